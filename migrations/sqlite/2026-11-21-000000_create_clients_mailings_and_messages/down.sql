@@ -1,0 +1,11 @@
+DROP TABLE dead_letter;
+DROP TABLE attempt;
+DROP TABLE page_members;
+DROP TABLE page;
+DROP TABLE node;
+DROP TABLE due;
+DROP TABLE message;
+DROP TABLE pending_mailing;
+DROP TABLE mailing;
+DROP TABLE client_attribute;
+DROP TABLE client;

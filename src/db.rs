@@ -1,0 +1,11 @@
+//! The two databases behind one handle: [`Db::read`] and [`Db::write`].
+
+mod any;
+pub mod connection;
+pub mod migrations;
+pub mod schema;
+pub mod types;
+mod writer;
+
+pub use any::{AnyConnection, MultiBackend};
+pub use connection::{Db, DbOptions, PoolState};

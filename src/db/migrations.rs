@@ -1,0 +1,63 @@
+//! The migrations, embedded in the binary and run at start-up: the same list in both databases.
+
+use diesel::connection::SimpleConnection;
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
+
+use super::any::AnyConnection;
+use crate::error::{Error, Result};
+
+const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
+const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+
+/// Any number, the same in every version: nodes that start at once take this advisory lock one after another.
+const LOCK: i64 = 0x0066_616e_6661_7265;
+
+/// Runs what has not run yet and answers the names of it.
+///
+/// # Errors
+/// A migration that does not apply, or a database whose schema is newer than this binary knows.
+pub fn run(connection: &mut AnyConnection) -> Result<Vec<String>> {
+    match connection {
+        AnyConnection::Postgres(c) => {
+            c.batch_execute(&format!("SELECT pg_advisory_lock({LOCK})"))?;
+            let done = pending(c, POSTGRES);
+            c.batch_execute(&format!("SELECT pg_advisory_unlock({LOCK})"))?;
+            done
+        }
+        AnyConnection::Sqlite(c) => {
+            // SQLite's migration table is created and filled inside one write lock.
+            c.batch_execute("BEGIN IMMEDIATE")?;
+            let done = pending(c, SQLITE);
+            c.batch_execute(if done.is_ok() { "COMMIT" } else { "ROLLBACK" })?;
+            done
+        }
+    }
+}
+
+fn pending<C, DB>(connection: &mut C, source: EmbeddedMigrations) -> Result<Vec<String>>
+where
+    DB: diesel::backend::Backend,
+    C: MigrationHarness<DB>,
+{
+    let done = connection
+        .run_pending_migrations(source)
+        .map_err(Error::Internal)?;
+    Ok(done.iter().map(ToString::to_string).collect())
+}
+
+/// Takes every migration back, the newest first; for the test that each can be undone.
+///
+/// # Errors
+/// A migration whose way back does not apply.
+pub fn revert_all(connection: &mut AnyConnection) -> Result<()> {
+    match connection {
+        AnyConnection::Postgres(c) => c
+            .revert_all_migrations(POSTGRES)
+            .map(drop)
+            .map_err(Error::Internal),
+        AnyConnection::Sqlite(c) => c
+            .revert_all_migrations(SQLITE)
+            .map(drop)
+            .map_err(Error::Internal),
+    }
+}

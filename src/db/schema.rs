@@ -1,0 +1,100 @@
+//! The tables as diesel sees them, the same for both databases (`migrations/` has the columns' meaning).
+#![expect(
+    missing_docs,
+    reason = "generated items; the migrations document the columns"
+)]
+
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::{Id, Instant};
+    client (id) {
+        id -> Id, phone_number -> BigInt, mobile_operator_code -> Nullable<Text>, tag -> Nullable<Text>,
+        timezone -> Nullable<Text>, email -> Nullable<Text>, push_token -> Nullable<Text>,
+        external_id -> Nullable<Text>, attributes -> Text, created_at -> Instant, updated_at -> Instant,
+    }
+}
+diesel::table! {
+    use diesel::sql_types::*;
+    client_attribute (name) { name -> Text, }
+}
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::{Id, Instant};
+    mailing (id) {
+        id -> Id, text -> Text, filter -> Text, channel -> SmallInt, priority -> SmallInt, status -> SmallInt,
+        starts_at -> Instant, ends_at -> Instant, created_at -> Instant, updated_at -> Instant,
+        started_at -> Nullable<Instant>, finished_at -> Nullable<Instant>,
+        total -> BigInt, planned -> BigInt, upper_bound -> Nullable<Id>, cursor_range -> Integer,
+        cursor_client -> Nullable<Id>, walked -> Bool,
+        sent -> BigInt, failed -> BigInt, expired -> BigInt, cancelled -> BigInt, settled -> Bool,
+    }
+}
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::{Id, Instant};
+    pending_mailing (id) { id -> Id, mailing_id -> Id, status -> Integer, due_at -> Instant, }
+}
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::{Id, Instant};
+    message (id) {
+        id -> Id, mailing_id -> Nullable<Id>, client_id -> Nullable<Id>, recipient -> Text, channel -> SmallInt,
+        priority -> SmallInt, status -> SmallInt, attempts -> SmallInt, revision -> SmallInt, created_at -> Instant,
+        due_at -> Nullable<Instant>, expires_at -> Nullable<Instant>, finished_at -> Nullable<Instant>,
+        status_code -> Nullable<Integer>, duration_ms -> Nullable<Integer>, provider_id -> Nullable<Text>,
+        error -> Nullable<Text>,
+    }
+}
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::{Id, Instant};
+    due (message_id) {
+        message_id -> Id, mailing_id -> Nullable<Id>, channel -> SmallInt, priority -> SmallInt, due_at -> Instant,
+    }
+}
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::{Id, Instant};
+    node (id) { id -> Id, name -> Text, started_at -> Instant, heartbeat_at -> Instant, }
+}
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::{Id, Instant};
+    page (id) {
+        id -> Id, node_id -> Nullable<Id>, mailing_id -> Nullable<Id>, channel -> SmallInt, priority -> SmallInt,
+        remaining -> Integer, created_at -> Instant,
+    }
+}
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::Id;
+    page_members (page_id) { page_id -> Id, message_ids -> Binary, client_ids -> Binary, revisions -> Binary, }
+}
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::{Id, Instant};
+    attempt (message_id, number) {
+        message_id -> Id, number -> SmallInt, at -> Instant, outcome -> SmallInt, status_code -> Nullable<Integer>,
+        duration_ms -> Integer, error -> Nullable<Text>,
+    }
+}
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::{Id, Instant};
+    dead_letter (message_id) {
+        message_id -> Id, mailing_id -> Nullable<Id>, channel -> SmallInt, failed_at -> Instant, error -> Text,
+    }
+}
+diesel::allow_tables_to_appear_in_same_query!(
+    client,
+    client_attribute,
+    mailing,
+    pending_mailing,
+    message,
+    due,
+    node,
+    page,
+    page_members,
+    attempt,
+    dead_letter
+);

@@ -1,0 +1,236 @@
+//! SQL types that exist in both databases, and the domain's newtypes stored in them.
+
+use std::fmt;
+
+use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
+use diesel::backend::Backend;
+use diesel::deserialize::{self, FromSql, FromSqlRow};
+use diesel::expression::AsExpression;
+use diesel::pg::Pg;
+use diesel::query_builder::QueryId;
+use diesel::serialize::{self, IsNull, Output, ToSql};
+use diesel::sql_types::{self, HasSqlType, SqlType};
+use diesel::sqlite::Sqlite;
+
+use super::any::MultiBackend;
+
+/// `uuid` in PostgreSQL, a blob of 16 bytes in SQLite.
+#[derive(Debug, Clone, Copy, SqlType, QueryId)]
+#[diesel(postgres_type(oid = 2950, array_oid = 2951))]
+#[diesel(sqlite_type(name = "Binary"))]
+pub struct Id;
+
+/// `timestamptz` in PostgreSQL, microseconds since the epoch in SQLite.
+#[derive(Debug, Clone, Copy, SqlType, QueryId)]
+#[diesel(postgres_type(oid = 1184, array_oid = 1185))]
+#[diesel(sqlite_type(name = "Long"))]
+pub struct Instant;
+
+macro_rules! multi_backend_type {
+    ($sql:ty) => {
+        impl HasSqlType<$sql> for MultiBackend {
+            fn metadata(lookup: &mut Self::MetadataLookup) -> Self::TypeMetadata {
+                MultiBackend::lookup_sql_type::<$sql>(lookup)
+            }
+        }
+    };
+}
+multi_backend_type!(Id);
+multi_backend_type!(Instant);
+
+macro_rules! multi_backend_value {
+    ($rust:ty, $sql:ident) => {
+        impl FromSql<$sql, MultiBackend> for $rust {
+            fn from_sql(
+                bytes: <MultiBackend as Backend>::RawValue<'_>,
+            ) -> deserialize::Result<Self> {
+                bytes.from_sql::<$rust, $sql>()
+            }
+        }
+        impl ToSql<$sql, MultiBackend> for $rust {
+            fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, MultiBackend>) -> serialize::Result {
+                out.set_value(($sql, self));
+                Ok(IsNull::No)
+            }
+        }
+    };
+}
+
+macro_rules! id_type {
+    ($(#[$meta:meta])* $name:ident) => {
+        $(#[$meta])*
+        #[derive(
+            Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, AsExpression, FromSqlRow,
+            serde::Serialize, serde::Deserialize, utoipa::ToSchema,
+        )]
+        #[diesel(sql_type = Id)]
+        #[serde(transparent)]
+        pub struct $name(
+            /// A UUIDv7: ordered by the time it was made.
+            pub uuid::Uuid,
+        );
+
+        impl $name {
+            /// A new id, later than all before it.
+            #[expect(clippy::new_without_default, reason = "a default that differs each time would surprise")]
+            pub fn new() -> Self {
+                Self(uuid::Uuid::now_v7())
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+        impl std::str::FromStr for $name {
+            type Err = uuid::Error;
+            fn from_str(text: &str) -> Result<Self, Self::Err> {
+                text.parse().map(Self)
+            }
+        }
+        impl FromSql<Id, Pg> for $name {
+            fn from_sql(bytes: <Pg as Backend>::RawValue<'_>) -> deserialize::Result<Self> {
+                <uuid::Uuid as FromSql<sql_types::Uuid, Pg>>::from_sql(bytes).map(Self)
+            }
+        }
+        impl ToSql<Id, Pg> for $name {
+            fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+                <uuid::Uuid as ToSql<sql_types::Uuid, Pg>>::to_sql(&self.0, &mut out.reborrow())
+            }
+        }
+        impl FromSql<Id, Sqlite> for $name {
+            fn from_sql(bytes: <Sqlite as Backend>::RawValue<'_>) -> deserialize::Result<Self> {
+                let raw = <Vec<u8> as FromSql<sql_types::Binary, Sqlite>>::from_sql(bytes)?;
+                Ok(Self(uuid::Uuid::from_slice(&raw)?))
+            }
+        }
+        impl ToSql<Id, Sqlite> for $name {
+            fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Sqlite>) -> serialize::Result {
+                out.set_value(self.0.as_bytes().as_slice());
+                Ok(IsNull::No)
+            }
+        }
+        multi_backend_value!($name, Id);
+    };
+}
+
+id_type!(
+    /// Identifies a client.
+    ClientId
+);
+id_type!(
+    /// Identifies a mailing.
+    MailingId
+);
+id_type!(
+    /// Identifies a message; also its `Idempotency-Key` at the provider.
+    MessageId
+);
+id_type!(
+    /// Identifies one run of one process.
+    NodeId
+);
+id_type!(
+    /// Identifies a page.
+    PageId
+);
+
+/// A point in time in UTC, cut to the microsecond so that a value read back equals the value written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, AsExpression, FromSqlRow)]
+#[diesel(sql_type = Instant)]
+pub struct Timestamp(DateTime<Utc>);
+
+impl Timestamp {
+    /// Cuts to the microsecond.
+    pub fn from_datetime(at: DateTime<Utc>) -> Self {
+        Self(at.trunc_subsecs(6))
+    }
+
+    /// From microseconds since the epoch; what chrono cannot hold becomes its latest time.
+    pub fn from_micros(micros: i64) -> Self {
+        Self(DateTime::from_timestamp_micros(micros).unwrap_or(DateTime::<Utc>::MAX_UTC))
+    }
+
+    /// Microseconds since the epoch.
+    pub fn micros(self) -> i64 {
+        self.0.timestamp_micros()
+    }
+
+    /// This much later.
+    pub fn plus(self, by: std::time::Duration) -> Self {
+        Self::from_micros(
+            self.micros()
+                .saturating_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)),
+        )
+    }
+
+    /// This much earlier.
+    pub fn minus(self, by: std::time::Duration) -> Self {
+        Self::from_micros(
+            self.micros()
+                .saturating_sub(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)),
+        )
+    }
+
+    /// How long it is from `earlier` to this; zero when it is not earlier.
+    pub fn since(self, earlier: Self) -> std::time::Duration {
+        let micros = self.micros().saturating_sub(earlier.micros());
+        std::time::Duration::from_micros(u64::try_from(micros).unwrap_or(0))
+    }
+
+    /// For calendars and time zones.
+    pub fn datetime(self) -> DateTime<Utc> {
+        self.0
+    }
+}
+
+impl fmt::Display for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0.to_rfc3339_opts(SecondsFormat::Micros, true))
+    }
+}
+
+impl serde::Serialize for Timestamp {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl FromSql<Instant, Pg> for Timestamp {
+    fn from_sql(bytes: <Pg as Backend>::RawValue<'_>) -> deserialize::Result<Self> {
+        <DateTime<Utc> as FromSql<sql_types::Timestamptz, Pg>>::from_sql(bytes).map(Self)
+    }
+}
+impl ToSql<Instant, Pg> for Timestamp {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
+        <DateTime<Utc> as ToSql<sql_types::Timestamptz, Pg>>::to_sql(&self.0, &mut out.reborrow())
+    }
+}
+impl FromSql<Instant, Sqlite> for Timestamp {
+    fn from_sql(bytes: <Sqlite as Backend>::RawValue<'_>) -> deserialize::Result<Self> {
+        <i64 as FromSql<sql_types::BigInt, Sqlite>>::from_sql(bytes).map(Self::from_micros)
+    }
+}
+impl ToSql<Instant, Sqlite> for Timestamp {
+    fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Sqlite>) -> serialize::Result {
+        out.set_value(self.micros());
+        Ok(IsNull::No)
+    }
+}
+multi_backend_value!(Timestamp, Instant);
+
+/// Many ids in one value, 16 bytes each: the body of a page, the same in both databases.
+pub fn pack_ids(ids: impl Iterator<Item = uuid::Uuid>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(ids.size_hint().0 * 16);
+    ids.for_each(|id| bytes.extend_from_slice(id.as_bytes()));
+    bytes
+}
+
+/// What [`pack_ids`] packed.
+pub fn unpack_ids(bytes: &[u8]) -> impl Iterator<Item = uuid::Uuid> + '_ {
+    bytes
+        .as_chunks::<16>()
+        .0
+        .iter()
+        .map(|chunk| uuid::Uuid::from_bytes(*chunk))
+}

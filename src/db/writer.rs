@@ -1,0 +1,122 @@
+//! SQLite's one writer: a thread that commits many waiting units of work in one transaction.
+//!
+//! SQLite has one write lock and an fsync costs milliseconds, so a unit of work that came while the last commit
+//! was syncing shares the next one. Each runs in its own savepoint: one that fails takes back its own changes only.
+//! "Accepted" means on disk: nobody is answered before COMMIT has returned.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc;
+use std::thread;
+use std::time::Instant;
+
+use diesel::Connection;
+use tokio::sync::oneshot;
+
+use super::any::AnyConnection;
+use crate::error::{Error, Result};
+
+/// More than this many units of work do not share a commit, so that the first of them is not kept waiting.
+const LARGEST_GROUP: usize = 256;
+
+/// Runs the work, or learns why nothing can be run; what it answers is called after the commit, with the reason
+/// when there was none.
+type Job = Box<dyn FnOnce(std::result::Result<&mut AnyConnection, &Error>) -> Answer + Send>;
+type Answer = Box<dyn FnOnce(Option<&Error>) + Send>;
+
+/// Called with the seconds that each group commit took.
+pub(super) type Observer = Box<dyn Fn(f64) + Send + Sync>;
+/// Opens the writer's connection, at the start and after a fault.
+pub(super) type Connect = Box<dyn Fn() -> Result<AnyConnection> + Send>;
+
+pub(super) struct Writer {
+    jobs: mpsc::Sender<Job>,
+}
+
+impl Writer {
+    /// Starts the thread; it ends when the last handle is dropped.
+    pub(super) fn start(connect: Connect, observer: Observer) -> Result<Self> {
+        let connection = connect()?;
+        let (jobs, queue) = mpsc::channel();
+        thread::Builder::new()
+            .name("sqlite-writer".into())
+            .spawn(move || write_groups(connection, &connect, &queue, &observer))
+            .map_err(|e| Error::Internal(e.into()))?;
+        Ok(Self { jobs })
+    }
+
+    /// Runs `work` in the next group; answers after its commit.
+    pub(super) async fn write<T, F>(&self, work: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut AnyConnection) -> Result<T> + Send + 'static,
+    {
+        let (done, result) = oneshot::channel();
+        let job: Job = Box::new(move |connection| {
+            let outcome = match connection {
+                Ok(connection) => connection.transaction(|c| {
+                    // caught inside the savepoint, so that it is rolled back like any failure
+                    catch_unwind(AssertUnwindSafe(|| work(c))).unwrap_or_else(|_| {
+                        Err(Error::internal(
+                            "a unit of work panicked in the SQLite writer",
+                        ))
+                    })
+                }),
+                Err(why) => Err(unavailable(why)),
+            };
+            Box::new(move |failure| {
+                let outcome = match failure {
+                    Some(why) if outcome.is_ok() => Err(unavailable(why)),
+                    _ => outcome,
+                };
+                // a caller that went away has its work committed all the same
+                let _ = done.send(outcome);
+            })
+        });
+        self.jobs
+            .send(job)
+            .map_err(|_| Error::Unavailable("the SQLite writer has stopped".into()))?;
+        result
+            .await
+            .map_err(|_| Error::Unavailable("the SQLite writer has stopped".into()))?
+    }
+}
+
+fn unavailable(why: &Error) -> Error {
+    Error::Unavailable(format!("SQLite could not write: {why}").into())
+}
+
+fn write_groups(
+    mut connection: AnyConnection,
+    connect: &Connect,
+    queue: &mpsc::Receiver<Job>,
+    observer: &Observer,
+) {
+    while let Ok(first) = queue.recv() {
+        let began = Instant::now();
+        let group = std::iter::once(first).chain(queue.try_iter().take(LARGEST_GROUP - 1));
+        let failure = match connection.begin_write() {
+            Ok(()) => {
+                let answers: Vec<Answer> = group.map(|job| job(Ok(&mut connection))).collect();
+                let failure = connection.commit_write().err().map(Error::from);
+                answers
+                    .into_iter()
+                    .for_each(|answer| answer(failure.as_ref()));
+                failure
+            }
+            Err(e) => {
+                let failure = Error::from(e);
+                group.for_each(|job| job(Err(&failure))(Some(&failure)));
+                Some(failure)
+            }
+        };
+        observer(began.elapsed().as_secs_f64());
+        if let Some(failure) = failure {
+            tracing::error!(error = %failure, "SQLite did not commit; its connection is opened anew");
+            // a full disk rolls the whole transaction back by itself, and leaves diesel's own count of it wrong
+            match connect() {
+                Ok(fresh) => connection = fresh,
+                Err(e) => tracing::error!(error = %e, "SQLite did not open"),
+            }
+        }
+    }
+}

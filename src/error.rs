@@ -1,0 +1,132 @@
+//! What a caller must know when something does not work. One type for all layers; `http::problem` alone turns
+//! it into a response.
+
+use std::fmt;
+
+/// Any error behind an [`Error::Internal`] or [`Error::Unavailable`], kept whole for the log.
+pub type Source = Box<dyn std::error::Error + Send + Sync>;
+
+/// One thing wrong with one field of the input.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
+pub struct FieldError {
+    /// Name of the field as the caller wrote it, dotted where nested.
+    #[schema(example = "ends_at")]
+    pub field: String,
+    /// What is wrong and what would be right.
+    #[schema(example = "must be after starts_at")]
+    pub reason: String,
+}
+
+impl FieldError {
+    /// A complaint about `field`.
+    pub fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self {
+            field: field.into(),
+            reason: reason.into(),
+        }
+    }
+}
+
+/// Why an operation was not done.
+#[derive(Debug)]
+pub enum Error {
+    /// The input is well-formed and wrong: which fields, and what would be right.
+    Invalid(Vec<FieldError>),
+    /// The input cannot be read at all.
+    Malformed(String),
+    /// Nothing of this kind has this id.
+    NotFound {
+        /// The kind of thing, a word of the glossary.
+        what: &'static str,
+        /// The id that was asked for.
+        id: String,
+    },
+    /// The state of the thing does not allow it.
+    Conflict(String),
+    /// A dependency is away; the same call may work later.
+    Unavailable(Source),
+    /// A defect or a fault that the caller cannot mend.
+    Internal(Source),
+}
+
+/// `std::result::Result` with [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// One wrong field.
+    pub fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
+        Self::Invalid(vec![FieldError::new(field, reason)])
+    }
+
+    /// Nothing of the kind `what` has this id.
+    pub fn not_found(what: &'static str, id: impl fmt::Display) -> Self {
+        Self::NotFound {
+            what,
+            id: id.to_string(),
+        }
+    }
+
+    /// An internal error made of a sentence.
+    pub fn internal(message: impl Into<String>) -> Self {
+        Self::Internal(message.into().into())
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Invalid(fields) => {
+                let list: Vec<_> = fields
+                    .iter()
+                    .map(|e| format!("{}: {}", e.field, e.reason))
+                    .collect();
+                write!(f, "{}", list.join("; "))
+            }
+            Self::Malformed(why) | Self::Conflict(why) => write!(f, "{why}"),
+            Self::NotFound { what, id } => write!(f, "no {what} has the id {id}"),
+            Self::Unavailable(source) => write!(f, "temporarily unavailable: {source}"),
+            Self::Internal(source) => write!(f, "internal error: {source}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Unavailable(source) | Self::Internal(source) => Some(source.as_ref()),
+            _ => None,
+        }
+    }
+}
+
+/// Collects the complaints about one input, so that a caller hears of all wrong fields at once.
+#[derive(Debug, Default)]
+pub struct Complaints(Vec<FieldError>);
+
+impl Complaints {
+    /// Notes that `field` is wrong.
+    pub fn add(&mut self, field: impl Into<String>, reason: impl Into<String>) {
+        self.0.push(FieldError::new(field, reason));
+    }
+
+    /// The value, or a noted complaint about `field`.
+    pub fn check<T, E: fmt::Display>(
+        &mut self,
+        field: &str,
+        value: std::result::Result<T, E>,
+    ) -> Option<T> {
+        value
+            .map_err(|reason| self.add(field, reason.to_string()))
+            .ok()
+    }
+
+    /// # Errors
+    /// [`Error::Invalid`] when anything was noted.
+    pub fn finish(self) -> Result<()> {
+        if self.0.is_empty() {
+            Ok(())
+        } else {
+            Err(Error::Invalid(self.0))
+        }
+    }
+}

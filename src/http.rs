@@ -1,0 +1,11 @@
+//! HTTP in general: problems, JSON bodies, paging, access, logging and the documents. The domains' own handlers
+//! are in their folders.
+
+pub mod access;
+pub mod health;
+pub mod json;
+pub mod metrics;
+pub mod openapi;
+pub mod paging;
+pub mod problem;
+pub mod request_log;

@@ -1,0 +1,201 @@
+//! JSON bodies and queries whose errors name the field.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use actix_web::dev::Payload;
+use actix_web::http::header;
+use actix_web::{FromRequest, HttpRequest, web};
+use futures_util::StreamExt;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+
+use crate::error::{Error, FieldError, Result};
+
+/// A larger JSON body is refused; imports are streams and have no such limit.
+const LARGEST_BODY: usize = 1024 * 1024;
+
+/// A JSON body, read strictly: an unknown, missing or mistyped field is a 422 that names it.
+pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let kind = request
+            .headers()
+            .get(header::CONTENT_TYPE)
+            .and_then(|v| v.to_str().ok())
+            .unwrap_or_default();
+        let is_json = kind.split(';').next().is_some_and(|mime| {
+            let mime = mime.trim().to_ascii_lowercase();
+            mime == "application/json" || mime.ends_with("+json")
+        });
+        let payload = web::Payload::from_request(request, payload);
+        Box::pin(async move {
+            if !is_json {
+                return Err(Error::Malformed(
+                    "the body must be JSON, with Content-Type: application/json".into(),
+                ));
+            }
+            let mut payload = payload.await.map_err(|e| Error::Malformed(e.to_string()))?;
+            let mut body = web::BytesMut::new();
+            while let Some(chunk) = payload.next().await {
+                let chunk = chunk
+                    .map_err(|e| Error::Malformed(format!("the body could not be read: {e}")))?;
+                if body.len() + chunk.len() > LARGEST_BODY {
+                    return Err(Error::Malformed(format!(
+                        "the body is larger than {LARGEST_BODY} bytes"
+                    )));
+                }
+                body.extend_from_slice(&chunk);
+            }
+            parse(&body).map(Self)
+        })
+    }
+}
+
+/// Reads strict JSON.
+///
+/// # Errors
+/// [`Error::Malformed`] for what is no JSON, [`Error::Invalid`] naming the field for JSON of the wrong shape.
+pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
+    let mut reader = serde_json::Deserializer::from_slice(body);
+    let value = serde_path_to_error::deserialize(&mut reader).map_err(|e| {
+        let path = e.path().to_string();
+        let inner = e.into_inner();
+        if inner.is_data() {
+            Error::Invalid(vec![wrong_field(&path, &inner.to_string())])
+        } else {
+            not_json(&inner)
+        }
+    })?;
+    reader.end().map_err(|e| not_json(&e))?;
+    Ok(value)
+}
+
+fn not_json(error: &serde_json::Error) -> Error {
+    Error::Malformed(format!("the body is not valid JSON: {error}"))
+}
+
+/// serde names an unknown or missing field only in its message.
+fn wrong_field(path: &str, message: &str) -> FieldError {
+    let parent = if path == "." { "" } else { path };
+    let reason = message.split(" at line ").next().unwrap_or(message);
+    let named = reason
+        .strip_prefix("unknown field `")
+        .or_else(|| reason.strip_prefix("missing field `"))
+        .and_then(|rest| rest.split('`').next());
+    let field = match named {
+        Some(name)
+            if parent.is_empty() || parent == name || parent.ends_with(&format!(".{name}")) =>
+        {
+            if parent.is_empty() {
+                name.to_owned()
+            } else {
+                parent.to_owned()
+            }
+        }
+        Some(name) => format!("{parent}.{name}"),
+        None if parent.is_empty() => "body".to_owned(),
+        None => parent.to_owned(),
+    };
+    FieldError::new(field, reason)
+}
+
+/// A query string, read as strictly as a body.
+pub struct Query<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest for Query<T> {
+    type Error = Error;
+    type Future = std::future::Ready<Result<Self>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let read =
+            web::Query::<T>::from_query(request.query_string()).map(|q| Self(q.into_inner()));
+        std::future::ready(read.map_err(|e| {
+            let text = e.to_string();
+            let reason = text
+                .strip_prefix("Query deserialize error: ")
+                .unwrap_or(&text);
+            let field = wrong_field(".", reason);
+            let name = if field.field == "body" {
+                "query".to_owned()
+            } else {
+                field.field
+            };
+            Error::invalid(name, reason)
+        }))
+    }
+}
+
+/// An id in a path. What is no UUID cannot be the id of anything, and says so.
+///
+/// # Errors
+/// [`Error::Invalid`] for `id`.
+pub fn path_id<T: std::str::FromStr>(text: &str) -> Result<T> {
+    text.parse()
+        .map_err(|_| Error::invalid("id", format!("`{text}` is not a UUID")))
+}
+
+/// For a field of a patch: absent (`None`), null (`Some(None)`), or a value.
+///
+/// # Errors
+/// Those of the value's own reading.
+pub fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
+    reader: D,
+) -> std::result::Result<Option<Option<T>>, D::Error> {
+    Option::deserialize(reader).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Inner {
+        #[expect(dead_code, reason = "only its type matters")]
+        size: u8,
+    }
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Outer {
+        #[expect(dead_code, reason = "only its type matters")]
+        inner: Inner,
+    }
+
+    fn field_of(body: &str) -> String {
+        match parse::<Outer>(body.as_bytes()) {
+            Err(Error::Invalid(fields)) => fields[0].field.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_wrong_field_is_named() {
+        assert_eq!(field_of("{}"), "inner");
+        assert_eq!(field_of(r#"{"inner": {"size": 1}, "nope": 1}"#), "nope");
+        assert_eq!(field_of(r#"{"inner": {"size": "x"}}"#), "inner.size");
+        assert_eq!(
+            field_of(r#"{"inner": {"size": 1, "nope": 1}}"#),
+            "inner.nope"
+        );
+        assert_eq!(field_of(r#"{"inner": {}}"#), "inner.size");
+        assert_eq!(field_of("[]"), "body");
+    }
+
+    #[test]
+    fn what_is_no_json_is_malformed() {
+        for body in ["", "{", "{} x", "nope"] {
+            assert!(
+                matches!(
+                    parse::<serde_json::Value>(body.as_bytes()),
+                    Err(Error::Malformed(_))
+                ),
+                "{body}"
+            );
+        }
+    }
+}

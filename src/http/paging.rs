@@ -1,0 +1,59 @@
+//! Keyset paging: `?limit=&cursor=` in, `{"items", "next_cursor"}` out.
+
+use std::str::FromStr;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::error::{Error, Result};
+
+/// How many items a list answers when nothing is said.
+pub const DEFAULT_LIMIT: u32 = 50;
+/// How many it answers at most.
+pub const LARGEST_LIMIT: u32 = 1000;
+
+/// One page of a list.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Page<T> {
+    /// The items, in the order of the list.
+    pub items: Vec<T>,
+    /// Hand this back as `cursor` for the next page; null at the end.
+    pub next_cursor: Option<String>,
+}
+
+impl<T> Page<T> {
+    /// The same page with its items shown otherwise.
+    pub fn map<U>(self, show: impl FnMut(T) -> U) -> Page<U> {
+        Page {
+            items: self.items.into_iter().map(show).collect(),
+            next_cursor: self.next_cursor,
+        }
+    }
+}
+
+/// The checked `limit`.
+///
+/// # Errors
+/// [`Error::Invalid`] outside 1 to 1000.
+pub fn limit(asked: Option<u32>) -> Result<i64> {
+    match asked.unwrap_or(DEFAULT_LIMIT) {
+        n @ 1..=LARGEST_LIMIT => Ok(i64::from(n)),
+        n => Err(Error::invalid(
+            "limit",
+            format!("must be 1 to {LARGEST_LIMIT}, not {n}"),
+        )),
+    }
+}
+
+/// The checked `cursor`.
+///
+/// # Errors
+/// [`Error::Invalid`] for one that no list answered.
+pub fn cursor<T: FromStr>(asked: Option<&str>) -> Result<Option<T>> {
+    asked
+        .map(|text| {
+            text.parse()
+                .map_err(|_| Error::invalid("cursor", "is not one that this list answered"))
+        })
+        .transpose()
+}

@@ -1,0 +1,115 @@
+//! The closed sets of words that every layer shares: channels, priorities and the states of a message.
+//!
+//! Each is a small integer in the database (a row of a message is written millions of times) and a word everywhere
+//! else.
+
+/// Defines an enum with a number for the database and a word for everything else.
+macro_rules! coded_enum {
+    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $code:literal $word:literal,)+ }) => {
+        $(#[$meta])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+        pub enum $name { $($(#[$vmeta])* #[serde(rename = $word)] $variant = $code,)+ }
+
+        impl $name {
+            /// Every value, in the order of the codes.
+            pub const ALL: &[Self] = &[$(Self::$variant,)+];
+
+            /// The number that stands for it in the database.
+            pub const fn code(self) -> i16 { self as i16 }
+
+            /// The word that stands for it in the API, in logs and in metrics.
+            pub const fn as_str(self) -> &'static str { match self { $(Self::$variant => $word,)+ } }
+
+            /// # Errors
+            /// An internal error for a number that no version of this program wrote.
+            pub fn from_code(code: i16) -> crate::error::Result<Self> {
+                match code {
+                    $($code => Ok(Self::$variant),)+
+                    _ => Err(crate::error::Error::internal(format!(concat!(stringify!($name), " has no code {}"), code))),
+                }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str(self.as_str()) }
+        }
+
+        impl std::str::FromStr for $name {
+            type Err = String;
+            fn from_str(word: &str) -> Result<Self, String> {
+                match word {
+                    $($word => Ok(Self::$variant),)+
+                    _ => Err(format!("`{word}` is not one of {}", [$($word),+].join(", "))),
+                }
+            }
+        }
+    };
+}
+
+coded_enum! {
+    /// The way by which a message reaches its recipient.
+    ChannelKind {
+        /// A text message to a phone.
+        Sms = 1 "sms",
+    }
+}
+
+coded_enum! {
+    /// Which lane of a channel a message waits in.
+    Priority {
+        /// Overtakes everything that is not yet handed to the provider.
+        High = 0 "high",
+        /// The default.
+        Normal = 1 "normal",
+        /// Goes when the others leave room, and never starves.
+        Low = 2 "low",
+    }
+}
+
+coded_enum! {
+    /// What has become of a message.
+    MessageStatus {
+        /// Waits for its turn, its time or its next attempt.
+        Queued = 0 "queued",
+        /// In the hands of a node; never stored, read from the pages.
+        Sending = 1 "sending",
+        /// The provider took it.
+        Sent = 2 "sent",
+        /// It cannot be delivered: refused for good, or every attempt was used.
+        Failed = 3 "failed",
+        /// Its window closed before it could be delivered.
+        Expired = 4 "expired",
+        /// Somebody cancelled it before it was sent.
+        Cancelled = 5 "cancelled",
+    }
+}
+
+impl MessageStatus {
+    /// The glossary's word, or the seed API's (`created`, `succeeded`).
+    ///
+    /// # Errors
+    /// Says which words there are.
+    pub fn parse(word: &str) -> Result<Self, String> {
+        match word {
+            "created" => Ok(Self::Queued),
+            "succeeded" => Ok(Self::Sent),
+            other => other.parse(),
+        }
+    }
+}
+
+coded_enum! {
+    /// What one try at delivering a message came to.
+    OutcomeKind {
+        /// The provider took it.
+        Delivered = 0 "delivered",
+        /// It did not work and may work later.
+        Retry = 1 "retry",
+        /// It did not work and never will.
+        Failed = 2 "failed",
+        /// The window closed.
+        Expired = 3 "expired",
+        /// It was cancelled before a try.
+        Cancelled = 4 "cancelled",
+    }
+}
