@@ -6,6 +6,5 @@ pub mod health;
 pub mod json;
 pub mod metrics;
 pub mod openapi;
-pub mod paging;
 pub mod problem;
 pub mod request_log;

@@ -32,7 +32,9 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
     use crate::db::types::{Id, Instant};
-    pending_mailing (id) { id -> Id, mailing_id -> Id, status -> Integer, due_at -> Instant, }
+    pending_mailing (id) {
+        id -> Id, mailing_id -> Id, status -> Integer, due_at -> Instant, taken_at -> Nullable<Instant>,
+    }
 }
 diesel::table! {
     use diesel::sql_types::*;

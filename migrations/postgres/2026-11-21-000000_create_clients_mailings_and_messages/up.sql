@@ -53,11 +53,13 @@ CREATE TABLE mailing (
 ) WITH (fillfactor = 50); -- room beside each row: its counters change with every group commit
 CREATE INDEX mailing_open ON mailing (id) WHERE NOT settled;
 
+-- What makes a mailing due: status 1 created, 2 in work (since taken_at).
 CREATE TABLE pending_mailing (
     id         uuid    NOT NULL PRIMARY KEY,
     mailing_id uuid    NOT NULL UNIQUE REFERENCES mailing (id) ON DELETE CASCADE,
     status     integer NOT NULL CHECK (status IN (1, 2)),
-    due_at     timestamptz NOT NULL
+    due_at     timestamptz NOT NULL,
+    taken_at   timestamptz
 );
 CREATE INDEX pending_mailing_due ON pending_mailing (due_at);
 

@@ -54,11 +54,13 @@ CREATE TABLE mailing (
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX mailing_open ON mailing (id) WHERE settled = 0;
 
+-- What makes a mailing due: status 1 created, 2 in work (since taken_at).
 CREATE TABLE pending_mailing (
     id         BLOB    NOT NULL PRIMARY KEY,
     mailing_id BLOB    NOT NULL UNIQUE REFERENCES mailing (id) ON DELETE CASCADE,
     status     INTEGER NOT NULL CHECK (status IN (1, 2)),
-    due_at     INTEGER NOT NULL
+    due_at     INTEGER NOT NULL,
+    taken_at   INTEGER
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX pending_mailing_due ON pending_mailing (due_at);
 

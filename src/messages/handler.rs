@@ -1,0 +1,95 @@
+//! `/api/v1/messages` and `/api/v1/mailings/{id}/messages`.
+
+use actix_web::{HttpResponse, web};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use crate::error::{Error, Result};
+use crate::http::json::{Query, path_id};
+use crate::paging::{self, Page};
+use crate::http::problem::{self, Problem};
+use crate::kinds::MessageStatus;
+use crate::messages::Messages;
+use crate::messages::model::{Message, MessageFilter, MessageWithAttempts};
+
+/// What a list of messages can be asked for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListQuery {
+    /// `queued`, `sending`, `sent`, `failed`, `expired` or `cancelled` (also `created` and `succeeded`).
+    #[param(example = "sent", nullable = false)]
+    status: Option<String>,
+    /// How many to answer, 1 to 1000.
+    #[param(example = 50, minimum = 1, maximum = 1000, nullable = false)]
+    limit: Option<u32>,
+    /// The `next_cursor` of the page before.
+    #[param(nullable = false)]
+    cursor: Option<String>,
+}
+
+impl ListQuery {
+    fn filter(&self) -> Result<MessageFilter> {
+        let status = self.status.as_deref().map(MessageStatus::parse).transpose();
+        Ok(MessageFilter { mailing: None, status: status.map_err(|why| Error::invalid("status", why))? })
+    }
+}
+
+/// Adds the routes under the API's root.
+pub fn routes(cfg: &mut web::ServiceConfig) {
+    cfg.service(
+        web::resource("/messages").route(web::get().to(list_messages)).default_service(web::route().to(problem::no_such_method)),
+    )
+    .service(
+        web::resource("/messages/{id}")
+            .route(web::get().to(get_message))
+            .default_service(web::route().to(problem::no_such_method)),
+    )
+    .service(
+        web::resource("/mailings/{id}/messages")
+            .route(web::get().to(list_mailing_messages))
+            .default_service(web::route().to(problem::no_such_method)),
+    );
+}
+
+/// List messages.
+///
+/// A page may hold fewer than `limit` and still have a next one: go on until `next_cursor` is null.
+#[utoipa::path(get, path = "/api/v1/messages", operation_id = "list_messages", tag = "messages", params(ListQuery),
+    responses(
+        (status = 200, description = "One page", body = Page<Message>),
+        (status = 422, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub async fn list_messages(service: web::Data<Messages>, Query(query): Query<ListQuery>) -> Result<HttpResponse> {
+    let page = service.list(query.filter()?, paging::limit(query.limit)?, query.cursor).await?;
+    Ok(HttpResponse::Ok().json(page))
+}
+
+/// List the messages of a mailing.
+#[utoipa::path(get, path = "/api/v1/mailings/{id}/messages", operation_id = "list_mailing_messages", tag = "messages",
+    params(("id" = String, Path, format = Uuid, description = "The mailing"), ListQuery),
+    responses(
+        (status = 200, description = "One page", body = Page<Message>),
+        (status = 404, description = "No such mailing", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub async fn list_mailing_messages(
+    service: web::Data<Messages>,
+    id: web::Path<String>,
+    Query(query): Query<ListQuery>,
+) -> Result<HttpResponse> {
+    let page = service.of_mailing(path_id(&id)?, query.filter()?, paging::limit(query.limit)?, query.cursor).await?;
+    Ok(HttpResponse::Ok().json(page))
+}
+
+/// Read a message with its attempts.
+#[utoipa::path(get, path = "/api/v1/messages/{id}", operation_id = "get_message", tag = "messages",
+    params(("id" = String, Path, format = Uuid, description = "The message")),
+    responses(
+        (status = 200, description = "The message and everything that was tried", body = MessageWithAttempts),
+        (status = 404, description = "No such message", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The id is no UUID", body = Problem, content_type = "application/problem+json"),
+    ))]
+pub async fn get_message(service: web::Data<Messages>, id: web::Path<String>) -> Result<HttpResponse> {
+    Ok(HttpResponse::Ok().json(service.get(path_id(&id)?).await?))
+}

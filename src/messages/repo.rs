@@ -1,0 +1,168 @@
+//! Statements that read messages.
+
+mod in_flight;
+mod row;
+
+use diesel::prelude::*;
+
+use crate::db::AnyConnection;
+use crate::db::schema::{attempt, dead_letter, due, mailing, message};
+use crate::db::types::{ClientId, MailingId, MessageId};
+use crate::error::{Error, Result};
+use crate::kinds::{MessageStatus, OutcomeKind};
+use crate::messages::model::{Attempt, Message, MessageFilter};
+use crate::paging::{self, Page};
+
+pub use row::MessageRow;
+
+/// A status that no index names is looked for in this many rows at most before the page is answered as it is.
+const LARGEST_SCAN: usize = 20_000;
+const SCAN_STEP: i64 = 1000;
+
+/// Whether the mailing exists.
+///
+/// # Errors
+/// Those of the database.
+pub fn mailing_exists(c: &mut AnyConnection, id: MailingId) -> Result<bool> {
+    let found: Option<MailingId> = mailing::table.find(id).select(mailing::id).first(c).optional()?;
+    Ok(found.is_some())
+}
+
+/// The message, wherever it stands, and the attempts that did not deliver it.
+///
+/// # Errors
+/// Those of the database.
+pub fn get(c: &mut AnyConnection, id: MessageId) -> Result<Option<(Message, Vec<Attempt>)>> {
+    let row: Option<MessageRow> = message::table.find(id).select(MessageRow::as_select()).first(c).optional()?;
+    let Some(row) = row else {
+        return Ok(in_flight::planned(c, id)?.map(|message| (message, Vec::new())));
+    };
+    let mut found = row.into_model()?;
+    if found.status == MessageStatus::Queued && in_flight::is_taken(c, id)? {
+        found.status = MessageStatus::Sending;
+    }
+    let attempts = attempt::table
+        .filter(attempt::message_id.eq(id))
+        .order(attempt::number)
+        .select((attempt::number, attempt::at, attempt::outcome, attempt::status_code, attempt::duration_ms, attempt::error))
+        .load::<(i16, _, i16, Option<i32>, i32, Option<String>)>(c)?
+        .into_iter()
+        .map(|(number, at, outcome, status_code, duration_ms, error)| {
+            Ok(Attempt { number, at, outcome: OutcomeKind::from_code(outcome)?, status_code, duration_ms, error })
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(Some((found, attempts)))
+}
+
+/// One page of messages, by the cheapest way that the filter allows.
+///
+/// # Errors
+/// [`Error::Invalid`] for a cursor of another list, and those of the database.
+pub fn list(c: &mut AnyConnection, filter: &MessageFilter, limit: i64, cursor: Option<&str>) -> Result<Page<Message>> {
+    match filter.status {
+        Some(MessageStatus::Sending) => in_flight::list(c, filter.mailing, limit, paging::cursor(cursor)?),
+        Some(MessageStatus::Queued) => waiting(c, filter.mailing, limit, paging::cursor(cursor)?),
+        Some(MessageStatus::Failed) => failed(c, filter.mailing, limit, paging::cursor(cursor)?),
+        status => match filter.mailing {
+            // a mailing's messages are found by (mailing, client), so that is their order
+            Some(id) => scan(limit, status, paging::cursor(cursor)?, |after: Option<ClientId>| {
+                let mut query = message::table
+                    .filter(message::mailing_id.eq(id))
+                    .select(MessageRow::as_select())
+                    .order(message::client_id)
+                    .limit(SCAN_STEP)
+                    .into_boxed();
+                if let Some(after) = after {
+                    query = query.filter(message::client_id.gt(after));
+                }
+                let rows = query.load(c)?;
+                Ok(rows.into_iter().filter_map(|row: MessageRow| Some((row.client_id?, row))).collect())
+            }),
+            None => scan(limit, status, paging::cursor(cursor)?, |after: Option<MessageId>| {
+                let mut query =
+                    message::table.select(MessageRow::as_select()).order(message::id).limit(SCAN_STEP).into_boxed();
+                if let Some(after) = after {
+                    query = query.filter(message::id.gt(after));
+                }
+                Ok(query.load(c)?.into_iter().map(|row: MessageRow| (row.id, row)).collect())
+            }),
+        },
+    }
+}
+
+/// Reads on until the page is full, the list ends, or enough rows were looked at.
+fn scan<K: Copy + std::fmt::Display>(
+    limit: i64,
+    status: Option<MessageStatus>,
+    mut after: Option<K>,
+    mut step: impl FnMut(Option<K>) -> Result<Vec<(K, MessageRow)>>,
+) -> Result<Page<Message>> {
+    let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+    let (mut items, mut seen) = (Vec::new(), 0);
+    loop {
+        let rows = step(after)?;
+        let ended = rows.len() < usize::try_from(SCAN_STEP).unwrap_or(usize::MAX);
+        for (key, row) in rows {
+            if items.len() == wanted || seen == LARGEST_SCAN {
+                return Ok(Page { items, next_cursor: after.map(|key| key.to_string()) });
+            }
+            (after, seen) = (Some(key), seen + 1);
+            if status.is_none_or(|status| status.code() == row.status) {
+                items.push(row.into_model()?);
+            }
+        }
+        if ended {
+            return Ok(Page { items, next_cursor: None });
+        }
+    }
+}
+
+fn waiting(
+    c: &mut AnyConnection,
+    mailing: Option<MailingId>,
+    limit: i64,
+    after: Option<MessageId>,
+) -> Result<Page<Message>> {
+    let mut query = due::table.select(due::message_id).order(due::message_id).limit(limit + 1).into_boxed();
+    if let Some(id) = mailing {
+        query = query.filter(due::mailing_id.eq(id));
+    }
+    if let Some(after) = after {
+        query = query.filter(due::message_id.gt(after));
+    }
+    let ids = query.load(c)?;
+    by_ids(c, ids, limit)
+}
+
+fn failed(
+    c: &mut AnyConnection,
+    mailing: Option<MailingId>,
+    limit: i64,
+    after: Option<MessageId>,
+) -> Result<Page<Message>> {
+    let mut query =
+        dead_letter::table.select(dead_letter::message_id).order(dead_letter::message_id).limit(limit + 1).into_boxed();
+    if let Some(id) = mailing {
+        query = query.filter(dead_letter::mailing_id.eq(id));
+    }
+    if let Some(after) = after {
+        query = query.filter(dead_letter::message_id.gt(after));
+    }
+    let ids = query.load(c)?;
+    by_ids(c, ids, limit)
+}
+
+/// The messages of these ids, of which one more than `limit` was asked for.
+fn by_ids(c: &mut AnyConnection, mut ids: Vec<MessageId>, limit: i64) -> Result<Page<Message>> {
+    let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = ids.len() > wanted;
+    ids.truncate(wanted);
+    let next_cursor = ids.last().filter(|_| more).map(ToString::to_string);
+    let rows: Vec<MessageRow> = message::table
+        .filter(message::id.eq_any(ids))
+        .select(MessageRow::as_select())
+        .order(message::id)
+        .load(c)?;
+    let items = rows.into_iter().map(MessageRow::into_model).collect::<Result<_, Error>>()?;
+    Ok(Page { items, next_cursor })
+}

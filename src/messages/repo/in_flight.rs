@@ -1,0 +1,151 @@
+//! Messages in flight, read from the pages that hold them: few and bounded, whatever the audience.
+
+use std::collections::{HashMap, HashSet};
+
+use diesel::prelude::*;
+use uuid::Uuid;
+
+use super::MessageRow;
+use crate::db::AnyConnection;
+use crate::db::schema::{client, due, mailing, message, page, page_members};
+use crate::db::types::{ClientId, MailingId, MessageId, Timestamp, unpack_ids};
+use crate::error::Result;
+use crate::kinds::{ChannelKind, MessageStatus, Priority};
+use crate::messages::model::Message;
+use crate::paging::Page;
+
+/// A page that a node holds, and whom it stands for.
+struct Held {
+    mailing: Option<MailingId>,
+    channel: i16,
+    priority: i16,
+    created_at: Timestamp,
+    members: Vec<(MessageId, Option<ClientId>)>,
+}
+
+fn held(c: &mut AnyConnection, of: Option<MailingId>) -> Result<Vec<Held>> {
+    let mut query = page::table
+        .inner_join(page_members::table.on(page_members::page_id.eq(page::id)))
+        .filter(page::node_id.is_not_null())
+        .select((
+            page::mailing_id,
+            page::channel,
+            page::priority,
+            page::created_at,
+            page_members::message_ids,
+            page_members::client_ids,
+        ))
+        .into_boxed();
+    if let Some(id) = of {
+        query = query.filter(page::mailing_id.eq(id));
+    }
+    let rows: Vec<(Option<MailingId>, i16, i16, Timestamp, Vec<u8>, Vec<u8>)> = query.load(c)?;
+    Ok(rows
+        .into_iter()
+        .map(|(mailing, channel, priority, created_at, messages, clients)| {
+            let mut clients = unpack_ids(&clients);
+            let members = unpack_ids(&messages)
+                .map(|id| (MessageId(id), clients.next().filter(|id| *id != Uuid::nil()).map(ClientId)))
+                .collect();
+            Held { mailing, channel, priority, created_at, members }
+        })
+        .collect())
+}
+
+/// Whether a message whose row says *queued* is in the hands of a node.
+pub(super) fn is_taken(c: &mut AnyConnection, id: MessageId) -> Result<bool> {
+    let waits: Option<MessageId> = due::table.find(id).select(due::message_id).first(c).optional()?;
+    if waits.is_some() {
+        return Ok(false);
+    }
+    Ok(held(c, None)?.iter().any(|page| page.members.iter().any(|(member, _)| *member == id)))
+}
+
+/// The message of this id when it has no outcome yet and so no row.
+pub(super) fn planned(c: &mut AnyConnection, id: MessageId) -> Result<Option<Message>> {
+    for page in held(c, None)? {
+        if let Some(member) = page.members.iter().find(|(member, _)| *member == id) {
+            let member = *member;
+            return Ok(describe(c, &page, &[member])?.pop());
+        }
+    }
+    Ok(None)
+}
+
+/// One page of what is in flight, in id order.
+pub(super) fn list(
+    c: &mut AnyConnection,
+    mailing: Option<MailingId>,
+    limit: i64,
+    after: Option<MessageId>,
+) -> Result<Page<Message>> {
+    let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut found = Vec::new();
+    for page in held(c, mailing)? {
+        let open = without_outcome(c, &page)?;
+        let open: Vec<_> = open.into_iter().filter(|(id, _)| after.is_none_or(|after| *id > after)).collect();
+        found.extend(describe(c, &page, &open)?);
+    }
+    found.sort_by_key(|message| message.id);
+    let more = found.len() > wanted;
+    found.truncate(wanted);
+    let next_cursor = found.last().filter(|_| more).map(|message| message.id.to_string());
+    Ok(Page { items: found, next_cursor })
+}
+
+fn without_outcome(c: &mut AnyConnection, page: &Held) -> Result<Vec<(MessageId, Option<ClientId>)>> {
+    let ids: Vec<MessageId> = page.members.iter().map(|(id, _)| *id).collect();
+    let rows: Vec<(MessageId, i16)> =
+        message::table.filter(message::id.eq_any(&ids)).select((message::id, message::status)).load(c)?;
+    let waiting: HashSet<MessageId> =
+        due::table.filter(due::message_id.eq_any(&ids)).select(due::message_id).load(c)?.into_iter().collect();
+    let closed: HashSet<MessageId> = rows
+        .into_iter()
+        .filter(|(id, status)| *status != MessageStatus::Queued.code() || waiting.contains(id))
+        .map(|(id, _)| id)
+        .collect();
+    Ok(page.members.iter().filter(|(id, _)| !closed.contains(id)).copied().collect())
+}
+
+/// Each member as a message that is being sent: from its row when it has one, else from its client.
+fn describe(c: &mut AnyConnection, page: &Held, members: &[(MessageId, Option<ClientId>)]) -> Result<Vec<Message>> {
+    let ids: Vec<MessageId> = members.iter().map(|(id, _)| *id).collect();
+    let rows: Vec<MessageRow> =
+        message::table.filter(message::id.eq_any(ids)).select(MessageRow::as_select()).load(c)?;
+    let mut rows: HashMap<MessageId, MessageRow> = rows.into_iter().map(|row| (row.id, row)).collect();
+    let clients: Vec<ClientId> = members.iter().filter_map(|(_, client)| *client).collect();
+    let phones: HashMap<ClientId, i64> = client::table
+        .filter(client::id.eq_any(clients))
+        .select((client::id, client::phone_number))
+        .load::<(ClientId, i64)>(c)?
+        .into_iter()
+        .collect();
+    let expires_at = match page.mailing {
+        Some(id) => mailing::table.find(id).select(mailing::ends_at).first(c).optional()?,
+        None => None,
+    };
+    members
+        .iter()
+        .map(|(id, client)| match rows.remove(id) {
+            Some(row) => row.into_model().map(|message| Message { status: MessageStatus::Sending, ..message }),
+            None => Ok(Message {
+                id: *id,
+                mailing_id: page.mailing,
+                client_id: *client,
+                recipient: client.and_then(|id| phones.get(&id)).map(ToString::to_string).unwrap_or_default(),
+                channel: ChannelKind::from_code(page.channel)?,
+                priority: Priority::from_code(page.priority)?,
+                status: MessageStatus::Sending,
+                attempts: 0,
+                created_at: page.created_at,
+                due_at: None,
+                expires_at,
+                finished_at: None,
+                provider_id: None,
+                error: None,
+                status_code: None,
+                duration_ms: None,
+            }),
+        })
+        .collect()
+}

@@ -1,0 +1,64 @@
+//! Reading messages.
+
+use crate::db::Db;
+use crate::db::types::{MailingId, MessageId};
+use crate::error::{Error, Result};
+use crate::paging::Page;
+use crate::messages::model::{Message, MessageFilter, MessageWithAttempts};
+use crate::messages::repo;
+
+/// The messages and their attempts.
+#[derive(Clone)]
+pub struct Messages {
+    db: Db,
+}
+
+impl Messages {
+    /// Over this database.
+    pub fn new(db: Db) -> Self {
+        Self { db }
+    }
+
+    /// One message with all its attempts, also while it is in flight.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn get(&self, id: MessageId) -> Result<MessageWithAttempts> {
+        let found = self.db.read(move |c| repo::get(c, id)).await?;
+        let (message, attempts) = found.ok_or_else(|| Error::not_found("message", id))?;
+        Ok(MessageWithAttempts::new(message, attempts))
+    }
+
+    /// One page of the messages that `filter` lets through. A page may hold fewer than `limit` and have a next one:
+    /// no request reads more than a bounded number of rows.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for a mailing that does not exist, [`Error::Invalid`] for a foreign cursor.
+    pub async fn list(&self, filter: MessageFilter, limit: i64, cursor: Option<String>) -> Result<Page<Message>> {
+        self.db
+            .read(move |c| {
+                if let Some(id) = filter.mailing
+                    && !repo::mailing_exists(c, id)?
+                {
+                    return Err(Error::not_found("mailing", id));
+                }
+                repo::list(c, &filter, limit, cursor.as_deref())
+            })
+            .await
+    }
+
+    /// As [`Messages::list`] for one mailing.
+    ///
+    /// # Errors
+    /// As [`Messages::list`].
+    pub async fn of_mailing(
+        &self,
+        mailing: MailingId,
+        mut filter: MessageFilter,
+        limit: i64,
+        cursor: Option<String>,
+    ) -> Result<Page<Message>> {
+        filter.mailing = Some(mailing);
+        self.list(filter, limit, cursor).await
+    }
+}

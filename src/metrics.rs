@@ -1,0 +1,219 @@
+//! Every metric, defined once. Labels are bounded: channels, priorities, outcomes, routes as patterns.
+
+use std::sync::Arc;
+
+use prometheus::core::Collector;
+use prometheus::{
+    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+    TextEncoder,
+};
+
+use crate::error::{Error, Result};
+use crate::kinds::{ChannelKind, OutcomeKind, Priority};
+
+/// The process's metrics; cloning shares them.
+#[derive(Clone)]
+pub struct Metrics(Arc<Inner>);
+
+/// The metrics by name.
+pub struct Inner {
+    registry: Registry,
+    /// `fanfare_active_tasks`
+    pub active_tasks: IntGauge,
+    /// `fanfare_messages_total`
+    pub messages: IntCounterVec,
+    /// `fanfare_messages_sent_total`
+    pub sent: IntCounterVec,
+    /// `fanfare_messages_failed_total`
+    pub failed: IntCounterVec,
+    /// `fanfare_messages_expired_total`
+    pub expired: IntCounterVec,
+    /// `fanfare_messages_cancelled_total`
+    pub cancelled: IntCounterVec,
+    /// `fanfare_retries_total`
+    pub retries: IntCounterVec,
+    /// `fanfare_attempt_duration_seconds`
+    pub attempt_duration: HistogramVec,
+    /// `fanfare_schedule_lateness_seconds`
+    pub lateness: HistogramVec,
+    /// `fanfare_lane_depth`
+    pub lane_depth: IntGaugeVec,
+    /// `fanfare_in_flight`
+    pub in_flight: IntGaugeVec,
+    /// `fanfare_unrecorded_outcomes`
+    pub unrecorded: IntGauge,
+    /// `fanfare_mailings_running`
+    pub mailings_running: IntGauge,
+    /// `fanfare_recorder_errors_total`
+    pub recorder_errors: IntCounter,
+    /// `fanfare_watchdog_ticks_total`
+    pub watchdog_ticks: IntCounter,
+    /// `fanfare_db_pool_connections`
+    pub db_pool: IntGaugeVec,
+    /// `fanfare_db_write_duration_seconds`
+    pub db_write: Histogram,
+    /// `fanfare_http_requests_total`
+    pub http_requests: IntCounterVec,
+    /// `fanfare_http_request_duration_seconds`
+    pub http_duration: HistogramVec,
+}
+
+impl std::ops::Deref for Metrics {
+    type Target = Inner;
+    fn deref(&self) -> &Inner {
+        &self.0
+    }
+}
+
+/// From half a millisecond to the longest request: a provider's answers.
+const ATTEMPT_BUCKETS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
+/// From a millisecond to an hour: a mailing's last message may be late by the mailing's whole length.
+const LATENESS_BUCKETS: &[f64] =
+    &[0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0];
+const SHORT_BUCKETS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
+struct Registrar(Registry);
+
+impl Registrar {
+    fn add<C: Collector + Clone + 'static>(&self, metric: prometheus::Result<C>) -> Result<C> {
+        let metric = metric.map_err(|e| Error::Internal(e.into()))?;
+        self.0.register(Box::new(metric.clone())).map_err(|e| Error::Internal(e.into()))?;
+        Ok(metric)
+    }
+
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter> {
+        self.add(IntCounter::new(name, help))
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec> {
+        self.add(IntCounterVec::new(Opts::new(name, help), labels))
+    }
+
+    fn gauge(&self, name: &str, help: &str) -> Result<IntGauge> {
+        self.add(IntGauge::new(name, help))
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec> {
+        self.add(IntGaugeVec::new(Opts::new(name, help), labels))
+    }
+
+    fn histograms(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> Result<HistogramVec> {
+        self.add(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels))
+    }
+}
+
+impl Metrics {
+    /// Defines every metric in a registry of its own: two services in one test process do not mix.
+    ///
+    /// # Errors
+    /// Only if two metrics had one name.
+    pub fn new() -> Result<Self> {
+        let r = Registrar(Registry::new());
+        let channel = &["channel"];
+        let build = r.gauges("fanfare_build_info", "Always 1; the label says which version runs", &["version"])?;
+        build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let process = prometheus::process_collector::ProcessCollector::for_self();
+        r.0.register(Box::new(process)).map_err(|e| Error::Internal(e.into()))?;
+        let inner = Inner {
+            active_tasks: r.gauge("fanfare_active_tasks", "Tasks alive in the runtime; a steady rise is a leak")?,
+            messages: r.counters("fanfare_messages_total", "Messages that entered the engine", channel)?,
+            sent: r.counters("fanfare_messages_sent_total", "Messages that the provider took", channel)?,
+            failed: r.counters(
+                "fanfare_messages_failed_total",
+                "Messages given up for good; a rise means bad recipients or a provider that refuses",
+                channel,
+            )?,
+            expired: r.counters(
+                "fanfare_messages_expired_total",
+                "Messages whose window closed first; a rise means that the channel is too slow for its mailings",
+                channel,
+            )?,
+            cancelled: r.counters("fanfare_messages_cancelled_total", "Messages cancelled before they were sent", channel)?,
+            retries: r.counters(
+                "fanfare_retries_total",
+                "Attempts that failed and are tried again; a rise means that the provider is unwell",
+                channel,
+            )?,
+            attempt_duration: r.histograms(
+                "fanfare_attempt_duration_seconds",
+                "From request to answer; a rise means that the provider is slow",
+                &["channel", "outcome"],
+                ATTEMPT_BUCKETS,
+            )?,
+            lateness: r.histograms(
+                "fanfare_schedule_lateness_seconds",
+                "From the time a message was due to its attempt; a rise means a backlog",
+                channel,
+                LATENESS_BUCKETS,
+            )?,
+            lane_depth: r.gauges("fanfare_lane_depth", "Messages waiting in memory", &["channel", "priority"])?,
+            in_flight: r.gauges(
+                "fanfare_in_flight",
+                "Requests without an answer yet; at the channel's concurrency the provider is the limit",
+                channel,
+            )?,
+            unrecorded: r.gauge(
+                "fanfare_unrecorded_outcomes",
+                "Outcomes not yet on disk: what a crash would send again; a rise means that the database is slow",
+            )?,
+            mailings_running: r.gauge("fanfare_mailings_running", "Mailings that this node works on")?,
+            recorder_errors: r.counter(
+                "fanfare_recorder_errors_total",
+                "Group commits of outcomes that failed and were repeated; a rise means that the database is away",
+            )?,
+            watchdog_ticks: r.counter("fanfare_watchdog_ticks_total", "Looks of the watchdog; it stops when it is stuck")?,
+            db_pool: r.gauges("fanfare_db_pool_connections", "Database connections", &["pool", "state"])?,
+            db_write: r.add(Histogram::with_opts(
+                HistogramOpts::new("fanfare_db_write_duration_seconds", "Transactions up to their commit on disk")
+                    .buckets(SHORT_BUCKETS.to_vec()),
+            ))?,
+            http_requests: r.counters("fanfare_http_requests_total", "Requests answered", &["method", "route", "status"])?,
+            http_duration: r.histograms(
+                "fanfare_http_request_duration_seconds",
+                "From request to response",
+                &["method", "route"],
+                SHORT_BUCKETS,
+            )?,
+            registry: r.0,
+        };
+        let metrics = Self(Arc::new(inner));
+        metrics.show_zeroes();
+        Ok(metrics)
+    }
+
+    /// A series that is born with its first event has no rate at that event: begin all of them at zero.
+    fn show_zeroes(&self) {
+        for channel in ChannelKind::ALL.iter().map(|c| c.as_str()) {
+            for counter in [&self.messages, &self.sent, &self.failed, &self.expired, &self.cancelled, &self.retries] {
+                counter.with_label_values(&[channel]);
+            }
+            self.lateness.with_label_values(&[channel]);
+            self.in_flight.with_label_values(&[channel]).set(0);
+            for priority in Priority::ALL {
+                self.lane_depth.with_label_values(&[channel, priority.as_str()]).set(0);
+            }
+            for outcome in [OutcomeKind::Delivered, OutcomeKind::Retry, OutcomeKind::Failed, OutcomeKind::Expired] {
+                self.attempt_duration.with_label_values(&[channel, outcome.as_str()]);
+            }
+        }
+    }
+
+    /// What Prometheus scrapes.
+    ///
+    /// # Errors
+    /// None in practice: the encoder writes into memory.
+    pub fn text(&self) -> Result<String> {
+        let mut text = Vec::new();
+        TextEncoder::new().encode(&self.registry.gather(), &mut text).map_err(|e| Error::Internal(e.into()))?;
+        String::from_utf8(text).map_err(|e| Error::Internal(e.into()))
+    }
+
+    /// Mean seconds of a delivered attempt on this channel, once there was one.
+    pub fn mean_delivery(&self, channel: ChannelKind) -> Option<f64> {
+        let labels = [channel.as_str(), OutcomeKind::Delivered.as_str()];
+        let histogram = self.attempt_duration.with_label_values(&labels);
+        let count = histogram.get_sample_count();
+        (count > 0).then(|| histogram.get_sample_sum() / count as f64)
+    }
+}
