@@ -1,0 +1,12 @@
+//! Clients: the people who can be reached, one by one over REST and by the million from CSV.
+//!
+//! The layers, from the ground up: [`model`] has the types that cannot be wrong, [`repo`] the SQL, [`usecase`] the
+//! rules, [`handler`] the HTTP.
+
+pub mod handler;
+pub mod model;
+pub mod repo;
+pub mod usecase;
+
+pub use model::{Client, ClientPatch, Field, ListFilter};
+pub use usecase::Clients;

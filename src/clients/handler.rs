@@ -1,0 +1,223 @@
+//! Clients over HTTP: `/api/v1/clients`.
+
+mod schema;
+
+use actix_web::http::header;
+use actix_web::{HttpResponse, web};
+use serde::Deserialize;
+use serde_json::{Map, Value};
+use utoipa::IntoParams;
+
+pub use self::schema::{ClientBody, ClientChanges};
+use super::model::{Client, ClientPatch, ListFilter};
+use super::usecase::Clients;
+use crate::error::{Complaints, Result};
+use crate::http::json::{Json, Query, path_id};
+use crate::http::paging::{self, Page};
+use crate::http::problem::{self, Problem};
+
+/// Registers the routes, relative to `/api/v1`.
+pub fn routes(cfg: &mut web::ServiceConfig) {
+    let unknown = || web::route().to(problem::no_such_method);
+    cfg.service(
+        web::resource("/clients")
+            .route(web::get().to(list_clients))
+            .route(web::post().to(create_client))
+            .default_service(unknown()),
+    )
+    .service(
+        web::resource("/clients/{id}")
+            .route(web::get().to(get_client))
+            .route(web::put().to(replace_client))
+            .route(web::patch().to(patch_client))
+            .route(web::delete().to(delete_client))
+            .default_service(unknown()),
+    );
+}
+
+/// Create a client
+///
+/// Only the phone number is needed. The operator's code of a Russian number is taken from the number.
+#[utoipa::path(
+    post,
+    path = "/api/v1/clients",
+    operation_id = "create_client",
+    tag = "clients",
+    request_body = ClientBody,
+    responses(
+        (status = 201, description = "The client, and its address in `Location`", body = Client,
+            headers(("Location" = String, description = "The path of the client"))),
+        (status = 400, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Another client has the number or the external id", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 422, description = "Fields are wrong; all of them are named", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 503, description = "The database is away", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn create_client(
+    clients: web::Data<Clients>,
+    body: Json<Map<String, Value>>,
+) -> Result<HttpResponse> {
+    let (number, patch) = ClientPatch::from_whole_json(body.0)?;
+    let client = clients.create(number, patch).await?;
+    let place = format!("/api/v1/clients/{}", client.id);
+    Ok(HttpResponse::Created()
+        .insert_header((header::LOCATION, place))
+        .json(client))
+}
+
+/// Read a client
+#[utoipa::path(
+    get,
+    path = "/api/v1/clients/{id}",
+    operation_id = "get_client",
+    tag = "clients",
+    params(("id" = uuid::Uuid, Path, description = "The id of the client")),
+    responses(
+        (status = 200, description = "The client", body = Client),
+        (status = 404, description = "No client has this id", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The id is not a UUID", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is away", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn get_client(clients: web::Data<Clients>, id: web::Path<String>) -> Result<HttpResponse> {
+    let client = clients.get(path_id(&id)?).await?;
+    Ok(HttpResponse::Ok().json(client))
+}
+
+/// Which clients to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListQuery {
+    /// Only clients with this operator's code.
+    #[param(example = "903")]
+    mobile_operator_code: Option<String>,
+    /// Only clients with this tag.
+    #[param(example = "vip")]
+    tag: Option<String>,
+    /// How many to answer, 1 to 1000.
+    #[param(minimum = 1, maximum = 1000, default = 50)]
+    limit: Option<u32>,
+    /// `next_cursor` of the page before.
+    cursor: Option<String>,
+}
+
+/// List clients
+///
+/// In the order of their making, a page at a time.
+#[utoipa::path(
+    get,
+    path = "/api/v1/clients",
+    operation_id = "list_clients",
+    tag = "clients",
+    params(ListQuery),
+    responses(
+        (status = 200, description = "A page of clients", body = Page<Client>),
+        (status = 422, description = "A parameter is wrong or unknown", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 503, description = "The database is away", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn list_clients(clients: web::Data<Clients>, query: Query<ListQuery>) -> Result<HttpResponse> {
+    let query = query.0;
+    let mut wrong = Complaints::default();
+    let code = query.mobile_operator_code.map(|text| text.parse()).transpose();
+    let tag = query.tag.map(|text| text.parse()).transpose();
+    let filter = ListFilter {
+        mobile_operator_code: wrong.check("mobile_operator_code", code).flatten(),
+        tag: wrong.check("tag", tag).flatten(),
+    };
+    wrong.finish()?;
+    let cursor = paging::cursor(query.cursor.as_deref())?;
+    let (items, next) = clients.list(filter, cursor, paging::limit(query.limit)?).await?;
+    Ok(HttpResponse::Ok().json(Page {
+        items,
+        next_cursor: next.map(|id| id.to_string()),
+    }))
+}
+
+/// Replace a client
+///
+/// What the body does not name is gone afterwards; the id and the time of making stay.
+#[utoipa::path(
+    put,
+    path = "/api/v1/clients/{id}",
+    operation_id = "replace_client",
+    tag = "clients",
+    params(("id" = uuid::Uuid, Path, description = "The id of the client")),
+    request_body = ClientBody,
+    responses(
+        (status = 200, description = "The client as it is now", body = Client),
+        (status = 400, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No client has this id", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Another client has the number or the external id", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 422, description = "Fields are wrong; all of them are named", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 503, description = "The database is away", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn replace_client(
+    clients: web::Data<Clients>,
+    id: web::Path<String>,
+    body: Json<Map<String, Value>>,
+) -> Result<HttpResponse> {
+    let id = path_id(&id)?;
+    let (number, patch) = ClientPatch::from_whole_json(body.0)?;
+    Ok(HttpResponse::Ok().json(clients.replace(id, number, patch).await?))
+}
+
+/// Change a client
+///
+/// A field that is absent stays, one that is null is cleared. Attributes are merged (RFC 7396): null removes one. A new
+/// Russian number brings its own operator's code, unless the body has one.
+#[utoipa::path(
+    patch,
+    path = "/api/v1/clients/{id}",
+    operation_id = "patch_client",
+    tag = "clients",
+    params(("id" = uuid::Uuid, Path, description = "The id of the client")),
+    request_body = ClientChanges,
+    responses(
+        (status = 200, description = "The client as it is now", body = Client),
+        (status = 400, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 404, description = "No client has this id", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Another client has the number or the external id", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 422, description = "Fields are wrong; all of them are named", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 503, description = "The database is away", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn patch_client(
+    clients: web::Data<Clients>,
+    id: web::Path<String>,
+    body: Json<Map<String, Value>>,
+) -> Result<HttpResponse> {
+    let id = path_id(&id)?;
+    let patch = ClientPatch::from_json(body.0)?;
+    Ok(HttpResponse::Ok().json(clients.patch(id, patch).await?))
+}
+
+/// Delete a client
+///
+/// Messages that were sent to it stay in the books.
+#[utoipa::path(
+    delete,
+    path = "/api/v1/clients/{id}",
+    operation_id = "delete_client",
+    tag = "clients",
+    params(("id" = uuid::Uuid, Path, description = "The id of the client")),
+    responses(
+        (status = 204, description = "It is gone"),
+        (status = 404, description = "No client has this id", body = Problem, content_type = "application/problem+json"),
+        (status = 422, description = "The id is not a UUID", body = Problem, content_type = "application/problem+json"),
+        (status = 503, description = "The database is away", body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn delete_client(clients: web::Data<Clients>, id: web::Path<String>) -> Result<HttpResponse> {
+    clients.delete(path_id(&id)?).await?;
+    Ok(HttpResponse::NoContent().finish())
+}

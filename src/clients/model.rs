@@ -1,0 +1,202 @@
+//! A client, made of parts that were checked when they came in.
+
+mod attributes;
+mod fields;
+mod patch;
+mod phone;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+pub use attributes::{AttributeName, AttributeValue, Attributes, LARGEST_ATTRIBUTE_COUNT};
+pub use fields::{Email, ExternalId, OperatorCode, PushToken, Tag, Timezone};
+pub use patch::{ClientPatch, Field};
+pub use phone::PhoneNumber;
+
+use crate::db::types::{ClientId, Timestamp};
+use crate::error::FieldError;
+
+/// A person who can be reached.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct Client {
+    /// Given by this service: a UUIDv7, ordered by the time of its making.
+    #[schema(value_type = uuid::Uuid, example = "01922f4e-7a3b-7c1d-9e5f-0a1b2c3d4e5f")]
+    pub id: ClientId,
+    /// The digits of the E.164 number; no two clients share one.
+    #[schema(value_type = String, example = "79031234567")]
+    pub phone_number: PhoneNumber,
+    /// Taken from a Russian number when it was not given.
+    #[schema(value_type = Option<String>, example = "903")]
+    pub mobile_operator_code: Option<OperatorCode>,
+    /// A word of yours to choose audiences by.
+    #[schema(value_type = Option<String>, example = "vip")]
+    pub tag: Option<Tag>,
+    /// The IANA name of the zone the client lives in.
+    #[schema(value_type = Option<String>, example = "Europe/Moscow")]
+    pub timezone: Option<Timezone>,
+    /// The address for the e-mail channel.
+    #[schema(value_type = Option<String>, example = "anna@example.com")]
+    pub email: Option<Email>,
+    /// The token for the push channel.
+    #[schema(value_type = Option<String>, example = "fcm:3c9a51f0")]
+    pub push_token: Option<PushToken>,
+    /// The id that your other systems know; no two clients share one.
+    #[schema(value_type = Option<String>, example = "crm-1001")]
+    pub external_id: Option<ExternalId>,
+    /// What the placeholders of a text are filled from.
+    #[schema(value_type = Object, example = json!({"name": "Anna", "bonus": 250, "member": true}))]
+    pub attributes: Attributes,
+    /// When the client was made.
+    #[schema(value_type = chrono::DateTime<chrono::Utc>)]
+    pub created_at: Timestamp,
+    /// When the client was last changed.
+    #[schema(value_type = chrono::DateTime<chrono::Utc>)]
+    pub updated_at: Timestamp,
+}
+
+impl Client {
+    /// A new client with this number and everything that `patch` says of it. An operator code that is not given is
+    /// taken from the number.
+    ///
+    /// # Errors
+    /// More attributes than a client may have.
+    pub fn create(
+        id: ClientId,
+        phone_number: PhoneNumber,
+        patch: &ClientPatch,
+        now: Timestamp,
+    ) -> Result<Self, FieldError> {
+        let mut client = Self {
+            id,
+            phone_number,
+            mobile_operator_code: None,
+            tag: None,
+            timezone: None,
+            email: None,
+            push_token: None,
+            external_id: None,
+            attributes: Attributes::default(),
+            created_at: now,
+            updated_at: now,
+        };
+        client.apply(patch, now)?;
+        if client.mobile_operator_code.is_none() {
+            client.mobile_operator_code = client.phone_number.operator_code();
+        }
+        Ok(client)
+    }
+
+    /// Changes what `patch` names. A new number brings its own operator code, unless the patch has one; a code that
+    /// came from the old number does not outlive it.
+    ///
+    /// # Errors
+    /// More attributes than a client may have; nothing that was changed before is to be kept then.
+    pub fn apply(&mut self, patch: &ClientPatch, now: Timestamp) -> Result<(), FieldError> {
+        if let Some(number) = patch.phone_number {
+            let derived = number.operator_code();
+            if derived.is_some() || self.mobile_operator_code == self.phone_number.operator_code() {
+                self.mobile_operator_code = derived;
+            }
+            self.phone_number = number;
+        }
+        set(&mut self.mobile_operator_code, &patch.mobile_operator_code);
+        set(&mut self.tag, &patch.tag);
+        set(&mut self.timezone, &patch.timezone);
+        set(&mut self.email, &patch.email);
+        set(&mut self.push_token, &patch.push_token);
+        set(&mut self.external_id, &patch.external_id);
+        if patch.clears_attributes {
+            self.attributes = Attributes::default();
+        }
+        self.attributes.merge(&patch.attributes)?;
+        self.updated_at = now;
+        Ok(())
+    }
+}
+
+fn set<T: Clone>(field: &mut Option<T>, change: &Option<Option<T>>) {
+    if let Some(value) = change {
+        field.clone_from(value);
+    }
+}
+
+/// Which clients a list shows: those that match every field that is given.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ListFilter {
+    /// Only those with this code.
+    pub mobile_operator_code: Option<OperatorCode>,
+    /// Only those with this tag.
+    pub tag: Option<Tag>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_760_000_000_000_000;
+
+    fn client(number: &str, code: Option<&str>) -> Client {
+        let patch = ClientPatch {
+            mobile_operator_code: Some(code.map(|c| c.parse().unwrap())),
+            ..ClientPatch::default()
+        };
+        Client::create(
+            ClientId::new(),
+            number.parse().unwrap(),
+            &patch,
+            Timestamp::from_micros(NOW),
+        )
+        .unwrap()
+    }
+
+    fn code_after(client: &mut Client, patch: ClientPatch) -> Option<String> {
+        client.apply(&patch, Timestamp::from_micros(NOW + 1)).unwrap();
+        client.mobile_operator_code.as_ref().map(ToString::to_string)
+    }
+
+    fn to_number(number: &str) -> ClientPatch {
+        ClientPatch {
+            phone_number: Some(number.parse().unwrap()),
+            ..ClientPatch::default()
+        }
+    }
+
+    #[test]
+    fn a_code_that_is_not_given_comes_from_a_russian_number() {
+        let code = |number, given| client(number, given).mobile_operator_code.map(|c| c.to_string());
+        assert_eq!(code("79031234567", None), Some("903".into()));
+        assert_eq!(code("79031234567", Some("999")), Some("999".into()));
+        assert_eq!(code("4915112345678", None), None);
+    }
+
+    #[test]
+    fn a_new_number_brings_its_own_code() {
+        let mut anna = client("79031234567", Some("999"));
+        assert_eq!(
+            code_after(&mut anna, to_number("79161234567")),
+            Some("916".into())
+        );
+        assert_eq!(code_after(&mut anna, to_number("4915112345678")), None);
+    }
+
+    #[test]
+    fn a_given_code_outlives_a_foreign_number() {
+        let mut hans = client("4915112345678", Some("151"));
+        assert_eq!(
+            code_after(&mut hans, to_number("4915112345679")),
+            Some("151".into())
+        );
+    }
+
+    #[test]
+    fn a_cleared_code_stays_cleared() {
+        let mut anna = client("79031234567", None);
+        let patch = ClientPatch {
+            mobile_operator_code: Some(None),
+            ..to_number("79161234567")
+        };
+        assert_eq!(code_after(&mut anna, patch), None);
+        assert_eq!(anna.updated_at.micros(), NOW + 1);
+        assert_eq!(anna.created_at.micros(), NOW);
+    }
+}

@@ -1,0 +1,239 @@
+//! Attributes: what a user knows of a client beyond the fields, and what a text's placeholders are filled from.
+
+use std::borrow::Borrow;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde_json::{Number, Value};
+
+use super::patch::Field;
+use crate::error::FieldError;
+
+/// A client has at most this many attributes.
+pub const LARGEST_ATTRIBUTE_COUNT: usize = 50;
+/// A text among them has at most this many characters.
+const LONGEST_TEXT: usize = 1000;
+
+/// The name of an attribute, which is also the name of its placeholder. Shared, not copied: an import has the same
+/// few names in every row.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AttributeName(Arc<str>);
+
+impl AttributeName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for AttributeName {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let mut bytes = text.bytes();
+        let begins = bytes.next().is_some_and(|b| b.is_ascii_alphabetic() || b == b'_');
+        if !begins || text.len() > 64 || !bytes.all(|b| b.is_ascii_alphanumeric() || b == b'_') {
+            return Err("an attribute's name is a letter or _, then up to 63 letters, digits or _");
+        }
+        if Field::is_taken(text) {
+            return Err("an attribute cannot have the name of a client's field");
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Display for AttributeName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Borrow<str> for AttributeName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
+impl serde::Serialize for AttributeName {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+/// The value of an attribute. There is no null: an attribute without a value does not exist.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[serde(untagged)]
+pub enum AttributeValue {
+    /// Up to 1000 characters.
+    Text(String),
+    /// Any number that JSON can write.
+    Number(Number),
+    /// True or false.
+    Flag(bool),
+}
+
+impl AttributeValue {
+    /// # Errors
+    /// A text that is too long.
+    pub fn text(text: &str) -> Result<Self, &'static str> {
+        if text.chars().nth(LONGEST_TEXT).is_some() {
+            return Err("must not be longer than 1000 characters");
+        }
+        Ok(Self::Text(text.to_owned()))
+    }
+
+    /// The value that this JSON is; null is none.
+    ///
+    /// # Errors
+    /// Objects, arrays, and a text that is too long.
+    pub fn from_json(value: Value) -> Result<Option<Self>, &'static str> {
+        match value {
+            Value::Null => Ok(None),
+            Value::Bool(flag) => Ok(Some(Self::Flag(flag))),
+            Value::Number(number) => Ok(Some(Self::Number(number))),
+            Value::String(text) => Self::text(&text).map(Some),
+            Value::Array(_) | Value::Object(_) => Err("must be a string, a number, true, false or null"),
+        }
+    }
+}
+
+/// The attributes of one client, by name.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
+#[serde(transparent)]
+pub struct Attributes(BTreeMap<AttributeName, AttributeValue>);
+
+impl Attributes {
+    /// Reads what [`Attributes::to_json`] wrote.
+    ///
+    /// # Errors
+    /// Text that it did not write.
+    pub fn from_stored(text: &str) -> crate::error::Result<Self> {
+        if text == "{}" {
+            return Ok(Self::default());
+        }
+        let stored: BTreeMap<String, Value> =
+            serde_json::from_str(text).map_err(|e| crate::error::Error::Internal(e.into()))?;
+        let pairs = stored.into_iter().filter_map(|(name, value)| {
+            let value = AttributeValue::from_json(value).ok()??;
+            // a field that a later version gives to clients may be an old attribute's name: it stays readable
+            Some((AttributeName(name.into()), value))
+        });
+        Ok(Self(pairs.collect()))
+    }
+
+    /// The text that is stored.
+    pub fn to_json(&self) -> String {
+        // names are texts and values are scalars: there is nothing in it that JSON cannot write
+        serde_json::to_string(self).unwrap_or_else(|_| "{}".into())
+    }
+
+    /// RFC 7396: a value replaces, none removes, what is not named stays.
+    ///
+    /// # Errors
+    /// More than 50 in the end.
+    pub fn merge(&mut self, changes: &[(AttributeName, Option<AttributeValue>)]) -> Result<(), FieldError> {
+        for (name, value) in changes {
+            match value {
+                Some(value) => self.0.insert(name.clone(), value.clone()),
+                None => self.0.remove(name),
+            };
+        }
+        if self.0.len() > LARGEST_ATTRIBUTE_COUNT {
+            return Err(FieldError::new(
+                "attributes",
+                "a client has at most 50 attributes",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The value under this name.
+    pub fn get(&self, name: &str) -> Option<&AttributeValue> {
+        self.0.get(name)
+    }
+
+    /// All of them, by name.
+    pub fn iter(&self) -> impl Iterator<Item = (&AttributeName, &AttributeValue)> {
+        self.0.iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn names_are_those_that_a_placeholder_can_have() {
+        for name in ["name", "_x", "A1_b", &"a".repeat(64)] {
+            assert!(name.parse::<AttributeName>().is_ok(), "{name}");
+        }
+        for name in [
+            "",
+            "1a",
+            "a-b",
+            "имя",
+            "a b",
+            "phone_number",
+            "id",
+            "attributes",
+            &"a".repeat(65),
+        ] {
+            assert!(name.parse::<AttributeName>().is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn values_are_flat_and_short() {
+        for value in [json!({}), json!([1]), json!("я".repeat(1001))] {
+            assert!(AttributeValue::from_json(value).is_err());
+        }
+        assert_eq!(AttributeValue::from_json(json!(null)), Ok(None));
+        assert!(AttributeValue::from_json(json!("я".repeat(1000))).is_ok());
+    }
+
+    #[test]
+    fn the_fifty_first_is_refused() {
+        let many: Vec<_> = (0..51)
+            .map(|n| (format!("a{n}").parse().unwrap(), Some(AttributeValue::Flag(true))))
+            .collect();
+        assert!(Attributes::default().merge(&many[..50]).is_ok());
+        assert_eq!(
+            Attributes::default().merge(&many).unwrap_err().field,
+            "attributes"
+        );
+    }
+
+    fn change() -> impl Strategy<Value = (AttributeName, Option<AttributeValue>)> {
+        let value = prop_oneof![
+            Just(None),
+            any::<bool>().prop_map(|b| Some(AttributeValue::Flag(b))),
+            any::<i64>().prop_map(|n| Some(AttributeValue::Number(n.into()))),
+            ".{0,5}".prop_map(|t| Some(AttributeValue::Text(t))),
+        ];
+        ("[a-e]", value).prop_map(|(name, value)| (name.parse().unwrap(), value))
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_stored_reads_back(changes in prop::collection::vec(change(), 0..9)) {
+            let mut attributes = Attributes::default();
+            attributes.merge(&changes).unwrap();
+            prop_assert_eq!(Attributes::from_stored(&attributes.to_json()).unwrap(), attributes);
+        }
+
+        #[test]
+        fn the_last_word_on_a_name_counts(changes in prop::collection::vec(change(), 1..9)) {
+            let mut attributes = Attributes::default();
+            attributes.merge(&changes).unwrap();
+            for (name, _) in &changes {
+                let last = changes.iter().rev().find(|(n, _)| n == name).and_then(|(_, v)| v.as_ref());
+                prop_assert_eq!(attributes.get(name.as_str()), last);
+            }
+        }
+    }
+}

@@ -1,0 +1,262 @@
+//! What a request or a row says of a client: some fields, some of them cleared. The one road for create, replace,
+//! patch and import.
+
+use std::str::FromStr;
+
+use serde_json::{Map, Value};
+
+use super::attributes::{AttributeName, AttributeValue};
+use super::fields::{Email, ExternalId, OperatorCode, PushToken, Tag, Timezone};
+use super::phone::PhoneNumber;
+use crate::error::{Complaints, Error, Result};
+
+/// A field of a client that a caller sets with one text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Field {
+    /// `phone_number`
+    PhoneNumber,
+    /// `mobile_operator_code`
+    OperatorCode,
+    /// `tag`
+    Tag,
+    /// `timezone`
+    Timezone,
+    /// `email`
+    Email,
+    /// `push_token`
+    PushToken,
+    /// `external_id`
+    ExternalId,
+}
+
+impl Field {
+    /// Every field, in the order of the documentation.
+    pub const ALL: &[Self] = &[
+        Self::PhoneNumber,
+        Self::OperatorCode,
+        Self::Tag,
+        Self::Timezone,
+        Self::Email,
+        Self::PushToken,
+        Self::ExternalId,
+    ];
+
+    /// Its name in the API and in the first line of a file.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::PhoneNumber => "phone_number",
+            Self::OperatorCode => "mobile_operator_code",
+            Self::Tag => "tag",
+            Self::Timezone => "timezone",
+            Self::Email => "email",
+            Self::PushToken => "push_token",
+            Self::ExternalId => "external_id",
+        }
+    }
+
+    /// The field of this name.
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.iter().copied().find(|field| field.name() == name)
+    }
+
+    /// Whether a client has something under this name already, so that no attribute may.
+    pub fn is_taken(name: &str) -> bool {
+        Self::named(name).is_some() || ["id", "attributes", "created_at", "updated_at"].contains(&name)
+    }
+}
+
+/// Changes to a client: `None` leaves a field as it is, `Some(None)` clears it.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct ClientPatch {
+    /// Cannot be cleared.
+    pub phone_number: Option<PhoneNumber>,
+    /// The operator's code.
+    pub mobile_operator_code: Option<Option<OperatorCode>>,
+    /// The word to choose audiences by.
+    pub tag: Option<Option<Tag>>,
+    /// Where the client lives.
+    pub timezone: Option<Option<Timezone>>,
+    /// For the e-mail channel.
+    pub email: Option<Option<Email>>,
+    /// For the push channel.
+    pub push_token: Option<Option<PushToken>>,
+    /// The id in other systems.
+    pub external_id: Option<Option<ExternalId>>,
+    /// Whether the attributes there are go before the new ones come.
+    pub clears_attributes: bool,
+    /// Merged, by RFC 7396: none removes.
+    pub attributes: Vec<(AttributeName, Option<AttributeValue>)>,
+}
+
+impl ClientPatch {
+    /// Reads what is to change.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every wrong field.
+    pub fn from_json(body: Map<String, Value>) -> Result<Self> {
+        let mut wrong = Complaints::default();
+        let patch = Self::read(body, &mut wrong);
+        wrong.finish().map(|()| patch)
+    }
+
+    /// Reads all there is to say of a client, which includes the number.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] with every wrong or missing field.
+    pub fn from_whole_json(body: Map<String, Value>) -> Result<(PhoneNumber, Self)> {
+        let mut wrong = Complaints::default();
+        if !body.contains_key(Field::PhoneNumber.name()) {
+            wrong.add(Field::PhoneNumber.name(), "is missing: every client has one");
+        }
+        let mut patch = Self::read(body, &mut wrong);
+        let number = patch.phone_number.take();
+        wrong.finish()?;
+        let number = number.ok_or_else(|| Error::internal("a missing phone number was not complained of"))?;
+        Ok((number, patch))
+    }
+
+    /// Field by field, so that all that is wrong is heard of at once: a derived reader would stop at the first.
+    fn read(body: Map<String, Value>, wrong: &mut Complaints) -> Self {
+        let mut patch = Self::default();
+        for (name, value) in body {
+            if name == "attributes" {
+                patch.read_attributes(value, wrong);
+                continue;
+            }
+            let outcome = match (Field::named(&name), value) {
+                (None, _) => Err(unknown(&name)),
+                (Some(field), Value::Null) => patch.set(field, None),
+                (Some(field), Value::String(text)) => patch.set(field, Some(&text)),
+                (Some(_), _) => Err("must be a string"),
+            };
+            wrong.check(&name, outcome);
+        }
+        patch
+    }
+
+    /// Sets one field from its text, or clears it.
+    ///
+    /// # Errors
+    /// Says what the field must be.
+    pub fn set(&mut self, field: Field, text: Option<&str>) -> Result<(), &'static str> {
+        match field {
+            Field::PhoneNumber => {
+                let text = text.ok_or("every client has one: it cannot be empty")?;
+                self.phone_number = Some(text.trim().parse()?);
+            }
+            Field::OperatorCode => self.mobile_operator_code = change(text)?,
+            Field::Tag => self.tag = change(text)?,
+            Field::Timezone => self.timezone = change(text)?,
+            Field::Email => self.email = change(text)?,
+            Field::PushToken => self.push_token = change(text)?,
+            Field::ExternalId => self.external_id = change(text)?,
+        }
+        Ok(())
+    }
+
+    fn read_attributes(&mut self, value: Value, wrong: &mut Complaints) {
+        let pairs = match value {
+            Value::Object(pairs) => pairs,
+            Value::Null => {
+                self.clears_attributes = true;
+                return;
+            }
+            _ => {
+                return wrong.add(
+                    "attributes",
+                    "must be an object of texts, numbers, true, false or null",
+                );
+            }
+        };
+        for (name, value) in pairs {
+            let outcome = name
+                .parse()
+                .and_then(|name| AttributeValue::from_json(value).map(|value| (name, value)));
+            let pair = wrong.check(&format!("attributes.{name}"), outcome);
+            self.attributes.extend(pair);
+        }
+    }
+}
+
+fn change<T: FromStr<Err = &'static str>>(text: Option<&str>) -> Result<Option<Option<T>>, &'static str> {
+    text.map(str::parse).transpose().map(Some)
+}
+
+fn unknown(name: &str) -> &'static str {
+    if Field::is_taken(name) {
+        "is set by the service and cannot be given"
+    } else {
+        "is not a field of a client; what else you know of one goes into attributes"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(body: Value) -> Result<ClientPatch> {
+        match body {
+            Value::Object(map) => ClientPatch::from_json(map),
+            other => panic!("{other}"),
+        }
+    }
+
+    #[test]
+    fn every_wrong_field_is_named_at_once() {
+        let Err(Error::Invalid(fields)) = read(json!({
+            "phone_number": "123", "email": 5, "tag": "", "timezone": "Mars/Base", "nickname": "x", "id": "1",
+            "external_id": "fine", "attributes": {"ok": 1, "bad name": 1, "nested": {}, "tag": "x"},
+        })) else {
+            panic!("accepted");
+        };
+        let mut names: Vec<_> = fields.iter().map(|f| f.field.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(
+            names,
+            [
+                "attributes.bad name",
+                "attributes.nested",
+                "attributes.tag",
+                "email",
+                "id",
+                "nickname",
+                "phone_number",
+                "tag",
+                "timezone"
+            ]
+        );
+    }
+
+    #[test]
+    fn null_clears_and_absence_leaves() {
+        let patch = read(json!({"tag": null, "attributes": {"gone": null, "here": "x"}})).unwrap();
+        assert_eq!(patch.tag, Some(None));
+        assert_eq!(patch.email, None);
+        assert_eq!(patch.attributes.len(), 2);
+        assert!(read(json!({"phone_number": null})).is_err());
+    }
+
+    #[test]
+    fn a_missing_number_is_reported_with_the_rest() {
+        let Value::Object(body) = json!({"tag": ""}) else {
+            unreachable!()
+        };
+        match ClientPatch::from_whole_json(body) {
+            Err(Error::Invalid(fields)) => assert_eq!(fields.len(), 2, "{fields:?}"),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn attributes_must_be_an_object_or_cleared() {
+        assert!(read(json!({"attributes": null})).unwrap().clears_attributes);
+        for value in [json!([]), json!("x")] {
+            assert!(matches!(
+                read(json!({ "attributes": value })),
+                Err(Error::Invalid(_))
+            ));
+        }
+    }
+}

@@ -1,0 +1,162 @@
+//! The SQL of clients. The cold statements are diesel's and stand here once for both databases.
+
+mod row;
+
+use diesel::prelude::*;
+use diesel::result::{DatabaseErrorKind, Error as QueryError};
+use diesel::sql_types::{Array, Text};
+
+use self::row::Row;
+use super::model::{Attributes, Client, ListFilter};
+use crate::db::AnyConnection;
+use crate::db::schema::{client, client_attribute};
+use crate::db::types::ClientId;
+use crate::error::{Error, Result};
+
+/// Stores a new client.
+///
+/// # Errors
+/// [`Error::Conflict`] when another has its number or its external id.
+pub fn insert(connection: &mut AnyConnection, new: &Client) -> Result<()> {
+    diesel::insert_into(client::table)
+        .values(Row::from(new))
+        .execute(connection)
+        .map_err(taken)?;
+    remember_attributes(connection, [&new.attributes])
+}
+
+/// The client with this id.
+///
+/// # Errors
+/// Those of the database.
+pub fn find(connection: &mut AnyConnection, id: ClientId) -> Result<Option<Client>> {
+    let row: Option<Row> = client::table
+        .find(id)
+        .select(Row::as_select())
+        .first(connection)
+        .optional()?;
+    row.map(Client::try_from).transpose()
+}
+
+/// The client with this id, which nobody else changes before this transaction ends.
+///
+/// # Errors
+/// Those of the database.
+pub fn find_for_update(connection: &mut AnyConnection, id: ClientId) -> Result<Option<Client>> {
+    let row: Option<Row> = match connection {
+        AnyConnection::Postgres(c) => client::table
+            .find(id)
+            .select(Row::as_select())
+            .for_update()
+            .first(c)
+            .optional()?,
+        // a SQLite transaction that may write is the only one
+        sqlite @ AnyConnection::Sqlite(_) => return find(sqlite, id),
+    };
+    row.map(Client::try_from).transpose()
+}
+
+/// Up to `limit` clients after `after` that match, in id order.
+///
+/// # Errors
+/// Those of the database.
+pub fn list(
+    connection: &mut AnyConnection,
+    filter: &ListFilter,
+    after: Option<ClientId>,
+    limit: i64,
+) -> Result<Vec<Client>> {
+    let mut query = client::table
+        .select(Row::as_select())
+        .order(client::id)
+        .limit(limit)
+        .into_boxed();
+    if let Some(after) = after {
+        query = query.filter(client::id.gt(after));
+    }
+    if let Some(code) = &filter.mobile_operator_code {
+        query = query.filter(client::mobile_operator_code.eq(code.as_str().to_owned()));
+    }
+    if let Some(tag) = &filter.tag {
+        query = query.filter(client::tag.eq(tag.as_str().to_owned()));
+    }
+    let rows: Vec<Row> = query.load(connection)?;
+    rows.into_iter().map(Client::try_from).collect()
+}
+
+/// Stores every field of a client that exists.
+///
+/// # Errors
+/// [`Error::Conflict`] when another has its number or its external id.
+pub fn update(connection: &mut AnyConnection, changed: &Client) -> Result<()> {
+    diesel::update(client::table.find(changed.id))
+        .set(Row::from(changed))
+        .execute(connection)
+        .map_err(taken)?;
+    remember_attributes(connection, [&changed.attributes])
+}
+
+/// Removes a client; false when there was none.
+///
+/// # Errors
+/// Those of the database.
+pub fn delete(connection: &mut AnyConnection, id: ClientId) -> Result<bool> {
+    let gone = diesel::delete(client::table.find(id)).execute(connection)?;
+    Ok(gone > 0)
+}
+
+/// Every name of an attribute that some client has had.
+///
+/// # Errors
+/// Those of the database.
+pub fn attribute_names(connection: &mut AnyConnection) -> Result<Vec<String>> {
+    Ok(client_attribute::table
+        .select(client_attribute::name)
+        .order(client_attribute::name)
+        .load(connection)?)
+}
+
+/// Notes the names, sorted, so that two transactions wait for each other in one order only. Most are known already:
+/// that costs a look into a small index, which a cache would have to keep right against rolled back transactions.
+fn remember_attributes<'a>(
+    connection: &mut AnyConnection,
+    of: impl IntoIterator<Item = &'a Attributes>,
+) -> Result<()> {
+    let names: std::collections::BTreeSet<&str> = of
+        .into_iter()
+        .flat_map(|attributes| attributes.iter().map(|(name, _)| name.as_str()))
+        .collect();
+    if names.is_empty() {
+        return Ok(());
+    }
+    match connection {
+        AnyConnection::Postgres(c) => {
+            let names: Vec<&str> = names.into_iter().collect();
+            diesel::sql_query(include_str!("repo/sql/remember_attributes.postgres.sql"))
+                .bind::<Array<Text>, _>(names)
+                .execute(c)?
+        }
+        AnyConnection::Sqlite(c) => {
+            let names = serde_json::to_string(&names).map_err(|e| Error::Internal(e.into()))?;
+            diesel::sql_query(include_str!("repo/sql/remember_attributes.sqlite.sql"))
+                .bind::<Text, _>(names)
+                .execute(c)?
+        }
+    };
+    Ok(())
+}
+
+/// A unique index said no: which, so that the caller knows what to change. PostgreSQL tells the constraint's name,
+/// SQLite the column in its message.
+fn taken(error: QueryError) -> Error {
+    let QueryError::DatabaseError(DatabaseErrorKind::UniqueViolation, info) = &error else {
+        return error.into();
+    };
+    let place = info.constraint_name().unwrap_or_else(|| info.message());
+    for field in ["phone_number", "external_id"] {
+        if place.contains(field) {
+            return Error::Conflict(format!("another client has this {field}"));
+        }
+    }
+    error.into()
+}

@@ -1,0 +1,72 @@
+//! A client as it stands in its table.
+
+use diesel::prelude::*;
+
+use crate::clients::model::{Attributes, Client, PhoneNumber};
+use crate::db::schema::client;
+use crate::db::types::{ClientId, Timestamp};
+use crate::error::{Error, Result};
+
+#[derive(Debug, Clone, Queryable, QueryableByName, Selectable, Insertable, AsChangeset)]
+#[diesel(table_name = client, treat_none_as_null = true)]
+pub(super) struct Row {
+    pub(super) id: ClientId,
+    pub(super) phone_number: i64,
+    pub(super) mobile_operator_code: Option<String>,
+    pub(super) tag: Option<String>,
+    pub(super) timezone: Option<String>,
+    pub(super) email: Option<String>,
+    pub(super) push_token: Option<String>,
+    pub(super) external_id: Option<String>,
+    pub(super) attributes: String,
+    pub(super) created_at: Timestamp,
+    pub(super) updated_at: Timestamp,
+}
+
+impl From<&Client> for Row {
+    fn from(client: &Client) -> Self {
+        Self {
+            id: client.id,
+            phone_number: client.phone_number.number(),
+            mobile_operator_code: client.mobile_operator_code.as_ref().map(ToString::to_string),
+            tag: client.tag.as_ref().map(ToString::to_string),
+            timezone: client.timezone.map(|zone| zone.as_str().to_owned()),
+            email: client.email.as_ref().map(ToString::to_string),
+            push_token: client.push_token.as_ref().map(ToString::to_string),
+            external_id: client.external_id.as_ref().map(ToString::to_string),
+            attributes: client.attributes.to_json(),
+            created_at: client.created_at,
+            updated_at: client.updated_at,
+        }
+    }
+}
+
+impl TryFrom<Row> for Client {
+    type Error = Error;
+
+    /// What this program wrote passes its own checks; what somebody else wrote into the table may not.
+    fn try_from(row: Row) -> Result<Self> {
+        let id = row.id;
+        let wrong = |field: &str| Error::internal(format!("the stored {field} of client {id} is not valid"));
+        Ok(Self {
+            id,
+            phone_number: PhoneNumber::from_number(row.phone_number).map_err(|_| wrong("phone_number"))?,
+            mobile_operator_code: parsed(row.mobile_operator_code)
+                .ok_or_else(|| wrong("mobile_operator_code"))?,
+            tag: parsed(row.tag).ok_or_else(|| wrong("tag"))?,
+            timezone: parsed(row.timezone).ok_or_else(|| wrong("timezone"))?,
+            email: parsed(row.email).ok_or_else(|| wrong("email"))?,
+            push_token: parsed(row.push_token).ok_or_else(|| wrong("push_token"))?,
+            external_id: parsed(row.external_id).ok_or_else(|| wrong("external_id"))?,
+            attributes: Attributes::from_stored(&row.attributes)?,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        })
+    }
+}
+
+/// `None` for a text that is there and does not pass.
+fn parsed<T: std::str::FromStr>(text: Option<String>) -> Option<Option<T>> {
+    text.map(|text| text.parse().ok())
+        .map_or(Some(None), |value| value.map(Some))
+}

@@ -1,0 +1,118 @@
+//! What can be done with clients.
+
+use super::model::{Client, ClientPatch, ListFilter, PhoneNumber};
+use super::repo;
+use crate::clock::Clock;
+use crate::db::Db;
+use crate::db::types::ClientId;
+use crate::error::{Error, Result};
+
+/// The clients of one database; cloning it is cheap.
+#[derive(Clone)]
+pub struct Clients {
+    db: Db,
+    clock: Clock,
+}
+
+impl Clients {
+    /// Over this database, by this clock.
+    pub fn new(db: Db, clock: Clock) -> Self {
+        Self { db, clock }
+    }
+
+    /// Makes a client.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when another client has the number or the external id, [`Error::Invalid`] for more
+    /// attributes than a client may have.
+    pub async fn create(&self, number: PhoneNumber, patch: ClientPatch) -> Result<Client> {
+        let client = whole(ClientId::new(), number, &patch, &self.clock)?;
+        self.db
+            .write(move |c| {
+                repo::insert(c, &client)?;
+                Ok(client)
+            })
+            .await
+    }
+
+    /// The client with this id.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn get(&self, id: ClientId) -> Result<Client> {
+        let found = self.db.read(move |c| repo::find(c, id)).await?;
+        found.ok_or_else(|| Error::not_found("client", id))
+    }
+
+    /// The clients after `cursor` that match, in the order of their making.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn list(
+        &self,
+        filter: ListFilter,
+        cursor: Option<ClientId>,
+        limit: i64,
+    ) -> Result<(Vec<Client>, Option<ClientId>)> {
+        let mut items = self
+            .db
+            .read(move |c| repo::list(c, &filter, cursor, limit.saturating_add(1)))
+            .await?;
+        // one more than asked for says whether there is a next page
+        let more = i64::try_from(items.len()).is_ok_and(|n| n > limit);
+        if more {
+            items.pop();
+        }
+        let next = items.last().filter(|_| more).map(|client| client.id);
+        Ok((items, next))
+    }
+
+    /// Makes the client anew under its id: what is not given is gone.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], and those of [`Clients::create`].
+    pub async fn replace(&self, id: ClientId, number: PhoneNumber, patch: ClientPatch) -> Result<Client> {
+        let mut client = whole(id, number, &patch, &self.clock)?;
+        self.db
+            .write(move |c| {
+                let stored = repo::find_for_update(c, id)?.ok_or_else(|| Error::not_found("client", id))?;
+                client.created_at = stored.created_at;
+                repo::update(c, &client)?;
+                Ok(client)
+            })
+            .await
+    }
+
+    /// Changes what the patch names.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], and those of [`Clients::create`].
+    pub async fn patch(&self, id: ClientId, patch: ClientPatch) -> Result<Client> {
+        let now = self.clock.now();
+        self.db
+            .write(move |c| {
+                let mut client =
+                    repo::find_for_update(c, id)?.ok_or_else(|| Error::not_found("client", id))?;
+                client.apply(&patch, now).map_err(|e| Error::Invalid(vec![e]))?;
+                repo::update(c, &client)?;
+                Ok(client)
+            })
+            .await
+    }
+
+    /// Forgets the client. Messages that were sent to it stay in the books.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn delete(&self, id: ClientId) -> Result<()> {
+        if self.db.write(move |c| repo::delete(c, id)).await? {
+            Ok(())
+        } else {
+            Err(Error::not_found("client", id))
+        }
+    }
+}
+
+fn whole(id: ClientId, number: PhoneNumber, patch: &ClientPatch, clock: &Clock) -> Result<Client> {
+    Client::create(id, number, patch, clock.now()).map_err(|e| Error::Invalid(vec![e]))
+}
