@@ -45,6 +45,7 @@ macro_rules! coded_enum {
         }
     };
 }
+pub(crate) use coded_enum;
 
 coded_enum! {
     /// The way by which a message reaches its recipient.

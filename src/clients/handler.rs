@@ -13,7 +13,7 @@ use super::model::{Client, ClientPatch, ListFilter};
 use super::usecase::Clients;
 use crate::error::{Complaints, Result};
 use crate::http::json::{Json, Query, path_id};
-use crate::http::paging::{self, Page};
+use crate::paging::{self, Page};
 use crate::http::problem::{self, Problem};
 
 /// Registers the routes, relative to `/api/v1`.

@@ -1,0 +1,9 @@
+//! Mailings: a text, a filter over clients and a window in time, and the books of what became of it.
+
+pub mod filter;
+pub mod model;
+pub mod recipient;
+pub mod repo;
+pub mod usecase;
+
+pub use usecase::Mailings;

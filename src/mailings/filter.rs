@@ -1,0 +1,165 @@
+//! Which clients a mailing is for.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::clients::model::{OperatorCode, Tag};
+use crate::error::{Complaints, Result};
+
+/// How many codes or tags one filter may name.
+const MOST_VALUES: usize = 200;
+
+/// The filter as the API takes it: an object, or as a plain text an operator code (digits) or a tag.
+#[derive(Debug, Clone, Deserialize, ToSchema)]
+#[serde(untagged, expecting = "must be an object with mobile_operator_code and tag (lists), or a text that is one of them")]
+pub enum FilterInput {
+    /// One operator code or one tag.
+    Text(String),
+    /// Lists of them.
+    Lists(FilterLists),
+}
+
+/// OR within a list, AND between them; an empty list lets everyone through.
+#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"mobile_operator_code": ["903", "904"], "tag": ["vip"]}))]
+pub struct FilterLists {
+    /// Mobile operator codes.
+    #[serde(default)]
+    pub mobile_operator_code: Vec<String>,
+    /// Tags.
+    #[serde(default)]
+    pub tag: Vec<String>,
+}
+
+/// A checked filter: sorted, without repetitions.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct AudienceFilter {
+    /// The client has one of these operator codes; empty for any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub mobile_operator_code: Vec<String>,
+    /// The client has one of these tags; empty for any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tag: Vec<String>,
+}
+
+/// A part of an audience that lies together in an index which ends in the client's id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Range {
+    /// Everyone.
+    All,
+    /// All clients of an operator.
+    Operator(String),
+    /// All clients with a tag.
+    Tag(String),
+    /// All clients of an operator with a tag.
+    Both(String, String),
+}
+
+impl AudienceFilter {
+    /// Checks what the API took.
+    ///
+    /// # Errors
+    /// [`crate::error::Error::Invalid`] that names the list and the place in it.
+    pub fn parse(input: FilterInput) -> Result<Self> {
+        let mut wrong = Complaints::default();
+        let lists = match input {
+            FilterInput::Lists(lists) => lists,
+            FilterInput::Text(text) => one_value(text.trim()),
+        };
+        let mut codes = Vec::new();
+        for (i, code) in lists.mobile_operator_code.iter().enumerate() {
+            codes.extend(wrong.check(&format!("filter.mobile_operator_code[{i}]"), code.parse::<OperatorCode>()));
+        }
+        let mut tags = Vec::new();
+        for (i, tag) in lists.tag.iter().enumerate() {
+            tags.extend(wrong.check(&format!("filter.tag[{i}]"), tag.parse::<Tag>()));
+        }
+        for (field, count) in [("filter.mobile_operator_code", codes.len()), ("filter.tag", tags.len())] {
+            if count > MOST_VALUES {
+                wrong.add(field, format!("names {count} values; at most {MOST_VALUES} are allowed"));
+            }
+        }
+        wrong.finish()?;
+        Ok(Self {
+            mobile_operator_code: sorted(codes.iter().map(OperatorCode::as_str)),
+            tag: sorted(tags.iter().map(Tag::as_str)),
+        })
+    }
+
+    /// The disjoint parts that make the audience up, in a fixed order: a cursor names one by its number.
+    pub fn ranges(&self) -> Vec<Range> {
+        match (self.mobile_operator_code.as_slice(), self.tag.as_slice()) {
+            ([], []) => vec![Range::All],
+            (codes, []) => codes.iter().cloned().map(Range::Operator).collect(),
+            ([], tags) => tags.iter().cloned().map(Range::Tag).collect(),
+            (codes, tags) => codes
+                .iter()
+                .flat_map(|code| tags.iter().map(|tag| Range::Both(code.clone(), tag.clone())))
+                .collect(),
+        }
+    }
+}
+
+/// The seed's plain filter: what has only digits is an operator code, all else a tag.
+fn one_value(text: &str) -> FilterLists {
+    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
+        FilterLists { mobile_operator_code: vec![text.to_owned()], tag: Vec::new() }
+    } else {
+        FilterLists { mobile_operator_code: Vec::new(), tag: vec![text.to_owned()] }
+    }
+}
+
+fn sorted<'a>(values: impl Iterator<Item = &'a str>) -> Vec<String> {
+    let set: std::collections::BTreeSet<&str> = values.collect();
+    set.into_iter().map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn parse(json: &str) -> Result<AudienceFilter> {
+        AudienceFilter::parse(serde_json::from_str(json).unwrap())
+    }
+
+    #[test]
+    fn a_plain_text_is_an_operator_code_or_a_tag() {
+        assert_eq!(parse(r#""903""#).unwrap().ranges(), [Range::Operator("903".into())]);
+        assert_eq!(parse(r#"" vip ""#).unwrap().ranges(), [Range::Tag("vip".into())]);
+        assert!(parse(r#""""#).is_err(), "an empty text is no filter for everyone");
+    }
+
+    #[test]
+    fn an_empty_object_is_everyone() {
+        assert_eq!(parse("{}").unwrap().ranges(), [Range::All]);
+    }
+
+    #[test]
+    fn a_wrong_value_is_named_with_its_place() {
+        let error = parse(r#"{"mobile_operator_code": ["903", "x"], "tag": [""]}"#).unwrap_err().to_string();
+        assert!(error.contains("filter.mobile_operator_code[1]") && error.contains("filter.tag[0]"), "{error}");
+    }
+
+    proptest! {
+        #[test]
+        fn each_client_of_the_audience_lies_in_exactly_one_range(
+            codes in proptest::collection::vec("[0-9]{3}", 0..5),
+            tags in proptest::collection::vec("[a-c]", 0..5),
+            code in "[0-9]{3}", tag in "[a-c]",
+        ) {
+            let lists = FilterLists { mobile_operator_code: codes.clone(), tag: tags.clone() };
+            let filter = AudienceFilter::parse(FilterInput::Lists(lists)).unwrap();
+            let holds = |range: &Range| match range {
+                Range::All => true,
+                Range::Operator(c) => *c == code,
+                Range::Tag(t) => *t == tag,
+                Range::Both(c, t) => *c == code && *t == tag,
+            };
+            let expected = (codes.is_empty() || codes.contains(&code)) && (tags.is_empty() || tags.contains(&tag));
+            let hits = filter.ranges().iter().filter(|r| holds(r)).count();
+            prop_assert_eq!(hits, usize::from(expected));
+        }
+    }
+}

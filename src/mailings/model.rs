@@ -1,0 +1,324 @@
+//! A mailing and the rules of its life.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::db::types::{ClientId, MailingId, Timestamp};
+use crate::error::{Complaints, Error, Result};
+use crate::kinds::{ChannelKind, Priority, coded_enum};
+use crate::mailings::filter::AudienceFilter;
+use crate::messages::model::Counts;
+
+coded_enum! {
+    /// Where a mailing is in its life.
+    MailingStatus {
+        /// Its start is still to come.
+        Pending = 0 "pending",
+        /// It is being sent.
+        Running = 1 "running",
+        /// Nothing is started until it is resumed; its window goes on.
+        Paused = 2 "paused",
+        /// Every message has its final state.
+        Finished = 3 "finished",
+        /// Stopped for good; what was not sent is cancelled.
+        Cancelled = 4 "cancelled",
+    }
+}
+
+/// When messages may go out: `[starts_at, ends_at)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// The first instant.
+    pub starts_at: Timestamp,
+    /// The first instant that is too late.
+    pub ends_at: Timestamp,
+}
+
+impl Window {
+    /// Whether a message may be started at `at`.
+    pub fn contains(&self, at: Timestamp) -> bool {
+        self.starts_at <= at && at < self.ends_at
+    }
+
+    /// # Errors
+    /// [`Error::Invalid`] for a window without length, or one that has closed by `now`.
+    pub fn check(&self, now: Timestamp) -> Result<()> {
+        let mut wrong = Complaints::default();
+        if self.ends_at <= self.starts_at {
+            wrong.add("ends_at", format!("must be after starts_at ({})", self.starts_at));
+        } else if self.ends_at <= now {
+            wrong.add("ends_at", format!("must be in the future; it is {now} now"));
+        }
+        wrong.finish()
+    }
+}
+
+/// A campaign.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct Mailing {
+    /// Given by the service.
+    pub id: MailingId,
+    /// What is sent, with placeholders.
+    #[schema(example = "Dear {{ name }}, our shop in {{ city }} is open again.")]
+    pub text: String,
+    /// Who gets it.
+    pub filter: AudienceFilter,
+    /// How it goes out.
+    pub channel: ChannelKind,
+    /// Which lane its messages wait in.
+    pub priority: Priority,
+    /// Where it is in its life.
+    pub status: MailingStatus,
+    /// When sending begins.
+    #[schema(value_type = String, format = DateTime)]
+    pub starts_at: Timestamp,
+    /// When sending ends, whatever is left.
+    #[schema(value_type = String, format = DateTime)]
+    pub ends_at: Timestamp,
+    /// When it was created.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// When it was changed last.
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Timestamp,
+    /// When its sending began.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub started_at: Option<Timestamp>,
+    /// When its last message came to its final state.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub finished_at: Option<Timestamp>,
+    /// What became of its messages.
+    pub counts: Counts,
+}
+
+impl Mailing {
+    /// Its window.
+    pub fn window(&self) -> Window {
+        Window { starts_at: self.starts_at, ends_at: self.ends_at }
+    }
+
+    /// Takes a change, if its state allows it.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] for what may not change any more, [`Error::Invalid`] for a window that is none.
+    pub fn apply(&mut self, change: MailingChange, now: Timestamp) -> Result<()> {
+        let id = self.id;
+        match self.status {
+            MailingStatus::Finished | MailingStatus::Cancelled => {
+                return Err(Error::Conflict(format!("mailing {id} is {} and read-only", self.status)));
+            }
+            MailingStatus::Running | MailingStatus::Paused if self.started_at.is_some() => {
+                if change.touches_more_than_the_end() {
+                    return Err(Error::Conflict(format!(
+                        "mailing {id} has begun; only ends_at may still change (pause or cancel it to stop it)"
+                    )));
+                }
+                if self.ends_at <= now {
+                    return Err(Error::Conflict(format!("the window of mailing {id} closed at {}", self.ends_at)));
+                }
+            }
+            _ => {}
+        }
+        self.text = change.text.unwrap_or_else(|| std::mem::take(&mut self.text));
+        self.filter = change.filter.unwrap_or_else(|| std::mem::take(&mut self.filter));
+        self.channel = change.channel.unwrap_or(self.channel);
+        self.priority = change.priority.unwrap_or(self.priority);
+        self.starts_at = change.starts_at.unwrap_or(self.starts_at);
+        self.ends_at = change.ends_at.unwrap_or(self.ends_at);
+        self.updated_at = now;
+        self.window().check(now)
+    }
+}
+
+/// A checked new mailing.
+#[derive(Debug, Clone)]
+pub struct NewMailing {
+    /// What is sent.
+    pub text: String,
+    /// Who gets it.
+    pub filter: AudienceFilter,
+    /// How.
+    pub channel: ChannelKind,
+    /// In which lane.
+    pub priority: Priority,
+    /// From when; now if absent.
+    pub starts_at: Option<Timestamp>,
+    /// Until when.
+    pub ends_at: Timestamp,
+}
+
+/// What a patch changes.
+#[derive(Debug, Clone, Default)]
+pub struct MailingChange {
+    /// What is sent.
+    pub text: Option<String>,
+    /// Who gets it.
+    pub filter: Option<AudienceFilter>,
+    /// How.
+    pub channel: Option<ChannelKind>,
+    /// In which lane.
+    pub priority: Option<Priority>,
+    /// From when.
+    pub starts_at: Option<Timestamp>,
+    /// Until when.
+    pub ends_at: Option<Timestamp>,
+}
+
+impl MailingChange {
+    fn touches_more_than_the_end(&self) -> bool {
+        self.text.is_some()
+            || self.filter.is_some()
+            || self.channel.is_some()
+            || self.priority.is_some()
+            || self.starts_at.is_some()
+    }
+}
+
+/// Who a mailing is for, as counted at one instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Audience {
+    /// How many clients match.
+    pub total: i64,
+    /// No later client belongs to it.
+    pub upper_bound: Option<ClientId>,
+}
+
+/// All mailings together.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Overview {
+    /// How many mailings there are in each state.
+    pub mailings: MailingCounts,
+    /// The messages of all of them.
+    pub counts: Counts,
+}
+
+/// How many mailings there are in each state.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct MailingCounts {
+    /// All of them.
+    pub total: i64,
+    /// Not begun.
+    pub pending: i64,
+    /// Being sent.
+    pub running: i64,
+    /// Held.
+    pub paused: i64,
+    /// Done.
+    pub finished: i64,
+    /// Stopped.
+    pub cancelled: i64,
+}
+
+/// One mailing's books.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct MailingStats {
+    /// The mailing.
+    pub mailing_id: MailingId,
+    /// Where it is in its life.
+    pub status: MailingStatus,
+    /// What became of its messages.
+    pub counts: Counts,
+    /// When its sending began.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub started_at: Option<Timestamp>,
+    /// When its last message came to its final state.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub finished_at: Option<Timestamp>,
+}
+
+/// One client of an audience, with the text that it would get.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Sample {
+    /// The client.
+    pub client_id: ClientId,
+    /// Where the message would go.
+    #[schema(example = "79031234567")]
+    pub recipient: String,
+    /// The text for this client, when one was given and can be filled.
+    pub text: Option<String>,
+    /// Why the text cannot be filled for this client.
+    pub error: Option<String>,
+}
+
+/// What a mailing would be.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct Preview {
+    /// How many clients match now.
+    #[schema(example = 12)]
+    pub recipients: i64,
+    /// A few of them.
+    pub sample: Vec<Sample>,
+    /// Messages a second that the channel will send: its limit, or without one what its concurrency and the
+    /// provider's answers so far allow; null when there were none yet.
+    pub rate_per_second: Option<f64>,
+    /// Seconds that the sending will take at that rate.
+    pub estimated_seconds: Option<f64>,
+    /// Whether that fits between the start and the end.
+    pub fits_window: Option<bool>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::time::Duration;
+
+    fn mailing(status: MailingStatus, started: bool) -> Mailing {
+        let at = Timestamp::from_micros(1_000_000_000);
+        Mailing {
+            id: MailingId::new(),
+            text: "hello".into(),
+            filter: AudienceFilter::default(),
+            channel: ChannelKind::Sms,
+            priority: Priority::Normal,
+            status,
+            starts_at: at,
+            ends_at: at.plus(Duration::from_secs(60)),
+            created_at: at,
+            updated_at: at,
+            started_at: started.then_some(at),
+            finished_at: None,
+            counts: Counts::default(),
+        }
+    }
+
+    #[test]
+    fn only_the_end_may_change_once_it_runs_and_nothing_when_it_is_over() {
+        let now = Timestamp::from_micros(1_001_000_000);
+        let end = MailingChange { ends_at: Some(now.plus(Duration::from_secs(9))), ..Default::default() };
+        let text = MailingChange { text: Some("other".into()), ..Default::default() };
+        use MailingStatus::{Cancelled, Finished, Paused, Pending, Running};
+        for (status, started, end_ok, text_ok) in [
+            (Pending, false, true, true),
+            (Paused, false, true, true),
+            (Running, true, true, false),
+            (Paused, true, true, false),
+            (Finished, true, false, false),
+            (Cancelled, false, false, false),
+        ] {
+            assert_eq!(mailing(status, started).apply(end.clone(), now).is_ok(), end_ok, "end of a {status} one");
+            assert_eq!(mailing(status, started).apply(text.clone(), now).is_ok(), text_ok, "text of a {status} one");
+        }
+    }
+
+    #[test]
+    fn a_window_that_has_closed_is_not_opened_again() {
+        let mut running = mailing(MailingStatus::Running, true);
+        let late = running.ends_at.plus(Duration::from_secs(1));
+        let change = MailingChange { ends_at: Some(late.plus(Duration::from_secs(60))), ..Default::default() };
+        assert!(matches!(running.apply(change, late), Err(Error::Conflict(_))));
+    }
+
+    proptest! {
+        #[test]
+        fn a_window_holds_its_start_and_not_its_end(start in 0i64..1_000_000, length in 1i64..1_000_000, at in 0i64..3_000_000) {
+            let window = Window {
+                starts_at: Timestamp::from_micros(start),
+                ends_at: Timestamp::from_micros(start + length),
+            };
+            prop_assert!(window.contains(window.starts_at) && !window.contains(window.ends_at));
+            let inside = at >= start && at < start + length;
+            prop_assert_eq!(window.contains(Timestamp::from_micros(at)), inside);
+        }
+    }
+}

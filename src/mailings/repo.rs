@@ -1,0 +1,387 @@
+//! Statements on mailings. Reading an audience is in [`audience`].
+
+pub mod audience;
+
+use diesel::dsl::{count_star, sum};
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, SmallInt};
+
+use crate::db::AnyConnection;
+use crate::db::schema::{client_attribute, due, mailing, page, pending_mailing};
+use crate::db::types::{ClientId, Id, MailingId, Timestamp};
+use crate::error::{Error, Result};
+use crate::kinds::{ChannelKind, Priority};
+use crate::mailings::model::{Audience, Mailing, MailingStatus, Overview};
+use crate::messages::model::Counts;
+use crate::paging::Page;
+
+#[derive(Debug, Clone, Queryable, Selectable, Insertable, AsChangeset)]
+#[diesel(table_name = mailing)]
+struct MailingRow {
+    id: MailingId,
+    text: String,
+    filter: String,
+    channel: i16,
+    priority: i16,
+    status: i16,
+    starts_at: Timestamp,
+    ends_at: Timestamp,
+    created_at: Timestamp,
+    updated_at: Timestamp,
+    started_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+    total: i64,
+    upper_bound: Option<ClientId>,
+    walked: bool,
+    sent: i64,
+    failed: i64,
+    expired: i64,
+    cancelled: i64,
+    settled: bool,
+}
+
+diesel::define_sql_function! {
+    /// `coalesce` over a sum: bigint in both databases.
+    #[sql_name = "coalesce"]
+    fn or_zero(value: diesel::sql_types::Nullable<BigInt>, zero: BigInt) -> BigInt;
+}
+
+/// Messages of the selected mailing that stand in pages of some node without an outcome. A macro because the type of
+/// such an expression cannot be written.
+macro_rules! sending {
+    () => {
+        or_zero(
+            page::table
+                .filter(page::mailing_id.eq(mailing::id.nullable()))
+                .filter(page::node_id.is_not_null())
+                .select(sum(page::remaining))
+                .single_value(),
+            0_i64,
+        )
+    };
+}
+
+impl MailingRow {
+    fn into_model(self, sending: i64) -> Result<Mailing> {
+        Ok(Mailing {
+            id: self.id,
+            text: self.text,
+            filter: serde_json::from_str(&self.filter).map_err(|e| Error::Internal(e.into()))?,
+            channel: ChannelKind::from_code(self.channel)?,
+            priority: Priority::from_code(self.priority)?,
+            status: MailingStatus::from_code(self.status)?,
+            starts_at: self.starts_at,
+            ends_at: self.ends_at,
+            created_at: self.created_at,
+            updated_at: self.updated_at,
+            started_at: self.started_at,
+            finished_at: self.finished_at,
+            counts: Counts::balanced(self.total, sending, [self.sent, self.failed, self.expired, self.cancelled]),
+        })
+    }
+}
+
+/// Stores a mailing: with its audience it begins at once, without one it waits for its start.
+///
+/// # Errors
+/// Those of the database.
+pub fn insert(c: &mut AnyConnection, new: &Mailing, audience: Option<Audience>) -> Result<()> {
+    let row = MailingRow {
+        id: new.id,
+        text: new.text.clone(),
+        filter: serde_json::to_string(&new.filter).map_err(|e| Error::Internal(e.into()))?,
+        channel: new.channel.code(),
+        priority: new.priority.code(),
+        status: new.status.code(),
+        starts_at: new.starts_at,
+        ends_at: new.ends_at,
+        created_at: new.created_at,
+        updated_at: new.updated_at,
+        started_at: new.started_at,
+        finished_at: None,
+        total: audience.map_or(0, |audience| audience.total),
+        upper_bound: audience.and_then(|audience| audience.upper_bound),
+        walked: audience.is_some_and(|audience| audience.total == 0),
+        sent: 0,
+        failed: 0,
+        expired: 0,
+        cancelled: 0,
+        settled: false,
+    };
+    diesel::insert_into(mailing::table).values(&row).execute(c)?;
+    if audience.is_none() {
+        set_due(c, new.id, new.starts_at)?;
+    }
+    Ok(())
+}
+
+/// Makes a mailing due at `at`.
+///
+/// # Errors
+/// Those of the database.
+fn set_due(c: &mut AnyConnection, id: MailingId, at: Timestamp) -> Result<()> {
+    diesel::delete(pending_mailing::table.filter(pending_mailing::mailing_id.eq(id))).execute(c)?;
+    diesel::insert_into(pending_mailing::table)
+        .values((
+            pending_mailing::id.eq(MailingId::new()),
+            pending_mailing::mailing_id.eq(id),
+            pending_mailing::status.eq(1),
+            pending_mailing::due_at.eq(at),
+        ))
+        .execute(c)?;
+    Ok(())
+}
+
+/// Holds the mailing's row until the transaction ends, so that what is read of it stays true. SQLite's one writer
+/// holds everything.
+///
+/// # Errors
+/// Those of the database.
+pub fn lock(c: &mut AnyConnection, id: MailingId) -> Result<()> {
+    if let AnyConnection::Postgres(c) = c {
+        diesel::sql_query("SELECT 1 FROM mailing WHERE id = $1 FOR UPDATE").bind::<Id, _>(id).execute(c)?;
+    }
+    Ok(())
+}
+
+/// One mailing with its books, all read at one instant.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn get(c: &mut AnyConnection, id: MailingId) -> Result<Mailing> {
+    // one statement, so one snapshot: the counters and the pages that they balance with
+    let found: Option<(MailingRow, i64)> =
+        mailing::table.find(id).select((MailingRow::as_select(), sending!())).first(c).optional()?;
+    let (row, sending) = found.ok_or_else(|| Error::not_found("mailing", id))?;
+    row.into_model(sending)
+}
+
+/// One page of mailings, the newest last.
+///
+/// # Errors
+/// Those of the database.
+pub fn list(
+    c: &mut AnyConnection,
+    status: Option<MailingStatus>,
+    limit: i64,
+    after: Option<MailingId>,
+) -> Result<Page<Mailing>> {
+    let mut query = mailing::table
+        .select((MailingRow::as_select(), sending!()))
+        .order(mailing::id)
+        .limit(limit + 1)
+        .into_boxed();
+    if let Some(status) = status {
+        query = query.filter(mailing::status.eq(status.code()));
+    }
+    if let Some(after) = after {
+        query = query.filter(mailing::id.gt(after));
+    }
+    let mut rows: Vec<(MailingRow, i64)> = query.load(c)?;
+    let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+    let more = rows.len() > wanted;
+    rows.truncate(wanted);
+    let next_cursor = rows.last().filter(|_| more).map(|(row, _)| row.id.to_string());
+    let items = rows.into_iter().map(|(row, sending)| row.into_model(sending)).collect::<Result<_>>()?;
+    Ok(Page { items, next_cursor })
+}
+
+/// Writes what a patch may have changed.
+///
+/// # Errors
+/// Those of the database.
+pub fn update(c: &mut AnyConnection, changed: &Mailing) -> Result<()> {
+    diesel::update(mailing::table.find(changed.id))
+        .set((
+            mailing::text.eq(&changed.text),
+            mailing::filter.eq(serde_json::to_string(&changed.filter).map_err(|e| Error::Internal(e.into()))?),
+            mailing::channel.eq(changed.channel.code()),
+            mailing::priority.eq(changed.priority.code()),
+            mailing::starts_at.eq(changed.starts_at),
+            mailing::ends_at.eq(changed.ends_at),
+            mailing::updated_at.eq(changed.updated_at),
+        ))
+        .execute(c)?;
+    if changed.started_at.is_none() {
+        set_due(c, changed.id, changed.starts_at)?;
+    }
+    Ok(())
+}
+
+/// Moves a mailing to `status`; `settled` says that nothing of it is left to do.
+///
+/// # Errors
+/// Those of the database.
+pub fn set_status(c: &mut AnyConnection, id: MailingId, status: MailingStatus, now: Timestamp) -> Result<()> {
+    diesel::update(mailing::table.find(id))
+        .set((mailing::status.eq(status.code()), mailing::updated_at.eq(now)))
+        .execute(c)?;
+    Ok(())
+}
+
+/// Cancels a mailing that has not begun: it has no messages, so its books are closed.
+///
+/// # Errors
+/// Those of the database.
+pub fn cancel_unstarted(c: &mut AnyConnection, id: MailingId, now: Timestamp) -> Result<()> {
+    diesel::delete(pending_mailing::table.filter(pending_mailing::mailing_id.eq(id))).execute(c)?;
+    diesel::update(mailing::table.find(id))
+        .set((
+            mailing::status.eq(MailingStatus::Cancelled.code()),
+            mailing::updated_at.eq(now),
+            mailing::finished_at.eq(Some(now)),
+            mailing::settled.eq(true),
+        ))
+        .execute(c)?;
+    Ok(())
+}
+
+/// Begins a pending mailing for this audience; answers whether it was still pending.
+///
+/// # Errors
+/// Those of the database.
+pub fn begin(c: &mut AnyConnection, id: MailingId, audience: Audience, now: Timestamp) -> Result<bool> {
+    let begun = diesel::update(mailing::table.find(id).filter(mailing::status.eq(MailingStatus::Pending.code())))
+        .set((
+            mailing::status.eq(MailingStatus::Running.code()),
+            mailing::started_at.eq(Some(now)),
+            mailing::updated_at.eq(now),
+            mailing::total.eq(audience.total),
+            mailing::upper_bound.eq(audience.upper_bound),
+            mailing::walked.eq(audience.total == 0),
+        ))
+        .execute(c)?;
+    if begun > 0 {
+        diesel::delete(pending_mailing::table.filter(pending_mailing::mailing_id.eq(id))).execute(c)?;
+    }
+    Ok(begun > 0)
+}
+
+/// Removes a mailing that has not begun.
+///
+/// # Errors
+/// Those of the database.
+pub fn delete(c: &mut AnyConnection, id: MailingId) -> Result<()> {
+    diesel::delete(pending_mailing::table.filter(pending_mailing::mailing_id.eq(id))).execute(c)?;
+    diesel::delete(mailing::table.find(id)).execute(c)?;
+    Ok(())
+}
+
+#[derive(QueryableByName)]
+struct Sums {
+    #[diesel(sql_type = SmallInt)]
+    status: i16,
+    #[diesel(sql_type = BigInt)]
+    mailings: i64,
+    #[diesel(sql_type = BigInt)]
+    total: i64,
+    #[diesel(sql_type = BigInt)]
+    sent: i64,
+    #[diesel(sql_type = BigInt)]
+    failed: i64,
+    #[diesel(sql_type = BigInt)]
+    expired: i64,
+    #[diesel(sql_type = BigInt)]
+    cancelled: i64,
+    #[diesel(sql_type = BigInt)]
+    sending: i64,
+}
+
+/// One statement, so one snapshot. Written out because diesel gives a sum of bigints the type numeric.
+const SUMS: &str = "SELECT m.status, count(*) AS mailings, CAST(sum(m.total) AS bigint) AS total, \
+    CAST(sum(m.sent) AS bigint) AS sent, CAST(sum(m.failed) AS bigint) AS failed, \
+    CAST(sum(m.expired) AS bigint) AS expired, CAST(sum(m.cancelled) AS bigint) AS cancelled, \
+    CAST(sum(coalesce(p.sending, 0)) AS bigint) AS sending \
+    FROM mailing m LEFT JOIN (SELECT mailing_id, sum(remaining) AS sending FROM page \
+    WHERE node_id IS NOT NULL GROUP BY mailing_id) p ON p.mailing_id = m.id GROUP BY m.status";
+
+/// All mailings by state, and the sum of their books.
+///
+/// # Errors
+/// Those of the database.
+pub fn overview(c: &mut AnyConnection) -> Result<Overview> {
+    let mut overview = Overview::default();
+    for row in diesel::sql_query(SUMS).load::<Sums>(c)? {
+        let outcomes = [row.sent, row.failed, row.expired, row.cancelled];
+        overview.counts = overview.counts + Counts::balanced(row.total, row.sending, outcomes);
+        let by_state = &mut overview.mailings;
+        by_state.total += row.mailings;
+        match MailingStatus::from_code(row.status)? {
+            MailingStatus::Pending => by_state.pending = row.mailings,
+            MailingStatus::Running => by_state.running = row.mailings,
+            MailingStatus::Paused => by_state.paused = row.mailings,
+            MailingStatus::Finished => by_state.finished = row.mailings,
+            MailingStatus::Cancelled => by_state.cancelled = row.mailings,
+        }
+    }
+    Ok(overview)
+}
+
+/// A mailing that the engine has work with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Open {
+    /// Which one.
+    pub id: MailingId,
+    /// Where it is in its life.
+    pub status: MailingStatus,
+    /// The end of its window.
+    pub ends_at: Timestamp,
+    /// Whether its whole audience has been planned.
+    pub walked: bool,
+}
+
+/// The mailings that have begun and whose books are not closed.
+///
+/// # Errors
+/// Those of the database.
+pub fn open(c: &mut AnyConnection) -> Result<Vec<Open>> {
+    let rows: Vec<(MailingId, i16, Timestamp, bool)> = mailing::table
+        .filter(mailing::settled.eq(false))
+        .filter(mailing::started_at.is_not_null())
+        .select((mailing::id, mailing::status, mailing::ends_at, mailing::walked))
+        .order(mailing::id)
+        .load(c)?;
+    rows.into_iter()
+        .map(|(id, status, ends_at, walked)| {
+            Ok(Open { id, status: MailingStatus::from_code(status)?, ends_at, walked })
+        })
+        .collect()
+}
+
+/// Closes the books of a mailing of which nothing is left to do; answers whether it was so.
+///
+/// # Errors
+/// Those of the database.
+pub fn settle(c: &mut AnyConnection, id: MailingId, now: Timestamp) -> Result<bool> {
+    lock(c, id)?;
+    let pages: i64 = page::table.filter(page::mailing_id.eq(id)).select(count_star()).first(c)?;
+    let waiting: i64 = due::table.filter(due::mailing_id.eq(id)).select(count_star()).first(c)?;
+    if pages > 0 || waiting > 0 {
+        return Ok(false);
+    }
+    let settled = diesel::update(
+        mailing::table.find(id).filter(mailing::settled.eq(false)).filter(mailing::walked.eq(true)),
+    )
+    .set((
+        mailing::settled.eq(true),
+        mailing::finished_at.eq(Some(now)),
+        mailing::updated_at.eq(now),
+        // whoever left the audience while it was walked is not part of it
+        mailing::total.eq(mailing::sent + mailing::failed + mailing::expired + mailing::cancelled),
+    ))
+    .execute(c)?;
+    diesel::update(
+        mailing::table.find(id).filter(mailing::settled.eq(true)).filter(mailing::status.ne(MailingStatus::Cancelled.code())),
+    )
+    .set(mailing::status.eq(MailingStatus::Finished.code()))
+    .execute(c)?;
+    Ok(settled > 0)
+}
+
+/// Names of attributes that some client has or had.
+///
+/// # Errors
+/// Those of the database.
+pub fn attribute_names(c: &mut AnyConnection) -> Result<Vec<String>> {
+    Ok(client_attribute::table.select(client_attribute::name).order(client_attribute::name).load(c)?)
+}

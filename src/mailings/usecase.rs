@@ -1,0 +1,318 @@
+//! What can be done with mailings, and when.
+
+use std::sync::Arc;
+
+use crate::clock::Clock;
+use crate::db::types::{MailingId, Timestamp};
+use crate::db::{AnyConnection, Db};
+use crate::error::{Error, Result};
+use crate::kinds::ChannelKind;
+use crate::mailings::filter::AudienceFilter;
+use crate::mailings::model::{
+    Mailing, MailingChange, MailingStats, MailingStatus, NewMailing, Overview, Preview, Sample, Window,
+};
+use crate::mailings::recipient::FIELDS;
+use crate::mailings::repo::{self, audience};
+use crate::messages::model::Counts;
+use crate::paging::Page;
+use crate::templates::Template;
+
+/// How many clients a preview shows.
+const SAMPLES: usize = 5;
+
+/// The engine, as far as mailings need it: something changed, look again. A hint; the engine's own poll is the
+/// guarantee.
+pub trait Wakeup: Send + Sync {
+    /// A mailing began, was paused, resumed, cancelled or given another end.
+    fn mailing_changed(&self);
+    /// A pending mailing may be due at another time than before.
+    fn pending_changed(&self);
+}
+
+/// The channels, as far as a preview needs them.
+pub trait ChannelRates: Send + Sync {
+    /// Messages a second that the channel will send, if that can be said.
+    fn rate(&self, channel: ChannelKind) -> Option<f64>;
+}
+
+/// What a preview is asked about.
+#[derive(Debug, Clone)]
+pub struct PreviewQuestion {
+    /// Who.
+    pub filter: AudienceFilter,
+    /// How.
+    pub channel: ChannelKind,
+    /// From when; now if absent.
+    pub starts_at: Option<Timestamp>,
+    /// Until when, if that is already known.
+    pub ends_at: Option<Timestamp>,
+    /// The text to fill for the clients shown.
+    pub text: Option<String>,
+}
+
+/// The mailings.
+#[derive(Clone)]
+pub struct Mailings {
+    db: Db,
+    clock: Clock,
+    wakeup: Arc<dyn Wakeup>,
+    rates: Arc<dyn ChannelRates>,
+}
+
+impl Mailings {
+    /// Over this database, waking this engine.
+    pub fn new(db: Db, clock: Clock, wakeup: Arc<dyn Wakeup>, rates: Arc<dyn ChannelRates>) -> Self {
+        Self { db, clock, wakeup, rates }
+    }
+
+    /// Stores a mailing. One whose start is past begins at once, with the audience of this moment.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a window that is none, or a placeholder that no client can fill.
+    pub async fn create(&self, new: NewMailing) -> Result<Mailing> {
+        let now = self.clock.now();
+        let window = Window { starts_at: new.starts_at.unwrap_or(now), ends_at: new.ends_at };
+        window.check(now)?;
+        let begins = window.starts_at <= now;
+        let text = new.text.clone();
+        let ranges = new.filter.ranges();
+        let counted = self
+            .db
+            .read(move |c| {
+                check_placeholders(c, &text)?;
+                if begins { audience::measure(c, &ranges).map(Some) } else { Ok(None) }
+            })
+            .await?;
+        let mailing = Mailing {
+            id: MailingId::new(),
+            text: new.text,
+            filter: new.filter,
+            channel: new.channel,
+            priority: new.priority,
+            status: if begins { MailingStatus::Running } else { MailingStatus::Pending },
+            starts_at: window.starts_at,
+            ends_at: window.ends_at,
+            created_at: now,
+            updated_at: now,
+            started_at: begins.then_some(now),
+            finished_at: None,
+            counts: Counts::balanced(counted.map_or(0, |audience| audience.total), 0, [0; 4]),
+        };
+        let stored = mailing.clone();
+        self.db.write(move |c| repo::insert(c, &stored, counted)).await?;
+        if begins { self.wakeup.mailing_changed() } else { self.wakeup.pending_changed() }
+        Ok(mailing)
+    }
+
+    /// One mailing.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn get(&self, id: MailingId) -> Result<Mailing> {
+        self.db.read(move |c| repo::get(c, id)).await
+    }
+
+    /// One page of mailings in the order of their creation.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn list(
+        &self,
+        status: Option<MailingStatus>,
+        limit: i64,
+        after: Option<MailingId>,
+    ) -> Result<Page<Mailing>> {
+        self.db.read(move |c| repo::list(c, status, limit, after)).await
+    }
+
+    /// Changes what its state allows to change.
+    ///
+    /// # Errors
+    /// As [`Mailing::apply`], and [`Error::NotFound`].
+    pub async fn patch(&self, id: MailingId, change: MailingChange) -> Result<Mailing> {
+        let now = self.clock.now();
+        let changed = self
+            .db
+            .write(move |c| {
+                repo::lock(c, id)?;
+                let mut mailing = repo::get(c, id)?;
+                if let Some(text) = &change.text {
+                    check_placeholders(c, text)?;
+                }
+                mailing.apply(change, now)?;
+                repo::update(c, &mailing)?;
+                Ok(mailing)
+            })
+            .await?;
+        self.wakeup.mailing_changed();
+        self.wakeup.pending_changed();
+        Ok(changed)
+    }
+
+    /// Removes a mailing that has not begun. One that has is on record for good.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] once it has begun, [`Error::NotFound`].
+    pub async fn delete(&self, id: MailingId) -> Result<()> {
+        self.db
+            .write(move |c| {
+                repo::lock(c, id)?;
+                let mailing = repo::get(c, id)?;
+                let over = matches!(mailing.status, MailingStatus::Finished | MailingStatus::Cancelled);
+                if over {
+                    return Err(Error::Conflict(format!("mailing {id} is {} and read-only", mailing.status)));
+                }
+                if mailing.started_at.is_some() {
+                    return Err(Error::Conflict(format!("mailing {id} has begun; cancel it instead")));
+                }
+                repo::delete(c, id)
+            })
+            .await
+    }
+
+    /// Stops starting its messages until it is resumed.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it is neither pending nor running, [`Error::NotFound`].
+    pub async fn pause(&self, id: MailingId) -> Result<Mailing> {
+        self.change_status(id, "paused", |mailing| match mailing.status {
+            MailingStatus::Pending | MailingStatus::Running => Some(MailingStatus::Paused),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Goes on where it was paused.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it is not paused, [`Error::NotFound`].
+    pub async fn resume(&self, id: MailingId) -> Result<Mailing> {
+        self.change_status(id, "resumed", |mailing| match (mailing.status, mailing.started_at) {
+            (MailingStatus::Paused, Some(_)) => Some(MailingStatus::Running),
+            (MailingStatus::Paused, None) => Some(MailingStatus::Pending),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Stops it for good. What is in flight is finished, all else becomes cancelled, in the background.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it is over, [`Error::NotFound`].
+    pub async fn cancel(&self, id: MailingId) -> Result<Mailing> {
+        self.change_status(id, "cancelled", |mailing| match mailing.status {
+            MailingStatus::Finished | MailingStatus::Cancelled => None,
+            _ => Some(MailingStatus::Cancelled),
+        })
+        .await
+    }
+
+    async fn change_status(
+        &self,
+        id: MailingId,
+        verb: &'static str,
+        next: impl FnOnce(&Mailing) -> Option<MailingStatus> + Send + 'static,
+    ) -> Result<Mailing> {
+        let now = self.clock.now();
+        let changed = self
+            .db
+            .write(move |c| {
+                repo::lock(c, id)?;
+                let mailing = repo::get(c, id)?;
+                let Some(status) = next(&mailing) else {
+                    return Err(Error::Conflict(format!("mailing {id} is {} and cannot be {verb}", mailing.status)));
+                };
+                if status == MailingStatus::Cancelled && mailing.started_at.is_none() {
+                    repo::cancel_unstarted(c, id, now)?;
+                } else {
+                    repo::set_status(c, id, status, now)?;
+                }
+                repo::get(c, id)
+            })
+            .await?;
+        self.wakeup.mailing_changed();
+        self.wakeup.pending_changed();
+        Ok(changed)
+    }
+
+    /// The books of one mailing.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn stats(&self, id: MailingId) -> Result<MailingStats> {
+        let mailing = self.get(id).await?;
+        Ok(MailingStats {
+            mailing_id: id,
+            status: mailing.status,
+            counts: mailing.counts,
+            started_at: mailing.started_at,
+            finished_at: mailing.finished_at,
+        })
+    }
+
+    /// The books of all mailings.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn overview(&self) -> Result<Overview> {
+        self.db.read(repo::overview).await
+    }
+
+    /// What a mailing would be, without making it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a window that is none or a text that is none.
+    pub async fn preview(&self, question: PreviewQuestion) -> Result<Preview> {
+        let now = self.clock.now();
+        let starts_at = question.starts_at.unwrap_or(now);
+        let window = question.ends_at.map(|ends_at| Window { starts_at, ends_at });
+        if let Some(window) = window {
+            window.check(now)?;
+        }
+        let (channel, ranges) = (question.channel, question.filter.ranges());
+        let (recipients, sample) = self
+            .db
+            .read(move |c| {
+                let template = question.text.as_deref().map(|text| check_placeholders(c, text)).transpose()?;
+                let counted = audience::measure(c, &ranges)?;
+                let what = audience::Read { upper_bound: counted.upper_bound, limit: SAMPLES, profiles: true };
+                let (few, _) = audience::read(c, &ranges, audience::Cursor::default(), what)?;
+                let sample = few
+                    .into_iter()
+                    .map(|recipient| {
+                        let text = template.as_ref().map(|template| template.render(|| recipient.values()));
+                        Sample {
+                            client_id: recipient.client_id,
+                            recipient: recipient.address(channel),
+                            error: text.as_ref().and_then(|text| text.as_ref().err().cloned()),
+                            text: text.and_then(Result::ok),
+                        }
+                    })
+                    .collect();
+                Ok((counted.total, sample))
+            })
+            .await?;
+        let rate_per_second = self.rates.rate(channel);
+        let estimated_seconds = rate_per_second.map(|rate| recipients as f64 / rate);
+        let room = window.map(|window| window.ends_at.since(window.starts_at.max(now)).as_secs_f64());
+        let fits_window = estimated_seconds.zip(room).map(|(needed, room)| needed <= room);
+        Ok(Preview { recipients, sample, rate_per_second, estimated_seconds, fits_window })
+    }
+}
+
+/// Reads the text, and refuses a placeholder that is neither a field nor an attribute of any client.
+fn check_placeholders(c: &mut AnyConnection, text: &str) -> Result<Template> {
+    let template = Template::parse(text).map_err(|why| Error::invalid("text", why))?;
+    let foreign: Vec<&String> =
+        template.placeholders().iter().filter(|name| !FIELDS.contains(&name.as_str())).collect();
+    if foreign.is_empty() {
+        return Ok(template);
+    }
+    let known = repo::attribute_names(c)?;
+    if let Some(unknown) = foreign.into_iter().find(|name| !known.contains(name)) {
+        let names: Vec<&str> = FIELDS.iter().copied().chain(known.iter().map(String::as_str)).take(50).collect();
+        let reason = format!("no client has a field or an attribute `{unknown}`; there are {}", names.join(", "));
+        return Err(Error::invalid("text", reason));
+    }
+    Ok(template)
+}
