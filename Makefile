@@ -1,0 +1,50 @@
+# What is built goes to the user's cache: several checkouts share it, and a fresh clone builds fast.
+export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/fanfare/target
+
+FANFARE = $(CARGO_TARGET_DIR)/release/fanfare
+
+.DEFAULT_GOAL := help
+.PHONY: help run build test fmt lint deny openapi demo up stop clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+run: build ## build, and start the service and a sandbox provider, on SQLite, at http://127.0.0.1:8083
+	@exec scripts/run "$(FANFARE)"
+
+build: ## the release binary
+	@scripts/setup-build
+	cargo build --release --locked
+
+test: ## all tests, on SQLite and on a throw-away PostgreSQL (TESTARGS="one_test" for some)
+	@scripts/setup-test
+	@exec scripts/test $(TESTARGS)
+
+fmt: ## format the sources
+	cargo fmt
+
+lint: ## check the format, and clippy with warnings denied
+	@scripts/setup-build
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+
+deny: ## check the dependencies: what is banned, licences, sources
+	@scripts/setup-build
+	@deny=$$(scripts/setup-deny) && exec "$$deny" --locked check bans licenses sources
+
+openapi: build ## write docs/openapi.json anew
+	@mkdir -p docs
+	"$(FANFARE)" openapi > docs/openapi.json.new
+	@mv docs/openapi.json.new docs/openapi.json
+
+demo: build ## 100,000 generated clients, one mailing, live figures and the final books
+	@exec "$(FANFARE)" demo
+
+up: ## the service, PostgreSQL, Prometheus and Grafana in containers
+	docker compose up --build --detach --wait
+
+stop: ## stop the containers; their data stay
+	docker compose down
+
+clean: ## what was built (not databases)
+	cargo clean
