@@ -1,0 +1,175 @@
+//! The sandbox over HTTP.
+
+use std::any::Any;
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::AsFd;
+
+use actix_web::dev::Extensions;
+use actix_web::http::header::{self, ContentType, HeaderMap, HeaderName};
+use actix_web::http::{Method, StatusCode};
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Serialize;
+
+use super::faults::{Faults, LONGEST_HOLD};
+use super::provider::{Provider, SendRequest, Verdict};
+use super::stats::{Outcome, Stats};
+
+/// The body of a garbage answer: a gateway's error page with a status that is not its own, and no UTF-8.
+const GARBAGE: &[u8] = b"<html><body>502 Bad Gateway \xff\xfe</body>";
+
+/// What the path of a message begins with; its id follows.
+const SEND: &str = "/v1/send/";
+
+static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// Adds the routes. `/v1/send/{id}` is matched by hand as the default service: a path with a parameter in it
+/// makes the router run a regular expression, and without its `unicode` feature a slow one, which took a
+/// quarter of the sandbox's time.
+pub(super) fn configure(service: &mut web::ServiceConfig) {
+    service
+        .service(
+            web::resource("/stats")
+                .route(web::get().to(read_stats))
+                .route(web::delete().to(reset_stats)),
+        )
+        .service(
+            web::resource("/faults")
+                .route(web::get().to(read_faults))
+                .route(web::put().to(set_faults)),
+        )
+        .service(web::resource("/health").route(web::get().to(health)))
+        .service(web::resource("/").route(web::get().to(describe)))
+        .default_service(web::to(send));
+}
+
+async fn send(
+    provider: web::Data<Provider>,
+    request: HttpRequest,
+    body: Result<web::Bytes, actix_web::Error>,
+) -> HttpResponse {
+    // The path of the match and not of the request: it is percent-decoded.
+    let path_id = match request.match_info().as_str().strip_prefix(SEND) {
+        Some(id) if !id.is_empty() && !id.contains('/') => id,
+        _ => return HttpResponse::NotFound().finish(),
+    };
+    if request.method() != Method::POST {
+        return HttpResponse::MethodNotAllowed()
+            .insert_header((header::ALLOW, "POST"))
+            .finish();
+    }
+    let faults = provider.faults();
+    let headers = request.headers();
+    let verdict = provider.receive(
+        &SendRequest {
+            path_id,
+            bearer: text_of(headers, &header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer ")),
+            key: text_of(headers, &IDEMPOTENCY_KEY),
+            body: body.as_deref().ok(),
+        },
+        &faults,
+    );
+    if !faults.latency.is_zero() {
+        tokio::time::sleep(faults.latency).await;
+    }
+    match verdict.outcome {
+        Outcome::Dropped => cut(&request).await,
+        Outcome::Hung => {
+            tokio::time::sleep(LONGEST_HOLD).await;
+            cut(&request).await
+        }
+        _ => answer(&verdict),
+    }
+}
+
+fn text_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
+    headers.get(name)?.to_str().ok()
+}
+
+fn answer(verdict: &Verdict) -> HttpResponse {
+    let (status, code) = match verdict.outcome {
+        Outcome::Garbage => return HttpResponse::Ok().content_type(ContentType::html()).body(GARBAGE),
+        // By far the most frequent answer, so it is not built anew each time.
+        Outcome::Received => {
+            return HttpResponse::Ok()
+                .content_type(ContentType::json())
+                .body(r#"{"code":0,"message":"OK"}"#);
+        }
+        Outcome::Unauthorized => (StatusCode::UNAUTHORIZED, 401),
+        Outcome::Limited => (StatusCode::TOO_MANY_REQUESTS, 429),
+        Outcome::Rejected => (StatusCode::BAD_REQUEST, 1),
+        _ => (StatusCode::INTERNAL_SERVER_ERROR, 500),
+    };
+    let mut response = HttpResponse::build(status);
+    if verdict.outcome == Outcome::Limited {
+        response.insert_header((header::RETRY_AFTER, "1"));
+    }
+    response.json(Answer {
+        code,
+        message: &verdict.reason,
+    })
+}
+
+/// The third party's answer.
+#[derive(Serialize)]
+struct Answer<'a> {
+    code: u16,
+    message: &'a str,
+}
+
+async fn read_stats(provider: web::Data<Provider>) -> web::Json<Stats> {
+    web::Json(provider.tally.stats())
+}
+
+async fn reset_stats(provider: web::Data<Provider>) -> HttpResponse {
+    provider.tally.reset();
+    HttpResponse::NoContent().finish()
+}
+
+async fn read_faults(provider: web::Data<Provider>) -> web::Json<Faults> {
+    web::Json(provider.faults())
+}
+
+/// Replaces all faults: what is absent no longer happens, so `{}` ends them all.
+async fn set_faults(provider: web::Data<Provider>, body: web::Bytes) -> HttpResponse {
+    let refused = |message: &str| HttpResponse::BadRequest().json(Answer { code: 1, message });
+    match serde_json::from_slice::<Faults>(&body) {
+        Err(error) => refused(&error.to_string()),
+        Ok(faults) => match provider.set_faults(faults) {
+            Err(error) => refused(&error.to_string()),
+            Ok(()) => HttpResponse::Ok().json(faults),
+        },
+    }
+}
+
+async fn health() -> HttpResponse {
+    HttpResponse::Ok()
+        .content_type(ContentType::json())
+        .body(r#"{"status":"ok"}"#)
+}
+
+async fn describe() -> &'static str {
+    "Fanfare's sandbox SMS provider: POST /v1/send/{id}; GET or DELETE /stats; GET or PUT /faults; GET /health\n"
+}
+
+/// A second handle to a connection's socket, through which a handler can close it.
+struct Cut(TcpStream);
+
+/// Keeps a [`Cut`] with every new connection: `PUT /faults` may ask for dropped ones at any time.
+pub(super) fn keep_cut(connection: &dyn Any, kept: &mut Extensions) {
+    if let Some(stream) = connection.downcast_ref::<actix_web::rt::net::TcpStream>()
+        && let Ok(socket) = stream.as_fd().try_clone_to_owned()
+    {
+        kept.insert(Cut(TcpStream::from(socket)));
+    }
+}
+
+/// Closes the connection without a byte of an answer. An error in a response's body would come too late for
+/// that: by then the status line is on its way. The server sees the end of the connection and drops this
+/// future with it, so that it never returns; without a handle to the socket it leaves the client waiting.
+async fn cut(request: &HttpRequest) -> HttpResponse {
+    if let Some(Cut(socket)) = request.conn_data::<Cut>() {
+        // It fails when the client was faster, and then there is nothing left to cut.
+        let _ = socket.shutdown(Shutdown::Both);
+    }
+    std::future::pending().await
+}
