@@ -30,7 +30,7 @@ lint: ## check the format, and clippy with warnings denied
 
 deny: ## check the dependencies: what is banned, licences, sources
 	@scripts/setup-build
-	@deny=$$(scripts/setup-deny) && exec "$$deny" --locked check bans licenses sources
+	@deny=$$(scripts/setup-deny) && exec "$$deny" --locked check --hide-inclusion-graph bans licenses sources
 
 openapi: build ## write docs/openapi.json anew
 	@mkdir -p docs
