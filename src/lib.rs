@@ -1,13 +1,23 @@
 //! Fanfare.
+pub mod app;
+pub mod channels;
+pub mod cli;
 pub mod clients;
 pub mod clock;
 pub mod config;
 pub mod db;
+pub mod delivery;
+pub mod demo;
+pub mod egress;
 pub mod error;
 pub mod http;
 pub mod kinds;
+pub mod lifecycle;
 pub mod mailings;
 pub mod messages;
 pub mod metrics;
 pub mod paging;
+pub mod pending_mailing;
+pub mod sandbox;
+pub mod telemetry;
 pub mod templates;

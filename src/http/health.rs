@@ -1,1 +1,74 @@
-//! (being written)
+//! `/health`: the process is alive. `/ready`: it can do its work.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use actix_web::{HttpResponse, web};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::clock::Clock;
+use crate::db::Db;
+use crate::db::types::Timestamp;
+
+/// The process is alive.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Health {
+    /// Always `ok`: a process that is not does not answer.
+    #[schema(example = "ok")]
+    pub status: &'static str,
+}
+
+/// Whether each part does its work.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Readiness {
+    /// `ready` or `not ready`.
+    #[schema(example = "ready")]
+    pub status: &'static str,
+    /// The database answers, and its migrations are done.
+    pub database: bool,
+    /// The watchdog looks for mailings that are due.
+    pub watchdog: bool,
+    /// The engine shows that it is alive.
+    pub engine: bool,
+}
+
+/// What readiness is judged by.
+pub struct Probes {
+    /// The database.
+    pub db: Db,
+    /// The time.
+    pub clock: Clock,
+    /// When the watchdog looked last, in microseconds since the epoch.
+    pub watchdog: Arc<AtomicI64>,
+    /// The engine's last sign of life.
+    pub engine: Box<dyn Fn() -> Timestamp + Send + Sync>,
+    /// How old a sign of life may be.
+    pub patience: Duration,
+}
+
+/// Is the process alive?
+#[utoipa::path(get, path = "/health", operation_id = "get_health", tag = "operation",
+    responses((status = 200, description = "It is alive", body = Health)))]
+pub async fn get_health() -> HttpResponse {
+    HttpResponse::Ok().json(Health { status: "ok" })
+}
+
+/// Can the service do its work?
+#[utoipa::path(get, path = "/ready", operation_id = "get_ready", tag = "operation",
+    responses(
+        (status = 200, description = "It can", body = Readiness),
+        (status = 503, description = "It cannot: the part that is false", body = Readiness),
+    ))]
+pub async fn get_ready(probes: web::Data<Probes>) -> HttpResponse {
+    let now = probes.clock.now();
+    let fresh = |at: Timestamp| now.since(at) <= probes.patience;
+    // migrations run before the service listens: a table that can be read is the proof
+    let database = probes.db.read(|c| crate::mailings::repo::open(c).map(drop)).await.is_ok();
+    let watchdog = fresh(Timestamp::from_micros(probes.watchdog.load(Ordering::Acquire)));
+    let engine = fresh((probes.engine)());
+    let ready = database && watchdog && engine;
+    let body = Readiness { status: if ready { "ready" } else { "not ready" }, database, watchdog, engine };
+    if ready { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
+}

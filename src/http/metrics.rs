@@ -1,1 +1,57 @@
-//! (being written)
+//! `/metrics`, and the counting of requests.
+
+use std::time::Instant;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{ContentType, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{HttpResponse, web};
+
+use crate::db::Db;
+use crate::error::Result;
+use crate::metrics::Metrics;
+
+/// Scrape the metrics
+#[utoipa::path(get, path = "/metrics", operation_id = "get_metrics", tag = "operation",
+    responses((status = 200, description = "Prometheus text format", body = String, content_type = "text/plain")))]
+pub async fn get_metrics(metrics: web::Data<Metrics>, db: web::Data<Db>) -> Result<HttpResponse> {
+    for pool in db.pools() {
+        for (state, connections) in [("idle", pool.idle), ("in_use", pool.in_use)] {
+            metrics.db_pool.with_label_values(&[pool.pool, state]).set(i64::from(connections));
+        }
+    }
+    Ok(HttpResponse::Ok().insert_header(ContentType(mime())).body(metrics.text()?))
+}
+
+fn mime() -> actix_web::mime::Mime {
+    "text/plain; version=0.0.4; charset=utf-8".parse().unwrap_or(actix_web::mime::TEXT_PLAIN_UTF_8)
+}
+
+/// The middleware that counts requests by route (the pattern, never the path), and shows the request's id.
+///
+/// # Errors
+/// Those of the service behind it.
+pub async fn count<B: MessageBody>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> std::result::Result<ServiceResponse<B>, actix_web::Error> {
+    let began = Instant::now();
+    let method = match request.method().as_str() {
+        known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known.to_owned(),
+        // anyone can make methods up: one label for them all
+        _ => "other".to_owned(),
+    };
+    let metrics = request.app_data::<web::Data<Metrics>>().cloned();
+    let id = super::problem::request_id(&request);
+    let mut response = next.call(request).await?;
+    if let Some(metrics) = metrics {
+        let route = response.request().match_pattern().unwrap_or_else(|| "none".into());
+        metrics.http_requests.with_label_values(&[&method, &route, response.status().as_str()]).inc();
+        metrics.http_duration.with_label_values(&[&method, &route]).observe(began.elapsed().as_secs_f64());
+    }
+    if let Ok(id) = HeaderValue::from_str(&id) {
+        response.headers_mut().insert(actix_web::http::header::HeaderName::from_static("x-request-id"), id);
+    }
+    Ok(response)
+}

@@ -1,0 +1,207 @@
+//! The composition root: the only place that knows everyone and wires them together.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::{Server, ServerHandle};
+use actix_web::middleware::from_fn;
+use actix_web::{App as ActixApp, HttpResponse, HttpServer, web};
+use secrecy::ExposeSecret;
+use tokio::task::JoinHandle;
+use tracing_actix_web::TracingLogger;
+
+use crate::channels::sms::Sms;
+use crate::clients::{self, Clients};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::db::{Db, DbOptions};
+use crate::delivery::retry::RetryPolicy;
+use crate::delivery::{ChannelSetup, Engine, Settings};
+use crate::egress;
+use crate::error::{Error, Result};
+use crate::http::access::{self, Access};
+use crate::http::health::{self, Probes};
+use crate::http::request_log::RequestLog;
+use crate::http::{metrics as http_metrics, openapi, problem};
+use crate::lifecycle::{self, Shutdown, Trigger, supervise};
+use crate::mailings::{self, Mailings};
+use crate::messages::{self, Messages};
+use crate::metrics::Metrics;
+use crate::pending_mailing::watchdog::Watchdog;
+
+/// A service that listens. Dropping it stops nothing; call [`App::stop`].
+pub struct App {
+    address: SocketAddr,
+    server: JoinHandle<std::io::Result<()>>,
+    handle: ServerHandle,
+    engine: Engine,
+    watchdog: JoinHandle<()>,
+    trigger: Trigger,
+    shutdown: Shutdown,
+}
+
+/// What the handlers are given.
+#[derive(Clone)]
+struct Services {
+    clients: web::Data<Clients>,
+    mailings: web::Data<Mailings>,
+    messages: web::Data<Messages>,
+    metrics: web::Data<Metrics>,
+    db: web::Data<Db>,
+    access: web::Data<Access>,
+    probes: web::Data<Probes>,
+}
+
+/// Opens the database of this configuration, with its commits measured.
+///
+/// # Errors
+/// Those of [`Db::open`].
+pub async fn open_db(config: &Config, metrics: &Metrics) -> Result<Db> {
+    let measured = metrics.clone();
+    let options = DbOptions {
+        pool_size: config.database.pool_size,
+        on_commit: Arc::new(move |seconds| measured.db_write.observe(seconds)),
+        ..DbOptions::new(config.database.url.expose_secret())
+    };
+    tokio::task::spawn_blocking(move || Db::open(options)).await.map_err(|e| Error::Internal(e.into()))?
+}
+
+impl App {
+    /// Opens the database, starts the engine and listens.
+    ///
+    /// # Errors
+    /// Whatever of the configuration does not work: the database, the address.
+    pub async fn start(config: Config, clock: Clock) -> Result<Self> {
+        let metrics = Metrics::new()?;
+        let db = open_db(&config, &metrics).await?.exclusive(config.database.url.expose_secret())?;
+        // the address before the engine: a second service must not begin to send before it finds the port taken
+        let listener = listen(config.listen())?;
+        let address = listener.local_addr().map_err(|e| Error::Internal(e.into()))?;
+        let (trigger, shutdown) = lifecycle::shutdown();
+        let parts = (db.clone(), clock.clone(), metrics.clone());
+        let engine = Engine::start(
+            parts.clone(),
+            settings(&config),
+            vec![sms(&config, clock.clone())?],
+            (trigger.clone(), shutdown.clone()),
+        )
+        .await?;
+        let speaking = engine.handle();
+        let watchdog = Watchdog::new(parts, speaking.clone(), config.delivery.poll, speaking.pending());
+        let services = Services {
+            clients: web::Data::new(Clients::new(db.clone(), clock.clone())),
+            mailings: web::Data::new(Mailings::new(db.clone(), clock.clone(), speaking.clone(), speaking.clone())),
+            messages: web::Data::new(Messages::new(db.clone())),
+            metrics: web::Data::new(metrics),
+            access: web::Data::new(Access::new(config.access.api_key.clone())),
+            probes: web::Data::new(Probes {
+                db: db.clone(),
+                clock,
+                watchdog: watchdog.looked_at(),
+                patience: speaking.patience() + config.delivery.poll * 5,
+                engine: Box::new(move || speaking.beat_at()),
+            }),
+            db: web::Data::new(db),
+        };
+        let watchdog = supervise("watchdog", trigger.clone(), watchdog.run(shutdown.clone()));
+        let server = serve(listener, config.http.workers, services)?;
+        let handle = server.handle();
+        let server = tokio::spawn(server);
+        tracing::info!(%address, "fanfare listens");
+        Ok(Self { address, server, handle, engine, watchdog, trigger, shutdown })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Returns when a task asked for the end of the process.
+    pub async fn failed(&self) {
+        self.shutdown.wait().await;
+    }
+
+    /// Stops taking work, finishes what is in flight, gives the rest back.
+    pub async fn stop(self) {
+        self.trigger.fire();
+        self.handle.stop(true).await;
+        let _ = self.server.await;
+        let _ = self.watchdog.await;
+        self.engine.stop().await;
+    }
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).map_err(|e| {
+        Error::Unavailable(format!("cannot listen on {address} (HTTP_HOST, HTTP_PORT): {e}").into())
+    })
+}
+
+fn settings(config: &Config) -> Settings {
+    Settings {
+        page_size: config.delivery.page_size,
+        lane_capacity: config.delivery.lane_capacity,
+        record_batch: config.delivery.record_batch,
+        poll: config.delivery.poll,
+        lease: config.delivery.lease,
+        shutdown: config.shutdown.timeout,
+        retry: RetryPolicy::exponential(config.retry.first_delay, config.retry.factor, config.retry.limit),
+    }
+}
+
+fn sms(config: &Config, clock: Clock) -> Result<ChannelSetup> {
+    let sms = &config.sms;
+    Ok(ChannelSetup {
+        channel: Arc::new(Sms::new(egress::provider_client()?, sms.base_url(), sms.token.clone(), clock)),
+        timeout: sms.timeout,
+        concurrency: sms.concurrency,
+        rate: sms.rate(),
+    })
+}
+
+fn serve(listener: TcpListener, workers: usize, services: Services) -> Result<Server> {
+    let server = HttpServer::new(move || {
+        ActixApp::new()
+            .app_data(services.clients.clone())
+            .app_data(services.mailings.clone())
+            .app_data(services.messages.clone())
+            .app_data(services.metrics.clone())
+            .app_data(services.access.clone())
+            .app_data(services.probes.clone())
+            .app_data(services.db.clone())
+            .wrap(from_fn(access::check))
+            .wrap(from_fn(http_metrics::count))
+            .wrap(TracingLogger::<RequestLog>::new())
+            .configure(routes)
+    });
+    let server = server
+        .workers(workers)
+        .disable_signals()
+        .shutdown_timeout(10)
+        .keep_alive(Duration::from_secs(75))
+        .listen(listener)
+        .map_err(|e| Error::Unavailable(e.into()))?;
+    Ok(server.run())
+}
+
+fn routes(cfg: &mut web::ServiceConfig) {
+    cfg.route("/health", web::get().to(health::get_health))
+        .route("/ready", web::get().to(health::get_ready))
+        .route("/metrics", web::get().to(http_metrics::get_metrics))
+        .route("/", web::get().to(to_docs))
+        .route("/api/v1/docs", web::get().to(to_docs))
+        .service(openapi::swagger())
+        .service(
+            web::scope("/api/v1")
+                .configure(clients::handler::routes)
+                .configure(messages::handler::routes)
+                .configure(mailings::handler::routes)
+                .default_service(web::route().to(problem::no_such_path)),
+        )
+        .default_service(web::route().to(problem::no_such_path));
+}
+
+async fn to_docs() -> HttpResponse {
+    HttpResponse::Found().insert_header((actix_web::http::header::LOCATION, "/api/v1/docs/")).finish()
+}

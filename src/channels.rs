@@ -1,0 +1,70 @@
+//! Channels: how a message reaches its recipient. Each is an adapter to a provider and knows no database.
+
+pub mod sms;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use crate::db::types::MessageId;
+use crate::kinds::ChannelKind;
+
+/// What a provider is asked to deliver.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// The message's id, the same at every attempt; also the `Idempotency-Key`.
+    pub id: MessageId,
+    /// The address on the channel.
+    pub recipient: String,
+    /// The text, filled.
+    pub text: String,
+}
+
+/// What one attempt came to, as the provider tells it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// It took the message.
+    Delivered,
+    /// It did not, and may later.
+    Transient {
+        /// Why, without anything of the recipient's.
+        error: String,
+        /// The shortest wait that it asked for.
+        retry_after: Option<Duration>,
+    },
+    /// It did not, and never will.
+    Permanent {
+        /// Why, without anything of the recipient's.
+        error: String,
+    },
+}
+
+/// The verdict with what is kept of the answer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// What it came to.
+    pub verdict: Verdict,
+    /// The HTTP status, when there was one.
+    pub status_code: Option<u16>,
+    /// The provider's name for the message.
+    pub provider_id: Option<String>,
+}
+
+impl Answer {
+    /// No answer came: a connection that broke, a timeout.
+    pub fn none(error: impl Into<String>) -> Self {
+        let verdict = Verdict::Transient { error: error.into(), retry_after: None };
+        Self { verdict, status_code: None, provider_id: None }
+    }
+}
+
+/// The future of an answer; boxed, so that channels of several kinds stand in one list.
+pub type Sending<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
+
+/// An adapter to a provider. `send` makes one attempt and never tries again by itself: the engine keeps the schedule.
+pub trait Channel: Send + Sync {
+    /// Which channel this is.
+    fn kind(&self) -> ChannelKind;
+    /// One attempt, given up after `timeout`.
+    fn send(&self, delivery: Delivery, timeout: Duration) -> Sending<'_>;
+}

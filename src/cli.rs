@@ -1,0 +1,123 @@
+//! The commands of the binary.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::app::{App, open_db};
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::http::openapi;
+use crate::metrics::Metrics;
+use crate::sandbox::{self, SandboxArgs};
+use crate::{lifecycle, telemetry};
+
+/// Mailing campaigns and notifications: every matching client gets one message, inside its window, and the books balance.
+#[derive(Debug, Parser)]
+#[command(name = "fanfare", version)]
+pub struct Cli {
+    /// A configuration file; without it fanfare.toml in the working directory, if there is one.
+    #[arg(long, global = true)]
+    config: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the service: API, watchdog and delivery engine.
+    Serve,
+    /// Bring the database's schema up to date and end. `serve` does so by itself.
+    Migrate,
+    /// Run a provider to try against, with faults on demand.
+    Sandbox(SandboxArgs),
+    /// Print the OpenAPI document.
+    Openapi,
+    /// Ask a running service whether it is alive; for health checks of containers.
+    Health {
+        /// The address to ask; by default the configured one.
+        #[arg(long)]
+        url: Option<String>,
+    },
+}
+
+/// Runs a command to its end.
+///
+/// # Errors
+/// What went wrong, in words for the person at the terminal.
+pub fn run(cli: Cli) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::Internal(e.into()))?;
+    runtime.block_on(execute(cli))
+}
+
+async fn execute(cli: Cli) -> Result<()> {
+    if matches!(cli.command, Command::Openapi) {
+        return print(&openapi::document()?);
+    }
+    let config = Config::load(cli.config.as_deref())?;
+    match cli.command {
+        Command::Serve => {
+            telemetry::start(&config.log)?;
+            serve(config).await
+        }
+        Command::Migrate => {
+            telemetry::start(&config.log)?;
+            open_db(&config, &Metrics::new()?).await.map(drop)
+        }
+        Command::Sandbox(args) => {
+            telemetry::start(&config.log)?;
+            sandbox::run(args).await.map_err(|e| Error::Unavailable(e.into()))
+        }
+        Command::Health { url } => health(url.unwrap_or_else(|| format!("http://{}/health", config.listen()))).await,
+        Command::Openapi => Ok(()),
+    }
+}
+
+/// Serves until SIGTERM or SIGINT, or until a task fails.
+async fn serve(config: Config) -> Result<()> {
+    let app = App::start(config, Clock::System).await?;
+    let failed = tokio::select! {
+        signal = lifecycle::termination() => {
+            signal.map_err(|e| Error::Internal(e.into()))?;
+            false
+        }
+        () = app.failed() => true,
+    };
+    app.stop().await;
+    tracing::info!("stopped");
+    if failed { Err(Error::internal("a task of the service failed; the log says which")) } else { Ok(()) }
+}
+
+async fn health(url: String) -> Result<()> {
+    let client = crate::egress::provider_client()?;
+    let answer = client.get(&url).timeout(std::time::Duration::from_secs(5)).send().await;
+    match answer {
+        Ok(response) if response.status().is_success() => Ok(()),
+        Ok(response) => Err(Error::Unavailable(format!("{url} answered {}", response.status()).into())),
+        Err(_) => Err(Error::Unavailable(format!("{url} cannot be reached").into())),
+    }
+}
+
+/// Writes to standard output.
+///
+/// # Errors
+/// When nobody reads it any more.
+pub fn print(text: &str) -> Result<()> {
+    std::io::stdout().write_all(text.as_bytes()).map_err(|e| Error::Unavailable(e.into()))
+}
+
+/// Tells the person at the terminal what went wrong, one line for each wrong setting.
+pub fn complain(error: &Error) {
+    let mut out = std::io::stderr().lock();
+    // a closed terminal hears nothing, and nothing can be done about it
+    let _ = match error {
+        Error::Invalid(fields) => fields.iter().try_for_each(|f| writeln!(out, "fanfare: {}: {}", f.field, f.reason)),
+        Error::Unavailable(source) => writeln!(out, "fanfare: {source}"),
+        other => writeln!(out, "fanfare: {other}"),
+    };
+}

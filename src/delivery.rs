@@ -1,0 +1,17 @@
+//! The delivery engine: feeder, lanes, dispatchers, recorder and claimer around one set of pages.
+
+pub mod claimer;
+pub mod engine;
+pub mod feeder;
+pub mod lanes;
+pub mod model;
+pub mod pacer;
+pub mod pages;
+pub mod recorder;
+pub mod repo;
+pub mod retry;
+pub mod shared;
+pub mod worker;
+
+pub use engine::{ChannelSetup, Engine, Handle};
+pub use shared::Settings;

@@ -1,0 +1,244 @@
+//! The engine as a whole: how its tasks start, end, and are spoken to.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+
+use super::claimer::Claimer;
+use super::feeder::Feeder;
+use super::lanes::Lanes;
+use super::pages::{Lease, Pages, Runs};
+use super::recorder::Recorder;
+use super::repo::node;
+use super::shared::{Settings, Shared};
+use super::worker::Dispatcher;
+use crate::channels::Channel;
+use crate::clock::Clock;
+use crate::db::Db;
+use crate::db::types::{NodeId, Timestamp};
+use crate::error::Result;
+use crate::kinds::ChannelKind;
+use crate::lifecycle::{Shutdown, Trigger, supervise};
+use crate::mailings::usecase::{ChannelRates, Wakeup};
+use crate::metrics::Metrics;
+
+/// A channel with its limits.
+pub struct ChannelSetup {
+    /// The adapter.
+    pub channel: Arc<dyn Channel>,
+    /// For one request.
+    pub timeout: Duration,
+    /// Requests in flight at once.
+    pub concurrency: usize,
+    /// Messages a second.
+    pub rate: Option<f64>,
+}
+
+/// The running engine.
+pub struct Engine {
+    shared: Arc<Shared>,
+    limits: BTreeMap<ChannelKind, (usize, Option<f64>)>,
+    pending: Arc<Notify>,
+    beat_at: Arc<AtomicI64>,
+    producers: Vec<JoinHandle<()>>,
+    recorder: Option<JoinHandle<()>>,
+}
+
+/// How the engine is spoken to from outside.
+pub struct Handle {
+    shared: Arc<Shared>,
+    limits: BTreeMap<ChannelKind, (usize, Option<f64>)>,
+    pending: Arc<Notify>,
+    beat_at: Arc<AtomicI64>,
+}
+
+impl Engine {
+    /// Registers this node and starts every task.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn start(
+        (db, clock, metrics): (Db, Clock, Metrics),
+        settings: Settings,
+        channels: Vec<ChannelSetup>,
+        (trigger, shutdown): (Trigger, Shutdown),
+    ) -> Result<Self> {
+        let node = NodeId::new();
+        let feed = Arc::new(Notify::new());
+        // as many outcomes may wait as one group holds: together they bound what a crash repeats
+        let (outcomes, received) = mpsc::channel(settings.record_batch);
+        let lanes = channels
+            .iter()
+            .map(|setup| {
+                let kind = setup.channel.kind();
+                let lanes = Lanes::new(kind, settings.lane_capacity, Arc::clone(&feed), metrics.clone());
+                (kind, Arc::new(lanes))
+            })
+            .collect();
+        let lease = Lease::new(settings.lease);
+        let shared = Arc::new(Shared {
+            db,
+            clock,
+            metrics,
+            settings,
+            lanes,
+            runs: Runs::default(),
+            pages: Pages::new(node),
+            adopting: tokio::sync::Mutex::new(()),
+            lease,
+            feed,
+            claim: Notify::new(),
+            changed: AtomicBool::new(true),
+            page_done: AtomicBool::new(true),
+            outcomes,
+        });
+        register(&shared, node).await?;
+        let mut engine = Self {
+            limits: channels.iter().map(|c| (c.channel.kind(), (c.concurrency, c.rate))).collect(),
+            pending: Arc::new(Notify::new()),
+            beat_at: Arc::new(AtomicI64::new(shared.now().micros())),
+            producers: Vec::new(),
+            recorder: None,
+            shared,
+        };
+        let recorder = Recorder::new(Arc::clone(&engine.shared), received);
+        engine.recorder = Some(supervise("recorder", trigger.clone(), recorder.run()));
+        engine.start_producers(channels, &trigger, &shutdown);
+        Ok(engine)
+    }
+
+    fn start_producers(&mut self, channels: Vec<ChannelSetup>, trigger: &Trigger, shutdown: &Shutdown) {
+        let shared = &self.shared;
+        for setup in channels {
+            let Some(lanes) = shared.lanes.get(&setup.channel.kind()) else { continue };
+            let limits = (setup.concurrency, setup.rate);
+            let dispatcher =
+                Dispatcher::new(Arc::clone(shared), Arc::clone(lanes), setup.channel, setup.timeout, limits);
+            self.producers.push(supervise("dispatcher", trigger.clone(), dispatcher.run(shutdown.clone())));
+        }
+        let feeder = Feeder::new(Arc::clone(shared)).run(shutdown.clone());
+        self.producers.push(supervise("feeder", trigger.clone(), feeder));
+        let claimer = Claimer::new(Arc::clone(shared)).run(shutdown.clone());
+        self.producers.push(supervise("claimer", trigger.clone(), claimer));
+        let heart = heart(Arc::clone(shared), Arc::clone(&self.beat_at), shutdown.clone());
+        self.producers.push(supervise("heart", trigger.clone(), heart));
+    }
+
+    /// How the engine is spoken to.
+    pub fn handle(&self) -> Arc<Handle> {
+        Arc::new(Handle {
+            shared: Arc::clone(&self.shared),
+            limits: self.limits.clone(),
+            pending: Arc::clone(&self.pending),
+            beat_at: Arc::clone(&self.beat_at),
+        })
+    }
+
+    /// Ends after the shutdown was fired: waits for what is in flight, records it, and gives the rest back.
+    pub async fn stop(self) {
+        for task in self.producers {
+            let _ = task.await;
+        }
+        let node = self.shared.pages.node();
+        let db = self.shared.db.clone();
+        let unrecorded = self.shared.metrics.clone();
+        // requests that outlived the shutdown still hold the shared state; the recorder gets what was sent in time
+        let patience = self.shared.settings.shutdown.min(Duration::from_secs(10));
+        let recorded = async {
+            while unrecorded.unrecorded.get() > 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        if tokio::time::timeout(patience, recorded).await.is_err() {
+            let outcomes = unrecorded.unrecorded.get();
+            tracing::error!(outcomes, "outcomes could not be recorded before the end; their messages go out again");
+        }
+        if let Some(recorder) = self.recorder {
+            recorder.abort();
+        }
+        match db.write(move |c| node::leave(c, node)).await {
+            Ok(()) => tracing::info!("the rest was given back"),
+            Err(error) => tracing::error!(%error, "the rest could not be given back; it is taken over at the next start"),
+        }
+    }
+}
+
+async fn register(shared: &Shared, id: NodeId) -> Result<()> {
+    let name = format!("pid {}", std::process::id());
+    let now = shared.now();
+    shared.db.write(move |c| node::register(c, id, &name, now)).await?;
+    if shared.db.is_single_node() { shared.lease.hold_forever() } else { shared.lease.renew(now) }
+    Ok(())
+}
+
+/// Shows that this node is alive, five times a lease.
+async fn heart(shared: Arc<Shared>, beat_at: Arc<AtomicI64>, shutdown: Shutdown) {
+    let (lease, single) = (shared.lease.length(), shared.db.is_single_node());
+    while !shutdown.is_fired() {
+        let (id, now) = (shared.pages.node(), shared.now());
+        match shared.db.write(move |c| node::heartbeat(c, id, lease)).await {
+            Ok(true) => {
+                if !single {
+                    shared.lease.renew(now);
+                }
+                beat_at.store(now.micros(), Ordering::Release);
+            }
+            Ok(false) => start_anew(&shared).await,
+            Err(error) => tracing::error!(%error, "the heartbeat failed; without one, sending stops"),
+        }
+        tokio::select! {
+            () = shutdown.wait() => {}
+            () = tokio::time::sleep(lease / 5) => {}
+        }
+    }
+}
+
+/// The others took this node for dead: whatever it held is theirs.
+async fn start_anew(shared: &Shared) {
+    tracing::warn!("this node was taken for dead; it drops what it held and goes on as a new one");
+    let id = NodeId::new();
+    shared.pages.start_anew(id);
+    shared.lanes.values().for_each(|lanes| drop(lanes.drain_all()));
+    if let Err(error) = register(shared, id).await {
+        tracing::error!(%error, "the node could not be registered anew; trying again");
+    }
+    shared.mailing_changed();
+}
+
+impl Wakeup for Handle {
+    fn mailing_changed(&self) {
+        self.shared.mailing_changed();
+    }
+
+    fn pending_changed(&self) {
+        self.pending.notify_one();
+    }
+}
+
+impl ChannelRates for Handle {
+    fn rate(&self, channel: ChannelKind) -> Option<f64> {
+        let (concurrency, limit) = self.limits.get(&channel)?;
+        limit.or_else(|| self.shared.metrics.mean_delivery(channel).map(|seconds| *concurrency as f64 / seconds))
+    }
+}
+
+impl Handle {
+    /// Notified when a pending mailing may be due at another time; for the watchdog.
+    pub fn pending(&self) -> Arc<Notify> {
+        Arc::clone(&self.pending)
+    }
+
+    /// When the engine last showed that it is alive.
+    pub fn beat_at(&self) -> Timestamp {
+        Timestamp::from_micros(self.beat_at.load(Ordering::Acquire))
+    }
+
+    /// After this long without a heartbeat the engine counts as stuck.
+    pub fn patience(&self) -> Duration {
+        self.shared.lease.length()
+    }
+}

@@ -1,0 +1,298 @@
+//! The feeder: keeps the lanes filled with the mailings' next recipients, closes what is cancelled or past its window,
+//! and takes over what nobody holds. It goes only as fast as the lanes have room, so memory stays flat.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use futures_util::future::join_all;
+use tokio::time::Instant;
+
+use super::lanes::Lanes;
+use super::model::{Item, OpenPage, Run, RunState};
+use super::repo::close::{self, Closing};
+use super::repo::plan::{self, Plan};
+use super::repo::take_over::{self, TakenOver};
+use super::repo::{NewPage, release};
+use super::shared::Shared;
+use super::worker::{CANCELLED, WINDOW_CLOSED};
+use crate::db::types::{ClientId, PageId};
+use crate::error::Result;
+use crate::kinds::{MessageStatus, OutcomeKind};
+use crate::lifecycle::Shutdown;
+use crate::mailings::recipient::Recipient;
+use crate::mailings::repo::Open;
+
+/// Mailings that are planned at once: their commits share an fsync.
+const AT_ONCE: usize = 8;
+/// Pages taken over at once.
+const TAKE_OVER: usize = 4;
+
+/// Feeds the lanes.
+pub struct Feeder {
+    shared: Arc<Shared>,
+    looked_at: Option<Instant>,
+    /// There may be more pages that nobody holds; they go before new ones.
+    more_to_take_over: bool,
+}
+
+impl Feeder {
+    /// For this engine.
+    pub fn new(shared: Arc<Shared>) -> Self {
+        Self { shared, looked_at: None, more_to_take_over: true }
+    }
+
+    /// Runs until the shutdown.
+    pub async fn run(mut self, shutdown: Shutdown) {
+        while !shutdown.is_fired() {
+            let worked = self.run_once().await.unwrap_or_else(|error| {
+                tracing::error!(%error, "mailings could not be fed; trying again");
+                self.looked_at = None;
+                false
+            });
+            if worked {
+                continue;
+            }
+            tokio::select! {
+                () = shutdown.wait() => {}
+                () = self.shared.feed.notified() => {}
+                () = tokio::time::sleep(self.shared.settings.poll) => {}
+            }
+        }
+    }
+
+    /// One bounded step for every mailing; answers whether there is more to do at once.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn run_once(&mut self) -> Result<bool> {
+        let poll = self.shared.settings.poll;
+        let tick = self.looked_at.is_none_or(|at| at.elapsed() >= poll);
+        if self.shared.changed.swap(false, Ordering::AcqRel) || tick {
+            self.look().await?;
+        }
+        self.release_idle().await?;
+        if self.more_to_take_over && self.has_room() {
+            self.take_over().await?;
+        }
+        if self.more_to_take_over {
+            // pages that are left over go before new ones
+            return Ok(self.has_room());
+        }
+        let may_settle = self.shared.page_done.swap(false, Ordering::AcqRel) || tick;
+        let runs = self.shared.runs.all();
+        let mut sharers: BTreeMap<_, usize> = BTreeMap::new();
+        for run in runs.iter().filter(|run| !run.is_walked()) {
+            *sharers.entry((run.channel, run.priority)).or_default() += 1;
+        }
+        let mut worked = false;
+        for some in runs.chunks(AT_ONCE) {
+            let steps = some.iter().map(|run| {
+                let sharers = sharers.get(&(run.channel, run.priority)).copied().unwrap_or(1);
+                self.step(run, sharers, may_settle)
+            });
+            for result in join_all(steps).await {
+                worked |= result?;
+            }
+        }
+        Ok(worked)
+    }
+
+    /// Looks at all mailings that are open: new ones, and what changed on those known.
+    async fn look(&mut self) -> Result<()> {
+        let open: Vec<Open> = self.shared.db.read(crate::mailings::repo::open).await?;
+        let by_id: HashMap<_, _> = open.iter().map(|open| (open.id, *open)).collect();
+        self.shared.runs.retain(|id| by_id.contains_key(&id));
+        for open in &open {
+            let run = self.shared.run(open.id).await?;
+            run.refresh(open.status, open.ends_at, open.walked);
+        }
+        self.shared.metrics.mailings_running.set(i64::try_from(open.len()).unwrap_or(i64::MAX));
+        self.looked_at = Some(Instant::now());
+        self.more_to_take_over = true;
+        Ok(())
+    }
+
+    fn has_room(&self) -> bool {
+        self.shared.lanes.values().all(|lanes| lanes.depth() < self.shared.settings.lane_capacity)
+    }
+
+    /// Gives back the pages of which nothing is in hand any more.
+    async fn release_idle(&self) -> Result<()> {
+        let ids: Vec<PageId> = self.shared.pages.take_idle();
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let (node, list) = (self.shared.pages.node(), ids.clone());
+        let released = self.shared.db.write(move |c| release(c, &list, node)).await;
+        for id in ids {
+            match &released {
+                Ok(()) => self.shared.pages.forget(id),
+                Err(_) => self.shared.pages.set_idle(id),
+            }
+        }
+        released
+    }
+
+    /// Takes over pages that nobody holds.
+    async fn take_over(&mut self) -> Result<()> {
+        let shared = &self.shared;
+        if !shared.lease.is_held(shared.now()) {
+            return Ok(());
+        }
+        let _adopting = shared.adopting.lock().await;
+        let (node, held, now) = (shared.pages.node(), shared.pages.held(), shared.now());
+        let taken = shared.db.write(move |c| take_over::take_over(c, node, &held, TAKE_OVER, now)).await?;
+        self.more_to_take_over = !taken.is_empty();
+        for page in taken {
+            tracing::info!(page = %page.page.id, messages = page.open.len(), "took a page over");
+            self.admit(page).await?;
+        }
+        Ok(())
+    }
+
+    async fn admit(&self, taken: TakenOver) -> Result<()> {
+        let Some(mailing) = taken.page.mailing else { return Ok(()) };
+        let run = self.shared.run(mailing).await?;
+        let page = Arc::new(OpenPage::new(taken.page.id, taken.page.node, taken.page.mailing, taken.open.len()));
+        let mut recipients: HashMap<ClientId, Recipient> =
+            taken.recipients.into_iter().map(|r| (r.client_id, r)).collect();
+        let items = taken.open.into_iter().map(|(member, row)| {
+            let recipient = member.client.and_then(|id| recipients.remove(&id));
+            let (page, run) = (Arc::clone(&page), Arc::clone(&run));
+            match row {
+                Some(row) => Item::of_row(row, page, run, recipient),
+                None => Item {
+                    id: member.message,
+                    page,
+                    client: member.client,
+                    recipient,
+                    address: None,
+                    attempts: 0,
+                    revision: 0,
+                    created_at: taken.created_at,
+                    due_at: run.starts_at.max(taken.created_at),
+                    run,
+                },
+            }
+        });
+        let items = items.collect();
+        self.shared.push(&page, &run, items);
+        Ok(())
+    }
+
+    /// One step for one mailing; answers whether there is more to do at once.
+    async fn step(&self, run: &Arc<Run>, sharers: usize, may_settle: bool) -> Result<bool> {
+        let Some(lanes) = self.shared.lanes.get(&run.channel) else { return Ok(false) };
+        match run.state(self.shared.now()) {
+            RunState::Running if !run.is_walked() => self.plan(run, lanes, sharers).await,
+            RunState::Running => self.settle(run, may_settle).await,
+            RunState::Paused => {
+                self.shared.give_back(lanes.drain(Some(run.id)));
+                self.release_idle().await?;
+                self.settle(run, may_settle).await
+            }
+            RunState::Closed => self.close(run, lanes, MessageStatus::Expired).await,
+            RunState::Cancelled => self.close(run, lanes, MessageStatus::Cancelled).await,
+        }
+    }
+
+    async fn plan(&self, run: &Arc<Run>, lanes: &Lanes, sharers: usize) -> Result<bool> {
+        let shared = &self.shared;
+        let limit = lanes.wanted(run.priority, Some(run.id), sharers).min(shared.settings.page_size);
+        let now = shared.now();
+        if limit == 0 || !shared.lease.is_held(now) {
+            return Ok(false);
+        }
+        let new = NewPage {
+            id: PageId::new(),
+            node: shared.pages.node(),
+            mailing: Some(run.id),
+            channel: run.channel,
+            priority: run.priority,
+        };
+        let what = Plan { mailing: run.id, ranges: Arc::clone(&run.ranges), limit, profiles: run.needs_profiles() };
+        let stored = new.clone();
+        let stretch = shared.db.write(move |c| plan::plan(c, &what, &stored, now)).await?;
+        let Some(stretch) = stretch else {
+            // paused, cancelled, walked by another node, or its window closed: look again
+            shared.mailing_changed();
+            return Ok(false);
+        };
+        if stretch.walked {
+            run.set_walked();
+            shared.settle_soon();
+        }
+        let count = stretch.planned.len();
+        shared.metrics.messages.with_label_values(&[run.channel.as_str()]).inc_by(count as u64);
+        if count > 0 {
+            let page = Arc::new(OpenPage::new(new.id, new.node, new.mailing, count));
+            let due_at = run.starts_at.max(now);
+            let items = stretch.planned.into_iter().map(|(id, recipient)| Item {
+                id,
+                page: Arc::clone(&page),
+                run: Arc::clone(run),
+                client: Some(recipient.client_id),
+                recipient: Some(recipient),
+                address: None,
+                attempts: 0,
+                revision: 0,
+                created_at: now,
+                due_at,
+            });
+            let items = items.collect();
+            shared.push(&page, run, items);
+        }
+        Ok(true)
+    }
+
+    /// Brings what is left of a mailing to its final state.
+    async fn close(&self, run: &Arc<Run>, lanes: &Lanes, status: MessageStatus) -> Result<bool> {
+        let shared = &self.shared;
+        let (kind, reason) = match status {
+            MessageStatus::Cancelled => (OutcomeKind::Cancelled, CANCELLED),
+            _ => (OutcomeKind::Expired, WINDOW_CLOSED),
+        };
+        for item in lanes.drain(Some(run.id)) {
+            shared.record(item.close(kind, shared.now(), reason)).await;
+        }
+        let plan = Plan {
+            mailing: run.id,
+            ranges: Arc::clone(&run.ranges),
+            limit: shared.settings.page_size,
+            profiles: false,
+        };
+        let closing = Closing { plan, channel: run.channel, priority: run.priority, status, reason };
+        let now = shared.now();
+        let (planned, closed) = shared
+            .db
+            .write(move |c| {
+                let rest = close::rest_of_audience(c, &closing, now)?;
+                let waiting = close::waiting(c, &closing, now)?;
+                Ok((rest.messages, close::Closed { messages: rest.messages + waiting.messages, more: rest.more || waiting.more }))
+            })
+            .await?;
+        shared.metrics.messages.with_label_values(&[run.channel.as_str()]).inc_by(planned as u64);
+        shared.count(run.channel, kind, closed.messages);
+        if closed.more {
+            return Ok(true);
+        }
+        run.set_walked();
+        self.settle(run, true).await
+    }
+
+    /// Closes the books of a mailing of which nothing is left.
+    async fn settle(&self, run: &Arc<Run>, may_settle: bool) -> Result<bool> {
+        let shared = &self.shared;
+        if !may_settle || !run.is_walked() || shared.pages.holds(run.id) {
+            return Ok(false);
+        }
+        let (id, now) = (run.id, shared.now());
+        if shared.db.write(move |c| crate::mailings::repo::settle(c, id, now)).await? {
+            shared.runs.remove(id);
+            shared.metrics.mailings_running.set(i64::try_from(shared.runs.all().len()).unwrap_or(i64::MAX));
+            tracing::info!(mailing = %id, "a mailing is finished");
+        }
+        Ok(false)
+    }
+}

@@ -1,0 +1,295 @@
+//! What the engine holds in memory: mailings at work, pages, the messages in them, and outcomes.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::db::types::{ClientId, MailingId, MessageId, NodeId, PageId, Timestamp};
+use crate::kinds::{ChannelKind, OutcomeKind, Priority};
+use crate::mailings::filter::Range;
+use crate::mailings::model::{Mailing, MailingStatus};
+use crate::mailings::recipient::Recipient;
+use crate::messages::repo::MessageRow;
+use crate::templates::Template;
+
+/// What may be done with a mailing's messages right now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunState {
+    /// Send them.
+    Running,
+    /// Hold them.
+    Paused,
+    /// Its window has closed: expire them.
+    Closed,
+    /// Cancel them.
+    Cancelled,
+}
+
+/// A mailing at work on this node.
+#[derive(Debug)]
+pub struct Run {
+    /// Which mailing.
+    pub id: MailingId,
+    /// How its messages go out.
+    pub channel: ChannelKind,
+    /// Which lane they wait in.
+    pub priority: Priority,
+    /// When its first message was due.
+    pub starts_at: Timestamp,
+    /// Its audience's parts.
+    pub ranges: Arc<[Range]>,
+    /// Its text; why it cannot be read, if it cannot.
+    pub template: Result<Template, String>,
+    ends_at: AtomicI64,
+    status: AtomicU8,
+    walked: AtomicBool,
+}
+
+impl Run {
+    /// From the stored mailing.
+    pub fn new(mailing: Mailing) -> Self {
+        let template = Template::parse(&mailing.text);
+        let run = Self {
+            id: mailing.id,
+            channel: mailing.channel,
+            priority: mailing.priority,
+            starts_at: mailing.starts_at,
+            ranges: mailing.filter.ranges().into(),
+            template,
+            ends_at: AtomicI64::new(0),
+            status: AtomicU8::new(0),
+            walked: AtomicBool::new(false),
+        };
+        run.refresh(mailing.status, mailing.ends_at, false);
+        run
+    }
+
+    /// Takes over what may change while it runs.
+    pub fn refresh(&self, status: MailingStatus, ends_at: Timestamp, walked: bool) {
+        self.ends_at.store(ends_at.micros(), Ordering::Release);
+        self.status.store(u8::try_from(status.code()).unwrap_or_default(), Ordering::Release);
+        self.walked.store(walked, Ordering::Release);
+    }
+
+    /// The end of its window.
+    pub fn ends_at(&self) -> Timestamp {
+        Timestamp::from_micros(self.ends_at.load(Ordering::Acquire))
+    }
+
+    /// Whether its whole audience has been planned.
+    pub fn is_walked(&self) -> bool {
+        self.walked.load(Ordering::Acquire)
+    }
+
+    /// Notes that its whole audience has been planned.
+    pub fn set_walked(&self) {
+        self.walked.store(true, Ordering::Release);
+    }
+
+    /// What may be done with its messages at `now`.
+    pub fn state(&self, now: Timestamp) -> RunState {
+        let status = self.status.load(Ordering::Acquire);
+        if i16::from(status) == MailingStatus::Cancelled.code() {
+            RunState::Cancelled
+        } else if now >= self.ends_at() {
+            RunState::Closed
+        } else if i16::from(status) == MailingStatus::Paused.code() {
+            RunState::Paused
+        } else {
+            RunState::Running
+        }
+    }
+
+    /// Whether rendering its text needs the client's fields.
+    pub fn needs_profiles(&self) -> bool {
+        self.template.as_ref().is_ok_and(|template| !template.placeholders().is_empty())
+    }
+}
+
+/// A page that this node holds.
+#[derive(Debug)]
+pub struct OpenPage {
+    /// Which page.
+    pub id: PageId,
+    /// As which node it is held: the fence.
+    pub node: NodeId,
+    /// The mailing it belongs to.
+    pub mailing: Option<MailingId>,
+    tally: Mutex<Tally>,
+    lost: AtomicBool,
+}
+
+#[derive(Debug)]
+struct Tally {
+    /// Members without a recorded outcome.
+    open: usize,
+    /// Of these, members that were taken from the lanes without an attempt.
+    returned: usize,
+}
+
+impl OpenPage {
+    /// A page with this many members that have no outcome.
+    pub fn new(id: PageId, node: NodeId, mailing: Option<MailingId>, open: usize) -> Self {
+        Self { id, node, mailing, tally: Mutex::new(Tally { open, returned: 0 }), lost: AtomicBool::new(false) }
+    }
+
+    /// Notes that another node may hold it by now: nothing of it may be sent any more.
+    pub fn lose(&self) {
+        self.lost.store(true, Ordering::Release);
+    }
+
+    /// Whether another node may hold it by now.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+
+    /// Notes `count` recorded outcomes; answers what is to be done with the page.
+    pub fn recorded(&self, count: usize) -> PageState {
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.open = tally.open.saturating_sub(count);
+        tally.state()
+    }
+
+    /// Notes `count` members given back; answers what is to be done with the page.
+    pub fn returned(&self, count: usize) -> PageState {
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.returned += count;
+        tally.state()
+    }
+}
+
+/// What is to be done with a page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PageState {
+    /// Some of it is still in this node's hands.
+    Busy,
+    /// All that is left of it was given back: it is to be released.
+    Idle,
+    /// Every member has its outcome.
+    Done,
+}
+
+impl Tally {
+    fn state(&self) -> PageState {
+        match (self.open, self.returned) {
+            (0, _) => PageState::Done,
+            (open, returned) if open == returned => PageState::Idle,
+            _ => PageState::Busy,
+        }
+    }
+}
+
+/// A message in a lane.
+#[derive(Debug)]
+pub struct Item {
+    /// Which message.
+    pub id: MessageId,
+    /// The page it stands in.
+    pub page: Arc<OpenPage>,
+    /// The mailing it belongs to.
+    pub run: Arc<Run>,
+    /// For which client.
+    pub client: Option<ClientId>,
+    /// The client as it was read; none when it was deleted meanwhile.
+    pub recipient: Option<Recipient>,
+    /// The address on record, for a message that has a row.
+    pub address: Option<String>,
+    /// Attempts made before.
+    pub attempts: i16,
+    /// Outcomes recorded before: 0 for a message that has no row yet.
+    pub revision: i16,
+    /// When it was planned first.
+    pub created_at: Timestamp,
+    /// When it was due.
+    pub due_at: Timestamp,
+}
+
+/// What became of an item, to be recorded.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What it was.
+    pub item: Item,
+    /// What it came to.
+    pub kind: OutcomeKind,
+    /// Attempts made by now.
+    pub attempts: i16,
+    /// When.
+    pub at: Timestamp,
+    /// When it is tried again, for [`OutcomeKind::Retry`].
+    pub due_at: Option<Timestamp>,
+    /// The attempt, if there was one.
+    pub tried: Option<Tried>,
+    /// Why it was not delivered.
+    pub error: Option<String>,
+}
+
+/// What is kept of an attempt.
+#[derive(Debug, Clone, Default)]
+pub struct Tried {
+    /// The provider's HTTP status.
+    pub status_code: Option<i32>,
+    /// The provider's name for the message.
+    pub provider_id: Option<String>,
+    /// From request to answer.
+    pub duration_ms: i32,
+}
+
+impl Item {
+    /// A message that has a row.
+    pub fn of_row(row: MessageRow, page: Arc<OpenPage>, run: Arc<Run>, recipient: Option<Recipient>) -> Self {
+        Self {
+            id: row.id,
+            page,
+            run,
+            client: row.client_id,
+            recipient,
+            address: Some(row.recipient),
+            attempts: row.attempts,
+            revision: row.revision,
+            created_at: row.created_at,
+            due_at: row.due_at.unwrap_or(row.created_at),
+        }
+    }
+
+    /// Where it goes: the address on record before the client's present one.
+    pub fn address(&self) -> Option<String> {
+        let present = || self.recipient.as_ref().map(|recipient| recipient.address(self.run.channel));
+        self.address.clone().or_else(present)
+    }
+
+    /// It ends without an attempt.
+    pub fn close(self, kind: OutcomeKind, at: Timestamp, error: impl Into<String>) -> Outcome {
+        Outcome { attempts: self.attempts, item: self, kind, at, due_at: None, tried: None, error: Some(error.into()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// Whatever order outcomes and returns come in, the page is done exactly when all are recorded, and idle
+        /// exactly when nothing of it is in this node's hands.
+        #[test]
+        fn a_page_is_idle_only_when_nothing_of_it_is_in_hand(steps in proptest::collection::vec(any::<bool>(), 1..40)) {
+            let page = OpenPage::new(PageId::new(), NodeId::new(), None, steps.len());
+            let (mut recorded, mut returned) = (0, 0);
+            for is_outcome in &steps {
+                let state = if *is_outcome {
+                    recorded += 1;
+                    page.recorded(1)
+                } else {
+                    returned += 1;
+                    page.returned(1)
+                };
+                let in_hand = steps.len() - recorded - returned;
+                let expected = match (recorded == steps.len(), in_hand) {
+                    (true, _) => PageState::Done,
+                    (_, 0) => PageState::Idle,
+                    _ => PageState::Busy,
+                };
+                prop_assert_eq!(state, expected);
+            }
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The recorder: gathers outcomes and writes them in group commits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::model::{Outcome, PageState};
+use super::repo::record::{self, Entry, Recorded};
+use super::shared::Shared;
+use crate::db::types::NodeId;
+use crate::kinds::{MessageStatus, OutcomeKind};
+use crate::messages::repo::MessageRow;
+
+/// Between tries at a commit that failed.
+const RETRY_DELAY: Duration = Duration::from_millis(250);
+
+/// Writes outcomes until its channel is closed and empty.
+pub struct Recorder {
+    shared: Arc<Shared>,
+    outcomes: mpsc::Receiver<Outcome>,
+}
+
+impl Recorder {
+    /// Reads from this channel.
+    pub fn new(shared: Arc<Shared>, outcomes: mpsc::Receiver<Outcome>) -> Self {
+        Self { shared, outcomes }
+    }
+
+    /// Runs until every sender is gone. While one group is being committed the next one gathers, so a group is as large
+    /// as the database is slow and nobody waits for a timer.
+    pub async fn run(mut self) {
+        let most = self.shared.settings.record_batch;
+        let mut group = Vec::with_capacity(most);
+        while self.outcomes.recv_many(&mut group, most).await > 0 {
+            self.write(std::mem::replace(&mut group, Vec::with_capacity(most))).await;
+        }
+    }
+
+    /// Outcomes of pages held as different nodes (before and after a lost lease) are written apart.
+    async fn write(&self, outcomes: Vec<Outcome>) {
+        let mut rest = outcomes;
+        while let Some(first) = rest.first() {
+            let node = first.item.page.node;
+            let (group, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|o| o.item.page.node == node);
+            rest = others;
+            self.write_group(node, group).await;
+        }
+    }
+
+    /// Tries until the database takes it: an outcome that is not on disk would be sent again.
+    async fn write_group(&self, node: NodeId, outcomes: Vec<Outcome>) {
+        let entries: Arc<[Entry]> = outcomes.iter().map(entry).collect();
+        let recorded = loop {
+            let group = Arc::clone(&entries);
+            match self.shared.db.write(move |c| record::record(c, node, &group)).await {
+                Ok(recorded) => break recorded,
+                Err(error) => {
+                    self.shared.metrics.recorder_errors.inc();
+                    tracing::error!(%error, outcomes = entries.len(), "outcomes could not be recorded; trying again");
+                    tokio::time::sleep(RETRY_DELAY).await;
+                }
+            }
+        };
+        self.shared.metrics.unrecorded.sub(i64::try_from(outcomes.len()).unwrap_or_default());
+        self.settle(&outcomes, &recorded);
+    }
+
+    /// What is in memory follows what is on disk.
+    fn settle(&self, outcomes: &[Outcome], recorded: &Recorded) {
+        for id in &recorded.lost {
+            tracing::warn!(page = %id, "a page is another node's by now; its outcomes here were dropped");
+            self.shared.pages.forget(*id);
+        }
+        let (mut retries, mut pages_done) = (false, false);
+        for outcome in outcomes {
+            let page = &outcome.item.page;
+            if recorded.messages.contains(&outcome.item.id) {
+                self.shared.count(outcome.item.run.channel, outcome.kind, 1);
+                retries |= outcome.kind == OutcomeKind::Retry;
+            }
+            match page.recorded(1) {
+                PageState::Done => {
+                    self.shared.pages.forget(page.id);
+                    pages_done = true;
+                }
+                PageState::Idle => {
+                    self.shared.pages.set_idle(page.id);
+                    pages_done = true;
+                }
+                PageState::Busy => {}
+            }
+        }
+        if retries {
+            self.shared.claim.notify_one();
+        }
+        if pages_done {
+            self.shared.settle_soon();
+        }
+    }
+}
+
+/// The row that an outcome leaves.
+fn entry(outcome: &Outcome) -> Entry {
+    let item = &outcome.item;
+    let status = match outcome.kind {
+        OutcomeKind::Delivered => MessageStatus::Sent,
+        OutcomeKind::Retry => MessageStatus::Queued,
+        OutcomeKind::Failed => MessageStatus::Failed,
+        OutcomeKind::Expired => MessageStatus::Expired,
+        OutcomeKind::Cancelled => MessageStatus::Cancelled,
+    };
+    let tried = outcome.tried.as_ref();
+    let row = MessageRow {
+        id: item.id,
+        mailing_id: item.page.mailing,
+        client_id: item.client,
+        recipient: item.address().unwrap_or_default(),
+        channel: item.run.channel.code(),
+        priority: item.run.priority.code(),
+        status: status.code(),
+        attempts: outcome.attempts,
+        revision: item.revision.saturating_add(1),
+        created_at: item.created_at,
+        due_at: outcome.due_at,
+        expires_at: Some(item.run.ends_at()),
+        finished_at: (status != MessageStatus::Queued).then_some(outcome.at),
+        status_code: tried.and_then(|tried| tried.status_code),
+        duration_ms: tried.map(|tried| tried.duration_ms),
+        provider_id: tried.and_then(|tried| tried.provider_id.clone()),
+        error: outcome.error.clone(),
+    };
+    Entry { page: item.page.id, row, outcome: outcome.kind, at: outcome.at, tried: tried.is_some() }
+}

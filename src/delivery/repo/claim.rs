@@ -1,0 +1,126 @@
+//! Claiming due messages, in bulk, as pages.
+
+use std::collections::BTreeMap;
+
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, SmallInt};
+
+use super::{Member, NewPage, insert_page};
+use crate::db::AnyConnection;
+use crate::db::schema::{due, message};
+use crate::db::types::{Id, Instant, MailingId, MessageId, NodeId, PageId, Timestamp};
+use crate::error::Result;
+use crate::kinds::{ChannelKind, MessageStatus, Priority};
+use crate::mailings::recipient::Recipient;
+use crate::mailings::repo::audience;
+use crate::messages::repo::MessageRow;
+
+/// A page of messages that have rows, with the clients that they are for.
+#[derive(Debug)]
+pub struct Claimed {
+    /// The page.
+    pub page: NewPage,
+    /// Its messages.
+    pub rows: Vec<MessageRow>,
+    /// Their clients, as far as they still exist.
+    pub recipients: Vec<Recipient>,
+}
+
+#[derive(QueryableByName)]
+struct Taken {
+    #[diesel(sql_type = Id)]
+    message_id: MessageId,
+}
+
+/// Whose messages are claimed.
+#[derive(Debug, Clone, Copy)]
+pub struct Lot {
+    /// For which node.
+    pub node: NodeId,
+    /// On which channel.
+    pub channel: ChannelKind,
+    /// In which lane.
+    pub priority: Priority,
+    /// How many at most.
+    pub limit: usize,
+}
+
+/// Takes messages that are due, the longest due first, and stores them as pages of this node, one for each mailing.
+///
+/// # Errors
+/// Those of the database.
+pub fn claim(c: &mut AnyConnection, lot: Lot, now: Timestamp) -> Result<Vec<Claimed>> {
+    let limit = i64::try_from(lot.limit).unwrap_or(i64::MAX);
+    macro_rules! take {
+        ($c:expr, $sql:literal) => {
+            diesel::sql_query(include_str!($sql))
+                .bind::<SmallInt, _>(lot.channel.code())
+                .bind::<SmallInt, _>(lot.priority.code())
+                .bind::<Instant, _>(now)
+                .bind::<BigInt, _>(limit)
+                .load::<Taken>($c)?
+        };
+    }
+    let taken = match c {
+        AnyConnection::Postgres(c) => take!(c, "sql/claim.postgres.sql"),
+        AnyConnection::Sqlite(c) => take!(c, "sql/claim.sqlite.sql"),
+    };
+    if taken.is_empty() {
+        return Ok(Vec::new());
+    }
+    let ids: Vec<MessageId> = taken.into_iter().map(|row| row.message_id).collect();
+    let rows: Vec<MessageRow> = message::table
+        .filter(message::id.eq_any(ids))
+        .filter(message::status.eq(MessageStatus::Queued.code()))
+        .order((message::due_at, message::id))
+        .select(MessageRow::as_select())
+        .load(c)?;
+    let mut by_mailing: BTreeMap<Option<MailingId>, Vec<MessageRow>> = BTreeMap::new();
+    rows.into_iter().for_each(|row| by_mailing.entry(row.mailing_id).or_default().push(row));
+    by_mailing.into_iter().map(|(mailing, rows)| store(c, lot, mailing, rows, now)).collect()
+}
+
+fn store(
+    c: &mut AnyConnection,
+    lot: Lot,
+    mailing: Option<MailingId>,
+    rows: Vec<MessageRow>,
+    now: Timestamp,
+) -> Result<Claimed> {
+    let page = NewPage { id: PageId::new(), node: lot.node, mailing, channel: lot.channel, priority: lot.priority };
+    let members: Vec<Member> = rows
+        .iter()
+        .map(|row| Member { message: row.id, client: row.client_id, revision: row.revision })
+        .collect();
+    insert_page(c, &page, &members, now)?;
+    let recipients = recipients_of(c, &members)?;
+    Ok(Claimed { page, rows, recipients })
+}
+
+/// The clients of these members, as far as they still exist.
+pub(super) fn recipients_of(c: &mut AnyConnection, members: &[Member]) -> Result<Vec<Recipient>> {
+    let ids: Vec<_> = members.iter().filter_map(|member| member.client).collect();
+    if ids.is_empty() { Ok(Vec::new()) } else { audience::by_ids(c, &ids, true) }
+}
+
+/// When the next message of this channel becomes due.
+///
+/// # Errors
+/// Those of the database.
+pub fn next_due(c: &mut AnyConnection, channel: ChannelKind) -> Result<Option<Timestamp>> {
+    let mut next = None;
+    for priority in Priority::ALL {
+        let first: Option<Timestamp> = due::table
+            .filter(due::channel.eq(channel.code()))
+            .filter(due::priority.eq(priority.code()))
+            .order(due::due_at)
+            .select(due::due_at)
+            .first(c)
+            .optional()?;
+        next = match (next, first) {
+            (Some(a), Some(b)) => Some(std::cmp::min(a, b)),
+            (a, b) => a.or(b),
+        };
+    }
+    Ok(next)
+}

@@ -1,0 +1,115 @@
+//! Closing the rest of a mailing that was cancelled or whose window has closed: in bulk, so that its books balance.
+
+use diesel::prelude::*;
+
+use super::plan::{Plan, advance};
+use super::record::insert_messages;
+use crate::db::AnyConnection;
+use crate::db::schema::{due, mailing, message};
+use crate::db::types::{MailingId, MessageId, Timestamp};
+use crate::error::Result;
+use crate::kinds::{ChannelKind, MessageStatus, Priority};
+use crate::mailings::model::MailingStatus;
+use crate::messages::repo::MessageRow;
+
+/// How the rest of a mailing ends.
+#[derive(Debug, Clone)]
+pub struct Closing {
+    /// Whose rest.
+    pub plan: Plan,
+    /// The messages' channel.
+    pub channel: ChannelKind,
+    /// The messages' lane.
+    pub priority: Priority,
+    /// *expired* or *cancelled*.
+    pub status: MessageStatus,
+    /// Why, for each message.
+    pub reason: &'static str,
+}
+
+/// What a step of closing did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Closed {
+    /// How many messages came to their final state.
+    pub messages: usize,
+    /// Whether there may be more.
+    pub more: bool,
+}
+
+/// Records the next clients, whom no message was planned for, as expired or cancelled.
+///
+/// # Errors
+/// Those of the database.
+pub fn rest_of_audience(c: &mut AnyConnection, closing: &Closing, now: Timestamp) -> Result<Closed> {
+    let stretch = advance(c, &closing.plan, |status, ends_at| match closing.status {
+        MessageStatus::Cancelled => status == MailingStatus::Cancelled,
+        _ => now >= ends_at,
+    })?;
+    let Some(stretch) = stretch else { return Ok(Closed { messages: 0, more: false }) };
+    let mailing = closing.plan.mailing;
+    let ends_at: Timestamp = mailing::table.find(mailing).select(mailing::ends_at).first(c)?;
+    let rows: Vec<MessageRow> = stretch
+        .planned
+        .into_iter()
+        .map(|(id, recipient)| MessageRow {
+            id,
+            mailing_id: Some(mailing),
+            client_id: Some(recipient.client_id),
+            recipient: recipient.address(closing.channel),
+            channel: closing.channel.code(),
+            priority: closing.priority.code(),
+            status: closing.status.code(),
+            attempts: 0,
+            revision: 1,
+            created_at: now,
+            due_at: None,
+            expires_at: Some(ends_at),
+            finished_at: Some(now),
+            status_code: None,
+            duration_ms: None,
+            provider_id: None,
+            error: Some(closing.reason.to_owned()),
+        })
+        .collect();
+    let written = insert_messages(c, &rows)?;
+    count(c, mailing, closing.status, written.len())?;
+    Ok(Closed { messages: written.len(), more: !stretch.walked })
+}
+
+/// Records messages that wait for another attempt as expired or cancelled.
+///
+/// # Errors
+/// Those of the database.
+pub fn waiting(c: &mut AnyConnection, closing: &Closing, now: Timestamp) -> Result<Closed> {
+    let mailing = closing.plan.mailing;
+    crate::mailings::repo::lock(c, mailing)?;
+    let limit = i64::try_from(closing.plan.limit).unwrap_or(i64::MAX);
+    let ids: Vec<MessageId> =
+        due::table.filter(due::mailing_id.eq(mailing)).select(due::message_id).limit(limit).load(c)?;
+    if ids.is_empty() {
+        return Ok(Closed { messages: 0, more: false });
+    }
+    // whoever deletes the row has the message: a claim that came first keeps it
+    let taken: Vec<MessageId> =
+        diesel::delete(due::table.filter(due::message_id.eq_any(&ids))).returning(due::message_id).get_results(c)?;
+    let rows = diesel::update(message::table.filter(message::id.eq_any(&taken)));
+    rows.set((
+        message::status.eq(closing.status.code()),
+        message::revision.eq(message::revision + 1_i16),
+        message::due_at.eq(None::<Timestamp>),
+        message::finished_at.eq(Some(now)),
+    ))
+    .execute(c)?;
+    count(c, mailing, closing.status, taken.len())?;
+    Ok(Closed { messages: taken.len(), more: ids.len() == closing.plan.limit })
+}
+
+fn count(c: &mut AnyConnection, id: MailingId, status: MessageStatus, messages: usize) -> Result<()> {
+    let more = i64::try_from(messages).unwrap_or_default();
+    let row = diesel::update(mailing::table.find(id));
+    match status {
+        MessageStatus::Cancelled => row.set(mailing::cancelled.eq(mailing::cancelled + more)).execute(c)?,
+        _ => row.set(mailing::expired.eq(mailing::expired + more)).execute(c)?,
+    };
+    Ok(())
+}

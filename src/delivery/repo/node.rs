@@ -1,0 +1,57 @@
+//! Nodes: who is alive.
+
+use std::time::Duration;
+
+use diesel::prelude::*;
+use diesel::sql_types::Double;
+
+use crate::db::AnyConnection;
+use crate::db::schema::{node, page};
+use crate::db::types::{NodeId, Timestamp};
+use crate::error::Result;
+
+/// Registers this node. On SQLite no other can be alive, so all others are forgotten and their pages are free.
+///
+/// # Errors
+/// Those of the database.
+pub fn register(c: &mut AnyConnection, id: NodeId, name: &str, now: Timestamp) -> Result<()> {
+    if matches!(c, AnyConnection::Sqlite(_)) {
+        diesel::delete(node::table).execute(c)?;
+    }
+    diesel::insert_into(node::table)
+        .values((node::id.eq(id), node::name.eq(name), node::started_at.eq(now), node::heartbeat_at.eq(now)))
+        .execute(c)?;
+    if let AnyConnection::Postgres(c) = c {
+        // the server's clock is the one that all nodes share
+        diesel::sql_query("UPDATE node SET heartbeat_at = clock_timestamp() WHERE id = $1")
+            .bind::<crate::db::types::Id, _>(id)
+            .execute(c)?;
+    }
+    Ok(())
+}
+
+/// Shows that this node is alive, and forgets those that have not for longer than the lease. Answers whether this node
+/// was still known.
+///
+/// # Errors
+/// Those of the database.
+pub fn heartbeat(c: &mut AnyConnection, id: NodeId, lease: Duration) -> Result<bool> {
+    let AnyConnection::Postgres(c) = c else { return Ok(true) };
+    let known = diesel::sql_query("UPDATE node SET heartbeat_at = clock_timestamp() WHERE id = $1")
+        .bind::<crate::db::types::Id, _>(id)
+        .execute(c)?;
+    diesel::sql_query("DELETE FROM node WHERE heartbeat_at < clock_timestamp() - make_interval(secs => $1)")
+        .bind::<Double, _>(lease.as_secs_f64())
+        .execute(c)?;
+    Ok(known > 0)
+}
+
+/// Takes this node off, and gives back all that it holds.
+///
+/// # Errors
+/// Those of the database.
+pub fn leave(c: &mut AnyConnection, id: NodeId) -> Result<()> {
+    diesel::update(page::table.filter(page::node_id.eq(id))).set(page::node_id.eq(None::<NodeId>)).execute(c)?;
+    diesel::delete(node::table.find(id)).execute(c)?;
+    Ok(())
+}

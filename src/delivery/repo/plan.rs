@@ -1,0 +1,131 @@
+//! Planning a page: the mailing's next clients, with the message ids they will have.
+
+use diesel::prelude::*;
+
+use super::{Member, NewPage, insert_page};
+use crate::db::AnyConnection;
+use crate::db::schema::{mailing, message, page, page_members};
+use crate::db::types::{ClientId, MailingId, MessageId, Timestamp, unpack_ids};
+use crate::error::{Error, Result};
+use crate::mailings::filter::Range;
+use crate::mailings::model::MailingStatus;
+use crate::mailings::recipient::Recipient;
+use crate::mailings::repo::audience::{self, Cursor, Read};
+
+/// The next stretch of an audience.
+#[derive(Debug)]
+pub struct Stretch {
+    /// Its clients, with the ids that their messages get.
+    pub planned: Vec<(MessageId, Recipient)>,
+    /// Whether the audience ends with it.
+    pub walked: bool,
+}
+
+/// What a plan needs to know.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Which mailing.
+    pub mailing: MailingId,
+    /// Its audience's parts.
+    pub ranges: std::sync::Arc<[Range]>,
+    /// How many clients at most.
+    pub limit: usize,
+    /// Whether its text has placeholders to fill.
+    pub profiles: bool,
+}
+
+/// Stores a page of the mailing's next clients and moves its cursor: no client is planned twice or skipped. Answers
+/// nothing when the mailing is not running any more, or its window has closed.
+///
+/// # Errors
+/// Those of the database.
+pub fn plan(c: &mut AnyConnection, plan: &Plan, new: &NewPage, now: Timestamp) -> Result<Option<Stretch>> {
+    let Some(stretch) = advance(c, plan, |status, ends_at| status == MailingStatus::Running && now < ends_at)? else {
+        return Ok(None);
+    };
+    if !stretch.planned.is_empty() {
+        let members: Vec<Member> = stretch
+            .planned
+            .iter()
+            .map(|(message, recipient)| Member { message: *message, client: Some(recipient.client_id), revision: 0 })
+            .collect();
+        insert_page(c, new, &members, now)?;
+    }
+    Ok(Some(stretch))
+}
+
+/// Reads the next clients and moves the cursor past them, if `allowed` by the mailing's status and end.
+pub(super) fn advance(
+    c: &mut AnyConnection,
+    plan: &Plan,
+    allowed: impl FnOnce(MailingStatus, Timestamp) -> bool,
+) -> Result<Option<Stretch>> {
+    crate::mailings::repo::lock(c, plan.mailing)?;
+    let (status, ends_at, started_at, upper_bound, range, after, walked) = mailing::table
+        .find(plan.mailing)
+        .select((
+            mailing::status,
+            mailing::ends_at,
+            mailing::started_at,
+            mailing::upper_bound,
+            mailing::cursor_range,
+            mailing::cursor_client,
+            mailing::walked,
+        ))
+        .first::<(i16, Timestamp, Option<Timestamp>, Option<ClientId>, i32, Option<ClientId>, bool)>(c)?;
+    if walked || !allowed(MailingStatus::from_code(status)?, ends_at) {
+        return Ok(None);
+    }
+    let cursor = Cursor { range: usize::try_from(range).unwrap_or(usize::MAX), after };
+    let what = Read { upper_bound, limit: plan.limit, profiles: plan.profiles };
+    let (mut recipients, cursor) = audience::read(c, &plan.ranges, cursor, what)?;
+    let walked = cursor.range >= plan.ranges.len();
+    if plan.ranges.len() > 1 {
+        forget_known(c, plan.mailing, started_at, &mut recipients)?;
+    }
+    let count = i64::try_from(recipients.len()).map_err(|e| Error::Internal(e.into()))?;
+    diesel::update(mailing::table.find(plan.mailing))
+        .set((
+            mailing::cursor_range.eq(i32::try_from(cursor.range).map_err(|e| Error::Internal(e.into()))?),
+            mailing::cursor_client.eq(cursor.after),
+            mailing::walked.eq(walked),
+            mailing::planned.eq(mailing::planned + count),
+        ))
+        .execute(c)?;
+    // who came into the audience while it was walked is counted; who left it is taken off at its end
+    let grown = diesel::update(mailing::table.find(plan.mailing).filter(mailing::planned.gt(mailing::total)));
+    grown.set(mailing::total.eq(mailing::planned)).execute(c)?;
+    if walked {
+        diesel::update(mailing::table.find(plan.mailing)).set(mailing::total.eq(mailing::planned)).execute(c)?;
+    }
+    let planned = recipients.into_iter().map(|recipient| (MessageId::new(), recipient)).collect();
+    Ok(Some(Stretch { planned, walked }))
+}
+
+/// Takes out clients that moved into this range after they were planned in an earlier one: only those changed since
+/// the start can have, so only they are looked for.
+fn forget_known(
+    c: &mut AnyConnection,
+    mailing: MailingId,
+    started_at: Option<Timestamp>,
+    recipients: &mut Vec<Recipient>,
+) -> Result<()> {
+    let changed: Vec<ClientId> =
+        recipients.iter().filter(|r| started_at.is_none_or(|at| r.updated_at >= at)).map(|r| r.client_id).collect();
+    if changed.is_empty() {
+        return Ok(());
+    }
+    let mut known: Vec<Option<ClientId>> = message::table
+        .filter(message::mailing_id.eq(mailing))
+        .filter(message::client_id.eq_any(&changed))
+        .select(message::client_id)
+        .load(c)?;
+    let in_flight: Vec<Vec<u8>> = page::table
+        .inner_join(page_members::table.on(page_members::page_id.eq(page::id)))
+        .filter(page::mailing_id.eq(mailing))
+        .select(page_members::client_ids)
+        .load(c)?;
+    known.extend(in_flight.iter().flat_map(|ids| unpack_ids(ids)).map(|id| Some(ClientId(id))));
+    recipients.retain(|r| !known.contains(&Some(r.client_id)));
+    Ok(())
+}

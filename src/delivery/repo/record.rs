@@ -1,0 +1,341 @@
+//! Recording outcomes: one group commit for many messages of several pages and mailings.
+
+use std::collections::{HashMap, HashSet};
+
+use diesel::prelude::*;
+use diesel::sql_types::{Array, Integer, Nullable, SmallInt, Text};
+
+use super::delete_pages;
+use crate::db::AnyConnection;
+use crate::db::schema::{attempt, dead_letter, due, mailing, message, page};
+use crate::db::types::{Id, Instant, MailingId, MessageId, NodeId, PageId, Timestamp};
+use crate::error::Result;
+use crate::kinds::{MessageStatus, OutcomeKind};
+use crate::messages::repo::MessageRow;
+
+/// A message as its outcome leaves it, with the page that it stood in.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The page that is the fence.
+    pub page: PageId,
+    /// The row to be; its revision is one more than before.
+    pub row: MessageRow,
+    /// What the attempt came to.
+    pub outcome: OutcomeKind,
+    /// When.
+    pub at: Timestamp,
+    /// Whether there was an attempt: not when the message expired in a lane, or its text could not be filled.
+    pub tried: bool,
+}
+
+/// What came of recording.
+#[derive(Debug, Clone, Default)]
+pub struct Recorded {
+    /// Which messages were recorded by this call.
+    pub messages: HashSet<MessageId>,
+    /// Pages that are another node's by now; nothing of them was recorded.
+    pub lost: Vec<PageId>,
+}
+
+/// Rows written by one statement at most: PostgreSQL takes 65535 parameters.
+const ROWS_AT_ONCE: usize = 1000;
+
+/// Inserts rows: in bulk where each statement is a round trip, one by one on SQLite, where diesel has no bulk insert for
+/// a connection that may be either.
+macro_rules! insert_rows {
+    ($c:expr, $table:expr, $rows:expr) => {
+        match $c {
+            AnyConnection::Postgres(c) => {
+                for rows in $rows.chunks(ROWS_AT_ONCE) {
+                    diesel::insert_into($table).values(rows).execute(c)?;
+                }
+                Ok(())
+            }
+            AnyConnection::Sqlite(c) => {
+                for row in &$rows {
+                    diesel::insert_into($table).values(row).execute(c)?;
+                }
+                Ok(())
+            }
+        }
+    };
+}
+
+/// Records outcomes: messages, attempts, what is due again, dead letters, the pages' remainders and the mailings' books.
+///
+/// Recording the same outcome twice changes nothing: a commit whose answer was lost may be repeated. Nothing of a page
+/// that this node does not hold any more is written.
+///
+/// # Errors
+/// Those of the database.
+pub fn record(c: &mut AnyConnection, node: NodeId, entries: &[Entry]) -> Result<Recorded> {
+    let pages: HashSet<PageId> = entries.iter().map(|entry| entry.page).collect();
+    let held = hold(c, node, &pages)?;
+    let lost = pages.iter().filter(|id| !held.contains(id)).copied().collect();
+    let entries: Vec<&Entry> = entries.iter().filter(|entry| held.contains(&entry.page)).collect();
+
+    let new: Vec<MessageRow> = entries.iter().filter(|e| e.row.revision == 1).map(|e| e.row.clone()).collect();
+    let known: Vec<&MessageRow> = entries.iter().filter(|e| e.row.revision > 1).map(|e| &e.row).collect();
+    let mut messages = insert_messages(c, &new)?;
+    messages.extend(update_messages(c, &known)?);
+    let entries: Vec<&Entry> = entries.into_iter().filter(|entry| messages.contains(&entry.row.id)).collect();
+
+    write_attempts(c, &entries)?;
+    write_due(c, &entries)?;
+    write_dead_letters(c, &entries)?;
+    shrink_pages(c, &entries)?;
+    add_to_books(c, &entries)?;
+    Ok(Recorded { messages, lost })
+}
+
+/// The fence: those of the pages that are still this node's, held until the transaction ends.
+fn hold(c: &mut AnyConnection, node: NodeId, pages: &HashSet<PageId>) -> Result<HashSet<PageId>> {
+    let ids: Vec<PageId> = pages.iter().copied().collect();
+    let held: Vec<PageId> = match c {
+        AnyConnection::Postgres(c) => page::table
+            .filter(page::id.eq_any(ids))
+            .filter(page::node_id.eq(node))
+            .select(page::id)
+            .order(page::id)
+            .for_update()
+            .load(c)?,
+        AnyConnection::Sqlite(c) => {
+            page::table.filter(page::id.eq_any(ids)).filter(page::node_id.eq(node)).select(page::id).load(c)?
+        }
+    };
+    Ok(held.into_iter().collect())
+}
+
+/// Writes new messages; answers which were new.
+///
+/// # Errors
+/// Those of the database.
+pub fn insert_messages(c: &mut AnyConnection, rows: &[MessageRow]) -> Result<HashSet<MessageId>> {
+    match c {
+        AnyConnection::Postgres(c) => insert_postgres(c, rows),
+        // no round trip to save: one prepared statement, run for each row
+        AnyConnection::Sqlite(c) => {
+            let mut written = HashSet::with_capacity(rows.len());
+            for row in rows {
+                let count = diesel::insert_into(message::table).values(row).on_conflict_do_nothing().execute(c)?;
+                if count > 0 {
+                    written.insert(row.id);
+                }
+            }
+            Ok(written)
+        }
+    }
+}
+
+#[derive(QueryableByName)]
+struct Written {
+    #[diesel(sql_type = Id)]
+    id: MessageId,
+}
+
+/// The rows' values of one column, as an array.
+fn column<'r, T>(rows: &'r [MessageRow], value: impl Fn(&'r MessageRow) -> T) -> Vec<T> {
+    rows.iter().map(value).collect()
+}
+
+fn insert_postgres(c: &mut PgConnection, rows: &[MessageRow]) -> Result<HashSet<MessageId>> {
+    if rows.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let written: Vec<Written> = diesel::sql_query(include_str!("sql/insert_messages.postgres.sql"))
+        .bind::<Array<Id>, _>(column(rows, |r| r.id))
+        .bind::<Array<Nullable<Id>>, _>(column(rows, |r| r.mailing_id))
+        .bind::<Array<Nullable<Id>>, _>(column(rows, |r| r.client_id))
+        .bind::<Array<Text>, _>(column(rows, |r| r.recipient.as_str()))
+        .bind::<Array<SmallInt>, _>(column(rows, |r| r.channel))
+        .bind::<Array<SmallInt>, _>(column(rows, |r| r.priority))
+        .bind::<Array<SmallInt>, _>(column(rows, |r| r.status))
+        .bind::<Array<SmallInt>, _>(column(rows, |r| r.attempts))
+        .bind::<Array<SmallInt>, _>(column(rows, |r| r.revision))
+        .bind::<Array<Instant>, _>(column(rows, |r| r.created_at))
+        .bind::<Array<Nullable<Instant>>, _>(column(rows, |r| r.due_at))
+        .bind::<Array<Nullable<Instant>>, _>(column(rows, |r| r.expires_at))
+        .bind::<Array<Nullable<Instant>>, _>(column(rows, |r| r.finished_at))
+        .bind::<Array<Nullable<Integer>>, _>(column(rows, |r| r.status_code))
+        .bind::<Array<Nullable<Integer>>, _>(column(rows, |r| r.duration_ms))
+        .bind::<Array<Nullable<Text>>, _>(column(rows, |r| r.provider_id.as_deref()))
+        .bind::<Array<Nullable<Text>>, _>(column(rows, |r| r.error.as_deref()))
+        .load(c)?;
+    Ok(written.into_iter().map(|row| row.id).collect())
+}
+
+/// Writes the outcomes of messages that have a row; answers which were still at the revision before.
+fn update_messages(c: &mut AnyConnection, rows: &[&MessageRow]) -> Result<HashSet<MessageId>> {
+    match c {
+        AnyConnection::Postgres(c) => update_postgres(c, rows),
+        AnyConnection::Sqlite(c) => {
+            let mut written = HashSet::with_capacity(rows.len());
+            for row in rows {
+                let target = message::table.find(row.id).filter(message::revision.eq(row.revision - 1));
+                let count = diesel::update(target)
+                    .set((
+                        message::status.eq(row.status),
+                        message::attempts.eq(row.attempts),
+                        message::revision.eq(row.revision),
+                        message::due_at.eq(row.due_at),
+                        message::finished_at.eq(row.finished_at),
+                        message::status_code.eq(row.status_code),
+                        message::duration_ms.eq(row.duration_ms),
+                        message::provider_id.eq(&row.provider_id),
+                        message::error.eq(&row.error),
+                    ))
+                    .execute(c)?;
+                if count > 0 {
+                    written.insert(row.id);
+                }
+            }
+            Ok(written)
+        }
+    }
+}
+
+fn update_postgres(c: &mut PgConnection, rows: &[&MessageRow]) -> Result<HashSet<MessageId>> {
+    if rows.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let rows: Vec<MessageRow> = rows.iter().map(|row| (*row).clone()).collect();
+    let written: Vec<Written> = diesel::sql_query(include_str!("sql/update_messages.postgres.sql"))
+        .bind::<Array<Id>, _>(column(&rows, |r| r.id))
+        .bind::<Array<SmallInt>, _>(column(&rows, |r| r.status))
+        .bind::<Array<SmallInt>, _>(column(&rows, |r| r.attempts))
+        .bind::<Array<SmallInt>, _>(column(&rows, |r| r.revision))
+        .bind::<Array<Nullable<Instant>>, _>(column(&rows, |r| r.due_at))
+        .bind::<Array<Nullable<Instant>>, _>(column(&rows, |r| r.finished_at))
+        .bind::<Array<Nullable<Integer>>, _>(column(&rows, |r| r.status_code))
+        .bind::<Array<Nullable<Integer>>, _>(column(&rows, |r| r.duration_ms))
+        .bind::<Array<Nullable<Text>>, _>(column(&rows, |r| r.provider_id.as_deref()))
+        .bind::<Array<Nullable<Text>>, _>(column(&rows, |r| r.error.as_deref()))
+        .load(c)?;
+    Ok(written.into_iter().map(|row| row.id).collect())
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = attempt)]
+struct AttemptRow {
+    message_id: MessageId,
+    number: i16,
+    at: Timestamp,
+    outcome: i16,
+    status_code: Option<i32>,
+    duration_ms: i32,
+    error: Option<String>,
+}
+
+/// Attempts that did not deliver; the one that did stands in the message.
+fn write_attempts(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
+    let rows: Vec<AttemptRow> = entries
+        .iter()
+        .filter(|entry| entry.tried && entry.outcome != OutcomeKind::Delivered)
+        .map(|entry| AttemptRow {
+            message_id: entry.row.id,
+            number: entry.row.attempts,
+            at: entry.at,
+            outcome: entry.outcome.code(),
+            status_code: entry.row.status_code,
+            duration_ms: entry.row.duration_ms.unwrap_or_default(),
+            error: entry.row.error.clone(),
+        })
+        .collect();
+    insert_rows!(c, attempt::table, rows)
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = due)]
+struct DueRow {
+    message_id: MessageId,
+    mailing_id: Option<MailingId>,
+    channel: i16,
+    priority: i16,
+    due_at: Timestamp,
+}
+
+fn write_due(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
+    let rows: Vec<DueRow> = entries
+        .iter()
+        .filter(|entry| entry.row.status == MessageStatus::Queued.code())
+        .filter_map(|entry| {
+            Some(DueRow {
+                message_id: entry.row.id,
+                mailing_id: entry.row.mailing_id,
+                channel: entry.row.channel,
+                priority: entry.row.priority,
+                due_at: entry.row.due_at?,
+            })
+        })
+        .collect();
+    insert_rows!(c, due::table, rows)
+}
+
+#[derive(Insertable)]
+#[diesel(table_name = dead_letter)]
+struct DeadLetterRow {
+    message_id: MessageId,
+    mailing_id: Option<MailingId>,
+    channel: i16,
+    failed_at: Timestamp,
+    error: String,
+}
+
+fn write_dead_letters(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
+    let rows: Vec<DeadLetterRow> = entries
+        .iter()
+        .filter(|entry| entry.row.status == MessageStatus::Failed.code())
+        .map(|entry| DeadLetterRow {
+            message_id: entry.row.id,
+            mailing_id: entry.row.mailing_id,
+            channel: entry.row.channel,
+            failed_at: entry.at,
+            error: entry.row.error.clone().unwrap_or_default(),
+        })
+        .collect();
+    insert_rows!(c, dead_letter::table, rows)
+}
+
+/// A page goes with its last outcome.
+fn shrink_pages(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
+    let mut recorded: HashMap<PageId, i32> = HashMap::new();
+    entries.iter().for_each(|entry| *recorded.entry(entry.page).or_default() += 1);
+    let mut done = Vec::new();
+    for (id, count) in recorded {
+        let remaining: i32 = diesel::update(page::table.find(id))
+            .set(page::remaining.eq(page::remaining - count))
+            .returning(page::remaining)
+            .get_result(c)?;
+        if remaining <= 0 {
+            done.push(id);
+        }
+    }
+    delete_pages(c, &done)
+}
+
+/// In the order of the mailings' ids, so that two nodes never wait for each other.
+fn add_to_books(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
+    let mut books: std::collections::BTreeMap<MailingId, [i64; 4]> = std::collections::BTreeMap::new();
+    for entry in entries {
+        let Some(id) = entry.row.mailing_id else { continue };
+        let [sent, failed, expired, cancelled] = books.entry(id).or_default();
+        match MessageStatus::from_code(entry.row.status)? {
+            MessageStatus::Sent => *sent += 1,
+            MessageStatus::Failed => *failed += 1,
+            MessageStatus::Expired => *expired += 1,
+            MessageStatus::Cancelled => *cancelled += 1,
+            MessageStatus::Queued | MessageStatus::Sending => {}
+        }
+    }
+    for (id, [sent, failed, expired, cancelled]) in books {
+        diesel::update(mailing::table.find(id))
+            .set((
+                mailing::sent.eq(mailing::sent + sent),
+                mailing::failed.eq(mailing::failed + failed),
+                mailing::expired.eq(mailing::expired + expired),
+                mailing::cancelled.eq(mailing::cancelled + cancelled),
+            ))
+            .execute(c)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,13 @@
+-- As take_over.postgres.sql, with the known pages as a JSON array of hexadecimal ids in place of an array.
+UPDATE page SET node_id = ?1
+WHERE id IN (
+    SELECT p.id FROM page p
+    WHERE (p.node_id IS NULL
+        OR (p.node_id = ?1 AND p.id NOT IN (SELECT unhex(value) FROM json_each(?2)))
+        OR NOT EXISTS (SELECT 1 FROM node n WHERE n.id = p.node_id))
+      AND NOT EXISTS (
+        SELECT 1 FROM mailing m WHERE m.id = p.mailing_id AND m.status = ?3 AND m.ends_at > ?4)
+    ORDER BY p.id
+    LIMIT ?5
+)
+RETURNING id

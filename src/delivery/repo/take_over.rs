@@ -1,0 +1,146 @@
+//! Taking over pages that nobody holds: a dead node's, a stopped node's, those of a mailing that goes on after a pause.
+
+use std::collections::{HashMap, HashSet};
+
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, SmallInt};
+
+use super::claim::recipients_of;
+use super::{Member, NewPage, delete_pages};
+use crate::db::AnyConnection;
+use crate::db::schema::{due, message, page, page_members};
+use crate::db::types::{ClientId, Id, Instant, MailingId, MessageId, NodeId, PageId, Timestamp, unpack_ids};
+use crate::error::Result;
+use crate::kinds::{ChannelKind, MessageStatus, Priority};
+use crate::mailings::model::MailingStatus;
+use crate::mailings::recipient::Recipient;
+use crate::messages::repo::MessageRow;
+
+/// What is left of a page.
+#[derive(Debug)]
+pub struct TakenOver {
+    /// The page, this node's by now.
+    pub page: NewPage,
+    /// When it was stored.
+    pub created_at: Timestamp,
+    /// Its members that have no outcome; with their row, if they have one.
+    pub open: Vec<(Member, Option<MessageRow>)>,
+    /// Their clients, as far as they still exist.
+    pub recipients: Vec<Recipient>,
+}
+
+#[derive(QueryableByName)]
+struct Adopted {
+    #[diesel(sql_type = Id)]
+    id: PageId,
+}
+
+/// Takes over up to `limit` pages that nobody holds, the oldest first.
+///
+/// Nobody holds a page without a node, one of a node that is not known any more, and one of this node that is not among
+/// `held`: its commit's answer was lost. A paused mailing's pages stay where they are until its window closes.
+///
+/// # Errors
+/// Those of the database.
+pub fn take_over(
+    c: &mut AnyConnection,
+    node: NodeId,
+    held: &[PageId],
+    limit: usize,
+    now: Timestamp,
+) -> Result<Vec<TakenOver>> {
+    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+    let adopted: Vec<Adopted> = match c {
+        AnyConnection::Postgres(c) => diesel::sql_query(include_str!("sql/take_over.postgres.sql"))
+            .bind::<Id, _>(node)
+            .bind::<Array<Id>, _>(held)
+            .bind::<SmallInt, _>(MailingStatus::Paused.code())
+            .bind::<Instant, _>(now)
+            .bind::<BigInt, _>(limit)
+            .load(c)?,
+        AnyConnection::Sqlite(c) => {
+            let held: Vec<String> = held.iter().map(|id| format!("\"{}\"", id.0.simple())).collect();
+            diesel::sql_query(include_str!("sql/take_over.sqlite.sql"))
+                .bind::<Id, _>(node)
+                .bind::<diesel::sql_types::Text, _>(format!("[{}]", held.join(",")))
+                .bind::<SmallInt, _>(MailingStatus::Paused.code())
+                .bind::<Instant, _>(now)
+                .bind::<BigInt, _>(limit)
+                .load(c)?
+        }
+    };
+    let mut pages = Vec::new();
+    for Adopted { id } in adopted {
+        pages.extend(open_page(c, id, node)?);
+    }
+    Ok(pages)
+}
+
+/// Reads what is left of a page, and corrects its remainder; a page with nothing left goes.
+fn open_page(c: &mut AnyConnection, id: PageId, node: NodeId) -> Result<Option<TakenOver>> {
+    let (mailing, channel, priority, created_at, messages, clients, revisions) = page::table
+        .inner_join(page_members::table.on(page_members::page_id.eq(page::id)))
+        .filter(page::id.eq(id))
+        .select((
+            page::mailing_id,
+            page::channel,
+            page::priority,
+            page::created_at,
+            page_members::message_ids,
+            page_members::client_ids,
+            page_members::revisions,
+        ))
+        .first::<(Option<MailingId>, i16, i16, Timestamp, Vec<u8>, Vec<u8>, Vec<u8>)>(c)?;
+    let members: Vec<Member> = unpack_ids(&messages)
+        .zip(unpack_ids(&clients))
+        .zip(revisions.as_chunks::<2>().0)
+        .map(|((message, client), revision)| Member {
+            message: MessageId(message),
+            client: (client != uuid::Uuid::nil()).then_some(ClientId(client)),
+            revision: i16::from_be_bytes(*revision),
+        })
+        .collect();
+    let open = without_outcome(c, members)?;
+    if open.is_empty() {
+        delete_pages(c, &[id])?;
+        return Ok(None);
+    }
+    let remaining = i32::try_from(open.len()).unwrap_or(i32::MAX);
+    diesel::update(page::table.find(id)).set(page::remaining.eq(remaining)).execute(c)?;
+    let left: Vec<Member> = open.iter().map(|(member, _)| *member).collect();
+    let recipients = recipients_of(c, &left)?;
+    let page = NewPage {
+        id,
+        node,
+        mailing,
+        channel: ChannelKind::from_code(channel)?,
+        priority: Priority::from_code(priority)?,
+    };
+    Ok(Some(TakenOver { page, created_at, open, recipients }))
+}
+
+/// A member has its outcome when its message is at another revision than when it came into the page, is in a final
+/// state, or waits to be claimed.
+fn without_outcome(c: &mut AnyConnection, members: Vec<Member>) -> Result<Vec<(Member, Option<MessageRow>)>> {
+    let ids: Vec<MessageId> = members.iter().map(|member| member.message).collect();
+    let rows: Vec<MessageRow> =
+        message::table.filter(message::id.eq_any(&ids)).select(MessageRow::as_select()).load(c)?;
+    let mut rows: HashMap<MessageId, MessageRow> = rows.into_iter().map(|row| (row.id, row)).collect();
+    let waiting: HashSet<MessageId> =
+        due::table.filter(due::message_id.eq_any(&ids)).select(due::message_id).load(c)?.into_iter().collect();
+    Ok(members
+        .into_iter()
+        .filter_map(|member| {
+            let row = rows.remove(&member.message);
+            let is_open = match &row {
+                None => true,
+                Some(row) => {
+                    row.revision == member.revision
+                        && row.status == MessageStatus::Queued.code()
+                        && !waiting.contains(&member.message)
+                }
+            };
+            is_open.then_some((member, row))
+        })
+        .collect())
+}

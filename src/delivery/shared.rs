@@ -1,0 +1,141 @@
+//! What the engine's tasks share.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+
+use super::lanes::Lanes;
+use super::model::{Item, OpenPage, Outcome, PageState, Run};
+use super::pages::{Lease, Pages, Runs};
+use super::retry::RetryPolicy;
+use crate::clock::Clock;
+use crate::db::Db;
+use crate::db::types::{MailingId, Timestamp};
+use crate::error::Result;
+use crate::kinds::{ChannelKind, OutcomeKind};
+use crate::metrics::Metrics;
+
+/// Sizes and times.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Recipients planned in one transaction.
+    pub page_size: usize,
+    /// Messages held for one channel and priority.
+    pub lane_capacity: usize,
+    /// Outcomes in one group commit.
+    pub record_batch: usize,
+    /// How often the safety nets look.
+    pub poll: Duration,
+    /// For how long a node's pages are its own without a heartbeat.
+    pub lease: Duration,
+    /// How long what is in flight may take to end.
+    pub shutdown: Duration,
+    /// When messages are tried again.
+    pub retry: RetryPolicy,
+}
+
+/// What the engine's tasks share.
+pub struct Shared {
+    /// The database.
+    pub db: Db,
+    /// The time.
+    pub clock: Clock,
+    /// The metrics.
+    pub metrics: Metrics,
+    /// Sizes and times.
+    pub settings: Settings,
+    /// The lanes of each channel.
+    pub lanes: BTreeMap<ChannelKind, Arc<Lanes>>,
+    /// The mailings at work.
+    pub runs: Runs,
+    /// The pages in hand.
+    pub pages: Pages,
+    /// Held from storing pages until they are in hand.
+    pub adopting: tokio::sync::Mutex<()>,
+    /// Until when this node may send.
+    pub lease: Lease,
+    /// Wakes the feeder.
+    pub feed: Arc<Notify>,
+    /// Wakes the claimer.
+    pub claim: Notify,
+    /// A mailing changed: look at all of them.
+    pub changed: AtomicBool,
+    /// A page was done: some mailing may be.
+    pub page_done: AtomicBool,
+    /// To the recorder.
+    pub outcomes: mpsc::Sender<Outcome>,
+}
+
+impl Shared {
+    /// A mailing changed in the database: the feeder looks at once.
+    pub fn mailing_changed(&self) {
+        self.changed.store(true, Ordering::Release);
+        self.feed.notify_one();
+    }
+
+    /// Some mailing may be finished: the feeder looks at once.
+    pub fn settle_soon(&self) {
+        self.page_done.store(true, Ordering::Release);
+        self.feed.notify_one();
+    }
+
+    /// Hands an outcome to the recorder; waits while it is behind.
+    pub async fn record(&self, outcome: Outcome) {
+        self.metrics.unrecorded.inc();
+        if self.outcomes.send(outcome).await.is_err() {
+            // the recorder ends last; only a forced stop comes here, and its pages are taken over at the next start
+            tracing::error!("the recorder has stopped before an outcome reached it");
+        }
+    }
+
+    /// Puts the messages of a stored page into their lane.
+    pub fn push(&self, page: &Arc<OpenPage>, run: &Run, items: Vec<Item>) {
+        if let Some(lanes) = self.lanes.get(&run.channel) {
+            self.pages.admit(page, || lanes.push(run.priority, Some(run.id), items));
+        }
+    }
+
+    /// Takes messages back that were not tried.
+    pub fn give_back(&self, items: Vec<Item>) {
+        for item in items {
+            if item.page.returned(1) == PageState::Idle {
+                self.pages.set_idle(item.page.id);
+                self.feed.notify_one();
+            }
+        }
+    }
+
+    /// The mailing at work, read from the database when it is new here.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn run(&self, id: MailingId) -> Result<Arc<Run>> {
+        match self.runs.get(id) {
+            Some(run) => Ok(run),
+            None => {
+                let mailing = self.db.read(move |c| crate::mailings::repo::get(c, id)).await?;
+                Ok(self.runs.add(Run::new(mailing)))
+            }
+        }
+    }
+
+    /// Counts final states and retries.
+    pub fn count(&self, channel: ChannelKind, kind: OutcomeKind, messages: usize) {
+        let counter = match kind {
+            OutcomeKind::Delivered => &self.metrics.sent,
+            OutcomeKind::Retry => &self.metrics.retries,
+            OutcomeKind::Failed => &self.metrics.failed,
+            OutcomeKind::Expired => &self.metrics.expired,
+            OutcomeKind::Cancelled => &self.metrics.cancelled,
+        };
+        counter.with_label_values(&[channel.as_str()]).inc_by(u64::try_from(messages).unwrap_or_default());
+    }
+
+    /// The time.
+    pub fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}

@@ -1,0 +1,174 @@
+//! The dispatcher of a channel, and the life of one attempt.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+
+use super::lanes::Lanes;
+use super::model::{Item, Outcome, RunState, Tried};
+use super::pacer::Pacer;
+use super::retry::Next;
+use super::shared::Shared;
+use crate::channels::{Answer, Channel, Delivery, Verdict};
+use crate::db::types::Timestamp;
+use crate::kinds::OutcomeKind;
+use crate::lifecycle::Shutdown;
+
+/// Recorded with a message whose window closed before an attempt.
+pub const WINDOW_CLOSED: &str = "the window closed before it could be sent";
+/// Recorded with a message that was cancelled.
+pub const CANCELLED: &str = "the mailing was cancelled";
+/// How long a dispatcher without a lease waits before it looks again.
+const LEASE_POLL: Duration = Duration::from_millis(100);
+
+/// Takes messages from the lanes of one channel, one at a time, at its rate, and sends up to `concurrency` at once.
+///
+/// One task waits for the rate instead of every worker, and takes a message only when it can go: what is urgent
+/// overtakes everything that is not yet in flight.
+pub struct Dispatcher {
+    shared: Arc<Shared>,
+    lanes: Arc<Lanes>,
+    sender: Arc<Sender>,
+    slots: Arc<Semaphore>,
+    concurrency: u32,
+    pacer: Pacer,
+}
+
+impl Dispatcher {
+    /// For this channel.
+    pub fn new(
+        shared: Arc<Shared>,
+        lanes: Arc<Lanes>,
+        channel: Arc<dyn Channel>,
+        timeout: Duration,
+        limits: (usize, Option<f64>),
+    ) -> Self {
+        let (concurrency, rate) = limits;
+        let sender = Arc::new(Sender { shared: Arc::clone(&shared), channel, timeout });
+        Self {
+            shared,
+            lanes,
+            sender,
+            slots: Arc::new(Semaphore::new(concurrency)),
+            concurrency: u32::try_from(concurrency).unwrap_or(u32::MAX),
+            pacer: Pacer::new(rate),
+        }
+    }
+
+    /// Runs until the shutdown, then waits for what is in flight, for as long as the settings allow.
+    pub async fn run(mut self, shutdown: Shutdown) {
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.wait() => break,
+                () = self.next() => {}
+            }
+        }
+        let all = self.slots.acquire_many(self.concurrency);
+        if tokio::time::timeout(self.shared.settings.shutdown, all).await.is_err() {
+            let late = self.concurrency as usize - self.slots.available_permits();
+            tracing::warn!(in_flight = late, "requests did not end in time; their messages go out again later");
+        }
+    }
+
+    /// Sends one message, once there is one and it may go. Dropped at any await it leaves every message in its place.
+    async fn next(&mut self) {
+        let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else { return };
+        self.lanes.wait().await;
+        while !self.shared.lease.is_held(self.shared.now()) {
+            tokio::time::sleep(LEASE_POLL).await;
+        }
+        self.pacer.wait().await;
+        let Some(item) = self.lanes.take() else { return };
+        let sender = Arc::clone(&self.sender);
+        tokio::spawn(async move {
+            sender.process(item).await;
+            // given back only when the recorder has the outcome: a slow database slows the sending
+            drop(slot);
+        });
+    }
+}
+
+/// Makes attempts on one channel.
+struct Sender {
+    shared: Arc<Shared>,
+    channel: Arc<dyn Channel>,
+    timeout: Duration,
+}
+
+impl Sender {
+    async fn process(&self, item: Item) {
+        if item.page.is_lost() {
+            return;
+        }
+        let now = self.shared.now();
+        let outcome = match item.run.state(now) {
+            RunState::Paused => return self.shared.give_back(vec![item]),
+            RunState::Cancelled => item.close(OutcomeKind::Cancelled, now, CANCELLED),
+            RunState::Closed => item.close(OutcomeKind::Expired, now, WINDOW_CLOSED),
+            RunState::Running => match self.text(&item) {
+                Ok((recipient, text)) => self.attempt(item, recipient, text, now).await,
+                Err(why) => item.close(OutcomeKind::Failed, now, why),
+            },
+        };
+        self.shared.record(outcome).await;
+    }
+
+    /// The address and the filled text, or why there is none.
+    fn text(&self, item: &Item) -> Result<(String, String), String> {
+        let address = item.address().ok_or("the client was deleted before its message was sent")?;
+        let template = item.run.template.as_ref().map_err(Clone::clone)?;
+        let recipient = item.recipient.as_ref();
+        let text = match recipient {
+            Some(recipient) => template.render(|| recipient.values())?,
+            None if template.placeholders().is_empty() => template.render(minijinja::Value::default)?,
+            None => return Err("the client was deleted before its message was sent".into()),
+        };
+        Ok((address, text))
+    }
+
+    async fn attempt(&self, item: Item, recipient: String, text: String, now: Timestamp) -> Outcome {
+        let channel = self.channel.kind().as_str();
+        let metrics = &self.shared.metrics;
+        metrics.lateness.with_label_values(&[channel]).observe(now.since(item.due_at).as_secs_f64());
+        let in_flight = metrics.in_flight.with_label_values(&[channel]);
+        in_flight.inc();
+        let began = Instant::now();
+        // cut off at the end of the window
+        let timeout = self.timeout.min(item.run.ends_at().since(now));
+        let answer = self.channel.send(Delivery { id: item.id, recipient, text }, timeout).await;
+        let took = began.elapsed();
+        in_flight.dec();
+        let outcome = self.judge(item, answer, took);
+        metrics.attempt_duration.with_label_values(&[channel, outcome.kind.as_str()]).observe(took.as_secs_f64());
+        outcome
+    }
+
+    fn judge(&self, item: Item, answer: Answer, took: Duration) -> Outcome {
+        let at = self.shared.now();
+        let attempts = item.attempts.saturating_add(1);
+        let ends_at = item.run.ends_at();
+        let (kind, due_at, error) = match answer.verdict {
+            Verdict::Delivered => (OutcomeKind::Delivered, None, None),
+            Verdict::Permanent { error } => (OutcomeKind::Failed, None, Some(error)),
+            Verdict::Transient { error, retry_after } => {
+                match self.shared.settings.retry.next(attempts, at, retry_after, Some(ends_at)) {
+                    Next::At(due_at) => (OutcomeKind::Retry, Some(due_at), Some(error)),
+                    Next::Exhausted => {
+                        (OutcomeKind::Failed, None, Some(format!("{error}; all {attempts} attempts were used")))
+                    }
+                    Next::PastWindow => {
+                        (OutcomeKind::Expired, None, Some(format!("{error}; the window closes before the next attempt")))
+                    }
+                }
+            }
+        };
+        let tried = Tried {
+            status_code: answer.status_code.map(i32::from),
+            provider_id: answer.provider_id,
+            duration_ms: i32::try_from(took.as_millis()).unwrap_or(i32::MAX),
+        };
+        Outcome { item, kind, attempts, at, due_at, tried: Some(tried), error }
+    }
+}

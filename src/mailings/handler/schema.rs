@@ -1,0 +1,205 @@
+//! Bodies of requests about mailings, and how they become checked input.
+
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::db::types::Timestamp;
+use crate::error::{Complaints, Error, Result};
+use crate::kinds::{ChannelKind, Priority};
+use crate::mailings::filter::{AudienceFilter, FilterInput};
+use crate::mailings::model::{MailingChange, NewMailing};
+use crate::mailings::usecase::PreviewQuestion;
+use crate::templates::Template;
+
+/// A mailing to create.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "text": "Dear {{ name }}, our shop in {{ city }} is open again.",
+    "filter": {"mobile_operator_code": ["903", "916"]},
+    "ends_at": "2099-12-31T23:59:59Z"
+}))]
+pub struct MailingBody {
+    /// Up to 1000 characters; `{{ name }}` is filled from the client's attributes.
+    pub text: String,
+    /// Who gets it; absent: everyone.
+    #[schema(nullable = false)]
+    pub filter: Option<FilterInput>,
+    /// `sms`, the default.
+    #[schema(nullable = false)]
+    pub channel: Option<String>,
+    /// `high`, `normal` (the default) or `low`.
+    #[schema(nullable = false)]
+    pub priority: Option<String>,
+    /// RFC 3339; absent: now. Also taken under the name `created_at`.
+    #[serde(alias = "created_at")]
+    #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
+    pub starts_at: Option<String>,
+    /// RFC 3339, after the start. Also taken under the name `finished_at`.
+    #[serde(alias = "finished_at")]
+    #[schema(value_type = String, format = DateTime)]
+    pub ends_at: String,
+}
+
+/// What to change of a mailing; what is absent stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"ends_at": "2099-12-31T23:59:59Z"}))]
+pub struct MailingPatch {
+    /// As in a new mailing.
+    #[schema(nullable = false)]
+    pub text: Option<String>,
+    /// As in a new mailing.
+    #[schema(nullable = false)]
+    pub filter: Option<FilterInput>,
+    /// As in a new mailing.
+    #[schema(nullable = false)]
+    pub channel: Option<String>,
+    /// As in a new mailing.
+    #[schema(nullable = false)]
+    pub priority: Option<String>,
+    /// As in a new mailing.
+    #[serde(alias = "created_at")]
+    #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
+    pub starts_at: Option<String>,
+    /// As in a new mailing.
+    #[serde(alias = "finished_at")]
+    #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
+    pub ends_at: Option<String>,
+}
+
+/// A mailing to look at before it is made.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "filter": {"tag": ["vip"]},
+    "text": "Dear {{ name }}, our shop in {{ city }} is open again.",
+    "ends_at": "2099-12-31T23:59:59Z"
+}))]
+pub struct PreviewBody {
+    /// Who gets it; absent: everyone.
+    #[schema(nullable = false)]
+    pub filter: Option<FilterInput>,
+    /// `sms`, the default.
+    #[schema(nullable = false)]
+    pub channel: Option<String>,
+    /// A text to fill for the clients shown.
+    #[schema(nullable = false)]
+    pub text: Option<String>,
+    /// RFC 3339; absent: now.
+    #[serde(alias = "created_at")]
+    #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
+    pub starts_at: Option<String>,
+    /// RFC 3339; absent: it is not said whether the sending fits.
+    #[serde(alias = "finished_at")]
+    #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
+    pub ends_at: Option<String>,
+}
+
+/// RFC 3339, in the years that both databases can hold.
+fn time(text: &str) -> Result<Timestamp, String> {
+    let at = chrono::DateTime::parse_from_rfc3339(text.trim())
+        .map_err(|_| format!("`{text}` is no RFC 3339 time such as 2026-01-31T09:00:00+03:00"))?
+        .to_utc();
+    let year = chrono::Datelike::year(&at);
+    if (1970..=9999).contains(&year) {
+        Ok(Timestamp::from_datetime(at))
+    } else {
+        Err(format!("`{text}` is not in the years 1970 to 9999"))
+    }
+}
+
+fn text(text: String) -> Result<String, String> {
+    Template::parse(&text).map(|_| text)
+}
+
+/// Checks an optional field; its complaint bears the field's name.
+fn optional<I, T>(wrong: &mut Complaints, field: &str, value: Option<I>, check: impl FnOnce(I) -> Result<T, String>) -> Option<T> {
+    value.and_then(|value| wrong.check(field, check(value)))
+}
+
+/// The filter's complaints name their own fields.
+fn filter(wrong: &mut Complaints, input: Option<FilterInput>) -> Option<AudienceFilter> {
+    match AudienceFilter::parse(input?) {
+        Ok(filter) => Some(filter),
+        Err(Error::Invalid(fields)) => {
+            fields.into_iter().for_each(|f| wrong.add(f.field, f.reason));
+            None
+        }
+        Err(other) => {
+            wrong.add("filter", other.to_string());
+            None
+        }
+    }
+}
+
+impl MailingPatch {
+    /// The checked change.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that names every wrong field.
+    pub fn into_change(self) -> Result<MailingChange> {
+        let mut wrong = Complaints::default();
+        let change = MailingChange {
+            text: optional(&mut wrong, "text", self.text, text),
+            filter: filter(&mut wrong, self.filter),
+            channel: optional(&mut wrong, "channel", self.channel, |word| word.parse::<ChannelKind>()),
+            priority: optional(&mut wrong, "priority", self.priority, |word| word.parse::<Priority>()),
+            starts_at: optional(&mut wrong, "starts_at", self.starts_at.as_deref(), time),
+            ends_at: optional(&mut wrong, "ends_at", self.ends_at.as_deref(), time),
+        };
+        wrong.finish()?;
+        Ok(change)
+    }
+}
+
+impl MailingBody {
+    /// The checked mailing.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that names every wrong field.
+    pub fn into_new(self) -> Result<NewMailing> {
+        let fields = MailingPatch {
+            text: Some(self.text),
+            filter: self.filter,
+            channel: self.channel,
+            priority: self.priority,
+            starts_at: self.starts_at,
+            ends_at: Some(self.ends_at),
+        };
+        let checked = fields.into_change()?;
+        Ok(NewMailing {
+            text: checked.text.ok_or_else(|| Error::invalid("text", "is required"))?,
+            filter: checked.filter.unwrap_or_default(),
+            channel: checked.channel.unwrap_or(ChannelKind::Sms),
+            priority: checked.priority.unwrap_or(Priority::Normal),
+            starts_at: checked.starts_at,
+            ends_at: checked.ends_at.ok_or_else(|| Error::invalid("ends_at", "is required"))?,
+        })
+    }
+}
+
+impl PreviewBody {
+    /// The checked question.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that names every wrong field.
+    pub fn into_question(self) -> Result<PreviewQuestion> {
+        let fields = MailingPatch {
+            text: self.text,
+            filter: self.filter,
+            channel: self.channel,
+            priority: None,
+            starts_at: self.starts_at,
+            ends_at: self.ends_at,
+        };
+        let checked = fields.into_change()?;
+        Ok(PreviewQuestion {
+            filter: checked.filter.unwrap_or_default(),
+            channel: checked.channel.unwrap_or(ChannelKind::Sms),
+            starts_at: checked.starts_at,
+            ends_at: checked.ends_at,
+            text: checked.text,
+        })
+    }
+}

@@ -1,0 +1,108 @@
+//! The watchdog: wakes every second, or at the time of the next mailing, and begins what is due.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::repo;
+use crate::clock::Clock;
+use crate::db::Db;
+use crate::db::types::{MailingId, Timestamp};
+use crate::error::Result;
+use crate::lifecycle::Shutdown;
+use crate::mailings::repo::audience;
+use crate::mailings::usecase::Wakeup;
+use crate::metrics::Metrics;
+
+/// Mailings begun in one look.
+const AT_ONCE: i64 = 50;
+/// After this long a mailing that was taken and not begun is taken again: its node died between the two.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Begins mailings at their time. One that is past its window begins too, for its books: the engine expires all of it.
+pub struct Watchdog {
+    db: Db,
+    clock: Clock,
+    metrics: Metrics,
+    engine: Arc<dyn Wakeup>,
+    poll: Duration,
+    wake: Arc<Notify>,
+    looked_at: Arc<AtomicI64>,
+}
+
+impl Watchdog {
+    /// Looks every `poll`, and when `wake` is notified.
+    pub fn new(
+        (db, clock, metrics): (Db, Clock, Metrics),
+        engine: Arc<dyn Wakeup>,
+        poll: Duration,
+        wake: Arc<Notify>,
+    ) -> Self {
+        Self { db, clock, metrics, engine, poll, wake, looked_at: Arc::default() }
+    }
+
+    /// When it looked last, in microseconds since the epoch; for readiness.
+    pub fn looked_at(&self) -> Arc<AtomicI64> {
+        Arc::clone(&self.looked_at)
+    }
+
+    /// Runs until the shutdown.
+    pub async fn run(self, shutdown: Shutdown) {
+        while !shutdown.is_fired() {
+            let pause = match self.run_once().await {
+                Ok(pause) => pause,
+                Err(error) => {
+                    tracing::error!(%error, "the watchdog could not look; trying again");
+                    self.poll
+                }
+            };
+            tokio::select! {
+                () = shutdown.wait() => {}
+                () = self.wake.notified() => {}
+                () = tokio::time::sleep(pause) => {}
+            }
+        }
+    }
+
+    /// Begins what is due; answers how long nothing will be.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn run_once(&self) -> Result<Duration> {
+        let now = self.clock.now();
+        // looked at before taking, which is a write: usually nothing is due
+        let next = self.db.read(repo::next_due).await?;
+        let pause = match next {
+            Some(at) if at <= now => {
+                let due = self.db.write(move |c| repo::take_due(c, now, PATIENCE, AT_ONCE)).await?;
+                for id in &due {
+                    self.begin(*id, now).await?;
+                }
+                if due.is_empty() { self.poll } else { Duration::ZERO }
+            }
+            Some(at) => self.poll.min(at.since(now)),
+            None => self.poll,
+        };
+        self.metrics.watchdog_ticks.inc();
+        self.looked_at.store(now.micros(), Ordering::Release);
+        Ok(pause)
+    }
+
+    async fn begin(&self, id: MailingId, now: Timestamp) -> Result<()> {
+        let counted = self
+            .db
+            .read(move |c| {
+                let mailing = crate::mailings::repo::get(c, id)?;
+                audience::measure(c, &mailing.filter.ranges())
+            })
+            .await?;
+        let begun = self.db.write(move |c| crate::mailings::repo::begin(c, id, counted, now)).await?;
+        if begun {
+            tracing::info!(mailing = %id, recipients = counted.total, "a mailing begins");
+            self.engine.mailing_changed();
+        }
+        Ok(())
+    }
+}
