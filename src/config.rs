@@ -219,7 +219,10 @@ impl Config {
             return Err(Error::invalid("--config", format!("there is no file {}", path.display())));
         }
         let file = file.unwrap_or(Path::new("fanfare.toml"));
-        let mut figment = Figment::from(Toml::string(DEFAULT)).merge(Toml::file_exact(file));
+        let mut figment = Figment::from(Toml::string(DEFAULT));
+        if file.is_file() {
+            figment = figment.merge(Toml::file_exact(file));
+        }
         for (variable, key, form) in ENVIRONMENT {
             match std::env::var(variable) {
                 Ok(text) if !text.is_empty() => figment = set(figment, key, &text, *form),

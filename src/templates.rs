@@ -1,7 +1,7 @@
 //! Message texts with placeholders: `Dear {{ name }}`. Strict about unknown names, bounded in work and in output; what
 //! is filled in is data and never read as a template.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use minijinja::value::Value;
 use minijinja::{Environment, ErrorKind, UndefinedBehavior};
@@ -48,14 +48,21 @@ impl Template {
         let template = environment.get_template("text").map_err(|e| describe(&e))?;
         let placeholders: BTreeSet<String> = template.undeclared_variables(false).into_iter().collect();
         // minijinja looks filters up when it renders: try once, and mind only what no recipient could mend
-        let sample: Value = placeholders.iter().map(|name| (name.clone(), Value::from("1"))).collect();
-        if let Err(e) = template.render(sample)
+        let sample: BTreeMap<String, Value> = placeholders.iter().map(|name| (name.clone(), "1".into())).collect();
+        if let Err(e) = template.render(Value::from(sample))
             && matches!(e.kind(), ErrorKind::UnknownFilter | ErrorKind::UnknownTest | ErrorKind::UnknownFunction)
         {
             return Err(describe(&e));
         }
         let plain = (!text.contains('{')).then(|| text.to_owned());
         Ok(Self { environment, placeholders, plain })
+    }
+
+    /// Names the placeholders that these values leave empty.
+    fn missing(&self, values: &Value) -> String {
+        let is_missing = |name: &&String| values.get_attr(name).is_ok_and(|value| value.is_undefined());
+        let names: Vec<String> = self.placeholders.iter().filter(is_missing).map(|name| format!("`{name}`")).collect();
+        format!("the client has no value for the placeholder {}", names.join(", "))
     }
 
     /// The names that must be filled.
@@ -72,7 +79,11 @@ impl Template {
             return Ok(text.clone());
         }
         let template = self.environment.get_template("text").map_err(|e| describe(&e))?;
-        let text = template.render(values()).map_err(|e| describe(&e))?;
+        let values = values();
+        let text = template.render(&values).map_err(|e| match e.kind() {
+            ErrorKind::UndefinedError => self.missing(&values),
+            _ => describe(&e),
+        })?;
         if text.trim().is_empty() {
             return Err("the text is empty for this recipient".into());
         }
@@ -106,10 +117,6 @@ fn filters() -> Environment<'static> {
 fn describe(error: &minijinja::Error) -> String {
     let place = error.line().map_or(String::new(), |line| format!(" in line {line}"));
     match (error.kind(), error.detail()) {
-        (ErrorKind::UndefinedError, detail) => {
-            let hint = detail.map_or(String::new(), |d| format!(" ({d})"));
-            format!("a placeholder has no value{place}{hint}")
-        }
         (ErrorKind::OutOfFuel, _) => format!("the template takes too much work{place}"),
         (ErrorKind::SyntaxError, Some(detail)) => format!("syntax error{place}: {detail}"),
         (kind, Some(detail)) if kind == ErrorKind::UnknownFilter => format!("{kind}{place}: {detail}"),
@@ -132,7 +139,7 @@ mod tests {
     #[test]
     fn a_placeholder_without_a_value_is_an_error_unless_it_has_a_default() {
         let strict = Template::parse("Dear {{ name }}").unwrap();
-        assert!(strict.render(|| context! {}).unwrap_err().contains("no value"));
+        assert!(strict.render(|| context! {}).unwrap_err().contains("`name`"));
         let lenient = Template::parse("Dear {{ name | default('friend') }}").unwrap();
         assert_eq!(lenient.render(|| context! {}).unwrap(), "Dear friend");
     }

@@ -1,6 +1,6 @@
 //! The migrations, embedded in the binary and run at start-up: the same list in both databases.
 
-use diesel::connection::SimpleConnection;
+use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::any::AnyConnection;
@@ -25,10 +25,13 @@ pub fn run(connection: &mut AnyConnection) -> Result<Vec<String>> {
             done
         }
         AnyConnection::Sqlite(c) => {
-            // SQLite's migration table is created and filled inside one write lock.
-            c.batch_execute("BEGIN IMMEDIATE")?;
+            // one write lock around all of it: processes that start at once come one after another
+            AnsiTransactionManager::begin_transaction_sql(c, "BEGIN IMMEDIATE")?;
             let done = pending(c, SQLITE);
-            c.batch_execute(if done.is_ok() { "COMMIT" } else { "ROLLBACK" })?;
+            match &done {
+                Ok(_) => AnsiTransactionManager::commit_transaction(c)?,
+                Err(_) => AnsiTransactionManager::rollback_transaction(c)?,
+            }
             done
         }
     }

@@ -66,6 +66,6 @@ impl Recipient {
             }
         }
         values.insert("phone_number".into(), Value::from(self.phone_number.to_string()));
-        values.into_iter().collect()
+        Value::from(values)
     }
 }

@@ -1,0 +1,236 @@
+//! What the test binaries share: a database of one's own on either system, and the service with a provider beside it.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::time::Duration;
+
+use diesel::{Connection, PgConnection, RunQueryDsl};
+use fanfare::app::App;
+use fanfare::clock::Clock;
+use fanfare::config::Config;
+use fanfare::sandbox::{Faults, Sandbox, SandboxArgs};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Runs one test body on both databases, as `sqlite::name` and `postgres::name`.
+#[macro_export]
+macro_rules! on_each_database {
+    ($(#[$meta:meta])* async fn $name:ident($kind:ident: Database) $body:block) => {
+        $(#[$meta])*
+        mod $name {
+            #[allow(unused_imports, reason = "a body may need none of them")]
+            use super::*;
+            async fn body($kind: $crate::support::Database) $body
+            #[tokio::test(flavor = "multi_thread")]
+            async fn sqlite() {
+                body($crate::support::Database::Sqlite).await;
+            }
+            #[tokio::test(flavor = "multi_thread")]
+            async fn postgres() {
+                body($crate::support::Database::Postgres).await;
+            }
+        }
+    };
+}
+
+/// Which system a test runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Database {
+    /// A file in a temporary directory.
+    Sqlite,
+    /// A database of its own on the server of `TEST_POSTGRES_URL`.
+    Postgres,
+}
+
+/// An empty database that goes with the value.
+pub struct TestDb {
+    /// For `DATABASE_URL`.
+    pub url: String,
+    name: Option<String>,
+    dir: TempDir,
+}
+
+impl TestDb {
+    /// A new one. A missing PostgreSQL fails the test: it is never skipped.
+    pub fn new(kind: Database) -> Self {
+        let dir = TempDir::new().expect("a temporary directory");
+        match kind {
+            Database::Sqlite => {
+                Self { url: format!("sqlite://{}", dir.path().join("test.db").display()), name: None, dir }
+            }
+            Database::Postgres => {
+                let name = format!("test_{}", uuid::Uuid::now_v7().simple());
+                run_on_server(&format!("CREATE DATABASE {name}"));
+                let (server, _) = server().rsplit_once('/').map(|(s, d)| (s.to_owned(), d.to_owned())).expect("a path");
+                Self { url: format!("{server}/{name}"), name: Some(name), dir }
+            }
+        }
+    }
+
+    /// A directory for files of the test.
+    pub fn dir(&self) -> &std::path::Path {
+        self.dir.path()
+    }
+}
+
+impl Drop for TestDb {
+    fn drop(&mut self) {
+        if let Some(name) = &self.name {
+            run_on_server(&format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"));
+        }
+    }
+}
+
+fn server() -> String {
+    std::env::var("TEST_POSTGRES_URL")
+        .expect("TEST_POSTGRES_URL is not set: run the tests by `make test`, which starts a server of their own")
+}
+
+fn run_on_server(sql: &str) {
+    let mut connection = PgConnection::establish(&server()).expect("the test server");
+    diesel::sql_query(sql).execute(&mut connection).expect("a statement on the test server");
+}
+
+/// The service, listening on a free port, with a sandbox provider and a database of its own.
+pub struct Service {
+    /// `http://127.0.0.1:PORT`
+    pub base: String,
+    /// The provider.
+    pub sandbox: Sandbox,
+    /// A client for the API.
+    pub http: reqwest::Client,
+    app: Option<App>,
+    settings: Vec<(String, String)>,
+    /// The database; last, so that it outlives everything else.
+    pub db: TestDb,
+}
+
+impl Service {
+    /// Starts with the defaults, the poll at 50 ms and no rate limit.
+    pub async fn start(kind: Database) -> Self {
+        Self::start_with(kind, &[]).await
+    }
+
+    /// Starts with these settings over the defaults, such as `("retry.limit", "1")`.
+    pub async fn start_with(kind: Database, settings: &[(&str, &str)]) -> Self {
+        let db = TestDb::new(kind);
+        let sandbox = Sandbox::start(SandboxArgs::on_free_port()).expect("a sandbox");
+        let mut all = vec![
+            ("http.port".to_owned(), "0".to_owned()),
+            ("database.url".to_owned(), db.url.clone()),
+            ("sms.base_url".to_owned(), sandbox.base_url()),
+            ("sms.rate_per_second".to_owned(), "0".to_owned()),
+            ("delivery.poll".to_owned(), "50ms".to_owned()),
+        ];
+        all.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        let http = fanfare::egress::provider_client().expect("a client");
+        let mut service = Self { base: String::new(), sandbox, http, app: None, settings: all, db };
+        service.go_on().await;
+        service
+    }
+
+    /// Starts the service again after [`Service::stop`], on the same database.
+    pub async fn go_on(&mut self) {
+        let settings: Vec<(&str, &str)> = self.settings.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        let app = App::start(Config::with(&settings).expect("a configuration"), Clock::System).await.expect("a service");
+        self.base = format!("http://{}", app.address());
+        self.app = Some(app);
+    }
+
+    /// Changes a setting for the next [`Service::go_on`].
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.settings.push((key.to_owned(), value.to_owned()));
+    }
+
+    /// Stops as SIGTERM does.
+    pub async fn stop(&mut self) {
+        if let Some(app) = self.app.take() {
+            app.stop().await;
+        }
+    }
+
+    /// Sets the provider's faults.
+    pub fn faults(&self, faults: Faults) {
+        self.sandbox.set_faults(faults).expect("faults");
+    }
+
+    /// The whole URL of a path under the API's root.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}/api/v1{path}", self.base)
+    }
+
+    /// Sends a request; answers its status and its body (null when there is none).
+    pub async fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
+        let mut request = self.http.request(method, self.url(path));
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let response = request.send().await.expect("an answer");
+        let status = response.status().as_u16();
+        let text = response.text().await.expect("a body");
+        (status, if text.is_empty() { Value::Null } else { serde_json::from_str(&text).expect("JSON") })
+    }
+
+    /// GET, expecting 200.
+    pub async fn get(&self, path: &str) -> Value {
+        let (status, body) = self.call("GET", path, None).await;
+        assert_eq!(status, 200, "{path}: {body}");
+        body
+    }
+
+    /// POST, expecting success.
+    pub async fn post(&self, path: &str, body: Value) -> Value {
+        let (status, answer) = self.call("POST", path, Some(body)).await;
+        assert!((200..300).contains(&status), "{path}: {status} {answer}");
+        answer
+    }
+
+    /// Imports `count` clients of one tag: 79030000000 and on.
+    pub async fn import(&self, count: u32, tag: &str) {
+        let mut csv = String::from("phone_number,tag,name\n");
+        for i in 0..count {
+            csv.push_str(&format!("{},{tag},name{i}\n", 79_030_000_000_u64 + u64::from(i)));
+        }
+        let request = self.http.post(self.url("/clients/import")).header("content-type", "text/csv").body(csv);
+        let response = request.send().await.expect("an answer");
+        assert_eq!(response.status(), 200, "{}", response.text().await.expect("a body"));
+    }
+
+    /// Creates a mailing for a tag that begins now and has this long; answers its id.
+    pub async fn mail(&self, tag: &str, window: Duration) -> String {
+        let mailing = self.post("/mailings", json!({"text": "hello", "filter": tag, "ends_at": after(window)})).await;
+        mailing["id"].as_str().expect("an id").to_owned()
+    }
+
+    /// Waits until a mailing's books are closed; answers its counts. Panics with the last look when that takes longer
+    /// than a minute.
+    pub async fn finished(&self, id: &str) -> Value {
+        self.wait_for(&format!("/mailings/{id}"), |mailing| !mailing["finished_at"].is_null()).await["counts"].clone()
+    }
+
+    /// Reads a path until the condition holds; answers what it read. Panics after a minute.
+    pub async fn wait_for(&self, path: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let began = std::time::Instant::now();
+        loop {
+            let seen = self.get(path).await;
+            if holds(&seen) {
+                return seen;
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "waited for a minute; last seen: {seen}");
+            // the condition is waited for, not the time: this only keeps the loop from spinning
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// The time so much from now, as the API takes it.
+pub fn after(from_now: Duration) -> String {
+    Clock::System.now().plus(from_now).to_string()
+}
+
+/// Whether counts balance, as they must at any time.
+pub fn balance(counts: &Value) -> bool {
+    let of = |name: &str| counts[name].as_i64().expect("a count");
+    let parts = ["queued", "sending", "sent", "failed", "expired", "cancelled"];
+    of("total") == parts.iter().map(|name| of(name)).sum::<i64>() && parts.iter().all(|name| of(name) >= 0)
+}
