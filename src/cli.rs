@@ -11,8 +11,9 @@ use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::http::openapi;
 use crate::metrics::Metrics;
+use crate::demo::{self, DemoArgs};
 use crate::sandbox::{self, SandboxArgs};
-use crate::{lifecycle, telemetry};
+use crate::{clients, lifecycle, telemetry};
 
 /// Mailing campaigns and notifications: every matching client gets one message, inside its window, and the books balance.
 #[derive(Debug, Parser)]
@@ -31,6 +32,13 @@ enum Command {
     Serve,
     /// Bring the database's schema up to date and end. `serve` does so by itself.
     Migrate,
+    /// Import clients from a CSV file; `-` reads the standard input.
+    Import {
+        /// The file; its columns are named as the fields, unknown ones become attributes.
+        file: PathBuf,
+    },
+    /// Import 100,000 generated clients, send them a mailing, and show the books; all of it apart from any real data.
+    Demo(DemoArgs),
     /// Run a provider to try against, with faults on demand.
     Sandbox(SandboxArgs),
     /// Print the OpenAPI document.
@@ -68,6 +76,15 @@ async fn execute(cli: Cli) -> Result<()> {
         Command::Migrate => {
             telemetry::start(&config.log)?;
             open_db(&config, &Metrics::new()?).await.map(drop)
+        }
+        Command::Import { file } => {
+            telemetry::start(&config.log)?;
+            let db = open_db(&config, &Metrics::new()?).await?;
+            clients::import::cli::run(&db, &Clock::System, &file).await.map(drop)
+        }
+        Command::Demo(args) => {
+            telemetry::start(&config.log)?;
+            demo::run(args).await
         }
         Command::Sandbox(args) => {
             telemetry::start(&config.log)?;

@@ -1,2 +1,131 @@
-//! The demonstration.
+//! `fanfare demo`: generated clients, one mailing, live figures and the final books.
+//!
+//! It starts a service of its own (as a process of its own, so that its memory can be measured) and a sandbox provider,
+//! on free ports: nothing of it can reach a real provider or a database that it was not given.
+
+mod books;
 pub mod generator;
+mod service;
+
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::{Value, json};
+
+use crate::clock::Clock;
+use crate::demo::books::Books;
+use crate::demo::service::Service;
+use crate::error::{Error, Result};
+use crate::sandbox::{Faults, Sandbox, SandboxArgs};
+
+/// Between two looks at the books.
+const LOOK: Duration = Duration::from_millis(200);
+
+/// What the demonstration can be told.
+#[derive(Debug, clap::Args)]
+pub struct DemoArgs {
+    /// How many clients to generate and to send to
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    clients: u64,
+
+    /// Seed of the generator: the same seed makes the same clients
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+
+    /// A database to use instead of a temporary SQLite file, such as postgres://…; it is filled and left so
+    #[arg(long, value_name = "URL")]
+    database: Option<String>,
+
+    /// How long the mailing's window is
+    #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
+    window: Duration,
+
+    /// What the provider does wrong.
+    #[command(flatten)]
+    faults: Faults,
+}
+
+/// Runs the demonstration.
+///
+/// # Errors
+/// When something cannot be started, or the books do not agree in the end.
+pub async fn run(args: DemoArgs) -> Result<()> {
+    let unavailable = |e: std::io::Error| Error::Unavailable(e.into());
+    let provider = SandboxArgs { faults: args.faults, ..SandboxArgs::on_free_port() };
+    let sandbox = Sandbox::start(provider).map_err(unavailable)?;
+    let service = Service::start(args.database.as_deref(), &sandbox.base_url()).await?;
+    say(&format!("service at {} (Swagger UI at /api/v1/docs), sandbox provider at {}", service.base(), sandbox.base_url()))?;
+
+    let imported = import(&service, args.clients, args.seed).await?;
+    let began = Instant::now();
+    let mailing = create(&service, args.window).await?;
+    let last = watch(&service, &mailing).await?;
+    let took = began.elapsed().as_secs_f64();
+
+    let books = Books::new(&last, &sandbox.stats(), imported.max(args.clients));
+    say(&books.table())?;
+    let rate = books.final_total() as f64 / took;
+    let memory = service.peak_memory().map_or_else(|| "unknown".to_owned(), |mb| format!("{mb:.1} MB"));
+    say(&format!("{took:.1} s, {rate:.0} messages a second; the service's memory at its peak: {memory}"))?;
+    service.stop().await?;
+    sandbox.stop().await;
+    books.check()
+}
+
+fn say(line: &str) -> Result<()> {
+    crate::cli::print(&format!("{line}\n"))
+}
+
+fn bar(length: u64, unit: &str) -> ProgressBar {
+    let template = format!("{{msg:10}} {{bar:40}} {{pos}}/{{len}} {unit}, {{per_sec}}, {{eta}} left");
+    let style = ProgressStyle::with_template(&template).unwrap_or_else(|_| ProgressStyle::default_bar());
+    ProgressBar::new(length).with_style(style)
+}
+
+/// Streams the generated clients into the import; answers how many it took.
+async fn import(service: &Service, clients: u64, seed: u64) -> Result<u64> {
+    let chunks = generator::csv_chunks(clients, seed).map_err(|e| Error::invalid("--clients", e.to_string()))?;
+    let bar = bar(clients, "clients").with_message("import");
+    let moved = bar.clone();
+    let body = futures_util::stream::iter(chunks.map(move |chunk| {
+        moved.inc(chunk.iter().filter(|byte| **byte == b'\n').count() as u64);
+        Ok::<_, std::io::Error>(chunk)
+    }));
+    let began = Instant::now();
+    let report = service.import(reqwest::Body::wrap_stream(body)).await?;
+    bar.finish_and_clear();
+    let count = |name: &str| report.get(name).and_then(Value::as_u64).unwrap_or_default();
+    let taken = count("created") + count("updated");
+    if taken != clients {
+        return Err(Error::internal(format!("{taken} of {clients} clients were imported: {report}")));
+    }
+    let rate = taken as f64 / began.elapsed().as_secs_f64();
+    say(&format!("imported {taken} clients in {:.1} s, {rate:.0} a second", began.elapsed().as_secs_f64()))?;
+    Ok(taken)
+}
+
+async fn create(service: &Service, window: Duration) -> Result<String> {
+    let ends_at = Clock::System.now().plus(window).to_string();
+    let text = "Dear {{ name }}, our shop in {{ city }} is open again.";
+    let mailing = service.post("/mailings", &json!({"text": text, "ends_at": ends_at})).await?;
+    let id = mailing.get("id").and_then(Value::as_str);
+    id.map(str::to_owned).ok_or_else(|| Error::internal(format!("the service answered {mailing}")))
+}
+
+/// Draws the progress until the books are closed; answers the last look.
+async fn watch(service: &Service, mailing: &str) -> Result<Value> {
+    let path = format!("/mailings/{mailing}/stats");
+    let mut drawn: Option<ProgressBar> = None;
+    loop {
+        let stats = service.get(&path).await?;
+        let counts = stats.get("counts").cloned().unwrap_or_default();
+        let of = |name: &str| counts.get(name).and_then(Value::as_u64).unwrap_or_default();
+        let bar = drawn.get_or_insert_with(|| bar(of("total"), "messages").with_message("mailing"));
+        bar.set_position(of("total") - of("queued") - of("sending"));
+        if stats.get("finished_at").is_some_and(|at| !at.is_null()) {
+            bar.finish_and_clear();
+            return Ok(counts);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}

@@ -1,6 +1,7 @@
 //! Clients over HTTP: `/api/v1/clients`.
 
 mod schema;
+mod upload;
 
 use actix_web::http::header;
 use actix_web::{HttpResponse, web};
@@ -9,12 +10,13 @@ use serde_json::{Map, Value};
 use utoipa::IntoParams;
 
 pub use self::schema::{ClientBody, ClientChanges};
+pub use self::upload::*;
 use super::model::{Client, ClientPatch, ListFilter};
 use super::usecase::Clients;
 use crate::error::{Complaints, Result};
 use crate::http::json::{Json, Query, path_id};
-use crate::paging::{self, Page};
 use crate::http::problem::{self, Problem};
+use crate::paging::{self, Page};
 
 /// Registers the routes, relative to `/api/v1`.
 pub fn routes(cfg: &mut web::ServiceConfig) {
@@ -23,6 +25,11 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
         web::resource("/clients")
             .route(web::get().to(list_clients))
             .route(web::post().to(create_client))
+            .default_service(unknown()),
+    )
+    .service(
+        web::resource("/clients/import")
+            .route(web::post().to(import_clients))
             .default_service(unknown()),
     )
     .service(

@@ -1,11 +1,13 @@
 //! The SQL of clients. The cold statements are diesel's and stand here once for both databases.
 
+mod many;
 mod row;
 
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
 use diesel::sql_types::{Array, Text};
 
+pub use self::many::{find_many_for_update, free_external_ids, upsert_many};
 use self::row::Row;
 use super::model::{Attributes, Client, ListFilter};
 use crate::db::AnyConnection;

@@ -1,5 +1,11 @@
 //! What can be done with clients.
 
+use std::io::Read;
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+
+use super::import::{self, ImportReport, Stopped};
 use super::model::{Client, ClientPatch, ListFilter, PhoneNumber};
 use super::repo;
 use crate::clock::Clock;
@@ -7,17 +13,25 @@ use crate::db::Db;
 use crate::db::types::ClientId;
 use crate::error::{Error, Result};
 
+/// So many imports at once; the next ones wait. Each has a thread and a few chunks in memory.
+const IMPORTS_AT_ONCE: usize = 4;
+
 /// The clients of one database; cloning it is cheap.
 #[derive(Clone)]
 pub struct Clients {
     db: Db,
     clock: Clock,
+    imports: Arc<Semaphore>,
 }
 
 impl Clients {
     /// Over this database, by this clock.
     pub fn new(db: Db, clock: Clock) -> Self {
-        Self { db, clock }
+        Self {
+            db,
+            clock,
+            imports: Arc::new(Semaphore::new(IMPORTS_AT_ONCE)),
+        }
     }
 
     /// Makes a client.
@@ -110,6 +124,16 @@ impl Clients {
         } else {
             Err(Error::not_found("client", id))
         }
+    }
+
+    /// Creates and updates clients from CSV, see [`import`]. `source` is read on a thread of its own.
+    ///
+    /// # Errors
+    /// [`Stopped`], with what was committed before.
+    pub async fn import(&self, source: impl Read + Send + 'static) -> Result<ImportReport, Stopped> {
+        // never closed: were it, importing without a permit would be right too
+        let _permit = self.imports.acquire().await;
+        import::import(&self.db, &self.clock, source, |_| ()).await
     }
 }
 

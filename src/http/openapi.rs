@@ -16,7 +16,7 @@ pub const DOCUMENT: &str = "/api/v1/openapi.json";
         message, inside its window, and the books balance."),
     paths(
         clients::handler::create_client, clients::handler::list_clients, clients::handler::get_client,
-        clients::handler::replace_client, clients::handler::patch_client, clients::handler::delete_client,
+        clients::handler::replace_client, clients::handler::patch_client, clients::handler::delete_client, clients::handler::import_clients,
         mailings::handler::create_mailing, mailings::handler::list_mailings, mailings::handler::preview_mailing,
         mailings::handler::get_overview, mailings::handler::get_mailing, mailings::handler::get_mailing_stats,
         mailings::handler::patch_mailing, mailings::handler::delete_mailing, mailings::handler::pause_mailing,

@@ -1,0 +1,175 @@
+//! The import over HTTP: the body of a request as something that a thread can read.
+
+use std::io::{self, Read};
+use std::pin::pin;
+use std::time::Duration;
+
+use actix_web::http::{StatusCode, header};
+use actix_web::web::Bytes;
+use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
+use futures_util::StreamExt;
+use tokio::sync::mpsc;
+
+use crate::clients::import::{ImportReport, Stopped};
+use crate::clients::usecase::Clients;
+use crate::error::Error;
+use crate::http::problem::Problem;
+
+/// Parts of the body between the connection and the reader; each is what one read of the socket brought.
+const PARTS_WAITING: usize = 16;
+/// A sender that is silent for so long has gone away without saying so.
+const LONGEST_SILENCE: Duration = Duration::from_secs(60);
+
+/// Import clients
+///
+/// Creates and updates clients from CSV in UTF-8, by phone number. The first line names the columns: `phone_number` and
+/// any of the other fields; every other column is an attribute. A column that is there overwrites, an empty cell
+/// clears, what has no column stays. A wrong row is rejected and the rest goes on. The body is a stream of any length;
+/// rows are committed a thousand at a time, and what was committed stays even when the rest does not arrive. Sending a
+/// file again changes nothing that is right already.
+#[utoipa::path(
+    post,
+    path = "/api/v1/clients/import",
+    operation_id = "import_clients",
+    tag = "clients",
+    request_body(
+        content = String,
+        content_type = "text/csv",
+        description = "A line with the names of the columns, then one line for each client",
+        example = "phone_number,tag,external_id,name\n79031234501,vip,crm-2001,Anna\n79161234502,,crm-2002,Boris\n"
+    ),
+    responses(
+        (status = 200, description = "What became of the rows", body = ImportReport),
+        (status = 400, description = "The body broke off", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body is not CSV in UTF-8", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 422, description = "The first line does not name the columns, or a row has no end", body = Problem,
+            content_type = "application/problem+json"),
+        (status = 503, description = "The database went away; the detail says what was committed before",
+            body = Problem, content_type = "application/problem+json"),
+    )
+)]
+pub async fn import_clients(
+    clients: web::Data<Clients>,
+    request: HttpRequest,
+    body: web::Payload,
+) -> Result<HttpResponse, Stopped> {
+    if !is_csv(&request) {
+        return Ok(not_csv());
+    }
+    let (sender, parts) = mpsc::channel(PARTS_WAITING);
+    let upload = Upload {
+        parts,
+        part: Bytes::new(),
+    };
+    // the body cannot leave this task; should the request be dropped, the sender goes and the reader sees no end
+    let mut import = pin!(clients.import(upload));
+    let report = tokio::select! {
+        // a first line that names no columns is answered before the rest of the body comes
+        outcome = &mut import => outcome?,
+        () = forward(body, sender) => import.await?,
+    };
+    Ok(HttpResponse::Ok().json(report))
+}
+
+fn is_csv(request: &HttpRequest) -> bool {
+    let kind = request
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .and_then(|v| v.to_str().ok());
+    let mut parts = kind
+        .unwrap_or_default()
+        .split(';')
+        .map(|part| part.trim().to_ascii_lowercase());
+    parts.next().is_some_and(|mime| mime == "text/csv")
+        && parts.all(|parameter| match parameter.strip_prefix("charset=") {
+            Some(charset) => ["utf-8", "us-ascii"].contains(&charset.trim_matches('"')),
+            None => true,
+        })
+}
+
+fn not_csv() -> HttpResponse {
+    Problem::new(
+        StatusCode::UNSUPPORTED_MEDIA_TYPE,
+        "/problems/unsupported-media-type",
+        "The body is of another kind",
+        "the body must be CSV in UTF-8, with Content-Type: text/csv",
+    )
+    .response()
+}
+
+/// `None` is the end of the body.
+type Part = Option<Bytes>;
+
+/// Hands the body on, part by part, until it ends or nobody wants more.
+async fn forward(mut body: web::Payload, out: mpsc::Sender<io::Result<Part>>) {
+    loop {
+        let part = match tokio::time::timeout(LONGEST_SILENCE, body.next()).await {
+            Ok(None) => Ok(None),
+            Ok(Some(part)) => part.map(Some).map_err(io::Error::other),
+            Err(_) => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "nothing came for a minute",
+            )),
+        };
+        let is_last = !matches!(part, Ok(Some(_)));
+        if out.send(part).await.is_err() || is_last {
+            return;
+        }
+    }
+}
+
+/// The other end of [`forward`], for a thread that may block.
+struct Upload {
+    parts: mpsc::Receiver<io::Result<Part>>,
+    part: Bytes,
+}
+
+impl Read for Upload {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while self.part.is_empty() {
+            match self.parts.blocking_recv() {
+                Some(Ok(Some(part))) => self.part = part,
+                Some(Ok(None)) => return Ok(0),
+                Some(Err(e)) => return Err(e),
+                // half a row must not pass for a whole one
+                None => return Err(io::ErrorKind::UnexpectedEof.into()),
+            }
+        }
+        let count = self.part.len().min(buffer.len());
+        let now = self.part.split_to(count);
+        buffer.iter_mut().zip(now).for_each(|(to, from)| *to = from);
+        Ok(count)
+    }
+}
+
+impl ResponseError for Stopped {
+    fn status_code(&self) -> StatusCode {
+        self.why.status_code()
+    }
+
+    /// The general problem of its cause, but what was committed before is said: the general one would say nothing was.
+    fn error_response(&self) -> HttpResponse {
+        let mut problem = Problem::from(&self.why);
+        let ImportReport {
+            created,
+            updated,
+            rejected_count,
+            ..
+        } = &self.report;
+        let done = format!(
+            "{created} clients were created and {updated} updated before and stay so ({rejected_count} rows were \
+             rejected), up to line {}",
+            self.line
+        );
+        problem.detail = match &self.why {
+            Error::Unavailable(_) => format!(
+                "the database cannot be used right now; {done}; send the file again in a moment: what is done is not \
+                 done twice"
+            ),
+            _ if self.line > 0 => format!("{}; {done}", problem.detail),
+            _ => problem.detail,
+        };
+        problem.response()
+    }
+}

@@ -1,0 +1,226 @@
+//! Clients from CSV, by the million, in the memory of a few thousand: one road for an upload and the command line.
+//!
+//! A thread reads and checks rows and cuts them into chunks; each chunk is one transaction here. At most two
+//! wait between the two, so that a slow database slows the reader, and through it the sender.
+//!
+//! The first line names the columns. A column that is no field of a client is an attribute, with texts for values.
+//! Rows are applied in the order of the file, as if each came alone:
+//!
+//! - A row whose phone number is known, from the database or from a row before, updates that client. A column that the
+//!   file has overwrites, an empty cell clears (an attribute is removed), what the file has no column for stays. No
+//!   operator's code in its column is as good as none given: it comes from the number.
+//! - A wrong row is rejected with its line and all its wrong fields, and the rest goes on.
+//! - An external id of another client is a reason to reject.
+
+mod cells;
+pub mod cli;
+mod columns;
+mod merge;
+mod reader;
+mod source;
+mod store;
+
+use std::fmt;
+use std::io::Read;
+use std::path::Path;
+
+use serde::Serialize;
+use tokio::sync::mpsc;
+use utoipa::ToSchema;
+
+use self::reader::Message;
+use self::store::Stored;
+use crate::clock::Clock;
+use crate::db::Db;
+use crate::error::Error;
+
+/// More rejections than this are counted, not listed.
+pub const LISTED_REJECTIONS: usize = 1000;
+/// Chunks between the reader and the database.
+const CHUNKS_WAITING: usize = 2;
+
+/// One thing wrong with one row.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Rejection {
+    /// The line of the file that the row begins on; the names of the columns are line 1.
+    #[schema(example = 17)]
+    pub line: u64,
+    /// The column, or `row` when the row as a whole is wrong.
+    #[schema(example = "phone_number")]
+    pub field: String,
+    /// What is wrong and what would be right.
+    #[schema(example = "must have 11 digits, since it begins with 7")]
+    pub reason: String,
+}
+
+/// What became of the rows.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ImportReport {
+    /// Rows that made a client.
+    #[schema(example = 99_000)]
+    pub created: u64,
+    /// Rows whose client was there already, whether or not they changed it.
+    #[schema(example = 998)]
+    pub updated: u64,
+    /// What was wrong with the rejected rows: the first 1000 complaints, every wrong field of a row has its own.
+    pub rejected: Vec<Rejection>,
+    /// How many rows were rejected.
+    #[schema(example = 2)]
+    pub rejected_count: u64,
+}
+
+impl ImportReport {
+    fn reject(&mut self, rows: u64, mut complaints: Vec<Rejection>) {
+        self.rejected_count += rows;
+        let room = LISTED_REJECTIONS.saturating_sub(self.rejected.len());
+        complaints.sort_by_key(|complaint| complaint.line);
+        self.rejected.extend(complaints.into_iter().take(room));
+    }
+}
+
+/// How far an import has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Progress {
+    /// Bytes of the file whose rows are dealt with.
+    pub bytes: u64,
+    /// Rows dealt with, the rejected ones too.
+    pub rows: u64,
+}
+
+/// An import that did not come to the end of its file.
+pub struct Stopped {
+    /// What stopped it.
+    pub why: Error,
+    /// What was committed before, and stays.
+    pub report: ImportReport,
+    /// Every row up to this line is dealt with.
+    pub line: u64,
+}
+
+impl fmt::Display for Stopped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.why)?;
+        if self.line > 0 {
+            let ImportReport {
+                created,
+                updated,
+                rejected_count,
+                ..
+            } = &self.report;
+            write!(
+                f,
+                "; what came before stays: {created} clients created, {updated} updated, {rejected_count} rows \
+                 rejected, up to line {}",
+                self.line
+            )?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Stopped {
+    /// Without the list of rejections: an error is logged, and a thousand of them are no help there.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Stopped")
+            .field("why", &self.why)
+            .field("line", &self.line)
+            .finish_non_exhaustive()
+    }
+}
+
+impl std::error::Error for Stopped {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.why)
+    }
+}
+
+/// Imports everything that `source` has to read.
+///
+/// # Errors
+/// [`Stopped`], with [`Error::Invalid`] for a first line that does not name the columns and for a record without an
+/// end, [`Error::Malformed`] when the source breaks off, [`Error::Unavailable`] when the database does.
+pub async fn import(
+    db: &Db,
+    clock: &Clock,
+    source: impl Read + Send + 'static,
+    progress: impl Fn(Progress),
+) -> Result<ImportReport, Stopped> {
+    let (sender, mut messages) = mpsc::channel(CHUNKS_WAITING);
+    let mut done = Done::default();
+    // a thread of its own: a stalled upload would keep one of those that the database works on
+    let outcome = match std::thread::Builder::new()
+        .name("import-reader".into())
+        .spawn(move || reader::read(source, &sender))
+    {
+        Ok(_) => run(db, clock, &mut messages, |chunk| progress(done.add(chunk))).await,
+        Err(e) => Err(Error::Internal(e.into())),
+    };
+    match outcome {
+        Ok(()) => Ok(done.report),
+        Err(why) => Err(Stopped {
+            why,
+            report: done.report,
+            line: done.line,
+        }),
+    }
+}
+
+/// Stores one chunk after the other, and tells what became of each.
+async fn run(
+    db: &Db,
+    clock: &Clock,
+    messages: &mut mpsc::Receiver<Message>,
+    mut on_stored: impl FnMut(Stored),
+) -> crate::error::Result<()> {
+    loop {
+        match messages.recv().await {
+            Some(Message::Chunk(chunk)) => on_stored(store::store(db, clock, chunk).await?),
+            Some(Message::Failed(why)) => return Err(why),
+            Some(Message::End) => return Ok(()),
+            // it says how it ends, so it did not end well
+            None => return Err(Error::internal("the reader of an import died")),
+        }
+    }
+}
+
+/// What is committed so far.
+#[derive(Default)]
+struct Done {
+    report: ImportReport,
+    line: u64,
+    rows: u64,
+}
+
+impl Done {
+    fn add(&mut self, chunk: Stored) -> Progress {
+        self.report.created += chunk.created;
+        self.report.updated += chunk.updated;
+        self.report.reject(chunk.rejected_rows, chunk.rejected);
+        self.line = chunk.last_line;
+        self.rows += chunk.records;
+        Progress {
+            bytes: chunk.bytes,
+            rows: self.rows,
+        }
+    }
+}
+
+/// Imports a file.
+///
+/// # Errors
+/// Those of [`import`], and [`Error::Malformed`] for a file that cannot be opened.
+pub async fn import_file(
+    db: &Db,
+    clock: &Clock,
+    path: &Path,
+    progress: impl Fn(Progress),
+) -> Result<ImportReport, Stopped> {
+    match std::fs::File::open(path) {
+        Ok(file) => import(db, clock, file, progress).await,
+        Err(e) => Err(Stopped {
+            why: Error::Malformed(format!("{} cannot be opened: {e}", path.display())),
+            report: ImportReport::default(),
+            line: 0,
+        }),
+    }
+}

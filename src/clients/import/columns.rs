@@ -1,0 +1,70 @@
+//! The first line of a file: which column is which.
+
+use std::collections::HashSet;
+
+use csv::ByteRecord;
+
+use super::cells::cells;
+use crate::clients::model::{AttributeName, Field, LARGEST_ATTRIBUTE_COUNT};
+use crate::error::{Complaints, Result};
+
+/// What a column holds.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) enum Column {
+    Field(Field),
+    Attribute(AttributeName),
+}
+
+impl Column {
+    pub(super) fn name(&self) -> &str {
+        match self {
+            Self::Field(field) => field.name(),
+            Self::Attribute(name) => name.as_str(),
+        }
+    }
+
+    fn parse(cell: &[u8]) -> Result<Self, &'static str> {
+        let name = std::str::from_utf8(cell).map_err(|_| "the name of a column is not UTF-8")?;
+        let name = name.trim();
+        match Field::named(name) {
+            Some(field) => Ok(Self::Field(field)),
+            None if Field::is_taken(name) => Err("is set by the service: leave this column out"),
+            None => name.parse().map(Self::Attribute),
+        }
+    }
+}
+
+/// Reads the first line.
+///
+/// # Errors
+/// [`crate::error::Error::Invalid`] with everything that is wrong with it: nothing of the file can be read then.
+pub(super) fn parse(header: &ByteRecord) -> Result<Vec<Column>> {
+    let mut wrong = Complaints::default();
+    let mut seen = HashSet::new();
+    let mut columns = Vec::with_capacity(header.len());
+    for cell in cells(header) {
+        let shown = String::from_utf8_lossy(cell.get(..100).unwrap_or(cell))
+            .trim()
+            .to_owned();
+        let Some(column) = wrong.check(&shown, Column::parse(cell)) else {
+            continue;
+        };
+        if !seen.insert(column.name().to_owned()) {
+            wrong.add(shown, "is there twice");
+        }
+        columns.push(column);
+    }
+    if !columns.contains(&Column::Field(Field::PhoneNumber)) {
+        wrong.add(
+            "phone_number",
+            "is missing: the first line must name the columns, with commas between them",
+        );
+    }
+    let attributes = columns
+        .iter()
+        .filter(|column| matches!(column, Column::Attribute(_)));
+    if attributes.count() > LARGEST_ATTRIBUTE_COUNT {
+        wrong.add("attributes", "a client has at most 50 attributes");
+    }
+    wrong.finish().map(|()| columns)
+}
