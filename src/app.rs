@@ -64,7 +64,9 @@ pub async fn open_db(config: &Config, metrics: &Metrics) -> Result<Db> {
         on_commit: Arc::new(move |seconds| measured.db_write.observe(seconds)),
         ..DbOptions::new(config.database.url.expose_secret())
     };
-    tokio::task::spawn_blocking(move || Db::open(options)).await.map_err(|e| Error::Internal(e.into()))?
+    tokio::task::spawn_blocking(move || Db::open(options))
+        .await
+        .map_err(|e| Error::Internal(e.into()))?
 }
 
 impl App {
@@ -74,7 +76,9 @@ impl App {
     /// Whatever of the configuration does not work: the database, the address.
     pub async fn start(config: Config, clock: Clock) -> Result<Self> {
         let metrics = Metrics::new()?;
-        let db = open_db(&config, &metrics).await?.exclusive(config.database.url.expose_secret())?;
+        let db = open_db(&config, &metrics)
+            .await?
+            .exclusive(config.database.url.expose_secret())?;
         // the address before the engine: a second service must not begin to send before it finds the port taken
         let listener = listen(config.listen())?;
         let address = listener.local_addr().map_err(|e| Error::Internal(e.into()))?;
@@ -91,7 +95,12 @@ impl App {
         let watchdog = Watchdog::new(parts, speaking.clone(), config.delivery.poll, speaking.pending());
         let services = Services {
             clients: web::Data::new(Clients::new(db.clone(), clock.clone())),
-            mailings: web::Data::new(Mailings::new(db.clone(), clock.clone(), speaking.clone(), speaking.clone())),
+            mailings: web::Data::new(Mailings::new(
+                db.clone(),
+                clock.clone(),
+                speaking.clone(),
+                speaking.clone(),
+            )),
             messages: web::Data::new(Messages::new(db.clone())),
             metrics: web::Data::new(metrics),
             access: web::Data::new(Access::new(config.access.api_key.clone())),
@@ -109,7 +118,15 @@ impl App {
         let handle = server.handle();
         let server = tokio::spawn(server);
         tracing::info!(%address, "fanfare listens");
-        Ok(Self { address, server, handle, engine, watchdog, trigger, shutdown })
+        Ok(Self {
+            address,
+            server,
+            handle,
+            engine,
+            watchdog,
+            trigger,
+            shutdown,
+        })
     }
 
     /// Where it listens.
@@ -153,7 +170,12 @@ fn settings(config: &Config) -> Settings {
 fn sms(config: &Config, clock: Clock) -> Result<ChannelSetup> {
     let sms = &config.sms;
     Ok(ChannelSetup {
-        channel: Arc::new(Sms::new(egress::provider_client()?, sms.base_url(), sms.token.clone(), clock)),
+        channel: Arc::new(Sms::new(
+            egress::provider_client()?,
+            sms.base_url(),
+            sms.token.clone(),
+            clock,
+        )),
         timeout: sms.timeout,
         concurrency: sms.concurrency,
         rate: sms.rate(),
@@ -203,5 +225,7 @@ fn routes(cfg: &mut web::ServiceConfig) {
 }
 
 async fn to_docs() -> HttpResponse {
-    HttpResponse::Found().insert_header((actix_web::http::header::LOCATION, "/api/v1/docs/")).finish()
+    HttpResponse::Found()
+        .insert_header((actix_web::http::header::LOCATION, "/api/v1/docs/"))
+        .finish()
 }

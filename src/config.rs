@@ -131,12 +131,19 @@ pub struct Sms {
 impl Sms {
     /// The provider's address, without a slash at its end.
     pub fn base_url(&self) -> &str {
-        self.base_url.as_deref().unwrap_or(SANDBOX_URL).trim_end_matches('/')
+        self.base_url
+            .as_deref()
+            .unwrap_or(SANDBOX_URL)
+            .trim_end_matches('/')
     }
 
     /// Messages a second; `None` for no limit.
     pub fn rate(&self) -> Option<f64> {
-        let default = if self.base_url.is_some() { DEFAULT_RATE } else { 0.0 };
+        let default = if self.base_url.is_some() {
+            DEFAULT_RATE
+        } else {
+            0.0
+        };
         Some(self.rate_per_second.unwrap_or(default)).filter(|rate| *rate > 0.0)
     }
 }
@@ -216,7 +223,10 @@ impl Config {
         if let Some(path) = file
             && !path.is_file()
         {
-            return Err(Error::invalid("--config", format!("there is no file {}", path.display())));
+            return Err(Error::invalid(
+                "--config",
+                format!("there is no file {}", path.display()),
+            ));
         }
         let file = file.unwrap_or(Path::new("fanfare.toml"));
         let mut figment = Figment::from(Toml::string(DEFAULT));
@@ -226,7 +236,9 @@ impl Config {
         for (variable, key, form) in ENVIRONMENT {
             match std::env::var(variable) {
                 Ok(text) if !text.is_empty() => figment = set(figment, key, &text, *form),
-                Err(std::env::VarError::NotUnicode(_)) => return Err(Error::invalid(*variable, "is not UTF-8")),
+                Err(std::env::VarError::NotUnicode(_)) => {
+                    return Err(Error::invalid(*variable, "is not UTF-8"));
+                }
                 _ => {}
             }
         }
@@ -239,15 +251,27 @@ impl Config {
     /// As [`Config::load`].
     pub fn with(settings: &[(&str, &str)]) -> Result<Self> {
         let base = Figment::from(Toml::string(DEFAULT));
-        let form = |key: &str| ENVIRONMENT.iter().find(|(_, k, _)| *k == key).map_or(Form::Text, |(_, _, form)| *form);
-        Self::from_figment(settings.iter().fold(base, |f, (key, text)| set(f, key, text, form(key))))
+        let form = |key: &str| {
+            ENVIRONMENT
+                .iter()
+                .find(|(_, k, _)| *k == key)
+                .map_or(Form::Text, |(_, _, form)| *form)
+        };
+        Self::from_figment(
+            settings
+                .iter()
+                .fold(base, |f, (key, text)| set(f, key, text, form(key))),
+        )
     }
 
     fn from_figment(figment: Figment) -> Result<Self> {
         let mut config: Self = figment.extract().map_err(|e| {
             let complaints = e.into_iter().map(|one| {
                 let key = one.path.join(".");
-                let name = ENVIRONMENT.iter().find(|(_, k, _)| *k == key).map_or(String::new(), |(v, ..)| format!(" ({v})"));
+                let name = ENVIRONMENT
+                    .iter()
+                    .find(|(_, k, _)| *k == key)
+                    .map_or(String::new(), |(v, ..)| format!(" ({v})"));
                 crate::error::FieldError::new(format!("{key}{name}"), one.kind.to_string())
             });
             Error::Invalid(complaints.collect())
@@ -260,10 +284,17 @@ impl Config {
     fn read_key_file(&mut self) -> Result<()> {
         if let Some(path) = &self.access.api_key_file {
             if self.access.api_key.is_some() {
-                return Err(Error::invalid("access.api_key_file (API_KEY_FILE)", "set it or API_KEY, not both"));
+                return Err(Error::invalid(
+                    "access.api_key_file (API_KEY_FILE)",
+                    "set it or API_KEY, not both",
+                ));
             }
-            let text = std::fs::read_to_string(path)
-                .map_err(|e| Error::invalid("access.api_key_file (API_KEY_FILE)", format!("{}: {e}", path.display())))?;
+            let text = std::fs::read_to_string(path).map_err(|e| {
+                Error::invalid(
+                    "access.api_key_file (API_KEY_FILE)",
+                    format!("{}: {e}", path.display()),
+                )
+            })?;
             self.access.api_key = Some(text.trim().to_owned().into());
         }
         Ok(())
@@ -276,21 +307,84 @@ impl Config {
                 wrong.add(key, format!("must be {low} to {high}, not {value}"));
             }
         };
-        within("database.pool_size (DATABASE_POOL_SIZE)", f64::from(self.database.pool_size), 1.0, 100.0);
-        within("http.workers (HTTP_WORKERS)", self.http.workers as f64, 1.0, 256.0);
-        within("sms.concurrency (SMS_WORKERS)", self.sms.concurrency as f64, 1.0, 10_000.0);
-        within("sms.timeout (PROVIDER_TIMEOUT), seconds", self.sms.timeout.as_secs_f64(), 0.001, 600.0);
-        within("sms.rate_per_second (RATE_LIMIT_PER_CHANNEL)", self.sms.rate_per_second.unwrap_or(0.0), 0.0, 1e6);
-        within("retry.first_delay (RETRY_FIRST_DELAY), seconds", self.retry.first_delay.as_secs_f64(), 0.001, 86_400.0);
-        within("retry.factor (RETRY_FACTOR)", f64::from(self.retry.factor), 1.0, 100.0);
+        within(
+            "database.pool_size (DATABASE_POOL_SIZE)",
+            f64::from(self.database.pool_size),
+            1.0,
+            100.0,
+        );
+        within(
+            "http.workers (HTTP_WORKERS)",
+            self.http.workers as f64,
+            1.0,
+            256.0,
+        );
+        within(
+            "sms.concurrency (SMS_WORKERS)",
+            self.sms.concurrency as f64,
+            1.0,
+            10_000.0,
+        );
+        within(
+            "sms.timeout (PROVIDER_TIMEOUT), seconds",
+            self.sms.timeout.as_secs_f64(),
+            0.001,
+            600.0,
+        );
+        within(
+            "sms.rate_per_second (RATE_LIMIT_PER_CHANNEL)",
+            self.sms.rate_per_second.unwrap_or(0.0),
+            0.0,
+            1e6,
+        );
+        within(
+            "retry.first_delay (RETRY_FIRST_DELAY), seconds",
+            self.retry.first_delay.as_secs_f64(),
+            0.001,
+            86_400.0,
+        );
+        within(
+            "retry.factor (RETRY_FACTOR)",
+            f64::from(self.retry.factor),
+            1.0,
+            100.0,
+        );
         within("retry.limit (RETRY_LIMIT)", self.retry.limit as f64, 0.0, 20.0);
-        within("delivery.page_size (DELIVERY_PAGE_SIZE)", self.delivery.page_size as f64, 1.0, 5000.0);
-        within("delivery.lane_capacity (DELIVERY_LANE_CAPACITY)", self.delivery.lane_capacity as f64, 1.0, 1e6);
-        within("delivery.record_batch (DELIVERY_RECORD_BATCH)", self.delivery.record_batch as f64, 1.0, 5000.0);
-        within("delivery.lease (DELIVERY_LEASE), seconds", self.delivery.lease.as_secs_f64(), 1.0, 3600.0);
-        within("delivery.poll (DELIVERY_POLL), seconds", self.delivery.poll.as_secs_f64(), 0.01, 60.0);
+        within(
+            "delivery.page_size (DELIVERY_PAGE_SIZE)",
+            self.delivery.page_size as f64,
+            1.0,
+            5000.0,
+        );
+        within(
+            "delivery.lane_capacity (DELIVERY_LANE_CAPACITY)",
+            self.delivery.lane_capacity as f64,
+            1.0,
+            1e6,
+        );
+        within(
+            "delivery.record_batch (DELIVERY_RECORD_BATCH)",
+            self.delivery.record_batch as f64,
+            1.0,
+            5000.0,
+        );
+        within(
+            "delivery.lease (DELIVERY_LEASE), seconds",
+            self.delivery.lease.as_secs_f64(),
+            1.0,
+            3600.0,
+        );
+        within(
+            "delivery.poll (DELIVERY_POLL), seconds",
+            self.delivery.poll.as_secs_f64(),
+            0.01,
+            60.0,
+        );
         if !self.sms.base_url().starts_with("http://") && !self.sms.base_url().starts_with("https://") {
-            wrong.add("sms.base_url (PROVIDER_BASE_URL)", "must begin with http:// or https://");
+            wrong.add(
+                "sms.base_url (PROVIDER_BASE_URL)",
+                "must begin with http:// or https://",
+            );
         }
         match &self.access.api_key {
             Some(key) if key.expose_secret().len() < 16 => {
@@ -298,7 +392,10 @@ impl Config {
             }
             None if !self.http.host.is_loopback() => wrong.add(
                 "access.api_key (API_KEY)",
-                format!("must be set to listen on {}, which is not loopback; or set HTTP_HOST=127.0.0.1", self.http.host),
+                format!(
+                    "must be set to listen on {}, which is not loopback; or set HTTP_HOST=127.0.0.1",
+                    self.http.host
+                ),
             ),
             _ => {}
         }
@@ -344,8 +441,17 @@ mod tests {
 
     #[test]
     fn a_real_provider_is_limited_unless_told_otherwise() {
-        assert_eq!(Config::with(&[("sms.base_url", "https://sms.example.com/")]).unwrap().sms.rate(), Some(100.0));
-        let free = [("sms.base_url", "https://sms.example.com"), ("sms.rate_per_second", "0")];
+        assert_eq!(
+            Config::with(&[("sms.base_url", "https://sms.example.com/")])
+                .unwrap()
+                .sms
+                .rate(),
+            Some(100.0)
+        );
+        let free = [
+            ("sms.base_url", "https://sms.example.com"),
+            ("sms.rate_per_second", "0"),
+        ];
         assert_eq!(Config::with(&free).unwrap().sms.rate(), None);
     }
 

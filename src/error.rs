@@ -110,14 +110,8 @@ impl Complaints {
     }
 
     /// The value, or a noted complaint about `field`.
-    pub fn check<T, E: fmt::Display>(
-        &mut self,
-        field: &str,
-        value: std::result::Result<T, E>,
-    ) -> Option<T> {
-        value
-            .map_err(|reason| self.add(field, reason.to_string()))
-            .ok()
+    pub fn check<T, E: fmt::Display>(&mut self, field: &str, value: std::result::Result<T, E>) -> Option<T> {
+        value.map_err(|reason| self.add(field, reason.to_string())).ok()
     }
 
     /// # Errors

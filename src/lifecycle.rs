@@ -42,7 +42,11 @@ impl Shutdown {
 
 /// Runs a task under a name. One that panics cannot be trusted to have left things whole: the process is told to end,
 /// and starts anew from what is on disk.
-pub fn supervise(name: &'static str, trigger: Trigger, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+pub fn supervise(
+    name: &'static str,
+    trigger: Trigger,
+    task: impl Future<Output = ()> + Send + 'static,
+) -> JoinHandle<()> {
     let inner = tokio::spawn(task);
     tokio::spawn(async move {
         if let Err(failure) = inner.await

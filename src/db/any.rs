@@ -1,8 +1,5 @@
 //! The connection to either database, in a file of its own for the sake of what its derive generates.
-#![expect(
-    missing_docs,
-    reason = "diesel's derive writes public items without docs"
-)]
+#![expect(missing_docs, reason = "diesel's derive writes public items without docs")]
 
 use diesel::{PgConnection, SqliteConnection};
 

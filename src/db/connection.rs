@@ -44,9 +44,7 @@ impl Target {
             return Ok(Self::Postgres(url.to_owned()));
         }
         match url.strip_prefix("sqlite://") {
-            Some(path) if !path.is_empty() && !path.starts_with(':') => {
-                Ok(Self::Sqlite(path.into()))
-            }
+            Some(path) if !path.is_empty() && !path.starts_with(':') => Ok(Self::Sqlite(path.into())),
             _ => Err(Error::invalid(
                 "database.url",
                 "must be sqlite://PATH (sqlite://fanfare.db, sqlite:///var/lib/fanfare.db) or \
@@ -155,9 +153,7 @@ impl Db {
             target: Target::parse(&options.url)?,
         };
         // asked for once by hand: a pool would hide the reason behind its timeout
-        let mut first = manager
-            .connect()
-            .map_err(|e| cannot_open(&manager.target, e))?;
+        let mut first = manager.connect().map_err(|e| cannot_open(&manager.target, e))?;
         let done = migrations::run(&mut first)?;
         if !done.is_empty() {
             tracing::info!(migrations = done.join(", "), "migrations ran");
@@ -177,13 +173,9 @@ impl Db {
             Target::Postgres(_) => Write::Pool(pool(&manager)?, options.on_commit),
             Target::Sqlite(_) => {
                 let opener = manager.clone();
-                let connect =
-                    Box::new(move || opener.connect().map_err(|e| Error::Unavailable(e.into())));
+                let connect = Box::new(move || opener.connect().map_err(|e| Error::Unavailable(e.into())));
                 let on_commit = options.on_commit;
-                Write::Group(Arc::new(Writer::start(
-                    connect,
-                    Box::new(move |s| on_commit(s)),
-                )?))
+                Write::Group(Arc::new(Writer::start(connect, Box::new(move |s| on_commit(s)))?))
             }
         };
         Ok(Self {
@@ -284,9 +276,7 @@ fn checkout(pool: &Pool<Manager>) -> Result<r2d2::PooledConnection<Manager>> {
     pool.get().map_err(|e| Error::Unavailable(e.into()))
 }
 
-async fn blocking<T: Send + 'static>(
-    job: impl FnOnce() -> Result<T> + Send + 'static,
-) -> Result<T> {
+async fn blocking<T: Send + 'static>(job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(job)
         .await
         .map_err(|e| Error::Internal(e.into()))?
@@ -295,9 +285,7 @@ async fn blocking<T: Send + 'static>(
 fn cannot_open(target: &Target, source: diesel::r2d2::Error) -> Error {
     let what = match target {
         // the URL holds a password: it is not repeated
-        Target::Postgres(_) => {
-            "PostgreSQL does not accept the connection of DATABASE_URL".to_owned()
-        }
+        Target::Postgres(_) => "PostgreSQL does not accept the connection of DATABASE_URL".to_owned(),
         Target::Sqlite(path) => format!("the SQLite file {} cannot be opened", path.display()),
     };
     Error::Unavailable(format!("{what}: {source}").into())
@@ -367,10 +355,7 @@ mod tests {
             "sqlite://:memory:",
             "sqlite:x",
         ] {
-            assert!(
-                matches!(Target::parse(url), Err(Error::Invalid(_))),
-                "{url}"
-            );
+            assert!(matches!(Target::parse(url), Err(Error::Invalid(_))), "{url}");
         }
         assert_eq!(
             Target::parse("sqlite://a/b.db").unwrap(),

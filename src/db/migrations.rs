@@ -58,9 +58,6 @@ pub fn revert_all(connection: &mut AnyConnection) -> Result<()> {
             .revert_all_migrations(POSTGRES)
             .map(drop)
             .map_err(Error::Internal),
-        AnyConnection::Sqlite(c) => c
-            .revert_all_migrations(SQLITE)
-            .map(drop)
-            .map_err(Error::Internal),
+        AnyConnection::Sqlite(c) => c.revert_all_migrations(SQLITE).map(drop).map_err(Error::Internal),
     }
 }

@@ -1,8 +1,5 @@
 //! The tables as diesel sees them, the same for both databases (`migrations/` has the columns' meaning).
-#![expect(
-    missing_docs,
-    reason = "generated items; the migrations document the columns"
-)]
+#![expect(missing_docs, reason = "generated items; the migrations document the columns")]
 
 diesel::table! {
     use diesel::sql_types::*;

@@ -41,9 +41,7 @@ multi_backend_type!(Instant);
 macro_rules! multi_backend_value {
     ($rust:ty, $sql:ident) => {
         impl FromSql<$sql, MultiBackend> for $rust {
-            fn from_sql(
-                bytes: <MultiBackend as Backend>::RawValue<'_>,
-            ) -> deserialize::Result<Self> {
+            fn from_sql(bytes: <MultiBackend as Backend>::RawValue<'_>) -> deserialize::Result<Self> {
                 bytes.from_sql::<$rust, $sql>()
             }
         }

@@ -56,9 +56,7 @@ impl Writer {
                 Ok(connection) => connection.transaction(|c| {
                     // caught inside the savepoint, so that it is rolled back like any failure
                     catch_unwind(AssertUnwindSafe(|| work(c))).unwrap_or_else(|_| {
-                        Err(Error::internal(
-                            "a unit of work panicked in the SQLite writer",
-                        ))
+                        Err(Error::internal("a unit of work panicked in the SQLite writer"))
                     })
                 }),
                 Err(why) => Err(unavailable(why)),
@@ -98,9 +96,7 @@ fn write_groups(
             Ok(()) => {
                 let answers: Vec<Answer> = group.map(|job| job(Ok(&mut connection))).collect();
                 let failure = connection.commit_write().err().map(Error::from);
-                answers
-                    .into_iter()
-                    .for_each(|answer| answer(failure.as_ref()));
+                answers.into_iter().for_each(|answer| answer(failure.as_ref()));
                 failure
             }
             Err(e) => {

@@ -51,7 +51,9 @@ impl Claimer {
         for (channel, lanes) in &self.shared.lanes {
             let channel = *channel;
             // looked at before claiming, which is a write: usually nothing is due
-            let Some(next) = self.shared.db.read(move |c| claim::next_due(c, channel)).await? else { continue };
+            let Some(next) = self.shared.db.read(move |c| claim::next_due(c, channel)).await? else {
+                continue;
+            };
             let now = self.shared.now();
             if next > now {
                 pause = pause.min(next.since(now));
@@ -68,7 +70,12 @@ impl Claimer {
 
     /// Claims one lot; answers whether there may be more.
     async fn claim(&self, channel: crate::kinds::ChannelKind, priority: Priority) -> Result<bool> {
-        let lot = Lot { node: self.shared.pages.node(), channel, priority, limit: self.shared.settings.page_size };
+        let lot = Lot {
+            node: self.shared.pages.node(),
+            channel,
+            priority,
+            limit: self.shared.settings.page_size,
+        };
         if !self.shared.lease.is_held(self.shared.now()) {
             return Ok(false);
         }
@@ -84,11 +91,18 @@ impl Claimer {
     }
 
     async fn admit(&self, claimed: Claimed) -> Result<()> {
-        let Claimed { page, rows, recipients } = claimed;
-        let Some(mailing) = page.mailing else { return Ok(()) };
+        let Claimed {
+            page,
+            rows,
+            recipients,
+        } = claimed;
+        let Some(mailing) = page.mailing else {
+            return Ok(());
+        };
         let run = self.shared.run(mailing).await?;
         let open = Arc::new(OpenPage::new(page.id, page.node, page.mailing, rows.len()));
-        let mut recipients: HashMap<ClientId, Recipient> = recipients.into_iter().map(|r| (r.client_id, r)).collect();
+        let mut recipients: HashMap<ClientId, Recipient> =
+            recipients.into_iter().map(|r| (r.client_id, r)).collect();
         let items = rows.into_iter().map(|row| {
             let recipient = row.client_id.and_then(|id| recipients.remove(&id));
             Item::of_row(row, Arc::clone(&open), Arc::clone(&run), recipient)

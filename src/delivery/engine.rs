@@ -98,7 +98,10 @@ impl Engine {
         });
         register(&shared, node).await?;
         let mut engine = Self {
-            limits: channels.iter().map(|c| (c.channel.kind(), (c.concurrency, c.rate))).collect(),
+            limits: channels
+                .iter()
+                .map(|c| (c.channel.kind(), (c.concurrency, c.rate)))
+                .collect(),
             pending: Arc::new(Notify::new()),
             beat_at: Arc::new(AtomicI64::new(shared.now().micros())),
             producers: Vec::new(),
@@ -114,16 +117,28 @@ impl Engine {
     fn start_producers(&mut self, channels: Vec<ChannelSetup>, trigger: &Trigger, shutdown: &Shutdown) {
         let shared = &self.shared;
         for setup in channels {
-            let Some(lanes) = shared.lanes.get(&setup.channel.kind()) else { continue };
+            let Some(lanes) = shared.lanes.get(&setup.channel.kind()) else {
+                continue;
+            };
             let limits = (setup.concurrency, setup.rate);
-            let dispatcher =
-                Dispatcher::new(Arc::clone(shared), Arc::clone(lanes), setup.channel, setup.timeout, limits);
-            self.producers.push(supervise("dispatcher", trigger.clone(), dispatcher.run(shutdown.clone())));
+            let dispatcher = Dispatcher::new(
+                Arc::clone(shared),
+                Arc::clone(lanes),
+                setup.channel,
+                setup.timeout,
+                limits,
+            );
+            self.producers.push(supervise(
+                "dispatcher",
+                trigger.clone(),
+                dispatcher.run(shutdown.clone()),
+            ));
         }
         let feeder = Feeder::new(Arc::clone(shared)).run(shutdown.clone());
         self.producers.push(supervise("feeder", trigger.clone(), feeder));
         let claimer = Claimer::new(Arc::clone(shared)).run(shutdown.clone());
-        self.producers.push(supervise("claimer", trigger.clone(), claimer));
+        self.producers
+            .push(supervise("claimer", trigger.clone(), claimer));
         let heart = heart(Arc::clone(shared), Arc::clone(&self.beat_at), shutdown.clone());
         self.producers.push(supervise("heart", trigger.clone(), heart));
     }
@@ -155,14 +170,19 @@ impl Engine {
         };
         if tokio::time::timeout(patience, recorded).await.is_err() {
             let outcomes = unrecorded.unrecorded.get();
-            tracing::error!(outcomes, "outcomes could not be recorded before the end; their messages go out again");
+            tracing::error!(
+                outcomes,
+                "outcomes could not be recorded before the end; their messages go out again"
+            );
         }
         if let Some(recorder) = self.recorder {
             recorder.abort();
         }
         match db.write(move |c| node::leave(c, node)).await {
             Ok(()) => tracing::info!("the rest was given back"),
-            Err(error) => tracing::error!(%error, "the rest could not be given back; it is taken over at the next start"),
+            Err(error) => {
+                tracing::error!(%error, "the rest could not be given back; it is taken over at the next start")
+            }
         }
     }
 }
@@ -170,8 +190,15 @@ impl Engine {
 async fn register(shared: &Shared, id: NodeId) -> Result<()> {
     let name = format!("pid {}", std::process::id());
     let now = shared.now();
-    shared.db.write(move |c| node::register(c, id, &name, now)).await?;
-    if shared.db.is_single_node() { shared.lease.hold_forever() } else { shared.lease.renew(now) }
+    shared
+        .db
+        .write(move |c| node::register(c, id, &name, now))
+        .await?;
+    if shared.db.is_single_node() {
+        shared.lease.hold_forever()
+    } else {
+        shared.lease.renew(now)
+    }
     Ok(())
 }
 
@@ -222,7 +249,12 @@ impl Wakeup for Handle {
 impl ChannelRates for Handle {
     fn rate(&self, channel: ChannelKind) -> Option<f64> {
         let (concurrency, limit) = self.limits.get(&channel)?;
-        limit.or_else(|| self.shared.metrics.mean_delivery(channel).map(|seconds| *concurrency as f64 / seconds))
+        limit.or_else(|| {
+            self.shared
+                .metrics
+                .mean_delivery(channel)
+                .map(|seconds| *concurrency as f64 / seconds)
+        })
     }
 }
 

@@ -39,7 +39,11 @@ pub struct Feeder {
 impl Feeder {
     /// For this engine.
     pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, looked_at: None, more_to_take_over: true }
+        Self {
+            shared,
+            looked_at: None,
+            more_to_take_over: true,
+        }
     }
 
     /// Runs until the shutdown.
@@ -107,14 +111,20 @@ impl Feeder {
             let run = self.shared.run(open.id).await?;
             run.refresh(open.status, open.ends_at, open.walked);
         }
-        self.shared.metrics.mailings_running.set(i64::try_from(open.len()).unwrap_or(i64::MAX));
+        self.shared
+            .metrics
+            .mailings_running
+            .set(i64::try_from(open.len()).unwrap_or(i64::MAX));
         self.looked_at = Some(Instant::now());
         self.more_to_take_over = true;
         Ok(())
     }
 
     fn has_room(&self) -> bool {
-        self.shared.lanes.values().all(|lanes| lanes.depth() < self.shared.settings.lane_capacity)
+        self.shared
+            .lanes
+            .values()
+            .all(|lanes| lanes.depth() < self.shared.settings.lane_capacity)
     }
 
     /// Gives back the pages of which nothing is in hand any more.
@@ -142,7 +152,10 @@ impl Feeder {
         }
         let _adopting = shared.adopting.lock().await;
         let (node, held, now) = (shared.pages.node(), shared.pages.held(), shared.now());
-        let taken = shared.db.write(move |c| take_over::take_over(c, node, &held, TAKE_OVER, now)).await?;
+        let taken = shared
+            .db
+            .write(move |c| take_over::take_over(c, node, &held, TAKE_OVER, now))
+            .await?;
         self.more_to_take_over = !taken.is_empty();
         for page in taken {
             tracing::info!(page = %page.page.id, messages = page.open.len(), "took a page over");
@@ -152,9 +165,16 @@ impl Feeder {
     }
 
     async fn admit(&self, taken: TakenOver) -> Result<()> {
-        let Some(mailing) = taken.page.mailing else { return Ok(()) };
+        let Some(mailing) = taken.page.mailing else {
+            return Ok(());
+        };
         let run = self.shared.run(mailing).await?;
-        let page = Arc::new(OpenPage::new(taken.page.id, taken.page.node, taken.page.mailing, taken.open.len()));
+        let page = Arc::new(OpenPage::new(
+            taken.page.id,
+            taken.page.node,
+            taken.page.mailing,
+            taken.open.len(),
+        ));
         let mut recipients: HashMap<ClientId, Recipient> =
             taken.recipients.into_iter().map(|r| (r.client_id, r)).collect();
         let items = taken.open.into_iter().map(|(member, row)| {
@@ -183,7 +203,9 @@ impl Feeder {
 
     /// One step for one mailing; answers whether there is more to do at once.
     async fn step(&self, run: &Arc<Run>, sharers: usize, may_settle: bool) -> Result<bool> {
-        let Some(lanes) = self.shared.lanes.get(&run.channel) else { return Ok(false) };
+        let Some(lanes) = self.shared.lanes.get(&run.channel) else {
+            return Ok(false);
+        };
         match run.state(self.shared.now()) {
             RunState::Running if !run.is_walked() => self.plan(run, lanes, sharers).await,
             RunState::Running => self.settle(run, may_settle).await,
@@ -199,7 +221,9 @@ impl Feeder {
 
     async fn plan(&self, run: &Arc<Run>, lanes: &Lanes, sharers: usize) -> Result<bool> {
         let shared = &self.shared;
-        let limit = lanes.wanted(run.priority, Some(run.id), sharers).min(shared.settings.page_size);
+        let limit = lanes
+            .wanted(run.priority, Some(run.id), sharers)
+            .min(shared.settings.page_size);
         let now = shared.now();
         if limit == 0 || !shared.lease.is_held(now) {
             return Ok(false);
@@ -211,9 +235,17 @@ impl Feeder {
             channel: run.channel,
             priority: run.priority,
         };
-        let what = Plan { mailing: run.id, ranges: Arc::clone(&run.ranges), limit, profiles: run.needs_profiles() };
+        let what = Plan {
+            mailing: run.id,
+            ranges: Arc::clone(&run.ranges),
+            limit,
+            profiles: run.needs_profiles(),
+        };
         let stored = new.clone();
-        let stretch = shared.db.write(move |c| plan::plan(c, &what, &stored, now)).await?;
+        let stretch = shared
+            .db
+            .write(move |c| plan::plan(c, &what, &stored, now))
+            .await?;
         let Some(stretch) = stretch else {
             // paused, cancelled, walked by another node, or its window closed: look again
             shared.mailing_changed();
@@ -224,7 +256,11 @@ impl Feeder {
             shared.settle_soon();
         }
         let count = stretch.planned.len();
-        shared.metrics.messages.with_label_values(&[run.channel.as_str()]).inc_by(count as u64);
+        shared
+            .metrics
+            .messages
+            .with_label_values(&[run.channel.as_str()])
+            .inc_by(count as u64);
         if count > 0 {
             let page = Arc::new(OpenPage::new(new.id, new.node, new.mailing, count));
             let due_at = run.starts_at.max(now);
@@ -262,17 +298,33 @@ impl Feeder {
             limit: shared.settings.page_size,
             profiles: false,
         };
-        let closing = Closing { plan, channel: run.channel, priority: run.priority, status, reason };
+        let closing = Closing {
+            plan,
+            channel: run.channel,
+            priority: run.priority,
+            status,
+            reason,
+        };
         let now = shared.now();
         let (planned, closed) = shared
             .db
             .write(move |c| {
                 let rest = close::rest_of_audience(c, &closing, now)?;
                 let waiting = close::waiting(c, &closing, now)?;
-                Ok((rest.messages, close::Closed { messages: rest.messages + waiting.messages, more: rest.more || waiting.more }))
+                Ok((
+                    rest.messages,
+                    close::Closed {
+                        messages: rest.messages + waiting.messages,
+                        more: rest.more || waiting.more,
+                    },
+                ))
             })
             .await?;
-        shared.metrics.messages.with_label_values(&[run.channel.as_str()]).inc_by(planned as u64);
+        shared
+            .metrics
+            .messages
+            .with_label_values(&[run.channel.as_str()])
+            .inc_by(planned as u64);
         shared.count(run.channel, kind, closed.messages);
         if closed.more {
             return Ok(true);
@@ -288,9 +340,16 @@ impl Feeder {
             return Ok(false);
         }
         let (id, now) = (run.id, shared.now());
-        if shared.db.write(move |c| crate::mailings::repo::settle(c, id, now)).await? {
+        if shared
+            .db
+            .write(move |c| crate::mailings::repo::settle(c, id, now))
+            .await?
+        {
             shared.runs.remove(id);
-            shared.metrics.mailings_running.set(i64::try_from(shared.runs.all().len()).unwrap_or(i64::MAX));
+            shared
+                .metrics
+                .mailings_running
+                .set(i64::try_from(shared.runs.all().len()).unwrap_or(i64::MAX));
             tracing::info!(mailing = %id, "a mailing is finished");
         }
         Ok(false)

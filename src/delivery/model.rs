@@ -66,7 +66,8 @@ impl Run {
     /// Takes over what may change while it runs.
     pub fn refresh(&self, status: MailingStatus, ends_at: Timestamp, walked: bool) {
         self.ends_at.store(ends_at.micros(), Ordering::Release);
-        self.status.store(u8::try_from(status.code()).unwrap_or_default(), Ordering::Release);
+        self.status
+            .store(u8::try_from(status.code()).unwrap_or_default(), Ordering::Release);
         self.walked.store(walked, Ordering::Release);
     }
 
@@ -101,7 +102,9 @@ impl Run {
 
     /// Whether rendering its text needs the client's fields.
     pub fn needs_profiles(&self) -> bool {
-        self.template.as_ref().is_ok_and(|template| !template.placeholders().is_empty())
+        self.template
+            .as_ref()
+            .is_ok_and(|template| !template.placeholders().is_empty())
     }
 }
 
@@ -129,7 +132,13 @@ struct Tally {
 impl OpenPage {
     /// A page with this many members that have no outcome.
     pub fn new(id: PageId, node: NodeId, mailing: Option<MailingId>, open: usize) -> Self {
-        Self { id, node, mailing, tally: Mutex::new(Tally { open, returned: 0 }), lost: AtomicBool::new(false) }
+        Self {
+            id,
+            node,
+            mailing,
+            tally: Mutex::new(Tally { open, returned: 0 }),
+            lost: AtomicBool::new(false),
+        }
     }
 
     /// Notes that another node may hold it by now: nothing of it may be sent any more.
@@ -252,13 +261,25 @@ impl Item {
 
     /// Where it goes: the address on record before the client's present one.
     pub fn address(&self) -> Option<String> {
-        let present = || self.recipient.as_ref().map(|recipient| recipient.address(self.run.channel));
+        let present = || {
+            self.recipient
+                .as_ref()
+                .map(|recipient| recipient.address(self.run.channel))
+        };
         self.address.clone().or_else(present)
     }
 
     /// It ends without an attempt.
     pub fn close(self, kind: OutcomeKind, at: Timestamp, error: impl Into<String>) -> Outcome {
-        Outcome { attempts: self.attempts, item: self, kind, at, due_at: None, tried: None, error: Some(error.into()) }
+        Outcome {
+            attempts: self.attempts,
+            item: self,
+            kind,
+            at,
+            due_at: None,
+            tried: None,
+            error: Some(error.into()),
+        }
     }
 }
 

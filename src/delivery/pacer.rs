@@ -23,7 +23,10 @@ impl Pacer {
     pub fn new(rate: Option<f64>) -> Self {
         let interval = rate.map(|rate| Duration::from_secs_f64(1.0 / rate));
         // no head start: a restart must not allow a second burst
-        Self { interval, next: Instant::now() + interval.unwrap_or_default() }
+        Self {
+            interval,
+            next: Instant::now() + interval.unwrap_or_default(),
+        }
     }
 
     /// Returns when the next send may go.
@@ -59,14 +62,21 @@ mod tests {
         for rate in [1.0, 7.0, 100.0, 999.0, 5000.0] {
             let sends = count(rate, Duration::from_secs(10)).await;
             let expected = rate * 10.0;
-            assert!((sends.len() as f64 - expected).abs() <= expected * 0.01 + 1.0, "{rate}: {}", sends.len());
+            assert!(
+                (sends.len() as f64 - expected).abs() <= expected * 0.01 + 1.0,
+                "{rate}: {}",
+                sends.len()
+            );
             let mut first = 0;
             for (i, at) in sends.iter().enumerate() {
                 while *at >= sends[first] + Duration::from_secs(1) {
                     first += 1;
                 }
                 let within = i - first + 1;
-                assert!(within as f64 <= rate * 1.03 + 1.0, "{rate}: {within} in one second");
+                assert!(
+                    within as f64 <= rate * 1.03 + 1.0,
+                    "{rate}: {within} in one second"
+                );
             }
         }
     }
@@ -79,6 +89,10 @@ mod tests {
         for _ in 0..10 {
             pacer.wait().await;
         }
-        assert!(began.elapsed() >= Duration::from_millis(800), "{:?}", began.elapsed());
+        assert!(
+            began.elapsed() >= Duration::from_millis(800),
+            "{:?}",
+            began.elapsed()
+        );
     }
 }

@@ -45,7 +45,11 @@ impl Dispatcher {
         limits: (usize, Option<f64>),
     ) -> Self {
         let (concurrency, rate) = limits;
-        let sender = Arc::new(Sender { shared: Arc::clone(&shared), channel, timeout });
+        let sender = Arc::new(Sender {
+            shared: Arc::clone(&shared),
+            channel,
+            timeout,
+        });
         Self {
             shared,
             lanes,
@@ -66,15 +70,23 @@ impl Dispatcher {
             }
         }
         let all = self.slots.acquire_many(self.concurrency);
-        if tokio::time::timeout(self.shared.settings.shutdown, all).await.is_err() {
+        if tokio::time::timeout(self.shared.settings.shutdown, all)
+            .await
+            .is_err()
+        {
             let late = self.concurrency as usize - self.slots.available_permits();
-            tracing::warn!(in_flight = late, "requests did not end in time; their messages go out again later");
+            tracing::warn!(
+                in_flight = late,
+                "requests did not end in time; their messages go out again later"
+            );
         }
     }
 
     /// Sends one message, once there is one and it may go. Dropped at any await it leaves every message in its place.
     async fn next(&mut self) {
-        let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else { return };
+        let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
+            return;
+        };
         self.lanes.wait().await;
         while !self.shared.lease.is_held(self.shared.now()) {
             tokio::time::sleep(LEASE_POLL).await;
@@ -117,7 +129,9 @@ impl Sender {
 
     /// The address and the filled text, or why there is none.
     fn text(&self, item: &Item) -> Result<(String, String), String> {
-        let address = item.address().ok_or("the client was deleted before its message was sent")?;
+        let address = item
+            .address()
+            .ok_or("the client was deleted before its message was sent")?;
         let template = item.run.template.as_ref().map_err(Clone::clone)?;
         let recipient = item.recipient.as_ref();
         let text = match recipient {
@@ -131,17 +145,33 @@ impl Sender {
     async fn attempt(&self, item: Item, recipient: String, text: String, now: Timestamp) -> Outcome {
         let channel = self.channel.kind().as_str();
         let metrics = &self.shared.metrics;
-        metrics.lateness.with_label_values(&[channel]).observe(now.since(item.due_at).as_secs_f64());
+        metrics
+            .lateness
+            .with_label_values(&[channel])
+            .observe(now.since(item.due_at).as_secs_f64());
         let in_flight = metrics.in_flight.with_label_values(&[channel]);
         in_flight.inc();
         let began = Instant::now();
         // cut off at the end of the window
         let timeout = self.timeout.min(item.run.ends_at().since(now));
-        let answer = self.channel.send(Delivery { id: item.id, recipient, text }, timeout).await;
+        let answer = self
+            .channel
+            .send(
+                Delivery {
+                    id: item.id,
+                    recipient,
+                    text,
+                },
+                timeout,
+            )
+            .await;
         let took = began.elapsed();
         in_flight.dec();
         let outcome = self.judge(item, answer, took);
-        metrics.attempt_duration.with_label_values(&[channel, outcome.kind.as_str()]).observe(took.as_secs_f64());
+        metrics
+            .attempt_duration
+            .with_label_values(&[channel, outcome.kind.as_str()])
+            .observe(took.as_secs_f64());
         outcome
     }
 
@@ -153,14 +183,23 @@ impl Sender {
             Verdict::Delivered => (OutcomeKind::Delivered, None, None),
             Verdict::Permanent { error } => (OutcomeKind::Failed, None, Some(error)),
             Verdict::Transient { error, retry_after } => {
-                match self.shared.settings.retry.next(attempts, at, retry_after, Some(ends_at)) {
+                match self
+                    .shared
+                    .settings
+                    .retry
+                    .next(attempts, at, retry_after, Some(ends_at))
+                {
                     Next::At(due_at) => (OutcomeKind::Retry, Some(due_at), Some(error)),
-                    Next::Exhausted => {
-                        (OutcomeKind::Failed, None, Some(format!("{error}; all {attempts} attempts were used")))
-                    }
-                    Next::PastWindow => {
-                        (OutcomeKind::Expired, None, Some(format!("{error}; the window closes before the next attempt")))
-                    }
+                    Next::Exhausted => (
+                        OutcomeKind::Failed,
+                        None,
+                        Some(format!("{error}; all {attempts} attempts were used")),
+                    ),
+                    Next::PastWindow => (
+                        OutcomeKind::Expired,
+                        None,
+                        Some(format!("{error}; the window closes before the next attempt")),
+                    ),
                 }
             }
         };
@@ -169,6 +208,14 @@ impl Sender {
             provider_id: answer.provider_id,
             duration_ms: i32::try_from(took.as_millis()).unwrap_or(i32::MAX),
         };
-        Outcome { item, kind, attempts, at, due_at, tried: Some(tried), error }
+        Outcome {
+            item,
+            kind,
+            attempts,
+            at,
+            due_at,
+            tried: Some(tried),
+            error,
+        }
     }
 }

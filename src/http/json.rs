@@ -42,8 +42,8 @@ impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
             let mut payload = payload.await.map_err(|e| Error::Malformed(e.to_string()))?;
             let mut body = web::BytesMut::new();
             while let Some(chunk) = payload.next().await {
-                let chunk = chunk
-                    .map_err(|e| Error::Malformed(format!("the body could not be read: {e}")))?;
+                let chunk =
+                    chunk.map_err(|e| Error::Malformed(format!("the body could not be read: {e}")))?;
                 if body.len() + chunk.len() > LARGEST_BODY {
                     return Err(Error::Malformed(format!(
                         "the body is larger than {LARGEST_BODY} bytes"
@@ -88,9 +88,7 @@ fn wrong_field(path: &str, message: &str) -> FieldError {
         .or_else(|| reason.strip_prefix("missing field `"))
         .and_then(|rest| rest.split('`').next());
     let field = match named {
-        Some(name)
-            if parent.is_empty() || parent == name || parent.ends_with(&format!(".{name}")) =>
-        {
+        Some(name) if parent.is_empty() || parent == name || parent.ends_with(&format!(".{name}")) => {
             if parent.is_empty() {
                 name.to_owned()
             } else {
@@ -112,13 +110,10 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
     type Future = std::future::Ready<Result<Self>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let read =
-            web::Query::<T>::from_query(request.query_string()).map(|q| Self(q.into_inner()));
+        let read = web::Query::<T>::from_query(request.query_string()).map(|q| Self(q.into_inner()));
         std::future::ready(read.map_err(|e| {
             let text = e.to_string();
-            let reason = text
-                .strip_prefix("Query deserialize error: ")
-                .unwrap_or(&text);
+            let reason = text.strip_prefix("Query deserialize error: ").unwrap_or(&text);
             let field = wrong_field(".", reason);
             let name = if field.field == "body" {
                 "query".to_owned()
@@ -178,10 +173,7 @@ mod tests {
         assert_eq!(field_of("{}"), "inner");
         assert_eq!(field_of(r#"{"inner": {"size": 1}, "nope": 1}"#), "nope");
         assert_eq!(field_of(r#"{"inner": {"size": "x"}}"#), "inner.size");
-        assert_eq!(
-            field_of(r#"{"inner": {"size": 1, "nope": 1}}"#),
-            "inner.nope"
-        );
+        assert_eq!(field_of(r#"{"inner": {"size": 1, "nope": 1}}"#), "inner.nope");
         assert_eq!(field_of(r#"{"inner": {}}"#), "inner.size");
         assert_eq!(field_of("[]"), "body");
     }

@@ -22,8 +22,14 @@ impl RootSpanBuilder for RequestLog {
         match outcome {
             Ok(response) => {
                 let status = response.status().as_u16();
-                match response.response().error().and_then(|error| error.as_error::<Error>()) {
-                    Some(error) if status >= 500 => tracing::error!(status, error = %chain(error), "request failed"),
+                match response
+                    .response()
+                    .error()
+                    .and_then(|error| error.as_error::<Error>())
+                {
+                    Some(error) if status >= 500 => {
+                        tracing::error!(status, error = %chain(error), "request failed")
+                    }
                     // what a client wrote may stand in a 4xx's text: its kind is enough
                     Some(error) => tracing::info!(status, kind = kind(error), "request refused"),
                     None => tracing::info!(status, "request answered"),

@@ -24,8 +24,16 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
             .route(web::post().to(create_mailing))
             .default_service(unknown()),
     )
-    .service(web::resource("/mailings/preview").route(web::post().to(preview_mailing)).default_service(unknown()))
-    .service(web::resource("/mailings/stats").route(web::get().to(get_overview)).default_service(unknown()))
+    .service(
+        web::resource("/mailings/preview")
+            .route(web::post().to(preview_mailing))
+            .default_service(unknown()),
+    )
+    .service(
+        web::resource("/mailings/stats")
+            .route(web::get().to(get_overview))
+            .default_service(unknown()),
+    )
     .service(
         web::resource("/mailings/{id}")
             .route(web::get().to(get_mailing))
@@ -33,10 +41,26 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
             .route(web::delete().to(delete_mailing))
             .default_service(unknown()),
     )
-    .service(web::resource("/mailings/{id}/stats").route(web::get().to(get_mailing_stats)).default_service(unknown()))
-    .service(web::resource("/mailings/{id}/pause").route(web::post().to(pause_mailing)).default_service(unknown()))
-    .service(web::resource("/mailings/{id}/resume").route(web::post().to(resume_mailing)).default_service(unknown()))
-    .service(web::resource("/mailings/{id}/cancel").route(web::post().to(cancel_mailing)).default_service(unknown()));
+    .service(
+        web::resource("/mailings/{id}/stats")
+            .route(web::get().to(get_mailing_stats))
+            .default_service(unknown()),
+    )
+    .service(
+        web::resource("/mailings/{id}/pause")
+            .route(web::post().to(pause_mailing))
+            .default_service(unknown()),
+    )
+    .service(
+        web::resource("/mailings/{id}/resume")
+            .route(web::post().to(resume_mailing))
+            .default_service(unknown()),
+    )
+    .service(
+        web::resource("/mailings/{id}/cancel")
+            .route(web::post().to(cancel_mailing))
+            .default_service(unknown()),
+    );
 }
 
 /// What a list of mailings can be asked for.
@@ -71,7 +95,9 @@ pub struct ListQuery {
 pub async fn create_mailing(service: web::Data<Mailings>, body: Json<MailingBody>) -> Result<HttpResponse> {
     let mailing = service.create(body.0.into_new()?).await?;
     let location = format!("/api/v1/mailings/{}", mailing.id);
-    Ok(HttpResponse::Created().insert_header((header::LOCATION, location)).json(mailing))
+    Ok(HttpResponse::Created()
+        .insert_header((header::LOCATION, location))
+        .json(mailing))
 }
 
 /// List mailings
@@ -83,10 +109,23 @@ pub async fn create_mailing(service: web::Data<Mailings>, body: Json<MailingBody
         (status = 422, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The database is away", body = Problem, content_type = "application/problem+json"),
     ))]
-pub async fn list_mailings(service: web::Data<Mailings>, Query(query): Query<ListQuery>) -> Result<HttpResponse> {
-    let status = query.status.as_deref().map(str::parse::<MailingStatus>).transpose();
+pub async fn list_mailings(
+    service: web::Data<Mailings>,
+    Query(query): Query<ListQuery>,
+) -> Result<HttpResponse> {
+    let status = query
+        .status
+        .as_deref()
+        .map(str::parse::<MailingStatus>)
+        .transpose();
     let status = status.map_err(|why| Error::invalid("status", why))?;
-    let page = service.list(status, paging::limit(query.limit)?, paging::cursor(query.cursor.as_deref())?).await?;
+    let page = service
+        .list(
+            status,
+            paging::limit(query.limit)?,
+            paging::cursor(query.cursor.as_deref())?,
+        )
+        .await?;
     Ok(HttpResponse::Ok().json(page))
 }
 

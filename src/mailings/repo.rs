@@ -76,7 +76,11 @@ impl MailingRow {
             updated_at: self.updated_at,
             started_at: self.started_at,
             finished_at: self.finished_at,
-            counts: Counts::balanced(self.total, sending, [self.sent, self.failed, self.expired, self.cancelled]),
+            counts: Counts::balanced(
+                self.total,
+                sending,
+                [self.sent, self.failed, self.expired, self.cancelled],
+            ),
         })
     }
 }
@@ -139,7 +143,9 @@ fn set_due(c: &mut AnyConnection, id: MailingId, at: Timestamp) -> Result<()> {
 /// Those of the database.
 pub fn lock(c: &mut AnyConnection, id: MailingId) -> Result<()> {
     if let AnyConnection::Postgres(c) = c {
-        diesel::sql_query("SELECT 1 FROM mailing WHERE id = $1 FOR UPDATE").bind::<Id, _>(id).execute(c)?;
+        diesel::sql_query("SELECT 1 FROM mailing WHERE id = $1 FOR UPDATE")
+            .bind::<Id, _>(id)
+            .execute(c)?;
     }
     Ok(())
 }
@@ -150,8 +156,11 @@ pub fn lock(c: &mut AnyConnection, id: MailingId) -> Result<()> {
 /// [`Error::NotFound`].
 pub fn get(c: &mut AnyConnection, id: MailingId) -> Result<Mailing> {
     // one statement, so one snapshot: the counters and the pages that they balance with
-    let found: Option<(MailingRow, i64)> =
-        mailing::table.find(id).select((MailingRow::as_select(), sending!())).first(c).optional()?;
+    let found: Option<(MailingRow, i64)> = mailing::table
+        .find(id)
+        .select((MailingRow::as_select(), sending!()))
+        .first(c)
+        .optional()?;
     let (row, sending) = found.ok_or_else(|| Error::not_found("mailing", id))?;
     row.into_model(sending)
 }
@@ -182,7 +191,10 @@ pub fn list(
     let more = rows.len() > wanted;
     rows.truncate(wanted);
     let next_cursor = rows.last().filter(|_| more).map(|(row, _)| row.id.to_string());
-    let items = rows.into_iter().map(|(row, sending)| row.into_model(sending)).collect::<Result<_>>()?;
+    let items = rows
+        .into_iter()
+        .map(|(row, sending)| row.into_model(sending))
+        .collect::<Result<_>>()?;
     Ok(Page { items, next_cursor })
 }
 
@@ -194,7 +206,8 @@ pub fn update(c: &mut AnyConnection, changed: &Mailing) -> Result<()> {
     diesel::update(mailing::table.find(changed.id))
         .set((
             mailing::text.eq(&changed.text),
-            mailing::filter.eq(serde_json::to_string(&changed.filter).map_err(|e| Error::Internal(e.into()))?),
+            mailing::filter
+                .eq(serde_json::to_string(&changed.filter).map_err(|e| Error::Internal(e.into()))?),
             mailing::channel.eq(changed.channel.code()),
             mailing::priority.eq(changed.priority.code()),
             mailing::starts_at.eq(changed.starts_at),
@@ -241,16 +254,20 @@ pub fn cancel_unstarted(c: &mut AnyConnection, id: MailingId, now: Timestamp) ->
 /// # Errors
 /// Those of the database.
 pub fn begin(c: &mut AnyConnection, id: MailingId, audience: Audience, now: Timestamp) -> Result<bool> {
-    let begun = diesel::update(mailing::table.find(id).filter(mailing::status.eq(MailingStatus::Pending.code())))
-        .set((
-            mailing::status.eq(MailingStatus::Running.code()),
-            mailing::started_at.eq(Some(now)),
-            mailing::updated_at.eq(now),
-            mailing::total.eq(audience.total),
-            mailing::upper_bound.eq(audience.upper_bound),
-            mailing::walked.eq(audience.total == 0),
-        ))
-        .execute(c)?;
+    let begun = diesel::update(
+        mailing::table
+            .find(id)
+            .filter(mailing::status.eq(MailingStatus::Pending.code())),
+    )
+    .set((
+        mailing::status.eq(MailingStatus::Running.code()),
+        mailing::started_at.eq(Some(now)),
+        mailing::updated_at.eq(now),
+        mailing::total.eq(audience.total),
+        mailing::upper_bound.eq(audience.upper_bound),
+        mailing::walked.eq(audience.total == 0),
+    ))
+    .execute(c)?;
     if begun > 0 {
         diesel::delete(pending_mailing::table.filter(pending_mailing::mailing_id.eq(id))).execute(c)?;
     }
@@ -343,7 +360,12 @@ pub fn open(c: &mut AnyConnection) -> Result<Vec<Open>> {
         .load(c)?;
     rows.into_iter()
         .map(|(id, status, ends_at, walked)| {
-            Ok(Open { id, status: MailingStatus::from_code(status)?, ends_at, walked })
+            Ok(Open {
+                id,
+                status: MailingStatus::from_code(status)?,
+                ends_at,
+                walked,
+            })
         })
         .collect()
 }
@@ -354,13 +376,22 @@ pub fn open(c: &mut AnyConnection) -> Result<Vec<Open>> {
 /// Those of the database.
 pub fn settle(c: &mut AnyConnection, id: MailingId, now: Timestamp) -> Result<bool> {
     lock(c, id)?;
-    let pages: i64 = page::table.filter(page::mailing_id.eq(id)).select(count_star()).first(c)?;
-    let waiting: i64 = due::table.filter(due::mailing_id.eq(id)).select(count_star()).first(c)?;
+    let pages: i64 = page::table
+        .filter(page::mailing_id.eq(id))
+        .select(count_star())
+        .first(c)?;
+    let waiting: i64 = due::table
+        .filter(due::mailing_id.eq(id))
+        .select(count_star())
+        .first(c)?;
     if pages > 0 || waiting > 0 {
         return Ok(false);
     }
     let settled = diesel::update(
-        mailing::table.find(id).filter(mailing::settled.eq(false)).filter(mailing::walked.eq(true)),
+        mailing::table
+            .find(id)
+            .filter(mailing::settled.eq(false))
+            .filter(mailing::walked.eq(true)),
     )
     .set((
         mailing::settled.eq(true),
@@ -371,7 +402,10 @@ pub fn settle(c: &mut AnyConnection, id: MailingId, now: Timestamp) -> Result<bo
     ))
     .execute(c)?;
     diesel::update(
-        mailing::table.find(id).filter(mailing::settled.eq(true)).filter(mailing::status.ne(MailingStatus::Cancelled.code())),
+        mailing::table
+            .find(id)
+            .filter(mailing::settled.eq(true))
+            .filter(mailing::status.ne(MailingStatus::Cancelled.code())),
     )
     .set(mailing::status.eq(MailingStatus::Finished.code()))
     .execute(c)?;
@@ -383,5 +417,8 @@ pub fn settle(c: &mut AnyConnection, id: MailingId, now: Timestamp) -> Result<bo
 /// # Errors
 /// Those of the database.
 pub fn attribute_names(c: &mut AnyConnection) -> Result<Vec<String>> {
-    Ok(client_attribute::table.select(client_attribute::name).order(client_attribute::name).load(c)?)
+    Ok(client_attribute::table
+        .select(client_attribute::name)
+        .order(client_attribute::name)
+        .load(c)?)
 }

@@ -6,11 +6,11 @@ use utoipa::IntoParams;
 
 use crate::error::{Error, Result};
 use crate::http::json::{Query, path_id};
-use crate::paging::{self, Page};
 use crate::http::problem::{self, Problem};
 use crate::kinds::MessageStatus;
 use crate::messages::Messages;
 use crate::messages::model::{Message, MessageFilter, MessageWithAttempts};
+use crate::paging::{self, Page};
 
 /// What a list of messages can be asked for.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -31,14 +31,19 @@ pub struct ListQuery {
 impl ListQuery {
     fn filter(&self) -> Result<MessageFilter> {
         let status = self.status.as_deref().map(MessageStatus::parse).transpose();
-        Ok(MessageFilter { mailing: None, status: status.map_err(|why| Error::invalid("status", why))? })
+        Ok(MessageFilter {
+            mailing: None,
+            status: status.map_err(|why| Error::invalid("status", why))?,
+        })
     }
 }
 
 /// Adds the routes under the API's root.
 pub fn routes(cfg: &mut web::ServiceConfig) {
     cfg.service(
-        web::resource("/messages").route(web::get().to(list_messages)).default_service(web::route().to(problem::no_such_method)),
+        web::resource("/messages")
+            .route(web::get().to(list_messages))
+            .default_service(web::route().to(problem::no_such_method)),
     )
     .service(
         web::resource("/messages/{id}")
@@ -60,8 +65,13 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
         (status = 200, description = "One page", body = Page<Message>),
         (status = 422, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
     ))]
-pub async fn list_messages(service: web::Data<Messages>, Query(query): Query<ListQuery>) -> Result<HttpResponse> {
-    let page = service.list(query.filter()?, paging::limit(query.limit)?, query.cursor).await?;
+pub async fn list_messages(
+    service: web::Data<Messages>,
+    Query(query): Query<ListQuery>,
+) -> Result<HttpResponse> {
+    let page = service
+        .list(query.filter()?, paging::limit(query.limit)?, query.cursor)
+        .await?;
     Ok(HttpResponse::Ok().json(page))
 }
 
@@ -78,7 +88,14 @@ pub async fn list_mailing_messages(
     id: web::Path<String>,
     Query(query): Query<ListQuery>,
 ) -> Result<HttpResponse> {
-    let page = service.of_mailing(path_id(&id)?, query.filter()?, paging::limit(query.limit)?, query.cursor).await?;
+    let page = service
+        .of_mailing(
+            path_id(&id)?,
+            query.filter()?,
+            paging::limit(query.limit)?,
+            query.cursor,
+        )
+        .await?;
     Ok(HttpResponse::Ok().json(page))
 }
 

@@ -33,7 +33,11 @@ pub fn mailing_exists(c: &mut AnyConnection, id: MailingId) -> Result<bool> {
 /// # Errors
 /// Those of the database.
 pub fn get(c: &mut AnyConnection, id: MessageId) -> Result<Option<(Message, Vec<Attempt>)>> {
-    let row: Option<MessageRow> = message::table.find(id).select(MessageRow::as_select()).first(c).optional()?;
+    let row: Option<MessageRow> = message::table
+        .find(id)
+        .select(MessageRow::as_select())
+        .first(c)
+        .optional()?;
     let Some(row) = row else {
         return Ok(in_flight::planned(c, id)?.map(|message| (message, Vec::new())));
     };
@@ -44,11 +48,25 @@ pub fn get(c: &mut AnyConnection, id: MessageId) -> Result<Option<(Message, Vec<
     let attempts = attempt::table
         .filter(attempt::message_id.eq(id))
         .order(attempt::number)
-        .select((attempt::number, attempt::at, attempt::outcome, attempt::status_code, attempt::duration_ms, attempt::error))
+        .select((
+            attempt::number,
+            attempt::at,
+            attempt::outcome,
+            attempt::status_code,
+            attempt::duration_ms,
+            attempt::error,
+        ))
         .load::<(i16, _, i16, Option<i32>, i32, Option<String>)>(c)?
         .into_iter()
         .map(|(number, at, outcome, status_code, duration_ms, error)| {
-            Ok(Attempt { number, at, outcome: OutcomeKind::from_code(outcome)?, status_code, duration_ms, error })
+            Ok(Attempt {
+                number,
+                at,
+                outcome: OutcomeKind::from_code(outcome)?,
+                status_code,
+                duration_ms,
+                error,
+            })
         })
         .collect::<Result<Vec<_>>>()?;
     Ok(Some((found, attempts)))
@@ -58,34 +76,59 @@ pub fn get(c: &mut AnyConnection, id: MessageId) -> Result<Option<(Message, Vec<
 ///
 /// # Errors
 /// [`Error::Invalid`] for a cursor of another list, and those of the database.
-pub fn list(c: &mut AnyConnection, filter: &MessageFilter, limit: i64, cursor: Option<&str>) -> Result<Page<Message>> {
+pub fn list(
+    c: &mut AnyConnection,
+    filter: &MessageFilter,
+    limit: i64,
+    cursor: Option<&str>,
+) -> Result<Page<Message>> {
     match filter.status {
         Some(MessageStatus::Sending) => in_flight::list(c, filter.mailing, limit, paging::cursor(cursor)?),
         Some(MessageStatus::Queued) => waiting(c, filter.mailing, limit, paging::cursor(cursor)?),
         Some(MessageStatus::Failed) => failed(c, filter.mailing, limit, paging::cursor(cursor)?),
         status => match filter.mailing {
             // a mailing's messages are found by (mailing, client), so that is their order
-            Some(id) => scan(limit, status, paging::cursor(cursor)?, |after: Option<ClientId>| {
-                let mut query = message::table
-                    .filter(message::mailing_id.eq(id))
-                    .select(MessageRow::as_select())
-                    .order(message::client_id)
-                    .limit(SCAN_STEP)
-                    .into_boxed();
-                if let Some(after) = after {
-                    query = query.filter(message::client_id.gt(after));
-                }
-                let rows = query.load(c)?;
-                Ok(rows.into_iter().filter_map(|row: MessageRow| Some((row.client_id?, row))).collect())
-            }),
-            None => scan(limit, status, paging::cursor(cursor)?, |after: Option<MessageId>| {
-                let mut query =
-                    message::table.select(MessageRow::as_select()).order(message::id).limit(SCAN_STEP).into_boxed();
-                if let Some(after) = after {
-                    query = query.filter(message::id.gt(after));
-                }
-                Ok(query.load(c)?.into_iter().map(|row: MessageRow| (row.id, row)).collect())
-            }),
+            Some(id) => scan(
+                limit,
+                status,
+                paging::cursor(cursor)?,
+                |after: Option<ClientId>| {
+                    let mut query = message::table
+                        .filter(message::mailing_id.eq(id))
+                        .select(MessageRow::as_select())
+                        .order(message::client_id)
+                        .limit(SCAN_STEP)
+                        .into_boxed();
+                    if let Some(after) = after {
+                        query = query.filter(message::client_id.gt(after));
+                    }
+                    let rows = query.load(c)?;
+                    Ok(rows
+                        .into_iter()
+                        .filter_map(|row: MessageRow| Some((row.client_id?, row)))
+                        .collect())
+                },
+            ),
+            None => scan(
+                limit,
+                status,
+                paging::cursor(cursor)?,
+                |after: Option<MessageId>| {
+                    let mut query = message::table
+                        .select(MessageRow::as_select())
+                        .order(message::id)
+                        .limit(SCAN_STEP)
+                        .into_boxed();
+                    if let Some(after) = after {
+                        query = query.filter(message::id.gt(after));
+                    }
+                    Ok(query
+                        .load(c)?
+                        .into_iter()
+                        .map(|row: MessageRow| (row.id, row))
+                        .collect())
+                },
+            ),
         },
     }
 }
@@ -104,7 +147,10 @@ fn scan<K: Copy + std::fmt::Display>(
         let ended = rows.len() < usize::try_from(SCAN_STEP).unwrap_or(usize::MAX);
         for (key, row) in rows {
             if items.len() == wanted || seen == LARGEST_SCAN {
-                return Ok(Page { items, next_cursor: after.map(|key| key.to_string()) });
+                return Ok(Page {
+                    items,
+                    next_cursor: after.map(|key| key.to_string()),
+                });
             }
             (after, seen) = (Some(key), seen + 1);
             if status.is_none_or(|status| status.code() == row.status) {
@@ -112,7 +158,10 @@ fn scan<K: Copy + std::fmt::Display>(
             }
         }
         if ended {
-            return Ok(Page { items, next_cursor: None });
+            return Ok(Page {
+                items,
+                next_cursor: None,
+            });
         }
     }
 }
@@ -123,7 +172,11 @@ fn waiting(
     limit: i64,
     after: Option<MessageId>,
 ) -> Result<Page<Message>> {
-    let mut query = due::table.select(due::message_id).order(due::message_id).limit(limit + 1).into_boxed();
+    let mut query = due::table
+        .select(due::message_id)
+        .order(due::message_id)
+        .limit(limit + 1)
+        .into_boxed();
     if let Some(id) = mailing {
         query = query.filter(due::mailing_id.eq(id));
     }
@@ -140,8 +193,11 @@ fn failed(
     limit: i64,
     after: Option<MessageId>,
 ) -> Result<Page<Message>> {
-    let mut query =
-        dead_letter::table.select(dead_letter::message_id).order(dead_letter::message_id).limit(limit + 1).into_boxed();
+    let mut query = dead_letter::table
+        .select(dead_letter::message_id)
+        .order(dead_letter::message_id)
+        .limit(limit + 1)
+        .into_boxed();
     if let Some(id) = mailing {
         query = query.filter(dead_letter::mailing_id.eq(id));
     }
@@ -163,6 +219,9 @@ fn by_ids(c: &mut AnyConnection, mut ids: Vec<MessageId>, limit: i64) -> Result<
         .select(MessageRow::as_select())
         .order(message::id)
         .load(c)?;
-    let items = rows.into_iter().map(MessageRow::into_model).collect::<Result<_, Error>>()?;
+    let items = rows
+        .into_iter()
+        .map(MessageRow::into_model)
+        .collect::<Result<_, Error>>()?;
     Ok(Page { items, next_cursor })
 }

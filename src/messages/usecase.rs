@@ -3,9 +3,9 @@
 use crate::db::Db;
 use crate::db::types::{MailingId, MessageId};
 use crate::error::{Error, Result};
-use crate::paging::Page;
 use crate::messages::model::{Message, MessageFilter, MessageWithAttempts};
 use crate::messages::repo;
+use crate::paging::Page;
 
 /// The messages and their attempts.
 #[derive(Clone)]
@@ -34,7 +34,12 @@ impl Messages {
     ///
     /// # Errors
     /// [`Error::NotFound`] for a mailing that does not exist, [`Error::Invalid`] for a foreign cursor.
-    pub async fn list(&self, filter: MessageFilter, limit: i64, cursor: Option<String>) -> Result<Page<Message>> {
+    pub async fn list(
+        &self,
+        filter: MessageFilter,
+        limit: i64,
+        cursor: Option<String>,
+    ) -> Result<Page<Message>> {
         self.db
             .read(move |c| {
                 if let Some(id) = filter.mailing

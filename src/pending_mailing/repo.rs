@@ -18,7 +18,12 @@ const IN_WORK: i32 = 2;
 ///
 /// # Errors
 /// Those of the database.
-pub fn take_due(c: &mut AnyConnection, now: Timestamp, patience: Duration, limit: i64) -> Result<Vec<MailingId>> {
+pub fn take_due(
+    c: &mut AnyConnection,
+    now: Timestamp,
+    patience: Duration,
+    limit: i64,
+) -> Result<Vec<MailingId>> {
     let due: Vec<MailingId> = pending_mailing::table
         .inner_join(mailing::table.on(mailing::id.eq(pending_mailing::mailing_id)))
         .filter(pending_mailing::due_at.le(now))
@@ -29,13 +34,18 @@ pub fn take_due(c: &mut AnyConnection, now: Timestamp, patience: Duration, limit
         .load(c)?;
     let mut taken = Vec::new();
     for id in due {
-        let free = pending_mailing::table.filter(pending_mailing::mailing_id.eq(id)).filter(
-            pending_mailing::status
-                .eq(CREATED)
-                .or(pending_mailing::taken_at.lt(now.minus(patience)).assume_not_null()),
-        );
+        let free = pending_mailing::table
+            .filter(pending_mailing::mailing_id.eq(id))
+            .filter(
+                pending_mailing::status.eq(CREATED).or(pending_mailing::taken_at
+                    .lt(now.minus(patience))
+                    .assume_not_null()),
+            );
         let count = diesel::update(free)
-            .set((pending_mailing::status.eq(IN_WORK), pending_mailing::taken_at.eq(Some(now))))
+            .set((
+                pending_mailing::status.eq(IN_WORK),
+                pending_mailing::taken_at.eq(Some(now)),
+            ))
             .execute(c)?;
         if count > 0 {
             taken.push(id);

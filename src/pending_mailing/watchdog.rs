@@ -40,7 +40,15 @@ impl Watchdog {
         poll: Duration,
         wake: Arc<Notify>,
     ) -> Self {
-        Self { db, clock, metrics, engine, poll, wake, looked_at: Arc::default() }
+        Self {
+            db,
+            clock,
+            metrics,
+            engine,
+            poll,
+            wake,
+            looked_at: Arc::default(),
+        }
     }
 
     /// When it looked last, in microseconds since the epoch; for readiness.
@@ -76,7 +84,10 @@ impl Watchdog {
         let next = self.db.read(repo::next_due).await?;
         let pause = match next {
             Some(at) if at <= now => {
-                let due = self.db.write(move |c| repo::take_due(c, now, PATIENCE, AT_ONCE)).await?;
+                let due = self
+                    .db
+                    .write(move |c| repo::take_due(c, now, PATIENCE, AT_ONCE))
+                    .await?;
                 for id in &due {
                     self.begin(*id, now).await?;
                 }
@@ -98,7 +109,10 @@ impl Watchdog {
                 audience::measure(c, &mailing.filter.ranges())
             })
             .await?;
-        let begun = self.db.write(move |c| crate::mailings::repo::begin(c, id, counted, now)).await?;
+        let begun = self
+            .db
+            .write(move |c| crate::mailings::repo::begin(c, id, counted, now))
+            .await?;
         if begun {
             tracing::info!(mailing = %id, recipients = counted.total, "a mailing begins");
             self.engine.mailing_changed();

@@ -19,7 +19,12 @@ pub fn register(c: &mut AnyConnection, id: NodeId, name: &str, now: Timestamp) -
         diesel::delete(node::table).execute(c)?;
     }
     diesel::insert_into(node::table)
-        .values((node::id.eq(id), node::name.eq(name), node::started_at.eq(now), node::heartbeat_at.eq(now)))
+        .values((
+            node::id.eq(id),
+            node::name.eq(name),
+            node::started_at.eq(now),
+            node::heartbeat_at.eq(now),
+        ))
         .execute(c)?;
     if let AnyConnection::Postgres(c) = c {
         // the server's clock is the one that all nodes share
@@ -36,7 +41,9 @@ pub fn register(c: &mut AnyConnection, id: NodeId, name: &str, now: Timestamp) -
 /// # Errors
 /// Those of the database.
 pub fn heartbeat(c: &mut AnyConnection, id: NodeId, lease: Duration) -> Result<bool> {
-    let AnyConnection::Postgres(c) = c else { return Ok(true) };
+    let AnyConnection::Postgres(c) = c else {
+        return Ok(true);
+    };
     let known = diesel::sql_query("UPDATE node SET heartbeat_at = clock_timestamp() WHERE id = $1")
         .bind::<crate::db::types::Id, _>(id)
         .execute(c)?;
@@ -51,7 +58,9 @@ pub fn heartbeat(c: &mut AnyConnection, id: NodeId, lease: Duration) -> Result<b
 /// # Errors
 /// Those of the database.
 pub fn leave(c: &mut AnyConnection, id: NodeId) -> Result<()> {
-    diesel::update(page::table.filter(page::node_id.eq(id))).set(page::node_id.eq(None::<NodeId>)).execute(c)?;
+    diesel::update(page::table.filter(page::node_id.eq(id)))
+        .set(page::node_id.eq(None::<NodeId>))
+        .execute(c)?;
     diesel::delete(node::table.find(id)).execute(c)?;
     Ok(())
 }

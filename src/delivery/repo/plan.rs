@@ -40,14 +40,21 @@ pub struct Plan {
 /// # Errors
 /// Those of the database.
 pub fn plan(c: &mut AnyConnection, plan: &Plan, new: &NewPage, now: Timestamp) -> Result<Option<Stretch>> {
-    let Some(stretch) = advance(c, plan, |status, ends_at| status == MailingStatus::Running && now < ends_at)? else {
+    let Some(stretch) = advance(c, plan, |status, ends_at| {
+        status == MailingStatus::Running && now < ends_at
+    })?
+    else {
         return Ok(None);
     };
     if !stretch.planned.is_empty() {
         let members: Vec<Member> = stretch
             .planned
             .iter()
-            .map(|(message, recipient)| Member { message: *message, client: Some(recipient.client_id), revision: 0 })
+            .map(|(message, recipient)| Member {
+                message: *message,
+                client: Some(recipient.client_id),
+                revision: 0,
+            })
             .collect();
         insert_page(c, new, &members, now)?;
     }
@@ -72,12 +79,27 @@ pub(super) fn advance(
             mailing::cursor_client,
             mailing::walked,
         ))
-        .first::<(i16, Timestamp, Option<Timestamp>, Option<ClientId>, i32, Option<ClientId>, bool)>(c)?;
+        .first::<(
+            i16,
+            Timestamp,
+            Option<Timestamp>,
+            Option<ClientId>,
+            i32,
+            Option<ClientId>,
+            bool,
+        )>(c)?;
     if walked || !allowed(MailingStatus::from_code(status)?, ends_at) {
         return Ok(None);
     }
-    let cursor = Cursor { range: usize::try_from(range).unwrap_or(usize::MAX), after };
-    let what = Read { upper_bound, limit: plan.limit, profiles: plan.profiles };
+    let cursor = Cursor {
+        range: usize::try_from(range).unwrap_or(usize::MAX),
+        after,
+    };
+    let what = Read {
+        upper_bound,
+        limit: plan.limit,
+        profiles: plan.profiles,
+    };
     let (mut recipients, cursor) = audience::read(c, &plan.ranges, cursor, what)?;
     let walked = cursor.range >= plan.ranges.len();
     if plan.ranges.len() > 1 {
@@ -93,12 +115,21 @@ pub(super) fn advance(
         ))
         .execute(c)?;
     // who came into the audience while it was walked is counted; who left it is taken off at its end
-    let grown = diesel::update(mailing::table.find(plan.mailing).filter(mailing::planned.gt(mailing::total)));
+    let grown = diesel::update(
+        mailing::table
+            .find(plan.mailing)
+            .filter(mailing::planned.gt(mailing::total)),
+    );
     grown.set(mailing::total.eq(mailing::planned)).execute(c)?;
     if walked {
-        diesel::update(mailing::table.find(plan.mailing)).set(mailing::total.eq(mailing::planned)).execute(c)?;
+        diesel::update(mailing::table.find(plan.mailing))
+            .set(mailing::total.eq(mailing::planned))
+            .execute(c)?;
     }
-    let planned = recipients.into_iter().map(|recipient| (MessageId::new(), recipient)).collect();
+    let planned = recipients
+        .into_iter()
+        .map(|recipient| (MessageId::new(), recipient))
+        .collect();
     Ok(Some(Stretch { planned, walked }))
 }
 
@@ -110,8 +141,11 @@ fn forget_known(
     started_at: Option<Timestamp>,
     recipients: &mut Vec<Recipient>,
 ) -> Result<()> {
-    let changed: Vec<ClientId> =
-        recipients.iter().filter(|r| started_at.is_none_or(|at| r.updated_at >= at)).map(|r| r.client_id).collect();
+    let changed: Vec<ClientId> = recipients
+        .iter()
+        .filter(|r| started_at.is_none_or(|at| r.updated_at >= at))
+        .map(|r| r.client_id)
+        .collect();
     if changed.is_empty() {
         return Ok(());
     }
@@ -125,7 +159,12 @@ fn forget_known(
         .filter(page::mailing_id.eq(mailing))
         .select(page_members::client_ids)
         .load(c)?;
-    known.extend(in_flight.iter().flat_map(|ids| unpack_ids(ids)).map(|id| Some(ClientId(id))));
+    known.extend(
+        in_flight
+            .iter()
+            .flat_map(|ids| unpack_ids(ids))
+            .map(|id| Some(ClientId(id))),
+    );
     recipients.retain(|r| !known.contains(&Some(r.client_id)));
     Ok(())
 }

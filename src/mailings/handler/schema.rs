@@ -114,7 +114,12 @@ fn text(text: String) -> Result<String, String> {
 }
 
 /// Checks an optional field; its complaint bears the field's name.
-fn optional<I, T>(wrong: &mut Complaints, field: &str, value: Option<I>, check: impl FnOnce(I) -> Result<T, String>) -> Option<T> {
+fn optional<I, T>(
+    wrong: &mut Complaints,
+    field: &str,
+    value: Option<I>,
+    check: impl FnOnce(I) -> Result<T, String>,
+) -> Option<T> {
     value.and_then(|value| wrong.check(field, check(value)))
 }
 
@@ -143,8 +148,12 @@ impl MailingPatch {
         let change = MailingChange {
             text: optional(&mut wrong, "text", self.text, text),
             filter: filter(&mut wrong, self.filter),
-            channel: optional(&mut wrong, "channel", self.channel, |word| word.parse::<ChannelKind>()),
-            priority: optional(&mut wrong, "priority", self.priority, |word| word.parse::<Priority>()),
+            channel: optional(&mut wrong, "channel", self.channel, |word| {
+                word.parse::<ChannelKind>()
+            }),
+            priority: optional(&mut wrong, "priority", self.priority, |word| {
+                word.parse::<Priority>()
+            }),
             starts_at: optional(&mut wrong, "starts_at", self.starts_at.as_deref(), time),
             ends_at: optional(&mut wrong, "ends_at", self.ends_at.as_deref(), time),
         };
@@ -169,12 +178,16 @@ impl MailingBody {
         };
         let checked = fields.into_change()?;
         Ok(NewMailing {
-            text: checked.text.ok_or_else(|| Error::invalid("text", "is required"))?,
+            text: checked
+                .text
+                .ok_or_else(|| Error::invalid("text", "is required"))?,
             filter: checked.filter.unwrap_or_default(),
             channel: checked.channel.unwrap_or(ChannelKind::Sms),
             priority: checked.priority.unwrap_or(Priority::Normal),
             starts_at: checked.starts_at,
-            ends_at: checked.ends_at.ok_or_else(|| Error::invalid("ends_at", "is required"))?,
+            ends_at: checked
+                .ends_at
+                .ok_or_else(|| Error::invalid("ends_at", "is required"))?,
         })
     }
 }

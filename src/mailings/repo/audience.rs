@@ -67,9 +67,9 @@ macro_rules! within {
             Range::All => $query,
             Range::Operator(code) => $query.filter(client::mobile_operator_code.eq(code.clone())),
             Range::Tag(tag) => $query.filter(client::tag.eq(tag.clone())),
-            Range::Both(code, tag) => {
-                $query.filter(client::mobile_operator_code.eq(code.clone())).filter(client::tag.eq(tag.clone()))
-            }
+            Range::Both(code, tag) => $query
+                .filter(client::mobile_operator_code.eq(code.clone()))
+                .filter(client::tag.eq(tag.clone())),
         }
     };
 }
@@ -79,12 +79,23 @@ macro_rules! within {
 /// # Errors
 /// Those of the database.
 pub fn measure(c: &mut AnyConnection, ranges: &[Range]) -> Result<Audience> {
-    let upper_bound: Option<ClientId> =
-        client::table.select(client::id).order(client::id.desc()).first(c).optional()?;
-    let Some(bound) = upper_bound else { return Ok(Audience { total: 0, upper_bound }) };
+    let upper_bound: Option<ClientId> = client::table
+        .select(client::id)
+        .order(client::id.desc())
+        .first(c)
+        .optional()?;
+    let Some(bound) = upper_bound else {
+        return Ok(Audience {
+            total: 0,
+            upper_bound,
+        });
+    };
     let mut total = 0;
     for range in ranges {
-        let query = client::table.filter(client::id.le(bound)).select(count_star()).into_boxed();
+        let query = client::table
+            .filter(client::id.le(bound))
+            .select(count_star())
+            .into_boxed();
         total += within!(query, range).first::<i64>(c)?;
     }
     Ok(Audience { total, upper_bound })
@@ -94,7 +105,12 @@ pub fn measure(c: &mut AnyConnection, ranges: &[Range]) -> Result<Audience> {
 ///
 /// # Errors
 /// Those of the database.
-pub fn read(c: &mut AnyConnection, ranges: &[Range], mut cursor: Cursor, what: Read) -> Result<(Vec<Recipient>, Cursor)> {
+pub fn read(
+    c: &mut AnyConnection,
+    ranges: &[Range],
+    mut cursor: Cursor,
+    what: Read,
+) -> Result<(Vec<Recipient>, Cursor)> {
     let mut found = Vec::with_capacity(what.limit);
     while let Some(range) = ranges.get(cursor.range) {
         let room = what.limit - found.len();
@@ -114,8 +130,14 @@ pub fn read(c: &mut AnyConnection, ranges: &[Range], mut cursor: Cursor, what: R
         }
         let rows: Vec<Fields> = within!(query, range).load(c)?;
         cursor = match rows.last() {
-            Some(last) if rows.len() == room => Cursor { range: cursor.range, after: Some(last.0) },
-            _ => Cursor { range: cursor.range + 1, after: None },
+            Some(last) if rows.len() == room => Cursor {
+                range: cursor.range,
+                after: Some(last.0),
+            },
+            _ => Cursor {
+                range: cursor.range + 1,
+                after: None,
+            },
         };
         found.extend(rows.into_iter().map(|row| recipient(row, what.profiles)));
     }
@@ -127,13 +149,39 @@ pub fn read(c: &mut AnyConnection, ranges: &[Range], mut cursor: Cursor, what: R
 /// # Errors
 /// Those of the database.
 pub fn by_ids(c: &mut AnyConnection, ids: &[ClientId], profiles: bool) -> Result<Vec<Recipient>> {
-    let rows: Vec<Fields> = client::table.filter(client::id.eq_any(ids)).select(columns!()).load(c)?;
+    let rows: Vec<Fields> = client::table
+        .filter(client::id.eq_any(ids))
+        .select(columns!())
+        .load(c)?;
     Ok(rows.into_iter().map(|row| recipient(row, profiles)).collect())
 }
 
 fn recipient(row: Fields, profiles: bool) -> Recipient {
-    let (client_id, phone_number, mobile_operator_code, tag, timezone, email, external_id, attributes, updated_at) = row;
-    let profile =
-        profiles.then(|| Box::new(Profile { mobile_operator_code, tag, timezone, email, external_id, attributes }));
-    Recipient { client_id, phone_number, profile, updated_at }
+    let (
+        client_id,
+        phone_number,
+        mobile_operator_code,
+        tag,
+        timezone,
+        email,
+        external_id,
+        attributes,
+        updated_at,
+    ) = row;
+    let profile = profiles.then(|| {
+        Box::new(Profile {
+            mobile_operator_code,
+            tag,
+            timezone,
+            email,
+            external_id,
+            attributes,
+        })
+    });
+    Recipient {
+        client_id,
+        phone_number,
+        profile,
+        updated_at,
+    }
 }

@@ -45,9 +45,20 @@ fn held(c: &mut AnyConnection, of: Option<MailingId>) -> Result<Vec<Held>> {
         .map(|(mailing, channel, priority, created_at, messages, clients)| {
             let mut clients = unpack_ids(&clients);
             let members = unpack_ids(&messages)
-                .map(|id| (MessageId(id), clients.next().filter(|id| *id != Uuid::nil()).map(ClientId)))
+                .map(|id| {
+                    (
+                        MessageId(id),
+                        clients.next().filter(|id| *id != Uuid::nil()).map(ClientId),
+                    )
+                })
                 .collect();
-            Held { mailing, channel, priority, created_at, members }
+            Held {
+                mailing,
+                channel,
+                priority,
+                created_at,
+                members,
+            }
         })
         .collect())
 }
@@ -58,7 +69,9 @@ pub(super) fn is_taken(c: &mut AnyConnection, id: MessageId) -> Result<bool> {
     if waits.is_some() {
         return Ok(false);
     }
-    Ok(held(c, None)?.iter().any(|page| page.members.iter().any(|(member, _)| *member == id)))
+    Ok(held(c, None)?
+        .iter()
+        .any(|page| page.members.iter().any(|(member, _)| *member == id)))
 }
 
 /// The message of this id when it has no outcome yet and so no row.
@@ -83,35 +96,61 @@ pub(super) fn list(
     let mut found = Vec::new();
     for page in held(c, mailing)? {
         let open = without_outcome(c, &page)?;
-        let open: Vec<_> = open.into_iter().filter(|(id, _)| after.is_none_or(|after| *id > after)).collect();
+        let open: Vec<_> = open
+            .into_iter()
+            .filter(|(id, _)| after.is_none_or(|after| *id > after))
+            .collect();
         found.extend(describe(c, &page, &open)?);
     }
     found.sort_by_key(|message| message.id);
     let more = found.len() > wanted;
     found.truncate(wanted);
-    let next_cursor = found.last().filter(|_| more).map(|message| message.id.to_string());
-    Ok(Page { items: found, next_cursor })
+    let next_cursor = found
+        .last()
+        .filter(|_| more)
+        .map(|message| message.id.to_string());
+    Ok(Page {
+        items: found,
+        next_cursor,
+    })
 }
 
 fn without_outcome(c: &mut AnyConnection, page: &Held) -> Result<Vec<(MessageId, Option<ClientId>)>> {
     let ids: Vec<MessageId> = page.members.iter().map(|(id, _)| *id).collect();
-    let rows: Vec<(MessageId, i16)> =
-        message::table.filter(message::id.eq_any(&ids)).select((message::id, message::status)).load(c)?;
-    let waiting: HashSet<MessageId> =
-        due::table.filter(due::message_id.eq_any(&ids)).select(due::message_id).load(c)?.into_iter().collect();
+    let rows: Vec<(MessageId, i16)> = message::table
+        .filter(message::id.eq_any(&ids))
+        .select((message::id, message::status))
+        .load(c)?;
+    let waiting: HashSet<MessageId> = due::table
+        .filter(due::message_id.eq_any(&ids))
+        .select(due::message_id)
+        .load(c)?
+        .into_iter()
+        .collect();
     let closed: HashSet<MessageId> = rows
         .into_iter()
         .filter(|(id, status)| *status != MessageStatus::Queued.code() || waiting.contains(id))
         .map(|(id, _)| id)
         .collect();
-    Ok(page.members.iter().filter(|(id, _)| !closed.contains(id)).copied().collect())
+    Ok(page
+        .members
+        .iter()
+        .filter(|(id, _)| !closed.contains(id))
+        .copied()
+        .collect())
 }
 
 /// Each member as a message that is being sent: from its row when it has one, else from its client.
-fn describe(c: &mut AnyConnection, page: &Held, members: &[(MessageId, Option<ClientId>)]) -> Result<Vec<Message>> {
+fn describe(
+    c: &mut AnyConnection,
+    page: &Held,
+    members: &[(MessageId, Option<ClientId>)],
+) -> Result<Vec<Message>> {
     let ids: Vec<MessageId> = members.iter().map(|(id, _)| *id).collect();
-    let rows: Vec<MessageRow> =
-        message::table.filter(message::id.eq_any(ids)).select(MessageRow::as_select()).load(c)?;
+    let rows: Vec<MessageRow> = message::table
+        .filter(message::id.eq_any(ids))
+        .select(MessageRow::as_select())
+        .load(c)?;
     let mut rows: HashMap<MessageId, MessageRow> = rows.into_iter().map(|row| (row.id, row)).collect();
     let clients: Vec<ClientId> = members.iter().filter_map(|(_, client)| *client).collect();
     let phones: HashMap<ClientId, i64> = client::table
@@ -121,18 +160,28 @@ fn describe(c: &mut AnyConnection, page: &Held, members: &[(MessageId, Option<Cl
         .into_iter()
         .collect();
     let expires_at = match page.mailing {
-        Some(id) => mailing::table.find(id).select(mailing::ends_at).first(c).optional()?,
+        Some(id) => mailing::table
+            .find(id)
+            .select(mailing::ends_at)
+            .first(c)
+            .optional()?,
         None => None,
     };
     members
         .iter()
         .map(|(id, client)| match rows.remove(id) {
-            Some(row) => row.into_model().map(|message| Message { status: MessageStatus::Sending, ..message }),
+            Some(row) => row.into_model().map(|message| Message {
+                status: MessageStatus::Sending,
+                ..message
+            }),
             None => Ok(Message {
                 id: *id,
                 mailing_id: page.mailing,
                 client_id: *client,
-                recipient: client.and_then(|id| phones.get(&id)).map(ToString::to_string).unwrap_or_default(),
+                recipient: client
+                    .and_then(|id| phones.get(&id))
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
                 channel: ChannelKind::from_code(page.channel)?,
                 priority: Priority::from_code(page.priority)?,
                 status: MessageStatus::Sending,
