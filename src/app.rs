@@ -64,9 +64,7 @@ pub async fn open_db(config: &Config, metrics: &Metrics) -> Result<Db> {
         on_commit: Arc::new(move |seconds| measured.db_write.observe(seconds)),
         ..DbOptions::new(config.database.url.expose_secret())
     };
-    tokio::task::spawn_blocking(move || Db::open(options))
-        .await
-        .map_err(|e| Error::Internal(e.into()))?
+    tokio::task::spawn_blocking(move || Db::open(options)).await.map_err(|e| Error::Internal(e.into()))?
 }
 
 impl App {
@@ -76,9 +74,7 @@ impl App {
     /// Whatever of the configuration does not work: the database, the address.
     pub async fn start(config: Config, clock: Clock) -> Result<Self> {
         let metrics = Metrics::new()?;
-        let db = open_db(&config, &metrics)
-            .await?
-            .exclusive(config.database.url.expose_secret())?;
+        let db = open_db(&config, &metrics).await?.exclusive(config.database.url.expose_secret())?;
         // the address before the engine: a second service must not begin to send before it finds the port taken
         let listener = listen(config.listen())?;
         let address = listener.local_addr().map_err(|e| Error::Internal(e.into()))?;
@@ -118,15 +114,7 @@ impl App {
         let handle = server.handle();
         let server = tokio::spawn(server);
         tracing::info!(%address, "fanfare listens");
-        Ok(Self {
-            address,
-            server,
-            handle,
-            engine,
-            watchdog,
-            trigger,
-            shutdown,
-        })
+        Ok(Self { address, server, handle, engine, watchdog, trigger, shutdown })
     }
 
     /// Where it listens.
@@ -170,12 +158,7 @@ fn settings(config: &Config) -> Settings {
 fn sms(config: &Config, clock: Clock) -> Result<ChannelSetup> {
     let sms = &config.sms;
     Ok(ChannelSetup {
-        channel: Arc::new(Sms::new(
-            egress::provider_client()?,
-            sms.base_url(),
-            sms.token.clone(),
-            clock,
-        )),
+        channel: Arc::new(Sms::new(egress::provider_client()?, sms.base_url(), sms.token.clone(), clock)),
         timeout: sms.timeout,
         concurrency: sms.concurrency,
         rate: sms.rate(),
@@ -225,7 +208,5 @@ fn routes(cfg: &mut web::ServiceConfig) {
 }
 
 async fn to_docs() -> HttpResponse {
-    HttpResponse::Found()
-        .insert_header((actix_web::http::header::LOCATION, "/api/v1/docs/"))
-        .finish()
+    HttpResponse::Found().insert_header((actix_web::http::header::LOCATION, "/api/v1/docs/")).finish()
 }

@@ -53,15 +53,8 @@ pub struct Answer {
 impl Answer {
     /// No answer came: a connection that broke, a timeout.
     pub fn none(error: impl Into<String>) -> Self {
-        let verdict = Verdict::Transient {
-            error: error.into(),
-            retry_after: None,
-        };
-        Self {
-            verdict,
-            status_code: None,
-            provider_id: None,
-        }
+        let verdict = Verdict::Transient { error: error.into(), retry_after: None };
+        Self { verdict, status_code: None, provider_id: None }
     }
 }
 

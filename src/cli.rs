@@ -80,9 +80,7 @@ async fn execute(cli: Cli) -> Result<()> {
         Command::Import { file } => {
             telemetry::start(&config.log)?;
             let db = open_db(&config, &Metrics::new()?).await?;
-            clients::import::cli::run(&db, &Clock::System, &file)
-                .await
-                .map(drop)
+            clients::import::cli::run(&db, &Clock::System, &file).await.map(drop)
         }
         Command::Demo(args) => {
             telemetry::start(&config.log)?;
@@ -111,27 +109,15 @@ async fn serve(config: Config) -> Result<()> {
     };
     app.stop().await;
     tracing::info!("stopped");
-    if failed {
-        Err(Error::internal(
-            "a task of the service failed; the log says which",
-        ))
-    } else {
-        Ok(())
-    }
+    if failed { Err(Error::internal("a task of the service failed; the log says which")) } else { Ok(()) }
 }
 
 async fn health(url: String) -> Result<()> {
     let client = crate::egress::provider_client()?;
-    let answer = client
-        .get(&url)
-        .timeout(std::time::Duration::from_secs(5))
-        .send()
-        .await;
+    let answer = client.get(&url).timeout(std::time::Duration::from_secs(5)).send().await;
     match answer {
         Ok(response) if response.status().is_success() => Ok(()),
-        Ok(response) => Err(Error::Unavailable(
-            format!("{url} answered {}", response.status()).into(),
-        )),
+        Ok(response) => Err(Error::Unavailable(format!("{url} answered {}", response.status()).into())),
         Err(_) => Err(Error::Unavailable(format!("{url} cannot be reached").into())),
     }
 }
@@ -141,9 +127,7 @@ async fn health(url: String) -> Result<()> {
 /// # Errors
 /// When nobody reads it any more.
 pub fn print(text: &str) -> Result<()> {
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .map_err(|e| Error::Unavailable(e.into()))
+    std::io::stdout().write_all(text.as_bytes()).map_err(|e| Error::Unavailable(e.into()))
 }
 
 /// Tells the person at the terminal what went wrong, one line for each wrong setting.
@@ -151,9 +135,9 @@ pub fn complain(error: &Error) {
     let mut out = std::io::stderr().lock();
     // a closed terminal hears nothing, and nothing can be done about it
     let _ = match error {
-        Error::Invalid(fields) => fields
-            .iter()
-            .try_for_each(|f| writeln!(out, "fanfare: {}: {}", f.field, f.reason)),
+        Error::Invalid(fields) => {
+            fields.iter().try_for_each(|f| writeln!(out, "fanfare: {}: {}", f.field, f.reason))
+        }
         Error::Unavailable(source) => writeln!(out, "fanfare: {source}"),
         other => writeln!(out, "fanfare: {other}"),
     };

@@ -131,19 +131,12 @@ pub struct Sms {
 impl Sms {
     /// The provider's address, without a slash at its end.
     pub fn base_url(&self) -> &str {
-        self.base_url
-            .as_deref()
-            .unwrap_or(SANDBOX_URL)
-            .trim_end_matches('/')
+        self.base_url.as_deref().unwrap_or(SANDBOX_URL).trim_end_matches('/')
     }
 
     /// Messages a second; `None` for no limit.
     pub fn rate(&self) -> Option<f64> {
-        let default = if self.base_url.is_some() {
-            DEFAULT_RATE
-        } else {
-            0.0
-        };
+        let default = if self.base_url.is_some() { DEFAULT_RATE } else { 0.0 };
         Some(self.rate_per_second.unwrap_or(default)).filter(|rate| *rate > 0.0)
     }
 }
@@ -223,10 +216,7 @@ impl Config {
         if let Some(path) = file
             && !path.is_file()
         {
-            return Err(Error::invalid(
-                "--config",
-                format!("there is no file {}", path.display()),
-            ));
+            return Err(Error::invalid("--config", format!("there is no file {}", path.display())));
         }
         let file = file.unwrap_or(Path::new("fanfare.toml"));
         let mut figment = Figment::from(Toml::string(DEFAULT));
@@ -252,16 +242,9 @@ impl Config {
     pub fn with(settings: &[(&str, &str)]) -> Result<Self> {
         let base = Figment::from(Toml::string(DEFAULT));
         let form = |key: &str| {
-            ENVIRONMENT
-                .iter()
-                .find(|(_, k, _)| *k == key)
-                .map_or(Form::Text, |(_, _, form)| *form)
+            ENVIRONMENT.iter().find(|(_, k, _)| *k == key).map_or(Form::Text, |(_, _, form)| *form)
         };
-        Self::from_figment(
-            settings
-                .iter()
-                .fold(base, |f, (key, text)| set(f, key, text, form(key))),
-        )
+        Self::from_figment(settings.iter().fold(base, |f, (key, text)| set(f, key, text, form(key))))
     }
 
     fn from_figment(figment: Figment) -> Result<Self> {
@@ -290,10 +273,7 @@ impl Config {
                 ));
             }
             let text = std::fs::read_to_string(path).map_err(|e| {
-                Error::invalid(
-                    "access.api_key_file (API_KEY_FILE)",
-                    format!("{}: {e}", path.display()),
-                )
+                Error::invalid("access.api_key_file (API_KEY_FILE)", format!("{}: {e}", path.display()))
             })?;
             self.access.api_key = Some(text.trim().to_owned().into());
         }
@@ -307,30 +287,10 @@ impl Config {
                 wrong.add(key, format!("must be {low} to {high}, not {value}"));
             }
         };
-        within(
-            "database.pool_size (DATABASE_POOL_SIZE)",
-            f64::from(self.database.pool_size),
-            1.0,
-            100.0,
-        );
-        within(
-            "http.workers (HTTP_WORKERS)",
-            self.http.workers as f64,
-            1.0,
-            256.0,
-        );
-        within(
-            "sms.concurrency (SMS_WORKERS)",
-            self.sms.concurrency as f64,
-            1.0,
-            10_000.0,
-        );
-        within(
-            "sms.timeout (PROVIDER_TIMEOUT), seconds",
-            self.sms.timeout.as_secs_f64(),
-            0.001,
-            600.0,
-        );
+        within("database.pool_size (DATABASE_POOL_SIZE)", f64::from(self.database.pool_size), 1.0, 100.0);
+        within("http.workers (HTTP_WORKERS)", self.http.workers as f64, 1.0, 256.0);
+        within("sms.concurrency (SMS_WORKERS)", self.sms.concurrency as f64, 1.0, 10_000.0);
+        within("sms.timeout (PROVIDER_TIMEOUT), seconds", self.sms.timeout.as_secs_f64(), 0.001, 600.0);
         within(
             "sms.rate_per_second (RATE_LIMIT_PER_CHANNEL)",
             self.sms.rate_per_second.unwrap_or(0.0),
@@ -343,19 +303,9 @@ impl Config {
             0.001,
             86_400.0,
         );
-        within(
-            "retry.factor (RETRY_FACTOR)",
-            f64::from(self.retry.factor),
-            1.0,
-            100.0,
-        );
+        within("retry.factor (RETRY_FACTOR)", f64::from(self.retry.factor), 1.0, 100.0);
         within("retry.limit (RETRY_LIMIT)", self.retry.limit as f64, 0.0, 20.0);
-        within(
-            "delivery.page_size (DELIVERY_PAGE_SIZE)",
-            self.delivery.page_size as f64,
-            1.0,
-            5000.0,
-        );
+        within("delivery.page_size (DELIVERY_PAGE_SIZE)", self.delivery.page_size as f64, 1.0, 5000.0);
         within(
             "delivery.lane_capacity (DELIVERY_LANE_CAPACITY)",
             self.delivery.lane_capacity as f64,
@@ -368,23 +318,10 @@ impl Config {
             1.0,
             5000.0,
         );
-        within(
-            "delivery.lease (DELIVERY_LEASE), seconds",
-            self.delivery.lease.as_secs_f64(),
-            1.0,
-            3600.0,
-        );
-        within(
-            "delivery.poll (DELIVERY_POLL), seconds",
-            self.delivery.poll.as_secs_f64(),
-            0.01,
-            60.0,
-        );
+        within("delivery.lease (DELIVERY_LEASE), seconds", self.delivery.lease.as_secs_f64(), 1.0, 3600.0);
+        within("delivery.poll (DELIVERY_POLL), seconds", self.delivery.poll.as_secs_f64(), 0.01, 60.0);
         if !self.sms.base_url().starts_with("http://") && !self.sms.base_url().starts_with("https://") {
-            wrong.add(
-                "sms.base_url (PROVIDER_BASE_URL)",
-                "must begin with http:// or https://",
-            );
+            wrong.add("sms.base_url (PROVIDER_BASE_URL)", "must begin with http:// or https://");
         }
         match &self.access.api_key {
             Some(key) if key.expose_secret().len() < 16 => {
@@ -442,16 +379,10 @@ mod tests {
     #[test]
     fn a_real_provider_is_limited_unless_told_otherwise() {
         assert_eq!(
-            Config::with(&[("sms.base_url", "https://sms.example.com/")])
-                .unwrap()
-                .sms
-                .rate(),
+            Config::with(&[("sms.base_url", "https://sms.example.com/")]).unwrap().sms.rate(),
             Some(100.0)
         );
-        let free = [
-            ("sms.base_url", "https://sms.example.com"),
-            ("sms.rate_per_second", "0"),
-        ];
+        let free = [("sms.base_url", "https://sms.example.com"), ("sms.rate_per_second", "0")];
         assert_eq!(Config::with(&free).unwrap().sms.rate(), None);
     }
 

@@ -51,10 +51,7 @@ pub struct DemoArgs {
 /// When something cannot be started, or the books do not agree in the end.
 pub async fn run(args: DemoArgs) -> Result<()> {
     let unavailable = |e: std::io::Error| Error::Unavailable(e.into());
-    let provider = SandboxArgs {
-        faults: args.faults,
-        ..SandboxArgs::on_free_port()
-    };
+    let provider = SandboxArgs { faults: args.faults, ..SandboxArgs::on_free_port() };
     let sandbox = Sandbox::start(provider).map_err(unavailable)?;
     let service = Service::start(args.database.as_deref(), &sandbox.base_url()).await?;
     say(&format!(
@@ -72,12 +69,8 @@ pub async fn run(args: DemoArgs) -> Result<()> {
     let books = Books::new(&last, &sandbox.stats(), imported.max(args.clients));
     say(&books.table())?;
     let rate = books.final_total() as f64 / took;
-    let memory = service
-        .peak_memory()
-        .map_or_else(|| "unknown".to_owned(), |mb| format!("{mb:.1} MB"));
-    say(&format!(
-        "{took:.1} s, {rate:.0} messages a second; the service's memory at its peak: {memory}"
-    ))?;
+    let memory = service.peak_memory().map_or_else(|| "unknown".to_owned(), |mb| format!("{mb:.1} MB"));
+    say(&format!("{took:.1} s, {rate:.0} messages a second; the service's memory at its peak: {memory}"))?;
     service.stop().await?;
     sandbox.stop().await;
     books.check()
@@ -109,27 +102,19 @@ async fn import(service: &Service, clients: u64, seed: u64) -> Result<u64> {
     let count = |name: &str| report.get(name).and_then(Value::as_u64).unwrap_or_default();
     let taken = count("created") + count("updated");
     if taken != clients {
-        return Err(Error::internal(format!(
-            "{taken} of {clients} clients were imported: {report}"
-        )));
+        return Err(Error::internal(format!("{taken} of {clients} clients were imported: {report}")));
     }
     let rate = taken as f64 / began.elapsed().as_secs_f64();
-    say(&format!(
-        "imported {taken} clients in {:.1} s, {rate:.0} a second",
-        began.elapsed().as_secs_f64()
-    ))?;
+    say(&format!("imported {taken} clients in {:.1} s, {rate:.0} a second", began.elapsed().as_secs_f64()))?;
     Ok(taken)
 }
 
 async fn create(service: &Service, window: Duration) -> Result<String> {
     let ends_at = Clock::System.now().plus(window).to_string();
     let text = "Dear {{ name }}, our shop in {{ city }} is open again.";
-    let mailing = service
-        .post("/mailings", &json!({"text": text, "ends_at": ends_at}))
-        .await?;
+    let mailing = service.post("/mailings", &json!({"text": text, "ends_at": ends_at})).await?;
     let id = mailing.get("id").and_then(Value::as_str);
-    id.map(str::to_owned)
-        .ok_or_else(|| Error::internal(format!("the service answered {mailing}")))
+    id.map(str::to_owned).ok_or_else(|| Error::internal(format!("the service answered {mailing}")))
 }
 
 /// Draws the progress until the books are closed; answers the last look.

@@ -20,10 +20,7 @@ pub struct FieldError {
 impl FieldError {
     /// A complaint about `field`.
     pub fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self {
-            field: field.into(),
-            reason: reason.into(),
-        }
+        Self { field: field.into(), reason: reason.into() }
     }
 }
 
@@ -34,6 +31,10 @@ pub enum Error {
     Invalid(Vec<FieldError>),
     /// The input cannot be read at all.
     Malformed(String),
+    /// The input is of a media type that is not taken here.
+    Unsupported(String),
+    /// The input is larger than is taken here.
+    TooLarge(String),
     /// Nothing of this kind has this id.
     NotFound {
         /// The kind of thing, a word of the glossary.
@@ -60,10 +61,7 @@ impl Error {
 
     /// Nothing of the kind `what` has this id.
     pub fn not_found(what: &'static str, id: impl fmt::Display) -> Self {
-        Self::NotFound {
-            what,
-            id: id.to_string(),
-        }
+        Self::NotFound { what, id: id.to_string() }
     }
 
     /// An internal error made of a sentence.
@@ -76,13 +74,12 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Invalid(fields) => {
-                let list: Vec<_> = fields
-                    .iter()
-                    .map(|e| format!("{}: {}", e.field, e.reason))
-                    .collect();
+                let list: Vec<_> = fields.iter().map(|e| format!("{}: {}", e.field, e.reason)).collect();
                 write!(f, "{}", list.join("; "))
             }
-            Self::Malformed(why) | Self::Conflict(why) => write!(f, "{why}"),
+            Self::Malformed(why) | Self::Unsupported(why) | Self::TooLarge(why) | Self::Conflict(why) => {
+                write!(f, "{why}")
+            }
             Self::NotFound { what, id } => write!(f, "no {what} has the id {id}"),
             Self::Unavailable(source) => write!(f, "temporarily unavailable: {source}"),
             Self::Internal(source) => write!(f, "internal error: {source}"),
@@ -117,10 +114,6 @@ impl Complaints {
     /// # Errors
     /// [`Error::Invalid`] when anything was noted.
     pub fn finish(self) -> Result<()> {
-        if self.0.is_empty() {
-            Ok(())
-        } else {
-            Err(Error::Invalid(self.0))
-        }
+        if self.0.is_empty() { Ok(()) } else { Err(Error::Invalid(self.0)) }
     }
 }

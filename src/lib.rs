@@ -1,4 +1,28 @@
-//! Fanfare.
+//! Fanfare sends one message to each of many people, inside a time window, and can prove what became of every one.
+//!
+//! # The map of the house
+//!
+//! From the ground up; a module may import those above it in this list, never those below. `tests/architecture.rs`
+//! checks it.
+//!
+//! | modules | what they are |
+//! |---|---|
+//! | [`error`], [`clock`], [`kinds`], [`paging`], [`config`], [`metrics`], [`lifecycle`], [`telemetry`] | the ground |
+//! | [`db`] | the two databases behind one handle |
+//! | [`clients`], [`messages`], [`templates`] | who can be reached, what became of each delivery, texts to fill |
+//! | [`mailings`] | campaigns and their books |
+//! | [`pending_mailing`] | what makes a mailing begin at its time |
+//! | [`egress`], [`channels`] | the way out; they know no database |
+//! | [`delivery`] | the engine: feeder, lanes, dispatchers, recorder, claimer |
+//! | [`http`] | HTTP in general; the domains' handlers are in their own folders |
+//! | [`app`] | the composition root, the only place that wires |
+//! | [`sandbox`], [`demo`] | a provider to try against, and a demonstration |
+//! | [`cli`] | the commands of the binary |
+//!
+//! A domain has four layers, each in a file: `handler` (HTTP, no rules), `usecase` (rules, no HTTP and no SQL), `model`
+//! (types that cannot be wrong), `repo` (SQL, no rules). No domain imports the engine: it owns a small port, such as
+//! [`mailings::usecase::Wakeup`], that the engine implements.
+
 pub mod app;
 pub mod channels;
 pub mod cli;

@@ -66,25 +66,20 @@ impl std::ops::Deref for Metrics {
 }
 
 /// From half a millisecond to the longest request: a provider's answers.
-const ATTEMPT_BUCKETS: &[f64] = &[
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
-];
+const ATTEMPT_BUCKETS: &[f64] =
+    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
 /// From a millisecond to an hour: a mailing's last message may be late by the mailing's whole length.
 const LATENESS_BUCKETS: &[f64] = &[
     0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0,
 ];
-const SHORT_BUCKETS: &[f64] = &[
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0,
-];
+const SHORT_BUCKETS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
 
 struct Registrar(Registry);
 
 impl Registrar {
     fn add<C: Collector + Clone + 'static>(&self, metric: prometheus::Result<C>) -> Result<C> {
         let metric = metric.map_err(|e| Error::Internal(e.into()))?;
-        self.0
-            .register(Box::new(metric.clone()))
-            .map_err(|e| Error::Internal(e.into()))?;
+        self.0.register(Box::new(metric.clone())).map_err(|e| Error::Internal(e.into()))?;
         Ok(metric)
     }
 
@@ -105,10 +100,7 @@ impl Registrar {
     }
 
     fn histograms(&self, name: &str, help: &str, labels: &[&str], buckets: &[f64]) -> Result<HistogramVec> {
-        self.add(HistogramVec::new(
-            HistogramOpts::new(name, help).buckets(buckets.to_vec()),
-            labels,
-        ))
+        self.add(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets.to_vec()), labels))
     }
 }
 
@@ -120,15 +112,11 @@ impl Metrics {
     pub fn new() -> Result<Self> {
         let r = Registrar(Registry::new());
         let channel = &["channel"];
-        let build = r.gauges(
-            "fanfare_build_info",
-            "Always 1; the label says which version runs",
-            &["version"],
-        )?;
+        let build =
+            r.gauges("fanfare_build_info", "Always 1; the label says which version runs", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let process = prometheus::process_collector::ProcessCollector::for_self();
-        r.0.register(Box::new(process))
-            .map_err(|e| Error::Internal(e.into()))?;
+        r.0.register(Box::new(process)).map_err(|e| Error::Internal(e.into()))?;
         let inner = Inner {
             active_tasks: r.gauge("fanfare_active_tasks", "Tasks alive in the runtime; a steady rise is a leak")?,
             messages: r.counters("fanfare_messages_total", "Messages that entered the engine", channel)?,
@@ -199,31 +187,20 @@ impl Metrics {
     /// A series that is born with its first event has no rate at that event: begin all of them at zero.
     fn show_zeroes(&self) {
         for channel in ChannelKind::ALL.iter().map(|c| c.as_str()) {
-            for counter in [
-                &self.messages,
-                &self.sent,
-                &self.failed,
-                &self.expired,
-                &self.cancelled,
-                &self.retries,
-            ] {
+            for counter in
+                [&self.messages, &self.sent, &self.failed, &self.expired, &self.cancelled, &self.retries]
+            {
                 counter.with_label_values(&[channel]);
             }
             self.lateness.with_label_values(&[channel]);
             self.in_flight.with_label_values(&[channel]).set(0);
             for priority in Priority::ALL {
-                self.lane_depth
-                    .with_label_values(&[channel, priority.as_str()])
-                    .set(0);
+                self.lane_depth.with_label_values(&[channel, priority.as_str()]).set(0);
             }
-            for outcome in [
-                OutcomeKind::Delivered,
-                OutcomeKind::Retry,
-                OutcomeKind::Failed,
-                OutcomeKind::Expired,
-            ] {
-                self.attempt_duration
-                    .with_label_values(&[channel, outcome.as_str()]);
+            for outcome in
+                [OutcomeKind::Delivered, OutcomeKind::Retry, OutcomeKind::Failed, OutcomeKind::Expired]
+            {
+                self.attempt_duration.with_label_values(&[channel, outcome.as_str()]);
             }
         }
     }

@@ -24,10 +24,7 @@ pub struct Page<T> {
 impl<T> Page<T> {
     /// The same page with its items shown otherwise.
     pub fn map<U>(self, show: impl FnMut(T) -> U) -> Page<U> {
-        Page {
-            items: self.items.into_iter().map(show).collect(),
-            next_cursor: self.next_cursor,
-        }
+        Page { items: self.items.into_iter().map(show).collect(), next_cursor: self.next_cursor }
     }
 }
 
@@ -38,10 +35,7 @@ impl<T> Page<T> {
 pub fn limit(asked: Option<u32>) -> Result<i64> {
     match asked.unwrap_or(DEFAULT_LIMIT) {
         n @ 1..=LARGEST_LIMIT => Ok(i64::from(n)),
-        n => Err(Error::invalid(
-            "limit",
-            format!("must be 1 to {LARGEST_LIMIT}, not {n}"),
-        )),
+        n => Err(Error::invalid("limit", format!("must be 1 to {LARGEST_LIMIT}, not {n}"))),
     }
 }
 
@@ -51,9 +45,6 @@ pub fn limit(asked: Option<u32>) -> Result<i64> {
 /// [`Error::Invalid`] for one that no list answered.
 pub fn cursor<T: FromStr>(asked: Option<&str>) -> Result<Option<T>> {
     asked
-        .map(|text| {
-            text.parse()
-                .map_err(|_| Error::invalid("cursor", "is not one that this list answered"))
-        })
+        .map(|text| text.parse().map_err(|_| Error::invalid("cursor", "is not one that this list answered")))
         .transpose()
 }

@@ -88,10 +88,7 @@ impl SandboxArgs {
     /// The defaults on a free port of the loopback interface: one sandbox for each test.
     #[must_use]
     pub fn on_free_port() -> Self {
-        Self {
-            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
-            ..Self::default()
-        }
+        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), ..Self::default() }
     }
 }
 
@@ -136,12 +133,7 @@ impl Sandbox {
         }
         let server = http.run();
         let handle = server.handle();
-        Ok(Self {
-            addr,
-            provider,
-            handle,
-            server: runtime.spawn(server),
-        })
+        Ok(Self { addr, provider, handle, server: runtime.spawn(server) })
     }
 
     /// Where it listens; with port 0 in the arguments, the port that was free.

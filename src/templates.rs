@@ -23,9 +23,7 @@ pub struct Template {
 
 impl std::fmt::Debug for Template {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Template")
-            .field("placeholders", &self.placeholders)
-            .finish_non_exhaustive()
+        f.debug_struct("Template").field("placeholders", &self.placeholders).finish_non_exhaustive()
     }
 }
 
@@ -40,24 +38,18 @@ impl Template {
             return Err("must not be empty".into());
         }
         if length > LONGEST_TEXT {
-            return Err(format!(
-                "has {length} characters; at most {LONGEST_TEXT} are allowed"
-            ));
+            return Err(format!("has {length} characters; at most {LONGEST_TEXT} are allowed"));
         }
         if text.contains('\0') {
             return Err("must not hold the character NUL".into());
         }
         let mut environment = filters();
-        environment
-            .add_template_owned("text", text.to_owned())
-            .map_err(|e| describe(&e))?;
+        environment.add_template_owned("text", text.to_owned()).map_err(|e| describe(&e))?;
         let template = environment.get_template("text").map_err(|e| describe(&e))?;
         let placeholders: BTreeSet<String> = template.undeclared_variables(false).into_iter().collect();
         // minijinja looks filters up when it renders: try once, and mind only what no recipient could mend
-        let sample: BTreeMap<String, Value> = placeholders
-            .iter()
-            .map(|name| (name.clone(), "1".into()))
-            .collect();
+        let sample: BTreeMap<String, Value> =
+            placeholders.iter().map(|name| (name.clone(), "1".into())).collect();
         if let Err(e) = template.render(Value::from(sample))
             && matches!(
                 e.kind(),
@@ -67,22 +59,14 @@ impl Template {
             return Err(describe(&e));
         }
         let plain = (!text.contains('{')).then(|| text.to_owned());
-        Ok(Self {
-            environment,
-            placeholders,
-            plain,
-        })
+        Ok(Self { environment, placeholders, plain })
     }
 
     /// Names the placeholders that these values leave empty.
     fn missing(&self, values: &Value) -> String {
         let is_missing = |name: &&String| values.get_attr(name).is_ok_and(|value| value.is_undefined());
-        let names: Vec<String> = self
-            .placeholders
-            .iter()
-            .filter(is_missing)
-            .map(|name| format!("`{name}`"))
-            .collect();
+        let names: Vec<String> =
+            self.placeholders.iter().filter(is_missing).map(|name| format!("`{name}`")).collect();
         format!("the client has no value for the placeholder {}", names.join(", "))
     }
 
@@ -109,9 +93,7 @@ impl Template {
             return Err("the text is empty for this recipient".into());
         }
         if text.chars().count() > LONGEST_RENDERED {
-            return Err(format!(
-                "the text is longer than {LONGEST_RENDERED} characters for this recipient"
-            ));
+            return Err(format!("the text is longer than {LONGEST_RENDERED} characters for this recipient"));
         }
         Ok(text)
     }
@@ -138,9 +120,7 @@ fn filters() -> Environment<'static> {
 
 /// minijinja's message without the template's text around it; a value of the recipient's is not repeated.
 fn describe(error: &minijinja::Error) -> String {
-    let place = error
-        .line()
-        .map_or(String::new(), |line| format!(" in line {line}"));
+    let place = error.line().map_or(String::new(), |line| format!(" in line {line}"));
     match (error.kind(), error.detail()) {
         (ErrorKind::OutOfFuel, _) => format!("the template takes too much work{place}"),
         (ErrorKind::SyntaxError, Some(detail)) => format!("syntax error{place}: {detail}"),
@@ -157,18 +137,9 @@ mod tests {
     #[test]
     fn placeholders_are_filled_and_listed() {
         let template = Template::parse("Dear {{ name }}, {{ city | upper }}!").unwrap();
+        assert_eq!(template.placeholders().iter().map(String::as_str).collect::<Vec<_>>(), ["city", "name"]);
         assert_eq!(
-            template
-                .placeholders()
-                .iter()
-                .map(String::as_str)
-                .collect::<Vec<_>>(),
-            ["city", "name"]
-        );
-        assert_eq!(
-            template
-                .render(|| context! { name => "Ann", city => "Omsk" })
-                .unwrap(),
+            template.render(|| context! { name => "Ann", city => "Omsk" }).unwrap(),
             "Dear Ann, OMSK!"
         );
     }
@@ -184,10 +155,7 @@ mod tests {
     #[test]
     fn a_value_is_data_and_never_a_template() {
         let template = Template::parse("{{ name }}").unwrap();
-        assert_eq!(
-            template.render(|| context! { name => "{{ tag }}<b>" }).unwrap(),
-            "{{ tag }}<b>"
-        );
+        assert_eq!(template.render(|| context! { name => "{{ tag }}<b>" }).unwrap(), "{{ tag }}<b>");
     }
 
     #[test]
@@ -203,28 +171,16 @@ mod tests {
             let error = Template::parse(text).unwrap_err();
             assert!(error.contains(why), "{text}: {error}");
         }
-        assert!(
-            Template::parse(&"ы".repeat(1000)).is_ok(),
-            "characters are counted, not bytes"
-        );
+        assert!(Template::parse(&"ы".repeat(1000)).is_ok(), "characters are counted, not bytes");
     }
 
     #[test]
     fn work_and_output_are_bounded() {
         let long = Template::parse("{{ name }}").unwrap();
-        assert!(
-            long.render(|| context! { name => "x".repeat(2000) })
-                .unwrap_err()
-                .contains("longer")
-        );
+        assert!(long.render(|| context! { name => "x".repeat(2000) }).unwrap_err().contains("longer"));
         let loops =
             "{% for a in v %}{% for b in v %}{% for c in v %}{{ c }}{% endfor %}{% endfor %}{% endfor %}";
         let loops = Template::parse(loops).unwrap();
-        assert!(
-            loops
-                .render(|| context! { v => vec![1; 100] })
-                .unwrap_err()
-                .contains("too much work")
-        );
+        assert!(loops.render(|| context! { v => vec![1; 100] }).unwrap_err().contains("too much work"));
     }
 }

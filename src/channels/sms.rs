@@ -46,12 +46,7 @@ impl Sms {
         token: Option<SecretString>,
         clock: Clock,
     ) -> Self {
-        Self {
-            client,
-            base_url: base_url.into(),
-            token,
-            clock,
-        }
+        Self { client, base_url: base_url.into(), token, clock }
     }
 
     async fn attempt(&self, delivery: Delivery) -> Answer {
@@ -63,21 +58,14 @@ impl Sms {
             .client
             .post(format!("{}/v1/send/{id}", self.base_url))
             .header("idempotency-key", &id)
-            .json(&Body {
-                id,
-                phone,
-                text: &delivery.text,
-            });
+            .json(&Body { id, phone, text: &delivery.text });
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose_secret());
         }
         match request.send().await {
             Ok(response) => self.read(response).await,
             Err(e) if e.is_connect() => Answer::none("the provider could not be reached"),
-            Err(e) => Answer::none(format!(
-                "the connection broke before an answer came ({})",
-                reason(&e)
-            )),
+            Err(e) => Answer::none(format!("the connection broke before an answer came ({})", reason(&e))),
         }
     }
 
@@ -86,32 +74,22 @@ impl Sms {
         let code = Some(status.as_u16());
         if is_transient(status) {
             let retry_after = self.retry_after(response.headers());
-            let verdict = Verdict::Transient {
-                error: format!("the provider answered {status}"),
-                retry_after,
-            };
-            return Answer {
-                verdict,
-                status_code: code,
-                provider_id: None,
-            };
+            let verdict =
+                Verdict::Transient { error: format!("the provider answered {status}"), retry_after };
+            return Answer { verdict, status_code: code, provider_id: None };
         }
         if !status.is_success() {
             return permanent(code, format!("the provider answered {status}"));
         }
-        match body(response)
-            .await
-            .map(|body| serde_json::from_slice::<Reply>(&body))
-        {
+        match body(response).await.map(|body| serde_json::from_slice::<Reply>(&body)) {
             Ok(Ok(Reply { code: 0, id })) => Answer {
                 verdict: Verdict::Delivered,
                 status_code: code,
                 provider_id: id.filter(|id| id.len() <= 200),
             },
-            Ok(Ok(reply)) => permanent(
-                code,
-                format!("the provider answered {status} with code {}", reply.code),
-            ),
+            Ok(Ok(reply)) => {
+                permanent(code, format!("the provider answered {status} with code {}", reply.code))
+            }
             Ok(Err(_)) => unreadable(code, "its body is not the JSON of this API"),
             Err(why) => unreadable(code, why),
         }
@@ -134,28 +112,17 @@ fn is_transient(status: StatusCode) -> bool {
 }
 
 fn permanent(status_code: Option<u16>, error: String) -> Answer {
-    Answer {
-        verdict: Verdict::Permanent { error },
-        status_code,
-        provider_id: None,
-    }
+    Answer { verdict: Verdict::Permanent { error }, status_code, provider_id: None }
 }
 
 /// It may have taken the message and may not: tried again, under the same key.
 fn unreadable(status_code: Option<u16>, why: &str) -> Answer {
-    Answer {
-        status_code,
-        ..Answer::none(format!("the provider's answer cannot be read: {why}"))
-    }
+    Answer { status_code, ..Answer::none(format!("the provider's answer cannot be read: {why}")) }
 }
 
 async fn body(mut response: Response) -> Result<Vec<u8>, &'static str> {
     let mut body = Vec::new();
-    while let Some(chunk) = response
-        .chunk()
-        .await
-        .map_err(|_| "the connection broke in its middle")?
-    {
+    while let Some(chunk) = response.chunk().await.map_err(|_| "the connection broke in its middle")? {
         if body.len() + chunk.len() > LONGEST_ANSWER {
             return Err("it is longer than 64 KiB");
         }

@@ -28,9 +28,7 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
             .default_service(unknown()),
     )
     .service(
-        web::resource("/clients/import")
-            .route(web::post().to(import_clients))
-            .default_service(unknown()),
+        web::resource("/clients/import").route(web::post().to(import_clients)).default_service(unknown()),
     )
     .service(
         web::resource("/clients/{id}")
@@ -69,9 +67,7 @@ pub async fn create_client(
     let (number, patch) = ClientPatch::from_whole_json(body.0)?;
     let client = clients.create(number, patch).await?;
     let place = format!("/api/v1/clients/{}", client.id);
-    Ok(HttpResponse::Created()
-        .insert_header((header::LOCATION, place))
-        .json(client))
+    Ok(HttpResponse::Created().insert_header((header::LOCATION, place)).json(client))
 }
 
 /// Read a client
@@ -139,10 +135,7 @@ pub async fn list_clients(clients: web::Data<Clients>, query: Query<ListQuery>) 
     wrong.finish()?;
     let cursor = paging::cursor(query.cursor.as_deref())?;
     let (items, next) = clients.list(filter, cursor, paging::limit(query.limit)?).await?;
-    Ok(HttpResponse::Ok().json(Page {
-        items,
-        next_cursor: next.map(|id| id.to_string()),
-    }))
+    Ok(HttpResponse::Ok().json(Page { items, next_cursor: next.map(|id| id.to_string()) }))
 }
 
 /// Replace a client

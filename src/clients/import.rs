@@ -101,12 +101,7 @@ impl fmt::Display for Stopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.why)?;
         if self.line > 0 {
-            let ImportReport {
-                created,
-                updated,
-                rejected_count,
-                ..
-            } = &self.report;
+            let ImportReport { created, updated, rejected_count, .. } = &self.report;
             write!(
                 f,
                 "; what came before stays: {created} clients created, {updated} updated, {rejected_count} rows \
@@ -121,10 +116,7 @@ impl fmt::Display for Stopped {
 impl fmt::Debug for Stopped {
     /// Without the list of rejections: an error is logged, and a thousand of them are no help there.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Stopped")
-            .field("why", &self.why)
-            .field("line", &self.line)
-            .finish_non_exhaustive()
+        f.debug_struct("Stopped").field("why", &self.why).field("line", &self.line).finish_non_exhaustive()
     }
 }
 
@@ -157,11 +149,7 @@ pub async fn import(
     };
     match outcome {
         Ok(()) => Ok(done.report),
-        Err(why) => Err(Stopped {
-            why,
-            report: done.report,
-            line: done.line,
-        }),
+        Err(why) => Err(Stopped { why, report: done.report, line: done.line }),
     }
 }
 
@@ -198,10 +186,7 @@ impl Done {
         self.report.reject(chunk.rejected_rows, chunk.rejected);
         self.line = chunk.last_line;
         self.rows += chunk.records;
-        Progress {
-            bytes: chunk.bytes,
-            rows: self.rows,
-        }
+        Progress { bytes: chunk.bytes, rows: self.rows }
     }
 }
 

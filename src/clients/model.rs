@@ -140,13 +140,7 @@ mod tests {
             mobile_operator_code: Some(code.map(|c| c.parse().unwrap())),
             ..ClientPatch::default()
         };
-        Client::create(
-            ClientId::new(),
-            number.parse().unwrap(),
-            &patch,
-            Timestamp::from_micros(NOW),
-        )
-        .unwrap()
+        Client::create(ClientId::new(), number.parse().unwrap(), &patch, Timestamp::from_micros(NOW)).unwrap()
     }
 
     fn code_after(client: &mut Client, patch: ClientPatch) -> Option<String> {
@@ -155,10 +149,7 @@ mod tests {
     }
 
     fn to_number(number: &str) -> ClientPatch {
-        ClientPatch {
-            phone_number: Some(number.parse().unwrap()),
-            ..ClientPatch::default()
-        }
+        ClientPatch { phone_number: Some(number.parse().unwrap()), ..ClientPatch::default() }
     }
 
     #[test]
@@ -172,29 +163,20 @@ mod tests {
     #[test]
     fn a_new_number_brings_its_own_code() {
         let mut anna = client("79031234567", Some("999"));
-        assert_eq!(
-            code_after(&mut anna, to_number("79161234567")),
-            Some("916".into())
-        );
+        assert_eq!(code_after(&mut anna, to_number("79161234567")), Some("916".into()));
         assert_eq!(code_after(&mut anna, to_number("4915112345678")), None);
     }
 
     #[test]
     fn a_given_code_outlives_a_foreign_number() {
         let mut hans = client("4915112345678", Some("151"));
-        assert_eq!(
-            code_after(&mut hans, to_number("4915112345679")),
-            Some("151".into())
-        );
+        assert_eq!(code_after(&mut hans, to_number("4915112345679")), Some("151".into()));
     }
 
     #[test]
     fn a_cleared_code_stays_cleared() {
         let mut anna = client("79031234567", None);
-        let patch = ClientPatch {
-            mobile_operator_code: Some(None),
-            ..to_number("79161234567")
-        };
+        let patch = ClientPatch { mobile_operator_code: Some(None), ..to_number("79161234567") };
         assert_eq!(code_after(&mut anna, patch), None);
         assert_eq!(anna.updated_at.micros(), NOW + 1);
         assert_eq!(anna.created_at.micros(), NOW);

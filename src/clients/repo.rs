@@ -20,10 +20,7 @@ use crate::error::{Error, Result};
 /// # Errors
 /// [`Error::Conflict`] when another has its number or its external id.
 pub fn insert(connection: &mut AnyConnection, new: &Client) -> Result<()> {
-    diesel::insert_into(client::table)
-        .values(Row::from(new))
-        .execute(connection)
-        .map_err(taken)?;
+    diesel::insert_into(client::table).values(Row::from(new)).execute(connection).map_err(taken)?;
     remember_attributes(connection, [&new.attributes])
 }
 
@@ -32,11 +29,7 @@ pub fn insert(connection: &mut AnyConnection, new: &Client) -> Result<()> {
 /// # Errors
 /// Those of the database.
 pub fn find(connection: &mut AnyConnection, id: ClientId) -> Result<Option<Client>> {
-    let row: Option<Row> = client::table
-        .find(id)
-        .select(Row::as_select())
-        .first(connection)
-        .optional()?;
+    let row: Option<Row> = client::table.find(id).select(Row::as_select()).first(connection).optional()?;
     row.map(Client::try_from).transpose()
 }
 
@@ -46,12 +39,9 @@ pub fn find(connection: &mut AnyConnection, id: ClientId) -> Result<Option<Clien
 /// Those of the database.
 pub fn find_for_update(connection: &mut AnyConnection, id: ClientId) -> Result<Option<Client>> {
     let row: Option<Row> = match connection {
-        AnyConnection::Postgres(c) => client::table
-            .find(id)
-            .select(Row::as_select())
-            .for_update()
-            .first(c)
-            .optional()?,
+        AnyConnection::Postgres(c) => {
+            client::table.find(id).select(Row::as_select()).for_update().first(c).optional()?
+        }
         // a SQLite transaction that may write is the only one
         sqlite @ AnyConnection::Sqlite(_) => return find(sqlite, id),
     };
@@ -68,11 +58,7 @@ pub fn list(
     after: Option<ClientId>,
     limit: i64,
 ) -> Result<Vec<Client>> {
-    let mut query = client::table
-        .select(Row::as_select())
-        .order(client::id)
-        .limit(limit)
-        .into_boxed();
+    let mut query = client::table.select(Row::as_select()).order(client::id).limit(limit).into_boxed();
     if let Some(after) = after {
         query = query.filter(client::id.gt(after));
     }
@@ -124,10 +110,8 @@ fn remember_attributes<'a>(
     connection: &mut AnyConnection,
     of: impl IntoIterator<Item = &'a Attributes>,
 ) -> Result<()> {
-    let names: std::collections::BTreeSet<&str> = of
-        .into_iter()
-        .flat_map(|attributes| attributes.iter().map(|(name, _)| name.as_str()))
-        .collect();
+    let names: std::collections::BTreeSet<&str> =
+        of.into_iter().flat_map(|attributes| attributes.iter().map(|(name, _)| name.as_str())).collect();
     if names.is_empty() {
         return Ok(());
     }

@@ -27,11 +27,7 @@ pub struct Clients {
 impl Clients {
     /// Over this database, by this clock.
     pub fn new(db: Db, clock: Clock) -> Self {
-        Self {
-            db,
-            clock,
-            imports: Arc::new(Semaphore::new(IMPORTS_AT_ONCE)),
-        }
+        Self { db, clock, imports: Arc::new(Semaphore::new(IMPORTS_AT_ONCE)) }
     }
 
     /// Makes a client.
@@ -68,10 +64,8 @@ impl Clients {
         cursor: Option<ClientId>,
         limit: i64,
     ) -> Result<(Vec<Client>, Option<ClientId>)> {
-        let mut items = self
-            .db
-            .read(move |c| repo::list(c, &filter, cursor, limit.saturating_add(1)))
-            .await?;
+        let mut items =
+            self.db.read(move |c| repo::list(c, &filter, cursor, limit.saturating_add(1))).await?;
         // one more than asked for says whether there is a next page
         let more = i64::try_from(items.len()).is_ok_and(|n| n > limit);
         if more {

@@ -62,7 +62,7 @@ struct Manager {
 
 /// Accepted means on disk: FULL syncs the log at every commit. No mmap_size: it makes the file count as memory.
 const SQLITE_PRAGMAS: &str = "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
-    PRAGMA foreign_keys = ON; PRAGMA cache_size = -4000; PRAGMA journal_size_limit = 67108864;";
+    PRAGMA foreign_keys = ON; PRAGMA cache_size = -2000; PRAGMA journal_size_limit = 67108864;";
 
 impl ManageConnection for Manager {
     type Connection = AnyConnection;
@@ -108,12 +108,7 @@ pub struct DbOptions {
 impl DbOptions {
     /// The defaults for this URL.
     pub fn new(url: impl Into<String>) -> Self {
-        Self {
-            url: url.into(),
-            pool_size: 8,
-            timeout: Duration::from_secs(10),
-            on_commit: Arc::new(|_| ()),
-        }
+        Self { url: url.into(), pool_size: 8, timeout: Duration::from_secs(10), on_commit: Arc::new(|_| ()) }
     }
 }
 
@@ -149,9 +144,7 @@ impl Db {
     /// # Errors
     /// A URL of no known scheme, a server that cannot be reached, a file that cannot be opened, a failed migration.
     pub fn open(options: DbOptions) -> Result<Self> {
-        let manager = Manager {
-            target: Target::parse(&options.url)?,
-        };
+        let manager = Manager { target: Target::parse(&options.url)? };
         // asked for once by hand: a pool would hide the reason behind its timeout
         let mut first = manager.connect().map_err(|e| cannot_open(&manager.target, e))?;
         let done = migrations::run(&mut first)?;
@@ -178,11 +171,7 @@ impl Db {
                 Write::Group(Arc::new(Writer::start(connect, Box::new(move |s| on_commit(s)))?))
             }
         };
-        Ok(Self {
-            read: pool(&manager)?,
-            write,
-            _lock: None,
-        })
+        Ok(Self { read: pool(&manager)?, write, _lock: None })
     }
 
     /// Takes the SQLite file for this process alone, until the last clone of the answer is gone: two engines on one
@@ -277,9 +266,7 @@ fn checkout(pool: &Pool<Manager>) -> Result<r2d2::PooledConnection<Manager>> {
 }
 
 async fn blocking<T: Send + 'static>(job: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(job)
-        .await
-        .map_err(|e| Error::Internal(e.into()))?
+    tokio::task::spawn_blocking(job).await.map_err(|e| Error::Internal(e.into()))?
 }
 
 fn cannot_open(target: &Target, source: diesel::r2d2::Error) -> Error {
@@ -315,11 +302,7 @@ impl From<QueryError> for Error {
             QueryError::DatabaseError(_, info) => is_outage(info.message()),
             _ => false,
         };
-        if away {
-            Self::Unavailable(error.into())
-        } else {
-            Self::Internal(error.into())
-        }
+        if away { Self::Unavailable(error.into()) } else { Self::Internal(error.into()) }
     }
 }
 
@@ -346,24 +329,12 @@ mod tests {
 
     #[test]
     fn a_url_of_no_known_scheme_is_refused_and_never_becomes_a_file() {
-        for url in [
-            "",
-            "fanfare.db",
-            "postgre://x",
-            "mysql://x",
-            "sqlite://",
-            "sqlite://:memory:",
-            "sqlite:x",
-        ] {
+        for url in
+            ["", "fanfare.db", "postgre://x", "mysql://x", "sqlite://", "sqlite://:memory:", "sqlite:x"]
+        {
             assert!(matches!(Target::parse(url), Err(Error::Invalid(_))), "{url}");
         }
-        assert_eq!(
-            Target::parse("sqlite://a/b.db").unwrap(),
-            Target::Sqlite("a/b.db".into())
-        );
-        assert!(matches!(
-            Target::parse("postgres://u@h/d").unwrap(),
-            Target::Postgres(_)
-        ));
+        assert_eq!(Target::parse("sqlite://a/b.db").unwrap(), Target::Sqlite("a/b.db".into()));
+        assert!(matches!(Target::parse("postgres://u@h/d").unwrap(), Target::Postgres(_)));
     }
 }

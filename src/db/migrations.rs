@@ -42,9 +42,7 @@ where
     DB: diesel::backend::Backend,
     C: MigrationHarness<DB>,
 {
-    let done = connection
-        .run_pending_migrations(source)
-        .map_err(Error::Internal)?;
+    let done = connection.run_pending_migrations(source).map_err(Error::Internal)?;
     Ok(done.iter().map(ToString::to_string).collect())
 }
 
@@ -54,10 +52,7 @@ where
 /// A migration whose way back does not apply.
 pub fn revert_all(connection: &mut AnyConnection) -> Result<()> {
     match connection {
-        AnyConnection::Postgres(c) => c
-            .revert_all_migrations(POSTGRES)
-            .map(drop)
-            .map_err(Error::Internal),
+        AnyConnection::Postgres(c) => c.revert_all_migrations(POSTGRES).map(drop).map_err(Error::Internal),
         AnyConnection::Sqlite(c) => c.revert_all_migrations(SQLITE).map(drop).map_err(Error::Internal),
     }
 }

@@ -156,18 +156,12 @@ impl Timestamp {
 
     /// This much later.
     pub fn plus(self, by: std::time::Duration) -> Self {
-        Self::from_micros(
-            self.micros()
-                .saturating_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)),
-        )
+        Self::from_micros(self.micros().saturating_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
     }
 
     /// This much earlier.
     pub fn minus(self, by: std::time::Duration) -> Self {
-        Self::from_micros(
-            self.micros()
-                .saturating_sub(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)),
-        )
+        Self::from_micros(self.micros().saturating_sub(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
     }
 
     /// How long it is from `earlier` to this; zero when it is not earlier.
@@ -226,9 +220,5 @@ pub fn pack_ids(ids: impl Iterator<Item = uuid::Uuid>) -> Vec<u8> {
 
 /// What [`pack_ids`] packed.
 pub fn unpack_ids(bytes: &[u8]) -> impl Iterator<Item = uuid::Uuid> + '_ {
-    bytes
-        .as_chunks::<16>()
-        .0
-        .iter()
-        .map(|chunk| uuid::Uuid::from_bytes(*chunk))
+    bytes.as_chunks::<16>().0.iter().map(|chunk| uuid::Uuid::from_bytes(*chunk))
 }

@@ -70,12 +70,8 @@ impl Writer {
                 let _ = done.send(outcome);
             })
         });
-        self.jobs
-            .send(job)
-            .map_err(|_| Error::Unavailable("the SQLite writer has stopped".into()))?;
-        result
-            .await
-            .map_err(|_| Error::Unavailable("the SQLite writer has stopped".into()))?
+        self.jobs.send(job).map_err(|_| Error::Unavailable("the SQLite writer has stopped".into()))?;
+        result.await.map_err(|_| Error::Unavailable("the SQLite writer has stopped".into()))?
     }
 }
 

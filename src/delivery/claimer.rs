@@ -70,12 +70,8 @@ impl Claimer {
 
     /// Claims one lot; answers whether there may be more.
     async fn claim(&self, channel: crate::kinds::ChannelKind, priority: Priority) -> Result<bool> {
-        let lot = Lot {
-            node: self.shared.pages.node(),
-            channel,
-            priority,
-            limit: self.shared.settings.page_size,
-        };
+        let lot =
+            Lot { node: self.shared.pages.node(), channel, priority, limit: self.shared.settings.page_size };
         if !self.shared.lease.is_held(self.shared.now()) {
             return Ok(false);
         }
@@ -91,11 +87,7 @@ impl Claimer {
     }
 
     async fn admit(&self, claimed: Claimed) -> Result<()> {
-        let Claimed {
-            page,
-            rows,
-            recipients,
-        } = claimed;
+        let Claimed { page, rows, recipients } = claimed;
         let Some(mailing) = page.mailing else {
             return Ok(());
         };

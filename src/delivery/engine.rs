@@ -98,10 +98,7 @@ impl Engine {
         });
         register(&shared, node).await?;
         let mut engine = Self {
-            limits: channels
-                .iter()
-                .map(|c| (c.channel.kind(), (c.concurrency, c.rate)))
-                .collect(),
+            limits: channels.iter().map(|c| (c.channel.kind(), (c.concurrency, c.rate))).collect(),
             pending: Arc::new(Notify::new()),
             beat_at: Arc::new(AtomicI64::new(shared.now().micros())),
             producers: Vec::new(),
@@ -121,24 +118,14 @@ impl Engine {
                 continue;
             };
             let limits = (setup.concurrency, setup.rate);
-            let dispatcher = Dispatcher::new(
-                Arc::clone(shared),
-                Arc::clone(lanes),
-                setup.channel,
-                setup.timeout,
-                limits,
-            );
-            self.producers.push(supervise(
-                "dispatcher",
-                trigger.clone(),
-                dispatcher.run(shutdown.clone()),
-            ));
+            let dispatcher =
+                Dispatcher::new(Arc::clone(shared), Arc::clone(lanes), setup.channel, setup.timeout, limits);
+            self.producers.push(supervise("dispatcher", trigger.clone(), dispatcher.run(shutdown.clone())));
         }
         let feeder = Feeder::new(Arc::clone(shared)).run(shutdown.clone());
         self.producers.push(supervise("feeder", trigger.clone(), feeder));
         let claimer = Claimer::new(Arc::clone(shared)).run(shutdown.clone());
-        self.producers
-            .push(supervise("claimer", trigger.clone(), claimer));
+        self.producers.push(supervise("claimer", trigger.clone(), claimer));
         let heart = heart(Arc::clone(shared), Arc::clone(&self.beat_at), shutdown.clone());
         self.producers.push(supervise("heart", trigger.clone(), heart));
     }
@@ -190,10 +177,7 @@ impl Engine {
 async fn register(shared: &Shared, id: NodeId) -> Result<()> {
     let name = format!("pid {}", std::process::id());
     let now = shared.now();
-    shared
-        .db
-        .write(move |c| node::register(c, id, &name, now))
-        .await?;
+    shared.db.write(move |c| node::register(c, id, &name, now)).await?;
     if shared.db.is_single_node() {
         shared.lease.hold_forever()
     } else {
@@ -250,10 +234,7 @@ impl ChannelRates for Handle {
     fn rate(&self, channel: ChannelKind) -> Option<f64> {
         let (concurrency, limit) = self.limits.get(&channel)?;
         limit.or_else(|| {
-            self.shared
-                .metrics
-                .mean_delivery(channel)
-                .map(|seconds| *concurrency as f64 / seconds)
+            self.shared.metrics.mean_delivery(channel).map(|seconds| *concurrency as f64 / seconds)
         })
     }
 }

@@ -39,11 +39,7 @@ pub struct Feeder {
 impl Feeder {
     /// For this engine.
     pub fn new(shared: Arc<Shared>) -> Self {
-        Self {
-            shared,
-            looked_at: None,
-            more_to_take_over: true,
-        }
+        Self { shared, looked_at: None, more_to_take_over: true }
     }
 
     /// Runs until the shutdown.
@@ -75,25 +71,23 @@ impl Feeder {
         if self.shared.changed.swap(false, Ordering::AcqRel) || tick {
             self.look().await?;
         }
-        self.release_idle().await?;
+        self.more_to_take_over |= self.release_idle().await?;
         if self.more_to_take_over && self.has_room() {
             self.take_over().await?;
         }
-        if self.more_to_take_over {
-            // pages that are left over go before new ones
-            return Ok(self.has_room());
-        }
+        // pages that are left over go before new ones; pausing and closing wait for nothing
+        let may_plan = !self.more_to_take_over;
         let may_settle = self.shared.page_done.swap(false, Ordering::AcqRel) || tick;
         let runs = self.shared.runs.all();
         let mut sharers: BTreeMap<_, usize> = BTreeMap::new();
         for run in runs.iter().filter(|run| !run.is_walked()) {
             *sharers.entry((run.channel, run.priority)).or_default() += 1;
         }
-        let mut worked = false;
+        let mut worked = self.more_to_take_over && self.has_room();
         for some in runs.chunks(AT_ONCE) {
             let steps = some.iter().map(|run| {
                 let sharers = sharers.get(&(run.channel, run.priority)).copied().unwrap_or(1);
-                self.step(run, sharers, may_settle)
+                self.step(run, if may_plan { sharers } else { 0 }, may_settle)
             });
             for result in join_all(steps).await {
                 worked |= result?;
@@ -111,27 +105,21 @@ impl Feeder {
             let run = self.shared.run(open.id).await?;
             run.refresh(open.status, open.ends_at, open.walked);
         }
-        self.shared
-            .metrics
-            .mailings_running
-            .set(i64::try_from(open.len()).unwrap_or(i64::MAX));
+        self.shared.metrics.mailings_running.set(i64::try_from(open.len()).unwrap_or(i64::MAX));
         self.looked_at = Some(Instant::now());
         self.more_to_take_over = true;
         Ok(())
     }
 
     fn has_room(&self) -> bool {
-        self.shared
-            .lanes
-            .values()
-            .all(|lanes| lanes.depth() < self.shared.settings.lane_capacity)
+        self.shared.lanes.values().all(|lanes| lanes.depth() < self.shared.settings.lane_capacity)
     }
 
-    /// Gives back the pages of which nothing is in hand any more.
-    async fn release_idle(&self) -> Result<()> {
+    /// Gives back the pages of which nothing is in hand any more; answers whether there were any.
+    async fn release_idle(&self) -> Result<bool> {
         let ids: Vec<PageId> = self.shared.pages.take_idle();
         if ids.is_empty() {
-            return Ok(());
+            return Ok(false);
         }
         let (node, list) = (self.shared.pages.node(), ids.clone());
         let released = self.shared.db.write(move |c| release(c, &list, node)).await;
@@ -141,7 +129,7 @@ impl Feeder {
                 Err(_) => self.shared.pages.set_idle(id),
             }
         }
-        released
+        released.map(|()| true)
     }
 
     /// Takes over pages that nobody holds.
@@ -152,10 +140,7 @@ impl Feeder {
         }
         let _adopting = shared.adopting.lock().await;
         let (node, held, now) = (shared.pages.node(), shared.pages.held(), shared.now());
-        let taken = shared
-            .db
-            .write(move |c| take_over::take_over(c, node, &held, TAKE_OVER, now))
-            .await?;
+        let taken = shared.db.write(move |c| take_over::take_over(c, node, &held, TAKE_OVER, now)).await?;
         self.more_to_take_over = !taken.is_empty();
         for page in taken {
             tracing::info!(page = %page.page.id, messages = page.open.len(), "took a page over");
@@ -169,12 +154,8 @@ impl Feeder {
             return Ok(());
         };
         let run = self.shared.run(mailing).await?;
-        let page = Arc::new(OpenPage::new(
-            taken.page.id,
-            taken.page.node,
-            taken.page.mailing,
-            taken.open.len(),
-        ));
+        let page =
+            Arc::new(OpenPage::new(taken.page.id, taken.page.node, taken.page.mailing, taken.open.len()));
         let mut recipients: HashMap<ClientId, Recipient> =
             taken.recipients.into_iter().map(|r| (r.client_id, r)).collect();
         let items = taken.open.into_iter().map(|(member, row)| {
@@ -201,12 +182,13 @@ impl Feeder {
         Ok(())
     }
 
-    /// One step for one mailing; answers whether there is more to do at once.
+    /// One step for one mailing; answers whether there is more to do at once. Without sharers nothing new is planned.
     async fn step(&self, run: &Arc<Run>, sharers: usize, may_settle: bool) -> Result<bool> {
         let Some(lanes) = self.shared.lanes.get(&run.channel) else {
             return Ok(false);
         };
         match run.state(self.shared.now()) {
+            RunState::Running if !run.is_walked() && sharers == 0 => Ok(false),
             RunState::Running if !run.is_walked() => self.plan(run, lanes, sharers).await,
             RunState::Running => self.settle(run, may_settle).await,
             RunState::Paused => {
@@ -221,9 +203,7 @@ impl Feeder {
 
     async fn plan(&self, run: &Arc<Run>, lanes: &Lanes, sharers: usize) -> Result<bool> {
         let shared = &self.shared;
-        let limit = lanes
-            .wanted(run.priority, Some(run.id), sharers)
-            .min(shared.settings.page_size);
+        let limit = lanes.wanted(run.priority, Some(run.id), sharers).min(shared.settings.page_size);
         let now = shared.now();
         if limit == 0 || !shared.lease.is_held(now) {
             return Ok(false);
@@ -235,17 +215,10 @@ impl Feeder {
             channel: run.channel,
             priority: run.priority,
         };
-        let what = Plan {
-            mailing: run.id,
-            ranges: Arc::clone(&run.ranges),
-            limit,
-            profiles: run.needs_profiles(),
-        };
+        let what =
+            Plan { mailing: run.id, ranges: Arc::clone(&run.ranges), limit, profiles: run.needs_profiles() };
         let stored = new.clone();
-        let stretch = shared
-            .db
-            .write(move |c| plan::plan(c, &what, &stored, now))
-            .await?;
+        let stretch = shared.db.write(move |c| plan::plan(c, &what, &stored, now)).await?;
         let Some(stretch) = stretch else {
             // paused, cancelled, walked by another node, or its window closed: look again
             shared.mailing_changed();
@@ -256,11 +229,7 @@ impl Feeder {
             shared.settle_soon();
         }
         let count = stretch.planned.len();
-        shared
-            .metrics
-            .messages
-            .with_label_values(&[run.channel.as_str()])
-            .inc_by(count as u64);
+        shared.metrics.messages.with_label_values(&[run.channel.as_str()]).inc_by(count as u64);
         if count > 0 {
             let page = Arc::new(OpenPage::new(new.id, new.node, new.mailing, count));
             let due_at = run.starts_at.max(now);
@@ -298,13 +267,7 @@ impl Feeder {
             limit: shared.settings.page_size,
             profiles: false,
         };
-        let closing = Closing {
-            plan,
-            channel: run.channel,
-            priority: run.priority,
-            status,
-            reason,
-        };
+        let closing = Closing { plan, channel: run.channel, priority: run.priority, status, reason };
         let now = shared.now();
         let (planned, closed) = shared
             .db
@@ -320,11 +283,7 @@ impl Feeder {
                 ))
             })
             .await?;
-        shared
-            .metrics
-            .messages
-            .with_label_values(&[run.channel.as_str()])
-            .inc_by(planned as u64);
+        shared.metrics.messages.with_label_values(&[run.channel.as_str()]).inc_by(planned as u64);
         shared.count(run.channel, kind, closed.messages);
         if closed.more {
             return Ok(true);
@@ -340,16 +299,9 @@ impl Feeder {
             return Ok(false);
         }
         let (id, now) = (run.id, shared.now());
-        if shared
-            .db
-            .write(move |c| crate::mailings::repo::settle(c, id, now))
-            .await?
-        {
+        if shared.db.write(move |c| crate::mailings::repo::settle(c, id, now)).await? {
             shared.runs.remove(id);
-            shared
-                .metrics
-                .mailings_running
-                .set(i64::try_from(shared.runs.all().len()).unwrap_or(i64::MAX));
+            shared.metrics.mailings_running.set(i64::try_from(shared.runs.all().len()).unwrap_or(i64::MAX));
             tracing::info!(mailing = %id, "a mailing is finished");
         }
         Ok(false)

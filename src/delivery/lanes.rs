@@ -39,10 +39,7 @@ impl Lane {
     }
 
     fn depth_of(&self, key: Option<MailingId>) -> usize {
-        self.sources
-            .iter()
-            .find(|source| source.key == key)
-            .map_or(0, |source| source.items.len())
+        self.sources.iter().find(|source| source.key == key).map_or(0, |source| source.items.len())
     }
 }
 
@@ -70,14 +67,7 @@ impl Lanes {
         drained: std::sync::Arc<Notify>,
         metrics: Metrics,
     ) -> Self {
-        Self {
-            channel,
-            capacity,
-            inner: Mutex::default(),
-            filled: Notify::new(),
-            drained,
-            metrics,
-        }
+        Self { channel, capacity, inner: Mutex::default(), filled: Notify::new(), drained, metrics }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -86,10 +76,7 @@ impl Lanes {
 
     fn show(&self, priority: Priority, depth: usize) {
         let labels = [self.channel.as_str(), priority.as_str()];
-        self.metrics
-            .lane_depth
-            .with_label_values(&labels)
-            .set(i64::try_from(depth).unwrap_or(i64::MAX));
+        self.metrics.lane_depth.with_label_values(&labels).set(i64::try_from(depth).unwrap_or(i64::MAX));
     }
 
     /// Puts messages of one mailing at the end of its queue.
@@ -105,10 +92,7 @@ impl Lanes {
         let depth = lane.depth;
         match lane.sources.iter_mut().find(|source| source.key == key) {
             Some(source) => source.items.extend(items),
-            None => lane.sources.push_back(Source {
-                key,
-                items: items.into(),
-            }),
+            None => lane.sources.push_back(Source { key, items: items.into() }),
         }
         drop(inner);
         self.show(priority, depth);
@@ -161,19 +145,13 @@ impl Lanes {
     pub fn wanted(&self, priority: Priority, key: Option<MailingId>, sharers: usize) -> usize {
         let share = (self.capacity / sharers.max(1)).max(8);
         let inner = self.lock();
-        let waiting = inner
-            .lanes
-            .get(lane_of(priority))
-            .map_or(0, |lane| lane.depth_of(key));
+        let waiting = inner.lanes.get(lane_of(priority)).map_or(0, |lane| lane.depth_of(key));
         if waiting > share / 2 { 0 } else { share - waiting }
     }
 
     /// Whether the lane takes more, whoever it is from.
     pub fn has_room(&self, priority: Priority) -> bool {
-        self.lock()
-            .lanes
-            .get(lane_of(priority))
-            .is_some_and(|lane| lane.depth < self.capacity)
+        self.lock().lanes.get(lane_of(priority)).is_some_and(|lane| lane.depth < self.capacity)
     }
 
     /// Takes out all that waits for one mailing.
@@ -197,19 +175,12 @@ impl Lanes {
         let mut inner = self.lock();
         let lanes = std::mem::take(&mut inner.lanes);
         self.show_all(&inner);
-        lanes
-            .into_iter()
-            .flat_map(|lane| lane.sources)
-            .flat_map(|source| source.items)
-            .collect()
+        lanes.into_iter().flat_map(|lane| lane.sources).flat_map(|source| source.items).collect()
     }
 
     fn show_all(&self, inner: &Inner) {
         for priority in Priority::ALL {
-            self.show(
-                *priority,
-                inner.lanes.get(lane_of(*priority)).map_or(0, |lane| lane.depth),
-            );
+            self.show(*priority, inner.lanes.get(lane_of(*priority)).map_or(0, |lane| lane.depth));
         }
     }
 }

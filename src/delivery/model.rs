@@ -66,8 +66,7 @@ impl Run {
     /// Takes over what may change while it runs.
     pub fn refresh(&self, status: MailingStatus, ends_at: Timestamp, walked: bool) {
         self.ends_at.store(ends_at.micros(), Ordering::Release);
-        self.status
-            .store(u8::try_from(status.code()).unwrap_or_default(), Ordering::Release);
+        self.status.store(u8::try_from(status.code()).unwrap_or_default(), Ordering::Release);
         self.walked.store(walked, Ordering::Release);
     }
 
@@ -102,9 +101,7 @@ impl Run {
 
     /// Whether rendering its text needs the client's fields.
     pub fn needs_profiles(&self) -> bool {
-        self.template
-            .as_ref()
-            .is_ok_and(|template| !template.placeholders().is_empty())
+        self.template.as_ref().is_ok_and(|template| !template.placeholders().is_empty())
     }
 }
 
@@ -261,11 +258,7 @@ impl Item {
 
     /// Where it goes: the address on record before the client's present one.
     pub fn address(&self) -> Option<String> {
-        let present = || {
-            self.recipient
-                .as_ref()
-                .map(|recipient| recipient.address(self.run.channel))
-        };
+        let present = || self.recipient.as_ref().map(|recipient| recipient.address(self.run.channel));
         self.address.clone().or_else(present)
     }
 

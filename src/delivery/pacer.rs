@@ -23,10 +23,7 @@ impl Pacer {
     pub fn new(rate: Option<f64>) -> Self {
         let interval = rate.map(|rate| Duration::from_secs_f64(1.0 / rate));
         // no head start: a restart must not allow a second burst
-        Self {
-            interval,
-            next: Instant::now() + interval.unwrap_or_default(),
-        }
+        Self { interval, next: Instant::now() + interval.unwrap_or_default() }
     }
 
     /// Returns when the next send may go.
@@ -73,10 +70,7 @@ mod tests {
                     first += 1;
                 }
                 let within = i - first + 1;
-                assert!(
-                    within as f64 <= rate * 1.03 + 1.0,
-                    "{rate}: {within} in one second"
-                );
+                assert!(within as f64 <= rate * 1.03 + 1.0, "{rate}: {within} in one second");
             }
         }
     }
@@ -89,10 +83,6 @@ mod tests {
         for _ in 0..10 {
             pacer.wait().await;
         }
-        assert!(
-            began.elapsed() >= Duration::from_millis(800),
-            "{:?}",
-            began.elapsed()
-        );
+        assert!(began.elapsed() >= Duration::from_millis(800), "{:?}", began.elapsed());
     }
 }

@@ -59,11 +59,7 @@ pub struct Pages(Mutex<Holdings>);
 impl Pages {
     /// Holds nothing yet, as this node.
     pub fn new(node: NodeId) -> Self {
-        Self(Mutex::new(Holdings {
-            node,
-            pages: HashMap::new(),
-            idle: Vec::new(),
-        }))
+        Self(Mutex::new(Holdings { node, pages: HashMap::new(), idle: Vec::new() }))
     }
 
     fn lock(&self) -> MutexGuard<'_, Holdings> {
@@ -97,10 +93,7 @@ impl Pages {
 
     /// Whether anything of this mailing is in hand.
     pub fn holds(&self, mailing: MailingId) -> bool {
-        self.lock()
-            .pages
-            .values()
-            .any(|page| page.mailing == Some(mailing))
+        self.lock().pages.values().any(|page| page.mailing == Some(mailing))
     }
 
     /// Notes a page of which nothing is in hand any more: it is to be released.
@@ -117,11 +110,7 @@ impl Pages {
     pub fn start_anew(&self, node: NodeId) {
         let mut holdings = self.lock();
         holdings.pages.values().for_each(|page| page.lose());
-        *holdings = Holdings {
-            node,
-            pages: HashMap::new(),
-            idle: Vec::new(),
-        };
+        *holdings = Holdings { node, pages: HashMap::new(), idle: Vec::new() };
     }
 }
 
@@ -135,16 +124,12 @@ pub struct Lease {
 impl Lease {
     /// A lease of this length that has yet to be taken.
     pub fn new(length: Duration) -> Self {
-        Self {
-            until: AtomicI64::new(0),
-            length,
-        }
+        Self { until: AtomicI64::new(0), length }
     }
 
     /// A heartbeat that was sent at `at` arrived. A fifth is kept back, for what is in flight when it runs out.
     pub fn renew(&self, at: Timestamp) {
-        self.until
-            .store(at.plus(self.length.mul_f64(0.8)).micros(), Ordering::Release);
+        self.until.store(at.plus(self.length.mul_f64(0.8)).micros(), Ordering::Release);
     }
 
     /// Nobody else can take the pages: the lease never runs out.

@@ -33,8 +33,7 @@ impl Recorder {
         let most = self.shared.settings.record_batch;
         let mut group = Vec::with_capacity(most);
         while self.outcomes.recv_many(&mut group, most).await > 0 {
-            self.write(std::mem::replace(&mut group, Vec::with_capacity(most)))
-                .await;
+            self.write(std::mem::replace(&mut group, Vec::with_capacity(most))).await;
         }
     }
 
@@ -54,12 +53,7 @@ impl Recorder {
         let entries: Arc<[Entry]> = outcomes.iter().map(entry).collect();
         let recorded = loop {
             let group = Arc::clone(&entries);
-            match self
-                .shared
-                .db
-                .write(move |c| record::record(c, node, &group))
-                .await
-            {
+            match self.shared.db.write(move |c| record::record(c, node, &group)).await {
                 Ok(recorded) => break recorded,
                 Err(error) => {
                     self.shared.metrics.recorder_errors.inc();
@@ -68,10 +62,7 @@ impl Recorder {
                 }
             }
         };
-        self.shared
-            .metrics
-            .unrecorded
-            .sub(i64::try_from(outcomes.len()).unwrap_or_default());
+        self.shared.metrics.unrecorded.sub(i64::try_from(outcomes.len()).unwrap_or_default());
         self.settle(&outcomes, &recorded);
     }
 
@@ -139,11 +130,5 @@ fn entry(outcome: &Outcome) -> Entry {
         provider_id: tried.and_then(|tried| tried.provider_id.clone()),
         error: outcome.error.clone(),
     };
-    Entry {
-        page: item.page.id,
-        row,
-        outcome: outcome.kind,
-        at: outcome.at,
-        tried: tried.is_some(),
-    }
+    Entry { page: item.page.id, row, outcome: outcome.kind, at: outcome.at, tried: tried.is_some() }
 }

@@ -57,15 +57,10 @@ fn insert_page(c: &mut AnyConnection, new: &NewPage, members: &[Member], now: Ti
         .values((
             page_members::page_id.eq(new.id),
             page_members::message_ids.eq(pack_ids(members.iter().map(|m| m.message.0))),
-            page_members::client_ids.eq(pack_ids(
-                members
-                    .iter()
-                    .map(|m| m.client.map_or(uuid::Uuid::nil(), |id| id.0)),
-            )),
-            page_members::revisions.eq(members
-                .iter()
-                .flat_map(|m| m.revision.to_be_bytes())
-                .collect::<Vec<u8>>()),
+            page_members::client_ids
+                .eq(pack_ids(members.iter().map(|m| m.client.map_or(uuid::Uuid::nil(), |id| id.0)))),
+            page_members::revisions
+                .eq(members.iter().flat_map(|m| m.revision.to_be_bytes()).collect::<Vec<u8>>()),
         ))
         .execute(c)?;
     Ok(())
@@ -84,12 +79,8 @@ fn delete_pages(c: &mut AnyConnection, ids: &[PageId]) -> Result<()> {
 /// # Errors
 /// Those of the database.
 pub fn release(c: &mut AnyConnection, ids: &[PageId], node: NodeId) -> Result<()> {
-    diesel::update(
-        page::table
-            .filter(page::id.eq_any(ids))
-            .filter(page::node_id.eq(node)),
-    )
-    .set(page::node_id.eq(None::<NodeId>))
-    .execute(c)?;
+    diesel::update(page::table.filter(page::id.eq_any(ids)).filter(page::node_id.eq(node)))
+        .set(page::node_id.eq(None::<NodeId>))
+        .execute(c)?;
     Ok(())
 }

@@ -31,9 +31,7 @@ impl RetryPolicy {
             .with_factor(factor)
             .with_max_delay(Duration::from_secs(24 * 60 * 60))
             .with_max_times(limit);
-        Self {
-            delays: builder.build().collect(),
-        }
+        Self { delays: builder.build().collect() }
     }
 
     /// What follows when attempt number `attempts` failed at `failed_at`.
@@ -51,11 +49,7 @@ impl RetryPolicy {
             return Next::Exhausted;
         };
         let at = failed_at.plus((*delay).max(retry_after.unwrap_or_default()));
-        if ends_at.is_some_and(|ends_at| at >= ends_at) {
-            Next::PastWindow
-        } else {
-            Next::At(at)
-        }
+        if ends_at.is_some_and(|ends_at| at >= ends_at) { Next::PastWindow } else { Next::At(at) }
     }
 }
 
@@ -72,10 +66,7 @@ mod tests {
     fn the_default_waits_one_two_and_four_seconds() {
         let at = Timestamp::from_micros(0);
         for (attempt, seconds) in [(1, 1), (2, 2), (3, 4)] {
-            assert_eq!(
-                seed().next(attempt, at, None, None),
-                Next::At(at.plus(Duration::from_secs(seconds)))
-            );
+            assert_eq!(seed().next(attempt, at, None, None), Next::At(at.plus(Duration::from_secs(seconds))));
         }
         assert_eq!(seed().next(4, at, None, None), Next::Exhausted);
     }
@@ -85,10 +76,7 @@ mod tests {
         let at = Timestamp::from_micros(0);
         let end = at.plus(Duration::from_secs(1));
         assert_eq!(seed().next(1, at, None, Some(end)), Next::PastWindow);
-        assert_ne!(
-            seed().next(1, at, None, Some(end.plus(Duration::from_micros(1)))),
-            Next::PastWindow
-        );
+        assert_ne!(seed().next(1, at, None, Some(end.plus(Duration::from_micros(1)))), Next::PastWindow);
     }
 
     proptest! {

@@ -94,8 +94,7 @@ impl Shared {
     /// Puts the messages of a stored page into their lane.
     pub fn push(&self, page: &Arc<OpenPage>, run: &Run, items: Vec<Item>) {
         if let Some(lanes) = self.lanes.get(&run.channel) {
-            self.pages
-                .admit(page, || lanes.push(run.priority, Some(run.id), items));
+            self.pages.admit(page, || lanes.push(run.priority, Some(run.id), items));
         }
     }
 
@@ -132,9 +131,7 @@ impl Shared {
             OutcomeKind::Expired => &self.metrics.expired,
             OutcomeKind::Cancelled => &self.metrics.cancelled,
         };
-        counter
-            .with_label_values(&[channel.as_str()])
-            .inc_by(u64::try_from(messages).unwrap_or_default());
+        counter.with_label_values(&[channel.as_str()]).inc_by(u64::try_from(messages).unwrap_or_default());
     }
 
     /// The time.

@@ -45,11 +45,7 @@ impl Dispatcher {
         limits: (usize, Option<f64>),
     ) -> Self {
         let (concurrency, rate) = limits;
-        let sender = Arc::new(Sender {
-            shared: Arc::clone(&shared),
-            channel,
-            timeout,
-        });
+        let sender = Arc::new(Sender { shared: Arc::clone(&shared), channel, timeout });
         Self {
             shared,
             lanes,
@@ -70,10 +66,7 @@ impl Dispatcher {
             }
         }
         let all = self.slots.acquire_many(self.concurrency);
-        if tokio::time::timeout(self.shared.settings.shutdown, all)
-            .await
-            .is_err()
-        {
+        if tokio::time::timeout(self.shared.settings.shutdown, all).await.is_err() {
             let late = self.concurrency as usize - self.slots.available_permits();
             tracing::warn!(
                 in_flight = late,
@@ -129,9 +122,7 @@ impl Sender {
 
     /// The address and the filled text, or why there is none.
     fn text(&self, item: &Item) -> Result<(String, String), String> {
-        let address = item
-            .address()
-            .ok_or("the client was deleted before its message was sent")?;
+        let address = item.address().ok_or("the client was deleted before its message was sent")?;
         let template = item.run.template.as_ref().map_err(Clone::clone)?;
         let recipient = item.recipient.as_ref();
         let text = match recipient {
@@ -145,26 +136,13 @@ impl Sender {
     async fn attempt(&self, item: Item, recipient: String, text: String, now: Timestamp) -> Outcome {
         let channel = self.channel.kind().as_str();
         let metrics = &self.shared.metrics;
-        metrics
-            .lateness
-            .with_label_values(&[channel])
-            .observe(now.since(item.due_at).as_secs_f64());
+        metrics.lateness.with_label_values(&[channel]).observe(now.since(item.due_at).as_secs_f64());
         let in_flight = metrics.in_flight.with_label_values(&[channel]);
         in_flight.inc();
         let began = Instant::now();
         // cut off at the end of the window
         let timeout = self.timeout.min(item.run.ends_at().since(now));
-        let answer = self
-            .channel
-            .send(
-                Delivery {
-                    id: item.id,
-                    recipient,
-                    text,
-                },
-                timeout,
-            )
-            .await;
+        let answer = self.channel.send(Delivery { id: item.id, recipient, text }, timeout).await;
         let took = began.elapsed();
         in_flight.dec();
         let outcome = self.judge(item, answer, took);
@@ -183,12 +161,7 @@ impl Sender {
             Verdict::Delivered => (OutcomeKind::Delivered, None, None),
             Verdict::Permanent { error } => (OutcomeKind::Failed, None, Some(error)),
             Verdict::Transient { error, retry_after } => {
-                match self
-                    .shared
-                    .settings
-                    .retry
-                    .next(attempts, at, retry_after, Some(ends_at))
-                {
+                match self.shared.settings.retry.next(attempts, at, retry_after, Some(ends_at)) {
                     Next::At(due_at) => (OutcomeKind::Retry, Some(due_at), Some(error)),
                     Next::Exhausted => (
                         OutcomeKind::Failed,
@@ -208,14 +181,6 @@ impl Sender {
             provider_id: answer.provider_id,
             duration_ms: i32::try_from(took.as_millis()).unwrap_or(i32::MAX),
         };
-        Outcome {
-            item,
-            kind,
-            attempts,
-            at,
-            due_at,
-            tried: Some(tried),
-            error,
-        }
+        Outcome { item, kind, attempts, at, due_at, tried: Some(tried), error }
     }
 }

@@ -15,15 +15,7 @@ pub(super) struct Books {
 
 impl Books {
     pub(super) fn new(counts: &Value, provider: &Stats, expected: u64) -> Self {
-        let names = [
-            "total",
-            "queued",
-            "sending",
-            "sent",
-            "failed",
-            "expired",
-            "cancelled",
-        ];
+        let names = ["total", "queued", "sending", "sent", "failed", "expired", "cancelled"];
         let of = |name: &str| counts.get(name).and_then(Value::as_u64).unwrap_or_default();
         Self {
             expected,
@@ -34,10 +26,7 @@ impl Books {
     }
 
     fn of(&self, name: &str) -> u64 {
-        self.counts
-            .iter()
-            .find(|(known, _)| *known == name)
-            .map_or(0, |(_, count)| *count)
+        self.counts.iter().find(|(known, _)| *known == name).map_or(0, |(_, count)| *count)
     }
 
     /// Messages in a final state.
@@ -46,11 +35,7 @@ impl Books {
     }
 
     pub(super) fn table(&self) -> String {
-        let counts: Vec<String> = self
-            .counts
-            .iter()
-            .map(|(name, count)| format!("{name} {count}"))
-            .collect();
+        let counts: Vec<String> = self.counts.iter().map(|(name, count)| format!("{name} {count}")).collect();
         format!(
             "the service's books: {}\nthe provider: received {}, distinct {}, repeated {}",
             counts.join(", "),
@@ -82,37 +67,15 @@ mod tests {
     use serde_json::json;
 
     fn books(counts: Value, received: u64, distinct: u64) -> Books {
-        Books::new(
-            &counts,
-            &Stats {
-                received,
-                distinct,
-                ..Stats::default()
-            },
-            10,
-        )
+        Books::new(&counts, &Stats { received, distinct, ..Stats::default() }, 10)
     }
 
     #[test]
     fn books_that_do_not_agree_are_refused() {
-        assert!(
-            books(json!({"total": 10, "sent": 9, "failed": 1}), 9, 9)
-                .check()
-                .is_ok()
-        );
-        assert!(
-            books(json!({"total": 10, "sent": 9, "failed": 1}), 12, 10)
-                .check()
-                .is_ok()
-        );
-        assert!(
-            books(json!({"total": 9, "sent": 9}), 9, 9).check().is_err(),
-            "one client is missing"
-        );
-        assert!(
-            books(json!({"total": 10, "sent": 9}), 9, 9).check().is_err(),
-            "one message has no end"
-        );
+        assert!(books(json!({"total": 10, "sent": 9, "failed": 1}), 9, 9).check().is_ok());
+        assert!(books(json!({"total": 10, "sent": 9, "failed": 1}), 12, 10).check().is_ok());
+        assert!(books(json!({"total": 9, "sent": 9}), 9, 9).check().is_err(), "one client is missing");
+        assert!(books(json!({"total": 10, "sent": 9}), 9, 9).check().is_err(), "one message has no end");
         assert!(
             books(json!({"total": 10, "sent": 10}), 9, 9).check().is_err(),
             "one was sent and not received"

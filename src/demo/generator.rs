@@ -51,16 +51,7 @@ pub struct GeneratedClient {
 impl fmt::Display for GeneratedClient {
     /// Without quotes: no value has a comma, a quote or a line break in it.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self {
-            phone_number,
-            mobile_operator_code,
-            tag,
-            timezone,
-            email,
-            external_id,
-            name,
-            city,
-        } = self;
+        let Self { phone_number, mobile_operator_code, tag, timezone, email, external_id, name, city } = self;
         write!(
             out,
             "{phone_number},{mobile_operator_code},{tag},{timezone},{email},{external_id},{name},{city}"
@@ -86,12 +77,7 @@ impl Generator {
         if count > MAX_CLIENTS {
             return Err(TooManyClients(count));
         }
-        Ok(Self {
-            seed,
-            next: 0,
-            count,
-            numbers: Numbers::new(seed),
-        })
+        Ok(Self { seed, next: 0, count, numbers: Numbers::new(seed) })
     }
 
     fn client(&self, index: u64) -> GeneratedClient {
@@ -149,10 +135,7 @@ pub fn write_csv(out: &mut impl Write, count: u64, seed: u64) -> io::Result<()> 
 /// # Errors
 /// When `count` is above [`MAX_CLIENTS`].
 pub fn csv_chunks(count: u64, seed: u64) -> Result<CsvStream, TooManyClients> {
-    Ok(CsvStream {
-        rows: Generator::new(count, seed)?,
-        header: Some(CSV_HEADER),
-    })
+    Ok(CsvStream { rows: Generator::new(count, seed)?, header: Some(CSV_HEADER) })
 }
 
 /// What [`csv_chunks`] gives.
@@ -205,22 +188,14 @@ impl Numbers {
             }
         }
         let bits = u64::BITS - slots.leading_zeros();
-        Self {
-            key: mix(seed),
-            slots,
-            half_bits: bits.div_ceil(2),
-            ends,
-        }
+        Self { key: mix(seed), slots, half_bits: bits.div_ceil(2), ends }
     }
 
     /// The operator code and the number of the client at `index`.
     fn at(&self, index: u64) -> (u16, u64) {
         let slot = self.permute(index);
         let place = self.ends.partition_point(|(end, _)| *end <= slot);
-        let start = place
-            .checked_sub(1)
-            .and_then(|before| self.ends.get(before))
-            .map_or(0, |(end, _)| *end);
+        let start = place.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |(end, _)| *end);
         let code = self.ends.get(place).map_or(0, |(_, code)| *code);
         // The factor shares no divisor with ten million, so that the numbers of a code stay distinct while
         // they spread over all seven digits.

@@ -40,17 +40,11 @@ impl Service {
             None => {
                 let dir = std::env::temp_dir().join(format!("fanfare-demo-{}", uuid::Uuid::now_v7()));
                 std::fs::create_dir(&dir).map_err(unavailable)?;
-                (
-                    format!("sqlite://{}", dir.join("fanfare.db").display()),
-                    Some(dir),
-                )
+                (format!("sqlite://{}", dir.join("fanfare.db").display()), Some(dir))
             }
         };
         // free for a moment, which is long enough
-        let port = TcpListener::bind("127.0.0.1:0")
-            .and_then(|l| l.local_addr())
-            .map_err(unavailable)?
-            .port();
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).map_err(unavailable)?.port();
         let process = Command::new(std::env::current_exe().map_err(unavailable)?)
             .arg("serve")
             .env("HTTP_HOST", "127.0.0.1")
@@ -66,12 +60,7 @@ impl Service {
             .spawn()
             .map_err(unavailable)?;
         let client = egress::provider_client()?;
-        let mut service = Self {
-            process,
-            base: format!("http://127.0.0.1:{port}"),
-            client,
-            dir,
-        };
+        let mut service = Self { process, base: format!("http://127.0.0.1:{port}"), client, dir };
         service.wait_until_ready().await?;
         Ok(service)
     }
@@ -80,9 +69,7 @@ impl Service {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while tokio::time::Instant::now() < deadline {
             if let Ok(Some(status)) = self.process.try_wait() {
-                return Err(Error::internal(format!(
-                    "the service ended at its start ({status}); see above"
-                )));
+                return Err(Error::internal(format!("the service ended at its start ({status}); see above")));
             }
             let answer = self.client.get(format!("{}/ready", self.base)).send().await;
             if answer.is_ok_and(|answer| answer.status().is_success()) {
@@ -107,10 +94,7 @@ impl Service {
 
     pub(super) async fn import(&self, csv: reqwest::Body) -> Result<Value> {
         self.answer(
-            self.client
-                .post(self.url("/clients/import"))
-                .header("content-type", "text/csv")
-                .body(csv),
+            self.client.post(self.url("/clients/import")).header("content-type", "text/csv").body(csv),
         )
         .await
     }
@@ -141,10 +125,7 @@ impl Service {
     /// Asks it to stop as an operator would, and waits for it.
     pub(super) async fn stop(mut self) -> Result<()> {
         let unavailable = |e: std::io::Error| Error::Unavailable(e.into());
-        let asked = Command::new("kill")
-            .arg(self.process.id().to_string())
-            .status()
-            .map_err(unavailable)?;
+        let asked = Command::new("kill").arg(self.process.id().to_string()).status().map_err(unavailable)?;
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while asked.success() && tokio::time::Instant::now() < deadline {
             match self.process.try_wait().map_err(unavailable)? {

@@ -29,10 +29,7 @@ impl Access {
         if OPEN_PATHS.contains(&request.path()) {
             return true;
         }
-        let header = request
-            .headers()
-            .get(header::AUTHORIZATION)
-            .and_then(|value| value.to_str().ok());
+        let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let (scheme, token) = header.and_then(|value| value.split_once(' ')).unwrap_or_default();
         // compared in constant time: how long it takes tells nothing of how much was right
         let equal = token.trim().as_bytes().ct_eq(key.expose_secret().as_bytes());
@@ -48,9 +45,8 @@ pub async fn check<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
-    let allowed = request
-        .app_data::<actix_web::web::Data<Access>>()
-        .is_none_or(|access| access.allows(&request));
+    let allowed =
+        request.app_data::<actix_web::web::Data<Access>>().is_none_or(|access| access.allows(&request));
     if allowed {
         return Ok(next.call(request).await?.map_into_left_body());
     }
@@ -61,9 +57,6 @@ pub async fn check<B: MessageBody + 'static>(
         "send Authorization: Bearer <the key that API_KEY or API_KEY_FILE holds>",
     );
     let mut response = problem.response();
-    response.headers_mut().insert(
-        header::WWW_AUTHENTICATE,
-        header::HeaderValue::from_static("Bearer"),
-    );
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
     Ok(request.into_response(response).map_into_right_body())
 }

@@ -65,23 +65,10 @@ pub async fn get_ready(probes: web::Data<Probes>) -> HttpResponse {
     let now = probes.clock.now();
     let fresh = |at: Timestamp| now.since(at) <= probes.patience;
     // migrations run before the service listens: a table that can be read is the proof
-    let database = probes
-        .db
-        .read(|c| crate::mailings::repo::open(c).map(drop))
-        .await
-        .is_ok();
+    let database = probes.db.read(|c| crate::mailings::repo::open(c).map(drop)).await.is_ok();
     let watchdog = fresh(Timestamp::from_micros(probes.watchdog.load(Ordering::Acquire)));
     let engine = fresh((probes.engine)());
     let ready = database && watchdog && engine;
-    let body = Readiness {
-        status: if ready { "ready" } else { "not ready" },
-        database,
-        watchdog,
-        engine,
-    };
-    if ready {
-        HttpResponse::Ok().json(body)
-    } else {
-        HttpResponse::ServiceUnavailable().json(body)
-    }
+    let body = Readiness { status: if ready { "ready" } else { "not ready" }, database, watchdog, engine };
+    if ready { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
 }

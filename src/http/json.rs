@@ -23,11 +23,8 @@ impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
     type Future = Pin<Box<dyn Future<Output = Result<Self>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let kind = request
-            .headers()
-            .get(header::CONTENT_TYPE)
-            .and_then(|v| v.to_str().ok())
-            .unwrap_or_default();
+        let kind =
+            request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let is_json = kind.split(';').next().is_some_and(|mime| {
             let mime = mime.trim().to_ascii_lowercase();
             mime == "application/json" || mime.ends_with("+json")
@@ -45,9 +42,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
                 let chunk =
                     chunk.map_err(|e| Error::Malformed(format!("the body could not be read: {e}")))?;
                 if body.len() + chunk.len() > LARGEST_BODY {
-                    return Err(Error::Malformed(format!(
-                        "the body is larger than {LARGEST_BODY} bytes"
-                    )));
+                    return Err(Error::Malformed(format!("the body is larger than {LARGEST_BODY} bytes")));
                 }
                 body.extend_from_slice(&chunk);
             }
@@ -115,11 +110,7 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
             let text = e.to_string();
             let reason = text.strip_prefix("Query deserialize error: ").unwrap_or(&text);
             let field = wrong_field(".", reason);
-            let name = if field.field == "body" {
-                "query".to_owned()
-            } else {
-                field.field
-            };
+            let name = if field.field == "body" { "query".to_owned() } else { field.field };
             Error::invalid(name, reason)
         }))
     }
@@ -130,8 +121,7 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
 /// # Errors
 /// [`Error::Invalid`] for `id`.
 pub fn path_id<T: std::str::FromStr>(text: &str) -> Result<T> {
-    text.parse()
-        .map_err(|_| Error::invalid("id", format!("`{text}` is not a UUID")))
+    text.parse().map_err(|_| Error::invalid("id", format!("`{text}` is not a UUID")))
 }
 
 /// For a field of a patch: absent (`None`), null (`Some(None)`), or a value.
@@ -182,10 +172,7 @@ mod tests {
     fn what_is_no_json_is_malformed() {
         for body in ["", "{", "{} x", "nope"] {
             assert!(
-                matches!(
-                    parse::<serde_json::Value>(body.as_bytes()),
-                    Err(Error::Malformed(_))
-                ),
+                matches!(parse::<serde_json::Value>(body.as_bytes()), Err(Error::Malformed(_))),
                 "{body}"
             );
         }

@@ -18,21 +18,14 @@ use crate::metrics::Metrics;
 pub async fn get_metrics(metrics: web::Data<Metrics>, db: web::Data<Db>) -> Result<HttpResponse> {
     for pool in db.pools() {
         for (state, connections) in [("idle", pool.idle), ("in_use", pool.in_use)] {
-            metrics
-                .db_pool
-                .with_label_values(&[pool.pool, state])
-                .set(i64::from(connections));
+            metrics.db_pool.with_label_values(&[pool.pool, state]).set(i64::from(connections));
         }
     }
-    Ok(HttpResponse::Ok()
-        .insert_header(ContentType(mime()))
-        .body(metrics.text()?))
+    Ok(HttpResponse::Ok().insert_header(ContentType(mime())).body(metrics.text()?))
 }
 
 fn mime() -> actix_web::mime::Mime {
-    "text/plain; version=0.0.4; charset=utf-8"
-        .parse()
-        .unwrap_or(actix_web::mime::TEXT_PLAIN_UTF_8)
+    "text/plain; version=0.0.4; charset=utf-8".parse().unwrap_or(actix_web::mime::TEXT_PLAIN_UTF_8)
 }
 
 /// The middleware that counts requests by route (the pattern, never the path), and shows the request's id.
@@ -53,24 +46,12 @@ pub async fn count<B: MessageBody>(
     let id = super::problem::request_id(&request);
     let mut response = next.call(request).await?;
     if let Some(metrics) = metrics {
-        let route = response
-            .request()
-            .match_pattern()
-            .unwrap_or_else(|| "none".into());
-        metrics
-            .http_requests
-            .with_label_values(&[&method, &route, response.status().as_str()])
-            .inc();
-        metrics
-            .http_duration
-            .with_label_values(&[&method, &route])
-            .observe(began.elapsed().as_secs_f64());
+        let route = response.request().match_pattern().unwrap_or_else(|| "none".into());
+        metrics.http_requests.with_label_values(&[&method, &route, response.status().as_str()]).inc();
+        metrics.http_duration.with_label_values(&[&method, &route]).observe(began.elapsed().as_secs_f64());
     }
     if let Ok(id) = HeaderValue::from_str(&id) {
-        response.headers_mut().insert(
-            actix_web::http::header::HeaderName::from_static("x-request-id"),
-            id,
-        );
+        response.headers_mut().insert(actix_web::http::header::HeaderName::from_static("x-request-id"), id);
     }
     Ok(response)
 }

@@ -62,10 +62,6 @@ pub fn document() -> crate::error::Result<String> {
 
 /// Swagger UI at `/api/v1/docs/`.
 pub fn swagger() -> SwaggerUi {
-    let config = Config::default()
-        .try_it_out_enabled(true)
-        .persist_authorization(true);
-    SwaggerUi::new("/api/v1/docs/{_:.*}")
-        .config(config)
-        .url(DOCUMENT, Api::openapi())
+    let config = Config::default().try_it_out_enabled(true).persist_authorization(true);
+    SwaggerUi::new("/api/v1/docs/{_:.*}").config(config).url(DOCUMENT, Api::openapi())
 }

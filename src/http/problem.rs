@@ -37,13 +37,7 @@ impl Problem {
         title: &'static str,
         detail: impl Into<String>,
     ) -> Self {
-        Self {
-            kind,
-            title,
-            status: status.as_u16(),
-            detail: detail.into(),
-            errors: Vec::new(),
-        }
+        Self { kind, title, status: status.as_u16(), detail: detail.into(), errors: Vec::new() }
     }
 
     /// The response of `application/problem+json`.
@@ -51,10 +45,7 @@ impl Problem {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(self).unwrap_or_default();
         let mut response = HttpResponse::build(status);
-        response.insert_header((
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/problem+json"),
-        ));
+        response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json")));
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.insert_header((header::RETRY_AFTER, "1"));
         }
@@ -78,6 +69,18 @@ impl From<&Error> for Problem {
                 StatusCode::BAD_REQUEST,
                 "/problems/malformed",
                 "The request cannot be read",
+                why.clone(),
+            ),
+            Error::Unsupported(why) => Self::new(
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "/problems/unsupported-media-type",
+                "The media type is not taken here",
+                why.clone(),
+            ),
+            Error::TooLarge(why) => Self::new(
+                StatusCode::PAYLOAD_TOO_LARGE,
+                "/problems/too-large",
+                "The body is too large",
                 why.clone(),
             ),
             Error::NotFound { .. } => Self::new(
@@ -140,20 +143,12 @@ pub async fn no_such_method(request: HttpRequest) -> HttpResponse {
         StatusCode::METHOD_NOT_ALLOWED,
         "/problems/method-not-allowed",
         "The method is not allowed",
-        format!(
-            "{} does not take {}; see /api/v1/docs",
-            request.path(),
-            request.method()
-        ),
+        format!("{} does not take {}; see /api/v1/docs", request.path(), request.method()),
     )
     .response()
 }
 
 /// The id under which this request stands in the log and in the answer's `x-request-id`.
 pub fn request_id(request: &impl HttpMessage) -> String {
-    request
-        .extensions()
-        .get::<RequestId>()
-        .map(ToString::to_string)
-        .unwrap_or_default()
+    request.extensions().get::<RequestId>().map(ToString::to_string).unwrap_or_default()
 }

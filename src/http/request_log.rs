@@ -22,11 +22,7 @@ impl RootSpanBuilder for RequestLog {
         match outcome {
             Ok(response) => {
                 let status = response.status().as_u16();
-                match response
-                    .response()
-                    .error()
-                    .and_then(|error| error.as_error::<Error>())
-                {
+                match response.response().error().and_then(|error| error.as_error::<Error>()) {
                     Some(error) if status >= 500 => {
                         tracing::error!(status, error = %chain(error), "request failed")
                     }
@@ -59,6 +55,8 @@ fn kind(error: &Error) -> &'static str {
     match error {
         Error::Invalid(_) => "invalid",
         Error::Malformed(_) => "malformed",
+        Error::Unsupported(_) => "unsupported",
+        Error::TooLarge(_) => "too large",
         Error::NotFound { .. } => "not found",
         Error::Conflict(_) => "conflict",
         Error::Unavailable(_) => "unavailable",

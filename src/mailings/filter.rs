@@ -72,24 +72,17 @@ impl AudienceFilter {
         };
         let mut codes = Vec::new();
         for (i, code) in lists.mobile_operator_code.iter().enumerate() {
-            codes.extend(wrong.check(
-                &format!("filter.mobile_operator_code[{i}]"),
-                code.parse::<OperatorCode>(),
-            ));
+            codes.extend(
+                wrong.check(&format!("filter.mobile_operator_code[{i}]"), code.parse::<OperatorCode>()),
+            );
         }
         let mut tags = Vec::new();
         for (i, tag) in lists.tag.iter().enumerate() {
             tags.extend(wrong.check(&format!("filter.tag[{i}]"), tag.parse::<Tag>()));
         }
-        for (field, count) in [
-            ("filter.mobile_operator_code", codes.len()),
-            ("filter.tag", tags.len()),
-        ] {
+        for (field, count) in [("filter.mobile_operator_code", codes.len()), ("filter.tag", tags.len())] {
             if count > MOST_VALUES {
-                wrong.add(
-                    field,
-                    format!("names {count} values; at most {MOST_VALUES} are allowed"),
-                );
+                wrong.add(field, format!("names {count} values; at most {MOST_VALUES} are allowed"));
             }
         }
         wrong.finish()?;
@@ -116,15 +109,9 @@ impl AudienceFilter {
 /// The seed's plain filter: what has only digits is an operator code, all else a tag.
 fn one_value(text: &str) -> FilterLists {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        FilterLists {
-            mobile_operator_code: vec![text.to_owned()],
-            tag: Vec::new(),
-        }
+        FilterLists { mobile_operator_code: vec![text.to_owned()], tag: Vec::new() }
     } else {
-        FilterLists {
-            mobile_operator_code: Vec::new(),
-            tag: vec![text.to_owned()],
-        }
+        FilterLists { mobile_operator_code: Vec::new(), tag: vec![text.to_owned()] }
     }
 }
 
@@ -144,10 +131,7 @@ mod tests {
 
     #[test]
     fn a_plain_text_is_an_operator_code_or_a_tag() {
-        assert_eq!(
-            parse(r#""903""#).unwrap().ranges(),
-            [Range::Operator("903".into())]
-        );
+        assert_eq!(parse(r#""903""#).unwrap().ranges(), [Range::Operator("903".into())]);
         assert_eq!(parse(r#"" vip ""#).unwrap().ranges(), [Range::Tag("vip".into())]);
         assert!(parse(r#""""#).is_err(), "an empty text is no filter for everyone");
     }
@@ -159,9 +143,7 @@ mod tests {
 
     #[test]
     fn a_wrong_value_is_named_with_its_place() {
-        let error = parse(r#"{"mobile_operator_code": ["903", "x"], "tag": [""]}"#)
-            .unwrap_err()
-            .to_string();
+        let error = parse(r#"{"mobile_operator_code": ["903", "x"], "tag": [""]}"#).unwrap_err().to_string();
         assert!(
             error.contains("filter.mobile_operator_code[1]") && error.contains("filter.tag[0]"),
             "{error}"

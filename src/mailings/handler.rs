@@ -25,15 +25,9 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
             .default_service(unknown()),
     )
     .service(
-        web::resource("/mailings/preview")
-            .route(web::post().to(preview_mailing))
-            .default_service(unknown()),
+        web::resource("/mailings/preview").route(web::post().to(preview_mailing)).default_service(unknown()),
     )
-    .service(
-        web::resource("/mailings/stats")
-            .route(web::get().to(get_overview))
-            .default_service(unknown()),
-    )
+    .service(web::resource("/mailings/stats").route(web::get().to(get_overview)).default_service(unknown()))
     .service(
         web::resource("/mailings/{id}")
             .route(web::get().to(get_mailing))
@@ -47,9 +41,7 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
             .default_service(unknown()),
     )
     .service(
-        web::resource("/mailings/{id}/pause")
-            .route(web::post().to(pause_mailing))
-            .default_service(unknown()),
+        web::resource("/mailings/{id}/pause").route(web::post().to(pause_mailing)).default_service(unknown()),
     )
     .service(
         web::resource("/mailings/{id}/resume")
@@ -95,9 +87,7 @@ pub struct ListQuery {
 pub async fn create_mailing(service: web::Data<Mailings>, body: Json<MailingBody>) -> Result<HttpResponse> {
     let mailing = service.create(body.0.into_new()?).await?;
     let location = format!("/api/v1/mailings/{}", mailing.id);
-    Ok(HttpResponse::Created()
-        .insert_header((header::LOCATION, location))
-        .json(mailing))
+    Ok(HttpResponse::Created().insert_header((header::LOCATION, location)).json(mailing))
 }
 
 /// List mailings
@@ -113,19 +103,10 @@ pub async fn list_mailings(
     service: web::Data<Mailings>,
     Query(query): Query<ListQuery>,
 ) -> Result<HttpResponse> {
-    let status = query
-        .status
-        .as_deref()
-        .map(str::parse::<MailingStatus>)
-        .transpose();
+    let status = query.status.as_deref().map(str::parse::<MailingStatus>).transpose();
     let status = status.map_err(|why| Error::invalid("status", why))?;
-    let page = service
-        .list(
-            status,
-            paging::limit(query.limit)?,
-            paging::cursor(query.cursor.as_deref())?,
-        )
-        .await?;
+    let page =
+        service.list(status, paging::limit(query.limit)?, paging::cursor(query.cursor.as_deref())?).await?;
     Ok(HttpResponse::Ok().json(page))
 }
 

@@ -94,10 +94,7 @@ pub struct Mailing {
 impl Mailing {
     /// Its window.
     pub fn window(&self) -> Window {
-        Window {
-            starts_at: self.starts_at,
-            ends_at: self.ends_at,
-        }
+        Window { starts_at: self.starts_at, ends_at: self.ends_at }
     }
 
     /// Takes a change, if its state allows it.
@@ -108,10 +105,7 @@ impl Mailing {
         let id = self.id;
         match self.status {
             MailingStatus::Finished | MailingStatus::Cancelled => {
-                return Err(Error::Conflict(format!(
-                    "mailing {id} is {} and read-only",
-                    self.status
-                )));
+                return Err(Error::Conflict(format!("mailing {id} is {} and read-only", self.status)));
             }
             MailingStatus::Running | MailingStatus::Paused if self.started_at.is_some() => {
                 if change.touches_more_than_the_end() {
@@ -294,14 +288,8 @@ mod tests {
     #[test]
     fn only_the_end_may_change_once_it_runs_and_nothing_when_it_is_over() {
         let now = Timestamp::from_micros(1_001_000_000);
-        let end = MailingChange {
-            ends_at: Some(now.plus(Duration::from_secs(9))),
-            ..Default::default()
-        };
-        let text = MailingChange {
-            text: Some("other".into()),
-            ..Default::default()
-        };
+        let end = MailingChange { ends_at: Some(now.plus(Duration::from_secs(9))), ..Default::default() };
+        let text = MailingChange { text: Some("other".into()), ..Default::default() };
         use MailingStatus::{Cancelled, Finished, Paused, Pending, Running};
         for (status, started, end_ok, text_ok) in [
             (Pending, false, true, true),
@@ -328,10 +316,8 @@ mod tests {
     fn a_window_that_has_closed_is_not_opened_again() {
         let mut running = mailing(MailingStatus::Running, true);
         let late = running.ends_at.plus(Duration::from_secs(1));
-        let change = MailingChange {
-            ends_at: Some(late.plus(Duration::from_secs(60))),
-            ..Default::default()
-        };
+        let change =
+            MailingChange { ends_at: Some(late.plus(Duration::from_secs(60))), ..Default::default() };
         assert!(matches!(running.apply(change, late), Err(Error::Conflict(_))));
     }
 

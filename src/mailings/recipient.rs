@@ -8,14 +8,8 @@ use crate::db::types::{ClientId, Timestamp};
 use crate::kinds::ChannelKind;
 
 /// The client's own fields that a text may name; every other name is an attribute.
-pub const FIELDS: &[&str] = &[
-    "phone_number",
-    "mobile_operator_code",
-    "tag",
-    "timezone",
-    "email",
-    "external_id",
-];
+pub const FIELDS: &[&str] =
+    &["phone_number", "mobile_operator_code", "tag", "timezone", "email", "external_id"];
 
 /// One client of an audience.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,11 +63,7 @@ impl Recipient {
                 ("external_id", &profile.external_id),
             ];
             for (name, value) in fields {
-                values.extend(
-                    value
-                        .as_ref()
-                        .map(|value| (name.to_owned(), Value::from(value.as_str()))),
-                );
+                values.extend(value.as_ref().map(|value| (name.to_owned(), Value::from(value.as_str()))));
             }
         }
         values.insert("phone_number".into(), Value::from(self.phone_number.to_string()));

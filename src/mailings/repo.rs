@@ -143,9 +143,7 @@ fn set_due(c: &mut AnyConnection, id: MailingId, at: Timestamp) -> Result<()> {
 /// Those of the database.
 pub fn lock(c: &mut AnyConnection, id: MailingId) -> Result<()> {
     if let AnyConnection::Postgres(c) = c {
-        diesel::sql_query("SELECT 1 FROM mailing WHERE id = $1 FOR UPDATE")
-            .bind::<Id, _>(id)
-            .execute(c)?;
+        diesel::sql_query("SELECT 1 FROM mailing WHERE id = $1 FOR UPDATE").bind::<Id, _>(id).execute(c)?;
     }
     Ok(())
 }
@@ -156,11 +154,8 @@ pub fn lock(c: &mut AnyConnection, id: MailingId) -> Result<()> {
 /// [`Error::NotFound`].
 pub fn get(c: &mut AnyConnection, id: MailingId) -> Result<Mailing> {
     // one statement, so one snapshot: the counters and the pages that they balance with
-    let found: Option<(MailingRow, i64)> = mailing::table
-        .find(id)
-        .select((MailingRow::as_select(), sending!()))
-        .first(c)
-        .optional()?;
+    let found: Option<(MailingRow, i64)> =
+        mailing::table.find(id).select((MailingRow::as_select(), sending!())).first(c).optional()?;
     let (row, sending) = found.ok_or_else(|| Error::not_found("mailing", id))?;
     row.into_model(sending)
 }
@@ -191,10 +186,7 @@ pub fn list(
     let more = rows.len() > wanted;
     rows.truncate(wanted);
     let next_cursor = rows.last().filter(|_| more).map(|(row, _)| row.id.to_string());
-    let items = rows
-        .into_iter()
-        .map(|(row, sending)| row.into_model(sending))
-        .collect::<Result<_>>()?;
+    let items = rows.into_iter().map(|(row, sending)| row.into_model(sending)).collect::<Result<_>>()?;
     Ok(Page { items, next_cursor })
 }
 
@@ -249,15 +241,18 @@ pub fn cancel_unstarted(c: &mut AnyConnection, id: MailingId, now: Timestamp) ->
     Ok(())
 }
 
-/// Begins a pending mailing for this audience; answers whether it was still pending.
+/// Begins a pending mailing for this audience; answers whether it was still pending, and not changed since its audience
+/// was counted.
 ///
 /// # Errors
 /// Those of the database.
-pub fn begin(c: &mut AnyConnection, id: MailingId, audience: Audience, now: Timestamp) -> Result<bool> {
+pub fn begin(c: &mut AnyConnection, counted: &Mailing, audience: Audience, now: Timestamp) -> Result<bool> {
+    let id = counted.id;
     let begun = diesel::update(
         mailing::table
             .find(id)
-            .filter(mailing::status.eq(MailingStatus::Pending.code())),
+            .filter(mailing::status.eq(MailingStatus::Pending.code()))
+            .filter(mailing::updated_at.eq(counted.updated_at)),
     )
     .set((
         mailing::status.eq(MailingStatus::Running.code()),
@@ -360,12 +355,7 @@ pub fn open(c: &mut AnyConnection) -> Result<Vec<Open>> {
         .load(c)?;
     rows.into_iter()
         .map(|(id, status, ends_at, walked)| {
-            Ok(Open {
-                id,
-                status: MailingStatus::from_code(status)?,
-                ends_at,
-                walked,
-            })
+            Ok(Open { id, status: MailingStatus::from_code(status)?, ends_at, walked })
         })
         .collect()
 }
@@ -376,22 +366,13 @@ pub fn open(c: &mut AnyConnection) -> Result<Vec<Open>> {
 /// Those of the database.
 pub fn settle(c: &mut AnyConnection, id: MailingId, now: Timestamp) -> Result<bool> {
     lock(c, id)?;
-    let pages: i64 = page::table
-        .filter(page::mailing_id.eq(id))
-        .select(count_star())
-        .first(c)?;
-    let waiting: i64 = due::table
-        .filter(due::mailing_id.eq(id))
-        .select(count_star())
-        .first(c)?;
+    let pages: i64 = page::table.filter(page::mailing_id.eq(id)).select(count_star()).first(c)?;
+    let waiting: i64 = due::table.filter(due::mailing_id.eq(id)).select(count_star()).first(c)?;
     if pages > 0 || waiting > 0 {
         return Ok(false);
     }
     let settled = diesel::update(
-        mailing::table
-            .find(id)
-            .filter(mailing::settled.eq(false))
-            .filter(mailing::walked.eq(true)),
+        mailing::table.find(id).filter(mailing::settled.eq(false)).filter(mailing::walked.eq(true)),
     )
     .set((
         mailing::settled.eq(true),
@@ -417,8 +398,5 @@ pub fn settle(c: &mut AnyConnection, id: MailingId, now: Timestamp) -> Result<bo
 /// # Errors
 /// Those of the database.
 pub fn attribute_names(c: &mut AnyConnection) -> Result<Vec<String>> {
-    Ok(client_attribute::table
-        .select(client_attribute::name)
-        .order(client_attribute::name)
-        .load(c)?)
+    Ok(client_attribute::table.select(client_attribute::name).order(client_attribute::name).load(c)?)
 }

@@ -62,12 +62,7 @@ pub struct Mailings {
 impl Mailings {
     /// Over this database, waking this engine.
     pub fn new(db: Db, clock: Clock, wakeup: Arc<dyn Wakeup>, rates: Arc<dyn ChannelRates>) -> Self {
-        Self {
-            db,
-            clock,
-            wakeup,
-            rates,
-        }
+        Self { db, clock, wakeup, rates }
     }
 
     /// Stores a mailing. One whose start is past begins at once, with the audience of this moment.
@@ -76,10 +71,7 @@ impl Mailings {
     /// [`Error::Invalid`] for a window that is none, or a placeholder that no client can fill.
     pub async fn create(&self, new: NewMailing) -> Result<Mailing> {
         let now = self.clock.now();
-        let window = Window {
-            starts_at: new.starts_at.unwrap_or(now),
-            ends_at: new.ends_at,
-        };
+        let window = Window { starts_at: new.starts_at.unwrap_or(now), ends_at: new.ends_at };
         window.check(now)?;
         let begins = window.starts_at <= now;
         let text = new.text.clone();
@@ -88,11 +80,7 @@ impl Mailings {
             .db
             .read(move |c| {
                 check_placeholders(c, &text)?;
-                if begins {
-                    audience::measure(c, &ranges).map(Some)
-                } else {
-                    Ok(None)
-                }
+                if begins { audience::measure(c, &ranges).map(Some) } else { Ok(None) }
             })
             .await?;
         let mailing = Mailing {
@@ -101,11 +89,7 @@ impl Mailings {
             filter: new.filter,
             channel: new.channel,
             priority: new.priority,
-            status: if begins {
-                MailingStatus::Running
-            } else {
-                MailingStatus::Pending
-            },
+            status: if begins { MailingStatus::Running } else { MailingStatus::Pending },
             starts_at: window.starts_at,
             ends_at: window.ends_at,
             created_at: now,
@@ -180,15 +164,10 @@ impl Mailings {
                 let mailing = repo::get(c, id)?;
                 let over = matches!(mailing.status, MailingStatus::Finished | MailingStatus::Cancelled);
                 if over {
-                    return Err(Error::Conflict(format!(
-                        "mailing {id} is {} and read-only",
-                        mailing.status
-                    )));
+                    return Err(Error::Conflict(format!("mailing {id} is {} and read-only", mailing.status)));
                 }
                 if mailing.started_at.is_some() {
-                    return Err(Error::Conflict(format!(
-                        "mailing {id} has begun; cancel it instead"
-                    )));
+                    return Err(Error::Conflict(format!("mailing {id} has begun; cancel it instead")));
                 }
                 repo::delete(c, id)
             })
@@ -212,12 +191,10 @@ impl Mailings {
     /// # Errors
     /// [`Error::Conflict`] when it is not paused, [`Error::NotFound`].
     pub async fn resume(&self, id: MailingId) -> Result<Mailing> {
-        self.change_status(id, "resumed", |mailing| {
-            match (mailing.status, mailing.started_at) {
-                (MailingStatus::Paused, Some(_)) => Some(MailingStatus::Running),
-                (MailingStatus::Paused, None) => Some(MailingStatus::Pending),
-                _ => None,
-            }
+        self.change_status(id, "resumed", |mailing| match (mailing.status, mailing.started_at) {
+            (MailingStatus::Paused, Some(_)) => Some(MailingStatus::Running),
+            (MailingStatus::Paused, None) => Some(MailingStatus::Pending),
+            _ => None,
         })
         .await
     }
@@ -303,24 +280,16 @@ impl Mailings {
         let (recipients, sample) = self
             .db
             .read(move |c| {
-                let template = question
-                    .text
-                    .as_deref()
-                    .map(|text| check_placeholders(c, text))
-                    .transpose()?;
+                let template =
+                    question.text.as_deref().map(|text| check_placeholders(c, text)).transpose()?;
                 let counted = audience::measure(c, &ranges)?;
-                let what = audience::Read {
-                    upper_bound: counted.upper_bound,
-                    limit: SAMPLES,
-                    profiles: true,
-                };
+                let what =
+                    audience::Read { upper_bound: counted.upper_bound, limit: SAMPLES, profiles: true };
                 let (few, _) = audience::read(c, &ranges, audience::Cursor::default(), what)?;
                 let sample = few
                     .into_iter()
                     .map(|recipient| {
-                        let text = template
-                            .as_ref()
-                            .map(|template| template.render(|| recipient.values()));
+                        let text = template.as_ref().map(|template| template.render(|| recipient.values()));
                         Sample {
                             client_id: recipient.client_id,
                             recipient: recipient.address(channel),
@@ -336,39 +305,24 @@ impl Mailings {
         let estimated_seconds = rate_per_second.map(|rate| recipients as f64 / rate);
         let room = window.map(|window| window.ends_at.since(window.starts_at.max(now)).as_secs_f64());
         let fits_window = estimated_seconds.zip(room).map(|(needed, room)| needed <= room);
-        Ok(Preview {
-            recipients,
-            sample,
-            rate_per_second,
-            estimated_seconds,
-            fits_window,
-        })
+        Ok(Preview { recipients, sample, rate_per_second, estimated_seconds, fits_window })
     }
 }
 
 /// Reads the text, and refuses a placeholder that is neither a field nor an attribute of any client.
 fn check_placeholders(c: &mut AnyConnection, text: &str) -> Result<Template> {
     let template = Template::parse(text).map_err(|why| Error::invalid("text", why))?;
-    let foreign: Vec<&String> = template
-        .placeholders()
-        .iter()
-        .filter(|name| !FIELDS.contains(&name.as_str()))
-        .collect();
+    let foreign: Vec<&String> =
+        template.placeholders().iter().filter(|name| !FIELDS.contains(&name.as_str())).collect();
     if foreign.is_empty() {
         return Ok(template);
     }
     let known = repo::attribute_names(c)?;
     if let Some(unknown) = foreign.into_iter().find(|name| !known.contains(name)) {
-        let names: Vec<&str> = FIELDS
-            .iter()
-            .copied()
-            .chain(known.iter().map(String::as_str))
-            .take(50)
-            .collect();
-        let reason = format!(
-            "no client has a field or an attribute `{unknown}`; there are {}",
-            names.join(", ")
-        );
+        let names: Vec<&str> =
+            FIELDS.iter().copied().chain(known.iter().map(String::as_str)).take(50).collect();
+        let reason =
+            format!("no client has a field or an attribute `{unknown}`; there are {}", names.join(", "));
         return Err(Error::invalid("text", reason));
     }
     Ok(template)

@@ -31,10 +31,7 @@ pub struct ListQuery {
 impl ListQuery {
     fn filter(&self) -> Result<MessageFilter> {
         let status = self.status.as_deref().map(MessageStatus::parse).transpose();
-        Ok(MessageFilter {
-            mailing: None,
-            status: status.map_err(|why| Error::invalid("status", why))?,
-        })
+        Ok(MessageFilter { mailing: None, status: status.map_err(|why| Error::invalid("status", why))? })
     }
 }
 
@@ -69,9 +66,7 @@ pub async fn list_messages(
     service: web::Data<Messages>,
     Query(query): Query<ListQuery>,
 ) -> Result<HttpResponse> {
-    let page = service
-        .list(query.filter()?, paging::limit(query.limit)?, query.cursor)
-        .await?;
+    let page = service.list(query.filter()?, paging::limit(query.limit)?, query.cursor).await?;
     Ok(HttpResponse::Ok().json(page))
 }
 
@@ -88,14 +83,8 @@ pub async fn list_mailing_messages(
     id: web::Path<String>,
     Query(query): Query<ListQuery>,
 ) -> Result<HttpResponse> {
-    let page = service
-        .of_mailing(
-            path_id(&id)?,
-            query.filter()?,
-            paging::limit(query.limit)?,
-            query.cursor,
-        )
-        .await?;
+    let page =
+        service.of_mailing(path_id(&id)?, query.filter()?, paging::limit(query.limit)?, query.cursor).await?;
     Ok(HttpResponse::Ok().json(page))
 }
 

@@ -29,15 +29,7 @@ impl Counts {
     /// The counts with `queued` as what is left of the total.
     pub fn balanced(total: i64, sending: i64, [sent, failed, expired, cancelled]: [i64; 4]) -> Self {
         let queued = total - sending - sent - failed - expired - cancelled;
-        Self {
-            total,
-            queued,
-            sending,
-            sent,
-            failed,
-            expired,
-            cancelled,
-        }
+        Self { total, queued, sending, sent, failed, expired, cancelled }
     }
 }
 
@@ -144,10 +136,7 @@ impl MessageWithAttempts {
                 error: None,
             });
         }
-        Self {
-            message,
-            attempt_log: failed,
-        }
+        Self { message, attempt_log: failed }
     }
 }
 

@@ -33,11 +33,8 @@ pub fn mailing_exists(c: &mut AnyConnection, id: MailingId) -> Result<bool> {
 /// # Errors
 /// Those of the database.
 pub fn get(c: &mut AnyConnection, id: MessageId) -> Result<Option<(Message, Vec<Attempt>)>> {
-    let row: Option<MessageRow> = message::table
-        .find(id)
-        .select(MessageRow::as_select())
-        .first(c)
-        .optional()?;
+    let row: Option<MessageRow> =
+        message::table.find(id).select(MessageRow::as_select()).first(c).optional()?;
     let Some(row) = row else {
         return Ok(in_flight::planned(c, id)?.map(|message| (message, Vec::new())));
     };
@@ -88,47 +85,30 @@ pub fn list(
         Some(MessageStatus::Failed) => failed(c, filter.mailing, limit, paging::cursor(cursor)?),
         status => match filter.mailing {
             // a mailing's messages are found by (mailing, client), so that is their order
-            Some(id) => scan(
-                limit,
-                status,
-                paging::cursor(cursor)?,
-                |after: Option<ClientId>| {
-                    let mut query = message::table
-                        .filter(message::mailing_id.eq(id))
-                        .select(MessageRow::as_select())
-                        .order(message::client_id)
-                        .limit(SCAN_STEP)
-                        .into_boxed();
-                    if let Some(after) = after {
-                        query = query.filter(message::client_id.gt(after));
-                    }
-                    let rows = query.load(c)?;
-                    Ok(rows
-                        .into_iter()
-                        .filter_map(|row: MessageRow| Some((row.client_id?, row)))
-                        .collect())
-                },
-            ),
-            None => scan(
-                limit,
-                status,
-                paging::cursor(cursor)?,
-                |after: Option<MessageId>| {
-                    let mut query = message::table
-                        .select(MessageRow::as_select())
-                        .order(message::id)
-                        .limit(SCAN_STEP)
-                        .into_boxed();
-                    if let Some(after) = after {
-                        query = query.filter(message::id.gt(after));
-                    }
-                    Ok(query
-                        .load(c)?
-                        .into_iter()
-                        .map(|row: MessageRow| (row.id, row))
-                        .collect())
-                },
-            ),
+            Some(id) => scan(limit, status, paging::cursor(cursor)?, |after: Option<ClientId>| {
+                let mut query = message::table
+                    .filter(message::mailing_id.eq(id))
+                    .select(MessageRow::as_select())
+                    .order(message::client_id)
+                    .limit(SCAN_STEP)
+                    .into_boxed();
+                if let Some(after) = after {
+                    query = query.filter(message::client_id.gt(after));
+                }
+                let rows = query.load(c)?;
+                Ok(rows.into_iter().filter_map(|row: MessageRow| Some((row.client_id?, row))).collect())
+            }),
+            None => scan(limit, status, paging::cursor(cursor)?, |after: Option<MessageId>| {
+                let mut query = message::table
+                    .select(MessageRow::as_select())
+                    .order(message::id)
+                    .limit(SCAN_STEP)
+                    .into_boxed();
+                if let Some(after) = after {
+                    query = query.filter(message::id.gt(after));
+                }
+                Ok(query.load(c)?.into_iter().map(|row: MessageRow| (row.id, row)).collect())
+            }),
         },
     }
 }
@@ -147,10 +127,7 @@ fn scan<K: Copy + std::fmt::Display>(
         let ended = rows.len() < usize::try_from(SCAN_STEP).unwrap_or(usize::MAX);
         for (key, row) in rows {
             if items.len() == wanted || seen == LARGEST_SCAN {
-                return Ok(Page {
-                    items,
-                    next_cursor: after.map(|key| key.to_string()),
-                });
+                return Ok(Page { items, next_cursor: after.map(|key| key.to_string()) });
             }
             (after, seen) = (Some(key), seen + 1);
             if status.is_none_or(|status| status.code() == row.status) {
@@ -158,10 +135,7 @@ fn scan<K: Copy + std::fmt::Display>(
             }
         }
         if ended {
-            return Ok(Page {
-                items,
-                next_cursor: None,
-            });
+            return Ok(Page { items, next_cursor: None });
         }
     }
 }
@@ -172,11 +146,7 @@ fn waiting(
     limit: i64,
     after: Option<MessageId>,
 ) -> Result<Page<Message>> {
-    let mut query = due::table
-        .select(due::message_id)
-        .order(due::message_id)
-        .limit(limit + 1)
-        .into_boxed();
+    let mut query = due::table.select(due::message_id).order(due::message_id).limit(limit + 1).into_boxed();
     if let Some(id) = mailing {
         query = query.filter(due::mailing_id.eq(id));
     }
@@ -219,9 +189,6 @@ fn by_ids(c: &mut AnyConnection, mut ids: Vec<MessageId>, limit: i64) -> Result<
         .select(MessageRow::as_select())
         .order(message::id)
         .load(c)?;
-    let items = rows
-        .into_iter()
-        .map(MessageRow::into_model)
-        .collect::<Result<_, Error>>()?;
+    let items = rows.into_iter().map(MessageRow::into_model).collect::<Result<_, Error>>()?;
     Ok(Page { items, next_cursor })
 }

@@ -34,18 +34,13 @@ pub fn take_due(
         .load(c)?;
     let mut taken = Vec::new();
     for id in due {
-        let free = pending_mailing::table
-            .filter(pending_mailing::mailing_id.eq(id))
-            .filter(
-                pending_mailing::status.eq(CREATED).or(pending_mailing::taken_at
-                    .lt(now.minus(patience))
-                    .assume_not_null()),
-            );
+        let free = pending_mailing::table.filter(pending_mailing::mailing_id.eq(id)).filter(
+            pending_mailing::status
+                .eq(CREATED)
+                .or(pending_mailing::taken_at.lt(now.minus(patience)).assume_not_null()),
+        );
         let count = diesel::update(free)
-            .set((
-                pending_mailing::status.eq(IN_WORK),
-                pending_mailing::taken_at.eq(Some(now)),
-            ))
+            .set((pending_mailing::status.eq(IN_WORK), pending_mailing::taken_at.eq(Some(now))))
             .execute(c)?;
         if count > 0 {
             taken.push(id);

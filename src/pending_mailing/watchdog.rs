@@ -40,15 +40,7 @@ impl Watchdog {
         poll: Duration,
         wake: Arc<Notify>,
     ) -> Self {
-        Self {
-            db,
-            clock,
-            metrics,
-            engine,
-            poll,
-            wake,
-            looked_at: Arc::default(),
-        }
+        Self { db, clock, metrics, engine, poll, wake, looked_at: Arc::default() }
     }
 
     /// When it looked last, in microseconds since the epoch; for readiness.
@@ -84,10 +76,7 @@ impl Watchdog {
         let next = self.db.read(repo::next_due).await?;
         let pause = match next {
             Some(at) if at <= now => {
-                let due = self
-                    .db
-                    .write(move |c| repo::take_due(c, now, PATIENCE, AT_ONCE))
-                    .await?;
+                let due = self.db.write(move |c| repo::take_due(c, now, PATIENCE, AT_ONCE)).await?;
                 for id in &due {
                     self.begin(*id, now).await?;
                 }
@@ -102,17 +91,15 @@ impl Watchdog {
     }
 
     async fn begin(&self, id: MailingId, now: Timestamp) -> Result<()> {
-        let counted = self
+        let (mailing, counted) = self
             .db
             .read(move |c| {
                 let mailing = crate::mailings::repo::get(c, id)?;
-                audience::measure(c, &mailing.filter.ranges())
+                let counted = audience::measure(c, &mailing.filter.ranges())?;
+                Ok((mailing, counted))
             })
             .await?;
-        let begun = self
-            .db
-            .write(move |c| crate::mailings::repo::begin(c, id, counted, now))
-            .await?;
+        let begun = self.db.write(move |c| crate::mailings::repo::begin(c, &mailing, counted, now)).await?;
         if begun {
             tracing::info!(mailing = %id, recipients = counted.total, "a mailing begins");
             self.engine.mailing_changed();

@@ -165,16 +165,9 @@ mod tests {
 
     #[test]
     fn a_rate_is_its_share_of_all_requests() {
-        let faults = Faults {
-            error_rate: 0.2,
-            drop_rate: 0.1,
-            ..Faults::default()
-        };
-        let count = |fault| {
-            (0..1000)
-                .filter(|n| faults.pick((f64::from(*n) + 0.5) / 1000.0) == fault)
-                .count()
-        };
+        let faults = Faults { error_rate: 0.2, drop_rate: 0.1, ..Faults::default() };
+        let count =
+            |fault| (0..1000).filter(|n| faults.pick((f64::from(*n) + 0.5) / 1000.0) == fault).count();
         assert_eq!(count(Some(Fault::Error)), 200);
         assert_eq!(count(Some(Fault::Drop)), 100);
         assert_eq!(count(None), 700);
@@ -182,23 +175,11 @@ mod tests {
 
     #[test]
     fn rates_that_are_no_shares_are_refused() {
-        let wrong = Faults {
-            hang_rate: f64::NAN,
-            ..Faults::default()
-        };
+        let wrong = Faults { hang_rate: f64::NAN, ..Faults::default() };
         assert!(matches!(wrong.check(), Err(InvalidFaults::Rate("hang_rate", _))));
-        let wrong = Faults {
-            error_rate: 0.6,
-            drop_rate: 0.5,
-            ..Faults::default()
-        };
+        let wrong = Faults { error_rate: 0.6, drop_rate: 0.5, ..Faults::default() };
         assert!(matches!(wrong.check(), Err(InvalidFaults::Sum(_))));
-        let all = Faults {
-            error_rate: 0.7,
-            drop_rate: 0.2,
-            garbage_rate: 0.1,
-            ..Faults::default()
-        };
+        let all = Faults { error_rate: 0.7, drop_rate: 0.2, garbage_rate: 0.1, ..Faults::default() };
         assert_eq!(all.check(), Ok(()));
     }
 
@@ -210,16 +191,7 @@ mod tests {
             let written = serde_json::to_value(faults).unwrap();
             assert_eq!(written.get("latency").unwrap(), text);
         }
-        for wrong in [
-            "",
-            "20",
-            "ms",
-            "-1ms",
-            "1h",
-            "1.5s",
-            "20 ms",
-            "99999999999999999999s",
-        ] {
+        for wrong in ["", "20", "ms", "-1ms", "1h", "1.5s", "20 ms", "99999999999999999999s"] {
             assert!(parse_duration(wrong).is_err(), "{wrong}");
         }
     }

@@ -119,24 +119,15 @@ impl Provider {
     }
 
     fn authorized(&self, request: &SendRequest<'_>) -> bool {
-        self.token
-            .as_ref()
-            .is_none_or(|token| request.bearer == Some(token.expose_secret()))
+        self.token.as_ref().is_none_or(|token| request.bearer == Some(token.expose_secret()))
     }
 
     /// A request that is as it should be meets the limit first, as at a real provider, and then its luck.
     fn chance_on(&self, faults: &Faults) -> Verdict {
-        if faults
-            .rate_limit
-            .is_some_and(|limit| !self.limiter.admit(limit.get()))
-        {
+        if faults.rate_limit.is_some_and(|limit| !self.limiter.admit(limit.get())) {
             return Verdict::refused(Outcome::Limited, "too many requests in this second");
         }
-        let fault = if faults.any_rate() {
-            faults.pick(self.draw())
-        } else {
-            None
-        };
+        let fault = if faults.any_rate() { faults.pick(self.draw()) } else { None };
         match fault {
             None => Verdict::accepted(Outcome::Received),
             Some(Fault::Hang) => Verdict::accepted(Outcome::Hung),
@@ -154,17 +145,11 @@ impl Provider {
 
 impl Verdict {
     fn accepted(outcome: Outcome) -> Self {
-        Self {
-            outcome,
-            reason: Cow::Borrowed("OK"),
-        }
+        Self { outcome, reason: Cow::Borrowed("OK") }
     }
 
     fn refused(outcome: Outcome, reason: impl Into<Cow<'static, str>>) -> Self {
-        Self {
-            outcome,
-            reason: reason.into(),
-        }
+        Self { outcome, reason: reason.into() }
     }
 }
 
@@ -179,10 +164,7 @@ struct Limiter {
 
 impl Limiter {
     fn new() -> Self {
-        Self {
-            start: Instant::now(),
-            window: Mutex::new((0, 0)),
-        }
+        Self { start: Instant::now(), window: Mutex::new((0, 0)) }
     }
 
     fn admit(&self, limit: u32) -> bool {

@@ -28,15 +28,9 @@ static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 pub(super) fn configure(service: &mut web::ServiceConfig) {
     service
         .service(
-            web::resource("/stats")
-                .route(web::get().to(read_stats))
-                .route(web::delete().to(reset_stats)),
+            web::resource("/stats").route(web::get().to(read_stats)).route(web::delete().to(reset_stats)),
         )
-        .service(
-            web::resource("/faults")
-                .route(web::get().to(read_faults))
-                .route(web::put().to(set_faults)),
-        )
+        .service(web::resource("/faults").route(web::get().to(read_faults)).route(web::put().to(set_faults)))
         .service(web::resource("/health").route(web::get().to(health)))
         .service(web::resource("/").route(web::get().to(describe)))
         .default_service(web::to(send));
@@ -53,9 +47,7 @@ async fn send(
         _ => return HttpResponse::NotFound().finish(),
     };
     if request.method() != Method::POST {
-        return HttpResponse::MethodNotAllowed()
-            .insert_header((header::ALLOW, "POST"))
-            .finish();
+        return HttpResponse::MethodNotAllowed().insert_header((header::ALLOW, "POST")).finish();
     }
     let faults = provider.faults();
     let headers = request.headers();
@@ -90,9 +82,7 @@ fn answer(verdict: &Verdict) -> HttpResponse {
         Outcome::Garbage => return HttpResponse::Ok().content_type(ContentType::html()).body(GARBAGE),
         // By far the most frequent answer, so it is not built anew each time.
         Outcome::Received => {
-            return HttpResponse::Ok()
-                .content_type(ContentType::json())
-                .body(r#"{"code":0,"message":"OK"}"#);
+            return HttpResponse::Ok().content_type(ContentType::json()).body(r#"{"code":0,"message":"OK"}"#);
         }
         Outcome::Unauthorized => (StatusCode::UNAUTHORIZED, 401),
         Outcome::Limited => (StatusCode::TOO_MANY_REQUESTS, 429),
@@ -103,10 +93,7 @@ fn answer(verdict: &Verdict) -> HttpResponse {
     if verdict.outcome == Outcome::Limited {
         response.insert_header((header::RETRY_AFTER, "1"));
     }
-    response.json(Answer {
-        code,
-        message: &verdict.reason,
-    })
+    response.json(Answer { code, message: &verdict.reason })
 }
 
 /// The third party's answer.
@@ -142,9 +129,7 @@ async fn set_faults(provider: web::Data<Provider>, body: web::Bytes) -> HttpResp
 }
 
 async fn health() -> HttpResponse {
-    HttpResponse::Ok()
-        .content_type(ContentType::json())
-        .body(r#"{"status":"ok"}"#)
+    HttpResponse::Ok().content_type(ContentType::json()).body(r#"{"status":"ok"}"#)
 }
 
 async fn describe() -> &'static str {

@@ -144,19 +144,14 @@ struct Shard {
 
 impl Tally {
     pub(super) fn new() -> Self {
-        Self {
-            shards: std::array::from_fn(|_| Mutex::default()),
-        }
+        Self { shards: std::array::from_fn(|_| Mutex::default()) }
     }
 
     /// Counts a request that arrived at `at_us` with the message id `id`.
     pub(super) fn count(&self, id: &str, outcome: Outcome, at_us: u64) {
         let key = key_of(id);
         let at = at_us / 1000;
-        let Some(shard) = usize::try_from(key % SHARDS as u128)
-            .ok()
-            .and_then(|n| self.shards.get(n))
-        else {
+        let Some(shard) = usize::try_from(key % SHARDS as u128).ok().and_then(|n| self.shards.get(n)) else {
             return;
         };
         let mut shard = lock(shard);

@@ -72,12 +72,8 @@ mod tests {
         let mut read: BTreeSet<&str> = Field::ALL.iter().map(|field| field.name()).collect();
         read.insert("attributes");
         for schema in [documented::<ClientBody>(), documented::<ClientChanges>()] {
-            let shown: BTreeSet<&str> = schema["properties"]
-                .as_object()
-                .unwrap()
-                .keys()
-                .map(String::as_str)
-                .collect();
+            let shown: BTreeSet<&str> =
+                schema["properties"].as_object().unwrap().keys().map(String::as_str).collect();
             assert_eq!(shown, read);
         }
     }

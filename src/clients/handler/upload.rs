@@ -58,10 +58,7 @@ pub async fn import_clients(
         return Ok(not_csv());
     }
     let (sender, parts) = mpsc::channel(PARTS_WAITING);
-    let upload = Upload {
-        parts,
-        part: Bytes::new(),
-    };
+    let upload = Upload { parts, part: Bytes::new() };
     // the body cannot leave this task; should the request be dropped, the sender goes and the reader sees no end
     let mut import = pin!(clients.import(upload));
     let report = tokio::select! {
@@ -73,14 +70,8 @@ pub async fn import_clients(
 }
 
 fn is_csv(request: &HttpRequest) -> bool {
-    let kind = request
-        .headers()
-        .get(header::CONTENT_TYPE)
-        .and_then(|v| v.to_str().ok());
-    let mut parts = kind
-        .unwrap_or_default()
-        .split(';')
-        .map(|part| part.trim().to_ascii_lowercase());
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    let mut parts = kind.unwrap_or_default().split(';').map(|part| part.trim().to_ascii_lowercase());
     parts.next().is_some_and(|mime| mime == "text/csv")
         && parts.all(|parameter| match parameter.strip_prefix("charset=") {
             Some(charset) => ["utf-8", "us-ascii"].contains(&charset.trim_matches('"')),
@@ -92,7 +83,7 @@ fn not_csv() -> HttpResponse {
     Problem::new(
         StatusCode::UNSUPPORTED_MEDIA_TYPE,
         "/problems/unsupported-media-type",
-        "The body is of another kind",
+        "The media type is not taken here",
         "the body must be CSV in UTF-8, with Content-Type: text/csv",
     )
     .response()
@@ -107,10 +98,7 @@ async fn forward(mut body: web::Payload, out: mpsc::Sender<io::Result<Part>>) {
         let part = match tokio::time::timeout(LONGEST_SILENCE, body.next()).await {
             Ok(None) => Ok(None),
             Ok(Some(part)) => part.map(Some).map_err(io::Error::other),
-            Err(_) => Err(io::Error::new(
-                io::ErrorKind::TimedOut,
-                "nothing came for a minute",
-            )),
+            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "nothing came for a minute")),
         };
         let is_last = !matches!(part, Ok(Some(_)));
         if out.send(part).await.is_err() || is_last {
@@ -151,12 +139,7 @@ impl ResponseError for Stopped {
     /// The general problem of its cause, but what was committed before is said: the general one would say nothing was.
     fn error_response(&self) -> HttpResponse {
         let mut problem = Problem::from(&self.why);
-        let ImportReport {
-            created,
-            updated,
-            rejected_count,
-            ..
-        } = &self.report;
+        let ImportReport { created, updated, rejected_count, .. } = &self.report;
         let done = format!(
             "{created} clients were created and {updated} updated before and stay so ({rejected_count} rows were \
              rejected), up to line {}",

@@ -19,8 +19,5 @@ pub(super) fn is_blank(record: &ByteRecord) -> bool {
 
 /// How many line ends stand in quotes.
 pub(super) fn line_ends_within(record: &ByteRecord) -> u64 {
-    record
-        .as_slice()
-        .iter()
-        .fold(0, |n, byte| n + u64::from(*byte == b'\n'))
+    record.as_slice().iter().fold(0, |n, byte| n + u64::from(*byte == b'\n'))
 }

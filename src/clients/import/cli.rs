@@ -44,18 +44,12 @@ pub async fn run(db: &Db, clock: &Clock, path: &Path) -> Result<ImportReport> {
 
 /// By bytes when it is known how many there are; drawn only where somebody looks.
 fn bar(path: Option<&Path>) -> ProgressBar {
-    let size = path
-        .and_then(|path| std::fs::metadata(path).ok())
-        .map(|file| file.len());
+    let size = path.and_then(|path| std::fs::metadata(path).ok()).map(|file| file.len());
     let (bar, template) = match size {
-        Some(size) => (
-            ProgressBar::new(size),
-            "{bar:40} {percent:>3}% {msg}, {binary_bytes_per_sec}, {eta} left",
-        ),
-        None => (
-            ProgressBar::new_spinner(),
-            "{spinner} {binary_bytes} {msg}, {binary_bytes_per_sec}",
-        ),
+        Some(size) => {
+            (ProgressBar::new(size), "{bar:40} {percent:>3}% {msg}, {binary_bytes_per_sec}, {eta} left")
+        }
+        None => (ProgressBar::new_spinner(), "{spinner} {binary_bytes} {msg}, {binary_bytes_per_sec}"),
     };
     match ProgressStyle::with_template(template) {
         Ok(style) => bar.with_style(style),
@@ -68,22 +62,10 @@ fn print(report: &ImportReport) -> Result<()> {
 }
 
 fn write(report: &ImportReport, out: &mut impl Write) -> io::Result<()> {
-    let ImportReport {
-        created,
-        updated,
-        rejected_count,
-        rejected,
-    } = report;
-    writeln!(
-        out,
-        "created  {created:>10}\nupdated  {updated:>10}\nrejected {rejected_count:>10}"
-    )?;
+    let ImportReport { created, updated, rejected_count, rejected } = report;
+    writeln!(out, "created  {created:>10}\nupdated  {updated:>10}\nrejected {rejected_count:>10}")?;
     for rejection in rejected {
-        writeln!(
-            out,
-            "  line {}: {}: {}",
-            rejection.line, rejection.field, rejection.reason
-        )?;
+        writeln!(out, "  line {}: {}: {}", rejection.line, rejection.field, rejection.reason)?;
     }
     if rejected.len() >= LISTED_REJECTIONS {
         writeln!(out, "  (the rest is not listed)")?;

@@ -43,9 +43,7 @@ pub(super) fn parse(header: &ByteRecord) -> Result<Vec<Column>> {
     let mut seen = HashSet::new();
     let mut columns = Vec::with_capacity(header.len());
     for cell in cells(header) {
-        let shown = String::from_utf8_lossy(cell.get(..100).unwrap_or(cell))
-            .trim()
-            .to_owned();
+        let shown = String::from_utf8_lossy(cell.get(..100).unwrap_or(cell)).trim().to_owned();
         let Some(column) = wrong.check(&shown, Column::parse(cell)) else {
             continue;
         };
@@ -60,9 +58,7 @@ pub(super) fn parse(header: &ByteRecord) -> Result<Vec<Column>> {
             "is missing: the first line must name the columns, with commas between them",
         );
     }
-    let attributes = columns
-        .iter()
-        .filter(|column| matches!(column, Column::Attribute(_)));
+    let attributes = columns.iter().filter(|column| matches!(column, Column::Attribute(_)));
     if attributes.count() > LARGEST_ATTRIBUTE_COUNT {
         wrong.add("attributes", "a client has at most 50 attributes");
     }

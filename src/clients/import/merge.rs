@@ -41,11 +41,7 @@ pub(super) fn merge(rows: &[Row], stored: Vec<Client>, now: Timestamp) -> Merged
     let mut book = Book::default();
     for client in stored {
         let stored_external_id = client.external_id.clone();
-        book.add(Entry {
-            client,
-            stored_external_id,
-            changed: false,
-        });
+        book.add(Entry { client, stored_external_id, changed: false });
     }
     let mut merged = Merged::default();
     for row in rows {
@@ -53,11 +49,7 @@ pub(super) fn merge(rows: &[Row], stored: Vec<Client>, now: Timestamp) -> Merged
             Ok(true) => merged.created += 1,
             Ok(false) => merged.updated += 1,
             Err(FieldError { field, reason }) => {
-                merged.rejected.push(Rejection {
-                    line: row.line,
-                    field,
-                    reason,
-                });
+                merged.rejected.push(Rejection { line: row.line, field, reason });
             }
         }
     }
@@ -86,19 +78,12 @@ impl Book {
         if let Some(Some(id)) = &row.patch.external_id {
             let owner = self.by_external_id.get(id).copied();
             if owner.is_some() && owner != place {
-                return Err(FieldError::new(
-                    Field::ExternalId.name(),
-                    "another client has this external_id",
-                ));
+                return Err(FieldError::new(Field::ExternalId.name(), "another client has this external_id"));
             }
         }
         let Some((place, entry)) = place.and_then(|place| Some((place, self.entries.get_mut(place)?))) else {
             let client = Client::create(ClientId::new(), row.number, &row.patch, now)?;
-            self.add(Entry {
-                client,
-                stored_external_id: None,
-                changed: true,
-            });
+            self.add(Entry { client, stored_external_id: None, changed: true });
             return Ok(true);
         };
         let mut client = entry.client.clone();

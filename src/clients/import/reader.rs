@@ -69,10 +69,7 @@ impl<R: Read> Reader<R> {
             .buffer_capacity(64 * 1024)
             .terminator(Terminator::Any(b'\n'))
             .from_reader(Source::new(source));
-        let mut reader = Self {
-            csv,
-            columns: Vec::new(),
-        };
+        let mut reader = Self { csv, columns: Vec::new() };
         let mut header = ByteRecord::new();
         reader.next(&mut header)?;
         reader.columns = columns::parse(&header)?;
@@ -101,10 +98,7 @@ impl<R: Read> Reader<R> {
             }
             if chunk.records >= CHUNK_RECORDS || chunk.bytes - begin >= CHUNK_BYTES {
                 begin = chunk.bytes;
-                if out
-                    .blocking_send(Message::Chunk(std::mem::take(&mut chunk)))
-                    .is_err()
-                {
+                if out.blocking_send(Message::Chunk(std::mem::take(&mut chunk))).is_err() {
                     return Ok(());
                 }
             }
@@ -121,11 +115,7 @@ impl<R: Read> Reader<R> {
         loop {
             self.csv.get_mut().begin_record();
             let line = self.csv.position().line();
-            if !self
-                .csv
-                .read_byte_record(record)
-                .map_err(|e| self.unreadable(line, e))?
-            {
+            if !self.csv.read_byte_record(record).map_err(|e| self.unreadable(line, e))? {
                 return Ok(None);
             }
             if self.csv.get_ref().is_exhausted() {
@@ -173,21 +163,11 @@ impl<R: Read> Reader<R> {
             }
             (Err(Error::Invalid(fields)), _) => Err(fields
                 .into_iter()
-                .map(|e| Rejection {
-                    line,
-                    field: e.field,
-                    reason: e.reason,
-                })
+                .map(|e| Rejection { line, field: e.field, reason: e.reason })
                 .collect()),
             (other, _) => {
-                let reason = other
-                    .err()
-                    .map_or_else(|| "has no phone number".into(), |e| e.to_string());
-                Err(vec![Rejection {
-                    line,
-                    field: "row".into(),
-                    reason,
-                }])
+                let reason = other.err().map_or_else(|| "has no phone number".into(), |e| e.to_string());
+                Err(vec![Rejection { line, field: "row".into(), reason }])
             }
         }
     }
@@ -198,11 +178,7 @@ fn fill(patch: &mut ClientPatch, column: &Column, cell: &[u8]) -> std::result::R
     match column {
         Column::Field(field) => patch.set(*field, Some(text).filter(|text| !text.trim().is_empty())),
         Column::Attribute(name) => {
-            let value = if text.is_empty() {
-                None
-            } else {
-                Some(AttributeValue::text(text)?)
-            };
+            let value = if text.is_empty() { None } else { Some(AttributeValue::text(text)?) };
             patch.attributes.push((name.clone(), value));
             Ok(())
         }

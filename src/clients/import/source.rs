@@ -17,13 +17,7 @@ pub(super) struct Source<R> {
 
 impl<R: Read> Source<R> {
     pub(super) fn new(inner: R) -> Self {
-        Self {
-            inner,
-            since_record: 0,
-            last: None,
-            ended: false,
-            too_long: false,
-        }
+        Self { inner, since_record: 0, last: None, ended: false, too_long: false }
     }
 
     /// The CSV reader is about to read the next record.

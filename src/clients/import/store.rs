@@ -32,13 +32,7 @@ pub(super) struct Stored {
 /// [`Error::Unavailable`] when the database is away, or others came first each time.
 pub(super) async fn store(db: &Db, clock: &Clock, mut chunk: Chunk) -> Result<Stored> {
     let mut rejected = std::mem::take(&mut chunk.rejected);
-    let Chunk {
-        rejected_rows,
-        records,
-        bytes,
-        last_line,
-        ..
-    } = chunk;
+    let Chunk { rejected_rows, records, bytes, last_line, .. } = chunk;
     let chunk = Arc::new(chunk);
     let mut tries = 0;
     let merged = loop {
@@ -68,10 +62,7 @@ pub(super) async fn store(db: &Db, clock: &Clock, mut chunk: Chunk) -> Result<St
 
 fn write(connection: &mut crate::db::AnyConnection, chunk: &Chunk, now: Timestamp) -> Result<Merged> {
     let numbers = chunk.rows.iter().map(|row| row.number);
-    let external_ids = chunk
-        .rows
-        .iter()
-        .filter_map(|row| row.patch.external_id.as_ref()?.as_ref());
+    let external_ids = chunk.rows.iter().filter_map(|row| row.patch.external_id.as_ref()?.as_ref());
     let stored = repo::find_many_for_update(connection, numbers, external_ids)?;
     let mut merged = merge(&chunk.rows, stored, now);
     let changed = std::mem::take(&mut merged.changed);

@@ -141,10 +141,7 @@ impl Attributes {
             };
         }
         if self.0.len() > LARGEST_ATTRIBUTE_COUNT {
-            return Err(FieldError::new(
-                "attributes",
-                "a client has at most 50 attributes",
-            ));
+            return Err(FieldError::new("attributes", "a client has at most 50 attributes"));
         }
         Ok(())
     }
@@ -172,17 +169,7 @@ mod tests {
         for name in ["name", "_x", "A1_b", &"a".repeat(64)] {
             assert!(name.parse::<AttributeName>().is_ok(), "{name}");
         }
-        for name in [
-            "",
-            "1a",
-            "a-b",
-            "имя",
-            "a b",
-            "phone_number",
-            "id",
-            "attributes",
-            &"a".repeat(65),
-        ] {
+        for name in ["", "1a", "a-b", "имя", "a b", "phone_number", "id", "attributes", &"a".repeat(65)] {
             assert!(name.parse::<AttributeName>().is_err(), "{name}");
         }
     }
@@ -198,14 +185,10 @@ mod tests {
 
     #[test]
     fn the_fifty_first_is_refused() {
-        let many: Vec<_> = (0..51)
-            .map(|n| (format!("a{n}").parse().unwrap(), Some(AttributeValue::Flag(true))))
-            .collect();
+        let many: Vec<_> =
+            (0..51).map(|n| (format!("a{n}").parse().unwrap(), Some(AttributeValue::Flag(true)))).collect();
         assert!(Attributes::default().merge(&many[..50]).is_ok());
-        assert_eq!(
-            Attributes::default().merge(&many).unwrap_err().field,
-            "attributes"
-        );
+        assert_eq!(Attributes::default().merge(&many).unwrap_err().field, "attributes");
     }
 
     fn change() -> impl Strategy<Value = (AttributeName, Option<AttributeValue>)> {

@@ -132,10 +132,7 @@ impl FromStr for Timezone {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        text.trim()
-            .parse()
-            .map(Self)
-            .map_err(|_| "must be the IANA name of a time zone, like Europe/Moscow")
+        text.trim().parse().map(Self).map_err(|_| "must be the IANA name of a time zone, like Europe/Moscow")
     }
 }
 
@@ -212,10 +209,7 @@ mod tests {
 
     #[test]
     fn time_zones_are_those_of_iana() {
-        assert_eq!(
-            "Asia/Yekaterinburg".parse::<Timezone>().unwrap().as_str(),
-            "Asia/Yekaterinburg"
-        );
+        assert_eq!("Asia/Yekaterinburg".parse::<Timezone>().unwrap().as_str(), "Asia/Yekaterinburg");
         for text in ["", "Moscow", "UTC+3", "Europe/Nowhere"] {
             assert!(text.parse::<Timezone>().is_err(), "{text}");
         }

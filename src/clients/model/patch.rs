@@ -162,16 +162,12 @@ impl ClientPatch {
                 return;
             }
             _ => {
-                return wrong.add(
-                    "attributes",
-                    "must be an object of texts, numbers, true, false or null",
-                );
+                return wrong.add("attributes", "must be an object of texts, numbers, true, false or null");
             }
         };
         for (name, value) in pairs {
-            let outcome = name
-                .parse()
-                .and_then(|name| AttributeValue::from_json(value).map(|value| (name, value)));
+            let outcome =
+                name.parse().and_then(|name| AttributeValue::from_json(value).map(|value| (name, value)));
             let pair = wrong.check(&format!("attributes.{name}"), outcome);
             self.attributes.extend(pair);
         }
@@ -240,9 +236,7 @@ mod tests {
 
     #[test]
     fn a_missing_number_is_reported_with_the_rest() {
-        let Value::Object(body) = json!({"tag": ""}) else {
-            unreachable!()
-        };
+        let Value::Object(body) = json!({"tag": ""}) else { unreachable!() };
         match ClientPatch::from_whole_json(body) {
             Err(Error::Invalid(fields)) => assert_eq!(fields.len(), 2, "{fields:?}"),
             other => panic!("{other:?}"),
@@ -253,10 +247,7 @@ mod tests {
     fn attributes_must_be_an_object_or_cleared() {
         assert!(read(json!({"attributes": null})).unwrap().clears_attributes);
         for value in [json!([]), json!("x")] {
-            assert!(matches!(
-                read(json!({ "attributes": value })),
-                Err(Error::Invalid(_))
-            ));
+            assert!(matches!(read(json!({ "attributes": value })), Err(Error::Invalid(_))));
         }
     }
 }

@@ -67,6 +67,5 @@ impl TryFrom<Row> for Client {
 
 /// `None` for a text that is there and does not pass.
 fn parsed<T: std::str::FromStr>(text: Option<String>) -> Option<Option<T>> {
-    text.map(|text| text.parse().ok())
-        .map_or(Some(None), |value| value.map(Some))
+    text.map(|text| text.parse().ok()).map_or(Some(None), |value| value.map(Some))
 }

@@ -76,12 +76,8 @@ pub fn claim(c: &mut AnyConnection, lot: Lot, now: Timestamp) -> Result<Vec<Clai
         .select(MessageRow::as_select())
         .load(c)?;
     let mut by_mailing: BTreeMap<Option<MailingId>, Vec<MessageRow>> = BTreeMap::new();
-    rows.into_iter()
-        .for_each(|row| by_mailing.entry(row.mailing_id).or_default().push(row));
-    by_mailing
-        .into_iter()
-        .map(|(mailing, rows)| store(c, lot, mailing, rows, now))
-        .collect()
+    rows.into_iter().for_each(|row| by_mailing.entry(row.mailing_id).or_default().push(row));
+    by_mailing.into_iter().map(|(mailing, rows)| store(c, lot, mailing, rows, now)).collect()
 }
 
 fn store(
@@ -91,38 +87,21 @@ fn store(
     rows: Vec<MessageRow>,
     now: Timestamp,
 ) -> Result<Claimed> {
-    let page = NewPage {
-        id: PageId::new(),
-        node: lot.node,
-        mailing,
-        channel: lot.channel,
-        priority: lot.priority,
-    };
+    let page =
+        NewPage { id: PageId::new(), node: lot.node, mailing, channel: lot.channel, priority: lot.priority };
     let members: Vec<Member> = rows
         .iter()
-        .map(|row| Member {
-            message: row.id,
-            client: row.client_id,
-            revision: row.revision,
-        })
+        .map(|row| Member { message: row.id, client: row.client_id, revision: row.revision })
         .collect();
     insert_page(c, &page, &members, now)?;
     let recipients = recipients_of(c, &members)?;
-    Ok(Claimed {
-        page,
-        rows,
-        recipients,
-    })
+    Ok(Claimed { page, rows, recipients })
 }
 
 /// The clients of these members, as far as they still exist.
 pub(super) fn recipients_of(c: &mut AnyConnection, members: &[Member]) -> Result<Vec<Recipient>> {
     let ids: Vec<_> = members.iter().filter_map(|member| member.client).collect();
-    if ids.is_empty() {
-        Ok(Vec::new())
-    } else {
-        audience::by_ids(c, &ids, true)
-    }
+    if ids.is_empty() { Ok(Vec::new()) } else { audience::by_ids(c, &ids, true) }
 }
 
 /// When the next message of this channel becomes due.

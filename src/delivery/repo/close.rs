@@ -46,10 +46,7 @@ pub fn rest_of_audience(c: &mut AnyConnection, closing: &Closing, now: Timestamp
         _ => now >= ends_at,
     })?;
     let Some(stretch) = stretch else {
-        return Ok(Closed {
-            messages: 0,
-            more: false,
-        });
+        return Ok(Closed { messages: 0, more: false });
     };
     let mailing = closing.plan.mailing;
     let ends_at: Timestamp = mailing::table.find(mailing).select(mailing::ends_at).first(c)?;
@@ -78,10 +75,7 @@ pub fn rest_of_audience(c: &mut AnyConnection, closing: &Closing, now: Timestamp
         .collect();
     let written = insert_messages(c, &rows)?;
     count(c, mailing, closing.status, written.len())?;
-    Ok(Closed {
-        messages: written.len(),
-        more: !stretch.walked,
-    })
+    Ok(Closed { messages: written.len(), more: !stretch.walked })
 }
 
 /// Records messages that wait for another attempt as expired or cancelled.
@@ -92,16 +86,10 @@ pub fn waiting(c: &mut AnyConnection, closing: &Closing, now: Timestamp) -> Resu
     let mailing = closing.plan.mailing;
     crate::mailings::repo::lock(c, mailing)?;
     let limit = i64::try_from(closing.plan.limit).unwrap_or(i64::MAX);
-    let ids: Vec<MessageId> = due::table
-        .filter(due::mailing_id.eq(mailing))
-        .select(due::message_id)
-        .limit(limit)
-        .load(c)?;
+    let ids: Vec<MessageId> =
+        due::table.filter(due::mailing_id.eq(mailing)).select(due::message_id).limit(limit).load(c)?;
     if ids.is_empty() {
-        return Ok(Closed {
-            messages: 0,
-            more: false,
-        });
+        return Ok(Closed { messages: 0, more: false });
     }
     // whoever deletes the row has the message: a claim that came first keeps it
     let taken: Vec<MessageId> = diesel::delete(due::table.filter(due::message_id.eq_any(&ids)))
@@ -116,19 +104,14 @@ pub fn waiting(c: &mut AnyConnection, closing: &Closing, now: Timestamp) -> Resu
     ))
     .execute(c)?;
     count(c, mailing, closing.status, taken.len())?;
-    Ok(Closed {
-        messages: taken.len(),
-        more: ids.len() == closing.plan.limit,
-    })
+    Ok(Closed { messages: taken.len(), more: ids.len() == closing.plan.limit })
 }
 
 fn count(c: &mut AnyConnection, id: MailingId, status: MessageStatus, messages: usize) -> Result<()> {
     let more = i64::try_from(messages).unwrap_or_default();
     let row = diesel::update(mailing::table.find(id));
     match status {
-        MessageStatus::Cancelled => row
-            .set(mailing::cancelled.eq(mailing::cancelled + more))
-            .execute(c)?,
+        MessageStatus::Cancelled => row.set(mailing::cancelled.eq(mailing::cancelled + more)).execute(c)?,
         _ => row.set(mailing::expired.eq(mailing::expired + more)).execute(c)?,
     };
     Ok(())

@@ -19,12 +19,7 @@ pub fn register(c: &mut AnyConnection, id: NodeId, name: &str, now: Timestamp) -
         diesel::delete(node::table).execute(c)?;
     }
     diesel::insert_into(node::table)
-        .values((
-            node::id.eq(id),
-            node::name.eq(name),
-            node::started_at.eq(now),
-            node::heartbeat_at.eq(now),
-        ))
+        .values((node::id.eq(id), node::name.eq(name), node::started_at.eq(now), node::heartbeat_at.eq(now)))
         .execute(c)?;
     if let AnyConnection::Postgres(c) = c {
         // the server's clock is the one that all nodes share

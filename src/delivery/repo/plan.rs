@@ -40,9 +40,8 @@ pub struct Plan {
 /// # Errors
 /// Those of the database.
 pub fn plan(c: &mut AnyConnection, plan: &Plan, new: &NewPage, now: Timestamp) -> Result<Option<Stretch>> {
-    let Some(stretch) = advance(c, plan, |status, ends_at| {
-        status == MailingStatus::Running && now < ends_at
-    })?
+    let Some(stretch) =
+        advance(c, plan, |status, ends_at| status == MailingStatus::Running && now < ends_at)?
     else {
         return Ok(None);
     };
@@ -79,27 +78,12 @@ pub(super) fn advance(
             mailing::cursor_client,
             mailing::walked,
         ))
-        .first::<(
-            i16,
-            Timestamp,
-            Option<Timestamp>,
-            Option<ClientId>,
-            i32,
-            Option<ClientId>,
-            bool,
-        )>(c)?;
+        .first::<(i16, Timestamp, Option<Timestamp>, Option<ClientId>, i32, Option<ClientId>, bool)>(c)?;
     if walked || !allowed(MailingStatus::from_code(status)?, ends_at) {
         return Ok(None);
     }
-    let cursor = Cursor {
-        range: usize::try_from(range).unwrap_or(usize::MAX),
-        after,
-    };
-    let what = Read {
-        upper_bound,
-        limit: plan.limit,
-        profiles: plan.profiles,
-    };
+    let cursor = Cursor { range: usize::try_from(range).unwrap_or(usize::MAX), after };
+    let what = Read { upper_bound, limit: plan.limit, profiles: plan.profiles };
     let (mut recipients, cursor) = audience::read(c, &plan.ranges, cursor, what)?;
     let walked = cursor.range >= plan.ranges.len();
     if plan.ranges.len() > 1 {
@@ -115,21 +99,14 @@ pub(super) fn advance(
         ))
         .execute(c)?;
     // who came into the audience while it was walked is counted; who left it is taken off at its end
-    let grown = diesel::update(
-        mailing::table
-            .find(plan.mailing)
-            .filter(mailing::planned.gt(mailing::total)),
-    );
+    let grown = diesel::update(mailing::table.find(plan.mailing).filter(mailing::planned.gt(mailing::total)));
     grown.set(mailing::total.eq(mailing::planned)).execute(c)?;
     if walked {
         diesel::update(mailing::table.find(plan.mailing))
             .set(mailing::total.eq(mailing::planned))
             .execute(c)?;
     }
-    let planned = recipients
-        .into_iter()
-        .map(|recipient| (MessageId::new(), recipient))
-        .collect();
+    let planned = recipients.into_iter().map(|recipient| (MessageId::new(), recipient)).collect();
     Ok(Some(Stretch { planned, walked }))
 }
 
@@ -159,12 +136,7 @@ fn forget_known(
         .filter(page::mailing_id.eq(mailing))
         .select(page_members::client_ids)
         .load(c)?;
-    known.extend(
-        in_flight
-            .iter()
-            .flat_map(|ids| unpack_ids(ids))
-            .map(|id| Some(ClientId(id))),
-    );
+    known.extend(in_flight.iter().flat_map(|ids| unpack_ids(ids)).map(|id| Some(ClientId(id))));
     recipients.retain(|r| !known.contains(&Some(r.client_id)));
     Ok(())
 }

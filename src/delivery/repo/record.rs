@@ -72,27 +72,14 @@ pub fn record(c: &mut AnyConnection, node: NodeId, entries: &[Entry]) -> Result<
     let pages: HashSet<PageId> = entries.iter().map(|entry| entry.page).collect();
     let held = hold(c, node, &pages)?;
     let lost = pages.iter().filter(|id| !held.contains(id)).copied().collect();
-    let entries: Vec<&Entry> = entries
-        .iter()
-        .filter(|entry| held.contains(&entry.page))
-        .collect();
+    let entries: Vec<&Entry> = entries.iter().filter(|entry| held.contains(&entry.page)).collect();
 
-    let new: Vec<MessageRow> = entries
-        .iter()
-        .filter(|e| e.row.revision == 1)
-        .map(|e| e.row.clone())
-        .collect();
-    let known: Vec<&MessageRow> = entries
-        .iter()
-        .filter(|e| e.row.revision > 1)
-        .map(|e| &e.row)
-        .collect();
+    let new: Vec<MessageRow> =
+        entries.iter().filter(|e| e.row.revision == 1).map(|e| e.row.clone()).collect();
+    let known: Vec<&MessageRow> = entries.iter().filter(|e| e.row.revision > 1).map(|e| &e.row).collect();
     let mut messages = insert_messages(c, &new)?;
     messages.extend(update_messages(c, &known)?);
-    let entries: Vec<&Entry> = entries
-        .into_iter()
-        .filter(|entry| messages.contains(&entry.row.id))
-        .collect();
+    let entries: Vec<&Entry> = entries.into_iter().filter(|entry| messages.contains(&entry.row.id)).collect();
 
     write_attempts(c, &entries)?;
     write_due(c, &entries)?;
@@ -133,10 +120,8 @@ pub fn insert_messages(c: &mut AnyConnection, rows: &[MessageRow]) -> Result<Has
         AnyConnection::Sqlite(c) => {
             let mut written = HashSet::with_capacity(rows.len());
             for row in rows {
-                let count = diesel::insert_into(message::table)
-                    .values(row)
-                    .on_conflict_do_nothing()
-                    .execute(c)?;
+                let count =
+                    diesel::insert_into(message::table).values(row).on_conflict_do_nothing().execute(c)?;
                 if count > 0 {
                     written.insert(row.id);
                 }
@@ -190,9 +175,7 @@ fn update_messages(c: &mut AnyConnection, rows: &[&MessageRow]) -> Result<HashSe
         AnyConnection::Sqlite(c) => {
             let mut written = HashSet::with_capacity(rows.len());
             for row in rows {
-                let target = message::table
-                    .find(row.id)
-                    .filter(message::revision.eq(row.revision - 1));
+                let target = message::table.find(row.id).filter(message::revision.eq(row.revision - 1));
                 let count = diesel::update(target)
                     .set((
                         message::status.eq(row.status),
@@ -320,9 +303,7 @@ fn write_dead_letters(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
 /// A page goes with its last outcome.
 fn shrink_pages(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
     let mut recorded: HashMap<PageId, i32> = HashMap::new();
-    entries
-        .iter()
-        .for_each(|entry| *recorded.entry(entry.page).or_default() += 1);
+    entries.iter().for_each(|entry| *recorded.entry(entry.page).or_default() += 1);
     let mut done = Vec::new();
     for (id, count) in recorded {
         let remaining: i32 = diesel::update(page::table.find(id))

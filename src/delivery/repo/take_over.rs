@@ -106,9 +106,7 @@ fn open_page(c: &mut AnyConnection, id: PageId, node: NodeId) -> Result<Option<T
         return Ok(None);
     }
     let remaining = i32::try_from(open.len()).unwrap_or(i32::MAX);
-    diesel::update(page::table.find(id))
-        .set(page::remaining.eq(remaining))
-        .execute(c)?;
+    diesel::update(page::table.find(id)).set(page::remaining.eq(remaining)).execute(c)?;
     let left: Vec<Member> = open.iter().map(|(member, _)| *member).collect();
     let recipients = recipients_of(c, &left)?;
     let page = NewPage {
@@ -118,22 +116,15 @@ fn open_page(c: &mut AnyConnection, id: PageId, node: NodeId) -> Result<Option<T
         channel: ChannelKind::from_code(channel)?,
         priority: Priority::from_code(priority)?,
     };
-    Ok(Some(TakenOver {
-        page,
-        created_at,
-        open,
-        recipients,
-    }))
+    Ok(Some(TakenOver { page, created_at, open, recipients }))
 }
 
 /// A member has its outcome when its message is at another revision than when it came into the page, is in a final
 /// state, or waits to be claimed.
 fn without_outcome(c: &mut AnyConnection, members: Vec<Member>) -> Result<Vec<(Member, Option<MessageRow>)>> {
     let ids: Vec<MessageId> = members.iter().map(|member| member.message).collect();
-    let rows: Vec<MessageRow> = message::table
-        .filter(message::id.eq_any(&ids))
-        .select(MessageRow::as_select())
-        .load(c)?;
+    let rows: Vec<MessageRow> =
+        message::table.filter(message::id.eq_any(&ids)).select(MessageRow::as_select()).load(c)?;
     let mut rows: HashMap<MessageId, MessageRow> = rows.into_iter().map(|row| (row.id, row)).collect();
     let waiting: HashSet<MessageId> = due::table
         .filter(due::message_id.eq_any(&ids))

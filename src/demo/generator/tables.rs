@@ -11,11 +11,7 @@ pub(super) struct City {
 }
 
 const fn city(name: &'static str, timezone: &'static str, weight: u64) -> City {
-    City {
-        name,
-        timezone,
-        weight,
-    }
+    City { name, timezone, weight }
 }
 
 /// Numbers set aside in an operator code for each share it has; a code has ten million of them.

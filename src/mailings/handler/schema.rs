@@ -148,12 +148,8 @@ impl MailingPatch {
         let change = MailingChange {
             text: optional(&mut wrong, "text", self.text, text),
             filter: filter(&mut wrong, self.filter),
-            channel: optional(&mut wrong, "channel", self.channel, |word| {
-                word.parse::<ChannelKind>()
-            }),
-            priority: optional(&mut wrong, "priority", self.priority, |word| {
-                word.parse::<Priority>()
-            }),
+            channel: optional(&mut wrong, "channel", self.channel, |word| word.parse::<ChannelKind>()),
+            priority: optional(&mut wrong, "priority", self.priority, |word| word.parse::<Priority>()),
             starts_at: optional(&mut wrong, "starts_at", self.starts_at.as_deref(), time),
             ends_at: optional(&mut wrong, "ends_at", self.ends_at.as_deref(), time),
         };
@@ -178,16 +174,12 @@ impl MailingBody {
         };
         let checked = fields.into_change()?;
         Ok(NewMailing {
-            text: checked
-                .text
-                .ok_or_else(|| Error::invalid("text", "is required"))?,
+            text: checked.text.ok_or_else(|| Error::invalid("text", "is required"))?,
             filter: checked.filter.unwrap_or_default(),
             channel: checked.channel.unwrap_or(ChannelKind::Sms),
             priority: checked.priority.unwrap_or(Priority::Normal),
             starts_at: checked.starts_at,
-            ends_at: checked
-                .ends_at
-                .ok_or_else(|| Error::invalid("ends_at", "is required"))?,
+            ends_at: checked.ends_at.ok_or_else(|| Error::invalid("ends_at", "is required"))?,
         })
     }
 }

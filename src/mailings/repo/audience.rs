@@ -79,23 +79,14 @@ macro_rules! within {
 /// # Errors
 /// Those of the database.
 pub fn measure(c: &mut AnyConnection, ranges: &[Range]) -> Result<Audience> {
-    let upper_bound: Option<ClientId> = client::table
-        .select(client::id)
-        .order(client::id.desc())
-        .first(c)
-        .optional()?;
+    let upper_bound: Option<ClientId> =
+        client::table.select(client::id).order(client::id.desc()).first(c).optional()?;
     let Some(bound) = upper_bound else {
-        return Ok(Audience {
-            total: 0,
-            upper_bound,
-        });
+        return Ok(Audience { total: 0, upper_bound });
     };
     let mut total = 0;
     for range in ranges {
-        let query = client::table
-            .filter(client::id.le(bound))
-            .select(count_star())
-            .into_boxed();
+        let query = client::table.filter(client::id.le(bound)).select(count_star()).into_boxed();
         total += within!(query, range).first::<i64>(c)?;
     }
     Ok(Audience { total, upper_bound })
@@ -130,14 +121,8 @@ pub fn read(
         }
         let rows: Vec<Fields> = within!(query, range).load(c)?;
         cursor = match rows.last() {
-            Some(last) if rows.len() == room => Cursor {
-                range: cursor.range,
-                after: Some(last.0),
-            },
-            _ => Cursor {
-                range: cursor.range + 1,
-                after: None,
-            },
+            Some(last) if rows.len() == room => Cursor { range: cursor.range, after: Some(last.0) },
+            _ => Cursor { range: cursor.range + 1, after: None },
         };
         found.extend(rows.into_iter().map(|row| recipient(row, what.profiles)));
     }
@@ -149,10 +134,7 @@ pub fn read(
 /// # Errors
 /// Those of the database.
 pub fn by_ids(c: &mut AnyConnection, ids: &[ClientId], profiles: bool) -> Result<Vec<Recipient>> {
-    let rows: Vec<Fields> = client::table
-        .filter(client::id.eq_any(ids))
-        .select(columns!())
-        .load(c)?;
+    let rows: Vec<Fields> = client::table.filter(client::id.eq_any(ids)).select(columns!()).load(c)?;
     Ok(rows.into_iter().map(|row| recipient(row, profiles)).collect())
 }
 
@@ -168,20 +150,7 @@ fn recipient(row: Fields, profiles: bool) -> Recipient {
         attributes,
         updated_at,
     ) = row;
-    let profile = profiles.then(|| {
-        Box::new(Profile {
-            mobile_operator_code,
-            tag,
-            timezone,
-            email,
-            external_id,
-            attributes,
-        })
-    });
-    Recipient {
-        client_id,
-        phone_number,
-        profile,
-        updated_at,
-    }
+    let profile = profiles
+        .then(|| Box::new(Profile { mobile_operator_code, tag, timezone, email, external_id, attributes }));
+    Recipient { client_id, phone_number, profile, updated_at }
 }

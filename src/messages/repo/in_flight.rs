@@ -39,26 +39,16 @@ fn held(c: &mut AnyConnection, of: Option<MailingId>) -> Result<Vec<Held>> {
     if let Some(id) = of {
         query = query.filter(page::mailing_id.eq(id));
     }
-    let rows: Vec<(Option<MailingId>, i16, i16, Timestamp, Vec<u8>, Vec<u8>)> = query.load(c)?;
+    type Row = (Option<MailingId>, i16, i16, Timestamp, Vec<u8>, Vec<u8>);
+    let rows: Vec<Row> = query.load(c)?;
     Ok(rows
         .into_iter()
         .map(|(mailing, channel, priority, created_at, messages, clients)| {
             let mut clients = unpack_ids(&clients);
             let members = unpack_ids(&messages)
-                .map(|id| {
-                    (
-                        MessageId(id),
-                        clients.next().filter(|id| *id != Uuid::nil()).map(ClientId),
-                    )
-                })
+                .map(|id| (MessageId(id), clients.next().filter(|id| *id != Uuid::nil()).map(ClientId)))
                 .collect();
-            Held {
-                mailing,
-                channel,
-                priority,
-                created_at,
-                members,
-            }
+            Held { mailing, channel, priority, created_at, members }
         })
         .collect())
 }
@@ -69,9 +59,7 @@ pub(super) fn is_taken(c: &mut AnyConnection, id: MessageId) -> Result<bool> {
     if waits.is_some() {
         return Ok(false);
     }
-    Ok(held(c, None)?
-        .iter()
-        .any(|page| page.members.iter().any(|(member, _)| *member == id)))
+    Ok(held(c, None)?.iter().any(|page| page.members.iter().any(|(member, _)| *member == id)))
 }
 
 /// The message of this id when it has no outcome yet and so no row.
@@ -96,31 +84,20 @@ pub(super) fn list(
     let mut found = Vec::new();
     for page in held(c, mailing)? {
         let open = without_outcome(c, &page)?;
-        let open: Vec<_> = open
-            .into_iter()
-            .filter(|(id, _)| after.is_none_or(|after| *id > after))
-            .collect();
+        let open: Vec<_> = open.into_iter().filter(|(id, _)| after.is_none_or(|after| *id > after)).collect();
         found.extend(describe(c, &page, &open)?);
     }
     found.sort_by_key(|message| message.id);
     let more = found.len() > wanted;
     found.truncate(wanted);
-    let next_cursor = found
-        .last()
-        .filter(|_| more)
-        .map(|message| message.id.to_string());
-    Ok(Page {
-        items: found,
-        next_cursor,
-    })
+    let next_cursor = found.last().filter(|_| more).map(|message| message.id.to_string());
+    Ok(Page { items: found, next_cursor })
 }
 
 fn without_outcome(c: &mut AnyConnection, page: &Held) -> Result<Vec<(MessageId, Option<ClientId>)>> {
     let ids: Vec<MessageId> = page.members.iter().map(|(id, _)| *id).collect();
-    let rows: Vec<(MessageId, i16)> = message::table
-        .filter(message::id.eq_any(&ids))
-        .select((message::id, message::status))
-        .load(c)?;
+    let rows: Vec<(MessageId, i16)> =
+        message::table.filter(message::id.eq_any(&ids)).select((message::id, message::status)).load(c)?;
     let waiting: HashSet<MessageId> = due::table
         .filter(due::message_id.eq_any(&ids))
         .select(due::message_id)
@@ -132,12 +109,7 @@ fn without_outcome(c: &mut AnyConnection, page: &Held) -> Result<Vec<(MessageId,
         .filter(|(id, status)| *status != MessageStatus::Queued.code() || waiting.contains(id))
         .map(|(id, _)| id)
         .collect();
-    Ok(page
-        .members
-        .iter()
-        .filter(|(id, _)| !closed.contains(id))
-        .copied()
-        .collect())
+    Ok(page.members.iter().filter(|(id, _)| !closed.contains(id)).copied().collect())
 }
 
 /// Each member as a message that is being sent: from its row when it has one, else from its client.
@@ -147,10 +119,8 @@ fn describe(
     members: &[(MessageId, Option<ClientId>)],
 ) -> Result<Vec<Message>> {
     let ids: Vec<MessageId> = members.iter().map(|(id, _)| *id).collect();
-    let rows: Vec<MessageRow> = message::table
-        .filter(message::id.eq_any(ids))
-        .select(MessageRow::as_select())
-        .load(c)?;
+    let rows: Vec<MessageRow> =
+        message::table.filter(message::id.eq_any(ids)).select(MessageRow::as_select()).load(c)?;
     let mut rows: HashMap<MessageId, MessageRow> = rows.into_iter().map(|row| (row.id, row)).collect();
     let clients: Vec<ClientId> = members.iter().filter_map(|(_, client)| *client).collect();
     let phones: HashMap<ClientId, i64> = client::table
@@ -160,28 +130,20 @@ fn describe(
         .into_iter()
         .collect();
     let expires_at = match page.mailing {
-        Some(id) => mailing::table
-            .find(id)
-            .select(mailing::ends_at)
-            .first(c)
-            .optional()?,
+        Some(id) => mailing::table.find(id).select(mailing::ends_at).first(c).optional()?,
         None => None,
     };
     members
         .iter()
         .map(|(id, client)| match rows.remove(id) {
-            Some(row) => row.into_model().map(|message| Message {
-                status: MessageStatus::Sending,
-                ..message
-            }),
+            Some(row) => {
+                row.into_model().map(|message| Message { status: MessageStatus::Sending, ..message })
+            }
             None => Ok(Message {
                 id: *id,
                 mailing_id: page.mailing,
                 client_id: *client,
-                recipient: client
-                    .and_then(|id| phones.get(&id))
-                    .map(ToString::to_string)
-                    .unwrap_or_default(),
+                recipient: client.and_then(|id| phones.get(&id)).map(ToString::to_string).unwrap_or_default(),
                 channel: ChannelKind::from_code(page.channel)?,
                 priority: Priority::from_code(page.priority)?,
                 status: MessageStatus::Sending,

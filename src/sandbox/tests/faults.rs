@@ -5,55 +5,29 @@ use super::*;
 #[tokio::test]
 async fn errors_refusals_and_garbage_come_on_demand() {
     let client = client();
-    let sandbox = with(Faults {
-        error_rate: 1.0,
-        ..Faults::default()
-    });
-    assert_eq!(
-        send(&sandbox, &client, ID).await.unwrap().status(),
-        StatusCode::INTERNAL_SERVER_ERROR
-    );
+    let sandbox = with(Faults { error_rate: 1.0, ..Faults::default() });
+    assert_eq!(send(&sandbox, &client, ID).await.unwrap().status(), StatusCode::INTERNAL_SERVER_ERROR);
 
-    sandbox
-        .set_faults(Faults {
-            permanent_rate: 1.0,
-            ..Faults::default()
-        })
-        .unwrap();
+    sandbox.set_faults(Faults { permanent_rate: 1.0, ..Faults::default() }).unwrap();
     let answer = send(&sandbox, &client, ID).await.unwrap();
     assert_eq!(answer.status(), StatusCode::BAD_REQUEST);
     assert_eq!(answer.json::<Value>().await.unwrap()["code"], 1);
     assert_eq!(sandbox.stats().received, 0);
 
-    sandbox
-        .set_faults(Faults {
-            garbage_rate: 1.0,
-            ..Faults::default()
-        })
-        .unwrap();
+    sandbox.set_faults(Faults { garbage_rate: 1.0, ..Faults::default() }).unwrap();
     let answer = send(&sandbox, &client, ID).await.unwrap();
     assert_eq!(answer.status(), StatusCode::OK);
     assert!(answer.json::<Value>().await.is_err());
 
     let stats = sandbox.stats();
     assert_eq!((stats.requests, stats.received), (3, 1));
-    assert_eq!(
-        (
-            stats.by_status.error,
-            stats.by_status.rejected,
-            stats.by_status.garbage
-        ),
-        (1, 1, 1)
-    );
+    assert_eq!((stats.by_status.error, stats.by_status.rejected, stats.by_status.garbage), (1, 1, 1));
     sandbox.stop().await;
 }
 
 #[tokio::test]
 async fn beyond_the_rate_limit_the_answer_is_429_with_retry_after() {
-    let sandbox = with(Faults {
-        rate_limit: std::num::NonZeroU32::new(1),
-        ..Faults::default()
-    });
+    let sandbox = with(Faults { rate_limit: std::num::NonZeroU32::new(1), ..Faults::default() });
     let client = client();
     // Two in the same second or in two: of three, one at least is over the limit unless each took a second.
     let mut limited = None;
@@ -73,49 +47,32 @@ async fn beyond_the_rate_limit_the_answer_is_429_with_retry_after() {
 async fn a_dropped_message_is_received_and_the_connection_cut_without_a_byte() {
     let directory = tempfile::tempdir().unwrap();
     let log = directory.path().join("log");
-    let faults = Faults {
-        drop_rate: 1.0,
-        ..Faults::default()
-    };
-    let sandbox = Sandbox::start(SandboxArgs {
-        faults,
-        log: Some(log.clone()),
-        ..SandboxArgs::on_free_port()
-    })
-    .unwrap();
+    let faults = Faults { drop_rate: 1.0, ..Faults::default() };
+    let sandbox =
+        Sandbox::start(SandboxArgs { faults, log: Some(log.clone()), ..SandboxArgs::on_free_port() })
+            .unwrap();
     let error = send(&sandbox, &client(), ID).await.unwrap_err();
-    assert!(
-        error.is_request() && !error.is_timeout() && !error.is_connect(),
-        "{error:?}"
-    );
+    assert!(error.is_request() && !error.is_timeout() && !error.is_connect(), "{error:?}");
     assert_eq!(log_lines(&log)[0]["outcome"], "dropped");
 
     let body = format!(r#"{{"id":"{ID}","phone":1,"text":"x"}}"#);
     let mut raw = TcpStream::connect(sandbox.addr()).await.unwrap();
-    let request = format!(
-        "POST /v1/send/{ID} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}",
-        body.len()
-    );
+    let request =
+        format!("POST /v1/send/{ID} HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     raw.write_all(request.as_bytes()).await.unwrap();
     let mut answer = Vec::new();
     raw.read_to_end(&mut answer).await.unwrap();
     assert!(answer.is_empty(), "{answer:?}");
 
     let stats = sandbox.stats();
-    assert_eq!(
-        (stats.received, stats.distinct, stats.repeated, stats.repeats),
-        (2, 1, 1, 1)
-    );
+    assert_eq!((stats.received, stats.distinct, stats.repeated, stats.repeats), (2, 1, 1, 1));
     assert_eq!(stats.by_status.dropped, 2);
     sandbox.stop().await;
 }
 
 #[tokio::test]
 async fn a_hung_message_is_received_and_never_answered() {
-    let sandbox = with(Faults {
-        hang_rate: 1.0,
-        ..Faults::default()
-    });
+    let sandbox = with(Faults { hang_rate: 1.0, ..Faults::default() });
     let client = client();
     let wait = Duration::from_millis(300);
     let answer = tokio::time::timeout(wait, send(&sandbox, &client, ID)).await;
@@ -131,18 +88,13 @@ async fn a_hung_message_is_received_and_never_answered() {
     while sandbox.stats().by_status.hung < 2 {
         tokio::task::yield_now().await;
     }
-    tokio::time::timeout(Duration::from_secs(5), sandbox.stop())
-        .await
-        .unwrap();
+    tokio::time::timeout(Duration::from_secs(5), sandbox.stop()).await.unwrap();
     assert!(hung.await.unwrap().is_err());
 }
 
 #[tokio::test]
 async fn latency_delays_the_answer_and_not_the_reception() {
-    let sandbox = with(Faults {
-        latency: Duration::from_millis(400),
-        ..Faults::default()
-    });
+    let sandbox = with(Faults { latency: Duration::from_millis(400), ..Faults::default() });
     let started = Instant::now();
     let client = client();
     let (answer, ()) = tokio::join!(send(&sandbox, &client, ID), async {
@@ -161,17 +113,9 @@ async fn the_same_seed_has_the_same_luck() {
     let client = client();
     let mut runs = Vec::new();
     for _ in 0..2 {
-        let faults = Faults {
-            error_rate: 0.3,
-            garbage_rate: 0.3,
-            ..Faults::default()
-        };
-        let sandbox = Sandbox::start(SandboxArgs {
-            faults,
-            seed: Some(7),
-            ..SandboxArgs::on_free_port()
-        })
-        .unwrap();
+        let faults = Faults { error_rate: 0.3, garbage_rate: 0.3, ..Faults::default() };
+        let sandbox =
+            Sandbox::start(SandboxArgs { faults, seed: Some(7), ..SandboxArgs::on_free_port() }).unwrap();
         let mut answers = Vec::new();
         for _ in 0..40 {
             answers.push(send(&sandbox, &client, ID).await.unwrap().text().await);
@@ -186,11 +130,7 @@ async fn the_same_seed_has_the_same_luck() {
 
 #[tokio::test]
 async fn many_clients_at_once_are_all_counted() {
-    let sandbox = with(Faults {
-        drop_rate: 0.2,
-        error_rate: 0.2,
-        ..Faults::default()
-    });
+    let sandbox = with(Faults { drop_rate: 0.2, error_rate: 0.2, ..Faults::default() });
     let client = client();
     let sends = (0..8).map(|task| {
         let (sandbox, client) = (&sandbox, &client);
