@@ -1,0 +1,337 @@
+//! The real binary as a process of its own, for tests that kill it.
+//!
+//! The binary's path is only known to test targets: pass `env!("CARGO_BIN_EXE_fanfare")`.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Longer than anything that a test waits for.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at a condition that is waited for.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// How a process is started.
+pub struct Launch<'a> {
+    /// `env!("CARGO_BIN_EXE_fanfare")`.
+    pub binary: &'a str,
+    /// Its working directory, which also gets its log; without a `fanfare.toml`.
+    pub dir: &'a Path,
+    /// The name of its log, without the suffix; the log of another process of this name is replaced.
+    pub name: &'a str,
+    /// Its settings. The caller's own never reach it.
+    pub env: &'a [(&'a str, &'a str)],
+    /// No file may grow beyond this many KiB: writes past it fail as on a full disk, with another code.
+    pub file_limit: Option<u64>,
+}
+
+/// A process that is killed when the value goes, whatever happens.
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a command of the binary.
+    pub fn spawn(launch: &Launch<'_>, args: &[&str]) -> Self {
+        let log = launch.dir.join(format!("{}.log", launch.name));
+        let mut command = match launch.file_limit {
+            None => Command::new(launch.binary),
+            Some(limit) => {
+                let mut shell = Command::new("sh");
+                // in 512-byte blocks, the soft limit alone, so that it can be lifted; ignored, the signal becomes EFBIG
+                let script = format!("trap '' XFSZ; ulimit -S -f {}; exec \"$0\" \"$@\"", limit * 2);
+                shell.args(["-c", &script, launch.binary]);
+                shell
+            }
+        };
+        for (variable, ..) in fanfare::config::ENVIRONMENT {
+            command.env_remove(variable);
+        }
+        let child = command
+            .args(args)
+            .envs(launch.env.iter().copied())
+            .env("LOG_FORMAT", "json")
+            .current_dir(launch.dir)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(File::create(&log).expect("a file for the log"))
+            .spawn()
+            .expect("the binary");
+        Self { child, log }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it wrote to standard error.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.log).expect("the log")).into_owned()
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub fn kill(&mut self) {
+        self.child.kill().expect("a process to kill");
+        self.child.wait().expect("its end");
+    }
+
+    /// SIGTERM. Its end is awaited with [`Process::ended`].
+    pub fn terminate(&self) {
+        self.run("kill", &["-TERM", &self.pid().to_string()]);
+    }
+
+    /// Takes the limit of [`Launch::file_limit`] away while it runs.
+    pub fn lift_file_limit(&self) {
+        self.run(
+            "prlimit",
+            &["--pid", &self.pid().to_string(), "--fsize=unlimited:unlimited"],
+        );
+    }
+
+    fn run(&self, command: &str, args: &[&str]) {
+        let status = Command::new(command).args(args).status();
+        assert!(
+            status.as_ref().is_ok_and(ExitStatus::success),
+            "{command} {args:?}: {status:?}; {}",
+            self.log()
+        );
+    }
+
+    /// Waits for its end.
+    pub async fn ended(&mut self) -> ExitStatus {
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().expect("its state") {
+                return status;
+            }
+            assert!(began.elapsed() < PATIENCE, "it does not end: {}", self.log());
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// The most memory that it has used, in KiB.
+    pub fn peak_memory_kib(&self) -> u64 {
+        let path = format!("/proc/{}/status", self.pid());
+        let status = std::fs::read_to_string(&path).expect("the state of a process that runs");
+        let line = status
+            .lines()
+            .find_map(|line| line.strip_prefix("VmHWM:"))
+            .expect("a peak");
+        line.trim().trim_end_matches(" kB").parse().expect("a number")
+    }
+
+    /// The address that it says it listens on, once it does.
+    async fn address(&mut self, message: &str) -> String {
+        let began = Instant::now();
+        loop {
+            let said = self.log();
+            let mut lines = said
+                .lines()
+                .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            if let Some(line) = lines.find(|line| line["message"] == message) {
+                let address = line.get("address").or(line.get("addr")).and_then(Value::as_str);
+                return format!("http://{}", address.expect("an address"));
+            }
+            let ended = self.child.try_wait().expect("its state");
+            assert!(
+                ended.is_none() && began.elapsed() < PATIENCE,
+                "it does not listen ({ended:?}): {}",
+                self.log()
+            );
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // it fails when the process has ended by itself
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `fanfare serve` on a free port.
+pub struct Server {
+    /// The process.
+    pub process: Process,
+    /// `http://127.0.0.1:PORT`
+    pub base: String,
+    http: reqwest::Client,
+}
+
+impl Server {
+    /// Starts it and waits until it is ready.
+    pub async fn start(launch: &Launch<'_>) -> Self {
+        let mut env = vec![("HTTP_PORT", "0")];
+        env.extend(launch.env);
+        let mut process = Process::spawn(&Launch { env: &env, ..*launch }, &["serve"]);
+        let base = process.address("fanfare listens").await;
+        let http = fanfare::egress::provider_client().expect("a client");
+        let server = Self { process, base, http };
+        let began = Instant::now();
+        while server
+            .http
+            .get(format!("{}/ready", server.base))
+            .send()
+            .await
+            .is_ok_and(|a| !a.status().is_success())
+        {
+            assert!(
+                began.elapsed() < PATIENCE,
+                "it is not ready: {}",
+                server.process.log()
+            );
+            tokio::time::sleep(LOOK).await;
+        }
+        server
+    }
+
+    /// Sends a request to a path under the API's root; answers its status and its body (null when there is none).
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub async fn call(&self, method: &str, path: &str, body: Option<Value>) -> reqwest::Result<(u16, Value)> {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
+        let mut request = self.http.request(method, format!("{}/api/v1{path}", self.base));
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let response = request.send().await?;
+        let status = response.status().as_u16();
+        let text = response.text().await?;
+        Ok((
+            status,
+            if text.is_empty() {
+                Value::Null
+            } else {
+                serde_json::from_str(&text).expect("JSON")
+            },
+        ))
+    }
+
+    /// GET, expecting 200.
+    pub async fn get(&self, path: &str) -> Value {
+        let (status, body) = self.call("GET", path, None).await.expect("an answer");
+        assert_eq!(status, 200, "{path}: {body}");
+        body
+    }
+
+    /// POST, expecting success.
+    pub async fn post(&self, path: &str, body: Value) -> Value {
+        let (status, answer) = self.call("POST", path, Some(body)).await.expect("an answer");
+        assert!((200..300).contains(&status), "{path}: {status} {answer}");
+        answer
+    }
+
+    /// Imports clients from CSV; answers the report.
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub async fn import(&self, csv: impl Into<reqwest::Body>) -> reqwest::Result<Value> {
+        let request = self.http.post(format!("{}/api/v1/clients/import", self.base));
+        request
+            .header("content-type", "text/csv")
+            .body(csv)
+            .send()
+            .await?
+            .error_for_status()?
+            .json()
+            .await
+    }
+
+    /// Reads a path until the condition holds; answers what it read.
+    pub async fn wait_for(&self, path: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let began = Instant::now();
+        loop {
+            let seen = self.get(path).await;
+            if holds(&seen) {
+                return seen;
+            }
+            assert!(
+                began.elapsed() < PATIENCE,
+                "waited for a minute; last seen: {seen}"
+            );
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
+
+/// `fanfare sandbox` on a free port, logging what it receives: it outlives the kills of the service.
+pub struct Provider {
+    /// The process.
+    pub process: Process,
+    /// For `PROVIDER_BASE_URL`.
+    pub base: String,
+    requests: PathBuf,
+}
+
+/// A line of the provider's log.
+#[derive(Debug, Clone, serde::Deserialize)]
+pub struct Request {
+    /// When it arrived, in microseconds since the epoch.
+    pub at_us: i64,
+    /// The message's id.
+    pub id: String,
+    /// Its `Idempotency-Key`.
+    pub key: Option<String>,
+    /// To whom.
+    pub phone: Option<u64>,
+    /// What became of it.
+    pub outcome: String,
+}
+
+impl Request {
+    /// Whether the message reached the phone, whatever the service was told.
+    pub fn is_received(&self) -> bool {
+        matches!(self.outcome.as_str(), "received" | "dropped" | "hung" | "garbage")
+    }
+}
+
+impl Provider {
+    /// Starts it with these faults, such as `["--error-rate", "0.2"]`.
+    pub async fn start(binary: &str, dir: &Path, faults: &[&str]) -> Self {
+        let requests = dir.join("requests.jsonl");
+        let path = requests.display().to_string();
+        let mut args = vec!["sandbox", "--listen", "127.0.0.1:0", "--log", path.as_str()];
+        args.extend(faults);
+        let launch = Launch {
+            binary,
+            dir,
+            name: "sandbox",
+            env: &[],
+            file_limit: None,
+        };
+        let mut process = Process::spawn(&launch, &args);
+        let base = process.address("sandbox provider listens").await;
+        Self {
+            process,
+            base,
+            requests,
+        }
+    }
+
+    /// All that it has received so far, in the order of arrival.
+    pub fn requests(&self) -> Vec<Request> {
+        read_requests(&self.requests)
+    }
+}
+
+/// Reads a log that `fanfare sandbox --log` writes.
+pub fn read_requests(path: &Path) -> Vec<Request> {
+    let text = std::fs::read_to_string(path).expect("the provider's log");
+    // the last line may be half written
+    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
+    let mut requests: Vec<Request> = whole
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a line of the log"))
+        .collect();
+    requests.sort_by_key(|request| request.at_us);
+    requests
+}
