@@ -51,6 +51,8 @@ struct Services {
     db: web::Data<Db>,
     access: web::Data<Access>,
     probes: web::Data<Probes>,
+    /// Of the engine; the server's workers have runtimes of their own.
+    runtime: web::Data<tokio::runtime::Handle>,
 }
 
 /// Opens the database of this configuration, with its commits measured.
@@ -108,6 +110,7 @@ impl App {
                 engine: Box::new(move || speaking.beat_at()),
             }),
             db: web::Data::new(db),
+            runtime: web::Data::new(tokio::runtime::Handle::current()),
         };
         let watchdog = supervise("watchdog", trigger.clone(), watchdog.run(shutdown.clone()));
         let server = serve(listener, config.http.workers, services)?;
@@ -175,6 +178,7 @@ fn serve(listener: TcpListener, workers: usize, services: Services) -> Result<Se
             .app_data(services.access.clone())
             .app_data(services.probes.clone())
             .app_data(services.db.clone())
+            .app_data(services.runtime.clone())
             .wrap(from_fn(access::check))
             .wrap(from_fn(http_metrics::count))
             .wrap(TracingLogger::<RequestLog>::new())

@@ -7,6 +7,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{ContentType, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{HttpResponse, web};
+use tokio::runtime::Handle;
 
 use crate::db::Db;
 use crate::error::Result;
@@ -15,7 +16,13 @@ use crate::metrics::Metrics;
 /// Scrape the metrics
 #[utoipa::path(get, path = "/metrics", operation_id = "get_metrics", tag = "operation",
     responses((status = 200, description = "Prometheus text format", body = String, content_type = "text/plain")))]
-pub async fn get_metrics(metrics: web::Data<Metrics>, db: web::Data<Db>) -> Result<HttpResponse> {
+pub async fn get_metrics(
+    metrics: web::Data<Metrics>,
+    db: web::Data<Db>,
+    runtime: web::Data<Handle>,
+) -> Result<HttpResponse> {
+    let tasks = runtime.metrics().num_alive_tasks();
+    metrics.active_tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
     for pool in db.pools() {
         for (state, connections) in [("idle", pool.idle), ("in_use", pool.in_use)] {
             metrics.db_pool.with_label_values(&[pool.pool, state]).set(i64::from(connections));
