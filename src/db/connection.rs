@@ -312,6 +312,7 @@ fn is_outage(message: &str) -> bool {
         "disk is full",
         "database is locked",
         "disk I/O error",
+        "out of memory",
         "unable to open database",
         "terminating connection",
         "the database system is",

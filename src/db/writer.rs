@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Instant;
 
 use diesel::Connection;
+use diesel::connection::SimpleConnection;
 use tokio::sync::oneshot;
 
 use super::any::AnyConnection;
@@ -20,8 +21,15 @@ const LARGEST_GROUP: usize = 256;
 
 /// Runs the work, or learns why nothing can be run; what it answers is called after the commit, with the reason
 /// when there was none.
-type Job = Box<dyn FnOnce(std::result::Result<&mut AnyConnection, &Error>) -> Answer + Send>;
+type Job = Box<dyn FnOnce(std::result::Result<&mut AnyConnection, &Error>) -> Ran + Send>;
 type Answer = Box<dyn FnOnce(Option<&Error>) + Send>;
+
+/// A unit of work that ran, and has yet to be committed.
+struct Ran {
+    answer: Answer,
+    /// It failed in a way that may have ended the whole transaction.
+    suspect: bool,
+}
 
 /// Called with the seconds that each group commit took.
 pub(super) type Observer = Box<dyn Fn(f64) + Send + Sync>;
@@ -61,14 +69,16 @@ impl Writer {
                 }),
                 Err(why) => Err(unavailable(why)),
             };
-            Box::new(move |failure| {
+            let suspect = matches!(outcome, Err(Error::Unavailable(_) | Error::Internal(_)));
+            let answer = Box::new(move |failure: Option<&Error>| {
                 let outcome = match failure {
                     Some(why) if outcome.is_ok() => Err(unavailable(why)),
                     _ => outcome,
                 };
                 // a caller that went away has its work committed all the same
                 let _ = done.send(outcome);
-            })
+            });
+            Ran { answer, suspect }
         });
         self.jobs.send(job).map_err(|_| Error::Unavailable("the SQLite writer has stopped".into()))?;
         result.await.map_err(|_| Error::Unavailable("the SQLite writer has stopped".into()))?
@@ -88,23 +98,11 @@ fn write_groups(
     while let Ok(first) = queue.recv() {
         let began = Instant::now();
         let group = std::iter::once(first).chain(queue.try_iter().take(LARGEST_GROUP - 1));
-        let failure = match connection.begin_write() {
-            Ok(()) => {
-                let answers: Vec<Answer> = group.map(|job| job(Ok(&mut connection))).collect();
-                let failure = connection.commit_write().err().map(Error::from);
-                answers.into_iter().for_each(|answer| answer(failure.as_ref()));
-                failure
-            }
-            Err(e) => {
-                let failure = Error::from(e);
-                group.for_each(|job| job(Err(&failure))(Some(&failure)));
-                Some(failure)
-            }
-        };
+        let failure = write_group(&mut connection, group);
         observer(began.elapsed().as_secs_f64());
         if let Some(failure) = failure {
             tracing::error!(error = %failure, "SQLite did not commit; its connection is opened anew");
-            // a full disk rolls the whole transaction back by itself, and leaves diesel's own count of it wrong
+            // dropping the old one rolls back whatever is left of its transaction
             match connect() {
                 Ok(fresh) => connection = fresh,
                 Err(e) => tracing::error!(error = %e, "SQLite did not open"),
@@ -112,3 +110,31 @@ fn write_groups(
         }
     }
 }
+
+/// Runs and commits a group; answers why it was not committed, if it was not.
+fn write_group(connection: &mut AnyConnection, group: impl Iterator<Item = Job>) -> Option<Error> {
+    let mut failure = connection.begin_write().err().map(Error::from);
+    let mut answers: Vec<Answer> = Vec::new();
+    for job in group {
+        let ran = match &failure {
+            None => job(Ok(connection)),
+            Some(why) => job(Err(why)),
+        };
+        answers.push(ran.answer);
+        if ran.suspect && failure.is_none() && has_ended(connection) {
+            failure = Some(Error::internal("the whole transaction was rolled back"));
+        }
+    }
+    let failure = failure.or_else(|| connection.commit_write().err().map(Error::from));
+    answers.into_iter().for_each(|answer| answer(failure.as_ref()));
+    failure
+}
+
+/// Whether SQLite rolled the whole transaction back by itself, as it does when the disk is full: what ran after that
+/// would commit on its own. Only inside a transaction is BEGIN refused.
+fn has_ended(connection: &mut AnyConnection) -> bool {
+    connection.batch_execute("BEGIN").is_ok()
+}
+
+#[cfg(test)]
+mod tests;
