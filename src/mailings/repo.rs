@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, SmallInt};
 
 use crate::db::AnyConnection;
-use crate::db::schema::{client_attribute, due, mailing, page, pending_mailing};
+use crate::db::schema::{due, mailing, page, pending_mailing};
 use crate::db::types::{ClientId, Id, MailingId, Timestamp};
 use crate::error::{Error, Result};
 use crate::kinds::{ChannelKind, Priority};
@@ -391,12 +391,4 @@ pub fn settle(c: &mut AnyConnection, id: MailingId, now: Timestamp) -> Result<bo
     .set(mailing::status.eq(MailingStatus::Finished.code()))
     .execute(c)?;
     Ok(settled > 0)
-}
-
-/// Names of attributes that some client has or had.
-///
-/// # Errors
-/// Those of the database.
-pub fn attribute_names(c: &mut AnyConnection) -> Result<Vec<String>> {
-    Ok(client_attribute::table.select(client_attribute::name).order(client_attribute::name).load(c)?)
 }

@@ -317,7 +317,7 @@ fn check_placeholders(c: &mut AnyConnection, text: &str) -> Result<Template> {
     if foreign.is_empty() {
         return Ok(template);
     }
-    let known = repo::attribute_names(c)?;
+    let known = crate::clients::repo::attribute_names(c)?;
     if let Some(unknown) = foreign.into_iter().find(|name| !known.contains(name)) {
         let names: Vec<&str> =
             FIELDS.iter().copied().chain(known.iter().map(String::as_str)).take(50).collect();

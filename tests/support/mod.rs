@@ -60,7 +60,8 @@ impl TestDb {
             Database::Postgres => {
                 let name = format!("test_{}", uuid::Uuid::now_v7().simple());
                 run_on_server(&format!("CREATE DATABASE {name}"));
-                let (server, _) = server().rsplit_once('/').map(|(s, d)| (s.to_owned(), d.to_owned())).expect("a path");
+                let (server, _) =
+                    server().rsplit_once('/').map(|(s, d)| (s.to_owned(), d.to_owned())).expect("a path");
                 Self { url: format!("{server}/{name}"), name: Some(name), dir }
             }
         }
@@ -81,8 +82,9 @@ impl Drop for TestDb {
 }
 
 fn server() -> String {
-    std::env::var("TEST_POSTGRES_URL")
-        .expect("TEST_POSTGRES_URL is not set: run the tests by `make test`, which starts a server of their own")
+    std::env::var("TEST_POSTGRES_URL").expect(
+        "TEST_POSTGRES_URL is not set: run the tests by `make test`, which starts a server of their own",
+    )
 }
 
 fn run_on_server(sql: &str) {
@@ -130,8 +132,11 @@ impl Service {
 
     /// Starts the service again after [`Service::stop`], on the same database.
     pub async fn go_on(&mut self) {
-        let settings: Vec<(&str, &str)> = self.settings.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-        let app = App::start(Config::with(&settings).expect("a configuration"), Clock::System).await.expect("a service");
+        let settings: Vec<(&str, &str)> =
+            self.settings.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
+        let app = App::start(Config::with(&settings).expect("a configuration"), Clock::System)
+            .await
+            .expect("a service");
         self.base = format!("http://{}", app.address());
         self.app = Some(app);
     }
@@ -191,21 +196,24 @@ impl Service {
         for i in 0..count {
             csv.push_str(&format!("{},{tag},name{i}\n", 79_030_000_000_u64 + u64::from(i)));
         }
-        let request = self.http.post(self.url("/clients/import")).header("content-type", "text/csv").body(csv);
+        let request =
+            self.http.post(self.url("/clients/import")).header("content-type", "text/csv").body(csv);
         let response = request.send().await.expect("an answer");
         assert_eq!(response.status(), 200, "{}", response.text().await.expect("a body"));
     }
 
     /// Creates a mailing for a tag that begins now and has this long; answers its id.
     pub async fn mail(&self, tag: &str, window: Duration) -> String {
-        let mailing = self.post("/mailings", json!({"text": "hello", "filter": tag, "ends_at": after(window)})).await;
+        let mailing =
+            self.post("/mailings", json!({"text": "hello", "filter": tag, "ends_at": after(window)})).await;
         mailing["id"].as_str().expect("an id").to_owned()
     }
 
     /// Waits until a mailing's books are closed; answers its counts. Panics with the last look when that takes longer
     /// than a minute.
     pub async fn finished(&self, id: &str) -> Value {
-        self.wait_for(&format!("/mailings/{id}"), |mailing| !mailing["finished_at"].is_null()).await["counts"].clone()
+        self.wait_for(&format!("/mailings/{id}"), |mailing| !mailing["finished_at"].is_null()).await["counts"]
+            .clone()
     }
 
     /// Reads a path until the condition holds; answers what it read. Panics after a minute.

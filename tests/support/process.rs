@@ -88,10 +88,7 @@ impl Process {
 
     /// Takes the limit of [`Launch::file_limit`] away while it runs.
     pub fn lift_file_limit(&self) {
-        self.run(
-            "prlimit",
-            &["--pid", &self.pid().to_string(), "--fsize=unlimited:unlimited"],
-        );
+        self.run("prlimit", &["--pid", &self.pid().to_string(), "--fsize=unlimited:unlimited"]);
     }
 
     fn run(&self, command: &str, args: &[&str]) {
@@ -119,10 +116,7 @@ impl Process {
     pub fn peak_memory_kib(&self) -> u64 {
         let path = format!("/proc/{}/status", self.pid());
         let status = std::fs::read_to_string(&path).expect("the state of a process that runs");
-        let line = status
-            .lines()
-            .find_map(|line| line.strip_prefix("VmHWM:"))
-            .expect("a peak");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
         line.trim().trim_end_matches(" kB").parse().expect("a number")
     }
 
@@ -131,9 +125,7 @@ impl Process {
         let began = Instant::now();
         loop {
             let said = self.log();
-            let mut lines = said
-                .lines()
-                .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+            let mut lines = said.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
             if let Some(line) = lines.find(|line| line["message"] == message) {
                 let address = line.get("address").or(line.get("addr")).and_then(Value::as_str);
                 return format!("http://{}", address.expect("an address"));
@@ -183,11 +175,7 @@ impl Server {
             .await
             .is_ok_and(|a| !a.status().is_success())
         {
-            assert!(
-                began.elapsed() < PATIENCE,
-                "it is not ready: {}",
-                server.process.log()
-            );
+            assert!(began.elapsed() < PATIENCE, "it is not ready: {}", server.process.log());
             tokio::time::sleep(LOOK).await;
         }
         server
@@ -206,14 +194,7 @@ impl Server {
         let response = request.send().await?;
         let status = response.status().as_u16();
         let text = response.text().await?;
-        Ok((
-            status,
-            if text.is_empty() {
-                Value::Null
-            } else {
-                serde_json::from_str(&text).expect("JSON")
-            },
-        ))
+        Ok((status, if text.is_empty() { Value::Null } else { serde_json::from_str(&text).expect("JSON") }))
     }
 
     /// GET, expecting 200.
@@ -236,14 +217,7 @@ impl Server {
     /// When no answer comes.
     pub async fn import(&self, csv: impl Into<reqwest::Body>) -> reqwest::Result<Value> {
         let request = self.http.post(format!("{}/api/v1/clients/import", self.base));
-        request
-            .header("content-type", "text/csv")
-            .body(csv)
-            .send()
-            .await?
-            .error_for_status()?
-            .json()
-            .await
+        request.header("content-type", "text/csv").body(csv).send().await?.error_for_status()?.json().await
     }
 
     /// Reads a path until the condition holds; answers what it read.
@@ -254,10 +228,7 @@ impl Server {
             if holds(&seen) {
                 return seen;
             }
-            assert!(
-                began.elapsed() < PATIENCE,
-                "waited for a minute; last seen: {seen}"
-            );
+            assert!(began.elapsed() < PATIENCE, "waited for a minute; last seen: {seen}");
             tokio::time::sleep(LOOK).await;
         }
     }
@@ -301,20 +272,10 @@ impl Provider {
         let path = requests.display().to_string();
         let mut args = vec!["sandbox", "--listen", "127.0.0.1:0", "--log", path.as_str()];
         args.extend(faults);
-        let launch = Launch {
-            binary,
-            dir,
-            name: "sandbox",
-            env: &[],
-            file_limit: None,
-        };
+        let launch = Launch { binary, dir, name: "sandbox", env: &[], file_limit: None };
         let mut process = Process::spawn(&launch, &args);
         let base = process.address("sandbox provider listens").await;
-        Self {
-            process,
-            base,
-            requests,
-        }
+        Self { process, base, requests }
     }
 
     /// All that it has received so far, in the order of arrival.
@@ -328,10 +289,8 @@ pub fn read_requests(path: &Path) -> Vec<Request> {
     let text = std::fs::read_to_string(path).expect("the provider's log");
     // the last line may be half written
     let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-    let mut requests: Vec<Request> = whole
-        .lines()
-        .map(|line| serde_json::from_str(line).expect("a line of the log"))
-        .collect();
+    let mut requests: Vec<Request> =
+        whole.lines().map(|line| serde_json::from_str(line).expect("a line of the log")).collect();
     requests.sort_by_key(|request| request.at_us);
     requests
 }
