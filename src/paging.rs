@@ -32,10 +32,11 @@ impl<T> Page<T> {
 ///
 /// # Errors
 /// [`Error::Invalid`] outside 1 to 1000.
-pub fn limit(asked: Option<u32>) -> Result<i64> {
-    match asked.unwrap_or(DEFAULT_LIMIT) {
-        n @ 1..=LARGEST_LIMIT => Ok(i64::from(n)),
-        n => Err(Error::invalid("limit", format!("must be 1 to {LARGEST_LIMIT}, not {n}"))),
+pub fn limit(asked: Option<&str>) -> Result<i64> {
+    let Some(text) = asked else { return Ok(i64::from(DEFAULT_LIMIT)) };
+    match text.parse() {
+        Ok(n @ 1..=LARGEST_LIMIT) => Ok(i64::from(n)),
+        _ => Err(Error::invalid("limit", format!("must be a whole number from 1 to {LARGEST_LIMIT}"))),
     }
 }
 

@@ -101,8 +101,8 @@ pub struct ListQuery {
     #[param(example = "vip")]
     tag: Option<String>,
     /// How many to answer, 1 to 1000.
-    #[param(minimum = 1, maximum = 1000, default = 50)]
-    limit: Option<u32>,
+    #[param(minimum = 1, maximum = 1000, default = 50, value_type = u32)]
+    limit: Option<String>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,
 }
@@ -134,7 +134,7 @@ pub async fn list_clients(clients: web::Data<Clients>, query: Query<ListQuery>) 
     };
     wrong.finish()?;
     let cursor = paging::cursor(query.cursor.as_deref())?;
-    let (items, next) = clients.list(filter, cursor, paging::limit(query.limit)?).await?;
+    let (items, next) = clients.list(filter, cursor, paging::limit(query.limit.as_deref())?).await?;
     Ok(HttpResponse::Ok().json(Page { items, next_cursor: next.map(|id| id.to_string()) }))
 }
 

@@ -32,7 +32,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
         let payload = web::Payload::from_request(request, payload);
         Box::pin(async move {
             if !is_json {
-                return Err(Error::Malformed(
+                return Err(Error::Unsupported(
                     "the body must be JSON, with Content-Type: application/json".into(),
                 ));
             }
@@ -42,7 +42,7 @@ impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
                 let chunk =
                     chunk.map_err(|e| Error::Malformed(format!("the body could not be read: {e}")))?;
                 if body.len() + chunk.len() > LARGEST_BODY {
-                    return Err(Error::Malformed(format!("the body is larger than {LARGEST_BODY} bytes")));
+                    return Err(Error::TooLarge(format!("the body is larger than {LARGEST_BODY} bytes")));
                 }
                 body.extend_from_slice(&chunk);
             }
@@ -56,6 +56,11 @@ impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
 /// # Errors
 /// [`Error::Malformed`] for what is no JSON, [`Error::Invalid`] naming the field for JSON of the wrong shape.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
+    // serde would take the fields in their order from an array
+    if !body.trim_ascii_start().starts_with(b"{") {
+        serde_json::from_slice::<serde::de::IgnoredAny>(body).map_err(|e| not_json(&e))?;
+        return Err(Error::invalid("body", "must be a JSON object"));
+    }
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|e| {
         let path = e.path().to_string();
@@ -81,6 +86,7 @@ fn wrong_field(path: &str, message: &str) -> FieldError {
     let named = reason
         .strip_prefix("unknown field `")
         .or_else(|| reason.strip_prefix("missing field `"))
+        .or_else(|| reason.strip_prefix("duplicate field `"))
         .and_then(|rest| rest.split('`').next());
     let field = match named {
         Some(name) if parent.is_empty() || parent == name || parent.ends_with(&format!(".{name}")) => {
@@ -160,6 +166,7 @@ mod tests {
 
     #[test]
     fn the_wrong_field_is_named() {
+        assert_eq!(field_of(r#"{"inner": {"size": 1}, "inner": {"size": 1}}"#), "inner");
         assert_eq!(field_of("{}"), "inner");
         assert_eq!(field_of(r#"{"inner": {"size": 1}, "nope": 1}"#), "nope");
         assert_eq!(field_of(r#"{"inner": {"size": "x"}}"#), "inner.size");

@@ -1,6 +1,10 @@
 //! Which clients a mailing is for.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use crate::clients::model::{OperatorCode, Tag};
@@ -10,11 +14,8 @@ use crate::error::{Complaints, Result};
 const MOST_VALUES: usize = 200;
 
 /// The filter as the API takes it: an object, or as a plain text an operator code (digits) or a tag.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
-#[serde(
-    untagged,
-    expecting = "must be an object with mobile_operator_code and tag (lists), or a text that is one of them"
-)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
+#[serde(untagged)]
 pub enum FilterInput {
     /// One operator code or one tag.
     Text(String),
@@ -22,8 +23,33 @@ pub enum FilterInput {
     Lists(FilterLists),
 }
 
+/// By hand: serde's own way of reading one of two shapes forgets which field was wrong.
+impl<'de> Deserialize<'de> for FilterInput {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        reader.deserialize_any(EitherShape)
+    }
+}
+
+struct EitherShape;
+
+impl<'de> Visitor<'de> for EitherShape {
+    type Value = FilterInput;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object of lists, or a text that is an operator code or a tag")
+    }
+
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<FilterInput, E> {
+        Ok(FilterInput::Text(text.to_owned()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<FilterInput, A::Error> {
+        FilterLists::deserialize(MapAccessDeserializer::new(map)).map(FilterInput::Lists)
+    }
+}
+
 /// OR within a list, AND between them; an empty list lets everyone through.
-#[derive(Debug, Clone, Default, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"mobile_operator_code": ["903", "904"], "tag": ["vip"]}))]
 pub struct FilterLists {
@@ -134,6 +160,25 @@ mod tests {
         assert_eq!(parse(r#""903""#).unwrap().ranges(), [Range::Operator("903".into())]);
         assert_eq!(parse(r#"" vip ""#).unwrap().ranges(), [Range::Tag("vip".into())]);
         assert!(parse(r#""""#).is_err(), "an empty text is no filter for everyone");
+    }
+
+    #[test]
+    fn a_wrong_shape_is_named_with_its_place() {
+        #[derive(Debug, Deserialize)]
+        struct Body {
+            #[expect(dead_code, reason = "only its type matters")]
+            filter: FilterInput,
+        }
+        for (filter, field) in [
+            (r#"{"tagg": []}"#, "filter.tagg"),
+            (r#"{"tag": [1]}"#, "filter.tag[0]"),
+            ("[]", "filter"),
+            ("3", "filter"),
+        ] {
+            let error = crate::http::json::parse::<Body>(format!(r#"{{"filter": {filter}}}"#).as_bytes());
+            let text = error.unwrap_err().to_string();
+            assert!(text.starts_with(&format!("{field}: ")), "{filter}: {text}");
+        }
     }
 
     #[test]

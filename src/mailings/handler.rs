@@ -64,8 +64,8 @@ pub struct ListQuery {
     #[param(example = "running", nullable = false)]
     status: Option<String>,
     /// How many to answer, 1 to 1000.
-    #[param(example = 50, minimum = 1, maximum = 1000, nullable = false)]
-    limit: Option<u32>,
+    #[param(example = 50, minimum = 1, maximum = 1000, nullable = false, value_type = u32)]
+    limit: Option<String>,
     /// The `next_cursor` of the page before.
     #[param(nullable = false)]
     cursor: Option<String>,
@@ -105,8 +105,9 @@ pub async fn list_mailings(
 ) -> Result<HttpResponse> {
     let status = query.status.as_deref().map(str::parse::<MailingStatus>).transpose();
     let status = status.map_err(|why| Error::invalid("status", why))?;
-    let page =
-        service.list(status, paging::limit(query.limit)?, paging::cursor(query.cursor.as_deref())?).await?;
+    let page = service
+        .list(status, paging::limit(query.limit.as_deref())?, paging::cursor(query.cursor.as_deref())?)
+        .await?;
     Ok(HttpResponse::Ok().json(page))
 }
 

@@ -21,8 +21,8 @@ pub struct ListQuery {
     #[param(example = "sent", nullable = false)]
     status: Option<String>,
     /// How many to answer, 1 to 1000.
-    #[param(example = 50, minimum = 1, maximum = 1000, nullable = false)]
-    limit: Option<u32>,
+    #[param(example = 50, minimum = 1, maximum = 1000, nullable = false, value_type = u32)]
+    limit: Option<String>,
     /// The `next_cursor` of the page before.
     #[param(nullable = false)]
     cursor: Option<String>,
@@ -66,7 +66,7 @@ pub async fn list_messages(
     service: web::Data<Messages>,
     Query(query): Query<ListQuery>,
 ) -> Result<HttpResponse> {
-    let page = service.list(query.filter()?, paging::limit(query.limit)?, query.cursor).await?;
+    let page = service.list(query.filter()?, paging::limit(query.limit.as_deref())?, query.cursor).await?;
     Ok(HttpResponse::Ok().json(page))
 }
 
@@ -83,8 +83,9 @@ pub async fn list_mailing_messages(
     id: web::Path<String>,
     Query(query): Query<ListQuery>,
 ) -> Result<HttpResponse> {
-    let page =
-        service.of_mailing(path_id(&id)?, query.filter()?, paging::limit(query.limit)?, query.cursor).await?;
+    let page = service
+        .of_mailing(path_id(&id)?, query.filter()?, paging::limit(query.limit.as_deref())?, query.cursor)
+        .await?;
     Ok(HttpResponse::Ok().json(page))
 }
 
