@@ -1,0 +1,181 @@
+//! The documentation says what the code says: settings, metrics, links, and targets of the Makefile.
+
+use std::path::Path;
+
+use fanfare::config::{DEFAULT, ENVIRONMENT};
+
+const MAKEFILE: &str = include_str!("../Makefile");
+const METRICS: &str = include_str!("../src/metrics.rs");
+
+const README: &str = include_str!("../README.md");
+const CONTRIBUTING: &str = include_str!("../CONTRIBUTING.md");
+const API: &str = include_str!("../docs/api.md");
+const ARCHITECTURE: &str = include_str!("../docs/architecture.md");
+const CONFIGURATION: &str = include_str!("../docs/configuration.md");
+const METRICS_PAGE: &str = include_str!("../docs/metrics.md");
+const OPERATIONS: &str = include_str!("../docs/operations.md");
+
+/// Each page with its path from the root of the repository.
+const PAGES: &[(&str, &str)] = &[
+    ("README.md", README),
+    ("CONTRIBUTING.md", CONTRIBUTING),
+    ("docs/api.md", API),
+    ("docs/architecture.md", ARCHITECTURE),
+    ("docs/configuration.md", CONFIGURATION),
+    ("docs/metrics.md", METRICS_PAGE),
+    ("docs/operations.md", OPERATIONS),
+];
+
+/// What config/default.toml sets, as `section.key` and the value without quotes.
+fn defaults() -> Vec<(String, String)> {
+    let mut section = "";
+    let mut found = Vec::new();
+    for line in DEFAULT.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
+            section = name;
+        } else if let Some((key, value)) = line.split_once(" = ") {
+            found.push((format!("{section}.{key}"), value.trim_matches('"').to_owned()));
+        } else {
+            panic!("config/default.toml has a line that is neither a section nor `key = value`: {line}");
+        }
+    }
+    found
+}
+
+/// The cells of the table rows of a page.
+fn rows(page: &str) -> impl Iterator<Item = Vec<&str>> {
+    page.lines()
+        .filter(|line| line.starts_with('|'))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+}
+
+#[test]
+fn every_setting_stands_in_the_configuration_page_with_its_variable_and_its_default() {
+    let defaults = defaults();
+    let documented: Vec<_> = rows(CONFIGURATION).collect();
+    for (variable, key, _) in ENVIRONMENT {
+        let default = defaults
+            .iter()
+            .find(|(known, _)| known == key)
+            .map_or_else(|| "unset".to_owned(), |(_, value)| format!("`{value}`"));
+        let expected = [format!("`{key}`"), format!("`{variable}`"), default];
+        let row = documented.iter().find(|cells| cells.first() == Some(&expected[0].as_str()));
+        let row = row.unwrap_or_else(|| panic!("docs/configuration.md has no row for {key}"));
+        assert_eq!(row[..3], expected, "the row of {key} in docs/configuration.md");
+        assert!(row.get(3).is_some_and(|meaning| !meaning.is_empty()), "{key} is not explained");
+    }
+}
+
+#[test]
+fn every_default_can_be_set_by_a_variable_and_no_setting_is_documented_that_does_not_exist() {
+    let known: Vec<&str> = ENVIRONMENT.iter().map(|(_, key, _)| *key).collect();
+    for (key, _) in defaults() {
+        assert!(known.contains(&key.as_str()), "{key} of config/default.toml has no environment variable");
+    }
+    let sections = ["database", "http", "access", "sms", "retry", "delivery", "shutdown", "log"];
+    for cells in rows(CONFIGURATION) {
+        let key = cells[0].trim_matches('`');
+        if key.split_once('.').is_some_and(|(section, _)| sections.contains(&section)) {
+            assert!(known.contains(&key), "docs/configuration.md documents {key}, which does not exist");
+        }
+    }
+}
+
+/// The texts in double quotes that are a metric's name and nothing else.
+fn metric_names() -> Vec<&'static str> {
+    let is_name = |text: &&str| {
+        text.starts_with("fanfare_") && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+    };
+    METRICS.split('"').filter(is_name).collect()
+}
+
+#[test]
+fn every_metric_stands_in_the_metrics_page_and_no_other() {
+    let names = metric_names();
+    assert!(names.len() > 15, "only {} metrics were found in src/metrics.rs", names.len());
+    let documented: Vec<&str> = rows(METRICS_PAGE).map(|cells| cells[0].trim_matches('`')).collect();
+    for name in &names {
+        assert!(documented.contains(name), "docs/metrics.md has no row for {name}");
+    }
+    for name in documented.iter().filter(|name| name.starts_with("fanfare_")) {
+        assert!(names.contains(name), "docs/metrics.md documents {name}, which does not exist");
+    }
+}
+
+/// The targets of a page's `[text](target)`, outside of code.
+fn links(page: &str) -> Vec<&str> {
+    let mut in_code = false;
+    let mut found = Vec::new();
+    for line in page.lines() {
+        if line.starts_with("```") {
+            in_code = !in_code;
+        }
+        if !in_code {
+            let ends = line.split("](").skip(1);
+            found.extend(ends.filter_map(|rest| rest.split_once(')').map(|(target, _)| target)));
+        }
+    }
+    found
+}
+
+/// GitHub's and GitLab's anchor of a heading.
+fn anchor(heading: &str) -> String {
+    let kept = heading.trim_start_matches('#').trim().to_lowercase();
+    kept.chars()
+        .filter(|c| c.is_alphanumeric() || " -_".contains(*c))
+        .map(|c| if c == ' ' { '-' } else { c })
+        .collect()
+}
+
+#[test]
+fn every_link_leads_to_a_file_and_a_heading_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (path, page) in PAGES {
+        for link in links(page).into_iter().filter(|link| !link.contains("://")) {
+            let (file, fragment) = link.split_once('#').unwrap_or((link, ""));
+            let folder = root.join(path).parent().expect("a page is in a folder").to_owned();
+            let target = if file.is_empty() { root.join(path) } else { folder.join(file) };
+            assert!(target.exists(), "{path} links to {link}, which does not exist");
+            if !fragment.is_empty() {
+                let text = std::fs::read_to_string(&target).expect("a page that can be read");
+                let there = text.lines().any(|line| line.starts_with('#') && anchor(line) == fragment);
+                assert!(there, "{path} links to {link}, and there is no such heading");
+            }
+        }
+    }
+}
+
+/// What stands after `make ` in a piece of code that begins with it, or with variables before it.
+fn make_targets(page: &str) -> Vec<&str> {
+    let mut in_code = false;
+    let mut found = Vec::new();
+    for line in page.lines() {
+        if line.trim_start().starts_with("```") {
+            in_code = !in_code;
+            continue;
+        }
+        // a whole line of a block, or every second piece between backticks
+        let pieces: Vec<&str> =
+            if in_code { vec![line] } else { line.split('`').skip(1).step_by(2).collect() };
+        for piece in pieces {
+            let mut words = piece.split_whitespace().skip_while(|word| word.contains('='));
+            if words.next() == Some("make") {
+                found.extend(words.next());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn every_make_command_of_the_documentation_is_a_target_of_the_makefile() {
+    let has = |target: &str| MAKEFILE.lines().any(|line| line.starts_with(&format!("{target}:")));
+    let mut seen = 0;
+    for (path, page) in PAGES {
+        for target in make_targets(page) {
+            assert!(has(target), "{path} mentions `make {target}`, and the Makefile has no such target");
+            seen += 1;
+        }
+    }
+    assert!(seen > 5, "only {seen} commands were found: the test looks in the wrong place");
+}
