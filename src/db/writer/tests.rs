@@ -36,7 +36,9 @@ impl Fixture {
     fn hold(&self) -> (std::sync::mpsc::Sender<()>, tokio::task::JoinHandle<Result<()>>) {
         let (release, held) = std::sync::mpsc::channel();
         let db = self.db.clone();
-        let first = tokio::spawn(async move { db.write(move |_| Ok(held.recv().unwrap_or(()))).await });
+        let first = tokio::spawn(async move {
+            db.write(move |_| held.recv().map_err(|e| Error::Internal(e.into()))).await
+        });
         (release, first)
     }
 
