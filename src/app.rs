@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::middleware::from_fn;
-use actix_web::{App as ActixApp, HttpResponse, HttpServer, web};
+use actix_web::{App as ActixApp, HttpResponse, HttpServer, Route, web};
 use secrecy::ExposeSecret;
 use tokio::task::JoinHandle;
 use tracing_actix_web::TracingLogger;
@@ -23,6 +23,7 @@ use crate::error::{Error, Result};
 use crate::http::access::{self, Access};
 use crate::http::health::{self, Probes};
 use crate::http::request_log::RequestLog;
+use crate::http::routing::{get, others};
 use crate::http::{metrics as http_metrics, openapi, problem};
 use crate::lifecycle::{self, Shutdown, Trigger, supervise};
 use crate::mailings::{self, Mailings};
@@ -195,11 +196,13 @@ fn serve(listener: TcpListener, workers: usize, services: Services) -> Result<Se
 }
 
 fn routes(cfg: &mut web::ServiceConfig) {
-    cfg.route("/health", web::get().to(health::get_health))
-        .route("/ready", web::get().to(health::get_ready))
-        .route("/metrics", web::get().to(http_metrics::get_metrics))
-        .route("/", web::get().to(to_docs))
-        .route("/api/v1/docs", web::get().to(to_docs))
+    let read =
+        |path: &str, route: Route| web::resource(path).route(route).default_service(others("GET, HEAD"));
+    cfg.service(read("/health", get().to(health::get_health)))
+        .service(read("/ready", get().to(health::get_ready)))
+        .service(read("/metrics", get().to(http_metrics::get_metrics)))
+        .service(read("/", get().to(to_docs)))
+        .service(read("/api/v1/docs", get().to(to_docs)))
         .service(openapi::swagger())
         .service(
             web::scope("/api/v1")

@@ -8,3 +8,4 @@ pub mod metrics;
 pub mod openapi;
 pub mod problem;
 pub mod request_log;
+pub mod routing;

@@ -33,8 +33,9 @@ impl<T> Page<T> {
 /// # Errors
 /// [`Error::Invalid`] outside 1 to 1000.
 pub fn limit(asked: Option<&str>) -> Result<i64> {
+    // read here and not by the query's reader, which would not say which parameter is no number
     let Some(text) = asked else { return Ok(i64::from(DEFAULT_LIMIT)) };
-    match text.parse() {
+    match text.parse::<u32>() {
         Ok(n @ 1..=LARGEST_LIMIT) => Ok(i64::from(n)),
         _ => Err(Error::invalid("limit", format!("must be a whole number from 1 to {LARGEST_LIMIT}"))),
     }

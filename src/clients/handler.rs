@@ -15,28 +15,30 @@ use super::model::{Client, ClientPatch, ListFilter};
 use super::usecase::Clients;
 use crate::error::{Complaints, Result};
 use crate::http::json::{Json, Query, path_id};
-use crate::http::problem::{self, Problem};
+use crate::http::problem::Problem;
+use crate::http::routing::{get, others};
 use crate::paging::{self, Page};
 
 /// Registers the routes, relative to `/api/v1`.
 pub fn routes(cfg: &mut web::ServiceConfig) {
-    let unknown = || web::route().to(problem::no_such_method);
     cfg.service(
         web::resource("/clients")
-            .route(web::get().to(list_clients))
+            .route(get().to(list_clients))
             .route(web::post().to(create_client))
-            .default_service(unknown()),
+            .default_service(others("GET, HEAD, POST")),
     )
     .service(
-        web::resource("/clients/import").route(web::post().to(import_clients)).default_service(unknown()),
+        web::resource("/clients/import")
+            .route(web::post().to(import_clients))
+            .default_service(others("POST")),
     )
     .service(
         web::resource("/clients/{id}")
-            .route(web::get().to(get_client))
+            .route(get().to(get_client))
             .route(web::put().to(replace_client))
             .route(web::patch().to(patch_client))
             .route(web::delete().to(delete_client))
-            .default_service(unknown()),
+            .default_service(others("GET, HEAD, PUT, PATCH, DELETE")),
     );
 }
 
@@ -55,6 +57,8 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
         (status = 400, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "Another client has the number or the external id", body = Problem,
             content_type = "application/problem+json"),
+        (status = 413, description = "The body is larger than 1 MiB", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body is not called JSON", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Fields are wrong; all of them are named", body = Problem,
             content_type = "application/problem+json"),
         (status = 503, description = "The database is away", body = Problem, content_type = "application/problem+json"),
@@ -101,7 +105,7 @@ pub struct ListQuery {
     #[param(example = "vip")]
     tag: Option<String>,
     /// How many to answer, 1 to 1000.
-    #[param(minimum = 1, maximum = 1000, default = 50, value_type = u32)]
+    #[param(minimum = 1, maximum = 1000, default = 50, value_type = Option<u32>)]
     limit: Option<String>,
     /// `next_cursor` of the page before.
     cursor: Option<String>,
@@ -154,6 +158,8 @@ pub async fn list_clients(clients: web::Data<Clients>, query: Query<ListQuery>) 
         (status = 404, description = "No client has this id", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "Another client has the number or the external id", body = Problem,
             content_type = "application/problem+json"),
+        (status = 413, description = "The body is larger than 1 MiB", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body is not called JSON", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Fields are wrong; all of them are named", body = Problem,
             content_type = "application/problem+json"),
         (status = 503, description = "The database is away", body = Problem, content_type = "application/problem+json"),
@@ -186,6 +192,8 @@ pub async fn replace_client(
         (status = 404, description = "No client has this id", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "Another client has the number or the external id", body = Problem,
             content_type = "application/problem+json"),
+        (status = 413, description = "The body is larger than 1 MiB", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body is not called JSON", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Fields are wrong; all of them are named", body = Problem,
             content_type = "application/problem+json"),
         (status = 503, description = "The database is away", body = Problem, content_type = "application/problem+json"),

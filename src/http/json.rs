@@ -46,9 +46,18 @@ impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
                 }
                 body.extend_from_slice(&chunk);
             }
-            parse(&body).map(Self)
+            parse_object(&body).map(Self)
         })
     }
+}
+
+/// Reads a body. Each is an object: serde would also take an array for a struct, its values in the fields' order.
+fn parse_object<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
+    if body.trim_ascii_start().starts_with(b"{") {
+        return parse(body);
+    }
+    parse::<serde::de::IgnoredAny>(body)?;
+    Err(Error::invalid("body", "must be a JSON object"))
 }
 
 /// Reads strict JSON.
@@ -56,11 +65,6 @@ impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
 /// # Errors
 /// [`Error::Malformed`] for what is no JSON, [`Error::Invalid`] naming the field for JSON of the wrong shape.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
-    // serde would take the fields in their order from an array
-    if !body.trim_ascii_start().starts_with(b"{") {
-        serde_json::from_slice::<serde::de::IgnoredAny>(body).map_err(|e| not_json(&e))?;
-        return Err(Error::invalid("body", "must be a JSON object"));
-    }
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|e| {
         let path = e.path().to_string();
@@ -166,13 +170,23 @@ mod tests {
 
     #[test]
     fn the_wrong_field_is_named() {
-        assert_eq!(field_of(r#"{"inner": {"size": 1}, "inner": {"size": 1}}"#), "inner");
         assert_eq!(field_of("{}"), "inner");
         assert_eq!(field_of(r#"{"inner": {"size": 1}, "nope": 1}"#), "nope");
         assert_eq!(field_of(r#"{"inner": {"size": "x"}}"#), "inner.size");
         assert_eq!(field_of(r#"{"inner": {"size": 1, "nope": 1}}"#), "inner.nope");
         assert_eq!(field_of(r#"{"inner": {}}"#), "inner.size");
+        assert_eq!(field_of(r#"{"inner": {"size": 1, "size": 2}}"#), "inner.size");
+        assert_eq!(field_of(r#"{"inner": {"size": 1}, "inner": {"size": 2}}"#), "inner");
         assert_eq!(field_of("[]"), "body");
+    }
+
+    #[test]
+    fn an_array_is_no_object_with_its_fields_in_order() {
+        assert!(parse::<Outer>(b"[[1]]").is_ok(), "serde takes it");
+        assert!(matches!(parse_object::<Outer>(b" [[1]]"), Err(Error::Invalid(_))));
+        assert!(matches!(parse_object::<Outer>(b"null"), Err(Error::Invalid(_))));
+        assert!(matches!(parse_object::<Outer>(b"[[1]"), Err(Error::Malformed(_))));
+        assert!(parse_object::<Outer>(b" {\"inner\": {\"size\": 1}}").is_ok());
     }
 
     #[test]

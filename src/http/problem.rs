@@ -138,7 +138,7 @@ pub async fn no_such_path(request: HttpRequest) -> HttpResponse {
 }
 
 /// Answers a path that is served, by a method that it does not take.
-pub async fn no_such_method(request: HttpRequest) -> HttpResponse {
+pub fn no_such_method(request: &HttpRequest) -> HttpResponse {
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "/problems/method-not-allowed",

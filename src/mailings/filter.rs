@@ -3,7 +3,7 @@
 use std::fmt;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Visitor};
+use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
@@ -14,6 +14,8 @@ use crate::error::{Complaints, Result};
 const MOST_VALUES: usize = 200;
 
 /// The filter as the API takes it: an object, or as a plain text an operator code (digits) or a tag.
+// Serialize is what lets the document know of `untagged`. Reading it is done by hand: a derived untagged enum takes
+// `[]` for an object without fields, which is everyone, and names no wrong field
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum FilterInput {
@@ -21,31 +23,6 @@ pub enum FilterInput {
     Text(String),
     /// Lists of them.
     Lists(FilterLists),
-}
-
-/// By hand: serde's own way of reading one of two shapes forgets which field was wrong.
-impl<'de> Deserialize<'de> for FilterInput {
-    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
-        reader.deserialize_any(EitherShape)
-    }
-}
-
-struct EitherShape;
-
-impl<'de> Visitor<'de> for EitherShape {
-    type Value = FilterInput;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object of lists, or a text that is an operator code or a tag")
-    }
-
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<FilterInput, E> {
-        Ok(FilterInput::Text(text.to_owned()))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<FilterInput, A::Error> {
-        FilterLists::deserialize(MapAccessDeserializer::new(map)).map(FilterInput::Lists)
-    }
 }
 
 /// OR within a list, AND between them; an empty list lets everyone through.
@@ -59,6 +36,30 @@ pub struct FilterLists {
     /// Tags.
     #[serde(default)]
     pub tag: Vec<String>,
+}
+
+impl<'de> Deserialize<'de> for FilterInput {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> std::result::Result<Self, D::Error> {
+        reader.deserialize_any(FilterVisitor)
+    }
+}
+
+struct FilterVisitor;
+
+impl<'de> Visitor<'de> for FilterVisitor {
+    type Value = FilterInput;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object with mobile_operator_code and tag (lists), or a text that is one of them")
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> std::result::Result<FilterInput, E> {
+        Ok(FilterInput::Text(text.to_owned()))
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<FilterInput, A::Error> {
+        FilterLists::deserialize(MapAccessDeserializer::new(map)).map(FilterInput::Lists)
+    }
 }
 
 /// A checked filter: sorted, without repetitions.
@@ -163,27 +164,23 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_shape_is_named_with_its_place() {
-        #[derive(Debug, Deserialize)]
-        struct Body {
-            #[expect(dead_code, reason = "only its type matters")]
-            filter: FilterInput,
-        }
-        for (filter, field) in [
-            (r#"{"tagg": []}"#, "filter.tagg"),
-            (r#"{"tag": [1]}"#, "filter.tag[0]"),
-            ("[]", "filter"),
-            ("3", "filter"),
-        ] {
-            let error = crate::http::json::parse::<Body>(format!(r#"{{"filter": {filter}}}"#).as_bytes());
-            let text = error.unwrap_err().to_string();
-            assert!(text.starts_with(&format!("{field}: ")), "{filter}: {text}");
-        }
+    fn an_empty_object_is_everyone() {
+        assert_eq!(parse("{}").unwrap().ranges(), [Range::All]);
     }
 
     #[test]
-    fn an_empty_object_is_everyone() {
-        assert_eq!(parse("{}").unwrap().ranges(), [Range::All]);
+    fn only_an_object_is_lists_and_its_wrong_fields_are_named() {
+        for (json, named) in [
+            ("[]", "sequence"),
+            (r#"[["903"], ["vip"]]"#, "sequence"),
+            ("5", "an object with"),
+            (r#"{"tags": ["vip"]}"#, "`tags`"),
+            (r#"{"tag": "vip"}"#, "a sequence"),
+            (r#"{"tag": [], "tag": []}"#, "duplicate field `tag`"),
+        ] {
+            let error = serde_json::from_str::<FilterInput>(json).unwrap_err().to_string();
+            assert!(error.contains(named), "{json}: {error}");
+        }
     }
 
     #[test]

@@ -12,46 +12,52 @@ use super::model::{Mailing, MailingStats, MailingStatus, Overview, Preview};
 use super::usecase::Mailings;
 use crate::error::{Error, Result};
 use crate::http::json::{Json, Query, path_id};
-use crate::http::problem::{self, Problem};
+use crate::http::problem::Problem;
+use crate::http::routing::{get, others};
 use crate::paging::{self, Page};
 
 /// Registers the routes, relative to `/api/v1`.
 pub fn routes(cfg: &mut web::ServiceConfig) {
-    let unknown = || web::route().to(problem::no_such_method);
     cfg.service(
         web::resource("/mailings")
-            .route(web::get().to(list_mailings))
+            .route(get().to(list_mailings))
             .route(web::post().to(create_mailing))
-            .default_service(unknown()),
+            .default_service(others("GET, HEAD, POST")),
     )
     .service(
-        web::resource("/mailings/preview").route(web::post().to(preview_mailing)).default_service(unknown()),
+        web::resource("/mailings/preview")
+            .route(web::post().to(preview_mailing))
+            .default_service(others("POST")),
     )
-    .service(web::resource("/mailings/stats").route(web::get().to(get_overview)).default_service(unknown()))
+    .service(
+        web::resource("/mailings/stats").route(get().to(get_overview)).default_service(others("GET, HEAD")),
+    )
     .service(
         web::resource("/mailings/{id}")
-            .route(web::get().to(get_mailing))
+            .route(get().to(get_mailing))
             .route(web::patch().to(patch_mailing))
             .route(web::delete().to(delete_mailing))
-            .default_service(unknown()),
+            .default_service(others("GET, HEAD, PATCH, DELETE")),
     )
     .service(
         web::resource("/mailings/{id}/stats")
-            .route(web::get().to(get_mailing_stats))
-            .default_service(unknown()),
+            .route(get().to(get_mailing_stats))
+            .default_service(others("GET, HEAD")),
     )
     .service(
-        web::resource("/mailings/{id}/pause").route(web::post().to(pause_mailing)).default_service(unknown()),
+        web::resource("/mailings/{id}/pause")
+            .route(web::post().to(pause_mailing))
+            .default_service(others("POST")),
     )
     .service(
         web::resource("/mailings/{id}/resume")
             .route(web::post().to(resume_mailing))
-            .default_service(unknown()),
+            .default_service(others("POST")),
     )
     .service(
         web::resource("/mailings/{id}/cancel")
             .route(web::post().to(cancel_mailing))
-            .default_service(unknown()),
+            .default_service(others("POST")),
     );
 }
 
@@ -64,7 +70,7 @@ pub struct ListQuery {
     #[param(example = "running", nullable = false)]
     status: Option<String>,
     /// How many to answer, 1 to 1000.
-    #[param(example = 50, minimum = 1, maximum = 1000, nullable = false, value_type = u32)]
+    #[param(example = 50, minimum = 1, maximum = 1000, value_type = Option<u32>, nullable = false)]
     limit: Option<String>,
     /// The `next_cursor` of the page before.
     #[param(nullable = false)]
@@ -81,6 +87,8 @@ pub struct ListQuery {
         (status = 201, description = "The mailing, and its address in `Location`", body = Mailing,
             headers(("Location" = String, description = "The path of the mailing"))),
         (status = 400, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is larger than 1 MiB", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body is not called JSON", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Fields are wrong", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The database is away", body = Problem, content_type = "application/problem+json"),
     ))]
@@ -119,6 +127,8 @@ pub async fn list_mailings(
     responses(
         (status = 200, description = "What the mailing would be", body = Preview),
         (status = 400, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is larger than 1 MiB", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body is not called JSON", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Fields are wrong", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The database is away", body = Problem, content_type = "application/problem+json"),
     ))]
@@ -170,6 +180,8 @@ pub async fn get_mailing_stats(service: web::Data<Mailings>, id: web::Path<Strin
         (status = 400, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
         (status = 404, description = "No such mailing", body = Problem, content_type = "application/problem+json"),
         (status = 409, description = "Its state does not allow it", body = Problem, content_type = "application/problem+json"),
+        (status = 413, description = "The body is larger than 1 MiB", body = Problem, content_type = "application/problem+json"),
+        (status = 415, description = "The body is not called JSON", body = Problem, content_type = "application/problem+json"),
         (status = 422, description = "Fields are wrong", body = Problem, content_type = "application/problem+json"),
     ))]
 pub async fn patch_mailing(

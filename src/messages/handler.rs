@@ -6,7 +6,8 @@ use utoipa::IntoParams;
 
 use crate::error::{Error, Result};
 use crate::http::json::{Query, path_id};
-use crate::http::problem::{self, Problem};
+use crate::http::problem::Problem;
+use crate::http::routing::{get, others};
 use crate::kinds::MessageStatus;
 use crate::messages::Messages;
 use crate::messages::model::{Message, MessageFilter, MessageWithAttempts};
@@ -21,7 +22,7 @@ pub struct ListQuery {
     #[param(example = "sent", nullable = false)]
     status: Option<String>,
     /// How many to answer, 1 to 1000.
-    #[param(example = 50, minimum = 1, maximum = 1000, nullable = false, value_type = u32)]
+    #[param(example = 50, minimum = 1, maximum = 1000, value_type = Option<u32>, nullable = false)]
     limit: Option<String>,
     /// The `next_cursor` of the page before.
     #[param(nullable = false)]
@@ -38,19 +39,15 @@ impl ListQuery {
 /// Adds the routes under the API's root.
 pub fn routes(cfg: &mut web::ServiceConfig) {
     cfg.service(
-        web::resource("/messages")
-            .route(web::get().to(list_messages))
-            .default_service(web::route().to(problem::no_such_method)),
+        web::resource("/messages").route(get().to(list_messages)).default_service(others("GET, HEAD")),
     )
     .service(
-        web::resource("/messages/{id}")
-            .route(web::get().to(get_message))
-            .default_service(web::route().to(problem::no_such_method)),
+        web::resource("/messages/{id}").route(get().to(get_message)).default_service(others("GET, HEAD")),
     )
     .service(
         web::resource("/mailings/{id}/messages")
-            .route(web::get().to(list_mailing_messages))
-            .default_service(web::route().to(problem::no_such_method)),
+            .route(get().to(list_mailing_messages))
+            .default_service(others("GET, HEAD")),
     );
 }
 
