@@ -1,7 +1,7 @@
 //! Clients from CSV, by the million, in the memory of a few thousand: one road for an upload and the command line.
 //!
-//! A thread reads and checks rows and cuts them into chunks; each chunk is one transaction here. At most two
-//! wait between the two, so that a slow database slows the reader, and through it the sender.
+//! A thread reads and checks rows and cuts them into chunks; each chunk is one unit of work for the database. A few
+//! wait between the two at most, so that a slow database slows the reader, and through it the sender.
 //!
 //! The first line names the columns. A column that is no field of a client is an attribute, with texts for values.
 //! Rows are applied in the order of the file, as if each came alone:
@@ -24,6 +24,8 @@ use std::fmt;
 use std::io::Read;
 use std::path::Path;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesOrdered;
 use serde::Serialize;
 use tokio::sync::mpsc;
 use utoipa::ToSchema;
@@ -38,6 +40,10 @@ use crate::error::Error;
 pub const LISTED_REJECTIONS: usize = 1000;
 /// Chunks between the reader and the database.
 const CHUNKS_WAITING: usize = 2;
+/// SQLite commits so many together: numbers come in any order, so that each commit writes most pages of their index
+/// anew, and one commit of eight chunks writes little more than one of one. More would keep other writers waiting for
+/// longer. PostgreSQL has one transaction for each chunk, and two at once would not keep the order of the file.
+const CHUNKS_IN_ONE_COMMIT: usize = 8;
 
 /// One thing wrong with one row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -93,8 +99,15 @@ pub struct Stopped {
     pub why: Error,
     /// What was committed before, and stays.
     pub report: ImportReport,
-    /// Every row up to this line is dealt with.
+    /// Every row up to this line is dealt with, and perhaps some behind it.
     pub line: u64,
+}
+
+impl Stopped {
+    /// Before a row was read.
+    pub fn at_once(why: Error) -> Self {
+        Self { why, report: ImportReport::default(), line: 0 }
+    }
 }
 
 impl fmt::Display for Stopped {
@@ -153,20 +166,36 @@ pub async fn import(
     }
 }
 
-/// Stores one chunk after the other, and tells what became of each.
+/// Stores the chunks in their order, and tells what became of each.
 async fn run(
     db: &Db,
     clock: &Clock,
     messages: &mut mpsc::Receiver<Message>,
     mut on_stored: impl FnMut(Stored),
 ) -> crate::error::Result<()> {
+    let at_once = if db.is_single_node() { CHUNKS_IN_ONE_COMMIT } else { 1 };
+    let mut under_way = FuturesOrdered::new();
+    let (mut read, mut failed) = (None, None);
     loop {
-        match messages.recv().await {
-            Some(Message::Chunk(chunk)) => on_stored(store::store(db, clock, chunk).await?),
-            Some(Message::Failed(why)) => return Err(why),
-            Some(Message::End) => return Ok(()),
-            // it says how it ends, so it did not end well
-            None => return Err(Error::internal("the reader of an import died")),
+        tokio::select! {
+            // each chunk is handed to the database before the next is taken, which keeps them in order
+            biased;
+            Some(outcome) = under_way.next() => match outcome {
+                Ok(stored) if failed.is_none() => on_stored(stored),
+                // one behind a chunk that failed is stored all the same: it counts, but it is not how far this came
+                Ok(stored) => on_stored(Stored { last_line: 0, ..stored }),
+                Err(why) => failed = failed.or(Some(why)),
+            },
+            message = messages.recv(),
+            if read.is_none() && failed.is_none() && under_way.len() < at_once => match message {
+                Some(Message::Chunk(chunk)) => under_way.push_back(store::store(db, clock, chunk)),
+                Some(Message::End) => read = Some(Ok(())),
+                Some(Message::Failed(why)) => read = Some(Err(why)),
+                // it says how it ends, so it did not end well
+                None => read = Some(Err(Error::internal("the reader of an import died"))),
+            },
+            // nothing is under way, and no more will come
+            else => return failed.map_or(read.unwrap_or(Ok(())), Err),
         }
     }
 }
@@ -184,7 +213,7 @@ impl Done {
         self.report.created += chunk.created;
         self.report.updated += chunk.updated;
         self.report.reject(chunk.rejected_rows, chunk.rejected);
-        self.line = chunk.last_line;
+        self.line = self.line.max(chunk.last_line);
         self.rows += chunk.records;
         Progress { bytes: chunk.bytes, rows: self.rows }
     }
@@ -202,10 +231,9 @@ pub async fn import_file(
 ) -> Result<ImportReport, Stopped> {
     match std::fs::File::open(path) {
         Ok(file) => import(db, clock, file, progress).await,
-        Err(e) => Err(Stopped {
-            why: Error::Malformed(format!("{} cannot be opened: {e}", path.display())),
-            report: ImportReport::default(),
-            line: 0,
-        }),
+        Err(e) => {
+            let why = format!("{} cannot be opened: {e}", path.display());
+            Err(Stopped::at_once(Error::Malformed(why)))
+        }
     }
 }

@@ -55,17 +55,24 @@ pub async fn import_clients(
     body: web::Payload,
 ) -> Result<HttpResponse, Stopped> {
     if !is_csv(&request) {
-        return Ok(not_csv());
+        let why = "the body must be CSV in UTF-8, with Content-Type: text/csv";
+        return Err(Stopped::at_once(Error::Unsupported(why.into())));
     }
     let (sender, parts) = mpsc::channel(PARTS_WAITING);
     let upload = Upload { parts, part: Bytes::new() };
     // the body cannot leave this task; should the request be dropped, the sender goes and the reader sees no end
     let mut import = pin!(clients.import(upload));
-    let report = tokio::select! {
+    let outcome = tokio::select! {
         // a first line that names no columns is answered before the rest of the body comes
-        outcome = &mut import => outcome?,
-        () = forward(body, sender) => import.await?,
+        outcome = &mut import => outcome,
+        () = forward(body, sender) => import.await,
     };
+    let report = outcome.inspect_err(|stopped| {
+        // what a client wrote may stand in a 4xx's text; the log of requests knows only the general error
+        if stopped.status_code().is_server_error() {
+            tracing::error!(error = %stopped, "an import stopped");
+        }
+    })?;
     Ok(HttpResponse::Ok().json(report))
 }
 
@@ -77,16 +84,6 @@ fn is_csv(request: &HttpRequest) -> bool {
             Some(charset) => ["utf-8", "us-ascii"].contains(&charset.trim_matches('"')),
             None => true,
         })
-}
-
-fn not_csv() -> HttpResponse {
-    Problem::new(
-        StatusCode::UNSUPPORTED_MEDIA_TYPE,
-        "/problems/unsupported-media-type",
-        "The media type is not taken here",
-        "the body must be CSV in UTF-8, with Content-Type: text/csv",
-    )
-    .response()
 }
 
 /// `None` is the end of the body.
@@ -154,5 +151,46 @@ impl ResponseError for Stopped {
             _ => problem.detail,
         };
         problem.response()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a reader with a small buffer makes of these parts.
+    fn read(parts: Vec<io::Result<Part>>) -> (String, io::Result<()>) {
+        let (sender, receiver) = mpsc::channel(parts.len().max(1));
+        parts.into_iter().for_each(|part| sender.try_send(part).unwrap());
+        drop(sender);
+        let mut upload = Upload { parts: receiver, part: Bytes::new() };
+        let (mut text, mut buffer) = (String::new(), [0; 3]);
+        loop {
+            match upload.read(&mut buffer) {
+                Ok(0) => return (text, Ok(())),
+                Ok(count) => text.push_str(std::str::from_utf8(&buffer[..count]).unwrap()),
+                Err(e) => return (text, Err(e)),
+            }
+        }
+    }
+
+    fn part(text: &'static str) -> io::Result<Part> {
+        Ok(Some(Bytes::from_static(text.as_bytes())))
+    }
+
+    #[test]
+    fn a_body_is_read_to_its_end_whatever_its_parts() {
+        let (text, end) = read(vec![part("abcdefgh"), part(""), part("i"), Ok(None)]);
+        assert_eq!(text, "abcdefghi");
+        assert!(end.is_ok());
+    }
+
+    #[test]
+    fn a_body_that_breaks_off_does_not_pass_for_a_whole_one() {
+        let (text, end) = read(vec![part("abcd")]);
+        assert_eq!(text, "abcd");
+        assert_eq!(end.unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+        let (_, end) = read(vec![part("abcd"), Err(io::ErrorKind::TimedOut.into())]);
+        assert_eq!(end.unwrap_err().kind(), io::ErrorKind::TimedOut);
     }
 }

@@ -11,7 +11,9 @@ use crate::error::FieldError;
 /// What is to be written, and what to say of it.
 #[derive(Debug, Default)]
 pub(super) struct Merged {
-    /// Clients that are new or differ from what is stored.
+    /// Clients that are new.
+    pub(super) new: Vec<Client>,
+    /// Clients that differ from what is stored.
     pub(super) changed: Vec<Client>,
     /// Those among them that give up an external id, which another of them may take.
     pub(super) freed: Vec<ClientId>,
@@ -23,8 +25,14 @@ pub(super) struct Merged {
 /// A client as the rows so far have left it.
 struct Entry {
     client: Client,
-    stored_external_id: Option<ExternalId>,
+    origin: Origin,
     changed: bool,
+}
+
+enum Origin {
+    Row,
+    /// With the external id that it has there.
+    Database(Option<ExternalId>),
 }
 
 /// The clients that the chunk is about.
@@ -40,8 +48,9 @@ struct Book {
 pub(super) fn merge(rows: &[Row], stored: Vec<Client>, now: Timestamp) -> Merged {
     let mut book = Book::default();
     for client in stored {
-        let stored_external_id = client.external_id.clone();
-        book.add(Entry { client, stored_external_id, changed: false });
+        let origin = Origin::Database(client.external_id.clone());
+        let changed = false;
+        book.add(Entry { client, origin, changed });
     }
     let mut merged = Merged::default();
     for row in rows {
@@ -53,11 +62,17 @@ pub(super) fn merge(rows: &[Row], stored: Vec<Client>, now: Timestamp) -> Merged
             }
         }
     }
-    for entry in book.entries.into_iter().filter(|entry| entry.changed) {
-        if entry.stored_external_id.is_some() && entry.stored_external_id != entry.client.external_id {
-            merged.freed.push(entry.client.id);
+    for Entry { client, origin, changed } in book.entries {
+        match origin {
+            Origin::Row => merged.new.push(client),
+            Origin::Database(external_id) if changed => {
+                if external_id.is_some() && external_id != client.external_id {
+                    merged.freed.push(client.id);
+                }
+                merged.changed.push(client);
+            }
+            Origin::Database(_) => {}
         }
-        merged.changed.push(entry.client);
     }
     merged
 }
@@ -83,7 +98,8 @@ impl Book {
         }
         let Some((place, entry)) = place.and_then(|place| Some((place, self.entries.get_mut(place)?))) else {
             let client = Client::create(ClientId::new(), row.number, &row.patch, now)?;
-            self.add(Entry { client, stored_external_id: None, changed: true });
+            let (origin, changed) = (Origin::Row, true);
+            self.add(Entry { client, origin, changed });
             return Ok(true);
         };
         let mut client = entry.client.clone();
@@ -102,5 +118,82 @@ impl Book {
             entry.changed = true;
         }
         Ok(false)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::clients::model::{AttributeValue, ClientPatch};
+
+    /// What became of rows, without the ids and times that differ from run to run.
+    type Outcome = (u64, u64, Vec<u64>, Vec<(String, Option<String>, Option<String>, String)>);
+
+    /// Stores as the databases do: what is freed first, then row by row in an order that nobody promised.
+    fn store(table: &mut Vec<Client>, merged: &mut Merged) {
+        for client in table.iter_mut().filter(|client| merged.freed.contains(&client.id)) {
+            client.external_id = None;
+        }
+        let (new, changed) = (std::mem::take(&mut merged.new), std::mem::take(&mut merged.changed));
+        for client in changed.into_iter().rev().chain(new.into_iter().rev()) {
+            table.retain(|other| other.id != client.id);
+            for other in table.iter() {
+                assert_ne!(other.phone_number, client.phone_number);
+                assert!(client.external_id.is_none() || other.external_id != client.external_id);
+            }
+            table.push(client);
+        }
+    }
+
+    fn run(rows: &[Row], chunk: usize) -> Outcome {
+        let (mut table, mut created, mut updated, mut rejected) = (Vec::<Client>::new(), 0, 0, Vec::new());
+        for rows in rows.chunks(chunk) {
+            let is_named = |client: &&Client| {
+                rows.iter().any(|row| {
+                    row.number == client.phone_number
+                        || row.patch.external_id.as_ref().is_some_and(|id| *id == client.external_id)
+                })
+            };
+            let stored = table.iter().filter(is_named).cloned().collect();
+            let mut merged = merge(rows, stored, Timestamp::from_micros(1));
+            store(&mut table, &mut merged);
+            created += merged.created;
+            updated += merged.updated;
+            rejected.extend(merged.rejected.iter().map(|rejection| rejection.line));
+        }
+        table.sort_by_key(|client| client.phone_number);
+        let shown = table.iter().map(|client| {
+            let text = |id: &Option<ExternalId>| id.as_ref().map(ToString::to_string);
+            let tag = client.tag.as_ref().map(ToString::to_string);
+            (client.phone_number.to_string(), tag, text(&client.external_id), client.attributes.to_json())
+        });
+        (created, updated, rejected, shown.collect())
+    }
+
+    fn row() -> impl Strategy<Value = Row> {
+        let choice = || prop_oneof![Just(None), Just(Some(None)), "[a-c]".prop_map(|text| Some(Some(text)))];
+        (0..4_i64, choice(), choice(), choice()).prop_map(|(number, tag, id, attribute)| {
+            let mut patch = ClientPatch {
+                tag: tag.map(|tag| tag.map(|tag| tag.parse().unwrap())),
+                external_id: id.map(|id| id.map(|id| id.parse().unwrap())),
+                ..ClientPatch::default()
+            };
+            if let Some(value) = attribute {
+                patch.attributes.push(("name".parse().unwrap(), value.map(AttributeValue::Text)));
+            }
+            Row { line: 0, number: PhoneNumber::from_number(79_030_000_000 + number).unwrap(), patch }
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn chunks_of_any_size_come_to_what_each_row_alone_would(
+            mut rows in prop::collection::vec(row(), 1..24), chunk in 2_usize..24,
+        ) {
+            rows.iter_mut().zip(2..).for_each(|(row, line)| row.line = line);
+            prop_assert_eq!(run(&rows, chunk), run(&rows, 1));
+        }
     }
 }

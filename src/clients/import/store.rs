@@ -65,8 +65,8 @@ fn write(connection: &mut crate::db::AnyConnection, chunk: &Chunk, now: Timestam
     let external_ids = chunk.rows.iter().filter_map(|row| row.patch.external_id.as_ref()?.as_ref());
     let stored = repo::find_many_for_update(connection, numbers, external_ids)?;
     let mut merged = merge(&chunk.rows, stored, now);
-    let changed = std::mem::take(&mut merged.changed);
+    let (new, changed) = (std::mem::take(&mut merged.new), std::mem::take(&mut merged.changed));
     repo::free_external_ids(connection, &merged.freed)?;
-    repo::upsert_many(connection, &changed)?;
+    repo::store_many(connection, &new, &changed)?;
     Ok(merged)
 }

@@ -1,10 +1,13 @@
 //! A client as it stands in its table.
 
 use diesel::prelude::*;
+use diesel::query_builder::{AstPass, QueryFragment, QueryId};
+use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::sqlite::Sqlite;
 
 use crate::clients::model::{Attributes, Client, PhoneNumber};
 use crate::db::schema::client;
-use crate::db::types::{ClientId, Timestamp};
+use crate::db::types::{ClientId, Id, Instant, Timestamp};
 use crate::error::{Error, Result};
 
 #[derive(Debug, Clone, Queryable, QueryableByName, Selectable, Insertable, AsChangeset)]
@@ -68,4 +71,46 @@ impl TryFrom<Row> for Client {
 /// `None` for a text that is there and does not pass.
 fn parsed<T: std::str::FromStr>(text: Option<String>) -> Option<Option<T>> {
     text.map(|text| text.parse().ok()).map_or(Some(None), |value| value.map(Some))
+}
+
+/// An insertion whose statement is prepared once. diesel's own composes the text of it for every row, to find the
+/// prepared one by it: a quarter of what an import's row costs.
+pub(super) struct Insertion(pub(super) Row);
+
+impl QueryId for Insertion {
+    type QueryId = Self;
+}
+
+impl RunQueryDsl<SqliteConnection> for Insertion {}
+
+impl QueryFragment<Sqlite> for Insertion {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        let Self(row) = self;
+        out.push_sql(
+            "INSERT INTO client (id, phone_number, mobile_operator_code, tag, timezone, email, push_token, \
+             external_id, attributes, created_at, updated_at) VALUES (",
+        );
+        out.push_bind_param::<Id, _>(&row.id)?;
+        out.push_sql(", ");
+        out.push_bind_param::<BigInt, _>(&row.phone_number)?;
+        for text in [
+            &row.mobile_operator_code,
+            &row.tag,
+            &row.timezone,
+            &row.email,
+            &row.push_token,
+            &row.external_id,
+        ] {
+            out.push_sql(", ");
+            out.push_bind_param::<Nullable<Text>, _>(text)?;
+        }
+        out.push_sql(", ");
+        out.push_bind_param::<Text, _>(&row.attributes)?;
+        for time in [&row.created_at, &row.updated_at] {
+            out.push_sql(", ");
+            out.push_bind_param::<Instant, _>(time)?;
+        }
+        out.push_sql(")");
+        Ok(())
+    }
 }

@@ -1,0 +1,26 @@
+//! Clients from CSV.
+
+mod faults;
+mod rows;
+
+use std::io::Cursor;
+
+use fanfare::clients::import::{self, ImportReport, Stopped};
+
+use crate::stage::Stage;
+
+/// Imports this text.
+async fn import(stage: &Stage, csv: impl Into<Vec<u8>>) -> Result<ImportReport, Stopped> {
+    import::import(&stage.db, &stage.clock, Cursor::new(csv.into()), |_| ()).await
+}
+
+/// Created, updated, and rejected rows of an import that went well.
+async fn counts(stage: &Stage, csv: impl Into<Vec<u8>>) -> (u64, u64, u64) {
+    let report = import(stage, csv).await.unwrap();
+    (report.created, report.updated, report.rejected_count)
+}
+
+/// The line and the field of each complaint.
+fn complaints(report: &ImportReport) -> Vec<(u64, &str)> {
+    report.rejected.iter().map(|complaint| (complaint.line, complaint.field.as_str())).collect()
+}

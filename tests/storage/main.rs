@@ -1,0 +1,11 @@
+//! What is stored, and how it reads back: every test runs on SQLite and on PostgreSQL.
+#![expect(clippy::expect_used, clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+
+#[path = "../support/mod.rs"]
+mod support;
+
+mod clients;
+mod import;
+mod plans;
+mod schema;
+mod stage;

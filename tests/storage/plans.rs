@@ -1,0 +1,68 @@
+//! Hot statements use their indexes on tables that are at rest.
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Text};
+use fanfare::clients::import;
+use fanfare::db::AnyConnection;
+
+use crate::on_each_database;
+use crate::stage::Stage;
+
+const POSTGRES: &str = include_str!("../../src/clients/repo/sql/find_many_for_update.postgres.sql");
+const SQLITE: &str = include_str!("../../src/clients/repo/sql/find_many_for_update.sqlite.sql");
+
+#[derive(QueryableByName)]
+struct PostgresStep {
+    #[diesel(sql_type = Text, column_name = "QUERY PLAN")]
+    text: String,
+}
+
+#[derive(QueryableByName)]
+struct SqliteStep {
+    #[diesel(sql_type = Text)]
+    detail: String,
+}
+
+/// The plan of an import's look for clients that are there already.
+fn plan(connection: &mut AnyConnection) -> QueryResult<String> {
+    let numbers: Vec<i64> = (0..50).map(|n| 79_030_000_000 + n * 7).collect();
+    let ids: Vec<String> = (0..50).map(|n| format!("x{n}")).collect();
+    Ok(match connection {
+        AnyConnection::Postgres(c) => {
+            c.batch_execute("ANALYZE client")?;
+            let steps: Vec<PostgresStep> =
+                diesel::sql_query(format!("EXPLAIN {}", without_comments(POSTGRES)))
+                    .bind::<Array<BigInt>, _>(numbers)
+                    .bind::<Array<Text>, _>(ids)
+                    .load(c)?;
+            steps.into_iter().map(|step| step.text + "\n").collect()
+        }
+        AnyConnection::Sqlite(c) => {
+            c.batch_execute("ANALYZE")?;
+            let steps: Vec<SqliteStep> =
+                diesel::sql_query(format!("EXPLAIN QUERY PLAN {}", without_comments(SQLITE)))
+                    .bind::<Text, _>(serde_json::to_string(&numbers).unwrap())
+                    .bind::<Text, _>(serde_json::to_string(&ids).unwrap())
+                    .load(c)?;
+            steps.into_iter().map(|step| step.detail + "\n").collect()
+        }
+    })
+}
+
+fn without_comments(sql: &str) -> String {
+    sql.lines().filter(|line| !line.starts_with("--")).collect::<Vec<_>>().join("\n")
+}
+
+on_each_database! {
+    async fn an_import_looks_for_known_clients_by_index(kind: Database) {
+        let stage = Stage::new(kind).await;
+        let rows: String = (0..20_000).map(|n| format!("{},x{n}\n", 79_030_000_000_u64 + n)).collect();
+        let file = std::io::Cursor::new(format!("phone_number,external_id\n{rows}"));
+        import::import(&stage.db, &stage.clock, file, |_| ()).await.unwrap();
+        let plan = stage.db.write(|c| Ok(plan(c)?)).await.unwrap();
+        assert!(!plan.contains("Seq Scan") && !plan.contains("SCAN client"), "{plan}");
+        assert!(plan.contains("phone_number") && plan.contains("external_id"), "{plan}");
+        assert!(plan.contains("Bitmap Index Scan") || plan.contains("SEARCH client USING INDEX"), "{plan}");
+    }
+}
