@@ -323,6 +323,12 @@ impl Config {
         if !self.sms.base_url().starts_with("http://") && !self.sms.base_url().starts_with("https://") {
             wrong.add("sms.base_url (PROVIDER_BASE_URL)", "must begin with http:// or https://");
         }
+        if self.sms.rate_per_second.is_some_and(|rate| rate > 0.0 && rate < 0.001) {
+            wrong.add(
+                "sms.rate_per_second (RATE_LIMIT_PER_CHANNEL)",
+                "must be 0 (no limit) or at least 0.001",
+            );
+        }
         match &self.access.api_key {
             Some(key) if key.expose_secret().len() < 16 => {
                 wrong.add("access.api_key (API_KEY)", "must have at least 16 characters");

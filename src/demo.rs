@@ -7,6 +7,7 @@ mod books;
 pub mod generator;
 mod service;
 
+use std::io::Write;
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -77,7 +78,7 @@ pub async fn run(args: DemoArgs) -> Result<()> {
 }
 
 fn say(line: &str) -> Result<()> {
-    crate::cli::print(&format!("{line}\n"))
+    writeln!(std::io::stdout(), "{line}").map_err(|e| Error::Unavailable(e.into()))
 }
 
 fn bar(length: u64, unit: &str) -> ProgressBar {

@@ -159,7 +159,7 @@ impl Metrics {
                 "fanfare_unrecorded_outcomes",
                 "Outcomes not yet on disk: what a crash would send again; a rise means that the database is slow",
             )?,
-            mailings_running: r.gauge("fanfare_mailings_running", "Mailings that this node works on")?,
+            mailings_running: r.gauge("fanfare_mailings_running", "Mailings that are being sent; paused ones are not among them")?,
             recorder_errors: r.counter(
                 "fanfare_recorder_errors_total",
                 "Group commits of outcomes that failed and were repeated; a rise means that the database is away",

@@ -67,6 +67,10 @@ impl Template {
         let is_missing = |name: &&String| values.get_attr(name).is_ok_and(|value| value.is_undefined());
         let names: Vec<String> =
             self.placeholders.iter().filter(is_missing).map(|name| format!("`{name}`")).collect();
+        if names.is_empty() {
+            // the name has a value, and what is asked of the value is not there
+            return "a placeholder asks for a part of a value that has no parts".into();
+        }
         format!("the client has no value for the placeholder {}", names.join(", "))
     }
 

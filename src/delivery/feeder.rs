@@ -105,10 +105,16 @@ impl Feeder {
             let run = self.shared.run(open.id).await?;
             run.refresh(open.status, open.ends_at, open.walked);
         }
-        self.shared.metrics.mailings_running.set(i64::try_from(open.len()).unwrap_or(i64::MAX));
+        self.show_running();
         self.looked_at = Some(Instant::now());
         self.more_to_take_over = true;
         Ok(())
+    }
+
+    fn show_running(&self) {
+        let now = self.shared.now();
+        let running = self.shared.runs.all().iter().filter(|run| run.state(now) == RunState::Running).count();
+        self.shared.metrics.mailings_running.set(i64::try_from(running).unwrap_or(i64::MAX));
     }
 
     fn has_room(&self) -> bool {
@@ -172,7 +178,7 @@ impl Feeder {
                     attempts: 0,
                     revision: 0,
                     created_at: taken.created_at,
-                    due_at: run.starts_at.max(taken.created_at),
+                    due_at: run.due_at,
                     run,
                 },
             }
@@ -232,7 +238,7 @@ impl Feeder {
         shared.metrics.messages.with_label_values(&[run.channel.as_str()]).inc_by(count as u64);
         if count > 0 {
             let page = Arc::new(OpenPage::new(new.id, new.node, new.mailing, count));
-            let due_at = run.starts_at.max(now);
+            let due_at = run.due_at;
             let items = stretch.planned.into_iter().map(|(id, recipient)| Item {
                 id,
                 page: Arc::clone(&page),
@@ -301,7 +307,7 @@ impl Feeder {
         let (id, now) = (run.id, shared.now());
         if shared.db.write(move |c| crate::mailings::repo::settle(c, id, now)).await? {
             shared.runs.remove(id);
-            shared.metrics.mailings_running.set(i64::try_from(shared.runs.all().len()).unwrap_or(i64::MAX));
+            self.show_running();
             tracing::info!(mailing = %id, "a mailing is finished");
         }
         Ok(false)

@@ -33,8 +33,8 @@ pub struct Run {
     pub channel: ChannelKind,
     /// Which lane they wait in.
     pub priority: Priority,
-    /// When its first message was due.
-    pub starts_at: Timestamp,
+    /// When its messages were due: the start that was asked for, or when it was created after that.
+    pub due_at: Timestamp,
     /// Its audience's parts.
     pub ranges: Arc<[Range]>,
     /// Its text; why it cannot be read, if it cannot.
@@ -52,7 +52,7 @@ impl Run {
             id: mailing.id,
             channel: mailing.channel,
             priority: mailing.priority,
-            starts_at: mailing.starts_at,
+            due_at: mailing.starts_at.max(mailing.created_at),
             ranges: mailing.filter.ranges().into(),
             template,
             ends_at: AtomicI64::new(0),

@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, SmallInt};
 
 use crate::db::AnyConnection;
-use crate::db::schema::{due, mailing, page, pending_mailing};
+use crate::db::schema::{due, mailing, message, page, pending_mailing};
 use crate::db::types::{ClientId, Id, MailingId, Timestamp};
 use crate::error::{Error, Result};
 use crate::kinds::{ChannelKind, Priority};
@@ -208,8 +208,13 @@ pub fn update(c: &mut AnyConnection, changed: &Mailing) -> Result<()> {
         ))
         .execute(c)?;
     if changed.started_at.is_none() {
-        set_due(c, changed.id, changed.starts_at)?;
+        return set_due(c, changed.id, changed.starts_at);
     }
+    // what waits for another attempt shows the new end; what is in flight will with its outcome
+    let waiting = due::table.filter(due::mailing_id.eq(changed.id)).select(due::message_id);
+    diesel::update(message::table.filter(message::id.eq_any(waiting)))
+        .set(message::expires_at.eq(Some(changed.ends_at)))
+        .execute(c)?;
     Ok(())
 }
 
@@ -241,8 +246,7 @@ pub fn cancel_unstarted(c: &mut AnyConnection, id: MailingId, now: Timestamp) ->
     Ok(())
 }
 
-/// Begins a pending mailing for this audience; answers whether it was still pending, and not changed since its audience
-/// was counted.
+/// Begins a mailing for this audience; answers whether it was not changed since its audience was counted.
 ///
 /// # Errors
 /// Those of the database.
@@ -251,7 +255,8 @@ pub fn begin(c: &mut AnyConnection, counted: &Mailing, audience: Audience, now: 
     let begun = diesel::update(
         mailing::table
             .find(id)
-            .filter(mailing::status.eq(MailingStatus::Pending.code()))
+            .filter(mailing::status.eq(counted.status.code()))
+            .filter(mailing::started_at.is_null())
             .filter(mailing::updated_at.eq(counted.updated_at)),
     )
     .set((

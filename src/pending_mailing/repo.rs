@@ -10,6 +10,16 @@ use crate::db::types::{MailingId, Timestamp};
 use crate::error::Result;
 use crate::mailings::model::MailingStatus;
 
+/// Mailings that begin at their time: pending ones, and one that was paused and whose window has closed, for its books.
+/// A macro because the type of such a condition cannot be written.
+macro_rules! begins {
+    ($now:expr) => {
+        mailing::status
+            .eq(MailingStatus::Pending.code())
+            .or(mailing::status.eq(MailingStatus::Paused.code()).and(mailing::ends_at.le($now)))
+    };
+}
+
 const CREATED: i32 = 1;
 const IN_WORK: i32 = 2;
 
@@ -27,7 +37,7 @@ pub fn take_due(
     let due: Vec<MailingId> = pending_mailing::table
         .inner_join(mailing::table.on(mailing::id.eq(pending_mailing::mailing_id)))
         .filter(pending_mailing::due_at.le(now))
-        .filter(mailing::status.eq(MailingStatus::Pending.code()))
+        .filter(begins!(now))
         .order(pending_mailing::due_at)
         .limit(limit)
         .select(pending_mailing::mailing_id)
@@ -49,14 +59,14 @@ pub fn take_due(
     Ok(taken)
 }
 
-/// When the next mailing begins.
+/// When the next mailing begins; in the past for one that is due.
 ///
 /// # Errors
 /// Those of the database.
-pub fn next_due(c: &mut AnyConnection) -> Result<Option<Timestamp>> {
+pub fn next_due(c: &mut AnyConnection, now: Timestamp) -> Result<Option<Timestamp>> {
     Ok(pending_mailing::table
         .inner_join(mailing::table.on(mailing::id.eq(pending_mailing::mailing_id)))
-        .filter(mailing::status.eq(MailingStatus::Pending.code()))
+        .filter(begins!(now))
         .order(pending_mailing::due_at)
         .select(pending_mailing::due_at)
         .first(c)

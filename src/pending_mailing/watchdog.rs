@@ -12,6 +12,7 @@ use crate::db::Db;
 use crate::db::types::{MailingId, Timestamp};
 use crate::error::Result;
 use crate::lifecycle::Shutdown;
+use crate::mailings::model::MailingStatus;
 use crate::mailings::repo::audience;
 use crate::mailings::usecase::Wakeup;
 use crate::metrics::Metrics;
@@ -73,7 +74,7 @@ impl Watchdog {
     pub async fn run_once(&self) -> Result<Duration> {
         let now = self.clock.now();
         // looked at before taking, which is a write: usually nothing is due
-        let next = self.db.read(repo::next_due).await?;
+        let next = self.db.read(move |c| repo::next_due(c, now)).await?;
         let pause = match next {
             Some(at) if at <= now => {
                 let due = self.db.write(move |c| repo::take_due(c, now, PATIENCE, AT_ONCE)).await?;
@@ -99,6 +100,15 @@ impl Watchdog {
                 Ok((mailing, counted))
             })
             .await?;
+        // it may have been paused or cancelled since it was taken
+        let begins = match mailing.status {
+            MailingStatus::Pending => true,
+            MailingStatus::Paused => mailing.ends_at <= now,
+            _ => false,
+        };
+        if !begins {
+            return Ok(());
+        }
         let begun = self.db.write(move |c| crate::mailings::repo::begin(c, &mailing, counted, now)).await?;
         if begun {
             tracing::info!(mailing = %id, recipients = counted.total, "a mailing begins");

@@ -182,6 +182,7 @@ fn update_messages(c: &mut AnyConnection, rows: &[&MessageRow]) -> Result<HashSe
                         message::attempts.eq(row.attempts),
                         message::revision.eq(row.revision),
                         message::due_at.eq(row.due_at),
+                        message::expires_at.eq(row.expires_at),
                         message::finished_at.eq(row.finished_at),
                         message::status_code.eq(row.status_code),
                         message::duration_ms.eq(row.duration_ms),
@@ -209,6 +210,7 @@ fn update_postgres(c: &mut PgConnection, rows: &[&MessageRow]) -> Result<HashSet
         .bind::<Array<SmallInt>, _>(column(&rows, |r| r.attempts))
         .bind::<Array<SmallInt>, _>(column(&rows, |r| r.revision))
         .bind::<Array<Nullable<Instant>>, _>(column(&rows, |r| r.due_at))
+        .bind::<Array<Nullable<Instant>>, _>(column(&rows, |r| r.expires_at))
         .bind::<Array<Nullable<Instant>>, _>(column(&rows, |r| r.finished_at))
         .bind::<Array<Nullable<Integer>>, _>(column(&rows, |r| r.status_code))
         .bind::<Array<Nullable<Integer>>, _>(column(&rows, |r| r.duration_ms))

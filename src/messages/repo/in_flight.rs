@@ -14,8 +14,10 @@ use crate::kinds::{ChannelKind, MessageStatus, Priority};
 use crate::messages::model::Message;
 use crate::paging::Page;
 
-/// A page that a node holds, and whom it stands for.
+/// A page, and whom it stands for.
 struct Held {
+    /// Not when it was given back, for a pause or a stop: its messages are queued then.
+    is_held: bool,
     mailing: Option<MailingId>,
     channel: i16,
     priority: i16,
@@ -23,11 +25,12 @@ struct Held {
     members: Vec<(MessageId, Option<ClientId>)>,
 }
 
-fn held(c: &mut AnyConnection, of: Option<MailingId>) -> Result<Vec<Held>> {
+/// The pages, those of one mailing if it is given: held by a node, or given back by one.
+fn pages(c: &mut AnyConnection, of: Option<MailingId>) -> Result<Vec<Held>> {
     let mut query = page::table
         .inner_join(page_members::table.on(page_members::page_id.eq(page::id)))
-        .filter(page::node_id.is_not_null())
         .select((
+            page::node_id.is_not_null(),
             page::mailing_id,
             page::channel,
             page::priority,
@@ -39,16 +42,16 @@ fn held(c: &mut AnyConnection, of: Option<MailingId>) -> Result<Vec<Held>> {
     if let Some(id) = of {
         query = query.filter(page::mailing_id.eq(id));
     }
-    type Row = (Option<MailingId>, i16, i16, Timestamp, Vec<u8>, Vec<u8>);
+    type Row = (bool, Option<MailingId>, i16, i16, Timestamp, Vec<u8>, Vec<u8>);
     let rows: Vec<Row> = query.load(c)?;
     Ok(rows
         .into_iter()
-        .map(|(mailing, channel, priority, created_at, messages, clients)| {
+        .map(|(is_held, mailing, channel, priority, created_at, messages, clients)| {
             let mut clients = unpack_ids(&clients);
             let members = unpack_ids(&messages)
                 .map(|id| (MessageId(id), clients.next().filter(|id| *id != Uuid::nil()).map(ClientId)))
                 .collect();
-            Held { mailing, channel, priority, created_at, members }
+            Held { is_held, mailing, channel, priority, created_at, members }
         })
         .collect())
 }
@@ -59,12 +62,13 @@ pub(super) fn is_taken(c: &mut AnyConnection, id: MessageId) -> Result<bool> {
     if waits.is_some() {
         return Ok(false);
     }
-    Ok(held(c, None)?.iter().any(|page| page.members.iter().any(|(member, _)| *member == id)))
+    let has = |page: &Held| page.is_held && page.members.iter().any(|(member, _)| *member == id);
+    Ok(pages(c, None)?.iter().any(has))
 }
 
 /// The message of this id when it has no outcome yet and so no row.
 pub(super) fn planned(c: &mut AnyConnection, id: MessageId) -> Result<Option<Message>> {
-    for page in held(c, None)? {
+    for page in pages(c, None)? {
         if let Some(member) = page.members.iter().find(|(member, _)| *member == id) {
             let member = *member;
             return Ok(describe(c, &page, &[member])?.pop());
@@ -82,7 +86,7 @@ pub(super) fn list(
 ) -> Result<Page<Message>> {
     let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut found = Vec::new();
-    for page in held(c, mailing)? {
+    for page in pages(c, mailing)?.into_iter().filter(|page| page.is_held) {
         let open = without_outcome(c, &page)?;
         let open: Vec<_> = open.into_iter().filter(|(id, _)| after.is_none_or(|after| *id > after)).collect();
         found.extend(describe(c, &page, &open)?);
@@ -112,7 +116,7 @@ fn without_outcome(c: &mut AnyConnection, page: &Held) -> Result<Vec<(MessageId,
     Ok(page.members.iter().filter(|(id, _)| !closed.contains(id)).copied().collect())
 }
 
-/// Each member as a message that is being sent: from its row when it has one, else from its client.
+/// Each member as a message without an outcome: from its row when it has one, else from its client.
 fn describe(
     c: &mut AnyConnection,
     page: &Held,
@@ -133,11 +137,12 @@ fn describe(
         Some(id) => mailing::table.find(id).select(mailing::ends_at).first(c).optional()?,
         None => None,
     };
+    let status = if page.is_held { MessageStatus::Sending } else { MessageStatus::Queued };
     members
         .iter()
         .map(|(id, client)| match rows.remove(id) {
             Some(row) => {
-                row.into_model().map(|message| Message { status: MessageStatus::Sending, ..message })
+                row.into_model().map(|message| Message { status, ..message })
             }
             None => Ok(Message {
                 id: *id,
@@ -146,7 +151,7 @@ fn describe(
                 recipient: client.and_then(|id| phones.get(&id)).map(ToString::to_string).unwrap_or_default(),
                 channel: ChannelKind::from_code(page.channel)?,
                 priority: Priority::from_code(page.priority)?,
-                status: MessageStatus::Sending,
+                status,
                 attempts: 0,
                 created_at: page.created_at,
                 due_at: None,
