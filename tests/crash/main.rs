@@ -1,5 +1,5 @@
 //! The real binary, killed for real: what was accepted is sent, once.
-#![expect(clippy::expect_used, clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![allow(clippy::expect_used, clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 #[path = "../support/process.rs"]
 mod process;

@@ -33,12 +33,18 @@ async fn fixture() -> Fixture {
 
 impl Fixture {
     /// Holds the writer with one unit of work until the answer is used, so that all that comes then shares a commit.
-    fn hold(&self) -> (std::sync::mpsc::Sender<()>, tokio::task::JoinHandle<Result<()>>) {
+    async fn hold(&self) -> (std::sync::mpsc::Sender<()>, tokio::task::JoinHandle<Result<()>>) {
         let (release, held) = std::sync::mpsc::channel();
+        let (running, runs) = oneshot::channel();
         let db = self.db.clone();
         let first = tokio::spawn(async move {
-            db.write(move |_| held.recv().map_err(|e| Error::Internal(e.into()))).await
+            db.write(move |_| {
+                running.send(()).unwrap();
+                held.recv().map_err(|e| Error::Internal(e.into()))
+            })
+            .await
         });
+        runs.await.unwrap();
         (release, first)
     }
 
@@ -57,15 +63,12 @@ async fn three(
     second: impl FnOnce(&mut AnyConnection) -> Result<()> + Send + 'static,
 ) -> (Fixture, [Result<()>; 3]) {
     let fixture = fixture().await;
-    let (release, first) = fixture.hold();
+    let (release, first) = fixture.hold().await;
     let before = fixture.db.write(insert(1));
     let middle = fixture.db.write(second);
     let after = fixture.db.write(insert(3));
     // polled once in this order, each is in the queue; then the writer goes on
-    let opened = async {
-        tokio::task::yield_now().await;
-        release.send(()).unwrap();
-    };
+    let opened = async { release.send(()).unwrap() };
     let (a, b, c, ()) = tokio::join!(before, middle, after, opened);
     // the holder is of the same group: it fares as the others do
     let _ = first.await.unwrap();

@@ -141,9 +141,7 @@ fn describe(
     members
         .iter()
         .map(|(id, client)| match rows.remove(id) {
-            Some(row) => {
-                row.into_model().map(|message| Message { status, ..message })
-            }
+            Some(row) => row.into_model().map(|message| Message { status, ..message }),
             None => Ok(Message {
                 id: *id,
                 mailing_id: page.mailing,
