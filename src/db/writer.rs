@@ -96,10 +96,8 @@ fn write_groups(
     observer: &Observer,
 ) {
     while let Ok(first) = queue.recv() {
-        let began = Instant::now();
         let group = std::iter::once(first).chain(queue.try_iter().take(LARGEST_GROUP - 1));
-        let failure = write_group(&mut connection, group);
-        observer(began.elapsed().as_secs_f64());
+        let failure = write_group(&mut connection, group, observer);
         if let Some(failure) = failure {
             tracing::error!(error = %failure, "SQLite did not commit; its connection is opened anew");
             // dropping the old one rolls back whatever is left of its transaction
@@ -112,7 +110,12 @@ fn write_groups(
 }
 
 /// Runs and commits a group; answers why it was not committed, if it was not.
-fn write_group(connection: &mut AnyConnection, group: impl Iterator<Item = Job>) -> Option<Error> {
+fn write_group(
+    connection: &mut AnyConnection,
+    group: impl Iterator<Item = Job>,
+    observer: &Observer,
+) -> Option<Error> {
+    let began = Instant::now();
     let mut failure = connection.begin_write().err().map(Error::from);
     let mut answers: Vec<Answer> = Vec::new();
     for job in group {
@@ -126,6 +129,7 @@ fn write_group(connection: &mut AnyConnection, group: impl Iterator<Item = Job>)
         }
     }
     let failure = failure.or_else(|| connection.commit_write().err().map(Error::from));
+    observer(began.elapsed().as_secs_f64());
     answers.into_iter().for_each(|answer| answer(failure.as_ref()));
     failure
 }
