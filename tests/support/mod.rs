@@ -231,6 +231,21 @@ impl Service {
     }
 }
 
+impl Drop for Service {
+    /// Ends the service before its database goes: it would look for it for ten seconds more.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is no worker of actix, and a drop cannot wait otherwise"
+    )]
+    fn drop(&mut self) {
+        let Some(app) = self.app.take() else { return };
+        let runtime = tokio::runtime::Handle::current();
+        // what hangs at the provider may hang on
+        let stop = async { tokio::time::timeout(Duration::from_millis(200), app.stop()).await };
+        tokio::task::block_in_place(|| runtime.block_on(stop)).ok();
+    }
+}
+
 /// The time so much from now, as the API takes it.
 pub fn after(from_now: Duration) -> String {
     Clock::System.now().plus(from_now).to_string()

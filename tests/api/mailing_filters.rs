@@ -1,0 +1,125 @@
+//! Whom a mailing reaches: every form of the filter, up to the provider.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::ask::{all_pages, ask, fields, id_of, request, send, texts, wrong_fields};
+use crate::on_each_database;
+use crate::support::{Service, after};
+
+/// 903 vip, 903 new, 904 vip, 904 without a tag, 916 vip, one abroad, one whose tag looks like a code.
+const CLIENTS: [(&str, Option<&str>); 7] = [
+    ("79030000001", Some("vip")),
+    ("79030000002", Some("new")),
+    ("79040000003", Some("vip")),
+    ("79040000004", None),
+    ("79160000005", Some("vip")),
+    ("4915112345678", Some("new")),
+    ("4915112345679", Some("903")),
+];
+
+async fn with_clients(kind: crate::support::Database) -> Service {
+    let service = Service::start(kind).await;
+    for (number, tag) in CLIENTS {
+        service.post("/clients", json!({"phone_number": number, "tag": tag})).await;
+    }
+    service
+}
+
+/// The clients, by their place above, whom a filter reaches.
+fn forms() -> Vec<(Value, Vec<usize>)> {
+    vec![
+        (Value::Null, vec![0, 1, 2, 3, 4, 5, 6]),
+        (json!({}), vec![0, 1, 2, 3, 4, 5, 6]),
+        (json!({"mobile_operator_code": [], "tag": []}), vec![0, 1, 2, 3, 4, 5, 6]),
+        (json!({"mobile_operator_code": ["903"]}), vec![0, 1]),
+        (json!({"mobile_operator_code": ["904", "903", "903"]}), vec![0, 1, 2, 3]),
+        (json!({"tag": ["vip"]}), vec![0, 2, 4]),
+        (json!({"tag": ["vip", "new"]}), vec![0, 1, 2, 4, 5]),
+        (json!({"mobile_operator_code": ["903", "904"], "tag": ["vip"]}), vec![0, 2]),
+        (json!({"mobile_operator_code": ["903", "904"], "tag": ["vip", "new"]}), vec![0, 1, 2]),
+        (json!({"mobile_operator_code": ["999"]}), vec![]),
+        (json!({"tag": ["VIP"]}), vec![]),
+        (json!("903"), vec![0, 1]),
+        (json!(" 904 "), vec![2, 3]),
+        (json!("vip"), vec![0, 2, 4]),
+        (json!("nobody"), vec![]),
+        (json!({"tag": ["903"]}), vec![6]),
+    ]
+}
+
+on_each_database! {
+    async fn each_form_of_the_filter_reaches_just_those_whom_it_means(kind: Database) {
+        let service = with_clients(kind).await;
+        for (filter, places) in forms() {
+            let mut expected: Vec<&str> = places.iter().map(|place| CLIENTS[*place].0).collect();
+            expected.sort_unstable();
+            let mut body = json!({"text": "hello", "ends_at": after(Duration::from_secs(60))});
+            if !filter.is_null() {
+                body["filter"] = filter.clone();
+            }
+            let preview = service.post("/mailings/preview", body.clone()).await;
+            assert_eq!(preview["recipients"], places.len(), "{filter}");
+            let mailing = service.post("/mailings", body).await;
+            assert_eq!(mailing["counts"]["total"], places.len(), "{filter}");
+            let counts = service.finished(&id_of(&mailing)).await;
+            assert_eq!((&counts["sent"], &counts["total"]), (&json!(places.len()), &json!(places.len())), "{filter}");
+            let messages = all_pages(&service, &format!("/mailings/{}/messages", id_of(&mailing)), 100).await;
+            let mut reached = texts(&messages, "recipient");
+            reached.sort();
+            assert_eq!(reached, expected, "{filter}");
+        }
+        let stats = service.sandbox.stats();
+        let all: usize = forms().iter().map(|(_, places)| places.len()).sum();
+        assert_eq!((stats.received, stats.distinct), (all as u64, all as u64), "each message once");
+    }
+}
+
+on_each_database! {
+    async fn the_same_client_in_two_parts_of_a_filter_gets_one_message(kind: Database) {
+        let service = with_clients(kind).await;
+        let filter = json!({"mobile_operator_code": ["903", "903", " 903 "], "tag": ["vip", "vip"]});
+        let body = json!({"text": "hello", "filter": filter, "ends_at": after(Duration::from_secs(60))});
+        let mailing = service.post("/mailings", body).await;
+        assert_eq!(mailing["filter"], json!({"mobile_operator_code": ["903"], "tag": ["vip"]}));
+        assert_eq!(service.finished(&id_of(&mailing)).await["sent"], 1);
+    }
+}
+
+on_each_database! {
+    async fn a_filter_that_is_none_reaches_nobody(kind: Database) {
+        let service = with_clients(kind).await;
+        let many: Vec<String> = (0..201).map(|n| format!("t{n}")).collect();
+        for (filter, named) in [
+            (json!([]), "filter"),
+            (json!([["903"], ["vip"]]), "filter"),
+            (json!(5), "filter"),
+            (json!(true), "filter"),
+            (json!(""), "filter.tag[0]"),
+            (json!("a\0b"), "filter.tag[0]"),
+            (json!({"tags": ["vip"]}), "filter.tags"),
+            (json!({"tag": "vip"}), "filter.tag"),
+            (json!({"tag": null}), "filter.tag"),
+            (json!({"tag": [5]}), "filter.tag[0]"),
+            (json!({"tag": [null]}), "filter.tag[0]"),
+            (json!({"mobile_operator_code": [903]}), "filter.mobile_operator_code[0]"),
+            (json!({"mobile_operator_code": ["90a"]}), "filter.mobile_operator_code[0]"),
+            (json!({"tag": many}), "filter.tag"),
+        ] {
+            for path in ["/mailings", "/mailings/preview"] {
+                let body = json!({"text": "hello", "filter": filter, "ends_at": after(Duration::from_secs(60))});
+                assert_eq!(wrong_fields(&service, path, body).await, [named], "{path} {filter}");
+            }
+        }
+        let twice = r#"{"text": "x", "ends_at": "2099-01-01T00:00:00Z", "filter": {"tag": ["vip"], "tag": ["new"]}}"#;
+        let request = request(&service, "POST", "/mailings").header("content-type", "application/json");
+        let problem = send(request.body(twice)).await.problem(422);
+        assert_eq!(fields(&problem), ["filter.tag"]);
+        assert_eq!(service.get("/mailings/stats").await["mailings"]["total"], 0);
+        let later = json!({"text": "x", "starts_at": after(Duration::from_secs(60)), "ends_at": after(Duration::from_secs(90))});
+        let path = format!("/mailings/{}", id_of(&service.post("/mailings", later).await));
+        let problem = ask(&service, "PATCH", &path, Some(json!({"filter": []}))).await.problem(422);
+        assert_eq!(fields(&problem), ["filter"]);
+    }
+}
