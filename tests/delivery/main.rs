@@ -1,0 +1,22 @@
+//! The delivery contract, on both databases: the service and a provider in this process.
+#![allow(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails by panicking"
+)]
+
+#[path = "../support/process.rs"]
+mod process;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod bench;
+mod changes;
+mod everyone;
+mod pause;
+mod priorities;
+mod restart;
+mod retries;
+mod scripted;
+mod start;
+mod window;

@@ -1,0 +1,71 @@
+//! Mailings side by side: fair between equals, urgent ones first.
+
+use serde_json::json;
+
+use crate::bench::{Bench, LONG, finals, lines};
+use crate::support::after;
+
+crate::on_each_database! {
+    async fn two_mailings_of_equal_priority_share_the_channel_evenly(kind: Database) {
+        let bench = Bench::start(kind, &[("sms.rate_per_second", "400")]).await;
+        let csv = format!("phone_number,tag\n{}{}", lines(79030000000..79030000600, "a"), lines(79040000000..79040000600, "b"));
+        bench.clients(csv).await;
+        let (a, b) = (bench.mail("a", LONG).await, bench.mail("b", LONG).await);
+        bench.closed(&a).await;
+        bench.closed(&b).await;
+        let of_b: Vec<bool> =
+            bench.requests().iter().map(|request| request.phone >= Some(79040000000)).collect();
+        let first = of_b.iter().position(|is_b| *is_b).expect("one of the second mailing");
+        assert!(first < 200, "the second begins while the first runs: after {first}");
+        let shared = &of_b[first..first + 400];
+        let share = shared.iter().filter(|is_b| **is_b).count();
+        assert!((180..=220).contains(&share), "{share} of 400 are the second mailing's");
+    }
+}
+
+crate::on_each_database! {
+    async fn an_urgent_mailing_overtakes_the_backlog_of_all_others(kind: Database) {
+        let bench = Bench::start(kind, &[("sms.rate_per_second", "200")]).await;
+        let csv = format!("phone_number,tag\n{}{}{}", lines(79030000000..79030004000, "normal"),
+            lines(79040000000..79040004000, "low"), lines(79050000000..79050000010, "high"));
+        bench.clients(csv).await;
+        let mut backlog = Vec::new();
+        for priority in ["normal", "low"] {
+            let body = json!({"text": "x", "filter": priority, "priority": priority, "ends_at": after(LONG)});
+            backlog.push(bench.create(body).await);
+        }
+        bench.received(100).await;
+        let body = json!({"text": "x", "filter": "high", "priority": "high", "ends_at": after(LONG)});
+        let high = bench.create(body).await;
+        let before = bench.requests().len();
+        bench.closed(&high).await;
+        let overtaken = bench.requests();
+        let last = overtaken.iter().rposition(|request| request.phone >= Some(79050000000)).expect("the urgent ones");
+        // half a second of the channel's rate: what is in flight, and the time to plan
+        assert!(last < before + 100, "{} others went before the last urgent one", last - before);
+        let low = overtaken.iter().filter(|request| request.phone >= Some(79040000000)).count();
+        assert!(low > 10, "low does not starve");
+        for id in backlog {
+            bench.post(&format!("/mailings/{id}/cancel"), json!({})).await;
+            assert_eq!(finals(&bench.closed(&id).await), 4000);
+        }
+    }
+}
+
+crate::on_each_database! {
+    async fn a_client_without_a_value_for_a_placeholder_fails_with_a_reason_and_the_others_are_sent(kind: Database) {
+        let bench = Bench::start(kind, &[]).await;
+        let rows = (0..100).map(|i| format!("{},vip,{}\n", 79030000000_u64 + i, if i % 4 == 0 { "" } else { "Anna" }));
+        bench.clients(format!("phone_number,tag,nick\n{}", rows.collect::<String>())).await;
+        let id = bench.create(json!({"text": "Dear {{ nick }}", "filter": "vip", "ends_at": after(LONG)})).await;
+        let counts = bench.closed(&id).await;
+        assert_eq!((counts["sent"].as_i64(), counts["failed"].as_i64()), (Some(75), Some(25)), "{counts}");
+        assert_eq!(bench.dead_letters(&id).await, 25);
+        let rows = bench.rows(&id).await;
+        for row in rows.iter().filter(|row| row.error.is_some()) {
+            assert_eq!(row.attempts, 0, "nothing was sent");
+            assert!(row.error.as_ref().is_some_and(|why| why.contains("nick")), "{row:?}");
+        }
+        bench.each_received_once(&id).await;
+    }
+}
