@@ -47,9 +47,11 @@ pub fn supervise(
     trigger: Trigger,
     task: impl Future<Output = ()> + Send + 'static,
 ) -> JoinHandle<()> {
-    let inner = tokio::spawn(task);
+    // a set, so that aborting the outer task aborts the inner one
+    let mut inner = tokio::task::JoinSet::new();
+    inner.spawn(task);
     tokio::spawn(async move {
-        if let Err(failure) = inner.await
+        if let Some(Err(failure)) = inner.join_next().await
             && failure.is_panic()
         {
             tracing::error!(task = name, "a task panicked; the service stops");

@@ -22,7 +22,7 @@ use crate::db::Db;
 use crate::db::types::{NodeId, Timestamp};
 use crate::error::Result;
 use crate::kinds::ChannelKind;
-use crate::lifecycle::{Shutdown, Trigger, supervise};
+use crate::lifecycle::{self, Shutdown, Trigger, supervise};
 use crate::mailings::usecase::{ChannelRates, Wakeup};
 use crate::metrics::Metrics;
 
@@ -45,7 +45,10 @@ pub struct Engine {
     pending: Arc<Notify>,
     beat_at: Arc<AtomicI64>,
     producers: Vec<JoinHandle<()>>,
-    recorder: Option<JoinHandle<()>>,
+    /// What ends after the producers: the recorder, which gets their last outcomes, and the heart, or another node
+    /// would take over what is still in flight.
+    last: Vec<JoinHandle<()>>,
+    ending: Trigger,
 }
 
 /// How the engine is spoken to from outside.
@@ -97,16 +100,20 @@ impl Engine {
             outcomes,
         });
         register(&shared, node).await?;
+        let (ending, ended) = lifecycle::shutdown();
         let mut engine = Self {
             limits: channels.iter().map(|c| (c.channel.kind(), (c.concurrency, c.rate))).collect(),
             pending: Arc::new(Notify::new()),
             beat_at: Arc::new(AtomicI64::new(shared.now().micros())),
             producers: Vec::new(),
-            recorder: None,
+            last: Vec::new(),
+            ending,
             shared,
         };
-        let recorder = Recorder::new(Arc::clone(&engine.shared), received);
-        engine.recorder = Some(supervise("recorder", trigger.clone(), recorder.run()));
+        let recorder = Recorder::new(Arc::clone(&engine.shared), received).run(ended.clone());
+        engine.last.push(supervise("recorder", trigger.clone(), recorder));
+        let heart = heart(Arc::clone(&engine.shared), Arc::clone(&engine.beat_at), ended);
+        engine.last.push(supervise("heart", trigger.clone(), heart));
         engine.start_producers(channels, &trigger, &shutdown);
         Ok(engine)
     }
@@ -126,8 +133,6 @@ impl Engine {
         self.producers.push(supervise("feeder", trigger.clone(), feeder));
         let claimer = Claimer::new(Arc::clone(shared)).run(shutdown.clone());
         self.producers.push(supervise("claimer", trigger.clone(), claimer));
-        let heart = heart(Arc::clone(shared), Arc::clone(&self.beat_at), shutdown.clone());
-        self.producers.push(supervise("heart", trigger.clone(), heart));
     }
 
     /// How the engine is spoken to.
@@ -145,8 +150,6 @@ impl Engine {
         for task in self.producers {
             let _ = task.await;
         }
-        let node = self.shared.pages.node();
-        let db = self.shared.db.clone();
         let unrecorded = self.shared.metrics.clone();
         // requests that outlived the shutdown still hold the shared state; the recorder gets what was sent in time
         let patience = self.shared.settings.shutdown.min(Duration::from_secs(10));
@@ -162,9 +165,14 @@ impl Engine {
                 "outcomes could not be recorded before the end; their messages go out again"
             );
         }
-        if let Some(recorder) = self.recorder {
-            recorder.abort();
+        self.ending.fire();
+        for mut task in self.last {
+            // one that hangs on the database would keep the process from ending
+            if tokio::time::timeout(Duration::from_secs(1), &mut task).await.is_err() {
+                task.abort();
+            }
         }
+        let (db, node) = (self.shared.db.clone(), self.shared.pages.node());
         match db.write(move |c| node::leave(c, node)).await {
             Ok(()) => tracing::info!("the rest was given back"),
             Err(error) => {

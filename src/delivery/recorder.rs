@@ -10,12 +10,13 @@ use super::repo::record::{self, Entry, Recorded};
 use super::shared::Shared;
 use crate::db::types::NodeId;
 use crate::kinds::{MessageStatus, OutcomeKind};
+use crate::lifecycle::Shutdown;
 use crate::messages::repo::MessageRow;
 
 /// Between tries at a commit that failed.
 const RETRY_DELAY: Duration = Duration::from_millis(250);
 
-/// Writes outcomes until its channel is closed and empty.
+/// Writes outcomes until the end of the engine, which comes when all are written or too many seconds went by.
 pub struct Recorder {
     shared: Arc<Shared>,
     outcomes: mpsc::Receiver<Outcome>,
@@ -27,13 +28,19 @@ impl Recorder {
         Self { shared, outcomes }
     }
 
-    /// Runs until every sender is gone. While one group is being committed the next one gathers, so a group is as large
+    /// Runs until the end. While one group is being committed the next one gathers, so a group is as large
     /// as the database is slow and nobody waits for a timer.
-    pub async fn run(mut self) {
+    pub async fn run(mut self, end: Shutdown) {
         let most = self.shared.settings.record_batch;
         let mut group = Vec::with_capacity(most);
-        while self.outcomes.recv_many(&mut group, most).await > 0 {
-            self.write(std::mem::replace(&mut group, Vec::with_capacity(most))).await;
+        while !end.is_fired() {
+            tokio::select! {
+                biased;
+                _ = self.outcomes.recv_many(&mut group, most) => {
+                    self.write(std::mem::replace(&mut group, Vec::with_capacity(most))).await;
+                }
+                () = end.wait() => {}
+            }
         }
     }
 
@@ -75,6 +82,9 @@ impl Recorder {
         let (mut retries, mut pages_done) = (false, false);
         for outcome in outcomes {
             let page = &outcome.item.page;
+            if recorded.lost.contains(&page.id) {
+                page.lose();
+            }
             if recorded.messages.contains(&outcome.item.id) {
                 self.shared.count(outcome.item.run.channel, outcome.kind, 1);
                 retries |= outcome.kind == OutcomeKind::Retry;
@@ -127,8 +137,13 @@ fn entry(outcome: &Outcome) -> Entry {
         finished_at: (status != MessageStatus::Queued).then_some(outcome.at),
         status_code: tried.and_then(|tried| tried.status_code),
         duration_ms: tried.map(|tried| tried.duration_ms),
-        provider_id: tried.and_then(|tried| tried.provider_id.clone()),
-        error: outcome.error.clone(),
+        provider_id: tried.and_then(|tried| storable(tried.provider_id.as_deref())),
+        error: storable(outcome.error.as_deref()),
     };
     Entry { page: item.page.id, row, outcome: outcome.kind, at: outcome.at, tried: tried.is_some() }
+}
+
+/// PostgreSQL's texts hold no NUL. A provider that sends one must not make the whole group impossible to record.
+fn storable(text: Option<&str>) -> Option<String> {
+    text.map(|text| text.replace('\0', "\u{fffd}"))
 }
