@@ -1,7 +1,7 @@
 //! The feeder: keeps the lanes filled with the mailings' next recipients, closes what is cancelled or past its window,
 //! and takes over what nobody holds. It goes only as fast as the lanes have room, so memory stays flat.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::lanes::Lanes;
 use super::model::{Item, OpenPage, Run, RunState};
+use super::repo::claim::Lot;
 use super::repo::close::{self, Closing};
 use super::repo::plan::{self, Plan};
 use super::repo::take_over::{self, TakenOver};
@@ -18,28 +19,28 @@ use super::shared::Shared;
 use super::worker::{CANCELLED, WINDOW_CLOSED};
 use crate::db::types::{ClientId, PageId};
 use crate::error::Result;
-use crate::kinds::{MessageStatus, OutcomeKind};
+use crate::kinds::{ChannelKind, MessageStatus, OutcomeKind, Priority};
 use crate::lifecycle::Shutdown;
 use crate::mailings::recipient::Recipient;
 use crate::mailings::repo::Open;
 
 /// Mailings that are planned at once: their commits share an fsync.
 const AT_ONCE: usize = 8;
-/// Pages taken over at once.
+/// Pages of one lane taken over at once.
 const TAKE_OVER: usize = 4;
 
 /// Feeds the lanes.
 pub struct Feeder {
     shared: Arc<Shared>,
     looked_at: Option<Instant>,
-    /// There may be more pages that nobody holds; they go before new ones.
-    more_to_take_over: bool,
+    /// Lanes for which there may be pages that nobody holds; they go before new ones.
+    left_over: BTreeSet<(ChannelKind, Priority)>,
 }
 
 impl Feeder {
     /// For this engine.
     pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared, looked_at: None, more_to_take_over: true }
+        Self { shared, looked_at: None, left_over: BTreeSet::new() }
     }
 
     /// Runs until the shutdown.
@@ -71,22 +72,23 @@ impl Feeder {
         if self.shared.changed.swap(false, Ordering::AcqRel) || tick {
             self.look().await?;
         }
-        self.more_to_take_over |= self.release_idle().await?;
-        if self.more_to_take_over && self.has_room() {
-            self.take_over().await?;
+        if self.release_idle().await? {
+            self.left_over = self.all_lanes();
         }
-        // pages that are left over go before new ones; pausing and closing wait for nothing
-        let may_plan = !self.more_to_take_over;
+        // lane by lane: a full one holds up no other
+        let mut worked = self.take_over().await?;
         let may_settle = self.shared.page_done.swap(false, Ordering::AcqRel) || tick;
         let runs = self.shared.runs.all();
         let mut sharers: BTreeMap<_, usize> = BTreeMap::new();
         for run in runs.iter().filter(|run| !run.is_walked()) {
             *sharers.entry((run.channel, run.priority)).or_default() += 1;
         }
-        let mut worked = self.more_to_take_over && self.has_room();
         for some in runs.chunks(AT_ONCE) {
             let steps = some.iter().map(|run| {
-                let sharers = sharers.get(&(run.channel, run.priority)).copied().unwrap_or(1);
+                let lane = (run.channel, run.priority);
+                let sharers = sharers.get(&lane).copied().unwrap_or(1);
+                // pages that are left over go before new ones; pausing and closing wait for nothing
+                let may_plan = !self.left_over.contains(&lane);
                 self.step(run, if may_plan { sharers } else { 0 }, may_settle)
             });
             for result in join_all(steps).await {
@@ -107,7 +109,7 @@ impl Feeder {
         }
         self.show_running();
         self.looked_at = Some(Instant::now());
-        self.more_to_take_over = true;
+        self.left_over = self.all_lanes();
         Ok(())
     }
 
@@ -117,8 +119,9 @@ impl Feeder {
         self.shared.metrics.mailings_running.set(i64::try_from(running).unwrap_or(i64::MAX));
     }
 
-    fn has_room(&self) -> bool {
-        self.shared.lanes.values().all(|lanes| lanes.depth() < self.shared.settings.lane_capacity)
+    fn all_lanes(&self) -> BTreeSet<(ChannelKind, Priority)> {
+        let lanes = self.shared.lanes.keys();
+        lanes.flat_map(|channel| Priority::ALL.iter().map(|priority| (*channel, *priority))).collect()
     }
 
     /// Gives back the pages of which nothing is in hand any more; answers whether there were any.
@@ -138,21 +141,35 @@ impl Feeder {
         released.map(|()| true)
     }
 
-    /// Takes over pages that nobody holds.
-    async fn take_over(&mut self) -> Result<()> {
-        let shared = &self.shared;
-        if !shared.lease.is_held(shared.now()) {
-            return Ok(());
+    /// Takes over pages that nobody holds, for every lane that has room; answers whether there may be more at once.
+    async fn take_over(&mut self) -> Result<bool> {
+        let mut more = false;
+        for lane in self.left_over.clone() {
+            let has_room = self.shared.lanes.get(&lane.0).is_some_and(|lanes| lanes.has_room(lane.1));
+            if has_room && self.shared.lease.is_held(self.shared.now()) {
+                if self.take_over_into(lane).await? {
+                    more = true;
+                } else {
+                    self.left_over.remove(&lane);
+                }
+            }
         }
+        Ok(more)
+    }
+
+    /// Takes over some pages of one lane; answers whether there were any.
+    async fn take_over_into(&self, lane: (ChannelKind, Priority)) -> Result<bool> {
+        let shared = &self.shared;
         let _adopting = shared.adopting.lock().await;
-        let (node, held, now) = (shared.pages.node(), shared.pages.held(), shared.now());
-        let taken = shared.db.write(move |c| take_over::take_over(c, node, &held, TAKE_OVER, now)).await?;
-        self.more_to_take_over = !taken.is_empty();
+        let (held, now) = (shared.pages.held(), shared.now());
+        let lot = Lot { node: shared.pages.node(), channel: lane.0, priority: lane.1, limit: TAKE_OVER };
+        let taken = shared.db.write(move |c| take_over::take_over(c, lot, &held, now)).await?;
+        let any = !taken.is_empty();
         for page in taken {
             tracing::info!(page = %page.page.id, messages = page.open.len(), "took a page over");
             self.admit(page).await?;
         }
-        Ok(())
+        Ok(any)
     }
 
     async fn admit(&self, taken: TakenOver) -> Result<()> {

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, SmallInt};
 
-use super::claim::recipients_of;
+use super::claim::{Lot, recipients_of};
 use super::{Member, NewPage, delete_pages};
 use crate::db::AnyConnection;
 use crate::db::schema::{due, message, page, page_members};
@@ -35,21 +35,16 @@ struct Adopted {
     id: PageId,
 }
 
-/// Takes over up to `limit` pages that nobody holds, the oldest first.
+/// Takes over up to `lot.limit` pages of a lane that nobody holds, the oldest first.
 ///
 /// Nobody holds a page without a node, one of a node that is not known any more, and one of this node that is not among
 /// `held`: its commit's answer was lost. A paused mailing's pages stay where they are until its window closes.
 ///
 /// # Errors
 /// Those of the database.
-pub fn take_over(
-    c: &mut AnyConnection,
-    node: NodeId,
-    held: &[PageId],
-    limit: usize,
-    now: Timestamp,
-) -> Result<Vec<TakenOver>> {
-    let limit = i64::try_from(limit).unwrap_or(i64::MAX);
+pub fn take_over(c: &mut AnyConnection, lot: Lot, held: &[PageId], now: Timestamp) -> Result<Vec<TakenOver>> {
+    let node = lot.node;
+    let limit = i64::try_from(lot.limit).unwrap_or(i64::MAX);
     let adopted: Vec<Adopted> = match c {
         AnyConnection::Postgres(c) => diesel::sql_query(include_str!("sql/take_over.postgres.sql"))
             .bind::<Id, _>(node)
@@ -57,6 +52,8 @@ pub fn take_over(
             .bind::<SmallInt, _>(MailingStatus::Paused.code())
             .bind::<Instant, _>(now)
             .bind::<BigInt, _>(limit)
+            .bind::<SmallInt, _>(lot.channel.code())
+            .bind::<SmallInt, _>(lot.priority.code())
             .load(c)?,
         AnyConnection::Sqlite(c) => {
             let held: Vec<String> = held.iter().map(|id| format!("\"{}\"", id.0.simple())).collect();
@@ -66,6 +63,8 @@ pub fn take_over(
                 .bind::<SmallInt, _>(MailingStatus::Paused.code())
                 .bind::<Instant, _>(now)
                 .bind::<BigInt, _>(limit)
+                .bind::<SmallInt, _>(lot.channel.code())
+                .bind::<SmallInt, _>(lot.priority.code())
                 .load(c)?
         }
     };

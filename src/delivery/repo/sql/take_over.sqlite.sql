@@ -2,7 +2,7 @@
 UPDATE page SET node_id = ?1
 WHERE id IN (
     SELECT p.id FROM page p
-    WHERE (p.node_id IS NULL
+    WHERE p.channel = ?6 AND p.priority = ?7 AND (p.node_id IS NULL
         OR (p.node_id = ?1 AND p.id NOT IN (SELECT unhex(value) FROM json_each(?2)))
         OR NOT EXISTS (SELECT 1 FROM node n WHERE n.id = p.node_id))
       AND NOT EXISTS (
