@@ -42,9 +42,14 @@ pub fn heartbeat(c: &mut AnyConnection, id: NodeId, lease: Duration) -> Result<b
     let known = diesel::sql_query("UPDATE node SET heartbeat_at = clock_timestamp() WHERE id = $1")
         .bind::<crate::db::types::Id, _>(id)
         .execute(c)?;
-    diesel::sql_query("DELETE FROM node WHERE heartbeat_at < clock_timestamp() - make_interval(secs => $1)")
-        .bind::<Double, _>(lease.as_secs_f64())
-        .execute(c)?;
+    // SKIP LOCKED: a node that is writing its heartbeat at this moment is alive, and after an outage two that each
+    // waited to forget the other would be a deadlock
+    diesel::sql_query(
+        "DELETE FROM node WHERE id IN (SELECT id FROM node \
+         WHERE heartbeat_at < clock_timestamp() - make_interval(secs => $1) FOR UPDATE SKIP LOCKED)",
+    )
+    .bind::<Double, _>(lease.as_secs_f64())
+    .execute(c)?;
     Ok(known > 0)
 }
 
