@@ -1,5 +1,8 @@
 //! Planning a page: the mailing's next clients, with the message ids they will have.
 
+use std::collections::HashSet;
+use std::time::Duration;
+
 use diesel::prelude::*;
 
 use super::{Member, NewPage, insert_page};
@@ -11,6 +14,10 @@ use crate::mailings::filter::Range;
 use crate::mailings::model::MailingStatus;
 use crate::mailings::recipient::Recipient;
 use crate::mailings::repo::audience::{self, Cursor, Read};
+
+/// A change that is older than the start by less than this may have been committed after it: it says when it was
+/// asked for, by the clock of the node that was asked.
+const SLACK: Duration = Duration::from_secs(60);
 
 /// The next stretch of an audience.
 #[derive(Debug)]
@@ -118,25 +125,28 @@ fn forget_known(
     started_at: Option<Timestamp>,
     recipients: &mut Vec<Recipient>,
 ) -> Result<()> {
+    let since = started_at.map(|at| at.minus(SLACK));
     let changed: Vec<ClientId> = recipients
         .iter()
-        .filter(|r| started_at.is_none_or(|at| r.updated_at >= at))
+        .filter(|r| since.is_none_or(|since| r.updated_at >= since))
         .map(|r| r.client_id)
         .collect();
     if changed.is_empty() {
         return Ok(());
     }
-    let mut known: Vec<Option<ClientId>> = message::table
-        .filter(message::mailing_id.eq(mailing))
-        .filter(message::client_id.eq_any(&changed))
-        .select(message::client_id)
-        .load(c)?;
+    // the pages before the messages: an outcome that is recorded between the two statements turns the one into the other
     let in_flight: Vec<Vec<u8>> = page::table
         .inner_join(page_members::table.on(page_members::page_id.eq(page::id)))
         .filter(page::mailing_id.eq(mailing))
         .select(page_members::client_ids)
         .load(c)?;
-    known.extend(in_flight.iter().flat_map(|ids| unpack_ids(ids)).map(|id| Some(ClientId(id))));
-    recipients.retain(|r| !known.contains(&Some(r.client_id)));
+    let recorded: Vec<Option<ClientId>> = message::table
+        .filter(message::mailing_id.eq(mailing))
+        .filter(message::client_id.eq_any(&changed))
+        .select(message::client_id)
+        .load(c)?;
+    let mut known: HashSet<ClientId> = recorded.into_iter().flatten().collect();
+    known.extend(in_flight.iter().flat_map(|ids| unpack_ids(ids)).map(ClientId));
+    recipients.retain(|r| !known.contains(&r.client_id));
     Ok(())
 }
