@@ -81,10 +81,11 @@ impl Dispatcher {
             return;
         };
         self.lanes.wait().await;
+        self.pacer.wait().await;
+        // asked last: at a low rate the turn may come long after the lease ran out
         while !self.shared.lease.is_held(self.shared.now()) {
             tokio::time::sleep(LEASE_POLL).await;
         }
-        self.pacer.wait().await;
         let Some(item) = self.lanes.take() else { return };
         let sender = Arc::clone(&self.sender);
         tokio::spawn(async move {
