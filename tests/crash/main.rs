@@ -1,5 +1,9 @@
 //! The real binary, killed for real: what was accepted is sent, once.
-#![allow(clippy::expect_used, clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails by panicking"
+)]
 
 #[path = "../support/process.rs"]
 mod process;

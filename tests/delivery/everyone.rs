@@ -27,7 +27,7 @@ crate::on_each_database! {
             (json!("903"), |code, _| code == 903),
             (json!("vip"), |_, tag| tag == "vip"),
             (json!({"mobile_operator_code": ["903", "916"], "tag": ["base", "vip"]}),
-                |code, tag| (code == 903 || code == 916) && tag != ""),
+                |code, tag| (code == 903 || code == 916) && !tag.is_empty()),
             (json!({}), |_, _| true),
             (json!("nobody"), |_, _| false),
         ];

@@ -13,6 +13,7 @@ mod support;
 mod bench;
 mod changes;
 mod everyone;
+mod nodes;
 mod pause;
 mod priorities;
 mod restart;
