@@ -6,7 +6,7 @@ use csv::ByteRecord;
 
 use super::cells::cells;
 use crate::clients::model::{AttributeName, Field, LARGEST_ATTRIBUTE_COUNT};
-use crate::error::{Complaints, Result};
+use crate::error::{Complaints, Error, Result};
 
 /// What a column holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,8 +37,13 @@ impl Column {
 /// Reads the first line.
 ///
 /// # Errors
-/// [`crate::error::Error::Invalid`] with everything that is wrong with it: nothing of the file can be read then.
+/// [`Error::Invalid`] with everything that is wrong with it: nothing of the file can be read then.
 pub(super) fn parse(header: &ByteRecord) -> Result<Vec<Column>> {
+    let most = Field::ALL.len() + LARGEST_ATTRIBUTE_COUNT;
+    if header.len() > most {
+        // each would have its own complaint, and this may be no CSV at all
+        return Err(Error::invalid("columns", format!("are {}; there can be {most}", header.len())));
+    }
     let mut wrong = Complaints::default();
     let mut seen = HashSet::new();
     let mut columns = Vec::with_capacity(header.len());
