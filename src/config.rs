@@ -330,9 +330,11 @@ impl Config {
             );
         }
         match &self.access.api_key {
-            Some(key) if key.expose_secret().len() < 16 => {
-                wrong.add("access.api_key (API_KEY)", "must have at least 16 characters");
-            }
+            // what a header could not carry as it stands would lock everyone out
+            Some(key) if !is_bearable(key.expose_secret()) => wrong.add(
+                "access.api_key (API_KEY)",
+                "must have at least 16 characters of ASCII, without spaces at its ends",
+            ),
             None if !self.http.host.is_loopback() => wrong.add(
                 "access.api_key (API_KEY)",
                 format!(
@@ -349,6 +351,10 @@ impl Config {
     pub fn listen(&self) -> SocketAddr {
         SocketAddr::new(self.http.host, self.http.port)
     }
+}
+
+fn is_bearable(key: &str) -> bool {
+    key.len() >= 16 && key.trim() == key && key.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
 }
 
 /// One setting over what stands so far. A number that is none stays a text, for the message to show.

@@ -4,11 +4,17 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod access;
 mod ask;
 mod bodies;
 mod clients;
+mod database_away;
 mod import;
 mod lists;
 mod mailing_filters;
 mod mailing_states;
+mod mailing_stats;
 mod mailings;
+mod messages;
+mod operation;
+mod preview;
