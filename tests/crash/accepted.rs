@@ -1,26 +1,57 @@
 //! What the API accepted is there after a kill.
 
+use std::time::{Duration, Instant};
+
+use diesel::QueryDsl;
+use diesel::RunQueryDsl;
+use fanfare::db::schema::client;
 use serde_json::json;
 
-use crate::BINARY;
-use crate::process::{Launch, Server};
-use crate::support::{TestDb, after};
+use crate::campaign::{Campaign, csv};
+use crate::support::after;
 
-use std::time::Duration;
+/// Records that an import commits together, or a multiple of it.
+const CHUNK: i64 = 1000;
 
 crate::on_each_database! {
     async fn a_mailing_accepted_right_before_a_kill_is_there_after_the_restart(kind: Database) {
-        let db = TestDb::new(kind);
-        let env = [("DATABASE_URL", db.url.as_str())];
-        let launch = Launch { binary: BINARY, dir: db.dir(), name: "serve", env: &env, file_limit: None };
-        let mut server = Server::start(&launch).await;
+        let mut campaign = Campaign::new(kind, &[], &[]).await;
+        let mut server = campaign.serve().await;
         let body = json!({"text": "hello", "filter": "vip", "starts_at": after(Duration::from_secs(60)),
             "ends_at": after(Duration::from_secs(120))});
         let mailing = server.post("/mailings", body).await;
         server.process.kill();
 
-        let server = Server::start(&launch).await;
+        let server = campaign.serve().await;
         let found = server.get(&format!("/mailings/{}", mailing["id"].as_str().expect("an id"))).await;
         assert_eq!(found, mailing);
+    }
+}
+
+crate::on_each_database! {
+    async fn an_import_that_is_killed_leaves_whole_chunks_and_is_completed_by_the_next(kind: Database) {
+        const CLIENTS: usize = 60_000;
+        let mut campaign = Campaign::new(kind, &[], &[]).await;
+        let mut server = campaign.serve().await;
+        let csv = csv(CLIENTS);
+        let started = async {
+            let began = Instant::now();
+            while server.get("/clients?limit=1").await["items"] == json!([]) {
+                assert!(began.elapsed() < Duration::from_secs(60), "nothing is imported");
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::select! {
+            report = server.import(csv.clone()) => panic!("it was to be killed in the middle: {report:?}"),
+            () = started => {}
+        }
+        server.process.kill();
+        let there: i64 = campaign.read(|c| Ok(client::table.count().get_result(c)?)).await;
+        assert!(there > 0 && there % CHUNK == 0, "{there} clients");
+
+        let server = campaign.serve().await;
+        let report = server.import(csv).await.expect("a report");
+        assert_eq!((report["updated"].as_i64(), &report["rejected_count"]), (Some(there), &json!(0)), "{report}");
+        assert_eq!(report["created"].as_i64().map(|created| created + there), i64::try_from(CLIENTS).ok());
     }
 }

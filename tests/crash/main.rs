@@ -11,5 +11,8 @@ mod process;
 mod support;
 
 mod accepted;
-
-const BINARY: &str = env!("CARGO_BIN_EXE_fanfare");
+mod campaign;
+mod disk_full;
+mod kills;
+mod nodes;
+mod stop;

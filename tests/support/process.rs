@@ -168,13 +168,8 @@ impl Server {
         let http = fanfare::egress::provider_client().expect("a client");
         let server = Self { process, base, http };
         let began = Instant::now();
-        while server
-            .http
-            .get(format!("{}/ready", server.base))
-            .send()
-            .await
-            .is_ok_and(|a| !a.status().is_success())
-        {
+        let ready = format!("{}/ready", server.base);
+        while !server.http.get(&ready).send().await.is_ok_and(|answer| answer.status().is_success()) {
             assert!(began.elapsed() < PATIENCE, "it is not ready: {}", server.process.log());
             tokio::time::sleep(LOOK).await;
         }
@@ -211,10 +206,19 @@ impl Server {
         answer
     }
 
+    /// A metric's value, summed over its labels.
+    pub async fn metric(&self, name: &str) -> f64 {
+        let answer = self.http.get(format!("{}/metrics", self.base)).send().await.expect("an answer");
+        let text = answer.text().await.expect("metrics");
+        let lines = text.lines().filter_map(|line| line.rsplit_once(' '));
+        let of_it = lines.filter(|(series, _)| series.split('{').next() == Some(name));
+        of_it.map(|(_, value)| value.parse::<f64>().expect("a number")).sum()
+    }
+
     /// Imports clients from CSV; answers the report.
     ///
     /// # Errors
-    /// When no answer comes.
+    /// When no answer comes, or one that is no success.
     pub async fn import(&self, csv: impl Into<reqwest::Body>) -> reqwest::Result<Value> {
         let request = self.http.post(format!("{}/api/v1/clients/import", self.base));
         request.header("content-type", "text/csv").body(csv).send().await?.error_for_status()?.json().await
@@ -276,6 +280,20 @@ impl Provider {
         let mut process = Process::spawn(&launch, &args);
         let base = process.address("sandbox provider listens").await;
         Self { process, base, requests }
+    }
+
+    /// Waits until it has received so many requests; `look` is called again and again meanwhile.
+    pub async fn received(&self, count: usize, mut look: impl AsyncFnMut()) {
+        let began = Instant::now();
+        while self.count() < count {
+            assert!(began.elapsed() < PATIENCE, "only {} of {count} requests", self.count());
+            look().await;
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    fn count(&self) -> usize {
+        std::fs::read(&self.requests).map_or(0, |bytes| bytes.iter().filter(|byte| **byte == b'\n').count())
     }
 
     /// All that it has received so far, in the order of arrival.
