@@ -18,10 +18,18 @@ pub struct FieldError {
 }
 
 impl FieldError {
-    /// A complaint about `field`.
+    /// A complaint about `field`. Both may repeat what the caller wrote, which may be long: they are cut short.
     pub fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
-        Self { field: field.into(), reason: reason.into() }
+        Self { field: shortened(field.into(), 200), reason: shortened(reason.into(), 1000) }
     }
+}
+
+fn shortened(mut text: String, most: usize) -> String {
+    if let Some((end, _)) = text.char_indices().nth(most) {
+        text.truncate(end);
+        text.push('…');
+    }
+    text
 }
 
 /// Why an operation was not done.
@@ -96,14 +104,19 @@ impl std::error::Error for Error {
     }
 }
 
-/// Collects the complaints about one input, so that a caller hears of all wrong fields at once.
+/// Collects the complaints about one input, so that a caller hears of all wrong fields at once; of the first hundred,
+/// since an answer must not be many times longer than its request.
 #[derive(Debug, Default)]
 pub struct Complaints(Vec<FieldError>);
+
+const MOST_COMPLAINTS: usize = 100;
 
 impl Complaints {
     /// Notes that `field` is wrong.
     pub fn add(&mut self, field: impl Into<String>, reason: impl Into<String>) {
-        self.0.push(FieldError::new(field, reason));
+        if self.0.len() < MOST_COMPLAINTS {
+            self.0.push(FieldError::new(field, reason));
+        }
     }
 
     /// The value, or a noted complaint about `field`.

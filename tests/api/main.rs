@@ -1,6 +1,8 @@
 //! The API as its users meet it: the real server on a free port, on both databases.
 #![expect(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
+#[path = "../support/process.rs"]
+mod process;
 #[path = "../support/mod.rs"]
 mod support;
 
@@ -9,12 +11,15 @@ mod ask;
 mod bodies;
 mod clients;
 mod database_away;
+mod hostile;
 mod import;
 mod lists;
+mod logs;
 mod mailing_filters;
 mod mailing_states;
 mod mailing_stats;
 mod mailings;
 mod messages;
+mod openapi;
 mod operation;
 mod preview;

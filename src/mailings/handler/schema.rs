@@ -15,7 +15,7 @@ use crate::templates::Template;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
-    "text": "Dear {{ name }}, our shop in {{ city }} is open again.",
+    "text": "Our shop is open again: say {{ phone_number }} and take 10 % off.",
     "filter": {"mobile_operator_code": ["903", "916"]},
     "ends_at": "2099-12-31T23:59:59Z"
 }))]
@@ -73,7 +73,7 @@ pub struct MailingPatch {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
     "filter": {"tag": ["vip"]},
-    "text": "Dear {{ name }}, our shop in {{ city }} is open again.",
+    "text": "Our shop is open again: say {{ phone_number }} and take 10 % off.",
     "ends_at": "2099-12-31T23:59:59Z"
 }))]
 pub struct PreviewBody {

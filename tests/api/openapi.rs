@@ -1,0 +1,239 @@
+//! The OpenAPI document: up to date, whole, and true of the running service.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use fanfare::http::openapi::document;
+use serde_json::{Value, json};
+
+use crate::ask::{ask, id_of, send};
+use crate::on_each_database;
+use crate::support::{Service, after};
+
+/// Every route of the server, by hand.
+const ROUTES: &[(&str, &str, &str)] = &[
+    ("GET", "/health", "get_health"),
+    ("GET", "/ready", "get_ready"),
+    ("GET", "/metrics", "get_metrics"),
+    ("GET", "/api/v1/clients", "list_clients"),
+    ("POST", "/api/v1/clients", "create_client"),
+    ("POST", "/api/v1/clients/import", "import_clients"),
+    ("GET", "/api/v1/clients/{id}", "get_client"),
+    ("PUT", "/api/v1/clients/{id}", "replace_client"),
+    ("PATCH", "/api/v1/clients/{id}", "patch_client"),
+    ("DELETE", "/api/v1/clients/{id}", "delete_client"),
+    ("GET", "/api/v1/mailings", "list_mailings"),
+    ("POST", "/api/v1/mailings", "create_mailing"),
+    ("POST", "/api/v1/mailings/preview", "preview_mailing"),
+    ("GET", "/api/v1/mailings/stats", "get_mailings_overview"),
+    ("GET", "/api/v1/mailings/{id}", "get_mailing"),
+    ("PATCH", "/api/v1/mailings/{id}", "patch_mailing"),
+    ("DELETE", "/api/v1/mailings/{id}", "delete_mailing"),
+    ("GET", "/api/v1/mailings/{id}/stats", "get_mailing_stats"),
+    ("GET", "/api/v1/mailings/{id}/messages", "list_mailing_messages"),
+    ("POST", "/api/v1/mailings/{id}/pause", "pause_mailing"),
+    ("POST", "/api/v1/mailings/{id}/resume", "resume_mailing"),
+    ("POST", "/api/v1/mailings/{id}/cancel", "cancel_mailing"),
+    ("GET", "/api/v1/messages", "list_messages"),
+    ("GET", "/api/v1/messages/{id}", "get_message"),
+];
+
+const VERBS: &[&str] = &[
+    "create", "get", "list", "replace", "patch", "delete", "import", "preview", "pause", "resume", "cancel",
+];
+
+fn parsed() -> Value {
+    serde_json::from_str(&document().expect("a document")).expect("JSON")
+}
+
+/// Every operation of the document: method, path, operation.
+fn operations(document: &Value) -> Vec<(String, String, Value)> {
+    let mut found = Vec::new();
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        for (method, operation) in methods.as_object().expect("methods") {
+            found.push((method.to_uppercase(), path.clone(), operation.clone()));
+        }
+    }
+    found
+}
+
+/// The example of an operation's body of this kind: its own, or its schema's.
+fn example(document: &Value, operation: &Value, kind: &str) -> Option<Value> {
+    let content = &operation["requestBody"]["content"][kind];
+    let own = [&content["example"], &content["schema"]["example"]].into_iter().find(|e| !e.is_null());
+    if content.is_null() || own.is_some() {
+        return own.cloned();
+    }
+    let name = content["schema"]["$ref"].as_str()?.rsplit('/').next()?;
+    Some(document["components"]["schemas"][name]["example"].clone()).filter(|e| !e.is_null())
+}
+
+#[test]
+fn the_committed_document_is_up_to_date() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/openapi.json");
+    let committed = std::fs::read_to_string(&path).unwrap_or_default();
+    assert!(
+        committed == document().expect("a document"),
+        "docs/openapi.json is not what the service says of itself: run `make openapi` and commit it"
+    );
+}
+
+#[test]
+fn the_document_has_every_route_of_the_server_and_no_other() {
+    let document = parsed();
+    let documented: BTreeSet<(String, String, String)> = operations(&document)
+        .into_iter()
+        .map(|(method, path, operation)| {
+            (method, path, operation["operationId"].as_str().expect("an id").to_owned())
+        })
+        .collect();
+    let registered: BTreeSet<(String, String, String)> =
+        ROUTES.iter().map(|(m, p, id)| ((*m).to_owned(), (*p).to_owned(), (*id).to_owned())).collect();
+    assert_eq!(documented, registered);
+    let ids: BTreeSet<_> = documented.iter().map(|(_, _, id)| id).collect();
+    assert_eq!(ids.len(), documented.len(), "each id once");
+    for id in ids {
+        let (verb, resource) = id.split_once('_').expect("a verb and a resource");
+        assert!(
+            VERBS.contains(&verb) && resource.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'),
+            "{id}"
+        );
+    }
+}
+
+#[test]
+fn every_operation_says_what_it_does_takes_and_answers() {
+    let document = parsed();
+    for (method, path, operation) in operations(&document) {
+        let place = format!("{method} {path}");
+        assert!(
+            operation["summary"].as_str().is_some_and(|summary| !summary.is_empty()),
+            "{place}: no summary"
+        );
+        assert!(operation["tags"][0].is_string(), "{place}: no tag");
+        let responses = operation["responses"].as_object().expect("responses");
+        assert!(responses.keys().any(|status| status.starts_with('2')), "{place}: no success");
+        for (status, response) in responses {
+            assert!(
+                response["description"].as_str().is_some_and(|text| !text.is_empty()),
+                "{place} {status}"
+            );
+            if status.starts_with('4') {
+                assert!(
+                    response["content"]["application/problem+json"].is_object(),
+                    "{place} {status}: no problem"
+                );
+            }
+        }
+        let in_path = path.matches('{').count();
+        let parameters = operation["parameters"].as_array().map_or(&[][..], Vec::as_slice);
+        assert_eq!(parameters.iter().filter(|p| p["in"] == "path").count(), in_path, "{place}");
+        for parameter in parameters {
+            assert_eq!(parameter["required"], parameter["in"] == "path", "{place}: {parameter}");
+        }
+        if let Some(content) = operation["requestBody"]["content"].as_object() {
+            for kind in content.keys() {
+                assert!(example(&document, &operation, kind).is_some(), "{place}: no example of {kind}");
+            }
+        }
+    }
+    assert!(document["components"]["securitySchemes"]["api_key"].is_object());
+}
+
+on_each_database! {
+    async fn every_route_of_the_document_is_served(kind: Database) {
+        let service = Service::start(kind).await;
+        service.import(1, "all").await;
+        let sent = service.mail("all", Duration::from_secs(60)).await;
+        service.finished(&sent).await;
+        for (method, path, _) in ROUTES {
+            let first = |list: &Value| id_of(&list["items"][0]);
+            let id = match path.split('/').nth(3) {
+                Some("clients") => id_of(&service.post("/clients", json!({"phone_number": "79991112233"})).await),
+                Some("messages") => first(&service.get("/messages").await),
+                _ => {
+                    let later = json!({"text": "x", "starts_at": after(Duration::from_secs(60)), "ends_at": after(Duration::from_secs(90))});
+                    id_of(&service.post("/mailings", later).await)
+                }
+            };
+            let url = format!("{}{}", service.base, path.replace("{id}", &id));
+            let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
+            let status = send(service.http.request(method.clone(), url)).await.status;
+            assert!(![401, 404, 405].contains(&status) && status < 500, "{method} {path}: {status}");
+            if path.starts_with("/api/v1/clients") {
+                let left = ask(&service, "DELETE", &format!("/clients/{id}"), None).await.status;
+                assert!([204, 404].contains(&left), "{left}");
+            }
+        }
+    }
+}
+
+on_each_database! {
+    async fn every_example_works_when_it_is_sent_as_it_stands(kind: Database) {
+        let document = parsed();
+        let body = |operation_id: &str, kind: &str| {
+            let operations = operations(&document);
+            let (.., operation) = operations.iter().find(|(.., o)| o["operationId"] == operation_id).expect("an operation");
+            example(&document, operation, kind).unwrap_or_else(|| panic!("{operation_id} has no example"))
+        };
+        let of = |operation_id: &str| body(operation_id, "application/json");
+        // on an empty service, so that the one who presses it first has what it needs
+        for (path, operation, status) in [
+            ("/mailings", "create_mailing", 201), ("/mailings/preview", "preview_mailing", 200), ("/clients", "create_client", 201),
+        ] {
+            let service = Service::start(kind).await;
+            ask(&service, "POST", path, Some(of(operation))).await.success(status);
+        }
+        let service = Service::start(kind).await;
+        let client = ask(&service, "POST", "/clients", Some(of("create_client"))).await.success(201);
+        let path = format!("/clients/{}", id_of(&client));
+        ask(&service, "PUT", &path, Some(of("replace_client"))).await.success(200);
+        ask(&service, "PATCH", &path, Some(of("patch_client"))).await.success(200);
+        let csv = body("import_clients", "text/csv").as_str().expect("a text").to_owned();
+        let import = crate::ask::request(&service, "POST", "/clients/import").header("content-type", "text/csv");
+        let report = send(import.body(csv)).await.success(200);
+        assert!(report["created"].as_i64() > Some(0) && report["rejected_count"] == 0, "{report}");
+        let preview = ask(&service, "POST", "/mailings/preview", Some(of("preview_mailing"))).await.success(200);
+        assert!(preview["recipients"].as_i64() > Some(0), "it finds the clients of the other examples: {preview}");
+        let mailing = ask(&service, "POST", "/mailings", Some(of("create_mailing"))).await.success(201);
+        let counts = service.finished(&id_of(&mailing)).await;
+        assert!(counts["sent"].as_i64() > Some(0) && counts["sent"] == counts["total"], "{counts}");
+        let later = json!({"text": "x", "starts_at": after(Duration::from_secs(60)), "ends_at": after(Duration::from_secs(90))});
+        let path = format!("/mailings/{}", id_of(&service.post("/mailings", later).await));
+        ask(&service, "PATCH", &path, Some(of("patch_mailing"))).await.success(200);
+    }
+}
+
+on_each_database! {
+    async fn the_page_of_the_api_loads_with_all_that_it_needs(kind: Database) {
+        let service = Service::start(kind).await;
+        for path in ["/", "/api/v1/docs"] {
+            let answer = send(service.http.get(format!("{}{path}", service.base))).await;
+            assert_eq!((answer.status, answer.header("location")), (302, "/api/v1/docs/"), "{path}");
+        }
+        let root = format!("{}/api/v1/docs/", service.base);
+        let page = send(service.http.get(&root)).await;
+        assert_eq!(page.status, 200);
+        assert!(page.header("content-type").starts_with("text/html"));
+        assert!(!page.text.contains("https://") || !page.text.contains("src=\"http"), "it needs another host");
+        let named = page.text.split(['"', '\'']).filter_map(|part| part.strip_prefix("./"));
+        let assets: BTreeSet<&str> = named.filter(|name| name.contains('.')).collect();
+        assert!(assets.len() >= 4, "{assets:?}");
+        for asset in assets {
+            let answer = send_bytes(&service, &format!("{root}{asset}")).await;
+            assert!(answer.0 == 200 && answer.1 > 0, "{asset}: {answer:?}");
+        }
+        let initializer = send(service.http.get(format!("{root}swagger-initializer.js"))).await.text;
+        assert!(initializer.contains("/api/v1/openapi.json"), "{initializer}");
+        let served = send(service.http.get(format!("{}/api/v1/openapi.json", service.base))).await.success(200);
+        assert_eq!(served, parsed());
+    }
+}
+
+/// The status and the length of what may be an image.
+async fn send_bytes(service: &Service, url: &str) -> (u16, usize) {
+    let response = service.http.get(url).send().await.expect("an answer");
+    let status = response.status().as_u16();
+    (status, response.bytes().await.expect("a body").len())
+}
