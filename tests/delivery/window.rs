@@ -9,6 +9,10 @@ use serde_json::json;
 use crate::bench::{Bench, LONG, finals, micros, now};
 use crate::support::after;
 
+/// Microseconds that a request which was started in time may take until the provider, on a busy machine, has seen it.
+/// Sending that goes on past the end goes on for seconds in these tests.
+const TRANSIT: i64 = 250_000;
+
 crate::on_each_database! {
     async fn a_mailing_too_slow_for_its_window_sends_what_fits_and_the_rest_expires(kind: Database) {
         let bench = Bench::start(kind, &[("sms.rate_per_second", "100")]).await;
@@ -20,7 +24,7 @@ crate::on_each_database! {
         assert_eq!((mailing["status"].as_str(), sent + expired), (Some("finished"), 3000), "{counts}");
         assert!((50..=210).contains(&sent), "100 a second for less than 2 s: {counts}");
         let ends_at = micros(&mailing["ends_at"]);
-        let late: Vec<_> = bench.requests().into_iter().filter(|request| request.at_us >= ends_at).collect();
+        let late: Vec<_> = bench.requests().into_iter().filter(|request| request.at_us >= ends_at + TRANSIT).collect();
         assert!(late.is_empty(), "{late:?}");
         bench.each_received_once(&id).await;
         let rows = bench.rows(&id).await;
@@ -74,7 +78,7 @@ crate::on_each_database! {
         let counts = bench.closed(&id).await;
         assert!(counts["expired"].as_i64() > Some(1500) && finals(&counts) == 2000, "{counts}");
         let ends_at = micros(&mailing["ends_at"]);
-        assert!(bench.requests().iter().all(|request| request.at_us < ends_at));
+        assert!(bench.requests().iter().all(|request| request.at_us < ends_at + TRANSIT));
         bench.each_received_once(&id).await;
     }
 }
