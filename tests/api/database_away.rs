@@ -67,8 +67,10 @@ async fn while_the_database_is_away_the_service_says_so_and_never_answers_500() 
 
 /// Takes the database away from everyone who is connected to it.
 fn drop_database(url: &str) {
-    let (server, name) = url.rsplit_once('/').expect("a database in the URL");
-    let mut connection = PgConnection::establish(&format!("{server}/postgres")).expect("the test server");
+    let (address, options) = url.split_once('?').expect("options in the URL");
+    let (server, name) = address.rsplit_once('/').expect("a database in the URL");
+    let mut connection =
+        PgConnection::establish(&format!("{server}/postgres?{options}")).expect("the test server");
     diesel::sql_query(format!("DROP DATABASE {name} WITH (FORCE)"))
         .execute(&mut connection)
         .expect("its end");
