@@ -1,9 +1,12 @@
 //! The migrations, embedded in the binary and run at start-up: the same list in both databases.
 
 use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
+use diesel::{OptionalExtension, QueryDsl, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::any::AnyConnection;
+use super::schema::mailing;
+use super::types::MailingId;
 use crate::error::{Error, Result};
 
 const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
@@ -44,6 +47,15 @@ where
 {
     let done = connection.run_pending_migrations(source).map_err(Error::Internal)?;
     Ok(done.iter().map(ToString::to_string).collect())
+}
+
+/// Reads a table of theirs: whether they are done and the database answers.
+///
+/// # Errors
+/// When it is not so.
+pub fn are_done(connection: &mut AnyConnection) -> Result<()> {
+    let _: Option<MailingId> = mailing::table.select(mailing::id).first(connection).optional()?;
+    Ok(())
 }
 
 /// Takes every migration back, the newest first; for the test that each can be undone.

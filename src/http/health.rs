@@ -9,8 +9,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::clock::Clock;
-use crate::db::Db;
 use crate::db::types::Timestamp;
+use crate::db::{Db, migrations};
 
 /// The process is alive.
 #[derive(Debug, Serialize, ToSchema)]
@@ -65,7 +65,7 @@ pub async fn get_ready(probes: web::Data<Probes>) -> HttpResponse {
     let now = probes.clock.now();
     let fresh = |at: Timestamp| now.since(at) <= probes.patience;
     // migrations run before the service listens: a table that can be read is the proof
-    let database = probes.db.read(|c| crate::mailings::repo::open(c).map(drop)).await.is_ok();
+    let database = probes.db.read(migrations::are_done).await.is_ok();
     let watchdog = fresh(Timestamp::from_micros(probes.watchdog.load(Ordering::Acquire)));
     let engine = fresh((probes.engine)());
     let ready = database && watchdog && engine;
