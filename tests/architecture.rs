@@ -1,0 +1,245 @@
+//! The house's rules, read from its sources: who may import whom, and what stands in one place only.
+#![expect(clippy::expect_used, reason = "a test that cannot go on fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+/// Each module from the ground up, and the modules that it may import. What is not listed it may not.
+const MAY_IMPORT: &[(&str, &str)] = &[
+    ("error", ""),
+    ("kinds", "error"),
+    ("paging", "error"),
+    ("config", "error"),
+    ("lifecycle", ""),
+    ("telemetry", "config error"),
+    ("metrics", "error kinds"),
+    ("templates", ""),
+    ("clock", "db"),
+    ("db", "error"),
+    ("egress", "error"),
+    ("clients", "error clock db paging"),
+    ("messages", "error db kinds paging"),
+    ("mailings", "error clock db kinds paging templates clients messages"),
+    ("pending_mailing", "error clock db lifecycle metrics mailings"),
+    ("channels", "clock db kinds egress"),
+    ("delivery", "error clock db kinds lifecycle metrics templates messages mailings channels"),
+    ("http", "error clock db metrics"),
+    ("sandbox", ""),
+    ("demo", "error clock egress sandbox"),
+    (
+        "app",
+        "error clock db config lifecycle metrics clients messages mailings pending_mailing egress channels delivery http",
+    ),
+    ("cli", "error clock config lifecycle metrics telemetry egress http sandbox demo app clients"),
+    // its list of the operations names every handler: a part of the composition root that stands beside its kind
+    ("http/openapi.rs", "error clients messages mailings http"),
+    ("lib", ""),
+    ("main", ""),
+];
+
+/// A source file without its comments and its tests.
+struct Source {
+    path: String,
+    text: String,
+}
+
+impl Source {
+    /// The module under `src` that it belongs to.
+    fn module(&self) -> &str {
+        self.path.split(['/', '.']).next().expect("a name")
+    }
+
+    /// The name of the file, without its suffix.
+    fn name(&self) -> &str {
+        self.path.rsplit('/').next().and_then(|name| name.strip_suffix(".rs")).expect("a Rust file")
+    }
+
+    /// Whether it is a file of this layer, or of a folder of this name.
+    fn is_of_layer(&self, layer: &str) -> bool {
+        self.name() == layer || self.path.contains(&format!("/{layer}/"))
+    }
+
+    /// What it names directly under the root of the crate.
+    fn imports(&self) -> BTreeSet<String> {
+        // a file a/b.rs is the module a::b, so two `super` lead to the root
+        let depth = self.path.split('/').count();
+        let to_root = format!("{}{}", "super::".repeat(depth - 1), "super::");
+        let mut found = BTreeSet::new();
+        for root in ["crate::", to_root.as_str()] {
+            for (at, _) in self.text.match_indices(root) {
+                let before = self.text.get(..at).and_then(|text| text.chars().next_back());
+                if before.is_none_or(|c| !c.is_alphanumeric() && c != '_' && c != ':') {
+                    found.extend(names(self.text.get(at + root.len()..).expect("the rest")));
+                }
+            }
+        }
+        found
+    }
+}
+
+/// The first name of a path, or the first names of a group of paths.
+fn names(path: &str) -> Vec<String> {
+    let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let Some(group) = path.strip_prefix('{') else { return vec![word(path)] };
+    let (mut level, mut found, mut begins) = (1, Vec::new(), true);
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => level += 1,
+            '}' => level -= 1,
+            ',' if level == 1 => begins = true,
+            c if c.is_whitespace() => {}
+            _ if begins => {
+                found.push(word(group.get(at..).expect("the rest")));
+                begins = false;
+            }
+            _ => {}
+        }
+        if level == 0 {
+            break;
+        }
+    }
+    found
+}
+
+fn rust_files(folder: &Path, into: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).expect("a folder") {
+        let path = entry.expect("an entry").path();
+        if path.is_dir() {
+            rust_files(&path, into);
+        } else if path.extension().is_some_and(|suffix| suffix == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+fn all_files() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut paths = Vec::new();
+    rust_files(&root, &mut paths);
+    paths.sort();
+    let relative = |path: &PathBuf| path.strip_prefix(&root).expect("a path under src").display().to_string();
+    paths.iter().map(|path| (relative(path), std::fs::read_to_string(path).expect("a source"))).collect()
+}
+
+fn sources() -> Vec<Source> {
+    let program =
+        all_files().into_iter().filter(|(path, _)| !path.contains("/tests/") && !path.ends_with("/tests.rs"));
+    let sources: Vec<Source> = program
+        .map(|(path, text)| {
+            let code = text.split("#[cfg(test)]\nmod tests {").next().expect("a beginning");
+            let lines = code.lines().map(|line| line.split("//").next().expect("a beginning"));
+            Source { path, text: lines.collect::<Vec<_>>().join("\n") }
+        })
+        .collect();
+    assert!(sources.len() > 50, "the sources are where they were");
+    sources
+}
+
+/// Files that hold one of the words although they may not.
+fn that_name(words: &[&str], may_not: impl Fn(&Source) -> bool) -> Vec<String> {
+    let sources = sources().into_iter().filter(may_not);
+    let wrong = sources.flat_map(|source| {
+        let found = words.iter().filter(|word| source.text.contains(**word));
+        found.map(|word| format!("{} names {word}", source.path)).collect::<Vec<_>>()
+    });
+    wrong.collect()
+}
+
+fn none(wrong: &[String]) {
+    assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn imports_point_downwards_in_the_order_of_the_house() {
+    let mut wrong = Vec::new();
+    for source in sources() {
+        let is_listed = MAY_IMPORT.iter().any(|(name, _)| *name == source.path);
+        let module = if is_listed { source.path.as_str() } else { source.module() };
+        let (_, allowed) = MAY_IMPORT
+            .iter()
+            .find(|(name, _)| *name == module)
+            .unwrap_or_else(|| panic!("{} has no place in the order", source.path));
+        for import in source.imports() {
+            let is_module = MAY_IMPORT.iter().any(|(name, _)| *name == import);
+            // a domain's handlers are its HTTP, and they alone
+            let is_its_http = import == "http" && source.is_of_layer("handler");
+            if is_module && import != module && !is_its_http && !allowed.split(' ').any(|name| name == import)
+            {
+                wrong.push(format!("{} imports {import}", source.path));
+            }
+        }
+    }
+    none(&wrong);
+}
+
+#[test]
+fn the_order_of_the_house_has_no_circles() {
+    // each module stands above all that it may import; the clock and the database share the ground
+    let mut above = BTreeSet::from(["db"]);
+    for (module, allowed) in MAY_IMPORT {
+        for import in allowed.split(' ').filter(|name| !name.is_empty()) {
+            assert!(above.contains(import), "{module} stands below {import}, which it imports");
+        }
+        above.insert(module);
+    }
+}
+
+#[test]
+fn rules_and_types_name_no_http_no_sql_and_no_client() {
+    let wrong = that_name(&["actix", "diesel", "reqwest"], |source| {
+        source.module() != "delivery" && (source.is_of_layer("usecase") || source.is_of_layer("model"))
+    });
+    none(&wrong);
+}
+
+#[test]
+fn handlers_name_no_sql_and_repos_no_http() {
+    none(&that_name(&["diesel", "::repo"], |source| source.is_of_layer("handler")));
+    none(&that_name(&["actix", "reqwest", "utoipa"], |source| source.is_of_layer("repo")));
+}
+
+#[test]
+fn channels_know_no_database_but_for_the_types_of_ids() {
+    let wrong = sources().into_iter().filter(|source| source.module() == "channels").flat_map(|source| {
+        let uses = source.text.match_indices("db::").map(|(at, _)| source.text.get(at..).expect("the rest"));
+        let wrong = uses.filter(|path| !path.starts_with("db::types::"));
+        wrong
+            .map(|path| format!("{}: {}", source.path, path.lines().next().expect("a line")))
+            .collect::<Vec<_>>()
+    });
+    none(&wrong.collect::<Vec<_>>());
+    none(&that_name(&["diesel"], |source| source.module() == "channels"));
+}
+
+#[test]
+fn the_engine_names_no_handler() {
+    none(&that_name(&["handler", "actix", "utoipa"], |source| source.module() == "delivery"));
+}
+
+#[test]
+fn one_module_makes_http_clients_and_one_asks_for_the_time() {
+    let clients = ["Client::builder", "Client::new", "ClientBuilder"];
+    none(&that_name(&clients, |source| source.module() != "egress"));
+    none(&that_name(&["Utc::now", "SystemTime::now", "Local::now"], |source| {
+        // the sandbox is another party, with a clock of its own
+        source.module() != "clock" && source.module() != "sandbox"
+    }));
+}
+
+#[test]
+fn no_file_is_longer_than_six_hundred_lines() {
+    let long = all_files().into_iter().map(|(path, text)| (path, text.lines().count()));
+    let long =
+        long.filter(|(_, lines)| *lines > 600).map(|(path, lines)| format!("{path} has {lines} lines"));
+    none(&long.collect::<Vec<_>>());
+}
+
+#[test]
+fn names_of_imports_are_read_from_paths_and_groups() {
+    assert_eq!(names("db::types::Id;"), ["db"]);
+    assert_eq!(names("{app, cli::{self, Cli}, db};"), ["app", "cli", "db"]);
+    let source = |path: &str, text: &str| Source { path: path.into(), text: text.into() };
+    let found =
+        source("clients/model.rs", "use super::repo; use super::super::http; crate::db::x()").imports();
+    assert_eq!(found, BTreeSet::from(["db".to_owned(), "http".to_owned()]));
+}
