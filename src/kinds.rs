@@ -3,9 +3,10 @@
 //! Each is a small integer in the database (a row of a message is written millions of times) and a word everywhere
 //! else.
 
-/// Defines an enum with a number for the database and a word for everything else.
+/// Defines an enum with a number for the database and a word for everything else. The word is a `tt`: a `literal` would
+/// reach the derive of the API's document wrapped, and it would show the variant's name instead.
 macro_rules! coded_enum {
-    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $code:literal $word:literal,)+ }) => {
+    ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $code:literal $word:tt,)+ }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
         pub enum $name { $($(#[$vmeta])* #[serde(rename = $word)] $variant = $code,)+ }

@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::metrics::Metrics;
 
 /// Scrape the metrics
-#[utoipa::path(get, path = "/metrics", operation_id = "get_metrics", tag = "operation",
+#[utoipa::path(get, path = "/metrics", operation_id = "get_metrics", tag = "operation", security(()),
     responses((status = 200, description = "Prometheus text format", body = String, content_type = "text/plain")))]
 pub async fn get_metrics(
     metrics: web::Data<Metrics>,

@@ -51,7 +51,7 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
     );
 }
 
-/// List messages.
+/// List messages
 ///
 /// A page may hold fewer than `limit` and still have a next one: go on until `next_cursor` is null.
 #[utoipa::path(get, path = "/api/v1/messages", operation_id = "list_messages", tag = "messages", params(ListQuery),
@@ -67,7 +67,7 @@ pub async fn list_messages(
     Ok(HttpResponse::Ok().json(page))
 }
 
-/// List the messages of a mailing.
+/// List the messages of a mailing
 #[utoipa::path(get, path = "/api/v1/mailings/{id}/messages", operation_id = "list_mailing_messages", tag = "messages",
     params(("id" = String, Path, format = Uuid, description = "The mailing"), ListQuery),
     responses(
@@ -86,7 +86,7 @@ pub async fn list_mailing_messages(
     Ok(HttpResponse::Ok().json(page))
 }
 
-/// Read a message with its attempts.
+/// Read a message with its attempts
 #[utoipa::path(get, path = "/api/v1/messages/{id}", operation_id = "get_message", tag = "messages",
     params(("id" = String, Path, format = Uuid, description = "The message")),
     responses(
