@@ -155,7 +155,9 @@ impl Db {
         let pool = |manager: &Manager| {
             Pool::builder()
                 .max_size(options.pool_size)
-                .min_idle(Some(1))
+                // connected only when somebody waits for it: a thread that connects while the process exits crashes in
+                // libpq's TLS library, whose exit handler has run by then
+                .min_idle(Some(0))
                 .connection_timeout(options.timeout)
                 .test_on_check_out(matches!(manager.target, Target::Postgres(_)))
                 .error_handler(Box::new(LogErrors))
