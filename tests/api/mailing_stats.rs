@@ -123,3 +123,22 @@ on_each_database! {
         closed(&service, None, &overview["counts"]);
     }
 }
+
+on_each_database! {
+    async fn a_mailing_is_not_finished_while_a_message_of_it_goes_from_one_attempt_to_the_next(kind: Database) {
+        let retries =
+            [("retry.first_delay", "1ms"), ("retry.factor", "1"), ("retry.limit", "20"), ("delivery.poll", "10ms")];
+        let service = Service::start_with(kind, &retries).await;
+        service.import(1, "all").await;
+        service.faults(Faults { error_rate: 1.0, ..Faults::default() });
+        let mut made = Vec::new();
+        for _ in 0..60 {
+            made.push(service.mail("all", MINUTE).await);
+        }
+        for id in &made {
+            let counts = service.finished(id).await;
+            assert_eq!((&counts["total"], &counts["failed"]), (&json!(1), &json!(1)), "{counts}");
+        }
+        assert_eq!(service.sandbox.stats().requests, 60 * 21, "no attempt after the books were closed");
+    }
+}
