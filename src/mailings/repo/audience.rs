@@ -1,12 +1,14 @@
 //! Reading an audience range by range, each in id order over an index that ends in the id: a page costs the same at
 //! the start and at the end of ten million clients.
 
-use diesel::dsl::count_star;
+use diesel::dsl::{count_star, sql};
 use diesel::prelude::*;
+use diesel::sql_types::{Bool, Text};
+use uuid::Uuid;
 
 use crate::db::AnyConnection;
 use crate::db::schema::client;
-use crate::db::types::{ClientId, Timestamp};
+use crate::db::types::{ClientId, Id, Timestamp};
 use crate::error::Result;
 use crate::mailings::filter::Range;
 use crate::mailings::model::Audience;
@@ -74,6 +76,26 @@ macro_rules! within {
     };
 }
 
+/// A stretch of one range, bounded by whole keys of its index. With `code = … AND id > …` in the order of ids
+/// PostgreSQL's planner may take the walk over all clients for the cheaper one, and read millions to find a page.
+macro_rules! stretch {
+    ($query:expr, $key:literal, [$($value:expr),+], $after:expr, $bound:expr) => {
+        $query
+            .filter(
+                sql::<Bool>(concat!($key, " > ("))
+                    $(.bind::<Text, _>($value.clone()).sql(", "))+
+                    .bind::<Id, _>($after)
+                    .sql(")"),
+            )
+            .filter(
+                sql::<Bool>(concat!($key, " <= ("))
+                    $(.bind::<Text, _>($value.clone()).sql(", "))+
+                    .bind::<Id, _>($bound)
+                    .sql(")"),
+            )
+    };
+}
+
 /// Counts an audience up to the last client there is.
 ///
 /// # Errors
@@ -108,18 +130,26 @@ pub fn read(
         if room == 0 {
             break;
         }
-        let mut query = client::table
-            .select(columns!())
-            .order(client::id)
-            .limit(i64::try_from(room).unwrap_or(i64::MAX))
-            .into_boxed();
-        if let Some(after) = cursor.after {
-            query = query.filter(client::id.gt(after));
-        }
-        if let Some(bound) = what.upper_bound {
-            query = query.filter(client::id.le(bound));
-        }
-        let rows: Vec<Fields> = within!(query, range).load(c)?;
+        let query =
+            client::table.select(columns!()).limit(i64::try_from(room).unwrap_or(i64::MAX)).into_boxed();
+        let after = cursor.after.unwrap_or(ClientId(Uuid::nil()));
+        let bound = what.upper_bound.unwrap_or(ClientId(Uuid::max()));
+        let query = match range {
+            Range::All => query.filter(client::id.gt(after)).filter(client::id.le(bound)).order(client::id),
+            Range::Operator(code) => stretch!(query, "(mobile_operator_code, id)", [code], after, bound)
+                .order((client::mobile_operator_code, client::id)),
+            Range::Tag(tag) => {
+                stretch!(query, "(tag, id)", [tag], after, bound).order((client::tag, client::id))
+            }
+            Range::Both(code, tag) => {
+                stretch!(query, "(mobile_operator_code, tag, id)", [code, tag], after, bound).order((
+                    client::mobile_operator_code,
+                    client::tag,
+                    client::id,
+                ))
+            }
+        };
+        let rows: Vec<Fields> = query.load(c)?;
         cursor = match rows.last() {
             Some(last) if rows.len() == room => Cursor { range: cursor.range, after: Some(last.0) },
             _ => Cursor { range: cursor.range + 1, after: None },

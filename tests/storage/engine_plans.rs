@@ -1,0 +1,273 @@
+//! The engine's hot statements on tables at rest: each walks an index, sorts nothing and scans no table that grows.
+
+use std::sync::{Arc, Mutex};
+
+use diesel::connection::{Connection, InstrumentationEvent, SimpleConnection};
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, SmallInt, Text};
+use fanfare::clients::import;
+use fanfare::clock::Clock;
+use fanfare::db::AnyConnection;
+use fanfare::db::schema::{client, due, page};
+use fanfare::db::types::{ClientId, Id, Instant, MailingId, MessageId, NodeId, PageId, Timestamp};
+use fanfare::delivery::repo::record::insert_messages;
+use fanfare::mailings::filter::Range;
+use fanfare::mailings::repo::audience::{self, Cursor, Read};
+use fanfare::messages::repo::MessageRow;
+
+use crate::on_each_database;
+use crate::stage::Stage;
+use crate::support::Database;
+
+const CLIENTS: usize = 20_000;
+const DUE: usize = 10_000;
+const PAGES: usize = 1_000;
+
+#[derive(QueryableByName)]
+struct PostgresStep {
+    #[diesel(sql_type = Text, column_name = "QUERY PLAN")]
+    text: String,
+}
+
+#[derive(QueryableByName)]
+struct SqliteStep {
+    #[diesel(sql_type = Text)]
+    detail: String,
+}
+
+fn joined<T>(steps: Vec<T>, text: impl Fn(T) -> String) -> String {
+    steps.into_iter().map(|step| text(step) + "\n").collect()
+}
+
+/// A statement as it is sent, and its values as SQL.
+#[derive(Debug, Clone)]
+struct Statement {
+    sql: String,
+    values: String,
+}
+
+/// The statements that `f` runs.
+fn heard(c: &mut AnyConnection, f: impl FnOnce(&mut AnyConnection)) -> Vec<Statement> {
+    let heard = Arc::new(Mutex::new(Vec::new()));
+    let book = Arc::clone(&heard);
+    c.set_instrumentation(move |event: InstrumentationEvent<'_>| {
+        if let InstrumentationEvent::StartQuery { query, .. } = event {
+            let text = query.to_string();
+            let (sql, values) = text.split_once("-- binds:").expect("a statement with values");
+            let values = values.replace("ClientId(", "'").replace([')', '"'], "'");
+            let values = values.trim().trim_matches(['[', ']']).to_owned();
+            book.lock().unwrap().push(Statement { sql: sql.to_owned(), values });
+        }
+    });
+    f(c);
+    c.set_instrumentation(|_: InstrumentationEvent<'_>| ());
+    heard.lock().unwrap().clone()
+}
+
+/// The plan of a statement that has been run often: from the sixth time on PostgreSQL may plan without the values.
+fn plan(c: &mut AnyConnection, statement: &Statement) -> String {
+    let Statement { sql, values } = statement;
+    match c {
+        AnyConnection::Postgres(c) => {
+            c.batch_execute(&format!("PREPARE statement AS {sql}")).unwrap();
+            let mut plan = String::new();
+            for _ in 0..8 {
+                let run = format!("EXPLAIN EXECUTE statement({values})");
+                plan = joined(diesel::sql_query(run).load::<PostgresStep>(c).unwrap(), |step| step.text);
+            }
+            c.batch_execute("DEALLOCATE statement").unwrap();
+            plan
+        }
+        AnyConnection::Sqlite(c) => sqlite_plan(c, sql),
+    }
+}
+
+fn sqlite_plan(c: &mut SqliteConnection, sql: &str) -> String {
+    let steps = diesel::sql_query(format!("EXPLAIN QUERY PLAN {sql}")).load::<SqliteStep>(c);
+    joined(steps.unwrap(), |step| step.detail)
+}
+
+fn analyze(c: &mut AnyConnection) {
+    match c {
+        AnyConnection::Postgres(c) => c.batch_execute("ANALYZE").unwrap(),
+        AnyConnection::Sqlite(c) => c.batch_execute("ANALYZE").unwrap(),
+    }
+}
+
+/// `table` is read by an index, and nothing is sorted.
+fn by_index(plan: &str, tables: &[&str], index: &str) {
+    assert!(plan.contains(index), "{index} is used:\n{plan}");
+    for table in tables {
+        assert!(!plan.contains(&format!("Seq Scan on {table}")), "{table} is not scanned:\n{plan}");
+        assert!(!plan.contains(&format!("SCAN {table}")), "{table} is not scanned:\n{plan}");
+    }
+    assert!(
+        !plan.contains("Sort") && !plan.contains("USE TEMP B-TREE FOR ORDER BY"),
+        "nothing is sorted:\n{plan}"
+    );
+}
+
+on_each_database! {
+    async fn a_page_of_an_audience_walks_the_index_of_its_kind_of_range(kind: Database) {
+        let stage = Stage::new(kind).await;
+        let codes = [903, 904, 905, 916];
+        let tags = ["vip", "base", "new", ""];
+        let rows = (0..CLIENTS).map(|i| format!("{}{:07},{}\n", codes[i % 4] + 7000, i, tags[i / 4 % 4]));
+        let file = format!("phone_number,tag\n{}", rows.collect::<String>());
+        import::import(&stage.db, &stage.clock, std::io::Cursor::new(file), |_| ()).await.unwrap();
+        let postgres = kind == Database::Postgres;
+        let cases = [
+            (Range::All, if postgres { "client_pkey" } else { "USING PRIMARY KEY (id>? AND id<?)" }),
+            (Range::Operator("903".into()),
+                if postgres { "client_by_operator on" } else { "client_by_operator ((mobile_operator_code,id)>(?,?) AND (mobile_operator_code,id)<(?,?))" }),
+            (Range::Tag("vip".into()), if postgres { "client_by_tag on" } else { "client_by_tag ((tag,id)>(?,?) AND (tag,id)<(?,?))" }),
+            (Range::Both("903".into(), "vip".into()),
+                if postgres { "client_by_operator_and_tag on" } else { "client_by_operator_and_tag ((mobile_operator_code,tag,id)>(?,?,?) AND (mobile_operator_code,tag,id)<(?,?,?))" }),
+        ];
+        let looked = stage.db.write(move |c| {
+            analyze(c);
+            for (range, index) in cases {
+                let ids: Vec<ClientId> = client::table.select(client::id).order(client::id).load(c)?;
+                let what = Read { upper_bound: ids.last().copied(), limit: 500, profiles: true };
+                let cursor = Cursor { range: 0, after: Some(ids[CLIENTS / 2]) };
+                let heard = heard(c, |c| {
+                    audience::read(c, std::slice::from_ref(&range), cursor, what).unwrap();
+                });
+                assert_eq!(heard.len(), 1, "{range:?}: one statement: {heard:?}");
+                let plan = plan(c, &heard[0]);
+                by_index(&plan, &["client"], index);
+                if postgres {
+                    let cond = plan.lines().find(|line| line.contains("Index Cond")).expect("a condition");
+                    assert!(cond.contains(" > ") && cond.contains(" <= "), "{range:?}: {plan}");
+                    assert!(!plan.contains("Filter"), "{range:?}: {plan}");
+                }
+            }
+            Ok(())
+        });
+        looked.await.unwrap();
+    }
+}
+
+/// Messages that wait, all of one mailing, each due a second after the one before.
+fn wait(c: &mut AnyConnection) {
+    let (now, mailing) = (Clock::System.now(), MailingId::new());
+    let rows: Vec<MessageRow> =
+        (0..DUE).map(|i| waiting(mailing, now.plus(std::time::Duration::from_secs(i as u64)))).collect();
+    rows.chunks(1000).for_each(|rows| assert_eq!(insert_messages(c, rows).unwrap().len(), rows.len()));
+    for row in &rows {
+        diesel::insert_into(due::table)
+            .values((
+                due::message_id.eq(row.id),
+                due::mailing_id.eq(row.mailing_id),
+                due::channel.eq(1_i16),
+                due::priority.eq(1_i16),
+                due::due_at.eq(row.due_at.unwrap()),
+            ))
+            .execute(c)
+            .unwrap();
+    }
+}
+
+fn waiting(mailing: MailingId, due_at: Timestamp) -> MessageRow {
+    MessageRow {
+        id: MessageId::new(),
+        mailing_id: Some(mailing),
+        client_id: Some(ClientId::new()),
+        recipient: "79030000000".into(),
+        channel: 1,
+        priority: 1,
+        status: 0,
+        attempts: 1,
+        revision: 1,
+        created_at: due_at,
+        due_at: Some(due_at),
+        expires_at: None,
+        finished_at: None,
+        status_code: None,
+        duration_ms: None,
+        provider_id: None,
+        error: None,
+    }
+}
+
+const CLAIM_POSTGRES: &str = include_str!("../../src/delivery/repo/sql/claim.postgres.sql");
+const CLAIM_SQLITE: &str = include_str!("../../src/delivery/repo/sql/claim.sqlite.sql");
+
+on_each_database! {
+    async fn claiming_takes_the_first_due_from_their_index(kind: Database) {
+        let stage = Stage::new(kind).await;
+        let looked = stage.db.write(|c| {
+            wait(c);
+            analyze(c);
+            let now = Clock::System.now().plus(std::time::Duration::from_secs(3_000));
+            let plan = match c {
+                AnyConnection::Postgres(c) => joined(
+                    diesel::sql_query(format!("EXPLAIN {}", without_comments(CLAIM_POSTGRES)))
+                        .bind::<SmallInt, _>(1)
+                        .bind::<SmallInt, _>(1)
+                        .bind::<Instant, _>(now)
+                        .bind::<BigInt, _>(500)
+                        .load::<PostgresStep>(c)?,
+                    |step| step.text,
+                ),
+                AnyConnection::Sqlite(c) => sqlite_plan(c, &without_comments(CLAIM_SQLITE)),
+            };
+            by_index(&plan, &["due"], "due_by_time");
+            let heard = heard(c, |c| {
+                fanfare::delivery::repo::claim::next_due(c, fanfare::kinds::ChannelKind::Sms).unwrap();
+            });
+            for statement in heard {
+                by_index(&self::plan(c, &statement), &["due"], "due_by_time");
+            }
+            Ok(())
+        });
+        looked.await.unwrap();
+    }
+}
+
+const TAKE_OVER_POSTGRES: &str = include_str!("../../src/delivery/repo/sql/take_over.postgres.sql");
+const TAKE_OVER_SQLITE: &str = include_str!("../../src/delivery/repo/sql/take_over.sqlite.sql");
+
+// The pages are as many as are in flight, however long the audience: to read them all is no growing scan. What grows,
+// mailings and messages, is read by key.
+on_each_database! {
+    async fn taking_over_reads_mailings_and_nodes_by_key(kind: Database) {
+        let stage = Stage::new(kind).await;
+        let looked = stage.db.write(|c| {
+            let now = Clock::System.now();
+            let node = NodeId::new();
+            for _ in 0..PAGES {
+                diesel::insert_into(page::table)
+                    .values((page::id.eq(PageId::new()), page::node_id.eq(Some(node)), page::mailing_id.eq(Some(MailingId::new())),
+                        page::channel.eq(1_i16), page::priority.eq(1_i16), page::remaining.eq(500), page::created_at.eq(now)))
+                    .execute(c)?;
+            }
+            analyze(c);
+            let plan = match c {
+                AnyConnection::Postgres(c) => joined(
+                    diesel::sql_query(format!("EXPLAIN {}", without_comments(TAKE_OVER_POSTGRES)))
+                        .bind::<Id, _>(node)
+                        .bind::<Array<Id>, _>(vec![PageId::new()])
+                        .bind::<SmallInt, _>(3)
+                        .bind::<Instant, _>(now)
+                        .bind::<BigInt, _>(4)
+                        .bind::<SmallInt, _>(1)
+                        .bind::<SmallInt, _>(1)
+                        .load::<PostgresStep>(c)?,
+                    |step| step.text,
+                ),
+                AnyConnection::Sqlite(c) => sqlite_plan(c, &without_comments(TAKE_OVER_SQLITE)),
+            };
+            for grows in ["message", "client", "due"] {
+                assert!(!plan.contains(&format!(" {grows} ")), "{plan}");
+            }
+            assert!(!plan.contains("SCAN m\n") && !plan.contains("SCAN n\n"), "{plan}");
+            Ok(())
+        });
+        looked.await.unwrap();
+    }
+}
+
+fn without_comments(sql: &str) -> String {
+    sql.lines().filter(|line| !line.starts_with("--")).collect::<Vec<_>>().join("\n")
+}
