@@ -99,7 +99,10 @@ fn open_page(c: &mut AnyConnection, id: PageId, node: NodeId) -> Result<Option<T
             revision: i16::from_be_bytes(*revision),
         })
         .collect();
-    let open = without_outcome(c, members)?;
+    let mut open = without_outcome(c, members)?;
+    if let Some(id) = mailing {
+        forget_served(c, id, &mut open)?;
+    }
     if open.is_empty() {
         delete_pages(c, &[id])?;
         return Ok(None);
@@ -146,4 +149,23 @@ fn without_outcome(c: &mut AnyConnection, members: Vec<Member>) -> Result<Vec<(M
             is_open.then_some((member, row))
         })
         .collect())
+}
+
+/// Takes out members whose client has a message of this mailing under another id: theirs can never be recorded, and the
+/// page would come back for ever, sent each time.
+fn forget_served(
+    c: &mut AnyConnection,
+    mailing: MailingId,
+    open: &mut Vec<(Member, Option<MessageRow>)>,
+) -> Result<()> {
+    let new = open.iter().filter(|(_, row)| row.is_none()).filter_map(|(member, _)| member.client);
+    let new: Vec<ClientId> = new.collect();
+    let served: Vec<Option<ClientId>> = message::table
+        .filter(message::mailing_id.eq(mailing))
+        .filter(message::client_id.eq_any(&new))
+        .select(message::client_id)
+        .load(c)?;
+    let served: HashSet<ClientId> = served.into_iter().flatten().collect();
+    open.retain(|(member, row)| row.is_some() || member.client.is_none_or(|id| !served.contains(&id)));
+    Ok(())
 }
