@@ -5,6 +5,7 @@
 mod support;
 
 mod clients;
+mod engine;
 mod engine_plans;
 mod import;
 mod plans;
