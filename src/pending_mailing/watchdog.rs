@@ -41,7 +41,9 @@ impl Watchdog {
         poll: Duration,
         wake: Arc<Notify>,
     ) -> Self {
-        Self { db, clock, metrics, engine, poll, wake, looked_at: Arc::default() }
+        // being made is its first sign of life: a service that has just begun to listen is ready
+        let looked_at = Arc::new(AtomicI64::new(clock.now().micros()));
+        Self { db, clock, metrics, engine, poll, wake, looked_at }
     }
 
     /// When it looked last, in microseconds since the epoch; for readiness.
