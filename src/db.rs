@@ -8,4 +8,4 @@ pub mod types;
 mod writer;
 
 pub use any::{AnyConnection, MultiBackend};
-pub use connection::{Db, DbOptions, PoolState};
+pub use connection::{Db, DbOptions, PoolState, refuses_values};

@@ -326,6 +326,22 @@ fn is_outage(message: &str) -> bool {
     .any(|sign| message.contains(sign))
 }
 
+/// Whether the database will never take just these values: the same work with others may succeed, and waiting helps
+/// nothing.
+pub fn refuses_values(error: &Error) -> bool {
+    let Error::Internal(source) = error else { return false };
+    match source.downcast_ref::<QueryError>() {
+        Some(QueryError::SerializationError(_)) => true,
+        Some(QueryError::DatabaseError(kind, info)) => {
+            matches!(kind, DatabaseErrorKind::NotNullViolation | DatabaseErrorKind::CheckViolation)
+                || ["invalid byte sequence", "out of range", "too long", "too big"]
+                    .iter()
+                    .any(|sign| info.message().contains(sign))
+        }
+        _ => false,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

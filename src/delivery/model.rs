@@ -1,8 +1,12 @@
 //! What the engine holds in memory: mailings at work, pages, the messages in them, and outcomes.
 
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use tokio::sync::Notify;
+
+use crate::clock::Clock;
 use crate::db::types::{ClientId, MailingId, MessageId, NodeId, PageId, Timestamp};
 use crate::kinds::{ChannelKind, OutcomeKind, Priority};
 use crate::mailings::filter::Range;
@@ -40,6 +44,8 @@ pub struct Run {
     /// Its text; why it cannot be read, if it cannot.
     pub template: Result<Template, String>,
     ends_at: AtomicI64,
+    /// Tells who waits for the end that it is another one.
+    moved: Notify,
     status: AtomicU8,
     walked: AtomicBool,
 }
@@ -56,6 +62,7 @@ impl Run {
             ranges: mailing.filter.ranges().into(),
             template,
             ends_at: AtomicI64::new(0),
+            moved: Notify::new(),
             status: AtomicU8::new(0),
             walked: AtomicBool::new(false),
         };
@@ -65,7 +72,9 @@ impl Run {
 
     /// Takes over what may change while it runs.
     pub fn refresh(&self, status: MailingStatus, ends_at: Timestamp, walked: bool) {
-        self.ends_at.store(ends_at.micros(), Ordering::Release);
+        if self.ends_at.swap(ends_at.micros(), Ordering::AcqRel) != ends_at.micros() {
+            self.moved.notify_waiters();
+        }
         self.status.store(u8::try_from(status.code()).unwrap_or_default(), Ordering::Release);
         self.walked.store(walked, Ordering::Release);
     }
@@ -73,6 +82,23 @@ impl Run {
     /// The end of its window.
     pub fn ends_at(&self) -> Timestamp {
         Timestamp::from_micros(self.ends_at.load(Ordering::Acquire))
+    }
+
+    /// Returns at the end of its window, also when that is moved meanwhile.
+    pub async fn closed(&self, clock: &Clock) {
+        loop {
+            // registered before looking: an end that is moved in between is not missed
+            let mut moved = pin!(self.moved.notified());
+            moved.as_mut().enable();
+            let left = self.ends_at().since(clock.now());
+            if left.is_zero() {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(left) => {}
+                () = moved => {}
+            }
+        }
     }
 
     /// Whether its whole audience has been planned.

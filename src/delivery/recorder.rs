@@ -8,7 +8,9 @@ use tokio::sync::mpsc;
 use super::model::{Outcome, PageState};
 use super::repo::record::{self, Entry, Recorded};
 use super::shared::Shared;
+use crate::db::refuses_values;
 use crate::db::types::NodeId;
+use crate::error::{Error, Result};
 use crate::kinds::{MessageStatus, OutcomeKind};
 use crate::lifecycle::Shutdown;
 use crate::messages::repo::MessageRow;
@@ -55,26 +57,58 @@ impl Recorder {
         }
     }
 
-    /// Tries until the database takes it: an outcome that is not on disk would be sent again.
+    /// Writes a group. When the database refuses it, its halves are written apart, so that what it refuses for good
+    /// is found and holds up nothing else.
     async fn write_group(&self, node: NodeId, outcomes: Vec<Outcome>) {
-        let entries: Arc<[Entry]> = outcomes.iter().map(entry).collect();
-        let recorded = loop {
-            let group = Arc::clone(&entries);
-            match self.shared.db.write(move |c| record::record(c, node, &group)).await {
-                Ok(recorded) => break recorded,
-                Err(error) => {
-                    self.shared.metrics.recorder_errors.inc();
-                    tracing::error!(%error, outcomes = entries.len(), "outcomes could not be recorded; trying again");
-                    tokio::time::sleep(RETRY_DELAY).await;
+        let mut groups = vec![outcomes];
+        while let Some(mut group) = groups.pop() {
+            match self.commit(node, group.iter().map(entry).collect()).await {
+                Ok(recorded) => self.settle(&group, &recorded),
+                Err(_) if group.len() > 1 => {
+                    groups.push(group.split_off(group.len() / 2));
+                    groups.push(group);
                 }
+                Err(error) => self.write_plain(node, group, error).await,
             }
-        };
-        self.shared.metrics.unrecorded.sub(i64::try_from(outcomes.len()).unwrap_or_default());
-        self.settle(&outcomes, &recorded);
+        }
+    }
+
+    /// Writes an outcome that the database refused without what the provider said, which is all of it that comes from
+    /// outside. What is refused even so keeps its place in its page: it counts as sending and goes out again after the
+    /// next start.
+    async fn write_plain(&self, node: NodeId, group: Vec<Outcome>, refused: Error) {
+        let plain = group.iter().map(|outcome| without_words(entry(outcome))).collect();
+        match self.commit(node, plain).await {
+            Ok(recorded) => self.settle(&group, &recorded),
+            Err(_) => {
+                let id = group.first().map(|outcome| outcome.item.id.to_string()).unwrap_or_default();
+                tracing::error!(error = %refused, message = id, "the database refuses an outcome; it stays open until the next start");
+                self.shared.metrics.unrecorded.sub(1);
+            }
+        }
+    }
+
+    /// Tries until the database takes it, or refuses just these values: an outcome that is not on disk would be sent
+    /// again.
+    async fn commit(&self, node: NodeId, entries: Arc<[Entry]>) -> Result<Recorded> {
+        loop {
+            let group = Arc::clone(&entries);
+            let error = match self.shared.db.write(move |c| record::record(c, node, &group)).await {
+                Ok(recorded) => return Ok(recorded),
+                Err(error) => error,
+            };
+            self.shared.metrics.recorder_errors.inc();
+            if refuses_values(&error) {
+                return Err(error);
+            }
+            tracing::error!(%error, outcomes = entries.len(), "outcomes could not be recorded; trying again");
+            tokio::time::sleep(RETRY_DELAY).await;
+        }
     }
 
     /// What is in memory follows what is on disk.
     fn settle(&self, outcomes: &[Outcome], recorded: &Recorded) {
+        self.shared.metrics.unrecorded.sub(i64::try_from(outcomes.len()).unwrap_or_default());
         for id in &recorded.lost {
             tracing::warn!(page = %id, "a page is another node's by now; its outcomes here were dropped");
             self.shared.pages.forget(*id);
@@ -141,6 +175,14 @@ fn entry(outcome: &Outcome) -> Entry {
         error: storable(outcome.error.as_deref()),
     };
     Entry { page: item.page.id, row, outcome: outcome.kind, at: outcome.at, tried: tried.is_some() }
+}
+
+/// The entry without the words that came from outside.
+fn without_words(mut entry: Entry) -> Entry {
+    entry.row.provider_id = None;
+    entry.row.error =
+        (entry.outcome != OutcomeKind::Delivered).then(|| "the database refused the reason".to_owned());
+    entry
 }
 
 /// PostgreSQL's texts hold no NUL. A provider that sends one must not make the whole group impossible to record.

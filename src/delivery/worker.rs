@@ -1,8 +1,10 @@
 //! The dispatcher of a channel, and the life of one attempt.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt;
 use tokio::sync::Semaphore;
 
 use super::lanes::Lanes;
@@ -19,6 +21,8 @@ use crate::lifecycle::Shutdown;
 pub const WINDOW_CLOSED: &str = "the window closed before it could be sent";
 /// Recorded with a message that was cancelled.
 pub const CANCELLED: &str = "the mailing was cancelled";
+/// Recorded with an attempt that ended in a panic, whose message is in the log.
+const PANICKED: &str = "a defect of the service: sending it panicked; see the log";
 /// How long a dispatcher without a lease waits before it looks again.
 const LEASE_POLL: Duration = Duration::from_millis(100);
 
@@ -96,6 +100,11 @@ impl Dispatcher {
     }
 }
 
+/// A panic is this message's failure: without an outcome its page would stay in hand until the next start.
+fn unpanicked<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(PANICKED.to_owned()))
+}
+
 /// Makes attempts on one channel.
 struct Sender {
     shared: Arc<Shared>,
@@ -113,7 +122,7 @@ impl Sender {
             RunState::Paused => return self.shared.give_back(vec![item]),
             RunState::Cancelled => item.close(OutcomeKind::Cancelled, now, CANCELLED),
             RunState::Closed => item.close(OutcomeKind::Expired, now, WINDOW_CLOSED),
-            RunState::Running => match self.text(&item) {
+            RunState::Running => match unpanicked(|| self.text(&item)) {
                 Ok((recipient, text)) => self.attempt(item, recipient, text, now).await,
                 Err(why) => item.close(OutcomeKind::Failed, now, why),
             },
@@ -141,9 +150,12 @@ impl Sender {
         let in_flight = metrics.in_flight.with_label_values(&[channel]);
         in_flight.inc();
         let began = Instant::now();
-        // cut off at the end of the window
-        let timeout = self.timeout.min(item.run.ends_at().since(now));
-        let answer = self.channel.send(Delivery { id: item.id, recipient, text }, timeout).await;
+        let exchange = self.channel.send(Delivery { id: item.id, recipient, text }, self.timeout);
+        let answer = tokio::select! {
+            biased;
+            answer = AssertUnwindSafe(exchange).catch_unwind() => answer.unwrap_or_else(|_| Answer::none(PANICKED)),
+            () = item.run.closed(&self.shared.clock) => Answer::none("it was cut off at the end of the window"),
+        };
         let took = began.elapsed();
         in_flight.dec();
         let outcome = self.judge(item, answer, took);

@@ -12,6 +12,7 @@ mod support;
 
 mod bench;
 mod changes;
+mod defects;
 mod everyone;
 mod nodes;
 mod pause;
