@@ -15,6 +15,10 @@ diesel::table! {
     client_attribute (name) { name -> Text, }
 }
 diesel::table! {
+    use crate::db::types::Id;
+    client_move (client_id) { client_id -> Id, }
+}
+diesel::table! {
     use diesel::sql_types::*;
     use crate::db::types::{Id, Instant};
     mailing (id) {
@@ -87,6 +91,7 @@ diesel::table! {
 diesel::allow_tables_to_appear_in_same_query!(
     client,
     client_attribute,
+    client_move,
     mailing,
     pending_mailing,
     message,

@@ -22,12 +22,15 @@ use crate::error::Result;
 use crate::kinds::{ChannelKind, MessageStatus, OutcomeKind, Priority};
 use crate::lifecycle::Shutdown;
 use crate::mailings::recipient::Recipient;
-use crate::mailings::repo::Open;
+use crate::mailings::repo::{Open, audience};
 
 /// Mailings that are planned at once: their commits share an fsync.
 const AT_ONCE: usize = 8;
 /// Pages of one lane taken over at once.
 const TAKE_OVER: usize = 4;
+
+/// Rows about clients that moved which are cleared at once.
+const MOVES_AT_ONCE: i64 = 1000;
 
 /// Feeds the lanes.
 pub struct Feeder {
@@ -110,6 +113,16 @@ impl Feeder {
         self.show_running();
         self.looked_at = Some(Instant::now());
         self.left_over = self.all_lanes();
+        if open.is_empty() { self.tidy().await } else { Ok(()) }
+    }
+
+    /// Clears what only mailings at work need, while there is none.
+    async fn tidy(&self) -> Result<()> {
+        let db = &self.shared.db;
+        // looked at before writing: usually there is nothing
+        if db.read(audience::any_moves).await? {
+            db.write(|c| audience::forget_moves(c, MOVES_AT_ONCE)).await?;
+        }
         Ok(())
     }
 

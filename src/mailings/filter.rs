@@ -86,6 +86,18 @@ pub enum Range {
     Both(String, String),
 }
 
+impl Range {
+    /// Whether a client with this operator code and tag lies in it.
+    pub fn holds(&self, operator: Option<&str>, tag: Option<&str>) -> bool {
+        match self {
+            Self::All => true,
+            Self::Operator(code) => operator == Some(code),
+            Self::Tag(wanted) => tag == Some(wanted),
+            Self::Both(code, wanted) => operator == Some(code) && tag == Some(wanted),
+        }
+    }
+}
+
 impl AudienceFilter {
     /// Checks what the API took.
     ///
@@ -201,14 +213,8 @@ mod tests {
         ) {
             let lists = FilterLists { mobile_operator_code: codes.clone(), tag: tags.clone() };
             let filter = AudienceFilter::parse(FilterInput::Lists(lists)).unwrap();
-            let holds = |range: &Range| match range {
-                Range::All => true,
-                Range::Operator(c) => *c == code,
-                Range::Tag(t) => *t == tag,
-                Range::Both(c, t) => *c == code && *t == tag,
-            };
             let expected = (codes.is_empty() || codes.contains(&code)) && (tags.is_empty() || tags.contains(&tag));
-            let hits = filter.ranges().iter().filter(|r| holds(r)).count();
+            let hits = filter.ranges().iter().filter(|r| r.holds(Some(&code), Some(&tag))).count();
             prop_assert_eq!(hits, usize::from(expected));
         }
     }

@@ -9,9 +9,10 @@ use crate::error::{Error, Result};
 use crate::kinds::ChannelKind;
 use crate::mailings::filter::AudienceFilter;
 use crate::mailings::model::{
-    Mailing, MailingChange, MailingStats, MailingStatus, NewMailing, Overview, Preview, Sample, Window,
+    Audience, Mailing, MailingChange, MailingStats, MailingStatus, NewMailing, Overview, Preview, Sample,
+    Window,
 };
-use crate::mailings::recipient::FIELDS;
+use crate::mailings::recipient::{FIELDS, Recipient};
 use crate::mailings::repo::{self, audience};
 use crate::messages::model::Counts;
 use crate::paging::Page;
@@ -75,12 +76,12 @@ impl Mailings {
         window.check(now)?;
         let begins = window.starts_at <= now;
         let text = new.text.clone();
-        let ranges = new.filter.ranges();
+        let filter = new.filter.clone();
         let counted = self
             .db
             .read(move |c| {
                 check_placeholders(c, &text)?;
-                if begins { audience::measure(c, &ranges).map(Some) } else { Ok(None) }
+                if begins { audience::measure(c, &filter).map(Some) } else { Ok(None) }
             })
             .await?;
         let mailing = Mailing {
@@ -276,17 +277,14 @@ impl Mailings {
         if let Some(window) = window {
             window.check(now)?;
         }
-        let (channel, ranges) = (question.channel, question.filter.ranges());
+        let (channel, filter) = (question.channel, question.filter);
         let (recipients, sample) = self
             .db
             .read(move |c| {
                 let template =
                     question.text.as_deref().map(|text| check_placeholders(c, text)).transpose()?;
-                let counted = audience::measure(c, &ranges)?;
-                let what =
-                    audience::Read { upper_bound: counted.upper_bound, limit: SAMPLES, profiles: true };
-                let (few, _) = audience::read(c, &ranges, audience::Cursor::default(), what)?;
-                let sample = few
+                let counted = audience::measure(c, &filter)?;
+                let sample = first_few(c, &filter, counted)?
                     .into_iter()
                     .map(|recipient| {
                         let text = template.as_ref().map(|template| template.render(|| recipient.values()));
@@ -307,6 +305,21 @@ impl Mailings {
         let fits_window = estimated_seconds.zip(room).map(|(needed, room)| needed <= room);
         Ok(Preview { recipients, sample, rate_per_second, estimated_seconds, fits_window })
     }
+}
+
+/// The first clients of an audience.
+fn first_few(c: &mut AnyConnection, filter: &AudienceFilter, audience: Audience) -> Result<Vec<Recipient>> {
+    let (ranges, mut cursor) = (filter.ranges(), audience::Cursor::default());
+    let wanted = SAMPLES.min(usize::try_from(audience.total).unwrap_or(SAMPLES));
+    let mut found = Vec::new();
+    while found.len() < wanted && cursor.range < ranges.len() {
+        let limit = wanted - found.len();
+        let what = audience::Read { upper_bound: audience.upper_bound, limit, profiles: true };
+        let (some, next) = audience::read(c, &ranges, cursor, what)?;
+        found.extend(some);
+        cursor = next;
+    }
+    Ok(found)
 }
 
 /// Reads the text, and refuses a placeholder that is neither a field nor an attribute of any client.

@@ -98,7 +98,7 @@ impl Watchdog {
             .db
             .read(move |c| {
                 let mailing = crate::mailings::repo::get(c, id)?;
-                let counted = audience::measure(c, &mailing.filter.ranges())?;
+                let counted = audience::measure(c, &mailing.filter)?;
                 Ok((mailing, counted))
             })
             .await?;

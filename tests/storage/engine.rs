@@ -11,7 +11,7 @@ use fanfare::delivery::repo::take_over::{TakenOver, take_over};
 use fanfare::delivery::repo::{NewPage, node, release};
 use fanfare::kinds::{ChannelKind, MessageStatus, OutcomeKind, Priority};
 use fanfare::mailings::filter::AudienceFilter;
-use fanfare::mailings::model::{Audience, Mailing, MailingStatus};
+use fanfare::mailings::model::MailingStatus;
 use fanfare::mailings::recipient::Recipient;
 use fanfare::mailings::repo;
 use fanfare::messages::model::Counts;
@@ -19,7 +19,7 @@ use fanfare::messages::repo::MessageRow;
 use serde_json::json;
 
 use crate::on_each_database;
-use crate::stage::{Stage, at};
+use crate::stage::{Stage, at, mailing_at_work};
 
 /// A mailing that runs, and a page of it that `node` holds.
 struct Held {
@@ -39,35 +39,20 @@ async fn held(stage: &Stage) -> Held {
 
 fn hold(c: &mut AnyConnection, last: ClientId) -> Held {
     let filter = AudienceFilter::default();
-    let new = Mailing {
-        id: MailingId::new(),
-        text: "hello".into(),
-        filter: filter.clone(),
-        channel: ChannelKind::Sms,
-        priority: Priority::Normal,
-        status: MailingStatus::Running,
-        starts_at: at(1_000),
-        ends_at: at(2_000),
-        created_at: at(1_000),
-        updated_at: at(1_000),
-        started_at: Some(at(1_000)),
-        finished_at: None,
-        counts: Counts::default(),
-    };
-    repo::insert(c, &new, Some(Audience { total: 4, upper_bound: Some(last) })).unwrap();
+    let mailing = mailing_at_work(c, filter.clone(), last);
     let node = NodeId::new();
     node::register(c, node, "test", at(1_000)).unwrap();
     let page = NewPage {
         id: PageId::new(),
         node,
-        mailing: Some(new.id),
+        mailing: Some(mailing),
         channel: ChannelKind::Sms,
         priority: Priority::Normal,
     };
-    let what = Plan { mailing: new.id, ranges: filter.ranges().into(), limit: 100, profiles: false };
+    let what = Plan { mailing, ranges: filter.ranges().into(), limit: 100, profiles: false };
     let stretch = plan(c, &what, &page, at(1_001)).unwrap().unwrap();
     assert_eq!((stretch.planned.len(), stretch.walked), (4, true));
-    Held { mailing: new.id, page, planned: stretch.planned }
+    Held { mailing, page, planned: stretch.planned }
 }
 
 impl Held {

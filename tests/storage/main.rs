@@ -4,6 +4,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod audience;
 mod clients;
 mod engine;
 mod engine_plans;

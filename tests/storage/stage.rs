@@ -3,9 +3,14 @@
 use fanfare::clients::model::{Client, ClientPatch, PhoneNumber};
 use fanfare::clients::{Clients, ListFilter};
 use fanfare::clock::Clock;
-use fanfare::db::types::Timestamp;
-use fanfare::db::{Db, DbOptions};
+use fanfare::db::types::{ClientId, MailingId, Timestamp};
+use fanfare::db::{AnyConnection, Db, DbOptions};
 use fanfare::error::Result;
+use fanfare::kinds::{ChannelKind, Priority};
+use fanfare::mailings::filter::AudienceFilter;
+use fanfare::mailings::model::{Audience, Mailing, MailingStatus};
+use fanfare::mailings::repo;
+use fanfare::messages::model::Counts;
 use serde_json::Value;
 
 use crate::support::{Database, TestDb};
@@ -68,4 +73,25 @@ pub fn whole(body: Value) -> (PhoneNumber, ClientPatch) {
 /// The body of a PATCH, read.
 pub fn changes(body: Value) -> ClientPatch {
     ClientPatch::from_json(body.as_object().unwrap().clone()).unwrap()
+}
+
+/// A mailing that runs from second 1,000 to second 2,000, for four clients up to `last`.
+pub fn mailing_at_work(c: &mut AnyConnection, filter: AudienceFilter, last: ClientId) -> MailingId {
+    let new = Mailing {
+        id: MailingId::new(),
+        text: "hello".into(),
+        filter,
+        channel: ChannelKind::Sms,
+        priority: Priority::Normal,
+        status: MailingStatus::Running,
+        starts_at: at(1_000),
+        ends_at: at(2_000),
+        created_at: at(1_000),
+        updated_at: at(1_000),
+        started_at: Some(at(1_000)),
+        finished_at: None,
+        counts: Counts::default(),
+    };
+    repo::insert(c, &new, Some(Audience { total: 4, upper_bound: Some(last) })).unwrap();
+    new.id
 }

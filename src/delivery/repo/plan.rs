@@ -91,10 +91,19 @@ pub(super) fn advance(
     }
     let cursor = Cursor { range: usize::try_from(range).unwrap_or(usize::MAX), after };
     let what = Read { upper_bound, limit: plan.limit, profiles: plan.profiles };
-    let (mut recipients, cursor) = audience::read(c, &plan.ranges, cursor, what)?;
-    let walked = cursor.range >= plan.ranges.len();
-    if plan.ranges.len() > 1 {
-        forget_known(c, plan.mailing, started_at, &mut recipients)?;
+    let since = started_at.map(|at| at.minus(SLACK));
+    let last = plan.ranges.len();
+    let (mut recipients, mut cursor) = if cursor.range < last {
+        audience::read(c, &plan.ranges, cursor, what)?
+    } else {
+        audience::moved(c, &plan.ranges, cursor, since, what)?
+    };
+    if cursor.range == last && *plan.ranges == [Range::All] {
+        cursor.range += 1; // nobody can move out of everyone
+    }
+    let walked = cursor.range > last;
+    if last > 1 || cursor.range >= last {
+        forget_known(c, plan.mailing, since, &mut recipients)?;
     }
     let count = i64::try_from(recipients.len()).map_err(|e| Error::Internal(e.into()))?;
     diesel::update(mailing::table.find(plan.mailing))
@@ -122,10 +131,9 @@ pub(super) fn advance(
 fn forget_known(
     c: &mut AnyConnection,
     mailing: MailingId,
-    started_at: Option<Timestamp>,
+    since: Option<Timestamp>,
     recipients: &mut Vec<Recipient>,
 ) -> Result<()> {
-    let since = started_at.map(|at| at.minus(SLACK));
     let changed: Vec<ClientId> = recipients
         .iter()
         .filter(|r| since.is_none_or(|since| r.updated_at >= since))

@@ -1,23 +1,26 @@
 //! Reading an audience range by range, each in id order over an index that ends in the id: a page costs the same at
-//! the start and at the end of ten million clients.
+//! the start and at the end of ten million clients. Last come those who moved from one range to another meanwhile.
 
-use diesel::dsl::{count_star, sql};
+use diesel::dsl::{count_star, exists, sql};
 use diesel::prelude::*;
 use diesel::sql_types::{Bool, Text};
 use uuid::Uuid;
 
 use crate::db::AnyConnection;
-use crate::db::schema::client;
+use crate::db::schema::{client, client_move, mailing};
 use crate::db::types::{ClientId, Id, Timestamp};
 use crate::error::Result;
-use crate::mailings::filter::Range;
+use crate::mailings::filter::{AudienceFilter, Range};
 use crate::mailings::model::Audience;
 use crate::mailings::recipient::{Profile, Recipient};
+
+/// Ranges looked into by one call: a filter may have tens of thousands, most of them empty.
+const RANGES_AT_ONCE: usize = 100;
 
 /// How far an audience has been read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Cursor {
-    /// The number of the range.
+    /// The number of the range; the number of ranges for those who moved, one more at the end of all.
     pub range: usize,
     /// The last client read of it.
     pub after: Option<ClientId>,
@@ -62,20 +65,6 @@ macro_rules! columns {
     };
 }
 
-/// One range of clients as a boxed query, whatever is selected of it.
-macro_rules! within {
-    ($query:expr, $range:expr) => {
-        match $range {
-            Range::All => $query,
-            Range::Operator(code) => $query.filter(client::mobile_operator_code.eq(code.clone())),
-            Range::Tag(tag) => $query.filter(client::tag.eq(tag.clone())),
-            Range::Both(code, tag) => $query
-                .filter(client::mobile_operator_code.eq(code.clone()))
-                .filter(client::tag.eq(tag.clone())),
-        }
-    };
-}
-
 /// A stretch of one range, bounded by whole keys of its index. With `code = … AND id > …` in the order of ids
 /// PostgreSQL's planner may take the walk over all clients for the cheaper one, and read millions to find a page.
 macro_rules! stretch {
@@ -100,21 +89,24 @@ macro_rules! stretch {
 ///
 /// # Errors
 /// Those of the database.
-pub fn measure(c: &mut AnyConnection, ranges: &[Range]) -> Result<Audience> {
+pub fn measure(c: &mut AnyConnection, filter: &AudienceFilter) -> Result<Audience> {
     let upper_bound: Option<ClientId> =
         client::table.select(client::id).order(client::id.desc()).first(c).optional()?;
     let Some(bound) = upper_bound else {
         return Ok(Audience { total: 0, upper_bound });
     };
-    let mut total = 0;
-    for range in ranges {
-        let query = client::table.filter(client::id.le(bound)).select(count_star()).into_boxed();
-        total += within!(query, range).first::<i64>(c)?;
+    let mut query = client::table.filter(client::id.le(bound)).select(count_star()).into_boxed();
+    if !filter.mobile_operator_code.is_empty() {
+        query = query.filter(client::mobile_operator_code.eq_any(filter.mobile_operator_code.clone()));
     }
-    Ok(Audience { total, upper_bound })
+    if !filter.tag.is_empty() {
+        query = query.filter(client::tag.eq_any(filter.tag.clone()));
+    }
+    Ok(Audience { total: query.first(c)?, upper_bound })
 }
 
-/// The next clients after `cursor`, and the cursor after them; fewer than the limit only at the end.
+/// The next clients after `cursor`, and the cursor after them; fewer than the limit at the end of the ranges, and after
+/// many that are empty.
 ///
 /// # Errors
 /// Those of the database.
@@ -125,7 +117,7 @@ pub fn read(
     what: Read,
 ) -> Result<(Vec<Recipient>, Cursor)> {
     let mut found = Vec::with_capacity(what.limit);
-    while let Some(range) = ranges.get(cursor.range) {
+    for range in ranges.iter().skip(cursor.range).take(RANGES_AT_ONCE) {
         let room = what.limit - found.len();
         if room == 0 {
             break;
@@ -157,6 +149,70 @@ pub fn read(
         found.extend(rows.into_iter().map(|row| recipient(row, what.profiles)));
     }
     Ok((found, cursor))
+}
+
+/// The next clients after `cursor` who are in the audience now and moved from one operator or tag to another since
+/// `since`: a walk that had passed where they are before it came to where they were has missed them. Some of them were
+/// met all the same.
+///
+/// # Errors
+/// Those of the database.
+pub fn moved(
+    c: &mut AnyConnection,
+    ranges: &[Range],
+    cursor: Cursor,
+    since: Option<Timestamp>,
+    what: Read,
+) -> Result<(Vec<Recipient>, Cursor)> {
+    let mut query = client_move::table
+        .select(client_move::client_id)
+        .order(client_move::client_id)
+        .limit(i64::try_from(what.limit).unwrap_or(i64::MAX))
+        .into_boxed();
+    if let Some(after) = cursor.after {
+        query = query.filter(client_move::client_id.gt(after));
+    }
+    if let Some(bound) = what.upper_bound {
+        query = query.filter(client_move::client_id.le(bound));
+    }
+    let ids: Vec<ClientId> = query.load(c)?;
+    let next = match ids.last() {
+        Some(last) if ids.len() == what.limit => Cursor { range: cursor.range, after: Some(*last) },
+        _ => Cursor { range: cursor.range + 1, after: None },
+    };
+    let mut query = client::table.filter(client::id.eq_any(ids)).select(columns!()).into_boxed();
+    if let Some(since) = since {
+        query = query.filter(client::updated_at.ge(since));
+    }
+    let rows: Vec<Fields> = query.load(c)?;
+    let found = rows
+        .into_iter()
+        .filter(|row| ranges.iter().any(|range| range.holds(row.2.as_deref(), row.3.as_deref())))
+        .map(|row| recipient(row, what.profiles));
+    Ok((found.collect(), next))
+}
+
+/// Whether any client is noted as moved.
+///
+/// # Errors
+/// Those of the database.
+pub fn any_moves(c: &mut AnyConnection) -> Result<bool> {
+    Ok(diesel::select(exists(client_move::table.select(client_move::client_id))).get_result(c)?)
+}
+
+/// Forgets some of the clients that moved, when no mailing is at work: a later one finds them where they are. Answers
+/// how many.
+///
+/// # Errors
+/// Those of the database.
+pub fn forget_moves(c: &mut AnyConnection, limit: i64) -> Result<usize> {
+    let some: Vec<ClientId> = client_move::table.select(client_move::client_id).limit(limit).load(c)?;
+    // asked after the rows were read: a mailing that begins later than that comes after these moves
+    let open = mailing::table.filter(mailing::settled.eq(false)).filter(mailing::started_at.is_not_null());
+    if some.is_empty() || diesel::select(exists(open)).get_result(c)? {
+        return Ok(0);
+    }
+    Ok(diesel::delete(client_move::table.filter(client_move::client_id.eq_any(some))).execute(c)?)
 }
 
 /// The clients of these ids; those that were deleted are missing.

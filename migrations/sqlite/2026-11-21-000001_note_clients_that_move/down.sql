@@ -1,0 +1,2 @@
+DROP TRIGGER client_moves;
+DROP TABLE client_move;
