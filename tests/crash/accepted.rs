@@ -42,7 +42,7 @@ crate::on_each_database! {
             }
         };
         tokio::select! {
-            report = server.import(csv.clone()) => panic!("it was to be killed in the middle: {report:?}"),
+            report = server.import_csv(csv.clone()) => panic!("it was to be killed in the middle: {report:?}"),
             () = started => {}
         }
         server.process.kill();
@@ -50,7 +50,7 @@ crate::on_each_database! {
         assert!(there > 0 && there % CHUNK == 0, "{there} clients");
 
         let server = campaign.serve().await;
-        let report = server.import(csv).await.expect("a report");
+        let report = server.import_csv(csv).await.expect("a report");
         assert_eq!((report["updated"].as_i64(), &report["rejected_count"]), (Some(there), &json!(0)), "{report}");
         assert_eq!(report["created"].as_i64().map(|created| created + there), i64::try_from(CLIENTS).ok());
     }

@@ -151,7 +151,7 @@ pub async fn mail(server: &Server, clients: usize, window: Duration) -> String {
 
 /// Creates clients from 79030000000 on.
 pub async fn import(server: &Server, clients: usize) {
-    let report = server.import(csv(clients)).await.expect("a report");
+    let report = server.import_csv(csv(clients)).await.expect("a report");
     assert_eq!(report["created"], clients, "{report}");
 }
 

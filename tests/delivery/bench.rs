@@ -111,9 +111,7 @@ impl Bench {
 
     /// Creates clients from CSV.
     pub async fn clients(&self, csv: String) {
-        let request =
-            self.http.post(self.url("/clients/import")).header("content-type", "text/csv").body(csv);
-        let report: Value = request.send().await.expect("an answer").json().await.expect("a report");
+        let report = self.import_csv(csv).await.expect("a report");
         assert_eq!(report["rejected_count"], 0, "{report}");
     }
 

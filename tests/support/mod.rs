@@ -1,6 +1,9 @@
 //! What the test binaries share: a database of one's own on either system, and the service with a provider beside it.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+pub mod api;
+
+use std::ops::Deref;
 use std::time::Duration;
 
 use diesel::{Connection, PgConnection, RunQueryDsl};
@@ -10,6 +13,8 @@ use fanfare::config::Config;
 use fanfare::sandbox::{Faults, Sandbox, SandboxArgs};
 use serde_json::{Value, json};
 use tempfile::TempDir;
+
+use api::Api;
 
 /// Runs one test body on both databases, as `sqlite::name` and `postgres::name`.
 #[macro_export]
@@ -98,16 +103,20 @@ fn run_on_server(sql: &str) {
 
 /// The service, listening on a free port, with a sandbox provider and a database of its own.
 pub struct Service {
-    /// `http://127.0.0.1:PORT`
-    pub base: String,
+    api: Api,
     /// The provider.
     pub sandbox: Sandbox,
-    /// A client for the API.
-    pub http: reqwest::Client,
     app: Option<App>,
     settings: Vec<(String, String)>,
     /// The database; last, so that it outlives everything else.
     pub db: TestDb,
+}
+
+impl Deref for Service {
+    type Target = Api;
+    fn deref(&self) -> &Api {
+        &self.api
+    }
 }
 
 impl Service {
@@ -128,8 +137,8 @@ impl Service {
             ("delivery.poll".to_owned(), "50ms".to_owned()),
         ];
         all.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-        let http = fanfare::egress::provider_client().expect("a client");
-        let mut service = Self { base: String::new(), sandbox, http, app: None, settings: all, db };
+        let api = Api::new(String::new());
+        let mut service = Self { api, sandbox, app: None, settings: all, db };
         service.go_on().await;
         service
     }
@@ -141,7 +150,7 @@ impl Service {
         let app = App::start(Config::with(&settings).expect("a configuration"), Clock::System)
             .await
             .expect("a service");
-        self.base = format!("http://{}", app.address());
+        self.api.base = format!("http://{}", app.address());
         self.app = Some(app);
     }
 
@@ -162,48 +171,13 @@ impl Service {
         self.sandbox.set_faults(faults).expect("faults");
     }
 
-    /// The whole URL of a path under the API's root.
-    pub fn url(&self, path: &str) -> String {
-        format!("{}/api/v1{path}", self.base)
-    }
-
-    /// Sends a request; answers its status and its body (null when there is none).
-    pub async fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
-        let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
-        let mut request = self.http.request(method, self.url(path));
-        if let Some(body) = body {
-            request = request.json(&body);
-        }
-        let response = request.send().await.expect("an answer");
-        let status = response.status().as_u16();
-        let text = response.text().await.expect("a body");
-        (status, if text.is_empty() { Value::Null } else { serde_json::from_str(&text).expect("JSON") })
-    }
-
-    /// GET, expecting 200.
-    pub async fn get(&self, path: &str) -> Value {
-        let (status, body) = self.call("GET", path, None).await;
-        assert_eq!(status, 200, "{path}: {body}");
-        body
-    }
-
-    /// POST, expecting success.
-    pub async fn post(&self, path: &str, body: Value) -> Value {
-        let (status, answer) = self.call("POST", path, Some(body)).await;
-        assert!((200..300).contains(&status), "{path}: {status} {answer}");
-        answer
-    }
-
     /// Imports `count` clients of one tag: 79030000000 and on.
     pub async fn import(&self, count: u32, tag: &str) {
         let mut csv = String::from("phone_number,tag,name\n");
         for i in 0..count {
             csv.push_str(&format!("{},{tag},name{i}\n", 79_030_000_000_u64 + u64::from(i)));
         }
-        let request =
-            self.http.post(self.url("/clients/import")).header("content-type", "text/csv").body(csv);
-        let response = request.send().await.expect("an answer");
-        assert_eq!(response.status(), 200, "{}", response.text().await.expect("a body"));
+        self.import_csv(csv).await.expect("an import");
     }
 
     /// Creates a mailing for a tag that begins now and has this long; answers its id.
@@ -218,20 +192,6 @@ impl Service {
     pub async fn finished(&self, id: &str) -> Value {
         self.wait_for(&format!("/mailings/{id}"), |mailing| !mailing["finished_at"].is_null()).await["counts"]
             .clone()
-    }
-
-    /// Reads a path until the condition holds; answers what it read. Panics after a minute.
-    pub async fn wait_for(&self, path: &str, holds: impl Fn(&Value) -> bool) -> Value {
-        let began = std::time::Instant::now();
-        loop {
-            let seen = self.get(path).await;
-            if holds(&seen) {
-                return seen;
-            }
-            assert!(began.elapsed() < Duration::from_secs(60), "waited for a minute; last seen: {seen}");
-            // the condition is waited for, not the time: this only keeps the loop from spinning
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
     }
 }
 

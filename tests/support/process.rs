@@ -4,16 +4,14 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::fs::File;
+use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use serde_json::Value;
 
-/// Longer than anything that a test waits for.
-const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks at a condition that is waited for.
-const LOOK: Duration = Duration::from_millis(10);
+use crate::support::api::{Api, LOOK, PATIENCE};
 
 /// How a process is started.
 pub struct Launch<'a> {
@@ -112,14 +110,6 @@ impl Process {
         }
     }
 
-    /// The most memory that it has used, in KiB.
-    pub fn peak_memory_kib(&self) -> u64 {
-        let path = format!("/proc/{}/status", self.pid());
-        let status = std::fs::read_to_string(&path).expect("the state of a process that runs");
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).expect("a peak");
-        line.trim().trim_end_matches(" kB").parse().expect("a number")
-    }
-
     /// The address that it says it listens on, once it does.
     async fn address(&mut self, message: &str) -> String {
         let began = Instant::now();
@@ -153,9 +143,14 @@ impl Drop for Process {
 pub struct Server {
     /// The process.
     pub process: Process,
-    /// `http://127.0.0.1:PORT`
-    pub base: String,
-    http: reqwest::Client,
+    api: Api,
+}
+
+impl Deref for Server {
+    type Target = Api;
+    fn deref(&self) -> &Api {
+        &self.api
+    }
 }
 
 impl Server {
@@ -165,8 +160,7 @@ impl Server {
         env.extend(launch.env);
         let mut process = Process::spawn(&Launch { env: &env, ..*launch }, &["serve"]);
         let base = process.address("fanfare listens").await;
-        let http = fanfare::egress::provider_client().expect("a client");
-        let server = Self { process, base, http };
+        let server = Self { process, api: Api::new(base) };
         let began = Instant::now();
         let ready = format!("{}/ready", server.base);
         while !server.http.get(&ready).send().await.is_ok_and(|answer| answer.status().is_success()) {
@@ -176,36 +170,6 @@ impl Server {
         server
     }
 
-    /// Sends a request to a path under the API's root; answers its status and its body (null when there is none).
-    ///
-    /// # Errors
-    /// When no answer comes.
-    pub async fn call(&self, method: &str, path: &str, body: Option<Value>) -> reqwest::Result<(u16, Value)> {
-        let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
-        let mut request = self.http.request(method, format!("{}/api/v1{path}", self.base));
-        if let Some(body) = body {
-            request = request.json(&body);
-        }
-        let response = request.send().await?;
-        let status = response.status().as_u16();
-        let text = response.text().await?;
-        Ok((status, if text.is_empty() { Value::Null } else { serde_json::from_str(&text).expect("JSON") }))
-    }
-
-    /// GET, expecting 200.
-    pub async fn get(&self, path: &str) -> Value {
-        let (status, body) = self.call("GET", path, None).await.expect("an answer");
-        assert_eq!(status, 200, "{path}: {body}");
-        body
-    }
-
-    /// POST, expecting success.
-    pub async fn post(&self, path: &str, body: Value) -> Value {
-        let (status, answer) = self.call("POST", path, Some(body)).await.expect("an answer");
-        assert!((200..300).contains(&status), "{path}: {status} {answer}");
-        answer
-    }
-
     /// A metric's value, summed over its labels.
     pub async fn metric(&self, name: &str) -> f64 {
         let answer = self.http.get(format!("{}/metrics", self.base)).send().await.expect("an answer");
@@ -213,28 +177,6 @@ impl Server {
         let lines = text.lines().filter_map(|line| line.rsplit_once(' '));
         let of_it = lines.filter(|(series, _)| series.split('{').next() == Some(name));
         of_it.map(|(_, value)| value.parse::<f64>().expect("a number")).sum()
-    }
-
-    /// Imports clients from CSV; answers the report.
-    ///
-    /// # Errors
-    /// When no answer comes, or one that is no success.
-    pub async fn import(&self, csv: impl Into<reqwest::Body>) -> reqwest::Result<Value> {
-        let request = self.http.post(format!("{}/api/v1/clients/import", self.base));
-        request.header("content-type", "text/csv").body(csv).send().await?.error_for_status()?.json().await
-    }
-
-    /// Reads a path until the condition holds; answers what it read.
-    pub async fn wait_for(&self, path: &str, holds: impl Fn(&Value) -> bool) -> Value {
-        let began = Instant::now();
-        loop {
-            let seen = self.get(path).await;
-            if holds(&seen) {
-                return seen;
-            }
-            assert!(began.elapsed() < PATIENCE, "waited for a minute; last seen: {seen}");
-            tokio::time::sleep(LOOK).await;
-        }
     }
 }
 

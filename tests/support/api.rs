@@ -1,0 +1,93 @@
+//! The service's API as tests call it, whichever process it runs in.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Longer than anything that a test waits for.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at a condition that is waited for: it only keeps the loop from spinning.
+pub const LOOK: Duration = Duration::from_millis(10);
+
+/// Where the service listens, and a client to call it.
+pub struct Api {
+    /// `http://127.0.0.1:PORT`
+    pub base: String,
+    /// A client.
+    pub http: reqwest::Client,
+}
+
+impl Api {
+    /// At this address.
+    pub fn new(base: String) -> Self {
+        Self { base, http: fanfare::egress::provider_client().expect("a client") }
+    }
+
+    /// The whole URL of a path under the API's root.
+    pub fn url(&self, path: &str) -> String {
+        format!("{}/api/v1{path}", self.base)
+    }
+
+    /// Sends a request; answers its status and its body (null when there is none).
+    ///
+    /// # Errors
+    /// When no answer comes.
+    pub async fn try_call(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<Value>,
+    ) -> reqwest::Result<(u16, Value)> {
+        let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
+        let mut request = self.http.request(method, self.url(path));
+        if let Some(body) = body {
+            request = request.json(&body);
+        }
+        let response = request.send().await?;
+        let status = response.status().as_u16();
+        let text = response.text().await?;
+        Ok((status, if text.is_empty() { Value::Null } else { serde_json::from_str(&text).expect("JSON") }))
+    }
+
+    /// Sends a request that is answered; answers its status and its body (null when there is none).
+    pub async fn call(&self, method: &str, path: &str, body: Option<Value>) -> (u16, Value) {
+        self.try_call(method, path, body).await.expect("an answer")
+    }
+
+    /// GET, expecting 200.
+    pub async fn get(&self, path: &str) -> Value {
+        let (status, body) = self.call("GET", path, None).await;
+        assert_eq!(status, 200, "{path}: {body}");
+        body
+    }
+
+    /// POST, expecting success.
+    pub async fn post(&self, path: &str, body: Value) -> Value {
+        let (status, answer) = self.call("POST", path, Some(body)).await;
+        assert!((200..300).contains(&status), "{path}: {status} {answer}");
+        answer
+    }
+
+    /// Imports clients from CSV; answers the report.
+    ///
+    /// # Errors
+    /// When no answer comes, or one that is no success.
+    pub async fn import_csv(&self, csv: impl Into<reqwest::Body>) -> reqwest::Result<Value> {
+        let request =
+            self.http.post(self.url("/clients/import")).header("content-type", "text/csv").body(csv);
+        request.send().await?.error_for_status()?.json().await
+    }
+
+    /// Reads a path until the condition holds; answers what it read. Panics after a minute, with the last look.
+    pub async fn wait_for(&self, path: &str, holds: impl Fn(&Value) -> bool) -> Value {
+        let began = Instant::now();
+        loop {
+            let seen = self.get(path).await;
+            if holds(&seen) {
+                return seen;
+            }
+            assert!(began.elapsed() < PATIENCE, "waited for a minute; last seen: {seen}");
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+}
