@@ -166,6 +166,7 @@ fn sms(config: &Config, clock: Clock) -> Result<ChannelSetup> {
         timeout: sms.timeout,
         concurrency: sms.concurrency,
         rate: sms.rate(),
+        breaker_failures: sms.breaker_failures,
     })
 }
 

@@ -32,6 +32,11 @@ pub enum Verdict {
         /// The shortest wait that it asked for.
         retry_after: Option<Duration>,
     },
+    /// It takes nothing for now, from anybody: no fault of this message.
+    Throttled {
+        /// For how long it asked to be left alone.
+        retry_after: Duration,
+    },
     /// It did not, and never will.
     Permanent {
         /// Why, without anything of the recipient's.

@@ -43,6 +43,7 @@ pub const ENVIRONMENT: &[(&str, &str, Form)] = &[
     ("PROVIDER_TIMEOUT", "sms.timeout", Form::Text),
     ("SMS_WORKERS", "sms.concurrency", Form::Number),
     ("RATE_LIMIT_PER_CHANNEL", "sms.rate_per_second", Form::Number),
+    ("BREAKER_FAILURES", "sms.breaker_failures", Form::Number),
     ("RETRY_FIRST_DELAY", "retry.first_delay", Form::Text),
     ("RETRY_FACTOR", "retry.factor", Form::Number),
     ("RETRY_LIMIT", "retry.limit", Form::Number),
@@ -126,6 +127,8 @@ pub struct Sms {
     pub concurrency: usize,
     /// Messages a second; 0 or none is explained at [`Sms::rate`].
     pub rate_per_second: Option<f64>,
+    /// Failures in a row after which the provider is left alone for a while; 0 for never.
+    pub breaker_failures: u32,
 }
 
 impl Sms {
@@ -297,6 +300,7 @@ impl Config {
             0.0,
             1e6,
         );
+        within("sms.breaker_failures (BREAKER_FAILURES)", f64::from(self.sms.breaker_failures), 0.0, 1e6);
         within(
             "retry.first_delay (RETRY_FIRST_DELAY), seconds",
             self.retry.first_delay.as_secs_f64(),

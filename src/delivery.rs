@@ -3,6 +3,7 @@
 pub mod claimer;
 pub mod engine;
 pub mod feeder;
+pub mod gate;
 pub mod lanes;
 pub mod model;
 pub mod pacer;

@@ -40,6 +40,10 @@ pub struct Inner {
     pub lane_depth: IntGaugeVec,
     /// `fanfare_in_flight`
     pub in_flight: IntGaugeVec,
+    /// `fanfare_circuit_state`
+    pub circuit: IntGaugeVec,
+    /// `fanfare_throttled_total`
+    pub throttled: IntCounterVec,
     /// `fanfare_unrecorded_outcomes`
     pub unrecorded: IntGauge,
     /// `fanfare_mailings_running`
@@ -155,6 +159,16 @@ impl Metrics {
                 "Requests without an answer yet; at the channel's concurrency the provider is the limit",
                 channel,
             )?,
+            circuit: r.gauges(
+                "fanfare_circuit_state",
+                "Whether the channel's provider is asked: 0 yes, 1 one message probes it, 2 it rests after a run of failures",
+                channel,
+            )?,
+            throttled: r.counters(
+                "fanfare_throttled_total",
+                "Answers 429 with Retry-After; a rise means that the channel's rate is above what the provider bears",
+                channel,
+            )?,
             unrecorded: r.gauge(
                 "fanfare_unrecorded_outcomes",
                 "Outcomes not yet on disk: what a crash would send again; a rise means that the database is slow",
@@ -187,11 +201,11 @@ impl Metrics {
     /// A series that is born with its first event has no rate at that event: begin all of them at zero.
     fn show_zeroes(&self) {
         for channel in ChannelKind::ALL.iter().map(|c| c.as_str()) {
-            for counter in
-                [&self.messages, &self.sent, &self.failed, &self.expired, &self.cancelled, &self.retries]
-            {
+            let of_messages = [&self.messages, &self.sent, &self.failed, &self.expired, &self.cancelled];
+            for counter in of_messages.into_iter().chain([&self.retries, &self.throttled]) {
                 counter.with_label_values(&[channel]);
             }
+            self.circuit.with_label_values(&[channel]).set(0);
             self.lateness.with_label_values(&[channel]);
             self.in_flight.with_label_values(&[channel]).set(0);
             for priority in Priority::ALL {

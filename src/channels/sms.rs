@@ -73,9 +73,14 @@ impl Sms {
         let status = response.status();
         let code = Some(status.as_u16());
         if is_transient(status) {
-            let retry_after = self.retry_after(response.headers());
-            let verdict =
-                Verdict::Transient { error: format!("the provider answered {status}"), retry_after };
+            let verdict = match self.retry_after(response.headers()) {
+                Some(retry_after) if status == StatusCode::TOO_MANY_REQUESTS => {
+                    Verdict::Throttled { retry_after }
+                }
+                retry_after => {
+                    Verdict::Transient { error: format!("the provider answered {status}"), retry_after }
+                }
+            };
             return Answer { verdict, status_code: code, provider_id: None };
         }
         if !status.is_success() {

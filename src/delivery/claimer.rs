@@ -50,6 +50,11 @@ impl Claimer {
         let mut pause = self.shared.settings.poll;
         for (channel, lanes) in &self.shared.lanes {
             let channel = *channel;
+            let rest = self.shared.rest(channel);
+            if !rest.is_zero() {
+                pause = pause.min(rest);
+                continue;
+            }
             // looked at before claiming, which is a write: usually nothing is due
             let Some(next) = self.shared.db.read(move |c| claim::next_due(c, channel)).await? else {
                 continue;

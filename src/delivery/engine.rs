@@ -10,6 +10,7 @@ use tokio::task::JoinHandle;
 
 use super::claimer::Claimer;
 use super::feeder::Feeder;
+use super::gate::Gate;
 use super::lanes::Lanes;
 use super::pages::{Lease, Pages, Runs};
 use super::recorder::Recorder;
@@ -36,6 +37,8 @@ pub struct ChannelSetup {
     pub concurrency: usize,
     /// Messages a second.
     pub rate: Option<f64>,
+    /// Failures in a row after which its provider is left alone for a while; 0 for never.
+    pub breaker_failures: u32,
 }
 
 /// The running engine.
@@ -82,6 +85,14 @@ impl Engine {
                 (kind, Arc::new(lanes))
             })
             .collect();
+        let gates = channels
+            .iter()
+            .map(|setup| {
+                let kind = setup.channel.kind();
+                let gate = Gate::new(kind, setup.breaker_failures, Arc::clone(&feed), metrics.clone());
+                (kind, Arc::new(gate))
+            })
+            .collect();
         let lease = Lease::new(settings.lease);
         let shared = Arc::new(Shared {
             db,
@@ -89,6 +100,7 @@ impl Engine {
             metrics,
             settings,
             lanes,
+            gates,
             runs: Runs::default(),
             pages: Pages::new(node),
             adopting: tokio::sync::Mutex::new(()),
@@ -121,12 +133,12 @@ impl Engine {
     fn start_producers(&mut self, channels: Vec<ChannelSetup>, trigger: &Trigger, shutdown: &Shutdown) {
         let shared = &self.shared;
         for setup in channels {
-            let Some(lanes) = shared.lanes.get(&setup.channel.kind()) else {
+            let kind = setup.channel.kind();
+            let (Some(lanes), Some(gate)) = (shared.lanes.get(&kind), shared.gates.get(&kind)) else {
                 continue;
             };
-            let limits = (setup.concurrency, setup.rate);
-            let dispatcher =
-                Dispatcher::new(Arc::clone(shared), Arc::clone(lanes), setup.channel, setup.timeout, limits);
+            let ways = (Arc::clone(lanes), Arc::clone(gate));
+            let dispatcher = Dispatcher::new(Arc::clone(shared), ways, setup);
             self.producers.push(supervise("dispatcher", trigger.clone(), dispatcher.run(shutdown.clone())));
         }
         let feeder = Feeder::new(Arc::clone(shared)).run(shutdown.clone());

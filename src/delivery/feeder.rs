@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use tokio::time::Instant;
@@ -17,7 +18,7 @@ use super::repo::take_over::{self, TakenOver};
 use super::repo::{NewPage, release};
 use super::shared::Shared;
 use super::worker::{CANCELLED, WINDOW_CLOSED};
-use crate::db::types::{ClientId, PageId};
+use crate::db::types::{ClientId, MailingId, PageId};
 use crate::error::Result;
 use crate::kinds::{ChannelKind, MessageStatus, OutcomeKind, Priority};
 use crate::lifecycle::Shutdown;
@@ -57,12 +58,19 @@ impl Feeder {
             if worked {
                 continue;
             }
+            let pause = self.pause();
             tokio::select! {
                 () = shutdown.wait() => {}
                 () = self.shared.feed.notified() => {}
-                () = tokio::time::sleep(self.shared.settings.poll) => {}
+                () = tokio::time::sleep(pause) => {}
             }
         }
+    }
+
+    /// Until the next look: the poll, or the end of a channel's rest.
+    fn pause(&self) -> Duration {
+        let rests = self.shared.gates.values().map(|gate| gate.rest()).filter(|rest| !rest.is_zero());
+        rests.min().map_or(self.shared.settings.poll, |rest| rest.min(self.shared.settings.poll))
     }
 
     /// One bounded step for every mailing; answers whether there is more to do at once.
@@ -159,8 +167,11 @@ impl Feeder {
         let mut more = false;
         for lane in self.left_over.clone() {
             let has_room = self.shared.lanes.get(&lane.0).is_some_and(|lanes| lanes.has_room(lane.1));
-            if has_room && self.shared.lease.is_held(self.shared.now()) {
-                if self.take_over_into(lane).await? {
+            // of a channel that rests only what is to be closed
+            let only = (!self.shared.rest(lane.0).is_zero()).then(|| self.ending(lane));
+            let is_wanted = only.as_ref().is_none_or(|mailings| !mailings.is_empty());
+            if has_room && is_wanted && self.shared.lease.is_held(self.shared.now()) {
+                if self.take_over_into(lane, only).await? {
                     more = true;
                 } else {
                     self.left_over.remove(&lane);
@@ -170,13 +181,28 @@ impl Feeder {
         Ok(more)
     }
 
-    /// Takes over some pages of one lane; answers whether there were any.
-    async fn take_over_into(&self, lane: (ChannelKind, Priority)) -> Result<bool> {
+    /// The mailings of a lane that are cancelled or past their window.
+    fn ending(&self, lane: (ChannelKind, Priority)) -> Vec<MailingId> {
+        let now = self.shared.now();
+        let is_ending = |run: &Arc<Run>| {
+            (run.channel, run.priority) == lane
+                && matches!(run.state(now), RunState::Closed | RunState::Cancelled)
+        };
+        self.shared.runs.all().iter().filter(|run| is_ending(run)).map(|run| run.id).collect()
+    }
+
+    /// Takes over some pages of one lane, or `only` those of some mailings; answers whether there were any.
+    async fn take_over_into(
+        &self,
+        lane: (ChannelKind, Priority),
+        only: Option<Vec<MailingId>>,
+    ) -> Result<bool> {
         let shared = &self.shared;
         let _adopting = shared.adopting.lock().await;
         let (held, now) = (shared.pages.held(), shared.now());
         let lot = Lot { node: shared.pages.node(), channel: lane.0, priority: lane.1, limit: TAKE_OVER };
-        let taken = shared.db.write(move |c| take_over::take_over(c, lot, &held, now)).await?;
+        let taken =
+            shared.db.write(move |c| take_over::take_over(c, lot, (&held, only.as_deref()), now)).await?;
         let any = !taken.is_empty();
         for page in taken {
             tracing::info!(page = %page.page.id, messages = page.open.len(), "took a page over");
@@ -220,21 +246,28 @@ impl Feeder {
 
     /// One step for one mailing; answers whether there is more to do at once. Without sharers nothing new is planned.
     async fn step(&self, run: &Arc<Run>, sharers: usize, may_settle: bool) -> Result<bool> {
-        let Some(lanes) = self.shared.lanes.get(&run.channel) else {
+        let shared = &self.shared;
+        let Some(lanes) = shared.lanes.get(&run.channel) else {
             return Ok(false);
         };
-        match run.state(self.shared.now()) {
+        match run.state(shared.now()) {
+            RunState::Paused => self.hold(run, lanes, may_settle).await,
+            RunState::Running if !shared.rest(run.channel).is_zero() => {
+                self.hold(run, lanes, may_settle).await
+            }
             RunState::Running if !run.is_walked() && sharers == 0 => Ok(false),
             RunState::Running if !run.is_walked() => self.plan(run, lanes, sharers).await,
             RunState::Running => self.settle(run, may_settle).await,
-            RunState::Paused => {
-                self.shared.give_back(lanes.drain(Some(run.id)));
-                self.release_idle().await?;
-                self.settle(run, may_settle).await
-            }
             RunState::Closed => self.close(run, lanes, MessageStatus::Expired).await,
             RunState::Cancelled => self.close(run, lanes, MessageStatus::Cancelled).await,
         }
+    }
+
+    /// Gives back what waits in memory: it is paused, or its channel rests.
+    async fn hold(&self, run: &Arc<Run>, lanes: &Lanes, may_settle: bool) -> Result<bool> {
+        self.shared.give_back(lanes.drain(Some(run.id)));
+        self.release_idle().await?;
+        self.settle(run, may_settle).await
     }
 
     async fn plan(&self, run: &Arc<Run>, lanes: &Lanes, sharers: usize) -> Result<bool> {

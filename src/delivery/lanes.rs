@@ -99,6 +99,23 @@ impl Lanes {
         self.filled.notify_one();
     }
 
+    /// Puts a message back to where it was taken from: it goes first when its mailing's turn comes.
+    pub fn put_back(&self, priority: Priority, key: Option<MailingId>, item: Item) {
+        let mut inner = self.lock();
+        let Some(lane) = inner.lanes.get_mut(lane_of(priority)) else {
+            return;
+        };
+        lane.depth += 1;
+        let depth = lane.depth;
+        match lane.sources.iter_mut().find(|source| source.key == key) {
+            Some(source) => source.items.push_front(item),
+            None => lane.sources.push_front(Source { key, items: VecDeque::from([item]) }),
+        }
+        drop(inner);
+        self.show(priority, depth);
+        self.filled.notify_one();
+    }
+
     /// The next message: high before normal before low, but for low's share.
     pub fn take(&self) -> Option<Item> {
         let mut inner = self.lock();

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
+use super::gate::Gate;
 use super::lanes::Lanes;
 use super::model::{Item, OpenPage, Outcome, PageState, Run};
 use super::pages::{Lease, Pages, Runs};
@@ -49,6 +50,8 @@ pub struct Shared {
     pub settings: Settings,
     /// The lanes of each channel.
     pub lanes: BTreeMap<ChannelKind, Arc<Lanes>>,
+    /// Whether each channel's provider can be asked.
+    pub gates: BTreeMap<ChannelKind, Arc<Gate>>,
     /// The mailings at work.
     pub runs: Runs,
     /// The pages in hand.
@@ -96,6 +99,19 @@ impl Shared {
         if let Some(lanes) = self.lanes.get(&run.channel) {
             self.pages.admit(page, || lanes.push(run.priority, Some(run.id), items));
         }
+    }
+
+    /// Puts a message back into its lane: it was taken out, and its provider takes nothing for now.
+    pub fn put_back(&self, item: Item) {
+        if let Some(lanes) = self.lanes.get(&item.run.channel) {
+            let (priority, id) = (item.run.priority, item.run.id);
+            lanes.put_back(priority, Some(id), item);
+        }
+    }
+
+    /// For how long nothing of this channel is to be held in memory; zero when it is to be fed.
+    pub fn rest(&self, channel: ChannelKind) -> Duration {
+        self.gates.get(&channel).map_or(Duration::ZERO, |gate| gate.rest())
     }
 
     /// Takes messages back that were not tried.

@@ -7,6 +7,8 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use tokio::sync::Semaphore;
 
+use super::engine::ChannelSetup;
+use super::gate::{Gate, Pass, Report};
 use super::lanes::Lanes;
 use super::model::{Item, Outcome, RunState, Tried};
 use super::pacer::Pacer;
@@ -34,6 +36,7 @@ pub struct Dispatcher {
     shared: Arc<Shared>,
     lanes: Arc<Lanes>,
     sender: Arc<Sender>,
+    gate: Arc<Gate>,
     slots: Arc<Semaphore>,
     concurrency: u32,
     pacer: Pacer,
@@ -41,19 +44,14 @@ pub struct Dispatcher {
 
 impl Dispatcher {
     /// For this channel.
-    pub fn new(
-        shared: Arc<Shared>,
-        lanes: Arc<Lanes>,
-        channel: Arc<dyn Channel>,
-        timeout: Duration,
-        limits: (usize, Option<f64>),
-    ) -> Self {
-        let (concurrency, rate) = limits;
+    pub fn new(shared: Arc<Shared>, (lanes, gate): (Arc<Lanes>, Arc<Gate>), setup: ChannelSetup) -> Self {
+        let ChannelSetup { channel, timeout, concurrency, rate, .. } = setup;
         let sender = Arc::new(Sender { shared: Arc::clone(&shared), channel, timeout });
         Self {
             shared,
             lanes,
             sender,
+            gate,
             slots: Arc::new(Semaphore::new(concurrency)),
             concurrency: u32::try_from(concurrency).unwrap_or(u32::MAX),
             pacer: Pacer::new(rate),
@@ -85,24 +83,43 @@ impl Dispatcher {
             return;
         };
         self.lanes.wait().await;
+        self.gate.wait().await;
         self.pacer.wait().await;
         // asked last: at a low rate the turn may come long after the lease ran out
         while !self.shared.lease.is_held(self.shared.now()) {
             tokio::time::sleep(LEASE_POLL).await;
         }
+        let Some(pass) = self.gate.enter() else { return };
         let Some(item) = self.lanes.take() else { return };
         let sender = Arc::clone(&self.sender);
         tokio::spawn(async move {
-            sender.process(item).await;
+            sender.process(item, pass).await;
             // given back only when the recorder has the outcome: a slow database slows the sending
             drop(slot);
         });
     }
 }
 
+/// What a verdict on a message says of the provider.
+fn report(verdict: &Verdict) -> Report {
+    match verdict {
+        Verdict::Delivered | Verdict::Permanent { .. } => Report::Alive,
+        Verdict::Transient { .. } => Report::Sick,
+        Verdict::Throttled { retry_after } => Report::Throttled(*retry_after),
+    }
+}
+
 /// A panic is this message's failure: without an outcome its page would stay in hand until the next start.
 fn unpanicked<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(PANICKED.to_owned()))
+}
+
+/// What became of an attempt.
+enum Came {
+    /// An outcome, to be recorded.
+    To(Outcome),
+    /// Nothing: the provider takes no message for now, this one is as it was.
+    Back(Item),
 }
 
 /// Makes attempts on one channel.
@@ -113,7 +130,7 @@ struct Sender {
 }
 
 impl Sender {
-    async fn process(&self, item: Item) {
+    async fn process(&self, item: Item, pass: Pass) {
         if item.page.is_lost() {
             return;
         }
@@ -123,7 +140,10 @@ impl Sender {
             RunState::Cancelled => item.close(OutcomeKind::Cancelled, now, CANCELLED),
             RunState::Closed => item.close(OutcomeKind::Expired, now, WINDOW_CLOSED),
             RunState::Running => match unpanicked(|| self.text(&item)) {
-                Ok((recipient, text)) => self.attempt(item, recipient, text, now).await,
+                Ok((recipient, text)) => match self.attempt(item, (recipient, text), now, pass).await {
+                    Came::To(outcome) => outcome,
+                    Came::Back(item) => return self.shared.put_back(item),
+                },
                 Err(why) => item.close(OutcomeKind::Failed, now, why),
             },
         };
@@ -143,7 +163,14 @@ impl Sender {
         Ok((address, text))
     }
 
-    async fn attempt(&self, item: Item, recipient: String, text: String, now: Timestamp) -> Outcome {
+    /// One attempt.
+    async fn attempt(
+        &self,
+        item: Item,
+        (recipient, text): (String, String),
+        now: Timestamp,
+        pass: Pass,
+    ) -> Came {
         let channel = self.channel.kind().as_str();
         let metrics = &self.shared.metrics;
         metrics.lateness.with_label_values(&[channel]).observe(now.since(item.due_at).as_secs_f64());
@@ -153,26 +180,35 @@ impl Sender {
         let exchange = self.channel.send(Delivery { id: item.id, recipient, text }, self.timeout);
         let answer = tokio::select! {
             biased;
-            answer = AssertUnwindSafe(exchange).catch_unwind() => answer.unwrap_or_else(|_| Answer::none(PANICKED)),
+            answer = AssertUnwindSafe(exchange).catch_unwind() => {
+                let answer = answer.unwrap_or_else(|_| Answer::none(PANICKED));
+                pass.report(report(&answer.verdict));
+                answer
+            }
+            // says nothing of the provider: the pass goes back unused
             () = item.run.closed(&self.shared.clock) => Answer::none("it was cut off at the end of the window"),
         };
         let took = began.elapsed();
         in_flight.dec();
-        let outcome = self.judge(item, answer, took);
+        let outcome = match self.judge(item, answer, took) {
+            Came::To(outcome) => outcome,
+            back => return back,
+        };
         metrics
             .attempt_duration
             .with_label_values(&[channel, outcome.kind.as_str()])
             .observe(took.as_secs_f64());
-        outcome
+        Came::To(outcome)
     }
 
-    fn judge(&self, item: Item, answer: Answer, took: Duration) -> Outcome {
+    fn judge(&self, item: Item, answer: Answer, took: Duration) -> Came {
         let at = self.shared.now();
         let attempts = item.attempts.saturating_add(1);
         let ends_at = item.run.ends_at();
         let (kind, due_at, error) = match answer.verdict {
             Verdict::Delivered => (OutcomeKind::Delivered, None, None),
             Verdict::Permanent { error } => (OutcomeKind::Failed, None, Some(error)),
+            Verdict::Throttled { .. } => return Came::Back(item),
             Verdict::Transient { error, retry_after } => {
                 match self.shared.settings.retry.next(attempts, at, retry_after, Some(ends_at)) {
                     Next::At(due_at) => (OutcomeKind::Retry, Some(due_at), Some(error)),
@@ -194,6 +230,6 @@ impl Sender {
             provider_id: answer.provider_id,
             duration_ms: i32::try_from(took.as_millis()).unwrap_or(i32::MAX),
         };
-        Outcome { item, kind, attempts, at, due_at, tried: Some(tried), error }
+        Came::To(Outcome { item, kind, attempts, at, due_at, tried: Some(tried), error })
     }
 }

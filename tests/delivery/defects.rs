@@ -63,6 +63,7 @@ crate::on_each_database! {
             timeout: Duration::from_secs(10),
             concurrency: 4,
             rate: None,
+            breaker_failures: 0,
         };
         let parts = (db.clone(), Clock::System, metrics);
         let engine = Engine::start(parts, settings(), vec![setup], (trigger.clone(), shutdown))

@@ -20,5 +20,6 @@ mod priorities;
 mod restart;
 mod retries;
 mod scripted;
+mod sick_provider;
 mod start;
 mod window;

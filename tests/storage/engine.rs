@@ -92,7 +92,7 @@ async fn recorded(stage: &Stage, node: NodeId, entries: Vec<Entry>) -> Recorded 
 }
 
 async fn taken_over(stage: &Stage, lot: Lot, now: Timestamp) -> Vec<TakenOver> {
-    stage.db.write(move |c| take_over(c, lot, &[], now)).await.unwrap()
+    stage.db.write(move |c| take_over(c, lot, (&[], None), now)).await.unwrap()
 }
 
 async fn counts(stage: &Stage, id: MailingId) -> Counts {

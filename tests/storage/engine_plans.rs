@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use diesel::connection::{Connection, InstrumentationEvent, SimpleConnection};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, SmallInt, Text};
+use diesel::sql_types::{Array, BigInt, Nullable, SmallInt, Text};
 use fanfare::clients::import;
 use fanfare::clock::Clock;
 use fanfare::db::AnyConnection;
@@ -253,6 +253,7 @@ on_each_database! {
                         .bind::<BigInt, _>(4)
                         .bind::<SmallInt, _>(1)
                         .bind::<SmallInt, _>(1)
+                        .bind::<Nullable<Array<Id>>, _>(None::<Vec<MailingId>>)
                         .load::<PostgresStep>(c)?,
                     |step| step.text,
                 ),

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, SmallInt};
+use diesel::sql_types::{Array, BigInt, Nullable, SmallInt, Text};
 
 use super::claim::{Lot, recipients_of};
 use super::{Member, NewPage, delete_pages};
@@ -38,11 +38,16 @@ struct Adopted {
 /// Takes over up to `lot.limit` pages of a lane that nobody holds, the oldest first.
 ///
 /// Nobody holds a page without a node, one of a node that is not known any more, and one of this node that is not among
-/// `held`: its commit's answer was lost. A paused mailing's pages stay where they are until its window closes.
+/// `held`: its commit's answer was lost. With `only`, pages of these mailings alone are taken. A paused mailing's pages stay where they are until its window closes.
 ///
 /// # Errors
 /// Those of the database.
-pub fn take_over(c: &mut AnyConnection, lot: Lot, held: &[PageId], now: Timestamp) -> Result<Vec<TakenOver>> {
+pub fn take_over(
+    c: &mut AnyConnection,
+    lot: Lot,
+    (held, only): (&[PageId], Option<&[MailingId]>),
+    now: Timestamp,
+) -> Result<Vec<TakenOver>> {
     let node = lot.node;
     let limit = i64::try_from(lot.limit).unwrap_or(i64::MAX);
     let adopted: Vec<Adopted> = match c {
@@ -54,17 +59,20 @@ pub fn take_over(c: &mut AnyConnection, lot: Lot, held: &[PageId], now: Timestam
             .bind::<BigInt, _>(limit)
             .bind::<SmallInt, _>(lot.channel.code())
             .bind::<SmallInt, _>(lot.priority.code())
+            .bind::<Nullable<Array<Id>>, _>(only)
             .load(c)?,
         AnyConnection::Sqlite(c) => {
-            let held: Vec<String> = held.iter().map(|id| format!("\"{}\"", id.0.simple())).collect();
+            let held = json_of(held.iter().map(|id| id.0));
+            let only = only.map(|only| json_of(only.iter().map(|id| id.0)));
             diesel::sql_query(include_str!("sql/take_over.sqlite.sql"))
                 .bind::<Id, _>(node)
-                .bind::<diesel::sql_types::Text, _>(format!("[{}]", held.join(",")))
+                .bind::<Text, _>(held)
                 .bind::<SmallInt, _>(MailingStatus::Paused.code())
                 .bind::<Instant, _>(now)
                 .bind::<BigInt, _>(limit)
                 .bind::<SmallInt, _>(lot.channel.code())
                 .bind::<SmallInt, _>(lot.priority.code())
+                .bind::<Nullable<Text>, _>(only)
                 .load(c)?
         }
     };
@@ -73,6 +81,12 @@ pub fn take_over(c: &mut AnyConnection, lot: Lot, held: &[PageId], now: Timestam
         pages.extend(open_page(c, id, node)?);
     }
     Ok(pages)
+}
+
+/// A JSON array of hexadecimal ids.
+fn json_of(ids: impl Iterator<Item = uuid::Uuid>) -> String {
+    let ids: Vec<String> = ids.map(|id| format!("\"{}\"", id.simple())).collect();
+    format!("[{}]", ids.join(","))
 }
 
 /// Reads what is left of a page, and corrects its remainder; a page with nothing left goes.

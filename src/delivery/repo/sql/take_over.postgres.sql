@@ -1,9 +1,9 @@
--- $1 this node, $2 the pages that it knows of, $3 the status paused, $4 now, $5 how many, $6 and $7 the lane.
+-- $1 this node, $2 the pages that it knows of, $3 the status paused, $4 now, $5 how many, $6 and $7 the lane, $8 the only mailings.
 -- SKIP LOCKED: several nodes take over at once, each its own pages.
 UPDATE page SET node_id = $1
 WHERE id IN (
     SELECT p.id FROM page p
-    WHERE p.channel = $6 AND p.priority = $7 AND (p.node_id IS NULL
+    WHERE p.channel = $6 AND p.priority = $7 AND ($8::uuid[] IS NULL OR p.mailing_id = ANY($8)) AND (p.node_id IS NULL
         OR (p.node_id = $1 AND NOT p.id = ANY($2))
         OR NOT EXISTS (SELECT 1 FROM node n WHERE n.id = p.node_id))
       AND NOT EXISTS (

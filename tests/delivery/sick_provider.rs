@@ -1,0 +1,96 @@
+//! A provider that is sick or asks for patience is left alone, and no message pays for it.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use fanfare::sandbox::Faults;
+use serde_json::{Value, json};
+
+use crate::bench::{Bench, LONG, micros};
+use crate::support::after;
+
+fn sick() -> Faults {
+    Faults { error_rate: 1.0, ..Faults::default() }
+}
+
+async fn circuit(bench: &Bench) -> String {
+    let answer = bench.http.get(format!("{}/metrics", bench.base)).send().await.expect("an answer");
+    let text = answer.text().await.expect("metrics");
+    let line = text.lines().find(|line| line.starts_with("fanfare_circuit_state")).expect("the metric");
+    line.rsplit_once(' ').expect("a value").1.to_owned()
+}
+
+/// A mailing of 300 over four slots at a provider that always fails, until its circuit has rested for long enough that
+/// what waits in memory was given back.
+async fn until_it_rests(bench: &Bench, window: Duration) -> String {
+    bench.import(300, "vip").await;
+    let id = bench.mail("vip", window).await;
+    bench.received(7).await;
+    let path = format!("/mailings/{id}");
+    let all_wait = |mailing: &Value| {
+        mailing["counts"]["queued"].as_i64() == Some(300) && mailing["counts"]["sending"] == 0
+    };
+    bench.wait_for(&path, all_wait).await;
+    assert_eq!(circuit(bench).await, "2", "it is open");
+    id
+}
+
+const SETTINGS: &[(&str, &str)] = &[
+    ("sms.concurrency", "4"),
+    ("sms.breaker_failures", "6"),
+    ("retry.limit", "20"),
+    ("retry.first_delay", "50ms"),
+    ("retry.factor", "1"),
+];
+
+crate::on_each_database! {
+    async fn a_provider_that_fails_all_the_time_is_probed_and_not_hammered(kind: Database) {
+        let bench = Bench::with_faults(kind, SETTINGS, sick()).await;
+        let id = until_it_rests(&bench, LONG).await;
+        let asked = bench.requests().len();
+        assert!((6..=6 + 4 + 8).contains(&asked), "six failures, four in flight, then probes: {asked}");
+        bench.set_faults(Faults::default());
+        let counts = bench.closed(&id).await;
+        assert_eq!(counts["sent"], 300, "{counts}");
+        assert_eq!(circuit(&bench).await, "0", "it is closed again");
+        bench.each_received_once(&id).await;
+    }
+}
+
+crate::on_each_database! {
+    async fn what_waits_for_a_sick_provider_expires_with_its_window_and_can_be_cancelled(kind: Database) {
+        let bench = Bench::with_faults(kind, SETTINGS, sick()).await;
+        let id = until_it_rests(&bench, LONG).await;
+        let other = bench.create(json!({"text": "x", "filter": "vip", "ends_at": after(LONG)})).await;
+        bench.post(&format!("/mailings/{other}/cancel"), json!({})).await;
+        let counts = bench.closed(&other).await;
+        assert_eq!(counts["cancelled"], 300, "{counts}");
+        let change = json!({"ends_at": after(Duration::from_millis(300))});
+        let (status, mailing) = bench.call("PATCH", &format!("/mailings/{id}"), Some(change)).await;
+        assert_eq!(status, 200, "{mailing}");
+        let counts = bench.closed(&id).await;
+        assert_eq!(counts["expired"], 300, "{counts}");
+        let mailing = bench.get(&format!("/mailings/{id}")).await;
+        let overrun = micros(&mailing["finished_at"]) - micros(&mailing["ends_at"]);
+        assert!((0..10_000_000).contains(&overrun), "no rest of the circuit was waited for: {overrun} us");
+    }
+}
+
+crate::on_each_database! {
+    async fn a_provider_that_asks_for_patience_gets_it_and_no_attempt_is_used_up(kind: Database) {
+        let faults = Faults { rate_limit: NonZeroU32::new(60), ..Faults::default() };
+        let bench = Bench::with_faults(kind, &[("retry.limit", "0")], faults).await;
+        bench.import(150, "vip").await;
+        let id = bench.mail("vip", LONG).await;
+        let counts = bench.closed(&id).await;
+        assert_eq!(counts["sent"], 150, "{counts}");
+        assert!(bench.rows(&id).await.iter().all(|row| row.attempts == 1));
+        let requests = bench.requests();
+        let limited: Vec<_> = requests.iter().filter(|request| request.outcome == "limited").collect();
+        let first = limited.first().expect("the limit was met").at_us;
+        // what was in flight with the first refusal, and nothing else until a second later
+        let hasty = requests.iter().filter(|r| (first + 200_000..first + 1_000_000).contains(&r.at_us)).count();
+        assert_eq!(hasty, 0, "{requests:?}");
+        bench.each_received_once(&id).await;
+    }
+}
