@@ -2,11 +2,12 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::middleware::from_fn;
-use actix_web::{App as ActixApp, HttpResponse, HttpServer, Route, web};
+use actix_web::{App as ActixApp, HttpResponse, HttpServer, Resource, Route, web};
 use secrecy::ExposeSecret;
 use tokio::task::JoinHandle;
 use tracing_actix_web::TracingLogger;
@@ -14,18 +15,22 @@ use tracing_actix_web::TracingLogger;
 use crate::channels::sms::Sms;
 use crate::clients::{self, Clients};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Role};
+use crate::db::types::Timestamp;
 use crate::db::{Db, DbOptions};
+use crate::delivery::announce::Announcer;
 use crate::delivery::retry::RetryPolicy;
 use crate::delivery::{ChannelSetup, Engine, Settings};
 use crate::egress;
 use crate::error::{Error, Result};
 use crate::http::access::{self, Access};
-use crate::http::health::{self, Probes};
+use crate::http::health::{self, Probes, SignOfLife};
 use crate::http::request_log::RequestLog;
 use crate::http::routing::{get, others};
 use crate::http::{metrics as http_metrics, openapi, problem};
+use crate::kinds::ChannelKind;
 use crate::lifecycle::{self, Shutdown, Trigger, supervise};
+use crate::mailings::usecase::{ChannelRates, Wakeup};
 use crate::mailings::{self, Mailings};
 use crate::messages::{self, Messages};
 use crate::metrics::Metrics;
@@ -36,10 +41,36 @@ pub struct App {
     address: SocketAddr,
     server: JoinHandle<std::io::Result<()>>,
     handle: ServerHandle,
-    engine: Engine,
-    watchdog: JoinHandle<()>,
+    work: Work,
     trigger: Trigger,
     shutdown: Shutdown,
+}
+
+/// What runs beside the server.
+enum Work {
+    /// Mailings are begun and sent.
+    Here { engine: Engine, watchdog: JoinHandle<()> },
+    /// Other nodes do that, and are told of changes.
+    Elsewhere { announcer: JoinHandle<()> },
+}
+
+/// The parts of the work that the API speaks to.
+struct Partners {
+    wakeup: Arc<dyn Wakeup>,
+    rates: Arc<dyn ChannelRates>,
+    watchdog: Option<SignOfLife>,
+    engine: Option<SignOfLife>,
+}
+
+/// The channels' limits, as far as a node knows them that does not send.
+struct Limits(Option<f64>);
+
+impl ChannelRates for Limits {
+    fn rate(&self, channel: ChannelKind) -> Option<f64> {
+        match channel {
+            ChannelKind::Sms => self.0,
+        }
+    }
 }
 
 /// What the handlers are given.
@@ -83,22 +114,14 @@ impl App {
         let address = listener.local_addr().map_err(|e| Error::Internal(e.into()))?;
         let (trigger, shutdown) = lifecycle::shutdown();
         let parts = (db.clone(), clock.clone(), metrics.clone());
-        let engine = Engine::start(
-            parts.clone(),
-            settings(&config),
-            vec![sms(&config, clock.clone())?],
-            (trigger.clone(), shutdown.clone()),
-        )
-        .await?;
-        let speaking = engine.handle();
-        let watchdog = Watchdog::new(parts, speaking.clone(), config.delivery.poll, speaking.pending());
+        let (work, partners) = work(&config, parts, &trigger, &shutdown).await?;
         let services = Services {
             clients: web::Data::new(Clients::new(db.clone(), clock.clone())),
             mailings: web::Data::new(Mailings::new(
                 db.clone(),
                 clock.clone(),
-                speaking.clone(),
-                speaking.clone(),
+                partners.wakeup,
+                partners.rates,
             )),
             messages: web::Data::new(Messages::new(db.clone())),
             metrics: web::Data::new(metrics),
@@ -106,19 +129,18 @@ impl App {
             probes: web::Data::new(Probes {
                 db: db.clone(),
                 clock,
-                watchdog: watchdog.looked_at(),
-                patience: speaking.patience() + config.delivery.poll * 5,
-                engine: Box::new(move || speaking.beat_at()),
+                watchdog: partners.watchdog,
+                engine: partners.engine,
+                patience: config.delivery.lease + config.delivery.poll * 5,
             }),
             db: web::Data::new(db),
             runtime: web::Data::new(tokio::runtime::Handle::current()),
         };
-        let watchdog = supervise("watchdog", trigger.clone(), watchdog.run(shutdown.clone()));
-        let server = serve(listener, config.http.workers, services)?;
+        let server = serve(listener, &config, services)?;
         let handle = server.handle();
         let server = tokio::spawn(server);
         tracing::info!(%address, "fanfare listens");
-        Ok(Self { address, server, handle, engine, watchdog, trigger, shutdown })
+        Ok(Self { address, server, handle, work, trigger, shutdown })
     }
 
     /// Where it listens.
@@ -136,9 +158,46 @@ impl App {
         self.trigger.fire();
         self.handle.stop(true).await;
         let _ = self.server.await;
-        let _ = self.watchdog.await;
-        self.engine.stop().await;
+        match self.work {
+            Work::Here { engine, watchdog } => {
+                let _ = watchdog.await;
+                engine.stop().await;
+            }
+            Work::Elsewhere { announcer } => {
+                let _ = announcer.await;
+            }
+        }
     }
+}
+
+/// Starts what the node's role asks for.
+async fn work(
+    config: &Config,
+    parts: (Db, Clock, Metrics),
+    trigger: &Trigger,
+    shutdown: &Shutdown,
+) -> Result<(Work, Partners)> {
+    if config.node.role == Role::Api {
+        let announcer = Announcer::new(parts.0);
+        let task = supervise("announcer", trigger.clone(), Arc::clone(&announcer).run(shutdown.clone()));
+        let rates = Arc::new(Limits(config.sms.rate()));
+        let partners = Partners { wakeup: announcer, rates, watchdog: None, engine: None };
+        return Ok((Work::Elsewhere { announcer: task }, partners));
+    }
+    let channels = vec![sms(config, parts.1.clone())?];
+    let ends = (trigger.clone(), shutdown.clone());
+    let engine = Engine::start(parts.clone(), settings(config), channels, ends).await?;
+    let handle = engine.handle();
+    let watchdog = Watchdog::new(parts, handle.clone(), config.delivery.poll, handle.pending());
+    let (looked_at, beating) = (watchdog.looked_at(), handle.clone());
+    let partners = Partners {
+        wakeup: handle.clone(),
+        rates: handle,
+        watchdog: Some(Box::new(move || Timestamp::from_micros(looked_at.load(Ordering::Acquire)))),
+        engine: Some(Box::new(move || beating.beat_at())),
+    };
+    let watchdog = supervise("watchdog", trigger.clone(), watchdog.run(shutdown.clone()));
+    Ok((Work::Here { engine, watchdog }, partners))
 }
 
 fn listen(address: SocketAddr) -> Result<TcpListener> {
@@ -170,7 +229,8 @@ fn sms(config: &Config, clock: Clock) -> Result<ChannelSetup> {
     })
 }
 
-fn serve(listener: TcpListener, workers: usize, services: Services) -> Result<Server> {
+fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<Server> {
+    let routes = if config.node.role == Role::Worker { probes } else { routes };
     let server = HttpServer::new(move || {
         ActixApp::new()
             .app_data(services.clients.clone())
@@ -187,7 +247,7 @@ fn serve(listener: TcpListener, workers: usize, services: Services) -> Result<Se
             .configure(routes)
     });
     let server = server
-        .workers(workers)
+        .workers(config.http.workers)
         .disable_signals()
         .shutdown_timeout(10)
         .keep_alive(Duration::from_secs(75))
@@ -196,12 +256,19 @@ fn serve(listener: TcpListener, workers: usize, services: Services) -> Result<Se
     Ok(server.run())
 }
 
-fn routes(cfg: &mut web::ServiceConfig) {
-    let read =
-        |path: &str, route: Route| web::resource(path).route(route).default_service(others("GET, HEAD"));
+fn read(path: &str, route: Route) -> Resource {
+    web::resource(path).route(route).default_service(others("GET, HEAD"))
+}
+
+fn probes(cfg: &mut web::ServiceConfig) {
     cfg.service(read("/health", get().to(health::get_health)))
         .service(read("/ready", get().to(health::get_ready)))
         .service(read("/metrics", get().to(http_metrics::get_metrics)))
+        .default_service(web::route().to(problem::no_such_path));
+}
+
+fn routes(cfg: &mut web::ServiceConfig) {
+    cfg.configure(probes)
         .service(read("/", get().to(to_docs)))
         .service(read("/api/v1/docs", get().to(to_docs)))
         .service(openapi::swagger())
@@ -211,8 +278,7 @@ fn routes(cfg: &mut web::ServiceConfig) {
                 .configure(messages::handler::routes)
                 .configure(mailings::handler::routes)
                 .default_service(web::route().to(problem::no_such_path)),
-        )
-        .default_service(web::route().to(problem::no_such_path));
+        );
 }
 
 async fn to_docs() -> HttpResponse {

@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 
 use crate::app::{App, open_db};
 use crate::clock::Clock;
-use crate::config::Config;
+use crate::config::{Config, Role};
 use crate::demo::{self, DemoArgs};
 use crate::error::{Error, Result};
 use crate::http::openapi;
@@ -29,7 +29,11 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Run the service: API, watchdog and delivery engine.
-    Serve,
+    Serve {
+        /// What this node does, on PostgreSQL; by default the configured role.
+        #[arg(long, value_enum)]
+        role: Option<Role>,
+    },
     /// Bring the database's schema up to date and end. `serve` does so by itself.
     Migrate,
     /// Import clients from a CSV file; `-` reads the standard input.
@@ -67,9 +71,13 @@ async fn execute(cli: Cli) -> Result<()> {
     if matches!(cli.command, Command::Openapi) {
         return print(&openapi::document()?);
     }
-    let config = Config::load(cli.config.as_deref())?;
+    let role = match cli.command {
+        Command::Serve { role } => role,
+        _ => None,
+    };
+    let config = Config::load(cli.config.as_deref(), role)?;
     match cli.command {
-        Command::Serve => {
+        Command::Serve { .. } => {
             telemetry::start(&config.log)?;
             serve(config).await
         }

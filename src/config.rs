@@ -33,6 +33,7 @@ pub enum Form {
 pub const ENVIRONMENT: &[(&str, &str, Form)] = &[
     ("DATABASE_URL", "database.url", Form::Text),
     ("DATABASE_POOL_SIZE", "database.pool_size", Form::Number),
+    ("FANFARE_ROLE", "node.role", Form::Text),
     ("HTTP_HOST", "http.host", Form::Text),
     ("HTTP_PORT", "http.port", Form::Number),
     ("HTTP_WORKERS", "http.workers", Form::Number),
@@ -63,6 +64,8 @@ pub const ENVIRONMENT: &[(&str, &str, Form)] = &[
 pub struct Config {
     /// Where the data is.
     pub database: Database,
+    /// What this node does.
+    pub node: Node,
     /// Where the API listens.
     pub http: Http,
     /// Who may call it.
@@ -88,6 +91,36 @@ pub struct Database {
     pub url: SecretString,
     /// Connections for reading.
     pub pool_size: u32,
+}
+
+/// Section `node`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// Its part of the work.
+    pub role: Role,
+}
+
+/// What a node does; with PostgreSQL there may be any number of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Everything.
+    All,
+    /// The API; other nodes send.
+    Api,
+    /// Watchdog and delivery engine; of HTTP only the probes and the metrics.
+    Worker,
+}
+
+impl Role {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Api => "api",
+            Self::Worker => "worker",
+        }
+    }
 }
 
 /// Section `http`.
@@ -211,11 +244,12 @@ fn duration<'de, D: Deserializer<'de>>(reader: D) -> Result<Duration, D::Error> 
 }
 
 impl Config {
-    /// Reads the file (by default `fanfare.toml`, which need not exist) and the process's environment.
+    /// Reads the file (by default `fanfare.toml`, which need not exist) and the process's environment; a `role` wins over
+    /// both.
     ///
     /// # Errors
     /// [`Error::Invalid`] that names each wrong value, or a file that was named and cannot be read.
-    pub fn load(file: Option<&Path>) -> Result<Self> {
+    pub fn load(file: Option<&Path>, role: Option<Role>) -> Result<Self> {
         if let Some(path) = file
             && !path.is_file()
         {
@@ -234,6 +268,9 @@ impl Config {
                 }
                 _ => {}
             }
+        }
+        if let Some(role) = role {
+            figment = figment.merge(("node.role", role.as_str()));
         }
         Self::from_figment(figment)
     }
@@ -324,6 +361,12 @@ impl Config {
         );
         within("delivery.lease (DELIVERY_LEASE), seconds", self.delivery.lease.as_secs_f64(), 1.0, 3600.0);
         within("delivery.poll (DELIVERY_POLL), seconds", self.delivery.poll.as_secs_f64(), 0.01, 60.0);
+        if self.node.role != Role::All && self.database.url.expose_secret().starts_with("sqlite:") {
+            wrong.add(
+                "node.role (FANFARE_ROLE, --role)",
+                "must be all on SQLite, which has one node; api and worker need PostgreSQL",
+            );
+        }
         if !self.sms.base_url().starts_with("http://") && !self.sms.base_url().starts_with("https://") {
             wrong.add("sms.base_url (PROVIDER_BASE_URL)", "must begin with http:// or https://");
         }
@@ -410,11 +453,21 @@ mod tests {
     }
 
     #[test]
+    fn one_node_on_sqlite_does_everything() {
+        for role in ["api", "worker"] {
+            assert!(complaint(&[("node.role", role)]).contains("SQLite"));
+            let nodes = [("node.role", role), ("database.url", "postgres://user@host/fanfare")];
+            assert!(Config::with(&nodes).is_ok());
+        }
+    }
+
+    #[test]
     fn a_wrong_value_is_named_with_its_variable() {
         assert!(complaint(&[("http.port", "many")]).contains("HTTP_PORT"));
         assert!(complaint(&[("sms.timeout", "soon")]).contains("PROVIDER_TIMEOUT"));
         assert!(complaint(&[("delivery.page_size", "0")]).contains("DELIVERY_PAGE_SIZE"));
         assert!(complaint(&[("log.format", "xml")]).contains("LOG_FORMAT"));
         assert!(complaint(&[("http.prot", "1")]).contains("prot"));
+        assert!(complaint(&[("node.role", "boss")]).contains("FANFARE_ROLE"));
     }
 }

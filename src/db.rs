@@ -2,6 +2,7 @@
 
 mod any;
 pub mod connection;
+pub mod listen;
 pub mod migrations;
 pub mod schema;
 pub mod types;

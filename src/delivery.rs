@@ -1,5 +1,6 @@
 //! The delivery engine: feeder, lanes, dispatchers, recorder and claimer around one set of pages.
 
+pub mod announce;
 pub mod claimer;
 pub mod engine;
 pub mod feeder;

@@ -28,7 +28,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("demo", "error clock egress sandbox"),
     (
         "app",
-        "error clock db config lifecycle metrics clients messages mailings pending_mailing egress channels delivery http",
+        "error clock kinds db config lifecycle metrics clients messages mailings pending_mailing egress channels delivery http",
     ),
     ("cli", "error clock config lifecycle metrics telemetry egress http sandbox demo app clients"),
     // its list of the operations names every handler: a part of the composition root that stands beside its kind

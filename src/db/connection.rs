@@ -56,7 +56,7 @@ impl Target {
 
 /// Opens connections for the pools and for the writer.
 #[derive(Debug, Clone)]
-struct Manager {
+pub(super) struct Manager {
     target: Target,
 }
 
@@ -132,6 +132,7 @@ enum Write {
 /// A handle on the database; cloning it is cheap.
 #[derive(Clone)]
 pub struct Db {
+    manager: Manager,
     read: Pool<Manager>,
     write: Write,
     /// Held while the process lives: one service per SQLite file.
@@ -173,7 +174,7 @@ impl Db {
                 Write::Group(Arc::new(Writer::start(connect, Box::new(move |s| on_commit(s)))?))
             }
         };
-        Ok(Self { read: pool(&manager)?, write, _lock: None })
+        Ok(Self { read: pool(&manager)?, write, manager, _lock: None })
     }
 
     /// Takes the SQLite file for this process alone, until the last clone of the answer is gone: two engines on one
@@ -205,6 +206,11 @@ impl Db {
     /// Whether one file on this machine is the database: no other node can hold pages then.
     pub fn is_single_node(&self) -> bool {
         matches!(self.write, Write::Group(_))
+    }
+
+    /// Opens connections beside the pools.
+    pub(super) fn manager(&self) -> &Manager {
+        &self.manager
     }
 
     /// Runs `f` on the blocking pool with a connection for reading.

@@ -28,6 +28,7 @@ diesel::table! {
         total -> BigInt, planned -> BigInt, upper_bound -> Nullable<Id>, cursor_range -> Integer,
         cursor_client -> Nullable<Id>, walked -> Bool,
         sent -> BigInt, failed -> BigInt, expired -> BigInt, cancelled -> BigInt, settled -> Bool,
+        rate_per_second -> Nullable<Double>,
     }
 }
 diesel::table! {
@@ -54,6 +55,11 @@ diesel::table! {
     due (message_id) {
         message_id -> Id, mailing_id -> Nullable<Id>, channel -> SmallInt, priority -> SmallInt, due_at -> Instant,
     }
+}
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::Instant;
+    rate (name) { name -> Text, next_at -> Instant, }
 }
 diesel::table! {
     use diesel::sql_types::*;

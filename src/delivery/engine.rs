@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
+use super::announce::Announcer;
 use super::claimer::Claimer;
 use super::feeder::Feeder;
 use super::gate::Gate;
@@ -20,6 +21,7 @@ use super::worker::Dispatcher;
 use crate::channels::Channel;
 use crate::clock::Clock;
 use crate::db::Db;
+use crate::db::listen::Listener;
 use crate::db::types::{NodeId, Timestamp};
 use crate::error::Result;
 use crate::kinds::ChannelKind;
@@ -52,6 +54,8 @@ pub struct Engine {
     /// would take over what is still in flight.
     last: Vec<JoinHandle<()>>,
     ending: Trigger,
+    announcer: Arc<Announcer>,
+    listener: Option<Listener>,
 }
 
 /// How the engine is spoken to from outside.
@@ -60,6 +64,7 @@ pub struct Handle {
     limits: BTreeMap<ChannelKind, (usize, Option<f64>)>,
     pending: Arc<Notify>,
     beat_at: Arc<AtomicI64>,
+    announcer: Arc<Announcer>,
 }
 
 impl Engine {
@@ -105,6 +110,7 @@ impl Engine {
             pages: Pages::new(node),
             adopting: tokio::sync::Mutex::new(()),
             lease,
+            nodes: AtomicU32::new(1),
             feed,
             claim: Notify::new(),
             changed: AtomicBool::new(true),
@@ -113,9 +119,13 @@ impl Engine {
         });
         register(&shared, node).await?;
         let (ending, ended) = lifecycle::shutdown();
+        let (announcer, pending) = (Announcer::new(shared.db.clone()), Arc::new(Notify::new()));
+        let listener = listen(&shared, &announcer, &pending)?;
         let mut engine = Self {
             limits: channels.iter().map(|c| (c.channel.kind(), (c.concurrency, c.rate))).collect(),
-            pending: Arc::new(Notify::new()),
+            pending,
+            announcer,
+            listener,
             beat_at: Arc::new(AtomicI64::new(shared.now().micros())),
             producers: Vec::new(),
             last: Vec::new(),
@@ -127,6 +137,8 @@ impl Engine {
         let heart = heart(Arc::clone(&engine.shared), Arc::clone(&engine.beat_at), ended);
         engine.last.push(supervise("heart", trigger.clone(), heart));
         engine.start_producers(channels, &trigger, &shutdown);
+        // the others share with this node from now on
+        engine.announcer.mailing_changed();
         Ok(engine)
     }
 
@@ -143,6 +155,8 @@ impl Engine {
         }
         let feeder = Feeder::new(Arc::clone(shared)).run(shutdown.clone());
         self.producers.push(supervise("feeder", trigger.clone(), feeder));
+        let announcer = Arc::clone(&self.announcer).run(shutdown.clone());
+        self.producers.push(supervise("announcer", trigger.clone(), announcer));
         let claimer = Claimer::new(Arc::clone(shared)).run(shutdown.clone());
         self.producers.push(supervise("claimer", trigger.clone(), claimer));
     }
@@ -154,11 +168,15 @@ impl Engine {
             limits: self.limits.clone(),
             pending: Arc::clone(&self.pending),
             beat_at: Arc::clone(&self.beat_at),
+            announcer: Arc::clone(&self.announcer),
         })
     }
 
     /// Ends after the shutdown was fired: waits for what is in flight, records it, and gives the rest back.
     pub async fn stop(self) {
+        // on its thread, which may be connecting: it must not be cut off in the middle when the process ends
+        let listener = self.listener;
+        let _ = tokio::task::spawn_blocking(move || drop(listener)).await;
         for task in self.producers {
             let _ = task.await;
         }
@@ -192,6 +210,25 @@ impl Engine {
             }
         }
     }
+}
+
+/// Wakes this node when another one says that something changed.
+fn listen(
+    shared: &Arc<Shared>,
+    announcer: &Arc<Announcer>,
+    pending: &Arc<Notify>,
+) -> Result<Option<Listener>> {
+    // weak: the listener belongs to the engine, and must not keep alive what it wakes
+    let (shared_by, announcer, pending) =
+        (Arc::downgrade(shared), Arc::clone(announcer), Arc::clone(pending));
+    shared.db.listen(move |payload| {
+        if let Some(shared) = shared_by.upgrade()
+            && announcer.is_foreign(payload)
+        {
+            shared.mailing_changed();
+            pending.notify_one();
+        }
+    })
 }
 
 async fn register(shared: &Shared, id: NodeId) -> Result<()> {
@@ -243,10 +280,12 @@ async fn start_anew(shared: &Shared) {
 impl Wakeup for Handle {
     fn mailing_changed(&self) {
         self.shared.mailing_changed();
+        self.announcer.mailing_changed();
     }
 
     fn pending_changed(&self) {
         self.pending.notify_one();
+        self.announcer.pending_changed();
     }
 }
 
@@ -268,10 +307,5 @@ impl Handle {
     /// When the engine last showed that it is alive.
     pub fn beat_at(&self) -> Timestamp {
         Timestamp::from_micros(self.beat_at.load(Ordering::Acquire))
-    }
-
-    /// After this long without a heartbeat the engine counts as stuck.
-    pub fn patience(&self) -> Duration {
-        self.shared.lease.length()
     }
 }

@@ -15,9 +15,10 @@ use super::repo::claim::Lot;
 use super::repo::close::{self, Closing};
 use super::repo::plan::{self, Plan};
 use super::repo::take_over::{self, TakenOver};
-use super::repo::{NewPage, release};
+use super::repo::{NewPage, node, release};
 use super::shared::Shared;
 use super::worker::{CANCELLED, WINDOW_CLOSED};
+use crate::db::AnyConnection;
 use crate::db::types::{ClientId, MailingId, PageId};
 use crate::error::Result;
 use crate::kinds::{ChannelKind, MessageStatus, OutcomeKind, Priority};
@@ -111,12 +112,19 @@ impl Feeder {
 
     /// Looks at all mailings that are open: new ones, and what changed on those known.
     async fn look(&mut self) -> Result<()> {
-        let open: Vec<Open> = self.shared.db.read(crate::mailings::repo::open).await?;
+        let read = |c: &mut AnyConnection| Ok((crate::mailings::repo::open(c)?, node::count(c)?));
+        let (open, nodes): (Vec<Open>, i64) = self.shared.db.read(read).await?;
+        self.shared.nodes.store(u32::try_from(nodes).unwrap_or(u32::MAX), Ordering::Release);
         let by_id: HashMap<_, _> = open.iter().map(|open| (open.id, *open)).collect();
         self.shared.runs.retain(|id| by_id.contains_key(&id));
         for open in &open {
             let run = self.shared.run(open.id).await?;
-            run.refresh(open.status, open.ends_at, open.walked);
+            let rate = self.shared.part_of(open.rate_per_second);
+            if run.refresh(open.status, open.ends_at, open.walked, rate)
+                && let Some(lanes) = self.shared.lanes.get(&run.channel)
+            {
+                lanes.reschedule();
+            }
         }
         self.show_running();
         self.looked_at = Some(Instant::now());
@@ -272,7 +280,7 @@ impl Feeder {
 
     async fn plan(&self, run: &Arc<Run>, lanes: &Lanes, sharers: usize) -> Result<bool> {
         let shared = &self.shared;
-        let limit = lanes.wanted(run.priority, Some(run.id), sharers).min(shared.settings.page_size);
+        let limit = lanes.wanted(run, sharers).min(shared.settings.page_size);
         let now = shared.now();
         if limit == 0 || !shared.lease.is_held(now) {
             return Ok(false);

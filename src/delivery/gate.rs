@@ -14,6 +14,8 @@ use tokio::time::{Instant, sleep_until};
 use crate::kinds::ChannelKind;
 use crate::metrics::Metrics;
 
+/// A provider that has failed for this long is sick after a tenth of the failures: one that hangs fails slowly.
+const LONG_RUN: Duration = Duration::from_secs(30);
 /// How long an open circuit rests before the first probe; twice as long after each probe that fails.
 const FIRST_REST: Duration = Duration::from_secs(1);
 /// The longest rest between two probes.
@@ -27,13 +29,15 @@ const SHORT: Duration = Duration::from_secs(2);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Circuit {
-    /// All is well; so many failures came in a row.
-    Closed { failures: u32 },
+    /// All is well; so many failures came in a row, the first of them then.
+    Closed { failures: u32, since: Option<Instant> },
     /// Nothing is sent until then.
     Open { until: Instant, rest: Duration },
     /// One message at a time is let through.
     HalfOpen { probing: bool, rest: Duration },
 }
+
+const WELL: Circuit = Circuit::Closed { failures: 0, since: None };
 
 #[derive(Debug)]
 struct Inner {
@@ -112,7 +116,7 @@ impl Drop for Pass {
 impl Gate {
     /// An open gate, whose circuit opens after `threshold` failures in a row (0: never).
     pub fn new(channel: ChannelKind, threshold: u32, feed: Arc<Notify>, metrics: Metrics) -> Self {
-        let inner = Inner { circuit: Circuit::Closed { failures: 0 }, throttled_until: None };
+        let inner = Inner { circuit: WELL, throttled_until: None };
         Self { channel, threshold, inner: Mutex::new(inner), changed: Notify::new(), feed, metrics }
     }
 
@@ -187,19 +191,19 @@ impl Gate {
         }
         let before = inner.circuit;
         inner.circuit = match (before, is_probe, report) {
-            (Circuit::Closed { .. }, _, Report::Alive | Report::Throttled(_)) => {
-                Circuit::Closed { failures: 0 }
-            }
-            (Circuit::Closed { failures }, _, Report::Sick) if failures + 1 == self.threshold => {
-                tracing::warn!(channel = %self.channel, failures = failures + 1, "the provider is sick; sending rests");
-                Circuit::Open { until: now + FIRST_REST, rest: FIRST_REST }
-            }
-            (Circuit::Closed { failures }, _, Report::Sick) => {
-                Circuit::Closed { failures: failures.saturating_add(1) }
+            (Circuit::Closed { .. }, _, Report::Alive | Report::Throttled(_)) => WELL,
+            (Circuit::Closed { failures, since }, _, Report::Sick) => {
+                let (failures, since) = (failures.saturating_add(1), since.unwrap_or(now));
+                if self.is_too_many(failures, now - since) {
+                    tracing::warn!(channel = %self.channel, failures, "the provider is sick; sending rests");
+                    Circuit::Open { until: now + FIRST_REST, rest: FIRST_REST }
+                } else {
+                    Circuit::Closed { failures, since: Some(since) }
+                }
             }
             (Circuit::HalfOpen { .. }, true, Report::Alive | Report::Throttled(_)) => {
                 tracing::info!(channel = %self.channel, "the provider is well again");
-                Circuit::Closed { failures: 0 }
+                WELL
             }
             (Circuit::HalfOpen { rest, .. }, true, Report::Sick) => {
                 let rest = (rest * 2).min(LONGEST_REST);
@@ -215,6 +219,11 @@ impl Gate {
             self.changed.notify_waiters();
             self.feed.notify_one();
         }
+    }
+
+    fn is_too_many(&self, failures: u32, run: Duration) -> bool {
+        self.threshold > 0
+            && (failures >= self.threshold || (run >= LONG_RUN && failures >= self.threshold.div_ceil(10)))
     }
 
     fn show(&self) {
@@ -261,6 +270,18 @@ mod tests {
         gate.wait().await;
         send(&gate, Report::Alive);
         assert!(gate.enter().is_some() && gate.enter().is_some(), "all is well");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_provider_that_fails_slowly_is_sick_after_a_tenth_of_the_failures() {
+        let gate = gate(100);
+        for _ in 0..9 {
+            tokio::time::advance(Duration::from_secs(5)).await;
+            send(&gate, Report::Sick);
+        }
+        assert!(gate.enter().is_some());
+        send(&gate, Report::Sick);
+        assert!(gate.enter().is_none());
     }
 
     #[tokio::test(start_paused = true)]

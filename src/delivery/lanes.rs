@@ -1,17 +1,24 @@
 //! The lanes: what waits in memory, by channel and priority, fair between mailings.
 
 use std::collections::VecDeque;
+use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 
-use super::model::Item;
+use super::model::{Item, Run};
 use crate::db::types::MailingId;
 use crate::kinds::{ChannelKind, Priority};
 use crate::metrics::Metrics;
 
 /// Of so many messages taken, one comes from the lowest lane that has any: low keeps its 5 %.
 const LOW_TURN: u32 = 20;
+/// Messages that a mailing may always have waiting.
+const FEW: usize = 8;
+/// What a mailing with a rate of its own sends in this time is enough to have waiting.
+const SOON: Duration = Duration::from_secs(2);
 
 /// What belongs to one mailing, or to none.
 #[derive(Default)]
@@ -20,26 +27,83 @@ struct Source {
     items: VecDeque<Item>,
 }
 
+impl Source {
+    /// When its mailing's own rate lets the next one go, if that is after `now`.
+    fn later_than(&self, now: Instant) -> Option<Instant> {
+        self.items.front().and_then(|item| item.run.schedule().later_than(now))
+    }
+}
+
 #[derive(Default)]
 struct Lane {
     /// The one at the front is next; a taken source goes to the back, so mailings take turns.
-    sources: VecDeque<Source>,
+    ready: VecDeque<Source>,
+    /// Those whose own rate lets nothing go before `wake`: they hold up no other.
+    resting: Vec<Source>,
+    wake: Option<Instant>,
     depth: usize,
 }
 
 impl Lane {
-    fn take(&mut self) -> Option<Item> {
-        let mut source = self.sources.pop_front()?;
+    fn take(&mut self, now: Instant) -> Option<Item> {
+        self.rouse(now);
+        let mut source = self.ready.pop_front()?;
         let item = source.items.pop_front();
-        if !source.items.is_empty() {
-            self.sources.push_back(source);
+        if let Some(item) = &item {
+            item.run.schedule().advance(now);
+            self.depth -= 1;
         }
-        self.depth -= usize::from(item.is_some());
+        self.add(source, now);
         item
     }
 
+    /// Puts a source where it belongs; one without messages goes.
+    fn add(&mut self, source: Source, now: Instant) {
+        if source.items.is_empty() {
+            return;
+        }
+        match source.later_than(now) {
+            Some(later) => {
+                self.wake = Some(self.wake.map_or(later, |wake| wake.min(later)));
+                self.resting.push(source);
+            }
+            None => self.ready.push_back(source),
+        }
+    }
+
+    /// Moves those whose time has come to the ready ones.
+    fn rouse(&mut self, now: Instant) {
+        if self.wake.is_some_and(|wake| wake <= now) {
+            self.wake = None;
+            for source in std::mem::take(&mut self.resting) {
+                self.add(source, now);
+            }
+        }
+    }
+
+    fn has_ready(&self, now: Instant) -> bool {
+        !self.ready.is_empty() || self.wake.is_some_and(|wake| wake <= now)
+    }
+
+    fn find(&mut self, key: Option<MailingId>) -> Option<&mut Source> {
+        self.ready.iter_mut().chain(&mut self.resting).find(|source| source.key == key)
+    }
+
+    fn remove(&mut self, key: Option<MailingId>) -> Option<Source> {
+        let place = |source: &Source| source.key == key;
+        if let Some(at) = self.ready.iter().position(place) {
+            return self.ready.remove(at);
+        }
+        self.resting.iter().position(place).map(|at| self.resting.swap_remove(at))
+    }
+
     fn depth_of(&self, key: Option<MailingId>) -> usize {
-        self.sources.iter().find(|source| source.key == key).map_or(0, |source| source.items.len())
+        let mut sources = self.ready.iter().chain(&self.resting);
+        sources.find(|source| source.key == key).map_or(0, |source| source.items.len())
+    }
+
+    fn resting_depth(&self) -> usize {
+        self.resting.iter().map(|source| source.items.len()).sum()
     }
 }
 
@@ -90,16 +154,16 @@ impl Lanes {
         };
         lane.depth += items.len();
         let depth = lane.depth;
-        match lane.sources.iter_mut().find(|source| source.key == key) {
+        match lane.find(key) {
             Some(source) => source.items.extend(items),
-            None => lane.sources.push_back(Source { key, items: items.into() }),
+            None => lane.add(Source { key, items: items.into() }, Instant::now()),
         }
         drop(inner);
         self.show(priority, depth);
         self.filled.notify_one();
     }
 
-    /// Puts a message back to where it was taken from: it goes first when its mailing's turn comes.
+    /// Puts a message back: it goes first when its mailing's turn comes.
     pub fn put_back(&self, priority: Priority, key: Option<MailingId>, item: Item) {
         let mut inner = self.lock();
         let Some(lane) = inner.lanes.get_mut(lane_of(priority)) else {
@@ -107,17 +171,18 @@ impl Lanes {
         };
         lane.depth += 1;
         let depth = lane.depth;
-        match lane.sources.iter_mut().find(|source| source.key == key) {
+        match lane.find(key) {
             Some(source) => source.items.push_front(item),
-            None => lane.sources.push_front(Source { key, items: VecDeque::from([item]) }),
+            None => lane.add(Source { key, items: VecDeque::from([item]) }, Instant::now()),
         }
         drop(inner);
         self.show(priority, depth);
         self.filled.notify_one();
     }
 
-    /// The next message: high before normal before low, but for low's share.
+    /// The next message that may go: high before normal before low, but for low's share.
     pub fn take(&self) -> Option<Item> {
+        let now = Instant::now();
         let mut inner = self.lock();
         inner.turn = (inner.turn + 1) % LOW_TURN;
         let lowest_first = inner.turn == 0;
@@ -127,7 +192,7 @@ impl Lanes {
         }
         let taken = order.iter().find_map(|priority| {
             let lane = inner.lanes.get_mut(lane_of(*priority))?;
-            let item = lane.take()?;
+            let item = lane.take(now)?;
             Some((*priority, lane.depth, item))
         });
         drop(inner);
@@ -139,36 +204,57 @@ impl Lanes {
         Some(item)
     }
 
-    /// Returns when a message waits.
+    /// Returns when a message may go, as far as its mailing's own rate is concerned.
     pub async fn wait(&self) {
         loop {
-            // register before looking: a message that comes in between is not missed
-            let filled = self.filled.notified();
-            if self.depth() > 0 {
-                return;
+            // registered before looking: a message that comes in between is not missed
+            let mut filled = pin!(self.filled.notified());
+            filled.as_mut().enable();
+            let now = Instant::now();
+            let wake = {
+                let inner = self.lock();
+                if inner.lanes.iter().any(|lane| lane.has_ready(now)) {
+                    return;
+                }
+                inner.lanes.iter().filter_map(|lane| lane.wake).min()
+            };
+            match wake {
+                None => filled.await,
+                Some(wake) => tokio::select! {
+                    () = filled => {}
+                    () = sleep_until(wake) => {}
+                },
             }
-            filled.await;
         }
     }
 
-    /// How many messages wait on this channel.
-    pub fn depth(&self) -> usize {
-        self.lock().lanes.iter().map(|lane| lane.depth).sum()
+    /// Looks anew at what rests: the rate of some mailing has changed.
+    pub fn reschedule(&self) {
+        let now = Instant::now();
+        for lane in self.lock().lanes.iter_mut().filter(|lane| lane.wake.is_some()) {
+            lane.wake = Some(now);
+        }
+        self.filled.notify_one();
     }
 
     /// How many more messages of a mailing are wanted now: none while it has half a share waiting.
     ///
-    /// `sharers` is how many mailings feed this lane. Each gets at least a few, so that none starves behind the others.
-    pub fn wanted(&self, priority: Priority, key: Option<MailingId>, sharers: usize) -> usize {
-        let share = (self.capacity / sharers.max(1)).max(8);
+    /// `sharers` is how many mailings feed this lane. Each gets at least a few, so that none starves behind the others,
+    /// and one with a rate of its own no more than it needs soon.
+    pub fn wanted(&self, run: &Run, sharers: usize) -> usize {
+        let share = (self.capacity / sharers.max(1)).max(FEW);
+        let share = run.schedule().within(SOON).map_or(share, |needed| share.min(needed.max(FEW)));
         let inner = self.lock();
-        let waiting = inner.lanes.get(lane_of(priority)).map_or(0, |lane| lane.depth_of(key));
+        let waiting = inner.lanes.get(lane_of(run.priority)).map_or(0, |lane| lane.depth_of(Some(run.id)));
         if waiting > share / 2 { 0 } else { share - waiting }
     }
 
-    /// Whether the lane takes more, whoever it is from.
+    /// Whether the lane takes more, whoever it is from. What rests does not count: it would hold up the others.
     pub fn has_room(&self, priority: Priority) -> bool {
-        self.lock().lanes.get(lane_of(priority)).is_some_and(|lane| lane.depth < self.capacity)
+        let inner = self.lock();
+        inner.lanes.get(lane_of(priority)).is_some_and(|lane| {
+            lane.depth - lane.resting_depth() < self.capacity && lane.depth < 4 * self.capacity
+        })
     }
 
     /// Takes out all that waits for one mailing.
@@ -176,9 +262,7 @@ impl Lanes {
         let mut inner = self.lock();
         let mut drained = Vec::new();
         for lane in &mut inner.lanes {
-            if let Some(at) = lane.sources.iter().position(|source| source.key == key)
-                && let Some(source) = lane.sources.remove(at)
-            {
+            if let Some(source) = lane.remove(key) {
                 lane.depth -= source.items.len();
                 drained.extend(source.items);
             }
@@ -192,7 +276,8 @@ impl Lanes {
         let mut inner = self.lock();
         let lanes = std::mem::take(&mut inner.lanes);
         self.show_all(&inner);
-        lanes.into_iter().flat_map(|lane| lane.sources).flat_map(|source| source.items).collect()
+        let sources = lanes.into_iter().flat_map(|lane| lane.ready.into_iter().chain(lane.resting));
+        sources.flat_map(|source| source.items).collect()
     }
 
     fn show_all(&self, inner: &Inner) {
@@ -207,5 +292,169 @@ fn lane_of(priority: Priority) -> usize {
         Priority::High => 0,
         Priority::Normal => 1,
         Priority::Low => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::sync::Arc;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::db::types::{MessageId, NodeId, PageId, Timestamp};
+    use crate::delivery::model::OpenPage;
+    use crate::mailings::filter::AudienceFilter;
+    use crate::mailings::model::{Mailing, MailingStatus};
+    use crate::messages::model::Counts;
+
+    fn run(priority: Priority, rate_per_second: Option<f64>) -> Arc<Run> {
+        let at = Timestamp::from_micros(0);
+        Arc::new(Run::new(Mailing {
+            id: MailingId::new(),
+            text: "hello".into(),
+            filter: AudienceFilter::default(),
+            channel: ChannelKind::Sms,
+            priority,
+            status: MailingStatus::Running,
+            starts_at: at,
+            ends_at: at,
+            rate_per_second,
+            created_at: at,
+            updated_at: at,
+            started_at: None,
+            finished_at: None,
+            counts: Counts::default(),
+        }))
+    }
+
+    fn items(run: &Arc<Run>, count: usize) -> Vec<Item> {
+        let page = Arc::new(OpenPage::new(PageId::new(), NodeId::new(), Some(run.id), count));
+        let item = |_| Item {
+            id: MessageId::new(),
+            page: Arc::clone(&page),
+            run: Arc::clone(run),
+            client: None,
+            recipient: None,
+            address: None,
+            attempts: 0,
+            revision: 0,
+            created_at: run.due_at,
+            due_at: run.due_at,
+        };
+        (0..count).map(item).collect()
+    }
+
+    fn lanes() -> Lanes {
+        Lanes::new(ChannelKind::Sms, 100, Arc::new(Notify::new()), Metrics::new().unwrap())
+    }
+
+    fn fill(lanes: &Lanes, run: &Arc<Run>, count: usize) {
+        lanes.push(run.priority, Some(run.id), items(run, count));
+    }
+
+    #[test]
+    fn mailings_of_one_priority_take_turns_whichever_came_first() {
+        let (lanes, runs) = (lanes(), [run(Priority::Normal, None), run(Priority::Normal, None)]);
+        fill(&lanes, &runs[0], 90);
+        fill(&lanes, &runs[1], 10);
+        let taken: Vec<_> = (0..20).map(|_| lanes.take().unwrap().run.id).collect();
+        for pair in taken.chunks(2) {
+            assert_eq!(HashSet::from([pair[0], pair[1]]).len(), 2, "{taken:?}");
+        }
+    }
+
+    #[test]
+    fn high_comes_first_and_low_keeps_a_twentieth() {
+        let lanes = lanes();
+        for priority in Priority::ALL {
+            fill(&lanes, &run(*priority, None), 1000);
+        }
+        let taken: Vec<_> = (0..1000).map(|_| lanes.take().unwrap().run.priority).collect();
+        let of = |priority| taken.iter().filter(|taken| **taken == priority).count();
+        assert_eq!((of(Priority::High), of(Priority::Normal), of(Priority::Low)), (950, 0, 50));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_mailing_with_a_rate_of_its_own_keeps_it_and_holds_up_no_other() {
+        let (lanes, slow, fast) = (lanes(), run(Priority::High, Some(10.0)), run(Priority::Normal, None));
+        fill(&lanes, &slow, 50);
+        fill(&lanes, &fast, 50);
+        for _ in 0..50 {
+            assert_eq!(lanes.take().unwrap().run.id, fast.id, "the slow one has to wait");
+        }
+        assert!(lanes.take().is_none());
+        let began = Instant::now();
+        for _ in 0..50 {
+            lanes.wait().await;
+            assert_eq!(lanes.take().unwrap().run.id, slow.id);
+        }
+        let took = began.elapsed().as_secs_f64();
+        assert!((4.9..=5.1).contains(&took), "50 at 10 a second took {took} s");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_rate_that_changes_is_taken_up_at_once() {
+        let (lanes, slow) = (lanes(), run(Priority::Normal, Some(0.001)));
+        fill(&lanes, &slow, 2);
+        assert!(lanes.take().is_none());
+        slow.schedule().set(None);
+        lanes.reschedule();
+        lanes.wait().await;
+        assert!(lanes.take().is_some() && lanes.take().is_some());
+    }
+
+    #[test]
+    fn a_mailing_with_a_rate_of_its_own_waits_in_memory_for_seconds_only() {
+        let (lanes, slow, fast) = (lanes(), run(Priority::Normal, Some(10.0)), run(Priority::Normal, None));
+        assert_eq!((lanes.wanted(&slow, 1), lanes.wanted(&fast, 1)), (20, 100));
+        fill(&lanes, &slow, 20);
+        fill(&lanes, &fast, 99);
+        assert!(lanes.has_room(Priority::Normal), "what rests does not count");
+        fill(&lanes, &fast, 1);
+        assert!(!lanes.has_room(Priority::Normal));
+    }
+
+    proptest! {
+        /// Whatever is pushed, taken, put back and drained in whatever order: nothing is lost, nothing comes twice.
+        #[test]
+        fn nothing_is_lost_and_nothing_comes_twice(steps in prop::collection::vec((0..5_u8, 0..4_usize), 1..80)) {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+            runtime.block_on(async {
+                let lanes = lanes();
+                let runs = [
+                    run(Priority::High, None),
+                    run(Priority::Normal, Some(50.0)),
+                    run(Priority::Normal, None),
+                    run(Priority::Low, Some(1.0)),
+                ];
+                let (mut pushed, mut taken) = (0, HashSet::new());
+                for (step, which) in steps {
+                    match step {
+                        0 | 1 => {
+                            fill(&lanes, &runs[which], which + 1);
+                            pushed += which + 1;
+                        }
+                        2 => {
+                            if let Some(item) = lanes.take() {
+                                assert!(taken.insert(item.id));
+                            }
+                        }
+                        3 => {
+                            if let Some(item) = lanes.take() {
+                                lanes.put_back(item.run.priority, Some(item.run.id), item);
+                            }
+                        }
+                        _ => tokio::time::advance(Duration::from_millis(30)).await,
+                    }
+                }
+                let drained = lanes.drain(Some(runs[0].id)).into_iter().chain(lanes.drain_all());
+                for item in drained {
+                    assert!(taken.insert(item.id));
+                }
+                assert_eq!(taken.len(), pushed);
+            });
+        }
     }
 }

@@ -2,10 +2,11 @@
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
 
+use super::pacer::Schedule;
 use crate::clock::Clock;
 use crate::db::types::{ClientId, MailingId, MessageId, NodeId, PageId, Timestamp};
 use crate::kinds::{ChannelKind, OutcomeKind, Priority};
@@ -48,6 +49,7 @@ pub struct Run {
     moved: Notify,
     status: AtomicU8,
     walked: AtomicBool,
+    schedule: Mutex<Schedule>,
 }
 
 impl Run {
@@ -65,18 +67,31 @@ impl Run {
             moved: Notify::new(),
             status: AtomicU8::new(0),
             walked: AtomicBool::new(false),
+            schedule: Mutex::new(Schedule::new(mailing.rate_per_second)),
         };
-        run.refresh(mailing.status, mailing.ends_at, false);
+        run.refresh(mailing.status, mailing.ends_at, false, mailing.rate_per_second);
         run
     }
 
-    /// Takes over what may change while it runs.
-    pub fn refresh(&self, status: MailingStatus, ends_at: Timestamp, walked: bool) {
+    /// Takes over what may change while it runs; answers whether its rate did.
+    pub fn refresh(
+        &self,
+        status: MailingStatus,
+        ends_at: Timestamp,
+        walked: bool,
+        rate: Option<f64>,
+    ) -> bool {
         if self.ends_at.swap(ends_at.micros(), Ordering::AcqRel) != ends_at.micros() {
             self.moved.notify_waiters();
         }
         self.status.store(u8::try_from(status.code()).unwrap_or_default(), Ordering::Release);
         self.walked.store(walked, Ordering::Release);
+        self.schedule().set(rate)
+    }
+
+    /// When its next message may go, by its own rate.
+    pub fn schedule(&self) -> MutexGuard<'_, Schedule> {
+        self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The end of its window.

@@ -1,40 +1,154 @@
-//! Rate limits: one pacer per channel on an absolute schedule.
+//! Rate limits: one pacer per channel, and one schedule for each mailing that has a rate of its own.
 //!
 //! Many waiters on a token bucket wake together and race (14 to 57 % too slow when measured); here one dispatcher waits
 //! for one point in time after the other, and a late wake-up does not shift those that follow.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use futures_util::future::BoxFuture;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep, sleep_until};
+
+use crate::error::Result;
 
 /// How far the schedule may lag and still be caught up: a timer that fires late must not cost rate, and a pause must
 /// not save up a burst. 2 % of a second keeps every sliding second within 1.03 of the rate.
 const CREDIT: Duration = Duration::from_millis(20);
 
-/// Spaces the sends of one channel.
+/// Points in time, one for each send; without a rate all of them are now.
 #[derive(Debug)]
-pub struct Pacer {
+pub struct Schedule {
     interval: Option<Duration>,
     next: Instant,
 }
 
-impl Pacer {
-    /// For this many a second; without a limit it never waits.
+impl Schedule {
+    /// For this many a second. It gives no head start: a restart must not allow a second burst.
     pub fn new(rate: Option<f64>) -> Self {
-        let interval = rate.map(|rate| Duration::from_secs_f64(1.0 / rate));
-        // no head start: a restart must not allow a second burst
-        Self { interval, next: Instant::now() + interval.unwrap_or_default() }
+        let mut schedule = Self { interval: None, next: Instant::now() };
+        schedule.set(rate);
+        schedule
     }
 
+    /// Goes on at another rate, beginning with an interval of its own; answers whether it is another one.
+    pub fn set(&mut self, rate: Option<f64>) -> bool {
+        let interval = rate.map(|rate| Duration::from_secs_f64(1.0 / rate));
+        let is_new = interval != self.interval;
+        if is_new {
+            self.interval = interval;
+            self.next = Instant::now() + interval.unwrap_or_default();
+        }
+        is_new
+    }
+
+    /// When the next send may go, if that is after `now`.
+    pub fn later_than(&self, now: Instant) -> Option<Instant> {
+        (self.interval.is_some() && self.next > now).then_some(self.next)
+    }
+
+    /// How many sends fall into this span; `None` without a rate.
+    pub fn within(&self, span: Duration) -> Option<usize> {
+        self.interval.map(|interval| (span.as_secs_f64() / interval.as_secs_f64()) as usize)
+    }
+
+    /// Notes a send at `now`.
+    pub fn advance(&mut self, now: Instant) {
+        if let Some(interval) = self.interval {
+            let earliest = now.checked_sub(CREDIT).unwrap_or(now);
+            self.next = self.next.max(earliest) + interval;
+        }
+    }
+}
+
+/// Takes the next span of a schedule that several nodes share; answers in how long it begins.
+pub type Reserve = Arc<dyn Fn(Duration) -> BoxFuture<'static, Result<Duration>> + Send + Sync>;
+
+/// This node's share of a rate that all nodes keep together. It takes blocks of the common schedule, which lie one after
+/// the other in time, so that at any moment one node sends, at the full rate. The next block is asked for while
+/// the present one is used.
+pub struct Blocks {
+    reserve: Reserve,
+    interval: Duration,
+    size: u32,
+    next: Instant,
+    left: u32,
+    ahead: Option<JoinHandle<Result<Instant>>>,
+}
+
+/// How much of the schedule one block is: short, since what a node takes and does not use is lost to the others.
+const BLOCK: Duration = Duration::from_millis(200);
+/// Between two tries to get a block from a database that is away.
+const TRY_AGAIN: Duration = Duration::from_millis(250);
+
+impl Blocks {
+    /// Blocks of a schedule for this many a second.
+    pub fn new(rate: f64, reserve: Reserve) -> Self {
+        let interval = Duration::from_secs_f64(1.0 / rate);
+        let size = (BLOCK.as_secs_f64() * rate).ceil().max(1.0) as u32;
+        Self { reserve, interval, size, next: Instant::now(), left: 0, ahead: None }
+    }
+
+    async fn wait(&mut self) {
+        loop {
+            self.drop_past();
+            if self.left > 0 {
+                let at = self.next;
+                self.next += self.interval;
+                self.left -= 1;
+                // a block of one is asked for when it is needed: the common schedule keeps its distance anyway
+                if self.left <= self.size / 2 && self.size > 1 && self.ahead.is_none() {
+                    self.ahead = Some(self.ask());
+                }
+                return sleep_until(at).await;
+            }
+            let asked = self.ahead.take().unwrap_or_else(|| self.ask());
+            match asked.await {
+                Ok(Ok(begins)) => (self.next, self.left) = (begins, self.size),
+                Ok(Err(error)) => {
+                    tracing::error!(%error, "this node's share of the rate could not be read; trying again");
+                    sleep(TRY_AGAIN).await;
+                }
+                Err(error) => tracing::error!(%error, "asking for a share of the rate failed; trying again"),
+            }
+        }
+    }
+
+    fn ask(&self) -> JoinHandle<Result<Instant>> {
+        let asked = (self.reserve)(self.interval * self.size);
+        tokio::spawn(async move { asked.await.map(|delay| Instant::now() + delay) })
+    }
+
+    /// What was not used in its time is another node's time by now.
+    fn drop_past(&mut self) {
+        let now = Instant::now();
+        while self.left > 0 && self.next + CREDIT < now {
+            self.next += self.interval;
+            self.left -= 1;
+        }
+    }
+}
+
+/// Spaces the sends of one channel.
+pub enum Pacer {
+    /// By a schedule of this process; without a rate it never waits.
+    Alone(Schedule),
+    /// By a schedule that all nodes share.
+    Together(Blocks),
+}
+
+impl Pacer {
     /// Returns when the next send may go.
     pub async fn wait(&mut self) {
-        let Some(interval) = self.interval else { return };
-        let now = Instant::now();
-        if self.next > now {
-            sleep_until(self.next).await;
+        match self {
+            Self::Alone(schedule) => {
+                if let Some(next) = schedule.later_than(Instant::now()) {
+                    sleep_until(next).await;
+                }
+                schedule.advance(Instant::now());
+            }
+            Self::Together(blocks) => blocks.wait().await,
         }
-        let earliest = Instant::now().checked_sub(CREDIT).unwrap_or(now);
-        self.next = self.next.max(earliest) + interval;
     }
 }
 
@@ -43,7 +157,10 @@ mod tests {
     use super::*;
 
     async fn count(rate: f64, span: Duration) -> Vec<Instant> {
-        let mut pacer = Pacer::new(Some(rate));
+        sends(Pacer::Alone(Schedule::new(Some(rate))), span).await
+    }
+
+    async fn sends(mut pacer: Pacer, span: Duration) -> Vec<Instant> {
         let end = Instant::now() + span;
         let mut sends = Vec::new();
         while Instant::now() < end {
@@ -53,31 +170,78 @@ mod tests {
         sends
     }
 
+    /// The mean is within one percent, and no sliding second holds more than its share.
+    fn check(rate: f64, sends: &[Instant]) {
+        let expected = rate * 10.0;
+        assert!((sends.len() as f64 - expected).abs() <= expected * 0.01 + 1.0, "{rate}: {}", sends.len());
+        let mut first = 0;
+        for (i, at) in sends.iter().enumerate() {
+            while *at >= sends[first] + Duration::from_secs(1) {
+                first += 1;
+            }
+            let within = i - first + 1;
+            assert!(within as f64 <= rate * 1.03 + 1.0, "{rate}: {within} in one second");
+        }
+    }
+
     /// The timer's clock is tokio's, paused: it jumps from deadline to deadline, at a millisecond's grain.
     #[tokio::test(start_paused = true)]
     async fn the_mean_over_ten_seconds_is_within_one_percent_and_no_second_holds_more_than_its_share() {
         for rate in [1.0, 7.0, 100.0, 999.0, 5000.0] {
-            let sends = count(rate, Duration::from_secs(10)).await;
-            let expected = rate * 10.0;
-            assert!(
-                (sends.len() as f64 - expected).abs() <= expected * 0.01 + 1.0,
-                "{rate}: {}",
-                sends.len()
-            );
-            let mut first = 0;
-            for (i, at) in sends.iter().enumerate() {
-                while *at >= sends[first] + Duration::from_secs(1) {
-                    first += 1;
-                }
-                let within = i - first + 1;
-                assert!(within as f64 <= rate * 1.03 + 1.0, "{rate}: {within} in one second");
+            check(rate, &count(rate, Duration::from_secs(10)).await);
+        }
+    }
+
+    /// The common schedule, as the database keeps it; each answer takes three milliseconds.
+    fn ledger() -> Reserve {
+        let next = Arc::new(std::sync::Mutex::new(Instant::now()));
+        Arc::new(move |span| {
+            let next = Arc::clone(&next);
+            Box::pin(async move {
+                let delay = {
+                    let mut next = next.lock().unwrap();
+                    let begins = (*next).max(Instant::now());
+                    *next = begins + span;
+                    begins - Instant::now()
+                };
+                sleep(Duration::from_millis(3)).await;
+                Ok(delay.saturating_sub(Duration::from_millis(3)))
+            })
+        })
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nodes_keep_one_rate_together_however_many_there_are() {
+        for nodes in [1, 2, 5] {
+            for rate in [1.0, 7.0, 100.0, 999.0, 5000.0] {
+                let reserve = ledger();
+                let node = || Pacer::Together(Blocks::new(rate, Arc::clone(&reserve)));
+                let all = (0..nodes).map(|_| sends(node(), Duration::from_secs(10)));
+                let mut all = futures_util::future::join_all(all).await.concat();
+                all.sort();
+                // what the last block of each reaches beyond the ten seconds
+                let end = all[0] + Duration::from_secs(10);
+                all.retain(|at| *at < end);
+                check(rate, &all);
             }
         }
     }
 
     #[tokio::test(start_paused = true)]
+    async fn what_a_node_takes_and_does_not_use_in_time_is_lost() {
+        let mut pacer = Pacer::Together(Blocks::new(100.0, ledger()));
+        pacer.wait().await;
+        tokio::time::advance(Duration::from_secs(5)).await;
+        let began = Instant::now();
+        for _ in 0..100 {
+            pacer.wait().await;
+        }
+        assert!(began.elapsed() >= Duration::from_millis(950), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_idle_channel_saves_up_no_burst() {
-        let mut pacer = Pacer::new(Some(10.0));
+        let mut pacer = Pacer::Alone(Schedule::new(Some(10.0)));
         tokio::time::advance(Duration::from_secs(60)).await;
         let began = Instant::now();
         for _ in 0..10 {

@@ -4,6 +4,7 @@ pub mod claim;
 pub mod close;
 pub mod node;
 pub mod plan;
+pub mod rate;
 pub mod record;
 pub mod take_over;
 

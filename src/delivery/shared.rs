@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
@@ -60,6 +60,8 @@ pub struct Shared {
     pub adopting: tokio::sync::Mutex<()>,
     /// Until when this node may send.
     pub lease: Lease,
+    /// How many nodes are alive, this one among them.
+    pub nodes: AtomicU32,
     /// Wakes the feeder.
     pub feed: Arc<Notify>,
     /// Wakes the claimer.
@@ -132,10 +134,16 @@ impl Shared {
         match self.runs.get(id) {
             Some(run) => Ok(run),
             None => {
-                let mailing = self.db.read(move |c| crate::mailings::repo::get(c, id)).await?;
+                let mut mailing = self.db.read(move |c| crate::mailings::repo::get(c, id)).await?;
+                mailing.rate_per_second = self.part_of(mailing.rate_per_second);
                 Ok(self.runs.add(Run::new(mailing)))
             }
         }
+    }
+
+    /// This node's part of a mailing's own rate: all nodes alive have the same.
+    pub fn part_of(&self, rate: Option<f64>) -> Option<f64> {
+        rate.map(|rate| rate / f64::from(self.nodes.load(Ordering::Acquire).max(1)))
     }
 
     /// Counts final states and retries.

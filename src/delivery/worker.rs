@@ -11,12 +11,14 @@ use super::engine::ChannelSetup;
 use super::gate::{Gate, Pass, Report};
 use super::lanes::Lanes;
 use super::model::{Item, Outcome, RunState, Tried};
-use super::pacer::Pacer;
+use super::pacer::{Blocks, Pacer, Reserve, Schedule};
+use super::repo::rate;
 use super::retry::Next;
 use super::shared::Shared;
 use crate::channels::{Answer, Channel, Delivery, Verdict};
+use crate::db::Db;
 use crate::db::types::Timestamp;
-use crate::kinds::OutcomeKind;
+use crate::kinds::{ChannelKind, OutcomeKind};
 use crate::lifecycle::Shutdown;
 
 /// Recorded with a message whose window closed before an attempt.
@@ -46,6 +48,12 @@ impl Dispatcher {
     /// For this channel.
     pub fn new(shared: Arc<Shared>, (lanes, gate): (Arc<Lanes>, Arc<Gate>), setup: ChannelSetup) -> Self {
         let ChannelSetup { channel, timeout, concurrency, rate, .. } = setup;
+        let pacer = match rate {
+            Some(rate) if !shared.db.is_single_node() => {
+                Pacer::Together(Blocks::new(rate, reserve(&shared.db, channel.kind())))
+            }
+            rate => Pacer::Alone(Schedule::new(rate)),
+        };
         let sender = Arc::new(Sender { shared: Arc::clone(&shared), channel, timeout });
         Self {
             shared,
@@ -54,7 +62,7 @@ impl Dispatcher {
             gate,
             slots: Arc::new(Semaphore::new(concurrency)),
             concurrency: u32::try_from(concurrency).unwrap_or(u32::MAX),
-            pacer: Pacer::new(rate),
+            pacer,
         }
     }
 
@@ -98,6 +106,15 @@ impl Dispatcher {
             drop(slot);
         });
     }
+}
+
+/// This node's shares of a channel's rate.
+fn reserve(db: &Db, channel: ChannelKind) -> Reserve {
+    let db = db.clone();
+    Arc::new(move |span| {
+        let db = db.clone();
+        Box::pin(async move { db.write(move |c| rate::reserve(c, channel.as_str(), span)).await })
+    })
 }
 
 /// What a verdict on a message says of the provider.

@@ -1,7 +1,5 @@
 //! `/health`: the process is alive. `/ready`: it can do its work.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use actix_web::{HttpResponse, web};
@@ -28,11 +26,14 @@ pub struct Readiness {
     pub status: &'static str,
     /// The database answers, and its migrations are done.
     pub database: bool,
-    /// The watchdog looks for mailings that are due.
+    /// The watchdog looks for mailings that are due, here or (role `api`) elsewhere.
     pub watchdog: bool,
-    /// The engine shows that it is alive.
+    /// The engine shows that it is alive; with the role `api` it is elsewhere.
     pub engine: bool,
 }
+
+/// When a part showed last that it is alive.
+pub type SignOfLife = Box<dyn Fn() -> Timestamp + Send + Sync>;
 
 /// What readiness is judged by.
 pub struct Probes {
@@ -40,10 +41,10 @@ pub struct Probes {
     pub db: Db,
     /// The time.
     pub clock: Clock,
-    /// When the watchdog looked last, in microseconds since the epoch.
-    pub watchdog: Arc<AtomicI64>,
-    /// The engine's last sign of life.
-    pub engine: Box<dyn Fn() -> Timestamp + Send + Sync>,
+    /// The watchdog's last sign of life; none where another node's does the work.
+    pub watchdog: Option<SignOfLife>,
+    /// The engine's.
+    pub engine: Option<SignOfLife>,
     /// How old a sign of life may be.
     pub patience: Duration,
 }
@@ -63,11 +64,11 @@ pub async fn get_health() -> HttpResponse {
     ))]
 pub async fn get_ready(probes: web::Data<Probes>) -> HttpResponse {
     let now = probes.clock.now();
-    let fresh = |at: Timestamp| now.since(at) <= probes.patience;
+    let is_alive =
+        |part: &Option<SignOfLife>| part.as_ref().is_none_or(|at| now.since(at()) <= probes.patience);
     // migrations run before the service listens: a table that can be read is the proof
     let database = probes.db.read(migrations::are_done).await.is_ok();
-    let watchdog = fresh(Timestamp::from_micros(probes.watchdog.load(Ordering::Acquire)));
-    let engine = fresh((probes.engine)());
+    let (watchdog, engine) = (is_alive(&probes.watchdog), is_alive(&probes.engine));
     let ready = database && watchdog && engine;
     let body = Readiness { status: if ready { "ready" } else { "not ready" }, database, watchdog, engine };
     if ready { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }

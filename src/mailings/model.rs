@@ -75,6 +75,9 @@ pub struct Mailing {
     /// When sending ends, whatever is left.
     #[schema(value_type = String, format = DateTime)]
     pub ends_at: Timestamp,
+    /// Messages a second, beside the channel's own limit; null for that alone.
+    #[schema(example = 20.0)]
+    pub rate_per_second: Option<f64>,
     /// When it was created.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
@@ -108,9 +111,10 @@ impl Mailing {
                 return Err(Error::Conflict(format!("mailing {id} is {} and read-only", self.status)));
             }
             MailingStatus::Running | MailingStatus::Paused if self.started_at.is_some() => {
-                if change.touches_more_than_the_end() {
+                if change.touches_what_is_sent() {
                     return Err(Error::Conflict(format!(
-                        "mailing {id} has begun; only ends_at may still change (pause or cancel it to stop it)"
+                        "mailing {id} has begun; only ends_at and rate_per_second may still change (pause or cancel it \
+                         to stop it)"
                     )));
                 }
                 if self.ends_at <= now {
@@ -128,6 +132,7 @@ impl Mailing {
         self.priority = change.priority.unwrap_or(self.priority);
         self.starts_at = change.starts_at.unwrap_or(self.starts_at);
         self.ends_at = change.ends_at.unwrap_or(self.ends_at);
+        self.rate_per_second = change.rate_per_second.unwrap_or(self.rate_per_second);
         self.updated_at = now;
         self.window().check(now)
     }
@@ -148,6 +153,8 @@ pub struct NewMailing {
     pub starts_at: Option<Timestamp>,
     /// Until when.
     pub ends_at: Timestamp,
+    /// Messages a second, if the channel's limit is not enough.
+    pub rate_per_second: Option<f64>,
 }
 
 /// What a patch changes.
@@ -165,10 +172,12 @@ pub struct MailingChange {
     pub starts_at: Option<Timestamp>,
     /// Until when.
     pub ends_at: Option<Timestamp>,
+    /// Messages a second; `Some(None)` takes the limit away.
+    pub rate_per_second: Option<Option<f64>>,
 }
 
 impl MailingChange {
-    fn touches_more_than_the_end(&self) -> bool {
+    fn touches_what_is_sent(&self) -> bool {
         self.text.is_some()
             || self.filter.is_some()
             || self.channel.is_some()
@@ -281,14 +290,16 @@ mod tests {
             updated_at: at,
             started_at: started.then_some(at),
             finished_at: None,
+            rate_per_second: None,
             counts: Counts::default(),
         }
     }
 
     #[test]
-    fn only_the_end_may_change_once_it_runs_and_nothing_when_it_is_over() {
+    fn only_the_end_and_the_rate_may_change_once_it_runs_and_nothing_when_it_is_over() {
         let now = Timestamp::from_micros(1_001_000_000);
         let end = MailingChange { ends_at: Some(now.plus(Duration::from_secs(9))), ..Default::default() };
+        let rate = MailingChange { rate_per_second: Some(Some(5.0)), ..Default::default() };
         let text = MailingChange { text: Some("other".into()), ..Default::default() };
         use MailingStatus::{Cancelled, Finished, Paused, Pending, Running};
         for (status, started, end_ok, text_ok) in [
@@ -303,6 +314,11 @@ mod tests {
                 mailing(status, started).apply(end.clone(), now).is_ok(),
                 end_ok,
                 "end of a {status} one"
+            );
+            assert_eq!(
+                mailing(status, started).apply(rate.clone(), now).is_ok(),
+                end_ok,
+                "rate of a {status} one"
             );
             assert_eq!(
                 mailing(status, started).apply(text.clone(), now).is_ok(),

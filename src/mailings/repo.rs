@@ -38,6 +38,7 @@ struct MailingRow {
     expired: i64,
     cancelled: i64,
     settled: bool,
+    rate_per_second: Option<f64>,
 }
 
 diesel::define_sql_function! {
@@ -76,6 +77,7 @@ impl MailingRow {
             updated_at: self.updated_at,
             started_at: self.started_at,
             finished_at: self.finished_at,
+            rate_per_second: self.rate_per_second,
             counts: Counts::balanced(
                 self.total,
                 sending,
@@ -111,6 +113,7 @@ pub fn insert(c: &mut AnyConnection, new: &Mailing, audience: Option<Audience>) 
         expired: 0,
         cancelled: 0,
         settled: false,
+        rate_per_second: new.rate_per_second,
     };
     diesel::insert_into(mailing::table).values(&row).execute(c)?;
     if audience.is_none() {
@@ -204,6 +207,7 @@ pub fn update(c: &mut AnyConnection, changed: &Mailing) -> Result<()> {
             mailing::priority.eq(changed.priority.code()),
             mailing::starts_at.eq(changed.starts_at),
             mailing::ends_at.eq(changed.ends_at),
+            mailing::rate_per_second.eq(changed.rate_per_second),
             mailing::updated_at.eq(changed.updated_at),
         ))
         .execute(c)?;
@@ -335,7 +339,7 @@ pub fn overview(c: &mut AnyConnection) -> Result<Overview> {
 }
 
 /// A mailing that the engine has work with.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Open {
     /// Which one.
     pub id: MailingId,
@@ -345,6 +349,8 @@ pub struct Open {
     pub ends_at: Timestamp,
     /// Whether its whole audience has been planned.
     pub walked: bool,
+    /// Messages a second, if it has a limit of its own.
+    pub rate_per_second: Option<f64>,
 }
 
 /// The mailings that have begun and whose books are not closed.
@@ -352,15 +358,15 @@ pub struct Open {
 /// # Errors
 /// Those of the database.
 pub fn open(c: &mut AnyConnection) -> Result<Vec<Open>> {
-    let rows: Vec<(MailingId, i16, Timestamp, bool)> = mailing::table
+    let rows: Vec<(MailingId, i16, Timestamp, bool, Option<f64>)> = mailing::table
         .filter(mailing::settled.eq(false))
         .filter(mailing::started_at.is_not_null())
-        .select((mailing::id, mailing::status, mailing::ends_at, mailing::walked))
+        .select((mailing::id, mailing::status, mailing::ends_at, mailing::walked, mailing::rate_per_second))
         .order(mailing::id)
         .load(c)?;
     rows.into_iter()
-        .map(|(id, status, ends_at, walked)| {
-            Ok(Open { id, status: MailingStatus::from_code(status)?, ends_at, walked })
+        .map(|(id, status, ends_at, walked, rate_per_second)| {
+            Ok(Open { id, status: MailingStatus::from_code(status)?, ends_at, walked, rate_per_second })
         })
         .collect()
 }

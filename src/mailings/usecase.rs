@@ -49,6 +49,8 @@ pub struct PreviewQuestion {
     pub ends_at: Option<Timestamp>,
     /// The text to fill for the clients shown.
     pub text: Option<String>,
+    /// The mailing's own limit.
+    pub rate_per_second: Option<f64>,
 }
 
 /// The mailings.
@@ -93,6 +95,7 @@ impl Mailings {
             status: if begins { MailingStatus::Running } else { MailingStatus::Pending },
             starts_at: window.starts_at,
             ends_at: window.ends_at,
+            rate_per_second: new.rate_per_second,
             created_at: now,
             updated_at: now,
             started_at: begins.then_some(now),
@@ -277,7 +280,7 @@ impl Mailings {
         if let Some(window) = window {
             window.check(now)?;
         }
-        let (channel, filter) = (question.channel, question.filter);
+        let (channel, filter, own_rate) = (question.channel, question.filter, question.rate_per_second);
         let (recipients, sample) = self
             .db
             .read(move |c| {
@@ -299,7 +302,8 @@ impl Mailings {
                 Ok((counted.total, sample))
             })
             .await?;
-        let rate_per_second = self.rates.rate(channel);
+        let rates = [self.rates.rate(channel), own_rate];
+        let rate_per_second = rates.into_iter().flatten().min_by(f64::total_cmp);
         let estimated_seconds = rate_per_second.map(|rate| recipients as f64 / rate);
         let room = window.map(|window| window.ends_at.since(window.starts_at.max(now)).as_secs_f64());
         let fits_window = estimated_seconds.zip(room).map(|(needed, room)| needed <= room);

@@ -127,7 +127,8 @@ on_each_database! {
 on_each_database! {
     async fn a_mailing_is_not_finished_while_a_message_of_it_goes_from_one_attempt_to_the_next(kind: Database) {
         let retries =
-            [("retry.first_delay", "1ms"), ("retry.factor", "1"), ("retry.limit", "20"), ("delivery.poll", "10ms")];
+            [("retry.first_delay", "1ms"), ("retry.factor", "1"), ("retry.limit", "20"), ("delivery.poll", "10ms"),
+                ("sms.breaker_failures", "0")];
         let service = Service::start_with(kind, &retries).await;
         service.import(1, "all").await;
         service.faults(Faults { error_rate: 1.0, ..Faults::default() });

@@ -194,3 +194,44 @@ on_each_database! {
         }
     }
 }
+
+on_each_database! {
+    async fn a_mailing_may_have_a_rate_of_its_own_and_it_may_change_while_it_runs(kind: Database) {
+        let service = Service::start(kind).await;
+        service.import(3, "vip").await;
+        let body = json!({"text": "hello", "ends_at": later(), "filter": "vip", "rate_per_second": 0.001});
+        let mailing = ask(&service, "POST", "/mailings", Some(body)).await.success(201);
+        let path = format!("/mailings/{}", id_of(&mailing));
+        assert_eq!(mailing["rate_per_second"], 0.001);
+        assert_eq!(service.get(&path).await["status"], "running", "its first message goes out in a quarter of an hour");
+        let same = ask(&service, "PATCH", &path, Some(json!({"ends_at": later()}))).await.success(200);
+        assert_eq!(same["rate_per_second"], 0.001, "what is absent stays");
+        let free = ask(&service, "PATCH", &path, Some(json!({"rate_per_second": null}))).await.success(200);
+        assert_eq!(free["rate_per_second"], Value::Null);
+        assert_eq!(service.finished(&id_of(&mailing)).await["sent"], 3);
+    }
+}
+
+on_each_database! {
+    async fn a_rate_that_is_none_is_refused_by_its_name(kind: Database) {
+        let service = Service::start(kind).await;
+        for rate in [json!(0), json!(-5), json!(0.0009), json!(1_000_001), json!("10"), json!([10])] {
+            let body = json!({"text": "hello", "ends_at": soon(), "rate_per_second": rate});
+            let answer = ask(&service, "POST", "/mailings", Some(body)).await;
+            assert_eq!(answer.status, 422, "{rate}: {}", answer.text);
+            assert!(answer.text.contains("rate_per_second"), "{rate}: {}", answer.text);
+        }
+    }
+}
+
+on_each_database! {
+    async fn a_preview_takes_the_slower_of_the_two_rates(kind: Database) {
+        let service = Service::start_with(kind, &[("sms.rate_per_second", "50")]).await;
+        service.import(100, "vip").await;
+        for (own, rate, seconds) in [(json!(10), 10.0, 10.0), (json!(500), 50.0, 2.0), (Value::Null, 50.0, 2.0)] {
+            let body = json!({"filter": "vip", "rate_per_second": own});
+            let preview = service.post("/mailings/preview", body).await;
+            assert_eq!((preview["rate_per_second"].as_f64(), preview["estimated_seconds"].as_f64()), (Some(rate), Some(seconds)));
+        }
+    }
+}

@@ -22,6 +22,8 @@ const METRICS: &[(&str, &str)] = &[
     ("fanfare_attempt_duration_seconds", "histogram"),
     ("fanfare_schedule_lateness_seconds", "histogram"),
     ("fanfare_lane_depth", "gauge"),
+    ("fanfare_circuit_state", "gauge"),
+    ("fanfare_throttled_total", "counter"),
     ("fanfare_in_flight", "gauge"),
     ("fanfare_unrecorded_outcomes", "gauge"),
     ("fanfare_mailings_running", "gauge"),

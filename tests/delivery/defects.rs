@@ -82,6 +82,7 @@ crate::on_each_database! {
             priority: Priority::Normal,
             starts_at: None,
             ends_at: Clock::System.now().plus(LONG),
+            rate_per_second: None,
         };
         let id = mailings.create(new).await.expect("a mailing").id;
         let began = std::time::Instant::now();

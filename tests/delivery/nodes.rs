@@ -13,8 +13,10 @@ use fanfare::db::{Db, DbOptions};
 use fanfare::delivery::repo::node::{heartbeat, register};
 use fanfare::sandbox::Faults;
 
+use serde_json::json;
+
 use crate::bench::{Bench, LONG};
-use crate::support::{Database, TestDb};
+use crate::support::{Database, TestDb, after};
 
 /// It stopped showing signs of life at once, and the others sent what it had in flight a second time.
 #[tokio::test(flavor = "multi_thread")]
@@ -22,19 +24,9 @@ async fn a_node_that_stops_keeps_its_pages_until_what_is_in_flight_is_done() {
     let faults = Faults { latency: Duration::from_millis(2500), ..Faults::default() };
     let mut bench = Bench::with_faults(Database::Postgres, &[("delivery.lease", "1s")], faults).await;
     bench.import(10, "vip").await;
-    let provider = bench.provider.as_ref().expect("a provider").base_url();
-    let settings = [
-        ("http.port", "0"),
-        ("database.url", bench.db.url.as_str()),
-        ("delivery.lease", "1s"),
-        ("delivery.poll", "50ms"),
-        ("sms.base_url", provider.as_str()),
-        ("sms.rate_per_second", "0"),
-    ];
     let id = bench.mail("vip", LONG).await;
     bench.received(10).await;
-    let other =
-        App::start(Config::with(&settings).expect("a configuration"), Clock::System).await.expect("a node");
+    let other = beside(&bench, &[("delivery.lease", "1s")]).await;
     bench.stop().await;
     other.stop().await;
     bench.go_on().await;
@@ -71,4 +63,89 @@ async fn a_node_that_shows_a_sign_of_life_at_this_moment_is_not_taken_for_dead()
     beating.batch_execute("COMMIT").expect("the end of the heartbeat");
     let nodes: i64 = node::table.count().get_result(&mut beating).expect("a count");
     assert_eq!(nodes, 2);
+}
+
+/// Another node beside the bench's service, with these settings over the same.
+async fn beside(bench: &Bench, settings: &[(&str, &str)]) -> App {
+    let provider = bench.provider.as_ref().expect("a provider").base_url();
+    let mut all = vec![
+        ("http.port", "0"),
+        ("database.url", bench.db.url.as_str()),
+        ("delivery.poll", "50ms"),
+        ("sms.base_url", provider.as_str()),
+        ("sms.rate_per_second", "0"),
+    ];
+    all.extend(settings);
+    App::start(Config::with(&all).expect("a configuration"), Clock::System).await.expect("a node")
+}
+
+/// Each second of what the provider received holds at most the rate, and a tenth for what was on its way.
+fn check_rate(times: &[i64], rate: usize) {
+    for (i, first) in times.iter().enumerate() {
+        let within = times[i..].iter().take_while(|at| **at < first + 1_000_000).count();
+        assert!(within <= rate + rate / 10 + 1, "{within} in a second at {rate}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_nodes_keep_the_rate_of_a_channel_together_and_both_send() {
+    let settings =
+        [("sms.rate_per_second", "200"), ("delivery.page_size", "50"), ("delivery.lane_capacity", "100")];
+    let bench = Bench::start(Database::Postgres, &settings).await;
+    let other = beside(&bench, &settings).await;
+    bench.import(800, "vip").await;
+    let id = bench.mail("vip", LONG).await;
+    assert_eq!(bench.closed(&id).await["sent"], 800);
+    other.stop().await;
+    let times: Vec<i64> = bench.requests().iter().map(|request| request.at_us).collect();
+    check_rate(&times, 200);
+    let took = times[799] - times[0];
+    assert!((3_600_000..8_000_000).contains(&took), "800 at 200 a second took {took} us");
+    bench.each_received_once(&id).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_nodes_keep_the_rate_of_a_mailing_together() {
+    let bench = Bench::start(Database::Postgres, &[]).await;
+    let other = beside(&bench, &[]).await;
+    bench.import(120, "vip").await;
+    let body = json!({"text": "x", "filter": "vip", "rate_per_second": 40, "ends_at": after(LONG)});
+    let id = bench.create(body).await;
+    assert_eq!(bench.closed(&id).await["sent"], 120);
+    other.stop().await;
+    let times: Vec<i64> = bench.requests().iter().map(|request| request.at_us).collect();
+    check_rate(&times, 40);
+    bench.each_received_once(&id).await;
+}
+
+/// The safety net looks once a minute, which is longer than the test waits: what happens, happens because the worker was
+/// told.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_does_at_once_what_another_nodes_api_is_asked_for() {
+    let rate = ("sms.rate_per_second", "400");
+    let bench =
+        Bench::start(Database::Postgres, &[("node.role", "api"), ("delivery.poll", "60s"), rate]).await;
+    let worker = beside(&bench, &[("node.role", "worker"), ("delivery.poll", "60s"), rate]).await;
+    let answer = bench.http.get(format!("http://{}/api/v1/mailings", worker.address())).send().await;
+    assert_eq!(answer.expect("an answer").status(), 404, "a worker has no API");
+    for address in [worker.address().to_string(), bench.base.replace("http://", "")] {
+        let ready = bench.http.get(format!("http://{address}/ready")).send().await.expect("an answer");
+        assert_eq!(ready.status(), 200, "{address}");
+    }
+    bench.import(1000, "vip").await;
+    let id = bench.mail("vip", LONG).await;
+    bench.received(20).await;
+    bench.post(&format!("/mailings/{id}/pause"), json!({})).await;
+    let path = format!("/mailings/{id}");
+    let held = bench.wait_for(&path, |mailing| mailing["counts"]["sending"] == 0).await;
+    assert!(held["counts"]["queued"].as_i64() > Some(0), "{held}");
+    bench.post(&format!("/mailings/{id}/resume"), json!({})).await;
+    bench.received(500).await;
+    let change = json!({"ends_at": after(Duration::from_millis(100))});
+    let (status, mailing) = bench.call("PATCH", &path, Some(change)).await;
+    assert_eq!(status, 200, "{mailing}");
+    let counts = bench.closed(&id).await;
+    assert!(counts["expired"].as_i64() > Some(0), "{counts}");
+    worker.stop().await;
+    bench.each_received_once(&id).await;
 }

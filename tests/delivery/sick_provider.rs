@@ -78,19 +78,19 @@ crate::on_each_database! {
 
 crate::on_each_database! {
     async fn a_provider_that_asks_for_patience_gets_it_and_no_attempt_is_used_up(kind: Database) {
-        let faults = Faults { rate_limit: NonZeroU32::new(60), ..Faults::default() };
+        let faults = Faults { rate_limit: NonZeroU32::new(200), ..Faults::default() };
         let bench = Bench::with_faults(kind, &[("retry.limit", "0")], faults).await;
-        bench.import(150, "vip").await;
+        bench.import(800, "vip").await;
         let id = bench.mail("vip", LONG).await;
         let counts = bench.closed(&id).await;
-        assert_eq!(counts["sent"], 150, "{counts}");
+        assert_eq!(counts["sent"], 800, "{counts}");
         assert!(bench.rows(&id).await.iter().all(|row| row.attempts == 1));
         let requests = bench.requests();
         let limited: Vec<_> = requests.iter().filter(|request| request.outcome == "limited").collect();
         let first = limited.first().expect("the limit was met").at_us;
-        // what was in flight with the first refusal, and nothing else until a second later
-        let hasty = requests.iter().filter(|r| (first + 200_000..first + 1_000_000).contains(&r.at_us)).count();
-        assert_eq!(hasty, 0, "{requests:?}");
+        // what was in flight with the first refusal, and what began before that was read; without the pause all of them
+        let hasty = requests.iter().filter(|r| (first + 1..first + 1_000_000).contains(&r.at_us)).count();
+        assert!(hasty <= 2 * 64, "{hasty}");
         bench.each_received_once(&id).await;
     }
 }

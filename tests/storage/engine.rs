@@ -1,5 +1,7 @@
 //! The engine's units of work, one by one: pages, outcomes, and who holds them.
 
+use std::time::Duration;
+
 use diesel::prelude::*;
 use fanfare::db::AnyConnection;
 use fanfare::db::schema::{mailing, message, page, page_members};
@@ -8,7 +10,7 @@ use fanfare::delivery::repo::claim::{self, Lot};
 use fanfare::delivery::repo::plan::{Plan, plan};
 use fanfare::delivery::repo::record::{Entry, Recorded, record};
 use fanfare::delivery::repo::take_over::{TakenOver, take_over};
-use fanfare::delivery::repo::{NewPage, node, release};
+use fanfare::delivery::repo::{NewPage, node, rate, release};
 use fanfare::kinds::{ChannelKind, MessageStatus, OutcomeKind, Priority};
 use fanfare::mailings::filter::AudienceFilter;
 use fanfare::mailings::model::MailingStatus;
@@ -20,6 +22,7 @@ use serde_json::json;
 
 use crate::on_each_database;
 use crate::stage::{Stage, at, mailing_at_work};
+use crate::support::Database;
 
 /// A mailing that runs, and a page of it that `node` holds.
 struct Held {
@@ -230,4 +233,19 @@ on_each_database! {
         let left = stage.db.read(|c| Ok(mailing::table.filter(mailing::settled.eq(false)).count().get_result::<i64>(c)?));
         assert_eq!(left.await.unwrap(), 0);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn blocks_of_a_shared_schedule_lie_one_after_the_other() {
+    let stage = Stage::new(Database::Postgres).await;
+    let taken = stage.db.write(|c| {
+        let mut ask = |name: &str, millis| rate::reserve(c, name, Duration::from_millis(millis));
+        let first = [ask("sms", 60_000)?, ask("sms", 60_000)?, ask("other", 60_000)?, ask("sms", 60_000)?];
+        // the rate was raised: nobody waits for what the slow one had given out
+        Ok((first, ask("sms", 10)?))
+    });
+    let (first, raised) = taken.await.unwrap();
+    let minutes = first.map(|delay| (delay.as_secs_f64() / 60.0).round());
+    assert_eq!(minutes, [0.0, 1.0, 0.0, 2.0], "{first:?}");
+    assert!(raised <= Duration::from_millis(640), "{raised:?}");
 }

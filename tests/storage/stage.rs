@@ -90,6 +90,7 @@ pub fn mailing_at_work(c: &mut AnyConnection, filter: AudienceFilter, last: Clie
         updated_at: at(1_000),
         started_at: Some(at(1_000)),
         finished_at: None,
+        rate_per_second: None,
         counts: Counts::default(),
     };
     repo::insert(c, &new, Some(Audience { total: 4, upper_bound: Some(last) })).unwrap();

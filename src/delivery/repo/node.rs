@@ -53,6 +53,14 @@ pub fn heartbeat(c: &mut AnyConnection, id: NodeId, lease: Duration) -> Result<b
     Ok(known > 0)
 }
 
+/// How many nodes are alive.
+///
+/// # Errors
+/// Those of the database.
+pub fn count(c: &mut AnyConnection) -> Result<i64> {
+    Ok(node::table.count().get_result(c)?)
+}
+
 /// Takes this node off, and gives back all that it holds.
 ///
 /// # Errors

@@ -5,6 +5,7 @@ use utoipa::ToSchema;
 
 use crate::db::types::Timestamp;
 use crate::error::{Complaints, Error, Result};
+use crate::http::json::present;
 use crate::kinds::{ChannelKind, Priority};
 use crate::mailings::filter::{AudienceFilter, FilterInput};
 use crate::mailings::model::{MailingChange, NewMailing};
@@ -39,6 +40,9 @@ pub struct MailingBody {
     #[serde(alias = "finished_at")]
     #[schema(value_type = String, format = DateTime)]
     pub ends_at: String,
+    /// Messages a second, 0.001 to 1000000; absent or null: as many as the channel sends.
+    #[schema(example = 20.0)]
+    pub rate_per_second: Option<f64>,
 }
 
 /// What to change of a mailing; what is absent stays.
@@ -66,6 +70,10 @@ pub struct MailingPatch {
     #[serde(alias = "finished_at")]
     #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
     pub ends_at: Option<String>,
+    /// As in a new mailing; null takes the limit away.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<f64>)]
+    pub rate_per_second: Option<Option<f64>>,
 }
 
 /// A mailing to look at before it is made.
@@ -94,6 +102,8 @@ pub struct PreviewBody {
     #[serde(alias = "finished_at")]
     #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
     pub ends_at: Option<String>,
+    /// The mailing's own limit, as in a new mailing.
+    pub rate_per_second: Option<f64>,
 }
 
 /// RFC 3339, in the years that both databases can hold.
@@ -106,6 +116,16 @@ fn time(text: &str) -> Result<Timestamp, String> {
         Ok(Timestamp::from_datetime(at))
     } else {
         Err(format!("`{text}` is not in the years 1970 to 9999"))
+    }
+}
+
+fn rate(rate: f64) -> Result<f64, String> {
+    if (0.001..=1e6).contains(&rate) {
+        Ok(rate)
+    } else {
+        Err(format!(
+            "must be 0.001 to 1000000 messages a second, or null for no limit of its own, not {rate}"
+        ))
     }
 }
 
@@ -152,6 +172,9 @@ impl MailingPatch {
             priority: optional(&mut wrong, "priority", self.priority, |word| word.parse::<Priority>()),
             starts_at: optional(&mut wrong, "starts_at", self.starts_at.as_deref(), time),
             ends_at: optional(&mut wrong, "ends_at", self.ends_at.as_deref(), time),
+            rate_per_second: optional(&mut wrong, "rate_per_second", self.rate_per_second, |wish| {
+                wish.map(rate).transpose()
+            }),
         };
         wrong.finish()?;
         Ok(change)
@@ -171,6 +194,7 @@ impl MailingBody {
             priority: self.priority,
             starts_at: self.starts_at,
             ends_at: Some(self.ends_at),
+            rate_per_second: Some(self.rate_per_second),
         };
         let checked = fields.into_change()?;
         Ok(NewMailing {
@@ -180,6 +204,7 @@ impl MailingBody {
             priority: checked.priority.unwrap_or(Priority::Normal),
             starts_at: checked.starts_at,
             ends_at: checked.ends_at.ok_or_else(|| Error::invalid("ends_at", "is required"))?,
+            rate_per_second: checked.rate_per_second.flatten(),
         })
     }
 }
@@ -197,6 +222,7 @@ impl PreviewBody {
             priority: None,
             starts_at: self.starts_at,
             ends_at: self.ends_at,
+            rate_per_second: Some(self.rate_per_second),
         };
         let checked = fields.into_change()?;
         Ok(PreviewQuestion {
@@ -205,6 +231,7 @@ impl PreviewBody {
             starts_at: checked.starts_at,
             ends_at: checked.ends_at,
             text: checked.text,
+            rate_per_second: checked.rate_per_second.flatten(),
         })
     }
 }

@@ -1,0 +1,1 @@
+ALTER TABLE mailing DROP COLUMN rate_per_second;
