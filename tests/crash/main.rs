@@ -15,4 +15,5 @@ mod campaign;
 mod disk_full;
 mod kills;
 mod nodes;
+mod program;
 mod stop;
