@@ -13,6 +13,7 @@ mod support;
 mod accepted;
 mod campaign;
 mod disk_full;
+mod failpoints;
 mod kills;
 mod nodes;
 mod program;
