@@ -16,5 +16,6 @@ mod disk_full;
 mod failpoints;
 mod kills;
 mod nodes;
+mod postgres_restart;
 mod program;
 mod stop;

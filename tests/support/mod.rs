@@ -4,6 +4,7 @@
 pub mod api;
 pub mod checker;
 pub mod evidence;
+pub mod postgres;
 
 use std::ops::Deref;
 use std::time::Duration;
