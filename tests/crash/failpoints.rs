@@ -14,7 +14,7 @@ use crate::process::Process;
 use crate::support::checker::{Interruption, Report};
 use crate::support::{Database, after};
 
-const CLIENTS: usize = 600;
+const CLIENTS: usize = 500;
 const WINDOW: Duration = Duration::from_secs(600);
 /// How `abort` ends a process.
 const SIGABRT: i32 = 6;
@@ -26,7 +26,7 @@ const SETTINGS: &[(&str, &str)] = &[
     ("DELIVERY_LANE_CAPACITY", "100"),
     ("DELIVERY_RECORD_BATCH", "20"),
     ("SMS_WORKERS", "16"),
-    ("RETRY_FIRST_DELAY", "200ms"),
+    ("RETRY_FIRST_DELAY", "100ms"),
 ];
 
 async fn campaign(kind: Database) -> Campaign {

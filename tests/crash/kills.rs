@@ -58,13 +58,13 @@ async fn kill_and_restart(mut campaign: Campaign, each: usize) -> Report {
 
 crate::on_each_database! {
     async fn random_kills_lose_nobody_and_repeat_at_most_what_was_in_flight(kind: Database) {
-        kill_and_restart(Campaign::new(kind, &[], &[]).await, 4000).await;
+        kill_and_restart(Campaign::new(kind, &[], &[]).await, 3000).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_three_nodes_one_after_another_is_killed_and_everyone_is_accounted_for() {
-    const EACH: usize = 2500;
+    const EACH: usize = 2000;
     let kills = kills();
     let clients = EACH * (kills + 1);
     let mut campaign = Campaign::new(Database::Postgres, &["--latency", "20ms"], &[]).await;
@@ -89,7 +89,7 @@ crate::on_each_database! {
         let faults = ["--error-rate", "0.15", "--drop-rate", "0.02", "--garbage-rate", "0.01", "--hang-rate", "0.002",
             "--permanent-rate", "0.01"];
         let campaign = Campaign::new(kind, &faults, &[("PROVIDER_TIMEOUT", "2s")]).await;
-        let report = kill_and_restart(campaign, 1500).await;
+        let report = kill_and_restart(campaign, 1200).await;
         assert!(report.unanswered > 0, "the faults were met: {report}");
         assert!(report.requests > report.messages + report.messages / 10, "the faults were met: {report}");
     }
