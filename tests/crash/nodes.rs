@@ -103,3 +103,22 @@ async fn a_node_frozen_for_longer_than_its_lease_overwrites_nothing_and_takes_pa
     assert!(since > 100.0, "it takes part again: {since}");
     campaign.check(&mailing).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_frozen_in_a_transaction_keeps_its_locks_from_the_others_for_seconds_only() {
+    let mut campaign = Campaign::new(Database::Postgres, &["--latency", "20ms"], &[]).await;
+    let mut other = campaign.serve().await;
+    // it holds the mailing's row then, which whoever plans or settles the mailing has to lock
+    let mut frozen = campaign.serve_with(&[("FANFARE_FAILPOINT", "plan-before-commit:2=stop")], None).await;
+    let mailing = mail(&other, 4000, WINDOW).await;
+    frozen.process.said(|log| log.contains("plan-before-commit")).await;
+    campaign.interrupted(Interruption::Lost);
+    let counts = closed(&other, &mailing, 0).await;
+    assert_eq!(counts["sent"], 4000, "{counts}");
+    other.process.said(|log| log.contains("took a page over")).await;
+
+    campaign.interrupted(Interruption::Woke);
+    frozen.process.thaw();
+    frozen.process.said(|log| log.contains("this node was taken for dead")).await;
+    campaign.check(&mailing).await;
+}
