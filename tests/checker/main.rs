@@ -1,5 +1,5 @@
 //! The checker's own tests: evidence that is as it should be, and doctored in every way that it must notice.
-#![expect(clippy::expect_used, clippy::indexing_slicing, reason = "tests")]
+#![expect(clippy::expect_used, reason = "tests")]
 
 #[path = "../support/checker.rs"]
 mod checker;

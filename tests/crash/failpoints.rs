@@ -30,7 +30,8 @@ const SETTINGS: &[(&str, &str)] = &[
 ];
 
 async fn campaign(kind: Database) -> Campaign {
-    assert!(cfg!(feature = "failpoints"), "the binary has no failpoints: run the tests by `make test`");
+    let has_failpoints = cfg!(feature = "failpoints");
+    assert!(has_failpoints, "the binary has no failpoints: run the tests by `make test`");
     Campaign::new(kind, &["--latency", "20ms", "--error-rate", "0.2"], SETTINGS).await
 }
 

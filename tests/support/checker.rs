@@ -388,16 +388,13 @@ fn check_rate(evidence: &Evidence, report: &mut Report) {
     let Some(rate) = evidence.limits.rate else { return };
     let most = 1.03 * rate * (1.0 + JITTER.as_secs_f64()) + 1.0;
     let times: Vec<i64> = evidence.requests.iter().map(|request| request.at_us).collect();
-    let mut worst = (0, 0);
-    let mut first = 0;
-    for (last, at) in times.iter().enumerate() {
-        while at - times[first] >= 1_000_000 {
-            first += 1;
-        }
-        worst = worst.max((last - first + 1, times[first]));
-    }
-    report.require(Rule::Rate, worst.0 as f64 <= most, || {
-        format!("{} requests in the second from {}, where {most:.1} may be", worst.0, worst.1)
+    let in_a_second = |(index, at): (usize, &i64)| {
+        let end = times.partition_point(|other| *other < at + 1_000_000);
+        (end - index, *at)
+    };
+    let (count, from) = times.iter().enumerate().map(in_a_second).max().unwrap_or_default();
+    report.require(Rule::Rate, count as f64 <= most, || {
+        format!("{count} requests in the second from {from}, where {most:.1} may be")
     });
 }
 

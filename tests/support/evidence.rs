@@ -85,8 +85,10 @@ fn mailing(c: &mut AnyConnection, id: MailingId) -> Result<Mailing> {
     })
 }
 
+type MessageRow = (MessageId, Option<ClientId>, String, i16, i16, Option<Timestamp>);
+
 fn messages(c: &mut AnyConnection, id: MailingId) -> Result<Vec<Message>> {
-    let rows: Vec<(MessageId, Option<ClientId>, String, i16, i16, Option<Timestamp>)> = message::table
+    let rows: Vec<MessageRow> = message::table
         .filter(message::mailing_id.eq(id))
         .select((
             message::id,
