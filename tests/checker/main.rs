@@ -310,6 +310,6 @@ fn a_burst_is_noticed_in_any_second_and_not_only_in_whole_ones() {
         }
         e.messages[0].finished_at = Some(START + 3 * SECOND);
     };
-    rejects(&[], |e| burst(e, 105));
-    rejects(&[Rule::Rate], |e| burst(e, 125));
+    rejects(&[], |e| burst(e, 120));
+    rejects(&[Rule::Rate], |e| burst(e, 135));
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
-use crate::campaign::{Campaign, closed, look, mail};
+use crate::campaign::{Campaign, PATIENT, closed, look, mail};
 use crate::support::Database;
 use crate::support::checker::Report;
 
@@ -67,7 +67,7 @@ async fn of_three_nodes_one_after_another_is_killed_and_everyone_is_accounted_fo
     const EACH: usize = 2000;
     let kills = kills();
     let clients = EACH * (kills + 1);
-    let mut campaign = Campaign::new(Database::Postgres, &["--latency", "20ms"], &[]).await;
+    let mut campaign = Campaign::new(Database::Postgres, &["--latency", "20ms"], &[PATIENT]).await;
     let mut nodes = [campaign.serve().await, campaign.serve().await, campaign.serve().await];
     let mailing = mail(&nodes[0], clients, WINDOW).await;
     let mut last = 0;
@@ -88,9 +88,30 @@ crate::on_each_database! {
     async fn random_kills_on_top_of_a_faulty_provider_lose_nobody_and_keep_the_gaps_between_attempts(kind: Database) {
         let faults = ["--error-rate", "0.15", "--drop-rate", "0.02", "--garbage-rate", "0.01", "--hang-rate", "0.002",
             "--permanent-rate", "0.01"];
-        let campaign = Campaign::new(kind, &faults, &[("PROVIDER_TIMEOUT", "2s")]).await;
+        // the rate is to hold over the restarts as well
+        let settings = [("PROVIDER_TIMEOUT", "2s"), ("RATE_LIMIT_PER_CHANNEL", "500")];
+        let campaign = Campaign::new(kind, &faults, &settings).await;
         let report = kill_and_restart(campaign, 1200).await;
         assert!(report.unanswered > 0, "the faults were met: {report}");
         assert!(report.requests > report.messages + report.messages / 10, "the faults were met: {report}");
+    }
+}
+
+crate::on_each_database! {
+    async fn a_mailing_that_is_killed_before_its_end_and_starts_again_ends_with_its_window(kind: Database) {
+        let mut campaign = Campaign::new(kind, &["--error-rate", "0.2"], &[("RATE_LIMIT_PER_CHANNEL", "200")]).await;
+        let mut server = campaign.serve().await;
+        // four times as many as can be sent
+        let mailing = mail(&server, 5000, Duration::from_secs(6)).await;
+        let mut last = 0;
+        for received in [200, 400] {
+            campaign.provider.received(received, async || look(&server, &mailing, &mut last).await).await;
+            campaign.kill(&mut server.process);
+            server = campaign.serve().await;
+        }
+        let counts = closed(&server, &mailing, last).await;
+        let [sent, expired] = ["sent", "expired"].map(|name| counts[name].as_i64().expect("a count"));
+        assert!(sent > 400 && expired > 2000, "{counts}");
+        campaign.check(&mailing).await;
     }
 }

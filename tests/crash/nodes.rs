@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use fanfare::db::schema::message;
 use fanfare::db::types::{MessageId, Timestamp};
 
-use crate::campaign::{Campaign, closed, look, mail};
+use crate::campaign::{Campaign, PATIENT, closed, look, mail};
 use crate::support::Database;
 use crate::support::checker::Interruption;
 
@@ -31,7 +31,7 @@ async fn a_second_service_on_one_sqlite_file_refuses_to_start_and_harms_nothing(
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_services_on_one_postgres_share_a_mailing_and_nobody_gets_it_twice() {
-    let mut campaign = Campaign::new(Database::Postgres, &["--latency", "20ms"], &[]).await;
+    let mut campaign = Campaign::new(Database::Postgres, &["--latency", "20ms"], &[PATIENT]).await;
     let (one, other) = (campaign.serve().await, campaign.serve().await);
     let mailing = mail(&one, 6000, WINDOW).await;
     let mut last = 0;
@@ -47,7 +47,7 @@ async fn two_services_on_one_postgres_share_a_mailing_and_nobody_gets_it_twice()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn when_one_of_two_services_is_killed_the_other_finishes_the_mailing() {
-    let mut campaign = Campaign::new(Database::Postgres, &["--latency", "20ms"], &[]).await;
+    let mut campaign = Campaign::new(Database::Postgres, &["--latency", "20ms"], &[PATIENT]).await;
     let (mut one, other) = (campaign.serve().await, campaign.serve().await);
     let mailing = mail(&one, 6000, WINDOW).await;
     campaign.provider.received(1500, async || {}).await;
@@ -79,7 +79,7 @@ async fn ends(campaign: &Campaign) -> HashMap<MessageId, End> {
 async fn a_node_frozen_for_longer_than_its_lease_overwrites_nothing_and_takes_part_again() {
     const SENT: &str = "fanfare_messages_sent_total";
     let faults = ["--latency", "100ms", "--error-rate", "0.05"];
-    let mut campaign = Campaign::new(Database::Postgres, &faults, &[]).await;
+    let mut campaign = Campaign::new(Database::Postgres, &faults, &[PATIENT]).await;
     let (mut frozen, mut other) = (campaign.serve().await, campaign.serve().await);
     let mailing = mail(&other, 8000, WINDOW).await;
     let mut last = 0;
@@ -106,7 +106,7 @@ async fn a_node_frozen_for_longer_than_its_lease_overwrites_nothing_and_takes_pa
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_frozen_in_a_transaction_keeps_its_locks_from_the_others_for_seconds_only() {
-    let mut campaign = Campaign::new(Database::Postgres, &["--latency", "20ms"], &[]).await;
+    let mut campaign = Campaign::new(Database::Postgres, &["--latency", "20ms"], &[PATIENT]).await;
     let mut other = campaign.serve().await;
     // it holds the mailing's row then, which whoever plans or settles the mailing has to lock
     let mut frozen = campaign.serve_with(&[("FANFARE_FAILPOINT", "plan-before-commit:2=stop")], None).await;

@@ -19,8 +19,9 @@ use fanfare::kinds::MessageStatus;
 /// a busy machine that is later. Also from a node's waking to what it still sends.
 pub const TRANSIT: Duration = Duration::from_millis(500);
 /// How much of [`TRANSIT`] may differ between two requests for the rate: what was sent within a second and this much
-/// more may arrive within one second. Half a second would forgive a rate that is half as high again.
-pub const JITTER: Duration = Duration::from_millis(100);
+/// more may arrive within one second, when the provider has stood still. The burst that the rule looks for, of a service
+/// that begins anew with a whole second's messages, is twice the rate.
+pub const JITTER: Duration = Duration::from_millis(250);
 
 /// What the contract promises, each by the name that a violation of it bears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
