@@ -4,10 +4,10 @@ export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/fanfare/target
 FANFARE = $(CARGO_TARGET_DIR)/release/fanfare
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test fmt lint deny openapi demo up stop clean
+.PHONY: help run build test crash-test fmt lint deny openapi demo up stop clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
 
 run: build ## build, and start the service and a sandbox provider, on SQLite, at http://127.0.0.1:8083
 	@exec scripts/run "$(FANFARE)"
@@ -20,13 +20,17 @@ test: ## all tests, on SQLite and on a throw-away PostgreSQL (TESTARGS="one_test
 	@scripts/setup-test
 	@exec scripts/test $(TESTARGS)
 
+crash-test: ## the crash tests alone, with 200 kills instead of 20, and what each of them came to
+	@scripts/setup-test
+	@FANFARE_TEST_KILLS=200 NEXTEST_PROFILE=crash exec scripts/test
+
 fmt: ## format the sources
 	cargo fmt
 
 lint: ## check the format, and clippy with warnings denied
 	@scripts/setup-build
 	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
+	cargo clippy --locked --all-targets --features failpoints -- -D warnings
 
 deny: ## check the dependencies: what is banned, licences, sources
 	@scripts/setup-build

@@ -7,7 +7,7 @@
 //!
 //! | modules | what they are |
 //! |---|---|
-//! | [`error`], [`clock`], [`kinds`], [`paging`], [`config`], [`metrics`], [`lifecycle`], [`telemetry`] | the ground |
+//! | [`error`], [`clock`], [`kinds`], [`paging`], [`config`], [`metrics`], [`lifecycle`], [`telemetry`], [`failpoint`] | the ground |
 //! | [`db`] | the two databases behind one handle |
 //! | [`clients`], [`messages`], [`templates`] | who can be reached, what became of each delivery, texts to fill |
 //! | [`mailings`] | campaigns and their books |
@@ -34,6 +34,7 @@ pub mod delivery;
 pub mod demo;
 pub mod egress;
 pub mod error;
+pub mod failpoint;
 pub mod http;
 pub mod kinds;
 pub mod lifecycle;

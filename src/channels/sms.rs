@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Answer, Channel, Delivery, Sending, Verdict};
 use crate::clock::Clock;
+use crate::failpoint;
 use crate::kinds::ChannelKind;
 
 /// A longer answer is no answer of this API.
@@ -62,6 +63,7 @@ impl Sms {
         if let Some(token) = &self.token {
             request = request.bearer_auth(token.expose_secret());
         }
+        failpoint::reach("request-begins");
         match request.send().await {
             Ok(response) => self.read(response).await,
             Err(e) if e.is_connect() => Answer::none("the provider could not be reached"),
@@ -72,6 +74,7 @@ impl Sms {
     async fn read(&self, response: Response) -> Answer {
         let status = response.status();
         let code = Some(status.as_u16());
+        failpoint::reach("answer-read");
         if is_transient(status) {
             let verdict = match self.retry_after(response.headers()) {
                 Some(retry_after) if status == StatusCode::TOO_MANY_REQUESTS => {

@@ -64,6 +64,12 @@ pub(super) struct Manager {
 const SQLITE_PRAGMAS: &str = "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
     PRAGMA foreign_keys = ON; PRAGMA cache_size = -2000; PRAGMA journal_size_limit = 67108864;";
 
+/// A server's default may be another time zone or a weaker durability. A node that stands still in a transaction (stopped,
+/// or cut off) would keep its locks for as long, and with a mailing's row everyone from that mailing: the server ends it.
+/// No transaction waits for anything but the database.
+const POSTGRES_SETTINGS: &str =
+    "SET TIME ZONE 'UTC'; SET synchronous_commit = on; SET idle_in_transaction_session_timeout = '5s'";
+
 impl ManageConnection for Manager {
     type Connection = AnyConnection;
     type Error = diesel::r2d2::Error;
@@ -72,8 +78,7 @@ impl ManageConnection for Manager {
         match &self.target {
             Target::Postgres(url) => {
                 let mut c = PgConnection::establish(url)?;
-                // a server's default may be another time zone or a weaker durability
-                c.batch_execute("SET TIME ZONE 'UTC'; SET synchronous_commit = on")?;
+                c.batch_execute(POSTGRES_SETTINGS)?;
                 Ok(AnyConnection::Postgres(c))
             }
             Target::Sqlite(path) => {

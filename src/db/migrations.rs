@@ -8,6 +8,7 @@ use super::any::AnyConnection;
 use super::schema::mailing;
 use super::types::MailingId;
 use crate::error::{Error, Result};
+use crate::failpoint;
 
 const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
@@ -45,8 +46,12 @@ where
     DB: diesel::backend::Backend,
     C: MigrationHarness<DB>,
 {
-    let done = connection.run_pending_migrations(source).map_err(Error::Internal)?;
-    Ok(done.iter().map(ToString::to_string).collect())
+    let mut done = Vec::new();
+    for migration in connection.pending_migrations(source).map_err(Error::Internal)? {
+        done.push(connection.run_migration(&*migration).map_err(Error::Internal)?.to_string());
+        failpoint::reach("migration");
+    }
+    Ok(done)
 }
 
 /// Reads a table of theirs: whether they are done and the database answers.

@@ -9,6 +9,7 @@ use super::repo::claim::{self, Claimed, Lot};
 use super::shared::Shared;
 use crate::db::types::ClientId;
 use crate::error::Result;
+use crate::failpoint;
 use crate::kinds::Priority;
 use crate::lifecycle::Shutdown;
 use crate::mailings::recipient::Recipient;
@@ -86,6 +87,7 @@ impl Claimer {
         let claimed = self.shared.db.write(move |c| claim::claim(c, lot, now)).await?;
         let count: usize = claimed.iter().map(|page| page.rows.len()).sum();
         for page in claimed {
+            failpoint::reach("claim-after-commit");
             self.admit(page).await?;
         }
         Ok(count == lot.limit)

@@ -24,6 +24,7 @@ use crate::db::Db;
 use crate::db::listen::Listener;
 use crate::db::types::{NodeId, Timestamp};
 use crate::error::Result;
+use crate::failpoint;
 use crate::kinds::ChannelKind;
 use crate::lifecycle::{self, Shutdown, Trigger, supervise};
 use crate::mailings::usecase::{ChannelRates, Wakeup};
@@ -235,6 +236,7 @@ async fn register(shared: &Shared, id: NodeId) -> Result<()> {
     let name = format!("pid {}", std::process::id());
     let now = shared.now();
     shared.db.write(move |c| node::register(c, id, &name, now)).await?;
+    failpoint::reach("register-after-commit");
     if shared.db.is_single_node() {
         shared.lease.hold_forever()
     } else {

@@ -21,6 +21,7 @@ use super::worker::{CANCELLED, WINDOW_CLOSED};
 use crate::db::AnyConnection;
 use crate::db::types::{ClientId, MailingId, PageId};
 use crate::error::Result;
+use crate::failpoint;
 use crate::kinds::{ChannelKind, MessageStatus, OutcomeKind, Priority};
 use crate::lifecycle::Shutdown;
 use crate::mailings::recipient::Recipient;
@@ -213,6 +214,7 @@ impl Feeder {
             shared.db.write(move |c| take_over::take_over(c, lot, (&held, only.as_deref()), now)).await?;
         let any = !taken.is_empty();
         for page in taken {
+            failpoint::reach("take-over-after-commit");
             tracing::info!(page = %page.page.id, messages = page.open.len(), "took a page over");
             self.admit(page).await?;
         }
@@ -308,6 +310,7 @@ impl Feeder {
         let count = stretch.planned.len();
         shared.metrics.messages.with_label_values(&[run.channel.as_str()]).inc_by(count as u64);
         if count > 0 {
+            failpoint::reach("plan-after-commit");
             let page = Arc::new(OpenPage::new(new.id, new.node, new.mailing, count));
             let due_at = run.due_at;
             let items = stretch.planned.into_iter().map(|(id, recipient)| Item {
@@ -360,6 +363,7 @@ impl Feeder {
                 ))
             })
             .await?;
+        failpoint::reach("close-after-commit");
         shared.metrics.messages.with_label_values(&[run.channel.as_str()]).inc_by(planned as u64);
         shared.count(run.channel, kind, closed.messages);
         if closed.more {

@@ -11,6 +11,7 @@ use super::shared::Shared;
 use crate::db::refuses_values;
 use crate::db::types::NodeId;
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::kinds::{MessageStatus, OutcomeKind};
 use crate::lifecycle::Shutdown;
 use crate::messages::repo::MessageRow;
@@ -108,6 +109,7 @@ impl Recorder {
 
     /// What is in memory follows what is on disk.
     fn settle(&self, outcomes: &[Outcome], recorded: &Recorded) {
+        failpoint::reach("record-after-commit");
         self.shared.metrics.unrecorded.sub(i64::try_from(outcomes.len()).unwrap_or_default());
         for id in &recorded.lost {
             tracing::warn!(page = %id, "a page is another node's by now; its outcomes here were dropped");

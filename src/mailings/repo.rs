@@ -10,6 +10,7 @@ use crate::db::AnyConnection;
 use crate::db::schema::{due, mailing, message, page, pending_mailing};
 use crate::db::types::{ClientId, Id, MailingId, Timestamp};
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::kinds::{ChannelKind, Priority};
 use crate::mailings::model::{Audience, Mailing, MailingStatus, Overview};
 use crate::messages::model::Counts;
@@ -406,5 +407,6 @@ pub fn settle(c: &mut AnyConnection, id: MailingId, now: Timestamp) -> Result<bo
     )
     .set(mailing::status.eq(MailingStatus::Finished.code()))
     .execute(c)?;
+    failpoint::reach("settle-before-commit");
     Ok(settled > 0)
 }

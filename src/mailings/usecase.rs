@@ -6,6 +6,7 @@ use crate::clock::Clock;
 use crate::db::types::{MailingId, Timestamp};
 use crate::db::{AnyConnection, Db};
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::kinds::ChannelKind;
 use crate::mailings::filter::AudienceFilter;
 use crate::mailings::model::{
@@ -104,6 +105,7 @@ impl Mailings {
         };
         let stored = mailing.clone();
         self.db.write(move |c| repo::insert(c, &stored, counted)).await?;
+        failpoint::reach("create-after-commit");
         if begins {
             self.wakeup.mailing_changed()
         } else {

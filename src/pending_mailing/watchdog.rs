@@ -11,6 +11,7 @@ use crate::clock::Clock;
 use crate::db::Db;
 use crate::db::types::{MailingId, Timestamp};
 use crate::error::Result;
+use crate::failpoint;
 use crate::lifecycle::Shutdown;
 use crate::mailings::model::MailingStatus;
 use crate::mailings::repo::audience;
@@ -81,6 +82,7 @@ impl Watchdog {
             Some(at) if at <= now => {
                 let due = self.db.write(move |c| repo::take_due(c, now, PATIENCE, AT_ONCE)).await?;
                 for id in &due {
+                    failpoint::reach("begin-after-take");
                     self.begin(*id, now).await?;
                 }
                 if due.is_empty() { self.poll } else { Duration::ZERO }

@@ -1,68 +1,81 @@
-//! One mailing of one tag, through the real binary, and its books at the end.
+//! One mailing of one tag, through the real binary, and the checker at its end.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
-use diesel::prelude::*;
-use fanfare::db::schema::{dead_letter, message};
-use fanfare::db::types::{ClientId, MailingId, MessageId};
-use fanfare::db::{AnyConnection, Db, DbOptions};
-use fanfare::kinds::MessageStatus;
+use fanfare::clock::Clock;
+use fanfare::config::{Config, ENVIRONMENT};
+use fanfare::db::AnyConnection;
 use serde_json::{Value, json};
 
-use crate::process::{Launch, Provider, Request, Server};
-use crate::support::{Database, TestDb, after, balance};
+use crate::process::{Launch, Process, Provider, Server};
+use crate::support::checker::{Interruption, Limits, Report, check};
+use crate::support::{Database, TestDb, after, balance, evidence};
 
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_fanfare");
 
-/// What one kill may repeat: the requests in flight, the outcomes that wait for the recorder, and those in its hands.
-pub const AT_STAKE: usize = 64 + 2 * 500;
+/// For several nodes at once: on a busy machine a living one may be late by more than the lease of a second, is taken for
+/// dead, and repeats what it had not recorded.
+pub const PATIENT: (&str, &str) = ("DELIVERY_LEASE", "4s");
 
-/// A database, a provider that outlives the service, and the service's settings.
+/// A database, a provider that outlives the service, the service's settings, and what was done to it.
 pub struct Campaign {
     pub provider: Provider,
     settings: Vec<(String, String)>,
     starts: usize,
+    interruptions: Vec<Interruption>,
     pub db: TestDb,
-}
-
-/// A message as its row tells.
-#[derive(Debug, Clone)]
-pub struct Row {
-    pub id: String,
-    pub client: Option<ClientId>,
-    pub status: MessageStatus,
 }
 
 impl Campaign {
     /// With these faults and settings; the lease is short, so that a dead node's pages are soon taken over.
     pub async fn new(kind: Database, faults: &[&str], settings: &[(&str, &str)]) -> Self {
-        let db = TestDb::new(kind);
+        Self::on(TestDb::new(kind), faults, settings).await
+    }
+
+    /// On this database.
+    pub async fn on(db: TestDb, faults: &[&str], settings: &[(&str, &str)]) -> Self {
         let provider = Provider::start(BINARY, db.dir(), faults).await;
         let common = [
+            ("HTTP_PORT", "0"),
             ("DATABASE_URL", db.url.as_str()),
             ("PROVIDER_BASE_URL", provider.base.as_str()),
             ("RATE_LIMIT_PER_CHANNEL", "0"),
             ("DELIVERY_LEASE", "1s"),
             ("DELIVERY_POLL", "100ms"),
         ];
+        // of two that are set, the later one counts
         let all = common.iter().chain(settings).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
-        Self { provider, settings: all, starts: 0, db }
+        Self { provider, settings: all, starts: 0, interruptions: Vec::new(), db }
     }
 
     /// Starts the service; a second one at the same time is another node.
     pub async fn serve(&mut self) -> Server {
-        self.serve_limited(None).await
+        self.serve_with(&[], None).await
     }
 
-    /// Starts the service with a limit for its files, in KiB.
-    pub async fn serve_limited(&mut self, file_limit: Option<u64>) -> Server {
-        self.starts += 1;
-        let name = format!("serve-{}", self.starts);
-        let env = self.env();
+    /// Starts the service with these settings on top, and a limit for its files, in KiB.
+    pub async fn serve_with(&mut self, settings: &[(&str, &str)], file_limit: Option<u64>) -> Server {
+        let name = self.name();
+        let mut env = self.env();
+        env.extend(settings);
         Server::start(&Launch { binary: BINARY, dir: self.db.dir(), name: &name, env: &env, file_limit })
             .await
+    }
+
+    /// Starts the service with these settings on top, and waits for nothing.
+    pub fn spawn(&mut self, settings: &[(&str, &str)]) -> Process {
+        let name = self.name();
+        let mut env = self.env();
+        env.extend(settings);
+        let launch = Launch { binary: BINARY, dir: self.db.dir(), name: &name, env: &env, file_limit: None };
+        Process::spawn(&launch, &["serve"])
+    }
+
+    /// Each start has a log of its own.
+    fn name(&mut self) -> String {
+        self.starts += 1;
+        format!("serve-{}", self.starts)
     }
 
     /// The service's settings.
@@ -70,75 +83,62 @@ impl Campaign {
         self.settings.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect()
     }
 
+    /// SIGKILL.
+    pub fn kill(&mut self, process: &mut Process) {
+        process.kill();
+        self.interrupted(Interruption::Lost);
+    }
+
+    /// Notes what happened just now.
+    pub fn interrupted(&mut self, moment: fn(i64) -> Interruption) {
+        self.interruptions.push(moment(Clock::System.now().micros()));
+    }
+
     /// Reads from the tables.
     pub async fn read<T: Send + 'static>(
         &self,
         f: impl FnOnce(&mut AnyConnection) -> fanfare::error::Result<T> + Send + 'static,
     ) -> T {
-        let options = DbOptions { pool_size: 1, ..DbOptions::new(self.db.url.clone()) };
-        let db =
-            tokio::task::spawn_blocking(|| Db::open(options)).await.expect("a thread").expect("a database");
-        db.read(f).await.expect("an answer")
+        evidence::open(&self.db.url).await.expect("a database").read(f).await.expect("an answer")
     }
 
-    /// The rows of a mailing.
-    pub async fn rows(&self, mailing: &str) -> Vec<Row> {
-        let mailing: MailingId = mailing.parse().expect("an id");
-        let rows = self.read(move |c| {
-            Ok(message::table
-                .filter(message::mailing_id.eq(mailing))
-                .select((message::id, message::client_id, message::status))
-                .load::<(MessageId, Option<ClientId>, i16)>(c)?)
+    /// What the service's settings promise.
+    fn limits(&self) -> Limits {
+        let keys = self.settings.iter().filter_map(|(variable, value)| {
+            let (_, key, _) = ENVIRONMENT.iter().find(|(known, ..)| known == variable)?;
+            Some((*key, value.as_str()))
         });
-        let rows = rows.await.into_iter().map(|(id, client, status)| Row {
-            id: id.to_string(),
-            client,
-            status: MessageStatus::from_code(status).expect("a status"),
-        });
-        rows.collect()
+        let config = Config::with(&keys.collect::<Vec<_>>()).expect("a configuration");
+        let factor = |number| config.retry.factor.powi(number);
+        let numbers = 0..i32::try_from(config.retry.limit).expect("a small number");
+        Limits {
+            at_stake: Limits::at_stake(config.sms.concurrency, config.delivery.record_batch),
+            delays: numbers.map(|number| config.retry.first_delay.mul_f32(factor(number))).collect(),
+            rate: config.sms.rate(),
+        }
     }
 
-    /// Checks a mailing whose books are closed: the books are the rows, each client has one message, each id has one
-    /// recipient, what is sent was received, and at most `repeats` were received again.
-    pub async fn check(&self, mailing: &str, counts: &Value, clients: usize, repeats: usize) -> Vec<Request> {
-        let rows = self.rows(mailing).await;
-        let mut by_status: BTreeMap<MessageStatus, usize> = BTreeMap::new();
-        rows.iter().for_each(|row| *by_status.entry(row.status).or_default() += 1);
-        for status in MessageStatus::ALL {
-            let count = by_status.get(status).copied().unwrap_or_default();
-            assert_eq!(counts[status.as_str()], count, "{status}: {counts}");
-        }
-        assert_eq!(counts["total"], clients, "nobody is missed: {counts}");
-        let distinct: HashSet<_> = rows.iter().map(|row| row.client).collect();
-        assert_eq!((rows.len(), distinct.len()), (clients, clients), "each client has one message");
-        let id: MailingId = mailing.parse().expect("an id");
-        let dead = self.read(move |c| {
-            Ok(dead_letter::table.filter(dead_letter::mailing_id.eq(id)).count().get_result::<i64>(c)?)
-        });
-        assert_eq!(counts["failed"], dead.await, "each that failed is a dead letter");
+    /// Checks a mailing whose books are closed against the whole contract.
+    pub async fn check(&self, mailing: &str) -> Report {
+        let id = mailing.parse().expect("an id");
+        let (requests, interruptions) = (self.provider.requests(), self.interruptions.clone());
+        let limits = self.limits();
+        let evidence = self.read(move |c| evidence::read(c, id, requests, interruptions, limits)).await;
+        let report = check(&evidence);
+        println!("{report}");
+        assert!(report.violations.is_empty(), "{report}\n{}", self.complaints());
+        report
+    }
 
-        let requests = self.provider.requests();
-        let known: HashSet<&str> = rows.iter().map(|row| row.id.as_str()).collect();
-        let mut phones: HashMap<&str, Option<u64>> = HashMap::new();
-        let mut received: HashMap<&str, usize> = HashMap::new();
-        for request in &requests {
-            assert!(known.contains(request.id.as_str()), "an id that is no message's: {request:?}");
-            assert_eq!(request.key.as_ref(), Some(&request.id), "the key is the id");
-            assert_eq!(
-                *phones.entry(&request.id).or_insert(request.phone),
-                request.phone,
-                "one id, one recipient"
-            );
-            *received.entry(&request.id).or_default() += usize::from(request.outcome == "received");
-        }
-        let recipients: HashSet<_> = phones.values().collect();
-        assert_eq!(recipients.len(), phones.len(), "one recipient, one id");
-        for row in rows.iter().filter(|row| row.status == MessageStatus::Sent) {
-            assert!(received.get(row.id.as_str()) >= Some(&1), "{row:?} was never received");
-        }
-        let again: usize = received.values().map(|times| times.saturating_sub(1)).sum();
-        assert!(again <= repeats, "{again} repeats, where {repeats} could be in flight");
-        requests
+    /// What the services had to say that is not as usual, each for the last of it.
+    fn complaints(&self) -> String {
+        let logs = (1..=self.starts).map(|start| {
+            let log = self.db.dir().join(format!("serve-{start}.log"));
+            let text = std::fs::read_to_string(log).expect("the log of a start");
+            let unusual: Vec<&str> = text.lines().filter(|line| !line.contains("\"INFO\"")).collect();
+            format!("start {start}:\n{}\n", unusual[unusual.len().saturating_sub(5)..].join("\n"))
+        });
+        logs.collect()
     }
 }
 

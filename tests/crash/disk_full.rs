@@ -20,7 +20,7 @@ struct Integrity {
 async fn a_full_disk_answers_503_and_everything_goes_on_once_there_is_room() {
     let settings = [("RATE_LIMIT_PER_CHANNEL", "300")];
     let mut campaign = Campaign::new(Database::Sqlite, &[], &settings).await;
-    let mut server = campaign.serve_limited(Some(2048)).await;
+    let mut server = campaign.serve_with(&[], Some(2048)).await;
     let mailing = mail(&server, 1200, Duration::from_secs(600)).await;
     campaign.provider.received(50, async || {}).await;
 
@@ -43,7 +43,7 @@ async fn a_full_disk_answers_503_and_everything_goes_on_once_there_is_room() {
     server.process.lift_file_limit();
     let counts = closed(&server, &mailing, last).await;
     assert_eq!(counts["sent"], 1200, "{counts}");
-    campaign.check(&mailing, &counts, 1200, 0).await;
+    campaign.check(&mailing).await;
     server.post("/mailings", body).await;
     for id in &accepted {
         server.get(&format!("/mailings/{id}")).await;

@@ -1,74 +1,117 @@
-//! Kills in the middle of a mailing.
+//! Kills in the middle of a mailing, at random moments.
 
-use std::collections::HashMap;
 use std::time::Duration;
 
-use fanfare::clock::Clock;
 use uuid::Uuid;
 
-use crate::campaign::{AT_STAKE, Campaign, closed, look, mail};
-use crate::process::Request;
+use crate::campaign::{Campaign, PATIENT, closed, look, mail};
+use crate::support::Database;
+use crate::support::checker::Report;
 
-const WINDOW: Duration = Duration::from_secs(600);
+const WINDOW: Duration = Duration::from_secs(3000);
 
-/// Kills the service at random moments while it sends `clients` messages, and starts it again each time. Answers what
-/// the provider received, and for each kill when it was and when the service was there again.
-async fn kill_and_restart(
-    campaign: &mut Campaign,
-    clients: usize,
-    kills: usize,
-) -> (Vec<Request>, Vec<(i64, i64)>) {
-    let mut killed = Vec::new();
+/// The tests of this file, which share the kills.
+const TESTS: usize = 5;
+
+/// Kills for one test. `make crash-test` asks for ten times as many.
+fn kills() -> usize {
+    let all = std::env::var("FANFARE_TEST_KILLS").map_or(20, |text| text.parse().expect("a number"));
+    (all / TESTS).max(1)
+}
+
+/// Anything below `bound`.
+fn chance(bound: usize) -> usize {
+    let bits = usize::try_from(Uuid::new_v4().as_u128() & 0xffff_ffff).expect("32 bits");
+    bits % bound
+}
+
+/// Kills the service at random moments while it sends `each` messages for each kill, and starts it again each time. Two
+/// kills in three come while it sends, the third while it starts and takes over what the last one left.
+async fn kill_and_restart(mut campaign: Campaign, each: usize) -> Report {
+    let kills = kills();
+    let clients = each * (kills + 1);
     let mut server = campaign.serve().await;
     let mailing = mail(&server, clients, WINDOW).await;
     let mut last = 0;
     for kill in 0..kills {
-        // a random moment of each stretch but the last
-        let stretch = clients / (kills + 1);
-        let chance = usize::try_from(Uuid::new_v4().as_u128() % 1_000_000).expect("a number");
-        let moment = stretch * kill + stretch / 4 + chance * stretch / 2_000_000;
-        campaign.provider.received(moment, async || look(&server, &mailing, &mut last).await).await;
-        server.process.kill();
-        let at = Clock::System.now().micros();
+        if kill % 3 == 2 {
+            campaign.kill(&mut server.process);
+            let mut starting = campaign.spawn(&[]);
+            let lines = chance(4);
+            starting.said(|log| log.lines().count() >= lines).await;
+            campaign.kill(&mut starting);
+        } else {
+            // a random moment of its stretch
+            let moment = each * kill + each / 4 + chance(each / 2);
+            campaign.provider.received(moment, async || look(&server, &mailing, &mut last).await).await;
+            campaign.kill(&mut server.process);
+        }
         server = campaign.serve().await;
-        killed.push((at, Clock::System.now().micros()));
         look(&server, &mailing, &mut last).await;
         assert!(last < i64::try_from(clients).expect("a number"), "it was killed in the middle");
     }
-    let counts = closed(&server, &mailing, last).await;
-    (campaign.check(&mailing, &counts, clients, kills * AT_STAKE).await, killed)
+    closed(&server, &mailing, last).await;
+    let report = campaign.check(&mailing).await;
+    assert_eq!(report.messages, clients, "{report}");
+    report
 }
 
 crate::on_each_database! {
-    async fn five_kills_lose_nobody_and_repeat_at_most_what_was_in_flight(kind: Database) {
-        let mut campaign = Campaign::new(kind, &[], &[]).await;
-        kill_and_restart(&mut campaign, 20_000, 5).await;
+    async fn random_kills_lose_nobody_and_repeat_at_most_what_was_in_flight(kind: Database) {
+        kill_and_restart(Campaign::new(kind, &[], &[]).await, 3000).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_three_nodes_one_after_another_is_killed_and_everyone_is_accounted_for() {
+    const EACH: usize = 2000;
+    let kills = kills();
+    let clients = EACH * (kills + 1);
+    let mut campaign = Campaign::new(Database::Postgres, &["--latency", "20ms"], &[PATIENT]).await;
+    let mut nodes = [campaign.serve().await, campaign.serve().await, campaign.serve().await];
+    let mailing = mail(&nodes[0], clients, WINDOW).await;
+    let mut last = 0;
+    for kill in 0..kills {
+        let moment = EACH * kill + EACH / 4 + chance(EACH / 2);
+        let watcher = &nodes[(kill + 1) % 3];
+        campaign.provider.received(moment, async || look(watcher, &mailing, &mut last).await).await;
+        campaign.kill(&mut nodes[kill % 3].process);
+        nodes[kill % 3] = campaign.serve().await;
+        assert!(last < i64::try_from(clients).expect("a number"), "it was killed in the middle");
+    }
+    let counts = closed(&nodes[0], &mailing, last).await;
+    assert_eq!(counts["sent"], clients, "{counts}");
+    campaign.check(&mailing).await;
+}
+
+crate::on_each_database! {
+    async fn random_kills_on_top_of_a_faulty_provider_lose_nobody_and_keep_the_gaps_between_attempts(kind: Database) {
+        let faults = ["--error-rate", "0.15", "--drop-rate", "0.02", "--garbage-rate", "0.01", "--hang-rate", "0.002",
+            "--permanent-rate", "0.01"];
+        // the rate is to hold over the restarts as well
+        let settings = [("PROVIDER_TIMEOUT", "2s"), ("RATE_LIMIT_PER_CHANNEL", "500")];
+        let campaign = Campaign::new(kind, &faults, &settings).await;
+        let report = kill_and_restart(campaign, 1200).await;
+        assert!(report.unanswered > 0, "the faults were met: {report}");
+        assert!(report.requests > report.messages + report.messages / 10, "the faults were met: {report}");
     }
 }
 
 crate::on_each_database! {
-    async fn kills_on_top_of_a_faulty_provider_lose_nobody_and_keep_the_gaps_between_attempts(kind: Database) {
-        let mut campaign = Campaign::new(kind, &["--error-rate", "0.2", "--drop-rate", "0.01"], &[]).await;
-        let (requests, killed) = kill_and_restart(&mut campaign, 6000, 3).await;
-        let mut attempts: HashMap<&str, Vec<&Request>> = HashMap::new();
-        requests.iter().for_each(|request| attempts.entry(&request.id).or_default().push(request));
-        let mut retried = 0;
-        for attempts in attempts.values() {
-            let mut number = 0;
-            for pair in attempts.windows(2) {
-                let (first, second) = (pair[0].at_us, pair[1].at_us);
-                // an attempt that a kill kept from being recorded counts for nothing, and is made again at once; the
-                // provider may read it from its socket only after the kill
-                if killed.iter().any(|(at, again)| first <= *again && *at <= second) {
-                    continue;
-                }
-                let seconds = 1 << number;
-                assert!(second - first >= seconds * 1_000_000, "attempt {number}: {attempts:?}");
-                number += 1;
-                retried += 1;
-            }
-            assert!(number <= 3, "no more than three are made again: {attempts:?}");
+    async fn a_mailing_that_is_killed_before_its_end_and_starts_again_ends_with_its_window(kind: Database) {
+        let mut campaign = Campaign::new(kind, &["--error-rate", "0.2"], &[("RATE_LIMIT_PER_CHANNEL", "200")]).await;
+        let mut server = campaign.serve().await;
+        // four times as many as can be sent
+        let mailing = mail(&server, 5000, Duration::from_secs(6)).await;
+        let mut last = 0;
+        for received in [200, 400] {
+            campaign.provider.received(received, async || look(&server, &mailing, &mut last).await).await;
+            campaign.kill(&mut server.process);
+            server = campaign.serve().await;
         }
-        assert!(retried > 300, "the faults were met: {retried}");
+        let counts = closed(&server, &mailing, last).await;
+        let [sent, expired] = ["sent", "expired"].map(|name| counts[name].as_i64().expect("a count"));
+        assert!(sent > 400 && expired > 2000, "{counts}");
+        campaign.check(&mailing).await;
     }
 }

@@ -4,6 +4,7 @@
     clippy::indexing_slicing,
     reason = "a test that cannot go on fails by panicking"
 )]
+#![expect(clippy::print_stdout, reason = "what a check came to is shown by `make crash-test`")]
 
 #[path = "../support/process.rs"]
 mod process;
@@ -13,6 +14,9 @@ mod support;
 mod accepted;
 mod campaign;
 mod disk_full;
+mod failpoints;
 mod kills;
 mod nodes;
+mod postgres_restart;
+mod program;
 mod stop;

@@ -1,10 +1,15 @@
-//! Two services on one database.
+//! Several services on one database.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::campaign::{AT_STAKE, BINARY, Campaign, closed, look, mail};
-use crate::process::{Launch, Process};
+use diesel::prelude::*;
+use fanfare::db::schema::message;
+use fanfare::db::types::{MessageId, Timestamp};
+
+use crate::campaign::{Campaign, PATIENT, closed, look, mail};
 use crate::support::Database;
+use crate::support::checker::Interruption;
 
 const WINDOW: Duration = Duration::from_secs(600);
 
@@ -14,29 +19,26 @@ async fn a_second_service_on_one_sqlite_file_refuses_to_start_and_harms_nothing(
     let server = campaign.serve().await;
     let mailing = mail(&server, 2000, WINDOW).await;
     campaign.provider.received(100, async || {}).await;
-    let mut env = campaign.env();
-    env.push(("HTTP_PORT", "0"));
-    let launch =
-        Launch { binary: BINARY, dir: campaign.db.dir(), name: "second", env: &env, file_limit: None };
-    let mut second = Process::spawn(&launch, &["serve"]);
+    let mut second = campaign.spawn(&[]);
     let status = second.ended().await;
     assert_eq!(status.code(), Some(1));
     let said = second.log();
     assert!(said.contains("another fanfare serves this database"), "{said}");
     let counts = closed(&server, &mailing, 0).await;
-    campaign.check(&mailing, &counts, 2000, 0).await;
+    assert_eq!(counts["sent"], 2000, "{counts}");
+    campaign.check(&mailing).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_services_on_one_postgres_share_a_mailing_and_nobody_gets_it_twice() {
-    let mut campaign = Campaign::new(Database::Postgres, &["--latency", "20ms"], &[]).await;
+    let mut campaign = Campaign::new(Database::Postgres, &["--latency", "20ms"], &[PATIENT]).await;
     let (one, other) = (campaign.serve().await, campaign.serve().await);
     let mailing = mail(&one, 6000, WINDOW).await;
     let mut last = 0;
     campaign.provider.received(2000, async || look(&other, &mailing, &mut last).await).await;
     let counts = closed(&one, &mailing, last).await;
     assert_eq!(counts["sent"], 6000, "{counts}");
-    campaign.check(&mailing, &counts, 6000, 0).await;
+    campaign.check(&mailing).await;
     for server in [&one, &other] {
         let sent = server.metric("fanfare_messages_sent_total").await;
         assert!(sent > 600.0, "both take part: {sent}");
@@ -45,14 +47,78 @@ async fn two_services_on_one_postgres_share_a_mailing_and_nobody_gets_it_twice()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn when_one_of_two_services_is_killed_the_other_finishes_the_mailing() {
-    let mut campaign = Campaign::new(Database::Postgres, &["--latency", "20ms"], &[]).await;
+    let mut campaign = Campaign::new(Database::Postgres, &["--latency", "20ms"], &[PATIENT]).await;
     let (mut one, other) = (campaign.serve().await, campaign.serve().await);
     let mailing = mail(&one, 6000, WINDOW).await;
     campaign.provider.received(1500, async || {}).await;
     let mut last = 0;
     look(&other, &mailing, &mut last).await;
-    one.process.kill();
+    campaign.kill(&mut one.process);
     let counts = closed(&other, &mailing, last).await;
     assert_eq!(counts["sent"], 6000, "{counts}");
-    campaign.check(&mailing, &counts, 6000, AT_STAKE).await;
+    campaign.check(&mailing).await;
+}
+
+/// What a final message's row says: its status, attempts, revision and end.
+type End = (i16, i16, i16, Option<Timestamp>);
+
+/// The rows of messages that are final.
+async fn ends(campaign: &Campaign) -> HashMap<MessageId, End> {
+    let rows =
+        campaign.read(|c| {
+            let state = (message::status, message::attempts, message::revision, message::finished_at);
+            Ok(message::table
+                .filter(message::finished_at.is_not_null())
+                .select((message::id, state))
+                .load::<(MessageId, End)>(c)?)
+        });
+    rows.await.into_iter().collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_frozen_for_longer_than_its_lease_overwrites_nothing_and_takes_part_again() {
+    const SENT: &str = "fanfare_messages_sent_total";
+    let faults = ["--latency", "100ms", "--error-rate", "0.05"];
+    let mut campaign = Campaign::new(Database::Postgres, &faults, &[PATIENT]).await;
+    let (mut frozen, mut other) = (campaign.serve().await, campaign.serve().await);
+    let mailing = mail(&other, 8000, WINDOW).await;
+    let mut last = 0;
+    campaign.provider.received(1000, async || look(&other, &mailing, &mut last).await).await;
+    frozen.process.freeze();
+    campaign.interrupted(Interruption::Lost);
+    other.process.said(|log| log.contains("took a page over")).await;
+    campaign.provider.received(4500, async || look(&other, &mailing, &mut last).await).await;
+
+    let before = ends(&campaign).await;
+    campaign.interrupted(Interruption::Woke);
+    frozen.process.thaw();
+    frozen.process.said(|log| log.contains("this node was taken for dead")).await;
+    let sent = frozen.metric(SENT).await;
+    closed(&other, &mailing, last).await;
+    let after = ends(&campaign).await;
+    for (id, end) in before {
+        assert_eq!(after.get(&id), Some(&end), "{id} was final, and was written over");
+    }
+    let since = frozen.metric(SENT).await - sent;
+    assert!(since > 100.0, "it takes part again: {since}");
+    campaign.check(&mailing).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_frozen_in_a_transaction_keeps_its_locks_from_the_others_for_seconds_only() {
+    let mut campaign = Campaign::new(Database::Postgres, &["--latency", "20ms"], &[PATIENT]).await;
+    let mut other = campaign.serve().await;
+    // it holds the mailing's row then, which whoever plans or settles the mailing has to lock
+    let mut frozen = campaign.serve_with(&[("FANFARE_FAILPOINT", "plan-before-commit:2=stop")], None).await;
+    let mailing = mail(&other, 4000, WINDOW).await;
+    frozen.process.said(|log| log.contains("plan-before-commit")).await;
+    campaign.interrupted(Interruption::Lost);
+    let counts = closed(&other, &mailing, 0).await;
+    assert_eq!(counts["sent"], 4000, "{counts}");
+    other.process.said(|log| log.contains("took a page over")).await;
+
+    campaign.interrupted(Interruption::Woke);
+    frozen.process.thaw();
+    frozen.process.said(|log| log.contains("this node was taken for dead")).await;
+    campaign.check(&mailing).await;
 }

@@ -16,7 +16,7 @@ use fanfare::sandbox::{Faults, Sandbox, SandboxArgs};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::process::{Request, read_requests};
+use crate::support::checker::{Request, read_requests};
 use crate::support::{Database, Service, balance};
 
 /// Longer than any window that closes only after the test.

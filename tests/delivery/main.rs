@@ -5,8 +5,6 @@
     reason = "a test that cannot go on fails by panicking"
 )]
 
-#[path = "../support/process.rs"]
-mod process;
 #[path = "../support/mod.rs"]
 mod support;
 

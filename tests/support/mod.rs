@@ -2,6 +2,9 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod api;
+pub mod checker;
+pub mod evidence;
+pub mod postgres;
 
 use std::ops::Deref;
 use std::time::Duration;
@@ -74,6 +77,11 @@ impl TestDb {
                 Self { url: format!("{server}/{name}?{PLAIN}"), name: Some(name), dir }
             }
         }
+    }
+
+    /// One on a server of the test's own, which takes it along.
+    pub fn at(url: String) -> Self {
+        Self { url, name: None, dir: TempDir::new().expect("a temporary directory") }
     }
 
     /// A directory for files of the test.

@@ -12,6 +12,7 @@ use std::time::Instant;
 use serde_json::Value;
 
 use crate::support::api::{Api, LOOK, PATIENCE};
+use crate::support::checker::{Request, read_requests};
 
 /// How a process is started.
 pub struct Launch<'a> {
@@ -84,6 +85,16 @@ impl Process {
         self.run("kill", &["-TERM", &self.pid().to_string()]);
     }
 
+    /// SIGSTOP: it does nothing until [`Process::thaw`].
+    pub fn freeze(&self) {
+        self.run("kill", &["-STOP", &self.pid().to_string()]);
+    }
+
+    /// SIGCONT.
+    pub fn thaw(&self) {
+        self.run("kill", &["-CONT", &self.pid().to_string()]);
+    }
+
     /// Takes the limit of [`Launch::file_limit`] away while it runs.
     pub fn lift_file_limit(&self) {
         self.run("prlimit", &["--pid", &self.pid().to_string(), "--fsize=unlimited:unlimited"]);
@@ -106,6 +117,16 @@ impl Process {
                 return status;
             }
             assert!(began.elapsed() < PATIENCE, "it does not end: {}", self.log());
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Waits until its log is as it should be.
+    pub async fn said(&mut self, enough: impl Fn(&str) -> bool) {
+        let began = Instant::now();
+        while !enough(&self.log()) {
+            let ended = self.child.try_wait().expect("its state");
+            assert!(ended.is_none() && began.elapsed() < PATIENCE, "{ended:?}: {}", self.log());
             tokio::time::sleep(LOOK).await;
         }
     }
@@ -189,28 +210,6 @@ pub struct Provider {
     requests: PathBuf,
 }
 
-/// A line of the provider's log.
-#[derive(Debug, Clone, serde::Deserialize)]
-pub struct Request {
-    /// When it arrived, in microseconds since the epoch.
-    pub at_us: i64,
-    /// The message's id.
-    pub id: String,
-    /// Its `Idempotency-Key`.
-    pub key: Option<String>,
-    /// To whom.
-    pub phone: Option<u64>,
-    /// What became of it.
-    pub outcome: String,
-}
-
-impl Request {
-    /// Whether the message reached the phone, whatever the service was told.
-    pub fn is_received(&self) -> bool {
-        matches!(self.outcome.as_str(), "received" | "dropped" | "hung" | "garbage")
-    }
-}
-
 impl Provider {
     /// Starts it with these faults, such as `["--error-rate", "0.2"]`.
     pub async fn start(binary: &str, dir: &Path, faults: &[&str]) -> Self {
@@ -242,15 +241,4 @@ impl Provider {
     pub fn requests(&self) -> Vec<Request> {
         read_requests(&self.requests)
     }
-}
-
-/// Reads a log that `fanfare sandbox --log` writes.
-pub fn read_requests(path: &Path) -> Vec<Request> {
-    let text = std::fs::read_to_string(path).expect("the provider's log");
-    // the last line may be half written
-    let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
-    let mut requests: Vec<Request> =
-        whole.lines().map(|line| serde_json::from_str(line).expect("a line of the log")).collect();
-    requests.sort_by_key(|request| request.at_us);
-    requests
 }

@@ -10,6 +10,7 @@ use crate::db::AnyConnection;
 use crate::db::schema::{due, message};
 use crate::db::types::{Id, Instant, MailingId, MessageId, NodeId, PageId, Timestamp};
 use crate::error::Result;
+use crate::failpoint;
 use crate::kinds::{ChannelKind, MessageStatus, Priority};
 use crate::mailings::recipient::Recipient;
 use crate::mailings::repo::audience;
@@ -94,6 +95,7 @@ fn store(
         .map(|row| Member { message: row.id, client: row.client_id, revision: row.revision })
         .collect();
     insert_page(c, &page, &members, now)?;
+    failpoint::reach("claim-before-commit");
     let recipients = recipients_of(c, &members)?;
     Ok(Claimed { page, rows, recipients })
 }

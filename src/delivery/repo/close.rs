@@ -8,6 +8,7 @@ use crate::db::AnyConnection;
 use crate::db::schema::{due, mailing, message};
 use crate::db::types::{MailingId, MessageId, Timestamp};
 use crate::error::Result;
+use crate::failpoint;
 use crate::kinds::{ChannelKind, MessageStatus, Priority};
 use crate::mailings::model::MailingStatus;
 use crate::messages::repo::MessageRow;
@@ -75,6 +76,7 @@ pub fn rest_of_audience(c: &mut AnyConnection, closing: &Closing, now: Timestamp
         .collect();
     let written = insert_messages(c, &rows)?;
     count(c, mailing, closing.status, written.len())?;
+    failpoint::reach("close-before-commit");
     Ok(Closed { messages: written.len(), more: !stretch.walked })
 }
 

@@ -9,6 +9,7 @@ use crate::db::AnyConnection;
 use crate::db::schema::{node, page};
 use crate::db::types::{NodeId, Timestamp};
 use crate::error::Result;
+use crate::failpoint;
 
 /// Registers this node. On SQLite no other can be alive, so all others are forgotten and their pages are free.
 ///
@@ -27,6 +28,7 @@ pub fn register(c: &mut AnyConnection, id: NodeId, name: &str, now: Timestamp) -
             .bind::<crate::db::types::Id, _>(id)
             .execute(c)?;
     }
+    failpoint::reach("register-before-commit");
     Ok(())
 }
 
@@ -36,6 +38,7 @@ pub fn register(c: &mut AnyConnection, id: NodeId, name: &str, now: Timestamp) -
 /// # Errors
 /// Those of the database.
 pub fn heartbeat(c: &mut AnyConnection, id: NodeId, lease: Duration) -> Result<bool> {
+    failpoint::reach("heartbeat");
     let AnyConnection::Postgres(c) = c else {
         return Ok(true);
     };

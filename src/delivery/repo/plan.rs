@@ -10,6 +10,7 @@ use crate::db::AnyConnection;
 use crate::db::schema::{mailing, message, page, page_members};
 use crate::db::types::{ClientId, MailingId, MessageId, Timestamp, unpack_ids};
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::mailings::filter::Range;
 use crate::mailings::model::MailingStatus;
 use crate::mailings::recipient::Recipient;
@@ -63,6 +64,7 @@ pub fn plan(c: &mut AnyConnection, plan: &Plan, new: &NewPage, now: Timestamp) -
             })
             .collect();
         insert_page(c, new, &members, now)?;
+        failpoint::reach("plan-before-commit");
     }
     Ok(Some(stretch))
 }

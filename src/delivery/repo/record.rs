@@ -10,6 +10,7 @@ use crate::db::AnyConnection;
 use crate::db::schema::{attempt, dead_letter, due, mailing, message, page};
 use crate::db::types::{Id, Instant, MailingId, MessageId, NodeId, PageId, Timestamp};
 use crate::error::Result;
+use crate::failpoint;
 use crate::kinds::{MessageStatus, OutcomeKind};
 use crate::messages::repo::MessageRow;
 
@@ -86,6 +87,7 @@ pub fn record(c: &mut AnyConnection, node: NodeId, entries: &[Entry]) -> Result<
     write_dead_letters(c, &entries)?;
     shrink_pages(c, &entries)?;
     add_to_books(c, &entries)?;
+    failpoint::reach("record-before-commit");
     Ok(Recorded { messages, lost })
 }
 

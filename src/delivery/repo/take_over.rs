@@ -11,6 +11,7 @@ use crate::db::AnyConnection;
 use crate::db::schema::{due, message, page, page_members};
 use crate::db::types::{ClientId, Id, Instant, MailingId, MessageId, NodeId, PageId, Timestamp, unpack_ids};
 use crate::error::Result;
+use crate::failpoint;
 use crate::kinds::{ChannelKind, MessageStatus, Priority};
 use crate::mailings::model::MailingStatus;
 use crate::mailings::recipient::Recipient;
@@ -125,6 +126,7 @@ fn open_page(c: &mut AnyConnection, id: PageId, node: NodeId) -> Result<Option<T
     diesel::update(page::table.find(id)).set(page::remaining.eq(remaining)).execute(c)?;
     let left: Vec<Member> = open.iter().map(|(member, _)| *member).collect();
     let recipients = recipients_of(c, &left)?;
+    failpoint::reach("take-over-before-commit");
     let page = NewPage {
         id,
         node,

@@ -1,0 +1,249 @@
+//! The process dies at each of its failpoints (`src/failpoint.rs`) and starts again; the contract holds.
+
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::time::Duration;
+
+use diesel::prelude::*;
+use fanfare::db::schema::mailing;
+use fanfare::db::types::MailingId;
+use serde_json::json;
+
+use crate::campaign::{Campaign, closed, import, mail};
+use crate::process::Process;
+use crate::support::checker::{Interruption, Report};
+use crate::support::{Database, after};
+
+const CLIENTS: usize = 500;
+const WINDOW: Duration = Duration::from_secs(600);
+/// How `abort` ends a process.
+const SIGABRT: i32 = 6;
+
+/// Small pages, lanes and groups, so that a short mailing comes to each point many times, and a death puts little at
+/// stake: 56 messages.
+const SETTINGS: &[(&str, &str)] = &[
+    ("DELIVERY_PAGE_SIZE", "50"),
+    ("DELIVERY_LANE_CAPACITY", "100"),
+    ("DELIVERY_RECORD_BATCH", "20"),
+    ("SMS_WORKERS", "16"),
+    ("RETRY_FIRST_DELAY", "100ms"),
+];
+
+async fn campaign(kind: Database) -> Campaign {
+    let has_failpoints = cfg!(feature = "failpoints");
+    assert!(has_failpoints, "the binary has no failpoints: run the tests by `make test`");
+    Campaign::new(kind, &["--latency", "20ms", "--error-rate", "0.2"], SETTINGS).await
+}
+
+/// Waits until a process has died at this point.
+async fn died(campaign: &mut Campaign, process: &mut Process, point: &str) {
+    let status = process.ended().await;
+    campaign.interrupted(Interruption::Lost);
+    let name = point.split(':').next().expect("a name");
+    let said = process.log();
+    assert!(status.signal() == Some(SIGABRT) && said.contains(name), "{point}, {status}: {said}");
+}
+
+/// A service without failpoints finishes the only mailing.
+async fn finish(mut campaign: Campaign) -> Report {
+    let server = campaign.serve().await;
+    let id: MailingId = campaign.read(|c| Ok(mailing::table.select(mailing::id).first(c)?)).await;
+    let id = id.to_string();
+    closed(&server, &id, 0).await;
+    let report = campaign.check(&id).await;
+    assert_eq!(report.messages, CLIENTS, "{report}");
+    report
+}
+
+/// It dies at this point while it sends a mailing.
+async fn dies_while_it_sends(kind: Database, point: &str) -> Report {
+    let mut campaign = campaign(kind).await;
+    let mut server = campaign.serve_with(&[("FANFARE_FAILPOINT", point)], None).await;
+    import(&server, CLIENTS).await;
+    let body = json!({"text": "hello", "filter": "vip", "ends_at": after(WINDOW)});
+    // it may die before it answers
+    let _ = server.try_call("POST", "/mailings", Some(body)).await;
+    died(&mut campaign, &mut server.process, point).await;
+    finish(campaign).await
+}
+
+/// It is killed in the middle of a mailing, and dies at this point after the next start.
+async fn dies_while_it_recovers(kind: Database, point: &str) -> Report {
+    let mut campaign = campaign(kind).await;
+    let mut server = campaign.serve().await;
+    mail(&server, CLIENTS, WINDOW).await;
+    campaign.provider.received(CLIENTS / 4, async || {}).await;
+    campaign.kill(&mut server.process);
+    let mut process = campaign.spawn(&[("FANFARE_FAILPOINT", point)]);
+    died(&mut campaign, &mut process, point).await;
+    finish(campaign).await
+}
+
+/// It dies at this point after its mailing was cancelled in the middle.
+async fn dies_while_it_closes(kind: Database, point: &str) -> Report {
+    let mut campaign = campaign(kind).await;
+    let mut server = campaign.serve_with(&[("FANFARE_FAILPOINT", point)], None).await;
+    let mailing = mail(&server, CLIENTS, WINDOW).await;
+    campaign.provider.received(CLIENTS / 6, async || {}).await;
+    let _ = server.try_call("POST", &format!("/mailings/{mailing}/cancel"), None).await;
+    died(&mut campaign, &mut server.process, point).await;
+    finish(campaign).await
+}
+
+/// Something was under way that nobody had recorded, so it was made again.
+fn made_again(report: &Report) {
+    assert!(report.most_at_once > 0, "{report}");
+}
+
+crate::on_each_database! {
+    async fn it_dies_before_a_mailing_that_it_has_stored_is_answered(kind: Database) {
+        dies_while_it_sends(kind, "create-after-commit").await;
+    }
+}
+
+crate::on_each_database! {
+    async fn it_dies_before_a_planned_page_is_committed(kind: Database) {
+        dies_while_it_sends(kind, "plan-before-commit:3").await;
+    }
+}
+
+crate::on_each_database! {
+    async fn it_dies_after_a_planned_page_is_committed(kind: Database) {
+        dies_while_it_sends(kind, "plan-after-commit:3").await;
+    }
+}
+
+crate::on_each_database! {
+    async fn it_dies_before_a_claim_is_committed(kind: Database) {
+        dies_while_it_sends(kind, "claim-before-commit:2").await;
+    }
+}
+
+crate::on_each_database! {
+    async fn it_dies_after_a_claim_is_committed(kind: Database) {
+        dies_while_it_sends(kind, "claim-after-commit:2").await;
+    }
+}
+
+crate::on_each_database! {
+    async fn it_dies_with_requests_written_and_no_answer(kind: Database) {
+        // when the hundredth begins, those before it are on their way: an answer takes 20 ms
+        made_again(&dies_while_it_sends(kind, "request-begins:100").await);
+    }
+}
+
+crate::on_each_database! {
+    async fn it_dies_with_an_answer_that_is_not_recorded(kind: Database) {
+        made_again(&dies_while_it_sends(kind, "answer-read:100").await);
+    }
+}
+
+crate::on_each_database! {
+    async fn it_dies_before_outcomes_are_committed(kind: Database) {
+        made_again(&dies_while_it_sends(kind, "record-before-commit:10").await);
+    }
+}
+
+crate::on_each_database! {
+    async fn it_dies_after_outcomes_are_committed(kind: Database) {
+        dies_while_it_sends(kind, "record-after-commit:10").await;
+    }
+}
+
+crate::on_each_database! {
+    async fn it_dies_while_it_settles(kind: Database) {
+        dies_while_it_sends(kind, "settle-before-commit").await;
+    }
+}
+
+crate::on_each_database! {
+    async fn it_dies_in_a_heartbeat(kind: Database) {
+        dies_while_it_recovers(kind, "heartbeat:3").await;
+    }
+}
+
+crate::on_each_database! {
+    async fn it_dies_before_its_start_is_committed(kind: Database) {
+        dies_while_it_recovers(kind, "register-before-commit").await;
+    }
+}
+
+crate::on_each_database! {
+    async fn it_dies_after_its_start_is_committed(kind: Database) {
+        dies_while_it_recovers(kind, "register-after-commit").await;
+    }
+}
+
+crate::on_each_database! {
+    async fn it_dies_before_a_take_over_is_committed(kind: Database) {
+        dies_while_it_recovers(kind, "take-over-before-commit:2").await;
+    }
+}
+
+crate::on_each_database! {
+    async fn it_dies_after_a_take_over_is_committed(kind: Database) {
+        dies_while_it_recovers(kind, "take-over-after-commit").await;
+    }
+}
+
+crate::on_each_database! {
+    async fn it_dies_before_a_part_of_a_cancelled_mailing_is_committed(kind: Database) {
+        dies_while_it_closes(kind, "close-before-commit:2").await;
+    }
+}
+
+crate::on_each_database! {
+    async fn it_dies_after_a_part_of_a_cancelled_mailing_is_committed(kind: Database) {
+        dies_while_it_closes(kind, "close-after-commit:2").await;
+    }
+}
+
+crate::on_each_database! {
+    async fn it_dies_between_two_migrations(kind: Database) {
+        let mut campaign = campaign(kind).await;
+        let mut process = campaign.spawn(&[("FANFARE_FAILPOINT", "migration")]);
+        died(&mut campaign, &mut process, "migration").await;
+        let mut server = campaign.serve().await;
+        mail(&server, CLIENTS, WINDOW).await;
+        server.process.terminate();
+        server.process.ended().await;
+        finish(campaign).await;
+    }
+}
+
+crate::on_each_database! {
+    async fn it_dies_between_taking_a_mailing_that_is_due_and_beginning_it(kind: Database) {
+        let mut campaign = campaign(kind).await;
+        let mut server = campaign.serve_with(&[("FANFARE_FAILPOINT", "begin-after-take")], None).await;
+        import(&server, CLIENTS).await;
+        let body = json!({"text": "hello", "filter": "vip", "starts_at": after(Duration::from_millis(300)),
+            "ends_at": after(WINDOW)});
+        server.post("/mailings", body).await;
+        died(&mut campaign, &mut server.process, "begin-after-take").await;
+        finish(campaign).await;
+    }
+}
+
+#[test]
+fn every_failpoint_of_the_sources_is_died_at() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut folders = vec![root];
+    let mut names = Vec::new();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("a folder") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|suffix| suffix == "rs") {
+                let text = std::fs::read_to_string(&path).expect("a source");
+                let calls = text.split("failpoint::reach(\"").skip(1);
+                names.extend(calls.map(|rest| rest.split('"').next().expect("a name").to_owned()));
+            }
+        }
+    }
+    assert!(names.len() > 10, "the failpoints are where they were: {names:?}");
+    for name in names {
+        let is_tested = [format!("\"{name}\""), format!("\"{name}:")];
+        assert!(is_tested.iter().any(|text| include_str!("failpoints.rs").contains(text)), "{name}");
+    }
+}

@@ -1,0 +1,140 @@
+//! Reads what the checker needs from the tables, whichever program asks.
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
+use diesel::prelude::*;
+use fanfare::db::schema::{attempt, client, dead_letter, due, mailing, message, page};
+use fanfare::db::types::{ClientId, MailingId, MessageId, Timestamp};
+use fanfare::db::{AnyConnection, Db, DbOptions};
+use fanfare::error::{Error, Result};
+use fanfare::kinds::MessageStatus;
+use fanfare::mailings::filter::AudienceFilter;
+use fanfare::mailings::model::MailingStatus;
+
+use super::checker::{Attempt, Evidence, Interruption, Limits, Mailing, Message, Person, Request};
+
+/// Opens the database beside the service.
+///
+/// # Errors
+/// Those of [`Db::open`].
+pub async fn open(url: &str) -> Result<Db> {
+    let options = DbOptions { pool_size: 1, ..DbOptions::new(url) };
+    tokio::task::spawn_blocking(|| Db::open(options)).await.map_err(|e| Error::Internal(e.into()))?
+}
+
+/// All that is known of a mailing.
+///
+/// # Errors
+/// Those of the database.
+pub fn read(
+    c: &mut AnyConnection,
+    id: MailingId,
+    requests: Vec<Request>,
+    interruptions: Vec<Interruption>,
+    limits: Limits,
+) -> Result<Evidence> {
+    Ok(Evidence {
+        requests,
+        audience: audience(c, id)?,
+        mailing: mailing(c, id)?,
+        messages: messages(c, id)?,
+        attempts: attempts(c, id)?,
+        dead_letters: dead_letters(c, id)?,
+        left_over: left_over(c, id)?,
+        interruptions,
+        limits,
+    })
+}
+
+/// The clients whom the stored filter lets through, without the service's way of finding them: all are read.
+fn audience(c: &mut AnyConnection, id: MailingId) -> Result<Vec<Person>> {
+    let (filter, upper_bound): (String, Option<ClientId>) =
+        mailing::table.find(id).select((mailing::filter, mailing::upper_bound)).first(c)?;
+    let filter: AudienceFilter = serde_json::from_str(&filter).map_err(|e| Error::Internal(e.into()))?;
+    let is_one_of = |values: &[String], value: &Option<String>| {
+        values.is_empty() || value.as_ref().is_some_and(|value| values.contains(value))
+    };
+    let rows: Vec<(ClientId, i64, Option<String>, Option<String>)> = client::table
+        .select((client::id, client::phone_number, client::mobile_operator_code, client::tag))
+        .load(c)?;
+    // ids grow with time: who came after the beginning is not of the audience
+    let rows = rows.into_iter().filter(|(id, _, code, tag)| {
+        upper_bound.is_some_and(|last| *id <= last)
+            && is_one_of(&filter.mobile_operator_code, code)
+            && is_one_of(&filter.tag, tag)
+    });
+    Ok(rows
+        .map(|(id, phone, ..)| Person { id: id.to_string(), phone: phone.try_into().unwrap_or_default() })
+        .collect())
+}
+
+fn mailing(c: &mut AnyConnection, id: MailingId) -> Result<Mailing> {
+    let (starts_at, ends_at, status, is_settled): (Timestamp, Timestamp, i16, bool) = mailing::table
+        .find(id)
+        .select((mailing::starts_at, mailing::ends_at, mailing::status, mailing::settled))
+        .first(c)?;
+    let (total, sent, failed, expired, cancelled): (i64, i64, i64, i64, i64) = mailing::table
+        .find(id)
+        .select((mailing::total, mailing::sent, mailing::failed, mailing::expired, mailing::cancelled))
+        .first(c)?;
+    Ok(Mailing {
+        window: (starts_at.micros(), ends_at.micros()),
+        is_cancelled: MailingStatus::from_code(status)? == MailingStatus::Cancelled,
+        is_settled,
+        total,
+        counts: [sent, failed, expired, cancelled],
+    })
+}
+
+type MessageRow = (MessageId, Option<ClientId>, String, i16, i16, Option<Timestamp>);
+
+fn messages(c: &mut AnyConnection, id: MailingId) -> Result<Vec<Message>> {
+    let rows: Vec<MessageRow> = message::table
+        .filter(message::mailing_id.eq(id))
+        .select((
+            message::id,
+            message::client_id,
+            message::recipient,
+            message::status,
+            message::attempts,
+            message::finished_at,
+        ))
+        .load(c)?;
+    rows.into_iter()
+        .map(|(id, client, recipient, status, attempts, finished_at)| {
+            Ok(Message {
+                id: id.to_string(),
+                client: client.map(|id| id.to_string()),
+                phone: recipient.parse().ok(),
+                status: MessageStatus::from_code(status)?,
+                attempts: usize::try_from(attempts).unwrap_or_default(),
+                finished_at: finished_at.map(Timestamp::micros),
+            })
+        })
+        .collect()
+}
+
+fn attempts(c: &mut AnyConnection, id: MailingId) -> Result<Vec<Attempt>> {
+    let rows: Vec<(MessageId, i16, Timestamp)> = attempt::table
+        .inner_join(message::table.on(message::id.eq(attempt::message_id)))
+        .filter(message::mailing_id.eq(id))
+        .select((attempt::message_id, attempt::number, attempt::at))
+        .load(c)?;
+    let rows = rows.into_iter().map(|(message, number, at)| Attempt {
+        message: message.to_string(),
+        number: usize::try_from(number).unwrap_or_default(),
+        at: at.micros(),
+    });
+    Ok(rows.collect())
+}
+
+fn dead_letters(c: &mut AnyConnection, id: MailingId) -> Result<Vec<String>> {
+    let rows: Vec<MessageId> =
+        dead_letter::table.filter(dead_letter::mailing_id.eq(id)).select(dead_letter::message_id).load(c)?;
+    Ok(rows.iter().map(MessageId::to_string).collect())
+}
+
+fn left_over(c: &mut AnyConnection, id: MailingId) -> Result<usize> {
+    let pages: i64 = page::table.filter(page::mailing_id.eq(id)).count().get_result(c)?;
+    let waiting: i64 = due::table.filter(due::mailing_id.eq(id)).count().get_result(c)?;
+    Ok(usize::try_from(pages + waiting).unwrap_or(usize::MAX))
+}
