@@ -4,7 +4,7 @@ export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/fanfare/target
 FANFARE = $(CARGO_TARGET_DIR)/release/fanfare
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test fmt lint deny openapi demo up stop clean
+.PHONY: help run build test bench fmt lint deny openapi demo up stop clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -19,6 +19,10 @@ build: ## the release binary
 test: ## all tests, on SQLite and on a throw-away PostgreSQL (TESTARGS="one_test" for some)
 	@scripts/setup-test
 	@exec scripts/test $(TESTARGS)
+
+bench: ## measure it on SQLite and on a throw-away PostgreSQL (BENCHARGS="--large", "--help" for all flags)
+	@scripts/setup-test
+	@exec scripts/bench $(BENCHARGS)
 
 fmt: ## format the sources
 	cargo fmt
