@@ -33,6 +33,12 @@ impl Cpu {
         Ok(stat(pid)?.own as f64 / self.ticks_per_second)
     }
 
+    /// Seconds that the processors were busy since the machine started, with whatever it was.
+    pub fn of_machine(&self) -> Result<f64> {
+        let ticks = parse::busy_ticks(&fs::read_to_string("/proc/stat")?);
+        Ok(ticks.ok_or("/proc/stat cannot be read")? as f64 / self.ticks_per_second)
+    }
+
     /// Seconds of CPU of a process and all below it, those that have ended included.
     pub fn of_tree(&self, root: u32) -> Result<f64> {
         let mut processes: HashMap<u32, Stat> = HashMap::new();
@@ -60,6 +66,11 @@ pub fn parent_of(pid: u32) -> Result<u32> {
     Ok(stat(pid)?.parent)
 }
 
+/// How many processors there are.
+pub fn cores() -> Result<usize> {
+    Ok(std::thread::available_parallelism()?.get())
+}
+
 /// Megabytes of memory that a process held at most since its start.
 pub fn peak_memory(pid: u32) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
@@ -70,9 +81,8 @@ pub fn peak_memory(pid: u32) -> Result<f64> {
 /// What a figure depends on; neither names of hosts nor paths.
 pub fn facts(directory: &Path, postgres: Option<&str>, sqlite: &str) -> Result<Value> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let cores = std::thread::available_parallelism()?.get();
     Ok(json!({
-        "cores": cores,
+        "cores": cores()?,
         "processor": parse::processor(&read("/proc/cpuinfo")),
         "memory_mb": parse::kilobytes(&read("/proc/meminfo"), "MemTotal").map(|kb| kb / 1000),
         "kernel": read("/proc/sys/kernel/osrelease").trim(),

@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use fanfare::clock::Clock;
+use fanfare::db::types::Timestamp;
 use fanfare::demo::generator::Generator;
 use fanfare::sandbox::Stats;
 use serde_json::json;
@@ -11,7 +13,7 @@ use serde_json::json;
 use crate::args::{Kind, Provider};
 use crate::database::{Database, SEED};
 use crate::limit::{self, Recipient};
-use crate::machine::peak_memory;
+use crate::machine::{cores, peak_memory};
 use crate::process::{Sandbox, Service};
 use crate::statistics::Figure;
 use crate::{Bench, Result};
@@ -39,6 +41,8 @@ pub struct Figures {
     pub cpu_service: Figure,
     pub cpu_database: Figure,
     pub cpu_provider: Figure,
+    /// Percent of the machine that was used by what has no part in it.
+    pub cpu_others: Figure,
     /// Megabytes.
     pub peak_memory: Figure,
     /// Bytes a message.
@@ -96,9 +100,51 @@ impl Case {
     pub fn limit(&self) -> Self {
         Self { sender: Sender::Limit, ..*self }
     }
+}
 
-    fn per_hundred_thousand(&self, seconds: f64) -> f64 {
-        seconds * 100_000.0 / self.recipients as f64
+/// Seconds of CPU used up to now, by each of those who are at work.
+struct Spent {
+    at: Timestamp,
+    sender: f64,
+    database: Option<f64>,
+    provider: f64,
+    /// What all of these and the benchmark itself have used, beside what the whole machine has.
+    known: f64,
+    machine: f64,
+}
+
+impl Spent {
+    fn read(bench: &Bench, sender: u32, database: Option<&Database>, provider: u32) -> Result<Self> {
+        let myself = std::process::id();
+        let of = |pid| bench.cpu.of(pid);
+        let (seconds, provider) = (of(sender)?, of(provider)?);
+        let database = database.map(|database| database.cpu(&bench.cpu)).transpose()?.flatten();
+        let watching = if sender == myself { 0.0 } else { of(myself)? };
+        Ok(Self {
+            at: Clock::System.now(),
+            sender: seconds,
+            database,
+            provider,
+            known: seconds + provider + watching + database.unwrap_or_default(),
+            machine: bench.cpu.of_machine()?,
+        })
+    }
+}
+
+impl Figures {
+    /// Notes what was used between two looks.
+    fn note(&mut self, case: Case, before: &Spent, after: &Spent) -> Result {
+        let a_hundred_thousand = |seconds: f64| seconds * 100_000.0 / case.recipients as f64;
+        self.cpu_service.0.push(a_hundred_thousand(after.sender - before.sender));
+        self.cpu_provider.0.push(a_hundred_thousand(after.provider - before.provider));
+        if let (Some(before), Some(after)) = (before.database, after.database) {
+            self.cpu_database.0.push(a_hundred_thousand(after - before));
+        }
+        let others = (after.machine - before.machine) - (after.known - before.known);
+        let there_was = after.at.since(before.at).as_secs_f64() * cores()? as f64;
+        // the counters are rough, and not read at the same instant
+        self.cpu_others.0.push((others / there_was * 100.0).clamp(0.0, 100.0));
+        Ok(())
     }
 }
 
@@ -109,21 +155,19 @@ async fn send_bare(bench: &Bench, case: Case, figures: &mut Figures) -> Result {
         clients.map(|client| (client.phone_number, client.name, client.city)).collect();
     let sandbox = Sandbox::start(bench.directory(), case.provider).await?;
     let client = fanfare::egress::provider_client()?;
-    let myself = std::process::id();
+    let spent = || Spent::read(bench, std::process::id(), None, sandbox.process.pid());
 
-    let cpu = (bench.cpu.of(myself)?, bench.cpu.of(sandbox.process.pid())?);
-    let began = Clock::System.now();
+    let before = spent()?;
+    let began = Instant::now();
     let taken = limit::send_all(client, &sandbox.base, recipients, case.provider.in_flight).await?;
-    let took = Clock::System.now().since(began).as_secs_f64();
-    let used = (bench.cpu.of(myself)? - cpu.0, bench.cpu.of(sandbox.process.pid())? - cpu.1);
+    let took = began.elapsed().as_secs_f64();
+    figures.note(case, &before, &spent()?)?;
 
     if taken != case.recipients {
         return Err(format!("the provider took {taken} messages").into());
     }
     agree(&sandbox.stats().await?, case.recipients)?;
     figures.per_second.0.push(case.recipients as f64 / took);
-    figures.cpu_service.0.push(case.per_hundred_thousand(used.0));
-    figures.cpu_provider.0.push(case.per_hundred_thousand(used.1));
     Ok(())
 }
 
@@ -133,21 +177,17 @@ async fn mail(bench: &Bench, case: Case, template: &Database, figures: &mut Figu
     let sandbox = Sandbox::start(bench.directory(), case.provider).await?;
     let in_flight = case.provider.in_flight;
     let service = Service::start(bench.directory(), &database.url(), &sandbox.base, in_flight).await?;
-    let (pid, provider) = (service.process.pid(), sandbox.process.pid());
+    let pid = service.process.pid();
+    let spent = || Spent::read(bench, pid, Some(&database), sandbox.process.pid());
 
     let (bytes, wal) = (database.bytes_before()?, database.wal()?);
-    let cpu = (bench.cpu.of(pid)?, database.cpu(&bench.cpu)?, bench.cpu.of(provider)?);
+    let before = spent()?;
     let posted = Clock::System.now().micros();
     let mailing = service.api.mail(json!({})).await?;
     let finished = service.api.finished(&mailing, case.recipients).await?;
-    let used = bench.cpu.of(pid)? - cpu.0;
-    if let (Some(before), Some(after)) = (cpu.1, database.cpu(&bench.cpu)?) {
-        figures.cpu_database.0.push(case.per_hundred_thousand(after - before));
-    }
-    figures.cpu_service.0.push(case.per_hundred_thousand(used));
-    figures.cpu_provider.0.push(case.per_hundred_thousand(bench.cpu.of(provider)? - cpu.2));
-    figures.per_second.0.push(case.recipients as f64 * 1e6 / (finished - posted) as f64);
+    figures.note(case, &before, &spent()?)?;
 
+    figures.per_second.0.push(case.recipients as f64 * 1e6 / (finished - posted) as f64);
     if let (Some(before), Some(after)) = (wal, database.wal()?) {
         figures.wal.0.push((after - before) / case.recipients as f64);
     }

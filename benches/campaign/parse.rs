@@ -43,6 +43,15 @@ pub fn tree_ticks(root: u32, processes: &HashMap<u32, Stat>) -> u64 {
     ticks
 }
 
+/// The ticks that all processors were busy with something, or taken away by the hypervisor, from `/proc/stat`: all but
+/// the fourth and the fifth, which are idle and waiting for a disk. The ninth and tenth are in the first and second.
+pub fn busy_ticks(text: &str) -> Option<u64> {
+    let line = text.lines().next()?.strip_prefix("cpu ")?;
+    let ticks: Vec<u64> = line.split_whitespace().take(8).map(str::parse).collect::<Result<_, _>>().ok()?;
+    let [user, nice, system, _, _, interrupts @ ..] = ticks.as_slice() else { return None };
+    Some(user + nice + system + interrupts.iter().sum::<u64>())
+}
+
 /// The kilobytes of a line such as `VmHWM:     1234 kB` in `/proc/PID/status` or `/proc/meminfo`.
 pub fn kilobytes(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;

@@ -10,7 +10,7 @@ use crate::ingest::Ingest;
 use crate::mailings::{Case, Figures, Measured, Sender};
 use crate::recovery::Recovery;
 use crate::statistics::{Figure, STEADY, percentile};
-use crate::table::{Table, middle, number, ranged};
+use crate::table::{Table, count, middle, number, ranged};
 
 /// Everything that was measured; what was not asked for is empty.
 pub struct Report {
@@ -27,7 +27,7 @@ impl Report {
     pub fn text(&self) -> String {
         let rounds = self.args.rounds;
         let mut text = format!(
-            "Fanfare, {rounds} rounds that took turns: the median of each figure, with the lowest and the highest in brackets\n{}\n",
+            "Rounds: {rounds}. Medians, and in brackets the lowest and the highest.\n{}\n",
             self.machine_line()
         );
         let parts = [
@@ -123,6 +123,7 @@ impl Report {
                 "CPU s: service",
                 "database",
                 "provider",
+                "others %",
                 "peak MB",
                 "first ms",
                 "stored B",
@@ -132,22 +133,23 @@ impl Report {
         let mut warnings = String::new();
         for (case, figures) in &self.mailings {
             table.row(vec![
-                number(case.recipients as f64),
+                count(case.recipients as f64),
                 format!("{} ms", milliseconds(case)),
                 case.provider.in_flight.to_string(),
                 case.sender_name().to_owned(),
-                ranged(&figures.per_second),
+                ranged(&figures.per_second, number),
                 if is_unsteady(case, figures) {
                     "UNSTEADY".to_owned()
                 } else {
-                    ranged(&self.of_limit(case, figures))
+                    ranged(&self.of_limit(case, figures), number)
                 },
                 middle(&of_ceiling(case, figures)),
                 middle(&figures.cpu_service),
                 middle(&figures.cpu_database),
                 middle(&figures.cpu_provider),
+                ranged(&figures.cpu_others, number),
                 middle(&figures.peak_memory),
-                ranged(&figures.first_delivery),
+                ranged(&figures.first_delivery, number),
                 middle(&figures.stored),
                 middle(&figures.wal),
             ]);
@@ -155,7 +157,7 @@ impl Report {
                 warnings.push_str(&format!(
                     "!!! THE LIMIT WAS UNSTEADY: {} messages at {} ms went {} times as fast in the best round as in the \
                      worst ({STEADY} is allowed). Something else used the machine: measure again before you compare.\n",
-                    number(case.recipients as f64),
+                    count(case.recipients as f64),
                     milliseconds(case),
                     number(figures.per_second.summary().map_or(0.0, |summary| summary.highest / summary.lowest)),
                 ));
@@ -172,15 +174,15 @@ impl Report {
         let (small, large, _) = growth.first()?;
         let title = format!(
             "Microseconds a message at {} recipients over those at {}",
-            number(large.recipients as f64),
-            number(small.recipients as f64)
+            count(large.recipients as f64),
+            count(small.recipients as f64)
         );
         let mut table = Table::new(2, &["provider", "sender", "ratio"]);
         for (small, _, growth) in &growth {
             table.row(vec![
                 format!("{} ms", milliseconds(small)),
                 small.sender_name().to_owned(),
-                ranged(growth),
+                ranged(growth, number),
             ]);
         }
         Some(format!("{title}\n{}", table.text()))
@@ -202,7 +204,7 @@ impl Report {
                 table.row(cells);
             }
         }
-        let recipients = number(self.args.largest() as f64);
+        let recipients = count(self.args.largest() as f64);
         let title = format!("In the middle of a mailing of {recipients}, provider without delay");
         (!self.answers.is_empty()).then(|| format!("{title}\n{}", table.text()))
     }
@@ -212,12 +214,12 @@ impl Report {
         for (kind, recovery) in &self.recovery {
             table.row(vec![
                 kind.name().to_owned(),
-                ranged(&recovery.first_delivery),
-                ranged(&recovery.finished),
-                ranged(&recovery.repeated),
+                ranged(&recovery.first_delivery, number),
+                ranged(&recovery.finished, number),
+                ranged(&recovery.repeated, count),
             ]);
         }
-        let recipients = number(self.args.middle() as f64);
+        let recipients = count(self.args.middle() as f64);
         let title = format!("After kill -9 in the middle of a mailing of {recipients}, from the restart on");
         (!self.recovery.is_empty()).then(|| format!("{title}\n{}", table.text()))
     }
@@ -228,9 +230,9 @@ impl Report {
             &["database", "POST /clients a second", "p50 ms", "p99 ms", "max ms", "of", "CSV rows a second"],
         );
         for (kind, ingest) in &self.ingest {
-            let mut cells = vec![kind.name().to_owned(), ranged(&ingest.requests_per_second)];
+            let mut cells = vec![kind.name().to_owned(), ranged(&ingest.requests_per_second, number)];
             cells.extend(latency(&ingest.request));
-            cells.push(ranged(&ingest.rows_per_second));
+            cells.push(ranged(&ingest.rows_per_second, number));
             table.row(cells);
         }
         (!self.ingest.is_empty())
@@ -273,6 +275,7 @@ impl Report {
             "cpu_service_s_per_100000": figure_json(&figures.cpu_service),
             "cpu_database_s_per_100000": figure_json(&figures.cpu_database),
             "cpu_provider_s_per_100000": figure_json(&figures.cpu_provider),
+            "cpu_others_percent": figure_json(&figures.cpu_others),
             "peak_memory_mb": figure_json(&figures.peak_memory),
             "first_delivery_ms": figure_json(&figures.first_delivery),
             "stored_bytes_a_message": figure_json(&figures.stored),
@@ -301,7 +304,7 @@ fn milliseconds(case: &Case) -> u128 {
 
 fn latency(values: &[f64]) -> [String; 4] {
     let at = |share| percentile(values, share).map_or_else(|| "-".to_owned(), number);
-    [at(0.5), at(0.99), at(1.0), number(values.len() as f64)]
+    [at(0.5), at(0.99), at(1.0), count(values.len() as f64)]
 }
 
 fn latency_json(values: &[f64]) -> Value {

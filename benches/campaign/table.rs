@@ -37,31 +37,39 @@ impl Table {
 /// With commas between thousands, and with decimals where the number is small.
 pub fn number(value: f64) -> String {
     let decimals = match value.abs() {
-        size if size >= 99.95 || value.fract() == 0.0 => 0,
+        size if size >= 99.95 => 0,
         size if size >= 9.995 => 1,
         _ => 2,
     };
-    let text = format!("{value:.decimals$}");
+    grouped(&format!("{value:.decimals$}"))
+}
+
+/// Something that is counted: without decimals.
+pub fn count(value: f64) -> String {
+    grouped(&format!("{value:.0}"))
+}
+
+fn grouped(text: &str) -> String {
     let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
     let (sign, digits) = whole.split_at(whole.len() - whole.trim_start_matches('-').len());
-    let mut grouped = String::new();
+    let mut result = String::new();
     for (at, digit) in digits.chars().enumerate() {
         if at > 0 && (digits.len() - at).is_multiple_of(3) {
-            grouped.push(',');
+            result.push(',');
         }
-        grouped.push(digit);
+        result.push(digit);
     }
-    format!("{sign}{grouped}{rest}")
+    format!("{sign}{result}{rest}")
 }
 
 /// The median, and the range behind it.
-pub fn ranged(figure: &Figure) -> String {
+pub fn ranged(figure: &Figure, show: impl Fn(f64) -> String) -> String {
     match figure.summary() {
         None => "-".to_owned(),
         Some(Summary { median, lowest, highest }) if figure.0.len() > 1 => {
-            format!("{} ({}–{})", number(median), number(lowest), number(highest))
+            format!("{} ({}–{})", show(median), show(lowest), show(highest))
         }
-        Some(summary) => number(summary.median),
+        Some(summary) => show(summary.median),
     }
 }
 

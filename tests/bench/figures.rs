@@ -1,7 +1,7 @@
 //! Medians, percentiles, and how they are shown.
 
 use crate::statistics::{Figure, Summary, percentile};
-use crate::table::{Table, middle, number, ranged};
+use crate::table::{Table, count, middle, number, ranged};
 
 fn figure(values: &[f64]) -> Figure {
     Figure(values.to_vec())
@@ -44,7 +44,7 @@ fn a_percentile_is_a_value_that_was_measured() {
 #[test]
 fn numbers_have_as_many_digits_as_are_read() {
     let cases = [
-        (0.0, "0"),
+        (0.0, "0.00"),
         (0.8123, "0.81"),
         (9.999, "10.0"),
         (12.34, "12.3"),
@@ -58,14 +58,16 @@ fn numbers_have_as_many_digits_as_are_read() {
     for (value, text) in cases {
         assert_eq!(number(value), text, "{value}");
     }
+    assert_eq!(count(7.0), "7");
+    assert_eq!(count(10_000.0), "10,000");
 }
 
 #[test]
 fn a_range_is_shown_only_where_there_are_rounds() {
-    assert_eq!(ranged(&figure(&[30.0, 10.0, 20.0])), "20 (10–30)");
-    assert_eq!(ranged(&figure(&[20.0])), "20");
-    assert_eq!(ranged(&figure(&[])), "-");
-    assert_eq!(middle(&figure(&[30.0, 10.0, 20.0])), "20");
+    assert_eq!(ranged(&figure(&[30.0, 10.0, 20.0]), count), "20 (10–30)");
+    assert_eq!(ranged(&figure(&[20.0]), number), "20.0");
+    assert_eq!(ranged(&figure(&[]), number), "-");
+    assert_eq!(middle(&figure(&[30.0, 10.0, 20.0])), "20.0");
     assert_eq!(middle(&figure(&[])), "-");
 }
 

@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use crate::parse::{
-    Receipt, Stat, file_system, kilobytes, listens_on, processor, stat, ticks_per_second, tree_ticks,
+    Receipt, Stat, busy_ticks, file_system, kilobytes, listens_on, processor, stat, ticks_per_second,
+    tree_ticks,
 };
 
 #[test]
@@ -44,6 +45,15 @@ fn a_tree_is_all_that_descends_from_its_root_and_nothing_else() {
     assert_eq!(tree_ticks(99, &processes), 0);
     // a process that took the number of its own grandparent, between two reads
     assert_eq!(tree_ticks(1, &HashMap::from([(1, of(2, 1, 0)), (2, of(1, 2, 0))])), 3);
+}
+
+#[test]
+fn processors_are_busy_with_all_that_is_neither_idle_nor_waiting_for_a_disk() {
+    let text = "cpu  1 2 4 1000 2000 8 16 32 4000 8000\ncpu0 1 1 1 1 1 1 1 1 1 1\n";
+    assert_eq!(busy_ticks(text), Some(63));
+    assert_eq!(busy_ticks("cpu  1 2\n"), None);
+    assert_eq!(busy_ticks(""), None);
+    assert!(busy_ticks(&std::fs::read_to_string("/proc/stat").unwrap()).unwrap() > 0);
 }
 
 #[test]
