@@ -21,7 +21,7 @@ const AHEAD: Duration = Duration::from_millis(1500);
 const APART: Duration = Duration::from_millis(50);
 /// Between two urgent messages, and between two looks at the statistics.
 const URGENT_EVERY: Duration = Duration::from_millis(20);
-const LOOK_EVERY: Duration = Duration::from_millis(5);
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// The large mailing is probed up to this share of it; the rest is for the pauses.
 const PROBED: f64 = 0.6;
 const PAUSES: usize = 3;

@@ -44,12 +44,12 @@ pub struct Args {
     /// Which databases, separated by commas
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_enum,
         default_values_t = [Kind::Sqlite, Kind::Postgres])]
-    pub databases: Vec<Kind>,
+    databases: Vec<Kind>,
 
     /// Which parts, separated by commas
     #[arg(long, value_name = "PART,…", value_delimiter = ',', value_enum,
         default_values_t = [Part::Mailings, Part::Answers, Part::Recovery, Part::Ingest])]
-    pub parts: Vec<Part>,
+    parts: Vec<Part>,
 
     /// Where to write the figures; without it bench.json in cargo's target directory
     #[arg(long, value_name = "FILE")]
@@ -97,6 +97,27 @@ pub struct Provider {
 }
 
 impl Args {
+    pub fn wants(&self, part: Part) -> bool {
+        self.parts.contains(&part)
+    }
+
+    pub fn databases(&self) -> Vec<Kind> {
+        let mut databases = self.databases.clone();
+        databases.sort_unstable();
+        databases.dedup();
+        databases
+    }
+
+    /// How many clients the databases have that are copied for the measurements.
+    pub fn imported(&self) -> Vec<u64> {
+        let wanted = |size: &u64| {
+            self.wants(Part::Mailings)
+                || self.wants(Part::Answers) && *size == self.largest()
+                || self.wants(Part::Recovery) && *size == self.middle()
+        };
+        self.sizes().into_iter().filter(wanted).collect()
+    }
+
     /// From the smallest to the largest.
     pub fn sizes(&self) -> Vec<u64> {
         let mut sizes = self.sizes.clone();

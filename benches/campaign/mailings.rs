@@ -59,7 +59,7 @@ pub type Measured = BTreeMap<Case, Figures>;
 pub async fn measure(bench: &Bench) -> Result<Measured> {
     let mut measured = Measured::new();
     let mut senders = vec![Sender::Limit];
-    senders.extend(bench.args.databases.iter().map(|kind| Sender::Service(*kind)));
+    senders.extend(bench.args.databases().into_iter().map(Sender::Service));
     let sizes = bench.args.sizes();
     for round in 0..bench.args.rounds.get() {
         for &recipients in &sizes {

@@ -58,8 +58,7 @@ fn main() -> ExitCode {
     }
     let ran = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::from);
     match ran.and_then(|runtime| runtime.block_on(run_until_stopped(args))) {
-        Ok(Some(())) => ExitCode::SUCCESS,
-        Ok(None) => ExitCode::from(130),
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             // a closed terminal hears nothing, and nothing can be done about it
             let _ = writeln!(std::io::stderr(), "bench: {error}");
@@ -68,16 +67,17 @@ fn main() -> ExitCode {
     }
 }
 
-/// Runs the benchmark, or none of the rest of it once a signal comes: dropping it ends every process that it started.
-async fn run_until_stopped(args: Args) -> Result<Option<()>> {
+/// Runs the benchmark until it or a signal ends it, which is told by the exit code. Dropping it ends every process that
+/// it started.
+async fn run_until_stopped(args: Args) -> Result<u8> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let mut hangup = signal(SignalKind::hangup())?;
     tokio::select! {
-        ran = run(args) => ran.map(Some),
-        _ = interrupt.recv() => Ok(None),
-        _ = terminate.recv() => Ok(None),
-        _ = hangup.recv() => Ok(None),
+        ran = run(args) => ran.map(|()| 0),
+        _ = interrupt.recv() => Ok(130),
+        _ = terminate.recv() => Ok(143),
+        _ = hangup.recv() => Ok(129),
     }
 }
 
@@ -98,7 +98,8 @@ fn default_json() -> PathBuf {
 impl Bench {
     /// Finds the server, and makes the databases that the measurements begin with.
     async fn start(args: Args) -> Result<Self> {
-        let server = if args.databases.contains(&Kind::Postgres) { Some(Server::new()?) } else { None };
+        let wants_server = args.databases().contains(&Kind::Postgres);
+        let server = if wants_server { Some(Server::new()?) } else { None };
         let progress = ProgressBar::new_spinner();
         progress.enable_steady_tick(Duration::from_secs(1));
         let mut bench = Self {
@@ -109,8 +110,8 @@ impl Bench {
             progress,
             args,
         };
-        for kind in bench.args.databases.clone() {
-            for clients in bench.args.sizes() {
+        for kind in bench.args.databases() {
+            for clients in bench.args.imported() {
                 bench.says(&format!("importing {clients} clients, {}", kind.name()));
                 let made =
                     Database::with_clients(kind, bench.directory(), bench.server.as_ref(), clients).await?;
@@ -131,13 +132,13 @@ impl Bench {
             recovery: BTreeMap::new(),
             ingest: BTreeMap::new(),
         };
-        let asked = |part| self.args.parts.contains(&part);
+        let asked = |part| self.args.wants(part);
         if asked(Part::Mailings) {
             report.mailings = mailings::measure(&self).await?;
         }
         let (largest, middle) = (self.args.largest(), self.args.middle());
         for round in 1..=self.args.rounds.get() {
-            for &kind in &self.args.databases {
+            for kind in self.args.databases() {
                 let says = |what| self.says(&format!("round {round}: {what}, {}", kind.name()));
                 if asked(Part::Answers) {
                     says("answers while it sends");

@@ -1,6 +1,9 @@
-//! The benchmark's own parts: its statistics, what it reads from the system, its tables, and that its limit sends what
-//! the service sends. They are in `benches/campaign`, where no test runs.
+//! The benchmark's own parts: its flags and statistics, what it reads from the system, its tables, and that its limit
+//! sends what the service sends. They are in `benches/campaign`, where no test runs.
 
+#[path = "../../benches/campaign/args.rs"]
+#[allow(dead_code, reason = "the benchmark uses the rest")]
+mod args;
 #[path = "../../benches/campaign/limit.rs"]
 #[allow(dead_code, reason = "the benchmark uses the rest")]
 mod limit;
@@ -12,5 +15,6 @@ mod statistics;
 mod table;
 
 mod figures;
+mod flags;
 mod requests;
 mod system;
