@@ -12,6 +12,10 @@ use crate::recovery::Recovery;
 use crate::statistics::{Figure, STEADY, percentile};
 use crate::table::{Table, count, middle, number, ranged};
 
+/// More than this many percent of the machine in other hands disturb a measurement, even when they do so steadily. The
+/// kernel's own work for disk and network is below it.
+const QUIET: f64 = 20.0;
+
 /// Everything that was measured; what was not asked for is empty.
 pub struct Report {
     pub args: Args,
@@ -55,6 +59,7 @@ impl Report {
             "machine": self.machine,
             "rounds": self.args.rounds,
             "unsteady_limit": self.mailings.iter().any(|(case, figures)| is_unsteady(case, figures)),
+            "disturbed": self.others() > QUIET,
             "mailings": self.mailings.iter().map(|(case, figures)| self.case_json(case, figures)).collect::<Vec<_>>(),
             "growth": self.growth().iter().map(|(small, large, growth)| json!({
                 "sender": small.sender_name(),
@@ -130,7 +135,6 @@ impl Report {
                 "WAL B",
             ],
         );
-        let mut warnings = String::new();
         for (case, figures) in &self.mailings {
             table.row(vec![
                 count(case.recipients as f64),
@@ -153,20 +157,42 @@ impl Report {
                 middle(&figures.stored),
                 middle(&figures.wal),
             ]);
-            if is_unsteady(case, figures) {
-                warnings.push_str(&format!(
-                    "!!! THE LIMIT WAS UNSTEADY: {} messages at {} ms went {} times as fast in the best round as in the \
-                     worst ({STEADY} is allowed). Something else used the machine: measure again before you compare.\n",
-                    count(case.recipients as f64),
-                    milliseconds(case),
-                    number(figures.per_second.summary().map_or(0.0, |summary| summary.highest / summary.lowest)),
-                ));
-            }
         }
         Some(format!(
-            "Mailings (CPU for 100,000 messages; stored and WAL for one)\n{}{warnings}",
-            table.text()
+            "Mailings (CPU for 100,000 messages; stored and WAL for one)\n{}{}",
+            table.text(),
+            self.warnings()
         ))
+    }
+
+    /// Why these figures are not to be compared with others.
+    fn warnings(&self) -> String {
+        let unsteady = self.mailings.iter().filter(|(case, figures)| is_unsteady(case, figures));
+        let mut warnings: String = unsteady
+            .map(|(case, figures)| {
+                let ratio = figures.per_second.summary().map_or(0.0, |s| s.highest / s.lowest);
+                format!(
+                    "!!! THE LIMIT WAS UNSTEADY: {} messages at {} ms went {} times as fast in the best round as in the \
+                     worst; {STEADY} is allowed. Measure again before you compare.\n",
+                    count(case.recipients as f64),
+                    milliseconds(case),
+                    number(ratio),
+                )
+            })
+            .collect();
+        if self.others() > QUIET {
+            warnings.push_str(&format!(
+                "!!! OTHERS USED {} % OF THE MACHINE: these figures are of what they left.\n",
+                count(self.others())
+            ));
+        }
+        warnings
+    }
+
+    /// Percent of the machine in other hands, in the case that was disturbed most.
+    fn others(&self) -> f64 {
+        let medians = self.mailings.values().filter_map(|figures| figures.cpu_others.summary());
+        medians.map(|summary| summary.median).fold(0.0, f64::max)
     }
 
     fn growth_text(&self) -> Option<String> {
