@@ -4,7 +4,7 @@ export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/fanfare/target
 FANFARE = $(CARGO_TARGET_DIR)/release/fanfare
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test crash-test fmt lint deny openapi demo up stop clean
+.PHONY: help run build test crash-test bench fmt lint deny openapi demo up stop clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -23,6 +23,10 @@ test: ## all tests, on SQLite and on a throw-away PostgreSQL (TESTARGS="one_test
 crash-test: ## the crash tests alone, with 200 kills instead of 20, and what each of them came to
 	@scripts/setup-test
 	@FANFARE_TEST_KILLS=200 NEXTEST_PROFILE=crash exec scripts/test
+
+bench: ## measure it on SQLite and on a throw-away PostgreSQL (BENCHARGS="--large", "--help" for all flags)
+	@scripts/setup-test
+	@exec scripts/bench $(BENCHARGS)
 
 fmt: ## format the sources
 	cargo fmt

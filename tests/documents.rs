@@ -11,6 +11,7 @@ const README: &str = include_str!("../README.md");
 const CONTRIBUTING: &str = include_str!("../CONTRIBUTING.md");
 const API: &str = include_str!("../docs/api.md");
 const ARCHITECTURE: &str = include_str!("../docs/architecture.md");
+const BENCHMARKS: &str = include_str!("../docs/benchmarks.md");
 const CONFIGURATION: &str = include_str!("../docs/configuration.md");
 const METRICS_PAGE: &str = include_str!("../docs/metrics.md");
 const OPERATIONS: &str = include_str!("../docs/operations.md");
@@ -21,6 +22,7 @@ const PAGES: &[(&str, &str)] = &[
     ("CONTRIBUTING.md", CONTRIBUTING),
     ("docs/api.md", API),
     ("docs/architecture.md", ARCHITECTURE),
+    ("docs/benchmarks.md", BENCHMARKS),
     ("docs/configuration.md", CONFIGURATION),
     ("docs/metrics.md", METRICS_PAGE),
     ("docs/operations.md", OPERATIONS),

@@ -1,0 +1,154 @@
+//! The flags.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+/// A mailing of so many takes minutes a round: it is measured when it is asked for.
+const LARGE: u64 = 1_000_000;
+/// Parts that do not ask for the largest mailing take none above this.
+const MIDDLE: u64 = 100_000;
+
+/// Measures Fanfare on SQLite and PostgreSQL against a loop that sends the same requests with no database and no engine.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "bench")]
+pub struct Args {
+    /// How often each case is measured; the cases take turns
+    #[arg(long, value_name = "N", default_value = "5")]
+    pub rounds: NonZeroUsize,
+
+    /// Recipients of a mailing, separated by commas
+    #[arg(long, value_name = "N,…", value_delimiter = ',', default_values_t = [10_000, 100_000],
+        value_parser = clap::value_parser!(u64).range(100..=10_000_000))]
+    sizes: Vec<u64>,
+
+    /// A mailing of 1,000,000 as well
+    #[arg(long)]
+    large: bool,
+
+    /// Milliseconds that the provider takes, separated by commas
+    #[arg(long, value_name = "MS,…", value_delimiter = ',', default_values_t = [0, 20],
+        value_parser = clap::value_parser!(u64).range(0..=10_000))]
+    delays: Vec<u64>,
+
+    /// Requests in flight at once (SMS_WORKERS) to a provider without delay
+    #[arg(long, value_name = "N", default_value = "64")]
+    in_flight: NonZeroUsize,
+
+    /// Requests in flight at once to a provider with a delay
+    #[arg(long, value_name = "N", default_value = "256")]
+    in_flight_delayed: NonZeroUsize,
+
+    /// Which databases, separated by commas
+    #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_enum,
+        default_values_t = [Kind::Sqlite, Kind::Postgres])]
+    databases: Vec<Kind>,
+
+    /// Which parts, separated by commas
+    #[arg(long, value_name = "PART,…", value_delimiter = ',', value_enum,
+        default_values_t = [Part::Mailings, Part::Answers, Part::Recovery, Part::Ingest])]
+    parts: Vec<Part>,
+
+    /// Where to write the figures; without it bench.json in cargo's target directory
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+
+    /// What cargo adds when it runs a benchmark.
+    #[arg(long, hide = true)]
+    pub bench: bool,
+}
+
+/// A database that the service runs on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+pub enum Kind {
+    Sqlite,
+    Postgres,
+}
+
+impl Kind {
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Sqlite => "SQLite",
+            Self::Postgres => "PostgreSQL",
+        }
+    }
+}
+
+/// A part of the benchmark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Part {
+    /// Whole mailings, against the limit
+    Mailings,
+    /// Statistics, pauses and urgent messages in the middle of a mailing
+    Answers,
+    /// The restart after kill -9
+    Recovery,
+    /// Creating clients, one by one and from CSV
+    Ingest,
+}
+
+/// The provider, and how many requests it is sent at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Provider {
+    pub delay: Duration,
+    pub in_flight: usize,
+}
+
+impl Args {
+    pub fn wants(&self, part: Part) -> bool {
+        self.parts.contains(&part)
+    }
+
+    pub fn databases(&self) -> Vec<Kind> {
+        let mut databases = self.databases.clone();
+        databases.sort_unstable();
+        databases.dedup();
+        databases
+    }
+
+    /// How many clients the databases have that are copied for the measurements.
+    pub fn imported(&self) -> Vec<u64> {
+        let wanted = |size: &u64| {
+            self.wants(Part::Mailings)
+                || self.wants(Part::Answers) && *size == self.largest()
+                || self.wants(Part::Recovery) && *size == self.middle()
+        };
+        self.sizes().into_iter().filter(wanted).collect()
+    }
+
+    /// From the smallest to the largest.
+    pub fn sizes(&self) -> Vec<u64> {
+        let mut sizes = self.sizes.clone();
+        sizes.extend(self.large.then_some(LARGE));
+        sizes.sort_unstable();
+        sizes.dedup();
+        sizes
+    }
+
+    pub fn largest(&self) -> u64 {
+        self.sizes().last().copied().unwrap_or(LARGE)
+    }
+
+    /// The largest that is not above a hundred thousand; else the smallest.
+    pub fn middle(&self) -> u64 {
+        let sizes = self.sizes();
+        let middle = sizes.iter().rev().find(|size| **size <= MIDDLE).or(sizes.first());
+        middle.copied().unwrap_or(MIDDLE)
+    }
+
+    /// From the fastest to the slowest.
+    pub fn providers(&self) -> Vec<Provider> {
+        let mut delays = self.delays.clone();
+        delays.sort_unstable();
+        delays.dedup();
+        delays.into_iter().map(|delay| self.provider(Duration::from_millis(delay))).collect()
+    }
+
+    /// A provider with this delay.
+    pub fn provider(&self, delay: Duration) -> Provider {
+        let in_flight = if delay.is_zero() { self.in_flight } else { self.in_flight_delayed };
+        Provider { delay, in_flight: in_flight.get() }
+    }
+}

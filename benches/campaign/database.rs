@@ -1,0 +1,227 @@
+//! Databases with clients in them: imported once, and copied for every measurement, so that each begins with the same.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+
+use diesel::connection::SimpleConnection;
+use diesel::dsl::sql;
+use diesel::sql_types::{BigInt, Integer, Text};
+use diesel::{Connection, PgConnection, RunQueryDsl, SqliteConnection};
+use fanfare::demo::generator;
+
+use crate::Result;
+use crate::args::{Kind, Provider};
+use crate::machine::{Cpu, parent_of};
+use crate::process::{Sandbox, Service};
+
+/// The clients are the same in every run.
+pub const SEED: u64 = 1;
+/// As in the tests: loopback needs no TLS, which would be in the figures.
+const PLAIN: &str = "sslmode=disable&gssencmode=disable";
+/// What a mailing adds is small beside what is not in the files yet.
+const CHECKPOINT: &str = "CHECKPOINT";
+
+/// The PostgreSQL server.
+#[derive(Debug, Clone)]
+pub struct Server {
+    url: String,
+    postmaster: u32,
+    pub version: String,
+}
+
+impl Server {
+    /// The one that `scripts/with-postgres --durable` has started.
+    pub fn new() -> Result<Self> {
+        let url = std::env::var("TEST_POSTGRES_URL")
+            .map_err(|_| "TEST_POSTGRES_URL is not set: run the benchmark by `make bench`")?;
+        let mut server = Self { url, postmaster: 0, version: String::new() };
+        let mut connection = server.connect("postgres")?;
+        let text = |setting: &str| diesel::select(sql::<Text>(&format!("current_setting('{setting}')")));
+        for setting in ["fsync", "full_page_writes", "synchronous_commit"] {
+            let value: String = text(setting).get_result(&mut connection)?;
+            if value != "on" {
+                return Err(format!(
+                    "the PostgreSQL server has {setting}={value}: what it says is on disk may not be"
+                )
+                .into());
+            }
+        }
+        server.version = text("server_version").get_result(&mut connection)?;
+        // the connection's own process is the server's child
+        let backend: i32 = diesel::select(sql::<Integer>("pg_backend_pid()")).get_result(&mut connection)?;
+        server.postmaster = parent_of(u32::try_from(backend)?)?;
+        Ok(server)
+    }
+
+    fn url_of(&self, database: &str) -> String {
+        let server = self.url.rsplit_once('/').map_or(self.url.as_str(), |(server, _)| server);
+        format!("{server}/{database}?{PLAIN}")
+    }
+
+    fn connect(&self, database: &str) -> Result<PgConnection> {
+        Ok(PgConnection::establish(&self.url_of(database))?)
+    }
+
+    fn run(&self, database: &str, statement: &str) -> Result {
+        Ok(self.connect(database)?.batch_execute(statement)?)
+    }
+
+    fn number(&self, expression: &str) -> Result<f64> {
+        let number =
+            diesel::select(sql::<BigInt>(expression)).get_result::<i64>(&mut self.connect("postgres")?)?;
+        Ok(number as f64)
+    }
+}
+
+/// The version of SQLite that is built in.
+pub fn sqlite_version() -> Result<String> {
+    let mut memory = SqliteConnection::establish(":memory:")?;
+    Ok(diesel::select(sql::<Text>("sqlite_version()")).get_result(&mut memory)?)
+}
+
+/// A database of its own, which goes with the value.
+pub enum Database {
+    Sqlite {
+        path: PathBuf,
+        /// Bytes in use when it was made.
+        used: f64,
+    },
+    Postgres {
+        server: Server,
+        name: String,
+    },
+}
+
+impl Database {
+    /// An empty one.
+    pub fn empty(kind: Kind, directory: &Path, server: Option<&Server>) -> Result<Self> {
+        let name = format!("bench_{}", uuid::Uuid::now_v7().simple());
+        match (kind, server) {
+            (Kind::Sqlite, _) => Ok(Self::Sqlite { path: directory.join(format!("{name}.db")), used: 0.0 }),
+            (Kind::Postgres, Some(server)) => {
+                server.run("postgres", &format!("CREATE DATABASE {name}"))?;
+                Ok(Self::Postgres { server: server.clone(), name })
+            }
+            (Kind::Postgres, None) => Err("there is no PostgreSQL server".into()),
+        }
+    }
+
+    /// With so many clients, imported by a service and at rest, as a database is on the day after.
+    pub async fn with_clients(
+        kind: Kind,
+        directory: &Path,
+        server: Option<&Server>,
+        clients: u64,
+    ) -> Result<Self> {
+        let database = Self::empty(kind, directory, server)?;
+        let provider = Provider { delay: std::time::Duration::ZERO, in_flight: 1 };
+        let sandbox = Sandbox::start(directory, provider).await?;
+        let service = Service::start(directory, &database.url(), &sandbox.base, provider.in_flight).await?;
+        let chunks = generator::csv_chunks(clients, SEED)?.map(Ok::<_, std::io::Error>);
+        let body = reqwest::Body::wrap_stream(futures_util::stream::iter(chunks));
+        service.api.import(body, clients).await?;
+        service.stop().await?;
+        match &database {
+            Self::Sqlite { path, .. } => checkpoint(path)?,
+            // autovacuum would do so within minutes, in the middle of one measurement or the other
+            Self::Postgres { server, name } => server.run(name, "VACUUM (ANALYZE)")?,
+        }
+        Ok(database)
+    }
+
+    /// A copy, written to disk as far as that is to be awaited: the measurement's syncs do not pay for it.
+    pub fn copy(&self, directory: &Path) -> Result<Self> {
+        let new = format!("bench_{}", uuid::Uuid::now_v7().simple());
+        match self {
+            Self::Sqlite { path, .. } => {
+                let copy = directory.join(format!("{new}.db"));
+                fs::copy(path, &copy)?;
+                File::open(&copy)?.sync_all()?;
+                let used = used_bytes(&copy)?;
+                Ok(Self::Sqlite { path: copy, used })
+            }
+            Self::Postgres { server, name } => {
+                server.run("postgres", &format!("CREATE DATABASE {new} TEMPLATE {name}"))?;
+                server.run("postgres", CHECKPOINT)?;
+                Ok(Self::Postgres { server: server.clone(), name: new })
+            }
+        }
+    }
+
+    /// For `DATABASE_URL`.
+    pub fn url(&self) -> String {
+        match self {
+            Self::Sqlite { path, .. } => format!("sqlite://{}", path.display()),
+            Self::Postgres { server, name } => server.url_of(name),
+        }
+    }
+
+    /// Seconds of CPU that its server has used so far; none where the service is the database.
+    pub fn cpu(&self, cpu: &Cpu) -> Result<Option<f64>> {
+        match self {
+            Self::Sqlite { .. } => Ok(None),
+            Self::Postgres { server, .. } => cpu.of_tree(server.postmaster).map(Some),
+        }
+    }
+
+    /// Bytes that its server has written to its write-ahead log so far; SQLite counts none.
+    pub fn wal(&self) -> Result<Option<f64>> {
+        match self {
+            Self::Sqlite { .. } => Ok(None),
+            Self::Postgres { server, .. } => {
+                server.number("pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint").map(Some)
+            }
+        }
+    }
+
+    /// Its bytes at the beginning: of an SQLite file those in use, because what the import left free is used first.
+    pub fn bytes_before(&self) -> Result<f64> {
+        match self {
+            Self::Sqlite { used, .. } => Ok(*used),
+            Self::Postgres { .. } => self.bytes_after(),
+        }
+    }
+
+    /// Its bytes now. The service on an SQLite file must have ended.
+    pub fn bytes_after(&self) -> Result<f64> {
+        match self {
+            Self::Sqlite { path, .. } => {
+                checkpoint(path)?;
+                Ok(fs::metadata(path)?.len() as f64)
+            }
+            Self::Postgres { server, name } => server.number(&format!("pg_database_size('{name}')")),
+        }
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // what cannot be removed goes with the temporary directory or with the server
+        match self {
+            Self::Sqlite { path, .. } => {
+                for suffix in ["", "-wal", "-shm", ".lock"] {
+                    let mut name = path.clone().into_os_string();
+                    name.push(suffix);
+                    let _ = fs::remove_file(name);
+                }
+            }
+            Self::Postgres { server, name } => {
+                let _ = server.run("postgres", &format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"));
+            }
+        }
+    }
+}
+
+/// Moves what is in the log into the file, and empties the log.
+fn checkpoint(path: &Path) -> Result {
+    let mut connection = SqliteConnection::establish(&path.to_string_lossy())?;
+    Ok(connection.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)")?)
+}
+
+fn used_bytes(path: &Path) -> Result<f64> {
+    let mut connection = SqliteConnection::establish(&path.to_string_lossy())?;
+    let pages =
+        "(SELECT page_count FROM pragma_page_count) - (SELECT freelist_count FROM pragma_freelist_count)";
+    let bytes = format!("({pages}) * (SELECT page_size FROM pragma_page_size)");
+    Ok(diesel::select(sql::<BigInt>(&bytes)).get_result::<i64>(&mut connection)? as f64)
+}

@@ -1,0 +1,211 @@
+//! Whole mailings on each database, and the limit beside them.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use fanfare::clock::Clock;
+use fanfare::db::types::Timestamp;
+use fanfare::demo::generator::Generator;
+use fanfare::sandbox::Stats;
+use serde_json::json;
+
+use crate::args::{Kind, Provider};
+use crate::database::{Database, SEED};
+use crate::limit::{self, Recipient};
+use crate::machine::{cores, peak_memory};
+use crate::process::{Sandbox, Service};
+use crate::statistics::Figure;
+use crate::{Bench, Result};
+
+/// Who sends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Sender {
+    Limit,
+    Service(Kind),
+}
+
+/// What is measured once in every round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Case {
+    pub recipients: u64,
+    pub provider: Provider,
+    pub sender: Sender,
+}
+
+/// The figures of a case. What a sender does not have is empty.
+#[derive(Debug, Clone, Default)]
+pub struct Figures {
+    pub per_second: Figure,
+    /// Seconds of CPU for 100,000 messages.
+    pub cpu_service: Figure,
+    pub cpu_database: Figure,
+    pub cpu_provider: Figure,
+    /// Percent of the machine that was used by what has no part in it.
+    pub cpu_others: Figure,
+    /// Megabytes.
+    pub peak_memory: Figure,
+    /// Bytes a message.
+    pub stored: Figure,
+    pub wal: Figure,
+    /// Milliseconds.
+    pub first_delivery: Figure,
+}
+
+pub type Measured = BTreeMap<Case, Figures>;
+
+/// Measures every case once in every round, in another order each time, so that none is always the one that comes
+/// after the heaviest.
+pub async fn measure(bench: &Bench) -> Result<Measured> {
+    let mut measured = Measured::new();
+    let mut senders = vec![Sender::Limit];
+    senders.extend(bench.args.databases().into_iter().map(Sender::Service));
+    let sizes = bench.args.sizes();
+    for round in 0..bench.args.rounds.get() {
+        for &recipients in &sizes {
+            for provider in bench.args.providers() {
+                let first = round % senders.len();
+                for &sender in senders.iter().cycle().skip(first).take(senders.len()) {
+                    let case = Case { recipients, provider, sender };
+                    bench.says(&format!("round {}: {}", round + 1, case.name()));
+                    let figures = measured.entry(case).or_default();
+                    match sender {
+                        Sender::Limit => send_bare(bench, case, figures).await,
+                        Sender::Service(kind) => {
+                            mail(bench, case, bench.template(kind, recipients)?, figures).await
+                        }
+                    }
+                    .map_err(|error| format!("{}: {error}", case.name()))?;
+                }
+            }
+        }
+    }
+    Ok(measured)
+}
+
+impl Case {
+    pub fn sender_name(&self) -> &'static str {
+        match self.sender {
+            Sender::Limit => "limit",
+            Sender::Service(kind) => kind.name(),
+        }
+    }
+
+    fn name(&self) -> String {
+        let delay = self.provider.delay.as_millis();
+        format!("{} messages to a provider of {delay} ms, {}", self.recipients, self.sender_name())
+    }
+
+    /// The limit of the same messages.
+    pub fn limit(&self) -> Self {
+        Self { sender: Sender::Limit, ..*self }
+    }
+}
+
+/// Seconds of CPU used up to now, by each of those who are at work.
+struct Spent {
+    at: Timestamp,
+    sender: f64,
+    database: Option<f64>,
+    provider: f64,
+    /// What all of these and the benchmark itself have used, beside what the whole machine has.
+    known: f64,
+    machine: f64,
+}
+
+impl Spent {
+    fn read(bench: &Bench, sender: u32, database: Option<&Database>, provider: u32) -> Result<Self> {
+        let myself = std::process::id();
+        let of = |pid| bench.cpu.of(pid);
+        let (seconds, provider) = (of(sender)?, of(provider)?);
+        let database = database.map(|database| database.cpu(&bench.cpu)).transpose()?.flatten();
+        let watching = if sender == myself { 0.0 } else { of(myself)? };
+        Ok(Self {
+            at: Clock::System.now(),
+            sender: seconds,
+            database,
+            provider,
+            known: seconds + provider + watching + database.unwrap_or_default(),
+            machine: bench.cpu.of_machine()?,
+        })
+    }
+}
+
+impl Figures {
+    /// Notes what was used between two looks.
+    fn note(&mut self, case: Case, before: &Spent, after: &Spent) -> Result {
+        let a_hundred_thousand = |seconds: f64| seconds * 100_000.0 / case.recipients as f64;
+        self.cpu_service.0.push(a_hundred_thousand(after.sender - before.sender));
+        self.cpu_provider.0.push(a_hundred_thousand(after.provider - before.provider));
+        if let (Some(before), Some(after)) = (before.database, after.database) {
+            self.cpu_database.0.push(a_hundred_thousand(after - before));
+        }
+        let others = (after.machine - before.machine) - (after.known - before.known);
+        let there_was = after.at.since(before.at).as_secs_f64() * cores()? as f64;
+        // the counters are rough, and not read at the same instant
+        self.cpu_others.0.push((others / there_was * 100.0).clamp(0.0, 100.0));
+        Ok(())
+    }
+}
+
+/// The limit: this process is the sender.
+async fn send_bare(bench: &Bench, case: Case, figures: &mut Figures) -> Result {
+    let clients = Generator::new(case.recipients, SEED)?;
+    let recipients: Arc<[Recipient]> =
+        clients.map(|client| (client.phone_number, client.name, client.city)).collect();
+    let sandbox = Sandbox::start(bench.directory(), case.provider).await?;
+    let client = fanfare::egress::provider_client()?;
+    let spent = || Spent::read(bench, std::process::id(), None, sandbox.process.pid());
+
+    let before = spent()?;
+    let began = Instant::now();
+    let taken = limit::send_all(client, &sandbox.base, recipients, case.provider.in_flight).await?;
+    let took = began.elapsed().as_secs_f64();
+    figures.note(case, &before, &spent()?)?;
+
+    if taken != case.recipients {
+        return Err(format!("the provider took {taken} messages").into());
+    }
+    agree(&sandbox.stats().await?, case.recipients)?;
+    figures.per_second.0.push(case.recipients as f64 / took);
+    Ok(())
+}
+
+/// A mailing to everyone, from just before it is posted until its books are closed.
+async fn mail(bench: &Bench, case: Case, template: &Database, figures: &mut Figures) -> Result {
+    let database = template.copy(bench.directory())?;
+    let sandbox = Sandbox::start(bench.directory(), case.provider).await?;
+    let in_flight = case.provider.in_flight;
+    let service = Service::start(bench.directory(), &database.url(), &sandbox.base, in_flight).await?;
+    let pid = service.process.pid();
+    let spent = || Spent::read(bench, pid, Some(&database), sandbox.process.pid());
+
+    let (bytes, wal) = (database.bytes_before()?, database.wal()?);
+    let before = spent()?;
+    let posted = Clock::System.now().micros();
+    let mailing = service.api.mail(json!({})).await?;
+    let finished = service.api.finished(&mailing, case.recipients).await?;
+    figures.note(case, &before, &spent()?)?;
+
+    figures.per_second.0.push(case.recipients as f64 * 1e6 / (finished - posted) as f64);
+    if let (Some(before), Some(after)) = (wal, database.wal()?) {
+        figures.wal.0.push((after - before) / case.recipients as f64);
+    }
+    figures.peak_memory.0.push(peak_memory(pid)?);
+    let stats = sandbox.stats().await?;
+    agree(&stats, case.recipients)?;
+    let first = stats.first_at.ok_or("the provider does not say when the first message came")?;
+    // the sandbox counts whole milliseconds, cut off
+    figures.first_delivery.0.push((first as f64 - posted as f64 / 1000.0).max(0.0));
+    service.stop().await?;
+    figures.stored.0.push((database.bytes_after()? - bytes) / case.recipients as f64);
+    Ok(())
+}
+
+/// Sees to it that each message arrived exactly once, and nothing else.
+pub fn agree(provider: &Stats, sent: u64) -> Result {
+    if [provider.requests, provider.received, provider.distinct, provider.by_status.ok] != [sent; 4] {
+        return Err(format!("{sent} messages were sent, and the provider received {provider:?}").into());
+    }
+    Ok(())
+}

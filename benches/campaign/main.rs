@@ -1,0 +1,182 @@
+//! Measures Fanfare on SQLite and on PostgreSQL, against a loop that sends the same requests with no database and no
+//! engine. `make bench` runs it; docs/benchmarks.md says what it measures and how to read it.
+
+mod answers;
+mod api;
+mod args;
+mod database;
+mod ingest;
+mod limit;
+mod machine;
+mod mailings;
+mod parse;
+mod process;
+mod recovery;
+mod report;
+mod statistics;
+mod table;
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Parser;
+use indicatif::ProgressBar;
+use tempfile::TempDir;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::args::{Args, Kind, Part};
+use crate::database::{Database, Server};
+use crate::machine::Cpu;
+use crate::report::Report;
+
+/// Why there are no figures, for the person at the terminal.
+pub type Failure = Box<dyn std::error::Error + Send + Sync>;
+/// The benchmark's own, which every module uses.
+pub type Result<T = ()> = std::result::Result<T, Failure>;
+
+/// What every part works with.
+pub struct Bench {
+    /// What was asked for.
+    pub args: Args,
+    /// Reads what processes used.
+    pub cpu: Cpu,
+    server: Option<Server>,
+    templates: BTreeMap<(Kind, u64), Database>,
+    /// After the databases, which are in it.
+    directory: TempDir,
+    progress: ProgressBar,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if !args.bench {
+        // `cargo test --all-targets` starts it too
+        return ExitCode::SUCCESS;
+    }
+    let ran = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::from);
+    match ran.and_then(|runtime| runtime.block_on(run_until_stopped(args))) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            // a closed terminal hears nothing, and nothing can be done about it
+            let _ = writeln!(std::io::stderr(), "bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Runs the benchmark until it or a signal ends it, which is told by the exit code. Dropping it ends every process that
+/// it started.
+async fn run_until_stopped(args: Args) -> Result<u8> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::select! {
+        ran = run(args) => ran.map(|()| 0),
+        _ = interrupt.recv() => Ok(130),
+        _ = terminate.recv() => Ok(143),
+        _ = hangup.recv() => Ok(129),
+    }
+}
+
+async fn run(args: Args) -> Result {
+    let json = args.json.clone().unwrap_or_else(default_json);
+    // before the measurement: it takes long to find out that there is no such directory
+    std::fs::write(&json, "").map_err(|error| format!("the file of --json cannot be written: {error}"))?;
+    let report = Bench::start(args).await?.measure().await?;
+    std::fs::write(&json, format!("{:#}\n", report.json()))?;
+    Ok(std::io::stdout().write_all(report.text().as_bytes())?)
+}
+
+/// `bench.json` in cargo's target directory.
+fn default_json() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench.json")
+}
+
+impl Bench {
+    /// Finds the server, and makes the databases that the measurements begin with.
+    async fn start(args: Args) -> Result<Self> {
+        let wants_server = args.databases().contains(&Kind::Postgres);
+        let server = if wants_server { Some(Server::new()?) } else { None };
+        let progress = ProgressBar::new_spinner();
+        progress.enable_steady_tick(Duration::from_secs(1));
+        let mut bench = Self {
+            cpu: Cpu::new()?,
+            server,
+            templates: BTreeMap::new(),
+            directory: tempfile::Builder::new().prefix("fanfare-bench.").tempdir()?,
+            progress,
+            args,
+        };
+        for kind in bench.args.databases() {
+            for clients in bench.args.imported() {
+                bench.says(&format!("importing {clients} clients, {}", kind.name()));
+                let made =
+                    Database::with_clients(kind, bench.directory(), bench.server.as_ref(), clients).await?;
+                bench.templates.insert((kind, clients), made);
+            }
+        }
+        Ok(bench)
+    }
+
+    async fn measure(self) -> Result<Report> {
+        let server = self.server.as_ref().map(|server| server.version.as_str());
+        let machine = machine::facts(self.directory(), server, &database::sqlite_version()?)?;
+        let mut report = Report {
+            args: self.args.clone(),
+            machine,
+            mailings: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            recovery: BTreeMap::new(),
+            ingest: BTreeMap::new(),
+        };
+        let asked = |part| self.args.wants(part);
+        if asked(Part::Mailings) {
+            report.mailings = mailings::measure(&self).await?;
+        }
+        let (largest, middle) = (self.args.largest(), self.args.middle());
+        for round in 1..=self.args.rounds.get() {
+            for kind in self.args.databases() {
+                let says = |what| self.says(&format!("round {round}: {what}, {}", kind.name()));
+                if asked(Part::Answers) {
+                    says("answers while it sends");
+                    let answers = report.answers.entry(kind).or_default();
+                    answers::measure(&self, self.template(kind, largest)?, largest, answers).await?;
+                }
+                if asked(Part::Recovery) {
+                    says("kill -9");
+                    let recovery = report.recovery.entry(kind).or_default();
+                    recovery::measure(&self, self.template(kind, middle)?, middle, recovery).await?;
+                }
+                if asked(Part::Ingest) {
+                    says("clients coming in");
+                    ingest::measure(&self, kind, middle, report.ingest.entry(kind).or_default()).await?;
+                }
+            }
+        }
+        self.progress.finish_and_clear();
+        Ok(report)
+    }
+
+    /// For files of the measurement.
+    pub fn directory(&self) -> &Path {
+        self.directory.path()
+    }
+
+    /// The database with so many clients, to copy.
+    pub fn template(&self, kind: Kind, clients: u64) -> Result<&Database> {
+        self.templates.get(&(kind, clients)).ok_or_else(|| "there is no such database".into())
+    }
+
+    /// A database without clients.
+    pub fn empty_database(&self, kind: Kind) -> Result<Database> {
+        Database::empty(kind, self.directory(), self.server.as_ref())
+    }
+
+    /// Shows what is being measured, where somebody looks.
+    pub fn says(&self, what: &str) {
+        self.progress.set_message(what.to_owned());
+    }
+}

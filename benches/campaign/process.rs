@@ -1,0 +1,210 @@
+//! The sandbox and the service, each in a process of its own that ends with the value that stands for it.
+
+use std::fs::File;
+use std::io::ErrorKind;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use fanfare::sandbox::Stats;
+
+use crate::Result;
+use crate::api::Api;
+use crate::args::Provider;
+use crate::parse;
+
+/// The program that is measured.
+const BINARY: &str = env!("CARGO_BIN_EXE_fanfare");
+/// How long a process may take to begin or to end.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks at what is awaited.
+const LOOK: Duration = Duration::from_millis(5);
+/// A limit that is on and never reached, so that the pacer's work is in the figures and its waiting is not.
+const RATE: &str = "1000000";
+
+pub struct Process {
+    child: Child,
+    name: &'static str,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a command of the program, without the caller's settings.
+    fn spawn(directory: &Path, name: &'static str, args: &[&str], env: &[(&str, &str)]) -> Result<Self> {
+        let log = directory.join(format!("{name}.log"));
+        let start = |program: &str, before: &[&str]| {
+            let mut command = Command::new(program);
+            for (variable, ..) in fanfare::config::ENVIRONMENT {
+                command.env_remove(variable);
+            }
+            command.args(before).args(args).envs(env.iter().copied()).env("LOG_FORMAT", "json");
+            command.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::null());
+            // in a group of its own, so that ctrl-C reaches the benchmark alone, which ends what it started
+            command.stderr(File::create(&log)?).process_group(0).spawn()
+        };
+        // should the benchmark be killed with -9, the kernel ends its processes
+        let child = match start("setpriv", &["--pdeathsig", "KILL", "--", BINARY]) {
+            Err(error) if error.kind() == ErrorKind::NotFound => start(BINARY, &[]),
+            child => child,
+        }?;
+        Ok(Self { child, name, log })
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// SIGKILL, and waits until it is gone.
+    pub fn kill(&mut self) -> Result {
+        self.child.kill()?;
+        self.child.wait()?;
+        Ok(())
+    }
+
+    /// SIGTERM, and waits until it has ended as it should.
+    async fn stop(mut self) -> Result {
+        let asked = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status()?;
+        let began = Instant::now();
+        while asked.success() && began.elapsed() < PATIENCE {
+            match self.child.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => return Err(self.complaint(&format!("ended with {status}"))),
+                None => tokio::time::sleep(LOOK).await,
+            }
+        }
+        Err(self.complaint("did not stop"))
+    }
+
+    /// Looks until there is something to see.
+    async fn wait_for<T>(&mut self, mut look: impl AsyncFnMut(&Self) -> Option<T>) -> Result<T> {
+        let began = Instant::now();
+        while began.elapsed() < PATIENCE {
+            if let Some(seen) = look(self).await {
+                return Ok(seen);
+            }
+            if let Some(status) = self.child.try_wait()? {
+                return Err(self.complaint(&format!("ended at its start with {status}")));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+        Err(self.complaint("was not ready in time"))
+    }
+
+    fn said(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    fn complaint(&self, what: &str) -> crate::Failure {
+        let said = self.said();
+        let last: Vec<&str> = said.lines().rev().take(5).collect();
+        let last: Vec<&str> = last.into_iter().rev().collect();
+        format!("the {} {what}; its last words:\n{}", self.name, last.join("\n")).into()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        // it fails when the process has ended by itself
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// `fanfare sandbox` on a free port.
+pub struct Sandbox {
+    pub process: Process,
+    pub base: String,
+    http: reqwest::Client,
+    receipts: PathBuf,
+}
+
+impl Sandbox {
+    pub async fn start(directory: &Path, provider: Provider) -> Result<Self> {
+        Self::start_with(directory, provider, false).await
+    }
+
+    /// With a line in a file for every request, which costs it a microsecond or two each.
+    pub async fn start_logging(directory: &Path, provider: Provider) -> Result<Self> {
+        Self::start_with(directory, provider, true).await
+    }
+
+    async fn start_with(directory: &Path, provider: Provider, logging: bool) -> Result<Self> {
+        let receipts = directory.join("receipts.jsonl");
+        let address = directory.join("sandbox.address");
+        for stale in [&receipts, &address] {
+            match std::fs::remove_file(stale) {
+                Err(error) if error.kind() != ErrorKind::NotFound => return Err(error.into()),
+                _ => {}
+            }
+        }
+        let latency = format!("{}us", provider.delay.as_micros());
+        let mut args = vec!["sandbox", "--listen", "127.0.0.1:0", "--latency", &latency];
+        args.extend(["--port-file", "sandbox.address"]);
+        if logging {
+            args.extend(["--log", "receipts.jsonl"]);
+        }
+        let mut process = Process::spawn(directory, "sandbox", &args, &[])?;
+        let address = process.wait_for(async |_| std::fs::read_to_string(&address).ok()).await?;
+        let base = format!("http://{}", address.trim());
+        Ok(Self { process, base, http: fanfare::egress::provider_client()?, receipts })
+    }
+
+    pub async fn stats(&self) -> Result<Stats> {
+        Ok(self.http.get(format!("{}/stats", self.base)).send().await?.error_for_status()?.json().await?)
+    }
+
+    /// Waits until nothing has arrived for this long; answers what had arrived until then.
+    pub async fn quiet(&self, silence: Duration) -> Result<Stats> {
+        let mut seen = self.stats().await?;
+        let mut since = Instant::now();
+        while since.elapsed() < silence {
+            tokio::time::sleep(LOOK).await;
+            let now = self.stats().await?;
+            if now.requests != seen.requests {
+                (seen, since) = (now, Instant::now());
+            }
+        }
+        Ok(seen)
+    }
+
+    /// All that it has logged, in the order in which it arrived.
+    pub fn receipts(&self) -> Result<Vec<parse::Receipt>> {
+        let text = std::fs::read_to_string(&self.receipts)?;
+        Ok(text.lines().map(serde_json::from_str).collect::<std::result::Result<_, _>>()?)
+    }
+}
+
+/// `fanfare serve` on a free port.
+pub struct Service {
+    pub process: Process,
+    pub api: Api,
+}
+
+impl Service {
+    /// Starts it and waits until it is ready. All settings that are not named here are the defaults.
+    pub async fn start(
+        directory: &Path,
+        database: &str,
+        provider_url: &str,
+        in_flight: usize,
+    ) -> Result<Self> {
+        let in_flight = in_flight.to_string();
+        let env = [
+            ("HTTP_PORT", "0"),
+            ("DATABASE_URL", database),
+            ("PROVIDER_BASE_URL", provider_url),
+            ("SMS_WORKERS", in_flight.as_str()),
+            ("RATE_LIMIT_PER_CHANNEL", RATE),
+        ];
+        let mut process = Process::spawn(directory, "service", &["serve"], &env)?;
+        let address = process.wait_for(async |process| parse::listens_on(&process.said())).await?;
+        let api = Api::new(&address)?;
+        process.wait_for(async |_| api.is_ready().await.then_some(())).await?;
+        Ok(Self { process, api })
+    }
+
+    pub async fn stop(self) -> Result {
+        self.process.stop().await
+    }
+}

@@ -1,0 +1,355 @@
+//! What was measured, as tables for people and as JSON.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::answers::Answers;
+use crate::args::{Args, Kind};
+use crate::ingest::Ingest;
+use crate::mailings::{Case, Figures, Measured, Sender};
+use crate::recovery::Recovery;
+use crate::statistics::{Figure, STEADY, percentile};
+use crate::table::{Table, count, middle, number, ranged};
+
+/// More than this many percent of the machine in other hands disturb a measurement, even when they do so steadily. The
+/// kernel's own work for disk and network is below it.
+const QUIET: f64 = 20.0;
+
+/// Everything that was measured; what was not asked for is empty.
+pub struct Report {
+    pub args: Args,
+    pub machine: Value,
+    pub mailings: Measured,
+    pub answers: BTreeMap<Kind, Answers>,
+    pub recovery: BTreeMap<Kind, Recovery>,
+    pub ingest: BTreeMap<Kind, Ingest>,
+}
+
+impl Report {
+    /// The tables.
+    pub fn text(&self) -> String {
+        let rounds = self.args.rounds;
+        let mut text = format!(
+            "Rounds: {rounds}. Medians, and in brackets the lowest and the highest.\n{}\n",
+            self.machine_line()
+        );
+        let parts = [
+            self.mailings_text(),
+            self.growth_text(),
+            self.answers_text(),
+            self.recovery_text(),
+            self.ingest_text(),
+        ];
+        for part in parts.into_iter().flatten() {
+            text.push('\n');
+            text.push_str(&part);
+        }
+        text
+    }
+
+    /// The same, and every round's value.
+    pub fn json(&self) -> Value {
+        let kinds = |of: &dyn Fn(Kind) -> Option<Value>| {
+            let entries =
+                [Kind::Sqlite, Kind::Postgres].into_iter().filter_map(|kind| Some((kind.name(), of(kind)?)));
+            entries.map(|(name, value)| (name.to_owned(), value)).collect::<serde_json::Map<_, _>>()
+        };
+        json!({
+            "machine": self.machine,
+            "rounds": self.args.rounds,
+            "unsteady_limit": self.mailings.iter().any(|(case, figures)| is_unsteady(case, figures)),
+            "disturbed": self.others() > QUIET,
+            "mailings": self.mailings.iter().map(|(case, figures)| self.case_json(case, figures)).collect::<Vec<_>>(),
+            "growth": self.growth().iter().map(|(small, large, growth)| json!({
+                "sender": small.sender_name(),
+                "delay_ms": milliseconds(small),
+                "from_recipients": small.recipients,
+                "to_recipients": large.recipients,
+                "microseconds_a_message": figure_json(growth),
+            })).collect::<Vec<_>>(),
+            "answers": kinds(&|kind| self.answers.get(&kind).map(|answers| json!({
+                "recipients": self.args.largest(),
+                "statistics_ms": latency_json(&answers.statistics),
+                "pause_ms": latency_json(&answers.pause),
+                "pause_holds_ms": latency_json(&answers.pause_holds),
+                "urgent_lateness_ms": latency_json(&answers.urgent),
+                "scheduled_lateness_ms": latency_json(&answers.scheduled),
+            }))),
+            "recovery": kinds(&|kind| self.recovery.get(&kind).map(|recovery| json!({
+                "recipients": self.args.middle(),
+                "first_delivery_ms": figure_json(&recovery.first_delivery),
+                "finished_s": figure_json(&recovery.finished),
+                "repeated": figure_json(&recovery.repeated),
+            }))),
+            "ingest": kinds(&|kind| self.ingest.get(&kind).map(|ingest| json!({
+                "requests_per_second": figure_json(&ingest.requests_per_second),
+                "request_ms": latency_json(&ingest.request),
+                "rows": self.args.middle(),
+                "rows_per_second": figure_json(&ingest.rows_per_second),
+            }))),
+        })
+    }
+
+    fn machine_line(&self) -> String {
+        let fact = |name: &str| match self.machine.get(name) {
+            Some(Value::String(text)) => text.clone(),
+            Some(Value::Number(value)) => number(value.as_f64().unwrap_or_default()),
+            _ => "unknown".to_owned(),
+        };
+        let cores = self.machine.get("cores").and_then(Value::as_u64).unwrap_or_default();
+        format!(
+            "{cores} cores ({}), {} MB, Linux {}, {} with {} ms a sync, PostgreSQL {}, SQLite {}, commit {}",
+            fact("processor"),
+            fact("memory_mb"),
+            fact("kernel"),
+            fact("file_system"),
+            fact("fsync_ms"),
+            fact("postgres"),
+            fact("sqlite"),
+            fact("commit"),
+        )
+    }
+
+    fn mailings_text(&self) -> Option<String> {
+        if self.mailings.is_empty() {
+            return None;
+        }
+        let mut table = Table::new(
+            4,
+            &[
+                "recipients",
+                "provider",
+                "in flight",
+                "sender",
+                "messages/s",
+                "of the limit",
+                "of in flight/delay",
+                "CPU s: service",
+                "database",
+                "provider",
+                "others %",
+                "peak MB",
+                "first ms",
+                "stored B",
+                "WAL B",
+            ],
+        );
+        for (case, figures) in &self.mailings {
+            table.row(vec![
+                count(case.recipients as f64),
+                format!("{} ms", milliseconds(case)),
+                case.provider.in_flight.to_string(),
+                case.sender_name().to_owned(),
+                ranged(&figures.per_second, number),
+                if is_unsteady(case, figures) {
+                    "UNSTEADY".to_owned()
+                } else {
+                    ranged(&self.of_limit(case, figures), number)
+                },
+                middle(&of_ceiling(case, figures)),
+                middle(&figures.cpu_service),
+                middle(&figures.cpu_database),
+                middle(&figures.cpu_provider),
+                ranged(&figures.cpu_others, number),
+                middle(&figures.peak_memory),
+                ranged(&figures.first_delivery, number),
+                middle(&figures.stored),
+                middle(&figures.wal),
+            ]);
+        }
+        Some(format!(
+            "Mailings (CPU for 100,000 messages; stored and WAL for one)\n{}{}",
+            table.text(),
+            self.warnings()
+        ))
+    }
+
+    /// Why these figures are not to be compared with others.
+    fn warnings(&self) -> String {
+        let unsteady = self.mailings.iter().filter(|(case, figures)| is_unsteady(case, figures));
+        let mut warnings: String = unsteady
+            .map(|(case, figures)| {
+                let ratio = figures.per_second.summary().map_or(0.0, |s| s.highest / s.lowest);
+                format!(
+                    "!!! THE LIMIT WAS UNSTEADY: {} messages at {} ms went {} times as fast in the best round as in the \
+                     worst; {STEADY} is allowed. Measure again before you compare.\n",
+                    count(case.recipients as f64),
+                    milliseconds(case),
+                    number(ratio),
+                )
+            })
+            .collect();
+        if self.others() > QUIET {
+            warnings.push_str(&format!(
+                "!!! OTHERS USED {} % OF THE MACHINE: these figures are of what they left.\n",
+                count(self.others())
+            ));
+        }
+        warnings
+    }
+
+    /// Percent of the machine in other hands, in the case that was disturbed most.
+    fn others(&self) -> f64 {
+        let medians = self.mailings.values().filter_map(|figures| figures.cpu_others.summary());
+        medians.map(|summary| summary.median).fold(0.0, f64::max)
+    }
+
+    fn growth_text(&self) -> Option<String> {
+        let growth = self.growth();
+        let (small, large, _) = growth.first()?;
+        let title = format!(
+            "Microseconds a message at {} recipients over those at {}",
+            count(large.recipients as f64),
+            count(small.recipients as f64)
+        );
+        let mut table = Table::new(2, &["provider", "sender", "ratio"]);
+        for (small, _, growth) in &growth {
+            table.row(vec![
+                format!("{} ms", milliseconds(small)),
+                small.sender_name().to_owned(),
+                ranged(growth, number),
+            ]);
+        }
+        Some(format!("{title}\n{}", table.text()))
+    }
+
+    fn answers_text(&self) -> Option<String> {
+        let mut table = Table::new(2, &["database", "ms", "p50", "p99", "max", "of"]);
+        for (kind, answers) in &self.answers {
+            let rows = [
+                ("GET /mailings/{id}/stats", &answers.statistics),
+                ("POST /mailings/{id}/pause", &answers.pause),
+                ("until the pause holds", &answers.pause_holds),
+                ("lateness, urgent", &answers.urgent),
+                ("lateness, scheduled, idle", &answers.scheduled),
+            ];
+            for (name, values) in rows {
+                let mut cells = vec![kind.name().to_owned(), name.to_owned()];
+                cells.extend(latency(values));
+                table.row(cells);
+            }
+        }
+        let recipients = count(self.args.largest() as f64);
+        let title = format!("In the middle of a mailing of {recipients}, provider without delay");
+        (!self.answers.is_empty()).then(|| format!("{title}\n{}", table.text()))
+    }
+
+    fn recovery_text(&self) -> Option<String> {
+        let mut table = Table::new(1, &["database", "first delivery ms", "finished s", "repeated"]);
+        for (kind, recovery) in &self.recovery {
+            table.row(vec![
+                kind.name().to_owned(),
+                ranged(&recovery.first_delivery, number),
+                ranged(&recovery.finished, number),
+                ranged(&recovery.repeated, count),
+            ]);
+        }
+        let recipients = count(self.args.middle() as f64);
+        let title = format!("After kill -9 in the middle of a mailing of {recipients}, from the restart on");
+        (!self.recovery.is_empty()).then(|| format!("{title}\n{}", table.text()))
+    }
+
+    fn ingest_text(&self) -> Option<String> {
+        let mut table = Table::new(
+            1,
+            &["database", "POST /clients a second", "p50 ms", "p99 ms", "max ms", "of", "CSV rows a second"],
+        );
+        for (kind, ingest) in &self.ingest {
+            let mut cells = vec![kind.name().to_owned(), ranged(&ingest.requests_per_second, number)];
+            cells.extend(latency(&ingest.request));
+            cells.push(ranged(&ingest.rows_per_second, number));
+            table.row(cells);
+        }
+        (!self.ingest.is_empty())
+            .then(|| format!("Clients coming in (64 connections; one import)\n{}", table.text()))
+    }
+
+    fn of_limit(&self, case: &Case, figures: &Figures) -> Figure {
+        match (case.sender, self.mailings.get(&case.limit())) {
+            (Sender::Service(_), Some(limit)) => figures.per_second.over(&limit.per_second),
+            _ => Figure::default(),
+        }
+    }
+
+    /// For each sender and provider: the smallest mailing, the largest, and how much more a message of it takes.
+    fn growth(&self) -> Vec<(Case, Case, Figure)> {
+        let sizes = self.args.sizes();
+        let (Some(&smallest), Some(&largest)) = (sizes.first(), sizes.last()) else { return Vec::new() };
+        if smallest == largest {
+            return Vec::new();
+        }
+        let small = self.mailings.iter().filter(|(case, _)| case.recipients == smallest);
+        let pairs = small.filter_map(|(case, figures)| {
+            let large = Case { recipients: largest, ..*case };
+            // the time of a message is the inverse of the rate
+            Some((*case, large, figures.per_second.over(&self.mailings.get(&large)?.per_second)))
+        });
+        pairs.collect()
+    }
+
+    fn case_json(&self, case: &Case, figures: &Figures) -> Value {
+        json!({
+            "recipients": case.recipients,
+            "delay_ms": milliseconds(case),
+            "in_flight": case.provider.in_flight,
+            "sender": case.sender_name(),
+            "unsteady": is_unsteady(case, figures),
+            "messages_per_second": figure_json(&figures.per_second),
+            "of_limit": figure_json(&self.of_limit(case, figures)),
+            "of_in_flight_over_delay": figure_json(&of_ceiling(case, figures)),
+            "cpu_service_s_per_100000": figure_json(&figures.cpu_service),
+            "cpu_database_s_per_100000": figure_json(&figures.cpu_database),
+            "cpu_provider_s_per_100000": figure_json(&figures.cpu_provider),
+            "cpu_others_percent": figure_json(&figures.cpu_others),
+            "peak_memory_mb": figure_json(&figures.peak_memory),
+            "first_delivery_ms": figure_json(&figures.first_delivery),
+            "stored_bytes_a_message": figure_json(&figures.stored),
+            "wal_bytes_a_message": figure_json(&figures.wal),
+        })
+    }
+}
+
+/// Only the limit's own variance says that the machine was disturbed: a service may vary by itself.
+fn is_unsteady(case: &Case, figures: &Figures) -> bool {
+    case.sender == Sender::Limit && figures.per_second.summary().is_some_and(|summary| !summary.is_steady())
+}
+
+/// Of what so many requests in flight come to when each takes only the provider's delay.
+fn of_ceiling(case: &Case, figures: &Figures) -> Figure {
+    if case.provider.delay.is_zero() {
+        return Figure::default();
+    }
+    let ceiling = case.provider.in_flight as f64 / case.provider.delay.as_secs_f64();
+    Figure(figures.per_second.0.iter().map(|rate| rate / ceiling).collect())
+}
+
+fn milliseconds(case: &Case) -> u128 {
+    case.provider.delay.as_millis()
+}
+
+fn latency(values: &[f64]) -> [String; 4] {
+    let at = |share| percentile(values, share).map_or_else(|| "-".to_owned(), number);
+    [at(0.5), at(0.99), at(1.0), count(values.len() as f64)]
+}
+
+fn latency_json(values: &[f64]) -> Value {
+    json!({
+        "p50": percentile(values, 0.5),
+        "p99": percentile(values, 0.99),
+        "max": percentile(values, 1.0),
+        "count": values.len(),
+    })
+}
+
+/// None for what the sender does not have.
+fn figure_json(figure: &Figure) -> Value {
+    figure.summary().map_or(Value::Null, |summary| {
+        json!({
+            "median": summary.median,
+            "lowest": summary.lowest,
+            "highest": summary.highest,
+            "rounds": figure.0,
+        })
+    })
+}

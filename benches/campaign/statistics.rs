@@ -1,0 +1,53 @@
+//! Medians, ranges and percentiles.
+
+/// A limit whose best round is so much faster than its worst says more about the machine than about the service.
+pub const STEADY: f64 = 1.25;
+
+/// One figure from every round, in their order.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Figure(pub Vec<f64>);
+
+/// A figure's middle and its ends.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Summary {
+    pub median: f64,
+    pub lowest: f64,
+    pub highest: f64,
+}
+
+impl Figure {
+    /// None without rounds.
+    pub fn summary(&self) -> Option<Summary> {
+        let sorted = sorted(&self.0);
+        let (lowest, highest) = (*sorted.first()?, *sorted.last()?);
+        let upper = *sorted.get(sorted.len() / 2)?;
+        let lower = *sorted.get((sorted.len() - 1) / 2)?;
+        Some(Summary { median: (lower + upper) / 2.0, lowest, highest })
+    }
+
+    /// Each round's value over the same round's value of `other`: what disturbs the machine disturbs both.
+    pub fn over(&self, other: &Self) -> Self {
+        Self(self.0.iter().zip(&other.0).map(|(value, base)| value / base).collect())
+    }
+}
+
+impl Summary {
+    /// Whether the rounds agree.
+    pub fn is_steady(&self) -> bool {
+        self.highest <= self.lowest * STEADY
+    }
+}
+
+/// The smallest value that at least this share of the values does not exceed (nearest rank): always a value that was
+/// measured, and with less than a hundred of them the 99th is the largest.
+pub fn percentile(values: &[f64], share: f64) -> Option<f64> {
+    let sorted = sorted(values);
+    let rank = (share * sorted.len() as f64).ceil().max(1.0) as usize;
+    sorted.get(rank - 1).copied()
+}
+
+fn sorted(values: &[f64]) -> Vec<f64> {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted
+}

@@ -1,0 +1,79 @@
+//! Tables of text, and numbers as people read them.
+
+use crate::statistics::{Figure, Summary};
+
+/// Columns that are as wide as their widest cell; the first ones hold words, the others numbers.
+pub struct Table {
+    words: usize,
+    rows: Vec<Vec<String>>,
+}
+
+impl Table {
+    /// With this many columns of words.
+    pub fn new(words: usize, header: &[&str]) -> Self {
+        Self { words, rows: vec![header.iter().map(|&cell| cell.to_owned()).collect()] }
+    }
+
+    pub fn row(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+
+    pub fn text(&self) -> String {
+        let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
+        let width = |column: usize| {
+            self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max()
+        };
+        let widths: Vec<usize> = (0..columns).map(|column| width(column).unwrap_or(0)).collect();
+        let line = |row: &Vec<String>| {
+            let cells = row.iter().zip(&widths).enumerate().map(|(column, (cell, &width))| {
+                if column < self.words { format!("{cell:<width$}") } else { format!("{cell:>width$}") }
+            });
+            format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
+        };
+        self.rows.iter().map(line).collect()
+    }
+}
+
+/// With commas between thousands, and with decimals where the number is small.
+pub fn number(value: f64) -> String {
+    let decimals = match value.abs() {
+        size if size >= 99.95 => 0,
+        size if size >= 9.995 => 1,
+        _ => 2,
+    };
+    grouped(&format!("{value:.decimals$}"))
+}
+
+/// Something that is counted: without decimals.
+pub fn count(value: f64) -> String {
+    grouped(&format!("{value:.0}"))
+}
+
+fn grouped(text: &str) -> String {
+    let (whole, rest) = text.split_at(text.find('.').unwrap_or(text.len()));
+    let (sign, digits) = whole.split_at(whole.len() - whole.trim_start_matches('-').len());
+    let mut result = String::new();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
+            result.push(',');
+        }
+        result.push(digit);
+    }
+    format!("{sign}{result}{rest}")
+}
+
+/// The median, and the range behind it.
+pub fn ranged(figure: &Figure, show: impl Fn(f64) -> String) -> String {
+    match figure.summary() {
+        None => "-".to_owned(),
+        Some(Summary { median, lowest, highest }) if figure.0.len() > 1 => {
+            format!("{} ({}–{})", show(median), show(lowest), show(highest))
+        }
+        Some(summary) => show(summary.median),
+    }
+}
+
+/// The median alone.
+pub fn middle(figure: &Figure) -> String {
+    figure.summary().map_or_else(|| "-".to_owned(), |summary| number(summary.median))
+}

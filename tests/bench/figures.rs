@@ -1,0 +1,80 @@
+//! Medians, percentiles, and how they are shown.
+
+use crate::statistics::{Figure, Summary, percentile};
+use crate::table::{Table, count, middle, number, ranged};
+
+fn figure(values: &[f64]) -> Figure {
+    Figure(values.to_vec())
+}
+
+#[test]
+fn a_median_stands_in_the_middle_of_its_range() {
+    let odd = figure(&[30.0, 10.0, 20.0]).summary().unwrap();
+    assert_eq!(odd, Summary { median: 20.0, lowest: 10.0, highest: 30.0 });
+    assert_eq!(figure(&[4.0, 1.0, 3.0, 2.0]).summary().unwrap().median, 2.5);
+    assert_eq!(figure(&[7.0]).summary().unwrap(), Summary { median: 7.0, lowest: 7.0, highest: 7.0 });
+    assert_eq!(figure(&[]).summary(), None);
+}
+
+#[test]
+fn a_limit_is_steady_up_to_a_quarter_more_in_its_best_round() {
+    assert!(figure(&[100.0, 125.0, 110.0]).summary().unwrap().is_steady());
+    assert!(!figure(&[100.0, 126.0, 110.0]).summary().unwrap().is_steady());
+    assert!(!figure(&[0.0, 1.0]).summary().unwrap().is_steady());
+}
+
+#[test]
+fn ratios_are_taken_round_by_round() {
+    // the machine was half as fast in the second round: that is no difference between the two
+    let (service, limit) = (figure(&[80.0, 40.0]), figure(&[100.0, 50.0]));
+    assert_eq!(service.over(&limit), figure(&[0.8, 0.8]));
+}
+
+#[test]
+fn a_percentile_is_a_value_that_was_measured() {
+    let hundred: Vec<f64> = (1..=100).rev().map(f64::from).collect();
+    assert_eq!(percentile(&hundred, 0.5), Some(50.0));
+    assert_eq!(percentile(&hundred, 0.99), Some(99.0));
+    assert_eq!(percentile(&hundred, 1.0), Some(100.0));
+    assert_eq!(percentile(&[3.0, 1.0, 2.0], 0.99), Some(3.0));
+    assert_eq!(percentile(&[3.0, 1.0, 2.0], 0.0), Some(1.0));
+    assert_eq!(percentile(&[], 0.5), None);
+}
+
+#[test]
+fn numbers_have_as_many_digits_as_are_read() {
+    let cases = [
+        (0.0, "0.00"),
+        (0.8123, "0.81"),
+        (9.999, "10.0"),
+        (12.34, "12.3"),
+        (99.96, "100"),
+        (999.6, "1,000"),
+        (12_345.6, "12,346"),
+        (1_234_567.0, "1,234,567"),
+        (-1234.5, "-1,234"),
+        (-0.25, "-0.25"),
+    ];
+    for (value, text) in cases {
+        assert_eq!(number(value), text, "{value}");
+    }
+    assert_eq!(count(7.0), "7");
+    assert_eq!(count(10_000.0), "10,000");
+}
+
+#[test]
+fn a_range_is_shown_only_where_there_are_rounds() {
+    assert_eq!(ranged(&figure(&[30.0, 10.0, 20.0]), count), "20 (10–30)");
+    assert_eq!(ranged(&figure(&[20.0]), number), "20.0");
+    assert_eq!(ranged(&figure(&[]), number), "-");
+    assert_eq!(middle(&figure(&[30.0, 10.0, 20.0])), "20.0");
+    assert_eq!(middle(&figure(&[])), "-");
+}
+
+#[test]
+fn columns_are_as_wide_as_their_widest_cell() {
+    let mut table = Table::new(1, &["who", "rate"]);
+    table.row(vec!["a".into(), "20 (10–30)".into()]);
+    table.row(vec!["somebody".into(), "5".into()]);
+    assert_eq!(table.text(), "who             rate\na         20 (10–30)\nsomebody           5\n");
+}
