@@ -121,11 +121,11 @@ impl Blocks {
 
     /// What was not used in its time is another node's time by now.
     fn drop_past(&mut self) {
-        let now = Instant::now();
-        while self.left > 0 && self.next + CREDIT < now {
-            self.next += self.interval;
-            self.left -= 1;
-        }
+        let behind = Instant::now().saturating_duration_since(self.next + CREDIT);
+        let past =
+            (behind.as_secs_f64() / self.interval.as_secs_f64()).ceil().min(f64::from(self.left)) as u32;
+        self.next += self.interval * past;
+        self.left -= past;
     }
 }
 
