@@ -192,7 +192,7 @@ fn a_repeat_that_nothing_explains_is_noticed() {
     rejects(&[Rule::Repeats], |e| e.interruptions.clear());
     rejects(&[Rule::Repeats], |e| e.interruptions = vec![Interruption::Lost(KILLED + 2 * SECOND)]);
     // just before the kill it may have been on its way, but not so long before
-    rejects(&[Rule::Repeats], |e| e.interruptions = vec![Interruption::Lost(KILLED - SECOND)]);
+    rejects(&[Rule::Repeats], |e| e.interruptions = vec![Interruption::Lost(KILLED - 2 * SECOND)]);
     rejects(&[Rule::Repeats], |e| e.requests.push(request(0, 900, "received")));
     rejects(&[Rule::Repeats], |e| e.requests.push(request(0, 900, "error")));
     // the answer came, so there was no reason to try again

@@ -17,9 +17,9 @@ use fanfare::kinds::MessageStatus;
 
 /// From a request's being written to its being logged: the provider takes the time when it has read the request, and on
 /// a busy machine that is later. Also from a node's waking to what it still sends.
-pub const TRANSIT: Duration = Duration::from_millis(500);
+pub const TRANSIT: Duration = Duration::from_secs(1);
 /// How much of [`TRANSIT`] may differ between two requests for the rate: what was sent within a second and this much
-/// more may arrive within one second, when the provider has stood still. The burst that the rule looks for, of a service
+/// more may arrive within one second, after the provider has stood still. The burst that the rule looks for, of a service
 /// that begins anew with a whole second's messages, is twice the rate.
 pub const JITTER: Duration = Duration::from_millis(250);
 
