@@ -113,8 +113,12 @@ impl Feeder {
 
     /// Looks at all mailings that are open: new ones, and what changed on those known.
     async fn look(&mut self) -> Result<()> {
-        let read = |c: &mut AnyConnection| Ok((crate::mailings::repo::open(c)?, node::count(c)?));
-        let (open, nodes): (Vec<Open>, i64) = self.shared.db.read(read).await?;
+        let (this, held) = (self.shared.pages.node(), self.shared.pages.held().into_iter().collect());
+        let read = move |c: &mut AnyConnection| {
+            let open = crate::mailings::repo::open(c)?;
+            Ok((open, node::count(c)?, take_over::lanes_left(c, this, &held)?))
+        };
+        let (open, nodes, left): (Vec<Open>, i64, _) = self.shared.db.read(read).await?;
         self.shared.nodes.store(u32::try_from(nodes).unwrap_or(u32::MAX), Ordering::Release);
         let by_id: HashMap<_, _> = open.iter().map(|open| (open.id, *open)).collect();
         self.shared.runs.retain(|id| by_id.contains_key(&id));
@@ -129,7 +133,7 @@ impl Feeder {
         }
         self.show_running();
         self.looked_at = Some(Instant::now());
-        self.left_over = self.all_lanes();
+        self.left_over.extend(left);
         if open.is_empty() { self.tidy().await } else { Ok(()) }
     }
 

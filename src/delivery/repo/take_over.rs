@@ -1,6 +1,6 @@
 //! Taking over pages that nobody holds: a dead node's, a stopped node's, those of a mailing that goes on after a pause.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Nullable, SmallInt, Text};
@@ -8,7 +8,7 @@ use diesel::sql_types::{Array, BigInt, Nullable, SmallInt, Text};
 use super::claim::{Lot, recipients_of};
 use super::{Member, NewPage, delete_pages};
 use crate::db::AnyConnection;
-use crate::db::schema::{due, message, page, page_members};
+use crate::db::schema::{due, message, node, page, page_members};
 use crate::db::types::{ClientId, Id, Instant, MailingId, MessageId, NodeId, PageId, Timestamp, unpack_ids};
 use crate::error::Result;
 use crate::failpoint;
@@ -49,11 +49,11 @@ pub fn take_over(
     (held, only): (&[PageId], Option<&[MailingId]>),
     now: Timestamp,
 ) -> Result<Vec<TakenOver>> {
-    let node = lot.node;
+    let this = lot.node;
     let limit = i64::try_from(lot.limit).unwrap_or(i64::MAX);
     let adopted: Vec<Adopted> = match c {
         AnyConnection::Postgres(c) => diesel::sql_query(include_str!("sql/take_over.postgres.sql"))
-            .bind::<Id, _>(node)
+            .bind::<Id, _>(this)
             .bind::<Array<Id>, _>(held)
             .bind::<SmallInt, _>(MailingStatus::Paused.code())
             .bind::<Instant, _>(now)
@@ -66,7 +66,7 @@ pub fn take_over(
             let held = json_of(held.iter().map(|id| id.0));
             let only = only.map(|only| json_of(only.iter().map(|id| id.0)));
             diesel::sql_query(include_str!("sql/take_over.sqlite.sql"))
-                .bind::<Id, _>(node)
+                .bind::<Id, _>(this)
                 .bind::<Text, _>(held)
                 .bind::<SmallInt, _>(MailingStatus::Paused.code())
                 .bind::<Instant, _>(now)
@@ -79,9 +79,32 @@ pub fn take_over(
     };
     let mut pages = Vec::new();
     for Adopted { id } in adopted {
-        pages.extend(open_page(c, id, node)?);
+        pages.extend(open_page(c, id, this)?);
     }
     Ok(pages)
+}
+
+/// The lanes of which there may be pages that nobody holds: reading all pages, a few for each node, costs less than
+/// asking for them lane by lane.
+///
+/// # Errors
+/// Those of the database.
+pub fn lanes_left(
+    c: &mut AnyConnection,
+    this: NodeId,
+    held: &HashSet<PageId>,
+) -> Result<BTreeSet<(ChannelKind, Priority)>> {
+    let nodes: HashSet<NodeId> = node::table.select(node::id).load(c)?.into_iter().collect();
+    let pages: Vec<(PageId, Option<NodeId>, i16, i16)> =
+        page::table.select((page::id, page::node_id, page::channel, page::priority)).load(c)?;
+    let is_left = |id: PageId, holder: Option<NodeId>| match holder {
+        Some(holder) if holder == this => !held.contains(&id),
+        Some(holder) => !nodes.contains(&holder),
+        None => true,
+    };
+    let left = pages.into_iter().filter(|(id, holder, ..)| is_left(*id, *holder));
+    left.map(|(.., channel, priority)| Ok((ChannelKind::from_code(channel)?, Priority::from_code(priority)?)))
+        .collect()
 }
 
 /// A JSON array of hexadecimal ids.
@@ -91,7 +114,7 @@ fn json_of(ids: impl Iterator<Item = uuid::Uuid>) -> String {
 }
 
 /// Reads what is left of a page, and corrects its remainder; a page with nothing left goes.
-fn open_page(c: &mut AnyConnection, id: PageId, node: NodeId) -> Result<Option<TakenOver>> {
+fn open_page(c: &mut AnyConnection, id: PageId, this: NodeId) -> Result<Option<TakenOver>> {
     let (mailing, channel, priority, created_at, messages, clients, revisions) = page::table
         .inner_join(page_members::table.on(page_members::page_id.eq(page::id)))
         .filter(page::id.eq(id))
@@ -129,7 +152,7 @@ fn open_page(c: &mut AnyConnection, id: PageId, node: NodeId) -> Result<Option<T
     failpoint::reach("take-over-before-commit");
     let page = NewPage {
         id,
-        node,
+        node: this,
         mailing,
         channel: ChannelKind::from_code(channel)?,
         priority: Priority::from_code(priority)?,
