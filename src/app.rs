@@ -2,7 +2,6 @@
 
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
@@ -16,7 +15,6 @@ use crate::channels::sms::Sms;
 use crate::clients::{self, Clients};
 use crate::clock::Clock;
 use crate::config::{Config, Role};
-use crate::db::types::Timestamp;
 use crate::db::{Db, DbOptions};
 use crate::delivery::announce::Announcer;
 use crate::delivery::retry::RetryPolicy;
@@ -193,7 +191,7 @@ async fn work(
     let partners = Partners {
         wakeup: handle.clone(),
         rates: handle,
-        watchdog: Some(Box::new(move || Timestamp::from_micros(looked_at.load(Ordering::Acquire)))),
+        watchdog: Some(Box::new(looked_at)),
         engine: Some(Box::new(move || beating.beat_at())),
     };
     let watchdog = supervise("watchdog", trigger.clone(), watchdog.run(shutdown.clone()));

@@ -145,9 +145,26 @@ impl Lanes {
 
     /// Puts messages of one mailing at the end of its queue.
     pub fn push(&self, priority: Priority, key: Option<MailingId>, items: Vec<Item>) {
-        if items.is_empty() {
-            return;
+        if !items.is_empty() {
+            self.fill(priority, key, items, |waiting, items| waiting.extend(items));
         }
+    }
+
+    /// Puts a message back: it goes first when its mailing's turn comes.
+    pub fn put_back(&self, priority: Priority, key: Option<MailingId>, item: Item) {
+        self.fill(priority, key, vec![item], |waiting, items| {
+            items.into_iter().for_each(|item| waiting.push_front(item));
+        });
+    }
+
+    /// Adds messages to the source of a mailing, a new one if it has none; `join` puts them to those that wait.
+    fn fill(
+        &self,
+        priority: Priority,
+        key: Option<MailingId>,
+        items: Vec<Item>,
+        join: impl FnOnce(&mut VecDeque<Item>, Vec<Item>),
+    ) {
         let mut inner = self.lock();
         let Some(lane) = inner.lanes.get_mut(lane_of(priority)) else {
             return;
@@ -155,25 +172,8 @@ impl Lanes {
         lane.depth += items.len();
         let depth = lane.depth;
         match lane.find(key) {
-            Some(source) => source.items.extend(items),
+            Some(source) => join(&mut source.items, items),
             None => lane.add(Source { key, items: items.into() }, Instant::now()),
-        }
-        drop(inner);
-        self.show(priority, depth);
-        self.filled.notify_one();
-    }
-
-    /// Puts a message back: it goes first when its mailing's turn comes.
-    pub fn put_back(&self, priority: Priority, key: Option<MailingId>, item: Item) {
-        let mut inner = self.lock();
-        let Some(lane) = inner.lanes.get_mut(lane_of(priority)) else {
-            return;
-        };
-        lane.depth += 1;
-        let depth = lane.depth;
-        match lane.find(key) {
-            Some(source) => source.items.push_front(item),
-            None => lane.add(Source { key, items: VecDeque::from([item]) }, Instant::now()),
         }
         drop(inner);
         self.show(priority, depth);

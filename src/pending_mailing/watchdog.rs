@@ -47,9 +47,10 @@ impl Watchdog {
         Self { db, clock, metrics, engine, poll, wake, looked_at }
     }
 
-    /// When it looked last, in microseconds since the epoch; for readiness.
-    pub fn looked_at(&self) -> Arc<AtomicI64> {
-        Arc::clone(&self.looked_at)
+    /// Tells when it looked last; for readiness.
+    pub fn looked_at(&self) -> impl Fn() -> Timestamp + Send + Sync + use<> {
+        let looked_at = Arc::clone(&self.looked_at);
+        move || Timestamp::from_micros(looked_at.load(Ordering::Acquire))
     }
 
     /// Runs until the shutdown.

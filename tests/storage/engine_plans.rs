@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use diesel::connection::{Connection, InstrumentationEvent, SimpleConnection};
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Nullable, SmallInt, Text};
+use diesel::sql_types::{Array, BigInt, Nullable, SmallInt};
 use fanfare::clients::import;
 use fanfare::clock::Clock;
 use fanfare::db::AnyConnection;
@@ -15,6 +15,7 @@ use fanfare::mailings::filter::Range;
 use fanfare::mailings::repo::audience::{self, Cursor, Read};
 use fanfare::messages::repo::MessageRow;
 
+use crate::explain::{postgres_plan, sqlite_plan, without_comments};
 use crate::on_each_database;
 use crate::stage::Stage;
 use crate::support::Database;
@@ -22,22 +23,6 @@ use crate::support::Database;
 const CLIENTS: usize = 20_000;
 const DUE: usize = 10_000;
 const PAGES: usize = 1_000;
-
-#[derive(QueryableByName)]
-struct PostgresStep {
-    #[diesel(sql_type = Text, column_name = "QUERY PLAN")]
-    text: String,
-}
-
-#[derive(QueryableByName)]
-struct SqliteStep {
-    #[diesel(sql_type = Text)]
-    detail: String,
-}
-
-fn joined<T>(steps: Vec<T>, text: impl Fn(T) -> String) -> String {
-    steps.into_iter().map(|step| text(step) + "\n").collect()
-}
 
 /// A statement as it is sent, and its values as SQL.
 #[derive(Debug, Clone)]
@@ -73,18 +58,17 @@ fn plan(c: &mut AnyConnection, statement: &Statement) -> String {
             let mut plan = String::new();
             for _ in 0..8 {
                 let run = format!("EXPLAIN EXECUTE statement({values})");
-                plan = joined(diesel::sql_query(run).load::<PostgresStep>(c).unwrap(), |step| step.text);
+                plan = postgres_plan(diesel::sql_query(run).load(c).unwrap());
             }
             c.batch_execute("DEALLOCATE statement").unwrap();
             plan
         }
-        AnyConnection::Sqlite(c) => sqlite_plan(c, sql),
+        AnyConnection::Sqlite(c) => explain(c, sql),
     }
 }
 
-fn sqlite_plan(c: &mut SqliteConnection, sql: &str) -> String {
-    let steps = diesel::sql_query(format!("EXPLAIN QUERY PLAN {sql}")).load::<SqliteStep>(c);
-    joined(steps.unwrap(), |step| step.detail)
+fn explain(c: &mut SqliteConnection, sql: &str) -> String {
+    sqlite_plan(diesel::sql_query(format!("EXPLAIN QUERY PLAN {sql}")).load(c).unwrap())
 }
 
 fn analyze(c: &mut AnyConnection) {
@@ -201,16 +185,15 @@ on_each_database! {
             analyze(c);
             let now = Clock::System.now().plus(std::time::Duration::from_secs(3_000));
             let plan = match c {
-                AnyConnection::Postgres(c) => joined(
+                AnyConnection::Postgres(c) => postgres_plan(
                     diesel::sql_query(format!("EXPLAIN {}", without_comments(CLAIM_POSTGRES)))
                         .bind::<SmallInt, _>(1)
                         .bind::<SmallInt, _>(1)
                         .bind::<Instant, _>(now)
                         .bind::<BigInt, _>(500)
-                        .load::<PostgresStep>(c)?,
-                    |step| step.text,
+                        .load(c)?,
                 ),
-                AnyConnection::Sqlite(c) => sqlite_plan(c, &without_comments(CLAIM_SQLITE)),
+                AnyConnection::Sqlite(c) => explain(c, &without_comments(CLAIM_SQLITE)),
             };
             by_index(&plan, &["due"], "due_by_time");
             let heard = heard(c, |c| {
@@ -244,7 +227,7 @@ on_each_database! {
             }
             analyze(c);
             let plan = match c {
-                AnyConnection::Postgres(c) => joined(
+                AnyConnection::Postgres(c) => postgres_plan(
                     diesel::sql_query(format!("EXPLAIN {}", without_comments(TAKE_OVER_POSTGRES)))
                         .bind::<Id, _>(node)
                         .bind::<Array<Id>, _>(vec![PageId::new()])
@@ -254,10 +237,9 @@ on_each_database! {
                         .bind::<SmallInt, _>(1)
                         .bind::<SmallInt, _>(1)
                         .bind::<Nullable<Array<Id>>, _>(None::<Vec<MailingId>>)
-                        .load::<PostgresStep>(c)?,
-                    |step| step.text,
+                        .load(c)?,
                 ),
-                AnyConnection::Sqlite(c) => sqlite_plan(c, &without_comments(TAKE_OVER_SQLITE)),
+                AnyConnection::Sqlite(c) => explain(c, &without_comments(TAKE_OVER_SQLITE)),
             };
             for grows in ["message", "client", "due"] {
                 assert!(!plan.contains(&format!(" {grows} ")), "{plan}");
@@ -267,8 +249,4 @@ on_each_database! {
         });
         looked.await.unwrap();
     }
-}
-
-fn without_comments(sql: &str) -> String {
-    sql.lines().filter(|line| !line.starts_with("--")).collect::<Vec<_>>().join("\n")
 }

@@ -8,6 +8,7 @@ mod audience;
 mod clients;
 mod engine;
 mod engine_plans;
+mod explain;
 mod import;
 mod plans;
 mod schema;

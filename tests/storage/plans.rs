@@ -6,23 +6,12 @@ use diesel::sql_types::{Array, BigInt, Text};
 use fanfare::clients::import;
 use fanfare::db::AnyConnection;
 
+use crate::explain::{postgres_plan, sqlite_plan, without_comments};
 use crate::on_each_database;
 use crate::stage::Stage;
 
 const POSTGRES: &str = include_str!("../../src/clients/repo/sql/find_many_for_update.postgres.sql");
 const SQLITE: &str = include_str!("../../src/clients/repo/sql/find_many_for_update.sqlite.sql");
-
-#[derive(QueryableByName)]
-struct PostgresStep {
-    #[diesel(sql_type = Text, column_name = "QUERY PLAN")]
-    text: String,
-}
-
-#[derive(QueryableByName)]
-struct SqliteStep {
-    #[diesel(sql_type = Text)]
-    detail: String,
-}
 
 /// The plan of an import's look for clients that are there already.
 fn plan(connection: &mut AnyConnection) -> QueryResult<String> {
@@ -31,27 +20,21 @@ fn plan(connection: &mut AnyConnection) -> QueryResult<String> {
     Ok(match connection {
         AnyConnection::Postgres(c) => {
             c.batch_execute("ANALYZE client")?;
-            let steps: Vec<PostgresStep> =
-                diesel::sql_query(format!("EXPLAIN {}", without_comments(POSTGRES)))
-                    .bind::<Array<BigInt>, _>(numbers)
-                    .bind::<Array<Text>, _>(ids)
-                    .load(c)?;
-            steps.into_iter().map(|step| step.text + "\n").collect()
+            let steps = diesel::sql_query(format!("EXPLAIN {}", without_comments(POSTGRES)))
+                .bind::<Array<BigInt>, _>(numbers)
+                .bind::<Array<Text>, _>(ids)
+                .load(c)?;
+            postgres_plan(steps)
         }
         AnyConnection::Sqlite(c) => {
             c.batch_execute("ANALYZE")?;
-            let steps: Vec<SqliteStep> =
-                diesel::sql_query(format!("EXPLAIN QUERY PLAN {}", without_comments(SQLITE)))
-                    .bind::<Text, _>(serde_json::to_string(&numbers).unwrap())
-                    .bind::<Text, _>(serde_json::to_string(&ids).unwrap())
-                    .load(c)?;
-            steps.into_iter().map(|step| step.detail + "\n").collect()
+            let steps = diesel::sql_query(format!("EXPLAIN QUERY PLAN {}", without_comments(SQLITE)))
+                .bind::<Text, _>(serde_json::to_string(&numbers).unwrap())
+                .bind::<Text, _>(serde_json::to_string(&ids).unwrap())
+                .load(c)?;
+            sqlite_plan(steps)
         }
     })
-}
-
-fn without_comments(sql: &str) -> String {
-    sql.lines().filter(|line| !line.starts_with("--")).collect::<Vec<_>>().join("\n")
 }
 
 on_each_database! {
