@@ -7,7 +7,7 @@ FANFARE = $(CARGO_TARGET_DIR)/release/fanfare
 .PHONY: help run build test crash-test bench fmt lint deny openapi demo up stop clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
 
 run: build ## build, and start the service and a sandbox provider, on SQLite, at http://127.0.0.1:8083
 	@exec scripts/run "$(FANFARE)"
