@@ -19,7 +19,6 @@ use crate::db::{Db, DbOptions};
 use crate::delivery::announce::Announcer;
 use crate::delivery::retry::RetryPolicy;
 use crate::delivery::{ChannelSetup, Engine, Settings};
-use crate::egress;
 use crate::error::{Error, Result};
 use crate::http::access::{self, Access};
 use crate::http::health::{self, Probes, SignOfLife};
@@ -219,7 +218,7 @@ fn settings(config: &Config) -> Settings {
 fn sms(config: &Config, clock: Clock) -> Result<ChannelSetup> {
     let sms = &config.sms;
     Ok(ChannelSetup {
-        channel: Arc::new(Sms::new(egress::provider_client()?, sms.base_url(), sms.token.clone(), clock)),
+        channel: Arc::new(Sms::new(sms.base_url(), sms.token.as_ref(), clock)?),
         timeout: sms.timeout,
         concurrency: sms.concurrency,
         rate: sms.rate(),

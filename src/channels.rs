@@ -66,10 +66,11 @@ impl Answer {
 /// The future of an answer; boxed, so that channels of several kinds stand in one list.
 pub type Sending<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
 
-/// An adapter to a provider. `send` makes one attempt and never tries again by itself: the engine keeps the schedule.
+/// An adapter to a provider. `send` makes one attempt and never tries again by itself: the engine keeps the schedule,
+/// and the time. An attempt whose future is dropped was given up.
 pub trait Channel: Send + Sync {
     /// Which channel this is.
     fn kind(&self) -> ChannelKind;
-    /// One attempt, given up after `timeout`.
-    fn send(&self, delivery: Delivery, timeout: Duration) -> Sending<'_>;
+    /// One attempt.
+    fn send(&self, delivery: Delivery) -> Sending<'_>;
 }

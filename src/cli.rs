@@ -121,7 +121,7 @@ async fn serve(config: Config) -> Result<()> {
 }
 
 async fn health(url: String) -> Result<()> {
-    let client = crate::egress::provider_client()?;
+    let client = crate::egress::client()?;
     let answer = client.get(&url).timeout(std::time::Duration::from_secs(5)).send().await;
     match answer {
         Ok(response) if response.status().is_success() => Ok(()),

@@ -69,6 +69,27 @@ impl std::ops::Deref for Metrics {
     }
 }
 
+/// What an attempt may come to.
+const ATTEMPT_OUTCOMES: [OutcomeKind; 4] =
+    [OutcomeKind::Delivered, OutcomeKind::Retry, OutcomeKind::Failed, OutcomeKind::Expired];
+
+/// What is counted for each attempt on one channel, found once: to look a label up costs more than to count.
+pub struct ChannelMetrics {
+    /// `fanfare_schedule_lateness_seconds`
+    pub lateness: Histogram,
+    /// `fanfare_in_flight`
+    pub in_flight: IntGauge,
+    attempt_durations: [Histogram; ATTEMPT_OUTCOMES.len()],
+}
+
+impl ChannelMetrics {
+    /// `fanfare_attempt_duration_seconds`; none for an outcome that no attempt comes to.
+    pub fn attempt_duration(&self, outcome: OutcomeKind) -> Option<&Histogram> {
+        let place = ATTEMPT_OUTCOMES.iter().position(|kind| *kind == outcome)?;
+        self.attempt_durations.get(place)
+    }
+}
+
 /// From half a millisecond to the longest request: a provider's answers.
 const ATTEMPT_BUCKETS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
@@ -211,11 +232,21 @@ impl Metrics {
             for priority in Priority::ALL {
                 self.lane_depth.with_label_values(&[channel, priority.as_str()]).set(0);
             }
-            for outcome in
-                [OutcomeKind::Delivered, OutcomeKind::Retry, OutcomeKind::Failed, OutcomeKind::Expired]
-            {
+            for outcome in ATTEMPT_OUTCOMES {
                 self.attempt_duration.with_label_values(&[channel, outcome.as_str()]);
             }
+        }
+    }
+
+    /// Those of one channel.
+    pub fn of_channel(&self, channel: ChannelKind) -> ChannelMetrics {
+        let name = channel.as_str();
+        let duration =
+            |outcome: OutcomeKind| self.attempt_duration.with_label_values(&[name, outcome.as_str()]);
+        ChannelMetrics {
+            lateness: self.lateness.with_label_values(&[name]),
+            in_flight: self.in_flight.with_label_values(&[name]),
+            attempt_durations: ATTEMPT_OUTCOMES.map(duration),
         }
     }
 

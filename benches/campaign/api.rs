@@ -43,7 +43,7 @@ pub struct MailingStats {
 
 impl Api {
     pub fn new(address: &str) -> Result<Self> {
-        Ok(Self { base: format!("http://{address}"), http: fanfare::egress::provider_client()? })
+        Ok(Self { base: format!("http://{address}"), http: fanfare::egress::client()? })
     }
 
     pub async fn is_ready(&self) -> bool {

@@ -154,7 +154,7 @@ async fn send_bare(bench: &Bench, case: Case, figures: &mut Figures) -> Result {
     let recipients: Arc<[Recipient]> =
         clients.map(|client| (client.phone_number, client.name, client.city)).collect();
     let sandbox = Sandbox::start(bench.directory(), case.provider).await?;
-    let client = fanfare::egress::provider_client()?;
+    let client = fanfare::egress::client()?;
     let spent = || Spent::read(bench, std::process::id(), None, sandbox.process.pid());
 
     let before = spent()?;

@@ -147,7 +147,7 @@ impl Sandbox {
         let mut process = Process::spawn(directory, "sandbox", &args, &[])?;
         let address = process.wait_for(async |_| std::fs::read_to_string(&address).ok()).await?;
         let base = format!("http://{}", address.trim());
-        Ok(Self { process, base, http: fanfare::egress::provider_client()?, receipts })
+        Ok(Self { process, base, http: fanfare::egress::client()?, receipts })
     }
 
     pub async fn stats(&self) -> Result<Stats> {

@@ -3,30 +3,34 @@
 
 use std::time::Duration;
 
-use reqwest::header::{HeaderMap, RETRY_AFTER};
-use reqwest::{Response, StatusCode};
+use hyper::StatusCode;
+use hyper::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
+};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::{Answer, Channel, Delivery, Sending, Verdict};
 use crate::clock::Clock;
+use crate::egress::{self, Endpoint, NoAnswer, NoBody, Reply as HttpReply};
+use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::kinds::ChannelKind;
 
 /// A longer answer is no answer of this API.
 const LONGEST_ANSWER: usize = 64 * 1024;
 
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
 /// The adapter.
 pub struct Sms {
-    client: reqwest::Client,
-    base_url: String,
-    token: Option<SecretString>,
+    provider: Endpoint,
     clock: Clock,
 }
 
 #[derive(Serialize)]
 struct Body<'a> {
-    id: String,
+    id: &'a str,
     /// The API documents a number.
     phone: u64,
     text: &'a str,
@@ -40,14 +44,26 @@ struct Reply {
 }
 
 impl Sms {
-    /// `base_url` without a slash at its end.
-    pub fn new(
-        client: reqwest::Client,
-        base_url: impl Into<String>,
-        token: Option<SecretString>,
-        clock: Clock,
-    ) -> Self {
-        Self { client, base_url: base_url.into(), token, clock }
+    /// For the provider at `base_url`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an address or a token that cannot be used.
+    pub fn new(base_url: &str, token: Option<&SecretString>, clock: Clock) -> Result<Self> {
+        let mut headers = HeaderMap::from_iter([
+            (ACCEPT, HeaderValue::from_static("*/*")),
+            (CONTENT_TYPE, HeaderValue::from_static("application/json")),
+            (USER_AGENT, HeaderValue::from_static(egress::USER_AGENT)),
+        ]);
+        if let Some(token) = token {
+            let bearer = HeaderValue::from_str(&format!("Bearer {}", token.expose_secret()));
+            let mut bearer = bearer.map_err(|_| {
+                Error::invalid("sms.token (PROVIDER_TOKEN)", "must be one line of printable characters")
+            })?;
+            bearer.set_sensitive(true);
+            headers.insert(AUTHORIZATION, bearer);
+        }
+        let provider = Endpoint::new("sms.base_url (PROVIDER_BASE_URL)", base_url, headers)?;
+        Ok(Self { provider, clock })
     }
 
     async fn attempt(&self, delivery: Delivery) -> Answer {
@@ -55,28 +71,29 @@ impl Sms {
             return permanent(None, "the recipient is no phone number".into());
         };
         let id = delivery.id.to_string();
-        let mut request = self
-            .client
-            .post(format!("{}/v1/send/{id}", self.base_url))
-            .header("idempotency-key", &id)
-            .json(&Body { id, phone, text: &delivery.text });
-        if let Some(token) = &self.token {
-            request = request.bearer_auth(token.expose_secret());
-        }
-        failpoint::reach("request-begins");
-        match request.send().await {
-            Ok(response) => self.read(response).await,
-            Err(e) if e.is_connect() => Answer::none("the provider could not be reached"),
-            Err(e) => Answer::none(format!("the connection broke before an answer came ({})", reason(&e))),
+        let mut headers = self.provider.headers().clone();
+        let (Ok(key), Ok(body)) = (
+            HeaderValue::from_str(&id),
+            serde_json::to_string(&Body { id: &id, phone, text: &delivery.text }),
+        ) else {
+            return permanent(None, "the message cannot be written as a request".into());
+        };
+        headers.insert(IDEMPOTENCY_KEY, key);
+        match self.provider.post(&format!("/v1/send/{id}"), headers, body).await {
+            Ok(reply) => self.read(reply).await,
+            Err(NoAnswer::Unreachable) => Answer::none("the provider could not be reached"),
+            Err(NoAnswer::Broken(how)) => {
+                Answer::none(format!("the connection broke before an answer came ({how})"))
+            }
         }
     }
 
-    async fn read(&self, response: Response) -> Answer {
-        let status = response.status();
+    async fn read(&self, reply: HttpReply<'_>) -> Answer {
+        let status = reply.status();
         let code = Some(status.as_u16());
         failpoint::reach("answer-read");
         if is_transient(status) {
-            let verdict = match self.retry_after(response.headers()) {
+            let verdict = match self.retry_after(reply.headers()) {
                 Some(retry_after) if status == StatusCode::TOO_MANY_REQUESTS => {
                     Verdict::Throttled { retry_after }
                 }
@@ -84,12 +101,14 @@ impl Sms {
                     Verdict::Transient { error: format!("the provider answered {status}"), retry_after }
                 }
             };
+            reply.skip_body(LONGEST_ANSWER);
             return Answer { verdict, status_code: code, provider_id: None };
         }
         if !status.is_success() {
+            reply.skip_body(LONGEST_ANSWER);
             return permanent(code, format!("the provider answered {status}"));
         }
-        match body(response).await.map(|body| serde_json::from_slice::<Reply>(&body)) {
+        match reply.body(LONGEST_ANSWER).await.map(|body| serde_json::from_slice::<Reply>(&body)) {
             Ok(Ok(Reply { code: 0, id })) => Answer {
                 verdict: Verdict::Delivered,
                 status_code: code,
@@ -99,7 +118,8 @@ impl Sms {
                 permanent(code, format!("the provider answered {status} with code {}", reply.code))
             }
             Ok(Err(_)) => unreadable(code, "its body is not the JSON of this API"),
-            Err(why) => unreadable(code, why),
+            Err(NoBody::TooLong) => unreadable(code, "it is longer than 64 KiB"),
+            Err(NoBody::Broken) => unreadable(code, "the connection broke in its middle"),
         }
     }
 
@@ -128,38 +148,12 @@ fn unreadable(status_code: Option<u16>, why: &str) -> Answer {
     Answer { status_code, ..Answer::none(format!("the provider's answer cannot be read: {why}")) }
 }
 
-async fn body(mut response: Response) -> Result<Vec<u8>, &'static str> {
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(|_| "the connection broke in its middle")? {
-        if body.len() + chunk.len() > LONGEST_ANSWER {
-            return Err("it is longer than 64 KiB");
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
-}
-
-/// reqwest's own words would repeat the URL.
-fn reason(error: &reqwest::Error) -> &'static str {
-    if error.is_timeout() {
-        "timeout"
-    } else if error.is_body() || error.is_request() {
-        "cut off"
-    } else {
-        "not HTTP"
-    }
-}
-
 impl Channel for Sms {
     fn kind(&self) -> ChannelKind {
         ChannelKind::Sms
     }
 
-    fn send(&self, delivery: Delivery, timeout: Duration) -> Sending<'_> {
-        Box::pin(async move {
-            tokio::time::timeout(timeout, self.attempt(delivery))
-                .await
-                .unwrap_or_else(|_| Answer::none(format!("no answer within {:.1} s", timeout.as_secs_f64())))
-        })
+    fn send(&self, delivery: Delivery) -> Sending<'_> {
+        Box::pin(self.attempt(delivery))
     }
 }

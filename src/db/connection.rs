@@ -65,10 +65,11 @@ const SQLITE_PRAGMAS: &str = "PRAGMA busy_timeout = 10000; PRAGMA journal_mode =
     PRAGMA foreign_keys = ON; PRAGMA cache_size = -2000; PRAGMA journal_size_limit = 67108864;";
 
 /// A server's default may be another time zone or a weaker durability. A node that stands still in a transaction (stopped,
-/// or cut off) would keep its locks for as long, and with a mailing's row everyone from that mailing: the server ends it.
-/// No transaction waits for anything but the database.
-const POSTGRES_SETTINGS: &str =
-    "SET TIME ZONE 'UTC'; SET synchronous_commit = on; SET idle_in_transaction_session_timeout = '5s'";
+/// or cut off) would keep its locks for as long, and with a mailing's row everyone from that mailing: the server ends it,
+/// whether it waits for the node's next statement or for the node to read the last one's rows. No transaction waits for
+/// anything but the database.
+const POSTGRES_SETTINGS: &str = "SET TIME ZONE 'UTC'; SET synchronous_commit = on; \
+    SET idle_in_transaction_session_timeout = '5s'; SET tcp_user_timeout = '5s'";
 
 impl ManageConnection for Manager {
     type Connection = AnyConnection;

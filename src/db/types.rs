@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use chrono::{DateTime, SecondsFormat, SubsecRound, Utc};
+use chrono::{DateTime, SecondsFormat, Utc};
 use diesel::backend::Backend;
 use diesel::deserialize::{self, FromSql, FromSqlRow};
 use diesel::expression::AsExpression;
@@ -133,25 +133,30 @@ id_type!(
     PageId
 );
 
-/// A point in time in UTC, cut to the microsecond so that a value read back equals the value written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, AsExpression, FromSqlRow)]
+/// A point in time in UTC, in microseconds since the epoch, so that a value read back equals the value written.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, AsExpression, FromSqlRow)]
 #[diesel(sql_type = Instant)]
-pub struct Timestamp(DateTime<Utc>);
+pub struct Timestamp(i64);
 
 impl Timestamp {
     /// Cuts to the microsecond.
     pub fn from_datetime(at: DateTime<Utc>) -> Self {
-        Self(at.trunc_subsecs(6))
+        Self(at.timestamp_micros())
     }
 
-    /// From microseconds since the epoch; what chrono cannot hold becomes its latest time.
+    /// From microseconds since the epoch; a time that chrono cannot hold becomes the nearest that it can.
     pub fn from_micros(micros: i64) -> Self {
-        Self(DateTime::from_timestamp_micros(micros).unwrap_or(DateTime::<Utc>::MAX_UTC))
+        Self(
+            micros.clamp(
+                DateTime::<Utc>::MIN_UTC.timestamp_micros(),
+                DateTime::<Utc>::MAX_UTC.timestamp_micros(),
+            ),
+        )
     }
 
     /// Microseconds since the epoch.
     pub fn micros(self) -> i64 {
-        self.0.timestamp_micros()
+        self.0
     }
 
     /// This much later.
@@ -172,13 +177,19 @@ impl Timestamp {
 
     /// For calendars and time zones.
     pub fn datetime(self) -> DateTime<Utc> {
-        self.0
+        DateTime::from_timestamp_micros(self.0).unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
 }
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.to_rfc3339_opts(SecondsFormat::Micros, true))
+        f.write_str(&self.datetime().to_rfc3339_opts(SecondsFormat::Micros, true))
+    }
+}
+
+impl fmt::Debug for Timestamp {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
     }
 }
 
@@ -190,12 +201,12 @@ impl serde::Serialize for Timestamp {
 
 impl FromSql<Instant, Pg> for Timestamp {
     fn from_sql(bytes: <Pg as Backend>::RawValue<'_>) -> deserialize::Result<Self> {
-        <DateTime<Utc> as FromSql<sql_types::Timestamptz, Pg>>::from_sql(bytes).map(Self)
+        <DateTime<Utc> as FromSql<sql_types::Timestamptz, Pg>>::from_sql(bytes).map(Self::from_datetime)
     }
 }
 impl ToSql<Instant, Pg> for Timestamp {
     fn to_sql<'b>(&'b self, out: &mut Output<'b, '_, Pg>) -> serialize::Result {
-        <DateTime<Utc> as ToSql<sql_types::Timestamptz, Pg>>::to_sql(&self.0, &mut out.reborrow())
+        <DateTime<Utc> as ToSql<sql_types::Timestamptz, Pg>>::to_sql(&self.datetime(), &mut out.reborrow())
     }
 }
 impl FromSql<Instant, Sqlite> for Timestamp {

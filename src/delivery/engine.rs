@@ -87,7 +87,7 @@ impl Engine {
             .iter()
             .map(|setup| {
                 let kind = setup.channel.kind();
-                let lanes = Lanes::new(kind, settings.lane_capacity, Arc::clone(&feed), metrics.clone());
+                let lanes = Lanes::new(kind, settings.lane_capacity, Arc::clone(&feed), &metrics);
                 (kind, Arc::new(lanes))
             })
             .collect();

@@ -5,6 +5,7 @@ use std::pin::pin;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use prometheus::IntGauge;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
@@ -115,12 +116,12 @@ struct Inner {
 
 /// The three lanes of one channel.
 pub struct Lanes {
-    channel: ChannelKind,
     capacity: usize,
     inner: Mutex<Inner>,
     filled: Notify,
     drained: std::sync::Arc<Notify>,
-    metrics: Metrics,
+    /// `fanfare_lane_depth`, found once: it is set with every message.
+    depths: [IntGauge; 3],
 }
 
 impl Lanes {
@@ -129,9 +130,13 @@ impl Lanes {
         channel: ChannelKind,
         capacity: usize,
         drained: std::sync::Arc<Notify>,
-        metrics: Metrics,
+        metrics: &Metrics,
     ) -> Self {
-        Self { channel, capacity, inner: Mutex::default(), filled: Notify::new(), drained, metrics }
+        let mut lanes = [Priority::High, Priority::Normal, Priority::Low];
+        lanes.sort_by_key(|priority| lane_of(*priority));
+        let depths = lanes
+            .map(|priority| metrics.lane_depth.with_label_values(&[channel.as_str(), priority.as_str()]));
+        Self { capacity, inner: Mutex::default(), filled: Notify::new(), drained, depths }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -139,8 +144,9 @@ impl Lanes {
     }
 
     fn show(&self, priority: Priority, depth: usize) {
-        let labels = [self.channel.as_str(), priority.as_str()];
-        self.metrics.lane_depth.with_label_values(&labels).set(i64::try_from(depth).unwrap_or(i64::MAX));
+        if let Some(gauge) = self.depths.get(lane_of(priority)) {
+            gauge.set(i64::try_from(depth).unwrap_or(i64::MAX));
+        }
     }
 
     /// Puts messages of one mailing at the end of its queue.
@@ -206,6 +212,10 @@ impl Lanes {
 
     /// Returns when a message may go, as far as its mailing's own rate is concerned.
     pub async fn wait(&self) {
+        // mostly there is one: registering costs more than looking
+        if self.has_ready() {
+            return;
+        }
         loop {
             // registered before looking: a message that comes in between is not missed
             let mut filled = pin!(self.filled.notified());
@@ -226,6 +236,11 @@ impl Lanes {
                 },
             }
         }
+    }
+
+    fn has_ready(&self) -> bool {
+        let now = Instant::now();
+        self.lock().lanes.iter().any(|lane| lane.has_ready(now))
     }
 
     /// Looks anew at what rests: the rate of some mailing has changed.
@@ -347,7 +362,7 @@ mod tests {
     }
 
     fn lanes() -> Lanes {
-        Lanes::new(ChannelKind::Sms, 100, Arc::new(Notify::new()), Metrics::new().unwrap())
+        Lanes::new(ChannelKind::Sms, 100, Arc::new(Notify::new()), &Metrics::new().unwrap())
     }
 
     fn fill(lanes: &Lanes, run: &Arc<Run>, count: usize) {

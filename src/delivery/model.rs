@@ -3,8 +3,10 @@
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Notify;
+use tokio::time::{Instant, sleep_until};
 
 use super::pacer::Schedule;
 use crate::clock::Clock;
@@ -27,6 +29,15 @@ pub enum RunState {
     Closed,
     /// Cancel them.
     Cancelled,
+}
+
+/// Why an attempt was given up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AttemptEnd {
+    /// The provider took too long.
+    TimedOut,
+    /// The window closed.
+    WindowClosed,
 }
 
 /// A mailing at work on this node.
@@ -99,18 +110,23 @@ impl Run {
         Timestamp::from_micros(self.ends_at.load(Ordering::Acquire))
     }
 
-    /// Returns at the end of its window, also when that is moved meanwhile.
-    pub async fn closed(&self, clock: &Clock) {
+    /// Returns when an attempt that begins now is to be given up: after `timeout`, or at the end of the window, also when
+    /// that is moved meanwhile.
+    pub async fn end_of_attempt(&self, clock: &Clock, timeout: Duration) -> AttemptEnd {
+        let times_out_at = Instant::now() + timeout;
         loop {
             // registered before looking: an end that is moved in between is not missed
             let mut moved = pin!(self.moved.notified());
             moved.as_mut().enable();
             let left = self.ends_at().since(clock.now());
             if left.is_zero() {
-                return;
+                return AttemptEnd::WindowClosed;
             }
+            let closes_at = Instant::now() + left;
             tokio::select! {
-                () = tokio::time::sleep(left) => {}
+                () = sleep_until(times_out_at.min(closes_at)) => if times_out_at < closes_at {
+                    return AttemptEnd::TimedOut;
+                },
                 () = moved => {}
             }
         }

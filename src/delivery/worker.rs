@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use super::engine::ChannelSetup;
 use super::gate::{Gate, Pass, Report};
 use super::lanes::Lanes;
-use super::model::{Item, Outcome, RunState, Tried};
+use super::model::{AttemptEnd, Item, Outcome, RunState, Tried};
 use super::pacer::{Blocks, Pacer, Reserve, Schedule};
 use super::repo::rate;
 use super::retry::Next;
@@ -20,6 +20,7 @@ use crate::db::Db;
 use crate::db::types::Timestamp;
 use crate::kinds::{ChannelKind, OutcomeKind};
 use crate::lifecycle::Shutdown;
+use crate::metrics::ChannelMetrics;
 
 /// Recorded with a message whose window closed before an attempt.
 pub const WINDOW_CLOSED: &str = "the window closed before it could be sent";
@@ -54,7 +55,12 @@ impl Dispatcher {
             }
             rate => Pacer::Alone(Schedule::new(rate)),
         };
-        let sender = Arc::new(Sender { shared: Arc::clone(&shared), channel, timeout });
+        let sender = Arc::new(Sender {
+            metrics: shared.metrics.of_channel(channel.kind()),
+            shared: Arc::clone(&shared),
+            channel,
+            timeout,
+        });
         Self {
             shared,
             lanes,
@@ -143,6 +149,7 @@ enum Came {
 struct Sender {
     shared: Arc<Shared>,
     channel: Arc<dyn Channel>,
+    metrics: ChannelMetrics,
     timeout: Duration,
 }
 
@@ -188,13 +195,10 @@ impl Sender {
         now: Timestamp,
         pass: Pass,
     ) -> Came {
-        let channel = self.channel.kind().as_str();
-        let metrics = &self.shared.metrics;
-        metrics.lateness.with_label_values(&[channel]).observe(now.since(item.due_at).as_secs_f64());
-        let in_flight = metrics.in_flight.with_label_values(&[channel]);
-        in_flight.inc();
+        self.metrics.lateness.observe(now.since(item.due_at).as_secs_f64());
+        self.metrics.in_flight.inc();
         let began = Instant::now();
-        let exchange = self.channel.send(Delivery { id: item.id, recipient, text }, self.timeout);
+        let exchange = self.channel.send(Delivery { id: item.id, recipient, text });
         let answer = tokio::select! {
             biased;
             answer = AssertUnwindSafe(exchange).catch_unwind() => {
@@ -202,19 +206,24 @@ impl Sender {
                 pass.report(report(&answer.verdict));
                 answer
             }
-            // says nothing of the provider: the pass goes back unused
-            () = item.run.closed(&self.shared.clock) => Answer::none("it was cut off at the end of the window"),
+            end = item.run.end_of_attempt(&self.shared.clock, self.timeout) => match end {
+                AttemptEnd::TimedOut => {
+                    pass.report(Report::Sick);
+                    Answer::none(format!("no answer within {:.1} s", self.timeout.as_secs_f64()))
+                }
+                // says nothing of the provider: the pass goes back unused
+                AttemptEnd::WindowClosed => Answer::none("it was cut off at the end of the window"),
+            }
         };
         let took = began.elapsed();
-        in_flight.dec();
+        self.metrics.in_flight.dec();
         let outcome = match self.judge(item, answer, took) {
             Came::To(outcome) => outcome,
             back => return back,
         };
-        metrics
-            .attempt_duration
-            .with_label_values(&[channel, outcome.kind.as_str()])
-            .observe(took.as_secs_f64());
+        if let Some(duration) = self.metrics.attempt_duration(outcome.kind) {
+            duration.observe(took.as_secs_f64());
+        }
         Came::To(outcome)
     }
 

@@ -59,7 +59,7 @@ impl Service {
             .stdin(Stdio::null())
             .spawn()
             .map_err(unavailable)?;
-        let client = egress::provider_client()?;
+        let client = egress::client()?;
         let mut service = Self { process, base: format!("http://127.0.0.1:{port}"), client, dir };
         service.wait_until_ready().await?;
         Ok(service)

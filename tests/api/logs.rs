@@ -161,7 +161,7 @@ async fn logs_at(kind: Database, level: &str) -> (Vec<Value>, String, Vec<String
     ];
     let mut server =
         Server::start(&Launch { binary, dir: db.dir(), name: "serve", env: &env, file_limit: None }).await;
-    let http = fanfare::egress::provider_client().expect("a client");
+    let http = fanfare::egress::client().expect("a client");
     let mut caller = Caller { base: server.base.clone(), http, ids: Vec::new() };
     a_day_of(&mut caller, &db, kind).await;
     server.process.terminate();

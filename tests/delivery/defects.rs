@@ -31,7 +31,7 @@ impl Channel for Panics {
         ChannelKind::Sms
     }
 
-    fn send(&self, delivery: Delivery, _timeout: Duration) -> Sending<'_> {
+    fn send(&self, delivery: Delivery) -> Sending<'_> {
         Box::pin(async move {
             assert!(!delivery.recipient.ends_with('3'), "this is the defect");
             Answer { verdict: Verdict::Delivered, status_code: Some(200), provider_id: None }

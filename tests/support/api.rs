@@ -20,7 +20,7 @@ pub struct Api {
 impl Api {
     /// At this address.
     pub fn new(base: String) -> Self {
-        Self { base, http: fanfare::egress::provider_client().expect("a client") }
+        Self { base, http: fanfare::egress::client().expect("a client") }
     }
 
     /// The whole URL of a path under the API's root.

@@ -85,17 +85,19 @@ macro_rules! stretch {
     };
 }
 
-/// Counts an audience up to the last client there is.
+/// Counts an audience, and reads the last client there is. Whoever comes in between is counted although the walk will not
+/// come to them; the end of the walk takes them off. To count up to the last client instead would take six times as long:
+/// databases count whole indexes fast, and parts of them one by one.
 ///
 /// # Errors
 /// Those of the database.
 pub fn measure(c: &mut AnyConnection, filter: &AudienceFilter) -> Result<Audience> {
     let upper_bound: Option<ClientId> =
         client::table.select(client::id).order(client::id.desc()).first(c).optional()?;
-    let Some(bound) = upper_bound else {
+    if upper_bound.is_none() {
         return Ok(Audience { total: 0, upper_bound });
-    };
-    let mut query = client::table.filter(client::id.le(bound)).select(count_star()).into_boxed();
+    }
+    let mut query = client::table.select(count_star()).into_boxed();
     if !filter.mobile_operator_code.is_empty() {
         query = query.filter(client::mobile_operator_code.eq_any(filter.mobile_operator_code.clone()));
     }
