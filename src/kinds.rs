@@ -12,7 +12,7 @@ macro_rules! coded_enum {
         pub enum $name { $($(#[$vmeta])* #[serde(rename = $word)] $variant = $code,)+ }
 
         impl $name {
-            /// Every value, in the order of the codes.
+            /// Every value, in the order in which they are written.
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
             /// The number that stands for it in the database.
@@ -74,9 +74,10 @@ coded_enum! {
         /// Waits for its turn, its time or its next attempt.
         Queued = 0 "queued",
         /// In the hands of a node; never stored, read from the pages.
-        Sending = 1 "sending",
+        Sending = 2 "sending",
+        // 1, since nearly all become it: SQLite stores 0 and 1 in no byte
         /// The provider took it.
-        Sent = 2 "sent",
+        Sent = 1 "sent",
         /// It cannot be delivered: refused for good, or every attempt was used.
         Failed = 3 "failed",
         /// Its window closed before it could be delivered.

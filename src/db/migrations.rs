@@ -63,6 +63,17 @@ pub fn are_done(connection: &mut AnyConnection) -> Result<()> {
     Ok(())
 }
 
+/// Takes the newest migration back; for the tests of what it carries over.
+///
+/// # Errors
+/// As [`revert_all`].
+pub fn revert_last(connection: &mut AnyConnection) -> Result<()> {
+    match connection {
+        AnyConnection::Postgres(c) => c.revert_last_migration(POSTGRES).map(drop).map_err(Error::Internal),
+        AnyConnection::Sqlite(c) => c.revert_last_migration(SQLITE).map(drop).map_err(Error::Internal),
+    }
+}
+
 /// Takes every migration back, the newest first; for the test that each can be undone.
 ///
 /// # Errors

@@ -28,7 +28,7 @@ diesel::table! {
         total -> BigInt, planned -> BigInt, upper_bound -> Nullable<Id>, cursor_range -> Integer,
         cursor_client -> Nullable<Id>, walked -> Bool,
         sent -> BigInt, failed -> BigInt, expired -> BigInt, cancelled -> BigInt, settled -> Bool,
-        rate_per_second -> Nullable<Double>,
+        rate_per_second -> Nullable<Double>, number -> Integer,
     }
 }
 diesel::table! {
@@ -42,10 +42,10 @@ diesel::table! {
     use diesel::sql_types::*;
     use crate::db::types::{Id, Instant};
     message (id) {
-        id -> Id, mailing_id -> Nullable<Id>, client_id -> Nullable<Id>, recipient -> Text, channel -> SmallInt,
-        priority -> SmallInt, status -> SmallInt, attempts -> SmallInt, revision -> SmallInt, created_at -> Instant,
-        due_at -> Nullable<Instant>, expires_at -> Nullable<Instant>, finished_at -> Nullable<Instant>,
-        status_code -> Nullable<Integer>, duration_ms -> Nullable<Integer>, provider_id -> Nullable<Text>,
+        id -> Id, client_id -> Nullable<Id>, due_at -> Nullable<Instant>, expires_at -> Nullable<Instant>,
+        finished_at -> Nullable<Instant>, mailing_number -> Nullable<Integer>, duration_ms -> Nullable<Integer>,
+        status_code -> Nullable<SmallInt>, channel -> SmallInt, priority -> SmallInt, status -> SmallInt,
+        attempts -> SmallInt, revision -> SmallInt, recipient -> Text, provider_id -> Nullable<Text>,
         error -> Nullable<Text>,
     }
 }

@@ -124,6 +124,13 @@ id_type!(
     /// Identifies a message; also its `Idempotency-Key` at the provider.
     MessageId
 );
+impl MessageId {
+    /// When the message was made, to the millisecond: an id begins with that.
+    pub fn created_at(self) -> Timestamp {
+        let millis = self.0.as_u128() >> 80;
+        Timestamp::from_micros(i64::try_from(millis).unwrap_or(i64::MAX).saturating_mul(1000))
+    }
+}
 id_type!(
     /// Identifies one run of one process.
     NodeId
@@ -232,4 +239,16 @@ pub fn pack_ids(ids: impl Iterator<Item = uuid::Uuid>) -> Vec<u8> {
 /// What [`pack_ids`] packed.
 pub fn unpack_ids(bytes: &[u8]) -> impl Iterator<Item = uuid::Uuid> + '_ {
     bytes.as_chunks::<16>().0.iter().map(|chunk| uuid::Uuid::from_bytes(*chunk))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_id_tells_when_it_was_made() {
+        let id: MessageId = "01a1fd78-dce9-703e-ab9c-ffd64ca17562".parse().unwrap();
+        assert_eq!(id.created_at().to_string(), "2026-11-21T09:38:38.953000Z");
+        assert!(MessageId::new().created_at() > id.created_at(), "a new one is of now");
+    }
 }

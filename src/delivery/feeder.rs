@@ -247,7 +247,6 @@ impl Feeder {
                     address: None,
                     attempts: 0,
                     revision: 0,
-                    created_at: taken.created_at,
                     due_at: run.due_at,
                     run,
                 },
@@ -326,7 +325,6 @@ impl Feeder {
                 address: None,
                 attempts: 0,
                 revision: 0,
-                created_at: now,
                 due_at,
             });
             let items = items.collect();

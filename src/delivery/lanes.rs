@@ -326,7 +326,7 @@ mod tests {
 
     fn run(priority: Priority, rate_per_second: Option<f64>) -> Arc<Run> {
         let at = Timestamp::from_micros(0);
-        Arc::new(Run::new(Mailing {
+        let mailing = Mailing {
             id: MailingId::new(),
             text: "hello".into(),
             filter: AudienceFilter::default(),
@@ -341,7 +341,8 @@ mod tests {
             started_at: None,
             finished_at: None,
             counts: Counts::default(),
-        }))
+        };
+        Arc::new(Run::new(mailing, 1))
     }
 
     fn items(run: &Arc<Run>, count: usize) -> Vec<Item> {
@@ -355,7 +356,6 @@ mod tests {
             address: None,
             attempts: 0,
             revision: 0,
-            created_at: run.due_at,
             due_at: run.due_at,
         };
         (0..count).map(item).collect()

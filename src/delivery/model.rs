@@ -45,6 +45,8 @@ pub enum AttemptEnd {
 pub struct Run {
     /// Which mailing.
     pub id: MailingId,
+    /// By what number its messages name it.
+    pub number: i32,
     /// How its messages go out.
     pub channel: ChannelKind,
     /// Which lane they wait in.
@@ -64,11 +66,12 @@ pub struct Run {
 }
 
 impl Run {
-    /// From the stored mailing.
-    pub fn new(mailing: Mailing) -> Self {
+    /// From the stored mailing and its number.
+    pub fn new(mailing: Mailing, number: i32) -> Self {
         let template = Template::parse(&mailing.text);
         let run = Self {
             id: mailing.id,
+            number,
             channel: mailing.channel,
             priority: mailing.priority,
             due_at: mailing.starts_at.max(mailing.created_at),
@@ -260,8 +263,6 @@ pub struct Item {
     pub attempts: i16,
     /// Outcomes recorded before: 0 for a message that has no row yet.
     pub revision: i16,
-    /// When it was planned first.
-    pub created_at: Timestamp,
     /// When it was due.
     pub due_at: Timestamp,
 }
@@ -308,8 +309,7 @@ impl Item {
             address: Some(row.recipient),
             attempts: row.attempts,
             revision: row.revision,
-            created_at: row.created_at,
-            due_at: row.due_at.unwrap_or(row.created_at),
+            due_at: row.due_at.unwrap_or_else(|| row.id.created_at()),
         }
     }
 

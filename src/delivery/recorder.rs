@@ -159,24 +159,24 @@ fn entry(outcome: &Outcome) -> Entry {
     let tried = outcome.tried.as_ref();
     let row = MessageRow {
         id: item.id,
-        mailing_id: item.page.mailing,
         client_id: item.client,
-        recipient: item.address().unwrap_or_default(),
+        due_at: outcome.due_at,
+        expires_at: None,
+        finished_at: (status != MessageStatus::Queued).then_some(outcome.at),
+        mailing_number: item.page.mailing.map(|_| item.run.number),
+        duration_ms: tried.map(|tried| tried.duration_ms),
+        status_code: tried.and_then(|tried| i16::try_from(tried.status_code?).ok()),
         channel: item.run.channel.code(),
         priority: item.run.priority.code(),
         status: status.code(),
         attempts: outcome.attempts,
         revision: item.revision.saturating_add(1),
-        created_at: item.created_at,
-        due_at: outcome.due_at,
-        expires_at: Some(item.run.ends_at()),
-        finished_at: (status != MessageStatus::Queued).then_some(outcome.at),
-        status_code: tried.and_then(|tried| tried.status_code),
-        duration_ms: tried.map(|tried| tried.duration_ms),
+        recipient: item.address().unwrap_or_default(),
         provider_id: tried.and_then(|tried| storable(tried.provider_id.as_deref())),
         error: storable(outcome.error.as_deref()),
     };
-    Entry { page: item.page.id, row, outcome: outcome.kind, at: outcome.at, tried: tried.is_some() }
+    let (page, mailing) = (item.page.id, item.page.mailing);
+    Entry { page, mailing, row, outcome: outcome.kind, at: outcome.at, tried: tried.is_some() }
 }
 
 /// The entry without the words that came from outside.

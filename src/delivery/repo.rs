@@ -68,9 +68,10 @@ fn insert_page(c: &mut AnyConnection, new: &NewPage, members: &[Member], now: Ti
 }
 
 fn delete_pages(c: &mut AnyConnection, ids: &[PageId]) -> Result<()> {
-    if !ids.is_empty() {
-        diesel::delete(page::table.filter(page::id.eq_any(ids))).execute(c)?;
-        diesel::delete(page_members::table.filter(page_members::page_id.eq_any(ids))).execute(c)?;
+    // one by one, as prepared statements: there are few, and on SQLite a list is prepared anew each time
+    for id in ids {
+        diesel::delete(page::table.find(id)).execute(c)?;
+        diesel::delete(page_members::table.find(id)).execute(c)?;
     }
     Ok(())
 }

@@ -13,10 +13,11 @@ use super::model::{Item, OpenPage, Outcome, PageState, Run};
 use super::pages::{Lease, Pages, Runs};
 use super::retry::RetryPolicy;
 use crate::clock::Clock;
-use crate::db::Db;
 use crate::db::types::{MailingId, Timestamp};
+use crate::db::{AnyConnection, Db};
 use crate::error::Result;
 use crate::kinds::{ChannelKind, OutcomeKind};
+use crate::mailings::repo;
 use crate::metrics::Metrics;
 
 /// Sizes and times.
@@ -134,9 +135,10 @@ impl Shared {
         match self.runs.get(id) {
             Some(run) => Ok(run),
             None => {
-                let mut mailing = self.db.read(move |c| crate::mailings::repo::get(c, id)).await?;
+                let read = move |c: &mut AnyConnection| Ok((repo::get(c, id)?, repo::number(c, id)?));
+                let (mut mailing, number) = self.db.read(read).await?;
                 mailing.rate_per_second = self.part_of(mailing.rate_per_second);
-                Ok(self.runs.add(Run::new(mailing)))
+                Ok(self.runs.add(Run::new(mailing, number)))
             }
         }
     }

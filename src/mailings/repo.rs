@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, SmallInt};
 
 use crate::db::AnyConnection;
-use crate::db::schema::{due, mailing, message, page, pending_mailing};
+use crate::db::schema::{due, mailing, page, pending_mailing};
 use crate::db::types::{ClientId, Id, MailingId, Timestamp};
 use crate::error::{Error, Result};
 use crate::failpoint;
@@ -117,6 +117,12 @@ pub fn insert(c: &mut AnyConnection, new: &Mailing, audience: Option<Audience>) 
         rate_per_second: new.rate_per_second,
     };
     diesel::insert_into(mailing::table).values(&row).execute(c)?;
+    if let AnyConnection::Sqlite(c) = c {
+        // PostgreSQL has an identity for it; here nobody else writes
+        diesel::sql_query("UPDATE mailing SET number = (SELECT max(number) FROM mailing) + 1 WHERE id = ?")
+            .bind::<Id, _>(new.id)
+            .execute(c)?;
+    }
     if audience.is_none() {
         set_due(c, new.id, new.starts_at)?;
     }
@@ -162,6 +168,15 @@ pub fn get(c: &mut AnyConnection, id: MailingId) -> Result<Mailing> {
         mailing::table.find(id).select((MailingRow::as_select(), sending!())).first(c).optional()?;
     let (row, sending) = found.ok_or_else(|| Error::not_found("mailing", id))?;
     row.into_model(sending)
+}
+
+/// The number by which the mailing's messages name it.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn number(c: &mut AnyConnection, id: MailingId) -> Result<i32> {
+    let found = mailing::table.find(id).select(mailing::number).first(c).optional()?;
+    found.ok_or_else(|| Error::not_found("mailing", id))
 }
 
 /// One page of mailings, the newest last.
@@ -213,13 +228,8 @@ pub fn update(c: &mut AnyConnection, changed: &Mailing) -> Result<()> {
         ))
         .execute(c)?;
     if changed.started_at.is_none() {
-        return set_due(c, changed.id, changed.starts_at);
+        set_due(c, changed.id, changed.starts_at)?;
     }
-    // what waits for another attempt shows the new end; what is in flight will with its outcome
-    let waiting = due::table.filter(due::mailing_id.eq(changed.id)).select(due::message_id);
-    diesel::update(message::table.filter(message::id.eq_any(waiting)))
-        .set(message::expires_at.eq(Some(changed.ends_at)))
-        .execute(c)?;
     Ok(())
 }
 

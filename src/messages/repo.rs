@@ -8,12 +8,13 @@ use diesel::prelude::*;
 use crate::db::AnyConnection;
 use crate::db::schema::{attempt, dead_letter, due, mailing, message};
 use crate::db::types::{ClientId, MailingId, MessageId};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::kinds::{MessageStatus, OutcomeKind};
 use crate::messages::model::{Attempt, Message, MessageFilter};
 use crate::paging::{self, Page};
 
-pub use row::MessageRow;
+use row::into_models;
+pub use row::{Insertion, MessageRow};
 
 /// A status that no index names is looked for in this many rows at most before the page is answered as it is.
 const LARGEST_SCAN: usize = 20_000;
@@ -38,7 +39,9 @@ pub fn get(c: &mut AnyConnection, id: MessageId) -> Result<Option<(Message, Vec<
     let Some(row) = row else {
         return Ok(in_flight::planned(c, id)?.map(|message| (message, Vec::new())));
     };
-    let mut found = row.into_model()?;
+    let Some(mut found) = into_models(c, vec![row])?.pop() else {
+        return Ok(None);
+    };
     if found.status == MessageStatus::Queued && in_flight::is_taken(c, id)? {
         found.status = MessageStatus::Sending;
     }
@@ -83,11 +86,25 @@ pub fn list(
         Some(MessageStatus::Sending) => in_flight::list(c, filter.mailing, limit, paging::cursor(cursor)?),
         Some(MessageStatus::Queued) => waiting(c, filter.mailing, limit, paging::cursor(cursor)?),
         Some(MessageStatus::Failed) => failed(c, filter.mailing, limit, paging::cursor(cursor)?),
-        status => match filter.mailing {
-            // a mailing's messages are found by (mailing, client), so that is their order
-            Some(id) => scan(limit, status, paging::cursor(cursor)?, |after: Option<ClientId>| {
+        status => rows(c, filter.mailing, status, limit, cursor),
+    }
+}
+
+/// One page of the messages that have a row, in the order of the key that they are found by.
+fn rows(
+    c: &mut AnyConnection,
+    mailing: Option<MailingId>,
+    status: Option<MessageStatus>,
+    limit: i64,
+    cursor: Option<&str>,
+) -> Result<Page<Message>> {
+    let found = match mailing {
+        // a mailing's messages are found by (mailing, client), so that is their order
+        Some(id) => {
+            let number: i32 = mailing::table.find(id).select(mailing::number).first(c)?;
+            scan(limit, status, paging::cursor(cursor)?, |after: Option<ClientId>| {
                 let mut query = message::table
-                    .filter(message::mailing_id.eq(id))
+                    .filter(message::mailing_number.eq(number))
                     .select(MessageRow::as_select())
                     .order(message::client_id)
                     .limit(SCAN_STEP)
@@ -97,20 +114,21 @@ pub fn list(
                 }
                 let rows = query.load(c)?;
                 Ok(rows.into_iter().filter_map(|row: MessageRow| Some((row.client_id?, row))).collect())
-            }),
-            None => scan(limit, status, paging::cursor(cursor)?, |after: Option<MessageId>| {
-                let mut query = message::table
-                    .select(MessageRow::as_select())
-                    .order(message::id)
-                    .limit(SCAN_STEP)
-                    .into_boxed();
-                if let Some(after) = after {
-                    query = query.filter(message::id.gt(after));
-                }
-                Ok(query.load(c)?.into_iter().map(|row: MessageRow| (row.id, row)).collect())
-            }),
-        },
-    }
+            })?
+        }
+        None => scan(limit, status, paging::cursor(cursor)?, |after: Option<MessageId>| {
+            let mut query = message::table
+                .select(MessageRow::as_select())
+                .order(message::id)
+                .limit(SCAN_STEP)
+                .into_boxed();
+            if let Some(after) = after {
+                query = query.filter(message::id.gt(after));
+            }
+            Ok(query.load(c)?.into_iter().map(|row: MessageRow| (row.id, row)).collect())
+        })?,
+    };
+    Ok(Page { items: into_models(c, found.items)?, next_cursor: found.next_cursor })
 }
 
 /// Reads on until the page is full, the list ends, or enough rows were looked at.
@@ -119,7 +137,7 @@ fn scan<K: Copy + std::fmt::Display>(
     status: Option<MessageStatus>,
     mut after: Option<K>,
     mut step: impl FnMut(Option<K>) -> Result<Vec<(K, MessageRow)>>,
-) -> Result<Page<Message>> {
+) -> Result<Page<MessageRow>> {
     let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
     let (mut items, mut seen) = (Vec::new(), 0);
     loop {
@@ -131,7 +149,7 @@ fn scan<K: Copy + std::fmt::Display>(
             }
             (after, seen) = (Some(key), seen + 1);
             if status.is_none_or(|status| status.code() == row.status) {
-                items.push(row.into_model()?);
+                items.push(row);
             }
         }
         if ended {
@@ -189,6 +207,5 @@ fn by_ids(c: &mut AnyConnection, mut ids: Vec<MessageId>, limit: i64) -> Result<
         .select(MessageRow::as_select())
         .order(message::id)
         .load(c)?;
-    let items = rows.into_iter().map(MessageRow::into_model).collect::<Result<_, Error>>()?;
-    Ok(Page { items, next_cursor })
+    Ok(Page { items: into_models(c, rows)?, next_cursor })
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use diesel::dsl::count_star;
 use diesel::prelude::*;
-use fanfare::db::schema::{attempt, dead_letter, due, message, page};
+use fanfare::db::schema::{attempt, dead_letter, due, mailing, message, page};
 use fanfare::db::types::MailingId;
 use fanfare::kinds::MessageStatus;
 use fanfare::sandbox::Faults;
@@ -22,7 +22,9 @@ fn rows(service: &Service, of: Option<&str>) -> BTreeMap<&'static str, i64> {
     let mut query =
         message::table.group_by(message::status).select((message::status, count_star())).into_boxed();
     if let Some(id) = of {
-        query = query.filter(message::mailing_id.eq(id.parse::<MailingId>().expect("a UUID")));
+        let id: MailingId = id.parse().expect("a UUID");
+        let of_id = mailing::table.find(id).select(mailing::number.nullable());
+        query = query.filter(message::mailing_number.eq_any(of_id));
     }
     let rows: Vec<(i16, i64)> = query.load(&mut database(service)).expect("the rows");
     rows.into_iter()

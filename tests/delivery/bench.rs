@@ -155,7 +155,7 @@ impl Bench {
         let mailing: MailingId = mailing.parse().expect("an id");
         let rows = self.db.read(move |c| {
             Ok(message::table
-                .filter(message::mailing_id.eq(mailing))
+                .filter(message::mailing_number.eq(fanfare::mailings::repo::number(c, mailing)?))
                 .select((
                     message::id,
                     message::client_id,

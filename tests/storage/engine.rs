@@ -27,6 +27,7 @@ use crate::support::Database;
 /// A mailing that runs, and a page of it that `node` holds.
 struct Held {
     mailing: MailingId,
+    number: i32,
     page: NewPage,
     planned: Vec<(MessageId, Recipient)>,
 }
@@ -55,7 +56,8 @@ fn hold(c: &mut AnyConnection, last: ClientId) -> Held {
     let what = Plan { mailing, ranges: filter.ranges().into(), limit: 100, profiles: false };
     let stretch = plan(c, &what, &page, at(1_001)).unwrap().unwrap();
     assert_eq!((stretch.planned.len(), stretch.walked), (4, true));
-    Held { mailing, page, planned: stretch.planned }
+    let number = repo::number(c, mailing).unwrap();
+    Held { mailing, number, page, planned: stretch.planned }
 }
 
 impl Held {
@@ -65,24 +67,24 @@ impl Held {
         let status = if outcome == OutcomeKind::Retry { MessageStatus::Queued } else { MessageStatus::Sent };
         let row = MessageRow {
             id: *id,
-            mailing_id: Some(self.mailing),
             client_id: Some(recipient.client_id),
-            recipient: recipient.address(ChannelKind::Sms),
+            due_at: (outcome == OutcomeKind::Retry).then(|| at(1_003)),
+            expires_at: None,
+            finished_at: None,
+            mailing_number: Some(self.number),
+            duration_ms: Some(1),
+            status_code: None,
             channel: ChannelKind::Sms.code(),
             priority: Priority::Normal.code(),
             status: status.code(),
             attempts: 1,
             revision: 1,
-            created_at: at(1_001),
-            due_at: (outcome == OutcomeKind::Retry).then(|| at(1_003)),
-            expires_at: Some(at(2_000)),
-            finished_at: None,
-            status_code: None,
-            duration_ms: Some(1),
+            recipient: recipient.address(ChannelKind::Sms),
             provider_id: None,
             error: None,
         };
-        Entry { page: self.page.id, row, outcome, at: at(1_002), tried: true }
+        let mailing = Some(self.mailing);
+        Entry { page: self.page.id, mailing, row, outcome, at: at(1_002), tried: true }
     }
 
     fn lot(&self, node: NodeId) -> Lot {
@@ -226,9 +228,9 @@ on_each_database! {
         let (held, lot) = a_client_with_two_places(&stage).await;
         assert!(taken_over(&stage, lot, at(1_005)).await.is_empty());
         assert_eq!(pages(&stage).await, 0);
-        let id = held.mailing;
+        let (id, number) = (held.mailing, held.number);
         assert!(stage.db.write(move |c| repo::settle(c, id, at(1_006))).await.unwrap(), "its books can be closed");
-        let rows = stage.db.read(move |c| Ok(message::table.filter(message::mailing_id.eq(id)).count().get_result::<i64>(c)?));
+        let rows = stage.db.read(move |c| Ok(message::table.filter(message::mailing_number.eq(number)).count().get_result::<i64>(c)?));
         assert_eq!((rows.await.unwrap(), counts(&stage, id).await.sent), (4, 4));
         let left = stage.db.read(|c| Ok(mailing::table.filter(mailing::settled.eq(false)).count().get_result::<i64>(c)?));
         assert_eq!(left.await.unwrap(), 0);

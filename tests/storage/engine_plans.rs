@@ -136,13 +136,16 @@ on_each_database! {
 fn wait(c: &mut AnyConnection) {
     let (now, mailing) = (Clock::System.now(), MailingId::new());
     let rows: Vec<MessageRow> =
-        (0..DUE).map(|i| waiting(mailing, now.plus(std::time::Duration::from_secs(i as u64)))).collect();
-    rows.chunks(1000).for_each(|rows| assert_eq!(insert_messages(c, rows).unwrap().len(), rows.len()));
+        (0..DUE).map(|i| waiting(now.plus(std::time::Duration::from_secs(i as u64)))).collect();
+    for rows in rows.chunks(1000) {
+        let rows: Vec<&MessageRow> = rows.iter().collect();
+        assert_eq!(insert_messages(c, &rows).unwrap().len(), rows.len());
+    }
     for row in &rows {
         diesel::insert_into(due::table)
             .values((
                 due::message_id.eq(row.id),
-                due::mailing_id.eq(row.mailing_id),
+                due::mailing_id.eq(mailing),
                 due::channel.eq(1_i16),
                 due::priority.eq(1_i16),
                 due::due_at.eq(row.due_at.unwrap()),
@@ -152,23 +155,22 @@ fn wait(c: &mut AnyConnection) {
     }
 }
 
-fn waiting(mailing: MailingId, due_at: Timestamp) -> MessageRow {
+fn waiting(due_at: Timestamp) -> MessageRow {
     MessageRow {
         id: MessageId::new(),
-        mailing_id: Some(mailing),
         client_id: Some(ClientId::new()),
-        recipient: "79030000000".into(),
+        due_at: Some(due_at),
+        expires_at: None,
+        finished_at: None,
+        mailing_number: Some(1),
+        duration_ms: None,
+        status_code: None,
         channel: 1,
         priority: 1,
         status: 0,
         attempts: 1,
         revision: 1,
-        created_at: due_at,
-        due_at: Some(due_at),
-        expires_at: None,
-        finished_at: None,
-        status_code: None,
-        duration_ms: None,
+        recipient: "79030000000".into(),
         provider_id: None,
         error: None,
     }

@@ -88,8 +88,9 @@ fn mailing(c: &mut AnyConnection, id: MailingId) -> Result<Mailing> {
 type MessageRow = (MessageId, Option<ClientId>, String, i16, i16, Option<Timestamp>);
 
 fn messages(c: &mut AnyConnection, id: MailingId) -> Result<Vec<Message>> {
+    let number: i32 = mailing::table.find(id).select(mailing::number).first(c)?;
     let rows: Vec<MessageRow> = message::table
-        .filter(message::mailing_id.eq(id))
+        .filter(message::mailing_number.eq(number))
         .select((
             message::id,
             message::client_id,
@@ -114,9 +115,10 @@ fn messages(c: &mut AnyConnection, id: MailingId) -> Result<Vec<Message>> {
 }
 
 fn attempts(c: &mut AnyConnection, id: MailingId) -> Result<Vec<Attempt>> {
+    let number: i32 = mailing::table.find(id).select(mailing::number).first(c)?;
     let rows: Vec<(MessageId, i16, Timestamp)> = attempt::table
         .inner_join(message::table.on(message::id.eq(attempt::message_id)))
-        .filter(message::mailing_id.eq(id))
+        .filter(message::mailing_number.eq(number))
         .select((attempt::message_id, attempt::number, attempt::at))
         .load(c)?;
     let rows = rows.into_iter().map(|(message, number, at)| Attempt {

@@ -1,9 +1,9 @@
 //! Claiming due messages, in bulk, as pages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, SmallInt};
+use diesel::sql_types::{BigInt, Nullable, SmallInt};
 
 use super::{Member, NewPage, insert_page};
 use crate::db::AnyConnection;
@@ -31,6 +31,8 @@ pub struct Claimed {
 struct Taken {
     #[diesel(sql_type = Id)]
     message_id: MessageId,
+    #[diesel(sql_type = Nullable<Id>)]
+    mailing_id: Option<MailingId>,
 }
 
 /// Whose messages are claimed.
@@ -69,15 +71,18 @@ pub fn claim(c: &mut AnyConnection, lot: Lot, now: Timestamp) -> Result<Vec<Clai
     if taken.is_empty() {
         return Ok(Vec::new());
     }
-    let ids: Vec<MessageId> = taken.into_iter().map(|row| row.message_id).collect();
+    let mailings: HashMap<MessageId, Option<MailingId>> =
+        taken.into_iter().map(|row| (row.message_id, row.mailing_id)).collect();
     let rows: Vec<MessageRow> = message::table
-        .filter(message::id.eq_any(ids))
+        .filter(message::id.eq_any(mailings.keys()))
         .filter(message::status.eq(MessageStatus::Queued.code()))
         .order((message::due_at, message::id))
         .select(MessageRow::as_select())
         .load(c)?;
     let mut by_mailing: BTreeMap<Option<MailingId>, Vec<MessageRow>> = BTreeMap::new();
-    rows.into_iter().for_each(|row| by_mailing.entry(row.mailing_id).or_default().push(row));
+    for row in rows {
+        by_mailing.entry(mailings.get(&row.id).copied().flatten()).or_default().push(row);
+    }
     by_mailing.into_iter().map(|(mailing, rows)| store(c, lot, mailing, rows, now)).collect()
 }
 

@@ -50,31 +50,30 @@ pub fn rest_of_audience(c: &mut AnyConnection, closing: &Closing, now: Timestamp
         return Ok(Closed { messages: 0, more: false });
     };
     let mailing = closing.plan.mailing;
-    let ends_at: Timestamp = mailing::table.find(mailing).select(mailing::ends_at).first(c)?;
+    let number = crate::mailings::repo::number(c, mailing)?;
     let rows: Vec<MessageRow> = stretch
         .planned
         .into_iter()
         .map(|(id, recipient)| MessageRow {
             id,
-            mailing_id: Some(mailing),
             client_id: Some(recipient.client_id),
-            recipient: recipient.address(closing.channel),
+            due_at: None,
+            expires_at: None,
+            finished_at: Some(now),
+            mailing_number: Some(number),
+            duration_ms: None,
+            status_code: None,
             channel: closing.channel.code(),
             priority: closing.priority.code(),
             status: closing.status.code(),
             attempts: 0,
             revision: 1,
-            created_at: now,
-            due_at: None,
-            expires_at: Some(ends_at),
-            finished_at: Some(now),
-            status_code: None,
-            duration_ms: None,
+            recipient: recipient.address(closing.channel),
             provider_id: None,
             error: Some(closing.reason.to_owned()),
         })
         .collect();
-    let written = insert_messages(c, &rows)?;
+    let written = insert_messages(c, &rows.iter().collect::<Vec<_>>())?;
     count(c, mailing, closing.status, written.len())?;
     failpoint::reach("close-before-commit");
     Ok(Closed { messages: written.len(), more: !stretch.walked })

@@ -150,8 +150,9 @@ fn forget_known(
         .filter(page::mailing_id.eq(mailing))
         .select(page_members::client_ids)
         .load(c)?;
+    let number = crate::mailings::repo::number(c, mailing)?;
     let recorded: Vec<Option<ClientId>> = message::table
-        .filter(message::mailing_id.eq(mailing))
+        .filter(message::mailing_number.eq(number))
         .filter(message::client_id.eq_any(&changed))
         .select(message::client_id)
         .load(c)?;

@@ -12,13 +12,15 @@ use crate::db::types::{Id, Instant, MailingId, MessageId, NodeId, PageId, Timest
 use crate::error::Result;
 use crate::failpoint;
 use crate::kinds::{MessageStatus, OutcomeKind};
-use crate::messages::repo::MessageRow;
+use crate::messages::repo::{Insertion, MessageRow};
 
 /// A message as its outcome leaves it, with the page that it stood in.
 #[derive(Debug, Clone)]
 pub struct Entry {
     /// The page that is the fence.
     pub page: PageId,
+    /// The mailing of both.
+    pub mailing: Option<MailingId>,
     /// The row to be; its revision is one more than before.
     pub row: MessageRow,
     /// What the attempt came to.
@@ -42,7 +44,7 @@ pub struct Recorded {
 const ROWS_AT_ONCE: usize = 1000;
 
 /// Inserts rows: in bulk where each statement is a round trip, one by one on SQLite, where diesel has no bulk insert for
-/// a connection that may be either.
+/// a connection that may be either. Rows with `treat_none_as_default_value = false` have one statement, prepared once.
 macro_rules! insert_rows {
     ($c:expr, $table:expr, $rows:expr) => {
         match $c {
@@ -75,9 +77,8 @@ pub fn record(c: &mut AnyConnection, node: NodeId, entries: &[Entry]) -> Result<
     let lost = pages.iter().filter(|id| !held.contains(id)).copied().collect();
     let entries: Vec<&Entry> = entries.iter().filter(|entry| held.contains(&entry.page)).collect();
 
-    let new: Vec<MessageRow> =
-        entries.iter().filter(|e| e.row.revision == 1).map(|e| e.row.clone()).collect();
-    let known: Vec<&MessageRow> = entries.iter().filter(|e| e.row.revision > 1).map(|e| &e.row).collect();
+    let (new, known): (Vec<&MessageRow>, Vec<&MessageRow>) =
+        entries.iter().map(|entry| &entry.row).partition(|row| row.revision == 1);
     let mut messages = insert_messages(c, &new)?;
     messages.extend(update_messages(c, &known)?);
     let entries: Vec<&Entry> = entries.into_iter().filter(|entry| messages.contains(&entry.row.id)).collect();
@@ -93,38 +94,43 @@ pub fn record(c: &mut AnyConnection, node: NodeId, entries: &[Entry]) -> Result<
 
 /// The fence: those of the pages that are still this node's, held until the transaction ends.
 fn hold(c: &mut AnyConnection, node: NodeId, pages: &HashSet<PageId>) -> Result<HashSet<PageId>> {
-    let ids: Vec<PageId> = pages.iter().copied().collect();
-    let held: Vec<PageId> = match c {
-        AnyConnection::Postgres(c) => page::table
-            .filter(page::id.eq_any(ids))
-            .filter(page::node_id.eq(node))
-            .select(page::id)
-            .order(page::id)
-            .for_update()
-            .load(c)?,
-        AnyConnection::Sqlite(c) => page::table
-            .filter(page::id.eq_any(ids))
-            .filter(page::node_id.eq(node))
-            .select(page::id)
-            .load(c)?,
-    };
-    Ok(held.into_iter().collect())
+    match c {
+        AnyConnection::Postgres(c) => {
+            let held: Vec<PageId> = page::table
+                .filter(page::id.eq_any(pages.iter().copied().collect::<Vec<_>>()))
+                .filter(page::node_id.eq(node))
+                .select(page::id)
+                .order(page::id)
+                .for_update()
+                .load(c)?;
+            Ok(held.into_iter().collect())
+        }
+        // one by one, as a prepared statement: a list is prepared anew each time
+        AnyConnection::Sqlite(c) => {
+            let mut held = HashSet::with_capacity(pages.len());
+            for id in pages {
+                let holder = page::table.find(*id).select(page::node_id).first(c).optional()?;
+                if holder == Some(Some(node)) {
+                    held.insert(*id);
+                }
+            }
+            Ok(held)
+        }
+    }
 }
 
 /// Writes new messages; answers which were new.
 ///
 /// # Errors
 /// Those of the database.
-pub fn insert_messages(c: &mut AnyConnection, rows: &[MessageRow]) -> Result<HashSet<MessageId>> {
+pub fn insert_messages(c: &mut AnyConnection, rows: &[&MessageRow]) -> Result<HashSet<MessageId>> {
     match c {
         AnyConnection::Postgres(c) => insert_postgres(c, rows),
         // no round trip to save: one prepared statement, run for each row
         AnyConnection::Sqlite(c) => {
             let mut written = HashSet::with_capacity(rows.len());
             for row in rows {
-                let count =
-                    diesel::insert_into(message::table).values(row).on_conflict_do_nothing().execute(c)?;
-                if count > 0 {
+                if Insertion(row).execute(c)? > 0 {
                     written.insert(row.id);
                 }
             }
@@ -140,30 +146,29 @@ struct Written {
 }
 
 /// The rows' values of one column, as an array.
-fn column<'r, T>(rows: &'r [MessageRow], value: impl Fn(&'r MessageRow) -> T) -> Vec<T> {
-    rows.iter().map(value).collect()
+fn column<'r, T>(rows: &[&'r MessageRow], value: impl Fn(&'r MessageRow) -> T) -> Vec<T> {
+    rows.iter().copied().map(value).collect()
 }
 
-fn insert_postgres(c: &mut PgConnection, rows: &[MessageRow]) -> Result<HashSet<MessageId>> {
+fn insert_postgres(c: &mut PgConnection, rows: &[&MessageRow]) -> Result<HashSet<MessageId>> {
     if rows.is_empty() {
         return Ok(HashSet::new());
     }
     let written: Vec<Written> = diesel::sql_query(include_str!("sql/insert_messages.postgres.sql"))
         .bind::<Array<Id>, _>(column(rows, |r| r.id))
-        .bind::<Array<Nullable<Id>>, _>(column(rows, |r| r.mailing_id))
         .bind::<Array<Nullable<Id>>, _>(column(rows, |r| r.client_id))
-        .bind::<Array<Text>, _>(column(rows, |r| r.recipient.as_str()))
+        .bind::<Array<Nullable<Instant>>, _>(column(rows, |r| r.due_at))
+        .bind::<Array<Nullable<Instant>>, _>(column(rows, |r| r.expires_at))
+        .bind::<Array<Nullable<Instant>>, _>(column(rows, |r| r.finished_at))
+        .bind::<Array<Nullable<Integer>>, _>(column(rows, |r| r.mailing_number))
+        .bind::<Array<Nullable<Integer>>, _>(column(rows, |r| r.duration_ms))
+        .bind::<Array<Nullable<SmallInt>>, _>(column(rows, |r| r.status_code))
         .bind::<Array<SmallInt>, _>(column(rows, |r| r.channel))
         .bind::<Array<SmallInt>, _>(column(rows, |r| r.priority))
         .bind::<Array<SmallInt>, _>(column(rows, |r| r.status))
         .bind::<Array<SmallInt>, _>(column(rows, |r| r.attempts))
         .bind::<Array<SmallInt>, _>(column(rows, |r| r.revision))
-        .bind::<Array<Instant>, _>(column(rows, |r| r.created_at))
-        .bind::<Array<Nullable<Instant>>, _>(column(rows, |r| r.due_at))
-        .bind::<Array<Nullable<Instant>>, _>(column(rows, |r| r.expires_at))
-        .bind::<Array<Nullable<Instant>>, _>(column(rows, |r| r.finished_at))
-        .bind::<Array<Nullable<Integer>>, _>(column(rows, |r| r.status_code))
-        .bind::<Array<Nullable<Integer>>, _>(column(rows, |r| r.duration_ms))
+        .bind::<Array<Text>, _>(column(rows, |r| r.recipient.as_str()))
         .bind::<Array<Nullable<Text>>, _>(column(rows, |r| r.provider_id.as_deref()))
         .bind::<Array<Nullable<Text>>, _>(column(rows, |r| r.error.as_deref()))
         .load(c)?;
@@ -184,7 +189,6 @@ fn update_messages(c: &mut AnyConnection, rows: &[&MessageRow]) -> Result<HashSe
                         message::attempts.eq(row.attempts),
                         message::revision.eq(row.revision),
                         message::due_at.eq(row.due_at),
-                        message::expires_at.eq(row.expires_at),
                         message::finished_at.eq(row.finished_at),
                         message::status_code.eq(row.status_code),
                         message::duration_ms.eq(row.duration_ms),
@@ -205,25 +209,23 @@ fn update_postgres(c: &mut PgConnection, rows: &[&MessageRow]) -> Result<HashSet
     if rows.is_empty() {
         return Ok(HashSet::new());
     }
-    let rows: Vec<MessageRow> = rows.iter().map(|row| (*row).clone()).collect();
     let written: Vec<Written> = diesel::sql_query(include_str!("sql/update_messages.postgres.sql"))
-        .bind::<Array<Id>, _>(column(&rows, |r| r.id))
-        .bind::<Array<SmallInt>, _>(column(&rows, |r| r.status))
-        .bind::<Array<SmallInt>, _>(column(&rows, |r| r.attempts))
-        .bind::<Array<SmallInt>, _>(column(&rows, |r| r.revision))
-        .bind::<Array<Nullable<Instant>>, _>(column(&rows, |r| r.due_at))
-        .bind::<Array<Nullable<Instant>>, _>(column(&rows, |r| r.expires_at))
-        .bind::<Array<Nullable<Instant>>, _>(column(&rows, |r| r.finished_at))
-        .bind::<Array<Nullable<Integer>>, _>(column(&rows, |r| r.status_code))
-        .bind::<Array<Nullable<Integer>>, _>(column(&rows, |r| r.duration_ms))
-        .bind::<Array<Nullable<Text>>, _>(column(&rows, |r| r.provider_id.as_deref()))
-        .bind::<Array<Nullable<Text>>, _>(column(&rows, |r| r.error.as_deref()))
+        .bind::<Array<Id>, _>(column(rows, |r| r.id))
+        .bind::<Array<SmallInt>, _>(column(rows, |r| r.status))
+        .bind::<Array<SmallInt>, _>(column(rows, |r| r.attempts))
+        .bind::<Array<SmallInt>, _>(column(rows, |r| r.revision))
+        .bind::<Array<Nullable<Instant>>, _>(column(rows, |r| r.due_at))
+        .bind::<Array<Nullable<Instant>>, _>(column(rows, |r| r.finished_at))
+        .bind::<Array<Nullable<SmallInt>>, _>(column(rows, |r| r.status_code))
+        .bind::<Array<Nullable<Integer>>, _>(column(rows, |r| r.duration_ms))
+        .bind::<Array<Nullable<Text>>, _>(column(rows, |r| r.provider_id.as_deref()))
+        .bind::<Array<Nullable<Text>>, _>(column(rows, |r| r.error.as_deref()))
         .load(c)?;
     Ok(written.into_iter().map(|row| row.id).collect())
 }
 
 #[derive(Insertable)]
-#[diesel(table_name = attempt)]
+#[diesel(table_name = attempt, treat_none_as_default_value = false)]
 struct AttemptRow {
     message_id: MessageId,
     number: i16,
@@ -244,7 +246,7 @@ fn write_attempts(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
             number: entry.row.attempts,
             at: entry.at,
             outcome: entry.outcome.code(),
-            status_code: entry.row.status_code,
+            status_code: entry.row.status_code.map(i32::from),
             duration_ms: entry.row.duration_ms.unwrap_or_default(),
             error: entry.row.error.clone(),
         })
@@ -253,7 +255,7 @@ fn write_attempts(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
 }
 
 #[derive(Insertable)]
-#[diesel(table_name = due)]
+#[diesel(table_name = due, treat_none_as_default_value = false)]
 struct DueRow {
     message_id: MessageId,
     mailing_id: Option<MailingId>,
@@ -269,7 +271,7 @@ fn write_due(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
         .filter_map(|entry| {
             Some(DueRow {
                 message_id: entry.row.id,
-                mailing_id: entry.row.mailing_id,
+                mailing_id: entry.mailing,
                 channel: entry.row.channel,
                 priority: entry.row.priority,
                 due_at: entry.row.due_at?,
@@ -280,7 +282,7 @@ fn write_due(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
 }
 
 #[derive(Insertable)]
-#[diesel(table_name = dead_letter)]
+#[diesel(table_name = dead_letter, treat_none_as_default_value = false)]
 struct DeadLetterRow {
     message_id: MessageId,
     mailing_id: Option<MailingId>,
@@ -295,7 +297,7 @@ fn write_dead_letters(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
         .filter(|entry| entry.row.status == MessageStatus::Failed.code())
         .map(|entry| DeadLetterRow {
             message_id: entry.row.id,
-            mailing_id: entry.row.mailing_id,
+            mailing_id: entry.mailing,
             channel: entry.row.channel,
             failed_at: entry.at,
             error: entry.row.error.clone().unwrap_or_default(),
@@ -325,7 +327,7 @@ fn shrink_pages(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
 fn add_to_books(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
     let mut books: std::collections::BTreeMap<MailingId, [i64; 4]> = std::collections::BTreeMap::new();
     for entry in entries {
-        let Some(id) = entry.row.mailing_id else { continue };
+        let Some(id) = entry.mailing else { continue };
         let [sent, failed, expired, cancelled] = books.entry(id).or_default();
         match MessageStatus::from_code(entry.row.status)? {
             MessageStatus::Sent => *sent += 1,

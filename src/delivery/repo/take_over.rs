@@ -22,8 +22,6 @@ use crate::messages::repo::MessageRow;
 pub struct TakenOver {
     /// The page, this node's by now.
     pub page: NewPage,
-    /// When it was stored.
-    pub created_at: Timestamp,
     /// Its members that have no outcome; with their row, if they have one.
     pub open: Vec<(Member, Option<MessageRow>)>,
     /// Their clients, as far as they still exist.
@@ -115,19 +113,18 @@ fn json_of(ids: impl Iterator<Item = uuid::Uuid>) -> String {
 
 /// Reads what is left of a page, and corrects its remainder; a page with nothing left goes.
 fn open_page(c: &mut AnyConnection, id: PageId, this: NodeId) -> Result<Option<TakenOver>> {
-    let (mailing, channel, priority, created_at, messages, clients, revisions) = page::table
+    let (mailing, channel, priority, messages, clients, revisions) = page::table
         .inner_join(page_members::table.on(page_members::page_id.eq(page::id)))
         .filter(page::id.eq(id))
         .select((
             page::mailing_id,
             page::channel,
             page::priority,
-            page::created_at,
             page_members::message_ids,
             page_members::client_ids,
             page_members::revisions,
         ))
-        .first::<(Option<MailingId>, i16, i16, Timestamp, Vec<u8>, Vec<u8>, Vec<u8>)>(c)?;
+        .first::<(Option<MailingId>, i16, i16, Vec<u8>, Vec<u8>, Vec<u8>)>(c)?;
     let members: Vec<Member> = unpack_ids(&messages)
         .zip(unpack_ids(&clients))
         .zip(revisions.as_chunks::<2>().0)
@@ -157,7 +154,7 @@ fn open_page(c: &mut AnyConnection, id: PageId, this: NodeId) -> Result<Option<T
         channel: ChannelKind::from_code(channel)?,
         priority: Priority::from_code(priority)?,
     };
-    Ok(Some(TakenOver { page, created_at, open, recipients }))
+    Ok(Some(TakenOver { page, open, recipients }))
 }
 
 /// A member has its outcome when its message is at another revision than when it came into the page, is in a final
@@ -199,8 +196,9 @@ fn forget_served(
 ) -> Result<()> {
     let new = open.iter().filter(|(_, row)| row.is_none()).filter_map(|(member, _)| member.client);
     let new: Vec<ClientId> = new.collect();
+    let number = crate::mailings::repo::number(c, mailing)?;
     let served: Vec<Option<ClientId>> = message::table
-        .filter(message::mailing_id.eq(mailing))
+        .filter(message::mailing_number.eq(number))
         .filter(message::client_id.eq_any(&new))
         .select(message::client_id)
         .load(c)?;

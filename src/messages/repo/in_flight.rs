@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use diesel::prelude::*;
 use uuid::Uuid;
 
-use super::MessageRow;
+use super::{MessageRow, into_models};
 use crate::db::AnyConnection;
 use crate::db::schema::{client, due, mailing, message, page, page_members};
 use crate::db::types::{ClientId, MailingId, MessageId, Timestamp, unpack_ids};
@@ -21,7 +21,6 @@ struct Held {
     mailing: Option<MailingId>,
     channel: i16,
     priority: i16,
-    created_at: Timestamp,
     members: Vec<(MessageId, Option<ClientId>)>,
 }
 
@@ -34,7 +33,6 @@ fn pages(c: &mut AnyConnection, of: Option<MailingId>) -> Result<Vec<Held>> {
             page::mailing_id,
             page::channel,
             page::priority,
-            page::created_at,
             page_members::message_ids,
             page_members::client_ids,
         ))
@@ -42,16 +40,16 @@ fn pages(c: &mut AnyConnection, of: Option<MailingId>) -> Result<Vec<Held>> {
     if let Some(id) = of {
         query = query.filter(page::mailing_id.eq(id));
     }
-    type Row = (bool, Option<MailingId>, i16, i16, Timestamp, Vec<u8>, Vec<u8>);
+    type Row = (bool, Option<MailingId>, i16, i16, Vec<u8>, Vec<u8>);
     let rows: Vec<Row> = query.load(c)?;
     Ok(rows
         .into_iter()
-        .map(|(is_held, mailing, channel, priority, created_at, messages, clients)| {
+        .map(|(is_held, mailing, channel, priority, messages, clients)| {
             let mut clients = unpack_ids(&clients);
             let members = unpack_ids(&messages)
                 .map(|id| (MessageId(id), clients.next().filter(|id| *id != Uuid::nil()).map(ClientId)))
                 .collect();
-            Held { is_held, mailing, channel, priority, created_at, members }
+            Held { is_held, mailing, channel, priority, members }
         })
         .collect())
 }
@@ -125,7 +123,8 @@ fn describe(
     let ids: Vec<MessageId> = members.iter().map(|(id, _)| *id).collect();
     let rows: Vec<MessageRow> =
         message::table.filter(message::id.eq_any(ids)).select(MessageRow::as_select()).load(c)?;
-    let mut rows: HashMap<MessageId, MessageRow> = rows.into_iter().map(|row| (row.id, row)).collect();
+    let mut known: HashMap<MessageId, Message> =
+        into_models(c, rows)?.into_iter().map(|message| (message.id, message)).collect();
     let clients: Vec<ClientId> = members.iter().filter_map(|(_, client)| *client).collect();
     let phones: HashMap<ClientId, i64> = client::table
         .filter(client::id.eq_any(clients))
@@ -133,15 +132,15 @@ fn describe(
         .load::<(ClientId, i64)>(c)?
         .into_iter()
         .collect();
-    let expires_at = match page.mailing {
+    let expires_at: Option<Timestamp> = match page.mailing {
         Some(id) => mailing::table.find(id).select(mailing::ends_at).first(c).optional()?,
         None => None,
     };
     let status = if page.is_held { MessageStatus::Sending } else { MessageStatus::Queued };
     members
         .iter()
-        .map(|(id, client)| match rows.remove(id) {
-            Some(row) => row.into_model().map(|message| Message { status, ..message }),
+        .map(|(id, client)| match known.remove(id) {
+            Some(message) => Ok(Message { status, ..message }),
             None => Ok(Message {
                 id: *id,
                 mailing_id: page.mailing,
@@ -151,7 +150,7 @@ fn describe(
                 priority: Priority::from_code(page.priority)?,
                 status,
                 attempts: 0,
-                created_at: page.created_at,
+                created_at: id.created_at(),
                 due_at: None,
                 expires_at,
                 finished_at: None,

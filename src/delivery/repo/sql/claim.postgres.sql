@@ -9,4 +9,4 @@ WHERE ctid = ANY (ARRAY(
     LIMIT $4
     FOR UPDATE SKIP LOCKED
 ))
-RETURNING message_id
+RETURNING message_id, mailing_id

@@ -6,4 +6,4 @@ WHERE message_id IN (
     ORDER BY due_at
     LIMIT ?4
 )
-RETURNING message_id
+RETURNING message_id, mailing_id

@@ -1,8 +1,8 @@
 -- One statement for a whole group of outcomes; SQLite runs a prepared INSERT for each row instead, since it has no
 -- round trip to save. A message that is there already (a commit whose answer was lost) is left as it is and not
 -- answered, so that it is counted once.
-INSERT INTO message (id, mailing_id, client_id, recipient, channel, priority, status, attempts, revision, created_at,
-    due_at, expires_at, finished_at, status_code, duration_ms, provider_id, error)
-SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
+INSERT INTO message (id, client_id, due_at, expires_at, finished_at, mailing_number, duration_ms, status_code, channel,
+    priority, status, attempts, revision, recipient, provider_id, error)
+SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 ON CONFLICT DO NOTHING
 RETURNING id
