@@ -13,4 +13,5 @@ mod import;
 mod messages;
 mod plans;
 mod schema;
+mod session;
 mod stage;
