@@ -2,13 +2,14 @@
 
 use std::collections::VecDeque;
 use std::pin::pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::model::{Item, Run};
+use super::sync::{Mutex, MutexGuard};
 use crate::db::types::MailingId;
 use crate::kinds::{ChannelKind, Priority};
 use crate::metrics::Metrics;
@@ -296,7 +297,7 @@ fn lane_of(priority: Priority) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::HashSet;
     use std::sync::Arc;
 
@@ -309,7 +310,7 @@ mod tests {
     use crate::mailings::model::{Mailing, MailingStatus};
     use crate::messages::model::Counts;
 
-    fn run(priority: Priority, rate_per_second: Option<f64>) -> Arc<Run> {
+    pub fn run(priority: Priority, rate_per_second: Option<f64>) -> Arc<Run> {
         let at = Timestamp::from_micros(0);
         Arc::new(Run::new(Mailing {
             id: MailingId::new(),
@@ -329,7 +330,7 @@ mod tests {
         }))
     }
 
-    fn items(run: &Arc<Run>, count: usize) -> Vec<Item> {
+    pub fn items(run: &Arc<Run>, count: usize) -> Vec<Item> {
         let page = Arc::new(OpenPage::new(PageId::new(), NodeId::new(), Some(run.id), count));
         let item = |_| Item {
             id: MessageId::new(),

@@ -2,11 +2,12 @@
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use tokio::sync::Notify;
 
 use super::pacer::Schedule;
+use super::sync::{Mutex, MutexGuard};
 use crate::clock::Clock;
 use crate::db::types::{ClientId, MailingId, MessageId, NodeId, PageId, Timestamp};
 use crate::kinds::{ChannelKind, OutcomeKind, Priority};
