@@ -319,7 +319,7 @@ fn nodes(e: &mut Evidence, each: [i64; 2]) {
     e.limits.rate = Some(100.0);
     // the provider's limit refuses them, so they are no attempts
     nth(e, 0, 0).at_us += 50 * SECOND;
-    e.messages[0].finished_at = Some(START + 52 * SECOND);
+    e.messages.first_mut().expect("a message").finished_at = Some(START + 52 * SECOND);
     let killed = START + 34 * SECOND;
     e.interruptions.push(Interruption::Lost(killed));
     for (node, count) in each.into_iter().enumerate() {
