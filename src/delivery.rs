@@ -13,6 +13,7 @@ pub mod recorder;
 pub mod repo;
 pub mod retry;
 pub mod shared;
+mod sync;
 pub mod worker;
 
 pub use engine::{ChannelSetup, Engine, Handle};

@@ -18,7 +18,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("clock", "db"),
     ("db", "error failpoint"),
     ("egress", "error failpoint"),
-    ("clients", "error clock db paging"),
+    ("clients", "error clock db paging failpoint"),
     ("messages", "error db kinds paging"),
     ("mailings", "error clock db kinds paging templates clients messages failpoint"),
     ("pending_mailing", "error clock db lifecycle metrics mailings failpoint"),

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::Result;
 use crate::limit::TEXT;
+use crate::parse;
 
 /// A mailing that does not move for so long is stuck.
 const STUCK: Duration = Duration::from_secs(60);
@@ -116,6 +117,12 @@ impl Api {
             }
             tokio::time::sleep(look).await;
         }
+    }
+
+    /// Messages that this node has sent.
+    pub async fn sent(&self) -> Result<f64> {
+        let answer = self.http.get(format!("{}/metrics", self.base)).send().await?.error_for_status()?;
+        Ok(parse::metric(&answer.text().await?, "fanfare_messages_sent_total"))
     }
 
     /// Waits until a mailing's books are closed, and sees to it that all of its recipients were sent to; answers when

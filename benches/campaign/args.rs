@@ -10,6 +10,8 @@ use clap::{Parser, ValueEnum};
 const LARGE: u64 = 1_000_000;
 /// Parts that do not ask for the largest mailing take none above this.
 const MIDDLE: u64 = 100_000;
+/// More than the fastest rate that is measured sends in its time.
+pub const RATED: u64 = 80_000;
 
 /// Measures Fanfare on SQLite and PostgreSQL against a loop that sends the same requests with no database and no engine.
 #[derive(Debug, Clone, Parser)]
@@ -48,7 +50,7 @@ pub struct Args {
 
     /// Which parts, separated by commas
     #[arg(long, value_name = "PART,…", value_delimiter = ',', value_enum,
-        default_values_t = [Part::Mailings, Part::Answers, Part::Recovery, Part::Ingest])]
+        default_values_t = [Part::Mailings, Part::Answers, Part::Recovery, Part::Ingest, Part::Rates])]
     parts: Vec<Part>,
 
     /// Where to write the figures; without it bench.json in cargo's target directory
@@ -87,6 +89,8 @@ pub enum Part {
     Recovery,
     /// Creating clients, one by one and from CSV
     Ingest,
+    /// What arrives in a second of a channel with a limit
+    Rates,
 }
 
 /// The provider, and how many requests it is sent at once.
@@ -115,7 +119,11 @@ impl Args {
                 || self.wants(Part::Answers) && *size == self.largest()
                 || self.wants(Part::Recovery) && *size == self.middle()
         };
-        self.sizes().into_iter().filter(wanted).collect()
+        let mut imported: Vec<u64> = self.sizes().into_iter().filter(wanted).collect();
+        imported.extend(self.wants(Part::Rates).then_some(RATED));
+        imported.sort_unstable();
+        imported.dedup();
+        imported
     }
 
     /// From the smallest to the largest.

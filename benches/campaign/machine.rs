@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::Write;
 use std::path::Path;
 use std::process::Command;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -66,15 +66,26 @@ pub fn parent_of(pid: u32) -> Result<u32> {
     Ok(stat(pid)?.parent)
 }
 
-/// How many processors there are.
-pub fn cores() -> Result<usize> {
-    Ok(std::thread::available_parallelism()?.get())
+/// Percent of the machine that others used in this time, when all together used `machine` seconds of its processors and
+/// those who have a part in the measurement `known` of them.
+pub fn others(machine: f64, known: f64, took: Duration) -> Result<f64> {
+    let there_was = took.as_secs_f64() * std::thread::available_parallelism()?.get() as f64;
+    // the counters are rough, and not read at the same instant
+    Ok(((machine - known) / there_was * 100.0).clamp(0.0, 100.0))
+}
+
+/// Bytes that a process has had written to disk since its start; a page that is changed twice before it is written
+/// counts once.
+pub fn written(pid: u32) -> Result<f64> {
+    let io = fs::read_to_string(format!("/proc/{pid}/io"))?;
+    let bytes = parse::number_of(&io, "write_bytes").ok_or("the kernel does not tell what was written")?;
+    Ok(bytes as f64)
 }
 
 /// Megabytes of memory that a process held at most since its start.
 pub fn peak_memory(pid: u32) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let kilobytes = parse::kilobytes(&status, "VmHWM").ok_or("the kernel does not tell the peak memory")?;
+    let kilobytes = parse::number_of(&status, "VmHWM").ok_or("the kernel does not tell the peak memory")?;
     Ok(kilobytes as f64 / 1000.0)
 }
 
@@ -82,9 +93,9 @@ pub fn peak_memory(pid: u32) -> Result<f64> {
 pub fn facts(directory: &Path, postgres: Option<&str>, sqlite: &str) -> Result<Value> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     Ok(json!({
-        "cores": cores()?,
+        "cores": std::thread::available_parallelism()?.get(),
         "processor": parse::processor(&read("/proc/cpuinfo")),
-        "memory_mb": parse::kilobytes(&read("/proc/meminfo"), "MemTotal").map(|kb| kb / 1000),
+        "memory_mb": parse::number_of(&read("/proc/meminfo"), "MemTotal").map(|kb| kb / 1000),
         "kernel": read("/proc/sys/kernel/osrelease").trim(),
         "file_system": parse::file_system(&read("/proc/mounts"), &directory.canonicalize()?),
         "fsync_ms": fsync(directory)?,

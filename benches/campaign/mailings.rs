@@ -13,7 +13,7 @@ use serde_json::json;
 use crate::args::{Kind, Provider};
 use crate::database::{Database, SEED};
 use crate::limit::{self, Recipient};
-use crate::machine::{cores, peak_memory};
+use crate::machine::{others, peak_memory, written};
 use crate::process::{Sandbox, Service};
 use crate::statistics::Figure;
 use crate::{Bench, Result};
@@ -48,6 +48,7 @@ pub struct Figures {
     /// Bytes a message.
     pub stored: Figure,
     pub wal: Figure,
+    pub written: Figure,
     /// Milliseconds.
     pub first_delivery: Figure,
 }
@@ -140,10 +141,8 @@ impl Figures {
         if let (Some(before), Some(after)) = (before.database, after.database) {
             self.cpu_database.0.push(a_hundred_thousand(after - before));
         }
-        let others = (after.machine - before.machine) - (after.known - before.known);
-        let there_was = after.at.since(before.at).as_secs_f64() * cores()? as f64;
-        // the counters are rough, and not read at the same instant
-        self.cpu_others.0.push((others / there_was * 100.0).clamp(0.0, 100.0));
+        let (machine, known) = (after.machine - before.machine, after.known - before.known);
+        self.cpu_others.0.push(others(machine, known, after.at.since(before.at))?);
         Ok(())
     }
 }
@@ -180,7 +179,7 @@ async fn mail(bench: &Bench, case: Case, template: &Database, figures: &mut Figu
     let pid = service.process.pid();
     let spent = || Spent::read(bench, pid, Some(&database), sandbox.process.pid());
 
-    let (bytes, wal) = (database.bytes_before()?, database.wal()?);
+    let (bytes, wal, on_disk) = (database.bytes_before()?, database.wal()?, written(pid)?);
     let before = spent()?;
     let posted = Clock::System.now().micros();
     let mailing = service.api.mail(json!({})).await?;
@@ -188,8 +187,10 @@ async fn mail(bench: &Bench, case: Case, template: &Database, figures: &mut Figu
     figures.note(case, &before, &spent()?)?;
 
     figures.per_second.0.push(case.recipients as f64 * 1e6 / (finished - posted) as f64);
-    if let (Some(before), Some(after)) = (wal, database.wal()?) {
-        figures.wal.0.push((after - before) / case.recipients as f64);
+    match (wal, database.wal()?) {
+        (Some(before), Some(after)) => figures.wal.0.push((after - before) / case.recipients as f64),
+        // the service is its own database
+        _ => figures.written.0.push((written(pid)? - on_disk) / case.recipients as f64),
     }
     figures.peak_memory.0.push(peak_memory(pid)?);
     let stats = sandbox.stats().await?;

@@ -11,6 +11,7 @@ mod machine;
 mod mailings;
 mod parse;
 mod process;
+mod rates;
 mod recovery;
 mod report;
 mod statistics;
@@ -131,6 +132,7 @@ impl Bench {
             answers: BTreeMap::new(),
             recovery: BTreeMap::new(),
             ingest: BTreeMap::new(),
+            rates: BTreeMap::new(),
         };
         let asked = |part| self.args.wants(part);
         if asked(Part::Mailings) {
@@ -154,6 +156,11 @@ impl Bench {
                     says("clients coming in");
                     ingest::measure(&self, kind, middle, report.ingest.entry(kind).or_default()).await?;
                 }
+            }
+        }
+        if asked(Part::Rates) {
+            for kind in self.args.databases() {
+                report.rates.extend(rates::measure(&self, kind).await?);
             }
         }
         self.progress.finish_and_clear();

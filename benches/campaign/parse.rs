@@ -52,8 +52,8 @@ pub fn busy_ticks(text: &str) -> Option<u64> {
     Some(user + nice + system + interrupts.iter().sum::<u64>())
 }
 
-/// The kilobytes of a line such as `VmHWM:     1234 kB` in `/proc/PID/status` or `/proc/meminfo`.
-pub fn kilobytes(text: &str, name: &str) -> Option<u64> {
+/// The number in a line such as `VmHWM:     1234 kB` of `/proc/PID/status` and the like, whatever its unit.
+pub fn number_of(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
     line.split_whitespace().next()?.parse().ok()
 }
@@ -88,6 +88,13 @@ pub struct Receipt {
     /// Microseconds since the epoch.
     pub at_us: i64,
     pub id: String,
+}
+
+/// A metric's value, summed over its labels, in what Prometheus would read.
+pub fn metric(text: &str, name: &str) -> f64 {
+    let series = text.lines().filter_map(|line| line.rsplit_once(' '));
+    let of_it = series.filter(|(series, _)| series.split('{').next() == Some(name));
+    of_it.filter_map(|(_, value)| value.parse::<f64>().ok()).sum()
 }
 
 /// The address that the service says it listens on, in its log of JSON lines.

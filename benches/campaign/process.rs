@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at what is awaited.
 const LOOK: Duration = Duration::from_millis(5);
 /// A limit that is on and never reached, so that the pacer's work is in the figures and its waiting is not.
-const RATE: &str = "1000000";
+const UNREACHED: u32 = 1_000_000;
 
 pub struct Process {
     child: Child,
@@ -189,13 +189,24 @@ impl Service {
         provider_url: &str,
         in_flight: usize,
     ) -> Result<Self> {
-        let in_flight = in_flight.to_string();
+        Self::start_at_rate(directory, database, provider_url, in_flight, UNREACHED).await
+    }
+
+    /// With so many messages a second as the channel's limit.
+    pub async fn start_at_rate(
+        directory: &Path,
+        database: &str,
+        provider_url: &str,
+        in_flight: usize,
+        rate: u32,
+    ) -> Result<Self> {
+        let (in_flight, rate) = (in_flight.to_string(), rate.to_string());
         let env = [
             ("HTTP_PORT", "0"),
             ("DATABASE_URL", database),
             ("PROVIDER_BASE_URL", provider_url),
             ("SMS_WORKERS", in_flight.as_str()),
-            ("RATE_LIMIT_PER_CHANNEL", RATE),
+            ("RATE_LIMIT_PER_CHANNEL", rate.as_str()),
         ];
         let mut process = Process::spawn(directory, "service", &["serve"], &env)?;
         let address = process.wait_for(async |process| parse::listens_on(&process.said())).await?;

@@ -8,6 +8,7 @@ use crate::answers::Answers;
 use crate::args::{Args, Kind};
 use crate::ingest::Ingest;
 use crate::mailings::{Case, Figures, Measured, Sender};
+use crate::rates::Rates;
 use crate::recovery::Recovery;
 use crate::statistics::{Figure, STEADY, percentile};
 use crate::table::{Table, count, middle, number, ranged};
@@ -24,6 +25,7 @@ pub struct Report {
     pub answers: BTreeMap<Kind, Answers>,
     pub recovery: BTreeMap<Kind, Recovery>,
     pub ingest: BTreeMap<Kind, Ingest>,
+    pub rates: Rates,
 }
 
 impl Report {
@@ -40,6 +42,7 @@ impl Report {
             self.answers_text(),
             self.recovery_text(),
             self.ingest_text(),
+            self.rates_text(),
         ];
         for part in parts.into_iter().flatten() {
             text.push('\n');
@@ -88,24 +91,39 @@ impl Report {
                 "rows": self.args.middle(),
                 "rows_per_second": figure_json(&ingest.rows_per_second),
             }))),
+            "rates": self.rates.iter().map(|(case, held)| json!({
+                "database": case.kind.name(),
+                "nodes": case.nodes,
+                "limit_per_second": case.limit,
+                "killed": case.is_killed,
+                "messages": held.messages,
+                "mean_per_second": held.mean,
+                "error_percent": held.error(case),
+                "most_in_a_second": held.most,
+                "allowed_in_a_second": case.allowed(),
+                "holds": held.holds(case),
+                "cpu_others_percent": held.others,
+            })).collect::<Vec<_>>(),
         })
     }
 
     fn machine_line(&self) -> String {
-        let fact = |name: &str| match self.machine.get(name) {
-            Some(Value::String(text)) => text.clone(),
-            Some(Value::Number(value)) => number(value.as_f64().unwrap_or_default()),
-            _ => "unknown".to_owned(),
+        let known = |name: &str| match self.machine.get(name)? {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(value) => Some(number(value.as_f64().unwrap_or_default())),
+            _ => None,
         };
+        let fact = |name| known(name).unwrap_or_else(|| "unknown".to_owned());
+        // none when it was not asked for
+        let postgres = known("postgres").map(|version| format!("PostgreSQL {version}, ")).unwrap_or_default();
         let cores = self.machine.get("cores").and_then(Value::as_u64).unwrap_or_default();
         format!(
-            "{cores} cores ({}), {} MB, Linux {}, {} with {} ms a sync, PostgreSQL {}, SQLite {}, commit {}",
+            "{cores} cores ({}), {} MB, Linux {}, {} with {} ms a sync, {postgres}SQLite {}, commit {}",
             fact("processor"),
             fact("memory_mb"),
             fact("kernel"),
             fact("file_system"),
             fact("fsync_ms"),
-            fact("postgres"),
             fact("sqlite"),
             fact("commit"),
         )
@@ -133,6 +151,7 @@ impl Report {
                 "first ms",
                 "stored B",
                 "WAL B",
+                "written B",
             ],
         );
         for (case, figures) in &self.mailings {
@@ -156,10 +175,11 @@ impl Report {
                 ranged(&figures.first_delivery, number),
                 middle(&figures.stored),
                 middle(&figures.wal),
+                middle(&figures.written),
             ]);
         }
         Some(format!(
-            "Mailings (CPU for 100,000 messages; stored and WAL for one)\n{}{}",
+            "Mailings (CPU for 100,000 messages; stored, WAL and written for one)\n{}{}",
             table.text(),
             self.warnings()
         ))
@@ -265,6 +285,44 @@ impl Report {
             .then(|| format!("Clients coming in (64 connections; one import)\n{}", table.text()))
     }
 
+    fn rates_text(&self) -> Option<String> {
+        let mut table = Table::new(
+            1,
+            &[
+                "database",
+                "nodes",
+                "limit/s",
+                "messages",
+                "mean/s over 10 s",
+                "error %",
+                "most in a second",
+                "allowed",
+                "others %",
+            ],
+        );
+        let mut warnings = String::new();
+        for (case, held) in &self.rates {
+            let or_none = |value: Option<f64>, show: fn(f64) -> String| value.map_or("-".to_owned(), show);
+            table.row(vec![
+                case.name(),
+                case.nodes.to_string(),
+                count(f64::from(case.limit)),
+                count(held.messages as f64),
+                or_none(held.mean, |mean| format!("{mean:.2}")),
+                or_none(held.error(case), |error| format!("{error:.2}")),
+                count(held.most as f64),
+                format!("{:.1}", case.allowed()),
+                number(held.others),
+            ]);
+            if !held.holds(case) {
+                let limit = count(f64::from(case.limit));
+                warnings.push_str(&format!("!!! A RATE DID NOT HOLD: {limit} a second, {}.\n", case.name()));
+            }
+        }
+        (!self.rates.is_empty())
+            .then(|| format!("Rates of a channel, at the provider\n{}{warnings}", table.text()))
+    }
+
     fn of_limit(&self, case: &Case, figures: &Figures) -> Figure {
         match (case.sender, self.mailings.get(&case.limit())) {
             (Sender::Service(_), Some(limit)) => figures.per_second.over(&limit.per_second),
@@ -306,6 +364,7 @@ impl Report {
             "first_delivery_ms": figure_json(&figures.first_delivery),
             "stored_bytes_a_message": figure_json(&figures.stored),
             "wal_bytes_a_message": figure_json(&figures.wal),
+            "written_bytes_a_message": figure_json(&figures.written),
         })
     }
 }

@@ -1,5 +1,7 @@
 //! Medians, ranges and percentiles.
 
+use std::time::Duration;
+
 /// A limit whose best round is so much faster than its worst says more about the machine than about the service.
 pub const STEADY: f64 = 1.25;
 
@@ -44,6 +46,27 @@ pub fn percentile(values: &[f64], share: f64) -> Option<f64> {
     let sorted = sorted(values);
     let rank = (share * sorted.len() as f64).ceil().max(1.0) as usize;
     sorted.get(rank - 1).copied()
+}
+
+/// Per second, from the first of these times in microseconds, which ascend, to the first that is `span` or more after
+/// it; none when there is no such time. A pause at the end counts as one in the middle does.
+pub fn mean_rate(times: &[i64], span: Duration) -> Option<f64> {
+    let first = *times.first()?;
+    let intervals = times.partition_point(|at| *at < first + micros(span));
+    let last = *times.get(intervals)?;
+    Some(intervals as f64 * 1e6 / (last - first) as f64)
+}
+
+/// The most of these times in microseconds, which ascend, that lie in one second, wherever it begins.
+pub fn most_in_a_second(times: &[i64]) -> usize {
+    let second = micros(Duration::from_secs(1));
+    let from = times.iter().enumerate();
+    let counts = from.map(|(index, at)| times.partition_point(|other| *other < at + second) - index);
+    counts.max().unwrap_or_default()
+}
+
+fn micros(span: Duration) -> i64 {
+    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
 }
 
 fn sorted(values: &[f64]) -> Vec<f64> {

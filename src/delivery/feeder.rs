@@ -166,6 +166,9 @@ impl Feeder {
         }
         let (node, list) = (self.shared.pages.node(), ids.clone());
         let released = self.shared.db.write(move |c| release(c, &list, node)).await;
+        if released.is_ok() {
+            failpoint::reach("release-after-commit");
+        }
         for id in ids {
             match &released {
                 Ok(()) => self.shared.pages.forget(id),

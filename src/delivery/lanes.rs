@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::pin::pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use prometheus::IntGauge;
@@ -10,6 +10,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::model::{Item, Run};
+use super::sync::{Mutex, MutexGuard};
 use crate::db::types::MailingId;
 use crate::kinds::{ChannelKind, Priority};
 use crate::metrics::Metrics;
@@ -311,7 +312,7 @@ fn lane_of(priority: Priority) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::collections::HashSet;
     use std::sync::Arc;
 
@@ -324,7 +325,7 @@ mod tests {
     use crate::mailings::model::{Mailing, MailingStatus};
     use crate::messages::model::Counts;
 
-    fn run(priority: Priority, rate_per_second: Option<f64>) -> Arc<Run> {
+    pub fn run(priority: Priority, rate_per_second: Option<f64>) -> Arc<Run> {
         let at = Timestamp::from_micros(0);
         let mailing = Mailing {
             id: MailingId::new(),
@@ -345,7 +346,7 @@ mod tests {
         Arc::new(Run::new(mailing, 1))
     }
 
-    fn items(run: &Arc<Run>, count: usize) -> Vec<Item> {
+    pub fn items(run: &Arc<Run>, count: usize) -> Vec<Item> {
         let page = Arc::new(OpenPage::new(PageId::new(), NodeId::new(), Some(run.id), count));
         let item = |_| Item {
             id: MessageId::new(),
@@ -432,6 +433,79 @@ mod tests {
     }
 
     proptest! {
+        /// Whatever comes when: two mailings of one priority that both have messages waiting have equal turns, and however
+        /// many others there are, neither waits longer than one turn of each.
+        #[test]
+        fn mailings_of_one_priority_have_equal_turns_while_they_wait(
+            mailings in 2..6_usize, steps in prop::collection::vec((0..10_usize, 1..5_usize), 1..200),
+        ) {
+            let lanes = lanes();
+            let runs: Vec<_> = (0..mailings).map(|_| run(Priority::Normal, None)).collect();
+            let mut waiting = vec![0_usize; mailings];
+            // turns of each since both of a pair wait
+            let mut turns = vec![vec![(0_i32, 0_i32); mailings]; mailings];
+            let mut passed_over = vec![0; mailings];
+            for (step, count) in steps {
+                if let Some(which) = (step < 5).then_some(step % mailings) {
+                    fill(&lanes, &runs[which], count);
+                    waiting[which] += count;
+                    continue;
+                }
+                let Some(item) = lanes.take() else {
+                    prop_assert_eq!(waiting.iter().sum::<usize>(), 0);
+                    continue;
+                };
+                let taken = runs.iter().position(|run| run.id == item.run.id).unwrap();
+                waiting[taken] -= 1;
+                for other in (0..mailings).filter(|other| *other != taken) {
+                    turns[taken][other].0 += 1;
+                    turns[other][taken].1 += 1;
+                    let (own, of_other) = turns[taken][other];
+                    prop_assert!(waiting[other] == 0 || (own - of_other).abs() <= 1, "{} and {}", own, of_other);
+                    passed_over[other] = if waiting[other] == 0 { 0 } else { passed_over[other] + 1 };
+                    prop_assert!(passed_over[other] < mailings, "{} turns of others", passed_over[other]);
+                }
+                passed_over[taken] = 0;
+                for (one, other) in (0..mailings).flat_map(|one| (0..mailings).map(move |other| (one, other))) {
+                    if waiting[one] == 0 || waiting[other] == 0 {
+                        turns[one][other] = (0, 0);
+                    }
+                }
+            }
+        }
+
+        /// Whatever comes when: of twenty messages that are taken one after the other while low has some waiting, one is
+        /// low, and all others come from the highest that has any.
+        #[test]
+        fn low_has_one_turn_in_twenty_and_all_others_are_the_highests(
+            steps in prop::collection::vec((0..12_usize, 1..8_usize), 1..300),
+        ) {
+            let lanes = lanes();
+            let runs = [Priority::High, Priority::Normal, Priority::Low].map(|priority| run(priority, None));
+            let mut waiting = [0_usize; 3];
+            let (mut without_low, mut since_an_exception) = (0, LOW_TURN);
+            for (step, count) in steps {
+                if step < 3 {
+                    fill(&lanes, &runs[step], count);
+                    waiting[step] += count;
+                    continue;
+                }
+                let (highest, low_waits) = (waiting.iter().position(|count| *count > 0), waiting[2] > 0);
+                let taken = lanes.take().map(|item| runs.iter().position(|run| run.id == item.run.id).unwrap());
+                prop_assert_eq!(taken.is_some(), highest.is_some());
+                since_an_exception += 1;
+                if taken != highest {
+                    prop_assert!(since_an_exception >= LOW_TURN, "only after {}", since_an_exception);
+                    since_an_exception = 0;
+                }
+                without_low = if low_waits && taken != Some(2) { without_low + 1 } else { 0 };
+                prop_assert!(without_low < LOW_TURN);
+                if let Some(taken) = taken {
+                    waiting[taken] -= 1;
+                }
+            }
+        }
+
         /// Whatever is pushed, taken, put back and drained in whatever order: nothing is lost, nothing comes twice.
         #[test]
         fn nothing_is_lost_and_nothing_comes_twice(steps in prop::collection::vec((0..5_u8, 0..4_usize), 1..80)) {

@@ -2,13 +2,14 @@
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
 use super::pacer::Schedule;
+use super::sync::{Mutex, MutexGuard};
 use crate::clock::Clock;
 use crate::db::types::{ClientId, MailingId, MessageId, NodeId, PageId, Timestamp};
 use crate::kinds::{ChannelKind, OutcomeKind, Priority};
@@ -336,9 +337,59 @@ impl Item {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::mailings::filter::AudienceFilter;
+    use crate::messages::model::Counts;
     use proptest::prelude::*;
 
+    fn run(ends_at: i64) -> Run {
+        let at = Timestamp::from_micros(0);
+        let mailing = Mailing {
+            id: MailingId::new(),
+            text: "hello".into(),
+            filter: AudienceFilter::default(),
+            channel: ChannelKind::Sms,
+            priority: Priority::Normal,
+            status: MailingStatus::Running,
+            starts_at: at,
+            ends_at: Timestamp::from_micros(ends_at),
+            rate_per_second: None,
+            created_at: at,
+            updated_at: at,
+            started_at: Some(at),
+            finished_at: None,
+            counts: Counts::default(),
+        };
+        Run::new(mailing, 1)
+    }
+
     proptest! {
+        /// However status and end move: nothing is sent at or past the end that holds then, nor while it is paused; and
+        /// what is cancelled stays so, whatever the time.
+        #[test]
+        fn nothing_is_sent_outside_the_window_or_in_another_state(
+            first in 0i64..100, steps in proptest::collection::vec((0u8..4, 0i64..100, 0i64..100), 1..40),
+        ) {
+            use MailingStatus::{Cancelled, Paused, Running};
+            let run = run(first);
+            let (mut status, mut ends_at) = (Running, first);
+            for (step, end, now) in steps {
+                (status, ends_at) = match step {
+                    0 => (Running, end),
+                    1 => (Paused, end),
+                    2 => (Cancelled, end),
+                    _ => (status, ends_at),
+                };
+                run.refresh(status, Timestamp::from_micros(ends_at), false, None);
+                let expected = match status {
+                    Cancelled => RunState::Cancelled,
+                    _ if now >= ends_at => RunState::Closed,
+                    Paused => RunState::Paused,
+                    _ => RunState::Running,
+                };
+                prop_assert_eq!(run.state(Timestamp::from_micros(now)), expected);
+            }
+        }
+
         /// Whatever order outcomes and returns come in, the page is done exactly when all are recorded, and idle
         /// exactly when nothing of it is in this node's hands.
         #[test]

@@ -61,8 +61,9 @@ impl Schedule {
     }
 }
 
-/// Takes the next span of a schedule that several nodes share; answers in how long it begins.
-pub type Reserve = Arc<dyn Fn(Duration) -> BoxFuture<'static, Result<Duration>> + Send + Sync>;
+/// Takes the next span of a schedule that several nodes share; answers when it begins. That is to be noted where the span
+/// is given, before its commit: by an answer that took long it would come to lie over the next node's.
+pub type Reserve = Arc<dyn Fn(Duration) -> BoxFuture<'static, Result<Instant>> + Send + Sync>;
 
 /// This node's share of a rate that all nodes keep together. It takes blocks of the common schedule, which lie one after
 /// the other in time, so that at any moment one node sends, at the full rate. The next block is asked for while
@@ -115,13 +116,13 @@ impl Blocks {
     }
 
     fn ask(&self) -> JoinHandle<Result<Instant>> {
-        let asked = (self.reserve)(self.interval * self.size);
-        tokio::spawn(async move { asked.await.map(|delay| Instant::now() + delay) })
+        tokio::spawn((self.reserve)(self.interval * self.size))
     }
 
-    /// What was not used in its time is another node's time by now.
+    /// What was not used in its time is another node's time by now. At a low rate a send has until the next one's time:
+    /// an answer that took long must not cost a whole interval.
     fn drop_past(&mut self) {
-        let behind = Instant::now().saturating_duration_since(self.next + CREDIT);
+        let behind = Instant::now().saturating_duration_since(self.next + CREDIT.max(self.interval));
         let past =
             (behind.as_secs_f64() / self.interval.as_secs_f64()).ceil().min(f64::from(self.left)) as u32;
         self.next += self.interval * past;
@@ -192,20 +193,20 @@ mod tests {
         }
     }
 
-    /// The common schedule, as the database keeps it; each answer takes three milliseconds.
+    /// The common schedule, as the database keeps it; an answer takes three milliseconds, and every fourth sixty.
     fn ledger() -> Reserve {
-        let next = Arc::new(std::sync::Mutex::new(Instant::now()));
+        let given = Arc::new(std::sync::Mutex::new((Instant::now(), 0)));
         Arc::new(move |span| {
-            let next = Arc::clone(&next);
+            let given = Arc::clone(&given);
             Box::pin(async move {
-                let delay = {
-                    let mut next = next.lock().unwrap();
-                    let begins = (*next).max(Instant::now());
-                    *next = begins + span;
-                    begins - Instant::now()
+                let (begins, number) = {
+                    let mut given = given.lock().unwrap();
+                    let begins = given.0.max(Instant::now());
+                    *given = (begins + span, given.1 + 1);
+                    (begins, given.1)
                 };
-                sleep(Duration::from_millis(3)).await;
-                Ok(delay.saturating_sub(Duration::from_millis(3)))
+                sleep(Duration::from_millis(if number % 4 == 0 { 60 } else { 3 })).await;
+                Ok(begins)
             })
         })
     }
@@ -237,6 +238,21 @@ mod tests {
             pacer.wait().await;
         }
         assert!(began.elapsed() >= Duration::from_millis(950), "{:?}", began.elapsed());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_share_whose_answer_takes_long_is_used_all_the_same_at_a_low_rate() {
+        let reserve: Reserve = Arc::new(|_| {
+            Box::pin(async {
+                let begins = Instant::now();
+                sleep(Duration::from_millis(300)).await;
+                Ok(begins)
+            })
+        });
+        let mut pacer = Pacer::Together(Blocks::new(1.0, reserve));
+        let began = Instant::now();
+        pacer.wait().await;
+        assert_eq!(began.elapsed(), Duration::from_millis(300));
     }
 
     #[tokio::test(start_paused = true)]

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use super::model::{OpenPage, Run};
+use super::sync::{Mutex, MutexGuard};
 use crate::db::types::{MailingId, NodeId, PageId, Timestamp};
 
 /// The mailings at work.

@@ -14,6 +14,7 @@ use crate::db::AnyConnection;
 use crate::db::schema::{page, page_members};
 use crate::db::types::{ClientId, MailingId, MessageId, NodeId, PageId, Timestamp, pack_ids};
 use crate::error::Result;
+use crate::failpoint;
 use crate::kinds::{ChannelKind, Priority};
 
 /// A message's place in a page.
@@ -84,5 +85,6 @@ pub fn release(c: &mut AnyConnection, ids: &[PageId], node: NodeId) -> Result<()
     diesel::update(page::table.filter(page::id.eq_any(ids)).filter(page::node_id.eq(node)))
         .set(page::node_id.eq(None::<NodeId>))
         .execute(c)?;
+    failpoint::reach("release-before-commit");
     Ok(())
 }

@@ -80,6 +80,42 @@ mod tests {
     }
 
     proptest! {
+        /// The whole life of a message that always fails, by any schedule: delays that never become shorter, no attempt
+        /// past the window, and as many as the schedule has, or an end that the window explains.
+        #[test]
+        fn a_message_that_always_fails_comes_to_an_end_in_its_window(
+            first in 1u64..5_000, factor in 1.0f32..4.0, limit in 0usize..8, room in 0u64..600_000,
+            took in proptest::collection::vec((0u64..12_000, proptest::option::of(0u64..60)), 9),
+        ) {
+            let policy = RetryPolicy::exponential(Duration::from_millis(first), factor, limit);
+            let ends_at = Timestamp::from_micros(0).plus(Duration::from_millis(room));
+            let (mut at, mut attempts, mut last) = (Timestamp::from_micros(0), 0_i16, Duration::ZERO);
+            let end = loop {
+                prop_assert!(attempts == 0 || at < ends_at, "an attempt past the window");
+                attempts += 1;
+                let (took, wish) = took[usize::try_from(attempts - 1).unwrap()];
+                let failed_at = at.plus(Duration::from_millis(took));
+                match policy.next(attempts, failed_at, wish.map(Duration::from_secs), Some(ends_at)) {
+                    Next::At(next) => {
+                        let delay = policy.delays[usize::try_from(attempts - 1).unwrap()];
+                        // times are kept to the microsecond
+                        let waited = next.since(failed_at) + Duration::from_micros(1);
+                        prop_assert!(delay >= last && waited > delay);
+                        (at, last) = (next, delay);
+                    }
+                    end => break (end, failed_at, wish),
+                }
+            };
+            match end {
+                (Next::Exhausted, ..) => prop_assert_eq!(usize::try_from(attempts).unwrap(), limit + 1),
+                (_, failed_at, wish) => {
+                    let delay = policy.delays[usize::try_from(attempts - 1).unwrap()];
+                    let wish = Duration::from_secs(wish.unwrap_or_default());
+                    prop_assert!(failed_at.plus(delay.max(wish)) >= ends_at, "there was room");
+                }
+            }
+        }
+
         #[test]
         fn no_retry_is_early_or_past_the_window(
             attempts in 1i16..6, failed in 0i64..1_000_000_000, after in proptest::option::of(0u64..100), room in 0i64..20_000_000,

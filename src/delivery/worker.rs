@@ -16,8 +16,8 @@ use super::repo::rate;
 use super::retry::Next;
 use super::shared::Shared;
 use crate::channels::{Answer, Channel, Delivery, Verdict};
-use crate::db::Db;
 use crate::db::types::Timestamp;
+use crate::db::{AnyConnection, Db};
 use crate::kinds::{ChannelKind, OutcomeKind};
 use crate::lifecycle::Shutdown;
 use crate::metrics::ChannelMetrics;
@@ -119,7 +119,11 @@ fn reserve(db: &Db, channel: ChannelKind) -> Reserve {
     let db = db.clone();
     Arc::new(move |span| {
         let db = db.clone();
-        Box::pin(async move { db.write(move |c| rate::reserve(c, channel.as_str(), span)).await })
+        let take = move |c: &mut AnyConnection| {
+            let delay = rate::reserve(c, channel.as_str(), span)?;
+            Ok(tokio::time::Instant::now() + delay)
+        };
+        Box::pin(async move { db.write(take).await })
     })
 }
 

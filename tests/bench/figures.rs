@@ -1,6 +1,8 @@
 //! Medians, percentiles, and how they are shown.
 
-use crate::statistics::{Figure, Summary, percentile};
+use std::time::Duration;
+
+use crate::statistics::{Figure, Summary, mean_rate, most_in_a_second, percentile};
 use crate::table::{Table, count, middle, number, ranged};
 
 fn figure(values: &[f64]) -> Figure {
@@ -39,6 +41,27 @@ fn a_percentile_is_a_value_that_was_measured() {
     assert_eq!(percentile(&[3.0, 1.0, 2.0], 0.99), Some(3.0));
     assert_eq!(percentile(&[3.0, 1.0, 2.0], 0.0), Some(1.0));
     assert_eq!(percentile(&[], 0.5), None);
+}
+
+#[test]
+fn a_mean_rate_is_taken_over_whole_intervals_and_a_pause_at_its_end_is_in_it() {
+    let ten_seconds = |times: &[i64]| mean_rate(times, Duration::from_secs(10));
+    // one a second, and the first of two seconds later
+    let steady: Vec<i64> = (0..=12).map(|second| 5 + second * 1_000_000).collect();
+    assert_eq!(ten_seconds(&steady), Some(1.0));
+    assert_eq!(ten_seconds(&steady[..10]), None, "too short");
+    let mut paused = steady[..10].to_vec();
+    paused.push(5 + 12_500_000);
+    assert_eq!(ten_seconds(&paused), Some(10.0 / 12.5));
+    assert_eq!(ten_seconds(&[]), None);
+}
+
+#[test]
+fn a_second_may_begin_anywhere() {
+    // four in each second of the clock, and five around the turn
+    let times = [0, 400_000, 800_000, 900_000, 1_000_000, 1_100_000, 1_799_999, 1_800_000];
+    assert_eq!(most_in_a_second(&times), 5);
+    assert_eq!(most_in_a_second(&[]), 0);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use crate::parse::{
-    Receipt, Stat, busy_ticks, file_system, kilobytes, listens_on, processor, stat, ticks_per_second,
+    Receipt, Stat, busy_ticks, file_system, listens_on, metric, number_of, processor, stat, ticks_per_second,
     tree_ticks,
 };
 
@@ -24,7 +24,7 @@ fn this_process_can_be_read() {
     let text = std::fs::read_to_string("/proc/self/stat").unwrap();
     assert_eq!(stat(&text).unwrap().parent, std::os::unix::process::parent_id());
     let status = std::fs::read_to_string("/proc/self/status").unwrap();
-    assert!(kilobytes(&status, "VmHWM").unwrap() > 100);
+    assert!(number_of(&status, "VmHWM").unwrap() > 100);
     assert_eq!(ticks_per_second(&std::fs::read("/proc/self/auxv").unwrap()), Some(100));
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap();
     assert_eq!(file_system(&mounts, Path::new("/proc/self")), Some("proc"));
@@ -57,11 +57,19 @@ fn processors_are_busy_with_all_that_is_neither_idle_nor_waiting_for_a_disk() {
 }
 
 #[test]
-fn a_line_of_kilobytes_is_found_by_its_whole_name() {
+fn a_number_is_found_by_its_whole_name() {
     let status = "VmHWMX:\t 1 kB\nVmHWM:\t  4321 kB\nVmRSS:\t 17 kB\n";
-    assert_eq!(kilobytes(status, "VmHWM"), Some(4321));
-    assert_eq!(kilobytes(status, "VmRSS"), Some(17));
-    assert_eq!(kilobytes(status, "VmSwap"), None);
+    assert_eq!(number_of(status, "VmHWM"), Some(4321));
+    assert_eq!(number_of(status, "VmRSS"), Some(17));
+    assert_eq!(number_of(status, "VmSwap"), None);
+    let io = "read_bytes: 12\nwrite_bytes: 4096\ncancelled_write_bytes: 1\n";
+    assert_eq!(number_of(io, "write_bytes"), Some(4096));
+}
+
+#[test]
+fn a_metric_is_summed_over_its_labels_and_no_other_is_taken_for_it() {
+    let text = "# TYPE sent_total counter\nsent_total{channel=\"sms\"} 3\nsent_total{channel=\"push\"} 4\nsent_total_2 9\n";
+    assert_eq!((metric(text, "sent_total"), metric(text, "sent")), (7.0, 0.0));
 }
 
 #[test]

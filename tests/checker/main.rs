@@ -313,3 +313,34 @@ fn a_burst_is_noticed_in_any_second_and_not_only_in_whole_ones() {
     rejects(&[], |e| burst(e, 120));
     rejects(&[Rule::Rate], |e| burst(e, 135));
 }
+
+/// Each sends so many a second, evenly, for twelve seconds; the second one is killed after four and back after six.
+fn nodes(e: &mut Evidence, each: [i64; 2]) {
+    e.limits.rate = Some(100.0);
+    // the provider's limit refuses them, so they are no attempts
+    nth(e, 0, 0).at_us += 50 * SECOND;
+    e.messages.first_mut().expect("a message").finished_at = Some(START + 52 * SECOND);
+    let killed = START + 34 * SECOND;
+    e.interruptions.push(Interruption::Lost(killed));
+    for (node, count) in each.into_iter().enumerate() {
+        let times = (0..12 * count).map(|n| START + 30 * SECOND + n * SECOND / count);
+        let is_away = |at: i64| node == 1 && (killed..killed + 2 * SECOND).contains(&at);
+        for at_us in times.filter(|at| !is_away(*at)) {
+            e.requests.push(Request { at_us, ..request(0, 0, "limited") });
+        }
+    }
+}
+
+#[test]
+fn nodes_that_keep_the_rate_each_for_itself_and_not_together_are_noticed() {
+    rejects(&[], |e| nodes(e, [50, 50]));
+    rejects(&[Rule::Rate], |e| nodes(e, [100, 100]));
+    // no second stands out, but for a quarter of a second on the way; ten of them do
+    rejects(&[Rule::Rate], |e| nodes(e, [70, 55]));
+    // the one that starts again sends what it missed
+    rejects(&[Rule::Rate], |e| {
+        nodes(e, [50, 50]);
+        let missed = (0..100).map(|n| START + 36 * SECOND + n * 1000);
+        e.requests.extend(missed.map(|at_us| Request { at_us, ..request(0, 0, "limited") }));
+    });
+}

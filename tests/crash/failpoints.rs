@@ -1,18 +1,19 @@
 //! The process dies at each of its failpoints (`src/failpoint.rs`) and starts again; the contract holds.
 
+use std::collections::HashSet;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::Duration;
 
 use diesel::prelude::*;
-use fanfare::db::schema::mailing;
+use fanfare::db::schema::{client, mailing};
 use fanfare::db::types::MailingId;
 use serde_json::json;
 
-use crate::campaign::{Campaign, closed, import, mail};
+use crate::campaign::{Campaign, closed, csv, import, mail};
 use crate::process::Process;
 use crate::support::checker::{Interruption, Report};
-use crate::support::{Database, after};
+use crate::support::{Database, after, balance};
 
 const CLIENTS: usize = 500;
 const WINDOW: Duration = Duration::from_secs(600);
@@ -88,6 +89,46 @@ async fn dies_while_it_closes(kind: Database, point: &str) -> Report {
     let _ = server.try_call("POST", &format!("/mailings/{mailing}/cancel"), None).await;
     died(&mut campaign, &mut server.process, point).await;
     finish(campaign).await
+}
+
+/// It dies at this point after its mailing was paused in the middle; the mailing is still paused after the next start, and
+/// goes on when it is resumed.
+async fn dies_while_it_pauses(kind: Database, point: &str) {
+    let mut campaign = campaign(kind).await;
+    let mut server = campaign.serve_with(&[("FANFARE_FAILPOINT", point)], None).await;
+    let mailing = mail(&server, CLIENTS, WINDOW).await;
+    campaign.provider.received(CLIENTS / 6, async || {}).await;
+    let _ = server.try_call("POST", &format!("/mailings/{mailing}/pause"), None).await;
+    died(&mut campaign, &mut server.process, point).await;
+
+    let server = campaign.serve().await;
+    let held = server.get(&format!("/mailings/{mailing}")).await;
+    assert!(held["status"] == "paused" && balance(&held["counts"]), "{held}");
+    server.post(&format!("/mailings/{mailing}/resume"), json!({})).await;
+    closed(&server, &mailing, 0).await;
+    let report = campaign.check(&mailing).await;
+    assert_eq!(report.messages, CLIENTS, "{report}");
+}
+
+/// It dies at this point of an import, with at least so many clients on disk; the same file imported again ends with
+/// everybody once.
+async fn dies_while_it_imports(kind: Database, point: &str, at_least: i64) {
+    /// Rows that are stored together, or not at all.
+    const CHUNK: i64 = 1000;
+    const ROWS: usize = 20_000;
+    let mut campaign = campaign(kind).await;
+    let mut server = campaign.serve_with(&[("FANFARE_FAILPOINT", point)], None).await;
+    let report = server.import_csv(csv(ROWS)).await;
+    assert!(report.is_err(), "it was to die in the middle: {report:?}");
+    died(&mut campaign, &mut server.process, point).await;
+    let there: i64 = campaign.read(|c| Ok(client::table.count().get_result(c)?)).await;
+    assert!(there >= at_least && there % CHUNK == 0, "{there} clients, {at_least} or more in whole chunks");
+
+    let server = campaign.serve().await;
+    let report = server.import_csv(csv(ROWS)).await.expect("a report");
+    assert_eq!((report["updated"].as_i64(), &report["rejected_count"]), (Some(there), &json!(0)), "{report}");
+    let numbers: Vec<i64> = campaign.read(|c| Ok(client::table.select(client::phone_number).load(c)?)).await;
+    assert_eq!((numbers.len(), numbers.iter().collect::<HashSet<_>>().len()), (ROWS, ROWS));
 }
 
 /// Something was under way that nobody had recorded, so it was made again.
@@ -194,6 +235,32 @@ crate::on_each_database! {
 crate::on_each_database! {
     async fn it_dies_after_a_part_of_a_cancelled_mailing_is_committed(kind: Database) {
         dies_while_it_closes(kind, "close-after-commit:2").await;
+    }
+}
+
+crate::on_each_database! {
+    async fn it_dies_before_pages_of_a_paused_mailing_are_given_back(kind: Database) {
+        dies_while_it_pauses(kind, "release-before-commit").await;
+    }
+}
+
+crate::on_each_database! {
+    async fn it_dies_after_pages_of_a_paused_mailing_are_given_back(kind: Database) {
+        dies_while_it_pauses(kind, "release-after-commit").await;
+    }
+}
+
+// SQLite commits up to eight chunks together, so of the chunks before the fifteenth at least seven are on disk
+
+crate::on_each_database! {
+    async fn it_dies_before_a_chunk_of_an_import_is_committed(kind: Database) {
+        dies_while_it_imports(kind, "import-before-commit:15", 7000).await;
+    }
+}
+
+crate::on_each_database! {
+    async fn it_dies_after_a_chunk_of_an_import_is_committed(kind: Database) {
+        dies_while_it_imports(kind, "import-after-commit:15", 15_000).await;
     }
 }
 

@@ -59,6 +59,41 @@ async fn when_one_of_two_services_is_killed_the_other_finishes_the_mailing() {
     campaign.check(&mailing).await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn three_nodes_keep_a_channels_rate_together_while_one_after_another_is_killed_and_starts_again() {
+    const CLIENTS: usize = 4000;
+    const SENT: &str = "fanfare_messages_sent_total";
+    // short lanes: else two nodes would hold the whole mailing before the third begins
+    let settings = [
+        PATIENT,
+        ("RATE_LIMIT_PER_CHANNEL", "400"),
+        ("DELIVERY_PAGE_SIZE", "100"),
+        ("DELIVERY_LANE_CAPACITY", "200"),
+    ];
+    let mut campaign = Campaign::new(Database::Postgres, &["--latency", "20ms"], &settings).await;
+    let mut nodes = [campaign.serve().await, campaign.serve().await, campaign.serve().await];
+    let mailing = mail(&nodes[0], CLIENTS, WINDOW).await;
+    let mut last = 0;
+    for killed in 0..2 {
+        let watcher = &nodes[2];
+        campaign
+            .provider
+            .received(1200 * (killed + 1), async || look(watcher, &mailing, &mut last).await)
+            .await;
+        for node in &nodes {
+            assert!(node.metric(SENT).await > 0.0, "all three take part");
+        }
+        campaign.kill(&mut nodes[killed].process);
+        nodes[killed] = campaign.serve().await;
+    }
+    let counts = closed(&nodes[2], &mailing, last).await;
+    assert_eq!(counts["sent"], CLIENTS, "{counts}");
+    for node in &nodes {
+        assert!(node.metric(SENT).await > 0.0, "those that started again too");
+    }
+    campaign.check(&mailing).await;
+}
+
 /// What a final message's row says: its status, attempts, revision and end.
 type End = (i16, i16, i16, Option<Timestamp>);
 

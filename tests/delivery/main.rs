@@ -20,4 +20,5 @@ mod retries;
 mod scripted;
 mod sick_provider;
 mod start;
+mod states;
 mod window;

@@ -10,6 +10,7 @@ use crate::clock::Clock;
 use crate::db::Db;
 use crate::db::types::Timestamp;
 use crate::error::{Error, Result};
+use crate::failpoint;
 
 /// How often a chunk is tried when other writers keep coming first.
 const TRIES: u32 = 3;
@@ -47,6 +48,7 @@ pub(super) async fn store(db: &Db, clock: &Clock, mut chunk: Chunk) -> Result<St
             outcome => break outcome?,
         }
     };
+    failpoint::reach("import-after-commit");
     let rejected_rows = rejected_rows + u64::try_from(merged.rejected.len()).unwrap_or(u64::MAX);
     rejected.extend(merged.rejected);
     Ok(Stored {
@@ -68,5 +70,6 @@ fn write(connection: &mut crate::db::AnyConnection, chunk: &Chunk, now: Timestam
     let (new, changed) = (std::mem::take(&mut merged.new), std::mem::take(&mut merged.changed));
     repo::free_external_ids(connection, &merged.freed)?;
     repo::store_many(connection, &new, &changed)?;
+    failpoint::reach("import-before-commit");
     Ok(merged)
 }

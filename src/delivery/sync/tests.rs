@@ -1,0 +1,283 @@
+//! Lanes, pages and recorder in the orders of hundreds of seeds: nobody sleeps through a message, none is lost, none
+//! comes twice. The safety net looks once an hour here: what happens, happens because somebody was woken.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use diesel::{ExpressionMethods, QueryDsl, RunQueryDsl};
+use tempfile::TempDir;
+use tokio::sync::{Notify, mpsc};
+
+use super::interleaving::{Task, run};
+use crate::clients::model::{Client, ClientPatch};
+use crate::clock::Clock;
+use crate::db::schema::message;
+use crate::db::types::{ClientId, MailingId, MessageId, NodeId};
+use crate::db::{AnyConnection, Db, DbOptions};
+use crate::delivery::feeder::Feeder;
+use crate::delivery::gate::Gate;
+use crate::delivery::lanes::{Lanes, tests as items};
+use crate::delivery::model::{Item, Outcome, RunState, Tried};
+use crate::delivery::pages::{Lease, Pages, Runs};
+use crate::delivery::recorder::Recorder;
+use crate::delivery::repo::node;
+use crate::delivery::retry::RetryPolicy;
+use crate::delivery::shared::{Settings, Shared};
+use crate::kinds::{ChannelKind, OutcomeKind, Priority};
+use crate::lifecycle::{Shutdown, shutdown};
+use crate::mailings::filter::AudienceFilter;
+use crate::mailings::model::{Audience, Mailing, MailingStatus};
+use crate::mailings::repo;
+use crate::messages::model::Counts;
+use crate::metrics::Metrics;
+
+/// A feeder, which also takes messages out again, and a dispatcher, which puts some back.
+fn lanes_at_work(seed: u64, metrics: &Metrics) -> Result<(), String> {
+    const EACH: usize = 15;
+    let drained = Arc::new(Notify::new());
+    let lanes = Lanes::new(ChannelKind::Sms, 8, Arc::clone(&drained), metrics);
+    let runs =
+        [Priority::Normal, Priority::Normal, Priority::High].map(|priority| items::run(priority, None));
+    let feeder = async {
+        let mut chance = fastrand::Rng::with_seed(seed);
+        let mut left = runs.each_ref().map(|run| items::items(run, EACH));
+        while left.iter().any(|left| !left.is_empty()) {
+            let mut worked = false;
+            for (run, left) in runs.iter().zip(&mut left) {
+                if chance.u8(0..8) == 0 {
+                    left.extend(lanes.drain(Some(run.id)));
+                }
+                let count = lanes.wanted(run, 2).min(left.len()).min(3);
+                lanes.push(run.priority, Some(run.id), left.drain(..count).collect());
+                worked |= count > 0;
+            }
+            if !worked {
+                drained.notified().await;
+            }
+        }
+    };
+    let mut taken = HashSet::new();
+    let dispatcher = async {
+        let mut chance = fastrand::Rng::with_seed(seed + 1);
+        while taken.len() < runs.len() * EACH {
+            lanes.wait().await;
+            match lanes.take() {
+                Some(item) if chance.u8(0..4) == 0 => {
+                    lanes.put_back(item.run.priority, Some(item.run.id), item);
+                }
+                Some(item) => assert!(taken.insert(item.id), "it came twice"),
+                None => {}
+            }
+        }
+    };
+    let tasks: Vec<Task<'_>> = vec![("feeder", Box::pin(feeder)), ("dispatcher", Box::pin(dispatcher))];
+    run(seed, tasks, Duration::ZERO, || false)?;
+    let left = lanes.drain_all().len();
+    if left > 0 { Err(format!("seed {seed}: {left} are left")) } else { Ok(()) }
+}
+
+#[test]
+fn whoever_waits_for_a_lane_is_woken_and_gets_each_message_once() {
+    let metrics = Metrics::new().unwrap();
+    for seed in 0..400 {
+        lanes_at_work(seed, &metrics).unwrap();
+    }
+}
+
+const CLIENTS: i64 = 24;
+
+/// A database with clients.
+struct Stage {
+    db: Db,
+    last: ClientId,
+    _directory: TempDir,
+}
+
+impl Stage {
+    fn new() -> Self {
+        let directory = TempDir::new().unwrap();
+        let url = format!("sqlite://{}", directory.path().join("model.db").display());
+        Self { db: Db::open(DbOptions::new(url)).unwrap(), last: ClientId::new(), _directory: directory }
+    }
+
+    async fn fill(&mut self) {
+        let now = Clock::System.now();
+        let clients: Vec<Client> = (0..CLIENTS)
+            .map(|n| {
+                let number = format!("{}", 79_030_000_000 + n).parse().unwrap();
+                Client::create(ClientId::new(), number, &ClientPatch::default(), now).unwrap()
+            })
+            .collect();
+        self.last = clients.last().unwrap().id;
+        let store = move |c: &mut AnyConnection| crate::clients::repo::store_many(c, &clients, &[]);
+        self.db.write(store).await.unwrap();
+    }
+
+    /// A mailing to all of them, that runs.
+    async fn mailing(&self) -> MailingId {
+        let now = Clock::System.now();
+        let mailing = Mailing {
+            id: MailingId::new(),
+            text: "hello".into(),
+            filter: AudienceFilter::default(),
+            channel: ChannelKind::Sms,
+            priority: Priority::Normal,
+            status: MailingStatus::Running,
+            starts_at: now,
+            ends_at: now.plus(Duration::from_hours(1)),
+            created_at: now,
+            updated_at: now,
+            started_at: Some(now),
+            finished_at: None,
+            rate_per_second: None,
+            counts: Counts::default(),
+        };
+        let (id, audience) = (mailing.id, Audience { total: CLIENTS, upper_bound: Some(self.last) });
+        self.db.write(move |c| repo::insert(c, &mailing, Some(audience))).await.unwrap();
+        id
+    }
+
+    /// What the engine's tasks share, with pages, lanes and groups so small that each is full all the time.
+    async fn shared(&self, metrics: &Metrics) -> (Arc<Shared>, mpsc::Receiver<Outcome>) {
+        const HOUR: Duration = Duration::from_hours(1);
+        let settings = Settings {
+            page_size: 5,
+            lane_capacity: 8,
+            record_batch: 3,
+            poll: HOUR,
+            lease: HOUR,
+            shutdown: HOUR,
+            retry: RetryPolicy::exponential(HOUR, 2.0, 3),
+        };
+        let (outcomes, received) = mpsc::channel(settings.record_batch);
+        let (feed, id, now) = (Arc::new(Notify::new()), NodeId::new(), Clock::System.now());
+        self.db.write(move |c| node::register(c, id, "model", now)).await.unwrap();
+        let lanes = Lanes::new(ChannelKind::Sms, settings.lane_capacity, Arc::clone(&feed), metrics);
+        let gate = Gate::new(ChannelKind::Sms, 0, Arc::clone(&feed), metrics.clone());
+        let lease = Lease::new(HOUR);
+        lease.hold_forever();
+        let shared = Shared {
+            db: self.db.clone(),
+            clock: Clock::System,
+            metrics: metrics.clone(),
+            settings,
+            lanes: [(ChannelKind::Sms, Arc::new(lanes))].into(),
+            gates: [(ChannelKind::Sms, Arc::new(gate))].into(),
+            runs: Runs::default(),
+            pages: Pages::new(id),
+            adopting: tokio::sync::Mutex::new(()),
+            lease,
+            nodes: AtomicU32::new(1),
+            feed,
+            claim: Notify::new(),
+            changed: AtomicBool::new(true),
+            page_done: AtomicBool::new(true),
+            outcomes,
+        };
+        (Arc::new(shared), received)
+    }
+}
+
+/// What a worker does with an item: it holds what is paused, puts back what its provider does not take now, and sends
+/// the rest.
+async fn send(shared: &Shared, mut items: mpsc::Receiver<Item>, sent: &Mutex<Vec<MessageId>>, seed: u64) {
+    let mut chance = fastrand::Rng::with_seed(seed);
+    while let Some(item) = items.recv().await {
+        if item.run.state(shared.now()) == RunState::Paused {
+            shared.give_back(vec![item]);
+        } else if chance.u8(0..6) == 0 {
+            shared.put_back(item);
+        } else {
+            sent.lock().unwrap().push(item.id);
+            let outcome = Outcome {
+                attempts: 1,
+                kind: OutcomeKind::Delivered,
+                at: shared.now(),
+                due_at: None,
+                tried: Some(Tried::default()),
+                error: None,
+                item,
+            };
+            shared.record(outcome).await;
+        }
+    }
+}
+
+async fn dispatch(shared: &Shared, senders: [mpsc::Sender<Item>; 2]) {
+    let lanes = Arc::clone(&shared.lanes[&ChannelKind::Sms]);
+    for sender in senders.iter().cycle() {
+        let item = loop {
+            lanes.wait().await;
+            if let Some(item) = lanes.take() {
+                break item;
+            }
+        };
+        sender.send(item).await.unwrap();
+    }
+}
+
+/// Pauses and resumes, as far as the mailing is still running.
+async fn pause(shared: &Shared, id: MailingId, seed: u64) {
+    let mut chance = fastrand::Rng::with_seed(seed);
+    for (from, to) in
+        [(MailingStatus::Running, MailingStatus::Paused), (MailingStatus::Paused, MailingStatus::Running)]
+            .repeat(2)
+    {
+        for _ in 0..chance.u8(0..60) {
+            tokio::task::yield_now().await;
+        }
+        let set = move |c: &mut AnyConnection| match repo::get(c, id)?.status {
+            status if status == from => repo::set_status(c, id, to, Clock::System.now()),
+            _ => Ok(()),
+        };
+        shared.db.write(set).await.unwrap();
+        shared.mailing_changed();
+    }
+}
+
+/// The real feeder and recorder on a real database, with what a worker does between them.
+async fn engine_at_work(stage: &Stage, metrics: &Metrics, seed: u64) -> Result<(), String> {
+    let id = stage.mailing().await;
+    let (shared, received) = stage.shared(metrics).await;
+    shared.run(id).await.unwrap();
+    let (_trigger, never): (_, Shutdown) = shutdown();
+    let (one, of_one) = mpsc::channel(1);
+    let (other, of_other) = mpsc::channel(1);
+    let sent = Mutex::default();
+    let tasks: Vec<Task<'_>> = vec![
+        ("feeder", Box::pin(Feeder::new(Arc::clone(&shared)).run(never.clone()))),
+        ("recorder", Box::pin(Recorder::new(Arc::clone(&shared), received).run(never))),
+        ("dispatcher", Box::pin(dispatch(&shared, [one, other]))),
+        ("one sender", Box::pin(send(&shared, of_one, &sent, seed))),
+        ("other sender", Box::pin(send(&shared, of_other, &sent, seed + 1))),
+        ("pauser", Box::pin(pause(&shared, id, seed + 2))),
+    ];
+    run(seed, tasks, Duration::from_secs(10), || shared.runs.get(id).is_none())?;
+
+    let read = move |c: &mut AnyConnection| {
+        let number = repo::number(c, id)?;
+        let rows: i64 = message::table.filter(message::mailing_number.eq(number)).count().get_result(c)?;
+        Ok((repo::get(c, id)?, rows))
+    };
+    let (mailing, rows) = stage.db.read(read).await.unwrap();
+    let sent = sent.into_inner().unwrap();
+    let distinct = sent.iter().collect::<HashSet<_>>().len();
+    let counts = [mailing.counts.sent, rows, sent.len() as i64, distinct as i64];
+    let left = (shared.pages.held().len(), metrics.unrecorded.get());
+    if counts != [CLIENTS; 4] || left != (0, 0) || mailing.status != MailingStatus::Finished {
+        return Err(format!("seed {seed}: {counts:?} of {CLIENTS}, {left:?} left, {}", mailing.status));
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn feeder_senders_pauses_and_recorder_bring_a_mailing_to_its_end_in_any_order() {
+    let metrics = Metrics::new().unwrap();
+    let mut stage = Stage::new();
+    stage.fill().await;
+    for seed in 0..40 {
+        engine_at_work(&stage, &metrics, seed).await.unwrap();
+    }
+}
