@@ -1,9 +1,16 @@
-//! The limit: the requests that the service would send, sent in a loop with no database and no engine.
+//! The limit: the requests that the service would send, sent in a loop with no database and no engine. And the service's
+//! own adapter in the same loop.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use fanfare::channels::sms::Sms;
+use fanfare::channels::{Channel, Delivery, Verdict};
+use fanfare::clock::Clock;
+use fanfare::db::types::MessageId;
+use fanfare::egress;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
@@ -35,7 +42,7 @@ pub fn request(
     id: &str,
     (phone, name, city): Recipient,
 ) -> reqwest::RequestBuilder {
-    let text = TEXT.replace("{{ name }}", name).replace("{{ city }}", city);
+    let text = text(name, city);
     client.post(format!("{base}/v1/send/{id}")).header("idempotency-key", id).json(&Body {
         id,
         phone,
@@ -44,25 +51,20 @@ pub fn request(
 }
 
 /// Sends one message to each, so many at once; answers how many were taken.
-pub async fn send_all(
-    client: reqwest::Client,
-    base: &str,
-    recipients: Arc<[Recipient]>,
-    in_flight: usize,
-) -> Result<u64, String> {
+async fn send_all<S, F>(recipients: Arc<[Recipient]>, in_flight: usize, send: S) -> Result<u64, String>
+where
+    S: Fn(Recipient) -> F + Clone + Send + 'static,
+    F: Future<Output = Result<bool, String>> + Send,
+{
     let next = Arc::new(AtomicUsize::new(0));
-    let base: Arc<str> = base.into();
     let mut senders = JoinSet::new();
     for _ in 0..in_flight {
-        let (client, base) = (client.clone(), Arc::clone(&base));
-        let (recipients, next) = (Arc::clone(&recipients), Arc::clone(&next));
+        let (recipients, next, send) = (Arc::clone(&recipients), Arc::clone(&next), send.clone());
         senders.spawn(async move {
             let mut taken = 0_u64;
             while let Some(recipient) = recipients.get(next.fetch_add(1, Ordering::Relaxed)) {
-                let id = uuid::Uuid::now_v7().to_string();
-                let exchange = exchange(request(&client, &base, &id, *recipient));
-                let reply = tokio::time::timeout(TIMEOUT, exchange).await.map_err(|e| e.to_string())?;
-                taken += u64::from(reply?.code == 0);
+                let answer = tokio::time::timeout(TIMEOUT, send(*recipient)).await;
+                taken += u64::from(answer.map_err(|e| e.to_string())??);
             }
             Ok::<_, String>(taken)
         });
@@ -72,6 +74,38 @@ pub async fn send_all(
         taken += sender.map_err(|e| e.to_string())??;
     }
     Ok(taken)
+}
+
+/// By reqwest, the client that most would take.
+pub async fn by_client(base: &str, recipients: Arc<[Recipient]>, in_flight: usize) -> Result<u64, String> {
+    let client = egress::client().map_err(|e| e.to_string())?;
+    let base: Arc<str> = base.into();
+    send_all(recipients, in_flight, move |recipient| {
+        let request = request(&client, &base, &MessageId::new().to_string(), recipient);
+        async move { exchange(request).await.map(|reply| reply.code == 0) }
+    })
+    .await
+}
+
+/// By the service's own adapter.
+pub async fn by_adapter(base: &str, recipients: Arc<[Recipient]>, in_flight: usize) -> Result<u64, String> {
+    let sms = Arc::new(Sms::new(base, None, Clock::System).map_err(|e| e.to_string())?);
+    send_all(recipients, in_flight, move |(phone, name, city)| {
+        let sms = Arc::clone(&sms);
+        let delivery =
+            Delivery { id: MessageId::new(), recipient: phone.to_string(), text: text(name, city) };
+        async move {
+            match sms.send(delivery).await.verdict {
+                Verdict::Delivered => Ok(true),
+                other => Err(format!("{other:?}")),
+            }
+        }
+    })
+    .await
+}
+
+fn text(name: &str, city: &str) -> String {
+    TEXT.replace("{{ name }}", name).replace("{{ city }}", city)
 }
 
 async fn exchange(request: reqwest::RequestBuilder) -> Result<Reply, String> {

@@ -21,7 +21,10 @@ use crate::{Bench, Result};
 /// Who sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sender {
+    /// A loop over the client that most would take.
     Limit,
+    /// The same loop over the service's own adapter.
+    Adapter,
     Service(Kind),
 }
 
@@ -59,7 +62,7 @@ pub type Measured = BTreeMap<Case, Figures>;
 /// after the heaviest.
 pub async fn measure(bench: &Bench) -> Result<Measured> {
     let mut measured = Measured::new();
-    let mut senders = vec![Sender::Limit];
+    let mut senders = vec![Sender::Limit, Sender::Adapter];
     senders.extend(bench.args.databases().into_iter().map(Sender::Service));
     let sizes = bench.args.sizes();
     for round in 0..bench.args.rounds.get() {
@@ -71,7 +74,7 @@ pub async fn measure(bench: &Bench) -> Result<Measured> {
                     bench.says(&format!("round {}: {}", round + 1, case.name()));
                     let figures = measured.entry(case).or_default();
                     match sender {
-                        Sender::Limit => send_bare(bench, case, figures).await,
+                        Sender::Limit | Sender::Adapter => send_bare(bench, case, figures).await,
                         Sender::Service(kind) => {
                             mail(bench, case, bench.template(kind, recipients)?, figures).await
                         }
@@ -88,6 +91,7 @@ impl Case {
     pub fn sender_name(&self) -> &'static str {
         match self.sender {
             Sender::Limit => "limit",
+            Sender::Adapter => "adapter",
             Sender::Service(kind) => kind.name(),
         }
     }
@@ -147,18 +151,21 @@ impl Figures {
     }
 }
 
-/// The limit: this process is the sender.
+/// Without the service: this process is the sender.
 async fn send_bare(bench: &Bench, case: Case, figures: &mut Figures) -> Result {
     let clients = Generator::new(case.recipients, SEED)?;
     let recipients: Arc<[Recipient]> =
         clients.map(|client| (client.phone_number, client.name, client.city)).collect();
     let sandbox = Sandbox::start(bench.directory(), case.provider).await?;
-    let client = fanfare::egress::client()?;
+    let in_flight = case.provider.in_flight;
     let spent = || Spent::read(bench, std::process::id(), None, sandbox.process.pid());
 
     let before = spent()?;
     let began = Instant::now();
-    let taken = limit::send_all(client, &sandbox.base, recipients, case.provider.in_flight).await?;
+    let taken = match case.sender {
+        Sender::Adapter => limit::by_adapter(&sandbox.base, recipients, in_flight).await?,
+        _ => limit::by_client(&sandbox.base, recipients, in_flight).await?,
+    };
     let took = began.elapsed().as_secs_f64();
     figures.note(case, &before, &spent()?)?;
 

@@ -325,7 +325,7 @@ impl Report {
 
     fn of_limit(&self, case: &Case, figures: &Figures) -> Figure {
         match (case.sender, self.mailings.get(&case.limit())) {
-            (Sender::Service(_), Some(limit)) => figures.per_second.over(&limit.per_second),
+            (Sender::Adapter | Sender::Service(_), Some(limit)) => figures.per_second.over(&limit.per_second),
             _ => Figure::default(),
         }
     }

