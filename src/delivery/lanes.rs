@@ -325,9 +325,9 @@ pub(super) mod tests {
     use crate::mailings::model::{Mailing, MailingStatus};
     use crate::messages::model::Counts;
 
-    pub fn run(priority: Priority, rate_per_second: Option<f64>) -> Arc<Run> {
+    pub fn mailing(priority: Priority, rate_per_second: Option<f64>) -> Mailing {
         let at = Timestamp::from_micros(0);
-        let mailing = Mailing {
+        Mailing {
             id: MailingId::new(),
             text: "hello".into(),
             filter: AudienceFilter::default(),
@@ -342,8 +342,11 @@ pub(super) mod tests {
             started_at: None,
             finished_at: None,
             counts: Counts::default(),
-        };
-        Arc::new(Run::new(mailing, 1))
+        }
+    }
+
+    pub fn run(priority: Priority, rate_per_second: Option<f64>) -> Arc<Run> {
+        Arc::new(Run::new(mailing(priority, rate_per_second), 1))
     }
 
     pub fn items(run: &Arc<Run>, count: usize) -> Vec<Item> {

@@ -337,29 +337,11 @@ impl Item {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mailings::filter::AudienceFilter;
-    use crate::messages::model::Counts;
+    use crate::delivery::lanes::tests::mailing;
     use proptest::prelude::*;
 
     fn run(ends_at: i64) -> Run {
-        let at = Timestamp::from_micros(0);
-        let mailing = Mailing {
-            id: MailingId::new(),
-            text: "hello".into(),
-            filter: AudienceFilter::default(),
-            channel: ChannelKind::Sms,
-            priority: Priority::Normal,
-            status: MailingStatus::Running,
-            starts_at: at,
-            ends_at: Timestamp::from_micros(ends_at),
-            rate_per_second: None,
-            created_at: at,
-            updated_at: at,
-            started_at: Some(at),
-            finished_at: None,
-            counts: Counts::default(),
-        };
-        Run::new(mailing, 1)
+        Run::new(Mailing { ends_at: Timestamp::from_micros(ends_at), ..mailing(Priority::Normal, None) }, 1)
     }
 
     proptest! {

@@ -18,7 +18,8 @@ use crate::db::types::{ClientId, MailingId, MessageId, NodeId};
 use crate::db::{AnyConnection, Db, DbOptions};
 use crate::delivery::feeder::Feeder;
 use crate::delivery::gate::Gate;
-use crate::delivery::lanes::{Lanes, tests as items};
+use crate::delivery::lanes::Lanes;
+use crate::delivery::lanes::tests::{self as items, mailing};
 use crate::delivery::model::{Item, Outcome, RunState, Tried};
 use crate::delivery::pages::{Lease, Pages, Runs};
 use crate::delivery::recorder::Recorder;
@@ -27,10 +28,8 @@ use crate::delivery::retry::RetryPolicy;
 use crate::delivery::shared::{Settings, Shared};
 use crate::kinds::{ChannelKind, OutcomeKind, Priority};
 use crate::lifecycle::{Shutdown, shutdown};
-use crate::mailings::filter::AudienceFilter;
 use crate::mailings::model::{Audience, Mailing, MailingStatus};
 use crate::mailings::repo;
-use crate::messages::model::Counts;
 use crate::metrics::Metrics;
 
 /// A feeder, which also takes messages out again, and a dispatcher, which puts some back.
@@ -119,20 +118,11 @@ impl Stage {
     async fn mailing(&self) -> MailingId {
         let now = Clock::System.now();
         let mailing = Mailing {
-            id: MailingId::new(),
-            text: "hello".into(),
-            filter: AudienceFilter::default(),
-            channel: ChannelKind::Sms,
-            priority: Priority::Normal,
-            status: MailingStatus::Running,
             starts_at: now,
             ends_at: now.plus(Duration::from_hours(1)),
             created_at: now,
-            updated_at: now,
             started_at: Some(now),
-            finished_at: None,
-            rate_per_second: None,
-            counts: Counts::default(),
+            ..mailing(Priority::Normal, None)
         };
         let (id, audience) = (mailing.id, Audience { total: CLIENTS, upper_bound: Some(self.last) });
         self.db.write(move |c| repo::insert(c, &mailing, Some(audience))).await.unwrap();
