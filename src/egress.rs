@@ -30,7 +30,6 @@ pub fn client() -> Result<reqwest::Client> {
         .no_proxy()
         .tcp_nodelay(true)
         .connect_timeout(CONNECT_TIMEOUT)
-        .pool_max_idle_per_host(1024)
         .pool_idle_timeout(IDLE_TIMEOUT)
         .build()
         .map_err(|e| Error::Internal(e.into()))

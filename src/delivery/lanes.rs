@@ -15,6 +15,8 @@ use crate::db::types::MailingId;
 use crate::kinds::{ChannelKind, Priority};
 use crate::metrics::Metrics;
 
+/// The lanes as they stand in memory: what [`lane_of`] tells the place of.
+const HIGHEST_FIRST: [Priority; 3] = [Priority::High, Priority::Normal, Priority::Low];
 /// Of so many messages taken, one comes from the lowest lane that has any: low keeps its 5 %.
 const LOW_TURN: u32 = 20;
 /// Messages that a mailing may always have waiting.
@@ -133,9 +135,7 @@ impl Lanes {
         drained: std::sync::Arc<Notify>,
         metrics: &Metrics,
     ) -> Self {
-        let mut lanes = [Priority::High, Priority::Normal, Priority::Low];
-        lanes.sort_by_key(|priority| lane_of(*priority));
-        let depths = lanes
+        let depths = HIGHEST_FIRST
             .map(|priority| metrics.lane_depth.with_label_values(&[channel.as_str(), priority.as_str()]));
         Self { capacity, inner: Mutex::default(), filled: Notify::new(), drained, depths }
     }
@@ -193,7 +193,7 @@ impl Lanes {
         let mut inner = self.lock();
         inner.turn = (inner.turn + 1) % LOW_TURN;
         let lowest_first = inner.turn == 0;
-        let mut order = [Priority::High, Priority::Normal, Priority::Low];
+        let mut order = HIGHEST_FIRST;
         if lowest_first {
             order.reverse();
         }

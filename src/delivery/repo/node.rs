@@ -62,7 +62,7 @@ pub fn heartbeat(c: &mut AnyConnection, id: NodeId, lease: Duration) -> Result<b
     .bind::<Double, _>(lease.as_secs_f64())
     .load(c)?;
     if !dead.is_empty() {
-        // SKIP LOCKED: a page that a frozen node has locked must not make this one late; who takes it over waits for it
+        // SKIP LOCKED: a page that a frozen node has locked must not make this one late; it is taken over once that is let go
         diesel::sql_query(
             "UPDATE page SET node_id = NULL WHERE id IN (SELECT id FROM page WHERE node_id = ANY($1) \
              FOR UPDATE SKIP LOCKED)",
