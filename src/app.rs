@@ -64,9 +64,7 @@ struct Limits(Option<f64>);
 
 impl ChannelRates for Limits {
     fn rate(&self, channel: ChannelKind) -> Option<f64> {
-        match channel {
-            ChannelKind::Sms => self.0,
-        }
+        self.0.filter(|_| channel == ChannelKind::Sms)
     }
 }
 

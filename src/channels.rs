@@ -4,6 +4,7 @@ pub mod sms;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::db::types::MessageId;
@@ -16,8 +17,12 @@ pub struct Delivery {
     pub id: MessageId,
     /// The address on the channel.
     pub recipient: String,
+    /// What stands above the text, on the channels that show such a thing.
+    pub subject: Option<String>,
     /// The text, filled.
     pub text: String,
+    /// A JSON object for the recipient's program, where the channel carries one.
+    pub data: Option<Arc<str>>,
 }
 
 /// What one attempt came to, as the provider tells it.

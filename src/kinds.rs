@@ -53,6 +53,16 @@ coded_enum! {
     ChannelKind {
         /// A text message to a phone.
         Sms = 1 "sms",
+        /// A mail to an e-mail address.
+        Email = 2 "email",
+        /// A notification on a device.
+        Push = 3 "push",
+        /// A request to a URL of the recipient's.
+        Webhook = 4 "webhook",
+        /// A message into a Discord channel, by the URL of its webhook.
+        Discord = 5 "discord",
+        /// A message in a user's inbox.
+        InApp = 6 "in_app",
     }
 }
 
@@ -88,6 +98,11 @@ coded_enum! {
 }
 
 impl MessageStatus {
+    /// Whether nothing more becomes of it.
+    pub fn is_final(self) -> bool {
+        !matches!(self, Self::Queued | Self::Sending)
+    }
+
     /// The glossary's word, or the seed API's (`created`, `succeeded`).
     ///
     /// # Errors

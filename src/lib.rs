@@ -9,6 +9,7 @@
 //! |---|---|
 //! | [`error`], [`clock`], [`kinds`], [`paging`], [`config`], [`metrics`], [`lifecycle`], [`telemetry`], [`failpoint`] | the ground |
 //! | [`db`] | the two databases behind one handle |
+//! | [`live`] | what becomes of notifications, told to those who wait or watch |
 //! | [`clients`], [`messages`], [`templates`] | who can be reached, what became of each delivery, texts to fill |
 //! | [`mailings`] | campaigns and their books |
 //! | [`pending_mailing`] | what makes a mailing begin at its time |
@@ -38,6 +39,7 @@ pub mod failpoint;
 pub mod http;
 pub mod kinds;
 pub mod lifecycle;
+pub mod live;
 pub mod mailings;
 pub mod messages;
 pub mod metrics;

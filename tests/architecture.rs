@@ -17,6 +17,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("templates", ""),
     ("clock", "db"),
     ("db", "error failpoint"),
+    ("live", "db kinds"),
     ("egress", "error failpoint"),
     ("clients", "error clock db paging failpoint"),
     ("messages", "error db kinds paging"),

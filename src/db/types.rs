@@ -132,6 +132,10 @@ impl MessageId {
     }
 }
 id_type!(
+    /// Identifies a batch of notifications.
+    BatchId
+);
+id_type!(
     /// Identifies one run of one process.
     NodeId
 );

@@ -316,7 +316,7 @@ impl Item {
 
     /// Where it goes: the address on record before the client's present one.
     pub fn address(&self) -> Option<String> {
-        let present = || self.recipient.as_ref().map(|recipient| recipient.address(self.run.channel));
+        let present = || self.recipient.as_ref().and_then(|recipient| recipient.address(self.run.channel));
         self.address.clone().or_else(present)
     }
 

@@ -202,7 +202,8 @@ impl Sender {
         self.metrics.lateness.observe(now.since(item.due_at).as_secs_f64());
         self.metrics.in_flight.inc();
         let began = Instant::now();
-        let exchange = self.channel.send(Delivery { id: item.id, recipient, text });
+        let exchange =
+            self.channel.send(Delivery { id: item.id, recipient, subject: None, text, data: None });
         let answer = tokio::select! {
             biased;
             answer = AssertUnwindSafe(exchange).catch_unwind() => {

@@ -42,11 +42,9 @@ pub struct Profile {
 }
 
 impl Recipient {
-    /// The address on a channel.
-    pub fn address(&self, channel: ChannelKind) -> String {
-        match channel {
-            ChannelKind::Sms => self.phone_number.to_string(),
-        }
+    /// The address on a channel; none on one that mailings do not go over.
+    pub fn address(&self, channel: ChannelKind) -> Option<String> {
+        (channel == ChannelKind::Sms).then(|| self.phone_number.to_string())
     }
 
     /// What fills the placeholders. A field that the client does not have has no value: strict texts fail on it.

@@ -295,7 +295,7 @@ impl Mailings {
                         let text = template.as_ref().map(|template| template.render(|| recipient.values()));
                         Sample {
                             client_id: recipient.client_id,
-                            recipient: recipient.address(channel),
+                            recipient: recipient.address(channel).unwrap_or_default(),
                             error: text.as_ref().and_then(|text| text.as_ref().err().cloned()),
                             text: text.and_then(Result::ok),
                         }

@@ -79,7 +79,7 @@ impl Held {
             status: status.code(),
             attempts: 1,
             revision: 1,
-            recipient: recipient.address(ChannelKind::Sms),
+            recipient: recipient.address(ChannelKind::Sms).unwrap(),
             provider_id: None,
             error: None,
         };

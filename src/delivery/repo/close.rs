@@ -68,7 +68,7 @@ pub fn rest_of_audience(c: &mut AnyConnection, closing: &Closing, now: Timestamp
             status: closing.status.code(),
             attempts: 0,
             revision: 1,
-            recipient: recipient.address(closing.channel),
+            recipient: recipient.address(closing.channel).unwrap_or_default(),
             provider_id: None,
             error: Some(closing.reason.to_owned()),
         })

@@ -168,7 +168,7 @@ impl MailingPatch {
         let change = MailingChange {
             text: optional(&mut wrong, "text", self.text, text),
             filter: filter(&mut wrong, self.filter),
-            channel: optional(&mut wrong, "channel", self.channel, |word| word.parse::<ChannelKind>()),
+            channel: optional(&mut wrong, "channel", self.channel, channel),
             priority: optional(&mut wrong, "priority", self.priority, |word| word.parse::<Priority>()),
             starts_at: optional(&mut wrong, "starts_at", self.starts_at.as_deref(), time),
             ends_at: optional(&mut wrong, "ends_at", self.ends_at.as_deref(), time),
@@ -233,5 +233,13 @@ impl PreviewBody {
             text: checked.text,
             rate_per_second: checked.rate_per_second.flatten(),
         })
+    }
+}
+
+/// Clients are reached by phone: the other channels are for notifications.
+fn channel(word: String) -> Result<ChannelKind, String> {
+    match word.parse()? {
+        ChannelKind::Sms => Ok(ChannelKind::Sms),
+        other => Err(format!("a mailing goes over `sms`, not `{other}`; send notifications over `{other}`")),
     }
 }
