@@ -27,6 +27,7 @@ use crate::http::routing::{get, others};
 use crate::http::{metrics as http_metrics, openapi, problem};
 use crate::kinds::ChannelKind;
 use crate::lifecycle::{self, Shutdown, Trigger, supervise};
+use crate::live::Live;
 use crate::mailings::usecase::{ChannelRates, Wakeup};
 use crate::mailings::{self, Mailings};
 use crate::messages::{self, Messages};
@@ -108,7 +109,8 @@ impl App {
         let listener = listen(config.listen())?;
         let address = listener.local_addr().map_err(|e| Error::Internal(e.into()))?;
         let (trigger, shutdown) = lifecycle::shutdown();
-        let parts = (db.clone(), clock.clone(), metrics.clone());
+        let live = Live::default();
+        let parts = (db.clone(), clock.clone(), metrics.clone(), live);
         let (work, partners) = work(&config, parts, &trigger, &shutdown).await?;
         let services = Services {
             clients: web::Data::new(Clients::new(db.clone(), clock.clone())),
@@ -168,21 +170,23 @@ impl App {
 /// Starts what the node's role asks for.
 async fn work(
     config: &Config,
-    parts: (Db, Clock, Metrics),
+    (db, clock, metrics, live): (Db, Clock, Metrics, Live),
     trigger: &Trigger,
     shutdown: &Shutdown,
 ) -> Result<(Work, Partners)> {
     if config.node.role == Role::Api {
-        let announcer = Announcer::new(parts.0);
+        let announcer = Announcer::new(db);
         let task = supervise("announcer", trigger.clone(), Arc::clone(&announcer).run(shutdown.clone()));
         let rates = Arc::new(Limits(config.sms.rate()));
         let partners = Partners { wakeup: announcer, rates, watchdog: None, engine: None };
         return Ok((Work::Elsewhere { announcer: task }, partners));
     }
-    let channels = vec![sms(config, parts.1.clone())?];
+    let channels = vec![sms(config, clock.clone())?];
     let ends = (trigger.clone(), shutdown.clone());
-    let engine = Engine::start(parts.clone(), settings(config), channels, ends).await?;
+    let parts = (db.clone(), clock.clone(), metrics.clone(), live);
+    let engine = Engine::start(parts, settings(config), channels, ends).await?;
     let handle = engine.handle();
+    let parts = (db, clock, metrics);
     let watchdog = Watchdog::new(parts, handle.clone(), config.delivery.poll, handle.pending());
     let (looked_at, beating) = (watchdog.looked_at(), handle.clone());
     let partners = Partners {

@@ -24,13 +24,16 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("mailings", "error clock db kinds paging templates clients messages failpoint"),
     ("pending_mailing", "error clock db lifecycle metrics mailings failpoint"),
     ("channels", "error clock db kinds egress failpoint"),
-    ("delivery", "error clock db kinds lifecycle metrics templates messages mailings channels failpoint"),
+    (
+        "delivery",
+        "error clock db kinds lifecycle live metrics templates messages mailings channels failpoint",
+    ),
     ("http", "error clock db metrics"),
     ("sandbox", ""),
     ("demo", "error clock egress sandbox"),
     (
         "app",
-        "error clock kinds db config lifecycle metrics clients messages mailings pending_mailing egress channels delivery http",
+        "error clock kinds db config lifecycle live metrics clients messages mailings pending_mailing egress channels delivery http",
     ),
     ("cli", "error clock config lifecycle metrics telemetry egress http sandbox demo app clients"),
     // its list of the operations names every handler: a part of the composition root that stands beside its kind

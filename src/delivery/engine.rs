@@ -27,6 +27,7 @@ use crate::error::Result;
 use crate::failpoint;
 use crate::kinds::ChannelKind;
 use crate::lifecycle::{self, Shutdown, Trigger, supervise};
+use crate::live::Live;
 use crate::mailings::usecase::{ChannelRates, Wakeup};
 use crate::metrics::Metrics;
 
@@ -74,7 +75,7 @@ impl Engine {
     /// # Errors
     /// Those of the database.
     pub async fn start(
-        (db, clock, metrics): (Db, Clock, Metrics),
+        (db, clock, metrics, live): (Db, Clock, Metrics, Live),
         settings: Settings,
         channels: Vec<ChannelSetup>,
         (trigger, shutdown): (Trigger, Shutdown),
@@ -104,6 +105,7 @@ impl Engine {
             db,
             clock,
             metrics,
+            live,
             settings,
             lanes,
             gates,

@@ -17,6 +17,7 @@ use crate::db::types::{MailingId, Timestamp};
 use crate::db::{AnyConnection, Db};
 use crate::error::Result;
 use crate::kinds::{ChannelKind, OutcomeKind};
+use crate::live::Live;
 use crate::mailings::repo;
 use crate::metrics::Metrics;
 
@@ -47,6 +48,8 @@ pub struct Shared {
     pub clock: Clock,
     /// The metrics.
     pub metrics: Metrics,
+    /// Who is told what becomes of notifications.
+    pub live: Live,
     /// Sizes and times.
     pub settings: Settings,
     /// The lanes of each channel.

@@ -14,6 +14,7 @@ use fanfare::delivery::retry::RetryPolicy;
 use fanfare::delivery::shared::Settings;
 use fanfare::kinds::{ChannelKind, MessageStatus, Priority};
 use fanfare::lifecycle;
+use fanfare::live::Live;
 use fanfare::mailings::filter::AudienceFilter;
 use fanfare::mailings::model::NewMailing;
 use fanfare::mailings::usecase::Mailings;
@@ -65,7 +66,7 @@ crate::on_each_database! {
             rate: None,
             breaker_failures: 0,
         };
-        let parts = (db.clone(), Clock::System, metrics);
+        let parts = (db.clone(), Clock::System, metrics, Live::default());
         let engine = Engine::start(parts, settings(), vec![setup], (trigger.clone(), shutdown))
             .await
             .expect("an engine");

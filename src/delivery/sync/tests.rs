@@ -28,6 +28,7 @@ use crate::delivery::retry::RetryPolicy;
 use crate::delivery::shared::{Settings, Shared};
 use crate::kinds::{ChannelKind, OutcomeKind, Priority};
 use crate::lifecycle::{Shutdown, shutdown};
+use crate::live::Live;
 use crate::mailings::model::{Audience, Mailing, MailingStatus};
 use crate::mailings::repo;
 use crate::metrics::Metrics;
@@ -152,6 +153,7 @@ impl Stage {
             db: self.db.clone(),
             clock: Clock::System,
             metrics: metrics.clone(),
+            live: Live::default(),
             settings,
             lanes: [(ChannelKind::Sms, Arc::new(lanes))].into(),
             gates: [(ChannelKind::Sms, Arc::new(gate))].into(),
