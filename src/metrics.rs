@@ -1,13 +1,18 @@
 //! Every metric, defined once. Labels are bounded: channels, priorities, outcomes, routes as patterns.
 
-use std::sync::Arc;
+pub mod rolling;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use prometheus::core::Collector;
 use prometheus::{
-    Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
-    Registry, TextEncoder,
+    Counter, CounterVec, Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
+use self::rolling::{Rolling, Window};
 use crate::error::{Error, Result};
 use crate::kinds::{ChannelKind, OutcomeKind, Priority};
 
@@ -18,6 +23,8 @@ pub struct Metrics(Arc<Inner>);
 /// The metrics by name.
 pub struct Inner {
     registry: Registry,
+    since: Instant,
+    rolling: BTreeMap<ChannelKind, Arc<Mutex<Rolling>>>,
     /// `fanfare_active_tasks`
     pub active_tasks: IntGauge,
     /// `fanfare_messages_total`
@@ -44,6 +51,10 @@ pub struct Inner {
     pub circuit: IntGaugeVec,
     /// `fanfare_throttled_total`
     pub throttled: IntCounterVec,
+    /// `fanfare_rate_limit_waits_total`
+    pub rate_limit_waits: IntCounterVec,
+    /// `fanfare_rate_limit_wait_seconds_total`
+    pub rate_limit_seconds: CounterVec,
     /// `fanfare_unrecorded_outcomes`
     pub unrecorded: IntGauge,
     /// `fanfare_mailings_running`
@@ -80,13 +91,41 @@ pub struct ChannelMetrics {
     /// `fanfare_in_flight`
     pub in_flight: IntGauge,
     attempt_durations: [Histogram; ATTEMPT_OUTCOMES.len()],
+    rate_limit_waits: IntCounter,
+    rate_limit_seconds: Counter,
+    /// What the times in `rolling` are counted from.
+    since: Instant,
+    rolling: Arc<Mutex<Rolling>>,
 }
 
+/// Less is no wait: the pacer asked for the time, or a timer fired.
+const A_WAIT: Duration = Duration::from_millis(1);
+
 impl ChannelMetrics {
-    /// `fanfare_attempt_duration_seconds`; none for an outcome that no attempt comes to.
-    pub fn attempt_duration(&self, outcome: OutcomeKind) -> Option<&Histogram> {
-        let place = ATTEMPT_OUTCOMES.iter().position(|kind| *kind == outcome)?;
-        self.attempt_durations.get(place)
+    /// Counts an attempt: `fanfare_attempt_duration_seconds` and the windows. Not one with an outcome that no attempt
+    /// comes to.
+    pub fn attempted(&self, outcome: OutcomeKind, ended: Instant, took: Duration) {
+        let place = ATTEMPT_OUTCOMES.iter().position(|kind| *kind == outcome);
+        if let Some(duration) = place.and_then(|place| self.attempt_durations.get(place)) {
+            duration.observe(took.as_secs_f64());
+            let at = ended.saturating_duration_since(self.since);
+            self.rolling.lock().unwrap_or_else(PoisonError::into_inner).add(at, outcome, took);
+        }
+    }
+
+    /// Counts that a message was ready and waited so long for the channel's rate.
+    pub fn paced(&self, waited: Duration) {
+        if waited >= A_WAIT {
+            self.rate_limit_waits.inc();
+            self.rate_limit_seconds.inc_by(waited.as_secs_f64());
+        }
+    }
+
+    /// What attempts came to in the last minute and the last hour.
+    pub fn windows(&self) -> (Window, Window) {
+        let now = self.since.elapsed();
+        let rolling = self.rolling.lock().unwrap_or_else(PoisonError::into_inner);
+        (rolling.last_minute(now), rolling.last_hour(now))
     }
 }
 
@@ -190,6 +229,18 @@ impl Metrics {
                 "Answers 429 with Retry-After; a rise means that the channel's rate is above what the provider bears",
                 channel,
             )?,
+            rate_limit_waits: r.counters(
+                "fanfare_rate_limit_waits_total",
+                "How often a message was ready and waited for the channel's rate; a rise means that the rate is the limit",
+                channel,
+            )?,
+            rate_limit_seconds: r.add(CounterVec::new(
+                Opts::new(
+                    "fanfare_rate_limit_wait_seconds_total",
+                    "How long messages that were ready waited for the channel's rate; near 1 a second the rate is the limit",
+                ),
+                channel,
+            ))?,
             unrecorded: r.gauge(
                 "fanfare_unrecorded_outcomes",
                 "Outcomes not yet on disk: what a crash would send again; a rise means that the database is slow",
@@ -213,6 +264,8 @@ impl Metrics {
                 SHORT_BUCKETS,
             )?,
             registry: r.0,
+            since: Instant::now(),
+            rolling: ChannelKind::ALL.iter().map(|kind| (*kind, Arc::default())).collect(),
         };
         let metrics = Self(Arc::new(inner));
         metrics.show_zeroes();
@@ -223,9 +276,12 @@ impl Metrics {
     fn show_zeroes(&self) {
         for channel in ChannelKind::ALL.iter().map(|c| c.as_str()) {
             let of_messages = [&self.messages, &self.sent, &self.failed, &self.expired, &self.cancelled];
-            for counter in of_messages.into_iter().chain([&self.retries, &self.throttled]) {
+            for counter in
+                of_messages.into_iter().chain([&self.retries, &self.throttled, &self.rate_limit_waits])
+            {
                 counter.with_label_values(&[channel]);
             }
+            self.rate_limit_seconds.with_label_values(&[channel]);
             self.circuit.with_label_values(&[channel]).set(0);
             self.lateness.with_label_values(&[channel]);
             self.in_flight.with_label_values(&[channel]).set(0);
@@ -247,7 +303,16 @@ impl Metrics {
             lateness: self.lateness.with_label_values(&[name]),
             in_flight: self.in_flight.with_label_values(&[name]),
             attempt_durations: ATTEMPT_OUTCOMES.map(duration),
+            rate_limit_waits: self.rate_limit_waits.with_label_values(&[name]),
+            rate_limit_seconds: self.rate_limit_seconds.with_label_values(&[name]),
+            since: self.since,
+            rolling: self.rolling.get(&channel).cloned().unwrap_or_default(),
         }
+    }
+
+    /// How long they have been counted.
+    pub fn uptime(&self) -> Duration {
+        self.since.elapsed()
     }
 
     /// What Prometheus scrapes.

@@ -98,7 +98,9 @@ impl Dispatcher {
         };
         self.lanes.wait().await;
         self.gate.wait().await;
+        let ready = Instant::now();
         self.pacer.wait().await;
+        self.sender.metrics.paced(ready.elapsed());
         // asked last: at a low rate the turn may come long after the lease ran out
         while !self.shared.lease.is_held(self.shared.now()) {
             tokio::time::sleep(LEASE_POLL).await;
@@ -226,9 +228,7 @@ impl Sender {
             Came::To(outcome) => outcome,
             back => return back,
         };
-        if let Some(duration) = self.metrics.attempt_duration(outcome.kind) {
-            duration.observe(took.as_secs_f64());
-        }
+        self.metrics.attempted(outcome.kind, began + took, took);
         Came::To(outcome)
     }
 

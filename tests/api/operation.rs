@@ -25,6 +25,8 @@ const METRICS: &[(&str, &str)] = &[
     ("fanfare_circuit_state", "gauge"),
     ("fanfare_throttled_total", "counter"),
     ("fanfare_in_flight", "gauge"),
+    ("fanfare_rate_limit_waits_total", "counter"),
+    ("fanfare_rate_limit_wait_seconds_total", "counter"),
     ("fanfare_unrecorded_outcomes", "gauge"),
     ("fanfare_mailings_running", "gauge"),
     ("fanfare_recorder_errors_total", "counter"),
