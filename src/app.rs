@@ -15,19 +15,22 @@ use crate::channels::sms::Sms;
 use crate::clients::{self, Clients};
 use crate::clock::Clock;
 use crate::config::{Config, Role};
-use crate::db::{Db, DbOptions};
+use crate::db::{AnyConnection, Db, DbOptions};
 use crate::delivery::announce::Announcer;
+use crate::delivery::repo::claim;
 use crate::delivery::retry::RetryPolicy;
 use crate::delivery::{ChannelSetup, Engine, Settings};
 use crate::error::{Error, Result};
 use crate::http::access::{self, Access};
+use crate::http::figures::{self, NextDue};
 use crate::http::health::{self, Probes, SignOfLife};
 use crate::http::request_log::RequestLog;
 use crate::http::routing::{get, others};
-use crate::http::{metrics as http_metrics, openapi, problem};
+use crate::http::{cut, metrics as http_metrics, openapi, problem};
 use crate::kinds::ChannelKind;
 use crate::lifecycle::{self, Shutdown, Trigger, supervise};
-use crate::live::Live;
+use crate::live::observer::Observer;
+use crate::live::{self, Live};
 use crate::mailings::usecase::{ChannelRates, Wakeup};
 use crate::mailings::{self, Mailings};
 use crate::messages::{self, Messages};
@@ -40,6 +43,7 @@ pub struct App {
     server: JoinHandle<std::io::Result<()>>,
     handle: ServerHandle,
     work: Work,
+    observer: JoinHandle<()>,
     trigger: Trigger,
     shutdown: Shutdown,
 }
@@ -76,6 +80,10 @@ struct Services {
     mailings: web::Data<Mailings>,
     messages: web::Data<Messages>,
     metrics: web::Data<Metrics>,
+    live: web::Data<Live>,
+    next_due: web::Data<NextDue>,
+    /// Ends the open streams.
+    shutdown: web::Data<Shutdown>,
     db: web::Data<Db>,
     access: web::Data<Access>,
     probes: web::Data<Probes>,
@@ -110,8 +118,10 @@ impl App {
         let address = listener.local_addr().map_err(|e| Error::Internal(e.into()))?;
         let (trigger, shutdown) = lifecycle::shutdown();
         let live = Live::default();
-        let parts = (db.clone(), clock.clone(), metrics.clone(), live);
+        let parts = (db.clone(), clock.clone(), metrics.clone(), live.clone());
         let (work, partners) = work(&config, parts, &trigger, &shutdown).await?;
+        let observer = Observer::new(db.clone(), clock.clone(), live.clone());
+        let observer = supervise("observer", trigger.clone(), observer.run(shutdown.clone()));
         let services = Services {
             clients: web::Data::new(Clients::new(db.clone(), clock.clone())),
             mailings: web::Data::new(Mailings::new(
@@ -130,6 +140,9 @@ impl App {
                 engine: partners.engine,
                 patience: config.delivery.lease + config.delivery.poll * 5,
             }),
+            live: web::Data::new(live),
+            next_due: web::Data::new(next_due(db.clone())),
+            shutdown: web::Data::new(shutdown.clone()),
             db: web::Data::new(db),
             runtime: web::Data::new(tokio::runtime::Handle::current()),
         };
@@ -137,7 +150,7 @@ impl App {
         let handle = server.handle();
         let server = tokio::spawn(server);
         tracing::info!(%address, "fanfare listens");
-        Ok(Self { address, server, handle, work, trigger, shutdown })
+        Ok(Self { address, server, handle, work, observer, trigger, shutdown })
     }
 
     /// Where it listens.
@@ -155,6 +168,7 @@ impl App {
         self.trigger.fire();
         self.handle.stop(true).await;
         let _ = self.server.await;
+        let _ = self.observer.await;
         match self.work {
             Work::Here { engine, watchdog } => {
                 let _ = watchdog.await;
@@ -199,6 +213,18 @@ async fn work(
     Ok((Work::Here { engine, watchdog }, partners))
 }
 
+/// The earliest of all channels.
+fn next_due(db: Db) -> NextDue {
+    let read = |c: &mut AnyConnection| {
+        let of_each = ChannelKind::ALL.iter().map(|channel| claim::next_due(c, *channel));
+        Ok(of_each.collect::<Result<Vec<_>>>()?.into_iter().flatten().min())
+    };
+    Box::new(move || {
+        let db = db.clone();
+        Box::pin(async move { db.read(read).await })
+    })
+}
+
 fn listen(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).map_err(|e| {
         Error::Unavailable(format!("cannot listen on {address} (HTTP_HOST, HTTP_PORT): {e}").into())
@@ -238,6 +264,9 @@ fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<S
             .app_data(services.metrics.clone())
             .app_data(services.access.clone())
             .app_data(services.probes.clone())
+            .app_data(services.live.clone())
+            .app_data(services.next_due.clone())
+            .app_data(services.shutdown.clone())
             .app_data(services.db.clone())
             .app_data(services.runtime.clone())
             .wrap(from_fn(access::check))
@@ -248,6 +277,7 @@ fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<S
     let server = server
         .workers(config.http.workers)
         .disable_signals()
+        .on_connect(cut::keep)
         .shutdown_timeout(10)
         .keep_alive(Duration::from_secs(75))
         .listen(listener)
@@ -276,6 +306,8 @@ fn routes(cfg: &mut web::ServiceConfig) {
                 .configure(clients::handler::routes)
                 .configure(messages::handler::routes)
                 .configure(mailings::handler::routes)
+                .configure(live::handler::routes)
+                .configure(figures::routes)
                 .default_service(web::route().to(problem::no_such_path)),
         );
 }

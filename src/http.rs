@@ -2,6 +2,8 @@
 //! are in their folders.
 
 pub mod access;
+pub mod cut;
+pub mod figures;
 pub mod health;
 pub mod json;
 pub mod metrics;

@@ -9,9 +9,9 @@
 //! |---|---|
 //! | [`error`], [`clock`], [`kinds`], [`paging`], [`config`], [`metrics`], [`lifecycle`], [`telemetry`], [`failpoint`] | the ground |
 //! | [`db`] | the two databases behind one handle |
-//! | [`live`] | what becomes of notifications, told to those who wait or watch |
 //! | [`clients`], [`messages`], [`templates`] | who can be reached, what became of each delivery, texts to fill |
 //! | [`mailings`] | campaigns and their books |
+//! | [`live`] | what becomes of notifications and mailings, told to those who wait or watch |
 //! | [`pending_mailing`] | what makes a mailing begin at its time |
 //! | [`egress`], [`channels`] | the way out; they know no database |
 //! | [`delivery`] | the engine: feeder, lanes, dispatchers, recorder, claimer |

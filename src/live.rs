@@ -1,21 +1,42 @@
-//! What becomes of notifications, told at once to those who wait for it or watch it. In memory: the database is the
-//! record, and whoever was not listening reads it there.
+//! What becomes of notifications and mailings, told at once to those who wait for it or watch it. In memory: the
+//! database is the record, and whoever was not listening reads it there.
+
+pub mod handler;
+mod hub;
+pub mod observer;
 
 use std::collections::HashMap;
+use std::pin::pin;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
-use tokio::sync::Notify;
+use serde::Serialize;
+use tokio::sync::{Notify, oneshot, watch};
+use tokio::time::Instant;
+use utoipa::ToSchema;
 
-use crate::db::types::{BatchId, MessageId, Timestamp};
+use self::hub::{Hub, Seat};
+use crate::db::types::{BatchId, MailingId, MessageId, Timestamp};
 use crate::kinds::{ChannelKind, MessageStatus};
+use crate::mailings::model::Progress;
+
+/// Events that are kept for those who come back, and by how many a reader may be behind.
+const KEPT: usize = 10_000;
+/// Watchers at once.
+const MOST: usize = 1000;
+/// Mailings that nobody looked at for so long may have done more than the next look can tell.
+const UNOBSERVED: Duration = Duration::from_secs(60);
 
 /// A notification came to another state.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = NotificationChange)]
 pub struct Change {
     /// Which notification.
     pub id: MessageId,
     /// The batch that it came in.
+    #[serde(rename = "batch_id", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub batch: Option<BatchId>,
     /// How it goes out.
     pub channel: ChannelKind,
@@ -24,26 +45,101 @@ pub struct Change {
     /// Attempts made by now.
     pub attempts: i16,
     /// Since when.
+    #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
 }
 
+/// What is told to those who watch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// A notification came to another state.
+    Notification(Change),
+    /// A mailing's status or counts changed.
+    Mailing(Progress),
+}
+
+/// What a watcher is told of: that for which all that is given holds.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// This mailing. Notifications have none.
+    pub mailing: Option<MailingId>,
+    /// Notifications of this batch. Mailings have none.
+    pub batch: Option<BatchId>,
+    /// What goes out on this channel.
+    pub channel: Option<ChannelKind>,
+}
+
+impl Filter {
+    /// Whether the watcher is told of this.
+    pub fn lets_through(&self, event: &Event) -> bool {
+        let (mailing, batch, channel) = match event {
+            Event::Notification(change) => (None, change.batch, change.channel),
+            Event::Mailing(progress) => (Some(progress.mailing_id), None, progress.channel),
+        };
+        (self.mailing.is_none() || self.mailing == mailing)
+            && (self.batch.is_none() || self.batch == batch)
+            && self.channel.is_none_or(|wanted| wanted == channel)
+    }
+
+    /// Whether it may be told of mailings.
+    pub fn lets_mailings_through(&self) -> bool {
+        self.batch.is_none()
+    }
+}
+
 /// Where changes are told; cloning it is cheap.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Live(Arc<Inner>);
 
-#[derive(Default)]
 struct Inner {
     /// How many wait: mostly nobody does, and then nothing is looked up.
     waiting: AtomicUsize,
     waiters: Mutex<HashMap<MessageId, Vec<Arc<Notify>>>>,
+    /// Another one for each process: an id that another one gave is told apart.
+    boot: String,
+    hub: Mutex<Hub>,
+    published: Notify,
+    /// Somebody came who watches mailings.
+    came: Notify,
+    /// When the open mailings were read last, for those who watch.
+    looked_at: watch::Sender<Option<Instant>>,
+}
+
+impl Default for Live {
+    fn default() -> Self {
+        Self::with(Hub::new(KEPT, MOST))
+    }
 }
 
 impl Live {
-    /// Tells those who wait for this notification or watch it.
+    fn with(hub: Hub) -> Self {
+        Self(Arc::new(Inner {
+            waiting: AtomicUsize::default(),
+            waiters: Mutex::default(),
+            boot: format!("{:016x}", fastrand::u64(..)),
+            hub: Mutex::new(hub),
+            published: Notify::new(),
+            came: Notify::new(),
+            looked_at: watch::Sender::new(None),
+        }))
+    }
+
+    /// Tells those who wait for this notification or watch it. It never waits.
     pub fn publish(&self, change: &Change) {
         if change.status.is_final() {
             self.wake(change.id);
         }
+        self.tell(Event::Notification(*change));
+    }
+
+    /// Tells those who watch this mailing.
+    pub fn progressed(&self, progress: Progress) {
+        self.tell(Event::Mailing(progress));
+    }
+
+    fn tell(&self, event: Event) {
+        self.hub().push(event);
+        self.0.published.notify_waiters();
     }
 
     /// Wakes those who wait for a notification that has come to its final state.
@@ -63,8 +159,60 @@ impl Live {
         Waiter { live: self.clone(), id, ended }
     }
 
+    /// Registers somebody who watches from now on, or from what has the id `last` on. None when too many do already.
+    pub fn watch(&self, filter: Filter, last: Option<&str>) -> Option<Watch> {
+        let of_mailings = filter.lets_mailings_through();
+        // what mailings did while nobody looked at them was not noted
+        let is_whole = !of_mailings || !self.is_unobserved(UNOBSERVED);
+        let asked = last.map(|id| self.position(id).filter(|_| is_whole));
+        let (seat, found, overtaken) = self.hub().sit_down(of_mailings, asked.flatten())?;
+        if of_mailings {
+            self.0.came.notify_one();
+        }
+        let missed = asked.is_some() && !found;
+        Some(Watch { live: self.clone(), seat, filter, missed, overtaken: Some(Overtaken(overtaken)) })
+    }
+
+    /// The number in an id that this process gave.
+    fn position(&self, id: &str) -> Option<u64> {
+        id.split_once('-').filter(|(boot, _)| *boot == self.0.boot)?.1.parse().ok()
+    }
+
+    /// Returns when somebody watches mailings.
+    async fn mailings_are_watched(&self) {
+        loop {
+            let mut came = pin!(self.0.came.notified());
+            came.as_mut().enable();
+            if self.hub().mailings_are_watched() {
+                return;
+            }
+            came.await;
+        }
+    }
+
+    /// Notes that the open mailings were read for those who watch.
+    fn looked(&self) {
+        self.0.looked_at.send_replace(Some(Instant::now()));
+    }
+
+    /// Whether the open mailings were not read for so long.
+    fn is_unobserved(&self, span: Duration) -> bool {
+        self.0.looked_at.borrow().is_none_or(|at| at.elapsed() > span)
+    }
+
+    /// Returns when the open mailings have been read not long ago: what they do after that will be told.
+    async fn mailings_are_observed(&self) {
+        // it cannot fail: this holds the sender
+        let _ =
+            self.0.looked_at.subscribe().wait_for(|at| at.is_some_and(|at| at.elapsed() <= UNOBSERVED)).await;
+    }
+
     fn waiters(&self) -> MutexGuard<'_, HashMap<MessageId, Vec<Arc<Notify>>>> {
         self.0.waiters.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn hub(&self) -> MutexGuard<'_, Hub> {
+        self.0.hub.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -95,36 +243,68 @@ impl Drop for Waiter {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Somebody who watches, until it is dropped.
+pub struct Watch {
+    live: Live,
+    seat: Seat,
+    filter: Filter,
+    missed: bool,
+    overtaken: Option<Overtaken>,
+}
 
-    fn change(id: MessageId, status: MessageStatus) -> Change {
-        let at = Timestamp::from_micros(0);
-        Change { id, batch: None, channel: ChannelKind::Sms, status, attempts: 1, at }
-    }
+/// Told when a watcher has read too slowly for what came; see [`Watch::overtaken`].
+pub struct Overtaken(oneshot::Receiver<()>);
 
-    #[tokio::test]
-    async fn whoever_waits_is_woken_by_the_final_state_alone() {
-        let live = Live::default();
-        let (id, other) = (MessageId::new(), MessageId::new());
-        let (first, second) = (live.wait_for(id), live.wait_for(id));
-        live.publish(&change(id, MessageStatus::Sending));
-        live.publish(&change(other, MessageStatus::Sent));
-        assert!(futures_util::FutureExt::now_or_never(first.ended()).is_none());
-        live.publish(&change(id, MessageStatus::Sent));
-        first.ended().await;
-        second.ended().await;
-    }
-
-    #[test]
-    fn who_waits_no_more_leaves_nothing_behind() {
-        let live = Live::default();
-        let id = MessageId::new();
-        let (first, second) = (live.wait_for(id), live.wait_for(id));
-        drop(first);
-        assert_eq!(live.waiters().len(), 1);
-        drop(second);
-        assert_eq!((live.waiters().len(), live.0.waiting.load(Ordering::Acquire)), (0, 0));
+impl Overtaken {
+    /// Returns when the watcher lost its place, true for being too slow and false for having left.
+    pub async fn wait(self) -> bool {
+        self.0.await.is_ok()
     }
 }
+
+impl Watch {
+    /// Whether it asked for events from one on that is not here any more, or never was.
+    pub fn missed(&self) -> bool {
+        self.missed
+    }
+
+    /// What tells that it is too slow, also while nobody asks for the next events. There is one.
+    pub fn overtaken(&mut self) -> Option<Overtaken> {
+        self.overtaken.take()
+    }
+
+    /// The id of the last event that it has seen or passed over; none when it was too slow.
+    pub fn last_id(&self) -> Option<String> {
+        self.live.hub().position(self.seat).map(|position| self.id(position))
+    }
+
+    fn id(&self, position: u64) -> String {
+        format!("{}-{position}", self.live.0.boot)
+    }
+
+    /// The next events with their ids; none when it was too slow for what came. Dropped before it returns, it has taken
+    /// nothing.
+    pub async fn next(&mut self) -> Option<Vec<(String, Event)>> {
+        loop {
+            // registered before looking: what comes in between is not missed
+            let mut published = pin!(self.live.0.published.notified());
+            published.as_mut().enable();
+            let read = self.live.hub().read(self.seat, |event| self.filter.lets_through(event))?;
+            if !read.events.is_empty() {
+                return Some(read.events.into_iter().map(|(at, event)| (self.id(at), event)).collect());
+            }
+            if !read.more {
+                published.await;
+            }
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.live.hub().leave(self.seat);
+    }
+}
+
+#[cfg(test)]
+mod tests;

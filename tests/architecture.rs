@@ -17,18 +17,18 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("templates", ""),
     ("clock", "db"),
     ("db", "error failpoint"),
-    ("live", "db kinds"),
     ("egress", "error failpoint"),
     ("clients", "error clock db paging failpoint"),
     ("messages", "error db kinds paging"),
     ("mailings", "error clock db kinds paging templates clients messages failpoint"),
+    ("live", "error clock db kinds lifecycle mailings"),
     ("pending_mailing", "error clock db lifecycle metrics mailings failpoint"),
     ("channels", "error clock db kinds egress failpoint"),
     (
         "delivery",
         "error clock db kinds lifecycle live metrics templates messages mailings channels failpoint",
     ),
-    ("http", "error clock db metrics"),
+    ("http", "error clock db kinds metrics"),
     ("sandbox", ""),
     ("demo", "error clock egress sandbox"),
     (
@@ -37,7 +37,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ),
     ("cli", "error clock config lifecycle metrics telemetry egress http sandbox demo app clients"),
     // its list of the operations names every handler: a part of the composition root that stands beside its kind
-    ("http/openapi.rs", "error clients messages mailings http"),
+    ("http/openapi.rs", "error clients live messages mailings http"),
     ("lib", ""),
     ("main", ""),
 ];

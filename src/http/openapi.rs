@@ -4,7 +4,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use crate::{clients, mailings, messages};
+use crate::{clients, live, mailings, messages};
 
 /// Where the document is.
 pub const DOCUMENT: &str = "/api/v1/openapi.json";
@@ -22,8 +22,10 @@ pub const DOCUMENT: &str = "/api/v1/openapi.json";
         mailings::handler::patch_mailing, mailings::handler::delete_mailing, mailings::handler::pause_mailing,
         mailings::handler::resume_mailing, mailings::handler::cancel_mailing,
         messages::handler::list_messages, messages::handler::list_mailing_messages, messages::handler::get_message,
-        super::health::get_health, super::health::get_ready, super::metrics::get_metrics,
+        live::handler::get_stream, super::health::get_health, super::health::get_ready, super::metrics::get_metrics,
+        super::figures::get_figures,
     ),
+    components(schemas(live::Change, mailings::model::Progress)),
     tags(
         (name = "mailings", description = "A text, a filter over clients, and a window in time"),
         (name = "clients", description = "People who can be reached"),

@@ -252,6 +252,24 @@ pub struct Sample {
     pub error: Option<String>,
 }
 
+/// Where a mailing is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = MailingProgress)]
+pub struct Progress {
+    /// Which mailing.
+    pub mailing_id: MailingId,
+    /// How it goes out.
+    #[serde(skip)]
+    pub channel: ChannelKind,
+    /// Where it is in its life.
+    pub status: MailingStatus,
+    /// What became of its messages.
+    pub counts: Counts,
+    /// Whether that changes no more.
+    #[serde(skip)]
+    pub settled: bool,
+}
+
 /// What a mailing would be.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Preview {

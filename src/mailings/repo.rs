@@ -2,6 +2,8 @@
 
 pub mod audience;
 
+use std::collections::BTreeSet;
+
 use diesel::dsl::{exists, sum};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, SmallInt};
@@ -12,7 +14,7 @@ use crate::db::types::{ClientId, Id, MailingId, Timestamp};
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::kinds::{ChannelKind, Priority};
-use crate::mailings::model::{Audience, Mailing, MailingStatus, Overview};
+use crate::mailings::model::{Audience, Mailing, MailingStatus, Overview, Progress};
 use crate::messages::model::Counts;
 use crate::paging::Page;
 
@@ -381,6 +383,39 @@ pub fn open(c: &mut AnyConnection) -> Result<Vec<Open>> {
         })
         .collect()
 }
+
+/// Where these are: all mailings that are not settled, all whose id is `since` or later, and those that were `open` before.
+///
+/// # Errors
+/// Those of the database.
+pub fn progress(c: &mut AnyConnection, since: MailingId, open: &[MailingId]) -> Result<Vec<Progress>> {
+    let sums = (mailing::total, mailing::sent, mailing::failed, mailing::expired, mailing::cancelled);
+    let columns = (mailing::id, mailing::channel, mailing::status, mailing::settled, sums, sending!());
+    let of_row = |(mailing_id, channel, status, settled, sums, sending): ProgressRow| {
+        let (total, sent, failed, expired, cancelled) = sums;
+        Ok(Progress {
+            mailing_id,
+            channel: ChannelKind::from_code(channel)?,
+            status: MailingStatus::from_code(status)?,
+            counts: Counts::balanced(total, sending, [sent, failed, expired, cancelled]),
+            settled,
+        })
+    };
+    let not_settled = mailing::settled.eq(false).or(mailing::id.ge(since));
+    let rows: Vec<ProgressRow> =
+        mailing::table.filter(not_settled).select(columns).order(mailing::id).load(c)?;
+    let mut found: Vec<Progress> = rows.into_iter().map(of_row).collect::<Result<_>>()?;
+    let seen: BTreeSet<MailingId> = found.iter().map(|progress| progress.mailing_id).collect();
+    // few: those that were settled between two looks. One that was deleted is not found.
+    for id in open.iter().filter(|id| !seen.contains(id)) {
+        let row: Option<ProgressRow> = mailing::table.find(id).select(columns).first(c).optional()?;
+        found.extend(row.map(of_row).transpose()?);
+    }
+    Ok(found)
+}
+
+/// Id, channel, status, whether it is settled, its total and outcomes, and what is being sent.
+type ProgressRow = (MailingId, i16, i16, bool, (i64, i64, i64, i64, i64), i64);
 
 /// Closes the books of a mailing of which nothing is left to do; answers whether it was so.
 ///

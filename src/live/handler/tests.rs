@@ -1,0 +1,285 @@
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use actix_web::dev::ServerHandle;
+use actix_web::{App, HttpServer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+
+use super::*;
+use crate::db::types::{BatchId, MessageId, Timestamp};
+use crate::http::cut;
+use crate::kinds::MessageStatus;
+use crate::lifecycle::{Trigger, shutdown};
+use crate::live::Change;
+use crate::live::hub::Hub;
+
+/// Goes with its connection.
+struct Counted(Arc<AtomicUsize>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// The stream alone, served as the service does.
+struct Bench {
+    live: Live,
+    port: u16,
+    /// Connections that the server has open.
+    connections: Arc<AtomicUsize>,
+    handle: ServerHandle,
+    trigger: Arc<Trigger>,
+    http: reqwest::Client,
+}
+
+impl Bench {
+    fn start(kept: usize, most: usize) -> Self {
+        let live = Live::with(Hub::new(kept, most));
+        live.looked();
+        let (trigger, shutdown) = shutdown();
+        let (data, ending) = (web::Data::new(live.clone()), web::Data::new(shutdown));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&connections);
+        let server = HttpServer::new(move || {
+            App::new().app_data(data.clone()).app_data(ending.clone()).configure(routes)
+        });
+        let server = server
+            .workers(1)
+            .disable_signals()
+            .on_connect(move |connection, kept| {
+                cut::keep(connection, kept);
+                counted.fetch_add(1, Ordering::AcqRel);
+                kept.insert(Counted(Arc::clone(&counted)));
+            })
+            .listen(listener)
+            .unwrap()
+            .run();
+        let handle = server.handle();
+        tokio::spawn(server);
+        Self {
+            live,
+            port,
+            connections,
+            handle,
+            trigger: Arc::new(trigger),
+            http: crate::egress::client().unwrap(),
+        }
+    }
+
+    async fn ask(&self, query: &str, last: Option<&str>) -> reqwest::Response {
+        let request = self.http.get(format!("http://127.0.0.1:{}/stream{query}", self.port));
+        last.into_iter()
+            .fold(request, |request, id| request.header("Last-Event-ID", id))
+            .send()
+            .await
+            .unwrap()
+    }
+
+    async fn open(&self, query: &str, last: Option<&str>) -> Reader {
+        let response = self.ask(query, last).await;
+        assert_eq!(response.status(), 200);
+        Reader { response, text: String::new(), last: None }
+    }
+
+    /// Somebody who asks for a stream and does not read it.
+    async fn ask_and_read_nothing(&self) -> TcpStream {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        let mut peer = socket.connect(([127, 0, 0, 1], self.port).into()).await.unwrap();
+        let seats = self.live.hub().taken();
+        peer.write_all(b"GET /stream HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        while self.live.hub().taken() == seats {
+            tokio::task::yield_now().await;
+        }
+        peer
+    }
+}
+
+/// Reads a stream as browsers do.
+struct Reader {
+    response: reqwest::Response,
+    text: String,
+    last: Option<String>,
+}
+
+impl Reader {
+    /// The next event's name and data; none at the end.
+    async fn next(&mut self) -> Option<(String, serde_json::Value)> {
+        loop {
+            while let Some((block, rest)) = self.text.split_once("\n\n") {
+                let of = |name: &str| block.lines().find_map(|line| line.strip_prefix(name));
+                let event = of("event: ")
+                    .map(str::to_owned)
+                    .zip(of("data: ").map(|d| serde_json::from_str(d).unwrap()));
+                self.last = of("id: ").map(str::to_owned).or(self.last.take());
+                self.text = rest.to_owned();
+                if event.is_some() {
+                    return event;
+                }
+            }
+            let piece = self.response.chunk().await.expect("a whole body")?;
+            self.text.push_str(std::str::from_utf8(&piece).unwrap());
+        }
+    }
+
+    /// The ids of the next notifications.
+    async fn notifications(&mut self, count: usize) -> Vec<String> {
+        let mut ids = Vec::new();
+        while ids.len() < count {
+            let (name, data) = self.next().await.expect("more events");
+            assert_eq!(name, "notification", "{data}");
+            ids.push(data["id"].as_str().unwrap().to_owned());
+        }
+        ids
+    }
+
+    /// Leaves, after the place was read; answers it.
+    async fn leave_at_once(mut self) -> String {
+        while self.last.is_none() {
+            let piece = self.response.chunk().await.unwrap().unwrap();
+            self.text.push_str(std::str::from_utf8(&piece).unwrap());
+            self.last = self.text.lines().find_map(|line| line.strip_prefix("id: ")).map(str::to_owned);
+        }
+        self.last.unwrap()
+    }
+}
+
+fn change(batch: Option<BatchId>, channel: ChannelKind) -> Change {
+    let at = Timestamp::from_micros(1_000_000);
+    Change { id: MessageId::new(), batch, channel, status: MessageStatus::Queued, attempts: 1, at }
+}
+
+fn publish(live: &Live, count: usize) -> Vec<String> {
+    let changes = (0..count).map(|_| change(None, ChannelKind::Sms));
+    changes.inspect(|change| live.publish(change)).map(|change| change.id.to_string()).collect()
+}
+
+#[tokio::test]
+async fn a_stream_says_what_it_is_and_shows_what_is_asked_for() {
+    let bench = Bench::start(100, 10);
+    let batch = BatchId::new();
+    let mut all = bench.open("", None).await;
+    let headers = all.response.headers();
+    assert_eq!(headers["content-type"], "text/event-stream");
+    assert_eq!(headers["cache-control"], "no-store");
+    assert_eq!(headers["x-accel-buffering"], "no");
+    let mut of_batch = bench.open(&format!("?batch_id={batch}"), None).await;
+    let mut mails = bench.open("?channel=email", None).await;
+    let both = format!("?batch_id={batch}&channel=email");
+    let mut mails_of_batch = bench.open(&both, None).await;
+    let changes = [
+        (None, ChannelKind::Sms),
+        (Some(batch), ChannelKind::Sms),
+        (None, ChannelKind::Email),
+        (Some(batch), ChannelKind::Email),
+    ]
+    .map(|(batch, channel)| change(batch, channel));
+    changes.iter().for_each(|change| bench.live.publish(change));
+    let ids = changes.map(|change| change.id.to_string());
+    assert_eq!(all.notifications(4).await, ids);
+    assert_eq!(of_batch.notifications(2).await, [ids[1].clone(), ids[3].clone()]);
+    assert_eq!(mails.notifications(2).await, ids[2..]);
+    let (name, data) = mails_of_batch.next().await.unwrap();
+    let expected = serde_json::json!({"id": ids[3], "batch_id": batch, "channel": "email", "status": "queued",
+        "attempts": 1, "at": "1970-01-01T00:00:01.000000Z"});
+    assert_eq!((name.as_str(), data), ("notification", expected));
+}
+
+#[tokio::test]
+async fn whoever_comes_back_gets_what_was_missed_also_before_the_first_event() {
+    let bench = Bench::start(100, 10);
+    let last = bench.open("", None).await.leave_at_once().await;
+    let mut told = publish(&bench.live, 3);
+    let mut back = bench.open("", Some(&last)).await;
+    told.extend(publish(&bench.live, 3));
+    assert_eq!(back.notifications(6).await, told);
+    // a stream that shows nothing of all that still moves on
+    let quiet = bench.open("?channel=push", Some(&last)).await.leave_at_once().await;
+    let last = back.last.unwrap();
+    assert_eq!(quiet, last.replace("-6", "-0"), "it begins where it was asked to");
+    assert_eq!(bench.open("", Some(&last)).await.leave_at_once().await, last);
+}
+
+#[tokio::test]
+async fn whoever_comes_back_too_late_is_told_so_first() {
+    let bench = Bench::start(3, 10);
+    let last = bench.open("", None).await.leave_at_once().await;
+    publish(&bench.live, 4);
+    for last in [last.as_str(), "0123456789abcdef-2", "nonsense"] {
+        let mut back = bench.open("", Some(last)).await;
+        let told = publish(&bench.live, 1);
+        assert_eq!(back.next().await.unwrap().0, "reset", "{last}");
+        assert_eq!(back.notifications(1).await, told);
+    }
+}
+
+/// Tells so much that no reader's socket holds more, and one thing more that this reader is shown.
+async fn flood(bench: &Bench, mails: &mut Reader) {
+    publish(&bench.live, 500);
+    let mail = change(None, ChannelKind::Email);
+    bench.live.publish(&mail);
+    assert_eq!(mails.notifications(1).await, [mail.id.to_string()]);
+}
+
+#[tokio::test]
+async fn a_reader_that_does_not_read_is_cut_off_and_the_others_get_everything() {
+    // more than sockets hold, so that it is not the service that waits
+    let bench = Bench::start(40_000, 10);
+    let mut mails = bench.open("?channel=email", None).await;
+    let mut peer = bench.ask_and_read_nothing().await;
+    let mut rounds = 0;
+    while bench.live.hub().taken() > 1 {
+        flood(&bench, &mut mails).await;
+        rounds += 1;
+        assert!(rounds < 1000, "it is waited for");
+    }
+    // although it still reads nothing
+    while bench.connections.load(Ordering::Acquire) > 1 {
+        tokio::task::yield_now().await;
+    }
+    let _ = peer.read_to_end(&mut Vec::new()).await;
+    flood(&bench, &mut mails).await;
+}
+
+#[tokio::test]
+async fn one_stream_too_many_is_refused_until_another_ends() {
+    let bench = Bench::start(100, 1);
+    let head = bench.http.head(format!("http://127.0.0.1:{}/stream", bench.port)).send().await.unwrap();
+    assert_eq!(
+        (head.status().as_u16(), head.headers()["content-type"].to_str().unwrap()),
+        (200, "text/event-stream")
+    );
+    let reader = bench.open("", None).await;
+    let refused = bench.ask("", None).await;
+    assert_eq!((refused.status().as_u16(), refused.headers()["retry-after"].to_str().unwrap()), (503, "1"));
+    let problem: serde_json::Value = serde_json::from_str(&refused.text().await.unwrap()).unwrap();
+    assert_eq!(problem["type"], "/problems/too-many-streams");
+    drop(reader);
+    while bench.live.hub().taken() > 0 {
+        // noticed when something is sent
+        publish(&bench.live, 1);
+        tokio::task::yield_now().await;
+    }
+    bench.open("", None).await;
+}
+
+#[tokio::test]
+async fn open_streams_end_when_the_service_stops_also_those_that_nobody_reads() {
+    let bench = Bench::start(1_000_000, 10);
+    let mut mails = bench.open("?channel=email", None).await;
+    let mut peer = bench.ask_and_read_nothing().await;
+    for _ in 0..80 {
+        flood(&bench, &mut mails).await;
+    }
+    bench.trigger.fire();
+    let stopped = bench.handle.stop(true);
+    assert!(mails.next().await.is_none(), "it ends as a whole answer does");
+    stopped.await;
+    assert_eq!(bench.live.hub().taken(), 0);
+    let _ = peer.read_to_end(&mut Vec::new()).await;
+}

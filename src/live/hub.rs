@@ -1,0 +1,140 @@
+//! The last events, and how far each watcher has read them.
+//!
+//! A watcher has no queue of its own: its place in the common ring is one. So what is read again and what is new cannot
+//! differ where they meet, telling costs the same however many watch, and who is slow takes up no memory.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use tokio::sync::oneshot;
+
+use super::Event;
+
+/// Events handed to a watcher at once, and events that it looks at for that: both bound how long the hub is held.
+const AT_ONCE: usize = 64;
+const LOOKED_AT: usize = 1000;
+
+/// The ring and the places in it. Events are numbered from 1.
+pub struct Hub {
+    ring: VecDeque<Event>,
+    kept: usize,
+    /// The number of the newest event.
+    head: u64,
+    seats: BTreeMap<Seat, Place>,
+    most: usize,
+    given: u64,
+    /// No watcher has read less far. Looked for anew only when the ring comes so far.
+    slowest: u64,
+}
+
+/// Names a watcher.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Seat(u64);
+
+struct Place {
+    /// The number of the last event that it has seen or passed over.
+    position: u64,
+    of_mailings: bool,
+    overtaken: oneshot::Sender<()>,
+}
+
+/// What a watcher finds.
+pub struct Read {
+    /// Events with their numbers.
+    pub events: Vec<(u64, Event)>,
+    /// Whether there is more to look at.
+    pub more: bool,
+}
+
+impl Hub {
+    /// A ring of this many events for this many watchers.
+    pub fn new(kept: usize, most: usize) -> Self {
+        let (ring, seats) = (VecDeque::new(), BTreeMap::new());
+        Self { ring, kept, head: 0, seats, most, given: 0, slowest: u64::MAX }
+    }
+
+    /// The number before that of the oldest event: a watcher who has read less far has missed something.
+    fn tail(&self) -> u64 {
+        self.head - self.ring.len() as u64
+    }
+
+    /// Adds an event.
+    pub fn push(&mut self, event: Event) {
+        if self.ring.len() >= self.kept {
+            self.ring.pop_front();
+        }
+        self.ring.push_back(event);
+        self.head += 1;
+        if self.slowest < self.tail() {
+            self.drop_overtaken();
+        }
+    }
+
+    fn drop_overtaken(&mut self) {
+        let tail = self.tail();
+        let overtaken: Vec<Seat> =
+            self.seats.iter().filter(|(_, place)| place.position < tail).map(|(seat, _)| *seat).collect();
+        for place in overtaken.into_iter().filter_map(|seat| self.seats.remove(&seat)) {
+            // an error: it leaves just now
+            let _ = place.overtaken.send(());
+        }
+        self.slowest = self.seats.values().map(|place| place.position).min().unwrap_or(u64::MAX);
+    }
+
+    /// Gives somebody a place after the event `last`, if that is known, else after the newest; tells whether it was.
+    /// None when all are taken.
+    pub fn sit_down(
+        &mut self,
+        of_mailings: bool,
+        last: Option<u64>,
+    ) -> Option<(Seat, bool, oneshot::Receiver<()>)> {
+        if self.seats.len() >= self.most {
+            return None;
+        }
+        let known = last.filter(|last| (self.tail()..=self.head).contains(last));
+        let position = known.unwrap_or(self.head);
+        self.given += 1;
+        let (seat, (overtaken, receiver)) = (Seat(self.given), oneshot::channel());
+        self.seats.insert(seat, Place { position, of_mailings, overtaken });
+        self.slowest = self.slowest.min(position);
+        Some((seat, known.is_some(), receiver))
+    }
+
+    /// Takes a watcher's place away.
+    pub fn leave(&mut self, seat: Seat) {
+        self.seats.remove(&seat);
+    }
+
+    /// How far a watcher has read; none when it was overtaken.
+    pub fn position(&self, seat: Seat) -> Option<u64> {
+        self.seats.get(&seat).map(|place| place.position)
+    }
+
+    /// The next events for a watcher; none when it was overtaken.
+    pub fn read(&mut self, seat: Seat, lets_through: impl Fn(&Event) -> bool) -> Option<Read> {
+        let tail = self.tail();
+        let place = self.seats.get_mut(&seat)?;
+        let mut events = Vec::new();
+        let passed = usize::try_from(place.position.checked_sub(tail)?).ok()?;
+        for event in self.ring.range(passed..).take(LOOKED_AT) {
+            place.position += 1;
+            if lets_through(event) {
+                events.push((place.position, *event));
+                if events.len() == AT_ONCE {
+                    break;
+                }
+            }
+        }
+        Some(Read { events, more: place.position < self.head })
+    }
+
+    /// Whether anybody watches mailings.
+    pub fn mailings_are_watched(&self) -> bool {
+        self.seats.values().any(|place| place.of_mailings)
+    }
+
+    /// How many watch.
+    #[cfg(test)]
+    pub fn taken(&self) -> usize {
+        self.seats.len()
+    }
+}
