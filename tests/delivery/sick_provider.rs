@@ -37,7 +37,7 @@ async fn until_it_rests(bench: &Bench, window: Duration) -> String {
 
 const SETTINGS: &[(&str, &str)] = &[
     ("sms.concurrency", "4"),
-    ("sms.breaker_failures", "6"),
+    ("channels.breaker_failures", "6"),
     ("retry.limit", "20"),
     ("retry.first_delay", "50ms"),
     ("retry.factor", "1"),
