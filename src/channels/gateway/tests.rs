@@ -131,8 +131,12 @@ async fn each_fault_is_what_it_is_on_the_other_channels() {
     assert!(answers.contains(&Verdict::Throttled { retry_after: second }), "{answers:?}");
 
     sandbox.stop().await;
-    let answer = gateway.send(delivery()).await;
-    assert!(matches!(answer.verdict, Verdict::Transient { .. }), "{answer:?}");
+}
+
+#[tokio::test]
+async fn a_gateway_that_is_away_is_asked_again_later() {
+    let answer = gateway(ChannelKind::InApp, "http://127.0.0.1:1").send(delivery()).await;
+    assert_eq!(answer, Answer::none("the provider could not be reached"));
 }
 
 #[tokio::test]
