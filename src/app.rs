@@ -1,5 +1,6 @@
 //! The composition root: the only place that knows everyone and wires them together.
 
+use std::collections::BTreeMap;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,10 +12,12 @@ use secrecy::ExposeSecret;
 use tokio::task::JoinHandle;
 use tracing_actix_web::TracingLogger;
 
+use crate::channels::Channel;
+use crate::channels::gateway::Gateway;
 use crate::channels::sms::Sms;
 use crate::clients::{self, Clients};
 use crate::clock::Clock;
-use crate::config::{Config, Role};
+use crate::config::{self, Config, Role};
 use crate::db::{AnyConnection, Db, DbOptions};
 use crate::delivery::announce::Announcer;
 use crate::delivery::repo::claim;
@@ -65,11 +68,18 @@ struct Partners {
 }
 
 /// The channels' limits, as far as a node knows them that does not send.
-struct Limits(Option<f64>);
+struct Limits(BTreeMap<ChannelKind, f64>);
+
+impl Limits {
+    fn new(config: &Config) -> Self {
+        let limit = |channel: &ChannelKind| Some((*channel, config.rate(*channel)?));
+        Self(ChannelKind::ALL.iter().filter_map(limit).collect())
+    }
+}
 
 impl ChannelRates for Limits {
     fn rate(&self, channel: ChannelKind) -> Option<f64> {
-        self.0.filter(|_| channel == ChannelKind::Sms)
+        self.0.get(&channel).copied()
     }
 }
 
@@ -191,11 +201,11 @@ async fn work(
     if config.node.role == Role::Api {
         let announcer = Announcer::new(db);
         let task = supervise("announcer", trigger.clone(), Arc::clone(&announcer).run(shutdown.clone()));
-        let rates = Arc::new(Limits(config.sms.rate()));
+        let rates = Arc::new(Limits::new(config));
         let partners = Partners { wakeup: announcer, rates, watchdog: None, engine: None };
         return Ok((Work::Elsewhere { announcer: task }, partners));
     }
-    let channels = vec![sms(config, clock.clone())?];
+    let channels = channels(config, &clock)?;
     let ends = (trigger.clone(), shutdown.clone());
     let parts = (db.clone(), clock.clone(), metrics.clone(), live);
     let engine = Engine::start(parts, settings(config), channels, ends).await?;
@@ -243,14 +253,27 @@ fn settings(config: &Config) -> Settings {
     }
 }
 
-fn sms(config: &Config, clock: Clock) -> Result<ChannelSetup> {
-    let sms = &config.sms;
+/// Those that have a provider.
+fn channels(config: &Config, clock: &Clock) -> Result<Vec<ChannelSetup>> {
+    let setup = |kind: &ChannelKind| Some(channel(config, *kind, config.provider(*kind)?, clock.clone()));
+    ChannelKind::ALL.iter().filter_map(setup).collect()
+}
+
+fn channel(config: &Config, kind: ChannelKind, provider: &str, clock: Clock) -> Result<ChannelSetup> {
+    let token = config.token(kind);
+    let channel: Arc<dyn Channel> = match kind {
+        ChannelKind::Sms => Arc::new(Sms::new(provider, token, clock)?),
+        _ => {
+            let setting = config::named(&format!("{kind}.base_url"));
+            Arc::new(Gateway::new(kind, (&setting, provider), token, clock)?)
+        }
+    };
     Ok(ChannelSetup {
-        channel: Arc::new(Sms::new(sms.base_url(), sms.token.as_ref(), clock)?),
-        timeout: sms.timeout,
-        concurrency: sms.concurrency,
-        rate: sms.rate(),
-        breaker_failures: sms.breaker_failures,
+        channel,
+        timeout: config.channels.timeout,
+        concurrency: config.concurrency(kind),
+        rate: config.rate(kind),
+        breaker_failures: config.channels.breaker_failures,
     })
 }
 

@@ -1,5 +1,7 @@
 //! Channels: how a message reaches its recipient. Each is an adapter to a provider and knows no database.
 
+pub mod gateway;
+mod provider;
 pub mod sms;
 
 use std::future::Future;

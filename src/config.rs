@@ -1,15 +1,22 @@
 //! The configuration: environment over `fanfare.toml` over `config/default.toml`, every value checked at start.
 
-use std::net::{IpAddr, SocketAddr};
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+mod check;
+mod sections;
+#[cfg(test)]
+mod tests;
+
+use std::net::SocketAddr;
+use std::path::Path;
 
 use figment::Figment;
 use figment::providers::{Format, Toml};
-use secrecy::{ExposeSecret, SecretString};
-use serde::{Deserialize, Deserializer};
+use secrecy::SecretString;
+use serde::Deserialize;
 
-use crate::error::{Complaints, Error, Result};
+pub use sections::*;
+
+use crate::error::{Error, Result};
+use crate::kinds::ChannelKind;
 
 /// The commented file that is also the default.
 pub const DEFAULT: &str = include_str!("../config/default.toml");
@@ -39,20 +46,38 @@ pub const ENVIRONMENT: &[(&str, &str, Form)] = &[
     ("HTTP_WORKERS", "http.workers", Form::Number),
     ("API_KEY", "access.api_key", Form::Text),
     ("API_KEY_FILE", "access.api_key_file", Form::Text),
+    ("PROVIDER_TIMEOUT", "channels.timeout", Form::Text),
+    ("RATE_LIMIT_PER_CHANNEL", "channels.rate_per_second", Form::Number),
+    ("BREAKER_FAILURES", "channels.breaker_failures", Form::Number),
     ("PROVIDER_BASE_URL", "sms.base_url", Form::Text),
     ("PROVIDER_TOKEN", "sms.token", Form::Text),
-    ("PROVIDER_TIMEOUT", "sms.timeout", Form::Text),
     ("SMS_WORKERS", "sms.concurrency", Form::Number),
-    ("RATE_LIMIT_PER_CHANNEL", "sms.rate_per_second", Form::Number),
-    ("BREAKER_FAILURES", "sms.breaker_failures", Form::Number),
+    ("EMAIL_PROVIDER_URL", "email.base_url", Form::Text),
+    ("EMAIL_WORKERS", "email.concurrency", Form::Number),
+    ("PUSH_PROVIDER_URL", "push.base_url", Form::Text),
+    ("PUSH_WORKERS", "push.concurrency", Form::Number),
+    ("WEBHOOK_PROVIDER_URL", "webhook.base_url", Form::Text),
+    ("WEBHOOK_WORKERS", "webhook.concurrency", Form::Number),
+    ("DISCORD_PROVIDER_URL", "discord.base_url", Form::Text),
+    ("DISCORD_WORKERS", "discord.concurrency", Form::Number),
+    ("IN_APP_PROVIDER_URL", "in_app.base_url", Form::Text),
+    ("IN_APP_WORKERS", "in_app.concurrency", Form::Number),
     ("RETRY_FIRST_DELAY", "retry.first_delay", Form::Text),
     ("RETRY_FACTOR", "retry.factor", Form::Number),
     ("RETRY_LIMIT", "retry.limit", Form::Number),
+    ("RETRY_INTERVAL", "retry.interval", Form::Text),
+    ("RETRY_BACKOFF_1", "notifications.retry_backoff_1", Form::Text),
+    ("RETRY_BACKOFF_2", "notifications.retry_backoff_2", Form::Text),
+    ("RETRY_BACKOFF_3", "notifications.retry_backoff_3", Form::Text),
+    ("NOTIFICATION_SYNC_WAIT", "notifications.sync_wait", Form::Text),
+    ("NOTIFICATION_INTAKE_LIMIT", "notifications.intake_limit", Form::Number),
+    ("IDEMPOTENCY_KEEP", "idempotency.keep", Form::Text),
     ("DELIVERY_PAGE_SIZE", "delivery.page_size", Form::Number),
     ("DELIVERY_LANE_CAPACITY", "delivery.lane_capacity", Form::Number),
     ("DELIVERY_RECORD_BATCH", "delivery.record_batch", Form::Number),
     ("DELIVERY_LEASE", "delivery.lease", Form::Text),
     ("DELIVERY_POLL", "delivery.poll", Form::Text),
+    ("SCHEDULER_INTERVAL", "delivery.scheduler_interval", Form::Text),
     ("SHUTDOWN_TIMEOUT", "shutdown.timeout", Form::Text),
     ("LOG_LEVEL", "log.level", Form::Text),
     ("LOG_FORMAT", "log.format", Form::Text),
@@ -71,176 +96,32 @@ pub struct Config {
     /// Who may call it.
     #[serde(default)]
     pub access: Access,
-    /// The text-message channel.
+    /// What holds for every channel.
+    pub channels: Channels,
+    /// Text messages.
     pub sms: Sms,
-    /// When a message is tried again.
+    /// Mails.
+    pub email: Gateway,
+    /// Notifications on devices.
+    pub push: Gateway,
+    /// Requests to a URL of the recipient's.
+    pub webhook: Gateway,
+    /// Messages into Discord channels.
+    pub discord: Gateway,
+    /// Messages in a user's inbox.
+    pub in_app: Gateway,
+    /// When a mailing's message is tried again.
     pub retry: Retry,
+    /// Single notifications.
+    pub notifications: Notifications,
+    /// Requests that are sent twice.
+    pub idempotency: Idempotency,
     /// The engine's sizes.
     pub delivery: Delivery,
     /// How the process ends.
     pub shutdown: Shutdown,
     /// What is logged.
     pub log: Log,
-}
-
-/// Section `database`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Database {
-    /// `sqlite://PATH` or `postgres://…`; secret, since it may hold a password.
-    pub url: SecretString,
-    /// Connections for reading.
-    pub pool_size: u32,
-}
-
-/// Section `node`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Node {
-    /// Its part of the work.
-    pub role: Role,
-}
-
-/// What a node does; with PostgreSQL there may be any number of each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
-#[serde(rename_all = "lowercase")]
-pub enum Role {
-    /// Everything.
-    All,
-    /// The API; other nodes send.
-    Api,
-    /// Watchdog and delivery engine; of HTTP only the probes and the metrics.
-    Worker,
-}
-
-impl Role {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::All => "all",
-            Self::Api => "api",
-            Self::Worker => "worker",
-        }
-    }
-}
-
-/// Section `http`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Http {
-    /// The address to listen on.
-    pub host: IpAddr,
-    /// The port, 0 for a free one.
-    pub port: u16,
-    /// Threads that answer.
-    pub workers: usize,
-}
-
-/// Section `access`.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Access {
-    /// What a request must bear.
-    pub api_key: Option<SecretString>,
-    /// A file that holds it.
-    pub api_key_file: Option<PathBuf>,
-}
-
-/// Section `sms`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Sms {
-    /// The provider; none means the sandbox.
-    pub base_url: Option<String>,
-    /// The provider's bearer token.
-    pub token: Option<SecretString>,
-    /// For one request.
-    #[serde(deserialize_with = "duration")]
-    pub timeout: Duration,
-    /// Requests in flight at once.
-    pub concurrency: usize,
-    /// Messages a second; 0 or none is explained at [`Sms::rate`].
-    pub rate_per_second: Option<f64>,
-    /// Failures in a row after which the provider is left alone for a while; 0 for never.
-    pub breaker_failures: u32,
-}
-
-impl Sms {
-    /// The provider's address, without a slash at its end.
-    pub fn base_url(&self) -> &str {
-        self.base_url.as_deref().unwrap_or(SANDBOX_URL).trim_end_matches('/')
-    }
-
-    /// Messages a second; `None` for no limit.
-    pub fn rate(&self) -> Option<f64> {
-        let default = if self.base_url.is_some() { DEFAULT_RATE } else { 0.0 };
-        Some(self.rate_per_second.unwrap_or(default)).filter(|rate| *rate > 0.0)
-    }
-}
-
-/// Section `retry`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Retry {
-    /// From the first failure to the second attempt.
-    #[serde(deserialize_with = "duration")]
-    pub first_delay: Duration,
-    /// By how much each delay is longer than the one before.
-    pub factor: f32,
-    /// How many times a message is tried again.
-    pub limit: usize,
-}
-
-/// Section `delivery`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Delivery {
-    /// Recipients planned in one transaction.
-    pub page_size: usize,
-    /// Messages held in memory for one channel and priority.
-    pub lane_capacity: usize,
-    /// Outcomes in one group commit.
-    pub record_batch: usize,
-    /// After this long without a heartbeat a node's pages are taken over.
-    #[serde(deserialize_with = "duration")]
-    pub lease: Duration,
-    /// How often the safety nets look.
-    #[serde(deserialize_with = "duration")]
-    pub poll: Duration,
-}
-
-/// Section `shutdown`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Shutdown {
-    /// For what is in flight.
-    #[serde(deserialize_with = "duration")]
-    pub timeout: Duration,
-}
-
-/// Section `log`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Log {
-    /// Tracing directives.
-    pub level: String,
-    /// Text or JSON.
-    pub format: LogFormat,
-}
-
-/// How log lines look.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// For machines.
-    Json,
-}
-
-fn duration<'de, D: Deserializer<'de>>(reader: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(reader)?;
-    humantime::parse_duration(&text)
-        .map_err(|e| serde::de::Error::custom(format!("`{text}` is no duration such as \"10s\": {e}")))
 }
 
 impl Config {
@@ -289,18 +170,13 @@ impl Config {
 
     fn from_figment(figment: Figment) -> Result<Self> {
         let mut config: Self = figment.extract().map_err(|e| {
-            let complaints = e.into_iter().map(|one| {
-                let key = one.path.join(".");
-                let name = ENVIRONMENT
-                    .iter()
-                    .find(|(_, k, _)| *k == key)
-                    .map_or(String::new(), |(v, ..)| format!(" ({v})"));
-                crate::error::FieldError::new(format!("{key}{name}"), one.kind.to_string())
-            });
+            let complaints = e
+                .into_iter()
+                .map(|one| crate::error::FieldError::new(named(&one.path.join(".")), one.kind.to_string()));
             Error::Invalid(complaints.collect())
         })?;
         config.read_key_file()?;
-        config.check()?;
+        check::check(&config)?;
         Ok(config)
     }
 
@@ -320,88 +196,77 @@ impl Config {
         Ok(())
     }
 
-    fn check(&self) -> Result<()> {
-        let mut wrong = Complaints::default();
-        let mut within = |key: &str, value: f64, low: f64, high: f64| {
-            if !(low..=high).contains(&value) {
-                wrong.add(key, format!("must be {low} to {high}, not {value}"));
-            }
-        };
-        within("database.pool_size (DATABASE_POOL_SIZE)", f64::from(self.database.pool_size), 1.0, 100.0);
-        within("http.workers (HTTP_WORKERS)", self.http.workers as f64, 1.0, 256.0);
-        within("sms.concurrency (SMS_WORKERS)", self.sms.concurrency as f64, 1.0, 10_000.0);
-        within("sms.timeout (PROVIDER_TIMEOUT), seconds", self.sms.timeout.as_secs_f64(), 0.001, 600.0);
-        within(
-            "sms.rate_per_second (RATE_LIMIT_PER_CHANNEL)",
-            self.sms.rate_per_second.unwrap_or(0.0),
-            0.0,
-            1e6,
-        );
-        within("sms.breaker_failures (BREAKER_FAILURES)", f64::from(self.sms.breaker_failures), 0.0, 1e6);
-        within(
-            "retry.first_delay (RETRY_FIRST_DELAY), seconds",
-            self.retry.first_delay.as_secs_f64(),
-            0.001,
-            86_400.0,
-        );
-        within("retry.factor (RETRY_FACTOR)", f64::from(self.retry.factor), 1.0, 100.0);
-        within("retry.limit (RETRY_LIMIT)", self.retry.limit as f64, 0.0, 20.0);
-        within("delivery.page_size (DELIVERY_PAGE_SIZE)", self.delivery.page_size as f64, 1.0, 5000.0);
-        within(
-            "delivery.lane_capacity (DELIVERY_LANE_CAPACITY)",
-            self.delivery.lane_capacity as f64,
-            1.0,
-            1e6,
-        );
-        within(
-            "delivery.record_batch (DELIVERY_RECORD_BATCH)",
-            self.delivery.record_batch as f64,
-            1.0,
-            5000.0,
-        );
-        within("delivery.lease (DELIVERY_LEASE), seconds", self.delivery.lease.as_secs_f64(), 1.0, 3600.0);
-        within("delivery.poll (DELIVERY_POLL), seconds", self.delivery.poll.as_secs_f64(), 0.01, 60.0);
-        if self.node.role != Role::All && self.database.url.expose_secret().starts_with("sqlite:") {
-            wrong.add(
-                "node.role (FANFARE_ROLE, --role)",
-                "must be all on SQLite, which has one node; api and worker need PostgreSQL",
-            );
-        }
-        if !self.sms.base_url().starts_with("http://") && !self.sms.base_url().starts_with("https://") {
-            wrong.add("sms.base_url (PROVIDER_BASE_URL)", "must begin with http:// or https://");
-        }
-        if self.sms.rate_per_second.is_some_and(|rate| rate > 0.0 && rate < 0.001) {
-            wrong.add(
-                "sms.rate_per_second (RATE_LIMIT_PER_CHANNEL)",
-                "must be 0 (no limit) or at least 0.001",
-            );
-        }
-        match &self.access.api_key {
-            // what a header could not carry as it stands would lock everyone out
-            Some(key) if !is_bearable(key.expose_secret()) => wrong.add(
-                "access.api_key (API_KEY)",
-                "must have at least 16 characters of ASCII, without spaces at its ends",
-            ),
-            None if !self.http.host.is_loopback() => wrong.add(
-                "access.api_key (API_KEY)",
-                format!(
-                    "must be set to listen on {}, which is not loopback; or set HTTP_HOST=127.0.0.1",
-                    self.http.host
-                ),
-            ),
-            _ => {}
-        }
-        wrong.finish()
-    }
-
     /// Where the API listens.
     pub fn listen(&self) -> SocketAddr {
         SocketAddr::new(self.http.host, self.http.port)
     }
+
+    /// Where a channel's messages go, without a slash at the end; `None` when it has no provider. Without an address of
+    /// its own a channel goes to the sandbox, unless text messages go to a real provider: what is asked of a service
+    /// that is in earnest must not end in a sandbox, or nowhere.
+    pub fn provider(&self, channel: ChannelKind) -> Option<&str> {
+        let sandbox = self.is_tried_out(channel).then_some(SANDBOX_URL);
+        self.base_url(channel).or(sandbox).map(|url| url.trim_end_matches('/'))
+    }
+
+    /// Why nothing can be sent over a channel, and what to set; `None` when it has a provider.
+    pub fn missing_provider(&self, channel: ChannelKind) -> Option<String> {
+        self.provider(channel).is_none().then(|| {
+            let variable = variable(&format!("{channel}.base_url")).unwrap_or_default();
+            format!(
+                "`{channel}` has no provider here: set {variable}, or leave PROVIDER_BASE_URL unset to try it with \
+                 the sandbox"
+            )
+        })
+    }
+
+    /// The bearer token that a channel's provider is shown. The sandbox knows one for all channels; the one of a real
+    /// SMS provider is nobody else's business.
+    pub fn token(&self, channel: ChannelKind) -> Option<&SecretString> {
+        self.sms.token.as_ref().filter(|_| channel == ChannelKind::Sms || self.is_tried_out(channel))
+    }
+
+    /// Requests in flight at once on a channel.
+    pub fn concurrency(&self, channel: ChannelKind) -> usize {
+        self.gateway(channel).map_or(self.sms.concurrency, |gateway| gateway.concurrency)
+    }
+
+    /// Messages a second on a channel; `None` for no limit. When nothing is said, a real provider is spared and the
+    /// sandbox is not.
+    pub fn rate(&self, channel: ChannelKind) -> Option<f64> {
+        let default = if self.is_tried_out(channel) { 0.0 } else { DEFAULT_RATE };
+        Some(self.channels.rate_per_second.unwrap_or(default)).filter(|rate| *rate > 0.0)
+    }
+
+    /// Whether a channel goes to the sandbox because nothing else was said.
+    fn is_tried_out(&self, channel: ChannelKind) -> bool {
+        self.sms.base_url.is_none() && self.base_url(channel).is_none()
+    }
+
+    fn base_url(&self, channel: ChannelKind) -> Option<&str> {
+        self.gateway(channel).map_or(&self.sms.base_url, |gateway| &gateway.base_url).as_deref()
+    }
+
+    fn gateway(&self, channel: ChannelKind) -> Option<&Gateway> {
+        match channel {
+            ChannelKind::Sms => None,
+            ChannelKind::Email => Some(&self.email),
+            ChannelKind::Push => Some(&self.push),
+            ChannelKind::Webhook => Some(&self.webhook),
+            ChannelKind::Discord => Some(&self.discord),
+            ChannelKind::InApp => Some(&self.in_app),
+        }
+    }
 }
 
-fn is_bearable(key: &str) -> bool {
-    key.len() >= 16 && key.trim() == key && key.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
+/// The variable that sets a key.
+fn variable(key: &str) -> Option<&'static str> {
+    ENVIRONMENT.iter().find(|(_, known, _)| *known == key).map(|(variable, ..)| *variable)
+}
+
+/// A key as complaints name it: `http.port (HTTP_PORT)`.
+pub fn named(key: &str) -> String {
+    variable(key).map_or_else(|| key.to_owned(), |variable| format!("{key} ({variable})"))
 }
 
 /// One setting over what stands so far. A number that is none stays a text, for the message to show.
@@ -410,64 +275,5 @@ fn set(figment: Figment, key: &str, text: &str, form: Form) -> Figment {
         (Form::Number, Ok(whole), _) => figment.merge((key, whole)),
         (Form::Number, _, Ok(fraction)) => figment.merge((key, fraction)),
         _ => figment.merge((key, text)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn complaint(settings: &[(&str, &str)]) -> String {
-        Config::with(settings).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn the_default_file_is_a_whole_configuration() {
-        let config = Config::with(&[]).unwrap();
-        assert_eq!(config.listen().to_string(), "127.0.0.1:8083");
-        assert_eq!(config.sms.rate(), None, "the sandbox has no limit");
-    }
-
-    #[test]
-    fn every_variable_is_written_in_the_default_file() {
-        for (variable, _, _) in ENVIRONMENT {
-            assert!(DEFAULT.contains(variable), "{variable}");
-        }
-    }
-
-    #[test]
-    fn a_real_provider_is_limited_unless_told_otherwise() {
-        assert_eq!(
-            Config::with(&[("sms.base_url", "https://sms.example.com/")]).unwrap().sms.rate(),
-            Some(100.0)
-        );
-        let free = [("sms.base_url", "https://sms.example.com"), ("sms.rate_per_second", "0")];
-        assert_eq!(Config::with(&free).unwrap().sms.rate(), None);
-    }
-
-    #[test]
-    fn a_public_address_needs_a_key() {
-        assert!(complaint(&[("http.host", "0.0.0.0")]).contains("API_KEY"));
-        assert!(complaint(&[("access.api_key", "short")]).contains("at least 16"));
-        assert!(Config::with(&[("http.host", "0.0.0.0"), ("access.api_key", "1234567890123456")]).is_ok());
-    }
-
-    #[test]
-    fn one_node_on_sqlite_does_everything() {
-        for role in ["api", "worker"] {
-            assert!(complaint(&[("node.role", role)]).contains("SQLite"));
-            let nodes = [("node.role", role), ("database.url", "postgres://user@host/fanfare")];
-            assert!(Config::with(&nodes).is_ok());
-        }
-    }
-
-    #[test]
-    fn a_wrong_value_is_named_with_its_variable() {
-        assert!(complaint(&[("http.port", "many")]).contains("HTTP_PORT"));
-        assert!(complaint(&[("sms.timeout", "soon")]).contains("PROVIDER_TIMEOUT"));
-        assert!(complaint(&[("delivery.page_size", "0")]).contains("DELIVERY_PAGE_SIZE"));
-        assert!(complaint(&[("log.format", "xml")]).contains("LOG_FORMAT"));
-        assert!(complaint(&[("http.prot", "1")]).contains("prot"));
-        assert!(complaint(&[("node.role", "boss")]).contains("FANFARE_ROLE"));
     }
 }

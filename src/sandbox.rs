@@ -1,4 +1,4 @@
-//! The provider to try against: the third party's SMS API, with faults on demand.
+//! The provider to try against: the third party's SMS API and a gateway for the other channels, with faults on demand.
 //!
 //! It stands where a real provider would, so the tests can ask of it what no real one tells: which messages
 //! arrived, how often, and when. It knows nothing of the rest of the service, and nothing of the service
@@ -6,12 +6,14 @@
 //!
 //! | path | what it does |
 //! |---|---|
-//! | `POST /v1/send/{id}` | the API itself: one message to one phone |
+//! | `POST /v1/send/{id}` | the third party's API: one message to one phone |
+//! | `POST /v1/notify/{id}` | the gateway's API: one message to one recipient on any channel |
 //! | `GET /stats`, `DELETE /stats` | what was received since the start or the last reset |
 //! | `GET /faults`, `PUT /faults` | the faults in force, and all of them replaced |
 //! | `GET /health` | 200 as soon as it serves |
 
 mod faults;
+mod message;
 mod provider;
 mod request_log;
 mod routes;
@@ -32,7 +34,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
 pub use faults::{Faults, InvalidFaults};
-pub use stats::{ByStatus, Stats};
+pub use stats::{ByChannel, ByStatus, Stats};
 
 use provider::Provider;
 
@@ -142,7 +144,7 @@ impl Sandbox {
         self.addr
     }
 
-    /// What to set `PROVIDER_BASE_URL` to.
+    /// What to set `PROVIDER_BASE_URL` and the other channels' `…_PROVIDER_URL` to.
     #[must_use]
     pub fn base_url(&self) -> String {
         format!("http://{}", self.addr)

@@ -9,7 +9,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("error", ""),
     ("kinds", "error"),
     ("paging", "error"),
-    ("config", "error"),
+    ("config", "error kinds"),
     ("lifecycle", ""),
     ("failpoint", ""),
     ("telemetry", "config error"),

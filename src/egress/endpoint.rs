@@ -130,7 +130,7 @@ impl Endpoint {
         let stream =
             self.connector.clone().call(self.base.clone()).await.map_err(|_| NoAnswer::Unreachable)?;
         let (sender, exchange) = http1::handshake(stream).await.map_err(|_| NoAnswer::Unreachable)?;
-        Ok(Box::new(Connection { sender, exchange, has_ended: false }))
+        Ok(Box::new(Connection { sender, exchange: Some(exchange) }))
     }
 }
 
@@ -186,8 +186,8 @@ impl Reply<'_> {
 /// An open connection.
 struct Connection {
     sender: http1::SendRequest<String>,
-    exchange: http1::Connection<Stream, String>,
-    has_ended: bool,
+    /// Gone once it has ended: while it is there, the sender takes requests, and nobody would answer them.
+    exchange: Option<http1::Connection<Stream, String>>,
 }
 
 impl Connection {
@@ -220,7 +220,9 @@ impl Connection {
 
     fn poll_exchange(&mut self, cx: &mut Context<'_>) {
         // how it ended is told to who waits for it
-        self.has_ended = self.has_ended || Pin::new(&mut self.exchange).poll(cx).is_ready();
+        if self.exchange.as_mut().is_some_and(|exchange| Pin::new(exchange).poll(cx).is_ready()) {
+            self.exchange = None;
+        }
     }
 
     async fn send(&mut self, request: Request<String>) -> Result<Response<Incoming>, Unsent> {
@@ -258,7 +260,7 @@ impl Idle {
     }
 
     fn keep(self: &Arc<Self>, connection: Box<Connection>) {
-        if connection.has_ended {
+        if connection.exchange.is_none() {
             return;
         }
         let mut kept = self.lock();

@@ -7,9 +7,9 @@ use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
 
 use super::faults::{Fault, Faults, InvalidFaults};
+use super::message::{Api, Message};
 use super::request_log::{Line, RequestLog};
 use super::stats::{Outcome, Tally};
 use super::{SandboxArgs, named};
@@ -29,6 +29,7 @@ pub(super) struct Provider {
 
 /// A request to send, as far as HTTP tells.
 pub(super) struct SendRequest<'a> {
+    pub(super) api: Api,
     pub(super) path_id: &'a str,
     pub(super) bearer: Option<&'a str>,
     pub(super) key: Option<&'a str>,
@@ -40,16 +41,6 @@ pub(super) struct SendRequest<'a> {
 pub(super) struct Verdict {
     pub(super) outcome: Outcome,
     pub(super) reason: Cow<'static, str>,
-}
-
-/// The body as the third party documents it.
-#[derive(Deserialize)]
-struct Body<'a> {
-    #[serde(borrow)]
-    id: Cow<'a, str>,
-    phone: u64,
-    #[serde(borrow, rename = "text")]
-    _text: Cow<'a, str>,
 }
 
 impl Provider {
@@ -90,23 +81,18 @@ impl Provider {
     /// and so before it is answered, it is in the log.
     pub(super) fn receive(&self, request: &SendRequest<'_>, faults: &Faults) -> Verdict {
         let at_us = unix_micros();
-        let body = request.body.map(serde_json::from_slice::<Body<'_>>);
+        let body = request.body.map(|body| Message::read(request.api, body));
         let mut verdict = match &body {
             _ if !self.authorized(request) => Verdict::refused(Outcome::Unauthorized, "wrong bearer token"),
             None => Verdict::refused(Outcome::Rejected, "the body is too long or was cut short"),
             Some(Err(error)) => Verdict::refused(Outcome::Rejected, error.to_string()),
-            Some(Ok(body)) if body.id != request.path_id => {
-                Verdict::refused(Outcome::Rejected, "the id in the path is not the id in the body")
-            }
-            Some(Ok(_)) => self.chance_on(faults),
+            Some(Ok(message)) => match message.complaint(request) {
+                Some(why) => Verdict::refused(Outcome::Rejected, why),
+                None => self.chance_on(faults),
+            },
         };
-        let line = Line {
-            at_us,
-            id: request.path_id,
-            key: request.key,
-            phone: body.and_then(Result::ok).map(|body| body.phone),
-            outcome: verdict.outcome.as_str(),
-        };
+        let message = body.and_then(Result::ok);
+        let line = Line::new(at_us, request, message.as_ref(), verdict.outcome);
         if let Err(error) = self.log.as_ref().map_or(Ok(()), |log| log.append(&line)) {
             // What is not in the log must not count as received: whoever compares the two would find a loss.
             if !self.log_broke.swap(true, Ordering::Relaxed) {
@@ -114,7 +100,7 @@ impl Provider {
             }
             verdict = Verdict::refused(Outcome::Error, "the log cannot be written");
         }
-        self.tally.count(request.path_id, verdict.outcome, at_us);
+        self.tally.count(request.path_id, message.map(|message| message.channel()), verdict.outcome, at_us);
         verdict
     }
 

@@ -6,14 +6,52 @@ use std::path::Path;
 
 use serde::Serialize;
 
-/// One line of the log. The text stays out: it may be personal, and the ids tell all that is asked.
+use super::message::{Api, Channel, Message};
+use super::provider::SendRequest;
+use super::stats::Outcome;
+
+/// One line of the log, with what could be read of the body. The text stays out: it may be personal, and the ids tell all
+/// that is asked.
 #[derive(Serialize)]
-pub(super) struct Line<'a> {
-    pub(super) at_us: u64,
-    pub(super) id: &'a str,
-    pub(super) key: Option<&'a str>,
-    pub(super) phone: Option<u64>,
-    pub(super) outcome: &'static str,
+#[serde(untagged)]
+pub(super) enum Line<'a> {
+    Text {
+        at_us: u64,
+        id: &'a str,
+        key: Option<&'a str>,
+        phone: Option<u64>,
+        outcome: &'static str,
+    },
+    Notification {
+        at_us: u64,
+        id: &'a str,
+        key: Option<&'a str>,
+        channel: Option<Channel>,
+        recipient: Option<&'a str>,
+        outcome: &'static str,
+    },
+}
+
+impl<'a> Line<'a> {
+    pub(super) fn new(
+        at_us: u64,
+        request: &SendRequest<'a>,
+        message: Option<&'a Message<'a>>,
+        outcome: Outcome,
+    ) -> Self {
+        let (id, key, outcome) = (request.path_id, request.key, outcome.as_str());
+        match (request.api, message) {
+            (_, Some(Message::Text(text))) => Self::Text { at_us, id, key, phone: Some(text.phone), outcome },
+            (_, Some(Message::Notification(it))) => {
+                let (channel, recipient) = (Some(it.channel), Some(it.recipient.as_ref()));
+                Self::Notification { at_us, id, key, channel, recipient, outcome }
+            }
+            (Api::Send, None) => Self::Text { at_us, id, key, phone: None, outcome },
+            (Api::Notify, None) => {
+                Self::Notification { at_us, id, key, channel: None, recipient: None, outcome }
+            }
+        }
+    }
 }
 
 /// An append-only file with a JSON line per request.

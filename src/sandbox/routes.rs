@@ -11,6 +11,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
 use super::faults::{Faults, LONGEST_HOLD};
+use super::message::Api;
 use super::provider::{Provider, SendRequest, Verdict};
 use super::stats::{Outcome, Stats};
 
@@ -18,11 +19,11 @@ use super::stats::{Outcome, Stats};
 const GARBAGE: &[u8] = b"<html><body>502 Bad Gateway \xff\xfe</body>";
 
 /// What the path of a message begins with; its id follows.
-const SEND: &str = "/v1/send/";
+const PATHS: [(&str, Api); 2] = [("/v1/send/", Api::Send), ("/v1/notify/", Api::Notify)];
 
 static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Adds the routes. `/v1/send/{id}` is matched by hand as the default service: a path with a parameter in it
+/// Adds the routes. The paths of messages are matched by hand as the default service: a path with a parameter in it
 /// makes the router run a regular expression, and without its `unicode` feature a slow one, which took a
 /// quarter of the sandbox's time.
 pub(super) fn configure(service: &mut web::ServiceConfig) {
@@ -42,8 +43,10 @@ async fn send(
     body: Result<web::Bytes, actix_web::Error>,
 ) -> HttpResponse {
     // The path of the match and not of the request: it is percent-decoded.
-    let path_id = match request.match_info().as_str().strip_prefix(SEND) {
-        Some(id) if !id.is_empty() && !id.contains('/') => id,
+    let path = request.match_info().as_str();
+    let known = PATHS.iter().find_map(|(prefix, api)| Some((*api, path.strip_prefix(prefix)?)));
+    let (api, path_id) = match known {
+        Some((api, id)) if !id.is_empty() && !id.contains('/') => (api, id),
         _ => return HttpResponse::NotFound().finish(),
     };
     if request.method() != Method::POST {
@@ -53,6 +56,7 @@ async fn send(
     let headers = request.headers();
     let verdict = provider.receive(
         &SendRequest {
+            api,
             path_id,
             bearer: text_of(headers, &header::AUTHORIZATION).and_then(|value| value.strip_prefix("Bearer ")),
             key: text_of(headers, &IDEMPOTENCY_KEY),
@@ -133,7 +137,8 @@ async fn health() -> HttpResponse {
 }
 
 async fn describe() -> &'static str {
-    "Fanfare's sandbox SMS provider: POST /v1/send/{id}; GET or DELETE /stats; GET or PUT /faults; GET /health\n"
+    "Fanfare's sandbox provider: POST /v1/send/{id} for text messages; POST /v1/notify/{id} for every channel; \
+     GET or DELETE /stats; GET or PUT /faults; GET /health\n"
 }
 
 /// A second handle to a connection's socket, through which a handler can close it.

@@ -7,13 +7,15 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::message::Channel;
+
 /// What became of the requests since the start or the last reset. Requests are counted when they arrive, so
 /// one that is still being answered is in here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {
     /// All requests to send, refused ones included.
     pub requests: u64,
-    /// Messages that reached the recipient's phone, whether or not the caller was told.
+    /// Messages that reached their recipient, whether or not the caller was told.
     pub received: u64,
     /// Message ids among the received.
     pub distinct: u64,
@@ -21,12 +23,32 @@ pub struct Stats {
     pub repeated: u64,
     /// Messages received beyond the first of their id: received − distinct.
     pub repeats: u64,
+    /// The received by their channel.
+    #[serde(default)]
+    pub channels: ByChannel,
     /// The requests by what they were answered.
     pub by_status: ByStatus,
     /// When the first request arrived, in Unix milliseconds.
     pub first_at: Option<u64>,
     /// When the last request arrived, in Unix milliseconds.
     pub last_at: Option<u64>,
+}
+
+/// Received messages by their channel.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ByChannel {
+    /// Text messages, on either path.
+    pub sms: u64,
+    /// Mails.
+    pub email: u64,
+    /// Notifications on devices.
+    pub push: u64,
+    /// Requests to the recipients' programs.
+    pub webhook: u64,
+    /// Messages into Discord channels.
+    pub discord: u64,
+    /// Messages into inboxes.
+    pub in_app: u64,
 }
 
 /// Requests by what they were answered; each is counted once.
@@ -69,7 +91,7 @@ pub(super) enum Outcome {
 }
 
 impl Outcome {
-    /// Whether the message reached the phone, whatever the caller was told.
+    /// Whether the message reached its recipient, whatever the caller was told.
     pub(super) fn is_received(self) -> bool {
         matches!(self, Self::Received | Self::Dropped | Self::Hung | Self::Garbage)
     }
@@ -85,6 +107,29 @@ impl Outcome {
             Self::Hung => "hung",
             Self::Garbage => "garbage",
         }
+    }
+}
+
+impl ByChannel {
+    fn count(&mut self, channel: Channel) {
+        let field = match channel {
+            Channel::Sms => &mut self.sms,
+            Channel::Email => &mut self.email,
+            Channel::Push => &mut self.push,
+            Channel::Webhook => &mut self.webhook,
+            Channel::Discord => &mut self.discord,
+            Channel::InApp => &mut self.in_app,
+        };
+        *field += 1;
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.sms += other.sms;
+        self.email += other.email;
+        self.push += other.push;
+        self.webhook += other.webhook;
+        self.discord += other.discord;
+        self.in_app += other.in_app;
     }
 }
 
@@ -134,6 +179,7 @@ pub(super) struct Tally {
 struct Shard {
     by_status: ByStatus,
     received: u64,
+    channels: ByChannel,
     /// A set, and the repeated ones apart, because a count for each id would double the memory of a million
     /// ids to say "1" of nearly all of them.
     seen: HashSet<u128>,
@@ -147,8 +193,8 @@ impl Tally {
         Self { shards: std::array::from_fn(|_| Mutex::default()) }
     }
 
-    /// Counts a request that arrived at `at_us` with the message id `id`.
-    pub(super) fn count(&self, id: &str, outcome: Outcome, at_us: u64) {
+    /// Counts a request that arrived at `at_us` with the message id `id`; the channel is known of whatever is received.
+    pub(super) fn count(&self, id: &str, channel: Option<Channel>, outcome: Outcome, at_us: u64) {
         let key = key_of(id);
         let at = at_us / 1000;
         let Some(shard) = usize::try_from(key % SHARDS as u128).ok().and_then(|n| self.shards.get(n)) else {
@@ -160,6 +206,9 @@ impl Tally {
         shard.last_at_ms = shard.last_at_ms.max(Some(at));
         if outcome.is_received() {
             shard.received += 1;
+            if let Some(channel) = channel {
+                shard.channels.count(channel);
+            }
             if !shard.seen.insert(key) {
                 shard.repeated.insert(key);
             }
@@ -174,6 +223,7 @@ impl Tally {
             stats.received += shard.received;
             stats.distinct += shard.seen.len() as u64;
             stats.repeated += shard.repeated.len() as u64;
+            stats.channels.add(&shard.channels);
             stats.by_status.add(&shard.by_status);
             stats.first_at = [stats.first_at, shard.first_at_ms].into_iter().flatten().min();
             stats.last_at = stats.last_at.max(shard.last_at_ms);
@@ -226,11 +276,12 @@ mod tests {
             ("not a uuid", Outcome::Garbage),
             ("another", Outcome::Limited),
         ] {
-            tally.count(id, outcome, 5_000_000);
+            tally.count(id, Some(Channel::Push), outcome, 5_000_000);
         }
         let stats = tally.stats();
         assert_eq!((stats.requests, stats.received, stats.distinct), (6, 4, 2));
         assert_eq!((stats.repeated, stats.repeats), (1, 2));
+        assert_eq!(stats.channels, ByChannel { push: 4, ..ByChannel::default() });
         assert_eq!((stats.first_at, stats.last_at), (Some(5000), Some(5000)));
         tally.reset();
         assert_eq!(tally.stats(), Stats::default());

@@ -1,6 +1,7 @@
 //! The sandbox as its clients see it, and the books that it keeps of them.
 
 mod faults;
+mod notify;
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -172,6 +173,9 @@ async fn what_is_not_its_api_is_not_counted() {
         ("POST", "/v1/send/", StatusCode::NOT_FOUND),
         ("POST", "/v1/send/x/y", StatusCode::NOT_FOUND),
         ("POST", "/v2/send/x", StatusCode::NOT_FOUND),
+        ("GET", "/v1/notify/x", StatusCode::METHOD_NOT_ALLOWED),
+        ("POST", "/v1/notify/", StatusCode::NOT_FOUND),
+        ("POST", "/v1/notify/x/y", StatusCode::NOT_FOUND),
         ("POST", "/stats", StatusCode::METHOD_NOT_ALLOWED),
     ] {
         let url = format!("{}{path}", sandbox.base_url());

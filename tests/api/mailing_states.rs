@@ -13,7 +13,7 @@ const MINUTE: Duration = Duration::from_secs(60);
 
 /// A service that sends two messages a second to three hundred clients: what runs goes on running.
 async fn slow(kind: Database) -> Service {
-    let service = Service::start_with(kind, &[("sms.rate_per_second", "2")]).await;
+    let service = Service::start_with(kind, &[("channels.rate_per_second", "2")]).await;
     service.import(300, "all").await;
     service
 }
@@ -107,7 +107,7 @@ on_each_database! {
 
 on_each_database! {
     async fn a_paused_mailing_sends_nothing_until_it_is_resumed(kind: Database) {
-        let service = Service::start_with(kind, &[("sms.rate_per_second", "50")]).await;
+        let service = Service::start_with(kind, &[("channels.rate_per_second", "50")]).await;
         service.import(200, "all").await;
         let id = service.mail("all", 5 * MINUTE).await;
         let path = format!("/mailings/{id}");

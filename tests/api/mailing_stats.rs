@@ -43,7 +43,7 @@ fn closed(service: &Service, of: Option<&str>, counts: &Value) {
 
 on_each_database! {
     async fn counts_balance_at_each_look_and_equal_the_rows_in_the_end(kind: Database) {
-        let retries = [("retry.first_delay", "20ms"), ("retry.limit", "2"), ("sms.rate_per_second", "400")];
+        let retries = [("retry.first_delay", "20ms"), ("retry.limit", "2"), ("channels.rate_per_second", "400")];
         let service = Service::start_with(kind, &retries).await;
         service.import(400, "all").await;
         service.faults(Faults {
@@ -86,7 +86,7 @@ on_each_database! {
 
 on_each_database! {
     async fn the_overview_is_the_sum_of_all_mailings(kind: Database) {
-        let settings = [("retry.first_delay", "3600s"), ("sms.rate_per_second", "300")];
+        let settings = [("retry.first_delay", "3600s"), ("channels.rate_per_second", "300")];
         let service = Service::start_with(kind, &settings).await;
         let nothing = service.get("/mailings/stats").await;
         assert!(balance(&nothing["counts"]) && nothing["counts"]["total"] == 0, "{nothing}");
@@ -130,7 +130,7 @@ on_each_database! {
     async fn a_mailing_is_not_finished_while_a_message_of_it_goes_from_one_attempt_to_the_next(kind: Database) {
         let retries =
             [("retry.first_delay", "1ms"), ("retry.factor", "1"), ("retry.limit", "20"), ("delivery.poll", "10ms"),
-                ("sms.breaker_failures", "0")];
+                ("channels.breaker_failures", "0")];
         let service = Service::start_with(kind, &retries).await;
         service.import(1, "all").await;
         service.faults(Faults { error_rate: 1.0, ..Faults::default() });

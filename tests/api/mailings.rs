@@ -226,7 +226,7 @@ on_each_database! {
 
 on_each_database! {
     async fn a_preview_takes_the_slower_of_the_two_rates(kind: Database) {
-        let service = Service::start_with(kind, &[("sms.rate_per_second", "50")]).await;
+        let service = Service::start_with(kind, &[("channels.rate_per_second", "50")]).await;
         service.import(100, "vip").await;
         for (own, rate, seconds) in [(json!(10), 10.0, 10.0), (json!(500), 50.0, 2.0), (Value::Null, 50.0, 2.0)] {
             let body = json!({"filter": "vip", "rate_per_second": own});

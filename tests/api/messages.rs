@@ -139,7 +139,7 @@ on_each_database! {
 
 on_each_database! {
     async fn what_was_given_up_says_why(kind: Database) {
-        let retries = [("retry.first_delay", "20ms"), ("retry.limit", "2"), ("sms.timeout", "200ms")];
+        let retries = [("retry.first_delay", "20ms"), ("retry.limit", "2"), ("channels.timeout", "200ms")];
         let service = Service::start_with(kind, &retries).await;
         service.post("/clients", json!({"phone_number": "79030000001", "tag": "all"})).await;
         service.post("/clients", json!({"phone_number": "79160000002", "attributes": {"name": "Boris"}})).await;

@@ -10,7 +10,7 @@ use crate::support::{Service, after};
 
 on_each_database! {
     async fn a_preview_says_whether_the_sending_fits_the_window(kind: Database) {
-        let service = Service::start_with(kind, &[("sms.rate_per_second", "10")]).await;
+        let service = Service::start_with(kind, &[("channels.rate_per_second", "10")]).await;
         service.import(100, "all").await;
         let minute = Duration::from_secs(60);
         for (body, fits) in [

@@ -5,6 +5,7 @@ use std::time::Duration;
 use fanfare::clock::Clock;
 use fanfare::config::{Config, ENVIRONMENT};
 use fanfare::db::AnyConnection;
+use fanfare::kinds::ChannelKind;
 use serde_json::{Value, json};
 
 use crate::process::{Launch, Process, Provider, Server};
@@ -114,7 +115,7 @@ impl Campaign {
         Limits {
             at_stake: Limits::at_stake(config.sms.concurrency, config.delivery.record_batch),
             delays: numbers.map(|number| config.retry.first_delay.mul_f32(factor(number))).collect(),
-            rate: config.sms.rate(),
+            rate: config.rate(ChannelKind::Sms),
         }
     }
 

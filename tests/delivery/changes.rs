@@ -15,7 +15,7 @@ async fn clients_of(bench: &Bench, tag: &str) -> Vec<Value> {
 
 crate::on_each_database! {
     async fn clients_that_change_sides_go_or_come_while_it_runs_upset_nothing(kind: Database) {
-        let settings = [("sms.rate_per_second", "400"), ("delivery.page_size", "20"), ("delivery.lane_capacity", "40")];
+        let settings = [("channels.rate_per_second", "400"), ("delivery.page_size", "20"), ("delivery.lane_capacity", "40")];
         let bench = Bench::start(kind, &settings).await;
         let csv = format!("phone_number,tag\n{}{}{}", lines(79030000000..79030000300, "a"),
             lines(79040000000..79040000300, "b"), lines(79050000000..79050000300, "c"));

@@ -73,7 +73,7 @@ async fn beside(bench: &Bench, settings: &[(&str, &str)]) -> App {
         ("database.url", bench.db.url.as_str()),
         ("delivery.poll", "50ms"),
         ("sms.base_url", provider.as_str()),
-        ("sms.rate_per_second", "0"),
+        ("channels.rate_per_second", "0"),
     ];
     all.extend(settings);
     App::start(Config::with(&all).expect("a configuration"), Clock::System).await.expect("a node")
@@ -90,8 +90,11 @@ fn check_rate(times: &[i64], rate: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_nodes_keep_the_rate_of_a_channel_together_and_both_send() {
-    let settings =
-        [("sms.rate_per_second", "200"), ("delivery.page_size", "50"), ("delivery.lane_capacity", "100")];
+    let settings = [
+        ("channels.rate_per_second", "200"),
+        ("delivery.page_size", "50"),
+        ("delivery.lane_capacity", "100"),
+    ];
     let bench = Bench::start(Database::Postgres, &settings).await;
     let other = beside(&bench, &settings).await;
     bench.import(800, "vip").await;
@@ -123,7 +126,7 @@ async fn two_nodes_keep_the_rate_of_a_mailing_together() {
 /// told.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_worker_does_at_once_what_another_nodes_api_is_asked_for() {
-    let rate = ("sms.rate_per_second", "400");
+    let rate = ("channels.rate_per_second", "400");
     let bench =
         Bench::start(Database::Postgres, &[("node.role", "api"), ("delivery.poll", "60s"), rate]).await;
     let worker = beside(&bench, &[("node.role", "worker"), ("delivery.poll", "60s"), rate]).await;

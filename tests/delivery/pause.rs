@@ -29,7 +29,7 @@ async fn meanwhile(bench: &Bench) {
 
 crate::on_each_database! {
     async fn a_paused_mailing_sends_nothing_and_the_rest_goes_out_once_when_it_is_resumed(kind: Database) {
-        let bench = Bench::start(kind, &[("sms.rate_per_second", "400")]).await;
+        let bench = Bench::start(kind, &[("channels.rate_per_second", "400")]).await;
         bench.import(800, "vip").await;
         let id = bench.mail("vip", LONG).await;
         bench.received(100).await;
@@ -72,7 +72,7 @@ crate::on_each_database! {
 
 crate::on_each_database! {
     async fn the_window_of_a_paused_mailing_closes_all_the_same(kind: Database) {
-        let bench = Bench::start(kind, &[("sms.rate_per_second", "100")]).await;
+        let bench = Bench::start(kind, &[("channels.rate_per_second", "100")]).await;
         bench.import(1000, "vip").await;
         let id = bench.mail("vip", Duration::from_secs(2)).await;
         bench.received(20).await;
@@ -102,7 +102,7 @@ crate::on_each_database! {
 crate::on_each_database! {
     async fn a_cancelled_mailing_is_cancelled_at_once_and_what_was_not_sent_never_is(kind: Database) {
         let faults = Faults { error_rate: 0.3, ..Faults::default() };
-        let bench = Bench::with_faults(kind, &[("sms.rate_per_second", "400")], faults).await;
+        let bench = Bench::with_faults(kind, &[("channels.rate_per_second", "400")], faults).await;
         bench.import(3000, "vip").await;
         let id = bench.mail("vip", LONG).await;
         bench.received(200).await;
@@ -120,7 +120,7 @@ crate::on_each_database! {
 
 crate::on_each_database! {
     async fn a_paused_mailing_can_be_cancelled(kind: Database) {
-        let bench = Bench::start(kind, &[("sms.rate_per_second", "200")]).await;
+        let bench = Bench::start(kind, &[("channels.rate_per_second", "200")]).await;
         bench.import(1000, "vip").await;
         let id = bench.mail("vip", LONG).await;
         bench.received(20).await;

@@ -7,7 +7,7 @@ use crate::support::after;
 
 crate::on_each_database! {
     async fn two_mailings_of_equal_priority_share_the_channel_evenly(kind: Database) {
-        let bench = Bench::start(kind, &[("sms.rate_per_second", "400")]).await;
+        let bench = Bench::start(kind, &[("channels.rate_per_second", "400")]).await;
         let csv = format!("phone_number,tag\n{}{}", lines(79030000000..79030000600, "a"), lines(79040000000..79040000600, "b"));
         bench.clients(csv).await;
         let (a, b) = (bench.mail("a", LONG).await, bench.mail("b", LONG).await);
@@ -46,7 +46,7 @@ crate::on_each_database! {
 
 crate::on_each_database! {
     async fn an_urgent_mailing_overtakes_the_backlog_of_all_others(kind: Database) {
-        let bench = Bench::start(kind, &[("sms.rate_per_second", "200")]).await;
+        let bench = Bench::start(kind, &[("channels.rate_per_second", "200")]).await;
         let csv = format!("phone_number,tag\n{}{}{}", lines(79030000000..79030004000, "normal"),
             lines(79040000000..79040004000, "low"), lines(79050000000..79050000010, "high"));
         bench.clients(csv).await;

@@ -33,7 +33,7 @@ crate::on_each_database! {
 
 crate::on_each_database! {
     async fn a_paused_mailing_is_still_paused_after_a_restart(kind: Database) {
-        let mut bench = Bench::start(kind, &[("sms.rate_per_second", "200")]).await;
+        let mut bench = Bench::start(kind, &[("channels.rate_per_second", "200")]).await;
         bench.import(400, "vip").await;
         bench.clients("phone_number,tag\n79990000001,other\n".into()).await;
         let id = bench.mail("vip", LONG).await;

@@ -58,7 +58,7 @@ crate::on_each_database! {
             OK,
         ];
         let provider = Scripted::start(REPLIES).await;
-        let settings = [("sms.base_url", provider.base.as_str()), ("sms.timeout", "300ms"),
+        let settings = [("sms.base_url", provider.base.as_str()), ("channels.timeout", "300ms"),
             ("retry.first_delay", "20ms"), ("retry.factor", "1"), ("retry.limit", "9")];
         let bench = Bench::start(kind, &settings).await;
         bench.import(5, "vip").await;

@@ -16,7 +16,8 @@ fn sick() -> Faults {
 async fn circuit(bench: &Bench) -> String {
     let answer = bench.http.get(format!("{}/metrics", bench.base)).send().await.expect("an answer");
     let text = answer.text().await.expect("metrics");
-    let line = text.lines().find(|line| line.starts_with("fanfare_circuit_state")).expect("the metric");
+    let name = "fanfare_circuit_state{channel=\"sms\"}";
+    let line = text.lines().find(|line| line.starts_with(name)).expect("the metric");
     line.rsplit_once(' ').expect("a value").1.to_owned()
 }
 
@@ -37,7 +38,7 @@ async fn until_it_rests(bench: &Bench, window: Duration) -> String {
 
 const SETTINGS: &[(&str, &str)] = &[
     ("sms.concurrency", "4"),
-    ("sms.breaker_failures", "6"),
+    ("channels.breaker_failures", "6"),
     ("retry.limit", "20"),
     ("retry.first_delay", "50ms"),
     ("retry.factor", "1"),

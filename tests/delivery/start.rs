@@ -79,7 +79,7 @@ crate::on_each_database! {
 
 crate::on_each_database! {
     async fn a_window_that_closes_while_a_running_mailing_is_down_expires_the_rest(kind: Database) {
-        let mut bench = Bench::start(kind, &[("sms.rate_per_second", "100")]).await;
+        let mut bench = Bench::start(kind, &[("channels.rate_per_second", "100")]).await;
         bench.import(1000, "vip").await;
         let id = bench.mail("vip", Duration::from_millis(1500)).await;
         bench.received(20).await;

@@ -15,7 +15,7 @@ const TRANSIT: i64 = 250_000;
 
 crate::on_each_database! {
     async fn a_mailing_too_slow_for_its_window_sends_what_fits_and_the_rest_expires(kind: Database) {
-        let bench = Bench::start(kind, &[("sms.rate_per_second", "100")]).await;
+        let bench = Bench::start(kind, &[("channels.rate_per_second", "100")]).await;
         bench.import(3000, "vip").await;
         let id = bench.mail("vip", Duration::from_secs(2)).await;
         let counts = bench.closed(&id).await;
@@ -68,7 +68,7 @@ crate::on_each_database! {
 
 crate::on_each_database! {
     async fn a_window_shortened_while_it_runs_closes_at_its_new_end(kind: Database) {
-        let bench = Bench::start(kind, &[("sms.rate_per_second", "100")]).await;
+        let bench = Bench::start(kind, &[("channels.rate_per_second", "100")]).await;
         bench.import(2000, "vip").await;
         let id = bench.mail("vip", LONG).await;
         bench.received(20).await;
@@ -86,7 +86,7 @@ crate::on_each_database! {
 crate::on_each_database! {
     async fn a_request_in_flight_is_cut_off_at_an_end_that_came_meanwhile(kind: Database) {
         let faults = Faults { hang_rate: 1.0, ..Faults::default() };
-        let bench = Bench::with_faults(kind, &[("sms.timeout", "60s")], faults).await;
+        let bench = Bench::with_faults(kind, &[("channels.timeout", "60s")], faults).await;
         bench.import(5, "vip").await;
         let id = bench.mail("vip", LONG).await;
         bench.received(5).await;
@@ -103,7 +103,7 @@ crate::on_each_database! {
 
 crate::on_each_database! {
     async fn a_window_lengthened_while_it_runs_is_used_to_its_new_end(kind: Database) {
-        let bench = Bench::start(kind, &[("sms.rate_per_second", "200")]).await;
+        let bench = Bench::start(kind, &[("channels.rate_per_second", "200")]).await;
         bench.import(600, "vip").await;
         let id = bench.mail("vip", Duration::from_secs(2)).await;
         let first_end = now() + 2_000_000;

@@ -47,7 +47,7 @@ async fn every_metric_that_the_dashboard_and_the_alerts_name_is_exported() {
 
 on_each_database! {
     async fn a_real_prometheus_scrapes_the_service_and_answers_every_query_of_the_dashboard(kind: Database) {
-        let service = Service::start_with(kind, &[("sms.rate_per_second", "100")]).await;
+        let service = Service::start_with(kind, &[("channels.rate_per_second", "100")]).await;
         service.import(300, "all").await;
         let prometheus = Prometheus::start(&service).await;
         // twice before anything happens: a rate is a difference

@@ -141,7 +141,7 @@ impl Service {
             ("http.port".to_owned(), "0".to_owned()),
             ("database.url".to_owned(), db.url.clone()),
             ("sms.base_url".to_owned(), sandbox.base_url()),
-            ("sms.rate_per_second".to_owned(), "0".to_owned()),
+            ("channels.rate_per_second".to_owned(), "0".to_owned()),
             ("delivery.poll".to_owned(), "50ms".to_owned()),
         ];
         all.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));

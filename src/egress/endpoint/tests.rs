@@ -137,6 +137,30 @@ async fn a_body_that_is_skipped_leaves_the_connection_for_the_next() {
 }
 
 #[tokio::test]
+async fn a_connection_that_ends_after_a_skipped_body_is_replaced() {
+    // such a connection was taken for open, and the next request waited in it for ever
+    let (provider, endpoint) = Provider::new().await;
+    let serve = async {
+        let mut socket = provider.accept().await;
+        answer(&mut socket, TAKEN).await;
+        socket
+    };
+    let skip = async {
+        match endpoint.post("/send", HeaderMap::new(), "hello".into()).await {
+            Ok(reply) => reply.skip_body(10),
+            Err(why) => unreachable!("{why:?}"),
+        }
+    };
+    let (socket, ()) = tokio::join!(serve, skip);
+    drop(socket);
+    // the runtime looks at its sockets, and learns of the end
+    tokio::task::yield_now().await;
+    let serve = async { answer(&mut provider.accept().await, TAKEN).await };
+    let (_, body) = tokio::join!(serve, post(&endpoint));
+    assert_eq!(body, Ok(Ok(b"taken".to_vec())));
+}
+
+#[tokio::test]
 async fn a_request_that_is_given_up_closes_its_connection() {
     let (provider, endpoint) = Provider::new().await;
     let mut socket = tokio::select! {

@@ -1,0 +1,119 @@
+//! What each value may be. What is wrong is named by its key and its variable, all of it at once.
+
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+
+use super::{Config, Role, named};
+use crate::error::{Complaints, Result};
+use crate::kinds::ChannelKind;
+
+const MILLISECOND: f64 = 0.001;
+const MINUTE: f64 = 60.0;
+const HOUR: f64 = 60.0 * MINUTE;
+const DAY: f64 = 24.0 * HOUR;
+
+/// # Errors
+/// [`Error::Invalid`](crate::error::Error::Invalid) with a complaint about each value that cannot be.
+pub(super) fn check(config: &Config) -> Result<()> {
+    let mut bounds = Bounds(Complaints::default());
+    sizes(config, &mut bounds);
+    times(config, &mut bounds);
+    let Bounds(mut wrong) = bounds;
+    if config.node.role != Role::All && config.database.url.expose_secret().starts_with("sqlite:") {
+        wrong.add(
+            "node.role (FANFARE_ROLE, --role)",
+            "must be all on SQLite, which has one node; api and worker need PostgreSQL",
+        );
+    }
+    providers(config, &mut wrong);
+    access(config, &mut wrong);
+    wrong.finish()
+}
+
+struct Bounds(Complaints);
+
+impl Bounds {
+    fn within(&mut self, key: &str, value: f64, bounds: RangeInclusive<f64>) {
+        self.require(named(key), value, &bounds);
+    }
+
+    fn seconds(&mut self, key: &str, value: Duration, bounds: RangeInclusive<f64>) {
+        self.require(format!("{}, seconds", named(key)), value.as_secs_f64(), &bounds);
+    }
+
+    fn require(&mut self, name: String, value: f64, bounds: &RangeInclusive<f64>) {
+        if !bounds.contains(&value) {
+            self.0.add(name, format!("must be {} to {}, not {value}", bounds.start(), bounds.end()));
+        }
+    }
+}
+
+fn sizes(config: &Config, bounds: &mut Bounds) {
+    bounds.within("database.pool_size", f64::from(config.database.pool_size), 1.0..=100.0);
+    bounds.within("http.workers", config.http.workers as f64, 1.0..=256.0);
+    for channel in ChannelKind::ALL {
+        let key = format!("{channel}.concurrency");
+        bounds.within(&key, config.concurrency(*channel) as f64, 1.0..=10_000.0);
+    }
+    let channels = &config.channels;
+    bounds.within("channels.rate_per_second", channels.rate_per_second.unwrap_or(0.0), 0.0..=1e6);
+    bounds.within("channels.breaker_failures", f64::from(channels.breaker_failures), 0.0..=1e6);
+    bounds.within("retry.factor", f64::from(config.retry.factor), 1.0..=100.0);
+    bounds.within("retry.limit", config.retry.limit as f64, 0.0..=20.0);
+    bounds.within("notifications.intake_limit", config.notifications.intake_limit as f64, 1000.0..=1e6);
+    let delivery = &config.delivery;
+    bounds.within("delivery.page_size", delivery.page_size as f64, 1.0..=5000.0);
+    bounds.within("delivery.lane_capacity", delivery.lane_capacity as f64, 1.0..=1e6);
+    bounds.within("delivery.record_batch", delivery.record_batch as f64, 1.0..=5000.0);
+}
+
+fn times(config: &Config, bounds: &mut Bounds) {
+    bounds.seconds("channels.timeout", config.channels.timeout, MILLISECOND..=10.0 * MINUTE);
+    bounds.seconds("retry.first_delay", config.retry.first_delay, MILLISECOND..=DAY);
+    bounds.seconds("retry.interval", config.retry.interval, 0.01..=MINUTE);
+    let notifications = &config.notifications;
+    bounds.seconds("notifications.retry_backoff_1", notifications.retry_backoff_1, MILLISECOND..=DAY);
+    bounds.seconds("notifications.retry_backoff_2", notifications.retry_backoff_2, MILLISECOND..=DAY);
+    bounds.seconds("notifications.retry_backoff_3", notifications.retry_backoff_3, MILLISECOND..=DAY);
+    bounds.seconds("notifications.sync_wait", notifications.sync_wait, 1.0..=5.0 * MINUTE);
+    bounds.seconds("idempotency.keep", config.idempotency.keep, MINUTE..=30.0 * DAY);
+    bounds.seconds("delivery.lease", config.delivery.lease, 1.0..=HOUR);
+    bounds.seconds("delivery.poll", config.delivery.poll, 0.01..=MINUTE);
+    bounds.seconds("delivery.scheduler_interval", config.delivery.scheduler_interval, 0.01..=MINUTE);
+}
+
+fn providers(config: &Config, wrong: &mut Complaints) {
+    for channel in ChannelKind::ALL {
+        let is_address = |url: &str| url.starts_with("http://") || url.starts_with("https://");
+        if !config.base_url(*channel).is_none_or(is_address) {
+            wrong.add(named(&format!("{channel}.base_url")), "must begin with http:// or https://");
+        }
+    }
+    if config.channels.rate_per_second.is_some_and(|rate| rate > 0.0 && rate < 0.001) {
+        wrong.add(named("channels.rate_per_second"), "must be 0 (no limit) or at least 0.001");
+    }
+}
+
+fn access(config: &Config, wrong: &mut Complaints) {
+    match &config.access.api_key {
+        // what a header could not carry as it stands would lock everyone out
+        Some(key) if !is_bearable(key.expose_secret()) => wrong.add(
+            named("access.api_key"),
+            "must have at least 16 characters of ASCII, without spaces at its ends",
+        ),
+        None if !config.http.host.is_loopback() => wrong.add(
+            named("access.api_key"),
+            format!(
+                "must be set to listen on {}, which is not loopback; or set HTTP_HOST=127.0.0.1",
+                config.http.host
+            ),
+        ),
+        _ => {}
+    }
+}
+
+fn is_bearable(key: &str) -> bool {
+    key.len() >= 16 && key.trim() == key && key.bytes().all(|byte| byte.is_ascii_graphic() || byte == b' ')
+}

@@ -1,0 +1,143 @@
+use std::time::Duration;
+
+use super::*;
+
+fn complaint(settings: &[(&str, &str)]) -> String {
+    Config::with(settings).unwrap_err().to_string()
+}
+
+#[test]
+fn the_default_file_is_a_whole_configuration() {
+    let config = Config::with(&[]).unwrap();
+    assert_eq!(config.listen().to_string(), "127.0.0.1:8083");
+}
+
+#[test]
+fn every_variable_is_written_in_the_default_file() {
+    for (variable, _, _) in ENVIRONMENT {
+        assert!(DEFAULT.contains(variable), "{variable}");
+    }
+}
+
+#[test]
+fn a_real_provider_is_limited_unless_told_otherwise() {
+    let provider = ("sms.base_url", "https://sms.example.com/");
+    assert_eq!(Config::with(&[provider]).unwrap().rate(ChannelKind::Sms), Some(100.0));
+    let free = [provider, ("channels.rate_per_second", "0")];
+    assert_eq!(Config::with(&free).unwrap().rate(ChannelKind::Sms), None);
+}
+
+#[test]
+fn a_public_address_needs_a_key() {
+    assert!(complaint(&[("http.host", "0.0.0.0")]).contains("API_KEY"));
+    assert!(complaint(&[("access.api_key", "short")]).contains("at least 16"));
+    assert!(Config::with(&[("http.host", "0.0.0.0"), ("access.api_key", "1234567890123456")]).is_ok());
+}
+
+#[test]
+fn one_node_on_sqlite_does_everything() {
+    for role in ["api", "worker"] {
+        assert!(complaint(&[("node.role", role)]).contains("SQLite"));
+        let nodes = [("node.role", role), ("database.url", "postgres://user@host/fanfare")];
+        assert!(Config::with(&nodes).is_ok());
+    }
+}
+
+#[test]
+fn a_wrong_value_is_named_with_its_variable() {
+    assert!(complaint(&[("http.port", "many")]).contains("HTTP_PORT"));
+    assert!(complaint(&[("channels.timeout", "soon")]).contains("PROVIDER_TIMEOUT"));
+    assert!(complaint(&[("notifications.sync_wait", "30")]).contains("NOTIFICATION_SYNC_WAIT"));
+    assert!(complaint(&[("discord.base_url", "discord.com")]).contains("DISCORD_PROVIDER_URL"));
+    assert!(complaint(&[("sms.rate_per_second", "1")]).contains("rate_per_second"));
+    assert!(complaint(&[("delivery.page_size", "0")]).contains("DELIVERY_PAGE_SIZE"));
+    assert!(complaint(&[("log.format", "xml")]).contains("LOG_FORMAT"));
+    assert!(complaint(&[("http.prot", "1")]).contains("prot"));
+    assert!(complaint(&[("node.role", "boss")]).contains("FANFARE_ROLE"));
+}
+
+#[test]
+fn every_bound_is_kept_at_both_ends() {
+    let bounds = [
+        ("channels.timeout", ["0ms", "601s"], ["1ms", "600s"]),
+        ("channels.rate_per_second", ["-1", "1000001"], ["0", "1000000"]),
+        ("channels.breaker_failures", ["-1", "1000001"], ["0", "1000000"]),
+        ("sms.concurrency", ["0", "10001"], ["1", "10000"]),
+        ("email.concurrency", ["0", "10001"], ["1", "10000"]),
+        ("push.concurrency", ["0", "10001"], ["1", "10000"]),
+        ("webhook.concurrency", ["0", "10001"], ["1", "10000"]),
+        ("discord.concurrency", ["0", "10001"], ["1", "10000"]),
+        ("in_app.concurrency", ["0", "10001"], ["1", "10000"]),
+        ("retry.interval", ["9ms", "61s"], ["10ms", "60s"]),
+        ("notifications.retry_backoff_1", ["0s", "25h"], ["1ms", "24h"]),
+        ("notifications.retry_backoff_2", ["0s", "25h"], ["1ms", "24h"]),
+        ("notifications.retry_backoff_3", ["0s", "25h"], ["1ms", "24h"]),
+        ("notifications.sync_wait", ["999ms", "301s"], ["1s", "300s"]),
+        ("notifications.intake_limit", ["999", "1000001"], ["1000", "1000000"]),
+        ("idempotency.keep", ["59s", "721h"], ["1m", "30days"]),
+        ("delivery.scheduler_interval", ["9ms", "61s"], ["10ms", "60s"]),
+    ];
+    for (key, beyond, within) in bounds {
+        for value in beyond {
+            let said = complaint(&[(key, value)]);
+            assert!(said.contains(&named(key)), "{key} {value}: {said}");
+        }
+        for value in within {
+            assert!(Config::with(&[(key, value)]).is_ok(), "{key} {value}");
+        }
+    }
+    assert!(complaint(&[("channels.rate_per_second", "0.0001")]).contains("RATE_LIMIT_PER_CHANNEL"));
+}
+
+#[test]
+fn with_nothing_set_every_channel_goes_to_the_sandbox_without_a_limit() {
+    let config = Config::with(&[("sms.token", "secret")]).unwrap();
+    for channel in ChannelKind::ALL {
+        assert_eq!(config.provider(*channel), Some(SANDBOX_URL), "{channel}");
+        assert_eq!(config.missing_provider(*channel), None, "{channel}");
+        assert_eq!(config.rate(*channel), None, "{channel}");
+        assert!(config.token(*channel).is_some(), "{channel}: the sandbox knows one token for all");
+    }
+    assert_eq!(config.concurrency(ChannelKind::Sms), 64);
+    assert_eq!(config.concurrency(ChannelKind::InApp), 16);
+}
+
+#[test]
+fn with_a_real_provider_for_text_messages_no_other_channel_goes_to_the_sandbox() {
+    let settings = [
+        ("sms.base_url", "https://sms.example.com"),
+        ("sms.token", "secret"),
+        ("push.base_url", "http://gateway:1/push/"),
+    ];
+    let config = Config::with(&settings).unwrap();
+    assert_eq!(config.provider(ChannelKind::Push), Some("http://gateway:1/push"));
+    assert!(config.token(ChannelKind::Push).is_none(), "it is not its token");
+    for channel in [ChannelKind::Email, ChannelKind::Webhook, ChannelKind::Discord, ChannelKind::InApp] {
+        assert_eq!(config.provider(channel), None, "{channel}");
+    }
+    assert_eq!(
+        config.missing_provider(ChannelKind::InApp).unwrap(),
+        "`in_app` has no provider here: set IN_APP_PROVIDER_URL, or leave PROVIDER_BASE_URL unset to try it with the \
+         sandbox"
+    );
+}
+
+#[test]
+fn one_limit_holds_for_each_channel() {
+    let gateway = ("email.base_url", "http://gateway:1");
+    let config = Config::with(&[gateway]).unwrap();
+    assert_eq!(config.rate(ChannelKind::Email), Some(100.0), "a real provider is spared");
+    assert_eq!(config.rate(ChannelKind::Sms), None, "and the sandbox beside it is not");
+    let config = Config::with(&[gateway, ("channels.rate_per_second", "2.5")]).unwrap();
+    for channel in ChannelKind::ALL {
+        assert_eq!(config.rate(*channel), Some(2.5), "{channel}");
+    }
+}
+
+#[test]
+fn the_delays_of_notifications_stand_in_their_order() {
+    let seconds =
+        |config: &Config| config.notifications.backoff().iter().map(Duration::as_secs).collect::<Vec<_>>();
+    assert_eq!(seconds(&Config::with(&[]).unwrap()), [5, 30, 120]);
+    assert_eq!(seconds(&Config::with(&[("notifications.retry_backoff_2", "7s")]).unwrap()), [5, 7, 120]);
+}
