@@ -42,7 +42,7 @@ on_each_database! {
 
 on_each_database! {
     async fn the_figures_are_what_was_sent(kind: Database) {
-        let service = Service::start_with(kind, &[("sms.rate_per_second", "100")]).await;
+        let service = Service::start_with(kind, &[("channels.rate_per_second", "100")]).await;
         service.import(30, "all").await;
         let id = service.mail("all", Duration::from_secs(60)).await;
         service.finished(&id).await;

@@ -79,7 +79,7 @@ impl Stream {
 
 on_each_database! {
     async fn a_mailing_is_watched_to_its_final_state(kind: Database) {
-        let service = Service::start_with(kind, &[("sms.rate_per_second", "40")]).await;
+        let service = Service::start_with(kind, &[("channels.rate_per_second", "40")]).await;
         service.import(60, "all").await;
         let mut stream = Stream::open(&service, "", None).await;
         let id = service.mail("all", Duration::from_secs(60)).await;
