@@ -5,6 +5,7 @@ pub mod access;
 pub mod health;
 pub mod json;
 pub mod metrics;
+pub mod once;
 pub mod openapi;
 pub mod problem;
 pub mod request_log;
