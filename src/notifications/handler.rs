@@ -11,8 +11,7 @@ use utoipa::IntoParams;
 use self::prefer::Preference;
 pub use self::schema::{BatchAccepted, BatchBody, NotificationBody, NotificationPatch};
 use super::model::{Batch, Notification, NotificationWithAttempts, Status};
-use super::repo::{Filter, Order};
-use super::usecase::{Notifications, Taken, Waited, answer_of};
+use super::usecase::{Filter, Notifications, Order, Taken, Waited, answer_of};
 use crate::error::{Error, Result};
 use crate::http::json::{Json, Query, path_id, time};
 use crate::http::once::{Posted, respond};
@@ -286,7 +285,7 @@ pub async fn create_notification(
 /// Send a notification and wait for its final state
 ///
 /// Waits as `Prefer: wait=N` says, else up to the service's own time (30 seconds unless configured otherwise).
-#[utoipa::path(post, path = "/notification", operation_id = "notify", tag = "notifications",
+#[utoipa::path(post, path = "/notification", operation_id = "create_notification_and_wait", tag = "notifications",
     request_body = NotificationBody,
     params(("Prefer" = Option<String>, Header, description = "`wait=N`"),
         ("Idempotency-Key" = Option<String>, Header, description = "As at `/api/v1/notifications`")),
@@ -313,7 +312,7 @@ pub async fn notify(
 }
 
 /// Send a notification without waiting for it
-#[utoipa::path(post, path = "/notification/asynchronous", operation_id = "notify_later", tag = "notifications",
+#[utoipa::path(post, path = "/notification/asynchronous", operation_id = "create_notification_asynchronously", tag = "notifications",
     request_body = NotificationBody,
     params(("Idempotency-Key" = Option<String>, Header, description = "As at `/api/v1/notifications`")),
     responses(

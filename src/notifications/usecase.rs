@@ -10,7 +10,8 @@ use super::intake::Intake;
 use super::model::{
     Batch, NewNotification, Notification, NotificationWithAttempts, Rescheduling, Status, To,
 };
-use super::repo::{self, Addresses, Filter, NewRows, Order, Stored};
+use super::repo::{self, Addresses, NewRows, Stored};
+pub use super::repo::{Filter, Order};
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::db::types::{BatchId, ClientId, MessageId, Timestamp};

@@ -57,7 +57,8 @@ fn plan(c: &mut AnyConnection, statement: &Statement) -> String {
             c.batch_execute(&format!("PREPARE statement AS {sql}")).unwrap();
             let mut plan = String::new();
             for _ in 0..8 {
-                let run = format!("EXPLAIN EXECUTE statement({values})");
+                let values = if values.is_empty() { String::new() } else { format!("({values})") };
+                let run = format!("EXPLAIN EXECUTE statement{values}");
                 plan = postgres_plan(diesel::sql_query(run).load(c).unwrap());
             }
             c.batch_execute("DEALLOCATE statement").unwrap();

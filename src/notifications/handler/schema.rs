@@ -75,6 +75,10 @@ pub struct RetryBody {
 /// A new batch: 1 to 1000 notifications.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"notifications": [
+    {"channel": "sms", "recipient": "+901111111111", "content": "Flash sale!", "priority": "high"},
+    {"channel": "email", "recipient": "a@b.com", "content": "Flash sale!", "priority": "high"}
+]}))]
 pub struct BatchBody {
     /// Each as in a request of its own.
     #[schema(value_type = Vec<NotificationBody>, min_items = 1, max_items = 1000)]
@@ -84,6 +88,7 @@ pub struct BatchBody {
 /// What may be changed of a notification that waits; what is absent stays.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(example = json!({"priority": "high"}))]
 pub struct NotificationPatch {
     /// RFC 3339; a time that is past means now.
     #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
