@@ -18,6 +18,7 @@ use crate::channels::sms::Sms;
 use crate::clients::{self, Clients};
 use crate::clock::Clock;
 use crate::config::{self, Config, Role};
+use crate::db::listen::Listener;
 use crate::db::{AnyConnection, Db, DbOptions};
 use crate::delivery::announce::Announcer;
 use crate::delivery::repo::claim;
@@ -27,9 +28,11 @@ use crate::error::{Error, Result};
 use crate::http::access::{self, Access};
 use crate::http::figures::{self, NextDue};
 use crate::http::health::{self, Probes, SignOfLife};
+use crate::http::once::Keeping;
 use crate::http::request_log::RequestLog;
 use crate::http::routing::{get, others};
 use crate::http::{cut, metrics as http_metrics, openapi, problem};
+use crate::idempotency;
 use crate::kinds::ChannelKind;
 use crate::lifecycle::{self, Shutdown, Trigger, supervise};
 use crate::live::observer::Observer;
@@ -38,6 +41,9 @@ use crate::mailings::usecase::{ChannelRates, Wakeup};
 use crate::mailings::{self, Mailings};
 use crate::messages::{self, Messages};
 use crate::metrics::Metrics;
+use crate::notifications::intake::Intake;
+use crate::notifications::usecase::{Arrivals, Terms};
+use crate::notifications::{self, Notifications};
 use crate::pending_mailing::watchdog::Watchdog;
 
 /// A service that listens. Dropping it stops nothing; call [`App::stop`].
@@ -56,13 +62,14 @@ enum Work {
     /// Mailings are begun and sent.
     Here { engine: Engine, watchdog: JoinHandle<()> },
     /// Other nodes do that, and are told of changes.
-    Elsewhere { announcer: JoinHandle<()> },
+    Elsewhere { announcer: JoinHandle<()>, listener: Option<Listener> },
 }
 
 /// The parts of the work that the API speaks to.
 struct Partners {
     wakeup: Arc<dyn Wakeup>,
     rates: Arc<dyn ChannelRates>,
+    arrivals: Arc<dyn Arrivals>,
     watchdog: Option<SignOfLife>,
     engine: Option<SignOfLife>,
 }
@@ -89,6 +96,8 @@ struct Services {
     clients: web::Data<Clients>,
     mailings: web::Data<Mailings>,
     messages: web::Data<Messages>,
+    notifications: web::Data<Notifications>,
+    keeping: web::Data<Keeping>,
     metrics: web::Data<Metrics>,
     live: web::Data<Live>,
     next_due: web::Data<NextDue>,
@@ -129,9 +138,14 @@ impl App {
         let (trigger, shutdown) = lifecycle::shutdown();
         let live = Live::default();
         let parts = (db.clone(), clock.clone(), metrics.clone(), live.clone());
-        let (work, partners) = work(&config, parts, &trigger, &shutdown).await?;
+        let (work, partners) = work(&config, parts.clone(), &trigger, &shutdown).await?;
         let observer = Observer::new(db.clone(), clock.clone(), live.clone());
         let observer = supervise("observer", trigger.clone(), observer.run(shutdown.clone()));
+        let (intake, taking) = Intake::new(parts, Arc::clone(&partners.arrivals));
+        // ends when the server does, with its last handle on it
+        supervise("intake", trigger.clone(), taking.run());
+        let sweep = idempotency::sweep(db.clone(), clock.clone(), shutdown.clone());
+        supervise("sweeper", trigger.clone(), sweep);
         let services = Services {
             clients: web::Data::new(Clients::new(db.clone(), clock.clone())),
             mailings: web::Data::new(Mailings::new(
@@ -141,6 +155,13 @@ impl App {
                 partners.rates,
             )),
             messages: web::Data::new(Messages::new(db.clone())),
+            notifications: web::Data::new(Notifications::new(
+                (db.clone(), clock.clone(), live.clone()),
+                partners.arrivals,
+                intake,
+                terms(&config),
+            )),
+            keeping: web::Data::new(Keeping(config.idempotency.keep)),
             metrics: web::Data::new(metrics),
             access: web::Data::new(Access::new(config.access.api_key.clone())),
             probes: web::Data::new(Probes {
@@ -184,8 +205,10 @@ impl App {
                 let _ = watchdog.await;
                 engine.stop().await;
             }
-            Work::Elsewhere { announcer } => {
+            Work::Elsewhere { announcer, listener } => {
                 let _ = announcer.await;
+                // on its thread, which may be connecting: it must not be cut off in the middle when the process ends
+                let _ = tokio::task::spawn_blocking(move || drop(listener)).await;
             }
         }
     }
@@ -199,11 +222,21 @@ async fn work(
     shutdown: &Shutdown,
 ) -> Result<(Work, Partners)> {
     if config.node.role == Role::Api {
-        let announcer = Announcer::new(db);
+        let announcer = Announcer::new(db.clone());
         let task = supervise("announcer", trigger.clone(), Arc::clone(&announcer).run(shutdown.clone()));
-        let rates = Arc::new(Limits::new(config));
-        let partners = Partners { wakeup: announcer, rates, watchdog: None, engine: None };
-        return Ok((Work::Elsewhere { announcer: task }, partners));
+        let (hearing, told) = (Arc::clone(&announcer), live);
+        // notifications end elsewhere; who waits for one here is told
+        let listener = db.listen(move |payload| {
+            hearing.hear(payload).ended.iter().for_each(|id| told.wake(*id));
+        })?;
+        let partners = Partners {
+            wakeup: announcer.clone(),
+            rates: Arc::new(Limits::new(config)),
+            arrivals: announcer,
+            watchdog: None,
+            engine: None,
+        };
+        return Ok((Work::Elsewhere { announcer: task, listener }, partners));
     }
     let channels = channels(config, &clock)?;
     let ends = (trigger.clone(), shutdown.clone());
@@ -215,7 +248,8 @@ async fn work(
     let (looked_at, beating) = (watchdog.looked_at(), handle.clone());
     let partners = Partners {
         wakeup: handle.clone(),
-        rates: handle,
+        rates: handle.clone(),
+        arrivals: handle,
         watchdog: Some(Box::new(looked_at)),
         engine: Some(Box::new(move || beating.beat_at())),
     };
@@ -223,12 +257,9 @@ async fn work(
     Ok((Work::Here { engine, watchdog }, partners))
 }
 
-/// The earliest of all channels.
+/// The earliest of all lanes.
 fn next_due(db: Db) -> NextDue {
-    let read = |c: &mut AnyConnection| {
-        let of_each = ChannelKind::ALL.iter().map(|channel| claim::next_due(c, *channel));
-        Ok(of_each.collect::<Result<Vec<_>>>()?.into_iter().flatten().min())
-    };
+    let read = |c: &mut AnyConnection| Ok(claim::next_due(c)?.into_iter().map(|(.., at)| at).min());
     Box::new(move || {
         let db = db.clone();
         Box::pin(async move { db.read(read).await })
@@ -247,9 +278,22 @@ fn settings(config: &Config) -> Settings {
         lane_capacity: config.delivery.lane_capacity,
         record_batch: config.delivery.record_batch,
         poll: config.delivery.poll,
+        claim_poll: config.delivery.scheduler_interval.min(config.retry.interval),
         lease: config.delivery.lease,
         shutdown: config.shutdown.timeout,
         retry: RetryPolicy::exponential(config.retry.first_delay, config.retry.factor, config.retry.limit),
+        single_retry: RetryPolicy::of(config.notifications.backoff()),
+    }
+}
+
+/// What notifications are granted.
+fn terms(config: &Config) -> Terms {
+    let missing = |channel: &ChannelKind| Some((*channel, config.missing_provider(*channel)?));
+    Terms {
+        missing: ChannelKind::ALL.iter().filter_map(missing).collect(),
+        intake_limit: config.notifications.intake_limit,
+        retries: config.notifications.backoff().len(),
+        patience: config.notifications.sync_wait,
     }
 }
 
@@ -284,6 +328,8 @@ fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<S
             .app_data(services.clients.clone())
             .app_data(services.mailings.clone())
             .app_data(services.messages.clone())
+            .app_data(services.notifications.clone())
+            .app_data(services.keeping.clone())
             .app_data(services.metrics.clone())
             .app_data(services.access.clone())
             .app_data(services.probes.clone())
@@ -324,10 +370,12 @@ fn routes(cfg: &mut web::ServiceConfig) {
         .service(read("/", get().to(to_docs)))
         .service(read("/api/v1/docs", get().to(to_docs)))
         .service(openapi::swagger())
+        .configure(notifications::handler::short_routes)
         .service(
             web::scope("/api/v1")
                 .configure(clients::handler::routes)
                 .configure(messages::handler::routes)
+                .configure(notifications::handler::routes)
                 .configure(mailings::handler::routes)
                 .configure(live::handler::routes)
                 .configure(figures::routes)

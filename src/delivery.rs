@@ -7,6 +7,7 @@ pub mod feeder;
 pub mod gate;
 pub mod lanes;
 pub mod model;
+pub mod origin;
 pub mod pacer;
 pub mod pages;
 pub mod recorder;

@@ -2,6 +2,7 @@
 //! it into a response.
 
 use std::fmt;
+use std::time::Duration;
 
 /// Any error behind an [`Error::Internal`] or [`Error::Unavailable`], kept whole for the log.
 pub type Source = Box<dyn std::error::Error + Send + Sync>;
@@ -52,6 +53,15 @@ pub enum Error {
     },
     /// The state of the thing does not allow it.
     Conflict(String),
+    /// An equal request is being worked on.
+    InWork {
+        /// What to do about it.
+        why: String,
+        /// When its answer should be there.
+        retry_after: Duration,
+    },
+    /// So much is asked at once that this is not even begun.
+    Busy(String),
     /// A dependency is away; the same call may work later.
     Unavailable(Source),
     /// A defect or a fault that the caller cannot mend.
@@ -85,7 +95,12 @@ impl fmt::Display for Error {
                 let list: Vec<_> = fields.iter().map(|e| format!("{}: {}", e.field, e.reason)).collect();
                 write!(f, "{}", list.join("; "))
             }
-            Self::Malformed(why) | Self::Unsupported(why) | Self::TooLarge(why) | Self::Conflict(why) => {
+            Self::Malformed(why)
+            | Self::Unsupported(why)
+            | Self::TooLarge(why)
+            | Self::Conflict(why)
+            | Self::InWork { why, .. }
+            | Self::Busy(why) => {
                 write!(f, "{why}")
             }
             Self::NotFound { what, id } => write!(f, "no {what} has the id {id}"),

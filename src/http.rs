@@ -7,6 +7,7 @@ pub mod figures;
 pub mod health;
 pub mod json;
 pub mod metrics;
+pub mod once;
 pub mod openapi;
 pub mod problem;
 pub mod request_log;

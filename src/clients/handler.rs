@@ -3,7 +3,6 @@
 mod schema;
 mod upload;
 
-use actix_web::http::header;
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -15,8 +14,10 @@ use super::model::{Client, ClientPatch, ListFilter};
 use super::usecase::Clients;
 use crate::error::{Complaints, Result};
 use crate::http::json::{Json, Query, path_id};
+use crate::http::once::{Posted, respond};
 use crate::http::problem::Problem;
 use crate::http::routing::{get, others};
+use crate::idempotency::{Answer, Made};
 use crate::paging::{self, Page};
 
 /// Registers the routes, relative to `/api/v1`.
@@ -51,6 +52,7 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
     operation_id = "create_client",
     tag = "clients",
     request_body = ClientBody,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Up to 255 characters: an equal request under the same key gets the same answer, and makes nothing")),
     responses(
         (status = 201, description = "The client, and its address in `Location`", body = Client,
             headers(("Location" = String, description = "The path of the client"))),
@@ -66,12 +68,14 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
 )]
 pub async fn create_client(
     clients: web::Data<Clients>,
-    body: Json<Map<String, Value>>,
+    posted: Posted<Map<String, Value>>,
 ) -> Result<HttpResponse> {
-    let (number, patch) = ClientPatch::from_whole_json(body.0)?;
-    let client = clients.create(number, patch).await?;
-    let place = format!("/api/v1/clients/{}", client.id);
-    Ok(HttpResponse::Created().insert_header((header::LOCATION, place)).json(client))
+    let (number, patch) = ClientPatch::from_whole_json(posted.value)?;
+    let answer = |made: &Client| Answer::created(format!("/api/v1/clients/{}", made.id), made);
+    Ok(match clients.create(number, patch, posted.key, answer).await? {
+        Made::New(client) => respond(answer(&client)?, false),
+        Made::Before(answer) => respond(answer, true),
+    })
 }
 
 /// Read a client

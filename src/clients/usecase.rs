@@ -9,9 +9,10 @@ use super::import::{self, ImportReport, Stopped};
 use super::model::{Client, ClientPatch, ListFilter, PhoneNumber};
 use super::repo;
 use crate::clock::Clock;
-use crate::db::Db;
 use crate::db::types::ClientId;
+use crate::db::{AnyConnection, Db};
 use crate::error::{Error, Result};
+use crate::idempotency::{self, Answer, Claim, Key, Made};
 
 /// So many imports at once; the next ones wait. Each has a thread and a few chunks in memory.
 const IMPORTS_AT_ONCE: usize = 4;
@@ -30,19 +31,26 @@ impl Clients {
         Self { db, clock, imports: Arc::new(Semaphore::new(IMPORTS_AT_ONCE)) }
     }
 
-    /// Makes a client.
+    /// Makes a client. `answer` says what the request is answered, for another one under the same key.
     ///
     /// # Errors
     /// [`Error::Conflict`] when another client has the number or the external id, [`Error::Invalid`] for more
     /// attributes than a client may have.
-    pub async fn create(&self, number: PhoneNumber, patch: ClientPatch) -> Result<Client> {
+    pub async fn create(
+        &self,
+        number: PhoneNumber,
+        patch: ClientPatch,
+        key: Option<Key>,
+        answer: impl FnOnce(&Client) -> Result<Answer>,
+    ) -> Result<Made<Client>> {
         let client = whole(ClientId::new(), number, &patch, &self.clock)?;
-        self.db
-            .write(move |c| {
-                repo::insert(c, &client)?;
-                Ok(client)
-            })
-            .await
+        let claim = Claim::of(key, client.id.0, || answer(&client))?;
+        let now = self.clock.now();
+        let insert = move |c: &mut AnyConnection| {
+            repo::insert(c, &client)?;
+            Ok(client)
+        };
+        self.db.write(move |c| idempotency::once(c, claim.as_ref(), now, insert)).await
     }
 
     /// The client with this id.

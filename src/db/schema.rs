@@ -52,8 +52,32 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
     use crate::db::types::{Id, Instant};
+    notification (message_id) {
+        message_id -> Id, batch_id -> Nullable<Id>, scheduled_at -> Nullable<Instant>, updated_at -> Instant,
+        is_awaited -> Bool, text -> Text, subject -> Nullable<Text>, data -> Nullable<Text>,
+        metadata -> Nullable<Text>, retry -> Nullable<Text>,
+    }
+}
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::Id;
+    batch (id) { id -> Id, total -> Integer, }
+}
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::{Id, Instant};
+    idempotency_key (key) {
+        key -> Text, fingerprint -> Binary, resource_id -> Id, created_at -> Instant, expires_at -> Instant,
+        locked_until -> Nullable<Instant>, status -> Nullable<SmallInt>, location -> Nullable<Text>,
+        body -> Nullable<Text>,
+    }
+}
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::{Id, Instant};
     due (message_id) {
         message_id -> Id, mailing_id -> Nullable<Id>, channel -> SmallInt, priority -> SmallInt, due_at -> Instant,
+        expires_at -> Nullable<Instant>,
     }
 }
 diesel::table! {
@@ -101,6 +125,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     mailing,
     pending_mailing,
     message,
+    notification,
     due,
     node,
     page,

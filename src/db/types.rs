@@ -74,6 +74,12 @@ macro_rules! id_type {
             pub fn new() -> Self {
                 Self(uuid::Uuid::now_v7())
             }
+
+            /// When it was made, to the millisecond: an id begins with that.
+            pub fn created_at(self) -> Timestamp {
+                let millis = self.0.as_u128() >> 80;
+                Timestamp::from_micros(i64::try_from(millis).unwrap_or(i64::MAX).saturating_mul(1000))
+            }
         }
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -125,15 +131,27 @@ id_type!(
     MessageId
 );
 impl MessageId {
-    /// When the message was made, to the millisecond: an id begins with that.
-    pub fn created_at(self) -> Timestamp {
-        let millis = self.0.as_u128() >> 80;
-        Timestamp::from_micros(i64::try_from(millis).unwrap_or(i64::MAX).saturating_mul(1000))
+    /// The smallest id that a message made at this time could have.
+    pub fn first_of(at: Timestamp) -> Self {
+        Self(uuid::Uuid::from_u128(Self::millis_of(at) << 80))
+    }
+
+    /// The largest id that a message made at this time could have.
+    pub fn last_of(at: Timestamp) -> Self {
+        Self(uuid::Uuid::from_u128((Self::millis_of(at) << 80) | ((1 << 80) - 1)))
+    }
+
+    fn millis_of(at: Timestamp) -> u128 {
+        u128::try_from(at.micros() / 1000).unwrap_or(0)
     }
 }
 id_type!(
     /// Identifies a batch of notifications.
     BatchId
+);
+id_type!(
+    /// Identifies what a request made, whatever its kind.
+    ResourceId
 );
 id_type!(
     /// Identifies one run of one process.

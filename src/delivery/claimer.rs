@@ -5,14 +5,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::model::{Item, OpenPage};
+use super::origin::{Origin, Single};
 use super::repo::claim::{self, Claimed, Lot};
+use super::repo::expire;
+use super::retry::RetryPolicy;
 use super::shared::Shared;
-use crate::db::types::ClientId;
+use crate::db::types::{ClientId, MessageId};
 use crate::error::Result;
 use crate::failpoint;
-use crate::kinds::Priority;
+use crate::kinds::{ChannelKind, MessageStatus, OutcomeKind, Priority};
 use crate::lifecycle::Shutdown;
+use crate::live::Change;
 use crate::mailings::recipient::Recipient;
+use crate::messages::repo::MessageRow;
+use crate::notifications::repo::Content;
 
 /// Claims what is due.
 pub struct Claimer {
@@ -32,7 +38,7 @@ impl Claimer {
                 Ok(pause) => pause,
                 Err(error) => {
                     tracing::error!(%error, "due messages could not be claimed; trying again");
-                    self.shared.settings.poll
+                    self.shared.settings.claim_poll
                 }
             };
             tokio::select! {
@@ -48,37 +54,53 @@ impl Claimer {
     /// # Errors
     /// Those of the database.
     pub async fn run_once(&self) -> Result<Duration> {
-        let mut pause = self.shared.settings.poll;
-        for (channel, lanes) in &self.shared.lanes {
-            let channel = *channel;
-            let rest = self.shared.rest(channel);
+        let shared = &self.shared;
+        let mut pause = shared.settings.claim_poll;
+        // looked at before claiming, which is a write: usually nothing is due
+        let next = shared.db.read(|c| Ok((claim::next_due(c)?, expire::next(c)?))).await?;
+        let (firsts, expiry) = next;
+        let now = shared.now();
+        if let Some(at) = expiry {
+            if at > now {
+                pause = pause.min(at.since(now));
+            } else if self.expire().await? {
+                pause = Duration::ZERO;
+            }
+        }
+        for (channel, priority, due_at) in firsts {
+            let Some(lanes) = shared.lanes.get(&channel) else { continue };
+            let rest = shared.rest(channel);
             if !rest.is_zero() {
                 pause = pause.min(rest);
-                continue;
+            } else if due_at > now {
+                pause = pause.min(due_at.since(now));
+            } else {
+                while self.claim(channel, priority, lanes.room(priority)).await? {}
+                // what there was no room for is looked for again soon
+                pause = pause.min(Duration::from_millis(20));
             }
-            // looked at before claiming, which is a write: usually nothing is due
-            let Some(next) = self.shared.db.read(move |c| claim::next_due(c, channel)).await? else {
-                continue;
-            };
-            let now = self.shared.now();
-            if next > now {
-                pause = pause.min(next.since(now));
-                continue;
-            }
-            for priority in Priority::ALL {
-                while lanes.has_room(*priority) && self.claim(channel, *priority).await? {}
-            }
-            // what there was no room for is looked for again soon
-            pause = pause.min(Duration::from_millis(20));
         }
         Ok(pause)
     }
 
-    /// Claims one lot; answers whether there may be more.
-    async fn claim(&self, channel: crate::kinds::ChannelKind, priority: Priority) -> Result<bool> {
-        let lot =
-            Lot { node: self.shared.pages.node(), channel, priority, limit: self.shared.settings.page_size };
-        if !self.shared.lease.is_held(self.shared.now()) {
+    /// Lets waiting messages expire whose time has come; answers whether there may be more.
+    async fn expire(&self) -> Result<bool> {
+        let (shared, now) = (&self.shared, self.shared.now());
+        let limit = shared.settings.page_size;
+        let expired = shared.db.write(move |c| expire::expire(c, now, limit)).await?;
+        let more = expired.len() == limit;
+        for change in expired {
+            shared.count(change.channel, OutcomeKind::Expired, 1);
+            shared.tell(&change, false);
+        }
+        Ok(more)
+    }
+
+    /// Claims one lot; answers whether there may be more that the lane takes.
+    async fn claim(&self, channel: ChannelKind, priority: Priority, room: usize) -> Result<bool> {
+        let limit = self.shared.settings.page_size.min(room);
+        let lot = Lot { node: self.shared.pages.node(), channel, priority, limit };
+        if limit == 0 || !self.shared.lease.is_held(self.shared.now()) {
             return Ok(false);
         }
         let now = self.shared.now();
@@ -90,24 +112,57 @@ impl Claimer {
             failpoint::reach("claim-after-commit");
             self.admit(page).await?;
         }
-        Ok(count == lot.limit)
+        Ok(count == limit && room > limit)
     }
 
     async fn admit(&self, claimed: Claimed) -> Result<()> {
-        let Claimed { page, rows, recipients } = claimed;
-        let Some(mailing) = page.mailing else {
-            return Ok(());
-        };
-        let run = self.shared.run(mailing).await?;
+        let Claimed { page, rows, recipients, contents } = claimed;
         let open = Arc::new(OpenPage::new(page.id, page.node, page.mailing, rows.len()));
-        let mut recipients: HashMap<ClientId, Recipient> =
-            recipients.into_iter().map(|r| (r.client_id, r)).collect();
-        let items = rows.into_iter().map(|row| {
-            let recipient = row.client_id.and_then(|id| recipients.remove(&id));
-            Item::of_row(row, Arc::clone(&open), Arc::clone(&run), recipient)
-        });
-        let items = items.collect();
-        self.shared.push(&open, &run, items);
+        let lane = (page.channel, page.priority);
+        let items = match page.mailing {
+            Some(mailing) => {
+                let run = self.shared.run(mailing).await?;
+                let mut recipients: HashMap<ClientId, Recipient> =
+                    recipients.into_iter().map(|r| (r.client_id, r)).collect();
+                let items = rows.into_iter().map(|row| {
+                    let recipient = row.client_id.and_then(|id| recipients.remove(&id));
+                    Item::of_row(row, Arc::clone(&open), Origin::Mailing(Arc::clone(&run)), recipient)
+                });
+                items.collect()
+            }
+            None => self.singles(&open, lane, rows, contents),
+        };
+        self.shared.push(&open, lane, items);
         Ok(())
+    }
+
+    /// Notifications, whose watchers learn that they are being sent.
+    fn singles(
+        &self,
+        open: &Arc<OpenPage>,
+        (channel, priority): (ChannelKind, Priority),
+        rows: Vec<MessageRow>,
+        mut contents: HashMap<MessageId, Content>,
+    ) -> Vec<Item> {
+        let at = self.shared.now();
+        let items = rows.into_iter().map(|row| {
+            let content = contents.remove(&row.id).unwrap_or_default();
+            let single = Single {
+                channel,
+                priority,
+                batch: content.batch_id,
+                subject: content.subject,
+                text: content.text,
+                data: content.data.map(Arc::from),
+                expires_at: row.expires_at,
+                retry: content.retry.as_deref().and_then(RetryPolicy::from_json),
+                is_awaited: content.is_awaited,
+            };
+            let (id, batch, attempts) = (row.id, content.batch_id, row.attempts);
+            let change = Change { id, batch, channel, status: MessageStatus::Sending, attempts, at };
+            self.shared.tell(&change, false);
+            Item::of_row(row, Arc::clone(open), Origin::Single(Box::new(single)), None)
+        });
+        items.collect()
     }
 }

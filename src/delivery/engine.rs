@@ -30,6 +30,7 @@ use crate::lifecycle::{self, Shutdown, Trigger, supervise};
 use crate::live::Live;
 use crate::mailings::usecase::{ChannelRates, Wakeup};
 use crate::metrics::Metrics;
+use crate::notifications::usecase::Arrivals;
 
 /// A channel with its limits.
 pub struct ChannelSetup {
@@ -56,7 +57,6 @@ pub struct Engine {
     /// would take over what is still in flight.
     last: Vec<JoinHandle<()>>,
     ending: Trigger,
-    announcer: Arc<Announcer>,
     listener: Option<Listener>,
 }
 
@@ -66,7 +66,6 @@ pub struct Handle {
     limits: BTreeMap<ChannelKind, (usize, Option<f64>)>,
     pending: Arc<Notify>,
     beat_at: Arc<AtomicI64>,
-    announcer: Arc<Announcer>,
 }
 
 impl Engine {
@@ -89,6 +88,7 @@ impl Engine {
             .map(|setup| {
                 let kind = setup.channel.kind();
                 let lanes = Lanes::new(kind, settings.lane_capacity, Arc::clone(&feed), &metrics);
+                let lanes = lanes.with_rate(setup.rate);
                 (kind, Arc::new(lanes))
             })
             .collect();
@@ -102,7 +102,6 @@ impl Engine {
             .collect();
         let lease = Lease::new(settings.lease);
         let shared = Arc::new(Shared {
-            db,
             clock,
             metrics,
             live,
@@ -118,16 +117,17 @@ impl Engine {
             claim: Notify::new(),
             changed: AtomicBool::new(true),
             page_done: AtomicBool::new(true),
+            announcer: Announcer::new(db.clone()),
+            db,
             outcomes,
         });
         register(&shared, node).await?;
         let (ending, ended) = lifecycle::shutdown();
-        let (announcer, pending) = (Announcer::new(shared.db.clone()), Arc::new(Notify::new()));
-        let listener = listen(&shared, &announcer, &pending)?;
+        let pending = Arc::new(Notify::new());
+        let listener = listen(&shared, &pending)?;
         let mut engine = Self {
             limits: channels.iter().map(|c| (c.channel.kind(), (c.concurrency, c.rate))).collect(),
             pending,
-            announcer,
             listener,
             beat_at: Arc::new(AtomicI64::new(shared.now().micros())),
             producers: Vec::new(),
@@ -141,7 +141,7 @@ impl Engine {
         engine.last.push(supervise("heart", trigger.clone(), heart));
         engine.start_producers(channels, &trigger, &shutdown);
         // the others share with this node from now on
-        engine.announcer.mailing_changed();
+        engine.shared.announcer.mailing_changed();
         Ok(engine)
     }
 
@@ -158,7 +158,7 @@ impl Engine {
         }
         let feeder = Feeder::new(Arc::clone(shared)).run(shutdown.clone());
         self.producers.push(supervise("feeder", trigger.clone(), feeder));
-        let announcer = Arc::clone(&self.announcer).run(shutdown.clone());
+        let announcer = Arc::clone(&shared.announcer).run(shutdown.clone());
         self.producers.push(supervise("announcer", trigger.clone(), announcer));
         let claimer = Claimer::new(Arc::clone(shared)).run(shutdown.clone());
         self.producers.push(supervise("claimer", trigger.clone(), claimer));
@@ -171,7 +171,6 @@ impl Engine {
             limits: self.limits.clone(),
             pending: Arc::clone(&self.pending),
             beat_at: Arc::clone(&self.beat_at),
-            announcer: Arc::clone(&self.announcer),
         })
     }
 
@@ -216,19 +215,16 @@ impl Engine {
 }
 
 /// Wakes this node when another one says that something changed.
-fn listen(
-    shared: &Arc<Shared>,
-    announcer: &Arc<Announcer>,
-    pending: &Arc<Notify>,
-) -> Result<Option<Listener>> {
+fn listen(shared: &Arc<Shared>, pending: &Arc<Notify>) -> Result<Option<Listener>> {
     // weak: the listener belongs to the engine, and must not keep alive what it wakes
-    let (shared_by, announcer, pending) =
-        (Arc::downgrade(shared), Arc::clone(announcer), Arc::clone(pending));
+    let (shared_by, pending) = (Arc::downgrade(shared), Arc::clone(pending));
     shared.db.listen(move |payload| {
-        if let Some(shared) = shared_by.upgrade()
-            && announcer.is_foreign(payload)
-        {
+        let Some(shared) = shared_by.upgrade() else { return };
+        let heard = shared.announcer.hear(payload);
+        heard.ended.iter().for_each(|id| shared.live.wake(*id));
+        if heard.look {
             shared.mailing_changed();
+            shared.claim.notify_one();
             pending.notify_one();
         }
     })
@@ -284,12 +280,18 @@ async fn start_anew(shared: &Shared) {
 impl Wakeup for Handle {
     fn mailing_changed(&self) {
         self.shared.mailing_changed();
-        self.announcer.mailing_changed();
+        self.shared.announcer.mailing_changed();
     }
 
     fn pending_changed(&self) {
         self.pending.notify_one();
-        self.announcer.pending_changed();
+        self.shared.announcer.pending_changed();
+    }
+}
+
+impl Arrivals for Handle {
+    fn arrived(&self) {
+        self.shared.claim.notify_one();
     }
 }
 

@@ -11,11 +11,12 @@ use tokio::time::Instant;
 
 use super::lanes::Lanes;
 use super::model::{Item, OpenPage, Run, RunState};
+use super::origin::Origin;
 use super::repo::claim::Lot;
 use super::repo::close::{self, Closing};
 use super::repo::plan::{self, Plan};
-use super::repo::take_over::{self, TakenOver};
-use super::repo::{NewPage, node, release};
+use super::repo::take_over::{self, LeftOver, TakenOver};
+use super::repo::{NewPage, node, requeue};
 use super::shared::Shared;
 use super::worker::{CANCELLED, WINDOW_CLOSED};
 use crate::db::AnyConnection;
@@ -31,6 +32,8 @@ use crate::mailings::repo::{Open, audience};
 const AT_ONCE: usize = 8;
 /// Pages of one lane taken over at once.
 const TAKE_OVER: usize = 4;
+/// Pages of no mailing dissolved in one transaction.
+const REQUEUE: i64 = 64;
 
 /// Rows about clients that moved which are cleared at once.
 const MOVES_AT_ONCE: i64 = 1000;
@@ -85,6 +88,7 @@ impl Feeder {
         if self.shared.changed.swap(false, Ordering::AcqRel) || tick {
             self.look().await?;
         }
+        self.hold_singles();
         if self.release_idle().await? {
             self.left_over = self.all_lanes();
         }
@@ -116,9 +120,9 @@ impl Feeder {
         let (this, held) = (self.shared.pages.node(), self.shared.pages.held().into_iter().collect());
         let read = move |c: &mut AnyConnection| {
             let open = crate::mailings::repo::open(c)?;
-            Ok((open, node::count(c)?, take_over::lanes_left(c, this, &held)?))
+            Ok((open, node::count(c)?, take_over::left_over(c, this, &held)?))
         };
-        let (open, nodes, left): (Vec<Open>, i64, _) = self.shared.db.read(read).await?;
+        let (open, nodes, left): (Vec<Open>, i64, LeftOver) = self.shared.db.read(read).await?;
         self.shared.nodes.store(u32::try_from(nodes).unwrap_or(u32::MAX), Ordering::Release);
         let by_id: HashMap<_, _> = open.iter().map(|open| (open.id, *open)).collect();
         self.shared.runs.retain(|id| by_id.contains_key(&id));
@@ -133,8 +137,41 @@ impl Feeder {
         }
         self.show_running();
         self.looked_at = Some(Instant::now());
-        self.left_over.extend(left);
+        self.left_over.extend(left.lanes);
+        if left.single {
+            self.requeue().await?;
+        }
         if open.is_empty() { self.tidy().await } else { Ok(()) }
+    }
+
+    /// Lets messages of no mailing wait again whose pages nobody holds.
+    async fn requeue(&self) -> Result<()> {
+        let shared = &self.shared;
+        let _adopting = shared.adopting.lock().await;
+        loop {
+            let (node, held, now) = (shared.pages.node(), shared.pages.held(), shared.now());
+            if !shared.lease.is_held(now) {
+                return Ok(());
+            }
+            let again = move |c: &mut AnyConnection| requeue::requeue(c, node, &held, REQUEUE, now);
+            let pages = shared.db.write(again).await?;
+            if pages > 0 {
+                tracing::info!(pages, "messages of pages that nobody held wait again");
+                shared.claim.notify_one();
+            }
+            if i64::try_from(pages).unwrap_or(i64::MAX) < REQUEUE {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes back the messages of no mailing on channels that rest: they wait on disk, where they can be cancelled.
+    fn hold_singles(&self) {
+        for (channel, lanes) in &self.shared.lanes {
+            if !self.shared.rest(*channel).is_zero() {
+                self.shared.give_back(lanes.drain(None));
+            }
+        }
     }
 
     /// Clears what only mailings at work need, while there is none.
@@ -164,10 +201,11 @@ impl Feeder {
         if ids.is_empty() {
             return Ok(false);
         }
-        let (node, list) = (self.shared.pages.node(), ids.clone());
-        let released = self.shared.db.write(move |c| release(c, &list, node)).await;
+        let (node, list, now) = (self.shared.pages.node(), ids.clone(), self.shared.now());
+        let released = self.shared.db.write(move |c| requeue::release(c, &list, node, now)).await;
         if released.is_ok() {
             failpoint::reach("release-after-commit");
+            self.shared.claim.notify_one();
         }
         for id in ids {
             match &released {
@@ -239,24 +277,24 @@ impl Feeder {
             taken.recipients.into_iter().map(|r| (r.client_id, r)).collect();
         let items = taken.open.into_iter().map(|(member, row)| {
             let recipient = member.client.and_then(|id| recipients.remove(&id));
-            let (page, run) = (Arc::clone(&page), Arc::clone(&run));
+            let (page, origin) = (Arc::clone(&page), Origin::Mailing(Arc::clone(&run)));
             match row {
-                Some(row) => Item::of_row(row, page, run, recipient),
+                Some(row) => Item::of_row(row, page, origin, recipient),
                 None => Item {
                     id: member.message,
                     page,
+                    origin,
                     client: member.client,
                     recipient,
                     address: None,
                     attempts: 0,
                     revision: 0,
                     due_at: run.due_at,
-                    run,
                 },
             }
         });
         let items = items.collect();
-        self.shared.push(&page, &run, items);
+        self.shared.push(&page, (run.channel, run.priority), items);
         Ok(())
     }
 
@@ -322,7 +360,7 @@ impl Feeder {
             let items = stretch.planned.into_iter().map(|(id, recipient)| Item {
                 id,
                 page: Arc::clone(&page),
-                run: Arc::clone(run),
+                origin: Origin::Mailing(Arc::clone(run)),
                 client: Some(recipient.client_id),
                 recipient: Some(recipient),
                 address: None,
@@ -331,7 +369,7 @@ impl Feeder {
                 due_at,
             });
             let items = items.collect();
-            shared.push(&page, run, items);
+            shared.push(&page, (run.channel, run.priority), items);
         }
         Ok(true)
     }

@@ -34,7 +34,7 @@ struct Source {
 impl Source {
     /// When its mailing's own rate lets the next one go, if that is after `now`.
     fn later_than(&self, now: Instant) -> Option<Instant> {
-        self.items.front().and_then(|item| item.run.schedule().later_than(now))
+        self.items.front().and_then(|item| item.origin.later_than(now))
     }
 }
 
@@ -54,7 +54,7 @@ impl Lane {
         let mut source = self.ready.pop_front()?;
         let item = source.items.pop_front();
         if let Some(item) = &item {
-            item.run.schedule().advance(now);
+            item.origin.advance(now);
             self.depth -= 1;
         }
         self.add(source, now);
@@ -120,6 +120,8 @@ struct Inner {
 /// The three lanes of one channel.
 pub struct Lanes {
     capacity: usize,
+    /// How many messages of no mailing are enough to have waiting.
+    soon: usize,
     inner: Mutex<Inner>,
     filled: Notify,
     drained: std::sync::Arc<Notify>,
@@ -137,7 +139,16 @@ impl Lanes {
     ) -> Self {
         let depths = HIGHEST_FIRST
             .map(|priority| metrics.lane_depth.with_label_values(&[channel.as_str(), priority.as_str()]));
-        Self { capacity, inner: Mutex::default(), filled: Notify::new(), drained, depths }
+        Self { capacity, soon: capacity, inner: Mutex::default(), filled: Notify::new(), drained, depths }
+    }
+
+    /// For a channel of this rate: of the messages of no mailing no more are held than it sends soon, since what is held
+    /// cannot be cancelled any more.
+    pub fn with_rate(mut self, rate: Option<f64>) -> Self {
+        if let Some(rate) = rate {
+            self.soon = self.capacity.min((rate * SOON.as_secs_f64()) as usize).max(FEW);
+        }
+        self
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -273,6 +284,15 @@ impl Lanes {
         })
     }
 
+    /// How many due messages the lane takes now, whoever they are from.
+    pub fn room(&self, priority: Priority) -> usize {
+        let inner = self.lock();
+        inner.lanes.get(lane_of(priority)).map_or(0, |lane| {
+            let left = (4 * self.capacity).saturating_sub(lane.depth);
+            self.soon.saturating_sub(lane.depth_of(None)).min(left)
+        })
+    }
+
     /// Takes out all that waits for one mailing.
     pub fn drain(&self, key: Option<MailingId>) -> Vec<Item> {
         let mut inner = self.lock();
@@ -321,6 +341,7 @@ pub(super) mod tests {
     use super::*;
     use crate::db::types::{MessageId, NodeId, PageId, Timestamp};
     use crate::delivery::model::OpenPage;
+    use crate::delivery::origin::Origin;
     use crate::mailings::filter::AudienceFilter;
     use crate::mailings::model::{Mailing, MailingStatus};
     use crate::messages::model::Counts;
@@ -354,7 +375,7 @@ pub(super) mod tests {
         let item = |_| Item {
             id: MessageId::new(),
             page: Arc::clone(&page),
-            run: Arc::clone(run),
+            origin: Origin::Mailing(Arc::clone(run)),
             client: None,
             recipient: None,
             address: None,
@@ -378,7 +399,7 @@ pub(super) mod tests {
         let (lanes, runs) = (lanes(), [run(Priority::Normal, None), run(Priority::Normal, None)]);
         fill(&lanes, &runs[0], 90);
         fill(&lanes, &runs[1], 10);
-        let taken: Vec<_> = (0..20).map(|_| lanes.take().unwrap().run.id).collect();
+        let taken: Vec<_> = (0..20).map(|_| lanes.take().unwrap().origin.mailing().unwrap()).collect();
         for pair in taken.chunks(2) {
             assert_eq!(HashSet::from([pair[0], pair[1]]).len(), 2, "{taken:?}");
         }
@@ -390,7 +411,7 @@ pub(super) mod tests {
         for priority in Priority::ALL {
             fill(&lanes, &run(*priority, None), 1000);
         }
-        let taken: Vec<_> = (0..1000).map(|_| lanes.take().unwrap().run.priority).collect();
+        let taken: Vec<_> = (0..1000).map(|_| lanes.take().unwrap().origin.priority()).collect();
         let of = |priority| taken.iter().filter(|taken| **taken == priority).count();
         assert_eq!((of(Priority::High), of(Priority::Normal), of(Priority::Low)), (950, 0, 50));
     }
@@ -401,13 +422,13 @@ pub(super) mod tests {
         fill(&lanes, &slow, 50);
         fill(&lanes, &fast, 50);
         for _ in 0..50 {
-            assert_eq!(lanes.take().unwrap().run.id, fast.id, "the slow one has to wait");
+            assert_eq!(lanes.take().unwrap().origin.mailing().unwrap(), fast.id, "the slow one has to wait");
         }
         assert!(lanes.take().is_none());
         let began = Instant::now();
         for _ in 0..50 {
             lanes.wait().await;
-            assert_eq!(lanes.take().unwrap().run.id, slow.id);
+            assert_eq!(lanes.take().unwrap().origin.mailing().unwrap(), slow.id);
         }
         let took = began.elapsed().as_secs_f64();
         assert!((4.9..=5.1).contains(&took), "50 at 10 a second took {took} s");
@@ -458,7 +479,7 @@ pub(super) mod tests {
                     prop_assert_eq!(waiting.iter().sum::<usize>(), 0);
                     continue;
                 };
-                let taken = runs.iter().position(|run| run.id == item.run.id).unwrap();
+                let taken = runs.iter().position(|run| Some(run.id) == item.origin.mailing()).unwrap();
                 waiting[taken] -= 1;
                 for other in (0..mailings).filter(|other| *other != taken) {
                     turns[taken][other].0 += 1;
@@ -494,7 +515,7 @@ pub(super) mod tests {
                     continue;
                 }
                 let (highest, low_waits) = (waiting.iter().position(|count| *count > 0), waiting[2] > 0);
-                let taken = lanes.take().map(|item| runs.iter().position(|run| run.id == item.run.id).unwrap());
+                let taken = lanes.take().map(|item| runs.iter().position(|run| Some(run.id) == item.origin.mailing()).unwrap());
                 prop_assert_eq!(taken.is_some(), highest.is_some());
                 since_an_exception += 1;
                 if taken != highest {
@@ -535,7 +556,7 @@ pub(super) mod tests {
                         }
                         3 => {
                             if let Some(item) = lanes.take() {
-                                lanes.put_back(item.run.priority, Some(item.run.id), item);
+                                lanes.put_back(item.origin.priority(), item.origin.mailing(), item);
                             }
                         }
                         _ => tokio::time::advance(Duration::from_millis(30)).await,

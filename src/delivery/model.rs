@@ -8,6 +8,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
+use super::origin::Origin;
 use super::pacer::Schedule;
 use super::sync::{Mutex, MutexGuard};
 use crate::clock::Clock;
@@ -252,8 +253,8 @@ pub struct Item {
     pub id: MessageId,
     /// The page it stands in.
     pub page: Arc<OpenPage>,
-    /// The mailing it belongs to.
-    pub run: Arc<Run>,
+    /// What it comes from.
+    pub origin: Origin,
     /// For which client.
     pub client: Option<ClientId>,
     /// The client as it was read; none when it was deleted meanwhile.
@@ -300,11 +301,16 @@ pub struct Tried {
 
 impl Item {
     /// A message that has a row.
-    pub fn of_row(row: MessageRow, page: Arc<OpenPage>, run: Arc<Run>, recipient: Option<Recipient>) -> Self {
+    pub fn of_row(
+        row: MessageRow,
+        page: Arc<OpenPage>,
+        origin: Origin,
+        recipient: Option<Recipient>,
+    ) -> Self {
         Self {
             id: row.id,
             page,
-            run,
+            origin,
             client: row.client_id,
             recipient,
             address: Some(row.recipient),
@@ -316,7 +322,8 @@ impl Item {
 
     /// Where it goes: the address on record before the client's present one.
     pub fn address(&self) -> Option<String> {
-        let present = || self.recipient.as_ref().and_then(|recipient| recipient.address(self.run.channel));
+        let present =
+            || self.recipient.as_ref().and_then(|recipient| recipient.address(self.origin.channel()));
         self.address.clone().or_else(present)
     }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::model::{Outcome, PageState};
+use super::origin::Origin;
 use super::repo::record::{self, Entry, Recorded};
 use super::shared::Shared;
 use crate::db::refuses_values;
@@ -14,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::kinds::{MessageStatus, OutcomeKind};
 use crate::lifecycle::Shutdown;
+use crate::live::Change;
 use crate::messages::repo::MessageRow;
 
 /// Between tries at a commit that failed.
@@ -122,8 +124,9 @@ impl Recorder {
                 page.lose();
             }
             if recorded.messages.contains(&outcome.item.id) {
-                self.shared.count(outcome.item.run.channel, outcome.kind, 1);
+                self.shared.count(outcome.item.origin.channel(), outcome.kind, 1);
                 retries |= outcome.kind == OutcomeKind::Retry;
+                self.tell(outcome);
             }
             match page.recorded(1) {
                 PageState::Done => {
@@ -144,30 +147,55 @@ impl Recorder {
             self.shared.settle_soon();
         }
     }
+
+    /// What became of a notification is told; a mailing's messages are too many.
+    fn tell(&self, outcome: &Outcome) {
+        if let Origin::Single(single) = &outcome.item.origin {
+            let change = Change {
+                id: outcome.item.id,
+                batch: single.batch,
+                channel: single.channel,
+                status: status_after(outcome.kind),
+                attempts: outcome.attempts,
+                at: outcome.at,
+            };
+            self.shared.tell(&change, single.is_awaited);
+        }
+    }
 }
 
-/// The row that an outcome leaves.
-fn entry(outcome: &Outcome) -> Entry {
-    let item = &outcome.item;
-    let status = match outcome.kind {
+/// The state that an outcome brings a message to.
+fn status_after(outcome: OutcomeKind) -> MessageStatus {
+    match outcome {
         OutcomeKind::Delivered => MessageStatus::Sent,
         OutcomeKind::Retry => MessageStatus::Queued,
         OutcomeKind::Failed => MessageStatus::Failed,
         OutcomeKind::Expired => MessageStatus::Expired,
         OutcomeKind::Cancelled => MessageStatus::Cancelled,
+    }
+}
+
+/// The row that an outcome leaves.
+fn entry(outcome: &Outcome) -> Entry {
+    let item = &outcome.item;
+    let status = status_after(outcome.kind);
+    // a mailing's message expires with its mailing, and names it by its number
+    let (expires_at, mailing_number) = match &item.origin {
+        Origin::Mailing(run) => (None, Some(run.number)),
+        Origin::Single(single) => (single.expires_at, None),
     };
     let tried = outcome.tried.as_ref();
     let row = MessageRow {
         id: item.id,
         client_id: item.client,
         due_at: outcome.due_at,
-        expires_at: None,
+        expires_at,
         finished_at: (status != MessageStatus::Queued).then_some(outcome.at),
-        mailing_number: item.page.mailing.map(|_| item.run.number),
+        mailing_number,
         duration_ms: tried.map(|tried| tried.duration_ms),
         status_code: tried.and_then(|tried| i16::try_from(tried.status_code?).ok()),
-        channel: item.run.channel.code(),
-        priority: item.run.priority.code(),
+        channel: item.origin.channel().code(),
+        priority: item.origin.priority().code(),
         status: status.code(),
         attempts: outcome.attempts,
         revision: item.revision.saturating_add(1),

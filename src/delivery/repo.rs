@@ -2,10 +2,12 @@
 
 pub mod claim;
 pub mod close;
+pub mod expire;
 pub mod node;
 pub mod plan;
 pub mod rate;
 pub mod record;
+pub mod requeue;
 pub mod take_over;
 
 use diesel::prelude::*;
@@ -14,7 +16,6 @@ use crate::db::AnyConnection;
 use crate::db::schema::{page, page_members};
 use crate::db::types::{ClientId, MailingId, MessageId, NodeId, PageId, Timestamp, pack_ids};
 use crate::error::Result;
-use crate::failpoint;
 use crate::kinds::{ChannelKind, Priority};
 
 /// A message's place in a page.
@@ -77,14 +78,12 @@ fn delete_pages(c: &mut AnyConnection, ids: &[PageId]) -> Result<()> {
     Ok(())
 }
 
-/// Gives pages back: nobody holds them until somebody takes them over.
-///
-/// # Errors
-/// Those of the database.
-pub fn release(c: &mut AnyConnection, ids: &[PageId], node: NodeId) -> Result<()> {
-    diesel::update(page::table.filter(page::id.eq_any(ids)).filter(page::node_id.eq(node)))
+/// Takes pages of this node out of its hands; answers which of them belong to no mailing.
+fn free_pages(c: &mut AnyConnection, ids: &[PageId], node: NodeId) -> Result<Vec<PageId>> {
+    let mine = page::table.filter(page::id.eq_any(ids)).filter(page::node_id.eq(node));
+    let freed: Vec<(PageId, Option<MailingId>)> = diesel::update(mine)
         .set(page::node_id.eq(None::<NodeId>))
-        .execute(c)?;
-    failpoint::reach("release-before-commit");
-    Ok(())
+        .returning((page::id, page::mailing_id))
+        .get_results(c)?;
+    Ok(freed.into_iter().filter(|(_, mailing)| mailing.is_none()).map(|(id, _)| id).collect())
 }

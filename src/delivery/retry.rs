@@ -24,6 +24,17 @@ pub enum Next {
 }
 
 impl RetryPolicy {
+    /// These delays, one before each further attempt.
+    pub fn of(delays: Vec<Duration>) -> Self {
+        Self { delays }
+    }
+
+    /// What was stored as a JSON array of milliseconds.
+    pub fn from_json(text: &str) -> Option<Self> {
+        let millis: Vec<u64> = serde_json::from_str(text).ok()?;
+        Some(Self::of(millis.into_iter().map(Duration::from_millis).collect()))
+    }
+
     /// `limit` delays, the first of them `first`, each `factor` times the one before.
     pub fn exponential(first: Duration, factor: f32, limit: usize) -> Self {
         let builder = ExponentialBuilder::new()

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
+use super::announce::Announcer;
 use super::gate::Gate;
 use super::lanes::Lanes;
 use super::model::{Item, OpenPage, Outcome, PageState, Run};
@@ -16,8 +17,8 @@ use crate::clock::Clock;
 use crate::db::types::{MailingId, Timestamp};
 use crate::db::{AnyConnection, Db};
 use crate::error::Result;
-use crate::kinds::{ChannelKind, OutcomeKind};
-use crate::live::Live;
+use crate::kinds::{ChannelKind, OutcomeKind, Priority};
+use crate::live::{Change, Live};
 use crate::mailings::repo;
 use crate::metrics::Metrics;
 
@@ -32,12 +33,16 @@ pub struct Settings {
     pub record_batch: usize,
     /// How often the safety nets look.
     pub poll: Duration,
+    /// How often what is due is looked for, whatever was said.
+    pub claim_poll: Duration,
     /// For how long a node's pages are its own without a heartbeat.
     pub lease: Duration,
     /// How long what is in flight may take to end.
     pub shutdown: Duration,
-    /// When messages are tried again.
+    /// When a mailing's messages are tried again.
     pub retry: RetryPolicy,
+    /// When notifications are tried again that say nothing of it.
+    pub single_retry: RetryPolicy,
 }
 
 /// What the engine's tasks share.
@@ -74,6 +79,8 @@ pub struct Shared {
     pub changed: AtomicBool,
     /// A page was done: some mailing may be.
     pub page_done: AtomicBool,
+    /// Tells the other nodes.
+    pub announcer: Arc<Announcer>,
     /// To the recorder.
     pub outcomes: mpsc::Sender<Outcome>,
 }
@@ -101,17 +108,16 @@ impl Shared {
     }
 
     /// Puts the messages of a stored page into their lane.
-    pub fn push(&self, page: &Arc<OpenPage>, run: &Run, items: Vec<Item>) {
-        if let Some(lanes) = self.lanes.get(&run.channel) {
-            self.pages.admit(page, || lanes.push(run.priority, Some(run.id), items));
+    pub fn push(&self, page: &Arc<OpenPage>, (channel, priority): (ChannelKind, Priority), items: Vec<Item>) {
+        if let Some(lanes) = self.lanes.get(&channel) {
+            self.pages.admit(page, || lanes.push(priority, page.mailing, items));
         }
     }
 
     /// Puts a message back into its lane: it was taken out, and its provider takes nothing for now.
     pub fn put_back(&self, item: Item) {
-        if let Some(lanes) = self.lanes.get(&item.run.channel) {
-            let (priority, id) = (item.run.priority, item.run.id);
-            lanes.put_back(priority, Some(id), item);
+        if let Some(lanes) = self.lanes.get(&item.origin.channel()) {
+            lanes.put_back(item.origin.priority(), item.page.mailing, item);
         }
     }
 
@@ -149,6 +155,14 @@ impl Shared {
     /// This node's part of a mailing's own rate: all nodes alive have the same.
     pub fn part_of(&self, rate: Option<f64>) -> Option<f64> {
         rate.map(|rate| rate / f64::from(self.nodes.load(Ordering::Acquire).max(1)))
+    }
+
+    /// Tells those who wait for a notification or watch it; if it `is_awaited`, perhaps at another node.
+    pub fn tell(&self, change: &Change, is_awaited: bool) {
+        self.live.publish(change);
+        if is_awaited && change.status.is_final() {
+            self.announcer.notification_ended(change.id);
+        }
     }
 
     /// Counts final states and retries.

@@ -10,16 +10,19 @@ use tokio::sync::Semaphore;
 use super::engine::ChannelSetup;
 use super::gate::{Gate, Pass, Report};
 use super::lanes::Lanes;
-use super::model::{AttemptEnd, Item, Outcome, RunState, Tried};
+use super::model::{AttemptEnd, Item, Outcome, Run, RunState, Tried};
+use super::origin::Origin;
 use super::pacer::{Blocks, Pacer, Reserve, Schedule};
+use super::repo::expire::EXPIRED;
 use super::repo::rate;
-use super::retry::Next;
+use super::retry::{Next, RetryPolicy};
 use super::shared::Shared;
 use crate::channels::{Answer, Channel, Delivery, Verdict};
 use crate::db::types::Timestamp;
 use crate::db::{AnyConnection, Db};
 use crate::kinds::{ChannelKind, OutcomeKind};
 use crate::lifecycle::Shutdown;
+use crate::mailings::recipient::Recipient;
 use crate::metrics::ChannelMetrics;
 
 /// Recorded with a message whose window closed before an attempt.
@@ -143,6 +146,27 @@ fn unpanicked<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> 
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(PANICKED.to_owned()))
 }
 
+/// What the provider is asked to deliver, or why nothing can be.
+fn delivery(item: &Item) -> Result<Delivery, String> {
+    let address = item.address();
+    let deleted = "the client was deleted before its message was sent";
+    let (text, subject, data) = match &item.origin {
+        Origin::Mailing(run) => (filled(run, item.recipient.as_ref(), deleted)?, None, None),
+        Origin::Single(single) => (single.text.clone(), single.subject.clone(), single.data.clone()),
+    };
+    Ok(Delivery { id: item.id, recipient: address.ok_or(deleted)?, subject, text, data })
+}
+
+/// The mailing's text for this client.
+fn filled(run: &Run, recipient: Option<&Recipient>, deleted: &str) -> Result<String, String> {
+    let template = run.template.as_ref().map_err(Clone::clone)?;
+    match recipient {
+        Some(recipient) => template.render(|| recipient.values()),
+        None if template.placeholders().is_empty() => template.render(minijinja::Value::default),
+        None => Err(deleted.into()),
+    }
+}
+
 /// What became of an attempt.
 enum Came {
     /// An outcome, to be recorded.
@@ -165,12 +189,15 @@ impl Sender {
             return;
         }
         let now = self.shared.now();
-        let outcome = match item.run.state(now) {
+        let outcome = match item.origin.state(now) {
             RunState::Paused => return self.shared.give_back(vec![item]),
             RunState::Cancelled => item.close(OutcomeKind::Cancelled, now, CANCELLED),
-            RunState::Closed => item.close(OutcomeKind::Expired, now, WINDOW_CLOSED),
-            RunState::Running => match unpanicked(|| self.text(&item)) {
-                Ok((recipient, text)) => match self.attempt(item, (recipient, text), now, pass).await {
+            RunState::Closed => {
+                let reason = if item.page.mailing.is_some() { WINDOW_CLOSED } else { EXPIRED };
+                item.close(OutcomeKind::Expired, now, reason)
+            }
+            RunState::Running => match unpanicked(|| delivery(&item)) {
+                Ok(delivery) => match self.attempt(item, delivery, now, pass).await {
                     Came::To(outcome) => outcome,
                     Came::Back(item) => return self.shared.put_back(item),
                 },
@@ -180,32 +207,12 @@ impl Sender {
         self.shared.record(outcome).await;
     }
 
-    /// The address and the filled text, or why there is none.
-    fn text(&self, item: &Item) -> Result<(String, String), String> {
-        let address = item.address().ok_or("the client was deleted before its message was sent")?;
-        let template = item.run.template.as_ref().map_err(Clone::clone)?;
-        let recipient = item.recipient.as_ref();
-        let text = match recipient {
-            Some(recipient) => template.render(|| recipient.values())?,
-            None if template.placeholders().is_empty() => template.render(minijinja::Value::default)?,
-            None => return Err("the client was deleted before its message was sent".into()),
-        };
-        Ok((address, text))
-    }
-
     /// One attempt.
-    async fn attempt(
-        &self,
-        item: Item,
-        (recipient, text): (String, String),
-        now: Timestamp,
-        pass: Pass,
-    ) -> Came {
+    async fn attempt(&self, item: Item, delivery: Delivery, now: Timestamp, pass: Pass) -> Came {
         self.metrics.lateness.observe(now.since(item.due_at).as_secs_f64());
         self.metrics.in_flight.inc();
         let began = Instant::now();
-        let exchange =
-            self.channel.send(Delivery { id: item.id, recipient, subject: None, text, data: None });
+        let exchange = self.channel.send(delivery);
         let answer = tokio::select! {
             biased;
             answer = AssertUnwindSafe(exchange).catch_unwind() => {
@@ -213,7 +220,7 @@ impl Sender {
                 pass.report(report(&answer.verdict));
                 answer
             }
-            end = item.run.end_of_attempt(&self.shared.clock, self.timeout) => match end {
+            end = item.origin.end_of_attempt(&self.shared.clock, self.timeout) => match end {
                 AttemptEnd::TimedOut => {
                     pass.report(Report::Sick);
                     Answer::none(format!("no answer within {:.1} s", self.timeout.as_secs_f64()))
@@ -232,16 +239,24 @@ impl Sender {
         Came::To(outcome)
     }
 
+    fn policy<'i>(&'i self, item: &'i Item) -> &'i RetryPolicy {
+        let settings = &self.shared.settings;
+        match &item.origin {
+            Origin::Mailing(_) => &settings.retry,
+            Origin::Single(single) => single.retry.as_ref().unwrap_or(&settings.single_retry),
+        }
+    }
+
     fn judge(&self, item: Item, answer: Answer, took: Duration) -> Came {
         let at = self.shared.now();
         let attempts = item.attempts.saturating_add(1);
-        let ends_at = item.run.ends_at();
+        let ends_at = item.origin.ends_at();
         let (kind, due_at, error) = match answer.verdict {
             Verdict::Delivered => (OutcomeKind::Delivered, None, None),
             Verdict::Permanent { error } => (OutcomeKind::Failed, None, Some(error)),
             Verdict::Throttled { .. } => return Came::Back(item),
             Verdict::Transient { error, retry_after } => {
-                match self.shared.settings.retry.next(attempts, at, retry_after, Some(ends_at)) {
+                match self.policy(&item).next(attempts, at, retry_after, ends_at) {
                     Next::At(due_at) => (OutcomeKind::Retry, Some(due_at), Some(error)),
                     Next::Exhausted => (
                         OutcomeKind::Failed,

@@ -10,10 +10,11 @@ use futures_util::StreamExt;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
+use crate::db::types::Timestamp;
 use crate::error::{Error, FieldError, Result};
 
 /// A larger JSON body is refused; imports are streams and have no such limit.
-const LARGEST_BODY: usize = 1024 * 1024;
+pub const LARGEST_BODY: usize = 1024 * 1024;
 
 /// A JSON body, read strictly: an unknown, missing or mistyped field is a 422 that names it.
 pub struct Json<T>(pub T);
@@ -23,36 +24,47 @@ impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
     type Future = Pin<Box<dyn Future<Output = Result<Self>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let kind =
-            request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        let is_json = kind.split(';').next().is_some_and(|mime| {
-            let mime = mime.trim().to_ascii_lowercase();
-            mime == "application/json" || mime.ends_with("+json")
-        });
-        let payload = web::Payload::from_request(request, payload);
-        Box::pin(async move {
-            if !is_json {
-                return Err(Error::Unsupported(
-                    "the body must be JSON, with Content-Type: application/json".into(),
-                ));
+        let body = read_body(request, payload, LARGEST_BODY);
+        Box::pin(async move { parse_object(&body.await?).map(Self) })
+    }
+}
+
+/// The bytes of a body that is called JSON, `most` of them at most.
+pub(super) fn read_body(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    most: usize,
+) -> impl Future<Output = Result<web::BytesMut>> + use<> {
+    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+    let is_json = kind.split(';').next().is_some_and(|mime| {
+        let mime = mime.trim().to_ascii_lowercase();
+        mime == "application/json" || mime.ends_with("+json")
+    });
+    let payload = web::Payload::from_request(request, payload);
+    async move {
+        if !is_json {
+            return Err(Error::Unsupported(
+                "the body must be JSON, with Content-Type: application/json".into(),
+            ));
+        }
+        let mut payload = payload.await.map_err(|e| Error::Malformed(e.to_string()))?;
+        let mut body = web::BytesMut::new();
+        while let Some(chunk) = payload.next().await {
+            let chunk = chunk.map_err(|e| Error::Malformed(format!("the body could not be read: {e}")))?;
+            if body.len() + chunk.len() > most {
+                return Err(Error::TooLarge(format!("the body is larger than {most} bytes")));
             }
-            let mut payload = payload.await.map_err(|e| Error::Malformed(e.to_string()))?;
-            let mut body = web::BytesMut::new();
-            while let Some(chunk) = payload.next().await {
-                let chunk =
-                    chunk.map_err(|e| Error::Malformed(format!("the body could not be read: {e}")))?;
-                if body.len() + chunk.len() > LARGEST_BODY {
-                    return Err(Error::TooLarge(format!("the body is larger than {LARGEST_BODY} bytes")));
-                }
-                body.extend_from_slice(&chunk);
-            }
-            parse_object(&body).map(Self)
-        })
+            body.extend_from_slice(&chunk);
+        }
+        Ok(body)
     }
 }
 
 /// Reads a body. Each is an object: serde would also take an array for a struct, its values in the fields' order.
-fn parse_object<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
+///
+/// # Errors
+/// As [`parse`].
+pub fn parse_object<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     if body.trim_ascii_start().starts_with(b"{") {
         return parse(body);
     }
@@ -132,6 +144,22 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
 /// [`Error::Invalid`] for `id`.
 pub fn path_id<T: std::str::FromStr>(text: &str) -> Result<T> {
     text.parse().map_err(|_| Error::invalid("id", format!("`{text}` is not a UUID")))
+}
+
+/// RFC 3339, in the years that both databases can hold.
+///
+/// # Errors
+/// Says what would be right.
+pub fn time(text: &str) -> std::result::Result<Timestamp, String> {
+    let at = chrono::DateTime::parse_from_rfc3339(text.trim())
+        .map_err(|_| format!("`{text}` is no RFC 3339 time such as 2026-01-31T09:00:00+03:00"))?
+        .to_utc();
+    let year = chrono::Datelike::year(&at);
+    if (1970..=9999).contains(&year) {
+        Ok(Timestamp::from_datetime(at))
+    } else {
+        Err(format!("`{text}` is not in the years 1970 to 9999"))
+    }
 }
 
 /// For a field of a patch: absent (`None`), null (`Some(None)`), or a value.

@@ -4,7 +4,7 @@ use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, Secur
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
-use crate::{clients, live, mailings, messages};
+use crate::{clients, live, mailings, messages, notifications};
 
 /// Where the document is.
 pub const DOCUMENT: &str = "/api/v1/openapi.json";
@@ -21,6 +21,11 @@ pub const DOCUMENT: &str = "/api/v1/openapi.json";
         mailings::handler::get_overview, mailings::handler::get_mailing, mailings::handler::get_mailing_stats,
         mailings::handler::patch_mailing, mailings::handler::delete_mailing, mailings::handler::pause_mailing,
         mailings::handler::resume_mailing, mailings::handler::cancel_mailing,
+        notifications::handler::create_notification, notifications::handler::list_notifications,
+        notifications::handler::get_notification, notifications::handler::patch_notification,
+        notifications::handler::cancel_notification, notifications::handler::create_batch,
+        notifications::handler::get_batch, notifications::handler::list_batch_notifications,
+        notifications::handler::cancel_batch, notifications::handler::notify, notifications::handler::notify_later,
         messages::handler::list_messages, messages::handler::list_mailing_messages, messages::handler::get_message,
         live::handler::get_stream, super::health::get_health, super::health::get_ready, super::metrics::get_metrics,
         super::figures::get_figures,
@@ -28,6 +33,7 @@ pub const DOCUMENT: &str = "/api/v1/openapi.json";
     components(schemas(live::Change, mailings::model::Progress)),
     tags(
         (name = "mailings", description = "A text, a filter over clients, and a window in time"),
+        (name = "notifications", description = "One message to one recipient, or a batch of them"),
         (name = "clients", description = "People who can be reached"),
         (name = "messages", description = "What became of each delivery"),
         (name = "operation", description = "Probes and metrics"),

@@ -95,6 +95,15 @@ impl From<&Error> for Problem {
                 "Its state does not allow this",
                 why.clone(),
             ),
+            Error::InWork { why, .. } => Self::new(
+                StatusCode::CONFLICT,
+                "/problems/in-work",
+                "An equal request is in work",
+                why.clone(),
+            ),
+            Error::Busy(why) => {
+                Self::new(StatusCode::SERVICE_UNAVAILABLE, "/problems/busy", "Too much at once", why.clone())
+            }
             // nothing of the cause: it may name hosts, files or statements
             Error::Unavailable(_) => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -118,7 +127,12 @@ impl ResponseError for Error {
     }
 
     fn error_response(&self) -> HttpResponse {
-        Problem::from(self).response()
+        let mut response = Problem::from(self).response();
+        if let Error::InWork { retry_after, .. } = self {
+            let seconds = retry_after.as_secs().max(1);
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
     }
 }
 

@@ -59,6 +59,8 @@ fn kind(error: &Error) -> &'static str {
         Error::TooLarge(_) => "too large",
         Error::NotFound { .. } => "not found",
         Error::Conflict(_) => "conflict",
+        Error::InWork { .. } => "in work",
+        Error::Busy(_) => "busy",
         Error::Unavailable(_) => "unavailable",
         Error::Internal(_) => "internal",
     }

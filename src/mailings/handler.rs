@@ -2,7 +2,6 @@
 
 mod schema;
 
-use actix_web::http::header;
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -12,8 +11,10 @@ use super::model::{Mailing, MailingStats, MailingStatus, Overview, Preview};
 use super::usecase::Mailings;
 use crate::error::{Error, Result};
 use crate::http::json::{Json, Query, path_id};
+use crate::http::once::{Posted, respond};
 use crate::http::problem::Problem;
 use crate::http::routing::{get, others};
+use crate::idempotency::{Answer, Made};
 use crate::paging::{self, Page};
 
 /// Registers the routes, relative to `/api/v1`.
@@ -83,6 +84,7 @@ pub struct ListQuery {
 /// mailing whose start is past begins at once.
 #[utoipa::path(post, path = "/api/v1/mailings", operation_id = "create_mailing", tag = "mailings",
     request_body = MailingBody,
+    params(("Idempotency-Key" = Option<String>, Header, description = "Up to 255 characters: an equal request under the same key gets the same answer, and makes nothing")),
     responses(
         (status = 201, description = "The mailing, and its address in `Location`", body = Mailing,
             headers(("Location" = String, description = "The path of the mailing"))),
@@ -92,10 +94,15 @@ pub struct ListQuery {
         (status = 422, description = "Fields are wrong", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "The database is away", body = Problem, content_type = "application/problem+json"),
     ))]
-pub async fn create_mailing(service: web::Data<Mailings>, body: Json<MailingBody>) -> Result<HttpResponse> {
-    let mailing = service.create(body.0.into_new()?).await?;
-    let location = format!("/api/v1/mailings/{}", mailing.id);
-    Ok(HttpResponse::Created().insert_header((header::LOCATION, location)).json(mailing))
+pub async fn create_mailing(
+    service: web::Data<Mailings>,
+    posted: Posted<MailingBody>,
+) -> Result<HttpResponse> {
+    let answer = |made: &Mailing| Answer::created(format!("/api/v1/mailings/{}", made.id), made);
+    Ok(match service.create(posted.value.into_new()?, posted.key, answer).await? {
+        Made::New(mailing) => respond(answer(&mailing)?, false),
+        Made::Before(answer) => respond(answer, true),
+    })
 }
 
 /// List mailings

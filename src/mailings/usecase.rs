@@ -7,6 +7,7 @@ use crate::db::types::{MailingId, Timestamp};
 use crate::db::{AnyConnection, Db};
 use crate::error::{Error, Result};
 use crate::failpoint;
+use crate::idempotency::{self, Answer, Claim, Key, Made};
 use crate::kinds::ChannelKind;
 use crate::mailings::filter::AudienceFilter;
 use crate::mailings::model::{
@@ -69,11 +70,17 @@ impl Mailings {
         Self { db, clock, wakeup, rates }
     }
 
-    /// Stores a mailing. One whose start is past begins at once, with the audience of this moment.
+    /// Stores a mailing. One whose start is past begins at once, with the audience of this moment. `answer` says what the
+    /// request is answered, for another one under the same key.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a window that is none, or a placeholder that no client can fill.
-    pub async fn create(&self, new: NewMailing) -> Result<Mailing> {
+    pub async fn create(
+        &self,
+        new: NewMailing,
+        key: Option<Key>,
+        answer: impl FnOnce(&Mailing) -> Result<Answer>,
+    ) -> Result<Made<Mailing>> {
         let now = self.clock.now();
         let window = Window { starts_at: new.starts_at.unwrap_or(now), ends_at: new.ends_at };
         window.check(now)?;
@@ -103,15 +110,19 @@ impl Mailings {
             finished_at: None,
             counts: Counts::balanced(counted.map_or(0, |audience| audience.total), 0, [0; 4]),
         };
-        let stored = mailing.clone();
-        self.db.write(move |c| repo::insert(c, &stored, counted)).await?;
+        let claim = Claim::of(key, mailing.id.0, || answer(&mailing))?;
+        let insert = move |c: &mut AnyConnection| {
+            repo::insert(c, &mailing, counted)?;
+            Ok(mailing)
+        };
+        let made = self.db.write(move |c| idempotency::once(c, claim.as_ref(), now, insert)).await?;
         failpoint::reach("create-after-commit");
         if begins {
             self.wakeup.mailing_changed()
         } else {
             self.wakeup.pending_changed()
         }
-        Ok(mailing)
+        Ok(made)
     }
 
     /// One mailing.

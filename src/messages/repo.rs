@@ -2,6 +2,7 @@
 
 mod in_flight;
 mod row;
+mod write;
 
 use diesel::prelude::*;
 
@@ -15,6 +16,7 @@ use crate::paging::{self, Page};
 
 use row::into_models;
 pub use row::{Insertion, MessageRow};
+pub use write::{DueRow, insert_due, insert_messages};
 
 /// A status that no index names is looked for in this many rows at most before the page is answered as it is.
 const LARGEST_SCAN: usize = 20_000;
@@ -45,7 +47,15 @@ pub fn get(c: &mut AnyConnection, id: MessageId) -> Result<Option<(Message, Vec<
     if found.status == MessageStatus::Queued && in_flight::is_taken(c, id)? {
         found.status = MessageStatus::Sending;
     }
-    let attempts = attempt::table
+    Ok(Some((found, attempts(c, id)?)))
+}
+
+/// The attempts that did not deliver a message, the first one first.
+///
+/// # Errors
+/// Those of the database.
+pub fn attempts(c: &mut AnyConnection, id: MessageId) -> Result<Vec<Attempt>> {
+    attempt::table
         .filter(attempt::message_id.eq(id))
         .order(attempt::number)
         .select((
@@ -68,8 +78,7 @@ pub fn get(c: &mut AnyConnection, id: MessageId) -> Result<Option<(Message, Vec<
                 error,
             })
         })
-        .collect::<Result<Vec<_>>>()?;
-    Ok(Some((found, attempts)))
+        .collect()
 }
 
 /// One page of messages, by the cheapest way that the filter allows.

@@ -21,6 +21,7 @@ mod mailing_states;
 mod mailing_stats;
 mod mailings;
 mod messages;
+mod notifications;
 mod openapi;
 mod operation;
 mod preview;

@@ -12,6 +12,8 @@ use fanfare::db::{AnyConnection, Db, DbOptions};
 use fanfare::delivery::engine::{ChannelSetup, Engine};
 use fanfare::delivery::retry::RetryPolicy;
 use fanfare::delivery::shared::Settings;
+use fanfare::error::{Error, Result};
+use fanfare::idempotency::{self, Made};
 use fanfare::kinds::{ChannelKind, MessageStatus, Priority};
 use fanfare::lifecycle;
 use fanfare::live::Live;
@@ -40,15 +42,22 @@ impl Channel for Panics {
     }
 }
 
+/// What is stored under a key, of which there is none.
+fn no_key() -> Result<idempotency::Answer> {
+    Err(Error::internal("there is no key"))
+}
+
 fn settings() -> Settings {
     Settings {
         page_size: 100,
         lane_capacity: 100,
         record_batch: 100,
         poll: Duration::from_millis(20),
+        claim_poll: Duration::from_millis(20),
         lease: Duration::from_secs(10),
         shutdown: Duration::from_secs(10),
         retry: RetryPolicy::exponential(Duration::from_millis(1), 2.0, 2),
+        single_retry: RetryPolicy::exponential(Duration::from_millis(1), 2.0, 2),
     }
 }
 
@@ -73,7 +82,7 @@ crate::on_each_database! {
         let clients = Clients::new(db.clone(), Clock::System);
         for last in 0..10 {
             let number = format!("7903000000{last}").parse().expect("a number");
-            clients.create(number, ClientPatch::default()).await.expect("a client");
+            clients.create(number, ClientPatch::default(), None, |_| no_key()).await.expect("a client");
         }
         let mailings = Mailings::new(db.clone(), Clock::System, engine.handle(), engine.handle());
         let new = NewMailing {
@@ -85,7 +94,10 @@ crate::on_each_database! {
             ends_at: Clock::System.now().plus(LONG),
             rate_per_second: None,
         };
-        let id = mailings.create(new).await.expect("a mailing").id;
+        let Made::New(mailing) = mailings.create(new, None, |_| no_key()).await.expect("a mailing") else {
+            panic!("it was made before");
+        };
+        let id = mailing.id;
         let began = std::time::Instant::now();
         let books = loop {
             let mailing = mailings.get(id).await.expect("the mailing");

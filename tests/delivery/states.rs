@@ -8,6 +8,7 @@ use fanfare::clock::Clock;
 use fanfare::db::types::{MailingId, Timestamp};
 use fanfare::db::{Db, DbOptions};
 use fanfare::error::Error;
+use fanfare::idempotency::Made;
 use fanfare::kinds::{ChannelKind, Priority};
 use fanfare::mailings::filter::AudienceFilter;
 use fanfare::mailings::model::MailingStatus::{self, Cancelled, Finished, Paused, Pending, Running};
@@ -163,7 +164,11 @@ impl Stage {
             ends_at: second(starts_at + lasts),
             rate_per_second: None,
         };
-        let id = self.mailings.create(new).await.expect("a mailing").id;
+        let no_key = |_: &_| Err(Error::internal("there is no key"));
+        let Made::New(mailing) = self.mailings.create(new, None, no_key).await.expect("a mailing") else {
+            panic!("it was made before");
+        };
+        let id = mailing.id;
         let is_started = starts_in == 0;
         let status = if is_started { Running } else { Pending };
         let mut model =

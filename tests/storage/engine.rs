@@ -9,8 +9,9 @@ use fanfare::db::types::{ClientId, MailingId, MessageId, NodeId, PageId, Timesta
 use fanfare::delivery::repo::claim::{self, Lot};
 use fanfare::delivery::repo::plan::{Plan, plan};
 use fanfare::delivery::repo::record::{Entry, Recorded, record};
+use fanfare::delivery::repo::requeue::release;
 use fanfare::delivery::repo::take_over::{TakenOver, take_over};
-use fanfare::delivery::repo::{NewPage, node, rate, release};
+use fanfare::delivery::repo::{NewPage, node, rate};
 use fanfare::kinds::{ChannelKind, MessageStatus, OutcomeKind, Priority};
 use fanfare::mailings::filter::AudienceFilter;
 use fanfare::mailings::model::MailingStatus;
@@ -136,7 +137,7 @@ on_each_database! {
         let held = held(&stage).await;
         recorded(&stage, held.page.node, vec![held.outcome(0, OutcomeKind::Delivered)]).await;
         let (old, new, page) = (held.page.node, NodeId::new(), held.page.id);
-        stage.db.write(move |c| release(c, &[page], old)).await.unwrap();
+        stage.db.write(move |c| release(c, &[page], old, Timestamp::from_micros(0))).await.unwrap();
         assert_eq!(counts(&stage, held.mailing).await.queued, 3, "what nobody holds waits");
         let taken = taken_over(&stage, held.lot(new), at(1_005)).await;
         let open: Vec<MessageId> = taken[0].open.iter().map(|(member, _)| member.message).collect();
@@ -177,7 +178,7 @@ on_each_database! {
         let stage = Stage::new(kind).await;
         let held = held(&stage).await;
         let (node, page, id) = (held.page.node, held.page.id, held.mailing);
-        stage.db.write(move |c| release(c, &[page], node)).await.unwrap();
+        stage.db.write(move |c| release(c, &[page], node, Timestamp::from_micros(0))).await.unwrap();
         let other_lane = Lot { priority: Priority::High, ..held.lot(NodeId::new()) };
         assert!(taken_over(&stage, other_lane, at(1_005)).await.is_empty());
         let set = move |c: &mut AnyConnection, status| repo::set_status(c, id, status, at(1_004));

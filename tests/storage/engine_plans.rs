@@ -10,10 +10,10 @@ use fanfare::clock::Clock;
 use fanfare::db::AnyConnection;
 use fanfare::db::schema::{client, due, page};
 use fanfare::db::types::{ClientId, Id, Instant, MailingId, MessageId, NodeId, PageId, Timestamp};
-use fanfare::delivery::repo::record::insert_messages;
 use fanfare::mailings::filter::Range;
 use fanfare::mailings::repo::audience::{self, Cursor, Read};
 use fanfare::messages::repo::MessageRow;
+use fanfare::messages::repo::insert_messages;
 
 use crate::explain::{postgres_plan, sqlite_plan, without_comments};
 use crate::on_each_database;
@@ -57,7 +57,8 @@ fn plan(c: &mut AnyConnection, statement: &Statement) -> String {
             c.batch_execute(&format!("PREPARE statement AS {sql}")).unwrap();
             let mut plan = String::new();
             for _ in 0..8 {
-                let run = format!("EXPLAIN EXECUTE statement({values})");
+                let values = if values.is_empty() { String::new() } else { format!("({values})") };
+                let run = format!("EXPLAIN EXECUTE statement{values}");
                 plan = postgres_plan(diesel::sql_query(run).load(c).unwrap());
             }
             c.batch_execute("DEALLOCATE statement").unwrap();
@@ -199,7 +200,7 @@ on_each_database! {
             };
             by_index(&plan, &["due"], "due_by_time");
             let heard = heard(c, |c| {
-                fanfare::delivery::repo::claim::next_due(c, fanfare::kinds::ChannelKind::Sms).unwrap();
+                fanfare::delivery::repo::claim::next_due(c).unwrap();
             });
             for statement in heard {
                 by_index(&self::plan(c, &statement), &["due"], "due_by_time");

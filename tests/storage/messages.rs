@@ -4,11 +4,11 @@ use diesel::prelude::*;
 use diesel::sql_types::{Bool, SmallInt, Text};
 use fanfare::db::types::{ClientId, Id, Instant, MailingId, MessageId, Timestamp};
 use fanfare::db::{AnyConnection, migrations};
-use fanfare::delivery::repo::record::insert_messages;
 use fanfare::kinds::MessageStatus;
 use fanfare::mailings::filter::AudienceFilter;
 use fanfare::mailings::repo;
 use fanfare::messages::model::{Message, MessageFilter};
+use fanfare::messages::repo::insert_messages;
 use fanfare::messages::repo::{self as messages, MessageRow};
 
 use crate::on_each_database;

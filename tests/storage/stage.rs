@@ -5,7 +5,8 @@ use fanfare::clients::{Clients, ListFilter};
 use fanfare::clock::Clock;
 use fanfare::db::types::{ClientId, MailingId, Timestamp};
 use fanfare::db::{AnyConnection, Db, DbOptions};
-use fanfare::error::Result;
+use fanfare::error::{Error, Result};
+use fanfare::idempotency::{Answer, Made};
 use fanfare::kinds::{ChannelKind, Priority};
 use fanfare::mailings::filter::AudienceFilter;
 use fanfare::mailings::model::{Audience, Mailing, MailingStatus};
@@ -41,7 +42,10 @@ impl Stage {
     /// Creates a client as `POST /clients` does.
     pub async fn create(&self, body: Value) -> Result<Client> {
         let (number, patch) = whole(body);
-        self.clients.create(number, patch).await
+        match self.clients.create(number, patch, None, |_| Answer::new(201, None, &())).await? {
+            Made::New(client) => Ok(client),
+            Made::Before(_) => Err(Error::internal("there was no key")),
+        }
     }
 
     /// Every client, in the order of their making.

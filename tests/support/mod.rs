@@ -144,6 +144,10 @@ impl Service {
             ("channels.rate_per_second".to_owned(), "0".to_owned()),
             ("delivery.poll".to_owned(), "50ms".to_owned()),
         ];
+        // discord is left without a provider
+        for channel in ["email", "push", "webhook", "in_app"] {
+            all.push((format!("{channel}.base_url"), sandbox.base_url()));
+        }
         all.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
         let api = Api::new(String::new());
         let mut service = Self { api, sandbox, app: None, settings: all, db };

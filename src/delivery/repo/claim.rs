@@ -1,13 +1,14 @@
 //! Claiming due messages, in bulk, as pages.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::LazyLock;
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, SmallInt};
 
 use super::{Member, NewPage, insert_page};
 use crate::db::AnyConnection;
-use crate::db::schema::{due, message};
+use crate::db::schema::message;
 use crate::db::types::{Id, Instant, MailingId, MessageId, NodeId, PageId, Timestamp};
 use crate::error::Result;
 use crate::failpoint;
@@ -15,16 +16,20 @@ use crate::kinds::{ChannelKind, MessageStatus, Priority};
 use crate::mailings::recipient::Recipient;
 use crate::mailings::repo::audience;
 use crate::messages::repo::MessageRow;
+use crate::notifications;
+use crate::notifications::repo::Content;
 
-/// A page of messages that have rows, with the clients that they are for.
+/// A page of messages that have rows, with what it takes to send them.
 #[derive(Debug)]
 pub struct Claimed {
     /// The page.
     pub page: NewPage,
     /// Its messages.
     pub rows: Vec<MessageRow>,
-    /// Their clients, as far as they still exist.
+    /// A mailing's clients, as far as they still exist.
     pub recipients: Vec<Recipient>,
+    /// What messages of no mailing say.
+    pub contents: HashMap<MessageId, Content>,
 }
 
 #[derive(QueryableByName)]
@@ -101,8 +106,14 @@ fn store(
         .collect();
     insert_page(c, &page, &members, now)?;
     failpoint::reach("claim-before-commit");
-    let recipients = recipients_of(c, &members)?;
-    Ok(Claimed { page, rows, recipients })
+    let (recipients, contents) = match mailing {
+        Some(_) => (recipients_of(c, &members)?, HashMap::new()),
+        None => {
+            let ids: Vec<MessageId> = rows.iter().map(|row| row.id).collect();
+            (Vec::new(), notifications::repo::contents(c, &ids)?)
+        }
+    };
+    Ok(Claimed { page, rows, recipients, contents })
 }
 
 /// The clients of these members, as far as they still exist.
@@ -111,24 +122,47 @@ pub(super) fn recipients_of(c: &mut AnyConnection, members: &[Member]) -> Result
     if ids.is_empty() { Ok(Vec::new()) } else { audience::by_ids(c, &ids, true) }
 }
 
-/// When the next message of this channel becomes due.
+/// The first due time of a lane.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, QueryableByName)]
+struct First {
+    #[diesel(sql_type = SmallInt)]
+    channel: i16,
+    #[diesel(sql_type = SmallInt)]
+    priority: i16,
+    #[diesel(sql_type = Nullable<Instant>)]
+    due_at: Option<Timestamp>,
+}
+
+/// One look into the index for each lane, in one statement: a `GROUP BY` would read all that waits.
+static FIRSTS: LazyLock<String> = LazyLock::new(|| {
+    let lanes: Vec<String> = ChannelKind::ALL
+        .iter()
+        .flat_map(|channel| Priority::ALL.iter().map(|priority| (channel.code(), priority.code())))
+        .map(|(channel, priority)| {
+            format!("SELECT CAST({channel} AS smallint) AS channel, CAST({priority} AS smallint) AS priority")
+        })
+        .collect();
+    format!(
+        "SELECT l.channel, l.priority, (SELECT min(d.due_at) FROM due d \
+         WHERE d.channel = l.channel AND d.priority = l.priority) AS due_at FROM ({}) l",
+        lanes.join(" UNION ALL ")
+    )
+});
+
+/// When the next message of each lane becomes due, of those in which any waits.
 ///
 /// # Errors
 /// Those of the database.
-pub fn next_due(c: &mut AnyConnection, channel: ChannelKind) -> Result<Option<Timestamp>> {
-    let mut next = None;
-    for priority in Priority::ALL {
-        let first: Option<Timestamp> = due::table
-            .filter(due::channel.eq(channel.code()))
-            .filter(due::priority.eq(priority.code()))
-            .order(due::due_at)
-            .select(due::due_at)
-            .first(c)
-            .optional()?;
-        next = match (next, first) {
-            (Some(a), Some(b)) => Some(std::cmp::min(a, b)),
-            (a, b) => a.or(b),
-        };
-    }
-    Ok(next)
+pub fn next_due(c: &mut AnyConnection) -> Result<Vec<(ChannelKind, Priority, Timestamp)>> {
+    let firsts: Vec<First> = match c {
+        AnyConnection::Postgres(c) => diesel::sql_query(FIRSTS.as_str()).load(c)?,
+        AnyConnection::Sqlite(c) => diesel::sql_query(FIRSTS.as_str()).load(c)?,
+    };
+    firsts
+        .into_iter()
+        .filter_map(|first| first.due_at.map(|at| (first, at)))
+        .map(|(first, at)| {
+            Ok((ChannelKind::from_code(first.channel)?, Priority::from_code(first.priority)?, at))
+        })
+        .collect()
 }

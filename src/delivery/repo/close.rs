@@ -3,7 +3,6 @@
 use diesel::prelude::*;
 
 use super::plan::{Plan, advance};
-use super::record::insert_messages;
 use crate::db::AnyConnection;
 use crate::db::schema::{due, mailing, message};
 use crate::db::types::{MailingId, MessageId, Timestamp};
@@ -11,7 +10,7 @@ use crate::error::Result;
 use crate::failpoint;
 use crate::kinds::{ChannelKind, MessageStatus, Priority};
 use crate::mailings::model::MailingStatus;
-use crate::messages::repo::MessageRow;
+use crate::messages::repo::{MessageRow, insert_messages};
 
 /// How the rest of a mailing ends.
 #[derive(Debug, Clone)]

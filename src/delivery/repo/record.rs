@@ -7,12 +7,12 @@ use diesel::sql_types::{Array, Integer, Nullable, SmallInt, Text};
 
 use super::delete_pages;
 use crate::db::AnyConnection;
-use crate::db::schema::{attempt, dead_letter, due, mailing, message, page};
+use crate::db::schema::{attempt, dead_letter, mailing, message, notification, page};
 use crate::db::types::{Id, Instant, MailingId, MessageId, NodeId, PageId, Timestamp};
 use crate::error::Result;
 use crate::failpoint;
 use crate::kinds::{MessageStatus, OutcomeKind};
-use crate::messages::repo::{Insertion, MessageRow};
+use crate::messages::repo::{DueRow, MessageRow, insert_due, insert_messages};
 
 /// A message as its outcome leaves it, with the page that it stood in.
 #[derive(Debug, Clone)]
@@ -55,7 +55,7 @@ macro_rules! insert_rows {
                 Ok(())
             }
             AnyConnection::Sqlite(c) => {
-                for row in &$rows {
+                for row in $rows.iter() {
                     diesel::insert_into($table).values(row).execute(c)?;
                 }
                 Ok(())
@@ -63,7 +63,6 @@ macro_rules! insert_rows {
         }
     };
 }
-
 /// Records outcomes: messages, attempts, what is due again, dead letters, the pages' remainders and the mailings' books.
 ///
 /// Recording the same outcome twice changes nothing: a commit whose answer was lost may be repeated. Nothing of a page
@@ -85,6 +84,7 @@ pub fn record(c: &mut AnyConnection, node: NodeId, entries: &[Entry]) -> Result<
 
     write_attempts(c, &entries)?;
     write_due(c, &entries)?;
+    touch_notifications(c, &entries)?;
     write_dead_letters(c, &entries)?;
     shrink_pages(c, &entries)?;
     add_to_books(c, &entries)?;
@@ -119,62 +119,6 @@ fn hold(c: &mut AnyConnection, node: NodeId, pages: &HashSet<PageId>) -> Result<
     }
 }
 
-/// Writes new messages; answers which were new.
-///
-/// # Errors
-/// Those of the database.
-pub fn insert_messages(c: &mut AnyConnection, rows: &[&MessageRow]) -> Result<HashSet<MessageId>> {
-    match c {
-        AnyConnection::Postgres(c) => insert_postgres(c, rows),
-        // no round trip to save: one prepared statement, run for each row
-        AnyConnection::Sqlite(c) => {
-            let mut written = HashSet::with_capacity(rows.len());
-            for row in rows {
-                if Insertion(row).execute(c)? > 0 {
-                    written.insert(row.id);
-                }
-            }
-            Ok(written)
-        }
-    }
-}
-
-#[derive(QueryableByName)]
-struct Written {
-    #[diesel(sql_type = Id)]
-    id: MessageId,
-}
-
-/// The rows' values of one column, as an array.
-fn column<'r, T>(rows: &[&'r MessageRow], value: impl Fn(&'r MessageRow) -> T) -> Vec<T> {
-    rows.iter().copied().map(value).collect()
-}
-
-fn insert_postgres(c: &mut PgConnection, rows: &[&MessageRow]) -> Result<HashSet<MessageId>> {
-    if rows.is_empty() {
-        return Ok(HashSet::new());
-    }
-    let written: Vec<Written> = diesel::sql_query(include_str!("sql/insert_messages.postgres.sql"))
-        .bind::<Array<Id>, _>(column(rows, |r| r.id))
-        .bind::<Array<Nullable<Id>>, _>(column(rows, |r| r.client_id))
-        .bind::<Array<Nullable<Instant>>, _>(column(rows, |r| r.due_at))
-        .bind::<Array<Nullable<Instant>>, _>(column(rows, |r| r.expires_at))
-        .bind::<Array<Nullable<Instant>>, _>(column(rows, |r| r.finished_at))
-        .bind::<Array<Nullable<Integer>>, _>(column(rows, |r| r.mailing_number))
-        .bind::<Array<Nullable<Integer>>, _>(column(rows, |r| r.duration_ms))
-        .bind::<Array<Nullable<SmallInt>>, _>(column(rows, |r| r.status_code))
-        .bind::<Array<SmallInt>, _>(column(rows, |r| r.channel))
-        .bind::<Array<SmallInt>, _>(column(rows, |r| r.priority))
-        .bind::<Array<SmallInt>, _>(column(rows, |r| r.status))
-        .bind::<Array<SmallInt>, _>(column(rows, |r| r.attempts))
-        .bind::<Array<SmallInt>, _>(column(rows, |r| r.revision))
-        .bind::<Array<Text>, _>(column(rows, |r| r.recipient.as_str()))
-        .bind::<Array<Nullable<Text>>, _>(column(rows, |r| r.provider_id.as_deref()))
-        .bind::<Array<Nullable<Text>>, _>(column(rows, |r| r.error.as_deref()))
-        .load(c)?;
-    Ok(written.into_iter().map(|row| row.id).collect())
-}
-
 /// Writes the outcomes of messages that have a row; answers which were still at the revision before.
 fn update_messages(c: &mut AnyConnection, rows: &[&MessageRow]) -> Result<HashSet<MessageId>> {
     match c {
@@ -203,6 +147,17 @@ fn update_messages(c: &mut AnyConnection, rows: &[&MessageRow]) -> Result<HashSe
             Ok(written)
         }
     }
+}
+
+#[derive(QueryableByName)]
+struct Written {
+    #[diesel(sql_type = Id)]
+    id: MessageId,
+}
+
+/// The rows' values of one column, as an array.
+fn column<'r, T>(rows: &[&'r MessageRow], value: impl Fn(&'r MessageRow) -> T) -> Vec<T> {
+    rows.iter().copied().map(value).collect()
 }
 
 fn update_postgres(c: &mut PgConnection, rows: &[&MessageRow]) -> Result<HashSet<MessageId>> {
@@ -251,17 +206,7 @@ fn write_attempts(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
             error: entry.row.error.clone(),
         })
         .collect();
-    insert_rows!(c, attempt::table, rows)
-}
-
-#[derive(Insertable)]
-#[diesel(table_name = due, treat_none_as_default_value = false)]
-struct DueRow {
-    message_id: MessageId,
-    mailing_id: Option<MailingId>,
-    channel: i16,
-    priority: i16,
-    due_at: Timestamp,
+    insert_rows!(c, attempt::table, &rows)
 }
 
 fn write_due(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
@@ -275,10 +220,11 @@ fn write_due(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
                 channel: entry.row.channel,
                 priority: entry.row.priority,
                 due_at: entry.row.due_at?,
+                expires_at: entry.row.expires_at,
             })
         })
         .collect();
-    insert_rows!(c, due::table, rows)
+    insert_due(c, &rows)
 }
 
 #[derive(Insertable)]
@@ -303,7 +249,18 @@ fn write_dead_letters(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
             error: entry.row.error.clone().unwrap_or_default(),
         })
         .collect();
-    insert_rows!(c, dead_letter::table, rows)
+    insert_rows!(c, dead_letter::table, &rows)
+}
+
+/// A notification that waits for another attempt was changed by it; one that ended says so by its end.
+fn touch_notifications(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
+    let waits = |entry: &&&Entry| entry.mailing.is_none() && entry.outcome == OutcomeKind::Retry;
+    for entry in entries.iter().filter(waits) {
+        diesel::update(notification::table.find(entry.row.id))
+            .set(notification::updated_at.eq(entry.at))
+            .execute(c)?;
+    }
+    Ok(())
 }
 
 /// A page goes with its last outcome.

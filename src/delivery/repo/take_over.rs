@@ -34,7 +34,7 @@ struct Adopted {
     id: PageId,
 }
 
-/// Takes over up to `lot.limit` pages of a lane that nobody holds, the oldest first.
+/// Takes over up to `lot.limit` pages of mailings in a lane that nobody holds, the oldest first.
 ///
 /// Nobody holds a page without a node, one of a node that is not known any more, and one of this node that is not among
 /// `held`: its commit's answer was lost. With `only`, pages of these mailings alone are taken. A paused mailing's pages stay where they are until its window closes.
@@ -82,58 +82,57 @@ pub fn take_over(
     Ok(pages)
 }
 
-/// The lanes of which there may be pages that nobody holds: reading all pages, a few for each node, costs less than
-/// asking for them lane by lane.
+/// Pages that may be nobody's.
+#[derive(Debug, Default)]
+pub struct LeftOver {
+    /// The lanes of mailings' pages.
+    pub lanes: BTreeSet<(ChannelKind, Priority)>,
+    /// Whether there are pages of no mailing among them.
+    pub single: bool,
+}
+
+/// Where there may be pages that nobody holds: reading all pages, a few for each node, costs less than asking for them
+/// lane by lane.
 ///
 /// # Errors
 /// Those of the database.
-pub fn lanes_left(
-    c: &mut AnyConnection,
-    this: NodeId,
-    held: &HashSet<PageId>,
-) -> Result<BTreeSet<(ChannelKind, Priority)>> {
+pub fn left_over(c: &mut AnyConnection, this: NodeId, held: &HashSet<PageId>) -> Result<LeftOver> {
     let nodes: HashSet<NodeId> = node::table.select(node::id).load(c)?.into_iter().collect();
-    let pages: Vec<(PageId, Option<NodeId>, i16, i16)> =
-        page::table.select((page::id, page::node_id, page::channel, page::priority)).load(c)?;
+    type Row = (PageId, Option<NodeId>, Option<MailingId>, i16, i16);
+    let pages: Vec<Row> = page::table
+        .select((page::id, page::node_id, page::mailing_id, page::channel, page::priority))
+        .load(c)?;
     let is_left = |id: PageId, holder: Option<NodeId>| match holder {
         Some(holder) if holder == this => !held.contains(&id),
         Some(holder) => !nodes.contains(&holder),
         None => true,
     };
-    let left = pages.into_iter().filter(|(id, holder, ..)| is_left(*id, *holder));
-    left.map(|(.., channel, priority)| Ok((ChannelKind::from_code(channel)?, Priority::from_code(priority)?)))
-        .collect()
+    let mut left = LeftOver::default();
+    for (.., mailing, channel, priority) in pages.into_iter().filter(|(id, holder, ..)| is_left(*id, *holder))
+    {
+        match mailing {
+            Some(_) => {
+                left.lanes.insert((ChannelKind::from_code(channel)?, Priority::from_code(priority)?));
+            }
+            None => left.single = true,
+        }
+    }
+    Ok(left)
 }
 
 /// A JSON array of hexadecimal ids.
-fn json_of(ids: impl Iterator<Item = uuid::Uuid>) -> String {
+pub(super) fn json_of(ids: impl Iterator<Item = uuid::Uuid>) -> String {
     let ids: Vec<String> = ids.map(|id| format!("\"{}\"", id.simple())).collect();
     format!("[{}]", ids.join(","))
 }
 
 /// Reads what is left of a page, and corrects its remainder; a page with nothing left goes.
 fn open_page(c: &mut AnyConnection, id: PageId, this: NodeId) -> Result<Option<TakenOver>> {
-    let (mailing, channel, priority, messages, clients, revisions) = page::table
-        .inner_join(page_members::table.on(page_members::page_id.eq(page::id)))
-        .filter(page::id.eq(id))
-        .select((
-            page::mailing_id,
-            page::channel,
-            page::priority,
-            page_members::message_ids,
-            page_members::client_ids,
-            page_members::revisions,
-        ))
-        .first::<(Option<MailingId>, i16, i16, Vec<u8>, Vec<u8>, Vec<u8>)>(c)?;
-    let members: Vec<Member> = unpack_ids(&messages)
-        .zip(unpack_ids(&clients))
-        .zip(revisions.as_chunks::<2>().0)
-        .map(|((message, client), revision)| Member {
-            message: MessageId(message),
-            client: (client != uuid::Uuid::nil()).then_some(ClientId(client)),
-            revision: i16::from_be_bytes(*revision),
-        })
-        .collect();
+    let (mailing, channel, priority) = page::table
+        .find(id)
+        .select((page::mailing_id, page::channel, page::priority))
+        .first::<(Option<MailingId>, i16, i16)>(c)?;
+    let members = members_of(c, id)?;
     let mut open = without_outcome(c, members)?;
     if let Some(id) = mailing {
         forget_served(c, id, &mut open)?;
@@ -157,9 +156,29 @@ fn open_page(c: &mut AnyConnection, id: PageId, this: NodeId) -> Result<Option<T
     Ok(Some(TakenOver { page, open, recipients }))
 }
 
+/// The members of a page.
+pub(super) fn members_of(c: &mut AnyConnection, id: PageId) -> Result<Vec<Member>> {
+    let (messages, clients, revisions) = page_members::table
+        .find(id)
+        .select((page_members::message_ids, page_members::client_ids, page_members::revisions))
+        .first::<(Vec<u8>, Vec<u8>, Vec<u8>)>(c)?;
+    Ok(unpack_ids(&messages)
+        .zip(unpack_ids(&clients))
+        .zip(revisions.as_chunks::<2>().0)
+        .map(|((message, client), revision)| Member {
+            message: MessageId(message),
+            client: (client != uuid::Uuid::nil()).then_some(ClientId(client)),
+            revision: i16::from_be_bytes(*revision),
+        })
+        .collect())
+}
+
 /// A member has its outcome when its message is at another revision than when it came into the page, is in a final
 /// state, or waits to be claimed.
-fn without_outcome(c: &mut AnyConnection, members: Vec<Member>) -> Result<Vec<(Member, Option<MessageRow>)>> {
+pub(super) fn without_outcome(
+    c: &mut AnyConnection,
+    members: Vec<Member>,
+) -> Result<Vec<(Member, Option<MessageRow>)>> {
     let ids: Vec<MessageId> = members.iter().map(|member| member.message).collect();
     let rows: Vec<MessageRow> =
         message::table.filter(message::id.eq_any(&ids)).select(MessageRow::as_select()).load(c)?;

@@ -16,6 +16,7 @@ use crate::clock::Clock;
 use crate::db::schema::message;
 use crate::db::types::{ClientId, MailingId, MessageId, NodeId};
 use crate::db::{AnyConnection, Db, DbOptions};
+use crate::delivery::announce::Announcer;
 use crate::delivery::feeder::Feeder;
 use crate::delivery::gate::Gate;
 use crate::delivery::lanes::Lanes;
@@ -65,7 +66,7 @@ fn lanes_at_work(seed: u64, metrics: &Metrics) -> Result<(), String> {
             lanes.wait().await;
             match lanes.take() {
                 Some(item) if chance.u8(0..4) == 0 => {
-                    lanes.put_back(item.run.priority, Some(item.run.id), item);
+                    lanes.put_back(item.origin.priority(), item.origin.mailing(), item);
                 }
                 Some(item) => assert!(taken.insert(item.id), "it came twice"),
                 None => {}
@@ -138,9 +139,11 @@ impl Stage {
             lane_capacity: 8,
             record_batch: 3,
             poll: HOUR,
+            claim_poll: HOUR,
             lease: HOUR,
             shutdown: HOUR,
             retry: RetryPolicy::exponential(HOUR, 2.0, 3),
+            single_retry: RetryPolicy::of(vec![HOUR]),
         };
         let (outcomes, received) = mpsc::channel(settings.record_batch);
         let (feed, id, now) = (Arc::new(Notify::new()), NodeId::new(), Clock::System.now());
@@ -166,6 +169,7 @@ impl Stage {
             claim: Notify::new(),
             changed: AtomicBool::new(true),
             page_done: AtomicBool::new(true),
+            announcer: Announcer::new(self.db.clone()),
             outcomes,
         };
         (Arc::new(shared), received)
@@ -177,7 +181,7 @@ impl Stage {
 async fn send(shared: &Shared, mut items: mpsc::Receiver<Item>, sent: &Mutex<Vec<MessageId>>, seed: u64) {
     let mut chance = fastrand::Rng::with_seed(seed);
     while let Some(item) = items.recv().await {
-        if item.run.state(shared.now()) == RunState::Paused {
+        if item.origin.state(shared.now()) == RunState::Paused {
             shared.give_back(vec![item]);
         } else if chance.u8(0..6) == 0 {
             shared.put_back(item);

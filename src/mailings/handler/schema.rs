@@ -3,9 +3,9 @@
 use serde::Deserialize;
 use utoipa::ToSchema;
 
-use crate::db::types::Timestamp;
 use crate::error::{Complaints, Error, Result};
 use crate::http::json::present;
+use crate::http::json::time;
 use crate::kinds::{ChannelKind, Priority};
 use crate::mailings::filter::{AudienceFilter, FilterInput};
 use crate::mailings::model::{MailingChange, NewMailing};
@@ -104,19 +104,6 @@ pub struct PreviewBody {
     pub ends_at: Option<String>,
     /// The mailing's own limit, as in a new mailing.
     pub rate_per_second: Option<f64>,
-}
-
-/// RFC 3339, in the years that both databases can hold.
-fn time(text: &str) -> Result<Timestamp, String> {
-    let at = chrono::DateTime::parse_from_rfc3339(text.trim())
-        .map_err(|_| format!("`{text}` is no RFC 3339 time such as 2026-01-31T09:00:00+03:00"))?
-        .to_utc();
-    let year = chrono::Datelike::year(&at);
-    if (1970..=9999).contains(&year) {
-        Ok(Timestamp::from_datetime(at))
-    } else {
-        Err(format!("`{text}` is not in the years 1970 to 9999"))
-    }
 }
 
 fn rate(rate: f64) -> Result<f64, String> {

@@ -3,7 +3,7 @@
 UPDATE page SET node_id = $1
 WHERE id IN (
     SELECT p.id FROM page p
-    WHERE p.channel = $6 AND p.priority = $7 AND ($8::uuid[] IS NULL OR p.mailing_id = ANY($8)) AND (p.node_id IS NULL
+    WHERE p.mailing_id IS NOT NULL AND p.channel = $6 AND p.priority = $7 AND ($8::uuid[] IS NULL OR p.mailing_id = ANY($8)) AND (p.node_id IS NULL
         OR (p.node_id = $1 AND NOT p.id = ANY($2))
         OR NOT EXISTS (SELECT 1 FROM node n WHERE n.id = p.node_id))
       AND NOT EXISTS (

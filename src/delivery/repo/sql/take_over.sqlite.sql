@@ -2,7 +2,7 @@
 UPDATE page SET node_id = ?1
 WHERE id IN (
     SELECT p.id FROM page p
-    WHERE p.channel = ?6 AND p.priority = ?7
+    WHERE p.mailing_id IS NOT NULL AND p.channel = ?6 AND p.priority = ?7
       AND (?8 IS NULL OR p.mailing_id IN (SELECT unhex(value) FROM json_each(?8)))
       AND (p.node_id IS NULL
         OR (p.node_id = ?1 AND p.id NOT IN (SELECT unhex(value) FROM json_each(?2)))

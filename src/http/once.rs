@@ -1,0 +1,104 @@
+//! The header `Idempotency-Key`, and the answers that are kept under it.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use actix_web::dev::Payload;
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, ContentType, HeaderName, HeaderValue};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
+use ring::digest::{Context, SHA256};
+use serde::de::DeserializeOwned;
+
+use super::json::{LARGEST_BODY, parse_object, read_body};
+use crate::error::{Error, Result};
+use crate::idempotency::{Answer, Key, LONGEST_KEY};
+
+/// The draft's name, and the one that some clients use.
+const NAMES: [&str; 2] = ["idempotency-key", "x-idempotency-key"];
+static REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
+
+/// For how long answers are kept.
+#[derive(Debug, Clone, Copy)]
+pub struct Keeping(pub Duration);
+
+/// A body of at most `MOST` bytes, read as [`super::json::Json`] reads it, and the key that it came with.
+pub struct Posted<T, const MOST: usize = LARGEST_BODY> {
+    /// What the body says.
+    pub value: T,
+    /// The key, if there is one.
+    pub key: Option<Key>,
+}
+
+impl<T: DeserializeOwned + 'static, const MOST: usize> FromRequest for Posted<T, MOST> {
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let (name, body) = (key_name(request), read_body(request, payload, MOST));
+        let keep = request.app_data::<web::Data<Keeping>>().map_or(Duration::ZERO, |keeping| keeping.0);
+        let target = format!("{} {}", request.method(), request.uri());
+        Box::pin(async move {
+            let name = name?;
+            let body = body.await?;
+            let value = parse_object(&body)?;
+            let key = name.map(|key| Key { key, fingerprint: fingerprint(&target, &body), keep });
+            Ok(Self { value, key })
+        })
+    }
+}
+
+fn key_name(request: &HttpRequest) -> Result<Option<String>> {
+    let mut keys = NAMES.iter().flat_map(|name| request.headers().get_all(*name));
+    let (Some(key), second) = (keys.next(), keys.next()) else { return Ok(None) };
+    let wrong = |reason: &str| Err(Error::invalid("Idempotency-Key", reason));
+    if second.is_some_and(|second| second != key) {
+        return wrong("was given twice, and differently");
+    }
+    match key.to_str() {
+        Ok(text) if (1..=LONGEST_KEY).contains(&text.len()) => Ok(Some(text.to_owned())),
+        _ => wrong("must be 1 to 255 printable ASCII characters"),
+    }
+}
+
+/// Two requests are equal if their method, path, query and body are: of the body what it says, not how it is spaced or
+/// in which order its fields stand.
+fn fingerprint(target: &str, body: &[u8]) -> Vec<u8> {
+    let mut digest = Context::new(&SHA256);
+    digest.update(target.as_bytes());
+    digest.update(b"\n");
+    match serde_json::from_slice::<serde_json::Value>(body) {
+        Ok(value) => digest.update(value.to_string().as_bytes()),
+        Err(_) => digest.update(body),
+    }
+    digest.finish().as_ref().to_vec()
+}
+
+/// The response that an answer stands for; one that was given before says so.
+pub fn respond(answer: Answer, is_replayed: bool) -> HttpResponse {
+    let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = HttpResponse::build(status);
+    response.content_type(ContentType::json());
+    if let Some(location) = answer.location {
+        response.insert_header((header::LOCATION, location));
+    }
+    if is_replayed {
+        response.insert_header((REPLAYED.clone(), HeaderValue::from_static("true")));
+    }
+    response.body(answer.body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_requests_have_one_fingerprint_and_others_have_another() {
+        let print = |target: &str, body: &str| fingerprint(target, body.as_bytes());
+        let one = print("POST /a", r#"{"x": 1, "y": [1, 2]}"#);
+        assert_eq!(one, print("POST /a", r#"{"y":[1,2],"x":1}"#));
+        assert_ne!(one, print("POST /b", r#"{"x": 1, "y": [1, 2]}"#));
+        assert_ne!(one, print("POST /a", r#"{"x": 1, "y": [2, 1]}"#));
+    }
+}

@@ -1,0 +1,309 @@
+//! Requests that may come twice: what one was answered is kept under the key that it came with, and the same request
+//! gets the same answer. After draft-ietf-httpapi-idempotency-key-header.
+//!
+//! The key is stored in the transaction that makes the resource: there is none without the other, whatever dies when. An
+//! answer that comes only later (a request that waits for the end of its notification) is written then; until that, or
+//! until `locked_until`, the key is *in work*.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use diesel::prelude::*;
+use uuid::Uuid;
+
+use crate::clock::Clock;
+use crate::db::schema::idempotency_key;
+use crate::db::types::{ResourceId, Timestamp};
+use crate::db::{AnyConnection, Db};
+use crate::error::{Error, Result};
+use crate::lifecycle::Shutdown;
+
+/// The longest key.
+pub const LONGEST_KEY: usize = 255;
+
+/// What a request was answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The path of what was made.
+    pub location: Option<String>,
+    /// The JSON body.
+    pub body: String,
+}
+
+impl Answer {
+    /// 201, with the resource and its path.
+    ///
+    /// # Errors
+    /// None in practice: the resource is made of strings and numbers.
+    pub fn created(location: String, resource: &impl serde::Serialize) -> Result<Self> {
+        Self::new(201, Some(location), resource)
+    }
+
+    /// With this status.
+    ///
+    /// # Errors
+    /// As [`Answer::created`].
+    pub fn new(status: u16, location: Option<String>, body: &impl serde::Serialize) -> Result<Self> {
+        let body = serde_json::to_string(body).map_err(|e| Error::Internal(e.into()))?;
+        Ok(Self { status, location, body })
+    }
+}
+
+/// The key that a request came with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    /// As the caller wrote it.
+    pub key: String,
+    /// Of method, path and body: another request must not have the same key.
+    pub fingerprint: Vec<u8>,
+    /// For how long the answer is kept.
+    pub keep: Duration,
+}
+
+/// A key with what is to be stored under it.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// The key.
+    pub key: Key,
+    /// What is made.
+    pub resource: Uuid,
+    /// What is answered, if that is known already.
+    pub answer: Option<Answer>,
+    /// Until when the key is in work, if it is not.
+    pub locked_until: Option<Timestamp>,
+}
+
+impl Claim {
+    /// Of a request that is answered as soon as it is done; none without a key.
+    ///
+    /// # Errors
+    /// Those of the answer.
+    pub fn of(
+        key: Option<Key>,
+        resource: Uuid,
+        answer: impl FnOnce() -> Result<Answer>,
+    ) -> Result<Option<Self>> {
+        key.map(|key| Ok(Self { key, resource, answer: Some(answer()?), locked_until: None })).transpose()
+    }
+}
+
+/// Whose a key is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// This request's: it is to be done.
+    Ours,
+    /// An equal request's, which was answered this.
+    Answered(Answer),
+    /// An equal request's, which made this and did not live to be answered.
+    Unanswered(Uuid),
+    /// An equal request's, which is in work for so long yet.
+    InWork(Duration),
+    /// Another request's.
+    Foreign,
+}
+
+/// What became of a request that makes something.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Made<T> {
+    /// It was made now.
+    New(T),
+    /// It was made before, and this was answered.
+    Before(Answer),
+}
+
+#[derive(Debug, Insertable, Queryable, Selectable)]
+#[diesel(table_name = idempotency_key, treat_none_as_default_value = false)]
+struct Row {
+    key: String,
+    fingerprint: Vec<u8>,
+    resource_id: ResourceId,
+    created_at: Timestamp,
+    expires_at: Timestamp,
+    locked_until: Option<Timestamp>,
+    status: Option<i16>,
+    location: Option<String>,
+    body: Option<String>,
+}
+
+impl Row {
+    fn new(claim: &Claim, now: Timestamp) -> Self {
+        let answer = claim.answer.as_ref();
+        Self {
+            key: claim.key.key.clone(),
+            fingerprint: claim.key.fingerprint.clone(),
+            resource_id: ResourceId(claim.resource),
+            created_at: now,
+            expires_at: now.plus(claim.key.keep),
+            locked_until: claim.locked_until,
+            status: answer.and_then(|answer| i16::try_from(answer.status).ok()),
+            location: answer.and_then(|answer| answer.location.clone()),
+            body: answer.map(|answer| answer.body.clone()),
+        }
+    }
+
+    fn verdict(self, claim: &Claim, now: Timestamp) -> Verdict {
+        if self.fingerprint != claim.key.fingerprint {
+            return Verdict::Foreign;
+        }
+        match (self.status.and_then(|status| u16::try_from(status).ok()), self.body) {
+            (Some(status), Some(body)) => Verdict::Answered(Answer { status, location: self.location, body }),
+            _ => match self.locked_until {
+                Some(until) if until > now => Verdict::InWork(until.since(now)),
+                _ => Verdict::Unanswered(self.resource_id.0),
+            },
+        }
+    }
+}
+
+/// Takes the keys of these claims, in the transaction that does what they stand for; answers whose each is. No two of
+/// them have one key.
+///
+/// # Errors
+/// Those of the database.
+pub fn take(c: &mut AnyConnection, claims: &[&Claim], now: Timestamp) -> Result<Vec<Verdict>> {
+    if claims.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut rows: Vec<Row> = claims.iter().map(|claim| Row::new(claim, now)).collect();
+    // in one order, so that two transactions never wait for each other
+    rows.sort_by(|a, b| a.key.cmp(&b.key));
+    let keys: Vec<&str> = rows.iter().map(|row| row.key.as_str()).collect();
+    let old = idempotency_key::table
+        .filter(idempotency_key::key.eq_any(&keys))
+        .filter(idempotency_key::expires_at.le(now));
+    diesel::delete(old).execute(c)?;
+    let ours = insert(c, &rows)?;
+    let foreign: Vec<&str> = keys.into_iter().filter(|key| !ours.contains(*key)).collect();
+    let mut known: HashMap<String, Row> = idempotency_key::table
+        .filter(idempotency_key::key.eq_any(foreign))
+        .select(Row::as_select())
+        .load(c)?
+        .into_iter()
+        .map(|row: Row| (row.key.clone(), row))
+        .collect();
+    Ok(claims
+        .iter()
+        .map(|claim| known.remove(&claim.key.key).map_or(Verdict::Ours, |row| row.verdict(claim, now)))
+        .collect())
+}
+
+/// Stores keys; answers those that were free. Where another transaction is storing one, this waits for its end.
+fn insert(c: &mut AnyConnection, rows: &[Row]) -> Result<HashSet<String>> {
+    match c {
+        AnyConnection::Postgres(c) => Ok(diesel::insert_into(idempotency_key::table)
+            .values(rows)
+            .on_conflict_do_nothing()
+            .returning(idempotency_key::key)
+            .get_results(c)?
+            .into_iter()
+            .collect()),
+        AnyConnection::Sqlite(c) => {
+            let mut stored = HashSet::new();
+            for row in rows {
+                let insertion = diesel::insert_into(idempotency_key::table).values(row);
+                if insertion.on_conflict_do_nothing().execute(c)? > 0 {
+                    stored.insert(row.key.clone());
+                }
+            }
+            Ok(stored)
+        }
+    }
+}
+
+/// Does `work` under this claim, if there is one and its key is free, in one transaction.
+///
+/// # Errors
+/// Those of the work, and [`refusal`]s.
+pub fn once<T>(
+    c: &mut AnyConnection,
+    claim: Option<&Claim>,
+    now: Timestamp,
+    work: impl FnOnce(&mut AnyConnection) -> Result<T>,
+) -> Result<Made<T>> {
+    if let Some(claim) = claim {
+        match take(c, &[claim], now)?.pop() {
+            Some(Verdict::Answered(answer)) => return Ok(Made::Before(answer)),
+            Some(Verdict::Ours) | None => {}
+            Some(other) => return Err(refusal(&other)),
+        }
+    }
+    work(c).map(Made::New)
+}
+
+/// What the caller is told of a key that it cannot have.
+pub fn refusal(verdict: &Verdict) -> Error {
+    match verdict {
+        Verdict::Foreign => Error::invalid(
+            "Idempotency-Key",
+            "was used for another request; an equal request repeats it, a new one needs a key of its own",
+        ),
+        Verdict::InWork(left) => Error::InWork {
+            why: "the request with this Idempotency-Key is still in work; repeat it later for its answer"
+                .into(),
+            retry_after: *left,
+        },
+        Verdict::Ours | Verdict::Answered(_) | Verdict::Unanswered(_) => {
+            Error::internal("an idempotency key was refused that is free")
+        }
+    }
+}
+
+/// Stores what a request was answered that was in work.
+///
+/// # Errors
+/// Those of the database.
+pub fn answer(c: &mut AnyConnection, key: &str, answer: &Answer) -> Result<()> {
+    diesel::update(idempotency_key::table.find(key))
+        .set((
+            idempotency_key::status.eq(i16::try_from(answer.status).ok()),
+            idempotency_key::location.eq(&answer.location),
+            idempotency_key::body.eq(&answer.body),
+            idempotency_key::locked_until.eq(None::<Timestamp>),
+        ))
+        .execute(c)?;
+    Ok(())
+}
+
+/// Forgets up to `limit` keys whose time is over; answers how many there were.
+///
+/// # Errors
+/// Those of the database.
+pub fn forget_old(c: &mut AnyConnection, now: Timestamp, limit: i64) -> Result<usize> {
+    let old: Vec<String> = idempotency_key::table
+        .filter(idempotency_key::expires_at.le(now))
+        .order(idempotency_key::expires_at)
+        .select(idempotency_key::key)
+        .limit(limit)
+        .load(c)?;
+    if old.is_empty() {
+        return Ok(0);
+    }
+    Ok(diesel::delete(idempotency_key::table.filter(idempotency_key::key.eq_any(old))).execute(c)?)
+}
+
+/// Between two looks for keys whose time is over.
+const SWEEP: Duration = Duration::from_secs(60);
+const SWEPT_AT_ONCE: i64 = 1000;
+
+/// Forgets keys whose time is over, until the shutdown.
+pub async fn sweep(db: Db, clock: Clock, shutdown: Shutdown) {
+    loop {
+        tokio::select! {
+            () = shutdown.wait() => return,
+            () = tokio::time::sleep(SWEEP) => {}
+        }
+        let mut forgotten = SWEPT_AT_ONCE;
+        while forgotten == SWEPT_AT_ONCE && !shutdown.is_fired() {
+            let now = clock.now();
+            forgotten = match db.write(move |c| forget_old(c, now, SWEPT_AT_ONCE)).await {
+                Ok(count) => i64::try_from(count).unwrap_or_default(),
+                Err(error) => {
+                    tracing::warn!(%error, "old idempotency keys could not be forgotten; trying again");
+                    0
+                }
+            };
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! The header `Prefer` (RFC 7240): `wait=N` and `respond-async`.
+
+use std::future::{Ready, ready};
+use std::time::Duration;
+
+use actix_web::dev::Payload;
+use actix_web::{FromRequest, HttpRequest};
+
+use crate::error::Error;
+
+/// No request waits for longer, whatever it prefers.
+const LONGEST: Duration = Duration::from_secs(300);
+
+/// Whether a caller wants to wait.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Preference {
+    /// It says nothing.
+    None,
+    /// For so long.
+    Wait(Duration),
+    /// Not at all.
+    Async,
+}
+
+impl Preference {
+    /// Of the header's values. What is not understood is no preference, as the RFC asks (section 2). With both, `wait`
+    /// says how long before the answer may come early (section 4.3).
+    fn of<'v>(values: impl Iterator<Item = &'v str>) -> Self {
+        let mut found = Self::None;
+        for preference in values.flat_map(|value| value.split(',')) {
+            let word = preference.split(';').next().unwrap_or_default();
+            let (name, value) = word.split_once('=').unwrap_or((word, ""));
+            let (name, value) = (name.trim(), value.trim().trim_matches('"'));
+            if name.eq_ignore_ascii_case("wait")
+                && let Ok(seconds) = value.parse::<u64>()
+            {
+                return Self::Wait(Duration::from_secs(seconds).min(LONGEST));
+            }
+            if name.eq_ignore_ascii_case("respond-async") {
+                found = Self::Async;
+            }
+        }
+        found
+    }
+}
+
+impl FromRequest for Preference {
+    type Error = Error;
+    type Future = Ready<Result<Self, Error>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let values = request.headers().get_all("prefer").filter_map(|value| value.to_str().ok());
+        ready(Ok(Self::of(values)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn preferences_are_read_as_the_rfc_writes_them() {
+        let seconds = |n| Preference::Wait(Duration::from_secs(n));
+        for (header, expected) in [
+            ("wait=10", seconds(10)),
+            ("Wait = \"10\"", seconds(10)),
+            ("respond-async", Preference::Async),
+            ("respond-async, wait=5", seconds(5)),
+            ("return=minimal, wait=3; foo", seconds(3)),
+            ("wait=99999", Preference::Wait(LONGEST)),
+            ("wait=soon", Preference::None),
+            ("handling=lenient", Preference::None),
+            ("", Preference::None),
+        ] {
+            assert_eq!(Preference::of([header].into_iter()), expected, "{header}");
+        }
+        assert_eq!(Preference::of(["respond-async", "wait=1"].into_iter()), seconds(1));
+    }
+}

@@ -1,0 +1,291 @@
+//! The bodies of notifications.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use crate::db::types::{BatchId, ClientId, MessageId, Timestamp};
+use crate::error::{Complaints, Error, FieldError, Result};
+use crate::http::json::{parse_object, present, time};
+use crate::kinds::{ChannelKind, Priority};
+use crate::notifications::model::{NewNotification, Rescheduling, To};
+use crate::notifications::recipient;
+use crate::notifications::usecase::{Item, LARGEST_BATCH, Taken, Wanted};
+
+const LONGEST_CONTENT: usize = 20_000;
+const LONGEST_SUBJECT: usize = 998;
+/// Bytes of JSON that may come along.
+const LARGEST_DATA: usize = 16 * 1024;
+const MOST_DELAYS: usize = 20;
+const LONGEST_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// A new notification. Either `recipient` or `client_id` is needed.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "channel": "sms", "recipient": "+905551234567", "content": "Your order has shipped.", "priority": "high"
+}))]
+pub struct NotificationBody {
+    /// `sms`, `email`, `push`, `webhook`, `discord` or `in_app`.
+    #[schema(value_type = ChannelKind)]
+    pub channel: String,
+    /// The address on the channel: an E.164 number, an e-mail address, a device's token, an https URL, a user's id.
+    #[schema(nullable = false)]
+    pub recipient: Option<String>,
+    /// A client, who has the address.
+    #[schema(value_type = Option<uuid::Uuid>, nullable = false)]
+    pub client_id: Option<String>,
+    /// The text, 1 to 20000 characters.
+    #[schema(min_length = 1, max_length = 20000)]
+    pub content: String,
+    /// One line above the text, where the channel shows one.
+    #[schema(max_length = 998, nullable = false)]
+    pub subject: Option<String>,
+    /// An object for the recipient's program, up to 16 KiB.
+    #[schema(value_type = Option<Object>, nullable = false)]
+    pub data: Option<Box<RawValue>>,
+    /// `high`, `normal` (the default) or `low`.
+    #[schema(value_type = Option<Priority>, nullable = false)]
+    pub priority: Option<String>,
+    /// RFC 3339, up to a year ahead; a time that is past means now.
+    #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
+    pub scheduled_at: Option<String>,
+    /// RFC 3339: it is never sent at this time or after it.
+    #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
+    pub expires_at: Option<String>,
+    /// Its own schedule of further attempts.
+    #[schema(nullable = false)]
+    pub retry: Option<RetryBody>,
+    /// An object that is returned as it is, up to 16 KiB.
+    #[schema(value_type = Option<Object>, nullable = false)]
+    pub metadata: Option<Box<RawValue>>,
+}
+
+/// A schedule of further attempts.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RetryBody {
+    /// How long to wait before each further attempt, up to 20 of them, each 1 ms to 24 hours; none: one attempt.
+    #[schema(example = json!(["5s", "30s", "120s"]), max_items = 20)]
+    pub delays: Vec<String>,
+}
+
+/// A new batch: 1 to 1000 notifications.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"notifications": [
+    {"channel": "sms", "recipient": "+901111111111", "content": "Flash sale!", "priority": "high"},
+    {"channel": "email", "recipient": "a@b.com", "content": "Flash sale!", "priority": "high"}
+]}))]
+pub struct BatchBody {
+    /// Each as in a request of its own.
+    #[schema(value_type = Vec<NotificationBody>, min_items = 1, max_items = 1000)]
+    pub notifications: Vec<Box<RawValue>>,
+}
+
+/// What may be changed of a notification that waits; what is absent stays.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"priority": "high"}))]
+pub struct NotificationPatch {
+    /// RFC 3339; a time that is past means now.
+    #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
+    pub scheduled_at: Option<String>,
+    /// `high`, `normal` or `low`.
+    #[schema(value_type = Option<Priority>, nullable = false)]
+    pub priority: Option<String>,
+    /// RFC 3339; null: no end.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub expires_at: Option<Option<String>>,
+}
+
+impl NotificationBody {
+    /// # Errors
+    /// [`Error::Invalid`] that names every wrong field.
+    pub fn into_new(self) -> Result<NewNotification> {
+        let mut wrong = Complaints::default();
+        let channel = wrong.check("channel", self.channel.parse::<ChannelKind>());
+        let to = match (self.recipient, self.client_id) {
+            (Some(_), Some(_)) => {
+                wrong.add("client_id", "cannot stand beside `recipient`: give one of them");
+                None
+            }
+            (None, None) => {
+                wrong.add("recipient", "is required, or `client_id`");
+                None
+            }
+            (Some(text), None) => channel.and_then(|channel| {
+                wrong.check("recipient", recipient::parse(channel, &text)).map(To::Address)
+            }),
+            (None, Some(id)) => wrong
+                .check("client_id", id.parse::<ClientId>().map_err(|_| "must be a client's UUID"))
+                .map(To::Client),
+        };
+        let content = wrong.check("content", text(self.content, LONGEST_CONTENT));
+        let subject = self.subject.and_then(|subject| wrong.check("subject", line(subject)));
+        let data = self.data.and_then(|data| wrong.check("data", object(&data)));
+        let metadata = self.metadata.and_then(|data| wrong.check("metadata", object(&data)));
+        let priority = self.priority.and_then(|word| wrong.check("priority", word.parse::<Priority>()));
+        let mut at =
+            |field: &str, text: Option<String>| text.and_then(|text| wrong.check(field, time(&text)));
+        let (scheduled_at, expires_at) =
+            (at("scheduled_at", self.scheduled_at), at("expires_at", self.expires_at));
+        let retry = self.retry.and_then(|retry| wrong.check("retry.delays", delays(&retry.delays)));
+        wrong.finish()?;
+        let missing = || Error::internal("a notification was read without complaint and is not whole");
+        Ok(NewNotification {
+            channel: channel.ok_or_else(missing)?,
+            to: to.ok_or_else(missing)?,
+            content: content.ok_or_else(missing)?,
+            subject,
+            data,
+            priority: priority.unwrap_or(Priority::Normal),
+            scheduled_at,
+            expires_at,
+            retry,
+            metadata,
+        })
+    }
+}
+
+impl BatchBody {
+    /// Each notification, or what is wrong with it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for none and for more than a thousand.
+    pub fn into_wanted(self) -> Result<Vec<Wanted>> {
+        if !(1..=LARGEST_BATCH).contains(&self.notifications.len()) {
+            return Err(Error::invalid(
+                "notifications",
+                format!("must be 1 to {LARGEST_BATCH}, not {}", self.notifications.len()),
+            ));
+        }
+        let read = |item: Box<RawValue>| {
+            let body: Result<NotificationBody> = parse_object(item.get().as_bytes());
+            body.and_then(NotificationBody::into_new).map_err(|error| match error {
+                Error::Invalid(fields) => fields,
+                other => vec![FieldError::new("notification", other.to_string())],
+            })
+        };
+        Ok(self.notifications.into_iter().map(read).collect())
+    }
+}
+
+impl NotificationPatch {
+    /// # Errors
+    /// [`Error::Invalid`] that names every wrong field.
+    pub fn into_change(self) -> Result<Rescheduling> {
+        let mut wrong = Complaints::default();
+        let change = Rescheduling {
+            scheduled_at: self.scheduled_at.and_then(|text| wrong.check("scheduled_at", time(&text))),
+            priority: self.priority.and_then(|word| wrong.check("priority", word.parse())),
+            expires_at: self
+                .expires_at
+                .map(|end| end.and_then(|text| wrong.check::<Timestamp, _>("expires_at", time(&text)))),
+        };
+        wrong.finish()?;
+        Ok(change)
+    }
+}
+
+fn text(text: String, most: usize) -> std::result::Result<String, String> {
+    if text.is_empty() || text.chars().nth(most).is_some() {
+        return Err(format!("must be 1 to {most} characters"));
+    }
+    if text.contains('\0') {
+        return Err("must not contain NUL".into());
+    }
+    Ok(text)
+}
+
+fn line(subject: String) -> std::result::Result<String, String> {
+    if subject.chars().any(char::is_control) {
+        return Err("must be one line without control characters".into());
+    }
+    text(subject, LONGEST_SUBJECT)
+}
+
+fn object(json: &RawValue) -> std::result::Result<String, String> {
+    let json = json.get();
+    if !json.starts_with('{') {
+        return Err("must be a JSON object".into());
+    }
+    if json.len() > LARGEST_DATA {
+        return Err(format!("must be at most {LARGEST_DATA} bytes of JSON"));
+    }
+    Ok(json.to_owned())
+}
+
+fn delays(texts: &[String]) -> std::result::Result<Vec<Duration>, String> {
+    if texts.len() > MOST_DELAYS {
+        return Err(format!("must be at most {MOST_DELAYS}"));
+    }
+    texts
+        .iter()
+        .map(|text| {
+            let delay = humantime::parse_duration(text)
+                .map_err(|_| format!("`{text}` is no duration such as \"30s\""))?;
+            if (Duration::from_millis(1)..=LONGEST_DELAY).contains(&delay) {
+                Ok(delay)
+            } else {
+                Err(format!("`{text}` is not within 1 ms and 24 hours"))
+            }
+        })
+        .collect()
+}
+
+/// What became of a batch that was posted.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BatchAccepted {
+    /// Its id, for `/api/v1/batches/{id}`.
+    pub batch_id: BatchId,
+    /// How many were posted.
+    pub total: usize,
+    /// How many of them were accepted.
+    pub accepted: usize,
+    /// How many are wrong.
+    pub rejected: usize,
+    /// What became of each, in their order.
+    pub items: Vec<BatchItem>,
+}
+
+/// What became of one of a batch.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct BatchItem {
+    /// Its place in the request, from 0.
+    pub index: usize,
+    /// `accepted` or `rejected`.
+    #[schema(example = "accepted")]
+    pub status: &'static str,
+    /// Its id, when it was accepted.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub id: Option<MessageId>,
+    /// What is wrong with it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldError>,
+}
+
+impl BatchAccepted {
+    /// Of a batch.
+    pub fn new(taken: &Taken) -> Self {
+        let items: Vec<BatchItem> = taken
+            .items
+            .iter()
+            .enumerate()
+            .map(|(index, item)| match item {
+                Item::Accepted(id) => {
+                    BatchItem { index, status: "accepted", id: Some(*id), errors: Vec::new() }
+                }
+                Item::Rejected(errors) => {
+                    BatchItem { index, status: "rejected", id: None, errors: errors.clone() }
+                }
+            })
+            .collect();
+        let accepted = items.iter().filter(|item| item.id.is_some()).count();
+        Self { batch_id: taken.id, total: items.len(), accepted, rejected: items.len() - accepted, items }
+    }
+}

@@ -1,0 +1,368 @@
+//! Notifications and batches as the API shows them, and what may be asked for.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::recipient;
+use super::repo::{Addresses, NotificationRow};
+use crate::db::types::{BatchId, ClientId, MessageId, Timestamp};
+use crate::error::{Error, Result};
+use crate::kinds::{ChannelKind, MessageStatus, Priority, coded_enum};
+use crate::messages::model::{Attempt, Counts};
+use crate::messages::repo::MessageRow;
+
+coded_enum! {
+    /// What has become of a notification.
+    Status {
+        /// Waits for its time.
+        Scheduled = 0 "scheduled",
+        /// Waits for its turn, or for another attempt.
+        Queued = 1 "queued",
+        /// In the hands of a node.
+        Processing = 2 "processing",
+        /// The provider took it.
+        Sent = 3 "sent",
+        /// It cannot be delivered: refused for good, or every attempt was used.
+        Failed = 4 "failed",
+        /// Its time was over before it could be delivered.
+        Expired = 5 "expired",
+        /// Somebody cancelled it before it was sent.
+        Cancelled = 6 "cancelled",
+    }
+}
+
+impl Status {
+    /// The word of a message's status for it.
+    pub fn stored(self) -> MessageStatus {
+        match self {
+            Self::Scheduled | Self::Queued => MessageStatus::Queued,
+            Self::Processing => MessageStatus::Sending,
+            Self::Sent => MessageStatus::Sent,
+            Self::Failed => MessageStatus::Failed,
+            Self::Expired => MessageStatus::Expired,
+            Self::Cancelled => MessageStatus::Cancelled,
+        }
+    }
+
+    /// Whether nothing more becomes of it.
+    pub fn is_final(self) -> bool {
+        self.stored().is_final()
+    }
+
+    /// A status's word, `sending` for `processing` among them.
+    ///
+    /// # Errors
+    /// Says which words there are.
+    pub fn parse(word: &str) -> std::result::Result<Self, String> {
+        if word == MessageStatus::Sending.as_str() { Ok(Self::Processing) } else { word.parse() }
+    }
+}
+
+/// JSON that the caller gave, shown as it came.
+#[derive(Debug, Clone, Serialize)]
+#[serde(transparent)]
+pub struct Raw(Box<RawValue>);
+
+impl PartialEq for Raw {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.get() == other.0.get()
+    }
+}
+
+impl Raw {
+    fn stored(text: Option<String>) -> Result<Option<Self>> {
+        text.map(|text| RawValue::from_string(text).map(Self))
+            .transpose()
+            .map_err(|e| Error::Internal(e.into()))
+    }
+}
+
+/// One message to one recipient.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct Notification {
+    /// Also its `Idempotency-Key` at the provider.
+    pub id: MessageId,
+    /// The batch that it came in.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub batch_id: Option<BatchId>,
+    /// How it goes out.
+    pub channel: ChannelKind,
+    /// The address on the channel.
+    #[schema(example = "+905551234567")]
+    pub recipient: String,
+    /// The client that it is for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub client_id: Option<ClientId>,
+    /// What stands above the text.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub subject: Option<String>,
+    /// The text.
+    #[schema(example = "Your order has shipped.")]
+    pub content: String,
+    /// An object for the recipient's program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>, nullable = false)]
+    pub data: Option<Raw>,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// What has become of it.
+    pub status: Status,
+    /// How many times it was tried again.
+    pub retry_count: i16,
+    /// How many times it is tried again at most.
+    pub max_retries: u16,
+    /// Not before this time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
+    pub scheduled_at: Option<Timestamp>,
+    /// Never at this time or after it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
+    pub expires_at: Option<Timestamp>,
+    /// When it is tried again, while it waits for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
+    pub next_retry_at: Option<Timestamp>,
+    /// When it came to its final state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
+    pub finished_at: Option<Timestamp>,
+    /// The provider's name for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub provider_id: Option<String>,
+    /// Why it is not delivered (yet).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub error: Option<String>,
+    /// What the caller keeps with it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>, nullable = false)]
+    pub metadata: Option<Raw>,
+    /// When it was accepted.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// When it was changed last.
+    #[schema(value_type = String, format = DateTime)]
+    pub updated_at: Timestamp,
+    /// The last attempt, for its place in the list of attempts.
+    #[serde(skip)]
+    pub last: LastAttempt,
+}
+
+/// What a message's row keeps of its last attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastAttempt {
+    /// Attempts made by now.
+    pub number: i16,
+    /// The provider's HTTP status.
+    pub status_code: Option<i16>,
+    /// From request to answer.
+    pub duration_ms: Option<i32>,
+}
+
+impl Notification {
+    /// From its rows. `max_retries` is its own policy's; one that has none has the service's, which is not stored.
+    ///
+    /// # Errors
+    /// For what no version of this program stored.
+    pub fn of_rows(
+        message: MessageRow,
+        content: NotificationRow,
+        status: Status,
+        due_at: Option<Timestamp>,
+    ) -> Result<Self> {
+        let own = content.retry.as_deref().map(serde_json::from_str::<Vec<u64>>).transpose();
+        let own = own.map_err(|e| Error::Internal(e.into()))?;
+        let waits_again = status == Status::Queued && message.attempts > 0;
+        Ok(Self {
+            id: message.id,
+            batch_id: content.batch_id,
+            channel: ChannelKind::from_code(message.channel)?,
+            recipient: message.recipient,
+            client_id: message.client_id,
+            subject: content.subject,
+            content: content.text,
+            data: Raw::stored(content.data)?,
+            priority: Priority::from_code(message.priority)?,
+            status,
+            retry_count: (message.attempts - 1).max(0),
+            max_retries: own.map_or(OF_THE_SERVICE, |delays| u16::try_from(delays.len()).unwrap_or(u16::MAX)),
+            scheduled_at: content.scheduled_at,
+            expires_at: message.expires_at,
+            next_retry_at: due_at.filter(|_| waits_again),
+            finished_at: message.finished_at,
+            provider_id: message.provider_id,
+            error: message.error,
+            metadata: Raw::stored(content.metadata)?,
+            created_at: message.id.created_at(),
+            updated_at: message.finished_at.map_or(content.updated_at, |at| at.max(content.updated_at)),
+            last: LastAttempt {
+                number: message.attempts,
+                status_code: message.status_code,
+                duration_ms: message.duration_ms,
+            },
+        })
+    }
+
+    /// With the number of retries that the service grants one which has no policy of its own.
+    pub fn with_default_retries(mut self, retries: usize) -> Self {
+        if self.max_retries == OF_THE_SERVICE {
+            self.max_retries = u16::try_from(retries).unwrap_or(u16::MAX);
+        }
+        self
+    }
+}
+
+/// Stands for the service's own number of retries until that is put in.
+const OF_THE_SERVICE: u16 = u16::MAX;
+
+/// A notification with everything that was tried.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct NotificationWithAttempts {
+    /// The notification.
+    #[serde(flatten)]
+    pub notification: Notification,
+    /// Its attempts, the first one first.
+    pub attempts: Vec<Attempt>,
+}
+
+/// To whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum To {
+    /// An address that fits the channel.
+    Address(String),
+    /// A client, who has one.
+    Client(ClientId),
+}
+
+/// What is asked for, checked.
+#[derive(Debug, Clone)]
+pub struct NewNotification {
+    /// How it goes out.
+    pub channel: ChannelKind,
+    /// To whom.
+    pub to: To,
+    /// The text.
+    pub content: String,
+    /// What stands above it.
+    pub subject: Option<String>,
+    /// A JSON object.
+    pub data: Option<String>,
+    /// How urgent it is.
+    pub priority: Priority,
+    /// Not before this time.
+    pub scheduled_at: Option<Timestamp>,
+    /// Never at this time or after it.
+    pub expires_at: Option<Timestamp>,
+    /// Its own delays before further attempts.
+    pub retry: Option<Vec<Duration>>,
+    /// What the caller keeps with it, as JSON.
+    pub metadata: Option<String>,
+}
+
+/// A year, and the day that some have more.
+const FARTHEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+impl NewNotification {
+    /// Whether its times can be kept.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that names the field.
+    pub fn check(&self, now: Timestamp) -> Result<()> {
+        if self.scheduled_at.is_some_and(|at| at > now.plus(FARTHEST)) {
+            return Err(Error::invalid("scheduled_at", "must be within a year from now"));
+        }
+        let starts = self.scheduled_at.map_or(now, |at| at.max(now));
+        if self.expires_at.is_some_and(|end| end <= starts) {
+            return Err(Error::invalid("expires_at", "must be after now and after scheduled_at"));
+        }
+        Ok(())
+    }
+
+    /// The rows to be stored.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a client that does not exist or cannot be reached on the channel.
+    pub fn into_rows(
+        self,
+        id: MessageId,
+        batch: Option<BatchId>,
+        (clients, is_awaited): (&std::collections::HashMap<ClientId, Addresses>, bool),
+        now: Timestamp,
+    ) -> Result<(MessageRow, NotificationRow)> {
+        let (recipient, client_id) = match self.to {
+            To::Address(address) => (address, None),
+            To::Client(client) => {
+                let addresses = clients.get(&client);
+                let addresses =
+                    addresses.ok_or_else(|| Error::invalid("client_id", "there is no such client"))?;
+                let address = recipient::of_client(self.channel, client, addresses);
+                (address.map_err(|why| Error::invalid("client_id", why))?, Some(client))
+            }
+        };
+        let millis = |delays: Vec<Duration>| delays.iter().map(Duration::as_millis).collect::<Vec<_>>();
+        let retry = self.retry.map(|delays| serde_json::to_string(&millis(delays))).transpose();
+        let message = MessageRow {
+            id,
+            client_id,
+            due_at: Some(self.scheduled_at.map_or(now, |at| at.max(now))),
+            expires_at: self.expires_at,
+            finished_at: None,
+            mailing_number: None,
+            duration_ms: None,
+            status_code: None,
+            channel: self.channel.code(),
+            priority: self.priority.code(),
+            status: MessageStatus::Queued.code(),
+            attempts: 0,
+            // 0 is that of a message without a row
+            revision: 1,
+            recipient,
+            provider_id: None,
+            error: None,
+        };
+        let content = NotificationRow {
+            message_id: id,
+            batch_id: batch,
+            scheduled_at: self.scheduled_at,
+            updated_at: now,
+            is_awaited,
+            text: self.content,
+            subject: self.subject,
+            data: self.data,
+            metadata: self.metadata,
+            retry: retry.map_err(|e| Error::Internal(e.into()))?,
+        };
+        Ok((message, content))
+    }
+}
+
+/// What may be changed of a notification that waits.
+#[derive(Debug, Clone, Default)]
+pub struct Rescheduling {
+    /// Another time.
+    pub scheduled_at: Option<Timestamp>,
+    /// Another urgency.
+    pub priority: Option<Priority>,
+    /// Another end, or none.
+    pub expires_at: Option<Option<Timestamp>>,
+}
+
+/// A batch and what became of it.
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+pub struct Batch {
+    /// Which batch.
+    pub batch_id: BatchId,
+    /// When it was accepted.
+    #[schema(value_type = String, format = DateTime)]
+    pub created_at: Timestamp,
+    /// How many of its notifications are in each state; what is scheduled counts as queued.
+    pub counts: Counts,
+}

@@ -1,0 +1,224 @@
+//! Statements on notifications and batches.
+
+mod list;
+mod store;
+
+use std::collections::HashMap;
+
+use diesel::prelude::*;
+
+use crate::db::AnyConnection;
+use crate::db::schema::{batch, client, due, message, notification};
+use crate::db::types::{BatchId, ClientId, MessageId, Timestamp};
+use crate::error::{Error, Result};
+use crate::kinds::{ChannelKind, MessageStatus, Priority};
+use crate::live::Change;
+use crate::messages::model::Counts;
+use crate::messages::repo::{DueRow, insert_due};
+use crate::notifications::model::{Notification, Rescheduling};
+
+pub use list::{Filter, Order, list};
+pub use store::{NewRows, NotificationRow, Stored, store};
+
+/// What a message of no mailing says.
+#[derive(Debug, Default, Clone, Queryable)]
+#[expect(missing_docs, reason = "the migration documents the columns")]
+pub struct Content {
+    pub batch_id: Option<BatchId>,
+    pub is_awaited: bool,
+    pub text: String,
+    pub subject: Option<String>,
+    pub data: Option<String>,
+    pub retry: Option<String>,
+}
+
+/// What these messages say.
+///
+/// # Errors
+/// Those of the database.
+pub fn contents(c: &mut AnyConnection, ids: &[MessageId]) -> Result<HashMap<MessageId, Content>> {
+    let rows = notification::table
+        .filter(notification::message_id.eq_any(ids))
+        .select((
+            notification::message_id,
+            (
+                notification::batch_id,
+                notification::is_awaited,
+                notification::text,
+                notification::subject,
+                notification::data,
+                notification::retry,
+            ),
+        ))
+        .load::<(MessageId, Content)>(c)?;
+    Ok(rows.into_iter().collect())
+}
+
+/// Where a client can be reached.
+#[derive(Debug, Clone, Queryable)]
+pub struct Addresses {
+    /// E.164 digits.
+    pub phone_number: i64,
+    /// Its e-mail address.
+    pub email: Option<String>,
+    /// Its device.
+    pub push_token: Option<String>,
+}
+
+/// Where these clients can be reached, as far as they exist.
+///
+/// # Errors
+/// Those of the database.
+pub fn addresses(c: &mut AnyConnection, ids: &[ClientId]) -> Result<HashMap<ClientId, Addresses>> {
+    let rows = client::table
+        .filter(client::id.eq_any(ids))
+        .select((client::id, (client::phone_number, client::email, client::push_token)))
+        .load::<(ClientId, Addresses)>(c)?;
+    Ok(rows.into_iter().collect())
+}
+
+/// One notification as it is at `now`.
+///
+/// # Errors
+/// Those of the database.
+pub fn find(c: &mut AnyConnection, id: MessageId, now: Timestamp) -> Result<Option<Notification>> {
+    let filter = Filter { ids: Some(vec![id]), ..Filter::default() };
+    Ok(list(c, &filter, Order::NewestFirst, (1, 0), now)?.pop())
+}
+
+/// How many messages of a batch are in each state; none when there is no such batch.
+///
+/// # Errors
+/// Those of the database.
+pub fn counts(c: &mut AnyConnection, id: BatchId) -> Result<Option<Counts>> {
+    let total: Option<i32> = batch::table.find(id).select(batch::total).first(c).optional()?;
+    let Some(total) = total else { return Ok(None) };
+    // one statement, so one snapshot: what has no row in `due` and is not final is in a node's hands
+    let rows: Vec<(i16, bool)> = notification::table
+        .inner_join(message::table.on(message::id.eq(notification::message_id)))
+        .left_join(due::table.on(due::message_id.eq(notification::message_id)))
+        .filter(notification::batch_id.eq(id))
+        .select((message::status, due::message_id.nullable().is_not_null()))
+        .load(c)?;
+    let (mut sending, mut ended) = (0, [0; 4]);
+    for (status, waits) in rows {
+        match MessageStatus::from_code(status)? {
+            MessageStatus::Sent => ended[0] += 1,
+            MessageStatus::Failed => ended[1] += 1,
+            MessageStatus::Expired => ended[2] += 1,
+            MessageStatus::Cancelled => ended[3] += 1,
+            MessageStatus::Queued | MessageStatus::Sending if !waits => sending += 1,
+            MessageStatus::Queued | MessageStatus::Sending => {}
+        }
+    }
+    Ok(Some(Counts::balanced(i64::from(total), sending, ended)))
+}
+
+/// Cancels those of these notifications that wait; answers what became of them. Whoever deletes the row of `due` has the
+/// message: a claim that came first keeps it, and one that comes later finds nothing.
+fn cancel_waiting(c: &mut AnyConnection, ids: &[MessageId], now: Timestamp) -> Result<Vec<Change>> {
+    let taken: Vec<MessageId> = diesel::delete(due::table.filter(due::message_id.eq_any(ids)))
+        .returning(due::message_id)
+        .get_results(c)?;
+    diesel::update(message::table.filter(message::id.eq_any(&taken)))
+        .set((
+            message::status.eq(MessageStatus::Cancelled.code()),
+            message::revision.eq(message::revision + 1_i16),
+            message::due_at.eq(None::<Timestamp>),
+            message::finished_at.eq(Some(now)),
+        ))
+        .execute(c)?;
+    let rows: Vec<(MessageId, i16, i16, Option<BatchId>)> = message::table
+        .inner_join(notification::table.on(notification::message_id.eq(message::id)))
+        .filter(message::id.eq_any(&taken))
+        .select((message::id, message::channel, message::attempts, notification::batch_id))
+        .load(c)?;
+    rows.into_iter()
+        .map(|(id, channel, attempts, batch)| {
+            let channel = ChannelKind::from_code(channel)?;
+            Ok(Change { id, batch, channel, status: MessageStatus::Cancelled, attempts, at: now })
+        })
+        .collect()
+}
+
+/// Cancels one that waits.
+///
+/// # Errors
+/// [`Error::Conflict`] when it does not wait any more, [`Error::NotFound`].
+pub fn cancel(c: &mut AnyConnection, id: MessageId, now: Timestamp) -> Result<Change> {
+    is_notification(c, id, now)?;
+    match cancel_waiting(c, &[id], now)?.pop() {
+        Some(change) => Ok(change),
+        None => Err(too_late(&is_notification(c, id, now)?, "cancelled")),
+    }
+}
+
+/// Cancels all of a batch that wait; none when there is no such batch.
+///
+/// # Errors
+/// Those of the database.
+pub fn cancel_batch(c: &mut AnyConnection, id: BatchId, now: Timestamp) -> Result<Option<Vec<Change>>> {
+    let exists: Option<BatchId> = batch::table.find(id).select(batch::id).first(c).optional()?;
+    if exists.is_none() {
+        return Ok(None);
+    }
+    let ids: Vec<MessageId> =
+        notification::table.filter(notification::batch_id.eq(id)).select(notification::message_id).load(c)?;
+    cancel_waiting(c, &ids, now).map(Some)
+}
+
+/// Changes when, how urgently and until when one that waits is sent.
+///
+/// # Errors
+/// [`Error::Conflict`] when it does not wait any more, [`Error::NotFound`], [`Error::Invalid`] for an end before the start.
+pub fn reschedule(
+    c: &mut AnyConnection,
+    id: MessageId,
+    change: &Rescheduling,
+    now: Timestamp,
+) -> Result<Notification> {
+    let before = is_notification(c, id, now)?;
+    // taken out and put in anew, never updated: a claim locks what it found, by its place
+    let taken: Option<(i16, Timestamp)> = diesel::delete(due::table.find(id))
+        .returning((due::priority, due::due_at))
+        .get_result(c)
+        .optional()?;
+    let Some((priority, due_at)) = taken else {
+        return Err(too_late(&is_notification(c, id, now)?, "changed"));
+    };
+    let due_at = change.scheduled_at.map_or(due_at, |at| at.max(now));
+    let expires_at = change.expires_at.unwrap_or(before.expires_at);
+    if expires_at.is_some_and(|end| end <= due_at.max(now)) {
+        return Err(Error::invalid("expires_at", "must be after now and after scheduled_at"));
+    }
+    let priority = change.priority.map_or(priority, Priority::code);
+    insert_due(
+        c,
+        &[DueRow {
+            message_id: id,
+            mailing_id: None,
+            channel: before.channel.code(),
+            priority,
+            due_at,
+            expires_at,
+        }],
+    )?;
+    diesel::update(message::table.find(id))
+        .set((message::priority.eq(priority), message::due_at.eq(due_at), message::expires_at.eq(expires_at)))
+        .execute(c)?;
+    diesel::update(notification::table.find(id))
+        .set((
+            notification::updated_at.eq(now),
+            notification::scheduled_at.eq(change.scheduled_at.or(before.scheduled_at)),
+        ))
+        .execute(c)?;
+    is_notification(c, id, now)
+}
+
+fn is_notification(c: &mut AnyConnection, id: MessageId, now: Timestamp) -> Result<Notification> {
+    find(c, id, now)?.ok_or_else(|| Error::not_found("notification", id))
+}
+
+fn too_late(found: &Notification, verb: &str) -> Error {
+    Error::Conflict(format!("notification {} is {} and cannot be {verb}", found.id, found.status.as_str()))
+}

@@ -1,0 +1,127 @@
+//! Storing what came in: many requests in one transaction, each whole or not at all.
+
+use diesel::prelude::*;
+use diesel::sql_types::{Array, Bool, Nullable, Text};
+
+use crate::db::AnyConnection;
+use crate::db::schema::{batch, notification};
+use crate::db::types::{BatchId, Id, Instant, MessageId, Timestamp};
+use crate::error::Result;
+use crate::idempotency::{self, Claim, Verdict};
+use crate::messages::repo::{DueRow, MessageRow, insert_due, insert_messages};
+
+/// A row of `notification`.
+#[derive(Debug, Clone, PartialEq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = notification, treat_none_as_default_value = false)]
+#[expect(missing_docs, reason = "the migration documents the columns")]
+pub struct NotificationRow {
+    pub message_id: MessageId,
+    pub batch_id: Option<BatchId>,
+    pub scheduled_at: Option<Timestamp>,
+    pub updated_at: Timestamp,
+    pub is_awaited: bool,
+    pub text: String,
+    pub subject: Option<String>,
+    pub data: Option<String>,
+    pub metadata: Option<String>,
+    pub retry: Option<String>,
+}
+
+/// What one request makes.
+#[derive(Debug, Clone)]
+pub struct NewRows {
+    /// Each notification's message and content.
+    pub rows: Vec<(MessageRow, NotificationRow)>,
+    /// The batch that they are.
+    pub batch: Option<BatchId>,
+    /// The key that the request came with.
+    pub claim: Option<Claim>,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Stored {
+    /// Its rows are there.
+    New,
+    /// Nothing was stored: its key is not this request's.
+    Refused(Verdict),
+}
+
+/// Stores what these requests make, no two of which have one key.
+///
+/// # Errors
+/// Those of the database: then nothing of any of them is stored.
+pub fn store(c: &mut AnyConnection, requests: &[NewRows], now: Timestamp) -> Result<Vec<Stored>> {
+    let claims: Vec<&Claim> = requests.iter().filter_map(|request| request.claim.as_ref()).collect();
+    let mut verdicts = idempotency::take(c, &claims, now)?.into_iter();
+    let stored: Vec<Stored> = requests
+        .iter()
+        .map(|request| match request.claim.as_ref().and_then(|_| verdicts.next()) {
+            None | Some(Verdict::Ours) => Stored::New,
+            Some(other) => Stored::Refused(other),
+        })
+        .collect();
+    let new: Vec<&NewRows> = requests
+        .iter()
+        .zip(&stored)
+        .filter(|(_, stored)| **stored == Stored::New)
+        .map(|(request, _)| request)
+        .collect();
+    let rows: Vec<&(MessageRow, NotificationRow)> = new.iter().flat_map(|request| &request.rows).collect();
+    insert_messages(c, &rows.iter().map(|(message, _)| message).collect::<Vec<_>>())?;
+    insert_notifications(c, &rows.iter().map(|(_, notification)| notification).collect::<Vec<_>>())?;
+    let due: Vec<DueRow> = rows
+        .iter()
+        .map(|(message, _)| DueRow {
+            message_id: message.id,
+            mailing_id: None,
+            channel: message.channel,
+            priority: message.priority,
+            due_at: message.due_at.unwrap_or(now),
+            expires_at: message.expires_at,
+        })
+        .collect();
+    insert_due(c, &due)?;
+    for request in new {
+        if let Some(id) = request.batch {
+            let total = i32::try_from(request.rows.len()).unwrap_or(i32::MAX);
+            diesel::insert_into(batch::table)
+                .values((batch::id.eq(id), batch::total.eq(total)))
+                .execute(c)?;
+        }
+    }
+    Ok(stored)
+}
+
+/// The rows' values of one column, as an array.
+fn column<'r, T>(rows: &[&'r NotificationRow], value: impl Fn(&'r NotificationRow) -> T) -> Vec<T> {
+    rows.iter().copied().map(value).collect()
+}
+
+fn insert_notifications(c: &mut AnyConnection, rows: &[&NotificationRow]) -> Result<()> {
+    if rows.is_empty() {
+        return Ok(());
+    }
+    match c {
+        AnyConnection::Postgres(c) => {
+            diesel::sql_query(include_str!("sql/insert_notifications.postgres.sql"))
+                .bind::<Array<Id>, _>(column(rows, |r| r.message_id))
+                .bind::<Array<Nullable<Id>>, _>(column(rows, |r| r.batch_id))
+                .bind::<Array<Nullable<Instant>>, _>(column(rows, |r| r.scheduled_at))
+                .bind::<Array<Instant>, _>(column(rows, |r| r.updated_at))
+                .bind::<Array<Bool>, _>(column(rows, |r| r.is_awaited))
+                .bind::<Array<Text>, _>(column(rows, |r| r.text.as_str()))
+                .bind::<Array<Nullable<Text>>, _>(column(rows, |r| r.subject.as_deref()))
+                .bind::<Array<Nullable<Text>>, _>(column(rows, |r| r.data.as_deref()))
+                .bind::<Array<Nullable<Text>>, _>(column(rows, |r| r.metadata.as_deref()))
+                .bind::<Array<Nullable<Text>>, _>(column(rows, |r| r.retry.as_deref()))
+                .execute(c)?;
+        }
+        AnyConnection::Sqlite(c) => {
+            for row in rows {
+                diesel::insert_into(notification::table).values(*row).execute(c)?;
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,413 @@
+//! What can be done with notifications, and when.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+use super::intake::Intake;
+use super::model::{
+    Batch, NewNotification, Notification, NotificationWithAttempts, Rescheduling, Status, To,
+};
+use super::repo::{self, Addresses, NewRows, Stored};
+pub use super::repo::{Filter, Order};
+use crate::clock::Clock;
+use crate::db::Db;
+use crate::db::types::{BatchId, ClientId, MessageId, Timestamp};
+use crate::error::{Error, FieldError, Result};
+use crate::idempotency::{self, Answer, Claim, Key, Made, Verdict};
+use crate::kinds::{ChannelKind, OutcomeKind};
+use crate::live::{Change, Live};
+use crate::messages;
+use crate::messages::model::Attempt;
+
+/// The most notifications of one batch.
+pub const LARGEST_BATCH: usize = 1000;
+/// Beyond the wait of a request in work: the time in which its answer is written.
+const SPARE: Duration = Duration::from_secs(5);
+
+/// The engine, as far as notifications need it: some have come, look. A hint; the engine's own look is the guarantee.
+pub trait Arrivals: Send + Sync {
+    /// Some have come, or are due at another time.
+    fn arrived(&self);
+}
+
+/// What the service grants.
+pub struct Terms {
+    /// Why a channel takes nothing here, for those that have no provider.
+    pub missing: HashMap<ChannelKind, String>,
+    /// Notifications that may wait for the database at once.
+    pub intake_limit: usize,
+    /// How many times one is tried again that has no policy of its own.
+    pub retries: usize,
+    /// For how long a caller waits for the end who does not say for how long.
+    pub patience: Duration,
+}
+
+/// The notifications.
+pub struct Notifications {
+    db: Db,
+    clock: Clock,
+    live: Live,
+    arrivals: Arc<dyn Arrivals>,
+    intake: Intake,
+    room: Semaphore,
+    terms: Terms,
+}
+
+/// One of a batch, as far as it could be read.
+pub type Wanted = std::result::Result<NewNotification, Vec<FieldError>>;
+
+/// What became of one of a batch.
+#[derive(Debug)]
+pub enum Item {
+    /// It was accepted under this id.
+    Accepted(MessageId),
+    /// It is wrong.
+    Rejected(Vec<FieldError>),
+}
+
+/// A batch as it was taken.
+#[derive(Debug)]
+pub struct Taken {
+    /// Its id.
+    pub id: BatchId,
+    /// What became of each, in their order.
+    pub items: Vec<Item>,
+}
+
+/// What waiting for a notification came to.
+#[derive(Debug)]
+pub enum Waited {
+    /// As it was when it ended, or when time was over.
+    For(Box<Notification>),
+    /// An equal request was answered this.
+    Before(Answer),
+}
+
+impl Notifications {
+    /// Over this database and this intake, waking this engine.
+    pub fn new(
+        (db, clock, live): (Db, Clock, Live),
+        arrivals: Arc<dyn Arrivals>,
+        intake: Intake,
+        terms: Terms,
+    ) -> Self {
+        let room = Semaphore::new(terms.intake_limit);
+        Self { db, clock, live, arrivals, intake, room, terms }
+    }
+
+    /// For how long a caller waits for the end who does not say for how long.
+    pub fn patience(&self) -> Duration {
+        self.terms.patience
+    }
+
+    /// Why this cannot be accepted, if it cannot.
+    fn check(&self, new: &NewNotification, now: Timestamp) -> Result<()> {
+        if let Some(why) = self.terms.missing.get(&new.channel) {
+            return Err(Error::invalid("channel", why.clone()));
+        }
+        new.check(now)
+    }
+
+    async fn addresses(&self, ids: Vec<ClientId>) -> Result<HashMap<ClientId, Addresses>> {
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        self.db.read(move |c| repo::addresses(c, &ids)).await
+    }
+
+    async fn rows_of(
+        &self,
+        new: NewNotification,
+        is_awaited: bool,
+    ) -> Result<(crate::messages::repo::MessageRow, repo::NotificationRow)> {
+        let now = self.clock.now();
+        self.check(&new, now)?;
+        let client = match new.to {
+            To::Client(id) => vec![id],
+            To::Address(_) => Vec::new(),
+        };
+        let addresses = self.addresses(client).await?;
+        new.into_rows(MessageId::new(), None, (&addresses, is_awaited), now)
+    }
+
+    /// As it stands right after it was accepted.
+    fn fresh(
+        &self,
+        (message, content): &(crate::messages::repo::MessageRow, repo::NotificationRow),
+    ) -> Result<Notification> {
+        let is_later = message.due_at.is_some_and(|at| at > content.updated_at);
+        let status = if is_later { Status::Scheduled } else { Status::Queued };
+        let found = Notification::of_rows(message.clone(), content.clone(), status, message.due_at)?;
+        Ok(found.with_default_retries(self.terms.retries))
+    }
+
+    /// Hands rows to the intake, if so much more can wait for the database.
+    async fn store(&self, rows: NewRows) -> Result<Stored> {
+        let count = u32::try_from(rows.rows.len()).unwrap_or(u32::MAX);
+        let _room = self.room.try_acquire_many(count).map_err(|_| {
+            Error::Busy(format!(
+                "{} notifications wait for the database already and nothing of this request was taken; repeat it in a moment",
+                self.terms.intake_limit
+            ))
+        })?;
+        self.intake.store(rows).await
+    }
+
+    /// What it would be, without accepting it.
+    ///
+    /// # Errors
+    /// As [`Notifications::create`].
+    pub async fn rehearse(&self, new: NewNotification) -> Result<Notification> {
+        let rows = self.rows_of(new, false).await?;
+        self.fresh(&rows)
+    }
+
+    /// Accepts a notification: it is on disk when this answers. `answer` says what the request is answered.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for what cannot be delivered, [`Error::Busy`], and those of its key.
+    pub async fn create(
+        &self,
+        new: NewNotification,
+        key: Option<Key>,
+        answer: impl FnOnce(&Notification) -> Result<Answer>,
+    ) -> Result<Made<Notification>> {
+        let rows = self.rows_of(new, false).await?;
+        let notification = self.fresh(&rows)?;
+        let claim = Claim::of(key, notification.id.0, || answer(&notification))?;
+        match self.store(NewRows { rows: vec![rows], batch: None, claim }).await? {
+            Stored::New => Ok(Made::New(notification)),
+            Stored::Refused(Verdict::Answered(answer)) => Ok(Made::Before(answer)),
+            // its request waited, and died before the end
+            Stored::Refused(Verdict::Unanswered(id)) => {
+                let found = self.find(MessageId(id)).await?;
+                Ok(Made::Before(answer_of(&found)?))
+            }
+            Stored::Refused(other) => Err(idempotency::refusal(&other)),
+        }
+    }
+
+    /// Accepts a notification and waits for its end, up to `patience`. The wait asks the database nothing: the engine
+    /// tells of the end, also another node's.
+    ///
+    /// # Errors
+    /// As [`Notifications::create`].
+    pub async fn create_and_wait(
+        &self,
+        new: NewNotification,
+        key: Option<Key>,
+        patience: Duration,
+    ) -> Result<Waited> {
+        let rows = self.rows_of(new, true).await?;
+        let id = rows.0.id;
+        // registered before it can end
+        let waiter = self.live.wait_for(id);
+        let locked_until = Some(self.clock.now().plus(patience + SPARE));
+        let name = key.as_ref().map(|key| key.key.clone());
+        let claim = key.map(|key| Claim { key, resource: id.0, answer: None, locked_until });
+        match self.store(NewRows { rows: vec![rows], batch: None, claim }).await? {
+            Stored::New => {}
+            Stored::Refused(Verdict::Answered(answer)) => return Ok(Waited::Before(answer)),
+            Stored::Refused(Verdict::Unanswered(id)) => {
+                let found = self.find(MessageId(id)).await?;
+                return Ok(Waited::Before(answer_of(&found)?));
+            }
+            Stored::Refused(other) => return Err(idempotency::refusal(&other)),
+        }
+        let _ = tokio::time::timeout(patience, waiter.ended()).await;
+        let found = self.find(id).await?;
+        if let Some(name) = name {
+            let answer = answer_of(&found)?;
+            self.db.write(move |c| idempotency::answer(c, &name, &answer)).await?;
+        }
+        Ok(Waited::For(Box::new(found)))
+    }
+
+    /// What a batch would be, without accepting it.
+    ///
+    /// # Errors
+    /// As [`Notifications::create_batch`].
+    pub async fn rehearse_batch(&self, wanted: Vec<Wanted>, is_atomic: bool) -> Result<Taken> {
+        Ok(self.batch_rows(wanted, is_atomic).await?.0)
+    }
+
+    async fn batch_rows(&self, wanted: Vec<Wanted>, is_atomic: bool) -> Result<(Taken, NewRows)> {
+        let (now, id) = (self.clock.now(), BatchId::new());
+        let clients = wanted.iter().filter_map(|item| match item {
+            Ok(NewNotification { to: To::Client(id), .. }) => Some(*id),
+            _ => None,
+        });
+        let addresses = self.addresses(clients.collect()).await?;
+        let (mut rows, mut items) = (Vec::with_capacity(wanted.len()), Vec::with_capacity(wanted.len()));
+        for item in wanted {
+            let made = item.map_err(Error::Invalid).and_then(|new| {
+                self.check(&new, now)?;
+                new.into_rows(MessageId::new(), Some(id), (&addresses, false), now)
+            });
+            match made {
+                Ok(row) => {
+                    items.push(Item::Accepted(row.0.id));
+                    rows.push(row);
+                }
+                Err(Error::Invalid(fields)) => items.push(Item::Rejected(fields)),
+                Err(other) => return Err(other),
+            }
+        }
+        if rows.is_empty() || (is_atomic && rows.len() < items.len()) {
+            return Err(Error::Invalid(complaints(&items)));
+        }
+        Ok((Taken { id, items }, NewRows { rows, batch: Some(id), claim: None }))
+    }
+
+    /// Accepts a batch: those that are right, or with `is_atomic` all or none. `answer` says what the request is answered.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] when none is right, or not all that must be; else as [`Notifications::create`].
+    pub async fn create_batch(
+        &self,
+        wanted: Vec<Wanted>,
+        is_atomic: bool,
+        key: Option<Key>,
+        answer: impl FnOnce(&Taken) -> Result<Answer>,
+    ) -> Result<Made<Taken>> {
+        let (taken, mut rows) = self.batch_rows(wanted, is_atomic).await?;
+        rows.claim = Claim::of(key, taken.id.0, || answer(&taken))?;
+        match self.store(rows).await? {
+            Stored::New => Ok(Made::New(taken)),
+            Stored::Refused(Verdict::Answered(answer)) => Ok(Made::Before(answer)),
+            Stored::Refused(other) => Err(idempotency::refusal(&other)),
+        }
+    }
+
+    async fn find(&self, id: MessageId) -> Result<Notification> {
+        let now = self.clock.now();
+        let found = self.db.read(move |c| repo::find(c, id, now)).await?;
+        let found = found.ok_or_else(|| Error::not_found("notification", id))?;
+        Ok(found.with_default_retries(self.terms.retries))
+    }
+
+    /// One notification with all its attempts.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn get(&self, id: MessageId) -> Result<NotificationWithAttempts> {
+        let now = self.clock.now();
+        let found = self
+            .db
+            .read(move |c| {
+                let Some(notification) = repo::find(c, id, now)? else { return Ok(None) };
+                Ok(Some((notification, messages::repo::attempts(c, id)?)))
+            })
+            .await?;
+        let (notification, mut attempts) = found.ok_or_else(|| Error::not_found("notification", id))?;
+        // the attempt that delivered stands in the message itself
+        if let (Status::Sent, Some(at)) = (notification.status, notification.finished_at) {
+            let last = notification.last;
+            attempts.push(Attempt {
+                number: last.number,
+                at,
+                outcome: OutcomeKind::Delivered,
+                status_code: last.status_code.map(i32::from),
+                duration_ms: last.duration_ms.unwrap_or_default(),
+                error: None,
+            });
+        }
+        let notification = notification.with_default_retries(self.terms.retries);
+        Ok(NotificationWithAttempts { notification, attempts })
+    }
+
+    /// Those that `filter` lets through: `limit` after the first `offset`, and whether there are more.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for a batch that does not exist.
+    pub async fn list(
+        &self,
+        filter: Filter,
+        order: Order,
+        (limit, offset): (i64, i64),
+    ) -> Result<(Vec<Notification>, bool)> {
+        let now = self.clock.now();
+        let mut found =
+            self.db.read(move |c| repo::list(c, &filter, order, (limit + 1, offset), now)).await?;
+        let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+        let more = found.len() > wanted;
+        found.truncate(wanted);
+        let shown = found.into_iter().map(|found| found.with_default_retries(self.terms.retries));
+        Ok((shown.collect(), more))
+    }
+
+    /// Cancels one that waits. Once this has answered, no attempt starts.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it is sent, being sent or over, [`Error::NotFound`].
+    pub async fn cancel(&self, id: MessageId) -> Result<()> {
+        let now = self.clock.now();
+        let change = self.db.write(move |c| repo::cancel(c, id, now)).await?;
+        self.live.publish(&change);
+        Ok(())
+    }
+
+    /// Changes one that waits.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it does not wait any more, [`Error::NotFound`], [`Error::Invalid`] for times that cannot be.
+    pub async fn reschedule(&self, id: MessageId, change: Rescheduling) -> Result<Notification> {
+        let now = self.clock.now();
+        if change.scheduled_at.is_some_and(|at| at > now.plus(Duration::from_secs(366 * 24 * 60 * 60))) {
+            return Err(Error::invalid("scheduled_at", "must be within a year from now"));
+        }
+        let changed = self.db.write(move |c| repo::reschedule(c, id, &change, now)).await?;
+        self.arrivals.arrived();
+        Ok(changed.with_default_retries(self.terms.retries))
+    }
+
+    /// A batch with its counts.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn batch(&self, id: BatchId) -> Result<Batch> {
+        let counts = self.db.read(move |c| repo::counts(c, id)).await?;
+        let counts = counts.ok_or_else(|| Error::not_found("batch", id))?;
+        Ok(Batch { batch_id: id, created_at: id.created_at(), counts })
+    }
+
+    /// Cancels all of a batch that wait.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn cancel_batch(&self, id: BatchId) -> Result<Batch> {
+        let now = self.clock.now();
+        let cancelled: Option<Vec<Change>> = self.db.write(move |c| repo::cancel_batch(c, id, now)).await?;
+        let cancelled = cancelled.ok_or_else(|| Error::not_found("batch", id))?;
+        cancelled.iter().for_each(|change| self.live.publish(change));
+        self.batch(id).await
+    }
+}
+
+/// What a request that waited is answered: 200 with the end, 202 with what is known.
+///
+/// # Errors
+/// None in practice.
+pub fn answer_of(found: &Notification) -> Result<Answer> {
+    let status = if found.status.is_final() { 200 } else { 202 };
+    Answer::new(status, Some(format!("/api/v1/notifications/{}", found.id)), found)
+}
+
+/// What is wrong with each of a batch, by its place.
+fn complaints(items: &[Item]) -> Vec<FieldError> {
+    let wrong = items.iter().enumerate().filter_map(|(index, item)| match item {
+        Item::Rejected(fields) => Some((index, fields)),
+        Item::Accepted(_) => None,
+    });
+    wrong
+        .flat_map(|(index, fields)| {
+            fields.iter().map(move |wrong| {
+                FieldError::new(format!("notifications[{index}].{}", wrong.field), &wrong.reason)
+            })
+        })
+        .take(100)
+        .collect()
+}

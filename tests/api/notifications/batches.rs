@@ -1,0 +1,78 @@
+//! Batches: a result for each, counts that add up, all or none.
+
+use serde_json::{Value, json};
+
+use super::{later, sms};
+use crate::ask::{all_pages, ask, fields};
+use crate::on_each_database;
+use crate::support::{Service, balance};
+
+on_each_database! {
+    async fn the_seeds_batch_is_sent_and_its_counts_balance_all_the_time(kind: Database) {
+        let service = Service::start(kind).await;
+        let batch = json!({"notifications": [
+            {"channel": "sms", "recipient": "+901111111111", "content": "Flash sale!", "priority": "high"},
+            {"channel": "email", "recipient": "a@b.com", "content": "Flash sale!", "priority": "high"},
+            {"channel": "push", "recipient": "device-token", "content": "Flash sale!", "priority": "high"},
+        ]});
+        let answer = ask(&service, "POST", "/notifications/batch", Some(batch)).await;
+        let made = answer.success(201);
+        let id = made["batch_id"].as_str().expect("an id");
+        assert_eq!(answer.header("location"), format!("/api/v1/batches/{id}"));
+        assert_eq!((&made["total"], &made["accepted"], &made["rejected"]), (&json!(3), &json!(3), &json!(0)));
+        let path = format!("/batches/{id}");
+        let over = service.wait_for(&path, |batch| {
+            assert!(balance(&batch["counts"]), "{batch}");
+            batch["counts"]["sent"] == 3
+        });
+        assert_eq!(over.await["counts"]["total"], 3);
+        let items = all_pages(&service, &format!("{path}/notifications"), 2).await;
+        let channels: Vec<&Value> = items.iter().map(|item| &item["channel"]).collect();
+        assert_eq!(channels, ["sms", "email", "push"], "in the order in which they were posted");
+        assert!(items.iter().all(|item| item["batch_id"] == json!(id)));
+    }
+}
+
+on_each_database! {
+    async fn what_is_wrong_in_a_batch_says_why_and_with_atomic_refuses_all(kind: Database) {
+        let service = Service::start(kind).await;
+        let batch = json!({"notifications": [
+            sms("one"), {"channel": "sms", "recipient": "x", "content": ""}, 7, sms("two"), {"channel": "sms"},
+        ]});
+        let problem = ask(&service, "POST", "/notifications/batch?atomic=true", Some(batch.clone())).await.problem(422);
+        assert!(fields(&problem).contains(&"notifications[1].recipient".to_owned()), "{problem}");
+        assert_eq!(service.get("/notifications").await["items"], json!([]));
+        let made = ask(&service, "POST", "/notifications/batch", Some(batch)).await.success(201);
+        let states: Vec<&Value> = made["items"].as_array().expect("items").iter().map(|item| &item["status"]).collect();
+        assert_eq!(states, ["accepted", "rejected", "rejected", "accepted", "rejected"]);
+        assert_eq!(made["items"][1]["errors"].as_array().map(Vec::len), Some(2));
+        let path = format!("/batches/{}", made["batch_id"].as_str().expect("an id"));
+        service.wait_for(&path, |batch| batch["counts"]["sent"] == 2).await;
+        for (body, wrong) in [
+            (json!({"notifications": []}), "notifications"),
+            (json!({"notifications": vec![sms("x"); 1001]}), "notifications"),
+            (json!({"notifications": [{"channel": "sms"}]}), "notifications[0].content"),
+            (json!({}), "notifications"),
+        ] {
+            let problem = ask(&service, "POST", "/notifications/batch", Some(body)).await.problem(422);
+            assert!(fields(&problem).contains(&wrong.to_owned()), "{problem}");
+        }
+        ask(&service, "GET", "/batches/01a1fd78-dce9-703e-ab9c-ffd64ca17562", None).await.problem(404);
+    }
+}
+
+on_each_database! {
+    async fn a_thousand_are_one_batch_and_what_waits_of_it_can_be_cancelled(kind: Database) {
+        let service = Service::start(kind).await;
+        let mut items = vec![sms("now"); 400];
+        items.extend(vec![later(); 600]);
+        let made = service.post("/notifications/batch", json!({"notifications": items})).await;
+        let path = format!("/batches/{}", made["batch_id"].as_str().expect("an id"));
+        service.wait_for(&path, |batch| batch["counts"]["sent"] == 400).await;
+        let cancelled = ask(&service, "DELETE", &path, None).await.success(200);
+        assert_eq!((&cancelled["counts"]["cancelled"], &cancelled["counts"]["queued"]), (&json!(600), &json!(0)));
+        assert!(balance(&cancelled["counts"]));
+        assert_eq!(service.sandbox.stats().distinct, 400);
+        ask(&service, "DELETE", "/batches/01a1fd78-dce9-703e-ab9c-ffd64ca17562", None).await.problem(404);
+    }
+}

@@ -1,0 +1,99 @@
+//! Requests that come twice, at once or one after the other.
+
+use std::collections::HashSet;
+
+use fanfare::sandbox::Faults;
+use serde_json::json;
+
+use super::{HOUR, later, post_with, sms};
+use crate::ask::{ask, fields, id_of, request, send};
+use crate::on_each_database;
+use crate::support::{Service, after};
+
+on_each_database! {
+    async fn a_hundred_equal_requests_at_once_make_one_notification(kind: Database) {
+        let service = Service::start(kind).await;
+        let body = sms("once");
+        let requests = (0..100).map(|_| post_with(&service, "/notifications", ("Idempotency-Key", "one"), &body));
+        let answers = futures_util::future::join_all(requests).await;
+        let ids: HashSet<String> = answers.iter().map(|answer| id_of(&answer.success(201))).collect();
+        let replayed = answers.iter().filter(|answer| answer.header("idempotency-replayed") == "true").count();
+        assert_eq!((ids.len(), replayed), (1, 99));
+        assert_eq!(service.get("/notifications").await["items"].as_array().map(Vec::len), Some(1));
+        let bodies: HashSet<&str> = answers.iter().map(|answer| answer.text.as_str()).collect();
+        assert_eq!(bodies.len(), 1, "the stored answer, byte for byte");
+    }
+}
+
+on_each_database! {
+    async fn a_key_belongs_to_one_request_and_a_bad_request_has_none(kind: Database) {
+        let service = Service::start(kind).await;
+        let key = ("Idempotency-Key", "mine");
+        let bad = json!({"channel": "sms", "recipient": "x", "content": "x"});
+        post_with(&service, "/notifications", key, &bad).await.problem(422);
+        post_with(&service, "/notifications", key, &sms("right")).await.success(201);
+        let other = post_with(&service, "/notifications", key, &sms("other")).await.problem(422);
+        assert_eq!(fields(&other), ["Idempotency-Key"]);
+        let spaced = request(&service, "POST", "/notifications").header(key.0, key.1)
+            .header("content-type", "application/json")
+            .body(r#"{ "content": "right",   "recipient": "+905551234567", "channel": "sms" }"#);
+        assert_eq!(send(spaced).await.header("idempotency-replayed"), "true", "equal is what says the same");
+        let batch = json!({"notifications": [sms("a"), sms("b")]});
+        let first = post_with(&service, "/notifications/batch", ("Idempotency-Key", "batch"), &batch).await;
+        let again = post_with(&service, "/notifications/batch", ("Idempotency-Key", "batch"), &batch).await;
+        assert_eq!(first.success(201), again.success(201));
+        assert_eq!(again.header("location"), first.header("location"));
+    }
+}
+
+on_each_database! {
+    async fn every_post_that_creates_takes_a_key(kind: Database) {
+        let service = Service::start(kind).await;
+        for (path, body) in [
+            ("/clients", json!({"phone_number": "79031234567"})),
+            ("/mailings", json!({"text": "hello", "filter": "nobody", "ends_at": after(HOUR)})),
+        ] {
+            let key = ("Idempotency-Key", path);
+            let first = post_with(&service, path, key, &body).await;
+            let again = post_with(&service, path, key, &body).await;
+            assert_eq!(first.success(201), again.success(201), "{path}");
+            assert_eq!((first.header("idempotency-replayed"), again.header("idempotency-replayed")), ("", "true"));
+            assert_eq!(first.header("location"), again.header("location"));
+            assert_eq!(service.get(path).await["items"].as_array().map(Vec::len), Some(1), "{path}");
+        }
+    }
+}
+
+on_each_database! {
+    async fn a_key_whose_request_still_waits_is_in_work(kind: Database) {
+        let service = Service::start(kind).await;
+        service.faults(Faults { hang_rate: 1.0, ..Faults::default() });
+        let (key, body) = (("Idempotency-Key", "waits"), sms("slow"));
+        let first = send(
+            request(&service, "POST", "/notifications").header(key.0, key.1).header("prefer", "wait=3").json(&body),
+        );
+        let second = async {
+            service.wait_for("/notifications", |list| list["items"][0]["status"] == "processing").await;
+            let answer = post_with(&service, "/notifications", key, &body).await;
+            answer.problem(409);
+            assert!(answer.header("retry-after").parse::<u32>().is_ok_and(|seconds| seconds >= 1));
+        };
+        let (first, ()) = futures_util::future::join(first, second).await;
+        let known = first.success(202);
+        let again = post_with(&service, "/notifications", key, &body).await;
+        assert_eq!((again.success(202), again.header("idempotency-replayed")), (known, "true"));
+    }
+}
+
+on_each_database! {
+    async fn a_key_outlives_a_restart(kind: Database) {
+        let mut service = Service::start(kind).await;
+        let (key, body) = (("X-Idempotency-Key", "long"), later());
+        let first = post_with(&service, "/notifications", key, &body).await.success(201);
+        service.stop().await;
+        service.go_on().await;
+        assert_eq!(post_with(&service, "/notifications", key, &body).await.success(201), first);
+        ask(&service, "DELETE", &format!("/notifications/{}", id_of(&first)), None).await;
+        assert_eq!(service.get("/notifications?status=cancelled").await["items"].as_array().map(Vec::len), Some(1));
+    }
+}
