@@ -136,7 +136,7 @@ impl App {
         let listener = listen(config.listen())?;
         let address = listener.local_addr().map_err(|e| Error::Internal(e.into()))?;
         let (trigger, shutdown) = lifecycle::shutdown();
-        let live = Live::default();
+        let live = Live::new(db.is_single_node());
         let parts = (db.clone(), clock.clone(), metrics.clone(), live.clone());
         let (work, partners) = work(&config, parts.clone(), &trigger, &shutdown).await?;
         let observer = Observer::new(db.clone(), clock.clone(), live.clone());
@@ -222,13 +222,14 @@ async fn work(
     shutdown: &Shutdown,
 ) -> Result<(Work, Partners)> {
     if config.node.role == Role::Api {
-        let announcer = Announcer::new(db.clone());
+        let announcer = Announcer::new(db.clone(), live);
         let task = supervise("announcer", trigger.clone(), Arc::clone(&announcer).run(shutdown.clone()));
-        let (hearing, told) = (Arc::clone(&announcer), live);
-        // notifications end elsewhere; who waits for one here is told
-        let listener = db.listen(move |payload| {
-            hearing.hear(payload).ended.iter().for_each(|id| told.wake(*id));
-        })?;
+        let hearing = Arc::clone(&announcer);
+        // nothing is looked for here, but notifications end elsewhere; who waits for one here or watches is told
+        let heard = move |payload: &str| {
+            hearing.hear(payload);
+        };
+        let listener = db.listen(heard).await?;
         let partners = Partners {
             wakeup: announcer.clone(),
             rates: Arc::new(Limits::new(config)),

@@ -117,6 +117,66 @@ impl MessageStatus {
 }
 
 coded_enum! {
+    /// What has become of a notification.
+    NotificationStatus {
+        /// Waits for its time.
+        Scheduled = 0 "scheduled",
+        /// Waits for its turn, or for another attempt.
+        Queued = 1 "queued",
+        /// In the hands of a node.
+        Processing = 2 "processing",
+        /// The provider took it.
+        Sent = 3 "sent",
+        /// It cannot be delivered: refused for good, or every attempt was used.
+        Failed = 4 "failed",
+        /// Its time was over before it could be delivered.
+        Expired = 5 "expired",
+        /// Somebody cancelled it before it was sent.
+        Cancelled = 6 "cancelled",
+    }
+}
+
+impl NotificationStatus {
+    /// The word of a message's status for it.
+    pub fn stored(self) -> MessageStatus {
+        match self {
+            Self::Scheduled | Self::Queued => MessageStatus::Queued,
+            Self::Processing => MessageStatus::Sending,
+            Self::Sent => MessageStatus::Sent,
+            Self::Failed => MessageStatus::Failed,
+            Self::Expired => MessageStatus::Expired,
+            Self::Cancelled => MessageStatus::Cancelled,
+        }
+    }
+
+    /// Whether nothing more becomes of it.
+    pub fn is_final(self) -> bool {
+        self.stored().is_final()
+    }
+
+    /// A status's word, `sending` for `processing` among them.
+    ///
+    /// # Errors
+    /// Says which words there are.
+    pub fn parse(word: &str) -> Result<Self, String> {
+        if word == MessageStatus::Sending.as_str() { Ok(Self::Processing) } else { word.parse() }
+    }
+}
+
+impl From<MessageStatus> for NotificationStatus {
+    fn from(status: MessageStatus) -> Self {
+        match status {
+            MessageStatus::Queued => Self::Queued,
+            MessageStatus::Sending => Self::Processing,
+            MessageStatus::Sent => Self::Sent,
+            MessageStatus::Failed => Self::Failed,
+            MessageStatus::Expired => Self::Expired,
+            MessageStatus::Cancelled => Self::Cancelled,
+        }
+    }
+}
+
+coded_enum! {
     /// What one try at delivering a message came to.
     OutcomeKind {
         /// The provider took it.

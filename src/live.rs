@@ -1,6 +1,7 @@
 //! What becomes of notifications and mailings, told at once to those who wait for it or watch it. In memory: the
 //! database is the record, and whoever was not listening reads it there.
 
+mod abroad;
 pub mod handler;
 mod hub;
 pub mod observer;
@@ -16,9 +17,10 @@ use tokio::sync::{Notify, oneshot, watch};
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
+use self::abroad::{Abroad, Heard};
 use self::hub::{Hub, Seat};
 use crate::db::types::{BatchId, MailingId, MessageId, Timestamp};
-use crate::kinds::{ChannelKind, MessageStatus};
+use crate::kinds::{ChannelKind, NotificationStatus};
 use crate::mailings::model::Progress;
 
 /// Events that are kept for those who come back, and by how many a reader may be behind.
@@ -41,7 +43,7 @@ pub struct Change {
     /// How it goes out.
     pub channel: ChannelKind,
     /// Its state from now on.
-    pub status: MessageStatus,
+    pub status: NotificationStatus,
     /// Attempts made by now.
     pub attempts: i16,
     /// Since when.
@@ -56,6 +58,8 @@ pub enum Event {
     Notification(Change),
     /// A mailing's status or counts changed.
     Mailing(Progress),
+    /// What another node told of notifications was lost.
+    Missed,
 }
 
 /// What a watcher is told of: that for which all that is given holds.
@@ -75,6 +79,7 @@ impl Filter {
         let (mailing, batch, channel) = match event {
             Event::Notification(change) => (None, change.batch, change.channel),
             Event::Mailing(progress) => (Some(progress.mailing_id), None, progress.channel),
+            Event::Missed => return self.lets_notifications_through(),
         };
         (self.mailing.is_none() || self.mailing == mailing)
             && (self.batch.is_none() || self.batch == batch)
@@ -84,6 +89,11 @@ impl Filter {
     /// Whether it may be told of mailings.
     pub fn lets_mailings_through(&self) -> bool {
         self.batch.is_none()
+    }
+
+    /// Whether it may be told of notifications.
+    pub fn lets_notifications_through(&self) -> bool {
+        self.mailing.is_none()
     }
 }
 
@@ -103,16 +113,17 @@ struct Inner {
     came: Notify,
     /// When the open mailings were read last, for those who watch.
     looked_at: watch::Sender<Option<Instant>>,
-}
-
-impl Default for Live {
-    fn default() -> Self {
-        Self::with(Hub::new(KEPT, MOST))
-    }
+    /// None on the only node.
+    abroad: Option<Abroad>,
 }
 
 impl Live {
-    fn with(hub: Hub) -> Self {
+    /// For the only node on its database, or one of several.
+    pub fn new(is_single_node: bool) -> Self {
+        Self::with(Hub::new(KEPT, MOST), (!is_single_node).then(Abroad::default))
+    }
+
+    fn with(hub: Hub, abroad: Option<Abroad>) -> Self {
         Self(Arc::new(Inner {
             waiting: AtomicUsize::default(),
             waiters: Mutex::default(),
@@ -121,15 +132,62 @@ impl Live {
             published: Notify::new(),
             came: Notify::new(),
             looked_at: watch::Sender::new(None),
+            abroad,
         }))
     }
 
-    /// Tells those who wait for this notification or watch it. It never waits.
-    pub fn publish(&self, change: &Change) {
+    /// Tells those who wait for this notification or watch it, at other nodes too. `is_awaited`: somebody may wait for
+    /// it at another one. It never waits.
+    pub fn publish(&self, change: &Change, is_awaited: bool) {
+        self.note(change);
+        if let Some(abroad) = &self.0.abroad {
+            abroad.tell(change, is_awaited);
+        }
+    }
+
+    fn note(&self, change: &Change) {
         if change.status.is_final() {
             self.wake(change.id);
         }
         self.tell(Event::Notification(*change));
+    }
+
+    /// Words for the other nodes, at most so many bytes with a space before each; none when there is nothing to tell.
+    pub fn words(&self, length: usize) -> Vec<String> {
+        let of = |abroad: &Abroad| abroad.words(length, self.hub().notifications_are_watched());
+        self.0.abroad.as_ref().map(of).unwrap_or_default()
+    }
+
+    /// Returns when there may be words for the other nodes.
+    pub async fn has_words(&self) {
+        match &self.0.abroad {
+            Some(abroad) => {
+                let _ = tokio::time::timeout(abroad::ASK_EVERY, abroad.news.notified()).await;
+            }
+            None => std::future::pending().await,
+        }
+    }
+
+    /// The words taken last did not reach the other nodes.
+    pub fn words_were_lost(&self) {
+        self.0.abroad.iter().for_each(Abroad::failed);
+    }
+
+    /// Takes a word of another node.
+    pub fn hear(&self, word: &str) {
+        match self.0.abroad.as_ref().and_then(|abroad| abroad.hear(word)) {
+            Some(Heard::Change(change)) => self.note(&change),
+            Some(Heard::Missed) => self.tell(Event::Missed),
+            None => {}
+        }
+    }
+
+    /// This node has not heard what others told, and hears them again from now on.
+    pub fn was_deaf(&self) {
+        if let Some(abroad) = &self.0.abroad {
+            abroad.was_deaf();
+            self.tell(Event::Missed);
+        }
     }
 
     /// Tells those who watch this mailing.
@@ -143,7 +201,7 @@ impl Live {
     }
 
     /// Wakes those who wait for a notification that has come to its final state.
-    pub fn wake(&self, id: MessageId) {
+    fn wake(&self, id: MessageId) {
         if self.0.waiting.load(Ordering::Acquire) > 0
             && let Some(waiters) = self.waiters().remove(&id)
         {
@@ -161,13 +219,19 @@ impl Live {
 
     /// Registers somebody who watches from now on, or from what has the id `last` on. None when too many do already.
     pub fn watch(&self, filter: Filter, last: Option<&str>) -> Option<Watch> {
-        let of_mailings = filter.lets_mailings_through();
-        // what mailings did while nobody looked at them was not noted
-        let is_whole = !of_mailings || !self.is_unobserved(UNOBSERVED);
+        let (of_mailings, of_notifications) =
+            (filter.lets_mailings_through(), filter.lets_notifications_through());
+        // what mailings did while nobody looked at them was not noted, nor what other nodes were not asked for
+        let is_whole = (!of_mailings || !self.is_unobserved(UNOBSERVED))
+            && (!of_notifications || self.0.abroad.as_ref().is_none_or(Abroad::hears_all));
         let asked = last.map(|id| self.position(id).filter(|_| is_whole));
-        let (seat, found, overtaken) = self.hub().sit_down(of_mailings, asked.flatten())?;
+        let (seat, found, overtaken) =
+            self.hub().sit_down((of_mailings, of_notifications), asked.flatten())?;
         if of_mailings {
             self.0.came.notify_one();
+        }
+        if of_notifications && let Some(abroad) = &self.0.abroad {
+            abroad.news.notify_one();
         }
         let missed = asked.is_some() && !found;
         Some(Watch { live: self.clone(), seat, filter, missed, overtaken: Some(Overtaken(overtaken)) })

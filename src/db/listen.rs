@@ -1,5 +1,6 @@
 //! PostgreSQL's LISTEN and NOTIFY: nodes tell each other that something changed. A hint; whoever gets none still polls.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -9,6 +10,7 @@ use diesel::connection::SimpleConnection;
 use diesel::sql_types::Text;
 use diesel::{PgConnection, QueryResult, RunQueryDsl};
 use r2d2::ManageConnection;
+use tokio::sync::oneshot;
 
 use super::any::AnyConnection;
 use super::connection::{Db, Manager};
@@ -18,6 +20,8 @@ use crate::error::{Error, Result};
 const CHANNEL: &str = "fanfare";
 /// Between two looks at the socket; they cost a system call each and no query.
 const LOOK: Duration = Duration::from_millis(10);
+/// How long the start waits for it to listen. It is a hint: a start that would fail without it would be worse.
+const AT_START: Duration = Duration::from_secs(1);
 /// Between two tries to connect.
 const RECONNECT: Duration = Duration::from_secs(1);
 
@@ -58,20 +62,30 @@ impl Db {
     }
 
     /// Calls `heard` with the payload of each notification, and with an empty one after each time it has connected, since
-    /// something may have been said before. `None` on SQLite.
+    /// something may have been said before. `None` on SQLite. It listens when this returns, if it can.
     ///
     /// # Errors
     /// When no thread can be started.
-    pub fn listen(&self, heard: impl Fn(&str) + Send + 'static) -> Result<Option<Listener>> {
+    pub async fn listen(&self, heard: impl Fn(&str) + Send + 'static) -> Result<Option<Listener>> {
         if self.is_single_node() {
             return Ok(None);
         }
         let (manager, over) = (self.manager().clone(), Arc::new(AtomicBool::new(false)));
         let until = Arc::clone(&over);
+        let (listens, begun) = oneshot::channel();
+        let listens = Cell::new(Some(listens));
+        let heard = move |payload: &str| {
+            heard(payload);
+            if let Some(listens) = listens.take() {
+                // an error: nobody waits any more
+                let _ = listens.send(());
+            }
+        };
         let thread = thread::Builder::new()
             .name("postgres-listener".into())
             .spawn(move || listen(&manager, &until, &heard))
             .map_err(|e| Error::Internal(e.into()))?;
+        let _ = tokio::time::timeout(AT_START, begun).await;
         Ok(Some(Listener { over, thread: Some(thread) }))
     }
 }

@@ -13,7 +13,7 @@ use super::shared::Shared;
 use crate::db::types::{ClientId, MessageId};
 use crate::error::Result;
 use crate::failpoint;
-use crate::kinds::{ChannelKind, MessageStatus, OutcomeKind, Priority};
+use crate::kinds::{ChannelKind, NotificationStatus, OutcomeKind, Priority};
 use crate::lifecycle::Shutdown;
 use crate::live::Change;
 use crate::mailings::recipient::Recipient;
@@ -91,7 +91,7 @@ impl Claimer {
         let more = expired.len() == limit;
         for change in expired {
             shared.count(change.channel, OutcomeKind::Expired, 1);
-            shared.tell(&change, false);
+            shared.live.publish(&change, true);
         }
         Ok(more)
     }
@@ -159,8 +159,8 @@ impl Claimer {
                 is_awaited: content.is_awaited,
             };
             let (id, batch, attempts) = (row.id, content.batch_id, row.attempts);
-            let change = Change { id, batch, channel, status: MessageStatus::Sending, attempts, at };
-            self.shared.tell(&change, false);
+            let change = Change { id, batch, channel, status: NotificationStatus::Processing, attempts, at };
+            self.shared.live.publish(&change, false);
             Item::of_row(row, Arc::clone(open), Origin::Single(Box::new(single)), None)
         });
         items.collect()

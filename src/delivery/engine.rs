@@ -104,7 +104,6 @@ impl Engine {
         let shared = Arc::new(Shared {
             clock,
             metrics,
-            live,
             settings,
             lanes,
             gates,
@@ -117,14 +116,15 @@ impl Engine {
             claim: Notify::new(),
             changed: AtomicBool::new(true),
             page_done: AtomicBool::new(true),
-            announcer: Announcer::new(db.clone()),
+            announcer: Announcer::new(db.clone(), live.clone()),
+            live,
             db,
             outcomes,
         });
         register(&shared, node).await?;
         let (ending, ended) = lifecycle::shutdown();
         let pending = Arc::new(Notify::new());
-        let listener = listen(&shared, &pending)?;
+        let listener = listen(&shared, &pending).await?;
         let mut engine = Self {
             limits: channels.iter().map(|c| (c.channel.kind(), (c.concurrency, c.rate))).collect(),
             pending,
@@ -215,19 +215,18 @@ impl Engine {
 }
 
 /// Wakes this node when another one says that something changed.
-fn listen(shared: &Arc<Shared>, pending: &Arc<Notify>) -> Result<Option<Listener>> {
+async fn listen(shared: &Arc<Shared>, pending: &Arc<Notify>) -> Result<Option<Listener>> {
     // weak: the listener belongs to the engine, and must not keep alive what it wakes
     let (shared_by, pending) = (Arc::downgrade(shared), Arc::clone(pending));
-    shared.db.listen(move |payload| {
+    let heard = move |payload: &str| {
         let Some(shared) = shared_by.upgrade() else { return };
-        let heard = shared.announcer.hear(payload);
-        heard.ended.iter().for_each(|id| shared.live.wake(*id));
-        if heard.look {
+        if shared.announcer.hear(payload) {
             shared.mailing_changed();
             shared.claim.notify_one();
             pending.notify_one();
         }
-    })
+    };
+    shared.db.listen(heard).await
 }
 
 async fn register(shared: &Shared, id: NodeId) -> Result<()> {

@@ -155,11 +155,11 @@ impl Recorder {
                 id: outcome.item.id,
                 batch: single.batch,
                 channel: single.channel,
-                status: status_after(outcome.kind),
+                status: status_after(outcome.kind).into(),
                 attempts: outcome.attempts,
                 at: outcome.at,
             };
-            self.shared.tell(&change, single.is_awaited);
+            self.shared.live.publish(&change, single.is_awaited);
         }
     }
 }

@@ -18,7 +18,7 @@ use crate::db::types::{MailingId, Timestamp};
 use crate::db::{AnyConnection, Db};
 use crate::error::Result;
 use crate::kinds::{ChannelKind, OutcomeKind, Priority};
-use crate::live::{Change, Live};
+use crate::live::Live;
 use crate::mailings::repo;
 use crate::metrics::Metrics;
 
@@ -155,14 +155,6 @@ impl Shared {
     /// This node's part of a mailing's own rate: all nodes alive have the same.
     pub fn part_of(&self, rate: Option<f64>) -> Option<f64> {
         rate.map(|rate| rate / f64::from(self.nodes.load(Ordering::Acquire).max(1)))
-    }
-
-    /// Tells those who wait for a notification or watch it; if it `is_awaited`, perhaps at another node.
-    pub fn tell(&self, change: &Change, is_awaited: bool) {
-        self.live.publish(change);
-        if is_awaited && change.status.is_final() {
-            self.announcer.notification_ended(change.id);
-        }
     }
 
     /// Counts final states and retries.

@@ -24,6 +24,8 @@ use crate::lifecycle::Shutdown;
 const COMMENT_EVERY: Duration = Duration::from_secs(15);
 /// How long the first look at the mailings may take.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
+/// What a reset says.
+const MISSED: &str = r#"{"detail":"events were missed: read the state anew"}"#;
 /// How long a reader has for what was sent when the service stops.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -167,7 +169,8 @@ impl Open {
 fn opening(watch: &Watch) -> String {
     let mut text = format!(":\n{}\n", id_line(watch));
     if watch.missed() {
-        text.push_str("event: reset\ndata: {\"detail\":\"events were missed: read the state anew\"}\n\n");
+        // a String takes everything
+        let _ = write!(text, "event: reset\ndata: {MISSED}\n\n");
     }
     text
 }
@@ -181,6 +184,7 @@ fn text(id: &str, event: &Event) -> String {
     let (name, data) = match event {
         Event::Notification(change) => ("notification", json(change)),
         Event::Mailing(progress) => ("mailing", json(progress)),
+        Event::Missed => ("reset", MISSED.to_owned()),
     };
     let mut text = String::with_capacity(data.len() + 80);
     // a String takes everything

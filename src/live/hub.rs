@@ -34,6 +34,7 @@ struct Place {
     /// The number of the last event that it has seen or passed over.
     position: u64,
     of_mailings: bool,
+    of_notifications: bool,
     overtaken: oneshot::Sender<()>,
 }
 
@@ -84,7 +85,7 @@ impl Hub {
     /// None when all are taken.
     pub fn sit_down(
         &mut self,
-        of_mailings: bool,
+        (of_mailings, of_notifications): (bool, bool),
         last: Option<u64>,
     ) -> Option<(Seat, bool, oneshot::Receiver<()>)> {
         if self.seats.len() >= self.most {
@@ -94,7 +95,7 @@ impl Hub {
         let position = known.unwrap_or(self.head);
         self.given += 1;
         let (seat, (overtaken, receiver)) = (Seat(self.given), oneshot::channel());
-        self.seats.insert(seat, Place { position, of_mailings, overtaken });
+        self.seats.insert(seat, Place { position, of_mailings, of_notifications, overtaken });
         self.slowest = self.slowest.min(position);
         Some((seat, known.is_some(), receiver))
     }
@@ -130,6 +131,11 @@ impl Hub {
     /// Whether anybody watches mailings.
     pub fn mailings_are_watched(&self) -> bool {
         self.seats.values().any(|place| place.of_mailings)
+    }
+
+    /// Whether anybody watches notifications.
+    pub fn notifications_are_watched(&self) -> bool {
+        self.seats.values().any(|place| place.of_notifications)
     }
 
     /// How many watch.

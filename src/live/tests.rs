@@ -8,20 +8,20 @@ use super::*;
 use crate::mailings::model::MailingStatus;
 use crate::messages::model::Counts;
 
-fn change(id: MessageId, status: MessageStatus) -> Change {
+fn change(id: MessageId, status: NotificationStatus) -> Change {
     let at = Timestamp::from_micros(0);
     Change { id, batch: None, channel: ChannelKind::Sms, status, attempts: 1, at }
 }
 
 /// A change that can be told from others.
 fn numbered(number: u64) -> Change {
-    change(MessageId(uuid::Uuid::from_u128(u128::from(number))), MessageStatus::Sent)
+    change(MessageId(uuid::Uuid::from_u128(u128::from(number))), NotificationStatus::Sent)
 }
 
 fn number(event: &Event) -> u64 {
     match event {
         Event::Notification(change) => u64::try_from(change.id.0.as_u128()).unwrap(),
-        Event::Mailing(_) => panic!("{event:?} is no notification"),
+        _ => panic!("{event:?} is no notification"),
     }
 }
 
@@ -32,20 +32,20 @@ fn progress(mailing_id: MailingId, channel: ChannelKind) -> Event {
 
 #[tokio::test]
 async fn whoever_waits_is_woken_by_the_final_state_alone() {
-    let live = Live::default();
+    let live = Live::new(true);
     let (id, other) = (MessageId::new(), MessageId::new());
     let (first, second) = (live.wait_for(id), live.wait_for(id));
-    live.publish(&change(id, MessageStatus::Sending));
-    live.publish(&change(other, MessageStatus::Sent));
+    live.publish(&change(id, NotificationStatus::Processing), false);
+    live.publish(&change(other, NotificationStatus::Sent), false);
     assert!(first.ended().now_or_never().is_none());
-    live.publish(&change(id, MessageStatus::Sent));
+    live.publish(&change(id, NotificationStatus::Sent), false);
     first.ended().await;
     second.ended().await;
 }
 
 #[test]
 fn who_waits_no_more_leaves_nothing_behind() {
-    let live = Live::default();
+    let live = Live::new(true);
     let id = MessageId::new();
     let (first, second) = (live.wait_for(id), live.wait_for(id));
     drop(first);
@@ -74,15 +74,15 @@ fn all_that_a_filter_names_must_hold() {
 
 #[tokio::test]
 async fn an_id_that_is_not_known_or_too_old_is_missed_and_goes_on_from_now() {
-    let live = Live::with(Hub::new(3, 10));
+    let live = Live::with(Hub::new(3, 10), None);
     live.looked();
     let first = live.watch(Filter::default(), None).unwrap();
     let oldest = first.last_id().unwrap();
     drop(first);
-    (1..=4).for_each(|number| live.publish(&numbered(number)));
+    (1..=4).for_each(|number| live.publish(&numbered(number), false));
     let newest = live.watch(Filter::default(), None).unwrap().last_id().unwrap();
     let (boot, _) = newest.split_once('-').unwrap();
-    let other_boot = Live::default().0.boot.clone();
+    let other_boot = Live::new(true).0.boot.clone();
     let (ahead, other) = (format!("{boot}-5"), format!("{other_boot}-4"));
     for last in [oldest.as_str(), &ahead, &other, "", "4", "-", boot] {
         let mut watch = live.watch(Filter::default(), Some(last)).unwrap();
@@ -100,7 +100,7 @@ async fn an_id_that_is_not_known_or_too_old_is_missed_and_goes_on_from_now() {
 
 #[tokio::test(start_paused = true)]
 async fn mailings_that_nobody_looked_at_have_been_missed() {
-    let live = Live::default();
+    let live = Live::new(true);
     let batch = Filter { batch: Some(BatchId::new()), ..Filter::default() };
     let last = live.watch(batch, None).unwrap().last_id().unwrap();
     let is_missed = |filter| live.watch(filter, Some(&last)).unwrap().missed();
@@ -114,7 +114,7 @@ async fn mailings_that_nobody_looked_at_have_been_missed() {
 
 #[tokio::test]
 async fn mailings_are_looked_at_while_somebody_watches_them_and_not_otherwise() {
-    let live = Live::default();
+    let live = Live::new(true);
     let batch = Filter { batch: Some(BatchId::new()), ..Filter::default() };
     let _other = live.watch(batch, None).unwrap();
     assert!(live.mailings_are_watched().now_or_never().is_none());
@@ -130,13 +130,13 @@ async fn mailings_are_looked_at_while_somebody_watches_them_and_not_otherwise() 
 
 #[tokio::test]
 async fn who_reads_too_slowly_loses_the_place_and_nobody_else_does() {
-    let live = Live::with(Hub::new(3, 2));
+    let live = Live::with(Hub::new(3, 2), None);
     let mut slow = live.watch(Filter::default(), None).unwrap();
     let mut quick = live.watch(Filter::default(), None).unwrap();
     assert!(live.watch(Filter::default(), None).is_none(), "both places are taken");
     let (too_slow, in_time) = (slow.overtaken().unwrap(), quick.overtaken().unwrap());
     for number in 1..=4 {
-        live.publish(&numbered(number));
+        live.publish(&numbered(number), false);
         assert_eq!(quick.next().await.unwrap().len(), 1);
     }
     assert!(too_slow.wait().await);
@@ -153,7 +153,7 @@ async fn who_reads_too_slowly_loses_the_place_and_nobody_else_does() {
 async fn whoever_comes_back_misses_nothing_and_gets_nothing_twice() {
     const EACH: u64 = 3000;
     const PUBLISHERS: u64 = 3;
-    let live = Live::with(Hub::new(usize::try_from(EACH * PUBLISHERS).unwrap(), 10));
+    let live = Live::with(Hub::new(usize::try_from(EACH * PUBLISHERS).unwrap(), 10), None);
     live.looked();
     let watchers: Vec<_> = (0..4)
         .map(|seed| {
@@ -165,7 +165,7 @@ async fn whoever_comes_back_misses_nothing_and_gets_nothing_twice() {
         .map(|publisher| {
             let live = live.clone();
             std::thread::spawn(move || {
-                (0..EACH).for_each(|n| live.publish(&numbered(publisher * EACH + n)));
+                (0..EACH).for_each(|n| live.publish(&numbered(publisher * EACH + n), false));
             })
         })
         .collect();
@@ -249,7 +249,7 @@ proptest! {
                 }
                 Step::SitDown(last) => {
                     let is_full = places.len() == 5;
-                    let seat = hub.sit_down(false, last);
+                    let seat = hub.sit_down((false, true), last);
                     prop_assert_eq!(seat.is_none(), is_full);
                     if let Some((seat, known, told)) = seat {
                         let here = last.filter(|last| (head - head.min(kept)..=head).contains(last));

@@ -11,7 +11,7 @@ use super::usecase::Arrivals;
 use crate::clock::Clock;
 use crate::db::{Db, refuses_values};
 use crate::error::{Error, Result};
-use crate::kinds::{ChannelKind, MessageStatus};
+use crate::kinds::ChannelKind;
 use crate::live::{Change, Live};
 use crate::metrics::Metrics;
 
@@ -136,14 +136,9 @@ impl Worker {
         for (message, content) in &request.rows {
             let Ok(channel) = ChannelKind::from_code(message.channel) else { continue };
             self.metrics.messages.with_label_values(&[channel.as_str()]).inc();
-            self.live.publish(&Change {
-                id: message.id,
-                batch: content.batch_id,
-                channel,
-                status: MessageStatus::Queued,
-                attempts: 0,
-                at: content.updated_at,
-            });
+            let (status, attempts, at) = (content.status_at_first(message), 0, content.updated_at);
+            let change = Change { id: message.id, batch: content.batch_id, channel, status, attempts, at };
+            self.live.publish(&change, false);
         }
     }
 }

@@ -10,56 +10,10 @@ use super::recipient;
 use super::repo::{Addresses, NotificationRow};
 use crate::db::types::{BatchId, ClientId, MessageId, Timestamp};
 use crate::error::{Error, Result};
-use crate::kinds::{ChannelKind, MessageStatus, Priority, coded_enum};
+pub use crate::kinds::NotificationStatus as Status;
+use crate::kinds::{ChannelKind, MessageStatus, Priority};
 use crate::messages::model::{Attempt, Counts};
 use crate::messages::repo::MessageRow;
-
-coded_enum! {
-    /// What has become of a notification.
-    Status {
-        /// Waits for its time.
-        Scheduled = 0 "scheduled",
-        /// Waits for its turn, or for another attempt.
-        Queued = 1 "queued",
-        /// In the hands of a node.
-        Processing = 2 "processing",
-        /// The provider took it.
-        Sent = 3 "sent",
-        /// It cannot be delivered: refused for good, or every attempt was used.
-        Failed = 4 "failed",
-        /// Its time was over before it could be delivered.
-        Expired = 5 "expired",
-        /// Somebody cancelled it before it was sent.
-        Cancelled = 6 "cancelled",
-    }
-}
-
-impl Status {
-    /// The word of a message's status for it.
-    pub fn stored(self) -> MessageStatus {
-        match self {
-            Self::Scheduled | Self::Queued => MessageStatus::Queued,
-            Self::Processing => MessageStatus::Sending,
-            Self::Sent => MessageStatus::Sent,
-            Self::Failed => MessageStatus::Failed,
-            Self::Expired => MessageStatus::Expired,
-            Self::Cancelled => MessageStatus::Cancelled,
-        }
-    }
-
-    /// Whether nothing more becomes of it.
-    pub fn is_final(self) -> bool {
-        self.stored().is_final()
-    }
-
-    /// A status's word, `sending` for `processing` among them.
-    ///
-    /// # Errors
-    /// Says which words there are.
-    pub fn parse(word: &str) -> std::result::Result<Self, String> {
-        if word == MessageStatus::Sending.as_str() { Ok(Self::Processing) } else { word.parse() }
-    }
-}
 
 /// JSON that the caller gave, shown as it came.
 #[derive(Debug, Clone, Serialize)]

@@ -11,7 +11,7 @@ use crate::db::AnyConnection;
 use crate::db::schema::{batch, client, due, message, notification};
 use crate::db::types::{BatchId, ClientId, MessageId, Timestamp};
 use crate::error::{Error, Result};
-use crate::kinds::{ChannelKind, MessageStatus, Priority};
+use crate::kinds::{ChannelKind, MessageStatus, NotificationStatus, Priority};
 use crate::live::Change;
 use crate::messages::model::Counts;
 use crate::messages::repo::{DueRow, insert_due};
@@ -136,7 +136,7 @@ fn cancel_waiting(c: &mut AnyConnection, ids: &[MessageId], now: Timestamp) -> R
     rows.into_iter()
         .map(|(id, channel, attempts, batch)| {
             let channel = ChannelKind::from_code(channel)?;
-            Ok(Change { id, batch, channel, status: MessageStatus::Cancelled, attempts, at: now })
+            Ok(Change { id, batch, channel, status: NotificationStatus::Cancelled, attempts, at: now })
         })
         .collect()
 }

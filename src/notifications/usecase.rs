@@ -138,8 +138,7 @@ impl Notifications {
         &self,
         (message, content): &(crate::messages::repo::MessageRow, repo::NotificationRow),
     ) -> Result<Notification> {
-        let is_later = message.due_at.is_some_and(|at| at > content.updated_at);
-        let status = if is_later { Status::Scheduled } else { Status::Queued };
+        let status = content.status_at_first(message);
         let found = Notification::of_rows(message.clone(), content.clone(), status, message.due_at)?;
         Ok(found.with_default_retries(self.terms.retries))
     }
@@ -346,7 +345,7 @@ impl Notifications {
     pub async fn cancel(&self, id: MessageId) -> Result<()> {
         let now = self.clock.now();
         let change = self.db.write(move |c| repo::cancel(c, id, now)).await?;
-        self.live.publish(&change);
+        self.live.publish(&change, true);
         Ok(())
     }
 
@@ -382,7 +381,7 @@ impl Notifications {
         let now = self.clock.now();
         let cancelled: Option<Vec<Change>> = self.db.write(move |c| repo::cancel_batch(c, id, now)).await?;
         let cancelled = cancelled.ok_or_else(|| Error::not_found("batch", id))?;
-        cancelled.iter().for_each(|change| self.live.publish(change));
+        cancelled.iter().for_each(|change| self.live.publish(change, true));
         self.batch(id).await
     }
 }

@@ -7,6 +7,7 @@ use reqwest::{Method, RequestBuilder};
 use serde_json::Value;
 
 use crate::support::Service;
+use crate::support::api::Api;
 
 /// An answer, read to its end.
 pub struct Answer {
@@ -59,13 +60,13 @@ pub async fn send(request: RequestBuilder) -> Answer {
 }
 
 /// A request to a path under the API's root.
-pub fn request(service: &Service, method: &str, path: &str) -> RequestBuilder {
+pub fn request(service: &Api, method: &str, path: &str) -> RequestBuilder {
     let method = Method::from_bytes(method.as_bytes()).expect("a method");
     service.http.request(method, service.url(path))
 }
 
 /// Sends a request with a JSON body, if any, to a path under the API's root.
-pub async fn ask(service: &Service, method: &str, path: &str, body: Option<Value>) -> Answer {
+pub async fn ask(service: &Api, method: &str, path: &str, body: Option<Value>) -> Answer {
     let request = request(service, method, path);
     send(match body {
         Some(body) => request.json(&body),
@@ -75,7 +76,7 @@ pub async fn ask(service: &Service, method: &str, path: &str, body: Option<Value
 }
 
 /// POSTs a body that is refused with 422; answers the names of the wrong fields.
-pub async fn wrong_fields(service: &Service, path: &str, body: Value) -> Vec<String> {
+pub async fn wrong_fields(service: &Api, path: &str, body: Value) -> Vec<String> {
     fields(&ask(service, "POST", path, Some(body)).await.problem(422))
 }
 
@@ -94,7 +95,7 @@ pub fn fields(problem: &Value) -> Vec<String> {
 }
 
 /// Every item of a list, read page by page of this size. Panics when a page is larger, or the list does not end.
-pub async fn all_pages(service: &Service, path: &str, limit: usize) -> Vec<Value> {
+pub async fn all_pages(service: &Api, path: &str, limit: usize) -> Vec<Value> {
     let (mut items, mut cursor) = (Vec::new(), String::new());
     for _ in 0..1000 {
         let separator = if path.contains('?') { '&' } else { '?' };

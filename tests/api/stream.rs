@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::ask::{ask, fields, id_of, request};
 use crate::on_each_database;
-use crate::support::{Service, after, balance};
+use crate::support::api::Api;
+use crate::support::{Database, Service, after, balance};
 
 /// Reads a stream as browsers do.
 struct Stream {
@@ -18,7 +19,7 @@ struct Stream {
 }
 
 impl Stream {
-    async fn open(service: &Service, query: &str, last: Option<&str>) -> Self {
+    async fn open(service: &Api, query: &str, last: Option<&str>) -> Self {
         let request = request(service, "GET", &format!("/stream{query}"));
         let request = last.into_iter().fold(request, |request, id| request.header("Last-Event-ID", id));
         let response = request.send().await.expect("an answer");
@@ -56,6 +57,19 @@ impl Stream {
             }
             if !self.read().await {
                 return None;
+            }
+        }
+    }
+
+    /// The notifications' changes up to one with this status.
+    async fn changes_until(&mut self, status: &str) -> Vec<Value> {
+        let mut seen = Vec::new();
+        loop {
+            let (name, data) = self.next().await.expect("more events");
+            assert_eq!(name, "notification", "{data}");
+            seen.push(data);
+            if seen.last().is_some_and(|change| change["status"] == status) {
+                return seen;
             }
         }
     }
@@ -186,4 +200,120 @@ on_each_database! {
         let head = request(&service, "HEAD", "/stream").send().await.expect("an answer");
         assert_eq!((head.status().as_u16(), &head.headers()["content-type"]), (200, &"text/event-stream".parse().expect("a header")));
     }
+}
+
+fn in_app(content: &str) -> Value {
+    json!({"channel": "in_app", "recipient": "user-1", "content": content})
+}
+
+fn statuses(changes: &[Value], id: &str) -> Vec<String> {
+    let of = changes.iter().filter(|change| change["id"] == id);
+    of.map(|change| change["status"].as_str().expect("a status").to_owned()).collect()
+}
+
+on_each_database! {
+    async fn a_notification_is_watched_from_its_acceptance_to_its_end(kind: Database) {
+        let service = Service::start(kind).await;
+        let mut stream = Stream::open(&service, "?channel=in_app", None).await;
+        let mut of_batch = Stream::open(&service, "?batch_id=01a1fc61-a8f3-73b0-a95f-0a1fa6fc16ec", None).await;
+        let id = id_of(&service.post("/notifications", in_app("now")).await);
+        let seen = stream.changes_until("sent").await;
+        assert_eq!(statuses(&seen, &id), ["queued", "processing", "sent"]);
+        let last = seen.last().expect("a change");
+        let sent = service.get(&format!("/notifications/{id}")).await;
+        assert_eq!(*last, json!({"id": id, "channel": "in_app", "status": "sent", "attempts": 1, "at": sent["finished_at"]}));
+        let mut later = in_app("later");
+        later["scheduled_at"] = json!(after(Duration::from_secs(3600)));
+        let later = id_of(&service.post("/notifications", later).await);
+        service.post("/notifications", json!({"channel": "sms", "recipient": "+905551234567", "content": "not watched"})).await;
+        assert_eq!(ask(&service, "DELETE", &format!("/notifications/{later}"), None).await.status, 204);
+        let seen = stream.changes_until("cancelled").await;
+        assert_eq!((statuses(&seen, &later), seen.len()), (vec!["scheduled".to_owned(), "cancelled".to_owned()], 2));
+        let mut service = service;
+        service.stop().await;
+        assert_eq!(of_batch.next().await, None, "of another batch nothing happened");
+    }
+}
+
+on_each_database! {
+    async fn a_batch_is_watched_alone(kind: Database) {
+        let service = Service::start(kind).await;
+        let mut stream = Stream::open(&service, "?channel=in_app", None).await;
+        let mut later = in_app("later");
+        later["scheduled_at"] = json!(after(Duration::from_secs(3600)));
+        let batch = service.post("/notifications/batch", json!({"notifications": [later, later]})).await;
+        let batch = batch["batch_id"].as_str().expect("an id").to_owned();
+        let of_channel = [stream.next().await.expect("a change"), stream.next().await.expect("a change")];
+        assert!(of_channel.iter().all(|(_, change)| change["batch_id"] == batch && change["status"] == "scheduled"));
+        let mut of_batch = Stream::open(&service, &format!("?batch_id={batch}"), None).await;
+        service.post("/notifications", in_app("another")).await;
+        ask(&service, "DELETE", &format!("/batches/{batch}"), None).await.success(200);
+        for _ in 0..2 {
+            let (_, change) = of_batch.next().await.expect("a change");
+            assert_eq!((&change["batch_id"], &change["status"]), (&json!(batch), &json!("cancelled")));
+        }
+    }
+}
+
+/// The stream is open at one that only answers the API; the other sends.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_node_does_is_told_as_well() {
+    let service = Service::start(Database::Postgres).await;
+    let front = service.beside(&[("node.role", "api")]).await;
+    let mut stream = Stream::open(&front, "?channel=in_app", None).await;
+    let mut watched = Vec::new();
+    // the other node learns within moments that here is a watcher
+    while !watched.iter().any(|change: &Value| change["status"] == "sent") {
+        front.post("/notifications", in_app("until one is seen")).await;
+        let seen = tokio::time::timeout(Duration::from_millis(200), stream.changes_until("sent")).await;
+        watched.extend(seen.unwrap_or_default());
+    }
+    let batch = json!({"notifications": vec![in_app("in a batch"); 500]});
+    let batch =
+        service.post("/notifications/batch", batch).await["batch_id"].as_str().expect("an id").to_owned();
+    let mut ended = 0;
+    let mut of_batch = Vec::new();
+    while ended < 500 {
+        let (name, change) = stream.next().await.expect("more events");
+        assert_eq!(name, "notification");
+        if change["batch_id"] == batch {
+            ended += i32::from(change["status"] == "sent");
+            of_batch.push(change);
+        }
+    }
+    let first = of_batch[0]["id"].as_str().expect("an id");
+    assert_eq!(statuses(&of_batch, first), ["queued", "processing", "sent"]);
+    front.stop().await;
+}
+
+/// It waits at a node that does not send; the engine of another tells it of the end, and of what is cancelled elsewhere.
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_waits_at_one_node_hears_the_end_from_another() {
+    let mut service = Service::start(Database::Postgres).await;
+    let front = service.beside(&[("node.role", "api")]).await;
+    let wait = |body: Value| {
+        request(&front, "POST", "/notifications").header("Prefer", "wait=50").json(&body).send()
+    };
+    let sent = wait(in_app("now")).await.expect("an answer");
+    assert_eq!(
+        (sent.status().as_u16(), &sent.json::<Value>().await.expect("JSON")["status"]),
+        (200, &json!("sent"))
+    );
+    let mut later = in_app("later");
+    later["scheduled_at"] = json!(after(Duration::from_secs(3600)));
+    let cancel = async {
+        let found = service
+            .wait_for("/notifications?status=scheduled", |list| list["items"][0]["id"].is_string())
+            .await;
+        let path = format!("/notifications/{}", id_of(&found["items"][0]));
+        assert_eq!(ask(&service, "DELETE", &path, None).await.status, 204);
+    };
+    let (answer, ()) = tokio::join!(wait(later), cancel);
+    let answer = answer.expect("an answer");
+    assert_eq!(
+        (answer.status().as_u16(), &answer.json::<Value>().await.expect("JSON")["status"]),
+        (200, &json!("cancelled"))
+    );
+    front.stop().await;
+    service.stop().await;
 }

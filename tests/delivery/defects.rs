@@ -75,7 +75,7 @@ crate::on_each_database! {
             rate: None,
             breaker_failures: 0,
         };
-        let parts = (db.clone(), Clock::System, metrics, Live::default());
+        let parts = (db.clone(), Clock::System, metrics, Live::new(true));
         let engine = Engine::start(parts, settings(), vec![setup], (trigger.clone(), shutdown))
             .await
             .expect("an engine");

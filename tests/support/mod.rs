@@ -166,6 +166,15 @@ impl Service {
         self.app = Some(app);
     }
 
+    /// Starts another node on the same database, with these settings over this one's.
+    pub async fn beside(&self, settings: &[(&str, &str)]) -> Node {
+        let own = self.settings.iter().map(|(k, v)| (k.as_str(), v.as_str()));
+        let all: Vec<(&str, &str)> = own.chain(settings.iter().copied()).collect();
+        let config = Config::with(&all).expect("a configuration");
+        let app = App::start(config, Clock::System).await.expect("another node");
+        Node { api: Api::new(format!("http://{}", app.address())), app }
+    }
+
     /// Changes a setting for the next [`Service::go_on`].
     pub fn set(&mut self, key: &str, value: &str) {
         self.settings.push((key.to_owned(), value.to_owned()));
@@ -204,6 +213,26 @@ impl Service {
     pub async fn finished(&self, id: &str) -> Value {
         self.wait_for(&format!("/mailings/{id}"), |mailing| !mailing["finished_at"].is_null()).await["counts"]
             .clone()
+    }
+}
+
+/// Another node on a service's database.
+pub struct Node {
+    api: Api,
+    app: App,
+}
+
+impl Deref for Node {
+    type Target = Api;
+    fn deref(&self) -> &Api {
+        &self.api
+    }
+}
+
+impl Node {
+    /// Stops as SIGTERM does.
+    pub async fn stop(self) {
+        self.app.stop().await;
     }
 }
 

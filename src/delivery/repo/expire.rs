@@ -7,7 +7,7 @@ use crate::db::AnyConnection;
 use crate::db::schema::{due, message, notification};
 use crate::db::types::{BatchId, MessageId, Timestamp};
 use crate::error::Result;
-use crate::kinds::{ChannelKind, MessageStatus};
+use crate::kinds::{ChannelKind, MessageStatus, NotificationStatus};
 use crate::live::Change;
 
 /// Recorded with a message whose time passed before an attempt.
@@ -59,7 +59,7 @@ pub fn expire(c: &mut AnyConnection, now: Timestamp, limit: usize) -> Result<Vec
     rows.into_iter()
         .map(|(id, channel, attempts, batch)| {
             let channel = ChannelKind::from_code(channel)?;
-            Ok(Change { id, batch, channel, status: MessageStatus::Expired, attempts, at: now })
+            Ok(Change { id, batch, channel, status: NotificationStatus::Expired, attempts, at: now })
         })
         .collect()
 }

@@ -156,7 +156,7 @@ impl Stage {
             db: self.db.clone(),
             clock: Clock::System,
             metrics: metrics.clone(),
-            live: Live::default(),
+            live: Live::new(true),
             settings,
             lanes: [(ChannelKind::Sms, Arc::new(lanes))].into(),
             gates: [(ChannelKind::Sms, Arc::new(gate))].into(),
@@ -169,7 +169,7 @@ impl Stage {
             claim: Notify::new(),
             changed: AtomicBool::new(true),
             page_done: AtomicBool::new(true),
-            announcer: Announcer::new(self.db.clone()),
+            announcer: Announcer::new(self.db.clone(), Live::new(true)),
             outcomes,
         };
         (Arc::new(shared), received)

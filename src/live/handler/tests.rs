@@ -10,7 +10,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use super::*;
 use crate::db::types::{BatchId, MessageId, Timestamp};
 use crate::http::cut;
-use crate::kinds::MessageStatus;
+use crate::kinds::NotificationStatus;
 use crate::lifecycle::{Trigger, shutdown};
 use crate::live::Change;
 use crate::live::hub::Hub;
@@ -37,7 +37,7 @@ struct Bench {
 
 impl Bench {
     fn start(kept: usize, most: usize) -> Self {
-        let live = Live::with(Hub::new(kept, most));
+        let live = Live::with(Hub::new(kept, most), None);
         live.looked();
         let (trigger, shutdown) = shutdown();
         let (data, ending) = (web::Data::new(live.clone()), web::Data::new(shutdown));
@@ -151,12 +151,12 @@ impl Reader {
 
 fn change(batch: Option<BatchId>, channel: ChannelKind) -> Change {
     let at = Timestamp::from_micros(1_000_000);
-    Change { id: MessageId::new(), batch, channel, status: MessageStatus::Queued, attempts: 1, at }
+    Change { id: MessageId::new(), batch, channel, status: NotificationStatus::Queued, attempts: 1, at }
 }
 
 fn publish(live: &Live, count: usize) -> Vec<String> {
     let changes = (0..count).map(|_| change(None, ChannelKind::Sms));
-    changes.inspect(|change| live.publish(change)).map(|change| change.id.to_string()).collect()
+    changes.inspect(|change| live.publish(change, false)).map(|change| change.id.to_string()).collect()
 }
 
 #[tokio::test]
@@ -179,7 +179,7 @@ async fn a_stream_says_what_it_is_and_shows_what_is_asked_for() {
         (Some(batch), ChannelKind::Email),
     ]
     .map(|(batch, channel)| change(batch, channel));
-    changes.iter().for_each(|change| bench.live.publish(change));
+    changes.iter().for_each(|change| bench.live.publish(change, false));
     let ids = changes.map(|change| change.id.to_string());
     assert_eq!(all.notifications(4).await, ids);
     assert_eq!(of_batch.notifications(2).await, [ids[1].clone(), ids[3].clone()]);
@@ -222,7 +222,7 @@ async fn whoever_comes_back_too_late_is_told_so_first() {
 async fn flood(bench: &Bench, mails: &mut Reader) {
     publish(&bench.live, 500);
     let mail = change(None, ChannelKind::Email);
-    bench.live.publish(&mail);
+    bench.live.publish(&mail, false);
     assert_eq!(mails.notifications(1).await, [mail.id.to_string()]);
 }
 

@@ -143,11 +143,8 @@ fn show(
     let status = match (MessageStatus::from_code(message.status)?, due_at) {
         (MessageStatus::Queued, Some(due_at)) if due_at > now && message.attempts == 0 => Status::Scheduled,
         (MessageStatus::Queued, Some(_)) => Status::Queued,
-        (MessageStatus::Queued | MessageStatus::Sending, _) => Status::Processing,
-        (MessageStatus::Sent, _) => Status::Sent,
-        (MessageStatus::Failed, _) => Status::Failed,
-        (MessageStatus::Expired, _) => Status::Expired,
-        (MessageStatus::Cancelled, _) => Status::Cancelled,
+        (MessageStatus::Queued, None) => Status::Processing,
+        (status, _) => status.into(),
     };
     Notification::of_rows(message, content, status, due_at)
 }

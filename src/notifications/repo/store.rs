@@ -8,6 +8,7 @@ use crate::db::schema::{batch, notification};
 use crate::db::types::{BatchId, Id, Instant, MessageId, Timestamp};
 use crate::error::Result;
 use crate::idempotency::{self, Claim, Verdict};
+use crate::kinds::NotificationStatus;
 use crate::messages::repo::{DueRow, MessageRow, insert_due, insert_messages};
 
 /// A row of `notification`.
@@ -25,6 +26,14 @@ pub struct NotificationRow {
     pub data: Option<String>,
     pub metadata: Option<String>,
     pub retry: Option<String>,
+}
+
+impl NotificationRow {
+    /// What is shown of it right after it was accepted.
+    pub fn status_at_first(&self, message: &MessageRow) -> NotificationStatus {
+        let is_later = message.due_at.is_some_and(|at| at > self.updated_at);
+        if is_later { NotificationStatus::Scheduled } else { NotificationStatus::Queued }
+    }
 }
 
 /// What one request makes.
