@@ -143,8 +143,8 @@ impl Row {
         }
     }
 
-    fn verdict(self, claim: &Claim, now: Timestamp) -> Verdict {
-        if self.fingerprint != claim.key.fingerprint {
+    fn verdict(self, key: &Key, now: Timestamp) -> Verdict {
+        if self.fingerprint != key.fingerprint {
             return Verdict::Foreign;
         }
         match (self.status.and_then(|status| u16::try_from(status).ok()), self.body) {
@@ -185,7 +185,7 @@ pub fn take(c: &mut AnyConnection, claims: &[&Claim], now: Timestamp) -> Result<
         .collect();
     Ok(claims
         .iter()
-        .map(|claim| known.remove(&claim.key.key).map_or(Verdict::Ours, |row| row.verdict(claim, now)))
+        .map(|claim| known.remove(&claim.key.key).map_or(Verdict::Ours, |row| row.verdict(&claim.key, now)))
         .collect())
 }
 
@@ -230,6 +230,23 @@ pub fn once<T>(
         }
     }
     work(c).map(Made::New)
+}
+
+/// What became of an equal request before, for one that is refused: its times may have been right then. Else the refusal.
+///
+/// # Errors
+/// The refusal, and those of the database.
+pub async fn before(db: &Db, key: Option<Key>, refused: Error, now: Timestamp) -> Result<Verdict> {
+    let (Some(key), Error::Invalid(_)) = (key, &refused) else { return Err(refused) };
+    let find = move |c: &mut AnyConnection| {
+        let live = idempotency_key::expires_at.gt(now);
+        let found = idempotency_key::table.find(&key.key).filter(live).select(Row::as_select());
+        Ok(found.first(c).optional()?.map(|row: Row| row.verdict(&key, now)))
+    };
+    match db.read(find).await? {
+        Some(Verdict::Foreign) | None => Err(refused),
+        Some(known) => Ok(known),
+    }
 }
 
 /// What the caller is told of a key that it cannot have.

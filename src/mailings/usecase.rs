@@ -7,7 +7,7 @@ use crate::db::types::{MailingId, Timestamp};
 use crate::db::{AnyConnection, Db};
 use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::idempotency::{self, Answer, Claim, Key, Made};
+use crate::idempotency::{self, Answer, Claim, Key, Made, Verdict};
 use crate::kinds::ChannelKind;
 use crate::mailings::filter::AudienceFilter;
 use crate::mailings::model::{
@@ -83,17 +83,16 @@ impl Mailings {
     ) -> Result<Made<Mailing>> {
         let now = self.clock.now();
         let window = Window { starts_at: new.starts_at.unwrap_or(now), ends_at: new.ends_at };
-        window.check(now)?;
         let begins = window.starts_at <= now;
-        let text = new.text.clone();
-        let filter = new.filter.clone();
-        let counted = self
-            .db
-            .read(move |c| {
-                check_placeholders(c, &text)?;
-                if begins { audience::measure(c, &filter).map(Some) } else { Ok(None) }
-            })
-            .await?;
+        let counted = match self.measure(&new, &window, now).await {
+            Ok(counted) => counted,
+            Err(refused) => {
+                return match idempotency::before(&self.db, key, refused, now).await? {
+                    Verdict::Answered(answer) => Ok(Made::Before(answer)),
+                    other => Err(idempotency::refusal(&other)),
+                };
+            }
+        };
         let mailing = Mailing {
             id: MailingId::new(),
             text: new.text,
@@ -123,6 +122,18 @@ impl Mailings {
             self.wakeup.pending_changed()
         }
         Ok(made)
+    }
+
+    /// Checks a new mailing, and measures the audience of one that begins at once.
+    async fn measure(&self, new: &NewMailing, window: &Window, now: Timestamp) -> Result<Option<Audience>> {
+        window.check(now)?;
+        let begins = window.starts_at <= now;
+        let (text, filter) = (new.text.clone(), new.filter.clone());
+        let measure = move |c: &mut AnyConnection| {
+            check_placeholders(c, &text)?;
+            if begins { audience::measure(c, &filter).map(Some) } else { Ok(None) }
+        };
+        self.db.read(measure).await
     }
 
     /// One mailing.

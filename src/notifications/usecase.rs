@@ -174,19 +174,32 @@ impl Notifications {
         key: Option<Key>,
         answer: impl FnOnce(&Notification) -> Result<Answer>,
     ) -> Result<Made<Notification>> {
-        let rows = self.rows_of(new, false).await?;
+        let rows = match self.rows_of(new, false).await {
+            Ok(rows) => rows,
+            Err(refused) => return self.before(key, refused).await.map(Made::Before),
+        };
         let notification = self.fresh(&rows)?;
         let claim = Claim::of(key, notification.id.0, || answer(&notification))?;
         match self.store(NewRows { rows: vec![rows], batch: None, claim }).await? {
             Stored::New => Ok(Made::New(notification)),
-            Stored::Refused(Verdict::Answered(answer)) => Ok(Made::Before(answer)),
-            // its request waited, and died before the end
-            Stored::Refused(Verdict::Unanswered(id)) => {
-                let found = self.find(MessageId(id)).await?;
-                Ok(Made::Before(answer_of(&found)?))
-            }
-            Stored::Refused(other) => Err(idempotency::refusal(&other)),
+            Stored::Refused(verdict) => self.answer_to(verdict).await.map(Made::Before),
         }
+    }
+
+    /// What an equal request was answered.
+    async fn answer_to(&self, verdict: Verdict) -> Result<Answer> {
+        match verdict {
+            Verdict::Answered(answer) => Ok(answer),
+            // it waited, and died before the end
+            Verdict::Unanswered(id) => answer_of(&self.find(MessageId(id)).await?),
+            other => Err(idempotency::refusal(&other)),
+        }
+    }
+
+    /// What an equal request was answered before, for one that is refused.
+    async fn before(&self, key: Option<Key>, refused: Error) -> Result<Answer> {
+        let verdict = idempotency::before(&self.db, key, refused, self.clock.now()).await?;
+        self.answer_to(verdict).await
     }
 
     /// Accepts a notification and waits for its end, up to `patience`. The wait asks the database nothing: the engine
@@ -200,7 +213,10 @@ impl Notifications {
         key: Option<Key>,
         patience: Duration,
     ) -> Result<Waited> {
-        let rows = self.rows_of(new, true).await?;
+        let rows = match self.rows_of(new, true).await {
+            Ok(rows) => rows,
+            Err(refused) => return self.before(key, refused).await.map(Waited::Before),
+        };
         let id = rows.0.id;
         // registered before it can end
         let waiter = self.live.wait_for(id);
@@ -209,12 +225,7 @@ impl Notifications {
         let claim = key.map(|key| Claim { key, resource: id.0, answer: None, locked_until });
         match self.store(NewRows { rows: vec![rows], batch: None, claim }).await? {
             Stored::New => {}
-            Stored::Refused(Verdict::Answered(answer)) => return Ok(Waited::Before(answer)),
-            Stored::Refused(Verdict::Unanswered(id)) => {
-                let found = self.find(MessageId(id)).await?;
-                return Ok(Waited::Before(answer_of(&found)?));
-            }
-            Stored::Refused(other) => return Err(idempotency::refusal(&other)),
+            Stored::Refused(verdict) => return self.answer_to(verdict).await.map(Waited::Before),
         }
         let _ = tokio::time::timeout(patience, waiter.ended()).await;
         let found = self.find(id).await?;
@@ -272,12 +283,14 @@ impl Notifications {
         key: Option<Key>,
         answer: impl FnOnce(&Taken) -> Result<Answer>,
     ) -> Result<Made<Taken>> {
-        let (taken, mut rows) = self.batch_rows(wanted, is_atomic).await?;
+        let (taken, mut rows) = match self.batch_rows(wanted, is_atomic).await {
+            Ok(made) => made,
+            Err(refused) => return self.before(key, refused).await.map(Made::Before),
+        };
         rows.claim = Claim::of(key, taken.id.0, || answer(&taken))?;
         match self.store(rows).await? {
             Stored::New => Ok(Made::New(taken)),
-            Stored::Refused(Verdict::Answered(answer)) => Ok(Made::Before(answer)),
-            Stored::Refused(other) => Err(idempotency::refusal(&other)),
+            Stored::Refused(verdict) => self.answer_to(verdict).await.map(Made::Before),
         }
     }
 

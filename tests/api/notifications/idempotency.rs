@@ -1,6 +1,7 @@
 //! Requests that come twice, at once or one after the other.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use fanfare::sandbox::Faults;
 use serde_json::json;
@@ -8,6 +9,7 @@ use serde_json::json;
 use super::{HOUR, later, post_with, sms};
 use crate::ask::{ask, fields, id_of, request, send};
 use crate::on_each_database;
+use crate::support::api::LOOK;
 use crate::support::{Service, after};
 
 on_each_database! {
@@ -95,5 +97,31 @@ on_each_database! {
         assert_eq!(post_with(&service, "/notifications", key, &body).await.success(201), first);
         ask(&service, "DELETE", &format!("/notifications/{}", id_of(&first)), None).await;
         assert_eq!(service.get("/notifications?status=cancelled").await["items"].as_array().map(Vec::len), Some(1));
+    }
+}
+
+on_each_database! {
+    async fn a_repeated_request_gets_its_answer_also_when_its_times_are_past(kind: Database) {
+        let service = Service::start(kind).await;
+        let client = id_of(&service.post("/clients", json!({"phone_number": "79031234567", "attributes": {"name": "Anna"}})).await);
+        let times = after(Duration::from_secs(2));
+        let single = json!({"channel": "sms", "client_id": client, "content": "x", "expires_at": times});
+        let requests = [
+            ("/notifications", single.clone()),
+            ("/notifications/batch", json!({"notifications": [single.clone()]})),
+            ("/mailings", json!({"text": "hello", "filter": "nobody", "ends_at": times})),
+        ];
+        let mut first = Vec::new();
+        for (path, body) in &requests {
+            first.push(post_with(&service, path, ("Idempotency-Key", path), body).await.success(201));
+        }
+        while ask(&service, "POST", "/notifications?dry_run=true", Some(single.clone())).await.status == 200 {
+            tokio::time::sleep(LOOK).await;
+        }
+        for ((path, body), first) in requests.iter().zip(first) {
+            let again = post_with(&service, path, ("Idempotency-Key", path), body).await;
+            assert_eq!((again.success(201), again.header("idempotency-replayed")), (first, "true"), "{path}");
+            post_with(&service, path, ("Idempotency-Key", "new"), body).await.problem(422);
+        }
     }
 }
