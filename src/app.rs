@@ -156,7 +156,7 @@ impl App {
             )),
             messages: web::Data::new(Messages::new(db.clone())),
             notifications: web::Data::new(Notifications::new(
-                (db.clone(), clock.clone(), live.clone()),
+                (db.clone(), clock.clone(), metrics.clone(), live.clone()),
                 partners.arrivals,
                 intake,
                 terms(&config),

@@ -156,6 +156,7 @@ impl Feeder {
             let again = move |c: &mut AnyConnection| requeue::requeue(c, node, &held, REQUEUE, now);
             let pages = shared.db.write(again).await?;
             if pages > 0 {
+                failpoint::reach("requeue-after-commit");
                 tracing::info!(pages, "messages of pages that nobody held wait again");
                 shared.claim.notify_one();
             }

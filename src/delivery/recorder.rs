@@ -131,7 +131,7 @@ impl Recorder {
             match page.recorded(1) {
                 PageState::Done => {
                     self.shared.pages.forget(page.id);
-                    pages_done = true;
+                    pages_done |= page.mailing.is_some();
                 }
                 PageState::Idle => {
                     self.shared.pages.set_idle(page.id);

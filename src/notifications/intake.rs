@@ -11,6 +11,7 @@ use super::usecase::Arrivals;
 use crate::clock::Clock;
 use crate::db::{Db, refuses_values};
 use crate::error::{Error, Result};
+use crate::failpoint;
 use crate::kinds::ChannelKind;
 use crate::live::{Change, Live};
 use crate::metrics::Metrics;
@@ -113,6 +114,7 @@ impl Worker {
                 rows.iter().map(|_| Err(Error::Unavailable(why.clone().into()))).collect()
             }
         };
+        failpoint::reach("accept-after-commit");
         let mut any = false;
         for ((request, done), result) in rows.iter().zip(waiting).zip(results) {
             if matches!(result, Ok(Stored::New)) {

@@ -11,7 +11,8 @@ use crate::db::AnyConnection;
 use crate::db::schema::{batch, client, due, message, notification};
 use crate::db::types::{BatchId, ClientId, MessageId, Timestamp};
 use crate::error::{Error, Result};
-use crate::kinds::{ChannelKind, MessageStatus, NotificationStatus, Priority};
+use crate::failpoint;
+use crate::kinds::{ChannelKind, MessageStatus, Priority};
 use crate::live::Change;
 use crate::messages::model::Counts;
 use crate::messages::repo::{DueRow, insert_due};
@@ -114,18 +115,28 @@ pub fn counts(c: &mut AnyConnection, id: BatchId) -> Result<Option<Counts>> {
     Ok(Some(Counts::balanced(i64::from(total), sending, ended)))
 }
 
-/// Cancels those of these notifications that wait; answers what became of them. Whoever deletes the row of `due` has the
-/// message: a claim that came first keeps it, and one that comes later finds nothing.
-fn cancel_waiting(c: &mut AnyConnection, ids: &[MessageId], now: Timestamp) -> Result<Vec<Change>> {
+/// Ends those of these messages that wait; answers what became of them. Whoever deletes the row of `due` has the message:
+/// a claim that came first keeps it, and one that comes later finds nothing.
+///
+/// # Errors
+/// Those of the database.
+pub fn end_waiting(
+    c: &mut AnyConnection,
+    ids: &[MessageId],
+    (status, why): (MessageStatus, Option<&str>),
+    now: Timestamp,
+) -> Result<Vec<Change>> {
     let taken: Vec<MessageId> = diesel::delete(due::table.filter(due::message_id.eq_any(ids)))
         .returning(due::message_id)
         .get_results(c)?;
     diesel::update(message::table.filter(message::id.eq_any(&taken)))
         .set((
-            message::status.eq(MessageStatus::Cancelled.code()),
+            message::status.eq(status.code()),
             message::revision.eq(message::revision + 1_i16),
             message::due_at.eq(None::<Timestamp>),
             message::finished_at.eq(Some(now)),
+            // why the last attempt failed stays, unless there is another reason
+            why.map(|why| message::error.eq(Some(why))),
         ))
         .execute(c)?;
     let rows: Vec<(MessageId, i16, i16, Option<BatchId>)> = message::table
@@ -133,13 +144,16 @@ fn cancel_waiting(c: &mut AnyConnection, ids: &[MessageId], now: Timestamp) -> R
         .filter(message::id.eq_any(&taken))
         .select((message::id, message::channel, message::attempts, notification::batch_id))
         .load(c)?;
+    failpoint::reach("end-before-commit");
     rows.into_iter()
         .map(|(id, channel, attempts, batch)| {
             let channel = ChannelKind::from_code(channel)?;
-            Ok(Change { id, batch, channel, status: NotificationStatus::Cancelled, attempts, at: now })
+            Ok(Change { id, batch, channel, status: status.into(), attempts, at: now })
         })
         .collect()
 }
+
+const CANCELLED: (MessageStatus, Option<&str>) = (MessageStatus::Cancelled, None);
 
 /// Cancels one that waits.
 ///
@@ -147,7 +161,7 @@ fn cancel_waiting(c: &mut AnyConnection, ids: &[MessageId], now: Timestamp) -> R
 /// [`Error::Conflict`] when it does not wait any more, [`Error::NotFound`].
 pub fn cancel(c: &mut AnyConnection, id: MessageId, now: Timestamp) -> Result<Change> {
     is_notification(c, id, now)?;
-    match cancel_waiting(c, &[id], now)?.pop() {
+    match end_waiting(c, &[id], CANCELLED, now)?.pop() {
         Some(change) => Ok(change),
         None => Err(too_late(&is_notification(c, id, now)?, "cancelled")),
     }
@@ -164,7 +178,7 @@ pub fn cancel_batch(c: &mut AnyConnection, id: BatchId, now: Timestamp) -> Resul
     }
     let ids: Vec<MessageId> =
         notification::table.filter(notification::batch_id.eq(id)).select(notification::message_id).load(c)?;
-    cancel_waiting(c, &ids, now).map(Some)
+    end_waiting(c, &ids, CANCELLED, now).map(Some)
 }
 
 /// Changes when, how urgently and until when one that waits is sent.

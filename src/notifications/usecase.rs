@@ -21,6 +21,7 @@ use crate::kinds::{ChannelKind, OutcomeKind};
 use crate::live::{Change, Live};
 use crate::messages;
 use crate::messages::model::Attempt;
+use crate::metrics::Metrics;
 
 /// The most notifications of one batch.
 pub const LARGEST_BATCH: usize = 1000;
@@ -49,6 +50,7 @@ pub struct Terms {
 pub struct Notifications {
     db: Db,
     clock: Clock,
+    metrics: Metrics,
     live: Live,
     arrivals: Arc<dyn Arrivals>,
     intake: Intake,
@@ -89,13 +91,13 @@ pub enum Waited {
 impl Notifications {
     /// Over this database and this intake, waking this engine.
     pub fn new(
-        (db, clock, live): (Db, Clock, Live),
+        (db, clock, metrics, live): (Db, Clock, Metrics, Live),
         arrivals: Arc<dyn Arrivals>,
         intake: Intake,
         terms: Terms,
     ) -> Self {
         let room = Semaphore::new(terms.intake_limit);
-        Self { db, clock, live, arrivals, intake, room, terms }
+        Self { db, clock, metrics, live, arrivals, intake, room, terms }
     }
 
     /// For how long a caller waits for the end who does not say for how long.
@@ -358,7 +360,7 @@ impl Notifications {
     pub async fn cancel(&self, id: MessageId) -> Result<()> {
         let now = self.clock.now();
         let change = self.db.write(move |c| repo::cancel(c, id, now)).await?;
-        self.live.publish(&change, true);
+        self.tell_cancelled(&change);
         Ok(())
     }
 
@@ -394,8 +396,13 @@ impl Notifications {
         let now = self.clock.now();
         let cancelled: Option<Vec<Change>> = self.db.write(move |c| repo::cancel_batch(c, id, now)).await?;
         let cancelled = cancelled.ok_or_else(|| Error::not_found("batch", id))?;
-        cancelled.iter().for_each(|change| self.live.publish(change, true));
+        cancelled.iter().for_each(|change| self.tell_cancelled(change));
         self.batch(id).await
+    }
+
+    fn tell_cancelled(&self, change: &Change) {
+        self.metrics.cancelled.with_label_values(&[change.channel.as_str()]).inc();
+        self.live.publish(change, true);
     }
 }
 

@@ -41,6 +41,7 @@ impl Campaign {
             ("HTTP_PORT", "0"),
             ("DATABASE_URL", db.url.as_str()),
             ("PROVIDER_BASE_URL", provider.base.as_str()),
+            ("IN_APP_PROVIDER_URL", provider.base.as_str()),
             ("RATE_LIMIT_PER_CHANNEL", "0"),
             ("DELIVERY_LEASE", "1s"),
             ("DELIVERY_POLL", "100ms"),
@@ -103,8 +104,13 @@ impl Campaign {
         evidence::open(&self.db.url).await.expect("a database").read(f).await.expect("an answer")
     }
 
+    /// How often a node died or was taken for dead.
+    pub fn deaths(&self) -> usize {
+        self.interruptions.len()
+    }
+
     /// What the service's settings promise.
-    fn limits(&self) -> Limits {
+    pub fn limits(&self) -> Limits {
         let keys = self.settings.iter().filter_map(|(variable, value)| {
             let (_, key, _) = ENVIRONMENT.iter().find(|(known, ..)| known == variable)?;
             Some((*key, value.as_str()))

@@ -11,7 +11,9 @@ use fanfare::db::types::MailingId;
 use serde_json::json;
 
 use crate::campaign::{Campaign, closed, csv, import, mail};
+use crate::posting::Posting;
 use crate::process::Process;
+use crate::support::api::LOOK;
 use crate::support::checker::{Interruption, Report};
 use crate::support::{Database, after, balance};
 
@@ -27,13 +29,23 @@ const SETTINGS: &[(&str, &str)] = &[
     ("DELIVERY_LANE_CAPACITY", "100"),
     ("DELIVERY_RECORD_BATCH", "20"),
     ("SMS_WORKERS", "16"),
+    ("IN_APP_WORKERS", "16"),
     ("RETRY_FIRST_DELAY", "100ms"),
 ];
 
 async fn campaign(kind: Database) -> Campaign {
+    with_faults(kind, &["--latency", "20ms", "--error-rate", "0.2"]).await
+}
+
+/// Without failures: what goes out again does so because of a death.
+async fn of_notifications(kind: Database) -> Campaign {
+    with_faults(kind, &["--latency", "20ms"]).await
+}
+
+async fn with_faults(kind: Database, faults: &[&str]) -> Campaign {
     let has_failpoints = cfg!(feature = "failpoints");
     assert!(has_failpoints, "the binary has no failpoints: run the tests by `make test`");
-    Campaign::new(kind, &["--latency", "20ms", "--error-rate", "0.2"], SETTINGS).await
+    Campaign::new(kind, faults, SETTINGS).await
 }
 
 /// Waits until a process has died at this point.
@@ -289,6 +301,81 @@ crate::on_each_database! {
         server.post("/mailings", body).await;
         died(&mut campaign, &mut server.process, "begin-after-take").await;
         finish(campaign).await;
+    }
+}
+
+/// It dies at this point while callers post notifications; they ask again at the next start.
+async fn dies_while_it_accepts(kind: Database, point: &str) {
+    let mut campaign = of_notifications(kind).await;
+    let mut server = campaign.serve_with(&[("FANFARE_FAILPOINT", point)], None).await;
+    let posting = Posting::start(&server, 25);
+    died(&mut campaign, &mut server.process, point).await;
+    let server = campaign.serve().await;
+    posting.goes_on_at(&server);
+    posting.check(&campaign, &server).await;
+}
+
+/// It is killed with notifications in flight, and dies at this point after the next start.
+async fn dies_while_it_requeues(kind: Database, point: &str) {
+    let mut campaign = of_notifications(kind).await;
+    let mut server = campaign.serve().await;
+    let posting = Posting::start(&server, 25);
+    campaign.provider.received(50, async || {}).await;
+    campaign.kill(&mut server.process);
+    let mut process = campaign.spawn(&[("FANFARE_FAILPOINT", point)]);
+    died(&mut campaign, &mut process, point).await;
+    let server = campaign.serve().await;
+    posting.goes_on_at(&server);
+    posting.check(&campaign, &server).await;
+}
+
+crate::on_each_database! {
+    async fn it_dies_before_notifications_are_committed(kind: Database) {
+        dies_while_it_accepts(kind, "accept-before-commit:10").await;
+    }
+}
+
+crate::on_each_database! {
+    async fn it_dies_before_notifications_that_it_has_stored_are_answered(kind: Database) {
+        dies_while_it_accepts(kind, "accept-after-commit:10").await;
+    }
+}
+
+crate::on_each_database! {
+    async fn it_dies_before_a_cancellation_is_committed(kind: Database) {
+        dies_while_it_accepts(kind, "end-before-commit:10").await;
+    }
+}
+
+crate::on_each_database! {
+    async fn it_dies_before_notifications_of_a_dead_node_wait_again(kind: Database) {
+        dies_while_it_requeues(kind, "requeue-before-commit").await;
+    }
+}
+
+crate::on_each_database! {
+    async fn it_dies_after_notifications_of_a_dead_node_wait_again(kind: Database) {
+        dies_while_it_requeues(kind, "requeue-after-commit").await;
+    }
+}
+
+crate::on_each_database! {
+    async fn it_dies_before_what_expired_while_it_was_down_is_committed(kind: Database) {
+        let mut campaign = of_notifications(kind).await;
+        let mut server = campaign.serve().await;
+        let (due, end) = (after(Duration::from_millis(2000)), after(Duration::from_millis(2100)));
+        let body = json!({"channel": "in_app", "recipient": "user-1", "content": "x", "scheduled_at": due, "expires_at": end});
+        let id = server.post("/notifications", body).await["id"].as_str().expect("an id").to_owned();
+        campaign.kill(&mut server.process);
+        while after(Duration::ZERO) < end {
+            tokio::time::sleep(LOOK).await;
+        }
+        let mut process = campaign.spawn(&[("FANFARE_FAILPOINT", "end-before-commit")]);
+        died(&mut campaign, &mut process, "end-before-commit").await;
+        let server = campaign.serve().await;
+        let expired = server.wait_for(&format!("/notifications/{id}"), |found| found["status"] == "expired").await;
+        assert_eq!(expired["attempts"], json!([]), "{expired}");
+        assert!(campaign.provider.requests().is_empty());
     }
 }
 

@@ -17,6 +17,8 @@ mod disk_full;
 mod failpoints;
 mod kills;
 mod nodes;
+mod notifications;
 mod postgres_restart;
+mod posting;
 mod program;
 mod stop;

@@ -46,6 +46,9 @@ pub fn requeue(
     };
     let ids: Vec<PageId> = left.into_iter().map(|page| page.id).collect();
     dissolve(c, &ids, now)?;
+    if !ids.is_empty() {
+        failpoint::reach("requeue-before-commit");
+    }
     Ok(ids.len())
 }
 

@@ -7,6 +7,7 @@ use crate::db::AnyConnection;
 use crate::db::schema::{batch, notification};
 use crate::db::types::{BatchId, Id, Instant, MessageId, Timestamp};
 use crate::error::Result;
+use crate::failpoint;
 use crate::idempotency::{self, Claim, Verdict};
 use crate::kinds::NotificationStatus;
 use crate::messages::repo::{DueRow, MessageRow, insert_due, insert_messages};
@@ -99,6 +100,7 @@ pub fn store(c: &mut AnyConnection, requests: &[NewRows], now: Timestamp) -> Res
                 .execute(c)?;
         }
     }
+    failpoint::reach("accept-before-commit");
     Ok(stored)
 }
 
