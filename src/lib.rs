@@ -1,4 +1,5 @@
-//! Fanfare sends one message to each of many people, inside a time window, and can prove what became of every one.
+//! Fanfare sends one message to each of many people, or to one, inside a time window, and can prove what became of every
+//! one.
 //!
 //! # The map of the house
 //!
@@ -9,9 +10,11 @@
 //! |---|---|
 //! | [`error`], [`clock`], [`kinds`], [`paging`], [`config`], [`metrics`], [`lifecycle`], [`telemetry`], [`failpoint`] | the ground |
 //! | [`db`] | the two databases behind one handle |
+//! | [`idempotency`] | requests that may come twice |
 //! | [`clients`], [`messages`], [`templates`] | who can be reached, what became of each delivery, texts to fill |
 //! | [`mailings`] | campaigns and their books |
 //! | [`live`] | what becomes of notifications and mailings, told to those who wait or watch |
+//! | [`notifications`] | single messages and batches |
 //! | [`pending_mailing`] | what makes a mailing begin at its time |
 //! | [`egress`], [`channels`] | the way out; they know no database |
 //! | [`delivery`] | the engine: feeder, lanes, dispatchers, recorder, claimer |
