@@ -1,11 +1,14 @@
 //! Batches: a result for each, counts that add up, all or none.
 
+use diesel::connection::SimpleConnection;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use serde_json::{Value, json};
 
 use super::{later, sms};
-use crate::ask::{all_pages, ask, fields};
+use crate::ask::{all_pages, ask, database, fields};
 use crate::on_each_database;
-use crate::support::{Service, balance};
+use crate::support::{Database, Service, balance};
 
 on_each_database! {
     async fn the_seeds_batch_is_sent_and_its_counts_balance_all_the_time(kind: Database) {
@@ -74,5 +77,27 @@ on_each_database! {
         assert!(balance(&cancelled["counts"]));
         assert_eq!(service.sandbox.stats().distinct, 400);
         ask(&service, "DELETE", "/batches/01a1fd78-dce9-703e-ab9c-ffd64ca17562", None).await.problem(404);
+    }
+}
+
+on_each_database! {
+    async fn what_the_database_cannot_keep_up_with_is_refused_clearly_and_nothing_accepted_is_lost(kind: Database) {
+        let service = Service::start_with(kind, &[("notifications.intake_limit", "2500")]).await;
+        let mut holder = database(&service);
+        holder.batch_execute(match kind {
+            Database::Sqlite => "BEGIN IMMEDIATE",
+            Database::Postgres => "BEGIN; LOCK TABLE message IN EXCLUSIVE MODE",
+        }).expect("a lock");
+        let batch = json!({"notifications": vec![later(); 1000]});
+        let mut answers: FuturesUnordered<_> =
+            (0..3).map(|_| ask(&service, "POST", "/notifications/batch", Some(batch.clone()))).collect();
+        let refused = answers.next().await.expect("an answer");
+        assert_eq!(refused.problem(503)["type"], "/problems/busy");
+        assert_eq!(refused.header("retry-after"), "1");
+        holder.batch_execute("ROLLBACK").expect("the lock's end");
+        while let Some(answer) = answers.next().await {
+            assert_eq!(answer.success(201)["accepted"], 1000);
+        }
+        assert_eq!(all_pages(&service, "/notifications", 1000).await.len(), 2000);
     }
 }
