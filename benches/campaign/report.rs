@@ -49,6 +49,7 @@ impl Report {
             self.rates_text(),
             creations::creations_text(&self.creations),
             creations::spikes_text(&self.spikes, POSTED, self.args.middle()),
+            self.disturbed_text(),
         ];
         for part in parts.into_iter().flatten() {
             text.push('\n');
@@ -199,7 +200,7 @@ impl Report {
     /// Why these figures are not to be compared with others.
     fn warnings(&self) -> String {
         let unsteady = self.mailings.iter().filter(|(case, figures)| is_unsteady(case, figures));
-        let mut warnings: String = unsteady
+        unsteady
             .map(|(case, figures)| {
                 let ratio = figures.per_second.summary().map_or(0.0, |s| s.highest / s.lowest);
                 format!(
@@ -210,19 +211,24 @@ impl Report {
                     number(ratio),
                 )
             })
-            .collect();
-        if self.others() > QUIET {
-            warnings.push_str(&format!(
+            .collect()
+    }
+
+    fn disturbed_text(&self) -> Option<String> {
+        let others = self.others();
+        (others > QUIET).then(|| {
+            format!(
                 "!!! OTHERS USED {} % OF THE MACHINE: these figures are of what they left.\n",
-                count(self.others())
-            ));
-        }
-        warnings
+                count(others)
+            )
+        })
     }
 
     /// Percent of the machine in other hands, in the case that was disturbed most.
     fn others(&self) -> f64 {
-        let medians = self.mailings.values().filter_map(|figures| figures.cpu_others.summary());
+        let mailings = self.mailings.values().map(|figures| &figures.cpu_others);
+        let others = mailings.chain(self.creations.values().map(|creation| &creation.cpu_others));
+        let medians = others.filter_map(Figure::summary);
         medians.map(|summary| summary.median).fold(0.0, f64::max)
     }
 

@@ -5,6 +5,7 @@
 #[allow(dead_code, reason = "the benchmark uses the rest")]
 mod args;
 #[path = "../../benches/campaign/creations.rs"]
+#[allow(dead_code, reason = "the benchmark uses the rest")]
 mod creations;
 #[path = "../../benches/campaign/limit.rs"]
 #[allow(dead_code, reason = "the benchmark uses the rest")]

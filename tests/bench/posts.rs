@@ -43,9 +43,9 @@ fn of_an_answer_is_read_what_has_to_be_known() {
 
 /// Answers each request with what comes next, over one connection after the other.
 async fn answer(listener: TcpListener, answers: Vec<&'static str>) -> Vec<String> {
-    let (mut seen, mut answers) = (Vec::new(), answers.into_iter());
+    let mut seen = Vec::new();
     let mut connection: Option<TcpStream> = None;
-    while let Some(next) = answers.next() {
+    for next in answers {
         let mut socket = match connection.take() {
             Some(socket) => socket,
             None => listener.accept().await.unwrap().0,
