@@ -141,7 +141,7 @@ impl App {
         let (work, partners) = work(&config, parts.clone(), &trigger, &shutdown).await?;
         let observer = Observer::new(db.clone(), clock.clone(), live.clone());
         let observer = supervise("observer", trigger.clone(), observer.run(shutdown.clone()));
-        let (intake, taking) = Intake::new(parts, Arc::clone(&partners.arrivals));
+        let (intake, taking) = Intake::new(parts, (Arc::clone(&partners.arrivals), claim_poll(&config)));
         // ends when the server does, with its last handle on it
         supervise("intake", trigger.clone(), taking.run());
         let sweep = idempotency::sweep(db.clone(), clock.clone(), shutdown.clone());
@@ -279,12 +279,17 @@ fn settings(config: &Config) -> Settings {
         lane_capacity: config.delivery.lane_capacity,
         record_batch: config.delivery.record_batch,
         poll: config.delivery.poll,
-        claim_poll: config.delivery.scheduler_interval.min(config.retry.interval),
+        claim_poll: claim_poll(config),
         lease: config.delivery.lease,
         shutdown: config.shutdown.timeout,
         retry: RetryPolicy::exponential(config.retry.first_delay, config.retry.factor, config.retry.limit),
         single_retry: RetryPolicy::of(config.notifications.backoff()),
     }
+}
+
+/// What waits is looked for at least so often.
+fn claim_poll(config: &Config) -> Duration {
+    config.delivery.scheduler_interval.min(config.retry.interval)
 }
 
 /// What notifications are granted.

@@ -1,6 +1,7 @@
 //! The two databases behind one handle: [`Db::read`] and [`Db::write`].
 
 mod any;
+pub mod bulk;
 pub mod connection;
 pub mod listen;
 pub mod migrations;

@@ -9,11 +9,15 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use diesel::prelude::*;
+use diesel::query_builder::{AstPass, QueryFragment, QueryId};
+use diesel::sql_types::{Array, Binary, Nullable, SmallInt, Text};
+use diesel::sqlite::Sqlite;
 use uuid::Uuid;
 
 use crate::clock::Clock;
+use crate::db::bulk::{Bulk, Statement};
 use crate::db::schema::idempotency_key;
-use crate::db::types::{ResourceId, Timestamp};
+use crate::db::types::{Id, Instant, ResourceId, Timestamp};
 use crate::db::{AnyConnection, Db};
 use crate::error::{Error, Result};
 use crate::lifecycle::Shutdown;
@@ -113,8 +117,8 @@ pub enum Made<T> {
     Before(Answer),
 }
 
-#[derive(Debug, Insertable, Queryable, Selectable)]
-#[diesel(table_name = idempotency_key, treat_none_as_default_value = false)]
+#[derive(Debug, Queryable, Selectable)]
+#[diesel(table_name = idempotency_key)]
 struct Row {
     key: String,
     fingerprint: Vec<u8>,
@@ -169,13 +173,18 @@ pub fn take(c: &mut AnyConnection, claims: &[&Claim], now: Timestamp) -> Result<
     let mut rows: Vec<Row> = claims.iter().map(|claim| Row::new(claim, now)).collect();
     // in one order, so that two transactions never wait for each other
     rows.sort_by(|a, b| a.key.cmp(&b.key));
-    let keys: Vec<&str> = rows.iter().map(|row| row.key.as_str()).collect();
-    let old = idempotency_key::table
-        .filter(idempotency_key::key.eq_any(&keys))
-        .filter(idempotency_key::expires_at.le(now));
-    diesel::delete(old).execute(c)?;
     let ours = insert(c, &rows)?;
-    let foreign: Vec<&str> = keys.into_iter().filter(|key| !ours.contains(*key)).collect();
+    rows.retain(|row| !ours.contains(&row.key));
+    // nearly every key is new
+    if rows.is_empty() {
+        return Ok(claims.iter().map(|_| Verdict::Ours).collect());
+    }
+    let foreign: Vec<String> = rows.iter().map(|row| row.key.clone()).collect();
+    let old = idempotency_key::table
+        .filter(idempotency_key::key.eq_any(&foreign))
+        .filter(idempotency_key::expires_at.le(now));
+    let ours = if diesel::delete(old).execute(c)? > 0 { insert(c, &rows)? } else { HashSet::new() };
+    let foreign = foreign.into_iter().filter(|key| !ours.contains(key));
     let mut known: HashMap<String, Row> = idempotency_key::table
         .filter(idempotency_key::key.eq_any(foreign))
         .select(Row::as_select())
@@ -189,26 +198,84 @@ pub fn take(c: &mut AnyConnection, claims: &[&Claim], now: Timestamp) -> Result<
         .collect())
 }
 
+struct InsertKeys;
+
+impl Statement for InsertKeys {
+    const TEXT: &'static str = "INSERT INTO idempotency_key (key, fingerprint, resource_id, created_at, expires_at, \
+        locked_until, status, location, body) SELECT * FROM unnest($columns) ON CONFLICT DO NOTHING RETURNING key";
+    type Row = Text;
+}
+
 /// Stores keys; answers those that were free. Where another transaction is storing one, this waits for its end.
 fn insert(c: &mut AnyConnection, rows: &[Row]) -> Result<HashSet<String>> {
     match c {
-        AnyConnection::Postgres(c) => Ok(diesel::insert_into(idempotency_key::table)
-            .values(rows)
-            .on_conflict_do_nothing()
-            .returning(idempotency_key::key)
-            .get_results(c)?
-            .into_iter()
-            .collect()),
+        AnyConnection::Postgres(c) => {
+            let columns = (
+                column(rows, |r| r.key.as_str()).into_sql::<Array<Text>>(),
+                column(rows, |r| r.fingerprint.as_slice()).into_sql::<Array<Binary>>(),
+                column(rows, |r| r.resource_id).into_sql::<Array<Id>>(),
+                column(rows, |r| r.created_at).into_sql::<Array<Instant>>(),
+                column(rows, |r| r.expires_at).into_sql::<Array<Instant>>(),
+                column(rows, |r| r.locked_until).into_sql::<Array<Nullable<Instant>>>(),
+                column(rows, |r| r.status).into_sql::<Array<Nullable<SmallInt>>>(),
+                column(rows, |r| r.location.as_deref()).into_sql::<Array<Nullable<Text>>>(),
+                column(rows, |r| r.body.as_deref()).into_sql::<Array<Nullable<Text>>>(),
+            );
+            Ok(Bulk::of(InsertKeys, columns).load::<String>(c)?.into_iter().collect())
+        }
         AnyConnection::Sqlite(c) => {
             let mut stored = HashSet::new();
             for row in rows {
-                let insertion = diesel::insert_into(idempotency_key::table).values(row);
-                if insertion.on_conflict_do_nothing().execute(c)? > 0 {
+                if Insertion(row).execute(c)? > 0 {
                     stored.insert(row.key.clone());
                 }
             }
             Ok(stored)
         }
+    }
+}
+
+/// The rows' values of one column, as an array.
+fn column<'r, T>(rows: &'r [Row], value: impl Fn(&'r Row) -> T) -> Vec<T> {
+    rows.iter().map(value).collect()
+}
+
+/// An insertion into SQLite whose statement is prepared once: diesel's own with ON CONFLICT composes its text for every
+/// row.
+struct Insertion<'r>(&'r Row);
+
+impl QueryId for Insertion<'_> {
+    type QueryId = Insertion<'static>;
+}
+
+impl RunQueryDsl<SqliteConnection> for Insertion<'_> {}
+
+impl QueryFragment<Sqlite> for Insertion<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        let Self(row) = self;
+        out.push_sql(
+            "INSERT INTO idempotency_key (key, fingerprint, resource_id, created_at, expires_at, locked_until, status, \
+             location, body) VALUES (",
+        );
+        out.push_bind_param::<Text, _>(&row.key)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Binary, _>(&row.fingerprint)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Id, _>(&row.resource_id)?;
+        for time in [&row.created_at, &row.expires_at] {
+            out.push_sql(", ");
+            out.push_bind_param::<Instant, _>(time)?;
+        }
+        out.push_sql(", ");
+        out.push_bind_param::<Nullable<Instant>, _>(&row.locked_until)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Nullable<SmallInt>, _>(&row.status)?;
+        for text in [&row.location, &row.body] {
+            out.push_sql(", ");
+            out.push_bind_param::<Nullable<Text>, _>(text)?;
+        }
+        out.push_sql(") ON CONFLICT DO NOTHING");
+        Ok(())
     }
 }
 

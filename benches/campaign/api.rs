@@ -47,6 +47,11 @@ impl Api {
         Ok(Self { base: format!("http://{address}"), http: fanfare::egress::client()? })
     }
 
+    /// Host and port.
+    pub fn address(&self) -> &str {
+        self.base.strip_prefix("http://").unwrap_or(&self.base)
+    }
+
     pub async fn is_ready(&self) -> bool {
         let answer = self.http.get(format!("{}/ready", self.base)).send().await;
         answer.is_ok_and(|answer| answer.status().is_success())

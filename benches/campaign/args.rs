@@ -50,7 +50,7 @@ pub struct Args {
 
     /// Which parts, separated by commas
     #[arg(long, value_name = "PART,…", value_delimiter = ',', value_enum,
-        default_values_t = [Part::Mailings, Part::Answers, Part::Recovery, Part::Ingest, Part::Rates])]
+        default_values_t = Part::value_variants().to_vec())]
     parts: Vec<Part>,
 
     /// Where to write the figures; without it bench.json in cargo's target directory
@@ -91,6 +91,10 @@ pub enum Part {
     Ingest,
     /// What arrives in a second of a channel with a limit
     Rates,
+    /// Creating notifications, one by one and in batches
+    Notifications,
+    /// A hundred thousand notifications at once, beside a mailing
+    Spike,
 }
 
 /// The provider, and how many requests it is sent at once.
@@ -117,7 +121,7 @@ impl Args {
         let wanted = |size: &u64| {
             self.wants(Part::Mailings)
                 || self.wants(Part::Answers) && *size == self.largest()
-                || self.wants(Part::Recovery) && *size == self.middle()
+                || (self.wants(Part::Recovery) || self.wants(Part::Spike)) && *size == self.middle()
         };
         let mut imported: Vec<u64> = self.sizes().into_iter().filter(wanted).collect();
         imported.extend(self.wants(Part::Rates).then_some(RATED));

@@ -67,9 +67,11 @@ impl Server {
     }
 
     fn number(&self, expression: &str) -> Result<f64> {
-        let number =
-            diesel::select(sql::<BigInt>(expression)).get_result::<i64>(&mut self.connect("postgres")?)?;
-        Ok(number as f64)
+        self.number_in("postgres", expression).map(|number| number as f64)
+    }
+
+    fn number_in(&self, database: &str, expression: &str) -> Result<i64> {
+        Ok(diesel::select(sql::<BigInt>(expression)).get_result(&mut self.connect(database)?)?)
     }
 }
 
@@ -154,6 +156,19 @@ impl Database {
             Self::Sqlite { path, .. } => format!("sqlite://{}", path.display()),
             Self::Postgres { server, name } => server.url_of(name),
         }
+    }
+
+    /// What a subquery counts in it, in words that both systems know.
+    pub fn count(&self, subquery: &str) -> Result<u64> {
+        let expression = format!("({subquery})");
+        let number = match self {
+            Self::Sqlite { path, .. } => {
+                let mut connection = SqliteConnection::establish(&path.to_string_lossy())?;
+                diesel::select(sql::<BigInt>(&expression)).get_result(&mut connection)?
+            }
+            Self::Postgres { server, name } => server.number_in(name, &expression)?,
+        };
+        Ok(u64::try_from(number)?)
     }
 
     /// Seconds of CPU that its server has used so far; none where the service is the database.

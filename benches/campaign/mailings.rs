@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use fanfare::clock::Clock;
-use fanfare::db::types::Timestamp;
 use fanfare::demo::generator::Generator;
 use fanfare::sandbox::Stats;
 use serde_json::json;
@@ -13,8 +12,9 @@ use serde_json::json;
 use crate::args::{Kind, Provider};
 use crate::database::{Database, SEED};
 use crate::limit::{self, Recipient};
-use crate::machine::{others, peak_memory, written};
+use crate::machine::{peak_memory, written};
 use crate::process::{Sandbox, Service};
+use crate::spent::Spent;
 use crate::statistics::Figure;
 use crate::{Bench, Result};
 
@@ -107,35 +107,6 @@ impl Case {
     }
 }
 
-/// Seconds of CPU used up to now, by each of those who are at work.
-struct Spent {
-    at: Timestamp,
-    sender: f64,
-    database: Option<f64>,
-    provider: f64,
-    /// What all of these and the benchmark itself have used, beside what the whole machine has.
-    known: f64,
-    machine: f64,
-}
-
-impl Spent {
-    fn read(bench: &Bench, sender: u32, database: Option<&Database>, provider: u32) -> Result<Self> {
-        let myself = std::process::id();
-        let of = |pid| bench.cpu.of(pid);
-        let (seconds, provider) = (of(sender)?, of(provider)?);
-        let database = database.map(|database| database.cpu(&bench.cpu)).transpose()?.flatten();
-        let watching = if sender == myself { 0.0 } else { of(myself)? };
-        Ok(Self {
-            at: Clock::System.now(),
-            sender: seconds,
-            database,
-            provider,
-            known: seconds + provider + watching + database.unwrap_or_default(),
-            machine: bench.cpu.of_machine()?,
-        })
-    }
-}
-
 impl Figures {
     /// Notes what was used between two looks.
     fn note(&mut self, case: Case, before: &Spent, after: &Spent) -> Result {
@@ -145,8 +116,7 @@ impl Figures {
         if let (Some(before), Some(after)) = (before.database, after.database) {
             self.cpu_database.0.push(a_hundred_thousand(after - before));
         }
-        let (machine, known) = (after.machine - before.machine, after.known - before.known);
-        self.cpu_others.0.push(others(machine, known, after.at.since(before.at))?);
+        self.cpu_others.0.push(after.others_since(before)?);
         Ok(())
     }
 }

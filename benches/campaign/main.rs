@@ -4,18 +4,24 @@
 mod answers;
 mod api;
 mod args;
+mod creations;
 mod database;
 mod ingest;
 mod limit;
+mod load;
 mod machine;
 mod mailings;
+mod notifications;
 mod parse;
 mod process;
 mod rates;
 mod recovery;
 mod report;
+mod spent;
+mod spike;
 mod statistics;
 mod table;
+mod wire;
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -133,6 +139,8 @@ impl Bench {
             recovery: BTreeMap::new(),
             ingest: BTreeMap::new(),
             rates: BTreeMap::new(),
+            creations: BTreeMap::new(),
+            spikes: BTreeMap::new(),
         };
         let asked = |part| self.args.wants(part);
         if asked(Part::Mailings) {
@@ -155,6 +163,15 @@ impl Bench {
                 if asked(Part::Ingest) {
                     says("clients coming in");
                     ingest::measure(&self, kind, middle, report.ingest.entry(kind).or_default()).await?;
+                }
+                if asked(Part::Notifications) {
+                    says("notifications coming in");
+                    notifications::measure(&self, kind, round, &mut report.creations).await?;
+                }
+                if asked(Part::Spike) {
+                    says("a spike of notifications");
+                    let spike = report.spikes.entry(kind).or_default();
+                    spike::measure(&self, self.template(kind, middle)?, middle, spike).await?;
                 }
             }
         }

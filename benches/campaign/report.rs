@@ -6,12 +6,14 @@ use serde_json::{Value, json};
 
 use crate::answers::Answers;
 use crate::args::{Args, Kind};
+use crate::creations::{self, Creations, Spikes};
 use crate::ingest::Ingest;
 use crate::mailings::{Case, Figures, Measured, Sender};
 use crate::rates::Rates;
 use crate::recovery::Recovery;
-use crate::statistics::{Figure, STEADY, percentile};
-use crate::table::{Table, count, middle, number, ranged};
+use crate::spike::POSTED;
+use crate::statistics::{Figure, STEADY, latency_json};
+use crate::table::{Table, count, latency, middle, number, ranged};
 
 /// More than this many percent of the machine in other hands disturb a measurement, even when they do so steadily. The
 /// kernel's own work for disk and network is below it.
@@ -26,6 +28,8 @@ pub struct Report {
     pub recovery: BTreeMap<Kind, Recovery>,
     pub ingest: BTreeMap<Kind, Ingest>,
     pub rates: Rates,
+    pub creations: Creations,
+    pub spikes: Spikes,
 }
 
 impl Report {
@@ -43,6 +47,9 @@ impl Report {
             self.recovery_text(),
             self.ingest_text(),
             self.rates_text(),
+            creations::creations_text(&self.creations),
+            creations::spikes_text(&self.spikes, POSTED, self.args.middle()),
+            self.disturbed_text(),
         ];
         for part in parts.into_iter().flatten() {
             text.push('\n');
@@ -69,7 +76,7 @@ impl Report {
                 "delay_ms": milliseconds(small),
                 "from_recipients": small.recipients,
                 "to_recipients": large.recipients,
-                "microseconds_a_message": figure_json(growth),
+                "microseconds_a_message": growth.json(),
             })).collect::<Vec<_>>(),
             "answers": kinds(&|kind| self.answers.get(&kind).map(|answers| json!({
                 "recipients": self.args.largest(),
@@ -81,15 +88,15 @@ impl Report {
             }))),
             "recovery": kinds(&|kind| self.recovery.get(&kind).map(|recovery| json!({
                 "recipients": self.args.middle(),
-                "first_delivery_ms": figure_json(&recovery.first_delivery),
-                "finished_s": figure_json(&recovery.finished),
-                "repeated": figure_json(&recovery.repeated),
+                "first_delivery_ms": recovery.first_delivery.json(),
+                "finished_s": recovery.finished.json(),
+                "repeated": recovery.repeated.json(),
             }))),
             "ingest": kinds(&|kind| self.ingest.get(&kind).map(|ingest| json!({
-                "requests_per_second": figure_json(&ingest.requests_per_second),
+                "requests_per_second": ingest.requests_per_second.json(),
                 "request_ms": latency_json(&ingest.request),
                 "rows": self.args.middle(),
-                "rows_per_second": figure_json(&ingest.rows_per_second),
+                "rows_per_second": ingest.rows_per_second.json(),
             }))),
             "rates": self.rates.iter().map(|(case, held)| json!({
                 "database": case.kind.name(),
@@ -104,6 +111,11 @@ impl Report {
                 "holds": held.holds(case),
                 "cpu_others_percent": held.others,
             })).collect::<Vec<_>>(),
+            "notifications": creations::creations_json(&self.creations),
+            "spike": kinds(&|kind| {
+                let spike = self.spikes.get(&kind);
+                spike.map(|spike| creations::spike_json(spike, POSTED, self.args.middle()))
+            }),
         })
     }
 
@@ -188,7 +200,7 @@ impl Report {
     /// Why these figures are not to be compared with others.
     fn warnings(&self) -> String {
         let unsteady = self.mailings.iter().filter(|(case, figures)| is_unsteady(case, figures));
-        let mut warnings: String = unsteady
+        unsteady
             .map(|(case, figures)| {
                 let ratio = figures.per_second.summary().map_or(0.0, |s| s.highest / s.lowest);
                 format!(
@@ -199,19 +211,24 @@ impl Report {
                     number(ratio),
                 )
             })
-            .collect();
-        if self.others() > QUIET {
-            warnings.push_str(&format!(
+            .collect()
+    }
+
+    fn disturbed_text(&self) -> Option<String> {
+        let others = self.others();
+        (others > QUIET).then(|| {
+            format!(
                 "!!! OTHERS USED {} % OF THE MACHINE: these figures are of what they left.\n",
-                count(self.others())
-            ));
-        }
-        warnings
+                count(others)
+            )
+        })
     }
 
     /// Percent of the machine in other hands, in the case that was disturbed most.
     fn others(&self) -> f64 {
-        let medians = self.mailings.values().filter_map(|figures| figures.cpu_others.summary());
+        let mailings = self.mailings.values().map(|figures| &figures.cpu_others);
+        let others = mailings.chain(self.creations.values().map(|creation| &creation.cpu_others));
+        let medians = others.filter_map(Figure::summary);
         medians.map(|summary| summary.median).fold(0.0, f64::max)
     }
 
@@ -353,18 +370,18 @@ impl Report {
             "in_flight": case.provider.in_flight,
             "sender": case.sender_name(),
             "unsteady": is_unsteady(case, figures),
-            "messages_per_second": figure_json(&figures.per_second),
-            "of_limit": figure_json(&self.of_limit(case, figures)),
-            "of_in_flight_over_delay": figure_json(&of_ceiling(case, figures)),
-            "cpu_service_s_per_100000": figure_json(&figures.cpu_service),
-            "cpu_database_s_per_100000": figure_json(&figures.cpu_database),
-            "cpu_provider_s_per_100000": figure_json(&figures.cpu_provider),
-            "cpu_others_percent": figure_json(&figures.cpu_others),
-            "peak_memory_mb": figure_json(&figures.peak_memory),
-            "first_delivery_ms": figure_json(&figures.first_delivery),
-            "stored_bytes_a_message": figure_json(&figures.stored),
-            "wal_bytes_a_message": figure_json(&figures.wal),
-            "written_bytes_a_message": figure_json(&figures.written),
+            "messages_per_second": figures.per_second.json(),
+            "of_limit": self.of_limit(case, figures).json(),
+            "of_in_flight_over_delay": of_ceiling(case, figures).json(),
+            "cpu_service_s_per_100000": figures.cpu_service.json(),
+            "cpu_database_s_per_100000": figures.cpu_database.json(),
+            "cpu_provider_s_per_100000": figures.cpu_provider.json(),
+            "cpu_others_percent": figures.cpu_others.json(),
+            "peak_memory_mb": figures.peak_memory.json(),
+            "first_delivery_ms": figures.first_delivery.json(),
+            "stored_bytes_a_message": figures.stored.json(),
+            "wal_bytes_a_message": figures.wal.json(),
+            "written_bytes_a_message": figures.written.json(),
         })
     }
 }
@@ -385,30 +402,4 @@ fn of_ceiling(case: &Case, figures: &Figures) -> Figure {
 
 fn milliseconds(case: &Case) -> u128 {
     case.provider.delay.as_millis()
-}
-
-fn latency(values: &[f64]) -> [String; 4] {
-    let at = |share| percentile(values, share).map_or_else(|| "-".to_owned(), number);
-    [at(0.5), at(0.99), at(1.0), count(values.len() as f64)]
-}
-
-fn latency_json(values: &[f64]) -> Value {
-    json!({
-        "p50": percentile(values, 0.5),
-        "p99": percentile(values, 0.99),
-        "max": percentile(values, 1.0),
-        "count": values.len(),
-    })
-}
-
-/// None for what the sender does not have.
-fn figure_json(figure: &Figure) -> Value {
-    figure.summary().map_or(Value::Null, |summary| {
-        json!({
-            "median": summary.median,
-            "lowest": summary.lowest,
-            "highest": summary.highest,
-            "rounds": figure.0,
-        })
-    })
 }

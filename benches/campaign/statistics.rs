@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use serde_json::{Value, json};
+
 /// A limit whose best round is so much faster than its worst says more about the machine than about the service.
 pub const STEADY: f64 = 1.25;
 
@@ -31,6 +33,18 @@ impl Figure {
     pub fn over(&self, other: &Self) -> Self {
         Self(self.0.iter().zip(&other.0).map(|(value, base)| value / base).collect())
     }
+
+    /// None for what was not measured.
+    pub fn json(&self) -> Value {
+        self.summary().map_or(Value::Null, |summary| {
+            json!({
+                "median": summary.median,
+                "lowest": summary.lowest,
+                "highest": summary.highest,
+                "rounds": self.0,
+            })
+        })
+    }
 }
 
 impl Summary {
@@ -46,6 +60,16 @@ pub fn percentile(values: &[f64], share: f64) -> Option<f64> {
     let sorted = sorted(values);
     let rank = (share * sorted.len() as f64).ceil().max(1.0) as usize;
     sorted.get(rank - 1).copied()
+}
+
+/// The percentiles that tables show.
+pub fn latency_json(values: &[f64]) -> Value {
+    json!({
+        "p50": percentile(values, 0.5),
+        "p99": percentile(values, 0.99),
+        "max": percentile(values, 1.0),
+        "count": values.len(),
+    })
 }
 
 /// Per second, from the first of these times in microseconds, which ascend, to the first that is `span` or more after

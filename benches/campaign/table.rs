@@ -1,6 +1,6 @@
 //! Tables of text, and numbers as people read them.
 
-use crate::statistics::{Figure, Summary};
+use crate::statistics::{Figure, Summary, percentile};
 
 /// Columns that are as wide as their widest cell; the first ones hold words, the others numbers.
 pub struct Table {
@@ -76,4 +76,10 @@ pub fn ranged(figure: &Figure, show: impl Fn(f64) -> String) -> String {
 /// The median alone.
 pub fn middle(figure: &Figure) -> String {
     figure.summary().map_or_else(|| "-".to_owned(), |summary| number(summary.median))
+}
+
+/// The middle, the 99th percentile, the largest, and how many there are.
+pub fn latency(values: &[f64]) -> [String; 4] {
+    let at = |share| percentile(values, share).map_or_else(|| "-".to_owned(), number);
+    [at(0.5), at(0.99), at(1.0), count(values.len() as f64)]
 }

@@ -3,6 +3,7 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -37,17 +38,19 @@ pub struct Worker {
     metrics: Metrics,
     live: Live,
     arrivals: Arc<dyn Arrivals>,
+    look: Duration,
     orders: mpsc::Receiver<Order>,
 }
 
 impl Intake {
-    /// An intake and the task that has to be run for it.
+    /// An intake and the task that has to be run for it. The engine looks by itself for what is due, at least once in
+    /// every `look`.
     pub fn new(
         (db, clock, metrics, live): (Db, Clock, Metrics, Live),
-        arrivals: Arc<dyn Arrivals>,
+        (arrivals, look): (Arc<dyn Arrivals>, Duration),
     ) -> (Self, Worker) {
         let (sender, orders) = mpsc::channel(QUEUE);
-        (Self(sender), Worker { db, clock, metrics, live, arrivals, orders })
+        (Self(sender), Worker { db, clock, metrics, live, arrivals, look, orders })
     }
 
     /// Stores what a request makes; answers after the commit.
@@ -115,10 +118,15 @@ impl Worker {
             }
         };
         failpoint::reach("accept-after-commit");
+        // what is due only after the engine's next look but one need not wake it: a look costs as much as some requests
+        let soon = self.clock.now().plus(2 * self.look);
+        let is_soon = |request: &NewRows| {
+            request.rows.iter().any(|(message, _)| message.due_at.is_none_or(|at| at <= soon))
+        };
         let mut any = false;
         for ((request, done), result) in rows.iter().zip(waiting).zip(results) {
             if matches!(result, Ok(Stored::New)) {
-                any = true;
+                any |= is_soon(request);
                 self.announce(request);
             }
             // a caller that went away has its notifications all the same

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use clap::{CommandFactory, Parser};
+use clap::{CommandFactory, Parser, ValueEnum};
 
 use crate::args::{Args, Kind, Part, RATED};
 
@@ -26,8 +26,8 @@ fn without_flags_everything_but_the_large_mailing_is_measured() {
     let providers = args.providers();
     let in_flight: Vec<_> = providers.iter().map(|p| (p.delay.as_millis(), p.in_flight)).collect();
     assert_eq!(in_flight, [(0, 64), (20, 256)]);
-    for part in [Part::Mailings, Part::Answers, Part::Recovery, Part::Ingest, Part::Rates] {
-        assert!(args.wants(part), "{part:?}");
+    for part in Part::value_variants() {
+        assert!(args.wants(*part), "{part:?}");
     }
 }
 
@@ -52,7 +52,8 @@ fn only_clients_that_are_needed_are_imported() {
     assert_eq!(imported("mailings"), [1000, 50_000, 200_000]);
     assert_eq!(imported("answers,recovery"), [50_000, 200_000]);
     assert_eq!(imported("recovery"), [50_000]);
-    assert!(imported("ingest").is_empty());
+    assert_eq!(imported("spike"), [50_000]);
+    assert!(imported("ingest,notifications").is_empty());
     assert_eq!(imported("rates,recovery"), [50_000, RATED]);
     assert_eq!(args(&format!("--sizes {RATED} --parts rates,recovery")).imported(), [RATED]);
 }

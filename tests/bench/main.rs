@@ -1,20 +1,28 @@
-//! The benchmark's own parts: its flags and statistics, what it reads from the system, its tables, and that its limit
-//! sends what the service sends. They are in `benches/campaign`, where no test runs.
+//! The benchmark's own parts: its flags and statistics, what it reads from the system, its tables, its client, and that
+//! its limit sends what the service sends. They are in `benches/campaign`, where no test runs.
 
 #[path = "../../benches/campaign/args.rs"]
 #[allow(dead_code, reason = "the benchmark uses the rest")]
 mod args;
+#[path = "../../benches/campaign/creations.rs"]
+#[allow(dead_code, reason = "the benchmark uses the rest")]
+mod creations;
 #[path = "../../benches/campaign/limit.rs"]
 #[allow(dead_code, reason = "the benchmark uses the rest")]
 mod limit;
+#[path = "../../benches/campaign/load.rs"]
+mod load;
 #[path = "../../benches/campaign/parse.rs"]
 mod parse;
 #[path = "../../benches/campaign/statistics.rs"]
 mod statistics;
 #[path = "../../benches/campaign/table.rs"]
 mod table;
+#[path = "../../benches/campaign/wire.rs"]
+mod wire;
 
 mod figures;
 mod flags;
+mod posts;
 mod requests;
 mod system;

@@ -11,6 +11,7 @@ mod engine_plans;
 mod explain;
 mod import;
 mod messages;
+mod notifications;
 mod plans;
 mod schema;
 mod session;

@@ -2,9 +2,10 @@
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Text};
+use diesel::sql_types::{Array, BigInt, Integer, Text};
 use fanfare::clients::import;
 use fanfare::db::AnyConnection;
+use fanfare::db::types::{Id, MailingId};
 
 use crate::explain::{postgres_plan, sqlite_plan, without_comments};
 use crate::on_each_database;
@@ -47,5 +48,33 @@ on_each_database! {
         assert!(!plan.contains("Seq Scan") && !plan.contains("SCAN client"), "{plan}");
         assert!(plan.contains("phone_number") && plan.contains("external_id"), "{plan}");
         assert!(plan.contains("Bitmap Index Scan") || plan.contains("SEARCH client USING INDEX"), "{plan}");
+    }
+}
+
+on_each_database! {
+    async fn what_is_of_a_mailing_is_found_by_an_index_that_leaves_out_what_is_of_none(kind: Database) {
+        let stage = Stage::new(kind).await;
+        let plans = stage.db.write(|c| {
+            let messages = "SELECT id FROM message WHERE mailing_number = $1 ORDER BY client_id LIMIT 10";
+            let due = "SELECT message_id FROM due WHERE mailing_id = $1 LIMIT 10";
+            Ok(match c {
+                AnyConnection::Postgres(c) => {
+                    // empty tables would be scanned whatever indexes there are
+                    c.batch_execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")?;
+                    let messages = diesel::sql_query(format!("EXPLAIN {messages}")).bind::<Integer, _>(1).load(c)?;
+                    let due = diesel::sql_query(format!("EXPLAIN {due}")).bind::<Id, _>(MailingId::new()).load(c)?;
+                    [postgres_plan(messages), postgres_plan(due)]
+                }
+                AnyConnection::Sqlite(c) => {
+                    let explain = |sql| diesel::sql_query(format!("EXPLAIN QUERY PLAN {sql}"));
+                    let messages = explain(messages).bind::<Integer, _>(1).load(c)?;
+                    [sqlite_plan(messages), sqlite_plan(explain(due).bind::<Id, _>(MailingId::new()).load(c)?)]
+                }
+            })
+        });
+        let [messages, due] = plans.await.unwrap();
+        assert!(messages.contains("message_of_mailing") && !messages.to_lowercase().contains("sort"), "{messages}");
+        assert!(!messages.contains("TEMP B-TREE"), "{messages}");
+        assert!(due.contains("due_by_mailing"), "{due}");
     }
 }

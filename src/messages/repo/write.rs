@@ -3,11 +3,13 @@
 use std::collections::HashSet;
 
 use diesel::prelude::*;
+use diesel::query_builder::{AstPass, QueryFragment, QueryId};
 use diesel::sql_types::{Array, Integer, Nullable, SmallInt, Text};
+use diesel::sqlite::Sqlite;
 
-use super::{Insertion, MessageRow};
+use super::{Insertion, MessageRow, NewInsertion};
 use crate::db::AnyConnection;
-use crate::db::schema::due;
+use crate::db::bulk::{Bulk, Statement};
 use crate::db::types::{Id, Instant, MailingId, MessageId, Timestamp};
 use crate::error::Result;
 
@@ -67,9 +69,45 @@ fn insert_postgres(c: &mut PgConnection, rows: &[&MessageRow]) -> Result<HashSet
     Ok(written.into_iter().map(|row| row.id).collect())
 }
 
+struct InsertNew;
+
+impl Statement for InsertNew {
+    const TEXT: &'static str = include_str!("sql/insert_new_messages.postgres.sql");
+    type Row = ();
+}
+
+/// Writes messages as they are accepted: nobody has tried to deliver them, and none is of a mailing.
+///
+/// # Errors
+/// Those of the database; a message that is there already is one.
+pub fn insert_new_messages(c: &mut AnyConnection, rows: &[&MessageRow]) -> Result<()> {
+    match c {
+        AnyConnection::Postgres(_) if rows.is_empty() => {}
+        AnyConnection::Postgres(c) => {
+            let columns = (
+                column(rows, |r| r.id).into_sql::<Array<Id>>(),
+                column(rows, |r| r.client_id).into_sql::<Array<Nullable<Id>>>(),
+                column(rows, |r| r.due_at).into_sql::<Array<Nullable<Instant>>>(),
+                column(rows, |r| r.expires_at).into_sql::<Array<Nullable<Instant>>>(),
+                column(rows, |r| r.channel).into_sql::<Array<SmallInt>>(),
+                column(rows, |r| r.priority).into_sql::<Array<SmallInt>>(),
+                column(rows, |r| r.status).into_sql::<Array<SmallInt>>(),
+                column(rows, |r| r.revision).into_sql::<Array<SmallInt>>(),
+                column(rows, |r| r.recipient.as_str()).into_sql::<Array<Text>>(),
+            );
+            Bulk::of(InsertNew, columns).execute(c)?;
+        }
+        AnyConnection::Sqlite(c) => {
+            for row in rows {
+                NewInsertion(row).execute(c)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 /// A row of `due`.
-#[derive(Debug, Insertable)]
-#[diesel(table_name = due, treat_none_as_default_value = false)]
+#[derive(Debug)]
 #[expect(missing_docs, reason = "the migration documents the columns")]
 pub struct DueRow {
     pub message_id: MessageId,
@@ -80,28 +118,67 @@ pub struct DueRow {
     pub expires_at: Option<Timestamp>,
 }
 
+struct InsertDue;
+
+impl Statement for InsertDue {
+    const TEXT: &'static str = include_str!("sql/insert_due.postgres.sql");
+    type Row = ();
+}
+
 /// Lets messages wait.
 ///
 /// # Errors
 /// Those of the database.
 pub fn insert_due(c: &mut AnyConnection, rows: &[DueRow]) -> Result<()> {
     match c {
-        AnyConnection::Postgres(c) if !rows.is_empty() => {
-            diesel::sql_query(include_str!("sql/insert_due.postgres.sql"))
-                .bind::<Array<Id>, _>(rows.iter().map(|r| r.message_id).collect::<Vec<_>>())
-                .bind::<Array<Nullable<Id>>, _>(rows.iter().map(|r| r.mailing_id).collect::<Vec<_>>())
-                .bind::<Array<SmallInt>, _>(rows.iter().map(|r| r.channel).collect::<Vec<_>>())
-                .bind::<Array<SmallInt>, _>(rows.iter().map(|r| r.priority).collect::<Vec<_>>())
-                .bind::<Array<Instant>, _>(rows.iter().map(|r| r.due_at).collect::<Vec<_>>())
-                .bind::<Array<Nullable<Instant>>, _>(rows.iter().map(|r| r.expires_at).collect::<Vec<_>>())
-                .execute(c)?;
+        AnyConnection::Postgres(_) if rows.is_empty() => {}
+        AnyConnection::Postgres(c) => {
+            let columns = (
+                rows.iter().map(|r| r.message_id).collect::<Vec<_>>().into_sql::<Array<Id>>(),
+                rows.iter().map(|r| r.mailing_id).collect::<Vec<_>>().into_sql::<Array<Nullable<Id>>>(),
+                rows.iter().map(|r| r.channel).collect::<Vec<_>>().into_sql::<Array<SmallInt>>(),
+                rows.iter().map(|r| r.priority).collect::<Vec<_>>().into_sql::<Array<SmallInt>>(),
+                rows.iter().map(|r| r.due_at).collect::<Vec<_>>().into_sql::<Array<Instant>>(),
+                rows.iter().map(|r| r.expires_at).collect::<Vec<_>>().into_sql::<Array<Nullable<Instant>>>(),
+            );
+            Bulk::of(InsertDue, columns).execute(c)?;
         }
-        AnyConnection::Postgres(_) => {}
         AnyConnection::Sqlite(c) => {
             for row in rows {
-                diesel::insert_into(due::table).values(row).execute(c)?;
+                DueInsertion(row).execute(c)?;
             }
         }
     }
     Ok(())
+}
+
+/// As [`Insertion`]: diesel's own is walked through several times for every row.
+struct DueInsertion<'r>(&'r DueRow);
+
+impl QueryId for DueInsertion<'_> {
+    type QueryId = DueInsertion<'static>;
+}
+
+impl RunQueryDsl<SqliteConnection> for DueInsertion<'_> {}
+
+impl QueryFragment<Sqlite> for DueInsertion<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        let Self(row) = self;
+        out.push_sql(
+            "INSERT INTO due (message_id, mailing_id, channel, priority, due_at, expires_at) VALUES (",
+        );
+        out.push_bind_param::<Id, _>(&row.message_id)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Nullable<Id>, _>(&row.mailing_id)?;
+        for code in [&row.channel, &row.priority] {
+            out.push_sql(", ");
+            out.push_bind_param::<SmallInt, _>(code)?;
+        }
+        out.push_sql(", ");
+        out.push_bind_param::<Instant, _>(&row.due_at)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Nullable<Instant>, _>(&row.expires_at)?;
+        out.push_sql(")");
+        Ok(())
+    }
 }

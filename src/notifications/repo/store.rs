@@ -1,20 +1,23 @@
 //! Storing what came in: many requests in one transaction, each whole or not at all.
 
 use diesel::prelude::*;
+use diesel::query_builder::{AstPass, QueryFragment, QueryId};
 use diesel::sql_types::{Array, Bool, Nullable, Text};
+use diesel::sqlite::Sqlite;
 
 use crate::db::AnyConnection;
+use crate::db::bulk::{Bulk, Statement};
 use crate::db::schema::{batch, notification};
 use crate::db::types::{BatchId, Id, Instant, MessageId, Timestamp};
 use crate::error::Result;
 use crate::failpoint;
 use crate::idempotency::{self, Claim, Verdict};
 use crate::kinds::NotificationStatus;
-use crate::messages::repo::{DueRow, MessageRow, insert_due, insert_messages};
+use crate::messages::repo::{DueRow, MessageRow, insert_due, insert_new_messages};
 
 /// A row of `notification`.
-#[derive(Debug, Clone, PartialEq, Queryable, Selectable, Insertable)]
-#[diesel(table_name = notification, treat_none_as_default_value = false)]
+#[derive(Debug, Clone, PartialEq, Queryable, Selectable)]
+#[diesel(table_name = notification)]
 #[expect(missing_docs, reason = "the migration documents the columns")]
 pub struct NotificationRow {
     pub message_id: MessageId,
@@ -78,7 +81,7 @@ pub fn store(c: &mut AnyConnection, requests: &[NewRows], now: Timestamp) -> Res
         .map(|(request, _)| request)
         .collect();
     let rows: Vec<&(MessageRow, NotificationRow)> = new.iter().flat_map(|request| &request.rows).collect();
-    insert_messages(c, &rows.iter().map(|(message, _)| message).collect::<Vec<_>>())?;
+    insert_new_messages(c, &rows.iter().map(|(message, _)| message).collect::<Vec<_>>())?;
     insert_notifications(c, &rows.iter().map(|(_, notification)| notification).collect::<Vec<_>>())?;
     let due: Vec<DueRow> = rows
         .iter()
@@ -109,30 +112,72 @@ fn column<'r, T>(rows: &[&'r NotificationRow], value: impl Fn(&'r NotificationRo
     rows.iter().copied().map(value).collect()
 }
 
+struct InsertNotifications;
+
+impl Statement for InsertNotifications {
+    const TEXT: &'static str = include_str!("sql/insert_notifications.postgres.sql");
+    type Row = ();
+}
+
 fn insert_notifications(c: &mut AnyConnection, rows: &[&NotificationRow]) -> Result<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
     match c {
+        AnyConnection::Postgres(_) if rows.is_empty() => {}
         AnyConnection::Postgres(c) => {
-            diesel::sql_query(include_str!("sql/insert_notifications.postgres.sql"))
-                .bind::<Array<Id>, _>(column(rows, |r| r.message_id))
-                .bind::<Array<Nullable<Id>>, _>(column(rows, |r| r.batch_id))
-                .bind::<Array<Nullable<Instant>>, _>(column(rows, |r| r.scheduled_at))
-                .bind::<Array<Instant>, _>(column(rows, |r| r.updated_at))
-                .bind::<Array<Bool>, _>(column(rows, |r| r.is_awaited))
-                .bind::<Array<Text>, _>(column(rows, |r| r.text.as_str()))
-                .bind::<Array<Nullable<Text>>, _>(column(rows, |r| r.subject.as_deref()))
-                .bind::<Array<Nullable<Text>>, _>(column(rows, |r| r.data.as_deref()))
-                .bind::<Array<Nullable<Text>>, _>(column(rows, |r| r.metadata.as_deref()))
-                .bind::<Array<Nullable<Text>>, _>(column(rows, |r| r.retry.as_deref()))
-                .execute(c)?;
+            let columns = (
+                column(rows, |r| r.message_id).into_sql::<Array<Id>>(),
+                column(rows, |r| r.batch_id).into_sql::<Array<Nullable<Id>>>(),
+                column(rows, |r| r.scheduled_at).into_sql::<Array<Nullable<Instant>>>(),
+                column(rows, |r| r.updated_at).into_sql::<Array<Instant>>(),
+                column(rows, |r| r.is_awaited).into_sql::<Array<Bool>>(),
+                column(rows, |r| r.text.as_str()).into_sql::<Array<Text>>(),
+                column(rows, |r| r.subject.as_deref()).into_sql::<Array<Nullable<Text>>>(),
+                column(rows, |r| r.data.as_deref()).into_sql::<Array<Nullable<Text>>>(),
+                column(rows, |r| r.metadata.as_deref()).into_sql::<Array<Nullable<Text>>>(),
+                column(rows, |r| r.retry.as_deref()).into_sql::<Array<Nullable<Text>>>(),
+            );
+            Bulk::of(InsertNotifications, columns).execute(c)?;
         }
         AnyConnection::Sqlite(c) => {
             for row in rows {
-                diesel::insert_into(notification::table).values(*row).execute(c)?;
+                Insertion(row).execute(c)?;
             }
         }
     }
     Ok(())
+}
+
+/// As that of a message (`messages/repo/row.rs`).
+struct Insertion<'r>(&'r NotificationRow);
+
+impl QueryId for Insertion<'_> {
+    type QueryId = Insertion<'static>;
+}
+
+impl RunQueryDsl<SqliteConnection> for Insertion<'_> {}
+
+impl QueryFragment<Sqlite> for Insertion<'_> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        let Self(row) = self;
+        out.push_sql(
+            "INSERT INTO notification (message_id, batch_id, scheduled_at, updated_at, is_awaited, text, subject, data, \
+             metadata, retry) VALUES (",
+        );
+        out.push_bind_param::<Id, _>(&row.message_id)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Nullable<Id>, _>(&row.batch_id)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Nullable<Instant>, _>(&row.scheduled_at)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Instant, _>(&row.updated_at)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Bool, _>(&row.is_awaited)?;
+        out.push_sql(", ");
+        out.push_bind_param::<Text, _>(&row.text)?;
+        for text in [&row.subject, &row.data, &row.metadata, &row.retry] {
+            out.push_sql(", ");
+            out.push_bind_param::<Nullable<Text>, _>(text)?;
+        }
+        out.push_sql(")");
+        Ok(())
+    }
 }

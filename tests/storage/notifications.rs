@@ -1,0 +1,133 @@
+//! Notifications that come in: what is written of them, under whose key, and whom it wakes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use diesel::prelude::*;
+use fanfare::db::schema::{message, notification};
+use fanfare::db::types::{BatchId, ClientId, MessageId, Timestamp};
+use fanfare::idempotency::{self, Answer, Claim, Key, Verdict};
+use fanfare::kinds::{ChannelKind, Priority};
+use fanfare::live::Live;
+use fanfare::messages::repo::MessageRow;
+use fanfare::metrics::Metrics;
+use fanfare::notifications::intake::Intake;
+use fanfare::notifications::model::{NewNotification, To};
+use fanfare::notifications::repo::{Addresses, NewRows, NotificationRow, Stored, store};
+use fanfare::notifications::usecase::Arrivals;
+use uuid::Uuid;
+
+use crate::on_each_database;
+use crate::stage::{Stage, at};
+
+fn new(to: To, scheduled_at: Option<Timestamp>) -> NewNotification {
+    NewNotification {
+        channel: ChannelKind::Sms,
+        to,
+        content: "it's \"here\"".to_owned(),
+        subject: None,
+        data: None,
+        priority: Priority::Normal,
+        scheduled_at,
+        expires_at: None,
+        retry: None,
+        metadata: None,
+    }
+}
+
+fn rows(
+    new: NewNotification,
+    batch: Option<BatchId>,
+    clients: &HashMap<ClientId, Addresses>,
+) -> (MessageRow, NotificationRow) {
+    new.into_rows(MessageId::new(), batch, (clients, false), at(1_000)).unwrap()
+}
+
+on_each_database! {
+    async fn every_column_of_a_notification_is_written(kind: Database) {
+        let stage = Stage::new(kind).await;
+        let (client, batch) = (ClientId::new(), BatchId::new());
+        let addresses = Addresses { phone_number: 79_031_234_567, email: None, push_token: None };
+        let whole = NewNotification {
+            subject: Some("subject".to_owned()),
+            data: Some("{\"a\":1}".to_owned()),
+            metadata: Some("{\"b\":2}".to_owned()),
+            priority: Priority::High,
+            expires_at: Some(at(3_000)),
+            retry: Some(vec![Duration::from_secs(1)]),
+            ..new(To::Client(client), Some(at(2_000)))
+        };
+        let rows = vec![
+            rows(whole, Some(batch), &HashMap::from([(client, addresses)])),
+            rows(new(To::Address("not a number".to_owned()), None), Some(batch), &HashMap::new()),
+        ];
+        let request = NewRows { rows: rows.clone(), batch: Some(batch), claim: None };
+        let read = stage.db.write(move |c| {
+            assert_eq!(store(c, &[request], at(1_000))?, [Stored::New]);
+            let messages: Vec<MessageRow> =
+                message::table.order(message::id).select(MessageRow::as_select()).load(c)?;
+            let contents: Vec<NotificationRow> =
+                notification::table.order(notification::message_id).select(NotificationRow::as_select()).load(c)?;
+            Ok(messages.into_iter().zip(contents).collect::<Vec<_>>())
+        });
+        assert_eq!(read.await.unwrap(), rows);
+    }
+}
+
+fn claim(key: &str, fingerprint: u8) -> Claim {
+    Claim {
+        key: Key { key: key.to_owned(), fingerprint: vec![fingerprint], keep: Duration::from_secs(100) },
+        resource: Uuid::now_v7(),
+        answer: Some(Answer { status: 201, location: Some("/x".to_owned()), body: "{}".to_owned() }),
+        locked_until: None,
+    }
+}
+
+on_each_database! {
+    async fn of_many_keys_each_gets_its_own_verdict(kind: Database) {
+        let stage = Stage::new(kind).await;
+        let take = async |claims: Vec<Claim>, second| {
+            stage.db.write(move |c| idempotency::take(c, &claims.iter().collect::<Vec<_>>(), at(second))).await.unwrap()
+        };
+        let (old, equal, other) = (claim("old", 1), claim("equal", 2), claim("other", 3));
+        assert_eq!(take(vec![old.clone()], 1_000).await, [Verdict::Ours]);
+        assert_eq!(take(vec![other, equal.clone()], 1_050).await, [Verdict::Ours, Verdict::Ours]);
+        // the first one's time is over by now: it is as good as new, whatever it stood for
+        let again = vec![claim("equal", 2), claim("other", 4), claim("new", 5), claim("old", 9)];
+        let answered = Verdict::Answered(equal.answer.unwrap());
+        assert_eq!(take(again, 1_101).await, [answered, Verdict::Foreign, Verdict::Ours, Verdict::Ours]);
+        assert_eq!(take(vec![old], 1_102).await, [Verdict::Foreign], "it is kept from then on");
+    }
+}
+
+#[derive(Default)]
+struct Woken(AtomicUsize);
+
+impl Arrivals for Woken {
+    fn arrived(&self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+on_each_database! {
+    async fn only_what_is_due_before_the_engines_next_look_wakes_it(kind: Database) {
+        let stage = Stage::new(kind).await;
+        let woken = Arc::new(Woken::default());
+        let parts = (stage.db.clone(), stage.clock.clone(), Metrics::new().unwrap(), Live::new(true));
+        let (intake, worker) = Intake::new(parts, (woken.clone(), Duration::from_secs(5)));
+        let worker = tokio::spawn(worker.run());
+        for (scheduled_at, wakes) in [(Some(at(1_011)), 0), (Some(at(1_009)), 1), (None, 2), (Some(at(9_000)), 2)] {
+            let row = rows(new(To::Address("79031234567".to_owned()), scheduled_at), None, &HashMap::new());
+            let stored = intake.store(NewRows { rows: vec![row], batch: None, claim: None }).await.unwrap();
+            assert_eq!(stored, Stored::New);
+            // the answer comes before the waking, and the next request after it: an empty one is the end of the last
+            let nothing = NewRows { rows: vec![], batch: None, claim: None };
+            intake.store(nothing).await.unwrap();
+            assert_eq!(woken.0.load(Ordering::SeqCst), wakes, "{scheduled_at:?}");
+        }
+        drop(intake);
+        worker.await.unwrap();
+    }
+}
