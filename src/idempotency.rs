@@ -9,13 +9,11 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, QueryFragment, QueryId};
 use diesel::sql_types::{Array, Binary, Nullable, SmallInt, Text};
-use diesel::sqlite::Sqlite;
 use uuid::Uuid;
 
 use crate::clock::Clock;
-use crate::db::bulk::{Bulk, Statement};
+use crate::db::bulk::{Bulk, Insert, Insertion, Statement, Values};
 use crate::db::schema::idempotency_key;
 use crate::db::types::{Id, Instant, ResourceId, Timestamp};
 use crate::db::{AnyConnection, Db};
@@ -206,6 +204,23 @@ impl Statement for InsertKeys {
     type Row = Text;
 }
 
+impl Insert for InsertKeys {
+    const HEAD: &'static str = "INSERT INTO idempotency_key (key, fingerprint, resource_id, created_at, expires_at, \
+        locked_until, status, location, body) VALUES (";
+    const TAIL: &'static str = ") ON CONFLICT DO NOTHING";
+    type Row = Row;
+
+    fn bind<'r>(row: &'r Row, values: &mut Values<'_, 'r>) -> QueryResult<()> {
+        values.bind::<Text, _>(&row.key)?;
+        values.bind::<Binary, _>(&row.fingerprint)?;
+        values.bind::<Id, _>(&row.resource_id)?;
+        values.bind_all::<Instant, _, _>([&row.created_at, &row.expires_at])?;
+        values.bind::<Nullable<Instant>, _>(&row.locked_until)?;
+        values.bind::<Nullable<SmallInt>, _>(&row.status)?;
+        values.bind_all::<Nullable<Text>, _, _>([&row.location, &row.body])
+    }
+}
+
 /// Stores keys; answers those that were free. Where another transaction is storing one, this waits for its end.
 fn insert(c: &mut AnyConnection, rows: &[Row]) -> Result<HashSet<String>> {
     match c {
@@ -226,7 +241,7 @@ fn insert(c: &mut AnyConnection, rows: &[Row]) -> Result<HashSet<String>> {
         AnyConnection::Sqlite(c) => {
             let mut stored = HashSet::new();
             for row in rows {
-                if Insertion(row).execute(c)? > 0 {
+                if Insertion::of(InsertKeys, row).execute(c)? > 0 {
                     stored.insert(row.key.clone());
                 }
             }
@@ -238,45 +253,6 @@ fn insert(c: &mut AnyConnection, rows: &[Row]) -> Result<HashSet<String>> {
 /// The rows' values of one column, as an array.
 fn column<'r, T>(rows: &'r [Row], value: impl Fn(&'r Row) -> T) -> Vec<T> {
     rows.iter().map(value).collect()
-}
-
-/// An insertion into SQLite whose statement is prepared once: diesel's own with ON CONFLICT composes its text for every
-/// row.
-struct Insertion<'r>(&'r Row);
-
-impl QueryId for Insertion<'_> {
-    type QueryId = Insertion<'static>;
-}
-
-impl RunQueryDsl<SqliteConnection> for Insertion<'_> {}
-
-impl QueryFragment<Sqlite> for Insertion<'_> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
-        let Self(row) = self;
-        out.push_sql(
-            "INSERT INTO idempotency_key (key, fingerprint, resource_id, created_at, expires_at, locked_until, status, \
-             location, body) VALUES (",
-        );
-        out.push_bind_param::<Text, _>(&row.key)?;
-        out.push_sql(", ");
-        out.push_bind_param::<Binary, _>(&row.fingerprint)?;
-        out.push_sql(", ");
-        out.push_bind_param::<Id, _>(&row.resource_id)?;
-        for time in [&row.created_at, &row.expires_at] {
-            out.push_sql(", ");
-            out.push_bind_param::<Instant, _>(time)?;
-        }
-        out.push_sql(", ");
-        out.push_bind_param::<Nullable<Instant>, _>(&row.locked_until)?;
-        out.push_sql(", ");
-        out.push_bind_param::<Nullable<SmallInt>, _>(&row.status)?;
-        for text in [&row.location, &row.body] {
-            out.push_sql(", ");
-            out.push_bind_param::<Nullable<Text>, _>(text)?;
-        }
-        out.push_sql(") ON CONFLICT DO NOTHING");
-        Ok(())
-    }
 }
 
 /// Does `work` under this claim, if there is one and its key is free, in one transaction.

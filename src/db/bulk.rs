@@ -1,15 +1,20 @@
-//! Many rows in one statement on PostgreSQL, whose text never changes: it is parsed and planned once for a connection,
-//! which for the few rows of a group costs more than to write them. diesel's own `VALUES` lists have another text for
-//! each number of rows, and `sql_query` is never kept.
+//! Statements for many rows that are prepared once for a connection and found again by their type, as diesel's own are
+//! not: to parse and plan one, or only to compose its text, costs as much as to write some rows.
+//!
+//! PostgreSQL takes all rows in one statement ([`Bulk`]): diesel's `VALUES` lists have another text for each number of
+//! rows, and `sql_query` is never kept. SQLite, which is a library, takes them one by one ([`Insertion`]): diesel composes
+//! the text of an insertion for each row to find the prepared one by it.
 
 use std::marker::PhantomData;
 
-use diesel::PgConnection;
-use diesel::QueryResult;
 use diesel::pg::Pg;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::query_dsl::RunQueryDsl;
 use diesel::result::Error;
+use diesel::serialize::ToSql;
+use diesel::sql_types::HasSqlType;
+use diesel::sqlite::Sqlite;
+use diesel::{PgConnection, QueryResult, SqliteConnection};
 
 /// Stands in a statement's text where the columns are, as arrays.
 const COLUMNS: &str = "$columns";
@@ -54,6 +59,97 @@ impl<S: Statement, C: QueryFragment<Pg>> QueryFragment<Pg> for Bulk<S, C> {
         out.push_sql(before);
         self.columns.walk_ast(out.reborrow())?;
         out.push_sql(after);
+        Ok(())
+    }
+}
+
+/// How a row is written into SQLite.
+pub trait Insert: 'static {
+    /// The statement as far as its values.
+    const HEAD: &'static str;
+    /// What follows them.
+    const TAIL: &'static str = ")";
+    /// A row.
+    type Row;
+
+    /// Binds a row's values, in the order of the statement's columns.
+    ///
+    /// # Errors
+    /// Those of diesel.
+    fn bind<'r>(row: &'r Self::Row, values: &mut Values<'_, 'r>) -> QueryResult<()>;
+}
+
+/// The insertion of a row into SQLite.
+pub struct Insertion<'r, S: Insert>(&'r S::Row);
+
+impl<'r, S: Insert> Insertion<'r, S> {
+    /// Of this row.
+    pub fn of(_: S, row: &'r S::Row) -> Self {
+        Self(row)
+    }
+}
+
+impl<S: Insert> QueryId for Insertion<'_, S> {
+    type QueryId = Insertion<'static, S>;
+}
+
+impl<S: Insert> RunQueryDsl<SqliteConnection> for Insertion<'_, S> {}
+
+impl<S: Insert> QueryFragment<Sqlite> for Insertion<'_, S> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        out.push_sql(S::HEAD);
+        let mut values = Values { out: out.reborrow(), between: "" };
+        S::bind(self.0, &mut values)?;
+        out.push_sql(S::TAIL);
+        Ok(())
+    }
+}
+
+/// Takes the values of a row.
+pub struct Values<'a, 'r> {
+    out: AstPass<'a, 'r, Sqlite>,
+    between: &'static str,
+}
+
+impl<'r> Values<'_, 'r> {
+    /// The next value.
+    ///
+    /// # Errors
+    /// Those of diesel.
+    pub fn bind<T, U>(&mut self, value: &'r U) -> QueryResult<()>
+    where
+        Sqlite: HasSqlType<T>,
+        U: ToSql<T, Sqlite> + ?Sized,
+    {
+        self.bind_within::<T, U>("", value, "")
+    }
+
+    /// The next values, of one type.
+    ///
+    /// # Errors
+    /// Those of diesel.
+    pub fn bind_all<T, U, const N: usize>(&mut self, values: [&'r U; N]) -> QueryResult<()>
+    where
+        Sqlite: HasSqlType<T>,
+        U: ToSql<T, Sqlite>,
+    {
+        values.into_iter().try_for_each(|value| self.bind::<T, U>(value))
+    }
+
+    /// The next value, within an expression.
+    ///
+    /// # Errors
+    /// Those of diesel.
+    pub fn bind_within<T, U>(&mut self, before: &str, value: &'r U, after: &str) -> QueryResult<()>
+    where
+        Sqlite: HasSqlType<T>,
+        U: ToSql<T, Sqlite> + ?Sized,
+    {
+        self.out.push_sql(self.between);
+        self.between = ", ";
+        self.out.push_sql(before);
+        self.out.push_bind_param::<T, U>(value)?;
+        self.out.push_sql(after);
         Ok(())
     }
 }

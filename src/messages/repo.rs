@@ -14,9 +14,9 @@ use crate::kinds::{MessageStatus, OutcomeKind};
 use crate::messages::model::{Attempt, Message, MessageFilter};
 use crate::paging::{self, Page};
 
-pub use row::{Insertion, MessageRow};
-use row::{NewInsertion, into_models};
-pub use write::{DueRow, insert_due, insert_messages, insert_new_messages};
+pub use row::MessageRow;
+use row::into_models;
+pub use write::{DueRow, insert_due, insert_messages, insert_new_messages, update_messages};
 
 /// A status that no index names is looked for in this many rows at most before the page is answered as it is.
 const LARGEST_SCAN: usize = 20_000;

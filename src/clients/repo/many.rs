@@ -4,10 +4,11 @@ use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
 use diesel::sql_types::{Array, BigInt, Nullable, Text};
 
-use super::row::{Insertion, Row};
+use super::row::{InsertClient, Row};
 use super::{remember_attributes, taken};
 use crate::clients::model::{Client, ExternalId, PhoneNumber};
 use crate::db::AnyConnection;
+use crate::db::bulk::Insertion;
 use crate::db::schema::client;
 use crate::db::types::{ClientId, Id, Instant};
 use crate::error::{Error, Result};
@@ -95,7 +96,7 @@ fn upsert(connection: &mut PgConnection, rows: &[Row]) -> QueryResult<()> {
 /// would cost 10 µs a row for reading the JSON, as much as the insertion itself.
 fn one_by_one(connection: &mut SqliteConnection, new: &[Client], changed: &[Client]) -> QueryResult<()> {
     for row in new.iter().map(Row::from) {
-        Insertion(row).execute(connection)?;
+        Insertion::of(InsertClient, &row).execute(connection)?;
     }
     for row in changed.iter().map(Row::from) {
         diesel::update(client::table.find(row.id)).set(row).execute(connection)?;

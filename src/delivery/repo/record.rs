@@ -3,16 +3,15 @@
 use std::collections::{HashMap, HashSet};
 
 use diesel::prelude::*;
-use diesel::sql_types::{Array, Integer, Nullable, SmallInt, Text};
 
 use super::delete_pages;
 use crate::db::AnyConnection;
-use crate::db::schema::{attempt, dead_letter, mailing, message, notification, page};
-use crate::db::types::{Id, Instant, MailingId, MessageId, NodeId, PageId, Timestamp};
+use crate::db::schema::{attempt, dead_letter, mailing, notification, page};
+use crate::db::types::{MailingId, MessageId, NodeId, PageId, Timestamp};
 use crate::error::Result;
 use crate::failpoint;
 use crate::kinds::{MessageStatus, OutcomeKind};
-use crate::messages::repo::{DueRow, MessageRow, insert_due, insert_messages};
+use crate::messages::repo::{DueRow, MessageRow, insert_due, insert_messages, update_messages};
 
 /// A message as its outcome leaves it, with the page that it stood in.
 #[derive(Debug, Clone)]
@@ -117,66 +116,6 @@ fn hold(c: &mut AnyConnection, node: NodeId, pages: &HashSet<PageId>) -> Result<
             Ok(held)
         }
     }
-}
-
-/// Writes the outcomes of messages that have a row; answers which were still at the revision before.
-fn update_messages(c: &mut AnyConnection, rows: &[&MessageRow]) -> Result<HashSet<MessageId>> {
-    match c {
-        AnyConnection::Postgres(c) => update_postgres(c, rows),
-        AnyConnection::Sqlite(c) => {
-            let mut written = HashSet::with_capacity(rows.len());
-            for row in rows {
-                let target = message::table.find(row.id).filter(message::revision.eq(row.revision - 1));
-                let count = diesel::update(target)
-                    .set((
-                        message::status.eq(row.status),
-                        message::attempts.eq(row.attempts),
-                        message::revision.eq(row.revision),
-                        message::due_at.eq(row.due_at),
-                        message::finished_at.eq(row.finished_at),
-                        message::status_code.eq(row.status_code),
-                        message::duration_ms.eq(row.duration_ms),
-                        message::provider_id.eq(&row.provider_id),
-                        message::error.eq(&row.error),
-                    ))
-                    .execute(c)?;
-                if count > 0 {
-                    written.insert(row.id);
-                }
-            }
-            Ok(written)
-        }
-    }
-}
-
-#[derive(QueryableByName)]
-struct Written {
-    #[diesel(sql_type = Id)]
-    id: MessageId,
-}
-
-/// The rows' values of one column, as an array.
-fn column<'r, T>(rows: &[&'r MessageRow], value: impl Fn(&'r MessageRow) -> T) -> Vec<T> {
-    rows.iter().copied().map(value).collect()
-}
-
-fn update_postgres(c: &mut PgConnection, rows: &[&MessageRow]) -> Result<HashSet<MessageId>> {
-    if rows.is_empty() {
-        return Ok(HashSet::new());
-    }
-    let written: Vec<Written> = diesel::sql_query(include_str!("sql/update_messages.postgres.sql"))
-        .bind::<Array<Id>, _>(column(rows, |r| r.id))
-        .bind::<Array<SmallInt>, _>(column(rows, |r| r.status))
-        .bind::<Array<SmallInt>, _>(column(rows, |r| r.attempts))
-        .bind::<Array<SmallInt>, _>(column(rows, |r| r.revision))
-        .bind::<Array<Nullable<Instant>>, _>(column(rows, |r| r.due_at))
-        .bind::<Array<Nullable<Instant>>, _>(column(rows, |r| r.finished_at))
-        .bind::<Array<Nullable<SmallInt>>, _>(column(rows, |r| r.status_code))
-        .bind::<Array<Nullable<Integer>>, _>(column(rows, |r| r.duration_ms))
-        .bind::<Array<Nullable<Text>>, _>(column(rows, |r| r.provider_id.as_deref()))
-        .bind::<Array<Nullable<Text>>, _>(column(rows, |r| r.error.as_deref()))
-        .load(c)?;
-    Ok(written.into_iter().map(|row| row.id).collect())
 }
 
 #[derive(Insertable)]

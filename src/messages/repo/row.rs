@@ -3,13 +3,10 @@
 use std::collections::{BTreeSet, HashMap};
 
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, QueryFragment, QueryId};
-use diesel::sql_types::{Integer, Nullable, SmallInt, Text};
-use diesel::sqlite::Sqlite;
 
 use crate::db::AnyConnection;
 use crate::db::schema::{mailing, message};
-use crate::db::types::{ClientId, Id, Instant, MailingId, MessageId, Timestamp};
+use crate::db::types::{ClientId, MailingId, MessageId, Timestamp};
 use crate::error::Result;
 use crate::kinds::{ChannelKind, MessageStatus, Priority};
 use crate::messages::model::Message;
@@ -77,91 +74,4 @@ pub(super) fn into_models(c: &mut AnyConnection, rows: Vec<MessageRow>) -> Resul
             row.into_model(mailing)
         })
         .collect()
-}
-
-/// A recipient that is an integer, as phone numbers are, is stored as one.
-const RECIPIENT: [&str; 2] = ["iif(CAST(CAST(", " AS INTEGER) AS TEXT) = ?1, CAST(?1 AS INTEGER), ?1)"];
-
-/// An insertion into SQLite, left out when the message is there, whose statement is prepared once: diesel's own with
-/// ON CONFLICT composes the text of it for every row, to find the prepared one by it.
-pub struct Insertion<'r>(pub &'r MessageRow);
-
-impl QueryId for Insertion<'_> {
-    type QueryId = Insertion<'static>;
-}
-
-impl RunQueryDsl<SqliteConnection> for Insertion<'_> {}
-
-impl QueryFragment<Sqlite> for Insertion<'_> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
-        let Self(row) = self;
-        out.push_sql(
-            "INSERT INTO message (recipient, id, client_id, due_at, expires_at, finished_at, mailing_number, \
-             duration_ms, status_code, channel, priority, status, attempts, revision, provider_id, error) \
-             VALUES (",
-        );
-        out.push_sql(RECIPIENT[0]);
-        out.push_bind_param::<Text, _>(&row.recipient)?;
-        out.push_sql(RECIPIENT[1]);
-        out.push_sql(", ");
-        out.push_bind_param::<Id, _>(&row.id)?;
-        out.push_sql(", ");
-        out.push_bind_param::<Nullable<Id>, _>(&row.client_id)?;
-        for time in [&row.due_at, &row.expires_at, &row.finished_at] {
-            out.push_sql(", ");
-            out.push_bind_param::<Nullable<Instant>, _>(time)?;
-        }
-        for number in [&row.mailing_number, &row.duration_ms] {
-            out.push_sql(", ");
-            out.push_bind_param::<Nullable<Integer>, _>(number)?;
-        }
-        out.push_sql(", ");
-        out.push_bind_param::<Nullable<SmallInt>, _>(&row.status_code)?;
-        for code in [&row.channel, &row.priority, &row.status, &row.attempts, &row.revision] {
-            out.push_sql(", ");
-            out.push_bind_param::<SmallInt, _>(code)?;
-        }
-        for text in [&row.provider_id, &row.error] {
-            out.push_sql(", ");
-            out.push_bind_param::<Nullable<Text>, _>(text)?;
-        }
-        out.push_sql(") ON CONFLICT DO NOTHING");
-        Ok(())
-    }
-}
-
-/// The same for a message that is accepted: what no attempt and no mailing has filled in yet is not bound.
-pub struct NewInsertion<'r>(pub &'r MessageRow);
-
-impl QueryId for NewInsertion<'_> {
-    type QueryId = NewInsertion<'static>;
-}
-
-impl RunQueryDsl<SqliteConnection> for NewInsertion<'_> {}
-
-impl QueryFragment<Sqlite> for NewInsertion<'_> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
-        let Self(row) = self;
-        out.push_sql(
-            "INSERT INTO message (recipient, id, client_id, due_at, expires_at, channel, priority, status, revision, \
-             attempts) VALUES (",
-        );
-        out.push_sql(RECIPIENT[0]);
-        out.push_bind_param::<Text, _>(&row.recipient)?;
-        out.push_sql(RECIPIENT[1]);
-        out.push_sql(", ");
-        out.push_bind_param::<Id, _>(&row.id)?;
-        out.push_sql(", ");
-        out.push_bind_param::<Nullable<Id>, _>(&row.client_id)?;
-        for time in [&row.due_at, &row.expires_at] {
-            out.push_sql(", ");
-            out.push_bind_param::<Nullable<Instant>, _>(time)?;
-        }
-        for code in [&row.channel, &row.priority, &row.status, &row.revision] {
-            out.push_sql(", ");
-            out.push_bind_param::<SmallInt, _>(code)?;
-        }
-        out.push_sql(", 0)");
-        Ok(())
-    }
 }

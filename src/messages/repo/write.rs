@@ -3,15 +3,49 @@
 use std::collections::HashSet;
 
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, QueryFragment, QueryId};
 use diesel::sql_types::{Array, Integer, Nullable, SmallInt, Text};
-use diesel::sqlite::Sqlite;
 
-use super::{Insertion, MessageRow, NewInsertion};
+use super::MessageRow;
 use crate::db::AnyConnection;
-use crate::db::bulk::{Bulk, Statement};
+use crate::db::bulk::{Bulk, Insert, Insertion, Statement, Values};
+use crate::db::schema::message;
 use crate::db::types::{Id, Instant, MailingId, MessageId, Timestamp};
 use crate::error::Result;
+
+/// A recipient that is an integer, as phone numbers are, is stored as one.
+const RECIPIENT: [&str; 2] = ["iif(CAST(CAST(", " AS INTEGER) AS TEXT) = ?1, CAST(?1 AS INTEGER), ?1)"];
+
+/// The rows' values of one column, as an array.
+fn column<'r, T>(rows: &[&'r MessageRow], value: impl Fn(&'r MessageRow) -> T) -> Vec<T> {
+    rows.iter().copied().map(value).collect()
+}
+
+struct InsertOutcomes;
+
+impl Statement for InsertOutcomes {
+    const TEXT: &'static str = include_str!("sql/insert_messages.postgres.sql");
+    type Row = Id;
+}
+
+impl Insert for InsertOutcomes {
+    const HEAD: &'static str = "INSERT INTO message (recipient, id, client_id, due_at, expires_at, finished_at, \
+        mailing_number, duration_ms, status_code, channel, priority, status, attempts, revision, provider_id, error) \
+        VALUES (";
+    const TAIL: &'static str = ") ON CONFLICT DO NOTHING";
+    type Row = MessageRow;
+
+    fn bind<'r>(row: &'r MessageRow, values: &mut Values<'_, 'r>) -> QueryResult<()> {
+        values.bind_within::<Text, _>(RECIPIENT[0], &row.recipient, RECIPIENT[1])?;
+        values.bind::<Id, _>(&row.id)?;
+        values.bind::<Nullable<Id>, _>(&row.client_id)?;
+        values.bind_all::<Nullable<Instant>, _, _>([&row.due_at, &row.expires_at, &row.finished_at])?;
+        values.bind_all::<Nullable<Integer>, _, _>([&row.mailing_number, &row.duration_ms])?;
+        values.bind::<Nullable<SmallInt>, _>(&row.status_code)?;
+        let codes = [&row.channel, &row.priority, &row.status, &row.attempts, &row.revision];
+        values.bind_all::<SmallInt, _, _>(codes)?;
+        values.bind_all::<Nullable<Text>, _, _>([&row.provider_id, &row.error])
+    }
+}
 
 /// Writes new messages; answers which were new.
 ///
@@ -19,18 +53,44 @@ use crate::error::Result;
 /// Those of the database.
 pub fn insert_messages(c: &mut AnyConnection, rows: &[&MessageRow]) -> Result<HashSet<MessageId>> {
     match c {
-        AnyConnection::Postgres(c) => insert_postgres(c, rows),
-        // no round trip to save: one prepared statement, run for each row
-        AnyConnection::Sqlite(c) => {
-            let mut written = HashSet::with_capacity(rows.len());
-            for row in rows {
-                if Insertion(row).execute(c)? > 0 {
-                    written.insert(row.id);
-                }
-            }
-            Ok(written)
+        AnyConnection::Postgres(_) if rows.is_empty() => Ok(HashSet::new()),
+        AnyConnection::Postgres(c) => {
+            let columns = (
+                column(rows, |r| r.id).into_sql::<Array<Id>>(),
+                column(rows, |r| r.client_id).into_sql::<Array<Nullable<Id>>>(),
+                column(rows, |r| r.due_at).into_sql::<Array<Nullable<Instant>>>(),
+                column(rows, |r| r.expires_at).into_sql::<Array<Nullable<Instant>>>(),
+                column(rows, |r| r.finished_at).into_sql::<Array<Nullable<Instant>>>(),
+                column(rows, |r| r.mailing_number).into_sql::<Array<Nullable<Integer>>>(),
+                column(rows, |r| r.duration_ms).into_sql::<Array<Nullable<Integer>>>(),
+                column(rows, |r| r.status_code).into_sql::<Array<Nullable<SmallInt>>>(),
+                column(rows, |r| r.channel).into_sql::<Array<SmallInt>>(),
+                column(rows, |r| r.priority).into_sql::<Array<SmallInt>>(),
+                column(rows, |r| r.status).into_sql::<Array<SmallInt>>(),
+                column(rows, |r| r.attempts).into_sql::<Array<SmallInt>>(),
+                column(rows, |r| r.revision).into_sql::<Array<SmallInt>>(),
+                column(rows, |r| r.recipient.as_str()).into_sql::<Array<Text>>(),
+                column(rows, |r| r.provider_id.as_deref()).into_sql::<Array<Nullable<Text>>>(),
+                column(rows, |r| r.error.as_deref()).into_sql::<Array<Nullable<Text>>>(),
+            );
+            Ok(Bulk::of(InsertOutcomes, columns).load::<MessageId>(c)?.into_iter().collect())
+        }
+        AnyConnection::Sqlite(c) => one_by_one(rows, |row| Insertion::of(InsertOutcomes, row).execute(c)),
+    }
+}
+
+/// SQLite has no round trip to save: one prepared statement, run for each row. Answers for which it did something.
+fn one_by_one(
+    rows: &[&MessageRow],
+    mut write: impl FnMut(&MessageRow) -> QueryResult<usize>,
+) -> Result<HashSet<MessageId>> {
+    let mut written = HashSet::with_capacity(rows.len());
+    for row in rows {
+        if write(row)? > 0 {
+            written.insert(row.id);
         }
     }
+    Ok(written)
 }
 
 #[derive(QueryableByName)]
@@ -39,34 +99,45 @@ struct Written {
     id: MessageId,
 }
 
-/// The rows' values of one column, as an array.
-fn column<'r, T>(rows: &[&'r MessageRow], value: impl Fn(&'r MessageRow) -> T) -> Vec<T> {
-    rows.iter().copied().map(value).collect()
-}
-
-fn insert_postgres(c: &mut PgConnection, rows: &[&MessageRow]) -> Result<HashSet<MessageId>> {
-    if rows.is_empty() {
-        return Ok(HashSet::new());
+/// Writes the outcomes of messages that have a row; answers which were still at the revision before.
+///
+/// # Errors
+/// Those of the database.
+pub fn update_messages(c: &mut AnyConnection, rows: &[&MessageRow]) -> Result<HashSet<MessageId>> {
+    match c {
+        AnyConnection::Postgres(_) if rows.is_empty() => Ok(HashSet::new()),
+        AnyConnection::Postgres(c) => {
+            let written: Vec<Written> = diesel::sql_query(include_str!("sql/update_messages.postgres.sql"))
+                .bind::<Array<Id>, _>(column(rows, |r| r.id))
+                .bind::<Array<SmallInt>, _>(column(rows, |r| r.status))
+                .bind::<Array<SmallInt>, _>(column(rows, |r| r.attempts))
+                .bind::<Array<SmallInt>, _>(column(rows, |r| r.revision))
+                .bind::<Array<Nullable<Instant>>, _>(column(rows, |r| r.due_at))
+                .bind::<Array<Nullable<Instant>>, _>(column(rows, |r| r.finished_at))
+                .bind::<Array<Nullable<SmallInt>>, _>(column(rows, |r| r.status_code))
+                .bind::<Array<Nullable<Integer>>, _>(column(rows, |r| r.duration_ms))
+                .bind::<Array<Nullable<Text>>, _>(column(rows, |r| r.provider_id.as_deref()))
+                .bind::<Array<Nullable<Text>>, _>(column(rows, |r| r.error.as_deref()))
+                .load(c)?;
+            Ok(written.into_iter().map(|row| row.id).collect())
+        }
+        AnyConnection::Sqlite(c) => one_by_one(rows, |row| {
+            let target = message::table.find(row.id).filter(message::revision.eq(row.revision - 1));
+            diesel::update(target)
+                .set((
+                    message::status.eq(row.status),
+                    message::attempts.eq(row.attempts),
+                    message::revision.eq(row.revision),
+                    message::due_at.eq(row.due_at),
+                    message::finished_at.eq(row.finished_at),
+                    message::status_code.eq(row.status_code),
+                    message::duration_ms.eq(row.duration_ms),
+                    message::provider_id.eq(&row.provider_id),
+                    message::error.eq(&row.error),
+                ))
+                .execute(c)
+        }),
     }
-    let written: Vec<Written> = diesel::sql_query(include_str!("sql/insert_messages.postgres.sql"))
-        .bind::<Array<Id>, _>(column(rows, |r| r.id))
-        .bind::<Array<Nullable<Id>>, _>(column(rows, |r| r.client_id))
-        .bind::<Array<Nullable<Instant>>, _>(column(rows, |r| r.due_at))
-        .bind::<Array<Nullable<Instant>>, _>(column(rows, |r| r.expires_at))
-        .bind::<Array<Nullable<Instant>>, _>(column(rows, |r| r.finished_at))
-        .bind::<Array<Nullable<Integer>>, _>(column(rows, |r| r.mailing_number))
-        .bind::<Array<Nullable<Integer>>, _>(column(rows, |r| r.duration_ms))
-        .bind::<Array<Nullable<SmallInt>>, _>(column(rows, |r| r.status_code))
-        .bind::<Array<SmallInt>, _>(column(rows, |r| r.channel))
-        .bind::<Array<SmallInt>, _>(column(rows, |r| r.priority))
-        .bind::<Array<SmallInt>, _>(column(rows, |r| r.status))
-        .bind::<Array<SmallInt>, _>(column(rows, |r| r.attempts))
-        .bind::<Array<SmallInt>, _>(column(rows, |r| r.revision))
-        .bind::<Array<Text>, _>(column(rows, |r| r.recipient.as_str()))
-        .bind::<Array<Nullable<Text>>, _>(column(rows, |r| r.provider_id.as_deref()))
-        .bind::<Array<Nullable<Text>>, _>(column(rows, |r| r.error.as_deref()))
-        .load(c)?;
-    Ok(written.into_iter().map(|row| row.id).collect())
 }
 
 struct InsertNew;
@@ -74,6 +145,20 @@ struct InsertNew;
 impl Statement for InsertNew {
     const TEXT: &'static str = include_str!("sql/insert_new_messages.postgres.sql");
     type Row = ();
+}
+
+impl Insert for InsertNew {
+    const HEAD: &'static str = "INSERT INTO message (attempts, recipient, id, client_id, due_at, expires_at, channel, \
+        priority, status, revision) VALUES (0, ";
+    type Row = MessageRow;
+
+    fn bind<'r>(row: &'r MessageRow, values: &mut Values<'_, 'r>) -> QueryResult<()> {
+        values.bind_within::<Text, _>(RECIPIENT[0], &row.recipient, RECIPIENT[1])?;
+        values.bind::<Id, _>(&row.id)?;
+        values.bind::<Nullable<Id>, _>(&row.client_id)?;
+        values.bind_all::<Nullable<Instant>, _, _>([&row.due_at, &row.expires_at])?;
+        values.bind_all::<SmallInt, _, _>([&row.channel, &row.priority, &row.status, &row.revision])
+    }
 }
 
 /// Writes messages as they are accepted: nobody has tried to deliver them, and none is of a mailing.
@@ -99,7 +184,7 @@ pub fn insert_new_messages(c: &mut AnyConnection, rows: &[&MessageRow]) -> Resul
         }
         AnyConnection::Sqlite(c) => {
             for row in rows {
-                NewInsertion(row).execute(c)?;
+                Insertion::of(InsertNew, *row).execute(c)?;
             }
         }
     }
@@ -125,6 +210,20 @@ impl Statement for InsertDue {
     type Row = ();
 }
 
+impl Insert for InsertDue {
+    const HEAD: &'static str =
+        "INSERT INTO due (message_id, mailing_id, channel, priority, due_at, expires_at) VALUES (";
+    type Row = DueRow;
+
+    fn bind<'r>(row: &'r DueRow, values: &mut Values<'_, 'r>) -> QueryResult<()> {
+        values.bind::<Id, _>(&row.message_id)?;
+        values.bind::<Nullable<Id>, _>(&row.mailing_id)?;
+        values.bind_all::<SmallInt, _, _>([&row.channel, &row.priority])?;
+        values.bind::<Instant, _>(&row.due_at)?;
+        values.bind::<Nullable<Instant>, _>(&row.expires_at)
+    }
+}
+
 /// Lets messages wait.
 ///
 /// # Errors
@@ -145,40 +244,9 @@ pub fn insert_due(c: &mut AnyConnection, rows: &[DueRow]) -> Result<()> {
         }
         AnyConnection::Sqlite(c) => {
             for row in rows {
-                DueInsertion(row).execute(c)?;
+                Insertion::of(InsertDue, row).execute(c)?;
             }
         }
     }
     Ok(())
-}
-
-/// As [`Insertion`]: diesel's own is walked through several times for every row.
-struct DueInsertion<'r>(&'r DueRow);
-
-impl QueryId for DueInsertion<'_> {
-    type QueryId = DueInsertion<'static>;
-}
-
-impl RunQueryDsl<SqliteConnection> for DueInsertion<'_> {}
-
-impl QueryFragment<Sqlite> for DueInsertion<'_> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
-        let Self(row) = self;
-        out.push_sql(
-            "INSERT INTO due (message_id, mailing_id, channel, priority, due_at, expires_at) VALUES (",
-        );
-        out.push_bind_param::<Id, _>(&row.message_id)?;
-        out.push_sql(", ");
-        out.push_bind_param::<Nullable<Id>, _>(&row.mailing_id)?;
-        for code in [&row.channel, &row.priority] {
-            out.push_sql(", ");
-            out.push_bind_param::<SmallInt, _>(code)?;
-        }
-        out.push_sql(", ");
-        out.push_bind_param::<Instant, _>(&row.due_at)?;
-        out.push_sql(", ");
-        out.push_bind_param::<Nullable<Instant>, _>(&row.expires_at)?;
-        out.push_sql(")");
-        Ok(())
-    }
 }

@@ -1,12 +1,10 @@
 //! Storing what came in: many requests in one transaction, each whole or not at all.
 
 use diesel::prelude::*;
-use diesel::query_builder::{AstPass, QueryFragment, QueryId};
 use diesel::sql_types::{Array, Bool, Nullable, Text};
-use diesel::sqlite::Sqlite;
 
 use crate::db::AnyConnection;
-use crate::db::bulk::{Bulk, Statement};
+use crate::db::bulk::{Bulk, Insert, Insertion, Statement, Values};
 use crate::db::schema::{batch, notification};
 use crate::db::types::{BatchId, Id, Instant, MessageId, Timestamp};
 use crate::error::Result;
@@ -119,6 +117,22 @@ impl Statement for InsertNotifications {
     type Row = ();
 }
 
+impl Insert for InsertNotifications {
+    const HEAD: &'static str = "INSERT INTO notification (message_id, batch_id, scheduled_at, updated_at, is_awaited, \
+        text, subject, data, metadata, retry) VALUES (";
+    type Row = NotificationRow;
+
+    fn bind<'r>(row: &'r NotificationRow, values: &mut Values<'_, 'r>) -> QueryResult<()> {
+        values.bind::<Id, _>(&row.message_id)?;
+        values.bind::<Nullable<Id>, _>(&row.batch_id)?;
+        values.bind::<Nullable<Instant>, _>(&row.scheduled_at)?;
+        values.bind::<Instant, _>(&row.updated_at)?;
+        values.bind::<Bool, _>(&row.is_awaited)?;
+        values.bind::<Text, _>(&row.text)?;
+        values.bind_all::<Nullable<Text>, _, _>([&row.subject, &row.data, &row.metadata, &row.retry])
+    }
+}
+
 fn insert_notifications(c: &mut AnyConnection, rows: &[&NotificationRow]) -> Result<()> {
     match c {
         AnyConnection::Postgres(_) if rows.is_empty() => {}
@@ -139,45 +153,9 @@ fn insert_notifications(c: &mut AnyConnection, rows: &[&NotificationRow]) -> Res
         }
         AnyConnection::Sqlite(c) => {
             for row in rows {
-                Insertion(row).execute(c)?;
+                Insertion::of(InsertNotifications, *row).execute(c)?;
             }
         }
     }
     Ok(())
-}
-
-/// As that of a message (`messages/repo/row.rs`).
-struct Insertion<'r>(&'r NotificationRow);
-
-impl QueryId for Insertion<'_> {
-    type QueryId = Insertion<'static>;
-}
-
-impl RunQueryDsl<SqliteConnection> for Insertion<'_> {}
-
-impl QueryFragment<Sqlite> for Insertion<'_> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
-        let Self(row) = self;
-        out.push_sql(
-            "INSERT INTO notification (message_id, batch_id, scheduled_at, updated_at, is_awaited, text, subject, data, \
-             metadata, retry) VALUES (",
-        );
-        out.push_bind_param::<Id, _>(&row.message_id)?;
-        out.push_sql(", ");
-        out.push_bind_param::<Nullable<Id>, _>(&row.batch_id)?;
-        out.push_sql(", ");
-        out.push_bind_param::<Nullable<Instant>, _>(&row.scheduled_at)?;
-        out.push_sql(", ");
-        out.push_bind_param::<Instant, _>(&row.updated_at)?;
-        out.push_sql(", ");
-        out.push_bind_param::<Bool, _>(&row.is_awaited)?;
-        out.push_sql(", ");
-        out.push_bind_param::<Text, _>(&row.text)?;
-        for text in [&row.subject, &row.data, &row.metadata, &row.retry] {
-            out.push_sql(", ");
-            out.push_bind_param::<Nullable<Text>, _>(text)?;
-        }
-        out.push_sql(")");
-        Ok(())
-    }
 }

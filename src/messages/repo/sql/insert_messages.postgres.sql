@@ -3,6 +3,6 @@
 -- answered, so that it is counted once.
 INSERT INTO message (id, client_id, due_at, expires_at, finished_at, mailing_number, duration_ms, status_code, channel,
     priority, status, attempts, revision, recipient, provider_id, error)
-SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+SELECT * FROM unnest($columns)
 ON CONFLICT DO NOTHING
 RETURNING id
