@@ -1,9 +1,14 @@
 //! The OpenAPI document and Swagger UI.
 
+mod links;
+mod problems;
+
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
+use self::links::Links;
+use self::problems::Problems;
 use crate::{clients, live, mailings, messages, notifications};
 
 /// Where the document is.
@@ -30,7 +35,7 @@ pub const DOCUMENT: &str = "/api/v1/openapi.json";
         live::handler::get_stream, super::health::get_health, super::health::get_ready, super::metrics::get_metrics,
         super::figures::get_figures,
     ),
-    components(schemas(live::Change, mailings::model::Progress)),
+    components(schemas(live::Change, mailings::model::Progress, super::problem::Problem)),
     tags(
         (name = "mailings", description = "A text, a filter over clients, and a window in time"),
         (name = "notifications", description = "One message to one recipient, or a batch of them"),
@@ -38,7 +43,7 @@ pub const DOCUMENT: &str = "/api/v1/openapi.json";
         (name = "messages", description = "What became of each delivery"),
         (name = "operation", description = "Probes and metrics"),
     ),
-    modifiers(&ApiKey)
+    modifiers(&ApiKey, &Problems, &Links)
 )]
 pub struct Api;
 
