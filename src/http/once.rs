@@ -74,7 +74,10 @@ fn key_name(request: &HttpRequest) -> Result<Option<String>> {
         return wrong("was given twice, and differently");
     }
     match key.to_str() {
-        Ok(text) if (1..=LONGEST_KEY).contains(&text.len()) => Ok(Some(text.to_owned())),
+        // to_str lets tabs pass
+        Ok(text) if (1..=LONGEST_KEY).contains(&text.len()) && !text.contains('\t') => {
+            Ok(Some(text.to_owned()))
+        }
         _ => wrong("must be 1 to 255 printable ASCII characters"),
     }
 }

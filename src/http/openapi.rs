@@ -1,6 +1,7 @@
 //! The OpenAPI document and Swagger UI.
 
 mod links;
+mod presence;
 mod problems;
 
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
@@ -8,6 +9,7 @@ use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
 use self::links::Links;
+use self::presence::Presence;
 use self::problems::Problems;
 use crate::{clients, live, mailings, messages, notifications};
 
@@ -43,7 +45,7 @@ pub const DOCUMENT: &str = "/api/v1/openapi.json";
         (name = "messages", description = "What became of each delivery"),
         (name = "operation", description = "Probes and metrics"),
     ),
-    modifiers(&ApiKey, &Problems, &Links)
+    modifiers(&ApiKey, &Problems, &Links, &Presence)
 )]
 pub struct Api;
 
