@@ -4,7 +4,7 @@ export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/fanfare/target
 FANFARE = $(CARGO_TARGET_DIR)/release/fanfare
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test crash-test bench fmt lint deny openapi demo up stop clean
+.PHONY: help run build test fuzz crash-test bench fmt lint deny openapi demo up stop clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
@@ -19,6 +19,10 @@ build: ## the release binary
 test: ## all tests, on SQLite and on a throw-away PostgreSQL (TESTARGS="one_test" for some)
 	@scripts/setup-test
 	@exec scripts/test $(TESTARGS)
+
+fuzz: ## the API against its OpenAPI document, with Schemathesis (FUZZARGS="--seed 7" for other questions)
+	@scripts/setup-test
+	@exec scripts/fuzz $(FUZZARGS)
 
 crash-test: ## the crash tests alone, with 200 kills instead of 20, and what each of them came to
 	@scripts/setup-test

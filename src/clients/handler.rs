@@ -10,12 +10,12 @@ use utoipa::IntoParams;
 
 pub use self::schema::{ClientBody, ClientChanges};
 pub use self::upload::*;
-use super::model::{Client, ClientPatch, ListFilter};
+use super::model::{Client, ClientPatch, ListFilter, OperatorCode, Tag};
 use super::usecase::Clients;
+use crate::db::types::ClientId;
 use crate::error::{Complaints, Result};
 use crate::http::json::{Json, Query, path_id};
-use crate::http::once::{Posted, respond};
-use crate::http::problem::Problem;
+use crate::http::once::{KeyHeader, Posted, respond};
 use crate::http::routing::{get, others};
 use crate::idempotency::{Answer, Made};
 use crate::paging::{self, Page};
@@ -52,18 +52,11 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
     operation_id = "create_client",
     tag = "clients",
     request_body = ClientBody,
-    params(("Idempotency-Key" = Option<String>, Header, description = "Up to 255 characters: an equal request under the same key gets the same answer, and makes nothing")),
+    params(KeyHeader),
     responses(
         (status = 201, description = "The client, and its address in `Location`", body = Client,
             headers(("Location" = String, description = "The path of the client"))),
-        (status = 400, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "Another client has the number or the external id", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 413, description = "The body is larger than 1 MiB", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not called JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Fields are wrong; all of them are named", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 503, description = "The database is away", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Another client has the number or the external id"),
     )
 )]
 pub async fn create_client(
@@ -87,9 +80,6 @@ pub async fn create_client(
     params(("id" = uuid::Uuid, Path, description = "The id of the client")),
     responses(
         (status = 200, description = "The client", body = Client),
-        (status = 404, description = "No client has this id", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The id is not a UUID", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn get_client(clients: web::Data<Clients>, id: web::Path<String>) -> Result<HttpResponse> {
@@ -103,15 +93,16 @@ pub async fn get_client(clients: web::Data<Clients>, id: web::Path<String>) -> R
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
     /// Only clients with this operator's code.
-    #[param(example = "903")]
+    #[param(value_type = Option<OperatorCode>, inline, nullable = false)]
     mobile_operator_code: Option<String>,
     /// Only clients with this tag.
-    #[param(example = "vip")]
+    #[param(value_type = Option<Tag>, inline, nullable = false)]
     tag: Option<String>,
     /// How many to answer, 1 to 1000.
-    #[param(minimum = 1, maximum = 1000, default = 50, value_type = Option<u32>)]
+    #[param(minimum = 1, maximum = 1000, default = 50, value_type = Option<u32>, nullable = false)]
     limit: Option<String>,
     /// `next_cursor` of the page before.
+    #[param(value_type = Option<ClientId>, inline, nullable = false)]
     cursor: Option<String>,
 }
 
@@ -126,9 +117,6 @@ pub struct ListQuery {
     params(ListQuery),
     responses(
         (status = 200, description = "A page of clients", body = Page<Client>),
-        (status = 422, description = "A parameter is wrong or unknown", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 503, description = "The database is away", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn list_clients(clients: web::Data<Clients>, query: Query<ListQuery>) -> Result<HttpResponse> {
@@ -158,15 +146,7 @@ pub async fn list_clients(clients: web::Data<Clients>, query: Query<ListQuery>) 
     request_body = ClientBody,
     responses(
         (status = 200, description = "The client as it is now", body = Client),
-        (status = 400, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No client has this id", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "Another client has the number or the external id", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 413, description = "The body is larger than 1 MiB", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not called JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Fields are wrong; all of them are named", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 503, description = "The database is away", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Another client has the number or the external id"),
     )
 )]
 pub async fn replace_client(
@@ -192,15 +172,7 @@ pub async fn replace_client(
     request_body = ClientChanges,
     responses(
         (status = 200, description = "The client as it is now", body = Client),
-        (status = 400, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No client has this id", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "Another client has the number or the external id", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 413, description = "The body is larger than 1 MiB", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not called JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Fields are wrong; all of them are named", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 503, description = "The database is away", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Another client has the number or the external id"),
     )
 )]
 pub async fn patch_client(
@@ -224,9 +196,6 @@ pub async fn patch_client(
     params(("id" = uuid::Uuid, Path, description = "The id of the client")),
     responses(
         (status = 204, description = "It is gone"),
-        (status = 404, description = "No client has this id", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The id is not a UUID", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away", body = Problem, content_type = "application/problem+json"),
     )
 )]
 pub async fn delete_client(clients: web::Data<Clients>, id: web::Path<String>) -> Result<HttpResponse> {

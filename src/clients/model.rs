@@ -4,6 +4,7 @@ mod attributes;
 mod fields;
 mod patch;
 mod phone;
+mod schema;
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -12,6 +13,7 @@ pub use attributes::{AttributeName, AttributeValue, Attributes, LARGEST_ATTRIBUT
 pub use fields::{Email, ExternalId, OperatorCode, PushToken, Tag, Timezone};
 pub use patch::{ClientPatch, Field};
 pub use phone::PhoneNumber;
+pub use schema::AttributeChanges;
 
 use crate::db::types::{ClientId, Timestamp};
 use crate::error::FieldError;
@@ -20,31 +22,23 @@ use crate::error::FieldError;
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Client {
     /// Given by this service: a UUIDv7, ordered by the time of its making.
-    #[schema(value_type = uuid::Uuid, example = "01922f4e-7a3b-7c1d-9e5f-0a1b2c3d4e5f")]
+    #[schema(example = "01922f4e-7a3b-7c1d-9e5f-0a1b2c3d4e5f")]
     pub id: ClientId,
     /// The digits of the E.164 number; no two clients share one.
-    #[schema(value_type = String, example = "79031234567")]
     pub phone_number: PhoneNumber,
     /// Taken from a Russian number when it was not given.
-    #[schema(value_type = Option<String>, example = "903")]
     pub mobile_operator_code: Option<OperatorCode>,
     /// A word of yours to choose audiences by.
-    #[schema(value_type = Option<String>, example = "vip")]
     pub tag: Option<Tag>,
     /// The IANA name of the zone the client lives in.
-    #[schema(value_type = Option<String>, example = "Europe/Moscow")]
     pub timezone: Option<Timezone>,
     /// The address for the e-mail channel.
-    #[schema(value_type = Option<String>, example = "anna@example.com")]
     pub email: Option<Email>,
     /// The token for the push channel.
-    #[schema(value_type = Option<String>, example = "fcm:3c9a51f0")]
     pub push_token: Option<PushToken>,
     /// The id that your other systems know; no two clients share one.
-    #[schema(value_type = Option<String>, example = "crm-1001")]
     pub external_id: Option<ExternalId>,
     /// What the placeholders of a text are filled from.
-    #[schema(value_type = Object, example = json!({"name": "Anna", "bonus": 250, "member": true}))]
     pub attributes: Attributes,
     /// When the client was made.
     #[schema(value_type = chrono::DateTime<chrono::Utc>)]

@@ -8,7 +8,6 @@ use futures_util::future::BoxFuture;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::problem::Problem;
 use super::routing::{get, others};
 use crate::db::types::Timestamp;
 use crate::error::Result;
@@ -141,7 +140,6 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
 #[utoipa::path(get, path = "/api/v1/metrics", operation_id = "get_figures", tag = "operation",
     responses(
         (status = 200, description = "The figures", body = Figures),
-        (status = 503, description = "The database cannot be used", body = Problem, content_type = "application/problem+json"),
     ))]
 pub async fn get_figures(metrics: web::Data<Metrics>, next_due: web::Data<NextDue>) -> Result<HttpResponse> {
     let next_scheduled = next_due().await?;

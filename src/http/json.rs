@@ -172,6 +172,16 @@ pub fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
     Option::deserialize(reader).map(Some)
 }
 
+/// For a field of a patch that null cannot clear: absent, or a value. Without it null would pass for absent.
+///
+/// # Errors
+/// Those of the value's own reading, which knows no null.
+pub fn given<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
+    reader: D,
+) -> std::result::Result<Option<T>, D::Error> {
+    T::deserialize(reader).map(Some)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

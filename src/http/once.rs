@@ -10,6 +10,7 @@ use actix_web::http::header::{self, ContentType, HeaderName, HeaderValue};
 use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
 use ring::digest::{Context, SHA256};
 use serde::de::DeserializeOwned;
+use utoipa::IntoParams;
 
 use super::json::{LARGEST_BODY, parse_object, read_body};
 use crate::error::{Error, Result};
@@ -22,6 +23,22 @@ static REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 /// For how long answers are kept.
 #[derive(Debug, Clone, Copy)]
 pub struct Keeping(pub Duration);
+
+/// The header, for the document.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Header)]
+pub struct KeyHeader {
+    /// Printable ASCII. An equal request under the same key gets the same answer, and makes nothing; another one is
+    /// refused. `X-Idempotency-Key` is the same.
+    #[param(
+        rename = "Idempotency-Key",
+        min_length = 1,
+        max_length = 255,
+        pattern = "^[ -~]+$",
+        nullable = false
+    )]
+    pub key: Option<String>,
+}
 
 /// A body of at most `MOST` bytes, read as [`super::json::Json`] reads it, and the key that it came with.
 pub struct Posted<T, const MOST: usize = LARGEST_BODY> {
@@ -57,7 +74,10 @@ fn key_name(request: &HttpRequest) -> Result<Option<String>> {
         return wrong("was given twice, and differently");
     }
     match key.to_str() {
-        Ok(text) if (1..=LONGEST_KEY).contains(&text.len()) => Ok(Some(text.to_owned())),
+        // to_str lets tabs pass
+        Ok(text) if (1..=LONGEST_KEY).contains(&text.len()) && !text.contains('\t') => {
+            Ok(Some(text.to_owned()))
+        }
         _ => wrong("must be 1 to 255 printable ASCII characters"),
     }
 }

@@ -1,9 +1,16 @@
 //! The OpenAPI document and Swagger UI.
 
+mod links;
+mod presence;
+mod problems;
+
 use utoipa::openapi::security::{Http, HttpAuthScheme, SecurityRequirement, SecurityScheme};
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::{Config, SwaggerUi};
 
+use self::links::Links;
+use self::presence::Presence;
+use self::problems::Problems;
 use crate::{clients, live, mailings, messages, notifications};
 
 /// Where the document is.
@@ -26,11 +33,12 @@ pub const DOCUMENT: &str = "/api/v1/openapi.json";
         notifications::handler::cancel_notification, notifications::handler::create_batch,
         notifications::handler::get_batch, notifications::handler::list_batch_notifications,
         notifications::handler::cancel_batch, notifications::handler::notify, notifications::handler::notify_later,
+        notifications::handler::get_notified,
         messages::handler::list_messages, messages::handler::list_mailing_messages, messages::handler::get_message,
         live::handler::get_stream, super::health::get_health, super::health::get_ready, super::metrics::get_metrics,
         super::figures::get_figures,
     ),
-    components(schemas(live::Change, mailings::model::Progress)),
+    components(schemas(live::Change, mailings::model::Progress, super::problem::Problem)),
     tags(
         (name = "mailings", description = "A text, a filter over clients, and a window in time"),
         (name = "notifications", description = "One message to one recipient, or a batch of them"),
@@ -38,7 +46,7 @@ pub const DOCUMENT: &str = "/api/v1/openapi.json";
         (name = "messages", description = "What became of each delivery"),
         (name = "operation", description = "Probes and metrics"),
     ),
-    modifiers(&ApiKey)
+    modifiers(&ApiKey, &Problems, &Links, &Presence)
 )]
 pub struct Api;
 

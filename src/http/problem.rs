@@ -14,13 +14,13 @@ use crate::error::{Error, FieldError};
 pub struct Problem {
     /// Stable name of the kind of problem, to be compared by programs.
     #[serde(rename = "type")]
-    #[schema(example = "/problems/invalid")]
+    #[schema(example = "/problems/invalid", pattern = "^/problems/[a-z-]+$")]
     pub kind: &'static str,
     /// The kind of problem in words.
     #[schema(example = "The input is not valid")]
     pub title: &'static str,
     /// The HTTP status.
-    #[schema(example = 422)]
+    #[schema(example = 422, minimum = 400, maximum = 599)]
     pub status: u16,
     /// What happened, to what, and what to do.
     pub detail: String,

@@ -76,7 +76,6 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
     params(StreamQuery, ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that was received, to go on from there")),
     responses(
         (status = 200, description = "Events until one side ends it", body = String, content_type = "text/event-stream"),
-        (status = 422, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "Too many streams are open, or the database cannot be used", body = Problem, content_type = "application/problem+json"),
     ))]
 pub async fn get_stream(

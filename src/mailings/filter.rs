@@ -20,6 +20,7 @@ const MOST_VALUES: usize = 200;
 #[serde(untagged)]
 pub enum FilterInput {
     /// One operator code or one tag.
+    #[schema(value_type = Tag)]
     Text(String),
     /// Lists of them.
     Lists(FilterLists),
@@ -32,9 +33,11 @@ pub enum FilterInput {
 pub struct FilterLists {
     /// Mobile operator codes.
     #[serde(default)]
+    #[schema(value_type = Vec<OperatorCode>, max_items = 200)]
     pub mobile_operator_code: Vec<String>,
     /// Tags.
     #[serde(default)]
+    #[schema(value_type = Vec<Tag>, max_items = 200)]
     pub tag: Vec<String>,
 }
 

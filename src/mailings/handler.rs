@@ -6,13 +6,13 @@ use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-pub use self::schema::{MailingBody, MailingPatch, PreviewBody};
+pub use self::schema::{MailingBody, MailingChannel, MailingPatch, PreviewBody};
 use super::model::{Mailing, MailingStats, MailingStatus, Overview, Preview};
 use super::usecase::Mailings;
+use crate::db::types::MailingId;
 use crate::error::{Error, Result};
 use crate::http::json::{Json, Query, path_id};
-use crate::http::once::{Posted, respond};
-use crate::http::problem::Problem;
+use crate::http::once::{KeyHeader, Posted, respond};
 use crate::http::routing::{get, others};
 use crate::idempotency::{Answer, Made};
 use crate::paging::{self, Page};
@@ -67,14 +67,14 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
-    /// `pending`, `running`, `paused`, `finished` or `cancelled`.
-    #[param(example = "running", nullable = false)]
+    /// Only those in this state.
+    #[param(value_type = Option<MailingStatus>, inline, nullable = false)]
     status: Option<String>,
     /// How many to answer, 1 to 1000.
-    #[param(example = 50, minimum = 1, maximum = 1000, value_type = Option<u32>, nullable = false)]
+    #[param(default = 50, minimum = 1, maximum = 1000, value_type = Option<u32>, nullable = false)]
     limit: Option<String>,
     /// The `next_cursor` of the page before.
-    #[param(nullable = false)]
+    #[param(value_type = Option<MailingId>, inline, nullable = false)]
     cursor: Option<String>,
 }
 
@@ -84,15 +84,10 @@ pub struct ListQuery {
 /// mailing whose start is past begins at once.
 #[utoipa::path(post, path = "/api/v1/mailings", operation_id = "create_mailing", tag = "mailings",
     request_body = MailingBody,
-    params(("Idempotency-Key" = Option<String>, Header, description = "Up to 255 characters: an equal request under the same key gets the same answer, and makes nothing")),
+    params(KeyHeader),
     responses(
         (status = 201, description = "The mailing, and its address in `Location`", body = Mailing,
             headers(("Location" = String, description = "The path of the mailing"))),
-        (status = 400, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is larger than 1 MiB", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not called JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Fields are wrong", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away", body = Problem, content_type = "application/problem+json"),
     ))]
 pub async fn create_mailing(
     service: web::Data<Mailings>,
@@ -111,8 +106,6 @@ pub async fn create_mailing(
 #[utoipa::path(get, path = "/api/v1/mailings", operation_id = "list_mailings", tag = "mailings", params(ListQuery),
     responses(
         (status = 200, description = "One page", body = Page<Mailing>),
-        (status = 422, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away", body = Problem, content_type = "application/problem+json"),
     ))]
 pub async fn list_mailings(
     service: web::Data<Mailings>,
@@ -133,11 +126,6 @@ pub async fn list_mailings(
     request_body = PreviewBody,
     responses(
         (status = 200, description = "What the mailing would be", body = Preview),
-        (status = 400, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is larger than 1 MiB", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not called JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Fields are wrong", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away", body = Problem, content_type = "application/problem+json"),
     ))]
 pub async fn preview_mailing(service: web::Data<Mailings>, body: Json<PreviewBody>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(service.preview(body.0.into_question()?).await?))
@@ -147,7 +135,6 @@ pub async fn preview_mailing(service: web::Data<Mailings>, body: Json<PreviewBod
 #[utoipa::path(get, path = "/api/v1/mailings/stats", operation_id = "get_mailings_overview", tag = "mailings",
     responses(
         (status = 200, description = "The books of all mailings", body = Overview),
-        (status = 503, description = "The database is away", body = Problem, content_type = "application/problem+json"),
     ))]
 pub async fn get_overview(service: web::Data<Mailings>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(service.overview().await?))
@@ -158,8 +145,6 @@ pub async fn get_overview(service: web::Data<Mailings>) -> Result<HttpResponse> 
     params(("id" = String, Path, format = Uuid, description = "The mailing")),
     responses(
         (status = 200, description = "The mailing with its counts", body = Mailing),
-        (status = 404, description = "No such mailing", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The id is no UUID", body = Problem, content_type = "application/problem+json"),
     ))]
 pub async fn get_mailing(service: web::Data<Mailings>, id: web::Path<String>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(service.get(path_id(&id)?).await?))
@@ -170,8 +155,6 @@ pub async fn get_mailing(service: web::Data<Mailings>, id: web::Path<String>) ->
     params(("id" = String, Path, format = Uuid, description = "The mailing")),
     responses(
         (status = 200, description = "What became of its messages", body = MailingStats),
-        (status = 404, description = "No such mailing", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The id is no UUID", body = Problem, content_type = "application/problem+json"),
     ))]
 pub async fn get_mailing_stats(service: web::Data<Mailings>, id: web::Path<String>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(service.stats(path_id(&id)?).await?))
@@ -184,12 +167,7 @@ pub async fn get_mailing_stats(service: web::Data<Mailings>, id: web::Path<Strin
     params(("id" = String, Path, format = Uuid, description = "The mailing")), request_body = MailingPatch,
     responses(
         (status = 200, description = "The mailing as it is now", body = Mailing),
-        (status = 400, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such mailing", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "Its state does not allow it", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is larger than 1 MiB", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not called JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Fields are wrong", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "Its state does not allow it"),
     ))]
 pub async fn patch_mailing(
     service: web::Data<Mailings>,
@@ -204,9 +182,7 @@ pub async fn patch_mailing(
     params(("id" = String, Path, format = Uuid, description = "The mailing")),
     responses(
         (status = 204, description = "It is gone"),
-        (status = 404, description = "No such mailing", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It has begun", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The id is no UUID", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It has begun"),
     ))]
 pub async fn delete_mailing(service: web::Data<Mailings>, id: web::Path<String>) -> Result<HttpResponse> {
     service.delete(path_id(&id)?).await?;
@@ -220,9 +196,7 @@ pub async fn delete_mailing(service: web::Data<Mailings>, id: web::Path<String>)
     params(("id" = String, Path, format = Uuid, description = "The mailing")),
     responses(
         (status = 200, description = "The paused mailing", body = Mailing),
-        (status = 404, description = "No such mailing", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It cannot be paused", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The id is no UUID", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It cannot be paused"),
     ))]
 pub async fn pause_mailing(service: web::Data<Mailings>, id: web::Path<String>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(service.pause(path_id(&id)?).await?))
@@ -233,9 +207,7 @@ pub async fn pause_mailing(service: web::Data<Mailings>, id: web::Path<String>) 
     params(("id" = String, Path, format = Uuid, description = "The mailing")),
     responses(
         (status = 200, description = "The mailing, going on", body = Mailing),
-        (status = 404, description = "No such mailing", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It is not paused", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The id is no UUID", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It is not paused"),
     ))]
 pub async fn resume_mailing(service: web::Data<Mailings>, id: web::Path<String>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(service.resume(path_id(&id)?).await?))
@@ -248,9 +220,7 @@ pub async fn resume_mailing(service: web::Data<Mailings>, id: web::Path<String>)
     params(("id" = String, Path, format = Uuid, description = "The mailing")),
     responses(
         (status = 200, description = "The cancelled mailing", body = Mailing),
-        (status = 404, description = "No such mailing", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It is over", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The id is no UUID", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It is over"),
     ))]
 pub async fn cancel_mailing(service: web::Data<Mailings>, id: web::Path<String>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(service.cancel(path_id(&id)?).await?))

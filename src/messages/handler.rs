@@ -6,7 +6,6 @@ use utoipa::IntoParams;
 
 use crate::error::{Error, Result};
 use crate::http::json::{Query, path_id};
-use crate::http::problem::Problem;
 use crate::http::routing::{get, others};
 use crate::kinds::MessageStatus;
 use crate::messages::Messages;
@@ -18,11 +17,11 @@ use crate::paging::{self, Page};
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
-    /// `queued`, `sending`, `sent`, `failed`, `expired` or `cancelled` (also `created` and `succeeded`).
-    #[param(example = "sent", nullable = false)]
+    /// Only those in this state; `created` is taken for `queued`, and `succeeded` for `sent`.
+    #[param(value_type = Option<MessageStatus>, inline, nullable = false)]
     status: Option<String>,
     /// How many to answer, 1 to 1000.
-    #[param(example = 50, minimum = 1, maximum = 1000, value_type = Option<u32>, nullable = false)]
+    #[param(default = 50, minimum = 1, maximum = 1000, value_type = Option<u32>, nullable = false)]
     limit: Option<String>,
     /// The `next_cursor` of the page before.
     #[param(nullable = false)]
@@ -57,7 +56,6 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
 #[utoipa::path(get, path = "/api/v1/messages", operation_id = "list_messages", tag = "messages", params(ListQuery),
     responses(
         (status = 200, description = "One page", body = Page<Message>),
-        (status = 422, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
     ))]
 pub async fn list_messages(
     service: web::Data<Messages>,
@@ -72,8 +70,6 @@ pub async fn list_messages(
     params(("id" = String, Path, format = Uuid, description = "The mailing"), ListQuery),
     responses(
         (status = 200, description = "One page", body = Page<Message>),
-        (status = 404, description = "No such mailing", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
     ))]
 pub async fn list_mailing_messages(
     service: web::Data<Messages>,
@@ -91,8 +87,6 @@ pub async fn list_mailing_messages(
     params(("id" = String, Path, format = Uuid, description = "The message")),
     responses(
         (status = 200, description = "The message and everything that was tried", body = MessageWithAttempts),
-        (status = 404, description = "No such message", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The id is no UUID", body = Problem, content_type = "application/problem+json"),
     ))]
 pub async fn get_message(service: web::Data<Messages>, id: web::Path<String>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(service.get(path_id(&id)?).await?))

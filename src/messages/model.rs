@@ -10,18 +10,25 @@ use crate::kinds::{ChannelKind, MessageStatus, OutcomeKind, Priority};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Counts {
     /// All of them.
+    #[schema(minimum = 0)]
     pub total: i64,
     /// Wait for their turn or their next attempt; recipients not yet planned are among them.
+    #[schema(minimum = 0)]
     pub queued: i64,
     /// In the hands of a node.
+    #[schema(minimum = 0)]
     pub sending: i64,
     /// Taken by the provider.
+    #[schema(minimum = 0)]
     pub sent: i64,
     /// Given up for good.
+    #[schema(minimum = 0)]
     pub failed: i64,
     /// Their window closed first.
+    #[schema(minimum = 0)]
     pub expired: i64,
     /// Cancelled before they were sent.
+    #[schema(minimum = 0)]
     pub cancelled: i64,
 }
 

@@ -8,16 +8,18 @@ use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+pub use self::prefer::PreferHeader;
 use self::prefer::Preference;
 pub use self::schema::{BatchAccepted, BatchBody, NotificationBody, NotificationPatch};
 use super::model::{Batch, Notification, NotificationWithAttempts, Status};
 use super::usecase::{Filter, Notifications, Order, Taken, Waited, answer_of};
+use crate::db::types::MessageId;
 use crate::error::{Error, Result};
 use crate::http::json::{Json, Query, path_id, time};
-use crate::http::once::{Posted, respond};
-use crate::http::problem::Problem;
+use crate::http::once::{KeyHeader, Posted, respond};
 use crate::http::routing::{get, others};
 use crate::idempotency::{Answer, Made};
+use crate::kinds::{ChannelKind, Priority};
 use crate::paging::{self, Page};
 
 /// Bytes of a batch's body.
@@ -70,7 +72,7 @@ pub fn short_routes(cfg: &mut web::ServiceConfig) {
         )
         .service(
             web::resource("/notification/{id}")
-                .route(get().to(get_notification))
+                .route(get().to(get_notified))
                 .default_service(others("GET, HEAD")),
         );
 }
@@ -111,20 +113,20 @@ fn flag(name: &str, value: Option<&str>) -> Result<bool> {
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
-    /// `scheduled`, `queued`, `processing`, `sent`, `failed`, `expired` or `cancelled`.
-    #[param(example = "sent", nullable = false)]
+    /// Only those in this state; `sending` is taken for `processing`.
+    #[param(value_type = Option<Status>, inline, nullable = false)]
     status: Option<String>,
-    /// `sms`, `email`, `push`, `webhook`, `discord` or `in_app`.
-    #[param(example = "sms", nullable = false)]
+    /// Only what goes out on this channel.
+    #[param(value_type = Option<ChannelKind>, inline, nullable = false)]
     channel: Option<String>,
-    /// `high`, `normal` or `low`.
-    #[param(nullable = false)]
+    /// Only those of this urgency.
+    #[param(value_type = Option<Priority>, inline, nullable = false)]
     priority: Option<String>,
     /// Those of one batch.
     #[param(value_type = Option<uuid::Uuid>, nullable = false)]
     batch_id: Option<String>,
     /// Those to one address; needs `channel`, which says what an address is.
-    #[param(nullable = false)]
+    #[param(min_length = 1, nullable = false)]
     recipient: Option<String>,
     /// Those for one client.
     #[param(value_type = Option<uuid::Uuid>, nullable = false)]
@@ -136,13 +138,13 @@ pub struct ListQuery {
     #[param(value_type = Option<String>, format = DateTime, nullable = false)]
     to: Option<String>,
     /// Which page, from 1 on, as far as the first 10,000; farther on there is `cursor`.
-    #[param(value_type = Option<u32>, minimum = 1, nullable = false)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 10001, nullable = false)]
     page: Option<String>,
     /// How many to answer, 1 to 1000.
-    #[param(example = 50, minimum = 1, maximum = 1000, value_type = Option<u32>, nullable = false)]
+    #[param(default = 50, minimum = 1, maximum = 1000, value_type = Option<u32>, nullable = false)]
     limit: Option<String>,
     /// The `next_cursor` of the page before; not beside `page`.
-    #[param(nullable = false)]
+    #[param(value_type = Option<MessageId>, inline, nullable = false)]
     cursor: Option<String>,
 }
 
@@ -243,19 +245,14 @@ async fn in_the_end(
 #[utoipa::path(post, path = "/api/v1/notifications", operation_id = "create_notification", tag = "notifications",
     request_body = NotificationBody,
     params(CreateQuery,
-        ("Prefer" = Option<String>, Header, description = "`wait=N` or `respond-async`"),
-        ("Idempotency-Key" = Option<String>, Header, description = "Up to 255 characters: an equal request under the same key gets the same answer, and makes nothing. `X-Idempotency-Key` is the same.")),
+        PreferHeader,
+        KeyHeader),
     responses(
         (status = 201, description = "The notification, and its address in `Location`", body = Notification,
             headers(("Location" = String, description = "The path of the notification"))),
         (status = 200, description = "Waited for: its final state; or, for a dry run, what it would be", body = Notification),
         (status = 202, description = "Accepted; not at its end when time was over, or `respond-async`", body = Notification),
-        (status = 400, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "An equal request with this key is in work", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is larger than 1 MiB", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not called JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Fields are wrong, or the key was used for another request", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away, or too much waits for it", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "An equal request with this key is in work"),
     ))]
 pub async fn create_notification(
     service: web::Data<Notifications>,
@@ -287,17 +284,12 @@ pub async fn create_notification(
 /// Waits as `Prefer: wait=N` says, else up to the service's own time (30 seconds unless configured otherwise).
 #[utoipa::path(post, path = "/notification", operation_id = "create_notification_and_wait", tag = "notifications",
     request_body = NotificationBody,
-    params(("Prefer" = Option<String>, Header, description = "`wait=N`"),
-        ("Idempotency-Key" = Option<String>, Header, description = "As at `/api/v1/notifications`")),
+    params(PreferHeader,
+        KeyHeader),
     responses(
         (status = 200, description = "Its final state", body = Notification),
         (status = 202, description = "Accepted; not at its end when time was over", body = Notification),
-        (status = 400, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "An equal request with this key is in work", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is larger than 1 MiB", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not called JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Fields are wrong, or the key was used for another request", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away, or too much waits for it", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "An equal request with this key is in work"),
     ))]
 pub async fn notify(
     service: web::Data<Notifications>,
@@ -314,15 +306,10 @@ pub async fn notify(
 /// Send a notification without waiting for it
 #[utoipa::path(post, path = "/notification/asynchronous", operation_id = "create_notification_asynchronously", tag = "notifications",
     request_body = NotificationBody,
-    params(("Idempotency-Key" = Option<String>, Header, description = "As at `/api/v1/notifications`")),
+    params(KeyHeader),
     responses(
         (status = 202, description = "Accepted, and on disk", body = Notification),
-        (status = 400, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "An equal request with this key is in work", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is larger than 1 MiB", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not called JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Fields are wrong, or the key was used for another request", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away, or too much waits for it", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "An equal request with this key is in work"),
     ))]
 pub async fn notify_later(
     service: web::Data<Notifications>,
@@ -338,8 +325,6 @@ pub async fn notify_later(
     params(ListQuery),
     responses(
         (status = 200, description = "One page", body = Page<Notification>),
-        (status = 422, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away", body = Problem, content_type = "application/problem+json"),
     ))]
 pub async fn list_notifications(
     service: web::Data<Notifications>,
@@ -364,14 +349,22 @@ async fn page(
     params(("id" = String, Path, format = Uuid, description = "The notification")),
     responses(
         (status = 200, description = "The notification and everything that was tried", body = NotificationWithAttempts),
-        (status = 404, description = "No such notification", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The id is no UUID", body = Problem, content_type = "application/problem+json"),
     ))]
 pub async fn get_notification(
     service: web::Data<Notifications>,
     id: web::Path<String>,
 ) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(service.get(path_id(&id)?).await?))
+}
+
+/// Read a notification, by the short path
+#[utoipa::path(get, path = "/notification/{id}", operation_id = "get_notification_by_its_short_path", tag = "notifications",
+    params(("id" = String, Path, format = Uuid, description = "The notification")),
+    responses(
+        (status = 200, description = "The notification and everything that was tried", body = NotificationWithAttempts),
+    ))]
+pub async fn get_notified(service: web::Data<Notifications>, id: web::Path<String>) -> Result<HttpResponse> {
+    get_notification(service, id).await
 }
 
 /// Change when a notification is sent
@@ -381,12 +374,7 @@ pub async fn get_notification(
     params(("id" = String, Path, format = Uuid, description = "The notification")), request_body = NotificationPatch,
     responses(
         (status = 200, description = "The notification as it is now", body = Notification),
-        (status = 400, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 404, description = "No such notification", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It does not wait any more", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is larger than 1 MiB", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not called JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "Fields are wrong", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It does not wait any more"),
     ))]
 pub async fn patch_notification(
     service: web::Data<Notifications>,
@@ -403,9 +391,7 @@ pub async fn patch_notification(
     params(("id" = String, Path, format = Uuid, description = "The notification")),
     responses(
         (status = 204, description = "It is cancelled"),
-        (status = 404, description = "No such notification", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "It is sent, being sent, or over", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The id is no UUID", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "It is sent, being sent, or over"),
     ))]
 pub async fn cancel_notification(
     service: web::Data<Notifications>,
@@ -421,17 +407,13 @@ pub async fn cancel_notification(
 #[utoipa::path(post, path = "/api/v1/notifications/batch", operation_id = "create_batch", tag = "notifications",
     request_body = BatchBody,
     params(BatchQuery,
-        ("Idempotency-Key" = Option<String>, Header, description = "As at `/api/v1/notifications`")),
+        KeyHeader),
     responses(
         (status = 201, description = "What became of each, and the batch's address in `Location`", body = BatchAccepted,
             headers(("Location" = String, description = "The path of the batch"))),
         (status = 200, description = "For a dry run: what would become of each", body = BatchAccepted),
-        (status = 400, description = "The body is not JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 409, description = "An equal request with this key is in work", body = Problem, content_type = "application/problem+json"),
-        (status = 413, description = "The body is larger than 16 MiB", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not called JSON", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "None is right, or not all that must be", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "The database is away, or too much waits for it", body = Problem, content_type = "application/problem+json"),
+        (status = 409, description = "An equal request with this key is in work"),
+        (status = 413, description = "The body is larger than 16 MiB"),
     ))]
 pub async fn create_batch(
     service: web::Data<Notifications>,
@@ -457,8 +439,6 @@ pub async fn create_batch(
     params(("id" = String, Path, format = Uuid, description = "The batch")),
     responses(
         (status = 200, description = "What became of its notifications", body = Batch),
-        (status = 404, description = "No such batch", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The id is no UUID", body = Problem, content_type = "application/problem+json"),
     ))]
 pub async fn get_batch(service: web::Data<Notifications>, id: web::Path<String>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(service.batch(path_id(&id)?).await?))
@@ -471,8 +451,6 @@ pub async fn get_batch(service: web::Data<Notifications>, id: web::Path<String>)
     params(("id" = String, Path, format = Uuid, description = "The batch"), ListQuery),
     responses(
         (status = 200, description = "One page", body = Page<Notification>),
-        (status = 404, description = "No such batch", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "A parameter is wrong", body = Problem, content_type = "application/problem+json"),
     ))]
 pub async fn list_batch_notifications(
     service: web::Data<Notifications>,
@@ -493,8 +471,6 @@ pub async fn list_batch_notifications(
     params(("id" = String, Path, format = Uuid, description = "The batch")),
     responses(
         (status = 200, description = "What became of its notifications", body = Batch),
-        (status = 404, description = "No such batch", body = Problem, content_type = "application/problem+json"),
-        (status = 422, description = "The id is no UUID", body = Problem, content_type = "application/problem+json"),
     ))]
 pub async fn cancel_batch(service: web::Data<Notifications>, id: web::Path<String>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(service.cancel_batch(path_id(&id)?).await?))

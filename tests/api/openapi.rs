@@ -50,9 +50,12 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("DELETE", "/api/v1/batches/{id}", "cancel_batch"),
     ("POST", "/notification", "create_notification_and_wait"),
     ("POST", "/notification/asynchronous", "create_notification_asynchronously"),
+    ("GET", "/notification/{id}", "get_notification_by_its_short_path"),
     ("GET", "/api/v1/messages", "list_messages"),
     ("GET", "/api/v1/messages/{id}", "get_message"),
 ];
+
+const PROBES: &[&str] = &["/health", "/ready", "/metrics"];
 
 const VERBS: &[&str] = &[
     "create", "get", "list", "replace", "patch", "delete", "import", "preview", "pause", "resume", "cancel",
@@ -71,6 +74,16 @@ fn operations(document: &Value) -> Vec<(String, String, Value)> {
         }
     }
     found
+}
+
+/// A response, or the common one that it refers to.
+fn resolved<'d>(document: &'d Value, response: &'d Value) -> &'d Value {
+    match response["$ref"].as_str() {
+        Some(reference) => {
+            document.pointer(reference.trim_start_matches('#')).expect("a response of the components")
+        }
+        None => response,
+    }
 }
 
 /// The example of an operation's body of this kind: its own, or its schema's.
@@ -130,15 +143,21 @@ fn every_operation_says_what_it_does_takes_and_answers() {
         let responses = operation["responses"].as_object().expect("responses");
         assert!(responses.keys().any(|status| status.starts_with('2')), "{place}: no success");
         for (status, response) in responses {
+            let response = resolved(&document, response);
             assert!(
                 response["description"].as_str().is_some_and(|text| !text.is_empty()),
                 "{place} {status}"
             );
-            if status.starts_with('4') || (status == "503" && path.starts_with("/api/")) {
+            if status.starts_with(['4', '5']) && !PROBES.contains(&path.as_str()) {
                 assert!(
                     response["content"]["application/problem+json"].is_object(),
                     "{place} {status}: no problem"
                 );
+            }
+        }
+        if !PROBES.contains(&path.as_str()) {
+            for status in ["401", "503"] {
+                assert!(responses.contains_key(status), "{place}: no {status}");
             }
         }
         let in_path = path.matches('{').count();
@@ -154,6 +173,24 @@ fn every_operation_says_what_it_does_takes_and_answers() {
         }
     }
     assert!(document["components"]["securitySchemes"]["api_key"].is_object());
+}
+
+#[test]
+fn every_link_leads_to_an_operation_that_takes_its_id() {
+    let document = parsed();
+    let operations = operations(&document);
+    let mut links = 0;
+    for (method, path, operation) in &operations {
+        for response in operation["responses"].as_object().expect("responses").values() {
+            for link in response["links"].as_object().into_iter().flat_map(|links| links.values()) {
+                let taker = operations.iter().find(|(.., taker)| taker["operationId"] == link["operationId"]);
+                let (_, leads_to, _) = taker.unwrap_or_else(|| panic!("{method} {path}: {link}"));
+                assert!(leads_to.contains("{id}") && link["parameters"]["id"].is_string(), "{link}");
+                links += 1;
+            }
+        }
+    }
+    assert!(links > 15, "{links}");
 }
 
 #[test]
@@ -174,7 +211,7 @@ fn the_documented_words_are_those_that_the_service_uses() {
 fn only_the_probes_and_the_metrics_are_documented_as_open() {
     for (method, path, operation) in operations(&parsed()) {
         let open = operation["security"] == json!([{}]);
-        let is_probe = ["/health", "/ready", "/metrics"].contains(&path.as_str());
+        let is_probe = PROBES.contains(&path.as_str());
         assert_eq!(open, is_probe, "{method} {path}: {}", operation["security"]);
     }
 }
@@ -187,10 +224,10 @@ on_each_database! {
         service.finished(&sent).await;
         for (method, path, _) in ROUTES {
             let first = |list: &Value| id_of(&list["items"][0]);
-            let id = match path.split('/').nth(3) {
+            let id = match path.trim_start_matches("/api/v1").split('/').nth(1) {
                 Some("clients") => id_of(&service.post("/clients", json!({"phone_number": "79991112233"})).await),
                 Some("messages") => first(&service.get("/messages").await),
-                Some("notifications" | "batches") => {
+                Some("notification" | "notifications" | "batches") => {
                     let one = json!({"channel": "sms", "recipient": "+905551234567", "content": "x", "scheduled_at": after(Duration::from_secs(60))});
                     let made = service.post("/notifications/batch", json!({"notifications": [one]})).await;
                     let of = if path.contains("batches") { &made["batch_id"] } else { &made["items"][0]["id"] };

@@ -1,63 +1,67 @@
 //! The bodies as the documentation shows them. They are read field by field (`ClientPatch`), so that a caller hears of
 //! every wrong field at once; a test holds the two together.
 
-use serde_json::{Map, Value};
 use utoipa::ToSchema;
+
+use crate::clients::model::{
+    AttributeChanges, Email, ExternalId, OperatorCode, PhoneNumber, PushToken, Tag, Timezone,
+};
 
 /// A whole client, to create or replace one.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(example = json!({
     "phone_number": "79031234567", "tag": "vip", "timezone": "Europe/Moscow", "email": "anna@example.com",
     "external_id": "crm-1001", "attributes": {"name": "Anna", "bonus": 250, "member": true}
 }))]
 pub struct ClientBody {
-    /// 7 to 15 digits with the country code first, a plus before them is accepted. No two clients share one.
-    pub phone_number: String,
-    /// 1 to 10 digits; taken from a Russian number when absent.
-    pub mobile_operator_code: Option<String>,
-    /// Up to 100 characters.
-    pub tag: Option<String>,
-    /// The IANA name of a time zone.
-    pub timezone: Option<String>,
-    /// An e-mail address.
-    pub email: Option<String>,
-    /// Up to 4096 bytes.
-    pub push_token: Option<String>,
-    /// Up to 200 characters. No two clients share one.
-    pub external_id: Option<String>,
-    /// Up to 50 texts, numbers, trues and falses by name; nulls are dropped.
-    #[schema(value_type = Option<Object>)]
-    pub attributes: Option<Map<String, Value>>,
+    /// Its operator, if it is a Russian one, is told from it. No two clients share one.
+    pub phone_number: PhoneNumber,
+    /// Taken from a Russian number when absent.
+    pub mobile_operator_code: Option<OperatorCode>,
+    /// A word of yours to choose audiences by.
+    pub tag: Option<Tag>,
+    /// Where the client lives.
+    pub timezone: Option<Timezone>,
+    /// For the e-mail channel.
+    pub email: Option<Email>,
+    /// For the push channel.
+    pub push_token: Option<PushToken>,
+    /// The id in your other systems. No two clients share one.
+    pub external_id: Option<ExternalId>,
+    /// What the placeholders of a text are filled from; nulls are dropped.
+    pub attributes: Option<AttributeChanges>,
 }
 
 /// Changes to a client: absent stays, null clears.
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[schema(example = json!({"tag": "gold", "push_token": null, "attributes": {"bonus": 300, "member": null}}))]
 pub struct ClientChanges {
     /// As in a new client; cannot be null.
     #[schema(nullable = false)]
-    pub phone_number: Option<String>,
+    pub phone_number: Option<PhoneNumber>,
     /// As in a new client.
-    pub mobile_operator_code: Option<String>,
+    pub mobile_operator_code: Option<OperatorCode>,
     /// As in a new client.
-    pub tag: Option<String>,
+    pub tag: Option<Tag>,
     /// As in a new client.
-    pub timezone: Option<String>,
+    pub timezone: Option<Timezone>,
     /// As in a new client.
-    pub email: Option<String>,
+    pub email: Option<Email>,
     /// As in a new client.
-    pub push_token: Option<String>,
+    pub push_token: Option<PushToken>,
     /// As in a new client.
-    pub external_id: Option<String>,
+    pub external_id: Option<ExternalId>,
     /// Merged into those there are; a null value removes its name, null in place of the object removes all.
-    #[schema(value_type = Option<Object>)]
-    pub attributes: Option<Map<String, Value>>,
+    pub attributes: Option<AttributeChanges>,
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
 
+    use serde_json::Value;
     use utoipa::PartialSchema;
 
     use super::*;

@@ -40,13 +40,10 @@ const LONGEST_SILENCE: Duration = Duration::from_secs(60);
     ),
     responses(
         (status = 200, description = "What became of the rows", body = ImportReport),
-        (status = 400, description = "The body broke off", body = Problem, content_type = "application/problem+json"),
-        (status = 415, description = "The body is not CSV in UTF-8", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 422, description = "The first line does not name the columns, or a row has no end", body = Problem,
-            content_type = "application/problem+json"),
-        (status = 503, description = "The database went away; the detail says what was committed before",
-            body = Problem, content_type = "application/problem+json"),
+        (status = 400, description = "The body broke off"),
+        (status = 415, description = "The body is not CSV in UTF-8"),
+        (status = 422, description = "The first line does not name the columns, or a row has no end"),
+        (status = 503, description = "The database went away; the detail says what was committed before"),
     )
 )]
 pub async fn import_clients(

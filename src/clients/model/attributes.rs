@@ -14,7 +14,7 @@ use crate::error::FieldError;
 /// A client has at most this many attributes.
 pub const LARGEST_ATTRIBUTE_COUNT: usize = 50;
 /// A text among them has at most this many characters.
-const LONGEST_TEXT: usize = 1000;
+pub(super) const LONGEST_TEXT: usize = 1000;
 
 /// The name of an attribute, which is also the name of its placeholder. Shared, not copied: an import has the same
 /// few names in every row.

@@ -4,13 +4,20 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::error::{Complaints, Error, Result};
-use crate::http::json::present;
-use crate::http::json::time;
+use crate::http::json::{given, present, time};
 use crate::kinds::{ChannelKind, Priority};
 use crate::mailings::filter::{AudienceFilter, FilterInput};
 use crate::mailings::model::{MailingChange, NewMailing};
 use crate::mailings::usecase::PreviewQuestion;
 use crate::templates::Template;
+
+/// What a mailing may go over: the other channels are for notifications.
+#[derive(Debug, ToSchema)]
+pub enum MailingChannel {
+    /// A text message to a phone.
+    #[schema(rename = "sms")]
+    Sms,
+}
 
 /// A mailing to create.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -21,27 +28,27 @@ use crate::templates::Template;
     "ends_at": "2099-12-31T23:59:59Z"
 }))]
 pub struct MailingBody {
-    /// Up to 1000 characters; `{{ name }}` is filled from the client's attributes.
+    /// 1 to 1000 characters; `{{ name }}` is filled from the client's attributes.
+    #[schema(min_length = 1, max_length = 1000, pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$")]
     pub text: String,
     /// Who gets it; absent: everyone.
-    #[schema(nullable = false)]
     pub filter: Option<FilterInput>,
     /// `sms`, the default.
-    #[schema(nullable = false)]
+    #[schema(value_type = Option<MailingChannel>)]
     pub channel: Option<String>,
     /// `high`, `normal` (the default) or `low`.
-    #[schema(nullable = false)]
+    #[schema(value_type = Option<Priority>)]
     pub priority: Option<String>,
     /// RFC 3339; absent: now. Also taken under the name `created_at`.
     #[serde(alias = "created_at")]
-    #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub starts_at: Option<String>,
     /// RFC 3339, after the start. Also taken under the name `finished_at`.
     #[serde(alias = "finished_at")]
     #[schema(value_type = String, format = DateTime)]
     pub ends_at: String,
     /// Messages a second, 0.001 to 1000000; absent or null: as many as the channel sends.
-    #[schema(example = 20.0)]
+    #[schema(example = 20.0, minimum = 0.001, maximum = 1_000_000)]
     pub rate_per_second: Option<f64>,
 }
 
@@ -51,28 +58,37 @@ pub struct MailingBody {
 #[schema(example = json!({"ends_at": "2099-12-31T23:59:59Z"}))]
 pub struct MailingPatch {
     /// As in a new mailing.
-    #[schema(nullable = false)]
+    #[serde(default, deserialize_with = "given")]
+    #[schema(
+        nullable = false,
+        min_length = 1,
+        max_length = 1000,
+        pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"
+    )]
     pub text: Option<String>,
     /// As in a new mailing.
+    #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false)]
     pub filter: Option<FilterInput>,
     /// As in a new mailing.
-    #[schema(nullable = false)]
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<MailingChannel>, nullable = false)]
     pub channel: Option<String>,
     /// As in a new mailing.
-    #[schema(nullable = false)]
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Priority>, nullable = false)]
     pub priority: Option<String>,
     /// As in a new mailing.
-    #[serde(alias = "created_at")]
+    #[serde(default, alias = "created_at", deserialize_with = "given")]
     #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
     pub starts_at: Option<String>,
     /// As in a new mailing.
-    #[serde(alias = "finished_at")]
+    #[serde(default, alias = "finished_at", deserialize_with = "given")]
     #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
     pub ends_at: Option<String>,
     /// As in a new mailing; null takes the limit away.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<f64>)]
+    #[schema(value_type = Option<f64>, minimum = 0.001, maximum = 1_000_000)]
     pub rate_per_second: Option<Option<f64>>,
 }
 
@@ -86,23 +102,23 @@ pub struct MailingPatch {
 }))]
 pub struct PreviewBody {
     /// Who gets it; absent: everyone.
-    #[schema(nullable = false)]
     pub filter: Option<FilterInput>,
     /// `sms`, the default.
-    #[schema(nullable = false)]
+    #[schema(value_type = Option<MailingChannel>)]
     pub channel: Option<String>,
     /// A text to fill for the clients shown.
-    #[schema(nullable = false)]
+    #[schema(min_length = 1, max_length = 1000, pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$")]
     pub text: Option<String>,
     /// RFC 3339; absent: now.
     #[serde(alias = "created_at")]
-    #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub starts_at: Option<String>,
     /// RFC 3339; absent: it is not said whether the sending fits.
     #[serde(alias = "finished_at")]
-    #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub ends_at: Option<String>,
     /// The mailing's own limit, as in a new mailing.
+    #[schema(minimum = 0.001, maximum = 1_000_000)]
     pub rate_per_second: Option<f64>,
 }
 

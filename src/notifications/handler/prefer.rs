@@ -5,11 +5,22 @@ use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
+use utoipa::IntoParams;
 
 use crate::error::Error;
 
 /// No request waits for longer, whatever it prefers.
 const LONGEST: Duration = Duration::from_secs(300);
+
+/// The header, for the document.
+#[derive(Debug, IntoParams)]
+#[into_params(parameter_in = Header)]
+pub struct PreferHeader {
+    /// `wait=10` waits up to so many seconds, at most 300, and `respond-async` not at all. What is not understood is no
+    /// preference (RFC 7240).
+    #[param(rename = "Prefer", nullable = false)]
+    pub prefer: Option<String>,
+}
 
 /// Whether a caller wants to wait.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

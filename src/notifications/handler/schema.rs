@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 
 use crate::db::types::{BatchId, ClientId, MessageId, Timestamp};
 use crate::error::{Complaints, Error, FieldError, Result};
-use crate::http::json::{parse_object, present, time};
+use crate::http::json::{given, parse_object, present, time};
 use crate::kinds::{ChannelKind, Priority};
 use crate::notifications::model::{NewNotification, Rescheduling, To};
 use crate::notifications::recipient;
@@ -32,34 +32,33 @@ pub struct NotificationBody {
     #[schema(value_type = ChannelKind)]
     pub channel: String,
     /// The address on the channel: an E.164 number, an e-mail address, a device's token, an https URL, a user's id.
-    #[schema(nullable = false)]
+    #[schema(min_length = 1, max_length = 4096)]
     pub recipient: Option<String>,
     /// A client, who has the address.
-    #[schema(value_type = Option<uuid::Uuid>, nullable = false)]
+    #[schema(value_type = Option<ClientId>)]
     pub client_id: Option<String>,
-    /// The text, 1 to 20000 characters.
-    #[schema(min_length = 1, max_length = 20000)]
+    /// The text, 1 to 20000 characters, none of them NUL.
+    #[schema(min_length = 1, max_length = 20000, pattern = r"^[^\u0000]*$")]
     pub content: String,
     /// One line above the text, where the channel shows one.
-    #[schema(max_length = 998, nullable = false)]
+    #[schema(min_length = 1, max_length = 998, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     pub subject: Option<String>,
     /// An object for the recipient's program, up to 16 KiB.
-    #[schema(value_type = Option<Object>, nullable = false)]
+    #[schema(value_type = Option<Object>)]
     pub data: Option<Box<RawValue>>,
     /// `high`, `normal` (the default) or `low`.
-    #[schema(value_type = Option<Priority>, nullable = false)]
+    #[schema(value_type = Option<Priority>)]
     pub priority: Option<String>,
     /// RFC 3339, up to a year ahead; a time that is past means now.
-    #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub scheduled_at: Option<String>,
     /// RFC 3339: it is never sent at this time or after it.
-    #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
+    #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<String>,
     /// Its own schedule of further attempts.
-    #[schema(nullable = false)]
     pub retry: Option<RetryBody>,
     /// An object that is returned as it is, up to 16 KiB.
-    #[schema(value_type = Option<Object>, nullable = false)]
+    #[schema(value_type = Option<Object>)]
     pub metadata: Option<Box<RawValue>>,
 }
 
@@ -91,9 +90,11 @@ pub struct BatchBody {
 #[schema(example = json!({"priority": "high"}))]
 pub struct NotificationPatch {
     /// RFC 3339; a time that is past means now.
+    #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
     pub scheduled_at: Option<String>,
     /// `high`, `normal` or `low`.
+    #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Priority>, nullable = false)]
     pub priority: Option<String>,
     /// RFC 3339; null: no end.
@@ -252,14 +253,23 @@ pub struct BatchAccepted {
     pub items: Vec<BatchItem>,
 }
 
+/// Whether one of a batch was taken.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It is on disk.
+    Accepted,
+    /// It is wrong.
+    Rejected,
+}
+
 /// What became of one of a batch.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct BatchItem {
     /// Its place in the request, from 0.
     pub index: usize,
     /// `accepted` or `rejected`.
-    #[schema(example = "accepted")]
-    pub status: &'static str,
+    pub status: Verdict,
     /// Its id, when it was accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -278,10 +288,10 @@ impl BatchAccepted {
             .enumerate()
             .map(|(index, item)| match item {
                 Item::Accepted(id) => {
-                    BatchItem { index, status: "accepted", id: Some(*id), errors: Vec::new() }
+                    BatchItem { index, status: Verdict::Accepted, id: Some(*id), errors: Vec::new() }
                 }
                 Item::Rejected(errors) => {
-                    BatchItem { index, status: "rejected", id: None, errors: errors.clone() }
+                    BatchItem { index, status: Verdict::Rejected, id: None, errors: errors.clone() }
                 }
             })
             .collect();

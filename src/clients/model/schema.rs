@@ -1,0 +1,93 @@
+//! What the document says of the parts of a client: the rules of `fields`, `phone` and `attributes` as patterns.
+
+use utoipa::openapi::schema::{AdditionalProperties, AnyOfBuilder, Schema};
+use utoipa::openapi::{Object, ObjectBuilder, RefOr, Type};
+use utoipa::{PartialSchema, ToSchema};
+
+use super::attributes::LONGEST_TEXT;
+use super::{
+    Attributes, Email, ExternalId, LARGEST_ATTRIBUTE_COUNT, OperatorCode, PhoneNumber, PushToken, Tag,
+    Timezone,
+};
+
+/// A line of text: no control characters, and not only spaces.
+const LINE: &str =
+    r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$";
+/// No second address, and nothing that could end a header.
+const EMAIL: &str = concat!(
+    r#"^[^\s\u0000-\u001f\u007f-\u009f@,;:<>()\[\]\\".]+(\.[^\s\u0000-\u001f\u007f-\u009f@,;:<>()\[\]\\".]+)*@"#,
+    r#"[^\s\u0000-\u001f\u007f-\u009f@,;:<>()\[\]\\".-]+(-+[^\s\u0000-\u001f\u007f-\u009f@,;:<>()\[\]\\".-]+)*"#,
+    r#"(\.[^\s\u0000-\u001f\u007f-\u009f@,;:<>()\[\]\\".-]+(-+[^\s\u0000-\u001f\u007f-\u009f@,;:<>()\[\]\\".-]+)*)+$"#,
+);
+
+/// Documents a text by its longest length in characters, its pattern, an example and a description.
+macro_rules! text_schema {
+    ($($name:ident, $most:expr, $pattern:expr, $example:literal, $description:literal;)+) => {$(
+        impl PartialSchema for $name {
+            fn schema() -> RefOr<Schema> {
+                ObjectBuilder::new()
+                    .schema_type(Type::String)
+                    .min_length(Some(1))
+                    .max_length(Some($most))
+                    .pattern($pattern)
+                    .examples([$example])
+                    .description(Some($description))
+                    .into()
+            }
+        }
+        impl ToSchema for $name {}
+    )+};
+}
+
+text_schema! {
+    PhoneNumber, 16, Some(r"^\+?(7[0-9]{10}|[1-689][0-9]{6,14})$"), "79031234567",
+        "The 7 to 15 digits of an international number, country code first; 11, if it begins with 7.";
+    OperatorCode, 10, Some("^[0-9]+$"), "903", "The code of a mobile operator.";
+    Tag, 100, Some(LINE), "vip", "A word that clients are chosen by.";
+    Timezone, 64, Some("^[A-Za-z][A-Za-z0-9+/_-]*$"), "Europe/Moscow", "The IANA name of a time zone.";
+    Email, 254, Some(EMAIL), "anna@example.com", "An e-mail address; at most 64 bytes before the @, and 254 in all.";
+    PushToken, 4096, Some(LINE), "fcm:3c9a51f0", "What a push provider addresses a device by: up to 4096 bytes.";
+    ExternalId, 200, Some(LINE), "crm-1001", "The id that another system knows a client by.";
+}
+
+fn named(value: Schema) -> ObjectBuilder {
+    let name = ObjectBuilder::new().schema_type(Type::String).pattern(Some("^[A-Za-z_][A-Za-z0-9_]{0,63}$"));
+    ObjectBuilder::new()
+        .schema_type(Type::Object)
+        .property_names(Some(Schema::Object(name.build())))
+        .additional_properties(Some(AdditionalProperties::RefOr(RefOr::T(value))))
+        .max_properties(Some(LARGEST_ATTRIBUTE_COUNT))
+}
+
+fn value() -> AnyOfBuilder {
+    AnyOfBuilder::new()
+        .item(ObjectBuilder::new().schema_type(Type::String).max_length(Some(LONGEST_TEXT)))
+        .item(Object::with_type(Type::Number))
+        .item(Object::with_type(Type::Boolean))
+}
+
+impl PartialSchema for Attributes {
+    fn schema() -> RefOr<Schema> {
+        named(value().build().into())
+            .description(Some("Texts, numbers, trues and falses by name."))
+            .examples([serde_json::json!({"name": "Anna", "bonus": 250, "member": true})])
+            .into()
+    }
+}
+impl ToSchema for Attributes {}
+
+/// Attributes as a request may write them, with nulls.
+pub struct AttributeChanges;
+
+impl PartialSchema for AttributeChanges {
+    fn schema() -> RefOr<Schema> {
+        named(value().item(Object::with_type(Type::Null)).build().into())
+            .description(Some(
+                "Up to 50 texts, numbers, trues, falses and nulls by name: a letter or `_`, then letters, digits or `_`, and no \
+                 name of another field of a client.",
+            ))
+            .examples([serde_json::json!({"name": "Anna", "bonus": 250, "member": null})])
+            .into()
+    }
+}
+impl ToSchema for AttributeChanges {}

@@ -1,0 +1,46 @@
+//! Which fields an answer always has.
+
+use utoipa::Modify;
+use utoipa::openapi::schema::{AdditionalProperties, Schema, SchemaType};
+use utoipa::openapi::{Object, OpenApi, RefOr, Type};
+
+/// Makes fields that may be null required in answers: a field is left out or null when there is nothing to say, and each
+/// field is always the one or always the other. Of an `Option` alone the document would say that both can be.
+pub(super) struct Presence;
+
+impl Modify for Presence {
+    fn modify(&self, document: &mut OpenApi) {
+        for schema in document.components.iter_mut().flat_map(|components| components.schemas.values_mut()) {
+            match schema {
+                RefOr::T(Schema::Object(object)) if !is_of_a_request(object) => complete(object),
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Bodies of requests are the ones that know all their fields; answers may get more.
+fn is_of_a_request(object: &Object) -> bool {
+    matches!(object.additional_properties.as_deref(), Some(AdditionalProperties::FreeForm(false)))
+}
+
+fn complete(object: &mut Object) {
+    let nullable = object.properties.iter().filter(|(_, schema)| may_be_null(schema));
+    let missing: Vec<String> =
+        nullable.map(|(name, _)| name.clone()).filter(|name| !object.required.contains(name)).collect();
+    object.required.extend(missing);
+}
+
+fn may_be_null(schema: &RefOr<Schema>) -> bool {
+    let has_null = |kind: &SchemaType| match kind {
+        SchemaType::Type(kind) => *kind == Type::Null,
+        SchemaType::Array(kinds) => kinds.contains(&Type::Null),
+        _ => false,
+    };
+    match schema {
+        RefOr::T(Schema::Object(object)) => has_null(&object.schema_type),
+        RefOr::T(Schema::Array(array)) => has_null(&array.schema_type),
+        RefOr::T(Schema::OneOf(one_of)) => one_of.items.iter().any(may_be_null),
+        _ => false,
+    }
+}

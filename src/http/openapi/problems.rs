@@ -1,0 +1,124 @@
+//! The problems that any operation may answer, said once: which of them one has follows from what it takes.
+
+use utoipa::Modify;
+use utoipa::openapi::path::{Operation, Parameter};
+use utoipa::openapi::{ContentBuilder, Header, Object, OpenApi, Ref, RefOr, Response, ResponseBuilder, Type};
+
+const PROBLEM: &str = "application/problem+json";
+
+/// A problem of the document's components.
+struct Common {
+    status: &'static str,
+    name: &'static str,
+    description: &'static str,
+    header: Option<(&'static str, Type, &'static str)>,
+    /// Whether the operation of this path answers it.
+    fits: fn(&str, &Operation) -> bool,
+}
+
+const COMMON: &[Common] = &[
+    Common {
+        status: "400",
+        name: "Malformed",
+        description: "The body is not JSON",
+        header: None,
+        fits: |_, operation| operation.request_body.is_some(),
+    },
+    Common {
+        status: "401",
+        name: "Unauthorized",
+        description: "The service has an API key, and the request does not bear it",
+        header: Some(("WWW-Authenticate", Type::String, "`Bearer`")),
+        fits: |_, _| true,
+    },
+    Common {
+        status: "404",
+        name: "NotFound",
+        description: "Nothing of this kind has this id",
+        header: None,
+        fits: |path, _| path.contains('{'),
+    },
+    Common {
+        status: "413",
+        name: "TooLarge",
+        description: "The body is larger than 1 MiB",
+        header: None,
+        fits: |_, operation| operation.request_body.is_some(),
+    },
+    Common {
+        status: "415",
+        name: "UnsupportedMediaType",
+        description: "The body is not called JSON",
+        header: None,
+        fits: |_, operation| operation.request_body.is_some(),
+    },
+    Common {
+        status: "422",
+        name: "Invalid",
+        description: "What was sent is understood and wrong: `errors` names each wrong field, and says what would be right",
+        header: None,
+        fits: |_, operation| operation.request_body.is_some() || has_parameters(operation),
+    },
+    Common {
+        status: "503",
+        name: "Unavailable",
+        description: "The database is away, or too much waits for it: nothing was changed",
+        header: Some(("Retry-After", Type::Integer, "Seconds until it may work")),
+        fits: |_, _| true,
+    },
+];
+
+fn has_parameters(operation: &Operation) -> bool {
+    operation.parameters.as_ref().is_some_and(|parameters: &Vec<RefOr<Parameter>>| !parameters.is_empty())
+}
+
+/// Adds [`COMMON`] where an operation says nothing of its own, and the body of every other problem.
+pub(super) struct Problems;
+
+impl Modify for Problems {
+    fn modify(&self, document: &mut OpenApi) {
+        for (path, item) in &mut document.paths.paths {
+            let methods = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
+            for operation in methods.into_iter().flatten() {
+                complete(path, operation);
+            }
+        }
+        let components = document.components.get_or_insert_default();
+        for common in COMMON {
+            components.responses.insert(common.name.to_owned(), response(common).into());
+        }
+    }
+}
+
+fn complete(path: &str, operation: &mut Operation) {
+    // the probes are asked without a key and answer whatever happens
+    if operation.security.is_some() {
+        return;
+    }
+    for common in COMMON.iter().filter(|common| (common.fits)(path, operation)).collect::<Vec<_>>() {
+        let known = Ref::from_response_name(common.name);
+        operation.responses.responses.entry(common.status.to_owned()).or_insert(RefOr::Ref(known));
+    }
+    for (status, response) in &mut operation.responses.responses {
+        if let RefOr::T(response) = response
+            && status.starts_with(['4', '5'])
+            && response.content.is_empty()
+        {
+            response.content.insert(PROBLEM.to_owned(), problem().into());
+        }
+    }
+}
+
+fn problem() -> utoipa::openapi::Content {
+    ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build()
+}
+
+fn response(common: &Common) -> Response {
+    let mut response = ResponseBuilder::new().description(common.description).content(PROBLEM, problem());
+    if let Some((name, kind, description)) = &common.header {
+        let mut header = Header::new(Object::with_type(kind.clone()));
+        header.description = Some((*description).to_owned());
+        response = response.header(*name, header);
+    }
+    response.build()
+}

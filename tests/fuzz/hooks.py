@@ -1,0 +1,283 @@
+"""What Schemathesis cannot know of Fanfare: the rules that no schema can say."""
+
+import datetime
+import json
+import re
+import zlib
+
+import schemathesis
+
+UUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.I)
+
+# Why a request that its schema allows may be refused, by the field that the refusal names. Any other refusal is a
+# schema that promises too much. A key is matched from its start, with indices left out.
+TIMES = "times lie after one another, in the years 1970 to 9999, and a window has not closed yet"
+LIST = {
+    "cursor": "only what the list answered is a cursor, and not every list of messages has the same ones",
+    "page": "not beside `cursor`, and `page` times `limit` is bounded",
+    "recipient": "an address is one of a channel, which has to be given",
+    "from": TIMES,
+    "to": TIMES,
+}
+CLIENT = {
+    "timezone": "the names of the IANA are too many for a schema, and change with every release",
+    "attributes": "no name of another field, and 50 at most after the merge",
+    "email": "64 bytes before the @, 254 bytes in all: a schema counts characters",
+    "push_token": "4096 bytes: a schema counts characters",
+}
+MAILING = {
+    "starts_at": TIMES,
+    "ends_at": TIMES,
+    "text": "a text is a template, and names attributes that some client has",
+    "filter": "a text of digits is an operator's code, with up to ten of them",
+}
+NOTIFICATION = {
+    "recipient": "which address is one depends on the channel; it or `client_id` is needed",
+    "client_id": "there is such a client, it has the address, and it does not stand beside `recipient`",
+    "scheduled_at": TIMES,
+    "expires_at": TIMES,
+    "retry.delays": "durations such as 1h 30m, from 1 ms to 24 h",
+    "data": "16 KiB of JSON",
+    "metadata": "16 KiB of JSON",
+}
+# Nor can a schema know which keys were used before.
+KEY_OF_ANOTHER = "was used for another request"
+RULES = {
+    "list_clients": LIST,
+    "list_mailings": LIST,
+    "list_messages": LIST,
+    "list_mailing_messages": LIST,
+    "list_notifications": LIST,
+    "list_batch_notifications": LIST,
+    "create_client": CLIENT,
+    "replace_client": CLIENT,
+    "patch_client": CLIENT,
+    # the columns are the caller's, and so are their names in the complaints
+    "import_clients": {"": "a file is more than a text: its first line names columns"},
+    "create_mailing": MAILING,
+    "patch_mailing": MAILING,
+    "preview_mailing": MAILING,
+    "create_notification": NOTIFICATION,
+    "create_notification_and_wait": NOTIFICATION,
+    "create_notification_asynchronously": NOTIFICATION,
+    "patch_notification": NOTIFICATION,
+    "create_batch": {"notifications": "each is held against the rules of one, and at least one has to keep them"},
+}
+
+
+def dice(case, sides):
+    """A number below `sides` that is the same for the same request: what failed once fails again."""
+    return zlib.crc32(repr((case.path, case.path_parameters, case.query, case.body)).encode()) % sides
+
+
+def in_future(case, least, most):
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return (now + datetime.timedelta(hours=least + dice(case, most - least))).isoformat()
+
+
+ADDRESSES = {
+    "sms": "+905551{:06}",
+    "email": "user{}@example.com",
+    "push": "token-{}",
+    "webhook": "https://example.com/hooks/{}",
+    "discord": "https://discord.com/api/webhooks/{}/x",
+    "in_app": "user-{}",
+}
+
+
+def mend_notification(case, body):
+    if body.get("channel") in ADDRESSES:
+        body["recipient"] = ADDRESSES[body["channel"]].format(dice(case, 1_000_000))
+        body.pop("client_id", None)
+    if operation_id(case) == "create_notification_and_wait" and dice(case, 8):
+        # to wait for its end would be to wait for nothing
+        body.pop("scheduled_at", None)
+    elif body.get("scheduled_at") or dice(case, 4) == 1:
+        body["scheduled_at"] = in_future(case, 1, 100)
+    if body.get("expires_at"):
+        body["expires_at"] = in_future(case, 101, 200)
+    if body.get("retry"):
+        body["retry"] = {"delays": ["1ms", "2h 3m"][: dice(case, 3)]}
+
+
+def mend_mailing(case, body):
+    if dice(case, 2):
+        body["starts_at"] = in_future(case, 1, 100)
+    else:
+        # it begins at once
+        body.pop("starts_at", None)
+    if body.get("ends_at"):
+        body["ends_at"] = in_future(case, 101, 200)
+    if body.get("text"):
+        body["text"] = body["text"].replace("{", "(")[:900] + "{{ phone_number }}"
+
+
+def mend_client(case, body):
+    if operation_id(case) == "create_client":
+        body["phone_number"] = f"+7903{dice(case, 10_000_000):07}"
+        if body.get("external_id"):
+            body["external_id"] = f"crm-{dice(case, 10**9)}"
+    if body.get("timezone"):
+        body["timezone"] = ["Europe/Moscow", "Asia/Yekaterinburg", "UTC"][dice(case, 3)]
+    if body.get("email"):
+        body["email"] = f"{dice(case, 1000)}@example.com"
+
+
+def mend_list(case):
+    query = case.query or {}
+    if query.get("page"):
+        query.pop("cursor", None)
+        query["page"] = 1 + dice(case, 10)
+    if "recipient" in query:
+        channel = query.setdefault("channel", "sms")
+        query["recipient"] = ADDRESSES.get(channel, "{}").format(dice(case, 1_000_000))
+    for name in query.keys() & {"from", "to"}:
+        query[name] = in_future(case, -100, 100)
+
+
+MENDED = {
+    "create_client": mend_client,
+    "replace_client": mend_client,
+    "patch_client": mend_client,
+    "create_mailing": mend_mailing,
+    "patch_mailing": mend_mailing,
+    "preview_mailing": mend_mailing,
+    "create_notification": mend_notification,
+    "create_notification_and_wait": mend_notification,
+    "create_notification_asynchronously": mend_notification,
+    "patch_notification": mend_notification,
+}
+
+
+def operation_id(case):
+    return case.operation.definition.raw.get("operationId")
+
+
+def is_positive(case):
+    return case.meta is not None and case.meta.generation.mode.is_positive
+
+
+def is_stateful(case):
+    return case.meta is not None and case.meta.phase.name.value == "stateful"
+
+
+# The latest things of each kind: the words are those of the paths that take their ids, and the states that some need.
+KINDS = ("clients", "mailings", "pending", "paused", "notifications", "scheduled", "messages", "batches")
+MADE = {kind: [] for kind in KINDS}
+OF_A_STATE = {
+    "patch_mailing": "pending",
+    "pause_mailing": "pending",
+    "delete_mailing": "pending",
+    "resume_mailing": "paused",
+    "cancel_notification": "scheduled",
+    "patch_notification": "scheduled",
+}
+MAKERS = {
+    "pause_mailing": ("id", "paused"),
+    "create_client": ("id", "clients"),
+    "create_mailing": ("id", "mailings"),
+    "create_notification": ("id", "notifications"),
+    "create_notification_asynchronously": ("id", "messages"),
+    "create_batch": ("batch_id", "batches"),
+}
+
+
+@schemathesis.hook
+def after_call(ctx, case, response):
+    pointer, kind = MAKERS.get(operation_id(case), (None, None))
+    made = (200,) if kind == "paused" else (201, 202)
+    if pointer and response.status_code in made:
+        answer = answer_of(response)
+        for kind in {kind, answer.get("status")} & MADE.keys():
+            MADE[kind] = [*MADE[kind][-19:], answer[pointer]]
+
+
+def take_what_was_made(case):
+    """An id that nothing has leads to a 404 and no further. In the stateful phase ids come from answers anyway."""
+    name = operation_id(case)
+    kind = case.path.split("/")[3] if case.path.count("/") > 3 else ""
+    made = MADE.get(OF_A_STATE.get(name, kind))
+    if made and "id" in (case.path_parameters or {}) and not is_stateful(case):
+        case.path_parameters["id"] = made[dice(case, len(made))]
+
+
+@schemathesis.hook
+def before_call(ctx, case, **kwargs):
+    """Has most of what a schema allows keep the other rules as well, so that it comes further than to its refusal."""
+    if is_stateful(case) and str((case.query or {}).get("dry_run")).lower() == "true":
+        # what it answers with was not made, and would be looked for
+        del case.query["dry_run"]
+    if not is_positive(case) or dice(case, 4) == 0:
+        return
+    name = operation_id(case)
+    take_what_was_made(case)
+    if "Idempotency-Key" in (case.headers or {}):
+        case.headers["Idempotency-Key"] = f"{case.headers['Idempotency-Key'][:200]}-{dice(case, 10**9)}"
+    if name == "import_clients":
+        rows = [f"7903{dice(case, 10_000_000):07},{n},{dice(case, 9)}" for n in range(dice(case, 3))]
+        case.body = "\n".join(["phone_number,tag,bonus", *rows])
+    elif name == "create_batch" and isinstance(case.body, dict):
+        # in some, one that is wrong stands before others that are right
+        for one in case.body.get("notifications", [])[dice(case, 4) == 1 :]:
+            mend_notification(case, one)
+    elif RULES.get(name) is LIST:
+        mend_list(case)
+    elif name in MENDED and isinstance(case.body, dict):
+        MENDED[name](case, case.body)
+
+
+def answer_of(response):
+    try:
+        return json.loads(response.content)
+    except ValueError:
+        return {}
+
+
+@schemathesis.check
+def refused_for_a_known_rule(ctx, response, case):
+    """`positive_data_acceptance`, but for the rules above; and every refusal names what is wrong."""
+    if response.status_code != 422:
+        return
+    errors = answer_of(response).get("errors")
+    if not errors:
+        raise AssertionError("A 422 does not say which field is wrong")
+    # Schemathesis takes an id out of an answer before it, also one that is null
+    ids = [str(value) for value in (case.path_parameters or {}).values()]
+    if not is_positive(case) or not all(UUID.match(value) for value in ids):
+        return
+    rules = RULES.get(operation_id(case), {})
+    for error in errors:
+        is_known = any(error["field"].startswith(rule) for rule in rules)
+        if not is_known and not error["reason"].startswith(KEY_OF_ANOTHER):
+            raise AssertionError(f"The schema allows what is refused: {error['field']}: {error['reason']}")
+
+
+@schemathesis.check
+def a_batch_names_what_it_leaves_out(ctx, response, case):
+    """What is wrong in a batch is left out of it, unless all of it is: so `negative_data_rejection` does not hold."""
+    if operation_id(case) != "create_batch" or response.status_code not in (200, 201) or case.meta is None:
+        return
+    answer = answer_of(response)
+    rejected = [item for item in answer["items"] if item["status"] == "rejected"]
+    if len(rejected) != answer["rejected"] or not all(item.get("errors") for item in rejected):
+        raise AssertionError("A notification is rejected without a reason")
+
+
+@schemathesis.check
+class Reached:
+    """No operation is left that was only ever refused: its answers would be unchecked."""
+
+    def __init__(self):
+        self.asked, self.answered = set(), set()
+
+    def after_response(self, ctx, response, case):
+        name = operation_id(case)
+        self.asked.add(name)
+        if response.status_code < 300:
+            self.answered.add(name)
+
+    def after_run(self, ctx):
+        # a run of some operations proves nothing of the others
+        missing = self.asked - self.answered
+        if missing:
+            raise AssertionError(f"Never answered with success: {', '.join(sorted(missing))}")
