@@ -85,7 +85,8 @@ on_each_database! {
         let service = Service::start_with(kind, &[("notifications.intake_limit", "2500")]).await;
         let mut holder = database(&service);
         holder.batch_execute(match kind {
-            Database::Sqlite => "BEGIN IMMEDIATE",
+            // the engine may be writing
+            Database::Sqlite => "PRAGMA busy_timeout = 60000; BEGIN IMMEDIATE",
             Database::Postgres => "BEGIN; LOCK TABLE message IN EXCLUSIVE MODE",
         }).expect("a lock");
         let batch = json!({"notifications": vec![later(); 1000]});
