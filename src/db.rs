@@ -5,6 +5,7 @@ pub mod bulk;
 pub mod connection;
 pub mod listen;
 pub mod migrations;
+mod opening;
 pub mod schema;
 pub mod types;
 mod writer;

@@ -12,6 +12,7 @@ use r2d2::{ManageConnection, Pool};
 
 use super::any::AnyConnection;
 use super::migrations;
+use super::opening::{Opening, Settled};
 use super::writer::Writer;
 use crate::error::{Error, Result};
 
@@ -58,6 +59,7 @@ impl Target {
 #[derive(Debug, Clone)]
 pub(super) struct Manager {
     target: Target,
+    opening: Arc<Opening>,
 }
 
 /// Accepted means on disk: FULL syncs the log at every commit. No mmap_size: it makes the file count as memory.
@@ -76,6 +78,7 @@ impl ManageConnection for Manager {
     type Error = diesel::r2d2::Error;
 
     fn connect(&self) -> Result<AnyConnection, Self::Error> {
+        let _one = self.opening.begin();
         match &self.target {
             Target::Postgres(url) => {
                 let mut c = PgConnection::establish(url)?;
@@ -143,6 +146,8 @@ pub struct Db {
     write: Write,
     /// Held while the process lives: one service per SQLite file.
     _lock: Option<Arc<std::fs::File>>,
+    /// After the pools: what goes last waits for what they still open.
+    _settled: Arc<Settled>,
 }
 
 impl Db {
@@ -151,7 +156,8 @@ impl Db {
     /// # Errors
     /// A URL of no known scheme, a server that cannot be reached, a file that cannot be opened, a failed migration.
     pub fn open(options: DbOptions) -> Result<Self> {
-        let manager = Manager { target: Target::parse(&options.url)? };
+        let opening = Arc::new(Opening::default());
+        let manager = Manager { target: Target::parse(&options.url)?, opening: Arc::clone(&opening) };
         // asked for once by hand: a pool would hide the reason behind its timeout
         let mut first = manager.connect().map_err(|e| cannot_open(&manager.target, e))?;
         let done = migrations::run(&mut first)?;
@@ -162,8 +168,7 @@ impl Db {
         let pool = |manager: &Manager| {
             Pool::builder()
                 .max_size(options.pool_size)
-                // connected only when somebody waits for it: a thread that connects while the process exits crashes in
-                // libpq's TLS library, whose exit handler has run by then
+                // connected only when somebody waits for it
                 .min_idle(Some(0))
                 .connection_timeout(options.timeout)
                 .test_on_check_out(matches!(manager.target, Target::Postgres(_)))
@@ -180,7 +185,8 @@ impl Db {
                 Write::Group(Arc::new(Writer::start(connect, Box::new(move |s| on_commit(s)))?))
             }
         };
-        Ok(Self { read: pool(&manager)?, write, manager, _lock: None })
+        let settled = Arc::new(Settled(opening));
+        Ok(Self { read: pool(&manager)?, write, manager, _lock: None, _settled: settled })
     }
 
     /// Takes the SQLite file for this process alone, until the last clone of the answer is gone: two engines on one
