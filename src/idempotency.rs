@@ -79,15 +79,8 @@ pub struct Claim {
 
 impl Claim {
     /// Of a request that is answered as soon as it is done; none without a key.
-    ///
-    /// # Errors
-    /// Those of the answer.
-    pub fn of(
-        key: Option<Key>,
-        resource: Uuid,
-        answer: impl FnOnce() -> Result<Answer>,
-    ) -> Result<Option<Self>> {
-        key.map(|key| Ok(Self { key, resource, answer: Some(answer()?), locked_until: None })).transpose()
+    pub fn of(key: Option<Key>, resource: Uuid, answer: &Answer) -> Option<Self> {
+        key.map(|key| Self { key, resource, answer: Some(answer.clone()), locked_until: None })
     }
 }
 
@@ -109,8 +102,8 @@ pub enum Verdict {
 /// What became of a request that makes something.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Made<T> {
-    /// It was made now.
-    New(T),
+    /// It was made now, and this is answered.
+    New(T, Answer),
     /// It was made before, and this was answered.
     Before(Answer),
 }
@@ -255,7 +248,7 @@ fn column<'r, T>(rows: &'r [Row], value: impl Fn(&'r Row) -> T) -> Vec<T> {
     rows.iter().map(value).collect()
 }
 
-/// Does `work` under this claim, if there is one and its key is free, in one transaction.
+/// Does `work`, which is answered so, under this claim, if there is one and its key is free, in one transaction.
 ///
 /// # Errors
 /// Those of the work, and [`refusal`]s.
@@ -263,6 +256,7 @@ pub fn once<T>(
     c: &mut AnyConnection,
     claim: Option<&Claim>,
     now: Timestamp,
+    answer: Answer,
     work: impl FnOnce(&mut AnyConnection) -> Result<T>,
 ) -> Result<Made<T>> {
     if let Some(claim) = claim {
@@ -272,7 +266,7 @@ pub fn once<T>(
             Some(other) => return Err(refusal(&other)),
         }
     }
-    work(c).map(Made::New)
+    work(c).map(|made| Made::New(made, answer))
 }
 
 /// What became of an equal request before, for one that is refused: its times may have been right then. Else the refusal.

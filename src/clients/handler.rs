@@ -17,7 +17,7 @@ use crate::error::{Complaints, Result};
 use crate::http::json::{Json, Query, path_id};
 use crate::http::once::{KeyHeader, Posted, respond};
 use crate::http::routing::{get, others};
-use crate::idempotency::{Answer, Made};
+use crate::idempotency::Answer;
 use crate::paging::{self, Page};
 
 /// Registers the routes, relative to `/api/v1`.
@@ -65,10 +65,7 @@ pub async fn create_client(
 ) -> Result<HttpResponse> {
     let (number, patch) = ClientPatch::from_whole_json(posted.value)?;
     let answer = |made: &Client| Answer::created(format!("/api/v1/clients/{}", made.id), made);
-    Ok(match clients.create(number, patch, posted.key, answer).await? {
-        Made::New(client) => respond(answer(&client)?, false),
-        Made::Before(answer) => respond(answer, true),
-    })
+    Ok(respond(clients.create(number, patch, posted.key, answer).await?))
 }
 
 /// Read a client

@@ -31,7 +31,7 @@ impl Clients {
         Self { db, clock, imports: Arc::new(Semaphore::new(IMPORTS_AT_ONCE)) }
     }
 
-    /// Makes a client. `answer` says what the request is answered, for another one under the same key.
+    /// Makes a client. `answer` says what the request is answered, and another one under the same key.
     ///
     /// # Errors
     /// [`Error::Conflict`] when another client has the number or the external id, [`Error::Invalid`] for more
@@ -44,13 +44,14 @@ impl Clients {
         answer: impl FnOnce(&Client) -> Result<Answer>,
     ) -> Result<Made<Client>> {
         let client = whole(ClientId::new(), number, &patch, &self.clock)?;
-        let claim = Claim::of(key, client.id.0, || answer(&client))?;
+        let answer = answer(&client)?;
+        let claim = Claim::of(key, client.id.0, &answer);
         let now = self.clock.now();
         let insert = move |c: &mut AnyConnection| {
             repo::insert(c, &client)?;
             Ok(client)
         };
-        self.db.write(move |c| idempotency::once(c, claim.as_ref(), now, insert)).await
+        self.db.write(move |c| idempotency::once(c, claim.as_ref(), now, answer, insert)).await
     }
 
     /// The client with this id.

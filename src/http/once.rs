@@ -14,7 +14,7 @@ use utoipa::IntoParams;
 
 use super::json::{LARGEST_BODY, parse_object, read_body};
 use crate::error::{Error, Result};
-use crate::idempotency::{Answer, Key, LONGEST_KEY};
+use crate::idempotency::{Key, LONGEST_KEY, Made};
 
 /// The draft's name, and the one that some clients use.
 const NAMES: [&str; 2] = ["idempotency-key", "x-idempotency-key"];
@@ -95,8 +95,12 @@ fn fingerprint(target: &str, body: &[u8]) -> Vec<u8> {
     digest.finish().as_ref().to_vec()
 }
 
-/// The response that an answer stands for; one that was given before says so.
-pub fn respond(answer: Answer, is_replayed: bool) -> HttpResponse {
+/// What a request that makes something is answered; an answer that was given before says so.
+pub fn respond<T>(made: Made<T>) -> HttpResponse {
+    let (answer, is_replayed) = match made {
+        Made::New(_, answer) => (answer, false),
+        Made::Before(answer) => (answer, true),
+    };
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = HttpResponse::build(status);
     response.content_type(ContentType::json());

@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 use crate::http::json::{Json, Query, path_id};
 use crate::http::once::{KeyHeader, Posted, respond};
 use crate::http::routing::{get, others};
-use crate::idempotency::{Answer, Made};
+use crate::idempotency::Answer;
 use crate::paging::{self, Page};
 
 /// Registers the routes, relative to `/api/v1`.
@@ -94,10 +94,7 @@ pub async fn create_mailing(
     posted: Posted<MailingBody>,
 ) -> Result<HttpResponse> {
     let answer = |made: &Mailing| Answer::created(format!("/api/v1/mailings/{}", made.id), made);
-    Ok(match service.create(posted.value.into_new()?, posted.key, answer).await? {
-        Made::New(mailing) => respond(answer(&mailing)?, false),
-        Made::Before(answer) => respond(answer, true),
-    })
+    Ok(respond(service.create(posted.value.into_new()?, posted.key, answer).await?))
 }
 
 /// List mailings

@@ -71,7 +71,7 @@ impl Mailings {
     }
 
     /// Stores a mailing. One whose start is past begins at once, with the audience of this moment. `answer` says what the
-    /// request is answered, for another one under the same key.
+    /// request is answered, and another one under the same key.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a window that is none, or a placeholder that no client can fill.
@@ -109,12 +109,13 @@ impl Mailings {
             finished_at: None,
             counts: Counts::balanced(counted.map_or(0, |audience| audience.total), 0, [0; 4]),
         };
-        let claim = Claim::of(key, mailing.id.0, || answer(&mailing))?;
+        let answer = answer(&mailing)?;
+        let claim = Claim::of(key, mailing.id.0, &answer);
         let insert = move |c: &mut AnyConnection| {
             repo::insert(c, &mailing, counted)?;
             Ok(mailing)
         };
-        let made = self.db.write(move |c| idempotency::once(c, claim.as_ref(), now, insert)).await?;
+        let made = self.db.write(move |c| idempotency::once(c, claim.as_ref(), now, answer, insert)).await?;
         failpoint::reach("create-after-commit");
         if begins {
             self.wakeup.mailing_changed()

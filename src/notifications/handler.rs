@@ -12,13 +12,13 @@ pub use self::prefer::PreferHeader;
 use self::prefer::Preference;
 pub use self::schema::{BatchAccepted, BatchBody, NotificationBody, NotificationPatch};
 use super::model::{Batch, Notification, NotificationWithAttempts, Status};
-use super::usecase::{Filter, Notifications, Order, Taken, Waited, answer_of};
+use super::usecase::{Filter, Notifications, Order, Taken};
 use crate::db::types::MessageId;
 use crate::error::{Error, Result};
 use crate::http::json::{Json, Query, path_id, time};
 use crate::http::once::{KeyHeader, Posted, respond};
 use crate::http::routing::{get, others};
-use crate::idempotency::{Answer, Made};
+use crate::idempotency::Answer;
 use crate::kinds::{ChannelKind, Priority};
 use crate::paging::{self, Page};
 
@@ -205,25 +205,13 @@ impl ListQuery {
     }
 }
 
-fn location(id: &impl std::fmt::Display) -> String {
-    format!("/api/v1/notifications/{id}")
-}
-
-fn accepted(status: u16, notification: &Notification) -> Result<Answer> {
-    Answer::new(status, Some(location(&notification.id)), notification)
-}
-
 /// Accept one and answer at once.
 async fn at_once(
     service: &Notifications,
     posted: Posted<NotificationBody>,
     status: u16,
 ) -> Result<HttpResponse> {
-    let made = service.create(posted.value.into_new()?, posted.key, |made| accepted(status, made)).await?;
-    Ok(match made {
-        Made::New(notification) => respond(accepted(status, &notification)?, false),
-        Made::Before(answer) => respond(answer, true),
-    })
+    Ok(respond(service.create(posted.value.into_new()?, posted.key, status).await?))
 }
 
 /// Accept one and wait for its end.
@@ -232,10 +220,7 @@ async fn in_the_end(
     posted: Posted<NotificationBody>,
     patience: std::time::Duration,
 ) -> Result<HttpResponse> {
-    Ok(match service.create_and_wait(posted.value.into_new()?, posted.key, patience).await? {
-        Waited::For(notification) => respond(answer_of(&notification)?, false),
-        Waited::Before(answer) => respond(answer, true),
-    })
+    Ok(respond(service.create_and_wait(posted.value.into_new()?, posted.key, patience).await?))
 }
 
 /// Send a notification
@@ -428,10 +413,7 @@ pub async fn create_batch(
     }
     let answer =
         |taken: &Taken| Answer::created(format!("/api/v1/batches/{}", taken.id), &BatchAccepted::new(taken));
-    Ok(match service.create_batch(wanted, is_atomic, posted.key, answer).await? {
-        Made::New(taken) => respond(answer(&taken)?, false),
-        Made::Before(answer) => respond(answer, true),
-    })
+    Ok(respond(service.create_batch(wanted, is_atomic, posted.key, answer).await?))
 }
 
 /// Read the counts of a batch

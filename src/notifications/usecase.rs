@@ -79,15 +79,6 @@ pub struct Taken {
     pub items: Vec<Item>,
 }
 
-/// What waiting for a notification came to.
-#[derive(Debug)]
-pub enum Waited {
-    /// As it was when it ended, or when time was over.
-    For(Box<Notification>),
-    /// An equal request was answered this.
-    Before(Answer),
-}
-
 impl Notifications {
     /// Over this database and this intake, waking this engine.
     pub fn new(
@@ -166,7 +157,7 @@ impl Notifications {
         self.fresh(&rows)
     }
 
-    /// Accepts a notification: it is on disk when this answers. `answer` says what the request is answered.
+    /// Accepts a notification: it is on disk when this answers. The request is answered with this HTTP status.
     ///
     /// # Errors
     /// [`Error::Invalid`] for what cannot be delivered, [`Error::Busy`], and those of its key.
@@ -174,16 +165,17 @@ impl Notifications {
         &self,
         new: NewNotification,
         key: Option<Key>,
-        answer: impl FnOnce(&Notification) -> Result<Answer>,
+        status: u16,
     ) -> Result<Made<Notification>> {
         let rows = match self.rows_of(new, false).await {
             Ok(rows) => rows,
             Err(refused) => return self.before(key, refused).await.map(Made::Before),
         };
         let notification = self.fresh(&rows)?;
-        let claim = Claim::of(key, notification.id.0, || answer(&notification))?;
+        let answer = answer(status, &notification)?;
+        let claim = Claim::of(key, notification.id.0, &answer);
         match self.store(NewRows { rows: vec![rows], batch: None, claim }).await? {
-            Stored::New => Ok(Made::New(notification)),
+            Stored::New => Ok(Made::New(notification, answer)),
             Stored::Refused(verdict) => self.answer_to(verdict).await.map(Made::Before),
         }
     }
@@ -193,7 +185,7 @@ impl Notifications {
         match verdict {
             Verdict::Answered(answer) => Ok(answer),
             // it waited, and died before the end
-            Verdict::Unanswered(id) => answer_of(&self.find(MessageId(id)).await?),
+            Verdict::Unanswered(id) => answer_after_waiting(&self.find(MessageId(id)).await?),
             other => Err(idempotency::refusal(&other)),
         }
     }
@@ -214,10 +206,10 @@ impl Notifications {
         new: NewNotification,
         key: Option<Key>,
         patience: Duration,
-    ) -> Result<Waited> {
+    ) -> Result<Made<Notification>> {
         let rows = match self.rows_of(new, true).await {
             Ok(rows) => rows,
-            Err(refused) => return self.before(key, refused).await.map(Waited::Before),
+            Err(refused) => return self.before(key, refused).await.map(Made::Before),
         };
         let id = rows.0.id;
         // registered before it can end
@@ -227,15 +219,16 @@ impl Notifications {
         let claim = key.map(|key| Claim { key, resource: id.0, answer: None, locked_until });
         match self.store(NewRows { rows: vec![rows], batch: None, claim }).await? {
             Stored::New => {}
-            Stored::Refused(verdict) => return self.answer_to(verdict).await.map(Waited::Before),
+            Stored::Refused(verdict) => return self.answer_to(verdict).await.map(Made::Before),
         }
         let _ = tokio::time::timeout(patience, waiter.ended()).await;
         let found = self.find(id).await?;
+        let answer = answer_after_waiting(&found)?;
         if let Some(name) = name {
-            let answer = answer_of(&found)?;
+            let answer = answer.clone();
             self.db.write(move |c| idempotency::answer(c, &name, &answer)).await?;
         }
-        Ok(Waited::For(Box::new(found)))
+        Ok(Made::New(found, answer))
     }
 
     /// What a batch would be, without accepting it.
@@ -289,9 +282,10 @@ impl Notifications {
             Ok(made) => made,
             Err(refused) => return self.before(key, refused).await.map(Made::Before),
         };
-        rows.claim = Claim::of(key, taken.id.0, || answer(&taken))?;
+        let answer = answer(&taken)?;
+        rows.claim = Claim::of(key, taken.id.0, &answer);
         match self.store(rows).await? {
-            Stored::New => Ok(Made::New(taken)),
+            Stored::New => Ok(Made::New(taken, answer)),
             Stored::Refused(verdict) => self.answer_to(verdict).await.map(Made::Before),
         }
     }
@@ -410,9 +404,12 @@ impl Notifications {
 ///
 /// # Errors
 /// None in practice.
-pub fn answer_of(found: &Notification) -> Result<Answer> {
-    let status = if found.status.is_final() { 200 } else { 202 };
-    Answer::new(status, Some(format!("/api/v1/notifications/{}", found.id)), found)
+fn answer_after_waiting(found: &Notification) -> Result<Answer> {
+    answer(if found.status.is_final() { 200 } else { 202 }, found)
+}
+
+fn answer(status: u16, notification: &Notification) -> Result<Answer> {
+    Answer::new(status, Some(format!("/api/v1/notifications/{}", notification.id)), notification)
 }
 
 /// What is wrong with each of a batch, by its place.

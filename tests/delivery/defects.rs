@@ -12,7 +12,7 @@ use fanfare::db::{AnyConnection, Db, DbOptions};
 use fanfare::delivery::engine::{ChannelSetup, Engine};
 use fanfare::delivery::retry::RetryPolicy;
 use fanfare::delivery::shared::Settings;
-use fanfare::error::{Error, Result};
+use fanfare::error::Result;
 use fanfare::idempotency::{self, Made};
 use fanfare::kinds::{ChannelKind, MessageStatus, Priority};
 use fanfare::lifecycle;
@@ -43,8 +43,8 @@ impl Channel for Panics {
 }
 
 /// What is stored under a key, of which there is none.
-fn no_key() -> Result<idempotency::Answer> {
-    Err(Error::internal("there is no key"))
+fn answer() -> Result<idempotency::Answer> {
+    idempotency::Answer::new(201, None, &())
 }
 
 fn settings() -> Settings {
@@ -82,7 +82,7 @@ crate::on_each_database! {
         let clients = Clients::new(db.clone(), Clock::System);
         for last in 0..10 {
             let number = format!("7903000000{last}").parse().expect("a number");
-            clients.create(number, ClientPatch::default(), None, |_| no_key()).await.expect("a client");
+            clients.create(number, ClientPatch::default(), None, |_| answer()).await.expect("a client");
         }
         let mailings = Mailings::new(db.clone(), Clock::System, engine.handle(), engine.handle());
         let new = NewMailing {
@@ -94,7 +94,7 @@ crate::on_each_database! {
             ends_at: Clock::System.now().plus(LONG),
             rate_per_second: None,
         };
-        let Made::New(mailing) = mailings.create(new, None, |_| no_key()).await.expect("a mailing") else {
+        let Made::New(mailing, _) = mailings.create(new, None, |_| answer()).await.expect("a mailing") else {
             panic!("it was made before");
         };
         let id = mailing.id;

@@ -4,9 +4,7 @@ use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, PgConnection, QueryDsl, RunQueryDsl};
-use fanfare::app::App;
 use fanfare::clock::Clock;
-use fanfare::config::Config;
 use fanfare::db::schema::node;
 use fanfare::db::types::NodeId;
 use fanfare::db::{Db, DbOptions};
@@ -26,7 +24,7 @@ async fn a_node_that_stops_keeps_its_pages_until_what_is_in_flight_is_done() {
     bench.import(10, "vip").await;
     let id = bench.mail("vip", LONG).await;
     bench.received(10).await;
-    let other = beside(&bench, &[("delivery.lease", "1s")]).await;
+    let other = bench.beside(&[]).await;
     bench.stop().await;
     other.stop().await;
     bench.go_on().await;
@@ -65,20 +63,6 @@ async fn a_node_that_shows_a_sign_of_life_at_this_moment_is_not_taken_for_dead()
     assert_eq!(nodes, 2);
 }
 
-/// Another node beside the bench's service, with these settings over the same.
-async fn beside(bench: &Bench, settings: &[(&str, &str)]) -> App {
-    let provider = bench.provider.as_ref().expect("a provider").base_url();
-    let mut all = vec![
-        ("http.port", "0"),
-        ("database.url", bench.db.url.as_str()),
-        ("delivery.poll", "50ms"),
-        ("sms.base_url", provider.as_str()),
-        ("channels.rate_per_second", "0"),
-    ];
-    all.extend(settings);
-    App::start(Config::with(&all).expect("a configuration"), Clock::System).await.expect("a node")
-}
-
 /// Each second of what the provider received holds at most the rate, and what was on its way: on a busy machine the first
 /// may arrive a quarter of a second late. Two nodes that each keep the whole rate come to twice as many.
 fn check_rate(times: &[i64], rate: usize) {
@@ -96,7 +80,7 @@ async fn two_nodes_keep_the_rate_of_a_channel_together_and_both_send() {
         ("delivery.lane_capacity", "100"),
     ];
     let bench = Bench::start(Database::Postgres, &settings).await;
-    let other = beside(&bench, &settings).await;
+    let other = bench.beside(&[]).await;
     bench.import(800, "vip").await;
     let id = bench.mail("vip", LONG).await;
     assert_eq!(bench.closed(&id).await["sent"], 800);
@@ -111,7 +95,7 @@ async fn two_nodes_keep_the_rate_of_a_channel_together_and_both_send() {
 #[tokio::test(flavor = "multi_thread")]
 async fn two_nodes_keep_the_rate_of_a_mailing_together() {
     let bench = Bench::start(Database::Postgres, &[]).await;
-    let other = beside(&bench, &[]).await;
+    let other = bench.beside(&[]).await;
     bench.import(120, "vip").await;
     let body = json!({"text": "x", "filter": "vip", "rate_per_second": 40, "ends_at": after(LONG)});
     let id = bench.create(body).await;
@@ -129,12 +113,12 @@ async fn a_worker_does_at_once_what_another_nodes_api_is_asked_for() {
     let rate = ("channels.rate_per_second", "400");
     let bench =
         Bench::start(Database::Postgres, &[("node.role", "api"), ("delivery.poll", "60s"), rate]).await;
-    let worker = beside(&bench, &[("node.role", "worker"), ("delivery.poll", "60s"), rate]).await;
-    let answer = bench.http.get(format!("http://{}/api/v1/mailings", worker.address())).send().await;
+    let worker = bench.beside(&[("node.role", "worker")]).await;
+    let answer = bench.http.get(worker.url("/mailings")).send().await;
     assert_eq!(answer.expect("an answer").status(), 404, "a worker has no API");
-    for address in [worker.address().to_string(), bench.base.replace("http://", "")] {
-        let ready = bench.http.get(format!("http://{address}/ready")).send().await.expect("an answer");
-        assert_eq!(ready.status(), 200, "{address}");
+    for base in [&worker.base, &bench.base] {
+        let ready = bench.http.get(format!("{base}/ready")).send().await.expect("an answer");
+        assert_eq!(ready.status(), 200, "{base}");
     }
     bench.import(1000, "vip").await;
     let id = bench.mail("vip", LONG).await;

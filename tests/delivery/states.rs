@@ -8,7 +8,7 @@ use fanfare::clock::Clock;
 use fanfare::db::types::{MailingId, Timestamp};
 use fanfare::db::{Db, DbOptions};
 use fanfare::error::Error;
-use fanfare::idempotency::Made;
+use fanfare::idempotency::{Answer, Made};
 use fanfare::kinds::{ChannelKind, Priority};
 use fanfare::mailings::filter::AudienceFilter;
 use fanfare::mailings::model::MailingStatus::{self, Cancelled, Finished, Paused, Pending, Running};
@@ -164,8 +164,8 @@ impl Stage {
             ends_at: second(starts_at + lasts),
             rate_per_second: None,
         };
-        let no_key = |_: &_| Err(Error::internal("there is no key"));
-        let Made::New(mailing) = self.mailings.create(new, None, no_key).await.expect("a mailing") else {
+        let answer = |_: &_| Answer::new(201, None, &());
+        let Made::New(mailing, _) = self.mailings.create(new, None, answer).await.expect("a mailing") else {
             panic!("it was made before");
         };
         let id = mailing.id;

@@ -43,7 +43,7 @@ impl Stage {
     pub async fn create(&self, body: Value) -> Result<Client> {
         let (number, patch) = whole(body);
         match self.clients.create(number, patch, None, |_| Answer::new(201, None, &())).await? {
-            Made::New(client) => Ok(client),
+            Made::New(client, _) => Ok(client),
             Made::Before(_) => Err(Error::internal("there was no key")),
         }
     }

@@ -152,16 +152,7 @@ fn write_due(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
     let rows: Vec<DueRow> = entries
         .iter()
         .filter(|entry| entry.row.status == MessageStatus::Queued.code())
-        .filter_map(|entry| {
-            Some(DueRow {
-                message_id: entry.row.id,
-                mailing_id: entry.mailing,
-                channel: entry.row.channel,
-                priority: entry.row.priority,
-                due_at: entry.row.due_at?,
-                expires_at: entry.row.expires_at,
-            })
-        })
+        .filter_map(|entry| Some(DueRow::of(&entry.row, entry.mailing, entry.row.due_at?)))
         .collect();
     insert_due(c, &rows)
 }

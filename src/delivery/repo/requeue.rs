@@ -63,14 +63,7 @@ pub fn dissolve(c: &mut AnyConnection, pages: &[PageId], now: Timestamp) -> Resu
         let rows: Vec<DueRow> = open
             .into_iter()
             .filter_map(|(_, row)| row)
-            .map(|row| DueRow {
-                message_id: row.id,
-                mailing_id: None,
-                channel: row.channel,
-                priority: row.priority,
-                due_at: row.due_at.unwrap_or(now),
-                expires_at: row.expires_at,
-            })
+            .map(|row| DueRow::of(&row, None, row.due_at.unwrap_or(now)))
             .collect();
         insert_due(c, &rows)?;
     }

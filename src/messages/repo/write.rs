@@ -203,6 +203,14 @@ pub struct DueRow {
     pub expires_at: Option<Timestamp>,
 }
 
+impl DueRow {
+    /// The message waits, as it stands in its row, until `due_at`.
+    pub fn of(row: &MessageRow, mailing_id: Option<MailingId>, due_at: Timestamp) -> Self {
+        let (channel, priority) = (row.channel, row.priority);
+        Self { message_id: row.id, mailing_id, channel, priority, due_at, expires_at: row.expires_at }
+    }
+}
+
 struct InsertDue;
 
 impl Statement for InsertDue {

@@ -81,17 +81,8 @@ pub fn store(c: &mut AnyConnection, requests: &[NewRows], now: Timestamp) -> Res
     let rows: Vec<&(MessageRow, NotificationRow)> = new.iter().flat_map(|request| &request.rows).collect();
     insert_new_messages(c, &rows.iter().map(|(message, _)| message).collect::<Vec<_>>())?;
     insert_notifications(c, &rows.iter().map(|(_, notification)| notification).collect::<Vec<_>>())?;
-    let due: Vec<DueRow> = rows
-        .iter()
-        .map(|(message, _)| DueRow {
-            message_id: message.id,
-            mailing_id: None,
-            channel: message.channel,
-            priority: message.priority,
-            due_at: message.due_at.unwrap_or(now),
-            expires_at: message.expires_at,
-        })
-        .collect();
+    let due: Vec<DueRow> =
+        rows.iter().map(|(message, _)| DueRow::of(message, None, message.due_at.unwrap_or(now))).collect();
     insert_due(c, &due)?;
     for request in new {
         if let Some(id) = request.batch {
