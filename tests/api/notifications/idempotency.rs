@@ -9,8 +9,8 @@ use serde_json::json;
 use super::{HOUR, later, post_with, sms};
 use crate::ask::{ask, fields, id_of, request, send};
 use crate::on_each_database;
-use crate::support::api::LOOK;
-use crate::support::{Service, after};
+use crate::support::api::{Api, LOOK};
+use crate::support::{Database, Service, after};
 
 on_each_database! {
     async fn a_hundred_equal_requests_at_once_make_one_notification(kind: Database) {
@@ -124,4 +124,22 @@ on_each_database! {
             post_with(&service, path, ("Idempotency-Key", "new"), body).await.problem(422);
         }
     }
+}
+
+/// The keys are the database's, so it does not matter which node is asked.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_equal_requests_at_two_nodes_make_one_notification() {
+    let service = Service::start(Database::Postgres).await;
+    let other = service.beside(&[]).await;
+    let body = sms("once");
+    let ask_one = |number: usize| {
+        let node: &Api = if number.is_multiple_of(2) { &service } else { &other };
+        send(request(node, "POST", "/notifications").header("Idempotency-Key", "one").json(&body))
+    };
+    let answers = futures_util::future::join_all((0..100).map(ask_one)).await;
+    let ids: HashSet<String> = answers.iter().map(|answer| id_of(&answer.success(201))).collect();
+    let replayed = answers.iter().filter(|answer| answer.header("idempotency-replayed") == "true").count();
+    assert_eq!((ids.len(), replayed), (1, 99));
+    assert_eq!(service.get("/notifications").await["items"].as_array().map(Vec::len), Some(1));
+    other.stop().await;
 }
