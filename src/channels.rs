@@ -1,6 +1,7 @@
 //! Channels: how a message reaches its recipient. Each is an adapter to a provider and knows no database.
 
 pub mod gateway;
+mod http;
 mod provider;
 pub mod sms;
 
@@ -11,6 +12,9 @@ use std::time::Duration;
 
 use crate::db::types::MessageId;
 use crate::kinds::ChannelKind;
+
+/// What a provider calls a message, in bytes at most.
+const LONGEST_PROVIDER_ID: usize = 200;
 
 /// What a provider is asked to deliver.
 #[derive(Debug, Clone)]
@@ -23,8 +27,12 @@ pub struct Delivery {
     pub subject: Option<String>,
     /// The text, filled.
     pub text: String,
+    /// The same as HTML, on the channels that show it.
+    pub html: Option<String>,
     /// A JSON object for the recipient's program, where the channel carries one.
     pub data: Option<Arc<str>>,
+    /// Whether it is one of many alike: a mailing's.
+    pub is_bulk: bool,
 }
 
 /// What one attempt came to, as the provider tells it.
@@ -49,6 +57,11 @@ pub enum Verdict {
         /// Why, without anything of the recipient's.
         error: String,
     },
+    /// It did not, and will deliver nothing to this address any more: the address is dead.
+    Gone {
+        /// Why, without anything of the recipient's.
+        error: String,
+    },
 }
 
 /// The verdict with what is kept of the answer.
@@ -67,6 +80,17 @@ impl Answer {
     pub fn none(error: impl Into<String>) -> Self {
         let verdict = Verdict::Transient { error: error.into(), retry_after: None };
         Self { verdict, status_code: None, provider_id: None }
+    }
+
+    /// Nothing that another attempt could mend.
+    pub fn permanent(status_code: Option<u16>, error: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Permanent { error: error.into() }, status_code, provider_id: None }
+    }
+
+    /// It was taken; a `provider_id` that is too long to be one is not kept.
+    pub fn delivered(status_code: Option<u16>, provider_id: Option<String>) -> Self {
+        let provider_id = provider_id.filter(|id| id.len() <= LONGEST_PROVIDER_ID);
+        Self { verdict: Verdict::Delivered, status_code, provider_id }
     }
 }
 

@@ -97,7 +97,9 @@ pub async fn by_adapter(base: &str, recipients: Arc<[Recipient]>, in_flight: usi
             recipient: phone.to_string(),
             subject: None,
             text: text(name, city),
+            html: None,
             data: None,
+            is_bulk: false,
         };
         async move {
             match sms.send(delivery).await.verdict {

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::provider::{Provider, permanent};
+use super::provider::Provider;
 use super::{Answer, Channel, Delivery, Sending};
 use crate::clock::Clock;
 use crate::error::Result;
@@ -47,7 +47,7 @@ impl Gateway {
 
     async fn attempt(&self, delivery: Delivery) -> Answer {
         let Ok(data) = delivery.data.as_deref().map(serde_json::from_str::<&RawValue>).transpose() else {
-            return permanent(None, "the data is no JSON".into());
+            return Answer::permanent(None, "the data is no JSON");
         };
         let id = delivery.id.to_string();
         let body = Body {

@@ -1,15 +1,12 @@
 //! What the adapters share: how a provider is asked, and what its answer means. It answers 2xx with `{"code": 0}` for
 //! what it took.
 
-use std::time::Duration;
-
 use hyper::StatusCode;
-use hyper::header::{
-    ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER, USER_AGENT,
-};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
+use super::http::{is_transient, retry_after};
 use super::{Answer, Verdict};
 use crate::clock::Clock;
 use crate::egress::{self, Endpoint, NoAnswer, NoBody, Reply as HttpReply};
@@ -65,7 +62,7 @@ impl Provider {
     pub(super) async fn post(&self, path: &str, id: &str, body: &impl Serialize) -> Answer {
         let mut headers = self.endpoint.headers().clone();
         let (Ok(key), Ok(body)) = (HeaderValue::from_str(id), serde_json::to_string(body)) else {
-            return permanent(None, "the message cannot be written as a request".into());
+            return Answer::permanent(None, "the message cannot be written as a request");
         };
         headers.insert(IDEMPOTENCY_KEY, key);
         match self.endpoint.post(&format!("{path}{id}"), headers, body).await {
@@ -82,7 +79,7 @@ impl Provider {
         let code = Some(status.as_u16());
         failpoint::reach("answer-read");
         if is_transient(status) {
-            let verdict = match self.retry_after(reply.headers()) {
+            let verdict = match retry_after(reply.headers(), self.clock.now()) {
                 Some(retry_after) if status == StatusCode::TOO_MANY_REQUESTS => {
                     Verdict::Throttled { retry_after }
                 }
@@ -95,42 +92,18 @@ impl Provider {
         }
         if !status.is_success() {
             reply.skip_body(LONGEST_ANSWER);
-            return permanent(code, format!("the provider answered {status}"));
+            return Answer::permanent(code, format!("the provider answered {status}"));
         }
         match reply.body(LONGEST_ANSWER).await.map(|body| serde_json::from_slice::<Reply>(&body)) {
-            Ok(Ok(Reply { code: 0, id })) => Answer {
-                verdict: Verdict::Delivered,
-                status_code: code,
-                provider_id: id.filter(|id| id.len() <= 200),
-            },
+            Ok(Ok(Reply { code: 0, id })) => Answer::delivered(code, id),
             Ok(Ok(reply)) => {
-                permanent(code, format!("the provider answered {status} with code {}", reply.code))
+                Answer::permanent(code, format!("the provider answered {status} with code {}", reply.code))
             }
             Ok(Err(_)) => unreadable(code, "its body is not the JSON of this API"),
             Err(NoBody::TooLong) => unreadable(code, "it is longer than 64 KiB"),
             Err(NoBody::Broken) => unreadable(code, "the connection broke in its middle"),
         }
     }
-
-    /// RFC 9110, 10.2.3: seconds or a date.
-    fn retry_after(&self, headers: &HeaderMap) -> Option<Duration> {
-        let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
-        if let Ok(seconds) = text.parse::<u64>() {
-            return Some(Duration::from_secs(seconds));
-        }
-        let date = chrono::DateTime::parse_from_rfc2822(text).ok()?;
-        (date.to_utc() - self.clock.now().datetime()).to_std().ok()
-    }
-}
-
-/// 408 request timeout, 425 too early, 429 too many, 5xx.
-fn is_transient(status: StatusCode) -> bool {
-    status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429)
-}
-
-/// Nothing that another attempt could mend.
-pub(super) fn permanent(status_code: Option<u16>, error: String) -> Answer {
-    Answer { verdict: Verdict::Permanent { error }, status_code, provider_id: None }
 }
 
 /// It may have taken the message and may not: tried again, under the same key.

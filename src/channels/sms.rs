@@ -4,7 +4,7 @@
 use secrecy::SecretString;
 use serde::Serialize;
 
-use super::provider::{Provider, permanent};
+use super::provider::Provider;
 use super::{Answer, Channel, Delivery, Sending};
 use crate::clock::Clock;
 use crate::error::Result;
@@ -32,7 +32,7 @@ impl Sms {
 
     async fn attempt(&self, delivery: Delivery) -> Answer {
         let Ok(phone) = delivery.recipient.parse() else {
-            return permanent(None, "the recipient is no phone number".into());
+            return Answer::permanent(None, "the recipient is no phone number");
         };
         let id = delivery.id.to_string();
         self.0.post("/v1/send/", &id, &Body { id: &id, phone, text: &delivery.text }).await

@@ -135,7 +135,7 @@ fn reserve(db: &Db, channel: ChannelKind) -> Reserve {
 /// What a verdict on a message says of the provider.
 fn report(verdict: &Verdict) -> Report {
     match verdict {
-        Verdict::Delivered | Verdict::Permanent { .. } => Report::Alive,
+        Verdict::Delivered | Verdict::Permanent { .. } | Verdict::Gone { .. } => Report::Alive,
         Verdict::Transient { .. } => Report::Sick,
         Verdict::Throttled { retry_after } => Report::Throttled(*retry_after),
     }
@@ -150,11 +150,12 @@ fn unpanicked<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> 
 fn delivery(item: &Item) -> Result<Delivery, String> {
     let address = item.address();
     let deleted = "the client was deleted before its message was sent";
+    let is_bulk = matches!(item.origin, Origin::Mailing(_));
     let (text, subject, data) = match &item.origin {
         Origin::Mailing(run) => (filled(run, item.recipient.as_ref(), deleted)?, None, None),
         Origin::Single(single) => (single.text.clone(), single.subject.clone(), single.data.clone()),
     };
-    Ok(Delivery { id: item.id, recipient: address.ok_or(deleted)?, subject, text, data })
+    Ok(Delivery { id: item.id, recipient: address.ok_or(deleted)?, subject, text, html: None, data, is_bulk })
 }
 
 /// The mailing's text for this client.
@@ -253,7 +254,9 @@ impl Sender {
         let ends_at = item.origin.ends_at();
         let (kind, due_at, error) = match answer.verdict {
             Verdict::Delivered => (OutcomeKind::Delivered, None, None),
-            Verdict::Permanent { error } => (OutcomeKind::Failed, None, Some(error)),
+            Verdict::Permanent { error } | Verdict::Gone { error } => {
+                (OutcomeKind::Failed, None, Some(error))
+            }
             Verdict::Throttled { .. } => return Came::Back(item),
             Verdict::Transient { error, retry_after } => {
                 match self.policy(&item).next(attempts, at, retry_after, ends_at) {

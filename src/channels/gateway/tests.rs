@@ -24,7 +24,9 @@ fn delivery() -> Delivery {
         recipient: "anna@example.com".into(),
         subject: None,
         text: "Hi".into(),
+        html: None,
         data: None,
+        is_bulk: false,
     }
 }
 
