@@ -1,6 +1,6 @@
 //! The composition root: the only place that knows everyone and wires them together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
@@ -151,8 +151,8 @@ impl App {
             mailings: web::Data::new(Mailings::new(
                 db.clone(),
                 clock.clone(),
-                partners.wakeup,
-                partners.rates,
+                (partners.wakeup, partners.rates),
+                missing(&config),
             )),
             messages: web::Data::new(Messages::new(db.clone())),
             notifications: web::Data::new(Notifications::new(
@@ -292,11 +292,16 @@ fn claim_poll(config: &Config) -> Duration {
     config.delivery.scheduler_interval.min(config.retry.interval)
 }
 
+/// The channels that nothing can be sent over, and what to set.
+fn missing(config: &Config) -> HashMap<ChannelKind, String> {
+    let missing = |channel: &ChannelKind| Some((*channel, config.missing_provider(*channel)?));
+    ChannelKind::ALL.iter().filter_map(missing).collect()
+}
+
 /// What notifications are granted.
 fn terms(config: &Config) -> Terms {
-    let missing = |channel: &ChannelKind| Some((*channel, config.missing_provider(*channel)?));
     Terms {
-        missing: ChannelKind::ALL.iter().filter_map(missing).collect(),
+        missing: missing(config),
         intake_limit: config.notifications.intake_limit,
         retries: config.notifications.backoff().len(),
         patience: config.notifications.sync_wait,

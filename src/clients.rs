@@ -6,6 +6,7 @@
 pub mod handler;
 pub mod import;
 pub mod model;
+pub mod reach;
 pub mod repo;
 pub mod usecase;
 

@@ -66,6 +66,13 @@ coded_enum! {
     }
 }
 
+impl ChannelKind {
+    /// Whether its messages have a part in HTML.
+    pub fn shows_html(self) -> bool {
+        self == Self::Email
+    }
+}
+
 coded_enum! {
     /// Which lane of a channel a message waits in.
     Priority {

@@ -3,7 +3,6 @@
 pub mod handler;
 pub mod intake;
 pub mod model;
-pub mod recipient;
 pub mod repo;
 pub mod usecase;
 

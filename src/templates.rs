@@ -1,21 +1,64 @@
 //! Message texts with placeholders: `Dear {{ name }}`. Strict about unknown names, bounded in work and in output; what
-//! is filled in is data and never read as a template.
+//! is filled in is data and never read as a template, and in HTML it is escaped.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use minijinja::value::Value;
-use minijinja::{Environment, ErrorKind, UndefinedBehavior};
+use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
 
-/// The longest text that a mailing may have, in characters.
-pub const LONGEST_TEXT: usize = 1000;
-/// The longest text that a template may grow to, in characters: ten segments of a text message.
-pub const LONGEST_RENDERED: usize = 1530;
-/// Instructions that one rendering may take; a text of a thousand characters needs far fewer.
-const FUEL: u64 = 20_000;
+use crate::kinds::ChannelKind;
+
+/// What a template becomes, and how much of it there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Form {
+    kind: Kind,
+    /// Characters that it may have.
+    pub longest: usize,
+    /// Characters that it may grow to.
+    pub longest_filled: usize,
+    /// Instructions that one rendering may take; a text of that length needs far fewer.
+    fuel: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Text,
+    Line,
+    Html,
+}
+
+impl Form {
+    /// A subject.
+    pub const LINE: Self = Self { kind: Kind::Line, longest: 500, longest_filled: 998, fuel: 20_000 };
+    /// The HTML of an e-mail.
+    pub const HTML: Self =
+        Self { kind: Kind::Html, longest: 200_000, longest_filled: 400_000, fuel: 500_000 };
+    /// The longest text of all channels'.
+    pub const LONGEST_TEXT: Self = Self::text(100_000, 200_000, 500_000);
+
+    const fn text(longest: usize, longest_filled: usize, fuel: u64) -> Self {
+        Self { kind: Kind::Text, longest, longest_filled, fuel }
+    }
+
+    /// The text of a channel's messages.
+    pub const fn of(channel: ChannelKind) -> Self {
+        match channel {
+            // ten segments
+            ChannelKind::Sms => Self::text(1000, 1530, 20_000),
+            // a notification on a device is 4096 bytes in all
+            ChannelKind::Push => Self::text(1000, 1500, 20_000),
+            // what Discord takes
+            ChannelKind::Discord => Self::text(2000, 2000, 50_000),
+            ChannelKind::Webhook | ChannelKind::InApp => Self::text(20_000, 20_000, 100_000),
+            ChannelKind::Email => Self::LONGEST_TEXT,
+        }
+    }
+}
 
 /// A text that was checked and is ready to be filled.
 pub struct Template {
     environment: Environment<'static>,
+    form: Form,
     placeholders: BTreeSet<String>,
     /// The text itself when it has nothing to fill: most mailings need no rendering.
     plain: Option<String>,
@@ -28,22 +71,25 @@ impl std::fmt::Debug for Template {
 }
 
 impl Template {
-    /// Reads a text.
+    /// Reads a text of this form.
     ///
     /// # Errors
     /// What is wrong with it, in words.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub fn parse(text: &str, form: Form) -> Result<Self, String> {
         let length = text.chars().count();
         if text.trim().is_empty() {
             return Err("must not be empty".into());
         }
-        if length > LONGEST_TEXT {
-            return Err(format!("has {length} characters; at most {LONGEST_TEXT} are allowed"));
+        if length > form.longest {
+            return Err(format!("has {length} characters; at most {} are allowed", form.longest));
         }
         if text.contains('\0') {
             return Err("must not hold the character NUL".into());
         }
-        let mut environment = filters();
+        if form.kind == Kind::Line && text.chars().any(char::is_control) {
+            return Err("must be one line without control characters".into());
+        }
+        let mut environment = filters(form);
         environment.add_template_owned("text", text.to_owned()).map_err(|e| describe(&e))?;
         let template = environment.get_template("text").map_err(|e| describe(&e))?;
         let placeholders: BTreeSet<String> = template.undeclared_variables(false).into_iter().collect();
@@ -59,7 +105,7 @@ impl Template {
             return Err(describe(&e));
         }
         let plain = (!text.contains('{')).then(|| text.to_owned());
-        Ok(Self { environment, placeholders, plain })
+        Ok(Self { environment, form, placeholders, plain })
     }
 
     /// Names the placeholders that these values leave empty.
@@ -96,19 +142,28 @@ impl Template {
         if text.trim().is_empty() {
             return Err("the text is empty for this recipient".into());
         }
-        if text.chars().count() > LONGEST_RENDERED {
-            return Err(format!("the text is longer than {LONGEST_RENDERED} characters for this recipient"));
+        let most = self.form.longest_filled;
+        if text.chars().nth(most).is_some() {
+            return Err(format!("the text is longer than {most} characters for this recipient"));
         }
-        Ok(text)
+        match self.form.kind {
+            // a value of several lines must not make more of a header than one
+            Kind::Line => Ok(text.replace(char::is_control, " ")),
+            Kind::Text | Kind::Html => Ok(text),
+        }
     }
 }
 
 /// Filters only, no functions and no includes: a text of a mailing is no program.
-fn filters() -> Environment<'static> {
+fn filters(form: Form) -> Environment<'static> {
     use minijinja::filters;
     let mut environment = Environment::empty();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.set_fuel(Some(FUEL));
+    environment.set_auto_escape_callback(move |_| match form.kind {
+        Kind::Html => AutoEscape::Html,
+        Kind::Text | Kind::Line => AutoEscape::None,
+    });
+    environment.set_fuel(Some(form.fuel));
     environment.set_recursion_limit(50);
     environment.add_filter("default", filters::default);
     environment.add_filter("upper", filters::upper);
@@ -138,9 +193,13 @@ mod tests {
     use super::*;
     use minijinja::context;
 
+    fn sms(text: &str) -> Result<Template, String> {
+        Template::parse(text, Form::of(ChannelKind::Sms))
+    }
+
     #[test]
     fn placeholders_are_filled_and_listed() {
-        let template = Template::parse("Dear {{ name }}, {{ city | upper }}!").unwrap();
+        let template = sms("Dear {{ name }}, {{ city | upper }}!").unwrap();
         assert_eq!(template.placeholders().iter().map(String::as_str).collect::<Vec<_>>(), ["city", "name"]);
         assert_eq!(
             template.render(|| context! { name => "Ann", city => "Omsk" }).unwrap(),
@@ -150,15 +209,15 @@ mod tests {
 
     #[test]
     fn a_placeholder_without_a_value_is_an_error_unless_it_has_a_default() {
-        let strict = Template::parse("Dear {{ name }}").unwrap();
+        let strict = sms("Dear {{ name }}").unwrap();
         assert!(strict.render(|| context! {}).unwrap_err().contains("`name`"));
-        let lenient = Template::parse("Dear {{ name | default('friend') }}").unwrap();
+        let lenient = sms("Dear {{ name | default('friend') }}").unwrap();
         assert_eq!(lenient.render(|| context! {}).unwrap(), "Dear friend");
     }
 
     #[test]
     fn a_value_is_data_and_never_a_template() {
-        let template = Template::parse("{{ name }}").unwrap();
+        let template = sms("{{ name }}").unwrap();
         assert_eq!(template.render(|| context! { name => "{{ tag }}<b>" }).unwrap(), "{{ tag }}<b>");
     }
 
@@ -172,19 +231,47 @@ mod tests {
             ("{% include 'x' %}{{", "syntax error"),
             (&"x".repeat(1001), "1001 characters"),
         ] {
-            let error = Template::parse(text).unwrap_err();
+            let error = sms(text).unwrap_err();
             assert!(error.contains(why), "{text}: {error}");
         }
-        assert!(Template::parse(&"ы".repeat(1000)).is_ok(), "characters are counted, not bytes");
+        assert!(sms(&"ы".repeat(1000)).is_ok(), "characters are counted, not bytes");
     }
 
     #[test]
     fn work_and_output_are_bounded() {
-        let long = Template::parse("{{ name }}").unwrap();
+        let long = sms("{{ name }}").unwrap();
         assert!(long.render(|| context! { name => "x".repeat(2000) }).unwrap_err().contains("longer"));
         let loops =
             "{% for a in v %}{% for b in v %}{% for c in v %}{{ c }}{% endfor %}{% endfor %}{% endfor %}";
-        let loops = Template::parse(loops).unwrap();
+        let loops = sms(loops).unwrap();
         assert!(loops.render(|| context! { v => vec![1; 100] }).unwrap_err().contains("too much work"));
+    }
+
+    #[test]
+    fn values_are_escaped_in_html_alone() {
+        let values = || context! { name => "<b>\"Ann\" & 'Bob'</b>" };
+        let html = Template::parse("<p title=\"{{ name }}\">{{ name }}</p>", Form::HTML).unwrap();
+        let filled = html.render(values).unwrap();
+        assert!(!filled.contains("<b>") && !filled.contains("\"Ann"), "{filled}");
+        assert!(filled.starts_with("<p title=\"&lt;b&gt;&quot;Ann&quot; &amp; "), "{filled}");
+        assert!(Template::parse("{{ name | safe }}", Form::HTML).is_err(), "nobody may switch it off");
+        assert_eq!(sms("{{ name }}").unwrap().render(values).unwrap(), "<b>\"Ann\" & 'Bob'</b>");
+    }
+
+    #[test]
+    fn a_subject_is_one_line_whatever_is_filled_in() {
+        assert!(Template::parse("a\r\nBcc: b@c.d", Form::LINE).unwrap_err().contains("one line"));
+        let subject = Template::parse("Dear {{ name }}", Form::LINE).unwrap();
+        assert_eq!(subject.render(|| context! { name => "A\r\nBcc: x" }).unwrap(), "Dear A  Bcc: x");
+    }
+
+    #[test]
+    fn each_channel_has_its_own_longest_text() {
+        for (channel, longest) in
+            [(ChannelKind::Sms, 1000), (ChannelKind::Discord, 2000), (ChannelKind::Email, 100_000)]
+        {
+            assert!(Template::parse(&"x".repeat(longest), Form::of(channel)).is_ok());
+            assert!(Template::parse(&"x".repeat(longest + 1), Form::of(channel)).is_err());
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! A channel of any kind through a gateway of the user's, which knows the protocol and the secrets behind it:
-//! `POST {base}/v1/notify/{id}` with `{"id", "channel", "recipient", "subject"?, "text", "data"?}`, answered by 2xx and
-//! `{"code": 0}`.
+//! `POST {base}/v1/notify/{id}` with `{"id", "channel", "recipient", "subject"?, "text", "html"?, "data"?}`, answered by
+//! 2xx and `{"code": 0}`.
 
 use secrecy::SecretString;
 use serde::Serialize;
@@ -26,6 +26,8 @@ struct Body<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     subject: Option<&'a str>,
     text: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    html: Option<&'a str>,
     /// JSON already, which goes as it stands.
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<&'a RawValue>,
@@ -56,6 +58,7 @@ impl Gateway {
             recipient: &delivery.recipient,
             subject: delivery.subject.as_deref(),
             text: &delivery.text,
+            html: delivery.html.as_deref(),
             data,
         };
         self.provider.post("/v1/notify/", &id, &body).await

@@ -29,6 +29,7 @@ diesel::table! {
         cursor_client -> Nullable<Id>, walked -> Bool,
         sent -> BigInt, failed -> BigInt, expired -> BigInt, cancelled -> BigInt, settled -> Bool,
         rate_per_second -> Nullable<Double>, number -> Integer,
+        subject -> Nullable<Text>, html -> Nullable<Text>,
     }
 }
 diesel::table! {
@@ -54,7 +55,7 @@ diesel::table! {
     use crate::db::types::{Id, Instant};
     notification (message_id) {
         message_id -> Id, batch_id -> Nullable<Id>, scheduled_at -> Nullable<Instant>, updated_at -> Instant,
-        is_awaited -> Bool, text -> Text, subject -> Nullable<Text>, data -> Nullable<Text>,
+        is_awaited -> Bool, text -> Text, subject -> Nullable<Text>, html -> Nullable<Text>, data -> Nullable<Text>,
         metadata -> Nullable<Text>, retry -> Nullable<Text>,
     }
 }

@@ -16,6 +16,7 @@ use crate::failpoint;
 use crate::kinds::{ChannelKind, NotificationStatus, OutcomeKind, Priority};
 use crate::lifecycle::Shutdown;
 use crate::live::Change;
+use crate::mailings::content::Filled;
 use crate::mailings::recipient::Recipient;
 use crate::messages::repo::MessageRow;
 use crate::notifications::repo::Content;
@@ -151,8 +152,7 @@ impl Claimer {
                 channel,
                 priority,
                 batch: content.batch_id,
-                subject: content.subject,
-                text: content.text,
+                content: Filled { subject: content.subject, text: content.text, html: content.html },
                 data: content.data.map(Arc::from),
                 expires_at: row.expires_at,
                 retry: content.retry.as_deref().and_then(RetryPolicy::from_json),

@@ -26,6 +26,7 @@ use crate::failpoint;
 use crate::kinds::{ChannelKind, MessageStatus, OutcomeKind, Priority};
 use crate::lifecycle::Shutdown;
 use crate::mailings::recipient::Recipient;
+use crate::mailings::repo::audience::Needs;
 use crate::mailings::repo::{Open, audience};
 
 /// Mailings that are planned at once: their commits share an fsync.
@@ -339,8 +340,7 @@ impl Feeder {
             channel: run.channel,
             priority: run.priority,
         };
-        let what =
-            Plan { mailing: run.id, ranges: Arc::clone(&run.ranges), limit, profiles: run.needs_profiles() };
+        let what = Plan { mailing: run.id, ranges: Arc::clone(&run.ranges), limit, needs: run.needs() };
         let stored = new.clone();
         let stretch = shared.db.write(move |c| plan::plan(c, &what, &stored, now)).await?;
         let Some(stretch) = stretch else {
@@ -389,7 +389,7 @@ impl Feeder {
             mailing: run.id,
             ranges: Arc::clone(&run.ranges),
             limit: shared.settings.page_size,
-            profiles: false,
+            needs: Needs { channel: run.channel, profile: false },
         };
         let closing = Closing { plan, channel: run.channel, priority: run.priority, status, reason };
         let now = shared.now();

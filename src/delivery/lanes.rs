@@ -351,6 +351,8 @@ pub(super) mod tests {
         Mailing {
             id: MailingId::new(),
             text: "hello".into(),
+            subject: None,
+            html: None,
             filter: AudienceFilter::default(),
             channel: ChannelKind::Sms,
             priority,

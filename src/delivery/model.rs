@@ -14,11 +14,12 @@ use super::sync::{Mutex, MutexGuard};
 use crate::clock::Clock;
 use crate::db::types::{ClientId, MailingId, MessageId, NodeId, PageId, Timestamp};
 use crate::kinds::{ChannelKind, OutcomeKind, Priority};
+use crate::mailings::content::Content;
 use crate::mailings::filter::Range;
 use crate::mailings::model::{Mailing, MailingStatus};
 use crate::mailings::recipient::Recipient;
+use crate::mailings::repo::audience::Needs;
 use crate::messages::repo::MessageRow;
-use crate::templates::Template;
 
 /// What may be done with a mailing's messages right now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -57,8 +58,8 @@ pub struct Run {
     pub due_at: Timestamp,
     /// Its audience's parts.
     pub ranges: Arc<[Range]>,
-    /// Its text; why it cannot be read, if it cannot.
-    pub template: Result<Template, String>,
+    /// What it says; why that cannot be read, if it cannot.
+    pub content: Result<Content, String>,
     ends_at: AtomicI64,
     /// Tells who waits for the end that it is another one.
     moved: Notify,
@@ -70,7 +71,7 @@ pub struct Run {
 impl Run {
     /// From the stored mailing and its number.
     pub fn new(mailing: Mailing, number: i32) -> Self {
-        let template = Template::parse(&mailing.text);
+        let content = mailing.content().map_err(|why| why.to_string());
         let run = Self {
             id: mailing.id,
             number,
@@ -78,7 +79,7 @@ impl Run {
             priority: mailing.priority,
             due_at: mailing.starts_at.max(mailing.created_at),
             ranges: mailing.filter.ranges().into(),
-            template,
+            content,
             ends_at: AtomicI64::new(0),
             moved: Notify::new(),
             status: AtomicU8::new(0),
@@ -161,11 +162,14 @@ impl Run {
         }
     }
 
-    /// Whether rendering its text needs the client's fields.
-    pub fn needs_profiles(&self) -> bool {
-        self.template.as_ref().is_ok_and(|template| !template.placeholders().is_empty())
+    /// What it needs to know of a client.
+    pub fn needs(&self) -> Needs {
+        Needs { channel: self.channel, profile: self.content.as_ref().is_ok_and(Content::needs_values) }
     }
 }
+
+/// Recorded with a message whose client is gone.
+pub const CLIENT_DELETED: &str = "the client was deleted before its message was sent";
 
 /// A page that this node holds.
 #[derive(Debug)]
@@ -286,6 +290,8 @@ pub struct Outcome {
     pub tried: Option<Tried>,
     /// Why it was not delivered.
     pub error: Option<String>,
+    /// Whether nothing can be delivered to its address any more.
+    pub is_address_dead: bool,
 }
 
 /// What is kept of an attempt.
@@ -321,10 +327,15 @@ impl Item {
     }
 
     /// Where it goes: the address on record before the client's present one.
-    pub fn address(&self) -> Option<String> {
-        let present =
-            || self.recipient.as_ref().and_then(|recipient| recipient.address(self.origin.channel()));
-        self.address.clone().or_else(present)
+    ///
+    /// # Errors
+    /// Why there is none.
+    pub fn address(&self) -> Result<String, String> {
+        match (&self.address, &self.recipient) {
+            (Some(address), _) => Ok(address.clone()),
+            (None, Some(recipient)) => recipient.address(self.origin.channel()),
+            (None, None) => Err(CLIENT_DELETED.to_owned()),
+        }
     }
 
     /// It ends without an attempt.
@@ -337,6 +348,7 @@ impl Item {
             due_at: None,
             tried: None,
             error: Some(error.into()),
+            is_address_dead: false,
         }
     }
 }

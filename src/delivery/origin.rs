@@ -10,6 +10,7 @@ use super::retry::RetryPolicy;
 use crate::clock::Clock;
 use crate::db::types::{BatchId, MailingId, Timestamp};
 use crate::kinds::{ChannelKind, Priority};
+use crate::mailings::content::Filled;
 
 /// A notification in a lane: what its row and its content say.
 #[derive(Debug)]
@@ -20,10 +21,8 @@ pub struct Single {
     pub priority: Priority,
     /// The batch that it came in.
     pub batch: Option<BatchId>,
-    /// What stands above the text.
-    pub subject: Option<String>,
-    /// The text.
-    pub text: String,
+    /// What it says.
+    pub content: Filled,
     /// A JSON object for the recipient's program.
     pub data: Option<Arc<str>>,
     /// It is not sent at or after this time.

@@ -204,7 +204,8 @@ fn entry(outcome: &Outcome) -> Entry {
         error: storable(outcome.error.as_deref()),
     };
     let (page, mailing) = (item.page.id, item.page.mailing);
-    Entry { page, mailing, row, outcome: outcome.kind, at: outcome.at, tried: tried.is_some() }
+    let (tried, is_address_dead) = (tried.is_some(), outcome.is_address_dead);
+    Entry { page, mailing, row, outcome: outcome.kind, at: outcome.at, tried, is_address_dead }
 }
 
 /// The entry without the words that came from outside.

@@ -10,7 +10,7 @@ use tokio::sync::Semaphore;
 use super::engine::ChannelSetup;
 use super::gate::{Gate, Pass, Report};
 use super::lanes::Lanes;
-use super::model::{AttemptEnd, Item, Outcome, Run, RunState, Tried};
+use super::model::{AttemptEnd, CLIENT_DELETED, Item, Outcome, Run, RunState, Tried};
 use super::origin::Origin;
 use super::pacer::{Blocks, Pacer, Reserve, Schedule};
 use super::repo::expire::EXPIRED;
@@ -22,6 +22,7 @@ use crate::db::types::Timestamp;
 use crate::db::{AnyConnection, Db};
 use crate::kinds::{ChannelKind, OutcomeKind};
 use crate::lifecycle::Shutdown;
+use crate::mailings::content::Filled;
 use crate::mailings::recipient::Recipient;
 use crate::metrics::ChannelMetrics;
 
@@ -148,23 +149,23 @@ fn unpanicked<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> 
 
 /// What the provider is asked to deliver, or why nothing can be.
 fn delivery(item: &Item) -> Result<Delivery, String> {
-    let address = item.address();
-    let deleted = "the client was deleted before its message was sent";
-    let is_bulk = matches!(item.origin, Origin::Mailing(_));
-    let (text, subject, data) = match &item.origin {
-        Origin::Mailing(run) => (filled(run, item.recipient.as_ref(), deleted)?, None, None),
-        Origin::Single(single) => (single.text.clone(), single.subject.clone(), single.data.clone()),
+    let recipient = item.address()?;
+    let (filled, data) = match &item.origin {
+        Origin::Mailing(run) => (filled(run, item.recipient.as_ref())?, None),
+        Origin::Single(single) => (single.content.clone(), single.data.clone()),
     };
-    Ok(Delivery { id: item.id, recipient: address.ok_or(deleted)?, subject, text, html: None, data, is_bulk })
+    let Filled { subject, text, html } = filled;
+    let is_bulk = matches!(item.origin, Origin::Mailing(_));
+    Ok(Delivery { id: item.id, recipient, subject, text, html, data, is_bulk })
 }
 
-/// The mailing's text for this client.
-fn filled(run: &Run, recipient: Option<&Recipient>, deleted: &str) -> Result<String, String> {
-    let template = run.template.as_ref().map_err(Clone::clone)?;
+/// What the mailing says to this client.
+fn filled(run: &Run, recipient: Option<&Recipient>) -> Result<Filled, String> {
+    let content = run.content.as_ref().map_err(Clone::clone)?;
     match recipient {
-        Some(recipient) => template.render(|| recipient.values()),
-        None if template.placeholders().is_empty() => template.render(minijinja::Value::default),
-        None => Err(deleted.into()),
+        Some(recipient) => content.fill(|| recipient.values()),
+        None if !content.needs_values() => content.fill(minijinja::Value::default),
+        None => Err(CLIENT_DELETED.to_owned()),
     }
 }
 
@@ -252,6 +253,7 @@ impl Sender {
         let at = self.shared.now();
         let attempts = item.attempts.saturating_add(1);
         let ends_at = item.origin.ends_at();
+        let is_address_dead = matches!(answer.verdict, Verdict::Gone { .. });
         let (kind, due_at, error) = match answer.verdict {
             Verdict::Delivered => (OutcomeKind::Delivered, None, None),
             Verdict::Permanent { error } | Verdict::Gone { error } => {
@@ -279,6 +281,6 @@ impl Sender {
             provider_id: answer.provider_id,
             duration_ms: i32::try_from(took.as_millis()).unwrap_or(i32::MAX),
         };
-        Came::To(Outcome { item, kind, attempts, at, due_at, tried: Some(tried), error })
+        Came::To(Outcome { item, kind, attempts, at, due_at, tried: Some(tried), error, is_address_dead })
     }
 }

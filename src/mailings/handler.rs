@@ -6,7 +6,7 @@ use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-pub use self::schema::{MailingBody, MailingChannel, MailingPatch, PreviewBody};
+pub use self::schema::{MailingBody, MailingPatch, PreviewBody};
 use super::model::{Mailing, MailingStats, MailingStatus, Overview, Preview};
 use super::usecase::Mailings;
 use crate::db::types::MailingId;

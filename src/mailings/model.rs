@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use crate::db::types::{ClientId, MailingId, Timestamp};
 use crate::error::{Complaints, Error, Result};
 use crate::kinds::{ChannelKind, Priority, coded_enum};
+use crate::mailings::content::Content;
 use crate::mailings::filter::AudienceFilter;
 use crate::messages::model::Counts;
 
@@ -61,6 +62,11 @@ pub struct Mailing {
     /// What is sent, with placeholders.
     #[schema(example = "Dear {{ name }}, our shop in {{ city }} is open again.")]
     pub text: String,
+    /// What stands above the text, with placeholders; null on `sms`.
+    #[schema(example = "{{ name }}, we are open again")]
+    pub subject: Option<String>,
+    /// The text as HTML, with placeholders whose values are escaped; null on all channels but `email`.
+    pub html: Option<String>,
     /// Who gets it.
     pub filter: AudienceFilter,
     /// How it goes out.
@@ -95,6 +101,14 @@ pub struct Mailing {
 }
 
 impl Mailing {
+    /// What it says.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that names the field of a text that is none on its channel.
+    pub fn content(&self) -> Result<Content> {
+        Content::parse(self.channel, self.subject.as_deref(), &self.text, self.html.as_deref())
+    }
+
     /// Its window.
     pub fn window(&self) -> Window {
         Window { starts_at: self.starts_at, ends_at: self.ends_at }
@@ -127,6 +141,8 @@ impl Mailing {
             _ => {}
         }
         self.text = change.text.unwrap_or_else(|| std::mem::take(&mut self.text));
+        self.subject = change.subject.unwrap_or_else(|| self.subject.take());
+        self.html = change.html.unwrap_or_else(|| self.html.take());
         self.filter = change.filter.unwrap_or_else(|| std::mem::take(&mut self.filter));
         self.channel = change.channel.unwrap_or(self.channel);
         self.priority = change.priority.unwrap_or(self.priority);
@@ -143,6 +159,10 @@ impl Mailing {
 pub struct NewMailing {
     /// What is sent.
     pub text: String,
+    /// What stands above it.
+    pub subject: Option<String>,
+    /// The same as HTML.
+    pub html: Option<String>,
     /// Who gets it.
     pub filter: AudienceFilter,
     /// How.
@@ -162,6 +182,10 @@ pub struct NewMailing {
 pub struct MailingChange {
     /// What is sent.
     pub text: Option<String>,
+    /// What stands above it; `Some(None)` takes it away.
+    pub subject: Option<Option<String>>,
+    /// The same as HTML; `Some(None)` takes it away.
+    pub html: Option<Option<String>>,
     /// Who gets it.
     pub filter: Option<AudienceFilter>,
     /// How.
@@ -179,6 +203,8 @@ pub struct MailingChange {
 impl MailingChange {
     fn touches_what_is_sent(&self) -> bool {
         self.text.is_some()
+            || self.subject.is_some()
+            || self.html.is_some()
             || self.filter.is_some()
             || self.channel.is_some()
             || self.priority.is_some()
@@ -248,7 +274,11 @@ pub struct Sample {
     pub recipient: String,
     /// The text for this client, when one was given and can be filled.
     pub text: Option<String>,
-    /// Why the text cannot be filled for this client.
+    /// The subject likewise.
+    pub subject: Option<String>,
+    /// The HTML likewise.
+    pub html: Option<String>,
+    /// Why this client would not get it: the texts cannot be filled, or there is no address.
     pub error: Option<String>,
 }
 
@@ -298,6 +328,8 @@ mod tests {
         Mailing {
             id: MailingId::new(),
             text: "hello".into(),
+            subject: None,
+            html: None,
             filter: AudienceFilter::default(),
             channel: ChannelKind::Sms,
             priority: Priority::Normal,

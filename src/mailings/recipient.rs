@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use minijinja::value::Value;
 
+use crate::clients::reach;
 use crate::db::types::{ClientId, Timestamp};
 use crate::kinds::ChannelKind;
 
@@ -18,6 +19,8 @@ pub struct Recipient {
     pub client_id: ClientId,
     /// E.164 digits.
     pub phone_number: i64,
+    /// Where its message goes, when that is no phone number and the client has it.
+    pub address: Option<Box<str>>,
     /// What fills the placeholders; none when the text has none, to keep what waits in memory small.
     pub profile: Option<Box<Profile>>,
     /// When the client was changed last.
@@ -42,9 +45,16 @@ pub struct Profile {
 }
 
 impl Recipient {
-    /// The address on a channel; none on one that mailings do not go over.
-    pub fn address(&self, channel: ChannelKind) -> Option<String> {
-        (channel == ChannelKind::Sms).then(|| self.phone_number.to_string())
+    /// The address on the channel that it was read for.
+    ///
+    /// # Errors
+    /// What the client lacks.
+    pub fn address(&self, channel: ChannelKind) -> Result<String, String> {
+        match (channel, &self.address) {
+            (ChannelKind::Sms, _) => Ok(self.phone_number.to_string()),
+            (_, Some(address)) => Ok(address.to_string()),
+            (_, None) => Err(reach::lacks(channel)),
+        }
     }
 
     /// What fills the placeholders. A field that the client does not have has no value: strict texts fail on it.

@@ -42,6 +42,8 @@ struct MailingRow {
     cancelled: i64,
     settled: bool,
     rate_per_second: Option<f64>,
+    subject: Option<String>,
+    html: Option<String>,
 }
 
 diesel::define_sql_function! {
@@ -70,6 +72,8 @@ impl MailingRow {
         Ok(Mailing {
             id: self.id,
             text: self.text,
+            subject: self.subject,
+            html: self.html,
             filter: serde_json::from_str(&self.filter).map_err(|e| Error::Internal(e.into()))?,
             channel: ChannelKind::from_code(self.channel)?,
             priority: Priority::from_code(self.priority)?,
@@ -117,6 +121,8 @@ pub fn insert(c: &mut AnyConnection, new: &Mailing, audience: Option<Audience>) 
         cancelled: 0,
         settled: false,
         rate_per_second: new.rate_per_second,
+        subject: new.subject.clone(),
+        html: new.html.clone(),
     };
     diesel::insert_into(mailing::table).values(&row).execute(c)?;
     if let AnyConnection::Sqlite(c) = c {
@@ -219,6 +225,8 @@ pub fn update(c: &mut AnyConnection, changed: &Mailing) -> Result<()> {
     diesel::update(mailing::table.find(changed.id))
         .set((
             mailing::text.eq(&changed.text),
+            mailing::subject.eq(&changed.subject),
+            mailing::html.eq(&changed.html),
             mailing::filter
                 .eq(serde_json::to_string(&changed.filter).map_err(|e| Error::Internal(e.into()))?),
             mailing::channel.eq(changed.channel.code()),

@@ -1,5 +1,6 @@
 //! What can be done with mailings, and when.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::clock::Clock;
@@ -9,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::idempotency::{self, Answer, Claim, Key, Made, Verdict};
 use crate::kinds::ChannelKind;
+use crate::mailings::content::Content;
 use crate::mailings::filter::AudienceFilter;
 use crate::mailings::model::{
     Audience, Mailing, MailingChange, MailingStats, MailingStatus, NewMailing, Overview, Preview, Sample,
@@ -18,7 +20,6 @@ use crate::mailings::recipient::{FIELDS, Recipient};
 use crate::mailings::repo::{self, audience};
 use crate::messages::model::Counts;
 use crate::paging::Page;
-use crate::templates::Template;
 
 /// How many clients a preview shows.
 const SAMPLES: usize = 5;
@@ -51,6 +52,10 @@ pub struct PreviewQuestion {
     pub ends_at: Option<Timestamp>,
     /// The text to fill for the clients shown.
     pub text: Option<String>,
+    /// What stands above it.
+    pub subject: Option<String>,
+    /// The same as HTML.
+    pub html: Option<String>,
     /// The mailing's own limit.
     pub rate_per_second: Option<f64>,
 }
@@ -62,12 +67,18 @@ pub struct Mailings {
     clock: Clock,
     wakeup: Arc<dyn Wakeup>,
     rates: Arc<dyn ChannelRates>,
+    missing: HashMap<ChannelKind, String>,
 }
 
 impl Mailings {
-    /// Over this database, waking this engine.
-    pub fn new(db: Db, clock: Clock, wakeup: Arc<dyn Wakeup>, rates: Arc<dyn ChannelRates>) -> Self {
-        Self { db, clock, wakeup, rates }
+    /// Over this database, waking this engine. `missing` has the channels that nothing can be sent over, and why.
+    pub fn new(
+        db: Db,
+        clock: Clock,
+        (wakeup, rates): (Arc<dyn Wakeup>, Arc<dyn ChannelRates>),
+        missing: HashMap<ChannelKind, String>,
+    ) -> Self {
+        Self { db, clock, wakeup, rates, missing }
     }
 
     /// Stores a mailing. One whose start is past begins at once, with the audience of this moment. `answer` says what the
@@ -96,6 +107,8 @@ impl Mailings {
         let mailing = Mailing {
             id: MailingId::new(),
             text: new.text,
+            subject: new.subject,
+            html: new.html,
             filter: new.filter,
             channel: new.channel,
             priority: new.priority,
@@ -125,13 +138,24 @@ impl Mailings {
         Ok(made)
     }
 
+    /// # Errors
+    /// [`Error::Invalid`] for a channel that leads nowhere.
+    fn check_channel(&self, channel: ChannelKind) -> Result<()> {
+        match self.missing.get(&channel) {
+            Some(why) => Err(Error::invalid("channel", why)),
+            None => Ok(()),
+        }
+    }
+
     /// Checks a new mailing, and measures the audience of one that begins at once.
     async fn measure(&self, new: &NewMailing, window: &Window, now: Timestamp) -> Result<Option<Audience>> {
         window.check(now)?;
         let begins = window.starts_at <= now;
-        let (text, filter) = (new.text.clone(), new.filter.clone());
+        self.check_channel(new.channel)?;
+        let content = Content::parse(new.channel, new.subject.as_deref(), &new.text, new.html.as_deref())?;
+        let filter = new.filter.clone();
         let measure = move |c: &mut AnyConnection| {
-            check_placeholders(c, &text)?;
+            check_placeholders(c, &content)?;
             if begins { audience::measure(c, &filter).map(Some) } else { Ok(None) }
         };
         self.db.read(measure).await
@@ -164,15 +188,16 @@ impl Mailings {
     /// As [`Mailing::apply`], and [`Error::NotFound`].
     pub async fn patch(&self, id: MailingId, change: MailingChange) -> Result<Mailing> {
         let now = self.clock.now();
+        change.channel.map_or(Ok(()), |channel| self.check_channel(channel))?;
         let changed = self
             .db
             .write(move |c| {
                 repo::lock(c, id)?;
                 let mut mailing = repo::get(c, id)?;
-                if let Some(text) = &change.text {
-                    check_placeholders(c, text)?;
-                }
                 mailing.apply(change, now)?;
+                if mailing.started_at.is_none() {
+                    check_placeholders(c, &mailing.content()?)?;
+                }
                 repo::update(c, &mailing)?;
                 Ok(mailing)
             })
@@ -305,25 +330,20 @@ impl Mailings {
         if let Some(window) = window {
             window.check(now)?;
         }
+        let content = question.text.as_deref().map(|text| {
+            Content::parse(question.channel, question.subject.as_deref(), text, question.html.as_deref())
+        });
+        let content = content.transpose()?;
         let (channel, filter, own_rate) = (question.channel, question.filter, question.rate_per_second);
         let (recipients, sample) = self
             .db
             .read(move |c| {
-                let template =
-                    question.text.as_deref().map(|text| check_placeholders(c, text)).transpose()?;
+                if let Some(content) = &content {
+                    check_placeholders(c, content)?;
+                }
                 let counted = audience::measure(c, &filter)?;
-                let sample = first_few(c, &filter, counted)?
-                    .into_iter()
-                    .map(|recipient| {
-                        let text = template.as_ref().map(|template| template.render(|| recipient.values()));
-                        Sample {
-                            client_id: recipient.client_id,
-                            recipient: recipient.address(channel).unwrap_or_default(),
-                            error: text.as_ref().and_then(|text| text.as_ref().err().cloned()),
-                            text: text.and_then(Result::ok),
-                        }
-                    })
-                    .collect();
+                let sample = first_few(c, &filter, counted, channel)?;
+                let sample = sample.iter().map(|one| sample_of(one, channel, content.as_ref())).collect();
                 Ok((counted.total, sample))
             })
             .await?;
@@ -336,14 +356,36 @@ impl Mailings {
     }
 }
 
+/// What one client would get.
+fn sample_of(recipient: &Recipient, channel: ChannelKind, content: Option<&Content>) -> Sample {
+    let address = recipient.address(channel);
+    let filled = content.map(|content| content.fill(|| recipient.values())).transpose();
+    let why = address.as_ref().err().or(filled.as_ref().err()).cloned();
+    let filled = filled.ok().flatten();
+    Sample {
+        client_id: recipient.client_id,
+        text: filled.as_ref().map(|filled| filled.text.clone()),
+        subject: filled.as_ref().and_then(|filled| filled.subject.clone()),
+        html: filled.and_then(|filled| filled.html),
+        recipient: address.unwrap_or_default(),
+        error: why,
+    }
+}
+
 /// The first clients of an audience.
-fn first_few(c: &mut AnyConnection, filter: &AudienceFilter, audience: Audience) -> Result<Vec<Recipient>> {
+fn first_few(
+    c: &mut AnyConnection,
+    filter: &AudienceFilter,
+    audience: Audience,
+    channel: ChannelKind,
+) -> Result<Vec<Recipient>> {
     let (ranges, mut cursor) = (filter.ranges(), audience::Cursor::default());
     let wanted = SAMPLES.min(usize::try_from(audience.total).unwrap_or(SAMPLES));
     let mut found = Vec::new();
     while found.len() < wanted && cursor.range < ranges.len() {
         let limit = wanted - found.len();
-        let what = audience::Read { upper_bound: audience.upper_bound, limit, profiles: true };
+        let needs = audience::Needs { channel, profile: true };
+        let what = audience::Read { upper_bound: audience.upper_bound, limit, needs };
         let (some, next) = audience::read(c, &ranges, cursor, what)?;
         found.extend(some);
         cursor = next;
@@ -351,21 +393,22 @@ fn first_few(c: &mut AnyConnection, filter: &AudienceFilter, audience: Audience)
     Ok(found)
 }
 
-/// Reads the text, and refuses a placeholder that is neither a field nor an attribute of any client.
-fn check_placeholders(c: &mut AnyConnection, text: &str) -> Result<Template> {
-    let template = Template::parse(text).map_err(|why| Error::invalid("text", why))?;
-    let foreign: Vec<&String> =
-        template.placeholders().iter().filter(|name| !FIELDS.contains(&name.as_str())).collect();
+/// Refuses a placeholder that is neither a field nor an attribute of any client.
+fn check_placeholders(c: &mut AnyConnection, content: &Content) -> Result<()> {
+    let is_foreign = |(_, name): &(&str, &String)| !FIELDS.contains(&name.as_str());
+    let foreign: Vec<(&str, &String)> = content.placeholders().filter(is_foreign).collect();
     if foreign.is_empty() {
-        return Ok(template);
+        return Ok(());
     }
     let known = crate::clients::repo::attribute_names(c)?;
-    if let Some(unknown) = foreign.into_iter().find(|name| !known.contains(name)) {
-        let names: Vec<&str> =
-            FIELDS.iter().copied().chain(known.iter().map(String::as_str)).take(50).collect();
-        let reason =
-            format!("no client has a field or an attribute `{unknown}`; there are {}", names.join(", "));
-        return Err(Error::invalid("text", reason));
+    match foreign.into_iter().find(|(_, name)| !known.contains(name)) {
+        None => Ok(()),
+        Some((field, unknown)) => {
+            let names: Vec<&str> =
+                FIELDS.iter().copied().chain(known.iter().map(String::as_str)).take(50).collect();
+            let names = names.join(", ");
+            let reason = format!("no client has a field or an attribute `{unknown}`; there are {names}");
+            Err(Error::invalid(field, reason))
+        }
     }
-    Ok(template)
 }

@@ -13,6 +13,7 @@ use self::prefer::Preference;
 pub use self::schema::{BatchAccepted, BatchBody, NotificationBody, NotificationPatch};
 use super::model::{Batch, Notification, NotificationWithAttempts, Status};
 use super::usecase::{Filter, Notifications, Order, Taken};
+use crate::clients::reach;
 use crate::db::types::MessageId;
 use crate::error::{Error, Result};
 use crate::http::json::{Json, Query, path_id, time};
@@ -163,7 +164,7 @@ impl ListQuery {
         let channel = word("channel", self.channel.as_deref(), str::parse)?;
         let recipient = match (&self.recipient, channel) {
             (Some(text), Some(channel)) => {
-                let address = super::recipient::parse(channel, text);
+                let address = reach::parse(channel, text);
                 Some(address.map_err(|why| Error::invalid("recipient", why))?)
             }
             (Some(_), None) => {

@@ -6,8 +6,8 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use super::recipient;
 use super::repo::{Addresses, NotificationRow};
+use crate::clients::reach;
 use crate::db::types::{BatchId, ClientId, MessageId, Timestamp};
 use crate::error::{Error, Result};
 pub use crate::kinds::NotificationStatus as Status;
@@ -59,6 +59,10 @@ pub struct Notification {
     /// The text.
     #[schema(example = "Your order has shipped.")]
     pub content: String,
+    /// The same as HTML, of an e-mail.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub html: Option<String>,
     /// An object for the recipient's program.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>, nullable = false)]
@@ -143,6 +147,7 @@ impl Notification {
             client_id: message.client_id,
             subject: content.subject,
             content: content.text,
+            html: content.html,
             data: Raw::stored(content.data)?,
             priority: Priority::from_code(message.priority)?,
             status,
@@ -205,6 +210,8 @@ pub struct NewNotification {
     pub to: To,
     /// The text.
     pub content: String,
+    /// The same as HTML.
+    pub html: Option<String>,
     /// What stands above it.
     pub subject: Option<String>,
     /// A JSON object.
@@ -257,8 +264,9 @@ impl NewNotification {
                 let addresses = clients.get(&client);
                 let addresses =
                     addresses.ok_or_else(|| Error::invalid("client_id", "there is no such client"))?;
-                let address = recipient::of_client(self.channel, client, addresses);
-                (address.map_err(|why| Error::invalid("client_id", why))?, Some(client))
+                let address = addresses.reach(client).on(self.channel);
+                let lacks = || Error::invalid("client_id", reach::lacks(self.channel));
+                (address.ok_or_else(lacks)?, Some(client))
             }
         };
         let millis = |delays: Vec<Duration>| delays.iter().map(Duration::as_millis).collect::<Vec<_>>();
@@ -290,6 +298,7 @@ impl NewNotification {
             is_awaited,
             text: self.content,
             subject: self.subject,
+            html: self.html,
             data: self.data,
             metadata: self.metadata,
             retry: retry.map_err(|e| Error::Internal(e.into()))?,

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use diesel::prelude::*;
 
+use crate::clients::reach::Reach;
 use crate::db::AnyConnection;
 use crate::db::schema::{batch, client, due, message, notification};
 use crate::db::types::{BatchId, ClientId, MessageId, Timestamp};
@@ -29,6 +30,7 @@ pub struct Content {
     pub is_awaited: bool,
     pub text: String,
     pub subject: Option<String>,
+    pub html: Option<String>,
     pub data: Option<String>,
     pub retry: Option<String>,
 }
@@ -47,6 +49,7 @@ pub fn contents(c: &mut AnyConnection, ids: &[MessageId]) -> Result<HashMap<Mess
                 notification::is_awaited,
                 notification::text,
                 notification::subject,
+                notification::html,
                 notification::data,
                 notification::retry,
             ),
@@ -64,6 +67,24 @@ pub struct Addresses {
     pub email: Option<String>,
     /// Its device.
     pub push_token: Option<String>,
+    /// Its id in the user's other systems.
+    pub external_id: Option<String>,
+    /// Its attributes as JSON.
+    pub attributes: String,
+}
+
+impl Addresses {
+    /// They are those of this client.
+    pub fn reach(&self, id: ClientId) -> Reach<'_> {
+        Reach {
+            id,
+            phone_number: self.phone_number,
+            email: self.email.as_deref(),
+            push_token: self.push_token.as_deref(),
+            external_id: self.external_id.as_deref(),
+            attributes: &self.attributes,
+        }
+    }
 }
 
 /// Where these clients can be reached, as far as they exist.
@@ -73,7 +94,16 @@ pub struct Addresses {
 pub fn addresses(c: &mut AnyConnection, ids: &[ClientId]) -> Result<HashMap<ClientId, Addresses>> {
     let rows = client::table
         .filter(client::id.eq_any(ids))
-        .select((client::id, (client::phone_number, client::email, client::push_token)))
+        .select((
+            client::id,
+            (
+                client::phone_number,
+                client::email,
+                client::push_token,
+                client::external_id,
+                client::attributes,
+            ),
+        ))
         .load::<(ClientId, Addresses)>(c)?;
     Ok(rows.into_iter().collect())
 }

@@ -48,6 +48,8 @@ pub(super) struct Notification<'a> {
     _subject: Option<Cow<'a, str>>,
     #[serde(borrow, rename = "text")]
     _text: Cow<'a, str>,
+    #[serde(borrow, default, rename = "html")]
+    _html: Option<Cow<'a, str>>,
     #[serde(borrow, default)]
     data: Option<&'a RawValue>,
 }

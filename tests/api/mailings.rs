@@ -183,7 +183,11 @@ on_each_database! {
             (json!({"text": "x", "ends_at": soon(), "status": "finished"}), "status"),
             (json!({"text": "x", "ends_at": soon(), "channel": 1}), "channel"),
             (json!({"text": "x", "ends_at": soon(), "priority": 0}), "priority"),
-            (json!({"text": "x", "ends_at": soon(), "channel": "email"}), "channel"),
+            (json!({"text": "x", "ends_at": soon(), "channel": "email"}), "subject"),
+            (json!({"text": "x", "ends_at": soon(), "subject": "s"}), "subject"),
+            (json!({"text": "x", "ends_at": soon(), "channel": "push", "html": "<p>"}), "html"),
+            (json!({"text": "x", "ends_at": soon(), "channel": "email", "subject": "s", "html": "{{ nobody_has_this }}"}), "html"),
+            (json!({"text": "x".repeat(2001), "ends_at": soon(), "channel": "discord"}), "text"),
             (json!({"text": "x", "ends_at": soon(), "priority": "HIGH"}), "priority"),
         ] {
             assert_eq!(wrong_fields(&service, "/mailings", body.clone()).await, [named], "{body}");

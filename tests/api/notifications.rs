@@ -74,14 +74,19 @@ on_each_database! {
             ("webhook", "https://example.com/hook"), ("in_app", "user-1"),
         ];
         for (channel, recipient) in addresses {
-            let body = json!({
+            let mut body = json!({
                 "channel": channel, "recipient": recipient, "content": "hello", "subject": "Greetings",
                 "data": {"order": 7}, "metadata": {"mine": [1, 2]},
             });
+            if channel == "email" {
+                body["html"] = json!("<p>hello</p>");
+            }
+            let html = body["html"].clone();
             let id = posted(&service, body).await;
             let sent = ended(&service, &id).await;
             assert_eq!((&sent["status"], &sent["channel"]), (&json!("sent"), &json!(channel)), "{sent}");
             assert_eq!((&sent["metadata"], &sent["data"]), (&json!({"mine": [1, 2]}), &json!({"order": 7})));
+            assert_eq!(sent["html"], html);
         }
         let discord = json!({"channel": "discord", "recipient": "https://discord.com/api/webhooks/1/x", "content": "hello"});
         let problem = ask(&service, "POST", "/notifications", Some(discord)).await.problem(422);
@@ -250,6 +255,7 @@ on_each_database! {
             (with("metadata", json!("x".repeat(20_000))), vec!["metadata"]),
             (with("content", json!("nul \0")), vec!["content"]),
             (with("subject", json!("two\nlines")), vec!["subject"]),
+            (with("html", json!("<p>")), vec!["html"]),
             (with("colour", json!("red")), vec!["colour"]),
             (with("content", json!(7)), vec!["content"]),
         ] {

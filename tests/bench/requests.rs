@@ -6,8 +6,9 @@ use fanfare::channels::{Channel, Delivery, Verdict};
 use fanfare::clock::Clock;
 use fanfare::db::types::MessageId;
 use fanfare::egress::client;
+use fanfare::kinds::ChannelKind;
 use fanfare::sandbox::{Sandbox, SandboxArgs};
-use fanfare::templates::Template;
+use fanfare::templates::{Form, Template};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
@@ -15,7 +16,7 @@ use crate::limit;
 
 /// The text as the service fills it.
 fn text(name: &str, city: &str) -> String {
-    let template = Template::parse(limit::TEXT).unwrap();
+    let template = Template::parse(limit::TEXT, Form::of(ChannelKind::Sms)).unwrap();
     template.render(|| minijinja::context! { name, city }).unwrap()
 }
 

@@ -10,9 +10,11 @@ mod support;
 
 mod bench;
 mod changes;
+mod channels;
 mod defects;
 mod everyone;
 mod nodes;
+mod own_channel;
 mod pause;
 mod priorities;
 mod restart;

@@ -1,6 +1,7 @@
 //! The life of a mailing as a state machine: whatever is asked for in whatever order, the service does what a few lines
 //! of a model do.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -157,6 +158,8 @@ impl Stage {
         let starts_at = now + starts_in;
         let new = NewMailing {
             text: "hello".into(),
+            subject: None,
+            html: None,
             filter: AudienceFilter::default(),
             channel: ChannelKind::Sms,
             priority: Priority::Normal,
@@ -223,7 +226,7 @@ fn all_lives(kind: Database) {
     let (metrics, wake) = (Metrics::new().expect("metrics"), Arc::new(Notify::new()));
     let parts = (db.clone(), clock.clone(), metrics);
     let watchdog = Watchdog::new(parts, nobody.clone(), Duration::from_secs(1), wake);
-    let mailings = Mailings::new(db.clone(), clock.clone(), nobody.clone(), nobody);
+    let mailings = Mailings::new(db.clone(), clock.clone(), (nobody.clone(), nobody), HashMap::new());
     let stage = Stage { db, clock, mailings, watchdog };
     let config = Config { cases: 40, failure_persistence: None, ..Config::default() };
     let lives = (0..20_u64, 1..30_u64, prop::collection::vec(step(), 1..14));

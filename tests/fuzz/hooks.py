@@ -28,7 +28,9 @@ CLIENT = {
 MAILING = {
     "starts_at": TIMES,
     "ends_at": TIMES,
-    "text": "a text is a template, and names attributes that some client has",
+    "text": "a text is a template, names attributes that some client has, and each channel has its own longest",
+    "subject": "likewise; an e-mail needs one, a text message has none, and a preview has none without a text",
+    "html": "likewise, of an e-mail alone",
     "filter": "a text of digits is an operator's code, with up to ten of them",
 }
 NOTIFICATION = {
@@ -39,6 +41,7 @@ NOTIFICATION = {
     "retry.delays": "durations such as 1h 30m, from 1 ms to 24 h",
     "data": "16 KiB of JSON",
     "metadata": "16 KiB of JSON",
+    "html": "a part of an e-mail alone",
 }
 # Nor can a schema know which keys were used before.
 KEY_OF_ANOTHER = "was used for another request"
@@ -89,6 +92,8 @@ def mend_notification(case, body):
     if body.get("channel") in ADDRESSES:
         body["recipient"] = ADDRESSES[body["channel"]].format(dice(case, 1_000_000))
         body.pop("client_id", None)
+    if body.get("channel") != "email":
+        body.pop("html", None)
     if operation_id(case) == "create_notification_and_wait" and dice(case, 8):
         # to wait for its end would be to wait for nothing
         body.pop("scheduled_at", None)
@@ -110,6 +115,15 @@ def mend_mailing(case, body):
         body["ends_at"] = in_future(case, 101, 200)
     if body.get("text"):
         body["text"] = body["text"].replace("{", "(")[:900] + "{{ phone_number }}"
+    channel = body.get("channel") or "sms"
+    if channel == "sms" or not body.get("text"):
+        body.pop("subject", None)
+    elif body.get("subject") or channel == "email":
+        body["subject"] = (body.get("subject") or "News").replace("{", "(")[:400] + "{{ phone_number }}"
+    if channel != "email" or not body.get("text"):
+        body.pop("html", None)
+    elif body.get("html"):
+        body["html"] = body["html"].replace("{", "(") + "<p>{{ phone_number }}</p>"
 
 
 def mend_client(case, body):

@@ -5,15 +5,16 @@ use fanfare::clients::import;
 use fanfare::db::AnyConnection;
 use fanfare::db::schema::{client_move, mailing};
 use fanfare::db::types::ClientId;
+use fanfare::kinds::ChannelKind;
 use fanfare::mailings::filter::{AudienceFilter, Range};
-use fanfare::mailings::repo::audience::{self, Cursor, Read};
+use fanfare::mailings::repo::audience::{self, Cursor, Needs, Read};
 use serde_json::json;
 
 use crate::on_each_database;
 use crate::stage::{Stage, at, changes, mailing_at_work};
 
 fn everyone() -> Read {
-    Read { upper_bound: None, limit: 100, profiles: false }
+    Read { upper_bound: None, limit: 100, needs: Needs { channel: ChannelKind::Sms, profile: false } }
 }
 
 fn filter(codes: std::ops::Range<u16>, tags: &[&str]) -> AudienceFilter {

@@ -17,6 +17,7 @@ use fanfare::mailings::filter::AudienceFilter;
 use fanfare::mailings::model::MailingStatus;
 use fanfare::mailings::recipient::Recipient;
 use fanfare::mailings::repo;
+use fanfare::mailings::repo::audience::Needs;
 use fanfare::messages::model::Counts;
 use fanfare::messages::repo::MessageRow;
 use serde_json::json;
@@ -54,7 +55,12 @@ fn hold(c: &mut AnyConnection, last: ClientId) -> Held {
         channel: ChannelKind::Sms,
         priority: Priority::Normal,
     };
-    let what = Plan { mailing, ranges: filter.ranges().into(), limit: 100, profiles: false };
+    let what = Plan {
+        mailing,
+        ranges: filter.ranges().into(),
+        limit: 100,
+        needs: Needs { channel: ChannelKind::Sms, profile: false },
+    };
     let stretch = plan(c, &what, &page, at(1_001)).unwrap().unwrap();
     assert_eq!((stretch.planned.len(), stretch.walked), (4, true));
     let number = repo::number(c, mailing).unwrap();
@@ -85,7 +91,15 @@ impl Held {
             error: None,
         };
         let mailing = Some(self.mailing);
-        Entry { page: self.page.id, mailing, row, outcome, at: at(1_002), tried: true }
+        Entry {
+            page: self.page.id,
+            mailing,
+            row,
+            outcome,
+            at: at(1_002),
+            tried: true,
+            is_address_dead: false,
+        }
     }
 
     fn lot(&self, node: NodeId) -> Lot {

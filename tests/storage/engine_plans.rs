@@ -10,8 +10,9 @@ use fanfare::clock::Clock;
 use fanfare::db::AnyConnection;
 use fanfare::db::schema::{client, due, page};
 use fanfare::db::types::{ClientId, Id, Instant, MailingId, MessageId, NodeId, PageId, Timestamp};
+use fanfare::kinds::ChannelKind;
 use fanfare::mailings::filter::Range;
-use fanfare::mailings::repo::audience::{self, Cursor, Read};
+use fanfare::mailings::repo::audience::{self, Cursor, Needs, Read};
 use fanfare::messages::repo::MessageRow;
 use fanfare::messages::repo::insert_messages;
 
@@ -113,7 +114,7 @@ on_each_database! {
             analyze(c);
             for (range, index) in cases {
                 let ids: Vec<ClientId> = client::table.select(client::id).order(client::id).load(c)?;
-                let what = Read { upper_bound: ids.last().copied(), limit: 500, profiles: true };
+                let what = Read { upper_bound: ids.last().copied(), limit: 500, needs: Needs { channel: ChannelKind::Sms, profile: true } };
                 let cursor = Cursor { range: 0, after: Some(ids[CLIENTS / 2]) };
                 let heard = heard(c, |c| {
                     audience::read(c, std::slice::from_ref(&range), cursor, what).unwrap();

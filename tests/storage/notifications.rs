@@ -27,6 +27,7 @@ fn new(to: To, scheduled_at: Option<Timestamp>) -> NewNotification {
         channel: ChannelKind::Sms,
         to,
         content: "it's \"here\"".to_owned(),
+        html: None,
         subject: None,
         data: None,
         priority: Priority::Normal,
@@ -49,7 +50,7 @@ on_each_database! {
     async fn every_column_of_a_notification_is_written(kind: Database) {
         let stage = Stage::new(kind).await;
         let (client, batch) = (ClientId::new(), BatchId::new());
-        let addresses = Addresses { phone_number: 79_031_234_567, email: None, push_token: None };
+        let addresses = Addresses { phone_number: 79_031_234_567, email: None, push_token: None, external_id: None, attributes: "{}".into() };
         let whole = NewNotification {
             subject: Some("subject".to_owned()),
             data: Some("{\"a\":1}".to_owned()),

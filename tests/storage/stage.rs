@@ -84,6 +84,8 @@ pub fn mailing_at_work(c: &mut AnyConnection, filter: AudienceFilter, last: Clie
     let new = Mailing {
         id: MailingId::new(),
         text: "hello".into(),
+        subject: None,
+        html: None,
         filter,
         channel: ChannelKind::Sms,
         priority: Priority::Normal,

@@ -92,8 +92,15 @@ async fn the_request_is_as_documented_and_the_providers_id_is_kept() {
 
 #[tokio::test]
 async fn what_is_absent_is_not_in_the_request() {
-    let body =
-        Body { id: "x", channel: ChannelKind::Push, recipient: "token", subject: None, text: "", data: None };
+    let body = Body {
+        id: "x",
+        channel: ChannelKind::Push,
+        recipient: "token",
+        subject: None,
+        text: "",
+        html: None,
+        data: None,
+    };
     let expected = json!({"id": "x", "channel": "push", "recipient": "token", "text": ""});
     assert_eq!(serde_json::to_value(&body).unwrap(), expected);
 }

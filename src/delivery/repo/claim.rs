@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::failpoint;
 use crate::kinds::{ChannelKind, MessageStatus, Priority};
 use crate::mailings::recipient::Recipient;
-use crate::mailings::repo::audience;
+use crate::mailings::repo::audience::{self, Needs};
 use crate::messages::repo::MessageRow;
 use crate::notifications;
 use crate::notifications::repo::Content;
@@ -107,7 +107,7 @@ fn store(
     insert_page(c, &page, &members, now)?;
     failpoint::reach("claim-before-commit");
     let (recipients, contents) = match mailing {
-        Some(_) => (recipients_of(c, &members)?, HashMap::new()),
+        Some(_) => (recipients_of(c, &members, lot.channel)?, HashMap::new()),
         None => {
             let ids: Vec<MessageId> = rows.iter().map(|row| row.id).collect();
             (Vec::new(), notifications::repo::contents(c, &ids)?)
@@ -117,9 +117,13 @@ fn store(
 }
 
 /// The clients of these members, as far as they still exist.
-pub(super) fn recipients_of(c: &mut AnyConnection, members: &[Member]) -> Result<Vec<Recipient>> {
+pub(super) fn recipients_of(
+    c: &mut AnyConnection,
+    members: &[Member],
+    channel: ChannelKind,
+) -> Result<Vec<Recipient>> {
     let ids: Vec<_> = members.iter().filter_map(|member| member.client).collect();
-    if ids.is_empty() { Ok(Vec::new()) } else { audience::by_ids(c, &ids, true) }
+    if ids.is_empty() { Ok(Vec::new()) } else { audience::by_ids(c, &ids, Needs { channel, profile: true }) }
 }
 
 /// The first due time of a lane.

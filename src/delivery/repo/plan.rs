@@ -14,7 +14,7 @@ use crate::failpoint;
 use crate::mailings::filter::Range;
 use crate::mailings::model::MailingStatus;
 use crate::mailings::recipient::Recipient;
-use crate::mailings::repo::audience::{self, Cursor, Read};
+use crate::mailings::repo::audience::{self, Cursor, Needs, Read};
 
 /// A change that is older than the start by less than this may have been committed after it: it says when it was
 /// asked for, by the clock of the node that was asked.
@@ -38,8 +38,8 @@ pub struct Plan {
     pub ranges: std::sync::Arc<[Range]>,
     /// How many clients at most.
     pub limit: usize,
-    /// Whether its text has placeholders to fill.
-    pub profiles: bool,
+    /// What is needed of each.
+    pub needs: Needs,
 }
 
 /// Stores a page of the mailing's next clients and moves its cursor: no client is planned twice or skipped. Answers
@@ -92,7 +92,7 @@ pub(super) fn advance(
         return Ok(None);
     }
     let cursor = Cursor { range: usize::try_from(range).unwrap_or(usize::MAX), after };
-    let what = Read { upper_bound, limit: plan.limit, profiles: plan.profiles };
+    let what = Read { upper_bound, limit: plan.limit, needs: plan.needs };
     let since = started_at.map(|at| at.minus(SLACK));
     let last = plan.ranges.len();
     let (mut recipients, mut cursor) = if cursor.range < last {

@@ -6,11 +6,11 @@ use diesel::prelude::*;
 
 use super::delete_pages;
 use crate::db::AnyConnection;
-use crate::db::schema::{attempt, dead_letter, mailing, notification, page};
+use crate::db::schema::{attempt, client, dead_letter, mailing, notification, page};
 use crate::db::types::{MailingId, MessageId, NodeId, PageId, Timestamp};
 use crate::error::Result;
 use crate::failpoint;
-use crate::kinds::{MessageStatus, OutcomeKind};
+use crate::kinds::{ChannelKind, MessageStatus, OutcomeKind};
 use crate::messages::repo::{DueRow, MessageRow, insert_due, insert_messages, update_messages};
 
 /// A message as its outcome leaves it, with the page that it stood in.
@@ -28,6 +28,8 @@ pub struct Entry {
     pub at: Timestamp,
     /// Whether there was an attempt: not when the message expired in a lane, or its text could not be filled.
     pub tried: bool,
+    /// Whether nothing can be delivered to its address any more.
+    pub is_address_dead: bool,
 }
 
 /// What came of recording.
@@ -85,6 +87,7 @@ pub fn record(c: &mut AnyConnection, node: NodeId, entries: &[Entry]) -> Result<
     write_due(c, &entries)?;
     touch_notifications(c, &entries)?;
     write_dead_letters(c, &entries)?;
+    take_dead_tokens(c, &entries)?;
     shrink_pages(c, &entries)?;
     add_to_books(c, &entries)?;
     failpoint::reach("record-before-commit");
@@ -180,6 +183,18 @@ fn write_dead_letters(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
         })
         .collect();
     insert_rows!(c, dead_letter::table, &rows)
+}
+
+/// A device that is gone is no address of its client any more, unless the client has another one by now.
+fn take_dead_tokens(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
+    let is_dead = |e: &&&Entry| e.is_address_dead && e.row.channel == ChannelKind::Push.code();
+    for entry in entries.iter().filter(is_dead) {
+        let Some(id) = entry.row.client_id else { continue };
+        diesel::update(client::table.find(id).filter(client::push_token.eq(&entry.row.recipient)))
+            .set((client::push_token.eq(None::<String>), client::updated_at.eq(entry.at)))
+            .execute(c)?;
+    }
+    Ok(())
 }
 
 /// A notification that waits for another attempt was changed by it; one that ended says so by its end.

@@ -143,16 +143,11 @@ fn open_page(c: &mut AnyConnection, id: PageId, this: NodeId) -> Result<Option<T
     }
     let remaining = i32::try_from(open.len()).unwrap_or(i32::MAX);
     diesel::update(page::table.find(id)).set(page::remaining.eq(remaining)).execute(c)?;
+    let channel = ChannelKind::from_code(channel)?;
     let left: Vec<Member> = open.iter().map(|(member, _)| *member).collect();
-    let recipients = recipients_of(c, &left)?;
+    let recipients = recipients_of(c, &left, channel)?;
     failpoint::reach("take-over-before-commit");
-    let page = NewPage {
-        id,
-        node: this,
-        mailing,
-        channel: ChannelKind::from_code(channel)?,
-        priority: Priority::from_code(priority)?,
-    };
+    let page = NewPage { id, node: this, mailing, channel, priority: Priority::from_code(priority)? };
     Ok(Some(TakenOver { page, open, recipients }))
 }
 

@@ -6,18 +6,11 @@ use utoipa::ToSchema;
 use crate::error::{Complaints, Error, Result};
 use crate::http::json::{given, present, time};
 use crate::kinds::{ChannelKind, Priority};
+use crate::mailings::content::Content;
 use crate::mailings::filter::{AudienceFilter, FilterInput};
 use crate::mailings::model::{MailingChange, NewMailing};
 use crate::mailings::usecase::PreviewQuestion;
-use crate::templates::Template;
-
-/// What a mailing may go over: the other channels are for notifications.
-#[derive(Debug, ToSchema)]
-pub enum MailingChannel {
-    /// A text message to a phone.
-    #[schema(rename = "sms")]
-    Sms,
-}
+use crate::templates::{Form, Template};
 
 /// A mailing to create.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -28,13 +21,22 @@ pub enum MailingChannel {
     "ends_at": "2099-12-31T23:59:59Z"
 }))]
 pub struct MailingBody {
-    /// 1 to 1000 characters; `{{ name }}` is filled from the client's attributes.
-    #[schema(min_length = 1, max_length = 1000, pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$")]
+    /// `{{ name }}` is filled from the client's attributes. 1 to 1000 characters on `sms` and `push`, 2000 on `discord`,
+    /// 20000 on `webhook` and `in_app`, 100000 on `email`.
+    #[schema(min_length = 1, max_length = 100_000, pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$")]
     pub text: String,
+    /// One line above the text, filled likewise: needed for `email`, none on `sms`.
+    #[schema(min_length = 1, max_length = 500, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
+    pub subject: Option<String>,
+    /// The text of an `email` as HTML, filled likewise; what is filled in is escaped.
+    #[schema(min_length = 1, max_length = 200_000, pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$")]
+    pub html: Option<String>,
     /// Who gets it; absent: everyone.
     pub filter: Option<FilterInput>,
-    /// `sms`, the default.
-    #[schema(value_type = Option<MailingChannel>)]
+    /// `sms` (the default), `email`, `push`, `webhook`, `discord` or `in_app`. A client is reached at its phone number,
+    /// e-mail address or push token, at the URL in its attribute `webhook_url` or `discord_url`, or in the inbox of its
+    /// `external_id`; who lacks that has a message that failed.
+    #[schema(value_type = Option<ChannelKind>)]
     pub channel: Option<String>,
     /// `high`, `normal` (the default) or `low`.
     #[schema(value_type = Option<Priority>)]
@@ -62,17 +64,30 @@ pub struct MailingPatch {
     #[schema(
         nullable = false,
         min_length = 1,
-        max_length = 1000,
+        max_length = 100_000,
         pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"
     )]
     pub text: Option<String>,
+    /// As in a new mailing; null takes it away.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 500, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
+    pub subject: Option<Option<String>>,
+    /// As in a new mailing; null takes it away.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(
+        value_type = Option<String>,
+        min_length = 1,
+        max_length = 200_000,
+        pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"
+    )]
+    pub html: Option<Option<String>>,
     /// As in a new mailing.
     #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false)]
     pub filter: Option<FilterInput>,
     /// As in a new mailing.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<MailingChannel>, nullable = false)]
+    #[schema(value_type = Option<ChannelKind>, nullable = false)]
     pub channel: Option<String>,
     /// As in a new mailing.
     #[serde(default, deserialize_with = "given")]
@@ -103,12 +118,20 @@ pub struct MailingPatch {
 pub struct PreviewBody {
     /// Who gets it; absent: everyone.
     pub filter: Option<FilterInput>,
-    /// `sms`, the default.
-    #[schema(value_type = Option<MailingChannel>)]
+    /// `sms` (the default), `email`, `push`, `webhook`, `discord` or `in_app`. A client is reached at its phone number,
+    /// e-mail address or push token, at the URL in its attribute `webhook_url` or `discord_url`, or in the inbox of its
+    /// `external_id`; who lacks that has a message that failed.
+    #[schema(value_type = Option<ChannelKind>)]
     pub channel: Option<String>,
     /// A text to fill for the clients shown.
-    #[schema(min_length = 1, max_length = 1000, pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$")]
+    #[schema(min_length = 1, max_length = 100_000, pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$")]
     pub text: Option<String>,
+    /// What stands above it, as in a new mailing; not without a text.
+    #[schema(min_length = 1, max_length = 500, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
+    pub subject: Option<String>,
+    /// The text as HTML, as in a new mailing; not without a text.
+    #[schema(min_length = 1, max_length = 200_000, pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$")]
+    pub html: Option<String>,
     /// RFC 3339; absent: now.
     #[serde(alias = "created_at")]
     #[schema(value_type = Option<String>, format = DateTime)]
@@ -132,8 +155,25 @@ fn rate(rate: f64) -> Result<f64, String> {
     }
 }
 
-fn text(text: String) -> Result<String, String> {
-    Template::parse(&text).map(|_| text)
+/// What is said, as far as it can be judged without knowing the channel.
+fn check_texts(wrong: &mut Complaints, change: &MailingChange) {
+    let parts = [
+        ("text", change.text.as_ref(), Form::LONGEST_TEXT),
+        ("subject", change.subject.as_ref().and_then(Option::as_ref), Form::LINE),
+        ("html", change.html.as_ref().and_then(Option::as_ref), Form::HTML),
+    ];
+    for (field, text, form) in parts {
+        text.and_then(|text| wrong.check(field, Template::parse(text, form)));
+    }
+}
+
+/// What is said over this channel; its complaints name their own fields.
+fn check_content(wrong: &mut Complaints, channel: ChannelKind, new: &MailingChange) {
+    let Some(text) = &new.text else { return };
+    let [subject, html] = [&new.subject, &new.html].map(|part| part.as_ref().and_then(Option::as_deref));
+    if let Err(Error::Invalid(fields)) = Content::parse(channel, subject, text, html) {
+        fields.into_iter().for_each(|f| wrong.add(f.field, f.reason));
+    }
 }
 
 /// Checks an optional field; its complaint bears the field's name.
@@ -162,25 +202,46 @@ fn filter(wrong: &mut Complaints, input: Option<FilterInput>) -> Option<Audience
 }
 
 impl MailingPatch {
-    /// The checked change.
+    /// The checked change. Whether its texts fit the mailing's channel is known when that is read.
     ///
     /// # Errors
     /// [`Error::Invalid`] that names every wrong field.
     pub fn into_change(self) -> Result<MailingChange> {
         let mut wrong = Complaints::default();
-        let change = MailingChange {
-            text: optional(&mut wrong, "text", self.text, text),
-            filter: filter(&mut wrong, self.filter),
-            channel: optional(&mut wrong, "channel", self.channel, channel),
-            priority: optional(&mut wrong, "priority", self.priority, |word| word.parse::<Priority>()),
-            starts_at: optional(&mut wrong, "starts_at", self.starts_at.as_deref(), time),
-            ends_at: optional(&mut wrong, "ends_at", self.ends_at.as_deref(), time),
-            rate_per_second: optional(&mut wrong, "rate_per_second", self.rate_per_second, |wish| {
-                wish.map(rate).transpose()
-            }),
-        };
+        let change = self.read(&mut wrong);
+        check_texts(&mut wrong, &change);
         wrong.finish()?;
         Ok(change)
+    }
+
+    fn read(self, wrong: &mut Complaints) -> MailingChange {
+        MailingChange {
+            text: self.text,
+            subject: self.subject,
+            html: self.html,
+            filter: filter(wrong, self.filter),
+            channel: optional(wrong, "channel", self.channel, |word| word.parse::<ChannelKind>()),
+            priority: optional(wrong, "priority", self.priority, |word| word.parse::<Priority>()),
+            starts_at: optional(wrong, "starts_at", self.starts_at.as_deref(), time),
+            ends_at: optional(wrong, "ends_at", self.ends_at.as_deref(), time),
+            rate_per_second: optional(wrong, "rate_per_second", self.rate_per_second, |wish| {
+                wish.map(rate).transpose()
+            }),
+        }
+    }
+
+    /// The checked fields of what is new, and so has a channel.
+    fn of_new(self) -> Result<MailingChange> {
+        let mut wrong = Complaints::default();
+        let names_channel = self.channel.is_some();
+        let new = self.read(&mut wrong);
+        match new.channel {
+            Some(channel) => check_content(&mut wrong, channel, &new),
+            None if names_channel => check_texts(&mut wrong, &new),
+            None => check_content(&mut wrong, ChannelKind::Sms, &new),
+        }
+        wrong.finish()?;
+        Ok(new)
     }
 }
 
@@ -192,6 +253,8 @@ impl MailingBody {
     pub fn into_new(self) -> Result<NewMailing> {
         let fields = MailingPatch {
             text: Some(self.text),
+            subject: Some(self.subject),
+            html: Some(self.html),
             filter: self.filter,
             channel: self.channel,
             priority: self.priority,
@@ -199,9 +262,11 @@ impl MailingBody {
             ends_at: Some(self.ends_at),
             rate_per_second: Some(self.rate_per_second),
         };
-        let checked = fields.into_change()?;
+        let checked = fields.of_new()?;
         Ok(NewMailing {
             text: checked.text.ok_or_else(|| Error::invalid("text", "is required"))?,
+            subject: checked.subject.flatten(),
+            html: checked.html.flatten(),
             filter: checked.filter.unwrap_or_default(),
             channel: checked.channel.unwrap_or(ChannelKind::Sms),
             priority: checked.priority.unwrap_or(Priority::Normal),
@@ -218,8 +283,15 @@ impl PreviewBody {
     /// # Errors
     /// [`Error::Invalid`] that names every wrong field.
     pub fn into_question(self) -> Result<PreviewQuestion> {
+        for (field, is_alone) in [("subject", self.subject.is_some()), ("html", self.html.is_some())] {
+            if is_alone && self.text.is_none() {
+                return Err(Error::invalid(field, "is filled with a text: give `text` as well"));
+            }
+        }
         let fields = MailingPatch {
             text: self.text,
+            subject: Some(self.subject),
+            html: Some(self.html),
             filter: self.filter,
             channel: self.channel,
             priority: None,
@@ -227,22 +299,16 @@ impl PreviewBody {
             ends_at: self.ends_at,
             rate_per_second: Some(self.rate_per_second),
         };
-        let checked = fields.into_change()?;
+        let checked = fields.of_new()?;
         Ok(PreviewQuestion {
             filter: checked.filter.unwrap_or_default(),
             channel: checked.channel.unwrap_or(ChannelKind::Sms),
             starts_at: checked.starts_at,
             ends_at: checked.ends_at,
             text: checked.text,
+            subject: checked.subject.flatten(),
+            html: checked.html.flatten(),
             rate_per_second: checked.rate_per_second.flatten(),
         })
-    }
-}
-
-/// Clients are reached by phone: the other channels are for notifications.
-fn channel(word: String) -> Result<ChannelKind, String> {
-    match word.parse()? {
-        ChannelKind::Sms => Ok(ChannelKind::Sms),
-        other => Err(format!("a mailing goes over `sms`, not `{other}`; send notifications over `{other}`")),
     }
 }

@@ -6,10 +6,12 @@ use diesel::prelude::*;
 use diesel::sql_types::{Bool, Text};
 use uuid::Uuid;
 
+use crate::clients::reach::Reach;
 use crate::db::AnyConnection;
 use crate::db::schema::{client, client_move, mailing};
 use crate::db::types::{ClientId, Id, Timestamp};
 use crate::error::Result;
+use crate::kinds::ChannelKind;
 use crate::mailings::filter::{AudienceFilter, Range};
 use crate::mailings::model::Audience;
 use crate::mailings::recipient::{Profile, Recipient};
@@ -33,13 +35,23 @@ pub struct Read {
     pub upper_bound: Option<ClientId>,
     /// How many clients to read.
     pub limit: usize,
-    /// Whether the text has placeholders to fill.
-    pub profiles: bool,
+    /// What is needed of each.
+    pub needs: Needs,
+}
+
+/// What a mailing needs to know of a client.
+#[derive(Debug, Clone, Copy)]
+pub struct Needs {
+    /// How its message goes out, and so what its address is.
+    pub channel: ChannelKind,
+    /// Whether the texts have placeholders to fill.
+    pub profile: bool,
 }
 
 type Fields = (
     ClientId,
     i64,
+    Option<String>,
     Option<String>,
     Option<String>,
     Option<String>,
@@ -58,6 +70,7 @@ macro_rules! columns {
             client::tag,
             client::timezone,
             client::email,
+            client::push_token,
             client::external_id,
             client::attributes,
             client::updated_at,
@@ -148,7 +161,7 @@ pub fn read(
             Some(last) if rows.len() == room => Cursor { range: cursor.range, after: Some(last.0) },
             _ => Cursor { range: cursor.range + 1, after: None },
         };
-        found.extend(rows.into_iter().map(|row| recipient(row, what.profiles)));
+        found.extend(rows.into_iter().map(|row| recipient(row, what.needs)));
     }
     Ok((found, cursor))
 }
@@ -190,7 +203,7 @@ pub fn moved(
     let found = rows
         .into_iter()
         .filter(|row| ranges.iter().any(|range| range.holds(row.2.as_deref(), row.3.as_deref())))
-        .map(|row| recipient(row, what.profiles));
+        .map(|row| recipient(row, what.needs));
     Ok((found.collect(), next))
 }
 
@@ -221,12 +234,12 @@ pub fn forget_moves(c: &mut AnyConnection, limit: i64) -> Result<usize> {
 ///
 /// # Errors
 /// Those of the database.
-pub fn by_ids(c: &mut AnyConnection, ids: &[ClientId], profiles: bool) -> Result<Vec<Recipient>> {
+pub fn by_ids(c: &mut AnyConnection, ids: &[ClientId], needs: Needs) -> Result<Vec<Recipient>> {
     let rows: Vec<Fields> = client::table.filter(client::id.eq_any(ids)).select(columns!()).load(c)?;
-    Ok(rows.into_iter().map(|row| recipient(row, profiles)).collect())
+    Ok(rows.into_iter().map(|row| recipient(row, needs)).collect())
 }
 
-fn recipient(row: Fields, profiles: bool) -> Recipient {
+fn recipient(row: Fields, needs: Needs) -> Recipient {
     let (
         client_id,
         phone_number,
@@ -234,11 +247,23 @@ fn recipient(row: Fields, profiles: bool) -> Recipient {
         tag,
         timezone,
         email,
+        push_token,
         external_id,
         attributes,
         updated_at,
     ) = row;
-    let profile = profiles
+    let reach = Reach {
+        id: client_id,
+        phone_number,
+        email: email.as_deref(),
+        push_token: push_token.as_deref(),
+        external_id: external_id.as_deref(),
+        attributes: &attributes,
+    };
+    let is_phone = needs.channel == ChannelKind::Sms;
+    let address = if is_phone { None } else { reach.on(needs.channel).map(String::into_boxed_str) };
+    let profile = needs
+        .profile
         .then(|| Box::new(Profile { mobile_operator_code, tag, timezone, email, external_id, attributes }));
-    Recipient { client_id, phone_number, profile, updated_at }
+    Recipient { client_id, phone_number, address, profile, updated_at }
 }

@@ -6,16 +6,17 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
+use crate::clients::reach;
 use crate::db::types::{BatchId, ClientId, MessageId, Timestamp};
 use crate::error::{Complaints, Error, FieldError, Result};
 use crate::http::json::{given, parse_object, present, time};
 use crate::kinds::{ChannelKind, Priority};
 use crate::notifications::model::{NewNotification, Rescheduling, To};
-use crate::notifications::recipient;
 use crate::notifications::usecase::{Item, LARGEST_BATCH, Taken, Wanted};
 
 const LONGEST_CONTENT: usize = 20_000;
 const LONGEST_SUBJECT: usize = 998;
+const LONGEST_HTML: usize = 200_000;
 /// Bytes of JSON that may come along.
 const LARGEST_DATA: usize = 16 * 1024;
 const MOST_DELAYS: usize = 20;
@@ -43,6 +44,9 @@ pub struct NotificationBody {
     /// One line above the text, where the channel shows one.
     #[schema(min_length = 1, max_length = 998, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     pub subject: Option<String>,
+    /// The same as HTML, of an e-mail: 1 to 200000 characters, none of them NUL.
+    #[schema(min_length = 1, max_length = 200_000, pattern = r"^[^\u0000]*$")]
+    pub html: Option<String>,
     /// An object for the recipient's program, up to 16 KiB.
     #[schema(value_type = Option<Object>)]
     pub data: Option<Box<RawValue>>,
@@ -118,15 +122,19 @@ impl NotificationBody {
                 wrong.add("recipient", "is required, or `client_id`");
                 None
             }
-            (Some(text), None) => channel.and_then(|channel| {
-                wrong.check("recipient", recipient::parse(channel, &text)).map(To::Address)
-            }),
+            (Some(text), None) => channel
+                .and_then(|channel| wrong.check("recipient", reach::parse(channel, &text)).map(To::Address)),
             (None, Some(id)) => wrong
                 .check("client_id", id.parse::<ClientId>().map_err(|_| "must be a client's UUID"))
                 .map(To::Client),
         };
         let content = wrong.check("content", text(self.content, LONGEST_CONTENT));
         let subject = self.subject.and_then(|subject| wrong.check("subject", line(subject)));
+        let html = self.html.and_then(|html| {
+            let is_shown = channel.is_none_or(ChannelKind::shows_html);
+            let no_html = "is a part of an e-mail; other channels show none";
+            wrong.check("html", if is_shown { text(html, LONGEST_HTML) } else { Err(no_html.to_owned()) })
+        });
         let data = self.data.and_then(|data| wrong.check("data", object(&data)));
         let metadata = self.metadata.and_then(|data| wrong.check("metadata", object(&data)));
         let priority = self.priority.and_then(|word| wrong.check("priority", word.parse::<Priority>()));
@@ -142,6 +150,7 @@ impl NotificationBody {
             to: to.ok_or_else(missing)?,
             content: content.ok_or_else(missing)?,
             subject,
+            html,
             data,
             priority: priority.unwrap_or(Priority::Normal),
             scheduled_at,

@@ -25,6 +25,7 @@ pub struct NotificationRow {
     pub is_awaited: bool,
     pub text: String,
     pub subject: Option<String>,
+    pub html: Option<String>,
     pub data: Option<String>,
     pub metadata: Option<String>,
     pub retry: Option<String>,
@@ -110,7 +111,7 @@ impl Statement for InsertNotifications {
 
 impl Insert for InsertNotifications {
     const HEAD: &'static str = "INSERT INTO notification (message_id, batch_id, scheduled_at, updated_at, is_awaited, \
-        text, subject, data, metadata, retry) VALUES (";
+        text, subject, html, data, metadata, retry) VALUES (";
     type Row = NotificationRow;
 
     fn bind<'r>(row: &'r NotificationRow, values: &mut Values<'_, 'r>) -> QueryResult<()> {
@@ -120,7 +121,8 @@ impl Insert for InsertNotifications {
         values.bind::<Instant, _>(&row.updated_at)?;
         values.bind::<Bool, _>(&row.is_awaited)?;
         values.bind::<Text, _>(&row.text)?;
-        values.bind_all::<Nullable<Text>, _, _>([&row.subject, &row.data, &row.metadata, &row.retry])
+        let texts = [&row.subject, &row.html, &row.data, &row.metadata, &row.retry];
+        values.bind_all::<Nullable<Text>, _, _>(texts)
     }
 }
 
@@ -136,6 +138,7 @@ fn insert_notifications(c: &mut AnyConnection, rows: &[&NotificationRow]) -> Res
                 column(rows, |r| r.is_awaited).into_sql::<Array<Bool>>(),
                 column(rows, |r| r.text.as_str()).into_sql::<Array<Text>>(),
                 column(rows, |r| r.subject.as_deref()).into_sql::<Array<Nullable<Text>>>(),
+                column(rows, |r| r.html.as_deref()).into_sql::<Array<Nullable<Text>>>(),
                 column(rows, |r| r.data.as_deref()).into_sql::<Array<Nullable<Text>>>(),
                 column(rows, |r| r.metadata.as_deref()).into_sql::<Array<Nullable<Text>>>(),
                 column(rows, |r| r.retry.as_deref()).into_sql::<Array<Nullable<Text>>>(),

@@ -1,0 +1,3 @@
+ALTER TABLE notification DROP COLUMN html;
+ALTER TABLE mailing DROP COLUMN html;
+ALTER TABLE mailing DROP COLUMN subject;

@@ -1,0 +1,186 @@
+//! What an address looks like on each channel, and where a client is reached.
+
+use serde_json::{Map, Value};
+use url::Url;
+
+use crate::clients::model::{Email, PhoneNumber, PushToken};
+use crate::db::types::ClientId;
+use crate::kinds::ChannelKind;
+
+const LONGEST_URL: usize = 2048;
+const LONGEST_USER: usize = 200;
+
+/// The attribute that has a client's address on `webhook`.
+pub const WEBHOOK_URL: &str = "webhook_url";
+/// The attribute that has a client's address on `discord`.
+pub const DISCORD_URL: &str = "discord_url";
+
+/// The address in the form in which it is kept.
+///
+/// # Errors
+/// Says what an address of this channel looks like; it does not repeat the address.
+pub fn parse(channel: ChannelKind, text: &str) -> Result<String, String> {
+    match channel {
+        ChannelKind::Sms => {
+            let number: PhoneNumber = text.parse().map_err(String::from)?;
+            Ok(e164(number.number()))
+        }
+        ChannelKind::Email => Ok(text.parse::<Email>()?.to_string()),
+        ChannelKind::Push => Ok(text.parse::<PushToken>()?.to_string()),
+        ChannelKind::Webhook | ChannelKind::Discord => url(text),
+        ChannelKind::InApp => {
+            let is_user = (1..=LONGEST_USER).contains(&text.chars().count())
+                && !text.chars().any(|c| c.is_control() || c.is_whitespace());
+            if is_user {
+                Ok(text.to_owned())
+            } else {
+                Err(format!("must be a user's id: 1 to {LONGEST_USER} characters without spaces"))
+            }
+        }
+    }
+}
+
+fn url(text: &str) -> Result<String, String> {
+    let form = "must be a URL such as https://example.com/hooks/1, without user and password";
+    let url = Url::parse(text).map_err(|_| form)?;
+    // plain http goes to networks that the service's settings allow, and is refused on its way to any other
+    let is_good = matches!(url.scheme(), "https" | "http")
+        && url.host_str().is_some_and(|host| !host.is_empty())
+        && url.username().is_empty()
+        && url.password().is_none()
+        && text.len() <= LONGEST_URL;
+    if is_good { Ok(url.into()) } else { Err(form.into()) }
+}
+
+fn e164(number: i64) -> String {
+    format!("+{number}")
+}
+
+/// What a client has that it can be reached by.
+#[derive(Debug, Clone, Copy)]
+pub struct Reach<'c> {
+    /// Which client.
+    pub id: ClientId,
+    /// E.164 digits.
+    pub phone_number: i64,
+    /// Its e-mail address.
+    pub email: Option<&'c str>,
+    /// Its device.
+    pub push_token: Option<&'c str>,
+    /// Its id in the user's other systems.
+    pub external_id: Option<&'c str>,
+    /// Its attributes as JSON.
+    pub attributes: &'c str,
+}
+
+impl Reach<'_> {
+    /// Where the client is reached on a channel, if it is. On `in_app` it is known by the id that the user's own systems
+    /// have for it, so that a page of theirs can show its inbox.
+    pub fn on(&self, channel: ChannelKind) -> Option<String> {
+        match channel {
+            ChannelKind::Sms => Some(e164(self.phone_number)),
+            ChannelKind::Email => self.email.map(str::to_owned),
+            ChannelKind::Push => self.push_token.map(str::to_owned),
+            ChannelKind::InApp => {
+                let own = self.external_id.and_then(|id| parse(channel, id).ok());
+                Some(own.unwrap_or_else(|| self.id.to_string()))
+            }
+            ChannelKind::Webhook => self.url(channel, WEBHOOK_URL),
+            ChannelKind::Discord => self.url(channel, DISCORD_URL),
+        }
+    }
+
+    fn url(&self, channel: ChannelKind, attribute: &str) -> Option<String> {
+        // written by this service; what cannot be read has no URL
+        let attributes: Map<String, Value> = serde_json::from_str(self.attributes).ok()?;
+        parse(channel, attributes.get(attribute)?.as_str()?).ok()
+    }
+}
+
+/// Why a client cannot be reached on a channel.
+pub fn lacks(channel: ChannelKind) -> String {
+    let what = match channel {
+        ChannelKind::Sms => "phone number",
+        ChannelKind::Email => "e-mail address",
+        ChannelKind::Push => "push token",
+        ChannelKind::InApp => "id",
+        ChannelKind::Webhook => "URL in its attribute `webhook_url`",
+        ChannelKind::Discord => "URL in its attribute `discord_url`",
+    };
+    format!("the client has no {what}, which `{channel}` needs")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_channel_takes_addresses_of_its_own() {
+        let good = [
+            (ChannelKind::Sms, "+905551234567", "+905551234567"),
+            (ChannelKind::Sms, "79031234567", "+79031234567"),
+            (ChannelKind::Email, "user@example.com", "user@example.com"),
+            (ChannelKind::Push, "device-token", "device-token"),
+            (ChannelKind::Webhook, "https://example.com/h?a=1", "https://example.com/h?a=1"),
+            (
+                ChannelKind::Discord,
+                "https://discord.com/api/webhooks/1/x",
+                "https://discord.com/api/webhooks/1/x",
+            ),
+            (ChannelKind::InApp, "user-1", "user-1"),
+        ];
+        for (channel, text, kept) in good {
+            assert_eq!(parse(channel, text).as_deref(), Ok(kept));
+        }
+        let bad = [
+            (ChannelKind::Sms, "12"),
+            (ChannelKind::Sms, "user@example.com"),
+            (ChannelKind::Email, "user"),
+            (ChannelKind::Email, "a@b.com\r\nBcc: c@d.com"),
+            (ChannelKind::Push, ""),
+            (ChannelKind::Webhook, "ftp://example.com/"),
+            (ChannelKind::Webhook, "https://user:secret@example.com/"),
+            (ChannelKind::Webhook, "file:///etc/passwd"),
+            (ChannelKind::Discord, "discord"),
+            (ChannelKind::InApp, "two words"),
+            (ChannelKind::InApp, "nul\0"),
+        ];
+        for (channel, text) in bad {
+            assert!(parse(channel, text).is_err(), "{channel} {text}");
+        }
+    }
+
+    #[test]
+    fn a_client_is_reached_by_what_it_has() {
+        let id = ClientId::new();
+        let attributes = r#"{"webhook_url": "https://example.com/h", "discord_url": "no URL"}"#;
+        let bare = Reach {
+            id,
+            phone_number: 79031234567,
+            email: None,
+            push_token: None,
+            external_id: None,
+            attributes: "{}",
+        };
+        let rich = Reach {
+            email: Some("a@b.com"),
+            push_token: Some("t"),
+            external_id: Some("crm-1"),
+            attributes,
+            ..bare
+        };
+        for (channel, of_bare, of_rich) in [
+            (ChannelKind::Sms, Some("+79031234567"), Some("+79031234567")),
+            (ChannelKind::Email, None, Some("a@b.com")),
+            (ChannelKind::Push, None, Some("t")),
+            (ChannelKind::Webhook, None, Some("https://example.com/h")),
+            (ChannelKind::Discord, None, None),
+            (ChannelKind::InApp, Some(id.to_string().as_str()), Some("crm-1")),
+        ] {
+            assert_eq!(bare.on(channel).as_deref(), of_bare, "{channel}");
+            assert_eq!(rich.on(channel).as_deref(), of_rich, "{channel}");
+        }
+        let odd = Reach { external_id: Some("two words"), ..bare };
+        assert_eq!(odd.on(ChannelKind::InApp), Some(id.to_string()));
+    }
+}

@@ -1,0 +1,169 @@
+//! The engine with a channel of the test's own.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use fanfare::channels::{Answer, Channel, Delivery, Sending};
+use fanfare::clients::model::ClientPatch;
+use fanfare::clients::{Client, Clients};
+use fanfare::clock::Clock;
+use fanfare::db::{Db, DbOptions};
+use fanfare::delivery::engine::{ChannelSetup, Engine};
+use fanfare::delivery::retry::RetryPolicy;
+use fanfare::delivery::shared::Settings;
+use fanfare::error::Result;
+use fanfare::idempotency::{self, Made};
+use fanfare::kinds::{ChannelKind, Priority};
+use fanfare::lifecycle::{self, Trigger};
+use fanfare::live::Live;
+use fanfare::mailings::filter::AudienceFilter;
+use fanfare::mailings::model::NewMailing;
+use fanfare::mailings::usecase::Mailings;
+use fanfare::messages::model::Counts;
+use fanfare::metrics::Metrics;
+
+use crate::bench::LONG;
+use crate::support::{Database, TestDb};
+
+/// Answers as the test says, and remembers what it was asked.
+struct Script {
+    kind: ChannelKind,
+    answer: fn(&Delivery) -> Answer,
+    seen: Arc<Mutex<Vec<Delivery>>>,
+}
+
+impl Channel for Script {
+    fn kind(&self) -> ChannelKind {
+        self.kind
+    }
+
+    fn send(&self, delivery: Delivery) -> Sending<'_> {
+        Box::pin(async move {
+            let answer = (self.answer)(&delivery);
+            self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(delivery);
+            answer
+        })
+    }
+}
+
+/// An engine at work.
+pub struct Own {
+    db: Db,
+    kind: ChannelKind,
+    engine: Engine,
+    trigger: Trigger,
+    pub clients: Clients,
+    mailings: Mailings,
+    seen: Arc<Mutex<Vec<Delivery>>>,
+    _database: TestDb,
+}
+
+/// What is stored under a key, of which there is none.
+fn answer() -> Result<idempotency::Answer> {
+    idempotency::Answer::new(201, None, &())
+}
+
+fn made<T>(made: Made<T>) -> T {
+    match made {
+        Made::New(made, _) => made,
+        Made::Before(_) => unreachable!("there was no key"),
+    }
+}
+
+fn settings() -> Settings {
+    let retry = RetryPolicy::exponential(Duration::from_millis(1), 2.0, 2);
+    Settings {
+        page_size: 100,
+        lane_capacity: 100,
+        record_batch: 100,
+        poll: Duration::from_millis(20),
+        claim_poll: Duration::from_millis(20),
+        lease: Duration::from_secs(10),
+        shutdown: Duration::from_secs(10),
+        retry: retry.clone(),
+        single_retry: retry,
+    }
+}
+
+impl Own {
+    pub async fn start(database: Database, kind: ChannelKind, answer: fn(&Delivery) -> Answer) -> Self {
+        let test_db = TestDb::new(database);
+        let options = DbOptions::new(test_db.url.clone());
+        let db =
+            tokio::task::spawn_blocking(|| Db::open(options)).await.expect("a thread").expect("a database");
+        let seen = Arc::default();
+        let setup = ChannelSetup {
+            channel: Arc::new(Script { kind, answer, seen: Arc::clone(&seen) }),
+            timeout: Duration::from_secs(10),
+            concurrency: 4,
+            rate: None,
+            breaker_failures: 0,
+        };
+        let (trigger, shutdown) = lifecycle::shutdown();
+        let parts = (db.clone(), Clock::System, Metrics::new().expect("metrics"), Live::new(true));
+        let ends = (trigger.clone(), shutdown);
+        let engine = Engine::start(parts, settings(), vec![setup], ends).await.expect("an engine");
+        Self {
+            clients: Clients::new(db.clone(), Clock::System),
+            mailings: Mailings::new(
+                db.clone(),
+                Clock::System,
+                (engine.handle(), engine.handle()),
+                HashMap::new(),
+            ),
+            db,
+            kind,
+            engine,
+            trigger,
+            seen,
+            _database: test_db,
+        }
+    }
+
+    pub async fn client(&self, phone: &str, fields: ClientPatch) -> Client {
+        let number = phone.parse().expect("a number");
+        made(self.clients.create(number, fields, None, |_| answer()).await.expect("a client"))
+    }
+
+    /// A mailing to everyone; answers its books when they are closed.
+    pub async fn mail(&self, subject: Option<&str>, text: &str, html: Option<&str>) -> Counts {
+        let new = NewMailing {
+            text: text.to_owned(),
+            subject: subject.map(str::to_owned),
+            html: html.map(str::to_owned),
+            filter: AudienceFilter::default(),
+            channel: self.kind,
+            priority: Priority::Normal,
+            starts_at: None,
+            ends_at: Clock::System.now().plus(LONG),
+            rate_per_second: None,
+        };
+        let mailing = made(self.mailings.create(new, None, |_| answer()).await.expect("a mailing"));
+        let began = Instant::now();
+        loop {
+            let mailing = self.mailings.get(mailing.id).await.expect("the mailing");
+            if mailing.finished_at.is_some() {
+                return mailing.counts;
+            }
+            assert!(began.elapsed() < Duration::from_secs(60), "{:?}", mailing.counts);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// What the channel was asked, in the order of the addresses.
+    pub fn seen(&self) -> Vec<Delivery> {
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        seen.sort_by(|a, b| a.recipient.cmp(&b.recipient));
+        seen
+    }
+
+    pub fn database(&self) -> &Db {
+        &self.db
+    }
+
+    pub async fn stop(self) {
+        self.trigger.fire();
+        self.engine.stop().await;
+    }
+}
