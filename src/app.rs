@@ -17,12 +17,12 @@ use crate::channels::gateway::Gateway;
 use crate::channels::sms::Sms;
 use crate::clients::{self, Clients};
 use crate::clock::Clock;
-use crate::config::{self, Config, Role};
+use crate::config::{self, Config, Role, Way};
 use crate::db::listen::Listener;
 use crate::db::{AnyConnection, Db, DbOptions};
 use crate::delivery::announce::Announcer;
 use crate::delivery::repo::claim;
-use crate::delivery::retry::RetryPolicy;
+use crate::delivery::retry::{Retries, RetryPolicy};
 use crate::delivery::{ChannelSetup, Engine, Settings};
 use crate::error::{Error, Result};
 use crate::http::access::{self, Access};
@@ -282,8 +282,6 @@ fn settings(config: &Config) -> Settings {
         claim_poll: claim_poll(config),
         lease: config.delivery.lease,
         shutdown: config.shutdown.timeout,
-        retry: RetryPolicy::exponential(config.retry.first_delay, config.retry.factor, config.retry.limit),
-        single_retry: RetryPolicy::of(config.notifications.backoff()),
     }
 }
 
@@ -303,32 +301,50 @@ fn terms(config: &Config) -> Terms {
     Terms {
         missing: missing(config),
         intake_limit: config.notifications.intake_limit,
-        retries: config.notifications.backoff().len(),
+        retries: ChannelKind::ALL.iter().map(|channel| (*channel, retries(config, *channel))).collect(),
         patience: config.notifications.sync_wait,
     }
 }
 
+/// How many times a notification is tried again that says nothing of it.
+fn retries(config: &Config, channel: ChannelKind) -> usize {
+    config.retry_delays(channel).map_or_else(|| config.notifications.backoff().len(), <[Duration]>::len)
+}
+
 /// Those that have a provider.
 fn channels(config: &Config, clock: &Clock) -> Result<Vec<ChannelSetup>> {
-    let setup = |kind: &ChannelKind| Some(channel(config, *kind, config.provider(*kind)?, clock.clone()));
+    let setup = |kind: &ChannelKind| Some(channel(config, *kind, config.way(*kind)?, clock.clone()));
     ChannelKind::ALL.iter().filter_map(setup).collect()
 }
 
-fn channel(config: &Config, kind: ChannelKind, provider: &str, clock: Clock) -> Result<ChannelSetup> {
-    let token = config.token(kind);
-    let channel: Arc<dyn Channel> = match kind {
-        ChannelKind::Sms => Arc::new(Sms::new(provider, token, clock)?),
-        _ => {
-            let setting = config::named(&format!("{kind}.base_url"));
-            Arc::new(Gateway::new(kind, (&setting, provider), token, clock)?)
-        }
+fn channel(config: &Config, kind: ChannelKind, way: Way<'_>, clock: Clock) -> Result<ChannelSetup> {
+    let own = config.retry_delays(kind).map(|delays| RetryPolicy::of(delays.to_vec()));
+    let retry = &config.retry;
+    let retries = Retries {
+        mailing: own
+            .clone()
+            .unwrap_or_else(|| RetryPolicy::exponential(retry.first_delay, retry.factor, retry.limit)),
+        single: own.unwrap_or_else(|| RetryPolicy::of(config.notifications.backoff())),
     };
     Ok(ChannelSetup {
-        channel,
-        timeout: config.channels.timeout,
+        channel: adapter(config, kind, way, clock)?,
+        timeout: config.timeout(kind),
         concurrency: config.concurrency(kind),
         rate: config.rate(kind),
-        breaker_failures: config.channels.breaker_failures,
+        breaker_failures: config.breaker_failures(kind),
+        retries,
+    })
+}
+
+fn adapter(config: &Config, kind: ChannelKind, way: Way<'_>, clock: Clock) -> Result<Arc<dyn Channel>> {
+    let Way::Gateway(url) = way else { return direct(config, kind, clock) };
+    let token = config.token(kind);
+    Ok(match kind {
+        ChannelKind::Sms => Arc::new(Sms::new(url, token, clock)?),
+        _ => {
+            let setting = config::named(&format!("{kind}.base_url"));
+            Arc::new(Gateway::new(kind, (&setting, url), token, clock)?)
+        }
     })
 }
 

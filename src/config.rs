@@ -1,5 +1,6 @@
 //! The configuration: environment over `fanfare.toml` over `config/default.toml`, every value checked at start.
 
+mod channels;
 mod check;
 mod sections;
 #[cfg(test)]
@@ -10,22 +11,18 @@ use std::path::Path;
 
 use figment::Figment;
 use figment::providers::{Format, Toml};
-use secrecy::SecretString;
 use serde::Deserialize;
 
+pub use channels::*;
 pub use sections::*;
 
 use crate::error::{Error, Result};
-use crate::kinds::ChannelKind;
 
 /// The commented file that is also the default.
 pub const DEFAULT: &str = include_str!("../config/default.toml");
 
 /// Where the sandbox listens unless told otherwise.
 pub const SANDBOX_URL: &str = "http://127.0.0.1:8090";
-
-/// What a real provider is assumed to bear when nothing is said.
-const DEFAULT_RATE: f64 = 100.0;
 
 /// How an environment variable's text is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,16 +49,49 @@ pub const ENVIRONMENT: &[(&str, &str, Form)] = &[
     ("PROVIDER_BASE_URL", "sms.base_url", Form::Text),
     ("PROVIDER_TOKEN", "sms.token", Form::Text),
     ("SMS_WORKERS", "sms.concurrency", Form::Number),
+    ("SMS_RATE_LIMIT", "sms.rate_per_second", Form::Number),
+    ("SMS_TIMEOUT", "sms.timeout", Form::Text),
+    ("SMS_BREAKER_FAILURES", "sms.breaker_failures", Form::Number),
+    ("SMS_RETRY_DELAYS", "sms.retry_delays", Form::Text),
     ("EMAIL_PROVIDER_URL", "email.base_url", Form::Text),
+    ("SMTP_URL", "email.smtp_url", Form::Text),
+    ("SMTP_FROM", "email.from", Form::Text),
+    ("SMTP_TLS", "email.tls", Form::Text),
+    ("SMTP_REPLY_TO", "email.reply_to", Form::Text),
+    ("UNSUBSCRIBE_URL", "email.unsubscribe_url", Form::Text),
     ("EMAIL_WORKERS", "email.concurrency", Form::Number),
+    ("EMAIL_RATE_LIMIT", "email.rate_per_second", Form::Number),
+    ("EMAIL_TIMEOUT", "email.timeout", Form::Text),
+    ("EMAIL_BREAKER_FAILURES", "email.breaker_failures", Form::Number),
+    ("EMAIL_RETRY_DELAYS", "email.retry_delays", Form::Text),
     ("PUSH_PROVIDER_URL", "push.base_url", Form::Text),
+    ("FCM_SERVICE_ACCOUNT", "push.service_account", Form::Text),
+    ("FCM_URL", "push.fcm_url", Form::Text),
     ("PUSH_WORKERS", "push.concurrency", Form::Number),
+    ("PUSH_RATE_LIMIT", "push.rate_per_second", Form::Number),
+    ("PUSH_TIMEOUT", "push.timeout", Form::Text),
+    ("PUSH_BREAKER_FAILURES", "push.breaker_failures", Form::Number),
+    ("PUSH_RETRY_DELAYS", "push.retry_delays", Form::Text),
     ("WEBHOOK_PROVIDER_URL", "webhook.base_url", Form::Text),
+    ("WEBHOOK_SECRET", "webhook.secret", Form::Text),
     ("WEBHOOK_WORKERS", "webhook.concurrency", Form::Number),
+    ("WEBHOOK_RATE_LIMIT", "webhook.rate_per_second", Form::Number),
+    ("WEBHOOK_TIMEOUT", "webhook.timeout", Form::Text),
+    ("WEBHOOK_BREAKER_FAILURES", "webhook.breaker_failures", Form::Number),
+    ("WEBHOOK_RETRY_DELAYS", "webhook.retry_delays", Form::Text),
     ("DISCORD_PROVIDER_URL", "discord.base_url", Form::Text),
     ("DISCORD_WORKERS", "discord.concurrency", Form::Number),
+    ("DISCORD_RATE_LIMIT", "discord.rate_per_second", Form::Number),
+    ("DISCORD_TIMEOUT", "discord.timeout", Form::Text),
+    ("DISCORD_BREAKER_FAILURES", "discord.breaker_failures", Form::Number),
+    ("DISCORD_RETRY_DELAYS", "discord.retry_delays", Form::Text),
     ("IN_APP_PROVIDER_URL", "in_app.base_url", Form::Text),
     ("IN_APP_WORKERS", "in_app.concurrency", Form::Number),
+    ("IN_APP_RATE_LIMIT", "in_app.rate_per_second", Form::Number),
+    ("IN_APP_TIMEOUT", "in_app.timeout", Form::Text),
+    ("IN_APP_BREAKER_FAILURES", "in_app.breaker_failures", Form::Number),
+    ("IN_APP_RETRY_DELAYS", "in_app.retry_delays", Form::Text),
+    ("EGRESS_ALLOW", "egress.allow", Form::Text),
     ("RETRY_FIRST_DELAY", "retry.first_delay", Form::Text),
     ("RETRY_FACTOR", "retry.factor", Form::Number),
     ("RETRY_LIMIT", "retry.limit", Form::Number),
@@ -101,15 +131,17 @@ pub struct Config {
     /// Text messages.
     pub sms: Sms,
     /// Mails.
-    pub email: Gateway,
+    pub email: Email,
     /// Notifications on devices.
-    pub push: Gateway,
+    pub push: Push,
     /// Requests to a URL of the recipient's.
-    pub webhook: Gateway,
+    pub webhook: Webhook,
     /// Messages into Discord channels.
-    pub discord: Gateway,
+    pub discord: Discord,
     /// Messages in a user's inbox.
-    pub in_app: Gateway,
+    pub in_app: InApp,
+    /// What may be reached at addresses that users give.
+    pub egress: Egress,
     /// When a mailing's message is tried again.
     pub retry: Retry,
     /// Single notifications.
@@ -199,63 +231,6 @@ impl Config {
     /// Where the API listens.
     pub fn listen(&self) -> SocketAddr {
         SocketAddr::new(self.http.host, self.http.port)
-    }
-
-    /// Where a channel's messages go, without a slash at the end; `None` when it has no provider. Without an address of
-    /// its own a channel goes to the sandbox, unless text messages go to a real provider: what is asked of a service
-    /// that is in earnest must not end in a sandbox, or nowhere.
-    pub fn provider(&self, channel: ChannelKind) -> Option<&str> {
-        let sandbox = self.is_tried_out(channel).then_some(SANDBOX_URL);
-        self.base_url(channel).or(sandbox).map(|url| url.trim_end_matches('/'))
-    }
-
-    /// Why nothing can be sent over a channel, and what to set; `None` when it has a provider.
-    pub fn missing_provider(&self, channel: ChannelKind) -> Option<String> {
-        self.provider(channel).is_none().then(|| {
-            let variable = variable(&format!("{channel}.base_url")).unwrap_or_default();
-            format!(
-                "`{channel}` has no provider here: set {variable}, or leave PROVIDER_BASE_URL unset to try it with \
-                 the sandbox"
-            )
-        })
-    }
-
-    /// The bearer token that a channel's provider is shown. The sandbox knows one for all channels; the one of a real
-    /// SMS provider is nobody else's business.
-    pub fn token(&self, channel: ChannelKind) -> Option<&SecretString> {
-        self.sms.token.as_ref().filter(|_| channel == ChannelKind::Sms || self.is_tried_out(channel))
-    }
-
-    /// Requests in flight at once on a channel.
-    pub fn concurrency(&self, channel: ChannelKind) -> usize {
-        self.gateway(channel).map_or(self.sms.concurrency, |gateway| gateway.concurrency)
-    }
-
-    /// Messages a second on a channel; `None` for no limit. When nothing is said, a real provider is spared and the
-    /// sandbox is not.
-    pub fn rate(&self, channel: ChannelKind) -> Option<f64> {
-        let default = if self.is_tried_out(channel) { 0.0 } else { DEFAULT_RATE };
-        Some(self.channels.rate_per_second.unwrap_or(default)).filter(|rate| *rate > 0.0)
-    }
-
-    /// Whether a channel goes to the sandbox because nothing else was said.
-    fn is_tried_out(&self, channel: ChannelKind) -> bool {
-        self.sms.base_url.is_none() && self.base_url(channel).is_none()
-    }
-
-    fn base_url(&self, channel: ChannelKind) -> Option<&str> {
-        self.gateway(channel).map_or(&self.sms.base_url, |gateway| &gateway.base_url).as_deref()
-    }
-
-    fn gateway(&self, channel: ChannelKind) -> Option<&Gateway> {
-        match channel {
-            ChannelKind::Sms => None,
-            ChannelKind::Email => Some(&self.email),
-            ChannelKind::Push => Some(&self.push),
-            ChannelKind::Webhook => Some(&self.webhook),
-            ChannelKind::Discord => Some(&self.discord),
-            ChannelKind::InApp => Some(&self.in_app),
-        }
     }
 }
 

@@ -56,6 +56,19 @@ fn sizes(config: &Config, bounds: &mut Bounds) {
     for channel in ChannelKind::ALL {
         let key = format!("{channel}.concurrency");
         bounds.within(&key, config.concurrency(*channel) as f64, 1.0..=10_000.0);
+        let limits = config.limits(*channel);
+        let key = |name: &str| format!("{channel}.{name}");
+        bounds.within(&key("rate_per_second"), limits.rate_per_second.unwrap_or(0.0), 0.0..=1e6);
+        let failures = limits.breaker_failures.unwrap_or(0);
+        bounds.within(&key("breaker_failures"), f64::from(failures), 0.0..=1e6);
+        let delays = limits.retry_delays.unwrap_or_default();
+        bounds.within(&format!("{}, how many", key("retry_delays")), delays.len() as f64, 0.0..=20.0);
+        for delay in delays {
+            bounds.seconds(&key("retry_delays"), *delay, MILLISECOND..=DAY);
+        }
+        if let Some(timeout) = limits.timeout {
+            bounds.seconds(&key("timeout"), timeout, MILLISECOND..=10.0 * MINUTE);
+        }
     }
     let channels = &config.channels;
     bounds.within("channels.rate_per_second", channels.rate_per_second.unwrap_or(0.0), 0.0..=1e6);
@@ -90,9 +103,24 @@ fn providers(config: &Config, wrong: &mut Complaints) {
         if !config.base_url(*channel).is_none_or(is_address) {
             wrong.add(named(&format!("{channel}.base_url")), "must begin with http:// or https://");
         }
+        rate(&format!("{channel}.rate_per_second"), config.limits(*channel).rate_per_second, wrong);
+        let has_both = config.base_url(*channel).is_some() && config.is_direct(*channel);
+        if has_both && !matches!(channel, ChannelKind::Discord | ChannelKind::InApp) {
+            wrong.add(
+                named(&format!("{channel}.base_url")),
+                "cannot stand beside the settings of the channel's own protocol: set one of them",
+            );
+        }
     }
-    if config.channels.rate_per_second.is_some_and(|rate| rate > 0.0 && rate < 0.001) {
-        wrong.add(named("channels.rate_per_second"), "must be 0 (no limit) or at least 0.001");
+    rate("channels.rate_per_second", config.channels.rate_per_second, wrong);
+    if config.email.smtp_url.is_some() && config.email.from.is_none() {
+        wrong.add(named("email.from"), "must be set beside SMTP_URL: who sends, such as `Shop <news@example.com>`");
+    }
+}
+
+fn rate(key: &str, rate: Option<f64>, wrong: &mut Complaints) {
+    if rate.is_some_and(|rate| rate > 0.0 && rate < 0.001) {
+        wrong.add(named(key), "must be 0 (no limit) or at least 0.001");
     }
 }
 

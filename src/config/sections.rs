@@ -69,39 +69,12 @@ pub struct Access {
     pub api_key_file: Option<PathBuf>,
 }
 
-/// Section `channels`: what holds for each of them.
+/// Section `egress`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Channels {
-    /// For one request.
-    #[serde(deserialize_with = "duration")]
-    pub timeout: Duration,
-    /// Messages a second on each channel; 0 or none is explained at [`Config::rate`](super::Config::rate).
-    pub rate_per_second: Option<f64>,
-    /// Failures in a row after which a provider is left alone for a while; 0 for never.
-    pub breaker_failures: u32,
-}
-
-/// Section `sms`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Sms {
-    /// The provider; none means the sandbox.
-    pub base_url: Option<String>,
-    /// The provider's bearer token.
-    pub token: Option<SecretString>,
-    /// Requests in flight at once.
-    pub concurrency: usize,
-}
-
-/// Sections `email`, `push`, `webhook`, `discord` and `in_app`: a channel that goes out through a gateway.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Gateway {
-    /// The gateway; none is explained at [`Config::provider`](super::Config::provider).
-    pub base_url: Option<String>,
-    /// Requests in flight at once.
-    pub concurrency: usize,
+pub struct Egress {
+    /// Networks that requests may go to although they are private, separated by commas.
+    pub allow: String,
 }
 
 /// Section `retry`: of a mailing's messages.
@@ -206,8 +179,27 @@ pub enum LogFormat {
     Json,
 }
 
-fn duration<'de, D: Deserializer<'de>>(reader: D) -> Result<Duration, D::Error> {
-    let text = String::deserialize(reader)?;
-    humantime::parse_duration(&text)
-        .map_err(|e| serde::de::Error::custom(format!("`{text}` is no duration such as \"10s\": {e}")))
+pub(super) fn duration<'de, D: Deserializer<'de>>(reader: D) -> Result<Duration, D::Error> {
+    parse_duration(&String::deserialize(reader)?)
+}
+
+pub(super) fn optional_duration<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<Duration>, D::Error> {
+    Option::<String>::deserialize(reader)?.map(|text| parse_duration(&text)).transpose()
+}
+
+/// `"1s, 5s"`; an empty text is none.
+pub(super) fn optional_delays<'de, D: Deserializer<'de>>(
+    reader: D,
+) -> Result<Option<Vec<Duration>>, D::Error> {
+    let texts = Option::<String>::deserialize(reader)?;
+    let parse = |text: String| {
+        let delays = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+        delays.map(parse_duration).collect()
+    };
+    texts.map(parse).transpose()
+}
+
+fn parse_duration<E: serde::de::Error>(text: &str) -> Result<Duration, E> {
+    humantime::parse_duration(text)
+        .map_err(|e| E::custom(format!("`{text}` is no duration such as \"10s\": {e}")))
 }

@@ -44,6 +44,8 @@ pub struct ChannelSetup {
     pub rate: Option<f64>,
     /// Failures in a row after which its provider is left alone for a while; 0 for never.
     pub breaker_failures: u32,
+    /// When its messages are tried again.
+    pub retries: Retries,
 }
 
 /// The running engine.

@@ -6,10 +6,19 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 
 use crate::db::types::Timestamp;
 
-/// The schedule of one channel.
+/// When a message is tried again.
 #[derive(Debug, Clone)]
 pub struct RetryPolicy {
     delays: Vec<Duration>,
+}
+
+/// The schedules of one channel.
+#[derive(Debug, Clone)]
+pub struct Retries {
+    /// Of mailings' messages.
+    pub mailing: RetryPolicy,
+    /// Of notifications that have none of their own.
+    pub single: RetryPolicy,
 }
 
 /// What follows a transient failure.

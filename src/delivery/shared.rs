@@ -12,7 +12,6 @@ use super::gate::Gate;
 use super::lanes::Lanes;
 use super::model::{Item, OpenPage, Outcome, PageState, Run};
 use super::pages::{Lease, Pages, Runs};
-use super::retry::RetryPolicy;
 use crate::clock::Clock;
 use crate::db::types::{MailingId, Timestamp};
 use crate::db::{AnyConnection, Db};
@@ -39,10 +38,6 @@ pub struct Settings {
     pub lease: Duration,
     /// How long what is in flight may take to end.
     pub shutdown: Duration,
-    /// When a mailing's messages are tried again.
-    pub retry: RetryPolicy,
-    /// When notifications are tried again that say nothing of it.
-    pub single_retry: RetryPolicy,
 }
 
 /// What the engine's tasks share.

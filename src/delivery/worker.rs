@@ -15,7 +15,7 @@ use super::origin::Origin;
 use super::pacer::{Blocks, Pacer, Reserve, Schedule};
 use super::repo::expire::EXPIRED;
 use super::repo::rate;
-use super::retry::{Next, RetryPolicy};
+use super::retry::{Next, Retries, RetryPolicy};
 use super::shared::Shared;
 use crate::channels::{Answer, Channel, Delivery, Verdict};
 use crate::db::types::Timestamp;
@@ -52,7 +52,7 @@ pub struct Dispatcher {
 impl Dispatcher {
     /// For this channel.
     pub fn new(shared: Arc<Shared>, (lanes, gate): (Arc<Lanes>, Arc<Gate>), setup: ChannelSetup) -> Self {
-        let ChannelSetup { channel, timeout, concurrency, rate, .. } = setup;
+        let ChannelSetup { channel, timeout, concurrency, rate, retries, .. } = setup;
         let pacer = match rate {
             Some(rate) if !shared.db.is_single_node() => {
                 Pacer::Together(Blocks::new(rate, reserve(&shared.db, channel.kind())))
@@ -64,6 +64,7 @@ impl Dispatcher {
             shared: Arc::clone(&shared),
             channel,
             timeout,
+            retries,
         });
         Self {
             shared,
@@ -183,6 +184,7 @@ struct Sender {
     channel: Arc<dyn Channel>,
     metrics: ChannelMetrics,
     timeout: Duration,
+    retries: Retries,
 }
 
 impl Sender {
@@ -242,10 +244,9 @@ impl Sender {
     }
 
     fn policy<'i>(&'i self, item: &'i Item) -> &'i RetryPolicy {
-        let settings = &self.shared.settings;
         match &item.origin {
-            Origin::Mailing(_) => &settings.retry,
-            Origin::Single(single) => single.retry.as_ref().unwrap_or(&settings.single_retry),
+            Origin::Mailing(_) => &self.retries.mailing,
+            Origin::Single(single) => single.retry.as_ref().unwrap_or(&self.retries.single),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Notifications and batches as the API shows them, and what may be asked for.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -126,7 +127,7 @@ pub struct LastAttempt {
 }
 
 impl Notification {
-    /// From its rows. `max_retries` is its own policy's; one that has none has the service's, which is not stored.
+    /// From its rows. `max_retries` is its own policy's; one that has none has its channel's, which is not stored.
     ///
     /// # Errors
     /// For what no version of this program stored.
@@ -152,7 +153,7 @@ impl Notification {
             priority: Priority::from_code(message.priority)?,
             status,
             retry_count: (message.attempts - 1).max(0),
-            max_retries: own.map_or(OF_THE_SERVICE, |delays| u16::try_from(delays.len()).unwrap_or(u16::MAX)),
+            max_retries: own.map_or(OF_THE_CHANNEL, |delays| u16::try_from(delays.len()).unwrap_or(u16::MAX)),
             scheduled_at: content.scheduled_at,
             expires_at: message.expires_at,
             next_retry_at: due_at.filter(|_| waits_again),
@@ -170,17 +171,18 @@ impl Notification {
         })
     }
 
-    /// With the number of retries that the service grants one which has no policy of its own.
-    pub fn with_default_retries(mut self, retries: usize) -> Self {
-        if self.max_retries == OF_THE_SERVICE {
+    /// With the number of retries that its channel grants one which has no policy of its own.
+    pub fn with_default_retries(mut self, retries: &HashMap<ChannelKind, usize>) -> Self {
+        if self.max_retries == OF_THE_CHANNEL {
+            let retries = retries.get(&self.channel).copied().unwrap_or_default();
             self.max_retries = u16::try_from(retries).unwrap_or(u16::MAX);
         }
         self
     }
 }
 
-/// Stands for the service's own number of retries until that is put in.
-const OF_THE_SERVICE: u16 = u16::MAX;
+/// Stands for the channel's own number of retries until that is put in.
+const OF_THE_CHANNEL: u16 = u16::MAX;
 
 /// A notification with everything that was tried.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -255,7 +257,7 @@ impl NewNotification {
         self,
         id: MessageId,
         batch: Option<BatchId>,
-        (clients, is_awaited): (&std::collections::HashMap<ClientId, Addresses>, bool),
+        (clients, is_awaited): (&HashMap<ClientId, Addresses>, bool),
         now: Timestamp,
     ) -> Result<(MessageRow, NotificationRow)> {
         let (recipient, client_id) = match self.to {

@@ -41,7 +41,7 @@ pub struct Terms {
     /// Notifications that may wait for the database at once.
     pub intake_limit: usize,
     /// How many times one is tried again that has no policy of its own.
-    pub retries: usize,
+    pub retries: HashMap<ChannelKind, usize>,
     /// For how long a caller waits for the end who does not say for how long.
     pub patience: Duration,
 }
@@ -133,7 +133,7 @@ impl Notifications {
     ) -> Result<Notification> {
         let status = content.status_at_first(message);
         let found = Notification::of_rows(message.clone(), content.clone(), status, message.due_at)?;
-        Ok(found.with_default_retries(self.terms.retries))
+        Ok(found.with_default_retries(&self.terms.retries))
     }
 
     /// Hands rows to the intake, if so much more can wait for the database.
@@ -294,7 +294,7 @@ impl Notifications {
         let now = self.clock.now();
         let found = self.db.read(move |c| repo::find(c, id, now)).await?;
         let found = found.ok_or_else(|| Error::not_found("notification", id))?;
-        Ok(found.with_default_retries(self.terms.retries))
+        Ok(found.with_default_retries(&self.terms.retries))
     }
 
     /// One notification with all its attempts.
@@ -323,7 +323,7 @@ impl Notifications {
                 error: None,
             });
         }
-        let notification = notification.with_default_retries(self.terms.retries);
+        let notification = notification.with_default_retries(&self.terms.retries);
         Ok(NotificationWithAttempts { notification, attempts })
     }
 
@@ -343,7 +343,7 @@ impl Notifications {
         let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
         let more = found.len() > wanted;
         found.truncate(wanted);
-        let shown = found.into_iter().map(|found| found.with_default_retries(self.terms.retries));
+        let shown = found.into_iter().map(|found| found.with_default_retries(&self.terms.retries));
         Ok((shown.collect(), more))
     }
 
@@ -369,7 +369,7 @@ impl Notifications {
         }
         let changed = self.db.write(move |c| repo::reschedule(c, id, &change, now)).await?;
         self.arrivals.arrived();
-        Ok(changed.with_default_retries(self.terms.retries))
+        Ok(changed.with_default_retries(&self.terms.retries))
     }
 
     /// A batch with its counts.

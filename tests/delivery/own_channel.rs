@@ -10,7 +10,7 @@ use fanfare::clients::{Client, Clients};
 use fanfare::clock::Clock;
 use fanfare::db::{Db, DbOptions};
 use fanfare::delivery::engine::{ChannelSetup, Engine};
-use fanfare::delivery::retry::RetryPolicy;
+use fanfare::delivery::retry::{Retries, RetryPolicy};
 use fanfare::delivery::shared::Settings;
 use fanfare::error::Result;
 use fanfare::idempotency::{self, Made};
@@ -72,7 +72,6 @@ fn made<T>(made: Made<T>) -> T {
 }
 
 fn settings() -> Settings {
-    let retry = RetryPolicy::exponential(Duration::from_millis(1), 2.0, 2);
     Settings {
         page_size: 100,
         lane_capacity: 100,
@@ -81,8 +80,6 @@ fn settings() -> Settings {
         claim_poll: Duration::from_millis(20),
         lease: Duration::from_secs(10),
         shutdown: Duration::from_secs(10),
-        retry: retry.clone(),
-        single_retry: retry,
     }
 }
 
@@ -93,12 +90,14 @@ impl Own {
         let db =
             tokio::task::spawn_blocking(|| Db::open(options)).await.expect("a thread").expect("a database");
         let seen = Arc::default();
+        let retry = RetryPolicy::exponential(Duration::from_millis(1), 2.0, 2);
         let setup = ChannelSetup {
             channel: Arc::new(Script { kind, answer, seen: Arc::clone(&seen) }),
             timeout: Duration::from_secs(10),
             concurrency: 4,
             rate: None,
             breaker_failures: 0,
+            retries: Retries { mailing: retry.clone(), single: retry },
         };
         let (trigger, shutdown) = lifecycle::shutdown();
         let parts = (db.clone(), Clock::System, Metrics::new().expect("metrics"), Live::new(true));

@@ -25,7 +25,6 @@ use crate::delivery::model::{Item, Outcome, RunState, Tried};
 use crate::delivery::pages::{Lease, Pages, Runs};
 use crate::delivery::recorder::Recorder;
 use crate::delivery::repo::node;
-use crate::delivery::retry::RetryPolicy;
 use crate::delivery::shared::{Settings, Shared};
 use crate::kinds::{ChannelKind, OutcomeKind, Priority};
 use crate::lifecycle::{Shutdown, shutdown};
@@ -142,8 +141,6 @@ impl Stage {
             claim_poll: HOUR,
             lease: HOUR,
             shutdown: HOUR,
-            retry: RetryPolicy::exponential(HOUR, 2.0, 3),
-            single_retry: RetryPolicy::of(vec![HOUR]),
         };
         let (outcomes, received) = mpsc::channel(settings.record_batch);
         let (feed, id, now) = (Arc::new(Notify::new()), NodeId::new(), Clock::System.now());
