@@ -15,6 +15,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("telemetry", "config error"),
     ("metrics", "error kinds"),
     ("templates", ""),
+    ("segments", ""),
     ("clock", "db"),
     ("db", "error failpoint"),
     ("idempotency", "error clock db lifecycle"),
