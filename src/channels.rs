@@ -4,6 +4,7 @@ pub mod gateway;
 mod http;
 mod provider;
 pub mod sms;
+pub mod sms_http;
 
 use std::future::Future;
 use std::pin::Pin;

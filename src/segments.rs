@@ -70,7 +70,11 @@ pub struct Segments {
 }
 
 fn is_gsm7(c: char) -> bool {
-    ALPHABET.contains(c) || EXTENSION.contains(c)
+    match c {
+        // nearly every character, without a search
+        ' '..='~' => c != '`',
+        _ => ALPHABET.contains(c) || EXTENSION.contains(c),
+    }
 }
 
 /// Whether every character of the text is in the GSM 7-bit alphabet or its extension.
@@ -137,6 +141,9 @@ mod tests {
         }
         let once: std::collections::BTreeSet<char> = ALPHABET.chars().chain(EXTENSION.chars()).collect();
         assert_eq!(once.len(), 127 + 10);
+        for c in '\0'..='\u{3000}' {
+            assert_eq!(is_gsm7(c), once.contains(&c), "{c:?}");
+        }
     }
 
     #[test]
