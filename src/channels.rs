@@ -3,6 +3,7 @@
 pub mod gateway;
 mod http;
 mod provider;
+pub mod push;
 pub mod sms;
 pub mod sms_http;
 
