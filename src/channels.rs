@@ -3,7 +3,9 @@
 pub mod gateway;
 mod http;
 mod provider;
+pub mod push;
 pub mod sms;
+pub mod sms_http;
 
 use std::future::Future;
 use std::pin::Pin;

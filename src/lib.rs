@@ -11,7 +11,7 @@
 //! | [`error`], [`clock`], [`kinds`], [`paging`], [`config`], [`metrics`], [`lifecycle`], [`telemetry`], [`failpoint`] | the ground |
 //! | [`db`] | the two databases behind one handle |
 //! | [`idempotency`] | requests that may come twice |
-//! | [`clients`], [`messages`], [`templates`] | who can be reached, what became of each delivery, texts to fill |
+//! | [`clients`], [`messages`], [`templates`], [`segments`] | who can be reached, what became of each delivery, texts to fill and what they come to |
 //! | [`mailings`] | campaigns and their books |
 //! | [`live`] | what becomes of notifications and mailings, told to those who wait or watch |
 //! | [`notifications`] | single messages and batches |
@@ -51,5 +51,6 @@ pub mod notifications;
 pub mod paging;
 pub mod pending_mailing;
 pub mod sandbox;
+pub mod segments;
 pub mod telemetry;
 pub mod templates;

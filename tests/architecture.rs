@@ -15,6 +15,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("telemetry", "config error"),
     ("metrics", "error kinds"),
     ("templates", "kinds"),
+    ("segments", ""),
     ("clock", "db"),
     ("db", "error failpoint"),
     ("idempotency", "error clock db lifecycle"),
@@ -25,7 +26,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("live", "error clock db kinds lifecycle mailings"),
     ("notifications", "error clock db kinds paging clients messages failpoint idempotency live metrics"),
     ("pending_mailing", "error clock db lifecycle metrics mailings failpoint"),
-    ("channels", "error clock db kinds egress failpoint"),
+    ("channels", "error clock db kinds egress failpoint segments"),
     (
         "delivery",
         "error clock db kinds lifecycle live metrics templates messages mailings notifications channels failpoint",

@@ -16,6 +16,7 @@ use super::lanes::Lanes;
 use super::pages::{Lease, Pages, Runs};
 use super::recorder::Recorder;
 use super::repo::node;
+use super::retry::Retries;
 use super::shared::{Settings, Shared};
 use super::worker::Dispatcher;
 use crate::channels::Channel;

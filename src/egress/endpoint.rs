@@ -98,15 +98,29 @@ impl Endpoint {
         &self.headers
     }
 
-    /// Posts `body` to `path`, which begins with a slash and is appended to the base. Redirects are not followed: a
-    /// message must not wander.
+    /// Posts `body` to `path`: a [`request`](Self::request).
     ///
     /// # Errors
     /// Why no answer came. Dropping the future closes the connection.
     pub async fn post(&self, path: &str, headers: HeaderMap, body: String) -> Result<Reply<'_>, NoAnswer> {
+        self.request(Method::POST, path, headers, body).await
+    }
+
+    /// Asks for `path`, which begins with a slash, is appended to the base and may bear a query. Redirects are not
+    /// followed: a message must not wander.
+    ///
+    /// # Errors
+    /// Why no answer came. Dropping the future closes the connection.
+    pub async fn request(
+        &self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: String,
+    ) -> Result<Reply<'_>, NoAnswer> {
         let prefix = self.base.path().trim_end_matches('/');
         let mut request = Request::new(body);
-        *request.method_mut() = Method::POST;
+        *request.method_mut() = method;
         *request.uri_mut() =
             Uri::try_from(format!("{prefix}{path}")).map_err(|_| NoAnswer::Broken("not a path"))?;
         *request.headers_mut() = headers;

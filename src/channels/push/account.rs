@@ -1,0 +1,111 @@
+//! A Google service account, and the assertions that it signs.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::rand::SystemRandom;
+use ring::signature::{RSA_PKCS1_SHA256, RsaKeyPair};
+use rustls::pki_types::PrivatePkcs8KeyDer;
+use rustls::pki_types::pem::PemObject;
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Deserialize, Serialize};
+
+use crate::db::types::Timestamp;
+
+/// What an access token is asked for.
+const SCOPE: &str = "https://www.googleapis.com/auth/firebase.messaging";
+/// For how long an assertion is good: Google takes no more than an hour.
+const ASSERTION_SECONDS: i64 = 3600;
+
+/// The file that the Firebase console gives for a service account; what else stands in it is not needed.
+#[derive(Deserialize)]
+struct Json {
+    #[serde(rename = "type")]
+    kind: String,
+    project_id: String,
+    private_key_id: Option<String>,
+    private_key: SecretString,
+    client_email: String,
+    token_uri: String,
+}
+
+/// A service account.
+pub(super) struct Account {
+    pub(super) project: String,
+    pub(super) token_uri: String,
+    email: String,
+    key_id: Option<String>,
+    key: RsaKeyPair,
+}
+
+#[derive(Serialize)]
+struct Header<'a> {
+    alg: &'a str,
+    typ: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    kid: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Claims<'a> {
+    iss: &'a str,
+    scope: &'a str,
+    aud: &'a str,
+    iat: i64,
+    exp: i64,
+}
+
+impl Account {
+    /// Reads the JSON of a service account.
+    ///
+    /// # Errors
+    /// What is wrong with it, without anything that stands in it.
+    pub(super) fn parse(json: &SecretString) -> Result<Self, &'static str> {
+        // serde's words may repeat a value
+        let json: Json = serde_json::from_str(json.expose_secret()).map_err(
+            |_| "must be the JSON of a service account, with project_id, private_key, client_email and token_uri",
+        )?;
+        if json.kind != "service_account" {
+            return Err("must be a key of a service account: its `type` must be `service_account`");
+        }
+        let is_project = |c: char| c.is_ascii_alphanumeric() || "-.:".contains(c);
+        if json.project_id.is_empty() || !json.project_id.chars().all(is_project) {
+            return Err("its `project_id` is no id of a project");
+        }
+        let key = PrivatePkcs8KeyDer::from_pem_slice(json.private_key.expose_secret().as_bytes())
+            .ok()
+            .and_then(|der| RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()).ok())
+            .ok_or("its `private_key` is no RSA key in PEM (PKCS#8)")?;
+        Ok(Self {
+            project: json.project_id,
+            token_uri: json.token_uri,
+            email: json.client_email,
+            key_id: json.private_key_id,
+            key,
+        })
+    }
+
+    /// A signed assertion of who this is (RFC 7523, 2.1; Google, "Using OAuth 2.0 for Server to Server Applications").
+    ///
+    /// # Errors
+    /// When it cannot be signed.
+    pub(super) fn assertion(&self, now: Timestamp) -> Result<String, &'static str> {
+        let iat = now.micros().div_euclid(1_000_000);
+        let header = Header { alg: "RS256", typ: "JWT", kid: self.key_id.as_deref() };
+        let claims = Claims {
+            iss: &self.email,
+            scope: SCOPE,
+            aud: &self.token_uri,
+            iat,
+            exp: iat + ASSERTION_SECONDS,
+        };
+        let unwritable = "the assertion cannot be written";
+        let header = serde_json::to_string(&header).map_err(|_| unwritable)?;
+        let claims = serde_json::to_string(&claims).map_err(|_| unwritable)?;
+        let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));
+        let mut signature = vec![0; self.key.public().modulus_len()];
+        self.key
+            .sign(&RSA_PKCS1_SHA256, &SystemRandom::new(), signed.as_bytes(), &mut signature)
+            .map_err(|_| "the assertion cannot be signed")?;
+        Ok(format!("{signed}.{}", URL_SAFE_NO_PAD.encode(signature)))
+    }
+}

@@ -1,0 +1,358 @@
+//! Text messages through a provider's own HTTP API, as the settings describe it: `config/examples/` has two of them.
+//!
+//! The request is made of templates; each value is encoded for the place where it stands, so that no text breaks it.
+//! `Idempotency-Key` bears the message's id unless the settings say otherwise.
+
+mod rules;
+mod settings;
+mod template;
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use hyper::header::{
+    ACCEPT, AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderName,
+    HeaderValue, TRANSFER_ENCODING, USER_AGENT,
+};
+use hyper::{Method as HttpMethod, StatusCode, Uri};
+use secrecy::{ExposeSecret, SecretString};
+use serde::de::IgnoredAny;
+
+use self::rules::{Found, Meaning, Rules};
+pub use self::settings::{Basic, Code, HttpSettings, Method, Rule};
+pub use self::template::Variable;
+use self::template::{Encoding, Names, Template, percent, resolved};
+use super::http::retry_after;
+use super::{Answer, Channel, Delivery, Sending, Verdict};
+use crate::clock::Clock;
+use crate::egress::{self, Endpoint, NoAnswer, Reply};
+use crate::error::{Complaints, Error, Result};
+use crate::failpoint;
+use crate::kinds::ChannelKind;
+
+/// A longer answer is no answer of such an API.
+const LONGEST_ANSWER: usize = 64 * 1024;
+/// For how long a provider that asks for patience, and not for how long, gets nothing.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+/// What the connection decides.
+const RESERVED: [HeaderName; 4] = [HOST, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION];
+
+/// The adapter.
+pub struct HttpSms {
+    endpoint: Endpoint,
+    method: HttpMethod,
+    path: Template,
+    query: Vec<(String, Template)>,
+    /// Those that differ from message to message; the others are the endpoint's.
+    headers: Vec<(HeaderName, Template)>,
+    body: Body,
+    rules: Rules,
+    clock: Clock,
+}
+
+enum Body {
+    None,
+    Form(Vec<(String, Template)>),
+    Json(Box<Template>),
+}
+
+impl Body {
+    fn render(&self, names: &Names) -> Result<String, String> {
+        match self {
+            Self::None => Ok(String::new()),
+            Self::Form(fields) => pairs(fields, names),
+            Self::Json(template) => {
+                let body = template.render(names)?;
+                match serde_json::from_str::<IgnoredAny>(&body) {
+                    Ok(_) => Ok(body),
+                    Err(_) => Err("it does not come to JSON; a placeholder brings its own quotes".into()),
+                }
+            }
+        }
+    }
+}
+
+fn pairs(fields: &[(String, Template)], names: &Names) -> Result<String, String> {
+    let pair = |(name, template): &(String, Template)| {
+        Ok(format!("{}={}", percent(name), percent(&template.render(names)?)))
+    };
+    Ok(fields.iter().map(pair).collect::<Result<Vec<_>, String>>()?.join("&"))
+}
+
+impl HttpSms {
+    /// For the provider that the settings describe. `variable` is asked for what `${NAME}` stands for.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] naming each setting that is wrong, and no secret: a template that names what there is not, or
+    /// does not come to JSON; a variable that is not set; an address, a header or a pointer that is none.
+    pub fn new(settings: &HttpSettings, variable: Variable<'_>, clock: Clock) -> Result<Self> {
+        let mut complaints = Complaints::default();
+        let mut check = Check { variable, complaints: &mut complaints };
+        let (base, path) = check.url(&settings.url);
+        let query = check.templates("query", &settings.query);
+        let mut common = HeaderMap::from_iter([
+            (ACCEPT, HeaderValue::from_static("application/json")),
+            (USER_AGENT, HeaderValue::from_static(egress::USER_AGENT)),
+        ]);
+        let body = check.body(settings, &mut common);
+        check.authorization(settings, &mut common);
+        let headers = check.headers(settings, &mut common);
+        let rules = Rules::new(settings, check.complaints);
+        let (Some(path), Some(body)) = (path, body) else { return Err(invalid(complaints)) };
+        complaints.finish()?;
+
+        let endpoint = Endpoint::new("sms.http.url", &base, common)?;
+        let method = match settings.method {
+            Method::Post => HttpMethod::POST,
+            Method::Get => HttpMethod::GET,
+            Method::Put => HttpMethod::PUT,
+        };
+        let new = Self { endpoint, method, path, query, headers, body, rules, clock };
+        new.check_whole()?;
+        Ok(new)
+    }
+
+    /// What can only be seen of the parts together.
+    fn check_whole(&self) -> Result<()> {
+        for sample in Names::samples() {
+            self.body.render(&sample).map_err(|why| Error::invalid("sms.http.json", why))?;
+            let path = self.target(&sample).map_err(|why| Error::invalid("sms.http.url", why))?;
+            if Uri::try_from(path).is_err() {
+                return Err(Error::invalid("sms.http.url", "does not come to the path of a URL"));
+            }
+        }
+        let body: Vec<&Template> = match &self.body {
+            Body::None => vec![],
+            Body::Form(fields) => fields.iter().map(|(_, template)| template).collect(),
+            Body::Json(template) => vec![template],
+        };
+        let others = self.query.iter().map(|(_, t)| t).chain(self.headers.iter().map(|(_, t)| t));
+        let all: Vec<&str> =
+            body.into_iter().chain(others).chain([&self.path]).flat_map(|t| t.used()).copied().collect();
+        for needed in [&["text"][..], &["phone", "phone_e164"]] {
+            if !needed.iter().any(|name| all.contains(name)) {
+                let names = needed.join("` or `");
+                return Err(Error::invalid("sms.http", format!("no template of it names `{names}`")));
+            }
+        }
+        Ok(())
+    }
+
+    fn target(&self, names: &Names) -> Result<String, String> {
+        let path = self.path.render(names)?;
+        if self.query.is_empty() {
+            return Ok(path);
+        }
+        let join = if path.contains('?') { '&' } else { '?' };
+        Ok(format!("{path}{join}{}", pairs(&self.query, names)?))
+    }
+
+    fn request(&self, delivery: Delivery) -> Result<(String, HeaderMap, String), String> {
+        let mut headers = self.endpoint.headers().clone();
+        if !headers.contains_key(IDEMPOTENCY_KEY) {
+            let key = HeaderValue::from_str(&delivery.id.to_string()).map_err(|e| e.to_string())?;
+            headers.insert(IDEMPOTENCY_KEY, key);
+        }
+        let names = Names::of(delivery)?;
+        for (name, template) in &self.headers {
+            let value = HeaderValue::from_str(&template.render(&names)?)
+                .map_err(|_| format!("the header {name} cannot hold what stands in this message"))?;
+            headers.insert(name, value);
+        }
+        Ok((self.target(&names)?, headers, self.body.render(&names)?))
+    }
+
+    async fn attempt(&self, delivery: Delivery) -> Answer {
+        let (path, headers, body) = match self.request(delivery) {
+            Ok(request) => request,
+            Err(why) => return Answer::permanent(None, why),
+        };
+        match self.endpoint.request(self.method.clone(), &path, headers, body).await {
+            Ok(reply) => self.read(reply).await,
+            Err(NoAnswer::Unreachable) => Answer::none("the provider could not be reached"),
+            Err(NoAnswer::Broken(how)) => {
+                Answer::none(format!("the connection broke before an answer came ({how})"))
+            }
+        }
+    }
+
+    async fn read(&self, reply: Reply<'_>) -> Answer {
+        failpoint::reach("answer-read");
+        let status = reply.status();
+        let retry_after = retry_after(reply.headers(), self.clock.now());
+        let body = if self.rules.reads_bodies() {
+            reply.body(LONGEST_ANSWER).await.ok()
+        } else {
+            reply.skip_body(LONGEST_ANSWER);
+            None
+        };
+        let Found { meaning, code, id } = self.rules.read(status, body.as_deref());
+        let status_code = Some(status.as_u16());
+        let error = match code {
+            Some(code) => format!("the provider answered {status} with code {code}"),
+            None => format!("the provider answered {status}"),
+        };
+        let verdict = match meaning {
+            Meaning::Success => return Answer::delivered(status_code, id),
+            Meaning::Transient => match retry_after {
+                Some(retry_after) if status == StatusCode::TOO_MANY_REQUESTS => {
+                    Verdict::Throttled { retry_after }
+                }
+                _ => Verdict::Transient { error, retry_after },
+            },
+            Meaning::Throttled => Verdict::Throttled { retry_after: retry_after.unwrap_or(PATIENCE) },
+            Meaning::Permanent => Verdict::Permanent { error },
+            Meaning::Gone => Verdict::Gone { error },
+            // it may have taken the message and may not: tried again, under the same id
+            Meaning::Unreadable => Verdict::Transient {
+                error: format!("the provider's answer ({status}) cannot be read: it is not as sms.http says"),
+                retry_after: None,
+            },
+        };
+        Answer { verdict, status_code, provider_id: None }
+    }
+}
+
+impl Channel for HttpSms {
+    fn kind(&self) -> ChannelKind {
+        ChannelKind::Sms
+    }
+
+    fn send(&self, delivery: Delivery) -> Sending<'_> {
+        Box::pin(self.attempt(delivery))
+    }
+}
+
+fn invalid(complaints: Complaints) -> Error {
+    complaints.finish().err().unwrap_or_else(|| Error::internal("sms.http is wrong, and nothing says how"))
+}
+
+/// Reads the settings, and notes what is wrong with them.
+struct Check<'a> {
+    variable: Variable<'a>,
+    complaints: &'a mut Complaints,
+}
+
+impl Check<'_> {
+    fn template(&mut self, field: &str, text: &SecretString, encoding: Encoding) -> Option<Template> {
+        let template = Template::new(text, encoding, self.variable);
+        self.complaints.check(&format!("sms.http.{field}"), template)
+    }
+
+    fn templates<'s>(
+        &mut self,
+        field: &str,
+        texts: impl IntoIterator<Item = (&'s String, &'s SecretString)>,
+    ) -> Vec<(String, Template)> {
+        let mut templates = Vec::new();
+        for (name, text) in texts {
+            let template = self.template(&format!("{field}.{name}"), text, Encoding::Plain);
+            templates.extend(template.map(|template| (name.clone(), template)));
+        }
+        templates
+    }
+
+    /// The address of the place, and the template of what comes behind it.
+    fn url(&mut self, url: &SecretString) -> (String, Option<Template>) {
+        let url = url.expose_secret();
+        let host = url.find("://").map_or(0, |at| at + 3);
+        let behind =
+            url.get(host..).and_then(|rest| rest.find(['/', '?', '#'])).map_or(url.len(), |at| at + host);
+        let (base, path) = url.split_at_checked(behind).unwrap_or((url, ""));
+        if base.contains(['{', '$']) {
+            self.complaints.add("sms.http.url", "the host cannot be a template: messages would go astray");
+        }
+        if path.contains('#') {
+            self.complaints.add("sms.http.url", "must have no fragment: it would not be sent");
+        }
+        let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
+        (base.to_owned(), self.template("url", &path.into(), Encoding::Percent))
+    }
+
+    fn body(&mut self, settings: &HttpSettings, headers: &mut HeaderMap) -> Option<Body> {
+        let (kind, body) = match (&settings.form, &settings.json) {
+            (Some(_), Some(_)) => {
+                self.complaints.add("sms.http.json", "set this or sms.http.form, not both");
+                return None;
+            }
+            (Some(form), None) => {
+                ("application/x-www-form-urlencoded", Body::Form(self.templates("form", form)))
+            }
+            (None, Some(json)) => {
+                ("application/json", Body::Json(Box::new(self.template("json", json, Encoding::Json)?)))
+            }
+            (None, None) => return Some(Body::None),
+        };
+        if settings.method == Method::Get {
+            self.complaints.add("sms.http.method", "GET has no body: move it to sms.http.query");
+        }
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        Some(body)
+    }
+
+    fn authorization(&mut self, settings: &HttpSettings, headers: &mut HeaderMap) {
+        let (field, value) = match (&settings.basic, &settings.bearer) {
+            (Some(_), Some(_)) => {
+                self.complaints.add("sms.http.bearer", "set this or sms.http.basic, not both");
+                return;
+            }
+            (Some(basic), None) => ("sms.http.basic", self.basic(basic)),
+            (None, Some(token)) => {
+                let token = resolved(token, self.variable);
+                ("sms.http.bearer", token.map(|token| format!("Bearer {}", token.expose_secret())))
+            }
+            (None, None) => return,
+        };
+        let Some(value) = self.complaints.check(field, value) else { return };
+        match HeaderValue::from_str(&value) {
+            Ok(mut value) => {
+                value.set_sensitive(true);
+                headers.insert(AUTHORIZATION, value);
+            }
+            Err(_) => self.complaints.add(field, "must be one line of printable characters"),
+        }
+    }
+
+    fn basic(&self, basic: &Basic) -> Result<String, String> {
+        let user = resolved(&basic.user, self.variable)?;
+        let password = resolved(&basic.password, self.variable)?;
+        if user.expose_secret().contains(':') {
+            return Err("the user must have no colon".into());
+        }
+        let both = format!("{}:{}", user.expose_secret(), password.expose_secret());
+        Ok(format!("Basic {}", STANDARD.encode(both)))
+    }
+
+    /// Those that differ from message to message; the others go to `common`.
+    fn headers(&mut self, settings: &HttpSettings, common: &mut HeaderMap) -> Vec<(HeaderName, Template)> {
+        let mut headers = Vec::new();
+        for (text, template) in self.templates("headers", &settings.headers) {
+            let field = format!("sms.http.headers.{text}");
+            let Ok(name) = HeaderName::try_from(&text) else {
+                self.complaints.add(field, "is no name of a header");
+                continue;
+            };
+            if RESERVED.contains(&name) {
+                self.complaints.add(field, "is set by the connection");
+            } else if name == AUTHORIZATION && common.contains_key(AUTHORIZATION) {
+                self.complaints.add(field, "is set by sms.http.basic or sms.http.bearer");
+            } else if let Some(constant) = template.constant() {
+                let Ok(mut value) = HeaderValue::from_str(constant) else {
+                    self.complaints.add(field, "must be one line of printable characters");
+                    continue;
+                };
+                value.set_sensitive(true);
+                common.insert(name, value);
+            } else {
+                headers.push((name, template));
+            }
+        }
+        headers
+    }
+}
+
+#[cfg(test)]
+mod tests;

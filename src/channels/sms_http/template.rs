@@ -1,0 +1,293 @@
+//! Templates of a request's parts. What is filled in is data, and is encoded for the place where it stands.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use minijinja::value::{Object, Value};
+use minijinja::{Environment, ErrorKind, UndefinedBehavior};
+use ring::digest;
+use secrecy::{ExposeSecret, SecretString};
+use uuid::Uuid;
+
+use crate::channels::Delivery;
+use crate::segments;
+
+/// Instructions that one rendering may take; a body takes a few dozen.
+const FUEL: u64 = 20_000;
+
+/// The names that a template may use.
+const NAMES: &[&str] = &["id", "id_number", "phone", "phone_e164", "text", "subject", "unicode"];
+
+/// Under which `${NAME}` is looked up; no name that a user writes is this one.
+const VARIABLES: &str = "__variables";
+
+/// A variable of the environment, if it is set.
+pub type Variable<'a> = &'a dyn Fn(&str) -> Option<String>;
+
+/// How a value is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Encoding {
+    /// As it stands: the whole is encoded later.
+    Plain,
+    /// For a part of a URL.
+    Percent,
+    /// As JSON, a text with its quotes.
+    Json,
+}
+
+/// What one message fills in.
+#[derive(Clone)]
+pub(super) struct Names {
+    id: Uuid,
+    phone: String,
+    text: Value,
+    subject: Value,
+}
+
+impl Names {
+    /// # Errors
+    /// When the recipient is no phone number.
+    pub(super) fn of(delivery: Delivery) -> Result<Self, String> {
+        let phone = delivery.recipient.strip_prefix('+').unwrap_or(&delivery.recipient);
+        if phone.is_empty() || !phone.bytes().all(|b| b.is_ascii_digit()) {
+            return Err("the recipient is no phone number".into());
+        }
+        let subject = delivery.subject.unwrap_or_default();
+        Ok(Self {
+            id: delivery.id.0,
+            phone: phone.to_owned(),
+            text: delivery.text.into(),
+            subject: subject.into(),
+        })
+    }
+
+    /// With everything in it that a careless template breaks on.
+    pub(super) fn samples() -> [Self; 2] {
+        let nasty = "\"quotes\" \\ 'and'\r\n{{ braces }} & = + % # / ы 😀";
+        let sample = |text: &str, subject: &str| Self {
+            id: Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001),
+            phone: "15005550006".into(),
+            text: text.into(),
+            subject: subject.into(),
+        };
+        [sample(nasty, nasty), sample("plain", "")]
+    }
+
+    fn get(&self, name: &str) -> Option<Value> {
+        let value = match name {
+            "id" => self.id.to_string().into(),
+            "id_number" => id_number(self.id).to_string().into(),
+            "phone" => self.phone.as_str().into(),
+            "phone_e164" => format!("+{}", self.phone).into(),
+            "text" => self.text.clone(),
+            "subject" => self.subject.clone(),
+            "unicode" => (!segments::fits_gsm7(self.text.as_str()?)).into(),
+            _ => return None,
+        };
+        Some(value)
+    }
+}
+
+/// A message's id for providers that want a number: the first eight bytes of the SHA-256 of the UUID's sixteen, as a
+/// big-endian number without its highest bit, and 1 instead of 0. The same at each attempt; of a hundred million messages
+/// two have the same number with a probability of 1 in 1800.
+pub(super) fn id_number(id: Uuid) -> u64 {
+    let digest = digest::digest(&digest::SHA256, id.as_bytes());
+    let first = digest.as_ref().iter().take(8).fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
+    (first & (u64::MAX >> 1)).max(1)
+}
+
+/// What a rendering sees: looked up one by one, so that only what is used is made.
+struct Context {
+    names: Names,
+    variables: Value,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Context")
+    }
+}
+
+impl Object for Context {
+    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
+        match key.as_str()? {
+            VARIABLES => Some(self.variables.clone()),
+            name => self.names.get(name),
+        }
+    }
+}
+
+/// A template that was checked and is ready to be filled.
+pub(super) struct Template {
+    environment: Environment<'static>,
+    variables: Value,
+    /// What it always comes to, when it names nothing of the message.
+    constant: Option<String>,
+    /// The names of [`NAMES`] that it uses.
+    used: Vec<&'static str>,
+}
+
+impl Template {
+    /// Reads a template whose values are written in this `encoding`.
+    ///
+    /// # Errors
+    /// What is wrong with it, in words, without any variable's value.
+    pub(super) fn new(
+        text: &SecretString,
+        encoding: Encoding,
+        variable: Variable<'_>,
+    ) -> Result<Self, String> {
+        let mut variables = BTreeMap::new();
+        let text = with_variables(text.expose_secret(), variable, &mut variables)?;
+        let mut environment = environment(encoding);
+        environment.add_template_owned("template", text).map_err(|e| describe(&e))?;
+        let template = environment.get_template("template").map_err(|e| describe(&e))?;
+        let mut used = Vec::new();
+        for name in template.undeclared_variables(false) {
+            match NAMES.iter().find(|known| **known == name) {
+                Some(known) => used.push(*known),
+                None if name == VARIABLES => {}
+                None => return Err(format!("`{name}` is unknown; there are {}", NAMES.join(", "))),
+            }
+        }
+        let mut new = Self { environment, variables: variables.into(), constant: None, used };
+        for sample in Names::samples() {
+            let rendered = new.render(&sample)?;
+            if new.used.is_empty() {
+                new.constant = Some(rendered);
+            }
+        }
+        Ok(new)
+    }
+
+    /// What it always comes to, when it names nothing of the message.
+    pub(super) fn constant(&self) -> Option<&str> {
+        self.constant.as_deref()
+    }
+
+    /// The names that it uses.
+    pub(super) fn used(&self) -> &[&'static str] {
+        &self.used
+    }
+
+    /// Fills it.
+    ///
+    /// # Errors
+    /// Why it cannot be, in words that name no value.
+    pub(super) fn render(&self, names: &Names) -> Result<String, String> {
+        if let Some(constant) = &self.constant {
+            return Ok(constant.clone());
+        }
+        let template = self.environment.get_template("template").map_err(|e| describe(&e))?;
+        let context = Context { names: names.clone(), variables: self.variables.clone() };
+        template.render(Value::from_object(context)).map_err(|e| describe(&e))
+    }
+}
+
+fn environment(encoding: Encoding) -> Environment<'static> {
+    use minijinja::filters;
+    let mut environment = Environment::empty();
+    environment.set_undefined_behavior(UndefinedBehavior::Strict);
+    environment.set_fuel(Some(FUEL));
+    environment.set_recursion_limit(50);
+    environment.add_filter("default", filters::default);
+    environment.add_filter("upper", filters::upper);
+    environment.add_filter("lower", filters::lower);
+    environment.add_filter("trim", filters::trim);
+    environment.add_filter("replace", filters::replace);
+    environment.add_filter("int", filters::int);
+    environment.set_formatter(move |out, _, value| {
+        match encoding {
+            Encoding::Plain => write!(out, "{value}")?,
+            Encoding::Percent => out.write_str(&percent(&value.to_string()))?,
+            Encoding::Json => {
+                let json = serde_json::to_string(value);
+                out.write_str(&json.map_err(|_| minijinja::Error::from(ErrorKind::BadSerialization))?)?;
+            }
+        }
+        Ok(())
+    });
+    environment
+}
+
+/// Everything but the unreserved characters (RFC 3986, 2.3): right in a path, in a query and in a form.
+pub(super) fn percent(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len() * 2);
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            encoded.push(char::from(byte));
+        } else {
+            // a String takes everything
+            let _ = write!(encoded, "%{byte:02X}");
+        }
+    }
+    encoded
+}
+
+/// Turns each `${NAME}` into a placeholder, whose value is then encoded like any other.
+fn with_variables(
+    text: &str,
+    variable: Variable<'_>,
+    found: &mut BTreeMap<String, String>,
+) -> Result<String, String> {
+    let mut turned = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        let (name, behind) = variable_name(after)?;
+        found.insert(name.to_owned(), value_of(name, variable)?);
+        turned.push_str(before);
+        // the names are letters, digits and underscores
+        let _ = write!(turned, "{{{{ {VARIABLES}.{name} }}}}");
+        rest = behind;
+    }
+    turned.push_str(rest);
+    Ok(turned)
+}
+
+/// The name that `${` begins, and what is behind its brace.
+fn variable_name(after: &str) -> Result<(&str, &str), String> {
+    let is_name = |name: &str| {
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+    };
+    after
+        .split_once('}')
+        .filter(|(name, _)| is_name(name))
+        .ok_or_else(|| "`${` must begin the name of a variable of the environment, as in ${SMS_TOKEN}".into())
+}
+
+fn value_of(name: &str, variable: Variable<'_>) -> Result<String, String> {
+    variable(name)
+        .filter(|value| !value.is_empty())
+        .ok_or_else(|| format!("the variable {name} of the environment is not set"))
+}
+
+/// A text with each `${NAME}` in it replaced.
+///
+/// # Errors
+/// Which variable is not set.
+pub(super) fn resolved(text: &SecretString, variable: Variable<'_>) -> Result<SecretString, String> {
+    let mut whole = String::new();
+    let mut rest = text.expose_secret();
+    while let Some((before, after)) = rest.split_once("${") {
+        let (name, behind) = variable_name(after)?;
+        whole.push_str(before);
+        whole.push_str(&value_of(name, variable)?);
+        rest = behind;
+    }
+    whole.push_str(rest);
+    Ok(whole.into())
+}
+
+/// minijinja's message without the template and without any value.
+fn describe(error: &minijinja::Error) -> String {
+    let place = error.line().map_or(String::new(), |line| format!(" in line {line}"));
+    match (error.kind(), error.detail()) {
+        (ErrorKind::OutOfFuel, _) => format!("the template takes too much work{place}"),
+        (ErrorKind::SyntaxError, Some(detail)) => format!("syntax error{place}: {detail}"),
+        (ErrorKind::UnknownFilter, Some(detail)) => format!("unknown filter{place}: {detail}"),
+        (kind, _) => format!("{kind}{place}"),
+    }
+}
