@@ -1,0 +1,2 @@
+//! Against a server that the test plays itself, byte by byte.
+use super::*;
