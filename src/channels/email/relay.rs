@@ -47,9 +47,9 @@ impl Relay {
         Self { server, tls, hello_name, mails_per_connection, rests_until, idle }
     }
 
-    /// Its share of the mails.
+    /// Its share of the mails, never none: it stands in for others.
     pub(super) fn weight(&self) -> u32 {
-        self.server.weight
+        self.server.weight.max(1)
     }
 
     /// Whether it could not be used a short time ago.
