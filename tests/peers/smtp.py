@@ -60,7 +60,7 @@ class Handler:
                 "user": session.auth_data,
                 "number": number,
                 "headers": [[name, str(value)] for name, value in mail.items()],
-                "parts": [[part.get_content_type(), part.get_content()] for part in parts],
+                "parts": [[part.get_content_type(), part.get_content().replace("\r\n", "\n")] for part in parts],
                 "defects": [str(defect) for part in mail.walk() for defect in part.defects]
                 + [str(defect) for value in mail.values() for defect in value.defects],
             }
