@@ -1,6 +1,7 @@
 //! The channels' adapters against real peers: programs in other languages that speak the providers' protocols.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails by panicking")]
 
+mod email;
 mod peer;
 mod push;
 mod sms;

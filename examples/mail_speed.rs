@@ -1,0 +1,139 @@
+//! Measures how fast mail goes out: into Postfix's smtp-sink, over the channel's adapter, and beside it over a loop that
+//! writes the same bytes for every mail and takes any answer, the most that one exchange at a time can come to.
+//!
+//! ```text
+//! $(scripts/setup-smtp-sink) 127.0.0.1:2525 1000 &
+//! cargo run --release --example mail_speed -- 127.0.0.1:2525 --connections 16 --mails 100000
+//! ```
+#![expect(clippy::print_stdout, reason = "it prints figures")]
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use clap::Parser;
+use fanfare::channels::email::{Email, Settings, Tls};
+use fanfare::channels::{Channel, Delivery, Verdict};
+use fanfare::clock::Clock;
+use fanfare::db::types::MessageId;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+#[derive(Debug, Parser)]
+struct Args {
+    /// Where smtp-sink listens, in clear.
+    sink: SocketAddr,
+    /// How many mails are under way at once.
+    #[arg(long, default_value_t = 16)]
+    connections: u64,
+    /// How many go out in each run.
+    #[arg(long, default_value_t = 50_000)]
+    mails: u64,
+    /// How often all is measured.
+    #[arg(long, default_value_t = 3)]
+    runs: u32,
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Failure> {
+    let args = Args::parse();
+    let mut settings = Settings::new(&format!("smtp://{}", args.sink), Some(Tls::None), "news@example.com")?;
+    settings.unsubscribe_url = Some("https://example.com/unsubscribe?id={id}".into());
+    let email = Arc::new(Email::new(settings, Clock::System)?);
+    for run in 1..=args.runs {
+        let left = Left::new(args.mails);
+        let raw = timed(&args, |_| raw(args.sink, Arc::clone(&left))).await?;
+        let left = Left::new(args.mails);
+        let plain = timed(&args, |_| channel(Arc::clone(&email), false, Arc::clone(&left))).await?;
+        let left = Left::new(args.mails);
+        let html = timed(&args, |_| channel(Arc::clone(&email), true, Arc::clone(&left))).await?;
+        println!("run {run}: bare loop {raw:.0} mails/s, channel {plain:.0}, channel with HTML {html:.0}");
+    }
+    Ok(())
+}
+
+/// How many mails are to be sent yet.
+struct Left(AtomicU64);
+
+impl Left {
+    fn new(mails: u64) -> Arc<Self> {
+        Arc::new(Self(AtomicU64::new(mails)))
+    }
+
+    fn take(&self) -> bool {
+        self.0.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1)).is_ok()
+    }
+}
+
+/// Mails a second.
+async fn timed<F>(args: &Args, sender: impl Fn(u64) -> F) -> Result<f64, Failure>
+where
+    F: Future<Output = Result<(), Failure>> + Send + 'static,
+{
+    let began = Instant::now();
+    let senders: Vec<_> = (0..args.connections).map(|at| tokio::spawn(sender(at))).collect();
+    for sender in senders {
+        sender.await??;
+    }
+    Ok(args.mails as f64 / began.elapsed().as_secs_f64())
+}
+
+/// 300 bytes of text, as the other benchmarks have it.
+fn text() -> String {
+    "Hello, this is a message of some length, as mailings are.\n".repeat(5)
+}
+
+async fn channel(email: Arc<Email>, has_html: bool, left: Arc<Left>) -> Result<(), Failure> {
+    while left.take() {
+        let delivery = Delivery {
+            id: MessageId::new(),
+            recipient: "anna@example.net".into(),
+            subject: Some("Spring sale".into()),
+            text: text(),
+            html: has_html.then(|| format!("<p>Grüße!</p>\n<p>{}</p>", text())),
+            data: None,
+            is_bulk: true,
+        };
+        let answer = email.send(delivery).await;
+        if answer.verdict != Verdict::Delivered {
+            return Err(format!("{answer:?}").into());
+        }
+    }
+    Ok(())
+}
+
+async fn raw(sink: SocketAddr, left: Arc<Left>) -> Result<(), Failure> {
+    let mut stream = TcpStream::connect(sink).await?;
+    stream.set_nodelay(true)?;
+    let mut buffer = vec![0; 4096];
+    let mail = format!(
+        "From: news@example.com\r\nSubject: Spring sale\r\n\r\n{}.\r\n",
+        text().replace('\n', "\r\n")
+    );
+    answers(&mut stream, &mut buffer, 1).await?;
+    stream.write_all(b"HELO localhost\r\n").await?;
+    answers(&mut stream, &mut buffer, 1).await?;
+    while left.take() {
+        stream.write_all(b"MAIL FROM:<news@example.com>\r\nRCPT TO:<anna@example.net>\r\nDATA\r\n").await?;
+        answers(&mut stream, &mut buffer, 3).await?;
+        stream.write_all(mail.as_bytes()).await?;
+        answers(&mut stream, &mut buffer, 1).await?;
+    }
+    Ok(())
+}
+
+/// Reads as many lines.
+async fn answers(stream: &mut TcpStream, buffer: &mut [u8], count: usize) -> Result<(), Failure> {
+    let mut lines = 0;
+    while lines < count {
+        let read = stream.read(buffer).await?;
+        if read == 0 {
+            return Err("the sink has closed the connection".into());
+        }
+        lines += buffer.iter().take(read).filter(|byte| **byte == b'\n').count();
+    }
+    Ok(())
+}

@@ -1,0 +1,383 @@
+//! A connection to a mail server (RFC 5321), over which mails go one after the other.
+//!
+//! Its envelope goes in one write where the server takes that (RFC 2920), and a mail with the dot that ends it in
+//! another: on the wire a mail costs two round trips. A connection belongs to who sends on it; dropped in the middle of
+//! an exchange it is closed.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use futures_util::FutureExt;
+use rustls::pki_types::ServerName;
+use secrecy::ExposeSecret;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use tokio_rustls::TlsConnector;
+
+use super::judgement::{self, Stage};
+use super::message::Mail;
+use super::reply::{Inbox, NoReply, Reply};
+use super::settings::{Login, Server, Tls};
+use crate::channels::Answer;
+
+/// For a connection to be there.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// For all that comes before the first mail. Servers let strangers wait some seconds before they greet them.
+const SESSION_TIMEOUT: Duration = Duration::from_secs(15);
+/// For a server to say that it is still there, and to say good-bye.
+const PING_TIMEOUT: Duration = Duration::from_secs(3);
+/// Of a command with its line end (RFC 5321, 4.5.3.1.4).
+const LONGEST_COMMAND: usize = 512;
+
+/// What a server must be asked for on every connection.
+pub(super) struct Opener<'s> {
+    /// The server.
+    pub(super) server: &'s Server,
+    /// There if it is needed.
+    pub(super) tls: Option<&'s TlsConnector>,
+    /// What the service calls itself.
+    pub(super) hello_name: Option<&'s str>,
+}
+
+/// Bytes in both directions.
+trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
+
+struct Wire<I> {
+    io: I,
+    inbox: Inbox,
+}
+
+impl<I: Io> Wire<I> {
+    fn new(io: I) -> Self {
+        Self { io, inbox: Inbox::default() }
+    }
+
+    async fn say(&mut self, bytes: &[u8]) -> Result<(), NoReply> {
+        self.io.write_all(bytes).await.map_err(|_| NoReply::Closed)?;
+        self.io.flush().await.map_err(|_| NoReply::Closed)
+    }
+
+    async fn hear(&mut self) -> Result<Reply, NoReply> {
+        self.inbox.reply(&mut self.io).await
+    }
+
+    async fn ask(&mut self, command: &str) -> Result<Reply, NoReply> {
+        self.say(format!("{command}\r\n").as_bytes()).await?;
+        self.hear().await
+    }
+
+    async fn greeting(&mut self) -> Result<(), String> {
+        expect("its greeting", self.hear().await, 220).map(drop)
+    }
+
+    async fn hello(&mut self, name: &str) -> Result<Extensions, String> {
+        let reply = expect("EHLO", self.ask(&format!("EHLO {name}")).await, 250)?;
+        Ok(Extensions::read(&reply))
+    }
+}
+
+/// The answer, if it has this code.
+fn expect(to: &str, reply: Result<Reply, NoReply>, code: u16) -> Result<Reply, String> {
+    match reply {
+        Ok(reply) if reply.code == code => Ok(reply),
+        Ok(reply) => Err(format!("it answered {} ({to})", reply.codes())),
+        Err(why) => Err(format!("{} ({to})", why.as_str())),
+    }
+}
+
+/// What a server can do besides.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+struct Extensions {
+    pipelining: bool,
+    starttls: bool,
+    utf8: bool,
+    /// Offered, and how large a mail may be, in bytes, if that is said.
+    size: Option<Option<u64>>,
+    plain: bool,
+    login: bool,
+}
+
+impl Extensions {
+    fn read(reply: &Reply) -> Self {
+        let mut found = Self::default();
+        // the first line is the server's name
+        for line in reply.lines.iter().skip(1) {
+            let line = line.to_ascii_uppercase();
+            let mut words = line.split([' ', '=']);
+            match words.next() {
+                Some("PIPELINING") => found.pipelining = true,
+                Some("STARTTLS") => found.starttls = true,
+                Some("SMTPUTF8") => found.utf8 = true,
+                Some("SIZE") => {
+                    let limit = words.next().and_then(|word| word.parse().ok()).filter(|limit| *limit > 0);
+                    found.size = Some(limit);
+                }
+                // `AUTH=` is how servers wrote it before there was a standard
+                Some("AUTH") => {
+                    for word in words {
+                        found.plain |= word == "PLAIN";
+                        found.login |= word == "LOGIN";
+                    }
+                }
+                _ => {}
+            }
+        }
+        found
+    }
+}
+
+/// Why a connection is of no use any more.
+#[derive(Debug)]
+pub(super) struct Lost {
+    /// What became of the mail.
+    pub(super) answer: Answer,
+    /// Whether nothing of the mail itself was sent: on another connection it can be.
+    pub(super) untouched: bool,
+}
+
+/// An open connection, logged in, between two mails.
+pub(super) struct Connection {
+    wire: Wire<Box<dyn Io>>,
+    extensions: Extensions,
+    /// Sent, or tried to.
+    mails: u32,
+    /// A mail was begun and not ended.
+    is_begun: bool,
+}
+
+impl Connection {
+    /// Connects, and does all that comes before the first mail.
+    ///
+    /// # Errors
+    /// Why this server takes no mail now. No mail was sent.
+    pub(super) async fn open(opener: &Opener<'_>) -> Result<Self, String> {
+        let address = (opener.server.host.as_str(), opener.server.port);
+        let stream = match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(e)) => return Err(format!("it could not be reached ({})", e.kind())),
+            Err(_) => return Err(format!("it could not be reached within {} s", CONNECT_TIMEOUT.as_secs())),
+        };
+        // a command must not wait for the acknowledgement of the last one
+        let _ = stream.set_nodelay(true);
+        let session = timeout(SESSION_TIMEOUT, Self::session(stream, opener));
+        session.await.unwrap_or_else(|_| {
+            Err(format!("it was not ready for a mail within {} s", SESSION_TIMEOUT.as_secs()))
+        })
+    }
+
+    async fn session(stream: TcpStream, opener: &Opener<'_>) -> Result<Self, String> {
+        let Opener { server, .. } = opener;
+        let name = match (opener.hello_name, stream.local_addr()) {
+            (Some(name), _) => name.to_owned(),
+            (None, Ok(address)) if address.is_ipv6() => format!("[IPv6:{}]", address.ip()),
+            (None, Ok(address)) => format!("[{}]", address.ip()),
+            (None, Err(_)) => "[127.0.0.1]".to_owned(),
+        };
+        let io: Box<dyn Io> = match server.tls {
+            Tls::Implicit => Box::new(handshake(stream, opener).await?),
+            Tls::None => Box::new(stream),
+            Tls::Required => {
+                let mut wire = Wire::new(stream);
+                wire.greeting().await?;
+                if !wire.hello(&name).await?.starttls {
+                    return Err(
+                        "it does not offer STARTTLS, which SMTP_TLS requires: nothing was sent in clear"
+                            .into(),
+                    );
+                }
+                expect("STARTTLS", wire.ask("STARTTLS").await, 220)?;
+                // written in clear by who knows whom, to be read as if it came through TLS (CVE-2011-0411)
+                if !wire.inbox.is_empty() {
+                    return Err("it said more in clear after STARTTLS than it may".into());
+                }
+                Box::new(handshake(wire.io, opener).await?)
+            }
+        };
+        let mut wire = Wire::new(io);
+        if server.tls != Tls::Required {
+            wire.greeting().await?;
+        }
+        let extensions = wire.hello(&name).await?;
+        if let Some(login) = &server.login {
+            log_in(&mut wire, &extensions, login).await?;
+        }
+        Ok(Self { wire, extensions, mails: 0, is_begun: false })
+    }
+
+    /// How many mails went over it.
+    pub(super) fn mails(&self) -> u32 {
+        self.mails
+    }
+
+    /// Whether another mail can go over it: nothing is left to read.
+    pub(super) fn is_in_step(&self) -> bool {
+        self.wire.inbox.is_empty()
+    }
+
+    /// Whether the other side seems to have kept it open, and has said nothing (it would be that it closes it).
+    pub(super) fn is_open(&mut self) -> bool {
+        self.is_in_step() && self.wire.io.read(&mut [0]).now_or_never().is_none()
+    }
+
+    /// Whether the other side is still there: a router in between may have forgotten the connection.
+    pub(super) async fn ping(&mut self) -> bool {
+        let reply = timeout(PING_TIMEOUT, self.wire.ask("NOOP")).await;
+        matches!(reply, Ok(Ok(reply)) if reply.code == 250)
+    }
+
+    /// Says good-bye, without anybody's waiting for it.
+    pub(super) fn quit(mut self) {
+        tokio::spawn(timeout(PING_TIMEOUT, async move {
+            let _ = self.wire.ask("QUIT").await;
+        }));
+    }
+
+    /// Sends a mail.
+    ///
+    /// # Errors
+    /// That the connection is lost, and what became of the mail.
+    pub(super) async fn deliver(&mut self, mail: &Mail) -> Result<Answer, Lost> {
+        let size = mail.content.len();
+        if self.extensions.size.flatten().is_some_and(|limit| size as u64 > limit) {
+            return Ok(Answer::permanent(None, "the mail is larger than the mail server takes"));
+        }
+        let is_utf8 = mail.to.is_utf8() || mail.from.is_utf8();
+        if is_utf8 && !self.extensions.utf8 {
+            let why = "the address is not in ASCII, and the mail server knows no other (SMTPUTF8)";
+            return Ok(Answer::permanent(None, why));
+        }
+        self.mails = self.mails.saturating_add(1);
+        if let Some(answer) = self.envelope(mail, is_utf8).await? {
+            return Ok(answer);
+        }
+        let written = self.wire.say(&stuffed(&mail.content)).await;
+        let reply = match (self.wire.hear().await, written) {
+            (Ok(reply), _) => reply,
+            // it may have come as a whole
+            (Err(why), _) => return Err(Lost { answer: judgement::unanswered(why), untouched: false }),
+        };
+        self.is_begun = false;
+        let answer = judgement::of(Stage::Content, &reply);
+        if judgement::closes(Stage::Content, &reply) {
+            Err(Lost { answer, untouched: false })
+        } else {
+            Ok(answer)
+        }
+    }
+
+    /// Everything before the mail itself. The answer, if that was refused.
+    async fn envelope(&mut self, mail: &Mail, is_utf8: bool) -> Result<Option<Answer>, Lost> {
+        let mut from = format!("MAIL FROM:<{}>", mail.from);
+        if self.extensions.size.is_some() {
+            from.push_str(&format!(" SIZE={}", mail.content.len()));
+        }
+        if is_utf8 {
+            from.push_str(" BODY=8BITMIME SMTPUTF8");
+        }
+        let commands = [
+            (Stage::Reset, "RSET\r\n".to_owned()),
+            (Stage::Sender, from + "\r\n"),
+            (Stage::Recipient, format!("RCPT TO:<{}>\r\n", mail.to)),
+            (Stage::Data, "DATA\r\n".to_owned()),
+        ];
+        let (_, commands) = commands.split_at(usize::from(!self.is_begun));
+        self.is_begun = true;
+
+        let lost = |answer| Lost { answer, untouched: true };
+        let pipelining = self.extensions.pipelining;
+        if pipelining {
+            let all: String = commands.iter().map(|(_, command)| command.as_str()).collect();
+            self.wire.say(all.as_bytes()).await.map_err(|why| lost(judgement::unanswered(why)))?;
+        }
+        let mut refused: Option<Answer> = None;
+        for (stage, command) in commands {
+            let heard = async {
+                if !pipelining {
+                    self.wire.say(command.as_bytes()).await?;
+                }
+                self.wire.hear().await
+            };
+            let reply = match (heard.await, &refused) {
+                (Ok(reply), _) => reply,
+                (Err(_), Some(answer)) => return Err(Lost { answer: answer.clone(), untouched: false }),
+                (Err(why), None) => return Err(lost(judgement::unanswered(why))),
+            };
+            if judgement::closes(*stage, &reply) {
+                let untouched = refused.is_none();
+                let answer = refused.unwrap_or_else(|| judgement::of(*stage, &reply));
+                return Err(Lost { answer, untouched });
+            }
+            if *stage == Stage::Data && reply.code == 354 && refused.is_some() {
+                // a mail to nobody is ended at once (RFC 2920, 3.1)
+                let ended = match self.wire.say(b".\r\n").await {
+                    Ok(()) => self.wire.hear().await,
+                    Err(why) => Err(why),
+                };
+                self.is_begun = false;
+                return match (ended, refused) {
+                    (Err(_), Some(answer)) => Err(Lost { answer, untouched: false }),
+                    (_, refused) => Ok(refused),
+                };
+            }
+            if !judgement::goes_on(*stage, &reply) && refused.is_none() {
+                refused = Some(judgement::of(*stage, &reply));
+                if !pipelining {
+                    break;
+                }
+            }
+        }
+        Ok(refused)
+    }
+}
+
+async fn handshake(
+    stream: TcpStream,
+    opener: &Opener<'_>,
+) -> Result<tokio_rustls::client::TlsStream<TcpStream>, String> {
+    let name = ServerName::try_from(opener.server.host.clone()).map_err(|_| "its name is none for TLS")?;
+    let tls = opener.tls.ok_or("TLS is not set up")?;
+    tls.connect(name, stream).await.map_err(|e| match e.get_ref().and_then(|e| e.downcast_ref()) {
+        Some(rustls::Error::InvalidCertificate(why)) => format!("its certificate is not trusted ({why:?})"),
+        Some(_) => "TLS could not be agreed upon".to_owned(),
+        None => format!("the connection broke while TLS was agreed upon ({})", e.kind()),
+    })
+}
+
+async fn log_in(wire: &mut Wire<Box<dyn Io>>, offered: &Extensions, login: &Login) -> Result<(), String> {
+    let password = login.password.expose_secret();
+    let mut steps = Vec::new();
+    if offered.plain {
+        let secret = BASE64.encode(format!("\0{}\0{password}", login.user));
+        let command = format!("AUTH PLAIN {secret}");
+        if command.len() < LONGEST_COMMAND - 2 {
+            steps.push(command);
+        } else {
+            steps.extend(["AUTH PLAIN".to_owned(), secret]);
+        }
+    } else if offered.login {
+        steps.extend(["AUTH LOGIN".to_owned(), BASE64.encode(&login.user), BASE64.encode(password)]);
+    } else {
+        return Err("it offers no way to log in that is known here (PLAIN, LOGIN)".into());
+    }
+    let last = steps.len().saturating_sub(1);
+    for (at, step) in steps.iter().enumerate() {
+        expect("log-in", wire.ask(step).await, if at == last { 235 } else { 334 })?;
+    }
+    Ok(())
+}
+
+/// With a second dot before each line that begins with one, and the dot that ends the mail (RFC 5321, 4.5.2).
+fn stuffed(content: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(content.len().saturating_add(content.len() / 64).saturating_add(8));
+    for line in content.split_inclusive(|byte| *byte == b'\n') {
+        if line.starts_with(b".") {
+            bytes.push(b'.');
+        }
+        bytes.extend_from_slice(line);
+    }
+    bytes.extend_from_slice(b".\r\n");
+    bytes
+}
