@@ -1,5 +1,7 @@
 //! The composition root: the only place that knows everyone and wires them together.
 
+mod channels;
+
 use std::collections::{BTreeMap, HashMap};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -12,18 +14,14 @@ use secrecy::ExposeSecret;
 use tokio::task::JoinHandle;
 use tracing_actix_web::TracingLogger;
 
-use crate::channels::Channel;
-use crate::channels::gateway::Gateway;
-use crate::channels::sms::Sms;
 use crate::clients::{self, Clients};
 use crate::clock::Clock;
-use crate::config::{self, Config, Role, Way};
+use crate::config::{Config, Role};
 use crate::db::listen::Listener;
 use crate::db::{AnyConnection, Db, DbOptions};
 use crate::delivery::announce::Announcer;
 use crate::delivery::repo::claim;
-use crate::delivery::retry::{Retries, RetryPolicy};
-use crate::delivery::{ChannelSetup, Engine, Settings};
+use crate::delivery::{Engine, Settings};
 use crate::error::{Error, Result};
 use crate::http::access::{self, Access};
 use crate::http::figures::{self, NextDue};
@@ -239,7 +237,7 @@ async fn work(
         };
         return Ok((Work::Elsewhere { announcer: task, listener }, partners));
     }
-    let channels = channels(config, &clock)?;
+    let channels = channels::all(config, &clock)?;
     let ends = (trigger.clone(), shutdown.clone());
     let parts = (db.clone(), clock.clone(), metrics.clone(), live);
     let engine = Engine::start(parts, settings(config), channels, ends).await?;
@@ -309,43 +307,6 @@ fn terms(config: &Config) -> Terms {
 /// How many times a notification is tried again that says nothing of it.
 fn retries(config: &Config, channel: ChannelKind) -> usize {
     config.retry_delays(channel).map_or_else(|| config.notifications.backoff().len(), <[Duration]>::len)
-}
-
-/// Those that have a provider.
-fn channels(config: &Config, clock: &Clock) -> Result<Vec<ChannelSetup>> {
-    let setup = |kind: &ChannelKind| Some(channel(config, *kind, config.way(*kind)?, clock.clone()));
-    ChannelKind::ALL.iter().filter_map(setup).collect()
-}
-
-fn channel(config: &Config, kind: ChannelKind, way: Way<'_>, clock: Clock) -> Result<ChannelSetup> {
-    let own = config.retry_delays(kind).map(|delays| RetryPolicy::of(delays.to_vec()));
-    let retry = &config.retry;
-    let retries = Retries {
-        mailing: own
-            .clone()
-            .unwrap_or_else(|| RetryPolicy::exponential(retry.first_delay, retry.factor, retry.limit)),
-        single: own.unwrap_or_else(|| RetryPolicy::of(config.notifications.backoff())),
-    };
-    Ok(ChannelSetup {
-        channel: adapter(config, kind, way, clock)?,
-        timeout: config.timeout(kind),
-        concurrency: config.concurrency(kind),
-        rate: config.rate(kind),
-        breaker_failures: config.breaker_failures(kind),
-        retries,
-    })
-}
-
-fn adapter(config: &Config, kind: ChannelKind, way: Way<'_>, clock: Clock) -> Result<Arc<dyn Channel>> {
-    let Way::Gateway(url) = way else { return direct(config, kind, clock) };
-    let token = config.token(kind);
-    Ok(match kind {
-        ChannelKind::Sms => Arc::new(Sms::new(url, token, clock)?),
-        _ => {
-            let setting = config::named(&format!("{kind}.base_url"));
-            Arc::new(Gateway::new(kind, (&setting, url), token, clock)?)
-        }
-    })
 }
 
 fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<Server> {

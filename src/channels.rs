@@ -2,11 +2,14 @@
 
 pub mod email;
 pub mod gateway;
+mod hook;
 mod http;
 mod provider;
 pub mod push;
 pub mod sms;
 pub mod sms_http;
+pub mod webhook;
+
 
 use std::future::Future;
 use std::pin::Pin;
@@ -45,6 +48,13 @@ pub enum Verdict {
     Delivered,
     /// It did not, and may later.
     Transient {
+        /// Why, without anything of the recipient's.
+        error: String,
+        /// The shortest wait that it asked for.
+        retry_after: Option<Duration>,
+    },
+    /// The recipient's own server did not, and may later: that says nothing of other recipients.
+    Deferred {
         /// Why, without anything of the recipient's.
         error: String,
         /// The shortest wait that it asked for.
@@ -107,4 +117,8 @@ pub trait Channel: Send + Sync {
     fn kind(&self) -> ChannelKind;
     /// One attempt.
     fn send(&self, delivery: Delivery) -> Sending<'_>;
+    /// Whether each recipient has a server of its own. Then an attempt that takes too long says nothing of the others.
+    fn has_many_servers(&self) -> bool {
+        false
+    }
 }

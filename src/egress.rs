@@ -1,6 +1,8 @@
 //! The one module that makes HTTP clients.
 
+mod connection;
 mod endpoint;
+pub mod guard;
 
 use std::time::Duration;
 

@@ -38,14 +38,14 @@ impl Email {
         let composer = Composer::new(&settings, clock)?;
         let Settings { servers, hello_name, extra_ca, mails_per_connection, .. } = settings;
         if servers.is_empty() {
-            return Err(Error::invalid("email.url (SMTP_URL)", "must name at least one server: smtp://HOST"));
+            return Err(Error::invalid("email.smtp_url (SMTP_URL)", "must name at least one server: smtp://HOST"));
         }
         if let Some(server) = servers.iter().find(|server| is_overheard(server)) {
             let why = format!(
                 "the password for {} would go over the network in clear: set SMTP_TLS to required or implicit",
                 server.host
             );
-            return Err(Error::invalid("email.url (SMTP_URL)", why));
+            return Err(Error::invalid("email.smtp_url (SMTP_URL)", why));
         }
         if !hello_name.as_deref().is_none_or(is_hello_name) {
             return Err(Error::invalid(

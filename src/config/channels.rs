@@ -1,5 +1,6 @@
 //! The sections of the channels, and what follows from them: where each goes, and how much it may send.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use figment::value::Dict;
@@ -90,8 +91,10 @@ channel_section! {
         smtp_url: Option<SecretString>,
         /// The sender, with a name if there is one.
         from: Option<String>,
-        /// `required`, `implicit` or `none`.
-        tls: String,
+        /// `required`, `implicit` or `none`; by the address if nothing is said.
+        tls: Option<String>,
+        /// A PEM file of certificate authorities to trust besides the system's.
+        extra_ca: Option<PathBuf>,
         /// Where answers go.
         reply_to: Option<String>,
         /// Where a mailing's recipient unsubscribes, with `{id}` for the message's id.

@@ -137,7 +137,11 @@ fn reserve(db: &Db, channel: ChannelKind) -> Reserve {
 /// What a verdict on a message says of the provider.
 fn report(verdict: &Verdict) -> Report {
     match verdict {
-        Verdict::Delivered | Verdict::Permanent { .. } | Verdict::Gone { .. } => Report::Alive,
+        Verdict::Delivered
+        | Verdict::Permanent { .. }
+        | Verdict::Gone { .. }
+        // one recipient's server: the others are no worse for it
+        | Verdict::Deferred { .. } => Report::Alive,
         Verdict::Transient { .. } => Report::Sick,
         Verdict::Throttled { retry_after } => Report::Throttled(*retry_after),
     }
@@ -226,7 +230,9 @@ impl Sender {
             }
             end = item.origin.end_of_attempt(&self.shared.clock, self.timeout) => match end {
                 AttemptEnd::TimedOut => {
-                    pass.report(Report::Sick);
+                    if !self.channel.has_many_servers() {
+                        pass.report(Report::Sick);
+                    }
                     Answer::none(format!("no answer within {:.1} s", self.timeout.as_secs_f64()))
                 }
                 // says nothing of the provider: the pass goes back unused
@@ -261,7 +267,7 @@ impl Sender {
                 (OutcomeKind::Failed, None, Some(error))
             }
             Verdict::Throttled { .. } => return Came::Back(item),
-            Verdict::Transient { error, retry_after } => {
+            Verdict::Transient { error, retry_after } | Verdict::Deferred { error, retry_after } => {
                 match self.policy(&item).next(attempts, at, retry_after, ends_at) {
                     Next::At(due_at) => (OutcomeKind::Retry, Some(due_at), Some(error)),
                     Next::Exhausted => (
@@ -285,3 +291,6 @@ impl Sender {
         Came::To(Outcome { item, kind, attempts, at, due_at, tried: Some(tried), error, is_address_dead })
     }
 }
+
+#[cfg(test)]
+mod tests;

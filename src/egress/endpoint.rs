@@ -1,30 +1,20 @@
 //! One provider's address, and the connections to it.
-//!
-//! HTTP/1.1 by hyper alone. A connection is polled by the exchange that has it, in one task: nothing is handed from
-//! task to task, and a request that is given up (its future is dropped) takes its connection with it.
 
-use std::collections::VecDeque;
-use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
-use std::task::{Context, Poll};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use hyper::body::{Body, Incoming};
-use hyper::client::conn::{TrySendError, http1};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
 use hyper::header::{HOST, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode, Uri};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
-use tokio::time::Instant;
 use tower_service::Service;
 
-use super::{CONNECT_TIMEOUT, IDLE_TIMEOUT};
+use super::CONNECT_TIMEOUT;
+use super::connection::{Connection, Idle};
 use crate::error::Error;
-use crate::failpoint;
 
 /// How often an idle connection is asked whether the other side is still there, and how often it may not answer, as
 /// reqwest does: what a router has forgotten is found out before a message is sent on it.
@@ -49,15 +39,12 @@ pub enum NoBody {
     Broken,
 }
 
-type Unsent = TrySendError<Request<String>>;
-type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
-
 /// A provider's address. Connections that are not in use are kept open for the next requests.
 pub struct Endpoint {
     connector: HttpsConnector<HttpConnector>,
     base: Uri,
     headers: HeaderMap,
-    idle: Arc<Idle>,
+    idle: Arc<Idle<()>>,
 }
 
 impl Endpoint {
@@ -90,7 +77,7 @@ impl Endpoint {
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);
-        Ok(Self { connector, base, headers, idle: Arc::default() })
+        Ok(Self { connector, base, headers, idle: Idle::new(usize::MAX, usize::MAX) })
     }
 
     /// The headers of every request.
@@ -125,7 +112,7 @@ impl Endpoint {
             Uri::try_from(format!("{prefix}{path}")).map_err(|_| NoAnswer::Broken("not a path"))?;
         *request.headers_mut() = headers;
         loop {
-            let (mut connection, is_new) = match self.idle.take().await {
+            let (mut connection, is_new) = match self.idle.take(&()).await {
                 Some(connection) => (connection, false),
                 None => (self.connect().await?, true),
             };
@@ -143,8 +130,7 @@ impl Endpoint {
     async fn connect(&self) -> Result<Box<Connection>, NoAnswer> {
         let stream =
             self.connector.clone().call(self.base.clone()).await.map_err(|_| NoAnswer::Unreachable)?;
-        let (sender, exchange) = http1::handshake(stream).await.map_err(|_| NoAnswer::Unreachable)?;
-        Ok(Box::new(Connection { sender, exchange: Some(exchange) }))
+        Connection::open(&http1::Builder::new(), stream, None).await.map_err(|_| NoAnswer::Unreachable)
     }
 }
 
@@ -157,7 +143,7 @@ fn reason(error: &hyper::Error) -> &'static str {
 pub struct Reply<'e> {
     response: Response<Incoming>,
     connection: Box<Connection>,
-    idle: &'e Arc<Idle>,
+    idle: &'e Arc<Idle<()>>,
 }
 
 impl Reply<'_> {
@@ -179,129 +165,20 @@ impl Reply<'_> {
         let Self { response, mut connection, idle } = self;
         let mut incoming = response.into_body();
         let mut body = Vec::new();
-        while let Some(frame) = connection.drive(poll_fn(|cx| Pin::new(&mut incoming).poll_frame(cx))).await {
-            let frame = frame.map_err(|_| NoBody::Broken)?;
-            let Some(data) = frame.data_ref() else { continue };
+        while let Some(data) = connection.next_piece(&mut incoming).await {
+            let data = data.map_err(|_| NoBody::Broken)?;
             if body.len() + data.len() > limit {
                 return Err(NoBody::TooLong);
             }
-            body.extend_from_slice(data);
+            body.extend_from_slice(&data);
         }
-        idle.keep(connection);
+        idle.keep((), connection);
         Ok(body)
     }
 
     /// Of no interest: the connection is kept if all of the body is here already, and closed otherwise.
     pub fn skip_body(self, limit: usize) {
         let _ = self.body(limit).now_or_never();
-    }
-}
-
-/// An open connection.
-struct Connection {
-    sender: http1::SendRequest<String>,
-    /// Gone once it has ended: while it is there, the sender takes requests, and nobody would answer them.
-    exchange: Option<http1::Connection<Stream, String>>,
-}
-
-impl Connection {
-    /// Whether the other side has kept it open.
-    async fn is_open(&mut self) -> bool {
-        self.poll_once().await;
-        self.sender.is_ready()
-    }
-
-    /// Waits for `work`, which waits for this connection.
-    async fn drive<T>(&mut self, work: impl Future<Output = T>) -> T {
-        let mut work = pin!(work);
-        poll_fn(|cx| {
-            if let Poll::Ready(done) = work.as_mut().poll(cx) {
-                return Poll::Ready(done);
-            }
-            self.poll_exchange(cx);
-            work.as_mut().poll(cx)
-        })
-        .await
-    }
-
-    async fn poll_once(&mut self) {
-        poll_fn(|cx| {
-            self.poll_exchange(cx);
-            Poll::Ready(())
-        })
-        .await;
-    }
-
-    fn poll_exchange(&mut self, cx: &mut Context<'_>) {
-        // how it ended is told to who waits for it
-        if self.exchange.as_mut().is_some_and(|exchange| Pin::new(exchange).poll(cx).is_ready()) {
-            self.exchange = None;
-        }
-    }
-
-    async fn send(&mut self, request: Request<String>) -> Result<Response<Incoming>, Unsent> {
-        let response = self.sender.try_send_request(request);
-        // writes the request
-        self.poll_once().await;
-        failpoint::reach("request-written");
-        self.drive(response).await
-    }
-}
-
-/// Connections that are not in use, the longest unused first.
-#[derive(Default)]
-struct Idle(Mutex<Kept>);
-
-#[derive(Default)]
-struct Kept {
-    connections: VecDeque<(Instant, Box<Connection>)>,
-    is_swept: bool,
-}
-
-impl Idle {
-    fn lock(&self) -> MutexGuard<'_, Kept> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The one used last that is still open.
-    async fn take(&self) -> Option<Box<Connection>> {
-        loop {
-            let (since, mut connection) = self.lock().connections.pop_back()?;
-            if since.elapsed() < IDLE_TIMEOUT && connection.is_open().await {
-                return Some(connection);
-            }
-        }
-    }
-
-    fn keep(self: &Arc<Self>, connection: Box<Connection>) {
-        if connection.exchange.is_none() {
-            return;
-        }
-        let mut kept = self.lock();
-        kept.connections.push_back((Instant::now(), connection));
-        if !std::mem::replace(&mut kept.is_swept, true) {
-            tokio::spawn(sweep(Arc::downgrade(self)));
-        }
-    }
-
-    /// Closes those that were not used for long; answers whether any are left.
-    fn close_old(&self) -> bool {
-        let mut kept = self.lock();
-        while kept.connections.front().is_some_and(|(since, _)| since.elapsed() >= IDLE_TIMEOUT) {
-            kept.connections.pop_front();
-        }
-        kept.is_swept = !kept.connections.is_empty();
-        kept.is_swept
-    }
-}
-
-/// Runs while there are connections that are not in use.
-async fn sweep(idle: Weak<Idle>) {
-    loop {
-        tokio::time::sleep(IDLE_TIMEOUT / 2).await;
-        if !idle.upgrade().is_some_and(|idle| idle.close_old()) {
-            return;
-        }
     }
 }
 

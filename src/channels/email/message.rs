@@ -54,7 +54,7 @@ impl Composer {
         let unsubscribe_url = settings.unsubscribe_url.clone();
         if !unsubscribe_url.as_deref().is_none_or(is_unsubscribe_url) {
             return Err(Error::invalid(
-                "email.unsubscribe_url (SMTP_UNSUBSCRIBE_URL)",
+                "email.unsubscribe_url (UNSUBSCRIBE_URL)",
                 "must be an https URL with {id} where the message's id belongs, in ASCII",
             ));
         }

@@ -9,7 +9,7 @@ use url::{Host, Url};
 use crate::error::{Error, Result};
 
 /// What says which servers there are.
-const URL_FIELD: &str = "email.url (SMTP_URL)";
+const URL_FIELD: &str = "email.smtp_url (SMTP_URL)";
 const DEFAULT_WEIGHT: u32 = 1;
 const LARGEST_WEIGHT: u32 = 1000;
 /// Mails over one connection; servers that count close theirs after some hundreds at the earliest.

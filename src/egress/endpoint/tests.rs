@@ -2,6 +2,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
+use crate::egress::IDLE_TIMEOUT;
 
 const TAKEN: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\ntaken";
 
@@ -183,7 +184,7 @@ async fn connections_that_are_not_used_are_closed() {
         socket
     };
     let (mut socket, _) = tokio::join!(serve, post(&endpoint));
-    let began = Instant::now();
+    let began = tokio::time::Instant::now();
     assert!(is_closed(&mut socket).await);
     assert!((IDLE_TIMEOUT..=IDLE_TIMEOUT * 2).contains(&began.elapsed()), "{:?}", began.elapsed());
 }

@@ -89,7 +89,7 @@ fn what_is_wrong_is_said_without_the_password() {
     ] {
         let error = servers(text, tls).expect_err(text).to_string();
         assert!(error.contains(why), "{text}: {error}");
-        assert!(error.starts_with("email.url (SMTP_URL): "), "{error}");
+        assert!(error.starts_with("email.smtp_url (SMTP_URL): "), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
     }
 }

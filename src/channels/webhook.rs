@@ -1,0 +1,160 @@
+//! Webhooks, signed as Standard Webhooks 1.0.0 asks (<https://www.standardwebhooks.com>): `POST {recipient}` with
+//! `webhook-id`, `webhook-timestamp` and `webhook-signature`, one signature for each secret of the endpoint.
+//!
+//! The body has the specification's shape:
+//! `{"type": "message", "timestamp": "2026-03-01T12:00:00Z", "data": {"id", "subject"?, "text", "html"?, "data"?}}`.
+//! Id and `timestamp` (when the message was accepted or planned) are the same at every attempt. `webhook-id` is the
+//! message's id, as is the `Idempotency-Key`.
+//!
+//! 2xx took it. 410 wants no more. 408, 425, 429, 5xx and silence may take it later, after `Retry-After` if there is
+//! one; all of that concerns this endpoint alone. Anything else never will, redirects included.
+
+mod directory;
+mod secret;
+
+use std::sync::Arc;
+
+use hyper::header::{HeaderMap, HeaderName, HeaderValue};
+use serde::Serialize;
+use serde_json::value::RawValue;
+
+pub use directory::{Came, Directory, Disabled, Endpoint, Finding, SameForAll};
+pub use secret::Secret;
+
+use super::http::retry_after;
+use super::{Answer, Channel, Delivery, Sending, Verdict, hook};
+use crate::clock::Clock;
+use crate::db::types::Timestamp;
+use crate::egress::guard::{Guard, Plain};
+use crate::kinds::ChannelKind;
+
+const ID: HeaderName = HeaderName::from_static("webhook-id");
+const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
+const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// The adapter.
+pub struct Webhook {
+    guard: Arc<Guard>,
+    directory: Arc<dyn Directory>,
+    clock: Clock,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: &'static str,
+    timestamp: Timestamp,
+    data: Data<'a>,
+}
+
+#[derive(Serialize)]
+struct Data<'a> {
+    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    subject: Option<&'a str>,
+    text: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    html: Option<&'a str>,
+    /// JSON already, which goes as it stands.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a RawValue>,
+}
+
+impl Webhook {
+    /// Through this guard, whose time for a request should be less than the engine's for an attempt: then a server that
+    /// hangs is known to be one server. `http` leads only into networks that the guard allows.
+    pub fn new(guard: Arc<Guard>, directory: Arc<dyn Directory>, clock: Clock) -> Self {
+        Self { guard, directory, clock }
+    }
+
+    async fn attempt(&self, delivery: Delivery) -> Answer {
+        let url = delivery.recipient.as_str();
+        let target = match self.guard.check_url(url, Plain::WithinAllowed) {
+            Ok(target) => target,
+            Err(why) => return Answer::permanent(None, why.to_string()),
+        };
+        let Ok(endpoint) = self.directory.find(url).await else {
+            return hook::deferred(None, "what is known of the endpoint could not be read", None);
+        };
+        if let Some(why) = endpoint.disabled {
+            return Answer::permanent(None, reason(why));
+        }
+        if endpoint.secrets.is_empty() {
+            return Answer::permanent(
+                None,
+                "there is no secret to sign with: set WEBHOOK_SECRET, or register the endpoint",
+            );
+        }
+        let Some((headers, body)) = self.request(&delivery, &endpoint.secrets) else {
+            return Answer::permanent(None, "the data is no JSON");
+        };
+        let answer = match hook::post(&self.guard, target, headers, body).await {
+            Ok(answered) if answered.status.is_success() => {
+                Answer::delivered(Some(answered.status.as_u16()), None)
+            }
+            Ok(answered) => hook::refused(answered.status, retry_after(&answered.headers, self.clock.now())),
+            // it was never asked
+            Err(refused @ Answer { verdict: Verdict::Permanent { .. }, .. }) => return refused,
+            Err(silence) => silence,
+        };
+        self.directory.note(
+            url,
+            match answer.verdict {
+                Verdict::Delivered => Came::Taken,
+                Verdict::Gone { .. } => Came::Gone,
+                _ => Came::Failed,
+            },
+        );
+        answer
+    }
+
+    /// Signed now; none if the data is no JSON.
+    fn request(&self, delivery: &Delivery, secrets: &[Secret]) -> Option<(HeaderMap, String)> {
+        let id = delivery.id.to_string();
+        let data = delivery.data.as_deref().map(serde_json::from_str::<&RawValue>).transpose().ok()?;
+        let data = Data {
+            id: &id,
+            subject: delivery.subject.as_deref(),
+            text: &delivery.text,
+            html: delivery.html.as_deref(),
+            data,
+        };
+        let timestamp = delivery.id.created_at();
+        let body = serde_json::to_string(&Body { r#type: "message", timestamp, data }).ok()?;
+        let now = self.clock.now().micros() / 1_000_000;
+        let signatures: Vec<_> = secrets.iter().map(|secret| secret.sign(&id, now, &body)).collect();
+        let value = |text: &str| HeaderValue::from_str(text).ok();
+        let headers = [
+            (ID, value(&id)?),
+            (TIMESTAMP, HeaderValue::from(now)),
+            (SIGNATURE, value(&signatures.join(" "))?),
+            (IDEMPOTENCY_KEY, value(&id)?),
+        ];
+        Some((HeaderMap::from_iter(headers), body))
+    }
+}
+
+const fn reason(disabled: Disabled) -> &'static str {
+    match disabled {
+        Disabled::ByHand => "the endpoint is disabled; it can be enabled again",
+        Disabled::Failing => "the endpoint is disabled because it failed for long; it can be enabled again",
+        Disabled::Gone => "the endpoint is disabled because it answered 410 Gone; it can be enabled again",
+    }
+}
+
+impl Channel for Webhook {
+    fn kind(&self) -> ChannelKind {
+        ChannelKind::Webhook
+    }
+
+    fn send(&self, delivery: Delivery) -> Sending<'_> {
+        Box::pin(self.attempt(delivery))
+    }
+
+    fn has_many_servers(&self) -> bool {
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests;

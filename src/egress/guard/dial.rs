@@ -1,0 +1,165 @@
+//! From a name to a connection: looked up once, checked, and connected to nothing but what was checked.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use hyper::Uri;
+use hyper_rustls::{ConfigBuilderExt, HttpsConnector};
+use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::timeout;
+use tower_service::Service;
+
+use super::address::Networks;
+use super::target::Place;
+use super::{Failure, Settings};
+use crate::egress::connection::Stream;
+use crate::error::{Error, Result};
+
+/// Looks a name up; called on a thread where it may block.
+pub type Resolver = Arc<dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync>;
+
+/// A name's further addresses are not tried.
+const MOST_ADDRESSES: usize = 8;
+/// So long one address is tried alone (RFC 8305, 5).
+const HEAD_START: Duration = Duration::from_millis(250);
+
+/// The system's: its files and its DNS.
+pub(super) fn system_resolver() -> Resolver {
+    Arc::new(|name| Ok((name, 0).to_socket_addrs()?.map(|address| address.ip()).collect()))
+}
+
+/// Makes connections.
+pub(super) struct Dialler {
+    allowed: Networks,
+    resolver: Resolver,
+    lookups: Arc<Semaphore>,
+    lookup_timeout: Duration,
+    connect_timeout: Duration,
+    tls: Arc<ClientConfig>,
+}
+
+impl Dialler {
+    pub(super) fn new(settings: &Settings, resolver: Resolver) -> Result<Self> {
+        let internal = |e: rustls::Error| Error::Internal(e.into());
+        let tls = ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .and_then(ConfigBuilderExt::try_with_platform_verifier)
+            .map_err(internal)?
+            .with_no_client_auth();
+        Ok(Self {
+            allowed: settings.allowed.clone(),
+            resolver,
+            lookups: Arc::new(Semaphore::new(settings.lookups_at_once)),
+            lookup_timeout: settings.lookup_timeout,
+            connect_timeout: settings.connect_timeout,
+            tls: Arc::new(tls),
+        })
+    }
+
+    pub(super) fn allowed(&self) -> &Networks {
+        &self.allowed
+    }
+
+    /// A connection to there, with TLS if it is asked for.
+    pub(super) async fn dial(&self, place: &Place) -> Result<Stream, Failure> {
+        let addresses = self.addresses(place).await?;
+        let dialled = timeout(self.connect_timeout, first_of(addresses, place.port)).await;
+        let tcp = dialled.map_err(|_| Failure::Unreachable)?.map_err(|_| Failure::Unreachable)?;
+        tcp.set_nodelay(true).map_err(|_| Failure::Unreachable)?;
+        if !place.is_tls {
+            return Ok(Stream::from(TokioIo::new(tcp)));
+        }
+        let uri = Uri::try_from(format!("https://{}", place.authority())).map_err(|_| Failure::Tls)?;
+        let mut tls = HttpsConnector::from((Dialled(Some(tcp)), Arc::clone(&self.tls)));
+        // the time for it is that of the whole request
+        tls.call(uri).await.map_err(|_| Failure::Tls)
+    }
+
+    /// Those of the host's addresses that may be dialled. Others that it has besides are passed over: nobody is helped
+    /// by naming them.
+    async fn addresses(&self, place: &Place) -> Result<Vec<IpAddr>, Failure> {
+        let found = match (place.literal(), &place.host) {
+            (Some(literal), _) => vec![literal],
+            (None, url::Host::Domain(name)) => self.look_up(name).await?,
+            (None, _) => Vec::new(),
+        };
+        let mut refusal = None;
+        let mut fine = Vec::new();
+        for address in found {
+            match place.check(address, &self.allowed) {
+                Ok(()) if fine.len() < MOST_ADDRESSES => fine.push(address),
+                Ok(()) => {}
+                Err(why) => refusal = refusal.or(Some(why)),
+            }
+        }
+        match refusal {
+            _ if !fine.is_empty() => Ok(fine),
+            Some(why) => Err(Failure::Refused(why)),
+            None => Err(Failure::NameNotFound),
+        }
+    }
+
+    async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, Failure> {
+        let found = async {
+            let place = Arc::clone(&self.lookups).acquire_owned().await.ok()?;
+            let (resolver, name) = (Arc::clone(&self.resolver), name.to_owned());
+            let lookup = move || {
+                let found = resolver(&name);
+                // only now: a lookup that was given up goes on in its thread
+                drop(place);
+                found
+            };
+            tokio::task::spawn_blocking(lookup).await.ok()?.ok()
+        };
+        let found = timeout(self.lookup_timeout, found).await.map_err(|_| Failure::LookupTimedOut)?;
+        found.ok_or(Failure::NameNotFound)
+    }
+}
+
+/// The address that answers first, each with a head start before the next.
+async fn first_of(addresses: Vec<IpAddr>, port: u16) -> io::Result<TcpStream> {
+    let mut rest = addresses.into_iter();
+    let mut tries = FuturesUnordered::new();
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    loop {
+        if let Some(next) = rest.next() {
+            tries.push(TcpStream::connect(SocketAddr::new(next, port)));
+        }
+        if tries.is_empty() {
+            return Err(last);
+        }
+        tokio::select! {
+            Some(tried) = tries.next() => match tried {
+                Ok(stream) => return Ok(stream),
+                Err(e) => last = e,
+            },
+            () = tokio::time::sleep(HEAD_START), if rest.len() > 0 => {}
+        }
+    }
+}
+
+/// The connection that is there already, as the connector that TLS is put on.
+struct Dialled(Option<TcpStream>);
+
+impl Service<Uri> for Dialled {
+    type Response = TokioIo<TcpStream>;
+    type Error = io::Error;
+    type Future = std::future::Ready<io::Result<Self::Response>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let tcp = self.0.take().map(TokioIo::new);
+        std::future::ready(tcp.ok_or_else(|| io::ErrorKind::NotConnected.into()))
+    }
+}
