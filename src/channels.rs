@@ -1,6 +1,7 @@
 //! Channels: how a message reaches its recipient. Each is an adapter to a provider and knows no database.
 
 pub mod email;
+pub mod discord;
 pub mod gateway;
 mod hook;
 mod http;

@@ -1,0 +1,27 @@
+//! What the tests of the channels share whose recipients are URLs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fanfare::channels::Delivery;
+use fanfare::db::types::MessageId;
+use fanfare::egress::guard::{Guard, Settings};
+
+/// Reaches loopback, and is patient for so long.
+pub fn guard(timeout: Duration) -> Arc<Guard> {
+    let allowed = "127.0.0.0/8".parse().unwrap();
+    Arc::new(Guard::new(&Settings { allowed, timeout, ..Settings::default() }).unwrap())
+}
+
+/// A message for the recipient at this URL.
+pub fn delivery(url: String) -> Delivery {
+    Delivery {
+        id: MessageId::new(),
+        recipient: url,
+        subject: Some("Ünïcode ✓".into()),
+        text: "Hello \"you\" 🎺".into(),
+        html: None,
+        data: None,
+        is_bulk: false,
+    }
+}
