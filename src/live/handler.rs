@@ -11,7 +11,8 @@ use futures_util::stream;
 use serde::{Deserialize, Serialize};
 use utoipa::IntoParams;
 
-use super::{Event, Filter, Live, Overtaken, Watch};
+use super::board::Overtaken;
+use super::{Event, Filter, Live, Watch};
 use crate::error::{Complaints, Error, Result};
 use crate::http::cut::Cut;
 use crate::http::json::Query;
