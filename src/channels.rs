@@ -2,6 +2,7 @@
 
 pub mod gateway;
 mod http;
+pub mod in_app;
 mod provider;
 pub mod sms;
 

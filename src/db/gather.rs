@@ -32,7 +32,7 @@ pub trait Gather: Send + Sync + 'static {
     fn commit(&self, items: Arc<[Self::Item]>) -> impl Future<Output = Result<Vec<Self::Done>>> + Send;
 
     /// Called after the commit, before those are answered who handed the items in.
-    fn committed(&self, items: &[Self::Item], results: &[Result<Self::Done>]);
+    fn committed(&self, _items: &[Self::Item], _results: &[Result<Self::Done>]) {}
 }
 
 struct Order<G: Gather> {
