@@ -14,6 +14,7 @@ use tracing_actix_web::TracingLogger;
 
 use crate::channels::Channel;
 use crate::channels::gateway::Gateway;
+use crate::channels::in_app::InApp;
 use crate::channels::sms::Sms;
 use crate::clients::{self, Clients};
 use crate::clock::Clock;
@@ -33,6 +34,9 @@ use crate::http::request_log::RequestLog;
 use crate::http::routing::{get, others};
 use crate::http::{cut, metrics as http_metrics, openapi, problem};
 use crate::idempotency;
+use crate::inbox::delivery::Letterbox;
+use crate::inbox::handler::door::Origins;
+use crate::inbox::{self, Inbox};
 use crate::kinds::ChannelKind;
 use crate::lifecycle::{self, Shutdown, Trigger, supervise};
 use crate::live::observer::Observer;
@@ -99,6 +103,8 @@ struct Services {
     notifications: web::Data<Notifications>,
     keeping: web::Data<Keeping>,
     metrics: web::Data<Metrics>,
+    inbox: web::Data<Inbox>,
+    origins: web::Data<Origins>,
     live: web::Data<Live>,
     next_due: web::Data<NextDue>,
     /// Ends the open streams.
@@ -146,6 +152,8 @@ impl App {
         supervise("intake", trigger.clone(), taking.run());
         let sweep = idempotency::sweep(db.clone(), clock.clone(), shutdown.clone());
         supervise("sweeper", trigger.clone(), sweep);
+        let sweep = inbox::usecase::sweep(db.clone(), clock.clone(), shutdown.clone());
+        supervise("inbox sweeper", trigger.clone(), sweep);
         let services = Services {
             clients: web::Data::new(Clients::new(db.clone(), clock.clone())),
             mailings: web::Data::new(Mailings::new(
@@ -162,6 +170,11 @@ impl App {
                 terms(&config),
             )),
             keeping: web::Data::new(Keeping(config.idempotency.keep)),
+            inbox: web::Data::new(Inbox::new(
+                (db.clone(), clock.clone(), live.clone()),
+                &inbox_secret(&config),
+            )),
+            origins: web::Data::new(Origins(config.in_app.origins().map(str::to_owned).collect())),
             metrics: web::Data::new(metrics),
             access: web::Data::new(Access::new(config.access.api_key.clone())),
             probes: web::Data::new(Probes {
@@ -239,7 +252,10 @@ async fn work(
         };
         return Ok((Work::Elsewhere { announcer: task, listener }, partners));
     }
-    let channels = channels(config, &clock)?;
+    let (letterbox, taking) = Letterbox::new((db.clone(), clock.clone(), live.clone()), config.in_app.keep);
+    // ends with the engine, which holds the last handle on it
+    supervise("letterbox", trigger.clone(), taking.run());
+    let channels = channels(config, &clock, &letterbox)?;
     let ends = (trigger.clone(), shutdown.clone());
     let parts = (db.clone(), clock.clone(), metrics.clone(), live);
     let engine = Engine::start(parts, settings(config), channels, ends).await?;
@@ -303,28 +319,53 @@ fn terms(config: &Config) -> Terms {
     }
 }
 
+/// What the tokens of users' pages are made with. Without a key nobody asks for tokens.
+fn inbox_secret(config: &Config) -> Vec<u8> {
+    let secret = config.in_app.secret.as_ref().or(config.access.api_key.as_ref());
+    secret.map_or_else(
+        || fastrand::u128(..).to_be_bytes().to_vec(),
+        |secret| secret.expose_secret().as_bytes().to_vec(),
+    )
+}
+
 /// Those that have a provider.
-fn channels(config: &Config, clock: &Clock) -> Result<Vec<ChannelSetup>> {
-    let setup = |kind: &ChannelKind| Some(channel(config, *kind, config.provider(*kind)?, clock.clone()));
+fn channels(config: &Config, clock: &Clock, letterbox: &Letterbox) -> Result<Vec<ChannelSetup>> {
+    let setup = |kind: &ChannelKind| {
+        let adapter = adapter(config, *kind, clock, letterbox)?;
+        Some(adapter.map(|adapter| channel(config, adapter)))
+    };
     ChannelKind::ALL.iter().filter_map(setup).collect()
 }
 
-fn channel(config: &Config, kind: ChannelKind, provider: &str, clock: Clock) -> Result<ChannelSetup> {
-    let token = config.token(kind);
-    let channel: Arc<dyn Channel> = match kind {
-        ChannelKind::Sms => Arc::new(Sms::new(provider, token, clock)?),
+/// None for a channel that has no provider.
+fn adapter(
+    config: &Config,
+    kind: ChannelKind,
+    clock: &Clock,
+    letterbox: &Letterbox,
+) -> Option<Result<Arc<dyn Channel>>> {
+    if config.keeps_inboxes(kind) {
+        return Some(Ok(Arc::new(InApp::new(Arc::new(letterbox.clone())))));
+    }
+    let (provider, token, clock) = (config.provider(kind)?, config.token(kind), clock.clone());
+    Some(match kind {
+        ChannelKind::Sms => Sms::new(provider, token, clock).map(|sms| Arc::new(sms) as _),
         _ => {
             let setting = config::named(&format!("{kind}.base_url"));
-            Arc::new(Gateway::new(kind, (&setting, provider), token, clock)?)
+            Gateway::new(kind, (&setting, provider), token, clock).map(|gateway| Arc::new(gateway) as _)
         }
-    };
-    Ok(ChannelSetup {
+    })
+}
+
+fn channel(config: &Config, channel: Arc<dyn Channel>) -> ChannelSetup {
+    let kind = channel.kind();
+    ChannelSetup {
         channel,
         timeout: config.channels.timeout,
         concurrency: config.concurrency(kind),
         rate: config.rate(kind),
         breaker_failures: config.channels.breaker_failures,
-    })
+    }
 }
 
 fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<Server> {
@@ -339,6 +380,8 @@ fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<S
             .app_data(services.metrics.clone())
             .app_data(services.access.clone())
             .app_data(services.probes.clone())
+            .app_data(services.inbox.clone())
+            .app_data(services.origins.clone())
             .app_data(services.live.clone())
             .app_data(services.next_due.clone())
             .app_data(services.shutdown.clone())
@@ -377,6 +420,7 @@ fn routes(cfg: &mut web::ServiceConfig) {
         .service(read("/api/v1/docs", get().to(to_docs)))
         .service(openapi::swagger())
         .configure(notifications::handler::short_routes)
+        .configure(inbox::handler::element_route)
         .service(
             web::scope("/api/v1")
                 .configure(clients::handler::routes)
@@ -384,6 +428,7 @@ fn routes(cfg: &mut web::ServiceConfig) {
                 .configure(notifications::handler::routes)
                 .configure(mailings::handler::routes)
                 .configure(live::handler::routes)
+                .configure(inbox::handler::routes)
                 .configure(figures::routes)
                 .default_service(web::route().to(problem::no_such_path)),
         );

@@ -62,6 +62,9 @@ pub const ENVIRONMENT: &[(&str, &str, Form)] = &[
     ("DISCORD_WORKERS", "discord.concurrency", Form::Number),
     ("IN_APP_PROVIDER_URL", "in_app.base_url", Form::Text),
     ("IN_APP_WORKERS", "in_app.concurrency", Form::Number),
+    ("INBOX_KEEP", "in_app.keep", Form::Text),
+    ("INBOX_SECRET", "in_app.secret", Form::Text),
+    ("INBOX_ORIGINS", "in_app.origins", Form::Text),
     ("RETRY_FIRST_DELAY", "retry.first_delay", Form::Text),
     ("RETRY_FACTOR", "retry.factor", Form::Number),
     ("RETRY_LIMIT", "retry.limit", Form::Number),
@@ -109,7 +112,7 @@ pub struct Config {
     /// Messages into Discord channels.
     pub discord: Gateway,
     /// Messages in a user's inbox.
-    pub in_app: Gateway,
+    pub in_app: InApp,
     /// When a mailing's message is tried again.
     pub retry: Retry,
     /// Single notifications.
@@ -203,7 +206,7 @@ impl Config {
 
     /// Where a channel's messages go, without a slash at the end; `None` when it has no provider. Without an address of
     /// its own a channel goes to the sandbox, unless text messages go to a real provider: what is asked of a service
-    /// that is in earnest must not end in a sandbox, or nowhere.
+    /// that is in earnest must not end in a sandbox, or nowhere. The inboxes need no provider.
     pub fn provider(&self, channel: ChannelKind) -> Option<&str> {
         let sandbox = self.is_tried_out(channel).then_some(SANDBOX_URL);
         self.base_url(channel).or(sandbox).map(|url| url.trim_end_matches('/'))
@@ -211,7 +214,7 @@ impl Config {
 
     /// Why nothing can be sent over a channel, and what to set; `None` when it has a provider.
     pub fn missing_provider(&self, channel: ChannelKind) -> Option<String> {
-        self.provider(channel).is_none().then(|| {
+        (self.provider(channel).is_none() && !self.keeps_inboxes(channel)).then(|| {
             let variable = variable(&format!("{channel}.base_url")).unwrap_or_default();
             format!(
                 "`{channel}` has no provider here: set {variable}, or leave PROVIDER_BASE_URL unset to try it with \
@@ -228,33 +231,47 @@ impl Config {
 
     /// Requests in flight at once on a channel.
     pub fn concurrency(&self, channel: ChannelKind) -> usize {
-        self.gateway(channel).map_or(self.sms.concurrency, |gateway| gateway.concurrency)
+        match channel {
+            ChannelKind::Sms => self.sms.concurrency,
+            ChannelKind::InApp => self.in_app.concurrency,
+            _ => self.gateway(channel).map_or(1, |gateway| gateway.concurrency),
+        }
     }
 
     /// Messages a second on a channel; `None` for no limit. When nothing is said, a real provider is spared and the
     /// sandbox is not.
     pub fn rate(&self, channel: ChannelKind) -> Option<f64> {
-        let default = if self.is_tried_out(channel) { 0.0 } else { DEFAULT_RATE };
+        let is_free = self.is_tried_out(channel) || self.keeps_inboxes(channel);
+        let default = if is_free { 0.0 } else { DEFAULT_RATE };
         Some(self.channels.rate_per_second.unwrap_or(default)).filter(|rate| *rate > 0.0)
     }
 
     /// Whether a channel goes to the sandbox because nothing else was said.
     fn is_tried_out(&self, channel: ChannelKind) -> bool {
-        self.sms.base_url.is_none() && self.base_url(channel).is_none()
+        self.sms.base_url.is_none() && self.base_url(channel).is_none() && !self.keeps_inboxes(channel)
+    }
+
+    /// Whether a channel goes into inboxes that the service keeps itself.
+    pub fn keeps_inboxes(&self, channel: ChannelKind) -> bool {
+        channel == ChannelKind::InApp && self.in_app.base_url.is_none()
     }
 
     fn base_url(&self, channel: ChannelKind) -> Option<&str> {
-        self.gateway(channel).map_or(&self.sms.base_url, |gateway| &gateway.base_url).as_deref()
+        let url = match channel {
+            ChannelKind::Sms => &self.sms.base_url,
+            ChannelKind::InApp => &self.in_app.base_url,
+            _ => &self.gateway(channel)?.base_url,
+        };
+        url.as_deref()
     }
 
     fn gateway(&self, channel: ChannelKind) -> Option<&Gateway> {
         match channel {
-            ChannelKind::Sms => None,
+            ChannelKind::Sms | ChannelKind::InApp => None,
             ChannelKind::Email => Some(&self.email),
             ChannelKind::Push => Some(&self.push),
             ChannelKind::Webhook => Some(&self.webhook),
             ChannelKind::Discord => Some(&self.discord),
-            ChannelKind::InApp => Some(&self.in_app),
         }
     }
 }

@@ -94,7 +94,7 @@ pub struct Sms {
     pub concurrency: usize,
 }
 
-/// Sections `email`, `push`, `webhook`, `discord` and `in_app`: a channel that goes out through a gateway.
+/// Sections `email`, `push`, `webhook` and `discord`: a channel that goes out through a gateway.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gateway {
@@ -102,6 +102,31 @@ pub struct Gateway {
     pub base_url: Option<String>,
     /// Requests in flight at once.
     pub concurrency: usize,
+}
+
+/// Section `in_app`: users' inboxes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct InApp {
+    /// A gateway that keeps the inboxes; none means that the service keeps them itself.
+    pub base_url: Option<String>,
+    /// Messages on their way into inboxes at once.
+    pub concurrency: usize,
+    /// How long a message stands in an inbox.
+    #[serde(deserialize_with = "duration")]
+    pub keep: Duration,
+    /// What the tokens of users' pages are made with; none means the API key.
+    pub secret: Option<SecretString>,
+    /// Origins whose pages may show inboxes, separated by commas or spaces; none means the service's own.
+    pub origins: Option<String>,
+}
+
+impl InApp {
+    /// The origins, one by one.
+    pub fn origins(&self) -> impl Iterator<Item = &str> {
+        let all = self.origins.as_deref().unwrap_or_default();
+        all.split([',', ' ']).filter(|origin| !origin.is_empty())
+    }
 }
 
 /// Section `retry`: of a mailing's messages.

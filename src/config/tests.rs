@@ -75,6 +75,7 @@ fn every_bound_is_kept_at_both_ends() {
         ("notifications.sync_wait", ["999ms", "301s"], ["1s", "300s"]),
         ("notifications.intake_limit", ["999", "1000001"], ["1000", "1000000"]),
         ("idempotency.keep", ["59s", "721h"], ["1m", "30days"]),
+        ("in_app.keep", ["59s", "3651days"], ["1m", "3650days"]),
         ("delivery.scheduler_interval", ["9ms", "61s"], ["10ms", "60s"]),
     ];
     for (key, beyond, within) in bounds {
@@ -92,14 +93,14 @@ fn every_bound_is_kept_at_both_ends() {
 #[test]
 fn with_nothing_set_every_channel_goes_to_the_sandbox_without_a_limit() {
     let config = Config::with(&[("sms.token", "secret")]).unwrap();
-    for channel in ChannelKind::ALL {
+    for channel in ChannelKind::ALL.iter().filter(|channel| **channel != ChannelKind::InApp) {
         assert_eq!(config.provider(*channel), Some(SANDBOX_URL), "{channel}");
         assert_eq!(config.missing_provider(*channel), None, "{channel}");
         assert_eq!(config.rate(*channel), None, "{channel}");
         assert!(config.token(*channel).is_some(), "{channel}: the sandbox knows one token for all");
     }
     assert_eq!(config.concurrency(ChannelKind::Sms), 64);
-    assert_eq!(config.concurrency(ChannelKind::InApp), 16);
+    assert_eq!(config.concurrency(ChannelKind::Email), 16);
 }
 
 #[test]
@@ -116,10 +117,45 @@ fn with_a_real_provider_for_text_messages_no_other_channel_goes_to_the_sandbox()
         assert_eq!(config.provider(channel), None, "{channel}");
     }
     assert_eq!(
-        config.missing_provider(ChannelKind::InApp).unwrap(),
-        "`in_app` has no provider here: set IN_APP_PROVIDER_URL, or leave PROVIDER_BASE_URL unset to try it with the \
+        config.missing_provider(ChannelKind::Discord).unwrap(),
+        "`discord` has no provider here: set DISCORD_PROVIDER_URL, or leave PROVIDER_BASE_URL unset to try it with the \
          sandbox"
     );
+}
+
+#[test]
+fn inboxes_are_kept_here_unless_a_gateway_keeps_them() {
+    for settings in [&[][..], &[("sms.base_url", "https://sms.example.com")]] {
+        let config = Config::with(settings).unwrap();
+        assert!(config.keeps_inboxes(ChannelKind::InApp) && !config.keeps_inboxes(ChannelKind::Push));
+        assert_eq!(config.provider(ChannelKind::InApp), None);
+        assert_eq!(config.missing_provider(ChannelKind::InApp), None);
+        assert_eq!(config.rate(ChannelKind::InApp), None);
+    }
+    let config = Config::with(&[("in_app.base_url", "http://gateway:1")]).unwrap();
+    assert!(!config.keeps_inboxes(ChannelKind::InApp));
+    assert_eq!(config.provider(ChannelKind::InApp), Some("http://gateway:1"));
+    assert_eq!(config.rate(ChannelKind::InApp), Some(100.0));
+}
+
+#[test]
+fn origins_are_written_as_browsers_write_them() {
+    let origins = |text| Config::with(&[("in_app.origins", text)]);
+    let config = origins("https://a.example.com, http://localhost:3000,https://b.example.com").unwrap();
+    let all: Vec<&str> = config.in_app.origins().collect();
+    assert_eq!(all, ["https://a.example.com", "http://localhost:3000", "https://b.example.com"]);
+    for wrong in [
+        "*",
+        "a.example.com",
+        "https://a.example.com/",
+        "https://A.example.com",
+        "https://a.example.com:443",
+        "null",
+        "https://u@a.example.com",
+    ] {
+        assert!(origins(wrong).unwrap_err().to_string().contains("INBOX_ORIGINS"), "{wrong}");
+    }
+    assert!(complaint(&[("in_app.secret", "short")]).contains("INBOX_SECRET"));
 }
 
 #[test]

@@ -63,7 +63,9 @@ pub async fn check<B: MessageBody + 'static>(
         && is_preflight
     {
         let mut response = HttpResponse::NoContent();
-        PREFLIGHT.iter().for_each(|(name, value)| drop(response.insert_header((name.clone(), *value))));
+        for (name, value) in PREFLIGHT {
+            response.insert_header((name.clone(), *value));
+        }
         let mut response = request.into_response(response.finish()).map_into_right_body();
         share(response.headers_mut(), origin);
         return Ok(response);
