@@ -31,6 +31,9 @@ use crate::http::request_log::RequestLog;
 use crate::http::routing::{get, others};
 use crate::http::{cut, metrics as http_metrics, openapi, problem};
 use crate::idempotency;
+use crate::inbox::delivery::Letterbox;
+use crate::inbox::handler::door::Origins;
+use crate::inbox::{self, Inbox};
 use crate::kinds::ChannelKind;
 use crate::lifecycle::{self, Shutdown, Trigger, supervise};
 use crate::live::observer::Observer;
@@ -97,6 +100,8 @@ struct Services {
     notifications: web::Data<Notifications>,
     keeping: web::Data<Keeping>,
     metrics: web::Data<Metrics>,
+    inbox: web::Data<Inbox>,
+    origins: web::Data<Origins>,
     live: web::Data<Live>,
     next_due: web::Data<NextDue>,
     /// Ends the open streams.
@@ -144,6 +149,8 @@ impl App {
         supervise("intake", trigger.clone(), taking.run());
         let sweep = idempotency::sweep(db.clone(), clock.clone(), shutdown.clone());
         supervise("sweeper", trigger.clone(), sweep);
+        let sweep = inbox::usecase::sweep(db.clone(), clock.clone(), shutdown.clone());
+        supervise("inbox sweeper", trigger.clone(), sweep);
         let services = Services {
             clients: web::Data::new(Clients::new(db.clone(), clock.clone())),
             mailings: web::Data::new(Mailings::new(
@@ -160,6 +167,11 @@ impl App {
                 terms(&config),
             )),
             keeping: web::Data::new(Keeping(config.idempotency.keep)),
+            inbox: web::Data::new(Inbox::new(
+                (db.clone(), clock.clone(), live.clone()),
+                &inbox_secret(&config),
+            )),
+            origins: web::Data::new(Origins(config.in_app.origins().map(str::to_owned).collect())),
             metrics: web::Data::new(metrics),
             access: web::Data::new(Access::new(config.access.api_key.clone())),
             probes: web::Data::new(Probes {
@@ -237,7 +249,10 @@ async fn work(
         };
         return Ok((Work::Elsewhere { announcer: task, listener }, partners));
     }
-    let channels = channels::all(config, &clock)?;
+    let (letterbox, taking) = Letterbox::new((db.clone(), clock.clone(), live.clone()), config.in_app.keep);
+    // ends with the engine, which holds the last handle on it
+    supervise("letterbox", trigger.clone(), taking.run());
+    let channels = channels::all(config, &clock, letterbox)?;
     let ends = (trigger.clone(), shutdown.clone());
     let parts = (db.clone(), clock.clone(), metrics.clone(), live);
     let engine = Engine::start(parts, settings(config), channels, ends).await?;
@@ -304,6 +319,15 @@ fn terms(config: &Config) -> Terms {
     }
 }
 
+/// What the tokens of users' pages are made with. Without a key nobody asks for tokens.
+fn inbox_secret(config: &Config) -> Vec<u8> {
+    let secret = config.in_app.secret.as_ref().or(config.access.api_key.as_ref());
+    secret.map_or_else(
+        || fastrand::u128(..).to_be_bytes().to_vec(),
+        |secret| secret.expose_secret().as_bytes().to_vec(),
+    )
+}
+
 /// How many times a notification is tried again that says nothing of it.
 fn retries(config: &Config, channel: ChannelKind) -> usize {
     config.retry_delays(channel).map_or_else(|| config.notifications.backoff().len(), <[Duration]>::len)
@@ -321,6 +345,8 @@ fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<S
             .app_data(services.metrics.clone())
             .app_data(services.access.clone())
             .app_data(services.probes.clone())
+            .app_data(services.inbox.clone())
+            .app_data(services.origins.clone())
             .app_data(services.live.clone())
             .app_data(services.next_due.clone())
             .app_data(services.shutdown.clone())
@@ -359,6 +385,7 @@ fn routes(cfg: &mut web::ServiceConfig) {
         .service(read("/api/v1/docs", get().to(to_docs)))
         .service(openapi::swagger())
         .configure(notifications::handler::short_routes)
+        .configure(inbox::handler::element_route)
         .service(
             web::scope("/api/v1")
                 .configure(clients::handler::routes)
@@ -366,6 +393,7 @@ fn routes(cfg: &mut web::ServiceConfig) {
                 .configure(notifications::handler::routes)
                 .configure(mailings::handler::routes)
                 .configure(live::handler::routes)
+                .configure(inbox::handler::routes)
                 .configure(figures::routes)
                 .default_service(web::route().to(problem::no_such_path)),
         );

@@ -1,16 +1,16 @@
 //! Channels: how a message reaches its recipient. Each is an adapter to a provider and knows no database.
 
-pub mod email;
 pub mod discord;
+pub mod email;
 pub mod gateway;
 mod hook;
 mod http;
+pub mod in_app;
 mod provider;
 pub mod push;
 pub mod sms;
 pub mod sms_http;
 pub mod webhook;
-
 
 use std::future::Future;
 use std::pin::Pin;

@@ -3,6 +3,7 @@
 mod any;
 pub mod bulk;
 pub mod connection;
+pub mod gather;
 pub mod listen;
 pub mod migrations;
 mod opening;

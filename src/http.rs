@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod cut;
+pub mod events;
 pub mod figures;
 pub mod health;
 pub mod json;

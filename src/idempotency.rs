@@ -18,7 +18,7 @@ use crate::db::schema::idempotency_key;
 use crate::db::types::{Id, Instant, ResourceId, Timestamp};
 use crate::db::{AnyConnection, Db};
 use crate::error::{Error, Result};
-use crate::lifecycle::Shutdown;
+use crate::lifecycle::{Shutdown, tidy};
 
 /// The longest key.
 pub const LONGEST_KEY: usize = 255;
@@ -343,21 +343,15 @@ const SWEPT_AT_ONCE: i64 = 1000;
 
 /// Forgets keys whose time is over, until the shutdown.
 pub async fn sweep(db: Db, clock: Clock, shutdown: Shutdown) {
-    loop {
-        tokio::select! {
-            () = shutdown.wait() => return,
-            () = tokio::time::sleep(SWEEP) => {}
+    tidy(shutdown, SWEEP, || async {
+        let now = clock.now();
+        match db.write(move |c| forget_old(c, now, SWEPT_AT_ONCE)).await {
+            Ok(count) => i64::try_from(count).is_ok_and(|count| count == SWEPT_AT_ONCE),
+            Err(error) => {
+                tracing::warn!(%error, "old idempotency keys could not be forgotten; trying again");
+                false
+            }
         }
-        let mut forgotten = SWEPT_AT_ONCE;
-        while forgotten == SWEPT_AT_ONCE && !shutdown.is_fired() {
-            let now = clock.now();
-            forgotten = match db.write(move |c| forget_old(c, now, SWEPT_AT_ONCE)).await {
-                Ok(count) => i64::try_from(count).unwrap_or_default(),
-                Err(error) => {
-                    tracing::warn!(%error, "old idempotency keys could not be forgotten; trying again");
-                    0
-                }
-            };
-        }
-    }
+    })
+    .await;
 }

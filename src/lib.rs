@@ -17,6 +17,7 @@
 //! | [`notifications`] | single messages and batches |
 //! | [`pending_mailing`] | what makes a mailing begin at its time |
 //! | [`egress`], [`channels`] | the way out; they know no database |
+//! | [`inbox`] | what the channel `in_app` delivers, kept for each user |
 //! | [`delivery`] | the engine: feeder, lanes, dispatchers, recorder, claimer |
 //! | [`http`] | HTTP in general; the domains' handlers are in their own folders |
 //! | [`app`] | the composition root, the only place that wires |
@@ -41,6 +42,7 @@ pub mod error;
 pub mod failpoint;
 pub mod http;
 pub mod idempotency;
+pub mod inbox;
 pub mod kinds;
 pub mod lifecycle;
 pub mod live;

@@ -1,6 +1,7 @@
 //! How the process's tasks begin and end.
 
 use std::future::Future;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -37,6 +38,18 @@ impl Shutdown {
         let mut receiver = self.0.clone();
         // an error means that the trigger is gone, and with it everyone who wants this task
         let _ = receiver.wait_for(|fired| *fired).await;
+    }
+}
+
+/// Tidies up in bounded steps until the shutdown: while a step says that there is more, the next follows at once, otherwise
+/// after a pause.
+pub async fn tidy<F: Future<Output = bool>>(shutdown: Shutdown, pause: Duration, step: impl Fn() -> F) {
+    loop {
+        tokio::select! {
+            () = shutdown.wait() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+        while !shutdown.is_fired() && step().await {}
     }
 }
 

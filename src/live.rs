@@ -2,8 +2,10 @@
 //! database is the record, and whoever was not listening reads it there.
 
 mod abroad;
+pub mod board;
 pub mod handler;
 mod hub;
+pub mod inboxes;
 pub mod observer;
 
 use std::collections::HashMap;
@@ -13,12 +15,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio::sync::{Notify, oneshot, watch};
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
 use self::abroad::{Abroad, Heard};
-use self::hub::{Hub, Seat};
+use self::board::Board;
+use self::hub::Hub;
+use self::inboxes::{InboxChange, InboxWatch, Inboxes, UserKey};
 use crate::db::types::{BatchId, MailingId, MessageId, Timestamp};
 use crate::kinds::{ChannelKind, NotificationStatus};
 use crate::mailings::model::Progress;
@@ -97,6 +101,12 @@ impl Filter {
     }
 }
 
+/// Whether a watcher is there for mailings and for notifications.
+pub type Interests = (bool, bool);
+
+/// Somebody who watches mailings and notifications.
+pub type Watch = board::Watch<Event, Interests>;
+
 /// Where changes are told; cloning it is cheap.
 #[derive(Clone)]
 pub struct Live(Arc<Inner>);
@@ -105,10 +115,8 @@ struct Inner {
     /// How many wait: mostly nobody does, and then nothing is looked up.
     waiting: AtomicUsize,
     waiters: Mutex<HashMap<MessageId, Vec<Arc<Notify>>>>,
-    /// Another one for each process: an id that another one gave is told apart.
-    boot: String,
-    hub: Mutex<Hub>,
-    published: Notify,
+    board: Board<Event, Interests>,
+    inboxes: Inboxes,
     /// Somebody came who watches mailings.
     came: Notify,
     /// When the open mailings were read last, for those who watch.
@@ -123,13 +131,12 @@ impl Live {
         Self::with(Hub::new(KEPT, MOST), (!is_single_node).then(Abroad::default))
     }
 
-    fn with(hub: Hub, abroad: Option<Abroad>) -> Self {
+    fn with(hub: Hub<Event, Interests>, abroad: Option<Abroad>) -> Self {
         Self(Arc::new(Inner {
             waiting: AtomicUsize::default(),
             waiters: Mutex::default(),
-            boot: format!("{:016x}", fastrand::u64(..)),
-            hub: Mutex::new(hub),
-            published: Notify::new(),
+            board: Board::new(hub),
+            inboxes: Inboxes::default(),
             came: Notify::new(),
             looked_at: watch::Sender::new(None),
             abroad,
@@ -154,7 +161,10 @@ impl Live {
 
     /// Words for the other nodes, at most so many bytes with a space before each; none when there is nothing to tell.
     pub fn words(&self, length: usize) -> Vec<String> {
-        let of = |abroad: &Abroad| abroad.words(length, self.hub().notifications_are_watched());
+        let of = |abroad: &Abroad| {
+            let watched = (self.hub().notifications_are_watched(), self.0.inboxes.are_watched());
+            abroad.words(length, watched)
+        };
         self.0.abroad.as_ref().map(of).unwrap_or_default()
     }
 
@@ -178,6 +188,8 @@ impl Live {
         match self.0.abroad.as_ref().and_then(|abroad| abroad.hear(word)) {
             Some(Heard::Change(change)) => self.note(&change),
             Some(Heard::Missed) => self.tell(Event::Missed),
+            Some(Heard::Inbox(change)) => self.0.inboxes.tell(change),
+            Some(Heard::InboxesMissed) => self.0.inboxes.missed(),
             None => {}
         }
     }
@@ -187,6 +199,7 @@ impl Live {
         if let Some(abroad) = &self.0.abroad {
             abroad.was_deaf();
             self.tell(Event::Missed);
+            self.0.inboxes.missed();
         }
     }
 
@@ -196,8 +209,30 @@ impl Live {
     }
 
     fn tell(&self, event: Event) {
-        self.hub().push(event);
-        self.0.published.notify_waiters();
+        self.0.board.tell(event);
+    }
+
+    /// Tells the pages that show this user's inbox, at other nodes too. It never waits.
+    pub fn inbox_changed(&self, change: &InboxChange) {
+        self.0.inboxes.tell(*change);
+        if let Some(abroad) = &self.0.abroad {
+            abroad.tell_inbox(change);
+        }
+    }
+
+    /// Registers a page that shows a user's inbox, from now on or from what has the id `last` on. None when too many
+    /// are open, of all users or of this one.
+    pub fn watch_inbox(&self, user: UserKey, last: Option<&str>) -> Option<InboxWatch> {
+        let watch = self.0.inboxes.watch(user, (last, self.inboxes_are_heard()))?;
+        if let Some(abroad) = &self.0.abroad {
+            abroad.news.notify_one();
+        }
+        Some(watch)
+    }
+
+    /// Whether this node is told of what other nodes do to inboxes.
+    pub fn inboxes_are_heard(&self) -> bool {
+        self.0.abroad.as_ref().is_none_or(Abroad::hears_of_inboxes)
     }
 
     /// Wakes those who wait for a notification that has come to its final state.
@@ -224,22 +259,15 @@ impl Live {
         // what mailings did while nobody looked at them was not noted, nor what other nodes were not asked for
         let is_whole = (!of_mailings || !self.is_unobserved(UNOBSERVED))
             && (!of_notifications || self.0.abroad.as_ref().is_none_or(Abroad::hears_all));
-        let asked = last.map(|id| self.position(id).filter(|_| is_whole));
-        let (seat, found, overtaken) =
-            self.hub().sit_down((of_mailings, of_notifications), asked.flatten())?;
+        let lets_through = move |event: &Event| filter.lets_through(event);
+        let watch = self.0.board.watch((of_mailings, of_notifications), (last, is_whole), lets_through)?;
         if of_mailings {
             self.0.came.notify_one();
         }
         if of_notifications && let Some(abroad) = &self.0.abroad {
             abroad.news.notify_one();
         }
-        let missed = asked.is_some() && !found;
-        Some(Watch { live: self.clone(), seat, filter, missed, overtaken: Some(Overtaken(overtaken)) })
-    }
-
-    /// The number in an id that this process gave.
-    fn position(&self, id: &str) -> Option<u64> {
-        id.split_once('-').filter(|(boot, _)| *boot == self.0.boot)?.1.parse().ok()
+        Some(watch)
     }
 
     /// Returns when somebody watches mailings.
@@ -275,8 +303,8 @@ impl Live {
         self.0.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hub(&self) -> MutexGuard<'_, Hub> {
-        self.0.hub.lock().unwrap_or_else(PoisonError::into_inner)
+    fn hub(&self) -> MutexGuard<'_, Hub<Event, Interests>> {
+        self.0.board.hub()
     }
 }
 
@@ -304,69 +332,6 @@ impl Drop for Waiter {
                 waiters.remove(&self.id);
             }
         }
-    }
-}
-
-/// Somebody who watches, until it is dropped.
-pub struct Watch {
-    live: Live,
-    seat: Seat,
-    filter: Filter,
-    missed: bool,
-    overtaken: Option<Overtaken>,
-}
-
-/// Told when a watcher has read too slowly for what came; see [`Watch::overtaken`].
-pub struct Overtaken(oneshot::Receiver<()>);
-
-impl Overtaken {
-    /// Returns when the watcher lost its place, true for being too slow and false for having left.
-    pub async fn wait(self) -> bool {
-        self.0.await.is_ok()
-    }
-}
-
-impl Watch {
-    /// Whether it asked for events from one on that is not here any more, or never was.
-    pub fn missed(&self) -> bool {
-        self.missed
-    }
-
-    /// What tells that it is too slow, also while nobody asks for the next events. There is one.
-    pub fn overtaken(&mut self) -> Option<Overtaken> {
-        self.overtaken.take()
-    }
-
-    /// The id of the last event that it has seen or passed over; none when it was too slow.
-    pub fn last_id(&self) -> Option<String> {
-        self.live.hub().position(self.seat).map(|position| self.id(position))
-    }
-
-    fn id(&self, position: u64) -> String {
-        format!("{}-{position}", self.live.0.boot)
-    }
-
-    /// The next events with their ids; none when it was too slow for what came. Dropped before it returns, it has taken
-    /// nothing.
-    pub async fn next(&mut self) -> Option<Vec<(String, Event)>> {
-        loop {
-            // registered before looking: what comes in between is not missed
-            let mut published = pin!(self.live.0.published.notified());
-            published.as_mut().enable();
-            let read = self.live.hub().read(self.seat, |event| self.filter.lets_through(event))?;
-            if !read.events.is_empty() {
-                return Some(read.events.into_iter().map(|(at, event)| (self.id(at), event)).collect());
-            }
-            if !read.more {
-                published.await;
-            }
-        }
-    }
-}
-
-impl Drop for Watch {
-    fn drop(&mut self) {
-        self.live.hub().leave(self.seat);
     }
 }
 

@@ -6,9 +6,10 @@ use figment::value::Value;
 use secrecy::ExposeSecret;
 
 use crate::channels::Channel;
-use crate::channels::discord::Discord;
+use crate::channels::discord::{self, Discord};
 use crate::channels::email::{self, Email};
 use crate::channels::gateway::Gateway;
+use crate::channels::in_app::InApp;
 use crate::channels::push::{FCM_URL, Fcm, FcmSettings, ServiceAccount};
 use crate::channels::sms::Sms;
 use crate::channels::sms_http::{HttpSettings, HttpSms};
@@ -19,14 +20,15 @@ use crate::delivery::ChannelSetup;
 use crate::delivery::retry::{Retries, RetryPolicy};
 use crate::egress::guard::{self, Guard};
 use crate::error::{Error, FieldError, Result};
+use crate::inbox::delivery::Letterbox;
 use crate::kinds::ChannelKind;
 
 /// Those that have a provider.
 ///
 /// # Errors
 /// [`Error::Invalid`] that names the setting that cannot be.
-pub(super) fn all(config: &Config, clock: &Clock) -> Result<Vec<ChannelSetup>> {
-    let workshop = Workshop { config, clock, guard: Arc::new(guard(config)?) };
+pub(super) fn all(config: &Config, clock: &Clock, letterbox: Letterbox) -> Result<Vec<ChannelSetup>> {
+    let workshop = Workshop { config, clock, guard: Arc::new(guard(config)?), letterbox };
     let of = |kind: &ChannelKind| {
         let way = config.way(*kind)?;
         Some(workshop.adapter(*kind, way).map(|channel| setup(config, channel)))
@@ -63,6 +65,7 @@ struct Workshop<'a> {
     config: &'a Config,
     clock: &'a Clock,
     guard: Arc<Guard>,
+    letterbox: Letterbox,
 }
 
 impl Workshop<'_> {
@@ -85,8 +88,11 @@ impl Workshop<'_> {
             ChannelKind::Email => Arc::new(self.email()?),
             ChannelKind::Push => Arc::new(self.push()?),
             ChannelKind::Webhook => Arc::new(self.webhook()?),
-            ChannelKind::Discord => Arc::new(Discord::new(Arc::clone(&self.guard), self.clock.clone())),
-            ChannelKind::InApp => todo!(),
+            ChannelKind::Discord => {
+                let (settings, guard) = (discord::Settings::default(), Arc::clone(&self.guard));
+                Arc::new(Discord::new(settings, guard, self.clock.clone()))
+            }
+            ChannelKind::InApp => Arc::new(InApp::new(Arc::new(self.letterbox.clone()))),
         })
     }
 

@@ -38,7 +38,10 @@ impl Email {
         let composer = Composer::new(&settings, clock)?;
         let Settings { servers, hello_name, extra_ca, mails_per_connection, .. } = settings;
         if servers.is_empty() {
-            return Err(Error::invalid("email.smtp_url (SMTP_URL)", "must name at least one server: smtp://HOST"));
+            return Err(Error::invalid(
+                "email.smtp_url (SMTP_URL)",
+                "must name at least one server: smtp://HOST",
+            ));
         }
         if let Some(server) = servers.iter().find(|server| is_overheard(server)) {
             let why = format!(

@@ -122,8 +122,24 @@ channel_section! {
     Discord {}
 }
 channel_section! {
-    /// Section `in_app`.
-    InApp {}
+    /// Section `in_app`: users' inboxes. Without a gateway the service keeps them itself.
+    InApp {
+        /// How long a message stands in an inbox.
+        #[serde(deserialize_with = "duration")]
+        keep: Duration,
+        /// What the tokens of users' pages are made with; none means the API key.
+        secret: Option<SecretString>,
+        /// Origins whose pages may show inboxes, separated by commas or spaces; none means the service's own.
+        origins: Option<String>,
+    }
+}
+
+impl InApp {
+    /// The origins, one by one.
+    pub fn origins(&self) -> impl Iterator<Item = &str> {
+        let all = self.origins.as_deref().unwrap_or_default();
+        all.split([',', ' ']).filter(|origin| !origin.is_empty())
+    }
 }
 
 /// How a channel's messages go out.

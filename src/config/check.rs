@@ -29,6 +29,7 @@ pub(super) fn check(config: &Config) -> Result<()> {
     }
     providers(config, &mut wrong);
     access(config, &mut wrong);
+    inboxes(config, &mut wrong);
     wrong.finish()
 }
 
@@ -92,6 +93,7 @@ fn times(config: &Config, bounds: &mut Bounds) {
     bounds.seconds("notifications.retry_backoff_3", notifications.retry_backoff_3, MILLISECOND..=DAY);
     bounds.seconds("notifications.sync_wait", notifications.sync_wait, 1.0..=5.0 * MINUTE);
     bounds.seconds("idempotency.keep", config.idempotency.keep, MINUTE..=30.0 * DAY);
+    bounds.seconds("in_app.keep", config.in_app.keep, MINUTE..=3650.0 * DAY);
     bounds.seconds("delivery.lease", config.delivery.lease, 1.0..=HOUR);
     bounds.seconds("delivery.poll", config.delivery.poll, 0.01..=MINUTE);
     bounds.seconds("delivery.scheduler_interval", config.delivery.scheduler_interval, 0.01..=MINUTE);
@@ -114,7 +116,10 @@ fn providers(config: &Config, wrong: &mut Complaints) {
     }
     rate("channels.rate_per_second", config.channels.rate_per_second, wrong);
     if config.email.smtp_url.is_some() && config.email.from.is_none() {
-        wrong.add(named("email.from"), "must be set beside SMTP_URL: who sends, such as `Shop <news@example.com>`");
+        wrong.add(
+            named("email.from"),
+            "must be set beside SMTP_URL: who sends, such as `Shop <news@example.com>`",
+        );
     }
 }
 
@@ -139,6 +144,22 @@ fn access(config: &Config, wrong: &mut Complaints) {
             ),
         ),
         _ => {}
+    }
+}
+
+fn inboxes(config: &Config, wrong: &mut Complaints) {
+    if config.in_app.secret.as_ref().is_some_and(|secret| secret.expose_secret().len() < 16) {
+        wrong.add(named("in_app.secret"), "must have at least 16 characters");
+    }
+    for origin in config.in_app.origins() {
+        // as browsers write it, so that it can be compared as it stands
+        let written = url::Url::parse(origin).map(|url| url.origin().ascii_serialization());
+        if written.as_deref() != Ok(origin) {
+            wrong.add(
+                named("in_app.origins"),
+                "must be origins such as https://shop.example.com, without a path",
+            );
+        }
     }
 }
 

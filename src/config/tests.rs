@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use super::*;
+use crate::kinds::ChannelKind;
 
 fn complaint(settings: &[(&str, &str)]) -> String {
     Config::with(settings).unwrap_err().to_string()
@@ -49,7 +50,8 @@ fn a_wrong_value_is_named_with_its_variable() {
     assert!(complaint(&[("channels.timeout", "soon")]).contains("PROVIDER_TIMEOUT"));
     assert!(complaint(&[("notifications.sync_wait", "30")]).contains("NOTIFICATION_SYNC_WAIT"));
     assert!(complaint(&[("discord.base_url", "discord.com")]).contains("DISCORD_PROVIDER_URL"));
-    assert!(complaint(&[("sms.rate_per_second", "1")]).contains("rate_per_second"));
+    assert!(complaint(&[("sms.rate", "1")]).contains("rate"));
+    assert!(complaint(&[("sms.retry_delays", "1s, soon")]).contains("SMS_RETRY_DELAYS"));
     assert!(complaint(&[("delivery.page_size", "0")]).contains("DELIVERY_PAGE_SIZE"));
     assert!(complaint(&[("log.format", "xml")]).contains("LOG_FORMAT"));
     assert!(complaint(&[("http.prot", "1")]).contains("prot"));
@@ -68,6 +70,10 @@ fn every_bound_is_kept_at_both_ends() {
         ("webhook.concurrency", ["0", "10001"], ["1", "10000"]),
         ("discord.concurrency", ["0", "10001"], ["1", "10000"]),
         ("in_app.concurrency", ["0", "10001"], ["1", "10000"]),
+        ("email.timeout", ["0ms", "601s"], ["1ms", "600s"]),
+        ("email.rate_per_second", ["-1", "1000001"], ["0", "1000000"]),
+        ("email.breaker_failures", ["-1", "1000001"], ["0", "1000000"]),
+        ("email.retry_delays", ["0s", "1s, 25h"], ["1ms", "24h, 1s"]),
         ("retry.interval", ["9ms", "61s"], ["10ms", "60s"]),
         ("notifications.retry_backoff_1", ["0s", "25h"], ["1ms", "24h"]),
         ("notifications.retry_backoff_2", ["0s", "25h"], ["1ms", "24h"]),
@@ -75,6 +81,7 @@ fn every_bound_is_kept_at_both_ends() {
         ("notifications.sync_wait", ["999ms", "301s"], ["1s", "300s"]),
         ("notifications.intake_limit", ["999", "1000001"], ["1000", "1000000"]),
         ("idempotency.keep", ["59s", "721h"], ["1m", "30days"]),
+        ("in_app.keep", ["59s", "3651days"], ["1m", "3650days"]),
         ("delivery.scheduler_interval", ["9ms", "61s"], ["10ms", "60s"]),
     ];
     for (key, beyond, within) in bounds {
@@ -89,17 +96,20 @@ fn every_bound_is_kept_at_both_ends() {
     assert!(complaint(&[("channels.rate_per_second", "0.0001")]).contains("RATE_LIMIT_PER_CHANNEL"));
 }
 
+/// What needs no provider.
+const AT_HOME: [ChannelKind; 2] = [ChannelKind::Discord, ChannelKind::InApp];
+
 #[test]
-fn with_nothing_set_every_channel_goes_to_the_sandbox_without_a_limit() {
+fn with_nothing_set_every_channel_that_needs_a_provider_goes_to_the_sandbox_without_a_limit() {
     let config = Config::with(&[("sms.token", "secret")]).unwrap();
-    for channel in ChannelKind::ALL {
-        assert_eq!(config.provider(*channel), Some(SANDBOX_URL), "{channel}");
+    for channel in ChannelKind::ALL.iter().filter(|channel| !AT_HOME.contains(channel)) {
+        assert_eq!(config.way(*channel), Some(Way::Gateway(SANDBOX_URL)), "{channel}");
         assert_eq!(config.missing_provider(*channel), None, "{channel}");
         assert_eq!(config.rate(*channel), None, "{channel}");
         assert!(config.token(*channel).is_some(), "{channel}: the sandbox knows one token for all");
     }
     assert_eq!(config.concurrency(ChannelKind::Sms), 64);
-    assert_eq!(config.concurrency(ChannelKind::InApp), 16);
+    assert_eq!(config.concurrency(ChannelKind::Email), 16);
 }
 
 #[test]
@@ -110,16 +120,84 @@ fn with_a_real_provider_for_text_messages_no_other_channel_goes_to_the_sandbox()
         ("push.base_url", "http://gateway:1/push/"),
     ];
     let config = Config::with(&settings).unwrap();
-    assert_eq!(config.provider(ChannelKind::Push), Some("http://gateway:1/push"));
+    assert_eq!(config.way(ChannelKind::Push), Some(Way::Gateway("http://gateway:1/push")));
     assert!(config.token(ChannelKind::Push).is_none(), "it is not its token");
-    for channel in [ChannelKind::Email, ChannelKind::Webhook, ChannelKind::Discord, ChannelKind::InApp] {
-        assert_eq!(config.provider(channel), None, "{channel}");
+    for channel in [ChannelKind::Email, ChannelKind::Webhook] {
+        assert_eq!(config.way(channel), None, "{channel}");
     }
     assert_eq!(
-        config.missing_provider(ChannelKind::InApp).unwrap(),
-        "`in_app` has no provider here: set IN_APP_PROVIDER_URL, or leave PROVIDER_BASE_URL unset to try it with the \
-         sandbox"
+        config.missing_provider(ChannelKind::Email).unwrap(),
+        "`email` has no provider here: set SMTP_URL or EMAIL_PROVIDER_URL, or leave PROVIDER_BASE_URL unset to try it \
+         with the sandbox"
     );
+}
+
+#[test]
+fn a_channel_goes_by_its_own_protocol_when_its_settings_are_there() {
+    for (channel, settings) in [
+        (ChannelKind::Email, &[("email.smtp_url", "smtp://mail:25"), ("email.from", "a@b.com")][..]),
+        (ChannelKind::Push, &[("push.service_account", "/firebase.json")]),
+        (ChannelKind::Webhook, &[("webhook.secret", "whsec_x")]),
+        (ChannelKind::Discord, &[]),
+        (ChannelKind::InApp, &[]),
+    ] {
+        let config = Config::with(settings).unwrap();
+        assert_eq!(config.way(channel), Some(Way::Direct), "{channel}");
+        assert!(config.token(channel).is_none() && config.missing_provider(channel).is_none(), "{channel}");
+        let limited = channel != ChannelKind::InApp;
+        assert_eq!(config.rate(channel).is_some(), limited, "{channel}");
+        let gateway = format!("{channel}.base_url");
+        let both: Vec<_> = settings.iter().copied().chain([(gateway.as_str(), "http://gateway:1")]).collect();
+        if AT_HOME.contains(&channel) {
+            assert_eq!(Config::with(&both).unwrap().way(channel), Some(Way::Gateway("http://gateway:1")));
+        } else {
+            assert!(complaint(&both).contains("set one of them"), "{channel}");
+        }
+    }
+    assert!(complaint(&[("email.smtp_url", "smtp://mail:25")]).contains("SMTP_FROM"));
+}
+
+#[test]
+fn what_a_channel_says_for_itself_holds_for_it_alone() {
+    let config = Config::with(&[
+        ("channels.rate_per_second", "7"),
+        ("email.rate_per_second", "2.5"),
+        ("email.timeout", "3s"),
+        ("email.breaker_failures", "5"),
+        ("email.retry_delays", "1s, 500ms"),
+        ("push.retry_delays", " "),
+    ]);
+    let config = config.unwrap();
+    let (email, sms) = (ChannelKind::Email, ChannelKind::Sms);
+    assert_eq!((config.rate(email), config.rate(sms)), (Some(2.5), Some(7.0)));
+    assert_eq!(
+        (config.timeout(email), config.timeout(sms)),
+        (Duration::from_secs(3), Duration::from_secs(10))
+    );
+    assert_eq!((config.breaker_failures(email), config.breaker_failures(sms)), (5, 1000));
+    let delays = [Duration::from_secs(1), Duration::from_millis(500)];
+    assert_eq!((config.retry_delays(email), config.retry_delays(sms)), (Some(&delays[..]), None));
+    assert_eq!(config.retry_delays(ChannelKind::Push), Some(&[][..]), "none at all");
+}
+
+#[test]
+fn origins_are_written_as_browsers_write_them() {
+    let origins = |text| Config::with(&[("in_app.origins", text)]);
+    let config = origins("https://a.example.com, http://localhost:3000,https://b.example.com").unwrap();
+    let all: Vec<&str> = config.in_app.origins().collect();
+    assert_eq!(all, ["https://a.example.com", "http://localhost:3000", "https://b.example.com"]);
+    for wrong in [
+        "*",
+        "a.example.com",
+        "https://a.example.com/",
+        "https://A.example.com",
+        "https://a.example.com:443",
+        "null",
+        "https://u@a.example.com",
+    ] {
+        assert!(origins(wrong).unwrap_err().to_string().contains("INBOX_ORIGINS"), "{wrong}");
+    }
+    assert!(complaint(&[("in_app.secret", "short")]).contains("INBOX_SECRET"));
 }
 
 #[test]

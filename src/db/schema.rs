@@ -119,6 +119,14 @@ diesel::table! {
         message_id -> Id, mailing_id -> Nullable<Id>, channel -> SmallInt, failed_at -> Instant, error -> Text,
     }
 }
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::{Id, Instant};
+    inbox (message_id) {
+        message_id -> Id, created_at -> Instant, read_at -> Nullable<Instant>, archived_at -> Nullable<Instant>,
+        expires_at -> Instant, user_id -> Text, subject -> Nullable<Text>, text -> Text, data -> Nullable<Text>,
+    }
+}
 diesel::allow_tables_to_appear_in_same_query!(
     client,
     client_attribute,

@@ -2,17 +2,21 @@
 
 use std::sync::Arc;
 
+use actix_web::HttpResponse;
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::{StatusCode, header};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::middleware::Next;
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
 use super::problem::Problem;
 
-/// Paths that probes and scrapers ask without a key.
-const OPEN_PATHS: &[&str] = &["/health", "/ready", "/metrics"];
+/// Paths that probes and scrapers ask without a key, and what browsers load into pages that have none.
+const OPEN_PATHS: &[&str] = &["/health", "/ready", "/metrics", "/inbox.js"];
+/// What is behind this looks for itself whom it lets in: beside the key it takes tokens of users.
+const INBOXES: &str = "/api/v1/inbox/";
 
 /// The key that requests must bear, if any.
 #[derive(Debug, Clone, Default)]
@@ -25,16 +29,31 @@ impl Access {
     }
 
     fn allows(&self, request: &ServiceRequest) -> bool {
-        let Some(key) = &self.0 else { return true };
-        if OPEN_PATHS.contains(&request.path()) {
-            return true;
-        }
-        let header = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let (scheme, token) = header.and_then(|value| value.split_once(' ')).unwrap_or_default();
-        // compared in constant time: how long it takes tells nothing of how much was right
-        let equal = token.trim().as_bytes().ct_eq(key.expose_secret().as_bytes());
-        scheme.eq_ignore_ascii_case("bearer") && bool::from(equal)
+        let path = request.path();
+        OPEN_PATHS.contains(&path) || path.starts_with(INBOXES) || self.grants_all(request.headers())
     }
+
+    /// Whether a request with these headers may do everything: it bears the key, or none is wanted.
+    pub fn grants_all(&self, headers: &HeaderMap) -> bool {
+        let Some(key) = &self.0 else { return true };
+        let token = bearer(headers).unwrap_or_default();
+        // compared in constant time: how long it takes tells nothing of how much was right
+        token.as_bytes().ct_eq(key.expose_secret().as_bytes()).into()
+    }
+}
+
+/// What a request bears as `Authorization: Bearer`.
+pub fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// The answer to a request that bears nothing that lets it in.
+pub fn unauthorized(title: &'static str, what_to_do: &str) -> HttpResponse {
+    let problem = Problem::new(StatusCode::UNAUTHORIZED, "/problems/unauthorized", title, what_to_do);
+    let mut response = problem.response();
+    response.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    response
 }
 
 /// The middleware; wrap it with `actix_web::middleware::from_fn`.
@@ -50,13 +69,9 @@ pub async fn check<B: MessageBody + 'static>(
     if allowed {
         return Ok(next.call(request).await?.map_into_left_body());
     }
-    let problem = Problem::new(
-        StatusCode::UNAUTHORIZED,
-        "/problems/unauthorized",
+    let response = unauthorized(
         "An API key is needed",
         "send Authorization: Bearer <the key that API_KEY or API_KEY_FILE holds>",
     );
-    let mut response = problem.response();
-    response.headers_mut().insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
     Ok(request.into_response(response).map_into_right_body())
 }

@@ -11,7 +11,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use self::links::Links;
 use self::presence::Presence;
 use self::problems::Problems;
-use crate::{clients, live, mailings, messages, notifications};
+use crate::{clients, inbox, live, mailings, messages, notifications};
 
 /// Where the document is.
 pub const DOCUMENT: &str = "/api/v1/openapi.json";
@@ -35,6 +35,9 @@ pub const DOCUMENT: &str = "/api/v1/openapi.json";
         notifications::handler::cancel_batch, notifications::handler::notify, notifications::handler::notify_later,
         notifications::handler::get_notified,
         messages::handler::list_messages, messages::handler::list_mailing_messages, messages::handler::get_message,
+        inbox::handler::list_inbox, inbox::handler::get_inbox_count, inbox::handler::get_inbox_stream,
+        inbox::handler::create_inbox_token, inbox::handler::mark_inbox_read, inbox::handler::mark_inbox_message_read,
+        inbox::handler::mark_inbox_message_unread, inbox::handler::archive_inbox_message,
         live::handler::get_stream, super::health::get_health, super::health::get_ready, super::metrics::get_metrics,
         super::figures::get_figures,
     ),
@@ -43,6 +46,7 @@ pub const DOCUMENT: &str = "/api/v1/openapi.json";
         (name = "mailings", description = "A text, a filter over clients, and a window in time"),
         (name = "notifications", description = "One message to one recipient, or a batch of them"),
         (name = "clients", description = "People who can be reached"),
+        (name = "inbox", description = "What is delivered over `in_app`, as the user's pages show it"),
         (name = "messages", description = "What became of each delivery"),
         (name = "operation", description = "Probes and metrics"),
     ),

@@ -1,33 +1,24 @@
 //! `/api/v1/stream`: server-sent events (WHATWG HTML, section 9.2).
 
-use std::convert::Infallible;
-use std::fmt::Write;
 use std::time::Duration;
 
-use actix_web::http::header;
-use actix_web::http::{Method, StatusCode};
-use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
-use futures_util::stream;
-use serde::{Deserialize, Serialize};
+use actix_web::http::Method;
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::{Event, Filter, Live, Overtaken, Watch};
+use super::board::Overtaken;
+use super::{Event, Filter, Live, Watch};
 use crate::error::{Complaints, Error, Result};
-use crate::http::cut::Cut;
+use crate::http::events::{self, Source};
 use crate::http::json::Query;
 use crate::http::problem::Problem;
 use crate::http::routing::{get, others};
 use crate::kinds::ChannelKind;
 use crate::lifecycle::Shutdown;
 
-/// Often enough for proxies, which close what is silent for a minute or less.
-const COMMENT_EVERY: Duration = Duration::from_secs(15);
 /// How long the first look at the mailings may take.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
-/// What a reset says.
-const MISSED: &str = r#"{"detail":"events were missed: read the state anew"}"#;
-/// How long a reader has for what was sent when the service stops.
-const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// What a stream is asked for. What is given must all hold.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -86,114 +77,38 @@ pub async fn get_stream(
 ) -> Result<HttpResponse> {
     let filter = query.filter()?;
     if request.method() == Method::HEAD {
-        return Ok(head().finish());
+        return Ok(events::head().finish());
     }
-    let last = request.headers().get("last-event-id").map(|id| id.to_str().unwrap_or("unreadable"));
-    let Some(mut watch) = live.watch(filter, last.filter(|id| !id.is_empty())) else {
-        return Ok(too_many());
+    let Some(mut watch) = live.watch(filter, events::last_event_id(&request)) else {
+        return Ok(events::too_many());
     };
     if filter.lets_mailings_through() {
         let observed = tokio::time::timeout(FIRST_LOOK, live.mailings_are_observed()).await;
         observed.map_err(|e| Error::Unavailable(e.into()))?;
     }
-    if let Some(overtaken) = watch.overtaken() {
-        let shutdown = shutdown.get_ref().clone();
-        actix_web::rt::spawn(guard(Cut::of(&request), overtaken, shutdown));
+    let first = if watch.missed() { events::reset("") } else { String::new() };
+    let overtaken = watch.overtaken().map(Overtaken::wait);
+    Ok(events::stream(&request, (watch, first), overtaken, &shutdown))
+}
+
+impl Source for Watch {
+    fn place(&self) -> Option<String> {
+        self.last_id()
     }
-    let opening = Some(opening(&watch));
-    let open = Open { watch, shutdown: shutdown.get_ref().clone(), opening };
-    Ok(head().streaming(stream::unfold(open, Open::next)))
-}
 
-fn head() -> HttpResponseBuilder {
-    let mut head = HttpResponse::Ok();
-    head.insert_header((header::CONTENT_TYPE, "text/event-stream"))
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        // nginx would hold events back until they fill a buffer
-        .insert_header(("X-Accel-Buffering", "no"));
-    head
-}
-
-fn too_many() -> HttpResponse {
-    Problem::new(
-        StatusCode::SERVICE_UNAVAILABLE,
-        "/problems/too-many-streams",
-        "Too many streams are open",
-        "this node serves no more streams at once; close some, or try again in a moment",
-    )
-    .response()
-}
-
-/// Cuts the connection of a reader that is too slow, or that does not read when the service stops: what ends the answer
-/// would never reach it.
-async fn guard(cut: Cut, overtaken: Overtaken, shutdown: Shutdown) {
-    tokio::select! {
-        biased;
-        () = shutdown.wait() => tokio::time::sleep(LAST_WORDS).await,
-        too_slow = overtaken.wait() => {
-            if !too_slow {
-                return;
-            }
-            tracing::info!("a stream was cut off: its reader was too slow");
-        }
+    async fn next(&mut self) -> Option<String> {
+        let events = Watch::next(self).await?;
+        Some(events.iter().map(|(id, event)| text(id, event)).collect())
     }
-    cut.now();
-}
-
-/// An open stream.
-struct Open {
-    watch: Watch,
-    shutdown: Shutdown,
-    opening: Option<String>,
-}
-
-impl Open {
-    /// The next piece of its text.
-    async fn next(mut self) -> Option<(std::result::Result<web::Bytes, Infallible>, Self)> {
-        let text = match self.opening.take() {
-            Some(opening) => opening,
-            None => tokio::select! {
-                biased;
-                () = self.shutdown.wait() => return None,
-                events = self.watch.next() => events?.iter().map(|(id, event)| text(id, event)).collect(),
-                // with the place by now, also when nothing of it was let through: so it is not lost in a quiet stream
-                () = tokio::time::sleep(COMMENT_EVERY) => format!(":\n{}\n", id_line(&self.watch)),
-            },
-        };
-        Some((Ok(text.into()), self))
-    }
-}
-
-/// What a stream begins with: the place from which it goes on, and that something was missed before it.
-fn opening(watch: &Watch) -> String {
-    let mut text = format!(":\n{}\n", id_line(watch));
-    if watch.missed() {
-        // a String takes everything
-        let _ = write!(text, "event: reset\ndata: {MISSED}\n\n");
-    }
-    text
-}
-
-fn id_line(watch: &Watch) -> String {
-    watch.last_id().map(|id| format!("id: {id}\n")).unwrap_or_default()
 }
 
 /// An event as the wire has it.
 fn text(id: &str, event: &Event) -> String {
-    let (name, data) = match event {
-        Event::Notification(change) => ("notification", json(change)),
-        Event::Mailing(progress) => ("mailing", json(progress)),
-        Event::Missed => ("reset", MISSED.to_owned()),
-    };
-    let mut text = String::with_capacity(data.len() + 80);
-    // a String takes everything
-    let _ = write!(text, "event: {name}\nid: {id}\ndata: {data}\n\n");
-    text
-}
-
-/// On one line, as JSON without spaces is.
-fn json(data: &impl Serialize) -> String {
-    serde_json::to_string(data).unwrap_or_default()
+    match event {
+        Event::Notification(change) => events::event("notification", id, change),
+        Event::Mailing(progress) => events::event("mailing", id, progress),
+        Event::Missed => events::reset(id),
+    }
 }
 
 #[cfg(test)]

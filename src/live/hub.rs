@@ -7,19 +7,19 @@ use std::collections::{BTreeMap, VecDeque};
 
 use tokio::sync::oneshot;
 
-use super::Event;
+use super::{Event, Interests};
 
 /// Events handed to a watcher at once, and events that it looks at for that: both bound how long the hub is held.
 const AT_ONCE: usize = 64;
 const LOOKED_AT: usize = 1000;
 
-/// The ring and the places in it. Events are numbered from 1.
-pub struct Hub {
-    ring: VecDeque<Event>,
+/// The ring and the places in it. Events are numbered from 1. `T` is what a watcher is there for.
+pub struct Hub<E, T> {
+    ring: VecDeque<E>,
     kept: usize,
     /// The number of the newest event.
     head: u64,
-    seats: BTreeMap<Seat, Place>,
+    seats: BTreeMap<Seat, Place<T>>,
     most: usize,
     given: u64,
     /// No watcher has read less far. Looked for anew only when the ring comes so far.
@@ -30,23 +30,22 @@ pub struct Hub {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Seat(u64);
 
-struct Place {
+struct Place<T> {
     /// The number of the last event that it has seen or passed over.
     position: u64,
-    of_mailings: bool,
-    of_notifications: bool,
+    topic: T,
     overtaken: oneshot::Sender<()>,
 }
 
 /// What a watcher finds.
-pub struct Read {
+pub struct Read<E> {
     /// Events with their numbers.
-    pub events: Vec<(u64, Event)>,
+    pub events: Vec<(u64, E)>,
     /// Whether there is more to look at.
     pub more: bool,
 }
 
-impl Hub {
+impl<E: Copy, T> Hub<E, T> {
     /// A ring of this many events for this many watchers.
     pub fn new(kept: usize, most: usize) -> Self {
         let (ring, seats) = (VecDeque::new(), BTreeMap::new());
@@ -59,7 +58,7 @@ impl Hub {
     }
 
     /// Adds an event.
-    pub fn push(&mut self, event: Event) {
+    pub fn push(&mut self, event: E) {
         if self.ring.len() >= self.kept {
             self.ring.pop_front();
         }
@@ -83,11 +82,7 @@ impl Hub {
 
     /// Gives somebody a place after the event `last`, if that is known, else after the newest; tells whether it was.
     /// None when all are taken.
-    pub fn sit_down(
-        &mut self,
-        (of_mailings, of_notifications): (bool, bool),
-        last: Option<u64>,
-    ) -> Option<(Seat, bool, oneshot::Receiver<()>)> {
+    pub fn sit_down(&mut self, topic: T, last: Option<u64>) -> Option<(Seat, bool, oneshot::Receiver<()>)> {
         if self.seats.len() >= self.most {
             return None;
         }
@@ -95,7 +90,7 @@ impl Hub {
         let position = known.unwrap_or(self.head);
         self.given += 1;
         let (seat, (overtaken, receiver)) = (Seat(self.given), oneshot::channel());
-        self.seats.insert(seat, Place { position, of_mailings, of_notifications, overtaken });
+        self.seats.insert(seat, Place { position, topic, overtaken });
         self.slowest = self.slowest.min(position);
         Some((seat, known.is_some(), receiver))
     }
@@ -111,7 +106,7 @@ impl Hub {
     }
 
     /// The next events for a watcher; none when it was overtaken.
-    pub fn read(&mut self, seat: Seat, lets_through: impl Fn(&Event) -> bool) -> Option<Read> {
+    pub fn read(&mut self, seat: Seat, lets_through: impl Fn(&E) -> bool) -> Option<Read<E>> {
         let tail = self.tail();
         let place = self.seats.get_mut(&seat)?;
         let mut events = Vec::new();
@@ -128,19 +123,26 @@ impl Hub {
         Some(Read { events, more: place.position < self.head })
     }
 
-    /// Whether anybody watches mailings.
-    pub fn mailings_are_watched(&self) -> bool {
-        self.seats.values().any(|place| place.of_mailings)
-    }
-
-    /// Whether anybody watches notifications.
-    pub fn notifications_are_watched(&self) -> bool {
-        self.seats.values().any(|place| place.of_notifications)
+    /// What those who watch are there for.
+    pub fn topics(&self) -> impl Iterator<Item = &T> {
+        self.seats.values().map(|place| &place.topic)
     }
 
     /// How many watch.
     #[cfg(test)]
     pub fn taken(&self) -> usize {
         self.seats.len()
+    }
+}
+
+impl Hub<Event, Interests> {
+    /// Whether anybody watches mailings.
+    pub fn mailings_are_watched(&self) -> bool {
+        self.topics().any(|(mailings, _)| *mailings)
+    }
+
+    /// Whether anybody watches notifications.
+    pub fn notifications_are_watched(&self) -> bool {
+        self.topics().any(|(_, notifications)| *notifications)
     }
 }

@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::FutureExt;
 use proptest::prelude::*;
+use tokio::sync::oneshot;
 
 use super::hub::{Hub, Seat};
 use super::*;
@@ -82,7 +83,8 @@ async fn an_id_that_is_not_known_or_too_old_is_missed_and_goes_on_from_now() {
     (1..=4).for_each(|number| live.publish(&numbered(number), false));
     let newest = live.watch(Filter::default(), None).unwrap().last_id().unwrap();
     let (boot, _) = newest.split_once('-').unwrap();
-    let other_boot = Live::new(true).0.boot.clone();
+    let other = Live::new(true).watch(Filter::default(), None).unwrap().last_id().unwrap();
+    let (other_boot, _) = other.split_once('-').unwrap();
     let (ahead, other) = (format!("{boot}-5"), format!("{other_boot}-4"));
     for last in [oldest.as_str(), &ahead, &other, "", "4", "-", boot] {
         let mut watch = live.watch(Filter::default(), Some(last)).unwrap();

@@ -1,45 +1,35 @@
-//! The intake: requests that come while one transaction is being committed share the next one, so that the disk is asked
-//! once for many. Each is whole or not at all, and nobody is answered before its commit.
+//! The intake: requests that come while one transaction is being committed share the next one
+//! ([`gather`](crate::db::gather)).
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
-
-use tokio::sync::{mpsc, oneshot};
 
 use super::repo::{self, NewRows, Stored};
 use super::usecase::Arrivals;
 use crate::clock::Clock;
-use crate::db::{Db, refuses_values};
-use crate::error::{Error, Result};
+use crate::db::Db;
+use crate::db::gather::{self, Entrance, Gather, gathering};
+use crate::error::Result;
 use crate::failpoint;
 use crate::kinds::ChannelKind;
 use crate::live::{Change, Live};
 use crate::metrics::Metrics;
 
-/// Rows that share a transaction; one more request may make them more.
-const LARGEST_GROUP: usize = 2000;
-/// Requests that wait to be taken up; those that come then wait for room.
-const QUEUE: usize = 1024;
-
-struct Order {
-    rows: NewRows,
-    done: oneshot::Sender<Result<Stored>>,
-}
-
 /// Where requests are handed in; cloning it is cheap. The intake ends when the last clone is gone.
 #[derive(Clone)]
-pub struct Intake(mpsc::Sender<Order>);
+pub struct Intake(Entrance<Requests>);
 
 /// The task behind it.
-pub struct Worker {
+pub type Worker = gather::Worker<Requests>;
+
+/// How requests are stored.
+pub struct Requests {
     db: Db,
     clock: Clock,
     metrics: Metrics,
     live: Live,
     arrivals: Arc<dyn Arrivals>,
     look: Duration,
-    orders: mpsc::Receiver<Order>,
 }
 
 impl Intake {
@@ -49,8 +39,8 @@ impl Intake {
         (db, clock, metrics, live): (Db, Clock, Metrics, Live),
         (arrivals, look): (Arc<dyn Arrivals>, Duration),
     ) -> (Self, Worker) {
-        let (sender, orders) = mpsc::channel(QUEUE);
-        (Self(sender), Worker { db, clock, metrics, live, arrivals, look, orders })
+        let (entrance, worker) = gathering(Requests { db, clock, metrics, live, arrivals, look });
+        (Self(entrance), worker)
     }
 
     /// Stores what a request makes; answers after the commit.
@@ -58,65 +48,30 @@ impl Intake {
     /// # Errors
     /// Those of the database.
     pub async fn store(&self, rows: NewRows) -> Result<Stored> {
-        let (done, stored) = oneshot::channel();
-        let gone = || Error::Unavailable("the service is stopping".into());
-        self.0.send(Order { rows, done }).await.map_err(|_| gone())?;
-        stored.await.map_err(|_| gone())?
+        self.0.write(rows).await
     }
 }
 
-impl Worker {
-    /// Runs until the last [`Intake`] is gone.
-    pub async fn run(mut self) {
-        // of two requests with one key the second waits for the first's commit, and finds its answer
-        let mut held_back: Vec<Order> = Vec::new();
-        loop {
-            let mut group = std::mem::take(&mut held_back);
-            if group.is_empty() {
-                match self.orders.recv().await {
-                    Some(order) => group.push(order),
-                    None => return,
-                }
-            }
-            let mut size: usize = group.iter().map(|order| order.rows.rows.len()).sum();
-            while size < LARGEST_GROUP
-                && let Ok(order) = self.orders.try_recv()
-            {
-                size += order.rows.rows.len();
-                group.push(order);
-            }
-            let mut keys = HashSet::new();
-            let (group, others) = group.into_iter().partition(|order| match &order.rows.claim {
-                Some(claim) => keys.insert(claim.key.key.clone()),
-                None => true,
-            });
-            held_back = others;
-            self.write(group).await;
-        }
+impl Gather for Requests {
+    type Item = NewRows;
+    type Done = Stored;
+    const LARGEST_GROUP: usize = 2000;
+
+    fn size(request: &NewRows) -> usize {
+        request.rows.len()
     }
 
-    /// Writes a group; when the database refuses some value in it, each of its requests apart.
-    async fn write(&self, group: Vec<Order>) {
-        let (rows, waiting): (Vec<NewRows>, Vec<_>) =
-            group.into_iter().map(|order| (order.rows, order.done)).unzip();
-        let rows: Arc<[NewRows]> = rows.into();
-        let results: Vec<Result<Stored>> = match self.commit(Arc::clone(&rows)).await {
-            Ok(stored) => stored.into_iter().map(Ok).collect(),
-            Err(error) if rows.len() > 1 && refuses_values(&error) => {
-                let mut results = Vec::with_capacity(rows.len());
-                for one in rows.iter() {
-                    let stored = self.commit([one.clone()].into()).await;
-                    results.push(stored.and_then(|mut stored| {
-                        stored.pop().ok_or_else(|| Error::internal("a request was stored without a result"))
-                    }));
-                }
-                results
-            }
-            Err(error) => {
-                let why = error.to_string();
-                rows.iter().map(|_| Err(Error::Unavailable(why.clone().into()))).collect()
-            }
-        };
+    // the second of two requests with one key finds the first's answer
+    fn key(request: &NewRows) -> Option<&str> {
+        request.claim.as_ref().map(|claim| claim.key.key.as_str())
+    }
+
+    async fn commit(&self, requests: Arc<[NewRows]>) -> Result<Vec<Stored>> {
+        let now = self.clock.now();
+        self.db.write(move |c| repo::store(c, &requests, now)).await
+    }
+
+    fn committed(&self, requests: &[NewRows], results: &[Result<Stored>]) {
         failpoint::reach("accept-after-commit");
         // what is due only after the engine's next look but one need not wake it: a look costs as much as some requests
         let soon = self.clock.now().plus(2 * self.look);
@@ -124,24 +79,17 @@ impl Worker {
             request.rows.iter().any(|(message, _)| message.due_at.is_none_or(|at| at <= soon))
         };
         let mut any = false;
-        for ((request, done), result) in rows.iter().zip(waiting).zip(results) {
-            if matches!(result, Ok(Stored::New)) {
-                any |= is_soon(request);
-                self.announce(request);
-            }
-            // a caller that went away has its notifications all the same
-            let _ = done.send(result);
+        for (request, _) in requests.iter().zip(results).filter(|(_, r)| matches!(r, Ok(Stored::New))) {
+            any |= is_soon(request);
+            self.announce(request);
         }
         if any {
             self.arrivals.arrived();
         }
     }
+}
 
-    async fn commit(&self, rows: Arc<[NewRows]>) -> Result<Vec<Stored>> {
-        let now = self.clock.now();
-        self.db.write(move |c| repo::store(c, &rows, now)).await
-    }
-
+impl Requests {
     fn announce(&self, request: &NewRows) {
         for (message, content) in &request.rows {
             let Ok(channel) = ChannelKind::from_code(message.channel) else { continue };

@@ -28,7 +28,11 @@ impl PartialEq for Raw {
 }
 
 impl Raw {
-    fn stored(text: Option<String>) -> Result<Option<Self>> {
+    /// What the database holds.
+    ///
+    /// # Errors
+    /// An internal error for what is no JSON.
+    pub fn stored(text: Option<String>) -> Result<Option<Self>> {
         text.map(|text| RawValue::from_string(text).map(Self))
             .transpose()
             .map_err(|e| Error::Internal(e.into()))

@@ -14,6 +14,7 @@ mod database_away;
 mod figures;
 mod hostile;
 mod import;
+mod inbox;
 mod lists;
 mod logs;
 mod mailing_filters;

@@ -51,6 +51,14 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("POST", "/notification", "create_notification_and_wait"),
     ("POST", "/notification/asynchronous", "create_notification_asynchronously"),
     ("GET", "/notification/{id}", "get_notification_by_its_short_path"),
+    ("GET", "/api/v1/inbox/{user_id}", "list_inbox"),
+    ("GET", "/api/v1/inbox/{user_id}/count", "get_inbox_count"),
+    ("GET", "/api/v1/inbox/{user_id}/stream", "get_inbox_stream"),
+    ("POST", "/api/v1/inbox/{user_id}/token", "create_inbox_token"),
+    ("POST", "/api/v1/inbox/{user_id}/read-all", "mark_inbox_read"),
+    ("POST", "/api/v1/inbox/{user_id}/{message_id}/read", "mark_inbox_message_read"),
+    ("POST", "/api/v1/inbox/{user_id}/{message_id}/unread", "mark_inbox_message_unread"),
+    ("POST", "/api/v1/inbox/{user_id}/{message_id}/archive", "archive_inbox_message"),
     ("GET", "/api/v1/messages", "list_messages"),
     ("GET", "/api/v1/messages/{id}", "get_message"),
 ];
@@ -59,6 +67,7 @@ const PROBES: &[&str] = &["/health", "/ready", "/metrics"];
 
 const VERBS: &[&str] = &[
     "create", "get", "list", "replace", "patch", "delete", "import", "preview", "pause", "resume", "cancel",
+    "mark", "archive",
 ];
 
 fn parsed() -> Value {
@@ -218,10 +227,13 @@ fn only_the_probes_and_the_metrics_are_documented_as_open() {
 
 on_each_database! {
     async fn every_route_of_the_document_is_served(kind: Database) {
-        let service = Service::start(kind).await;
+        let service = Service::start_with(kind, &[("in_app.base_url", "")]).await;
         service.import(1, "all").await;
         let sent = service.mail("all", Duration::from_secs(60)).await;
         service.finished(&sent).await;
+        let in_app = json!({"channel": "in_app", "recipient": "user-1", "content": "x"});
+        let in_inbox = id_of(&service.post("/notifications", in_app).await);
+        service.wait_for("/inbox/user-1/count", |count| count["unread"] == 1).await;
         for (method, path, _) in ROUTES {
             let first = |list: &Value| id_of(&list["items"][0]);
             let id = match path.trim_start_matches("/api/v1").split('/').nth(1) {
@@ -238,7 +250,7 @@ on_each_database! {
                     id_of(&service.post("/mailings", later).await)
                 }
             };
-            let url = format!("{}{}", service.base, path.replace("{id}", &id));
+            let url = format!("{}{}", service.base, path.replace("{id}", &id).replace("{user_id}", "user-1").replace("{message_id}", &in_inbox));
             let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
             // not to its end: a stream has none
             let status = service.http.request(method.clone(), url).send().await.expect("an answer").status().as_u16();

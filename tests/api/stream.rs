@@ -11,16 +11,21 @@ use crate::support::api::Api;
 use crate::support::{Database, Service, after, balance};
 
 /// Reads a stream as browsers do.
-struct Stream {
+pub struct Stream {
     response: Response,
     text: String,
     /// The place that was read last.
-    last: Option<String>,
+    pub last: Option<String>,
 }
 
 impl Stream {
     async fn open(service: &Api, query: &str, last: Option<&str>) -> Self {
-        let request = request(service, "GET", &format!("/stream{query}"));
+        Self::at(service, &format!("/stream{query}"), last).await
+    }
+
+    /// The stream at this path under the API's root.
+    pub async fn at(service: &Api, path: &str, last: Option<&str>) -> Self {
+        let request = request(service, "GET", path);
         let request = last.into_iter().fold(request, |request, id| request.header("Last-Event-ID", id));
         let response = request.send().await.expect("an answer");
         assert_eq!(response.status(), 200);
@@ -43,7 +48,7 @@ impl Stream {
     }
 
     /// The next event's name and data; none at the end.
-    async fn next(&mut self) -> Option<(String, Value)> {
+    pub async fn next(&mut self) -> Option<(String, Value)> {
         loop {
             while let Some((block, rest)) = self.text.split_once("\n\n") {
                 let of =

@@ -59,6 +59,7 @@ fn told(answer: &Answer) -> (&'static str, Option<u16>, &str) {
     let (word, error) = match &answer.verdict {
         Verdict::Delivered => ("delivered", ""),
         Verdict::Transient { error, .. } => ("transient", error.as_str()),
+        Verdict::Deferred { error, .. } => ("deferred", error.as_str()),
         Verdict::Throttled { .. } => ("throttled", ""),
         Verdict::Permanent { error } => ("permanent", error.as_str()),
         Verdict::Gone { error } => ("gone", error.as_str()),

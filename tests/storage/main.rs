@@ -10,6 +10,7 @@ mod engine;
 mod engine_plans;
 mod explain;
 mod import;
+mod inbox;
 mod messages;
 mod notifications;
 mod plans;

@@ -3,6 +3,7 @@
 
 pub mod api;
 pub mod checker;
+pub mod chromium;
 pub mod evidence;
 pub mod postgres;
 
@@ -133,7 +134,7 @@ impl Service {
         Self::start_with(kind, &[]).await
     }
 
-    /// Starts with these settings over the defaults, such as `("retry.limit", "1")`.
+    /// Starts with these settings over the defaults, such as `("retry.limit", "1")`; an empty one is as if it were not set.
     pub async fn start_with(kind: Database, settings: &[(&str, &str)]) -> Self {
         let db = TestDb::new(kind);
         let sandbox = Sandbox::start(SandboxArgs::on_free_port()).expect("a sandbox");
@@ -144,11 +145,14 @@ impl Service {
             ("channels.rate_per_second".to_owned(), "0".to_owned()),
             ("delivery.poll".to_owned(), "50ms".to_owned()),
         ];
-        // discord is left without a provider
-        for channel in ["email", "push", "webhook", "in_app"] {
+        // push is left without a provider
+        for channel in ["email", "webhook", "discord", "in_app"] {
             all.push((format!("{channel}.base_url"), sandbox.base_url()));
         }
         all.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        let unset: Vec<&str> =
+            settings.iter().filter(|(_, text)| text.is_empty()).map(|(key, _)| *key).collect();
+        all.retain(|(key, _)| !unset.contains(&key.as_str()));
         let api = Api::new(String::new());
         let mut service = Self { api, sandbox, app: None, settings: all, db };
         service.go_on().await;

@@ -128,6 +128,7 @@ mod tests {
             let (found, error) = match &answer.verdict {
                 Verdict::Delivered => ("delivered", ""),
                 Verdict::Transient { error, .. } => ("transient", error.as_str()),
+                Verdict::Deferred { error, .. } => ("deferred", error.as_str()),
                 Verdict::Permanent { error } => ("permanent", error.as_str()),
                 Verdict::Gone { error } => ("gone", error.as_str()),
                 Verdict::Throttled { .. } => ("throttled", ""),

@@ -1,0 +1,136 @@
+//! Group commits: what comes in while one transaction is being committed shares the next one, so that the disk is asked
+//! once for many. Each item is whole or not at all, and nobody is answered before its commit.
+
+use std::collections::HashSet;
+use std::future::Future;
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot};
+
+use super::refuses_values;
+use crate::error::{Error, Result};
+
+/// Items that wait to be taken up; those that come then wait for room.
+const QUEUE: usize = 1024;
+
+/// What is written in groups, and how.
+pub trait Gather: Send + Sync + 'static {
+    /// What is handed in.
+    type Item: Clone + Send + Sync + 'static;
+    /// What became of it.
+    type Done: Send + 'static;
+    /// Rows that share a transaction; one more item may make them more.
+    const LARGEST_GROUP: usize;
+
+    /// How many rows an item is.
+    fn size(item: &Self::Item) -> usize;
+
+    /// Of items with one key the second waits for the first's commit.
+    fn key(item: &Self::Item) -> Option<&str>;
+
+    /// Writes these in one transaction; answers what became of each, in their order.
+    fn commit(&self, items: Arc<[Self::Item]>) -> impl Future<Output = Result<Vec<Self::Done>>> + Send;
+
+    /// Called after the commit, before those are answered who handed the items in.
+    fn committed(&self, _items: &[Self::Item], _results: &[Result<Self::Done>]) {}
+}
+
+struct Order<G: Gather> {
+    item: G::Item,
+    done: oneshot::Sender<Result<G::Done>>,
+}
+
+/// Where items are handed in; cloning it is cheap. The worker ends when the last clone is gone.
+pub struct Entrance<G: Gather>(mpsc::Sender<Order<G>>);
+
+impl<G: Gather> Clone for Entrance<G> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+/// The task behind it.
+pub struct Worker<G: Gather> {
+    gather: G,
+    orders: mpsc::Receiver<Order<G>>,
+}
+
+/// An entrance and the task that has to be run for it.
+pub fn gathering<G: Gather>(gather: G) -> (Entrance<G>, Worker<G>) {
+    let (sender, orders) = mpsc::channel(QUEUE);
+    (Entrance(sender), Worker { gather, orders })
+}
+
+impl<G: Gather> Entrance<G> {
+    /// Writes an item; answers after the commit. Given up, it may be written all the same.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn write(&self, item: G::Item) -> Result<G::Done> {
+        let (done, written) = oneshot::channel();
+        let gone = || Error::Unavailable("the service is stopping".into());
+        self.0.send(Order { item, done }).await.map_err(|_| gone())?;
+        written.await.map_err(|_| gone())?
+    }
+}
+
+impl<G: Gather> Worker<G> {
+    /// Runs until the last [`Entrance`] is gone.
+    pub async fn run(mut self) {
+        // of two items with one key the second waits for the first's commit, and finds what that wrote
+        let mut held_back: Vec<Order<G>> = Vec::new();
+        loop {
+            let mut group = std::mem::take(&mut held_back);
+            if group.is_empty() {
+                match self.orders.recv().await {
+                    Some(order) => group.push(order),
+                    None => return,
+                }
+            }
+            let mut size: usize = group.iter().map(|order| G::size(&order.item)).sum();
+            while size < G::LARGEST_GROUP
+                && let Ok(order) = self.orders.try_recv()
+            {
+                size += G::size(&order.item);
+                group.push(order);
+            }
+            let mut keys = HashSet::new();
+            let (group, others) = group.into_iter().partition(|order| match G::key(&order.item) {
+                Some(key) => keys.insert(key.to_owned()),
+                None => true,
+            });
+            held_back = others;
+            self.write(group).await;
+        }
+    }
+
+    /// Writes a group; when the database refuses some value in it, each of its items apart.
+    async fn write(&self, group: Vec<Order<G>>) {
+        let (items, waiting): (Vec<G::Item>, Vec<_>) =
+            group.into_iter().map(|order| (order.item, order.done)).unzip();
+        let items: Arc<[G::Item]> = items.into();
+        let results: Vec<Result<G::Done>> = match self.gather.commit(Arc::clone(&items)).await {
+            Ok(done) => done.into_iter().map(Ok).collect(),
+            Err(error) if items.len() == 1 && refuses_values(&error) => vec![Err(error)],
+            Err(error) if refuses_values(&error) => {
+                let mut results = Vec::with_capacity(items.len());
+                for one in items.iter() {
+                    let done = self.gather.commit([one.clone()].into()).await;
+                    results.push(done.and_then(|mut done| {
+                        done.pop().ok_or_else(|| Error::internal("an item was written without a result"))
+                    }));
+                }
+                results
+            }
+            Err(error) => {
+                let why = error.to_string();
+                items.iter().map(|_| Err(Error::Unavailable(why.clone().into()))).collect()
+            }
+        };
+        self.gather.committed(&items, &results);
+        for (done, result) in waiting.into_iter().zip(results) {
+            // a caller that went away has its item written all the same
+            let _ = done.send(result);
+        }
+    }
+}

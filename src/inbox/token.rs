@@ -1,0 +1,118 @@
+//! What a user's page shows instead of the API key: a token that is worth something for one user until a time. Nothing of
+//! it is stored: it is its expiry with a code that only this service can make (HMAC-SHA256, RFC 2104).
+
+use std::fmt::Write;
+
+use ring::hmac;
+
+use super::model::{InboxToken, UserId};
+use crate::db::types::Timestamp;
+
+/// Keeps the codes apart from whatever else may be made with the same secret.
+const PURPOSE: &[u8] = b"fanfare inbox token 1";
+
+/// Makes tokens and checks them.
+pub struct Tokens(hmac::Key);
+
+impl Tokens {
+    /// With a key made of this secret: nodes with one secret take each other's tokens, and another secret takes none of
+    /// the tokens that were given out.
+    pub fn new(secret: &[u8]) -> Self {
+        let key = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), PURPOSE);
+        Self(hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()))
+    }
+
+    /// One for this user, until this time (cut to the second).
+    pub fn issue(&self, user: &UserId, until: Timestamp) -> InboxToken {
+        let seconds = until.micros().div_euclid(1_000_000);
+        let code = hmac::sign(&self.0, &signed(seconds, user));
+        let mut token = format!("{seconds}.");
+        for byte in code.as_ref() {
+            // a String takes everything
+            let _ = write!(token, "{byte:02x}");
+        }
+        InboxToken { token, expires_at: of_seconds(seconds) }
+    }
+
+    /// Until when the token lets its bearer into this user's inbox; none when it does not.
+    pub fn check(&self, token: &str, user: &UserId, now: Timestamp) -> Option<Timestamp> {
+        let (seconds, code) = token.split_once('.')?;
+        let seconds: i64 = seconds.parse().ok()?;
+        // in constant time: how long it takes tells nothing of how much was right
+        hmac::verify(&self.0, &signed(seconds, user), &bytes(code)?).ok()?;
+        Some(of_seconds(seconds)).filter(|until| now < *until)
+    }
+}
+
+fn of_seconds(seconds: i64) -> Timestamp {
+    Timestamp::from_micros(seconds.saturating_mul(1_000_000))
+}
+
+/// The number first, which ends where the user begins.
+fn signed(seconds: i64, user: &UserId) -> Vec<u8> {
+    let mut signed = seconds.to_be_bytes().to_vec();
+    signed.extend_from_slice(user.as_str().as_bytes());
+    signed
+}
+
+/// What hexadecimal digits stand for, two for a byte.
+fn bytes(hex: &str) -> Option<Vec<u8>> {
+    let digit = |byte: u8| char::from(byte).to_digit(16).and_then(|digit| u8::try_from(digit).ok());
+    let (pairs, rest) = hex.as_bytes().as_chunks::<2>();
+    let all = pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect();
+    if rest.is_empty() { all } else { None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_micros(second * 1_000_000)
+    }
+
+    fn user(text: &str) -> UserId {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_token_is_worth_something_for_its_user_until_its_time() {
+        let tokens = Tokens::new(b"a secret of more than sixteen bytes");
+        let given = tokens.issue(&user("u1"), at(2_000).plus(std::time::Duration::from_millis(900)));
+        assert_eq!(given.expires_at, at(2_000));
+        assert_eq!(tokens.check(&given.token, &user("u1"), at(1_999)), Some(at(2_000)));
+        assert_eq!(tokens.check(&given.token, &user("u1"), at(2_000)), None);
+        for other in ["u2", "u", "u11", "U1"] {
+            assert_eq!(tokens.check(&given.token, &user(other), at(1_000)), None, "{other}");
+        }
+        let same = Tokens::new(b"a secret of more than sixteen bytes");
+        assert!(same.check(&given.token, &user("u1"), at(1_000)).is_some(), "at another node");
+        let other = Tokens::new(b"another secret of more than sixteen bytes");
+        assert_eq!(other.check(&given.token, &user("u1"), at(1_000)), None);
+    }
+
+    #[test]
+    fn what_was_changed_or_cut_off_is_no_token() {
+        let tokens = Tokens::new(b"a secret of more than sixteen bytes");
+        let user = user("u1");
+        let given = tokens.issue(&user, at(2_000)).token;
+        let (seconds, code) = given.split_once('.').unwrap();
+        let changed = [
+            String::new(),
+            ".".to_owned(),
+            seconds.to_owned(),
+            format!("{seconds}."),
+            format!("3000.{code}"),
+            format!("+{seconds}.{code}x"),
+            format!("{seconds}.{}", &code[..62]),
+            format!("{seconds}.{code}00"),
+            format!("{seconds}.{}", "0".repeat(64)),
+            format!("{seconds}.{}", "é".repeat(32)),
+            format!("{}.{code}", i64::MAX),
+            format!("99999999999999999999.{code}"),
+        ];
+        for token in changed {
+            assert_eq!(tokens.check(&token, &user, at(1_000)), None, "{token}");
+        }
+    }
+}
