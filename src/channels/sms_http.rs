@@ -230,6 +230,12 @@ fn invalid(complaints: Complaints) -> Error {
     complaints.finish().err().unwrap_or_else(|| Error::internal("sms.http is wrong, and nothing says how"))
 }
 
+/// Where the path, the query or the fragment of a URL begins.
+fn end_of_place(url: &str) -> usize {
+    let host = url.find("://").map_or(0, |at| at + 3);
+    url.get(host..).and_then(|rest| rest.find(['/', '?', '#'])).map_or(url.len(), |at| at + host)
+}
+
 /// Reads the settings, and notes what is wrong with them.
 struct Check<'a> {
     variable: Variable<'a>,
@@ -257,12 +263,11 @@ impl Check<'_> {
 
     /// The address of the place, and the template of what comes behind it.
     fn url(&mut self, url: &SecretString) -> (String, Option<Template>) {
-        let url = url.expose_secret();
-        let host = url.find("://").map_or(0, |at| at + 3);
-        let behind =
-            url.get(host..).and_then(|rest| rest.find(['/', '?', '#'])).map_or(url.len(), |at| at + host);
-        let (base, path) = url.split_at_checked(behind).unwrap_or((url, ""));
-        if base.contains(['{', '$']) {
+        let Some(url) = self.complaints.check("sms.http.url", self.with_place(url.expose_secret())) else {
+            return Default::default();
+        };
+        let (base, path) = url.split_at_checked(end_of_place(&url)).unwrap_or((&url, ""));
+        if base.contains('{') {
             self.complaints.add("sms.http.url", "the host cannot be a template: messages would go astray");
         }
         if path.contains('#') {
@@ -270,6 +275,17 @@ impl Check<'_> {
         }
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         (base.to_owned(), self.template("url", &path.into(), Encoding::Percent))
+    }
+
+    /// With the variables of the place filled in as they stand: `https://${HOST}/…`, `${BASE_URL}/…`.
+    fn with_place(&self, url: &str) -> Result<String, String> {
+        let end = match url.find('}') {
+            Some(end) if url.starts_with("${") => end + 1,
+            _ => end_of_place(url),
+        };
+        let (place, rest) = url.split_at_checked(end).unwrap_or((url, ""));
+        let place = resolved(&place.into(), self.variable)?;
+        Ok(format!("{}{rest}", place.expose_secret()))
     }
 
     fn body(&mut self, settings: &HttpSettings, headers: &mut HeaderMap) -> Option<Body> {

@@ -221,10 +221,15 @@ async fn a_refused_token_is_thrown_away_once() {
 #[tokio::test]
 async fn a_failure_to_get_a_token_is_shared_and_no_fault_of_the_messages() {
     let mut google = Google::start(&["--failing-token", "1"]);
-    let fcm = google.fcm(Clock::System);
-    let answers = join_all((0..20).map(|_| fcm.send(delivery("device")))).await;
+    let (clock, set) = clock();
+    let fcm = google.fcm(clock);
     let why = "the token endpoint answered 400 Bad Request (invalid_grant): check the service account";
+    let answers = join_all((0..20).map(|_| fcm.send(delivery("device")))).await;
     assert!(answers.iter().all(|answer| *answer == Answer::none(why)), "{answers:?}");
+    // for two seconds nobody asks again
+    set(1);
+    assert_eq!(fcm.send(delivery("device")).await, Answer::none(why));
+    set(2);
     assert_eq!(fcm.send(delivery("device")).await.verdict, Verdict::Delivered);
     assert_eq!([google.token(), google.token()], [1, 2]);
     assert_eq!(google.sent(), "ya29.token-2");

@@ -21,6 +21,9 @@ const AGAIN_SECONDS: i64 = 10;
 /// A token that was fetched so lately and is refused would be no better for being fetched again.
 const FRESH_SECONDS: i64 = 60;
 
+/// Nobody asks again so soon after a failure: all messages would, one after another.
+const REST_SECONDS: i64 = 2;
+
 /// The grant of RFC 7523, 2.1, with its colons encoded; the assertion needs no encoding.
 const GRANT: &str = "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=";
 
@@ -38,9 +41,10 @@ pub(super) struct Token {
 #[derive(Default)]
 struct State {
     token: Option<Token>,
-    /// Fetches that ended, and how the last one failed.
+    /// Fetches that ended.
     fetches: u64,
-    failure: Option<String>,
+    /// When and how the last one failed, if it did.
+    failure: Option<(i64, String)>,
 }
 
 /// Where tokens come from.
@@ -114,21 +118,13 @@ impl Tokens {
             (Err(_), Some(token)) => return Ok(token.clone()),
             (Err(_), None) => self.fetching.lock().await,
         };
-        {
-            // another has fetched since this one looked
-            let state = self.state();
-            if state.fetches != fetches {
-                return match (&state.token, &state.failure) {
-                    (_, Some(failure)) => known.ok_or_else(|| failure.clone()),
-                    (Some(token), None) => Ok(token.clone()),
-                    (None, None) => Err("the access token was refused".into()),
-                };
-            }
+        if let Some(shared) = self.shared(fetches, now) {
+            return shared.or_else(|why| known.ok_or(why));
         }
         let fetched = self.fetch(fetches + 1).await;
         let mut state = self.state();
         state.fetches += 1;
-        state.failure = fetched.as_ref().err().cloned();
+        state.failure = fetched.as_ref().err().map(|why| (now, why.clone()));
         match (fetched, known) {
             (Ok(token), _) => {
                 state.token = Some(token.clone());
@@ -140,6 +136,19 @@ impl Tokens {
                 Ok(token)
             }
             (Err(why), None) => Err(why),
+        }
+    }
+
+    /// What another has fetched, or failed to, since `fetches` were counted or a moment ago.
+    fn shared(&self, fetches: u64, now: i64) -> Option<Result<Token, String>> {
+        let state = self.state();
+        match &state.failure {
+            Some((at, why)) if state.fetches != fetches || (0..REST_SECONDS).contains(&(now - at)) => {
+                Some(Err(why.clone()))
+            }
+            Some(_) => None,
+            None if state.fetches != fetches => state.token.clone().map(Ok),
+            None => None,
         }
     }
 

@@ -16,7 +16,8 @@ pub struct HttpSettings {
     /// `POST` unless told otherwise.
     #[serde(default)]
     pub method: Method,
-    /// `http[s]://HOST[:PORT]` as it stands, then a template of the path; values are percent-encoded.
+    /// `http[s]://HOST[:PORT]`, in which only `${NAME}` may stand, then a template of the path; its values are
+    /// percent-encoded.
     pub url: SecretString,
     /// What is appended to the URL after a question mark: a name and a template each.
     #[serde(default)]

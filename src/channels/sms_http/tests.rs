@@ -70,7 +70,9 @@ fn each_wrong_setting_is_named_with_what_is_wrong_and_without_a_secret() {
         (url("a/send"), "sms.http.url", "http[s]://"),
         (url("http://u:p@a/"), "sms.http.url", "http[s]://"),
         (url("http://{{ phone }}.example.com/"), "sms.http.url", "astray"),
-        (url("http://${HOST}/"), "sms.http.url", "astray"),
+        (url("http://${UNSET}/"), "sms.http.url", "the variable UNSET of the environment is not set"),
+        (url("${SECRET}/send"), "sms.http.url", "http[s]://"),
+        (url("${LINES}/send"), "sms.http.url", "http[s]://"),
         (url("http://a/#top"), "sms.http.url", "fragment"),
         (url("http://a/with space"), "sms.http.url", "path of a URL"),
         (url("http://a/{{ phon }}"), "sms.http.url", "`phon` is unknown; there are id, id_number, phone"),
@@ -142,6 +144,27 @@ fn all_that_is_wrong_is_named_at_once_and_what_does_not_exist_is_refused() {
     }
     let shown = format!("{:?}", settings(&GOOD.replace("/send", "/planted")));
     assert!(!shown.contains("planted"), "{shown}");
+}
+
+#[test]
+fn the_place_may_stand_in_the_environment() {
+    for (url, path) in [
+        ("https://${HOST}/v1/{{ phone }}", "/v1/79031234567"),
+        ("${BASE}/{{ phone }}?a=${X}", "/api/79031234567?a=%2F"),
+    ] {
+        let variable = |name: &str| match name {
+            "HOST" => Some("sms.example.com:8443".into()),
+            "BASE" => Some("https://sms.example.com:8443/api".into()),
+            _ => Some("/".into()),
+        };
+        let settings = settings(&format!("url = '{url}'\njson = '[{{{{ text }}}}]'"));
+        let sms = HttpSms::new(&settings, &variable, Clock::System).unwrap();
+        let (target, headers, _) = request(&sms, delivery("x")).unwrap();
+        assert_eq!(
+            (target.as_str(), &headers["host"]),
+            (path, &HeaderValue::from_static("sms.example.com:8443"))
+        );
+    }
 }
 
 #[test]
