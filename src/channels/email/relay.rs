@@ -89,11 +89,27 @@ impl Relay {
         let mut opening = Opening { relay: self, began: Instant::now(), is_over: false };
         let opened = Connection::open(&opener).await;
         opening.is_over = true;
-        *self.rests_until() = opened.is_err().then(|| Instant::now() + REST);
-        let Server { host, port, .. } = &self.server;
-        opened
-            .map(Box::new)
-            .map_err(|why| Unusable(format!("the mail server {host}:{port} cannot be used: {why}")))
+        opened.map(Box::new).inspect(|_| self.wake()).map_err(|why| {
+            let Server { host, port, .. } = &self.server;
+            self.rest(&why);
+            Unusable(format!("the mail server {host}:{port} cannot be used: {why}"))
+        })
+    }
+
+    fn rest(&self, why: &str) {
+        let until = self.rests_until().replace(Instant::now() + REST);
+        // once for each time: mails that go out by the others are no reason for anybody to look
+        if until.is_none_or(|until| until <= Instant::now()) {
+            let Server { host, port, .. } = &self.server;
+            tracing::warn!(%host, port, why, "a mail server cannot be used; others take over, if there are any");
+        }
+    }
+
+    fn wake(&self) {
+        if self.rests_until().take().is_some() {
+            let Server { host, port, .. } = &self.server;
+            tracing::info!(%host, port, "a mail server can be used again");
+        }
     }
 
     fn keep(&self, connection: Box<Connection>) {
@@ -115,7 +131,7 @@ struct Opening<'r> {
 impl Drop for Opening<'_> {
     fn drop(&mut self) {
         if !self.is_over && self.began.elapsed() >= SLOW_OPENING {
-            *self.relay.rests_until() = Some(Instant::now() + REST);
+            self.relay.rest("nobody waited any longer for it to answer");
         }
     }
 }
