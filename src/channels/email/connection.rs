@@ -13,6 +13,7 @@ use rustls::pki_types::ServerName;
 use secrecy::ExposeSecret;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -228,11 +229,13 @@ impl Connection {
         matches!(reply, Ok(Ok(reply)) if reply.code == 250)
     }
 
-    /// Says good-bye, without anybody's waiting for it.
-    pub(super) fn quit(mut self) {
-        tokio::spawn(timeout(PING_TIMEOUT, async move {
-            let _ = self.wire.ask("QUIT").await;
-        }));
+    /// Says good-bye, without anybody's waiting for it, and gives its slot back when it is closed.
+    pub(super) fn quit(mut self, slot: Option<OwnedSemaphorePermit>) {
+        tokio::spawn(async move {
+            let _ = timeout(PING_TIMEOUT, self.wire.ask("QUIT")).await;
+            drop(self);
+            drop(slot);
+        });
     }
 
     /// Sends a mail.

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
@@ -28,6 +29,8 @@ pub(super) struct Relay {
     hello_name: Option<String>,
     mails_per_connection: u32,
     rests_until: Mutex<Option<Instant>>,
+    /// A permit for each connection that it may have at once.
+    slots: Arc<Semaphore>,
     idle: Arc<Idle>,
 }
 
@@ -43,8 +46,10 @@ impl Relay {
         hello_name: Option<String>,
         mails_per_connection: u32,
     ) -> Self {
+        let most = server.connections.and_then(|most| usize::try_from(most).ok());
+        let slots = Arc::new(Semaphore::new(most.unwrap_or(Semaphore::MAX_PERMITS).max(1)));
         let (rests_until, idle) = (Mutex::default(), Arc::default());
-        Self { server, tls, hello_name, mails_per_connection, rests_until, idle }
+        Self { server, tls, hello_name, mails_per_connection, rests_until, slots, idle }
     }
 
     /// Its share of the mails, never none: it stands in for others.
@@ -66,6 +71,8 @@ impl Relay {
     /// # Errors
     /// When there is no connection to be had.
     pub(super) async fn deliver(&self, mail: &Mail) -> Result<Answer, Unusable> {
+        // never closed; what is idle was put there by who had a permit
+        let slot = Arc::clone(&self.slots).acquire_owned().await.ok();
         loop {
             let (mut connection, is_new) = match self.idle.take().await {
                 Some(connection) => (connection, false),
@@ -73,7 +80,7 @@ impl Relay {
             };
             match connection.deliver(mail).await {
                 Ok(answer) => {
-                    self.keep(connection);
+                    self.keep(connection, slot);
                     return Ok(answer);
                 }
                 // the server has closed it while nobody looked, before the mail
@@ -112,9 +119,9 @@ impl Relay {
         }
     }
 
-    fn keep(&self, connection: Box<Connection>) {
+    fn keep(&self, connection: Box<Connection>, slot: Option<OwnedSemaphorePermit>) {
         if connection.mails() >= self.mails_per_connection {
-            connection.quit();
+            connection.quit(slot);
         } else if connection.is_in_step() {
             self.idle.keep(connection);
         }
@@ -175,7 +182,7 @@ impl Idle {
         let mut kept = self.lock();
         while kept.connections.front().is_some_and(|(since, _)| since.elapsed() >= IDLE_TIMEOUT) {
             if let Some((_, connection)) = kept.connections.pop_front() {
-                connection.quit();
+                connection.quit(None);
             }
         }
         kept.is_swept = !kept.connections.is_empty();
