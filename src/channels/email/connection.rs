@@ -13,6 +13,7 @@ use rustls::pki_types::ServerName;
 use secrecy::ExposeSecret;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
@@ -228,11 +229,13 @@ impl Connection {
         matches!(reply, Ok(Ok(reply)) if reply.code == 250)
     }
 
-    /// Says good-bye, without anybody's waiting for it.
-    pub(super) fn quit(mut self) {
-        tokio::spawn(timeout(PING_TIMEOUT, async move {
-            let _ = self.wire.ask("QUIT").await;
-        }));
+    /// Says good-bye, without anybody's waiting for it, and gives its slot back when it is closed.
+    pub(super) fn quit(mut self, slot: Option<OwnedSemaphorePermit>) {
+        tokio::spawn(async move {
+            let _ = timeout(PING_TIMEOUT, self.wire.ask("QUIT")).await;
+            drop(self);
+            drop(slot);
+        });
     }
 
     /// Sends a mail.
@@ -380,4 +383,63 @@ fn stuffed(content: &[u8]) -> Vec<u8> {
     }
     bytes.extend_from_slice(b".\r\n");
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn extensions(lines: &[&str]) -> Extensions {
+        Extensions::read(&Reply { code: 250, lines: lines.iter().map(ToString::to_string).collect() })
+    }
+
+    #[test]
+    fn what_a_server_can_do_is_read_whatever_the_case() {
+        let found = extensions(&[
+            "STARTTLS.example.com greets you",
+            "pipelining",
+            "Size 1000",
+            "STARTTLS",
+            "SMTPUTF8",
+            "AUTH=LOGIN",
+            "AUTH CRAM-MD5 PLAIN",
+            "X-PIPELINING",
+        ]);
+        let all = Extensions {
+            pipelining: true,
+            starttls: true,
+            utf8: true,
+            size: Some(Some(1000)),
+            plain: true,
+            login: true,
+        };
+        assert_eq!(found, all);
+        assert_eq!(extensions(&["PIPELINING"]), Extensions::default(), "that is its name");
+        for (line, size) in [("SIZE", None), ("SIZE 0", None), ("SIZE x", None), ("SIZE 7 8", Some(7))] {
+            assert_eq!(extensions(&["a", line]).size, Some(size));
+        }
+        assert_eq!(extensions(&["a", "STARTTLSX", "SIZEX 5", "AUTH", ""]), Extensions::default());
+    }
+
+    proptest! {
+        #[test]
+        fn a_mail_ends_where_it_ends_and_is_what_it_was(lines in proptest::collection::vec("[.a]{0,4}", 0..8)) {
+            let content: String = lines.iter().map(|line| format!("{line}\r\n")).collect();
+            let sent = String::from_utf8(stuffed(content.as_bytes())).unwrap();
+            let mut received = String::new();
+            let mut rest = sent.as_str();
+            while let Some((line, after)) = rest.split_once("\r\n") {
+                rest = after;
+                if line == "." {
+                    break;
+                }
+                received.push_str(line.strip_prefix('.').unwrap_or(line));
+                received.push_str("\r\n");
+            }
+            prop_assert_eq!(rest, "", "nothing stands behind the end");
+            prop_assert_eq!(received, content);
+        }
+    }
 }

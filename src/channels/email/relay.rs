@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
@@ -28,6 +29,8 @@ pub(super) struct Relay {
     hello_name: Option<String>,
     mails_per_connection: u32,
     rests_until: Mutex<Option<Instant>>,
+    /// A permit for each connection that it may have at once.
+    slots: Arc<Semaphore>,
     idle: Arc<Idle>,
 }
 
@@ -43,8 +46,10 @@ impl Relay {
         hello_name: Option<String>,
         mails_per_connection: u32,
     ) -> Self {
+        let most = server.connections.and_then(|most| usize::try_from(most).ok());
+        let slots = Arc::new(Semaphore::new(most.unwrap_or(Semaphore::MAX_PERMITS).max(1)));
         let (rests_until, idle) = (Mutex::default(), Arc::default());
-        Self { server, tls, hello_name, mails_per_connection, rests_until, idle }
+        Self { server, tls, hello_name, mails_per_connection, rests_until, slots, idle }
     }
 
     /// Its share of the mails, never none: it stands in for others.
@@ -66,6 +71,8 @@ impl Relay {
     /// # Errors
     /// When there is no connection to be had.
     pub(super) async fn deliver(&self, mail: &Mail) -> Result<Answer, Unusable> {
+        // never closed; what is idle was put there by who had a permit
+        let slot = Arc::clone(&self.slots).acquire_owned().await.ok();
         loop {
             let (mut connection, is_new) = match self.idle.take().await {
                 Some(connection) => (connection, false),
@@ -73,7 +80,7 @@ impl Relay {
             };
             match connection.deliver(mail).await {
                 Ok(answer) => {
-                    self.keep(connection);
+                    self.keep(connection, slot);
                     return Ok(answer);
                 }
                 // the server has closed it while nobody looked, before the mail
@@ -89,16 +96,32 @@ impl Relay {
         let mut opening = Opening { relay: self, began: Instant::now(), is_over: false };
         let opened = Connection::open(&opener).await;
         opening.is_over = true;
-        *self.rests_until() = opened.is_err().then(|| Instant::now() + REST);
-        let Server { host, port, .. } = &self.server;
-        opened
-            .map(Box::new)
-            .map_err(|why| Unusable(format!("the mail server {host}:{port} cannot be used: {why}")))
+        opened.map(Box::new).inspect(|_| self.wake()).map_err(|why| {
+            let Server { host, port, .. } = &self.server;
+            self.rest(&why);
+            Unusable(format!("the mail server {host}:{port} cannot be used: {why}"))
+        })
     }
 
-    fn keep(&self, connection: Box<Connection>) {
+    fn rest(&self, why: &str) {
+        let until = self.rests_until().replace(Instant::now() + REST);
+        // once for each time: mails that go out by the others are no reason for anybody to look
+        if until.is_none_or(|until| until <= Instant::now()) {
+            let Server { host, port, .. } = &self.server;
+            tracing::warn!(%host, port, why, "a mail server cannot be used; others take over, if there are any");
+        }
+    }
+
+    fn wake(&self) {
+        if self.rests_until().take().is_some() {
+            let Server { host, port, .. } = &self.server;
+            tracing::info!(%host, port, "a mail server can be used again");
+        }
+    }
+
+    fn keep(&self, connection: Box<Connection>, slot: Option<OwnedSemaphorePermit>) {
         if connection.mails() >= self.mails_per_connection {
-            connection.quit();
+            connection.quit(slot);
         } else if connection.is_in_step() {
             self.idle.keep(connection);
         }
@@ -115,7 +138,7 @@ struct Opening<'r> {
 impl Drop for Opening<'_> {
     fn drop(&mut self) {
         if !self.is_over && self.began.elapsed() >= SLOW_OPENING {
-            *self.relay.rests_until() = Some(Instant::now() + REST);
+            self.relay.rest("nobody waited any longer for it to answer");
         }
     }
 }
@@ -159,7 +182,7 @@ impl Idle {
         let mut kept = self.lock();
         while kept.connections.front().is_some_and(|(since, _)| since.elapsed() >= IDLE_TIMEOUT) {
             if let Some((_, connection)) = kept.connections.pop_front() {
-                connection.quit();
+                connection.quit(None);
             }
         }
         kept.is_swept = !kept.connections.is_empty();

@@ -11,7 +11,8 @@ use crate::error::{Error, Result};
 /// What says which servers there are.
 const URL_FIELD: &str = "email.smtp_url (SMTP_URL)";
 const DEFAULT_WEIGHT: u32 = 1;
-const LARGEST_WEIGHT: u32 = 1000;
+/// Of a weight, and of connections.
+const LARGEST: u32 = 1000;
 /// Mails over one connection; servers that count close theirs after some hundreds at the earliest.
 const DEFAULT_MAILS_PER_CONNECTION: u32 = 100;
 
@@ -71,6 +72,8 @@ pub struct Server {
     pub login: Option<Login>,
     /// How many mails it gets, as a share of the sum of all servers' weights; from 1.
     pub weight: u32,
+    /// How many connections it may have at once, from 1; as many as there are mails under way if nothing is said.
+    pub connections: Option<u32>,
 }
 
 /// How mail is sent.
@@ -111,8 +114,8 @@ impl Settings {
     }
 }
 
-/// The servers of `SMTP_URL`: `smtp[s]://[USER:PASSWORD@]HOST[:PORT][?weight=N]`, one or several of them with commas or
-/// spaces between. User and password are percent-encoded. `smtps` means implicit TLS; `smtp` means what `tls` says, and
+/// The servers of `SMTP_URL`: `smtp[s]://[USER:PASSWORD@]HOST[:PORT][?weight=N&connections=N]`, one or several of them
+/// with commas or spaces between. User and password are percent-encoded. `smtps` means implicit TLS; `smtp` means what `tls` says, and
 /// STARTTLS if it says nothing. The port is 587 with STARTTLS, 465 with implicit TLS and 25 in clear.
 ///
 /// # Errors
@@ -131,7 +134,7 @@ pub fn servers(text: &str, tls: Option<Tls>) -> Result<Vec<Server>> {
 }
 
 fn server(text: &str, tls: Option<Tls>) -> Result<Server, &'static str> {
-    let form = "must be smtp[s]://[USER:PASSWORD@]HOST[:PORT][?weight=N]; in user and password \
+    let form = "must be smtp[s]://[USER:PASSWORD@]HOST[:PORT][?weight=N&connections=N]; in user and password \
                 everything but letters and digits is best written as %XX";
     let url = Url::parse(text).map_err(|_| form)?;
     let tls = match (url.scheme(), tls) {
@@ -156,7 +159,8 @@ fn server(text: &str, tls: Option<Tls>) -> Result<Server, &'static str> {
     if port == 0 {
         return Err("the port must be from 1 to 65535");
     }
-    Ok(Server { host, port, tls, login, weight: weight(&url)? })
+    let (weight, connections) = options(&url)?;
+    Ok(Server { host, port, tls, login, weight, connections })
 }
 
 /// A name in ASCII, or an IP address without its brackets.
@@ -173,15 +177,21 @@ fn host(url: &Url) -> Option<String> {
     }
 }
 
-fn weight(url: &Url) -> Result<u32, &'static str> {
-    let wrong = "of a server only ?weight=N can be said, N from 1 to 1000";
-    let mut pairs = url.query_pairs();
-    let Some((key, value)) = pairs.next() else { return Ok(DEFAULT_WEIGHT) };
-    let weight = value.parse().ok().filter(|weight| (1..=LARGEST_WEIGHT).contains(weight));
-    match weight {
-        Some(weight) if key == "weight" && pairs.next().is_none() => Ok(weight),
-        _ => Err(wrong),
+fn options(url: &Url) -> Result<(u32, Option<u32>), &'static str> {
+    let wrong = "after the ? of a server stand weight=N and connections=N, each once, N from 1 to 1000";
+    let (mut weight, mut connections) = (None, None);
+    for (key, value) in url.query_pairs() {
+        let option = match &*key {
+            "weight" => &mut weight,
+            "connections" => &mut connections,
+            _ => return Err(wrong),
+        };
+        let number: u32 = value.parse().map_err(|_| wrong)?;
+        if !(1..=LARGEST).contains(&number) || option.replace(number).is_some() {
+            return Err(wrong);
+        }
     }
+    Ok((weight.unwrap_or(DEFAULT_WEIGHT), connections))
 }
 
 fn decoded(text: &str) -> Result<String, &'static str> {

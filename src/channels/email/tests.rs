@@ -321,6 +321,22 @@ async fn a_connection_ends_after_its_share_of_mails() {
     tokio::join!(serve, send);
 }
 
+#[tokio::test]
+async fn a_server_has_no_more_connections_than_it_may_have() {
+    let server = Server::new().await;
+    let email = email(&format!("{}?connections=1", server.url()), |_| {});
+    let serve = async {
+        let mut session = server.welcome(HELLO).await;
+        for _ in 0..3 {
+            session.mail().await;
+        }
+    };
+    let answers =
+        async { tokio::join!(email.send(delivery()), email.send(delivery()), email.send(delivery())) };
+    let (_, answers) = tokio::join!(serve, answers);
+    assert!(is_taken(&answers.0) && is_taken(&answers.1) && is_taken(&answers.2), "{answers:?}");
+}
+
 #[tokio::test(start_paused = true)]
 async fn after_a_rest_the_server_is_asked_whether_it_is_there() {
     let server = Server::new().await;

@@ -54,10 +54,13 @@ fn hosts_are_names_or_addresses() {
 
 #[test]
 fn several_servers_have_weights() {
-    let text = "smtp://u:p@a.example:25?weight=3, smtps://b.example\n  smtp://c.example?weight=1000,";
+    let text = "smtp://u:p@a.example:25?weight=3, smtps://b.example?connections=2\n  \
+                smtp://c.example?connections=1000&weight=1000,";
     let servers = servers(text, None).unwrap();
-    let found: Vec<_> = servers.iter().map(|s| (s.host.as_str(), s.port, s.weight)).collect();
-    assert_eq!(found, [("a.example", 25, 3), ("b.example", 465, 1), ("c.example", 587, 1000)]);
+    let found: Vec<_> = servers.iter().map(|s| (s.host.as_str(), s.port, s.weight, s.connections)).collect();
+    let expected =
+        [("a.example", 25, 3, None), ("b.example", 465, 1, Some(2)), ("c.example", 587, 1000, Some(1000))];
+    assert_eq!(found, expected);
 }
 
 #[test]
@@ -71,11 +74,13 @@ fn what_is_wrong_is_said_without_the_password() {
         ("smtp://u:hunter2@h.example#x", None, "must be smtp[s]://"),
         ("smtp://u:hunter2@h.example:65536", None, "must be smtp[s]://"),
         ("smtp://u:hunter2@h.example:0", None, "the port"),
-        ("smtp://u:hunter2@h.example?weight=0", None, "?weight=N"),
-        ("smtp://u:hunter2@h.example?weight=1001", None, "?weight=N"),
-        ("smtp://u:hunter2@h.example?weight=-1", None, "?weight=N"),
-        ("smtp://u:hunter2@h.example?timeout=1", None, "?weight=N"),
-        ("smtp://u:hunter2@h.example?weight=1&weight=2", None, "?weight=N"),
+        ("smtp://u:hunter2@h.example?weight=0", None, "weight=N and connections=N"),
+        ("smtp://u:hunter2@h.example?weight=1001", None, "weight=N and connections=N"),
+        ("smtp://u:hunter2@h.example?weight=-1", None, "weight=N and connections=N"),
+        ("smtp://u:hunter2@h.example?timeout=1", None, "weight=N and connections=N"),
+        ("smtp://u:hunter2@h.example?weight=1&weight=2", None, "weight=N and connections=N"),
+        ("smtp://u:hunter2@h.example?connections=0", None, "weight=N and connections=N"),
+        ("smtp://u:hunter2@h.example?weight=1&connections=x", None, "weight=N and connections=N"),
         ("smtp://u@h.example", None, "no password"),
         ("smtp://:hunter2@h.example", None, "no user"),
         ("smtp://u:hunter2%00@h.example", None, "no zero byte"),
