@@ -215,11 +215,16 @@ mod tests {
         #[test]
         fn any_text_is_counted_as_its_parts_are(text in "([a-zA-Z0-9 €\\[\\]]|[а-я]|\\PC){0,400}") {
             let found = segments(&text);
-            let utf16 = |part: &str| part.encode_utf16().count();
-            let septets = |part: &str| part.chars().map(|c| 1 + usize::from(EXTENSION.contains(c))).sum();
-            let (alone, limit, units): (usize, usize, &dyn Fn(&str) -> usize) = match found.encoding {
-                Encoding::Gsm7 => (160, 153, &septets),
-                Encoding::Ucs2 => (70, 67, &utf16),
+            fn utf16(part: &str) -> usize {
+                part.encode_utf16().count()
+            }
+            fn septets(part: &str) -> usize {
+                part.chars().map(|c| 1 + usize::from(EXTENSION.contains(c))).sum()
+            }
+            type Length = fn(&str) -> usize;
+            let (alone, limit, units) = match found.encoding {
+                Encoding::Gsm7 => (160, 153, septets as Length),
+                Encoding::Ucs2 => (70, 67, utf16 as Length),
             };
             prop_assert_eq!(found.encoding == Encoding::Gsm7, fits_gsm7(&text));
             prop_assert_eq!(found.not_gsm7.is_empty(), fits_gsm7(&text));
