@@ -13,6 +13,7 @@ const CONTRIBUTING: &str = include_str!("../CONTRIBUTING.md");
 const API: &str = include_str!("../docs/api.md");
 const ARCHITECTURE: &str = include_str!("../docs/architecture.md");
 const BENCHMARKS: &str = include_str!("../docs/benchmarks.md");
+const CHANNELS: &str = include_str!("../docs/channels.md");
 const CONFIGURATION: &str = include_str!("../docs/configuration.md");
 const METRICS_PAGE: &str = include_str!("../docs/metrics.md");
 const OPERATIONS: &str = include_str!("../docs/operations.md");
@@ -24,6 +25,7 @@ const PAGES: &[(&str, &str)] = &[
     ("docs/api.md", API),
     ("docs/architecture.md", ARCHITECTURE),
     ("docs/benchmarks.md", BENCHMARKS),
+    ("docs/channels.md", CHANNELS),
     ("docs/configuration.md", CONFIGURATION),
     ("docs/metrics.md", METRICS_PAGE),
     ("docs/operations.md", OPERATIONS),

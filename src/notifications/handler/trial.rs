@@ -1,0 +1,72 @@
+//! A test message over a channel: whether its settings are right, asked of the provider itself.
+
+use actix_web::{HttpResponse, web};
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use super::schema::{NotificationBody, RetryBody};
+use crate::error::{Error, Result};
+use crate::http::once::{KeyHeader, Posted, respond};
+use crate::kinds::{ChannelKind, Priority};
+use crate::notifications::Notifications;
+use crate::notifications::model::Notification;
+
+const CONTENT: &str = "This is a test message. If you can read it, the channel works.";
+const SUBJECT: &str = "Test message";
+
+/// To whom, and what if something else than the standard text is wanted.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(as = ChannelTest, example = json!({"recipient": "you@example.com"}))]
+pub struct TrialBody {
+    /// The address on the channel.
+    #[schema(min_length = 1, max_length = 4096)]
+    pub recipient: String,
+    /// The text, 1 to 20000 characters, none of them NUL.
+    #[schema(min_length = 1, max_length = 20000, pattern = r"^[^\u0000]*$")]
+    pub content: Option<String>,
+    /// One line above the text; not on `sms`.
+    #[schema(min_length = 1, max_length = 998, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
+    pub subject: Option<String>,
+}
+
+impl TrialBody {
+    fn into_body(self, channel: ChannelKind) -> NotificationBody {
+        let has_subject = channel != ChannelKind::Sms;
+        NotificationBody {
+            channel: channel.as_str().to_owned(),
+            recipient: Some(self.recipient),
+            client_id: None,
+            content: self.content.unwrap_or_else(|| CONTENT.to_owned()),
+            subject: self.subject.or_else(|| has_subject.then(|| SUBJECT.to_owned())),
+            html: None,
+            data: None,
+            priority: Some(Priority::High.as_str().to_owned()),
+            scheduled_at: None,
+            expires_at: None,
+            retry: Some(RetryBody { delays: Vec::new() }),
+            metadata: None,
+        }
+    }
+}
+
+/// Send a test message
+///
+/// One notification of high priority with a single attempt; answered when that has ended, with its error if it failed.
+#[utoipa::path(post, path = "/api/v1/channels/{name}/test", operation_id = "test_channel", tag = "channels",
+    params(("name" = ChannelKind, Path, description = "The channel"), KeyHeader),
+    request_body = TrialBody,
+    responses(
+        (status = 200, description = "What became of it", body = Notification),
+        (status = 202, description = "Accepted; not at its end when time was over", body = Notification),
+        (status = 409, description = "An equal request with this key is in work"),
+    ))]
+pub async fn test_channel(
+    service: web::Data<Notifications>,
+    name: web::Path<String>,
+    posted: Posted<TrialBody>,
+) -> Result<HttpResponse> {
+    let channel: ChannelKind = name.parse().map_err(|_| Error::not_found("channel", name.as_str()))?;
+    let new = posted.value.into_body(channel).into_new()?;
+    Ok(respond(service.create_and_wait(new, posted.key, service.patience()).await?))
+}
