@@ -343,7 +343,12 @@ async fn handshake(
     let name = ServerName::try_from(opener.server.host.clone()).map_err(|_| "its name is none for TLS")?;
     let tls = opener.tls.ok_or("TLS is not set up")?;
     tls.connect(name, stream).await.map_err(|e| match e.get_ref().and_then(|e| e.downcast_ref()) {
-        Some(rustls::Error::InvalidCertificate(why)) => format!("its certificate is not trusted ({why:?})"),
+        Some(rustls::Error::InvalidCertificate(why)) => {
+            let why = format!("{why:?}");
+            // what it was and what it should have been is long
+            let word: String = why.chars().take_while(char::is_ascii_alphanumeric).collect();
+            format!("its certificate is not trusted ({word})")
+        }
         Some(_) => "TLS could not be agreed upon".to_owned(),
         None => format!("the connection broke while TLS was agreed upon ({})", e.kind()),
     })

@@ -18,9 +18,13 @@ use crate::error::{Error, Result};
 const BYTES_IN_WORD: usize = 45;
 /// A subject is not folded; RFC 5322 asks for lines of no more than 78 characters.
 const PLAIN_SUBJECT: usize = 66;
-/// For the line of a header to stay under 998 bytes (RFC 5322, 2.1.1).
-const LONGEST_UNSUBSCRIBE_URL: usize = 900;
+/// Without its end (RFC 5322, 2.1.1; RFC 5321, 4.5.3.1.6).
+const LONGEST_LINE: usize = 998;
+/// For the line of its header not to become longer.
+const LONGEST_UNSUBSCRIBE_URL: usize = 800;
 const ID: &str = "{id}";
+/// As long as every message's.
+const LONG_ID: &str = "00000000-0000-0000-0000-000000000000";
 
 /// A mail that is ready to be handed to a server.
 pub(super) struct Mail {
@@ -124,25 +128,35 @@ fn lines(text: &str) -> Result<Cow<'_, str>, &'static str> {
     Ok(text.into())
 }
 
-/// Whether a server takes every line: CR and LF only together, at most 998 bytes between them, no zero byte
-/// (RFC 5321, 2.3.8 and 4.5.3.1.6).
+/// Whether a server takes every line: CR and LF only together (RFC 5321, 2.3.8), no line too long, no zero byte.
 fn is_sound(content: &[u8]) -> bool {
-    content.split(|byte| *byte == b'\n').enumerate().all(|(at, line)| {
-        let is_first_or_inner = line.strip_suffix(b"\r");
-        match is_first_or_inner {
-            Some(line) => line.len() <= 998 && !line.iter().any(|byte| matches!(byte, b'\r' | b'\0')),
-            // behind the last line feed
-            None => at > 0 && line.is_empty(),
-        }
-    })
+    let (mut length, mut is_after_cr) = (0_usize, false);
+    let are_good = content.iter().all(|byte| {
+        let is_good = match (*byte, is_after_cr) {
+            (b'\n', true) => {
+                length = 0;
+                true
+            }
+            (b'\n', false) | (_, true) | (b'\0', _) => false,
+            (b'\r', false) => true,
+            _ => {
+                length = length.saturating_add(1);
+                length <= LONGEST_LINE
+            }
+        };
+        is_after_cr = *byte == b'\r';
+        is_good
+    });
+    are_good && content.ends_with(b"\r\n")
 }
 
 /// Whether it is an https URL that can stand in a header as it is, and holds the message's id.
 fn is_unsubscribe_url(text: &str) -> bool {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'<' | b'>' | b','));
-    let url = url::Url::parse(&text.replace(ID, "0"));
+    let full = text.replace(ID, LONG_ID);
+    let url = url::Url::parse(&full);
     let is_https = url.is_ok_and(|url| url.scheme() == "https" && url.has_host() && url.password().is_none());
-    is_plain && is_https && text.contains(ID) && text.len() <= LONGEST_UNSUBSCRIBE_URL
+    is_plain && is_https && text.contains(ID) && full.len() <= LONGEST_UNSUBSCRIBE_URL
 }
 
 /// The builder leaves a subject in ASCII as it is, however long its words are, and also if it reads like an encoded word.

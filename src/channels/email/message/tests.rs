@@ -164,7 +164,7 @@ fn settings_that_would_become_a_header_are_refused() {
     assert_eq!(with(|_| {}), None);
     assert_eq!(with(|s| s.unsubscribe_url = Some("https://example.com/{id}".into())), None);
     type Change = fn(&mut Settings);
-    let wrong: [(Change, &str); 10] = [
+    let wrong: [(Change, &str); 11] = [
         (|s| s.from = "News\r\nBcc: x@y.z <news@example.com>".into(), "SMTP_FROM"),
         (|s| s.from = "News".into(), "SMTP_FROM"),
         (|s| s.from = String::new(), "SMTP_FROM"),
@@ -175,7 +175,11 @@ fn settings_that_would_become_a_header_are_refused() {
         (|s| s.unsubscribe_url = Some("https://example.com/{id}\r\nBcc: x@y.z".into()), "UNSUBSCRIBE_URL"),
         (|s| s.unsubscribe_url = Some("mailto:x@y.z?{id}".into()), "UNSUBSCRIBE_URL"),
         (
-            |s| s.unsubscribe_url = Some(format!("https://example.com/{{id}}{}", "x".repeat(900))),
+            |s| s.unsubscribe_url = Some(format!("https://example.com/{}", "{id}".repeat(23))),
+            "UNSUBSCRIBE_URL",
+        ),
+        (
+            |s| s.unsubscribe_url = Some(format!("https://example.com/{{id}}{}", "x".repeat(800))),
             "UNSUBSCRIBE_URL",
         ),
     ];
@@ -239,6 +243,20 @@ fn subjects_arrive_as_they_are() {
         let (fields, _) = parts(&mail);
         assert_eq!(decoded(field(&fields, "Subject").unwrap()), subject);
     }
+}
+
+#[test]
+fn lines_that_servers_read_differently_are_noticed() {
+    let long = "x".repeat(998);
+    for good in ["\r\n", "a\r\n", "a\r\n\r\n.\r\n", &format!("{long}\r\n{long}\r\n")] {
+        assert!(is_sound(good.as_bytes()), "{good:?}");
+    }
+    for bad in
+        ["", "a", "a\n", "\n", "\r", "a\r", "a\r\r\n", "a\rb\r\n", "a\nb\r\n", "a\n\r\n", "\0\r\n", "a\r\nb"]
+    {
+        assert!(!is_sound(bad.as_bytes()), "{bad:?}");
+    }
+    assert!(!is_sound(format!("{long}x\r\n").as_bytes()));
 }
 
 proptest! {
