@@ -14,6 +14,7 @@ const API: &str = include_str!("../docs/api.md");
 const ARCHITECTURE: &str = include_str!("../docs/architecture.md");
 const BENCHMARKS: &str = include_str!("../docs/benchmarks.md");
 const CONFIGURATION: &str = include_str!("../docs/configuration.md");
+const INBOX: &str = include_str!("../docs/inbox.md");
 const METRICS_PAGE: &str = include_str!("../docs/metrics.md");
 const OPERATIONS: &str = include_str!("../docs/operations.md");
 
@@ -25,6 +26,7 @@ const PAGES: &[(&str, &str)] = &[
     ("docs/architecture.md", ARCHITECTURE),
     ("docs/benchmarks.md", BENCHMARKS),
     ("docs/configuration.md", CONFIGURATION),
+    ("docs/inbox.md", INBOX),
     ("docs/metrics.md", METRICS_PAGE),
     ("docs/operations.md", OPERATIONS),
 ];
