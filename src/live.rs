@@ -223,16 +223,19 @@ impl Live {
     /// Registers a page that shows a user's inbox, from now on or from what has the id `last` on. None when too many
     /// are open, of all users or of this one.
     pub fn watch_inbox(&self, user: UserKey, last: Option<&str>) -> Option<InboxWatch> {
-        let watch = self.0.inboxes.watch(user, (last, self.inboxes_are_heard()))?;
+        let is_whole = self.0.abroad.as_ref().is_none_or(Abroad::hears_of_inboxes);
+        let watch = self.0.inboxes.watch(user, (last, is_whole))?;
         if let Some(abroad) = &self.0.abroad {
             abroad.news.notify_one();
         }
         Some(watch)
     }
 
-    /// Whether this node is told of what other nodes do to inboxes.
-    pub fn inboxes_are_heard(&self) -> bool {
-        self.0.abroad.as_ref().is_none_or(Abroad::hears_of_inboxes)
+    /// When a page that is opened now is told of what other nodes do to inboxes; none when it is told from the beginning.
+    /// What they do before that it finds by reading.
+    pub fn inboxes_settle_in(&self) -> Option<Duration> {
+        let abroad = self.0.abroad.as_ref()?;
+        (!abroad.is_settled_on_inboxes()).then_some(abroad::SETTLED_AFTER)
     }
 
     /// Wakes those who wait for a notification that has come to its final state.

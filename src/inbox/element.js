@@ -6,13 +6,10 @@
   const POLL = 30_000; // while there is no stream
   const PAGE = 30;
   const STYLE = `
-:host { --bg: var(--fanfare-background, #fff); --fg: var(--fanfare-color, #1c1e21); --dim: var(--fanfare-muted, #62676f);
-  --line: var(--fanfare-border, #e3e5e8); --hot: var(--fanfare-accent, #2557d6); --tint: var(--fanfare-unread, #f1f5fe);
-  --badge: var(--fanfare-badge, #c8232c); position: relative; display: inline-block; color: var(--fg);
-  font: 14px/1.45 var(--fanfare-font, system-ui, sans-serif); }
-@media (prefers-color-scheme: dark) { :host { --bg: var(--fanfare-background, #1f2125); --fg: var(--fanfare-color, #e9eaec);
-  --dim: var(--fanfare-muted, #a0a5ad); --line: var(--fanfare-border, #383b41); --hot: var(--fanfare-accent, #8fb0ff);
-  --tint: var(--fanfare-unread, #272c38); --badge: var(--fanfare-badge, #e5484d); } }
+:host { --bg: var(--fanfare-background, light-dark(#fff, #1f2125)); --fg: var(--fanfare-color, light-dark(#1c1e21, #e9eaec));
+  --dim: var(--fanfare-muted, light-dark(#62676f, #a0a5ad)); --line: var(--fanfare-border, light-dark(#e3e5e8, #383b41));
+  --hot: var(--fanfare-accent, light-dark(#2557d6, #8fb0ff)); --tint: var(--fanfare-unread, light-dark(#f1f5fe, #272c38));
+  position: relative; display: inline-block; font: 14px/1.45 var(--fanfare-font, system-ui, sans-serif); }
 :host([hidden]), [hidden] { display: none !important; }
 button { all: unset; box-sizing: border-box; cursor: pointer; }
 button:focus-visible { outline: 2px solid var(--hot); outline-offset: -2px; border-radius: 6px; }
@@ -20,9 +17,9 @@ button:focus-visible { outline: 2px solid var(--hot); outline-offset: -2px; bord
 .bell:hover { background: color-mix(in srgb, currentColor 8%, transparent); }
 svg { width: 22px; height: 22px; fill: none; stroke: currentColor; stroke-width: 1.7; stroke-linecap: round; stroke-linejoin: round; }
 .badge { position: absolute; top: 1px; right: 0; min-width: 18px; height: 18px; padding: 0 5px; box-sizing: border-box;
-  border-radius: 9px; background: var(--badge); color: #fff; font: 600 11px/18px system-ui, sans-serif; text-align: center; }
+  border-radius: 9px; background: var(--fanfare-badge, #c8232c); color: #fff; font: 600 11px/18px system-ui, sans-serif; text-align: center; }
 .panel { position: absolute; z-index: 1000; top: calc(100% + 8px); inset-inline-end: 0; width: min(380px, calc(100vw - 24px));
-  max-height: min(560px, 80vh); display: flex; flex-direction: column; overflow: hidden; background: var(--bg);
+  max-height: min(560px, 80vh); display: flex; flex-direction: column; overflow: hidden; background: var(--bg); color: var(--fg); outline: 0;
   border: 1px solid var(--line); border-radius: 12px; box-shadow: 0 12px 32px rgb(0 0 0 / .18); }
 :host([align=start]) .panel { inset-inline: 0 auto; }
 header { display: flex; align-items: center; padding: 12px 16px; border-bottom: 1px solid var(--line); }
@@ -74,7 +71,7 @@ li.unread::before { content: ""; position: absolute; left: 7px; top: 21px; width
     for (const [unit, size] of [["day", 86400], ["hour", 3600], ["minute", 60]]) {
       if (Math.abs(seconds) >= size) return format.format(Math.trunc(seconds / size), unit);
     }
-    return format.format(0, "minute");
+    return format.format(0, "second");
   };
 
   class FanfareInbox extends HTMLElement {
@@ -92,6 +89,8 @@ li.unread::before { content: ""; position: absolute; left: 7px; top: 21px; width
     #open = false;
     #run = null; // what runs for the present user and token
     #due = false;
+    #told = 0; // events until now
+    #source;
     #parts;
 
     constructor() {
@@ -193,9 +192,10 @@ li.unread::before { content: ""; position: absolute; left: 7px; top: 21px; width
     // Opens the stream first and then reads the list, so that nothing is missed in between.
     #listen(signal) {
       const token = this.getAttribute("token");
-      const source = new EventSource(this.#url("/stream") + (token ? `?token=${encodeURIComponent(token)}` : ""));
+      const source = this.#source = new EventSource(this.#url("/stream") + (token ? `?token=${encodeURIComponent(token)}` : ""));
       const on = (name, handler) => source.addEventListener(name, (event) => {
         if (signal.aborted) return;
+        this.#told += 1;
         handler(event.data && JSON.parse(event.data));
         this.#show();
       });
@@ -228,10 +228,13 @@ li.unread::before { content: ""; position: absolute; left: 7px; top: 21px; width
     }
 
     async #load(cursor = null) {
+      const told = this.#told;
       try {
         const [page, { unread }] = await Promise.all([
           this.#call(`?limit=${PAGE}${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ""}`), this.#call("/count"),
         ]);
+        // something happened while this was read: it may be older than what is shown
+        if (told !== this.#told) return this.#load();
         if (!cursor) this.#items.clear();
         for (const item of page.items) this.#items.set(item.id, item);
         [this.#next, this.#unread, this.#failed] = [page.next_cursor, unread, false];
@@ -245,7 +248,8 @@ li.unread::before { content: ""; position: absolute; left: 7px; top: 21px; width
     async #act(rest) {
       try {
         await this.#call(rest, "POST");
-        await this.#load();
+        // otherwise the stream says what it came to
+        if (this.#source.readyState !== EventSource.OPEN) await this.#load();
       } catch (error) {
         if (error.name !== "AbortError") { this.#failed = true; this.#show(); }
       }

@@ -155,9 +155,9 @@ impl Inbox {
         self.live.watch_inbox(UserKey::of(user.as_str()), last)
     }
 
-    /// Whether what other nodes do is told here; otherwise it will be in a moment.
-    pub fn hears_all(&self) -> bool {
-        self.live.inboxes_are_heard()
+    /// When a page that is opened now is told of what other nodes do; none when it is told from the beginning.
+    pub fn settles_in(&self) -> Option<Duration> {
+        self.live.inboxes_settle_in()
     }
 
     /// What a page is to be shown of messages that came, with the count.

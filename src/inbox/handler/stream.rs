@@ -16,9 +16,6 @@ use crate::lifecycle::Shutdown;
 use crate::live::board::Overtaken;
 use crate::live::inboxes::{InboxChange, InboxEvent, InboxWatch, What};
 
-/// By then the other nodes know that they are listened to.
-const SETTLED_AFTER: Duration = Duration::from_secs(1);
-
 /// A page that shows an inbox.
 struct Page {
     watch: InboxWatch,
@@ -53,7 +50,7 @@ pub(super) async fn open(
     let Some(mut watch) = inbox.watch(&user, events::last_event_id(request)) else {
         return Ok(events::too_many());
     };
-    let settled_at = (!inbox.hears_all()).then(|| Instant::now() + SETTLED_AFTER);
+    let settled_at = inbox.settles_in().map(|time| Instant::now() + time);
     let count = inbox.count(user.clone()).await?;
     let reset = if watch.missed() { events::reset("") } else { String::new() };
     let first = reset + &events::event("count", "", &count);

@@ -73,6 +73,7 @@ on_each_database! {
         browser.press("Tab");
         browser.press("Enter");
         browser.until(&format!("!{IN}.querySelector('.panel').hidden"));
+        browser.until(&format!("{}.length === 3", texts()));
         let shown = ["Your order 1042 has shipped and arrives on Thursday.", evil, "The first one"];
         assert_eq!(browser.eval(&texts()), json!(shown));
         assert_eq!(browser.eval(&format!("{IN}.querySelectorAll('img, script').length")), 0, "it is text");
