@@ -17,6 +17,7 @@
 //! | [`notifications`] | single messages and batches |
 //! | [`pending_mailing`] | what makes a mailing begin at its time |
 //! | [`egress`], [`channels`] | the way out; they know no database |
+//! | [`endpoints`] | where webhooks go: secrets, and what is disabled because it fails |
 //! | [`delivery`] | the engine: feeder, lanes, dispatchers, recorder, claimer |
 //! | [`http`] | HTTP in general; the domains' handlers are in their own folders |
 //! | [`app`] | the composition root, the only place that wires |
@@ -37,6 +38,7 @@ pub mod db;
 pub mod delivery;
 pub mod demo;
 pub mod egress;
+pub mod endpoints;
 pub mod error;
 pub mod failpoint;
 pub mod http;

@@ -26,6 +26,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("notifications", "error clock db kinds paging clients messages failpoint idempotency live metrics"),
     ("pending_mailing", "error clock db lifecycle metrics mailings failpoint"),
     ("channels", "error clock db kinds egress failpoint"),
+    ("endpoints", "error clock db kinds lifecycle paging live egress channels"),
     (
         "delivery",
         "error clock db kinds lifecycle live metrics templates messages mailings notifications channels failpoint",
