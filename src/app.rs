@@ -24,6 +24,8 @@ use crate::delivery::announce::Announcer;
 use crate::delivery::repo::claim;
 use crate::delivery::retry::RetryPolicy;
 use crate::delivery::{ChannelSetup, Engine, Settings};
+use crate::egress::guard::{self, Guard};
+use crate::endpoints::{self, Book, Endpoints};
 use crate::error::{Error, Result};
 use crate::http::access::{self, Access};
 use crate::http::figures::{self, NextDue};
@@ -94,6 +96,7 @@ impl ChannelRates for Limits {
 #[derive(Clone)]
 struct Services {
     clients: web::Data<Clients>,
+    endpoints: web::Data<Endpoints>,
     mailings: web::Data<Mailings>,
     messages: web::Data<Messages>,
     notifications: web::Data<Notifications>,
@@ -144,10 +147,15 @@ impl App {
         let (intake, taking) = Intake::new(parts, (Arc::clone(&partners.arrivals), claim_poll(&config)));
         // ends when the server does, with its last handle on it
         supervise("intake", trigger.clone(), taking.run());
+        let guard = Arc::new(Guard::new(&guard::Settings::default())?);
+        let granted = endpoints::Settings::default();
+        let book = Arc::new(Book::new(db.clone(), clock.clone(), live.clone(), granted));
+        supervise("book", trigger.clone(), Arc::clone(&book).run(shutdown.clone()));
         let sweep = idempotency::sweep(db.clone(), clock.clone(), shutdown.clone());
         supervise("sweeper", trigger.clone(), sweep);
         let services = Services {
             clients: web::Data::new(Clients::new(db.clone(), clock.clone())),
+            endpoints: web::Data::new(Endpoints::new(db.clone(), clock.clone(), guard, book)),
             mailings: web::Data::new(Mailings::new(
                 db.clone(),
                 clock.clone(),
@@ -332,6 +340,7 @@ fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<S
     let server = HttpServer::new(move || {
         ActixApp::new()
             .app_data(services.clients.clone())
+            .app_data(services.endpoints.clone())
             .app_data(services.mailings.clone())
             .app_data(services.messages.clone())
             .app_data(services.notifications.clone())
@@ -380,6 +389,7 @@ fn routes(cfg: &mut web::ServiceConfig) {
         .service(
             web::scope("/api/v1")
                 .configure(clients::handler::routes)
+                .configure(endpoints::handler::routes)
                 .configure(messages::handler::routes)
                 .configure(notifications::handler::routes)
                 .configure(mailings::handler::routes)

@@ -36,11 +36,11 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("demo", "error clock egress sandbox"),
     (
         "app",
-        "error clock kinds db config lifecycle live metrics clients messages mailings notifications idempotency pending_mailing egress channels delivery http",
+        "error clock kinds db config lifecycle live metrics clients messages mailings notifications idempotency pending_mailing egress channels endpoints delivery http",
     ),
     ("cli", "error clock config lifecycle metrics telemetry egress http sandbox demo app clients"),
     // its list of the operations names every handler: a part of the composition root that stands beside its kind
-    ("http/openapi.rs", "error clients live messages mailings notifications http"),
+    ("http/openapi.rs", "error clients endpoints live messages mailings notifications http"),
     ("lib", ""),
     ("main", ""),
 ];

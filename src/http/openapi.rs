@@ -11,7 +11,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use self::links::Links;
 use self::presence::Presence;
 use self::problems::Problems;
-use crate::{clients, live, mailings, messages, notifications};
+use crate::{clients, endpoints, live, mailings, messages, notifications};
 
 /// Where the document is.
 pub const DOCUMENT: &str = "/api/v1/openapi.json";
@@ -35,14 +35,19 @@ pub const DOCUMENT: &str = "/api/v1/openapi.json";
         notifications::handler::cancel_batch, notifications::handler::notify, notifications::handler::notify_later,
         notifications::handler::get_notified,
         messages::handler::list_messages, messages::handler::list_mailing_messages, messages::handler::get_message,
+        endpoints::handler::create_webhook_endpoint, endpoints::handler::list_webhook_endpoints,
+        endpoints::handler::get_webhook_endpoint, endpoints::handler::patch_webhook_endpoint,
+        endpoints::handler::delete_webhook_endpoint, endpoints::handler::rotate_webhook_secret,
+        endpoints::handler::enable_webhook_endpoint, endpoints::handler::disable_webhook_endpoint,
         live::handler::get_stream, super::health::get_health, super::health::get_ready, super::metrics::get_metrics,
         super::figures::get_figures,
     ),
-    components(schemas(live::Change, mailings::model::Progress, super::problem::Problem)),
+    components(schemas(live::Change, live::EndpointChange, mailings::model::Progress, super::problem::Problem)),
     tags(
         (name = "mailings", description = "A text, a filter over clients, and a window in time"),
         (name = "notifications", description = "One message to one recipient, or a batch of them"),
         (name = "clients", description = "People who can be reached"),
+        (name = "webhooks", description = "Where webhooks go, and what they are signed with"),
         (name = "messages", description = "What became of each delivery"),
         (name = "operation", description = "Probes and metrics"),
     ),
