@@ -24,6 +24,8 @@ use crate::live::{EndpointChange, Live};
 const KNOWN_FOR: Duration = Duration::from_secs(2);
 /// So often what was noted is written.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
+/// Endpoints that are written of in one transaction.
+const AT_ONCE: usize = 500;
 /// Endpoints that are known or noted at once; of more, none are remembered.
 const MOST: usize = 10_000;
 
@@ -129,14 +131,28 @@ impl Book {
     /// # Errors
     /// Those of the database; then it is noted still.
     pub async fn write(&self) -> Result<()> {
-        let noted = std::mem::take(&mut self.pages().noted);
-        if noted.is_empty() {
-            return Ok(());
+        loop {
+            let lines = self.take_notes();
+            let were_all = lines.len() < AT_ONCE;
+            if !lines.is_empty() {
+                self.write_lines(lines).await?;
+            }
+            if were_all {
+                return Ok(());
+            }
         }
+    }
+
+    /// In one order, so that two nodes do not wait for each other.
+    fn take_notes(&self) -> Vec<(String, Noted)> {
+        let noted = &mut self.pages().noted;
+        let mut urls: Vec<String> = noted.keys().take(AT_ONCE).cloned().collect();
+        urls.sort();
+        urls.into_iter().filter_map(|url| noted.remove_entry(&url)).collect()
+    }
+
+    async fn write_lines(&self, lines: Vec<(String, Noted)>) -> Result<()> {
         let (now, settings) = (self.clock.now(), self.settings.clone());
-        // in one order, so that two nodes do not wait for each other
-        let mut lines: Vec<(String, Noted)> = noted.into_iter().collect();
-        lines.sort_by(|(a, _), (b, _)| a.cmp(b));
         let writing = lines.clone();
         let write = move |c: &mut AnyConnection| {
             let written = writing.iter().map(|(url, noted)| write_down(c, url, *noted, (now, &settings)));
