@@ -22,8 +22,11 @@ use crate::db::{AnyConnection, Db, DbOptions};
 use crate::delivery::announce::Announcer;
 use crate::delivery::repo::claim;
 use crate::delivery::{Engine, Settings};
+use crate::egress::guard::Guard;
+use crate::endpoints::{self, Book, Endpoints};
 use crate::error::{Error, Result};
 use crate::http::access::{self, Access};
+use crate::http::channels::{self as http_channels, Channels, ProviderStates};
 use crate::http::figures::{self, NextDue};
 use crate::http::health::{self, Probes, SignOfLife};
 use crate::http::once::Keeping;
@@ -73,6 +76,7 @@ struct Partners {
     arrivals: Arc<dyn Arrivals>,
     watchdog: Option<SignOfLife>,
     engine: Option<SignOfLife>,
+    provider_states: ProviderStates,
 }
 
 /// The channels' limits, as far as a node knows them that does not send.
@@ -95,6 +99,8 @@ impl ChannelRates for Limits {
 #[derive(Clone)]
 struct Services {
     clients: web::Data<Clients>,
+    endpoints: web::Data<Endpoints>,
+    channels: web::Data<Channels>,
     mailings: web::Data<Mailings>,
     messages: web::Data<Messages>,
     notifications: web::Data<Notifications>,
@@ -141,7 +147,12 @@ impl App {
         let (trigger, shutdown) = lifecycle::shutdown();
         let live = Live::new(db.is_single_node());
         let parts = (db.clone(), clock.clone(), metrics.clone(), live.clone());
-        let (work, partners) = work(&config, parts.clone(), &trigger, &shutdown).await?;
+        let guard = Arc::new(channels::guard(&config)?);
+        let granted = channels::endpoints(&config)?;
+        let book = Arc::new(Book::new(db.clone(), clock.clone(), live.clone(), granted));
+        supervise("book", trigger.clone(), Arc::clone(&book).run(shutdown.clone()));
+        let ways = (Arc::clone(&guard), Arc::clone(&book));
+        let (work, partners) = work(&config, parts.clone(), ways, (&trigger, &shutdown)).await?;
         let observer = Observer::new(db.clone(), clock.clone(), live.clone());
         let observer = supervise("observer", trigger.clone(), observer.run(shutdown.clone()));
         let (intake, taking) = Intake::new(parts, (Arc::clone(&partners.arrivals), claim_poll(&config)));
@@ -153,6 +164,11 @@ impl App {
         supervise("inbox sweeper", trigger.clone(), sweep);
         let services = Services {
             clients: web::Data::new(Clients::new(db.clone(), clock.clone())),
+            endpoints: web::Data::new(Endpoints::new(db.clone(), clock.clone(), Arc::clone(&guard), book)),
+            channels: web::Data::new(Channels {
+                configured: channels::described(&config),
+                states: partners.provider_states,
+            }),
             mailings: web::Data::new(Mailings::new(
                 db.clone(),
                 clock.clone(),
@@ -228,8 +244,8 @@ impl App {
 async fn work(
     config: &Config,
     (db, clock, metrics, live): (Db, Clock, Metrics, Live),
-    trigger: &Trigger,
-    shutdown: &Shutdown,
+    (guard, book): (Arc<Guard>, Arc<Book>),
+    (trigger, shutdown): (&Trigger, &Shutdown),
 ) -> Result<(Work, Partners)> {
     if config.node.role == Role::Api {
         let announcer = Announcer::new(db.clone(), live);
@@ -246,26 +262,28 @@ async fn work(
             arrivals: announcer,
             watchdog: None,
             engine: None,
+            provider_states: Box::new(|_| None),
         };
         return Ok((Work::Elsewhere { announcer: task, listener }, partners));
     }
     let (letterbox, taking) = Letterbox::new((db.clone(), clock.clone(), live.clone()), config.in_app.keep);
     // ends with the engine, which holds the last handle on it
     supervise("letterbox", trigger.clone(), taking.run());
-    let channels = channels::all(config, &clock, letterbox)?;
+    let channels = channels::Workshop { config, clock: &clock, guard, book, letterbox }.all()?;
     let ends = (trigger.clone(), shutdown.clone());
     let parts = (db.clone(), clock.clone(), metrics.clone(), live);
     let engine = Engine::start(parts, settings(config), channels, ends).await?;
     let handle = engine.handle();
     let parts = (db, clock, metrics);
     let watchdog = Watchdog::new(parts, handle.clone(), config.delivery.poll, handle.pending());
-    let (looked_at, beating) = (watchdog.looked_at(), handle.clone());
+    let (looked_at, beating, gates) = (watchdog.looked_at(), handle.clone(), handle.clone());
     let partners = Partners {
         wakeup: handle.clone(),
         rates: handle.clone(),
         arrivals: handle,
         watchdog: Some(Box::new(looked_at)),
         engine: Some(Box::new(move || beating.beat_at())),
+        provider_states: Box::new(move |channel| gates.provider_state(channel)),
     };
     let watchdog = supervise("watchdog", trigger.clone(), watchdog.run(shutdown.clone()));
     Ok((Work::Here { engine, watchdog }, partners))
@@ -338,6 +356,8 @@ fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<S
     let server = HttpServer::new(move || {
         ActixApp::new()
             .app_data(services.clients.clone())
+            .app_data(services.endpoints.clone())
+            .app_data(services.channels.clone())
             .app_data(services.mailings.clone())
             .app_data(services.messages.clone())
             .app_data(services.notifications.clone())
@@ -389,6 +409,8 @@ fn routes(cfg: &mut web::ServiceConfig) {
         .service(
             web::scope("/api/v1")
                 .configure(clients::handler::routes)
+                .configure(endpoints::handler::routes)
+                .configure(http_channels::routes)
                 .configure(messages::handler::routes)
                 .configure(notifications::handler::routes)
                 .configure(mailings::handler::routes)

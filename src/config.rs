@@ -75,6 +75,8 @@ pub const ENVIRONMENT: &[(&str, &str, Form)] = &[
     ("PUSH_RETRY_DELAYS", "push.retry_delays", Form::Text),
     ("WEBHOOK_PROVIDER_URL", "webhook.base_url", Form::Text),
     ("WEBHOOK_SECRET", "webhook.secret", Form::Text),
+    ("WEBHOOK_DISABLE_AFTER", "webhook.disable_after", Form::Text),
+    ("WEBHOOK_SECRET_OVERLAP", "webhook.secret_overlap", Form::Text),
     ("WEBHOOK_WORKERS", "webhook.concurrency", Form::Number),
     ("WEBHOOK_RATE_LIMIT", "webhook.rate_per_second", Form::Number),
     ("WEBHOOK_TIMEOUT", "webhook.timeout", Form::Text),

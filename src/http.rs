@@ -2,6 +2,7 @@
 //! are in their folders.
 
 pub mod access;
+pub mod channels;
 pub mod cut;
 pub mod events;
 pub mod figures;

@@ -183,6 +183,17 @@ impl From<MessageStatus> for NotificationStatus {
     }
 }
 
+/// How a channel's provider is, as far as a node that sends to it knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ProviderState {
+    /// Nothing is wrong.
+    Healthy,
+    /// It asked for patience.
+    Limited,
+    /// It fails all the time, and is probed by one message at a time.
+    Open,
+}
+
 coded_enum! {
     /// What one try at delivering a message came to.
     OutcomeKind {

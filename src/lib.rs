@@ -18,6 +18,7 @@
 //! | [`pending_mailing`] | what makes a mailing begin at its time |
 //! | [`egress`], [`channels`] | the way out; they know no database |
 //! | [`inbox`] | what the channel `in_app` delivers, kept for each user |
+//! | [`endpoints`] | where webhooks go: secrets, and what is disabled because it fails |
 //! | [`delivery`] | the engine: feeder, lanes, dispatchers, recorder, claimer |
 //! | [`http`] | HTTP in general; the domains' handlers are in their own folders |
 //! | [`app`] | the composition root, the only place that wires |
@@ -38,6 +39,7 @@ pub mod db;
 pub mod delivery;
 pub mod demo;
 pub mod egress;
+pub mod endpoints;
 pub mod error;
 pub mod failpoint;
 pub mod http;

@@ -23,7 +23,7 @@ use self::abroad::{Abroad, Heard};
 use self::board::Board;
 use self::hub::Hub;
 use self::inboxes::{InboxChange, InboxWatch, Inboxes, UserKey};
-use crate::db::types::{BatchId, MailingId, MessageId, Timestamp};
+use crate::db::types::{BatchId, EndpointId, MailingId, MessageId, Timestamp};
 use crate::kinds::{ChannelKind, NotificationStatus};
 use crate::mailings::model::Progress;
 
@@ -55,6 +55,22 @@ pub struct Change {
     pub at: Timestamp,
 }
 
+/// A webhook's endpoint was disabled or enabled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+pub struct EndpointChange {
+    /// Which endpoint.
+    pub id: EndpointId,
+    /// Whether it is sent to from now on.
+    pub is_enabled: bool,
+    /// Why it is not: `by_hand`, `failing` or `gone`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub reason: Option<&'static str>,
+    /// Since when.
+    #[schema(value_type = String, format = DateTime)]
+    pub at: Timestamp,
+}
+
 /// What is told to those who watch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
@@ -62,6 +78,8 @@ pub enum Event {
     Notification(Change),
     /// A mailing's status or counts changed.
     Mailing(Progress),
+    /// A webhook's endpoint was disabled or enabled, by this node.
+    Endpoint(EndpointChange),
     /// What another node told of notifications was lost.
     Missed,
 }
@@ -83,6 +101,7 @@ impl Filter {
         let (mailing, batch, channel) = match event {
             Event::Notification(change) => (None, change.batch, change.channel),
             Event::Mailing(progress) => (Some(progress.mailing_id), None, progress.channel),
+            Event::Endpoint(_) => (None, None, ChannelKind::Webhook),
             Event::Missed => return self.lets_notifications_through(),
         };
         (self.mailing.is_none() || self.mailing == mailing)
@@ -206,6 +225,11 @@ impl Live {
     /// Tells those who watch this mailing.
     pub fn progressed(&self, progress: Progress) {
         self.tell(Event::Mailing(progress));
+    }
+
+    /// Tells those who watch webhooks.
+    pub fn endpoint_changed(&self, change: EndpointChange) {
+        self.tell(Event::Endpoint(change));
     }
 
     fn tell(&self, event: Event) {

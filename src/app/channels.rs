@@ -13,47 +13,80 @@ use crate::channels::in_app::InApp;
 use crate::channels::push::{FCM_URL, Fcm, FcmSettings, ServiceAccount};
 use crate::channels::sms::Sms;
 use crate::channels::sms_http::{HttpSettings, HttpSms};
-use crate::channels::webhook::{SameForAll, Secret, Webhook};
+use crate::channels::webhook::{Secret, Webhook};
 use crate::clock::Clock;
 use crate::config::{self, Config, Way};
 use crate::delivery::ChannelSetup;
 use crate::delivery::retry::{Retries, RetryPolicy};
 use crate::egress::guard::{self, Guard};
+use crate::endpoints::{self, Book};
 use crate::error::{Error, FieldError, Result};
+use crate::http::channels::{ChannelState, ChannelView, RetryDelays, Via};
 use crate::inbox::delivery::Letterbox;
 use crate::kinds::ChannelKind;
 
-/// Those that have a provider.
-///
-/// # Errors
-/// [`Error::Invalid`] that names the setting that cannot be.
-pub(super) fn all(config: &Config, clock: &Clock, letterbox: Letterbox) -> Result<Vec<ChannelSetup>> {
-    let workshop = Workshop { config, clock, guard: Arc::new(guard(config)?), letterbox };
-    let of = |kind: &ChannelKind| {
-        let way = config.way(*kind)?;
-        Some(workshop.adapter(*kind, way).map(|channel| setup(config, channel)))
-    };
-    ChannelKind::ALL.iter().filter_map(of).collect()
-}
-
-fn setup(config: &Config, channel: Arc<dyn Channel>) -> ChannelSetup {
-    let (kind, retry) = (channel.kind(), &config.retry);
+fn retries(config: &Config, kind: ChannelKind) -> Retries {
+    let retry = &config.retry;
     let own = config.retry_delays(kind).map(|delays| RetryPolicy::of(delays.to_vec()));
     let mailing = || RetryPolicy::exponential(retry.first_delay, retry.factor, retry.limit);
     let single = || RetryPolicy::of(config.notifications.backoff());
-    ChannelSetup {
-        channel,
-        timeout: config.timeout(kind),
-        concurrency: config.concurrency(kind),
-        rate: config.rate(kind),
-        breaker_failures: config.breaker_failures(kind),
-        retries: Retries { mailing: own.clone().unwrap_or_else(mailing), single: own.unwrap_or_else(single) },
-    }
+    Retries { mailing: own.clone().unwrap_or_else(mailing), single: own.unwrap_or_else(single) }
+}
+
+/// The channels as the API shows them.
+pub(super) fn described(config: &Config) -> Vec<ChannelView> {
+    let millis = |policy: &RetryPolicy| {
+        policy.delays().iter().map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)).collect()
+    };
+    let describe = |kind: &ChannelKind| {
+        let (way, retries) = (config.way(*kind), retries(config, *kind));
+        ChannelView {
+            channel: *kind,
+            state: if way.is_some() { ChannelState::Configured } else { ChannelState::Unconfigured },
+            rests_for_seconds: None,
+            via: match way {
+                None => Via::Nothing,
+                Some(Way::Gateway(_)) if config.is_tried_out(*kind) => Via::Sandbox,
+                Some(Way::Gateway(_)) => Via::Gateway,
+                Some(Way::Direct) => Via::Direct,
+            },
+            missing: config.missing_provider(*kind),
+            rate_per_second: config.rate(*kind),
+            concurrency: config.concurrency(*kind),
+            timeout_ms: u64::try_from(config.timeout(*kind).as_millis()).unwrap_or(u64::MAX),
+            breaker_failures: config.breaker_failures(*kind),
+            retry_delays: RetryDelays {
+                mailings_ms: millis(&retries.mailing),
+                notifications_ms: millis(&retries.single),
+            },
+        }
+    };
+    ChannelKind::ALL.iter().map(describe).collect()
+}
+
+/// What endpoints of webhooks are granted.
+///
+/// # Errors
+/// [`Error::Invalid`] for a secret that is none.
+pub(super) fn endpoints(config: &Config) -> Result<endpoints::Settings> {
+    let section = &config.webhook;
+    // the newest first
+    let texts = section.secret.as_ref().map(|secret| secret.expose_secret()).unwrap_or_default();
+    let secrets: Result<Vec<Secret>, _> = texts.split_whitespace().map(str::parse).collect();
+    Ok(endpoints::Settings {
+        failing_for: section.disable_after,
+        overlap: section.secret_overlap,
+        defaults: secrets.map_err(|why| Error::invalid(config::named("webhook.secret"), why))?,
+        ..endpoints::Settings::default()
+    })
 }
 
 /// The one way out to addresses that users give. Its own time is less than an attempt's, so that a server that hangs is
 /// known to be one server.
-fn guard(config: &Config) -> Result<Guard> {
+///
+/// # Errors
+/// [`Error::Invalid`] for networks that are none.
+pub(super) fn guard(config: &Config) -> Result<Guard> {
     let allowed = config.egress.allow.parse();
     let allowed = allowed.map_err(|why: String| Error::invalid(config::named("egress.allow"), why))?;
     let shortest = config.timeout(ChannelKind::Webhook).min(config.timeout(ChannelKind::Discord));
@@ -61,14 +94,39 @@ fn guard(config: &Config) -> Result<Guard> {
 }
 
 /// What adapters are made from.
-struct Workshop<'a> {
-    config: &'a Config,
-    clock: &'a Clock,
-    guard: Arc<Guard>,
-    letterbox: Letterbox,
+pub(super) struct Workshop<'a> {
+    pub config: &'a Config,
+    pub clock: &'a Clock,
+    pub guard: Arc<Guard>,
+    pub book: Arc<Book>,
+    pub letterbox: Letterbox,
 }
 
 impl Workshop<'_> {
+    /// The channels that have a provider.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that names the setting that cannot be.
+    pub(super) fn all(&self) -> Result<Vec<ChannelSetup>> {
+        let of = |kind: &ChannelKind| {
+            let way = self.config.way(*kind)?;
+            Some(self.adapter(*kind, way).map(|channel| self.setup(channel)))
+        };
+        ChannelKind::ALL.iter().filter_map(of).collect()
+    }
+
+    fn setup(&self, channel: Arc<dyn Channel>) -> ChannelSetup {
+        let (kind, config) = (channel.kind(), self.config);
+        ChannelSetup {
+            channel,
+            timeout: config.timeout(kind),
+            concurrency: config.concurrency(kind),
+            rate: config.rate(kind),
+            breaker_failures: config.breaker_failures(kind),
+            retries: retries(config, kind),
+        }
+    }
+
     fn adapter(&self, kind: ChannelKind, way: Way<'_>) -> Result<Arc<dyn Channel>> {
         let Way::Gateway(url) = way else { return self.direct(kind) };
         let (token, clock) = (self.config.token(kind), self.clock.clone());
@@ -87,7 +145,10 @@ impl Workshop<'_> {
             ChannelKind::Sms => Arc::new(self.sms()?),
             ChannelKind::Email => Arc::new(self.email()?),
             ChannelKind::Push => Arc::new(self.push()?),
-            ChannelKind::Webhook => Arc::new(self.webhook()?),
+            ChannelKind::Webhook => {
+                let (guard, book) = (Arc::clone(&self.guard), Arc::clone(&self.book));
+                Arc::new(Webhook::new(guard, book, self.clock.clone()))
+            }
             ChannelKind::Discord => {
                 let (settings, guard) = (discord::Settings::default(), Arc::clone(&self.guard));
                 Arc::new(Discord::new(settings, guard, self.clock.clone()))
@@ -135,18 +196,5 @@ impl Workshop<'_> {
         let base_url = section.fcm_url.clone().unwrap_or_else(|| FCM_URL.to_owned());
         let settings = FcmSettings { service_account, base_url };
         Fcm::new(&config::named("push.service_account"), &settings, self.clock.clone())
-    }
-
-    fn webhook(&self) -> Result<Webhook> {
-        let directory = SameForAll(self.secrets()?);
-        Ok(Webhook::new(Arc::clone(&self.guard), Arc::new(directory), self.clock.clone()))
-    }
-
-    /// The newest first.
-    fn secrets(&self) -> Result<Vec<Secret>> {
-        let texts = self.config.webhook.secret.as_ref().map(|secret| secret.expose_secret());
-        let secrets = texts.unwrap_or_default().split_whitespace().map(str::parse::<Secret>);
-        let secrets: Result<Vec<_>, _> = secrets.collect();
-        secrets.map_err(|why| Error::invalid(config::named("webhook.secret"), why))
     }
 }

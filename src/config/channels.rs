@@ -115,6 +115,12 @@ channel_section! {
     Webhook {
         /// `whsec_…`: what requests are signed with; the newest first, those before it while receivers change over.
         secret: Option<SecretString>,
+        /// An endpoint is disabled when every attempt failed for so long.
+        #[serde(deserialize_with = "duration")]
+        disable_after: Duration,
+        /// For so long after an endpoint was given a new secret the one before it signs as well.
+        #[serde(deserialize_with = "duration")]
+        secret_overlap: Duration,
     }
 }
 channel_section! {

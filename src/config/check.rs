@@ -93,6 +93,8 @@ fn times(config: &Config, bounds: &mut Bounds) {
     bounds.seconds("notifications.retry_backoff_3", notifications.retry_backoff_3, MILLISECOND..=DAY);
     bounds.seconds("notifications.sync_wait", notifications.sync_wait, 1.0..=5.0 * MINUTE);
     bounds.seconds("idempotency.keep", config.idempotency.keep, MINUTE..=30.0 * DAY);
+    bounds.seconds("webhook.disable_after", config.webhook.disable_after, MINUTE..=365.0 * DAY);
+    bounds.seconds("webhook.secret_overlap", config.webhook.secret_overlap, 0.0..=30.0 * DAY);
     bounds.seconds("in_app.keep", config.in_app.keep, MINUTE..=3650.0 * DAY);
     bounds.seconds("delivery.lease", config.delivery.lease, 1.0..=HOUR);
     bounds.seconds("delivery.poll", config.delivery.poll, 0.01..=MINUTE);

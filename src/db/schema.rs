@@ -127,6 +127,16 @@ diesel::table! {
         expires_at -> Instant, user_id -> Text, subject -> Nullable<Text>, text -> Text, data -> Nullable<Text>,
     }
 }
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::{Id, Instant};
+    webhook_endpoint (id) {
+        id -> Id, url -> Text, description -> Nullable<Text>, is_registered -> Bool, secret -> Nullable<Text>,
+        old_secret -> Nullable<Text>, old_secret_until -> Nullable<Instant>, disabled -> Nullable<SmallInt>,
+        disabled_at -> Nullable<Instant>, failing_since -> Nullable<Instant>, failures -> Integer,
+        created_at -> Instant, updated_at -> Instant,
+    }
+}
 diesel::allow_tables_to_appear_in_same_query!(
     client,
     client_attribute,

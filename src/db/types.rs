@@ -158,6 +158,10 @@ id_type!(
     NodeId
 );
 id_type!(
+    /// Identifies a webhook's endpoint.
+    EndpointId
+);
+id_type!(
     /// Identifies a page.
     PageId
 );

@@ -26,7 +26,7 @@ use crate::db::listen::Listener;
 use crate::db::types::{NodeId, Timestamp};
 use crate::error::Result;
 use crate::failpoint;
-use crate::kinds::ChannelKind;
+use crate::kinds::{ChannelKind, ProviderState};
 use crate::lifecycle::{self, Shutdown, Trigger, supervise};
 use crate::live::Live;
 use crate::mailings::usecase::{ChannelRates, Wakeup};
@@ -310,6 +310,11 @@ impl Handle {
     /// Notified when a pending mailing may be due at another time; for the watchdog.
     pub fn pending(&self) -> Arc<Notify> {
         Arc::clone(&self.pending)
+    }
+
+    /// How a channel's provider is, and for how long nothing is sent to it; none of a channel without one.
+    pub fn provider_state(&self, channel: ChannelKind) -> Option<(ProviderState, Duration)> {
+        self.shared.gates.get(&channel).map(|gate| gate.state())
     }
 
     /// When the engine last showed that it is alive.

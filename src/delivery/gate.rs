@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use crate::kinds::ChannelKind;
+use crate::kinds::{ChannelKind, ProviderState};
 use crate::metrics::Metrics;
 
 /// A provider that has failed for this long is sick after a tenth of the failures: one that hangs fails slowly.
@@ -175,6 +175,22 @@ impl Gate {
         }
     }
 
+    /// How the provider is, and how long nothing is sent to it.
+    pub fn state(&self) -> (ProviderState, Duration) {
+        let now = Instant::now();
+        let inner = self.lock();
+        let rest = match inner.opens(now) {
+            Opens::At(at) => at.saturating_duration_since(now),
+            Opens::Now | Opens::AfterProbe => Duration::ZERO,
+        };
+        let state = match inner.circuit {
+            Circuit::Open { .. } | Circuit::HalfOpen { .. } => ProviderState::Open,
+            Circuit::Closed { .. } if rest.is_zero() => ProviderState::Healthy,
+            Circuit::Closed { .. } => ProviderState::Limited,
+        };
+        (state, rest)
+    }
+
     /// The probe was not sent after all: another may be.
     fn unprobed(&self) {
         let mut inner = self.lock();
@@ -325,6 +341,23 @@ mod tests {
             gate.wait().await;
             assert_eq!(began.elapsed(), Duration::from_millis(waited), "the longest wish holds");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_gate_says_how_the_provider_is() {
+        let gate = gate(1);
+        assert_eq!(gate.state(), (ProviderState::Healthy, Duration::ZERO));
+        send(&gate, Report::Throttled(Duration::from_secs(3)));
+        assert_eq!(gate.state(), (ProviderState::Limited, Duration::from_secs(3)));
+        gate.wait().await;
+        assert_eq!(gate.state(), (ProviderState::Healthy, Duration::ZERO));
+        send(&gate, Report::Sick);
+        assert_eq!(gate.state(), (ProviderState::Open, Duration::from_secs(1)));
+        gate.wait().await;
+        let probe = gate.enter().expect("a probe");
+        assert_eq!(gate.state(), (ProviderState::Open, Duration::ZERO));
+        probe.report(Report::Alive);
+        assert_eq!(gate.state(), (ProviderState::Healthy, Duration::ZERO));
     }
 
     #[tokio::test(start_paused = true)]

@@ -38,6 +38,11 @@ impl RetryPolicy {
         Self { delays }
     }
 
+    /// The delays, one before each further attempt.
+    pub fn delays(&self) -> &[Duration] {
+        &self.delays
+    }
+
     /// What was stored as a JSON array of milliseconds.
     pub fn from_json(text: &str) -> Option<Self> {
         let millis: Vec<u64> = serde_json::from_str(text).ok()?;

@@ -230,6 +230,7 @@ impl Sender {
             }
             end = item.origin.end_of_attempt(&self.shared.clock, self.timeout) => match end {
                 AttemptEnd::TimedOut => {
+                    // of many servers one is slow: the pass goes back unused
                     if !self.channel.has_many_servers() {
                         pass.report(Report::Sick);
                     }

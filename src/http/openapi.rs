@@ -11,7 +11,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use self::links::Links;
 use self::presence::Presence;
 use self::problems::Problems;
-use crate::{clients, inbox, live, mailings, messages, notifications};
+use crate::{clients, endpoints, inbox, live, mailings, messages, notifications};
 
 /// Where the document is.
 pub const DOCUMENT: &str = "/api/v1/openapi.json";
@@ -38,15 +38,21 @@ pub const DOCUMENT: &str = "/api/v1/openapi.json";
         inbox::handler::list_inbox, inbox::handler::get_inbox_count, inbox::handler::get_inbox_stream,
         inbox::handler::create_inbox_token, inbox::handler::mark_inbox_read, inbox::handler::mark_inbox_message_read,
         inbox::handler::mark_inbox_message_unread, inbox::handler::archive_inbox_message,
+        endpoints::handler::create_webhook_endpoint, endpoints::handler::list_webhook_endpoints,
+        endpoints::handler::get_webhook_endpoint, endpoints::handler::patch_webhook_endpoint,
+        endpoints::handler::delete_webhook_endpoint, endpoints::handler::rotate_webhook_secret,
+        endpoints::handler::enable_webhook_endpoint, endpoints::handler::disable_webhook_endpoint,
         live::handler::get_stream, super::health::get_health, super::health::get_ready, super::metrics::get_metrics,
-        super::figures::get_figures,
+        super::figures::get_figures, super::channels::list_channels, notifications::handler::trial::test_channel,
     ),
-    components(schemas(live::Change, mailings::model::Progress, super::problem::Problem)),
+    components(schemas(live::Change, live::EndpointChange, mailings::model::Progress, super::problem::Problem)),
     tags(
         (name = "mailings", description = "A text, a filter over clients, and a window in time"),
         (name = "notifications", description = "One message to one recipient, or a batch of them"),
         (name = "clients", description = "People who can be reached"),
         (name = "inbox", description = "What is delivered over `in_app`, as the user's pages show it"),
+        (name = "webhooks", description = "Where webhooks go, and what they are signed with"),
+        (name = "channels", description = "Where messages go, and whether that works"),
         (name = "messages", description = "What became of each delivery"),
         (name = "operation", description = "Probes and metrics"),
     ),

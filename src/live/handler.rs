@@ -60,7 +60,8 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
 /// Watch notifications and mailings
 ///
 /// Server-sent events. `notification`: one came to another state (`NotificationChange`). `mailing`: its status or counts
-/// changed (`MailingProgress`), at most about twice a second for each. `reset`: what came after `Last-Event-ID` is not
+/// changed (`MailingProgress`), at most about twice a second for each. `webhook_endpoint`: one was disabled or enabled
+/// by the node that is asked (`EndpointChange`). `reset`: what came after `Last-Event-ID` is not
 /// known any more, so read the state anew. Open the stream first and then read the state: what changes after that is
 /// told. A reader that is too slow is cut off; it comes back with `Last-Event-ID`.
 #[utoipa::path(get, path = "/api/v1/stream", operation_id = "get_stream", tag = "operation",
@@ -107,6 +108,7 @@ fn text(id: &str, event: &Event) -> String {
     match event {
         Event::Notification(change) => events::event("notification", id, change),
         Event::Mailing(progress) => events::event("mailing", id, progress),
+        Event::Endpoint(change) => events::event("webhook_endpoint", id, change),
         Event::Missed => events::reset(id),
     }
 }

@@ -2,6 +2,7 @@
 
 mod prefer;
 mod schema;
+pub mod trial;
 
 use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::{HttpResponse, web};
@@ -49,6 +50,11 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
             .route(web::patch().to(patch_notification))
             .route(web::delete().to(cancel_notification))
             .default_service(others("GET, HEAD, PATCH, DELETE")),
+    )
+    .service(
+        web::resource("/channels/{name}/test")
+            .route(web::post().to(trial::test_channel))
+            .default_service(others("POST")),
     )
     .service(
         web::resource("/batches/{id}")

@@ -11,6 +11,7 @@ mod ask;
 mod bodies;
 mod clients;
 mod database_away;
+mod endpoints;
 mod figures;
 mod hostile;
 mod import;

@@ -59,6 +59,16 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("POST", "/api/v1/inbox/{user_id}/{message_id}/read", "mark_inbox_message_read"),
     ("POST", "/api/v1/inbox/{user_id}/{message_id}/unread", "mark_inbox_message_unread"),
     ("POST", "/api/v1/inbox/{user_id}/{message_id}/archive", "archive_inbox_message"),
+    ("GET", "/api/v1/webhook-endpoints", "list_webhook_endpoints"),
+    ("POST", "/api/v1/webhook-endpoints", "create_webhook_endpoint"),
+    ("GET", "/api/v1/webhook-endpoints/{id}", "get_webhook_endpoint"),
+    ("PATCH", "/api/v1/webhook-endpoints/{id}", "patch_webhook_endpoint"),
+    ("DELETE", "/api/v1/webhook-endpoints/{id}", "delete_webhook_endpoint"),
+    ("POST", "/api/v1/webhook-endpoints/{id}/secret/rotate", "rotate_webhook_secret"),
+    ("POST", "/api/v1/webhook-endpoints/{id}/enable", "enable_webhook_endpoint"),
+    ("POST", "/api/v1/webhook-endpoints/{id}/disable", "disable_webhook_endpoint"),
+    ("GET", "/api/v1/channels", "list_channels"),
+    ("POST", "/api/v1/channels/{name}/test", "test_channel"),
     ("GET", "/api/v1/messages", "list_messages"),
     ("GET", "/api/v1/messages/{id}", "get_message"),
 ];
@@ -67,7 +77,7 @@ const PROBES: &[&str] = &["/health", "/ready", "/metrics"];
 
 const VERBS: &[&str] = &[
     "create", "get", "list", "replace", "patch", "delete", "import", "preview", "pause", "resume", "cancel",
-    "mark", "archive",
+    "mark", "archive", "rotate", "enable", "disable", "test",
 ];
 
 fn parsed() -> Value {
@@ -238,6 +248,10 @@ on_each_database! {
             let first = |list: &Value| id_of(&list["items"][0]);
             let id = match path.trim_start_matches("/api/v1").split('/').nth(1) {
                 Some("clients") => id_of(&service.post("/clients", json!({"phone_number": "79991112233"})).await),
+                Some("webhook-endpoints") => {
+                    let url = format!("https://example.com/{method}{}", path.replace(['{', '}'], ""));
+                    id_of(&service.post("/webhook-endpoints", json!({"url": url})).await)
+                }
                 Some("messages") => first(&service.get("/messages").await),
                 Some("notification" | "notifications" | "batches") => {
                     let one = json!({"channel": "sms", "recipient": "+905551234567", "content": "x", "scheduled_at": after(Duration::from_secs(60))});

@@ -6,6 +6,7 @@ mod support;
 
 mod audience;
 mod clients;
+mod endpoints;
 mod engine;
 mod engine_plans;
 mod explain;

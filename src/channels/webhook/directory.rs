@@ -26,6 +26,20 @@ pub enum Disabled {
     Gone,
 }
 
+impl Disabled {
+    /// Each of them.
+    pub const ALL: [Self; 3] = [Self::ByHand, Self::Failing, Self::Gone];
+
+    /// Its word in the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::ByHand => "by_hand",
+            Self::Failing => "failing",
+            Self::Gone => "gone",
+        }
+    }
+}
+
 /// What came of an attempt at an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Came {

@@ -1,0 +1,110 @@
+//! The SQL of endpoints.
+
+mod row;
+
+use diesel::prelude::*;
+use diesel::result::{DatabaseErrorKind, Error as QueryError};
+
+use self::row::Row;
+use super::model::WebhookEndpoint;
+use crate::db::AnyConnection;
+use crate::db::schema::webhook_endpoint::{self, table};
+use crate::db::types::EndpointId;
+use crate::error::{Error, Result};
+
+/// Stores a new endpoint.
+///
+/// # Errors
+/// [`Error::Conflict`] when another has its URL.
+pub fn insert(connection: &mut AnyConnection, new: &WebhookEndpoint) -> Result<()> {
+    diesel::insert_into(table).values(Row::from(new)).execute(connection).map_err(taken)?;
+    Ok(())
+}
+
+/// Stores every field of an endpoint that exists.
+///
+/// # Errors
+/// [`Error::Conflict`] when another has its URL.
+pub fn update(connection: &mut AnyConnection, changed: &WebhookEndpoint) -> Result<()> {
+    diesel::update(table.find(changed.id)).set(Row::from(changed)).execute(connection).map_err(taken)?;
+    Ok(())
+}
+
+/// The endpoint with this id.
+///
+/// # Errors
+/// Those of the database.
+pub fn find(connection: &mut AnyConnection, id: EndpointId) -> Result<Option<WebhookEndpoint>> {
+    let row: Option<Row> = table.find(id).select(Row::as_select()).first(connection).optional()?;
+    row.map(WebhookEndpoint::try_from).transpose()
+}
+
+/// The endpoint with this id, which nobody else changes before this transaction ends.
+///
+/// # Errors
+/// Those of the database.
+pub fn find_for_update(connection: &mut AnyConnection, id: EndpointId) -> Result<Option<WebhookEndpoint>> {
+    let row: Option<Row> = match connection {
+        AnyConnection::Postgres(c) => {
+            table.find(id).select(Row::as_select()).for_update().first(c).optional()?
+        }
+        // a SQLite transaction that may write is the only one
+        sqlite @ AnyConnection::Sqlite(_) => return find(sqlite, id),
+    };
+    row.map(WebhookEndpoint::try_from).transpose()
+}
+
+/// The endpoint at this URL.
+///
+/// # Errors
+/// Those of the database.
+pub fn find_by_url(connection: &mut AnyConnection, url: &str) -> Result<Option<WebhookEndpoint>> {
+    let at = table.filter(webhook_endpoint::url.eq(url)).select(Row::as_select());
+    let row: Option<Row> = at.first(connection).optional()?;
+    row.map(WebhookEndpoint::try_from).transpose()
+}
+
+/// The endpoint at this URL, which nobody else changes before this transaction ends.
+///
+/// # Errors
+/// Those of the database.
+pub fn find_by_url_for_update(connection: &mut AnyConnection, url: &str) -> Result<Option<WebhookEndpoint>> {
+    match find_by_url(connection, url)? {
+        Some(found) => find_for_update(connection, found.id),
+        None => Ok(None),
+    }
+}
+
+/// Up to `limit` endpoints after `after`, in id order.
+///
+/// # Errors
+/// Those of the database.
+pub fn list(
+    connection: &mut AnyConnection,
+    after: Option<EndpointId>,
+    limit: i64,
+) -> Result<Vec<WebhookEndpoint>> {
+    let mut query = table.select(Row::as_select()).order(webhook_endpoint::id).limit(limit).into_boxed();
+    if let Some(after) = after {
+        query = query.filter(webhook_endpoint::id.gt(after));
+    }
+    let rows: Vec<Row> = query.load(connection)?;
+    rows.into_iter().map(WebhookEndpoint::try_from).collect()
+}
+
+/// Removes an endpoint; answers what it was.
+///
+/// # Errors
+/// Those of the database.
+pub fn delete(connection: &mut AnyConnection, id: EndpointId) -> Result<Option<WebhookEndpoint>> {
+    let found = find_for_update(connection, id)?;
+    diesel::delete(table.find(id)).execute(connection)?;
+    Ok(found)
+}
+
+fn taken(error: QueryError) -> Error {
+    if matches!(error, QueryError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) {
+        return Error::Conflict("another endpoint has this url".into());
+    }
+    error.into()
+}

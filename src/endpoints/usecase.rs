@@ -1,0 +1,216 @@
+//! What can be done with endpoints.
+
+use std::sync::Arc;
+
+use super::book::Book;
+use super::model::{LONGEST_DESCRIPTION, WebhookEndpoint};
+use super::repo;
+use crate::channels::webhook::{Disabled, Secret};
+use crate::clock::Clock;
+use crate::db::types::{EndpointId, Timestamp};
+use crate::db::{AnyConnection, Db};
+use crate::egress::guard::{Guard, Plain};
+use crate::error::{Complaints, Error, Result};
+
+/// The endpoints of one database; cloning it is cheap.
+#[derive(Clone)]
+pub struct Endpoints {
+    db: Db,
+    clock: Clock,
+    guard: Arc<Guard>,
+    book: Arc<Book>,
+}
+
+/// What somebody says of an endpoint. What is absent stays.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// Where it is.
+    pub url: Option<String>,
+    /// Words for people; none at all.
+    pub description: Option<Option<String>>,
+    /// `whsec_…`, to sign with.
+    pub secret: Option<String>,
+}
+
+/// [`Changes`] that passed.
+struct Checked {
+    url: Option<String>,
+    description: Option<Option<String>>,
+    secret: Option<Secret>,
+}
+
+impl Endpoints {
+    /// Over this database. The book is that of this node's webhook channel, so that what is changed here holds there at
+    /// once; other nodes read it within seconds.
+    pub fn new(db: Db, clock: Clock, guard: Arc<Guard>, book: Arc<Book>) -> Self {
+        Self { db, clock, guard, book }
+    }
+
+    /// Registers an endpoint, with this secret or a new one, which is answered once.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], [`Error::Conflict`] when the URL is registered.
+    pub async fn create(&self, new: Changes) -> Result<(WebhookEndpoint, Secret)> {
+        let Checked { url, description, secret } = self.check(new)?;
+        let url = url.ok_or_else(|| Error::invalid("url", "is missing"))?;
+        let secret = secret.map_or_else(Secret::generate, Ok)?;
+        let (now, settings) = (self.clock.now(), self.book.settings().clone());
+        let (at, signing) = (url.clone(), secret.clone());
+        let store = move |c: &mut AnyConnection| {
+            let known = repo::find_by_url_for_update(c, &at)?;
+            if known.as_ref().is_some_and(|known| known.is_registered) {
+                return Err(Error::Conflict("another endpoint has this url".into()));
+            }
+            let is_new = known.is_none();
+            let mut endpoint = known.unwrap_or_else(|| WebhookEndpoint::new(at, now));
+            endpoint.is_registered = true;
+            // whatever it did before anybody registered it
+            endpoint.enable();
+            endpoint.description = description.flatten();
+            endpoint.updated_at = now;
+            endpoint.rotate(signing, now, &settings);
+            if is_new {
+                repo::insert(c, &endpoint)?
+            } else {
+                repo::update(c, &endpoint)?
+            }
+            Ok(endpoint)
+        };
+        let endpoint = self.db.write(store).await?;
+        self.book.forget(&url);
+        Ok((endpoint, secret))
+    }
+
+    /// The endpoint with this id.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn get(&self, id: EndpointId) -> Result<WebhookEndpoint> {
+        self.db.read(move |c| repo::find(c, id)).await?.ok_or_else(|| not_found(id))
+    }
+
+    /// The endpoints after `cursor`, in the order of their making.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn list(
+        &self,
+        cursor: Option<EndpointId>,
+        limit: i64,
+    ) -> Result<(Vec<WebhookEndpoint>, Option<EndpointId>)> {
+        let mut items = self.db.read(move |c| repo::list(c, cursor, limit.saturating_add(1))).await?;
+        // one more than asked for says whether there is a next page
+        let more = i64::try_from(items.len()).is_ok_and(|n| n > limit);
+        if more {
+            items.pop();
+        }
+        let next = items.last().filter(|_| more).map(|endpoint| endpoint.id);
+        Ok((items, next))
+    }
+
+    /// Changes what is named. A new secret is joined by the old one for the time of the overlap.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], and those of [`Endpoints::create`].
+    pub async fn patch(&self, id: EndpointId, changes: Changes) -> Result<WebhookEndpoint> {
+        let Checked { url, description, secret } = self.check(changes)?;
+        let settings = self.book.settings().clone();
+        self.change(id, move |endpoint, now| {
+            if let Some(url) = url
+                && url != endpoint.url
+            {
+                endpoint.url = url;
+                // another server, which has not failed
+                endpoint.recover();
+            }
+            if let Some(description) = description {
+                endpoint.description = description;
+            }
+            if let Some(secret) = secret {
+                endpoint.rotate(secret, now, &settings);
+            }
+            endpoint.is_registered = true;
+        })
+        .await
+    }
+
+    /// Gives it a new secret, which is answered once; the old one signs as well for the time of the overlap.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn rotate_secret(&self, id: EndpointId) -> Result<(WebhookEndpoint, Secret)> {
+        let (secret, settings) = (Secret::generate()?, self.book.settings().clone());
+        let new = secret.clone();
+        let endpoint = self.change(id, move |endpoint, now| endpoint.rotate(new, now, &settings)).await?;
+        Ok((endpoint, secret))
+    }
+
+    /// Sends to it again, as if it had never failed.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn enable(&self, id: EndpointId) -> Result<WebhookEndpoint> {
+        let endpoint = self.change(id, |endpoint, _| endpoint.enable()).await?;
+        self.book.tell(&endpoint, self.clock.now());
+        Ok(endpoint)
+    }
+
+    /// Sends to it no more: its messages end failed.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn disable(&self, id: EndpointId) -> Result<WebhookEndpoint> {
+        let endpoint = self.change(id, |endpoint, now| endpoint.disable(Disabled::ByHand, now)).await?;
+        self.book.tell(&endpoint, self.clock.now());
+        Ok(endpoint)
+    }
+
+    /// Forgets it. Messages to its URL go out as to any other that nobody registered.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn delete(&self, id: EndpointId) -> Result<()> {
+        let gone = self.db.write(move |c| repo::delete(c, id)).await?.ok_or_else(|| not_found(id))?;
+        self.book.forget(&gone.url);
+        Ok(())
+    }
+
+    async fn change(
+        &self,
+        id: EndpointId,
+        change: impl FnOnce(&mut WebhookEndpoint, Timestamp) + Send + 'static,
+    ) -> Result<WebhookEndpoint> {
+        let now = self.clock.now();
+        let changed = move |c: &mut AnyConnection| {
+            let mut endpoint = repo::find_for_update(c, id)?.ok_or_else(|| not_found(id))?;
+            let before = endpoint.url.clone();
+            change(&mut endpoint, now);
+            endpoint.updated_at = now;
+            repo::update(c, &endpoint)?;
+            Ok((endpoint, before))
+        };
+        let (endpoint, before) = self.db.write(changed).await?;
+        self.book.forget(&before);
+        self.book.forget(&endpoint.url);
+        Ok(endpoint)
+    }
+
+    fn check(&self, changes: Changes) -> Result<Checked> {
+        let mut wrong = Complaints::default();
+        if let Some(url) = &changes.url {
+            wrong.check("url", self.guard.check_url(url, Plain::WithinAllowed));
+        }
+        if let Some(Some(text)) = &changes.description
+            && (text.chars().any(char::is_control) || text.chars().nth(LONGEST_DESCRIPTION).is_some())
+        {
+            wrong.add("description", "must be at most 500 characters, no control characters among them");
+        }
+        let secret = changes.secret.and_then(|text| wrong.check("secret", text.parse::<Secret>()));
+        wrong.finish()?;
+        Ok(Checked { url: changes.url, description: changes.description, secret })
+    }
+}
+
+fn not_found(id: EndpointId) -> Error {
+    Error::not_found("webhook endpoint", id)
+}

@@ -1,0 +1,185 @@
+//! Endpoints of webhooks: what is stored of them, and what the webhook channel hears.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use fanfare::channels::webhook::{Came, Directory, Disabled, Secret};
+use fanfare::clock::Clock;
+use fanfare::db::types::{EndpointId, Timestamp};
+use fanfare::egress::guard::{self, Guard};
+use fanfare::endpoints::usecase::Changes;
+use fanfare::endpoints::{Book, Endpoints, Settings, WebhookEndpoint};
+use fanfare::error::Error;
+use fanfare::live::{Event, Filter, Live};
+
+use crate::on_each_database;
+use crate::stage::Stage;
+
+const URL: &str = "https://a.example/hook?token=planted";
+const HOUR: Duration = Duration::from_secs(3600);
+
+/// A node's book and use cases.
+struct Node {
+    book: Arc<Book>,
+    endpoints: Endpoints,
+    live: Live,
+    clock: Clock,
+    default: Secret,
+}
+
+impl Node {
+    fn new(stage: &Stage) -> Self {
+        let default = Secret::generate().unwrap();
+        let settings = Settings { failures: 3, defaults: vec![default.clone()], ..Settings::default() };
+        let (db, clock, live) = (stage.db.clone(), stage.clock.clone(), Live::new(true));
+        let book = Arc::new(Book::new(db.clone(), clock.clone(), live.clone(), settings));
+        let guard = Arc::new(Guard::new(&guard::Settings::default()).unwrap());
+        let endpoints = Endpoints::new(db, clock.clone(), guard, Arc::clone(&book));
+        Self { book, endpoints, live, clock, default }
+    }
+
+    fn later(&self, by: Duration) -> Timestamp {
+        self.clock.set(self.clock.now().plus(by));
+        self.clock.now()
+    }
+
+    /// So many attempts, which are written down.
+    async fn came(&self, came: Came, times: usize) {
+        (0..times).for_each(|_| self.book.note(URL, came));
+        self.book.write().await.unwrap();
+    }
+
+    async fn all(&self) -> Vec<WebhookEndpoint> {
+        self.endpoints.list(None, 100).await.unwrap().0
+    }
+
+    async fn disabled(&self) -> Option<Disabled> {
+        self.book.find(URL).await.unwrap().disabled
+    }
+
+    async fn secrets(&self) -> Vec<Secret> {
+        self.book.find(URL).await.unwrap().secrets
+    }
+}
+
+fn new(url: &str) -> Changes {
+    Changes { url: Some(url.into()), description: Some(Some("orders".into())), secret: None }
+}
+
+on_each_database! {
+    async fn an_endpoint_reads_back_as_it_was_made_and_changed(kind: Database) {
+        let stage = Stage::new(kind).await;
+        let node = Node::new(&stage);
+        let (made, secret) = node.endpoints.create(new(URL)).await.unwrap();
+        assert_eq!(node.endpoints.get(made.id).await.unwrap(), made);
+        assert_eq!((made.url.as_str(), made.description.as_deref(), made.is_enabled), (URL, Some("orders"), true));
+        assert_eq!(node.secrets().await, [secret.clone(), node.default.clone()], "the default one signs on for a day");
+        node.later(HOUR * 24);
+        let changes = Changes { description: Some(None), url: Some("https://b.example/".into()), secret: None };
+        let changed = node.endpoints.patch(made.id, changes).await.unwrap();
+        assert_eq!((changed.url.as_str(), changed.description.as_ref()), ("https://b.example/", None));
+        assert_eq!(node.endpoints.get(made.id).await.unwrap(), changed);
+        assert_eq!(node.secrets().await, std::slice::from_ref(&node.default), "nobody is registered there any more");
+        assert_eq!(node.book.find("https://b.example/").await.unwrap().secrets, [secret]);
+        node.endpoints.delete(made.id).await.unwrap();
+        assert!(matches!(node.endpoints.get(made.id).await, Err(Error::NotFound { .. })));
+        assert!(matches!(node.endpoints.enable(EndpointId::new()).await, Err(Error::NotFound { .. })));
+    }
+}
+
+on_each_database! {
+    async fn what_cannot_be_an_endpoint_is_refused_field_by_field(kind: Database) {
+        let stage = Stage::new(kind).await;
+        let node = Node::new(&stage);
+        let wrong = Changes {
+            url: Some("http://10.0.0.1/planted".into()),
+            description: Some(Some("a\nb".into())),
+            secret: Some("whsec_short".into()),
+        };
+        let Err(Error::Invalid(fields)) = node.endpoints.create(wrong).await else { panic!() };
+        let names: Vec<_> = fields.iter().map(|field| field.field.as_str()).collect();
+        assert_eq!(names, ["url", "description", "secret"]);
+        assert!(!format!("{fields:?}").contains("planted"));
+        let (made, _) = node.endpoints.create(new(URL)).await.unwrap();
+        assert!(matches!(node.endpoints.create(new(URL)).await, Err(Error::Conflict(_))));
+        let (other, _) = node.endpoints.create(new("https://b.example/")).await.unwrap();
+        let taken = Changes { url: Some(URL.into()), ..Changes::default() };
+        assert!(matches!(node.endpoints.patch(other.id, taken).await, Err(Error::Conflict(_))));
+        let (first, next) = node.endpoints.list(None, 1).await.unwrap();
+        assert_eq!((first, next), (vec![made.clone()], Some(made.id)));
+        assert_eq!(node.endpoints.list(next, 1).await.unwrap(), (vec![other], None));
+    }
+}
+
+on_each_database! {
+    async fn while_a_secret_is_replaced_both_sign_and_then_the_new_one_alone(kind: Database) {
+        let stage = Stage::new(kind).await;
+        let node = Node::new(&stage);
+        let given = Secret::generate().unwrap();
+        let changes = Changes { secret: Some(given.expose().into()), ..new(URL) };
+        let (made, shown) = node.endpoints.create(changes).await.unwrap();
+        assert_eq!(shown, given);
+        node.later(HOUR);
+        let (rotated, fresh) = node.endpoints.rotate_secret(made.id).await.unwrap();
+        assert_eq!(node.secrets().await, [fresh.clone(), given]);
+        assert_eq!(rotated.old_secret_until, Some(node.clock.now().plus(HOUR * 24)));
+        node.later(HOUR * 24);
+        let other = Node::new(&stage);
+        assert_eq!(other.secrets().await, [fresh]);
+    }
+}
+
+on_each_database! {
+    async fn who_fails_for_long_is_disabled_with_an_event_and_can_be_enabled(kind: Database) {
+        let stage = Stage::new(kind).await;
+        let node = Node::new(&stage);
+        let mut watch = node.live.watch(Filter::default(), None).unwrap();
+        node.came(Came::Failed, 2).await;
+        let known = node.all().await;
+        assert_eq!((known.len(), known[0].is_registered, known[0].failures), (1, false, 2), "nobody registered it");
+        node.later(HOUR * 119);
+        node.came(Came::Failed, 5).await;
+        assert_eq!(node.disabled().await, None, "not for five days");
+        let at = node.later(HOUR);
+        node.came(Came::Failed, 1).await;
+        assert_eq!(node.disabled().await, Some(Disabled::Failing));
+        let id = node.all().await[0].id;
+        let events = watch.next().await.unwrap();
+        let Event::Endpoint(change) = events[0].1 else { panic!("{events:?}") };
+        assert_eq!((change.id, change.is_enabled, change.reason, change.at), (id, false, Some("failing"), at));
+
+        let enabled = node.endpoints.enable(id).await.unwrap();
+        assert_eq!((enabled.is_enabled, enabled.failures, enabled.failing_since), (true, 0, None));
+        assert_eq!(node.disabled().await, None);
+        let Event::Endpoint(change) = watch.next().await.unwrap()[0].1 else { panic!() };
+        assert!(change.is_enabled);
+        node.came(Came::Failed, 9).await;
+        assert_eq!(node.disabled().await, None, "it starts anew");
+        node.endpoints.disable(id).await.unwrap();
+        assert_eq!(node.disabled().await, Some(Disabled::ByHand));
+    }
+}
+
+on_each_database! {
+    async fn one_success_ends_the_count_at_whichever_node_it_comes(kind: Database) {
+        let stage = Stage::new(kind).await;
+        let (node, other) = (Node::new(&stage), Node::new(&stage));
+        node.came(Came::Failed, 9).await;
+        // the other one has read that it fails
+        other.book.find(URL).await.unwrap();
+        other.came(Came::Taken, 1).await;
+        assert_eq!(node.all().await, [], "nobody registered it, and all is well");
+        let (made, _) = node.endpoints.create(new(URL)).await.unwrap();
+        node.came(Came::Failed, 2).await;
+        node.book.note(URL, Came::Taken);
+        node.came(Came::Failed, 1).await;
+        let after = node.endpoints.get(made.id).await.unwrap();
+        assert_eq!((after.failures, after.failing_since), (1, Some(node.clock.now())));
+        node.later(HOUR * 200);
+        node.came(Came::Taken, 1).await;
+        node.came(Came::Failed, 9).await;
+        assert_eq!(node.disabled().await, None);
+        node.came(Came::Gone, 1).await;
+        assert_eq!(node.disabled().await, Some(Disabled::Gone), "it said so itself");
+    }
+}
