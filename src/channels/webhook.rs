@@ -60,6 +60,21 @@ struct Data<'a> {
     data: Option<&'a RawValue>,
 }
 
+/// Tells the directory what came of an attempt, also of one that is given up.
+struct Noting<'a> {
+    directory: &'a dyn Directory,
+    url: &'a str,
+    came: Option<Came>,
+}
+
+impl Drop for Noting<'_> {
+    fn drop(&mut self) {
+        if let Some(came) = self.came {
+            self.directory.note(self.url, came);
+        }
+    }
+}
+
 impl Webhook {
     /// Through this guard, whose time for a request should be less than the engine's for an attempt: then a server that
     /// hangs is known to be one server. `http` leads only into networks that the guard allows.
@@ -88,23 +103,21 @@ impl Webhook {
         let Some((headers, body)) = self.request(&delivery, &endpoint.secrets) else {
             return Answer::permanent(None, "the data is no JSON");
         };
+        let mut noting = Noting { directory: self.directory.as_ref(), url, came: Some(Came::Failed) };
         let answer = match hook::post(&self.guard, target, headers, body).await {
             Ok(answered) if answered.status.is_success() => {
                 Answer::delivered(Some(answered.status.as_u16()), None)
             }
             Ok(answered) => hook::refused(answered.status, retry_after(&answered.headers, self.clock.now())),
-            // it was never asked
-            Err(refused @ Answer { verdict: Verdict::Permanent { .. }, .. }) => return refused,
-            Err(silence) => silence,
+            Err(nothing) => nothing,
         };
-        self.directory.note(
-            url,
-            match answer.verdict {
-                Verdict::Delivered => Came::Taken,
-                Verdict::Gone { .. } => Came::Gone,
-                _ => Came::Failed,
-            },
-        );
+        noting.came = match (&answer.verdict, answer.status_code) {
+            (Verdict::Delivered, _) => Some(Came::Taken),
+            (Verdict::Gone { .. }, _) => Some(Came::Gone),
+            // it was never asked
+            (Verdict::Permanent { .. }, None) => None,
+            _ => Some(Came::Failed),
+        };
         answer
     }
 

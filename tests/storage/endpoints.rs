@@ -183,3 +183,23 @@ on_each_database! {
         assert_eq!(node.disabled().await, Some(Disabled::Gone), "it said so itself");
     }
 }
+
+on_each_database! {
+    async fn however_many_fail_at_once_each_is_written_down(kind: Database) {
+        let stage = Stage::new(kind).await;
+        let node = Node::new(&stage);
+        for number in 0..1200 {
+            let url = format!("https://a.example/{number}");
+            node.book.note(&url, Came::Failed);
+            node.book.note(&url, Came::Gone);
+        }
+        node.book.write().await.unwrap();
+        let (all, _) = node.endpoints.list(None, 2000).await.unwrap();
+        assert_eq!(all.len(), 1200);
+        assert!(all.iter().all(|endpoint| endpoint.disabled() == Some(Disabled::Gone) && endpoint.failures == 2));
+        (0..1200).for_each(|number| node.book.note(&format!("https://a.example/{number}"), Came::Taken));
+        node.book.write().await.unwrap();
+        let (all, _) = node.endpoints.list(None, 2000).await.unwrap();
+        assert!(all.iter().all(|endpoint| !endpoint.is_enabled && endpoint.failures == 0), "enabled by hand alone");
+    }
+}

@@ -134,6 +134,20 @@ async fn what_is_not_asked_at_all_says_nothing_of_the_endpoint() {
     assert!(matches!(webhook.send(no_json).await.verdict, Verdict::Permanent { .. }));
 }
 
+#[tokio::test]
+async fn an_attempt_that_is_given_up_has_failed() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let directory = Arc::new(known(None));
+    let webhook = Webhook::new(guard(), Arc::clone(&directory) as Arc<dyn Directory>, Clock::System);
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    tokio::select! {
+        biased;
+        answer = webhook.send(delivery(&url)) => unreachable!("{answer:?}"),
+        came = listener.accept() => drop(came.unwrap()),
+    }
+    assert_eq!(*directory.noted.lock().unwrap(), [Came::Failed]);
+}
+
 #[test]
 fn the_body_and_its_time_are_the_same_at_every_attempt_and_the_signature_is_of_now() {
     let clock = Clock::manual(Timestamp::from_micros(1_700_000_000_900_000));
