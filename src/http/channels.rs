@@ -108,8 +108,7 @@ impl Channels {
                     ProviderState::Limited => ChannelState::Limited,
                     ProviderState::Open => ChannelState::Open,
                 };
-                view.rests_for_seconds =
-                    (state != ProviderState::Healthy).then(|| rest.as_secs_f64());
+                view.rests_for_seconds = (state != ProviderState::Healthy).then_some(rest.as_secs_f64());
             }
             view
         });

@@ -91,6 +91,7 @@ li.unread::before { content: ""; position: absolute; left: 7px; top: 21px; width
     #due = false;
     #told = 0; // events until now
     #source;
+    #frame;
     #parts;
 
     constructor() {
@@ -197,7 +198,7 @@ li.unread::before { content: ""; position: absolute; left: 7px; top: 21px; width
         if (signal.aborted) return;
         this.#told += 1;
         handler(event.data && JSON.parse(event.data));
-        this.#show();
+        this.#frame ??= requestAnimationFrame(() => this.#show()); // a burst is drawn at once
       });
       let timer;
       signal.addEventListener("abort", () => { source.close(); clearTimeout(timer); });
@@ -266,6 +267,7 @@ li.unread::before { content: ""; position: absolute; left: 7px; top: 21px; width
     }
 
     #show() {
+      this.#frame = undefined;
       const { badge, bell, readAll, note, list, more, panel } = this.#parts;
       const labels = FanfareInbox.labels;
       badge.hidden = !this.#unread;

@@ -231,6 +231,7 @@ on_each_database! {
         assert_eq!((elsewhere.status, elsewhere.header("access-control-allow-origin")), (401, ""));
         // the answers themselves, those of refusals too, so that a page can tell why
         for (key, status) in [(KEY, 200), ("wrong", 401)] {
+            assert_eq!(keyed(&service, "GET", "/inbox/u1").await.header("cache-control"), "no-store");
             let answer = send(request(&service, "GET", "/inbox/u1").header("Origin", PAGES).bearer_auth(key)).await;
             assert_eq!((answer.status, answer.header("access-control-allow-origin"), answer.header("vary")), (status, PAGES, "origin"));
             assert_eq!(answer.header("access-control-allow-credentials"), "");

@@ -96,6 +96,9 @@ async fn a_day_of(caller: &mut Caller, db: &TestDb, kind: Database) {
         ("/api/v1/clients?planted-in-query=1", 422),
         ("/api/v1/clients?cursor=planted-in-query", 422),
         ("/health?planted-in-query", 200),
+        ("/api/v1/inbox/planted-in-path?token=planted-in-query", 200),
+        ("/api/v1/inbox/planted-in-path?token=planted-in-query&cursor=planted-in-query", 422),
+        ("/api/v1/inbox/planted-in-path/planted-in-path", 404),
     ] {
         assert_eq!(caller.get(path).await.0, status, "{path}");
     }
@@ -109,6 +112,15 @@ async fn a_day_of(caller: &mut Caller, db: &TestDb, kind: Database) {
     let url = format!("{}/api/v1/clients", caller.base);
     let request = caller.http.get(url).bearer_auth(WRONG_KEY);
     assert_eq!(caller.send(request).await.0, 401);
+    let url = format!("{}/api/v1/inbox/planted-in-path/stream?token=planted-in-query", caller.base);
+    let request = caller.http.get(url);
+    assert_eq!(caller.send(request).await.0, 401);
+    let in_app = json!({"channel": "in_app", "recipient": "planted-in-json", "content": "PlantedText"});
+    assert_eq!(caller.post("/notifications", in_app).await.0, 201);
+    let began = Instant::now();
+    while caller.get("/api/v1/inbox/planted-in-json/count").await.1["unread"] != 1 {
+        assert!(began.elapsed() < Duration::from_secs(60), "it is not delivered");
+    }
 
     let text = json!({"text": "PlantedText for {{ name }}", "ends_at": after(Duration::from_secs(60))});
     let (status, mailing) = caller.post("/mailings", text).await;

@@ -70,7 +70,7 @@ on_each_database! {
     async fn each_channel_that_has_a_provider_delivers(kind: Database) {
         let service = Service::start(kind).await;
         let addresses = [
-            ("sms", "+905551234567"), ("email", "user@example.com"), ("webhook", "https://example.com/hook"),
+            ("sms", "+905551234567"), ("email", "user@example.com"), ("push", "device-token"),
             ("discord", "https://discord.com/api/webhooks/1/x"), ("in_app", "user-1"),
         ];
         for (channel, recipient) in addresses {
@@ -88,10 +88,10 @@ on_each_database! {
             assert_eq!((&sent["metadata"], &sent["data"]), (&json!({"mine": [1, 2]}), &json!({"order": 7})));
             assert_eq!(sent["html"], html);
         }
-        let push = json!({"channel": "push", "recipient": "device-token", "content": "hello"});
-        let problem = ask(&service, "POST", "/notifications", Some(push)).await.problem(422);
+        let webhook = json!({"channel": "webhook", "recipient": "https://example.com/hook", "content": "hello"});
+        let problem = ask(&service, "POST", "/notifications", Some(webhook)).await.problem(422);
         assert_eq!(fields(&problem), ["channel"]);
-        assert!(problem["detail"].as_str().is_some_and(|text| text.contains("FCM_SERVICE_ACCOUNT")), "{problem}");
+        assert!(problem["detail"].as_str().is_some_and(|text| text.contains("WEBHOOK_SECRET")), "{problem}");
     }
 }
 

@@ -145,8 +145,8 @@ impl Service {
             ("channels.rate_per_second".to_owned(), "0".to_owned()),
             ("delivery.poll".to_owned(), "50ms".to_owned()),
         ];
-        // push is left without a provider
-        for channel in ["email", "webhook", "discord", "in_app"] {
+        // webhook is left without a provider
+        for channel in ["email", "push", "discord", "in_app"] {
             all.push((format!("{channel}.base_url"), sandbox.base_url()));
         }
         all.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));

@@ -81,8 +81,11 @@ pub async fn check<B: MessageBody + 'static>(
             request.into_response(response).map_into_right_body()
         }
     };
+    let headers = response.headers_mut();
+    // what a person was told, at an address that may hold a token
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(origin) = &origin {
-        share(response.headers_mut(), origin);
+        share(headers, origin);
     }
     Ok(response)
 }

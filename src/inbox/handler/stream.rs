@@ -53,7 +53,9 @@ pub(super) async fn open(
     let settled_at = inbox.settles_in().map(|time| Instant::now() + time);
     let count = inbox.count(user.clone()).await?;
     let reset = if watch.missed() { events::reset("") } else { String::new() };
-    let first = reset + &events::event("count", "", &count);
+    // after a restart of the service its pages do not come back all at once
+    let first =
+        format!("retry: {}\n\n{reset}{}", fastrand::u32(2000..8000), events::event("count", "", &count));
     let overtaken = watch.overtaken().map(Overtaken::wait);
     let ends_at = left.map(|left| Instant::now() + left);
     let page = Page { watch, inbox, user, told: Vec::new(), settled_at, ends_at };

@@ -92,6 +92,7 @@ on_each_database! {
             std::fs::write(format!("{folder}/inbox.base64"), browser.picture()).expect("a picture");
             let dark = json!({"features": [{"name": "prefers-color-scheme", "value": "dark"}]});
             browser.call("Emulation.setEmulatedMedia", dark);
+            browser.eval("document.documentElement.style.colorScheme = 'light dark'");
             std::fs::write(format!("{folder}/inbox-dark.base64"), browser.picture()).expect("a picture");
         }
 
