@@ -9,6 +9,7 @@ mod support;
 mod access;
 mod ask;
 mod bodies;
+mod channels;
 mod clients;
 mod database_away;
 mod endpoints;
