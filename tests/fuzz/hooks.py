@@ -49,6 +49,7 @@ RULES = {
     "list_mailing_messages": LIST,
     "list_notifications": LIST,
     "list_batch_notifications": LIST,
+    "list_inbox": LIST,
     "create_client": CLIENT,
     "replace_client": CLIENT,
     "patch_client": CLIENT,
