@@ -10,7 +10,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use self::door::Visitor;
+use self::door::{UserPath, Visitor};
 use super::model::{InboxCount, InboxMessage, InboxRead, InboxToken, Mark, Shown};
 use super::usecase::{Inbox, TOKEN_SECONDS};
 use crate::db::types::MessageId;
@@ -77,7 +77,7 @@ pub struct ListQuery {
 /// What is unread first, then what was read, each the newest first. What is archived is shown when it is asked for, what
 /// has expired never. The API key's bearer may ask, and who bears a token of this user.
 #[utoipa::path(get, path = "/api/v1/inbox/{user_id}", operation_id = "list_inbox", tag = "inbox",
-    params(("user_id" = String, Path, description = "The `recipient` of notifications over `in_app`"), ListQuery),
+    params(UserPath, ListQuery),
     responses(
         (status = 200, description = "One page", body = Page<InboxMessage>),
     ))]
@@ -100,7 +100,7 @@ pub async fn list_inbox(
 
 /// Count the unread messages of a user's inbox
 #[utoipa::path(get, path = "/api/v1/inbox/{user_id}/count", operation_id = "get_inbox_count", tag = "inbox",
-    params(("user_id" = String, Path, description = "The user")),
+    params(UserPath),
     responses(
         (status = 200, description = "How many are unread", body = InboxCount),
     ))]
@@ -108,13 +108,25 @@ pub async fn get_inbox_count(service: web::Data<Inbox>, visitor: Visitor) -> Res
     Ok(HttpResponse::Ok().json(service.count(visitor.user).await?))
 }
 
+/// The path of a message in a user's inbox.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct MessagePath {
+    /// The user.
+    #[param(min_length = 1, max_length = 200, pattern = r"^[^\s\x00-\x1f\x7f-\x9f]+$")]
+    #[expect(dead_code, reason = "the door reads it")]
+    user_id: String,
+    /// The message.
+    #[param(format = Uuid)]
+    message_id: String,
+}
+
 async fn mark(
     service: &Inbox,
     visitor: Visitor,
-    path: &(String, String),
+    MessagePath { message_id: id, .. }: &MessagePath,
     mark: Mark,
 ) -> Result<HttpResponse> {
-    let (_, id) = path;
     let wrong = |_| Error::invalid("message_id", format!("`{id}` is not a UUID"));
     let id: MessageId = id.parse().map_err(wrong)?;
     Ok(HttpResponse::Ok().json(service.mark(visitor.user, id, mark).await?))
@@ -124,28 +136,28 @@ async fn mark(
 ///
 /// Once is enough: it keeps the time at which it was read first.
 #[utoipa::path(post, path = "/api/v1/inbox/{user_id}/{message_id}/read", operation_id = "mark_inbox_message_read", tag = "inbox",
-    params(("user_id" = String, Path, description = "The user"), ("message_id" = String, Path, format = Uuid, description = "The message")),
+    params(MessagePath),
     responses(
         (status = 200, description = "The message as it is now", body = InboxMessage),
     ))]
 pub async fn mark_inbox_message_read(
     service: web::Data<Inbox>,
     visitor: Visitor,
-    path: web::Path<(String, String)>,
+    path: web::Path<MessagePath>,
 ) -> Result<HttpResponse> {
     mark(&service, visitor, &path, Mark::Read).await
 }
 
 /// Mark a message as unread
 #[utoipa::path(post, path = "/api/v1/inbox/{user_id}/{message_id}/unread", operation_id = "mark_inbox_message_unread", tag = "inbox",
-    params(("user_id" = String, Path, description = "The user"), ("message_id" = String, Path, format = Uuid, description = "The message")),
+    params(MessagePath),
     responses(
         (status = 200, description = "The message as it is now", body = InboxMessage),
     ))]
 pub async fn mark_inbox_message_unread(
     service: web::Data<Inbox>,
     visitor: Visitor,
-    path: web::Path<(String, String)>,
+    path: web::Path<MessagePath>,
 ) -> Result<HttpResponse> {
     mark(&service, visitor, &path, Mark::Unread).await
 }
@@ -154,14 +166,14 @@ pub async fn mark_inbox_message_unread(
 ///
 /// It is shown only when what is archived is asked for, and counts as unread no more.
 #[utoipa::path(post, path = "/api/v1/inbox/{user_id}/{message_id}/archive", operation_id = "archive_inbox_message", tag = "inbox",
-    params(("user_id" = String, Path, description = "The user"), ("message_id" = String, Path, format = Uuid, description = "The message")),
+    params(MessagePath),
     responses(
         (status = 200, description = "The message as it is now", body = InboxMessage),
     ))]
 pub async fn archive_inbox_message(
     service: web::Data<Inbox>,
     visitor: Visitor,
-    path: web::Path<(String, String)>,
+    path: web::Path<MessagePath>,
 ) -> Result<HttpResponse> {
     mark(&service, visitor, &path, Mark::Archived).await
 }
@@ -170,7 +182,7 @@ pub async fn archive_inbox_message(
 ///
 /// Those that are there when this is asked; what comes meanwhile stays unread.
 #[utoipa::path(post, path = "/api/v1/inbox/{user_id}/read-all", operation_id = "mark_inbox_read", tag = "inbox",
-    params(("user_id" = String, Path, description = "The user")),
+    params(UserPath),
     responses(
         (status = 200, description = "How many were unread", body = InboxRead),
     ))]
@@ -193,7 +205,7 @@ pub struct TokenQuery {
 /// For the bearer of the API key alone: a page of a user must not hold the key. With the token it may do everything with
 /// this user's inbox but make tokens.
 #[utoipa::path(post, path = "/api/v1/inbox/{user_id}/token", operation_id = "create_inbox_token", tag = "inbox",
-    params(("user_id" = String, Path, description = "The user"), TokenQuery),
+    params(UserPath, TokenQuery),
     responses(
         (status = 201, description = "The token", body = InboxToken),
     ))]
@@ -232,7 +244,7 @@ pub struct StreamQuery {
 /// at the beginning and after each of these. `reset`: events were missed, so read the list anew. Open the stream first and
 /// then read the list. A stream ends with the token by which it was opened. At most 20 are open for one user at a node.
 #[utoipa::path(get, path = "/api/v1/inbox/{user_id}/stream", operation_id = "get_inbox_stream", tag = "inbox",
-    params(("user_id" = String, Path, description = "The user"), StreamQuery,
+    params(UserPath, StreamQuery,
         ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that was received, to go on from there")),
     responses(
         (status = 200, description = "Events until one side ends it", body = String, content_type = "text/event-stream"),

@@ -52,6 +52,7 @@ RULES = {
     "list_mailing_messages": LIST,
     "list_notifications": LIST,
     "list_batch_notifications": LIST,
+    "list_inbox": LIST,
     "create_client": CLIENT,
     "replace_client": CLIENT,
     "patch_client": CLIENT,
@@ -176,7 +177,7 @@ def is_stateful(case):
 
 
 # The latest things of each kind: the words are those of the paths that take their ids, and the states that some need.
-KINDS = ("clients", "mailings", "pending", "paused", "notifications", "scheduled", "messages", "batches")
+KINDS = ("clients", "mailings", "pending", "paused", "notifications", "scheduled", "messages", "batches", "inbox")
 MADE = {kind: [] for kind in KINDS}
 OF_A_STATE = {
     "patch_mailing": "pending",
@@ -204,6 +205,9 @@ def after_call(ctx, case, response):
         answer = answer_of(response)
         for kind in {kind, answer.get("status")} & MADE.keys():
             MADE[kind] = [*MADE[kind][-19:], answer[pointer]]
+    answer = answer_of(response) if response.status_code < 300 else {}
+    if isinstance(answer, dict) and answer.get("channel") == "in_app" and answer.get("status") in ("queued", "sent"):
+        MADE["inbox"] = [*MADE["inbox"][-19:], (answer["recipient"], answer["id"])]
 
 
 def take_what_was_made(case):
@@ -211,7 +215,12 @@ def take_what_was_made(case):
     name = operation_id(case)
     kind = case.path.split("/")[3] if case.path.count("/") > 3 else ""
     made = MADE.get(OF_A_STATE.get(name, kind))
-    if made and "id" in (case.path_parameters or {}) and not is_stateful(case):
+    if made and kind == "inbox" and not is_stateful(case):
+        user, message = made[dice(case, len(made))]
+        case.path_parameters["user_id"] = user
+        if "message_id" in case.path_parameters:
+            case.path_parameters["message_id"] = message
+    elif made and "id" in (case.path_parameters or {}) and not is_stateful(case):
         case.path_parameters["id"] = made[dice(case, len(made))]
 
 

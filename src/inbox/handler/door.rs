@@ -1,6 +1,9 @@
 //! Who may look into an inbox: the API key's bearer into each, and a user's page, which must not hold the key, into that
 //! user's with a token. Pages of other origins only when they are configured (the Fetch standard's CORS protocol).
 
+use std::future::{Ready, ready};
+use std::time::Duration;
+
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
@@ -8,9 +11,8 @@ use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, HttpResponse, web};
 use serde::Deserialize;
-use std::future::{Ready, ready};
-use std::time::Duration;
 use url::form_urlencoded;
+use utoipa::IntoParams;
 
 use crate::error::{Error, Result};
 use crate::http::access::{Access, bearer, unauthorized};
@@ -36,15 +38,19 @@ enum Pass {
     User(Duration),
 }
 
-#[derive(Deserialize)]
-struct InPath {
+/// The path of a user's inbox.
+#[derive(Debug, Deserialize, IntoParams)]
+#[into_params(parameter_in = Path)]
+pub struct UserPath {
+    /// The user: what notifications over `in_app` call their `recipient`.
+    #[param(min_length = 1, max_length = 200, pattern = r"^[^\s\x00-\x1f\x7f-\x9f]+$")]
     user_id: String,
 }
 
 /// The user whose inbox a path names; an error for one that is none.
 fn user_of(request: &HttpRequest) -> Result<UserId> {
     let wrong = |why: String| Error::invalid("user_id", why);
-    let path = request.match_info().load::<InPath>().map_err(|_| wrong("must be UTF-8".to_owned()))?;
+    let path = request.match_info().load::<UserPath>().map_err(|_| wrong("must be UTF-8".to_owned()))?;
     path.user_id.parse().map_err(wrong)
 }
 
