@@ -22,7 +22,7 @@ use crate::db::{AnyConnection, Db, DbOptions};
 use crate::delivery::announce::Announcer;
 use crate::delivery::repo::claim;
 use crate::delivery::{Engine, Settings};
-use crate::egress::guard::Guard;
+use crate::egress::guard::{Guard, Plain};
 use crate::endpoints::{self, Book, Endpoints};
 use crate::error::{Error, Result};
 use crate::http::access::{self, Access};
@@ -57,6 +57,8 @@ pub struct App {
     handle: ServerHandle,
     work: Work,
     observer: JoinHandle<()>,
+    /// Writes what came of the last webhooks.
+    book: Arc<Book>,
     trigger: Trigger,
     shutdown: Shutdown,
 }
@@ -164,7 +166,12 @@ impl App {
         supervise("inbox sweeper", trigger.clone(), sweep);
         let services = Services {
             clients: web::Data::new(Clients::new(db.clone(), clock.clone())),
-            endpoints: web::Data::new(Endpoints::new(db.clone(), clock.clone(), Arc::clone(&guard), book)),
+            endpoints: web::Data::new(Endpoints::new(
+                db.clone(),
+                clock.clone(),
+                Arc::clone(&guard),
+                Arc::clone(&book),
+            )),
             channels: web::Data::new(Channels {
                 configured: channels::described(&config),
                 states: partners.provider_states,
@@ -180,7 +187,7 @@ impl App {
                 (db.clone(), clock.clone(), metrics.clone(), live.clone()),
                 partners.arrivals,
                 intake,
-                terms(&config),
+                terms(&config, Arc::clone(&guard)),
             )),
             keeping: web::Data::new(Keeping(config.idempotency.keep)),
             inbox: web::Data::new(Inbox::new(
@@ -207,7 +214,7 @@ impl App {
         let handle = server.handle();
         let server = tokio::spawn(server);
         tracing::info!(%address, "fanfare listens");
-        Ok(Self { address, server, handle, work, observer, trigger, shutdown })
+        Ok(Self { address, server, handle, work, observer, book, trigger, shutdown })
     }
 
     /// Where it listens.
@@ -236,6 +243,9 @@ impl App {
                 // on its thread, which may be connecting: it must not be cut off in the middle when the process ends
                 let _ = tokio::task::spawn_blocking(move || drop(listener)).await;
             }
+        }
+        if let Err(error) = self.book.write().await {
+            tracing::warn!(%error, "what came of the last webhooks could not be written down");
         }
     }
 }
@@ -328,9 +338,12 @@ fn missing(config: &Config) -> HashMap<ChannelKind, String> {
 }
 
 /// What notifications are granted.
-fn terms(config: &Config) -> Terms {
+fn terms(config: &Config, guard: Arc<Guard>) -> Terms {
+    let check =
+        move |url: &str| guard.check_url(url, Plain::WithinAllowed).map(drop).map_err(|why| why.to_string());
     Terms {
         missing: missing(config),
+        check_url: Box::new(check),
         intake_limit: config.notifications.intake_limit,
         retries: ChannelKind::ALL.iter().map(|channel| (*channel, retries(config, *channel))).collect(),
         patience: config.notifications.sync_wait,

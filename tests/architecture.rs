@@ -22,7 +22,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("egress", "error failpoint"),
     ("clients", "error clock db kinds paging failpoint idempotency"),
     ("messages", "error db kinds paging"),
-    ("mailings", "error clock db kinds paging templates clients messages failpoint idempotency"),
+    ("mailings", "error clock db kinds paging templates segments clients messages failpoint idempotency"),
     ("live", "error clock db kinds lifecycle mailings"),
     ("notifications", "error clock db kinds paging clients messages failpoint idempotency live metrics"),
     ("pending_mailing", "error clock db lifecycle metrics mailings failpoint"),

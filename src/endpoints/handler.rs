@@ -1,14 +1,14 @@
 //! Endpoints over HTTP: `/api/v1/webhook-endpoints`.
 
 use actix_web::{HttpResponse, web};
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::model::WebhookEndpoint;
 use super::usecase::{Changes, Endpoints};
 use crate::db::types::EndpointId;
 use crate::error::Result;
-use crate::http::json::{Json, Query, path_id};
+use crate::http::json::{Json, Query, given, path_id, present};
 use crate::http::routing::{get, others};
 use crate::paging::{self, Page};
 
@@ -66,22 +66,17 @@ pub struct WebhookEndpointBody {
 #[schema(example = json!({"description": "orders and returns"}))]
 pub struct WebhookEndpointPatch {
     /// As in a new endpoint. Another one has not failed.
-    #[serde(default, deserialize_with = "some")]
+    #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false, min_length = 1, max_length = 2048)]
     url: Option<String>,
     /// As in a new endpoint; null clears it.
-    #[serde(default, deserialize_with = "some")]
+    #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>, max_length = 500)]
     description: Option<Option<String>>,
     /// A new secret. The old one signs as well for a while.
-    #[serde(default, deserialize_with = "some")]
+    #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false, write_only)]
     secret: Option<String>,
-}
-
-/// What is there, null or not.
-fn some<'de, D: Deserializer<'de>, T: Deserialize<'de>>(from: D) -> Result<Option<T>, D::Error> {
-    T::deserialize(from).map(Some)
 }
 
 /// An endpoint and its secret, which is shown this once.

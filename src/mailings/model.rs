@@ -9,6 +9,7 @@ use crate::kinds::{ChannelKind, Priority, coded_enum};
 use crate::mailings::content::Content;
 use crate::mailings::filter::AudienceFilter;
 use crate::messages::model::Counts;
+use crate::segments::Segments;
 
 coded_enum! {
     /// Where a mailing is in its life.
@@ -278,6 +279,8 @@ pub struct Sample {
     pub subject: Option<String>,
     /// The HTML likewise.
     pub html: Option<String>,
+    /// What the text is charged as, on `sms`.
+    pub segments: Option<Segments>,
     /// Why this client would not get it: the texts cannot be filled, or there is no address.
     pub error: Option<String>,
 }

@@ -20,6 +20,7 @@ use crate::mailings::recipient::{FIELDS, Recipient};
 use crate::mailings::repo::{self, audience};
 use crate::messages::model::Counts;
 use crate::paging::Page;
+use crate::segments::segments;
 
 /// How many clients a preview shows.
 const SAMPLES: usize = 5;
@@ -362,8 +363,10 @@ fn sample_of(recipient: &Recipient, channel: ChannelKind, content: Option<&Conte
     let filled = content.map(|content| content.fill(|| recipient.values())).transpose();
     let why = address.as_ref().err().or(filled.as_ref().err()).cloned();
     let filled = filled.ok().flatten();
+    let is_sms = channel == ChannelKind::Sms;
     Sample {
         client_id: recipient.client_id,
+        segments: filled.as_ref().filter(|_| is_sms).map(|filled| segments(&filled.text)),
         text: filled.as_ref().map(|filled| filled.text.clone()),
         subject: filled.as_ref().and_then(|filled| filled.subject.clone()),
         html: filled.and_then(|filled| filled.html),

@@ -34,10 +34,15 @@ pub trait Arrivals: Send + Sync {
     fn arrived(&self);
 }
 
+/// Says what is against a URL.
+pub type UrlCheck = Box<dyn Fn(&str) -> std::result::Result<(), String> + Send + Sync>;
+
 /// What the service grants.
 pub struct Terms {
     /// Why a channel takes nothing here, for those that have no provider.
     pub missing: HashMap<ChannelKind, String>,
+    /// What is against a URL as a recipient, if anything is.
+    pub check_url: UrlCheck,
     /// Notifications that may wait for the database at once.
     pub intake_limit: usize,
     /// How many times one is tried again that has no policy of its own.
@@ -100,6 +105,9 @@ impl Notifications {
     fn check(&self, new: &NewNotification, now: Timestamp) -> Result<()> {
         if let Some(why) = self.terms.missing.get(&new.channel) {
             return Err(Error::invalid("channel", why.clone()));
+        }
+        if let (ChannelKind::Webhook | ChannelKind::Discord, To::Address(url)) = (new.channel, &new.to) {
+            (self.terms.check_url)(url).map_err(|why| Error::invalid("recipient", why))?;
         }
         new.check(now)
     }

@@ -1,5 +1,4 @@
 //! Mail, against aiosmtpd and Postfix's smtp-sink. What servers do wrong is in the unit tests.
-#![expect(clippy::indexing_slicing, reason = "a field that is missing fails the test")]
 
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;

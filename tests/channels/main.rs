@@ -1,5 +1,13 @@
 //! The channels' adapters against real peers: programs in other languages that speak the providers' protocols.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails by panicking")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails by panicking"
+)]
+
+#[path = "../support/mod.rs"]
+mod support;
 
 mod discord;
 mod email;
@@ -8,3 +16,4 @@ mod peer;
 mod push;
 mod sms;
 mod webhook;
+mod whole;

@@ -1,5 +1,6 @@
 """What Schemathesis cannot know of Fanfare: the rules that no schema can say."""
 
+import base64
 import datetime
 import json
 import re
@@ -43,6 +44,10 @@ NOTIFICATION = {
     "metadata": "16 KiB of JSON",
     "html": "a part of an e-mail alone",
 }
+ENDPOINT = {
+    "url": "https, to a host that everybody can reach",
+    "secret": "24 to 64 bytes in base64",
+}
 # Nor can a schema know which keys were used before.
 KEY_OF_ANOTHER = "was used for another request"
 RULES = {
@@ -65,6 +70,10 @@ RULES = {
     "create_notification_and_wait": NOTIFICATION,
     "create_notification_asynchronously": NOTIFICATION,
     "patch_notification": NOTIFICATION,
+    "create_webhook_endpoint": ENDPOINT,
+    "patch_webhook_endpoint": ENDPOINT,
+    "list_webhook_endpoints": LIST,
+    "test_channel": {"recipient": "which address is one depends on the channel"},
     "create_batch": {"notifications": "each is held against the rules of one, and at least one has to keep them"},
 }
 
@@ -138,6 +147,19 @@ def mend_client(case, body):
         body["email"] = f"{dice(case, 1000)}@example.com"
 
 
+def mend_endpoint(case, body):
+    if body.get("url"):
+        body["url"] = f"https://example.com/hooks/{dice(case, 1_000_000)}"
+    if body.get("secret"):
+        body["secret"] = "whsec_" + base64.b64encode(f"{dice(case, 10**9):024}".encode()).decode()
+
+
+def mend_trial(case, body):
+    channel = (case.path_parameters or {}).get("name")
+    if channel in ADDRESSES:
+        body["recipient"] = ADDRESSES[channel].format(dice(case, 1_000_000))
+
+
 def mend_list(case):
     query = case.query or {}
     if query.get("page"):
@@ -161,6 +183,9 @@ MENDED = {
     "create_notification_and_wait": mend_notification,
     "create_notification_asynchronously": mend_notification,
     "patch_notification": mend_notification,
+    "create_webhook_endpoint": mend_endpoint,
+    "patch_webhook_endpoint": mend_endpoint,
+    "test_channel": mend_trial,
 }
 
 
@@ -177,7 +202,8 @@ def is_stateful(case):
 
 
 # The latest things of each kind: the words are those of the paths that take their ids, and the states that some need.
-KINDS = ("clients", "mailings", "pending", "paused", "notifications", "scheduled", "messages", "batches", "inbox")
+KINDS = ("clients", "mailings", "pending", "paused", "notifications", "scheduled", "messages", "batches", "inbox",
+         "webhook-endpoints")
 MADE = {kind: [] for kind in KINDS}
 OF_A_STATE = {
     "patch_mailing": "pending",
@@ -194,6 +220,7 @@ MAKERS = {
     "create_notification": ("id", "notifications"),
     "create_notification_asynchronously": ("id", "messages"),
     "create_batch": ("batch_id", "batches"),
+    "create_webhook_endpoint": ("id", "webhook-endpoints"),
 }
 
 

@@ -56,7 +56,10 @@ pub(super) fn of(stage: Stage, reply: &Reply) -> Answer {
     }
     let error = format!("the mail server answered {} to {}", reply.codes(), stage.as_str());
     let transient = |error: String| Verdict::Transient { error, retry_after: None };
-    let verdict = if reply.is_transient() {
+    let verdict = if reply.is_transient() && stage == Stage::Recipient && reply.code != 421 {
+        // a full mailbox, greylisting: nothing that the next recipient would be told as well
+        Verdict::Deferred { error, retry_after: None }
+    } else if reply.is_transient() {
         transient(error)
     } else if reply.is_positive() {
         transient(format!("{error}, where that has no place"))
@@ -105,8 +108,8 @@ mod tests {
             (Data, 451, "4.3.0 later", "transient"),
             (Data, 554, "5.5.1 no", "permanent"),
             (Data, 250, "what?", "transient"),
-            (Recipient, 450, "4.2.0 greylisted", "transient"),
-            (Recipient, 452, "4.2.2 full", "transient"),
+            (Recipient, 450, "4.2.0 greylisted", "deferred"),
+            (Recipient, 452, "4.2.2 full", "deferred"),
             (Recipient, 550, "5.1.1 <x@y.z> unknown", "gone"),
             (Recipient, 550, "5.1.2 <x@y.z> unknown", "gone"),
             (Recipient, 556, "5.1.10 null MX", "gone"),
