@@ -57,6 +57,8 @@ pub struct App {
     handle: ServerHandle,
     work: Work,
     observer: JoinHandle<()>,
+    /// What else holds the database: when it has ended, another service may have the file.
+    tasks: Vec<JoinHandle<()>>,
     /// Writes what came of the last webhooks.
     book: Arc<Book>,
     trigger: Trigger,
@@ -66,7 +68,7 @@ pub struct App {
 /// What runs beside the server.
 enum Work {
     /// Mailings are begun and sent.
-    Here { engine: Engine, watchdog: JoinHandle<()> },
+    Here { engine: Engine, watchdog: JoinHandle<()>, letters: JoinHandle<()> },
     /// Other nodes do that, and are told of changes.
     Elsewhere { announcer: JoinHandle<()>, listener: Option<Listener> },
 }
@@ -152,18 +154,18 @@ impl App {
         let guard = Arc::new(channels::guard(&config)?);
         let granted = channels::endpoints(&config)?;
         let book = Arc::new(Book::new(db.clone(), clock.clone(), live.clone(), granted));
-        supervise("book", trigger.clone(), Arc::clone(&book).run(shutdown.clone()));
+        let mut tasks = vec![supervise("book", trigger.clone(), Arc::clone(&book).run(shutdown.clone()))];
         let ways = (Arc::clone(&guard), Arc::clone(&book));
         let (work, partners) = work(&config, parts.clone(), ways, (&trigger, &shutdown)).await?;
         let observer = Observer::new(db.clone(), clock.clone(), live.clone());
         let observer = supervise("observer", trigger.clone(), observer.run(shutdown.clone()));
         let (intake, taking) = Intake::new(parts, (Arc::clone(&partners.arrivals), claim_poll(&config)));
         // ends when the server does, with its last handle on it
-        supervise("intake", trigger.clone(), taking.run());
+        tasks.push(supervise("intake", trigger.clone(), taking.run()));
         let sweep = idempotency::sweep(db.clone(), clock.clone(), shutdown.clone());
-        supervise("sweeper", trigger.clone(), sweep);
+        tasks.push(supervise("sweeper", trigger.clone(), sweep));
         let sweep = inbox::usecase::sweep(db.clone(), clock.clone(), shutdown.clone());
-        supervise("inbox sweeper", trigger.clone(), sweep);
+        tasks.push(supervise("inbox sweeper", trigger.clone(), sweep));
         let services = Services {
             clients: web::Data::new(Clients::new(db.clone(), clock.clone())),
             endpoints: web::Data::new(Endpoints::new(
@@ -214,7 +216,7 @@ impl App {
         let handle = server.handle();
         let server = tokio::spawn(server);
         tracing::info!(%address, "fanfare listens");
-        Ok(Self { address, server, handle, work, observer, book, trigger, shutdown })
+        Ok(Self { address, server, handle, work, observer, tasks, book, trigger, shutdown })
     }
 
     /// Where it listens.
@@ -234,9 +236,10 @@ impl App {
         let _ = self.server.await;
         let _ = self.observer.await;
         match self.work {
-            Work::Here { engine, watchdog } => {
+            Work::Here { engine, watchdog, letters } => {
                 let _ = watchdog.await;
                 engine.stop().await;
+                let _ = letters.await;
             }
             Work::Elsewhere { announcer, listener } => {
                 let _ = announcer.await;
@@ -246,6 +249,9 @@ impl App {
         }
         if let Err(error) = self.book.write().await {
             tracing::warn!(%error, "what came of the last webhooks could not be written down");
+        }
+        for task in self.tasks {
+            let _ = task.await;
         }
     }
 }
@@ -278,7 +284,7 @@ async fn work(
     }
     let (letterbox, taking) = Letterbox::new((db.clone(), clock.clone(), live.clone()), config.in_app.keep);
     // ends with the engine, which holds the last handle on it
-    supervise("letterbox", trigger.clone(), taking.run());
+    let letters = supervise("letterbox", trigger.clone(), taking.run());
     let channels = channels::Workshop { config, clock: &clock, guard, book, letterbox }.all()?;
     let ends = (trigger.clone(), shutdown.clone());
     let parts = (db.clone(), clock.clone(), metrics.clone(), live);
@@ -296,7 +302,7 @@ async fn work(
         provider_states: Box::new(move |channel| gates.provider_state(channel)),
     };
     let watchdog = supervise("watchdog", trigger.clone(), watchdog.run(shutdown.clone()));
-    Ok((Work::Here { engine, watchdog }, partners))
+    Ok((Work::Here { engine, watchdog, letters }, partners))
 }
 
 /// The earliest of all lanes.

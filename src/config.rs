@@ -58,6 +58,7 @@ pub const ENVIRONMENT: &[(&str, &str, Form)] = &[
     ("SMTP_FROM", "email.from", Form::Text),
     ("SMTP_TLS", "email.tls", Form::Text),
     ("SMTP_EXTRA_CA", "email.extra_ca", Form::Text),
+    ("SMTP_HELLO_NAME", "email.hello_name", Form::Text),
     ("SMTP_REPLY_TO", "email.reply_to", Form::Text),
     ("UNSUBSCRIBE_URL", "email.unsubscribe_url", Form::Text),
     ("EMAIL_WORKERS", "email.concurrency", Form::Number),

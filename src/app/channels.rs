@@ -178,6 +178,7 @@ impl Workshop<'_> {
         let settings = email::Settings {
             reply_to: section.reply_to.clone(),
             unsubscribe_url: section.unsubscribe_url.clone(),
+            hello_name: section.hello_name.clone(),
             extra_ca: section.extra_ca.clone(),
             ..email::Settings::new(urls, tls, from)?
         };

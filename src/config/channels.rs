@@ -95,6 +95,8 @@ channel_section! {
         tls: Option<String>,
         /// A PEM file of certificate authorities to trust besides the system's.
         extra_ca: Option<PathBuf>,
+        /// What the service calls itself in `EHLO`.
+        hello_name: Option<String>,
         /// Where answers go.
         reply_to: Option<String>,
         /// Where a mailing's recipient unsubscribes, with `{id}` for the message's id.

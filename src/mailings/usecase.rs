@@ -331,6 +331,7 @@ impl Mailings {
         if let Some(window) = window {
             window.check(now)?;
         }
+        self.check_channel(question.channel)?;
         let content = question.text.as_deref().map(|text| {
             Content::parse(question.channel, question.subject.as_deref(), text, question.html.as_deref())
         });

@@ -78,6 +78,26 @@ on_each_database! {
 }
 
 on_each_database! {
+    async fn a_preview_counts_segments_on_sms_and_fills_a_subject_and_html_on_email(kind: Database) {
+        let service = Service::start(kind).await;
+        let client = json!({"phone_number": "79030000001", "email": "ann@example.com", "attributes": {"name": "<Ann>"}});
+        service.post("/clients", client).await;
+        service.post("/clients", json!({"phone_number": "79030000002", "attributes": {"name": "Bob"}})).await;
+        for (text, encoding, segments) in [("x".repeat(161), "gsm7", 2), (format!("{}ы", "x".repeat(69)), "ucs2", 1)] {
+            let preview = service.post("/mailings/preview", json!({"text": text})).await;
+            let counted = &preview["sample"][0]["segments"];
+            assert_eq!((&counted["encoding"], &counted["segments"]), (&json!(encoding), &json!(segments)), "{counted}");
+        }
+        let body = json!({"channel": "email", "subject": "Dear {{ name }}", "text": "{{ name }}", "html": "<p>{{ name }}</p>"});
+        let preview = service.post("/mailings/preview", body).await;
+        let [ann, bob] = [&preview["sample"][0], &preview["sample"][1]];
+        assert_eq!((&ann["recipient"], &ann["subject"], &ann["html"]), (&json!("ann@example.com"), &json!("Dear <Ann>"), &json!("<p>&lt;Ann&gt;</p>")));
+        assert_eq!((&ann["segments"], &ann["error"]), (&Value::Null, &Value::Null));
+        assert_eq!(bob["error"], "the client has no e-mail address, which `email` needs");
+    }
+}
+
+on_each_database! {
     async fn a_preview_refuses_what_a_mailing_would(kind: Database) {
         let service = Service::start(kind).await;
         for (body, named) in [
@@ -85,6 +105,9 @@ on_each_database! {
             (json!({"text": "{{"}), "text"),
             (json!({"text": "x".repeat(1001)}), "text"),
             (json!({"channel": "fax"}), "channel"),
+            (json!({"channel": "webhook"}), "channel"),
+            (json!({"subject": "alone"}), "subject"),
+            (json!({"channel": "email", "text": "x"}), "subject"),
             (json!({"priority": "high"}), "priority"),
             (json!({"filter": {"tags": []}}), "filter.tags"),
             (json!({"starts_at": "soon"}), "starts_at"),
