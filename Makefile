@@ -4,10 +4,10 @@ export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/fanfare/target
 FANFARE = $(CARGO_TARGET_DIR)/release/fanfare
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test fuzz crash-test bench fmt lint deny openapi demo up stop clean
+.PHONY: help run build test fuzz crash-test bench bench-channels fmt lint deny openapi demo up stop clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s%s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-22s%s\n", $$1, $$2 }'
 
 run: build ## build, and start the service and a sandbox provider, on SQLite, at http://127.0.0.1:8083
 	@exec scripts/run "$(FANFARE)"
@@ -31,6 +31,10 @@ crash-test: ## the crash tests alone, with 200 kills instead of 20, and what eac
 bench: ## measure it on SQLite and on a throw-away PostgreSQL (BENCHARGS="--large", "--help" for all flags)
 	@scripts/setup-test
 	@exec scripts/bench $(BENCHARGS)
+
+bench-channels: build ## 10,000 mails, webhooks and inbox messages into real peers: rates and books
+	@scripts/setup-test
+	@exec scripts/bench-channels "$(FANFARE)"
 
 fmt: ## format the sources
 	cargo fmt

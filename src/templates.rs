@@ -1,12 +1,18 @@
 //! Message texts with placeholders: `Dear {{ name }}`. Strict about unknown names, bounded in work and in output; what
 //! is filled in is data and never read as a template, and in HTML it is escaped.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use minijinja::value::Value;
 use minijinja::{AutoEscape, Environment, ErrorKind, UndefinedBehavior};
 
 use crate::kinds::ChannelKind;
+
+/// Texts up to so many characters grow by little unless they have a loop.
+const SHORT: usize = 2000;
+/// Bytes that the filter `replace` makes of one value at most; an attribute has up to 1000 characters.
+const LONGEST_VALUE: usize = 64 * 1024;
 
 /// What a template becomes, and how much of it there may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +65,8 @@ impl Form {
 pub struct Template {
     environment: Environment<'static>,
     form: Form,
+    /// Whether what it grows to has to be bounded while it grows.
+    may_explode: bool,
     placeholders: BTreeSet<String>,
     /// The text itself when it has nothing to fill: most mailings need no rendering.
     plain: Option<String>,
@@ -89,6 +97,9 @@ impl Template {
         if form.kind == Kind::Line && text.chars().any(char::is_control) {
             return Err("must be one line without control characters".into());
         }
+        if has_set(text) {
+            return Err("must not use `set`: a text is no program".into());
+        }
         let mut environment = filters(form);
         environment.add_template_owned("text", text.to_owned()).map_err(|e| describe(&e))?;
         let template = environment.get_template("text").map_err(|e| describe(&e))?;
@@ -105,7 +116,9 @@ impl Template {
             return Err(describe(&e));
         }
         let plain = (!text.contains('{')).then(|| text.to_owned());
-        Ok(Self { environment, form, placeholders, plain })
+        // without a loop a short text grows by no more than its placeholders' values
+        let may_explode = text.contains("{%") || form.longest > SHORT;
+        Ok(Self { environment, form, may_explode, placeholders, plain })
     }
 
     /// Names the placeholders that these values leave empty.
@@ -135,16 +148,25 @@ impl Template {
         }
         let template = self.environment.get_template("text").map_err(|e| describe(&e))?;
         let values = values();
-        let text = template.render(&values).map_err(|e| match e.kind() {
+        let most = self.form.longest_filled;
+        let too_long = || format!("the text is longer than {most} characters for this recipient");
+        let rendered = if self.may_explode {
+            // no character has more than four bytes
+            let mut text = Bounded { bytes: Vec::new(), most: most * 4 };
+            template.render_captured_to(&values, &mut text).map(drop).and_then(|()| text.into_text())
+        } else {
+            template.render(&values)
+        };
+        let text = rendered.map_err(|e| match e.kind() {
             ErrorKind::UndefinedError => self.missing(&values),
+            ErrorKind::WriteFailure => too_long(),
             _ => describe(&e),
         })?;
         if text.trim().is_empty() {
             return Err("the text is empty for this recipient".into());
         }
-        let most = self.form.longest_filled;
         if text.chars().nth(most).is_some() {
-            return Err(format!("the text is longer than {most} characters for this recipient"));
+            return Err(too_long());
         }
         match self.form.kind {
             // a value of several lines must not make more of a header than one
@@ -152,6 +174,54 @@ impl Template {
             Kind::Text | Kind::Html => Ok(text),
         }
     }
+}
+
+/// Takes so many bytes and no more.
+struct Bounded {
+    bytes: Vec<u8>,
+    most: usize,
+}
+
+impl Bounded {
+    fn into_text(self) -> Result<String, minijinja::Error> {
+        String::from_utf8(self.bytes)
+            .map_err(|e| minijinja::Error::new(ErrorKind::InvalidOperation, "no text").with_source(e))
+    }
+}
+
+impl std::io::Write for Bounded {
+    fn write(&mut self, more: &[u8]) -> std::io::Result<usize> {
+        if self.bytes.len() + more.len() > self.most {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        self.bytes.extend_from_slice(more);
+        Ok(more.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Whether a variable is set: in a loop it could double each time, which costs no work and all memory.
+fn has_set(text: &str) -> bool {
+    text.split("{%").skip(1).any(|tag| {
+        let word = tag.trim_start_matches(['-', '+']).trim_start();
+        word.strip_prefix("set").is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+    })
+}
+
+/// minijinja's, for a value that stays within bounds: filters can be chained, and each may make ten times as much.
+fn replace(
+    value: Cow<'_, str>,
+    from: Cow<'_, str>,
+    to: Cow<'_, str>,
+) -> Result<String, minijinja::Error> {
+    let grows_by = to.len().saturating_sub(from.len()).saturating_mul(value.matches(&*from).count());
+    if value.len().saturating_add(grows_by) > LONGEST_VALUE {
+        return Err(minijinja::Error::new(ErrorKind::InvalidOperation, "too long"));
+    }
+    Ok(value.replace(&*from, &to))
 }
 
 /// Filters only, no functions and no includes: a text of a mailing is no program.
@@ -171,7 +241,7 @@ fn filters(form: Form) -> Environment<'static> {
     environment.add_filter("title", filters::title);
     environment.add_filter("capitalize", filters::capitalize);
     environment.add_filter("trim", filters::trim);
-    environment.add_filter("replace", filters::replace);
+    environment.add_filter("replace", replace);
     environment.add_filter("round", filters::round);
     environment.add_filter("int", filters::int);
     environment
@@ -245,6 +315,24 @@ mod tests {
             "{% for a in v %}{% for b in v %}{% for c in v %}{{ c }}{% endfor %}{% endfor %}{% endfor %}";
         let loops = sms(loops).unwrap();
         assert!(loops.render(|| context! { v => vec![1; 100] }).unwrap_err().contains("too much work"));
+    }
+
+    #[test]
+    fn no_template_takes_all_memory() {
+        let long = "x".repeat(1000);
+        let many = vec!["x".repeat(1000); 60];
+        let loops = "{% for a in v %}{% for b in v %}{% for c in v %}{{ c }}{% endfor %}{% endfor %}{% endfor %}";
+        let html = Template::parse(loops, Form::HTML).unwrap();
+        let error = html.render(|| context! { v => many }).unwrap_err();
+        assert!(error.contains("longer than 400000"), "it ends long before 216 million characters: {error}");
+        let chain = format!("{{{{ x{} }}}}", " | replace('x', 'xx')".repeat(40));
+        let chain = sms(&chain).unwrap();
+        assert!(chain.render(|| context! { x => long }).is_err());
+        assert_eq!(chain.render(|| context! { x => "y" }).unwrap(), "y");
+        for set in ["{% set a = 1 %}x", "{%-set a = 1 -%}x", "{%+ set a %}x{% endset %}"] {
+            assert!(sms(set).unwrap_err().contains("`set`"), "{set}");
+        }
+        assert!(sms("{% if settings %}x{% endif %}y").is_ok());
     }
 
     #[test]
