@@ -207,16 +207,13 @@ impl std::io::Write for Bounded {
 fn has_set(text: &str) -> bool {
     text.split("{%").skip(1).any(|tag| {
         let word = tag.trim_start_matches(['-', '+']).trim_start();
-        word.strip_prefix("set").is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
+        word.strip_prefix("set")
+            .is_some_and(|rest| !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_'))
     })
 }
 
 /// minijinja's, for a value that stays within bounds: filters can be chained, and each may make ten times as much.
-fn replace(
-    value: Cow<'_, str>,
-    from: Cow<'_, str>,
-    to: Cow<'_, str>,
-) -> Result<String, minijinja::Error> {
+fn replace(value: Cow<'_, str>, from: Cow<'_, str>, to: Cow<'_, str>) -> Result<String, minijinja::Error> {
     let grows_by = to.len().saturating_sub(from.len()).saturating_mul(value.matches(&*from).count());
     if value.len().saturating_add(grows_by) > LONGEST_VALUE {
         return Err(minijinja::Error::new(ErrorKind::InvalidOperation, "too long"));
@@ -321,7 +318,8 @@ mod tests {
     fn no_template_takes_all_memory() {
         let long = "x".repeat(1000);
         let many = vec!["x".repeat(1000); 60];
-        let loops = "{% for a in v %}{% for b in v %}{% for c in v %}{{ c }}{% endfor %}{% endfor %}{% endfor %}";
+        let loops =
+            "{% for a in v %}{% for b in v %}{% for c in v %}{{ c }}{% endfor %}{% endfor %}{% endfor %}";
         let html = Template::parse(loops, Form::HTML).unwrap();
         let error = html.render(|| context! { v => many }).unwrap_err();
         assert!(error.contains("longer than 400000"), "it ends long before 216 million characters: {error}");

@@ -176,7 +176,7 @@ async fn each_refusal_is_told_for_what_it_is_and_the_next_mail_goes_out() {
         let email = server.email(Tls::None);
         for (to, code, verdict) in [
             ("gone", 550, "gone: the mail server answered 550 5.1.1 to RCPT: there is no such address"),
-            ("later", 450, "transient: the mail server answered 450 4.2.0 to RCPT"),
+            ("later", 450, "deferred: the mail server answered 450 4.2.0 to RCPT"),
             ("denied", 550, "permanent: the mail server answered 550 5.7.1 to RCPT"),
             ("spam", 554, "permanent: the mail server answered 554 5.7.1 to the mail"),
             ("busy", 451, "transient: the mail server answered 451 4.3.0 to the mail"),
@@ -185,6 +185,7 @@ async fn each_refusal_is_told_for_what_it_is_and_the_next_mail_goes_out() {
             let found = match &answer.verdict {
                 Verdict::Gone { error } => format!("gone: {error}"),
                 Verdict::Transient { error, .. } => format!("transient: {error}"),
+                Verdict::Deferred { error, .. } => format!("deferred: {error}"),
                 Verdict::Permanent { error } => format!("permanent: {error}"),
                 other => format!("{other:?}"),
             };
