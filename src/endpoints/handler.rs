@@ -53,7 +53,7 @@ pub struct WebhookEndpointBody {
     #[schema(min_length = 1, max_length = 2048)]
     url: String,
     /// Words for people.
-    #[schema(max_length = 500)]
+    #[schema(max_length = 500, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     description: Option<String>,
     /// `whsec_` and 24 to 64 bytes in base64. Without one a new one is made. It is never shown again.
     #[schema(write_only)]
@@ -71,7 +71,7 @@ pub struct WebhookEndpointPatch {
     url: Option<String>,
     /// As in a new endpoint; null clears it.
     #[serde(default, deserialize_with = "present")]
-    #[schema(value_type = Option<String>, max_length = 500)]
+    #[schema(value_type = Option<String>, max_length = 500, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     description: Option<Option<String>>,
     /// A new secret. The old one signs as well for a while.
     #[serde(default, deserialize_with = "given")]
