@@ -16,7 +16,6 @@ use clap::Parser;
 use fanfare::channels::email::{Email, Settings, Tls};
 use fanfare::channels::{Channel, Delivery, Verdict};
 use fanfare::clock::Clock;
-use fanfare::db::types::MessageId;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -89,13 +88,10 @@ fn text() -> String {
 async fn channel(email: Arc<Email>, has_html: bool, left: Arc<Left>) -> Result<(), Failure> {
     while left.take() {
         let delivery = Delivery {
-            id: MessageId::new(),
-            recipient: "anna@example.net".into(),
             subject: Some("Spring sale".into()),
-            text: text(),
             html: has_html.then(|| format!("<p>Grüße!</p>\n<p>{}</p>", text())),
-            data: None,
             is_bulk: true,
+            ..Delivery::to("anna@example.net", text())
         };
         let answer = email.send(delivery).await;
         if answer.verdict != Verdict::Delivered {

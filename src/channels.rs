@@ -42,6 +42,21 @@ pub struct Delivery {
     pub is_bulk: bool,
 }
 
+impl Delivery {
+    /// One by itself that has a text and nothing else.
+    pub fn to(recipient: impl Into<String>, text: impl Into<String>) -> Self {
+        Self {
+            id: MessageId::new(),
+            recipient: recipient.into(),
+            subject: None,
+            text: text.into(),
+            html: None,
+            data: None,
+            is_bulk: false,
+        }
+    }
+}
+
 /// What one attempt came to, as the provider tells it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
@@ -90,15 +105,19 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// This verdict, without a name of the provider's for the message.
+    pub fn of(verdict: Verdict, status_code: Option<u16>) -> Self {
+        Self { verdict, status_code, provider_id: None }
+    }
+
     /// No answer came: a connection that broke, a timeout.
     pub fn none(error: impl Into<String>) -> Self {
-        let verdict = Verdict::Transient { error: error.into(), retry_after: None };
-        Self { verdict, status_code: None, provider_id: None }
+        Self::of(Verdict::Transient { error: error.into(), retry_after: None }, None)
     }
 
     /// Nothing that another attempt could mend.
     pub fn permanent(status_code: Option<u16>, error: impl Into<String>) -> Self {
-        Self { verdict: Verdict::Permanent { error: error.into() }, status_code, provider_id: None }
+        Self::of(Verdict::Permanent { error: error.into() }, status_code)
     }
 
     /// It was taken; a `provider_id` that is too long to be one is not kept.

@@ -221,31 +221,38 @@ fn replace(value: Cow<'_, str>, from: Cow<'_, str>, to: Cow<'_, str>) -> Result<
     Ok(value.replace(&*from, &to))
 }
 
-/// Filters only, no functions and no includes: a text of a mailing is no program.
-fn filters(form: Form) -> Environment<'static> {
+/// Where a template is no program: a few filters, no functions and no includes, strict about unknown names, and no more
+/// than `fuel` instructions for one rendering.
+pub fn environment(fuel: u64) -> Environment<'static> {
     use minijinja::filters;
     let mut environment = Environment::empty();
     environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.set_auto_escape_callback(move |_| match form.kind {
-        Kind::Html => AutoEscape::Html,
-        Kind::Text | Kind::Line => AutoEscape::None,
-    });
-    environment.set_fuel(Some(form.fuel));
+    environment.set_fuel(Some(fuel));
     environment.set_recursion_limit(50);
     environment.add_filter("default", filters::default);
     environment.add_filter("upper", filters::upper);
     environment.add_filter("lower", filters::lower);
-    environment.add_filter("title", filters::title);
-    environment.add_filter("capitalize", filters::capitalize);
     environment.add_filter("trim", filters::trim);
     environment.add_filter("replace", replace);
-    environment.add_filter("round", filters::round);
     environment.add_filter("int", filters::int);
     environment
 }
 
+fn filters(form: Form) -> Environment<'static> {
+    use minijinja::filters;
+    let mut environment = environment(form.fuel);
+    environment.set_auto_escape_callback(move |_| match form.kind {
+        Kind::Html => AutoEscape::Html,
+        Kind::Text | Kind::Line => AutoEscape::None,
+    });
+    environment.add_filter("title", filters::title);
+    environment.add_filter("capitalize", filters::capitalize);
+    environment.add_filter("round", filters::round);
+    environment
+}
+
 /// minijinja's message without the template's text around it; a value of the recipient's is not repeated.
-fn describe(error: &minijinja::Error) -> String {
+pub fn describe(error: &minijinja::Error) -> String {
     let place = error.line().map_or(String::new(), |line| format!(" in line {line}"));
     match (error.kind(), error.detail()) {
         (ErrorKind::OutOfFuel, _) => format!("the template takes too much work{place}"),

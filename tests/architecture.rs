@@ -26,7 +26,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("live", "error clock db kinds lifecycle mailings"),
     ("notifications", "error clock db kinds paging clients messages failpoint idempotency live metrics"),
     ("pending_mailing", "error clock db lifecycle metrics mailings failpoint"),
-    ("channels", "error clock db kinds egress failpoint segments"),
+    ("channels", "error clock db kinds egress failpoint segments templates"),
     ("inbox", "error clock db kinds paging lifecycle live clients notifications channels failpoint"),
     ("endpoints", "error clock db kinds lifecycle paging live egress channels"),
     (

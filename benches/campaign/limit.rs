@@ -92,15 +92,7 @@ pub async fn by_adapter(base: &str, recipients: Arc<[Recipient]>, in_flight: usi
     let sms = Arc::new(Sms::new(base, None, Clock::System).map_err(|e| e.to_string())?);
     send_all(recipients, in_flight, move |(phone, name, city)| {
         let sms = Arc::clone(&sms);
-        let delivery = Delivery {
-            id: MessageId::new(),
-            recipient: phone.to_string(),
-            subject: None,
-            text: text(name, city),
-            html: None,
-            data: None,
-            is_bulk: false,
-        };
+        let delivery = Delivery::to(phone.to_string(), text(name, city));
         async move {
             match sms.send(delivery).await.verdict {
                 Verdict::Delivered => Ok(true),

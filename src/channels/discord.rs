@@ -101,19 +101,18 @@ impl Discord {
             return Answer::permanent(None, "the recipient is no URL of a webhook");
         };
         // before anything is changed: what would be mended in silence is refused
-        if let Err(why) = self.guard.check_url(&delivery.recipient, Plain::WithinAllowed) {
-            return Answer::permanent(None, why.to_string());
-        }
+        let mut target = self.guard.check_url(&delivery.recipient, Plain::WithinAllowed);
         let is_discord = self.is_discord(&url);
-        if is_discord {
+        if target.is_ok() && is_discord {
             let others: Vec<(String, String)> = url
                 .query_pairs()
                 .filter(|(name, _)| name != "wait")
                 .map(|(k, v)| (k.into(), v.into()))
                 .collect();
             url.query_pairs_mut().clear().extend_pairs(others).append_pair("wait", "true");
+            target = self.guard.check_url(url.as_str(), Plain::WithinAllowed);
         }
-        let target = match self.guard.check_url(url.as_str(), Plain::WithinAllowed) {
+        let target = match target {
             Ok(target) => target,
             Err(why) => return Answer::permanent(None, why.to_string()),
         };
@@ -175,8 +174,7 @@ impl Discord {
         };
         if is_transient(status) {
             let retry_after = retry_after(headers, self.clock.now());
-            let verdict = Verdict::Transient { error, retry_after };
-            return Answer { verdict, status_code: code, provider_id: None };
+            return Answer::of(Verdict::Transient { error, retry_after }, code);
         }
         Answer::permanent(code, error)
     }
@@ -197,11 +195,9 @@ impl Discord {
             || reply.map_or(scope.is_none(), |reply| reply.global);
         let status = StatusCode::TOO_MANY_REQUESTS;
         match wait {
-            Some(retry_after) if is_global => Answer {
-                verdict: Verdict::Throttled { retry_after },
-                status_code: Some(status.as_u16()),
-                provider_id: None,
-            },
+            Some(retry_after) if is_global => {
+                Answer::of(Verdict::Throttled { retry_after }, Some(status.as_u16()))
+            }
             wait => hook::deferred(Some(status.as_u16()), format!("Discord answered {status}"), wait),
         }
     }
@@ -209,7 +205,7 @@ impl Discord {
 
 fn gone(status: StatusCode) -> Answer {
     let error = format!("there is no such webhook any more: its server answered {status}");
-    Answer { verdict: Verdict::Gone { error }, status_code: Some(status.as_u16()), provider_id: None }
+    Answer::of(Verdict::Gone { error }, Some(status.as_u16()))
 }
 
 type Body = Map<String, Value>;

@@ -37,15 +37,14 @@ pub(super) fn deferred(
     error: impl Into<String>,
     retry_after: Option<Duration>,
 ) -> Answer {
-    let verdict = Verdict::Deferred { error: error.into(), retry_after };
-    Answer { verdict, status_code, provider_id: None }
+    Answer::of(Verdict::Deferred { error: error.into(), retry_after }, status_code)
 }
 
 /// What a status means when it is no 2xx.
 pub(super) fn refused(status: StatusCode, retry_after: Option<Duration>) -> Answer {
     let (code, error) = (Some(status.as_u16()), format!("the recipient's server answered {status}"));
     match status {
-        StatusCode::GONE => Answer { verdict: Verdict::Gone { error }, status_code: code, provider_id: None },
+        StatusCode::GONE => Answer::of(Verdict::Gone { error }, code),
         status if is_transient(status) => deferred(code, error, retry_after),
         status if status.is_redirection() => Answer::permanent(
             code,

@@ -3,9 +3,22 @@
 use std::time::Duration;
 
 use hyper::StatusCode;
-use hyper::header::{HeaderMap, RETRY_AFTER};
+use hyper::header::{HeaderMap, HeaderName, RETRY_AFTER};
 
+use super::Answer;
 use crate::db::types::Timestamp;
+use crate::egress::NoAnswer;
+
+/// Bears the message's id, so that a provider can drop a second request.
+pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// What it comes to when `whom` gave no answer.
+pub(super) fn unanswered(whom: &str, why: NoAnswer) -> Answer {
+    Answer::none(match why {
+        NoAnswer::Unreachable => format!("{whom} could not be reached"),
+        NoAnswer::Broken(how) => format!("the connection broke before an answer came ({how})"),
+    })
+}
 
 /// Whether it may work later: 408 request timeout, 425 too early, 429 too many, 5xx.
 pub(super) fn is_transient(status: StatusCode) -> bool {

@@ -65,7 +65,6 @@ impl Channel for InApp {
 mod tests {
     use super::*;
     use crate::channels::Verdict;
-    use crate::db::types::MessageId;
 
     struct Fixed(Result<(), NotPut>);
 
@@ -78,15 +77,7 @@ mod tests {
     #[tokio::test]
     async fn what_is_not_in_the_inbox_is_tried_again_only_if_that_may_help() {
         let verdict = async |came| {
-            let delivery = Delivery {
-                id: MessageId::new(),
-                recipient: "user-1".to_owned(),
-                subject: None,
-                text: "hello".to_owned(),
-                html: None,
-                data: None,
-                is_bulk: false,
-            };
+            let delivery = Delivery::to("user-1", "hello");
             InApp::new(Arc::new(Fixed(came))).send(delivery).await.verdict
         };
         assert_eq!(verdict(Ok(())).await, Verdict::Delivered);

@@ -2,21 +2,19 @@
 //! what it took.
 
 use hyper::StatusCode;
-use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
-use super::http::{is_transient, retry_after};
+use super::http::{IDEMPOTENCY_KEY, is_transient, retry_after, unanswered};
 use super::{Answer, Verdict};
 use crate::clock::Clock;
-use crate::egress::{self, Endpoint, NoAnswer, NoBody, Reply as HttpReply};
+use crate::egress::{self, Endpoint, NoBody, Reply as HttpReply};
 use crate::error::{Error, Result};
 use crate::failpoint;
 
 /// A longer answer is no answer of such an API.
 const LONGEST_ANSWER: usize = 64 * 1024;
-
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The other side of an adapter.
 pub(super) struct Provider {
@@ -67,10 +65,7 @@ impl Provider {
         headers.insert(IDEMPOTENCY_KEY, key);
         match self.endpoint.post(&format!("{path}{id}"), headers, body).await {
             Ok(reply) => self.read(reply).await,
-            Err(NoAnswer::Unreachable) => Answer::none("the provider could not be reached"),
-            Err(NoAnswer::Broken(how)) => {
-                Answer::none(format!("the connection broke before an answer came ({how})"))
-            }
+            Err(why) => unanswered("the provider", why),
         }
     }
 
@@ -88,7 +83,7 @@ impl Provider {
                 }
             };
             reply.skip_body(LONGEST_ANSWER);
-            return Answer { verdict, status_code: code, provider_id: None };
+            return Answer::of(verdict, code);
         }
         if !status.is_success() {
             reply.skip_body(LONGEST_ANSWER);

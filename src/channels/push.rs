@@ -15,10 +15,10 @@ use secrecy::SecretString;
 
 use self::account::Account;
 use self::tokens::Tokens;
-use super::http::retry_after;
+use super::http::{retry_after, unanswered};
 use super::{Answer, Channel, Delivery, Sending};
 use crate::clock::Clock;
-use crate::egress::{self, Endpoint, NoAnswer};
+use crate::egress::{self, Endpoint};
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::kinds::ChannelKind;
@@ -98,10 +98,7 @@ impl Fcm {
         headers.insert(AUTHORIZATION, token.bearer.clone());
         let reply = match self.endpoint.post(&self.path, headers, body).await {
             Ok(reply) => reply,
-            Err(NoAnswer::Unreachable) => return Answer::none("FCM could not be reached"),
-            Err(NoAnswer::Broken(how)) => {
-                return Answer::none(format!("the connection broke before an answer came ({how})"));
-            }
+            Err(why) => return unanswered("FCM", why),
         };
         failpoint::reach("answer-read");
         let status = reply.status();

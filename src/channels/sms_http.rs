@@ -23,10 +23,10 @@ use self::rules::{Found, Meaning, Rules};
 pub use self::settings::{Basic, Code, HttpSettings, Method, Rule};
 pub use self::template::Variable;
 use self::template::{Encoding, Names, Template, percent, resolved};
-use super::http::retry_after;
+use super::http::{IDEMPOTENCY_KEY, retry_after, unanswered};
 use super::{Answer, Channel, Delivery, Sending, Verdict};
 use crate::clock::Clock;
-use crate::egress::{self, Endpoint, NoAnswer, Reply};
+use crate::egress::{self, Endpoint, Reply};
 use crate::error::{Complaints, Error, Result};
 use crate::failpoint;
 use crate::kinds::ChannelKind;
@@ -36,7 +36,6 @@ const LONGEST_ANSWER: usize = 64 * 1024;
 /// For how long a provider that asks for patience, and not for how long, gets nothing.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 /// What the connection decides.
 const RESERVED: [HeaderName; 4] = [HOST, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION];
 
@@ -172,10 +171,7 @@ impl HttpSms {
         };
         match self.endpoint.request(self.method.clone(), &path, headers, body).await {
             Ok(reply) => self.read(reply).await,
-            Err(NoAnswer::Unreachable) => Answer::none("the provider could not be reached"),
-            Err(NoAnswer::Broken(how)) => {
-                Answer::none(format!("the connection broke before an answer came ({how})"))
-            }
+            Err(why) => unanswered("the provider", why),
         }
     }
 
@@ -212,7 +208,7 @@ impl HttpSms {
                 retry_after: None,
             },
         };
-        Answer { verdict, status_code, provider_id: None }
+        Answer::of(verdict, status_code)
     }
 }
 

@@ -21,7 +21,7 @@ use serde_json::value::RawValue;
 pub use directory::{Came, Directory, Disabled, Endpoint, Finding, SameForAll};
 pub use secret::Secret;
 
-use super::http::retry_after;
+use super::http::{IDEMPOTENCY_KEY, retry_after};
 use super::{Answer, Channel, Delivery, Sending, Verdict, hook};
 use crate::clock::Clock;
 use crate::db::types::Timestamp;
@@ -31,7 +31,6 @@ use crate::kinds::ChannelKind;
 const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
-const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// The adapter.
 pub struct Webhook {

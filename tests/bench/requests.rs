@@ -49,15 +49,7 @@ async fn the_limit_sends_the_same_bytes_as_the_service() {
     let (phone, name, city) = (79_031_234_567, "Анна", "Москва");
 
     let sms = Sms::new(&base, None, Clock::System).unwrap();
-    let delivery = Delivery {
-        id,
-        recipient: phone.to_string(),
-        subject: None,
-        text: text(name, city),
-        html: None,
-        data: None,
-        is_bulk: false,
-    };
+    let delivery = Delivery { id, ..Delivery::to(phone.to_string(), text(name, city)) };
     let (answer, by_service) = tokio::join!(sms.send(delivery), take_one(&listener));
     assert_eq!(answer.verdict, Verdict::Delivered);
 

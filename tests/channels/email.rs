@@ -8,7 +8,6 @@ use std::time::Duration;
 use fanfare::channels::email::{Email, Settings, Tls};
 use fanfare::channels::{Answer, Channel, Delivery, Verdict};
 use fanfare::clock::Clock;
-use fanfare::db::types::MessageId;
 use serde_json::{Value, json};
 
 use crate::peer::Peer;
@@ -63,15 +62,7 @@ fn email(settings: Settings) -> Email {
 }
 
 fn delivery() -> Delivery {
-    Delivery {
-        id: MessageId::new(),
-        recipient: "anna@example.net".into(),
-        subject: Some("Spring sale".into()),
-        text: "Hello Anna\n".into(),
-        html: None,
-        data: None,
-        is_bulk: false,
-    }
+    Delivery { subject: Some("Spring sale".into()), ..Delivery::to("anna@example.net", "Hello Anna\n") }
 }
 
 fn transient(answer: &Answer) -> &str {

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fanfare::channels::Delivery;
-use fanfare::db::types::MessageId;
 use fanfare::egress::guard::{Guard, Settings};
 
 /// Reaches loopback, and is patient for so long.
@@ -15,13 +14,5 @@ pub fn guard(timeout: Duration) -> Arc<Guard> {
 
 /// A message for the recipient at this URL.
 pub fn delivery(url: String) -> Delivery {
-    Delivery {
-        id: MessageId::new(),
-        recipient: url,
-        subject: Some("Ünïcode ✓".into()),
-        text: "Hello \"you\" 🎺".into(),
-        html: None,
-        data: None,
-        is_bulk: false,
-    }
+    Delivery { subject: Some("Ünïcode ✓".into()), ..Delivery::to(url, "Hello \"you\" 🎺") }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use fanfare::channels::push::{Fcm, FcmSettings, ServiceAccount};
 use fanfare::channels::{Answer, Channel, Delivery, Verdict};
 use fanfare::clock::Clock;
-use fanfare::db::types::{MessageId, Timestamp};
+use fanfare::db::types::Timestamp;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -51,15 +51,7 @@ impl Google {
 }
 
 fn delivery(device: &str) -> Delivery {
-    Delivery {
-        id: MessageId::new(),
-        recipient: device.into(),
-        subject: Some("Title".into()),
-        text: "Привет, \"мир\"".into(),
-        html: None,
-        data: None,
-        is_bulk: false,
-    }
+    Delivery { subject: Some("Title".into()), ..Delivery::to(device, "Привет, \"мир\"") }
 }
 
 /// A clock that stands, and what moves it by so many seconds from where it began.

@@ -6,7 +6,6 @@ use std::time::Duration;
 use fanfare::channels::sms_http::{HttpSettings, HttpSms};
 use fanfare::channels::{Answer, Channel, Delivery, Verdict};
 use fanfare::clock::Clock;
-use fanfare::db::types::MessageId;
 use figment::Figment;
 use figment::providers::{Format, Toml};
 use serde_json::{Value, json};
@@ -39,15 +38,7 @@ fn sms(toml: &str, variable: &dyn Fn(&str) -> Option<String>) -> HttpSms {
 }
 
 fn delivery(recipient: &str, text: &str) -> Delivery {
-    Delivery {
-        id: MessageId::new(),
-        recipient: recipient.into(),
-        subject: None,
-        text: text.into(),
-        html: None,
-        data: None,
-        is_bulk: false,
-    }
+    Delivery::to(recipient, text)
 }
 
 fn event(peer: &mut Peer) -> Value {

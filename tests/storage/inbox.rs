@@ -56,12 +56,9 @@ fn user(id: &str) -> UserId {
 fn delivery(id: MessageId, recipient: &str, text: &str) -> Delivery {
     Delivery {
         id,
-        recipient: recipient.to_owned(),
         subject: Some("subject".to_owned()),
-        text: text.to_owned(),
-        html: None,
         data: Some(Arc::from(r#"{"order":7}"#)),
-        is_bulk: false,
+        ..Delivery::to(recipient, text)
     }
 }
 

@@ -13,15 +13,7 @@ fn discord(hosts: &[&str]) -> Discord {
 }
 
 fn delivery(url: &str) -> Delivery {
-    Delivery {
-        id: MessageId::new(),
-        recipient: url.into(),
-        subject: None,
-        text: "Hi".into(),
-        html: None,
-        data: None,
-        is_bulk: false,
-    }
+    Delivery::to(url, "Hi")
 }
 
 const PATH: &str = "/api/webhooks/1/token";

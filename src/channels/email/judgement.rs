@@ -71,7 +71,7 @@ pub(super) fn of(stage: Stage, reply: &Reply) -> Answer {
     } else {
         Verdict::Permanent { error }
     };
-    Answer { verdict, status_code, provider_id: None }
+    Answer::of(verdict, status_code)
 }
 
 /// Whether the service was refused and not the mail: whatever comes before the recipient, but for the size of the mail

@@ -7,7 +7,6 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::channels::Verdict;
-use crate::db::types::MessageId;
 
 const HELLO: &str = "250-mail.example.com\r\n250-PIPELINING\r\n250 SIZE 100000\r\n";
 
@@ -92,15 +91,7 @@ fn email(urls: &str, change: impl FnOnce(&mut Settings)) -> Email {
 }
 
 fn delivery() -> Delivery {
-    Delivery {
-        id: MessageId::new(),
-        recipient: "anna@example.net".into(),
-        subject: Some("Hi".into()),
-        text: "Hello\n.dot\n..\n".into(),
-        html: None,
-        data: None,
-        is_bulk: false,
-    }
+    Delivery { subject: Some("Hi".into()), ..Delivery::to("anna@example.net", "Hello\n.dot\n..\n") }
 }
 
 fn transient(answer: &Answer) -> &str {

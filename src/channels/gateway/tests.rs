@@ -8,7 +8,6 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::channels::Verdict;
-use crate::db::types::MessageId;
 use crate::error::Error;
 use crate::sandbox::{ByChannel, Faults, Sandbox, SandboxArgs};
 
@@ -19,15 +18,7 @@ fn gateway(kind: ChannelKind, base: &str) -> Gateway {
 }
 
 fn delivery() -> Delivery {
-    Delivery {
-        id: MessageId::new(),
-        recipient: "anna@example.com".into(),
-        subject: None,
-        text: "Hi".into(),
-        html: None,
-        data: None,
-        is_bulk: false,
-    }
+    Delivery::to("anna@example.com", "Hi")
 }
 
 fn sandbox(faults: Faults) -> Sandbox {

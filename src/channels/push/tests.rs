@@ -1,20 +1,11 @@
 use hyper::StatusCode;
 
 use super::*;
-use crate::db::types::MessageId;
 
 const FIELD: &str = "push.service_account";
 
 fn delivery(data: Option<&str>) -> Delivery {
-    Delivery {
-        id: MessageId::new(),
-        recipient: "planted-token".into(),
-        subject: None,
-        text: "planted text".into(),
-        html: None,
-        data: data.map(Into::into),
-        is_bulk: false,
-    }
+    Delivery { data: data.map(Into::into), ..Delivery::to("planted-token", "planted text") }
 }
 
 #[test]

@@ -122,5 +122,5 @@ pub(super) fn read(status: StatusCode, retry_after: Option<Duration>, body: &[u8
         },
         _ => Verdict::Permanent { error },
     };
-    Answer { verdict, status_code, provider_id: None }
+    Answer::of(verdict, status_code)
 }

@@ -5,13 +5,15 @@ use std::fmt::Write;
 use std::sync::Arc;
 
 use minijinja::value::{Object, Value};
-use minijinja::{Environment, ErrorKind, UndefinedBehavior};
+use minijinja::{Environment, ErrorKind};
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ring::digest;
 use secrecy::{ExposeSecret, SecretString};
 use uuid::Uuid;
 
 use crate::channels::Delivery;
 use crate::segments;
+use crate::templates::{self, describe};
 
 /// Instructions that one rendering may take; a body takes a few dozen.
 const FUEL: u64 = 20_000;
@@ -187,17 +189,7 @@ impl Template {
 }
 
 fn environment(encoding: Encoding) -> Environment<'static> {
-    use minijinja::filters;
-    let mut environment = Environment::empty();
-    environment.set_undefined_behavior(UndefinedBehavior::Strict);
-    environment.set_fuel(Some(FUEL));
-    environment.set_recursion_limit(50);
-    environment.add_filter("default", filters::default);
-    environment.add_filter("upper", filters::upper);
-    environment.add_filter("lower", filters::lower);
-    environment.add_filter("trim", filters::trim);
-    environment.add_filter("replace", filters::replace);
-    environment.add_filter("int", filters::int);
+    let mut environment = templates::environment(FUEL);
     environment.set_formatter(move |out, _, value| {
         match encoding {
             Encoding::Plain => write!(out, "{value}")?,
@@ -212,19 +204,30 @@ fn environment(encoding: Encoding) -> Environment<'static> {
     environment
 }
 
-/// Everything but the unreserved characters (RFC 3986, 2.3): right in a path, in a query and in a form.
+/// All but the unreserved characters (RFC 3986, 2.3).
+const NOT_UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+/// Right in a path, in a query and in a form.
 pub(super) fn percent(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len() * 2);
-    for byte in text.bytes() {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            encoded.push(char::from(byte));
-        } else {
-            let digits = [byte >> 4, byte & 15].map(|digit| char::from_digit(digit.into(), 16));
-            encoded.push('%');
-            encoded.extend(digits.into_iter().flatten().map(|digit| digit.to_ascii_uppercase()));
-        }
+    utf8_percent_encode(text, NOT_UNRESERVED).to_string()
+}
+
+/// The text with what `put` writes for the name and the value of each `${NAME}` in it.
+fn replaced(
+    text: &str,
+    variable: Variable<'_>,
+    mut put: impl FnMut(&mut String, &str, String),
+) -> Result<String, String> {
+    let mut whole = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once("${") {
+        let (name, behind) = variable_name(after)?;
+        whole.push_str(before);
+        put(&mut whole, name, value_of(name, variable)?);
+        rest = behind;
     }
-    encoded
+    whole.push_str(rest);
+    Ok(whole)
 }
 
 /// Turns each `${NAME}` into a placeholder, whose value is then encoded like any other.
@@ -233,18 +236,11 @@ fn with_variables(
     variable: Variable<'_>,
     found: &mut BTreeMap<String, String>,
 ) -> Result<String, String> {
-    let mut turned = String::with_capacity(text.len());
-    let mut rest = text;
-    while let Some((before, after)) = rest.split_once("${") {
-        let (name, behind) = variable_name(after)?;
-        found.insert(name.to_owned(), value_of(name, variable)?);
-        turned.push_str(before);
+    replaced(text, variable, |turned, name, value| {
         // the names are letters, digits and underscores
         let _ = write!(turned, "{{{{ {VARIABLES}.{name} }}}}");
-        rest = behind;
-    }
-    turned.push_str(rest);
-    Ok(turned)
+        found.insert(name.to_owned(), value);
+    })
 }
 
 /// The name that `${` begins, and what is behind its brace.
@@ -270,25 +266,6 @@ fn value_of(name: &str, variable: Variable<'_>) -> Result<String, String> {
 /// # Errors
 /// Which variable is not set.
 pub(super) fn resolved(text: &SecretString, variable: Variable<'_>) -> Result<SecretString, String> {
-    let mut whole = String::new();
-    let mut rest = text.expose_secret();
-    while let Some((before, after)) = rest.split_once("${") {
-        let (name, behind) = variable_name(after)?;
-        whole.push_str(before);
-        whole.push_str(&value_of(name, variable)?);
-        rest = behind;
-    }
-    whole.push_str(rest);
-    Ok(whole.into())
-}
-
-/// minijinja's message without the template and without any value.
-fn describe(error: &minijinja::Error) -> String {
-    let place = error.line().map_or(String::new(), |line| format!(" in line {line}"));
-    match (error.kind(), error.detail()) {
-        (ErrorKind::OutOfFuel, _) => format!("the template takes too much work{place}"),
-        (ErrorKind::SyntaxError, Some(detail)) => format!("syntax error{place}: {detail}"),
-        (ErrorKind::UnknownFilter, Some(detail)) => format!("unknown filter{place}: {detail}"),
-        (kind, _) => format!("{kind}{place}"),
-    }
+    let whole = replaced(text.expose_secret(), variable, |whole, _, value| whole.push_str(&value));
+    whole.map(Into::into)
 }

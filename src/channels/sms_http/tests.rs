@@ -9,7 +9,6 @@ use uuid::Uuid;
 
 use super::template::id_number;
 use super::*;
-use crate::db::types::MessageId;
 
 const TWILIO: &str = include_str!("../../../config/examples/sms-twilio.toml");
 const VONAGE: &str = include_str!("../../../config/examples/sms-vonage.toml");
@@ -39,15 +38,7 @@ fn new(toml: &str) -> Result<HttpSms> {
 }
 
 fn delivery(text: &str) -> Delivery {
-    Delivery {
-        id: MessageId::new(),
-        recipient: "+79031234567".into(),
-        subject: None,
-        text: text.into(),
-        html: None,
-        data: None,
-        is_bulk: false,
-    }
+    Delivery::to("+79031234567", text)
 }
 
 #[test]

@@ -5,20 +5,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::db::types::MessageId;
 use crate::egress::guard::Settings;
 use crate::error::{Error, Result};
 
 fn delivery(url: &str) -> Delivery {
-    Delivery {
-        id: MessageId::new(),
-        recipient: url.into(),
-        subject: None,
-        text: "Hi".into(),
-        html: None,
-        data: None,
-        is_bulk: false,
-    }
+    Delivery::to(url, "Hi")
 }
 
 fn guard() -> Arc<Guard> {

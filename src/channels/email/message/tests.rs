@@ -3,7 +3,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::db::types::{MessageId, Timestamp};
+use crate::db::types::Timestamp;
 
 const ALLOWED: &[&str] = &[
     "From",
@@ -31,13 +31,9 @@ fn composer(settings: &Settings) -> Composer {
 
 fn delivery(subject: &str, text: &str) -> Delivery {
     Delivery {
-        id: MessageId::new(),
-        recipient: "anna@example.net".into(),
         subject: Some(subject.into()),
-        text: text.into(),
-        html: None,
         data: Some(Arc::from("{}")),
-        is_bulk: false,
+        ..Delivery::to("anna@example.net", text)
     }
 }
 
