@@ -347,11 +347,12 @@ fn missing(config: &Config) -> HashMap<ChannelKind, String> {
 fn terms(config: &Config, guard: Arc<Guard>) -> Terms {
     let check =
         move |url: &str| guard.check_url(url, Plain::WithinAllowed).map(drop).map_err(|why| why.to_string());
+    let retries = |kind: &ChannelKind| (*kind, channels::retries(config, *kind).single.delays().len());
     Terms {
         missing: missing(config),
         check_url: Box::new(check),
         intake_limit: config.notifications.intake_limit,
-        retries: ChannelKind::ALL.iter().map(|channel| (*channel, retries(config, *channel))).collect(),
+        retries: ChannelKind::ALL.iter().map(retries).collect(),
         patience: config.notifications.sync_wait,
     }
 }
@@ -363,11 +364,6 @@ fn inbox_secret(config: &Config) -> Vec<u8> {
         || fastrand::u128(..).to_be_bytes().to_vec(),
         |secret| secret.expose_secret().as_bytes().to_vec(),
     )
-}
-
-/// How many times a notification is tried again that says nothing of it.
-fn retries(config: &Config, channel: ChannelKind) -> usize {
-    config.retry_delays(channel).map_or_else(|| config.notifications.backoff().len(), <[Duration]>::len)
 }
 
 fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<Server> {

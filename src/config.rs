@@ -16,7 +16,7 @@ use serde::Deserialize;
 pub use channels::*;
 pub use sections::*;
 
-use crate::error::{Error, Result};
+use crate::error::{Error, FieldError, Result};
 
 /// The commented file that is also the default.
 pub const DEFAULT: &str = include_str!("../config/default.toml");
@@ -208,12 +208,7 @@ impl Config {
     }
 
     fn from_figment(figment: Figment) -> Result<Self> {
-        let mut config: Self = figment.extract().map_err(|e| {
-            let complaints = e
-                .into_iter()
-                .map(|one| crate::error::FieldError::new(named(&one.path.join(".")), one.kind.to_string()));
-            Error::Invalid(complaints.collect())
-        })?;
+        let mut config: Self = figment.extract().map_err(|e| unreadable("", e))?;
         config.read_key_file()?;
         check::check(&config)?;
         Ok(config)
@@ -239,6 +234,14 @@ impl Config {
     pub fn listen(&self) -> SocketAddr {
         SocketAddr::new(self.http.host, self.http.port)
     }
+}
+
+/// Names each value below `section` (with its dot; empty for all) that cannot be read.
+pub fn unreadable(section: &str, error: figment::Error) -> Error {
+    let complaint = |one: figment::Error| {
+        FieldError::new(named(&format!("{section}{}", one.path.join("."))), one.kind.to_string())
+    };
+    Error::Invalid(error.into_iter().map(complaint).collect())
 }
 
 /// The variable that sets a key.

@@ -20,12 +20,13 @@ use crate::delivery::ChannelSetup;
 use crate::delivery::retry::{Retries, RetryPolicy};
 use crate::egress::guard::{self, Guard};
 use crate::endpoints::{self, Book};
-use crate::error::{Error, FieldError, Result};
+use crate::error::{Error, Result};
 use crate::http::channels::{ChannelState, ChannelView, RetryDelays, Via};
 use crate::inbox::delivery::Letterbox;
 use crate::kinds::ChannelKind;
 
-fn retries(config: &Config, kind: ChannelKind) -> Retries {
+/// When a channel's messages are tried again.
+pub(super) fn retries(config: &Config, kind: ChannelKind) -> Retries {
     let retry = &config.retry;
     let own = config.retry_delays(kind).map(|delays| RetryPolicy::of(delays.to_vec()));
     let mailing = || RetryPolicy::exponential(retry.first_delay, retry.factor, retry.limit);
@@ -159,13 +160,7 @@ impl Workshop<'_> {
 
     fn sms(&self) -> Result<HttpSms> {
         let http = Value::from(self.config.sms.http.clone().unwrap_or_default());
-        let settings = http.deserialize::<HttpSettings>().map_err(|e| {
-            let complaints = e.into_iter().map(|one| {
-                let path: Vec<String> = ["sms.http".to_owned()].into_iter().chain(one.path.clone()).collect();
-                FieldError::new(path.join("."), one.kind.to_string())
-            });
-            Error::Invalid(complaints.collect())
-        })?;
+        let settings: HttpSettings = http.deserialize().map_err(|e| config::unreadable("sms.http.", e))?;
         HttpSms::new(&settings, &|name| std::env::var(name).ok(), self.clock.clone())
     }
 

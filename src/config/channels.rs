@@ -27,9 +27,10 @@ pub struct Channels {
     pub breaker_failures: u32,
 }
 
-/// What a channel says for itself alone.
+/// What each channel's section has.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Limits<'c> {
+pub(super) struct Common<'c> {
+    pub base_url: Option<&'c str>,
     pub concurrency: usize,
     pub rate_per_second: Option<f64>,
     pub timeout: Option<Duration>,
@@ -62,8 +63,9 @@ macro_rules! channel_section {
         }
 
         impl $name {
-            fn limits(&self) -> Limits<'_> {
-                Limits {
+            fn common(&self) -> Common<'_> {
+                Common {
+                    base_url: self.base_url.as_deref(),
                     concurrency: self.concurrency,
                     rate_per_second: self.rate_per_second,
                     timeout: self.timeout,
@@ -165,7 +167,7 @@ impl Config {
     /// a sandbox, or nowhere. Inboxes and Discord need no provider.
     pub fn way(&self, channel: ChannelKind) -> Option<Way<'_>> {
         let sandbox = self.is_tried_out(channel).then_some(SANDBOX_URL);
-        match self.base_url(channel) {
+        match self.common(channel).base_url {
             Some(url) => Some(Way::Gateway(url.trim_end_matches('/'))),
             None if self.is_direct(channel) => Some(Way::Direct),
             None => sandbox.map(Way::Gateway),
@@ -197,7 +199,7 @@ impl Config {
 
     /// Requests in flight at once on a channel.
     pub fn concurrency(&self, channel: ChannelKind) -> usize {
-        self.limits(channel).concurrency
+        self.common(channel).concurrency
     }
 
     /// Messages a second on a channel; `None` for no limit. When nothing is said, a real provider is spared, and the
@@ -205,29 +207,29 @@ impl Config {
     pub fn rate(&self, channel: ChannelKind) -> Option<f64> {
         let is_own = channel == ChannelKind::InApp && self.way(channel) == Some(Way::Direct);
         let default = if is_own || self.is_tried_out(channel) { 0.0 } else { DEFAULT_RATE };
-        let said = self.limits(channel).rate_per_second.or(self.channels.rate_per_second);
+        let said = self.common(channel).rate_per_second.or(self.channels.rate_per_second);
         Some(said.unwrap_or(default)).filter(|rate| *rate > 0.0)
     }
 
     /// How long one request on a channel may take.
     pub fn timeout(&self, channel: ChannelKind) -> Duration {
-        self.limits(channel).timeout.unwrap_or(self.channels.timeout)
+        self.common(channel).timeout.unwrap_or(self.channels.timeout)
     }
 
     /// Failures in a row after which a channel's provider is left alone for a while; 0 for never.
     pub fn breaker_failures(&self, channel: ChannelKind) -> u32 {
-        self.limits(channel).breaker_failures.unwrap_or(self.channels.breaker_failures)
+        self.common(channel).breaker_failures.unwrap_or(self.channels.breaker_failures)
     }
 
     /// The delays before further attempts on a channel, if it has its own.
     pub fn retry_delays(&self, channel: ChannelKind) -> Option<&[Duration]> {
-        self.limits(channel).retry_delays
+        self.common(channel).retry_delays
     }
 
     /// Whether a channel goes to the sandbox because nothing else was said.
     pub fn is_tried_out(&self, channel: ChannelKind) -> bool {
         let is_earnest = self.sms.base_url.is_some() || self.sms.http.is_some();
-        !is_earnest && self.base_url(channel).is_none() && !self.is_direct(channel)
+        !is_earnest && self.common(channel).base_url.is_none() && !self.is_direct(channel)
     }
 
     /// Whether its section says how to go without a gateway.
@@ -241,26 +243,14 @@ impl Config {
         }
     }
 
-    pub(super) fn base_url(&self, channel: ChannelKind) -> Option<&str> {
-        let url = match channel {
-            ChannelKind::Sms => &self.sms.base_url,
-            ChannelKind::Email => &self.email.base_url,
-            ChannelKind::Push => &self.push.base_url,
-            ChannelKind::Webhook => &self.webhook.base_url,
-            ChannelKind::Discord => &self.discord.base_url,
-            ChannelKind::InApp => &self.in_app.base_url,
-        };
-        url.as_deref()
-    }
-
-    pub(super) fn limits(&self, channel: ChannelKind) -> Limits<'_> {
+    pub(super) fn common(&self, channel: ChannelKind) -> Common<'_> {
         match channel {
-            ChannelKind::Sms => self.sms.limits(),
-            ChannelKind::Email => self.email.limits(),
-            ChannelKind::Push => self.push.limits(),
-            ChannelKind::Webhook => self.webhook.limits(),
-            ChannelKind::Discord => self.discord.limits(),
-            ChannelKind::InApp => self.in_app.limits(),
+            ChannelKind::Sms => self.sms.common(),
+            ChannelKind::Email => self.email.common(),
+            ChannelKind::Push => self.push.common(),
+            ChannelKind::Webhook => self.webhook.common(),
+            ChannelKind::Discord => self.discord.common(),
+            ChannelKind::InApp => self.in_app.common(),
         }
     }
 }

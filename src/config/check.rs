@@ -55,10 +55,9 @@ fn sizes(config: &Config, bounds: &mut Bounds) {
     bounds.within("database.pool_size", f64::from(config.database.pool_size), 1.0..=100.0);
     bounds.within("http.workers", config.http.workers as f64, 1.0..=256.0);
     for channel in ChannelKind::ALL {
-        let key = format!("{channel}.concurrency");
-        bounds.within(&key, config.concurrency(*channel) as f64, 1.0..=10_000.0);
-        let limits = config.limits(*channel);
+        let limits = config.common(*channel);
         let key = |name: &str| format!("{channel}.{name}");
+        bounds.within(&key("concurrency"), limits.concurrency as f64, 1.0..=10_000.0);
         bounds.within(&key("rate_per_second"), limits.rate_per_second.unwrap_or(0.0), 0.0..=1e6);
         let failures = limits.breaker_failures.unwrap_or(0);
         bounds.within(&key("breaker_failures"), f64::from(failures), 0.0..=1e6);
@@ -103,12 +102,13 @@ fn times(config: &Config, bounds: &mut Bounds) {
 
 fn providers(config: &Config, wrong: &mut Complaints) {
     for channel in ChannelKind::ALL {
+        let common = config.common(*channel);
         let is_address = |url: &str| url.starts_with("http://") || url.starts_with("https://");
-        if !config.base_url(*channel).is_none_or(is_address) {
+        if !common.base_url.is_none_or(is_address) {
             wrong.add(named(&format!("{channel}.base_url")), "must begin with http:// or https://");
         }
-        rate(&format!("{channel}.rate_per_second"), config.limits(*channel).rate_per_second, wrong);
-        let has_both = config.base_url(*channel).is_some() && config.is_direct(*channel);
+        rate(&format!("{channel}.rate_per_second"), common.rate_per_second, wrong);
+        let has_both = common.base_url.is_some() && config.is_direct(*channel);
         if has_both && !matches!(channel, ChannelKind::Discord | ChannelKind::InApp) {
             wrong.add(
                 named(&format!("{channel}.base_url")),

@@ -6,9 +6,8 @@ use actix_web::{HttpResponse, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::routing::get;
+use super::routing::{get, others};
 use crate::error::Result;
-use crate::http::routing::others;
 use crate::kinds::{ChannelKind, ProviderState};
 
 /// How a channel's messages go out.
