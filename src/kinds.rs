@@ -183,6 +183,18 @@ impl From<MessageStatus> for NotificationStatus {
     }
 }
 
+coded_enum! {
+    /// Why nothing is sent to an endpoint of webhooks.
+    Disabled {
+        /// By a user.
+        ByHand = 1 "by_hand",
+        /// It failed for long.
+        Failing = 2 "failing",
+        /// It said that it wants no more (410).
+        Gone = 3 "gone",
+    }
+}
+
 /// How a channel's provider is, as far as a node that sends to it knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProviderState {

@@ -24,7 +24,7 @@ use self::board::Board;
 use self::hub::Hub;
 use self::inboxes::{InboxChange, InboxWatch, Inboxes, UserKey};
 use crate::db::types::{BatchId, EndpointId, MailingId, MessageId, Timestamp};
-use crate::kinds::{ChannelKind, NotificationStatus};
+use crate::kinds::{ChannelKind, Disabled, NotificationStatus};
 use crate::mailings::model::Progress;
 
 /// Events that are kept for those who come back, and by how many a reader may be behind.
@@ -62,10 +62,10 @@ pub struct EndpointChange {
     pub id: EndpointId,
     /// Whether it is sent to from now on.
     pub is_enabled: bool,
-    /// Why it is not: `by_hand`, `failing` or `gone`.
+    /// Why it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub reason: Option<&'static str>,
+    pub reason: Option<Disabled>,
     /// Since when.
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,

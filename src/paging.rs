@@ -28,6 +28,15 @@ impl<T> Page<T> {
     }
 }
 
+/// Cuts a page to `limit` items, of which one more was read if there is one. Answers the cursor of the last, if another
+/// page follows.
+pub fn cut<T, K>(items: &mut Vec<T>, limit: i64, cursor: impl FnOnce(&T) -> K) -> Option<K> {
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let is_more = items.len() > limit;
+    items.truncate(limit);
+    items.last().filter(|_| is_more).map(cursor)
+}
+
 /// The checked `limit`.
 ///
 /// # Errors

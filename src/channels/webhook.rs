@@ -18,7 +18,7 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-pub use directory::{Came, Directory, Disabled, Endpoint, Finding, SameForAll};
+pub use directory::{Came, Directory, Endpoint, Finding, SameForAll};
 pub use secret::Secret;
 
 use super::http::{IDEMPOTENCY_KEY, retry_after};
@@ -26,7 +26,7 @@ use super::{Answer, Channel, Delivery, Sending, Verdict, hook};
 use crate::clock::Clock;
 use crate::db::types::Timestamp;
 use crate::egress::guard::{Guard, Plain};
-use crate::kinds::ChannelKind;
+use crate::kinds::{ChannelKind, Disabled};
 
 const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");

@@ -13,6 +13,7 @@ use crate::db::types::ClientId;
 use crate::db::{AnyConnection, Db};
 use crate::error::{Error, Result};
 use crate::idempotency::{self, Answer, Claim, Key, Made};
+use crate::paging;
 
 /// So many imports at once; the next ones wait. Each has a thread and a few chunks in memory.
 const IMPORTS_AT_ONCE: usize = 4;
@@ -75,12 +76,7 @@ impl Clients {
     ) -> Result<(Vec<Client>, Option<ClientId>)> {
         let mut items =
             self.db.read(move |c| repo::list(c, &filter, cursor, limit.saturating_add(1))).await?;
-        // one more than asked for says whether there is a next page
-        let more = i64::try_from(items.len()).is_ok_and(|n| n > limit);
-        if more {
-            items.pop();
-        }
-        let next = items.last().filter(|_| more).map(|client| client.id);
+        let next = paging::cut(&mut items, limit, |client| client.id);
         Ok((items, next))
     }
 

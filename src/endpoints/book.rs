@@ -12,11 +12,12 @@ use tokio::time::Instant;
 
 use super::model::{Settings, WebhookEndpoint};
 use super::repo;
-use crate::channels::webhook::{Came, Directory, Disabled, Endpoint, Finding};
+use crate::channels::webhook::{Came, Directory, Endpoint, Finding};
 use crate::clock::Clock;
 use crate::db::types::Timestamp;
 use crate::db::{AnyConnection, Db};
 use crate::error::Result;
+use crate::kinds::Disabled;
 use crate::lifecycle::Shutdown;
 use crate::live::{EndpointChange, Live};
 
@@ -169,7 +170,7 @@ impl Book {
                     tracing::warn!(
                         endpoint = %endpoint.id,
                         failures = endpoint.failures,
-                        reason = endpoint.disabled_reason,
+                        reason = endpoint.disabled_reason.map(Disabled::as_str),
                         "a webhook's endpoint is disabled; its messages fail until it is enabled"
                     );
                     self.tell(&endpoint, now);

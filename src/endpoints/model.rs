@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::channels::webhook::{self, Disabled, Secret};
+use crate::channels::webhook::{self, Secret};
 use crate::db::types::{EndpointId, Timestamp};
+use crate::kinds::Disabled;
 
 /// Characters of a description at most.
 pub const LONGEST_DESCRIPTION: usize = 500;
@@ -45,7 +46,7 @@ pub struct WebhookEndpoint {
     /// Whether it is sent to.
     pub is_enabled: bool,
     /// Why it is not: `by_hand`, `failing` (every attempt failed for long) or `gone` (it answered 410).
-    pub disabled_reason: Option<&'static str>,
+    pub disabled_reason: Option<Disabled>,
     /// Since when it is not.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub disabled_at: Option<Timestamp>,
@@ -93,15 +94,10 @@ impl WebhookEndpoint {
         }
     }
 
-    /// Why it is not sent to.
-    pub fn disabled(&self) -> Option<Disabled> {
-        Disabled::ALL.iter().copied().find(|why| Some(why.as_str()) == self.disabled_reason)
-    }
-
     /// It is not sent to from now on.
     pub fn disable(&mut self, why: Disabled, now: Timestamp) {
         self.is_enabled = false;
-        self.disabled_reason = Some(why.as_str());
+        self.disabled_reason = Some(why);
         self.disabled_at = Some(now);
     }
 
@@ -147,7 +143,7 @@ impl WebhookEndpoint {
                 std::iter::once(secret).chain(old).cloned().collect()
             }
         };
-        webhook::Endpoint { secrets, disabled: self.disabled() }
+        webhook::Endpoint { secrets, disabled: self.disabled_reason }
     }
 }
 
@@ -172,9 +168,9 @@ mod tests {
         assert!(endpoint.fail(1, at(320), (at(320), &settings)));
         endpoint.disable(Disabled::Failing, at(320));
         assert!(!endpoint.fail(1, at(321), (at(321), &settings)), "it is already");
-        assert_eq!((endpoint.disabled(), endpoint.is_enabled), (Some(Disabled::Failing), false));
+        assert_eq!((endpoint.disabled_reason, endpoint.is_enabled), (Some(Disabled::Failing), false));
         endpoint.enable();
-        assert_eq!((endpoint.disabled(), endpoint.failing_since, endpoint.failures), (None, None, 0));
+        assert_eq!((endpoint.disabled_reason, endpoint.failing_since, endpoint.failures), (None, None, 0));
     }
 
     #[test]

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use super::book::Book;
 use super::model::{LONGEST_DESCRIPTION, WebhookEndpoint};
 use super::repo;
-use crate::channels::webhook::{Disabled, Secret};
+use crate::channels::webhook::Secret;
 use crate::clock::Clock;
 use crate::db::types::{EndpointId, Timestamp};
 use crate::db::{AnyConnection, Db};
 use crate::egress::guard::{Guard, Plain};
 use crate::error::{Complaints, Error, Result};
+use crate::kinds::Disabled;
+use crate::paging;
 
 /// The endpoints of one database; cloning it is cheap.
 #[derive(Clone)]
@@ -99,12 +101,7 @@ impl Endpoints {
         limit: i64,
     ) -> Result<(Vec<WebhookEndpoint>, Option<EndpointId>)> {
         let mut items = self.db.read(move |c| repo::list(c, cursor, limit.saturating_add(1))).await?;
-        // one more than asked for says whether there is a next page
-        let more = i64::try_from(items.len()).is_ok_and(|n| n > limit);
-        if more {
-            items.pop();
-        }
-        let next = items.last().filter(|_| more).map(|endpoint| endpoint.id);
+        let next = paging::cut(&mut items, limit, |endpoint| endpoint.id);
         Ok((items, next))
     }
 

@@ -15,6 +15,7 @@ use crate::error::{Error, Result};
 use crate::lifecycle::{Shutdown, tidy};
 use crate::live::Live;
 use crate::live::inboxes::{InboxChange, InboxWatch, UserKey, What};
+use crate::paging;
 
 /// Messages that are read at once in one transaction.
 const READ_AT_ONCE: i64 = 1000;
@@ -79,10 +80,7 @@ impl Inbox {
             Ok(found)
         });
         let mut found = read.await?;
-        let limit = usize::try_from(limit).unwrap_or_default();
-        let is_more = found.len() > limit;
-        found.truncate(limit);
-        let next = found.last().filter(|_| is_more).map(InboxMessage::place);
+        let next = paging::cut(&mut found, limit, InboxMessage::place);
         Ok((found, next))
     }
 

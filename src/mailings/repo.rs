@@ -16,7 +16,7 @@ use crate::failpoint;
 use crate::kinds::{ChannelKind, Priority};
 use crate::mailings::model::{Audience, Mailing, MailingStatus, Overview, Progress};
 use crate::messages::model::Counts;
-use crate::paging::Page;
+use crate::paging::{self, Page};
 
 #[derive(Debug, Clone, Queryable, Selectable, Insertable, AsChangeset)]
 #[diesel(table_name = mailing)]
@@ -209,10 +209,7 @@ pub fn list(
         query = query.filter(mailing::id.gt(after));
     }
     let mut rows: Vec<(MailingRow, i64)> = query.load(c)?;
-    let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
-    let more = rows.len() > wanted;
-    rows.truncate(wanted);
-    let next_cursor = rows.last().filter(|_| more).map(|(row, _)| row.id.to_string());
+    let next_cursor = paging::cut(&mut rows, limit, |(row, _)| row.id.to_string());
     let items = rows.into_iter().map(|(row, sending)| row.into_model(sending)).collect::<Result<_>>()?;
     Ok(Page { items, next_cursor })
 }

@@ -207,10 +207,7 @@ fn failed(
 
 /// The messages of these ids, of which one more than `limit` was asked for.
 fn by_ids(c: &mut AnyConnection, mut ids: Vec<MessageId>, limit: i64) -> Result<Page<Message>> {
-    let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
-    let more = ids.len() > wanted;
-    ids.truncate(wanted);
-    let next_cursor = ids.last().filter(|_| more).map(ToString::to_string);
+    let next_cursor = paging::cut(&mut ids, limit, ToString::to_string);
     let rows: Vec<MessageRow> = message::table
         .filter(message::id.eq_any(ids))
         .select(MessageRow::as_select())

@@ -22,6 +22,7 @@ use crate::live::{Change, Live};
 use crate::messages;
 use crate::messages::model::Attempt;
 use crate::metrics::Metrics;
+use crate::paging;
 
 /// The most notifications of one batch.
 pub const LARGEST_BATCH: usize = 1000;
@@ -348,9 +349,7 @@ impl Notifications {
         let now = self.clock.now();
         let mut found =
             self.db.read(move |c| repo::list(c, &filter, order, (limit + 1, offset), now)).await?;
-        let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
-        let more = found.len() > wanted;
-        found.truncate(wanted);
+        let more = paging::cut(&mut found, limit, |last| last.id).is_some();
         let shown = found.into_iter().map(|found| found.with_default_retries(&self.terms.retries));
         Ok((shown.collect(), more))
     }

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use fanfare::channels::webhook::{Came, Directory, Disabled, Secret};
+use fanfare::channels::webhook::{Came, Directory, Secret};
 use fanfare::clock::Clock;
 use fanfare::db::types::{EndpointId, Timestamp};
 use fanfare::egress::guard::{self, Guard};
 use fanfare::endpoints::usecase::Changes;
 use fanfare::endpoints::{Book, Endpoints, Settings, WebhookEndpoint};
 use fanfare::error::Error;
+use fanfare::kinds::Disabled;
 use fanfare::live::{Event, Filter, Live};
 
 use crate::on_each_database;
@@ -196,7 +197,7 @@ on_each_database! {
         node.book.write().await.unwrap();
         let (all, _) = node.endpoints.list(None, 2000).await.unwrap();
         assert_eq!(all.len(), 1200);
-        assert!(all.iter().all(|endpoint| endpoint.disabled() == Some(Disabled::Gone) && endpoint.failures == 2));
+        assert!(all.iter().all(|endpoint| endpoint.disabled_reason == Some(Disabled::Gone) && endpoint.failures == 2));
         (0..1200).for_each(|number| node.book.note(&format!("https://a.example/{number}"), Came::Taken));
         node.book.write().await.unwrap();
         let (all, _) = node.endpoints.list(None, 2000).await.unwrap();

@@ -5,6 +5,7 @@ use std::pin::Pin;
 
 use super::Secret;
 use crate::error::Result;
+use crate::kinds::Disabled;
 
 /// What is known of an endpoint.
 #[derive(Debug, Clone, Default)]
@@ -13,31 +14,6 @@ pub struct Endpoint {
     pub secrets: Vec<Secret>,
     /// Why nothing is sent to it.
     pub disabled: Option<Disabled>,
-}
-
-/// Why nothing is sent to an endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Disabled {
-    /// By a user.
-    ByHand,
-    /// It failed for long.
-    Failing,
-    /// It said that it wants no more (410).
-    Gone,
-}
-
-impl Disabled {
-    /// Each of them.
-    pub const ALL: [Self; 3] = [Self::ByHand, Self::Failing, Self::Gone];
-
-    /// Its word in the API.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::ByHand => "by_hand",
-            Self::Failing => "failing",
-            Self::Gone => "gone",
-        }
-    }
 }
 
 /// What came of an attempt at an endpoint.

@@ -2,11 +2,12 @@
 
 use diesel::prelude::*;
 
-use crate::channels::webhook::{Disabled, Secret};
+use crate::channels::webhook::Secret;
 use crate::db::schema::webhook_endpoint;
 use crate::db::types::{EndpointId, Timestamp};
 use crate::endpoints::model::WebhookEndpoint;
 use crate::error::{Error, Result};
+use crate::kinds::Disabled;
 
 // no Debug: it has the secrets
 #[derive(Queryable, Selectable, Insertable, AsChangeset)]
@@ -27,14 +28,6 @@ pub(super) struct Row {
     updated_at: Timestamp,
 }
 
-const fn code(why: Disabled) -> i16 {
-    match why {
-        Disabled::ByHand => 1,
-        Disabled::Failing => 2,
-        Disabled::Gone => 3,
-    }
-}
-
 impl From<&WebhookEndpoint> for Row {
     fn from(endpoint: &WebhookEndpoint) -> Self {
         let text = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.expose().to_owned());
@@ -46,7 +39,7 @@ impl From<&WebhookEndpoint> for Row {
             secret: text(&endpoint.secret),
             old_secret: text(&endpoint.old_secret),
             old_secret_until: endpoint.old_secret_until,
-            disabled: endpoint.disabled().map(code),
+            disabled: endpoint.disabled_reason.map(Disabled::code),
             disabled_at: endpoint.disabled_at,
             failing_since: endpoint.failing_since,
             failures: endpoint.failures,
@@ -63,13 +56,7 @@ impl TryFrom<Row> for WebhookEndpoint {
         let wrong =
             |field| Error::internal(format!("the stored {field} of endpoint {} is not valid", row.id));
         let secret = |text: Option<String>| text.map(|text| text.parse::<Secret>()).transpose();
-        let disabled = match row.disabled {
-            None => None,
-            Some(stored) => {
-                let why = Disabled::ALL.iter().copied().find(|why| code(*why) == stored);
-                Some(why.ok_or_else(|| wrong("disabled"))?)
-            }
-        };
+        let disabled = row.disabled.map(Disabled::from_code).transpose()?;
         let (secret, old_secret) = (
             secret(row.secret).map_err(|_| wrong("secret"))?,
             secret(row.old_secret).map_err(|_| wrong("old_secret"))?,
@@ -80,7 +67,7 @@ impl TryFrom<Row> for WebhookEndpoint {
             description: row.description,
             is_registered: row.is_registered,
             is_enabled: disabled.is_none(),
-            disabled_reason: disabled.map(Disabled::as_str),
+            disabled_reason: disabled,
             disabled_at: row.disabled_at,
             failing_since: row.failing_since,
             failures: row.failures,

@@ -12,7 +12,7 @@ use crate::db::types::{ClientId, MailingId, MessageId, Timestamp, unpack_ids};
 use crate::error::Result;
 use crate::kinds::{ChannelKind, MessageStatus, Priority};
 use crate::messages::model::Message;
-use crate::paging::Page;
+use crate::paging::{self, Page};
 
 /// A page, and whom it stands for.
 struct Held {
@@ -82,7 +82,6 @@ pub(super) fn list(
     limit: i64,
     after: Option<MessageId>,
 ) -> Result<Page<Message>> {
-    let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
     let mut found = Vec::new();
     for page in pages(c, mailing)?.into_iter().filter(|page| page.is_held) {
         let open = without_outcome(c, &page)?;
@@ -90,9 +89,7 @@ pub(super) fn list(
         found.extend(describe(c, &page, &open)?);
     }
     found.sort_by_key(|message| message.id);
-    let more = found.len() > wanted;
-    found.truncate(wanted);
-    let next_cursor = found.last().filter(|_| more).map(|message| message.id.to_string());
+    let next_cursor = paging::cut(&mut found, limit, |message| message.id.to_string());
     Ok(Page { items: found, next_cursor })
 }
 
