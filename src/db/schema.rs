@@ -56,7 +56,7 @@ diesel::table! {
     notification (message_id) {
         message_id -> Id, batch_id -> Nullable<Id>, scheduled_at -> Nullable<Instant>, updated_at -> Instant,
         is_awaited -> Bool, text -> Text, subject -> Nullable<Text>, html -> Nullable<Text>, data -> Nullable<Text>,
-        metadata -> Nullable<Text>, retry -> Nullable<Text>,
+        metadata -> Nullable<Text>, retry -> Nullable<Text>, event_id -> Nullable<Id>,
     }
 }
 diesel::table! {
@@ -135,6 +135,24 @@ diesel::table! {
         old_secret -> Nullable<Text>, old_secret_until -> Nullable<Instant>, disabled -> Nullable<SmallInt>,
         disabled_at -> Nullable<Instant>, failing_since -> Nullable<Instant>, failures -> Integer,
         created_at -> Instant, updated_at -> Instant,
+    }
+}
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::{Id, Instant};
+    event (id) {
+        id -> Id, key -> Nullable<Text>, name -> Text, user_target -> Nullable<Text>, targets -> Nullable<Text>,
+        payload -> Text, occurred_at -> Nullable<Instant>, received_at -> Instant, source -> SmallInt,
+        skipped -> Nullable<Text>,
+    }
+}
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::{Id, Instant};
+    route (id) {
+        id -> Id, event -> Text, description -> Nullable<Text>, event_group -> Nullable<Text>,
+        is_transactional -> Bool, is_enabled -> Bool, deliveries -> Text, created_at -> Instant,
+        updated_at -> Instant,
     }
 }
 diesel::allow_tables_to_appear_in_same_query!(

@@ -162,6 +162,14 @@ id_type!(
     EndpointId
 );
 id_type!(
+    /// Identifies an event.
+    EventId
+);
+id_type!(
+    /// Identifies a route of events.
+    RouteId
+);
+id_type!(
     /// Identifies a page.
     PageId
 );
