@@ -11,6 +11,7 @@ pub mod json;
 pub mod metrics;
 pub mod once;
 pub mod openapi;
+pub mod prefer;
 pub mod problem;
 pub mod request_log;
 pub mod routing;

@@ -195,6 +195,16 @@ coded_enum! {
     }
 }
 
+coded_enum! {
+    /// By which way an event came.
+    EventSource {
+        /// The API.
+        Api = 1 "api",
+        /// The broker.
+        Broker = 2 "broker",
+    }
+}
+
 /// How a channel's provider is, as far as a node that sends to it knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProviderState {
@@ -219,5 +229,19 @@ coded_enum! {
         Expired = 3 "expired",
         /// It was cancelled before a try.
         Cancelled = 4 "cancelled",
+    }
+}
+
+/// The name of a group of messages that clients may opt out of, such as `newsletter`.
+///
+/// # Errors
+/// Says what one looks like.
+pub fn group(text: &str) -> Result<String, String> {
+    let is_good = (1..=64).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'.' | b'-'));
+    if is_good {
+        Ok(text.to_owned())
+    } else {
+        Err("must be 1 to 64 of a-z, 0-9, `_`, `.` and `-`, such as newsletter".into())
     }
 }

@@ -29,6 +29,8 @@ pub struct Inner {
     pub active_tasks: IntGauge,
     /// `fanfare_messages_total`
     pub messages: IntCounterVec,
+    /// `fanfare_events_total`
+    pub events: IntCounterVec,
     /// `fanfare_messages_sent_total`
     pub sent: IntCounterVec,
     /// `fanfare_messages_failed_total`
@@ -184,6 +186,11 @@ impl Metrics {
         let inner = Inner {
             active_tasks: r.gauge("fanfare_active_tasks", "Tasks alive in the runtime; a steady rise is a leak")?,
             messages: r.counters("fanfare_messages_total", "Messages that entered the engine", channel)?,
+            events: r.counters(
+                "fanfare_events_total",
+                "Events by the way they came and what became of them: accepted, known before, refused, or busy",
+                &["source", "result"],
+            )?,
             sent: r.counters("fanfare_messages_sent_total", "Messages that the provider took", channel)?,
             failed: r.counters(
                 "fanfare_messages_failed_total",

@@ -80,6 +80,20 @@ macro_rules! id_type {
                 let millis = self.0.as_u128() >> 80;
                 Timestamp::from_micros(i64::try_from(millis).unwrap_or(i64::MAX).saturating_mul(1000))
             }
+
+            /// The smallest id that could be made at this time.
+            pub fn first_of(at: Timestamp) -> Self {
+                Self(uuid::Uuid::from_u128(Self::millis_of(at) << 80))
+            }
+
+            /// The largest id that could be made at this time.
+            pub fn last_of(at: Timestamp) -> Self {
+                Self(uuid::Uuid::from_u128((Self::millis_of(at) << 80) | ((1 << 80) - 1)))
+            }
+
+            fn millis_of(at: Timestamp) -> u128 {
+                u128::try_from(at.micros() / 1000).unwrap_or(0)
+            }
         }
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -130,21 +144,6 @@ id_type!(
     /// Identifies a message; also its `Idempotency-Key` at the provider.
     MessageId
 );
-impl MessageId {
-    /// The smallest id that a message made at this time could have.
-    pub fn first_of(at: Timestamp) -> Self {
-        Self(uuid::Uuid::from_u128(Self::millis_of(at) << 80))
-    }
-
-    /// The largest id that a message made at this time could have.
-    pub fn last_of(at: Timestamp) -> Self {
-        Self(uuid::Uuid::from_u128((Self::millis_of(at) << 80) | ((1 << 80) - 1)))
-    }
-
-    fn millis_of(at: Timestamp) -> u128 {
-        u128::try_from(at.micros() / 1000).unwrap_or(0)
-    }
-}
 id_type!(
     /// Identifies a batch of notifications.
     BatchId

@@ -1,16 +1,12 @@
 //! Notifications over HTTP: `/api/v1/notifications`, `/api/v1/batches`, and the two paths of `/notification`.
 
-mod prefer;
 mod schema;
 pub mod trial;
 
-use actix_web::http::header::{HeaderName, HeaderValue};
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-pub use self::prefer::PreferHeader;
-use self::prefer::Preference;
 pub use self::schema::{BatchAccepted, BatchBody, NotificationBody, NotificationPatch};
 use super::model::{Batch, Notification, NotificationWithAttempts, Status};
 use super::usecase::{Filter, Notifications, Order, Taken};
@@ -19,6 +15,7 @@ use crate::db::types::MessageId;
 use crate::error::{Error, Result};
 use crate::http::json::{Json, Query, path_id, time};
 use crate::http::once::{KeyHeader, Posted, respond};
+use crate::http::prefer::{PreferHeader, Preference, applied};
 use crate::http::routing::{get, others};
 use crate::idempotency::Answer;
 use crate::kinds::{ChannelKind, Priority};
@@ -28,8 +25,6 @@ use crate::paging::{self, Page};
 const LARGEST_BATCH: usize = 16 * 1024 * 1024;
 /// How far `page` leads into a list; farther on, `cursor` does.
 const FARTHEST_PAGED: i64 = 10_000;
-
-static PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
 /// Registers the routes under `/api/v1`.
 pub fn routes(cfg: &mut web::ServiceConfig) {
@@ -132,6 +127,9 @@ pub struct ListQuery {
     /// Those of one batch.
     #[param(value_type = Option<uuid::Uuid>, nullable = false)]
     batch_id: Option<String>,
+    /// Those that one event caused.
+    #[param(value_type = Option<uuid::Uuid>, nullable = false)]
+    event_id: Option<String>,
     /// Those to one address; needs `channel`, which says what an address is.
     #[param(min_length = 1, nullable = false)]
     recipient: Option<String>,
@@ -184,6 +182,7 @@ impl ListQuery {
             channel,
             priority: word("priority", self.priority.as_deref(), str::parse)?,
             batch: id("batch_id", self.batch_id.as_deref())?.map(crate::db::types::BatchId),
+            event: id("event_id", self.event_id.as_deref())?.map(crate::db::types::EventId),
             recipient,
             client: id("client_id", self.client_id.as_deref())?.map(crate::db::types::ClientId),
             from: word("from", self.from.as_deref(), time)?,
@@ -255,19 +254,12 @@ pub async fn create_notification(
     if flag("dry_run", query.dry_run.as_deref())? {
         return Ok(HttpResponse::Ok().json(service.rehearse(posted.value.into_new()?).await?));
     }
-    let (mut answer, applied) = match preference {
-        Preference::None => (at_once(&service, posted, 201).await?, None),
-        Preference::Async => {
-            (at_once(&service, posted, 202).await?, Some(HeaderValue::from_static("respond-async")))
-        }
-        Preference::Wait(patience) => {
-            let applied = HeaderValue::from_str(&format!("wait={}", patience.as_secs())).ok();
-            (in_the_end(&service, posted, patience).await?, applied)
-        }
+    let mut answer = match preference {
+        Preference::None => at_once(&service, posted, 201).await?,
+        Preference::Async => at_once(&service, posted, 202).await?,
+        Preference::Wait(patience) => in_the_end(&service, posted, patience).await?,
     };
-    if let Some(applied) = applied {
-        answer.headers_mut().insert(PREFERENCE_APPLIED.clone(), applied);
-    }
+    applied(&mut answer, preference);
     Ok(answer)
 }
 

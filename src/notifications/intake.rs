@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::repo::{self, NewRows, Stored};
+use super::repo::{self, NewRows, NotificationRow, Stored};
 use super::usecase::Arrivals;
 use crate::clock::Clock;
 use crate::db::Db;
@@ -13,6 +13,7 @@ use crate::error::Result;
 use crate::failpoint;
 use crate::kinds::ChannelKind;
 use crate::live::{Change, Live};
+use crate::messages::repo::MessageRow;
 use crate::metrics::Metrics;
 
 /// Where requests are handed in; cloning it is cheap. The intake ends when the last clone is gone.
@@ -26,20 +27,13 @@ pub type Worker = gather::Worker<Requests>;
 pub struct Requests {
     db: Db,
     clock: Clock,
-    metrics: Metrics,
-    live: Live,
-    arrivals: Arc<dyn Arrivals>,
-    look: Duration,
+    announcer: Announcer,
 }
 
 impl Intake {
-    /// An intake and the task that has to be run for it. The engine looks by itself for what is due, at least once in
-    /// every `look`.
-    pub fn new(
-        (db, clock, metrics, live): (Db, Clock, Metrics, Live),
-        (arrivals, look): (Arc<dyn Arrivals>, Duration),
-    ) -> (Self, Worker) {
-        let (entrance, worker) = gathering(Requests { db, clock, metrics, live, arrivals, look });
+    /// An intake and the task that has to be run for it.
+    pub fn new(db: Db, clock: Clock, announcer: Announcer) -> (Self, Worker) {
+        let (entrance, worker) = gathering(Requests { db, clock, announcer });
         (Self(entrance), worker)
     }
 
@@ -73,30 +67,45 @@ impl Gather for Requests {
 
     fn committed(&self, requests: &[NewRows], results: &[Result<Stored>]) {
         failpoint::reach("accept-after-commit");
-        // what is due only after the engine's next look but one need not wake it: a look costs as much as some requests
-        let soon = self.clock.now().plus(2 * self.look);
-        let is_soon = |request: &NewRows| {
-            request.rows.iter().any(|(message, _)| message.due_at.is_none_or(|at| at <= soon))
-        };
-        let mut any = false;
-        for (request, _) in requests.iter().zip(results).filter(|(_, r)| matches!(r, Ok(Stored::New))) {
-            any |= is_soon(request);
-            self.announce(request);
-        }
-        if any {
-            self.arrivals.arrived();
-        }
+        let stored = requests.iter().zip(results).filter(|(_, result)| matches!(result, Ok(Stored::New)));
+        self.announcer.announce(stored.flat_map(|(request, _)| &request.rows));
     }
 }
 
-impl Requests {
-    fn announce(&self, request: &NewRows) {
-        for (message, content) in &request.rows {
+/// Tells of notifications that were stored: those who watch, and the engine.
+#[derive(Clone)]
+pub struct Announcer {
+    clock: Clock,
+    metrics: Metrics,
+    live: Live,
+    arrivals: Arc<dyn Arrivals>,
+    look: Duration,
+}
+
+impl Announcer {
+    /// The engine looks by itself for what is due, at least once in every `look`.
+    pub fn new(
+        (clock, metrics, live): (Clock, Metrics, Live),
+        (arrivals, look): (Arc<dyn Arrivals>, Duration),
+    ) -> Self {
+        Self { clock, metrics, live, arrivals, look }
+    }
+
+    /// These were stored.
+    pub fn announce<'r>(&self, stored: impl Iterator<Item = &'r (MessageRow, NotificationRow)>) {
+        // what is due only after the engine's next look but one need not wake it: a look costs as much as some requests
+        let soon = self.clock.now().plus(2 * self.look);
+        let mut any = false;
+        for (message, content) in stored {
+            any |= message.due_at.is_none_or(|at| at <= soon);
             let Ok(channel) = ChannelKind::from_code(message.channel) else { continue };
             self.metrics.messages.with_label_values(&[channel.as_str()]).inc();
             let (status, attempts, at) = (content.status_at_first(message), 0, content.updated_at);
             let change = Change { id: message.id, batch: content.batch_id, channel, status, attempts, at };
             self.live.publish(&change, false);
+        }
+        if any {
+            self.arrivals.arrived();
         }
     }
 }

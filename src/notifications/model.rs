@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::repo::{Addresses, NotificationRow};
 use crate::clients::reach;
-use crate::db::types::{BatchId, ClientId, MessageId, Timestamp};
+use crate::db::types::{BatchId, ClientId, EventId, MessageId, Timestamp};
 use crate::error::{Error, Result};
 pub use crate::kinds::NotificationStatus as Status;
 use crate::kinds::{ChannelKind, MessageStatus, Priority};
@@ -24,6 +24,12 @@ pub struct Raw(Box<RawValue>);
 impl PartialEq for Raw {
     fn eq(&self, other: &Self) -> bool {
         self.0.get() == other.0.get()
+    }
+}
+
+impl std::fmt::Display for Raw {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.0.get())
     }
 }
 
@@ -48,6 +54,10 @@ pub struct Notification {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub batch_id: Option<BatchId>,
+    /// The event that caused it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub event_id: Option<EventId>,
     /// How it goes out.
     pub channel: ChannelKind,
     /// The address on the channel.
@@ -147,6 +157,7 @@ impl Notification {
         Ok(Self {
             id: message.id,
             batch_id: content.batch_id,
+            event_id: content.event_id,
             channel: ChannelKind::from_code(message.channel)?,
             recipient: message.recipient,
             client_id: message.client_id,
@@ -205,6 +216,13 @@ pub enum To {
     Address(String),
     /// A client, who has one.
     Client(ClientId),
+    /// A client, at an address that was read or given before.
+    Reached {
+        /// Whose it is.
+        client: ClientId,
+        /// One that fits the channel.
+        address: String,
+    },
 }
 
 /// What is asked for, checked.
@@ -232,6 +250,8 @@ pub struct NewNotification {
     pub retry: Option<Vec<Duration>>,
     /// What the caller keeps with it, as JSON.
     pub metadata: Option<String>,
+    /// The event that causes it.
+    pub event: Option<EventId>,
 }
 
 /// A year, and the day that some have more.
@@ -266,6 +286,7 @@ impl NewNotification {
     ) -> Result<(MessageRow, NotificationRow)> {
         let (recipient, client_id) = match self.to {
             To::Address(address) => (address, None),
+            To::Reached { client, address } => (address, Some(client)),
             To::Client(client) => {
                 let addresses = clients.get(&client);
                 let addresses =
@@ -299,6 +320,7 @@ impl NewNotification {
         let content = NotificationRow {
             message_id: id,
             batch_id: batch,
+            event_id: self.event,
             scheduled_at: self.scheduled_at,
             updated_at: now,
             is_awaited,

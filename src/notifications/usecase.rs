@@ -14,7 +14,7 @@ use super::repo::{self, Addresses, NewRows, Stored};
 pub use super::repo::{Filter, Order};
 use crate::clock::Clock;
 use crate::db::Db;
-use crate::db::types::{BatchId, ClientId, MessageId, Timestamp};
+use crate::db::types::{BatchId, ClientId, EventId, MessageId, Timestamp};
 use crate::error::{Error, FieldError, Result};
 use crate::idempotency::{self, Answer, Claim, Key, Made, Verdict};
 use crate::kinds::{ChannelKind, OutcomeKind};
@@ -26,6 +26,8 @@ use crate::paging;
 
 /// The most notifications of one batch.
 pub const LARGEST_BATCH: usize = 1000;
+/// More than routes can ask for at once.
+const MOST_OF_AN_EVENT: i64 = 20_000;
 /// Beyond the wait of a request in work: the time in which its answer is written.
 const SPARE: Duration = Duration::from_secs(5);
 
@@ -102,6 +104,20 @@ impl Notifications {
         self.terms.patience
     }
 
+    /// Why nothing can be sent to this address of a channel here, if nothing can.
+    ///
+    /// # Errors
+    /// The reason, in words that do not repeat the address.
+    pub fn admits(&self, channel: ChannelKind, address: &str) -> std::result::Result<(), String> {
+        if let Some(why) = self.terms.missing.get(&channel) {
+            return Err(why.clone());
+        }
+        match channel {
+            ChannelKind::Webhook | ChannelKind::Discord => (self.terms.check_url)(address),
+            _ => Ok(()),
+        }
+    }
+
     /// Why this cannot be accepted, if it cannot.
     fn check(&self, new: &NewNotification, now: Timestamp) -> Result<()> {
         if let Some(why) = self.terms.missing.get(&new.channel) {
@@ -129,7 +145,7 @@ impl Notifications {
         self.check(&new, now)?;
         let client = match new.to {
             To::Client(id) => vec![id],
-            To::Address(_) => Vec::new(),
+            To::Address(_) | To::Reached { .. } => Vec::new(),
         };
         let addresses = self.addresses(client).await?;
         new.into_rows(MessageId::new(), None, (&addresses, is_awaited), now)
@@ -352,6 +368,15 @@ impl Notifications {
         let more = paging::cut(&mut found, limit, |last| last.id).is_some();
         let shown = found.into_iter().map(|found| found.with_default_retries(&self.terms.retries));
         Ok((shown.collect(), more))
+    }
+
+    /// Those that an event caused, in the order in which they were made.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn of_event(&self, event: EventId) -> Result<Vec<Notification>> {
+        let filter = Filter { event: Some(event), ..Filter::default() };
+        Ok(self.list(filter, Order::OldestFirst, (MOST_OF_AN_EVENT, 0)).await?.0)
     }
 
     /// Cancels one that waits. Once this has answered, no attempt starts.

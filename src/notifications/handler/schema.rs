@@ -157,6 +157,7 @@ impl NotificationBody {
             expires_at,
             retry,
             metadata,
+            event: None,
         })
     }
 }

@@ -6,7 +6,7 @@ use diesel::prelude::*;
 use super::NotificationRow;
 use crate::db::AnyConnection;
 use crate::db::schema::{dead_letter, due, message, notification, page, page_members};
-use crate::db::types::{BatchId, ClientId, MessageId, Timestamp, unpack_ids};
+use crate::db::types::{BatchId, ClientId, EventId, MessageId, Timestamp, unpack_ids};
 use crate::error::Result;
 use crate::kinds::{ChannelKind, MessageStatus, Priority};
 use crate::messages::repo::MessageRow;
@@ -25,6 +25,8 @@ pub struct Filter {
     pub priority: Option<Priority>,
     /// Of this batch.
     pub batch: Option<BatchId>,
+    /// Of this event.
+    pub event: Option<EventId>,
     /// To this address.
     pub recipient: Option<String>,
     /// For this client.
@@ -97,6 +99,9 @@ pub fn list(
     }
     if let Some(batch) = filter.batch {
         query = query.filter(notification::batch_id.eq(batch));
+    }
+    if let Some(event) = filter.event {
+        query = query.filter(notification::event_id.eq(event));
     }
     if let Some(recipient) = &filter.recipient {
         query = query.filter(message::recipient.eq(recipient));

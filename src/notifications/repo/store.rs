@@ -6,7 +6,7 @@ use diesel::sql_types::{Array, Bool, Nullable, Text};
 use crate::db::AnyConnection;
 use crate::db::bulk::{Bulk, Insert, Insertion, Statement, Values};
 use crate::db::schema::{batch, notification};
-use crate::db::types::{BatchId, Id, Instant, MessageId, Timestamp};
+use crate::db::types::{BatchId, EventId, Id, Instant, MessageId, Timestamp};
 use crate::error::Result;
 use crate::failpoint;
 use crate::idempotency::{self, Claim, Verdict};
@@ -29,6 +29,7 @@ pub struct NotificationRow {
     pub data: Option<String>,
     pub metadata: Option<String>,
     pub retry: Option<String>,
+    pub event_id: Option<EventId>,
 }
 
 impl NotificationRow {
@@ -111,7 +112,7 @@ impl Statement for InsertNotifications {
 
 impl Insert for InsertNotifications {
     const HEAD: &'static str = "INSERT INTO notification (message_id, batch_id, scheduled_at, updated_at, is_awaited, \
-        text, subject, html, data, metadata, retry) VALUES (";
+        text, subject, html, data, metadata, retry, event_id) VALUES (";
     type Row = NotificationRow;
 
     fn bind<'r>(row: &'r NotificationRow, values: &mut Values<'_, 'r>) -> QueryResult<()> {
@@ -122,7 +123,8 @@ impl Insert for InsertNotifications {
         values.bind::<Bool, _>(&row.is_awaited)?;
         values.bind::<Text, _>(&row.text)?;
         let texts = [&row.subject, &row.html, &row.data, &row.metadata, &row.retry];
-        values.bind_all::<Nullable<Text>, _, _>(texts)
+        values.bind_all::<Nullable<Text>, _, _>(texts)?;
+        values.bind::<Nullable<Id>, _>(&row.event_id)
     }
 }
 
@@ -142,6 +144,7 @@ fn insert_notifications(c: &mut AnyConnection, rows: &[&NotificationRow]) -> Res
                 column(rows, |r| r.data.as_deref()).into_sql::<Array<Nullable<Text>>>(),
                 column(rows, |r| r.metadata.as_deref()).into_sql::<Array<Nullable<Text>>>(),
                 column(rows, |r| r.retry.as_deref()).into_sql::<Array<Nullable<Text>>>(),
+                column(rows, |r| r.event_id).into_sql::<Array<Nullable<Id>>>(),
             );
             Bulk::of(InsertNotifications, columns).execute(c)?;
         }

@@ -4,7 +4,8 @@ use std::future::{Ready, ready};
 use std::time::Duration;
 
 use actix_web::dev::Payload;
-use actix_web::{FromRequest, HttpRequest};
+use actix_web::http::header::{HeaderName, HeaderValue};
+use actix_web::{FromRequest, HttpRequest, HttpResponse};
 use utoipa::IntoParams;
 
 use crate::error::Error;
@@ -53,6 +54,21 @@ impl Preference {
         }
         found
     }
+}
+
+static APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+
+/// Says in an answer that it was made as the caller prefers.
+pub fn applied(answer: &mut HttpResponse, preference: Preference) {
+    let applied = match preference {
+        Preference::None => return,
+        Preference::Async => HeaderValue::from_static("respond-async"),
+        Preference::Wait(patience) => match HeaderValue::from_str(&format!("wait={}", patience.as_secs())) {
+            Ok(value) => value,
+            Err(_) => return,
+        },
+    };
+    answer.headers_mut().insert(APPLIED.clone(), applied);
 }
 
 impl FromRequest for Preference {

@@ -1,0 +1,11 @@
+//! Business events: what happened, whom it concerns, and which messages it caused.
+
+pub mod handler;
+pub mod intake;
+pub mod model;
+pub mod plan;
+pub mod repo;
+pub mod target;
+pub mod usecase;
+
+pub use usecase::Events;

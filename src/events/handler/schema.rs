@@ -1,0 +1,267 @@
+//! The bodies of events.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use serde_json::{Map, Value};
+use utoipa::ToSchema;
+
+use crate::db::types::{EventId, Timestamp};
+use crate::error::{Complaints, Error, FieldError, Result};
+use crate::events::model::{
+    Accepted, EventWithNotifications, LARGEST_PAYLOAD, MOST_TARGETS, NewEvent, RawParts, Skipped, key,
+};
+use crate::events::target::Target;
+use crate::events::usecase::{LARGEST_BATCH, Taken, Wanted};
+use crate::http::json::{parse_object, time};
+use crate::notifications::model::Notification;
+use crate::routes::pattern::EventName;
+
+/// A business event.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({
+    "event": "user.registered", "user_target": "reno",
+    "payload": {"email": "reno@example.com", "name": "Reno", "msg": "Welcome Reno!"}
+}))]
+pub struct EventBody {
+    /// Its type, such as `order.shipped`.
+    #[schema(min_length = 1, max_length = 100, pattern = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")]
+    pub event: String,
+    /// Whom it concerns: a client, by its id, external_id, e-mail address or phone number; or an object with some of
+    /// client_id, external_id, email, phone_number, push_token, webhook_url and discord_url. What the payload has at its top
+    /// under these names holds for this target too.
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 254)]
+    pub user_target: Option<Box<RawValue>>,
+    /// Whom else, by their roles, such as `{"seller": "crm-1", "buyer": {"email": "a@b.com"}}`; up to 20.
+    #[schema(value_type = Option<Object>)]
+    pub targets: Option<Box<RawValue>>,
+    /// What happened, up to 64 KiB of JSON: the values of its messages' placeholders.
+    #[schema(value_type = Option<Object>)]
+    pub payload: Option<Box<RawValue>>,
+    /// The sender's own id for it: the same twice is one event.
+    #[schema(min_length = 1, max_length = 200, pattern = "^[!-~]+$")]
+    pub id: Option<String>,
+    /// When it happened, RFC 3339.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    pub occurred_at: Option<String>,
+}
+
+impl EventBody {
+    /// `fallback` is its id if it has none.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that names every wrong field.
+    pub fn into_new(self, fallback: Option<String>) -> Result<NewEvent> {
+        let mut wrong = Complaints::default();
+        let name = wrong.check("event", self.event.parse::<EventName>());
+        let id = match self.id {
+            Some(id) => wrong.check("id", key(id)),
+            None => fallback.and_then(|id| wrong.check("Idempotency-Key", key(id))),
+        };
+        let user_target = self.user_target.as_ref().map(|raw| match value(raw) {
+            Ok(value) => Target::read("user_target", &value, &mut wrong),
+            Err(why) => {
+                wrong.add("user_target", why);
+                Target::default()
+            }
+        });
+        let mut targets = BTreeMap::new();
+        if let Some(raw) = &self.targets {
+            for (role, value) in wrong.check("targets", object(raw)).unwrap_or_default() {
+                let field = format!("targets.{role}");
+                targets.insert(role, Target::read(&field, &value, &mut wrong));
+            }
+            if targets.len() > MOST_TARGETS {
+                wrong.add("targets", format!("must be at most {MOST_TARGETS}"));
+            }
+        }
+        let payload = self.payload.as_ref().map(|raw| wrong.check("payload", object(raw)).unwrap_or_default());
+        let occurred_at = self.occurred_at.and_then(|text| wrong.check("occurred_at", time(&text)));
+        wrong.finish()?;
+        let text = |raw: Box<RawValue>| raw.get().to_owned();
+        let payload_text = self.payload.map_or_else(|| "{}".to_owned(), text);
+        let missing = || Error::internal("an event was read without complaint and is not whole");
+        Ok(NewEvent {
+            key: id,
+            name: name.ok_or_else(missing)?,
+            user_target,
+            targets,
+            payload: payload.unwrap_or_default(),
+            occurred_at,
+            raw: RawParts {
+                user_target: self.user_target.map(text),
+                targets: self.targets.map(text),
+                payload: payload_text,
+            },
+        })
+    }
+}
+
+fn value(raw: &RawValue) -> std::result::Result<Value, String> {
+    if raw.get().len() > LARGEST_PAYLOAD {
+        return Err(format!("must be at most {LARGEST_PAYLOAD} bytes of JSON"));
+    }
+    let value: Value = serde_json::from_str(raw.get()).map_err(|why| format!("cannot be read: {why}"))?;
+    // PostgreSQL keeps no NUL in a text, and no message has one
+    if raw.get().contains("\\u0000") { Err("must not contain NUL".into()) } else { Ok(value) }
+}
+
+fn object(raw: &RawValue) -> std::result::Result<Map<String, Value>, String> {
+    match value(raw)? {
+        Value::Object(object) => Ok(object),
+        _ => Err("must be a JSON object".into()),
+    }
+}
+
+/// Events that come together: 1 to 1000.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"events": [
+    {"event": "order.shipped", "targets": {"buyer": "crm-1"}, "payload": {"order": 17}, "id": "order-17-shipped"}
+]}))]
+pub struct EventBatchBody {
+    /// Each as in a request of its own.
+    #[schema(value_type = Vec<EventBody>, min_items = 1, max_items = 1000)]
+    pub events: Vec<Box<RawValue>>,
+}
+
+impl EventBatchBody {
+    /// Each event, or what is wrong with it. With a `key`, one without an id has the key and its place for one.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for none and for more than a thousand.
+    pub fn into_wanted(self, key: Option<String>) -> Result<Vec<Wanted>> {
+        if !(1..=LARGEST_BATCH).contains(&self.events.len()) {
+            return Err(Error::invalid(
+                "events",
+                format!("must be 1 to {LARGEST_BATCH}, not {}", self.events.len()),
+            ));
+        }
+        let read = |(index, item): (usize, Box<RawValue>)| {
+            let body: Result<EventBody> = parse_object(item.get().as_bytes());
+            let fallback = key.as_ref().map(|key| format!("{key}#{index}"));
+            body.and_then(|body| body.into_new(fallback)).map_err(|error| match error {
+                Error::Invalid(fields) => fields,
+                other => vec![FieldError::new("event", other.to_string())],
+            })
+        };
+        Ok(self.events.into_iter().enumerate().map(read).collect())
+    }
+}
+
+/// How an event was taken.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Success {
+    /// It is on disk.
+    Success,
+}
+
+/// That an event was taken; if the caller waited, with what became of its messages.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EventAccepted {
+    /// `success`.
+    pub status: Success,
+    /// For people.
+    #[schema(example = "event accepted")]
+    pub message: &'static str,
+    /// Which event, for `/api/v1/events/{id}`.
+    pub event_id: EventId,
+    /// When it was taken.
+    #[schema(value_type = String, format = DateTime)]
+    pub received_at: Timestamp,
+    /// Its messages, for a caller that waited for their ends.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub notifications: Option<Vec<Notification>>,
+    /// What its routes asked for and was not made, for a caller that waited.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub skipped: Option<Vec<Skipped>>,
+}
+
+impl EventAccepted {
+    /// At once.
+    pub fn new(accepted: Accepted) -> Self {
+        Self {
+            status: Success::Success,
+            message: "event accepted",
+            event_id: accepted.id,
+            received_at: accepted.received_at,
+            notifications: None,
+            skipped: None,
+        }
+    }
+
+    /// After the wait.
+    pub fn waited(done: EventWithNotifications) -> Self {
+        let EventWithNotifications { event, notifications } = done;
+        let accepted = Accepted { id: event.event_id, received_at: event.received_at };
+        Self { notifications: Some(notifications), skipped: Some(event.skipped), ..Self::new(accepted) }
+    }
+}
+
+/// What became of events that were posted together.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EventBatchAccepted {
+    /// How many were posted.
+    pub total: usize,
+    /// How many of them were taken, now or before.
+    pub accepted: usize,
+    /// How many are wrong.
+    pub rejected: usize,
+    /// What became of each, in their order.
+    pub items: Vec<EventBatchItem>,
+}
+
+/// What became of one event of a batch.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EventBatchItem {
+    /// Its place in the request, from 0.
+    pub index: usize,
+    /// Its id, if it was taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub event_id: Option<EventId>,
+    /// When it was taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
+    pub received_at: Option<Timestamp>,
+    /// What is wrong with it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub errors: Vec<FieldError>,
+}
+
+impl EventBatchAccepted {
+    /// Of these.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that names each field when none could be taken.
+    pub fn new(taken: Vec<Taken>) -> Result<Self> {
+        let items: Vec<EventBatchItem> = taken
+            .into_iter()
+            .enumerate()
+            .map(|(index, taken)| match taken {
+                Ok(Accepted { id, received_at }) => EventBatchItem {
+                    index,
+                    event_id: Some(id),
+                    received_at: Some(received_at),
+                    errors: Vec::new(),
+                },
+                Err(errors) => EventBatchItem { index, event_id: None, received_at: None, errors },
+            })
+            .collect();
+        let accepted = items.iter().filter(|item| item.event_id.is_some()).count();
+        if accepted == 0 {
+            let all = items.iter().flat_map(|item| {
+                item.errors.iter().map(move |wrong| {
+                    FieldError::new(format!("events[{}].{}", item.index, wrong.field), &wrong.reason)
+                })
+            });
+            return Err(Error::Invalid(all.take(100).collect()));
+        }
+        Ok(Self { total: items.len(), accepted, rejected: items.len() - accepted, items })
+    }
+}

@@ -1,0 +1,308 @@
+//! The SQL of events.
+
+use std::collections::{HashMap, HashSet};
+
+use diesel::prelude::*;
+use diesel::sql_types::{Array, Nullable, SmallInt, Text};
+
+use super::intake::NewRows;
+use super::model::{Accepted, Event, Source};
+use super::plan::Person;
+use super::target::Names;
+use crate::db::AnyConnection;
+use crate::db::bulk::{Bulk, Insert, Insertion, Statement, Values};
+use crate::db::schema::{client, event};
+use crate::db::types::{ClientId, EventId, Id, Instant, Timestamp};
+use crate::error::{Error, Result};
+use crate::failpoint;
+use crate::mailings::recipient::{Profile, Recipient};
+use crate::notifications;
+use crate::notifications::model::Raw;
+use crate::notifications::repo::Addresses;
+
+/// A row of `event`.
+#[derive(Debug, Clone, PartialEq, Queryable, Selectable)]
+#[diesel(table_name = event)]
+#[expect(missing_docs, reason = "the migration documents the columns")]
+pub struct EventRow {
+    pub id: EventId,
+    pub key: Option<String>,
+    pub name: String,
+    pub user_target: Option<String>,
+    pub targets: Option<String>,
+    pub payload: String,
+    pub occurred_at: Option<Timestamp>,
+    pub received_at: Timestamp,
+    pub source: i16,
+    pub skipped: Option<String>,
+}
+
+impl TryFrom<EventRow> for Event {
+    type Error = Error;
+
+    fn try_from(row: EventRow) -> Result<Self> {
+        let skipped = row.skipped.as_deref().map(serde_json::from_str).transpose();
+        Ok(Self {
+            event_id: row.id,
+            id: row.key,
+            event: row.name,
+            user_target: Raw::stored(row.user_target)?,
+            targets: Raw::stored(row.targets)?,
+            payload: Raw::stored(Some(row.payload))?.ok_or_else(|| Error::internal("a text became none"))?,
+            occurred_at: row.occurred_at,
+            received_at: row.received_at,
+            source: Source::from_code(row.source)?,
+            skipped: skipped.map_err(|e| Error::Internal(e.into()))?.unwrap_or_default(),
+        })
+    }
+}
+
+/// What became of an event that was handed in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stored {
+    /// It is there, with its messages.
+    New,
+    /// It was there before, by its sender's id.
+    Known(Accepted),
+}
+
+/// Stores events with their messages; one whose sender's id is known is what it was, and makes nothing.
+///
+/// # Errors
+/// Those of the database: then nothing of any of them is stored.
+pub fn store(c: &mut AnyConnection, events: &[&NewRows], now: Timestamp) -> Result<Vec<Stored>> {
+    // in one order of their keys, so that two transactions never wait for each other
+    let mut rows: Vec<&EventRow> = events.iter().map(|new| &new.event).collect();
+    rows.sort_by(|a, b| a.key.cmp(&b.key));
+    let new: HashSet<EventId> = insert(c, &rows)?;
+    let keys: Vec<&String> =
+        rows.iter().filter(|row| !new.contains(&row.id)).filter_map(|row| row.key.as_ref()).collect();
+    let known: HashMap<String, Accepted> = if keys.is_empty() {
+        HashMap::new()
+    } else {
+        let known = event::table.filter(event::key.eq_any(keys));
+        let known: Vec<(Option<String>, EventId, Timestamp)> =
+            known.select((event::key, event::id, event::received_at)).load(c)?;
+        let accepted = |(key, id, received_at)| Some((key?, Accepted { id, received_at }));
+        known.into_iter().filter_map(accepted).collect()
+    };
+    let fresh = events.iter().filter(|event| new.contains(&event.event.id));
+    let messages = fresh.flat_map(|event| event.rows.iter().cloned()).collect();
+    let messages = notifications::repo::NewRows { rows: messages, batch: None, claim: None };
+    notifications::repo::store(c, &[messages], now)?;
+    failpoint::reach("event-before-commit");
+    let became = |handed: &&NewRows| {
+        if new.contains(&handed.event.id) {
+            return Ok(Stored::New);
+        }
+        let known = handed.event.key.as_ref().and_then(|key| known.get(key));
+        known.copied().map(Stored::Known).ok_or_else(|| Error::internal("an event is neither new nor known"))
+    };
+    events.iter().map(became).collect()
+}
+
+struct InsertEvents;
+
+impl Statement for InsertEvents {
+    const TEXT: &'static str = "INSERT INTO event (id, key, name, user_target, targets, payload, occurred_at, \
+        received_at, source, skipped) SELECT * FROM unnest($columns) ON CONFLICT DO NOTHING RETURNING id";
+    type Row = Id;
+}
+
+impl Insert for InsertEvents {
+    const HEAD: &'static str = "INSERT INTO event (id, key, name, user_target, targets, payload, occurred_at, \
+        received_at, source, skipped) VALUES (";
+    const TAIL: &'static str = ") ON CONFLICT DO NOTHING";
+    type Row = EventRow;
+
+    fn bind<'r>(row: &'r EventRow, values: &mut Values<'_, 'r>) -> QueryResult<()> {
+        values.bind::<Id, _>(&row.id)?;
+        values.bind::<Nullable<Text>, _>(&row.key)?;
+        values.bind::<Text, _>(&row.name)?;
+        values.bind_all::<Nullable<Text>, _, _>([&row.user_target, &row.targets])?;
+        values.bind::<Text, _>(&row.payload)?;
+        values.bind::<Nullable<Instant>, _>(&row.occurred_at)?;
+        values.bind::<Instant, _>(&row.received_at)?;
+        values.bind::<SmallInt, _>(&row.source)?;
+        values.bind::<Nullable<Text>, _>(&row.skipped)
+    }
+}
+
+/// Inserts events; answers which were new.
+fn insert(c: &mut AnyConnection, rows: &[&EventRow]) -> Result<HashSet<EventId>> {
+    fn column<'r, T>(rows: &[&'r EventRow], value: impl Fn(&'r EventRow) -> T) -> Vec<T> {
+        rows.iter().copied().map(value).collect()
+    }
+    match c {
+        AnyConnection::Postgres(_) if rows.is_empty() => Ok(HashSet::new()),
+        AnyConnection::Postgres(c) => {
+            let columns = (
+                column(rows, |r| r.id).into_sql::<Array<Id>>(),
+                column(rows, |r| r.key.as_deref()).into_sql::<Array<Nullable<Text>>>(),
+                column(rows, |r| r.name.as_str()).into_sql::<Array<Text>>(),
+                column(rows, |r| r.user_target.as_deref()).into_sql::<Array<Nullable<Text>>>(),
+                column(rows, |r| r.targets.as_deref()).into_sql::<Array<Nullable<Text>>>(),
+                column(rows, |r| r.payload.as_str()).into_sql::<Array<Text>>(),
+                column(rows, |r| r.occurred_at).into_sql::<Array<Nullable<Instant>>>(),
+                column(rows, |r| r.received_at).into_sql::<Array<Instant>>(),
+                column(rows, |r| r.source).into_sql::<Array<SmallInt>>(),
+                column(rows, |r| r.skipped.as_deref()).into_sql::<Array<Nullable<Text>>>(),
+            );
+            Ok(Bulk::of(InsertEvents, columns).load::<EventId>(c)?.into_iter().collect())
+        }
+        AnyConnection::Sqlite(c) => {
+            let mut new = HashSet::with_capacity(rows.len());
+            for row in rows {
+                if Insertion::of(InsertEvents, *row).execute(c)? > 0 {
+                    new.insert(row.id);
+                }
+            }
+            Ok(new)
+        }
+    }
+}
+
+/// By what an event is asked for.
+#[derive(Debug, Clone)]
+pub struct Handle {
+    /// Its sender's id.
+    pub key: String,
+    /// Its own.
+    pub id: Option<EventId>,
+}
+
+/// The event with this id of its sender's, or with this id.
+///
+/// # Errors
+/// Those of the database.
+pub fn find(c: &mut AnyConnection, handle: &Handle) -> Result<Option<Event>> {
+    let by_key = event::table.filter(event::key.eq(&handle.key)).select(EventRow::as_select());
+    let mut row: Option<EventRow> = by_key.first(c).optional()?;
+    if let (None, Some(id)) = (&row, handle.id) {
+        row = event::table.find(id).select(EventRow::as_select()).first(c).optional()?;
+    }
+    row.map(Event::try_from).transpose()
+}
+
+/// Which events a list shows.
+#[derive(Debug, Clone, Default)]
+pub struct Filter {
+    /// Of this type.
+    pub name: Option<String>,
+    /// Taken at this time or later.
+    pub from: Option<Timestamp>,
+    /// Taken at this time or earlier.
+    pub to: Option<Timestamp>,
+    /// Made before this one.
+    pub before: Option<EventId>,
+}
+
+/// Up to `limit` events, the latest first.
+///
+/// # Errors
+/// Those of the database.
+pub fn list(c: &mut AnyConnection, filter: &Filter, limit: i64) -> Result<Vec<Event>> {
+    let mut query =
+        event::table.select(EventRow::as_select()).order(event::id.desc()).limit(limit).into_boxed();
+    if let Some(name) = &filter.name {
+        query = query.filter(event::name.eq(name));
+    }
+    if let Some(from) = filter.from {
+        query = query.filter(event::id.ge(EventId::first_of(from)));
+    }
+    if let Some(to) = filter.to {
+        query = query.filter(event::id.le(EventId::last_of(to)));
+    }
+    if let Some(before) = filter.before {
+        query = query.filter(event::id.lt(before));
+    }
+    let rows: Vec<EventRow> = query.load(c)?;
+    rows.into_iter().map(Event::try_from).collect()
+}
+
+#[derive(Queryable)]
+struct PersonRow {
+    id: ClientId,
+    addresses: Addresses,
+    mobile_operator_code: Option<String>,
+    tag: Option<String>,
+    timezone: Option<String>,
+    locale: Option<String>,
+    updated_at: Timestamp,
+}
+
+impl From<PersonRow> for Person {
+    fn from(row: PersonRow) -> Self {
+        let profile = Profile {
+            mobile_operator_code: row.mobile_operator_code,
+            tag: row.tag,
+            timezone: row.timezone,
+            email: row.addresses.email.clone(),
+            external_id: row.addresses.external_id.clone(),
+            attributes: row.addresses.attributes.clone(),
+        };
+        let recipient = Recipient {
+            client_id: row.id,
+            phone_number: row.addresses.phone_number,
+            address: None,
+            profile: Some(Box::new(profile)),
+            updated_at: row.updated_at,
+        };
+        Self { id: row.id, addresses: row.addresses, recipient, locale: row.locale }
+    }
+}
+
+/// The clients that are known by these names, each at the place of its names. Of several clients with one e-mail address it
+/// is the one that was made first; an id goes before an external id, that before an address.
+///
+/// # Errors
+/// Those of the database.
+pub fn people(c: &mut AnyConnection, names: &[Names]) -> Result<Vec<Option<Person>>> {
+    macro_rules! load {
+        ($column:expr, $wanted:expr) => {{
+            let wanted: Vec<_> = $wanted;
+            let rows: Vec<PersonRow> = if wanted.is_empty() {
+                Vec::new()
+            } else {
+                client::table
+                    .filter($column.eq_any(wanted))
+                    .order(client::id)
+                    .select((
+                        client::id,
+                        (
+                            client::phone_number,
+                            client::email,
+                            client::push_token,
+                            client::external_id,
+                            client::attributes,
+                        ),
+                        client::mobile_operator_code,
+                        client::tag,
+                        client::timezone,
+                        client::locale,
+                        client::updated_at,
+                    ))
+                    .load(c)?
+            };
+            rows.into_iter().map(Person::from).collect::<Vec<Person>>()
+        }};
+    }
+    // one index for each name, looked into only for those whom the names before did not find
+    let mut found: Vec<Option<Person>> = names.iter().map(|_| None).collect();
+    macro_rules! find {
+        ($column:expr, $name:ident, $of:expr) => {{
+            let open = || names.iter().zip(&found).filter(|(_, found)| found.is_none());
+            let people = load!($column, open().filter_map(|(names, _)| names.$name.clone()).collect());
+            for (names, found) in names.iter().zip(&mut found) {
+                if let (None, Some(name)) = (&found, &names.$name) {
+                    *found = people.iter().find(|person| $of(person).as_ref() == Some(name)).cloned();
+                }
+            }
+        }};
+    }
+    find!(client::id, id, |person: &Person| Some(person.id));
+    find!(client::external_id, external_id, |person: &Person| person.addresses.external_id.clone());
+    find!(client::email, email, |person: &Person| person.addresses.email.clone());
+    find!(client::phone_number, phone_number, |person: &Person| Some(person.addresses.phone_number));
+    Ok(found)
+}

@@ -1,0 +1,317 @@
+//! What can be done with events.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use tokio::sync::Semaphore;
+
+use super::intake::{Intake, NewRows};
+use super::model::{Accepted, Draft, Event, EventWithNotifications, NewEvent, Plan, Source};
+use super::plan::{self, Asked, Known, Person};
+use super::repo::{self, EventRow, Handle, Stored};
+pub use super::repo::Filter;
+use super::target::Target;
+use crate::clock::Clock;
+use crate::db::Db;
+use crate::db::types::{EventId, MessageId, Timestamp};
+use crate::error::{Error, FieldError, Result};
+use crate::kinds::ChannelKind;
+use crate::live::{Live, Waiter};
+use crate::metrics::Metrics;
+use crate::notifications::Notifications;
+use crate::notifications::model::{NewNotification, To};
+use crate::paging;
+use crate::routes::Routes;
+use crate::routes::book::matching;
+use crate::templates::Templates;
+
+/// The most events of one batch.
+pub const LARGEST_BATCH: usize = 1000;
+/// Names of events that a complaint lists.
+const MOST_NAMES: usize = 50;
+
+/// What the service grants.
+#[derive(Debug, Clone, Copy)]
+pub struct Terms {
+    /// Whether an event that no route is for is taken all the same, and causes nothing.
+    pub takes_unknown: bool,
+    /// Events that may wait for the database at once.
+    pub intake_limit: usize,
+}
+
+/// The events.
+pub struct Events {
+    db: Db,
+    clock: Clock,
+    metrics: Metrics,
+    live: Live,
+    notifications: Arc<Notifications>,
+    routes: Routes,
+    templates: Templates,
+    intake: Intake,
+    room: Semaphore,
+    terms: Terms,
+}
+
+/// One of a batch, as far as it could be read.
+pub type Wanted = std::result::Result<NewEvent, Vec<FieldError>>;
+
+/// What became of one of a batch.
+pub type Taken = std::result::Result<Accepted, Vec<FieldError>>;
+
+/// An event with the messages that it will cause, not yet stored.
+struct Ready {
+    rows: NewRows,
+    messages: Vec<MessageId>,
+}
+
+impl Events {
+    /// Over this database and this intake.
+    pub fn new(
+        (db, clock, metrics, live): (Db, Clock, Metrics, Live),
+        (notifications, routes, templates): (Arc<Notifications>, Routes, Templates),
+        intake: Intake,
+        terms: Terms,
+    ) -> Self {
+        let room = Semaphore::new(terms.intake_limit);
+        Self { db, clock, metrics, live, notifications, routes, templates, intake, room, terms }
+    }
+
+    /// For how long a caller waits for the end who does not say for how long.
+    pub fn patience(&self) -> Duration {
+        self.notifications.patience()
+    }
+
+    /// What an event would cause, rendered, without taking it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an event that would be refused.
+    pub async fn rehearse(&self, event: &NewEvent) -> Result<Plan> {
+        self.plan(event, (EventId::new(), self.clock.now())).await
+    }
+
+    async fn plan(&self, event: &NewEvent, at: (EventId, Timestamp)) -> Result<Plan> {
+        let routes = self.routes.known().await?;
+        let matching = matching(&routes, &event.name);
+        if matching.is_empty() && !self.terms.takes_unknown {
+            let known: Vec<&str> = routes.iter().map(|route| route.route.event.as_str()).collect();
+            return Err(Error::invalid("event", unknown(&known)));
+        }
+        let asked = plan::asked(event, at, &matching);
+        let targets = plan::targets(event, &asked)?;
+        let templates = self.templates_of(&asked).await?;
+        let people = self.people(&targets).await?;
+        let admit = |channel: ChannelKind, address: &str| self.notifications.admits(channel, address);
+        let known = Known { targets: &targets, people: &people, templates: &templates, admit: &admit };
+        plan::plan(event, at, &asked, &known)
+    }
+
+    async fn templates_of(&self, asked: &[Asked<'_>]) -> Result<plan::Templates> {
+        let mut found = plan::Templates::new();
+        for (_, step) in asked {
+            let Some(name) = &step.delivery.template else { continue };
+            let key = (name.clone(), step.delivery.channel);
+            if !found.contains_key(&key)
+                && let Some(variants) = self.templates.variants(name, step.delivery.channel).await?
+            {
+                found.insert(key, variants);
+            }
+        }
+        Ok(found)
+    }
+
+    async fn people(&self, targets: &BTreeMap<String, Target>) -> Result<HashMap<String, Person>> {
+        if targets.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let names: Vec<_> = targets.values().map(Target::names).collect();
+        let found = self.db.read(move |c| repo::people(c, &names)).await?;
+        let people = targets.keys().zip(found).filter_map(|(name, person)| Some((name.clone(), person?)));
+        Ok(people.collect())
+    }
+
+    async fn ready(&self, event: NewEvent, source: Source, is_awaited: bool) -> Result<Ready> {
+        let (id, now) = (EventId::new(), self.clock.now());
+        let plan = self.plan(&event, (id, now)).await?;
+        let none = HashMap::new();
+        let row = |draft: Draft| notification(draft, id).into_rows(MessageId::new(), None, (&none, is_awaited), now);
+        let rows = plan.notifications.into_iter().map(row).collect::<Result<Vec<_>>>()?;
+        let skipped = (!plan.skipped.is_empty()).then(|| serde_json::to_string(&plan.skipped)).transpose();
+        let event = EventRow {
+            id,
+            key: event.key,
+            name: event.name.to_string(),
+            user_target: event.raw.user_target,
+            targets: event.raw.targets,
+            payload: event.raw.payload,
+            occurred_at: event.occurred_at,
+            received_at: now,
+            source: source.code(),
+            skipped: skipped.map_err(|e| Error::Internal(e.into()))?,
+        };
+        let messages = rows.iter().map(|(message, _)| message.id).collect();
+        Ok(Ready { rows: NewRows { event, rows }, messages })
+    }
+
+    /// Hands events to the intake, if so many more can wait for the database.
+    async fn store(&self, events: Vec<NewRows>, source: Source) -> Result<Vec<Accepted>> {
+        let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
+        let _room = self.room.try_acquire_many(count).map_err(|_| {
+            self.count(source, "busy", events.len());
+            Error::Busy(format!(
+                "{} events wait for the database already and nothing of this request was taken; repeat it in a moment",
+                self.terms.intake_limit
+            ))
+        })?;
+        let events: Arc<[NewRows]> = events.into();
+        let stored = self.intake.store(Arc::clone(&events)).await?;
+        let accepted = events.iter().zip(stored).map(|(new, stored)| match stored {
+            Stored::New => {
+                self.count(source, "accepted", 1);
+                Accepted { id: new.event.id, received_at: new.event.received_at }
+            }
+            Stored::Known(before) => {
+                self.count(source, "known", 1);
+                before
+            }
+        });
+        Ok(accepted.collect())
+    }
+
+    fn count(&self, source: Source, result: &str, events: usize) {
+        let events = u64::try_from(events).unwrap_or(u64::MAX);
+        self.metrics.events.with_label_values(&[source.as_str(), result]).inc_by(events);
+    }
+
+    /// Takes an event: it and its messages are on disk when this answers. One whose sender's id is known was taken before.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for one that cannot be taken, [`Error::Busy`], and those of the database.
+    pub async fn accept(&self, event: NewEvent, source: Source) -> Result<Accepted> {
+        let ready = match self.ready(event, source, false).await {
+            Ok(ready) => ready,
+            Err(why) => return Err(self.refused(why, source)),
+        };
+        let stored = self.store(vec![ready.rows], source).await?;
+        stored.first().copied().ok_or_else(|| Error::internal("an event was stored without a result"))
+    }
+
+    fn refused(&self, why: Error, source: Source) -> Error {
+        if matches!(why, Error::Invalid(_)) {
+            self.count(source, "refused", 1);
+        }
+        why
+    }
+
+    /// Takes an event and waits for the ends of its messages, up to `patience`.
+    ///
+    /// # Errors
+    /// As [`Events::accept`].
+    pub async fn accept_and_wait(
+        &self,
+        event: NewEvent,
+        patience: Duration,
+    ) -> Result<EventWithNotifications> {
+        let ready = match self.ready(event, Source::Api, true).await {
+            Ok(ready) => ready,
+            Err(why) => return Err(self.refused(why, Source::Api)),
+        };
+        // registered before they can end
+        let waiters: Vec<Waiter> = ready.messages.iter().map(|id| self.live.wait_for(*id)).collect();
+        let own = ready.rows.event.id;
+        let accepted = self.store(vec![ready.rows], Source::Api).await?;
+        let accepted =
+            accepted.first().copied().ok_or_else(|| Error::internal("an event was stored without a result"))?;
+        if accepted.id == own {
+            let _ = tokio::time::timeout(patience, join_all(waiters.iter().map(Waiter::ended))).await;
+        }
+        self.get(accepted.id.to_string()).await
+    }
+
+    /// Takes those of these events that can be taken; says of the others what is wrong.
+    ///
+    /// # Errors
+    /// [`Error::Busy`], and those of the database: then none was taken.
+    pub async fn accept_all(&self, wanted: Vec<Wanted>, source: Source) -> Result<Vec<Taken>> {
+        let (mut taken, mut rows) = (Vec::with_capacity(wanted.len()), Vec::with_capacity(wanted.len()));
+        for event in wanted {
+            let ready = match event {
+                Ok(event) => self.ready(event, source, false).await,
+                Err(fields) => Err(Error::Invalid(fields)),
+            };
+            match ready.map_err(|why| self.refused(why, source)) {
+                Ok(ready) => {
+                    rows.push(ready.rows);
+                    taken.push(None);
+                }
+                Err(Error::Invalid(fields)) => taken.push(Some(fields)),
+                Err(other) => return Err(other),
+            }
+        }
+        let accepted = if rows.is_empty() { Vec::new() } else { self.store(rows, source).await? };
+        let mut accepted = accepted.into_iter();
+        let became = |refused: Option<Vec<FieldError>>| match refused {
+            Some(fields) => Ok(Err(fields)),
+            None => {
+                let missing = || Error::internal("an event was stored without a result");
+                accepted.next().ok_or_else(missing).map(Ok)
+            }
+        };
+        taken.into_iter().map(became).collect()
+    }
+
+    /// The event of this id, its sender's or its own, with its messages.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn get(&self, id: String) -> Result<EventWithNotifications> {
+        let handle = Handle { id: id.parse().ok(), key: id.clone() };
+        let found = self.db.read(move |c| repo::find(c, &handle)).await?;
+        let event = found.ok_or_else(|| Error::not_found("event", id))?;
+        let notifications = self.notifications.of_event(event.event_id).await?;
+        Ok(EventWithNotifications { event, notifications })
+    }
+
+    /// Events that `filter` lets through, the latest first.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn list(&self, filter: Filter, limit: i64) -> Result<(Vec<Event>, Option<EventId>)> {
+        let mut items = self.db.read(move |c| repo::list(c, &filter, limit.saturating_add(1))).await?;
+        let next = paging::cut(&mut items, limit, |event| event.event_id);
+        Ok((items, next))
+    }
+}
+
+fn unknown(known: &[&str]) -> String {
+    if known.is_empty() {
+        return "is unknown: there are no routes yet; make one at /api/v1/routes".into();
+    }
+    let named: Vec<&str> = known.iter().take(MOST_NAMES).copied().collect();
+    let more = if known.len() > MOST_NAMES { " and more" } else { "" };
+    format!("is unknown: there are routes for {}{more}", named.join(", "))
+}
+
+/// A message as it is stored.
+fn notification(draft: Draft, event: EventId) -> NewNotification {
+    let to = match draft.client_id {
+        Some(client) => To::Reached { client, address: draft.recipient },
+        None => To::Address(draft.recipient),
+    };
+    NewNotification {
+        channel: draft.channel,
+        to,
+        content: draft.content,
+        html: draft.html,
+        subject: draft.subject,
+        data: draft.data.map(|data| data.to_string()),
+        priority: draft.priority,
+        scheduled_at: draft.scheduled_at,
+        expires_at: draft.expires_at,
+        retry: None,
+        metadata: None,
+        event: Some(event),
+    }
+}

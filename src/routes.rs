@@ -1,0 +1,13 @@
+//! Routes: which messages a business event causes.
+
+pub mod book;
+pub mod handler;
+pub mod load;
+pub mod model;
+pub mod pattern;
+pub mod repo;
+pub mod usecase;
+
+mod condition;
+
+pub use usecase::Routes;

@@ -1,0 +1,74 @@
+//! The routes as this process knows them: events are held against them in memory.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::model::{Compiled, MOST_ROUTES};
+use super::pattern::EventName;
+use super::repo;
+use crate::db::Db;
+use crate::error::{Error, Result};
+
+/// What another node changed is known here after so long.
+const FRESH: Duration = Duration::from_secs(1);
+
+/// All routes, read again when they may have changed.
+#[derive(Debug, Default)]
+pub struct Book {
+    known: Mutex<Known>,
+    /// One reads, the others wait for it.
+    reading: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    /// How many times they were changed here: what was read before the last change is not kept.
+    changes: u64,
+    routes: Option<(Instant, Arc<Vec<Compiled>>)>,
+}
+
+impl Book {
+    /// The routes.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn routes(&self, db: &Db) -> Result<Arc<Vec<Compiled>>> {
+        if let Some(routes) = self.fresh() {
+            return Ok(routes);
+        }
+        let _turn = self.reading.lock().await;
+        if let Some(routes) = self.fresh() {
+            return Ok(routes);
+        }
+        let (began, changes) = (Instant::now(), self.known().changes);
+        let most = i64::try_from(MOST_ROUTES).unwrap_or(i64::MAX);
+        let routes = db.read(move |c| repo::list(c, None, most)).await?;
+        let routes = routes.into_iter().map(|route| route.compile().map_err(Error::internal));
+        let routes = Arc::new(routes.collect::<Result<Vec<_>>>()?);
+        let mut known = self.known();
+        if known.changes == changes {
+            known.routes = Some((began, Arc::clone(&routes)));
+        }
+        Ok(routes)
+    }
+
+    fn fresh(&self) -> Option<Arc<Vec<Compiled>>> {
+        self.known().routes.as_ref().filter(|(at, _)| at.elapsed() < FRESH).map(|(_, routes)| Arc::clone(routes))
+    }
+
+    /// They were changed here.
+    pub fn forget(&self) {
+        let mut known = self.known();
+        known.changes += 1;
+        known.routes = None;
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The routes that are for an event, in the order in which they were made.
+pub fn matching<'r>(routes: &'r [Compiled], name: &EventName) -> Vec<&'r Compiled> {
+    routes.iter().filter(|route| route.knows(name)).collect()
+}

@@ -1,0 +1,300 @@
+//! What can be done with routes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::book::Book;
+use super::model::{
+    Changes, Compiled, Condition, DeliveryDraft, LONGEST_DESCRIPTION, MOST_DELIVERIES, MOST_ROUTES, PAYLOAD,
+    Route, RouteDelivery, USER, duration,
+};
+use super::pattern::{EventName, Pattern};
+use super::repo;
+use crate::clients::reach;
+use crate::clock::Clock;
+use crate::db::types::RouteId;
+use crate::db::{AnyConnection, Db};
+use crate::error::{Complaints, Error, Result};
+use crate::idempotency::{self, Answer, Key, Made};
+use crate::kinds::{ChannelKind, Priority, group};
+use crate::paging;
+use crate::templates::Templates;
+
+/// Says what is against a URL.
+pub type UrlCheck = Arc<dyn Fn(&str) -> std::result::Result<(), String> + Send + Sync>;
+
+/// The routes of one database; cloning it is cheap.
+#[derive(Clone)]
+pub struct Routes {
+    db: Db,
+    clock: Clock,
+    templates: Templates,
+    /// Why a channel takes nothing here, for those that have no provider.
+    missing: Arc<HashMap<ChannelKind, String>>,
+    check_url: UrlCheck,
+    book: Arc<Book>,
+}
+
+/// What became of a route that was to be there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Put {
+    /// It is new.
+    Created,
+    /// It was another one.
+    Replaced,
+    /// There was one like it, or one that is not to be replaced.
+    Kept,
+}
+
+impl Routes {
+    /// Over this database. What a channel without a provider is told and what a URL may be is as for notifications.
+    pub fn new(
+        (db, clock): (Db, Clock),
+        templates: Templates,
+        missing: HashMap<ChannelKind, String>,
+        check_url: UrlCheck,
+    ) -> Self {
+        Self { db, clock, templates, missing: Arc::new(missing), check_url, book: Arc::default() }
+    }
+
+    /// All routes as this process knows them, ready to be held against events; at most a second behind other nodes.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn known(&self) -> Result<Arc<Vec<Compiled>>> {
+        self.book.routes(&self.db).await
+    }
+
+    /// Makes a route.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that names each wrong field, [`Error::Conflict`] when another is for the same events, or when
+    /// there are too many.
+    pub async fn create(&self, new: Changes, key: Option<Key>) -> Result<Made<Route>> {
+        let route = self.make(new).await?;
+        let answer = Answer::created(format!("/api/v1/routes/{}", route.id), &route)?;
+        let claim = idempotency::Claim::of(key, route.id.0, &answer);
+        let now = self.clock.now();
+        let store = move |c: &mut AnyConnection| {
+            idempotency::once(c, claim.as_ref(), now, answer, |c| insert(c, &route).map(|()| route.clone()))
+        };
+        let made = self.db.write(store).await?;
+        self.book.forget();
+        Ok(made)
+    }
+
+    async fn make(&self, new: Changes) -> Result<Route> {
+        let now = self.clock.now();
+        let Checked { event, description, group, transactional, enabled, deliveries } = self.check(new).await?;
+        Ok(Route {
+            id: RouteId::new(),
+            event: event.ok_or_else(|| Error::invalid("event", "is missing"))?,
+            description: description.flatten(),
+            group: group.flatten(),
+            transactional: transactional.unwrap_or(false),
+            enabled: enabled.unwrap_or(true),
+            deliveries: deliveries.ok_or_else(|| Error::invalid("deliveries", "is missing"))?,
+            created_at: now,
+            updated_at: now,
+        })
+    }
+
+    /// Sees to it that there is a route for the events of `new`; one that there is already is replaced only if that is
+    /// asked for.
+    ///
+    /// # Errors
+    /// As [`Routes::create`].
+    pub async fn put(&self, new: Changes, is_replacing: bool) -> Result<Put> {
+        let route = self.make(new).await?;
+        let store = move |c: &mut AnyConnection| {
+            let Some(known) = repo::find_by_event(c, route.event.as_str())? else {
+                return insert(c, &route).map(|()| Put::Created);
+            };
+            let same = Route { id: known.id, created_at: known.created_at, updated_at: known.updated_at, ..route };
+            if same == known || !is_replacing {
+                return Ok(Put::Kept);
+            }
+            let updated_at = route.updated_at;
+            repo::update(c, &Route { updated_at, ..same })?;
+            Ok(Put::Replaced)
+        };
+        let put = self.db.write(store).await?;
+        self.book.forget();
+        Ok(put)
+    }
+
+    /// The route with this id.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn get(&self, id: RouteId) -> Result<Route> {
+        self.db.read(move |c| repo::find(c, id)).await?.ok_or_else(|| not_found(id))
+    }
+
+    /// The routes after `cursor`, in the order of their making.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn list(&self, cursor: Option<RouteId>, limit: i64) -> Result<(Vec<Route>, Option<RouteId>)> {
+        let mut items = self.db.read(move |c| repo::list(c, cursor, limit.saturating_add(1))).await?;
+        let next = paging::cut(&mut items, limit, |route| route.id);
+        Ok((items, next))
+    }
+
+    /// Changes what is named. Events that were taken before are not touched.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], and those of [`Routes::create`].
+    pub async fn patch(&self, id: RouteId, changes: Changes) -> Result<Route> {
+        let Checked { event, description, group, transactional, enabled, deliveries } =
+            self.check(changes).await?;
+        let now = self.clock.now();
+        let change = move |c: &mut AnyConnection| {
+            let known = repo::find_for_update(c, id)?.ok_or_else(|| not_found(id))?;
+            let route = Route {
+                event: event.unwrap_or(known.event),
+                description: description.unwrap_or(known.description),
+                group: group.unwrap_or(known.group),
+                transactional: transactional.unwrap_or(known.transactional),
+                enabled: enabled.unwrap_or(known.enabled),
+                deliveries: deliveries.unwrap_or(known.deliveries),
+                updated_at: now,
+                ..known
+            };
+            repo::update(c, &route)?;
+            Ok(route)
+        };
+        let route = self.db.write(change).await?;
+        self.book.forget();
+        Ok(route)
+    }
+
+    /// Forgets it. Events that were taken before are not touched.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn delete(&self, id: RouteId) -> Result<()> {
+        let is_gone = self.db.write(move |c| repo::delete(c, id)).await?;
+        self.book.forget();
+        if is_gone { Ok(()) } else { Err(not_found(id)) }
+    }
+
+    async fn check(&self, changes: Changes) -> Result<Checked> {
+        let mut wrong = Complaints::default();
+        let event = changes.event.and_then(|text| wrong.check("event", text.parse::<Pattern>()));
+        if let Some(Some(text)) = &changes.description
+            && (text.chars().any(char::is_control) || text.chars().nth(LONGEST_DESCRIPTION).is_some())
+        {
+            wrong.add("description", "must be at most 500 characters, no control characters among them");
+        }
+        let group = changes.group.map(|text| text.and_then(|text| wrong.check("group", group(&text))));
+        let mut deliveries = None;
+        if let Some(drafts) = changes.deliveries {
+            if !(1..=MOST_DELIVERIES).contains(&drafts.len()) {
+                wrong.add("deliveries", format!("must be 1 to {MOST_DELIVERIES}"));
+            }
+            let mut read = Vec::with_capacity(drafts.len());
+            for (index, draft) in drafts.into_iter().take(MOST_DELIVERIES).enumerate() {
+                read.extend(self.delivery(draft, &format!("deliveries[{index}]"), &mut wrong).await?);
+            }
+            deliveries = Some(read);
+        }
+        wrong.finish()?;
+        let (description, transactional, enabled) =
+            (changes.description, changes.transactional, changes.enabled);
+        Ok(Checked { event, description, group, transactional, enabled, deliveries })
+    }
+
+    async fn delivery(
+        &self,
+        draft: DeliveryDraft,
+        at: &str,
+        wrong: &mut Complaints,
+    ) -> Result<Option<RouteDelivery>> {
+        let field = |name: &str| format!("{at}.{name}");
+        let channel = wrong.check(&field("channel"), draft.channel.parse::<ChannelKind>());
+        if let Some(why) = channel.and_then(|channel| self.missing.get(&channel)) {
+            wrong.add(field("channel"), why.clone());
+        }
+        let target = draft.target.unwrap_or_else(|| USER.to_owned());
+        wrong.check(&field("target"), is_target(&target));
+        let recipient = match (channel, draft.recipient) {
+            (Some(channel), Some(text)) => {
+                let address = wrong.check(&field("recipient"), reach::parse(channel, &text));
+                if let (ChannelKind::Webhook | ChannelKind::Discord, Some(url)) = (channel, &address) {
+                    wrong.check(&field("recipient"), (self.check_url)(url));
+                }
+                address
+            }
+            _ => None,
+        };
+        if let Some(channel) = channel {
+            match &draft.template {
+                Some(name) => {
+                    if self.templates.variants(name, channel).await?.is_none() {
+                        wrong.add(
+                            field("template"),
+                            format!("there is no template `{}` for {channel}: make it first", name.escape_debug()),
+                        );
+                    }
+                }
+                None if channel == ChannelKind::Webhook => {}
+                None => wrong.add(field("template"), "is required: only a webhook may do without"),
+            }
+        }
+        let priority = draft.priority.map(|word| wrong.check(&field("priority"), word.parse::<Priority>()));
+        for (name, text) in [("delay", &draft.delay), ("expires_after", &draft.expires_after)] {
+            if let Some(text) = text {
+                wrong.check(&field(name), duration(text));
+            }
+        }
+        if let Some(text) = &draft.condition {
+            wrong.check(&field("condition"), Condition::parse(text));
+        }
+        Ok(channel.map(|channel| RouteDelivery {
+            channel,
+            target,
+            recipient,
+            template: draft.template,
+            priority: priority.flatten().unwrap_or(Priority::Normal),
+            delay: draft.delay,
+            expires_after: draft.expires_after,
+            condition: draft.condition,
+        }))
+    }
+}
+
+/// [`Changes`] that passed.
+struct Checked {
+    event: Option<Pattern>,
+    description: Option<Option<String>>,
+    group: Option<Option<String>>,
+    transactional: Option<bool>,
+    enabled: Option<bool>,
+    deliveries: Option<Vec<RouteDelivery>>,
+}
+
+fn insert(c: &mut AnyConnection, route: &Route) -> Result<()> {
+    if repo::count(c)? >= i64::try_from(MOST_ROUTES).unwrap_or(i64::MAX) {
+        return Err(Error::Conflict(format!("there are {MOST_ROUTES} routes, and no more can be")));
+    }
+    repo::insert(c, route)
+}
+
+/// A role, or a path into the payload.
+fn is_target(text: &str) -> std::result::Result<(), String> {
+    let is_good = match text.strip_prefix(PAYLOAD) {
+        // a path is spelt as the name of an event is
+        Some(path) => text.parse::<EventName>().is_ok() && !path.is_empty(),
+        None => text.parse::<EventName>().is_ok() && !text.contains('.') && text != "payload",
+    };
+    if is_good {
+        Ok(())
+    } else {
+        Err("must be `user`, another role of the event's `targets`, or `payload.` and the path of a field".into())
+    }
+}
+
+fn not_found(id: RouteId) -> Error {
+    Error::not_found("route", id)
+}
