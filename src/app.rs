@@ -49,6 +49,7 @@ use crate::notifications::intake::Intake;
 use crate::notifications::usecase::{Arrivals, Terms};
 use crate::notifications::{self, Notifications};
 use crate::pending_mailing::watchdog::Watchdog;
+use crate::templates::{self, Templates};
 
 /// A service that listens. Dropping it stops nothing; call [`App::stop`].
 pub struct App {
@@ -107,6 +108,7 @@ struct Services {
     channels: web::Data<Channels>,
     mailings: web::Data<Mailings>,
     messages: web::Data<Messages>,
+    templates: web::Data<Templates>,
     notifications: web::Data<Notifications>,
     keeping: web::Data<Keeping>,
     metrics: web::Data<Metrics>,
@@ -166,6 +168,7 @@ impl App {
         tasks.push(supervise("sweeper", trigger.clone(), sweep));
         let sweep = inbox::usecase::sweep(db.clone(), clock.clone(), shutdown.clone());
         tasks.push(supervise("inbox sweeper", trigger.clone(), sweep));
+        let templates = Templates::new(db.clone(), clock.clone());
         let services = Services {
             clients: web::Data::new(Clients::new(db.clone(), clock.clone())),
             endpoints: web::Data::new(Endpoints::new(
@@ -185,6 +188,7 @@ impl App {
                 missing(&config),
             )),
             messages: web::Data::new(Messages::new(db.clone())),
+            templates: web::Data::new(templates.clone()),
             notifications: web::Data::new(Notifications::new(
                 (db.clone(), clock.clone(), metrics.clone(), live.clone()),
                 partners.arrivals,
@@ -375,6 +379,7 @@ fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<S
             .app_data(services.channels.clone())
             .app_data(services.mailings.clone())
             .app_data(services.messages.clone())
+            .app_data(services.templates.clone())
             .app_data(services.notifications.clone())
             .app_data(services.keeping.clone())
             .app_data(services.metrics.clone())
@@ -427,6 +432,7 @@ fn routes(cfg: &mut web::ServiceConfig) {
                 .configure(endpoints::handler::routes)
                 .configure(http_channels::routes)
                 .configure(messages::handler::routes)
+                .configure(templates::handler::routes)
                 .configure(notifications::handler::routes)
                 .configure(mailings::handler::routes)
                 .configure(live::handler::routes)

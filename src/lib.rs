@@ -8,10 +8,11 @@
 //!
 //! | modules | what they are |
 //! |---|---|
-//! | [`error`], [`clock`], [`kinds`], [`paging`], [`config`], [`metrics`], [`lifecycle`], [`telemetry`], [`failpoint`] | the ground |
+//! | [`error`], [`clock`], [`kinds`], [`locale`], [`paging`], [`config`], [`metrics`], [`lifecycle`], [`telemetry`], [`failpoint`] | the ground |
 //! | [`db`] | the two databases behind one handle |
 //! | [`idempotency`] | requests that may come twice |
-//! | [`clients`], [`messages`], [`templates`], [`segments`] | who can be reached, what became of each delivery, texts to fill and what they come to |
+//! | [`segments`], [`templates`] | what a text message comes to; texts to fill, kept with their versions |
+//! | [`clients`], [`messages`] | who can be reached, what became of each delivery |
 //! | [`mailings`] | campaigns and their books |
 //! | [`live`] | what becomes of notifications and mailings, told to those who wait or watch |
 //! | [`notifications`] | single messages and batches |
@@ -48,6 +49,7 @@ pub mod inbox;
 pub mod kinds;
 pub mod lifecycle;
 pub mod live;
+pub mod locale;
 pub mod mailings;
 pub mod messages;
 pub mod metrics;

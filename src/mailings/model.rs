@@ -6,10 +6,10 @@ use utoipa::ToSchema;
 use crate::db::types::{ClientId, MailingId, Timestamp};
 use crate::error::{Complaints, Error, Result};
 use crate::kinds::{ChannelKind, Priority, coded_enum};
-use crate::mailings::content::Content;
 use crate::mailings::filter::AudienceFilter;
 use crate::messages::model::Counts;
 use crate::segments::Segments;
+use crate::templates::Content;
 
 coded_enum! {
     /// Where a mailing is in its life.

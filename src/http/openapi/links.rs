@@ -22,6 +22,11 @@ const LINKS: &[(&str, &str, &[&str])] = &[
             "delete_mailing",
         ],
     ),
+    (
+        "create_template",
+        "/id",
+        &["get_template", "patch_template", "preview_template", "list_template_versions", "delete_template"],
+    ),
     ("create_notification", "/id", NOTIFICATION),
     ("create_notification_asynchronously", "/id", NOTIFICATION),
     ("create_batch", "/batch_id", &["get_batch", "list_batch_notifications", "cancel_batch"]),

@@ -6,11 +6,10 @@ use utoipa::ToSchema;
 use crate::error::{Complaints, Error, Result};
 use crate::http::json::{given, present, time};
 use crate::kinds::{ChannelKind, Priority};
-use crate::mailings::content::Content;
 use crate::mailings::filter::{AudienceFilter, FilterInput};
 use crate::mailings::model::{MailingChange, NewMailing};
 use crate::mailings::usecase::PreviewQuestion;
-use crate::templates::{Form, Template};
+use crate::templates::{Content, Form, Template};
 
 /// A mailing to create.
 #[derive(Debug, Deserialize, ToSchema)]
