@@ -30,6 +30,7 @@ diesel::table! {
         sent -> BigInt, failed -> BigInt, expired -> BigInt, cancelled -> BigInt, settled -> Bool,
         rate_per_second -> Nullable<Double>, number -> Integer,
         subject -> Nullable<Text>, html -> Nullable<Text>,
+        message_group -> Nullable<Text>, is_transactional -> Bool,
     }
 }
 diesel::table! {
@@ -57,6 +58,7 @@ diesel::table! {
         message_id -> Id, batch_id -> Nullable<Id>, scheduled_at -> Nullable<Instant>, updated_at -> Instant,
         is_awaited -> Bool, text -> Text, subject -> Nullable<Text>, html -> Nullable<Text>, data -> Nullable<Text>,
         metadata -> Nullable<Text>, retry -> Nullable<Text>, event_id -> Nullable<Id>,
+        message_group -> Nullable<Text>, is_transactional -> Bool,
     }
 }
 diesel::table! {
@@ -155,6 +157,21 @@ diesel::table! {
         updated_at -> Instant,
     }
 }
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::{Id, Instant};
+    preference (client_id) {
+        client_id -> Id, channels -> SmallInt, message_groups -> Nullable<Text>, quiet_from -> Nullable<SmallInt>,
+        quiet_until -> Nullable<SmallInt>, updated_at -> Instant,
+    }
+}
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::Instant;
+    opt_out_address (channel, recipient, message_group) {
+        channel -> SmallInt, recipient -> Text, message_group -> Text, created_at -> Instant,
+    }
+}
 diesel::allow_tables_to_appear_in_same_query!(
     client,
     client_attribute,
@@ -168,5 +185,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     page,
     page_members,
     attempt,
-    dead_letter
+    dead_letter,
+    preference
 );

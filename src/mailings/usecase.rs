@@ -117,6 +117,8 @@ impl Mailings {
             starts_at: window.starts_at,
             ends_at: window.ends_at,
             rate_per_second: new.rate_per_second,
+            group: new.group,
+            transactional: new.is_transactional,
             created_at: now,
             updated_at: now,
             started_at: begins.then_some(now),

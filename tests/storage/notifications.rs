@@ -35,6 +35,8 @@ fn new(to: To, scheduled_at: Option<Timestamp>) -> NewNotification {
         expires_at: None,
         retry: None,
         metadata: None,
+        group: None,
+        is_transactional: false,
     }
 }
 
@@ -58,6 +60,8 @@ on_each_database! {
             priority: Priority::High,
             expires_at: Some(at(3_000)),
             retry: Some(vec![Duration::from_secs(1)]),
+            group: Some("order".to_owned()),
+            is_transactional: true,
             ..new(To::Client(client), Some(at(2_000)))
         };
         let rows = vec![

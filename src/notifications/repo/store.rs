@@ -29,6 +29,9 @@ pub struct NotificationRow {
     pub data: Option<String>,
     pub metadata: Option<String>,
     pub retry: Option<String>,
+    #[diesel(column_name = message_group)]
+    pub group: Option<String>,
+    pub is_transactional: bool,
 }
 
 impl NotificationRow {
@@ -111,7 +114,7 @@ impl Statement for InsertNotifications {
 
 impl Insert for InsertNotifications {
     const HEAD: &'static str = "INSERT INTO notification (message_id, batch_id, scheduled_at, updated_at, is_awaited, \
-        text, subject, html, data, metadata, retry) VALUES (";
+        text, subject, html, data, metadata, retry, message_group, is_transactional) VALUES (";
     type Row = NotificationRow;
 
     fn bind<'r>(row: &'r NotificationRow, values: &mut Values<'_, 'r>) -> QueryResult<()> {
@@ -121,8 +124,9 @@ impl Insert for InsertNotifications {
         values.bind::<Instant, _>(&row.updated_at)?;
         values.bind::<Bool, _>(&row.is_awaited)?;
         values.bind::<Text, _>(&row.text)?;
-        let texts = [&row.subject, &row.html, &row.data, &row.metadata, &row.retry];
-        values.bind_all::<Nullable<Text>, _, _>(texts)
+        let texts = [&row.subject, &row.html, &row.data, &row.metadata, &row.retry, &row.group];
+        values.bind_all::<Nullable<Text>, _, _>(texts)?;
+        values.bind::<Bool, _>(&row.is_transactional)
     }
 }
 
@@ -142,6 +146,8 @@ fn insert_notifications(c: &mut AnyConnection, rows: &[&NotificationRow]) -> Res
                 column(rows, |r| r.data.as_deref()).into_sql::<Array<Nullable<Text>>>(),
                 column(rows, |r| r.metadata.as_deref()).into_sql::<Array<Nullable<Text>>>(),
                 column(rows, |r| r.retry.as_deref()).into_sql::<Array<Nullable<Text>>>(),
+                column(rows, |r| r.group.as_deref()).into_sql::<Array<Nullable<Text>>>(),
+                column(rows, |r| r.is_transactional).into_sql::<Array<Bool>>(),
             );
             Bulk::of(InsertNotifications, columns).execute(c)?;
         }
