@@ -1,6 +1,7 @@
 //! The composition root: the only place that knows everyone and wires them together.
 
 mod channels;
+mod doors;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{SocketAddr, TcpListener};
@@ -14,6 +15,8 @@ use secrecy::ExposeSecret;
 use tokio::task::JoinHandle;
 use tracing_actix_web::TracingLogger;
 
+use self::doors::Doors;
+pub use self::doors::domains_of_routes;
 use crate::clients::{self, Clients};
 use crate::clock::Clock;
 use crate::config::{Config, Role};
@@ -25,6 +28,7 @@ use crate::delivery::{Engine, Settings};
 use crate::egress::guard::{Guard, Plain};
 use crate::endpoints::{self, Book, Endpoints};
 use crate::error::{Error, Result};
+use crate::events::{self, Events};
 use crate::http::access::{self, Access};
 use crate::http::channels::{self as http_channels, Channels, ProviderStates};
 use crate::http::figures::{self, NextDue};
@@ -45,10 +49,11 @@ use crate::mailings::usecase::{ChannelRates, Wakeup};
 use crate::mailings::{self, Mailings};
 use crate::messages::{self, Messages};
 use crate::metrics::Metrics;
-use crate::notifications::intake::Intake;
 use crate::notifications::usecase::{Arrivals, Terms};
 use crate::notifications::{self, Notifications};
 use crate::pending_mailing::watchdog::Watchdog;
+use crate::routes::{self, Routes};
+use crate::templates::{self, Templates};
 
 /// A service that listens. Dropping it stops nothing; call [`App::stop`].
 pub struct App {
@@ -107,7 +112,10 @@ struct Services {
     channels: web::Data<Channels>,
     mailings: web::Data<Mailings>,
     messages: web::Data<Messages>,
+    templates: web::Data<Templates>,
     notifications: web::Data<Notifications>,
+    routes: web::Data<Routes>,
+    events: web::Data<Events>,
     keeping: web::Data<Keeping>,
     metrics: web::Data<Metrics>,
     inbox: web::Data<Inbox>,
@@ -159,9 +167,10 @@ impl App {
         let (work, partners) = work(&config, parts.clone(), ways, (&trigger, &shutdown)).await?;
         let observer = Observer::new(db.clone(), clock.clone(), live.clone());
         let observer = supervise("observer", trigger.clone(), observer.run(shutdown.clone()));
-        let (intake, taking) = Intake::new(parts, (Arc::clone(&partners.arrivals), claim_poll(&config)));
-        // ends when the server does, with its last handle on it
-        tasks.push(supervise("intake", trigger.clone(), taking.run()));
+        let doors = Doors::new(&config, parts, &partners, &guard);
+        // they end when the server does, with its last handle on them
+        tasks.push(supervise("intake", trigger.clone(), doors.notes.run()));
+        tasks.push(supervise("events", trigger.clone(), doors.taking.run()));
         let sweep = idempotency::sweep(db.clone(), clock.clone(), shutdown.clone());
         tasks.push(supervise("sweeper", trigger.clone(), sweep));
         let sweep = inbox::usecase::sweep(db.clone(), clock.clone(), shutdown.clone());
@@ -185,12 +194,10 @@ impl App {
                 missing(&config),
             )),
             messages: web::Data::new(Messages::new(db.clone())),
-            notifications: web::Data::new(Notifications::new(
-                (db.clone(), clock.clone(), metrics.clone(), live.clone()),
-                partners.arrivals,
-                intake,
-                terms(&config, Arc::clone(&guard)),
-            )),
+            templates: web::Data::new(doors.templates),
+            notifications: web::Data::from(doors.notifications),
+            routes: web::Data::new(doors.routes),
+            events: web::Data::from(doors.events),
             keeping: web::Data::new(Keeping(config.idempotency.keep)),
             inbox: web::Data::new(Inbox::new(
                 (db.clone(), clock.clone(), live.clone()),
@@ -343,14 +350,17 @@ fn missing(config: &Config) -> HashMap<ChannelKind, String> {
     ChannelKind::ALL.iter().filter_map(missing).collect()
 }
 
+/// What is against a URL that a user gives.
+fn url_check(guard: Arc<Guard>) -> impl Fn(&str) -> std::result::Result<(), String> + Send + Sync {
+    move |url| guard.check_url(url, Plain::WithinAllowed).map(drop).map_err(|why| why.to_string())
+}
+
 /// What notifications are granted.
 fn terms(config: &Config, guard: Arc<Guard>) -> Terms {
-    let check =
-        move |url: &str| guard.check_url(url, Plain::WithinAllowed).map(drop).map_err(|why| why.to_string());
     let retries = |kind: &ChannelKind| (*kind, channels::retries(config, *kind).single.delays().len());
     Terms {
         missing: missing(config),
-        check_url: Box::new(check),
+        check_url: Box::new(url_check(guard)),
         intake_limit: config.notifications.intake_limit,
         retries: ChannelKind::ALL.iter().map(retries).collect(),
         patience: config.notifications.sync_wait,
@@ -367,7 +377,7 @@ fn inbox_secret(config: &Config) -> Vec<u8> {
 }
 
 fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<Server> {
-    let routes = if config.node.role == Role::Worker { probes } else { routes };
+    let paths = if config.node.role == Role::Worker { probes } else { every_path };
     let server = HttpServer::new(move || {
         ActixApp::new()
             .app_data(services.clients.clone())
@@ -375,7 +385,10 @@ fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<S
             .app_data(services.channels.clone())
             .app_data(services.mailings.clone())
             .app_data(services.messages.clone())
+            .app_data(services.templates.clone())
             .app_data(services.notifications.clone())
+            .app_data(services.routes.clone())
+            .app_data(services.events.clone())
             .app_data(services.keeping.clone())
             .app_data(services.metrics.clone())
             .app_data(services.access.clone())
@@ -390,7 +403,7 @@ fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<S
             .wrap(from_fn(access::check))
             .wrap(from_fn(http_metrics::count))
             .wrap(TracingLogger::<RequestLog>::new())
-            .configure(routes)
+            .configure(paths)
     });
     let server = server
         .workers(config.http.workers)
@@ -414,12 +427,13 @@ fn probes(cfg: &mut web::ServiceConfig) {
         .default_service(web::route().to(problem::no_such_path));
 }
 
-fn routes(cfg: &mut web::ServiceConfig) {
+fn every_path(cfg: &mut web::ServiceConfig) {
     cfg.configure(probes)
         .service(read("/", get().to(to_docs)))
         .service(read("/api/v1/docs", get().to(to_docs)))
         .service(openapi::swagger())
         .configure(notifications::handler::short_routes)
+        .configure(events::handler::short_routes)
         .configure(inbox::handler::element_route)
         .service(
             web::scope("/api/v1")
@@ -427,6 +441,9 @@ fn routes(cfg: &mut web::ServiceConfig) {
                 .configure(endpoints::handler::routes)
                 .configure(http_channels::routes)
                 .configure(messages::handler::routes)
+                .configure(templates::handler::routes)
+                .configure(events::handler::routes)
+                .configure(routes::handler::routes)
                 .configure(notifications::handler::routes)
                 .configure(mailings::handler::routes)
                 .configure(live::handler::routes)

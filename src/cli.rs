@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::app::{App, open_db};
+use crate::app::{self, App, open_db};
 use crate::clock::Clock;
 use crate::config::{Config, Role};
 use crate::demo::{self, DemoArgs};
@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::http::openapi;
 use crate::metrics::Metrics;
 use crate::sandbox::{self, SandboxArgs};
-use crate::{clients, lifecycle, telemetry};
+use crate::{clients, lifecycle, routes, telemetry};
 
 /// Mailing campaigns and notifications: every matching client gets one message, inside its window, and the books balance.
 #[derive(Debug, Parser)]
@@ -41,6 +41,9 @@ enum Command {
         /// The file; its columns are named as the fields, unknown ones become attributes.
         file: PathBuf,
     },
+    /// Routes of events and their templates.
+    #[command(subcommand)]
+    Routes(RoutesCommand),
     /// Import 100,000 generated clients, send them a mailing, and show the books; all of it apart from any real data.
     Demo(DemoArgs),
     /// Run a provider to try against, with faults on demand.
@@ -52,6 +55,18 @@ enum Command {
         /// The address to ask; by default the configured one.
         #[arg(long)]
         url: Option<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum RoutesCommand {
+    /// See to it that the routes and templates of a TOML file are there; what is there already stays as it is.
+    Load {
+        /// The file, such as db/routes/starter.toml.
+        file: PathBuf,
+        /// Replace what differs.
+        #[arg(long)]
+        replace: bool,
     },
 }
 
@@ -89,6 +104,13 @@ async fn execute(cli: Cli) -> Result<()> {
             telemetry::start(&config.log)?;
             let db = open_db(&config, &Metrics::new()?).await?;
             clients::import::cli::run(&db, &Clock::System, &file).await.map(drop)
+        }
+        Command::Routes(RoutesCommand::Load { file, replace }) => {
+            telemetry::start(&config.log)?;
+            let db = open_db(&config, &Metrics::new()?).await?;
+            let (templates, routes) = app::domains_of_routes(&config, db)?;
+            let (texts, ways) = routes::load::load((&templates, &routes), &file, replace).await?;
+            print(&format!("templates: {texts}\nroutes: {ways}\n"))
         }
         Command::Demo(args) => {
             telemetry::start(&config.log)?;

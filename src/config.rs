@@ -108,6 +108,8 @@ pub const ENVIRONMENT: &[(&str, &str, Form)] = &[
     ("RETRY_BACKOFF_3", "notifications.retry_backoff_3", Form::Text),
     ("NOTIFICATION_SYNC_WAIT", "notifications.sync_wait", Form::Text),
     ("NOTIFICATION_INTAKE_LIMIT", "notifications.intake_limit", Form::Number),
+    ("EVENTS_UNKNOWN", "events.unknown", Form::Text),
+    ("EVENT_INTAKE_LIMIT", "events.intake_limit", Form::Number),
     ("IDEMPOTENCY_KEEP", "idempotency.keep", Form::Text),
     ("DELIVERY_PAGE_SIZE", "delivery.page_size", Form::Number),
     ("DELIVERY_LANE_CAPACITY", "delivery.lane_capacity", Form::Number),
@@ -153,6 +155,8 @@ pub struct Config {
     pub retry: Retry,
     /// Single notifications.
     pub notifications: Notifications,
+    /// Business events.
+    pub events: Events,
     /// Requests that are sent twice.
     pub idempotency: Idempotency,
     /// The engine's sizes.

@@ -73,6 +73,22 @@ impl ChannelKind {
     }
 }
 
+/// The pattern of a group's word, for the API's document.
+pub const GROUP_PATTERN: &str = "^[a-z0-9_.-]{1,64}$";
+
+/// A group: what of all messages their recipients may opt out of, such as `newsletter`.
+///
+/// # Errors
+/// Says what would be right.
+pub fn group(word: &str) -> Result<String, String> {
+    let is_known = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_.-".contains(&b);
+    if (1..=64).contains(&word.len()) && word.bytes().all(is_known) {
+        Ok(word.to_owned())
+    } else {
+        Err("must be 1 to 64 of the letters a to z, digits, `_`, `.` and `-`".to_owned())
+    }
+}
+
 coded_enum! {
     /// Which lane of a channel a message waits in.
     Priority {
@@ -229,19 +245,5 @@ coded_enum! {
         Expired = 3 "expired",
         /// It was cancelled before a try.
         Cancelled = 4 "cancelled",
-    }
-}
-
-/// The name of a group of messages that clients may opt out of, such as `newsletter`.
-///
-/// # Errors
-/// Says what one looks like.
-pub fn group(text: &str) -> Result<String, String> {
-    let is_good = (1..=64).contains(&text.len())
-        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'_' | b'.' | b'-'));
-    if is_good {
-        Ok(text.to_owned())
-    } else {
-        Err("must be 1 to 64 of a-z, 0-9, `_`, `.` and `-`, such as newsletter".into())
     }
 }

@@ -8,13 +8,15 @@
 //!
 //! | modules | what they are |
 //! |---|---|
-//! | [`error`], [`clock`], [`kinds`], [`paging`], [`config`], [`metrics`], [`lifecycle`], [`telemetry`], [`failpoint`] | the ground |
+//! | [`error`], [`clock`], [`kinds`], [`locale`], [`paging`], [`config`], [`metrics`], [`lifecycle`], [`telemetry`], [`failpoint`] | the ground |
 //! | [`db`] | the two databases behind one handle |
 //! | [`idempotency`] | requests that may come twice |
-//! | [`clients`], [`messages`], [`templates`], [`segments`] | who can be reached, what became of each delivery, texts to fill and what they come to |
+//! | [`segments`], [`templates`] | what a text message comes to; texts to fill, kept with their versions |
+//! | [`clients`], [`messages`] | who can be reached, what became of each delivery |
 //! | [`mailings`] | campaigns and their books |
 //! | [`live`] | what becomes of notifications and mailings, told to those who wait or watch |
 //! | [`notifications`] | single messages and batches |
+//! | [`routes`], [`events`] | what happened in the user's business, and which messages that causes |
 //! | [`pending_mailing`] | what makes a mailing begin at its time |
 //! | [`egress`], [`channels`] | the way out; they know no database |
 //! | [`inbox`] | what the channel `in_app` delivers, kept for each user |
@@ -41,6 +43,7 @@ pub mod demo;
 pub mod egress;
 pub mod endpoints;
 pub mod error;
+pub mod events;
 pub mod failpoint;
 pub mod http;
 pub mod idempotency;
@@ -48,12 +51,14 @@ pub mod inbox;
 pub mod kinds;
 pub mod lifecycle;
 pub mod live;
+pub mod locale;
 pub mod mailings;
 pub mod messages;
 pub mod metrics;
 pub mod notifications;
 pub mod paging;
 pub mod pending_mailing;
+pub mod routes;
 pub mod sandbox;
 pub mod segments;
 pub mod telemetry;

@@ -1,6 +1,5 @@
 //! Mailings: a text, a filter over clients and a window in time, and the books of what became of it.
 
-pub mod content;
 pub mod filter;
 pub mod handler;
 pub mod model;

@@ -11,7 +11,7 @@ pub use self::many::{find_many_for_update, free_external_ids, store_many};
 use self::row::Row;
 use super::model::{Attributes, Client, ListFilter};
 use crate::db::AnyConnection;
-use crate::db::schema::{client, client_attribute};
+use crate::db::schema::{client, client_attribute, preference};
 use crate::db::types::ClientId;
 use crate::error::{Error, Result};
 
@@ -90,6 +90,8 @@ pub fn update(connection: &mut AnyConnection, changed: &Client) -> Result<()> {
 /// Those of the database.
 pub fn delete(connection: &mut AnyConnection, id: ClientId) -> Result<bool> {
     let gone = diesel::delete(client::table.find(id)).execute(connection)?;
+    // after the client, whose row a change of its preferences holds
+    diesel::delete(preference::table.find(id)).execute(connection)?;
     Ok(gone > 0)
 }
 

@@ -76,6 +76,7 @@ fn sizes(config: &Config, bounds: &mut Bounds) {
     bounds.within("retry.factor", f64::from(config.retry.factor), 1.0..=100.0);
     bounds.within("retry.limit", config.retry.limit as f64, 0.0..=20.0);
     bounds.within("notifications.intake_limit", config.notifications.intake_limit as f64, 1000.0..=1e6);
+    bounds.within("events.intake_limit", config.events.intake_limit as f64, 1000.0..=1e6);
     let delivery = &config.delivery;
     bounds.within("delivery.page_size", delivery.page_size as f64, 1.0..=5000.0);
     bounds.within("delivery.lane_capacity", delivery.lane_capacity as f64, 1.0..=1e6);

@@ -120,6 +120,26 @@ impl Notifications {
     }
 }
 
+/// Section `events`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Events {
+    /// What is done with an event that no route is for.
+    pub unknown: UnknownEvents,
+    /// Events that may wait for the database at once.
+    pub intake_limit: usize,
+}
+
+/// What is done with events that no route is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UnknownEvents {
+    /// They are refused, so that a misspelt name is noticed.
+    Refuse,
+    /// They are kept, and cause nothing.
+    Accept,
+}
+
 /// Section `idempotency`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -80,6 +80,7 @@ fn every_bound_is_kept_at_both_ends() {
         ("notifications.retry_backoff_3", ["0s", "25h"], ["1ms", "24h"]),
         ("notifications.sync_wait", ["999ms", "301s"], ["1s", "300s"]),
         ("notifications.intake_limit", ["999", "1000001"], ["1000", "1000000"]),
+        ("events.intake_limit", ["999", "1000001"], ["1000", "1000000"]),
         ("idempotency.keep", ["59s", "721h"], ["1m", "30days"]),
         ("in_app.keep", ["59s", "3651days"], ["1m", "3650days"]),
         ("delivery.scheduler_interval", ["9ms", "61s"], ["10ms", "60s"]),

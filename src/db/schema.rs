@@ -8,6 +8,7 @@ diesel::table! {
         id -> Id, phone_number -> BigInt, mobile_operator_code -> Nullable<Text>, tag -> Nullable<Text>,
         timezone -> Nullable<Text>, email -> Nullable<Text>, push_token -> Nullable<Text>,
         external_id -> Nullable<Text>, attributes -> Text, created_at -> Instant, updated_at -> Instant,
+        locale -> Nullable<Text>,
     }
 }
 diesel::table! {
@@ -30,6 +31,8 @@ diesel::table! {
         sent -> BigInt, failed -> BigInt, expired -> BigInt, cancelled -> BigInt, settled -> Bool,
         rate_per_second -> Nullable<Double>, number -> Integer,
         subject -> Nullable<Text>, html -> Nullable<Text>,
+        template -> Nullable<Text>, variants -> Nullable<Text>,
+        message_group -> Nullable<Text>, is_transactional -> Bool,
     }
 }
 diesel::table! {
@@ -57,6 +60,8 @@ diesel::table! {
         message_id -> Id, batch_id -> Nullable<Id>, scheduled_at -> Nullable<Instant>, updated_at -> Instant,
         is_awaited -> Bool, text -> Text, subject -> Nullable<Text>, html -> Nullable<Text>, data -> Nullable<Text>,
         metadata -> Nullable<Text>, retry -> Nullable<Text>, event_id -> Nullable<Id>,
+        template -> Nullable<Text>,
+        message_group -> Nullable<Text>, is_transactional -> Bool,
     }
 }
 diesel::table! {
@@ -155,6 +160,38 @@ diesel::table! {
         updated_at -> Instant,
     }
 }
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::{Id, Instant};
+    template (id) {
+        id -> Id, name -> Text, channel -> SmallInt, locale -> Text, version -> Integer, created_at -> Instant,
+        updated_at -> Instant,
+    }
+}
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::{Id, Instant};
+    template_version (template_id, version) {
+        template_id -> Id, version -> Integer, subject -> Nullable<Text>, text -> Text, html -> Nullable<Text>,
+        placeholders -> Text, created_at -> Instant,
+    }
+}
+diesel::allow_tables_to_appear_in_same_query!(template, template_version);
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::{Id, Instant};
+    preference (client_id) {
+        client_id -> Id, channels -> SmallInt, message_groups -> Nullable<Text>, quiet_from -> Nullable<SmallInt>,
+        quiet_until -> Nullable<SmallInt>, updated_at -> Instant,
+    }
+}
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::Instant;
+    opt_out_address (channel, recipient, message_group) {
+        channel -> SmallInt, recipient -> Text, message_group -> Text, created_at -> Instant,
+    }
+}
 diesel::allow_tables_to_appear_in_same_query!(
     client,
     client_attribute,
@@ -168,5 +205,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     page,
     page_members,
     attempt,
-    dead_letter
+    dead_letter,
+    preference
 );

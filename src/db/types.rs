@@ -169,6 +169,10 @@ id_type!(
     RouteId
 );
 id_type!(
+    /// Identifies a template of one name, channel and locale.
+    TemplateId
+);
+id_type!(
     /// Identifies a page.
     PageId
 );

@@ -16,10 +16,10 @@ use crate::failpoint;
 use crate::kinds::{ChannelKind, NotificationStatus, OutcomeKind, Priority};
 use crate::lifecycle::Shutdown;
 use crate::live::Change;
-use crate::mailings::content::Filled;
 use crate::mailings::recipient::Recipient;
 use crate::messages::repo::MessageRow;
 use crate::notifications::repo::Content;
+use crate::templates::Filled;
 
 /// Claims what is due.
 pub struct Claimer {

@@ -360,6 +360,8 @@ pub(super) mod tests {
             starts_at: at,
             ends_at: at,
             rate_per_second,
+            group: None,
+            transactional: false,
             created_at: at,
             updated_at: at,
             started_at: None,

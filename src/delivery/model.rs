@@ -14,12 +14,12 @@ use super::sync::{Mutex, MutexGuard};
 use crate::clock::Clock;
 use crate::db::types::{ClientId, MailingId, MessageId, NodeId, PageId, Timestamp};
 use crate::kinds::{ChannelKind, OutcomeKind, Priority};
-use crate::mailings::content::Content;
 use crate::mailings::filter::Range;
 use crate::mailings::model::{Mailing, MailingStatus};
 use crate::mailings::recipient::Recipient;
 use crate::mailings::repo::audience::Needs;
 use crate::messages::repo::MessageRow;
+use crate::templates::Content;
 
 /// What may be done with a mailing's messages right now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,7 +10,7 @@ use super::retry::RetryPolicy;
 use crate::clock::Clock;
 use crate::db::types::{BatchId, MailingId, Timestamp};
 use crate::kinds::{ChannelKind, Priority};
-use crate::mailings::content::Filled;
+use crate::templates::Filled;
 
 /// A notification in a lane: what its row and its content say.
 #[derive(Debug)]

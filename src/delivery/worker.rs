@@ -22,9 +22,9 @@ use crate::db::types::Timestamp;
 use crate::db::{AnyConnection, Db};
 use crate::kinds::{ChannelKind, OutcomeKind};
 use crate::lifecycle::Shutdown;
-use crate::mailings::content::Filled;
 use crate::mailings::recipient::Recipient;
 use crate::metrics::ChannelMetrics;
+use crate::templates::Filled;
 
 /// Recorded with a message whose window closed before an attempt.
 pub const WINDOW_CLOSED: &str = "the window closed before it could be sent";

@@ -34,12 +34,18 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
         web::resource("/events/batch").route(web::post().to(create_events)).default_service(others("POST")),
     )
     .service(web::resource("/events/{id}").route(get().to(get_event)).default_service(others("GET, HEAD")))
-    .service(web::resource("/routes/test").route(web::post().to(test_routes)).default_service(others("POST")));
+    .service(
+        web::resource("/routes/test").route(web::post().to(test_routes)).default_service(others("POST")),
+    );
 }
 
 /// Registers the short path, at the root.
 pub fn short_routes(cfg: &mut web::ServiceConfig) {
-    cfg.service(web::resource("/events").route(web::post().to(create_event_by_short_path)).default_service(others("POST")));
+    cfg.service(
+        web::resource("/events")
+            .route(web::post().to(create_event_by_short_path))
+            .default_service(others("POST")),
+    );
 }
 
 /// Takes an event as the caller prefers.
@@ -120,7 +126,12 @@ pub async fn create_events(
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
     /// Only those of this type.
-    #[param(min_length = 1, max_length = 100, pattern = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$", nullable = false)]
+    #[param(
+        min_length = 1,
+        max_length = 100,
+        pattern = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$",
+        nullable = false
+    )]
     event: Option<String>,
     /// Taken at this time or later, RFC 3339.
     #[param(value_type = Option<String>, format = DateTime, nullable = false)]
@@ -142,9 +153,8 @@ pub struct ListQuery {
 #[utoipa::path(get, path = "/api/v1/events", operation_id = "list_events", tag = "events",
     params(ListQuery), responses((status = 200, description = "One page", body = Page<Event>)))]
 pub async fn list_events(events: web::Data<Events>, Query(query): Query<ListQuery>) -> Result<HttpResponse> {
-    let at = |name: &str, text: Option<&str>| {
-        text.map(time).transpose().map_err(|why| Error::invalid(name, why))
-    };
+    let at =
+        |name: &str, text: Option<&str>| text.map(time).transpose().map_err(|why| Error::invalid(name, why));
     let name = query.event.as_deref().map(str::parse::<EventName>).transpose();
     let filter = Filter {
         name: name.map_err(|why| Error::invalid("event", why))?.map(|name| name.to_string()),

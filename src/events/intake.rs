@@ -77,7 +77,8 @@ impl Gather for Events {
 
     fn committed(&self, items: &[Self::Item], results: &[Result<Self::Done>]) {
         failpoint::reach("event-after-commit");
-        let stored = items.iter().zip(results).filter_map(|(events, result)| Some((events, result.as_ref().ok()?)));
+        let stored =
+            items.iter().zip(results).filter_map(|(events, result)| Some((events, result.as_ref().ok()?)));
         let new = stored.flat_map(|(events, stored)| events.iter().zip(stored));
         let new = new.filter(|(_, stored)| **stored == Stored::New);
         self.announcer.announce(new.flat_map(|(event, _)| &event.rows));

@@ -16,7 +16,7 @@ use crate::mailings::recipient::Recipient;
 use crate::notifications::model::Raw;
 use crate::notifications::repo::Addresses;
 use crate::routes::model::{Compiled, PAYLOAD, Step, USER};
-use crate::templates::{Filled, Variants};
+use crate::templates::{self, Filled, Variants};
 
 /// A client whom an event concerns.
 #[derive(Debug, Clone)]
@@ -32,7 +32,7 @@ pub struct Person {
 }
 
 /// The templates of an event's deliveries.
-pub type Templates = HashMap<(String, ChannelKind), Arc<Variants>>;
+pub type Texts = HashMap<(String, ChannelKind), Arc<Variants>>;
 
 /// Says why nothing can be sent to an address of a channel here.
 pub type Admit<'a> = &'a (dyn Fn(ChannelKind, &str) -> std::result::Result<(), String> + Sync);
@@ -42,7 +42,7 @@ pub type Asked<'r> = (&'r Compiled, &'r Step);
 
 /// The deliveries of these routes whose conditions hold.
 pub fn asked<'r>(event: &NewEvent, at: (EventId, Timestamp), routes: &[&'r Compiled]) -> Vec<Asked<'r>> {
-    let values = Value::from_serialize(json!({ "payload": event.payload, "event": about(event, at) }));
+    let values = templates::values(&json!({ "payload": event.payload, "event": about(event, at) }));
     let enabled = routes.iter().filter(|route| route.route.enabled);
     let steps = enabled.flat_map(|route| route.steps.iter().map(move |step| (*route, step)));
     steps.filter(|(_, step)| step.condition.as_ref().is_none_or(|it| it.holds(&values))).collect()
@@ -109,7 +109,7 @@ pub struct Known<'a> {
     /// The clients among them, by the targets' names.
     pub people: &'a HashMap<String, Person>,
     /// What they say.
-    pub templates: &'a Templates,
+    pub templates: &'a Texts,
     /// Where they may go.
     pub admit: Admit<'a>,
 }
@@ -229,11 +229,11 @@ fn values_of(event: &NewEvent, at: (EventId, Timestamp), person: Option<&Person>
         }
         values.insert("client".into(), client);
     }
-    for (name, value) in &event.payload {
-        values.insert(name.clone(), Value::from_serialize(value));
-    }
-    values.insert("payload".into(), Value::from_serialize(&event.payload));
-    values.insert("event".into(), Value::from_serialize(about(event, at)));
+    let payload = event.payload.iter().map(|(name, value)| (name.clone(), templates::values(value)));
+    let payload: BTreeMap<String, Value> = payload.collect();
+    values.extend(payload.iter().map(|(name, value)| (name.clone(), value.clone())));
+    values.insert("payload".into(), Value::from(payload));
+    values.insert("event".into(), templates::values(&about(event, at)));
     Value::from(values)
 }
 
@@ -246,7 +246,7 @@ fn say(
     step: &Step,
     person: Option<&Person>,
     event: &NewEvent,
-    templates: &Templates,
+    templates: &Texts,
     values: &Value,
 ) -> Result<Said, String> {
     let channel = step.delivery.channel;

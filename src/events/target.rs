@@ -171,10 +171,13 @@ impl Names {
 }
 
 fn is_reference(text: &str) -> Result<(), String> {
-    let is_good = !text.is_empty()
-        && !text.chars().any(char::is_control)
-        && text.chars().nth(LONGEST).is_none();
-    if is_good { Ok(()) } else { Err(format!("must be 1 to {LONGEST} characters, no control characters among them")) }
+    let is_good =
+        !text.is_empty() && !text.chars().any(char::is_control) && text.chars().nth(LONGEST).is_none();
+    if is_good {
+        Ok(())
+    } else {
+        Err(format!("must be 1 to {LONGEST} characters, no control characters among them"))
+    }
 }
 
 #[cfg(test)]

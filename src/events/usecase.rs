@@ -10,8 +10,8 @@ use tokio::sync::Semaphore;
 use super::intake::{Intake, NewRows};
 use super::model::{Accepted, Draft, Event, EventWithNotifications, NewEvent, Plan, Source};
 use super::plan::{self, Asked, Known, Person};
-use super::repo::{self, EventRow, Handle, Stored};
 pub use super::repo::Filter;
+use super::repo::{self, EventRow, Handle, Stored};
 use super::target::Target;
 use crate::clock::Clock;
 use crate::db::Db;
@@ -108,8 +108,8 @@ impl Events {
         plan::plan(event, at, &asked, &known)
     }
 
-    async fn templates_of(&self, asked: &[Asked<'_>]) -> Result<plan::Templates> {
-        let mut found = plan::Templates::new();
+    async fn templates_of(&self, asked: &[Asked<'_>]) -> Result<plan::Texts> {
+        let mut found = plan::Texts::new();
         for (_, step) in asked {
             let Some(name) = &step.delivery.template else { continue };
             let key = (name.clone(), step.delivery.channel);
@@ -136,7 +136,9 @@ impl Events {
         let (id, now) = (EventId::new(), self.clock.now());
         let plan = self.plan(&event, (id, now)).await?;
         let none = HashMap::new();
-        let row = |draft: Draft| notification(draft, id).into_rows(MessageId::new(), None, (&none, is_awaited), now);
+        let row = |draft: Draft| {
+            notification(draft, id).into_rows(MessageId::new(), None, (&none, is_awaited), now)
+        };
         let rows = plan.notifications.into_iter().map(row).collect::<Result<Vec<_>>>()?;
         let skipped = (!plan.skipped.is_empty()).then(|| serde_json::to_string(&plan.skipped)).transpose();
         let event = EventRow {
@@ -222,8 +224,10 @@ impl Events {
         let waiters: Vec<Waiter> = ready.messages.iter().map(|id| self.live.wait_for(*id)).collect();
         let own = ready.rows.event.id;
         let accepted = self.store(vec![ready.rows], Source::Api).await?;
-        let accepted =
-            accepted.first().copied().ok_or_else(|| Error::internal("an event was stored without a result"))?;
+        let accepted = accepted
+            .first()
+            .copied()
+            .ok_or_else(|| Error::internal("an event was stored without a result"))?;
         if accepted.id == own {
             let _ = tokio::time::timeout(patience, join_all(waiters.iter().map(Waiter::ended))).await;
         }
@@ -313,5 +317,7 @@ fn notification(draft: Draft, event: EventId) -> NewNotification {
         retry: None,
         metadata: None,
         event: Some(event),
+        group: Some(draft.group),
+        is_transactional: draft.transactional,
     }
 }

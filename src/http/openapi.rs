@@ -11,7 +11,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use self::links::Links;
 use self::presence::Presence;
 use self::problems::Problems;
-use crate::{clients, endpoints, inbox, live, mailings, messages, notifications};
+use crate::{clients, endpoints, events, inbox, live, mailings, messages, notifications, routes, templates};
 
 /// Where the document is.
 pub const DOCUMENT: &str = "/api/v1/openapi.json";
@@ -38,6 +38,15 @@ pub const DOCUMENT: &str = "/api/v1/openapi.json";
         inbox::handler::list_inbox, inbox::handler::get_inbox_count, inbox::handler::get_inbox_stream,
         inbox::handler::create_inbox_token, inbox::handler::mark_inbox_read, inbox::handler::mark_inbox_message_read,
         inbox::handler::mark_inbox_message_unread, inbox::handler::archive_inbox_message,
+        templates::handler::create_template, templates::handler::list_templates, templates::handler::get_template,
+        templates::handler::patch_template, templates::handler::delete_template,
+        templates::handler::preview_template, templates::handler::preview_texts,
+        templates::handler::list_template_versions, templates::handler::get_template_version,
+        templates::handler::restore_template_version,
+        events::handler::create_event, events::handler::create_event_by_short_path, events::handler::create_events,
+        events::handler::list_events, events::handler::get_event, events::handler::test_routes,
+        routes::handler::create_route, routes::handler::list_routes, routes::handler::get_route,
+        routes::handler::patch_route, routes::handler::delete_route,
         endpoints::handler::create_webhook_endpoint, endpoints::handler::list_webhook_endpoints,
         endpoints::handler::get_webhook_endpoint, endpoints::handler::patch_webhook_endpoint,
         endpoints::handler::delete_webhook_endpoint, endpoints::handler::rotate_webhook_secret,
@@ -49,6 +58,8 @@ pub const DOCUMENT: &str = "/api/v1/openapi.json";
     tags(
         (name = "mailings", description = "A text, a filter over clients, and a window in time"),
         (name = "notifications", description = "One message to one recipient, or a batch of them"),
+        (name = "templates", description = "Texts that are kept under a name, in languages and versions"),
+        (name = "events", description = "What happened, and the routes that say which messages it causes"),
         (name = "clients", description = "People who can be reached"),
         (name = "inbox", description = "What is delivered over `in_app`, as the user's pages show it"),
         (name = "webhooks", description = "Where webhooks go, and what they are signed with"),

@@ -6,10 +6,10 @@ use utoipa::ToSchema;
 use crate::db::types::{ClientId, MailingId, Timestamp};
 use crate::error::{Complaints, Error, Result};
 use crate::kinds::{ChannelKind, Priority, coded_enum};
-use crate::mailings::content::Content;
 use crate::mailings::filter::AudienceFilter;
 use crate::messages::model::Counts;
 use crate::segments::Segments;
+use crate::templates::Content;
 
 coded_enum! {
     /// Where a mailing is in its life.
@@ -85,6 +85,11 @@ pub struct Mailing {
     /// Messages a second, beside the channel's own limit; null for that alone.
     #[schema(example = 20.0)]
     pub rate_per_second: Option<f64>,
+    /// What its recipients may opt out of, beside the channel.
+    #[schema(example = "newsletter")]
+    pub group: Option<String>,
+    /// Whether nobody may opt out of it.
+    pub transactional: bool,
     /// When it was created.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
@@ -150,6 +155,8 @@ impl Mailing {
         self.starts_at = change.starts_at.unwrap_or(self.starts_at);
         self.ends_at = change.ends_at.unwrap_or(self.ends_at);
         self.rate_per_second = change.rate_per_second.unwrap_or(self.rate_per_second);
+        self.group = change.group.unwrap_or_else(|| self.group.take());
+        self.transactional = change.transactional.unwrap_or(self.transactional);
         self.updated_at = now;
         self.window().check(now)
     }
@@ -176,6 +183,10 @@ pub struct NewMailing {
     pub ends_at: Timestamp,
     /// Messages a second, if the channel's limit is not enough.
     pub rate_per_second: Option<f64>,
+    /// What its recipients may opt out of.
+    pub group: Option<String>,
+    /// Nobody may opt out of it, and quiet hours do not hold it back.
+    pub is_transactional: bool,
 }
 
 /// What a patch changes.
@@ -199,6 +210,10 @@ pub struct MailingChange {
     pub ends_at: Option<Timestamp>,
     /// Messages a second; `Some(None)` takes the limit away.
     pub rate_per_second: Option<Option<f64>>,
+    /// What its recipients may opt out of; `Some(None)` takes it away.
+    pub group: Option<Option<String>>,
+    /// Whether nobody may opt out of it.
+    pub transactional: Option<bool>,
 }
 
 impl MailingChange {
@@ -210,6 +225,8 @@ impl MailingChange {
             || self.channel.is_some()
             || self.priority.is_some()
             || self.starts_at.is_some()
+            || self.group.is_some()
+            || self.transactional.is_some()
     }
 }
 
@@ -344,6 +361,8 @@ mod tests {
             started_at: started.then_some(at),
             finished_at: None,
             rate_per_second: None,
+            group: None,
+            transactional: false,
             counts: Counts::default(),
         }
     }

@@ -44,6 +44,8 @@ struct MailingRow {
     rate_per_second: Option<f64>,
     subject: Option<String>,
     html: Option<String>,
+    message_group: Option<String>,
+    is_transactional: bool,
 }
 
 diesel::define_sql_function! {
@@ -85,6 +87,8 @@ impl MailingRow {
             started_at: self.started_at,
             finished_at: self.finished_at,
             rate_per_second: self.rate_per_second,
+            group: self.message_group,
+            transactional: self.is_transactional,
             counts: Counts::balanced(
                 self.total,
                 sending,
@@ -123,6 +127,8 @@ pub fn insert(c: &mut AnyConnection, new: &Mailing, audience: Option<Audience>) 
         rate_per_second: new.rate_per_second,
         subject: new.subject.clone(),
         html: new.html.clone(),
+        message_group: new.group.clone(),
+        is_transactional: new.transactional,
     };
     diesel::insert_into(mailing::table).values(&row).execute(c)?;
     if let AnyConnection::Sqlite(c) = c {
@@ -231,6 +237,8 @@ pub fn update(c: &mut AnyConnection, changed: &Mailing) -> Result<()> {
             mailing::starts_at.eq(changed.starts_at),
             mailing::ends_at.eq(changed.ends_at),
             mailing::rate_per_second.eq(changed.rate_per_second),
+            mailing::message_group.eq(&changed.group),
+            mailing::is_transactional.eq(changed.transactional),
             mailing::updated_at.eq(changed.updated_at),
         ))
         .execute(c)?;

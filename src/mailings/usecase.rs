@@ -10,7 +10,6 @@ use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::idempotency::{self, Answer, Claim, Key, Made, Verdict};
 use crate::kinds::ChannelKind;
-use crate::mailings::content::Content;
 use crate::mailings::filter::AudienceFilter;
 use crate::mailings::model::{
     Audience, Mailing, MailingChange, MailingStats, MailingStatus, NewMailing, Overview, Preview, Sample,
@@ -21,6 +20,7 @@ use crate::mailings::repo::{self, audience};
 use crate::messages::model::Counts;
 use crate::paging::Page;
 use crate::segments::segments;
+use crate::templates::Content;
 
 /// How many clients a preview shows.
 const SAMPLES: usize = 5;
@@ -117,6 +117,8 @@ impl Mailings {
             starts_at: window.starts_at,
             ends_at: window.ends_at,
             rate_per_second: new.rate_per_second,
+            group: new.group,
+            transactional: new.is_transactional,
             created_at: now,
             updated_at: now,
             started_at: begins.then_some(now),

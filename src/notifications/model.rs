@@ -118,6 +118,12 @@ pub struct Notification {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>, nullable = false)]
     pub metadata: Option<Raw>,
+    /// What its recipient may opt out of, beside the channel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "order")]
+    pub group: Option<String>,
+    /// Whether nobody may opt out of it.
+    pub transactional: bool,
     /// When it was accepted.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
@@ -176,6 +182,8 @@ impl Notification {
             provider_id: message.provider_id,
             error: message.error,
             metadata: Raw::stored(content.metadata)?,
+            group: content.group,
+            transactional: content.is_transactional,
             created_at: message.id.created_at(),
             updated_at: message.finished_at.map_or(content.updated_at, |at| at.max(content.updated_at)),
             last: LastAttempt {
@@ -252,6 +260,10 @@ pub struct NewNotification {
     pub metadata: Option<String>,
     /// The event that causes it.
     pub event: Option<EventId>,
+    /// What its recipient may opt out of ([`kinds::group`](crate::kinds::group)).
+    pub group: Option<String>,
+    /// Nobody may opt out of it, and quiet hours do not hold it back.
+    pub is_transactional: bool,
 }
 
 /// A year, and the day that some have more.
@@ -329,6 +341,8 @@ impl NewNotification {
             html: self.html,
             data: self.data,
             metadata: self.metadata,
+            group: self.group,
+            is_transactional: self.is_transactional,
             retry: retry.map_err(|e| Error::Internal(e.into()))?,
         };
         Ok((message, content))

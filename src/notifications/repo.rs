@@ -33,6 +33,8 @@ pub struct Content {
     pub html: Option<String>,
     pub data: Option<String>,
     pub retry: Option<String>,
+    pub group: Option<String>,
+    pub is_transactional: bool,
 }
 
 /// What these messages say.
@@ -52,6 +54,8 @@ pub fn contents(c: &mut AnyConnection, ids: &[MessageId]) -> Result<HashMap<Mess
                 notification::html,
                 notification::data,
                 notification::retry,
+                notification::message_group,
+                notification::is_transactional,
             ),
         ))
         .load::<(MessageId, Content)>(c)?;

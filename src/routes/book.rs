@@ -53,7 +53,11 @@ impl Book {
     }
 
     fn fresh(&self) -> Option<Arc<Vec<Compiled>>> {
-        self.known().routes.as_ref().filter(|(at, _)| at.elapsed() < FRESH).map(|(_, routes)| Arc::clone(routes))
+        self.known()
+            .routes
+            .as_ref()
+            .filter(|(at, _)| at.elapsed() < FRESH)
+            .map(|(_, routes)| Arc::clone(routes))
     }
 
     /// They were changed here.

@@ -70,8 +70,12 @@ fn yes() -> bool {
 pub struct RoutePatch {
     /// As in a new route.
     #[serde(default, deserialize_with = "given")]
-    #[schema(nullable = false, min_length = 1, max_length = 100,
-        pattern = r"^([A-Za-z0-9_-]+|\*)(\.([A-Za-z0-9_-]+|\*))*$")]
+    #[schema(
+        nullable = false,
+        min_length = 1,
+        max_length = 100,
+        pattern = r"^([A-Za-z0-9_-]+|\*)(\.([A-Za-z0-9_-]+|\*))*$"
+    )]
     pub event: Option<String>,
     /// As in a new route; null clears it.
     #[serde(default, deserialize_with = "present")]
@@ -147,10 +151,7 @@ pub async fn create_route(routes: web::Data<Routes>, posted: Posted<RouteBody>) 
 /// In the order in which they were made.
 #[utoipa::path(get, path = "/api/v1/routes", operation_id = "list_routes", tag = "events",
     params(ListQuery), responses((status = 200, description = "One page", body = Page<Route>)))]
-pub async fn list_routes(
-    routes: web::Data<Routes>,
-    Query(query): Query<ListQuery>,
-) -> Result<HttpResponse> {
+pub async fn list_routes(routes: web::Data<Routes>, Query(query): Query<ListQuery>) -> Result<HttpResponse> {
     let (limit, cursor) = (paging::limit(query.limit.as_deref())?, paging::cursor(query.cursor.as_deref())?);
     let (items, next) = routes.list(cursor, limit).await?;
     Ok(HttpResponse::Ok().json(Page { items, next_cursor: next.map(|id| id.to_string()) }))

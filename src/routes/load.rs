@@ -1,5 +1,7 @@
 //! A set of routes with their templates, from a file: `fanfare routes load FILE`.
 
+use std::path::Path;
+
 use figment::Figment;
 use figment::providers::{Format, Toml};
 use serde::Deserialize;
@@ -7,23 +9,40 @@ use serde::Deserialize;
 use super::model::{Changes, DeliveryDraft};
 use super::usecase::{Put, Routes};
 use crate::error::{Error, FieldError, Result};
+use crate::idempotency::Answer;
+use crate::kinds::ChannelKind;
+use crate::locale::Locale;
+use crate::paging;
+use crate::templates::Templates;
+use crate::templates::content::Texts;
+use crate::templates::model::{ListFilter, NewTemplate, StoredTemplate, TemplateChange};
 
 /// What a file holds.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Set<T> {
+struct Set {
     /// Texts, each as the API takes them.
-    #[serde(default = "Vec::new")]
-    pub templates: Vec<T>,
+    #[serde(default)]
+    templates: Vec<TemplateEntry>,
     /// Routes, each as the API takes them.
     #[serde(default)]
-    pub routes: Vec<RouteEntry>,
+    routes: Vec<RouteEntry>,
 }
 
-/// A route of a file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct RouteEntry {
+struct TemplateEntry {
+    name: String,
+    channel: ChannelKind,
+    locale: Option<String>,
+    subject: Option<String>,
+    text: String,
+    html: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RouteEntry {
     event: String,
     description: Option<String>,
     group: Option<String>,
@@ -39,17 +58,93 @@ pub struct Loaded {
     pub created: usize,
     /// They are in the place of others.
     pub replaced: usize,
-    /// They were there, or others were in their place.
+    /// They were there, or others are in their place.
     pub kept: usize,
 }
 
 impl Loaded {
-    /// Counts one.
-    pub fn count(&mut self, put: Put) {
+    fn count(&mut self, put: Put) {
         match put {
             Put::Created => self.created += 1,
             Put::Replaced => self.replaced += 1,
             Put::Kept => self.kept += 1,
         }
+    }
+}
+
+impl std::fmt::Display for Loaded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { created, replaced, kept } = self;
+        write!(f, "{created} created, {replaced} replaced, {kept} kept")
+    }
+}
+
+/// Sees to it that the templates and the routes of a file are there; answers what became of them. What there is already
+/// is replaced only if that is asked for.
+///
+/// # Errors
+/// [`Error::Invalid`] for a file that cannot be read, and for the first entry that is wrong: those before it are there.
+pub async fn load(
+    (templates, routes): (&Templates, &Routes),
+    path: &Path,
+    is_replacing: bool,
+) -> Result<(Loaded, Loaded)> {
+    let place = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|why| Error::invalid(&place, why.to_string()))?;
+    let set: Set = Figment::from(Toml::string(&text)).extract().map_err(|why| unreadable(&place, why))?;
+    let (mut texts, mut ways) = (Loaded::default(), Loaded::default());
+    for (index, entry) in set.templates.into_iter().enumerate() {
+        let at = |why| within(&format!("{place}: templates[{index}]"), why);
+        texts.count(put_template(templates, entry, is_replacing).await.map_err(at)?);
+    }
+    for (index, entry) in set.routes.into_iter().enumerate() {
+        let at = |why| within(&format!("{place}: routes[{index}]"), why);
+        let RouteEntry { event, description, group, transactional, enabled, deliveries } = entry;
+        let new = Changes {
+            event: Some(event),
+            description: Some(description),
+            group: Some(group),
+            transactional,
+            enabled,
+            deliveries: Some(deliveries),
+        };
+        ways.count(routes.put(new, is_replacing).await.map_err(at)?);
+    }
+    Ok((texts, ways))
+}
+
+async fn put_template(templates: &Templates, entry: TemplateEntry, is_replacing: bool) -> Result<Put> {
+    let locale = entry.locale.as_deref().map(str::parse::<Locale>).transpose();
+    let locale = locale.map_err(|why| Error::invalid("locale", why.to_string()))?;
+    let texts = Texts { subject: entry.subject, text: entry.text, html: entry.html };
+    let filter = ListFilter { name: Some(entry.name.clone()), channel: Some(entry.channel), locale: None };
+    let (known, _) = templates.list(filter, None, i64::from(paging::LARGEST_LIMIT)).await?;
+    let Some(known) = known.into_iter().find(|known| known.locale == locale) else {
+        let new = NewTemplate { name: entry.name, channel: entry.channel, locale, texts };
+        let answer = |made: &StoredTemplate| Answer::new(201, None, made);
+        templates.create(new, None, answer).await?;
+        return Ok(Put::Created);
+    };
+    if known.texts() == texts || !is_replacing {
+        return Ok(Put::Kept);
+    }
+    let change =
+        TemplateChange { subject: Some(texts.subject), text: Some(texts.text), html: Some(texts.html) };
+    templates.patch(known.id, change).await?;
+    Ok(Put::Replaced)
+}
+
+fn unreadable(place: &str, error: figment::Error) -> Error {
+    let complaint = |one: figment::Error| {
+        FieldError::new(format!("{place}: {}", one.path.join(".")), one.kind.to_string())
+    };
+    Error::Invalid(error.into_iter().map(complaint).collect())
+}
+
+fn within(place: &str, error: Error) -> Error {
+    let named = |wrong: FieldError| FieldError::new(format!("{place}.{}", wrong.field), wrong.reason);
+    match error {
+        Error::Invalid(fields) => Error::Invalid(fields.into_iter().map(named).collect()),
+        other => other,
     }
 }

@@ -85,7 +85,8 @@ impl Routes {
 
     async fn make(&self, new: Changes) -> Result<Route> {
         let now = self.clock.now();
-        let Checked { event, description, group, transactional, enabled, deliveries } = self.check(new).await?;
+        let Checked { event, description, group, transactional, enabled, deliveries } =
+            self.check(new).await?;
         Ok(Route {
             id: RouteId::new(),
             event: event.ok_or_else(|| Error::invalid("event", "is missing"))?,
@@ -110,7 +111,8 @@ impl Routes {
             let Some(known) = repo::find_by_event(c, route.event.as_str())? else {
                 return insert(c, &route).map(|()| Put::Created);
             };
-            let same = Route { id: known.id, created_at: known.created_at, updated_at: known.updated_at, ..route };
+            let same =
+                Route { id: known.id, created_at: known.created_at, updated_at: known.updated_at, ..route };
             if same == known || !is_replacing {
                 return Ok(Put::Kept);
             }
@@ -234,7 +236,10 @@ impl Routes {
                     if self.templates.variants(name, channel).await?.is_none() {
                         wrong.add(
                             field("template"),
-                            format!("there is no template `{}` for {channel}: make it first", name.escape_debug()),
+                            format!(
+                                "there is no template `{}` for {channel}: make it first",
+                                name.escape_debug()
+                            ),
                         );
                     }
                 }
@@ -291,7 +296,8 @@ fn is_target(text: &str) -> std::result::Result<(), String> {
     if is_good {
         Ok(())
     } else {
-        Err("must be `user`, another role of the event's `targets`, or `payload.` and the path of a field".into())
+        Err("must be `user`, another role of the event's `targets`, or `payload.` and the path of a field"
+            .into())
     }
 }
 

@@ -59,6 +59,16 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("POST", "/api/v1/inbox/{user_id}/{message_id}/read", "mark_inbox_message_read"),
     ("POST", "/api/v1/inbox/{user_id}/{message_id}/unread", "mark_inbox_message_unread"),
     ("POST", "/api/v1/inbox/{user_id}/{message_id}/archive", "archive_inbox_message"),
+    ("GET", "/api/v1/templates", "list_templates"),
+    ("POST", "/api/v1/templates", "create_template"),
+    ("POST", "/api/v1/templates/preview", "preview_texts"),
+    ("GET", "/api/v1/templates/{id}", "get_template"),
+    ("PATCH", "/api/v1/templates/{id}", "patch_template"),
+    ("DELETE", "/api/v1/templates/{id}", "delete_template"),
+    ("POST", "/api/v1/templates/{id}/preview", "preview_template"),
+    ("GET", "/api/v1/templates/{id}/versions", "list_template_versions"),
+    ("GET", "/api/v1/templates/{id}/versions/{version}", "get_template_version"),
+    ("POST", "/api/v1/templates/{id}/versions/{version}/restore", "restore_template_version"),
     ("GET", "/api/v1/webhook-endpoints", "list_webhook_endpoints"),
     ("POST", "/api/v1/webhook-endpoints", "create_webhook_endpoint"),
     ("GET", "/api/v1/webhook-endpoints/{id}", "get_webhook_endpoint"),
@@ -77,7 +87,7 @@ const PROBES: &[&str] = &["/health", "/ready", "/metrics"];
 
 const VERBS: &[&str] = &[
     "create", "get", "list", "replace", "patch", "delete", "import", "preview", "pause", "resume", "cancel",
-    "mark", "archive", "rotate", "enable", "disable", "test",
+    "mark", "archive", "rotate", "enable", "disable", "test", "restore",
 ];
 
 fn parsed() -> Value {

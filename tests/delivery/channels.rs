@@ -45,7 +45,7 @@ crate::on_each_database! {
         assert_eq!(seen.html.as_deref(), Some("<p>&lt;Ann&gt;</p>"));
         let why = [
             "the client has no e-mail address, which `email` needs",
-            "the client has no value for the placeholder `name`",
+            "there is no value for the placeholder `name`",
         ];
         assert_eq!(errors(&engine).await, why);
         engine.stop().await;

@@ -137,6 +137,8 @@ impl Own {
             starts_at: None,
             ends_at: Clock::System.now().plus(LONG),
             rate_per_second: None,
+            group: None,
+            is_transactional: false,
         };
         let mailing = made(self.mailings.create(new, None, |_| answer()).await.expect("a mailing"));
         let began = Instant::now();

@@ -166,6 +166,8 @@ impl Stage {
             starts_at: Some(second(starts_at)),
             ends_at: second(starts_at + lasts),
             rate_per_second: None,
+            group: None,
+            is_transactional: false,
         };
         let answer = |_: &_| Answer::new(201, None, &());
         let Made::New(mailing, _) = self.mailings.create(new, None, answer).await.expect("a mailing") else {

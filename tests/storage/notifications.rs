@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use diesel::prelude::*;
 use fanfare::db::schema::{message, notification};
-use fanfare::db::types::{BatchId, ClientId, MessageId, Timestamp};
+use fanfare::db::types::{BatchId, ClientId, EventId, MessageId, Timestamp};
 use fanfare::idempotency::{self, Answer, Claim, Key, Verdict};
 use fanfare::kinds::{ChannelKind, Priority};
 use fanfare::live::Live;
 use fanfare::messages::repo::MessageRow;
 use fanfare::metrics::Metrics;
-use fanfare::notifications::intake::Intake;
+use fanfare::notifications::intake::{Announcer, Intake};
 use fanfare::notifications::model::{NewNotification, To};
 use fanfare::notifications::repo::{Addresses, NewRows, NotificationRow, Stored, store};
 use fanfare::notifications::usecase::Arrivals;
@@ -35,6 +35,9 @@ fn new(to: To, scheduled_at: Option<Timestamp>) -> NewNotification {
         expires_at: None,
         retry: None,
         metadata: None,
+        event: None,
+        group: None,
+        is_transactional: false,
     }
 }
 
@@ -58,6 +61,9 @@ on_each_database! {
             priority: Priority::High,
             expires_at: Some(at(3_000)),
             retry: Some(vec![Duration::from_secs(1)]),
+            event: Some(EventId::new()),
+            group: Some("order".to_owned()),
+            is_transactional: true,
             ..new(To::Client(client), Some(at(2_000)))
         };
         let rows = vec![
@@ -116,8 +122,9 @@ on_each_database! {
     async fn only_what_is_due_before_the_engines_next_look_wakes_it(kind: Database) {
         let stage = Stage::new(kind).await;
         let woken = Arc::new(Woken::default());
-        let parts = (stage.db.clone(), stage.clock.clone(), Metrics::new().unwrap(), Live::new(true));
-        let (intake, worker) = Intake::new(parts, (woken.clone(), Duration::from_secs(5)));
+        let parts = (stage.clock.clone(), Metrics::new().unwrap(), Live::new(true));
+        let announcer = Announcer::new(parts, (woken.clone(), Duration::from_secs(5)));
+        let (intake, worker) = Intake::new(stage.db.clone(), stage.clock.clone(), announcer);
         let worker = tokio::spawn(worker.run());
         for (scheduled_at, wakes) in [(Some(at(1_011)), 0), (Some(at(1_009)), 1), (None, 2), (Some(at(9_000)), 2)] {
             let row = rows(new(To::Address("79031234567".to_owned()), scheduled_at), None, &HashMap::new());

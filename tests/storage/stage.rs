@@ -97,6 +97,8 @@ pub fn mailing_at_work(c: &mut AnyConnection, filter: AudienceFilter, last: Clie
         started_at: Some(at(1_000)),
         finished_at: None,
         rate_per_second: None,
+        group: None,
+        transactional: false,
         counts: Counts::default(),
     };
     repo::insert(c, &new, Some(Audience { total: 4, upper_bound: Some(last) })).unwrap();

@@ -77,7 +77,8 @@ impl EventBody {
                 wrong.add("targets", format!("must be at most {MOST_TARGETS}"));
             }
         }
-        let payload = self.payload.as_ref().map(|raw| wrong.check("payload", object(raw)).unwrap_or_default());
+        let payload =
+            self.payload.as_ref().map(|raw| wrong.check("payload", object(raw)).unwrap_or_default());
         let occurred_at = self.occurred_at.and_then(|text| wrong.check("occurred_at", time(&text)));
         wrong.finish()?;
         let text = |raw: Box<RawValue>| raw.get().to_owned();

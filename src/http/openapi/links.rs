@@ -22,8 +22,16 @@ const LINKS: &[(&str, &str, &[&str])] = &[
             "delete_mailing",
         ],
     ),
+    (
+        "create_template",
+        "/id",
+        &["get_template", "patch_template", "preview_template", "list_template_versions", "delete_template"],
+    ),
     ("create_notification", "/id", NOTIFICATION),
     ("create_notification_asynchronously", "/id", NOTIFICATION),
+    ("create_event", "/event_id", &["get_event"]),
+    ("create_event_by_its_short_path", "/event_id", &["get_event"]),
+    ("create_route", "/id", &["get_route", "patch_route", "delete_route"]),
     ("create_batch", "/batch_id", &["get_batch", "list_batch_notifications", "cancel_batch"]),
 ];
 const NOTIFICATION: &[&str] =

@@ -5,12 +5,11 @@ use utoipa::ToSchema;
 
 use crate::error::{Complaints, Error, Result};
 use crate::http::json::{given, present, time};
-use crate::kinds::{ChannelKind, Priority};
-use crate::mailings::content::Content;
+use crate::kinds::{ChannelKind, Priority, group};
 use crate::mailings::filter::{AudienceFilter, FilterInput};
 use crate::mailings::model::{MailingChange, NewMailing};
 use crate::mailings::usecase::PreviewQuestion;
-use crate::templates::{Form, Template};
+use crate::templates::{Content, Form, Template};
 
 /// A mailing to create.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -52,6 +51,13 @@ pub struct MailingBody {
     /// Messages a second, 0.001 to 1000000; absent or null: as many as the channel sends.
     #[schema(example = 20.0, minimum = 0.001, maximum = 1_000_000)]
     pub rate_per_second: Option<f64>,
+    /// What its recipients may opt out of besides the whole channel, such as `newsletter`.
+    #[schema(min_length = 1, max_length = 64, pattern = "^[a-z0-9_.-]+$", example = "newsletter")]
+    pub group: Option<String>,
+    /// Whether nobody may opt out of it: it passes preferences and quiet hours. False if absent.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<bool>, nullable = false, default = false)]
+    pub transactional: Option<bool>,
 }
 
 /// What to change of a mailing; what is absent stays.
@@ -105,6 +111,14 @@ pub struct MailingPatch {
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<f64>, minimum = 0.001, maximum = 1_000_000)]
     pub rate_per_second: Option<Option<f64>>,
+    /// As in a new mailing; null takes it away.
+    #[serde(default, deserialize_with = "present")]
+    #[schema(value_type = Option<String>, min_length = 1, max_length = 64, pattern = "^[a-z0-9_.-]+$")]
+    pub group: Option<Option<String>>,
+    /// As in a new mailing.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(nullable = false)]
+    pub transactional: Option<bool>,
 }
 
 /// A mailing to look at before it is made.
@@ -227,6 +241,8 @@ impl MailingPatch {
             rate_per_second: optional(wrong, "rate_per_second", self.rate_per_second, |wish| {
                 wish.map(rate).transpose()
             }),
+            group: optional(wrong, "group", self.group, |word| word.as_deref().map(group).transpose()),
+            transactional: self.transactional,
         }
     }
 
@@ -261,6 +277,8 @@ impl MailingBody {
             starts_at: self.starts_at,
             ends_at: Some(self.ends_at),
             rate_per_second: Some(self.rate_per_second),
+            group: Some(self.group),
+            transactional: self.transactional,
         };
         let checked = fields.of_new()?;
         Ok(NewMailing {
@@ -273,6 +291,8 @@ impl MailingBody {
             starts_at: checked.starts_at,
             ends_at: checked.ends_at.ok_or_else(|| Error::invalid("ends_at", "is required"))?,
             rate_per_second: checked.rate_per_second.flatten(),
+            group: checked.group.flatten(),
+            is_transactional: checked.transactional.unwrap_or_default(),
         })
     }
 }
@@ -298,6 +318,8 @@ impl PreviewBody {
             starts_at: self.starts_at,
             ends_at: self.ends_at,
             rate_per_second: Some(self.rate_per_second),
+            group: None,
+            transactional: None,
         };
         let checked = fields.of_new()?;
         Ok(PreviewQuestion {

@@ -10,7 +10,7 @@ use crate::clients::reach;
 use crate::db::types::{BatchId, ClientId, MessageId, Timestamp};
 use crate::error::{Complaints, Error, FieldError, Result};
 use crate::http::json::{given, parse_object, present, time};
-use crate::kinds::{ChannelKind, Priority};
+use crate::kinds::{ChannelKind, Priority, group};
 use crate::notifications::model::{NewNotification, Rescheduling, To};
 use crate::notifications::usecase::{Item, LARGEST_BATCH, Taken, Wanted};
 
@@ -64,6 +64,13 @@ pub struct NotificationBody {
     /// An object that is returned as it is, up to 16 KiB.
     #[schema(value_type = Option<Object>)]
     pub metadata: Option<Box<RawValue>>,
+    /// What its recipient may opt out of besides the whole channel, such as `order` or `newsletter`.
+    #[schema(min_length = 1, max_length = 64, pattern = "^[a-z0-9_.-]+$", example = "order")]
+    pub group: Option<String>,
+    /// Whether nobody may opt out of it: it passes preferences and quiet hours. False if absent.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<bool>, nullable = false, default = false)]
+    pub transactional: Option<bool>,
 }
 
 /// A schedule of further attempts.
@@ -143,6 +150,7 @@ impl NotificationBody {
         let (scheduled_at, expires_at) =
             (at("scheduled_at", self.scheduled_at), at("expires_at", self.expires_at));
         let retry = self.retry.and_then(|retry| wrong.check("retry.delays", delays(&retry.delays)));
+        let group = self.group.and_then(|word| wrong.check("group", group(&word)));
         wrong.finish()?;
         let missing = || Error::internal("a notification was read without complaint and is not whole");
         Ok(NewNotification {
@@ -158,6 +166,8 @@ impl NotificationBody {
             retry,
             metadata,
             event: None,
+            group,
+            is_transactional: self.transactional.unwrap_or_default(),
         })
     }
 }

@@ -46,6 +46,9 @@ impl TrialBody {
             expires_at: None,
             retry: Some(RetryBody { delays: Vec::new() }),
             metadata: None,
+            group: None,
+            // who tries a channel is to learn of the channel
+            transactional: Some(true),
         }
     }
 }

@@ -30,6 +30,9 @@ pub struct NotificationRow {
     pub metadata: Option<String>,
     pub retry: Option<String>,
     pub event_id: Option<EventId>,
+    #[diesel(column_name = message_group)]
+    pub group: Option<String>,
+    pub is_transactional: bool,
 }
 
 impl NotificationRow {
@@ -112,7 +115,7 @@ impl Statement for InsertNotifications {
 
 impl Insert for InsertNotifications {
     const HEAD: &'static str = "INSERT INTO notification (message_id, batch_id, scheduled_at, updated_at, is_awaited, \
-        text, subject, html, data, metadata, retry, event_id) VALUES (";
+        text, subject, html, data, metadata, retry, event_id, message_group, is_transactional) VALUES (";
     type Row = NotificationRow;
 
     fn bind<'r>(row: &'r NotificationRow, values: &mut Values<'_, 'r>) -> QueryResult<()> {
@@ -124,7 +127,9 @@ impl Insert for InsertNotifications {
         values.bind::<Text, _>(&row.text)?;
         let texts = [&row.subject, &row.html, &row.data, &row.metadata, &row.retry];
         values.bind_all::<Nullable<Text>, _, _>(texts)?;
-        values.bind::<Nullable<Id>, _>(&row.event_id)
+        values.bind::<Nullable<Id>, _>(&row.event_id)?;
+        values.bind::<Nullable<Text>, _>(&row.group)?;
+        values.bind::<Bool, _>(&row.is_transactional)
     }
 }
 
@@ -145,6 +150,8 @@ fn insert_notifications(c: &mut AnyConnection, rows: &[&NotificationRow]) -> Res
                 column(rows, |r| r.metadata.as_deref()).into_sql::<Array<Nullable<Text>>>(),
                 column(rows, |r| r.retry.as_deref()).into_sql::<Array<Nullable<Text>>>(),
                 column(rows, |r| r.event_id).into_sql::<Array<Nullable<Id>>>(),
+                column(rows, |r| r.group.as_deref()).into_sql::<Array<Nullable<Text>>>(),
+                column(rows, |r| r.is_transactional).into_sql::<Array<Bool>>(),
             );
             Bulk::of(InsertNotifications, columns).execute(c)?;
         }

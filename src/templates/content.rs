@@ -1,22 +1,44 @@
-//! What a mailing says: a text, on some channels with a subject, and HTML in an e-mail.
+//! What a message says: a text, on some channels with a subject, and HTML in an e-mail.
 
 use std::collections::BTreeSet;
 
 use minijinja::value::Value;
+use serde::{Deserialize, Serialize};
 
+use super::render::{Form, Template};
 use crate::error::{Complaints, Result};
 use crate::kinds::ChannelKind;
-use crate::templates::{Form, Template};
 
 /// Where there is no HTML.
 pub const NO_HTML: &str = "is a part of an e-mail; other channels show none";
 
-/// A mailing's texts, checked and ready to be filled.
+/// Texts that were checked and are ready to be filled.
 #[derive(Debug)]
 pub struct Content {
     subject: Option<Template>,
     text: Template,
     html: Option<Template>,
+}
+
+/// Texts as somebody wrote them.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Texts {
+    /// What stands above the text.
+    pub subject: Option<String>,
+    /// The text.
+    pub text: String,
+    /// The text as HTML.
+    pub html: Option<String>,
+}
+
+impl Texts {
+    /// Reads them as what is said over this channel.
+    ///
+    /// # Errors
+    /// As [`Content::parse`].
+    pub fn parse(&self, channel: ChannelKind) -> Result<Content> {
+        Content::parse(channel, self.subject.as_deref(), &self.text, self.html.as_deref())
+    }
 }
 
 /// The same for one recipient.
@@ -77,6 +99,16 @@ impl Content {
         let all =
             self.parts().flat_map(|(field, part)| part.placeholders().iter().map(move |name| (field, name)));
         all.filter(move |(_, name)| seen.insert(*name))
+    }
+
+    /// What is filled in, each with what is asked of it: `order.id`.
+    pub fn paths(&self) -> BTreeSet<&str> {
+        self.parts().flat_map(|(_, part)| part.paths()).map(String::as_str).collect()
+    }
+
+    /// The placeholders that these values leave empty, those with a `default` among them.
+    pub fn missing<'t>(&'t self, values: &'t Value) -> BTreeSet<&'t str> {
+        self.parts().flat_map(|(_, part)| part.missing(values)).collect()
     }
 
     /// Whether there is anything to fill.
