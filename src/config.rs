@@ -41,6 +41,7 @@ pub const ENVIRONMENT: &[(&str, &str, Form)] = &[
     ("HTTP_HOST", "http.host", Form::Text),
     ("HTTP_PORT", "http.port", Form::Number),
     ("HTTP_WORKERS", "http.workers", Form::Number),
+    ("PUBLIC_URL", "http.public_url", Form::Text),
     ("API_KEY", "access.api_key", Form::Text),
     ("API_KEY_FILE", "access.api_key_file", Form::Text),
     ("PROVIDER_TIMEOUT", "channels.timeout", Form::Text),
@@ -109,6 +110,8 @@ pub const ENVIRONMENT: &[(&str, &str, Form)] = &[
     ("NOTIFICATION_SYNC_WAIT", "notifications.sync_wait", Form::Text),
     ("NOTIFICATION_INTAKE_LIMIT", "notifications.intake_limit", Form::Number),
     ("IDEMPOTENCY_KEEP", "idempotency.keep", Form::Text),
+    ("QUIET_HOURS_TIMEZONE", "preferences.quiet_hours_timezone", Form::Text),
+    ("UNSUBSCRIBE_SECRET", "preferences.unsubscribe_secret", Form::Text),
     ("DELIVERY_PAGE_SIZE", "delivery.page_size", Form::Number),
     ("DELIVERY_LANE_CAPACITY", "delivery.lane_capacity", Form::Number),
     ("DELIVERY_RECORD_BATCH", "delivery.record_batch", Form::Number),
@@ -153,6 +156,8 @@ pub struct Config {
     pub retry: Retry,
     /// Single notifications.
     pub notifications: Notifications,
+    /// What clients want.
+    pub preferences: Preferences,
     /// Requests that are sent twice.
     pub idempotency: Idempotency,
     /// The engine's sizes.

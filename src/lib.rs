@@ -8,7 +8,7 @@
 //!
 //! | modules | what they are |
 //! |---|---|
-//! | [`error`], [`clock`], [`kinds`], [`paging`], [`config`], [`metrics`], [`lifecycle`], [`telemetry`], [`failpoint`] | the ground |
+//! | [`error`], [`clock`], [`kinds`], [`paging`], [`config`], [`metrics`], [`lifecycle`], [`telemetry`], [`failpoint`], [`seal`] | the ground |
 //! | [`db`] | the two databases behind one handle |
 //! | [`idempotency`] | requests that may come twice |
 //! | [`clients`], [`messages`], [`templates`], [`segments`] | who can be reached, what became of each delivery, texts to fill and what they come to |
@@ -16,6 +16,7 @@
 //! | [`live`] | what becomes of notifications and mailings, told to those who wait or watch |
 //! | [`notifications`] | single messages and batches |
 //! | [`pending_mailing`] | what makes a mailing begin at its time |
+//! | [`preferences`] | what clients opted out of, and when they are left alone |
 //! | [`egress`], [`channels`] | the way out; they know no database |
 //! | [`inbox`] | what the channel `in_app` delivers, kept for each user |
 //! | [`endpoints`] | where webhooks go: secrets, and what is disabled because it fails |
@@ -54,7 +55,9 @@ pub mod metrics;
 pub mod notifications;
 pub mod paging;
 pub mod pending_mailing;
+pub mod preferences;
 pub mod sandbox;
+pub mod seal;
 pub mod segments;
 pub mod telemetry;
 pub mod templates;
