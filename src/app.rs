@@ -11,7 +11,7 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::middleware::from_fn;
 use actix_web::{App as ActixApp, HttpResponse, HttpServer, Resource, Route, web};
-use secrecy::ExposeSecret;
+use secrecy::{ExposeSecret, SecretString};
 use tokio::task::JoinHandle;
 use tracing_actix_web::TracingLogger;
 
@@ -52,6 +52,8 @@ use crate::metrics::Metrics;
 use crate::notifications::usecase::{Arrivals, Terms};
 use crate::notifications::{self, Notifications};
 use crate::pending_mailing::watchdog::Watchdog;
+use crate::preferences::link::{Links, Tokens};
+use crate::preferences::{self, Preferring};
 use crate::routes::{self, Routes};
 use crate::templates::{self, Templates};
 
@@ -119,6 +121,7 @@ struct Services {
     keeping: web::Data<Keeping>,
     metrics: web::Data<Metrics>,
     inbox: web::Data<Inbox>,
+    preferring: web::Data<Preferring>,
     origins: web::Data<Origins>,
     live: web::Data<Live>,
     next_due: web::Data<NextDue>,
@@ -202,6 +205,11 @@ impl App {
             inbox: web::Data::new(Inbox::new(
                 (db.clone(), clock.clone(), live.clone()),
                 &inbox_secret(&config),
+            )),
+            preferring: web::Data::new(Preferring::new(
+                db.clone(),
+                clock.clone(),
+                Tokens::new(&unsubscribe_secret(&config)),
             )),
             origins: web::Data::new(Origins(config.in_app.origins().map(str::to_owned).collect())),
             metrics: web::Data::new(metrics),
@@ -328,6 +336,8 @@ fn listen(address: SocketAddr) -> Result<TcpListener> {
 }
 
 fn settings(config: &Config) -> Settings {
+    let url = config.http.public_url.as_deref();
+    let links = url.map(|url| Links::new(url, &unsubscribe_secret(config)));
     Settings {
         page_size: config.delivery.page_size,
         lane_capacity: config.delivery.lane_capacity,
@@ -336,6 +346,9 @@ fn settings(config: &Config) -> Settings {
         claim_poll: claim_poll(config),
         lease: config.delivery.lease,
         shutdown: config.shutdown.timeout,
+        // what cannot be read was refused when the configuration was
+        quiet_zone: config.preferences.quiet_hours_timezone.parse().unwrap_or(chrono_tz::Tz::UTC),
+        links: links.map(Arc::new),
     }
 }
 
@@ -369,8 +382,17 @@ fn terms(config: &Config, guard: Arc<Guard>) -> Terms {
 
 /// What the tokens of users' pages are made with. Without a key nobody asks for tokens.
 fn inbox_secret(config: &Config) -> Vec<u8> {
-    let secret = config.in_app.secret.as_ref().or(config.access.api_key.as_ref());
-    secret.map_or_else(
+    secret_of(config, config.in_app.secret.as_ref())
+}
+
+/// What links to unsubscribe are made with. Without a secret or a key none are made.
+fn unsubscribe_secret(config: &Config) -> Vec<u8> {
+    secret_of(config, config.preferences.unsubscribe_secret.as_ref())
+}
+
+/// The secret, or in its place the API key, or one that nobody knows.
+fn secret_of(config: &Config, secret: Option<&SecretString>) -> Vec<u8> {
+    secret.or(config.access.api_key.as_ref()).map_or_else(
         || fastrand::u128(..).to_be_bytes().to_vec(),
         |secret| secret.expose_secret().as_bytes().to_vec(),
     )
@@ -394,6 +416,7 @@ fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<S
             .app_data(services.access.clone())
             .app_data(services.probes.clone())
             .app_data(services.inbox.clone())
+            .app_data(services.preferring.clone())
             .app_data(services.origins.clone())
             .app_data(services.live.clone())
             .app_data(services.next_due.clone())
@@ -435,9 +458,11 @@ fn every_path(cfg: &mut web::ServiceConfig) {
         .configure(notifications::handler::short_routes)
         .configure(events::handler::short_routes)
         .configure(inbox::handler::element_route)
+        .configure(preferences::handler::unsubscribe::routes)
         .service(
             web::scope("/api/v1")
                 .configure(clients::handler::routes)
+                .configure(preferences::handler::routes)
                 .configure(endpoints::handler::routes)
                 .configure(http_channels::routes)
                 .configure(messages::handler::routes)

@@ -40,6 +40,8 @@ pub struct Delivery {
     pub data: Option<Arc<str>>,
     /// Whether it is one of many alike: a mailing's.
     pub is_bulk: bool,
+    /// Where its recipient gets no more of its kind with one click (RFC 8058), if it may.
+    pub unsubscribe: Option<String>,
 }
 
 impl Delivery {
@@ -53,6 +55,7 @@ impl Delivery {
             html: None,
             data: None,
             is_bulk: false,
+            unsubscribe: None,
         }
     }
 }

@@ -41,6 +41,7 @@ pub const ENVIRONMENT: &[(&str, &str, Form)] = &[
     ("HTTP_HOST", "http.host", Form::Text),
     ("HTTP_PORT", "http.port", Form::Number),
     ("HTTP_WORKERS", "http.workers", Form::Number),
+    ("PUBLIC_URL", "http.public_url", Form::Text),
     ("API_KEY", "access.api_key", Form::Text),
     ("API_KEY_FILE", "access.api_key_file", Form::Text),
     ("PROVIDER_TIMEOUT", "channels.timeout", Form::Text),
@@ -111,6 +112,8 @@ pub const ENVIRONMENT: &[(&str, &str, Form)] = &[
     ("EVENTS_UNKNOWN", "events.unknown", Form::Text),
     ("EVENT_INTAKE_LIMIT", "events.intake_limit", Form::Number),
     ("IDEMPOTENCY_KEEP", "idempotency.keep", Form::Text),
+    ("QUIET_HOURS_TIMEZONE", "preferences.quiet_hours_timezone", Form::Text),
+    ("UNSUBSCRIBE_SECRET", "preferences.unsubscribe_secret", Form::Text),
     ("DELIVERY_PAGE_SIZE", "delivery.page_size", Form::Number),
     ("DELIVERY_LANE_CAPACITY", "delivery.lane_capacity", Form::Number),
     ("DELIVERY_RECORD_BATCH", "delivery.record_batch", Form::Number),
@@ -157,6 +160,8 @@ pub struct Config {
     pub notifications: Notifications,
     /// Business events.
     pub events: Events,
+    /// What clients want.
+    pub preferences: Preferences,
     /// Requests that are sent twice.
     pub idempotency: Idempotency,
     /// The engine's sizes.

@@ -8,7 +8,7 @@
 //!
 //! | modules | what they are |
 //! |---|---|
-//! | [`error`], [`clock`], [`kinds`], [`locale`], [`paging`], [`config`], [`metrics`], [`lifecycle`], [`telemetry`], [`failpoint`] | the ground |
+//! | [`error`], [`clock`], [`kinds`], [`locale`], [`paging`], [`config`], [`metrics`], [`lifecycle`], [`telemetry`], [`failpoint`], [`seal`] | the ground |
 //! | [`db`] | the two databases behind one handle |
 //! | [`idempotency`] | requests that may come twice |
 //! | [`segments`], [`templates`] | what a text message comes to; texts to fill, kept with their versions |
@@ -18,6 +18,7 @@
 //! | [`notifications`] | single messages and batches |
 //! | [`routes`], [`events`] | what happened in the user's business, and which messages that causes |
 //! | [`pending_mailing`] | what makes a mailing begin at its time |
+//! | [`preferences`] | what clients opted out of, and when they are left alone |
 //! | [`egress`], [`channels`] | the way out; they know no database |
 //! | [`inbox`] | what the channel `in_app` delivers, kept for each user |
 //! | [`endpoints`] | where webhooks go: secrets, and what is disabled because it fails |
@@ -58,8 +59,10 @@ pub mod metrics;
 pub mod notifications;
 pub mod paging;
 pub mod pending_mailing;
+pub mod preferences;
 pub mod routes;
 pub mod sandbox;
+pub mod seal;
 pub mod segments;
 pub mod telemetry;
 pub mod templates;

@@ -39,6 +39,10 @@ pub struct Inner {
     pub expired: IntCounterVec,
     /// `fanfare_messages_cancelled_total`
     pub cancelled: IntCounterVec,
+    /// `fanfare_messages_opted_out_total`
+    pub opted_out: IntCounterVec,
+    /// `fanfare_messages_deferred_total`
+    pub deferred: IntCounterVec,
     /// `fanfare_retries_total`
     pub retries: IntCounterVec,
     /// `fanfare_attempt_duration_seconds`
@@ -92,6 +96,10 @@ pub struct ChannelMetrics {
     pub lateness: Histogram,
     /// `fanfare_in_flight`
     pub in_flight: IntGauge,
+    /// `fanfare_messages_opted_out_total`
+    pub opted_out: IntCounter,
+    /// `fanfare_messages_deferred_total`
+    pub deferred: IntCounter,
     attempt_durations: [Histogram; ATTEMPT_OUTCOMES.len()],
     rate_limit_waits: IntCounter,
     rate_limit_seconds: Counter,
@@ -203,6 +211,16 @@ impl Metrics {
                 channel,
             )?,
             cancelled: r.counters("fanfare_messages_cancelled_total", "Messages cancelled before they were sent", channel)?,
+            opted_out: r.counters(
+                "fanfare_messages_opted_out_total",
+                "Messages cancelled because their recipients opted out; a rise means a kind of message that is not wanted",
+                channel,
+            )?,
+            deferred: r.counters(
+                "fanfare_messages_deferred_total",
+                "How often messages were put off to the end of quiet hours; a rise means mailings at night",
+                channel,
+            )?,
             retries: r.counters(
                 "fanfare_retries_total",
                 "Attempts that failed and are tried again; a rise means that the provider is unwell",
@@ -283,9 +301,13 @@ impl Metrics {
     fn show_zeroes(&self) {
         for channel in ChannelKind::ALL.iter().map(|c| c.as_str()) {
             let of_messages = [&self.messages, &self.sent, &self.failed, &self.expired, &self.cancelled];
-            for counter in
-                of_messages.into_iter().chain([&self.retries, &self.throttled, &self.rate_limit_waits])
-            {
+            for counter in of_messages.into_iter().chain([
+                &self.retries,
+                &self.throttled,
+                &self.rate_limit_waits,
+                &self.opted_out,
+                &self.deferred,
+            ]) {
                 counter.with_label_values(&[channel]);
             }
             self.rate_limit_seconds.with_label_values(&[channel]);
@@ -309,6 +331,8 @@ impl Metrics {
         ChannelMetrics {
             lateness: self.lateness.with_label_values(&[name]),
             in_flight: self.in_flight.with_label_values(&[name]),
+            opted_out: self.opted_out.with_label_values(&[name]),
+            deferred: self.deferred.with_label_values(&[name]),
             attempt_durations: ATTEMPT_OUTCOMES.map(duration),
             rate_limit_waits: self.rate_limit_waits.with_label_values(&[name]),
             rate_limit_seconds: self.rate_limit_seconds.with_label_values(&[name]),

@@ -30,6 +30,7 @@ pub(super) fn check(config: &Config) -> Result<()> {
     providers(config, &mut wrong);
     access(config, &mut wrong);
     inboxes(config, &mut wrong);
+    preferences(config, &mut wrong);
     wrong.finish()
 }
 
@@ -164,6 +165,48 @@ fn inboxes(config: &Config, wrong: &mut Complaints) {
             );
         }
     }
+}
+
+fn preferences(config: &Config, wrong: &mut Complaints) {
+    let section = &config.preferences;
+    if section.quiet_hours_timezone.parse::<chrono_tz::Tz>().is_err() {
+        wrong.add(
+            named("preferences.quiet_hours_timezone"),
+            "must be the IANA name of a time zone, like Europe/Moscow",
+        );
+    }
+    if section.unsubscribe_secret.as_ref().is_some_and(|secret| secret.expose_secret().len() < 16) {
+        wrong.add(named("preferences.unsubscribe_secret"), "must have at least 16 characters");
+    }
+    let Some(url) = &config.http.public_url else { return };
+    if !is_public(url) {
+        wrong.add(
+            named("http.public_url"),
+            "must be an https URL in ASCII, such as https://mail.example.com, without query and fragment",
+        );
+    }
+    // a link in a mail is followed years later, when a key made up at the start is long gone
+    if section.unsubscribe_secret.is_none() && config.access.api_key.is_none() {
+        wrong.add(
+            named("preferences.unsubscribe_secret"),
+            "must be set beside PUBLIC_URL, unless API_KEY is: links to unsubscribe are made with it",
+        );
+    }
+}
+
+/// Whether links in mails' headers can begin with it as it is.
+fn is_public(text: &str) -> bool {
+    let is_plain = text.len() <= 500
+        && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'<' | b'>' | b',' | b'"'));
+    let is_base = |url: url::Url| {
+        let is_bare = url.query().is_none() && url.fragment().is_none();
+        url.scheme() == "https"
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && is_bare
+    };
+    is_plain && url::Url::parse(text).is_ok_and(is_base)
 }
 
 fn is_bearable(key: &str) -> bool {

@@ -57,6 +57,18 @@ pub struct Http {
     pub port: u16,
     /// Threads that answer.
     pub workers: usize,
+    /// By which recipients reach this service, for links in mails.
+    pub public_url: Option<String>,
+}
+
+/// Section `preferences`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Preferences {
+    /// The clock of clients who have no time zone: its IANA name.
+    pub quiet_hours_timezone: String,
+    /// What links to unsubscribe are made with; none means the API key.
+    pub unsubscribe_secret: Option<SecretString>,
 }
 
 /// Section `access`.

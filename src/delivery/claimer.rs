@@ -19,6 +19,7 @@ use crate::live::Change;
 use crate::mailings::recipient::Recipient;
 use crate::messages::repo::MessageRow;
 use crate::notifications::repo::Content;
+use crate::preferences::repo::Known;
 use crate::templates::Filled;
 
 /// Claims what is due.
@@ -117,7 +118,7 @@ impl Claimer {
     }
 
     async fn admit(&self, claimed: Claimed) -> Result<()> {
-        let Claimed { page, rows, recipients, contents } = claimed;
+        let Claimed { page, rows, recipients, contents, wishes } = claimed;
         let open = Arc::new(OpenPage::new(page.id, page.node, page.mailing, rows.len()));
         let lane = (page.channel, page.priority);
         let items = match page.mailing {
@@ -127,11 +128,13 @@ impl Claimer {
                     recipients.into_iter().map(|r| (r.client_id, r)).collect();
                 let items = rows.into_iter().map(|row| {
                     let recipient = row.client_id.and_then(|id| recipients.remove(&id));
-                    Item::of_row(row, Arc::clone(&open), Origin::Mailing(Arc::clone(&run)), recipient)
+                    let wishes = wishes.by(page.channel, row.client_id, &row.recipient);
+                    let origin = Origin::Mailing(Arc::clone(&run));
+                    Item::of_row(row, Arc::clone(&open), origin, (recipient, wishes))
                 });
                 items.collect()
             }
-            None => self.singles(&open, lane, rows, contents),
+            None => self.singles(&open, lane, rows, (contents, wishes)),
         };
         self.shared.push(&open, lane, items);
         Ok(())
@@ -143,7 +146,7 @@ impl Claimer {
         open: &Arc<OpenPage>,
         (channel, priority): (ChannelKind, Priority),
         rows: Vec<MessageRow>,
-        mut contents: HashMap<MessageId, Content>,
+        (mut contents, wishes): (HashMap<MessageId, Content>, Known),
     ) -> Vec<Item> {
         let at = self.shared.now();
         let items = rows.into_iter().map(|row| {
@@ -156,12 +159,15 @@ impl Claimer {
                 data: content.data.map(Arc::from),
                 expires_at: row.expires_at,
                 retry: content.retry.as_deref().and_then(RetryPolicy::from_json),
+                group: content.group,
+                is_transactional: content.is_transactional,
                 is_awaited: content.is_awaited,
             };
             let (id, batch, attempts) = (row.id, content.batch_id, row.attempts);
             let change = Change { id, batch, channel, status: NotificationStatus::Processing, attempts, at };
             self.shared.live.publish(&change, false);
-            Item::of_row(row, Arc::clone(open), Origin::Single(Box::new(single)), None)
+            let wishes = wishes.by(channel, row.client_id, &row.recipient);
+            Item::of_row(row, Arc::clone(open), Origin::Single(Box::new(single)), (None, wishes))
         });
         items.collect()
     }

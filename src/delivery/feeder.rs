@@ -279,15 +279,17 @@ impl Feeder {
             taken.recipients.into_iter().map(|r| (r.client_id, r)).collect();
         let items = taken.open.into_iter().map(|(member, row)| {
             let recipient = member.client.and_then(|id| recipients.remove(&id));
+            let wishes = member.client.and_then(|id| taken.wishes.get(&id).cloned());
             let (page, origin) = (Arc::clone(&page), Origin::Mailing(Arc::clone(&run)));
             match row {
-                Some(row) => Item::of_row(row, page, origin, recipient),
+                Some(row) => Item::of_row(row, page, origin, (recipient, wishes)),
                 None => Item {
                     id: member.message,
                     page,
                     origin,
                     client: member.client,
                     recipient,
+                    wishes,
                     address: None,
                     attempts: 0,
                     revision: 0,
@@ -340,7 +342,13 @@ impl Feeder {
             channel: run.channel,
             priority: run.priority,
         };
-        let what = Plan { mailing: run.id, ranges: Arc::clone(&run.ranges), limit, needs: run.needs() };
+        let what = Plan {
+            mailing: run.id,
+            ranges: Arc::clone(&run.ranges),
+            limit,
+            needs: run.needs(),
+            heeds_wishes: !run.is_transactional,
+        };
         let stored = new.clone();
         let stretch = shared.db.write(move |c| plan::plan(c, &what, &stored, now)).await?;
         let Some(stretch) = stretch else {
@@ -357,12 +365,13 @@ impl Feeder {
         if count > 0 {
             failpoint::reach("plan-after-commit");
             let page = Arc::new(OpenPage::new(new.id, new.node, new.mailing, count));
-            let due_at = run.due_at;
+            let (due_at, wishes) = (run.due_at, stretch.wishes);
             let items = stretch.planned.into_iter().map(|(id, recipient)| Item {
                 id,
                 page: Arc::clone(&page),
                 origin: Origin::Mailing(Arc::clone(run)),
                 client: Some(recipient.client_id),
+                wishes: wishes.get(&recipient.client_id).cloned(),
                 recipient: Some(recipient),
                 address: None,
                 attempts: 0,
@@ -390,6 +399,7 @@ impl Feeder {
             ranges: Arc::clone(&run.ranges),
             limit: shared.settings.page_size,
             needs: Needs { channel: run.channel, profile: false },
+            heeds_wishes: false,
         };
         let closing = Closing { plan, channel: run.channel, priority: run.priority, status, reason };
         let now = shared.now();

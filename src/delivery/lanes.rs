@@ -382,6 +382,7 @@ pub(super) mod tests {
             origin: Origin::Mailing(Arc::clone(run)),
             client: None,
             recipient: None,
+            wishes: None,
             address: None,
             attempts: 0,
             revision: 0,

@@ -19,6 +19,7 @@ use crate::mailings::model::{Mailing, MailingStatus};
 use crate::mailings::recipient::Recipient;
 use crate::mailings::repo::audience::Needs;
 use crate::messages::repo::MessageRow;
+use crate::preferences::model::Wishes;
 use crate::templates::Content;
 
 /// What may be done with a mailing's messages right now.
@@ -60,6 +61,10 @@ pub struct Run {
     pub ranges: Arc<[Range]>,
     /// What it says; why that cannot be read, if it cannot.
     pub content: Result<Content, String>,
+    /// What its recipients may opt out of.
+    pub group: Option<String>,
+    /// Nobody may opt out of it.
+    pub is_transactional: bool,
     ends_at: AtomicI64,
     /// Tells who waits for the end that it is another one.
     moved: Notify,
@@ -80,6 +85,8 @@ impl Run {
             due_at: mailing.starts_at.max(mailing.created_at),
             ranges: mailing.filter.ranges().into(),
             content,
+            group: mailing.group,
+            is_transactional: mailing.transactional,
             ends_at: AtomicI64::new(0),
             moved: Notify::new(),
             status: AtomicU8::new(0),
@@ -263,6 +270,8 @@ pub struct Item {
     pub client: Option<ClientId>,
     /// The client as it was read; none when it was deleted meanwhile.
     pub recipient: Option<Recipient>,
+    /// What the recipient does not want, if it ever said so.
+    pub wishes: Option<Arc<Wishes>>,
     /// The address on record, for a message that has a row.
     pub address: Option<String>,
     /// Attempts made before.
@@ -294,6 +303,13 @@ pub struct Outcome {
     pub is_address_dead: bool,
 }
 
+impl Outcome {
+    /// Whether it waits without having been tried.
+    pub fn is_deferral(&self) -> bool {
+        self.kind == OutcomeKind::Retry && self.tried.is_none()
+    }
+}
+
 /// What is kept of an attempt.
 #[derive(Debug, Clone, Default)]
 pub struct Tried {
@@ -311,7 +327,7 @@ impl Item {
         row: MessageRow,
         page: Arc<OpenPage>,
         origin: Origin,
-        recipient: Option<Recipient>,
+        (recipient, wishes): (Option<Recipient>, Option<Arc<Wishes>>),
     ) -> Self {
         Self {
             id: row.id,
@@ -319,6 +335,7 @@ impl Item {
             origin,
             client: row.client_id,
             recipient,
+            wishes,
             address: Some(row.recipient),
             attempts: row.attempts,
             revision: row.revision,
@@ -336,6 +353,11 @@ impl Item {
             (None, Some(recipient)) => recipient.address(self.origin.channel()),
             (None, None) => Err(CLIENT_DELETED.to_owned()),
         }
+    }
+
+    /// It waits until `due_at` without an attempt.
+    pub fn defer(self, at: Timestamp, due_at: Timestamp, why: impl Into<String>) -> Outcome {
+        Outcome { due_at: Some(due_at), ..self.close(OutcomeKind::Retry, at, why) }
     }
 
     /// It ends without an attempt.

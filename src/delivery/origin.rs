@@ -29,6 +29,10 @@ pub struct Single {
     pub expires_at: Option<Timestamp>,
     /// Its own schedule of further attempts.
     pub retry: Option<RetryPolicy>,
+    /// What its recipient may opt out of.
+    pub group: Option<String>,
+    /// Nobody may opt out of it.
+    pub is_transactional: bool,
     /// Whether somebody waits for its end, perhaps at another node.
     pub is_awaited: bool,
 }
@@ -64,6 +68,22 @@ impl Origin {
         match self {
             Self::Mailing(run) => Some(run.id),
             Self::Single(_) => None,
+        }
+    }
+
+    /// What its recipient may opt out of.
+    pub fn group(&self) -> Option<&str> {
+        match self {
+            Self::Mailing(run) => run.group.as_deref(),
+            Self::Single(single) => single.group.as_deref(),
+        }
+    }
+
+    /// Whether nobody may opt out of it.
+    pub fn is_transactional(&self) -> bool {
+        match self {
+            Self::Mailing(run) => run.is_transactional,
+            Self::Single(single) => single.is_transactional,
         }
     }
 

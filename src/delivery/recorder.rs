@@ -13,7 +13,7 @@ use crate::db::refuses_values;
 use crate::db::types::NodeId;
 use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::kinds::{MessageStatus, OutcomeKind};
+use crate::kinds::{MessageStatus, NotificationStatus, OutcomeKind};
 use crate::lifecycle::Shutdown;
 use crate::live::Change;
 use crate::messages::repo::MessageRow;
@@ -124,7 +124,9 @@ impl Recorder {
                 page.lose();
             }
             if recorded.messages.contains(&outcome.item.id) {
-                self.shared.count(outcome.item.origin.channel(), outcome.kind, 1);
+                if !outcome.is_deferral() {
+                    self.shared.count(outcome.item.origin.channel(), outcome.kind, 1);
+                }
                 retries |= outcome.kind == OutcomeKind::Retry;
                 self.tell(outcome);
             }
@@ -155,7 +157,11 @@ impl Recorder {
                 id: outcome.item.id,
                 batch: single.batch,
                 channel: single.channel,
-                status: status_after(outcome.kind).into(),
+                // as the API shows one that was never tried and is due later
+                status: match (outcome.is_deferral(), outcome.attempts) {
+                    (true, 0) => NotificationStatus::Scheduled,
+                    _ => status_after(outcome.kind).into(),
+                },
                 attempts: outcome.attempts,
                 at: outcome.at,
             };

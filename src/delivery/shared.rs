@@ -20,6 +20,7 @@ use crate::kinds::{ChannelKind, OutcomeKind, Priority};
 use crate::live::Live;
 use crate::mailings::repo;
 use crate::metrics::Metrics;
+use crate::preferences::link::Links;
 
 /// Sizes and times.
 #[derive(Debug, Clone)]
@@ -38,6 +39,10 @@ pub struct Settings {
     pub lease: Duration,
     /// How long what is in flight may take to end.
     pub shutdown: Duration,
+    /// The clock of clients without a time zone.
+    pub quiet_zone: chrono_tz::Tz,
+    /// Makes the links to unsubscribe, if recipients can reach the service.
+    pub links: Option<Arc<Links>>,
 }
 
 /// What the engine's tasks share.

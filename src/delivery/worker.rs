@@ -24,12 +24,18 @@ use crate::kinds::{ChannelKind, OutcomeKind};
 use crate::lifecycle::Shutdown;
 use crate::mailings::recipient::Recipient;
 use crate::metrics::ChannelMetrics;
+use crate::preferences::link::Links;
+use crate::preferences::model::{Fate, Subject, Who};
 use crate::templates::Filled;
 
 /// Recorded with a message whose window closed before an attempt.
 pub const WINDOW_CLOSED: &str = "the window closed before it could be sent";
 /// Recorded with a message that was cancelled.
 pub const CANCELLED: &str = "the mailing was cancelled";
+/// Recorded with a message that waits for the end of its recipient's quiet hours.
+pub const QUIET: &str = "the client is left alone at this hour";
+/// Recorded with a message that could only wait past its time.
+pub const QUIET_TOO_LONG: &str = "the client is left alone until it is too late";
 /// Recorded with an attempt that ended in a panic, whose message is in the log.
 const PANICKED: &str = "a defect of the service: sending it panicked; see the log";
 /// How long a dispatcher without a lease waits before it looks again.
@@ -153,7 +159,7 @@ fn unpanicked<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> 
 }
 
 /// What the provider is asked to deliver, or why nothing can be.
-fn delivery(item: &Item) -> Result<Delivery, String> {
+fn delivery(item: &Item, links: Option<&Links>) -> Result<Delivery, String> {
     let recipient = item.address()?;
     let (filled, data) = match &item.origin {
         Origin::Mailing(run) => (filled(run, item.recipient.as_ref())?, None),
@@ -161,7 +167,24 @@ fn delivery(item: &Item) -> Result<Delivery, String> {
     };
     let Filled { subject, text, html } = filled;
     let is_bulk = matches!(item.origin, Origin::Mailing(_));
-    Ok(Delivery { id: item.id, recipient, subject, text, html, data, is_bulk })
+    let unsubscribe = links.filter(|_| may_unsubscribe(item)).map(|links| links.url(&subject_of(item)));
+    Ok(Delivery { id: item.id, recipient, subject, text, html, data, is_bulk, unsubscribe })
+}
+
+/// Whether its recipient is shown how to get no more of its kind.
+fn may_unsubscribe(item: &Item) -> bool {
+    let origin = &item.origin;
+    let is_of_a_kind = origin.group().is_some() || origin.mailing().is_some();
+    origin.channel() == ChannelKind::Email && is_of_a_kind && !origin.is_transactional()
+}
+
+/// What its recipient opts out of.
+fn subject_of(item: &Item) -> Subject {
+    Subject {
+        who: item.client.map_or(Who::RecipientOf(item.id), Who::Client),
+        channel: item.origin.channel(),
+        group: item.origin.group().map(str::to_owned),
+    }
 }
 
 /// What the mailing says to this client.
@@ -204,15 +227,47 @@ impl Sender {
                 let reason = if item.page.mailing.is_some() { WINDOW_CLOSED } else { EXPIRED };
                 item.close(OutcomeKind::Expired, now, reason)
             }
-            RunState::Running => match unpanicked(|| delivery(&item)) {
-                Ok(delivery) => match self.attempt(item, delivery, now, pass).await {
+            RunState::Running => match self.fate(&item, now) {
+                Fate::Wanted => match self.send(item, now, pass).await {
                     Came::To(outcome) => outcome,
                     Came::Back(item) => return self.shared.put_back(item),
                 },
-                Err(why) => item.close(OutcomeKind::Failed, now, why),
+                Fate::OptedOut(why) => {
+                    self.metrics.opted_out.inc();
+                    item.close(OutcomeKind::Cancelled, now, why)
+                }
+                Fate::Quiet(until) => self.defer(item, now, until),
             },
         };
         self.shared.record(outcome).await;
+    }
+
+    /// What the recipient's wishes make of it.
+    fn fate(&self, item: &Item, now: Timestamp) -> Fate {
+        let (channel, zone) = (item.origin.channel(), self.shared.settings.quiet_zone);
+        match &item.wishes {
+            Some(wishes) if !item.origin.is_transactional() => {
+                wishes.fate(channel, item.origin.group(), now, zone)
+            }
+            _ => Fate::Wanted,
+        }
+    }
+
+    /// Lets it wait until the recipient's quiet hours end, if there is time after them.
+    fn defer(&self, item: Item, now: Timestamp, until: Timestamp) -> Outcome {
+        if item.origin.ends_at().is_some_and(|end| until >= end) {
+            return item.close(OutcomeKind::Expired, now, QUIET_TOO_LONG);
+        }
+        self.metrics.deferred.inc();
+        item.defer(now, until, QUIET)
+    }
+
+    /// Fills it and makes one attempt.
+    async fn send(&self, item: Item, now: Timestamp, pass: Pass) -> Came {
+        match unpanicked(|| delivery(&item, self.shared.settings.links.as_deref())) {
+            Ok(delivery) => self.attempt(item, delivery, now, pass).await,
+            Err(why) => Came::To(item.close(OutcomeKind::Failed, now, why)),
+        }
     }
 
     /// One attempt.

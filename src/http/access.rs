@@ -18,6 +18,9 @@ const OPEN_PATHS: &[&str] = &["/health", "/ready", "/metrics", "/inbox.js"];
 /// What is behind this looks for itself whom it lets in: beside the key it takes tokens of users.
 const INBOXES: &str = "/api/v1/inbox/";
 
+/// What is behind this is for a mail's recipient: its path bears a token.
+const UNSUBSCRIBE: &str = "/unsubscribe/";
+
 /// The key that requests must bear, if any.
 #[derive(Debug, Clone, Default)]
 pub struct Access(Option<Arc<SecretString>>);
@@ -30,7 +33,9 @@ impl Access {
 
     fn allows(&self, request: &ServiceRequest) -> bool {
         let path = request.path();
-        OPEN_PATHS.contains(&path) || path.starts_with(INBOXES) || self.grants_all(request.headers())
+        let is_open =
+            OPEN_PATHS.contains(&path) || path.starts_with(INBOXES) || path.starts_with(UNSUBSCRIBE);
+        is_open || self.grants_all(request.headers())
     }
 
     /// Whether a request with these headers may do everything: it bears the key, or none is wanted.

@@ -47,17 +47,25 @@ pub(super) fn read_body(
                 "the body must be JSON, with Content-Type: application/json".into(),
             ));
         }
-        let mut payload = payload.await.map_err(|e| Error::Malformed(e.to_string()))?;
-        let mut body = web::BytesMut::new();
-        while let Some(chunk) = payload.next().await {
-            let chunk = chunk.map_err(|e| Error::Malformed(format!("the body could not be read: {e}")))?;
-            if body.len() + chunk.len() > most {
-                return Err(Error::TooLarge(format!("the body is larger than {most} bytes")));
-            }
-            body.extend_from_slice(&chunk);
-        }
-        Ok(body)
+        let payload = payload.await.map_err(|e| Error::Malformed(e.to_string()))?;
+        read_bytes(payload, most).await
     }
+}
+
+/// The bytes of a body, `most` of them at most.
+///
+/// # Errors
+/// [`Error::TooLarge`], and [`Error::Malformed`] for one that does not come whole.
+pub async fn read_bytes(mut payload: web::Payload, most: usize) -> Result<web::BytesMut> {
+    let mut body = web::BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|e| Error::Malformed(format!("the body could not be read: {e}")))?;
+        if body.len() + chunk.len() > most {
+            return Err(Error::TooLarge(format!("the body is larger than {most} bytes")));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
 }
 
 /// Reads a body. Each is an object: serde would also take an array for a struct, its values in the fields' order.

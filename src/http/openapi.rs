@@ -11,7 +11,10 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use self::links::Links;
 use self::presence::Presence;
 use self::problems::Problems;
-use crate::{clients, endpoints, events, inbox, live, mailings, messages, notifications, routes, templates};
+use crate::{
+    clients, endpoints, events, inbox, live, mailings, messages, notifications, preferences, routes,
+    templates,
+};
 
 /// Where the document is.
 pub const DOCUMENT: &str = "/api/v1/openapi.json";
@@ -51,6 +54,9 @@ pub const DOCUMENT: &str = "/api/v1/openapi.json";
         endpoints::handler::get_webhook_endpoint, endpoints::handler::patch_webhook_endpoint,
         endpoints::handler::delete_webhook_endpoint, endpoints::handler::rotate_webhook_secret,
         endpoints::handler::enable_webhook_endpoint, endpoints::handler::disable_webhook_endpoint,
+        preferences::handler::get_preferences, preferences::handler::replace_preferences,
+        preferences::handler::patch_preferences, preferences::handler::unsubscribe::get_unsubscribe_page,
+        preferences::handler::unsubscribe::unsubscribe_recipient, preferences::handler::unsubscribe::resubscribe_recipient,
         live::handler::get_stream, super::health::get_health, super::health::get_ready, super::metrics::get_metrics,
         super::figures::get_figures, super::channels::list_channels, notifications::handler::trial::test_channel,
     ),
@@ -61,6 +67,7 @@ pub const DOCUMENT: &str = "/api/v1/openapi.json";
         (name = "templates", description = "Texts that are kept under a name, in languages and versions"),
         (name = "events", description = "What happened, and the routes that say which messages it causes"),
         (name = "clients", description = "People who can be reached"),
+        (name = "preferences", description = "What clients opted out of, and when they are left alone"),
         (name = "inbox", description = "What is delivered over `in_app`, as the user's pages show it"),
         (name = "webhooks", description = "Where webhooks go, and what they are signed with"),
         (name = "channels", description = "Where messages go, and whether that works"),

@@ -3,32 +3,30 @@
 
 use std::fmt::Write;
 
-use ring::hmac;
 use subtle::ConstantTimeEq;
 
 use super::model::{InboxToken, UserId};
 use crate::db::types::Timestamp;
+use crate::seal::Seal;
 
 /// Keeps the codes apart from whatever else may be made with the same secret.
 const PURPOSE: &[u8] = b"fanfare inbox token 1";
 
 /// Makes tokens and checks them.
-pub struct Tokens(hmac::Key);
+pub struct Tokens(Seal);
 
 impl Tokens {
-    /// With a key made of this secret: nodes with one secret take each other's tokens, and another secret takes none of
-    /// the tokens that were given out.
+    /// With this secret: nodes with one secret take each other's tokens, and another secret takes none of the tokens
+    /// that were given out.
     pub fn new(secret: &[u8]) -> Self {
-        let key = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), PURPOSE);
-        Self(hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()))
+        Self(Seal::new(secret, PURPOSE))
     }
 
     /// One for this user, until this time (cut to the second).
     pub fn issue(&self, user: &UserId, until: Timestamp) -> InboxToken {
         let seconds = until.micros().div_euclid(1_000_000);
-        let code = hmac::sign(&self.0, &signed(seconds, user));
         let mut token = format!("{seconds}.");
-        for byte in code.as_ref() {
+        for byte in self.0.code(&signed(seconds, user)) {
             // a String takes everything
             let _ = write!(token, "{byte:02x}");
         }

@@ -17,7 +17,9 @@ async fn template(service: &Service, name: &str, channel: &str, text: &str) {
 }
 
 async fn route(service: &Service, event: &str, deliveries: Value) -> Value {
-    ask(service, "POST", "/routes", Some(json!({"event": event, "deliveries": deliveries}))).await.success(201)
+    ask(service, "POST", "/routes", Some(json!({"event": event, "deliveries": deliveries})))
+        .await
+        .success(201)
 }
 
 /// What an event would cause.

@@ -80,6 +80,8 @@ fn settings() -> Settings {
         claim_poll: Duration::from_millis(20),
         lease: Duration::from_secs(10),
         shutdown: Duration::from_secs(10),
+        quiet_zone: chrono_tz::Tz::UTC,
+        links: None,
     }
 }
 

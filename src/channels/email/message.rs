@@ -87,12 +87,10 @@ impl Composer {
             }
             message = message.header(Subject(subject.clone()));
         }
+        if let Some(url) = self.unsubscribe_url(delivery, &id) {
+            message = message.header(ListUnsubscribe(format!("<{url}>"))).header(ListUnsubscribePost);
+        }
         if delivery.is_bulk {
-            if let Some(url) = &self.unsubscribe_url {
-                message = message
-                    .header(ListUnsubscribe(format!("<{}>", url.replace(ID, &id))))
-                    .header(ListUnsubscribePost);
-            }
             // vacation programs leave it alone (RFC 3834, 2)
             message = message.header(Precedence);
         } else {
@@ -113,6 +111,12 @@ impl Composer {
             return Err("it has a line that mail servers do not take");
         }
         Ok(Mail { from: self.from.clone(), to, content })
+    }
+
+    /// Where the recipient unsubscribes: RFC 8058 allows one such URL, and the service's own comes first.
+    fn unsubscribe_url(&self, delivery: &Delivery, id: &str) -> Option<String> {
+        let theirs = self.unsubscribe_url.as_ref().filter(|_| delivery.is_bulk);
+        delivery.unsubscribe.clone().or_else(|| theirs.map(|url| url.replace(ID, id)))
     }
 }
 

@@ -18,6 +18,7 @@ use crate::mailings::repo::audience::{self, Needs};
 use crate::messages::repo::MessageRow;
 use crate::notifications;
 use crate::notifications::repo::Content;
+use crate::preferences::repo::Known;
 
 /// A page of messages that have rows, with what it takes to send them.
 #[derive(Debug)]
@@ -30,6 +31,8 @@ pub struct Claimed {
     pub recipients: Vec<Recipient>,
     /// What messages of no mailing say.
     pub contents: HashMap<MessageId, Content>,
+    /// What the recipients wish, as it is after the claim: what was answered before holds.
+    pub wishes: Known,
 }
 
 #[derive(QueryableByName)]
@@ -113,7 +116,11 @@ fn store(
             (Vec::new(), notifications::repo::contents(c, &ids)?)
         }
     };
-    Ok(Claimed { page, rows, recipients, contents })
+    let may_opt_out =
+        |row: &&MessageRow| contents.get(&row.id).is_none_or(|content: &Content| !content.is_transactional);
+    let heard = rows.iter().filter(may_opt_out).map(|row| (row.client_id, row.recipient.as_str()));
+    let wishes = Known::of(c, lot.channel, heard)?;
+    Ok(Claimed { page, rows, recipients, contents, wishes })
 }
 
 /// The clients of these members, as far as they still exist.

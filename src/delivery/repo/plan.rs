@@ -1,6 +1,7 @@
 //! Planning a page: the mailing's next clients, with the message ids they will have.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use diesel::prelude::*;
@@ -15,6 +16,8 @@ use crate::mailings::filter::Range;
 use crate::mailings::model::MailingStatus;
 use crate::mailings::recipient::Recipient;
 use crate::mailings::repo::audience::{self, Cursor, Needs, Read};
+use crate::preferences;
+use crate::preferences::model::Wishes;
 
 /// A change that is older than the start by less than this may have been committed after it: it says when it was
 /// asked for, by the clock of the node that was asked.
@@ -25,6 +28,8 @@ const SLACK: Duration = Duration::from_secs(60);
 pub struct Stretch {
     /// Its clients, with the ids that their messages get.
     pub planned: Vec<(MessageId, Recipient)>,
+    /// What they wish, of those who ever said so.
+    pub wishes: HashMap<ClientId, Arc<Wishes>>,
     /// Whether the audience ends with it.
     pub walked: bool,
 }
@@ -35,11 +40,13 @@ pub struct Plan {
     /// Which mailing.
     pub mailing: MailingId,
     /// Its audience's parts.
-    pub ranges: std::sync::Arc<[Range]>,
+    pub ranges: Arc<[Range]>,
     /// How many clients at most.
     pub limit: usize,
     /// What is needed of each.
     pub needs: Needs,
+    /// Whether they may have opted out: not of what is transactional.
+    pub heeds_wishes: bool,
 }
 
 /// Stores a page of the mailing's next clients and moves its cursor: no client is planned twice or skipped. Answers
@@ -48,7 +55,7 @@ pub struct Plan {
 /// # Errors
 /// Those of the database.
 pub fn plan(c: &mut AnyConnection, plan: &Plan, new: &NewPage, now: Timestamp) -> Result<Option<Stretch>> {
-    let Some(stretch) =
+    let Some(mut stretch) =
         advance(c, plan, |status, ends_at| status == MailingStatus::Running && now < ends_at)?
     else {
         return Ok(None);
@@ -64,6 +71,10 @@ pub fn plan(c: &mut AnyConnection, plan: &Plan, new: &NewPage, now: Timestamp) -
             })
             .collect();
         insert_page(c, new, &members, now)?;
+        if plan.heeds_wishes {
+            let clients: Vec<ClientId> = members.iter().filter_map(|member| member.client).collect();
+            stretch.wishes = preferences::repo::of_clients(c, &clients)?;
+        }
         failpoint::reach("plan-before-commit");
     }
     Ok(Some(stretch))
@@ -125,7 +136,7 @@ pub(super) fn advance(
             .execute(c)?;
     }
     let planned = recipients.into_iter().map(|recipient| (MessageId::new(), recipient)).collect();
-    Ok(Some(Stretch { planned, walked }))
+    Ok(Some(Stretch { planned, wishes: HashMap::new(), walked }))
 }
 
 /// Takes out clients that moved into this range after they were planned in an earlier one: only those changed since

@@ -1,6 +1,7 @@
 //! Taking over pages that nobody holds: a dead node's, a stopped node's, those of a mailing that goes on after a pause.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Nullable, SmallInt, Text};
@@ -16,6 +17,8 @@ use crate::kinds::{ChannelKind, MessageStatus, Priority};
 use crate::mailings::model::MailingStatus;
 use crate::mailings::recipient::Recipient;
 use crate::messages::repo::MessageRow;
+use crate::preferences;
+use crate::preferences::model::Wishes;
 
 /// What is left of a page.
 #[derive(Debug)]
@@ -26,6 +29,8 @@ pub struct TakenOver {
     pub open: Vec<(Member, Option<MessageRow>)>,
     /// Their clients, as far as they still exist.
     pub recipients: Vec<Recipient>,
+    /// What they wish.
+    pub wishes: HashMap<ClientId, Arc<Wishes>>,
 }
 
 #[derive(QueryableByName)]
@@ -146,9 +151,11 @@ fn open_page(c: &mut AnyConnection, id: PageId, this: NodeId) -> Result<Option<T
     let channel = ChannelKind::from_code(channel)?;
     let left: Vec<Member> = open.iter().map(|(member, _)| *member).collect();
     let recipients = recipients_of(c, &left, channel)?;
+    let clients: Vec<ClientId> = left.iter().filter_map(|member| member.client).collect();
+    let wishes = preferences::repo::of_clients(c, &clients)?;
     failpoint::reach("take-over-before-commit");
     let page = NewPage { id, node: this, mailing, channel, priority: Priority::from_code(priority)? };
-    Ok(Some(TakenOver { page, open, recipients }))
+    Ok(Some(TakenOver { page, open, recipients, wishes }))
 }
 
 /// The members of a page.

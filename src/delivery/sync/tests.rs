@@ -141,6 +141,8 @@ impl Stage {
             claim_poll: HOUR,
             lease: HOUR,
             shutdown: HOUR,
+            quiet_zone: chrono_tz::Tz::UTC,
+            links: None,
         };
         let (outcomes, received) = mpsc::channel(settings.record_batch);
         let (feed, id, now) = (Arc::new(Notify::new()), NodeId::new(), Clock::System.now());
