@@ -221,17 +221,28 @@ impl Events {
             Err(why) => return Err(self.refused(why, Source::Api)),
         };
         // registered before they can end
-        let waiters: Vec<Waiter> = ready.messages.iter().map(|id| self.live.wait_for(*id)).collect();
+        let mut waiters = self.wait_for(ready.messages.into_iter());
         let own = ready.rows.event.id;
         let accepted = self.store(vec![ready.rows], Source::Api).await?;
         let accepted = accepted
             .first()
             .copied()
             .ok_or_else(|| Error::internal("an event was stored without a result"))?;
-        if accepted.id == own {
-            let _ = tokio::time::timeout(patience, join_all(waiters.iter().map(Waiter::ended))).await;
+        if accepted.id != own {
+            // taken before: registered first, then looked at, lest one ends in between
+            let known = self.notifications.of_event(accepted.id).await?;
+            waiters = self.wait_for(known.iter().map(|notification| notification.id));
+            let known = self.notifications.of_event(accepted.id).await?;
+            let has_ended = |id: MessageId| known.iter().any(|one| one.id == id && one.status.is_final());
+            waiters.retain(|(id, _)| !has_ended(*id));
         }
+        let ends = join_all(waiters.iter().map(|(_, waiter)| waiter.ended()));
+        let _ = tokio::time::timeout(patience, ends).await;
         self.get(accepted.id.to_string()).await
+    }
+
+    fn wait_for(&self, messages: impl Iterator<Item = MessageId>) -> Vec<(MessageId, Waiter)> {
+        messages.map(|id| (id, self.live.wait_for(id))).collect()
     }
 
     /// Takes those of these events that can be taken; says of the others what is wrong.

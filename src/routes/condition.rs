@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn what_takes_too_much_work_does_not_hold() {
-        let heavy = (0..40).fold("payload.x".to_owned(), |text, _| format!("{text} | replace('x', 'xx')"));
+        let heavy = (0..20).fold("payload.x".to_owned(), |text, _| format!("{text} | replace('x', 'xx')"));
         assert!(!holds(&heavy, json!({"x": "x".repeat(1000)})));
     }
 }
