@@ -71,6 +71,8 @@ pub struct Addresses {
     pub external_id: Option<String>,
     /// Its attributes as JSON.
     pub attributes: String,
+    /// The language that it is written to in.
+    pub locale: Option<String>,
 }
 
 impl Addresses {
@@ -102,6 +104,7 @@ pub fn addresses(c: &mut AnyConnection, ids: &[ClientId]) -> Result<HashMap<Clie
                 client::push_token,
                 client::external_id,
                 client::attributes,
+                client::locale,
             ),
         ))
         .load::<(ClientId, Addresses)>(c)?;

@@ -29,3 +29,4 @@ mod openapi;
 mod operation;
 mod preview;
 mod stream;
+mod templates;

@@ -29,6 +29,7 @@ pub struct NotificationRow {
     pub data: Option<String>,
     pub metadata: Option<String>,
     pub retry: Option<String>,
+    pub template: Option<String>,
 }
 
 impl NotificationRow {
@@ -111,7 +112,7 @@ impl Statement for InsertNotifications {
 
 impl Insert for InsertNotifications {
     const HEAD: &'static str = "INSERT INTO notification (message_id, batch_id, scheduled_at, updated_at, is_awaited, \
-        text, subject, html, data, metadata, retry) VALUES (";
+        text, subject, html, data, metadata, retry, template) VALUES (";
     type Row = NotificationRow;
 
     fn bind<'r>(row: &'r NotificationRow, values: &mut Values<'_, 'r>) -> QueryResult<()> {
@@ -121,7 +122,7 @@ impl Insert for InsertNotifications {
         values.bind::<Instant, _>(&row.updated_at)?;
         values.bind::<Bool, _>(&row.is_awaited)?;
         values.bind::<Text, _>(&row.text)?;
-        let texts = [&row.subject, &row.html, &row.data, &row.metadata, &row.retry];
+        let texts = [&row.subject, &row.html, &row.data, &row.metadata, &row.retry, &row.template];
         values.bind_all::<Nullable<Text>, _, _>(texts)
     }
 }
@@ -142,6 +143,7 @@ fn insert_notifications(c: &mut AnyConnection, rows: &[&NotificationRow]) -> Res
                 column(rows, |r| r.data.as_deref()).into_sql::<Array<Nullable<Text>>>(),
                 column(rows, |r| r.metadata.as_deref()).into_sql::<Array<Nullable<Text>>>(),
                 column(rows, |r| r.retry.as_deref()).into_sql::<Array<Nullable<Text>>>(),
+                column(rows, |r| r.template.as_deref()).into_sql::<Array<Nullable<Text>>>(),
             );
             Bulk::of(InsertNotifications, columns).execute(c)?;
         }
