@@ -195,6 +195,7 @@ impl App {
                 clock.clone(),
                 (partners.wakeup, partners.rates),
                 missing(&config),
+                doors.templates.clone(),
             )),
             messages: web::Data::new(Messages::new(db.clone())),
             templates: web::Data::new(doors.templates),

@@ -18,6 +18,7 @@ const CONFIGURATION: &str = include_str!("../docs/configuration.md");
 const INBOX: &str = include_str!("../docs/inbox.md");
 const METRICS_PAGE: &str = include_str!("../docs/metrics.md");
 const OPERATIONS: &str = include_str!("../docs/operations.md");
+const TEMPLATES: &str = include_str!("../docs/templates.md");
 
 /// Each page with its path from the root of the repository.
 const PAGES: &[(&str, &str)] = &[
@@ -31,6 +32,7 @@ const PAGES: &[(&str, &str)] = &[
     ("docs/inbox.md", INBOX),
     ("docs/metrics.md", METRICS_PAGE),
     ("docs/operations.md", OPERATIONS),
+    ("docs/templates.md", TEMPLATES),
 ];
 
 /// What config/default.toml sets, as `section.key` and the value without quotes.

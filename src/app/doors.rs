@@ -41,8 +41,9 @@ impl Doors {
         let (entrance, taking) = Intake::new(db.clone(), clock.clone(), announcer);
         let parts = (db.clone(), clock.clone(), metrics, live);
         let terms = terms(config, Arc::clone(guard));
-        let notifications = Arc::new(Notifications::new(parts.clone(), arrivals, intake, terms));
         let templates = Templates::new(db.clone(), clock.clone());
+        let intake = (intake, templates.clone());
+        let notifications = Arc::new(Notifications::new(parts.clone(), arrivals, intake, terms));
         let routes = routes(config, (db, clock), &templates, guard);
         let domains = (Arc::clone(&notifications), routes.clone(), templates.clone());
         let granted = Terms {

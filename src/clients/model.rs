@@ -17,6 +17,7 @@ pub use schema::AttributeChanges;
 
 use crate::db::types::{ClientId, Timestamp};
 use crate::error::FieldError;
+use crate::locale::Locale;
 
 /// A person who can be reached.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
@@ -32,6 +33,8 @@ pub struct Client {
     pub tag: Option<Tag>,
     /// The IANA name of the zone the client lives in.
     pub timezone: Option<Timezone>,
+    /// The language that the client is written to in: which variant of a template it gets.
+    pub locale: Option<Locale>,
     /// The address for the e-mail channel.
     pub email: Option<Email>,
     /// The token for the push channel.
@@ -66,6 +69,7 @@ impl Client {
             mobile_operator_code: None,
             tag: None,
             timezone: None,
+            locale: None,
             email: None,
             push_token: None,
             external_id: None,
@@ -96,6 +100,7 @@ impl Client {
         set(&mut self.mobile_operator_code, &patch.mobile_operator_code);
         set(&mut self.tag, &patch.tag);
         set(&mut self.timezone, &patch.timezone);
+        set(&mut self.locale, &patch.locale);
         set(&mut self.email, &patch.email);
         set(&mut self.push_token, &patch.push_token);
         set(&mut self.external_id, &patch.external_id);

@@ -20,7 +20,7 @@ use crate::mailings::recipient::Recipient;
 use crate::mailings::repo::audience::Needs;
 use crate::messages::repo::MessageRow;
 use crate::preferences::model::Wishes;
-use crate::templates::Content;
+use crate::templates::Variants;
 
 /// What may be done with a mailing's messages right now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,7 +60,7 @@ pub struct Run {
     /// Its audience's parts.
     pub ranges: Arc<[Range]>,
     /// What it says; why that cannot be read, if it cannot.
-    pub content: Result<Content, String>,
+    pub content: Result<Variants, String>,
     /// What its recipients may opt out of.
     pub group: Option<String>,
     /// Nobody may opt out of it.
@@ -171,7 +171,7 @@ impl Run {
 
     /// What it needs to know of a client.
     pub fn needs(&self) -> Needs {
-        Needs { channel: self.channel, profile: self.content.as_ref().is_ok_and(Content::needs_values) }
+        Needs { channel: self.channel, profile: self.content.as_ref().is_ok_and(Variants::needs_reader) }
     }
 }
 

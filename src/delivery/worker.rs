@@ -189,7 +189,8 @@ fn subject_of(item: &Item) -> Subject {
 
 /// What the mailing says to this client.
 fn filled(run: &Run, recipient: Option<&Recipient>) -> Result<Filled, String> {
-    let content = run.content.as_ref().map_err(Clone::clone)?;
+    let variants = run.content.as_ref().map_err(Clone::clone)?;
+    let content = &variants.of(recipient.and_then(Recipient::locale)).content;
     match recipient {
         Some(recipient) => content.fill(|| recipient.values()),
         None if !content.needs_values() => content.fill(minijinja::Value::default),

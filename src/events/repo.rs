@@ -237,6 +237,7 @@ impl From<PersonRow> for Person {
             mobile_operator_code: row.mobile_operator_code,
             tag: row.tag,
             timezone: row.timezone,
+            locale: row.locale.clone(),
             email: row.addresses.email.clone(),
             external_id: row.addresses.external_id.clone(),
             attributes: row.addresses.attributes.clone(),

@@ -21,7 +21,7 @@ use crate::kinds::ChannelKind;
 use crate::live::{Live, Waiter};
 use crate::metrics::Metrics;
 use crate::notifications::Notifications;
-use crate::notifications::model::{NewNotification, To};
+use crate::notifications::model::{NewNotification, TemplateUsed, To};
 use crate::paging;
 use crate::routes::Routes;
 use crate::routes::book::matching;
@@ -318,6 +318,12 @@ fn notification(draft: Draft, event: EventId) -> NewNotification {
     NewNotification {
         channel: draft.channel,
         to,
+        fill: None,
+        template: draft.template.map(|used| TemplateUsed {
+            name: used.name,
+            version: used.version,
+            locale: used.locale,
+        }),
         content: draft.content,
         html: draft.html,
         subject: draft.subject,

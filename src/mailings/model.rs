@@ -1,15 +1,16 @@
 //! A mailing and the rules of its life.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::db::types::{ClientId, MailingId, Timestamp};
-use crate::error::{Complaints, Error, Result};
+use crate::error::{Complaints, Error, FieldError, Result};
 use crate::kinds::{ChannelKind, Priority, coded_enum};
+use crate::locale::Locale;
 use crate::mailings::filter::AudienceFilter;
 use crate::messages::model::Counts;
 use crate::segments::Segments;
-use crate::templates::Content;
+use crate::templates::{Texts, Variant, Variants};
 
 coded_enum! {
     /// Where a mailing is in its life.
@@ -68,6 +69,13 @@ pub struct Mailing {
     pub subject: Option<String>,
     /// The text as HTML, with placeholders whose values are escaped; null on all channels but `email`.
     pub html: Option<String>,
+    /// The template that its texts were copied from when it was made, or given another one.
+    #[schema(example = "order.shipped")]
+    pub template: Option<String>,
+    /// Which version of the template that was.
+    pub template_version: Option<i32>,
+    /// What it says in the languages that the template has; all others get the texts above.
+    pub variants: Vec<MailingVariant>,
     /// Who gets it.
     pub filter: AudienceFilter,
     /// How it goes out.
@@ -107,12 +115,15 @@ pub struct Mailing {
 }
 
 impl Mailing {
-    /// What it says.
+    /// What it says, in each language.
     ///
     /// # Errors
     /// [`Error::Invalid`] that names the field of a text that is none on its channel.
-    pub fn content(&self) -> Result<Content> {
-        Content::parse(self.channel, self.subject.as_deref(), &self.text, self.html.as_deref())
+    pub fn content(&self) -> Result<Variants> {
+        let texts = Texts { subject: self.subject.clone(), text: self.text.clone(), html: self.html.clone() };
+        let base = Variant::parse(None, self.template_version.unwrap_or_default(), self.channel, texts)?;
+        let others = self.variants.iter().map(|variant| variant.parse(self.channel));
+        Ok(Variants::new(base, others.collect::<Result<_>>()?))
     }
 
     /// Its window.
@@ -146,9 +157,24 @@ impl Mailing {
             }
             _ => {}
         }
-        self.text = change.text.unwrap_or_else(|| std::mem::take(&mut self.text));
-        self.subject = change.subject.unwrap_or_else(|| self.subject.take());
-        self.html = change.html.unwrap_or_else(|| self.html.take());
+        let is_partly_its_own = change.text.is_none() && change.copied.is_none() && self.template.is_some();
+        for (field, is_there) in [("subject", change.subject.is_some()), ("html", change.html.is_some())] {
+            if is_there && is_partly_its_own {
+                let why = "comes from the template: give `text` as well, which takes the template's place";
+                return Err(Error::invalid(field, why));
+            }
+        }
+        if let Some(Copied { template, version, texts, variants }) = change.copied {
+            (self.template, self.template_version, self.variants) = (Some(template), Some(version), variants);
+            (self.subject, self.text, self.html) = (texts.subject, texts.text, texts.html);
+        } else {
+            if change.text.is_some() {
+                (self.template, self.template_version, self.variants) = (None, None, Vec::new());
+            }
+            self.text = change.text.unwrap_or_else(|| std::mem::take(&mut self.text));
+            self.subject = change.subject.unwrap_or_else(|| self.subject.take());
+            self.html = change.html.unwrap_or_else(|| self.html.take());
+        }
         self.filter = change.filter.unwrap_or_else(|| std::mem::take(&mut self.filter));
         self.channel = change.channel.unwrap_or(self.channel);
         self.priority = change.priority.unwrap_or(self.priority);
@@ -162,9 +188,74 @@ impl Mailing {
     }
 }
 
+/// What a mailing says in one of its languages.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+pub struct MailingVariant {
+    /// The language.
+    #[schema(value_type = Locale)]
+    pub locale: String,
+    /// Which version of the template in this language it is.
+    pub version: i32,
+    /// What stands above the text.
+    pub subject: Option<String>,
+    /// The text.
+    pub text: String,
+    /// The text as HTML.
+    pub html: Option<String>,
+}
+
+impl MailingVariant {
+    fn parse(&self, channel: ChannelKind) -> Result<Variant> {
+        let texts = Texts { subject: self.subject.clone(), text: self.text.clone(), html: self.html.clone() };
+        let parsed = Variant::parse(Some(self.locale.clone()), self.version, channel, texts);
+        parsed.map_err(|error| match error {
+            Error::Invalid(fields) => {
+                let of_this = |f: FieldError| {
+                    FieldError::new(format!("variants.{}.{}", self.locale, f.field), f.reason)
+                };
+                Error::Invalid(fields.into_iter().map(of_this).collect())
+            }
+            other => other,
+        })
+    }
+}
+
+/// A template's texts, as they were when a mailing took them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Copied {
+    /// The template's name.
+    pub template: String,
+    /// Which version of the one without a locale it is.
+    pub version: i32,
+    /// What that says.
+    pub texts: Texts,
+    /// Those with a locale.
+    pub variants: Vec<MailingVariant>,
+}
+
+impl Copied {
+    /// From the template of this name.
+    pub fn of(name: &str, variants: &Variants) -> Self {
+        let others = variants.others().iter().filter_map(|variant| {
+            let Texts { subject, text, html } = variant.texts.clone();
+            let locale = variant.locale.clone()?;
+            Some(MailingVariant { locale, version: variant.version, subject, text, html })
+        });
+        let base = variants.base();
+        Self {
+            template: name.to_owned(),
+            version: base.version,
+            texts: base.texts.clone(),
+            variants: others.collect(),
+        }
+    }
+}
+
 /// A checked new mailing.
 #[derive(Debug, Clone)]
 pub struct NewMailing {
+    /// The template that says what is sent, in place of the texts.
+    pub template: Option<String>,
     /// What is sent.
     pub text: String,
     /// What stands above it.
@@ -192,6 +283,10 @@ pub struct NewMailing {
 /// What a patch changes.
 #[derive(Debug, Clone, Default)]
 pub struct MailingChange {
+    /// The template that says what is sent, in place of the texts.
+    pub template: Option<String>,
+    /// Its texts, once they were read.
+    pub copied: Option<Copied>,
     /// What is sent.
     pub text: Option<String>,
     /// What stands above it; `Some(None)` takes it away.
@@ -218,7 +313,8 @@ pub struct MailingChange {
 
 impl MailingChange {
     fn touches_what_is_sent(&self) -> bool {
-        self.text.is_some()
+        self.template.is_some()
+            || self.text.is_some()
             || self.subject.is_some()
             || self.html.is_some()
             || self.filter.is_some()
@@ -350,6 +446,9 @@ mod tests {
             text: "hello".into(),
             subject: None,
             html: None,
+            template: None,
+            template_version: None,
+            variants: Vec::new(),
             filter: AudienceFilter::default(),
             channel: ChannelKind::Sms,
             priority: Priority::Normal,

@@ -10,7 +10,7 @@ use crate::kinds::ChannelKind;
 
 /// The client's own fields that a text may name; every other name is an attribute.
 pub const FIELDS: &[&str] =
-    &["phone_number", "mobile_operator_code", "tag", "timezone", "email", "external_id"];
+    &["phone_number", "mobile_operator_code", "tag", "timezone", "locale", "email", "external_id"];
 
 /// One client of an audience.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,7 +21,7 @@ pub struct Recipient {
     pub phone_number: i64,
     /// Where its message goes, when that is no phone number and the client has it.
     pub address: Option<Box<str>>,
-    /// What fills the placeholders; none when the text has none, to keep what waits in memory small.
+    /// What fills the placeholders, and chooses the language; none when nothing depends on it, to keep what waits in memory small.
     pub profile: Option<Box<Profile>>,
     /// When the client was changed last.
     pub updated_at: Timestamp,
@@ -36,6 +36,8 @@ pub struct Profile {
     pub tag: Option<String>,
     /// Its IANA time zone.
     pub timezone: Option<String>,
+    /// The language that it is written to in.
+    pub locale: Option<String>,
     /// Its e-mail address.
     pub email: Option<String>,
     /// Its id in the user's other systems.
@@ -57,6 +59,11 @@ impl Recipient {
         }
     }
 
+    /// The language that it is written to in, if that was read and is known.
+    pub fn locale(&self) -> Option<&str> {
+        self.profile.as_ref().and_then(|profile| profile.locale.as_deref())
+    }
+
     /// What fills the placeholders. A field that the client does not have has no value: strict texts fail on it.
     pub fn values(&self) -> Value {
         let mut values: BTreeMap<String, Value> = BTreeMap::new();
@@ -67,6 +74,7 @@ impl Recipient {
                 ("mobile_operator_code", &profile.mobile_operator_code),
                 ("tag", &profile.tag),
                 ("timezone", &profile.timezone),
+                ("locale", &profile.locale),
                 ("email", &profile.email),
                 ("external_id", &profile.external_id),
             ];

@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use diesel::dsl::{exists, sum};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, SmallInt};
+use serde::{Deserialize, Serialize};
 
 use crate::db::AnyConnection;
 use crate::db::schema::{due, mailing, page, pending_mailing};
@@ -14,7 +15,7 @@ use crate::db::types::{ClientId, Id, MailingId, Timestamp};
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::kinds::{ChannelKind, Priority};
-use crate::mailings::model::{Audience, Mailing, MailingStatus, Overview, Progress};
+use crate::mailings::model::{Audience, Mailing, MailingStatus, MailingVariant, Overview, Progress};
 use crate::messages::model::Counts;
 use crate::paging::{self, Page};
 
@@ -46,6 +47,20 @@ struct MailingRow {
     html: Option<String>,
     message_group: Option<String>,
     is_transactional: bool,
+    template: Option<String>,
+    variants: Option<String>,
+}
+
+/// What the column `variants` holds.
+#[derive(Serialize, Deserialize)]
+struct Copies {
+    version: i32,
+    variants: Vec<MailingVariant>,
+}
+
+fn copies(of: &Mailing) -> Result<Option<String>> {
+    let copies = of.template_version.map(|version| Copies { version, variants: of.variants.clone() });
+    copies.map(|copies| serde_json::to_string(&copies)).transpose().map_err(|e| Error::Internal(e.into()))
 }
 
 diesel::define_sql_function! {
@@ -71,11 +86,16 @@ macro_rules! sending {
 
 impl MailingRow {
     fn into_model(self, sending: i64) -> Result<Mailing> {
+        let copied = self.variants.as_deref().map(serde_json::from_str::<Copies>).transpose();
+        let copied = copied.map_err(|e| Error::Internal(e.into()))?;
         Ok(Mailing {
             id: self.id,
             text: self.text,
             subject: self.subject,
             html: self.html,
+            template: self.template,
+            template_version: copied.as_ref().map(|copied| copied.version),
+            variants: copied.map(|copied| copied.variants).unwrap_or_default(),
             filter: serde_json::from_str(&self.filter).map_err(|e| Error::Internal(e.into()))?,
             channel: ChannelKind::from_code(self.channel)?,
             priority: Priority::from_code(self.priority)?,
@@ -129,6 +149,8 @@ pub fn insert(c: &mut AnyConnection, new: &Mailing, audience: Option<Audience>) 
         html: new.html.clone(),
         message_group: new.group.clone(),
         is_transactional: new.transactional,
+        template: new.template.clone(),
+        variants: copies(new)?,
     };
     diesel::insert_into(mailing::table).values(&row).execute(c)?;
     if let AnyConnection::Sqlite(c) = c {
@@ -230,6 +252,8 @@ pub fn update(c: &mut AnyConnection, changed: &Mailing) -> Result<()> {
             mailing::text.eq(&changed.text),
             mailing::subject.eq(&changed.subject),
             mailing::html.eq(&changed.html),
+            mailing::template.eq(&changed.template),
+            mailing::variants.eq(copies(changed)?),
             mailing::filter
                 .eq(serde_json::to_string(&changed.filter).map_err(|e| Error::Internal(e.into()))?),
             mailing::channel.eq(changed.channel.code()),

@@ -12,15 +12,15 @@ use crate::idempotency::{self, Answer, Claim, Key, Made, Verdict};
 use crate::kinds::ChannelKind;
 use crate::mailings::filter::AudienceFilter;
 use crate::mailings::model::{
-    Audience, Mailing, MailingChange, MailingStats, MailingStatus, NewMailing, Overview, Preview, Sample,
-    Window,
+    Audience, Copied, Mailing, MailingChange, MailingStats, MailingStatus, NewMailing, Overview, Preview,
+    Sample, Window,
 };
 use crate::mailings::recipient::{FIELDS, Recipient};
 use crate::mailings::repo::{self, audience};
 use crate::messages::model::Counts;
 use crate::paging::Page;
 use crate::segments::segments;
-use crate::templates::Content;
+use crate::templates::{Templates, Texts, Variant, Variants};
 
 /// How many clients a preview shows.
 const SAMPLES: usize = 5;
@@ -51,6 +51,8 @@ pub struct PreviewQuestion {
     pub starts_at: Option<Timestamp>,
     /// Until when, if that is already known.
     pub ends_at: Option<Timestamp>,
+    /// The template to fill for the clients shown, in place of the texts.
+    pub template: Option<String>,
     /// The text to fill for the clients shown.
     pub text: Option<String>,
     /// What stands above it.
@@ -69,6 +71,7 @@ pub struct Mailings {
     wakeup: Arc<dyn Wakeup>,
     rates: Arc<dyn ChannelRates>,
     missing: HashMap<ChannelKind, String>,
+    templates: Templates,
 }
 
 impl Mailings {
@@ -78,8 +81,9 @@ impl Mailings {
         clock: Clock,
         (wakeup, rates): (Arc<dyn Wakeup>, Arc<dyn ChannelRates>),
         missing: HashMap<ChannelKind, String>,
+        templates: Templates,
     ) -> Self {
-        Self { db, clock, wakeup, rates, missing }
+        Self { db, clock, wakeup, rates, missing, templates }
     }
 
     /// Stores a mailing. One whose start is past begins at once, with the audience of this moment. `answer` says what the
@@ -96,8 +100,8 @@ impl Mailings {
         let now = self.clock.now();
         let window = Window { starts_at: new.starts_at.unwrap_or(now), ends_at: new.ends_at };
         let begins = window.starts_at <= now;
-        let counted = match self.measure(&new, &window, now).await {
-            Ok(counted) => counted,
+        let (counted, copied) = match self.measure(&new, &window, now).await {
+            Ok(measured) => measured,
             Err(refused) => {
                 return match idempotency::before(&self.db, key, refused, now).await? {
                     Verdict::Answered(answer) => Ok(Made::Before(answer)),
@@ -105,11 +109,19 @@ impl Mailings {
                 };
             }
         };
+        let own = Texts { subject: new.subject, text: new.text, html: new.html };
+        let (template, template_version, texts, variants) = match copied {
+            Some(c) => (Some(c.template), Some(c.version), c.texts, c.variants),
+            None => (None, None, own, Vec::new()),
+        };
         let mailing = Mailing {
             id: MailingId::new(),
-            text: new.text,
-            subject: new.subject,
-            html: new.html,
+            text: texts.text,
+            subject: texts.subject,
+            html: texts.html,
+            template,
+            template_version,
+            variants,
             filter: new.filter,
             channel: new.channel,
             priority: new.priority,
@@ -151,17 +163,43 @@ impl Mailings {
     }
 
     /// Checks a new mailing, and measures the audience of one that begins at once.
-    async fn measure(&self, new: &NewMailing, window: &Window, now: Timestamp) -> Result<Option<Audience>> {
+    async fn measure(
+        &self,
+        new: &NewMailing,
+        window: &Window,
+        now: Timestamp,
+    ) -> Result<(Option<Audience>, Option<Copied>)> {
         window.check(now)?;
         let begins = window.starts_at <= now;
         self.check_channel(new.channel)?;
-        let content = Content::parse(new.channel, new.subject.as_deref(), &new.text, new.html.as_deref())?;
-        let filter = new.filter.clone();
+        let own = Texts { subject: new.subject.clone(), text: new.text.clone(), html: new.html.clone() };
+        let (content, copied) = self.content(new.template.as_deref(), own, new.channel).await?;
+        let (filter, is_copied) = (new.filter.clone(), copied.is_some());
         let measure = move |c: &mut AnyConnection| {
-            check_placeholders(c, &content)?;
+            check_placeholders(c, &content, is_copied)?;
             if begins { audience::measure(c, &filter).map(Some) } else { Ok(None) }
         };
-        self.db.read(measure).await
+        Ok((self.db.read(measure).await?, copied))
+    }
+
+    /// What is said by a template, and a copy of it; or without one by these texts.
+    async fn content(
+        &self,
+        template: Option<&str>,
+        own: Texts,
+        channel: ChannelKind,
+    ) -> Result<(Arc<Variants>, Option<Copied>)> {
+        match template {
+            Some(name) => {
+                let variants = self.templates.named("template", name, channel).await?;
+                let copied = Copied::of(name, &variants);
+                Ok((variants, Some(copied)))
+            }
+            None => {
+                let alone = Variant::parse(None, 0, channel, own)?;
+                Ok((Arc::new(Variants::new(alone, Vec::new())), None))
+            }
+        }
     }
 
     /// One mailing.
@@ -189,9 +227,18 @@ impl Mailings {
     ///
     /// # Errors
     /// As [`Mailing::apply`], and [`Error::NotFound`].
-    pub async fn patch(&self, id: MailingId, change: MailingChange) -> Result<Mailing> {
+    pub async fn patch(&self, id: MailingId, mut change: MailingChange) -> Result<Mailing> {
         let now = self.clock.now();
         change.channel.map_or(Ok(()), |channel| self.check_channel(channel))?;
+        if let Some(name) = &change.template {
+            let channel = match change.channel {
+                Some(channel) => channel,
+                // if it changes meanwhile, the texts are held against the other one
+                None => self.get(id).await?.channel,
+            };
+            let variants = self.templates.named("template", name, channel).await?;
+            change.copied = Some(Copied::of(name, &variants));
+        }
         let changed = self
             .db
             .write(move |c| {
@@ -199,7 +246,7 @@ impl Mailings {
                 let mut mailing = repo::get(c, id)?;
                 mailing.apply(change, now)?;
                 if mailing.started_at.is_none() {
-                    check_placeholders(c, &mailing.content()?)?;
+                    check_placeholders(c, &mailing.content()?, mailing.template.is_some())?;
                 }
                 repo::update(c, &mailing)?;
                 Ok(mailing)
@@ -334,20 +381,25 @@ impl Mailings {
             window.check(now)?;
         }
         self.check_channel(question.channel)?;
-        let content = question.text.as_deref().map(|text| {
-            Content::parse(question.channel, question.subject.as_deref(), text, question.html.as_deref())
-        });
-        let content = content.transpose()?;
+        let is_copied = question.template.is_some();
+        let content = match (question.text, &question.template) {
+            (None, None) => None,
+            (text, template) => {
+                let own =
+                    Texts { subject: question.subject, text: text.unwrap_or_default(), html: question.html };
+                Some(self.content(template.as_deref(), own, question.channel).await?.0)
+            }
+        };
         let (channel, filter, own_rate) = (question.channel, question.filter, question.rate_per_second);
         let (recipients, sample) = self
             .db
             .read(move |c| {
                 if let Some(content) = &content {
-                    check_placeholders(c, content)?;
+                    check_placeholders(c, content, is_copied)?;
                 }
                 let counted = audience::measure(c, &filter)?;
                 let sample = first_few(c, &filter, counted, channel)?;
-                let sample = sample.iter().map(|one| sample_of(one, channel, content.as_ref())).collect();
+                let sample = sample.iter().map(|one| sample_of(one, channel, content.as_deref())).collect();
                 Ok((counted.total, sample))
             })
             .await?;
@@ -361,8 +413,9 @@ impl Mailings {
 }
 
 /// What one client would get.
-fn sample_of(recipient: &Recipient, channel: ChannelKind, content: Option<&Content>) -> Sample {
+fn sample_of(recipient: &Recipient, channel: ChannelKind, content: Option<&Variants>) -> Sample {
     let address = recipient.address(channel);
+    let content = content.map(|variants| &variants.of(recipient.locale()).content);
     let filled = content.map(|content| content.fill(|| recipient.values())).transpose();
     let why = address.as_ref().err().or(filled.as_ref().err()).cloned();
     let filled = filled.ok().flatten();
@@ -399,10 +452,11 @@ fn first_few(
     Ok(found)
 }
 
-/// Refuses a placeholder that is neither a field nor an attribute of any client.
-fn check_placeholders(c: &mut AnyConnection, content: &Content) -> Result<()> {
+/// Refuses a placeholder that is neither a field nor an attribute of any client. One of a template's names the template.
+fn check_placeholders(c: &mut AnyConnection, content: &Variants, is_copied: bool) -> Result<()> {
     let is_foreign = |(_, name): &(&str, &String)| !FIELDS.contains(&name.as_str());
-    let foreign: Vec<(&str, &String)> = content.placeholders().filter(is_foreign).collect();
+    let named = content.all().flat_map(|variant| variant.content.placeholders());
+    let foreign: Vec<(&str, &String)> = named.filter(is_foreign).collect();
     if foreign.is_empty() {
         return Ok(());
     }
@@ -414,7 +468,7 @@ fn check_placeholders(c: &mut AnyConnection, content: &Content) -> Result<()> {
                 FIELDS.iter().copied().chain(known.iter().map(String::as_str)).take(50).collect();
             let names = names.join(", ");
             let reason = format!("no client has a field or an attribute `{unknown}`; there are {names}");
-            Err(Error::invalid(field, reason))
+            Err(Error::invalid(if is_copied { "template" } else { field }, reason))
         }
     }
 }

@@ -13,8 +13,10 @@ use crate::db::types::{BatchId, ClientId, EventId, MessageId, Timestamp};
 use crate::error::{Error, Result};
 pub use crate::kinds::NotificationStatus as Status;
 use crate::kinds::{ChannelKind, MessageStatus, Priority};
+use crate::locale::Locale;
 use crate::messages::model::{Attempt, Counts};
 use crate::messages::repo::MessageRow;
+use crate::templates::{Variant, Variants};
 
 /// JSON that the caller gave, shown as it came.
 #[derive(Debug, Clone, Serialize)]
@@ -78,6 +80,18 @@ pub struct Notification {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub html: Option<String>,
+    /// The name of the template that the texts were filled from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false, example = "order.shipped")]
+    pub template: Option<String>,
+    /// Which version of it that was.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub template_version: Option<i32>,
+    /// In which of its languages; absent: the one that the others fall back to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Locale>, nullable = false)]
+    pub template_locale: Option<String>,
     /// An object for the recipient's program.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>, nullable = false)]
@@ -159,6 +173,9 @@ impl Notification {
     ) -> Result<Self> {
         let own = content.retry.as_deref().map(serde_json::from_str::<Vec<u64>>).transpose();
         let own = own.map_err(|e| Error::Internal(e.into()))?;
+        let template = content.template.as_deref().map(TemplateUsed::stored).transpose()?;
+        let (version, locale) =
+            template.as_ref().map_or((None, None), |used| (Some(used.version), used.locale.clone()));
         let waits_again = status == Status::Queued && message.attempts > 0;
         Ok(Self {
             id: message.id,
@@ -170,6 +187,9 @@ impl Notification {
             subject: content.subject,
             content: content.text,
             html: content.html,
+            template: template.map(|used| used.name),
+            template_version: version,
+            template_locale: locale,
             data: Raw::stored(content.data)?,
             priority: Priority::from_code(message.priority)?,
             status,
@@ -233,6 +253,51 @@ pub enum To {
     },
 }
 
+/// A template that is to be filled.
+#[derive(Debug, Clone)]
+pub struct Fill {
+    /// Its name.
+    pub template: String,
+    /// What its placeholders are filled from.
+    pub values: minijinja::Value,
+    /// In which language; none: the client's.
+    pub locale: Option<Locale>,
+}
+
+/// A template that was filled. It is stored as its name, its version and, if it has one, its locale, with spaces between.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TemplateUsed {
+    /// Its name.
+    pub name: String,
+    /// Which version of it.
+    pub version: i32,
+    /// For which language that is.
+    pub locale: Option<String>,
+}
+
+impl TemplateUsed {
+    /// This variant of the template of this name.
+    pub fn new(name: &str, variant: &Variant) -> Self {
+        Self { name: name.to_owned(), version: variant.version, locale: variant.locale.clone() }
+    }
+
+    fn stored(text: &str) -> Result<Self> {
+        let mut words = text.split(' ');
+        let (name, version) = (words.next(), words.next().and_then(|version| version.parse().ok()));
+        let (Some(name), Some(version)) = (name, version) else {
+            return Err(Error::internal("the stored template of a notification is not valid"));
+        };
+        Ok(Self { name: name.to_owned(), version, locale: words.next().map(str::to_owned) })
+    }
+}
+
+impl std::fmt::Display for TemplateUsed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.name, self.version)?;
+        self.locale.iter().try_for_each(|locale| write!(f, " {locale}"))
+    }
+}
+
 /// What is asked for, checked.
 #[derive(Debug, Clone)]
 pub struct NewNotification {
@@ -240,6 +305,10 @@ pub struct NewNotification {
     pub channel: ChannelKind,
     /// To whom.
     pub to: To,
+    /// Filled in place of the texts when it is accepted.
+    pub fill: Option<Fill>,
+    /// The template that the texts were filled from.
+    pub template: Option<TemplateUsed>,
     /// The text.
     pub content: String,
     /// The same as HTML.
@@ -270,6 +339,19 @@ pub struct NewNotification {
 const FARTHEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 impl NewNotification {
+    /// Fills this template, for a client of this language if no other is asked for.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for values that do not fill it.
+    pub fn fill_from(&mut self, fill: &Fill, variants: &Variants, of_client: Option<&str>) -> Result<()> {
+        let variant = variants.of(fill.locale.as_ref().map(Locale::as_str).or(of_client));
+        let filled = variant.content.fill(|| fill.values.clone());
+        let filled = filled.map_err(|why| Error::invalid("values", why))?;
+        (self.subject, self.content, self.html) = (filled.subject, filled.text, filled.html);
+        self.template = Some(TemplateUsed::new(&fill.template, variant));
+        Ok(())
+    }
+
     /// Whether its times can be kept.
     ///
     /// # Errors
@@ -344,6 +426,7 @@ impl NewNotification {
             group: self.group,
             is_transactional: self.is_transactional,
             retry: retry.map_err(|e| Error::Internal(e.into()))?,
+            template: self.template.map(|used| used.to_string()),
         };
         Ok((message, content))
     }

@@ -75,6 +75,8 @@ pub struct Addresses {
     pub external_id: Option<String>,
     /// Its attributes as JSON.
     pub attributes: String,
+    /// The language that it is written to in.
+    pub locale: Option<String>,
 }
 
 impl Addresses {
@@ -106,6 +108,7 @@ pub fn addresses(c: &mut AnyConnection, ids: &[ClientId]) -> Result<HashMap<Clie
                 client::push_token,
                 client::external_id,
                 client::attributes,
+                client::locale,
             ),
         ))
         .load::<(ClientId, Addresses)>(c)?;

@@ -23,6 +23,7 @@ use crate::messages;
 use crate::messages::model::Attempt;
 use crate::metrics::Metrics;
 use crate::paging;
+use crate::templates::Templates;
 
 /// The most notifications of one batch.
 pub const LARGEST_BATCH: usize = 1000;
@@ -62,6 +63,7 @@ pub struct Notifications {
     live: Live,
     arrivals: Arc<dyn Arrivals>,
     intake: Intake,
+    templates: Templates,
     room: Semaphore,
     terms: Terms,
 }
@@ -88,15 +90,15 @@ pub struct Taken {
 }
 
 impl Notifications {
-    /// Over this database and this intake, waking this engine.
+    /// Over this database and this intake, with these templates, waking this engine.
     pub fn new(
         (db, clock, metrics, live): (Db, Clock, Metrics, Live),
         arrivals: Arc<dyn Arrivals>,
-        intake: Intake,
+        (intake, templates): (Intake, Templates),
         terms: Terms,
     ) -> Self {
         let room = Semaphore::new(terms.intake_limit);
-        Self { db, clock, metrics, live, arrivals, intake, room, terms }
+        Self { db, clock, metrics, live, arrivals, intake, templates, room, terms }
     }
 
     /// For how long a caller waits for the end who does not say for how long.
@@ -136,9 +138,20 @@ impl Notifications {
         self.db.read(move |c| repo::addresses(c, &ids)).await
     }
 
+    /// Fills the template that is wanted, if one is.
+    async fn fill(&self, new: &mut NewNotification, clients: &HashMap<ClientId, Addresses>) -> Result<()> {
+        let Some(fill) = new.fill.take() else { return Ok(()) };
+        let variants = self.templates.named("template", &fill.template, new.channel).await?;
+        let of_client = match new.to {
+            To::Client(id) => clients.get(&id).and_then(|client| client.locale.as_deref()),
+            To::Address(_) => None,
+        };
+        new.fill_from(&fill, &variants, of_client)
+    }
+
     async fn rows_of(
         &self,
-        new: NewNotification,
+        mut new: NewNotification,
         is_awaited: bool,
     ) -> Result<(crate::messages::repo::MessageRow, repo::NotificationRow)> {
         let now = self.clock.now();
@@ -148,6 +161,7 @@ impl Notifications {
             To::Address(_) | To::Reached { .. } => Vec::new(),
         };
         let addresses = self.addresses(client).await?;
+        self.fill(&mut new, &addresses).await?;
         new.into_rows(MessageId::new(), None, (&addresses, is_awaited), now)
     }
 
@@ -273,11 +287,13 @@ impl Notifications {
         let addresses = self.addresses(clients.collect()).await?;
         let (mut rows, mut items) = (Vec::with_capacity(wanted.len()), Vec::with_capacity(wanted.len()));
         for item in wanted {
-            let made = item.map_err(Error::Invalid).and_then(|new| {
+            let made = async {
+                let mut new = item.map_err(Error::Invalid)?;
                 self.check(&new, now)?;
+                self.fill(&mut new, &addresses).await?;
                 new.into_rows(MessageId::new(), Some(id), (&addresses, false), now)
-            });
-            match made {
+            };
+            match made.await {
                 Ok(row) => {
                     items.push(Item::Accepted(row.0.id));
                     rows.push(row);

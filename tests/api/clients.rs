@@ -14,7 +14,7 @@ on_each_database! {
     async fn a_client_is_created_read_replaced_patched_and_deleted(kind: Database) {
         let service = Service::start(kind).await;
         let whole = json!({
-            "phone_number": "+79031234567", "mobile_operator_code": "999", "tag": "vip", "timezone": "Europe/Moscow",
+            "phone_number": "+79031234567", "mobile_operator_code": "999", "tag": "vip", "timezone": "Europe/Moscow", "locale": "pt-BR",
             "email": "anna@example.com", "push_token": "fcm:1", "external_id": "crm-1",
             "attributes": {"name": "Анна", "bonus": 250, "member": true, "gone": null},
         });
@@ -24,7 +24,7 @@ on_each_database! {
         assert_eq!(answer.header("location"), format!("/api/v1{path}"));
         assert_eq!(created["phone_number"], "79031234567", "the plus is no part of the number");
         assert_eq!(created["attributes"], json!({"name": "Анна", "bonus": 250, "member": true}));
-        for field in ["mobile_operator_code", "tag", "timezone", "email", "push_token", "external_id"] {
+        for field in ["mobile_operator_code", "tag", "timezone", "locale", "email", "push_token", "external_id"] {
             assert_eq!(created[field], whole[field], "{field}");
         }
         assert_eq!(service.get(&path).await, created);
@@ -36,7 +36,7 @@ on_each_database! {
         assert!(replaced["updated_at"].as_str() > created["updated_at"].as_str());
         assert_eq!(replaced["mobile_operator_code"], "916", "taken from the new number");
         assert_eq!(replaced["attributes"], json!({}));
-        for field in ["tag", "timezone", "email", "push_token", "external_id"] {
+        for field in ["tag", "timezone", "locale", "email", "push_token", "external_id"] {
             assert_eq!(replaced[field], Value::Null, "{field} was not given, so it is gone");
         }
 
@@ -86,12 +86,12 @@ on_each_database! {
     async fn every_wrong_field_is_named_at_once(kind: Database) {
         let service = Service::start(kind).await;
         let wrong = wrong_fields(&service, "/clients", json!({
-            "phone_number": "123", "mobile_operator_code": "abc", "tag": "", "timezone": "Mars/Base", "email": 5,
+            "phone_number": "123", "mobile_operator_code": "abc", "tag": "", "timezone": "Mars/Base", "locale": "de_DE", "email": 5,
             "push_token": "a\nb", "external_id": "x".repeat(201), "nickname": "x", "id": "1",
             "attributes": {"ok": 1, "bad name": 1, "nested": {}, "tag": "x"},
         })).await;
         assert_eq!(wrong, [
-            "attributes.bad name", "attributes.nested", "attributes.tag", "email", "external_id", "id",
+            "attributes.bad name", "attributes.nested", "attributes.tag", "email", "external_id", "id", "locale",
             "mobile_operator_code", "nickname", "phone_number", "push_token", "tag", "timezone",
         ]);
         assert_eq!(wrong_fields(&service, "/clients", json!({"tag": ""})).await, ["phone_number", "tag"]);

@@ -55,7 +55,7 @@ on_each_database! {
         let mailing = json!({"text": "x", "starts_at": after(minute), "ends_at": after(2 * minute)});
         let cases: [(&str, Value, &[&str]); 3] = [
             ("/clients", client, &[
-                "phone_number", "mobile_operator_code", "tag", "timezone", "email", "push_token", "external_id",
+                "phone_number", "mobile_operator_code", "tag", "timezone", "locale", "email", "push_token", "external_id",
                 "attributes", "nope", "", "\0",
             ]),
             ("/mailings", mailing.clone(), &["text", "filter", "channel", "priority", "starts_at", "ends_at", "created_at", "nope"]),

@@ -31,3 +31,4 @@ mod operation;
 mod preview;
 mod routes;
 mod stream;
+mod templates;

@@ -13,6 +13,7 @@ mod changes;
 mod channels;
 mod defects;
 mod everyone;
+mod locales;
 mod nodes;
 mod own_channel;
 mod pause;

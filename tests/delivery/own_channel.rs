@@ -22,6 +22,8 @@ use fanfare::mailings::model::NewMailing;
 use fanfare::mailings::usecase::Mailings;
 use fanfare::messages::model::Counts;
 use fanfare::metrics::Metrics;
+use fanfare::templates::model::NewTemplate;
+use fanfare::templates::{Templates, Texts};
 
 use crate::bench::LONG;
 use crate::support::{Database, TestDb};
@@ -55,6 +57,7 @@ pub struct Own {
     trigger: Trigger,
     pub clients: Clients,
     mailings: Mailings,
+    templates: Templates,
     seen: Arc<Mutex<Vec<Delivery>>>,
     _database: TestDb,
 }
@@ -105,6 +108,7 @@ impl Own {
         let parts = (db.clone(), Clock::System, Metrics::new().expect("metrics"), Live::new(true));
         let ends = (trigger.clone(), shutdown);
         let engine = Engine::start(parts, settings(), vec![setup], ends).await.expect("an engine");
+        let templates = Templates::new(db.clone(), Clock::System);
         Self {
             clients: Clients::new(db.clone(), Clock::System),
             mailings: Mailings::new(
@@ -112,7 +116,9 @@ impl Own {
                 Clock::System,
                 (engine.handle(), engine.handle()),
                 HashMap::new(),
+                templates.clone(),
             ),
+            templates,
             db,
             kind,
             engine,
@@ -129,10 +135,33 @@ impl Own {
 
     /// A mailing to everyone; answers its books when they are closed.
     pub async fn mail(&self, subject: Option<&str>, text: &str, html: Option<&str>) -> Counts {
+        let (subject, html) = (subject.map(str::to_owned), html.map(str::to_owned));
+        self.send(None, Texts { subject, text: text.to_owned(), html }).await
+    }
+
+    /// The same with the texts of a template.
+    pub async fn mail_template(&self, name: &str) -> Counts {
+        let none = Texts { subject: None, text: String::new(), html: None };
+        self.send(Some(name.to_owned()), none).await
+    }
+
+    /// Makes a template of this text.
+    pub async fn template(&self, name: &str, locale: Option<&str>, text: &str) {
+        let new = NewTemplate {
+            name: name.to_owned(),
+            channel: self.kind,
+            locale: locale.map(|tag| tag.parse().expect("a tag")),
+            texts: Texts { subject: None, text: text.to_owned(), html: None },
+        };
+        made(self.templates.create(new, None, |_| answer()).await.expect("a template"));
+    }
+
+    async fn send(&self, template: Option<String>, Texts { subject, text, html }: Texts) -> Counts {
         let new = NewMailing {
-            text: text.to_owned(),
-            subject: subject.map(str::to_owned),
-            html: html.map(str::to_owned),
+            template,
+            text,
+            subject,
+            html,
             filter: AudienceFilter::default(),
             channel: self.kind,
             priority: Priority::Normal,

@@ -18,6 +18,7 @@ use fanfare::mailings::repo;
 use fanfare::mailings::usecase::{ChannelRates, Mailings, Wakeup};
 use fanfare::metrics::Metrics;
 use fanfare::pending_mailing::watchdog::Watchdog;
+use fanfare::templates::Templates;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use tokio::sync::Notify;
@@ -157,6 +158,7 @@ impl Stage {
         self.clock.set(second(now));
         let starts_at = now + starts_in;
         let new = NewMailing {
+            template: None,
             text: "hello".into(),
             subject: None,
             html: None,
@@ -228,7 +230,9 @@ fn all_lives(kind: Database) {
     let (metrics, wake) = (Metrics::new().expect("metrics"), Arc::new(Notify::new()));
     let parts = (db.clone(), clock.clone(), metrics);
     let watchdog = Watchdog::new(parts, nobody.clone(), Duration::from_secs(1), wake);
-    let mailings = Mailings::new(db.clone(), clock.clone(), (nobody.clone(), nobody), HashMap::new());
+    let templates = Templates::new(db.clone(), clock.clone());
+    let mailings =
+        Mailings::new(db.clone(), clock.clone(), (nobody.clone(), nobody), HashMap::new(), templates);
     let stage = Stage { db, clock, mailings, watchdog };
     let config = Config { cases: 40, failure_persistence: None, ..Config::default() };
     let lives = (0..20_u64, 1..30_u64, prop::collection::vec(step(), 1..14));

@@ -32,6 +32,7 @@ MAILING = {
     "text": "a text is a template, names attributes that some client has, and each channel has its own longest",
     "subject": "likewise; an e-mail needs one, a text message has none, and a preview has none without a text",
     "html": "likewise, of an e-mail alone",
+    "template": "there is such a template for the channel, and its placeholders name what clients have",
     "filter": "a text of digits is an operator's code, with up to ten of them",
 }
 NOTIFICATION = {
@@ -43,6 +44,18 @@ NOTIFICATION = {
     "data": "16 KiB of JSON",
     "metadata": "16 KiB of JSON",
     "html": "a part of an e-mail alone",
+    "content": "it or `template` is needed, and not both",
+    "subject": "not beside `template`",
+    "template": "there is such a template for the channel",
+    "values": "they fill the template, which has to be there, and have 16 KiB at most",
+    "locale": "of a template alone",
+}
+TEMPLATE = {
+    "text": "a text is a template, and each channel has its own longest",
+    "subject": "likewise; an e-mail needs one, a text message has none",
+    "html": "likewise, of an e-mail alone",
+    "locale": "one without a locale is made first",
+    "data": "an object",
 }
 ENDPOINT = {
     "url": "https, to a host that everybody can reach",
@@ -70,6 +83,12 @@ RULES = {
     "create_notification_and_wait": NOTIFICATION,
     "create_notification_asynchronously": NOTIFICATION,
     "patch_notification": NOTIFICATION,
+    "create_template": TEMPLATE,
+    "patch_template": TEMPLATE,
+    "preview_texts": TEMPLATE,
+    "preview_template": TEMPLATE,
+    "list_templates": LIST,
+    "list_template_versions": LIST,
     "create_webhook_endpoint": ENDPOINT,
     "patch_webhook_endpoint": ENDPOINT,
     "list_webhook_endpoints": LIST,
@@ -104,6 +123,11 @@ def mend_notification(case, body):
         body.pop("client_id", None)
     if body.get("channel") != "email":
         body.pop("html", None)
+    # no template is there to be named
+    for field in ("template", "values", "locale"):
+        body.pop(field, None)
+    if operation_id(case) != "patch_notification":
+        body["content"] = body.get("content") or "Your order has shipped."
     if operation_id(case) == "create_notification_and_wait" and dice(case, 8):
         # to wait for its end would be to wait for nothing
         body.pop("scheduled_at", None)
@@ -115,6 +139,26 @@ def mend_notification(case, body):
         body["retry"] = {"delays": ["1ms", "2h 3m"][: dice(case, 3)]}
 
 
+def mend_texts(case, body):
+    for field in {"text", "subject", "html"} & body.keys():
+        if body[field]:
+            body[field] = body[field].replace("{", "(")
+    if body.get("text"):
+        body["text"] = body["text"][:900]
+    if operation_id(case) == "patch_template":
+        return
+    channel = body.get("channel")
+    if channel == "sms":
+        body.pop("subject", None)
+    elif channel == "email":
+        body["subject"] = body.get("subject") or "News"
+    if channel != "email":
+        body.pop("html", None)
+    if operation_id(case) == "create_template":
+        body["name"] = f"template-{dice(case, 10**9)}"
+        body.pop("locale", None)
+
+
 def mend_mailing(case, body):
     if dice(case, 2):
         body["starts_at"] = in_future(case, 1, 100)
@@ -123,6 +167,9 @@ def mend_mailing(case, body):
         body.pop("starts_at", None)
     if body.get("ends_at"):
         body["ends_at"] = in_future(case, 101, 200)
+    body.pop("template", None)
+    if operation_id(case) == "create_mailing":
+        body["text"] = body.get("text") or "News"
     if body.get("text"):
         body["text"] = body["text"].replace("{", "(")[:900] + "{{ phone_number }}"
     channel = body.get("channel") or "sms"
@@ -183,6 +230,9 @@ MENDED = {
     "create_notification_and_wait": mend_notification,
     "create_notification_asynchronously": mend_notification,
     "patch_notification": mend_notification,
+    "create_template": mend_texts,
+    "patch_template": mend_texts,
+    "preview_texts": mend_texts,
     "create_webhook_endpoint": mend_endpoint,
     "patch_webhook_endpoint": mend_endpoint,
     "test_channel": mend_trial,
@@ -202,7 +252,7 @@ def is_stateful(case):
 
 
 # The latest things of each kind: the words are those of the paths that take their ids, and the states that some need.
-KINDS = ("clients", "mailings", "pending", "paused", "notifications", "scheduled", "messages", "batches", "inbox",
+KINDS = ("clients", "templates", "mailings", "pending", "paused", "notifications", "scheduled", "messages", "batches", "inbox",
          "webhook-endpoints")
 MADE = {kind: [] for kind in KINDS}
 OF_A_STATE = {
@@ -216,6 +266,7 @@ OF_A_STATE = {
 MAKERS = {
     "pause_mailing": ("id", "paused"),
     "create_client": ("id", "clients"),
+    "create_template": ("id", "templates"),
     "create_mailing": ("id", "mailings"),
     "create_notification": ("id", "notifications"),
     "create_notification_asynchronously": ("id", "messages"),

@@ -24,13 +24,14 @@ on_each_database! {
         let stage = Stage::new(kind).await;
         let anna = stage.create(json!({
             "phone_number": "+79031234567", "tag": "vip", "timezone": "Europe/Moscow", "email": "anna@example.com",
-            "push_token": "token", "external_id": "crm-1",
+            "locale": "PT-br", "push_token": "token", "external_id": "crm-1",
             "attributes": {"name": "Анна", "bonus": 1.5, "member": true, "gone": null, "odd": "\u{0}\"\\"},
         })).await.unwrap();
         assert_eq!(stage.clients.get(anna.id).await.unwrap(), anna);
         let shown = serde_json::to_value(&anna).unwrap();
         assert_eq!(shown["phone_number"], "79031234567");
         assert_eq!(shown["mobile_operator_code"], "903");
+        assert_eq!(shown["locale"], "pt-BR");
         assert_eq!(shown["created_at"], "1970-01-01T00:16:40.000000Z");
         assert_eq!(shown["attributes"]["bonus"], 1.5);
         assert!(shown["attributes"].get("gone").is_none());
@@ -89,7 +90,7 @@ on_each_database! {
     async fn a_patch_changes_what_it_names_and_nothing_else(kind: Database) {
         let stage = Stage::new(kind).await;
         let before = stage.create(json!({
-            "phone_number": "79031234567", "tag": "vip", "email": "anna@example.com", "timezone": "Europe/Moscow",
+            "phone_number": "79031234567", "tag": "vip", "email": "anna@example.com", "timezone": "Europe/Moscow", "locale": "de",
             "attributes": {"name": "Anna", "bonus": 1, "old": true},
         })).await.unwrap();
         stage.clock.set(at(2_000));
@@ -97,7 +98,7 @@ on_each_database! {
         let after = stage.clients.patch(before.id, patch).await.unwrap();
         let expected = json!({
             "id": before.id, "phone_number": "79031234567", "mobile_operator_code": "903", "tag": "gold",
-            "timezone": "Europe/Moscow", "email": null, "push_token": null, "external_id": null,
+            "timezone": "Europe/Moscow", "locale": "de", "email": null, "push_token": null, "external_id": null,
             "attributes": {"name": "Anna", "bonus": 2, "new": "x"},
             "created_at": at(1_000), "updated_at": at(2_000),
         });

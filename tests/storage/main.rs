@@ -18,3 +18,4 @@ mod plans;
 mod schema;
 mod session;
 mod stage;
+mod templates;

@@ -14,7 +14,7 @@ use fanfare::live::Live;
 use fanfare::messages::repo::MessageRow;
 use fanfare::metrics::Metrics;
 use fanfare::notifications::intake::{Announcer, Intake};
-use fanfare::notifications::model::{NewNotification, To};
+use fanfare::notifications::model::{NewNotification, TemplateUsed, To};
 use fanfare::notifications::repo::{Addresses, NewRows, NotificationRow, Stored, store};
 use fanfare::notifications::usecase::Arrivals;
 use uuid::Uuid;
@@ -26,6 +26,8 @@ fn new(to: To, scheduled_at: Option<Timestamp>) -> NewNotification {
     NewNotification {
         channel: ChannelKind::Sms,
         to,
+        fill: None,
+        template: None,
         content: "it's \"here\"".to_owned(),
         html: None,
         subject: None,
@@ -53,8 +55,9 @@ on_each_database! {
     async fn every_column_of_a_notification_is_written(kind: Database) {
         let stage = Stage::new(kind).await;
         let (client, batch) = (ClientId::new(), BatchId::new());
-        let addresses = Addresses { phone_number: 79_031_234_567, email: None, push_token: None, external_id: None, attributes: "{}".into() };
+        let addresses = Addresses { phone_number: 79_031_234_567, email: None, push_token: None, external_id: None, attributes: "{}".into(), locale: None };
         let whole = NewNotification {
+            template: Some(TemplateUsed { name: "a".into(), version: 3, locale: Some("de".into()) }),
             subject: Some("subject".to_owned()),
             data: Some("{\"a\":1}".to_owned()),
             metadata: Some("{\"b\":2}".to_owned()),

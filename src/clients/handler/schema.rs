@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use crate::clients::model::{
     AttributeChanges, Email, ExternalId, OperatorCode, PhoneNumber, PushToken, Tag, Timezone,
 };
+use crate::locale::Locale;
 
 /// A whole client, to create or replace one.
 #[derive(ToSchema)]
@@ -23,6 +24,8 @@ pub struct ClientBody {
     pub tag: Option<Tag>,
     /// Where the client lives.
     pub timezone: Option<Timezone>,
+    /// The language that the client is written to in.
+    pub locale: Option<Locale>,
     /// For the e-mail channel.
     pub email: Option<Email>,
     /// For the push channel.
@@ -47,6 +50,8 @@ pub struct ClientChanges {
     pub tag: Option<Tag>,
     /// As in a new client.
     pub timezone: Option<Timezone>,
+    /// As in a new client.
+    pub locale: Option<Locale>,
     /// As in a new client.
     pub email: Option<Email>,
     /// As in a new client.

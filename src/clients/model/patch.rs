@@ -9,6 +9,7 @@ use super::attributes::{AttributeName, AttributeValue};
 use super::fields::{Email, ExternalId, OperatorCode, PushToken, Tag, Timezone};
 use super::phone::PhoneNumber;
 use crate::error::{Complaints, Error, Result};
+use crate::locale::Locale;
 
 /// A field of a client that a caller sets with one text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -21,6 +22,8 @@ pub enum Field {
     Tag,
     /// `timezone`
     Timezone,
+    /// `locale`
+    Locale,
     /// `email`
     Email,
     /// `push_token`
@@ -36,6 +39,7 @@ impl Field {
         Self::OperatorCode,
         Self::Tag,
         Self::Timezone,
+        Self::Locale,
         Self::Email,
         Self::PushToken,
         Self::ExternalId,
@@ -48,6 +52,7 @@ impl Field {
             Self::OperatorCode => "mobile_operator_code",
             Self::Tag => "tag",
             Self::Timezone => "timezone",
+            Self::Locale => "locale",
             Self::Email => "email",
             Self::PushToken => "push_token",
             Self::ExternalId => "external_id",
@@ -76,6 +81,8 @@ pub struct ClientPatch {
     pub tag: Option<Option<Tag>>,
     /// Where the client lives.
     pub timezone: Option<Option<Timezone>>,
+    /// In which language the client is written to.
+    pub locale: Option<Option<Locale>>,
     /// For the e-mail channel.
     pub email: Option<Option<Email>>,
     /// For the push channel.
@@ -147,6 +154,7 @@ impl ClientPatch {
             Field::OperatorCode => self.mobile_operator_code = change(text)?,
             Field::Tag => self.tag = change(text)?,
             Field::Timezone => self.timezone = change(text)?,
+            Field::Locale => self.locale = change(text)?,
             Field::Email => self.email = change(text)?,
             Field::PushToken => self.push_token = change(text)?,
             Field::ExternalId => self.external_id = change(text)?,

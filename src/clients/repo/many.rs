@@ -88,6 +88,7 @@ fn upsert(connection: &mut PgConnection, rows: &[Row]) -> QueryResult<()> {
         .bind::<Array<Text>, _>(column!(attributes))
         .bind::<Array<Instant>, _>(column!(created_at))
         .bind::<Array<Instant>, _>(column!(updated_at))
+        .bind::<Array<Nullable<Text>>, _>(column!(locale))
         .execute(connection)
         .map(drop)
 }

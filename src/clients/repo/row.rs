@@ -24,6 +24,7 @@ pub(super) struct Row {
     pub(super) attributes: String,
     pub(super) created_at: Timestamp,
     pub(super) updated_at: Timestamp,
+    pub(super) locale: Option<String>,
 }
 
 impl From<&Client> for Row {
@@ -40,6 +41,7 @@ impl From<&Client> for Row {
             attributes: client.attributes.to_json(),
             created_at: client.created_at,
             updated_at: client.updated_at,
+            locale: client.locale.as_ref().map(ToString::to_string),
         }
     }
 }
@@ -58,6 +60,7 @@ impl TryFrom<Row> for Client {
                 .ok_or_else(|| wrong("mobile_operator_code"))?,
             tag: parsed(row.tag).ok_or_else(|| wrong("tag"))?,
             timezone: parsed(row.timezone).ok_or_else(|| wrong("timezone"))?,
+            locale: parsed(row.locale).ok_or_else(|| wrong("locale"))?,
             email: parsed(row.email).ok_or_else(|| wrong("email"))?,
             push_token: parsed(row.push_token).ok_or_else(|| wrong("push_token"))?,
             external_id: parsed(row.external_id).ok_or_else(|| wrong("external_id"))?,
@@ -78,7 +81,7 @@ pub(super) struct InsertClient;
 
 impl Insert for InsertClient {
     const HEAD: &'static str = "INSERT INTO client (id, phone_number, mobile_operator_code, tag, timezone, email, \
-        push_token, external_id, attributes, created_at, updated_at) VALUES (";
+        push_token, external_id, attributes, created_at, updated_at, locale) VALUES (";
     type Row = Row;
 
     fn bind<'r>(row: &'r Row, values: &mut Values<'_, 'r>) -> QueryResult<()> {
@@ -93,6 +96,7 @@ impl Insert for InsertClient {
             &row.external_id,
         ])?;
         values.bind::<Text, _>(&row.attributes)?;
-        values.bind_all::<Instant, _, _>([&row.created_at, &row.updated_at])
+        values.bind_all::<Instant, _, _>([&row.created_at, &row.updated_at])?;
+        values.bind::<Nullable<Text>, _>(&row.locale)
     }
 }

@@ -9,6 +9,7 @@ use crate::kinds::{ChannelKind, Priority, group};
 use crate::mailings::filter::{AudienceFilter, FilterInput};
 use crate::mailings::model::{MailingChange, NewMailing};
 use crate::mailings::usecase::PreviewQuestion;
+use crate::templates::model::check_name;
 use crate::templates::{Content, Form, Template};
 
 /// A mailing to create.
@@ -20,10 +21,14 @@ use crate::templates::{Content, Form, Template};
     "ends_at": "2099-12-31T23:59:59Z"
 }))]
 pub struct MailingBody {
-    /// `{{ name }}` is filled from the client's attributes. 1 to 1000 characters on `sms` and `push`, 2000 on `discord`,
+    /// The name of a template for the channel, in place of `text`, `subject` and `html`. Its texts in all languages are
+    /// copied: each client gets those of its `locale`, or the nearest that there are.
+    #[schema(min_length = 1, max_length = 100, pattern = "^[a-z0-9_.-]+$")]
+    pub template: Option<String>,
+    /// `{{ name }}` is filled from the client's attributes. Needed without a template. 1 to 1000 characters on `sms` and `push`, 2000 on `discord`,
     /// 20000 on `webhook` and `in_app`, 100000 on `email`.
     #[schema(min_length = 1, max_length = 100_000, pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$")]
-    pub text: String,
+    pub text: Option<String>,
     /// One line above the text, filled likewise: needed for `email`, none on `sms`.
     #[schema(min_length = 1, max_length = 500, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     pub subject: Option<String>,
@@ -65,7 +70,11 @@ pub struct MailingBody {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"ends_at": "2099-12-31T23:59:59Z"}))]
 pub struct MailingPatch {
-    /// As in a new mailing.
+    /// As in a new mailing; takes the place of the texts.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(nullable = false, min_length = 1, max_length = 100, pattern = "^[a-z0-9_.-]+$")]
+    pub template: Option<String>,
+    /// As in a new mailing; takes the place of a template.
     #[serde(default, deserialize_with = "given")]
     #[schema(
         nullable = false,
@@ -137,6 +146,9 @@ pub struct PreviewBody {
     /// `external_id`; who lacks that has a message that failed.
     #[schema(value_type = Option<ChannelKind>)]
     pub channel: Option<String>,
+    /// The name of a template to fill for the clients shown, as in a new mailing.
+    #[schema(min_length = 1, max_length = 100, pattern = "^[a-z0-9_.-]+$")]
+    pub template: Option<String>,
     /// A text to fill for the clients shown.
     #[schema(min_length = 1, max_length = 100_000, pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$")]
     pub text: Option<String>,
@@ -229,7 +241,20 @@ impl MailingPatch {
     }
 
     fn read(self, wrong: &mut Complaints) -> MailingChange {
+        let parts = [
+            ("text", self.text.is_some()),
+            ("subject", self.subject.as_ref().is_some_and(Option::is_some)),
+            ("html", self.html.as_ref().is_some_and(Option::is_some)),
+        ];
+        if let Some(template) = &self.template {
+            wrong.check("template", check_name(template));
+            for (field, _) in parts.iter().filter(|(_, is_there)| *is_there) {
+                wrong.add(*field, "cannot stand beside `template`, which says it");
+            }
+        }
         MailingChange {
+            template: self.template,
+            copied: None,
             text: self.text,
             subject: self.subject,
             html: self.html,
@@ -247,8 +272,7 @@ impl MailingPatch {
     }
 
     /// The checked fields of what is new, and so has a channel.
-    fn of_new(self) -> Result<MailingChange> {
-        let mut wrong = Complaints::default();
+    fn of_new(self, mut wrong: Complaints) -> Result<MailingChange> {
         let names_channel = self.channel.is_some();
         let new = self.read(&mut wrong);
         match new.channel {
@@ -267,8 +291,13 @@ impl MailingBody {
     /// # Errors
     /// [`Error::Invalid`] that names every wrong field.
     pub fn into_new(self) -> Result<NewMailing> {
+        let mut wrong = Complaints::default();
+        if self.text.is_none() && self.template.is_none() {
+            wrong.add("text", "is required, or `template`");
+        }
         let fields = MailingPatch {
-            text: Some(self.text),
+            template: self.template,
+            text: self.text,
             subject: Some(self.subject),
             html: Some(self.html),
             filter: self.filter,
@@ -280,9 +309,11 @@ impl MailingBody {
             group: Some(self.group),
             transactional: self.transactional,
         };
-        let checked = fields.of_new()?;
+        let checked = fields.of_new(wrong)?;
         Ok(NewMailing {
-            text: checked.text.ok_or_else(|| Error::invalid("text", "is required"))?,
+            template: checked.template,
+            // a template's are read when it is made
+            text: checked.text.unwrap_or_default(),
             subject: checked.subject.flatten(),
             html: checked.html.flatten(),
             filter: checked.filter.unwrap_or_default(),
@@ -304,11 +335,12 @@ impl PreviewBody {
     /// [`Error::Invalid`] that names every wrong field.
     pub fn into_question(self) -> Result<PreviewQuestion> {
         for (field, is_alone) in [("subject", self.subject.is_some()), ("html", self.html.is_some())] {
-            if is_alone && self.text.is_none() {
+            if is_alone && self.text.is_none() && self.template.is_none() {
                 return Err(Error::invalid(field, "is filled with a text: give `text` as well"));
             }
         }
         let fields = MailingPatch {
+            template: self.template,
             text: self.text,
             subject: Some(self.subject),
             html: Some(self.html),
@@ -321,12 +353,13 @@ impl PreviewBody {
             group: None,
             transactional: None,
         };
-        let checked = fields.of_new()?;
+        let checked = fields.of_new(Complaints::default())?;
         Ok(PreviewQuestion {
             filter: checked.filter.unwrap_or_default(),
             channel: checked.channel.unwrap_or(ChannelKind::Sms),
             starts_at: checked.starts_at,
             ends_at: checked.ends_at,
+            template: checked.template,
             text: checked.text,
             subject: checked.subject.flatten(),
             html: checked.html.flatten(),

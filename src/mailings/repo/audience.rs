@@ -44,13 +44,14 @@ pub struct Read {
 pub struct Needs {
     /// How its message goes out, and so what its address is.
     pub channel: ChannelKind,
-    /// Whether the texts have placeholders to fill.
+    /// Whether the texts have placeholders to fill, or are chosen by its language.
     pub profile: bool,
 }
 
 type Fields = (
     ClientId,
     i64,
+    Option<String>,
     Option<String>,
     Option<String>,
     Option<String>,
@@ -69,6 +70,7 @@ macro_rules! columns {
             client::mobile_operator_code,
             client::tag,
             client::timezone,
+            client::locale,
             client::email,
             client::push_token,
             client::external_id,
@@ -246,6 +248,7 @@ fn recipient(row: Fields, needs: Needs) -> Recipient {
         mobile_operator_code,
         tag,
         timezone,
+        locale,
         email,
         push_token,
         external_id,
@@ -262,8 +265,8 @@ fn recipient(row: Fields, needs: Needs) -> Recipient {
     };
     let is_phone = needs.channel == ChannelKind::Sms;
     let address = if is_phone { None } else { reach.on(needs.channel).map(String::into_boxed_str) };
-    let profile = needs
-        .profile
-        .then(|| Box::new(Profile { mobile_operator_code, tag, timezone, email, external_id, attributes }));
+    let profile = needs.profile.then(|| {
+        Box::new(Profile { mobile_operator_code, tag, timezone, locale, email, external_id, attributes })
+    });
     Recipient { client_id, phone_number, address, profile, updated_at }
 }

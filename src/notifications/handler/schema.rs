@@ -11,8 +11,11 @@ use crate::db::types::{BatchId, ClientId, MessageId, Timestamp};
 use crate::error::{Complaints, Error, FieldError, Result};
 use crate::http::json::{given, parse_object, present, time};
 use crate::kinds::{ChannelKind, Priority, group};
-use crate::notifications::model::{NewNotification, Rescheduling, To};
+use crate::locale::Locale;
+use crate::notifications::model::{Fill, NewNotification, Rescheduling, To};
 use crate::notifications::usecase::{Item, LARGEST_BATCH, Taken, Wanted};
+use crate::templates;
+use crate::templates::model::check_name;
 
 const LONGEST_CONTENT: usize = 20_000;
 const LONGEST_SUBJECT: usize = 998;
@@ -22,7 +25,7 @@ const LARGEST_DATA: usize = 16 * 1024;
 const MOST_DELAYS: usize = 20;
 const LONGEST_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A new notification. Either `recipient` or `client_id` is needed.
+/// A new notification. Either `recipient` or `client_id` is needed, and either `content` or `template`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
@@ -40,13 +43,22 @@ pub struct NotificationBody {
     pub client_id: Option<String>,
     /// The text, 1 to 20000 characters, none of them NUL.
     #[schema(min_length = 1, max_length = 20000, pattern = r"^[^\u0000]*$")]
-    pub content: String,
+    pub content: Option<String>,
     /// One line above the text, where the channel shows one.
     #[schema(min_length = 1, max_length = 998, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     pub subject: Option<String>,
     /// The same as HTML, of an e-mail: 1 to 200000 characters, none of them NUL.
     #[schema(min_length = 1, max_length = 200_000, pattern = r"^[^\u0000]*$")]
     pub html: Option<String>,
+    /// The name of a template for the channel, which says what `content`, `subject` and `html` would.
+    #[schema(min_length = 1, max_length = 100, pattern = "^[a-z0-9_.-]+$")]
+    pub template: Option<String>,
+    /// What the template's placeholders are filled from, an object of up to 16 KiB.
+    #[schema(value_type = Option<Object>)]
+    pub values: Option<Box<RawValue>>,
+    /// In which language the template is wanted; absent: the client's.
+    #[schema(value_type = Option<Locale>)]
+    pub locale: Option<String>,
     /// An object for the recipient's program, up to 16 KiB.
     #[schema(value_type = Option<Object>)]
     pub data: Option<Box<RawValue>>,
@@ -135,7 +147,9 @@ impl NotificationBody {
                 .check("client_id", id.parse::<ClientId>().map_err(|_| "must be a client's UUID"))
                 .map(To::Client),
         };
-        let content = wrong.check("content", text(self.content, LONGEST_CONTENT));
+        let parts = [&self.content, &self.subject, &self.html].map(Option::is_some);
+        let fill = fill(&mut wrong, (self.template, self.values, self.locale), parts);
+        let content = self.content.and_then(|content| wrong.check("content", text(content, LONGEST_CONTENT)));
         let subject = self.subject.and_then(|subject| wrong.check("subject", line(subject)));
         let html = self.html.and_then(|html| {
             let is_shown = channel.is_none_or(ChannelKind::shows_html);
@@ -156,7 +170,10 @@ impl NotificationBody {
         Ok(NewNotification {
             channel: channel.ok_or_else(missing)?,
             to: to.ok_or_else(missing)?,
-            content: content.ok_or_else(missing)?,
+            // the texts of a template come when it is filled
+            content: if fill.is_some() { String::new() } else { content.ok_or_else(missing)? },
+            fill,
+            template: None,
             subject,
             html,
             data,
@@ -170,6 +187,35 @@ impl NotificationBody {
             is_transactional: self.transactional.unwrap_or_default(),
         })
     }
+}
+
+/// The template that is wanted in place of the texts, of which `parts` are there: content, subject, HTML.
+fn fill(
+    wrong: &mut Complaints,
+    (template, values, locale): (Option<String>, Option<Box<RawValue>>, Option<String>),
+    parts: [bool; 3],
+) -> Option<Fill> {
+    let Some(template) = template else {
+        if !matches!(parts, [true, ..]) {
+            wrong.add("content", "is required, or `template`");
+        }
+        for (field, is_there) in [("values", values.is_some()), ("locale", locale.is_some())] {
+            if is_there {
+                wrong.add(field, "is for a template: give `template` as well");
+            }
+        }
+        return None;
+    };
+    for (field, is_there) in ["content", "subject", "html"].into_iter().zip(parts) {
+        if is_there {
+            wrong.add(field, "cannot stand beside `template`, which says it");
+        }
+    }
+    wrong.check("template", check_name(&template));
+    let json = values.and_then(|values| wrong.check("values", object(&values)));
+    let json = json.and_then(|json| wrong.check("values", serde_json::from_str(&json)));
+    let locale = locale.and_then(|tag| wrong.check("locale", tag.parse::<Locale>()));
+    Some(Fill { template, values: templates::values(&json.unwrap_or_else(|| serde_json::json!({}))), locale })
 }
 
 impl BatchBody {

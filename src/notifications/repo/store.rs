@@ -33,6 +33,7 @@ pub struct NotificationRow {
     #[diesel(column_name = message_group)]
     pub group: Option<String>,
     pub is_transactional: bool,
+    pub template: Option<String>,
 }
 
 impl NotificationRow {
@@ -115,7 +116,7 @@ impl Statement for InsertNotifications {
 
 impl Insert for InsertNotifications {
     const HEAD: &'static str = "INSERT INTO notification (message_id, batch_id, scheduled_at, updated_at, is_awaited, \
-        text, subject, html, data, metadata, retry, event_id, message_group, is_transactional) VALUES (";
+        text, subject, html, data, metadata, retry, event_id, message_group, is_transactional, template) VALUES (";
     type Row = NotificationRow;
 
     fn bind<'r>(row: &'r NotificationRow, values: &mut Values<'_, 'r>) -> QueryResult<()> {
@@ -129,7 +130,8 @@ impl Insert for InsertNotifications {
         values.bind_all::<Nullable<Text>, _, _>(texts)?;
         values.bind::<Nullable<Id>, _>(&row.event_id)?;
         values.bind::<Nullable<Text>, _>(&row.group)?;
-        values.bind::<Bool, _>(&row.is_transactional)
+        values.bind::<Bool, _>(&row.is_transactional)?;
+        values.bind::<Nullable<Text>, _>(&row.template)
     }
 }
 
@@ -152,6 +154,7 @@ fn insert_notifications(c: &mut AnyConnection, rows: &[&NotificationRow]) -> Res
                 column(rows, |r| r.event_id).into_sql::<Array<Nullable<Id>>>(),
                 column(rows, |r| r.group.as_deref()).into_sql::<Array<Nullable<Text>>>(),
                 column(rows, |r| r.is_transactional).into_sql::<Array<Bool>>(),
+                column(rows, |r| r.template.as_deref()).into_sql::<Array<Nullable<Text>>>(),
             );
             Bulk::of(InsertNotifications, columns).execute(c)?;
         }

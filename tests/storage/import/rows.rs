@@ -19,15 +19,16 @@ on_each_database! {
         let stage = Stage::new(kind).await;
         let report = import(
             &stage,
-            "phone_number,mobile_operator_code,tag,timezone,email,push_token,external_id,name,city\n\
-             +79031234567,900,vip,Europe/Moscow,anna@example.com,token,crm-1,Анна,\"Омск, левый берег\"\n\
-             4915112345678,,,,,,,,\n",
+            "phone_number,mobile_operator_code,tag,timezone,locale,email,push_token,external_id,name,city\n\
+             +79031234567,900,vip,Europe/Moscow,zh-hant-TW,anna@example.com,token,crm-1,Анна,\"Омск, левый берег\"\n\
+             4915112345678,,,,,,,,,\n",
         ).await.unwrap();
         assert_eq!((report.created, report.updated, report.rejected_count), (2, 0, 0));
         let anna = stage.by_number("79031234567").await;
         let expected = json!({
             "id": anna.id, "phone_number": "79031234567", "mobile_operator_code": "900", "tag": "vip",
-            "timezone": "Europe/Moscow", "email": "anna@example.com", "push_token": "token", "external_id": "crm-1",
+            "timezone": "Europe/Moscow", "locale": "zh-Hant-TW", "email": "anna@example.com", "push_token": "token",
+            "external_id": "crm-1",
             "attributes": {"name": "Анна", "city": "Омск, левый берег"},
             "created_at": at(1_000), "updated_at": at(1_000),
         });
