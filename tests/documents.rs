@@ -17,6 +17,7 @@ const CHANNELS: &str = include_str!("../docs/channels.md");
 const CONFIGURATION: &str = include_str!("../docs/configuration.md");
 const INBOX: &str = include_str!("../docs/inbox.md");
 const METRICS_PAGE: &str = include_str!("../docs/metrics.md");
+const PREFERENCES: &str = include_str!("../docs/preferences.md");
 const OPERATIONS: &str = include_str!("../docs/operations.md");
 
 /// Each page with its path from the root of the repository.
@@ -31,6 +32,7 @@ const PAGES: &[(&str, &str)] = &[
     ("docs/inbox.md", INBOX),
     ("docs/metrics.md", METRICS_PAGE),
     ("docs/operations.md", OPERATIONS),
+    ("docs/preferences.md", PREFERENCES),
 ];
 
 /// What config/default.toml sets, as `section.key` and the value without quotes.

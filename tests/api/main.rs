@@ -27,5 +27,6 @@ mod messages;
 mod notifications;
 mod openapi;
 mod operation;
+mod preferences;
 mod preview;
 mod stream;

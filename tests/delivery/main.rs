@@ -16,6 +16,7 @@ mod everyone;
 mod nodes;
 mod own_channel;
 mod pause;
+mod preferences;
 mod priorities;
 mod restart;
 mod retries;

@@ -44,6 +44,10 @@ NOTIFICATION = {
     "metadata": "16 KiB of JSON",
     "html": "a part of an e-mail alone",
 }
+PREFERENCES = {
+    "quiet_hours.until": "not the same as `from`",
+    "groups": "200 at most that are not wanted after the change",
+}
 ENDPOINT = {
     "url": "https, to a host that everybody can reach",
     "secret": "24 to 64 bytes in base64",
@@ -61,6 +65,8 @@ RULES = {
     "create_client": CLIENT,
     "replace_client": CLIENT,
     "patch_client": CLIENT,
+    "replace_preferences": PREFERENCES,
+    "patch_preferences": PREFERENCES,
     # the columns are the caller's, and so are their names in the complaints
     "import_clients": {"": "a file is more than a text: its first line names columns"},
     "create_mailing": MAILING,

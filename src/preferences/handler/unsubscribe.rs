@@ -4,9 +4,11 @@
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName};
 use actix_web::{HttpResponse, HttpResponseBuilder, web};
+use utoipa::ToSchema;
 
 use crate::error::{Error, Result};
 use crate::http::json::read_bytes;
+use crate::http::problem::Problem;
 use crate::http::routing::{get, others};
 use crate::kinds::ChannelKind;
 use crate::preferences::model::Subject;
@@ -28,6 +30,15 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
             .route(web::post().to(resubscribe_recipient))
             .default_service(others("POST")),
     );
+}
+
+/// The body of a click, for the document.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "nothing depends on it, so nobody reads it")]
+pub struct OneClick {
+    /// What mail programs send.
+    #[schema(rename = "List-Unsubscribe", nullable = false)]
+    list_unsubscribe: Option<String>,
 }
 
 /// What a page says, and what its button does.
@@ -143,12 +154,12 @@ pub async fn get_unsubscribe_page(service: web::Data<Preferring>, token: web::Pa
 /// Mail programs post here by themselves. Once is enough.
 #[utoipa::path(post, path = "/unsubscribe/{token}", operation_id = "unsubscribe_recipient", tag = "preferences", security(()),
     params(("token" = String, Path, description = "As in the header `List-Unsubscribe` of a mail", max_length = 1000)),
-    request_body(content = Option<String>, content_type = "application/x-www-form-urlencoded",
-        description = "`List-Unsubscribe=One-Click`; is not read"),
+    request_body(content = Option<OneClick>, content_type = "application/x-www-form-urlencoded",
+        description = "Is not read, and may be missing", example = json!({"List-Unsubscribe": "One-Click"})),
     responses(
         (status = 200, description = "A page that says so, with a button that takes it back", body = String, content_type = "text/html"),
         (status = 404, description = "A page: this service made no such token", body = String, content_type = "text/html"),
-        (status = 413, description = "The body is larger than 4 KiB"),
+        (status = 413, description = "The body is larger than 4 KiB", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "A page: the database is away, and nothing was changed", body = String, content_type = "text/html"),
     ))]
 pub async fn unsubscribe_recipient(
@@ -170,11 +181,12 @@ pub async fn unsubscribe_recipient(
 /// Take an unsubscription back
 #[utoipa::path(post, path = "/unsubscribe/{token}/undo", operation_id = "resubscribe_recipient", tag = "preferences", security(()),
     params(("token" = String, Path, description = "As in the header `List-Unsubscribe` of a mail", max_length = 1000)),
-    request_body(content = Option<String>, content_type = "application/x-www-form-urlencoded", description = "Is not read"),
+    request_body(content = Option<OneClick>, content_type = "application/x-www-form-urlencoded",
+        description = "Is not read, and may be missing", example = json!({"List-Unsubscribe": "One-Click"})),
     responses(
         (status = 200, description = "A page that says so, with a button to unsubscribe", body = String, content_type = "text/html"),
         (status = 404, description = "A page: this service made no such token", body = String, content_type = "text/html"),
-        (status = 413, description = "The body is larger than 4 KiB"),
+        (status = 413, description = "The body is larger than 4 KiB", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "A page: the database is away, and nothing was changed", body = String, content_type = "text/html"),
     ))]
 pub async fn resubscribe_recipient(
