@@ -210,6 +210,7 @@ crate::on_each_database! {
         let waits = |found: &Value| found["error"].is_string();
         let waiting = house.wait_for(&format!("/notifications/{id}"), waits).await;
         assert_eq!((&waiting["status"], &waiting["retry_count"]), (&json!("scheduled"), &json!(0)), "{waiting}");
+        assert_eq!(waiting["next_retry_at"].as_str().map(at), Some(at("2026-03-03T08:00:00Z")), "{waiting}");
         assert_eq!(house.received(), 0);
         house.clock.set(at("2026-03-03T08:00:00Z"));
         let sent = house.becomes(&id, "sent").await;
