@@ -17,6 +17,7 @@ const CHANNELS: &str = include_str!("../docs/channels.md");
 const CONFIGURATION: &str = include_str!("../docs/configuration.md");
 const INBOX: &str = include_str!("../docs/inbox.md");
 const METRICS_PAGE: &str = include_str!("../docs/metrics.md");
+const PREFERENCES: &str = include_str!("../docs/preferences.md");
 const OPERATIONS: &str = include_str!("../docs/operations.md");
 const TEMPLATES: &str = include_str!("../docs/templates.md");
 
@@ -33,6 +34,7 @@ const PAGES: &[(&str, &str)] = &[
     ("docs/metrics.md", METRICS_PAGE),
     ("docs/operations.md", OPERATIONS),
     ("docs/templates.md", TEMPLATES),
+    ("docs/preferences.md", PREFERENCES),
 ];
 
 /// What config/default.toml sets, as `section.key` and the value without quotes.

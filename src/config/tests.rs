@@ -220,3 +220,28 @@ fn the_delays_of_notifications_stand_in_their_order() {
     assert_eq!(seconds(&Config::with(&[]).unwrap()), [5, 30, 120]);
     assert_eq!(seconds(&Config::with(&[("notifications.retry_backoff_2", "7s")]).unwrap()), [5, 7, 120]);
 }
+
+#[test]
+fn links_in_mails_need_an_address_that_everybody_reaches_and_a_secret_that_stays() {
+    let secret = ("preferences.unsubscribe_secret", "1234567890123456");
+    for url in ["https://mail.example.com", "https://mail.example.com:8443/fanfare/"] {
+        assert!(Config::with(&[("http.public_url", url), secret]).is_ok(), "{url}");
+        assert!(Config::with(&[("http.public_url", url), ("access.api_key", secret.1)]).is_ok(), "{url}");
+        assert!(complaint(&[("http.public_url", url)]).contains("UNSUBSCRIBE_SECRET"), "{url}");
+    }
+    for url in [
+        "http://mail.example.com",
+        "mail.example.com",
+        "https://mail.example.com?x=1",
+        "https://mail.example.com/#x",
+        "https://user@mail.example.com",
+        "https://mail.example.com/a,b",
+        "https://mail.example.com/a b",
+        "https://почта.рф",
+    ] {
+        assert!(complaint(&[("http.public_url", url), secret]).contains("PUBLIC_URL"), "{url}");
+    }
+    assert!(complaint(&[("preferences.unsubscribe_secret", "short")]).contains("UNSUBSCRIBE_SECRET"));
+    assert!(complaint(&[("preferences.quiet_hours_timezone", "Moscow")]).contains("QUIET_HOURS_TIMEZONE"));
+    assert!(Config::with(&[("preferences.quiet_hours_timezone", "Europe/Moscow")]).is_ok());
+}

@@ -112,7 +112,7 @@ pub struct Notification {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
     pub expires_at: Option<Timestamp>,
-    /// When it is tried again, while it waits for that.
+    /// When it is tried again, while it waits for that or for the end of its client's quiet hours.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
     pub next_retry_at: Option<Timestamp>,
@@ -136,7 +136,9 @@ pub struct Notification {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "order")]
     pub group: Option<String>,
-    /// Whether nobody may opt out of it.
+    /// True if nobody may opt out of it; absent otherwise.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
     pub transactional: bool,
     /// When it was accepted.
     #[schema(value_type = String, format = DateTime)]
@@ -176,7 +178,9 @@ impl Notification {
         let template = content.template.as_deref().map(TemplateUsed::stored).transpose()?;
         let (version, locale) =
             template.as_ref().map_or((None, None), |used| (Some(used.version), used.locale.clone()));
-        let waits_again = status == Status::Queued && message.attempts > 0;
+        // one that waits for its time and says why was put off
+        let is_put_off = status == Status::Scheduled && message.error.is_some();
+        let waits_again = is_put_off || (status == Status::Queued && message.attempts > 0);
         Ok(Self {
             id: message.id,
             batch_id: content.batch_id,

@@ -50,8 +50,8 @@ fn groups() -> Object {
 pub struct PreferencesBody {
     /// Channels: `false` for one that the client opted out of, `true` for one that it wants.
     #[serde(default, deserialize_with = "given")]
-    #[schema(nullable = false)]
-    pub channels: Option<BTreeMap<ChannelKind, bool>>,
+    #[schema(value_type = Option<BTreeMap<ChannelKind, bool>>, nullable = false)]
+    pub channels: Option<BTreeMap<String, bool>>,
     /// Groups of messages likewise: 1 to 64 of `a-z0-9_.-` each.
     #[serde(default, deserialize_with = "given")]
     #[schema(schema_with = groups)]
@@ -78,13 +78,18 @@ pub struct QuietHoursBody {
 impl PreferencesBody {
     fn into_change(self) -> Result<PreferenceChange> {
         let mut wrong = Complaints::default();
+        let channels = self.channels.unwrap_or_default().into_iter().filter_map(|(word, is_wanted)| {
+            let channel = wrong.check(&format!("channels.{word}"), word.parse::<ChannelKind>());
+            channel.map(|channel| (channel, is_wanted))
+        });
+        let channels = channels.collect();
         let groups = self.groups.unwrap_or_default();
         for word in groups.keys() {
             wrong.check(&format!("groups.{word}"), group(word));
         }
         let quiet = self.quiet_hours.map(|hours| hours.and_then(|hours| hours.read(&mut wrong)));
         wrong.finish()?;
-        Ok(PreferenceChange { channels: self.channels.unwrap_or_default(), groups, quiet })
+        Ok(PreferenceChange { channels, groups, quiet })
     }
 }
 

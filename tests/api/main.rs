@@ -28,6 +28,7 @@ mod messages;
 mod notifications;
 mod openapi;
 mod operation;
+mod preferences;
 mod preview;
 mod routes;
 mod stream;

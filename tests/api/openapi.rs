@@ -4,9 +4,12 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
+use fanfare::db::types::ClientId;
 use fanfare::http::openapi::document;
 use fanfare::kinds::{ChannelKind, MessageStatus, OutcomeKind, Priority};
 use fanfare::mailings::model::MailingStatus;
+use fanfare::preferences::link::Tokens;
+use fanfare::preferences::model::{Subject, Who};
 use serde_json::{Value, json};
 
 use crate::ask::{ask, id_of, send};
@@ -51,6 +54,12 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("POST", "/notification", "create_notification_and_wait"),
     ("POST", "/notification/asynchronous", "create_notification_asynchronously"),
     ("GET", "/notification/{id}", "get_notification_by_its_short_path"),
+    ("GET", "/api/v1/clients/{id}/preferences", "get_preferences"),
+    ("PUT", "/api/v1/clients/{id}/preferences", "replace_preferences"),
+    ("PATCH", "/api/v1/clients/{id}/preferences", "patch_preferences"),
+    ("GET", "/unsubscribe/{token}", "get_unsubscribe_page"),
+    ("POST", "/unsubscribe/{token}", "unsubscribe_recipient"),
+    ("POST", "/unsubscribe/{token}/undo", "resubscribe_recipient"),
     ("GET", "/api/v1/inbox/{user_id}", "list_inbox"),
     ("GET", "/api/v1/inbox/{user_id}/count", "get_inbox_count"),
     ("GET", "/api/v1/inbox/{user_id}/stream", "get_inbox_stream"),
@@ -84,10 +93,34 @@ const ROUTES: &[(&str, &str, &str)] = &[
 ];
 
 const PROBES: &[&str] = &["/health", "/ready", "/metrics"];
+/// For people who have no key, and their mail programs: they answer with pages.
+const PAGES: &[&str] = &["/unsubscribe/{token}", "/unsubscribe/{token}/undo"];
+
+fn is_open(path: &str) -> bool {
+    PROBES.contains(&path) || PAGES.contains(&path)
+}
 
 const VERBS: &[&str] = &[
-    "create", "get", "list", "replace", "patch", "delete", "import", "preview", "pause", "resume", "cancel",
-    "mark", "archive", "rotate", "enable", "disable", "test", "restore",
+    "create",
+    "get",
+    "list",
+    "replace",
+    "patch",
+    "delete",
+    "import",
+    "preview",
+    "pause",
+    "resume",
+    "cancel",
+    "mark",
+    "archive",
+    "rotate",
+    "enable",
+    "disable",
+    "test",
+    "restore",
+    "unsubscribe",
+    "resubscribe",
 ];
 
 fn parsed() -> Value {
@@ -177,14 +210,14 @@ fn every_operation_says_what_it_does_takes_and_answers() {
                 response["description"].as_str().is_some_and(|text| !text.is_empty()),
                 "{place} {status}"
             );
-            if status.starts_with(['4', '5']) && !PROBES.contains(&path.as_str()) {
+            if status.starts_with(['4', '5']) && !is_open(&path) {
                 assert!(
                     response["content"]["application/problem+json"].is_object(),
                     "{place} {status}: no problem"
                 );
             }
         }
-        if !PROBES.contains(&path.as_str()) {
+        if !is_open(&path) {
             for status in ["401", "503"] {
                 assert!(responses.contains_key(status), "{place}: no {status}");
             }
@@ -237,17 +270,20 @@ fn the_documented_words_are_those_that_the_service_uses() {
 }
 
 #[test]
-fn only_the_probes_and_the_metrics_are_documented_as_open() {
+fn only_the_probes_the_metrics_and_pages_are_documented_as_open() {
     for (method, path, operation) in operations(&parsed()) {
         let open = operation["security"] == json!([{}]);
-        let is_probe = PROBES.contains(&path.as_str());
-        assert_eq!(open, is_probe, "{method} {path}: {}", operation["security"]);
+        assert_eq!(open, is_open(&path), "{method} {path}: {}", operation["security"]);
     }
 }
 
 on_each_database! {
     async fn every_route_of_the_document_is_served(kind: Database) {
-        let service = Service::start_with(kind, &[("in_app.base_url", "")]).await;
+        const SECRET: &str = "a secret for links in mails";
+        let settings = [("in_app.base_url", ""), ("preferences.unsubscribe_secret", SECRET)];
+        let service = Service::start_with(kind, &settings).await;
+        let who = Who::Client(ClientId::new());
+        let token = Tokens::new(SECRET.as_bytes()).issue(&Subject { who, channel: ChannelKind::Email, group: None });
         service.import(1, "all").await;
         let sent = service.mail("all", Duration::from_secs(60)).await;
         service.finished(&sent).await;
@@ -274,7 +310,7 @@ on_each_database! {
                     id_of(&service.post("/mailings", later).await)
                 }
             };
-            let url = format!("{}{}", service.base, path.replace("{id}", &id).replace("{user_id}", "user-1").replace("{message_id}", &in_inbox));
+            let url = format!("{}{}", service.base, path.replace("{id}", &id).replace("{user_id}", "user-1").replace("{message_id}", &in_inbox).replace("{token}", &token));
             let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
             // not to its end: a stream has none
             let status = service.http.request(method.clone(), url).send().await.expect("an answer").status().as_u16();
@@ -308,6 +344,11 @@ on_each_database! {
         let path = format!("/clients/{}", id_of(&client));
         ask(&service, "PUT", &path, Some(of("replace_client"))).await.success(200);
         ask(&service, "PATCH", &path, Some(of("patch_client"))).await.success(200);
+        let preferences = format!("{path}/preferences");
+        ask(&service, "PUT", &preferences, Some(of("replace_preferences"))).await.success(200);
+        ask(&service, "PATCH", &preferences, Some(of("patch_preferences"))).await.success(200);
+        // it may be late in the evening, and a mailing comes
+        ask(&service, "PUT", &preferences, Some(json!({}))).await.success(200);
         let csv = body("import_clients", "text/csv").as_str().expect("a text").to_owned();
         let import = crate::ask::request(&service, "POST", "/clients/import").header("content-type", "text/csv");
         let report = send(import.body(csv)).await.success(200);

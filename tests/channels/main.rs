@@ -15,5 +15,6 @@ mod hook;
 mod peer;
 mod push;
 mod sms;
+mod unsubscribe;
 mod webhook;
 mod whole;

@@ -17,6 +17,7 @@ mod locales;
 mod nodes;
 mod own_channel;
 mod pause;
+mod preferences;
 mod priorities;
 mod restart;
 mod retries;

@@ -57,6 +57,10 @@ TEMPLATE = {
     "locale": "one without a locale is made first",
     "data": "an object",
 }
+PREFERENCES = {
+    "quiet_hours.until": "not the same as `from`",
+    "groups": "200 at most that are not wanted after the change",
+}
 ENDPOINT = {
     "url": "https, to a host that everybody can reach",
     "secret": "24 to 64 bytes in base64",
@@ -74,6 +78,8 @@ RULES = {
     "create_client": CLIENT,
     "replace_client": CLIENT,
     "patch_client": CLIENT,
+    "replace_preferences": PREFERENCES,
+    "patch_preferences": PREFERENCES,
     # the columns are the caller's, and so are their names in the complaints
     "import_clients": {"": "a file is more than a text: its first line names columns"},
     "create_mailing": MAILING,

@@ -15,6 +15,7 @@ mod inbox;
 mod messages;
 mod notifications;
 mod plans;
+mod preferences;
 mod schema;
 mod session;
 mod stage;

@@ -4,9 +4,11 @@
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName};
 use actix_web::{HttpResponse, HttpResponseBuilder, web};
+use utoipa::ToSchema;
 
 use crate::error::{Error, Result};
 use crate::http::json::read_bytes;
+use crate::http::problem::Problem;
 use crate::http::routing::{get, others};
 use crate::kinds::ChannelKind;
 use crate::preferences::model::Subject;
@@ -28,6 +30,15 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
             .route(web::post().to(resubscribe_recipient))
             .default_service(others("POST")),
     );
+}
+
+/// The body of a click, for the document.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "nothing depends on it, so nobody reads it")]
+pub struct OneClick {
+    /// What mail programs send.
+    #[schema(rename = "List-Unsubscribe", nullable = false)]
+    list_unsubscribe: Option<String>,
 }
 
 /// What a page says, and what its button does.
@@ -110,6 +121,7 @@ fn no_such_link() -> HttpResponse {
 fn failed(error: Error) -> Result<HttpResponse> {
     match error {
         Error::Unavailable(_) | Error::Busy(_) => {
+            tracing::error!(%error, "somebody could not unsubscribe");
             let text = "That did not work just now, and nothing was changed. Please try again in a minute.";
             let page = Page { title: "Please try again", text: text.to_owned(), button: None };
             let mut response = page.response(StatusCode::SERVICE_UNAVAILABLE);
@@ -120,14 +132,39 @@ fn failed(error: Error) -> Result<HttpResponse> {
     }
 }
 
+/// Does what a button says, and shows that with a button that takes it back.
+async fn click(
+    service: &Preferring,
+    token: &str,
+    body: web::Payload,
+    is_wanted: bool,
+) -> Result<HttpResponse> {
+    read_bytes(body, LARGEST_BODY).await?;
+    let Some(subject) = service.subject(token) else { return Ok(no_such_link()) };
+    let what = what(&subject);
+    if let Err(error) = service.follow(subject, is_wanted).await {
+        return failed(error);
+    }
+    let page = if is_wanted {
+        let button = Some(("Unsubscribe", format!("../{token}")));
+        Page { title: "You are subscribed again", text: format!("You get {what} from us again."), button }
+    } else {
+        let button = Some(("Undo", format!("{token}/undo")));
+        Page { title: "You are unsubscribed", text: format!("You get no more {what} from us."), button }
+    };
+    Ok(page.response(StatusCode::OK))
+}
+
 /// Show the page to unsubscribe
 ///
 /// Changes nothing: programs look at the links of a mail before its reader does.
 #[utoipa::path(get, path = "/unsubscribe/{token}", operation_id = "get_unsubscribe_page", tag = "preferences", security(()),
-    params(("token" = String, Path, description = "As in the header `List-Unsubscribe` of a mail", max_length = 1000)),
+    params(("token" = String, Path, description = "As in the header `List-Unsubscribe` of a mail",
+        pattern = "^[A-Za-z0-9_-]+$", min_length = 1, max_length = 152)),
     responses(
         (status = 200, description = "A page with a button", body = String, content_type = "text/html"),
-        (status = 404, description = "A page: this service made no such token", body = String, content_type = "text/html"),
+        (status = 404, description = "A page: this service made no such token", content(
+            (String = "text/html"), (Problem = "application/problem+json"))),
     ))]
 pub async fn get_unsubscribe_page(service: web::Data<Preferring>, token: web::Path<String>) -> HttpResponse {
     let Some(subject) = service.subject(&token) else { return no_such_link() };
@@ -142,13 +179,15 @@ pub async fn get_unsubscribe_page(service: web::Data<Preferring>, token: web::Pa
 /// One-click unsubscription (RFC 8058): the recipient opts out of the message's group, or of the channel if it had none.
 /// Mail programs post here by themselves. Once is enough.
 #[utoipa::path(post, path = "/unsubscribe/{token}", operation_id = "unsubscribe_recipient", tag = "preferences", security(()),
-    params(("token" = String, Path, description = "As in the header `List-Unsubscribe` of a mail", max_length = 1000)),
-    request_body(content = Option<String>, content_type = "application/x-www-form-urlencoded",
-        description = "`List-Unsubscribe=One-Click`; is not read"),
+    params(("token" = String, Path, description = "As in the header `List-Unsubscribe` of a mail",
+        pattern = "^[A-Za-z0-9_-]+$", min_length = 1, max_length = 152)),
+    request_body(content = OneClick, content_type = "application/x-www-form-urlencoded",
+        description = "As mail programs and the page send it; it is not read, and may be missing", example = json!({"List-Unsubscribe": "One-Click"})),
     responses(
         (status = 200, description = "A page that says so, with a button that takes it back", body = String, content_type = "text/html"),
-        (status = 404, description = "A page: this service made no such token", body = String, content_type = "text/html"),
-        (status = 413, description = "The body is larger than 4 KiB"),
+        (status = 404, description = "A page: this service made no such token", content(
+            (String = "text/html"), (Problem = "application/problem+json"))),
+        (status = 413, description = "The body is larger than 4 KiB", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "A page: the database is away, and nothing was changed", body = String, content_type = "text/html"),
     ))]
 pub async fn unsubscribe_recipient(
@@ -156,25 +195,20 @@ pub async fn unsubscribe_recipient(
     token: web::Path<String>,
     body: web::Payload,
 ) -> Result<HttpResponse> {
-    read_bytes(body, LARGEST_BODY).await?;
-    let Some(subject) = service.subject(&token) else { return Ok(no_such_link()) };
-    let text = format!("You get no more {} from us.", what(&subject));
-    if let Err(error) = service.follow(subject, false).await {
-        return failed(error);
-    }
-    let undo = format!("{}/undo", token.into_inner());
-    let page = Page { title: "You are unsubscribed", text, button: Some(("Undo", undo)) };
-    Ok(page.response(StatusCode::OK))
+    click(&service, &token, body, false).await
 }
 
 /// Take an unsubscription back
 #[utoipa::path(post, path = "/unsubscribe/{token}/undo", operation_id = "resubscribe_recipient", tag = "preferences", security(()),
-    params(("token" = String, Path, description = "As in the header `List-Unsubscribe` of a mail", max_length = 1000)),
-    request_body(content = Option<String>, content_type = "application/x-www-form-urlencoded", description = "Is not read"),
+    params(("token" = String, Path, description = "As in the header `List-Unsubscribe` of a mail",
+        pattern = "^[A-Za-z0-9_-]+$", min_length = 1, max_length = 152)),
+    request_body(content = OneClick, content_type = "application/x-www-form-urlencoded",
+        description = "As mail programs and the page send it; it is not read, and may be missing", example = json!({"List-Unsubscribe": "One-Click"})),
     responses(
         (status = 200, description = "A page that says so, with a button to unsubscribe", body = String, content_type = "text/html"),
-        (status = 404, description = "A page: this service made no such token", body = String, content_type = "text/html"),
-        (status = 413, description = "The body is larger than 4 KiB"),
+        (status = 404, description = "A page: this service made no such token", content(
+            (String = "text/html"), (Problem = "application/problem+json"))),
+        (status = 413, description = "The body is larger than 4 KiB", body = Problem, content_type = "application/problem+json"),
         (status = 503, description = "A page: the database is away, and nothing was changed", body = String, content_type = "text/html"),
     ))]
 pub async fn resubscribe_recipient(
@@ -182,14 +216,7 @@ pub async fn resubscribe_recipient(
     token: web::Path<String>,
     body: web::Payload,
 ) -> Result<HttpResponse> {
-    read_bytes(body, LARGEST_BODY).await?;
-    let Some(subject) = service.subject(&token) else { return Ok(no_such_link()) };
-    let text = format!("You get {} from us again.", what(&subject));
-    if let Err(error) = service.follow(subject, true).await {
-        return failed(error);
-    }
-    let button = Some(("Unsubscribe", format!("../{}", token.into_inner())));
-    Ok(Page { title: "You are subscribed again", text, button }.response(StatusCode::OK))
+    click(&service, &token, body, true).await
 }
 
 #[cfg(test)]

@@ -121,6 +121,21 @@ fn a_mailing_says_how_to_leave_it() {
 }
 
 #[test]
+fn the_services_own_link_to_unsubscribe_stands_alone() {
+    let mut settings = settings();
+    settings.unsubscribe_url = Some("https://example.com/u?id={id}".into());
+    for (settings, is_bulk) in [(&settings, true), (&settings, false), (&self::settings(), true)] {
+        let link = "https://mail.example.com/unsubscribe/AAIB_-x";
+        let delivery = Delivery { is_bulk, unsubscribe: Some(link.into()), ..delivery("Hi", "Hi") };
+        let mail = String::from_utf8(composer(settings).compose(&delivery).unwrap().content).unwrap();
+        let (fields, _) = parts(&mail);
+        assert_eq!(field(&fields, "List-Unsubscribe"), Some(format!("<{link}>").as_str()));
+        assert_eq!(field(&fields, "List-Unsubscribe-Post"), Some("List-Unsubscribe=One-Click"));
+        assert_eq!(fields.iter().filter(|(name, _)| *name == "List-Unsubscribe").count(), 1);
+    }
+}
+
+#[test]
 fn html_stands_beside_the_text() {
     let mut delivery = delivery("Hi", "Hello");
     delivery.html = Some("<p>Grüße</p>".into());

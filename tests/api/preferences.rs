@@ -1,0 +1,217 @@
+//! Preferences as the API takes and shows them, and the pages behind the links in mails.
+
+use fanfare::db::types::{ClientId, MessageId};
+use fanfare::kinds::ChannelKind;
+use fanfare::preferences::link::Tokens;
+use fanfare::preferences::model::{Subject, Who};
+use serde_json::{Value, json};
+
+use crate::ask::{Answer, ask, fields, id_of, send};
+use crate::on_each_database;
+use crate::support::{Service, after};
+
+const KEY: &str = "a key of more than sixteen characters";
+
+async fn client(service: &Service) -> String {
+    id_of(
+        &service.post("/clients", json!({"phone_number": "79030000001", "email": "anna@example.net"})).await,
+    )
+}
+
+on_each_database! {
+    async fn preferences_are_set_changed_read_and_gone_with_their_client(kind: Database) {
+        let service = Service::start(kind).await;
+        let id = client(&service).await;
+        let path = format!("/clients/{id}/preferences");
+        let all = |email: bool, sms: bool| {
+            json!({"sms": sms, "email": email, "push": true, "webhook": true, "discord": true, "in_app": true})
+        };
+        let first = service.get(&path).await;
+        let nothing = json!({"client_id": id, "channels": all(true, true), "groups": {}, "quiet_hours": null, "updated_at": null});
+        assert_eq!(first, nothing);
+
+        let body = json!({"channels": {"email": false, "sms": true}, "groups": {"newsletter": false, "order": true},
+            "quiet_hours": {"from": "22:00", "until": "08:00"}});
+        let set = ask(&service, "PUT", &path, Some(body)).await.success(200);
+        let found = (&set["channels"], &set["groups"], &set["quiet_hours"]);
+        let quiet = json!({"from": "22:00", "until": "08:00"});
+        assert_eq!(found, (&all(false, true), &json!({"newsletter": false}), &quiet));
+        assert!(set["updated_at"].is_string());
+        assert_eq!(service.get(&path).await, set);
+
+        let patched = ask(&service, "PATCH", &path, Some(json!({"channels": {"sms": false}, "groups": {"offers": false}}))).await.success(200);
+        let found = (&patched["channels"], &patched["groups"], &patched["quiet_hours"]);
+        assert_eq!(found, (&all(false, false), &json!({"newsletter": false, "offers": false}), &quiet));
+        let again = ask(&service, "PATCH", &path, Some(json!({"channels": {"sms": false}}))).await.success(200);
+        assert_eq!(again, patched, "what changes nothing leaves the time");
+        let body = json!({"channels": {"sms": true}, "groups": {"offers": true}, "quiet_hours": null});
+        let patched = ask(&service, "PATCH", &path, Some(body)).await.success(200);
+        let found = (&patched["channels"], &patched["groups"], &patched["quiet_hours"]);
+        assert_eq!(found, (&all(false, true), &json!({"newsletter": false}), &Value::Null));
+
+        let emptied = ask(&service, "PUT", &path, Some(json!({}))).await.success(200);
+        assert_eq!((&emptied["channels"], &emptied["groups"]), (&all(true, true), &json!({})));
+        assert_eq!(ask(&service, "DELETE", &format!("/clients/{id}"), None).await.status, 204);
+        for (method, body) in [("GET", None), ("PUT", Some(json!({}))), ("PATCH", Some(json!({})))] {
+            ask(&service, method, &path, body).await.problem(404);
+        }
+        assert_eq!(ask(&service, "DELETE", &path, None).await.status, 405);
+    }
+}
+
+on_each_database! {
+    async fn what_cannot_be_a_preference_is_refused_by_the_name_of_its_field(kind: Database) {
+        let service = Service::start(kind).await;
+        let path = format!("/clients/{}/preferences", client(&service).await);
+        let many: serde_json::Map<String, Value> = (0..201).map(|n| (format!("g{n}"), json!(false))).collect();
+        for (body, name) in [
+            (json!({"chanels": {}}), "chanels"),
+            (json!({"channels": null}), "channels"),
+            (json!({"channels": {"fax": false}}), "channels.fax"),
+            (json!({"channels": {"email": "no"}}), "channels.email"),
+            (json!({"groups": {"News": false}}), "groups.News"),
+            (json!({"groups": {"": false}}), "groups."),
+            (json!({"groups": {"a": 1}}), "groups.a"),
+            (json!({"groups": many}), "groups"),
+            (json!({"quiet_hours": {"from": "22:00"}}), "quiet_hours.until"),
+            (json!({"quiet_hours": {"from": "22:00", "until": "24:00"}}), "quiet_hours.until"),
+            (json!({"quiet_hours": {"from": "9:00", "until": "10:00"}}), "quiet_hours.from"),
+            (json!({"quiet_hours": {"from": "09:00", "until": "09:00"}}), "quiet_hours.until"),
+            (json!({"quiet_hours": {"from": "09:00", "until": "10:00", "zone": "UTC"}}), "quiet_hours.zone"),
+        ] {
+            for method in ["PUT", "PATCH"] {
+                let problem = ask(&service, method, &path, Some(body.clone())).await.problem(422);
+                assert_eq!(fields(&problem), [name], "{body}: {problem}");
+            }
+        }
+        ask(&service, "PUT", "/clients/x/preferences", Some(json!({}))).await.problem(422);
+    }
+}
+
+on_each_database! {
+    async fn a_group_and_whether_nobody_may_opt_out_are_taken_shown_and_changed(kind: Database) {
+        let service = Service::start(kind).await;
+        let later = json!({"text": "x", "starts_at": after(std::time::Duration::from_secs(60)),
+            "ends_at": after(std::time::Duration::from_secs(90))});
+        let plain = service.post("/mailings", later.clone()).await;
+        assert_eq!((&plain["group"], &plain["transactional"]), (&Value::Null, &json!(false)));
+        let mut grouped = later.clone();
+        grouped["group"] = json!("newsletter");
+        grouped["transactional"] = json!(true);
+        let made = service.post("/mailings", grouped).await;
+        let path = format!("/mailings/{}", id_of(&made));
+        let read = service.get(&path).await;
+        assert_eq!((&read["group"], &read["transactional"]), (&json!("newsletter"), &json!(true)));
+        let changed = ask(&service, "PATCH", &path, Some(json!({"group": null, "transactional": false}))).await.success(200);
+        assert_eq!((&changed["group"], &changed["transactional"]), (&Value::Null, &json!(false)));
+        for (body, name) in [(json!({"group": "A B"}), "group"), (json!({"transactional": null}), "transactional")] {
+            assert_eq!(fields(&ask(&service, "PATCH", &path, Some(body)).await.problem(422)), [name]);
+        }
+        let one = json!({"channel": "sms", "recipient": "+905551234567", "content": "x", "group": "x".repeat(65)});
+        assert_eq!(fields(&ask(&service, "POST", "/notifications", Some(one)).await.problem(422)), ["group"]);
+        let one = json!({"channel": "sms", "recipient": "+905551234567", "content": "x", "group": "order.shipped_2-x"});
+        let shown = service.post("/notifications", one).await;
+        assert_eq!((&shown["group"], &shown["transactional"]), (&json!("order.shipped_2-x"), &Value::Null));
+    }
+}
+
+/// A page that is one, and nothing that could harm its reader.
+fn page(answer: &Answer, status: u16) -> String {
+    assert_eq!(
+        (answer.status, answer.header("content-type")),
+        (status, "text/html; charset=utf-8"),
+        "{}",
+        answer.text
+    );
+    let policy = answer.header("content-security-policy");
+    assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
+    let safe = (
+        answer.header("cache-control"),
+        answer.header("referrer-policy"),
+        answer.header("x-content-type-options"),
+    );
+    assert_eq!(safe, ("no-store", "no-referrer", "nosniff"));
+    assert!(answer.text.starts_with("<!doctype html>") && !answer.text.contains("<script"));
+    answer.text.clone()
+}
+
+/// Where the button of a page posts to.
+fn action(page: &str) -> &str {
+    page.split("action=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a form")
+}
+
+on_each_database! {
+    async fn a_link_unsubscribes_with_one_click_without_the_key_and_a_look_at_it_does_not(kind: Database) {
+        let service = Service::start_with(kind, &[("access.api_key", KEY)]).await;
+        let keyed = |method, path: &str| crate::ask::request(&service, method, path).bearer_auth(KEY);
+        let body = json!({"phone_number": "79030000001", "email": "anna@example.net"});
+        let id = id_of(&send(keyed("POST", "/clients").json(&body)).await.success(201));
+        let preferences = async || send(keyed("GET", &format!("/clients/{id}/preferences"))).await.success(200);
+        let tokens = Tokens::new(KEY.as_bytes());
+        let who = Who::Client(id.parse::<ClientId>().expect("an id"));
+        let of = |group: Option<&str>| {
+            let subject = Subject { who, channel: ChannelKind::Email, group: group.map(str::to_owned) };
+            format!("{}/unsubscribe/{}", service.base, tokens.issue(&subject))
+        };
+        let link = of(Some("newsletter"));
+
+        let shown = page(&send(service.http.get(&link)).await, 200);
+        assert!(shown.contains("newsletter") && link.ends_with(action(&shown)), "{shown}");
+        assert!(!shown.contains("anna"), "{shown}");
+        assert_eq!(send(service.http.head(&link)).await.status, 200);
+        assert_eq!(preferences().await["updated_at"], Value::Null, "a look changes nothing");
+
+        let form = "application/x-www-form-urlencoded";
+        let clicks = [
+            service.http.post(&link).header("content-type", form).body("List-Unsubscribe=One-Click"),
+            service.http.post(&link).header("content-type", "multipart/form-data; boundary=x").body("--x--\r\n"),
+            service.http.post(&link),
+        ];
+        for click in clicks {
+            let done = page(&send(click).await, 200);
+            assert!(action(&done).ends_with("/undo"), "{done}");
+            let now = preferences().await;
+            assert_eq!((&now["groups"], &now["channels"]["email"]), (&json!({"newsletter": false}), &json!(true)));
+        }
+        let undone = page(&send(service.http.post(format!("{link}/undo"))).await, 200);
+        assert!(action(&undone).starts_with("../"), "{undone}");
+        assert_eq!(preferences().await["groups"], json!({}));
+
+        page(&send(service.http.post(of(None))).await, 200);
+        assert_eq!(preferences().await["channels"]["email"], false, "without a group it is the channel");
+
+        page(&send(service.http.get(format!("{link}A"))).await, 404);
+        page(&send(service.http.post(format!("{}/unsubscribe/x", service.base))).await, 404);
+        page(&send(service.http.post(format!("{}/unsubscribe/x/undo", service.base))).await, 404);
+        page(&send(service.http.get(format!("{}/unsubscribe/%3Cscript%3E", service.base))).await, 404);
+        send(service.http.post(&link).body("x".repeat(5000))).await.problem(413);
+        send(service.http.delete(&link)).await.problem(405);
+        for path in ["/unsubscribe", "/unsubscribe/", "/unsubscribe/../api/v1/clients", "/unsubscribe/x/y"] {
+            let status = send(service.http.get(format!("{}{path}", service.base))).await.status;
+            assert!([401, 404].contains(&status), "{path}: {status}");
+        }
+        send(keyed("DELETE", &format!("/clients/{id}"))).await;
+        page(&send(service.http.post(&link)).await, 200);
+    }
+}
+
+on_each_database! {
+    async fn an_address_opts_out_and_so_does_the_client_that_has_it(kind: Database) {
+        let service = Service::start_with(kind, &[("preferences.unsubscribe_secret", KEY)]).await;
+        let mail = json!({"channel": "email", "recipient": "anna@example.net", "content": "x", "subject": "x"});
+        let message = id_of(&service.post("/notifications", mail).await);
+        let id = client(&service).await;
+        let who = Who::RecipientOf(message.parse::<MessageId>().expect("an id"));
+        let subject = Subject { who, channel: ChannelKind::Email, group: None };
+        let token = Tokens::new(KEY.as_bytes()).issue(&subject);
+        let link = format!("{}/unsubscribe/{token}", service.base);
+        let email = async || service.get(&format!("/clients/{id}/preferences")).await["channels"]["email"].clone();
+        page(&send(service.http.post(&link)).await, 200);
+        assert_eq!(email().await, false);
+        page(&send(service.http.post(format!("{link}/undo"))).await, 200);
+        assert_eq!(email().await, true);
+        let who = Who::RecipientOf(MessageId::new());
+        let token = Tokens::new(KEY.as_bytes()).issue(&Subject { who, ..subject });
+        page(&send(service.http.post(format!("{}/unsubscribe/{token}", service.base))).await, 200);
+    }
+}
