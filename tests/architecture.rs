@@ -28,6 +28,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("pending_mailing", "error clock db lifecycle metrics mailings failpoint"),
     ("channels", "error clock db kinds egress failpoint segments templates"),
     ("inbox", "error clock db kinds paging lifecycle live clients notifications channels failpoint"),
+    ("broker", "error lifecycle metrics"),
     ("endpoints", "error clock db kinds lifecycle paging live egress channels"),
     (
         "delivery",
@@ -38,7 +39,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("demo", "error clock egress sandbox"),
     (
         "app",
-        "error clock kinds db config lifecycle live metrics clients messages mailings notifications idempotency pending_mailing egress channels endpoints inbox delivery http",
+        "error clock kinds db config lifecycle live metrics broker clients messages mailings notifications idempotency pending_mailing egress channels endpoints inbox delivery http",
     ),
     ("cli", "error clock config lifecycle metrics telemetry egress http sandbox demo app clients"),
     // its list of the operations names every handler: a part of the composition root that stands beside its kind
