@@ -32,7 +32,8 @@ async fn ten_thousand_events_come_once_each_although_the_broker_is_killed_twice(
     }
     publishing.await.unwrap();
     until("all events", async || fake.stored() >= COUNT).await;
-    until("all acknowledgements", async || broker.unacknowledged(&client).await == 0).await;
+    // this old server may keep, without delivering it again, what was acknowledged just before a kill
+    until("all acknowledgements", async || broker.is_settled(&client).await).await;
     node.stop().await;
     assert_eq!(fake.rows(), bodies("event", COUNT));
     assert!(fake.buried().is_empty());
@@ -65,23 +66,18 @@ async fn a_node_that_is_killed_with_events_in_hand_loses_none() {
 #[tokio::test]
 async fn a_node_that_ends_finishes_what_it_has_in_hand_and_keeps_nothing() {
     let broker = Nats::start(&[]);
+    let client = broker.prepared().await;
+    nats::publish(&client, "event", 2_000).await;
     let fake = Fake::that_takes(0);
     let node = Node::on(&broker, &fake);
-    let client = broker.client().await;
-    until("a stream", async || client.get_stream("FANFARE").await.is_ok()).await;
-    nats::publish(&client, "event", 2_000).await;
-    until("events in hand", async || broker.in_hand(&client).await > 0).await;
+    until("a batch in hand", async || broker.in_hand(&client).await == 500).await;
     assert_eq!(broker.unacknowledged(&client).await, 2_000, "nothing is acknowledged before its commit");
     node.trigger.fire();
     fake.let_go_on(1);
     node.stop().await;
-    let (stored, left) = (fake.stored(), broker.unacknowledged(&client).await);
-    assert!(stored > 0 && stored <= 500, "{stored}");
-    assert_eq!(
-        (left, broker.in_hand(&client).await),
-        (2_000 - stored as u64, 0),
-        "another node can have the rest at once"
-    );
+    assert_eq!(fake.stored(), 500);
+    until("its acknowledgements", async || broker.unacknowledged(&client).await == 1_500).await;
+    assert_eq!(broker.in_hand(&client).await, 0, "another node can have the rest at once");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -11,7 +11,8 @@ use async_nats::jetstream::{self, Context};
 use futures_util::{StreamExt, stream};
 use tempfile::TempDir;
 
-use crate::PATIENCE;
+use crate::fake::Fake;
+use crate::{Node, PATIENCE, until};
 
 /// A server with JetStream on a port of its own, which goes with the value.
 pub struct Nats {
@@ -122,8 +123,31 @@ impl Nats {
 
     /// How many events were delivered and not acknowledged.
     pub async fn in_hand(&self, client: &Context) -> usize {
+        self.consumer(client).await.num_ack_pending
+    }
+
+    /// Whether all events were delivered and acknowledged.
+    pub async fn is_settled(&self, client: &Context) -> bool {
+        let consumer = self.consumer(client).await;
+        consumer.num_ack_pending == 0 && consumer.num_pending == 0
+    }
+
+    async fn consumer(&self, client: &Context) -> jetstream::consumer::Info {
         let stream = client.get_stream("FANFARE").await.unwrap();
-        stream.consumer_info("fanfare").await.unwrap().num_ack_pending
+        stream.consumer_info("fanfare").await.unwrap()
+    }
+
+    /// A client of the test's own, once a node has made stream and consumer, and is gone again.
+    pub async fn prepared(&self) -> Context {
+        let client = self.client().await;
+        let node = Node::on(self, &Fake::that_takes_all());
+        until("a consumer", async || match client.get_stream("FANFARE").await {
+            Ok(stream) => stream.consumer_info("fanfare").await.is_ok(),
+            Err(_) => false,
+        })
+        .await;
+        node.stop().await;
+        client
     }
 }
 
@@ -166,9 +190,11 @@ pub async fn publish_as(client: &Context, id: Option<&str>, body: Vec<u8>) {
         }
         let sent =
             client.publish_with_headers("fanfare.events.user.registered", headers, body.clone().into()).await;
-        match sent {
-            Ok(acknowledged) if acknowledged.await.is_ok() => return,
-            _ => assert!(began.elapsed() < PATIENCE, "it cannot be published"),
+        if let Ok(acknowledged) = sent
+            && acknowledged.await.is_ok()
+        {
+            return;
         }
+        assert!(began.elapsed() < PATIENCE, "it cannot be published");
     }
 }
