@@ -7,6 +7,7 @@
 mod access;
 mod consumer;
 mod link;
+mod pull;
 
 use std::time::Duration;
 

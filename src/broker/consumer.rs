@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::header::NATS_MESSAGE_ID;
-use async_nats::jetstream::consumer::pull::Batch;
 use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::stream::{RetentionPolicy, StorageType};
 use async_nats::jetstream::{AckKind, Message, context::ContextBuilder, stream};
-use futures_util::StreamExt;
 
 use super::link::Link;
+use super::pull::{ANSWER, Pull};
 use super::{Incoming, Intake, LARGEST_EVENT, Settings, Taken};
 use crate::error::{Error, Source};
 use crate::lifecycle::Shutdown;
@@ -21,11 +20,6 @@ const DUPLICATES: Duration = Duration::from_secs(10 * 60);
 /// Events that were delivered and not acknowledged, of all nodes. Those that wait for another try are among them, and
 /// must not keep the others out.
 const MOST_PENDING: i64 = 50_000;
-/// Bytes of one fetch, so that memory is bounded. Above the largest message that a broker can take, which could never be
-/// delivered otherwise.
-const MOST_BYTES: usize = 72 * 1024 * 1024;
-/// For an answer of the broker.
-const ANSWER: Duration = Duration::from_secs(5);
 /// How long one request waits for an event.
 const LONG_POLL: Duration = Duration::from_secs(20);
 /// Between tries that failed: it doubles from the first to the longest.
@@ -87,12 +81,7 @@ impl Consumer {
     }
 
     /// Fetches and takes what is there; waits for it a while when there is nothing.
-    async fn step(
-        &self,
-        link: &Link,
-        source: &mut Option<PullConsumer>,
-        shutdown: &Shutdown,
-    ) -> Result<(), Source> {
+    async fn step(&self, link: &Link, source: &mut Option<Pull>, shutdown: &Shutdown) -> Result<(), Source> {
         let found = tokio::select! {
             () = shutdown.wait() => return Ok(()),
             () = link.connected() => {
@@ -109,7 +98,7 @@ impl Consumer {
     }
 
     /// The consumer on the stream; what is not there is made.
-    async fn subscribe(&self, link: &Link) -> Result<PullConsumer, Source> {
+    async fn subscribe(&self, link: &Link) -> Result<Pull, Source> {
         let settings = &self.settings;
         let context = ContextBuilder::new().timeout(ANSWER).build(link.client.clone());
         let made = stream::Config {
@@ -151,32 +140,23 @@ impl Consumer {
             consumer = settings.consumer,
             "reading events from the broker"
         );
-        Ok(consumer)
+        Ok(Pull { context, consumer })
     }
 
     /// What there is, up to a batch. Where there is nothing, the first that comes, or nothing after a while.
-    ///
-    /// Both requests are over when they are answered: one that were given up here could still be served by the broker,
-    /// and its events would come again only after the consumer's wait.
-    async fn fetch(
-        &self,
-        source: &PullConsumer,
-        link: &Link,
-        shutdown: &Shutdown,
-    ) -> Result<Vec<Message>, Source> {
-        let at_once = source.fetch().max_messages(self.settings.batch).max_bytes(MOST_BYTES);
-        let found = collect(at_once.messages().await?, ANSWER).await?;
-        if !found.is_empty() {
+    async fn fetch(&self, pull: &Pull, link: &Link, shutdown: &Shutdown) -> Result<Vec<Message>, Source> {
+        let found = pull.at_once(self.settings.batch).await?;
+        if !found.is_empty() || shutdown.is_fired() {
             return Ok(found);
         }
         self.metrics.broker_pending.set(0);
-        let first = source.batch().max_messages(1).expires(LONG_POLL).messages();
-        tokio::select! {
-            biased;
-            found = async { collect(first.await?, LONG_POLL + ANSWER).await } => found,
-            () = shutdown.wait() => Ok(Vec::new()),
-            () = link.renewed() => Ok(Vec::new()),
-        }
+        let enough = async {
+            tokio::select! {
+                () = shutdown.wait() => {}
+                () = link.changed() => {}
+            }
+        };
+        pull.first(LONG_POLL, enough).await
     }
 
     fn read(&self, message: Message) -> Option<Delivered> {
@@ -316,24 +296,6 @@ fn fault(event: &Incoming) -> Option<String> {
 pub(super) fn delay(first: Duration, tries: u64) -> Duration {
     let doublings = u32::try_from(tries.saturating_sub(1)).unwrap_or(u32::MAX).min(20);
     first.saturating_mul(2_u32.pow(doublings)).min(LONGEST_DELAY)
-}
-
-/// All messages of one request; fewer when the answer breaks off. `patience` is for each of them.
-async fn collect(mut batch: Batch, patience: Duration) -> Result<Vec<Message>, Source> {
-    let mut found = Vec::new();
-    loop {
-        let broken: Source = match tokio::time::timeout(patience, batch.next()).await {
-            Ok(Some(Ok(message))) => {
-                found.push(message);
-                continue;
-            }
-            Ok(None) => return Ok(found),
-            Ok(Some(Err(error))) => error,
-            Err(_) => "the broker does not answer".into(),
-        };
-        // the next request will meet it again
-        return if found.is_empty() { Err(broken) } else { Ok(found) };
-    }
 }
 
 /// Tells the broker what became of messages. It need not arrive: what is not acknowledged comes again, and is known.

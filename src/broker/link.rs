@@ -54,11 +54,11 @@ impl Link {
         let _ = seen.wait_for(|seen| seen.connected).await;
     }
 
-    /// Returns when what was asked for before may not be answered any more: the connection is another one.
-    pub(super) async fn renewed(&self) {
+    /// Returns when what was asked for before will not be answered any more: the connection is lost, or another one.
+    pub(super) async fn changed(&self) {
         let mut seen = self.seen.clone();
-        let times = seen.borrow_and_update().times;
-        let _ = seen.wait_for(|seen| seen.times != times).await;
+        let before = *seen.borrow_and_update();
+        let _ = seen.wait_for(|seen| *seen != before).await;
     }
 
     /// Sends what waits to be sent.

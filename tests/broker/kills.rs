@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::fake::Fake;
 use crate::nats::{self, Nats};
-use crate::{Node, at, settings, until};
+use crate::{Node, PATIENCE, at, settings, until};
 
 /// The bodies of so many events, sorted.
 fn bodies(prefix: &str, count: usize) -> Vec<String> {
@@ -78,6 +78,26 @@ async fn a_node_that_ends_finishes_what_it_has_in_hand_and_keeps_nothing() {
     assert_eq!(fake.stored(), 500);
     until("its acknowledgements", async || broker.unacknowledged(&client).await == 1_500).await;
     assert_eq!(broker.in_hand(&client).await, 0, "another node can have the rest at once");
+}
+
+#[tokio::test]
+async fn a_node_that_ends_leaves_no_request_behind_that_is_served_for_nobody() {
+    let broker = Nats::start(&[]);
+    let fake = Fake::that_takes_all();
+    let mut patient = settings(at(&broker.url()));
+    // longer than the test: an event that was delivered to nobody would not come again
+    patient.ack_wait = PATIENCE * 10;
+    let client = broker.client().await;
+    for number in 0..30 {
+        let node = Node::start(patient.clone(), &fake);
+        until("a connection", async || node.metrics.broker_connected.get() == 1).await;
+        until("a stream", async || client.get_stream("FANFARE").await.is_ok()).await;
+        let prefix = format!("round{number}");
+        tokio::join!(nats::publish(&client, &prefix, 3), node.stop());
+    }
+    let node = Node::start(patient, &fake);
+    until("all events", async || fake.stored() == 90).await;
+    node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
