@@ -1,5 +1,6 @@
 //! The composition root: the only place that knows everyone and wires them together.
 
+pub mod broker;
 mod channels;
 mod doors;
 

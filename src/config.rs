@@ -114,6 +114,14 @@ pub const ENVIRONMENT: &[(&str, &str, Form)] = &[
     ("IDEMPOTENCY_KEEP", "idempotency.keep", Form::Text),
     ("QUIET_HOURS_TIMEZONE", "preferences.quiet_hours_timezone", Form::Text),
     ("UNSUBSCRIBE_SECRET", "preferences.unsubscribe_secret", Form::Text),
+    ("NATS_URL", "broker.url", Form::Text),
+    ("NATS_CREDENTIALS", "broker.credentials", Form::Text),
+    ("NATS_EXTRA_CA", "broker.extra_ca", Form::Text),
+    ("NATS_STREAM", "broker.stream", Form::Text),
+    ("NATS_SUBJECT", "broker.subject", Form::Text),
+    ("NATS_CONSUMER", "broker.consumer", Form::Text),
+    ("NATS_BATCH", "broker.batch", Form::Number),
+    ("NATS_TRIES", "broker.tries", Form::Number),
     ("DELIVERY_PAGE_SIZE", "delivery.page_size", Form::Number),
     ("DELIVERY_LANE_CAPACITY", "delivery.lane_capacity", Form::Number),
     ("DELIVERY_RECORD_BATCH", "delivery.record_batch", Form::Number),
@@ -164,6 +172,8 @@ pub struct Config {
     pub preferences: Preferences,
     /// Requests that are sent twice.
     pub idempotency: Idempotency,
+    /// Where events also come from.
+    pub broker: Broker,
     /// The engine's sizes.
     pub delivery: Delivery,
     /// How the process ends.

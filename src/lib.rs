@@ -22,6 +22,7 @@
 //! | [`egress`], [`channels`] | the way out; they know no database |
 //! | [`inbox`] | what the channel `in_app` delivers, kept for each user |
 //! | [`endpoints`] | where webhooks go: secrets, and what is disabled because it fails |
+//! | [`broker`] | events from a broker; it knows no database |
 //! | [`delivery`] | the engine: feeder, lanes, dispatchers, recorder, claimer |
 //! | [`http`] | HTTP in general; the domains' handlers are in their own folders |
 //! | [`app`] | the composition root, the only place that wires |
@@ -33,6 +34,7 @@
 //! [`mailings::usecase::Wakeup`], that the engine implements.
 
 pub mod app;
+pub mod broker;
 pub mod channels;
 pub mod cli;
 pub mod clients;

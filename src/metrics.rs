@@ -67,6 +67,14 @@ pub struct Inner {
     pub mailings_running: IntGauge,
     /// `fanfare_recorder_errors_total`
     pub recorder_errors: IntCounter,
+    /// `fanfare_broker_connected`
+    pub broker_connected: IntGauge,
+    /// `fanfare_broker_events_total`
+    pub broker_events: IntCounterVec,
+    /// `fanfare_broker_redelivered_total`
+    pub broker_redelivered: IntCounter,
+    /// `fanfare_broker_pending`
+    pub broker_pending: IntGauge,
     /// `fanfare_watchdog_ticks_total`
     pub watchdog_ticks: IntCounter,
     /// `fanfare_db_pool_connections`
@@ -275,6 +283,23 @@ impl Metrics {
                 "fanfare_recorder_errors_total",
                 "Group commits of outcomes that failed and were repeated; a rise means that the database is away",
             )?,
+            broker_connected: r.gauge(
+                "fanfare_broker_connected",
+                "Whether there is a connection to the broker: 1 yes; 0 no, or none is configured",
+            )?,
+            broker_events: r.counters(
+                "fanfare_broker_events_total",
+                "Events of the broker; a rise of those buried means a publisher that sends what cannot be taken",
+                &["outcome"],
+            )?,
+            broker_redelivered: r.counter(
+                "fanfare_broker_redelivered_total",
+                "Events that the broker delivered again; a rise means refused events, restarts or a slow database",
+            )?,
+            broker_pending: r.gauge(
+                "fanfare_broker_pending",
+                "Events in the stream that were not delivered yet; a rise means that they come faster than they are taken",
+            )?,
             watchdog_ticks: r.counter("fanfare_watchdog_ticks_total", "Looks of the watchdog; it stops when it is stuck")?,
             db_pool: r.gauges("fanfare_db_pool_connections", "Database connections", &["pool", "state"])?,
             db_write: r.add(Histogram::with_opts(
@@ -299,6 +324,9 @@ impl Metrics {
 
     /// A series that is born with its first event has no rate at that event: begin all of them at zero.
     fn show_zeroes(&self) {
+        for outcome in ["taken", "refused", "buried"] {
+            self.broker_events.with_label_values(&[outcome]);
+        }
         for channel in ChannelKind::ALL.iter().map(|c| c.as_str()) {
             let of_messages = [&self.messages, &self.sent, &self.failed, &self.expired, &self.cancelled];
             for counter in of_messages.into_iter().chain([

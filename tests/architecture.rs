@@ -42,6 +42,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("preferences", "error clock db kinds clients seal"),
     ("channels", "error clock db kinds egress failpoint segments templates"),
     ("inbox", "error clock db kinds paging lifecycle live clients notifications channels failpoint seal"),
+    ("broker", "error lifecycle metrics"),
     ("endpoints", "error clock db kinds lifecycle paging live egress channels"),
     (
         "delivery",
@@ -52,7 +53,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("demo", "error clock egress sandbox"),
     (
         "app",
-        "error clock kinds db config lifecycle live metrics clients messages mailings notifications idempotency pending_mailing egress channels endpoints inbox delivery templates routes events preferences http",
+        "error clock kinds db config lifecycle live metrics clients messages mailings notifications idempotency pending_mailing egress channels endpoints inbox delivery templates routes events preferences broker http",
     ),
     ("cli", "error clock config lifecycle metrics telemetry egress http sandbox demo app clients routes"),
     // its list of the operations names every handler: a part of the composition root that stands beside its kind

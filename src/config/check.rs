@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 
-use super::{Config, Role, named};
+use super::{Broker, Config, Role, named};
 use crate::error::{Complaints, Result};
 use crate::kinds::ChannelKind;
 
@@ -31,6 +31,7 @@ pub(super) fn check(config: &Config) -> Result<()> {
     access(config, &mut wrong);
     inboxes(config, &mut wrong);
     preferences(config, &mut wrong);
+    broker(&config.broker, &mut wrong);
     wrong.finish()
 }
 
@@ -78,6 +79,8 @@ fn sizes(config: &Config, bounds: &mut Bounds) {
     bounds.within("retry.limit", config.retry.limit as f64, 0.0..=20.0);
     bounds.within("notifications.intake_limit", config.notifications.intake_limit as f64, 1000.0..=1e6);
     bounds.within("events.intake_limit", config.events.intake_limit as f64, 1000.0..=1e6);
+    bounds.within("broker.batch", config.broker.batch as f64, 1.0..=5000.0);
+    bounds.within("broker.tries", config.broker.tries as f64, 1.0..=100.0);
     let delivery = &config.delivery;
     bounds.within("delivery.page_size", delivery.page_size as f64, 1.0..=5000.0);
     bounds.within("delivery.lane_capacity", delivery.lane_capacity as f64, 1.0..=1e6);
@@ -207,6 +210,27 @@ fn is_public(text: &str) -> bool {
             && is_bare
     };
     is_plain && url::Url::parse(text).is_ok_and(is_base)
+fn broker(broker: &Broker, wrong: &mut Complaints) {
+    for (key, name) in [("broker.stream", &broker.stream), ("broker.consumer", &broker.consumer)] {
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        if !(1..=100).contains(&name.len()) || !name.bytes().all(is_name) {
+            wrong.add(named(key), "must have 1 to 100 letters, digits, `-` and `_`");
+        }
+    }
+    let is_token = |token: &str, is_last: bool| match token {
+        "*" => true,
+        ">" => is_last,
+        word => !word.is_empty() && word.bytes().all(|b| b.is_ascii_graphic() && b != b'*' && b != b'>'),
+    };
+    let mut tokens = broker.subject.rsplit('.');
+    let is_subject =
+        tokens.next().is_some_and(|last| is_token(last, true)) && tokens.all(|t| is_token(t, false));
+    if broker.subject.len() > 250 || !is_subject {
+        wrong.add(named("broker.subject"), "must be a subject such as fanfare.events.>");
+    }
+    if broker.url.is_none() && (broker.credentials.is_some() || broker.extra_ca.is_some()) {
+        wrong.add(named("broker.url"), "must be set beside what the connection to it needs");
+    }
 }
 
 fn is_bearable(key: &str) -> bool {

@@ -161,6 +161,28 @@ pub struct Idempotency {
     pub keep: Duration,
 }
 
+/// Section `broker`: events from NATS JetStream.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Broker {
+    /// `nats://…` or `tls://…`, several separated by commas; secret, since it may hold a password. None: no broker.
+    pub url: Option<SecretString>,
+    /// A file with a JWT and the seed of a key.
+    pub credentials: Option<PathBuf>,
+    /// A PEM file of certificate authorities to trust instead of the system's.
+    pub extra_ca: Option<PathBuf>,
+    /// The stream.
+    pub stream: String,
+    /// The subjects that are read.
+    pub subject: String,
+    /// The durable consumer that all nodes share.
+    pub consumer: String,
+    /// Events in one commit.
+    pub batch: usize,
+    /// Deliveries of an event that is refused, until it is a dead letter.
+    pub tries: u64,
+}
+
 /// Section `delivery`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -202,6 +202,26 @@ fn origins_are_written_as_browsers_write_them() {
 }
 
 #[test]
+fn names_at_the_broker_are_those_that_it_takes() {
+    for (key, wrong) in [
+        ("broker.stream", "a.b"),
+        ("broker.consumer", "a b"),
+        ("broker.subject", "fanfare..events"),
+        ("broker.subject", "fanfare.>.events"),
+        ("broker.subject", "fanfare.ev*"),
+        ("broker.subject", ""),
+        ("broker.batch", "0"),
+        ("broker.tries", "101"),
+    ] {
+        assert!(complaint(&[(key, wrong)]).contains(key), "{key} = {wrong}");
+    }
+    for subject in ["events", "fanfare.*.new", ">", "fanfare.events.>"] {
+        assert_eq!(Config::with(&[("broker.subject", subject)]).unwrap().broker.subject, subject);
+    }
+    assert!(complaint(&[("broker.credentials", "/a.creds")]).contains("NATS_URL"));
+}
+
+#[test]
 fn one_limit_holds_for_each_channel() {
     let gateway = ("email.base_url", "http://gateway:1");
     let config = Config::with(&[gateway]).unwrap();

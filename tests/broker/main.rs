@@ -1,0 +1,94 @@
+//! Events from a real nats-server into an intake that remembers what it was given.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails by panicking"
+)]
+
+mod access;
+mod fake;
+mod kills;
+mod nats;
+mod outages;
+mod poison;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use fanfare::broker::{Access, Consumer, Settings};
+use fanfare::lifecycle::{self, Trigger};
+use fanfare::metrics::Metrics;
+use tokio::task::JoinHandle;
+
+use fake::Fake;
+use nats::Nats;
+
+/// How long a test waits for anything.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Waits until it is so.
+async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so().await {
+        assert!(began.elapsed() < PATIENCE, "waited in vain for: {what}");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+}
+
+/// Where the broker is.
+fn at(url: &str) -> Access {
+    Access::new(&url.to_owned().into(), None, None).unwrap()
+}
+
+/// The defaults of the service, with delays for tests.
+fn settings(access: Access) -> Settings {
+    Settings {
+        access,
+        stream: "FANFARE".to_owned(),
+        subject: "fanfare.events.>".to_owned(),
+        consumer: "fanfare".to_owned(),
+        batch: 500,
+        tries: 5,
+        first_delay: Duration::from_millis(20),
+        ack_wait: Duration::from_secs(2),
+    }
+}
+
+/// A consumer that runs.
+struct Node {
+    trigger: Trigger,
+    task: JoinHandle<()>,
+    metrics: Metrics,
+}
+
+impl Node {
+    fn start(settings: Settings, fake: &Arc<Fake>) -> Self {
+        let (trigger, shutdown) = lifecycle::shutdown();
+        let metrics = Metrics::new().unwrap();
+        let intake: Arc<Fake> = Arc::clone(fake);
+        let task = tokio::spawn(Consumer::new(settings, intake, metrics.clone()).run(shutdown));
+        Self { trigger, task, metrics }
+    }
+
+    /// One with the defaults.
+    fn on(nats: &Nats, fake: &Arc<Fake>) -> Self {
+        Self::start(settings(at(&nats.url())), fake)
+    }
+
+    /// Ends as by SIGTERM.
+    async fn stop(self) {
+        self.trigger.fire();
+        tokio::time::timeout(PATIENCE, self.task).await.expect("its end").unwrap();
+    }
+
+    /// Ends as by SIGKILL, as far as a task can.
+    async fn kill(self) {
+        self.task.abort();
+        assert!(self.task.await.unwrap_err().is_cancelled());
+    }
+
+    fn events(&self, outcome: &str) -> u64 {
+        self.metrics.broker_events.with_label_values(&[outcome]).get()
+    }
+}

@@ -1,0 +1,200 @@
+//! A nats-server of a test's own.
+
+use std::io::{BufRead, BufReader};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use async_nats::HeaderMap;
+use async_nats::jetstream::{self, Context};
+use futures_util::{StreamExt, stream};
+use tempfile::TempDir;
+
+use crate::fake::Fake;
+use crate::{Node, PATIENCE, until};
+
+/// A server with JetStream on a port of its own, which goes with the value.
+pub struct Nats {
+    port: u16,
+    folder: TempDir,
+    args: Vec<String>,
+    server: Option<Child>,
+}
+
+impl Nats {
+    /// Starts one with these arguments, such as `["--user", "u", "--pass", "p"]`.
+    pub fn start(args: &[&str]) -> Self {
+        let mut nats = Self::absent(args);
+        // another test may have chosen the same port at the same time
+        for _ in 0..20 {
+            if nats.launch() {
+                return nats;
+            }
+            nats.port = any_port();
+        }
+        panic!("no nats-server: {}", nats.log());
+    }
+
+    /// One that was not started yet.
+    pub fn absent(args: &[&str]) -> Self {
+        let folder = TempDir::new().unwrap();
+        Self {
+            port: any_port(),
+            folder,
+            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            server: None,
+        }
+    }
+
+    /// `nats://…` without a user.
+    pub fn url(&self) -> String {
+        self.url_with("nats://")
+    }
+
+    /// With this before the host.
+    pub fn url_with(&self, before: &str) -> String {
+        format!("{before}127.0.0.1:{}", self.port)
+    }
+
+    /// SIGKILL.
+    pub fn kill(&mut self) {
+        if let Some(mut server) = self.server.take() {
+            // it fails when the server has ended by itself
+            let _ = server.kill();
+            server.wait().unwrap();
+        }
+    }
+
+    /// Starts it on its port and its store.
+    pub fn start_again(&mut self) {
+        assert!(self.launch(), "nats-server does not start again: {}", self.log());
+    }
+
+    /// Starts it on its port and its store, with other arguments.
+    pub fn start_with(&mut self, args: &[&str]) {
+        self.args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        self.start_again();
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    /// Whether it runs and takes connections on its port.
+    fn launch(&mut self) -> bool {
+        let installed = Path::new("/usr/sbin/nats-server");
+        let program = if installed.exists() { installed } else { Path::new("nats-server") };
+        let name = format!("test-{}", self.folder.path().file_name().unwrap().display());
+        let path = |name: &str| self.folder.path().join(name).display().to_string();
+        let mut server = Command::new("setpriv")
+            // it ends with the test, also when that is killed
+            .args(["--pdeathsig", "KILL"])
+            .arg(program)
+            .args(["--jetstream", "--addr", "127.0.0.1", "--port", &self.port.to_string(), "--name", &name])
+            .args(["--store_dir", &path("store"), "--log", &path("log")])
+            .args(&self.args)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .spawn()
+            .unwrap_or_else(|e| panic!("setpriv {}: {e}; scripts/setup-test installs it", program.display()));
+        let began = Instant::now();
+        while !is_there(self.port, &name) {
+            if server.try_wait().unwrap().is_some() {
+                return false;
+            }
+            assert!(began.elapsed() < PATIENCE, "nats-server is not ready: {}", self.log());
+            std::thread::yield_now();
+        }
+        self.server = Some(server);
+        true
+    }
+
+    /// A client of the test's own, for the server without a user.
+    pub async fn client(&self) -> Context {
+        let client = async_nats::connect(self.url()).await.unwrap();
+        jetstream::context::ContextBuilder::new().timeout(Duration::from_secs(1)).build(client)
+    }
+
+    /// How many events the stream holds, that is, were not acknowledged.
+    pub async fn unacknowledged(&self, client: &Context) -> u64 {
+        client.get_stream("FANFARE").await.unwrap().cached_info().state.messages
+    }
+
+    /// How many events were delivered and not acknowledged.
+    pub async fn in_hand(&self, client: &Context) -> usize {
+        self.consumer(client).await.num_ack_pending
+    }
+
+    /// Whether all events were delivered and acknowledged.
+    pub async fn is_settled(&self, client: &Context) -> bool {
+        let consumer = self.consumer(client).await;
+        consumer.num_ack_pending == 0 && consumer.num_pending == 0
+    }
+
+    async fn consumer(&self, client: &Context) -> jetstream::consumer::Info {
+        let stream = client.get_stream("FANFARE").await.unwrap();
+        stream.consumer_info("fanfare").await.unwrap()
+    }
+
+    /// A client of the test's own, once a node has made stream and consumer, and is gone again.
+    pub async fn prepared(&self) -> Context {
+        let client = self.client().await;
+        let node = Node::on(self, &Fake::that_takes_all());
+        until("a consumer", async || match client.get_stream("FANFARE").await {
+            Ok(stream) => stream.consumer_info("fanfare").await.is_ok(),
+            Err(_) => false,
+        })
+        .await;
+        node.stop().await;
+        client
+    }
+}
+
+impl Drop for Nats {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// Below the range that outgoing connections take theirs from: one must not be taken while the server is away.
+fn any_port() -> u16 {
+    fastrand::u16(20_000..30_000)
+}
+
+/// Whether the server of this name greets there.
+fn is_there(port: u16, name: &str) -> bool {
+    let Ok(connection) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+    connection.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
+    let mut greeting = String::new();
+    BufReader::new(connection).read_line(&mut greeting).is_ok() && greeting.contains(name)
+}
+
+/// Publishes `{prefix}-0` to `{prefix}-{count - 1}`, their ids as their bodies, until each is acknowledged.
+pub async fn publish(client: &Context, prefix: &str, count: usize) {
+    stream::iter(0..count)
+        .for_each_concurrent(64, |number| async move {
+            let id = format!("{prefix}-{number}");
+            publish_as(client, Some(&id), id.clone().into_bytes()).await;
+        })
+        .await;
+}
+
+/// Publishes one until it is acknowledged.
+pub async fn publish_as(client: &Context, id: Option<&str>, body: Vec<u8>) {
+    let began = Instant::now();
+    loop {
+        let mut headers = HeaderMap::new();
+        if let Some(id) = id {
+            headers.insert("Nats-Msg-Id", id);
+        }
+        let sent =
+            client.publish_with_headers("fanfare.events.user.registered", headers, body.clone().into()).await;
+        if let Ok(acknowledged) = sent
+            && acknowledged.await.is_ok()
+        {
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "it cannot be published");
+    }
+}
