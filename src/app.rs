@@ -10,7 +10,9 @@ use std::time::Duration;
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::middleware::from_fn;
 use actix_web::{App as ActixApp, HttpResponse, HttpServer, Resource, Route, web};
+use futures_util::future::BoxFuture;
 use secrecy::ExposeSecret;
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tracing_actix_web::TracingLogger;
 
@@ -19,6 +21,10 @@ use crate::clock::Clock;
 use crate::config::{Config, Role};
 use crate::db::listen::Listener;
 use crate::db::{AnyConnection, Db, DbOptions};
+use crate::dead_letters::model::DeadEvent;
+use crate::dead_letters::replayer::Replayer;
+use crate::dead_letters::usecase::{TakeEvent, Told};
+use crate::dead_letters::{self, DeadLetters};
 use crate::delivery::announce::Announcer;
 use crate::delivery::repo::claim;
 use crate::delivery::{Engine, Settings};
@@ -107,6 +113,7 @@ struct Services {
     channels: web::Data<Channels>,
     mailings: web::Data<Mailings>,
     messages: web::Data<Messages>,
+    dead_letters: web::Data<DeadLetters>,
     notifications: web::Data<Notifications>,
     keeping: web::Data<Keeping>,
     metrics: web::Data<Metrics>,
@@ -166,7 +173,29 @@ impl App {
         tasks.push(supervise("sweeper", trigger.clone(), sweep));
         let sweep = inbox::usecase::sweep(db.clone(), clock.clone(), shutdown.clone());
         tasks.push(supervise("inbox sweeper", trigger.clone(), sweep));
+        let parts = (db.clone(), clock.clone(), metrics.clone());
+        let keep = dead_letters::keeper::keep(parts, config.dead_letters.keep, shutdown.clone());
+        tasks.push(supervise("dead letters", trigger.clone(), keep));
+        let told = Told {
+            wakeup: Arc::clone(&partners.wakeup),
+            arrivals: Arc::clone(&partners.arrivals),
+            live: live.clone(),
+            metrics: metrics.clone(),
+        };
+        let (events, wake): (Arc<dyn TakeEvent>, _) = (Arc::new(NoEvents), Arc::new(Notify::new()));
+        if config.node.role != Role::Api {
+            let ways = (Arc::clone(&wake), config.delivery.poll);
+            let parts = (db.clone(), clock.clone());
+            let replayer = Replayer::new(parts, told.clone(), Arc::clone(&events), ways);
+            tasks.push(supervise("replayer", trigger.clone(), replayer.run(shutdown.clone())));
+        }
         let services = Services {
+            dead_letters: web::Data::new(DeadLetters::new(
+                (db.clone(), clock.clone()),
+                told,
+                events,
+                (wake, config.dead_letters.replay_rate),
+            )),
             clients: web::Data::new(Clients::new(db.clone(), clock.clone())),
             endpoints: web::Data::new(Endpoints::new(
                 db.clone(),
@@ -305,6 +334,15 @@ async fn work(
     Ok((Work::Here { engine, watchdog, letters }, partners))
 }
 
+/// Takes no events: nobody routes them yet.
+struct NoEvents;
+
+impl TakeEvent for NoEvents {
+    fn take(&self, _: DeadEvent) -> BoxFuture<'static, Result<()>> {
+        Box::pin(async { Err(Error::Conflict("events are not built yet".into())) })
+    }
+}
+
 /// The earliest of all lanes.
 fn next_due(db: Db) -> NextDue {
     let read = |c: &mut AnyConnection| Ok(claim::next_due(c)?.into_iter().map(|(.., at)| at).min());
@@ -375,6 +413,7 @@ fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<S
             .app_data(services.channels.clone())
             .app_data(services.mailings.clone())
             .app_data(services.messages.clone())
+            .app_data(services.dead_letters.clone())
             .app_data(services.notifications.clone())
             .app_data(services.keeping.clone())
             .app_data(services.metrics.clone())
@@ -427,6 +466,7 @@ fn routes(cfg: &mut web::ServiceConfig) {
                 .configure(endpoints::handler::routes)
                 .configure(http_channels::routes)
                 .configure(messages::handler::routes)
+                .configure(dead_letters::handler::routes)
                 .configure(notifications::handler::routes)
                 .configure(mailings::handler::routes)
                 .configure(live::handler::routes)

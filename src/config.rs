@@ -109,6 +109,8 @@ pub const ENVIRONMENT: &[(&str, &str, Form)] = &[
     ("NOTIFICATION_SYNC_WAIT", "notifications.sync_wait", Form::Text),
     ("NOTIFICATION_INTAKE_LIMIT", "notifications.intake_limit", Form::Number),
     ("IDEMPOTENCY_KEEP", "idempotency.keep", Form::Text),
+    ("DEAD_LETTER_KEEP", "dead_letters.keep", Form::Text),
+    ("REPLAY_RATE", "dead_letters.replay_rate", Form::Number),
     ("DELIVERY_PAGE_SIZE", "delivery.page_size", Form::Number),
     ("DELIVERY_LANE_CAPACITY", "delivery.lane_capacity", Form::Number),
     ("DELIVERY_RECORD_BATCH", "delivery.record_batch", Form::Number),
@@ -155,6 +157,8 @@ pub struct Config {
     pub notifications: Notifications,
     /// Requests that are sent twice.
     pub idempotency: Idempotency,
+    /// What failed.
+    pub dead_letters: DeadLetters,
     /// The engine's sizes.
     pub delivery: Delivery,
     /// How the process ends.

@@ -15,6 +15,7 @@
 //! | [`mailings`] | campaigns and their books |
 //! | [`live`] | what becomes of notifications and mailings, told to those who wait or watch |
 //! | [`notifications`] | single messages and batches |
+//! | [`dead_letters`] | what failed: read, replayed, dropped |
 //! | [`pending_mailing`] | what makes a mailing begin at its time |
 //! | [`egress`], [`channels`] | the way out; they know no database |
 //! | [`inbox`] | what the channel `in_app` delivers, kept for each user |
@@ -36,6 +37,7 @@ pub mod clients;
 pub mod clock;
 pub mod config;
 pub mod db;
+pub mod dead_letters;
 pub mod delivery;
 pub mod demo;
 pub mod egress;

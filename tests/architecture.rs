@@ -25,6 +25,10 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("mailings", "error clock db kinds paging templates segments clients messages failpoint idempotency"),
     ("live", "error clock db kinds lifecycle mailings"),
     ("notifications", "error clock db kinds paging clients messages failpoint idempotency live metrics"),
+    (
+        "dead_letters",
+        "error clock db kinds paging lifecycle failpoint idempotency live metrics messages mailings notifications",
+    ),
     ("pending_mailing", "error clock db lifecycle metrics mailings failpoint"),
     ("channels", "error clock db kinds egress failpoint segments templates"),
     ("inbox", "error clock db kinds paging lifecycle live clients notifications channels failpoint"),
@@ -38,11 +42,14 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("demo", "error clock egress sandbox"),
     (
         "app",
-        "error clock kinds db config lifecycle live metrics clients messages mailings notifications idempotency pending_mailing egress channels endpoints inbox delivery http",
+        "error clock kinds db config lifecycle live metrics clients messages mailings notifications dead_letters idempotency pending_mailing egress channels endpoints inbox delivery http",
     ),
     ("cli", "error clock config lifecycle metrics telemetry egress http sandbox demo app clients"),
     // its list of the operations names every handler: a part of the composition root that stands beside its kind
-    ("http/openapi.rs", "error clients endpoints inbox live messages mailings notifications http"),
+    (
+        "http/openapi.rs",
+        "error clients dead_letters endpoints inbox live messages mailings notifications http",
+    ),
     ("lib", ""),
     ("main", ""),
 ];

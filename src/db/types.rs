@@ -170,6 +170,10 @@ id_type!(
     RouteId
 );
 id_type!(
+    /// Identifies a replay of many dead letters.
+    ReplayId
+);
+id_type!(
     /// Identifies a page.
     PageId
 );

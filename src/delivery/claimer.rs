@@ -117,7 +117,12 @@ impl Claimer {
     }
 
     async fn admit(&self, claimed: Claimed) -> Result<()> {
-        let Claimed { page, rows, recipients, contents } = claimed;
+        let Claimed { page, rows, attempts_before, recipients, contents } = claimed;
+        let rows = rows.into_iter().map(|row| {
+            let before = attempts_before.get(&row.id).copied().unwrap_or_default();
+            (row, before)
+        });
+        let rows: Vec<(MessageRow, i16)> = rows.collect();
         let open = Arc::new(OpenPage::new(page.id, page.node, page.mailing, rows.len()));
         let lane = (page.channel, page.priority);
         let items = match page.mailing {
@@ -125,9 +130,10 @@ impl Claimer {
                 let run = self.shared.run(mailing).await?;
                 let mut recipients: HashMap<ClientId, Recipient> =
                     recipients.into_iter().map(|r| (r.client_id, r)).collect();
-                let items = rows.into_iter().map(|row| {
+                let items = rows.into_iter().map(|(row, before)| {
                     let recipient = row.client_id.and_then(|id| recipients.remove(&id));
-                    Item::of_row(row, Arc::clone(&open), Origin::Mailing(Arc::clone(&run)), recipient)
+                    let origin = Origin::Mailing(Arc::clone(&run));
+                    Item::of_row((row, before), Arc::clone(&open), origin, recipient)
                 });
                 items.collect()
             }
@@ -142,16 +148,17 @@ impl Claimer {
         &self,
         open: &Arc<OpenPage>,
         (channel, priority): (ChannelKind, Priority),
-        rows: Vec<MessageRow>,
+        rows: Vec<(MessageRow, i16)>,
         mut contents: HashMap<MessageId, Content>,
     ) -> Vec<Item> {
         let at = self.shared.now();
-        let items = rows.into_iter().map(|row| {
+        let items = rows.into_iter().map(|(row, before)| {
             let content = contents.remove(&row.id).unwrap_or_default();
             let single = Single {
                 channel,
                 priority,
                 batch: content.batch_id,
+                event: content.event_id,
                 content: Filled { subject: content.subject, text: content.text, html: content.html },
                 data: content.data.map(Arc::from),
                 expires_at: row.expires_at,
@@ -161,7 +168,7 @@ impl Claimer {
             let (id, batch, attempts) = (row.id, content.batch_id, row.attempts);
             let change = Change { id, batch, channel, status: NotificationStatus::Processing, attempts, at };
             self.shared.live.publish(&change, false);
-            Item::of_row(row, Arc::clone(open), Origin::Single(Box::new(single)), None)
+            Item::of_row((row, before), Arc::clone(open), Origin::Single(Box::new(single)), None)
         });
         items.collect()
     }

@@ -382,6 +382,7 @@ pub(super) mod tests {
             recipient: None,
             address: None,
             attempts: 0,
+            attempts_before: 0,
             revision: 0,
             due_at: run.due_at,
         };

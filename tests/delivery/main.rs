@@ -17,6 +17,7 @@ mod nodes;
 mod own_channel;
 mod pause;
 mod priorities;
+mod replays;
 mod restart;
 mod retries;
 mod scripted;

@@ -147,7 +147,7 @@ on_each_database! {
         let id = node.all().await[0].id;
         let events = watch.next().await.unwrap();
         let Event::Endpoint(change) = events[0].1 else { panic!("{events:?}") };
-        assert_eq!((change.id, change.is_enabled, change.reason, change.at), (id, false, Some("failing"), at));
+        assert_eq!((change.id, change.is_enabled, change.reason, change.at), (id, false, Some(Disabled::Failing), at));
 
         let enabled = node.endpoints.enable(id).await.unwrap();
         assert_eq!((enabled.is_enabled, enabled.failures, enabled.failing_since), (true, 0, None));

@@ -15,7 +15,7 @@ use crate::failpoint;
 use crate::kinds::{ChannelKind, MessageStatus, Priority};
 use crate::mailings::recipient::Recipient;
 use crate::mailings::repo::audience::{self, Needs};
-use crate::messages::repo::MessageRow;
+use crate::messages::repo::{MessageRow, replayed};
 use crate::notifications;
 use crate::notifications::repo::Content;
 
@@ -26,6 +26,8 @@ pub struct Claimed {
     pub page: NewPage,
     /// Its messages.
     pub rows: Vec<MessageRow>,
+    /// How many attempts were made at those that were replayed, before that.
+    pub attempts_before: HashMap<MessageId, i16>,
     /// A mailing's clients, as far as they still exist.
     pub recipients: Vec<Recipient>,
     /// What messages of no mailing say.
@@ -113,7 +115,8 @@ fn store(
             (Vec::new(), notifications::repo::contents(c, &ids)?)
         }
     };
-    Ok(Claimed { page, rows, recipients, contents })
+    let attempts_before = replayed::attempts_before(c, rows.iter())?;
+    Ok(Claimed { page, rows, attempts_before, recipients, contents })
 }
 
 /// The clients of these members, as far as they still exist.

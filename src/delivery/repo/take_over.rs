@@ -15,7 +15,7 @@ use crate::failpoint;
 use crate::kinds::{ChannelKind, MessageStatus, Priority};
 use crate::mailings::model::MailingStatus;
 use crate::mailings::recipient::Recipient;
-use crate::messages::repo::MessageRow;
+use crate::messages::repo::{MessageRow, replayed};
 
 /// What is left of a page.
 #[derive(Debug)]
@@ -24,6 +24,8 @@ pub struct TakenOver {
     pub page: NewPage,
     /// Its members that have no outcome; with their row, if they have one.
     pub open: Vec<(Member, Option<MessageRow>)>,
+    /// How many attempts were made at those that were replayed, before that.
+    pub attempts_before: HashMap<MessageId, i16>,
     /// Their clients, as far as they still exist.
     pub recipients: Vec<Recipient>,
 }
@@ -146,9 +148,10 @@ fn open_page(c: &mut AnyConnection, id: PageId, this: NodeId) -> Result<Option<T
     let channel = ChannelKind::from_code(channel)?;
     let left: Vec<Member> = open.iter().map(|(member, _)| *member).collect();
     let recipients = recipients_of(c, &left, channel)?;
+    let attempts_before = replayed::attempts_before(c, open.iter().filter_map(|(_, row)| row.as_ref()))?;
     failpoint::reach("take-over-before-commit");
     let page = NewPage { id, node: this, mailing, channel, priority: Priority::from_code(priority)? };
-    Ok(Some(TakenOver { page, open, recipients }))
+    Ok(Some(TakenOver { page, open, attempts_before, recipients }))
 }
 
 /// The members of a page.
