@@ -301,6 +301,9 @@ impl Metrics {
 
     /// A series that is born with its first event has no rate at that event: begin all of them at zero.
     fn show_zeroes(&self) {
+        for why in ["dropped", "expired"] {
+            self.dead_letters_closed.with_label_values(&[why]);
+        }
         for channel in ChannelKind::ALL.iter().map(|c| c.as_str()) {
             let of_messages = [&self.messages, &self.sent, &self.failed, &self.expired, &self.cancelled];
             for counter in

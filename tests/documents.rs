@@ -15,6 +15,7 @@ const ARCHITECTURE: &str = include_str!("../docs/architecture.md");
 const BENCHMARKS: &str = include_str!("../docs/benchmarks.md");
 const CHANNELS: &str = include_str!("../docs/channels.md");
 const CONFIGURATION: &str = include_str!("../docs/configuration.md");
+const DEAD_LETTERS: &str = include_str!("../docs/dead-letters.md");
 const INBOX: &str = include_str!("../docs/inbox.md");
 const METRICS_PAGE: &str = include_str!("../docs/metrics.md");
 const OPERATIONS: &str = include_str!("../docs/operations.md");
@@ -28,6 +29,7 @@ const PAGES: &[(&str, &str)] = &[
     ("docs/benchmarks.md", BENCHMARKS),
     ("docs/channels.md", CHANNELS),
     ("docs/configuration.md", CONFIGURATION),
+    ("docs/dead-letters.md", DEAD_LETTERS),
     ("docs/inbox.md", INBOX),
     ("docs/metrics.md", METRICS_PAGE),
     ("docs/operations.md", OPERATIONS),

@@ -353,15 +353,17 @@ on_each_database! {
     async fn each_list_of_letters_walks_its_index_and_sorts_nothing(kind: Database) {
         let stage = Stage::new(kind).await;
         let looked = stage.db.write(|c| {
-            let (mailings, events) = ([MailingId::new(), MailingId::new()], [EventId::new(), EventId::new()]);
+            // many, so that no other index is as good
+            let mailings: Vec<MailingId> = (0..50).map(|_| MailingId::new()).collect();
+            let events: Vec<EventId> = (0..50).map(|_| EventId::new()).collect();
             for i in 0..6_000usize {
                 let id = MessageId::new();
                 insert_letter(c, id, Failure {
                     second: 1_000 + i as i64,
                     channel: ChannelKind::ALL[i % 3],
                     class: ErrorClass::ALL[i % 5],
-                    mailing: (i % 2 == 0).then_some((mailings[i / 2 % 2], 1)),
-                    event: (i % 2 == 1).then_some(events[i / 2 % 2]),
+                    mailing: (i % 2 == 0).then_some((mailings[i / 2 % 50], 1)),
+                    event: (i % 2 == 1).then_some(events[i / 2 % 50]),
                 });
                 if i % 3 == 0 {
                     repo::close(c, &[id], Closed::Dropped, at(9_000))?;
