@@ -13,22 +13,28 @@ use actix_web::dev::{Server, ServerHandle};
 use actix_web::middleware::from_fn;
 use actix_web::{App as ActixApp, HttpResponse, HttpServer, Resource, Route, web};
 use secrecy::{ExposeSecret, SecretString};
+use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tracing_actix_web::TracingLogger;
 
 use self::doors::Doors;
 pub use self::doors::domains_of_routes;
+use crate::broker::Consumer;
 use crate::clients::{self, Clients};
 use crate::clock::Clock;
 use crate::config::{Config, Role};
 use crate::db::listen::Listener;
 use crate::db::{AnyConnection, Db, DbOptions};
+use crate::dead_letters::replayer::Replayer;
+use crate::dead_letters::usecase::Told;
+use crate::dead_letters::{self, DeadLetters};
 use crate::delivery::announce::Announcer;
 use crate::delivery::repo::claim;
 use crate::delivery::{Engine, Settings};
 use crate::egress::guard::{Guard, Plain};
 use crate::endpoints::{self, Book, Endpoints};
 use crate::error::{Error, Result};
+use crate::events::handler::broker::FromBroker;
 use crate::events::{self, Events};
 use crate::http::access::{self, Access};
 use crate::http::channels::{self as http_channels, Channels, ProviderStates};
@@ -116,6 +122,7 @@ struct Services {
     mailings: web::Data<Mailings>,
     messages: web::Data<Messages>,
     templates: web::Data<Templates>,
+    dead_letters: web::Data<DeadLetters>,
     notifications: web::Data<Notifications>,
     routes: web::Data<Routes>,
     events: web::Data<Events>,
@@ -179,7 +186,34 @@ impl App {
         tasks.push(supervise("sweeper", trigger.clone(), sweep));
         let sweep = inbox::usecase::sweep(db.clone(), clock.clone(), shutdown.clone());
         tasks.push(supervise("inbox sweeper", trigger.clone(), sweep));
+        let parts = (db.clone(), clock.clone(), metrics.clone());
+        let keep = dead_letters::keeper::keep(parts, config.dead_letters.keep, shutdown.clone());
+        tasks.push(supervise("dead letters", trigger.clone(), keep));
+        let told = Told {
+            wakeup: Arc::clone(&partners.wakeup),
+            arrivals: Arc::clone(&partners.arrivals),
+            live: live.clone(),
+            metrics: metrics.clone(),
+        };
+        let events = Arc::new(FromBroker::new(Arc::clone(&doors.events), db.clone(), clock.clone()));
+        let wake = Arc::new(Notify::new());
+        if config.node.role != Role::Api {
+            let ways = (Arc::clone(&wake), config.delivery.poll);
+            let parts = (db.clone(), clock.clone());
+            let replayer = Replayer::new(parts, told.clone(), events.clone(), ways);
+            tasks.push(supervise("replayer", trigger.clone(), replayer.run(shutdown.clone())));
+            if let Some(settings) = broker::settings(&config)? {
+                let consumer = Consumer::new(settings, events.clone(), metrics.clone());
+                tasks.push(supervise("broker", trigger.clone(), consumer.run(shutdown.clone())));
+            }
+        }
         let services = Services {
+            dead_letters: web::Data::new(DeadLetters::new(
+                (db.clone(), clock.clone()),
+                told,
+                events,
+                (wake, config.dead_letters.replay_rate),
+            )),
             clients: web::Data::new(Clients::new(db.clone(), clock.clone())),
             endpoints: web::Data::new(Endpoints::new(
                 db.clone(),
@@ -410,6 +444,7 @@ fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<S
             .app_data(services.mailings.clone())
             .app_data(services.messages.clone())
             .app_data(services.templates.clone())
+            .app_data(services.dead_letters.clone())
             .app_data(services.notifications.clone())
             .app_data(services.routes.clone())
             .app_data(services.events.clone())
@@ -471,6 +506,7 @@ fn every_path(cfg: &mut web::ServiceConfig) {
                 .configure(templates::handler::routes)
                 .configure(events::handler::routes)
                 .configure(routes::handler::routes)
+                .configure(dead_letters::handler::routes)
                 .configure(notifications::handler::routes)
                 .configure(mailings::handler::routes)
                 .configure(live::handler::routes)

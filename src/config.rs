@@ -122,6 +122,8 @@ pub const ENVIRONMENT: &[(&str, &str, Form)] = &[
     ("NATS_CONSUMER", "broker.consumer", Form::Text),
     ("NATS_BATCH", "broker.batch", Form::Number),
     ("NATS_TRIES", "broker.tries", Form::Number),
+    ("DEAD_LETTER_KEEP", "dead_letters.keep", Form::Text),
+    ("REPLAY_RATE", "dead_letters.replay_rate", Form::Number),
     ("DELIVERY_PAGE_SIZE", "delivery.page_size", Form::Number),
     ("DELIVERY_LANE_CAPACITY", "delivery.lane_capacity", Form::Number),
     ("DELIVERY_RECORD_BATCH", "delivery.record_batch", Form::Number),
@@ -174,6 +176,8 @@ pub struct Config {
     pub idempotency: Idempotency,
     /// Where events also come from.
     pub broker: Broker,
+    /// What failed.
+    pub dead_letters: DeadLetters,
     /// The engine's sizes.
     pub delivery: Delivery,
     /// How the process ends.

@@ -247,3 +247,21 @@ coded_enum! {
         Cancelled = 4 "cancelled",
     }
 }
+
+coded_enum! {
+    /// Why a message or an event is a dead letter.
+    ErrorClass {
+        /// The client has no address on the channel, or is gone.
+        Unreachable = 1 "unreachable",
+        /// The text could not be filled for the client.
+        Template = 2 "template",
+        /// The provider refused it for good.
+        Rejected = 3 "rejected",
+        /// Nothing can be delivered to the address any more.
+        Gone = 4 "gone",
+        /// Every attempt was used.
+        Exhausted = 5 "exhausted",
+        /// An event of the broker's that could not be taken.
+        Poison = 6 "poison",
+    }
+}

@@ -17,6 +17,7 @@
 //! | [`live`] | what becomes of notifications and mailings, told to those who wait or watch |
 //! | [`notifications`] | single messages and batches |
 //! | [`routes`], [`events`] | what happened in the user's business, and which messages that causes |
+//! | [`dead_letters`] | what failed: read, replayed, dropped |
 //! | [`pending_mailing`] | what makes a mailing begin at its time |
 //! | [`preferences`] | what clients opted out of, and when they are left alone |
 //! | [`egress`], [`channels`] | the way out; they know no database |
@@ -41,6 +42,7 @@ pub mod clients;
 pub mod clock;
 pub mod config;
 pub mod db;
+pub mod dead_letters;
 pub mod delivery;
 pub mod demo;
 pub mod egress;

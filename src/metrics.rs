@@ -14,7 +14,7 @@ use prometheus::{
 
 use self::rolling::{Rolling, Window};
 use crate::error::{Error, Result};
-use crate::kinds::{ChannelKind, OutcomeKind, Priority};
+use crate::kinds::{ChannelKind, ErrorClass, OutcomeKind, Priority};
 
 /// The process's metrics; cloning shares them.
 #[derive(Clone)]
@@ -43,6 +43,14 @@ pub struct Inner {
     pub opted_out: IntCounterVec,
     /// `fanfare_messages_deferred_total`
     pub deferred: IntCounterVec,
+    /// `fanfare_dead_letters_total`
+    pub dead_letters: IntCounterVec,
+    /// `fanfare_dead_letter_replays_total`
+    pub dead_letter_replays: IntCounterVec,
+    /// `fanfare_dead_letters_closed_total`
+    pub dead_letters_closed: IntCounterVec,
+    /// `fanfare_dead_letters_open`
+    pub dead_letters_open: IntGauge,
     /// `fanfare_retries_total`
     pub retries: IntCounterVec,
     /// `fanfare_attempt_duration_seconds`
@@ -229,6 +237,25 @@ impl Metrics {
                 "How often messages were put off to the end of quiet hours; a rise means mailings at night",
                 channel,
             )?,
+            dead_letters: r.counters(
+                "fanfare_dead_letters_total",
+                "Messages that became dead letters, by why; a rise of one class says what to mend before they are replayed",
+                &["channel", "class"],
+            )?,
+            dead_letter_replays: r.counters(
+                "fanfare_dead_letter_replays_total",
+                "Messages that wait again because somebody replayed them",
+                channel,
+            )?,
+            dead_letters_closed: r.counters(
+                "fanfare_dead_letters_closed_total",
+                "Dead letters that nobody can replay any more: dropped, or expired because they were too old",
+                &["why"],
+            )?,
+            dead_letters_open: r.gauge(
+                "fanfare_dead_letters_open",
+                "Dead letters that can be replayed, of all nodes together; a steady rise means that nobody looks after them",
+            )?,
             retries: r.counters(
                 "fanfare_retries_total",
                 "Attempts that failed and are tried again; a rise means that the provider is unwell",
@@ -327,6 +354,9 @@ impl Metrics {
         for outcome in ["taken", "refused", "buried"] {
             self.broker_events.with_label_values(&[outcome]);
         }
+        for why in ["dropped", "expired"] {
+            self.dead_letters_closed.with_label_values(&[why]);
+        }
         for channel in ChannelKind::ALL.iter().map(|c| c.as_str()) {
             let of_messages = [&self.messages, &self.sent, &self.failed, &self.expired, &self.cancelled];
             for counter in of_messages.into_iter().chain([
@@ -339,6 +369,10 @@ impl Metrics {
                 counter.with_label_values(&[channel]);
             }
             self.rate_limit_seconds.with_label_values(&[channel]);
+            self.dead_letter_replays.with_label_values(&[channel]);
+            for class in ErrorClass::ALL.iter().filter(|class| **class != ErrorClass::Poison) {
+                self.dead_letters.with_label_values(&[channel, class.as_str()]);
+            }
             self.circuit.with_label_values(&[channel]).set(0);
             self.lateness.with_label_values(&[channel]);
             self.in_flight.with_label_values(&[channel]).set(0);
@@ -367,6 +401,11 @@ impl Metrics {
             since: self.since,
             rolling: self.rolling.get(&channel).cloned().unwrap_or_default(),
         }
+    }
+
+    /// Counts letters that were closed.
+    pub fn closed_letters(&self, why: &str, count: u64) {
+        self.dead_letters_closed.with_label_values(&[why]).inc_by(count);
     }
 
     /// How long they have been counted.

@@ -33,16 +33,20 @@ const MAY_IMPORT: &[(&str, &str)] = &[
         "notifications",
         "error clock db kinds locale paging templates clients messages failpoint idempotency live metrics",
     ),
+    (
+        "dead_letters",
+        "error clock db kinds paging lifecycle failpoint idempotency live metrics messages mailings notifications",
+    ),
+    ("broker", "error lifecycle metrics"),
     ("routes", "error clock db kinds locale paging clients templates idempotency"),
     (
         "events",
-        "error clock db kinds paging clients templates mailings messages notifications routes live metrics idempotency failpoint",
+        "error clock db kinds paging clients templates mailings messages notifications routes dead_letters broker live metrics idempotency failpoint",
     ),
     ("pending_mailing", "error clock db lifecycle metrics mailings failpoint"),
     ("preferences", "error clock db kinds clients seal"),
     ("channels", "error clock db kinds egress failpoint segments templates"),
     ("inbox", "error clock db kinds paging lifecycle live clients notifications channels failpoint seal"),
-    ("broker", "error lifecycle metrics"),
     ("endpoints", "error clock db kinds lifecycle paging live egress channels"),
     (
         "delivery",
@@ -53,13 +57,13 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("demo", "error clock egress sandbox"),
     (
         "app",
-        "error clock kinds db config lifecycle live metrics clients messages mailings notifications idempotency pending_mailing egress channels endpoints inbox delivery templates routes events preferences broker http",
+        "error clock kinds db config lifecycle live metrics clients messages mailings notifications idempotency pending_mailing egress channels endpoints inbox delivery templates routes events preferences broker dead_letters http",
     ),
     ("cli", "error clock config lifecycle metrics telemetry egress http sandbox demo app clients routes"),
     // its list of the operations names every handler: a part of the composition root that stands beside its kind
     (
         "http/openapi.rs",
-        "error clients endpoints events inbox live messages mailings notifications routes templates preferences http",
+        "error clients endpoints events inbox live messages mailings notifications routes templates preferences dead_letters http",
     ),
     ("lib", ""),
     ("main", ""),

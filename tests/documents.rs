@@ -16,6 +16,7 @@ const BENCHMARKS: &str = include_str!("../docs/benchmarks.md");
 const BROKER: &str = include_str!("../docs/broker.md");
 const CHANNELS: &str = include_str!("../docs/channels.md");
 const CONFIGURATION: &str = include_str!("../docs/configuration.md");
+const DEAD_LETTERS: &str = include_str!("../docs/dead-letters.md");
 const INBOX: &str = include_str!("../docs/inbox.md");
 const METRICS_PAGE: &str = include_str!("../docs/metrics.md");
 const PREFERENCES: &str = include_str!("../docs/preferences.md");
@@ -32,6 +33,7 @@ const PAGES: &[(&str, &str)] = &[
     ("docs/broker.md", BROKER),
     ("docs/channels.md", CHANNELS),
     ("docs/configuration.md", CONFIGURATION),
+    ("docs/dead-letters.md", DEAD_LETTERS),
     ("docs/inbox.md", INBOX),
     ("docs/metrics.md", METRICS_PAGE),
     ("docs/operations.md", OPERATIONS),

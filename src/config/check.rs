@@ -100,6 +100,8 @@ fn times(config: &Config, bounds: &mut Bounds) {
     bounds.seconds("webhook.disable_after", config.webhook.disable_after, MINUTE..=365.0 * DAY);
     bounds.seconds("webhook.secret_overlap", config.webhook.secret_overlap, 0.0..=30.0 * DAY);
     bounds.seconds("in_app.keep", config.in_app.keep, MINUTE..=3650.0 * DAY);
+    bounds.seconds("dead_letters.keep", config.dead_letters.keep, MINUTE..=3650.0 * DAY);
+    bounds.within("dead_letters.replay_rate", config.dead_letters.replay_rate, 0.1..=1e5);
     bounds.seconds("delivery.lease", config.delivery.lease, 1.0..=HOUR);
     bounds.seconds("delivery.poll", config.delivery.poll, 0.01..=MINUTE);
     bounds.seconds("delivery.scheduler_interval", config.delivery.scheduler_interval, 0.01..=MINUTE);
@@ -210,6 +212,8 @@ fn is_public(text: &str) -> bool {
             && is_bare
     };
     is_plain && url::Url::parse(text).is_ok_and(is_base)
+}
+
 fn broker(broker: &Broker, wrong: &mut Complaints) {
     for (key, name) in [("broker.stream", &broker.stream), ("broker.consumer", &broker.consumer)] {
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';

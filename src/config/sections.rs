@@ -183,6 +183,17 @@ pub struct Broker {
     pub tries: u64,
 }
 
+/// Section `dead_letters`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeadLetters {
+    /// How long what failed can be replayed.
+    #[serde(deserialize_with = "duration")]
+    pub keep: Duration,
+    /// How many letters a second a replay by filter takes, unless it says otherwise.
+    pub replay_rate: f64,
+}
+
 /// Section `delivery`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

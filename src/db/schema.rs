@@ -120,8 +120,33 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
     use crate::db::types::{Id, Instant};
-    dead_letter (message_id) {
-        message_id -> Id, mailing_id -> Nullable<Id>, channel -> SmallInt, failed_at -> Instant, error -> Text,
+    dead_letter (id) {
+        id -> Id, mailing_id -> Nullable<Id>, channel -> Nullable<SmallInt>, class -> SmallInt, failed_at -> Instant,
+        event_id -> Nullable<Id>, closed_at -> Nullable<Instant>, closed -> Nullable<SmallInt>, error -> Text,
+    }
+}
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::{Id, Instant};
+    dead_event (id) {
+        id -> Id, source -> SmallInt, subject -> Text, key -> Nullable<Text>, body -> Binary, tries -> Integer,
+        received_at -> Instant,
+    }
+}
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::{Id, Instant};
+    replayed (message_id, number) {
+        message_id -> Id, number -> SmallInt, at -> Instant, attempts -> SmallInt, replay_id -> Nullable<Id>,
+    }
+}
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::{Id, Instant};
+    replay (id) {
+        id -> Id, filter -> Text, rate_per_second -> Double, status -> SmallInt, created_at -> Instant,
+        finished_at -> Nullable<Instant>, cursor_at -> Nullable<Instant>, cursor_id -> Nullable<Id>,
+        replayed -> BigInt, refused -> Text, taken_by -> Nullable<Id>, taken_until -> Nullable<Instant>,
     }
 }
 diesel::table! {
@@ -206,5 +231,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     page_members,
     attempt,
     dead_letter,
-    preference
+    preference,
+    replayed
 );

@@ -173,6 +173,10 @@ id_type!(
     TemplateId
 );
 id_type!(
+    /// Identifies a replay of many dead letters.
+    ReplayId
+);
+id_type!(
     /// Identifies a page.
     PageId
 );

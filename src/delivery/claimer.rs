@@ -118,7 +118,12 @@ impl Claimer {
     }
 
     async fn admit(&self, claimed: Claimed) -> Result<()> {
-        let Claimed { page, rows, recipients, contents, wishes } = claimed;
+        let Claimed { page, rows, attempts_before, recipients, contents, wishes } = claimed;
+        let rows = rows.into_iter().map(|row| {
+            let before = attempts_before.get(&row.id).copied().unwrap_or_default();
+            (row, before)
+        });
+        let rows: Vec<(MessageRow, i16)> = rows.collect();
         let open = Arc::new(OpenPage::new(page.id, page.node, page.mailing, rows.len()));
         let lane = (page.channel, page.priority);
         let items = match page.mailing {
@@ -126,11 +131,11 @@ impl Claimer {
                 let run = self.shared.run(mailing).await?;
                 let mut recipients: HashMap<ClientId, Recipient> =
                     recipients.into_iter().map(|r| (r.client_id, r)).collect();
-                let items = rows.into_iter().map(|row| {
+                let items = rows.into_iter().map(|(row, before)| {
                     let recipient = row.client_id.and_then(|id| recipients.remove(&id));
                     let wishes = wishes.by(page.channel, row.client_id, &row.recipient);
                     let origin = Origin::Mailing(Arc::clone(&run));
-                    Item::of_row(row, Arc::clone(&open), origin, (recipient, wishes))
+                    Item::of_row((row, before), Arc::clone(&open), origin, (recipient, wishes))
                 });
                 items.collect()
             }
@@ -145,16 +150,17 @@ impl Claimer {
         &self,
         open: &Arc<OpenPage>,
         (channel, priority): (ChannelKind, Priority),
-        rows: Vec<MessageRow>,
+        rows: Vec<(MessageRow, i16)>,
         (mut contents, wishes): (HashMap<MessageId, Content>, Known),
     ) -> Vec<Item> {
         let at = self.shared.now();
-        let items = rows.into_iter().map(|row| {
+        let items = rows.into_iter().map(|(row, before)| {
             let content = contents.remove(&row.id).unwrap_or_default();
             let single = Single {
                 channel,
                 priority,
                 batch: content.batch_id,
+                event: content.event_id,
                 content: Filled { subject: content.subject, text: content.text, html: content.html },
                 data: content.data.map(Arc::from),
                 expires_at: row.expires_at,
@@ -167,7 +173,7 @@ impl Claimer {
             let change = Change { id, batch, channel, status: NotificationStatus::Processing, attempts, at };
             self.shared.live.publish(&change, false);
             let wishes = wishes.by(channel, row.client_id, &row.recipient);
-            Item::of_row(row, Arc::clone(open), Origin::Single(Box::new(single)), (None, wishes))
+            Item::of_row((row, before), Arc::clone(open), Origin::Single(Box::new(single)), (None, wishes))
         });
         items.collect()
     }

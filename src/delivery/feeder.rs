@@ -277,12 +277,16 @@ impl Feeder {
             Arc::new(OpenPage::new(taken.page.id, taken.page.node, taken.page.mailing, taken.open.len()));
         let mut recipients: HashMap<ClientId, Recipient> =
             taken.recipients.into_iter().map(|r| (r.client_id, r)).collect();
+        let before = taken.attempts_before;
         let items = taken.open.into_iter().map(|(member, row)| {
             let recipient = member.client.and_then(|id| recipients.remove(&id));
             let wishes = member.client.and_then(|id| taken.wishes.get(&id).cloned());
             let (page, origin) = (Arc::clone(&page), Origin::Mailing(Arc::clone(&run)));
             match row {
-                Some(row) => Item::of_row(row, page, origin, (recipient, wishes)),
+                Some(row) => {
+                    let before = before.get(&row.id).copied().unwrap_or_default();
+                    Item::of_row((row, before), page, origin, (recipient, wishes))
+                }
                 None => Item {
                     id: member.message,
                     page,
@@ -292,6 +296,7 @@ impl Feeder {
                     wishes,
                     address: None,
                     attempts: 0,
+                    attempts_before: 0,
                     revision: 0,
                     due_at: run.due_at,
                 },
@@ -375,6 +380,7 @@ impl Feeder {
                 recipient: Some(recipient),
                 address: None,
                 attempts: 0,
+                attempts_before: 0,
                 revision: 0,
                 due_at,
             });

@@ -388,6 +388,7 @@ pub(super) mod tests {
             wishes: None,
             address: None,
             attempts: 0,
+            attempts_before: 0,
             revision: 0,
             due_at: run.due_at,
         };

@@ -13,7 +13,7 @@ use super::pacer::Schedule;
 use super::sync::{Mutex, MutexGuard};
 use crate::clock::Clock;
 use crate::db::types::{ClientId, MailingId, MessageId, NodeId, PageId, Timestamp};
-use crate::kinds::{ChannelKind, OutcomeKind, Priority};
+use crate::kinds::{ChannelKind, ErrorClass, OutcomeKind, Priority};
 use crate::mailings::filter::Range;
 use crate::mailings::model::{Mailing, MailingStatus};
 use crate::mailings::recipient::Recipient;
@@ -276,6 +276,8 @@ pub struct Item {
     pub address: Option<String>,
     /// Attempts made before.
     pub attempts: i16,
+    /// Of these, those made before it was replayed: its schedule began anew behind them.
+    pub attempts_before: i16,
     /// Outcomes recorded before: 0 for a message that has no row yet.
     pub revision: i16,
     /// When it was due.
@@ -299,8 +301,8 @@ pub struct Outcome {
     pub tried: Option<Tried>,
     /// Why it was not delivered.
     pub error: Option<String>,
-    /// Whether nothing can be delivered to its address any more.
-    pub is_address_dead: bool,
+    /// Of what kind that is, for [`OutcomeKind::Failed`].
+    pub class: Option<ErrorClass>,
 }
 
 impl Outcome {
@@ -324,7 +326,7 @@ pub struct Tried {
 impl Item {
     /// A message that has a row.
     pub fn of_row(
-        row: MessageRow,
+        (row, attempts_before): (MessageRow, i16),
         page: Arc<OpenPage>,
         origin: Origin,
         (recipient, wishes): (Option<Recipient>, Option<Arc<Wishes>>),
@@ -338,6 +340,7 @@ impl Item {
             wishes,
             address: Some(row.recipient),
             attempts: row.attempts,
+            attempts_before,
             revision: row.revision,
             due_at: row.due_at.unwrap_or_else(|| row.id.created_at()),
         }
@@ -370,8 +373,13 @@ impl Item {
             due_at: None,
             tried: None,
             error: Some(error.into()),
-            is_address_dead: false,
+            class: None,
         }
+    }
+
+    /// It fails without an attempt.
+    pub fn fail(self, class: ErrorClass, at: Timestamp, error: String) -> Outcome {
+        Outcome { class: Some(class), ..self.close(OutcomeKind::Failed, at, error) }
     }
 }
 

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::model::{AttemptEnd, Run, RunState};
 use super::retry::RetryPolicy;
 use crate::clock::Clock;
-use crate::db::types::{BatchId, MailingId, Timestamp};
+use crate::db::types::{BatchId, EventId, MailingId, Timestamp};
 use crate::kinds::{ChannelKind, Priority};
 use crate::templates::Filled;
 
@@ -21,6 +21,8 @@ pub struct Single {
     pub priority: Priority,
     /// The batch that it came in.
     pub batch: Option<BatchId>,
+    /// The event that caused it.
+    pub event: Option<EventId>,
     /// What it says.
     pub content: Filled,
     /// A JSON object for the recipient's program.
@@ -84,6 +86,14 @@ impl Origin {
         match self {
             Self::Mailing(run) => run.is_transactional,
             Self::Single(single) => single.is_transactional,
+        }
+    }
+
+    /// Which event, if one caused it.
+    pub fn event(&self) -> Option<EventId> {
+        match self {
+            Self::Mailing(_) => None,
+            Self::Single(single) => single.event,
         }
     }
 

@@ -127,6 +127,9 @@ impl Recorder {
                 if !outcome.is_deferral() {
                     self.shared.count(outcome.item.origin.channel(), outcome.kind, 1);
                 }
+                if let Some(class) = outcome.class {
+                    self.shared.count_dead_letter(outcome.item.origin.channel(), class);
+                }
                 retries |= outcome.kind == OutcomeKind::Retry;
                 self.tell(outcome);
             }
@@ -210,8 +213,8 @@ fn entry(outcome: &Outcome) -> Entry {
         error: storable(outcome.error.as_deref()),
     };
     let (page, mailing) = (item.page.id, item.page.mailing);
-    let (tried, is_address_dead) = (tried.is_some(), outcome.is_address_dead);
-    Entry { page, mailing, row, outcome: outcome.kind, at: outcome.at, tried, is_address_dead }
+    let (tried, class, event) = (tried.is_some(), outcome.class, item.origin.event());
+    Entry { page, mailing, row, outcome: outcome.kind, at: outcome.at, tried, class, event }
 }
 
 /// The entry without the words that came from outside.

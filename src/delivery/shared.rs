@@ -16,7 +16,7 @@ use crate::clock::Clock;
 use crate::db::types::{MailingId, Timestamp};
 use crate::db::{AnyConnection, Db};
 use crate::error::Result;
-use crate::kinds::{ChannelKind, OutcomeKind, Priority};
+use crate::kinds::{ChannelKind, ErrorClass, OutcomeKind, Priority};
 use crate::live::Live;
 use crate::mailings::repo;
 use crate::metrics::Metrics;
@@ -155,6 +155,11 @@ impl Shared {
     /// This node's part of a mailing's own rate: all nodes alive have the same.
     pub fn part_of(&self, rate: Option<f64>) -> Option<f64> {
         rate.map(|rate| rate / f64::from(self.nodes.load(Ordering::Acquire).max(1)))
+    }
+
+    /// Counts a message that became a dead letter.
+    pub fn count_dead_letter(&self, channel: ChannelKind, class: ErrorClass) {
+        self.metrics.dead_letters.with_label_values(&[channel.as_str(), class.as_str()]).inc();
     }
 
     /// Counts final states and retries.

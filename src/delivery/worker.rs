@@ -20,7 +20,7 @@ use super::shared::Shared;
 use crate::channels::{Answer, Channel, Delivery, Verdict};
 use crate::db::types::Timestamp;
 use crate::db::{AnyConnection, Db};
-use crate::kinds::{ChannelKind, OutcomeKind};
+use crate::kinds::{ChannelKind, ErrorClass, OutcomeKind};
 use crate::lifecycle::Shutdown;
 use crate::mailings::recipient::Recipient;
 use crate::metrics::ChannelMetrics;
@@ -154,13 +154,16 @@ fn report(verdict: &Verdict) -> Report {
 }
 
 /// A panic is this message's failure: without an outcome its page would stay in hand until the next start.
-fn unpanicked<T>(work: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err(PANICKED.to_owned()))
+fn unpanicked<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err((ErrorClass::Template, PANICKED.to_owned())))
 }
 
+/// Why nothing can be delivered.
+type Failure = (ErrorClass, String);
+
 /// What the provider is asked to deliver, or why nothing can be.
-fn delivery(item: &Item, links: Option<&Links>) -> Result<Delivery, String> {
-    let recipient = item.address()?;
+fn delivery(item: &Item, links: Option<&Links>) -> Result<Delivery, Failure> {
+    let recipient = item.address().map_err(|why| (ErrorClass::Unreachable, why))?;
     let (filled, data) = match &item.origin {
         Origin::Mailing(run) => (filled(run, item.recipient.as_ref())?, None),
         Origin::Single(single) => (single.content.clone(), single.data.clone()),
@@ -188,14 +191,23 @@ fn subject_of(item: &Item) -> Subject {
 }
 
 /// What the mailing says to this client.
-fn filled(run: &Run, recipient: Option<&Recipient>) -> Result<Filled, String> {
-    let variants = run.content.as_ref().map_err(Clone::clone)?;
+fn filled(run: &Run, recipient: Option<&Recipient>) -> Result<Filled, Failure> {
+    let of_text = |why: String| (ErrorClass::Template, why);
+    let variants = run.content.as_ref().map_err(|why| of_text(why.clone()))?;
     let content = &variants.of(recipient.and_then(Recipient::locale)).content;
     match recipient {
-        Some(recipient) => content.fill(|| recipient.values()),
-        None if !content.needs_values() => content.fill(minijinja::Value::default),
-        None => Err(CLIENT_DELETED.to_owned()),
+        Some(recipient) => content.fill(|| recipient.values()).map_err(of_text),
+        None if !content.needs_values() => content.fill(minijinja::Value::default).map_err(of_text),
+        None => Err((ErrorClass::Unreachable, CLIENT_DELETED.to_owned())),
     }
+}
+
+/// What an attempt that is the last came to.
+fn failed(
+    class: ErrorClass,
+    error: String,
+) -> (OutcomeKind, Option<Timestamp>, Option<ErrorClass>, Option<String>) {
+    (OutcomeKind::Failed, None, Some(class), Some(error))
 }
 
 /// What became of an attempt.
@@ -267,7 +279,7 @@ impl Sender {
     async fn send(&self, item: Item, now: Timestamp, pass: Pass) -> Came {
         match unpanicked(|| delivery(&item, self.shared.settings.links.as_deref())) {
             Ok(delivery) => self.attempt(item, delivery, now, pass).await,
-            Err(why) => Came::To(item.close(OutcomeKind::Failed, now, why)),
+            Err((class, why)) => Came::To(item.fail(class, now, why)),
         }
     }
 
@@ -317,23 +329,22 @@ impl Sender {
         let at = self.shared.now();
         let attempts = item.attempts.saturating_add(1);
         let ends_at = item.origin.ends_at();
-        let is_address_dead = matches!(answer.verdict, Verdict::Gone { .. });
-        let (kind, due_at, error) = match answer.verdict {
-            Verdict::Delivered => (OutcomeKind::Delivered, None, None),
-            Verdict::Permanent { error } | Verdict::Gone { error } => {
-                (OutcomeKind::Failed, None, Some(error))
-            }
+        let (kind, due_at, class, error) = match answer.verdict {
+            Verdict::Delivered => (OutcomeKind::Delivered, None, None, None),
+            Verdict::Permanent { error } => failed(ErrorClass::Rejected, error),
+            Verdict::Gone { error } => failed(ErrorClass::Gone, error),
             Verdict::Throttled { .. } => return Came::Back(item),
             Verdict::Transient { error, retry_after } | Verdict::Deferred { error, retry_after } => {
-                match self.policy(&item).next(attempts, at, retry_after, ends_at) {
-                    Next::At(due_at) => (OutcomeKind::Retry, Some(due_at), Some(error)),
-                    Next::Exhausted => (
-                        OutcomeKind::Failed,
-                        None,
-                        Some(format!("{error}; all {attempts} attempts were used")),
-                    ),
+                // a message that was replayed has its whole schedule again
+                let since = attempts.saturating_sub(item.attempts_before);
+                match self.policy(&item).next(since, at, retry_after, ends_at) {
+                    Next::At(due_at) => (OutcomeKind::Retry, Some(due_at), None, Some(error)),
+                    Next::Exhausted => {
+                        failed(ErrorClass::Exhausted, format!("{error}; all {since} attempts were used"))
+                    }
                     Next::PastWindow => (
                         OutcomeKind::Expired,
+                        None,
                         None,
                         Some(format!("{error}; the window closes before the next attempt")),
                     ),
@@ -345,7 +356,7 @@ impl Sender {
             provider_id: answer.provider_id,
             duration_ms: i32::try_from(took.as_millis()).unwrap_or(i32::MAX),
         };
-        Came::To(Outcome { item, kind, attempts, at, due_at, tried: Some(tried), error, is_address_dead })
+        Came::To(Outcome { item, kind, attempts, at, due_at, tried: Some(tried), error, class })
     }
 }
 

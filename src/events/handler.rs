@@ -1,5 +1,6 @@
-//! Events over HTTP: `/api/v1/events`, the seed's `/events`, and trying routes.
+//! Events over HTTP: `/api/v1/events`, the seed's `/events`, and trying routes; and from a broker.
 
+pub mod broker;
 pub mod schema;
 
 use actix_web::{HttpResponse, web};

@@ -27,8 +27,6 @@ pub struct Person {
     pub addresses: Addresses,
     /// What fills the placeholders.
     pub recipient: Recipient,
-    /// Its language.
-    pub locale: Option<String>,
 }
 
 /// The templates of an event's deliveries.
@@ -258,7 +256,7 @@ fn say(
         return Err(format!("cannot be rendered: the template `{name}` for {channel} is gone"));
     };
     let in_payload = event.payload.get("locale").and_then(|value| value.as_str());
-    let variant = variants.of(person.and_then(|person| person.locale.as_deref()).or(in_payload));
+    let variant = variants.of(person.and_then(|person| person.recipient.locale()).or(in_payload));
     let filled = variant.content.fill(|| values.clone());
     let filled = filled.map_err(|why| format!("does not fill the template `{name}` for {channel}: {why}"))?;
     let (locale, version) = (variant.locale.clone(), variant.version);

@@ -227,7 +227,6 @@ struct PersonRow {
     mobile_operator_code: Option<String>,
     tag: Option<String>,
     timezone: Option<String>,
-    locale: Option<String>,
     updated_at: Timestamp,
 }
 
@@ -237,7 +236,7 @@ impl From<PersonRow> for Person {
             mobile_operator_code: row.mobile_operator_code,
             tag: row.tag,
             timezone: row.timezone,
-            locale: row.locale.clone(),
+            locale: row.addresses.locale.clone(),
             email: row.addresses.email.clone(),
             external_id: row.addresses.external_id.clone(),
             attributes: row.addresses.attributes.clone(),
@@ -249,7 +248,7 @@ impl From<PersonRow> for Person {
             profile: Some(Box::new(profile)),
             updated_at: row.updated_at,
         };
-        Self { id: row.id, addresses: row.addresses, recipient, locale: row.locale }
+        Self { id: row.id, addresses: row.addresses, recipient }
     }
 }
 
@@ -276,11 +275,11 @@ pub fn people(c: &mut AnyConnection, names: &[Names]) -> Result<Vec<Option<Perso
                             client::push_token,
                             client::external_id,
                             client::attributes,
+                            client::locale,
                         ),
                         client::mobile_operator_code,
                         client::tag,
                         client::timezone,
-                        client::locale,
                         client::updated_at,
                     ))
                     .load(c)?

@@ -12,8 +12,8 @@ use self::links::Links;
 use self::presence::Presence;
 use self::problems::Problems;
 use crate::{
-    clients, endpoints, events, inbox, live, mailings, messages, notifications, preferences, routes,
-    templates,
+    clients, dead_letters, endpoints, events, inbox, live, mailings, messages, notifications, preferences,
+    routes, templates,
 };
 
 /// Where the document is.
@@ -38,6 +38,10 @@ pub const DOCUMENT: &str = "/api/v1/openapi.json";
         notifications::handler::cancel_batch, notifications::handler::notify, notifications::handler::notify_later,
         notifications::handler::get_notified,
         messages::handler::list_messages, messages::handler::list_mailing_messages, messages::handler::get_message,
+        dead_letters::handler::list_dead_letters, dead_letters::handler::get_dead_letter,
+        dead_letters::handler::replay_dead_letter, dead_letters::handler::delete_dead_letter,
+        dead_letters::handler::drop_dead_letters, dead_letters::handler::create_replay,
+        dead_letters::handler::list_replays, dead_letters::handler::get_replay, dead_letters::handler::cancel_replay,
         inbox::handler::list_inbox, inbox::handler::get_inbox_count, inbox::handler::get_inbox_stream,
         inbox::handler::create_inbox_token, inbox::handler::mark_inbox_read, inbox::handler::mark_inbox_message_read,
         inbox::handler::mark_inbox_message_unread, inbox::handler::archive_inbox_message,
@@ -72,6 +76,7 @@ pub const DOCUMENT: &str = "/api/v1/openapi.json";
         (name = "webhooks", description = "Where webhooks go, and what they are signed with"),
         (name = "channels", description = "Where messages go, and whether that works"),
         (name = "messages", description = "What became of each delivery"),
+        (name = "dead letters", description = "What failed: read, replayed, dropped"),
         (name = "operation", description = "Probes and metrics"),
     ),
     modifiers(&ApiKey, &Problems, &Links, &Presence)

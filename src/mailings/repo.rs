@@ -492,3 +492,32 @@ pub fn settle(c: &mut AnyConnection, id: MailingId, now: Timestamp) -> Result<bo
     failpoint::reach("settle-before-commit");
     Ok(settled > 0)
 }
+
+/// Where a mailing is in its life, and the end of its window.
+///
+/// # Errors
+/// Those of the database.
+pub fn standing(c: &mut AnyConnection, id: MailingId) -> Result<Option<(MailingStatus, Timestamp)>> {
+    let found: Option<(i16, Timestamp)> =
+        mailing::table.find(id).select((mailing::status, mailing::ends_at)).first(c).optional()?;
+    found.map(|(status, ends_at)| Ok((MailingStatus::from_code(status)?, ends_at))).transpose()
+}
+
+/// So many of its failed messages wait again: its books are open, and a mailing that was finished runs. The caller holds
+/// its row.
+///
+/// # Errors
+/// Those of the database.
+pub fn take_back_failed(c: &mut AnyConnection, id: MailingId, count: i64, now: Timestamp) -> Result<()> {
+    diesel::update(mailing::table.find(id))
+        .set((
+            mailing::failed.eq(mailing::failed - count),
+            mailing::settled.eq(false),
+            mailing::finished_at.eq(None::<Timestamp>),
+            mailing::updated_at.eq(now),
+        ))
+        .execute(c)?;
+    let finished = mailing::table.find(id).filter(mailing::status.eq(MailingStatus::Finished.code()));
+    diesel::update(finished).set(mailing::status.eq(MailingStatus::Running.code())).execute(c)?;
+    Ok(())
+}

@@ -1,6 +1,7 @@
 //! Statements that read messages.
 
 mod in_flight;
+pub mod replayed;
 mod row;
 mod write;
 
@@ -190,16 +191,13 @@ fn failed(
     limit: i64,
     after: Option<MessageId>,
 ) -> Result<Page<Message>> {
-    let mut query = dead_letter::table
-        .select(dead_letter::message_id)
-        .order(dead_letter::message_id)
-        .limit(limit + 1)
-        .into_boxed();
+    let mut query =
+        dead_letter::table.select(dead_letter::id).order(dead_letter::id).limit(limit + 1).into_boxed();
     if let Some(id) = mailing {
         query = query.filter(dead_letter::mailing_id.eq(id));
     }
     if let Some(after) = after {
-        query = query.filter(dead_letter::message_id.gt(after));
+        query = query.filter(dead_letter::id.gt(after));
     }
     let ids = query.load(c)?;
     by_ids(c, ids, limit)

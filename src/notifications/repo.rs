@@ -10,7 +10,7 @@ use diesel::prelude::*;
 use crate::clients::reach::Reach;
 use crate::db::AnyConnection;
 use crate::db::schema::{batch, client, due, message, notification};
-use crate::db::types::{BatchId, ClientId, MessageId, Timestamp};
+use crate::db::types::{BatchId, ClientId, EventId, MessageId, Timestamp};
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::kinds::{ChannelKind, MessageStatus, Priority};
@@ -27,6 +27,7 @@ pub use store::{NewRows, NotificationRow, Stored, store};
 #[expect(missing_docs, reason = "the migration documents the columns")]
 pub struct Content {
     pub batch_id: Option<BatchId>,
+    pub event_id: Option<EventId>,
     pub is_awaited: bool,
     pub text: String,
     pub subject: Option<String>,
@@ -48,6 +49,7 @@ pub fn contents(c: &mut AnyConnection, ids: &[MessageId]) -> Result<HashMap<Mess
             notification::message_id,
             (
                 notification::batch_id,
+                notification::event_id,
                 notification::is_awaited,
                 notification::text,
                 notification::subject,

@@ -144,7 +144,7 @@ impl Notifications {
         let variants = self.templates.named("template", &fill.template, new.channel).await?;
         let of_client = match new.to {
             To::Client(id) => clients.get(&id).and_then(|client| client.locale.as_deref()),
-            To::Address(_) => None,
+            To::Address(_) | To::Reached { .. } => None,
         };
         new.fill_from(&fill, &variants, of_client)
     }

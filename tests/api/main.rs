@@ -12,6 +12,7 @@ mod bodies;
 mod channels;
 mod clients;
 mod database_away;
+mod dead_letters;
 mod endpoints;
 mod events;
 mod figures;

@@ -88,6 +88,15 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("POST", "/api/v1/webhook-endpoints/{id}/disable", "disable_webhook_endpoint"),
     ("GET", "/api/v1/channels", "list_channels"),
     ("POST", "/api/v1/channels/{name}/test", "test_channel"),
+    ("GET", "/api/v1/dead-letters", "list_dead_letters"),
+    ("POST", "/api/v1/dead-letters/drop", "delete_dead_letters"),
+    ("GET", "/api/v1/dead-letters/replays", "list_replays"),
+    ("POST", "/api/v1/dead-letters/replays", "create_replay"),
+    ("GET", "/api/v1/dead-letters/replays/{id}", "get_replay"),
+    ("DELETE", "/api/v1/dead-letters/replays/{id}", "cancel_replay"),
+    ("GET", "/api/v1/dead-letters/{id}", "get_dead_letter"),
+    ("DELETE", "/api/v1/dead-letters/{id}", "delete_dead_letter"),
+    ("POST", "/api/v1/dead-letters/{id}/replay", "replay_dead_letter"),
     ("GET", "/api/v1/messages", "list_messages"),
     ("GET", "/api/v1/messages/{id}", "get_message"),
 ];
@@ -119,6 +128,7 @@ const VERBS: &[&str] = &[
     "disable",
     "test",
     "restore",
+    "replay",
     "unsubscribe",
     "resubscribe",
 ];

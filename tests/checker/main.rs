@@ -101,6 +101,7 @@ fn clean() -> Evidence {
         attempts: numbered()
             .flat_map(|(n, story)| story.failures.iter().enumerate().map(move |(i, at)| attempt(n, i, *at)))
             .collect(),
+        replays: Vec::new(),
         dead_letters: vec![id(4)],
         left_over: 0,
         interruptions: vec![Interruption::Lost(KILLED)],

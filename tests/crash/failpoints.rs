@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::campaign::{Campaign, closed, csv, import, mail};
 use crate::posting::Posting;
 use crate::process::Process;
+use crate::replay;
 use crate::support::api::LOOK;
 use crate::support::checker::{Interruption, Report};
 use crate::support::{Database, after, balance};
@@ -406,6 +407,29 @@ crate::on_each_database! {
 crate::on_each_database! {
     async fn it_dies_when_a_message_is_in_its_inbox_and_not_yet_recorded_as_sent(kind: Database) {
         dies_while_it_puts(kind, "inbox-after-commit").await;
+    }
+}
+
+/// It dies at this point while it replays dead letters, and goes on after the next start.
+async fn dies_while_it_replays(kind: Database, point: &str) {
+    let mut campaign = with_faults(kind, &[]).await;
+    let mut server = campaign.serve_with(&[("FANFARE_FAILPOINT", point)], None).await;
+    let mailing = replay::fail(&campaign, &server, CLIENTS).await;
+    let path = replay::begin(&server, 200.0).await;
+    died(&mut campaign, &mut server.process, point).await;
+    let server = campaign.serve().await;
+    replay::check(&campaign, &server, (&mailing, &path), CLIENTS).await;
+}
+
+crate::on_each_database! {
+    async fn it_dies_before_a_step_of_a_replay_is_committed(kind: Database) {
+        dies_while_it_replays(kind, "replay-before-commit:3").await;
+    }
+}
+
+crate::on_each_database! {
+    async fn it_dies_after_a_step_of_a_replay_is_committed(kind: Database) {
+        dies_while_it_replays(kind, "replay-after-commit:3").await;
     }
 }
 

@@ -21,4 +21,5 @@ mod notifications;
 mod postgres_restart;
 mod posting;
 mod program;
+mod replay;
 mod stop;

@@ -19,6 +19,7 @@ mod own_channel;
 mod pause;
 mod preferences;
 mod priorities;
+mod replays;
 mod restart;
 mod retries;
 mod scripted;

@@ -99,7 +99,8 @@ impl Held {
             outcome,
             at: at(1_002),
             tried: true,
-            is_address_dead: false,
+            class: None,
+            event: None,
         }
     }
 

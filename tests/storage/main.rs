@@ -6,6 +6,7 @@ mod support;
 
 mod audience;
 mod clients;
+mod dead_letters;
 mod endpoints;
 mod engine;
 mod engine_plans;

@@ -143,6 +143,15 @@ pub struct Attempt {
     pub at: i64,
 }
 
+/// A time that a message was replayed after it had failed.
+#[derive(Debug, Clone)]
+pub struct Replayed {
+    /// The message's id.
+    pub message: String,
+    /// How many attempts had been made.
+    pub attempts: usize,
+}
+
 /// A moment at which a node lost its memory, or came to itself again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interruption {
@@ -191,6 +200,8 @@ pub struct Evidence {
     pub messages: Vec<Message>,
     /// Their attempts.
     pub attempts: Vec<Attempt>,
+    /// When which of them were replayed.
+    pub replays: Vec<Replayed>,
     /// Ids of its dead letters.
     pub dead_letters: Vec<String>,
     /// Rows that say that something is still to be done: pages, and messages that wait.
@@ -418,13 +429,16 @@ fn check_histories(evidence: &Evidence, report: &mut Report) {
     evidence.requests.iter().for_each(|r| requests.entry(&r.id).or_default().push(r));
     let mut attempts: HashMap<&str, Vec<&Attempt>> = HashMap::new();
     evidence.attempts.iter().for_each(|a| attempts.entry(&a.message).or_default().push(a));
+    let mut replays: HashMap<&str, Vec<usize>> = HashMap::new();
+    evidence.replays.iter().for_each(|r| replays.entry(&r.message).or_default().push(r.attempts));
     let mut again = Vec::new();
     for message in &evidence.messages {
         let id = message.id.as_str();
         let requests = requests.get(id).map(Vec::as_slice).unwrap_or_default();
         let attempts = attempts.get(id).map(Vec::as_slice).unwrap_or_default();
         check_end(evidence, message, requests, report);
-        check_gaps(evidence, message, requests, attempts, report);
+        let replays = replays.get(id).map(Vec::as_slice).unwrap_or_default();
+        check_gaps(evidence, message, requests, (attempts, replays), report);
         check_repeats(requests, attempts, &mut again, report);
     }
     explain(evidence, again, report);
@@ -455,20 +469,30 @@ fn check_gaps(
     evidence: &Evidence,
     message: &Message,
     requests: &[&Request],
-    attempts: &[&Attempt],
+    (attempts, replays): (&[&Attempt], &[usize]),
     report: &mut Report,
 ) {
     let delays = &evidence.limits.delays;
-    report.require(Rule::Gaps, message.attempts <= delays.len() + 1, || {
+    // a schedule begins anew with each replay
+    let begins =
+        |number: usize| replays.iter().copied().filter(|made| *made < number).max().unwrap_or_default();
+    let numbers = attempts.iter().map(|attempt| attempt.number).chain([message.attempts]);
+    let most = numbers.map(|number| number - begins(number)).max().unwrap_or_default();
+    report.require(Rule::Gaps, most <= delays.len() + 1, || {
         format!("{message:?} where {} are tried again", delays.len())
     });
     // one that was cut off at the end of the window is read by the provider later, and nothing follows it
     let (_, ends_at) = evidence.mailing.window;
-    for attempt in attempts.iter().filter(|attempt| attempt.at < ends_at) {
+    // whoever replays a message waits for no schedule
+    let is_followed = |attempt: &&&Attempt| attempt.at < ends_at && !replays.contains(&attempt.number);
+    for attempt in attempts.iter().filter(is_followed) {
         let sent = requests.iter().map(|request| request.at_us);
         let failed = attempts.iter().filter(|other| other.number > attempt.number).map(|other| other.at);
         let next = sent.filter(|at| *at > attempt.at && !is_late(evidence, *at)).chain(failed).min();
-        let delay = delays.get(attempt.number.saturating_sub(1)).copied().unwrap_or_default();
+        let delay = delays
+            .get((attempt.number - begins(attempt.number)).saturating_sub(1))
+            .copied()
+            .unwrap_or_default();
         report.require(Rule::Gaps, next.is_none_or(|next| next - attempt.at >= micros(delay)), || {
             format!("{attempt:?}, {delay:?} and then the next, not at {next:?}")
         });

@@ -2,7 +2,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use diesel::prelude::*;
-use fanfare::db::schema::{attempt, client, dead_letter, due, mailing, message, page};
+use fanfare::db::schema::{attempt, client, dead_letter, due, mailing, message, page, replayed};
 use fanfare::db::types::{ClientId, MailingId, MessageId, Timestamp};
 use fanfare::db::{AnyConnection, Db, DbOptions};
 use fanfare::error::{Error, Result};
@@ -10,7 +10,7 @@ use fanfare::kinds::MessageStatus;
 use fanfare::mailings::filter::AudienceFilter;
 use fanfare::mailings::model::MailingStatus;
 
-use super::checker::{Attempt, Evidence, Interruption, Limits, Mailing, Message, Person, Request};
+use super::checker::{Attempt, Evidence, Interruption, Limits, Mailing, Message, Person, Replayed, Request};
 
 /// Opens the database beside the service.
 ///
@@ -38,6 +38,7 @@ pub fn read(
         mailing: mailing(c, id)?,
         messages: messages(c, id)?,
         attempts: attempts(c, id)?,
+        replays: replays(c, id)?,
         dead_letters: dead_letters(c, id)?,
         left_over: left_over(c, id)?,
         interruptions,
@@ -129,9 +130,23 @@ fn attempts(c: &mut AnyConnection, id: MailingId) -> Result<Vec<Attempt>> {
     Ok(rows.collect())
 }
 
+fn replays(c: &mut AnyConnection, id: MailingId) -> Result<Vec<Replayed>> {
+    let number: i32 = mailing::table.find(id).select(mailing::number).first(c)?;
+    let rows: Vec<(MessageId, i16)> = replayed::table
+        .inner_join(message::table.on(message::id.eq(replayed::message_id)))
+        .filter(message::mailing_number.eq(number))
+        .select((replayed::message_id, replayed::attempts))
+        .load(c)?;
+    let rows = rows.into_iter().map(|(message, attempts)| Replayed {
+        message: message.to_string(),
+        attempts: usize::try_from(attempts).unwrap_or_default(),
+    });
+    Ok(rows.collect())
+}
+
 fn dead_letters(c: &mut AnyConnection, id: MailingId) -> Result<Vec<String>> {
     let rows: Vec<MessageId> =
-        dead_letter::table.filter(dead_letter::mailing_id.eq(id)).select(dead_letter::message_id).load(c)?;
+        dead_letter::table.filter(dead_letter::mailing_id.eq(id)).select(dead_letter::id).load(c)?;
     Ok(rows.iter().map(MessageId::to_string).collect())
 }
 

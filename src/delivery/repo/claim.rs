@@ -15,7 +15,7 @@ use crate::failpoint;
 use crate::kinds::{ChannelKind, MessageStatus, Priority};
 use crate::mailings::recipient::Recipient;
 use crate::mailings::repo::audience::{self, Needs};
-use crate::messages::repo::MessageRow;
+use crate::messages::repo::{MessageRow, replayed};
 use crate::notifications;
 use crate::notifications::repo::Content;
 use crate::preferences::repo::Known;
@@ -27,6 +27,8 @@ pub struct Claimed {
     pub page: NewPage,
     /// Its messages.
     pub rows: Vec<MessageRow>,
+    /// How many attempts were made at those that were replayed, before that.
+    pub attempts_before: HashMap<MessageId, i16>,
     /// A mailing's clients, as far as they still exist.
     pub recipients: Vec<Recipient>,
     /// What messages of no mailing say.
@@ -116,11 +118,12 @@ fn store(
             (Vec::new(), notifications::repo::contents(c, &ids)?)
         }
     };
+    let attempts_before = replayed::attempts_before(c, rows.iter())?;
     let may_opt_out =
         |row: &&MessageRow| contents.get(&row.id).is_none_or(|content: &Content| !content.is_transactional);
     let heard = rows.iter().filter(may_opt_out).map(|row| (row.client_id, row.recipient.as_str()));
     let wishes = Known::of(c, lot.channel, heard)?;
-    Ok(Claimed { page, rows, recipients, contents, wishes })
+    Ok(Claimed { page, rows, attempts_before, recipients, contents, wishes })
 }
 
 /// The clients of these members, as far as they still exist.

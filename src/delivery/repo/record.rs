@@ -7,10 +7,10 @@ use diesel::prelude::*;
 use super::delete_pages;
 use crate::db::AnyConnection;
 use crate::db::schema::{attempt, client, dead_letter, mailing, notification, page};
-use crate::db::types::{MailingId, MessageId, NodeId, PageId, Timestamp};
+use crate::db::types::{EventId, MailingId, MessageId, NodeId, PageId, Timestamp};
 use crate::error::Result;
 use crate::failpoint;
-use crate::kinds::{ChannelKind, MessageStatus, OutcomeKind};
+use crate::kinds::{ChannelKind, ErrorClass, MessageStatus, OutcomeKind};
 use crate::messages::repo::{DueRow, MessageRow, insert_due, insert_messages, update_messages};
 
 /// A message as its outcome leaves it, with the page that it stood in.
@@ -28,8 +28,10 @@ pub struct Entry {
     pub at: Timestamp,
     /// Whether there was an attempt: not when the message expired in a lane, or its text could not be filled.
     pub tried: bool,
-    /// Whether nothing can be delivered to its address any more.
-    pub is_address_dead: bool,
+    /// Why it failed, if it did.
+    pub class: Option<ErrorClass>,
+    /// The event that caused it.
+    pub event: Option<EventId>,
 }
 
 /// What came of recording.
@@ -163,10 +165,12 @@ fn write_due(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
 #[derive(Insertable)]
 #[diesel(table_name = dead_letter, treat_none_as_default_value = false)]
 struct DeadLetterRow {
-    message_id: MessageId,
+    id: MessageId,
     mailing_id: Option<MailingId>,
-    channel: i16,
+    channel: Option<i16>,
+    class: i16,
     failed_at: Timestamp,
+    event_id: Option<EventId>,
     error: String,
 }
 
@@ -175,10 +179,12 @@ fn write_dead_letters(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
         .iter()
         .filter(|entry| entry.row.status == MessageStatus::Failed.code())
         .map(|entry| DeadLetterRow {
-            message_id: entry.row.id,
+            id: entry.row.id,
             mailing_id: entry.mailing,
-            channel: entry.row.channel,
+            channel: Some(entry.row.channel),
+            class: entry.class.unwrap_or(ErrorClass::Rejected).code(),
             failed_at: entry.at,
+            event_id: entry.event,
             error: entry.row.error.clone().unwrap_or_default(),
         })
         .collect();
@@ -187,7 +193,8 @@ fn write_dead_letters(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
 
 /// A device that is gone is no address of its client any more, unless the client has another one by now.
 fn take_dead_tokens(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
-    let is_dead = |e: &&&Entry| e.is_address_dead && e.row.channel == ChannelKind::Push.code();
+    let is_dead =
+        |e: &&&Entry| e.class == Some(ErrorClass::Gone) && e.row.channel == ChannelKind::Push.code();
     for entry in entries.iter().filter(is_dead) {
         let Some(id) = entry.row.client_id else { continue };
         diesel::update(client::table.find(id).filter(client::push_token.eq(&entry.row.recipient)))

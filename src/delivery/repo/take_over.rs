@@ -16,7 +16,7 @@ use crate::failpoint;
 use crate::kinds::{ChannelKind, MessageStatus, Priority};
 use crate::mailings::model::MailingStatus;
 use crate::mailings::recipient::Recipient;
-use crate::messages::repo::MessageRow;
+use crate::messages::repo::{MessageRow, replayed};
 use crate::preferences;
 use crate::preferences::model::Wishes;
 
@@ -27,6 +27,8 @@ pub struct TakenOver {
     pub page: NewPage,
     /// Its members that have no outcome; with their row, if they have one.
     pub open: Vec<(Member, Option<MessageRow>)>,
+    /// How many attempts were made at those that were replayed, before that.
+    pub attempts_before: HashMap<MessageId, i16>,
     /// Their clients, as far as they still exist.
     pub recipients: Vec<Recipient>,
     /// What they wish.
@@ -151,11 +153,12 @@ fn open_page(c: &mut AnyConnection, id: PageId, this: NodeId) -> Result<Option<T
     let channel = ChannelKind::from_code(channel)?;
     let left: Vec<Member> = open.iter().map(|(member, _)| *member).collect();
     let recipients = recipients_of(c, &left, channel)?;
+    let attempts_before = replayed::attempts_before(c, open.iter().filter_map(|(_, row)| row.as_ref()))?;
     let clients: Vec<ClientId> = left.iter().filter_map(|member| member.client).collect();
     let wishes = preferences::repo::of_clients(c, &clients)?;
     failpoint::reach("take-over-before-commit");
     let page = NewPage { id, node: this, mailing, channel, priority: Priority::from_code(priority)? };
-    Ok(Some(TakenOver { page, open, recipients, wishes }))
+    Ok(Some(TakenOver { page, open, attempts_before, recipients, wishes }))
 }
 
 /// The members of a page.

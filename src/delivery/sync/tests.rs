@@ -193,7 +193,7 @@ async fn send(shared: &Shared, mut items: mpsc::Receiver<Item>, sent: &Mutex<Vec
                 due_at: None,
                 tried: Some(Tried::default()),
                 error: None,
-                is_address_dead: false,
+                class: None,
                 item,
             };
             shared.record(outcome).await;

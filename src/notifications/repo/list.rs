@@ -9,7 +9,7 @@ use crate::db::schema::{dead_letter, due, message, notification, page, page_memb
 use crate::db::types::{BatchId, ClientId, EventId, MessageId, Timestamp, unpack_ids};
 use crate::error::Result;
 use crate::kinds::{ChannelKind, MessageStatus, Priority};
-use crate::messages::repo::MessageRow;
+use crate::messages::repo::{MessageRow, replayed};
 use crate::notifications::model::{Notification, Status};
 
 /// Which notifications a list shows; all that is given must hold.
@@ -88,7 +88,7 @@ pub fn list(
         }
         Some(Status::Failed) => query
             .filter(message::status.eq(MessageStatus::Failed.code()))
-            .filter(exists(dead_letter::table.filter(dead_letter::message_id.eq(message::id)))),
+            .filter(exists(dead_letter::table.filter(dead_letter::id.eq(message::id)))),
         Some(status) => query.filter(message::status.eq(status.stored().code())),
     };
     if let Some(channel) = filter.channel {
@@ -126,7 +126,14 @@ pub fn list(
         Order::NewestFirst => query.order(message::id.desc()),
     };
     let rows: Vec<(MessageRow, NotificationRow, Option<Timestamp>)> = query.load(c)?;
-    rows.into_iter().map(|(message, content, due_at)| show(message, content, due_at, now)).collect()
+    let before = replayed::attempts_before(c, rows.iter().map(|(message, ..)| message))?;
+    rows.into_iter()
+        .map(|(message, content, due_at)| {
+            let retries = message.attempts - before.get(&message.id).copied().unwrap_or_default() - 1;
+            // of its schedule, which began anew if it was replayed
+            Ok(Notification { retry_count: retries.max(0), ..show(message, content, due_at, now)? })
+        })
+        .collect()
 }
 
 /// The members of the pages of no mailing: few, and all that can be in a node's hands.

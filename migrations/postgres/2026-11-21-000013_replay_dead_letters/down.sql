@@ -1,0 +1,16 @@
+DROP TABLE replay;
+DROP TABLE replayed;
+DROP TABLE dead_event;
+DROP INDEX dead_letter_of_mailing;
+DROP INDEX dead_letter_open_of_event;
+DROP INDEX dead_letter_open_of_mailing;
+DROP INDEX dead_letter_open_of_kind;
+DROP INDEX dead_letter_open;
+DELETE FROM dead_letter WHERE channel IS NULL;
+ALTER TABLE dead_letter DROP COLUMN closed;
+ALTER TABLE dead_letter DROP COLUMN closed_at;
+ALTER TABLE dead_letter DROP COLUMN event_id;
+ALTER TABLE dead_letter DROP COLUMN class;
+ALTER TABLE dead_letter ALTER COLUMN channel SET NOT NULL;
+ALTER TABLE dead_letter RENAME COLUMN id TO message_id;
+CREATE INDEX dead_letter_of_mailing ON dead_letter (mailing_id, message_id);

@@ -1,0 +1,59 @@
+//! The keeper: closes letters that are too old, and shows how many are open.
+
+use std::time::Duration;
+
+use super::model::{Closed, DeadLetter, LetterFilter};
+use super::repo::{self, Order};
+use crate::clock::Clock;
+use crate::db::types::MessageId;
+use crate::db::{AnyConnection, Db};
+use crate::error::Result;
+use crate::lifecycle::{Shutdown, tidy};
+use crate::metrics::Metrics;
+
+/// Between two looks.
+const LOOK: Duration = Duration::from_secs(15);
+const CLOSED_AT_ONCE: i64 = 1000;
+
+/// Closes up to a thousand letters that failed so long ago; answers how many there were.
+///
+/// # Errors
+/// Those of the database.
+pub async fn close_old(db: &Db, clock: &Clock, keep: Duration) -> Result<usize> {
+    let now = clock.now();
+    let filter = LetterFilter { failed_before: Some(now.minus(keep)), ..LetterFilter::default() };
+    let work = move |c: &mut AnyConnection| {
+        let old = repo::list(c, &filter, (Order::OldestFirst, None), CLOSED_AT_ONCE)?;
+        if old.is_empty() {
+            return Ok(0);
+        }
+        let ids: Vec<MessageId> = old.iter().map(|letter: &DeadLetter| letter.id).collect();
+        repo::close(c, &ids, Closed::Expired, now)
+    };
+    // looked at before writing: usually there is nothing
+    let first = LetterFilter { failed_before: Some(now.minus(keep)), ..LetterFilter::default() };
+    if db.read(move |c| repo::list(c, &first, (Order::OldestFirst, None), 1)).await?.is_empty() {
+        return Ok(0);
+    }
+    db.write(work).await
+}
+
+/// Closes letters when they are older than `keep`, until the shutdown.
+pub async fn keep((db, clock, metrics): (Db, Clock, Metrics), keep: Duration, shutdown: Shutdown) {
+    tidy(shutdown, LOOK, || async {
+        match close_old(&db, &clock, keep).await {
+            Ok(count) if count > 0 => {
+                metrics.closed_letters(Closed::Expired.as_str(), u64::try_from(count).unwrap_or(u64::MAX));
+                return i64::try_from(count).is_ok_and(|count| count == CLOSED_AT_ONCE);
+            }
+            Ok(_) => {}
+            Err(error) => tracing::warn!(%error, "old dead letters could not be closed; trying again"),
+        }
+        match db.read(repo::count).await {
+            Ok(count) => metrics.dead_letters_open.set(count),
+            Err(error) => tracing::warn!(%error, "dead letters could not be counted; trying again"),
+        }
+        false
+    })
+    .await;
+}

@@ -1,0 +1,332 @@
+//! What can be done with dead letters.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use futures_util::future::BoxFuture;
+use tokio::sync::Notify;
+
+use super::model::{
+    Closed, DeadEvent, DeadLetter, DeadLetterDetails, DroppedLetters, LetterFilter, LetterKind, NewDeadEvent,
+    Place, Refusal, Replay, ReplayOfOne, ReplayStatus, ReplayedLetter,
+};
+use super::repo::{self, Order, many, one};
+use crate::clock::Clock;
+use crate::db::types::{MessageId, ReplayId, Timestamp};
+use crate::db::{AnyConnection, Db};
+use crate::error::{Error, Result};
+use crate::idempotency::{self, Answer, Claim, Key, Made};
+use crate::live::Live;
+use crate::mailings::usecase::Wakeup;
+use crate::messages;
+use crate::messages::model::MessageWithAttempts;
+use crate::metrics::Metrics;
+use crate::notifications::usecase::Arrivals;
+use crate::paging;
+
+/// Letters that are dropped in one transaction.
+const DROPPED_AT_ONCE: i64 = 1000;
+
+/// Takes an event that could not be taken before.
+pub trait TakeEvent: Send + Sync {
+    /// Takes it; it may have been taken already, by a process that died before it could say so.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] or [`Error::Invalid`] when it still cannot be taken; it stays then.
+    fn take(&self, event: DeadEvent) -> BoxFuture<'static, Result<()>>;
+}
+
+/// Puts an event that could not be taken among the dead letters, once; answers after the commit.
+///
+/// # Errors
+/// Those of the database.
+pub async fn bury(db: &Db, event: NewDeadEvent, now: Timestamp) -> Result<()> {
+    db.write(move |c| repo::bury_event(c, &event, now)).await.map(drop)
+}
+
+/// Who is told when messages wait again.
+#[derive(Clone)]
+pub struct Told {
+    /// Of mailings that go on.
+    pub wakeup: Arc<dyn Wakeup>,
+    /// Of messages that are due.
+    pub arrivals: Arc<dyn Arrivals>,
+    /// Of what became of notifications.
+    pub live: Live,
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+impl Told {
+    /// Tells of what was replayed, once it is on disk.
+    pub fn of(&self, done: &one::Done) {
+        if done.replayed.is_empty() {
+            return;
+        }
+        for (_, channel) in &done.replayed {
+            self.metrics.dead_letter_replays.with_label_values(&[channel.as_str()]).inc();
+        }
+        done.changes.iter().for_each(|change| self.live.publish(change, false));
+        if done.has_mailings {
+            self.wakeup.mailing_changed();
+        }
+        self.arrivals.arrived();
+    }
+}
+
+/// The dead letters.
+#[derive(Clone)]
+pub struct DeadLetters {
+    db: Db,
+    clock: Clock,
+    told: Told,
+    events: Arc<dyn TakeEvent>,
+    /// Wakes the replayer of this node, if it has one.
+    replayer: Arc<Notify>,
+    /// How many letters a second a replay takes that does not say.
+    rate: f64,
+}
+
+impl DeadLetters {
+    /// Over this database. `replayer` is woken for each new replay, which goes at `rate` unless it says otherwise.
+    pub fn new(
+        (db, clock): (Db, Clock),
+        told: Told,
+        events: Arc<dyn TakeEvent>,
+        (replayer, rate): (Arc<Notify>, f64),
+    ) -> Self {
+        Self { db, clock, told, events, replayer, rate }
+    }
+
+    /// A page of the open letters that `filter` lets through, the last failure first; and where the next one begins.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn list(
+        &self,
+        filter: LetterFilter,
+        after: Option<Place>,
+        limit: i64,
+    ) -> Result<(Vec<DeadLetter>, Option<Place>)> {
+        let read =
+            move |c: &mut AnyConnection| repo::list(c, &filter, (Order::NewestFirst, after), limit + 1);
+        let mut found = self.db.read(read).await?;
+        let next = paging::cut(&mut found, limit, DeadLetter::place);
+        Ok((found, next))
+    }
+
+    /// An open letter with everything that is known of it.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn get(&self, id: MessageId) -> Result<DeadLetterDetails> {
+        let read =
+            move |c: &mut AnyConnection| {
+                let letter = repo::find(c, id)?.ok_or_else(|| Error::not_found("dead letter", id))?;
+                let (message, event) = match letter.kind {
+                    LetterKind::Message => (message(c, id)?, None),
+                    LetterKind::Event => (None, repo::find_event(c, id)?),
+                };
+                let replays = messages::repo::replayed::of_message(c, id)?
+                    .into_iter()
+                    .map(|row| ReplayOfOne { at: row.at, attempts: row.attempts, replay_id: row.replay_id });
+                Ok(DeadLetterDetails { letter, message, event, replays: replays.collect() })
+            };
+        self.db.read(read).await
+    }
+
+    /// Replays one letter: its message waits for a new attempt under the same id, or its event is taken.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it cannot be replayed, or was already; [`Error::NotFound`].
+    pub async fn replay(&self, id: MessageId) -> Result<ReplayedLetter> {
+        let now = self.clock.now();
+        let work = move |c: &mut AnyConnection| {
+            let Some(letter) = repo::find(c, id)? else { return Err(over(c, id)?) };
+            if letter.kind == LetterKind::Event {
+                return Ok(Replayed::Event(repo::find_event(c, id)?));
+            }
+            let done = one::replay(c, &[letter], None, now)?;
+            if let Some((_, why)) = done.refused.first() {
+                return Err(refused(id, *why));
+            }
+            if done.replayed.is_empty() {
+                return Err(over(c, id)?);
+            }
+            Ok(Replayed::Message(done, message(c, id)?))
+        };
+        match self.db.write(work).await? {
+            Replayed::Message(done, message) => {
+                self.told.of(&done);
+                Ok(ReplayedLetter { id, kind: LetterKind::Message, message })
+            }
+            Replayed::Event(event) => {
+                let event = event.ok_or_else(|| Error::internal("a dead letter has no event"))?;
+                self.events.take(event).await.map_err(|why| match why {
+                    Error::Invalid(_) => {
+                        Error::Conflict(format!("dead letter {id} cannot be replayed: {why}"))
+                    }
+                    other => other,
+                })?;
+                self.db.write(move |c| repo::forget_event(c, id)).await?;
+                Ok(ReplayedLetter { id, kind: LetterKind::Event, message: None })
+            }
+        }
+    }
+
+    /// Drops a letter: it cannot be replayed any more, and its message stays *failed*.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`] for what is no letter, or none any more.
+    pub async fn drop_one(&self, id: MessageId) -> Result<()> {
+        let now = self.clock.now();
+        match self.db.write(move |c| repo::close(c, &[id], Closed::Dropped, now)).await? {
+            0 => Err(Error::not_found("dead letter", id)),
+            _ => {
+                self.told.metrics.closed_letters(Closed::Dropped.as_str(), 1);
+                Ok(())
+            }
+        }
+    }
+
+    /// Drops all that `filter` lets through and that has failed by now.
+    ///
+    /// # Errors
+    /// Those of the database; a part may be dropped then.
+    pub async fn drop_all(&self, mut filter: LetterFilter) -> Result<DroppedLetters> {
+        let now = self.clock.now();
+        filter.failed_before = Some(filter.failed_before.map_or(now, |before| before.min(now)));
+        let (mut after, mut dropped) = (None, 0);
+        loop {
+            let filter = filter.clone();
+            let step = move |c: &mut AnyConnection| {
+                let letters = repo::list(c, &filter, (Order::OldestFirst, after), DROPPED_AT_ONCE)?;
+                let ids: Vec<MessageId> = letters.iter().map(|letter| letter.id).collect();
+                let closed = repo::close(c, &ids, Closed::Dropped, now)?;
+                Ok((
+                    i64::try_from(closed).unwrap_or(i64::MAX),
+                    letters.len(),
+                    letters.last().map(DeadLetter::place),
+                ))
+            };
+            let (closed, seen, place) = self.db.write(step).await?;
+            self.told
+                .metrics
+                .closed_letters(Closed::Dropped.as_str(), u64::try_from(closed).unwrap_or_default());
+            dropped += closed;
+            if i64::try_from(seen).unwrap_or(i64::MAX) < DROPPED_AT_ONCE {
+                return Ok(DroppedLetters { dropped });
+            }
+            after = place;
+        }
+    }
+
+    /// Begins to replay all that `filter` lets through. `answer` says what the request is answered.
+    ///
+    /// # Errors
+    /// Those of its key.
+    pub async fn create_replay(
+        &self,
+        filter: LetterFilter,
+        rate_per_second: Option<f64>,
+        key: Option<Key>,
+        answer: impl FnOnce(&Replay) -> Result<Answer>,
+    ) -> Result<Made<Replay>> {
+        let now = self.clock.now();
+        let replay = Replay {
+            id: ReplayId::new(),
+            status: ReplayStatus::Running,
+            filter,
+            rate_per_second: rate_per_second.unwrap_or(self.rate),
+            replayed: 0,
+            refused: 0,
+            refusals: BTreeMap::new(),
+            created_at: now,
+            finished_at: None,
+        };
+        let answer = answer(&replay)?;
+        let claim = Claim::of(key, replay.id.0, &answer);
+        let insert = move |c: &mut AnyConnection| {
+            many::insert(c, &replay)?;
+            Ok(replay)
+        };
+        let made = self.db.write(move |c| idempotency::once(c, claim.as_ref(), now, answer, insert)).await?;
+        self.replayer.notify_one();
+        Ok(made)
+    }
+
+    /// One replay.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn get_replay(&self, id: ReplayId) -> Result<Replay> {
+        self.db.read(move |c| many::get(c, id)).await
+    }
+
+    /// A page of the replays, the newest first; and where the next one begins.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn list_replays(
+        &self,
+        before: Option<ReplayId>,
+        limit: i64,
+    ) -> Result<(Vec<Replay>, Option<ReplayId>)> {
+        let mut found = self.db.read(move |c| many::newest(c, before, limit + 1)).await?;
+        let next = paging::cut(&mut found, limit, |replay| replay.id);
+        Ok((found, next))
+    }
+
+    /// Stops a replay. What was replayed stays so.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it is over, [`Error::NotFound`].
+    pub async fn cancel_replay(&self, id: ReplayId) -> Result<Replay> {
+        let now = self.clock.now();
+        let work = move |c: &mut AnyConnection| {
+            let is_cancelled = many::cancel(c, id, now)?;
+            let replay = many::get(c, id)?;
+            if is_cancelled {
+                Ok(replay)
+            } else {
+                Err(Error::Conflict(format!("replay {id} is {} and cannot be cancelled", replay.status)))
+            }
+        };
+        self.db.write(work).await
+    }
+}
+
+/// What one replay found.
+enum Replayed {
+    /// A message, which waits again.
+    Message(one::Done, Option<MessageWithAttempts>),
+    /// An event, to be taken.
+    Event(Option<DeadEvent>),
+}
+
+fn message(c: &mut AnyConnection, id: MessageId) -> Result<Option<MessageWithAttempts>> {
+    let found = messages::repo::get(c, id)?;
+    Ok(found.map(|(message, attempts)| MessageWithAttempts::new(message, attempts)))
+}
+
+fn refused(id: MessageId, why: Refusal) -> Error {
+    Error::Conflict(format!("dead letter {id} cannot be replayed: {}", why.why()))
+}
+
+/// Why there is nothing to replay.
+fn over(c: &mut AnyConnection, id: MessageId) -> Result<Error> {
+    if let Some(closed) = repo::closed(c, id)? {
+        let why = match closed {
+            Closed::Dropped => "it was dropped",
+            Closed::Expired => "it is too old, and was not kept",
+        };
+        return Ok(Error::Conflict(format!("dead letter {id} cannot be replayed: {why}")));
+    }
+    Ok(match messages::repo::get(c, id)? {
+        Some((message, _)) => Error::Conflict(format!(
+            "message {id} is {} and no dead letter, or was replayed already",
+            message.status
+        )),
+        None => Error::not_found("dead letter", id),
+    })
+}
