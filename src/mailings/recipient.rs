@@ -21,7 +21,8 @@ pub struct Recipient {
     pub phone_number: i64,
     /// Where its message goes, when that is no phone number and the client has it.
     pub address: Option<Box<str>>,
-    /// What fills the placeholders, and chooses the language; none when nothing depends on it, to keep what waits in memory small.
+    /// What fills the placeholders, and chooses the language; none when nothing depends on it, to keep what waits in
+    /// memory small.
     pub profile: Option<Box<Profile>>,
     /// When the client was changed last.
     pub updated_at: Timestamp,

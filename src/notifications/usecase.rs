@@ -162,7 +162,8 @@ impl Notifications {
         };
         let addresses = self.addresses(client).await?;
         self.fill(&mut new, &addresses).await?;
-        new.into_rows(MessageId::new(), None, (&addresses, is_awaited), now)
+        // not older than its id, which is made now
+        new.into_rows(MessageId::new(), None, (&addresses, is_awaited), self.clock.now())
     }
 
     /// As it stands right after it was accepted.

@@ -1,5 +1,5 @@
-//! Finds what a text may not use, also where no rendering comes to: minijinja looks filters, tests and functions up when it
-//! renders, and what stands in a branch would fail for the first recipient who takes it.
+//! Finds what a text may not use, also where no rendering comes to: minijinja looks filters, tests and functions up when
+//! it renders, and what stands in a branch would fail for the first recipient who takes it.
 
 /// What of a tag was read last.
 #[derive(Clone, Copy, PartialEq)]

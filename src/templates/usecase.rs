@@ -41,8 +41,8 @@ impl Templates {
     /// Makes a template. `answer` says what the request is answered, and another one under the same key.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for texts that are none on the channel, and for a locale where there is nothing to fall back to;
-    /// [`Error::Conflict`] when there is one of this name, channel and locale.
+    /// [`Error::Invalid`] for texts that are none on the channel, and for a locale where there is nothing to fall back
+    /// to; [`Error::Conflict`] when there is one of this name, channel and locale.
     pub async fn create(
         &self,
         new: NewTemplate,
@@ -216,8 +216,8 @@ impl Templates {
         try_with(texts, channel, data)
     }
 
-    /// A template in all its languages, read once and remembered. What is changed at another node comes through in about a
-    /// second.
+    /// A template in all its languages, read once and remembered. What is changed at another node comes through in about
+    /// a second.
     ///
     /// # Errors
     /// Those of the database.

@@ -308,6 +308,10 @@ on_each_database! {
                     let url = format!("https://example.com/{method}{}", path.replace(['{', '}'], ""));
                     id_of(&service.post("/webhook-endpoints", json!({"url": url})).await)
                 }
+                Some("templates") => {
+                    let name = format!("{method}{path}").to_lowercase().replace(['{', '}', '/'], ".");
+                    id_of(&service.post("/templates", json!({"name": name, "channel": "sms", "text": "x"})).await)
+                }
                 Some("messages") => first(&service.get("/messages").await),
                 Some("notification" | "notifications" | "batches") => {
                     let one = json!({"channel": "sms", "recipient": "+905551234567", "content": "x", "scheduled_at": after(Duration::from_secs(60))});
@@ -320,7 +324,7 @@ on_each_database! {
                     id_of(&service.post("/mailings", later).await)
                 }
             };
-            let url = format!("{}{}", service.base, path.replace("{id}", &id).replace("{user_id}", "user-1").replace("{message_id}", &in_inbox).replace("{token}", &token));
+            let url = format!("{}{}", service.base, path.replace("{id}", &id).replace("{user_id}", "user-1").replace("{message_id}", &in_inbox).replace("{token}", &token).replace("{version}", "1"));
             let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
             // not to its end: a stream has none
             let status = service.http.request(method.clone(), url).send().await.expect("an answer").status().as_u16();
@@ -345,6 +349,7 @@ on_each_database! {
         // on an empty service, so that the one who presses it first has what it needs
         for (path, operation, status) in [
             ("/mailings", "create_mailing", 201), ("/mailings/preview", "preview_mailing", 200), ("/clients", "create_client", 201),
+            ("/templates", "create_template", 201), ("/templates/preview", "preview_texts", 200),
         ] {
             let service = Service::start(kind).await;
             ask(&service, "POST", path, Some(of(operation))).await.success(status);
@@ -359,6 +364,11 @@ on_each_database! {
         ask(&service, "PATCH", &preferences, Some(of("patch_preferences"))).await.success(200);
         // it may be late in the evening, and a mailing comes
         ask(&service, "PUT", &preferences, Some(json!({}))).await.success(200);
+        let template = ask(&service, "POST", "/templates", Some(of("create_template"))).await.success(201);
+        let path = format!("/templates/{}", id_of(&template));
+        let tried = ask(&service, "POST", &format!("{path}/preview"), Some(of("preview_template"))).await.success(200);
+        assert_eq!(tried["error"], Value::Null, "{tried}");
+        ask(&service, "PATCH", &path, Some(of("patch_template"))).await.success(200);
         let csv = body("import_clients", "text/csv").as_str().expect("a text").to_owned();
         let import = crate::ask::request(&service, "POST", "/clients/import").header("content-type", "text/csv");
         let report = send(import.body(csv)).await.success(200);

@@ -25,8 +25,8 @@ pub struct MailingBody {
     /// copied: each client gets those of its `locale`, or the nearest that there are.
     #[schema(min_length = 1, max_length = 100, pattern = "^[a-z0-9_.-]+$")]
     pub template: Option<String>,
-    /// `{{ name }}` is filled from the client's attributes. Needed without a template. 1 to 1000 characters on `sms` and `push`, 2000 on `discord`,
-    /// 20000 on `webhook` and `in_app`, 100000 on `email`.
+    /// `{{ name }}` is filled from the client's attributes. Needed without a template. 1 to 1000 characters on `sms` and
+    /// `push`, 2000 on `discord`, 20000 on `webhook` and `in_app`, 100000 on `email`.
     #[schema(min_length = 1, max_length = 100_000, pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$")]
     pub text: Option<String>,
     /// One line above the text, filled likewise: needed for `email`, none on `sms`.
