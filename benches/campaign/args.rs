@@ -53,6 +53,10 @@ pub struct Args {
         default_values_t = Part::value_variants().to_vec())]
     parts: Vec<Part>,
 
+    /// What the part `events` posts
+    #[arg(long, value_name = "WHAT", value_enum, default_value = "events")]
+    pub events_as: EventsAs,
+
     /// Where to write the figures; without it bench.json in cargo's target directory
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
@@ -95,6 +99,17 @@ pub enum Part {
     Notifications,
     /// A hundred thousand notifications at once, beside a mailing
     Spike,
+    /// Fifty thousand events at once
+    Events,
+}
+
+/// What the part `events` posts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum EventsAs {
+    /// Events, for which there is a route
+    Events,
+    /// The notifications that they would become: what is missing to these figures is what events cost
+    Notifications,
 }
 
 /// The provider, and how many requests it is sent at once.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::args::Kind;
+use crate::args::{EventsAs, Kind};
 use crate::statistics::{Figure, latency_json};
 use crate::table::{Table, count, latency, middle, number, ranged};
 
@@ -95,6 +95,26 @@ pub struct Spike {
 
 pub type Spikes = BTreeMap<Kind, Spike>;
 
+/// Those of a spike of events on one database.
+#[derive(Debug, Clone, Default)]
+pub struct Events {
+    /// Seconds until all were accepted.
+    pub accepted: Figure,
+    pub per_second: Figure,
+    /// Milliseconds until one was accepted, of all rounds together.
+    pub request: Vec<f64>,
+    /// Answers that asked to come again.
+    pub refused: Figure,
+    /// Seconds from the first request until what the last of them caused was at the provider.
+    pub arrived: Figure,
+    /// Accepted, and not at the provider.
+    pub lost: Figure,
+    /// Megabytes.
+    pub peak_memory: Figure,
+}
+
+pub type EventSpikes = BTreeMap<Kind, Events>;
+
 /// A form's rate over that of the same without writing, round by round.
 fn of_rehearsal(creations: &Creations, (kind, form): (Kind, Form), creation: &Creation) -> Figure {
     let rehearsal = form.rehearsal().and_then(|form| creations.get(&(kind, form)));
@@ -172,6 +192,40 @@ pub fn spikes_text(spikes: &Spikes, posted: u64, recipients: u64) -> Option<Stri
     (!spikes.is_empty()).then(|| format!("{title}\n{}", table.text()))
 }
 
+/// None when there are none.
+pub fn events_text(spikes: &EventSpikes, posted: u64, posted_as: EventsAs) -> Option<String> {
+    let header = [
+        "database",
+        "accepted s",
+        "requests/s",
+        "p50 ms",
+        "p99 ms",
+        "max ms",
+        "refused",
+        "at the provider s",
+        "lost",
+        "peak MB",
+    ];
+    let mut table = Table::new(1, &header);
+    for (kind, events) in spikes {
+        let mut cells = vec![
+            kind.name().to_owned(),
+            ranged(&events.accepted, number),
+            ranged(&events.per_second, number),
+        ];
+        cells.extend(latency(&events.request).into_iter().take(3));
+        cells.extend([ranged(&events.refused, count), ranged(&events.arrived, number)]);
+        cells.extend([ranged(&events.lost, count), ranged(&events.peak_memory, number)]);
+        table.row(cells);
+    }
+    let what = match posted_as {
+        EventsAs::Events => "events",
+        EventsAs::Notifications => "notifications as events would cause them",
+    };
+    let title = format!("A spike of {} {what} (over {CONNECTIONS} connections)", count(posted as f64));
+    (!spikes.is_empty()).then(|| format!("{title}\n{}", table.text()))
+}
+
 pub fn creations_json(creations: &Creations) -> Vec<Value> {
     let one = |((kind, form), creation): (&(Kind, Form), &Creation)| {
         json!({
@@ -201,5 +255,18 @@ pub fn spike_json(spike: &Spike, posted: u64, recipients: u64) -> Value {
         "lateness_ms": latency_json(&spike.lateness),
         "mailing_s": spike.mailing.json(),
         "peak_memory_mb": spike.peak_memory.json(),
+    })
+}
+
+pub fn events_json(events: &Events, posted: u64) -> Value {
+    json!({
+        "events": posted,
+        "accepted_s": events.accepted.json(),
+        "requests_per_second": events.per_second.json(),
+        "request_ms": latency_json(&events.request),
+        "refused": events.refused.json(),
+        "at_provider_s": events.arrived.json(),
+        "lost": events.lost.json(),
+        "peak_memory_mb": events.peak_memory.json(),
     })
 }

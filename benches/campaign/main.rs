@@ -6,6 +6,7 @@ mod api;
 mod args;
 mod creations;
 mod database;
+mod events;
 mod ingest;
 mod limit;
 mod load;
@@ -141,6 +142,7 @@ impl Bench {
             rates: BTreeMap::new(),
             creations: BTreeMap::new(),
             spikes: BTreeMap::new(),
+            events: BTreeMap::new(),
         };
         let asked = |part| self.args.wants(part);
         if asked(Part::Mailings) {
@@ -172,6 +174,10 @@ impl Bench {
                     says("a spike of notifications");
                     let spike = report.spikes.entry(kind).or_default();
                     spike::measure(&self, self.template(kind, middle)?, middle, spike).await?;
+                }
+                if asked(Part::Events) {
+                    says("a spike of events");
+                    events::measure(&self, kind, report.events.entry(kind).or_default()).await?;
                 }
             }
         }

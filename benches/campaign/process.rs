@@ -201,13 +201,20 @@ impl Service {
         rate: u32,
     ) -> Result<Self> {
         let (in_flight, rate) = (in_flight.to_string(), rate.to_string());
-        let env = [
-            ("HTTP_PORT", "0"),
-            ("DATABASE_URL", database),
-            ("PROVIDER_BASE_URL", provider_url),
-            ("SMS_WORKERS", in_flight.as_str()),
-            ("RATE_LIMIT_PER_CHANNEL", rate.as_str()),
-        ];
+        let env = [("SMS_WORKERS", in_flight.as_str()), ("RATE_LIMIT_PER_CHANNEL", rate.as_str())];
+        Self::start_with(directory, database, provider_url, &env).await
+    }
+
+    /// With these settings over the defaults.
+    pub async fn start_with(
+        directory: &Path,
+        database: &str,
+        provider_url: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
+        let mut env =
+            vec![("HTTP_PORT", "0"), ("DATABASE_URL", database), ("PROVIDER_BASE_URL", provider_url)];
+        env.extend(settings);
         let mut process = Process::spawn(directory, "service", &["serve"], &env)?;
         let address = process.wait_for(async |process| parse::listens_on(&process.said())).await?;
         let api = Api::new(&address)?;

@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 
 use crate::answers::Answers;
 use crate::args::{Args, Kind};
-use crate::creations::{self, Creations, Spikes};
+use crate::creations::{self, Creations, EventSpikes, Spikes};
+use crate::events;
 use crate::ingest::Ingest;
 use crate::mailings::{Case, Figures, Measured, Sender};
 use crate::rates::Rates;
@@ -30,6 +31,7 @@ pub struct Report {
     pub rates: Rates,
     pub creations: Creations,
     pub spikes: Spikes,
+    pub events: EventSpikes,
 }
 
 impl Report {
@@ -49,6 +51,7 @@ impl Report {
             self.rates_text(),
             creations::creations_text(&self.creations),
             creations::spikes_text(&self.spikes, POSTED, self.args.middle()),
+            creations::events_text(&self.events, events::POSTED, self.args.events_as),
             self.disturbed_text(),
         ];
         for part in parts.into_iter().flatten() {
@@ -115,6 +118,9 @@ impl Report {
             "spike": kinds(&|kind| {
                 let spike = self.spikes.get(&kind);
                 spike.map(|spike| creations::spike_json(spike, POSTED, self.args.middle()))
+            }),
+            "events": kinds(&|kind| {
+                self.events.get(&kind).map(|spike| creations::events_json(spike, events::POSTED))
             }),
         })
     }

@@ -84,7 +84,7 @@ pub async fn measure(bench: &Bench, template: &Database, recipients: u64, spike:
 }
 
 /// Waits until the service has counted so many as sent.
-async fn all_sent(service: &Service, wanted: u64) -> Result {
+pub async fn all_sent(service: &Service, wanted: u64) -> Result {
     let (mut sent, mut moved_at) = (0.0, Instant::now());
     while sent < wanted as f64 {
         tokio::time::sleep(LOOK).await;

@@ -82,18 +82,20 @@ impl Consumer {
 
     /// Fetches and takes what is there; waits for it a while when there is nothing.
     async fn step(&self, link: &Link, source: &mut Option<Pull>, shutdown: &Shutdown) -> Result<(), Source> {
-        let found = tokio::select! {
+        let (found, ack_wait) = tokio::select! {
             () = shutdown.wait() => return Ok(()),
             () = link.connected() => {
                 let source = match source {
                     Some(source) => source,
                     None => source.insert(self.subscribe(link).await?),
                 };
-                self.fetch(source, link, shutdown).await?
+                // as it is at the broker
+                let ack_wait = source.consumer.cached_info().config.ack_wait;
+                (self.fetch(source, link, shutdown).await?, ack_wait)
             }
         };
         let delivered: Vec<_> = found.into_iter().filter_map(|message| self.read(message)).collect();
-        self.work_off(delivered, shutdown).await;
+        self.work_off(delivered, ack_wait, shutdown).await;
         Ok(())
     }
 
@@ -183,13 +185,13 @@ impl Consumer {
     }
 
     /// Takes them, and tells the broker what became of each.
-    async fn work_off(&self, delivered: Vec<Delivered>, shutdown: &Shutdown) {
+    async fn work_off(&self, delivered: Vec<Delivered>, ack_wait: Duration, shutdown: &Shutdown) {
         let (fit, unfit): (Vec<_>, Vec<_>) =
             delivered.into_iter().partition(|one| fault(&one.event).is_none());
         let mut refused: Vec<_> =
             unfit.into_iter().filter_map(|one| fault(&one.event).map(|reason| (one, reason))).collect();
         if !fit.is_empty() {
-            let Some(verdicts) = self.take(&fit, shutdown).await else {
+            let Some(verdicts) = self.take(&fit, ack_wait, shutdown).await else {
                 // another node may have a database
                 return answer(fit.iter().map(|one| (&one.message, AckKind::Nak(None)))).await;
             };
@@ -209,21 +211,52 @@ impl Consumer {
         }
     }
 
-    /// Until they are taken; none when the service ends before that. While the database is away the broker is told that
-    /// they are being worked on: a delivery that was not tried is none of an event's tries.
-    async fn take(&self, delivered: &[Delivered], shutdown: &Shutdown) -> Option<Vec<Taken>> {
-        let events = || delivered.iter().map(|one| one.event.clone()).collect::<Vec<_>>();
-        let (mut rest, longest) = (FIRST_REST, LONGEST_REST.min(self.settings.ack_wait / 3));
+    /// What became of them; none when the service ends before that is known. When they cannot be stored together they are
+    /// stored one by one, so that what cannot be stored keeps nothing else out.
+    async fn take(
+        &self,
+        delivered: &[Delivered],
+        ack_wait: Duration,
+        shutdown: &Shutdown,
+    ) -> Option<Vec<Taken>> {
+        if let Some(verdicts) = self.store(delivered, ack_wait, shutdown).await? {
+            return Some(verdicts);
+        }
+        let mut verdicts = Vec::with_capacity(delivered.len());
+        for one in delivered {
+            let verdict = self.store(std::slice::from_ref(one), ack_wait, shutdown).await?;
+            let verdict = verdict.and_then(|mut verdicts| verdicts.pop());
+            verdicts.push(verdict.unwrap_or_else(|| Taken::Refused("it cannot be stored".to_owned())));
+        }
+        Some(verdicts)
+    }
+
+    /// Hands them over until the database is there; none when the service ends before that, and none within when they
+    /// cannot be stored. Meanwhile the broker is told that they are being worked on: a delivery that was not tried is none
+    /// of an event's tries.
+    async fn store(
+        &self,
+        delivered: &[Delivered],
+        ack_wait: Duration,
+        shutdown: &Shutdown,
+    ) -> Option<Option<Vec<Taken>>> {
+        let count = delivered.len();
+        let (mut rest, longest) = (FIRST_REST, LONGEST_REST.min(ack_wait / 3));
         loop {
-            match self.intake.take(events()).await {
-                Ok(verdicts) if verdicts.len() == delivered.len() => return Some(verdicts),
-                Ok(_) => return Some(self.take_each(delivered).await),
+            let events = delivered.iter().map(|one| one.event.clone()).collect();
+            match self.intake.take(events).await {
+                Ok(verdicts) if verdicts.len() == count => return Some(Some(verdicts)),
+                Ok(verdicts) => {
+                    tracing::error!(events = count, verdicts = verdicts.len(), "events were not all judged");
+                    return Some(None);
+                }
                 Err(Error::Unavailable(error)) => {
-                    tracing::warn!(%error, events = delivered.len(), "events of the broker wait for the database");
+                    tracing::warn!(%error, events = count, "events of the broker wait for the database");
                 }
                 Err(error) => {
-                    tracing::error!(%error, events = delivered.len(), "events of the broker cannot be stored together");
-                    return Some(self.take_each(delivered).await);
+                    let first = delivered.first().map(|one| one.sequence);
+                    tracing::error!(%error, events = count, first, "events of the broker cannot be stored");
+                    return Some(None);
                 }
             }
             answer(delivered.iter().map(|one| (&one.message, AckKind::Progress))).await;
@@ -232,22 +265,6 @@ impl Consumer {
                 () = tokio::time::sleep(rest) => rest = (rest * 2).min(longest),
             }
         }
-    }
-
-    /// One by one, so that what cannot be stored keeps nothing else out.
-    async fn take_each(&self, delivered: &[Delivered]) -> Vec<Taken> {
-        let mut verdicts = Vec::with_capacity(delivered.len());
-        for one in delivered {
-            let verdict = match self.intake.take(vec![one.event.clone()]).await {
-                Ok(mut verdicts) => verdicts.pop(),
-                Err(error) => {
-                    tracing::error!(%error, sequence = one.sequence, "an event of the broker cannot be stored");
-                    None
-                }
-            };
-            verdicts.push(verdict.unwrap_or_else(|| Taken::Refused("it cannot be stored".to_owned())));
-        }
-        verdicts
     }
 
     /// What the broker is told of an event that was refused: to come again later, or, at its last try, that it is done

@@ -7,9 +7,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use uuid::Uuid;
 
-use crate::args::Kind;
+use crate::args::{EventsAs, Kind};
 use crate::creations::{
-    Creation, Creations, Form, Spike, creations_json, creations_text, spike_json, spikes_text,
+    Creation, Creations, Events, Form, Spike, creations_json, creations_text, events_json, events_text,
+    spike_json, spikes_text,
 };
 use crate::load::Load;
 use crate::statistics::Figure;
@@ -157,4 +158,23 @@ fn a_spike_is_one_line_for_each_database() {
     let json = spike_json(&spike, 100_000, 5000);
     assert_eq!((&json["refused"]["highest"], &json["recipients"]), (&7.0.into(), &5000.into()));
     assert_eq!(spikes_text(&BTreeMap::new(), 1, 1), None);
+}
+
+#[test]
+fn a_spike_of_events_is_one_line_for_each_database() {
+    let events = Events {
+        per_second: figure(&[9000.0]),
+        refused: figure(&[3.0]),
+        lost: figure(&[0.0]),
+        ..Events::default()
+    };
+    let spikes = BTreeMap::from([(Kind::Sqlite, events.clone())]);
+    let text = events_text(&spikes, 50_000, EventsAs::Events).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[0], "A spike of 50,000 events (over 64 connections)");
+    assert!(lines[2].starts_with("SQLite") && lines[2].contains("9,000"), "{text}");
+    assert!(events_text(&spikes, 1, EventsAs::Notifications).unwrap().contains("1 notifications as events"));
+    let json = events_json(&events, 50_000);
+    assert_eq!((&json["refused"]["median"], &json["lost"]["median"]), (&3.0.into(), &0.0.into()));
+    assert_eq!(events_text(&BTreeMap::new(), 1, EventsAs::Events), None);
 }

@@ -1,0 +1,103 @@
+//! A spike of events: far more at once than are delivered in that time.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::args::{EventsAs, Kind};
+use crate::creations::{CONNECTIONS, Events};
+use crate::database::Database;
+use crate::load::Load;
+use crate::machine::peak_memory;
+use crate::mailings::agree;
+use crate::process::{Sandbox, Service};
+use crate::spike::all_sent;
+use crate::wire::{PLACE, Request};
+use crate::{Bench, Result};
+
+/// How many events.
+pub const POSTED: u64 = 50_000;
+
+pub async fn measure(bench: &Bench, kind: Kind, events: &mut Events) -> Result {
+    let database = bench.empty_database(kind)?;
+    let sandbox = Sandbox::start(bench.directory(), bench.args.provider(Duration::ZERO)).await?;
+    // the default workers: what is posted faster than they send has to wait on disk
+    let env = [("EMAIL_PROVIDER_URL", sandbox.base.as_str()), ("RATE_LIMIT_PER_CHANNEL", "1000000")];
+    let service = Service::start_with(bench.directory(), &database.url(), &sandbox.base, &env).await?;
+    if bench.args.events_as == EventsAs::Events {
+        route(&service).await?;
+    }
+    let load = Load {
+        address: service.api.address().to_owned(),
+        connections: CONNECTIONS,
+        requests: POSTED,
+        request: request(bench.args.events_as),
+        expects: if bench.args.events_as == EventsAs::Events { 202 } else { 201 },
+    };
+    let posted = Instant::now();
+    let answers = load.post().await?;
+    // fails when one of them does not arrive
+    all_sent(&service, POSTED).await?;
+    events.arrived.0.push(posted.elapsed().as_secs_f64());
+    let provider = sandbox.stats().await?;
+    agree(&provider, POSTED)?;
+    events.lost.0.push(POSTED as f64 - provider.distinct as f64);
+    events.peak_memory.0.push(peak_memory(service.process.pid())?);
+    service.stop().await?;
+    is_on_record(&database, bench.args.events_as)?;
+
+    events.accepted.0.push(answers.took);
+    events.per_second.0.push(POSTED as f64 / answers.took);
+    events.request.extend(answers.each);
+    events.refused.0.push(answers.refused as f64);
+    Ok(())
+}
+
+/// What becomes of the event: one e-mail to the address in its payload.
+async fn route(service: &Service) -> Result {
+    let delivery = json!({
+        "channel": "email",
+        "target": "payload.email",
+        "subject": "Welcome",
+        "text": "Welcome, {{ name }}!",
+    });
+    service.api.post("/routes", &json!({"event": "user.registered", "deliveries": [delivery]})).await?;
+    Ok(())
+}
+
+fn request(posted_as: EventsAs) -> Request {
+    match posted_as {
+        EventsAs::Events => {
+            let body = format!(
+                r#"{{"event":"user.registered","user_target":"u{PLACE}","payload":{{"email":"u{PLACE}@example.com","name":"U"}}}}"#
+            );
+            Request::post("/api/v1/events", "", &body)
+        }
+        EventsAs::Notifications => {
+            let body = format!(
+                r#"{{"channel":"email","recipient":"u{PLACE}@example.com","subject":"Welcome","content":"Welcome, U!"}}"#
+            );
+            Request::post("/api/v1/notifications", "", &body)
+        }
+    }
+}
+
+/// Sees to it that each event is there with one notification, and that nothing is left to do.
+fn is_on_record(database: &Database, posted_as: EventsAs) -> Result {
+    let events = database.count("SELECT count(*) FROM event")?;
+    let caused = database.count("SELECT count(DISTINCT event_id) FROM notification")?;
+    let notifications = database.count(
+        "SELECT count(*) FROM notification JOIN message ON message.id = notification.message_id \
+         WHERE finished_at IS NOT NULL",
+    )?;
+    let left = database.count("SELECT count(*) FROM due")? + database.count("SELECT count(*) FROM page")?;
+    let expected = if posted_as == EventsAs::Events { POSTED } else { 0 };
+    if (events, caused, notifications, left) != (expected, expected, POSTED, 0) {
+        return Err(format!(
+            "{POSTED} events were accepted; the database has {events} with {notifications} notifications of {caused} events \
+             that have ended, and {left} rows of what is to be done"
+        )
+        .into());
+    }
+    Ok(())
+}
