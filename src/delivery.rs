@@ -5,6 +5,7 @@ pub mod claimer;
 pub mod engine;
 pub mod feeder;
 pub mod gate;
+pub mod heed;
 pub mod lanes;
 pub mod model;
 pub mod origin;

@@ -112,10 +112,6 @@ pub struct ChannelMetrics {
     pub lateness: Histogram,
     /// `fanfare_in_flight`
     pub in_flight: IntGauge,
-    /// `fanfare_messages_opted_out_total`
-    pub opted_out: IntCounter,
-    /// `fanfare_messages_deferred_total`
-    pub deferred: IntCounter,
     attempt_durations: [Histogram; ATTEMPT_OUTCOMES.len()],
     rate_limit_waits: IntCounter,
     rate_limit_seconds: Counter,
@@ -393,8 +389,6 @@ impl Metrics {
         ChannelMetrics {
             lateness: self.lateness.with_label_values(&[name]),
             in_flight: self.in_flight.with_label_values(&[name]),
-            opted_out: self.opted_out.with_label_values(&[name]),
-            deferred: self.deferred.with_label_values(&[name]),
             attempt_durations: ATTEMPT_OUTCOMES.map(duration),
             rate_limit_waits: self.rate_limit_waits.with_label_values(&[name]),
             rate_limit_seconds: self.rate_limit_seconds.with_label_values(&[name]),

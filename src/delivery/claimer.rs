@@ -141,7 +141,7 @@ impl Claimer {
             }
             None => self.singles(&open, lane, rows, (contents, wishes)),
         };
-        self.shared.push(&open, lane, items);
+        self.shared.admit(&open, lane, items).await;
         Ok(())
     }
 

@@ -303,7 +303,7 @@ impl Feeder {
             }
         });
         let items = items.collect();
-        self.shared.push(&page, (run.channel, run.priority), items);
+        self.shared.admit(&page, (run.channel, run.priority), items).await;
         Ok(())
     }
 
@@ -385,7 +385,7 @@ impl Feeder {
                 due_at,
             });
             let items = items.collect();
-            shared.push(&page, (run.channel, run.priority), items);
+            shared.admit(&page, (run.channel, run.priority), items).await;
         }
         Ok(true)
     }

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::engine::ChannelSetup;
 use super::gate::{Gate, Pass, Report};
+use super::heed::Heeded;
 use super::lanes::Lanes;
 use super::model::{AttemptEnd, CLIENT_DELETED, Item, Outcome, Run, RunState, Tried};
 use super::origin::Origin;
@@ -25,17 +26,13 @@ use crate::lifecycle::Shutdown;
 use crate::mailings::recipient::Recipient;
 use crate::metrics::ChannelMetrics;
 use crate::preferences::link::Links;
-use crate::preferences::model::{Fate, Subject, Who};
+use crate::preferences::model::{Subject, Who};
 use crate::templates::Filled;
 
 /// Recorded with a message whose window closed before an attempt.
 pub const WINDOW_CLOSED: &str = "the window closed before it could be sent";
 /// Recorded with a message that was cancelled.
 pub const CANCELLED: &str = "the mailing was cancelled";
-/// Recorded with a message that waits for the end of its recipient's quiet hours.
-pub const QUIET: &str = "the client is left alone at this hour";
-/// Recorded with a message that could only wait past its time.
-pub const QUIET_TOO_LONG: &str = "the client is left alone until it is too late";
 /// Recorded with an attempt that ended in a panic, whose message is in the log.
 const PANICKED: &str = "a defect of the service: sending it panicked; see the log";
 /// How long a dispatcher without a lease waits before it looks again.
@@ -240,39 +237,15 @@ impl Sender {
                 let reason = if item.page.mailing.is_some() { WINDOW_CLOSED } else { EXPIRED };
                 item.close(OutcomeKind::Expired, now, reason)
             }
-            RunState::Running => match self.fate(&item, now) {
-                Fate::Wanted => match self.send(item, now, pass).await {
+            RunState::Running => match self.shared.heed(item, now) {
+                Heeded::Wanted(item) => match self.send(item, now, pass).await {
                     Came::To(outcome) => outcome,
                     Came::Back(item) => return self.shared.put_back(item),
                 },
-                Fate::OptedOut(why) => {
-                    self.metrics.opted_out.inc();
-                    item.close(OutcomeKind::Cancelled, now, why)
-                }
-                Fate::Quiet(until) => self.defer(item, now, until),
+                Heeded::Unwanted(outcome) => outcome,
             },
         };
         self.shared.record(outcome).await;
-    }
-
-    /// What the recipient's wishes make of it.
-    fn fate(&self, item: &Item, now: Timestamp) -> Fate {
-        let (channel, zone) = (item.origin.channel(), self.shared.settings.quiet_zone);
-        match &item.wishes {
-            Some(wishes) if !item.origin.is_transactional() => {
-                wishes.fate(channel, item.origin.group(), now, zone)
-            }
-            _ => Fate::Wanted,
-        }
-    }
-
-    /// Lets it wait until the recipient's quiet hours end, if there is time after them.
-    fn defer(&self, item: Item, now: Timestamp, until: Timestamp) -> Outcome {
-        if item.origin.ends_at().is_some_and(|end| until >= end) {
-            return item.close(OutcomeKind::Expired, now, QUIET_TOO_LONG);
-        }
-        self.metrics.deferred.inc();
-        item.defer(now, until, QUIET)
     }
 
     /// Fills it and makes one attempt.

@@ -78,6 +78,17 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("GET", "/api/v1/templates/{id}/versions", "list_template_versions"),
     ("GET", "/api/v1/templates/{id}/versions/{version}", "get_template_version"),
     ("POST", "/api/v1/templates/{id}/versions/{version}/restore", "restore_template_version"),
+    ("GET", "/api/v1/events", "list_events"),
+    ("POST", "/api/v1/events", "create_event"),
+    ("POST", "/api/v1/events/batch", "create_events"),
+    ("GET", "/api/v1/events/{id}", "get_event"),
+    ("POST", "/events", "create_event_by_its_short_path"),
+    ("GET", "/api/v1/routes", "list_routes"),
+    ("POST", "/api/v1/routes", "create_route"),
+    ("POST", "/api/v1/routes/test", "test_routes"),
+    ("GET", "/api/v1/routes/{id}", "get_route"),
+    ("PATCH", "/api/v1/routes/{id}", "patch_route"),
+    ("DELETE", "/api/v1/routes/{id}", "delete_route"),
     ("GET", "/api/v1/webhook-endpoints", "list_webhook_endpoints"),
     ("POST", "/api/v1/webhook-endpoints", "create_webhook_endpoint"),
     ("GET", "/api/v1/webhook-endpoints/{id}", "get_webhook_endpoint"),
@@ -300,6 +311,9 @@ on_each_database! {
         let in_app = json!({"channel": "in_app", "recipient": "user-1", "content": "x"});
         let in_inbox = id_of(&service.post("/notifications", in_app).await);
         service.wait_for("/inbox/user-1/count", |count| count["unread"] == 1).await;
+        service.post("/templates", json!({"name": "all", "channel": "sms", "text": "x"})).await;
+        let deliveries = json!([{"channel": "sms", "template": "all"}]);
+        service.post("/routes", json!({"event": "all.*", "deliveries": deliveries})).await;
         for (method, path, _) in ROUTES {
             let first = |list: &Value| id_of(&list["items"][0]);
             let id = match path.trim_start_matches("/api/v1").split('/').nth(1) {
@@ -311,6 +325,15 @@ on_each_database! {
                 Some("templates") => {
                     let name = format!("{method}{path}").to_lowercase().replace(['{', '}', '/'], ".");
                     id_of(&service.post("/templates", json!({"name": name, "channel": "sms", "text": "x"})).await)
+                }
+                Some("events") => {
+                    let event = json!({"event": "all.of_them", "user_target": "+79991112233"});
+                    service.post("/events", event).await["event_id"].as_str().expect("an id").to_owned()
+                }
+                Some("routes") => {
+                    let event = format!("{method}{path}").replace(['{', '}', '/'], "-");
+                    let deliveries = json!([{"channel": "sms", "template": "all"}]);
+                    id_of(&service.post("/routes", json!({"event": event, "deliveries": deliveries})).await)
                 }
                 Some("messages") => first(&service.get("/messages").await),
                 Some("notification" | "notifications" | "batches") => {
@@ -369,6 +392,20 @@ on_each_database! {
         let tried = ask(&service, "POST", &format!("{path}/preview"), Some(of("preview_template"))).await.success(200);
         assert_eq!(tried["error"], Value::Null, "{tried}");
         ask(&service, "PATCH", &path, Some(of("patch_template"))).await.success(200);
+        for channel in ["email", "push"] {
+            for name in ["order.purchased", "user.registered"] {
+                let subject = (channel == "email").then_some("s");
+                service.post("/templates", json!({"name": name, "channel": channel, "subject": subject, "text": "x"})).await;
+            }
+        }
+        let route = ask(&service, "POST", "/routes", Some(of("create_route"))).await.success(201);
+        let to_user = json!([{"channel": "email", "template": "user.registered"}]);
+        service.post("/routes", json!({"event": "user.*", "deliveries": to_user})).await;
+        service.post("/routes", json!({"event": "order.shipped", "deliveries": [{"channel": "email", "target": "buyer", "template": "user.registered"}]})).await;
+        ask(&service, "POST", "/routes/test", Some(of("test_routes"))).await.success(200);
+        ask(&service, "POST", "/events", Some(of("create_event"))).await.success(202);
+        ask(&service, "POST", "/events/batch", Some(of("create_events"))).await.success(202);
+        ask(&service, "PATCH", &format!("/routes/{}", id_of(&route)), Some(of("patch_route"))).await.success(200);
         let csv = body("import_clients", "text/csv").as_str().expect("a text").to_owned();
         let import = crate::ask::request(&service, "POST", "/clients/import").header("content-type", "text/csv");
         let report = send(import.body(csv)).await.success(200);

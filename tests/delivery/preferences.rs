@@ -41,6 +41,11 @@ impl Deref for House {
 impl House {
     /// At half past eleven at night, in London in the winter.
     async fn start(kind: Database) -> Self {
+        Self::at_rate(kind, "0").await
+    }
+
+    /// Likewise, with so many messages a second.
+    async fn at_rate(kind: Database, rate: &str) -> Self {
         let database = TestDb::new(kind);
         let provider = Sandbox::start(SandboxArgs::on_free_port()).expect("a provider");
         let base = provider.base_url();
@@ -49,7 +54,7 @@ impl House {
             ("database.url", database.url.as_str()),
             ("sms.base_url", &base),
             ("email.base_url", &base),
-            ("channels.rate_per_second", "0"),
+            ("channels.rate_per_second", rate),
             ("delivery.poll", "20ms"),
             ("delivery.scheduler_interval", "20ms"),
             ("preferences.unsubscribe_secret", SECRET),
@@ -172,6 +177,23 @@ crate::on_each_database! {
         assert_eq!(house.metric("fanfare_messages_opted_out_total{channel=\"sms\"}").await, 3.0);
         assert_eq!(house.metric("fanfare_messages_deferred_total{channel=\"sms\"}").await, 4.0);
         assert_eq!(house.metric("fanfare_retries_total{channel=\"sms\"}").await, 0.0);
+        house.stop().await;
+    }
+}
+
+crate::on_each_database! {
+    async fn what_is_not_wanted_takes_no_turn_of_the_rate_from_others(kind: Database) {
+        let house = House::at_rate(kind, "1").await;
+        for number in 0..30 {
+            house.client(2 * number, None, json!({"channels": {"sms": false}})).await;
+            house.client(2 * number + 1, None, night()).await;
+        }
+        house.client(100, None, json!({})).await;
+        let began = std::time::Instant::now();
+        let id = house.mail(json!({"ends_at": "2026-03-05T00:00:00Z"})).await;
+        house.counts(&id, json!({"sent": 1, "cancelled": 30, "queued": 30, "sending": 0})).await;
+        assert!(began.elapsed() < std::time::Duration::from_secs(30), "one a second would take a minute");
+        assert_eq!(house.received(), 1);
         house.stop().await;
     }
 }
