@@ -159,6 +159,19 @@ pub fn creations_text(creations: &Creations) -> Option<String> {
     (!creations.is_empty()).then(|| format!("{title}\n{}", table.text()))
 }
 
+/// The cells with which the line of any spike begins.
+fn posting(
+    kind: Kind,
+    (accepted, per_second): (&Figure, &Figure),
+    request: &[f64],
+    (refused, arrived): (&Figure, &Figure),
+) -> Vec<String> {
+    let mut cells = vec![kind.name().to_owned(), ranged(accepted, number), ranged(per_second, number)];
+    cells.extend(latency(request).into_iter().take(3));
+    cells.extend([ranged(refused, count), ranged(arrived, number)]);
+    cells
+}
+
 /// None when there are none.
 pub fn spikes_text(spikes: &Spikes, posted: u64, recipients: u64) -> Option<String> {
     let header = [
@@ -178,10 +191,8 @@ pub fn spikes_text(spikes: &Spikes, posted: u64, recipients: u64) -> Option<Stri
     ];
     let mut table = Table::new(1, &header);
     for (kind, spike) in spikes {
-        let mut cells =
-            vec![kind.name().to_owned(), ranged(&spike.accepted, number), ranged(&spike.per_second, number)];
-        cells.extend(latency(&spike.request).into_iter().take(3));
-        cells.extend([ranged(&spike.refused, count), ranged(&spike.arrived, number)]);
+        let taken = (&spike.accepted, &spike.per_second);
+        let mut cells = posting(*kind, taken, &spike.request, (&spike.refused, &spike.arrived));
         cells.extend(latency(&spike.lateness).into_iter().take(3));
         cells.extend([ranged(&spike.mailing, number), ranged(&spike.peak_memory, number)]);
         table.row(cells);
@@ -208,13 +219,8 @@ pub fn events_text(spikes: &EventSpikes, posted: u64, posted_as: EventsAs) -> Op
     ];
     let mut table = Table::new(1, &header);
     for (kind, events) in spikes {
-        let mut cells = vec![
-            kind.name().to_owned(),
-            ranged(&events.accepted, number),
-            ranged(&events.per_second, number),
-        ];
-        cells.extend(latency(&events.request).into_iter().take(3));
-        cells.extend([ranged(&events.refused, count), ranged(&events.arrived, number)]);
+        let taken = (&events.accepted, &events.per_second);
+        let mut cells = posting(*kind, taken, &events.request, (&events.refused, &events.arrived));
         cells.extend([ranged(&events.lost, count), ranged(&events.peak_memory, number)]);
         table.row(cells);
     }

@@ -51,6 +51,14 @@ impl Fake {
         Self::new(|_| Verdict::Store)
     }
 
+    /// One that refuses the body `poison`.
+    pub fn that_refuses_poison() -> Arc<Self> {
+        Self::new(|event| match &event.body[..] {
+            b"poison" => Verdict::Refuse("nobody knows such an event"),
+            _ => Verdict::Store,
+        })
+    }
+
     /// One that answers only to so many calls.
     pub fn that_takes(calls: usize) -> Arc<Self> {
         let kept = Mutex::default();

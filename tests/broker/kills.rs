@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::fake::Fake;
 use crate::nats::{self, Nats};
-use crate::{Node, PATIENCE, at, settings, until};
+use crate::{Node, PATIENCE, at, reading, settings, until};
 
 /// The bodies of so many events, sorted.
 fn bodies(prefix: &str, count: usize) -> Vec<String> {
@@ -19,9 +19,7 @@ async fn ten_thousand_events_come_once_each_although_the_broker_is_killed_twice(
     const COUNT: usize = 10_000;
     let mut broker = Nats::start(&[]);
     let fake = Fake::that_takes_all();
-    let node = Node::on(&broker, &fake);
-    let client = broker.client().await;
-    until("a stream", async || client.get_stream("FANFARE").await.is_ok()).await;
+    let (node, client) = reading(&broker, &fake).await;
     let publisher = client.clone();
     let publishing = tokio::spawn(async move { nats::publish(&publisher, "event", COUNT).await });
     for so_far in [2_000, 6_000] {
@@ -44,9 +42,7 @@ async fn a_node_that_is_killed_with_events_in_hand_loses_none() {
     let broker = Nats::start(&[]);
     // two batches are stored, and the third is never answered
     let dying = Fake::that_takes(2);
-    let node = Node::on(&broker, &dying);
-    let client = broker.client().await;
-    until("a stream", async || client.get_stream("FANFARE").await.is_ok()).await;
+    let (node, client) = reading(&broker, &dying).await;
     nats::publish(&client, "event", 3_000).await;
     until("two commits, and events in hand", async || {
         dying.stored() >= 2 && broker.in_hand(&client).await > 0

@@ -16,6 +16,7 @@ mod poison;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use async_nats::jetstream::Context;
 use fanfare::broker::{Access, Consumer, Settings};
 use fanfare::lifecycle::{self, Trigger};
 use fanfare::metrics::Metrics;
@@ -53,6 +54,13 @@ fn settings(access: Access) -> Settings {
         first_delay: Duration::from_millis(20),
         ack_wait: Duration::from_secs(2),
     }
+}
+
+/// A node with the defaults that has found its stream, and a client of the test's own.
+async fn reading(nats: &Nats, fake: &Arc<Fake>) -> (Node, Context) {
+    let (node, client) = (Node::on(nats, fake), nats.client().await);
+    until("a stream", async || client.get_stream("FANFARE").await.is_ok()).await;
+    (node, client)
 }
 
 /// A consumer that runs.

@@ -1,19 +1,14 @@
 //! The database or the broker is away.
 
-use crate::fake::{Fake, Verdict};
+use crate::fake::Fake;
 use crate::nats::{self, Nats};
-use crate::{Node, until};
+use crate::{Node, reading, until};
 
 #[tokio::test]
 async fn while_the_database_is_away_nothing_is_acknowledged_and_no_try_is_used_up() {
     let broker = Nats::start(&[]);
-    let fake = Fake::new(|event| match &event.body[..] {
-        b"poison" => Verdict::Refuse("nobody knows such an event"),
-        _ => Verdict::Store,
-    });
-    let node = Node::on(&broker, &fake);
-    let client = broker.client().await;
-    until("a stream", async || client.get_stream("FANFARE").await.is_ok()).await;
+    let fake = Fake::that_refuses_poison();
+    let (node, client) = reading(&broker, &fake).await;
     fake.set_away(true);
     nats::publish_as(&client, Some("the-poison"), b"poison".to_vec()).await;
     nats::publish(&client, "event", 200).await;
@@ -32,9 +27,7 @@ async fn while_the_database_is_away_nothing_is_acknowledged_and_no_try_is_used_u
 async fn a_node_that_ends_while_the_database_is_away_gives_the_events_back() {
     let broker = Nats::start(&[]);
     let fake = Fake::that_takes_all();
-    let node = Node::on(&broker, &fake);
-    let client = broker.client().await;
-    until("a stream", async || client.get_stream("FANFARE").await.is_ok()).await;
+    let (node, client) = reading(&broker, &fake).await;
     fake.set_away(true);
     nats::publish(&client, "event", 200).await;
     until("an outage", async || fake.failures() >= 2).await;

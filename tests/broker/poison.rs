@@ -4,18 +4,13 @@ use fanfare::broker::LARGEST_EVENT;
 
 use crate::fake::{Fake, Verdict};
 use crate::nats::{self, Nats};
-use crate::{Node, at, settings, until};
+use crate::{Node, at, reading, settings, until};
 
 #[tokio::test]
 async fn what_is_refused_is_tried_five_times_and_buried_once_while_others_flow() {
     let broker = Nats::start(&[]);
-    let fake = Fake::new(|event| match &event.body[..] {
-        b"poison" => Verdict::Refuse("nobody knows such an event"),
-        _ => Verdict::Store,
-    });
-    let node = Node::on(&broker, &fake);
-    let client = broker.client().await;
-    until("a stream", async || client.get_stream("FANFARE").await.is_ok()).await;
+    let fake = Fake::that_refuses_poison();
+    let (node, client) = reading(&broker, &fake).await;
     nats::publish_as(&client, Some("the-poison"), b"poison".to_vec()).await;
     for wave in 0..5 {
         nats::publish(&client, &format!("wave{wave}"), 100).await;
@@ -82,9 +77,7 @@ async fn what_cannot_be_stored_keeps_nothing_else_out() {
 async fn an_event_without_an_id_has_the_same_key_at_each_delivery_and_no_other_event_has_it() {
     let broker = Nats::start(&[]);
     let fake = Fake::new(|event| if event.tries < 3 { Verdict::Refuse("not yet") } else { Verdict::Store });
-    let node = Node::on(&broker, &fake);
-    let client = broker.client().await;
-    until("a stream", async || client.get_stream("FANFARE").await.is_ok()).await;
+    let (node, client) = reading(&broker, &fake).await;
     for _ in 0..2 {
         nats::publish_as(&client, None, b"same".to_vec()).await;
     }
