@@ -7,6 +7,7 @@ use std::time::Duration;
 use fanfare::http::openapi::document;
 use fanfare::kinds::{ChannelKind, MessageStatus, OutcomeKind, Priority};
 use fanfare::mailings::model::MailingStatus;
+use fanfare::sandbox::Faults;
 use serde_json::{Value, json};
 
 use crate::ask::{ask, id_of, send};
@@ -260,6 +261,17 @@ on_each_database! {
                 Some("webhook-endpoints") => {
                     let url = format!("https://example.com/{method}{}", path.replace(['{', '}'], ""));
                     id_of(&service.post("/webhook-endpoints", json!({"url": url})).await)
+                }
+                Some("dead-letters") if path.contains("replays") => {
+                    id_of(&service.post("/dead-letters/replays", json!({"filter": {"class": "gone"}})).await)
+                }
+                Some("dead-letters") => {
+                    service.faults(Faults { permanent_rate: 1.0, ..Faults::default() });
+                    let one = json!({"channel": "sms", "recipient": "+905551234567", "content": "x"});
+                    let failed = id_of(&service.post("/notifications", one).await);
+                    service.wait_for(&format!("/notifications/{failed}"), |one| one["status"] == "failed").await;
+                    service.faults(Faults::default());
+                    failed
                 }
                 Some("messages") => first(&service.get("/messages").await),
                 Some("notification" | "notifications" | "batches") => {
