@@ -10,6 +10,7 @@ use fanfare::kinds::{ChannelKind, MessageStatus, OutcomeKind, Priority};
 use fanfare::mailings::model::MailingStatus;
 use fanfare::preferences::link::Tokens;
 use fanfare::preferences::model::{Subject, Who};
+use fanfare::sandbox::Faults;
 use serde_json::{Value, json};
 
 use crate::ask::{ask, id_of, send};
@@ -334,6 +335,17 @@ on_each_database! {
                     let event = format!("{method}{path}").replace(['{', '}', '/'], "-");
                     let deliveries = json!([{"channel": "sms", "template": "all"}]);
                     id_of(&service.post("/routes", json!({"event": event, "deliveries": deliveries})).await)
+                }
+                Some("dead-letters") if path.contains("replays") => {
+                    id_of(&service.post("/dead-letters/replays", json!({"filter": {"class": "gone"}})).await)
+                }
+                Some("dead-letters") => {
+                    service.faults(Faults { permanent_rate: 1.0, ..Faults::default() });
+                    let one = json!({"channel": "sms", "recipient": "+905551234567", "content": "x"});
+                    let failed = id_of(&service.post("/notifications", one).await);
+                    service.wait_for(&format!("/notifications/{failed}"), |one| one["status"] == "failed").await;
+                    service.faults(Faults::default());
+                    failed
                 }
                 Some("messages") => first(&service.get("/messages").await),
                 Some("notification" | "notifications" | "batches") => {

@@ -65,6 +65,18 @@ ENDPOINT = {
     "url": "https, to a host that everybody can reach",
     "secret": "24 to 64 bytes in base64",
 }
+EVENT = {
+    "event": "there is a route for it",
+    "user_target": "its route sends to it, and a client's name or an object with addresses",
+    "targets": "likewise: each is a client's name or an object with addresses, and the route's are there",
+    "payload": "an object of up to 64 KiB that fills the templates of the route, without NUL",
+    "occurred_at": TIMES,
+    "Idempotency-Key": "it is the event's id: visible characters, 200 at most",
+}
+ROUTE = {
+    "deliveries": "a template for the channel, an address of the channel, durations up to a year, a condition that is an "
+    "expression, a target that is a role or a path into the payload, and a provider for the channel",
+}
 # Nor can a schema know which keys were used before.
 KEY_OF_ANOTHER = "was used for another request"
 RULES = {
@@ -98,6 +110,14 @@ RULES = {
     "create_webhook_endpoint": ENDPOINT,
     "patch_webhook_endpoint": ENDPOINT,
     "list_webhook_endpoints": LIST,
+    "create_event": EVENT,
+    "create_event_by_its_short_path": EVENT,
+    "test_routes": EVENT,
+    "create_events": {"events": "each is held against the rules of one, and at least one has to keep them"},
+    "list_events": LIST,
+    "create_route": ROUTE,
+    "patch_route": ROUTE,
+    "list_routes": LIST,
     "test_channel": {"recipient": "which address is one depends on the channel"},
     "create_batch": {"notifications": "each is held against the rules of one, and at least one has to keep them"},
 }
@@ -213,6 +233,27 @@ def mend_trial(case, body):
         body["recipient"] = ADDRESSES[channel].format(dice(case, 1_000_000))
 
 
+def mend_event(case, body):
+    # of db/routes/starter.toml
+    body["event"] = ["user.registered", "password.reset", "order.shipped", "chat.message_sent"][dice(case, 4)]
+    body["user_target"] = f"user-{dice(case, 1000)}"
+    body["targets"] = {"seller": {"push_token": "t"}, "buyer": f"buyer-{dice(case, 1000)}@example.com"}
+    body["payload"] = {"email": f"user{dice(case, 1000)}@example.com", "order_id": 7, "reset_link": "https://example.com/r"}
+    if body.get("id"):
+        body["id"] = f"event-{dice(case, 10**9)}"
+    if body.get("occurred_at"):
+        body["occurred_at"] = in_future(case, -100, 100)
+
+
+def mend_route(case, body):
+    if body.get("event"):
+        body["event"] = f"fuzz.{dice(case, 10**9)}"
+    if body.get("deliveries"):
+        body["deliveries"] = [
+            {"channel": "email", "template": "user.registered", "target": "user", "delay": "10m", "condition": "payload.total > 1"}
+        ]
+
+
 def mend_list(case):
     query = case.query or {}
     if query.get("page"):
@@ -239,6 +280,11 @@ MENDED = {
     "create_template": mend_texts,
     "patch_template": mend_texts,
     "preview_texts": mend_texts,
+    "create_event": mend_event,
+    "create_event_by_its_short_path": mend_event,
+    "test_routes": mend_event,
+    "create_route": mend_route,
+    "patch_route": mend_route,
     "create_webhook_endpoint": mend_endpoint,
     "patch_webhook_endpoint": mend_endpoint,
     "test_channel": mend_trial,
@@ -259,7 +305,7 @@ def is_stateful(case):
 
 # The latest things of each kind: the words are those of the paths that take their ids, and the states that some need.
 KINDS = ("clients", "templates", "mailings", "pending", "paused", "notifications", "scheduled", "messages", "batches", "inbox",
-         "webhook-endpoints")
+         "webhook-endpoints", "events", "routes")
 MADE = {kind: [] for kind in KINDS}
 OF_A_STATE = {
     "patch_mailing": "pending",
@@ -278,6 +324,9 @@ MAKERS = {
     "create_notification_asynchronously": ("id", "messages"),
     "create_batch": ("batch_id", "batches"),
     "create_webhook_endpoint": ("id", "webhook-endpoints"),
+    "create_event": ("event_id", "events"),
+    "create_event_by_its_short_path": ("event_id", "events"),
+    "create_route": ("id", "routes"),
 }
 
 
@@ -327,6 +376,9 @@ def before_call(ctx, case, **kwargs):
         # in some, one that is wrong stands before others that are right
         for one in case.body.get("notifications", [])[dice(case, 4) == 1 :]:
             mend_notification(case, one)
+    elif name == "create_events" and isinstance(case.body, dict):
+        for one in case.body.get("events", [])[dice(case, 4) == 1 :]:
+            mend_event(case, one)
     elif RULES.get(name) is LIST:
         mend_list(case)
     elif name in MENDED and isinstance(case.body, dict):
