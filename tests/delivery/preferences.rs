@@ -118,7 +118,7 @@ impl House {
         self.wait_for(&format!("/notifications/{id}"), |found| found["status"] == status).await
     }
 
-    fn received(&self) -> u64 {
+    fn requests(&self) -> u64 {
         self.provider.stats().requests
     }
 
@@ -151,7 +151,7 @@ crate::on_each_database! {
 
         let mailing = house.counts(&id, json!({"sent": 3, "cancelled": 2, "queued": 3, "sending": 0})).await;
         assert_eq!((&mailing["status"], &mailing["group"]), (&json!("running"), &json!("newsletter")));
-        assert_eq!(house.received(), 3);
+        assert_eq!(house.requests(), 3);
         let messages = house.messages(&id).await;
         for (client, why) in [(&no_sms, "the client opted out of sms"), (&no_news, "the client opted out of the group newsletter")] {
             let message = &messages[client];
@@ -170,7 +170,7 @@ crate::on_each_database! {
         house.clock.set(at("2026-03-03T10:15:00Z"));
         let mailing = house.wait_for(&format!("/mailings/{id}"), |mailing| !mailing["finished_at"].is_null()).await;
         assert_eq!((&mailing["counts"]["sent"], &mailing["counts"]["cancelled"]), (&json!(5), &json!(3)));
-        assert_eq!(house.received(), 5);
+        assert_eq!(house.requests(), 5);
         let messages = house.messages(&id).await;
         assert_eq!(messages[&thinks_better]["error"], "the client opted out of sms");
         assert_eq!((&messages[&asleep]["attempts"], &messages[&asleep]["error"]), (&json!(1), &Value::Null));
@@ -193,7 +193,7 @@ crate::on_each_database! {
         let id = house.mail(json!({"ends_at": "2026-03-05T00:00:00Z"})).await;
         house.counts(&id, json!({"sent": 1, "cancelled": 30, "queued": 30, "sending": 0})).await;
         assert!(began.elapsed() < std::time::Duration::from_secs(30), "one a second would take a minute");
-        assert_eq!(house.received(), 1);
+        assert_eq!(house.requests(), 1);
         house.stop().await;
     }
 }
@@ -209,7 +209,7 @@ crate::on_each_database! {
         }
         let id = house.mail(json!({"group": "order", "transactional": true, "ends_at": "2026-03-03T00:00:00Z"})).await;
         house.counts(&id, json!({"sent": 3, "total": 3})).await;
-        assert_eq!(house.received(), 6);
+        assert_eq!(house.requests(), 6);
         house.stop().await;
     }
 }
@@ -233,7 +233,7 @@ crate::on_each_database! {
         let waiting = house.wait_for(&format!("/notifications/{id}"), waits).await;
         assert_eq!((&waiting["status"], &waiting["retry_count"]), (&json!("scheduled"), &json!(0)), "{waiting}");
         assert_eq!(waiting["next_retry_at"].as_str().map(at), Some(at("2026-03-03T08:00:00Z")), "{waiting}");
-        assert_eq!(house.received(), 0);
+        assert_eq!(house.requests(), 0);
         house.clock.set(at("2026-03-03T08:00:00Z"));
         let sent = house.becomes(&id, "sent").await;
         assert_eq!((sent["attempts"].as_array().map(Vec::len), &sent["error"]), (Some(1), &Value::Null), "{sent}");
@@ -261,7 +261,7 @@ crate::on_each_database! {
         let (status, _) = house.call("DELETE", &format!("/notifications/{deferred}"), None).await;
         assert_eq!(status, 204, "what waits for the morning can be cancelled");
         let seen = house.get(&path).await;
-        assert_eq!((&seen["counts"]["cancelled"], house.received()), (&json!(2), 3));
+        assert_eq!((&seen["counts"]["cancelled"], house.requests()), (&json!(2), 3));
         house.stop().await;
     }
 }
