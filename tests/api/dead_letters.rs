@@ -26,7 +26,7 @@ async fn refusing(kind: crate::support::Database) -> Service {
 async fn failed(service: &Service, body: Value) -> String {
     let id = service.post("/notifications", body).await["id"].as_str().expect("an id").to_owned();
     service
-        .wait_for(&format!("/dead-letters?limit=1000"), |page| {
+        .wait_for("/dead-letters?limit=1000", |page| {
             page["items"].as_array().expect("items").iter().any(|letter| letter["id"] == json!(id))
         })
         .await;
