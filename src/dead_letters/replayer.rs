@@ -23,7 +23,7 @@ const AT_ONCE: f64 = 500.0;
 /// How often a step is made, as far as a whole number of letters allows.
 const STEP: Duration = Duration::from_millis(500);
 /// For how long after a step the replay is this node's, beyond the time of the next one.
-const TURN: Duration = Duration::from_secs(10);
+const TURN: Duration = Duration::from_secs(5);
 /// Behind its schedule by more than this a replay begins it anew: a burst helps nobody.
 const LAG: Duration = Duration::from_secs(1);
 

@@ -439,6 +439,8 @@ impl Feeder {
         if !may_settle || !run.is_walked() || shared.pages.holds(run.id) {
             return Ok(false);
         }
+        // a claim of what is replayed right after that finds a run of its own, which is known to whoever pauses it
+        let _adopting = shared.adopting.lock().await;
         let (id, now) = (run.id, shared.now());
         if shared.db.write(move |c| crate::mailings::repo::settle(c, id, now)).await? {
             shared.runs.remove(id);

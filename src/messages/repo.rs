@@ -193,6 +193,8 @@ fn failed(
 ) -> Result<Page<Message>> {
     let mut query =
         dead_letter::table.select(dead_letter::id).order(dead_letter::id).limit(limit + 1).into_boxed();
+    // an event's letter is no message
+    query = query.filter(dead_letter::channel.is_not_null());
     if let Some(id) = mailing {
         query = query.filter(dead_letter::mailing_id.eq(id));
     }

@@ -2,10 +2,14 @@
 
 use std::time::Duration;
 
+use fanfare::clock::Clock;
+use fanfare::db::types::MessageId;
+use fanfare::dead_letters::model::NewDeadEvent;
+use fanfare::dead_letters::repo;
 use fanfare::sandbox::Faults;
 use serde_json::{Value, json};
 
-use crate::ask::{all_pages, fields, texts};
+use crate::ask::{all_pages, database, fields, texts};
 use crate::on_each_database;
 use crate::support::{Service, after};
 
@@ -22,7 +26,7 @@ async fn refusing(kind: crate::support::Database) -> Service {
 async fn failed(service: &Service, body: Value) -> String {
     let id = service.post("/notifications", body).await["id"].as_str().expect("an id").to_owned();
     service
-        .wait_for(&format!("/dead-letters?limit=1000"), |page| {
+        .wait_for("/dead-letters?limit=1000", |page| {
             page["items"].as_array().expect("items").iter().any(|letter| letter["id"] == json!(id))
         })
         .await;
@@ -175,5 +179,42 @@ on_each_database! {
         service.wait_for("/notifications?status=sent", |page| page["items"].as_array().map(Vec::len) == Some(1)).await;
         assert_eq!(service.get("/dead-letters").await["items"].as_array().map(Vec::len), Some(3));
         assert!(!service.get(&path).await["finished_at"].is_null());
+    }
+}
+
+on_each_database! {
+    async fn an_equal_request_under_one_key_is_one_replay(kind: Database) {
+        let service = refusing(kind).await;
+        let ask = || async {
+            let request = service.http.post(service.url("/dead-letters/replays")).header("idempotency-key", "one");
+            let answer = request.json(&json!({"filter": {"class": "gone"}})).send().await.expect("an answer");
+            let location = answer.headers()["location"].to_str().expect("a path").to_owned();
+            (answer.status().as_u16(), location, answer.json::<Value>().await.expect("JSON")["id"].clone())
+        };
+        let (first, second) = (ask().await, ask().await);
+        assert_eq!(first, second);
+        assert_eq!((first.0, first.1), (202, format!("/api/v1/dead-letters/replays/{}", first.2.as_str().expect("an id"))));
+        assert_eq!(service.get("/dead-letters/replays").await["items"].as_array().map(Vec::len), Some(1));
+    }
+}
+
+on_each_database! {
+    async fn an_events_letter_shows_what_it_said_and_is_no_message(kind: Database) {
+        let service = refusing(kind).await;
+        let new = NewDeadEvent {
+            id: MessageId::new(), source: 2, subject: "orders.created".into(), key: None, body: b"{\"a\": 1".to_vec(), tries: 5,
+            error: "it is no JSON".into(), received_at: Clock::System.now(),
+        };
+        let path = format!("/dead-letters/{}", new.id);
+        repo::bury_event(&mut database(&service), &new, Clock::System.now()).expect("a letter");
+        let letter = service.get(&path).await;
+        assert_eq!((&letter["kind"], &letter["class"], &letter["channel"]), (&json!("event"), &json!("poison"), &Value::Null), "{letter}");
+        assert_eq!((&letter["event"]["subject"], &letter["event"]["body"]), (&json!("orders.created"), &json!("{\"a\": 1")), "{letter}");
+        assert_eq!(letter["message"], Value::Null, "{letter}");
+        assert_eq!(service.get("/messages?status=failed").await["items"], json!([]));
+        let (status, why) = service.call("POST", &format!("{path}/replay"), None).await;
+        assert!(status == 409 && why["detail"].as_str().expect("why").contains("events"), "{why}");
+        assert_eq!(service.call("DELETE", &path, None).await.0, 204);
+        assert_eq!(service.call("GET", &path, None).await.0, 404);
     }
 }

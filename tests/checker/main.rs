@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use fanfare::kinds::MessageStatus;
 
-use checker::{Attempt, Evidence, Interruption, Limits, Mailing, Message, Person, Request, Rule, check};
+use checker::{
+    Attempt, Evidence, Interruption, Limits, Mailing, Message, Person, Replayed, Request, Rule, check,
+};
 
 const SECOND: i64 = 1_000_000;
 /// A time well after the epoch; the window begins with it.
@@ -276,6 +278,20 @@ fn attempts_that_are_too_close_or_too_many_are_noticed() {
     rejects(&[Rule::Gaps], |e| nth(e, 1, 3).at_us -= 200_000);
     rejects(&[Rule::Gaps], |e| e.attempts[0].at += 500_000);
     rejects(&[Rule::Gaps], |e| e.limits.delays = vec![Duration::from_secs(1)]);
+    // a replay begins the schedule anew, and waits for none; but the attempts behind it keep it
+    let replayed = |attempts| Replayed { message: id(1), attempts };
+    let mut evidence = clean();
+    evidence.limits.delays = vec![Duration::from_secs(1)];
+    evidence.replays.push(replayed(1));
+    assert!(check(&evidence).violations.is_empty(), "{}", check(&evidence));
+    evidence.replays = vec![replayed(2)];
+    nth(&mut evidence, 1, 3).at_us -= 1_900_000;
+    evidence.requests.sort_by_key(|request| request.at_us);
+    assert!(check(&evidence).violations.is_empty(), "{}", check(&evidence));
+    rejects(&[Rule::Gaps], |e| {
+        e.replays.push(Replayed { message: id(1), attempts: 1 });
+        e.attempts[1].at += 1_500_000;
+    });
     rejects(&[Rule::Gaps], |e| {
         e.messages[4].attempts = 5;
         let more = (2..=5).zip([20, 40, 60, 80]);
