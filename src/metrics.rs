@@ -14,7 +14,7 @@ use prometheus::{
 
 use self::rolling::{Rolling, Window};
 use crate::error::{Error, Result};
-use crate::kinds::{ChannelKind, ErrorClass, OutcomeKind, Priority};
+use crate::kinds::{ChannelKind, ErrorClass, EventSource, OutcomeKind, Priority};
 
 /// The process's metrics; cloning shares them.
 #[derive(Clone)]
@@ -347,6 +347,11 @@ impl Metrics {
 
     /// A series that is born with its first event has no rate at that event: begin all of them at zero.
     fn show_zeroes(&self) {
+        for source in EventSource::ALL.iter().map(|source| source.as_str()) {
+            for result in ["accepted", "known", "refused", "busy"] {
+                self.events.with_label_values(&[source, result]);
+            }
+        }
         for outcome in ["taken", "refused", "buried"] {
             self.broker_events.with_label_values(&[outcome]);
         }

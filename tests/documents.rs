@@ -13,6 +13,7 @@ const CONTRIBUTING: &str = include_str!("../CONTRIBUTING.md");
 const API: &str = include_str!("../docs/api.md");
 const ARCHITECTURE: &str = include_str!("../docs/architecture.md");
 const BENCHMARKS: &str = include_str!("../docs/benchmarks.md");
+const EVENTS: &str = include_str!("../docs/events.md");
 const BROKER: &str = include_str!("../docs/broker.md");
 const CHANNELS: &str = include_str!("../docs/channels.md");
 const CONFIGURATION: &str = include_str!("../docs/configuration.md");
@@ -31,6 +32,7 @@ const PAGES: &[(&str, &str)] = &[
     ("docs/architecture.md", ARCHITECTURE),
     ("docs/benchmarks.md", BENCHMARKS),
     ("docs/broker.md", BROKER),
+    ("docs/events.md", EVENTS),
     ("docs/channels.md", CHANNELS),
     ("docs/configuration.md", CONFIGURATION),
     ("docs/dead-letters.md", DEAD_LETTERS),

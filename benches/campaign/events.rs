@@ -55,12 +55,14 @@ pub async fn measure(bench: &Bench, kind: Kind, events: &mut Events) -> Result {
 
 /// What becomes of the event: one e-mail to the address in its payload.
 async fn route(service: &Service) -> Result {
-    let delivery = json!({
+    let template = json!({
+        "name": "user.registered",
         "channel": "email",
-        "target": "payload.email",
         "subject": "Welcome",
         "text": "Welcome, {{ name }}!",
     });
+    service.api.post("/templates", &template).await?;
+    let delivery = json!({"channel": "email", "target": "user", "template": "user.registered"});
     service.api.post("/routes", &json!({"event": "user.registered", "deliveries": [delivery]})).await?;
     Ok(())
 }

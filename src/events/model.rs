@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use utoipa::ToSchema;
+use utoipa::openapi::schema::Schema;
+use utoipa::openapi::{ObjectBuilder, RefOr, Type};
+use utoipa::{PartialSchema, ToSchema};
 
 use super::target::Target;
+use crate::clients::model::{Email, ExternalId, PhoneNumber, PushToken};
 use crate::db::types::{ClientId, EventId, Timestamp};
 pub use crate::kinds::EventSource as Source;
 use crate::kinds::{ChannelKind, Priority};
@@ -59,6 +62,59 @@ pub fn key(text: String) -> Result<String, String> {
     if is_good { Ok(text) } else { Err(format!("must be 1 to {LONGEST_KEY} visible ASCII characters")) }
 }
 
+/// Whom an event concerns, for the API's document: a client's name or an address, or an object of them.
+// Serialize is what lets the document know of `untagged`; it is read by hand, so that what is wrong is named
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum EventTarget {
+    /// A client's id, external_id, e-mail address or phone number; or an address.
+    #[schema(value_type = TargetName)]
+    Name(String),
+    /// Some of these.
+    Person(EventPerson),
+}
+
+/// Any name of a client, for the API's document.
+pub struct TargetName;
+
+impl PartialSchema for TargetName {
+    fn schema() -> RefOr<Schema> {
+        let name = ObjectBuilder::new().schema_type(Type::String).min_length(Some(1)).max_length(Some(254));
+        let line =
+            r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$";
+        name.pattern(Some(line)).examples(["crm-1001"]).into()
+    }
+}
+
+impl ToSchema for TargetName {}
+
+/// Whom an event concerns, by what it is known and reached by. At least one is given.
+#[derive(Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EventPerson {
+    /// The client's id here.
+    #[schema(nullable = false)]
+    client_id: Option<ClientId>,
+    /// Its id in your other systems; on `in_app`, the user's.
+    #[schema(value_type = Option<ExternalId>, nullable = false)]
+    external_id: Option<String>,
+    /// An e-mail address.
+    #[schema(value_type = Option<Email>, nullable = false)]
+    email: Option<String>,
+    /// An E.164 number.
+    #[schema(value_type = Option<PhoneNumber>, nullable = false)]
+    phone_number: Option<String>,
+    /// A device.
+    #[schema(value_type = Option<PushToken>, nullable = false)]
+    push_token: Option<String>,
+    /// An https URL.
+    #[schema(nullable = false)]
+    webhook_url: Option<String>,
+    /// The URL of a Discord webhook.
+    #[schema(nullable = false)]
+    discord_url: Option<String>,
+}
+
 /// An event that was taken.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Event {
@@ -73,11 +129,11 @@ pub struct Event {
     pub event: String,
     /// Whom it concerns first.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>, nullable = false)]
+    #[schema(value_type = Option<EventTarget>, nullable = false)]
     pub user_target: Option<Raw>,
     /// Whom else, by their roles.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>, nullable = false)]
+    #[schema(value_type = Option<BTreeMap<String, EventTarget>>, nullable = false)]
     pub targets: Option<Raw>,
     /// What happened.
     #[schema(value_type = Object)]
@@ -106,7 +162,7 @@ pub struct EventWithNotifications {
 }
 
 /// A message that a route asked for and that was not made.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, serde::Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Skipped {
     /// The route's events.
     #[schema(example = "order.*")]

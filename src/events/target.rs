@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::clients::model::{Email, PhoneNumber};
+use crate::clients::model::{Email, ExternalId, PhoneNumber};
 use crate::clients::reach;
 use crate::db::types::ClientId;
 use crate::error::Complaints;
@@ -78,8 +78,8 @@ impl Target {
                 return;
             }
             "external_id" => {
-                wrong.check(at, is_reference(text));
-                self.external_id = Some(text.to_owned());
+                let id = wrong.check(at, text.parse::<ExternalId>());
+                self.external_id = id.map(|id| id.to_string());
                 return;
             }
             "email" => ChannelKind::Email,
@@ -176,7 +176,7 @@ fn is_reference(text: &str) -> Result<(), String> {
     if is_good {
         Ok(())
     } else {
-        Err(format!("must be 1 to {LONGEST} characters, no control characters among them"))
+        Err(format!("must be 1 to {LONGEST} characters, not only spaces, no control characters among them"))
     }
 }
 

@@ -13,6 +13,7 @@ use crate::support::Service;
 const METRICS: &[(&str, &str)] = &[
     ("fanfare_build_info", "gauge"),
     ("fanfare_active_tasks", "gauge"),
+    ("fanfare_events_total", "counter"),
     ("fanfare_messages_total", "counter"),
     ("fanfare_messages_sent_total", "counter"),
     ("fanfare_messages_failed_total", "counter"),

@@ -6,12 +6,18 @@
     reason = "a test that cannot go on fails by panicking"
 )]
 
+#[path = "../support/process.rs"]
+mod process;
+#[path = "../support/mod.rs"]
+mod support;
+
 mod access;
 mod fake;
 mod kills;
 mod nats;
 mod outages;
 mod poison;
+mod whole;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -14,6 +14,7 @@ mod support;
 mod accepted;
 mod campaign;
 mod disk_full;
+mod events;
 mod failpoints;
 mod kills;
 mod nodes;

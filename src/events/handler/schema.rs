@@ -10,7 +10,8 @@ use utoipa::ToSchema;
 use crate::db::types::{EventId, Timestamp};
 use crate::error::{Complaints, Error, FieldError, Result};
 use crate::events::model::{
-    Accepted, EventWithNotifications, LARGEST_PAYLOAD, MOST_TARGETS, NewEvent, RawParts, Skipped, key,
+    Accepted, EventTarget, EventWithNotifications, LARGEST_PAYLOAD, MOST_TARGETS, NewEvent, RawParts,
+    Skipped, key,
 };
 use crate::events::target::Target;
 use crate::events::usecase::{LARGEST_BATCH, Taken, Wanted};
@@ -32,10 +33,10 @@ pub struct EventBody {
     /// Whom it concerns: a client, by its id, external_id, e-mail address or phone number; or an object with some of
     /// client_id, external_id, email, phone_number, push_token, webhook_url and discord_url. What the payload has at its top
     /// under these names holds for this target too.
-    #[schema(value_type = Option<String>, min_length = 1, max_length = 254)]
+    #[schema(value_type = Option<EventTarget>)]
     pub user_target: Option<Box<RawValue>>,
     /// Whom else, by their roles, such as `{"seller": "crm-1", "buyer": {"email": "a@b.com"}}`; up to 20.
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<BTreeMap<String, EventTarget>>)]
     pub targets: Option<Box<RawValue>>,
     /// What happened, up to 64 KiB of JSON: the values of its messages' placeholders.
     #[schema(value_type = Option<Object>)]
