@@ -7,7 +7,9 @@ use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-pub use self::schema::{EventAccepted, EventBatchAccepted, EventBatchBody, EventBody};
+pub use self::schema::{
+    ActionAccepted, ActionBody, EventAccepted, EventBatchAccepted, EventBatchBody, EventBody,
+};
 use super::model::{Event, EventWithNotifications, Plan, Source};
 use super::usecase::{Events, Filter};
 use crate::db::types::EventId;
@@ -40,8 +42,9 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
     );
 }
 
-/// Registers the short path, at the root.
+/// Registers the short paths, at the root.
 pub fn short_routes(cfg: &mut web::ServiceConfig) {
+    cfg.service(web::resource("/main").route(web::post().to(create_action)).default_service(others("POST")));
     cfg.service(
         web::resource("/events")
             .route(web::post().to(create_event_by_short_path))
@@ -100,6 +103,18 @@ pub async fn create_event_by_short_path(
     posted: Posted<EventBody>,
 ) -> Result<HttpResponse> {
     take(&events, preference, posted).await
+}
+
+/// Send an action
+///
+/// It is an event of that type, which need not have a route: then it is kept and causes nothing.
+#[utoipa::path(post, path = "/main", operation_id = "create_action", tag = "events",
+    request_body = ActionBody,
+    responses((status = 200, description = "It is kept", body = ActionAccepted)))]
+pub async fn create_action(events: web::Data<Events>, body: Json<ActionBody>) -> Result<HttpResponse> {
+    let accepted = events.accept(body.0.into_new()?, Source::Api).await?;
+    let (status, message) = ("Success Received", "OK");
+    Ok(HttpResponse::Ok().json(ActionAccepted { code: 200, status, message, data: accepted.id }))
 }
 
 /// Send events

@@ -38,6 +38,8 @@ pub struct NewEvent {
     pub payload: Map<String, Value>,
     /// When it happened, if the sender says so.
     pub occurred_at: Option<Timestamp>,
+    /// It is kept also when no route is for it.
+    pub may_be_unknown: bool,
     /// As they came, in JSON.
     pub raw: RawParts,
 }

@@ -95,7 +95,7 @@ impl Events {
     async fn plan(&self, event: &NewEvent, at: (EventId, Timestamp)) -> Result<Plan> {
         let routes = self.routes.known().await?;
         let matching = matching(&routes, &event.name);
-        if matching.is_empty() && !self.terms.takes_unknown {
+        if matching.is_empty() && !self.terms.takes_unknown && !event.may_be_unknown {
             let known: Vec<&str> = routes.iter().map(|route| route.route.event.as_str()).collect();
             return Err(Error::invalid("event", unknown(&known)));
         }

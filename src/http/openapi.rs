@@ -50,7 +50,7 @@ pub const DOCUMENT: &str = "/api/v1/openapi.json";
         templates::handler::preview_template, templates::handler::preview_texts,
         templates::handler::list_template_versions, templates::handler::get_template_version,
         templates::handler::restore_template_version,
-        events::handler::create_event, events::handler::create_event_by_short_path, events::handler::create_events,
+        events::handler::create_event, events::handler::create_event_by_short_path, events::handler::create_events, events::handler::create_action,
         events::handler::list_events, events::handler::get_event, events::handler::test_routes,
         routes::handler::create_route, routes::handler::list_routes, routes::handler::get_route,
         routes::handler::patch_route, routes::handler::delete_route,

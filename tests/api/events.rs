@@ -82,6 +82,26 @@ on_each_database! {
 }
 
 on_each_database! {
+    async fn the_seeds_second_example_is_answered_as_it_shows_and_kept(kind: Database) {
+        let service = Service::start(kind).await;
+        let body = json!({"id": "req-001", "action": "log", "created": "2026-01-11T10:00:00Z"});
+        let call = || send(service.http.post(format!("{}/main", service.base)).json(&body));
+        let answer = call().await.success(200);
+        assert_eq!((&answer["code"], &answer["status"], &answer["message"]), (&json!(200), &json!("Success Received"), &json!("OK")));
+        assert_eq!(call().await.success(200), answer, "the same twice is one");
+        let event = service.get("/events/req-001").await;
+        assert_eq!((&event["event_id"], &event["event"]), (&answer["data"], &json!("log")));
+        assert_eq!((&event["occurred_at"], &event["notifications"]), (&json!("2026-01-11T10:00:00.000000Z"), &json!([])));
+        for (name, wrong) in [("id", ""), ("action", "no way"), ("created", "yesterday")] {
+            let mut body = body.clone();
+            body[name] = json!(wrong);
+            let answer = send(service.http.post(format!("{}/main", service.base)).json(&body)).await;
+            assert_eq!(fields(&answer.problem(422)), [name]);
+        }
+    }
+}
+
+on_each_database! {
     async fn the_seeds_table_of_events_channels_and_targets_holds(kind: Database) {
         let service = with_routes(kind, &[]).await;
         client(&service, json!({"phone_number": "79030000001", "external_id": "seller-1", "email": "seller@example.com", "push_token": "seller-device"})).await;

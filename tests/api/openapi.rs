@@ -84,6 +84,7 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("POST", "/api/v1/events/batch", "create_events"),
     ("GET", "/api/v1/events/{id}", "get_event"),
     ("POST", "/events", "create_event_by_its_short_path"),
+    ("POST", "/main", "create_action"),
     ("GET", "/api/v1/routes", "list_routes"),
     ("POST", "/api/v1/routes", "create_route"),
     ("POST", "/api/v1/routes/test", "test_routes"),

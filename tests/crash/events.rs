@@ -6,20 +6,22 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use diesel::prelude::*;
 use fanfare::db::schema::{due, event, message, notification, page};
-use fanfare::db::types::{EventId, MessageId};
+use fanfare::db::types::EventId;
 use fanfare::kinds::MessageStatus;
 use serde_json::json;
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 
 use crate::campaign::Campaign;
 use crate::process::Server;
 use crate::support::api::LOOK;
 
+/// Callers at once.
 const CALLERS: usize = 16;
-const EACH: usize = 150;
 const KILLS: usize = 4;
 
-const SETTINGS: &[(&str, &str)] =
+/// A node's pages and groups are small, so that a kill finds several.
+pub const SETTINGS: &[(&str, &str)] =
     &[("DELIVERY_PAGE_SIZE", "50"), ("DELIVERY_RECORD_BATCH", "20"), ("SMS_WORKERS", "16")];
 
 /// One route, from `order.*` to a text message.
@@ -45,43 +47,57 @@ async fn send(http: &reqwest::Client, base: &watch::Receiver<String>, key: &str)
     }
 }
 
-crate::on_each_database! {
-    async fn kills_in_a_spike_lose_no_event_and_double_none(kind: Database) {
-        let mut campaign = Campaign::new(kind, &["--latency", "5ms"], SETTINGS).await;
-        let mut server = campaign.serve().await;
-        route(&server).await;
+/// Callers at work: each sends events one after the other, and each of them until it is answered.
+pub struct Spike {
+    base: watch::Sender<String>,
+    answered: Arc<AtomicUsize>,
+    callers: Vec<JoinHandle<Vec<(String, String)>>>,
+}
+
+impl Spike {
+    /// `each` caller sends so many events, which have a route.
+    pub async fn start(server: &Server, each: usize) -> Self {
+        route(server).await;
         let (base, seen) = watch::channel(server.base.clone());
         let answered = Arc::new(AtomicUsize::new(0));
-        let callers: Vec<_> = (0..CALLERS)
-            .map(|caller| {
-                let (http, seen, answered) = (server.http.clone(), seen.clone(), Arc::clone(&answered));
-                tokio::spawn(async move {
-                    let mut told = Vec::new();
-                    for number in 0..EACH {
-                        let key = format!("{caller}-{number}");
-                        let id = send(&http, &seen, &key).await;
-                        answered.fetch_add(1, Ordering::AcqRel);
-                        told.push((key, id));
-                    }
-                    told
-                })
+        let caller = |caller: usize| {
+            let (http, seen, answered) = (server.http.clone(), seen.clone(), Arc::clone(&answered));
+            tokio::spawn(async move {
+                let mut told = Vec::new();
+                for number in 0..each {
+                    let key = format!("{caller}-{number}");
+                    let id = send(&http, &seen, &key).await;
+                    answered.fetch_add(1, Ordering::AcqRel);
+                    told.push((key, id));
+                }
+                told
             })
-            .collect();
-        for kill in 1..=KILLS {
-            while answered.load(Ordering::Acquire) < kill * CALLERS * EACH / (KILLS + 1) {
-                tokio::time::sleep(LOOK).await;
-            }
-            campaign.kill(&mut server.process);
-            server = campaign.serve().await;
-            base.send_replace(server.base.clone());
+        };
+        Self { callers: (0..CALLERS).map(caller).collect(), base, answered }
+    }
+
+    /// Waits until so many were answered.
+    async fn answered(&self, count: usize) {
+        while self.answered.load(Ordering::Acquire) < count {
+            assert!(self.callers.iter().any(|caller| !caller.is_finished()), "fewer than {count} were sent");
+            tokio::time::sleep(LOOK).await;
         }
+    }
+
+    /// From now on they ask this one.
+    pub fn goes_on_at(&self, server: &Server) {
+        self.base.send_replace(server.base.clone());
+    }
+
+    /// Waits until everything was answered and sent, and holds it against what was promised.
+    pub async fn check(self, campaign: &Campaign, server: &Server) {
         let mut told: HashMap<String, String> = HashMap::new();
-        for caller in callers {
+        for caller in self.callers {
             told.extend(caller.await.expect("a caller"));
         }
-        assert_eq!(told.len(), CALLERS * EACH);
         for status in ["queued", "processing"] {
-            server.wait_for(&format!("/notifications?limit=1&status={status}"), |list| list["items"] == json!([])).await;
+            let path = format!("/notifications?limit=1&status={status}");
+            server.wait_for(&path, |list| list["items"] == json!([])).await;
         }
         let events: Vec<(EventId, Option<String>)> =
             campaign.read(|c| Ok(event::table.select((event::id, event::key)).load(c)?)).await;
@@ -89,24 +105,49 @@ crate::on_each_database! {
             events.iter().map(|(id, key)| (key.clone().expect("a key"), id.to_string())).collect();
         assert_eq!(stored.len(), events.len(), "no event is there twice");
         assert_eq!(stored, told, "each is what its sender was told, and nothing else is there");
-        let messages: Vec<(MessageId, Option<EventId>, i16)> = campaign
+        let messages: Vec<(Option<EventId>, i16)> = campaign
             .read(|c| {
-                let joined = message::table.inner_join(notification::table.on(notification::message_id.eq(message::id)));
-                Ok(joined.select((message::id, notification::event_id, message::status)).load(c)?)
+                let of = notification::table.on(notification::message_id.eq(message::id));
+                let joined = message::table.inner_join(of);
+                Ok(joined.select((notification::event_id, message::status)).load(c)?)
             })
             .await;
-        let of: HashSet<EventId> = messages.iter().filter_map(|(_, event, _)| *event).collect();
-        assert_eq!((messages.len(), of.len()), (events.len(), events.len()), "one message for each");
-        assert!(messages.iter().all(|(.., status)| *status == MessageStatus::Sent.code()));
-        let left: (i64, i64) =
-            campaign.read(|c| Ok((due::table.count().get_result(c)?, page::table.count().get_result(c)?))).await;
+        let caused: HashSet<EventId> = messages.iter().filter_map(|(event, _)| *event).collect();
+        assert_eq!((messages.len(), caused.len()), (events.len(), events.len()), "one message for each");
+        assert!(messages.iter().all(|(_, status)| *status == MessageStatus::Sent.code()));
+        let left: (i64, i64) = campaign
+            .read(|c| Ok((due::table.count().get_result(c)?, page::table.count().get_result(c)?)))
+            .await;
         assert_eq!(left, (0, 0), "nothing waits and nothing is in flight");
         let requests = campaign.provider.requests();
         let received: HashSet<&str> = requests.iter().map(|request| request.id.as_str()).collect();
         assert_eq!(received.len(), events.len(), "each message was received");
         let repeated = requests.len() - received.len();
         let (deaths, at_stake) = (campaign.deaths(), campaign.limits().at_stake);
-        println!("{} events, {} requests, {deaths} deaths, {repeated} repeated", events.len(), requests.len());
-        assert!(repeated <= deaths * at_stake, "{repeated} repeated by {deaths} deaths with {at_stake} at stake");
+        println!(
+            "{} events, {} requests, {deaths} deaths, {repeated} repeated",
+            events.len(),
+            requests.len()
+        );
+        assert!(
+            repeated <= deaths * at_stake,
+            "{repeated} repeated by {deaths} deaths with {at_stake} at stake"
+        );
+    }
+}
+
+crate::on_each_database! {
+    async fn kills_in_a_spike_lose_no_event_and_double_none(kind: Database) {
+        const EACH: usize = 150;
+        let mut campaign = Campaign::new(kind, &["--latency", "5ms"], SETTINGS).await;
+        let mut server = campaign.serve().await;
+        let spike = Spike::start(&server, EACH).await;
+        for kill in 1..=KILLS {
+            spike.answered(kill * CALLERS * EACH / (KILLS + 1)).await;
+            campaign.kill(&mut server.process);
+            server = campaign.serve().await;
+            spike.goes_on_at(&server);
+        }
+        spike.check(&campaign, &server).await;
     }
 }

@@ -11,6 +11,7 @@ use fanfare::db::types::MailingId;
 use serde_json::json;
 
 use crate::campaign::{Campaign, closed, csv, import, mail};
+use crate::events::{self, Spike};
 use crate::posting::Posting;
 use crate::process::Process;
 use crate::replay;
@@ -316,6 +317,17 @@ async fn dies_while_it_accepts(kind: Database, point: &str) {
     posting.check(&campaign, &server).await;
 }
 
+/// It dies at this point in a spike of events; their senders ask again at the next start.
+async fn dies_while_it_takes_events(kind: Database, point: &str) {
+    let mut campaign = Campaign::new(kind, &[], events::SETTINGS).await;
+    let mut server = campaign.serve_with(&[("FANFARE_FAILPOINT", point)], None).await;
+    let spike = Spike::start(&server, 25).await;
+    died(&mut campaign, &mut server.process, point).await;
+    let server = campaign.serve().await;
+    spike.goes_on_at(&server);
+    spike.check(&campaign, &server).await;
+}
+
 /// It is killed with notifications in flight, and dies at this point after the next start.
 async fn dies_while_it_requeues(kind: Database, point: &str) {
     let mut campaign = of_notifications(kind).await;
@@ -339,6 +351,18 @@ crate::on_each_database! {
 crate::on_each_database! {
     async fn it_dies_before_notifications_that_it_has_stored_are_answered(kind: Database) {
         dies_while_it_accepts(kind, "accept-after-commit:10").await;
+    }
+}
+
+crate::on_each_database! {
+    async fn it_dies_before_events_are_committed(kind: Database) {
+        dies_while_it_takes_events(kind, "event-before-commit:10").await;
+    }
+}
+
+crate::on_each_database! {
+    async fn it_dies_before_events_that_it_has_stored_are_answered(kind: Database) {
+        dies_while_it_takes_events(kind, "event-after-commit:10").await;
     }
 }
 

@@ -167,3 +167,26 @@ crate::on_each_database! {
         assert_eq!((row.status, row.recipient.as_str(), row.attempts), (MessageStatus::Sent, "a@example.com", 1));
     }
 }
+
+crate::on_each_database! {
+    async fn one_client_is_reached_for_each_mailing_that_could_not_reach_it(kind: Database) {
+        let bench = Bench::start(kind, &[]).await;
+        bench.import(1, "vip").await;
+        let client = bench.get("/clients").await["items"][0]["id"].as_str().expect("an id").to_owned();
+        let body = json!({"channel": "email", "subject": "s", "text": "hello", "filter": "vip", "ends_at": after(LONG)});
+        let mailings = [bench.create(body.clone()).await, bench.create(body).await];
+        for id in &mailings {
+            assert_eq!(bench.closed(id).await["failed"], 1);
+        }
+        let (status, patched) = bench.call("PATCH", &format!("/clients/{client}"), Some(json!({"email": "a@example.com"}))).await;
+        assert_eq!(status, 200, "{patched}");
+        // both in one step
+        let replay = bench.post("/dead-letters/replays", json!({"filter": {"class": "unreachable"}})).await;
+        let path = format!("/dead-letters/replays/{}", replay["id"].as_str().expect("an id"));
+        let replay = bench.wait_for(&path, |replay| replay["status"] == "finished").await;
+        assert_eq!((&replay["replayed"], &replay["refused"]), (&json!(2), &json!(0)), "{replay}");
+        for id in &mailings {
+            bench.wait_for(&format!("/mailings/{id}"), |mailing| mailing["counts"]["sent"] == 1).await;
+        }
+    }
+}

@@ -114,6 +114,7 @@ RULES = {
     "create_event_by_its_short_path": EVENT,
     "test_routes": EVENT,
     "create_events": {"events": "each is held against the rules of one, and at least one has to keep them"},
+    "create_action": {"created": TIMES},
     "list_events": LIST,
     "create_route": ROUTE,
     "patch_route": ROUTE,

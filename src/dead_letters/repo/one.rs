@@ -124,19 +124,19 @@ fn addresses(
     let is_unreachable = |row: &&MessageRow| {
         letters.get(&row.id).is_some_and(|letter| letter.class == ErrorClass::Unreachable)
     };
-    let mut by_channel: BTreeMap<ChannelKind, HashMap<ClientId, MessageId>> = BTreeMap::new();
+    let mut by_channel: BTreeMap<ChannelKind, HashMap<ClientId, Vec<MessageId>>> = BTreeMap::new();
     for row in rows.iter().filter(is_unreachable) {
         let Some(client) = row.client_id else { continue };
-        by_channel.entry(ChannelKind::from_code(row.channel)?).or_default().insert(client, row.id);
+        let of_channel = by_channel.entry(ChannelKind::from_code(row.channel)?).or_default();
+        of_channel.entry(client).or_default().push(row.id);
     }
     let mut found = HashMap::new();
     for (channel, messages) in by_channel {
         let clients: Vec<ClientId> = messages.keys().copied().collect();
         for recipient in audience::by_ids(c, &clients, Needs { channel, profile: false })? {
-            let id = messages.get(&recipient.client_id);
-            if let (Some(id), Ok(address)) = (id, recipient.address(channel)) {
-                found.insert(*id, address);
-            }
+            let Ok(address) = recipient.address(channel) else { continue };
+            let of_client = messages.get(&recipient.client_id).into_iter().flatten();
+            found.extend(of_client.map(|id| (*id, address.clone())));
         }
     }
     Ok(found)

@@ -92,6 +92,7 @@ impl EventBody {
             targets,
             payload: payload.unwrap_or_default(),
             occurred_at,
+            may_be_unknown: false,
             raw: RawParts {
                 user_target: self.user_target.map(text),
                 targets: self.targets.map(text),
@@ -99,6 +100,63 @@ impl EventBody {
             },
         })
     }
+}
+
+/// An action of a program, to be kept.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(example = json!({"id": "req-001", "action": "log", "created": "2026-01-11T10:00:00Z"}))]
+pub struct ActionBody {
+    /// The sender's own id for it: the same twice is one action.
+    #[schema(min_length = 1, max_length = 200, pattern = "^[!-~]+$")]
+    pub id: String,
+    /// What was done: the event's type.
+    #[schema(min_length = 1, max_length = 100, pattern = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")]
+    pub action: String,
+    /// When, RFC 3339.
+    #[schema(value_type = String, format = DateTime)]
+    pub created: String,
+}
+
+impl ActionBody {
+    /// The event that it is; it need not have a route.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that names every wrong field.
+    pub fn into_new(self) -> Result<NewEvent> {
+        let Self { id, action, created } = self;
+        let mut wrong = Complaints::default();
+        wrong.check("action", action.parse::<EventName>());
+        wrong.check("created", time(&created));
+        wrong.check("id", key(id.clone()));
+        wrong.finish()?;
+        let (user_target, targets, payload) = (None, None, None);
+        let body = EventBody {
+            event: action,
+            user_target,
+            targets,
+            payload,
+            id: Some(id),
+            occurred_at: Some(created),
+        };
+        Ok(NewEvent { may_be_unknown: true, ..body.into_new(None)? })
+    }
+}
+
+/// That an action was taken.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ActionAccepted {
+    /// The status of the answer.
+    #[schema(example = 200)]
+    pub code: u16,
+    /// For people.
+    #[schema(example = "Success Received")]
+    pub status: &'static str,
+    /// For people.
+    #[schema(example = "OK")]
+    pub message: &'static str,
+    /// The id of the event that it is, for `/api/v1/events/{id}`.
+    pub data: EventId,
 }
 
 fn value(raw: &RawValue) -> std::result::Result<Value, String> {
