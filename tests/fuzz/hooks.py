@@ -77,6 +77,10 @@ ROUTE = {
     "deliveries": "a template for the channel, an address of the channel, durations up to a year, a condition that is an "
     "expression, a target that is a role or a path into the payload, and a provider for the channel",
 }
+LETTERS = {
+    "filter.failed_after": TIMES,
+    "filter.failed_before": TIMES,
+}
 # Nor can a schema know which keys were used before.
 KEY_OF_ANOTHER = "was used for another request"
 RULES = {
@@ -104,7 +108,10 @@ RULES = {
     "create_template": TEMPLATE,
     "patch_template": TEMPLATE,
     "preview_texts": TEMPLATE,
-    "preview_template": TEMPLATE,
+    "preview_template": {**TEMPLATE, "version": "a whole number, written without a point"},
+    "list_dead_letters": {**LIST, "failed_after": TIMES, "failed_before": TIMES},
+    "create_replay": LETTERS,
+    "delete_dead_letters": LETTERS,
     "list_templates": LIST,
     "list_template_versions": LIST,
     "create_webhook_endpoint": ENDPOINT,
@@ -306,7 +313,7 @@ def is_stateful(case):
 
 # The latest things of each kind: the words are those of the paths that take their ids, and the states that some need.
 KINDS = ("clients", "templates", "mailings", "pending", "paused", "notifications", "scheduled", "messages", "batches", "inbox",
-         "webhook-endpoints", "events", "routes")
+         "webhook-endpoints", "events", "routes", "dead-letters", "replays")
 MADE = {kind: [] for kind in KINDS}
 OF_A_STATE = {
     "patch_mailing": "pending",
@@ -315,6 +322,8 @@ OF_A_STATE = {
     "resume_mailing": "paused",
     "cancel_notification": "scheduled",
     "patch_notification": "scheduled",
+    "get_replay": "replays",
+    "cancel_replay": "replays",
 }
 MAKERS = {
     "pause_mailing": ("id", "paused"),
@@ -328,6 +337,7 @@ MAKERS = {
     "create_event": ("event_id", "events"),
     "create_event_by_its_short_path": ("event_id", "events"),
     "create_route": ("id", "routes"),
+    "create_replay": ("id", "replays"),
 }
 
 
@@ -342,6 +352,11 @@ def after_call(ctx, case, response):
     answer = answer_of(response) if response.status_code < 300 else {}
     if isinstance(answer, dict) and answer.get("channel") == "in_app" and answer.get("status") in ("queued", "sent"):
         MADE["inbox"] = [*MADE["inbox"][-19:], (answer["recipient"], answer["id"])]
+
+
+    if operation_id(case) == "list_dead_letters" and isinstance(answer, dict):
+        # the provider refuses some messages for good
+        MADE["dead-letters"] = [letter["id"] for letter in answer.get("items", [])][:20] or MADE["dead-letters"]
 
 
 def take_what_was_made(case):
@@ -370,6 +385,8 @@ def before_call(ctx, case, **kwargs):
     take_what_was_made(case)
     if "Idempotency-Key" in (case.headers or {}):
         case.headers["Idempotency-Key"] = f"{case.headers['Idempotency-Key'][:200]}-{dice(case, 10**9)}"
+    if name == "list_dead_letters":
+        case.query = {name: value for name, value in (case.query or {}).items() if name == "limit"}
     if name == "import_clients":
         rows = [f"7903{dice(case, 10_000_000):07},{n},{dice(case, 9)}" for n in range(dice(case, 3))]
         case.body = "\n".join(["phone_number,tag,bonus", *rows])
@@ -423,6 +440,16 @@ def a_batch_names_what_it_leaves_out(ctx, response, case):
         raise AssertionError("A notification is rejected without a reason")
 
 
+# What no request of this run can come to, and what holds it against the document instead.
+BEYOND = {
+    "cancel_replay": "a replay is over before it could be cancelled: tests/api/dead_letters.rs",
+    # nobody guesses a token: tests/api/preferences.rs
+    "get_unsubscribe_page": "a token",
+    "unsubscribe_recipient": "a token",
+    "resubscribe_recipient": "a token",
+}
+
+
 @schemathesis.check
 class Reached:
     """No operation is left that was only ever refused: its answers would be unchecked."""
@@ -438,6 +465,6 @@ class Reached:
 
     def after_run(self, ctx):
         # a run of some operations proves nothing of the others
-        missing = self.asked - self.answered
+        missing = self.asked - self.answered - BEYOND.keys()
         if missing:
             raise AssertionError(f"Never answered with success: {', '.join(sorted(missing))}")
