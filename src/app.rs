@@ -2,6 +2,7 @@
 
 pub mod broker;
 mod channels;
+mod credentials;
 mod doors;
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,12 +18,14 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tracing_actix_web::TracingLogger;
 
+pub use self::credentials::credentials_beside;
 use self::doors::Doors;
 pub use self::doors::domains_of_routes;
 use crate::broker::Consumer;
 use crate::clients::{self, Clients};
 use crate::clock::Clock;
 use crate::config::{Config, Role};
+use crate::credentials::{Credentials, handler as credentials_handler};
 use crate::db::listen::Listener;
 use crate::db::{AnyConnection, Db, DbOptions};
 use crate::dead_letters::replayer::Replayer;
@@ -61,6 +64,8 @@ use crate::notifications::{self, Notifications};
 use crate::pending_mailing::watchdog::Watchdog;
 use crate::preferences::link::{Links, Tokens};
 use crate::preferences::{self, Preferring};
+use crate::requests::recurring::timekeeper::Timekeeper;
+use crate::requests::{self, Recurring, Requests};
 use crate::routes::{self, Routes};
 use crate::templates::{self, Templates};
 
@@ -118,6 +123,7 @@ impl ChannelRates for Limits {
 struct Services {
     clients: web::Data<Clients>,
     endpoints: web::Data<Endpoints>,
+    credentials: web::Data<Credentials>,
     channels: web::Data<Channels>,
     mailings: web::Data<Mailings>,
     messages: web::Data<Messages>,
@@ -126,6 +132,8 @@ struct Services {
     notifications: web::Data<Notifications>,
     routes: web::Data<Routes>,
     events: web::Data<Events>,
+    requests: web::Data<Requests>,
+    recurring: web::Data<Recurring>,
     keeping: web::Data<Keeping>,
     metrics: web::Data<Metrics>,
     inbox: web::Data<Inbox>,
@@ -163,6 +171,7 @@ impl App {
     /// Whatever of the configuration does not work: the database, the address.
     pub async fn start(config: Config, clock: Clock) -> Result<Self> {
         let metrics = Metrics::new()?;
+        let vault = credentials::vault(&config)?;
         let db = open_db(&config, &metrics).await?.exclusive(config.database.url.expose_secret())?;
         // the address before the engine: a second service must not begin to send before it finds the port taken
         let listener = listen(config.listen())?;
@@ -174,7 +183,8 @@ impl App {
         let granted = channels::endpoints(&config)?;
         let book = Arc::new(Book::new(db.clone(), clock.clone(), live.clone(), granted));
         let mut tasks = vec![supervise("book", trigger.clone(), Arc::clone(&book).run(shutdown.clone()))];
-        let ways = (Arc::clone(&guard), Arc::clone(&book));
+        let credentials = Arc::new(Credentials::new(db.clone(), clock.clone(), Arc::clone(&guard), vault));
+        let ways = (Arc::clone(&guard), Arc::clone(&book), Arc::clone(&credentials));
         let (work, partners) = work(&config, parts.clone(), ways, (&trigger, &shutdown)).await?;
         let observer = Observer::new(db.clone(), clock.clone(), live.clone());
         let observer = supervise("observer", trigger.clone(), observer.run(shutdown.clone()));
@@ -207,13 +217,28 @@ impl App {
                 tasks.push(supervise("broker", trigger.clone(), consumer.run(shutdown.clone())));
             }
         }
+        let waking = (wake, config.dead_letters.replay_rate);
+        let dead_letters = DeadLetters::new((db.clone(), clock.clone()), told, events, waking);
+        let parts = (db.clone(), clock.clone(), metrics.clone());
+        let asking = (Arc::clone(&guard), Arc::clone(&partners.arrivals));
+        let delays = config.request.retry_delays.clone();
+        let held = (Arc::clone(&credentials), dead_letters.clone());
+        let (intake, taking) = requests::intake::Intake::new(parts.clone(), Arc::clone(&partners.arrivals));
+        tasks.push(supervise("requests", trigger.clone(), taking.run()));
+        let room = (intake, config.request.intake_limit);
+        let requests = Arc::new(Requests::new(parts.clone(), asking, held, delays.clone(), room));
+        let times = Arc::new(Notify::new());
+        if config.node.role != Role::Api {
+            let ways = (Arc::clone(&times), config.delivery.poll);
+            let timekeeper = Timekeeper::new(parts.clone(), Arc::clone(&partners.arrivals), ways);
+            tasks.push(supervise("timekeeper", trigger.clone(), timekeeper.run(shutdown.clone())));
+        }
+        let recurring = (Arc::clone(&requests), Arc::clone(&partners.arrivals));
+        let recurring = Recurring::new(parts, recurring, times, delays);
         let services = Services {
-            dead_letters: web::Data::new(DeadLetters::new(
-                (db.clone(), clock.clone()),
-                told,
-                events,
-                (wake, config.dead_letters.replay_rate),
-            )),
+            requests: web::Data::from(requests),
+            recurring: web::Data::new(recurring),
+            dead_letters: web::Data::new(dead_letters),
             clients: web::Data::new(Clients::new(db.clone(), clock.clone())),
             endpoints: web::Data::new(Endpoints::new(
                 db.clone(),
@@ -221,6 +246,7 @@ impl App {
                 Arc::clone(&guard),
                 Arc::clone(&book),
             )),
+            credentials: web::Data::from(credentials),
             channels: web::Data::new(Channels {
                 configured: channels::described(&config),
                 states: partners.provider_states,
@@ -311,7 +337,7 @@ impl App {
 async fn work(
     config: &Config,
     (db, clock, metrics, live): (Db, Clock, Metrics, Live),
-    (guard, book): (Arc<Guard>, Arc<Book>),
+    (guard, book, keyring): (Arc<Guard>, Arc<Book>, Arc<Credentials>),
     (trigger, shutdown): (&Trigger, &Shutdown),
 ) -> Result<(Work, Partners)> {
     if config.node.role == Role::Api {
@@ -336,7 +362,7 @@ async fn work(
     let (letterbox, taking) = Letterbox::new((db.clone(), clock.clone(), live.clone()), config.in_app.keep);
     // ends with the engine, which holds the last handle on it
     let letters = supervise("letterbox", trigger.clone(), taking.run());
-    let channels = channels::Workshop { config, clock: &clock, guard, book, letterbox }.all()?;
+    let channels = channels::Workshop { config, clock: &clock, guard, book, letterbox, keyring }.all()?;
     let ends = (trigger.clone(), shutdown.clone());
     let parts = (db.clone(), clock.clone(), metrics.clone(), live);
     let engine = Engine::start(parts, settings(config), channels, ends).await?;
@@ -440,6 +466,7 @@ fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<S
         ActixApp::new()
             .app_data(services.clients.clone())
             .app_data(services.endpoints.clone())
+            .app_data(services.credentials.clone())
             .app_data(services.channels.clone())
             .app_data(services.mailings.clone())
             .app_data(services.messages.clone())
@@ -448,6 +475,8 @@ fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<S
             .app_data(services.notifications.clone())
             .app_data(services.routes.clone())
             .app_data(services.events.clone())
+            .app_data(services.requests.clone())
+            .app_data(services.recurring.clone())
             .app_data(services.keeping.clone())
             .app_data(services.metrics.clone())
             .app_data(services.access.clone())
@@ -501,11 +530,14 @@ fn every_path(cfg: &mut web::ServiceConfig) {
                 .configure(clients::handler::routes)
                 .configure(preferences::handler::routes)
                 .configure(endpoints::handler::routes)
+                .configure(credentials_handler::routes)
                 .configure(http_channels::routes)
                 .configure(messages::handler::routes)
                 .configure(templates::handler::routes)
                 .configure(events::handler::routes)
                 .configure(routes::handler::routes)
+                .configure(requests::recurring::handler::routes)
+                .configure(requests::handler::routes)
                 .configure(dead_letters::handler::routes)
                 .configure(notifications::handler::routes)
                 .configure(mailings::handler::routes)

@@ -6,8 +6,10 @@ pub mod gateway;
 mod hook;
 mod http;
 pub mod in_app;
+pub mod keyring;
 mod provider;
 pub mod push;
+pub mod request;
 pub mod sms;
 pub mod sms_http;
 pub mod webhook;
@@ -17,6 +19,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use self::request::{Response, Spec};
 use crate::db::types::MessageId;
 use crate::kinds::ChannelKind;
 
@@ -38,6 +41,8 @@ pub struct Delivery {
     pub html: Option<String>,
     /// A JSON object for the recipient's program, where the channel carries one.
     pub data: Option<Arc<str>>,
+    /// What is sent in place of a text, on the channel that carries such a thing.
+    pub request: Option<Arc<Spec>>,
     /// Whether it is one of many alike: a mailing's.
     pub is_bulk: bool,
     /// Where its recipient gets no more of its kind with one click (RFC 8058), if it may.
@@ -54,6 +59,7 @@ impl Delivery {
             text: text.into(),
             html: None,
             data: None,
+            request: None,
             is_bulk: false,
             unsubscribe: None,
         }
@@ -105,12 +111,14 @@ pub struct Answer {
     pub status_code: Option<u16>,
     /// The provider's name for the message.
     pub provider_id: Option<String>,
+    /// All that was answered, on a channel whose users want to know it.
+    pub response: Option<Box<Response>>,
 }
 
 impl Answer {
     /// This verdict, without a name of the provider's for the message.
     pub fn of(verdict: Verdict, status_code: Option<u16>) -> Self {
-        Self { verdict, status_code, provider_id: None }
+        Self { verdict, status_code, provider_id: None, response: None }
     }
 
     /// No answer came: a connection that broke, a timeout.
@@ -126,7 +134,7 @@ impl Answer {
     /// It was taken; a `provider_id` that is too long to be one is not kept.
     pub fn delivered(status_code: Option<u16>, provider_id: Option<String>) -> Self {
         let provider_id = provider_id.filter(|id| id.len() <= LONGEST_PROVIDER_ID);
-        Self { verdict: Verdict::Delivered, status_code, provider_id }
+        Self { verdict: Verdict::Delivered, status_code, provider_id, response: None }
     }
 }
 

@@ -8,6 +8,7 @@ use clap::{Parser, Subcommand};
 use crate::app::{self, App, open_db};
 use crate::clock::Clock;
 use crate::config::{Config, Role};
+use crate::credentials::usecase::Rotated;
 use crate::demo::{self, DemoArgs};
 use crate::error::{Error, Result};
 use crate::http::openapi;
@@ -44,6 +45,9 @@ enum Command {
     /// Routes of events and their templates.
     #[command(subcommand)]
     Routes(RoutesCommand),
+    /// What requests prove with who asks.
+    #[command(subcommand)]
+    Credentials(CredentialsCommand),
     /// Import 100,000 generated clients, send them a mailing, and show the books; all of it apart from any real data.
     Demo(DemoArgs),
     /// Run a provider to try against, with faults on demand.
@@ -56,6 +60,12 @@ enum Command {
         #[arg(long)]
         url: Option<String>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum CredentialsCommand {
+    /// Encrypt with the first key of CREDENTIALS_KEY what was encrypted with another of them; all of it or nothing.
+    Rotate,
 }
 
 #[derive(Debug, Subcommand)]
@@ -111,6 +121,12 @@ async fn execute(cli: Cli) -> Result<()> {
             let (templates, routes) = app::domains_of_routes(&config, db)?;
             let (texts, ways) = routes::load::load((&templates, &routes), &file, replace).await?;
             print(&format!("templates: {texts}\nroutes: {ways}\n"))
+        }
+        Command::Credentials(CredentialsCommand::Rotate) => {
+            telemetry::start(&config.log)?;
+            let db = open_db(&config, &Metrics::new()?).await?;
+            let Rotated { all, changed } = app::credentials_beside(&config, db)?.rotate().await?;
+            print(&format!("credentials: {all}, encrypted anew: {changed}\n"))
         }
         Command::Demo(args) => {
             telemetry::start(&config.log)?;

@@ -96,7 +96,12 @@ pub const ENVIRONMENT: &[(&str, &str, Form)] = &[
     ("IN_APP_TIMEOUT", "in_app.timeout", Form::Text),
     ("IN_APP_BREAKER_FAILURES", "in_app.breaker_failures", Form::Number),
     ("IN_APP_RETRY_DELAYS", "in_app.retry_delays", Form::Text),
+    ("REQUEST_WORKERS", "request.concurrency", Form::Number),
+    ("REQUEST_RATE_LIMIT", "request.rate_per_second", Form::Number),
+    ("REQUEST_RETRY_DELAYS", "request.retry_delays", Form::Text),
+    ("REQUEST_INTAKE_LIMIT", "request.intake_limit", Form::Number),
     ("EGRESS_ALLOW", "egress.allow", Form::Text),
+    ("CREDENTIALS_KEY", "credentials.key", Form::Text),
     ("INBOX_KEEP", "in_app.keep", Form::Text),
     ("INBOX_SECRET", "in_app.secret", Form::Text),
     ("INBOX_ORIGINS", "in_app.origins", Form::Text),
@@ -162,8 +167,13 @@ pub struct Config {
     pub discord: Discord,
     /// Messages in a user's inbox.
     pub in_app: InApp,
+    /// Requests that somebody asked for.
+    pub request: Requests,
     /// What may be reached at addresses that users give.
     pub egress: Egress,
+    /// What requests prove with who asks.
+    #[serde(default)]
+    pub credentials: Credentials,
     /// When a mailing's message is tried again.
     pub retry: Retry,
     /// Single notifications.

@@ -12,4 +12,5 @@ pub mod types;
 mod writer;
 
 pub use any::{AnyConnection, MultiBackend};
+pub(crate) use bulk::insert_rows;
 pub use connection::{Db, DbOptions, PoolState, refuses_values};

@@ -23,6 +23,20 @@ impl FieldError {
     pub fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
         Self { field: shortened(field.into(), 200), reason: shortened(reason.into(), 1000) }
     }
+
+    /// The same complaint about a field of what stands at `place`.
+    pub fn within(&self, place: &str) -> Self {
+        Self::new(format!("{place}.{}", self.field), &self.reason)
+    }
+
+    /// Complaints about several of the things that came together under `field`, each at its place; the first hundred.
+    pub fn of_each<'f>(field: &str, wrong: impl Iterator<Item = (usize, &'f [Self])>) -> Vec<Self> {
+        let each = wrong.flat_map(|(index, fields)| {
+            let place = format!("{field}[{index}]");
+            fields.iter().map(move |wrong| wrong.within(&place))
+        });
+        each.take(MOST_COMPLAINTS).collect()
+    }
 }
 
 fn shortened(mut text: String, most: usize) -> String {
@@ -137,6 +151,21 @@ impl Complaints {
     /// The value, or a noted complaint about `field`.
     pub fn check<T, E: fmt::Display>(&mut self, field: &str, value: std::result::Result<T, E>) -> Option<T> {
         value.map_err(|reason| self.add(field, reason.to_string())).ok()
+    }
+
+    /// The value, or the complaints of an [`Error::Invalid`], noted.
+    ///
+    /// # Errors
+    /// Any other error.
+    pub fn gather<T>(&mut self, value: Result<T>) -> Result<Option<T>> {
+        match value {
+            Ok(value) => Ok(Some(value)),
+            Err(Error::Invalid(fields)) => {
+                fields.into_iter().for_each(|wrong| self.add(wrong.field, wrong.reason));
+                Ok(None)
+            }
+            Err(other) => Err(other),
+        }
     }
 
     /// # Errors

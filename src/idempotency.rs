@@ -189,6 +189,23 @@ pub fn take(c: &mut AnyConnection, claims: &[&Claim], now: Timestamp) -> Result<
         .collect())
 }
 
+/// As [`take`], of requests that may have no key: for each whose its key is, if it is not its own. One without a key is
+/// to be done.
+///
+/// # Errors
+/// Those of the database.
+pub fn take_each<'c>(
+    c: &mut AnyConnection,
+    claims: impl Iterator<Item = Option<&'c Claim>> + Clone,
+    now: Timestamp,
+) -> Result<Vec<Option<Verdict>>> {
+    let mut verdicts = take(c, &claims.clone().flatten().collect::<Vec<_>>(), now)?.into_iter();
+    let of_each = |claim: Option<&Claim>| {
+        claim.and_then(|_| verdicts.next()).filter(|verdict| *verdict != Verdict::Ours)
+    };
+    Ok(claims.map(of_each).collect())
+}
+
 struct InsertKeys;
 
 impl Statement for InsertKeys {

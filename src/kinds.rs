@@ -63,10 +63,44 @@ coded_enum! {
         Discord = 5 "discord",
         /// A message in a user's inbox.
         InApp = 6 "in_app",
+        /// An HTTP request that somebody asked for: nobody is written to over it.
+        Request = 7 "request",
     }
 }
 
+/// The channels over which people are written to, for the API's document.
+pub struct ChannelToPeople;
+
+impl utoipa::PartialSchema for ChannelToPeople {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        let words = ChannelKind::TO_PEOPLE.iter().map(|channel| channel.as_str());
+        utoipa::openapi::ObjectBuilder::new()
+            .schema_type(utoipa::openapi::Type::String)
+            .enum_values(Some(words))
+            .description(Some("The way by which a message reaches its recipient."))
+            .into()
+    }
+}
+
+impl utoipa::ToSchema for ChannelToPeople {}
+
 impl ChannelKind {
+    /// Those over which people are written to.
+    pub const TO_PEOPLE: &[Self] =
+        &[Self::Sms, Self::Email, Self::Push, Self::Webhook, Self::Discord, Self::InApp];
+
+    /// The word of a channel over which people are written to.
+    ///
+    /// # Errors
+    /// Says which words there are.
+    pub fn to_people(word: &str) -> Result<Self, String> {
+        let found = Self::TO_PEOPLE.iter().find(|channel| channel.as_str() == word);
+        found.copied().ok_or_else(|| {
+            let words: Vec<&str> = Self::TO_PEOPLE.iter().map(|channel| channel.as_str()).collect();
+            format!("`{word}` is not one of {}", words.join(", "))
+        })
+    }
+
     /// Whether its messages have a part in HTML.
     pub fn shows_html(self) -> bool {
         self == Self::Email

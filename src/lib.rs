@@ -20,7 +20,8 @@
 //! | [`dead_letters`] | what failed: read, replayed, dropped |
 //! | [`pending_mailing`] | what makes a mailing begin at its time |
 //! | [`preferences`] | what clients opted out of, and when they are left alone |
-//! | [`egress`], [`channels`] | the way out; they know no database |
+//! | [`egress`], [`oauth`], [`channels`] | the way out, and access tokens for it; they know no database |
+//! | [`credentials`] | what requests prove with who asks: kept encrypted, never shown |
 //! | [`inbox`] | what the channel `in_app` delivers, kept for each user |
 //! | [`endpoints`] | where webhooks go: secrets, and what is disabled because it fails |
 //! | [`broker`] | events from a broker; it knows no database |
@@ -41,6 +42,7 @@ pub mod cli;
 pub mod clients;
 pub mod clock;
 pub mod config;
+pub mod credentials;
 pub mod db;
 pub mod dead_letters;
 pub mod delivery;
@@ -61,9 +63,11 @@ pub mod mailings;
 pub mod messages;
 pub mod metrics;
 pub mod notifications;
+pub mod oauth;
 pub mod paging;
 pub mod pending_mailing;
 pub mod preferences;
+pub mod requests;
 pub mod routes;
 pub mod sandbox;
 pub mod seal;

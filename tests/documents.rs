@@ -17,10 +17,13 @@ const EVENTS: &str = include_str!("../docs/events.md");
 const BROKER: &str = include_str!("../docs/broker.md");
 const CHANNELS: &str = include_str!("../docs/channels.md");
 const CONFIGURATION: &str = include_str!("../docs/configuration.md");
+const CREDENTIALS: &str = include_str!("../docs/credentials.md");
 const DEAD_LETTERS: &str = include_str!("../docs/dead-letters.md");
 const INBOX: &str = include_str!("../docs/inbox.md");
 const METRICS_PAGE: &str = include_str!("../docs/metrics.md");
+const REQUESTS_EXAMPLES: &str = include_str!("../docs/requests-examples.md");
 const PREFERENCES: &str = include_str!("../docs/preferences.md");
+const REQUESTS: &str = include_str!("../docs/requests.md");
 const OPERATIONS: &str = include_str!("../docs/operations.md");
 const TEMPLATES: &str = include_str!("../docs/templates.md");
 
@@ -35,12 +38,15 @@ const PAGES: &[(&str, &str)] = &[
     ("docs/events.md", EVENTS),
     ("docs/channels.md", CHANNELS),
     ("docs/configuration.md", CONFIGURATION),
+    ("docs/credentials.md", CREDENTIALS),
     ("docs/dead-letters.md", DEAD_LETTERS),
     ("docs/inbox.md", INBOX),
     ("docs/metrics.md", METRICS_PAGE),
     ("docs/operations.md", OPERATIONS),
     ("docs/templates.md", TEMPLATES),
     ("docs/preferences.md", PREFERENCES),
+    ("docs/requests.md", REQUESTS),
+    ("docs/requests-examples.md", REQUESTS_EXAMPLES),
 ];
 
 /// What config/default.toml sets, as `section.key` and the value without quotes.

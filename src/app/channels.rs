@@ -10,12 +10,15 @@ use crate::channels::discord::{self, Discord};
 use crate::channels::email::{self, Email};
 use crate::channels::gateway::Gateway;
 use crate::channels::in_app::InApp;
+use crate::channels::keyring::Keyring;
 use crate::channels::push::{FCM_URL, Fcm, FcmSettings, ServiceAccount};
+use crate::channels::request::HttpRequests;
 use crate::channels::sms::Sms;
 use crate::channels::sms_http::{HttpSettings, HttpSms};
 use crate::channels::webhook::{Secret, Webhook};
 use crate::clock::Clock;
 use crate::config::{self, Config, Way};
+use crate::credentials::Credentials;
 use crate::delivery::ChannelSetup;
 use crate::delivery::retry::{Retries, RetryPolicy};
 use crate::egress::guard::{self, Guard};
@@ -101,6 +104,7 @@ pub(super) struct Workshop<'a> {
     pub guard: Arc<Guard>,
     pub book: Arc<Book>,
     pub letterbox: Letterbox,
+    pub keyring: Arc<Credentials>,
 }
 
 impl Workshop<'_> {
@@ -155,6 +159,11 @@ impl Workshop<'_> {
                 Arc::new(Discord::new(settings, guard, self.clock.clone()))
             }
             ChannelKind::InApp => Arc::new(InApp::new(Arc::new(self.letterbox.clone()))),
+            ChannelKind::Request => {
+                let (guard, book) = (Arc::clone(&self.guard), Arc::clone(&self.book));
+                let keyring: Arc<dyn Keyring> = Arc::clone(&self.keyring) as _;
+                Arc::new(HttpRequests::new(guard, (book, keyring), self.clock.clone()))
+            }
         })
     }
 

@@ -130,10 +130,10 @@ impl Discord {
             Ok(answered) if answered.status == StatusCode::NOT_FOUND => gone(answered.status),
             Ok(answered) => hook::refused(answered.status, retry_after(&answered.headers, self.clock.now())),
             // one server for all of Discord: its silence concerns everybody
-            Err(Answer { verdict: Verdict::Deferred { error, retry_after }, status_code, provider_id })
+            Err(Answer { verdict: Verdict::Deferred { error, retry_after }, status_code, .. })
                 if is_discord =>
             {
-                Answer { verdict: Verdict::Transient { error, retry_after }, status_code, provider_id }
+                Answer::of(Verdict::Transient { error, retry_after }, status_code)
             }
             Err(answer) => answer,
         }

@@ -23,8 +23,15 @@ pub(super) async fn post(
     body: String,
 ) -> Result<Answered, Answer> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let ask =
-        Ask { method: Method::POST, target, headers, body, most_body: MOST_BODY, body_timeout: BODY_TIMEOUT };
+    let ask = Ask {
+        method: Method::POST,
+        target,
+        headers,
+        body,
+        most_body: MOST_BODY,
+        timeout: None,
+        body_timeout: BODY_TIMEOUT,
+    };
     guard.send(ask).await.map_err(|failure| match failure {
         Failure::Refused(why) => Answer::permanent(None, why.to_string()),
         failure => deferred(None, failure.to_string(), None),

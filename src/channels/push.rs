@@ -3,7 +3,6 @@
 //! (<https://firebase.google.com/docs/reference/fcm/rest/v1/projects.messages/send>). It reaches Android, Apple's devices
 //! and browsers.
 
-mod account;
 mod message;
 mod tokens;
 mod verdict;
@@ -13,8 +12,7 @@ use std::path::PathBuf;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
 use secrecy::SecretString;
 
-use self::account::Account;
-use self::tokens::Tokens;
+use self::tokens::{TokenEndpoint, endpoint};
 use super::http::{retry_after, unanswered};
 use super::{Answer, Channel, Delivery, Sending};
 use crate::clock::Clock;
@@ -22,6 +20,7 @@ use crate::egress::{self, Endpoint};
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::kinds::ChannelKind;
+use crate::oauth::{Account, Tokens};
 
 /// Where FCM is.
 pub const FCM_URL: &str = "https://fcm.googleapis.com";
@@ -51,7 +50,7 @@ pub struct FcmSettings {
 pub struct Fcm {
     endpoint: Endpoint,
     path: String,
-    tokens: Tokens,
+    tokens: Tokens<TokenEndpoint>,
     clock: Clock,
 }
 
@@ -80,7 +79,7 @@ impl Fcm {
         Ok(Self {
             endpoint: Endpoint::new("push.base_url", &settings.base_url, headers)?,
             path: format!("/v1/projects/{}/messages:send", account.project),
-            tokens: Tokens::new(field, account, clock.clone())?,
+            tokens: Tokens::new(endpoint(field, account)?, clock.clone()),
             clock,
         })
     }
@@ -92,7 +91,7 @@ impl Fcm {
         };
         let token = match self.tokens.get().await {
             Ok(token) => token,
-            Err(why) => return Answer::none(why),
+            Err(failure) => return Answer::none(failure.why),
         };
         let mut headers = self.endpoint.headers().clone();
         headers.insert(AUTHORIZATION, token.bearer.clone());
@@ -105,7 +104,7 @@ impl Fcm {
         let retry_after = retry_after(reply.headers(), self.clock.now());
         let body = reply.body(LONGEST_ANSWER).await.unwrap_or_default();
         if verdict::is_token_refused(status, &body) {
-            self.tokens.refuse(&token);
+            self.tokens.refuse(token.number);
         }
         verdict::read(status, retry_after, &body)
     }

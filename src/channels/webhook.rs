@@ -24,7 +24,7 @@ pub use secret::Secret;
 use super::http::{IDEMPOTENCY_KEY, retry_after};
 use super::{Answer, Channel, Delivery, Sending, Verdict, hook};
 use crate::clock::Clock;
-use crate::db::types::Timestamp;
+use crate::db::types::{MessageId, Timestamp};
 use crate::egress::guard::{Guard, Plain};
 use crate::kinds::{ChannelKind, Disabled};
 
@@ -60,10 +60,33 @@ struct Data<'a> {
 }
 
 /// Tells the directory what came of an attempt, also of one that is given up.
-struct Noting<'a> {
+pub(super) struct Noting<'a> {
     directory: &'a dyn Directory,
     url: &'a str,
     came: Option<Came>,
+}
+
+impl<'a> Noting<'a> {
+    /// Of an attempt at this URL.
+    pub(super) fn new(directory: &'a dyn Directory, url: &'a str) -> Self {
+        Self { directory, url, came: Some(Came::Failed) }
+    }
+
+    /// It came to this.
+    pub(super) fn end(mut self, answer: &Answer) {
+        self.came = match (&answer.verdict, answer.status_code) {
+            (Verdict::Delivered, _) => Some(Came::Taken),
+            (Verdict::Gone { .. }, _) => Some(Came::Gone),
+            // it was never asked
+            (Verdict::Permanent { .. }, None) => None,
+            _ => Some(Came::Failed),
+        };
+    }
+
+    /// There was none.
+    pub(super) fn forget(mut self) {
+        self.came = None;
+    }
 }
 
 impl Drop for Noting<'_> {
@@ -102,7 +125,7 @@ impl Webhook {
         let Some((headers, body)) = self.request(&delivery, &endpoint.secrets) else {
             return Answer::permanent(None, "the data is no JSON");
         };
-        let mut noting = Noting { directory: self.directory.as_ref(), url, came: Some(Came::Failed) };
+        let noting = Noting::new(self.directory.as_ref(), url);
         let answer = match hook::post(&self.guard, target, headers, body).await {
             Ok(answered) if answered.status.is_success() => {
                 Answer::delivered(Some(answered.status.as_u16()), None)
@@ -110,13 +133,7 @@ impl Webhook {
             Ok(answered) => hook::refused(answered.status, retry_after(&answered.headers, self.clock.now())),
             Err(nothing) => nothing,
         };
-        noting.came = match (&answer.verdict, answer.status_code) {
-            (Verdict::Delivered, _) => Some(Came::Taken),
-            (Verdict::Gone { .. }, _) => Some(Came::Gone),
-            // it was never asked
-            (Verdict::Permanent { .. }, None) => None,
-            _ => Some(Came::Failed),
-        };
+        noting.end(&answer);
         answer
     }
 
@@ -133,20 +150,32 @@ impl Webhook {
         };
         let timestamp = delivery.id.created_at();
         let body = serde_json::to_string(&Body { r#type: "message", timestamp, data }).ok()?;
-        let now = self.clock.now().micros() / 1_000_000;
-        let signatures: Vec<_> = secrets.iter().map(|secret| secret.sign(&id, now, &body)).collect();
-        let value = |text: &str| HeaderValue::from_str(text).ok();
-        let headers = [
-            (ID, value(&id)?),
-            (TIMESTAMP, HeaderValue::from(now)),
-            (SIGNATURE, value(&signatures.join(" "))?),
-            (IDEMPOTENCY_KEY, value(&id)?),
-        ];
-        Some((HeaderMap::from_iter(headers), body))
+        let mut headers = signature_headers(delivery.id, secrets, &body, &self.clock)?;
+        headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_str(&id).ok()?);
+        Some((headers, body))
     }
 }
 
-const fn reason(disabled: Disabled) -> &'static str {
+/// The headers of Standard Webhooks for a message with this body that goes out now: with a signature for each of the
+/// secrets, and without one if there are none.
+pub(super) fn signature_headers(
+    id: MessageId,
+    secrets: &[Secret],
+    body: &str,
+    clock: &Clock,
+) -> Option<HeaderMap> {
+    let (id, now) = (id.to_string(), clock.now().micros() / 1_000_000);
+    let mut headers = HeaderMap::with_capacity(4);
+    headers.insert(ID, HeaderValue::from_str(&id).ok()?);
+    headers.insert(TIMESTAMP, HeaderValue::from(now));
+    if !secrets.is_empty() {
+        let signatures: Vec<_> = secrets.iter().map(|secret| secret.sign(&id, now, body)).collect();
+        headers.insert(SIGNATURE, HeaderValue::from_str(&signatures.join(" ")).ok()?);
+    }
+    Some(headers)
+}
+
+pub(super) const fn reason(disabled: Disabled) -> &'static str {
     match disabled {
         Disabled::ByHand => "the endpoint is disabled; it can be enabled again",
         Disabled::Failing => "the endpoint is disabled because it failed for long; it can be enabled again",

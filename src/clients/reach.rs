@@ -27,7 +27,7 @@ pub fn parse(channel: ChannelKind, text: &str) -> Result<String, String> {
         }
         ChannelKind::Email => Ok(text.parse::<Email>()?.to_string()),
         ChannelKind::Push => Ok(text.parse::<PushToken>()?.to_string()),
-        ChannelKind::Webhook | ChannelKind::Discord => url(text),
+        ChannelKind::Webhook | ChannelKind::Discord | ChannelKind::Request => url(text),
         ChannelKind::InApp => {
             let is_user = (1..=LONGEST_USER).contains(&text.chars().count())
                 && !text.chars().any(|c| c.is_control() || c.is_whitespace());
@@ -87,6 +87,8 @@ impl Reach<'_> {
             }
             ChannelKind::Webhook => self.url(channel, WEBHOOK_URL),
             ChannelKind::Discord => self.url(channel, DISCORD_URL),
+            // nobody is written to over it
+            ChannelKind::Request => None,
         }
     }
 
@@ -106,6 +108,7 @@ pub fn lacks(channel: ChannelKind) -> String {
         ChannelKind::InApp => "id",
         ChannelKind::Webhook => "URL in its attribute `webhook_url`",
         ChannelKind::Discord => "URL in its attribute `discord_url`",
+        ChannelKind::Request => "URL",
     };
     format!("the client has no {what}, which `{channel}` needs")
 }

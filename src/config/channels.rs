@@ -7,12 +7,15 @@ use figment::value::Dict;
 use secrecy::SecretString;
 use serde::Deserialize;
 
-use super::sections::{duration, optional_delays, optional_duration};
+use super::sections::{delays, duration, optional_delays, optional_duration};
 use super::{Config, SANDBOX_URL, variable};
 use crate::kinds::ChannelKind;
 
 /// What a real provider is assumed to bear when nothing is said.
 const DEFAULT_RATE: f64 = 100.0;
+
+/// What a request may ask for, and some seconds for its end to be noticed by who sends it.
+const LONGEST_ATTEMPT: Duration = Duration::from_secs(310);
 
 /// Section `channels`: what holds for each of them that says nothing else.
 #[derive(Debug, Clone, Deserialize)]
@@ -144,6 +147,35 @@ channel_section! {
     }
 }
 
+/// Section `request`: requests that somebody asked for. They go where they say, and each has a time of its own.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Requests {
+    /// In flight at once.
+    pub concurrency: usize,
+    /// How many may begin in a second; none means no limit.
+    pub rate_per_second: Option<f64>,
+    /// The delays before further attempts of requests that say nothing of it.
+    #[serde(deserialize_with = "delays")]
+    pub retry_delays: Vec<Duration>,
+    /// That may wait for the database at once.
+    pub intake_limit: usize,
+}
+
+impl Requests {
+    fn common(&self) -> Common<'_> {
+        Common {
+            base_url: None,
+            concurrency: self.concurrency,
+            rate_per_second: Some(self.rate_per_second.unwrap_or(0.0)),
+            timeout: Some(LONGEST_ATTEMPT),
+            // they go to many servers, none of which says anything of the others
+            breaker_failures: Some(0),
+            retry_delays: Some(&self.retry_delays),
+        }
+    }
+}
+
 impl InApp {
     /// The origins, one by one.
     pub fn origins(&self) -> impl Iterator<Item = &str> {
@@ -182,7 +214,7 @@ impl Config {
                 ChannelKind::Email => "SMTP_URL or ",
                 ChannelKind::Push => "FCM_SERVICE_ACCOUNT or ",
                 ChannelKind::Webhook => "WEBHOOK_SECRET or ",
-                ChannelKind::Sms | ChannelKind::Discord | ChannelKind::InApp => "",
+                ChannelKind::Sms | ChannelKind::Discord | ChannelKind::InApp | ChannelKind::Request => "",
             };
             format!(
                 "`{channel}` has no provider here: set {direct}{gateway}, or leave PROVIDER_BASE_URL unset to try it \
@@ -239,7 +271,7 @@ impl Config {
             ChannelKind::Email => self.email.smtp_url.is_some(),
             ChannelKind::Push => self.push.service_account.is_some(),
             ChannelKind::Webhook => self.webhook.secret.is_some(),
-            ChannelKind::Discord | ChannelKind::InApp => true,
+            ChannelKind::Discord | ChannelKind::InApp | ChannelKind::Request => true,
         }
     }
 
@@ -251,6 +283,7 @@ impl Config {
             ChannelKind::Webhook => self.webhook.common(),
             ChannelKind::Discord => self.discord.common(),
             ChannelKind::InApp => self.in_app.common(),
+            ChannelKind::Request => self.request.common(),
         }
     }
 }

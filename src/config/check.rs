@@ -79,6 +79,7 @@ fn sizes(config: &Config, bounds: &mut Bounds) {
     bounds.within("retry.limit", config.retry.limit as f64, 0.0..=20.0);
     bounds.within("notifications.intake_limit", config.notifications.intake_limit as f64, 1000.0..=1e6);
     bounds.within("events.intake_limit", config.events.intake_limit as f64, 1000.0..=1e6);
+    bounds.within("request.intake_limit", config.request.intake_limit as f64, 1000.0..=1e6);
     bounds.within("broker.batch", config.broker.batch as f64, 1.0..=5000.0);
     bounds.within("broker.tries", config.broker.tries as f64, 1.0..=100.0);
     let delivery = &config.delivery;

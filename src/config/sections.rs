@@ -89,6 +89,14 @@ pub struct Egress {
     pub allow: String,
 }
 
+/// Section `credentials`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Credentials {
+    /// Keys that they are encrypted with, separated by white space; the first is the one that encrypts.
+    pub key: Option<SecretString>,
+}
+
 /// Section `retry`: of a mailing's messages.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -256,12 +264,17 @@ pub(super) fn optional_duration<'de, D: Deserializer<'de>>(reader: D) -> Result<
 pub(super) fn optional_delays<'de, D: Deserializer<'de>>(
     reader: D,
 ) -> Result<Option<Vec<Duration>>, D::Error> {
-    let texts = Option::<String>::deserialize(reader)?;
-    let parse = |text: String| {
-        let delays = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-        delays.map(parse_duration).collect()
-    };
-    texts.map(parse).transpose()
+    Option::<String>::deserialize(reader)?.as_deref().map(parse_delays).transpose()
+}
+
+/// `"1s, 5s"`; an empty text is none.
+pub(super) fn delays<'de, D: Deserializer<'de>>(reader: D) -> Result<Vec<Duration>, D::Error> {
+    parse_delays(&String::deserialize(reader)?)
+}
+
+fn parse_delays<E: serde::de::Error>(text: &str) -> Result<Vec<Duration>, E> {
+    let delays = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    delays.map(parse_duration).collect()
 }
 
 fn parse_duration<E: serde::de::Error>(text: &str) -> Result<Duration, E> {

@@ -16,6 +16,31 @@ use diesel::sql_types::HasSqlType;
 use diesel::sqlite::Sqlite;
 use diesel::{PgConnection, QueryResult, SqliteConnection};
 
+/// Rows written by one statement at most: PostgreSQL takes 65535 parameters.
+pub(crate) const ROWS_AT_ONCE: usize = 1000;
+
+/// Inserts rows: in bulk where each statement is a round trip, one by one on SQLite, where diesel has no bulk insert for
+/// a connection that may be either. Rows with `treat_none_as_default_value = false` have one statement, prepared once.
+macro_rules! insert_rows {
+    ($c:expr, $table:expr, $rows:expr) => {
+        match $c {
+            $crate::db::AnyConnection::Postgres(c) => {
+                for rows in $rows.chunks($crate::db::bulk::ROWS_AT_ONCE) {
+                    diesel::insert_into($table).values(rows).execute(c)?;
+                }
+                Ok(())
+            }
+            $crate::db::AnyConnection::Sqlite(c) => {
+                for row in $rows.iter() {
+                    diesel::insert_into($table).values(row).execute(c)?;
+                }
+                Ok(())
+            }
+        }
+    };
+}
+pub(crate) use insert_rows;
+
 /// Stands in a statement's text where the columns are, as arrays.
 const COLUMNS: &str = "$columns";
 

@@ -5,13 +5,41 @@ use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
 
 use super::refuses_values;
 use crate::error::{Error, Result};
 
 /// Items that wait to be taken up; those that come then wait for room.
 const QUEUE: usize = 1024;
+
+/// What may wait for the database at once.
+pub struct Room {
+    free: Semaphore,
+    size: usize,
+    what: &'static str,
+}
+
+impl Room {
+    /// For so many of what has this name.
+    pub fn new(size: usize, what: &'static str) -> Self {
+        Self { free: Semaphore::new(size), size, what }
+    }
+
+    /// Room for so many, until the answer is dropped.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when there is not so much.
+    pub fn take(&self, count: usize) -> Result<SemaphorePermit<'_>> {
+        let count = u32::try_from(count).unwrap_or(u32::MAX);
+        self.free.try_acquire_many(count).map_err(|_| {
+            Error::Busy(format!(
+                "{} {} wait for the database already and nothing of this request was taken; repeat it in a moment",
+                self.size, self.what
+            ))
+        })
+    }
+}
 
 /// What is written in groups, and how.
 pub trait Gather: Send + Sync + 'static {

@@ -178,6 +178,14 @@ diesel::table! {
 }
 diesel::table! {
     use diesel::sql_types::*;
+    use crate::db::types::Instant;
+    credential (name) {
+        name -> Text, description -> Nullable<Text>, shown -> Text, sealed -> Text, created_at -> Instant,
+        updated_at -> Instant,
+    }
+}
+diesel::table! {
+    use diesel::sql_types::*;
     use crate::db::types::{Id, Instant};
     route (id) {
         id -> Id, event -> Text, description -> Nullable<Text>, event_group -> Nullable<Text>,
@@ -217,6 +225,25 @@ diesel::table! {
         channel -> SmallInt, recipient -> Text, message_group -> Text, created_at -> Instant,
     }
 }
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::{Id, Instant};
+    request (message_id) {
+        message_id -> Id, kind -> SmallInt, parent_id -> Nullable<Id>, scheduled_at -> Instant, updated_at -> Instant,
+        spec -> Text, retry -> Nullable<Text>, notify -> Nullable<Text>, executed_at -> Nullable<Instant>,
+        response -> Nullable<Text>, response_body -> Nullable<Binary>,
+    }
+}
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::{Id, Instant};
+    recurring_request (id) {
+        id -> Id, status -> SmallInt, cron -> Text, timezone -> Text, catch_up -> SmallInt,
+        next_at -> Nullable<Instant>, last_at -> Nullable<Instant>, created_at -> Instant, updated_at -> Instant,
+        starts_at -> Nullable<Instant>, ends_at -> Nullable<Instant>, spec -> Text, retry -> Nullable<Text>,
+        notify -> Nullable<Text>,
+    }
+}
 diesel::allow_tables_to_appear_in_same_query!(
     client,
     client_attribute,
@@ -232,5 +259,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     attempt,
     dead_letter,
     preference,
-    replayed
+    replayed,
+    request
 );

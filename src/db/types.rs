@@ -165,6 +165,10 @@ id_type!(
     EventId
 );
 id_type!(
+    /// Identifies a recurring request.
+    RecurringId
+);
+id_type!(
     /// Identifies a route of events.
     RouteId
 );

@@ -20,6 +20,7 @@ use crate::mailings::recipient::Recipient;
 use crate::messages::repo::MessageRow;
 use crate::notifications::repo::Content;
 use crate::preferences::repo::Known;
+use crate::requests::repo::{Asking, Ended};
 use crate::templates::Filled;
 
 /// Claims what is due.
@@ -90,8 +91,12 @@ impl Claimer {
         let (shared, now) = (&self.shared, self.shared.now());
         let limit = shared.settings.page_size;
         let expired = shared.db.write(move |c| expire::expire(c, now, limit)).await?;
-        let more = expired.len() == limit;
-        for change in expired {
+        let Ended { requests, reports } = expired.requests;
+        // the reports are due at once
+        let more = expired.notifications.len() + requests == limit || reports > 0;
+        shared.count(ChannelKind::Request, OutcomeKind::Expired, requests);
+        shared.count_reports(reports);
+        for change in expired.notifications {
             shared.count(change.channel, OutcomeKind::Expired, 1);
             shared.live.publish(&change, true);
         }
@@ -118,7 +123,7 @@ impl Claimer {
     }
 
     async fn admit(&self, claimed: Claimed) -> Result<()> {
-        let Claimed { page, rows, attempts_before, recipients, contents, wishes } = claimed;
+        let Claimed { page, rows, attempts_before, recipients, contents, requests, wishes } = claimed;
         let rows = rows.into_iter().map(|row| {
             let before = attempts_before.get(&row.id).copied().unwrap_or_default();
             (row, before)
@@ -139,6 +144,7 @@ impl Claimer {
                 });
                 items.collect()
             }
+            None if page.channel == ChannelKind::Request => requested(&open, page.priority, rows, requests),
             None => self.singles(&open, lane, rows, (contents, wishes)),
         };
         self.shared.admit(&open, lane, items).await;
@@ -163,6 +169,7 @@ impl Claimer {
                 event: content.event_id,
                 content: Filled { subject: content.subject, text: content.text, html: content.html },
                 data: content.data.map(Arc::from),
+                request: None,
                 expires_at: row.expires_at,
                 retry: content.retry.as_deref().and_then(RetryPolicy::from_json),
                 group: content.group,
@@ -177,4 +184,33 @@ impl Claimer {
         });
         items.collect()
     }
+}
+
+/// Requests; nobody watches them.
+fn requested(
+    open: &Arc<OpenPage>,
+    priority: Priority,
+    rows: Vec<(MessageRow, i16)>,
+    mut requests: HashMap<MessageId, Asking>,
+) -> Vec<Item> {
+    let items = rows.into_iter().map(|(row, before)| {
+        let asking = requests.remove(&row.id).unwrap_or_default();
+        let single = Single {
+            channel: ChannelKind::Request,
+            priority,
+            batch: None,
+            event: None,
+            content: Filled::default(),
+            data: None,
+            // one that cannot be read fails when it is to be sent
+            request: serde_json::from_str(&asking.spec).ok().map(Arc::new),
+            expires_at: row.expires_at,
+            retry: asking.retry.as_deref().and_then(RetryPolicy::from_json),
+            group: None,
+            is_transactional: true,
+            is_awaited: false,
+        };
+        Item::of_row((row, before), Arc::clone(open), Origin::Single(Box::new(single)), (None, None))
+    });
+    items.collect()
 }

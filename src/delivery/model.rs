@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep_until};
 use super::origin::Origin;
 use super::pacer::Schedule;
 use super::sync::{Mutex, MutexGuard};
+use crate::channels::request::Response;
 use crate::clock::Clock;
 use crate::db::types::{ClientId, MailingId, MessageId, NodeId, PageId, Timestamp};
 use crate::kinds::{ChannelKind, ErrorClass, OutcomeKind, Priority};
@@ -321,6 +322,10 @@ pub struct Tried {
     pub provider_id: Option<String>,
     /// From request to answer.
     pub duration_ms: i32,
+    /// When it began.
+    pub began: Option<Timestamp>,
+    /// All that was answered, where that is kept.
+    pub response: Option<Box<Response>>,
 }
 
 impl Item {

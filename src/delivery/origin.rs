@@ -7,6 +7,7 @@ use tokio::time::Instant;
 
 use super::model::{AttemptEnd, Run, RunState};
 use super::retry::RetryPolicy;
+use crate::channels::request::Spec;
 use crate::clock::Clock;
 use crate::db::types::{BatchId, EventId, MailingId, Timestamp};
 use crate::kinds::{ChannelKind, Priority};
@@ -27,6 +28,8 @@ pub struct Single {
     pub content: Filled,
     /// A JSON object for the recipient's program.
     pub data: Option<Arc<str>>,
+    /// What is sent in place of a text.
+    pub request: Option<Arc<Spec>>,
     /// It is not sent at or after this time.
     pub expires_at: Option<Timestamp>,
     /// Its own schedule of further attempts.

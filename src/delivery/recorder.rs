@@ -5,18 +5,20 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::model::{Outcome, PageState};
+use super::model::{Outcome, PageState, Tried};
 use super::origin::Origin;
 use super::repo::record::{self, Entry, Recorded};
 use super::shared::Shared;
+use crate::channels::request::Response;
 use crate::db::refuses_values;
 use crate::db::types::NodeId;
 use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::kinds::{MessageStatus, NotificationStatus, OutcomeKind};
+use crate::kinds::{ChannelKind, MessageStatus, NotificationStatus, OutcomeKind};
 use crate::lifecycle::Shutdown;
 use crate::live::Change;
 use crate::messages::repo::MessageRow;
+use crate::requests::repo::Ran;
 
 /// Between tries at a commit that failed.
 const RETRY_DELAY: Duration = Duration::from_millis(250);
@@ -117,7 +119,9 @@ impl Recorder {
             tracing::warn!(page = %id, "a page is another node's by now; its outcomes here were dropped");
             self.shared.pages.forget(*id);
         }
-        let (mut retries, mut pages_done) = (false, false);
+        self.shared.count_reports(recorded.reports);
+        // what waits again, or is new: the report of a request
+        let (mut waits, mut pages_done) = (recorded.reports > 0, false);
         for outcome in outcomes {
             let page = &outcome.item.page;
             if recorded.lost.contains(&page.id) {
@@ -130,7 +134,7 @@ impl Recorder {
                 if let Some(class) = outcome.class {
                     self.shared.count_dead_letter(outcome.item.origin.channel(), class);
                 }
-                retries |= outcome.kind == OutcomeKind::Retry;
+                waits |= outcome.kind == OutcomeKind::Retry;
                 self.tell(outcome);
             }
             match page.recorded(1) {
@@ -145,7 +149,7 @@ impl Recorder {
                 PageState::Busy => {}
             }
         }
-        if retries {
+        if waits {
             self.shared.claim.notify_one();
         }
         if pages_done {
@@ -153,9 +157,11 @@ impl Recorder {
         }
     }
 
-    /// What became of a notification is told; a mailing's messages are too many.
+    /// What became of a notification is told; a mailing's messages are too many, and nobody watches requests.
     fn tell(&self, outcome: &Outcome) {
-        if let Origin::Single(single) = &outcome.item.origin {
+        if let Origin::Single(single) = &outcome.item.origin
+            && single.channel != ChannelKind::Request
+        {
             let change = Change {
                 id: outcome.item.id,
                 batch: single.batch,
@@ -213,13 +219,34 @@ fn entry(outcome: &Outcome) -> Entry {
         error: storable(outcome.error.as_deref()),
     };
     let (page, mailing) = (item.page.id, item.page.mailing);
-    let (tried, class, event) = (tried.is_some(), outcome.class, item.origin.event());
-    Entry { page, mailing, row, outcome: outcome.kind, at: outcome.at, tried, class, event }
+    let (class, event) = (outcome.class, item.origin.event());
+    let ran = tried.filter(|_| item.origin.channel() == ChannelKind::Request).map(ran);
+    Entry {
+        page,
+        mailing,
+        row,
+        outcome: outcome.kind,
+        at: outcome.at,
+        tried: tried.is_some(),
+        class,
+        event,
+        ran,
+    }
+}
+
+/// What is kept of a request's attempt.
+fn ran(tried: &Tried) -> Ran {
+    let response = tried.response.as_deref().map(|response| Response {
+        headers: response.headers.iter().map(|(name, value)| (name.clone(), plain(value))).collect(),
+        ..response.clone()
+    });
+    Ran { executed_at: tried.began, response }
 }
 
 /// The entry without the words that came from outside.
 fn without_words(mut entry: Entry) -> Entry {
     entry.row.provider_id = None;
+    entry.ran = entry.ran.map(|ran| Ran { response: None, ..ran });
     entry.row.error =
         (entry.outcome != OutcomeKind::Delivered).then(|| "the database refused the reason".to_owned());
     entry
@@ -227,5 +254,9 @@ fn without_words(mut entry: Entry) -> Entry {
 
 /// PostgreSQL's texts hold no NUL. A provider that sends one must not make the whole group impossible to record.
 fn storable(text: Option<&str>) -> Option<String> {
-    text.map(|text| text.replace('\0', "\u{fffd}"))
+    text.map(plain)
+}
+
+fn plain(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
 }

@@ -162,6 +162,12 @@ impl Shared {
         self.metrics.dead_letters.with_label_values(&[channel.as_str(), class.as_str()]).inc();
     }
 
+    /// Counts reports of requests' results, which are messages that nobody asked for by themselves.
+    pub fn count_reports(&self, reports: usize) {
+        let entered = self.metrics.messages.with_label_values(&[ChannelKind::Request.as_str()]);
+        entered.inc_by(u64::try_from(reports).unwrap_or_default());
+    }
+
     /// Counts final states and retries.
     pub fn count(&self, channel: ChannelKind, kind: OutcomeKind, messages: usize) {
         let counter = match kind {

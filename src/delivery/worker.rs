@@ -161,14 +161,14 @@ type Failure = (ErrorClass, String);
 /// What the provider is asked to deliver, or why nothing can be.
 fn delivery(item: &Item, links: Option<&Links>) -> Result<Delivery, Failure> {
     let recipient = item.address().map_err(|why| (ErrorClass::Unreachable, why))?;
-    let (filled, data) = match &item.origin {
-        Origin::Mailing(run) => (filled(run, item.recipient.as_ref())?, None),
-        Origin::Single(single) => (single.content.clone(), single.data.clone()),
+    let (filled, data, request) = match &item.origin {
+        Origin::Mailing(run) => (filled(run, item.recipient.as_ref())?, None, None),
+        Origin::Single(single) => (single.content.clone(), single.data.clone(), single.request.clone()),
     };
     let Filled { subject, text, html } = filled;
     let is_bulk = matches!(item.origin, Origin::Mailing(_));
     let unsubscribe = links.filter(|_| may_unsubscribe(item)).map(|links| links.url(&subject_of(item)));
-    Ok(Delivery { id: item.id, recipient, subject, text, html, data, is_bulk, unsubscribe })
+    Ok(Delivery { id: item.id, recipient, subject, text, html, data, request, is_bulk, unsubscribe })
 }
 
 /// Whether its recipient is shown how to get no more of its kind.
@@ -283,7 +283,7 @@ impl Sender {
         };
         let took = began.elapsed();
         self.metrics.in_flight.dec();
-        let outcome = match self.judge(item, answer, took) {
+        let outcome = match self.judge(item, answer, (now, took)) {
             Came::To(outcome) => outcome,
             back => return back,
         };
@@ -298,7 +298,7 @@ impl Sender {
         }
     }
 
-    fn judge(&self, item: Item, answer: Answer, took: Duration) -> Came {
+    fn judge(&self, item: Item, answer: Answer, (began, took): (Timestamp, Duration)) -> Came {
         let at = self.shared.now();
         let attempts = item.attempts.saturating_add(1);
         let ends_at = item.origin.ends_at();
@@ -328,6 +328,8 @@ impl Sender {
             status_code: answer.status_code.map(i32::from),
             provider_id: answer.provider_id,
             duration_ms: i32::try_from(took.as_millis()).unwrap_or(i32::MAX),
+            began: Some(began),
+            response: answer.response,
         };
         Came::To(Outcome { item, kind, attempts, at, due_at, tried: Some(tried), error, class })
     }

@@ -47,6 +47,11 @@ const NOT_THE_USERS: &[HeaderName] = &[
 ];
 const NOT_THE_USERS_EITHER: &[&str] = &["keep-alive", "proxy-connection", "http2-settings"];
 
+/// Whether a header is the connection's, and the guard's to set: it is taken out of what a user sends.
+pub fn is_the_guards(name: &HeaderName) -> bool {
+    NOT_THE_USERS.contains(name) || NOT_THE_USERS_EITHER.contains(&name.as_str())
+}
+
 /// What the guard is set to.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -100,7 +105,9 @@ pub struct Ask {
     pub body: String,
     /// Bytes of the answer's body that are read, at most.
     pub most_body: usize,
-    /// For the body to be there once the head is; never beyond [`Settings::timeout`].
+    /// For everything, in place of [`Settings::timeout`].
+    pub timeout: Option<Duration>,
+    /// For the body to be there once the head is; never beyond the time for everything.
     pub body_timeout: Duration,
 }
 
@@ -226,8 +233,8 @@ impl Guard {
     /// # Errors
     /// Why no answer came. Dropping the future closes the connection.
     pub async fn send(&self, ask: Ask) -> Result<Answered, Failure> {
-        let deadline = Instant::now() + self.timeout;
-        let Ask { method, target, headers, body, most_body, body_timeout } = ask;
+        let Ask { method, target, headers, body, most_body, timeout, body_timeout } = ask;
+        let deadline = Instant::now() + timeout.unwrap_or(self.timeout);
         if matches!(method, Method::CONNECT | Method::TRACE) {
             return Err(Failure::Refused(Refusal::Method));
         }

@@ -52,8 +52,22 @@ pub fn short_routes(cfg: &mut web::ServiceConfig) {
     );
 }
 
-/// Takes an event as the caller prefers.
-async fn take(events: &Events, preference: Preference, posted: Posted<EventBody>) -> Result<HttpResponse> {
+/// Send an event
+///
+/// Its routes say which messages it causes; it and they are on disk when this answers. The same `id` twice is one event, and
+/// so is the same `Idempotency-Key` when there is no `id`. `Prefer: wait=10` (RFC 7240) waits up to so many seconds for the
+/// ends of its messages and answers 200 with them, or 202 with what is known when time is over.
+#[utoipa::path(post, path = "/api/v1/events", operation_id = "create_event", tag = "events",
+    request_body = EventBody, params(PreferHeader, KeyHeader),
+    responses(
+        (status = 202, description = "It is taken", body = EventAccepted),
+        (status = 200, description = "Waited for: what became of its messages", body = EventAccepted),
+    ))]
+pub async fn create_event(
+    events: web::Data<Events>,
+    preference: Preference,
+    posted: Posted<EventBody>,
+) -> Result<HttpResponse> {
     let event = posted.value.into_new(posted.key.map(|key| key.key))?;
     let mut answer = match preference {
         Preference::Wait(patience) => {
@@ -71,25 +85,6 @@ async fn take(events: &Events, preference: Preference, posted: Posted<EventBody>
     Ok(answer)
 }
 
-/// Send an event
-///
-/// Its routes say which messages it causes; it and they are on disk when this answers. The same `id` twice is one event, and
-/// so is the same `Idempotency-Key` when there is no `id`. `Prefer: wait=10` (RFC 7240) waits up to so many seconds for the
-/// ends of its messages and answers 200 with them, or 202 with what is known when time is over.
-#[utoipa::path(post, path = "/api/v1/events", operation_id = "create_event", tag = "events",
-    request_body = EventBody, params(PreferHeader, KeyHeader),
-    responses(
-        (status = 202, description = "It is taken", body = EventAccepted),
-        (status = 200, description = "Waited for: what became of its messages", body = EventAccepted),
-    ))]
-pub async fn create_event(
-    events: web::Data<Events>,
-    preference: Preference,
-    posted: Posted<EventBody>,
-) -> Result<HttpResponse> {
-    take(&events, preference, posted).await
-}
-
 /// Send an event, by the short path
 #[utoipa::path(post, path = "/events", operation_id = "create_event_by_its_short_path", tag = "events",
     request_body = EventBody, params(PreferHeader, KeyHeader),
@@ -102,7 +97,7 @@ pub async fn create_event_by_short_path(
     preference: Preference,
     posted: Posted<EventBody>,
 ) -> Result<HttpResponse> {
-    take(&events, preference, posted).await
+    create_event(events, preference, posted).await
 }
 
 /// Send an action

@@ -13,7 +13,7 @@ use crate::clients::model::{Email, ExternalId, PhoneNumber, PushToken};
 use crate::db::types::{ClientId, EventId, Timestamp};
 pub use crate::kinds::EventSource as Source;
 use crate::kinds::{ChannelKind, Priority};
-use crate::notifications::model::{Notification, Raw};
+use crate::notifications::model::{Notification, Raw, TemplateUsed};
 use crate::routes::pattern::EventName;
 
 /// Bytes of a payload's JSON.
@@ -199,7 +199,7 @@ pub struct Draft {
     /// The template that it was rendered from.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    pub template: Option<DraftTemplate>,
+    pub template: Option<TemplateUsed>,
     /// What stands above the text.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -228,19 +228,6 @@ pub struct Draft {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
     pub expires_at: Option<Timestamp>,
-}
-
-/// A template as a message was rendered from it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct DraftTemplate {
-    /// Its name.
-    pub name: String,
-    /// Its language, if it is not the one that others fall back to.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    pub locale: Option<String>,
-    /// Which version of it.
-    pub version: i32,
 }
 
 /// What an event would cause, or causes.

@@ -1,19 +1,20 @@
 //! Which messages an event causes: its routes' deliveries, each for somebody, rendered.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use minijinja::value::Value;
 use serde_json::json;
 
-use super::model::{Draft, DraftTemplate, NewEvent, Plan, Skipped};
+use super::model::{Draft, NewEvent, Plan, Skipped};
 use super::target::Target;
-use crate::clients::reach::{self, Reach};
+use crate::clients::reach;
 use crate::db::types::{ClientId, EventId, Timestamp};
-use crate::error::{Complaints, Error, Result};
+use crate::error::{Complaints, Result};
 use crate::kinds::ChannelKind;
 use crate::mailings::recipient::Recipient;
-use crate::notifications::model::Raw;
+use crate::notifications::model::{Raw, TemplateUsed};
 use crate::notifications::repo::Addresses;
 use crate::routes::model::{Compiled, PAYLOAD, Step, USER};
 use crate::templates::{self, Filled, Variants};
@@ -35,28 +36,68 @@ pub type Texts = HashMap<(String, ChannelKind), Arc<Variants>>;
 /// Says why nothing can be sent to an address of a channel here.
 pub type Admit<'a> = &'a (dyn Fn(ChannelKind, &str) -> std::result::Result<(), String> + Sync);
 
-/// A delivery that an event asks for: its route and itself, and whether its condition holds.
+/// A delivery that an event asks for, with its route.
 pub type Asked<'r> = (&'r Compiled, &'r Step);
 
+/// An event with what conditions and texts may say of it.
+pub struct Facts<'e> {
+    event: &'e NewEvent,
+    now: Timestamp,
+    /// Its name, its id and its time.
+    about: serde_json::Value,
+    /// The same, and the payload's fields, as values.
+    of_event: Value,
+    payload: BTreeMap<String, Value>,
+}
+
+impl<'e> Facts<'e> {
+    /// Of an event that is taken under this id at this time.
+    pub fn new(event: &'e NewEvent, (id, now): (EventId, Timestamp)) -> Self {
+        let about = json!({
+            "name": event.name.as_str(),
+            "id": event.key.clone().unwrap_or_else(|| id.to_string()),
+            "occurred_at": event.occurred_at.unwrap_or(now),
+        });
+        let payload = event.payload.iter().map(|(name, value)| (name.clone(), templates::values(value)));
+        Self { event, now, of_event: templates::values(&about), about, payload: payload.collect() }
+    }
+
+    /// What conditions look at: the event and its payload.
+    fn whole(&self) -> BTreeMap<String, Value> {
+        let payload = Value::from(self.payload.clone());
+        BTreeMap::from([("event".to_owned(), self.of_event.clone()), ("payload".to_owned(), payload)])
+    }
+
+    /// What fills the placeholders: the client's fields and attributes, over them the payload's, and all of it by name.
+    fn values(&self, person: Option<&Person>) -> Value {
+        let mut values = BTreeMap::new();
+        if let Some(person) = person {
+            values = person.recipient.fields();
+            values.insert("client".into(), Value::from(values.clone()));
+        }
+        values.extend(self.payload.clone());
+        values.extend(self.whole());
+        Value::from(values)
+    }
+
+    /// A webhook's program is told all of the event.
+    fn data(&self) -> Result<Raw> {
+        Raw::read(json!({ "event": self.about, "payload": self.event.payload }).to_string())
+    }
+}
+
 /// The deliveries of these routes whose conditions hold.
-pub fn asked<'r>(event: &NewEvent, at: (EventId, Timestamp), routes: &[&'r Compiled]) -> Vec<Asked<'r>> {
-    let values = templates::values(&json!({ "payload": event.payload, "event": about(event, at) }));
+pub fn asked<'r>(facts: &Facts<'_>, routes: &[&'r Compiled]) -> Vec<Asked<'r>> {
+    let values = LazyCell::new(|| Value::from(facts.whole()));
     let enabled = routes.iter().filter(|route| route.route.enabled);
     let steps = enabled.flat_map(|route| route.steps.iter().map(move |step| (*route, step)));
     steps.filter(|(_, step)| step.condition.as_ref().is_none_or(|it| it.holds(&values))).collect()
 }
 
-/// What texts may say of the event itself.
-fn about(event: &NewEvent, (id, now): (EventId, Timestamp)) -> serde_json::Value {
-    let occurred_at = event.occurred_at.unwrap_or(now);
-    json!({ "name": event.name.as_str(), "id": event.key.clone().unwrap_or_else(|| id.to_string()),
-        "occurred_at": occurred_at })
-}
-
 /// Whom these deliveries are for, by the names of their targets.
 ///
 /// # Errors
-/// [`Error::Invalid`] that names each target that the event should name and does not.
+/// [`Error::Invalid`](crate::error::Error::Invalid) that names each target that the event should name and does not.
 pub fn targets(event: &NewEvent, asked: &[Asked<'_>]) -> Result<BTreeMap<String, Target>> {
     let mut wrong = Complaints::default();
     let mut found = BTreeMap::new();
@@ -115,18 +156,13 @@ pub struct Known<'a> {
 /// The messages of an event.
 ///
 /// # Errors
-/// [`Error::Invalid`] when a template asks for what neither the payload nor the client has.
-pub fn plan(
-    event: &NewEvent,
-    at: (EventId, Timestamp),
-    asked: &[Asked<'_>],
-    known: &Known<'_>,
-) -> Result<Plan> {
+/// [`Error::Invalid`](crate::error::Error::Invalid) when a template asks for what neither the payload nor the client has.
+pub fn plan(facts: &Facts<'_>, asked: &[Asked<'_>], known: &Known<'_>) -> Result<Plan> {
     let mut wrong = Complaints::default();
     let mut plan = Plan::default();
     let mut seen = HashSet::new();
-    let mut values: HashMap<&str, Value> = HashMap::new();
-    let data = payload_data(event, at)?;
+    // by client: of two deliveries to one target, the one to a fixed address is nobody's
+    let mut values: HashMap<Option<ClientId>, Value> = HashMap::new();
     for (route, step) in asked {
         let delivery = &step.delivery;
         let (channel, name) = (delivery.channel, delivery.target.as_str());
@@ -154,8 +190,9 @@ pub fn plan(
             skip("another route sends the same to the same address".into());
             continue;
         }
-        let values = values.entry(name).or_insert_with(|| values_of(event, at, person));
-        let said = match say(step, person, event, known.templates, values) {
+        let client_id = person.map(|person| person.id);
+        let values = values.entry(client_id).or_insert_with(|| facts.values(person));
+        let said = match say(step, person, facts.event, known.templates, values) {
             Ok(said) => said,
             Err(reason) => {
                 wrong.add("payload", reason);
@@ -163,20 +200,20 @@ pub fn plan(
             }
         };
         let Said { filled: Filled { subject, text, html }, template } = said;
-        let starts = at.1.plus(step.delay);
+        let starts = facts.now.plus(step.delay);
         plan.notifications.push(Draft {
             route: route.route.event.to_string(),
             channel,
             target: name.to_owned(),
             recipient,
-            client_id: person.map(|person| person.id),
+            client_id,
             template,
             subject,
             content: text,
             html,
-            data: (channel == ChannelKind::Webhook).then(|| data.clone()),
+            data: (channel == ChannelKind::Webhook).then(|| facts.data()).transpose()?,
             priority: delivery.priority,
-            group: group(route, event),
+            group: group(route, facts.event),
             transactional: route.route.transactional,
             scheduled_at: (!step.delay.is_zero()).then_some(starts),
             expires_at: step.expires_after.map(|length| starts.plus(length)),
@@ -191,21 +228,12 @@ fn group(route: &Compiled, event: &NewEvent) -> String {
     own.unwrap_or_else(|| event.name.first_word().to_lowercase().chars().take(64).collect())
 }
 
-/// A webhook's program is told all of the event.
-fn payload_data(event: &NewEvent, at: (EventId, Timestamp)) -> Result<Raw> {
-    let data = json!({ "event": about(event, at), "payload": event.payload }).to_string();
-    Raw::stored(Some(data))?.ok_or_else(|| Error::internal("a text became none"))
-}
-
 fn address(step: &Step, person: Option<&Person>, target: Option<&Target>) -> Result<String, String> {
     let channel = step.delivery.channel;
     if let Some(fixed) = &step.delivery.recipient {
         return Ok(fixed.clone());
     }
-    let reached = person.and_then(|person| {
-        let reach: Reach<'_> = person.addresses.reach(person.id);
-        reach.on(channel)
-    });
+    let reached = person.and_then(|person| person.addresses.reach(person.id).on(channel));
     let own = || target.and_then(|target| target.address(channel));
     reached.or_else(own).ok_or_else(|| match person {
         Some(_) => reach::lacks(channel),
@@ -213,31 +241,9 @@ fn address(step: &Step, person: Option<&Person>, target: Option<&Target>) -> Res
     })
 }
 
-/// What fills the placeholders: the client's fields and attributes, over them the payload's, and all of it by name.
-fn values_of(event: &NewEvent, at: (EventId, Timestamp), person: Option<&Person>) -> Value {
-    let mut values: BTreeMap<String, Value> = BTreeMap::new();
-    if let Some(person) = person {
-        let client = person.recipient.values();
-        if let Ok(names) = client.try_iter() {
-            for name in names {
-                if let (Some(text), Ok(value)) = (name.as_str(), client.get_item(&name)) {
-                    values.insert(text.to_owned(), value);
-                }
-            }
-        }
-        values.insert("client".into(), client);
-    }
-    let payload = event.payload.iter().map(|(name, value)| (name.clone(), templates::values(value)));
-    let payload: BTreeMap<String, Value> = payload.collect();
-    values.extend(payload.iter().map(|(name, value)| (name.clone(), value.clone())));
-    values.insert("payload".into(), Value::from(payload));
-    values.insert("event".into(), templates::values(&about(event, at)));
-    Value::from(values)
-}
-
 struct Said {
     filled: Filled,
-    template: Option<DraftTemplate>,
+    template: Option<TemplateUsed>,
 }
 
 fn say(
@@ -259,6 +265,5 @@ fn say(
     let variant = variants.of(person.and_then(|person| person.recipient.locale()).or(in_payload));
     let filled = variant.content.fill(|| values.clone());
     let filled = filled.map_err(|why| format!("does not fill the template `{name}` for {channel}: {why}"))?;
-    let (locale, version) = (variant.locale.clone(), variant.version);
-    Ok(Said { filled, template: Some(DraftTemplate { name: name.clone(), locale, version }) })
+    Ok(Said { filled, template: Some(TemplateUsed::new(name, variant)) })
 }

@@ -48,7 +48,7 @@ impl TryFrom<EventRow> for Event {
             event: row.name,
             user_target: Raw::stored(row.user_target)?,
             targets: Raw::stored(row.targets)?,
-            payload: Raw::stored(Some(row.payload))?.ok_or_else(|| Error::internal("a text became none"))?,
+            payload: Raw::read(row.payload)?,
             occurred_at: row.occurred_at,
             received_at: row.received_at,
             source: Source::from_code(row.source)?,
@@ -220,9 +220,11 @@ pub fn list(c: &mut AnyConnection, filter: &Filter, limit: i64) -> Result<Vec<Ev
     rows.into_iter().map(Event::try_from).collect()
 }
 
-#[derive(Queryable)]
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = client)]
 struct PersonRow {
     id: ClientId,
+    #[diesel(embed)]
     addresses: Addresses,
     mobile_operator_code: Option<String>,
     tag: Option<String>,
@@ -267,21 +269,7 @@ pub fn people(c: &mut AnyConnection, names: &[Names]) -> Result<Vec<Option<Perso
                 client::table
                     .filter($column.eq_any(wanted))
                     .order(client::id)
-                    .select((
-                        client::id,
-                        (
-                            client::phone_number,
-                            client::email,
-                            client::push_token,
-                            client::external_id,
-                            client::attributes,
-                            client::locale,
-                        ),
-                        client::mobile_operator_code,
-                        client::tag,
-                        client::timezone,
-                        client::updated_at,
-                    ))
+                    .select(PersonRow::as_select())
                     .load(c)?
             };
             rows.into_iter().map(Person::from).collect::<Vec<Person>>()

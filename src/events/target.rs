@@ -117,7 +117,7 @@ impl Target {
         }
         let own = match channel {
             // any word could be a token
-            ChannelKind::Push => None,
+            ChannelKind::Push | ChannelKind::Request => None,
             ChannelKind::InApp => self.external_id.as_ref().or(self.reference.as_ref()),
             ChannelKind::Sms | ChannelKind::Email | ChannelKind::Webhook | ChannelKind::Discord => {
                 self.reference.as_ref()

@@ -5,23 +5,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use tokio::sync::Semaphore;
 
 use super::intake::{Intake, NewRows};
 use super::model::{Accepted, Draft, Event, EventWithNotifications, NewEvent, Plan, Source};
-use super::plan::{self, Asked, Known, Person};
+use super::plan::{self, Asked, Facts, Known, Person};
 pub use super::repo::Filter;
 use super::repo::{self, EventRow, Handle, Stored};
 use super::target::Target;
 use crate::clock::Clock;
 use crate::db::Db;
+use crate::db::gather::Room;
 use crate::db::types::{EventId, MessageId, Timestamp};
 use crate::error::{Error, FieldError, Result};
 use crate::kinds::ChannelKind;
 use crate::live::{Live, Waiter};
 use crate::metrics::Metrics;
 use crate::notifications::Notifications;
-use crate::notifications::model::{NewNotification, TemplateUsed, To};
+use crate::notifications::model::{NewNotification, To};
 use crate::paging;
 use crate::routes::Routes;
 use crate::routes::book::matching;
@@ -51,7 +51,7 @@ pub struct Events {
     routes: Routes,
     templates: Templates,
     intake: Intake,
-    room: Semaphore,
+    room: Room,
     terms: Terms,
 }
 
@@ -61,12 +61,6 @@ pub type Wanted = std::result::Result<NewEvent, Vec<FieldError>>;
 /// What became of one of a batch.
 pub type Taken = std::result::Result<Accepted, Vec<FieldError>>;
 
-/// An event with the messages that it will cause, not yet stored.
-struct Ready {
-    rows: NewRows,
-    messages: Vec<MessageId>,
-}
-
 impl Events {
     /// Over this database and this intake.
     pub fn new(
@@ -75,7 +69,7 @@ impl Events {
         intake: Intake,
         terms: Terms,
     ) -> Self {
-        let room = Semaphore::new(terms.intake_limit);
+        let room = Room::new(terms.intake_limit, "events");
         Self { db, clock, metrics, live, notifications, routes, templates, intake, room, terms }
     }
 
@@ -99,13 +93,14 @@ impl Events {
             let known: Vec<&str> = routes.iter().map(|route| route.route.event.as_str()).collect();
             return Err(Error::invalid("event", unknown(&known)));
         }
-        let asked = plan::asked(event, at, &matching);
+        let facts = Facts::new(event, at);
+        let asked = plan::asked(&facts, &matching);
         let targets = plan::targets(event, &asked)?;
         let templates = self.templates_of(&asked).await?;
         let people = self.people(&targets).await?;
         let admit = |channel: ChannelKind, address: &str| self.notifications.admits(channel, address);
         let known = Known { targets: &targets, people: &people, templates: &templates, admit: &admit };
-        plan::plan(event, at, &asked, &known)
+        plan::plan(&facts, &asked, &known)
     }
 
     async fn templates_of(&self, asked: &[Asked<'_>]) -> Result<plan::Texts> {
@@ -132,7 +127,19 @@ impl Events {
         Ok(people.collect())
     }
 
-    async fn ready(&self, event: NewEvent, source: Source, is_awaited: bool) -> Result<Ready> {
+    /// What is stored of an event and of the messages that it causes. One that is wrong is counted.
+    async fn rows_of(&self, event: Wanted, source: Source, is_awaited: bool) -> Result<NewRows> {
+        let rows = match event {
+            Ok(event) => self.make(event, source, is_awaited).await,
+            Err(fields) => Err(Error::Invalid(fields)),
+        };
+        if matches!(rows, Err(Error::Invalid(_))) {
+            self.count(source, "refused", 1);
+        }
+        rows
+    }
+
+    async fn make(&self, event: NewEvent, source: Source, is_awaited: bool) -> Result<NewRows> {
         let (id, now) = (EventId::new(), self.clock.now());
         let plan = self.plan(&event, (id, now)).await?;
         let none = HashMap::new();
@@ -153,20 +160,13 @@ impl Events {
             source: source.code(),
             skipped: skipped.map_err(|e| Error::Internal(e.into()))?,
         };
-        let messages = rows.iter().map(|(message, _)| message.id).collect();
-        Ok(Ready { rows: NewRows { event, rows }, messages })
+        Ok(NewRows { event, rows })
     }
 
     /// Hands events to the intake, if so many more can wait for the database.
     async fn store(&self, events: Vec<NewRows>, source: Source) -> Result<Vec<Accepted>> {
-        let count = u32::try_from(events.len()).unwrap_or(u32::MAX);
-        let _room = self.room.try_acquire_many(count).map_err(|_| {
-            self.count(source, "busy", events.len());
-            Error::Busy(format!(
-                "{} events wait for the database already and nothing of this request was taken; repeat it in a moment",
-                self.terms.intake_limit
-            ))
-        })?;
+        let room = self.room.take(events.len());
+        let _room = room.inspect_err(|_| self.count(source, "busy", events.len()))?;
         let events: Arc<[NewRows]> = events.into();
         let stored = self.intake.store(Arc::clone(&events)).await?;
         let accepted = events.iter().zip(stored).map(|(new, stored)| match stored {
@@ -182,6 +182,10 @@ impl Events {
         Ok(accepted.collect())
     }
 
+    async fn store_one(&self, event: NewRows, source: Source) -> Result<Accepted> {
+        self.store(vec![event], source).await?.pop().ok_or_else(without_result)
+    }
+
     fn count(&self, source: Source, result: &str, events: usize) {
         let events = u64::try_from(events).unwrap_or(u64::MAX);
         self.metrics.events.with_label_values(&[source.as_str(), result]).inc_by(events);
@@ -192,19 +196,8 @@ impl Events {
     /// # Errors
     /// [`Error::Invalid`] for one that cannot be taken, [`Error::Busy`], and those of the database.
     pub async fn accept(&self, event: NewEvent, source: Source) -> Result<Accepted> {
-        let ready = match self.ready(event, source, false).await {
-            Ok(ready) => ready,
-            Err(why) => return Err(self.refused(why, source)),
-        };
-        let stored = self.store(vec![ready.rows], source).await?;
-        stored.first().copied().ok_or_else(|| Error::internal("an event was stored without a result"))
-    }
-
-    fn refused(&self, why: Error, source: Source) -> Error {
-        if matches!(why, Error::Invalid(_)) {
-            self.count(source, "refused", 1);
-        }
-        why
+        let rows = self.rows_of(Ok(event), source, false).await?;
+        self.store_one(rows, source).await
     }
 
     /// Takes an event and waits for the ends of its messages, up to `patience`.
@@ -216,18 +209,11 @@ impl Events {
         event: NewEvent,
         patience: Duration,
     ) -> Result<EventWithNotifications> {
-        let ready = match self.ready(event, Source::Api, true).await {
-            Ok(ready) => ready,
-            Err(why) => return Err(self.refused(why, Source::Api)),
-        };
+        let rows = self.rows_of(Ok(event), Source::Api, true).await?;
         // registered before they can end
-        let mut waiters = self.wait_for(ready.messages.into_iter());
-        let own = ready.rows.event.id;
-        let accepted = self.store(vec![ready.rows], Source::Api).await?;
-        let accepted = accepted
-            .first()
-            .copied()
-            .ok_or_else(|| Error::internal("an event was stored without a result"))?;
+        let mut waiters = self.wait_for(rows.rows.iter().map(|(message, _)| message.id));
+        let own = rows.event.id;
+        let accepted = self.store_one(rows, Source::Api).await?;
         if accepted.id != own {
             // taken before: registered first, then looked at, lest one ends in between
             let known = self.notifications.of_event(accepted.id).await?;
@@ -252,13 +238,9 @@ impl Events {
     pub async fn accept_all(&self, wanted: Vec<Wanted>, source: Source) -> Result<Vec<Taken>> {
         let (mut taken, mut rows) = (Vec::with_capacity(wanted.len()), Vec::with_capacity(wanted.len()));
         for event in wanted {
-            let ready = match event {
-                Ok(event) => self.ready(event, source, false).await,
-                Err(fields) => Err(Error::Invalid(fields)),
-            };
-            match ready.map_err(|why| self.refused(why, source)) {
-                Ok(ready) => {
-                    rows.push(ready.rows);
+            match self.rows_of(event, source, false).await {
+                Ok(made) => {
+                    rows.push(made);
                     taken.push(None);
                 }
                 Err(Error::Invalid(fields)) => taken.push(Some(fields)),
@@ -269,10 +251,7 @@ impl Events {
         let mut accepted = accepted.into_iter();
         let became = |refused: Option<Vec<FieldError>>| match refused {
             Some(fields) => Ok(Err(fields)),
-            None => {
-                let missing = || Error::internal("an event was stored without a result");
-                accepted.next().ok_or_else(missing).map(Ok)
-            }
+            None => accepted.next().ok_or_else(without_result).map(Ok),
         };
         taken.into_iter().map(became).collect()
     }
@@ -300,6 +279,10 @@ impl Events {
     }
 }
 
+fn without_result() -> Error {
+    Error::internal("an event was stored without a result")
+}
+
 fn unknown(known: &[&str]) -> String {
     if known.is_empty() {
         return "is unknown: there are no routes yet; make one at /api/v1/routes".into();
@@ -319,11 +302,7 @@ fn notification(draft: Draft, event: EventId) -> NewNotification {
         channel: draft.channel,
         to,
         fill: None,
-        template: draft.template.map(|used| TemplateUsed {
-            name: used.name,
-            version: used.version,
-            locale: used.locale,
-        }),
+        template: draft.template,
         content: draft.content,
         html: draft.html,
         subject: draft.subject,

@@ -9,6 +9,7 @@ use actix_web::{FromRequest, HttpRequest, web};
 use futures_util::StreamExt;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
+use serde_json::value::RawValue;
 
 use crate::db::types::Timestamp;
 use crate::error::{Error, FieldError, Result};
@@ -27,6 +28,32 @@ impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
         let body = read_body(request, payload, LARGEST_BODY);
         Box::pin(async move { parse_object(&body.await?).map(Self) })
     }
+}
+
+/// A body that bears secrets: what is wrong with it is said without a word of what it says.
+pub struct Discreet<T>(
+    /// What it says.
+    pub Result<T>,
+);
+
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Discreet<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(reader: D) -> std::result::Result<Self, D::Error> {
+        let raw = Box::<RawValue>::deserialize(reader)?;
+        Ok(Self(parse_object(raw.get().as_bytes()).map_err(|error| match error {
+            Error::Invalid(fields) => Error::Invalid(fields.into_iter().map(discreet).collect()),
+            other => other,
+        })))
+    }
+}
+
+/// serde repeats a value that is not as expected.
+fn discreet(field: FieldError) -> FieldError {
+    let is_of_a_name = ["unknown field", "missing field", "duplicate field"];
+    if is_of_a_name.iter().any(|what| field.reason.starts_with(what)) {
+        return field;
+    }
+    let expected = field.reason.rsplit_once("expected ").map_or("another value", |(_, expected)| expected);
+    FieldError::new(field.field, format!("is not as expected: {expected}"))
 }
 
 /// The bytes of a body that is called JSON, `most` of them at most.
@@ -80,6 +107,27 @@ pub fn parse_object<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     Err(Error::invalid("body", "must be a JSON object"))
 }
 
+/// Reads each of the things that came together under `field`, 1 to `most` of them: what it is, or what is wrong with it.
+///
+/// # Errors
+/// [`Error::Invalid`] for none and for too many.
+pub fn each<B: DeserializeOwned, T>(
+    (field, most): (&str, usize),
+    items: Vec<Box<RawValue>>,
+    read: impl Fn(usize, B) -> Result<T>,
+) -> Result<Vec<std::result::Result<T, Vec<FieldError>>>> {
+    if !(1..=most).contains(&items.len()) {
+        return Err(Error::invalid(field, format!("must be 1 to {most}, not {}", items.len())));
+    }
+    let read = |(index, item): (usize, Box<RawValue>)| {
+        parse_object(item.get().as_bytes()).and_then(|body| read(index, body)).map_err(|error| match error {
+            Error::Invalid(fields) => fields,
+            other => vec![FieldError::new("body", other.to_string())],
+        })
+    };
+    Ok(items.into_iter().enumerate().map(read).collect())
+}
+
 /// Reads strict JSON.
 ///
 /// # Errors
@@ -91,6 +139,9 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
         let inner = e.into_inner();
         if inner.is_data() {
             Error::Invalid(vec![wrong_field(&path, &inner.to_string())])
+        } else if serde_json::from_slice::<serde_json::Value>(body).is_ok() {
+            // where one of some words must be, serde_json takes a list for no JSON
+            Error::Invalid(vec![wrong_field(&path, "is of another type, expected a string")])
         } else {
             not_json(&inner)
         }
@@ -233,6 +284,53 @@ mod tests {
         assert!(matches!(parse_object::<Outer>(b"null"), Err(Error::Invalid(_))));
         assert!(matches!(parse_object::<Outer>(b"[[1]"), Err(Error::Malformed(_))));
         assert!(parse_object::<Outer>(b" {\"inner\": {\"size\": 1}}").is_ok());
+    }
+
+    #[test]
+    fn a_list_in_place_of_a_word_is_wrong_and_not_malformed() {
+        #[derive(Debug, Deserialize)]
+        struct Tagged {
+            #[expect(dead_code, reason = "only its type matters")]
+            kind: crate::kinds::Priority,
+        }
+        for body in [r#"{"kind": ["high"]}"#, r#"{"kind": 5}"#, r#"{"kind": [[]]}"#] {
+            let read = parse::<Tagged>(body.as_bytes());
+            let Err(Error::Invalid(fields)) = read else { panic!("{body}: {read:?}") };
+            assert_eq!(fields[0].field, "kind", "{body}");
+        }
+        assert!(matches!(parse::<Tagged>(b"{\"kind\": [}"), Err(Error::Malformed(_))));
+    }
+
+    #[test]
+    fn nothing_of_a_discreet_body_is_repeated() {
+        #[derive(Debug, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        struct Secrets {
+            #[expect(dead_code, reason = "only its type matters")]
+            list: Vec<u8>,
+            #[expect(dead_code, reason = "only its type matters")]
+            inner: Option<Inner>,
+        }
+        for (body, wrong) in [
+            (r#"{"list": "planted"}"#, "list"),
+            (r#"{"list": ["planted, expected nothing"]}"#, "list[0]"),
+            (r#"{"list": [1, 4711]}"#, "list[1]"),
+            (r#"{"list": {"planted": 1}}"#, "list"),
+            (r#"{"list": [1], "inner": "planted"}"#, "inner"),
+            (r#"{"list": [1], "inner": {"size": "planted"}}"#, "inner.size"),
+            (r#"{"list": [1], "other": "planted"}"#, "other"),
+            (r#"{"inner": null}"#, "list"),
+        ] {
+            let read = parse_object::<Discreet<Secrets>>(body.as_bytes()).unwrap().0;
+            let Err(Error::Invalid(fields)) = read else { panic!("{read:?}") };
+            assert_eq!(fields[0].field, wrong);
+            assert!(
+                !fields[0].reason.contains("planted") && !fields[0].reason.contains("4711"),
+                "{fields:?}"
+            );
+        }
+        assert!(parse_object::<Discreet<Secrets>>(br#"{"list": [1]}"#).unwrap().0.is_ok());
+        assert!(matches!(parse_object::<Discreet<Secrets>>(b"{planted"), Err(Error::Malformed(_))));
     }
 
     #[test]

@@ -12,8 +12,8 @@ use self::links::Links;
 use self::presence::Presence;
 use self::problems::Problems;
 use crate::{
-    clients, dead_letters, endpoints, events, inbox, live, mailings, messages, notifications, preferences,
-    routes, templates,
+    clients, credentials, dead_letters, endpoints, events, inbox, live, mailings, messages, notifications,
+    preferences, requests, routes, templates,
 };
 
 /// Where the document is.
@@ -54,25 +54,35 @@ pub const DOCUMENT: &str = "/api/v1/openapi.json";
         events::handler::list_events, events::handler::get_event, events::handler::test_routes,
         routes::handler::create_route, routes::handler::list_routes, routes::handler::get_route,
         routes::handler::patch_route, routes::handler::delete_route,
+        requests::handler::create_request, requests::handler::list_requests, requests::handler::get_request,
+        requests::handler::cancel_request, requests::handler::run_request, requests::handler::replay_request,
+        requests::recurring::handler::list_recurring_requests, requests::recurring::handler::get_recurring_request,
+        requests::recurring::handler::cancel_recurring_request, requests::recurring::handler::pause_recurring_request,
+        requests::recurring::handler::resume_recurring_request, requests::recurring::handler::run_recurring_request,
         endpoints::handler::create_webhook_endpoint, endpoints::handler::list_webhook_endpoints,
         endpoints::handler::get_webhook_endpoint, endpoints::handler::patch_webhook_endpoint,
         endpoints::handler::delete_webhook_endpoint, endpoints::handler::rotate_webhook_secret,
         endpoints::handler::enable_webhook_endpoint, endpoints::handler::disable_webhook_endpoint,
+        credentials::handler::create_credential, credentials::handler::list_credentials,
+        credentials::handler::get_credential, credentials::handler::patch_credential,
+        credentials::handler::delete_credential,
         preferences::handler::get_preferences, preferences::handler::replace_preferences,
         preferences::handler::patch_preferences, preferences::handler::unsubscribe::get_unsubscribe_page,
         preferences::handler::unsubscribe::unsubscribe_recipient, preferences::handler::unsubscribe::resubscribe_recipient,
         live::handler::get_stream, super::health::get_health, super::health::get_ready, super::metrics::get_metrics,
         super::figures::get_figures, super::channels::list_channels, notifications::handler::trial::test_channel,
     ),
-    components(schemas(live::Change, live::EndpointChange, mailings::model::Progress, super::problem::Problem)),
+    components(schemas(live::Change, live::EndpointChange, mailings::model::Progress, requests::report::Report, super::problem::Problem)),
     tags(
         (name = "mailings", description = "A text, a filter over clients, and a window in time"),
         (name = "notifications", description = "One message to one recipient, or a batch of them"),
         (name = "templates", description = "Texts that are kept under a name, in languages and versions"),
         (name = "events", description = "What happened, and the routes that say which messages it causes"),
+        (name = "requests", description = "HTTP requests that run at a time, and report their results"),
         (name = "clients", description = "People who can be reached"),
         (name = "preferences", description = "What clients opted out of, and when they are left alone"),
         (name = "inbox", description = "What is delivered over `in_app`, as the user's pages show it"),
+        (name = "requests", description = "HTTP requests that are run at their time, and what lets them in"),
         (name = "webhooks", description = "Where webhooks go, and what they are signed with"),
         (name = "channels", description = "Where messages go, and whether that works"),
         (name = "messages", description = "What became of each delivery"),

@@ -14,7 +14,7 @@ use crate::http::events::{self, Source};
 use crate::http::json::Query;
 use crate::http::problem::Problem;
 use crate::http::routing::{get, others};
-use crate::kinds::ChannelKind;
+use crate::kinds::{ChannelKind, ChannelToPeople};
 use crate::lifecycle::Shutdown;
 
 /// How long the first look at the mailings may take.
@@ -32,7 +32,7 @@ pub struct StreamQuery {
     #[param(nullable = false, format = Uuid)]
     batch_id: Option<String>,
     /// Only what goes out on this channel.
-    #[param(nullable = false, value_type = Option<ChannelKind>, inline)]
+    #[param(nullable = false, value_type = Option<ChannelToPeople>, inline)]
     channel: Option<String>,
 }
 
@@ -42,7 +42,7 @@ impl StreamQuery {
         let no_id = |text: &str| format!("`{text}` is not a UUID");
         let mailing = self.mailing_id.as_deref().map(|text| text.parse().map_err(|_| no_id(text)));
         let batch = self.batch_id.as_deref().map(|text| text.parse().map_err(|_| no_id(text)));
-        let channel = self.channel.as_deref().map(str::parse);
+        let channel = self.channel.as_deref().map(ChannelKind::to_people);
         let filter = Filter {
             mailing: mailing.and_then(|id| wrong.check("mailing_id", id)),
             batch: batch.and_then(|id| wrong.check("batch_id", id)),

@@ -67,6 +67,11 @@ impl Recipient {
 
     /// What fills the placeholders. A field that the client does not have has no value: strict texts fail on it.
     pub fn values(&self) -> Value {
+        Value::from(self.fields())
+    }
+
+    /// The same, by their names.
+    pub fn fields(&self) -> BTreeMap<String, Value> {
         let mut values: BTreeMap<String, Value> = BTreeMap::new();
         if let Some(profile) = &self.profile {
             // written by this service; what cannot be read leaves its placeholders without a value
@@ -84,6 +89,6 @@ impl Recipient {
             }
         }
         values.insert("phone_number".into(), Value::from(self.phone_number.to_string()));
-        Value::from(values)
+        values
     }
 }

@@ -17,7 +17,7 @@ use crate::paging::{self, Page};
 
 pub use row::MessageRow;
 use row::into_models;
-pub use write::{DueRow, insert_due, insert_messages, insert_new_messages, update_messages};
+pub use write::{DueRow, end_waiting, insert_due, insert_messages, insert_new_messages, update_messages};
 
 /// A status that no index names is looked for in this many rows at most before the page is answered as it is.
 const LARGEST_SCAN: usize = 20_000;

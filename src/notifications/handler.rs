@@ -18,7 +18,7 @@ use crate::http::once::{KeyHeader, Posted, respond};
 use crate::http::prefer::{PreferHeader, Preference, applied};
 use crate::http::routing::{get, others};
 use crate::idempotency::Answer;
-use crate::kinds::{ChannelKind, Priority};
+use crate::kinds::{ChannelKind, ChannelToPeople, Priority};
 use crate::paging::{self, Page};
 
 /// Bytes of a batch's body.
@@ -119,7 +119,7 @@ pub struct ListQuery {
     #[param(value_type = Option<Status>, inline, nullable = false)]
     status: Option<String>,
     /// Only what goes out on this channel.
-    #[param(value_type = Option<ChannelKind>, inline, nullable = false)]
+    #[param(value_type = Option<ChannelToPeople>, inline, nullable = false)]
     channel: Option<String>,
     /// Only those of this urgency.
     #[param(value_type = Option<Priority>, inline, nullable = false)]
@@ -165,7 +165,7 @@ impl ListQuery {
         let id = |name: &str, text: Option<&str>| {
             text.map(str::parse::<uuid::Uuid>).transpose().map_err(|_| Error::invalid(name, "must be a UUID"))
         };
-        let channel = word("channel", self.channel.as_deref(), str::parse)?;
+        let channel = word("channel", self.channel.as_deref(), ChannelKind::to_people)?;
         let recipient = match (&self.recipient, channel) {
             (Some(text), Some(channel)) => {
                 let address = reach::parse(channel, text);

@@ -36,14 +36,20 @@ impl std::fmt::Display for Raw {
 }
 
 impl Raw {
-    /// What the database holds.
+    /// What this service wrote.
     ///
     /// # Errors
     /// An internal error for what is no JSON.
+    pub fn read(text: String) -> Result<Self> {
+        RawValue::from_string(text).map(Self).map_err(|e| Error::Internal(e.into()))
+    }
+
+    /// What the database holds.
+    ///
+    /// # Errors
+    /// As [`Raw::read`].
     pub fn stored(text: Option<String>) -> Result<Option<Self>> {
-        text.map(|text| RawValue::from_string(text).map(Self))
-            .transpose()
-            .map_err(|e| Error::Internal(e.into()))
+        text.map(Self::read).transpose()
     }
 }
 
@@ -269,14 +275,17 @@ pub struct Fill {
 }
 
 /// A template that was filled. It is stored as its name, its version and, if it has one, its locale, with spaces between.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(description = "A template as a message was rendered from it.")]
 pub struct TemplateUsed {
     /// Its name.
     pub name: String,
+    /// Its language, if it is not the one that others fall back to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub locale: Option<String>,
     /// Which version of it.
     pub version: i32,
-    /// For which language that is.
-    pub locale: Option<String>,
 }
 
 impl TemplateUsed {

@@ -12,9 +12,9 @@ use crate::db::AnyConnection;
 use crate::db::schema::{batch, client, due, message, notification};
 use crate::db::types::{BatchId, ClientId, EventId, MessageId, Timestamp};
 use crate::error::{Error, Result};
-use crate::failpoint;
 use crate::kinds::{ChannelKind, MessageStatus, Priority};
 use crate::live::Change;
+use crate::messages;
 use crate::messages::model::Counts;
 use crate::messages::repo::{DueRow, insert_due};
 use crate::notifications::model::{Notification, Rescheduling};
@@ -65,7 +65,8 @@ pub fn contents(c: &mut AnyConnection, ids: &[MessageId]) -> Result<HashMap<Mess
 }
 
 /// Where a client can be reached.
-#[derive(Debug, Clone, Queryable)]
+#[derive(Debug, Clone, Queryable, Selectable)]
+#[diesel(table_name = client)]
 pub struct Addresses {
     /// E.164 digits.
     pub phone_number: i64,
@@ -102,17 +103,7 @@ impl Addresses {
 pub fn addresses(c: &mut AnyConnection, ids: &[ClientId]) -> Result<HashMap<ClientId, Addresses>> {
     let rows = client::table
         .filter(client::id.eq_any(ids))
-        .select((
-            client::id,
-            (
-                client::phone_number,
-                client::email,
-                client::push_token,
-                client::external_id,
-                client::attributes,
-                client::locale,
-            ),
-        ))
+        .select((client::id, Addresses::as_select()))
         .load::<(ClientId, Addresses)>(c)?;
     Ok(rows.into_iter().collect())
 }
@@ -154,8 +145,7 @@ pub fn counts(c: &mut AnyConnection, id: BatchId) -> Result<Option<Counts>> {
     Ok(Some(Counts::balanced(i64::from(total), sending, ended)))
 }
 
-/// Ends those of these messages that wait; answers what became of them. Whoever deletes the row of `due` has the message:
-/// a claim that came first keeps it, and one that comes later finds nothing.
+/// Ends those of these messages that wait; answers what became of them ([`messages::repo::end_waiting`]).
 ///
 /// # Errors
 /// Those of the database.
@@ -165,25 +155,12 @@ pub fn end_waiting(
     (status, why): (MessageStatus, Option<&str>),
     now: Timestamp,
 ) -> Result<Vec<Change>> {
-    let taken: Vec<MessageId> = diesel::delete(due::table.filter(due::message_id.eq_any(ids)))
-        .returning(due::message_id)
-        .get_results(c)?;
-    diesel::update(message::table.filter(message::id.eq_any(&taken)))
-        .set((
-            message::status.eq(status.code()),
-            message::revision.eq(message::revision + 1_i16),
-            message::due_at.eq(None::<Timestamp>),
-            message::finished_at.eq(Some(now)),
-            // why the last attempt failed stays, unless there is another reason
-            why.map(|why| message::error.eq(Some(why))),
-        ))
-        .execute(c)?;
+    let taken = messages::repo::end_waiting(c, ids, (status, why), now)?;
     let rows: Vec<(MessageId, i16, i16, Option<BatchId>)> = message::table
         .inner_join(notification::table.on(notification::message_id.eq(message::id)))
         .filter(message::id.eq_any(&taken))
         .select((message::id, message::channel, message::attempts, notification::batch_id))
         .load(c)?;
-    failpoint::reach("end-before-commit");
     rows.into_iter()
         .map(|(id, channel, attempts, batch)| {
             let channel = ChannelKind::from_code(channel)?;

@@ -4,8 +4,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::Semaphore;
-
 use super::intake::Intake;
 use super::model::{
     Batch, NewNotification, Notification, NotificationWithAttempts, Rescheduling, Status, To,
@@ -14,6 +12,7 @@ use super::repo::{self, Addresses, NewRows, Stored};
 pub use super::repo::{Filter, Order};
 use crate::clock::Clock;
 use crate::db::Db;
+use crate::db::gather::Room;
 use crate::db::types::{BatchId, ClientId, EventId, MessageId, Timestamp};
 use crate::error::{Error, FieldError, Result};
 use crate::idempotency::{self, Answer, Claim, Key, Made, Verdict};
@@ -64,7 +63,7 @@ pub struct Notifications {
     arrivals: Arc<dyn Arrivals>,
     intake: Intake,
     templates: Templates,
-    room: Semaphore,
+    room: Room,
     terms: Terms,
 }
 
@@ -97,7 +96,7 @@ impl Notifications {
         (intake, templates): (Intake, Templates),
         terms: Terms,
     ) -> Self {
-        let room = Semaphore::new(terms.intake_limit);
+        let room = Room::new(terms.intake_limit, "notifications");
         Self { db, clock, metrics, live, arrivals, intake, templates, room, terms }
     }
 
@@ -178,13 +177,7 @@ impl Notifications {
 
     /// Hands rows to the intake, if so much more can wait for the database.
     async fn store(&self, rows: NewRows) -> Result<Stored> {
-        let count = u32::try_from(rows.rows.len()).unwrap_or(u32::MAX);
-        let _room = self.room.try_acquire_many(count).map_err(|_| {
-            Error::Busy(format!(
-                "{} notifications wait for the database already and nothing of this request was taken; repeat it in a moment",
-                self.terms.intake_limit
-            ))
-        })?;
+        let _room = self.room.take(rows.rows.len())?;
         self.intake.store(rows).await
     }
 
@@ -464,15 +457,8 @@ fn answer(status: u16, notification: &Notification) -> Result<Answer> {
 /// What is wrong with each of a batch, by its place.
 fn complaints(items: &[Item]) -> Vec<FieldError> {
     let wrong = items.iter().enumerate().filter_map(|(index, item)| match item {
-        Item::Rejected(fields) => Some((index, fields)),
+        Item::Rejected(fields) => Some((index, fields.as_slice())),
         Item::Accepted(_) => None,
     });
-    wrong
-        .flat_map(|(index, fields)| {
-            fields.iter().map(move |wrong| {
-                FieldError::new(format!("notifications[{index}].{}", wrong.field), &wrong.reason)
-            })
-        })
-        .take(100)
-        .collect()
+    FieldError::of_each("notifications", wrong)
 }

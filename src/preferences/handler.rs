@@ -16,7 +16,7 @@ use super::usecase::Preferring;
 use crate::error::{Complaints, Result};
 use crate::http::json::{Json, given, path_id, present};
 use crate::http::routing::{get, others};
-use crate::kinds::{ChannelKind, GROUP_PATTERN, group};
+use crate::kinds::{ChannelKind, ChannelToPeople, GROUP_PATTERN, group};
 
 /// Registers the routes, relative to `/api/v1`.
 pub fn routes(cfg: &mut web::ServiceConfig) {
@@ -50,7 +50,7 @@ fn groups() -> Object {
 pub struct PreferencesBody {
     /// Channels: `false` for one that the client opted out of, `true` for one that it wants.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<BTreeMap<ChannelKind, bool>>, nullable = false)]
+    #[schema(value_type = Option<BTreeMap<ChannelToPeople, bool>>, nullable = false)]
     pub channels: Option<BTreeMap<String, bool>>,
     /// Groups of messages likewise: 1 to 64 of `a-z0-9_.-` each.
     #[serde(default, deserialize_with = "given")]
@@ -79,7 +79,7 @@ impl PreferencesBody {
     fn into_change(self) -> Result<PreferenceChange> {
         let mut wrong = Complaints::default();
         let channels = self.channels.unwrap_or_default().into_iter().filter_map(|(word, is_wanted)| {
-            let channel = wrong.check(&format!("channels.{word}"), word.parse::<ChannelKind>());
+            let channel = wrong.check(&format!("channels.{word}"), ChannelKind::to_people(&word));
             channel.map(|channel| (channel, is_wanted))
         });
         let channels = channels.collect();

@@ -136,7 +136,7 @@ impl ClientPreferences {
         };
         Self {
             client_id,
-            channels: ChannelKind::ALL.iter().map(|c| (*c, !wants.channels.contains(c))).collect(),
+            channels: ChannelKind::TO_PEOPLE.iter().map(|c| (*c, !wants.channels.contains(c))).collect(),
             groups: wants.groups.into_iter().map(|group| (group, false)).collect(),
             quiet_hours: wants.quiet.map(quiet),
             updated_at,

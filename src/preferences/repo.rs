@@ -45,7 +45,11 @@ impl Row {
         let groups = self.message_groups.as_deref().map(serde_json::from_str).transpose();
         let time = |minutes: Option<i16>| TimeOfDay::of_minutes(u16::try_from(minutes?).ok()?);
         Ok(Preferences {
-            channels: ChannelKind::ALL.iter().filter(|c| self.channels & bit(**c) != 0).copied().collect(),
+            channels: ChannelKind::TO_PEOPLE
+                .iter()
+                .filter(|c| self.channels & bit(**c) != 0)
+                .copied()
+                .collect(),
             groups: groups.map_err(|e| Error::Internal(e.into()))?.unwrap_or_default(),
             quiet: time(self.quiet_from)
                 .zip(time(self.quiet_until))

@@ -33,11 +33,16 @@ struct Set {
 #[serde(deny_unknown_fields)]
 struct TemplateEntry {
     name: String,
+    #[serde(deserialize_with = "to_people")]
     channel: ChannelKind,
     locale: Option<String>,
     subject: Option<String>,
     text: String,
     html: Option<String>,
+}
+
+fn to_people<'de, D: serde::Deserializer<'de>>(reader: D) -> std::result::Result<ChannelKind, D::Error> {
+    ChannelKind::to_people(&String::deserialize(reader)?).map_err(serde::de::Error::custom)
 }
 
 #[derive(Debug, Deserialize)]
@@ -142,9 +147,8 @@ fn unreadable(place: &str, error: figment::Error) -> Error {
 }
 
 fn within(place: &str, error: Error) -> Error {
-    let named = |wrong: FieldError| FieldError::new(format!("{place}.{}", wrong.field), wrong.reason);
     match error {
-        Error::Invalid(fields) => Error::Invalid(fields.into_iter().map(named).collect()),
+        Error::Invalid(fields) => Error::Invalid(fields.iter().map(|wrong| wrong.within(place)).collect()),
         other => other,
     }
 }

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 pub use super::condition::{Condition, LONGEST as LONGEST_CONDITION};
 use super::pattern::{EventName, Pattern};
 use crate::db::types::{RouteId, Timestamp};
-use crate::kinds::{ChannelKind, Priority};
+use crate::kinds::{ChannelKind, ChannelToPeople, Priority};
 
 /// Routes that there may be: each event is held against all of them.
 pub const MOST_ROUTES: usize = 1000;
@@ -175,7 +175,7 @@ pub struct Changes {
 #[schema(as = NewRouteDelivery, example = json!({"channel": "email", "target": "seller", "template": "order.purchased"}))]
 pub struct DeliveryDraft {
     /// `sms`, `email`, `push`, `webhook`, `discord` or `in_app`.
-    #[schema(value_type = ChannelKind)]
+    #[schema(value_type = ChannelToPeople)]
     pub channel: String,
     /// `user` (the default: the event's `user_target`), another role of its `targets`, or `payload.` and the path of a field
     /// that names a client or an address.

@@ -214,7 +214,7 @@ impl Routes {
         wrong: &mut Complaints,
     ) -> Result<Option<RouteDelivery>> {
         let field = |name: &str| format!("{at}.{name}");
-        let channel = wrong.check(&field("channel"), draft.channel.parse::<ChannelKind>());
+        let channel = wrong.check(&field("channel"), ChannelKind::to_people(&draft.channel));
         if let Some(why) = channel.and_then(|channel| self.missing.get(&channel)) {
             wrong.add(field("channel"), why.clone());
         }
@@ -233,15 +233,7 @@ impl Routes {
         if let Some(channel) = channel {
             match &draft.template {
                 Some(name) => {
-                    if self.templates.variants(name, channel).await?.is_none() {
-                        wrong.add(
-                            field("template"),
-                            format!(
-                                "there is no template `{}` for {channel}: make it first",
-                                name.escape_debug()
-                            ),
-                        );
-                    }
+                    wrong.gather(self.templates.named(&field("template"), name, channel).await)?;
                 }
                 None if channel == ChannelKind::Webhook => {}
                 None => wrong.add(field("template"), "is required: only a webhook may do without"),

@@ -42,7 +42,7 @@ impl Texts {
 }
 
 /// The same for one recipient.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Filled {
     /// What stands above the text.
     pub subject: Option<String>,

@@ -15,7 +15,7 @@ use crate::http::json::{Json, Query, path_id};
 use crate::http::once::{KeyHeader, Posted, respond};
 use crate::http::routing::{get, others};
 use crate::idempotency::Answer;
-use crate::kinds::ChannelKind;
+use crate::kinds::{ChannelKind, ChannelToPeople};
 use crate::locale::Locale;
 use crate::paging::{self, Page};
 
@@ -89,7 +89,7 @@ pub struct ListQuery {
     #[param(min_length = 1, max_length = 100, pattern = "^[a-z0-9_.-]+$", nullable = false)]
     name: Option<String>,
     /// Only those for this channel.
-    #[param(value_type = Option<ChannelKind>, inline, nullable = false)]
+    #[param(value_type = Option<ChannelToPeople>, inline, nullable = false)]
     channel: Option<String>,
     /// Only those of this very locale.
     #[param(value_type = Option<Locale>, inline, nullable = false)]
@@ -108,7 +108,7 @@ impl ListQuery {
         if let Some(name) = &self.name {
             wrong.check("name", check_name(name));
         }
-        let channel = self.channel.as_deref().map(str::parse::<ChannelKind>).transpose();
+        let channel = self.channel.as_deref().map(ChannelKind::to_people).transpose();
         let locale = self.locale.as_deref().map(str::parse::<Locale>).transpose();
         let filter = ListFilter {
             name: self.name.clone(),

@@ -60,7 +60,9 @@ impl Form {
             ChannelKind::Push => Self::text(1000, 1500, 20_000),
             // what Discord takes
             ChannelKind::Discord => Self::text(2000, 2000, 50_000),
-            ChannelKind::Webhook | ChannelKind::InApp => Self::text(20_000, 20_000, 100_000),
+            ChannelKind::Webhook | ChannelKind::InApp | ChannelKind::Request => {
+                Self::text(20_000, 20_000, 100_000)
+            }
             ChannelKind::Email => Self::LONGEST_TEXT,
         }
     }

@@ -5,6 +5,7 @@ pub mod api;
 pub mod checker;
 pub mod chromium;
 pub mod evidence;
+pub mod listener;
 pub mod postgres;
 
 use std::ops::Deref;

@@ -188,7 +188,10 @@ fn note(c: &mut AnyConnection, rows: &[MessageRow], replay: Option<ReplayId>, no
 
 /// Notifications were changed by it, and whoever watches is told.
 fn touch_notifications(c: &mut AnyConnection, rows: &[MessageRow], now: Timestamp) -> Result<Vec<Change>> {
-    let singles: Vec<&MessageRow> = rows.iter().filter(|row| row.mailing_number.is_none()).collect();
+    // nobody watches requests
+    let is_notification =
+        |row: &&MessageRow| row.mailing_number.is_none() && row.channel != ChannelKind::Request.code();
+    let singles: Vec<&MessageRow> = rows.iter().filter(is_notification).collect();
     if singles.is_empty() {
         return Ok(Vec::new());
     }

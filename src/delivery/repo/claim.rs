@@ -19,6 +19,8 @@ use crate::messages::repo::{MessageRow, replayed};
 use crate::notifications;
 use crate::notifications::repo::Content;
 use crate::preferences::repo::Known;
+use crate::requests;
+use crate::requests::repo::Asking;
 
 /// A page of messages that have rows, with what it takes to send them.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ pub struct Claimed {
     pub recipients: Vec<Recipient>,
     /// What messages of no mailing say.
     pub contents: HashMap<MessageId, Content>,
+    /// What requests are.
+    pub requests: HashMap<MessageId, Asking>,
     /// What the recipients wish, as it is after the claim: what was answered before holds.
     pub wishes: Known,
 }
@@ -111,19 +115,24 @@ fn store(
         .collect();
     insert_page(c, &page, &members, now)?;
     failpoint::reach("claim-before-commit");
-    let (recipients, contents) = match mailing {
-        Some(_) => (recipients_of(c, &members, lot.channel)?, HashMap::new()),
-        None => {
-            let ids: Vec<MessageId> = rows.iter().map(|row| row.id).collect();
-            (Vec::new(), notifications::repo::contents(c, &ids)?)
-        }
-    };
     let attempts_before = replayed::attempts_before(c, rows.iter())?;
+    let mut recipients = Vec::new();
+    let (mut contents, mut requests) = (HashMap::new(), HashMap::new());
+    let ids = rows.iter().map(|row| row.id);
+    match mailing {
+        Some(_) => recipients = recipients_of(c, &members, lot.channel)?,
+        None if lot.channel == ChannelKind::Request => {
+            requests = requests::repo::asking(c, &ids.collect::<Vec<_>>())?;
+            let wishes = Known::default();
+            return Ok(Claimed { page, rows, attempts_before, recipients, contents, requests, wishes });
+        }
+        None => contents = notifications::repo::contents(c, &ids.collect::<Vec<_>>())?,
+    }
     let may_opt_out =
         |row: &&MessageRow| contents.get(&row.id).is_none_or(|content: &Content| !content.is_transactional);
     let heard = rows.iter().filter(may_opt_out).map(|row| (row.client_id, row.recipient.as_str()));
     let wishes = Known::of(c, lot.channel, heard)?;
-    Ok(Claimed { page, rows, attempts_before, recipients, contents, wishes })
+    Ok(Claimed { page, rows, attempts_before, recipients, contents, requests, wishes })
 }
 
 /// The clients of these members, as far as they still exist.

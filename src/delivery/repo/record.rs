@@ -5,13 +5,15 @@ use std::collections::{HashMap, HashSet};
 use diesel::prelude::*;
 
 use super::delete_pages;
-use crate::db::AnyConnection;
 use crate::db::schema::{attempt, client, dead_letter, mailing, notification, page};
-use crate::db::types::{EventId, MailingId, MessageId, NodeId, PageId, Timestamp};
+use crate::db::types::{ClientId, EventId, MailingId, MessageId, NodeId, PageId, Timestamp};
+use crate::db::{AnyConnection, insert_rows};
 use crate::error::Result;
 use crate::failpoint;
 use crate::kinds::{ChannelKind, ErrorClass, MessageStatus, OutcomeKind};
 use crate::messages::repo::{DueRow, MessageRow, insert_due, insert_messages, update_messages};
+use crate::requests;
+use crate::requests::repo::Ran;
 
 /// A message as its outcome leaves it, with the page that it stood in.
 #[derive(Debug, Clone)]
@@ -32,6 +34,8 @@ pub struct Entry {
     pub class: Option<ErrorClass>,
     /// The event that caused it.
     pub event: Option<EventId>,
+    /// What is kept of a request's attempt.
+    pub ran: Option<Ran>,
 }
 
 /// What came of recording.
@@ -41,31 +45,10 @@ pub struct Recorded {
     pub messages: HashSet<MessageId>,
     /// Pages that are another node's by now; nothing of them was recorded.
     pub lost: Vec<PageId>,
+    /// Reports of requests' results that wait by now.
+    pub reports: usize,
 }
 
-/// Rows written by one statement at most: PostgreSQL takes 65535 parameters.
-const ROWS_AT_ONCE: usize = 1000;
-
-/// Inserts rows: in bulk where each statement is a round trip, one by one on SQLite, where diesel has no bulk insert for
-/// a connection that may be either. Rows with `treat_none_as_default_value = false` have one statement, prepared once.
-macro_rules! insert_rows {
-    ($c:expr, $table:expr, $rows:expr) => {
-        match $c {
-            AnyConnection::Postgres(c) => {
-                for rows in $rows.chunks(ROWS_AT_ONCE) {
-                    diesel::insert_into($table).values(rows).execute(c)?;
-                }
-                Ok(())
-            }
-            AnyConnection::Sqlite(c) => {
-                for row in $rows.iter() {
-                    diesel::insert_into($table).values(row).execute(c)?;
-                }
-                Ok(())
-            }
-        }
-    };
-}
 /// Records outcomes: messages, attempts, what is due again, dead letters, the pages' remainders and the mailings' books.
 ///
 /// Recording the same outcome twice changes nothing: a commit whose answer was lost may be repeated. Nothing of a page
@@ -90,10 +73,11 @@ pub fn record(c: &mut AnyConnection, node: NodeId, entries: &[Entry]) -> Result<
     touch_notifications(c, &entries)?;
     write_dead_letters(c, &entries)?;
     take_dead_tokens(c, &entries)?;
+    let reports = write_requests(c, &entries)?;
     shrink_pages(c, &entries)?;
     add_to_books(c, &entries)?;
     failpoint::reach("record-before-commit");
-    Ok(Recorded { messages, lost })
+    Ok(Recorded { messages, lost, reports })
 }
 
 /// The fence: those of the pages that are still this node's, held until the transaction ends.
@@ -192,11 +176,13 @@ fn write_dead_letters(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
 }
 
 /// A device that is gone is no address of its client any more, unless the client has another one by now.
+/// In the order of the clients' ids, so that two nodes never wait for each other.
 fn take_dead_tokens(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
-    let is_dead =
-        |e: &&&Entry| e.class == Some(ErrorClass::Gone) && e.row.channel == ChannelKind::Push.code();
-    for entry in entries.iter().filter(is_dead) {
-        let Some(id) = entry.row.client_id else { continue };
+    let is_dead = |e: &&Entry| e.class == Some(ErrorClass::Gone) && e.row.channel == ChannelKind::Push.code();
+    let dead = entries.iter().copied().filter(is_dead);
+    let mut dead: Vec<(ClientId, &Entry)> = dead.filter_map(|e| Some((e.row.client_id?, e))).collect();
+    dead.sort_by_key(|(id, _)| *id);
+    for (id, entry) in dead {
         diesel::update(client::table.find(id).filter(client::push_token.eq(&entry.row.recipient)))
             .set((client::push_token.eq(None::<String>), client::updated_at.eq(entry.at)))
             .execute(c)?;
@@ -206,13 +192,26 @@ fn take_dead_tokens(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
 
 /// A notification that waits for another attempt was changed by it; one that ended says so by its end.
 fn touch_notifications(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
-    let waits = |entry: &&&Entry| entry.mailing.is_none() && entry.outcome == OutcomeKind::Retry;
+    let waits = |entry: &&&Entry| {
+        let is_notification = entry.mailing.is_none() && entry.row.channel != ChannelKind::Request.code();
+        is_notification && entry.outcome == OutcomeKind::Retry
+    };
     for entry in entries.iter().filter(waits) {
         diesel::update(notification::table.find(entry.row.id))
             .set(notification::updated_at.eq(entry.at))
             .execute(c)?;
     }
     Ok(())
+}
+
+/// What requests were answered, and the reports of those that have ended; answers how many.
+fn write_requests(c: &mut AnyConnection, entries: &[&Entry]) -> Result<usize> {
+    let of_requests = entries.iter().filter(|entry| entry.row.channel == ChannelKind::Request.code());
+    let ran = of_requests.clone().filter_map(|entry| Some((entry.row.id, entry.ran.as_ref()?, entry.at)));
+    requests::repo::ran(c, &ran.collect::<Vec<_>>())?;
+    let ended = of_requests.filter(|entry| entry.row.status != MessageStatus::Queued.code());
+    let ended: Vec<_> = ended.map(|entry| (&entry.row, entry.at)).collect();
+    requests::repo::report(c, &ended)
 }
 
 /// A page goes with its last outcome.

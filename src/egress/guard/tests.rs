@@ -66,6 +66,7 @@ fn ask(guard: &Guard, url: &str) -> Result<Ask, Refusal> {
         headers: HeaderMap::new(),
         body: "hello".into(),
         most_body: 1024,
+        timeout: None,
         body_timeout: Duration::from_secs(10),
     })
 }

@@ -15,7 +15,7 @@ use crate::events::model::{
 };
 use crate::events::target::Target;
 use crate::events::usecase::{LARGEST_BATCH, Taken, Wanted};
-use crate::http::json::{parse_object, time};
+use crate::http::json::{each, time};
 use crate::notifications::model::Notification;
 use crate::routes::pattern::EventName;
 
@@ -193,21 +193,8 @@ impl EventBatchBody {
     /// # Errors
     /// [`Error::Invalid`] for none and for more than a thousand.
     pub fn into_wanted(self, key: Option<String>) -> Result<Vec<Wanted>> {
-        if !(1..=LARGEST_BATCH).contains(&self.events.len()) {
-            return Err(Error::invalid(
-                "events",
-                format!("must be 1 to {LARGEST_BATCH}, not {}", self.events.len()),
-            ));
-        }
-        let read = |(index, item): (usize, Box<RawValue>)| {
-            let body: Result<EventBody> = parse_object(item.get().as_bytes());
-            let fallback = key.as_ref().map(|key| format!("{key}#{index}"));
-            body.and_then(|body| body.into_new(fallback)).map_err(|error| match error {
-                Error::Invalid(fields) => fields,
-                other => vec![FieldError::new("event", other.to_string())],
-            })
-        };
-        Ok(self.events.into_iter().enumerate().map(read).collect())
+        let read = |index, body: EventBody| body.into_new(key.as_ref().map(|key| format!("{key}#{index}")));
+        each(("events", LARGEST_BATCH), self.events, read)
     }
 }
 
@@ -315,12 +302,8 @@ impl EventBatchAccepted {
             .collect();
         let accepted = items.iter().filter(|item| item.event_id.is_some()).count();
         if accepted == 0 {
-            let all = items.iter().flat_map(|item| {
-                item.errors.iter().map(move |wrong| {
-                    FieldError::new(format!("events[{}].{}", item.index, wrong.field), &wrong.reason)
-                })
-            });
-            return Err(Error::Invalid(all.take(100).collect()));
+            let wrong = items.iter().map(|item| (item.index, item.errors.as_slice()));
+            return Err(Error::Invalid(FieldError::of_each("events", wrong)));
         }
         Ok(Self { total: items.len(), accepted, rejected: items.len() - accepted, items })
     }

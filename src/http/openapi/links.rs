@@ -32,6 +32,7 @@ const LINKS: &[(&str, &str, &[&str])] = &[
     ("create_event", "/event_id", &["get_event"]),
     ("create_event_by_its_short_path", "/event_id", &["get_event"]),
     ("create_route", "/id", &["get_route", "patch_route", "delete_route"]),
+    ("create_request", "/id", &["get_request", "run_request", "cancel_request", "replay_request"]),
     ("create_batch", "/batch_id", &["get_batch", "list_batch_notifications", "cancel_batch"]),
 ];
 const NOTIFICATION: &[&str] =

@@ -5,7 +5,7 @@ use utoipa::ToSchema;
 
 use crate::error::{Complaints, Error, Result};
 use crate::http::json::{given, present, time};
-use crate::kinds::{ChannelKind, Priority, group};
+use crate::kinds::{ChannelKind, ChannelToPeople, Priority, group};
 use crate::mailings::filter::{AudienceFilter, FilterInput};
 use crate::mailings::model::{MailingChange, NewMailing};
 use crate::mailings::usecase::PreviewQuestion;
@@ -40,7 +40,7 @@ pub struct MailingBody {
     /// `sms` (the default), `email`, `push`, `webhook`, `discord` or `in_app`. A client is reached at its phone number,
     /// e-mail address or push token, at the URL in its attribute `webhook_url` or `discord_url`, or in the inbox of its
     /// `external_id`; who lacks that has a message that failed.
-    #[schema(value_type = Option<ChannelKind>)]
+    #[schema(value_type = Option<ChannelToPeople>)]
     pub channel: Option<String>,
     /// `high`, `normal` (the default) or `low`.
     #[schema(value_type = Option<Priority>)]
@@ -102,7 +102,7 @@ pub struct MailingPatch {
     pub filter: Option<FilterInput>,
     /// As in a new mailing.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<ChannelKind>, nullable = false)]
+    #[schema(value_type = Option<ChannelToPeople>, nullable = false)]
     pub channel: Option<String>,
     /// As in a new mailing.
     #[serde(default, deserialize_with = "given")]
@@ -144,7 +144,7 @@ pub struct PreviewBody {
     /// `sms` (the default), `email`, `push`, `webhook`, `discord` or `in_app`. A client is reached at its phone number,
     /// e-mail address or push token, at the URL in its attribute `webhook_url` or `discord_url`, or in the inbox of its
     /// `external_id`; who lacks that has a message that failed.
-    #[schema(value_type = Option<ChannelKind>)]
+    #[schema(value_type = Option<ChannelToPeople>)]
     pub channel: Option<String>,
     /// The name of a template to fill for the clients shown, as in a new mailing.
     #[schema(min_length = 1, max_length = 100, pattern = "^[a-z0-9_.-]+$")]
@@ -259,7 +259,7 @@ impl MailingPatch {
             subject: self.subject,
             html: self.html,
             filter: filter(wrong, self.filter),
-            channel: optional(wrong, "channel", self.channel, |word| word.parse::<ChannelKind>()),
+            channel: optional(wrong, "channel", self.channel, |word| ChannelKind::to_people(&word)),
             priority: optional(wrong, "priority", self.priority, |word| word.parse::<Priority>()),
             starts_at: optional(wrong, "starts_at", self.starts_at.as_deref(), time),
             ends_at: optional(wrong, "ends_at", self.ends_at.as_deref(), time),

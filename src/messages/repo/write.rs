@@ -8,9 +8,11 @@ use diesel::sql_types::{Array, Integer, Nullable, SmallInt, Text};
 use super::MessageRow;
 use crate::db::AnyConnection;
 use crate::db::bulk::{Bulk, Insert, Insertion, Statement, Values};
-use crate::db::schema::message;
+use crate::db::schema::{due, message};
 use crate::db::types::{Id, Instant, MailingId, MessageId, Timestamp};
 use crate::error::Result;
+use crate::failpoint;
+use crate::kinds::MessageStatus;
 
 /// A recipient that is an integer, as phone numbers are, is stored as one.
 const RECIPIENT: [&str; 2] = ["iif(CAST(CAST(", " AS INTEGER) AS TEXT) = ?1, CAST(?1 AS INTEGER), ?1)"];
@@ -257,4 +259,32 @@ pub fn insert_due(c: &mut AnyConnection, rows: &[DueRow]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Ends those of these messages that wait; answers which. Whoever deletes the row of `due` has the message: a claim that
+/// came first keeps it, and one that comes later finds nothing.
+///
+/// # Errors
+/// Those of the database.
+pub fn end_waiting(
+    c: &mut AnyConnection,
+    ids: &[MessageId],
+    (status, why): (MessageStatus, Option<&str>),
+    now: Timestamp,
+) -> Result<Vec<MessageId>> {
+    let taken: Vec<MessageId> = diesel::delete(due::table.filter(due::message_id.eq_any(ids)))
+        .returning(due::message_id)
+        .get_results(c)?;
+    diesel::update(message::table.filter(message::id.eq_any(&taken)))
+        .set((
+            message::status.eq(status.code()),
+            message::revision.eq(message::revision + 1_i16),
+            message::due_at.eq(None::<Timestamp>),
+            message::finished_at.eq(Some(now)),
+            // why the last attempt failed stays, unless there is another reason
+            why.map(|why| message::error.eq(Some(why))),
+        ))
+        .execute(c)?;
+    failpoint::reach("end-before-commit");
+    Ok(taken)
 }

@@ -9,8 +9,8 @@ use utoipa::ToSchema;
 use crate::clients::reach;
 use crate::db::types::{BatchId, ClientId, MessageId, Timestamp};
 use crate::error::{Complaints, Error, FieldError, Result};
-use crate::http::json::{given, parse_object, present, time};
-use crate::kinds::{ChannelKind, Priority, group};
+use crate::http::json::{each, given, present, time};
+use crate::kinds::{ChannelKind, ChannelToPeople, Priority, group};
 use crate::locale::Locale;
 use crate::notifications::model::{Fill, NewNotification, Rescheduling, To};
 use crate::notifications::usecase::{Item, LARGEST_BATCH, Taken, Wanted};
@@ -33,7 +33,7 @@ const LONGEST_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 }))]
 pub struct NotificationBody {
     /// `sms`, `email`, `push`, `webhook`, `discord` or `in_app`.
-    #[schema(value_type = ChannelKind)]
+    #[schema(value_type = ChannelToPeople)]
     pub channel: String,
     /// The address on the channel: an E.164 number, an e-mail address, a device's token, an https URL, a user's id.
     #[schema(min_length = 1, max_length = 4096)]
@@ -131,7 +131,7 @@ impl NotificationBody {
     /// [`Error::Invalid`] that names every wrong field.
     pub fn into_new(self) -> Result<NewNotification> {
         let mut wrong = Complaints::default();
-        let channel = wrong.check("channel", self.channel.parse::<ChannelKind>());
+        let channel = wrong.check("channel", ChannelKind::to_people(&self.channel));
         let to = match (self.recipient, self.client_id) {
             (Some(_), Some(_)) => {
                 wrong.add("client_id", "cannot stand beside `recipient`: give one of them");
@@ -224,20 +224,8 @@ impl BatchBody {
     /// # Errors
     /// [`Error::Invalid`] for none and for more than a thousand.
     pub fn into_wanted(self) -> Result<Vec<Wanted>> {
-        if !(1..=LARGEST_BATCH).contains(&self.notifications.len()) {
-            return Err(Error::invalid(
-                "notifications",
-                format!("must be 1 to {LARGEST_BATCH}, not {}", self.notifications.len()),
-            ));
-        }
-        let read = |item: Box<RawValue>| {
-            let body: Result<NotificationBody> = parse_object(item.get().as_bytes());
-            body.and_then(NotificationBody::into_new).map_err(|error| match error {
-                Error::Invalid(fields) => fields,
-                other => vec![FieldError::new("notification", other.to_string())],
-            })
-        };
-        Ok(self.notifications.into_iter().map(read).collect())
+        let read = |_, body: NotificationBody| body.into_new();
+        each(("notifications", LARGEST_BATCH), self.notifications, read)
     }
 }
 

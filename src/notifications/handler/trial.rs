@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 use super::schema::{NotificationBody, RetryBody};
 use crate::error::{Error, Result};
 use crate::http::once::{KeyHeader, Posted, respond};
-use crate::kinds::{ChannelKind, Priority};
+use crate::kinds::{ChannelKind, ChannelToPeople, Priority};
 use crate::notifications::Notifications;
 use crate::notifications::model::Notification;
 
@@ -60,7 +60,7 @@ impl TrialBody {
 ///
 /// One notification of high priority with a single attempt; answered when that has ended, with its error if it failed.
 #[utoipa::path(post, path = "/api/v1/channels/{name}/test", operation_id = "test_channel", tag = "channels",
-    params(("name" = ChannelKind, Path, description = "The channel"), KeyHeader),
+    params(("name" = ChannelToPeople, Path, description = "The channel"), KeyHeader),
     request_body = TrialBody,
     responses(
         (status = 200, description = "What became of it", body = Notification),
@@ -72,7 +72,8 @@ pub async fn test_channel(
     name: web::Path<String>,
     posted: Posted<TrialBody>,
 ) -> Result<HttpResponse> {
-    let channel: ChannelKind = name.parse().map_err(|_| Error::not_found("channel", name.as_str()))?;
+    let channel: ChannelKind =
+        ChannelKind::to_people(&name).map_err(|_| Error::not_found("channel", name.as_str()))?;
     let new = posted.value.into_body(channel).into_new()?;
     Ok(respond(service.create_and_wait(new, posted.key, service.patience()).await?))
 }

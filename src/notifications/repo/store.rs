@@ -69,15 +69,9 @@ pub enum Stored {
 /// # Errors
 /// Those of the database: then nothing of any of them is stored.
 pub fn store(c: &mut AnyConnection, requests: &[NewRows], now: Timestamp) -> Result<Vec<Stored>> {
-    let claims: Vec<&Claim> = requests.iter().filter_map(|request| request.claim.as_ref()).collect();
-    let mut verdicts = idempotency::take(c, &claims, now)?.into_iter();
-    let stored: Vec<Stored> = requests
-        .iter()
-        .map(|request| match request.claim.as_ref().and_then(|_| verdicts.next()) {
-            None | Some(Verdict::Ours) => Stored::New,
-            Some(other) => Stored::Refused(other),
-        })
-        .collect();
+    let claims = requests.iter().map(|request| request.claim.as_ref());
+    let verdicts = idempotency::take_each(c, claims, now)?.into_iter();
+    let stored: Vec<Stored> = verdicts.map(|verdict| verdict.map_or(Stored::New, Stored::Refused)).collect();
     let new: Vec<&NewRows> = requests
         .iter()
         .zip(&stored)

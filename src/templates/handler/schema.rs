@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::error::{Complaints, Error, Result};
 use crate::http::json::{given, present};
-use crate::kinds::ChannelKind;
+use crate::kinds::{ChannelKind, ChannelToPeople};
 use crate::locale::Locale;
 use crate::templates::content::Texts;
 use crate::templates::model::{NewTemplate, TemplateChange, check_name};
@@ -24,7 +24,7 @@ pub struct TemplateBody {
     #[schema(min_length = 1, max_length = 100, pattern = "^[a-z0-9_.-]+$")]
     pub name: String,
     /// `sms`, `email`, `push`, `webhook`, `discord` or `in_app`.
-    #[schema(value_type = ChannelKind)]
+    #[schema(value_type = ChannelToPeople)]
     pub channel: String,
     /// For whom it is; absent: for all whose language has no template of this name. That one has to be made first.
     #[schema(value_type = Option<Locale>)]
@@ -96,7 +96,7 @@ pub struct TextTrialBody {
     #[schema(min_length = 1, max_length = 100, pattern = "^[a-z0-9_.-]+$")]
     pub name: Option<String>,
     /// As in a new template.
-    #[schema(value_type = ChannelKind)]
+    #[schema(value_type = ChannelToPeople)]
     pub channel: String,
     /// As in a new template.
     #[schema(value_type = Option<Locale>)]
@@ -124,7 +124,7 @@ impl TemplateBody {
     pub fn into_new(self) -> Result<NewTemplate> {
         let mut wrong = Complaints::default();
         wrong.check("name", check_name(&self.name));
-        let channel = wrong.check("channel", self.channel.parse::<ChannelKind>());
+        let channel = wrong.check("channel", ChannelKind::to_people(&self.channel));
         let locale = self.locale.and_then(|text| wrong.check("locale", text.parse::<Locale>()));
         let texts = Texts { subject: self.subject, text: self.text, html: self.html };
         // what a text may be depends on the channel

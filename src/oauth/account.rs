@@ -11,8 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::db::types::Timestamp;
 
-/// What an access token is asked for.
-const SCOPE: &str = "https://www.googleapis.com/auth/firebase.messaging";
+/// What an access token for Firebase Cloud Messaging is asked for.
+pub const FIREBASE_SCOPE: &str = "https://www.googleapis.com/auth/firebase.messaging";
+/// The grant of RFC 7523, 2.1, with its colons encoded; the assertion needs no encoding.
+const GRANT: &str = "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=";
 /// For how long an assertion is good: Google takes no more than an hour.
 const ASSERTION_SECONDS: i64 = 3600;
 
@@ -29,12 +31,22 @@ struct Json {
 }
 
 /// A service account.
-pub(super) struct Account {
-    pub(super) project: String,
-    pub(super) token_uri: String,
-    email: String,
-    key_id: Option<String>,
+pub struct Account {
+    /// The id of its project.
+    pub project: String,
+    /// Where its tokens come from.
+    pub token_uri: String,
+    /// Its name at Google.
+    pub email: String,
+    /// Which of its keys this is.
+    pub key_id: Option<String>,
     key: RsaKeyPair,
+}
+
+impl std::fmt::Debug for Account {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Account(..)")
+    }
 }
 
 #[derive(Serialize)]
@@ -59,7 +71,7 @@ impl Account {
     ///
     /// # Errors
     /// What is wrong with it, without anything that stands in it.
-    pub(super) fn parse(json: &SecretString) -> Result<Self, &'static str> {
+    pub fn parse(json: &SecretString) -> Result<Self, &'static str> {
         // serde's words may repeat a value
         let json: Json = serde_json::from_str(json.expose_secret()).map_err(
             |_| "must be the JSON of a service account, with project_id, private_key, client_email and token_uri",
@@ -84,20 +96,20 @@ impl Account {
         })
     }
 
-    /// A signed assertion of who this is (RFC 7523, 2.1; Google, "Using OAuth 2.0 for Server to Server Applications").
+    /// The body of a request for a token with these scopes, separated by spaces.
     ///
     /// # Errors
     /// When it cannot be signed.
-    pub(super) fn assertion(&self, now: Timestamp) -> Result<String, &'static str> {
+    pub fn request(&self, scope: &str, now: Timestamp) -> Result<String, &'static str> {
+        Ok(format!("{GRANT}{}", self.assertion(scope, now)?))
+    }
+
+    /// A signed assertion of who this is (RFC 7523, 2.1; Google, "Using OAuth 2.0 for Server to Server Applications").
+    fn assertion(&self, scope: &str, now: Timestamp) -> Result<String, &'static str> {
         let iat = now.micros().div_euclid(1_000_000);
         let header = Header { alg: "RS256", typ: "JWT", kid: self.key_id.as_deref() };
-        let claims = Claims {
-            iss: &self.email,
-            scope: SCOPE,
-            aud: &self.token_uri,
-            iat,
-            exp: iat + ASSERTION_SECONDS,
-        };
+        let claims =
+            Claims { iss: &self.email, scope, aud: &self.token_uri, iat, exp: iat + ASSERTION_SECONDS };
         let unwritable = "the assertion cannot be written";
         let header = serde_json::to_string(&header).map_err(|_| unwritable)?;
         let claims = serde_json::to_string(&claims).map_err(|_| unwritable)?;

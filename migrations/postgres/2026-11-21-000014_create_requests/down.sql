@@ -1,0 +1,2 @@
+DROP TABLE recurring_request;
+DROP TABLE request;

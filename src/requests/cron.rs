@@ -1,0 +1,215 @@
+//! When a recurring request runs: an expression of cron in a time zone.
+//!
+//! `croner` reads the expressions and finds the times of the wall clock that they name. Which moments these are is said
+//! here, since the crate goes other ways where clocks change: it skips what `30 * * * *` names in a gap, looks no further
+//! than two hours for a gap's end (Samoa once skipped a day), and has `*/5 2 * * *` run twice over.
+//!
+//! - A time that does not exist is the first moment after the gap.
+//! - A time that comes twice is the first of the two. But where the hours are all hours, as in `*/5 * * * *` and
+//!   `0 * * * *`, it is both: such an expression says how often, and would stand still for the hour that is repeated.
+//!
+//! Times that become one moment that way are one run.
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+
+use chrono::{LocalResult, NaiveDate, NaiveDateTime, NaiveTime, TimeDelta, TimeZone, Timelike};
+use chrono_tz::Tz;
+use croner::parser::{CronParser, Seconds, Year};
+
+use crate::db::types::Timestamp;
+
+/// Characters of an expression at most.
+pub const LONGEST: usize = 200;
+/// More than a clock ever skipped (a day: Samoa, 2011) or repeated, in minutes.
+const LONGEST_CHANGE: i64 = 25 * 60;
+const ALL_HOURS: usize = 24;
+/// Words in place of an expression, and what they stand for.
+const WORDS: [(&str, &str); 7] = [
+    ("@hourly", "0 * * * *"),
+    ("@daily", "0 0 * * *"),
+    ("@midnight", "0 0 * * *"),
+    ("@weekly", "0 0 * * 0"),
+    ("@monthly", "0 0 1 * *"),
+    ("@yearly", "0 0 1 1 *"),
+    ("@annually", "0 0 1 1 *"),
+];
+const MONTHS: [&str; 12] =
+    ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
+const DAYS: [&str; 8] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT", "L"];
+/// The fields: what each is called, what stands in it, and which words may.
+const FIELDS: [(&str, &str, &[&str]); 5] = [
+    ("minute", "0 to 59", &[]),
+    ("hour", "0 to 23", &[]),
+    (
+        "day of the month",
+        "1 to 31, L for the last one, or as 15W for the working day next to it",
+        &["L", "W", "LW"],
+    ),
+    ("month", "1 to 12 or JAN to DEC", &MONTHS),
+    (
+        "day of the week",
+        "0 to 7 or SUN to SAT (0 and 7 are Sunday), or as 5#2 and 5L for the second and the last Friday",
+        &DAYS,
+    ),
+];
+
+/// The times of a recurring request.
+#[derive(Clone)]
+pub struct Cron {
+    text: String,
+    pattern: croner::Cron,
+    zone: Tz,
+    is_every_hour: bool,
+}
+
+/// Which of the two moments at which a clock shows a time, if there are two.
+#[derive(Clone, Copy)]
+enum Pass {
+    First,
+    Second,
+}
+
+impl Cron {
+    /// Reads five fields (minute, hour, day of the month, month, day of the week), or a word such as `@daily`.
+    ///
+    /// # Errors
+    /// Says what would be right. What never comes, such as the 30th of February, is refused too.
+    pub fn parse(text: &str, zone: Tz) -> Result<Self, String> {
+        if text.len() > LONGEST {
+            return Err(format!("must be at most {LONGEST} characters"));
+        }
+        let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
+        let pattern = read(expression(&text)?)?;
+        let is_every_hour = pattern.pattern.hours.values().len() == ALL_HOURS;
+        let cron = Self { text, pattern, zone, is_every_hour };
+        // the calendar repeats itself after 400 years, and the search ends with the year 5000
+        let last = NaiveDate::from_ymd_opt(4590, 1, 1).unwrap_or_default().and_time(NaiveTime::MIN);
+        match cron.pattern.find_next_occurrence(&last, true) {
+            Ok(_) => Ok(cron),
+            Err(_) => Err("never comes: no month that it names has such a day".into()),
+        }
+    }
+
+    /// As it was given, but for spaces.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Whose clock it goes by.
+    pub fn zone(&self) -> Tz {
+        self.zone
+    }
+
+    /// The first time after this one; none after the year 5000.
+    pub fn next_after(&self, at: Timestamp) -> Option<Timestamp> {
+        let next = |pass: Pass| {
+            let wall = self.first_wall(at, pass)?;
+            let wall = self.pattern.find_next_occurrence(&wall, true).ok()?;
+            self.moment(wall, pass)
+        };
+        let first = next(Pass::First);
+        if self.is_every_hour { first.into_iter().chain(next(Pass::Second)).min() } else { first }
+    }
+
+    /// The first `count` times after this one.
+    pub fn upcoming(&self, from: Timestamp, count: usize) -> Vec<Timestamp> {
+        std::iter::successors(self.next_after(from), |at| self.next_after(*at)).take(count).collect()
+    }
+
+    /// The first minute of the wall clock whose moment is after this one. A later minute of the wall clock is never of an
+    /// earlier moment, as long as one looks at the same pass.
+    fn first_wall(&self, at: Timestamp, pass: Pass) -> Option<NaiveDateTime> {
+        let shown = at.datetime().with_timezone(&self.zone).naive_local();
+        let shown = shown.with_second(0)?.with_nanosecond(0)?;
+        let wall = |minutes: i64| shown.checked_add_signed(TimeDelta::minutes(minutes));
+        let (mut before, mut after) = (-LONGEST_CHANGE, LONGEST_CHANGE);
+        while after - before > 1 {
+            let middle = i64::midpoint(before, after);
+            if self.moment(wall(middle)?, pass)? > at {
+                after = middle;
+            } else {
+                before = middle;
+            }
+        }
+        wall(after)
+    }
+
+    /// When the clock shows this, or the first moment after the gap that it falls into.
+    fn moment(&self, wall: NaiveDateTime, pass: Pass) -> Option<Timestamp> {
+        let found = (0..=LONGEST_CHANGE).find_map(|skipped| {
+            let wall = wall.checked_add_signed(TimeDelta::minutes(skipped))?;
+            match self.zone.from_local_datetime(&wall) {
+                LocalResult::None => None,
+                LocalResult::Single(at) => Some(at),
+                both @ LocalResult::Ambiguous(..) => match pass {
+                    Pass::First => both.earliest(),
+                    Pass::Second => both.latest(),
+                },
+            }
+        });
+        found.map(|at| Timestamp::from_datetime(at.to_utc()))
+    }
+}
+
+impl fmt::Debug for Cron {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.text, self.zone)
+    }
+}
+
+/// The zone of this name.
+///
+/// # Errors
+/// Says what would be right.
+pub fn zone(name: &str) -> Result<Tz, String> {
+    name.parse().map_err(|_| format!("`{name}` is no IANA time zone such as Europe/Berlin"))
+}
+
+/// The fields that a word stands for, or those that are there.
+fn expression(text: &str) -> Result<&str, String> {
+    if !text.starts_with('@') {
+        return Ok(text);
+    }
+    let known = WORDS.iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
+    known.map(|(_, fields)| *fields).ok_or_else(|| {
+        let words: Vec<&str> = WORDS.iter().map(|(word, _)| *word).collect();
+        format!("`{text}` is none of {}", words.join(", "))
+    })
+}
+
+fn read(text: &str) -> Result<croner::Cron, String> {
+    let fields: Vec<&str> = text.split(' ').filter(|field| !field.is_empty()).collect();
+    if fields.len() != FIELDS.len() {
+        let names: Vec<&str> = FIELDS.iter().map(|(name, ..)| *name).collect();
+        let count = fields.len();
+        return Err(format!(
+            "must have five fields ({}) such as `0 9 * * 1-5`, not {count}",
+            names.join(", ")
+        ));
+    }
+    let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
+    let whole = parser.parse(text);
+    for (at, (field, (name, range, words))) in fields.iter().zip(FIELDS).enumerate() {
+        // by itself, so that what is wrong can be named
+        let is_right = || {
+            let alone = (0..FIELDS.len()).map(|place| if place == at { *field } else { "*" });
+            parser.parse(&alone.collect::<Vec<_>>().join(" ")).is_ok()
+        };
+        if !is_plain(field, words) || (whole.is_err() && !is_right()) {
+            return Err(format!(
+                "has `{field}` as {name}, which must be {range}; `*`, lists (1,5), ranges (1-5) and steps (*/5) are fine"
+            ));
+        }
+    }
+    whole.map_err(|why| why.to_string())
+}
+
+/// Whether a field has no word that belongs into another and no empty place, which the parser overlooks.
+fn is_plain(field: &str, known: &[&str]) -> bool {
+    let mut words = field.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty());
+    words.all(|word| known.iter().any(|known| known.eq_ignore_ascii_case(word)))
+        && field.split(',').all(|part| !part.is_empty())
+}

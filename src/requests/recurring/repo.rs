@@ -1,0 +1,281 @@
+//! Statements on recurring requests.
+
+use std::time::Duration;
+
+use diesel::prelude::*;
+
+use super::model::{CatchUp, RecurringStatus, Schedule};
+use crate::db::AnyConnection;
+use crate::db::schema::{due, recurring_request, request};
+use crate::db::types::{MessageId, RecurringId, ResourceId, Timestamp};
+use crate::error::{Error, Result};
+use crate::failpoint;
+use crate::messages::repo::MessageRow;
+use crate::requests;
+use crate::requests::cron::{self, Cron};
+use crate::requests::model::{Asked, RequestKind, json, stored};
+use crate::requests::repo::RequestRow;
+
+/// One that cannot be read is looked at again after this long, so that it holds up no other: a later version of this
+/// program may know its time zone.
+const LATER: Duration = Duration::from_secs(60 * 60);
+
+/// A row of `recurring_request`.
+#[derive(Debug, Clone, PartialEq, Queryable, Selectable, Insertable)]
+#[diesel(table_name = recurring_request)]
+#[expect(missing_docs, reason = "the migration documents the columns")]
+pub struct RecurringRow {
+    pub id: RecurringId,
+    pub status: i16,
+    pub cron: String,
+    pub timezone: String,
+    pub catch_up: i16,
+    pub next_at: Option<Timestamp>,
+    pub last_at: Option<Timestamp>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+    pub starts_at: Option<Timestamp>,
+    pub ends_at: Option<Timestamp>,
+    pub spec: String,
+    pub retry: Option<String>,
+    pub notify: Option<String>,
+}
+
+impl RecurringRow {
+    /// A new one, whose first run is at `next_at`.
+    ///
+    /// # Errors
+    /// When it cannot be written as JSON.
+    pub fn new(asked: &Asked, schedule: &Schedule, next_at: Timestamp, now: Timestamp) -> Result<Self> {
+        Ok(Self {
+            id: RecurringId::new(),
+            status: RecurringStatus::Scheduled.code(),
+            cron: schedule.cron.as_str().to_owned(),
+            timezone: schedule.cron.zone().name().to_owned(),
+            catch_up: schedule.catch_up.code(),
+            next_at: Some(next_at),
+            last_at: None,
+            created_at: now,
+            updated_at: now,
+            starts_at: schedule.starts_at,
+            ends_at: schedule.ends_at,
+            spec: json(&asked.spec)?,
+            retry: asked.delays.as_ref().map(json).transpose()?,
+            notify: asked.notify.as_ref().map(json).transpose()?,
+        })
+    }
+
+    /// When it runs.
+    ///
+    /// # Errors
+    /// For what this version of the program would not store, such as a time zone that it does not know any more.
+    pub fn schedule(&self) -> Result<Schedule> {
+        let cron = cron::zone(&self.timezone).and_then(|zone| Cron::parse(&self.cron, zone));
+        Ok(Schedule {
+            cron: cron.map_err(Error::internal)?,
+            catch_up: CatchUp::from_code(self.catch_up)?,
+            starts_at: self.starts_at,
+            ends_at: self.ends_at,
+        })
+    }
+
+    /// What each of its runs is.
+    ///
+    /// # Errors
+    /// For what no version of this program stored.
+    pub fn asked(&self) -> Result<Asked> {
+        Ok(Asked {
+            spec: stored(&self.spec)?,
+            delays: self.retry.as_deref().map(stored).transpose()?,
+            until: self.ends_at,
+            notify: self.notify.as_deref().map(stored).transpose()?,
+        })
+    }
+}
+
+/// Stores a new one.
+///
+/// # Errors
+/// Those of the database.
+pub fn insert(c: &mut AnyConnection, new: &RecurringRow) -> Result<()> {
+    diesel::insert_into(recurring_request::table).values(new).execute(c)?;
+    Ok(())
+}
+
+/// The one with this id.
+///
+/// # Errors
+/// Those of the database.
+pub fn find(c: &mut AnyConnection, id: RecurringId) -> Result<Option<RecurringRow>> {
+    let found = recurring_request::table.find(id).select(RecurringRow::as_select());
+    Ok(found.first(c).optional()?)
+}
+
+/// The one with this id, which nobody else changes before this transaction ends.
+///
+/// # Errors
+/// Those of the database.
+pub fn find_for_update(c: &mut AnyConnection, id: RecurringId) -> Result<Option<RecurringRow>> {
+    match c {
+        AnyConnection::Postgres(c) => {
+            let found = recurring_request::table.find(id).select(RecurringRow::as_select());
+            Ok(found.for_update().first(c).optional()?)
+        }
+        // a SQLite transaction that may write is the only one
+        sqlite @ AnyConnection::Sqlite(_) => find(sqlite, id),
+    }
+}
+
+/// Up to `limit` of them before this one, the newest first.
+///
+/// # Errors
+/// Those of the database.
+pub fn list(
+    c: &mut AnyConnection,
+    status: Option<RecurringStatus>,
+    before: Option<RecurringId>,
+    limit: i64,
+) -> Result<Vec<RecurringRow>> {
+    let mut query = recurring_request::table
+        .select(RecurringRow::as_select())
+        .order(recurring_request::id.desc())
+        .limit(limit)
+        .into_boxed();
+    if let Some(status) = status {
+        query = query.filter(recurring_request::status.eq(status.code()));
+    }
+    if let Some(before) = before {
+        query = query.filter(recurring_request::id.lt(before));
+    }
+    Ok(query.load(c)?)
+}
+
+/// Changes the state of one and when it runs next.
+///
+/// # Errors
+/// Those of the database.
+pub fn change(
+    c: &mut AnyConnection,
+    id: RecurringId,
+    (status, next_at): (RecurringStatus, Option<Timestamp>),
+    now: Timestamp,
+) -> Result<()> {
+    diesel::update(recurring_request::table.find(id))
+        .set((
+            recurring_request::status.eq(status.code()),
+            recurring_request::next_at.eq(next_at),
+            recurring_request::updated_at.eq(now),
+        ))
+        .execute(c)?;
+    Ok(())
+}
+
+/// Those of its runs that wait.
+///
+/// # Errors
+/// Those of the database.
+pub fn waiting_runs(c: &mut AnyConnection, id: RecurringId) -> Result<Vec<MessageId>> {
+    let waiting = request::table
+        .inner_join(due::table.on(due::message_id.eq(request::message_id)))
+        .filter(request::parent_id.eq(ResourceId(id.0)))
+        .filter(request::kind.eq(RequestKind::Run.code()))
+        .order(request::message_id)
+        .select(request::message_id);
+    Ok(waiting.load(c)?)
+}
+
+/// When the next run of any is.
+///
+/// # Errors
+/// Those of the database.
+pub fn next_due(c: &mut AnyConnection) -> Result<Option<Timestamp>> {
+    let planned = recurring_request::table.filter(recurring_request::next_at.is_not_null());
+    let next: Option<Option<Timestamp>> =
+        planned.order(recurring_request::next_at).select(recurring_request::next_at).first(c).optional()?;
+    Ok(next.flatten())
+}
+
+/// What was made of those that were due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Taken {
+    /// How many were looked at.
+    pub recurring: usize,
+    /// How many runs wait now.
+    pub runs: usize,
+}
+
+/// Makes the runs of up to `limit` recurring requests that are due, and plans their next ones: each time becomes a run
+/// once, whoever else is at it and whenever the process dies.
+///
+/// # Errors
+/// Those of the database: then nothing is made.
+pub fn make_due(c: &mut AnyConnection, limit: i64, now: Timestamp) -> Result<Taken> {
+    let rows = take_due(c, limit, now)?;
+    let mut made = Vec::new();
+    for row in &rows {
+        let (runs, next_at) = match due_of(row, now) {
+            Ok(found) => found,
+            Err(error) => {
+                tracing::error!(%error, recurring = %row.id, "a recurring request cannot be read");
+                (Vec::new(), Some(now.plus(LATER)))
+            }
+        };
+        diesel::update(recurring_request::table.find(row.id))
+            .set((
+                recurring_request::next_at.eq(next_at),
+                runs.last().map(|(message, _)| recurring_request::last_at.eq(message.due_at)),
+            ))
+            .execute(c)?;
+        made.extend(runs);
+    }
+    let taken = Taken { recurring: rows.len(), runs: made.len() };
+    requests::repo::insert(c, made, now)?;
+    failpoint::reach("recur-before-commit");
+    Ok(taken)
+}
+
+/// The rows of a run.
+type Run = (MessageRow, RequestRow);
+
+fn due_of(row: &RecurringRow, now: Timestamp) -> Result<(Vec<Run>, Option<Timestamp>)> {
+    let due = row.schedule()?.due(row.next_at.unwrap_or(now), now);
+    let runs = due.runs.into_iter().map(|at| run(row, at, now));
+    Ok((runs.collect::<Result<_>>()?, due.next_at))
+}
+
+/// A run that was to begin then.
+///
+/// # Errors
+/// As [`RecurringRow::asked`].
+pub fn run(row: &RecurringRow, at: Timestamp, now: Timestamp) -> Result<Run> {
+    let of = (RequestKind::Run, Some(ResourceId(row.id.0)));
+    row.asked()?.into_rows(MessageId::new(), of, at, now)
+}
+
+/// Notes that a run of it is due.
+///
+/// # Errors
+/// Those of the database.
+pub fn note_run(c: &mut AnyConnection, id: RecurringId, due_at: Timestamp) -> Result<()> {
+    diesel::update(recurring_request::table.find(id))
+        .set(recurring_request::last_at.eq(due_at))
+        .execute(c)?;
+    Ok(())
+}
+
+fn take_due(c: &mut AnyConnection, limit: i64, now: Timestamp) -> Result<Vec<RecurringRow>> {
+    // a macro: what is selected has another type for each database
+    macro_rules! due {
+        () => {
+            recurring_request::table
+                .filter(recurring_request::next_at.le(now))
+                .order((recurring_request::next_at, recurring_request::id))
+                .limit(limit)
+                .select(RecurringRow::as_select())
+        };
+    }
+    Ok(match c {
+        AnyConnection::Postgres(c) => due!().for_update().skip_locked().load(c)?,
+        AnyConnection::Sqlite(c) => due!().load(c)?,
+    })
+}

@@ -1,0 +1,268 @@
+//! What can be done with recurring requests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+
+use super::model::{CatchUp, RecurringRequest, RecurringStatus, SHOWN, Schedule};
+use super::repo::{self, RecurringRow};
+use crate::clock::Clock;
+use crate::db::types::{RecurringId, Timestamp};
+use crate::db::{AnyConnection, Db};
+use crate::error::{Complaints, Error, Result};
+use crate::idempotency::{self, Answer, Claim, Key, Made, Verdict};
+use crate::kinds::{ChannelKind, MessageStatus};
+use crate::metrics::Metrics;
+use crate::notifications::usecase::Arrivals;
+use crate::paging;
+use crate::requests;
+use crate::requests::model::Asked;
+use crate::requests::usecase::{Recurrence, Requests};
+use crate::requests::view::{CallView, NotifyView, RequestView, RetryView};
+
+/// A state, and when the next run is.
+type State = (RecurringStatus, Option<Timestamp>);
+
+/// The recurring requests of one database.
+pub struct Recurring {
+    db: Db,
+    clock: Clock,
+    metrics: Metrics,
+    arrivals: Arc<dyn Arrivals>,
+    /// What says whether a request may be made at all.
+    requests: Arc<Requests>,
+    /// Wakes the timekeeper of this node, if it has one.
+    timekeeper: Arc<Notify>,
+    delays: Vec<Duration>,
+}
+
+impl Recurring {
+    /// Over this database. `timekeeper` is woken for each that is new or goes on; `delays` are those of requests that say
+    /// nothing of them.
+    pub fn new(
+        (db, clock, metrics): (Db, Clock, Metrics),
+        (requests, arrivals): (Arc<Requests>, Arc<dyn Arrivals>),
+        timekeeper: Arc<Notify>,
+        delays: Vec<Duration>,
+    ) -> Self {
+        Self { db, clock, metrics, arrivals, requests, timekeeper, delays }
+    }
+
+    /// Accepts a recurring request; it is on disk when this answers. None of its runs is before `not_before`, nor at the
+    /// `until` of what is asked or after it. `answer` says what the caller is answered.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], and those of its key.
+    pub async fn create(
+        &self,
+        (asked, not_before): (Asked, Option<Timestamp>),
+        recurrence: &Recurrence,
+        key: Option<Key>,
+        answer: impl FnOnce(&RecurringRequest) -> Result<Answer>,
+    ) -> Result<Made<RecurringRequest>> {
+        let now = self.clock.now();
+        let row = match self.plan((&asked, not_before), recurrence, now).await {
+            Ok(row) => row,
+            // its times may have been right the first time
+            Err(refused) => {
+                return match idempotency::before(&self.db, key, refused, now).await? {
+                    Verdict::Answered(answer) => Ok(Made::Before(answer)),
+                    other => Err(idempotency::refusal(&other)),
+                };
+            }
+        };
+        let view = self.show(&row)?;
+        let answer = answer(&view)?;
+        let claim = Claim::of(key, row.id.0, &answer);
+        let insert = move |c: &mut AnyConnection| {
+            repo::insert(c, &row)?;
+            Ok(view)
+        };
+        let made = self.db.write(move |c| idempotency::once(c, claim.as_ref(), now, answer, insert)).await?;
+        self.timekeeper.notify_one();
+        Ok(made)
+    }
+
+    async fn plan(
+        &self,
+        (asked, not_before): (&Asked, Option<Timestamp>),
+        recurrence: &Recurrence,
+        now: Timestamp,
+    ) -> Result<RecurringRow> {
+        let mut wrong = Complaints::default();
+        let schedule = Schedule::read(recurrence, (not_before, asked.until), &mut wrong);
+        match self.requests.check(asked, not_before, now).await {
+            Err(Error::Invalid(fields)) => {
+                fields.into_iter().for_each(|error| wrong.add(error.field, error.reason))
+            }
+            other => other?,
+        }
+        wrong.finish()?;
+        let schedule = schedule.ok_or_else(|| Error::internal("a schedule is neither right nor wrong"))?;
+        let Some(next_at) = schedule.next_after(now) else {
+            let endless = Schedule { ends_at: None, ..schedule };
+            let first = endless.next_after(now).map(|at| format!(", which would be at {at}"));
+            let why = format!("must be after the first run{}", first.unwrap_or_default());
+            return Err(Error::invalid("retry.until", why));
+        };
+        RecurringRow::new(asked, &schedule, next_at, now)
+    }
+
+    fn show(&self, row: &RecurringRow) -> Result<RecurringRequest> {
+        let asked = row.asked()?;
+        let upcoming = |at: Timestamp| row.schedule().map(|schedule| schedule.upcoming(at, SHOWN));
+        let again = asked.spec.again.as_deref();
+        let retry = RetryView::of(again, asked.delays.as_deref(), asked.until, &self.delays);
+        Ok(RecurringRequest {
+            id: row.id,
+            status: RecurringStatus::from_code(row.status)?,
+            cron: row.cron.clone(),
+            timezone: row.timezone.clone(),
+            catch_up: CatchUp::from_code(row.catch_up)?,
+            // of one whose zone is known no more none are
+            next_runs: row.next_at.and_then(|at| upcoming(at).ok()).unwrap_or_default(),
+            last_run_at: row.last_at,
+            execute_at: row.starts_at,
+            until: row.ends_at,
+            request: CallView::of(asked.spec),
+            retry,
+            notify: asked.notify.map(|notify| NotifyView::of(notify, &self.delays)),
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        })
+    }
+
+    /// The one with this id.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn get(&self, id: RecurringId) -> Result<RecurringRequest> {
+        let row = self.db.read(move |c| repo::find(c, id)).await?;
+        self.show(&row.ok_or_else(|| not_found(id))?)
+    }
+
+    /// A page of those in this state, the newest first; and where the next one begins.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn list(
+        &self,
+        status: Option<RecurringStatus>,
+        before: Option<RecurringId>,
+        limit: i64,
+    ) -> Result<(Vec<RecurringRequest>, Option<RecurringId>)> {
+        let read = move |c: &mut AnyConnection| repo::list(c, status, before, limit.saturating_add(1));
+        let mut rows = self.db.read(read).await?;
+        let next = paging::cut(&mut rows, limit, |row| row.id);
+        Ok((rows.iter().map(|row| self.show(row)).collect::<Result<_>>()?, next))
+    }
+
+    /// Plans no more runs until it is resumed. Those that wait stay.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it is not scheduled or is over, [`Error::NotFound`].
+    pub async fn pause(&self, id: RecurringId) -> Result<RecurringRequest> {
+        self.change(id, "paused", |row, _| {
+            let goes_on = is(row, RecurringStatus::Scheduled) && row.next_at.is_some();
+            Ok(goes_on.then_some((RecurringStatus::Paused, None)))
+        })
+        .await
+    }
+
+    /// Goes on with its next run after now; those of the pause are left out.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it is not paused or is over, [`Error::NotFound`].
+    pub async fn resume(&self, id: RecurringId) -> Result<RecurringRequest> {
+        let to = |row: &RecurringRow, now| {
+            let next_at = row.schedule()?.next_after(now);
+            let goes_on = is(row, RecurringStatus::Paused) && next_at.is_some();
+            Ok(goes_on.then_some((RecurringStatus::Scheduled, next_at)))
+        };
+        let resumed = self.change(id, "resumed", to).await?;
+        self.timekeeper.notify_one();
+        Ok(resumed)
+    }
+
+    /// Gives it the state and the next run that `to` says, which says none where that makes no sense.
+    async fn change(
+        &self,
+        id: RecurringId,
+        verb: &'static str,
+        to: impl FnOnce(&RecurringRow, Timestamp) -> Result<Option<State>> + Send + 'static,
+    ) -> Result<RecurringRequest> {
+        let now = self.clock.now();
+        let work = move |c: &mut AnyConnection| {
+            let mut row = repo::find_for_update(c, id)?.ok_or_else(|| not_found(id))?;
+            let state = to(&row, now)?.ok_or_else(|| refused(&row, verb))?;
+            repo::change(c, id, state, now)?;
+            (row.status, row.next_at, row.updated_at) = (state.0.code(), state.1, now);
+            Ok(row)
+        };
+        let row = self.db.write(work).await?;
+        self.show(&row)
+    }
+
+    /// Plans no more runs, for good, and cancels those that wait.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it is cancelled, [`Error::NotFound`].
+    pub async fn cancel(&self, id: RecurringId) -> Result<()> {
+        let now = self.clock.now();
+        let work = move |c: &mut AnyConnection| {
+            let row = repo::find_for_update(c, id)?.ok_or_else(|| not_found(id))?;
+            if is(&row, RecurringStatus::Cancelled) {
+                return Err(refused(&row, "cancelled"));
+            }
+            repo::change(c, id, (RecurringStatus::Cancelled, None), now)?;
+            let waiting = repo::waiting_runs(c, id)?;
+            requests::repo::end_waiting(c, &waiting, (MessageStatus::Cancelled, None), now)
+        };
+        let cancelled = u64::try_from(self.db.write(work).await?.requests).unwrap_or(u64::MAX);
+        self.metrics.cancelled.with_label_values(&[ChannelKind::Request.as_str()]).inc_by(cancelled);
+        Ok(())
+    }
+
+    /// Makes a run now, beside its times; also while it is paused.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it is cancelled or its end is past, [`Error::NotFound`].
+    pub async fn run(&self, id: RecurringId) -> Result<RequestView> {
+        let (now, delays) = (self.clock.now(), self.delays.clone());
+        let work = move |c: &mut AnyConnection| {
+            let row = repo::find_for_update(c, id)?.ok_or_else(|| not_found(id))?;
+            if is(&row, RecurringStatus::Cancelled) || row.ends_at.is_some_and(|end| end <= now) {
+                return Err(refused(&row, "run"));
+            }
+            let (message, request) = repo::run(&row, now, now)?;
+            let view = (message.clone(), request.clone(), Some(now));
+            requests::repo::insert(c, vec![(message, request)], now)?;
+            repo::note_run(c, id, now)?;
+            RequestView::of_rows(&view, &delays, now)
+        };
+        let view = self.db.write(work).await?;
+        self.metrics.messages.with_label_values(&[ChannelKind::Request.as_str()]).inc();
+        self.arrivals.arrived();
+        Ok(view)
+    }
+}
+
+fn is(row: &RecurringRow, status: RecurringStatus) -> bool {
+    row.status == status.code()
+}
+
+fn not_found(id: RecurringId) -> Error {
+    Error::not_found("recurring request", id)
+}
+
+fn refused(row: &RecurringRow, verb: &str) -> Error {
+    let status = RecurringStatus::from_code(row.status).map_or("unknown", RecurringStatus::as_str);
+    let state = match row.ends_at {
+        Some(end) if verb != "cancelled" && status != RecurringStatus::Cancelled.as_str() => {
+            format!("{status} until {end}")
+        }
+        _ => status.to_owned(),
+    };
+    Error::Conflict(format!("recurring request {} is {state} and cannot be {verb}", row.id))
+}

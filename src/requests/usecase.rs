@@ -1,0 +1,247 @@
+//! What can be done with requests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use super::repo::Filter;
+
+use super::intake::{Intake, NewRequest};
+use super::model::{Asked, RequestKind};
+use super::repo;
+use super::report::Answered;
+use super::view::{ReportView, RequestDetails, RequestView};
+use crate::channels::request::{Spec, plain};
+use crate::clock::Clock;
+use crate::credentials::Credentials;
+use crate::db::gather::Room;
+use crate::db::types::{MessageId, Timestamp};
+use crate::db::{AnyConnection, Db};
+use crate::dead_letters::DeadLetters;
+use crate::egress::guard::Guard;
+use crate::error::{Complaints, Error, Result};
+use crate::idempotency::{self, Answer, Claim, Key, Made, Verdict};
+use crate::kinds::{ChannelKind, MessageStatus};
+use crate::messages;
+use crate::messages::model::MessageWithAttempts;
+use crate::metrics::Metrics;
+use crate::notifications::usecase::Arrivals;
+use crate::paging;
+
+/// A year, and the day that some have more.
+const FARTHEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+/// When a request is to run again and again, as it was asked for.
+#[derive(Debug, Clone)]
+pub struct Recurrence {
+    /// A cron expression.
+    pub cron: String,
+    /// The name of a time zone.
+    pub timezone: Option<String>,
+    /// `once` or `skip`.
+    pub catch_up: Option<String>,
+}
+
+/// A request that is asked for.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// What is asked for.
+    pub asked: Asked,
+    /// When; none: now.
+    pub execute_at: Option<Timestamp>,
+    /// When again, if it is to recur.
+    pub recurrence: Option<Recurrence>,
+}
+
+/// The requests of one database.
+pub struct Requests {
+    db: Db,
+    clock: Clock,
+    metrics: Metrics,
+    guard: Arc<Guard>,
+    arrivals: Arc<dyn Arrivals>,
+    credentials: Arc<Credentials>,
+    dead_letters: DeadLetters,
+    delays: Vec<Duration>,
+    intake: Intake,
+    room: Room,
+}
+
+impl Requests {
+    /// Over this database. `delays` are those of requests that say nothing of them; `room` is how many may wait for the
+    /// database, and a large one counts for several.
+    pub fn new(
+        (db, clock, metrics): (Db, Clock, Metrics),
+        (guard, arrivals): (Arc<Guard>, Arc<dyn Arrivals>),
+        (credentials, dead_letters): (Arc<Credentials>, DeadLetters),
+        delays: Vec<Duration>,
+        (intake, room): (Intake, usize),
+    ) -> Self {
+        let room = Room::new(room, "requests");
+        Self { db, clock, metrics, guard, arrivals, credentials, dead_letters, delays, intake, room }
+    }
+
+    /// Accepts a request; it is on disk when this answers. `answer` says what the caller is answered.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`], and those of its key.
+    pub async fn create(
+        &self,
+        (asked, execute_at): (Asked, Option<Timestamp>),
+        key: Option<Key>,
+        answer: impl FnOnce(&RequestView) -> Result<Answer>,
+    ) -> Result<Made<RequestView>> {
+        let now = self.clock.now();
+        if let Err(refused) = self.check(&asked, execute_at, now).await {
+            // its times may have been right the first time
+            return match idempotency::before(&self.db, key, refused, now).await? {
+                Verdict::Answered(answer) => Ok(Made::Before(answer)),
+                other => Err(idempotency::refusal(&other)),
+            };
+        }
+        let at = execute_at.map_or(now, |at| at.max(now));
+        let rows = asked.into_rows(MessageId::new(), (RequestKind::Single, None), at, now)?;
+        let (message, row) = rows.clone();
+        let view = RequestView::of_rows(&(message, row, Some(at)), &self.delays, now)?;
+        let answer = answer(&view)?;
+        let new = NewRequest { rows, claim: Claim::of(key, view.id.0, &answer) };
+        let _room = self.room.take(new.size())?;
+        match self.intake.store(new).await? {
+            None => Ok(Made::New(view, answer)),
+            Some(Verdict::Answered(answer)) => Ok(Made::Before(answer)),
+            Some(other) => Err(idempotency::refusal(&other)),
+        }
+    }
+
+    /// Says what is against a request.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that names every wrong field.
+    pub async fn check(&self, asked: &Asked, execute_at: Option<Timestamp>, now: Timestamp) -> Result<()> {
+        let mut wrong = Complaints::default();
+        if execute_at.is_some_and(|at| at > now.plus(FARTHEST)) {
+            wrong.add("execute_at", "must be within a year from now");
+        }
+        let starts = execute_at.map_or(now, |at| at.max(now));
+        if asked.until.is_some_and(|until| until <= starts) {
+            wrong.add("retry.until", "must be after now and after execute_at");
+        }
+        self.check_call(&mut wrong, "request", &asked.spec).await?;
+        if let Some(notify) = &asked.notify {
+            self.check_call(&mut wrong, "notify.request", &notify.spec).await?;
+            if notify.until.is_some_and(|until| until <= starts) {
+                wrong.add("notify.retry.until", "must be after now and after execute_at");
+            }
+        }
+        wrong.finish()
+    }
+
+    async fn check_call(&self, wrong: &mut Complaints, place: &str, spec: &Spec) -> Result<()> {
+        wrong.check(&format!("{place}.url"), self.guard.check_url(&spec.url, plain(spec)));
+        if let Some(name) = &spec.credential
+            && !self.credentials.exists(name).await?
+        {
+            wrong.add(format!("{place}.credential"), "there is no credential of this name");
+        }
+        Ok(())
+    }
+
+    /// A request with everything that was tried and answered.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn get(&self, id: MessageId) -> Result<RequestDetails> {
+        let (now, delays) = (self.clock.now(), self.delays.clone());
+        let read = move |c: &mut AnyConnection| {
+            let mut rows = found(c, id)?;
+            let request = RequestView::of_rows(&rows, &delays, now)?;
+            let (message, failed) =
+                messages::repo::get(c, id)?.ok_or_else(|| Error::not_found("request", id))?;
+            let attempts = MessageWithAttempts::new(message, failed).attempt_log;
+            let response = Answered::of_row(&mut rows.1)?;
+            let reports = repo::reports(c, id)?;
+            let reports = reports.iter().map(|rows| ReportView::of_rows(rows, now)).collect::<Result<_>>()?;
+            Ok(RequestDetails { request, attempts, response, reports })
+        };
+        self.db.read(read).await
+    }
+
+    /// A page of the requests that `filter` lets through, the latest first; and where the next one begins.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn list(
+        &self,
+        filter: Filter,
+        after: Option<MessageId>,
+        limit: i64,
+    ) -> Result<(Vec<RequestView>, Option<MessageId>)> {
+        let (now, delays) = (self.clock.now(), self.delays.clone());
+        let read = move |c: &mut AnyConnection| {
+            let mut rows = repo::list(c, &filter, after, limit.saturating_add(1), now)?;
+            let next = paging::cut(&mut rows, limit, |(message, ..)| message.id);
+            let views = rows.iter().map(|rows| RequestView::of_rows(rows, &delays, now));
+            Ok((views.collect::<Result<_>>()?, next))
+        };
+        self.db.read(read).await
+    }
+
+    /// Cancels one that waits.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it does not wait any more, [`Error::NotFound`].
+    pub async fn cancel(&self, id: MessageId) -> Result<()> {
+        let now = self.clock.now();
+        let work = move |c: &mut AnyConnection| {
+            found(c, id)?;
+            let end = (MessageStatus::Cancelled, None);
+            if repo::end_waiting(c, &[id], end, now)?.requests == 0 {
+                Err(over(c, id, "cancelled", now)?)
+            } else {
+                Ok(())
+            }
+        };
+        self.db.write(work).await?;
+        self.metrics.cancelled.with_label_values(&[ChannelKind::Request.as_str()]).inc();
+        Ok(())
+    }
+
+    /// Lets one run now that waits for its time or its next attempt.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it does not wait any more, [`Error::NotFound`].
+    pub async fn run(&self, id: MessageId) -> Result<RequestView> {
+        let (now, delays) = (self.clock.now(), self.delays.clone());
+        let work = move |c: &mut AnyConnection| {
+            found(c, id)?;
+            if !repo::run_now(c, id, now)? {
+                return Err(over(c, id, "run now", now)?);
+            }
+            RequestView::of_rows(&found(c, id)?, &delays, now)
+        };
+        let view = self.db.write(work).await?;
+        self.arrivals.arrived();
+        Ok(view)
+    }
+
+    /// Gives one that failed all of its attempts again.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] when it did not fail, or cannot be replayed; [`Error::NotFound`].
+    pub async fn replay(&self, id: MessageId) -> Result<RequestView> {
+        self.db.read(move |c| found(c, id)).await?;
+        self.dead_letters.replay(id).await?;
+        let (now, delays) = (self.clock.now(), self.delays.clone());
+        self.db.read(move |c| RequestView::of_rows(&found(c, id)?, &delays, now)).await
+    }
+}
+
+fn found(c: &mut AnyConnection, id: MessageId) -> Result<super::view::Rows> {
+    repo::find(c, id)?.ok_or_else(|| Error::not_found("request", id))
+}
+
+/// Why nothing can be done with it that needs it to wait.
+fn over(c: &mut AnyConnection, id: MessageId, verb: &str, now: Timestamp) -> Result<Error> {
+    let (message, _, due_at) = found(c, id)?;
+    let status = super::view::status(&message, due_at, now)?;
+    Ok(Error::Conflict(format!("request {id} is {} and cannot be {verb}", status.as_str())))
+}
