@@ -81,7 +81,7 @@ crate::on_each_database! {
         let gone = |delivery: &Delivery| match delivery.recipient.as_str() {
             "dead" => {
                 let verdict = Verdict::Gone { error: "the device is gone".into() };
-                Answer { verdict, status_code: Some(404), provider_id: None }
+                Answer { verdict, status_code: Some(404), provider_id: None, response: None }
             }
             _ => takes(delivery),
         };

@@ -19,6 +19,7 @@ fn takes_the_second(delivery: &Delivery) -> Answer {
             verdict: Verdict::Transient { error: "later".into(), retry_after: None },
             status_code: Some(503),
             provider_id: None,
+            response: None,
         };
     }
     Answer::delivered(Some(200), None)

@@ -101,6 +101,7 @@ impl Held {
             tried: true,
             class: None,
             event: None,
+            ran: None,
         }
     }
 

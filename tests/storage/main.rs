@@ -6,6 +6,7 @@ mod support;
 
 mod audience;
 mod clients;
+mod credentials;
 mod dead_letters;
 mod endpoints;
 mod engine;
@@ -17,6 +18,7 @@ mod messages;
 mod notifications;
 mod plans;
 mod preferences;
+mod recurring;
 mod schema;
 mod session;
 mod stage;

@@ -30,7 +30,7 @@ on_each_database! {
         let stage = Stage::new(kind).await;
         let client = stage.create(json!({"phone_number": "79030000001", "timezone": "Asia/Tokyo"})).await.unwrap().id;
         let steps = [
-            wants(ChannelKind::ALL, &["a", "b.c_d-1"], Some(("22:00", "08:00"))),
+            wants(ChannelKind::TO_PEOPLE, &["a", "b.c_d-1"], Some(("22:00", "08:00"))),
             wants(&[ChannelKind::InApp], &[], Some(("00:00", "23:59"))),
             Preferences::default(),
         ];
