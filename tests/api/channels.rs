@@ -23,7 +23,7 @@ on_each_database! {
         let service = Service::start_with(kind, &settings).await;
         let list = service.get("/channels").await;
         let channels: Vec<&Value> = list["items"].as_array().expect("channels").iter().map(|item| &item["channel"]).collect();
-        assert_eq!(channels, ["sms", "email", "push", "webhook", "discord", "in_app"]);
+        assert_eq!(channels, ["sms", "email", "push", "webhook", "discord", "in_app", "request"]);
         assert_eq!(named(&list, "email"), &json!({
             "channel": "email", "state": "healthy", "rests_for_seconds": null, "via": "gateway", "missing": null,
             "rate_per_second": 2.5, "concurrency": 16, "timeout_ms": 3000, "breaker_failures": 5,
@@ -74,6 +74,8 @@ on_each_database! {
         assert_eq!(wrong["errors"][0]["field"], "recipient");
         let nowhere = ask(&service, "POST", "/channels/webhook/test", Some(json!({"recipient": "https://example.com/"}))).await.problem(422);
         assert_eq!(nowhere["errors"][0]["field"], "channel");
-        ask(&service, "POST", "/channels/fax/test", Some(json!({"recipient": "1"}))).await.problem(404);
+        for unknown in ["fax", "request"] {
+            ask(&service, "POST", &format!("/channels/{unknown}/test"), Some(json!({"recipient": "1"}))).await.problem(404);
+        }
     }
 }

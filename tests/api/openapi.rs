@@ -69,6 +69,18 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("POST", "/api/v1/inbox/{user_id}/{message_id}/read", "mark_inbox_message_read"),
     ("POST", "/api/v1/inbox/{user_id}/{message_id}/unread", "mark_inbox_message_unread"),
     ("POST", "/api/v1/inbox/{user_id}/{message_id}/archive", "archive_inbox_message"),
+    ("GET", "/api/v1/requests", "list_requests"),
+    ("POST", "/api/v1/requests", "create_request"),
+    ("GET", "/api/v1/requests/{id}", "get_request"),
+    ("DELETE", "/api/v1/requests/{id}", "cancel_request"),
+    ("POST", "/api/v1/requests/{id}/run", "run_request"),
+    ("POST", "/api/v1/requests/{id}/replay", "replay_request"),
+    ("GET", "/api/v1/requests/recurring", "list_recurring_requests"),
+    ("GET", "/api/v1/requests/recurring/{id}", "get_recurring_request"),
+    ("DELETE", "/api/v1/requests/recurring/{id}", "cancel_recurring_request"),
+    ("POST", "/api/v1/requests/recurring/{id}/pause", "pause_recurring_request"),
+    ("POST", "/api/v1/requests/recurring/{id}/resume", "resume_recurring_request"),
+    ("POST", "/api/v1/requests/recurring/{id}/run", "run_recurring_request"),
     ("GET", "/api/v1/templates", "list_templates"),
     ("POST", "/api/v1/templates", "create_template"),
     ("POST", "/api/v1/templates/preview", "preview_texts"),
@@ -99,6 +111,11 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("POST", "/api/v1/webhook-endpoints/{id}/secret/rotate", "rotate_webhook_secret"),
     ("POST", "/api/v1/webhook-endpoints/{id}/enable", "enable_webhook_endpoint"),
     ("POST", "/api/v1/webhook-endpoints/{id}/disable", "disable_webhook_endpoint"),
+    ("GET", "/api/v1/credentials", "list_credentials"),
+    ("POST", "/api/v1/credentials", "create_credential"),
+    ("GET", "/api/v1/credentials/{name}", "get_credential"),
+    ("PATCH", "/api/v1/credentials/{name}", "patch_credential"),
+    ("DELETE", "/api/v1/credentials/{name}", "delete_credential"),
     ("GET", "/api/v1/channels", "list_channels"),
     ("POST", "/api/v1/channels/{name}/test", "test_channel"),
     ("GET", "/api/v1/dead-letters", "list_dead_letters"),
@@ -144,6 +161,7 @@ const VERBS: &[&str] = &[
     "replay",
     "unsubscribe",
     "resubscribe",
+    "run",
 ];
 
 fn parsed() -> Value {
@@ -303,7 +321,11 @@ fn only_the_probes_the_metrics_and_pages_are_documented_as_open() {
 on_each_database! {
     async fn every_route_of_the_document_is_served(kind: Database) {
         const SECRET: &str = "a secret for links in mails";
-        let settings = [("in_app.base_url", ""), ("preferences.unsubscribe_secret", SECRET)];
+        let settings = [
+            ("in_app.base_url", ""),
+            ("preferences.unsubscribe_secret", SECRET),
+            ("credentials.key", "YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXoxMjM0NTY="),
+        ];
         let service = Service::start_with(kind, &settings).await;
         let who = Who::Client(ClientId::new());
         let token = Tokens::new(SECRET.as_bytes()).issue(&Subject { who, channel: ChannelKind::Email, group: None });
@@ -337,6 +359,27 @@ on_each_database! {
                     let deliveries = json!([{"channel": "sms", "template": "all"}]);
                     id_of(&service.post("/routes", json!({"event": event, "deliveries": deliveries})).await)
                 }
+                Some("requests") if path.contains("recurring") => {
+                    let body = json!({"cron": "@yearly", "request": {"url": "https://example.com/"}});
+                    id_of(&service.post("/requests", body).await)
+                }
+                // one that is to be replayed has failed: there is no such name
+                Some("requests") => {
+                    let url = if path.ends_with("/replay") { "https://name.invalid/" } else { "https://example.com/" };
+                    let at = if path.ends_with("/replay") { Duration::ZERO } else { Duration::from_secs(3600) };
+                    let retry = json!({"delays": []});
+                    let body = json!({"execute_at": after(at), "request": {"url": url}, "retry": retry});
+                    let id = id_of(&service.post("/requests", body).await);
+                    if path.ends_with("/replay") {
+                        service.wait_for(&format!("/requests/{id}"), |seen| seen["status"] == "failed").await;
+                    }
+                    id
+                }
+                Some("credentials") => {
+                    let name = format!("{method}{path}").to_lowercase().replace(['{', '}', '/'], ".");
+                    let body = json!({"name": name, "kind": "bearer", "token": "x"});
+                    service.post("/credentials", body).await["name"].as_str().expect("a name").to_owned()
+                }
                 Some("dead-letters") if path.contains("replays") => {
                     id_of(&service.post("/dead-letters/replays", json!({"filter": {"class": "gone"}})).await)
                 }
@@ -360,7 +403,7 @@ on_each_database! {
                     id_of(&service.post("/mailings", later).await)
                 }
             };
-            let url = format!("{}{}", service.base, path.replace("{id}", &id).replace("{user_id}", "user-1").replace("{message_id}", &in_inbox).replace("{token}", &token).replace("{version}", "1"));
+            let url = format!("{}{}", service.base, path.replace("{id}", &id).replace("{name}", if path.contains("credentials") { &id } else { "sms" }).replace("{user_id}", "user-1").replace("{message_id}", &in_inbox).replace("{token}", &token).replace("{version}", "1"));
             let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
             // not to its end: a stream has none
             let status = service.http.request(method.clone(), url).send().await.expect("an answer").status().as_u16();

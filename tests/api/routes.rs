@@ -173,6 +173,23 @@ on_each_database! {
 }
 
 on_each_database! {
+    async fn a_clients_values_fill_its_own_message_and_not_the_one_to_a_fixed_address(kind: Database) {
+        let service = Service::start(kind).await;
+        template(&service, "hello", "email", "{{ first_name | default('Somebody') }} of {{ tag | default('none') }}").await;
+        let client = json!({"phone_number": "79030000001", "external_id": "ann", "email": "ann@example.com", "tag": "vip", "attributes": {"first_name": "Ann"}});
+        ask(&service, "POST", "/clients", Some(client)).await.success(201);
+        let own = json!({"channel": "email", "target": "user", "template": "hello"});
+        let fixed = json!({"channel": "email", "target": "user", "template": "hello", "recipient": "office@example.com"});
+        route(&service, "own.first", json!([own, fixed])).await;
+        route(&service, "fixed.first", json!([fixed, own])).await;
+        let (of_ann, of_nobody) = ("Ann of vip", "Somebody of none");
+        for (event, expected) in [("own.first", [of_ann, of_nobody]), ("fixed.first", [of_nobody, of_ann])] {
+            assert_eq!(texts(&service, json!({"event": event, "user_target": "ann"})).await, expected, "{event}");
+        }
+    }
+}
+
+on_each_database! {
     async fn delays_ends_priorities_groups_and_languages_are_as_the_route_says(kind: Database) {
         let service = Service::start(kind).await;
         template(&service, "hello", "sms", "Hello").await;
