@@ -9,11 +9,13 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod credentials;
 mod discord;
 mod email;
 mod hook;
 mod peer;
 mod push;
+mod requests;
 mod sms;
 mod unsubscribe;
 mod webhook;

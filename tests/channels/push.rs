@@ -132,7 +132,7 @@ async fn each_of_fcms_errors_is_understood() {
         ("garbage", 200, transient("FCM's answer (200 OK) cannot be read", None)),
     ] {
         let answer = fcm.send(delivery(device)).await;
-        assert_eq!(answer, Answer { verdict, status_code: Some(status), provider_id: None }, "{device}");
+        assert_eq!(answer, Answer::of(verdict, Some(status)), "{device}");
     }
 }
 
