@@ -6,18 +6,19 @@ use std::path::Path;
 use std::time::Duration;
 
 use diesel::prelude::*;
+use fanfare::clock::Clock;
 use fanfare::db::schema::{client, mailing};
 use fanfare::db::types::MailingId;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::campaign::{Campaign, closed, csv, import, mail};
 use crate::events::{self, Spike};
 use crate::posting::Posting;
-use crate::process::Process;
-use crate::replay;
+use crate::process::{Process, Server};
 use crate::support::api::LOOK;
 use crate::support::checker::{Interruption, Report};
 use crate::support::{Database, after, balance};
+use crate::{recurring, replay};
 
 const CLIENTS: usize = 500;
 const WINDOW: Duration = Duration::from_secs(600);
@@ -145,6 +146,46 @@ async fn dies_while_it_imports(kind: Database, point: &str, at_least: i64) {
     assert_eq!((report["updated"].as_i64(), &report["rejected_count"]), (Some(there), &json!(0)), "{report}");
     let numbers: Vec<i64> = campaign.read(|c| Ok(client::table.select(client::phone_number).load(c)?)).await;
     assert_eq!((numbers.len(), numbers.iter().collect::<HashSet<_>>().len()), (ROWS, ROWS));
+}
+
+/// It dies at this point while it accepts requests. Who had no answer asks again, under the same key.
+async fn dies_while_it_accepts_requests(kind: Database, point: &str) {
+    const COUNT: usize = 50;
+    let (mut campaign, listener) = (recurring::campaign(kind).await, recurring::listener());
+    let is_accepted = async |server: &Server, number: usize| {
+        let body = json!({"request": {"url": format!("{}/{number}", listener.base)}});
+        let key = format!("request-{number}");
+        let post = server.http.post(server.url("/requests")).header("Idempotency-Key", key).json(&body);
+        post.send().await.is_ok_and(|answer| answer.status() == 202)
+    };
+    let mut server = campaign.serve_with(&[("FANFARE_FAILPOINT", point)], None).await;
+    let mut accepted = 0;
+    while accepted < COUNT && is_accepted(&server, accepted).await {
+        accepted += 1;
+    }
+    died(&mut campaign, &mut server.process, point).await;
+    let server = campaign.serve().await;
+    for number in 0..COUNT {
+        assert!(is_accepted(&server, number).await, "request {number}");
+    }
+    let is_done = |list: &Value| list["items"].as_array().is_some_and(|items| items.len() >= COUNT);
+    server.wait_for("/requests?status=sent&limit=1000", is_done).await;
+    let all = server.get("/requests?limit=1000").await;
+    assert_eq!(all["items"].as_array().map(Vec::len), Some(COUNT), "each is there once");
+    let paths: HashSet<String> = listener.arrivals().into_iter().map(|arrival| arrival.path).collect();
+    assert_eq!(paths.len(), COUNT, "each arrived");
+}
+
+crate::on_each_database! {
+    async fn it_dies_before_requests_are_committed(kind: Database) {
+        dies_while_it_accepts_requests(kind, "request-before-commit:10").await;
+    }
+}
+
+crate::on_each_database! {
+    async fn it_dies_after_requests_are_committed(kind: Database) {
+        dies_while_it_accepts_requests(kind, "request-after-commit:10").await;
+    }
 }
 
 /// Something was under way that nobody had recorded, so it was made again.
@@ -454,6 +495,33 @@ crate::on_each_database! {
 crate::on_each_database! {
     async fn it_dies_after_a_step_of_a_replay_is_committed(kind: Database) {
         dies_while_it_replays(kind, "replay-after-commit:3").await;
+    }
+}
+
+/// It dies at this point while it makes the runs of recurring requests, which are made after the next start, once.
+async fn dies_while_it_makes_runs(kind: Database, point: &str) {
+    const COUNT: usize = 150;
+    let mut campaign = recurring::campaign(kind).await;
+    let listener = recurring::listener();
+    let mut server = campaign.serve().await;
+    recurring::make(&server, &listener, COUNT).await;
+    campaign.kill(&mut server.process);
+    recurring::plan(&campaign, Clock::System.now()).await;
+    let mut process = campaign.spawn(&[("FANFARE_FAILPOINT", point)]);
+    died(&mut campaign, &mut process, point).await;
+    let server = campaign.serve().await;
+    recurring::check(&campaign, &server, &listener, COUNT).await;
+}
+
+crate::on_each_database! {
+    async fn it_dies_before_runs_of_recurring_requests_are_committed(kind: Database) {
+        dies_while_it_makes_runs(kind, "recur-before-commit:2").await;
+    }
+}
+
+crate::on_each_database! {
+    async fn it_dies_after_runs_of_recurring_requests_are_committed(kind: Database) {
+        dies_while_it_makes_runs(kind, "recur-after-commit").await;
     }
 }
 

@@ -22,5 +22,7 @@ mod notifications;
 mod postgres_restart;
 mod posting;
 mod program;
+mod recurring;
 mod replay;
+mod requests;
 mod stop;
