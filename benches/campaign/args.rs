@@ -101,6 +101,8 @@ pub enum Part {
     Spike,
     /// Fifty thousand events at once
     Events,
+    /// A thousand requests for one moment, and ten thousand over a minute with a kill -9
+    Requests,
 }
 
 /// What the part `events` posts.

@@ -38,7 +38,7 @@ pub async fn measure(bench: &Bench, kind: Kind, rows: u64, ingest: &mut Ingest) 
         Service::start(bench.directory(), &one_by_one.url(), &sandbox.base, provider.in_flight).await?;
     let bodies: Arc<[Value]> = Generator::new(CREATED, SEED)?.map(|client| body(&client)).collect();
     let began = Instant::now();
-    let took = create_all(&service.api, bodies).await?;
+    let took = create_all(&service.api, "/clients", bodies).await?;
     ingest.requests_per_second.0.push(CREATED as f64 / began.elapsed().as_secs_f64());
     ingest.request.extend(took);
     service.stop().await?;
@@ -67,7 +67,7 @@ fn body(client: &GeneratedClient) -> Value {
 }
 
 /// Posts all, over so many connections at once; answers the milliseconds of each.
-async fn create_all(api: &Api, bodies: Arc<[Value]>) -> Result<Vec<f64>> {
+pub async fn create_all(api: &Api, path: &'static str, bodies: Arc<[Value]>) -> Result<Vec<f64>> {
     let next = Arc::new(AtomicUsize::new(0));
     let mut callers = JoinSet::new();
     for _ in 0..CONNECTIONS {
@@ -76,7 +76,7 @@ async fn create_all(api: &Api, bodies: Arc<[Value]>) -> Result<Vec<f64>> {
             let mut took = Vec::new();
             while let Some(body) = bodies.get(next.fetch_add(1, Ordering::Relaxed)) {
                 let began = Instant::now();
-                api.post("/clients", body).await?;
+                api.post(path, body).await?;
                 took.push(milliseconds(began.elapsed()));
             }
             Ok::<_, Failure>(took)

@@ -9,6 +9,8 @@ mod database;
 mod events;
 mod ingest;
 mod limit;
+#[path = "../../tests/support/listener.rs"]
+mod listener;
 mod load;
 mod machine;
 mod mailings;
@@ -18,6 +20,8 @@ mod process;
 mod rates;
 mod recovery;
 mod report;
+mod requests;
+mod schedules;
 mod spent;
 mod spike;
 mod statistics;
@@ -143,6 +147,7 @@ impl Bench {
             creations: BTreeMap::new(),
             spikes: BTreeMap::new(),
             events: BTreeMap::new(),
+            schedules: BTreeMap::new(),
         };
         let asked = |part| self.args.wants(part);
         if asked(Part::Mailings) {
@@ -178,6 +183,10 @@ impl Bench {
                 if asked(Part::Events) {
                     says("a spike of events");
                     events::measure(&self, kind, report.events.entry(kind).or_default()).await?;
+                }
+                if asked(Part::Requests) {
+                    says("scheduled requests");
+                    requests::measure(&self, kind, round, &mut report.schedules).await?;
                 }
             }
         }

@@ -12,6 +12,7 @@ use crate::ingest::Ingest;
 use crate::mailings::{Case, Figures, Measured, Sender};
 use crate::rates::Rates;
 use crate::recovery::Recovery;
+use crate::schedules::{self, Schedules};
 use crate::spike::POSTED;
 use crate::statistics::{Figure, STEADY, latency_json};
 use crate::table::{Table, count, latency, middle, number, ranged};
@@ -32,6 +33,7 @@ pub struct Report {
     pub creations: Creations,
     pub spikes: Spikes,
     pub events: EventSpikes,
+    pub schedules: Schedules,
 }
 
 impl Report {
@@ -52,6 +54,7 @@ impl Report {
             creations::creations_text(&self.creations),
             creations::spikes_text(&self.spikes, POSTED, self.args.middle()),
             creations::events_text(&self.events, events::POSTED, self.args.events_as),
+            schedules::schedules_text(&self.schedules),
             self.disturbed_text(),
         ];
         for part in parts.into_iter().flatten() {
@@ -122,6 +125,7 @@ impl Report {
             "events": kinds(&|kind| {
                 self.events.get(&kind).map(|spike| creations::events_json(spike, events::POSTED))
             }),
+            "requests": schedules::schedules_json(&self.schedules),
         })
     }
 

@@ -14,6 +14,8 @@ mod limit;
 mod load;
 #[path = "../../benches/campaign/parse.rs"]
 mod parse;
+#[path = "../../benches/campaign/schedules.rs"]
+mod schedules;
 #[path = "../../benches/campaign/statistics.rs"]
 mod statistics;
 #[path = "../../benches/campaign/table.rs"]

@@ -13,6 +13,7 @@ use crate::creations::{
     spike_json, spikes_text,
 };
 use crate::load::Load;
+use crate::schedules::{Schedule, Scheduled, schedules_json, schedules_text};
 use crate::statistics::Figure;
 use crate::wire::{Answer, PLACE, Request};
 
@@ -177,4 +178,27 @@ fn a_spike_of_events_is_one_line_for_each_database() {
     let json = events_json(&events, 50_000);
     assert_eq!((&json["refused"]["median"], &json["lost"]["median"]), (&3.0.into(), &0.0.into()));
     assert_eq!(events_text(&BTreeMap::new(), 1, EventsAs::Events), None);
+}
+
+#[test]
+fn each_schedule_of_requests_is_one_line() {
+    let scheduled = Scheduled {
+        lateness: vec![1.0, 20.0, 300.0],
+        result: vec![4.0],
+        repeated: figure(&[0.0]),
+        ..Scheduled::default()
+    };
+    let killed = Scheduled { away: figure(&[1.5]), ..scheduled.clone() };
+    let schedules = BTreeMap::from([
+        ((Kind::Sqlite, Schedule::Minute), killed),
+        ((Kind::Sqlite, Schedule::Moment), scheduled),
+    ]);
+    let text = schedules_text(&schedules).unwrap();
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[2].starts_with("SQLite    1,000 at one moment") && lines[2].contains("20.0"), "{text}");
+    assert!(lines[3].contains("10,000 in a minute, kill -9") && lines[3].contains("1.50"), "{text}");
+    let json = schedules_json(&schedules);
+    assert_eq!((&json[0]["lateness_ms"]["max"], &json[0]["killed"]), (&300.0.into(), &false.into()));
+    assert_eq!((&json[1]["requests"], &json[1]["away_s"]["median"]), (&10_000.into(), &1.5.into()));
+    assert_eq!(schedules_text(&BTreeMap::new()), None);
 }
