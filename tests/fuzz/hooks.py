@@ -77,9 +77,27 @@ ROUTE = {
     "deliveries": "a template for the channel, an address of the channel, durations up to a year, a condition that is an "
     "expression, a target that is a role or a path into the payload, and a provider for the channel",
 }
+CREDENTIAL = {
+    "token_url": "https, to a host that everybody can reach, and no fragment",
+    "service_account": "the JSON of a key that Google gives",
+    "header": "not one of the connection's",
+    "password": "not empty when the name is",
+}
+# In a change the kind is not said, and parts of other kinds are none of it.
+PARTS = "username password token header value token_url client_id client_secret scope audience client_auth service_account scopes"
 LETTERS = {
     "filter.failed_after": TIMES,
     "filter.failed_before": TIMES,
+}
+REQUEST = {
+    "execute_at": TIMES + ", up to a year ahead",
+    "request": "a URL that everybody can reach, headers that are not the connection's, a credential that is there, and a "
+    "body of up to 256 KiB",
+    "notify": "likewise, and none of the headers that it is signed with",
+    "retry": "words for what is tried again, durations from 1 ms to 24 h, and an end after the beginning",
+    "cron": "five fields of numbers, names, lists, ranges and steps, and some day that keeps them",
+    "timezone": "of a recurring request alone, and a name of the IANA",
+    "catch_up": "of a recurring request alone",
 }
 # Nor can a schema know which keys were used before.
 KEY_OF_ANOTHER = "was used for another request"
@@ -126,6 +144,12 @@ RULES = {
     "create_route": ROUTE,
     "patch_route": ROUTE,
     "list_routes": LIST,
+    "create_request": REQUEST,
+    "list_requests": LIST,
+    "list_recurring_requests": LIST,
+    "create_credential": CREDENTIAL,
+    "patch_credential": {**{part: "it is of another kind" for part in PARTS.split()}, **CREDENTIAL},
+    "list_credentials": LIST,
     "test_channel": {"recipient": "which address is one depends on the channel"},
     "create_batch": {"notifications": "each is held against the rules of one, and at least one has to keep them"},
 }
@@ -262,6 +286,27 @@ def mend_route(case, body):
         ]
 
 
+def mend_credential(case, body):
+    if operation_id(case) == "create_credential":
+        body["name"] = f"credential.{dice(case, 10**9)}"
+    if body.get("token_url"):
+        body["token_url"] = "https://auth.example.com/token"
+    if body.get("header"):
+        body["header"] = f"X-Key-{dice(case, 100)}"
+    if "username" in body:
+        body["username"] = body["username"] or "user"
+    if body.get("service_account") is not None:
+        # no key is made for this: tests/channels/credentials.rs
+        body.clear()
+        body.update({"name": f"credential.{dice(case, 10**9)}", "kind": "bearer", "token": "x"})
+    if operation_id(case) == "patch_credential":
+        for part in PARTS.split():
+            body.pop(part, None)
+        body.pop("name", None)
+        body.pop("kind", None)
+        body["description"] = "words"
+
+
 def mend_list(case):
     query = case.query or {}
     if query.get("page"):
@@ -272,6 +317,30 @@ def mend_list(case):
         query["recipient"] = ADDRESSES.get(channel, "{}").format(dice(case, 1_000_000))
     for name in query.keys() & {"from", "to"}:
         query[name] = in_future(case, -100, 100)
+
+
+def mend_call(case, call, number):
+    call["url"] = f"https://example.com/{number}/{dice(case, 1000)}"
+    call.pop("credential", None)
+    if call.get("header"):
+        call["header"] = {"x-number": str(dice(case, 1000))}
+
+
+def mend_request(case, body):
+    body["request"] = body.get("request") or {}
+    mend_call(case, body["request"], 1)
+    if body.get("notify"):
+        mend_call(case, body["notify"]["request"], 2)
+        body["notify"].pop("retry", None)
+    body["retry"] = {"on": ["5xx", "429", "timeout"], "delays": [1, "90s"][: dice(case, 3)]}
+    # it waits: nobody is asked, and it can be cancelled and run
+    body["execute_at"] = in_future(case, 1, 100)
+    for field in ("cron", "timezone", "catch_up"):
+        body.pop(field, None)
+    # what the links of the stateful phase lead on from is a single one
+    if not is_stateful(case) and dice(case, 3) == 1:
+        body["cron"] = ["0 9 * * 1-5", "@daily", "*/20 8-18 L * MON#2"][dice(case, 3)]
+        body["timezone"] = ["Europe/Berlin", "America/Asuncion", "UTC"][dice(case, 3)]
 
 
 MENDED = {
@@ -296,6 +365,9 @@ MENDED = {
     "create_webhook_endpoint": mend_endpoint,
     "patch_webhook_endpoint": mend_endpoint,
     "test_channel": mend_trial,
+    "create_credential": mend_credential,
+    "patch_credential": mend_credential,
+    "create_request": mend_request,
 }
 
 
@@ -313,7 +385,7 @@ def is_stateful(case):
 
 # The latest things of each kind: the words are those of the paths that take their ids, and the states that some need.
 KINDS = ("clients", "templates", "mailings", "pending", "paused", "notifications", "scheduled", "messages", "batches", "inbox",
-         "webhook-endpoints", "events", "routes", "dead-letters", "replays")
+         "webhook-endpoints", "events", "routes", "dead-letters", "replays", "credentials", "requests", "recurring", "recurring paused")
 MADE = {kind: [] for kind in KINDS}
 OF_A_STATE = {
     "patch_mailing": "pending",
@@ -324,6 +396,11 @@ OF_A_STATE = {
     "patch_notification": "scheduled",
     "get_replay": "replays",
     "cancel_replay": "replays",
+    "get_recurring_request": "recurring",
+    "pause_recurring_request": "recurring",
+    "run_recurring_request": "recurring",
+    "cancel_recurring_request": "recurring",
+    "resume_recurring_request": "recurring paused",
 }
 MAKERS = {
     "pause_mailing": ("id", "paused"),
@@ -338,6 +415,7 @@ MAKERS = {
     "create_event_by_its_short_path": ("event_id", "events"),
     "create_route": ("id", "routes"),
     "create_replay": ("id", "replays"),
+    "create_credential": ("name", "credentials"),
 }
 
 
@@ -350,6 +428,11 @@ def after_call(ctx, case, response):
         for kind in {kind, answer.get("status")} & MADE.keys():
             MADE[kind] = [*MADE[kind][-19:], answer[pointer]]
     answer = answer_of(response) if response.status_code < 300 else {}
+    if isinstance(answer, dict) and "next_runs" in answer:
+        kind = "recurring paused" if answer["status"] == "paused" else "recurring"
+        MADE[kind] = [*MADE[kind][-19:], answer["id"]]
+    elif operation_id(case) == "create_request" and isinstance(answer, dict) and "id" in answer:
+        MADE["requests"] = [*MADE["requests"][-19:], answer["id"]]
     if isinstance(answer, dict) and answer.get("channel") == "in_app" and answer.get("status") in ("queued", "sent"):
         MADE["inbox"] = [*MADE["inbox"][-19:], (answer["recipient"], answer["id"])]
 
@@ -369,6 +452,8 @@ def take_what_was_made(case):
         case.path_parameters["user_id"] = user
         if "message_id" in case.path_parameters:
             case.path_parameters["message_id"] = message
+    elif made and kind == "credentials" and "name" in (case.path_parameters or {}) and not is_stateful(case):
+        case.path_parameters["name"] = made[dice(case, len(made))]
     elif made and "id" in (case.path_parameters or {}) and not is_stateful(case):
         case.path_parameters["id"] = made[dice(case, len(made))]
 
@@ -442,6 +527,7 @@ def a_batch_names_what_it_leaves_out(ctx, response, case):
 
 # What no request of this run can come to, and what holds it against the document instead.
 BEYOND = {
+    "replay_request": "nobody is asked, so none has failed: tests/api/requests.rs",
     "cancel_replay": "a replay is over before it could be cancelled: tests/api/dead_letters.rs",
     "replay_dead_letter": "what the list shows others drop before it: tests/api/dead_letters.rs",
     # nobody guesses a token: tests/api/preferences.rs
