@@ -267,6 +267,43 @@ fn one_module_makes_http_clients_and_one_asks_for_the_time() {
     }));
 }
 
+/// The names under which the types of a file stand in the API's document.
+fn schemas(source: &Source) -> Vec<String> {
+    let mut names = Vec::new();
+    let (mut is_schema, mut is_coded, mut name) = (false, false, None);
+    for line in source.text.lines().map(str::trim) {
+        if line.starts_with("#[derive(") && line.contains("ToSchema") {
+            (is_schema, name) = (true, None);
+        } else if line == "coded_enum! {" {
+            (is_coded, name) = (true, None);
+        } else if line.starts_with("#[schema(") {
+            let given = line.split("as = ").nth(1).and_then(|rest| rest.split([',', ')']).next());
+            name = given.map(str::to_owned).or(name);
+        } else if is_schema || is_coded {
+            let line = line.trim_start_matches("pub ");
+            let own = line.strip_prefix("struct ").or(line.strip_prefix("enum "));
+            let own = if is_coded { line.strip_suffix(" {") } else { own };
+            let Some(own) = own.and_then(|rest| rest.split([' ', '(', '<', ';']).next()) else { continue };
+            names.push(name.take().unwrap_or_else(|| own.to_owned()));
+            // a macro's
+            names.retain(|name| !name.starts_with('$'));
+            (is_schema, is_coded) = (false, false);
+        }
+    }
+    names
+}
+
+#[test]
+fn no_two_types_have_one_name_in_the_apis_document() {
+    // the document would show the one in place of the other
+    let sources = sources();
+    let mut all: Vec<String> = sources.iter().flat_map(schemas).collect();
+    assert!(all.len() > 130, "types are found: {}", all.len());
+    all.sort();
+    let twice = all.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0].clone());
+    none(&twice.collect::<Vec<_>>());
+}
+
 #[test]
 fn no_file_is_longer_than_six_hundred_lines() {
     let long = all_files().into_iter().map(|(path, text)| (path, text.lines().count()));

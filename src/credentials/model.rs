@@ -71,6 +71,7 @@ impl FromStr for Name {
 /// What of a credential is no secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
+#[schema(as = CredentialShown)]
 pub enum Shown {
     /// A name and a password.
     Basic {

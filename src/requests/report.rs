@@ -17,7 +17,7 @@ use crate::messages::repo::MessageRow;
 
 coded_enum! {
     /// How a body is written.
-    Encoding {
+    BodyEncoding {
         /// As it is: it is UTF-8.
         Utf8 = 1 "utf-8",
         /// In base64 (RFC 4648, 4): it is no text.
@@ -36,7 +36,7 @@ pub struct Answered {
     /// Up to 64 KiB of it.
     pub body: String,
     /// How `body` is written.
-    pub body_encoding: Encoding,
+    pub body_encoding: BodyEncoding,
     /// Whether the body went on, or broke off.
     pub truncated: bool,
 }
@@ -74,8 +74,8 @@ impl Answered {
         let Some(head) = &row.response else { return Ok(None) };
         let Head { status, headers, truncated } = stored(head)?;
         let (body, body_encoding) = match String::from_utf8(row.response_body.take().unwrap_or_default()) {
-            Ok(text) => (text, Encoding::Utf8),
-            Err(bytes) => (STANDARD.encode(bytes.as_bytes()), Encoding::Base64),
+            Ok(text) => (text, BodyEncoding::Utf8),
+            Err(bytes) => (STANDARD.encode(bytes.as_bytes()), BodyEncoding::Base64),
         };
         Ok(Some(Self { status, headers, body, body_encoding, truncated }))
     }
