@@ -520,6 +520,7 @@ fn every_path(cfg: &mut web::ServiceConfig) {
     cfg.configure(probes)
         .service(read("/", get().to(to_docs)))
         .service(read("/api/v1/docs", get().to(to_docs)))
+        .service(read(openapi::DOCUMENT, get().to(openapi::get_document)))
         .service(openapi::swagger())
         .configure(notifications::handler::short_routes)
         .configure(events::handler::short_routes)

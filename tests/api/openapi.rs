@@ -211,6 +211,17 @@ fn the_committed_document_is_up_to_date() {
 }
 
 #[test]
+fn no_tag_is_described_twice() {
+    let document = parsed();
+    let tags = document["tags"].as_array().expect("tags").iter();
+    let mut names: Vec<&str> = tags.map(|tag| tag["name"].as_str().expect("a name")).collect();
+    let all = names.len();
+    names.sort_unstable();
+    names.dedup();
+    assert!(all > 10 && names.len() == all, "{names:?}");
+}
+
+#[test]
 fn the_document_has_every_route_of_the_server_and_no_other() {
     let document = parsed();
     let documented: BTreeSet<(String, String, String)> = operations(&document)
