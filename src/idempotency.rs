@@ -286,12 +286,13 @@ pub fn once<T>(
     work(c).map(|made| Made::New(made, answer))
 }
 
-/// What became of an equal request before, for one that is refused: its times may have been right then. Else the refusal.
+/// What became of an equal request before, for one that is refused: what it asks for may have been right then. Else the
+/// refusal.
 ///
 /// # Errors
 /// The refusal, and those of the database.
 pub async fn before(db: &Db, key: Option<Key>, refused: Error, now: Timestamp) -> Result<Verdict> {
-    let (Some(key), Error::Invalid(_)) = (key, &refused) else { return Err(refused) };
+    let (Some(key), Error::Invalid(_) | Error::Conflict(_)) = (key, &refused) else { return Err(refused) };
     let find = move |c: &mut AnyConnection| {
         let live = idempotency_key::expires_at.gt(now);
         let found = idempotency_key::table.find(&key.key).filter(live).select(Row::as_select());
@@ -300,6 +301,17 @@ pub async fn before(db: &Db, key: Option<Key>, refused: Error, now: Timestamp) -
     match db.read(find).await? {
         Some(Verdict::Foreign) | None => Err(refused),
         Some(known) => Ok(known),
+    }
+}
+
+/// As [`before`], for a request that is answered as soon as it is done.
+///
+/// # Errors
+/// The refusal, and those of the database.
+pub async fn made_before<T>(db: &Db, key: Option<Key>, refused: Error, now: Timestamp) -> Result<Made<T>> {
+    match before(db, key, refused, now).await? {
+        Verdict::Answered(answer) => Ok(Made::Before(answer)),
+        other => Err(refusal(&other)),
     }
 }
 

@@ -1,6 +1,6 @@
 //! The header `Idempotency-Key`, and the answers that are kept under it.
 
-use std::future::Future;
+use std::future::{Future, Ready, ready};
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -53,16 +53,45 @@ impl<T: DeserializeOwned + 'static, const MOST: usize> FromRequest for Posted<T,
     type Future = Pin<Box<dyn Future<Output = Result<Self>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let (name, body) = (key_name(request), read_body(request, payload, MOST));
-        let keep = request.app_data::<web::Data<Keeping>>().map_or(Duration::ZERO, |keeping| keeping.0);
-        let target = format!("{} {}", request.method(), request.uri());
+        let (given, body) = (Given::with(request), read_body(request, payload, MOST));
         Box::pin(async move {
-            let name = name?;
+            let given = given?;
             let body = body.await?;
             let value = parse_object(&body)?;
-            let key = name.map(|key| Key { key, fingerprint: fingerprint(&target, &body), keep });
-            Ok(Self { value, key })
+            Ok(Self { value, key: given.map(|given| given.key(&body)) })
         })
+    }
+}
+
+/// The key that a request without a body came with, if there is one.
+pub struct Keyed(pub Option<Key>);
+
+impl FromRequest for Keyed {
+    type Error = Error;
+    type Future = Ready<Result<Self>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        ready(Given::with(request).map(|given| Self(given.map(|given| given.key(b"")))))
+    }
+}
+
+/// A key as it was given, and what it was given for.
+struct Given {
+    name: String,
+    target: String,
+    keep: Duration,
+}
+
+impl Given {
+    fn with(request: &HttpRequest) -> Result<Option<Self>> {
+        let Some(name) = key_name(request)? else { return Ok(None) };
+        let keep = request.app_data::<web::Data<Keeping>>().map_or(Duration::ZERO, |keeping| keeping.0);
+        let target = format!("{} {}", request.method(), request.uri());
+        Ok(Some(Self { name, target, keep }))
+    }
+
+    fn key(self, body: &[u8]) -> Key {
+        Key { key: self.name, fingerprint: fingerprint(&self.target, body), keep: self.keep }
     }
 }
 

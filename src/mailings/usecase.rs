@@ -8,7 +8,7 @@ use crate::db::types::{MailingId, Timestamp};
 use crate::db::{AnyConnection, Db};
 use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::idempotency::{self, Answer, Claim, Key, Made, Verdict};
+use crate::idempotency::{self, Answer, Claim, Key, Made};
 use crate::kinds::ChannelKind;
 use crate::mailings::filter::AudienceFilter;
 use crate::mailings::model::{
@@ -102,12 +102,7 @@ impl Mailings {
         let begins = window.starts_at <= now;
         let (counted, copied) = match self.measure(&new, &window, now).await {
             Ok(measured) => measured,
-            Err(refused) => {
-                return match idempotency::before(&self.db, key, refused, now).await? {
-                    Verdict::Answered(answer) => Ok(Made::Before(answer)),
-                    other => Err(idempotency::refusal(&other)),
-                };
-            }
+            Err(refused) => return idempotency::made_before(&self.db, key, refused, now).await,
         };
         let own = Texts { subject: new.subject, text: new.text, html: new.html };
         let (template, template_version, texts, variants) = match copied {

@@ -92,11 +92,7 @@ impl Requests {
     ) -> Result<Made<RequestView>> {
         let now = self.clock.now();
         if let Err(refused) = self.check(&asked, execute_at, now).await {
-            // its times may have been right the first time
-            return match idempotency::before(&self.db, key, refused, now).await? {
-                Verdict::Answered(answer) => Ok(Made::Before(answer)),
-                other => Err(idempotency::refusal(&other)),
-            };
+            return idempotency::made_before(&self.db, key, refused, now).await;
         }
         let at = execute_at.map_or(now, |at| at.max(now));
         let rows = asked.into_rows(MessageId::new(), (RequestKind::Single, None), at, now)?;

@@ -245,6 +245,33 @@ on_each_database! {
 }
 
 on_each_database! {
+    async fn a_key_makes_one_run_however_often_it_is_asked_for(kind: Database) {
+        let mut house = House::new(kind, "2026-05-01T00:00:00Z").await;
+        let id = id_of(&house.recur("0 0 1 1 *", json!({})).await);
+        let run = |key: &'static str| {
+            send(house.http.post(house.url(&format!("/requests/recurring/{id}/run"))).header("idempotency-key", key))
+        };
+        let (one, two) = tokio::join!(run("twice"), run("twice"));
+        let replayed = [&one, &two].map(|answer| answer.header("idempotency-replayed") == "true");
+        assert!(replayed[0] != replayed[1], "{replayed:?}");
+        assert_eq!((one.status, one.header("location"), &one.text), (202, two.header("location"), &two.text));
+        let other = run("other").await;
+        assert_ne!(one.success(202)["id"], other.success(202)["id"]);
+        assert_eq!(house.ran(&id, 2).await.len(), 2);
+
+        // what was answered stays so, when it could not be run any more
+        assert_eq!(house.call("DELETE", &format!("/requests/recurring/{id}"), None).await.0, 204);
+        let again = run("twice").await;
+        assert_eq!((again.status, again.text), (202, two.text));
+        assert_eq!(run("new").await.status, 409);
+        let foreign = house.http.post(house.url("/requests")).header("idempotency-key", "twice");
+        let foreign = send(foreign.json(&house.body("/ok", "0 0 1 1 *", &json!({})))).await;
+        assert_eq!(fields(&foreign.problem(422)), ["Idempotency-Key"]);
+        house.stop().await;
+    }
+}
+
+on_each_database! {
     async fn lists_go_page_by_page_the_newest_first(kind: Database) {
         let mut house = House::new(kind, "2026-05-01T00:00:00Z").await;
         let mut ids = Vec::new();

@@ -1,6 +1,5 @@
 //! Recurring requests over HTTP: `/api/v1/requests/recurring`.
 
-use actix_web::http::header::LOCATION;
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -10,7 +9,9 @@ use super::usecase::Recurring;
 use crate::db::types::RecurringId;
 use crate::error::{Error, Result};
 use crate::http::json::{Query, path_id};
+use crate::http::once::{KeyHeader, Keyed, respond};
 use crate::http::routing::{get, others};
+use crate::idempotency::Answer;
 use crate::paging::{self, Page};
 use crate::requests::view::RequestView;
 
@@ -144,10 +145,10 @@ pub async fn resume_recurring_request(
 
 /// Run a recurring request now
 ///
-/// Once, beside its times; also while it is paused.
+/// Once, beside its times; also while it is paused. With a key, a repeated call makes no second run.
 #[utoipa::path(post, path = "/api/v1/requests/recurring/{id}/run", operation_id = "run_recurring_request",
     tag = "requests",
-    params(("id" = String, Path, format = Uuid, description = "The recurring request")),
+    params(("id" = String, Path, format = Uuid, description = "The recurring request"), KeyHeader),
     responses(
         (status = 202, description = "The run, and its address in `Location`", body = RequestView,
             headers(("Location" = String, description = "The path of the run"))),
@@ -156,8 +157,8 @@ pub async fn resume_recurring_request(
 pub async fn run_recurring_request(
     service: web::Data<Recurring>,
     id: web::Path<String>,
+    Keyed(key): Keyed,
 ) -> Result<HttpResponse> {
-    let run = service.run(path_id(&id)?).await?;
-    let location = format!("/api/v1/requests/{}", run.id);
-    Ok(HttpResponse::Accepted().insert_header((LOCATION, location)).json(run))
+    let answer = |run: &RequestView| Answer::new(202, Some(format!("/api/v1/requests/{}", run.id)), run);
+    Ok(respond(service.run(path_id(&id)?, key, answer).await?))
 }

@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::db::types::{RecurringId, Timestamp};
 use crate::db::{AnyConnection, Db};
 use crate::error::{Complaints, Error, Result};
-use crate::idempotency::{self, Answer, Claim, Key, Made, Verdict};
+use crate::idempotency::{self, Answer, Claim, Key, Made};
 use crate::kinds::{ChannelKind, MessageStatus};
 use crate::metrics::Metrics;
 use crate::notifications::usecase::Arrivals;
@@ -64,13 +64,7 @@ impl Recurring {
         let now = self.clock.now();
         let row = match self.plan((&asked, not_before), recurrence, now).await {
             Ok(row) => row,
-            // its times may have been right the first time
-            Err(refused) => {
-                return match idempotency::before(&self.db, key, refused, now).await? {
-                    Verdict::Answered(answer) => Ok(Made::Before(answer)),
-                    other => Err(idempotency::refusal(&other)),
-                };
-            }
+            Err(refused) => return idempotency::made_before(&self.db, key, refused, now).await,
         };
         let view = self.show(&row)?;
         let answer = answer(&view)?;
@@ -224,27 +218,44 @@ impl Recurring {
         Ok(())
     }
 
-    /// Makes a run now, beside its times; also while it is paused.
+    /// Makes a run now, beside its times; also while it is paused. `answer` says what the caller is answered.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it is cancelled or its end is past, [`Error::NotFound`].
-    pub async fn run(&self, id: RecurringId) -> Result<RequestView> {
+    /// [`Error::Conflict`] when it is cancelled or its end is past, [`Error::NotFound`], and those of its key.
+    pub async fn run(
+        &self,
+        id: RecurringId,
+        key: Option<Key>,
+        answer: impl FnOnce(&RequestView) -> Result<Answer> + Send + 'static,
+    ) -> Result<Made<RequestView>> {
         let (now, delays) = (self.clock.now(), self.delays.clone());
+        let own = key.clone();
         let work = move |c: &mut AnyConnection| {
             let row = repo::find_for_update(c, id)?.ok_or_else(|| not_found(id))?;
             if is(&row, RecurringStatus::Cancelled) || row.ends_at.is_some_and(|end| end <= now) {
                 return Err(refused(&row, "run"));
             }
-            let (message, request) = repo::run(&row, now, now)?;
-            let view = (message.clone(), request.clone(), Some(now));
-            requests::repo::insert(c, vec![(message, request)], now)?;
-            repo::note_run(c, id, now)?;
-            RequestView::of_rows(&view, &delays, now)
+            let rows = repo::run(&row, now, now)?;
+            let (message, request) = rows.clone();
+            let view = RequestView::of_rows(&(message, request, Some(now)), &delays, now)?;
+            let answer = answer(&view)?;
+            let claim = Claim::of(own, view.id.0, &answer);
+            idempotency::once(c, claim.as_ref(), now, answer, |c| {
+                requests::repo::insert(c, vec![rows], now)?;
+                repo::note_run(c, id, now)?;
+                Ok(view)
+            })
         };
-        let view = self.db.write(work).await?;
-        self.metrics.messages.with_label_values(&[ChannelKind::Request.as_str()]).inc();
-        self.arrivals.arrived();
-        Ok(view)
+        let made = match self.db.write(work).await {
+            // it may have gone on when it was asked the first time
+            Err(refused) => idempotency::made_before(&self.db, key, refused, now).await?,
+            Ok(made) => made,
+        };
+        if let Made::New(..) = &made {
+            self.metrics.messages.with_label_values(&[ChannelKind::Request.as_str()]).inc();
+            self.arrivals.arrived();
+        }
+        Ok(made)
     }
 }
 
