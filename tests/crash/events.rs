@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::campaign::Campaign;
+use crate::posting::until_answered;
 use crate::process::Server;
 use crate::support::api::LOOK;
 
@@ -35,16 +36,18 @@ async fn route(server: &Server) {
 async fn send(http: &reqwest::Client, base: &watch::Receiver<String>, key: &str) -> String {
     let body =
         json!({"event": "order.shipped", "id": key, "payload": {"order": key, "phone": "+79031234567"}});
-    loop {
-        let url = format!("{}/api/v1/events", *base.borrow());
-        if let Ok(answer) = http.post(url).json(&body).send().await
-            && answer.status() == 202
-            && let Ok(answer) = answer.json::<serde_json::Value>().await
-        {
-            return answer["event_id"].as_str().expect("an id").to_owned();
+    let ask = |base: String| {
+        let request = http.post(format!("{base}/api/v1/events")).json(&body);
+        async move {
+            let answer = request.send().await?;
+            if answer.status() != 202 {
+                return Ok(None);
+            }
+            let answer: serde_json::Value = answer.json().await?;
+            Ok(Some(answer["event_id"].as_str().expect("an id").to_owned()))
         }
-        tokio::time::sleep(LOOK).await;
-    }
+    };
+    until_answered(base, ask).await
 }
 
 /// Callers at work: each sends events one after the other, and each of them until it is answered.

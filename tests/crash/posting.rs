@@ -37,6 +37,28 @@ struct Told {
     is_cancelled: bool,
 }
 
+/// Asks the service at the address of now until `ask` has an answer. Where nobody listens it is dead, and goes on elsewhere:
+/// its port may be another's by then, who would get what is not his, and need not answer at all.
+pub async fn until_answered<T, F: Future<Output = reqwest::Result<Option<T>>>>(
+    base: &watch::Receiver<String>,
+    ask: impl Fn(String) -> F,
+) -> T {
+    let mut base = base.clone();
+    loop {
+        let address = base.borrow_and_update().clone();
+        let answer = tokio::select! {
+            answer = ask(address) => answer,
+            Ok(()) = base.changed() => Ok(None),
+        };
+        match answer {
+            Ok(Some(answer)) => return answer,
+            Err(error) if error.is_connect() => base.changed().await.expect("it goes on elsewhere"),
+            // not now, or cut off
+            Ok(None) | Err(_) => tokio::time::sleep(LOOK).await,
+        }
+    }
+}
+
 /// Callers at work.
 pub struct Posting {
     base: watch::Sender<String>,
@@ -151,24 +173,22 @@ impl Caller {
     async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
         let key = Uuid::new_v4().to_string().parse().expect("a header");
         let headers = HeaderMap::from_iter([("idempotency-key".parse().expect("a name"), key)]);
-        loop {
-            let url = format!("{}/api/v1{path}", *self.base.borrow());
-            let request = self.http.request(method.parse().expect("a method"), url).headers(headers.clone());
-            let sent = match body {
-                Some(body) => request.json(body).send().await,
-                None => request.send().await,
-            };
-            if let Ok(answer) = sent
-                && answer.status() != 503
-            {
+        let ask = |base: String| {
+            let request =
+                self.http.request(method.parse().expect("a method"), format!("{base}/api/v1{path}"));
+            let request = request.headers(headers.clone());
+            let request = if let Some(body) = body { request.json(body) } else { request };
+            async move {
+                let answer = request.send().await?;
                 let status = answer.status().as_u16();
-                // cut off in the middle of the answer: asked again
-                if let Ok(text) = answer.text().await {
-                    return (status, serde_json::from_str(&text).unwrap_or_default());
+                if status == 503 {
+                    return Ok(None);
                 }
+                let text = answer.text().await?;
+                Ok(Some((status, serde_json::from_str(&text).unwrap_or_default())))
             }
-            tokio::time::sleep(LOOK).await;
-        }
+        };
+        until_answered(&self.base, ask).await
     }
 
     async fn create(&self, path: &str, body: &Value) -> Value {
