@@ -140,7 +140,8 @@ impl Events {
     }
 
     async fn make(&self, event: NewEvent, source: Source, is_awaited: bool) -> Result<NewRows> {
-        let (id, now) = (EventId::new(), self.clock.now());
+        // the time first: a list from this time on goes by ids, and is to have the event
+        let (now, id) = (self.clock.now(), EventId::new());
         let plan = self.plan(&event, (id, now)).await?;
         let none = HashMap::new();
         let row = |draft: Draft| {
