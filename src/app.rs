@@ -4,6 +4,7 @@ pub mod broker;
 mod channels;
 mod credentials;
 mod doors;
+mod requests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{SocketAddr, TcpListener};
@@ -64,8 +65,7 @@ use crate::notifications::{self, Notifications};
 use crate::pending_mailing::watchdog::Watchdog;
 use crate::preferences::link::{Links, Tokens};
 use crate::preferences::{self, Preferring};
-use crate::requests::recurring::timekeeper::Timekeeper;
-use crate::requests::{self, Recurring, Requests};
+use crate::requests::{Recurring, Requests, handler as requests_handler, recurring};
 use crate::routes::{self, Routes};
 use crate::templates::{self, Templates};
 
@@ -220,24 +220,16 @@ impl App {
         let waking = (wake, config.dead_letters.replay_rate);
         let dead_letters = DeadLetters::new((db.clone(), clock.clone()), told, events, waking);
         let parts = (db.clone(), clock.clone(), metrics.clone());
-        let asking = (Arc::clone(&guard), Arc::clone(&partners.arrivals));
-        let delays = config.request.retry_delays.clone();
+        let ways = (Arc::clone(&guard), Arc::clone(&partners.arrivals));
         let held = (Arc::clone(&credentials), dead_letters.clone());
-        let (intake, taking) = requests::intake::Intake::new(parts.clone(), Arc::clone(&partners.arrivals));
-        tasks.push(supervise("requests", trigger.clone(), taking.run()));
-        let room = (intake, config.request.intake_limit);
-        let requests = Arc::new(Requests::new(parts.clone(), asking, held, delays.clone(), room));
-        let times = Arc::new(Notify::new());
-        if config.node.role != Role::Api {
-            let ways = (Arc::clone(&times), config.delivery.poll);
-            let timekeeper = Timekeeper::new(parts.clone(), Arc::clone(&partners.arrivals), ways);
+        let asked = requests::Asked::new(&config, parts, ways, held);
+        tasks.push(supervise("requests", trigger.clone(), asked.taking.run()));
+        if let Some(timekeeper) = asked.timekeeper {
             tasks.push(supervise("timekeeper", trigger.clone(), timekeeper.run(shutdown.clone())));
         }
-        let recurring = (Arc::clone(&requests), Arc::clone(&partners.arrivals));
-        let recurring = Recurring::new(parts, recurring, times, delays);
         let services = Services {
-            requests: web::Data::from(requests),
-            recurring: web::Data::new(recurring),
+            requests: web::Data::from(asked.requests),
+            recurring: web::Data::new(asked.recurring),
             dead_letters: web::Data::new(dead_letters),
             clients: web::Data::new(Clients::new(db.clone(), clock.clone())),
             endpoints: web::Data::new(Endpoints::new(
@@ -537,8 +529,8 @@ fn every_path(cfg: &mut web::ServiceConfig) {
                 .configure(templates::handler::routes)
                 .configure(events::handler::routes)
                 .configure(routes::handler::routes)
-                .configure(requests::recurring::handler::routes)
-                .configure(requests::handler::routes)
+                .configure(recurring::handler::routes)
+                .configure(requests_handler::routes)
                 .configure(dead_letters::handler::routes)
                 .configure(notifications::handler::routes)
                 .configure(mailings::handler::routes)

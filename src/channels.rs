@@ -19,6 +19,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use self::http::IDEMPOTENCY_KEY;
 use self::request::{Response, Spec};
 use crate::db::types::MessageId;
 use crate::kinds::ChannelKind;
@@ -112,7 +113,7 @@ pub struct Answer {
     /// The provider's name for the message.
     pub provider_id: Option<String>,
     /// All that was answered, on a channel whose users want to know it.
-    pub response: Option<Box<Response>>,
+    pub response: Option<Arc<Response>>,
 }
 
 impl Answer {

@@ -123,6 +123,20 @@ pub fn group(word: &str) -> Result<String, String> {
     }
 }
 
+/// Characters of a description at most.
+const LONGEST_DESCRIPTION: usize = 500;
+
+/// Whether these can be words for people about something that is kept under a name.
+///
+/// # Errors
+/// Says what would be right.
+pub fn description(text: &str) -> Result<(), &'static str> {
+    if text.chars().any(char::is_control) || text.chars().nth(LONGEST_DESCRIPTION).is_some() {
+        return Err("must be at most 500 characters, no control characters among them");
+    }
+    Ok(())
+}
+
 coded_enum! {
     /// Which lane of a channel a message waits in.
     Priority {

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 /// Told to every task; true once the process is to end.
@@ -38,6 +38,15 @@ impl Shutdown {
         let mut receiver = self.0.clone();
         // an error means that the trigger is gone, and with it everyone who wants this task
         let _ = receiver.wait_for(|fired| *fired).await;
+    }
+
+    /// Waits between two looks at what there is to do: for so long, until it is woken, or until the process is to end.
+    pub async fn rest(&self, wake: &Notify, pause: Duration) {
+        tokio::select! {
+            () = self.wait() => {}
+            () = wake.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+        }
     }
 }
 

@@ -402,6 +402,12 @@ impl Metrics {
         }
     }
 
+    /// Counts messages that entered the engine.
+    pub fn entered(&self, channel: ChannelKind, messages: usize) {
+        let entered = self.messages.with_label_values(&[channel.as_str()]);
+        entered.inc_by(u64::try_from(messages).unwrap_or(u64::MAX));
+    }
+
     /// Counts letters that were closed.
     pub fn closed_letters(&self, why: &str, count: u64) {
         self.dead_letters_closed.with_label_values(&[why]).inc_by(count);

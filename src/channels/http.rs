@@ -10,7 +10,7 @@ use crate::db::types::Timestamp;
 use crate::egress::NoAnswer;
 
 /// Bears the message's id, so that a provider can drop a second request.
-pub(super) const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
 /// What it comes to when `whom` gave no answer.
 pub(super) fn unanswered(whom: &str, why: NoAnswer) -> Answer {

@@ -36,16 +36,3 @@ pub trait Keyring: Send + Sync {
     /// The server answered 401 to it: what was fetched is fetched anew, unless it is new.
     fn refuse(&self, credential: &str, authorization: &Authorization);
 }
-
-/// A keyring without keys: whatever is named is not there.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct NoKeys;
-
-impl Keyring for NoKeys {
-    fn authorize<'a>(&'a self, credential: &'a str) -> Authorizing<'a> {
-        let why = format!("there is no credential `{credential}`");
-        Box::pin(std::future::ready(Err(Unauthorized::Never(why))))
-    }
-
-    fn refuse(&self, _: &str, _: &Authorization) {}
-}

@@ -15,6 +15,7 @@ use hyper::{Method, StatusCode};
 
 pub use spec::{Again, Came, Response, Spec};
 
+use super::hook::deferred;
 use super::http::{IDEMPOTENCY_KEY, retry_after};
 use super::keyring::{Authorization, Keyring, Unauthorized};
 use super::webhook::{self, Directory, Noting, signature_headers};
@@ -58,7 +59,7 @@ impl HttpRequests {
         let mut noting = None;
         if spec.is_report {
             let Ok(endpoint) = self.directory.find(&spec.url).await else {
-                return not_now("what is known of the endpoint could not be read", None);
+                return deferred(None, "what is known of the endpoint could not be read", None);
             };
             if let Some(why) = endpoint.disabled {
                 return Answer::permanent(None, webhook::reason(why));
@@ -106,7 +107,7 @@ impl HttpRequests {
                 Ok(Some(authorization))
             }
             Err(Unauthorized::Never(why)) => Err(Answer::permanent(None, why)),
-            Err(Unauthorized::NotNow(why)) => Err(not_now(why, None)),
+            Err(Unauthorized::NotNow(why)) => Err(deferred(None, why, None)),
         }
     }
 
@@ -140,7 +141,7 @@ impl HttpRequests {
             body: answered.body,
             is_cut: answered.end != BodyEnd::Whole,
         };
-        Answer { response: Some(Box::new(response)), ..Answer::of(verdict, Some(status.as_u16())) }
+        Answer { response: Some(Arc::new(response)), ..Answer::of(verdict, Some(status.as_u16())) }
     }
 }
 
@@ -166,10 +167,6 @@ fn head(delivery: &Delivery, spec: &Spec) -> Option<(Method, HeaderMap)> {
     Some((method, headers))
 }
 
-fn not_now(error: impl Into<String>, status_code: Option<u16>) -> Answer {
-    Answer::of(Verdict::Deferred { error: error.into(), retry_after: None }, status_code)
-}
-
 fn unanswered(spec: &Spec, failure: Failure) -> Answer {
     let came = match failure {
         Failure::Refused(why) => return Answer::permanent(None, why.to_string()),
@@ -177,7 +174,7 @@ fn unanswered(spec: &Spec, failure: Failure) -> Answer {
         _ => Came::Nothing,
     };
     let error = failure.to_string();
-    if spec.tries_again(came) { not_now(error, None) } else { Answer::permanent(None, error) }
+    if spec.tries_again(came) { deferred(None, error, None) } else { Answer::permanent(None, error) }
 }
 
 impl Channel for HttpRequests {

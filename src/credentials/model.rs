@@ -11,9 +11,6 @@ use crate::db::types::Timestamp;
 use crate::error::{Error, Result};
 use crate::kinds::coded_enum;
 
-/// Characters of a description at most.
-pub const LONGEST_DESCRIPTION: usize = 500;
-
 coded_enum! {
     /// How a credential lets a request in.
     Kind {

@@ -3,9 +3,11 @@
 use hyper::header::HeaderName;
 use serde_json::{Value, json};
 
-use super::model::{ClientAuth, Kind, LONGEST_DESCRIPTION, Secret, Shown};
+use super::model::{ClientAuth, Kind, Secret, Shown};
+use crate::channels::IDEMPOTENCY_KEY;
 use crate::egress::guard::is_the_guards;
 use crate::error::{Complaints, Result};
+use crate::kinds::description;
 use crate::oauth::Account;
 use crate::oauth::account::FIREBASE_SCOPE;
 
@@ -17,8 +19,6 @@ pub const LONGEST_TEXT: usize = 1000;
 pub const MOST_SCOPES: usize = 20;
 /// Bytes of the JSON of a service account's key at most; Google's have 2.4 thousand.
 const LONGEST_ACCOUNT: usize = 16 * 1024;
-/// The engine sets it at every attempt.
-const IDEMPOTENCY_KEY: &str = "idempotency-key";
 
 /// What somebody says of a credential. What is absent stays as it is. It has no `Debug`, so that no log can show it.
 #[derive(Clone, Default)]
@@ -159,10 +159,8 @@ fn possible(kind: Kind) -> &'static [&'static str] {
 
 /// Complains of a description that is none.
 pub fn check_description(changes: &Changes, wrong: &mut Complaints) {
-    if let Some(Some(text)) = &changes.description
-        && (text.chars().any(char::is_control) || text.chars().nth(LONGEST_DESCRIPTION).is_some())
-    {
-        wrong.add("description", "must be at most 500 characters, no control characters among them");
+    if let Some(Some(text)) = &changes.description {
+        wrong.check("description", description(text));
     }
 }
 

@@ -60,11 +60,7 @@ impl Replayer {
                 tracing::error!(%error, "dead letters could not be replayed; trying again");
                 self.poll
             });
-            tokio::select! {
-                () = shutdown.wait() => {}
-                () = self.wake.notified() => {}
-                () = tokio::time::sleep(pause) => {}
-            }
+            shutdown.rest(&self.wake, pause).await;
         }
     }
 

@@ -44,11 +44,7 @@ impl Claimer {
                     self.shared.settings.claim_poll
                 }
             };
-            tokio::select! {
-                () = shutdown.wait() => {}
-                () = self.shared.claim.notified() => {}
-                () = tokio::time::sleep(pause) => {}
-            }
+            shutdown.rest(&self.shared.claim, pause).await;
         }
     }
 

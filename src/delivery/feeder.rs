@@ -65,11 +65,7 @@ impl Feeder {
                 continue;
             }
             let pause = self.pause();
-            tokio::select! {
-                () = shutdown.wait() => {}
-                () = self.shared.feed.notified() => {}
-                () = tokio::time::sleep(pause) => {}
-            }
+            shutdown.rest(&self.shared.feed, pause).await;
         }
     }
 
@@ -366,7 +362,7 @@ impl Feeder {
             shared.settle_soon();
         }
         let count = stretch.planned.len();
-        shared.metrics.messages.with_label_values(&[run.channel.as_str()]).inc_by(count as u64);
+        shared.metrics.entered(run.channel, count);
         if count > 0 {
             failpoint::reach("plan-after-commit");
             let page = Arc::new(OpenPage::new(new.id, new.node, new.mailing, count));
@@ -424,7 +420,7 @@ impl Feeder {
             })
             .await?;
         failpoint::reach("close-after-commit");
-        shared.metrics.messages.with_label_values(&[run.channel.as_str()]).inc_by(planned as u64);
+        shared.metrics.entered(run.channel, planned);
         shared.count(run.channel, kind, closed.messages);
         if closed.more {
             return Ok(true);

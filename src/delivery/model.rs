@@ -325,7 +325,7 @@ pub struct Tried {
     /// When it began.
     pub began: Option<Timestamp>,
     /// All that was answered, where that is kept.
-    pub response: Option<Box<Response>>,
+    pub response: Option<Arc<Response>>,
 }
 
 impl Item {

@@ -9,7 +9,6 @@ use super::model::{Outcome, PageState, Tried};
 use super::origin::Origin;
 use super::repo::record::{self, Entry, Recorded};
 use super::shared::Shared;
-use crate::channels::request::Response;
 use crate::db::refuses_values;
 use crate::db::types::NodeId;
 use crate::error::{Error, Result};
@@ -220,6 +219,7 @@ fn entry(outcome: &Outcome) -> Entry {
     };
     let (page, mailing) = (item.page.id, item.page.mailing);
     let (class, event) = (outcome.class, item.origin.event());
+    let ran = |tried: &Tried| Ran { executed_at: tried.began, response: tried.response.clone() };
     let ran = tried.filter(|_| item.origin.channel() == ChannelKind::Request).map(ran);
     Entry {
         page,
@@ -234,15 +234,6 @@ fn entry(outcome: &Outcome) -> Entry {
     }
 }
 
-/// What is kept of a request's attempt.
-fn ran(tried: &Tried) -> Ran {
-    let response = tried.response.as_deref().map(|response| Response {
-        headers: response.headers.iter().map(|(name, value)| (name.clone(), plain(value))).collect(),
-        ..response.clone()
-    });
-    Ran { executed_at: tried.began, response }
-}
-
 /// The entry without the words that came from outside.
 fn without_words(mut entry: Entry) -> Entry {
     entry.row.provider_id = None;
@@ -254,9 +245,5 @@ fn without_words(mut entry: Entry) -> Entry {
 
 /// PostgreSQL's texts hold no NUL. A provider that sends one must not make the whole group impossible to record.
 fn storable(text: Option<&str>) -> Option<String> {
-    text.map(plain)
-}
-
-fn plain(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
+    text.map(|text| text.replace('\0', "\u{fffd}"))
 }

@@ -164,8 +164,7 @@ impl Shared {
 
     /// Counts reports of requests' results, which are messages that nobody asked for by themselves.
     pub fn count_reports(&self, reports: usize) {
-        let entered = self.metrics.messages.with_label_values(&[ChannelKind::Request.as_str()]);
-        entered.inc_by(u64::try_from(reports).unwrap_or_default());
+        self.metrics.entered(ChannelKind::Request, reports);
     }
 
     /// Counts final states and retries.

@@ -9,9 +9,6 @@ use crate::channels::webhook::{self, Secret};
 use crate::db::types::{EndpointId, Timestamp};
 use crate::kinds::Disabled;
 
-/// Characters of a description at most.
-pub const LONGEST_DESCRIPTION: usize = 500;
-
 /// What endpoints are granted.
 #[derive(Debug, Clone)]
 pub struct Settings {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::book::Book;
-use super::model::{LONGEST_DESCRIPTION, WebhookEndpoint};
+use super::model::WebhookEndpoint;
 use super::repo;
 use crate::channels::webhook::Secret;
 use crate::clock::Clock;
@@ -12,6 +12,7 @@ use crate::db::{AnyConnection, Db};
 use crate::egress::guard::{Guard, Plain};
 use crate::error::{Complaints, Error, Result};
 use crate::kinds::Disabled;
+use crate::kinds::description;
 use crate::paging;
 
 /// The endpoints of one database; cloning it is cheap.
@@ -197,10 +198,8 @@ impl Endpoints {
         if let Some(url) = &changes.url {
             wrong.check("url", self.guard.check_url(url, Plain::WithinAllowed));
         }
-        if let Some(Some(text)) = &changes.description
-            && (text.chars().any(char::is_control) || text.chars().nth(LONGEST_DESCRIPTION).is_some())
-        {
-            wrong.add("description", "must be at most 500 characters, no control characters among them");
+        if let Some(Some(text)) = &changes.description {
+            wrong.check("description", description(text));
         }
         let secret = changes.secret.and_then(|text| wrong.check("secret", text.parse::<Secret>()));
         wrong.finish()?;

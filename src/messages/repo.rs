@@ -3,6 +3,7 @@
 mod in_flight;
 pub mod replayed;
 mod row;
+mod status;
 mod write;
 
 use diesel::prelude::*;
@@ -15,8 +16,10 @@ use crate::kinds::{MessageStatus, OutcomeKind};
 use crate::messages::model::{Attempt, Message, MessageFilter};
 use crate::paging::{self, Page};
 
+pub use in_flight::in_hand;
 pub use row::MessageRow;
 use row::into_models;
+pub(crate) use status::of_status;
 pub use write::{DueRow, end_waiting, insert_due, insert_messages, insert_new_messages, update_messages};
 
 /// A status that no index names is looked for in this many rows at most before the page is answered as it is.

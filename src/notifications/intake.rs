@@ -99,7 +99,7 @@ impl Announcer {
         for (message, content) in stored {
             any |= message.due_at.is_none_or(|at| at <= soon);
             let Ok(channel) = ChannelKind::from_code(message.channel) else { continue };
-            self.metrics.messages.with_label_values(&[channel.as_str()]).inc();
+            self.metrics.entered(channel, 1);
             let (status, attempts, at) = (content.status_at_first(message), 0, content.updated_at);
             let change = Change { id: message.id, batch: content.batch_id, channel, status, attempts, at };
             self.live.publish(&change, false);

@@ -63,11 +63,7 @@ impl Watchdog {
                     self.poll
                 }
             };
-            tokio::select! {
-                () = shutdown.wait() => {}
-                () = self.wake.notified() => {}
-                () = tokio::time::sleep(pause) => {}
-            }
+            shutdown.rest(&self.wake, pause).await;
         }
     }
 

@@ -114,11 +114,6 @@ impl Cron {
         if self.is_every_hour { first.into_iter().chain(next(Pass::Second)).min() } else { first }
     }
 
-    /// The first `count` times after this one.
-    pub fn upcoming(&self, from: Timestamp, count: usize) -> Vec<Timestamp> {
-        std::iter::successors(self.next_after(from), |at| self.next_after(*at)).take(count).collect()
-    }
-
     /// The first minute of the wall clock whose moment is after this one. A later minute of the wall clock is never of an
     /// earlier moment, as long as one looks at the same pass.
     fn first_wall(&self, at: Timestamp, pass: Pass) -> Option<NaiveDateTime> {

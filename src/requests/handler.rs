@@ -12,7 +12,7 @@ use super::recurring::Recurring;
 use super::recurring::model::RecurringRequest;
 use super::usecase::{Filter, Requests};
 use super::view::{RequestDetails, RequestView};
-use crate::db::types::{MessageId, ResourceId};
+use crate::db::types::ResourceId;
 use crate::error::{Error, Result};
 use crate::http::json::{Discreet, Query, path_id};
 use crate::http::once::{KeyHeader, Posted, respond};
@@ -133,7 +133,7 @@ pub async fn list_requests(
     params(("id" = String, Path, format = Uuid, description = "The request")),
     responses((status = 200, description = "The request and everything that was tried", body = RequestDetails)))]
 pub async fn get_request(service: web::Data<Requests>, id: web::Path<String>) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(service.get(id_of(&id)?).await?))
+    Ok(HttpResponse::Ok().json(service.get(path_id(&id)?).await?))
 }
 
 /// Cancel a request
@@ -146,7 +146,7 @@ pub async fn get_request(service: web::Data<Requests>, id: web::Path<String>) ->
         (status = 409, description = "It is running, or over"),
     ))]
 pub async fn cancel_request(service: web::Data<Requests>, id: web::Path<String>) -> Result<HttpResponse> {
-    service.cancel(id_of(&id)?).await?;
+    service.cancel(path_id(&id)?).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -160,7 +160,7 @@ pub async fn cancel_request(service: web::Data<Requests>, id: web::Path<String>)
         (status = 409, description = "It is running, or over"),
     ))]
 pub async fn run_request(service: web::Data<Requests>, id: web::Path<String>) -> Result<HttpResponse> {
-    Ok(HttpResponse::Accepted().json(service.run(id_of(&id)?).await?))
+    Ok(HttpResponse::Accepted().json(service.run(path_id(&id)?).await?))
 }
 
 /// Replay a request that failed
@@ -173,9 +173,5 @@ pub async fn run_request(service: web::Data<Requests>, id: web::Path<String>) ->
         (status = 409, description = "It has not failed, or cannot be replayed"),
     ))]
 pub async fn replay_request(service: web::Data<Requests>, id: web::Path<String>) -> Result<HttpResponse> {
-    Ok(HttpResponse::Accepted().json(service.replay(id_of(&id)?).await?))
-}
-
-fn id_of(text: &str) -> Result<MessageId> {
-    path_id(text)
+    Ok(HttpResponse::Accepted().json(service.replay(path_id(&id)?).await?))
 }

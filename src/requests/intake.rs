@@ -86,8 +86,7 @@ impl Gather for Incoming {
     fn committed(&self, _: &[NewRequest], results: &[Result<Option<Verdict>>]) {
         failpoint::reach("request-after-commit");
         let new = results.iter().filter(|result| matches!(result, Ok(None))).count();
-        let accepted = self.metrics.messages.with_label_values(&[ChannelKind::Request.as_str()]);
-        accepted.inc_by(u64::try_from(new).unwrap_or(u64::MAX));
+        self.metrics.entered(ChannelKind::Request, new);
         if new > 0 {
             self.arrivals.arrived();
         }

@@ -1,6 +1,7 @@
 //! Statements on requests.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use diesel::prelude::*;
 use diesel::sql_types::{Array, Binary, Nullable, Text};
@@ -18,7 +19,7 @@ use crate::failpoint;
 use crate::idempotency::{self, Verdict};
 use crate::kinds::{MessageStatus, NotificationStatus as Status};
 use crate::messages;
-use crate::messages::repo::{DueRow, MessageRow, insert_due, insert_new_messages};
+use crate::messages::repo::{DueRow, MessageRow, insert_due, insert_new_messages, of_status};
 
 /// A row of `request`.
 #[derive(Debug, Clone, PartialEq, Queryable, Selectable, Insertable)]
@@ -97,7 +98,7 @@ pub struct Ran {
     /// When it began.
     pub executed_at: Option<Timestamp>,
     /// What was answered.
-    pub response: Option<Response>,
+    pub response: Option<Arc<Response>>,
 }
 
 /// Notes attempts at requests, which ended then. One that was not answered leaves the answer to the one before.
@@ -108,7 +109,7 @@ pub fn ran(c: &mut AnyConnection, attempts: &[(MessageId, &Ran, Timestamp)]) -> 
     if attempts.is_empty() {
         return Ok(());
     }
-    let heads = attempts.iter().map(|(_, ran, _)| ran.response.as_ref().map(report::head).transpose());
+    let heads = attempts.iter().map(|(_, ran, _)| ran.response.as_deref().map(report::head).transpose());
     let heads: Vec<Option<String>> = heads.collect::<Result<_>>()?;
     let bodies = attempts.iter().map(|(_, ran, _)| ran.response.as_ref().map(|said| said.body.as_slice()));
     match c {
@@ -265,18 +266,9 @@ pub fn list(
     if let Some(after) = after {
         query = query.filter(request::message_id.lt(after));
     }
-    let waits = due::message_id.nullable().is_not_null();
-    let is_scheduled = due::due_at.nullable().gt(now).and(message::attempts.eq(0_i16));
-    let is_queued = message::status.eq(MessageStatus::Queued.code());
-    query = match filter.status {
-        None => query,
-        Some(Status::Scheduled) => query.filter(is_scheduled.assume_not_null()),
-        Some(Status::Queued) => query.filter(waits).filter(
-            due::due_at.nullable().le(now).or(message::attempts.ne(0_i16).nullable()).assume_not_null(),
-        ),
-        Some(Status::Processing) => query.filter(is_queued).filter(due::message_id.nullable().is_null()),
-        Some(status) => query.filter(message::status.eq(status.stored().code())),
-    };
+    if let Some(status) = filter.status {
+        query = of_status!(query, c, status, now);
+    }
     let rows: Vec<(MessageRow, Listed, Option<Timestamp>)> = query.load(c)?;
     Ok(rows.into_iter().map(|(message, listed, due_at)| (message, listed.into(), due_at)).collect())
 }

@@ -96,8 +96,7 @@ impl Requests {
         }
         let at = execute_at.map_or(now, |at| at.max(now));
         let rows = asked.into_rows(MessageId::new(), (RequestKind::Single, None), at, now)?;
-        let (message, row) = rows.clone();
-        let view = RequestView::of_rows(&(message, row, Some(at)), &self.delays, now)?;
+        let view = RequestView::of_rows((&rows.0, &rows.1, Some(at)), &self.delays, now)?;
         let answer = answer(&view)?;
         let new = NewRequest { rows, claim: Claim::of(key, view.id.0, &answer) };
         let _room = self.room.take(new.size())?;
@@ -149,7 +148,7 @@ impl Requests {
         let (now, delays) = (self.clock.now(), self.delays.clone());
         let read = move |c: &mut AnyConnection| {
             let mut rows = found(c, id)?;
-            let request = RequestView::of_rows(&rows, &delays, now)?;
+            let request = RequestView::of_rows((&rows.0, &rows.1, rows.2), &delays, now)?;
             let (message, failed) =
                 messages::repo::get(c, id)?.ok_or_else(|| Error::not_found("request", id))?;
             let attempts = MessageWithAttempts::new(message, failed).attempt_log;
@@ -175,7 +174,9 @@ impl Requests {
         let read = move |c: &mut AnyConnection| {
             let mut rows = repo::list(c, &filter, after, limit.saturating_add(1), now)?;
             let next = paging::cut(&mut rows, limit, |(message, ..)| message.id);
-            let views = rows.iter().map(|rows| RequestView::of_rows(rows, &delays, now));
+            let views = rows
+                .iter()
+                .map(|(message, row, due_at)| RequestView::of_rows((message, row, *due_at), &delays, now));
             Ok((views.collect::<Result<_>>()?, next))
         };
         self.db.read(read).await
@@ -212,7 +213,7 @@ impl Requests {
             if !repo::run_now(c, id, now)? {
                 return Err(over(c, id, "run now", now)?);
             }
-            RequestView::of_rows(&found(c, id)?, &delays, now)
+            shown(c, id, &delays, now)
         };
         let view = self.db.write(work).await?;
         self.arrivals.arrived();
@@ -227,7 +228,7 @@ impl Requests {
         self.db.read(move |c| found(c, id)).await?;
         self.dead_letters.replay(id).await?;
         let (now, delays) = (self.clock.now(), self.delays.clone());
-        self.db.read(move |c| RequestView::of_rows(&found(c, id)?, &delays, now)).await
+        self.db.read(move |c| shown(c, id, &delays, now)).await
     }
 }
 
@@ -235,9 +236,14 @@ fn found(c: &mut AnyConnection, id: MessageId) -> Result<super::view::Rows> {
     repo::find(c, id)?.ok_or_else(|| Error::not_found("request", id))
 }
 
+fn shown(c: &mut AnyConnection, id: MessageId, delays: &[Duration], now: Timestamp) -> Result<RequestView> {
+    let (message, row, due_at) = found(c, id)?;
+    RequestView::of_rows((&message, &row, due_at), delays, now)
+}
+
 /// Why nothing can be done with it that needs it to wait.
 fn over(c: &mut AnyConnection, id: MessageId, verb: &str, now: Timestamp) -> Result<Error> {
     let (message, _, due_at) = found(c, id)?;
-    let status = super::view::status(&message, due_at, now)?;
+    let status = message.status_at(due_at, now)?;
     Ok(Error::Conflict(format!("request {id} is {} and cannot be {verb}", status.as_str())))
 }

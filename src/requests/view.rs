@@ -10,10 +10,11 @@ use utoipa::ToSchema;
 use super::model::{Notify, RequestKind, stored};
 use super::repo::RequestRow;
 use super::report::Answered;
+use crate::channels::IDEMPOTENCY_KEY;
 use crate::channels::request::{Again, Spec};
 use crate::db::types::{MessageId, ResourceId, Timestamp};
 use crate::error::Result;
-use crate::kinds::{MessageStatus, NotificationStatus as Status};
+use crate::kinds::NotificationStatus as Status;
 use crate::messages::model::Attempt;
 use crate::messages::repo::MessageRow;
 
@@ -175,7 +176,7 @@ impl CallView {
 /// Whether a header is a secret by its name.
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
-    name != "idempotency-key"
+    name != IDEMPOTENCY_KEY.as_str()
         && ["auth", "cookie", "key", "token", "secret", "password", "signature"]
             .iter()
             .any(|word| name.contains(word))
@@ -216,38 +217,29 @@ impl NotifyView {
 /// What is stored of a request: its message, its row, and when it is due if it waits.
 pub type Rows = (MessageRow, RequestRow, Option<Timestamp>);
 
-/// What has become of a message that waits until `due_at`, or does not.
-///
-/// # Errors
-/// For what no version of this program stored.
-pub fn status(message: &MessageRow, due_at: Option<Timestamp>, now: Timestamp) -> Result<Status> {
-    Ok(match (MessageStatus::from_code(message.status)?, due_at) {
-        (MessageStatus::Queued, Some(at)) if at > now && message.attempts == 0 => Status::Scheduled,
-        (MessageStatus::Queued, Some(_)) => Status::Queued,
-        (MessageStatus::Queued, None) => Status::Processing,
-        (status, _) => status.into(),
-    })
-}
-
 impl RequestView {
     /// From its rows, as it is at `now`; `default` are the delays of one that says nothing of them.
     ///
     /// # Errors
     /// For what no version of this program stored.
-    pub fn of_rows((message, row, due_at): &Rows, default: &[Duration], now: Timestamp) -> Result<Self> {
+    pub fn of_rows(
+        (message, row, due_at): (&MessageRow, &RequestRow, Option<Timestamp>),
+        default: &[Duration],
+        now: Timestamp,
+    ) -> Result<Self> {
         let spec: Spec = stored(&row.spec)?;
         let delays: Option<Vec<u64>> = row.retry.as_deref().map(stored).transpose()?;
         let notify: Option<Notify> = row.notify.as_deref().map(stored).transpose()?;
         Ok(Self {
             id: message.id,
             recurring_id: row.parent_id.filter(|_| row.kind == RequestKind::Run.code()),
-            status: status(message, *due_at, now)?,
+            status: message.status_at(due_at, now)?,
             execute_at: row.scheduled_at,
             retry: RetryView::of(spec.again.as_deref(), delays.as_deref(), message.expires_at, default),
             request: CallView::of(spec),
             notify: notify.map(|notify| NotifyView::of(notify, default)),
             attempt_count: message.attempts,
-            next_attempt_at: *due_at,
+            next_attempt_at: due_at,
             executed_at: row.executed_at,
             duration_ms: message.duration_ms,
             finished_at: message.finished_at,
@@ -266,7 +258,7 @@ impl ReportView {
     pub fn of_rows((message, _, due_at): &Rows, now: Timestamp) -> Result<Self> {
         Ok(Self {
             id: message.id,
-            status: status(message, *due_at, now)?,
+            status: message.status_at(*due_at, now)?,
             attempt_count: message.attempts,
             finished_at: message.finished_at,
             error: message.error.clone(),

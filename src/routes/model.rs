@@ -16,8 +16,6 @@ pub const MOST_ROUTES: usize = 1000;
 pub const MOST_DELIVERIES: usize = 20;
 /// The longest delay, and the longest time until a delivery expires.
 pub const LONGEST_DELAY: Duration = Duration::from_secs(366 * 24 * 60 * 60);
-/// Characters of a description.
-pub const LONGEST_DESCRIPTION: usize = 500;
 /// The target that an event names as `user_target`.
 pub const USER: &str = "user";
 /// Before the path of a target that the payload names.

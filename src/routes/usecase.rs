@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use super::book::Book;
 use super::model::{
-    Changes, Compiled, Condition, DeliveryDraft, LONGEST_DESCRIPTION, MOST_DELIVERIES, MOST_ROUTES, PAYLOAD,
-    Route, RouteDelivery, USER, duration,
+    Changes, Compiled, Condition, DeliveryDraft, MOST_DELIVERIES, MOST_ROUTES, PAYLOAD, Route, RouteDelivery,
+    USER, duration,
 };
 use super::pattern::{EventName, Pattern};
 use super::repo;
@@ -16,7 +16,7 @@ use crate::db::types::RouteId;
 use crate::db::{AnyConnection, Db};
 use crate::error::{Complaints, Error, Result};
 use crate::idempotency::{self, Answer, Key, Made};
-use crate::kinds::{ChannelKind, Priority, group};
+use crate::kinds::{ChannelKind, Priority, description, group};
 use crate::paging;
 use crate::templates::Templates;
 
@@ -184,10 +184,8 @@ impl Routes {
     async fn check(&self, changes: Changes) -> Result<Checked> {
         let mut wrong = Complaints::default();
         let event = changes.event.and_then(|text| wrong.check("event", text.parse::<Pattern>()));
-        if let Some(Some(text)) = &changes.description
-            && (text.chars().any(char::is_control) || text.chars().nth(LONGEST_DESCRIPTION).is_some())
-        {
-            wrong.add("description", "must be at most 500 characters, no control characters among them");
+        if let Some(Some(text)) = &changes.description {
+            wrong.check("description", description(text));
         }
         let group = changes.group.map(|text| text.and_then(|text| wrong.check("group", group(&text))));
         let mut deliveries = None;

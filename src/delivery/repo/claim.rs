@@ -116,23 +116,31 @@ fn store(
     insert_page(c, &page, &members, now)?;
     failpoint::reach("claim-before-commit");
     let attempts_before = replayed::attempts_before(c, rows.iter())?;
-    let mut recipients = Vec::new();
-    let (mut contents, mut requests) = (HashMap::new(), HashMap::new());
-    let ids = rows.iter().map(|row| row.id);
+    let mut claimed = Claimed {
+        page,
+        rows,
+        attempts_before,
+        recipients: Vec::new(),
+        contents: HashMap::new(),
+        requests: HashMap::new(),
+        wishes: Known::default(),
+    };
+    let ids: Vec<MessageId> = claimed.rows.iter().map(|row| row.id).collect();
     match mailing {
-        Some(_) => recipients = recipients_of(c, &members, lot.channel)?,
+        Some(_) => claimed.recipients = recipients_of(c, &members, lot.channel)?,
         None if lot.channel == ChannelKind::Request => {
-            requests = requests::repo::asking(c, &ids.collect::<Vec<_>>())?;
-            let wishes = Known::default();
-            return Ok(Claimed { page, rows, attempts_before, recipients, contents, requests, wishes });
+            // nobody is written to, so nobody wishes anything
+            claimed.requests = requests::repo::asking(c, &ids)?;
+            return Ok(claimed);
         }
-        None => contents = notifications::repo::contents(c, &ids.collect::<Vec<_>>())?,
+        None => claimed.contents = notifications::repo::contents(c, &ids)?,
     }
-    let may_opt_out =
-        |row: &&MessageRow| contents.get(&row.id).is_none_or(|content: &Content| !content.is_transactional);
-    let heard = rows.iter().filter(may_opt_out).map(|row| (row.client_id, row.recipient.as_str()));
-    let wishes = Known::of(c, lot.channel, heard)?;
-    Ok(Claimed { page, rows, attempts_before, recipients, contents, requests, wishes })
+    let may_opt_out = |row: &&MessageRow| {
+        claimed.contents.get(&row.id).is_none_or(|content: &Content| !content.is_transactional)
+    };
+    let heard = claimed.rows.iter().filter(may_opt_out).map(|row| (row.client_id, row.recipient.as_str()));
+    claimed.wishes = Known::of(c, lot.channel, heard)?;
+    Ok(claimed)
 }
 
 /// The clients of these members, as far as they still exist.

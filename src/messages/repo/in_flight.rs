@@ -24,6 +24,19 @@ struct Held {
     members: Vec<(MessageId, Option<ClientId>)>,
 }
 
+/// The members of the pages of no mailing: few, and all that can be in a node's hands.
+///
+/// # Errors
+/// Those of the database.
+pub fn in_hand(c: &mut AnyConnection) -> Result<Vec<MessageId>> {
+    let pages: Vec<Vec<u8>> = page::table
+        .inner_join(page_members::table.on(page_members::page_id.eq(page::id)))
+        .filter(page::mailing_id.is_null())
+        .select(page_members::message_ids)
+        .load(c)?;
+    Ok(pages.iter().flat_map(|members| unpack_ids(members)).map(MessageId).collect())
+}
+
 /// The pages, those of one mailing if it is given: held by a node, or given back by one.
 fn pages(c: &mut AnyConnection, of: Option<MailingId>) -> Result<Vec<Held>> {
     let mut query = page::table

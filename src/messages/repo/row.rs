@@ -8,7 +8,7 @@ use crate::db::AnyConnection;
 use crate::db::schema::{mailing, message};
 use crate::db::types::{ClientId, MailingId, MessageId, Timestamp};
 use crate::error::Result;
-use crate::kinds::{ChannelKind, MessageStatus, Priority};
+use crate::kinds::{ChannelKind, MessageStatus, NotificationStatus, Priority};
 use crate::messages::model::Message;
 
 /// A row of `message`.
@@ -35,6 +35,21 @@ pub struct MessageRow {
 }
 
 impl MessageRow {
+    /// What has become of it at `now`, if it waits until `due_at`, or does not wait.
+    ///
+    /// # Errors
+    /// For what no version of this program stored.
+    pub fn status_at(&self, due_at: Option<Timestamp>, now: Timestamp) -> Result<NotificationStatus> {
+        Ok(match (MessageStatus::from_code(self.status)?, due_at) {
+            (MessageStatus::Queued, Some(at)) if at > now && self.attempts == 0 => {
+                NotificationStatus::Scheduled
+            }
+            (MessageStatus::Queued, Some(_)) => NotificationStatus::Queued,
+            (MessageStatus::Queued, None) => NotificationStatus::Processing,
+            (status, _) => status.into(),
+        })
+    }
+
     /// The message that the row stands for, and the mailing that it names.
     fn into_model(self, mailing: Option<(MailingId, Timestamp)>) -> Result<Message> {
         Ok(Message {

@@ -1,15 +1,14 @@
 //! Reading notifications by what they are and what became of them.
 
-use diesel::dsl::exists;
 use diesel::prelude::*;
 
 use super::NotificationRow;
 use crate::db::AnyConnection;
-use crate::db::schema::{dead_letter, due, message, notification, page, page_members};
-use crate::db::types::{BatchId, ClientId, EventId, MessageId, Timestamp, unpack_ids};
+use crate::db::schema::{due, message, notification};
+use crate::db::types::{BatchId, ClientId, EventId, MessageId, Timestamp};
 use crate::error::Result;
-use crate::kinds::{ChannelKind, MessageStatus, Priority};
-use crate::messages::repo::{MessageRow, replayed};
+use crate::kinds::{ChannelKind, Priority};
+use crate::messages::repo::{MessageRow, of_status, replayed};
 use crate::notifications::model::{Notification, Status};
 
 /// Which notifications a list shows; all that is given must hold.
@@ -71,26 +70,9 @@ pub fn list(
     if let Some(ids) = &filter.ids {
         query = query.filter(message::id.eq_any(ids));
     }
-    let waits = due::message_id.nullable().is_not_null();
-    let is_scheduled = || due::due_at.nullable().gt(now).and(message::attempts.eq(0_i16));
-    query = match filter.status {
-        None => query,
-        Some(Status::Scheduled) => query.filter(is_scheduled().assume_not_null()),
-        Some(Status::Queued) => query.filter(waits).filter(
-            due::due_at.nullable().le(now).or(message::attempts.ne(0_i16).nullable()).assume_not_null(),
-        ),
-        Some(Status::Processing) => {
-            let in_hand = in_hand(c)?;
-            query
-                .filter(message::id.eq_any(in_hand))
-                .filter(message::status.eq(MessageStatus::Queued.code()))
-                .filter(due::message_id.nullable().is_null())
-        }
-        Some(Status::Failed) => query
-            .filter(message::status.eq(MessageStatus::Failed.code()))
-            .filter(exists(dead_letter::table.filter(dead_letter::id.eq(message::id)))),
-        Some(status) => query.filter(message::status.eq(status.stored().code())),
-    };
+    if let Some(status) = filter.status {
+        query = of_status!(query, c, status, now);
+    }
     if let Some(channel) = filter.channel {
         query = query.filter(message::channel.eq(channel.code()));
     }
@@ -136,27 +118,12 @@ pub fn list(
         .collect()
 }
 
-/// The members of the pages of no mailing: few, and all that can be in a node's hands.
-fn in_hand(c: &mut AnyConnection) -> Result<Vec<MessageId>> {
-    let pages: Vec<Vec<u8>> = page::table
-        .inner_join(page_members::table.on(page_members::page_id.eq(page::id)))
-        .filter(page::mailing_id.is_null())
-        .select(page_members::message_ids)
-        .load(c)?;
-    Ok(pages.iter().flat_map(|members| unpack_ids(members)).map(MessageId).collect())
-}
-
 fn show(
     message: MessageRow,
     content: NotificationRow,
     due_at: Option<Timestamp>,
     now: Timestamp,
 ) -> Result<Notification> {
-    let status = match (MessageStatus::from_code(message.status)?, due_at) {
-        (MessageStatus::Queued, Some(due_at)) if due_at > now && message.attempts == 0 => Status::Scheduled,
-        (MessageStatus::Queued, Some(_)) => Status::Queued,
-        (MessageStatus::Queued, None) => Status::Processing,
-        (status, _) => status.into(),
-    };
+    let status = message.status_at(due_at, now)?;
     Notification::of_rows(message, content, status, due_at)
 }

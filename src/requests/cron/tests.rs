@@ -18,12 +18,17 @@ fn cron(text: &str, name: &str) -> Cron {
     Cron::parse(text, zone(name).unwrap()).unwrap()
 }
 
+/// The first `count` times after this one.
+fn upcoming(cron: &Cron, from: Timestamp, count: usize) -> Vec<Timestamp> {
+    std::iter::successors(cron.next_after(from), |at| cron.next_after(*at)).take(count).collect()
+}
+
 /// The next times as the wall clock shows them, with its offset.
 fn shown(text: &str, name: &str, from: &str, count: usize) -> Vec<String> {
     let cron = cron(text, name);
     let local =
         |at: Timestamp| at.datetime().with_timezone(&cron.zone()).format("%m-%d %H:%M %:z").to_string();
-    cron.upcoming(at(from), count).into_iter().map(local).collect()
+    upcoming(&cron, at(from), count).into_iter().map(local).collect()
 }
 
 #[test]
@@ -114,7 +119,7 @@ fn names_lists_ranges_steps_and_words_are_read() {
     assert_eq!(second_friday, ["11-13 00:00 +00:00"]);
     assert_eq!(cron(" 0   9 *\t* 1-5 ", "UTC").as_str(), "0 9 * * 1-5");
     for (word, _) in super::WORDS {
-        assert_eq!(cron(&word.to_uppercase(), "UTC").upcoming(at("2026-01-01T00:30:00Z"), 2).len(), 2);
+        assert_eq!(upcoming(&cron(&word.to_uppercase(), "UTC"), at("2026-01-01T00:30:00Z"), 2).len(), 2);
     }
     assert!(shown("0 0 29 2 *", "UTC", "2096-03-01T00:00:00Z", 1)[0].starts_with("02-29"), "not in 2100");
 }
@@ -297,7 +302,7 @@ proptest! {
     #[test]
     fn what_is_daily_leaves_no_day_out((zone, from) in moments(), hour in 0_u32..24, minute in 0_u32..60) {
         let cron = Cron::parse(&format!("{minute} {hour} * * *"), zone).unwrap();
-        let times = cron.upcoming(from, 40);
+        let times = upcoming(&cron, from, 40);
         for pair in times.windows(2) {
             let apart = pair[1].since(pair[0]).as_secs();
             // a skipped time runs late, by the length of the gap; Samoa's day runs at the next midnight

@@ -45,11 +45,7 @@ impl Timekeeper {
                 tracing::error!(%error, "runs of recurring requests could not be made; trying again");
                 self.poll
             });
-            tokio::select! {
-                () = shutdown.wait() => {}
-                () = self.wake.notified() => {}
-                () = tokio::time::sleep(pause) => {}
-            }
+            shutdown.rest(&self.wake, pause).await;
         }
     }
 
@@ -68,8 +64,7 @@ impl Timekeeper {
         let taken = self.db.write(move |c| repo::make_due(c, AT_ONCE, now)).await?;
         failpoint::reach("recur-after-commit");
         if taken.runs > 0 {
-            let made = u64::try_from(taken.runs).unwrap_or(u64::MAX);
-            self.metrics.messages.with_label_values(&[ChannelKind::Request.as_str()]).inc_by(made);
+            self.metrics.entered(ChannelKind::Request, taken.runs);
             self.arrivals.arrived();
         }
         // none were left: another node is at them

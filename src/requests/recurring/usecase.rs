@@ -86,12 +86,7 @@ impl Recurring {
     ) -> Result<RecurringRow> {
         let mut wrong = Complaints::default();
         let schedule = Schedule::read(recurrence, (not_before, asked.until), &mut wrong);
-        match self.requests.check(asked, not_before, now).await {
-            Err(Error::Invalid(fields)) => {
-                fields.into_iter().for_each(|error| wrong.add(error.field, error.reason))
-            }
-            other => other?,
-        }
+        wrong.gather(self.requests.check(asked, not_before, now).await)?;
         wrong.finish()?;
         let schedule = schedule.ok_or_else(|| Error::internal("a schedule is neither right nor wrong"))?;
         let Some(next_at) = schedule.next_after(now) else {
@@ -236,8 +231,7 @@ impl Recurring {
                 return Err(refused(&row, "run"));
             }
             let rows = repo::run(&row, now, now)?;
-            let (message, request) = rows.clone();
-            let view = RequestView::of_rows(&(message, request, Some(now)), &delays, now)?;
+            let view = RequestView::of_rows((&rows.0, &rows.1, Some(now)), &delays, now)?;
             let answer = answer(&view)?;
             let claim = Claim::of(own, view.id.0, &answer);
             idempotency::once(c, claim.as_ref(), now, answer, |c| {
@@ -252,7 +246,7 @@ impl Recurring {
             Ok(made) => made,
         };
         if let Made::New(..) = &made {
-            self.metrics.messages.with_label_values(&[ChannelKind::Request.as_str()]).inc();
+            self.metrics.entered(ChannelKind::Request, 1);
             self.arrivals.arrived();
         }
         Ok(made)
