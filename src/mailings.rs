@@ -4,6 +4,7 @@ pub mod filter;
 pub mod handler;
 pub mod model;
 pub mod recipient;
+pub mod rehearsal;
 pub mod repo;
 pub mod usecase;
 

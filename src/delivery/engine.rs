@@ -32,6 +32,7 @@ use crate::live::Live;
 use crate::mailings::usecase::{ChannelRates, Wakeup};
 use crate::metrics::Metrics;
 use crate::notifications::usecase::Arrivals;
+use crate::templates::Pool;
 
 /// A channel with its limits.
 pub struct ChannelSetup {
@@ -108,6 +109,7 @@ impl Engine {
             clock,
             metrics,
             settings,
+            renderers: Pool::default(),
             lanes,
             gates,
             runs: Runs::default(),

@@ -170,6 +170,11 @@ impl Run {
         }
     }
 
+    /// Whether its texts go out as they are written, to everyone.
+    pub fn is_plain(&self) -> bool {
+        self.content.as_ref().is_ok_and(|variants| variants.all().all(|variant| variant.content.is_plain()))
+    }
+
     /// What it needs to know of a client.
     pub fn needs(&self) -> Needs {
         Needs { channel: self.channel, profile: self.content.as_ref().is_ok_and(Variants::needs_reader) }

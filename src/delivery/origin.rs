@@ -60,6 +60,14 @@ impl Origin {
         }
     }
 
+    /// Whether its text needs no filling: it is a mailing's without tags, or was filled when it was accepted.
+    pub fn is_plain(&self) -> bool {
+        match self {
+            Self::Mailing(run) => run.is_plain(),
+            Self::Single(_) => true,
+        }
+    }
+
     /// Which lane it waits in.
     pub fn priority(&self) -> Priority {
         match self {

@@ -21,6 +21,7 @@ use crate::live::Live;
 use crate::mailings::repo;
 use crate::metrics::Metrics;
 use crate::preferences::link::Links;
+use crate::templates::Pool;
 
 /// Sizes and times.
 #[derive(Debug, Clone)]
@@ -57,6 +58,8 @@ pub struct Shared {
     pub live: Live,
     /// Sizes and times.
     pub settings: Settings,
+    /// The threads that fill mailings' texts.
+    pub renderers: Pool,
     /// The lanes of each channel.
     pub lanes: BTreeMap<ChannelKind, Arc<Lanes>>,
     /// Whether each channel's provider can be asked.

@@ -193,8 +193,8 @@ fn filled(run: &Run, recipient: Option<&Recipient>) -> Result<Filled, Failure> {
     let variants = run.content.as_ref().map_err(|why| of_text(why.clone()))?;
     let content = &variants.of(recipient.and_then(Recipient::locale)).content;
     match recipient {
-        Some(recipient) => content.fill(|| recipient.values()).map_err(of_text),
-        None if !content.needs_values() => content.fill(minijinja::Value::default).map_err(of_text),
+        Some(recipient) => content.fill(&recipient.data()).map_err(of_text),
+        None if !content.needs_values() => content.fill(&()).map_err(of_text),
         None => Err((ErrorClass::Unreachable, CLIENT_DELETED.to_owned())),
     }
 }
@@ -226,6 +226,8 @@ struct Sender {
 
 impl Sender {
     async fn process(&self, item: Item, pass: Pass) {
+        // filled first: it may take a while, and what is decided after it is true when the attempt begins
+        let Some((item, prepared)) = self.prepare(item).await else { return };
         if item.page.is_lost() {
             return;
         }
@@ -238,7 +240,7 @@ impl Sender {
                 item.close(OutcomeKind::Expired, now, reason)
             }
             RunState::Running => match self.shared.heed(item, now) {
-                Heeded::Wanted(item) => match self.send(item, now, pass).await {
+                Heeded::Wanted(item) => match self.send((item, prepared), now, pass).await {
                     Came::To(outcome) => outcome,
                     Came::Back(item) => return self.shared.put_back(item),
                 },
@@ -248,9 +250,24 @@ impl Sender {
         self.shared.record(outcome).await;
     }
 
-    /// Fills it and makes one attempt.
-    async fn send(&self, item: Item, now: Timestamp, pass: Pass) -> Came {
-        match unpanicked(|| delivery(&item, self.shared.settings.links.as_deref())) {
+    /// Makes the request to the provider; a mailing's text is filled on a blocking thread. None when the process ends.
+    async fn prepare(&self, item: Item) -> Option<(Item, Result<Delivery, Failure>)> {
+        let (links, is_plain) = (self.shared.settings.links.clone(), item.origin.is_plain());
+        let prepare = move || {
+            let prepared = unpanicked(|| delivery(&item, links.as_deref()));
+            (item, prepared)
+        };
+        if is_plain { Some(prepare()) } else { self.shared.renderers.run(prepare).await.ok() }
+    }
+
+    /// Makes one attempt, if there is anything to deliver.
+    async fn send(
+        &self,
+        (item, prepared): (Item, Result<Delivery, Failure>),
+        now: Timestamp,
+        pass: Pass,
+    ) -> Came {
+        match prepared {
             Ok(delivery) => self.attempt(item, delivery, now, pass).await,
             Err((class, why)) => Came::To(item.fail(class, now, why)),
         }

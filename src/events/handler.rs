@@ -194,5 +194,5 @@ pub async fn get_event(events: web::Data<Events>, id: web::Path<String>) -> Resu
     request_body = EventBody,
     responses((status = 200, description = "What would be sent, and what would not", body = Plan)))]
 pub async fn test_routes(events: web::Data<Events>, body: Json<EventBody>) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(events.rehearse(&body.0.into_new(None)?).await?))
+    Ok(HttpResponse::Ok().json(events.rehearse(body.0.into_new(None)?).await?))
 }

@@ -1,11 +1,9 @@
 //! Which messages an event causes: its routes' deliveries, each for somebody, rendered.
 
-use std::cell::LazyCell;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
-use minijinja::value::Value;
-use serde_json::json;
+use serde_json::{Map, Value as Json, json};
 
 use super::model::{Draft, NewEvent, Plan, Skipped};
 use super::target::Target;
@@ -17,7 +15,8 @@ use crate::mailings::recipient::Recipient;
 use crate::notifications::model::{Raw, TemplateUsed};
 use crate::notifications::repo::Addresses;
 use crate::routes::model::{Compiled, PAYLOAD, Step, USER};
-use crate::templates::{self, Filled, Variants};
+use crate::templates::language::Value;
+use crate::templates::{Data, Filled, Variants};
 
 /// A client whom an event concerns.
 #[derive(Debug, Clone)]
@@ -39,45 +38,37 @@ pub type Admit<'a> = &'a (dyn Fn(ChannelKind, &str) -> std::result::Result<(), S
 /// A delivery that an event asks for, with its route.
 pub type Asked<'r> = (&'r Compiled, &'r Step);
 
+/// The place of a delivery among all routes.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    route: usize,
+    step: usize,
+}
+
+impl Place {
+    /// The delivery at this place.
+    pub fn of(self, routes: &[Compiled]) -> Option<Asked<'_>> {
+        let route = routes.get(self.route)?;
+        Some((route, route.steps.get(self.step)?))
+    }
+}
+
 /// An event with what conditions and texts may say of it.
 pub struct Facts<'e> {
     event: &'e NewEvent,
     now: Timestamp,
     /// Its name, its id and its time.
-    about: serde_json::Value,
-    /// The same, and the payload's fields, as values.
-    of_event: Value,
-    payload: BTreeMap<String, Value>,
+    about: Map<String, Json>,
 }
 
 impl<'e> Facts<'e> {
-    /// Of an event that is taken under this id at this time.
+    /// Facts about an event that is taken under this id at this time.
     pub fn new(event: &'e NewEvent, (id, now): (EventId, Timestamp)) -> Self {
-        let about = json!({
-            "name": event.name.as_str(),
-            "id": event.key.clone().unwrap_or_else(|| id.to_string()),
-            "occurred_at": event.occurred_at.unwrap_or(now),
-        });
-        let payload = event.payload.iter().map(|(name, value)| (name.clone(), templates::values(value)));
-        Self { event, now, of_event: templates::values(&about), about, payload: payload.collect() }
-    }
-
-    /// What conditions look at: the event and its payload.
-    fn whole(&self) -> BTreeMap<String, Value> {
-        let payload = Value::from(self.payload.clone());
-        BTreeMap::from([("event".to_owned(), self.of_event.clone()), ("payload".to_owned(), payload)])
-    }
-
-    /// What fills the placeholders: the client's fields and attributes, over them the payload's, and all of it by name.
-    fn values(&self, person: Option<&Person>) -> Value {
-        let mut values = BTreeMap::new();
-        if let Some(person) = person {
-            values = person.recipient.fields();
-            values.insert("client".into(), Value::from(values.clone()));
-        }
-        values.extend(self.payload.clone());
-        values.extend(self.whole());
-        Value::from(values)
+        let id = event.key.clone().unwrap_or_else(|| id.to_string());
+        let occurred_at = event.occurred_at.unwrap_or(now).to_string();
+        let about = [("name", event.name.as_str()), ("id", &id), ("occurred_at", &occurred_at)];
+        let about = about.map(|(name, text)| (name.to_owned(), Json::from(text)));
+        Self { event, now, about: about.into_iter().collect() }
     }
 
     /// A webhook's program is told all of the event.
@@ -86,12 +77,69 @@ impl<'e> Facts<'e> {
     }
 }
 
-/// The deliveries of these routes whose conditions hold.
-pub fn asked<'r>(facts: &Facts<'_>, routes: &[&'r Compiled]) -> Vec<Asked<'r>> {
-    let values = LazyCell::new(|| Value::from(facts.whole()));
-    let enabled = routes.iter().filter(|route| route.route.enabled);
-    let steps = enabled.flat_map(|route| route.steps.iter().map(move |step| (*route, step)));
-    steps.filter(|(_, step)| step.condition.as_ref().is_none_or(|it| it.holds(&values))).collect()
+/// The data of conditions: the event and its payload.
+impl Data for Facts<'_> {
+    fn get(&self, name: &str) -> Value<'_> {
+        match name {
+            "event" => Value::Map(&self.about),
+            "payload" => Value::Map(&self.event.payload),
+            _ => Value::Missing,
+        }
+    }
+}
+
+/// The data of texts: the event and its payload by their names, then the payload's fields, then the client as `client`, and
+/// its fields and attributes.
+struct EventData<'f> {
+    facts: &'f Facts<'f>,
+    client: Option<Map<String, Json>>,
+}
+
+impl Data for EventData<'_> {
+    fn get(&self, name: &str) -> Value<'_> {
+        let of_event = self.facts.get(name);
+        if !of_event.is_missing() {
+            return of_event;
+        }
+        let in_payload = Value::from(self.facts.event.payload.get(name));
+        match &self.client {
+            Some(client) if in_payload.is_missing() && name == "client" => Value::Map(client),
+            Some(client) if in_payload.is_missing() => client.get(name).into(),
+            _ => in_payload,
+        }
+    }
+}
+
+/// The routes that send something for an event, each with its place among all.
+pub fn enabled<'r>(event: &NewEvent, routes: &'r [Compiled]) -> impl Iterator<Item = (usize, &'r Compiled)> {
+    let is_for = |(_, route): &(usize, &Compiled)| route.route.enabled && route.knows(&event.name);
+    routes.iter().enumerate().filter(is_for)
+}
+
+/// Divides the deliveries that an event asks for into those whose conditions hold and those that are skipped, with the
+/// reason.
+pub fn asked(facts: &Facts<'_>, routes: &[Compiled]) -> (Vec<Place>, Vec<Skipped>) {
+    let (mut asked, mut left_out) = (Vec::new(), Vec::new());
+    for (place, route) in enabled(facts.event, routes) {
+        for (number, step) in route.steps.iter().enumerate() {
+            match step.condition.as_ref().map_or(Ok(()), |condition| condition.check(facts)) {
+                Ok(()) => asked.push(Place { route: place, step: number }),
+                Err(why) => {
+                    left_out.push(skipped(route, step, format!("the condition does not hold: {why}")))
+                }
+            }
+        }
+    }
+    (asked, left_out)
+}
+
+fn skipped(route: &Compiled, step: &Step, reason: String) -> Skipped {
+    Skipped {
+        route: route.route.event.to_string(),
+        channel: step.delivery.channel,
+        target: step.delivery.target.clone(),
+        reason,
+    }
 }
 
 /// Whom these deliveries are for, by the names of their targets.
@@ -162,18 +210,11 @@ pub fn plan(facts: &Facts<'_>, asked: &[Asked<'_>], known: &Known<'_>) -> Result
     let mut plan = Plan::default();
     let mut seen = HashSet::new();
     // by client: of two deliveries to one target, the one to a fixed address is nobody's
-    let mut values: HashMap<Option<ClientId>, Value> = HashMap::new();
+    let mut fillings: HashMap<Option<ClientId>, EventData<'_>> = HashMap::new();
     for (route, step) in asked {
         let delivery = &step.delivery;
         let (channel, name) = (delivery.channel, delivery.target.as_str());
-        let mut skip = |reason: String| {
-            plan.skipped.push(Skipped {
-                route: route.route.event.to_string(),
-                channel,
-                target: name.to_owned(),
-                reason,
-            });
-        };
+        let mut skip = |reason: String| plan.skipped.push(skipped(route, step, reason));
         let person = known.people.get(name).filter(|_| delivery.recipient.is_none());
         let recipient = match address(step, person, known.targets.get(name)) {
             Ok(address) => address,
@@ -191,8 +232,9 @@ pub fn plan(facts: &Facts<'_>, asked: &[Asked<'_>], known: &Known<'_>) -> Result
             continue;
         }
         let client_id = person.map(|person| person.id);
-        let values = values.entry(client_id).or_insert_with(|| facts.values(person));
-        let said = match say(step, person, facts.event, known.templates, values) {
+        let client = || person.map(|person| person.recipient.fields());
+        let filling = fillings.entry(client_id).or_insert_with(|| EventData { facts, client: client() });
+        let said = match say(step, person, known.templates, filling) {
             Ok(said) => said,
             Err(reason) => {
                 wrong.add("payload", reason);
@@ -249,11 +291,10 @@ struct Said {
 fn say(
     step: &Step,
     person: Option<&Person>,
-    event: &NewEvent,
     templates: &Texts,
-    values: &Value,
+    filling: &EventData<'_>,
 ) -> Result<Said, String> {
-    let channel = step.delivery.channel;
+    let (channel, event) = (step.delivery.channel, filling.facts.event);
     let Some(name) = &step.delivery.template else {
         let text = event.name.to_string();
         return Ok(Said { filled: Filled { subject: None, text, html: None }, template: None });
@@ -263,7 +304,7 @@ fn say(
     };
     let in_payload = event.payload.get("locale").and_then(|value| value.as_str());
     let variant = variants.of(person.and_then(|person| person.recipient.locale()).or(in_payload));
-    let filled = variant.content.fill(|| values.clone());
+    let filled = variant.content.fill(filling);
     let filled = filled.map_err(|why| format!("does not fill the template `{name}` for {channel}: {why}"))?;
     Ok(Said { filled, template: Some(TemplateUsed::new(name, variant)) })
 }

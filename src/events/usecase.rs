@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures_util::future::join_all;
 
 use super::intake::{Intake, NewRows};
-use super::model::{Accepted, Draft, Event, EventWithNotifications, NewEvent, Plan, Source};
-use super::plan::{self, Asked, Facts, Known, Person};
+use super::model::{Accepted, Draft, Event, EventWithNotifications, NewEvent, Plan, Skipped, Source};
+use super::plan::{self, Asked, Facts, Known, Person, Place};
 pub use super::repo::Filter;
 use super::repo::{self, EventRow, Handle, Stored};
 use super::target::Target;
@@ -24,7 +24,7 @@ use crate::notifications::Notifications;
 use crate::notifications::model::{NewNotification, To};
 use crate::paging;
 use crate::routes::Routes;
-use crate::routes::book::matching;
+use crate::routes::model::Compiled;
 use crate::templates::Templates;
 
 /// The most events of one batch.
@@ -82,25 +82,50 @@ impl Events {
     ///
     /// # Errors
     /// [`Error::Invalid`] for an event that would be refused.
-    pub async fn rehearse(&self, event: &NewEvent) -> Result<Plan> {
-        self.plan(event, (EventId::new(), self.clock.now())).await
+    pub async fn rehearse(&self, event: NewEvent) -> Result<Plan> {
+        self.plan(&Arc::new(event), (EventId::new(), self.clock.now())).await
     }
 
-    async fn plan(&self, event: &NewEvent, at: (EventId, Timestamp)) -> Result<Plan> {
+    async fn plan(&self, event: &Arc<NewEvent>, at: (EventId, Timestamp)) -> Result<Plan> {
         let routes = self.routes.known().await?;
-        let matching = matching(&routes, &event.name);
-        if matching.is_empty() && !self.terms.takes_unknown && !event.may_be_unknown {
+        let is_known = routes.iter().any(|route| route.knows(&event.name));
+        if !is_known && !self.terms.takes_unknown && !event.may_be_unknown {
             let known: Vec<&str> = routes.iter().map(|route| route.route.event.as_str()).collect();
             return Err(Error::invalid("event", unknown(&known)));
         }
-        let facts = Facts::new(event, at);
-        let asked = plan::asked(&facts, &matching);
+        let (places, skipped) = self.asked(event, &routes, at).await?;
+        let asked: Vec<Asked<'_>> = places.iter().filter_map(|place| place.of(&routes)).collect();
         let targets = plan::targets(event, &asked)?;
         let templates = self.templates_of(&asked).await?;
         let people = self.people(&targets).await?;
-        let admit = |channel: ChannelKind, address: &str| self.notifications.admits(channel, address);
-        let known = Known { targets: &targets, people: &people, templates: &templates, admit: &admit };
-        plan::plan(&facts, &asked, &known)
+        let notifications = Arc::clone(&self.notifications);
+        let (event, has_templates) = (Arc::clone(event), !templates.is_empty());
+        drop(asked);
+        let plan = move || {
+            let asked: Vec<Asked<'_>> = places.iter().filter_map(|place| place.of(&routes)).collect();
+            let admit = |channel: ChannelKind, address: &str| notifications.admits(channel, address);
+            let known = Known { targets: &targets, people: &people, templates: &templates, admit: &admit };
+            plan::plan(&Facts::new(&event, at), &asked, &known)
+        };
+        let mut plan = if has_templates { self.templates.pool().run(plan).await?? } else { plan()? };
+        plan.skipped.splice(..0, skipped);
+        Ok(plan)
+    }
+
+    /// Evaluates the conditions of the routes that are for an event.
+    async fn asked(
+        &self,
+        event: &Arc<NewEvent>,
+        routes: &Arc<Vec<Compiled>>,
+        at: (EventId, Timestamp),
+    ) -> Result<(Vec<Place>, Vec<Skipped>)> {
+        let has_condition =
+            |(_, route): (usize, &Compiled)| route.steps.iter().any(|s| s.condition.is_some());
+        if !plan::enabled(event, routes).any(has_condition) {
+            return Ok(plan::asked(&Facts::new(event, at), routes));
+        }
+        let (event, routes) = (Arc::clone(event), Arc::clone(routes));
+        self.templates.pool().run(move || plan::asked(&Facts::new(&event, at), &routes)).await
     }
 
     async fn templates_of(&self, asked: &[Asked<'_>]) -> Result<plan::Texts> {
@@ -142,7 +167,9 @@ impl Events {
     async fn make(&self, event: NewEvent, source: Source, is_awaited: bool) -> Result<NewRows> {
         // the time first: a list from this time on goes by ids, and is to have the event
         let (now, id) = (self.clock.now(), EventId::new());
+        let event = Arc::new(event);
         let plan = self.plan(&event, (id, now)).await?;
+        let event = Arc::unwrap_or_clone(event);
         let none = HashMap::new();
         let row = |draft: Draft| {
             notification(draft, id).into_rows(MessageId::new(), None, (&none, is_awaited), now)

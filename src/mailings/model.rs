@@ -312,7 +312,8 @@ pub struct MailingChange {
 }
 
 impl MailingChange {
-    fn touches_what_is_sent(&self) -> bool {
+    /// Whether it changes more than the end and the rate, which may change to the last.
+    pub fn touches_what_is_sent(&self) -> bool {
         self.template.is_some()
             || self.text.is_some()
             || self.subject.is_some()

@@ -1,12 +1,15 @@
 //! A client as one mailing sees it: where its message goes, and what fills the placeholders.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
+use std::cell::OnceCell;
 
-use minijinja::value::Value;
+use serde_json::{Map, Value as Json};
 
 use crate::clients::reach;
 use crate::db::types::{ClientId, Timestamp};
 use crate::kinds::ChannelKind;
+use crate::templates::Data;
+use crate::templates::language::Value;
 
 /// The client's own fields that a text may name; every other name is an attribute.
 pub const FIELDS: &[&str] =
@@ -65,30 +68,60 @@ impl Recipient {
         self.profile.as_ref().and_then(|profile| profile.locale.as_deref())
     }
 
-    /// What fills the placeholders. A field that the client does not have has no value: strict texts fail on it.
-    pub fn values(&self) -> Value {
-        Value::from(self.fields())
+    /// The data for placeholders. A field that the client does not have has no value: strict texts fail on it.
+    pub fn data(&self) -> RecipientData<'_> {
+        RecipientData { recipient: self, attributes: OnceCell::new() }
     }
 
-    /// The same, by their names.
-    pub fn fields(&self) -> BTreeMap<String, Value> {
-        let mut values: BTreeMap<String, Value> = BTreeMap::new();
-        if let Some(profile) = &self.profile {
-            // written by this service; what cannot be read leaves its placeholders without a value
-            values = serde_json::from_str(&profile.attributes).unwrap_or_default();
-            let fields = [
-                ("mobile_operator_code", &profile.mobile_operator_code),
-                ("tag", &profile.tag),
-                ("timezone", &profile.timezone),
-                ("locale", &profile.locale),
-                ("email", &profile.email),
-                ("external_id", &profile.external_id),
-            ];
-            for (name, value) in fields {
-                values.extend(value.as_ref().map(|value| (name.to_owned(), Value::from(value.as_str()))));
+    /// The same data as an object, by their names.
+    pub fn fields(&self) -> Map<String, Json> {
+        let mut fields = self.profile.as_deref().map(Profile::attributes).unwrap_or_default();
+        for name in FIELDS {
+            if let Some(text) = self.field(name) {
+                fields.insert((*name).to_owned(), text.into());
             }
         }
-        values.insert("phone_number".into(), Value::from(self.phone_number.to_string()));
-        values
+        fields
+    }
+
+    /// A field of the client's own that has a value.
+    fn field(&self, name: &str) -> Option<Cow<'_, str>> {
+        if name == "phone_number" {
+            return Some(self.phone_number.to_string().into());
+        }
+        let profile = self.profile.as_ref()?;
+        let field = match name {
+            "mobile_operator_code" => &profile.mobile_operator_code,
+            "tag" => &profile.tag,
+            "timezone" => &profile.timezone,
+            "locale" => &profile.locale,
+            "email" => &profile.email,
+            "external_id" => &profile.external_id,
+            _ => return None,
+        };
+        field.as_deref().map(Cow::Borrowed)
+    }
+}
+
+impl Profile {
+    /// Written by this service; what cannot be read leaves its placeholders without a value.
+    fn attributes(&self) -> Map<String, Json> {
+        serde_json::from_str(&self.attributes).unwrap_or_default()
+    }
+}
+
+/// A client's fields and attributes. The attributes are parsed when one is asked for.
+pub struct RecipientData<'r> {
+    recipient: &'r Recipient,
+    attributes: OnceCell<Map<String, Json>>,
+}
+
+impl Data for RecipientData<'_> {
+    fn get(&self, name: &str) -> Value<'_> {
+        if let Some(text) = self.recipient.field(name) {
+            return Value::Text(text);
+        }
+        let Some(profile) = &self.recipient.profile else { return Value::Missing };
+        self.attributes.get_or_init(|| profile.attributes()).get(name).into()
     }
 }

@@ -13,17 +13,14 @@ use crate::kinds::ChannelKind;
 use crate::mailings::filter::AudienceFilter;
 use crate::mailings::model::{
     Audience, Copied, Mailing, MailingChange, MailingStats, MailingStatus, NewMailing, Overview, Preview,
-    Sample, Window,
+    Window,
 };
-use crate::mailings::recipient::{FIELDS, Recipient};
+use crate::mailings::recipient::FIELDS;
+use crate::mailings::rehearsal::{self, Rehearsal};
 use crate::mailings::repo::{self, audience};
 use crate::messages::model::Counts;
 use crate::paging::Page;
-use crate::segments::segments;
 use crate::templates::{Templates, Texts, Variant, Variants};
-
-/// How many clients a preview shows.
-const SAMPLES: usize = 5;
 
 /// The engine, as far as mailings need it: something changed, look again. A hint; the engine's own poll is the
 /// guarantee.
@@ -170,11 +167,15 @@ impl Mailings {
         let own = Texts { subject: new.subject.clone(), text: new.text.clone(), html: new.html.clone() };
         let (content, copied) = self.content(new.template.as_deref(), own, new.channel).await?;
         let (filter, is_copied) = (new.filter.clone(), copied.is_some());
-        let measure = move |c: &mut AnyConnection| {
-            check_placeholders(c, &content, is_copied)?;
-            if begins { audience::measure(c, &filter).map(Some) } else { Ok(None) }
+        let said = Arc::clone(&content);
+        self.db.read(move |c| check_placeholders(c, &said, is_copied)).await?;
+        let rehearsal = Rehearsal { filter: filter.clone(), channel: new.channel, content, is_copied };
+        rehearsal.check(&self.db, self.templates.pool()).await?;
+        let measured = match begins {
+            true => Some(self.db.read(move |c| audience::measure(c, &filter)).await?),
+            false => None,
         };
-        Ok((self.db.read(measure).await?, copied))
+        Ok((measured, copied))
     }
 
     /// What is said by a template, and a copy of it; or without one by these texts.
@@ -234,6 +235,9 @@ impl Mailings {
             let variants = self.templates.named("template", name, channel).await?;
             change.copied = Some(Copied::of(name, &variants));
         }
+        if change.touches_what_is_sent() {
+            self.rehearse_change(id, change.clone(), now).await?;
+        }
         let changed = self
             .db
             .write(move |c| {
@@ -250,6 +254,17 @@ impl Mailings {
         self.wakeup.mailing_changed();
         self.wakeup.pending_changed();
         Ok(changed)
+    }
+
+    /// Checks texts before they are changed; filling them takes too long for a transaction.
+    async fn rehearse_change(&self, id: MailingId, change: MailingChange, now: Timestamp) -> Result<()> {
+        let mut mailing = self.get(id).await?;
+        mailing.apply(change, now)?;
+        let (content, is_copied) = (Arc::new(mailing.content()?), mailing.template.is_some());
+        let said = Arc::clone(&content);
+        self.db.read(move |c| check_placeholders(c, &said, is_copied)).await?;
+        let rehearsal = Rehearsal { filter: mailing.filter, channel: mailing.channel, content, is_copied };
+        rehearsal.check(&self.db, self.templates.pool()).await
     }
 
     /// Removes a mailing that has not begun. One that has is on record for good.
@@ -386,18 +401,21 @@ impl Mailings {
             }
         };
         let (channel, filter, own_rate) = (question.channel, question.filter, question.rate_per_second);
-        let (recipients, sample) = self
+        let said = content.clone();
+        let (recipients, first) = self
             .db
             .read(move |c| {
-                if let Some(content) = &content {
+                if let Some(content) = &said {
                     check_placeholders(c, content, is_copied)?;
                 }
                 let counted = audience::measure(c, &filter)?;
-                let sample = first_few(c, &filter, counted, channel)?;
-                let sample = sample.iter().map(|one| sample_of(one, channel, content.as_deref())).collect();
-                Ok((counted.total, sample))
+                let wanted =
+                    rehearsal::SAMPLES.min(usize::try_from(counted.total).unwrap_or(rehearsal::SAMPLES));
+                Ok((counted.total, rehearsal::first(c, &filter, counted.upper_bound, channel, wanted)?))
             })
             .await?;
+        let first = first.into_iter().map(|client| (content.clone(), channel, client)).collect();
+        let sample = self.templates.pool().map(first, rehearsal::sample).await?;
         let rates = [self.rates.rate(channel), own_rate];
         let rate_per_second = rates.into_iter().flatten().min_by(f64::total_cmp);
         let estimated_seconds = rate_per_second.map(|rate| recipients as f64 / rate);
@@ -405,46 +423,6 @@ impl Mailings {
         let fits_window = estimated_seconds.zip(room).map(|(needed, room)| needed <= room);
         Ok(Preview { recipients, sample, rate_per_second, estimated_seconds, fits_window })
     }
-}
-
-/// What one client would get.
-fn sample_of(recipient: &Recipient, channel: ChannelKind, content: Option<&Variants>) -> Sample {
-    let address = recipient.address(channel);
-    let content = content.map(|variants| &variants.of(recipient.locale()).content);
-    let filled = content.map(|content| content.fill(|| recipient.values())).transpose();
-    let why = address.as_ref().err().or(filled.as_ref().err()).cloned();
-    let filled = filled.ok().flatten();
-    let is_sms = channel == ChannelKind::Sms;
-    Sample {
-        client_id: recipient.client_id,
-        segments: filled.as_ref().filter(|_| is_sms).map(|filled| segments(&filled.text)),
-        text: filled.as_ref().map(|filled| filled.text.clone()),
-        subject: filled.as_ref().and_then(|filled| filled.subject.clone()),
-        html: filled.and_then(|filled| filled.html),
-        recipient: address.unwrap_or_default(),
-        error: why,
-    }
-}
-
-/// The first clients of an audience.
-fn first_few(
-    c: &mut AnyConnection,
-    filter: &AudienceFilter,
-    audience: Audience,
-    channel: ChannelKind,
-) -> Result<Vec<Recipient>> {
-    let (ranges, mut cursor) = (filter.ranges(), audience::Cursor::default());
-    let wanted = SAMPLES.min(usize::try_from(audience.total).unwrap_or(SAMPLES));
-    let mut found = Vec::new();
-    while found.len() < wanted && cursor.range < ranges.len() {
-        let limit = wanted - found.len();
-        let needs = audience::Needs { channel, profile: true };
-        let what = audience::Read { upper_bound: audience.upper_bound, limit, needs };
-        let (some, next) = audience::read(c, &ranges, cursor, what)?;
-        found.extend(some);
-        cursor = next;
-    }
-    Ok(found)
 }
 
 /// Refuses a placeholder that is neither a field nor an attribute of any client. One of a template's names the template.

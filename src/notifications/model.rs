@@ -1,10 +1,12 @@
 //! Notifications and batches as the API shows them, and what may be asked for.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value as Json};
 use utoipa::ToSchema;
 
 use super::repo::{Addresses, NotificationRow};
@@ -269,9 +271,20 @@ pub struct Fill {
     /// Its name.
     pub template: String,
     /// What its placeholders are filled from.
-    pub values: minijinja::Value,
+    pub values: Map<String, Json>,
     /// In which language; none: the client's.
     pub locale: Option<Locale>,
+}
+
+/// A template that was found, ready to be filled.
+#[derive(Debug)]
+pub struct TemplateFill {
+    /// What is asked for.
+    pub fill: Fill,
+    /// The template in all its languages.
+    pub variants: Arc<Variants>,
+    /// The client's language.
+    pub client_locale: Option<String>,
 }
 
 /// A template that was filled. It is stored as its name, its version and, if it has one, its locale, with spaces between.
@@ -356,9 +369,10 @@ impl NewNotification {
     ///
     /// # Errors
     /// [`Error::Invalid`] for values that do not fill it.
-    pub fn fill_from(&mut self, fill: &Fill, variants: &Variants, of_client: Option<&str>) -> Result<()> {
-        let variant = variants.of(fill.locale.as_ref().map(Locale::as_str).or(of_client));
-        let filled = variant.content.fill(|| fill.values.clone());
+    pub fn fill_from(&mut self, filling: &TemplateFill) -> Result<()> {
+        let TemplateFill { fill, variants, client_locale } = filling;
+        let variant = variants.of(fill.locale.as_ref().map(Locale::as_str).or(client_locale.as_deref()));
+        let filled = variant.content.fill(&fill.values);
         let filled = filled.map_err(|why| Error::invalid("values", why))?;
         (self.subject, self.content, self.html) = (filled.subject, filled.text, filled.html);
         self.template = Some(TemplateUsed::new(&fill.template, variant));

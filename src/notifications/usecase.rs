@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::intake::Intake;
 use super::model::{
-    Batch, NewNotification, Notification, NotificationWithAttempts, Rescheduling, Status, To,
+    Batch, NewNotification, Notification, NotificationWithAttempts, Rescheduling, Status, TemplateFill, To,
 };
 use super::repo::{self, Addresses, NewRows, Stored};
 pub use super::repo::{Filter, Order};
@@ -137,15 +137,19 @@ impl Notifications {
         self.db.read(move |c| repo::addresses(c, &ids)).await
     }
 
-    /// Fills the template that is wanted, if one is.
-    async fn fill(&self, new: &mut NewNotification, clients: &HashMap<ClientId, Addresses>) -> Result<()> {
-        let Some(fill) = new.fill.take() else { return Ok(()) };
+    /// Finds the template that is wanted, if one is.
+    async fn filling(
+        &self,
+        new: &mut NewNotification,
+        clients: &HashMap<ClientId, Addresses>,
+    ) -> Result<Option<TemplateFill>> {
+        let Some(fill) = new.fill.take() else { return Ok(None) };
         let variants = self.templates.named("template", &fill.template, new.channel).await?;
-        let of_client = match new.to {
-            To::Client(id) => clients.get(&id).and_then(|client| client.locale.as_deref()),
+        let client_locale = match new.to {
+            To::Client(id) => clients.get(&id).and_then(|client| client.locale.clone()),
             To::Address(_) | To::Reached { .. } => None,
         };
-        new.fill_from(&fill, &variants, of_client)
+        Ok(Some(TemplateFill { fill, variants, client_locale }))
     }
 
     async fn rows_of(
@@ -160,7 +164,9 @@ impl Notifications {
             To::Address(_) | To::Reached { .. } => Vec::new(),
         };
         let addresses = self.addresses(client).await?;
-        self.fill(&mut new, &addresses).await?;
+        if let Some(filling) = self.filling(&mut new, &addresses).await? {
+            new = self.templates.pool().run(move || filled((new, Some(filling)))).await??;
+        }
         // not older than its id, which is made now
         new.into_rows(MessageId::new(), None, (&addresses, is_awaited), self.clock.now())
     }
@@ -279,15 +285,27 @@ impl Notifications {
             _ => None,
         });
         let addresses = self.addresses(clients.collect()).await?;
-        let (mut rows, mut items) = (Vec::with_capacity(wanted.len()), Vec::with_capacity(wanted.len()));
+        let mut found = Vec::with_capacity(wanted.len());
         for item in wanted {
-            let made = async {
+            let find = async {
                 let mut new = item.map_err(Error::Invalid)?;
                 self.check(&new, now)?;
-                self.fill(&mut new, &addresses).await?;
-                new.into_rows(MessageId::new(), Some(id), (&addresses, false), now)
+                let filling = self.filling(&mut new, &addresses).await?;
+                Ok((new, filling))
             };
-            match made.await {
+            found.push(find.await);
+        }
+        let has_templates = found.iter().any(|item| matches!(item, Ok((_, Some(_)))));
+        let fill = |item: Result<(NewNotification, Option<TemplateFill>)>| item.and_then(filled);
+        let filled: Vec<Result<NewNotification>> = match has_templates {
+            true => self.templates.pool().map(found, fill).await?,
+            false => found.into_iter().map(fill).collect(),
+        };
+        let (mut rows, mut items) = (Vec::with_capacity(filled.len()), Vec::with_capacity(filled.len()));
+        for item in filled {
+            let made =
+                item.and_then(|new| new.into_rows(MessageId::new(), Some(id), (&addresses, false), now));
+            match made {
                 Ok(row) => {
                     items.push(Item::Accepted(row.0.id));
                     rows.push(row);
@@ -452,6 +470,12 @@ fn answer_after_waiting(found: &Notification) -> Result<Answer> {
 
 fn answer(status: u16, notification: &Notification) -> Result<Answer> {
     Answer::new(status, Some(format!("/api/v1/notifications/{}", notification.id)), notification)
+}
+
+/// Fills the template of a notification, if it has one.
+fn filled((mut new, filling): (NewNotification, Option<TemplateFill>)) -> Result<NewNotification> {
+    filling.map_or(Ok(()), |filling| new.fill_from(&filling))?;
+    Ok(new)
 }
 
 /// What is wrong with each of a batch, by its place.

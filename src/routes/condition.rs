@@ -1,31 +1,17 @@
 //! Conditions over an event's payload, in the language of templates: `payload.total > 100 and payload.country == "DE"`.
 
-use minijinja::tests as kinds;
-use minijinja::value::Value;
-use minijinja::{Environment, ErrorKind, UndefinedBehavior};
-
-use crate::templates;
+use crate::templates::Data;
+use crate::templates::language::{self, Verdict};
 
 /// Characters that one may have.
 pub const LONGEST: usize = 500;
-/// Instructions that one evaluation may take.
-const FUEL: u64 = 10_000;
-const NAME: &str = "condition";
 
 /// A condition that was checked.
-pub struct Condition {
-    /// It renders to something exactly when it holds: an expression of minijinja's borrows the place it lives in.
-    environment: Environment<'static>,
-}
-
-impl std::fmt::Debug for Condition {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Condition").finish_non_exhaustive()
-    }
-}
+#[derive(Debug)]
+pub struct Condition(Result<language::Condition, String>);
 
 impl Condition {
-    /// Reads one.
+    /// Reads a condition.
     ///
     /// # Errors
     /// What is wrong with it.
@@ -33,52 +19,35 @@ impl Condition {
         if text.chars().nth(LONGEST).is_some() {
             return Err(format!("must be at most {LONGEST} characters"));
         }
-        let mut environment = templates::environment(FUEL);
-        // what the payload lacks is false, and so is what is asked of it
-        environment.set_undefined_behavior(UndefinedBehavior::Chainable);
-        environment.add_test("defined", kinds::is_defined);
-        environment.add_test("undefined", kinds::is_undefined);
-        environment.add_test("string", kinds::is_string);
-        environment.add_test("number", kinds::is_number);
-        let refused = |e: minijinja::Error| templates::describe(&e);
-        // an expression and nothing around it; then it can stand in a template of ours
-        environment.compile_expression(text).map(drop).map_err(refused)?;
-        environment
-            .add_template_owned(NAME, format!("{{% if ({text}\n) %}}1{{% endif %}}"))
-            .map_err(refused)?;
-        let condition = Self { environment };
-        // filters and tests are looked up only then
-        match condition.evaluate(&templates::values(&serde_json::json!({"payload": {}, "event": {}}))) {
-            Err(e)
-                if matches!(
-                    e.kind(),
-                    ErrorKind::UnknownFilter | ErrorKind::UnknownTest | ErrorKind::UnknownFunction
-                ) =>
-            {
-                Err(templates::describe(&e))
-            }
-            _ => Ok(condition),
+        language::Condition::parse(text).map(|condition| Self(Ok(condition)))
+    }
+
+    /// Reads a condition that was stored. An earlier version may have taken what this one refuses: such a condition never
+    /// holds, and says why. The other routes go on.
+    pub fn stored(text: &str) -> Self {
+        Self::parse(text).unwrap_or_else(|why| Self(Err(format!("it cannot be read: {why}"))))
+    }
+
+    /// Decides whether it holds for these data.
+    ///
+    /// # Errors
+    /// The part that makes it false, or that makes no sense for the data.
+    pub fn check(&self, data: &dyn Data) -> Result<(), String> {
+        match self.0.as_ref().map_err(Clone::clone)?.verdict(data) {
+            Verdict::Holds => Ok(()),
+            Verdict::Fails(why) => Err(why),
         }
-    }
-
-    fn evaluate(&self, values: &Value) -> Result<bool, minijinja::Error> {
-        Ok(!self.environment.get_template(NAME)?.render(values)?.is_empty())
-    }
-
-    /// Whether it holds for these values; what cannot be evaluated for them does not.
-    pub fn holds(&self, values: &Value) -> bool {
-        self.evaluate(values).unwrap_or(false)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
-    fn holds(condition: &str, payload: serde_json::Value) -> bool {
-        let values = templates::values(&json!({"payload": payload, "event": {"name": "order.shipped"}}));
-        Condition::parse(condition).unwrap().holds(&values)
+    fn check(condition: &str, payload: &Value) -> Result<(), String> {
+        let data = json!({"payload": payload, "event": {"name": "order.shipped"}});
+        Condition::parse(condition).unwrap().check(data.as_object().unwrap())
     }
 
     #[test]
@@ -92,13 +61,56 @@ mod tests {
             ("not payload.user.vip", json!({}), true),
             ("payload.country in ['DE', 'AT'] and payload.total", json!({"country": "AT", "total": 1}), true),
             ("payload.country in ['DE', 'AT']", json!({"country": "CH"}), false),
+            ("payload.country not in ['DE', 'AT']", json!({}), true),
             ("payload.coupon is defined", json!({"coupon": null}), false),
             ("payload.coupon is defined", json!({}), false),
+            ("payload.coupon is not defined", json!({}), true),
             ("event.name == 'order.shipped'", json!({}), true),
             ("payload.country | upper == 'DE'", json!({"country": "de"}), true),
             ("payload.total | int > 100", json!({"total": "x"}), false),
+            ("payload.total | int > 100", json!({"total": "101"}), true),
         ] {
-            assert_eq!(holds(condition, payload.clone()), expected, "{condition} {payload}");
+            assert_eq!(check(condition, &payload).is_ok(), expected, "{condition} {payload}");
+        }
+    }
+
+    #[test]
+    fn a_text_is_never_more_than_a_number_by_its_kind() {
+        let condition = "payload.total > 100 and payload.country in ['DE','AT']";
+        for (total, why) in [
+            (json!("5"), "`payload.total > 100` is false"),
+            (json!("5.00"), "`payload.total > 100` is false"),
+            (json!([]), "`payload.total` is a list, not a number"),
+            (json!({}), "`payload.total` is an object, not a number"),
+            (json!("abc"), "`payload.total` is a text, not a number"),
+            (json!(true), "`payload.total` is a boolean, not a number"),
+            (json!(null), "`payload.total` has no value"),
+        ] {
+            let payload = json!({"total": total, "country": "DE"});
+            assert_eq!(check(condition, &payload).unwrap_err(), why, "{payload}");
+        }
+        assert_eq!(check(condition, &json!({"country": "DE"})).unwrap_err(), "`payload.total` has no value");
+        for total in [json!(500), json!("500"), json!("500.00"), json!(" 500 "), json!("+500")] {
+            assert_eq!(check(condition, &json!({"total": total, "country": "DE"})), Ok(()), "{total}");
+        }
+        let swiss = check(condition, &json!({"total": 500, "country": "CH"})).unwrap_err();
+        assert_eq!(swiss, "`payload.country in ['DE','AT']` is false");
+    }
+
+    #[test]
+    fn what_makes_no_sense_decides_nothing_and_stays_unknown_under_not() {
+        for (condition, holds) in [
+            ("payload.x > 100 or payload.vip", true),
+            ("payload.vip or payload.x > 100", true),
+            ("payload.x > 100 or payload.no", false),
+            ("not payload.x > 100", false),
+            ("not (payload.x > 100 and payload.vip)", false),
+            ("not (payload.x > 100 and payload.no)", true),
+            ("not (payload.x > 100 or payload.vip)", false),
+            ("payload.x * 2 > 100 or payload.vip", true),
+        ] {
+            let found = check(condition, &json!({"x": "abc", "vip": true, "no": false}));
+            assert_eq!(found.is_ok(), holds, "{condition}: {found:?}");
         }
     }
 
@@ -113,6 +125,9 @@ mod tests {
             "range(10)",
             "#}",
             "{{ payload }}",
+            "payload }}",
+            "[1, payload.x]",
+            "[[1]]",
         ] {
             assert!(Condition::parse(wrong).is_err(), "{wrong}");
         }
@@ -120,8 +135,18 @@ mod tests {
     }
 
     #[test]
+    fn a_stored_condition_that_cannot_be_read_does_not_hold_and_says_why() {
+        let why = Condition::stored("payload.x | nonsense").check(&()).unwrap_err();
+        assert!(why.starts_with("it cannot be read: syntax error: there is no filter `nonsense`"), "{why}");
+        assert_eq!(Condition::stored("true").check(&()), Ok(()));
+    }
+
+    #[test]
     fn what_takes_too_much_work_does_not_hold() {
-        let heavy = (0..20).fold("payload.x".to_owned(), |text, _| format!("{text} | replace('x', 'xx')"));
-        assert!(!holds(&heavy, json!({"x": "x".repeat(1000)})));
+        let heavy = (0..15).fold("payload.x".to_owned(), |text, _| format!("{text} | replace('x', 'xx')"));
+        assert!(check(&heavy, &json!({"x": "x".repeat(1000)})).unwrap_err().contains("too"));
+        let same = json!({"x": vec!["y".repeat(60); 1000]});
+        let compared = vec!["payload.x == payload.x"; 18].join(" and ");
+        assert_eq!(check(&compared, &same).unwrap_err(), "it takes too much work");
     }
 }

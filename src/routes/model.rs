@@ -100,7 +100,7 @@ impl Route {
             Ok(Step {
                 delay: delivery.delay.as_deref().map(duration).transpose()?.unwrap_or_default(),
                 expires_after: delivery.expires_after.as_deref().map(duration).transpose()?,
-                condition: delivery.condition.as_deref().map(Condition::parse).transpose()?,
+                condition: delivery.condition.as_deref().map(Condition::stored),
                 delivery: delivery.clone(),
             })
         };

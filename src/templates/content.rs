@@ -2,9 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use minijinja::value::Value;
 use serde::{Deserialize, Serialize};
 
+use super::language::Data;
 use super::render::{Form, Template};
 use crate::error::{Complaints, Result};
 use crate::kinds::ChannelKind;
@@ -103,12 +103,17 @@ impl Content {
 
     /// What is filled in, each with what is asked of it: `order.id`.
     pub fn paths(&self) -> BTreeSet<&str> {
-        self.parts().flat_map(|(_, part)| part.paths()).map(String::as_str).collect()
+        self.parts().flat_map(|(_, part)| part.paths()).collect()
     }
 
     /// The placeholders that these values leave empty, those with a `default` among them.
-    pub fn missing<'t>(&'t self, values: &'t Value) -> BTreeSet<&'t str> {
-        self.parts().flat_map(|(_, part)| part.missing(values)).collect()
+    pub fn missing<'t>(&'t self, data: &'t dyn Data) -> BTreeSet<&'t str> {
+        self.parts().flat_map(|(_, part)| part.missing(data)).collect()
+    }
+
+    /// Whether all texts go out as they are written.
+    pub fn is_plain(&self) -> bool {
+        self.parts().all(|(_, part)| part.is_plain())
     }
 
     /// Whether there is anything to fill.
@@ -116,17 +121,29 @@ impl Content {
         self.parts().any(|(_, part)| !part.placeholders().is_empty())
     }
 
-    /// The texts for one recipient. `values` is asked for only when there is something to fill.
+    /// Fills the texts for one recipient. Each takes at most 10 ms: many at once belong on a
+    /// [`Pool`](super::pool::Pool).
     ///
     /// # Errors
     /// Why this recipient cannot have them, in words that name no value.
-    pub fn fill(&self, values: impl FnOnce() -> Value) -> Result<Filled, String> {
-        let values = if self.needs_values() { values() } else { Value::default() };
-        let fill = |template: &Template| template.render(|| values.clone());
+    pub fn fill(&self, data: &dyn Data) -> Result<Filled, String> {
+        self.try_fill(data).map_err(|(_, why)| why)
+    }
+
+    /// As [`Content::fill`].
+    ///
+    /// # Errors
+    /// The field that cannot be filled, and why.
+    pub fn try_fill(&self, data: &dyn Data) -> Result<Filled, (&'static str, String)> {
+        let fill =
+            |field: &'static str, template: &Template| template.render(data).map_err(|why| (field, why));
+        let optional = |field, template: &Option<Template>| {
+            template.as_ref().map(|template| fill(field, template)).transpose()
+        };
         Ok(Filled {
-            subject: self.subject.as_ref().map(fill).transpose()?,
-            text: fill(&self.text)?,
-            html: self.html.as_ref().map(fill).transpose()?,
+            subject: optional("subject", &self.subject)?,
+            text: fill("text", &self.text)?,
+            html: optional("html", &self.html)?,
         })
     }
 }
@@ -135,7 +152,7 @@ impl Content {
 mod tests {
     use super::*;
     use crate::error::Error;
-    use minijinja::context;
+    use serde_json::json;
 
     fn fields(parsed: Result<Content>) -> Vec<String> {
         match parsed {
@@ -170,10 +187,11 @@ mod tests {
         let names: Vec<(&str, &str)> =
             content.placeholders().map(|(field, name)| (field, name.as_str())).collect();
         assert_eq!(names, [("subject", "a"), ("text", "b"), ("html", "c")]);
-        let filled = content.fill(|| context! { a => "<1>", b => "<2>", c => "3" }).unwrap();
+        let data = |json: serde_json::Value| json.as_object().unwrap().clone();
+        let filled = content.fill(&data(json!({"a": "<1>", "b": "<2>", "c": "3"}))).unwrap();
         let expected =
             Filled { subject: Some("<1>".into()), text: "<2>".into(), html: Some("&lt;1&gt; 3".into()) };
         assert_eq!(filled, expected);
-        assert!(content.fill(|| context! { a => "1", b => "2" }).unwrap_err().contains("`c`"));
+        assert!(content.fill(&data(json!({"a": "1", "b": "2"}))).unwrap_err().contains("`c`"));
     }
 }

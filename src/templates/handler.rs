@@ -252,7 +252,7 @@ pub async fn preview_template(
 #[utoipa::path(post, path = "/api/v1/templates/preview", operation_id = "preview_texts", tag = "templates",
     request_body = TextTrialBody,
     responses((status = 200, description = "What they say, or why they cannot", body = TemplatePreview)))]
-pub async fn preview_texts(body: Json<TextTrialBody>) -> Result<HttpResponse> {
+pub async fn preview_texts(service: web::Data<Templates>, body: Json<TextTrialBody>) -> Result<HttpResponse> {
     let (channel, texts, data) = body.0.into_parts()?;
-    Ok(HttpResponse::Ok().json(Templates::preview_texts(channel, &texts, &data)?))
+    Ok(HttpResponse::Ok().json(service.preview_texts(channel, texts, data).await?))
 }

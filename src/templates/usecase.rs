@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use minijinja::value::Value;
+use serde_json::{Map, Value};
 
 use super::cache::{Cache, Known};
 use super::content::{Content, Texts};
@@ -10,6 +10,7 @@ use super::model::{
     ListFilter, NewTemplate, StoredTemplate, TemplateChange, TemplatePreview, TemplateVersion, check_name,
     placeholders,
 };
+use super::pool::Pool;
 use super::repo;
 use super::variants::{Variant, Variants};
 use crate::clock::Clock;
@@ -30,12 +31,18 @@ pub struct Templates {
     db: Db,
     clock: Clock,
     cache: Arc<Cache>,
+    pool: Pool,
 }
 
 impl Templates {
     /// Over this database, by this clock.
     pub fn new(db: Db, clock: Clock) -> Self {
-        Self { db, clock, cache: Arc::default() }
+        Self { db, clock, cache: Arc::default(), pool: Pool::default() }
+    }
+
+    /// The threads that fill templates for requests.
+    pub fn pool(&self) -> &Pool {
+        &self.pool
     }
 
     /// Makes a template. `answer` says what the request is answered, and another one under the same key.
@@ -196,24 +203,35 @@ impl Templates {
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    pub async fn preview(&self, id: TemplateId, number: Option<i32>, data: Value) -> Result<TemplatePreview> {
+    pub async fn preview(
+        &self,
+        id: TemplateId,
+        number: Option<i32>,
+        data: Map<String, Value>,
+    ) -> Result<TemplatePreview> {
         let read = move |c: &mut AnyConnection| {
             let template = repo::get(c, id)?;
             let texts = match number {
                 Some(number) => repo::version(c, id, number)?.into(),
                 None => template.texts(),
             };
-            try_with(&texts, template.channel, &data)
+            Ok((template.channel, texts))
         };
-        self.db.read(read).await
+        let (channel, texts) = self.db.read(read).await?;
+        self.preview_texts(channel, texts, data).await
     }
 
     /// What texts that are not kept say with these data.
     ///
     /// # Errors
     /// [`Error::Invalid`] for texts that are none on the channel.
-    pub fn preview_texts(channel: ChannelKind, texts: &Texts, data: &Value) -> Result<TemplatePreview> {
-        try_with(texts, channel, data)
+    pub async fn preview_texts(
+        &self,
+        channel: ChannelKind,
+        texts: Texts,
+        data: Map<String, Value>,
+    ) -> Result<TemplatePreview> {
+        self.pool.run(move || try_with(&texts, channel, &data)).await?
     }
 
     /// A template in all its languages, read once and remembered. What is changed at another node comes through in about
@@ -293,12 +311,11 @@ fn read_all(c: &mut AnyConnection, name: &str, channel: ChannelKind) -> Result<R
     let in_use = rows.iter().map(|row| (row.id, row.version)).collect();
     let mut variants = rows.into_iter().map(|row| {
         let (locale, version) = (row.locale.as_ref().map(ToString::to_string), row.version);
-        // it was checked when it was stored
+        // it was checked when it was stored, perhaps by an earlier version that took more
         Variant::parse(locale, version, channel, row.texts()).map_err(|why| {
-            Error::internal(format!(
-                "version {version} of template {} cannot be read any more: {why}",
-                row.id
-            ))
+            let id = row.id;
+            let why = format!("version {version} of `{name}` (template {id}) cannot be read any more: {why}");
+            Error::invalid("template", why)
         })
     });
     let Some(base) = variants.next().transpose()? else { return Ok((None, in_use)) };
@@ -306,9 +323,9 @@ fn read_all(c: &mut AnyConnection, name: &str, channel: ChannelKind) -> Result<R
     Ok((Some(Arc::new(Variants::new(base, others))), in_use))
 }
 
-fn try_with(texts: &Texts, channel: ChannelKind, data: &Value) -> Result<TemplatePreview> {
+fn try_with(texts: &Texts, channel: ChannelKind, data: &Map<String, Value>) -> Result<TemplatePreview> {
     let content: Content = texts.parse(channel)?;
-    let (filled, error) = match content.fill(|| data.clone()) {
+    let (filled, error) = match content.fill(data) {
         Ok(filled) => (Some(filled), None),
         Err(why) => (None, Some(why)),
     };

@@ -18,6 +18,7 @@ mod endpoints;
 mod events;
 mod figures;
 mod hostile;
+mod hostile_templates;
 mod import;
 mod inbox;
 mod lists;

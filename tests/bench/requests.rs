@@ -17,7 +17,7 @@ use crate::limit;
 /// The text as the service fills it.
 fn text(name: &str, city: &str) -> String {
     let template = Template::parse(limit::TEXT, Form::of(ChannelKind::Sms)).unwrap();
-    template.render(|| minijinja::context! { name, city }).unwrap()
+    template.render(serde_json::json!({"name": name, "city": city}).as_object().unwrap()).unwrap()
 }
 
 /// Takes one request, answers it as a provider does, and gives back all of its bytes.

@@ -2,21 +2,20 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
-use std::sync::Arc;
 
-use minijinja::value::{Object, Value};
-use minijinja::{Environment, ErrorKind};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use ring::digest;
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
 use crate::channels::Delivery;
 use crate::segments;
-use crate::templates::{self, describe};
+use crate::templates::Data;
+use crate::templates::language::{Escape, Failure, Program, Value};
 
-/// Instructions that one rendering may take; a body takes a few dozen.
-const FUEL: u64 = 20_000;
+/// Bytes of a part of a request.
+const LONGEST: usize = 1024 * 1024;
 
 /// The names that a template may use.
 const NAMES: &[&str] = &["id", "id_number", "phone", "phone_e164", "text", "subject", "unicode"];
@@ -43,8 +42,8 @@ pub(super) enum Encoding {
 pub(super) struct Names {
     id: Uuid,
     phone: String,
-    text: Value,
-    subject: Value,
+    text: String,
+    subject: String,
 }
 
 impl Names {
@@ -56,12 +55,7 @@ impl Names {
             return Err("the recipient is no phone number".into());
         }
         let subject = delivery.subject.unwrap_or_default();
-        Ok(Self {
-            id: delivery.id.0,
-            phone: phone.to_owned(),
-            text: delivery.text.into(),
-            subject: subject.into(),
-        })
+        Ok(Self { id: delivery.id.0, phone: phone.to_owned(), text: delivery.text, subject })
     }
 
     /// With everything in it that a careless template breaks on.
@@ -76,18 +70,17 @@ impl Names {
         [sample(nasty, nasty), sample("plain", "")]
     }
 
-    fn get(&self, name: &str) -> Option<Value> {
-        let value = match name {
-            "id" => self.id.to_string().into(),
-            "id_number" => id_number(self.id).to_string().into(),
-            "phone" => self.phone.as_str().into(),
-            "phone_e164" => format!("+{}", self.phone).into(),
-            "text" => self.text.clone(),
-            "subject" => self.subject.clone(),
-            "unicode" => (!segments::fits_gsm7(self.text.as_str()?)).into(),
-            _ => return None,
-        };
-        Some(value)
+    fn get(&self, name: &str) -> Value<'_> {
+        match name {
+            "id" => Value::Text(self.id.to_string().into()),
+            "id_number" => Value::Text(id_number(self.id).to_string().into()),
+            "phone" => Value::text(&self.phone),
+            "phone_e164" => Value::Text(format!("+{}", self.phone).into()),
+            "text" => Value::text(&self.text),
+            "subject" => Value::text(&self.subject),
+            "unicode" => Value::Bool(!segments::fits_gsm7(&self.text)),
+            _ => Value::Missing,
+        }
     }
 }
 
@@ -100,22 +93,16 @@ pub(super) fn id_number(id: Uuid) -> u64 {
     (first & (u64::MAX >> 1)).max(1)
 }
 
-/// What a rendering sees: looked up one by one, so that only what is used is made.
-struct Context {
-    names: Names,
-    variables: Value,
+/// The data of a rendering.
+struct MessageData<'f> {
+    names: &'f Names,
+    variables: &'f Map<String, Json>,
 }
 
-impl std::fmt::Debug for Context {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Context")
-    }
-}
-
-impl Object for Context {
-    fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
-        match key.as_str()? {
-            VARIABLES => Some(self.variables.clone()),
+impl Data for MessageData<'_> {
+    fn get(&self, name: &str) -> Value<'_> {
+        match name {
+            VARIABLES => Value::Map(self.variables),
             name => self.names.get(name),
         }
     }
@@ -123,8 +110,9 @@ impl Object for Context {
 
 /// A template that was checked and is ready to be filled.
 pub(super) struct Template {
-    environment: Environment<'static>,
-    variables: Value,
+    program: Program,
+    escape: Escape,
+    variables: Map<String, Json>,
     /// What it always comes to, when it names nothing of the message.
     constant: Option<String>,
     /// The names of [`NAMES`] that it uses.
@@ -143,18 +131,22 @@ impl Template {
     ) -> Result<Self, String> {
         let mut variables = BTreeMap::new();
         let text = with_variables(text.expose_secret(), variable, &mut variables)?;
-        let mut environment = environment(encoding);
-        environment.add_template_owned("template", text).map_err(|e| describe(&e))?;
-        let template = environment.get_template("template").map_err(|e| describe(&e))?;
+        let program = Program::parse(&text)?;
         let mut used = Vec::new();
-        for name in template.undeclared_variables(false) {
-            match NAMES.iter().find(|known| **known == name) {
+        for name in program.names() {
+            match NAMES.iter().find(|known| *known == name) {
                 Some(known) => used.push(*known),
-                None if name == VARIABLES => {}
+                None if name.as_str() == VARIABLES => {}
                 None => return Err(format!("`{name}` is unknown; there are {}", NAMES.join(", "))),
             }
         }
-        let mut new = Self { environment, variables: variables.into(), constant: None, used };
+        let escape = match encoding {
+            Encoding::Plain => Escape::None,
+            Encoding::Percent => Escape::Percent,
+            Encoding::Json => Escape::Json,
+        };
+        let variables = variables.into_iter().map(|(name, value)| (name, Json::from(value))).collect();
+        let mut new = Self { program, escape, variables, constant: None, used };
         for sample in Names::samples() {
             let rendered = new.render(&sample)?;
             if new.used.is_empty() {
@@ -182,26 +174,14 @@ impl Template {
         if let Some(constant) = &self.constant {
             return Ok(constant.clone());
         }
-        let template = self.environment.get_template("template").map_err(|e| describe(&e))?;
-        let context = Context { names: names.clone(), variables: self.variables.clone() };
-        template.render(Value::from_object(context)).map_err(|e| describe(&e))
+        let data = MessageData { names, variables: &self.variables };
+        self.program.render(&data, self.escape, LONGEST).map_err(|failure| match failure {
+            Failure::NoValue { placeholder, .. } => format!("there is no value for {placeholder}"),
+            Failure::Wrong(why) => why,
+            Failure::TooLong => format!("it becomes longer than {LONGEST} bytes"),
+            Failure::TooMuchWork { .. } => "the template takes too much work".into(),
+        })
     }
-}
-
-fn environment(encoding: Encoding) -> Environment<'static> {
-    let mut environment = templates::environment(FUEL);
-    environment.set_formatter(move |out, _, value| {
-        match encoding {
-            Encoding::Plain => write!(out, "{value}")?,
-            Encoding::Percent => out.write_str(&percent(&value.to_string()))?,
-            Encoding::Json => {
-                let json = serde_json::to_string(value);
-                out.write_str(&json.map_err(|_| minijinja::Error::from(ErrorKind::BadSerialization))?)?;
-            }
-        }
-        Ok(())
-    });
-    environment
 }
 
 /// All but the unreserved characters (RFC 3986, 2.3).

@@ -75,10 +75,19 @@ fn each_wrong_setting_is_named_with_what_is_wrong_and_without_a_secret() {
         (json(r#"{"text": "{{ text }}"}"#), "sms.http.json", "brings its own quotes"),
         (json(r#"{"key": "${SECRET}", "text": {{ text }}}"#), "sms.http.json", "brings its own quotes"),
         (json("{{ text | nonsense }}"), "sms.http.json", "filter"),
-        (json("{{ text.first }}"), "sms.http.json", "undefined"),
-        (json("{{ __variables.SECRET }}, {{ text }}"), "sms.http.json", "undefined"),
+        (json("{{ text.first }}"), "sms.http.json", "no value for `text.first`"),
+        (json("{{ __variables.SECRET }}, {{ text }}"), "sms.http.json", "no value for `__variables.SECRET`"),
         (
-            json("[{% for a in [1] * 999 %}{% for b in [1] * 999 %}1,{% endfor %}{% endfor %} {{ text }}]"),
+            json("[{% for a in [1] * 999 %}1,{% endfor %} {{ text }}]"),
+            "sms.http.json",
+            "`[1]` is a list, not a number",
+        ),
+        (
+            json(&format!(
+                "{}{}{{{{ text }}}}",
+                format!("{{% for a in [{}] %}}", "1,".repeat(100)).repeat(4),
+                "{% endfor %}".repeat(4)
+            )),
             "sms.http.json",
             "too much work",
         ),

@@ -32,6 +32,7 @@ use crate::live::Live;
 use crate::mailings::model::{Audience, Mailing, MailingStatus};
 use crate::mailings::repo;
 use crate::metrics::Metrics;
+use crate::templates::Pool;
 
 /// A feeder, which also takes messages out again, and a dispatcher, which puts some back.
 fn lanes_at_work(seed: u64, metrics: &Metrics) -> Result<(), String> {
@@ -157,6 +158,7 @@ impl Stage {
             metrics: metrics.clone(),
             live: Live::new(true),
             settings,
+            renderers: Pool::default(),
             lanes: [(ChannelKind::Sms, Arc::new(lanes))].into(),
             gates: [(ChannelKind::Sms, Arc::new(gate))].into(),
             runs: Runs::default(),

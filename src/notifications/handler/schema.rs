@@ -14,7 +14,6 @@ use crate::kinds::{ChannelKind, ChannelToPeople, Priority, group};
 use crate::locale::Locale;
 use crate::notifications::model::{Fill, NewNotification, Rescheduling, To};
 use crate::notifications::usecase::{Item, LARGEST_BATCH, Taken, Wanted};
-use crate::templates;
 use crate::templates::model::check_name;
 
 const LONGEST_CONTENT: usize = 20_000;
@@ -215,7 +214,7 @@ fn fill(
     let json = values.and_then(|values| wrong.check("values", object(&values)));
     let json = json.and_then(|json| wrong.check("values", serde_json::from_str(&json)));
     let locale = locale.and_then(|tag| wrong.check("locale", tag.parse::<Locale>()));
-    Some(Fill { template, values: templates::values(&json.unwrap_or_else(|| serde_json::json!({}))), locale })
+    Some(Fill { template, values: json.unwrap_or_default(), locale })
 }
 
 impl BatchBody {

@@ -1,6 +1,5 @@
 //! Bodies of requests about templates, and how they become checked input.
 
-use minijinja::value::Value;
 use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 use utoipa::ToSchema;
@@ -11,7 +10,6 @@ use crate::kinds::{ChannelKind, ChannelToPeople};
 use crate::locale::Locale;
 use crate::templates::content::Texts;
 use crate::templates::model::{NewTemplate, TemplateChange, check_name};
-use crate::templates::render::values;
 
 /// A template to make.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -149,7 +147,7 @@ impl TextTrialBody {
     ///
     /// # Errors
     /// [`Error::Invalid`] that names every wrong field.
-    pub fn into_parts(self) -> Result<(ChannelKind, Texts, Value)> {
+    pub fn into_parts(self) -> Result<(ChannelKind, Texts, Map<String, Json>)> {
         let body = TemplateBody {
             name: self.name.unwrap_or_else(|| "preview".into()),
             channel: self.channel,
@@ -159,7 +157,7 @@ impl TextTrialBody {
             html: self.html,
         };
         let new = body.into_new()?;
-        Ok((new.channel, new.texts, values(&Json::Object(self.data))))
+        Ok((new.channel, new.texts, self.data))
     }
 }
 
@@ -168,10 +166,10 @@ impl TrialBody {
     ///
     /// # Errors
     /// [`Error::Invalid`] for a version that none can be.
-    pub fn into_parts(self) -> Result<(Option<i32>, Value)> {
+    pub fn into_parts(self) -> Result<(Option<i32>, Map<String, Json>)> {
         if self.version.is_some_and(|version| version < 1) {
             return Err(Error::invalid("version", "must be 1 or more"));
         }
-        Ok((self.version, values(&Json::Object(self.data))))
+        Ok((self.version, self.data))
     }
 }

@@ -1,0 +1,125 @@
+//! Fills a mailing's texts for the first clients of its audience: for a preview, and before a mailing is stored.
+
+use std::sync::Arc;
+
+use crate::db::types::ClientId;
+use crate::db::{AnyConnection, Db};
+use crate::error::{Error, Result};
+use crate::kinds::ChannelKind;
+use crate::mailings::filter::AudienceFilter;
+use crate::mailings::model::Sample;
+use crate::mailings::recipient::Recipient;
+use crate::mailings::repo::audience;
+use crate::segments::segments;
+use crate::templates::{Pool, Variants};
+
+/// Clients that a preview shows, and for one of whom at least a text has to be right.
+pub const SAMPLES: usize = 5;
+/// Clients that are tried before a text that is right for none of the first is refused.
+const MOST_TRIED: usize = 100;
+/// Reads of an audience that may be empty; each looks into a hundred of its ranges.
+const MOST_READS: usize = 20;
+
+/// A mailing as far as it concerns what is sent to whom.
+#[derive(Clone)]
+pub struct Rehearsal {
+    /// Its audience.
+    pub filter: AudienceFilter,
+    /// How it goes out.
+    pub channel: ChannelKind,
+    /// Its texts.
+    pub content: Arc<Variants>,
+    /// Whether these are a template's.
+    pub is_copied: bool,
+}
+
+impl Rehearsal {
+    /// Refuses texts that cannot be filled for anybody, as far as the first clients of the audience show. A text that can
+    /// be filled for one of them passes: what another lacks fails that one's message.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] that names the text and says what is wrong, and those of the database.
+    pub async fn check(&self, db: &Db, pool: &Pool) -> Result<()> {
+        if !self.content.base().content.needs_values() {
+            // the same for everybody
+            let content = Arc::clone(&self.content);
+            let filled = pool.run(move || content.base().content.try_fill(&()).map(drop)).await?;
+            return filled.map_err(|(field, why)| self.refusal(field, &format!("cannot be filled: {why}")));
+        }
+        let mut tried = 0;
+        for wanted in [SAMPLES, MOST_TRIED] {
+            let (filter, channel) = (self.filter.clone(), self.channel);
+            let clients = db.read(move |c| first(c, &filter, None, channel, wanted)).await?;
+            let is_all = clients.len() < wanted;
+            let untried: Vec<_> =
+                clients.into_iter().skip(tried).map(|client| (Arc::clone(&self.content), client)).collect();
+            tried += untried.len();
+            let filled = pool.map(untried, |(content, client)| {
+                let content = &content.of(client.locale()).content;
+                content.try_fill(&client.data()).map(drop)
+            });
+            let filled = filled.await?;
+            if tried == 0 || filled.iter().any(Result::is_ok) {
+                return Ok(());
+            }
+            if let Some(Err((field, why))) = filled.first()
+                && (is_all || wanted == MOST_TRIED)
+            {
+                let why =
+                    format!("cannot be filled for any of the first {tried} clients of the audience: {why}");
+                return Err(self.refusal(field, &why));
+            }
+        }
+        Ok(())
+    }
+
+    fn refusal(&self, field: &str, why: &str) -> Error {
+        Error::invalid(if self.is_copied { "template" } else { field }, why)
+    }
+}
+
+/// Reads the first clients of an audience, up to the last that belongs to it if that is known.
+///
+/// # Errors
+/// Those of the database.
+pub fn first(
+    c: &mut AnyConnection,
+    filter: &AudienceFilter,
+    upper_bound: Option<ClientId>,
+    channel: ChannelKind,
+    wanted: usize,
+) -> Result<Vec<Recipient>> {
+    let (ranges, mut cursor) = (filter.ranges(), audience::Cursor::default());
+    let mut found = Vec::new();
+    for _ in 0..MOST_READS {
+        if found.len() >= wanted || cursor.range >= ranges.len() {
+            break;
+        }
+        let limit = wanted - found.len();
+        let needs = audience::Needs { channel, profile: true };
+        let what = audience::Read { upper_bound, limit, needs };
+        let (some, next) = audience::read(c, &ranges, cursor, what)?;
+        found.extend(some);
+        cursor = next;
+    }
+    Ok(found)
+}
+
+/// What one client would get.
+pub fn sample((content, channel, recipient): (Option<Arc<Variants>>, ChannelKind, Recipient)) -> Sample {
+    let address = recipient.address(channel);
+    let content = content.as_ref().map(|variants| &variants.of(recipient.locale()).content);
+    let filled = content.map(|content| content.fill(&recipient.data())).transpose();
+    let why = address.as_ref().err().or(filled.as_ref().err()).cloned();
+    let filled = filled.ok().flatten();
+    let is_sms = channel == ChannelKind::Sms;
+    Sample {
+        client_id: recipient.client_id,
+        segments: filled.as_ref().filter(|_| is_sms).map(|filled| segments(&filled.text)),
+        text: filled.as_ref().map(|filled| filled.text.clone()),
+        subject: filled.as_ref().and_then(|filled| filled.subject.clone()),
+        html: filled.and_then(|filled| filled.html),
+        recipient: address.unwrap_or_default(),
+        error: why,
+    }
+}

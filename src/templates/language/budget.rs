@@ -1,0 +1,59 @@
+//! The cost of one rendering.
+
+use super::evaluate::Stop;
+
+/// Steps of one rendering. A step costs less than 50 ns, so that all of them stay below 10 ms.
+const WORK: u32 = 150_000;
+/// Steps of one condition.
+const WORK_OF_CONDITION: u32 = 10_000;
+/// Bytes of the values that one rendering makes; its output has a bound of its own.
+const MEMORY: u32 = 768 * 1024;
+/// Bytes that are compared, searched or written in one step.
+const BYTES_A_STEP: usize = 64;
+/// Bytes whose characters are converted in one step.
+const CONVERTED_A_STEP: usize = 4;
+
+/// The work and the memory that are left.
+#[derive(Debug)]
+pub(super) struct Budget {
+    work: u32,
+    memory: u32,
+}
+
+impl Budget {
+    pub(super) fn of_template() -> Self {
+        Self { work: WORK, memory: MEMORY }
+    }
+
+    pub(super) fn of_condition() -> Self {
+        Self { work: WORK_OF_CONDITION, memory: MEMORY }
+    }
+
+    /// Pays for one step.
+    pub(super) fn step(&mut self) -> Result<(), Stop> {
+        self.steps(1)
+    }
+
+    /// Pays for comparing, searching or writing so many bytes.
+    pub(super) fn bytes(&mut self, bytes: usize) -> Result<(), Stop> {
+        self.steps(bytes / BYTES_A_STEP)
+    }
+
+    /// Pays for converting the characters in so many bytes.
+    pub(super) fn converted(&mut self, bytes: usize) -> Result<(), Stop> {
+        self.steps(bytes / CONVERTED_A_STEP)
+    }
+
+    fn steps(&mut self, steps: usize) -> Result<(), Stop> {
+        let steps = u32::try_from(steps).map_err(|_| Stop::TooMuchWork)?;
+        self.work = self.work.checked_sub(steps).ok_or(Stop::TooMuchWork)?;
+        Ok(())
+    }
+
+    /// Pays for a value of so many bytes.
+    pub(super) fn make(&mut self, bytes: usize) -> Result<(), Stop> {
+        let bytes = u32::try_from(bytes).map_err(|_| Stop::TooMuchWork)?;
+        self.memory = self.memory.checked_sub(bytes).ok_or(Stop::TooMuchWork)?;
+        Ok(())
+    }
+}

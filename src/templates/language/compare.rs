@@ -1,0 +1,174 @@
+//! Decides: whether values count as true, are equal, ordered, or in each other.
+
+use std::cmp::Ordering;
+
+use super::evaluate::{Evaluated, Evaluation, Stop};
+use super::number::Number;
+use super::syntax::{Comparison, Expr, Node, Test};
+use super::value::Value;
+
+impl<'a> Evaluation<'a> {
+    /// Whether an expression counts as true.
+    pub(super) fn truth(&mut self, expression: &'a Expr) -> Evaluated<bool> {
+        match &expression.node {
+            Node::And(left, right) => self.decide(left, right, false),
+            Node::Or(left, right) => self.decide(left, right, true),
+            Node::Not(of) => {
+                self.budget.step()?;
+                Ok(!self.truth(of)?)
+            }
+            Node::Test(test, of) => {
+                let value = self.value(of)?;
+                Ok(match test {
+                    Test::Defined => !value.is_missing(),
+                    Test::Undefined => value.is_missing(),
+                    Test::Text => matches!(value, Value::Text(_)),
+                    Test::Number => matches!(value, Value::Number(_)),
+                })
+            }
+            Node::Compare(first, others) => {
+                let mut left = (&**first, self.value(first)?);
+                for (comparison, other) in others {
+                    let right = (other, self.value(other)?);
+                    if !self.compare(*comparison, &left, &right)? {
+                        return Ok(false);
+                    }
+                    left = right;
+                }
+                Ok(true)
+            }
+            _ => {
+                let value = self.value(expression)?;
+                self.counts_as_true(&value, expression)
+            }
+        }
+    }
+
+    /// Whether a value counts as true. In a condition what has no value is false.
+    pub(super) fn counts_as_true(&self, value: &Value<'_>, of: &Expr) -> Evaluated<bool> {
+        if value.is_missing() && !self.is_condition {
+            return Err(self.no_value(of));
+        }
+        Ok(value.is_true())
+    }
+
+    /// `and` is decided by a false side, `or` by a true one. In a condition that is so also when the other side is unknown
+    /// (Kleene's logic).
+    fn decide(&mut self, left: &'a Expr, right: &'a Expr, decisive: bool) -> Evaluated<bool> {
+        self.budget.step()?;
+        match self.truth(left) {
+            Ok(found) if found == decisive => Ok(decisive),
+            Ok(_) => self.truth(right),
+            Err(unknown @ (Stop::NoValue(_) | Stop::Wrong(_))) if self.is_condition => {
+                match self.truth(right) {
+                    Ok(found) if found == decisive => Ok(decisive),
+                    Err(stop @ (Stop::TooLong | Stop::TooMuchWork)) => Err(stop),
+                    Ok(_) | Err(_) => Err(unknown),
+                }
+            }
+            Err(stop) => Err(stop),
+        }
+    }
+
+    fn compare(
+        &mut self,
+        comparison: Comparison,
+        (left_of, left): &(&'a Expr, Value<'a>),
+        (right_of, right): &(&'a Expr, Value<'a>),
+    ) -> Evaluated<bool> {
+        self.budget.step()?;
+        let order = match comparison {
+            Comparison::Equal => return self.equal(left, right),
+            Comparison::NotEqual => return Ok(!self.equal(left, right)?),
+            Comparison::In => return self.contains((right_of, right), left),
+            Comparison::NotIn => return Ok(!self.contains((right_of, right), left)?),
+            _ => self.order((left_of, left), (right_of, right))?,
+        };
+        Ok(match comparison {
+            Comparison::Less => order.is_lt(),
+            Comparison::LessOrEqual => order.is_le(),
+            Comparison::Greater => order.is_gt(),
+            _ => order.is_ge(),
+        })
+    }
+
+    /// The order of two numbers, or of two texts. A text beside a number is read as a number.
+    fn order(
+        &mut self,
+        (left_of, left): (&Expr, &Value<'_>),
+        (right_of, right): (&Expr, &Value<'_>),
+    ) -> Evaluated<Ordering> {
+        if let (Value::Text(a), Value::Text(b)) = (left, right) {
+            self.budget.bytes(a.len().min(b.len()))?;
+            return Ok(a.cmp(b));
+        }
+        let number = |value: &Value<'_>, of: &Expr| match value {
+            Value::Number(number) => Ok(*number),
+            Value::Text(text) => Number::read(text).ok_or_else(|| self.wrong_kind(of, value, "a number")),
+            other => Err(self.wrong_kind(of, other, "a number")),
+        };
+        Ok(number(left, left_of)?.order(number(right, right_of)?))
+    }
+
+    /// Whether two values are equal. A text beside a number is read as a number, as it is where they are ordered.
+    fn equal(&mut self, left: &Value<'_>, right: &Value<'_>) -> Evaluated<bool> {
+        self.budget.step()?;
+        Ok(match (left, right) {
+            (Value::Missing, Value::Missing) => true,
+            (Value::Bool(a), Value::Bool(b)) => a == b,
+            (Value::Number(a), Value::Number(b)) => a.order(*b).is_eq(),
+            (Value::Text(a), Value::Text(b)) => {
+                self.budget.bytes(a.len().min(b.len()))?;
+                a == b
+            }
+            (Value::Number(number), Value::Text(text)) | (Value::Text(text), Value::Number(number)) => {
+                Number::read(text).is_some_and(|read| read.order(*number).is_eq())
+            }
+            (Value::List(a), Value::List(b)) => {
+                if a.len() != b.len() {
+                    return Ok(false);
+                }
+                for (a, b) in a.iter().zip(b.iter()) {
+                    if !self.equal(&a.into(), &b.into())? {
+                        return Ok(false);
+                    }
+                }
+                true
+            }
+            (Value::Map(a), Value::Map(b)) => {
+                if a.len() != b.len() {
+                    return Ok(false);
+                }
+                for ((name, a), (other, b)) in a.iter().zip(b.iter()) {
+                    self.budget.bytes(name.len())?;
+                    if name != other || !self.equal(&a.into(), &b.into())? {
+                        return Ok(false);
+                    }
+                }
+                true
+            }
+            _ => false,
+        })
+    }
+
+    /// Whether a list has an element, an object a name, or a text a part.
+    fn contains(&mut self, (of, container): (&Expr, &Value<'_>), wanted: &Value<'_>) -> Evaluated<bool> {
+        match (container, wanted) {
+            (Value::List(items), wanted) => {
+                for item in items.iter() {
+                    if self.equal(&item.into(), wanted)? {
+                        return Ok(true);
+                    }
+                }
+                Ok(false)
+            }
+            (Value::Map(fields), Value::Text(name)) => Ok(fields.contains_key(&**name)),
+            (Value::Text(text), Value::Text(part)) => {
+                self.budget.bytes(4 * (text.len() + part.len()))?;
+                Ok(text.contains(&**part))
+            }
+            (Value::Map(_) | Value::Text(_), _) => Ok(false),
+            (other, _) => Err(self.wrong_kind(of, other, "a list")),
+        }
+    }
+}

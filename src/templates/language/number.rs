@@ -1,0 +1,171 @@
+//! Numbers: exact while they are whole, 64-bit floating point otherwise.
+
+use std::cmp::Ordering;
+use std::fmt;
+
+use super::syntax::Arithmetic;
+
+/// Digits of a text that is read as a whole number.
+const MOST_DIGITS: usize = 38;
+/// Characters of a text that is read as a number.
+const LONGEST: usize = 400;
+
+/// A number of the data or of a template.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Number {
+    /// A whole number.
+    Whole(i128),
+    /// A finite number with a fraction, or one that is too large to be exact.
+    Float(f64),
+}
+
+impl Number {
+    /// A JSON number.
+    pub fn of_json(number: &serde_json::Number) -> Self {
+        match (number.as_i64(), number.as_u64()) {
+            (Some(whole), _) => Self::Whole(whole.into()),
+            (None, Some(whole)) => Self::Whole(whole.into()),
+            (None, None) => Self::Float(number.as_f64().unwrap_or_default()),
+        }
+    }
+
+    /// Reads a text that is a number in plain decimal notation: `500`, `-2.50`. Spaces around it are ignored.
+    pub fn read(text: &str) -> Option<Self> {
+        let text = text.trim();
+        let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
+        let (whole, fraction) = match digits.split_once('.') {
+            Some((whole, fraction)) => (whole, Some(fraction)),
+            None => (digits, None),
+        };
+        let is_digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
+        if text.len() > LONGEST || !is_digits(whole) || fraction.is_some_and(|part| !is_digits(part)) {
+            return None;
+        }
+        if fraction.is_none() && whole.len() <= MOST_DIGITS {
+            return text.parse().ok().map(Self::Whole);
+        }
+        text.parse().ok().and_then(Self::finite)
+    }
+
+    fn finite(value: f64) -> Option<Self> {
+        // a sum with zero has no negative zero, which nobody wants to read
+        value.is_finite().then_some(Self::Float(value + 0.0))
+    }
+
+    /// The nearest floating point number.
+    pub fn as_f64(self) -> f64 {
+        match self {
+            Self::Whole(whole) => whole as f64,
+            Self::Float(value) => value,
+        }
+    }
+
+    /// The whole part.
+    pub fn truncated(self) -> Self {
+        match self {
+            Self::Whole(_) => self,
+            Self::Float(value) => Self::Whole(value as i128),
+        }
+    }
+
+    /// Whether it is zero, which counts as false.
+    pub fn is_zero(self) -> bool {
+        match self {
+            Self::Whole(whole) => whole == 0,
+            Self::Float(value) => value == 0.0,
+        }
+    }
+
+    /// Rounded half to even to so many decimal places, as Jinja does.
+    pub fn rounded(self, places: usize) -> Self {
+        match self {
+            Self::Whole(_) => self,
+            Self::Float(value) => Self::Float(format!("{value:.places$}").parse().unwrap_or(value)),
+        }
+    }
+
+    /// The number without its sign.
+    pub fn abs(self) -> Self {
+        match self {
+            Self::Whole(whole) => whole.checked_abs().map_or(Self::Float((whole as f64).abs()), Self::Whole),
+            Self::Float(value) => Self::Float(value.abs()),
+        }
+    }
+
+    /// The result of an operator.
+    ///
+    /// # Errors
+    /// A division by zero, or a result that is too large.
+    pub fn calculate(self, operator: Arithmetic, other: Self) -> Result<Self, &'static str> {
+        const TOO_LARGE: &str = "is too large";
+        let is_division =
+            matches!(operator, Arithmetic::Divide | Arithmetic::FloorDivide | Arithmetic::Remainder);
+        if is_division && other.is_zero() {
+            return Err("divides by zero");
+        }
+        if let (Self::Whole(a), Self::Whole(b)) = (self, other) {
+            let whole = match operator {
+                Arithmetic::Add => a.checked_add(b),
+                Arithmetic::Subtract => a.checked_sub(b),
+                Arithmetic::Multiply => a.checked_mul(b),
+                Arithmetic::FloorDivide => floored(a, b).map(|(quotient, _)| quotient),
+                Arithmetic::Remainder => floored(a, b).map(|(_, remainder)| remainder),
+                Arithmetic::Power => u32::try_from(b).ok().and_then(|b| a.checked_pow(b)),
+                Arithmetic::Divide => None,
+            };
+            if let Some(whole) = whole {
+                return Ok(Self::Whole(whole));
+            }
+        }
+        let (a, b) = (self.as_f64(), other.as_f64());
+        let value = match operator {
+            Arithmetic::Add => a + b,
+            Arithmetic::Subtract => a - b,
+            Arithmetic::Multiply => a * b,
+            Arithmetic::Divide => a / b,
+            Arithmetic::FloorDivide => (a / b).floor(),
+            Arithmetic::Remainder => match a % b {
+                remainder if remainder != 0.0 && (remainder < 0.0) != (b < 0.0) => remainder + b,
+                remainder => remainder,
+            },
+            Arithmetic::Power => a.powf(b),
+        };
+        Self::finite(value).ok_or(TOO_LARGE)
+    }
+
+    /// The order of two numbers, exact also between a whole number and a fraction.
+    pub fn order(self, other: Self) -> Ordering {
+        match (self, other) {
+            (Self::Whole(a), Self::Whole(b)) => a.cmp(&b),
+            (Self::Float(a), Self::Float(b)) => a.partial_cmp(&b).unwrap_or(Ordering::Equal),
+            (Self::Whole(a), Self::Float(b)) => whole_to_float(a, b),
+            (Self::Float(a), Self::Whole(b)) => whole_to_float(b, a).reverse(),
+        }
+    }
+}
+
+/// Quotient and remainder of a division that rounds down, as Jinja's does; the remainder has the sign of the divisor.
+fn floored(a: i128, b: i128) -> Option<(i128, i128)> {
+    let (quotient, remainder) = (a.checked_div(b)?, a.checked_rem(b)?);
+    if remainder != 0 && (remainder < 0) != (b < 0) {
+        return Some((quotient - 1, remainder + b));
+    }
+    Some((quotient, remainder))
+}
+
+/// The whole part decides, then the fraction. The conversion saturates, which is right for what is beyond an `i128`.
+fn whole_to_float(whole: i128, float: f64) -> Ordering {
+    let order = whole.cmp(&(float.trunc() as i128));
+    order.then_with(|| 0.0.partial_cmp(&float.fract()).unwrap_or(Ordering::Equal))
+}
+
+impl fmt::Display for Number {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(whole) => write!(f, "{whole}"),
+            // as Jinja writes it: 3.0 is not 3
+            Self::Float(value) if value.fract() == 0.0 => write!(f, "{value}.0"),
+            Self::Float(value) => write!(f, "{value}"),
+        }
+    }
+}

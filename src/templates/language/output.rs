@@ -1,0 +1,173 @@
+//! Writes values into the output, escaped for the place where they stand.
+
+use std::borrow::Cow;
+use std::io;
+
+use super::budget::Budget;
+use super::evaluate::{Evaluated, Evaluation, Stop, boolean};
+use super::number::Number;
+use super::syntax::Expr;
+use super::value::Value;
+
+/// How a value is written where it is filled in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Escape {
+    /// As it is.
+    None,
+    /// As text of HTML, also in a quoted attribute.
+    Html,
+    /// As a part of a URL: all but the unreserved characters encoded (RFC 3986, 2.3).
+    Percent,
+    /// As JSON; a text with its quotes.
+    Json,
+}
+
+impl Evaluation<'_> {
+    /// Writes a value.
+    pub(super) fn emit(&mut self, value: &Value<'_>, of: &Expr, output: &mut Output<'_>) -> Evaluated<()> {
+        match value {
+            Value::Missing => Err(self.no_value(of)),
+            Value::Text(text) => {
+                self.budget.bytes(2 * text.len())?;
+                output.write(text)
+            }
+            // neither needs an escape
+            Value::Bool(value) if output.escape == Escape::Json => {
+                output.push(if *value { "true" } else { "false" })
+            }
+            Value::Bool(value) => output.push(boolean(*value)),
+            Value::Number(number) => output.number(*number),
+            Value::List(items) => self.emit_json(items, output),
+            Value::Map(fields) => self.emit_json(fields, output),
+        }
+    }
+
+    /// Lists and objects are written as JSON.
+    fn emit_json(&mut self, json: &impl serde::Serialize, output: &mut Output<'_>) -> Evaluated<()> {
+        let mut writer = JsonWriter { budget: &mut self.budget, output, stop: None };
+        match serde_json::to_writer(&mut writer, json) {
+            Ok(()) => Ok(()),
+            Err(_) => Err(writer.stop.unwrap_or(Stop::TooMuchWork)),
+        }
+    }
+}
+
+/// The text so far, which never grows past its bound.
+pub(super) struct Output<'o> {
+    pub(super) text: &'o mut String,
+    pub(super) escape: Escape,
+    pub(super) longest: usize,
+}
+
+impl Output<'_> {
+    /// Text of the template, or what needs no escape.
+    pub(super) fn push(&mut self, text: &str) -> Evaluated<()> {
+        if self.text.len() + text.len() > self.longest {
+            return Err(Stop::TooLong);
+        }
+        self.text.push_str(text);
+        Ok(())
+    }
+
+    fn number(&mut self, number: Number) -> Evaluated<()> {
+        use std::fmt::Write;
+        let before = self.text.len();
+        // no number takes more than 400 characters
+        let _ = write!(self.text, "{number}");
+        if self.text.len() > self.longest {
+            self.text.truncate(before);
+            return Err(Stop::TooLong);
+        }
+        Ok(())
+    }
+
+    /// A value, escaped.
+    fn write(&mut self, text: &str) -> Evaluated<()> {
+        match self.escape {
+            Escape::None => self.push(text),
+            Escape::Html => self.escaped(text, html),
+            Escape::Percent => percent_encoding::utf8_percent_encode(text, NOT_UNRESERVED)
+                .try_for_each(|part| self.push(part)),
+            Escape::Json => {
+                self.push("\"")?;
+                self.escaped(text, json)?;
+                self.push("\"")
+            }
+        }
+    }
+
+    fn escaped(&mut self, text: &str, escape: fn(u8) -> Option<Cow<'static, str>>) -> Evaluated<()> {
+        let mut written = 0;
+        // only bytes of ASCII are escaped, so each is a character of its own
+        for (at, byte) in text.bytes().enumerate() {
+            if let Some(instead) = escape(byte) {
+                self.push(text.get(written..at).unwrap_or_default())?;
+                self.push(&instead)?;
+                written = at + 1;
+            }
+        }
+        self.push(text.get(written..).unwrap_or_default())
+    }
+}
+
+const NOT_UNRESERVED: &percent_encoding::AsciiSet =
+    &percent_encoding::NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
+
+fn html(byte: u8) -> Option<Cow<'static, str>> {
+    Some(Cow::Borrowed(match byte {
+        b'<' => "&lt;",
+        b'>' => "&gt;",
+        b'&' => "&amp;",
+        b'"' => "&quot;",
+        b'\'' => "&#x27;",
+        b'/' => "&#x2f;",
+        _ => return None,
+    }))
+}
+
+/// The characters that RFC 8259, 7 forbids in a string.
+fn json(byte: u8) -> Option<Cow<'static, str>> {
+    Some(match byte {
+        b'"' => "\\\"".into(),
+        b'\\' => "\\\\".into(),
+        b'\n' => "\\n".into(),
+        b'\r' => "\\r".into(),
+        b'\t' => "\\t".into(),
+        0..0x20 => format!("\\u{byte:04x}").into(),
+        _ => return None,
+    })
+}
+
+/// Writes JSON into the output, piece by piece.
+struct JsonWriter<'w, 'o> {
+    budget: &'w mut Budget,
+    output: &'w mut Output<'o>,
+    stop: Option<Stop>,
+}
+
+impl JsonWriter<'_, '_> {
+    fn piece(&mut self, piece: &[u8]) -> Evaluated<()> {
+        self.budget.step()?;
+        self.budget.bytes(2 * piece.len())?;
+        // serde_json writes whole characters
+        let piece = std::str::from_utf8(piece).unwrap_or_default();
+        match self.output.escape {
+            // it is JSON already
+            Escape::Json => self.output.push(piece),
+            _ => self.output.write(piece),
+        }
+    }
+}
+
+impl io::Write for JsonWriter<'_, '_> {
+    fn write(&mut self, piece: &[u8]) -> io::Result<usize> {
+        self.piece(piece).map(|()| piece.len()).map_err(|stop| {
+            self.stop = Some(stop);
+            io::Error::from(io::ErrorKind::WriteZero)
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,342 @@
+//! Parses expressions, from the operators that bind least to those that bind most.
+
+use super::{KEYWORDS, LONGEST_LIST, Parser, Parsing, SHOWN};
+use crate::templates::language::filters::Filter;
+use crate::templates::language::lexer::Token;
+use crate::templates::language::number::Number;
+use crate::templates::language::syntax::{Arithmetic, Choice, Comparison, Expr, LoopField, Node, Test};
+
+/// Makes the node of an operator with two sides.
+type Binary = fn(Box<Expr>, Box<Expr>) -> Node;
+
+impl<'s> Parser<'s> {
+    /// `yes if condition else no`, or anything that binds tighter.
+    pub(super) fn expression(&mut self) -> Parsing<Expr> {
+        let start = self.span.start;
+        let mut yes = self.alternatives()?;
+        while self.skips_word("if")? {
+            self.count()?;
+            let condition = self.alternatives()?;
+            let no = if self.skips_word("else")? { Some(self.inside(Self::expression)?) } else { None };
+            yes = self.expr(start, Node::Choose(Box::new(Choice { condition, yes, no })));
+        }
+        Ok(yes)
+    }
+
+    /// Operators of one strength, from the left.
+    fn chain(
+        &mut self,
+        next: fn(&mut Self) -> Parsing<Expr>,
+        operator: fn(&Token<'s>) -> Option<Binary>,
+    ) -> Parsing<Expr> {
+        let start = self.span.start;
+        let mut left = next(self)?;
+        while let Some(node) = operator(&self.token) {
+            self.count()?;
+            self.advance()?;
+            let right = next(self)?;
+            left = self.expr(start, node(Box::new(left), Box::new(right)));
+        }
+        Ok(left)
+    }
+
+    /// What binds tighter than `if`.
+    pub(super) fn alternatives(&mut self) -> Parsing<Expr> {
+        self.chain(Self::conjunction, |token| match token {
+            Token::Word("or") => Some(Node::Or),
+            _ => None,
+        })
+    }
+
+    fn conjunction(&mut self) -> Parsing<Expr> {
+        self.chain(Self::negation, |token| match token {
+            Token::Word("and") => Some(Node::And),
+            _ => None,
+        })
+    }
+
+    fn negation(&mut self) -> Parsing<Expr> {
+        let start = self.span.start;
+        if self.skips_word("not")? {
+            let negated = self.inside(Self::negation)?;
+            return Ok(self.expr(start, Node::Not(Box::new(negated))));
+        }
+        self.comparison()
+    }
+
+    fn comparison(&mut self) -> Parsing<Expr> {
+        let start = self.span.start;
+        let first = self.sum()?;
+        let mut others = Vec::new();
+        loop {
+            let comparison = match &self.token {
+                Token::Sign("==") => Comparison::Equal,
+                Token::Sign("!=") => Comparison::NotEqual,
+                Token::Sign("<") => Comparison::Less,
+                Token::Sign("<=") => Comparison::LessOrEqual,
+                Token::Sign(">") => Comparison::Greater,
+                Token::Sign(">=") => Comparison::GreaterOrEqual,
+                Token::Word("in") => Comparison::In,
+                Token::Word("not") => Comparison::NotIn,
+                _ => break,
+            };
+            self.count()?;
+            self.advance()?;
+            if comparison == Comparison::NotIn && !self.skips_word("in")? {
+                return Err(self.unexpected("`in`"));
+            }
+            others.push((comparison, self.sum()?));
+        }
+        if others.is_empty() {
+            return Ok(first);
+        }
+        Ok(self.expr(start, Node::Compare(Box::new(first), others)))
+    }
+
+    fn sum(&mut self) -> Parsing<Expr> {
+        self.chain(Self::concatenation, |token| match token {
+            Token::Sign("+") => Some(|a, b| Node::Arithmetic(Arithmetic::Add, a, b)),
+            Token::Sign("-") => Some(|a, b| Node::Arithmetic(Arithmetic::Subtract, a, b)),
+            _ => None,
+        })
+    }
+
+    fn concatenation(&mut self) -> Parsing<Expr> {
+        self.chain(Self::product, |token| match token {
+            Token::Sign("~") => Some(Node::Concat),
+            _ => None,
+        })
+    }
+
+    fn product(&mut self) -> Parsing<Expr> {
+        self.chain(Self::power, |token| match token {
+            Token::Sign("*") => Some(|a, b| Node::Arithmetic(Arithmetic::Multiply, a, b)),
+            Token::Sign("/") => Some(|a, b| Node::Arithmetic(Arithmetic::Divide, a, b)),
+            Token::Sign("//") => Some(|a, b| Node::Arithmetic(Arithmetic::FloorDivide, a, b)),
+            Token::Sign("%") => Some(|a, b| Node::Arithmetic(Arithmetic::Remainder, a, b)),
+            _ => None,
+        })
+    }
+
+    fn power(&mut self) -> Parsing<Expr> {
+        self.chain(Self::filtered, |token| match token {
+            Token::Sign("**") => Some(|a, b| Node::Arithmetic(Arithmetic::Power, a, b)),
+            _ => None,
+        })
+    }
+
+    /// A value with the filters and tests behind it.
+    fn filtered(&mut self) -> Parsing<Expr> {
+        let start = self.span.start;
+        let mut value = self.signed()?;
+        loop {
+            if self.skips("|")? {
+                self.count()?;
+                value = self.filter(start, value)?;
+            } else if self.skips_word("is")? {
+                self.count()?;
+                value = self.test(start, value)?;
+            } else {
+                return Ok(value);
+            }
+        }
+    }
+
+    fn filter(&mut self, start: usize, value: Expr) -> Parsing<Expr> {
+        let path = self.last_path_of(&value);
+        let name = self.name()?;
+        let filter = Filter::named(name)?;
+        let mut arguments = Vec::new();
+        if self.skips("(")? {
+            while !self.is_sign(")") {
+                arguments.push(self.inside(Self::expression)?);
+                if !self.skips(",")? {
+                    break;
+                }
+            }
+            self.expect(")")?;
+        }
+        filter.check_arguments(name, arguments.len())?;
+        if filter == Filter::Default {
+            self.goes_without(path);
+        }
+        Ok(self.expr(start, Node::Filter(filter, Box::new(value), arguments)))
+    }
+
+    fn test(&mut self, start: usize, value: Expr) -> Parsing<Expr> {
+        let path = self.last_path_of(&value);
+        self.goes_without(path);
+        let is_negated = self.skips_word("not")?;
+        let name = self.name()?;
+        let Some((_, test)) = Test::ALL.iter().find(|(known, _)| *known == name) else {
+            let known: Vec<_> = Test::ALL.iter().map(|(name, _)| format!("`{name}`")).collect();
+            return Err(format!("there is no test `{name}`; the tests are {}", known.join(", ")));
+        };
+        let tested = self.expr(start, Node::Test(*test, Box::new(value)));
+        Ok(if is_negated { self.expr(start, Node::Not(Box::new(tested))) } else { tested })
+    }
+
+    /// The place of the path that a value is, which was read last.
+    fn last_path_of(&self, value: &Expr) -> Option<usize> {
+        matches!(value.node, Node::Name(_) | Node::Field(..)).then(|| self.paths.len().wrapping_sub(1))
+    }
+
+    /// A default or a test goes without a value.
+    fn goes_without(&mut self, path: Option<usize>) {
+        if let Some((_, is_required)) = path.and_then(|place| self.paths.get_mut(place)) {
+            *is_required = false;
+        }
+    }
+
+    /// A value with a minus before it, which applies to its fields too.
+    fn signed(&mut self) -> Parsing<Expr> {
+        let start = self.span.start;
+        if self.skips("-")? {
+            let value = self.inside(Self::signed)?;
+            return Ok(self.expr(start, Node::Negative(Box::new(value))));
+        }
+        let value = self.primary()?;
+        self.postfix(start, value)
+    }
+
+    fn postfix(&mut self, start: usize, mut value: Expr) -> Parsing<Expr> {
+        let mut path = match &value.node {
+            Node::Name(name) => Some(name.to_string()),
+            _ => None,
+        };
+        loop {
+            if self.skips(".")? {
+                self.count()?;
+                match self.token {
+                    Token::Word(name) => {
+                        if let Some(path) = &mut path {
+                            path.push('.');
+                            path.push_str(name);
+                        }
+                        self.advance()?;
+                        value = self.expr(start, Node::Field(Box::new(value), name.into()));
+                        continue;
+                    }
+                    Token::Whole(place) => {
+                        let place = self.expr(self.span.start, Node::Number(Number::Whole(place)));
+                        self.advance()?;
+                        value = self.expr(start, Node::Index(Box::new(value), Box::new(place)));
+                    }
+                    _ => return Err(self.unexpected("the name of a field")),
+                }
+            } else if self.skips("[")? {
+                value = self.subscript(start, value)?;
+            } else if self.is_sign("(") {
+                let called = self.source.get(value.span.clone()).unwrap_or_default();
+                let called: String = called.chars().take(SHOWN).collect();
+                return Err(format!("there is no function `{called}`: a text is no program"));
+            } else {
+                self.paths.extend(path.map(|path| (path, true)));
+                return Ok(value);
+            }
+            // a path ends where a place in a list is asked for
+            self.paths.extend(path.take().map(|path| (path, true)));
+        }
+    }
+
+    fn subscript(&mut self, start: usize, value: Expr) -> Parsing<Expr> {
+        let value = Box::new(value);
+        let from = if self.is_sign(":") { None } else { Some(self.inside(Self::expression)?) };
+        let node = if self.skips(":")? {
+            let to = if self.is_sign("]") { None } else { Some(self.inside(Self::expression)?) };
+            Node::Slice(value, from.map(Box::new), to.map(Box::new))
+        } else {
+            Node::Index(value, Box::new(from.ok_or_else(|| self.unexpected("a place or a name"))?))
+        };
+        self.expect("]")?;
+        Ok(self.expr(start, node))
+    }
+
+    fn primary(&mut self) -> Parsing<Expr> {
+        let start = self.span.start;
+        let node = match std::mem::replace(&mut self.token, Token::End) {
+            Token::Text(text) => Node::Text(text.into()),
+            Token::Whole(whole) => Node::Number(Number::Whole(whole)),
+            Token::Float(value) => Node::Number(Number::Float(value)),
+            Token::Word(word) if !KEYWORDS.contains(&word) => return self.word(start, word),
+            Token::Sign("(") => {
+                self.advance()?;
+                let mut inner = self.inside(Self::expression)?;
+                self.expect(")")?;
+                inner.span = start..self.ended;
+                return Ok(inner);
+            }
+            Token::Sign("[") => {
+                self.advance()?;
+                let list = self.list()?;
+                self.expect("]")?;
+                return Ok(self.expr(start, Node::List(list)));
+            }
+            Token::Sign("{") => return Err("there are no objects but those of the data".into()),
+            other => {
+                self.token = other;
+                return Err(self.unexpected("a value"));
+            }
+        };
+        self.advance()?;
+        Ok(self.expr(start, node))
+    }
+
+    fn word(&mut self, start: usize, word: &'s str) -> Parsing<Expr> {
+        self.advance()?;
+        let node = match word {
+            "true" | "True" => Node::Bool(true),
+            "false" | "False" => Node::Bool(false),
+            "none" | "None" => Node::None,
+            "loop" => return self.of_loop(start),
+            _ => match self.locals.iter().rposition(|local| *local == word) {
+                Some(slot) => Node::Local(slot),
+                None => {
+                    self.names.insert(word.to_owned());
+                    Node::Name(word.into())
+                }
+            },
+        };
+        Ok(self.expr(start, node))
+    }
+
+    fn of_loop(&mut self, start: usize) -> Parsing<Expr> {
+        if self.loops == 0 {
+            return Err("`loop` is there only inside of a `for`".into());
+        }
+        let known = || LoopField::ALL.iter().map(|(name, _)| format!("`loop.{name}`")).collect::<Vec<_>>();
+        let field = if self.skips(".")? { self.name()? } else { "" };
+        let Some((_, field)) = LoopField::ALL.iter().find(|(name, _)| *name == field) else {
+            return Err(format!("a loop has {}", known().join(", ")));
+        };
+        Ok(self.expr(start, Node::Loop(*field)))
+    }
+
+    /// The constants of a list, up to its bracket.
+    fn list(&mut self) -> Parsing<Vec<serde_json::Value>> {
+        let mut items = Vec::new();
+        while !self.is_sign("]") {
+            if items.len() == LONGEST_LIST {
+                return Err(format!("a list has at most {LONGEST_LIST} elements"));
+            }
+            let is_negative = self.skips("-")?;
+            let item = match &self.token {
+                Token::Text(text) if !is_negative => text.as_ref().into(),
+                Token::Whole(whole) => {
+                    let whole = i64::try_from(*whole).map_err(|_| "a number of a list is too large")?;
+                    if is_negative { (-whole).into() } else { whole.into() }
+                }
+                Token::Float(value) => if is_negative { -value } else { *value }.into(),
+                Token::Word("true" | "True") if !is_negative => true.into(),
+                Token::Word("false" | "False") if !is_negative => false.into(),
+                _ => return Err(format!("{}: a list has constants alone", self.unexpected("a constant"))),
+            };
+            items.push(item);
+            self.advance()?;
+            if !self.skips(",")? {
+                break;
+            }
+        }
+        Ok(items)
+    }
+}

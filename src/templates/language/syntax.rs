@@ -1,0 +1,210 @@
+//! The syntax tree of a template.
+
+use std::ops::Range;
+
+use serde_json::Value as Json;
+
+use super::filters::Filter;
+use super::number::Number;
+
+/// A part of a template, in the order of the text.
+#[derive(Debug)]
+pub enum Block {
+    /// Text between tags: bytes of the source.
+    Text(Range<usize>),
+    /// `{{ expression }}`
+    Emit(Expr),
+    /// `{% if %}` with its branches; the last has no condition when there is an `{% else %}`.
+    If(Vec<Branch>),
+    /// `{% for %}`
+    For(Box<Loop>),
+}
+
+/// One branch of an `{% if %}`.
+#[derive(Debug)]
+pub struct Branch {
+    /// When it is taken; always, if absent.
+    pub condition: Option<Expr>,
+    /// Its text.
+    pub body: Vec<Block>,
+}
+
+/// A loop over a list, or over the keys of an object.
+#[derive(Debug)]
+pub struct Loop {
+    /// How many names each element is bound to: one, or as many as an element has parts.
+    pub names: usize,
+    /// The slot of the first of these names.
+    pub slot: usize,
+    /// The list.
+    pub list: Expr,
+    /// Elements for which this does not hold are left out.
+    pub filter: Option<Expr>,
+    /// The text for each element.
+    pub body: Vec<Block>,
+    /// The text for a list without elements.
+    pub otherwise: Vec<Block>,
+}
+
+/// An expression and its place in the source, by which errors name it.
+#[derive(Debug)]
+pub struct Expr {
+    /// What is computed.
+    pub node: Node,
+    /// Bytes of the source.
+    pub span: Range<usize>,
+}
+
+/// A kind of expression.
+#[derive(Debug)]
+pub enum Node {
+    /// `none`
+    None,
+    /// `true`, `false`
+    Bool(bool),
+    /// `1`, `2.5`
+    Number(Number),
+    /// `'text'`
+    Text(Box<str>),
+    /// A list of constants.
+    List(Vec<Json>),
+    /// A name of the data.
+    Name(Box<str>),
+    /// A name that a loop binds, by its slot.
+    Local(usize),
+    /// `loop.index` and the like, of the innermost loop.
+    Loop(LoopField),
+    /// `of.name`
+    Field(Box<Expr>, Box<str>),
+    /// `of[index]`
+    Index(Box<Expr>, Box<Expr>),
+    /// `of[from:to]`
+    Slice(Box<Expr>, Option<Box<Expr>>, Option<Box<Expr>>),
+    /// `not expression`
+    Not(Box<Expr>),
+    /// `-expression`
+    Negative(Box<Expr>),
+    /// `left + right`
+    Arithmetic(Arithmetic, Box<Expr>, Box<Expr>),
+    /// `left ~ right`
+    Concat(Box<Expr>, Box<Expr>),
+    /// `first < second < third`
+    Compare(Box<Expr>, Vec<(Comparison, Expr)>),
+    /// `left and right`
+    And(Box<Expr>, Box<Expr>),
+    /// `left or right`
+    Or(Box<Expr>, Box<Expr>),
+    /// `yes if condition else no`
+    Choose(Box<Choice>),
+    /// `of | filter(arguments)`
+    Filter(Filter, Box<Expr>, Vec<Expr>),
+    /// `of is test`
+    Test(Test, Box<Expr>),
+}
+
+/// The parts of `yes if condition else no`.
+#[derive(Debug)]
+pub struct Choice {
+    /// What decides.
+    pub condition: Expr,
+    /// The value if it holds.
+    pub yes: Expr,
+    /// The value if not; none if absent.
+    pub no: Option<Expr>,
+}
+
+/// An operator on two numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arithmetic {
+    /// `+`
+    Add,
+    /// `-`
+    Subtract,
+    /// `*`
+    Multiply,
+    /// `/`
+    Divide,
+    /// `//`
+    FloorDivide,
+    /// `%`
+    Remainder,
+    /// `**`
+    Power,
+}
+
+/// An operator that compares two values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Comparison {
+    /// `==`
+    Equal,
+    /// `!=`
+    NotEqual,
+    /// `<`
+    Less,
+    /// `<=`
+    LessOrEqual,
+    /// `>`
+    Greater,
+    /// `>=`
+    GreaterOrEqual,
+    /// `in`
+    In,
+    /// `not in`
+    NotIn,
+}
+
+/// A field of `loop`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoopField {
+    /// From 1.
+    Index,
+    /// From 0.
+    Index0,
+    /// Down to 1.
+    ReverseIndex,
+    /// Down to 0.
+    ReverseIndex0,
+    /// Whether it is the first element.
+    First,
+    /// Whether it is the last element.
+    Last,
+    /// The number of elements.
+    Length,
+}
+
+impl LoopField {
+    /// The names, as they are written.
+    pub const ALL: &[(&str, Self)] = &[
+        ("index", Self::Index),
+        ("index0", Self::Index0),
+        ("revindex", Self::ReverseIndex),
+        ("revindex0", Self::ReverseIndex0),
+        ("first", Self::First),
+        ("last", Self::Last),
+        ("length", Self::Length),
+    ];
+}
+
+/// A test behind `is`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Test {
+    /// There is a value.
+    Defined,
+    /// There is no value.
+    Undefined,
+    /// It is a text.
+    Text,
+    /// It is a number.
+    Number,
+}
+
+impl Test {
+    /// The names, as they are written.
+    pub const ALL: &[(&str, Self)] = &[
+        ("defined", Self::Defined),
+        ("undefined", Self::Undefined),
+        ("none", Self::Undefined),
+        ("string", Self::Text),
+        ("number", Self::Number),
+    ];
+}
