@@ -104,10 +104,11 @@ impl Templates {
         cursor: Option<TemplateId>,
         limit: i64,
     ) -> Result<(Vec<StoredTemplate>, Option<TemplateId>)> {
-        let read = move |c: &mut AnyConnection| repo::list(c, &filter, cursor, limit.saturating_add(1));
-        let mut items = self.db.read(read).await?;
-        let next = paging::cut(&mut items, limit, |template| template.id);
-        Ok((items, next))
+        let read = move |c: &mut AnyConnection| {
+            let part = |after: Option<&TemplateId>, count| repo::list(c, &filter, after.copied(), count);
+            paging::page_of(limit, cursor, part, |template| template.id)
+        };
+        self.db.read(read).await
     }
 
     /// Changes what the texts say, as another version; texts that stay as they are make none.
@@ -181,13 +182,12 @@ impl Templates {
         limit: i64,
     ) -> Result<(Vec<TemplateVersion>, Option<i32>)> {
         let read = move |c: &mut AnyConnection| {
-            let found = repo::versions(c, id, cursor, limit.saturating_add(1))?;
+            let part = |before: Option<&i32>, count| repo::versions(c, id, before.copied(), count);
+            let page = paging::page_of(limit, cursor, part, |version| version.version)?;
             // a template has a version at least: if there is none, it may be that there is no template
-            if found.is_empty() { repo::get(c, id).map(|_| found) } else { Ok(found) }
+            if page.0.is_empty() { repo::get(c, id).map(|_| page) } else { Ok(page) }
         };
-        let mut items = self.db.read(read).await?;
-        let next = paging::cut(&mut items, limit, |version| version.version);
-        Ok((items, next))
+        self.db.read(read).await
     }
 
     /// One version of a template.

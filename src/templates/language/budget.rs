@@ -44,6 +44,11 @@ impl Budget {
         self.steps(bytes / CONVERTED_A_STEP)
     }
 
+    /// Pays for looking up a name among others, which may be as long.
+    pub(super) fn look_up(&mut self, name: &str) -> Result<(), Stop> {
+        self.bytes(16 * name.len())
+    }
+
     fn steps(&mut self, steps: usize) -> Result<(), Stop> {
         let steps = u32::try_from(steps).map_err(|_| Stop::TooMuchWork)?;
         self.work = self.work.checked_sub(steps).ok_or(Stop::TooMuchWork)?;

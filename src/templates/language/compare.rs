@@ -162,7 +162,10 @@ impl<'a> Evaluation<'a> {
                 }
                 Ok(false)
             }
-            (Value::Map(fields), Value::Text(name)) => Ok(fields.contains_key(&**name)),
+            (Value::Map(fields), Value::Text(name)) => {
+                self.budget.look_up(name)?;
+                Ok(fields.contains_key(&**name))
+            }
             (Value::Text(text), Value::Text(part)) => {
                 self.budget.bytes(4 * (text.len() + part.len()))?;
                 Ok(text.contains(&**part))

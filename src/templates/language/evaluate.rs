@@ -250,10 +250,16 @@ impl<'a> Evaluation<'a> {
             Node::Number(number) => Value::Number(*number),
             Node::Text(text) => Value::text(text),
             Node::List(items) => Value::List(items),
-            Node::Name(name) => self.data.get(name),
+            Node::Name(name) => {
+                self.budget.look_up(name)?;
+                self.data.get(name)
+            }
             Node::Local(slot) => self.locals.get(*slot).cloned().unwrap_or(Value::Missing),
             Node::Loop(field) => self.of_loop(*field),
-            Node::Field(of, name) => self.value(of)?.field(name),
+            Node::Field(of, name) => {
+                self.budget.look_up(name)?;
+                self.value(of)?.field(name)
+            }
             Node::Index(of, index) => self.index(of, index)?,
             Node::Slice(of, from, to) => self.slice(of, from.as_deref(), to.as_deref())?,
             Node::Not(_) | Node::Compare(..) | Node::Test(..) => Value::Bool(self.truth(expression)?),
@@ -306,7 +312,10 @@ impl<'a> Evaluation<'a> {
     fn index(&mut self, of: &'a Expr, index: &'a Expr) -> Evaluated<Value<'a>> {
         let (container, index_value) = (self.value(of)?, self.value(index)?);
         Ok(match (container, index_value) {
-            (Value::Map(fields), Value::Text(name)) => fields.get(&*name).into(),
+            (Value::Map(fields), Value::Text(name)) => {
+                self.budget.look_up(&name)?;
+                fields.get(&*name).into()
+            }
             (Value::List(items), Value::Number(Number::Whole(place))) => {
                 // from the end, if negative
                 let place = if place < 0 { place.saturating_add(items.len() as i128) } else { place };
@@ -368,7 +377,10 @@ impl<'a> Evaluation<'a> {
         let written = match value {
             Value::Text(text) => return Ok(text),
             Value::Bool(value) => return Ok(boolean(value).into()),
-            Value::Number(number) => number.to_string(),
+            Value::Number(number) => {
+                self.budget.converted(number.width())?;
+                number.to_string()
+            }
             other => return Err(self.wrong_kind(of, &other, "a text")),
         };
         self.budget.make(written.len())?;

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use super::evaluate::{Evaluation, Stop};
-use super::number::Number;
+use super::number::{Number, WIDEST};
 use super::syntax::{Arithmetic, Expr};
 use super::value::Value;
 
@@ -159,7 +159,8 @@ impl<'a> Evaluation<'a> {
                 let text = self.short_text(value, of)?;
                 let (Some(from), Some(to)) = (first, arguments.get(1)) else { return Ok(Value::Text(text)) };
                 let (from, to) = (self.argument(from)?, self.argument(to)?);
-                self.budget.converted(text.len())?;
+                // the search looks through both
+                self.budget.converted(text.len() + from.len())?;
                 let grows_by = to.len().saturating_mul(text.matches(&*from).count());
                 self.check_length(text.len().saturating_add(grows_by), of)?;
                 let replaced = text.replace(&*from, &to);
@@ -233,7 +234,8 @@ impl<'a> Evaluation<'a> {
                     Some(_) => self.count_of(first)?.min(MOST_PLACES as usize),
                     None => 0,
                 };
-                self.budget.make(400)?;
+                self.budget.make(WIDEST)?;
+                self.budget.converted(number.width() + places)?;
                 Ok(Value::Number(number.rounded(places)))
             }
             Filter::Abs => Ok(Value::Number(self.number(value, of)?.abs())),

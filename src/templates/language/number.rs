@@ -9,6 +9,8 @@ use super::syntax::Arithmetic;
 const MOST_DIGITS: usize = 38;
 /// Characters of a text that is read as a number.
 const LONGEST: usize = 400;
+/// Characters that the widest number is written with.
+pub const WIDEST: usize = 400;
 
 /// A number of the data or of a template.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -31,6 +33,10 @@ impl Number {
 
     /// Reads a text that is a number in plain decimal notation: `500`, `-2.50`. Spaces around it are ignored.
     pub fn read(text: &str) -> Option<Self> {
+        // before anything looks through it
+        if text.len() > LONGEST {
+            return None;
+        }
         let text = text.trim();
         let digits = text.strip_prefix(['-', '+']).unwrap_or(text);
         let (whole, fraction) = match digits.split_once('.') {
@@ -38,7 +44,7 @@ impl Number {
             None => (digits, None),
         };
         let is_digits = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
-        if text.len() > LONGEST || !is_digits(whole) || fraction.is_some_and(|part| !is_digits(part)) {
+        if !is_digits(whole) || fraction.is_some_and(|part| !is_digits(part)) {
             return None;
         }
         if fraction.is_none() && whole.len() <= MOST_DIGITS {
@@ -73,6 +79,16 @@ impl Number {
         match self {
             Self::Whole(whole) => whole == 0,
             Self::Float(value) => value == 0.0,
+        }
+    }
+
+    /// Roughly the characters that it is written with.
+    pub fn width(self) -> usize {
+        match self {
+            Self::Whole(_) => 40,
+            Self::Float(value) if value.abs() < 1e17 && value.abs() > 1e-7 => 20,
+            // written without an exponent
+            Self::Float(_) => WIDEST,
         }
     }
 

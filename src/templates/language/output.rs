@@ -5,7 +5,7 @@ use std::io;
 
 use super::budget::Budget;
 use super::evaluate::{Evaluated, Evaluation, Stop, boolean};
-use super::number::Number;
+use super::number::{Number, WIDEST};
 use super::syntax::Expr;
 use super::value::Value;
 
@@ -28,7 +28,7 @@ impl Evaluation<'_> {
         match value {
             Value::Missing => Err(self.no_value(of)),
             Value::Text(text) => {
-                self.budget.bytes(2 * text.len())?;
+                self.budget.bytes(4 * text.len())?;
                 output.write(text)
             }
             // neither needs an escape
@@ -36,7 +36,10 @@ impl Evaluation<'_> {
                 output.push(if *value { "true" } else { "false" })
             }
             Value::Bool(value) => output.push(boolean(*value)),
-            Value::Number(number) => output.number(*number),
+            Value::Number(number) => {
+                self.budget.converted(number.width())?;
+                output.number(*number)
+            }
             Value::List(items) => self.emit_json(items, output),
             Value::Map(fields) => self.emit_json(fields, output),
         }
@@ -71,13 +74,11 @@ impl Output<'_> {
 
     fn number(&mut self, number: Number) -> Evaluated<()> {
         use std::fmt::Write;
-        let before = self.text.len();
-        // no number takes more than 400 characters
-        let _ = write!(self.text, "{number}");
-        if self.text.len() > self.longest {
-            self.text.truncate(before);
-            return Err(Stop::TooLong);
+        if self.text.len() + WIDEST > self.longest {
+            return self.push(&number.to_string());
         }
+        // a String takes everything
+        let _ = write!(self.text, "{number}");
         Ok(())
     }
 
@@ -148,7 +149,7 @@ struct JsonWriter<'w, 'o> {
 impl JsonWriter<'_, '_> {
     fn piece(&mut self, piece: &[u8]) -> Evaluated<()> {
         self.budget.step()?;
-        self.budget.bytes(2 * piece.len())?;
+        self.budget.bytes(4 * piece.len())?;
         // serde_json writes whole characters
         let piece = std::str::from_utf8(piece).unwrap_or_default();
         match self.output.escape {
