@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::middleware::from_fn;
-use actix_web::{App as ActixApp, HttpResponse, HttpServer, Resource, Route, web};
+use actix_web::{App as ActixApp, HttpResponse, Resource, Route, web};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -35,19 +35,22 @@ use crate::dead_letters::{self, DeadLetters};
 use crate::delivery::announce::Announcer;
 use crate::delivery::repo::claim;
 use crate::delivery::{Engine, Settings};
+use crate::descriptors;
 use crate::egress::guard::{Guard, Plain};
 use crate::endpoints::{self, Book, Endpoints};
 use crate::error::{Error, Result};
 use crate::events::handler::broker::FromBroker;
 use crate::events::{self, Events};
 use crate::http::access::{self, Access};
+use crate::http::bodies::BodyMemory;
 use crate::http::channels::{self as http_channels, Channels, ProviderStates};
+use crate::http::connection::{self, AnswerMemory, Connections};
 use crate::http::figures::{self, NextDue};
 use crate::http::health::{self, Probes, SignOfLife};
 use crate::http::once::Keeping;
 use crate::http::request_log::RequestLog;
 use crate::http::routing::{get, others};
-use crate::http::{cut, metrics as http_metrics, openapi, problem};
+use crate::http::{metrics as http_metrics, openapi, problem, server};
 use crate::idempotency;
 use crate::inbox::delivery::Letterbox;
 use crate::inbox::handler::door::Origins;
@@ -68,6 +71,8 @@ use crate::preferences::{self, Preferring};
 use crate::requests::{Recurring, Requests, handler as requests_handler, recurring};
 use crate::routes::{self, Routes};
 use crate::templates::{self, Templates};
+
+const MIB: usize = 1024 * 1024;
 
 /// A service that listens. Dropping it stops nothing; call [`App::stop`].
 pub struct App {
@@ -146,6 +151,8 @@ struct Services {
     db: web::Data<Db>,
     access: web::Data<Access>,
     probes: web::Data<Probes>,
+    bodies: web::Data<BodyMemory>,
+    answers: web::Data<AnswerMemory>,
     /// Of the engine; the server's workers have runtimes of their own.
     runtime: web::Data<tokio::runtime::Handle>,
 }
@@ -279,6 +286,8 @@ impl App {
             next_due: web::Data::new(next_due(db.clone())),
             shutdown: web::Data::new(shutdown.clone()),
             db: web::Data::new(db),
+            bodies: web::Data::new(BodyMemory::new(config.http.body_memory * MIB)),
+            answers: web::Data::new(AnswerMemory::new(config.http.body_memory * MIB)),
             runtime: web::Data::new(tokio::runtime::Handle::current()),
         };
         let server = serve(listener, &config, services)?;
@@ -454,7 +463,12 @@ fn secret_of(config: &Config, secret: Option<&SecretString>) -> Vec<u8> {
 
 fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<Server> {
     let paths = if config.node.role == Role::Worker { probes } else { every_path };
-    let server = HttpServer::new(move || {
+    let limit = descriptors::raise_limit();
+    let connections = descriptors::connections(config.http.connections, limit, reserved_descriptors(config));
+    tracing::debug!(limit, connections, "descriptors");
+    let connections = Connections::new(connections, services.metrics.http_connections_closed.clone());
+    let shown = web::Data::new(connections.clone());
+    let application = move || {
         ActixApp::new()
             .app_data(services.clients.clone())
             .app_data(services.endpoints.clone())
@@ -481,20 +495,24 @@ fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<S
             .app_data(services.shutdown.clone())
             .app_data(services.db.clone())
             .app_data(services.runtime.clone())
+            .app_data(services.bodies.clone())
+            .app_data(services.answers.clone())
+            .app_data(shown.clone())
             .wrap(from_fn(access::check))
             .wrap(from_fn(http_metrics::count))
             .wrap(TracingLogger::<RequestLog>::new())
+            .wrap(from_fn(connection::answering))
             .configure(paths)
-    });
-    let server = server
-        .workers(config.http.workers)
-        .disable_signals()
-        .on_connect(cut::keep)
-        .shutdown_timeout(10)
-        .keep_alive(Duration::from_secs(75))
-        .listen(listener)
-        .map_err(|e| Error::Unavailable(e.into()))?;
-    Ok(server.run())
+    };
+    server::serve(listener, config.http.workers, &connections, application)
+        .map_err(|e| Error::Unavailable(e.into()))
+}
+
+/// Descriptors that the database and the providers need at most.
+fn reserved_descriptors(config: &Config) -> usize {
+    let pools = usize::try_from(config.database.pool_size).unwrap_or_default() * 2;
+    let workers = ChannelKind::ALL.iter().map(|channel| config.concurrency(*channel));
+    pools + workers.sum::<usize>()
 }
 
 fn read(path: &str, route: Route) -> Resource {

@@ -91,6 +91,8 @@ pub enum Verdict {
         /// For how long it asked to be left alone.
         retry_after: Duration,
     },
+    /// It was not asked: this machine lacks something for a connection. No fault of the message or the provider.
+    LocalFault,
     /// It did not, and never will.
     Permanent {
         /// Why, without anything of the recipient's.
@@ -125,6 +127,11 @@ impl Answer {
     /// No answer came: a connection that broke, a timeout.
     pub fn none(error: impl Into<String>) -> Self {
         Self::of(Verdict::Transient { error: error.into(), retry_after: None }, None)
+    }
+
+    /// This machine could make no connection.
+    pub fn local_fault() -> Self {
+        Self::of(Verdict::LocalFault, None)
     }
 
     /// Nothing that another attempt could mend.

@@ -41,6 +41,8 @@ pub const ENVIRONMENT: &[(&str, &str, Form)] = &[
     ("HTTP_HOST", "http.host", Form::Text),
     ("HTTP_PORT", "http.port", Form::Number),
     ("HTTP_WORKERS", "http.workers", Form::Number),
+    ("HTTP_CONNECTIONS", "http.connections", Form::Number),
+    ("HTTP_BODY_MEMORY", "http.body_memory", Form::Number),
     ("PUBLIC_URL", "http.public_url", Form::Text),
     ("API_KEY", "access.api_key", Form::Text),
     ("API_KEY_FILE", "access.api_key_file", Form::Text),

@@ -3,6 +3,7 @@
 mod connection;
 mod endpoint;
 pub mod guard;
+pub mod local;
 
 use std::time::Duration;
 

@@ -58,6 +58,8 @@ pub enum Error {
     Unsupported(String),
     /// The input is larger than is taken here.
     TooLarge(String),
+    /// The input comes more slowly than is waited for.
+    TooSlow(String),
     /// Nothing of this kind has this id.
     NotFound {
         /// The kind of thing, a word of the glossary.
@@ -112,6 +114,7 @@ impl fmt::Display for Error {
             Self::Malformed(why)
             | Self::Unsupported(why)
             | Self::TooLarge(why)
+            | Self::TooSlow(why)
             | Self::Conflict(why)
             | Self::InWork { why, .. }
             | Self::Busy(why) => {

@@ -2,8 +2,9 @@
 //! are in their folders.
 
 pub mod access;
+pub mod bodies;
 pub mod channels;
-pub mod cut;
+pub mod connection;
 pub mod events;
 pub mod figures;
 pub mod health;
@@ -15,3 +16,4 @@ pub mod prefer;
 pub mod problem;
 pub mod request_log;
 pub mod routing;
+pub mod server;

@@ -8,7 +8,7 @@
 //!
 //! | modules | what they are |
 //! |---|---|
-//! | [`error`], [`clock`], [`kinds`], [`locale`], [`paging`], [`config`], [`metrics`], [`lifecycle`], [`telemetry`], [`failpoint`], [`seal`] | the ground |
+//! | [`error`], [`clock`], [`kinds`], [`locale`], [`paging`], [`config`], [`metrics`], [`lifecycle`], [`telemetry`], [`failpoint`], [`seal`], [`descriptors`] | the ground |
 //! | [`db`] | the two databases behind one handle |
 //! | [`idempotency`] | requests that may come twice |
 //! | [`segments`], [`templates`] | what a text message comes to; texts to fill, kept with their versions |
@@ -47,6 +47,7 @@ pub mod db;
 pub mod dead_letters;
 pub mod delivery;
 pub mod demo;
+pub mod descriptors;
 pub mod egress;
 pub mod endpoints;
 pub mod error;

@@ -65,6 +65,8 @@ pub struct Inner {
     pub circuit: IntGaugeVec,
     /// `fanfare_throttled_total`
     pub throttled: IntCounterVec,
+    /// `fanfare_local_faults_total`
+    pub local_faults: IntCounterVec,
     /// `fanfare_rate_limit_waits_total`
     pub rate_limit_waits: IntCounterVec,
     /// `fanfare_rate_limit_wait_seconds_total`
@@ -87,6 +89,10 @@ pub struct Inner {
     pub watchdog_ticks: IntCounter,
     /// `fanfare_db_pool_connections`
     pub db_pool: IntGaugeVec,
+    /// `fanfare_http_connections`
+    pub http_connections: IntGauge,
+    /// `fanfare_http_connections_closed_total`
+    pub http_connections_closed: IntCounterVec,
     /// `fanfare_db_write_duration_seconds`
     pub db_write: Histogram,
     /// `fanfare_http_requests_total`
@@ -285,6 +291,11 @@ impl Metrics {
                 "Answers 429 with Retry-After; a rise means that the channel's rate is above what the provider bears",
                 channel,
             )?,
+            local_faults: r.counters(
+                "fanfare_local_faults_total",
+                "Attempts that could not be made for want of a descriptor, a port or memory; a rise means that this machine is the limit",
+                channel,
+            )?,
             rate_limit_waits: r.counters(
                 "fanfare_rate_limit_waits_total",
                 "How often a message was ready and waited for the channel's rate; a rise means that the rate is the limit",
@@ -325,6 +336,15 @@ impl Metrics {
             )?,
             watchdog_ticks: r.counter("fanfare_watchdog_ticks_total", "Looks of the watchdog; it stops when it is stuck")?,
             db_pool: r.gauges("fanfare_db_pool_connections", "Database connections", &["pool", "state"])?,
+            http_connections: r.add(IntGauge::new(
+                "fanfare_http_connections",
+                "Open connections of callers; at HTTP_CONNECTIONS the idle ones are closed for new ones",
+            ))?,
+            http_connections_closed: r.counters(
+                "fanfare_http_connections_closed_total",
+                "Connections that the service closed by itself: idle ones to make room, slow ones whose peers do not read, refused ones because none was idle",
+                &["reason"],
+            )?,
             db_write: r.add(Histogram::with_opts(
                 HistogramOpts::new("fanfare_db_write_duration_seconds", "Transactions up to their commit on disk")
                     .buckets(SHORT_BUCKETS.to_vec()),
@@ -355,6 +375,9 @@ impl Metrics {
         for outcome in ["taken", "refused", "buried"] {
             self.broker_events.with_label_values(&[outcome]);
         }
+        for reason in ["idle", "slow", "refused"] {
+            self.http_connections_closed.with_label_values(&[reason]);
+        }
         for why in ["dropped", "expired"] {
             self.dead_letters_closed.with_label_values(&[why]);
         }
@@ -363,6 +386,7 @@ impl Metrics {
             for counter in of_messages.into_iter().chain([
                 &self.retries,
                 &self.throttled,
+                &self.local_faults,
                 &self.rate_limit_waits,
                 &self.opted_out,
                 &self.deferred,

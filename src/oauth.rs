@@ -6,7 +6,7 @@ pub mod answer;
 pub mod tokens;
 
 pub use account::Account;
-pub use tokens::{Failure, Fetch, Grant, Token, Tokens};
+pub use tokens::{Failure, FailureKind, Fetch, Grant, Token, Tokens};
 
 /// The type of a request's body at a token endpoint.
 pub const FORM: &str = "application/x-www-form-urlencoded";

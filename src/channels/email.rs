@@ -16,8 +16,9 @@ use std::net::IpAddr;
 
 pub use settings::{Login, Server, Settings, Tls, servers};
 
+use self::connection::Unopened;
 use self::message::{Composer, Mail};
-use self::relay::{Relay, Unusable};
+use self::relay::Relay;
 use super::{Answer, Channel, Delivery, Sending};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -82,7 +83,8 @@ impl Email {
         while let Some(at) = drawn(left.iter().map(|relay| relay.weight())) {
             match left.swap_remove(at).deliver(mail).await {
                 Ok(answer) => return answer,
-                Err(Unusable(reason)) => why = reason,
+                Err(Unopened::LocalFault) => return Answer::local_fault(),
+                Err(Unopened::Unusable(reason)) => why = reason,
             }
         }
         Answer::none(why)

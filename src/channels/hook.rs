@@ -34,6 +34,7 @@ pub(super) async fn post(
     };
     guard.send(ask).await.map_err(|failure| match failure {
         Failure::Refused(why) => Answer::permanent(None, why.to_string()),
+        Failure::LocalFault => Answer::local_fault(),
         failure => deferred(None, failure.to_string(), None),
     })
 }

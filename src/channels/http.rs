@@ -15,6 +15,7 @@ pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key
 /// What it comes to when `whom` gave no answer.
 pub(super) fn unanswered(whom: &str, why: NoAnswer) -> Answer {
     Answer::none(match why {
+        NoAnswer::LocalFault => return Answer::local_fault(),
         NoAnswer::Unreachable => format!("{whom} could not be reached"),
         NoAnswer::Broken(how) => format!("the connection broke before an answer came ({how})"),
     })

@@ -23,6 +23,8 @@ pub enum Unauthorized {
     Never(String),
     /// And there may be later.
     NotNow(String),
+    /// This machine could make no connection to whoever grants it.
+    LocalFault,
 }
 
 /// A future [`Authorization`]. Dropping it gives up what it fetches; whoever waits for the same fetches it then.

@@ -20,7 +20,7 @@ use crate::egress::{self, Endpoint};
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::kinds::ChannelKind;
-use crate::oauth::{Account, Tokens};
+use crate::oauth::{Account, Failure, FailureKind, Tokens};
 
 /// Where FCM is.
 pub const FCM_URL: &str = "https://fcm.googleapis.com";
@@ -91,6 +91,7 @@ impl Fcm {
         };
         let token = match self.tokens.get().await {
             Ok(token) => token,
+            Err(Failure { kind: FailureKind::LocalFault, .. }) => return Answer::local_fault(),
             Err(failure) => return Answer::none(failure.why),
         };
         let mut headers = self.endpoint.headers().clone();

@@ -108,6 +108,7 @@ impl HttpRequests {
             }
             Err(Unauthorized::Never(why)) => Err(Answer::permanent(None, why)),
             Err(Unauthorized::NotNow(why)) => Err(deferred(None, why, None)),
+            Err(Unauthorized::LocalFault) => Err(Answer::local_fault()),
         }
     }
 
@@ -170,6 +171,7 @@ fn head(delivery: &Delivery, spec: &Spec) -> Option<(Method, HeaderMap)> {
 fn unanswered(spec: &Spec, failure: Failure) -> Answer {
     let came = match failure {
         Failure::Refused(why) => return Answer::permanent(None, why.to_string()),
+        Failure::LocalFault => return Answer::local_fault(),
         Failure::TimedOut | Failure::LookupTimedOut => Came::TimedOut,
         _ => Came::Nothing,
     };

@@ -78,7 +78,7 @@ impl<'a> Noting<'a> {
             (Verdict::Delivered, _) => Some(Came::Taken),
             (Verdict::Gone { .. }, _) => Some(Came::Gone),
             // it was never asked
-            (Verdict::Permanent { .. }, None) => None,
+            (Verdict::Permanent { .. } | Verdict::LocalFault, None) => None,
             _ => Some(Came::Failed),
         };
     }

@@ -15,7 +15,7 @@ use crate::error::{Error, Result};
 use crate::idempotency::{self, Answer, Claim, Key, Made};
 use crate::paging;
 
-/// So many imports at once; the next ones wait. Each has a thread and a few chunks in memory.
+/// Imports at once; further ones are refused. Each has a thread and a few chunks in memory.
 const IMPORTS_AT_ONCE: usize = 4;
 
 /// The clients of one database; cloning it is cheap.
@@ -74,10 +74,11 @@ impl Clients {
         cursor: Option<ClientId>,
         limit: i64,
     ) -> Result<(Vec<Client>, Option<ClientId>)> {
-        let mut items =
-            self.db.read(move |c| repo::list(c, &filter, cursor, limit.saturating_add(1))).await?;
-        let next = paging::cut(&mut items, limit, |client| client.id);
-        Ok((items, next))
+        let read = move |c: &mut AnyConnection| {
+            let part = |after: Option<&ClientId>, count| repo::list(c, &filter, after.copied(), count);
+            paging::page_of(limit, cursor, part, |client| client.id)
+        };
+        self.db.read(read).await
     }
 
     /// Makes the client anew under its id: what is not given is gone.
@@ -130,8 +131,14 @@ impl Clients {
     /// # Errors
     /// [`Stopped`], with what was committed before.
     pub async fn import(&self, source: impl Read + Send + 'static) -> Result<ImportReport, Stopped> {
-        // never closed: were it, importing without a permit would be right too
-        let _permit = self.imports.acquire().await;
+        // a caller that waited in silence would not know whether anything happens
+        let busy = || {
+            let why = format!(
+                "{IMPORTS_AT_ONCE} imports run already, and nothing of this one was read; send it again later"
+            );
+            Stopped::at_once(Error::Busy(why))
+        };
+        let _permit = self.imports.try_acquire().map_err(|_| busy())?;
         import::import(&self.db, &self.clock, source, |_| ()).await
     }
 }

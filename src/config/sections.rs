@@ -57,6 +57,10 @@ pub struct Http {
     pub port: u16,
     /// Threads that answer.
     pub workers: usize,
+    /// Connections at once; 0 for as many as the limit of descriptors leaves room for.
+    pub connections: usize,
+    /// MiB of all requests' bodies together.
+    pub body_memory: usize,
     /// By which recipients reach this service, for links in mails.
     pub public_url: Option<String>,
 }

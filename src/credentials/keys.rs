@@ -17,7 +17,7 @@ use super::tokens::Asking;
 use super::usecase::{Credentials, unopened};
 use super::vault::Unopened;
 use crate::channels::keyring::{Authorization, Authorizing, Keyring, Unauthorized};
-use crate::oauth::Tokens;
+use crate::oauth::{FailureKind, Tokens};
 
 /// After so long it is looked whether another node changed it.
 const FRESH: Duration = Duration::from_secs(1);
@@ -127,10 +127,10 @@ impl Credentials {
                 }
                 Err(failure) => {
                     let why = format!("no token could be had for the credential `{name}`: {}", failure.why);
-                    Err(if failure.is_for_good {
-                        Unauthorized::Never(why)
-                    } else {
-                        Unauthorized::NotNow(why)
+                    Err(match failure.kind {
+                        FailureKind::Lasting => Unauthorized::Never(why),
+                        FailureKind::Passing => Unauthorized::NotNow(why),
+                        FailureKind::LocalFault => Unauthorized::LocalFault,
                     })
                 }
             },

@@ -106,6 +106,7 @@ impl Fetch for Asking {
         };
         let answered = self.guard.send(ask).await.map_err(|why| match why {
             NoAnswer::Refused(why) => Failure::lasting(format!("the token endpoint may not be asked: {why}")),
+            NoAnswer::LocalFault => Failure::local(),
             why => Failure::passing(format!("the token endpoint gave no answer: {why}")),
         })?;
         // what is cut off is no JSON

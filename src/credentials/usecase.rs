@@ -107,14 +107,15 @@ impl Credentials {
     /// # Errors
     /// Those of the database.
     pub async fn list(&self, cursor: Option<Name>, limit: i64) -> Result<(Vec<Credential>, Option<Name>)> {
+        let vault = Arc::clone(&self.vault);
         let read = move |c: &mut AnyConnection| {
-            repo::list(c, cursor.as_ref().map(Name::as_str), limit.saturating_add(1))
+            let part = |after: Option<&Name>, count| {
+                let stored = repo::list(c, after.map(Name::as_str), count)?;
+                stored.iter().map(|stored| stored.view(&vault)).collect::<Result<Vec<Credential>>>()
+            };
+            paging::page_of(limit, cursor, part, |credential| credential.name.clone())
         };
-        let stored = self.db.read(read).await?;
-        let mut items =
-            stored.iter().map(|stored| stored.view(&self.vault)).collect::<Result<Vec<Credential>>>()?;
-        let next = paging::cut(&mut items, limit, |credential| credential.name.clone());
-        Ok((items, next))
+        self.db.read(read).await
     }
 
     /// Changes what is named. What requests prove with it from then on is the new one, here at once and at other nodes

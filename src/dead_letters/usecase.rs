@@ -108,11 +108,13 @@ impl DeadLetters {
         after: Option<Place>,
         limit: i64,
     ) -> Result<(Vec<DeadLetter>, Option<Place>)> {
-        let read =
-            move |c: &mut AnyConnection| repo::list(c, &filter, (Order::NewestFirst, after), limit + 1);
-        let mut found = self.db.read(read).await?;
-        let next = paging::cut(&mut found, limit, DeadLetter::place);
-        Ok((found, next))
+        let read = move |c: &mut AnyConnection| {
+            let part = |after: Option<&Place>, count| {
+                repo::list(c, &filter, (Order::NewestFirst, after.copied()), count)
+            };
+            paging::page_of(limit, after, part, DeadLetter::place)
+        };
+        self.db.read(read).await
     }
 
     /// An open letter with everything that is known of it.
@@ -272,9 +274,11 @@ impl DeadLetters {
         before: Option<ReplayId>,
         limit: i64,
     ) -> Result<(Vec<Replay>, Option<ReplayId>)> {
-        let mut found = self.db.read(move |c| many::newest(c, before, limit + 1)).await?;
-        let next = paging::cut(&mut found, limit, |replay| replay.id);
-        Ok((found, next))
+        let read = move |c: &mut AnyConnection| {
+            let part = |before: Option<&ReplayId>, count| many::newest(c, before.copied(), count);
+            paging::page_of(limit, before, part, |replay| replay.id)
+        };
+        self.db.read(read).await
     }
 
     /// Stops a replay. What was replayed stays so.

@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
+use crate::egress::local::LOCAL_FAULT;
 use crate::kinds::{ChannelKind, ProviderState};
 use crate::metrics::Metrics;
 
@@ -24,6 +25,10 @@ const LONGEST_REST: Duration = Duration::from_secs(30);
 const SHORTEST_THROTTLE: Duration = Duration::from_millis(100);
 /// A provider that asks for more is asked again after this: nothing else would show that it has recovered.
 const LONGEST_THROTTLE: Duration = Duration::from_secs(600);
+/// How long a channel waits for what this machine lacks.
+const LOCAL_PAUSE: Duration = Duration::from_millis(500);
+/// A fault of this machine is logged once in this time.
+const LOCAL_LOG: Duration = Duration::from_secs(10);
 /// When the gate stays closed longer than this, what waits in memory is given back and counts as queued.
 const SHORT: Duration = Duration::from_secs(2);
 
@@ -43,6 +48,8 @@ const WELL: Circuit = Circuit::Closed { failures: 0, since: None };
 struct Inner {
     circuit: Circuit,
     throttled_until: Option<Instant>,
+    /// When a fault of this machine was logged last.
+    local_logged: Option<Instant>,
 }
 
 /// When something may go.
@@ -77,6 +84,8 @@ pub enum Report {
     Sick,
     /// It asked for patience.
     Throttled(Duration),
+    /// It was not asked: this machine could make no connection.
+    LocalFault,
 }
 
 /// The gate of one channel.
@@ -116,7 +125,7 @@ impl Drop for Pass {
 impl Gate {
     /// An open gate, whose circuit opens after `threshold` failures in a row (0: never).
     pub fn new(channel: ChannelKind, threshold: u32, feed: Arc<Notify>, metrics: Metrics) -> Self {
-        let inner = Inner { circuit: WELL, throttled_until: None };
+        let inner = Inner { circuit: WELL, throttled_until: None, local_logged: None };
         Self { channel, threshold, inner: Mutex::new(inner), changed: Notify::new(), feed, metrics }
     }
 
@@ -209,6 +218,14 @@ impl Gate {
             inner.throttled_until = inner.throttled_until.max(Some(until));
             self.metrics.throttled.with_label_values(&[self.channel.as_str()]).inc();
         }
+        if report == Report::LocalFault {
+            inner.throttled_until = inner.throttled_until.max(Some(now + LOCAL_PAUSE));
+            self.metrics.local_faults.with_label_values(&[self.channel.as_str()]).inc();
+            if inner.local_logged.is_none_or(|at| now - at >= LOCAL_LOG) {
+                inner.local_logged = Some(now);
+                tracing::warn!(channel = %self.channel, "{LOCAL_FAULT}; the channel pauses and no attempt is counted");
+            }
+        }
         let before = inner.circuit;
         inner.circuit = match (before, is_probe, report) {
             (Circuit::Closed { .. }, _, Report::Alive | Report::Throttled(_)) => WELL,
@@ -229,12 +246,16 @@ impl Gate {
                 let rest = (rest * 2).min(LONGEST_REST);
                 Circuit::Open { until: now + rest, rest }
             }
+            // the probe was not sent after all: another may be
+            (Circuit::HalfOpen { rest, .. }, true, Report::LocalFault) => {
+                Circuit::HalfOpen { probing: false, rest }
+            }
             // what was in flight when the circuit opened says nothing new
             (circuit, _, _) => circuit,
         };
         let circuit_moved = std::mem::discriminant(&inner.circuit) != std::mem::discriminant(&before);
         drop(inner);
-        if circuit_moved || matches!(report, Report::Throttled(_)) {
+        if circuit_moved || matches!(report, Report::Throttled(_) | Report::LocalFault) {
             self.show();
             self.changed.notify_waiters();
             self.feed.notify_one();

@@ -147,6 +147,7 @@ fn report(verdict: &Verdict) -> Report {
         | Verdict::Deferred { .. } => Report::Alive,
         Verdict::Transient { .. } => Report::Sick,
         Verdict::Throttled { retry_after } => Report::Throttled(*retry_after),
+        Verdict::LocalFault => Report::LocalFault,
     }
 }
 
@@ -211,7 +212,7 @@ fn failed(
 enum Came {
     /// An outcome, to be recorded.
     To(Outcome),
-    /// Nothing: the provider takes no message for now, this one is as it was.
+    /// Nothing: no message can go for now; the item returns to its lane and no attempt is counted.
     Back(Item),
 }
 
@@ -323,7 +324,7 @@ impl Sender {
             Verdict::Delivered => (OutcomeKind::Delivered, None, None, None),
             Verdict::Permanent { error } => failed(ErrorClass::Rejected, error),
             Verdict::Gone { error } => failed(ErrorClass::Gone, error),
-            Verdict::Throttled { .. } => return Came::Back(item),
+            Verdict::Throttled { .. } | Verdict::LocalFault => return Came::Back(item),
             Verdict::Transient { error, retry_after } | Verdict::Deferred { error, retry_after } => {
                 // a message that was replayed has its whole schedule again
                 let since = attempts.saturating_sub(item.attempts_before);

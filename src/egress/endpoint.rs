@@ -14,6 +14,7 @@ use tower_service::Service;
 
 use super::CONNECT_TIMEOUT;
 use super::connection::{Connection, Idle};
+use super::local::is_local;
 use crate::error::Error;
 
 /// How often an idle connection is asked whether the other side is still there, and how often it may not answer, as
@@ -26,6 +27,8 @@ const KEEPALIVE_RETRIES: u32 = 3;
 pub enum NoAnswer {
     /// No connection: nothing was sent.
     Unreachable,
+    /// No connection, because this machine lacks something for one: nothing was sent.
+    LocalFault,
     /// The connection broke before an answer came; in a word, how.
     Broken(&'static str),
 }
@@ -128,8 +131,11 @@ impl Endpoint {
     }
 
     async fn connect(&self) -> Result<Box<Connection>, NoAnswer> {
-        let stream =
-            self.connector.clone().call(self.base.clone()).await.map_err(|_| NoAnswer::Unreachable)?;
+        let stream = self.connector.clone().call(self.base.clone()).await;
+        let stream = stream.map_err(|error| match is_local(&*error) {
+            true => NoAnswer::LocalFault,
+            false => NoAnswer::Unreachable,
+        })?;
         Connection::open(&http1::Builder::new(), stream, None).await.map_err(|_| NoAnswer::Unreachable)
     }
 }

@@ -152,6 +152,9 @@ pub enum Failure {
     /// No connection.
     #[error("the host could not be reached")]
     Unreachable,
+    /// No connection, because this machine lacks something for one.
+    #[error("{}", super::local::LOCAL_FAULT)]
+    LocalFault,
     /// A connection, and no TLS over it: its certificate, say.
     #[error(
         "no TLS connection could be made: the certificate is not valid for the host, or it speaks no TLS"

@@ -101,9 +101,11 @@ impl Endpoints {
         cursor: Option<EndpointId>,
         limit: i64,
     ) -> Result<(Vec<WebhookEndpoint>, Option<EndpointId>)> {
-        let mut items = self.db.read(move |c| repo::list(c, cursor, limit.saturating_add(1))).await?;
-        let next = paging::cut(&mut items, limit, |endpoint| endpoint.id);
-        Ok((items, next))
+        let read = move |c: &mut AnyConnection| {
+            let part = |after: Option<&EndpointId>, count| repo::list(c, after.copied(), count);
+            paging::page_of(limit, cursor, part, |endpoint| endpoint.id)
+        };
+        self.db.read(read).await
     }
 
     /// Changes what is named. A new secret is joined by the old one for the time of the overlap.

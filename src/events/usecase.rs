@@ -13,9 +13,9 @@ pub use super::repo::Filter;
 use super::repo::{self, EventRow, Handle, Stored};
 use super::target::Target;
 use crate::clock::Clock;
-use crate::db::Db;
 use crate::db::gather::Room;
 use crate::db::types::{EventId, MessageId, Timestamp};
+use crate::db::{AnyConnection, Db};
 use crate::error::{Error, FieldError, Result};
 use crate::kinds::ChannelKind;
 use crate::live::{Live, Waiter};
@@ -301,9 +301,14 @@ impl Events {
     /// # Errors
     /// Those of the database.
     pub async fn list(&self, filter: Filter, limit: i64) -> Result<(Vec<Event>, Option<EventId>)> {
-        let mut items = self.db.read(move |c| repo::list(c, &filter, limit.saturating_add(1))).await?;
-        let next = paging::cut(&mut items, limit, |event| event.event_id);
-        Ok((items, next))
+        let read = move |c: &mut AnyConnection| {
+            let part = |before: Option<&EventId>, count| {
+                let filter = Filter { before: before.copied(), ..filter.clone() };
+                repo::list(c, &filter, count)
+            };
+            paging::page_of(limit, filter.before, part, |event| event.event_id)
+        };
+        self.db.read(read).await
     }
 }
 

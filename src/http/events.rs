@@ -10,8 +10,9 @@ use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use futures_util::stream;
 use serde::Serialize;
+use tokio::time::Instant;
 
-use super::cut::Cut;
+use super::connection::Disconnect;
 use super::problem::Problem;
 use crate::lifecycle::Shutdown;
 
@@ -19,6 +20,9 @@ use crate::lifecycle::Shutdown;
 const COMMENT_EVERY: Duration = Duration::from_secs(15);
 /// What a reset says.
 const MISSED: &str = r#"{"detail":"events were missed: read the state anew"}"#;
+/// A stream that has sent everything waits for so long before it looks for more. So what comes in quick succession costs
+/// a thousand watchers one look, not one for each event.
+const GAP: Duration = Duration::from_millis(100);
 /// How long a reader has for what was sent when the service stops.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 
@@ -28,7 +32,15 @@ pub trait Source {
     fn place(&self) -> Option<String>;
 
     /// The next events as the wire has them; none at the end. Dropped before it returns, it has taken nothing.
-    fn next(&mut self) -> impl Future<Output = Option<String>>;
+    fn next(&mut self) -> impl Future<Output = Option<Piece>>;
+}
+
+/// Some events of a stream.
+pub struct Piece {
+    /// The events as the wire has them.
+    pub text: String,
+    /// Whether more are there already.
+    pub more: bool,
 }
 
 /// The answer to a request for a stream, without events.
@@ -67,16 +79,16 @@ pub fn stream(
     shutdown: &Shutdown,
 ) -> HttpResponse {
     if let Some(overtaken) = overtaken {
-        actix_web::rt::spawn(guard(Cut::of(request), overtaken, shutdown.clone()));
+        actix_web::rt::spawn(guard(Disconnect::of(request), overtaken, shutdown.clone()));
     }
     let opening = Some(format!("{}{first}", comment(&source)));
-    let open = Open { source, shutdown: shutdown.clone(), opening };
+    let open = Open { source, shutdown: shutdown.clone(), opening, not_before: Instant::now() };
     head().streaming(stream::unfold(open, Open::next))
 }
 
 /// Cuts the connection of a reader that is too slow, or that does not read when the service stops: what ends the answer
 /// would never reach it.
-async fn guard(cut: Cut, overtaken: impl Future<Output = bool>, shutdown: Shutdown) {
+async fn guard(disconnect: Disconnect, overtaken: impl Future<Output = bool>, shutdown: Shutdown) {
     tokio::select! {
         biased;
         () = shutdown.wait() => tokio::time::sleep(LAST_WORDS).await,
@@ -87,7 +99,7 @@ async fn guard(cut: Cut, overtaken: impl Future<Output = bool>, shutdown: Shutdo
             tracing::info!("a stream was cut off: its reader was too slow");
         }
     }
-    cut.now();
+    disconnect.now();
 }
 
 /// An open stream.
@@ -95,6 +107,8 @@ struct Open<S> {
     source: S,
     shutdown: Shutdown,
     opening: Option<String>,
+    /// When events are looked for again.
+    not_before: Instant,
 }
 
 impl<S: Source> Open<S> {
@@ -105,13 +119,25 @@ impl<S: Source> Open<S> {
             None => tokio::select! {
                 biased;
                 () = self.shutdown.wait() => return None,
-                events = self.source.next() => events?,
+                piece = later(self.not_before, &mut self.source) => {
+                    let Piece { text, more } = piece?;
+                    if !more {
+                        self.not_before = Instant::now() + GAP;
+                    }
+                    text
+                }
                 // with the place by now, also when nothing of it was let through: so it is not lost in a quiet stream
                 () = tokio::time::sleep(COMMENT_EVERY) => comment(&self.source),
             },
         };
         Some((Ok(text.into()), self))
     }
+}
+
+/// The next events, but not before this time.
+async fn later(at: Instant, source: &mut impl Source) -> Option<Piece> {
+    tokio::time::sleep_until(at).await;
+    source.next().await
 }
 
 /// Says nothing but the place.

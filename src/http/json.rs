@@ -6,11 +6,11 @@ use std::pin::Pin;
 use actix_web::dev::Payload;
 use actix_web::http::header;
 use actix_web::{FromRequest, HttpRequest, web};
-use futures_util::StreamExt;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
+use super::bodies;
 use crate::db::types::Timestamp;
 use crate::error::{Error, FieldError, Result};
 
@@ -67,7 +67,7 @@ pub(super) fn read_body(
         let mime = mime.trim().to_ascii_lowercase();
         mime == "application/json" || mime.ends_with("+json")
     });
-    let payload = web::Payload::from_request(request, payload);
+    let (request, payload) = (request.clone(), web::Payload::from_request(request, payload));
     async move {
         if !is_json {
             return Err(Error::Unsupported(
@@ -75,24 +75,8 @@ pub(super) fn read_body(
             ));
         }
         let payload = payload.await.map_err(|e| Error::Malformed(e.to_string()))?;
-        read_bytes(payload, most).await
+        bodies::read(request, payload, most).await
     }
-}
-
-/// The bytes of a body, `most` of them at most.
-///
-/// # Errors
-/// [`Error::TooLarge`], and [`Error::Malformed`] for one that does not come whole.
-pub async fn read_bytes(mut payload: web::Payload, most: usize) -> Result<web::BytesMut> {
-    let mut body = web::BytesMut::new();
-    while let Some(chunk) = payload.next().await {
-        let chunk = chunk.map_err(|e| Error::Malformed(format!("the body could not be read: {e}")))?;
-        if body.len() + chunk.len() > most {
-            return Err(Error::TooLarge(format!("the body is larger than {most} bytes")));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
 }
 
 /// Reads a body. Each is an object: serde would also take an array for a struct, its values in the fields' order.

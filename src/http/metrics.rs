@@ -9,6 +9,7 @@ use actix_web::middleware::Next;
 use actix_web::{HttpResponse, web};
 use tokio::runtime::Handle;
 
+use super::connection::Connections;
 use crate::db::Db;
 use crate::error::Result;
 use crate::metrics::Metrics;
@@ -20,9 +21,11 @@ pub async fn get_metrics(
     metrics: web::Data<Metrics>,
     db: web::Data<Db>,
     runtime: web::Data<Handle>,
+    connections: web::Data<Connections>,
 ) -> Result<HttpResponse> {
     let tasks = runtime.metrics().num_alive_tasks();
     metrics.active_tasks.set(i64::try_from(tasks).unwrap_or(i64::MAX));
+    metrics.http_connections.set(i64::try_from(connections.count()).unwrap_or(i64::MAX));
     for pool in db.pools() {
         for (state, connections) in [("idle", pool.idle), ("in_use", pool.in_use)] {
             metrics.db_pool.with_label_values(&[pool.pool, state]).set(i64::from(connections));

@@ -49,6 +49,10 @@ impl Problem {
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.insert_header((header::RETRY_AFTER, "1"));
         }
+        if status == StatusCode::REQUEST_TIMEOUT {
+            // the rest of the body is not waited for
+            response.force_close();
+        }
         response.body(body)
     }
 }
@@ -81,6 +85,12 @@ impl From<&Error> for Problem {
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "/problems/too-large",
                 "The body is too large",
+                why.clone(),
+            ),
+            Error::TooSlow(why) => Self::new(
+                StatusCode::REQUEST_TIMEOUT,
+                "/problems/request-timeout",
+                "Request timeout",
                 why.clone(),
             ),
             Error::NotFound { .. } => Self::new(

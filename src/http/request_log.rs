@@ -57,6 +57,7 @@ fn kind(error: &Error) -> &'static str {
         Error::Malformed(_) => "malformed",
         Error::Unsupported(_) => "unsupported",
         Error::TooLarge(_) => "too large",
+        Error::TooSlow(_) => "too slow",
         Error::NotFound { .. } => "not found",
         Error::Conflict(_) => "conflict",
         Error::InWork { .. } => "in work",

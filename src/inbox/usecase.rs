@@ -3,14 +3,12 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use super::model::{
-    InboxCount, InboxMessage, InboxRead, InboxToken, Mark, Part, Place, Shown, UserId, parts,
-};
+use super::model::{InboxCount, InboxMessage, InboxRead, InboxToken, Mark, Place, Shown, UserId, parts};
 use super::repo;
 use super::token::Tokens;
 use crate::clock::Clock;
-use crate::db::Db;
 use crate::db::types::{MessageId, Timestamp};
+use crate::db::{AnyConnection, Db};
 use crate::error::{Error, Result};
 use crate::lifecycle::{Shutdown, tidy};
 use crate::live::Live;
@@ -61,27 +59,27 @@ impl Inbox {
         limit: i64,
     ) -> Result<(Vec<InboxMessage>, Option<Place>)> {
         let now = self.clock.now();
-        // those before the place's part have been shown
-        let begun = parts(shown).iter().filter(move |part| after.is_none_or(|place| **part >= place.part));
-        let ranges: Vec<(Part, Option<Place>)> =
-            begun.map(|part| (*part, after.filter(|place| place.part == *part))).collect();
-        let read = self.db.read(move |c| {
-            let mut found: Vec<InboxMessage> = Vec::new();
-            for range in ranges {
-                let left = limit + 1 - i64::try_from(found.len()).unwrap_or(limit);
-                if left <= 0 {
-                    break;
+        let read = move |c: &mut AnyConnection| {
+            let some = |after: Option<&Place>, count: i64| {
+                let mut found: Vec<InboxMessage> = Vec::new();
+                // the parts before the place's have been shown
+                for part in parts(shown).iter().filter(|part| after.is_none_or(|place| **part >= place.part))
+                {
+                    let left = count - i64::try_from(found.len()).unwrap_or(count);
+                    if left <= 0 {
+                        break;
+                    }
+                    let range = (*part, after.copied().filter(|place| place.part == *part));
+                    let seen: HashSet<MessageId> = found.iter().map(|message| message.id).collect();
+                    let more = repo::list(c, user.as_str(), range, left, now)?;
+                    // one that was read between the two looks stands in both parts
+                    found.extend(more.into_iter().filter(|message| !seen.contains(&message.id)));
                 }
-                let seen: HashSet<MessageId> = found.iter().map(|message| message.id).collect();
-                let more = repo::list(c, user.as_str(), range, left, now)?;
-                // one that was read between the two looks stands in both parts
-                found.extend(more.into_iter().filter(|message| !seen.contains(&message.id)));
-            }
-            Ok(found)
-        });
-        let mut found = read.await?;
-        let next = paging::cut(&mut found, limit, InboxMessage::place);
-        Ok((found, next))
+                Ok(found)
+            };
+            paging::page_of(limit, after, some, InboxMessage::place)
+        };
+        self.db.read(read).await
     }
 
     /// How many messages of a user are unread.

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{Notify, oneshot};
 
-use super::hub::{Hub, Seat};
+use super::hub::{Hub, Read, Seat};
 
 /// A hub that wakes who watches it; cloning it is cheap. `T` is what a watcher is there for.
 pub struct Board<E, T>(Arc<Inner<E, T>>);
@@ -108,13 +108,29 @@ impl<E: Copy, T> Watch<E, T> {
     /// The next events with their ids; none when it was too slow for what came. Dropped before it returns, it has taken
     /// nothing.
     pub async fn next(&mut self) -> Option<Vec<(String, E)>> {
+        let read = self.read().await?;
+        Some(read.events.into_iter().map(|(at, event, _)| (self.id(at), event)).collect())
+    }
+
+    /// The next events as `write` writes them, which it does once for all watchers; and whether more are there already.
+    /// As [`Watch::next`].
+    pub async fn next_text(&mut self, write: impl Fn(&str, &E) -> String) -> Option<(String, bool)> {
+        let read = self.read().await?;
+        let mut whole = String::new();
+        for (at, event, text) in &read.events {
+            whole.push_str(text.get_or_init(|| write(&self.id(*at), event).into()));
+        }
+        Some((whole, read.more))
+    }
+
+    async fn read(&mut self) -> Option<Read<E>> {
         loop {
             // registered before looking: what comes in between is not missed
             let mut published = pin!(self.board.0.published.notified());
             published.as_mut().enable();
             let read = self.board.hub().read(self.seat, &self.lets_through)?;
             if !read.events.is_empty() {
-                return Some(read.events.into_iter().map(|(at, event)| (self.id(at), event)).collect());
+                return Some(read);
             }
             if !read.more {
                 published.await;

@@ -4,18 +4,22 @@
 //! differ where they meet, telling costs the same however many watch, and who is slow takes up no memory.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, OnceLock};
 
 use tokio::sync::oneshot;
 
 use super::{Event, Interests};
 
 /// Events handed to a watcher at once, and events that it looks at for that: both bound how long the hub is held.
-const AT_ONCE: usize = 64;
+const AT_ONCE: usize = 256;
 const LOOKED_AT: usize = 1000;
+
+/// An event as the wire has it, written once for all who watch it.
+pub type Text = Arc<OnceLock<Box<str>>>;
 
 /// The ring and the places in it. Events are numbered from 1. `T` is what a watcher is there for.
 pub struct Hub<E, T> {
-    ring: VecDeque<E>,
+    ring: VecDeque<(E, Text)>,
     kept: usize,
     /// The number of the newest event.
     head: u64,
@@ -40,7 +44,7 @@ struct Place<T> {
 /// What a watcher finds.
 pub struct Read<E> {
     /// Events with their numbers.
-    pub events: Vec<(u64, E)>,
+    pub events: Vec<(u64, E, Text)>,
     /// Whether there is more to look at.
     pub more: bool,
 }
@@ -62,7 +66,7 @@ impl<E: Copy, T> Hub<E, T> {
         if self.ring.len() >= self.kept {
             self.ring.pop_front();
         }
-        self.ring.push_back(event);
+        self.ring.push_back((event, Text::default()));
         self.head += 1;
         if self.slowest < self.tail() {
             self.drop_overtaken();
@@ -111,10 +115,10 @@ impl<E: Copy, T> Hub<E, T> {
         let place = self.seats.get_mut(&seat)?;
         let mut events = Vec::new();
         let passed = usize::try_from(place.position.checked_sub(tail)?).ok()?;
-        for event in self.ring.range(passed..).take(LOOKED_AT) {
+        for (event, text) in self.ring.range(passed..).take(LOOKED_AT) {
             place.position += 1;
             if lets_through(event) {
-                events.push((place.position, *event));
+                events.push((place.position, *event, Arc::clone(text)));
                 if events.len() == AT_ONCE {
                     break;
                 }

@@ -263,7 +263,7 @@ proptest! {
                     let (position, _) = places.get_mut(&seat).unwrap();
                     // every second event, as by a filter
                     let read = hub.read(seat, |event| number(event).is_multiple_of(2)).unwrap();
-                    for (at, event) in &read.events {
+                    for (at, event, _) in &read.events {
                         prop_assert_eq!(*at, number(event));
                         prop_assert!(*at > *position && *at <= head && (*at - *position) <= 2);
                         *position = *at;

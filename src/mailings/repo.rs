@@ -225,21 +225,23 @@ pub fn list(
     limit: i64,
     after: Option<MailingId>,
 ) -> Result<Page<Mailing>> {
-    let mut query = mailing::table
-        .select((MailingRow::as_select(), sending!()))
-        .order(mailing::id)
-        .limit(limit + 1)
-        .into_boxed();
-    if let Some(status) = status {
-        query = query.filter(mailing::status.eq(status.code()));
-    }
-    if let Some(after) = after {
-        query = query.filter(mailing::id.gt(after));
-    }
-    let mut rows: Vec<(MailingRow, i64)> = query.load(c)?;
-    let next_cursor = paging::cut(&mut rows, limit, |(row, _)| row.id.to_string());
-    let items = rows.into_iter().map(|(row, sending)| row.into_model(sending)).collect::<Result<_>>()?;
-    Ok(Page { items, next_cursor })
+    let part = |after: Option<&MailingId>, count: i64| {
+        let mut query = mailing::table
+            .select((MailingRow::as_select(), sending!()))
+            .order(mailing::id)
+            .limit(count)
+            .into_boxed();
+        if let Some(status) = status {
+            query = query.filter(mailing::status.eq(status.code()));
+        }
+        if let Some(after) = after {
+            query = query.filter(mailing::id.gt(*after));
+        }
+        let rows: Vec<(MailingRow, i64)> = query.load(c)?;
+        rows.into_iter().map(|(row, sending)| row.into_model(sending)).collect::<Result<Vec<_>>>()
+    };
+    let (items, next) = paging::page_of(limit, after, part, |mailing| mailing.id)?;
+    Ok(Page { items, next_cursor: next.map(|id| id.to_string()) })
 }
 
 /// Writes what a patch may have changed.

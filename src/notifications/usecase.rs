@@ -11,9 +11,9 @@ use super::model::{
 use super::repo::{self, Addresses, NewRows, Stored};
 pub use super::repo::{Filter, Order};
 use crate::clock::Clock;
-use crate::db::Db;
 use crate::db::gather::Room;
 use crate::db::types::{BatchId, ClientId, EventId, MessageId, Timestamp};
+use crate::db::{AnyConnection, Db};
 use crate::error::{Error, FieldError, Result};
 use crate::idempotency::{self, Answer, Claim, Key, Made, Verdict};
 use crate::kinds::{ChannelKind, OutcomeKind};
@@ -391,11 +391,20 @@ impl Notifications {
         (limit, offset): (i64, i64),
     ) -> Result<(Vec<Notification>, bool)> {
         let now = self.clock.now();
-        let mut found =
-            self.db.read(move |c| repo::list(c, &filter, order, (limit + 1, offset), now)).await?;
-        let more = paging::cut(&mut found, limit, |last| last.id).is_some();
-        let shown = found.into_iter().map(|found| found.with_default_retries(&self.terms.retries));
-        Ok((shown.collect(), more))
+        let retries = self.terms.retries.clone();
+        let read = move |c: &mut AnyConnection| {
+            let mut offset = offset;
+            let part = |after: Option<&MessageId>, count| {
+                let filter = Filter { after: after.copied(), ..filter.clone() };
+                // what comes after the first part is found by its place
+                let window = (count, std::mem::take(&mut offset));
+                let found = repo::list(c, &filter, order, window, now)?.into_iter();
+                Ok(found.map(|found| found.with_default_retries(&retries)).collect::<Vec<_>>())
+            };
+            paging::page_of(limit, filter.after, part, |last| last.id)
+        };
+        let (found, next) = self.db.read(read).await?;
+        Ok((found, next.is_some()))
     }
 
     /// Those that an event caused, in the order in which they were made.

@@ -79,7 +79,7 @@ fn refusal(status: StatusCode, body: &[u8], advice: &str) -> Failure {
         Some(word) => {
             let why = format!("the token endpoint answered {status} ({word}): {advice}");
             let is_for_good = matches!(status.as_u16(), 400 | 401 | 403) && !PASSING.contains(&word.as_str());
-            Failure { why, is_for_good }
+            if is_for_good { Failure::lasting(why) } else { Failure::passing(why) }
         }
         None if matches!(status.as_u16(), 400 | 401) => {
             Failure::lasting(format!("the token endpoint answered {status}: {advice}"))
@@ -123,7 +123,7 @@ mod tests {
         let refused = |status, body: &str| {
             let failure = asked(status, body).unwrap_err();
             assert!(!failure.why.contains("planted"), "{failure:?}");
-            failure.is_for_good
+            failure.kind == crate::oauth::FailureKind::Lasting
         };
         for (status, body, is_for_good) in [
             (400, r#"{"error": "invalid_client", "error_description": "planted"}"#, true),

@@ -7,6 +7,7 @@ use hyper::header::HeaderValue;
 
 use crate::clock::Clock;
 use crate::db::types::Timestamp;
+use crate::egress::local::LOCAL_FAULT;
 
 /// A token is renewed so long before its end, or when a fifth of its time is left if that is less.
 const MARGIN_SECONDS: i64 = 300;
@@ -31,19 +32,35 @@ pub struct Grant {
 pub struct Failure {
     /// In words, without anything secret.
     pub why: String,
-    /// Whether asking again helps nothing until somebody mends it.
-    pub is_for_good: bool,
+    /// What helps.
+    pub kind: FailureKind,
+}
+
+/// What helps when there is no token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FailureKind {
+    /// Another time may be better.
+    Passing,
+    /// Somebody has to fix it; asking again helps nothing.
+    Lasting,
+    /// This machine could make no connection: it is no fault of the token endpoint.
+    LocalFault,
 }
 
 impl Failure {
     /// Another time may be better.
     pub fn passing(why: impl Into<String>) -> Self {
-        Self { why: why.into(), is_for_good: false }
+        Self { why: why.into(), kind: FailureKind::Passing }
     }
 
-    /// Somebody has to mend it.
+    /// Somebody has to fix it.
     pub fn lasting(why: impl Into<String>) -> Self {
-        Self { why: why.into(), is_for_good: true }
+        Self { why: why.into(), kind: FailureKind::Lasting }
+    }
+
+    /// This machine could make no connection.
+    pub fn local() -> Self {
+        Self { why: LOCAL_FAULT.to_owned(), kind: FailureKind::LocalFault }
     }
 }
 

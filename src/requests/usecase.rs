@@ -172,12 +172,14 @@ impl Requests {
     ) -> Result<(Vec<RequestView>, Option<MessageId>)> {
         let (now, delays) = (self.clock.now(), self.delays.clone());
         let read = move |c: &mut AnyConnection| {
-            let mut rows = repo::list(c, &filter, after, limit.saturating_add(1), now)?;
-            let next = paging::cut(&mut rows, limit, |(message, ..)| message.id);
-            let views = rows
-                .iter()
-                .map(|(message, row, due_at)| RequestView::of_rows((message, row, *due_at), &delays, now));
-            Ok((views.collect::<Result<_>>()?, next))
+            let part = |after: Option<&MessageId>, count| {
+                let rows = repo::list(c, &filter, after.copied(), count, now)?;
+                let views = rows.iter().map(|(message, row, due_at)| {
+                    RequestView::of_rows((message, row, *due_at), &delays, now)
+                });
+                views.collect::<Result<Vec<_>>>()
+            };
+            paging::page_of(limit, after, part, |view| view.id)
         };
         self.db.read(read).await
     }

@@ -138,9 +138,11 @@ impl Routes {
     /// # Errors
     /// Those of the database.
     pub async fn list(&self, cursor: Option<RouteId>, limit: i64) -> Result<(Vec<Route>, Option<RouteId>)> {
-        let mut items = self.db.read(move |c| repo::list(c, cursor, limit.saturating_add(1))).await?;
-        let next = paging::cut(&mut items, limit, |route| route.id);
-        Ok((items, next))
+        let read = move |c: &mut AnyConnection| {
+            let part = |after: Option<&RouteId>, count| repo::list(c, after.copied(), count);
+            paging::page_of(limit, cursor, part, |route| route.id)
+        };
+        self.db.read(read).await
     }
 
     /// Changes what is named. Events that were taken before are not touched.

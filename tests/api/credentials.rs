@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use crate::ask::{Answer, ask, fields, request, send};
 use crate::on_each_database;
-use crate::process::{Launch, Process, Server};
+use crate::process::{Launch, Limit, Process, Server};
 use crate::support::{Database, Service, TestDb};
 
 const KEY: &str = "YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXoxMjM0NTY=";
@@ -230,7 +230,7 @@ on_each_database! {
             [("DATABASE_URL", db.url.as_str()), ("CREDENTIALS_KEY", keys), ("LOG_LEVEL", "trace")]
         };
         let env = with(KEY);
-        let mut server = Server::start(&Launch { binary, dir: db.dir(), name: "serve", env: &env, file_limit: None }).await;
+        let mut server = Server::start(&Launch { binary, dir: db.dir(), name: "serve", env: &env, limit: Limit::None }).await;
         for (body, shown) in all() {
             ask(&server, "POST", "/credentials", Some(body)).await.success(201);
             let path = format!("/credentials/{}", shown["name"].as_str().expect("a name"));
@@ -241,7 +241,7 @@ on_each_database! {
         send(malformed.body("{\"token\": planted")).await.problem(400);
         let rotate = async |keys: &'static str| {
             let env = with(keys);
-            let launch = Launch { binary, dir: db.dir(), name: "rotate", env: &env, file_limit: None };
+            let launch = Launch { binary, dir: db.dir(), name: "rotate", env: &env, limit: Limit::None };
             let mut process = Process::spawn(&launch, &["credentials", "rotate"]);
             (process.ended().await.success(), process.log())
         };

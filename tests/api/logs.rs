@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use crate::on_each_database;
-use crate::process::{Launch, Provider, Server};
+use crate::process::{Launch, Limit, Provider, Server};
 use crate::support::{Database, TestDb, after};
 
 const KEY: &str = "planted-api-key-5c7e";
@@ -172,7 +172,7 @@ async fn logs_at(kind: Database, level: &str) -> (Vec<Value>, String, Vec<String
         ("LOG_LEVEL", level),
     ];
     let mut server =
-        Server::start(&Launch { binary, dir: db.dir(), name: "serve", env: &env, file_limit: None }).await;
+        Server::start(&Launch { binary, dir: db.dir(), name: "serve", env: &env, limit: Limit::None }).await;
     let http = fanfare::egress::client().expect("a client");
     let mut caller = Caller { base: server.base.clone(), http, ids: Vec::new() };
     a_day_of(&mut caller, &db, kind).await;

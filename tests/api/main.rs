@@ -36,5 +36,6 @@ mod preview;
 mod recurring;
 mod requests;
 mod routes;
+mod slow_peers;
 mod stream;
 mod templates;

@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use serde_json::{Value, json};
 
 use crate::nats::{Nats, publish_as};
-use crate::process::{Launch, Provider, Server};
+use crate::process::{Launch, Limit, Provider, Server};
 use crate::support::TestDb;
 use crate::until;
 
@@ -39,7 +39,7 @@ impl House {
             ("NATS_BATCH", "50"),
         ];
         let dir = self.db.dir();
-        Server::start(&Launch { binary: BINARY, dir, name: &name, env: &env, file_limit: None }).await
+        Server::start(&Launch { binary: BINARY, dir, name: &name, env: &env, limit: Limit::None }).await
     }
 
     async fn publish(&self, from: usize, to: usize) {

@@ -52,6 +52,7 @@ fn told(answer: &Answer) -> (&'static str, Option<u16>, &str) {
         Verdict::Transient { error, .. } => ("transient", error.as_str()),
         Verdict::Deferred { error, .. } => ("deferred", error.as_str()),
         Verdict::Throttled { .. } => ("throttled", ""),
+        Verdict::LocalFault => ("local fault", ""),
         Verdict::Permanent { error } => ("permanent", error.as_str()),
         Verdict::Gone { error } => ("gone", error.as_str()),
     };

@@ -8,7 +8,7 @@ use fanfare::db::AnyConnection;
 use fanfare::kinds::ChannelKind;
 use serde_json::{Value, json};
 
-use crate::process::{Launch, Process, Provider, Server};
+use crate::process::{Launch, Limit, Process, Provider, Server};
 use crate::support::checker::{Interruption, Limits, Report, check};
 use crate::support::{Database, TestDb, after, balance, evidence};
 
@@ -57,12 +57,12 @@ impl Campaign {
     }
 
     /// Starts the service with these settings on top, and a limit for its files, in KiB.
-    pub async fn serve_with(&mut self, settings: &[(&str, &str)], file_limit: Option<u64>) -> Server {
+    pub async fn serve_with(&mut self, settings: &[(&str, &str)], file_kib: Option<u64>) -> Server {
         let name = self.name();
         let mut env = self.env();
         env.extend(settings);
-        Server::start(&Launch { binary: BINARY, dir: self.db.dir(), name: &name, env: &env, file_limit })
-            .await
+        let limit = file_kib.map_or(Limit::None, Limit::FileKib);
+        Server::start(&Launch { binary: BINARY, dir: self.db.dir(), name: &name, env: &env, limit }).await
     }
 
     /// Starts the service with these settings on top, and waits for nothing.
@@ -70,7 +70,8 @@ impl Campaign {
         let name = self.name();
         let mut env = self.env();
         env.extend(settings);
-        let launch = Launch { binary: BINARY, dir: self.db.dir(), name: &name, env: &env, file_limit: None };
+        let launch =
+            Launch { binary: BINARY, dir: self.db.dir(), name: &name, env: &env, limit: Limit::None };
         Process::spawn(&launch, &["serve"])
     }
 

@@ -24,8 +24,19 @@ pub struct Launch<'a> {
     pub name: &'a str,
     /// Its settings. The caller's own never reach it.
     pub env: &'a [(&'a str, &'a str)],
+    /// What it may not go beyond.
+    pub limit: Limit,
+}
+
+/// What a process may not go beyond.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Only what the machine sets.
+    None,
     /// No file may grow beyond this many KiB: writes past it fail as on a full disk, with another code.
-    pub file_limit: Option<u64>,
+    FileKib(u64),
+    /// So many descriptors may be open, also if it asks for more.
+    Descriptors(u64),
 }
 
 /// A process that is killed when the value goes, whatever happens.
@@ -38,15 +49,16 @@ impl Process {
     /// Starts a command of the binary.
     pub fn spawn(launch: &Launch<'_>, args: &[&str]) -> Self {
         let log = launch.dir.join(format!("{}.log", launch.name));
-        let mut command = match launch.file_limit {
-            None => Command::new(launch.binary),
-            Some(limit) => {
-                let mut shell = Command::new("sh");
-                // in 512-byte blocks, the soft limit alone, so that it can be lifted; ignored, the signal becomes EFBIG
-                let script = format!("trap '' XFSZ; ulimit -S -f {}; exec \"$0\" \"$@\"", limit * 2);
-                shell.args(["-c", &script, launch.binary]);
-                shell
-            }
+        let limited = |limits: String| {
+            let mut shell = Command::new("sh");
+            shell.args(["-c", &format!("{limits}; exec \"$0\" \"$@\""), launch.binary]);
+            shell
+        };
+        let mut command = match launch.limit {
+            Limit::None => Command::new(launch.binary),
+            // in 512-byte blocks, the soft limit alone, so that it can be lifted; ignored, the signal becomes EFBIG
+            Limit::FileKib(limit) => limited(format!("trap '' XFSZ; ulimit -S -f {}", limit * 2)),
+            Limit::Descriptors(limit) => limited(format!("ulimit -n {limit}")),
         };
         for (variable, ..) in fanfare::config::ENVIRONMENT {
             command.env_remove(variable);
@@ -95,7 +107,7 @@ impl Process {
         self.run("kill", &["-CONT", &self.pid().to_string()]);
     }
 
-    /// Takes the limit of [`Launch::file_limit`] away while it runs.
+    /// Takes the limit of [`Limit::FileKib`] away while it runs.
     pub fn lift_file_limit(&self) {
         self.run("prlimit", &["--pid", &self.pid().to_string(), "--fsize=unlimited:unlimited"]);
     }
@@ -217,7 +229,7 @@ impl Provider {
         let path = requests.display().to_string();
         let mut args = vec!["sandbox", "--listen", "127.0.0.1:0", "--log", path.as_str()];
         args.extend(faults);
-        let launch = Launch { binary, dir, name: "sandbox", env: &[], file_limit: None };
+        let launch = Launch { binary, dir, name: "sandbox", env: &[], limit: Limit::None };
         let mut process = Process::spawn(&launch, &args);
         let base = process.address("sandbox provider listens").await;
         Self { process, base, requests }

@@ -47,6 +47,7 @@ fn short(answer: &Answer) -> String {
         Verdict::Throttled { retry_after } => format!("throttled {retry_after:?}"),
         Verdict::Permanent { error } => format!("permanent {error}"),
         Verdict::Gone { .. } => "gone".into(),
+        Verdict::LocalFault => "local fault".into(),
     }
 }
 

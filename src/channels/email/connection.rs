@@ -22,6 +22,7 @@ use super::message::Mail;
 use super::reply::{Inbox, NoReply, Reply};
 use super::settings::{Login, Server, Tls};
 use crate::channels::Answer;
+use crate::egress::local::is_local;
 
 /// For a connection to be there.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -130,6 +131,15 @@ impl Extensions {
     }
 }
 
+/// Why there is no connection. No mail was sent.
+#[derive(Debug)]
+pub(super) enum Unopened {
+    /// This machine lacks something for one.
+    LocalFault,
+    /// The server takes no mail now, and why.
+    Unusable(String),
+}
+
 /// Why a connection is of no use any more.
 #[derive(Debug)]
 pub(super) struct Lost {
@@ -154,19 +164,23 @@ impl Connection {
     ///
     /// # Errors
     /// Why this server takes no mail now. No mail was sent.
-    pub(super) async fn open(opener: &Opener<'_>) -> Result<Self, String> {
+    pub(super) async fn open(opener: &Opener<'_>) -> Result<Self, Unopened> {
         let address = (opener.server.host.as_str(), opener.server.port);
         let stream = match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(e)) => return Err(format!("it could not be reached ({})", e.kind())),
-            Err(_) => return Err(format!("it could not be reached within {} s", CONNECT_TIMEOUT.as_secs())),
+            Ok(Err(e)) if is_local(&e) => return Err(Unopened::LocalFault),
+            Ok(Err(e)) => return Err(Unopened::Unusable(format!("it could not be reached ({})", e.kind()))),
+            Err(_) => {
+                let why = format!("it could not be reached within {} s", CONNECT_TIMEOUT.as_secs());
+                return Err(Unopened::Unusable(why));
+            }
         };
         // a command must not wait for the acknowledgement of the last one
         let _ = stream.set_nodelay(true);
-        let session = timeout(SESSION_TIMEOUT, Self::session(stream, opener));
-        session.await.unwrap_or_else(|_| {
+        let session = timeout(SESSION_TIMEOUT, Self::session(stream, opener)).await.unwrap_or_else(|_| {
             Err(format!("it was not ready for a mail within {} s", SESSION_TIMEOUT.as_secs()))
-        })
+        });
+        session.map_err(Unopened::Unusable)
     }
 
     async fn session(stream: TcpStream, opener: &Opener<'_>) -> Result<Self, String> {

@@ -135,6 +135,7 @@ mod tests {
                 Verdict::Permanent { error } => ("permanent", error.as_str()),
                 Verdict::Gone { error } => ("gone", error.as_str()),
                 Verdict::Throttled { .. } => ("throttled", ""),
+                Verdict::LocalFault => ("local fault", ""),
             };
             assert_eq!(found, kind, "{stage:?} {code} {text}: {error}");
             assert!(!error.contains("x@y.z"), "{error}");

@@ -8,7 +8,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
-use super::connection::{Connection, Opener};
+use super::connection::{Connection, Opener, Unopened};
 use super::message::Mail;
 use super::settings::Server;
 use crate::channels::Answer;
@@ -33,10 +33,6 @@ pub(super) struct Relay {
     slots: Arc<Semaphore>,
     idle: Arc<Idle>,
 }
-
-/// A server that takes no mail now, and why: none was sent.
-#[derive(Debug)]
-pub(super) struct Unusable(pub(super) String);
 
 impl Relay {
     /// For this server.
@@ -70,7 +66,7 @@ impl Relay {
     ///
     /// # Errors
     /// When there is no connection to be had.
-    pub(super) async fn deliver(&self, mail: &Mail) -> Result<Answer, Unusable> {
+    pub(super) async fn deliver(&self, mail: &Mail) -> Result<Answer, Unopened> {
         // never closed; what is idle was put there by who had a permit
         let slot = Arc::clone(&self.slots).acquire_owned().await.ok();
         loop {
@@ -90,16 +86,20 @@ impl Relay {
         }
     }
 
-    async fn open(&self) -> Result<Box<Connection>, Unusable> {
+    async fn open(&self) -> Result<Box<Connection>, Unopened> {
         let opener =
             Opener { server: &self.server, tls: self.tls.as_ref(), hello_name: self.hello_name.as_deref() };
         let mut opening = Opening { relay: self, began: Instant::now(), is_over: false };
         let opened = Connection::open(&opener).await;
         opening.is_over = true;
-        opened.map(Box::new).inspect(|_| self.wake()).map_err(|why| {
-            let Server { host, port, .. } = &self.server;
-            self.rest(&why);
-            Unusable(format!("the mail server {host}:{port} cannot be used: {why}"))
+        opened.map(Box::new).inspect(|_| self.wake()).map_err(|why| match why {
+            // says nothing of the server
+            Unopened::LocalFault => Unopened::LocalFault,
+            Unopened::Unusable(why) => {
+                let Server { host, port, .. } = &self.server;
+                self.rest(&why);
+                Unopened::Unusable(format!("the mail server {host}:{port} cannot be used: {why}"))
+            }
         })
     }
 

@@ -33,6 +33,7 @@ impl Fetch for TokenEndpoint {
         let body = self.account.request(FIREBASE_SCOPE, now).map_err(Failure::lasting)?;
         let reply = self.endpoint.post("", self.endpoint.headers().clone(), body).await;
         let reply = reply.map_err(|why| match why {
+            NoAnswer::LocalFault => Failure::local(),
             NoAnswer::Unreachable => Failure::passing("the token endpoint could not be reached"),
             NoAnswer::Broken(how) => {
                 Failure::passing(format!("the token endpoint broke the connection ({how})"))

@@ -2,23 +2,20 @@
 
 use std::io::{self, Read};
 use std::pin::pin;
-use std::time::Duration;
 
 use actix_web::http::{StatusCode, header};
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
-use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
 use crate::clients::import::{ImportReport, Stopped};
 use crate::clients::usecase::Clients;
 use crate::error::Error;
+use crate::http::bodies::Pace;
 use crate::http::problem::Problem;
 
 /// Parts of the body between the connection and the reader; each is what one read of the socket brought.
 const PARTS_WAITING: usize = 16;
-/// A sender that is silent for so long has gone away without saying so.
-const LONGEST_SILENCE: Duration = Duration::from_secs(60);
 
 /// Import clients
 ///
@@ -88,12 +85,13 @@ type Part = Option<Bytes>;
 
 /// Hands the body on, part by part, until it ends or nobody wants more.
 async fn forward(mut body: web::Payload, out: mpsc::Sender<io::Result<Part>>) {
+    let mut pace = Pace::new();
     loop {
-        let part = match tokio::time::timeout(LONGEST_SILENCE, body.next()).await {
-            Ok(None) => Ok(None),
-            Ok(Some(part)) => part.map(Some).map_err(io::Error::other),
-            Err(_) => Err(io::Error::new(io::ErrorKind::TimedOut, "nothing came for a minute")),
-        };
+        // only the time that is waited for the sender counts: a slow database is no fault of its own
+        let part = pace.next(&mut body).await.map_err(|error| match error {
+            Error::TooSlow(why) => io::Error::new(io::ErrorKind::TimedOut, why),
+            other => io::Error::other(other),
+        });
         let is_last = !matches!(part, Ok(Some(_)));
         if out.send(part).await.is_err() || is_last {
             return;

@@ -1,6 +1,6 @@
 //! The reading half, on a thread of its own: bytes in, chunks of checked rows out.
 
-use std::io::Read;
+use std::io::{self, Read};
 
 use csv::{ByteRecord, Terminator};
 use tokio::sync::mpsc::Sender;
@@ -140,7 +140,9 @@ impl<R: Read> Reader<R> {
                 ),
             );
         }
-        Error::Malformed(format!("the file could not be read beyond line {line}: {error}"))
+        let is_slow = matches!(error.kind(), csv::ErrorKind::Io(e) if e.kind() == io::ErrorKind::TimedOut);
+        let why = format!("the file could not be read beyond line {line}: {error}");
+        if is_slow { Error::TooSlow(why) } else { Error::Malformed(why) }
     }
 
     fn row(&self, record: &ByteRecord, line: u64) -> std::result::Result<Row, Vec<Rejection>> {

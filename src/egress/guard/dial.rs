@@ -21,6 +21,7 @@ use super::address::Networks;
 use super::target::Place;
 use super::{Failure, Settings};
 use crate::egress::connection::Stream;
+use crate::egress::local::is_local;
 use crate::error::{Error, Result};
 
 /// Looks a name up; called on a thread where it may block.
@@ -72,7 +73,10 @@ impl Dialler {
     pub(super) async fn dial(&self, place: &Place) -> Result<Stream, Failure> {
         let addresses = self.addresses(place).await?;
         let dialled = timeout(self.connect_timeout, first_of(addresses, place.port)).await;
-        let tcp = dialled.map_err(|_| Failure::Unreachable)?.map_err(|_| Failure::Unreachable)?;
+        let tcp = dialled.map_err(|_| Failure::Unreachable)?.map_err(|error| match is_local(&error) {
+            true => Failure::LocalFault,
+            false => Failure::Unreachable,
+        })?;
         tcp.set_nodelay(true).map_err(|_| Failure::Unreachable)?;
         if !place.is_tls {
             return Ok(Stream::from(TokioIo::new(tcp)));
@@ -117,10 +121,14 @@ impl Dialler {
                 drop(place);
                 found
             };
-            tokio::task::spawn_blocking(lookup).await.ok()?.ok()
+            tokio::task::spawn_blocking(lookup).await.ok()
         };
         let found = timeout(self.lookup_timeout, found).await.map_err(|_| Failure::LookupTimedOut)?;
-        found.ok_or(Failure::NameNotFound)
+        match found {
+            Some(Ok(found)) => Ok(found),
+            Some(Err(error)) if is_local(&error) => Err(Failure::LocalFault),
+            _ => Err(Failure::NameNotFound),
+        }
     }
 }
 

@@ -39,6 +39,13 @@ const COMMON: &[Common] = &[
         fits: |path, _| path.contains('{'),
     },
     Common {
+        status: "408",
+        name: "RequestTimeout",
+        description: "The body came too slowly",
+        header: None,
+        fits: |_, operation| operation.request_body.is_some(),
+    },
+    Common {
         status: "413",
         name: "TooLarge",
         description: "The body is larger than 1 MiB",

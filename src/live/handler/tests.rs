@@ -1,35 +1,27 @@
 use std::net::TcpListener;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
+use actix_web::App;
 use actix_web::dev::ServerHandle;
-use actix_web::{App, HttpServer};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::*;
 use crate::db::types::{BatchId, MessageId, Timestamp};
-use crate::http::cut;
+use crate::http::connection::Connections;
+use crate::http::server;
 use crate::kinds::NotificationStatus;
 use crate::lifecycle::{Trigger, shutdown};
 use crate::live::Change;
 use crate::live::hub::Hub;
-
-/// Goes with its connection.
-struct Counted(Arc<AtomicUsize>);
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::AcqRel);
-    }
-}
+use crate::metrics::Metrics;
 
 /// The stream alone, served as the service does.
 struct Bench {
     live: Live,
     port: u16,
     /// Connections that the server has open.
-    connections: Arc<AtomicUsize>,
+    connections: Connections,
     handle: ServerHandle,
     trigger: Arc<Trigger>,
     http: reqwest::Client,
@@ -43,22 +35,10 @@ impl Bench {
         let (data, ending) = (web::Data::new(live.clone()), web::Data::new(shutdown));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let connections = Arc::new(AtomicUsize::new(0));
-        let counted = Arc::clone(&connections);
-        let server = HttpServer::new(move || {
-            App::new().app_data(data.clone()).app_data(ending.clone()).configure(routes)
-        });
-        let server = server
-            .workers(1)
-            .disable_signals()
-            .on_connect(move |connection, kept| {
-                cut::keep(connection, kept);
-                counted.fetch_add(1, Ordering::AcqRel);
-                kept.insert(Counted(Arc::clone(&counted)));
-            })
-            .listen(listener)
-            .unwrap()
-            .run();
+        let connections = Connections::new(usize::MAX, Metrics::new().unwrap().http_connections_closed.clone());
+        let application =
+            move || App::new().app_data(data.clone()).app_data(ending.clone()).configure(routes);
+        let server = server::serve(listener, 1, &connections, application).unwrap();
         let handle = server.handle();
         tokio::spawn(server);
         Self {
@@ -239,7 +219,7 @@ async fn a_reader_that_does_not_read_is_cut_off_and_the_others_get_everything() 
         assert!(rounds < 1000, "it is waited for");
     }
     // although it still reads nothing
-    while bench.connections.load(Ordering::Acquire) > 1 {
+    while bench.connections.count() > 1 {
         tokio::task::yield_now().await;
     }
     let _ = peer.read_to_end(&mut Vec::new()).await;
@@ -279,7 +259,7 @@ async fn open_streams_end_when_the_service_stops_also_those_that_nobody_reads() 
     bench.trigger.fire();
     assert!(mails.next().await.is_none(), "it ends as a whole answer does");
     // the one that reads nothing is closed as well, so that stopping waits for nobody
-    while bench.connections.load(Ordering::Acquire) > 1 || bench.live.hub().taken() > 0 {
+    while bench.connections.count() > 1 || bench.live.hub().taken() > 0 {
         tokio::task::yield_now().await;
     }
     let _ = peer.read_to_end(&mut Vec::new()).await;

@@ -3,11 +3,11 @@
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderName};
-use actix_web::{HttpResponse, HttpResponseBuilder, web};
+use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use utoipa::ToSchema;
 
 use crate::error::{Error, Result};
-use crate::http::json::read_bytes;
+use crate::http::bodies;
 use crate::http::problem::Problem;
 use crate::http::routing::{get, others};
 use crate::kinds::ChannelKind;
@@ -136,11 +136,12 @@ fn failed(error: Error) -> Result<HttpResponse> {
 async fn click(
     service: &Preferring,
     token: &str,
-    body: web::Payload,
+    (request, body): (HttpRequest, web::Payload),
     is_wanted: bool,
 ) -> Result<HttpResponse> {
-    read_bytes(body, LARGEST_BODY).await?;
+    // before the body: whoever has no token has nothing read
     let Some(subject) = service.subject(token) else { return Ok(no_such_link()) };
+    bodies::read(request, body, LARGEST_BODY).await?;
     let what = what(&subject);
     if let Err(error) = service.follow(subject, is_wanted).await {
         return failed(error);
@@ -193,9 +194,10 @@ pub async fn get_unsubscribe_page(service: web::Data<Preferring>, token: web::Pa
 pub async fn unsubscribe_recipient(
     service: web::Data<Preferring>,
     token: web::Path<String>,
+    request: HttpRequest,
     body: web::Payload,
 ) -> Result<HttpResponse> {
-    click(&service, &token, body, false).await
+    click(&service, &token, (request, body), false).await
 }
 
 /// Take an unsubscription back
@@ -214,9 +216,10 @@ pub async fn unsubscribe_recipient(
 pub async fn resubscribe_recipient(
     service: web::Data<Preferring>,
     token: web::Path<String>,
+    request: HttpRequest,
     body: web::Payload,
 ) -> Result<HttpResponse> {
-    click(&service, &token, body, true).await
+    click(&service, &token, (request, body), true).await
 }
 
 #[cfg(test)]

@@ -66,7 +66,7 @@ impl Recurring {
             Ok(row) => row,
             Err(refused) => return idempotency::made_before(&self.db, key, refused, now).await,
         };
-        let view = self.show(&row)?;
+        let view = show(&row, &self.delays)?;
         let answer = answer(&view)?;
         let claim = Claim::of(key, row.id.0, &answer);
         let insert = move |c: &mut AnyConnection| {
@@ -98,37 +98,13 @@ impl Recurring {
         RecurringRow::new(asked, &schedule, next_at, now)
     }
 
-    fn show(&self, row: &RecurringRow) -> Result<RecurringRequest> {
-        let asked = row.asked()?;
-        let upcoming = |at: Timestamp| row.schedule().map(|schedule| schedule.upcoming(at, SHOWN));
-        let again = asked.spec.again.as_deref();
-        let retry = RetryView::of(again, asked.delays.as_deref(), asked.until, &self.delays);
-        Ok(RecurringRequest {
-            id: row.id,
-            status: RecurringStatus::from_code(row.status)?,
-            cron: row.cron.clone(),
-            timezone: row.timezone.clone(),
-            catch_up: CatchUp::from_code(row.catch_up)?,
-            // of one whose zone is known no more none are
-            next_runs: row.next_at.and_then(|at| upcoming(at).ok()).unwrap_or_default(),
-            last_run_at: row.last_at,
-            execute_at: row.starts_at,
-            until: row.ends_at,
-            request: CallView::of(asked.spec),
-            retry,
-            notify: asked.notify.map(|notify| NotifyView::of(notify, &self.delays)),
-            created_at: row.created_at,
-            updated_at: row.updated_at,
-        })
-    }
-
     /// The one with this id.
     ///
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn get(&self, id: RecurringId) -> Result<RecurringRequest> {
         let row = self.db.read(move |c| repo::find(c, id)).await?;
-        self.show(&row.ok_or_else(|| not_found(id))?)
+        show(&row.ok_or_else(|| not_found(id))?, &self.delays)
     }
 
     /// A page of those in this state, the newest first; and where the next one begins.
@@ -141,10 +117,15 @@ impl Recurring {
         before: Option<RecurringId>,
         limit: i64,
     ) -> Result<(Vec<RecurringRequest>, Option<RecurringId>)> {
-        let read = move |c: &mut AnyConnection| repo::list(c, status, before, limit.saturating_add(1));
-        let mut rows = self.db.read(read).await?;
-        let next = paging::cut(&mut rows, limit, |row| row.id);
-        Ok((rows.iter().map(|row| self.show(row)).collect::<Result<_>>()?, next))
+        let delays = self.delays.clone();
+        let read = move |c: &mut AnyConnection| {
+            let part = |before: Option<&RecurringId>, count| {
+                let rows = repo::list(c, status, before.copied(), count)?;
+                rows.iter().map(|row| show(row, &delays)).collect::<Result<Vec<_>>>()
+            };
+            paging::page_of(limit, before, part, |shown| shown.id)
+        };
+        self.db.read(read).await
     }
 
     /// Plans no more runs until it is resumed. Those that wait stay.
@@ -190,7 +171,7 @@ impl Recurring {
             Ok(row)
         };
         let row = self.db.write(work).await?;
-        self.show(&row)
+        show(&row, &self.delays)
     }
 
     /// Plans no more runs, for good, and cancels those that wait.
@@ -270,4 +251,29 @@ fn refused(row: &RecurringRow, verb: &str) -> Error {
         _ => status.to_owned(),
     };
     Error::Conflict(format!("recurring request {} is {state} and cannot be {verb}", row.id))
+}
+
+/// A recurring request as the API shows it; `default` are the delays of one that names none.
+fn show(row: &RecurringRow, default: &[Duration]) -> Result<RecurringRequest> {
+    let asked = row.asked()?;
+    let upcoming = |at: Timestamp| row.schedule().map(|schedule| schedule.upcoming(at, SHOWN));
+    let again = asked.spec.again.as_deref();
+    let retry = RetryView::of(again, asked.delays.as_deref(), asked.until, default);
+    Ok(RecurringRequest {
+        id: row.id,
+        status: RecurringStatus::from_code(row.status)?,
+        cron: row.cron.clone(),
+        timezone: row.timezone.clone(),
+        catch_up: CatchUp::from_code(row.catch_up)?,
+        // of one whose zone is known no more none are
+        next_runs: row.next_at.and_then(|at| upcoming(at).ok()).unwrap_or_default(),
+        last_run_at: row.last_at,
+        execute_at: row.starts_at,
+        until: row.ends_at,
+        request: CallView::of(asked.spec),
+        retry,
+        notify: asked.notify.map(|notify| NotifyView::of(notify, default)),
+        created_at: row.created_at,
+        updated_at: row.updated_at,
+    })
 }

@@ -1,0 +1,160 @@
+//! The bodies of requests: each with a deadline and a least rate, all together with a bound on their memory.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::http::header;
+use actix_web::{HttpMessage, HttpRequest, web};
+use futures_util::StreamExt;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, timeout};
+
+use crate::error::{Error, Result};
+
+/// For all of a body that is kept in memory.
+const DEADLINE: Duration = Duration::from_secs(120);
+/// In this time a sender sends at least [`LEAST`].
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Bytes that a sender sends in [`PATIENCE`], unless the body ends.
+const LEAST: usize = 10 * 1024;
+/// Bytes of each body that need no room of the common memory, so that large bodies do not keep small ones out.
+const FREE: usize = 16 * 1024;
+/// The unit in which memory is counted.
+const UNIT: usize = 1024;
+
+/// The memory of all bodies that are being received or answered; cloning it is cheap.
+#[derive(Debug, Clone)]
+pub struct BodyMemory {
+    free: Arc<Semaphore>,
+    bytes: usize,
+}
+
+impl BodyMemory {
+    /// So many bytes for all bodies together.
+    pub fn new(bytes: usize) -> Self {
+        Self { free: Arc::new(Semaphore::new(bytes / UNIT)), bytes }
+    }
+
+    /// Enlarges the room of a body to so many bytes.
+    fn grow(&self, room: &mut Option<OwnedSemaphorePermit>, length: usize) -> Result<()> {
+        let held = room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+        let needed = length.saturating_sub(FREE).div_ceil(UNIT);
+        let Some(missing) = needed.checked_sub(held).filter(|missing| *missing > 0) else { return Ok(()) };
+        let missing = u32::try_from(missing).unwrap_or(u32::MAX);
+        let more = Arc::clone(&self.free).try_acquire_many_owned(missing).map_err(|_| {
+            Error::Busy(format!(
+                "the bodies of other requests take up {} MiB, and nothing of this one was done; repeat it in a moment",
+                self.bytes / (1024 * 1024)
+            ))
+        })?;
+        match room {
+            Some(room) => room.merge(more),
+            None => *room = Some(more),
+        }
+        Ok(())
+    }
+}
+
+/// Room that a body takes up, kept with its request until that is answered.
+struct Room(#[expect(dead_code, reason = "held, not used")] Option<OwnedSemaphorePermit>);
+
+/// Reads the bytes of a body, at most `most` of them.
+///
+/// # Errors
+/// [`Error::TooLarge`], [`Error::TooSlow`], [`Error::Busy`] when the bodies of other requests take up all memory, and
+/// [`Error::Malformed`] for a body that does not come whole.
+pub async fn read(request: HttpRequest, mut payload: web::Payload, most: usize) -> Result<web::BytesMut> {
+    let memory = request.app_data::<web::Data<BodyMemory>>().cloned();
+    // in one place from the beginning: a body that grows by doubling would take up more than it has bytes
+    let mut body = web::BytesMut::with_capacity(announced(&request).unwrap_or_default().min(most));
+    let (mut pace, mut room, began) = (Pace::new(), None, Instant::now());
+    while let Some(chunk) = pace.next(&mut payload).await? {
+        if body.len() + chunk.len() > most {
+            return Err(Error::TooLarge(format!("the body is larger than {most} bytes")));
+        }
+        if began.elapsed() > DEADLINE {
+            return Err(Error::TooSlow(format!("the body did not come within {} s", DEADLINE.as_secs())));
+        }
+        if let Some(memory) = &memory {
+            memory.grow(&mut room, body.len() + chunk.len())?;
+        }
+        body.extend_from_slice(&chunk);
+    }
+    request.extensions_mut().insert(Room(room));
+    Ok(body)
+}
+
+fn announced(request: &HttpRequest) -> Option<usize> {
+    request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+/// The least rate of a sender, over the time that is spent waiting for it.
+pub struct Pace {
+    waited: Duration,
+    received: usize,
+}
+
+impl Pace {
+    /// A sender that begins now.
+    pub fn new() -> Self {
+        Self { waited: Duration::ZERO, received: 0 }
+    }
+
+    /// Returns the next piece of a body; none at its end.
+    ///
+    /// # Errors
+    /// [`Error::TooSlow`], and [`Error::Malformed`] for a body that breaks off.
+    pub async fn next(&mut self, payload: &mut web::Payload) -> Result<Option<web::Bytes>> {
+        loop {
+            let began = Instant::now();
+            let piece = timeout(PATIENCE.saturating_sub(self.waited), payload.next()).await;
+            self.waited += began.elapsed();
+            let piece = match piece {
+                Ok(None) => return Ok(None),
+                Ok(Some(Err(e))) => {
+                    return Err(Error::Malformed(format!("the body could not be read: {e}")));
+                }
+                Ok(Some(Ok(piece))) => Some(piece),
+                Err(_) => None,
+            };
+            self.received += piece.as_ref().map_or(0, web::Bytes::len);
+            if self.waited >= PATIENCE {
+                if self.received < LEAST {
+                    return Err(Error::TooSlow(format!(
+                        "the body came too slowly: fewer than {LEAST} bytes in {} s",
+                        PATIENCE.as_secs()
+                    )));
+                }
+                *self = Self::new();
+            }
+            if piece.is_some() {
+                return Ok(piece);
+            }
+        }
+    }
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_bodies_share_a_memory_that_small_ones_do_not_need() {
+        let memory = BodyMemory::new(1024 * 1024);
+        let (mut large, mut other, mut small) = (None, None, None);
+        memory.grow(&mut large, 600 * 1024).unwrap();
+        memory.grow(&mut large, 700 * 1024).unwrap();
+        assert!(matches!(memory.grow(&mut other, 500 * 1024), Err(Error::Busy(_))));
+        memory.grow(&mut small, FREE).unwrap();
+        assert!(small.is_none(), "a small one takes no room");
+        drop(large);
+        memory.grow(&mut other, 500 * 1024).unwrap();
+        assert_eq!(memory.free.available_permits(), 1024 - (500 - 16));
+    }
+}
