@@ -35,7 +35,8 @@ impl Bench {
         let (data, ending) = (web::Data::new(live.clone()), web::Data::new(shutdown));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
-        let connections = Connections::new(usize::MAX, Metrics::new().unwrap().http_connections_closed.clone());
+        let connections =
+            Connections::new(usize::MAX, Metrics::new().unwrap().http_connections_closed.clone());
         let application =
             move || App::new().app_data(data.clone()).app_data(ending.clone()).configure(routes);
         let server = server::serve(listener, 1, &connections, application).unwrap();
