@@ -28,6 +28,8 @@ use crate::clock::Clock;
 use crate::config::{Config, Role};
 use crate::credentials::{Credentials, handler as credentials_handler};
 use crate::db::listen::Listener;
+use crate::db::secrets::secret;
+use crate::db::types::Timestamp;
 use crate::db::{AnyConnection, Db, DbOptions};
 use crate::dead_letters::replayer::Replayer;
 use crate::dead_letters::usecase::Told;
@@ -43,6 +45,7 @@ use crate::events::handler::broker::FromBroker;
 use crate::events::{self, Events};
 use crate::http::access::{self, Access};
 use crate::http::bodies::BodyMemory;
+use crate::http::browser::{self, Sites};
 use crate::http::channels::{self as http_channels, Channels, ProviderStates};
 use crate::http::connection::{self, AnswerMemory, Connections};
 use crate::http::figures::{self, NextDue};
@@ -50,6 +53,7 @@ use crate::http::health::{self, Probes, SignOfLife};
 use crate::http::once::Keeping;
 use crate::http::request_log::RequestLog;
 use crate::http::routing::{get, others};
+use crate::http::wrong_keys::WrongKeys;
 use crate::http::{metrics as http_metrics, openapi, problem, server};
 use crate::idempotency;
 use crate::inbox::delivery::Letterbox;
@@ -150,6 +154,8 @@ struct Services {
     shutdown: web::Data<Shutdown>,
     db: web::Data<Db>,
     access: web::Data<Access>,
+    sites: web::Data<Sites>,
+    wrong_keys: web::Data<WrongKeys>,
     probes: web::Data<Probes>,
     bodies: web::Data<BodyMemory>,
     answers: web::Data<AnswerMemory>,
@@ -183,6 +189,7 @@ impl App {
         // the address before the engine: a second service must not begin to send before it finds the port taken
         let listener = listen(config.listen())?;
         let address = listener.local_addr().map_err(|e| Error::Internal(e.into()))?;
+        let secrets = Secrets::load(&config, &db, clock.now()).await?;
         let (trigger, shutdown) = lifecycle::shutdown();
         let live = Live::new(db.is_single_node());
         let parts = (db.clone(), clock.clone(), metrics.clone(), live.clone());
@@ -192,7 +199,7 @@ impl App {
         let mut tasks = vec![supervise("book", trigger.clone(), Arc::clone(&book).run(shutdown.clone()))];
         let credentials = Arc::new(Credentials::new(db.clone(), clock.clone(), Arc::clone(&guard), vault));
         let ways = (Arc::clone(&guard), Arc::clone(&book), Arc::clone(&credentials));
-        let (work, partners) = work(&config, parts.clone(), ways, (&trigger, &shutdown)).await?;
+        let (work, partners) = work((&config, &secrets), parts.clone(), ways, (&trigger, &shutdown)).await?;
         let observer = Observer::new(db.clone(), clock.clone(), live.clone());
         let observer = supervise("observer", trigger.clone(), observer.run(shutdown.clone()));
         let doors = Doors::new(&config, parts, &partners, &guard);
@@ -263,18 +270,17 @@ impl App {
             routes: web::Data::new(doors.routes),
             events: web::Data::from(doors.events),
             keeping: web::Data::new(Keeping(config.idempotency.keep)),
-            inbox: web::Data::new(Inbox::new(
-                (db.clone(), clock.clone(), live.clone()),
-                &inbox_secret(&config),
-            )),
+            inbox: web::Data::new(Inbox::new((db.clone(), clock.clone(), live.clone()), &secrets.inbox)),
             preferring: web::Data::new(Preferring::new(
                 db.clone(),
                 clock.clone(),
-                Tokens::new(&unsubscribe_secret(&config)),
+                Tokens::new(&secrets.unsubscribe),
             )),
             origins: web::Data::new(Origins(config.in_app.origins().map(str::to_owned).collect())),
             metrics: web::Data::new(metrics),
             access: web::Data::new(Access::new(config.access.api_key.clone())),
+            sites: web::Data::new(sites(&config)),
+            wrong_keys: web::Data::new(WrongKeys::default()),
             probes: web::Data::new(Probes {
                 db: db.clone(),
                 clock,
@@ -336,7 +342,7 @@ impl App {
 
 /// Starts what the node's role asks for.
 async fn work(
-    config: &Config,
+    (config, secrets): (&Config, &Secrets),
     (db, clock, metrics, live): (Db, Clock, Metrics, Live),
     (guard, book, keyring): (Arc<Guard>, Arc<Book>, Arc<Credentials>),
     (trigger, shutdown): (&Trigger, &Shutdown),
@@ -366,7 +372,7 @@ async fn work(
     let channels = channels::Workshop { config, clock: &clock, guard, book, letterbox, keyring }.all()?;
     let ends = (trigger.clone(), shutdown.clone());
     let parts = (db.clone(), clock.clone(), metrics.clone(), live);
-    let engine = Engine::start(parts, settings(config), channels, ends).await?;
+    let engine = Engine::start(parts, settings(config, secrets), channels, ends).await?;
     let handle = engine.handle();
     let parts = (db, clock, metrics);
     let watchdog = Watchdog::new(parts, handle.clone(), config.delivery.poll, handle.pending());
@@ -398,9 +404,9 @@ fn listen(address: SocketAddr) -> Result<TcpListener> {
     })
 }
 
-fn settings(config: &Config) -> Settings {
+fn settings(config: &Config, secrets: &Secrets) -> Settings {
     let url = config.http.public_url.as_deref();
-    let links = url.map(|url| Links::new(url, &unsubscribe_secret(config)));
+    let links = url.map(|url| Links::new(url, &secrets.unsubscribe));
     Settings {
         page_size: config.delivery.page_size,
         lane_capacity: config.delivery.lane_capacity,
@@ -443,22 +449,26 @@ fn terms(config: &Config, guard: Arc<Guard>) -> Terms {
     }
 }
 
-/// What the tokens of users' pages are made with. Without a key nobody asks for tokens.
-fn inbox_secret(config: &Config) -> Vec<u8> {
-    secret_of(config, config.in_app.secret.as_ref())
+/// What tokens and links are signed with: the configured secrets, and in place of one that is not configured one that was
+/// generated and is kept in the database. Never the API key: a link would let its reader try keys without asking.
+#[derive(Clone)]
+struct Secrets {
+    inbox: Vec<u8>,
+    unsubscribe: Vec<u8>,
 }
 
-/// What links to unsubscribe are made with. Without a secret or a key none are made.
-fn unsubscribe_secret(config: &Config) -> Vec<u8> {
-    secret_of(config, config.preferences.unsubscribe_secret.as_ref())
-}
-
-/// The secret, or in its place the API key, or one that nobody knows.
-fn secret_of(config: &Config, secret: Option<&SecretString>) -> Vec<u8> {
-    secret.or(config.access.api_key.as_ref()).map_or_else(
-        || fastrand::u128(..).to_be_bytes().to_vec(),
-        |secret| secret.expose_secret().as_bytes().to_vec(),
-    )
+impl Secrets {
+    async fn load(config: &Config, db: &Db, now: Timestamp) -> Result<Self> {
+        let (inbox, unsubscribe) =
+            db.write(move |c| Ok((secret(c, "inbox", now)?, secret(c, "unsubscribe", now)?))).await?;
+        let configured = |secret: &Option<SecretString>, generated: Vec<u8>| {
+            secret.as_ref().map_or(generated, |secret| secret.expose_secret().as_bytes().to_vec())
+        };
+        Ok(Self {
+            inbox: configured(&config.in_app.secret, inbox),
+            unsubscribe: configured(&config.preferences.unsubscribe_secret, unsubscribe),
+        })
+    }
 }
 
 fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<Server> {
@@ -486,6 +496,8 @@ fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<S
             .app_data(services.keeping.clone())
             .app_data(services.metrics.clone())
             .app_data(services.access.clone())
+            .app_data(services.sites.clone())
+            .app_data(services.wrong_keys.clone())
             .app_data(services.probes.clone())
             .app_data(services.inbox.clone())
             .app_data(services.preferring.clone())
@@ -499,6 +511,7 @@ fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<S
             .app_data(services.answers.clone())
             .app_data(shown.clone())
             .wrap(from_fn(access::check))
+            .wrap(from_fn(browser::guard))
             .wrap(from_fn(http_metrics::count))
             .wrap(TracingLogger::<RequestLog>::new())
             .wrap(from_fn(connection::answering))
@@ -506,6 +519,13 @@ fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<S
     };
     server::serve(listener, config.http.workers, &connections, application)
         .map_err(|e| Error::Unavailable(e.into()))
+}
+
+/// The names and the pages by which this service may be asked.
+fn sites(config: &Config) -> Sites {
+    let hosts: Vec<String> = config.http.hosts().map(str::to_owned).collect();
+    let inboxes = config.in_app.origins().map(str::to_owned);
+    Sites::new(config.http.host.is_loopback(), (&hosts, config.http.public_url.as_deref()), inboxes)
 }
 
 /// Descriptors that the database and the providers need at most.

@@ -43,6 +43,7 @@ pub const ENVIRONMENT: &[(&str, &str, Form)] = &[
     ("HTTP_WORKERS", "http.workers", Form::Number),
     ("HTTP_CONNECTIONS", "http.connections", Form::Number),
     ("HTTP_BODY_MEMORY", "http.body_memory", Form::Number),
+    ("ALLOWED_HOSTS", "http.allowed_hosts", Form::Text),
     ("PUBLIC_URL", "http.public_url", Form::Text),
     ("API_KEY", "access.api_key", Form::Text),
     ("API_KEY_FILE", "access.api_key_file", Form::Text),

@@ -8,6 +8,7 @@ pub mod listen;
 pub mod migrations;
 mod opening;
 pub mod schema;
+pub mod secrets;
 pub mod types;
 mod writer;
 

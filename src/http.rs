@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod bodies;
+pub mod browser;
 pub mod channels;
 pub mod connection;
 pub mod events;
@@ -17,3 +18,4 @@ pub mod problem;
 pub mod request_log;
 pub mod routing;
 pub mod server;
+pub mod wrong_keys;

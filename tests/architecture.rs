@@ -11,6 +11,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("paging", "error"),
     ("config", "error kinds"),
     ("lifecycle", ""),
+    ("descriptors", ""),
     ("failpoint", ""),
     ("seal", ""),
     ("telemetry", "config error"),
@@ -63,7 +64,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("demo", "error clock egress sandbox"),
     (
         "app",
-        "error clock kinds db config lifecycle live metrics clients messages mailings notifications idempotency pending_mailing egress channels credentials endpoints inbox delivery templates routes events requests preferences broker dead_letters http",
+        "error clock kinds db config lifecycle live metrics clients messages mailings notifications idempotency pending_mailing egress channels credentials endpoints inbox delivery templates routes events requests preferences broker dead_letters http descriptors",
     ),
     (
         "cli",

@@ -29,6 +29,7 @@ pub(super) fn check(config: &Config) -> Result<()> {
     }
     providers(config, &mut wrong);
     access(config, &mut wrong);
+    hosts(config, &mut wrong);
     inboxes(config, &mut wrong);
     preferences(config, &mut wrong);
     broker(&config.broker, &mut wrong);
@@ -148,6 +149,15 @@ fn access(config: &Config, wrong: &mut Complaints) {
             named("access.api_key"),
             "must have at least 16 characters of ASCII, without spaces at its ends",
         ),
+        // whoever reaches the address may try as many as they like
+        Some(key) if !config.http.host.is_loopback() && !is_strong(key.expose_secret()) => wrong.add(
+            named("access.api_key"),
+            format!(
+                "must have at least 32 characters, not all of them the same, to listen on {}: take what `openssl rand -hex 32` \
+                 prints",
+                config.http.host
+            ),
+        ),
         None if !config.http.host.is_loopback() => wrong.add(
             named("access.api_key"),
             format!(
@@ -156,6 +166,22 @@ fn access(config: &Config, wrong: &mut Complaints) {
             ),
         ),
         _ => {}
+    }
+}
+
+/// Whether a key is none that somebody guesses.
+fn is_strong(key: &str) -> bool {
+    let first = key.chars().next();
+    key.len() >= 32 && key.chars().any(|c| Some(c) != first)
+}
+
+fn hosts(config: &Config, wrong: &mut Complaints) {
+    for host in config.http.hosts() {
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        if host.len() > 253 || !host.bytes().all(is_name) {
+            let why = format!("`{host}` is not a host name or an IPv4 address, without scheme and port");
+            wrong.add(named("http.allowed_hosts"), why);
+        }
     }
 }
 
@@ -191,13 +217,6 @@ fn preferences(config: &Config, wrong: &mut Complaints) {
         wrong.add(
             named("http.public_url"),
             "must be an https URL in ASCII, such as https://mail.example.com, without query and fragment",
-        );
-    }
-    // a link in a mail is followed years later, when a key made up at the start is long gone
-    if section.unsubscribe_secret.is_none() && config.access.api_key.is_none() {
-        wrong.add(
-            named("preferences.unsubscribe_secret"),
-            "must be set beside PUBLIC_URL, unless API_KEY is: links to unsubscribe are made with it",
         );
     }
 }

@@ -61,8 +61,17 @@ pub struct Http {
     pub connections: usize,
     /// MiB of all requests' bodies together.
     pub body_memory: usize,
+    /// Names besides loopback's that `Host` may have, separated by commas.
+    pub allowed_hosts: String,
     /// By which recipients reach this service, for links in mails.
     pub public_url: Option<String>,
+}
+
+impl Http {
+    /// The allowed hosts, one by one.
+    pub fn hosts(&self) -> impl Iterator<Item = &str> {
+        self.allowed_hosts.split([',', ' ']).filter(|host| !host.is_empty())
+    }
 }
 
 /// Section `preferences`.

@@ -209,6 +209,13 @@ diesel::table! {
         placeholders -> Text, created_at -> Instant,
     }
 }
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::Instant;
+    generated_secret (name) {
+        name -> Text, secret -> Binary, created_at -> Instant,
+    }
+}
 diesel::allow_tables_to_appear_in_same_query!(template, template_version);
 diesel::table! {
     use diesel::sql_types::*;

@@ -2,24 +2,25 @@
 
 use std::sync::Arc;
 
-use actix_web::HttpResponse;
 use actix_web::body::{EitherBody, MessageBody};
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderMap, HeaderValue};
 use actix_web::middleware::Next;
+use actix_web::{HttpRequest, HttpResponse, web};
 use secrecy::{ExposeSecret, SecretString};
 use subtle::ConstantTimeEq;
 
 use super::problem::Problem;
+use super::wrong_keys::WrongKeys;
 
 /// Paths that probes and scrapers ask without a key, and what browsers load into pages that have none.
 const OPEN_PATHS: &[&str] = &["/health", "/ready", "/metrics", "/inbox.js"];
 /// What is behind this looks for itself whom it lets in: beside the key it takes tokens of users.
-const INBOXES: &str = "/api/v1/inbox/";
+pub(super) const INBOXES: &str = "/api/v1/inbox/";
 
 /// What is behind this is for a mail's recipient: its path bears a token.
-const UNSUBSCRIBE: &str = "/unsubscribe/";
+pub(super) const UNSUBSCRIBE: &str = "/unsubscribe/";
 
 /// The key that requests must bear, if any.
 #[derive(Debug, Clone, Default)]
@@ -61,6 +62,27 @@ pub fn unauthorized(title: &'static str, what_to_do: &str) -> HttpResponse {
     response
 }
 
+/// The answer to a request that nothing lets in, once it may be given: whoever sends wrong keys waits for it.
+pub async fn refused(request: &HttpRequest, title: &'static str, what_to_do: &str) -> HttpResponse {
+    let is_wrong = bearer(request.headers()).is_some_and(|key| !key.is_empty());
+    let wrong_keys = request.app_data::<web::Data<WrongKeys>>().filter(|_| is_wrong);
+    let peer = request.peer_addr().map(|address| address.ip());
+    match wrong_keys {
+        Some(wrong_keys) if !wrong_keys.wait(peer).await => {
+            let problem = Problem::new(
+                StatusCode::TOO_MANY_REQUESTS,
+                "/problems/too-many-wrong-keys",
+                "Too many wrong keys",
+                "too many requests with wrong keys came from this address; stop them, and try again in a minute",
+            );
+            let mut response = problem.response();
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
+            response
+        }
+        _ => unauthorized(title, what_to_do),
+    }
+}
+
 /// The middleware; wrap it with `actix_web::middleware::from_fn`.
 ///
 /// # Errors
@@ -69,14 +91,11 @@ pub async fn check<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
 ) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
-    let allowed =
-        request.app_data::<actix_web::web::Data<Access>>().is_none_or(|access| access.allows(&request));
+    let allowed = request.app_data::<web::Data<Access>>().is_none_or(|access| access.allows(&request));
     if allowed {
         return Ok(next.call(request).await?.map_into_left_body());
     }
-    let response = unauthorized(
-        "An API key is needed",
-        "send Authorization: Bearer <the key that API_KEY or API_KEY_FILE holds>",
-    );
+    let what_to_do = "send Authorization: Bearer <the key that API_KEY or API_KEY_FILE holds>";
+    let response = refused(request.request(), "An API key is needed", what_to_do).await;
     Ok(request.into_response(response).map_into_right_body())
 }

@@ -123,10 +123,13 @@ pub fn document() -> crate::error::Result<String> {
         .map_err(|e| crate::error::Error::Internal(e.into()))
 }
 
+/// Where Swagger UI is.
+pub const DOCS: &str = "/api/v1/docs";
+
 /// Swagger UI at `/api/v1/docs/`.
 pub fn swagger() -> SwaggerUi {
     let config = Config::from(DOCUMENT).try_it_out_enabled(true).persist_authorization(true);
-    SwaggerUi::new("/api/v1/docs/{_:.*}").config(config)
+    SwaggerUi::new(format!("{DOCS}/{{_:.*}}")).config(config)
 }
 
 /// The document.

@@ -35,11 +35,16 @@ impl Tokens {
 
     /// Until when the token lets its bearer into this user's inbox; none when it does not.
     pub fn check(&self, token: &str, user: &UserId, now: Timestamp) -> Option<Timestamp> {
+        self.expiry(token, user).filter(|until| now < *until)
+    }
+
+    /// Until when a token that was made for this user lets, or let, its bearer in; none for what is no such token.
+    pub fn expiry(&self, token: &str, user: &UserId) -> Option<Timestamp> {
         let (seconds, _) = token.split_once('.')?;
         let until = of_seconds(seconds.parse().ok()?);
         // in constant time: how long it takes tells nothing of how much was right
         let is_ours = self.issue(user, until).token.as_bytes().ct_eq(token.as_bytes());
-        (bool::from(is_ours) && now < until).then_some(until)
+        bool::from(is_ours).then_some(until)
     }
 }
 
@@ -73,6 +78,8 @@ mod tests {
         assert_eq!(given.expires_at, at(2_000));
         assert_eq!(tokens.check(&given.token, &user("u1"), at(1_999)), Some(at(2_000)));
         assert_eq!(tokens.check(&given.token, &user("u1"), at(2_000)), None);
+        assert_eq!(tokens.expiry(&given.token, &user("u1")), Some(at(2_000)), "it was one");
+        assert_eq!(tokens.expiry(&given.token, &user("u2")), None);
         for other in ["u2", "u", "u11", "U1"] {
             assert_eq!(tokens.check(&given.token, &user(other), at(1_000)), None, "{other}");
         }

@@ -145,6 +145,11 @@ impl Inbox {
         self.tokens.check(token, user, now).map(|until| until.since(now))
     }
 
+    /// Whether the token was made for this user, also when it has expired since.
+    pub fn has_issued(&self, token: &str, user: &UserId) -> bool {
+        self.tokens.expiry(token, user).is_some()
+    }
+
     /// Registers a page that shows this user's inbox, from now on or from what has the id `last` on. None when too many
     /// are open.
     pub fn watch(&self, user: &UserId, last: Option<&str>) -> Option<InboxWatch> {

@@ -1,13 +1,15 @@
 //! Who may call.
 
 use fanfare::config::Config;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use serde_json::Value;
 
 use crate::ask::{Answer, send};
 use crate::on_each_database;
 use crate::support::Service;
 
-const KEY: &str = "correct horse battery";
+const KEY: &str = "correct horse battery staple and so on";
 
 /// Every path that the key protects, the documents among them.
 const CLOSED: &[(&str, &str)] = &[
@@ -35,8 +37,27 @@ const CLOSED: &[(&str, &str)] = &[
 ];
 
 async fn call(service: &Service, method: &str, path: &str, authorization: Option<&str>) -> Answer {
+    call_by(&service.http, service, (method, path), authorization).await
+}
+
+/// Another caller's client: one with an address of its own.
+#[expect(clippy::disallowed_methods, reason = "the rule is for the service: the tests stand outside")]
+fn caller(number: u8) -> reqwest::Client {
+    reqwest::Client::builder()
+        .local_address(std::net::IpAddr::from([127, 0, 1, number]))
+        .no_proxy()
+        .build()
+        .expect("a client")
+}
+
+async fn call_by(
+    client: &reqwest::Client,
+    service: &Service,
+    (method, path): (&str, &str),
+    authorization: Option<&str>,
+) -> Answer {
     let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
-    let mut request = service.http.request(method, format!("{}{path}", service.base));
+    let mut request = client.request(method, format!("{}{path}", service.base));
     if let Some(value) = authorization {
         request = request.header("authorization", value);
     }
@@ -57,9 +78,11 @@ on_each_database! {
             Some(format!("Bearer {}", &KEY[1..])),
             Some(format!("Bearer {}", KEY.to_uppercase())),
         ];
-        for (method, path) in CLOSED {
+        for (number, (method, path)) in (1..).zip(CLOSED) {
+            // one caller would be slowed by so many wrong keys
+            let caller = caller(number);
             for authorization in &wrong {
-                let answer = call(&service, method, path, authorization.as_deref()).await;
+                let answer = call_by(&caller, &service, (method, path), authorization.as_deref()).await;
                 let problem = answer.problem(401);
                 assert_eq!(problem["type"], "/problems/unauthorized", "{method} {path} {authorization:?}");
                 assert_eq!(answer.header("www-authenticate"), "Bearer");
@@ -79,6 +102,30 @@ on_each_database! {
                 assert_eq!(call(&service, "GET", path, Some(right)).await.status, 200, "{path}");
             }
         }
+    }
+}
+
+on_each_database! {
+    async fn who_sends_wrong_keys_is_slowed_and_nobody_else(kind: Database) {
+        let service = Service::start_with(kind, &[("access.api_key", KEY)]).await;
+        let (guesser, wrong) = (caller(1), format!("Bearer {KEY}x"));
+        let mut guesses: FuturesUnordered<_> = (0..60)
+            .map(|_| call_by(&guesser, &service, ("GET", "/api/v1/inbox/u1"), Some(&wrong)))
+            .collect();
+        let refused = loop {
+            let answer = guesses.next().await.expect("one of so many is refused");
+            match answer.status {
+                401 => {}
+                _ => break answer,
+            }
+        };
+        assert_eq!(refused.problem(429)["type"], "/problems/too-many-wrong-keys");
+        assert_eq!(refused.header("retry-after"), "60");
+        // the same address with the right key, and another one with a wrong key, while guesses wait
+        let right = format!("Bearer {KEY}");
+        call_by(&guesser, &service, ("GET", "/api/v1/clients"), Some(&right)).await.success(200);
+        call_by(&caller(2), &service, ("GET", "/api/v1/clients"), Some(&wrong)).await.problem(401);
+        assert!(!guesses.is_empty());
     }
 }
 
@@ -110,6 +157,14 @@ fn an_address_that_is_not_loopback_wants_a_key() {
         let error = Config::with(&[("http.host", host)]).expect_err("no key").to_string();
         assert!(error.contains("API_KEY") && error.contains(host), "{error}");
         assert!(Config::with(&[("http.host", host), ("access.api_key", KEY)]).is_ok(), "{host}");
+        let repeated = "a".repeat(64);
+        for weak in [&KEY[..31], &repeated] {
+            let error =
+                Config::with(&[("http.host", host), ("access.api_key", weak)]).expect_err("a weak key");
+            let error = error.to_string();
+            assert!(error.contains("API_KEY") && error.contains("32") && !error.contains(weak), "{error}");
+            assert!(Config::with(&[("access.api_key", weak)]).is_ok(), "nobody else reaches this one");
+        }
     }
     for host in ["127.0.0.1", "127.8.9.1", "::1"] {
         assert!(Config::with(&[("http.host", host)]).is_ok(), "{host}");

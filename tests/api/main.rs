@@ -9,6 +9,7 @@ mod support;
 mod access;
 mod ask;
 mod bodies;
+mod browsers;
 mod channels;
 mod clients;
 mod credentials;

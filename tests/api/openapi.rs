@@ -164,7 +164,7 @@ const VERBS: &[&str] = &[
     "run",
 ];
 
-fn parsed() -> Value {
+pub(super) fn parsed() -> Value {
     serde_json::from_str(&document().expect("a document")).expect("JSON")
 }
 
@@ -190,7 +190,7 @@ fn resolved<'d>(document: &'d Value, response: &'d Value) -> &'d Value {
 }
 
 /// The example of an operation's body of this kind: its own, or its schema's.
-fn example(document: &Value, operation: &Value, kind: &str) -> Option<Value> {
+pub(super) fn example(document: &Value, operation: &Value, kind: &str) -> Option<Value> {
     let content = &operation["requestBody"]["content"][kind];
     let own = [&content["example"], &content["schema"]["example"]].into_iter().find(|e| !e.is_null());
     if content.is_null() || own.is_some() {

@@ -35,6 +35,7 @@ impl Chromium {
         let script = format!(
             "exec chromium --headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run \
              --disable-background-networking --disable-component-update --window-size=1000,760 --lang=en-US \
+             --host-resolver-rules='MAP *.example 127.0.0.1' \
              --user-data-dir='{}' --remote-debugging-pipe about:blank 3<'{orders}' 4>'{answers}'",
             place("profile"),
         );

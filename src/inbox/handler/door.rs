@@ -15,7 +15,7 @@ use url::form_urlencoded;
 use utoipa::IntoParams;
 
 use crate::error::{Error, Result};
-use crate::http::access::{Access, bearer, unauthorized};
+use crate::http::access::{Access, bearer, refused, unauthorized};
 use crate::inbox::Inbox;
 use crate::inbox::model::UserId;
 
@@ -83,7 +83,11 @@ pub async fn check<B: MessageBody + 'static>(
         }
         None => {
             let what_to_do = "send Authorization: Bearer <the API key, or a token of this user>, or ?token=";
-            let response = unauthorized("An API key or a token is needed", what_to_do);
+            let title = "An API key or a token is needed";
+            let response = match has_expired(request.request()) {
+                true => unauthorized(title, what_to_do),
+                false => refused(request.request(), title, what_to_do).await,
+            };
             request.into_response(response).map_into_right_body()
         }
     };
@@ -109,6 +113,15 @@ fn admit(request: &HttpRequest) -> Option<Pass> {
         None => in_query()?.1,
     };
     inbox.admit(&token, &user).map(Pass::User)
+}
+
+/// Whether a request bears a token that was the user's: nobody guesses, so nobody is slowed.
+fn has_expired(request: &HttpRequest) -> bool {
+    let inbox = request.app_data::<web::Data<Inbox>>();
+    match (inbox, bearer(request.headers()), user_of(request)) {
+        (Some(inbox), Some(token), Ok(user)) => inbox.has_issued(token, &user),
+        _ => false,
+    }
 }
 
 /// The request's origin, if its pages may call.

@@ -1,0 +1,259 @@
+//! Guards a service on the operator's machine against the web pages that the operator visits.
+//!
+//! A page can make the browser ask any address, loopback too. Two things tell such requests from others:
+//!
+//! - **`Host`** names the site that the browser believes it talks to. A page whose name was made to lead here (DNS
+//!   rebinding) brings its own name, so only known names are served.
+//! - **`Sec-Fetch-Site`** and **`Origin`** say which site a request comes from (W3C Fetch Metadata; the Fetch standard,
+//!   3.2). A request that may change something is served only if that is this site, or no site at all.
+//!
+//! Every answer tells browsers to run, frame and guess nothing.
+
+use std::collections::HashSet;
+use std::net::IpAddr;
+
+use actix_web::body::{EitherBody, MessageBody};
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
+use actix_web::middleware::Next;
+use actix_web::web;
+
+use super::access::{INBOXES, UNSUBSCRIBE};
+use super::openapi::DOCS;
+use super::problem::Problem;
+
+/// Where a request comes from, as browsers say it.
+static FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
+
+/// What is neither a page nor a part of one.
+const NO_PAGE: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+/// Swagger UI: its own scripts, and styles in its elements.
+const SWAGGER: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; \
+     base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+);
+
+/// The names of this service, and the other sites whose pages may call it.
+#[derive(Debug, Clone, Default)]
+pub struct Sites {
+    /// Names that `Host` may have besides loopback's; none: it is not looked at.
+    hosts: Option<HashSet<String>>,
+    /// `https://mail.example.com`, by which others reach this service.
+    public: Option<String>,
+    /// Origins whose pages may show inboxes.
+    inboxes: HashSet<String>,
+}
+
+impl Sites {
+    /// Serves loopback's names, the public URL's and these hosts. On an address that is not loopback's `Host` is looked at
+    /// only when hosts are given: there every request needs a key, which no other site's page has.
+    pub fn new(
+        is_loopback: bool,
+        (hosts, public_url): (&[String], Option<&str>),
+        inboxes: impl Iterator<Item = String>,
+    ) -> Self {
+        let public = public_url.and_then(|url| url::Url::parse(url).ok());
+        let public_host = public.as_ref().and_then(|url| url.host_str()).map(str::to_ascii_lowercase);
+        let are_checked = is_loopback || !hosts.is_empty();
+        let known = hosts.iter().map(|host| host.to_ascii_lowercase()).chain(public_host);
+        Self {
+            hosts: are_checked.then(|| known.collect()),
+            public: public.map(|url| url.origin().ascii_serialization()),
+            inboxes: inboxes.collect(),
+        }
+    }
+
+    /// Whether a request for this authority (`host[:port]`) is for this service.
+    fn serves(&self, authority: &str) -> bool {
+        let Some(known) = &self.hosts else { return true };
+        host_of(authority).is_some_and(|host| is_loopback(&host) || known.contains(&host))
+    }
+
+    /// Whether a page of this origin belongs to the service that is asked for as `authority`.
+    fn is_own(&self, origin: &str, authority: &str) -> bool {
+        let own = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
+        own.is_some_and(|own| own.eq_ignore_ascii_case(authority)) || self.public.as_deref() == Some(origin)
+    }
+}
+
+/// The host of an authority, in lower case and without brackets; none for what is no authority.
+fn host_of(authority: &str) -> Option<String> {
+    let (host, port) = match authority.strip_prefix('[') {
+        Some(rest) => rest.split_once(']').map(|(host, rest)| (host, rest.strip_prefix(':')))?,
+        None => match authority.rsplit_once(':') {
+            Some((host, port)) => (host, Some(port)),
+            None => (authority, None),
+        },
+    };
+    let is_port = |port: &str| port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit());
+    port.is_none_or(is_port).then(|| host.trim_end_matches('.').to_ascii_lowercase())
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
+}
+
+/// The only value of a header; an error for several, or for one that is no text.
+fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, ()> {
+    let mut values = headers.get_all(name);
+    match (values.next(), values.next()) {
+        (None, _) => Ok(None),
+        (Some(value), None) => value.to_str().map(Some).map_err(|_| ()),
+        (Some(_), Some(_)) => Err(()),
+    }
+}
+
+/// What is against a request.
+fn refusal(request: &ServiceRequest, sites: &Sites) -> Option<Problem> {
+    let headers = request.headers();
+    let host = only(headers, &header::HOST);
+    let in_uri = request.uri().authority().map(|authority| authority.as_str());
+    let is_served = match (host, in_uri) {
+        (Err(()), _) => false,
+        // RFC 9112, 3.2: a program of old, and no browser, sends none
+        (Ok(None), None) => request.version() < actix_web::http::Version::HTTP_11,
+        (Ok(host), in_uri) => [host, in_uri].into_iter().flatten().all(|authority| sites.serves(authority)),
+    };
+    if !is_served {
+        return Some(Problem::new(
+            StatusCode::MISDIRECTED_REQUEST,
+            "/problems/misdirected-request",
+            "Misdirected request",
+            "this service is not known by the name in `Host`; use 127.0.0.1 or localhost, or add the name to ALLOWED_HOSTS",
+        ));
+    }
+    let authority = host.ok().flatten().or(in_uri).unwrap_or_default();
+    if is_foreign(request, authority, sites) {
+        return Some(Problem::new(
+            StatusCode::FORBIDDEN,
+            "/problems/cross-site-request",
+            "Cross-site request",
+            "a page of another site may not change anything here: call this service from its own pages or from a program",
+        ));
+    }
+    None
+}
+
+/// Whether a request that may change something comes from a page of another site.
+fn is_foreign(request: &ServiceRequest, authority: &str, sites: &Sites) -> bool {
+    // links in mails are posted to by whatever shows the mail, and their tokens say all
+    if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
+        || request.path().starts_with(UNSUBSCRIBE)
+    {
+        return false;
+    }
+    let (Ok(origin), Ok(site)) =
+        (only(request.headers(), &header::ORIGIN), only(request.headers(), &FETCH_SITE))
+    else {
+        return true;
+    };
+    if request.path().starts_with(INBOXES) && origin.is_some_and(|origin| sites.inboxes.contains(origin)) {
+        return false;
+    }
+    let is_other_origin = origin.is_some_and(|origin| !sites.is_own(origin, authority));
+    is_other_origin || site.is_some_and(|site| !matches!(site, "same-origin" | "none"))
+}
+
+/// The middleware.
+///
+/// # Errors
+/// Those of the service behind it.
+pub async fn guard<B: MessageBody + 'static>(
+    request: ServiceRequest,
+    next: Next<B>,
+) -> Result<ServiceResponse<EitherBody<B>>, actix_web::Error> {
+    let is_swagger = request.path().starts_with(DOCS);
+    let refusal = request.app_data::<web::Data<Sites>>().and_then(|sites| refusal(&request, sites.get_ref()));
+    let mut response = match refusal {
+        Some(problem) => request.into_response(problem.response()).map_into_right_body(),
+        None => next.call(request).await?.map_into_left_body(),
+    };
+    secure(response.headers_mut(), is_swagger);
+    Ok(response)
+}
+
+/// Adds what tells browsers to run, frame and guess nothing, where a handler says nothing of its own.
+fn secure(headers: &mut HeaderMap, is_swagger: bool) {
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        (header::CONTENT_SECURITY_POLICY, if is_swagger { SWAGGER } else { NO_PAGE }),
+        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
+    ] {
+        if !headers.contains_key(&name) {
+            headers.insert(name, value);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sites(is_loopback: bool, hosts: &[&str]) -> Sites {
+        let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+        Sites::new(is_loopback, (&hosts, Some("https://Mail.example.com/x")), std::iter::empty())
+    }
+
+    #[test]
+    fn a_service_is_known_by_its_names_alone() {
+        let here = sites(true, &["fanfare.lan"]);
+        for known in [
+            "127.0.0.1:8083",
+            "127.0.0.1",
+            "127.9.9.9:1",
+            "localhost:8083",
+            "LOCALHOST",
+            "localhost.",
+            "[::1]:8083",
+            "[::1]",
+            "mail.example.com",
+            "MAIL.example.com:443",
+            "fanfare.lan:8083",
+        ] {
+            assert!(here.serves(known), "{known}");
+        }
+        for other in [
+            "evil.example:8083",
+            "evil.example",
+            "127.0.0.1.evil.example",
+            "localhost.evil.example",
+            "evil-localhost",
+            "10.0.0.1:8083",
+            "0.0.0.0:8083",
+            "[::]:8083",
+            "[::ffff:10.0.0.1]",
+            "",
+            "::1",
+            "127.0.0.1:x",
+            "127.0.0.1:8083:1",
+            "evil.example@127.0.0.1",
+            "127.0.0.1@evil.example",
+            "2130706433",
+            "0x7f.1",
+            "mail.example.com.evil.example",
+        ] {
+            assert!(!here.serves(other), "{other}");
+        }
+        assert!(sites(false, &[]).serves("anything:1"), "a key is needed there");
+        assert!(!sites(false, &["fanfare.lan"]).serves("anything:1"));
+    }
+
+    #[test]
+    fn a_page_is_its_own_by_its_origin() {
+        let here = sites(true, &[]);
+        for (origin, authority, expected) in [
+            ("http://127.0.0.1:8083", "127.0.0.1:8083", true),
+            ("https://127.0.0.1:8083", "127.0.0.1:8083", true),
+            ("https://mail.example.com", "10.0.0.1:8083", true),
+            ("http://127.0.0.1:3000", "127.0.0.1:8083", false),
+            ("http://localhost:8083", "127.0.0.1:8083", false),
+            ("http://evil.example", "127.0.0.1:8083", false),
+            ("http://mail.example.com", "127.0.0.1:8083", false),
+            ("null", "127.0.0.1:8083", false),
+            ("", "", false),
+        ] {
+            assert_eq!(here.is_own(origin, authority), expected, "{origin} {authority}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Slows callers who send wrong keys, by the address of the peer. Right keys are never slowed: behind a proxy one address
+//! is everybody's.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until};
+
+/// Wrong keys of a peer that cost nothing: whoever sets a service up mistypes.
+const FREE: f64 = 5.0;
+/// After so long half of a peer's wrong keys are forgotten.
+const HALF_LIFE: Duration = Duration::from_secs(60);
+/// The answer to the first wrong key that is slowed; each further one waits for twice as long.
+const FIRST_DELAY: Duration = Duration::from_millis(100);
+/// The longest delay between two answers to one peer.
+const LONGEST_DELAY: Duration = Duration::from_secs(2);
+/// Whose answer would wait for longer, behind others of the same peer, is refused at once.
+const LONGEST_QUEUE: Duration = Duration::from_secs(20);
+/// Peers that are remembered.
+const MOST_PEERS: usize = 10_000;
+
+#[derive(Debug, Clone, Copy)]
+struct Peer {
+    wrong: f64,
+    at: Instant,
+    /// When the next answer may go.
+    free_at: Instant,
+}
+
+/// The peers that sent wrong keys lately; cloning it is cheap.
+#[derive(Debug, Clone, Default)]
+pub struct WrongKeys(Arc<Mutex<HashMap<IpAddr, Peer>>>);
+
+impl WrongKeys {
+    /// Waits until a wrong key may be answered; false when too many of the peer's wait already.
+    pub async fn wait(&self, peer: Option<IpAddr>) -> bool {
+        let Some(peer) = peer else { return true };
+        match self.note(network(peer), Instant::now()) {
+            Some(at) => {
+                sleep_until(at).await;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Notes a wrong key; returns when it may be answered, if that is soon.
+    fn note(&self, peer: IpAddr, now: Instant) -> Option<Instant> {
+        let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if peers.len() >= MOST_PEERS && !peers.contains_key(&peer) {
+            peers.retain(|_, peer| now.saturating_duration_since(peer.at) < HALF_LIFE);
+            if peers.len() >= MOST_PEERS {
+                peers.clear();
+            }
+        }
+        let entry = peers.entry(peer).or_insert(Peer { wrong: 0.0, at: now, free_at: now });
+        let age = now.saturating_duration_since(entry.at).as_secs_f64() / HALF_LIFE.as_secs_f64();
+        (entry.wrong, entry.at) = (entry.wrong * 0.5_f64.powf(age) + 1.0, now);
+        if entry.wrong <= FREE {
+            return Some(now);
+        }
+        let doubled = (entry.wrong - FREE - 1.0).clamp(0.0, 10.0).exp2();
+        let delay = FIRST_DELAY.mul_f64(doubled).min(LONGEST_DELAY);
+        let at = entry.free_at.max(now) + delay;
+        if at - now > LONGEST_QUEUE {
+            return None;
+        }
+        entry.free_at = at;
+        Some(at)
+    }
+}
+
+/// What one subscriber has: an IPv4 address, or a /64 of IPv6 (RFC 6177).
+fn network(peer: IpAddr) -> IpAddr {
+    match peer {
+        IpAddr::V4(_) => peer,
+        IpAddr::V6(address) => match address.to_ipv4_mapped() {
+            Some(address) => IpAddr::V4(address),
+            None => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+
+    #[tokio::test(start_paused = true)]
+    async fn a_few_wrong_keys_cost_nothing_and_many_cost_ever_more() {
+        let (keys, began) = (WrongKeys::default(), Instant::now());
+        for _ in 0..5 {
+            assert!(keys.wait(Some(ONE)).await);
+        }
+        assert_eq!(began.elapsed(), Duration::ZERO);
+        for _ in 0..20 {
+            assert!(keys.wait(Some(ONE)).await);
+        }
+        let took = began.elapsed();
+        assert!((Duration::from_secs(15)..Duration::from_secs(60)).contains(&took), "{took:?}");
+        let before = Instant::now();
+        assert!(keys.wait(Some("192.0.2.2".parse().unwrap())).await);
+        assert_eq!(before.elapsed(), Duration::ZERO, "another peer is not slowed");
+        tokio::time::advance(Duration::from_secs(600)).await;
+        let before = Instant::now();
+        assert!(keys.wait(Some(ONE)).await);
+        assert_eq!(before.elapsed(), Duration::ZERO, "and after a while it is forgotten");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn many_at_once_wait_one_behind_the_other_and_no_longer_than_so() {
+        let keys = WrongKeys::default();
+        let all = futures_util::future::join_all((0..100).map(|_| keys.wait(Some(ONE))));
+        let began = Instant::now();
+        let answered = all.await.into_iter().filter(|is_answered| *is_answered).count();
+        assert!((10..25).contains(&answered), "{answered}");
+        assert!(began.elapsed() <= LONGEST_QUEUE, "{:?}", began.elapsed());
+    }
+
+    #[test]
+    fn addresses_of_one_subscriber_are_one_peer() {
+        let network = |text: &str| network(text.parse().unwrap());
+        assert_eq!(network("2001:db8::1:2:3:4"), network("2001:db8::ffff:0:0:1"));
+        assert_ne!(network("2001:db8:0:1::1"), network("2001:db8::1"));
+        assert_eq!(network("::ffff:192.0.2.1"), ONE);
+    }
+}
