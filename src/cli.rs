@@ -34,6 +34,9 @@ enum Command {
         /// What this node does, on PostgreSQL; by default the configured role.
         #[arg(long, value_enum)]
         role: Option<Role>,
+        /// Send nothing until POST /api/v1/sending/resume: everything is accepted and waits, for the whole installation.
+        #[arg(long)]
+        paused: bool,
     },
     /// Bring the database's schema up to date and end. `serve` does so by itself.
     Migrate,
@@ -96,11 +99,11 @@ async fn execute(cli: Cli) -> Result<()> {
     if matches!(cli.command, Command::Openapi) {
         return print(&openapi::document()?);
     }
-    let role = match cli.command {
-        Command::Serve { role } => role,
-        _ => None,
+    let (role, is_paused) = match cli.command {
+        Command::Serve { role, paused } => (role, paused),
+        _ => (None, false),
     };
-    let config = Config::load(cli.config.as_deref(), role)?;
+    let config = Config::load(cli.config.as_deref(), role, is_paused)?;
     match cli.command {
         Command::Serve { .. } => {
             telemetry::start(&config.log)?;

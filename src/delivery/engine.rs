@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
@@ -14,24 +15,30 @@ use super::feeder::Feeder;
 use super::gate::Gate;
 use super::lanes::Lanes;
 use super::pages::{Lease, Pages, Runs};
+use super::recall;
 use super::recorder::Recorder;
 use super::repo::node;
 use super::retry::Retries;
 use super::shared::{Settings, Shared};
+use super::valve::Valve;
 use super::worker::Dispatcher;
 use crate::channels::Channel;
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::db::listen::Listener;
-use crate::db::types::{NodeId, Timestamp};
+use crate::db::types::{MailingId, NodeId, Timestamp};
 use crate::error::Result;
 use crate::failpoint;
 use crate::kinds::{ChannelKind, ProviderState};
 use crate::lifecycle::{self, Shutdown, Trigger, supervise};
 use crate::live::Live;
+use crate::mailings::model::MailingStatus;
 use crate::mailings::usecase::{ChannelRates, Wakeup};
+use crate::messages::cancelling::Recall;
 use crate::metrics::Metrics;
 use crate::notifications::usecase::Arrivals;
+use crate::sending;
+use crate::sending::usecase::Switch;
 use crate::templates::Pool;
 
 /// A channel with its limits.
@@ -105,6 +112,8 @@ impl Engine {
             })
             .collect();
         let lease = Lease::new(settings.lease);
+        let valve =
+            Valve::new(db.read(sending::repo::paused_at).await?.is_some(), metrics.sending_paused.clone());
         let shared = Arc::new(Shared {
             clock,
             metrics,
@@ -116,9 +125,11 @@ impl Engine {
             pages: Pages::new(node),
             adopting: tokio::sync::Mutex::new(()),
             lease,
+            valve,
             nodes: AtomicU32::new(1),
             feed,
             claim: Notify::new(),
+            withdrawn: Notify::new(),
             changed: AtomicBool::new(true),
             page_done: AtomicBool::new(true),
             announcer: Announcer::new(db.clone(), live.clone()),
@@ -165,6 +176,8 @@ impl Engine {
         self.producers.push(supervise("feeder", trigger.clone(), feeder));
         let announcer = Arc::clone(&shared.announcer).run(shutdown.clone());
         self.producers.push(supervise("announcer", trigger.clone(), announcer));
+        let recaller = recall::run(Arc::clone(shared), shutdown.clone());
+        self.producers.push(supervise("recaller", trigger.clone(), recaller));
         let claimer = Claimer::new(Arc::clone(shared)).run(shutdown.clone());
         self.producers.push(supervise("claimer", trigger.clone(), claimer));
     }
@@ -225,10 +238,14 @@ async fn listen(shared: &Arc<Shared>, pending: &Arc<Notify>) -> Result<Option<Li
     let (shared_by, pending) = (Arc::downgrade(shared), Arc::clone(pending));
     let heard = move |payload: &str| {
         let Some(shared) = shared_by.upgrade() else { return };
-        if shared.announcer.hear(payload) {
+        let heard = shared.announcer.hear(payload);
+        if heard.look {
             shared.mailing_changed();
             shared.claim.notify_one();
             pending.notify_one();
+        }
+        if heard.recall {
+            shared.withdrawn.notify_one();
         }
     };
     shared.db.listen(heard).await
@@ -287,6 +304,12 @@ impl Wakeup for Handle {
         self.shared.announcer.mailing_changed();
     }
 
+    fn mailing_stopped(&self, id: MailingId, status: MailingStatus) {
+        if let Some(run) = self.shared.runs.get(id) {
+            run.set_status(status);
+        }
+    }
+
     fn pending_changed(&self) {
         self.pending.notify_one();
         self.shared.announcer.pending_changed();
@@ -296,6 +319,29 @@ impl Wakeup for Handle {
 impl Arrivals for Handle {
     fn arrived(&self) {
         self.shared.claim.notify_one();
+    }
+}
+
+impl Switch for Handle {
+    fn switched(&self, is_paused: bool) {
+        if self.shared.valve.turn(is_paused) {
+            self.shared.valve_was_turned();
+        }
+        self.shared.announcer.mailing_changed();
+    }
+}
+
+impl Recall for Handle {
+    fn recall(&self) -> BoxFuture<'static, ()> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            shared.announcer.announce_recall();
+            if let Err(error) = shared.recall().await {
+                // the recaller tries again
+                tracing::error!(%error, "cancelled messages could not be taken back; trying again");
+                shared.withdrawn.notify_one();
+            }
+        })
     }
 }
 

@@ -1,6 +1,6 @@
 //! The lanes: what waits in memory, by channel and priority, fair between mailings.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
 use std::sync::PoisonError;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::model::{Item, Run};
 use super::sync::{Mutex, MutexGuard};
-use crate::db::types::MailingId;
+use crate::db::types::{MailingId, MessageId};
 use crate::kinds::{ChannelKind, Priority};
 use crate::metrics::Metrics;
 
@@ -101,6 +101,19 @@ impl Lane {
         self.resting.iter().position(place).map(|at| self.resting.swap_remove(at))
     }
 
+    /// Takes out those of these messages that are of no mailing.
+    fn withdraw(&mut self, cancelled: &HashMap<MessageId, bool>) -> Vec<Item> {
+        let Some(mut source) = self.remove(None) else { return Vec::new() };
+        let waiting = std::mem::take(&mut source.items);
+        let (taken, left): (Vec<Item>, Vec<Item>) =
+            waiting.into_iter().partition(|item| cancelled.contains_key(&item.id));
+        source.items = left.into();
+        self.depth -= taken.len();
+        // at the back: as if it had had its turn
+        self.add(source, Instant::now());
+        taken
+    }
+
     fn depth_of(&self, key: Option<MailingId>) -> usize {
         let mut sources = self.ready.iter().chain(&self.resting);
         sources.find(|source| source.key == key).map_or(0, |source| source.items.len())
@@ -111,10 +124,28 @@ impl Lane {
     }
 }
 
+/// A message that was taken.
+struct InFlight {
+    /// Tells it from the same one taken again, after its outcome.
+    revision: i16,
+    /// It does not come back into its lane.
+    is_withdrawn: bool,
+}
+
 #[derive(Default)]
 struct Inner {
     lanes: [Lane; 3],
     turn: u32,
+    /// The messages of no mailing that were taken and whose outcome is not on disk yet.
+    in_flight: HashMap<MessageId, InFlight>,
+}
+
+impl Inner {
+    fn forget(&mut self, item: &Item) {
+        if self.in_flight.get(&item.id).is_some_and(|taken| taken.revision == item.revision) {
+            self.in_flight.remove(&item.id);
+        }
+    }
 }
 
 /// The three lanes of one channel.
@@ -164,26 +195,32 @@ impl Lanes {
     /// Puts messages of one mailing at the end of its queue.
     pub fn push(&self, priority: Priority, key: Option<MailingId>, items: Vec<Item>) {
         if !items.is_empty() {
-            self.fill(priority, key, items, |waiting, items| waiting.extend(items));
+            self.fill(self.lock(), priority, key, items, |waiting, items| waiting.extend(items));
         }
     }
 
-    /// Puts a message back: it goes first when its mailing's turn comes.
-    pub fn put_back(&self, priority: Priority, key: Option<MailingId>, item: Item) {
-        self.fill(priority, key, vec![item], |waiting, items| {
+    /// Puts a message back: it goes first when its mailing's turn comes. Answers it when it was withdrawn meanwhile.
+    pub fn put_back(&self, priority: Priority, key: Option<MailingId>, item: Item) -> Option<Item> {
+        let mut inner = self.lock();
+        if inner.in_flight.get(&item.id).is_some_and(|taken| taken.is_withdrawn) {
+            return Some(item);
+        }
+        inner.forget(&item);
+        self.fill(inner, priority, key, vec![item], |waiting, items| {
             items.into_iter().for_each(|item| waiting.push_front(item));
         });
+        None
     }
 
     /// Adds messages to the source of a mailing, a new one if it has none; `join` puts them to those that wait.
     fn fill(
         &self,
+        mut inner: MutexGuard<'_, Inner>,
         priority: Priority,
         key: Option<MailingId>,
         items: Vec<Item>,
         join: impl FnOnce(&mut VecDeque<Item>, Vec<Item>),
     ) {
-        let mut inner = self.lock();
         let Some(lane) = inner.lanes.get_mut(lane_of(priority)) else {
             return;
         };
@@ -196,6 +233,35 @@ impl Lanes {
         drop(inner);
         self.show(priority, depth);
         self.filled.notify_one();
+    }
+
+    /// Takes out those of these messages of no mailing that wait here; also answers which of them are in flight. With true
+    /// one that is in flight is withdrawn: it does not come back into its lane.
+    pub fn withdraw(&self, cancelled: &HashMap<MessageId, bool>) -> (Vec<Item>, Vec<MessageId>) {
+        let mut inner = self.lock();
+        let Inner { lanes, in_flight, .. } = &mut *inner;
+        let mut found = Vec::new();
+        for (id, holds) in cancelled {
+            if let Some(taken) = in_flight.get_mut(id) {
+                taken.is_withdrawn |= *holds;
+                found.push(*id);
+            }
+        }
+        let taken: Vec<Item> = lanes.iter_mut().flat_map(|lane| lane.withdraw(cancelled)).collect();
+        self.show_all(&inner);
+        (taken, found)
+    }
+
+    /// Whether a message that was taken is withdrawn.
+    pub fn is_withdrawn(&self, id: MessageId) -> bool {
+        self.lock().in_flight.get(&id).is_some_and(|taken| taken.is_withdrawn)
+    }
+
+    /// The outcome of a message that was taken is on disk, or nothing becomes of it here.
+    pub fn done(&self, item: &Item) {
+        if item.origin.mailing().is_none() {
+            self.lock().forget(item);
+        }
     }
 
     /// The next message that may go: high before normal before low, but for low's share.
@@ -213,6 +279,9 @@ impl Lanes {
             let item = lane.take(now)?;
             Some((*priority, lane.depth, item))
         });
+        if let Some((_, _, item)) = taken.as_ref().filter(|(_, _, item)| item.origin.mailing().is_none()) {
+            inner.in_flight.insert(item.id, InFlight { revision: item.revision, is_withdrawn: false });
+        }
         drop(inner);
         let (priority, depth, item) = taken?;
         self.show(priority, depth);

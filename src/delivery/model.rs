@@ -109,9 +109,14 @@ impl Run {
         if self.ends_at.swap(ends_at.micros(), Ordering::AcqRel) != ends_at.micros() {
             self.moved.notify_waiters();
         }
-        self.status.store(u8::try_from(status.code()).unwrap_or_default(), Ordering::Release);
+        self.set_status(status);
         self.walked.store(walked, Ordering::Release);
         self.schedule().set(rate)
+    }
+
+    /// It is in this state now.
+    pub fn set_status(&self, status: MailingStatus) {
+        self.status.store(u8::try_from(status.code()).unwrap_or_default(), Ordering::Release);
     }
 
     /// When its next message may go, by its own rate.
@@ -385,6 +390,11 @@ impl Item {
             error: Some(error.into()),
             class: None,
         }
+    }
+
+    /// It is cancelled; why an earlier attempt failed stands with that attempt.
+    pub fn cancel(self, at: Timestamp) -> Outcome {
+        Outcome { error: None, ..self.close(OutcomeKind::Cancelled, at, String::new()) }
     }
 
     /// It fails without an attempt.

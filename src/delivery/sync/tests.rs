@@ -26,6 +26,7 @@ use crate::delivery::pages::{Lease, Pages, Runs};
 use crate::delivery::recorder::Recorder;
 use crate::delivery::repo::node;
 use crate::delivery::shared::{Settings, Shared};
+use crate::delivery::valve::Valve;
 use crate::kinds::{ChannelKind, OutcomeKind, Priority};
 use crate::lifecycle::{Shutdown, shutdown};
 use crate::live::Live;
@@ -168,6 +169,8 @@ impl Stage {
             nodes: AtomicU32::new(1),
             feed,
             claim: Notify::new(),
+            withdrawn: Notify::new(),
+            valve: Valve::new(false, metrics.sending_paused.clone()),
             changed: AtomicBool::new(true),
             page_done: AtomicBool::new(true),
             announcer: Announcer::new(self.db.clone(), Live::new(true)),
@@ -185,7 +188,7 @@ async fn send(shared: &Shared, mut items: mpsc::Receiver<Item>, sent: &Mutex<Vec
         if item.origin.state(shared.now()) == RunState::Paused {
             shared.give_back(vec![item]);
         } else if chance.u8(0..6) == 0 {
-            shared.put_back(item);
+            shared.put_back(item).await;
         } else {
             sent.lock().unwrap().push(item.id);
             let outcome = Outcome {
