@@ -100,7 +100,7 @@ enum Work {
     /// Mailings are begun and sent.
     Here { engine: Engine, watchdog: JoinHandle<()>, letters: JoinHandle<()> },
     /// Other nodes do that, and are told of changes.
-    Elsewhere { announcer: JoinHandle<()>, listener: Option<Listener> },
+    Elsewhere { announcing: (Trigger, JoinHandle<()>), listener: Option<Listener> },
 }
 
 /// The parts of the work that the API speaks to.
@@ -211,7 +211,7 @@ impl App {
         let (work, partners) = work((&config, &secrets), parts.clone(), ways, (&trigger, &shutdown)).await?;
         let observer = Observer::new(db.clone(), clock.clone(), live.clone());
         let observer = supervise("observer", trigger.clone(), observer.run(shutdown.clone()));
-        let doors = Doors::new(&config, parts, &partners, &guard);
+        let doors = Doors::new(&config, parts, (&partners, &shutdown), &guard);
         // they end when the server does, with its last handle on them
         tasks.push(supervise("intake", trigger.clone(), doors.notes.run()));
         tasks.push(supervise("events", trigger.clone(), doors.taking.run()));
@@ -335,8 +335,11 @@ impl App {
                 engine.stop().await;
                 let _ = letters.await;
             }
-            Work::Elsewhere { announcer, listener } => {
-                let _ = announcer.await;
+            Work::Elsewhere { announcing: (silence, announcer), listener } => {
+                // after the server: what it took at last is told
+                silence.fire();
+                // the database may be away
+                let _ = tokio::time::timeout(Duration::from_secs(1), announcer).await;
                 // on its thread, which may be connecting: it must not be cut off in the middle when the process ends
                 let _ = tokio::task::spawn_blocking(move || drop(listener)).await;
             }
@@ -359,7 +362,8 @@ async fn work(
 ) -> Result<(Work, Partners)> {
     if config.node.role == Role::Api {
         let announcer = Announcer::new(db.clone(), live);
-        let task = supervise("announcer", trigger.clone(), Arc::clone(&announcer).run(shutdown.clone()));
+        let (silence, silenced) = lifecycle::shutdown();
+        let task = supervise("announcer", trigger.clone(), Arc::clone(&announcer).run(silenced));
         let hearing = Arc::clone(&announcer);
         // nothing is looked for here, but notifications end elsewhere; who waits for one here or watches is told
         let heard = move |payload: &str| {
@@ -375,7 +379,7 @@ async fn work(
             engine: None,
             provider_states: Box::new(|_| None),
         };
-        return Ok((Work::Elsewhere { announcer: task, listener }, partners));
+        return Ok((Work::Elsewhere { announcing: (silence, task), listener }, partners));
     }
     let (letterbox, taking) = Letterbox::new((db.clone(), clock.clone(), live.clone()), config.in_app.keep);
     // ends with the engine, which holds the last handle on it
@@ -450,7 +454,7 @@ fn url_check(guard: Arc<Guard>) -> impl Fn(&str) -> std::result::Result<(), Stri
 }
 
 /// What notifications are granted.
-fn terms(config: &Config, guard: Arc<Guard>) -> Terms {
+fn terms(config: &Config, guard: Arc<Guard>, shutdown: &Shutdown) -> Terms {
     let retries = |kind: &ChannelKind| (*kind, channels::retries(config, *kind).single.delays().len());
     Terms {
         missing: missing(config),
@@ -458,6 +462,7 @@ fn terms(config: &Config, guard: Arc<Guard>) -> Terms {
         intake_limit: config.notifications.intake_limit,
         retries: ChannelKind::ALL.iter().map(retries).collect(),
         patience: config.notifications.sync_wait,
+        shutdown: shutdown.clone(),
     }
 }
 

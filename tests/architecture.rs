@@ -34,7 +34,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("live", "error clock db kinds lifecycle mailings"),
     (
         "notifications",
-        "error clock db kinds locale paging templates clients messages failpoint idempotency live metrics",
+        "error clock db kinds locale paging templates clients messages failpoint idempotency live metrics lifecycle",
     ),
     (
         "dead_letters",

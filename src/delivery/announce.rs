@@ -102,19 +102,26 @@ impl Announcer {
         (words.len() > 1).then(|| words.join(" "))
     }
 
-    /// Runs until the shutdown.
-    pub async fn run(self: Arc<Self>, shutdown: Shutdown) {
+    /// Runs until the end of those who change anything, and tells what they left to tell.
+    pub async fn run(self: Arc<Self>, end: Shutdown) {
         loop {
-            tokio::select! {
-                () = shutdown.wait() => return,
-                () = self.news.notified() => {}
-                () = self.live.has_words() => {}
-            }
+            let is_last = tokio::select! {
+                biased;
+                () = end.wait() => true,
+                () = self.news.notified() => false,
+                () = self.live.has_words() => false,
+            };
             while let Some(payload) = self.payload() {
                 if let Err(error) = self.db.notify(payload).await {
                     self.live.words_were_lost();
                     tracing::warn!(%error, "the other nodes could not be told of a change; they find it at their next look");
+                    if is_last {
+                        return;
+                    }
                 }
+            }
+            if is_last {
+                return;
             }
         }
     }

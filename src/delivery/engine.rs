@@ -68,6 +68,8 @@ pub struct Engine {
     /// would take over what is still in flight.
     last: Vec<JoinHandle<()>>,
     ending: Trigger,
+    /// Ends after those: what they record at last is told to the other nodes, where callers may wait for it.
+    announcing: (Trigger, JoinHandle<()>),
     listener: Option<Listener>,
 }
 
@@ -141,6 +143,9 @@ impl Engine {
         let (ending, ended) = lifecycle::shutdown();
         let pending = Arc::new(Notify::new());
         let listener = listen(&shared, &pending).await?;
+        let (silence, silenced) = lifecycle::shutdown();
+        let announcer = Arc::clone(&shared.announcer).run(silenced);
+        let announcing = (silence, supervise("announcer", trigger.clone(), announcer));
         let mut engine = Self {
             limits: channels.iter().map(|c| (c.channel.kind(), (c.concurrency, c.rate))).collect(),
             pending,
@@ -149,6 +154,7 @@ impl Engine {
             producers: Vec::new(),
             last: Vec::new(),
             ending,
+            announcing,
             shared,
         };
         let recorder = Recorder::new(Arc::clone(&engine.shared), received).run(ended.clone());
@@ -174,8 +180,6 @@ impl Engine {
         }
         let feeder = Feeder::new(Arc::clone(shared)).run(shutdown.clone());
         self.producers.push(supervise("feeder", trigger.clone(), feeder));
-        let announcer = Arc::clone(&shared.announcer).run(shutdown.clone());
-        self.producers.push(supervise("announcer", trigger.clone(), announcer));
         let recaller = recall::run(Arc::clone(shared), shutdown.clone());
         self.producers.push(supervise("recaller", trigger.clone(), recaller));
         let claimer = Claimer::new(Arc::clone(shared)).run(shutdown.clone());
@@ -216,11 +220,8 @@ impl Engine {
             );
         }
         self.ending.fire();
-        for mut task in self.last {
-            // one that hangs on the database would keep the process from ending
-            if tokio::time::timeout(Duration::from_secs(1), &mut task).await.is_err() {
-                task.abort();
-            }
+        for task in self.last {
+            end(task).await;
         }
         let (db, node) = (self.shared.db.clone(), self.shared.pages.node());
         match db.write(move |c| node::leave(c, node)).await {
@@ -229,6 +230,18 @@ impl Engine {
                 tracing::error!(%error, "the rest could not be given back; it is taken over at the next start")
             }
         }
+        // the others take it over at once
+        self.shared.announcer.mailing_changed();
+        let (silence, announcer) = self.announcing;
+        silence.fire();
+        end(announcer).await;
+    }
+}
+
+/// Waits for the end of a task that was told to end. One that hangs on the database would keep the process from ending.
+async fn end(mut task: JoinHandle<()>) {
+    if tokio::time::timeout(Duration::from_secs(1), &mut task).await.is_err() {
+        task.abort();
     }
 }
 

@@ -228,7 +228,7 @@ impl Events {
         self.store_one(rows, source).await
     }
 
-    /// Takes an event and waits for the ends of its messages, up to `patience`.
+    /// Takes an event and waits for the ends of its messages, up to `patience` and until the service stops.
     ///
     /// # Errors
     /// As [`Events::accept`].
@@ -251,7 +251,7 @@ impl Events {
             waiters.retain(|(id, _)| !has_ended(*id));
         }
         let ends = join_all(waiters.iter().map(|(_, waiter)| waiter.ended()));
-        let _ = tokio::time::timeout(patience, ends).await;
+        self.notifications.wait(patience, ends).await;
         self.get(accepted.id.to_string()).await
     }
 

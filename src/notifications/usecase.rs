@@ -17,6 +17,7 @@ use crate::db::{AnyConnection, Db};
 use crate::error::{Error, FieldError, Result};
 use crate::idempotency::{self, Answer, Claim, Key, Made, Verdict};
 use crate::kinds::{ChannelKind, MessageStatus, OutcomeKind};
+use crate::lifecycle::Shutdown;
 use crate::live::{Change, Live};
 use crate::messages;
 use crate::messages::cancelling::{self, Recall};
@@ -54,6 +55,8 @@ pub struct Terms {
     pub retries: HashMap<ChannelKind, usize>,
     /// For how long a caller waits for the end who does not say for how long.
     pub patience: Duration,
+    /// Ends every wait.
+    pub shutdown: Shutdown,
 }
 
 /// The notifications.
@@ -105,6 +108,14 @@ impl Notifications {
     /// For how long a caller waits for the end who does not say for how long.
     pub fn patience(&self) -> Duration {
         self.terms.patience
+    }
+
+    /// Waits for ends, up to `patience`. A service that stops waits no longer: its caller is answered with what is known.
+    pub async fn wait(&self, patience: Duration, ends: impl Future) {
+        tokio::select! {
+            _ = tokio::time::timeout(patience, ends) => {}
+            () = self.terms.shutdown.wait() => {}
+        }
     }
 
     /// Why nothing can be sent to this address of a channel here, if nothing can.
@@ -237,7 +248,7 @@ impl Notifications {
         self.answer_to(verdict).await
     }
 
-    /// Accepts a notification and waits for its end, up to `patience`. The wait asks the database nothing: the engine
+    /// Accepts a notification and waits for its end, up to `patience` and until the service stops. The wait asks the database nothing: the engine
     /// tells of the end, also another node's.
     ///
     /// # Errors
@@ -262,7 +273,7 @@ impl Notifications {
             Stored::New => {}
             Stored::Refused(verdict) => return self.answer_to(verdict).await.map(Made::Before),
         }
-        let _ = tokio::time::timeout(patience, waiter.ended()).await;
+        self.wait(patience, waiter.ended()).await;
         let found = self.find(id).await?;
         let answer = answer_after_waiting(&found)?;
         if let Some(name) = name {

@@ -26,7 +26,7 @@ pub const SETTINGS: &[(&str, &str)] =
     &[("DELIVERY_PAGE_SIZE", "50"), ("DELIVERY_RECORD_BATCH", "20"), ("SMS_WORKERS", "16")];
 
 /// One route, from `order.*` to a text message.
-async fn route(server: &Server) {
+pub async fn route(server: &Server) {
     server.post("/templates", json!({"name": "order", "channel": "sms", "text": "Order {{ order }}"})).await;
     let deliveries = json!([{"channel": "sms", "template": "order"}]);
     server.post("/routes", json!({"event": "order.*", "deliveries": deliveries})).await;
