@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::{Instant, sleep_until};
 
 use super::origin::Origin;
@@ -314,6 +314,8 @@ pub struct Outcome {
     pub error: Option<String>,
     /// Of what kind that is, for [`OutcomeKind::Failed`].
     pub class: Option<ErrorClass>,
+    /// Its place among the attempts that may wait for their record, where these are bounded; free when it is recorded.
+    pub place: Option<OwnedSemaphorePermit>,
 }
 
 impl Outcome {
@@ -389,6 +391,7 @@ impl Item {
             tried: None,
             error: Some(error.into()),
             class: None,
+            place: None,
         }
     }
 

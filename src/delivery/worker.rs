@@ -362,7 +362,7 @@ impl Sender {
             began: Some(began),
             response: answer.response,
         };
-        Came::To(Outcome { item, kind, attempts, at, due_at, tried: Some(tried), error, class })
+        Came::To(Outcome { item, kind, attempts, at, due_at, tried: Some(tried), error, class, place: None })
     }
 }
 

@@ -28,4 +28,5 @@ mod sick_provider;
 mod start;
 mod states;
 mod switch;
+mod unrecorded;
 mod window;

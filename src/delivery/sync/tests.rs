@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use diesel::{ExpressionMethods, QueryDsl, RunQueryDsl};
 use tempfile::TempDir;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 
 use super::interleaving::{Task, run};
 use crate::clients::model::{Client, ClientPatch};
@@ -174,6 +174,7 @@ impl Stage {
             changed: AtomicBool::new(true),
             page_done: AtomicBool::new(true),
             announcer: Announcer::new(self.db.clone(), Live::new(true)),
+            places: [(ChannelKind::Sms, Arc::new(Semaphore::new(2)))].into(),
             outcomes,
         };
         (Arc::new(shared), received)
@@ -199,6 +200,7 @@ async fn send(shared: &Shared, mut items: mpsc::Receiver<Item>, sent: &Mutex<Vec
                 tried: Some(Tried::default()),
                 error: None,
                 class: None,
+                place: None,
                 item,
             };
             shared.record(outcome).await;
