@@ -3,6 +3,7 @@
 mod links;
 mod presence;
 mod problems;
+mod replays;
 
 use actix_web::HttpResponse;
 use actix_web::http::header::ContentType;
@@ -13,6 +14,7 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use self::links::Links;
 use self::presence::Presence;
 use self::problems::Problems;
+use self::replays::Replays;
 use crate::{
     clients, credentials, dead_letters, endpoints, events, inbox, live, mailings, messages, notifications,
     preferences, requests, routes, sending, templates,
@@ -95,7 +97,7 @@ static COMMITTED: &str = include_str!("../../docs/openapi.json");
         (name = "sending", description = "The switch that stops all that is sent"),
         (name = "operation", description = "Probes and metrics"),
     ),
-    modifiers(&ApiKey, &Problems, &Links, &Presence)
+    modifiers(&ApiKey, &Problems, &Links, &Presence, &Replays)
 )]
 pub struct Api;
 

@@ -311,6 +311,23 @@ fn every_link_leads_to_an_operation_that_takes_its_id() {
 }
 
 #[test]
+fn whatever_takes_a_key_says_when_it_repeats_an_answer() {
+    let mut keyed = 0;
+    for (method, path, operation) in operations(&parsed()) {
+        let parameters = operation["parameters"].as_array().map_or(&[][..], Vec::as_slice);
+        if !parameters.iter().any(|parameter| parameter["name"] == "Idempotency-Key") {
+            continue;
+        }
+        keyed += 1;
+        for (status, response) in operation["responses"].as_object().expect("responses") {
+            let header = &response["headers"]["Idempotency-Replayed"];
+            assert_eq!(header.is_object(), status.starts_with('2'), "{method} {path} {status}");
+        }
+    }
+    assert!(keyed > 12, "{keyed}");
+}
+
+#[test]
 fn the_documented_words_are_those_that_the_service_uses() {
     let document = parsed();
     for (schema, words) in [
