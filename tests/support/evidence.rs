@@ -1,7 +1,7 @@
 //! Reads what the checker needs from the tables, whichever program asks.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
@@ -13,8 +13,11 @@ use fanfare::kinds::MessageStatus;
 use fanfare::mailings::filter::AudienceFilter;
 use fanfare::mailings::model::MailingStatus;
 
-use super::api::{LOOK, PATIENCE};
 use super::checker::{Attempt, Evidence, Interruption, Limits, Mailing, Message, Person, Replayed, Request};
+
+/// Longer than anything that is waited for, and the pause between two looks.
+const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(10);
 
 /// Opens the database beside the service.
 ///
