@@ -103,6 +103,8 @@ pub enum Part {
     Events,
     /// A thousand requests for one moment, and ten thousand over a minute with a kill -9
     Requests,
+    /// A thousand connections of somebody slow beside normal traffic
+    Strangers,
 }
 
 /// What the part `events` posts.

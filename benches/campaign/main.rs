@@ -25,6 +25,7 @@ mod schedules;
 mod spent;
 mod spike;
 mod statistics;
+mod strangers;
 mod table;
 mod wire;
 
@@ -148,6 +149,7 @@ impl Bench {
             spikes: BTreeMap::new(),
             events: BTreeMap::new(),
             schedules: BTreeMap::new(),
+            strangers: BTreeMap::new(),
         };
         let asked = |part| self.args.wants(part);
         if asked(Part::Mailings) {
@@ -187,6 +189,10 @@ impl Bench {
                 if asked(Part::Requests) {
                     says("scheduled requests");
                     requests::measure(&self, kind, round, &mut report.schedules).await?;
+                }
+                if asked(Part::Strangers) {
+                    says("slow connections");
+                    strangers::measure(&self, kind, &mut report.strangers).await?;
                 }
             }
         }

@@ -15,6 +15,7 @@ use crate::recovery::Recovery;
 use crate::schedules::{self, Schedules};
 use crate::spike::POSTED;
 use crate::statistics::{Figure, STEADY, latency_json};
+use crate::strangers::{self, Strangers};
 use crate::table::{Table, count, latency, middle, number, ranged};
 
 /// More than this many percent of the machine in other hands disturb a measurement, even when they do so steadily. The
@@ -34,6 +35,7 @@ pub struct Report {
     pub spikes: Spikes,
     pub events: EventSpikes,
     pub schedules: Schedules,
+    pub strangers: Strangers,
 }
 
 impl Report {
@@ -55,6 +57,7 @@ impl Report {
             creations::spikes_text(&self.spikes, POSTED, self.args.middle()),
             creations::events_text(&self.events, events::POSTED, self.args.events_as),
             schedules::schedules_text(&self.schedules),
+            strangers::strangers_text(&self.strangers),
             self.disturbed_text(),
         ];
         for part in parts.into_iter().flatten() {
@@ -126,6 +129,7 @@ impl Report {
                 self.events.get(&kind).map(|spike| creations::events_json(spike, events::POSTED))
             }),
             "requests": schedules::schedules_json(&self.schedules),
+            "strangers": strangers::strangers_json(&self.strangers),
         })
     }
 
