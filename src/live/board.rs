@@ -144,3 +144,29 @@ impl<E: Copy, T> Drop for Watch<E, T> {
         self.board.hub().leave(self.seat);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_event_is_written_once_for_all_who_watch() {
+        let board: Board<u32, u32> = Board::new(Hub::new(100, 1000));
+        let mut watchers: Vec<_> =
+            (0..50).map(|topic| board.watch(topic, (None, true), |_| true).unwrap()).collect();
+        (0..20).for_each(|event| board.tell(event));
+        let written = AtomicUsize::new(0);
+        let write = |id: &str, event: &u32| {
+            written.fetch_add(1, Ordering::Relaxed);
+            format!("{id} {event}\n")
+        };
+        let mut texts = Vec::new();
+        for watch in &mut watchers {
+            texts.push(watch.next_text(write).await.unwrap().0);
+        }
+        assert!(texts.iter().all(|text| text.lines().count() == 20 && *text == texts[0]), "{texts:?}");
+        assert_eq!(written.load(Ordering::Relaxed), 20);
+    }
+}
