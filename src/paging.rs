@@ -156,6 +156,8 @@ mod tests {
     }
 
     proptest! {
+        // each writes many MiB
+        #![proptest_config(ProptestConfig::with_cases(16))]
         #[test]
         fn the_pages_of_a_list_are_the_list(
             lengths in prop::collection::vec(prop_oneof![0..100_usize, 100_000..3_000_000_usize], 0..40),
