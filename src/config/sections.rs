@@ -62,7 +62,7 @@ pub struct Http {
     /// MiB of all requests' bodies together.
     pub body_memory: usize,
     /// Names besides loopback's that `Host` may have, separated by commas.
-    pub allowed_hosts: String,
+    pub allowed_hosts: Option<String>,
     /// By which recipients reach this service, for links in mails.
     pub public_url: Option<String>,
 }
@@ -70,7 +70,8 @@ pub struct Http {
 impl Http {
     /// The allowed hosts, one by one.
     pub fn hosts(&self) -> impl Iterator<Item = &str> {
-        self.allowed_hosts.split([',', ' ']).filter(|host| !host.is_empty())
+        let hosts = self.allowed_hosts.as_deref().unwrap_or_default();
+        hosts.split([',', ' ']).filter(|host| !host.is_empty())
     }
 }
 
