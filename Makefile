@@ -16,9 +16,9 @@ build: ## the release binary
 	@scripts/setup-build
 	cargo build --release --locked
 
-test: ## all tests, on SQLite and on a throw-away PostgreSQL (TESTARGS="one_test" for some)
-	@scripts/setup-test
-	@exec scripts/test $(TESTARGS)
+test: ## all tests, on SQLite and on a throw-away PostgreSQL (TESTARGS="one_test" for some, POSTGRES=18 for that version)
+	@FANFARE_TEST_POSTGRES=$(POSTGRES) scripts/setup-test
+	@FANFARE_TEST_POSTGRES=$(POSTGRES) exec scripts/test $(TESTARGS)
 
 fuzz: ## the API against its OpenAPI document, with Schemathesis (FUZZARGS="--seed 7" for other questions)
 	@scripts/setup-test
