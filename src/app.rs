@@ -4,6 +4,7 @@ pub mod broker;
 mod channels;
 mod credentials;
 mod doors;
+mod paths;
 mod requests;
 
 use std::collections::{BTreeMap, HashMap};
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::middleware::from_fn;
-use actix_web::{App as ActixApp, HttpResponse, Resource, Route, web};
+use actix_web::{App as ActixApp, web};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
@@ -23,10 +24,10 @@ pub use self::credentials::credentials_beside;
 use self::doors::Doors;
 pub use self::doors::domains_of_routes;
 use crate::broker::Consumer;
-use crate::clients::{self, Clients};
+use crate::clients::Clients;
 use crate::clock::Clock;
-use crate::config::{Config, Role};
-use crate::credentials::{Credentials, handler as credentials_handler};
+use crate::config::{self, Config, Role};
+use crate::credentials::Credentials;
 use crate::db::listen::Listener;
 use crate::db::secrets::secret;
 use crate::db::types::Timestamp;
@@ -39,42 +40,43 @@ use crate::delivery::repo::claim;
 use crate::delivery::{Engine, Settings, backlog};
 use crate::descriptors;
 use crate::egress::guard::{Guard, Plain};
-use crate::endpoints::{self, Book, Endpoints};
+use crate::endpoints::{Book, Endpoints};
 use crate::error::{Error, Result};
+use crate::events::Events;
 use crate::events::handler::broker::FromBroker;
-use crate::events::{self, Events};
 use crate::http::access::{self, Access};
 use crate::http::bodies::BodyMemory;
 use crate::http::browser::{self, Sites};
-use crate::http::channels::{self as http_channels, Channels, ProviderStates};
+use crate::http::channels::{Channels, ProviderStates};
 use crate::http::connection::{self, AnswerMemory, Connections};
-use crate::http::figures::{self, NextDue};
-use crate::http::health::{self, Probes, SignOfLife};
+use crate::http::figures::NextDue;
+use crate::http::health::{Probes, SignOfLife};
 use crate::http::once::Keeping;
 use crate::http::request_log::RequestLog;
-use crate::http::routing::{get, others};
 use crate::http::wrong_keys::WrongKeys;
-use crate::http::{metrics as http_metrics, openapi, problem, server};
+use crate::http::{metrics as http_metrics, server};
 use crate::idempotency;
 use crate::inbox::delivery::Letterbox;
 use crate::inbox::handler::door::Origins;
 use crate::inbox::{self, Inbox};
 use crate::kinds::ChannelKind;
 use crate::lifecycle::{self, Shutdown, Trigger, supervise};
+use crate::live::Live;
 use crate::live::observer::Observer;
-use crate::live::{self, Live};
+use crate::mailings::Mailings;
 use crate::mailings::usecase::{ChannelRates, Wakeup};
-use crate::mailings::{self, Mailings};
-use crate::messages::{self, Messages};
+use crate::messages::Messages;
 use crate::metrics::Metrics;
+use crate::notifications::Notifications;
 use crate::notifications::usecase::{Arrivals, Terms};
-use crate::notifications::{self, Notifications};
 use crate::pending_mailing::watchdog::Watchdog;
+use crate::preferences::Preferring;
 use crate::preferences::link::{Links, Tokens};
-use crate::preferences::{self, Preferring};
-use crate::requests::{Recurring, Requests, handler as requests_handler, recurring};
-use crate::routes::{self, Routes};
-use crate::templates::{self, Templates};
+use crate::requests::{Recurring, Requests};
+use crate::routes::Routes;
+use crate::sending::usecase::Switch;
+use crate::sending::{self, Sending};
+use crate::templates::Templates;
 
 const MIB: usize = 1024 * 1024;
 
@@ -98,7 +100,7 @@ enum Work {
     /// Mailings are begun and sent.
     Here { engine: Engine, watchdog: JoinHandle<()>, letters: JoinHandle<()> },
     /// Other nodes do that, and are told of changes.
-    Elsewhere { announcer: JoinHandle<()>, listener: Option<Listener> },
+    Elsewhere { announcing: (Trigger, JoinHandle<()>), listener: Option<Listener> },
 }
 
 /// The parts of the work that the API speaks to.
@@ -106,6 +108,7 @@ struct Partners {
     wakeup: Arc<dyn Wakeup>,
     rates: Arc<dyn ChannelRates>,
     arrivals: Arc<dyn Arrivals>,
+    switch: Arc<dyn Switch>,
     watchdog: Option<SignOfLife>,
     engine: Option<SignOfLife>,
     provider_states: ProviderStates,
@@ -136,6 +139,7 @@ struct Services {
     channels: web::Data<Channels>,
     mailings: web::Data<Mailings>,
     messages: web::Data<Messages>,
+    sending: web::Data<Sending>,
     templates: web::Data<Templates>,
     dead_letters: web::Data<DeadLetters>,
     notifications: web::Data<Notifications>,
@@ -190,6 +194,11 @@ impl App {
         let listener = listen(config.listen())?;
         let address = listener.local_addr().map_err(|e| Error::Internal(e.into()))?;
         let secrets = Secrets::load(&config, &db, clock.now()).await?;
+        if config.delivery.sending == config::Sending::Off {
+            let now = clock.now();
+            db.write(move |c| sending::repo::pause(c, now)).await?;
+            tracing::warn!("sending is paused (SENDING=off or --paused) until POST /api/v1/sending/resume");
+        }
         let (trigger, shutdown) = lifecycle::shutdown();
         let live = Live::new(db.is_single_node());
         let parts = (db.clone(), clock.clone(), metrics.clone(), live.clone());
@@ -202,7 +211,7 @@ impl App {
         let (work, partners) = work((&config, &secrets), parts.clone(), ways, (&trigger, &shutdown)).await?;
         let observer = Observer::new(db.clone(), clock.clone(), live.clone());
         let observer = supervise("observer", trigger.clone(), observer.run(shutdown.clone()));
-        let doors = Doors::new(&config, parts, &partners, &guard);
+        let doors = Doors::new(&config, parts, (&partners, &shutdown), &guard);
         // they end when the server does, with its last handle on them
         tasks.push(supervise("intake", trigger.clone(), doors.notes.run()));
         tasks.push(supervise("events", trigger.clone(), doors.taking.run()));
@@ -267,6 +276,7 @@ impl App {
                 doors.templates.clone(),
             )),
             messages: web::Data::new(Messages::new(db.clone())),
+            sending: web::Data::new(Sending::new(db.clone(), clock.clone(), partners.switch)),
             templates: web::Data::new(doors.templates),
             notifications: web::Data::from(doors.notifications),
             routes: web::Data::new(doors.routes),
@@ -327,8 +337,11 @@ impl App {
                 engine.stop().await;
                 let _ = letters.await;
             }
-            Work::Elsewhere { announcer, listener } => {
-                let _ = announcer.await;
+            Work::Elsewhere { announcing: (silence, announcer), listener } => {
+                // after the server: what it took at last is told
+                silence.fire();
+                // the database may be away
+                let _ = tokio::time::timeout(Duration::from_secs(1), announcer).await;
                 // on its thread, which may be connecting: it must not be cut off in the middle when the process ends
                 let _ = tokio::task::spawn_blocking(move || drop(listener)).await;
             }
@@ -351,7 +364,8 @@ async fn work(
 ) -> Result<(Work, Partners)> {
     if config.node.role == Role::Api {
         let announcer = Announcer::new(db.clone(), live);
-        let task = supervise("announcer", trigger.clone(), Arc::clone(&announcer).run(shutdown.clone()));
+        let (silence, silenced) = lifecycle::shutdown();
+        let task = supervise("announcer", trigger.clone(), Arc::clone(&announcer).run(silenced));
         let hearing = Arc::clone(&announcer);
         // nothing is looked for here, but notifications end elsewhere; who waits for one here or watches is told
         let heard = move |payload: &str| {
@@ -361,12 +375,13 @@ async fn work(
         let partners = Partners {
             wakeup: announcer.clone(),
             rates: Arc::new(Limits::new(config)),
-            arrivals: announcer,
+            arrivals: announcer.clone(),
+            switch: announcer,
             watchdog: None,
             engine: None,
             provider_states: Box::new(|_| None),
         };
-        return Ok((Work::Elsewhere { announcer: task, listener }, partners));
+        return Ok((Work::Elsewhere { announcing: (silence, task), listener }, partners));
     }
     let (letterbox, taking) = Letterbox::new((db.clone(), clock.clone(), live.clone()), config.in_app.keep);
     // ends with the engine, which holds the last handle on it
@@ -382,7 +397,8 @@ async fn work(
     let partners = Partners {
         wakeup: handle.clone(),
         rates: handle.clone(),
-        arrivals: handle,
+        arrivals: handle.clone(),
+        switch: handle,
         watchdog: Some(Box::new(looked_at)),
         engine: Some(Box::new(move || beating.beat_at())),
         provider_states: Box::new(move |channel| gates.provider_state(channel)),
@@ -440,7 +456,7 @@ fn url_check(guard: Arc<Guard>) -> impl Fn(&str) -> std::result::Result<(), Stri
 }
 
 /// What notifications are granted.
-fn terms(config: &Config, guard: Arc<Guard>) -> Terms {
+fn terms(config: &Config, guard: Arc<Guard>, shutdown: &Shutdown) -> Terms {
     let retries = |kind: &ChannelKind| (*kind, channels::retries(config, *kind).single.delays().len());
     Terms {
         missing: missing(config),
@@ -448,6 +464,7 @@ fn terms(config: &Config, guard: Arc<Guard>) -> Terms {
         intake_limit: config.notifications.intake_limit,
         retries: ChannelKind::ALL.iter().map(retries).collect(),
         patience: config.notifications.sync_wait,
+        shutdown: shutdown.clone(),
     }
 }
 
@@ -474,7 +491,7 @@ impl Secrets {
 }
 
 fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<Server> {
-    let paths = if config.node.role == Role::Worker { probes } else { every_path };
+    let paths = if config.node.role == Role::Worker { paths::probes } else { paths::every_path };
     let limit = descriptors::raise_limit();
     let connections = descriptors::connections(config.http.connections, limit, reserved_descriptors(config));
     tracing::debug!(limit, connections, "descriptors");
@@ -488,6 +505,7 @@ fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<S
             .app_data(services.channels.clone())
             .app_data(services.mailings.clone())
             .app_data(services.messages.clone())
+            .app_data(services.sending.clone())
             .app_data(services.templates.clone())
             .app_data(services.dead_letters.clone())
             .app_data(services.notifications.clone())
@@ -535,52 +553,4 @@ fn reserved_descriptors(config: &Config) -> usize {
     let pools = usize::try_from(config.database.pool_size).unwrap_or_default() * 2;
     let workers = ChannelKind::ALL.iter().map(|channel| config.concurrency(*channel));
     pools + workers.sum::<usize>()
-}
-
-fn read(path: &str, route: Route) -> Resource {
-    web::resource(path).route(route).default_service(others("GET, HEAD"))
-}
-
-fn probes(cfg: &mut web::ServiceConfig) {
-    cfg.service(read("/health", get().to(health::get_health)))
-        .service(read("/ready", get().to(health::get_ready)))
-        .service(read("/metrics", get().to(http_metrics::get_metrics)))
-        .default_service(web::route().to(problem::no_such_path));
-}
-
-fn every_path(cfg: &mut web::ServiceConfig) {
-    cfg.configure(probes)
-        .service(read("/", get().to(to_docs)))
-        .service(read("/api/v1/docs", get().to(to_docs)))
-        .service(read(openapi::DOCUMENT, get().to(openapi::get_document)))
-        .service(openapi::swagger())
-        .configure(notifications::handler::short_routes)
-        .configure(events::handler::short_routes)
-        .configure(inbox::handler::element_route)
-        .configure(preferences::handler::unsubscribe::routes)
-        .service(
-            web::scope("/api/v1")
-                .configure(clients::handler::routes)
-                .configure(preferences::handler::routes)
-                .configure(endpoints::handler::routes)
-                .configure(credentials_handler::routes)
-                .configure(http_channels::routes)
-                .configure(messages::handler::routes)
-                .configure(templates::handler::routes)
-                .configure(events::handler::routes)
-                .configure(routes::handler::routes)
-                .configure(recurring::handler::routes)
-                .configure(requests_handler::routes)
-                .configure(dead_letters::handler::routes)
-                .configure(notifications::handler::routes)
-                .configure(mailings::handler::routes)
-                .configure(live::handler::routes)
-                .configure(inbox::handler::routes)
-                .configure(figures::routes)
-                .default_service(web::route().to(problem::no_such_path)),
-        );
-}
-
-async fn to_docs() -> HttpResponse {
-    HttpResponse::Found().insert_header((actix_web::http::header::LOCATION, "/api/v1/docs/")).finish()
 }

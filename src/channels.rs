@@ -160,4 +160,13 @@ pub trait Channel: Send + Sync {
     fn has_many_servers(&self) -> bool {
         false
     }
+    /// Whether its peer is known to drop a second copy of a message, by the message's id. Where it does not, a crash shows
+    /// people what it repeats: fewer attempts go ahead of their record, see [`MOST_UNRECORDED`].
+    fn drops_repeats(&self) -> bool {
+        true
+    }
 }
+
+/// Attempts that may wait for their record beside the workers of a channel whose peer drops no repeats. A commit takes
+/// a few milliseconds, and takes all that wait: this many for each are more than such a peer takes in that time.
+pub const MOST_UNRECORDED: usize = 64;

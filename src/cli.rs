@@ -35,6 +35,9 @@ enum Command {
         /// What this node does, on PostgreSQL; by default the configured role.
         #[arg(long, value_enum)]
         role: Option<Role>,
+        /// Send nothing until POST /api/v1/sending/resume: everything is accepted and waits, for the whole installation.
+        #[arg(long)]
+        paused: bool,
     },
     /// Bring the database's schema up to date and end. `serve` does so by itself.
     Migrate,
@@ -97,15 +100,15 @@ pub fn run(cli: Cli) -> Result<()> {
 }
 
 async fn execute(cli: Cli) -> Result<()> {
-    let role = match cli.command {
+    let (role, is_paused) = match cli.command {
         Command::Openapi => return print(&openapi::document()?),
         // whatever else is configured wrongly, a probe asks the service
         Command::Health { url: Some(url) } => return health(url).await,
         Command::Health { url: None } => return health(Config::health_url(cli.config.as_deref())?).await,
-        Command::Serve { role } => role,
-        _ => None,
+        Command::Serve { role, paused } => (role, paused),
+        _ => (None, false),
     };
-    let config = Config::load(cli.config.as_deref(), role)?;
+    let config = Config::load(cli.config.as_deref(), role, is_paused)?;
     match cli.command {
         Command::Serve { .. } => {
             telemetry::start(&config.log)?;

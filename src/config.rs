@@ -136,6 +136,7 @@ pub const ENVIRONMENT: &[(&str, &str, Form)] = &[
     ("NATS_TRIES", "broker.tries", Form::Number),
     ("DEAD_LETTER_KEEP", "dead_letters.keep", Form::Text),
     ("REPLAY_RATE", "dead_letters.replay_rate", Form::Number),
+    ("SENDING", "delivery.sending", Form::Text),
     ("DELIVERY_PAGE_SIZE", "delivery.page_size", Form::Number),
     ("DELIVERY_LANE_CAPACITY", "delivery.lane_capacity", Form::Number),
     ("DELIVERY_RECORD_BATCH", "delivery.record_batch", Form::Number),
@@ -208,14 +209,17 @@ pub struct Config {
 
 impl Config {
     /// Reads the file (by default the one of FANFARE_CONFIG, or `fanfare.toml`, which need not exist) and the process's
-    /// environment; a `role` wins over both.
+    /// environment; a `role` wins over both, and so does `is_paused`: nothing is sent from the start.
     ///
     /// # Errors
     /// [`Error::Invalid`] that names each wrong value, or a file that was named and cannot be read.
-    pub fn load(file: Option<&Path>, role: Option<Role>) -> Result<Self> {
+    pub fn load(file: Option<&Path>, role: Option<Role>, is_paused: bool) -> Result<Self> {
         let mut figment = Self::layers(file, |_| true)?;
         if let Some(role) = role {
             figment = figment.merge(("node.role", role.as_str()));
+        }
+        if is_paused {
+            figment = figment.merge(("delivery.sending", "off"));
         }
         Self::from_figment(figment)
     }

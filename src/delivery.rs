@@ -12,11 +12,13 @@ pub mod model;
 pub mod origin;
 pub mod pacer;
 pub mod pages;
+pub mod recall;
 pub mod recorder;
 pub mod repo;
 pub mod retry;
 pub mod shared;
 mod sync;
+pub mod valve;
 pub mod worker;
 
 pub use engine::{ChannelSetup, Engine, Handle};

@@ -73,5 +73,6 @@ pub mod routes;
 pub mod sandbox;
 pub mod seal;
 pub mod segments;
+pub mod sending;
 pub mod telemetry;
 pub mod templates;

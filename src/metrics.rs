@@ -75,6 +75,8 @@ pub struct Inner {
     pub rate_limit_seconds: CounterVec,
     /// `fanfare_unrecorded_outcomes`
     pub unrecorded: IntGauge,
+    /// `fanfare_sending_paused`
+    pub sending_paused: IntGauge,
     /// `fanfare_mailings_running`
     pub mailings_running: IntGauge,
     /// `fanfare_recorder_errors_total`
@@ -319,6 +321,7 @@ impl Metrics {
                 "fanfare_unrecorded_outcomes",
                 "Outcomes not yet on disk: what a crash would send again; a rise means that the database is slow",
             )?,
+            sending_paused: r.gauge("fanfare_sending_paused", "1 while all sending is paused, for the whole installation")?,
             mailings_running: r.gauge("fanfare_mailings_running", "Mailings that are being sent; paused ones are not among them")?,
             recorder_errors: r.counter(
                 "fanfare_recorder_errors_total",

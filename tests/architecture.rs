@@ -23,9 +23,10 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("idempotency", "error clock db lifecycle"),
     ("templates", "error clock db kinds locale paging idempotency segments"),
     ("egress", "error failpoint"),
-    ("oauth", "error clock db"),
+    ("oauth", "error clock db egress"),
     ("clients", "error clock db kinds locale paging failpoint idempotency"),
     ("messages", "error db kinds paging failpoint"),
+    ("sending", "error clock db"),
     (
         "mailings",
         "error clock db kinds locale paging templates segments clients messages failpoint idempotency",
@@ -33,7 +34,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("live", "error clock db kinds lifecycle mailings"),
     (
         "notifications",
-        "error clock db kinds locale paging templates clients messages failpoint idempotency live metrics",
+        "error clock db kinds locale paging templates clients messages failpoint idempotency live metrics lifecycle",
     ),
     (
         "dead_letters",
@@ -57,14 +58,14 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("endpoints", "error clock db kinds lifecycle paging live egress channels"),
     (
         "delivery",
-        "error clock db kinds lifecycle live metrics templates messages mailings notifications requests preferences channels failpoint",
+        "error clock db kinds lifecycle live metrics templates messages mailings notifications requests preferences egress channels failpoint sending",
     ),
-    ("http", "error clock db kinds metrics idempotency lifecycle"),
+    ("http", "error clock db kinds metrics idempotency lifecycle sending"),
     ("sandbox", ""),
     ("demo", "error clock egress sandbox"),
     (
         "app",
-        "error clock kinds db config lifecycle live metrics clients messages mailings notifications idempotency pending_mailing egress channels credentials endpoints inbox delivery templates routes events requests preferences broker dead_letters http descriptors",
+        "error clock kinds db config lifecycle live metrics clients messages mailings notifications idempotency pending_mailing egress channels credentials endpoints inbox delivery templates routes events requests preferences broker dead_letters http descriptors sending",
     ),
     (
         "cli",
@@ -73,7 +74,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     // its list of the operations names every handler: a part of the composition root that stands beside its kind
     (
         "http/openapi.rs",
-        "error clients credentials endpoints events inbox live messages mailings notifications requests routes templates preferences dead_letters http",
+        "error clients credentials endpoints events inbox live messages mailings notifications requests routes templates preferences dead_letters http sending",
     ),
     ("lib", ""),
     ("main", ""),

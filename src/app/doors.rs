@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::events::intake::{Intake, Worker};
 use crate::events::usecase::Terms;
 use crate::events::{self, Events};
+use crate::lifecycle::Shutdown;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::notifications::Notifications;
@@ -31,7 +32,7 @@ impl Doors {
     pub(super) fn new(
         config: &Config,
         (db, clock, metrics, live): (Db, Clock, Metrics, Live),
-        partners: &Partners,
+        (partners, shutdown): (&Partners, &Shutdown),
         guard: &Arc<Guard>,
     ) -> Self {
         let arrivals = Arc::clone(&partners.arrivals);
@@ -40,7 +41,7 @@ impl Doors {
         let (intake, notes) = notes::Intake::new(db.clone(), clock.clone(), announcer.clone());
         let (entrance, taking) = Intake::new(db.clone(), clock.clone(), announcer);
         let parts = (db.clone(), clock.clone(), metrics, live);
-        let terms = terms(config, Arc::clone(guard));
+        let terms = terms(config, Arc::clone(guard), shutdown);
         let templates = Templates::new(db.clone(), clock.clone());
         let intake = (intake, templates.clone());
         let notifications = Arc::new(Notifications::new(parts.clone(), arrivals, intake, terms));

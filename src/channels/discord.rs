@@ -279,6 +279,11 @@ impl Channel for Discord {
     fn has_many_servers(&self) -> bool {
         true
     }
+
+    /// Discord promises it for bots' messages and not for webhooks.
+    fn drops_repeats(&self) -> bool {
+        false
+    }
 }
 
 #[cfg(test)]

@@ -99,6 +99,11 @@ impl Channel for Email {
     fn send(&self, delivery: Delivery) -> Sending<'_> {
         Box::pin(self.attempt(delivery))
     }
+
+    /// SMTP has nothing to know a repeat by; some mailboxes fold mails of one `Message-ID`.
+    fn drops_repeats(&self) -> bool {
+        false
+    }
 }
 
 /// Whether somebody on the way could read its password.

@@ -220,6 +220,11 @@ impl Channel for HttpSms {
     fn send(&self, delivery: Delivery) -> Sending<'_> {
         Box::pin(self.attempt(delivery))
     }
+
+    /// Not every such API looks at the key, and each copy is a message that is paid for.
+    fn drops_repeats(&self) -> bool {
+        false
+    }
 }
 
 fn invalid(complaints: Complaints) -> Error {

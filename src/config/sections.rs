@@ -219,6 +219,8 @@ pub struct DeadLetters {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Delivery {
+    /// Whether it sends from the start.
+    pub sending: Sending,
     /// Recipients planned in one transaction.
     pub page_size: usize,
     /// Messages held in memory for one channel and priority.
@@ -234,6 +236,16 @@ pub struct Delivery {
     /// How often scheduled notifications are looked for, whatever was said of them.
     #[serde(deserialize_with = "duration")]
     pub scheduler_interval: Duration,
+}
+
+/// Whether anything is sent from the start.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sending {
+    /// As it was left: unless it was paused, it sends.
+    On,
+    /// It is paused at the start, for the whole installation.
+    Off,
 }
 
 /// Section `shutdown`.

@@ -211,6 +211,20 @@ diesel::table! {
 }
 diesel::table! {
     use diesel::sql_types::*;
+    use crate::db::types::{Id, Instant};
+    cancellation (message_id) {
+        message_id -> Id, holds -> Bool, in_flight -> Nullable<Bool>, asked_at -> Instant,
+    }
+}
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::Instant;
+    sending (id) {
+        id -> SmallInt, paused_at -> Nullable<Instant>,
+    }
+}
+diesel::table! {
+    use diesel::sql_types::*;
     use crate::db::types::Instant;
     generated_secret (name) {
         name -> Text, secret -> Binary, created_at -> Instant,
@@ -267,5 +281,6 @@ diesel::allow_tables_to_appear_in_same_query!(
     dead_letter,
     preference,
     replayed,
-    request
+    request,
+    cancellation
 );

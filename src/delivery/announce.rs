@@ -3,19 +3,26 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 use uuid::Uuid;
 
 use crate::db::Db;
+use crate::db::types::MailingId;
 use crate::lifecycle::Shutdown;
 use crate::live::Live;
+use crate::mailings::model::MailingStatus;
 use crate::mailings::usecase::Wakeup;
+use crate::messages::cancelling::Recall;
 use crate::notifications::usecase::Arrivals;
+use crate::sending::usecase::Switch;
 
 /// PostgreSQL takes payloads of less than 8000 bytes.
 const LONGEST: usize = 7999;
 /// The word of a payload that says: look again.
 const LOOK: &str = "look";
+/// The word of a payload that says: messages were cancelled that may be in a lane.
+const RECALL: &str = "recall";
 
 /// Tells the other nodes. Many changes in a row are one notification: each takes a lock of the whole cluster.
 pub struct Announcer {
@@ -24,14 +31,31 @@ pub struct Announcer {
     /// What this node's own notifications are known by.
     id: String,
     changed: AtomicBool,
+    recalls: AtomicBool,
     news: Notify,
+}
+
+/// What another node said, as far as it asks for something.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Heard {
+    /// Something changed: look again.
+    pub look: bool,
+    /// Messages were cancelled that may be in a lane.
+    pub recall: bool,
 }
 
 impl Announcer {
     /// For the nodes of this database.
     pub fn new(db: Db, live: Live) -> Arc<Self> {
         let id = Uuid::new_v4().simple().to_string();
-        Arc::new(Self { db, live, id, changed: AtomicBool::new(false), news: Notify::new() })
+        Arc::new(Self {
+            db,
+            live,
+            id,
+            changed: AtomicBool::new(false),
+            recalls: AtomicBool::new(false),
+            news: Notify::new(),
+        })
     }
 
     fn look_again(&self) {
@@ -39,22 +63,29 @@ impl Announcer {
         self.news.notify_one();
     }
 
-    /// Takes what a payload says of notifications; answers whether to look again. One of this node's own says nothing, an
+    /// Tells the others that messages were cancelled which they may have in their lanes.
+    pub fn announce_recall(&self) {
+        self.recalls.store(true, Ordering::Release);
+        self.news.notify_one();
+    }
+
+    /// Takes what a payload says of notifications; answers what else it asks for. One of this node's own says nothing, an
     /// empty one that something may have been missed.
-    pub fn hear(&self, payload: &str) -> bool {
+    pub fn hear(&self, payload: &str) -> Heard {
         let (id, words) = payload.split_once(' ').unwrap_or((payload, ""));
         if id.is_empty() {
             self.live.was_deaf();
-            return true;
+            return Heard { look: true, recall: true };
         }
-        let mut look = false;
+        let mut heard = Heard::default();
         if id != self.id {
             for word in words.split(' ') {
-                look |= word == LOOK;
+                heard.look |= word == LOOK;
+                heard.recall |= word == RECALL;
                 self.live.hear(word);
             }
         }
-        look
+        heard
     }
 
     /// What there is to tell, if there is anything.
@@ -63,24 +94,34 @@ impl Announcer {
         if self.changed.swap(false, Ordering::AcqRel) {
             words.push(LOOK.to_owned());
         }
+        if self.recalls.swap(false, Ordering::AcqRel) {
+            words.push(RECALL.to_owned());
+        }
         let length = words.iter().map(|word| word.len() + 1).sum();
         words.extend(self.live.words(LONGEST.saturating_sub(length)));
         (words.len() > 1).then(|| words.join(" "))
     }
 
-    /// Runs until the shutdown.
-    pub async fn run(self: Arc<Self>, shutdown: Shutdown) {
+    /// Runs until the end of those who change anything, and tells what they left to tell.
+    pub async fn run(self: Arc<Self>, end: Shutdown) {
         loop {
-            tokio::select! {
-                () = shutdown.wait() => return,
-                () = self.news.notified() => {}
-                () = self.live.has_words() => {}
-            }
+            let is_last = tokio::select! {
+                biased;
+                () = end.wait() => true,
+                () = self.news.notified() => false,
+                () = self.live.has_words() => false,
+            };
             while let Some(payload) = self.payload() {
                 if let Err(error) = self.db.notify(payload).await {
                     self.live.words_were_lost();
                     tracing::warn!(%error, "the other nodes could not be told of a change; they find it at their next look");
+                    if is_last {
+                        return;
+                    }
                 }
+            }
+            if is_last {
+                return;
             }
         }
     }
@@ -91,8 +132,26 @@ impl Wakeup for Announcer {
         self.look_again();
     }
 
+    fn mailing_stopped(&self, _id: MailingId, _status: MailingStatus) {
+        // the others look
+    }
+
     fn pending_changed(&self) {
         self.look_again();
+    }
+}
+
+impl Switch for Announcer {
+    fn switched(&self, _is_paused: bool) {
+        self.look_again();
+    }
+}
+
+impl Recall for Announcer {
+    fn recall(&self) -> BoxFuture<'static, ()> {
+        // this node has no lanes
+        self.announce_recall();
+        Box::pin(std::future::ready(()))
     }
 }
 
@@ -128,14 +187,16 @@ mod tests {
             speaker.live.publish(&Change { id, batch: None, channel, status, attempts: 1, at }, true);
         }
         speaker.look_again();
+        speaker.announce_recall();
         let payloads: Vec<String> = std::iter::from_fn(|| speaker.payload()).collect();
         assert!(payloads.len() > 1 && payloads.iter().all(|payload| payload.len() <= LONGEST));
-        assert!(!payloads.iter().any(|payload| speaker.hear(payload)), "its own");
-        let looks = payloads.iter().filter(|payload| listener.hear(payload)).count();
-        assert_eq!(looks, 1);
+        assert!(payloads.iter().all(|payload| speaker.hear(payload) == Heard::default()), "its own");
+        let heard: Vec<Heard> = payloads.iter().map(|payload| listener.hear(payload)).collect();
+        let asks = |asks: fn(&Heard) -> bool| heard.iter().filter(|heard| asks(heard)).count();
+        assert_eq!((asks(|heard| heard.look), asks(|heard| heard.recall)), (1, 1));
         for waiter in waiters {
             waiter.ended().await;
         }
-        assert!(listener.hear(""), "after connecting anew");
+        assert_eq!(listener.hear(""), Heard { look: true, recall: true }, "after connecting anew");
     }
 }

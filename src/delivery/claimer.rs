@@ -119,7 +119,8 @@ impl Claimer {
     }
 
     async fn admit(&self, claimed: Claimed) -> Result<()> {
-        let Claimed { page, rows, attempts_before, recipients, contents, requests, wishes } = claimed;
+        let Claimed { page, rows, attempts_before, recipients, contents, requests, wishes, cancelled } =
+            claimed;
         let rows = rows.into_iter().map(|row| {
             let before = attempts_before.get(&row.id).copied().unwrap_or_default();
             (row, before)
@@ -127,7 +128,7 @@ impl Claimer {
         let rows: Vec<(MessageRow, i16)> = rows.collect();
         let open = Arc::new(OpenPage::new(page.id, page.node, page.mailing, rows.len()));
         let lane = (page.channel, page.priority);
-        let items = match page.mailing {
+        let items: Vec<Item> = match page.mailing {
             Some(mailing) => {
                 let run = self.shared.run(mailing).await?;
                 let mut recipients: HashMap<ClientId, Recipient> =
@@ -143,7 +144,10 @@ impl Claimer {
             None if page.channel == ChannelKind::Request => requested(&open, page.priority, rows, requests),
             None => self.singles(&open, lane, rows, (contents, wishes)),
         };
+        let (cancelled, items): (Vec<Item>, Vec<Item>) =
+            items.into_iter().partition(|item| cancelled.contains(&item.id));
         self.shared.admit(&open, lane, items).await;
+        self.shared.cancel(cancelled).await;
         Ok(())
     }
 

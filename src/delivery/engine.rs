@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use futures_util::future::BoxFuture;
+use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::task::JoinHandle;
 
 use super::announce::Announcer;
@@ -14,24 +15,30 @@ use super::feeder::Feeder;
 use super::gate::Gate;
 use super::lanes::Lanes;
 use super::pages::{Lease, Pages, Runs};
+use super::recall;
 use super::recorder::Recorder;
 use super::repo::node;
 use super::retry::Retries;
 use super::shared::{Settings, Shared};
+use super::valve::Valve;
 use super::worker::Dispatcher;
-use crate::channels::Channel;
+use crate::channels::{Channel, MOST_UNRECORDED};
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::db::listen::Listener;
-use crate::db::types::{NodeId, Timestamp};
+use crate::db::types::{MailingId, NodeId, Timestamp};
 use crate::error::Result;
 use crate::failpoint;
 use crate::kinds::{ChannelKind, ProviderState};
 use crate::lifecycle::{self, Shutdown, Trigger, supervise};
 use crate::live::Live;
+use crate::mailings::model::MailingStatus;
 use crate::mailings::usecase::{ChannelRates, Wakeup};
+use crate::messages::cancelling::Recall;
 use crate::metrics::Metrics;
 use crate::notifications::usecase::Arrivals;
+use crate::sending;
+use crate::sending::usecase::Switch;
 use crate::templates::Pool;
 
 /// A channel with its limits.
@@ -61,6 +68,8 @@ pub struct Engine {
     /// would take over what is still in flight.
     last: Vec<JoinHandle<()>>,
     ending: Trigger,
+    /// Ends after those: what they record at last is told to the other nodes, where callers may wait for it.
+    announcing: (Trigger, JoinHandle<()>),
     listener: Option<Listener>,
 }
 
@@ -85,7 +94,7 @@ impl Engine {
     ) -> Result<Self> {
         let node = NodeId::new();
         let feed = Arc::new(Notify::new());
-        // as many outcomes may wait as one group holds: together they bound what a crash repeats
+        // as many outcomes may wait as one group holds: together they bound what a crash repeats, beside `places`
         let (outcomes, received) = mpsc::channel(settings.record_batch);
         let lanes = channels
             .iter()
@@ -105,6 +114,11 @@ impl Engine {
             })
             .collect();
         let lease = Lease::new(settings.lease);
+        let valve =
+            Valve::new(db.read(sending::repo::paused_at).await?.is_some(), metrics.sending_paused.clone());
+        let bounded = channels.iter().filter(|setup| !setup.channel.drops_repeats());
+        let places = bounded.map(|setup| (setup.channel.kind(), Arc::new(Semaphore::new(MOST_UNRECORDED))));
+        let places = places.collect();
         let shared = Arc::new(Shared {
             clock,
             metrics,
@@ -116,20 +130,26 @@ impl Engine {
             pages: Pages::new(node),
             adopting: tokio::sync::Mutex::new(()),
             lease,
+            valve,
             nodes: AtomicU32::new(1),
             feed,
             claim: Notify::new(),
+            withdrawn: Notify::new(),
             changed: AtomicBool::new(true),
             page_done: AtomicBool::new(true),
             announcer: Announcer::new(db.clone(), live.clone()),
             live,
             db,
+            places,
             outcomes,
         });
         register(&shared, node).await?;
         let (ending, ended) = lifecycle::shutdown();
         let pending = Arc::new(Notify::new());
         let listener = listen(&shared, &pending).await?;
+        let (silence, silenced) = lifecycle::shutdown();
+        let announcer = Arc::clone(&shared.announcer).run(silenced);
+        let announcing = (silence, supervise("announcer", trigger.clone(), announcer));
         let mut engine = Self {
             limits: channels.iter().map(|c| (c.channel.kind(), (c.concurrency, c.rate))).collect(),
             pending,
@@ -138,6 +158,7 @@ impl Engine {
             producers: Vec::new(),
             last: Vec::new(),
             ending,
+            announcing,
             shared,
         };
         let recorder = Recorder::new(Arc::clone(&engine.shared), received).run(ended.clone());
@@ -163,8 +184,8 @@ impl Engine {
         }
         let feeder = Feeder::new(Arc::clone(shared)).run(shutdown.clone());
         self.producers.push(supervise("feeder", trigger.clone(), feeder));
-        let announcer = Arc::clone(&shared.announcer).run(shutdown.clone());
-        self.producers.push(supervise("announcer", trigger.clone(), announcer));
+        let recaller = recall::run(Arc::clone(shared), shutdown.clone());
+        self.producers.push(supervise("recaller", trigger.clone(), recaller));
         let claimer = Claimer::new(Arc::clone(shared)).run(shutdown.clone());
         self.producers.push(supervise("claimer", trigger.clone(), claimer));
     }
@@ -203,11 +224,8 @@ impl Engine {
             );
         }
         self.ending.fire();
-        for mut task in self.last {
-            // one that hangs on the database would keep the process from ending
-            if tokio::time::timeout(Duration::from_secs(1), &mut task).await.is_err() {
-                task.abort();
-            }
+        for task in self.last {
+            end(task).await;
         }
         let (db, node) = (self.shared.db.clone(), self.shared.pages.node());
         match db.write(move |c| node::leave(c, node)).await {
@@ -216,6 +234,18 @@ impl Engine {
                 tracing::error!(%error, "the rest could not be given back; it is taken over at the next start")
             }
         }
+        // the others take it over at once
+        self.shared.announcer.mailing_changed();
+        let (silence, announcer) = self.announcing;
+        silence.fire();
+        end(announcer).await;
+    }
+}
+
+/// Waits for the end of a task that was told to end. One that hangs on the database would keep the process from ending.
+async fn end(mut task: JoinHandle<()>) {
+    if tokio::time::timeout(Duration::from_secs(1), &mut task).await.is_err() {
+        task.abort();
     }
 }
 
@@ -225,10 +255,14 @@ async fn listen(shared: &Arc<Shared>, pending: &Arc<Notify>) -> Result<Option<Li
     let (shared_by, pending) = (Arc::downgrade(shared), Arc::clone(pending));
     let heard = move |payload: &str| {
         let Some(shared) = shared_by.upgrade() else { return };
-        if shared.announcer.hear(payload) {
+        let heard = shared.announcer.hear(payload);
+        if heard.look {
             shared.mailing_changed();
             shared.claim.notify_one();
             pending.notify_one();
+        }
+        if heard.recall {
+            shared.withdrawn.notify_one();
         }
     };
     shared.db.listen(heard).await
@@ -287,6 +321,12 @@ impl Wakeup for Handle {
         self.shared.announcer.mailing_changed();
     }
 
+    fn mailing_stopped(&self, id: MailingId, status: MailingStatus) {
+        if let Some(run) = self.shared.runs.get(id) {
+            run.set_status(status);
+        }
+    }
+
     fn pending_changed(&self) {
         self.pending.notify_one();
         self.shared.announcer.pending_changed();
@@ -296,6 +336,29 @@ impl Wakeup for Handle {
 impl Arrivals for Handle {
     fn arrived(&self) {
         self.shared.claim.notify_one();
+    }
+}
+
+impl Switch for Handle {
+    fn switched(&self, is_paused: bool) {
+        if self.shared.valve.turn(is_paused) {
+            self.shared.valve_was_turned();
+        }
+        self.shared.announcer.mailing_changed();
+    }
+}
+
+impl Recall for Handle {
+    fn recall(&self) -> BoxFuture<'static, ()> {
+        let shared = Arc::clone(&self.shared);
+        Box::pin(async move {
+            shared.announcer.announce_recall();
+            if let Err(error) = shared.recall().await {
+                // the recaller tries again
+                tracing::error!(%error, "cancelled messages could not be taken back; trying again");
+                shared.withdrawn.notify_one();
+            }
+        })
     }
 }
 

@@ -28,6 +28,7 @@ use crate::lifecycle::Shutdown;
 use crate::mailings::recipient::Recipient;
 use crate::mailings::repo::audience::Needs;
 use crate::mailings::repo::{Open, audience};
+use crate::sending;
 
 /// Mailings that are planned at once: their commits share an fsync.
 const AT_ONCE: usize = 8;
@@ -115,11 +116,17 @@ impl Feeder {
     /// Looks at all mailings that are open: new ones, and what changed on those known.
     async fn look(&mut self) -> Result<()> {
         let (this, held) = (self.shared.pages.node(), self.shared.pages.held().into_iter().collect());
+        let turns = self.shared.valve.turns();
         let read = move |c: &mut AnyConnection| {
             let open = crate::mailings::repo::open(c)?;
-            Ok((open, node::count(c)?, take_over::left_over(c, this, &held)?))
+            let paused = sending::repo::paused_at(c)?.is_some();
+            Ok(((open, paused), node::count(c)?, take_over::left_over(c, this, &held)?))
         };
-        let (open, nodes, left): (Vec<Open>, i64, LeftOver) = self.shared.db.read(read).await?;
+        let ((open, paused), nodes, left): ((Vec<Open>, bool), i64, LeftOver) =
+            self.shared.db.read(read).await?;
+        if self.shared.valve.follow(paused, turns) {
+            self.shared.valve_was_turned();
+        }
         self.shared.nodes.store(u32::try_from(nodes).unwrap_or(u32::MAX), Ordering::Release);
         let by_id: HashMap<_, _> = open.iter().map(|open| (open.id, *open)).collect();
         self.shared.runs.retain(|id| by_id.contains_key(&id));

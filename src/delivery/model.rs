@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::{Instant, sleep_until};
 
 use super::origin::Origin;
@@ -109,9 +109,14 @@ impl Run {
         if self.ends_at.swap(ends_at.micros(), Ordering::AcqRel) != ends_at.micros() {
             self.moved.notify_waiters();
         }
-        self.status.store(u8::try_from(status.code()).unwrap_or_default(), Ordering::Release);
+        self.set_status(status);
         self.walked.store(walked, Ordering::Release);
         self.schedule().set(rate)
+    }
+
+    /// It is in this state now.
+    pub fn set_status(&self, status: MailingStatus) {
+        self.status.store(u8::try_from(status.code()).unwrap_or_default(), Ordering::Release);
     }
 
     /// When its next message may go, by its own rate.
@@ -309,6 +314,8 @@ pub struct Outcome {
     pub error: Option<String>,
     /// Of what kind that is, for [`OutcomeKind::Failed`].
     pub class: Option<ErrorClass>,
+    /// Its place among the attempts that may wait for their record, where these are bounded; free when it is recorded.
+    pub place: Option<OwnedSemaphorePermit>,
 }
 
 impl Outcome {
@@ -384,7 +391,13 @@ impl Item {
             tried: None,
             error: Some(error.into()),
             class: None,
+            place: None,
         }
+    }
+
+    /// It is cancelled; why an earlier attempt failed stands with that attempt.
+    pub fn cancel(self, at: Timestamp) -> Outcome {
+        Outcome { error: None, ..self.close(OutcomeKind::Cancelled, at, String::new()) }
     }
 
     /// It fails without an attempt.

@@ -123,6 +123,7 @@ impl Recorder {
         let (mut waits, mut pages_done) = (recorded.reports > 0, false);
         for outcome in outcomes {
             let page = &outcome.item.page;
+            self.shared.done(&outcome.item);
             if recorded.lost.contains(&page.id) {
                 page.lose();
             }

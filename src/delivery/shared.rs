@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 
 use super::announce::Announcer;
 use super::gate::Gate;
 use super::lanes::Lanes;
 use super::model::{Item, OpenPage, Outcome, PageState, Run};
 use super::pages::{Lease, Pages, Runs};
+use super::valve::Valve;
 use crate::clock::Clock;
 use crate::db::types::{MailingId, Timestamp};
 use crate::db::{AnyConnection, Db};
@@ -72,18 +73,24 @@ pub struct Shared {
     pub adopting: tokio::sync::Mutex<()>,
     /// Until when this node may send.
     pub lease: Lease,
+    /// Whether the installation sends.
+    pub valve: Valve,
     /// How many nodes are alive, this one among them.
     pub nodes: AtomicU32,
     /// Wakes the feeder.
     pub feed: Arc<Notify>,
     /// Wakes the claimer.
     pub claim: Notify,
+    /// Another node's caller cancels what may be in a lane here.
+    pub withdrawn: Notify,
     /// A mailing changed: look at all of them.
     pub changed: AtomicBool,
     /// A page was done: some mailing may be.
     pub page_done: AtomicBool,
     /// Tells the other nodes.
     pub announcer: Arc<Announcer>,
+    /// Attempts that may wait for their record, of the channels whose peers drop no repeats.
+    pub places: BTreeMap<ChannelKind, Arc<Semaphore>>,
     /// To the recorder.
     pub outcomes: mpsc::Sender<Outcome>,
 }
@@ -95,6 +102,12 @@ impl Shared {
         self.feed.notify_one();
     }
 
+    /// Sending was paused or resumed: the feeder takes back what waits in the lanes, or fills them.
+    pub fn valve_was_turned(&self) {
+        self.feed.notify_one();
+        self.claim.notify_one();
+    }
+
     /// Some mailing may be finished: the feeder looks at once.
     pub fn settle_soon(&self) {
         self.page_done.store(true, Ordering::Release);
@@ -102,8 +115,14 @@ impl Shared {
     }
 
     /// Hands an outcome to the recorder; waits while it is behind.
-    pub async fn record(&self, outcome: Outcome) {
+    pub async fn record(&self, mut outcome: Outcome) {
         self.metrics.unrecorded.inc();
+        // what was not attempted is not repeated
+        if outcome.tried.is_some()
+            && let Some(places) = self.places.get(&outcome.item.origin.channel())
+        {
+            outcome.place = Arc::clone(places).acquire_owned().await.ok();
+        }
         if self.outcomes.send(outcome).await.is_err() {
             // the recorder ends last; only a forced stop comes here, and its pages are taken over at the next start
             tracing::error!("the recorder has stopped before an outcome reached it");
@@ -118,14 +137,26 @@ impl Shared {
     }
 
     /// Puts a message back into its lane: it was taken out, and its provider takes nothing for now.
-    pub fn put_back(&self, item: Item) {
+    /// One that was cancelled meanwhile ends instead.
+    pub async fn put_back(&self, item: Item) {
+        let lanes = self.lanes.get(&item.origin.channel());
+        let withdrawn =
+            lanes.and_then(|lanes| lanes.put_back(item.origin.priority(), item.page.mailing, item));
+        self.cancel(withdrawn.into_iter().collect()).await;
+    }
+
+    /// The outcome of a message that was taken from its lane is on disk, or nothing becomes of it here.
+    pub fn done(&self, item: &Item) {
         if let Some(lanes) = self.lanes.get(&item.origin.channel()) {
-            lanes.put_back(item.origin.priority(), item.page.mailing, item);
+            lanes.done(item);
         }
     }
 
     /// For how long nothing of this channel is to be held in memory; zero when it is to be fed.
     pub fn rest(&self, channel: ChannelKind) -> Duration {
+        if self.valve.is_shut() {
+            return self.settings.poll;
+        }
         self.gates.get(&channel).map_or(Duration::ZERO, |gate| gate.rest())
     }
 

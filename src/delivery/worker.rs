@@ -65,6 +65,7 @@ impl Dispatcher {
         let sender = Arc::new(Sender {
             metrics: shared.metrics.of_channel(channel.kind()),
             shared: Arc::clone(&shared),
+            lanes: Arc::clone(&lanes),
             channel,
             timeout,
             retries,
@@ -105,6 +106,7 @@ impl Dispatcher {
             return;
         };
         self.lanes.wait().await;
+        self.shared.valve.opened().await;
         self.gate.wait().await;
         let ready = Instant::now();
         self.pacer.wait().await;
@@ -112,6 +114,9 @@ impl Dispatcher {
         // asked last: at a low rate the turn may come long after the lease ran out
         while !self.shared.lease.is_held(self.shared.now()) {
             tokio::time::sleep(LEASE_POLL).await;
+        }
+        if self.shared.valve.is_shut() {
+            return;
         }
         let Some(pass) = self.gate.enter() else { return };
         let Some(item) = self.lanes.take() else { return };
@@ -219,6 +224,7 @@ enum Came {
 /// Makes attempts on one channel.
 struct Sender {
     shared: Arc<Shared>,
+    lanes: Arc<Lanes>,
     channel: Arc<dyn Channel>,
     metrics: ChannelMetrics,
     timeout: Duration,
@@ -230,11 +236,18 @@ impl Sender {
         // filled first: it may take a while, and what is decided after it is true when the attempt begins
         let Some((item, prepared)) = self.prepare(item).await else { return };
         if item.page.is_lost() {
-            return;
+            return self.lanes.done(&item);
+        }
+        if self.shared.valve.is_shut() {
+            return self.shared.put_back(item).await;
         }
         let now = self.shared.now();
         let outcome = match item.origin.state(now) {
-            RunState::Paused => return self.shared.give_back(vec![item]),
+            RunState::Paused => {
+                self.lanes.done(&item);
+                return self.shared.give_back(vec![item]);
+            }
+            RunState::Running if self.lanes.is_withdrawn(item.id) => item.cancel(now),
             RunState::Cancelled => item.close(OutcomeKind::Cancelled, now, CANCELLED),
             RunState::Closed => {
                 let reason = if item.page.mailing.is_some() { WINDOW_CLOSED } else { EXPIRED };
@@ -243,7 +256,7 @@ impl Sender {
             RunState::Running => match self.shared.heed(item, now) {
                 Heeded::Wanted(item) => match self.send((item, prepared), now, pass).await {
                     Came::To(outcome) => outcome,
-                    Came::Back(item) => return self.shared.put_back(item),
+                    Came::Back(item) => return self.shared.put_back(item).await,
                 },
                 Heeded::Unwanted(outcome) => outcome,
             },
@@ -349,7 +362,7 @@ impl Sender {
             began: Some(began),
             response: answer.response,
         };
-        Came::To(Outcome { item, kind, attempts, at, due_at, tried: Some(tried), error, class })
+        Came::To(Outcome { item, kind, attempts, at, due_at, tried: Some(tried), error, class, place: None })
     }
 }
 

@@ -15,7 +15,7 @@ use super::usecase::{Events, Filter};
 use crate::db::types::EventId;
 use crate::error::{Error, Result};
 use crate::http::json::{Json, Query, time};
-use crate::http::once::{KeyHeader, Posted};
+use crate::http::once::{KeyHeader, Posted, replayed};
 use crate::http::prefer::{PreferHeader, Preference, applied};
 use crate::http::routing::{get, others};
 use crate::idempotency::Key;
@@ -69,19 +69,20 @@ pub async fn create_event(
     posted: Posted<EventBody>,
 ) -> Result<HttpResponse> {
     let event = posted.value.into_new(posted.key.map(|key| key.key))?;
-    let mut answer = match preference {
+    let (mut answer, is_known) = match preference {
         Preference::Wait(patience) => {
-            let done = events.accept_and_wait(event, patience).await?;
+            let (done, is_known) = events.accept_and_wait(event, patience).await?;
             let is_done = done.notifications.iter().all(|notification| notification.status.is_final());
             let mut answer = if is_done { HttpResponse::Ok() } else { HttpResponse::Accepted() };
-            answer.json(EventAccepted::waited(done))
+            (answer.json(EventAccepted::waited(done)), is_known)
         }
         Preference::None | Preference::Async => {
             let accepted = events.accept(event, Source::Api).await?;
-            HttpResponse::Accepted().json(EventAccepted::new(accepted))
+            (HttpResponse::Accepted().json(EventAccepted::new(accepted)), accepted.is_known)
         }
     };
     applied(&mut answer, preference);
+    replayed(&mut answer, is_known);
     Ok(answer)
 }
 
@@ -128,7 +129,10 @@ pub async fn create_events(
 ) -> Result<HttpResponse> {
     let wanted = posted.value.into_wanted(posted.key.map(|Key { key, .. }| key))?;
     let taken = events.accept_all(wanted, Source::Api).await?;
-    Ok(HttpResponse::Accepted().json(EventBatchAccepted::new(taken)?))
+    let is_known = taken.iter().flatten().all(|accepted| accepted.is_known);
+    let mut answer = HttpResponse::Accepted().json(EventBatchAccepted::new(taken)?);
+    replayed(&mut answer, is_known);
+    Ok(answer)
 }
 
 /// Which events to list.

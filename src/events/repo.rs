@@ -83,7 +83,7 @@ pub fn store(c: &mut AnyConnection, events: &[&NewRows], now: Timestamp) -> Resu
         let known = event::table.filter(event::key.eq_any(keys));
         let known: Vec<(Option<String>, EventId, Timestamp)> =
             known.select((event::key, event::id, event::received_at)).load(c)?;
-        let accepted = |(key, id, received_at)| Some((key?, Accepted { id, received_at }));
+        let accepted = |(key, id, received_at)| Some((key?, Accepted { id, received_at, is_known: true }));
         known.into_iter().filter_map(accepted).collect()
     };
     let fresh = events.iter().filter(|event| new.contains(&event.event.id));

@@ -200,7 +200,7 @@ impl Events {
         let accepted = events.iter().zip(stored).map(|(new, stored)| match stored {
             Stored::New => {
                 self.count(source, "accepted", 1);
-                Accepted { id: new.event.id, received_at: new.event.received_at }
+                Accepted { id: new.event.id, received_at: new.event.received_at, is_known: false }
             }
             Stored::Known(before) => {
                 self.count(source, "known", 1);
@@ -228,7 +228,8 @@ impl Events {
         self.store_one(rows, source).await
     }
 
-    /// Takes an event and waits for the ends of its messages, up to `patience`.
+    /// Takes an event and waits for the ends of its messages, up to `patience` and until the service stops. Returns them,
+    /// and whether the event was taken before.
     ///
     /// # Errors
     /// As [`Events::accept`].
@@ -236,14 +237,13 @@ impl Events {
         &self,
         event: NewEvent,
         patience: Duration,
-    ) -> Result<EventWithNotifications> {
+    ) -> Result<(EventWithNotifications, bool)> {
         let rows = self.rows_of(Ok(event), Source::Api, true).await?;
         // registered before they can end
         let mut waiters = self.wait_for(rows.rows.iter().map(|(message, _)| message.id));
-        let own = rows.event.id;
         let accepted = self.store_one(rows, Source::Api).await?;
-        if accepted.id != own {
-            // taken before: registered first, then looked at, lest one ends in between
+        if accepted.is_known {
+            // registered first, then looked at, lest one ends in between
             let known = self.notifications.of_event(accepted.id).await?;
             waiters = self.wait_for(known.iter().map(|notification| notification.id));
             let known = self.notifications.of_event(accepted.id).await?;
@@ -251,8 +251,8 @@ impl Events {
             waiters.retain(|(id, _)| !has_ended(*id));
         }
         let ends = join_all(waiters.iter().map(|(_, waiter)| waiter.ended()));
-        let _ = tokio::time::timeout(patience, ends).await;
-        self.get(accepted.id.to_string()).await
+        self.notifications.wait(patience, ends).await;
+        Ok((self.get(accepted.id.to_string()).await?, accepted.is_known))
     }
 
     fn wait_for(&self, messages: impl Iterator<Item = MessageId>) -> Vec<(MessageId, Waiter)> {

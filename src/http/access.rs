@@ -13,6 +13,7 @@ use subtle::ConstantTimeEq;
 
 use super::problem::Problem;
 use super::wrong_keys::WrongKeys;
+use crate::lifecycle::Shutdown;
 
 /// Paths that probes and scrapers ask without a key, and what browsers load into pages that have none.
 const OPEN_PATHS: &[&str] = &["/health", "/ready", "/metrics", "/inbox.js"];
@@ -67,20 +68,32 @@ pub async fn refused(request: &HttpRequest, title: &'static str, what_to_do: &st
     let is_wrong = bearer(request.headers()).is_some_and(|key| !key.is_empty());
     let wrong_keys = request.app_data::<web::Data<WrongKeys>>().filter(|_| is_wrong);
     let peer = request.peer_addr().map(|address| address.ip());
-    match wrong_keys {
-        Some(wrong_keys) if !wrong_keys.wait(peer).await => {
-            let problem = Problem::new(
-                StatusCode::TOO_MANY_REQUESTS,
-                "/problems/too-many-wrong-keys",
-                "Too many wrong keys",
-                "too many requests with wrong keys came from this address; stop them, and try again in a minute",
-            );
-            let mut response = problem.response();
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
-            response
+    let may_be_given = async {
+        let Some(wrong_keys) = wrong_keys else { return true };
+        let stopping = async {
+            match request.app_data::<web::Data<Shutdown>>() {
+                Some(shutdown) => shutdown.wait().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            may_be_given = wrong_keys.wait(peer) => may_be_given,
+            // nothing waits when the service stops
+            () = stopping => true,
         }
-        _ => unauthorized(title, what_to_do),
+    };
+    if may_be_given.await {
+        return unauthorized(title, what_to_do);
     }
+    let problem = Problem::new(
+        StatusCode::TOO_MANY_REQUESTS,
+        "/problems/too-many-wrong-keys",
+        "Too many wrong keys",
+        "too many requests with wrong keys came from this address; stop them, and try again in a minute",
+    );
+    let mut response = problem.response();
+    response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
+    response
 }
 
 /// The middleware; wrap it with `actix_web::middleware::from_fn`.

@@ -174,7 +174,7 @@ pub async fn guard<B: MessageBody + 'static>(
 }
 
 /// Adds what tells browsers to run, frame and guess nothing, where a handler says nothing of its own.
-fn secure(headers: &mut HeaderMap, is_swagger: bool) {
+pub(super) fn secure(headers: &mut HeaderMap, is_swagger: bool) {
     for (name, value) in [
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
         (header::CONTENT_SECURITY_POLICY, if is_swagger { SWAGGER } else { NO_PAGE }),

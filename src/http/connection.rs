@@ -26,6 +26,7 @@ use tokio::net::TcpStream;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Sleep, sleep};
 
+use super::browser;
 use crate::error::Error;
 
 /// In this time a peer takes at least [`LEAST_READ`] of what waits for it.
@@ -351,7 +352,9 @@ pub async fn answering<B: MessageBody + 'static>(
         Ok(room) => (response, room),
         Err(busy) => {
             let (request, _) = response.into_parts();
-            (ServiceResponse::new(request, busy.error_response()), None)
+            let mut response = busy.error_response();
+            browser::secure(response.headers_mut(), false);
+            (ServiceResponse::new(request, response), None)
         }
     };
     Ok(response.map_body(|_, body| {

@@ -24,7 +24,7 @@ const MISSED: &str = r#"{"detail":"events were missed: read the state anew"}"#;
 /// a thousand watchers one look, not one for each event.
 const GAP: Duration = Duration::from_millis(100);
 /// How long a reader has for what was sent when the service stops.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// Where a stream's events come from.
 pub trait Source {

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use crate::clock::Clock;
 use crate::db::types::Timestamp;
 use crate::db::{Db, migrations};
+use crate::sending;
 
 /// The process is alive.
 #[derive(Debug, Serialize, ToSchema)]
@@ -30,6 +31,8 @@ pub struct Readiness {
     pub watchdog: bool,
     /// The engine shows that it is alive; with the role `api` it is elsewhere.
     pub engine: bool,
+    /// All sending is paused, for the whole installation: everything is accepted and waits. The service is ready even so.
+    pub sending_paused: bool,
 }
 
 /// When a part showed last that it is alive.
@@ -67,9 +70,16 @@ pub async fn get_ready(probes: web::Data<Probes>) -> HttpResponse {
     let is_alive =
         |part: &Option<SignOfLife>| part.as_ref().is_none_or(|at| now.since(at()) <= probes.patience);
     // migrations run before the service listens: a table that can be read is the proof
-    let database = probes.db.read(migrations::are_done).await.is_ok();
+    let state = probes.db.read(|c| migrations::are_done(c).and_then(|()| sending::repo::paused_at(c))).await;
+    let (database, sending_paused) = (state.is_ok(), state.is_ok_and(|paused_at| paused_at.is_some()));
     let (watchdog, engine) = (is_alive(&probes.watchdog), is_alive(&probes.engine));
     let ready = database && watchdog && engine;
-    let body = Readiness { status: if ready { "ready" } else { "not ready" }, database, watchdog, engine };
+    let body = Readiness {
+        status: if ready { "ready" } else { "not ready" },
+        database,
+        watchdog,
+        engine,
+        sending_paused,
+    };
     if ready { HttpResponse::Ok().json(body) } else { HttpResponse::ServiceUnavailable().json(body) }
 }

@@ -16,8 +16,13 @@ use super::json::{LARGEST_BODY, parse_object, read_body};
 use crate::error::{Error, Result};
 use crate::idempotency::{Key, LONGEST_KEY, Made};
 
+/// The names of the headers, for the document.
+pub const KEY_NAME: &str = "Idempotency-Key";
+/// As [`KEY_NAME`].
+pub const REPLAYED_NAME: &str = "Idempotency-Replayed";
 /// The draft's name, and the one that some clients use.
 const NAMES: [&str; 2] = ["idempotency-key", "x-idempotency-key"];
+/// Says of an answer that nothing was made for it.
 static REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 /// For how long answers are kept.
@@ -28,8 +33,9 @@ pub struct Keeping(pub Duration);
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Header)]
 pub struct KeyHeader {
-    /// Printable ASCII. An equal request under the same key gets the same answer, and makes nothing; another one is
-    /// refused. `X-Idempotency-Key` is the same.
+    /// Printable ASCII. An equal request under the same key gets the same answer with `Idempotency-Replayed: true`, and
+    /// makes nothing, also when what the first one made was deleted since; another one is refused. `X-Idempotency-Key` is
+    /// the same.
     #[param(
         rename = "Idempotency-Key",
         min_length = 1,
@@ -136,10 +142,16 @@ pub fn respond<T>(made: Made<T>) -> HttpResponse {
     if let Some(location) = answer.location {
         response.insert_header((header::LOCATION, location));
     }
+    let mut response = response.body(answer.body);
+    replayed(&mut response, is_replayed);
+    response
+}
+
+/// Says in an answer that an earlier request made what it shows, if that is so.
+pub fn replayed(answer: &mut HttpResponse, is_replayed: bool) {
     if is_replayed {
-        response.insert_header((REPLAYED.clone(), HeaderValue::from_static("true")));
+        answer.headers_mut().insert(REPLAYED.clone(), HeaderValue::from_static("true"));
     }
-    response.body(answer.body)
 }
 
 #[cfg(test)]

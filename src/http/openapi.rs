@@ -3,6 +3,7 @@
 mod links;
 mod presence;
 mod problems;
+mod replays;
 
 use actix_web::HttpResponse;
 use actix_web::http::header::ContentType;
@@ -13,9 +14,10 @@ use utoipa_swagger_ui::{Config, SwaggerUi};
 use self::links::Links;
 use self::presence::Presence;
 use self::problems::Problems;
+use self::replays::Replays;
 use crate::{
     clients, credentials, dead_letters, endpoints, events, inbox, live, mailings, messages, notifications,
-    preferences, requests, routes, templates,
+    preferences, requests, routes, sending, templates,
 };
 
 /// Where the document is.
@@ -75,6 +77,7 @@ static COMMITTED: &str = include_str!("../../docs/openapi.json");
         preferences::handler::patch_preferences, preferences::handler::unsubscribe::get_unsubscribe_page,
         preferences::handler::unsubscribe::unsubscribe_recipient, preferences::handler::unsubscribe::resubscribe_recipient,
         live::handler::get_stream, super::health::get_health, super::health::get_ready, super::metrics::get_metrics,
+        sending::handler::get_sending, sending::handler::pause_sending, sending::handler::resume_sending,
         super::figures::get_figures, super::channels::list_channels, notifications::handler::trial::test_channel,
     ),
     components(schemas(live::Change, live::EndpointChange, mailings::model::Progress, requests::report::Report, super::problem::Problem)),
@@ -91,9 +94,10 @@ static COMMITTED: &str = include_str!("../../docs/openapi.json");
         (name = "channels", description = "Where messages go, and whether that works"),
         (name = "messages", description = "What became of each delivery"),
         (name = "dead letters", description = "What failed: read, replayed, dropped"),
+        (name = "sending", description = "The switch that stops all that is sent"),
         (name = "operation", description = "Probes and metrics"),
     ),
-    modifiers(&ApiKey, &Problems, &Links, &Presence)
+    modifiers(&ApiKey, &Problems, &Links, &Presence, &Replays)
 )]
 pub struct Api;
 

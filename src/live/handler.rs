@@ -84,7 +84,11 @@ pub async fn get_stream(
         return Ok(events::too_many());
     };
     if filter.lets_mailings_through() {
-        let observed = tokio::time::timeout(FIRST_LOOK, live.mailings_are_observed()).await;
+        let observed = tokio::select! {
+            observed = tokio::time::timeout(FIRST_LOOK, live.mailings_are_observed()) => observed,
+            // the stream ends before its first event
+            () = shutdown.wait() => Ok(()),
+        };
         observed.map_err(|e| Error::Unavailable(e.into()))?;
     }
     let first = if watch.missed() { events::reset("") } else { String::new() };

@@ -27,6 +27,8 @@ use crate::templates::{Templates, Texts, Variant, Variants};
 pub trait Wakeup: Send + Sync {
     /// A mailing began, was paused, resumed, cancelled or given another end.
     fn mailing_changed(&self);
+    /// A mailing was paused or cancelled: nothing of it begins on this node from now on.
+    fn mailing_stopped(&self, id: MailingId, status: MailingStatus);
     /// A pending mailing may be due at another time than before.
     fn pending_changed(&self);
 }
@@ -351,6 +353,9 @@ impl Mailings {
                 repo::get(c, id)
             })
             .await?;
+        if matches!(changed.status, MailingStatus::Paused | MailingStatus::Cancelled) {
+            self.wakeup.mailing_stopped(id, changed.status);
+        }
         self.wakeup.mailing_changed();
         self.wakeup.pending_changed();
         Ok(changed)

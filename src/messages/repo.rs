@@ -1,5 +1,6 @@
 //! Statements that read messages.
 
+pub mod cancellation;
 mod in_flight;
 pub mod replayed;
 mod row;

@@ -16,6 +16,7 @@ use crate::kinds::{ChannelKind, MessageStatus, Priority};
 use crate::live::Change;
 use crate::messages;
 use crate::messages::model::Counts;
+use crate::messages::repo::cancellation::{self, Came};
 use crate::messages::repo::{DueRow, insert_due};
 use crate::notifications::model::{Notification, Rescheduling};
 
@@ -171,30 +172,68 @@ pub fn end_waiting(
 
 const CANCELLED: (MessageStatus, Option<&str>) = (MessageStatus::Cancelled, None);
 
-/// Cancels one that waits.
-///
-/// # Errors
-/// [`Error::Conflict`] when it does not wait any more, [`Error::NotFound`].
-pub fn cancel(c: &mut AnyConnection, id: MessageId, now: Timestamp) -> Result<Change> {
-    is_notification(c, id, now)?;
-    match end_waiting(c, &[id], CANCELLED, now)?.pop() {
-        Some(change) => Ok(change),
-        None => Err(too_late(&is_notification(c, id, now)?, "cancelled")),
-    }
+/// What came of cancelling.
+#[derive(Debug, Default)]
+pub struct Cancelled {
+    /// What waited, and has ended.
+    pub ended: Vec<Change>,
+    /// What a node has in hand: noted, for it to take back.
+    pub noted: Vec<MessageId>,
 }
 
-/// Cancels all of a batch that wait; none when there is no such batch.
+/// Cancels one that waits, and notes that one is to be cancelled that a node has in hand.
+///
+/// # Errors
+/// [`Error::Conflict`] when it has ended, [`Error::NotFound`].
+pub fn cancel(c: &mut AnyConnection, id: MessageId, now: Timestamp) -> Result<Cancelled> {
+    is_notification(c, id, now)?;
+    let cancelled = cancel_all(c, &[id], false, now)?;
+    if cancelled.ended.is_empty() && cancelled.noted.is_empty() {
+        return Err(over(c, id, now)?);
+    }
+    Ok(cancelled)
+}
+
+fn cancel_all(c: &mut AnyConnection, ids: &[MessageId], holds: bool, now: Timestamp) -> Result<Cancelled> {
+    let ended = end_waiting(c, ids, CANCELLED, now)?;
+    let noted = cancellation::note(c, ids, holds, now)?;
+    Ok(Cancelled { ended, noted })
+}
+
+/// Ends what was noted when one was cancelled: answers what waited again and has ended, and what has come of each.
 ///
 /// # Errors
 /// Those of the database.
-pub fn cancel_batch(c: &mut AnyConnection, id: BatchId, now: Timestamp) -> Result<Option<Vec<Change>>> {
+pub fn cancel_noted(
+    c: &mut AnyConnection,
+    ids: &[MessageId],
+    holds: bool,
+    now: Timestamp,
+) -> Result<(Vec<Change>, HashMap<MessageId, Came>)> {
+    let ended = end_waiting(c, ids, CANCELLED, now)?;
+    Ok((ended, cancellation::close(c, ids, holds)?))
+}
+
+/// Why one that has ended, or is in flight, is not cancelled.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn over(c: &mut AnyConnection, id: MessageId, now: Timestamp) -> Result<Error> {
+    Ok(too_late(&is_notification(c, id, now)?, "cancelled"))
+}
+
+/// Cancels all of a batch that wait, and notes those that a node has in hand; none when there is no such batch.
+///
+/// # Errors
+/// Those of the database.
+pub fn cancel_batch(c: &mut AnyConnection, id: BatchId, now: Timestamp) -> Result<Option<Cancelled>> {
     let exists: Option<BatchId> = batch::table.find(id).select(batch::id).first(c).optional()?;
     if exists.is_none() {
         return Ok(None);
     }
     let ids: Vec<MessageId> =
         notification::table.filter(notification::batch_id.eq(id)).select(notification::message_id).load(c)?;
-    end_waiting(c, &ids, CANCELLED, now).map(Some)
+    cancel_all(c, &ids, true, now).map(Some)
 }
 
 /// Changes when, how urgently and until when one that waits is sent.

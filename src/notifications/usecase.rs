@@ -16,10 +16,13 @@ use crate::db::types::{BatchId, ClientId, EventId, MessageId, Timestamp};
 use crate::db::{AnyConnection, Db};
 use crate::error::{Error, FieldError, Result};
 use crate::idempotency::{self, Answer, Claim, Key, Made, Verdict};
-use crate::kinds::{ChannelKind, OutcomeKind};
+use crate::kinds::{ChannelKind, MessageStatus, OutcomeKind};
+use crate::lifecycle::Shutdown;
 use crate::live::{Change, Live};
 use crate::messages;
+use crate::messages::cancelling::{self, Recall};
 use crate::messages::model::Attempt;
+use crate::messages::repo::cancellation::Came;
 use crate::metrics::Metrics;
 use crate::paging;
 use crate::templates::Templates;
@@ -32,7 +35,7 @@ const MOST_OF_AN_EVENT: i64 = 20_000;
 const SPARE: Duration = Duration::from_secs(5);
 
 /// The engine, as far as notifications need it: some have come, look. A hint; the engine's own look is the guarantee.
-pub trait Arrivals: Send + Sync {
+pub trait Arrivals: Recall {
     /// Some have come, or are due at another time.
     fn arrived(&self);
 }
@@ -52,6 +55,8 @@ pub struct Terms {
     pub retries: HashMap<ChannelKind, usize>,
     /// For how long a caller waits for the end who does not say for how long.
     pub patience: Duration,
+    /// Ends every wait.
+    pub shutdown: Shutdown,
 }
 
 /// The notifications.
@@ -103,6 +108,14 @@ impl Notifications {
     /// For how long a caller waits for the end who does not say for how long.
     pub fn patience(&self) -> Duration {
         self.terms.patience
+    }
+
+    /// Waits for ends, up to `patience`. A service that stops waits no longer: its caller is answered with what is known.
+    pub async fn wait(&self, patience: Duration, ends: impl Future) {
+        tokio::select! {
+            _ = tokio::time::timeout(patience, ends) => {}
+            () = self.terms.shutdown.wait() => {}
+        }
     }
 
     /// Why nothing can be sent to this address of a channel here, if nothing can.
@@ -235,7 +248,7 @@ impl Notifications {
         self.answer_to(verdict).await
     }
 
-    /// Accepts a notification and waits for its end, up to `patience`. The wait asks the database nothing: the engine
+    /// Accepts a notification and waits for its end, up to `patience` and until the service stops. The wait asks the database nothing: the engine
     /// tells of the end, also another node's.
     ///
     /// # Errors
@@ -260,7 +273,7 @@ impl Notifications {
             Stored::New => {}
             Stored::Refused(verdict) => return self.answer_to(verdict).await.map(Made::Before),
         }
-        let _ = tokio::time::timeout(patience, waiter.ended()).await;
+        self.wait(patience, waiter.ended()).await;
         let found = self.find(id).await?;
         let answer = answer_after_waiting(&found)?;
         if let Some(name) = name {
@@ -422,9 +435,29 @@ impl Notifications {
     /// [`Error::Conflict`] when it is sent, being sent or over, [`Error::NotFound`].
     pub async fn cancel(&self, id: MessageId) -> Result<()> {
         let now = self.clock.now();
-        let change = self.db.write(move |c| repo::cancel(c, id, now)).await?;
-        self.tell_cancelled(&change);
-        Ok(())
+        let cancelled = self.db.write(move |c| repo::cancel(c, id, now)).await?;
+        self.tell_cancelled(&cancelled.ended);
+        match self.cancel_noted(cancelled.noted, false).await?.get(&id) {
+            None | Some(Came::Ended(MessageStatus::Cancelled) | Came::SetAside) => Ok(()),
+            Some(Came::Unanswered | Came::Waits) => {
+                Err(cancelling::unanswered(&format!("notification {id}")))
+            }
+            Some(Came::Ended(_) | Came::InFlight) => {
+                Err(self.db.read(move |c| repo::over(c, id, now)).await?)
+            }
+        }
+    }
+
+    /// Waits until no attempt can begin any more at messages that were noted as cancelled; answers what came of each.
+    async fn cancel_noted(&self, ids: Vec<MessageId>, holds: bool) -> Result<HashMap<MessageId, Came>> {
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        cancelling::settle(&self.db, &*self.arrivals, &ids).await?;
+        let now = self.clock.now();
+        let (ended, came) = self.db.write(move |c| repo::cancel_noted(c, &ids, holds, now)).await?;
+        self.tell_cancelled(&ended);
+        Ok(came)
     }
 
     /// Changes one that waits.
@@ -451,21 +484,27 @@ impl Notifications {
         Ok(Batch { batch_id: id, created_at: id.created_at(), counts })
     }
 
-    /// Cancels all of a batch that wait.
+    /// Cancels all of a batch that wait, also in a lane. After that no attempt at any of it begins.
     ///
     /// # Errors
-    /// [`Error::NotFound`].
+    /// [`Error::NotFound`], [`Error::Busy`] when the node that has some in hand does not answer.
     pub async fn cancel_batch(&self, id: BatchId) -> Result<Batch> {
         let now = self.clock.now();
-        let cancelled: Option<Vec<Change>> = self.db.write(move |c| repo::cancel_batch(c, id, now)).await?;
+        let cancelled = self.db.write(move |c| repo::cancel_batch(c, id, now)).await?;
         let cancelled = cancelled.ok_or_else(|| Error::not_found("batch", id))?;
-        cancelled.iter().for_each(|change| self.tell_cancelled(change));
+        self.tell_cancelled(&cancelled.ended);
+        let came = self.cancel_noted(cancelled.noted, true).await?;
+        if came.values().any(|came| matches!(came, Came::Unanswered | Came::Waits)) {
+            return Err(cancelling::unanswered(&format!("batch {id}")));
+        }
         self.batch(id).await
     }
 
-    fn tell_cancelled(&self, change: &Change) {
-        self.metrics.cancelled.with_label_values(&[change.channel.as_str()]).inc();
-        self.live.publish(change, true);
+    fn tell_cancelled(&self, changes: &[Change]) {
+        for change in changes {
+            self.metrics.cancelled.with_label_values(&[change.channel.as_str()]).inc();
+            self.live.publish(change, true);
+        }
     }
 }
 

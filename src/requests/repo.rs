@@ -19,6 +19,7 @@ use crate::failpoint;
 use crate::idempotency::{self, Verdict};
 use crate::kinds::{MessageStatus, NotificationStatus as Status};
 use crate::messages;
+use crate::messages::repo::cancellation::{self, Came};
 use crate::messages::repo::{DueRow, MessageRow, insert_due, insert_new_messages, of_status};
 
 /// A row of `request`.
@@ -202,6 +203,41 @@ pub fn end_waiting(
         reports = report(c, &rows.iter().map(|row| (row, now)).collect::<Vec<_>>())?;
     }
     Ok(Ended { requests: taken.len(), reports })
+}
+
+/// What came of cancelling.
+#[derive(Debug, Clone, Default)]
+pub struct Cancelled {
+    /// How many waited, and have ended.
+    pub requests: usize,
+    /// What a node has in hand: noted, for it to take back.
+    pub noted: Vec<MessageId>,
+}
+
+const CANCELLED: (MessageStatus, Option<&str>) = (MessageStatus::Cancelled, None);
+
+/// Cancels those of these requests that wait, and notes those that a node has in hand. With `holds` an attempt that is in
+/// flight is the last.
+///
+/// # Errors
+/// Those of the database.
+pub fn cancel(c: &mut AnyConnection, ids: &[MessageId], holds: bool, now: Timestamp) -> Result<Cancelled> {
+    let requests = end_waiting(c, ids, CANCELLED, now)?.requests;
+    Ok(Cancelled { requests, noted: cancellation::note(c, ids, holds, now)? })
+}
+
+/// Ends what was noted when requests were cancelled: answers how many waited again and have ended, and what has come of each.
+///
+/// # Errors
+/// Those of the database.
+pub fn cancel_noted(
+    c: &mut AnyConnection,
+    ids: &[MessageId],
+    holds: bool,
+    now: Timestamp,
+) -> Result<(usize, HashMap<MessageId, Came>)> {
+    let requests = end_waiting(c, ids, CANCELLED, now)?.requests;
+    Ok((requests, cancellation::close(c, ids, holds)?))
 }
 
 /// Which requests a list shows; all that is given must hold.

@@ -1,5 +1,6 @@
 //! What can be done with requests.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,7 +23,9 @@ use crate::error::{Complaints, Error, Result};
 use crate::idempotency::{self, Answer, Claim, Key, Made, Verdict};
 use crate::kinds::{ChannelKind, MessageStatus};
 use crate::messages;
+use crate::messages::cancelling;
 use crate::messages::model::MessageWithAttempts;
+use crate::messages::repo::cancellation::Came;
 use crate::metrics::Metrics;
 use crate::notifications::usecase::Arrivals;
 use crate::paging;
@@ -192,16 +195,42 @@ impl Requests {
         let now = self.clock.now();
         let work = move |c: &mut AnyConnection| {
             found(c, id)?;
-            let end = (MessageStatus::Cancelled, None);
-            if repo::end_waiting(c, &[id], end, now)?.requests == 0 {
-                Err(over(c, id, "cancelled", now)?)
-            } else {
-                Ok(())
+            let cancelled = repo::cancel(c, &[id], false, now)?;
+            if cancelled.requests == 0 && cancelled.noted.is_empty() {
+                return Err(over(c, id, "cancelled", now)?);
             }
+            Ok(cancelled)
         };
-        self.db.write(work).await?;
-        self.metrics.cancelled.with_label_values(&[ChannelKind::Request.as_str()]).inc();
-        Ok(())
+        let cancelled = self.db.write(work).await?;
+        match self.end_cancelled(cancelled, false).await?.get(&id) {
+            None | Some(Came::Ended(MessageStatus::Cancelled) | Came::SetAside) => Ok(()),
+            Some(Came::Unanswered | Came::Waits) => Err(cancelling::unanswered(&format!("request {id}"))),
+            Some(Came::Ended(_) | Came::InFlight) => {
+                Err(self.db.read(move |c| over(c, id, "cancelled", now)).await?)
+            }
+        }
+    }
+
+    /// Waits until no attempt can begin any more at requests that were noted as cancelled; answers what came of each.
+    pub(super) async fn end_cancelled(
+        &self,
+        cancelled: repo::Cancelled,
+        holds: bool,
+    ) -> Result<HashMap<MessageId, Came>> {
+        let count = |ended: usize| {
+            let ended = u64::try_from(ended).unwrap_or(u64::MAX);
+            self.metrics.cancelled.with_label_values(&[ChannelKind::Request.as_str()]).inc_by(ended);
+        };
+        count(cancelled.requests);
+        let ids = cancelled.noted;
+        if ids.is_empty() {
+            return Ok(HashMap::new());
+        }
+        cancelling::settle(&self.db, &*self.arrivals, &ids).await?;
+        let now = self.clock.now();
+        let (ended, came) = self.db.write(move |c| repo::cancel_noted(c, &ids, holds, now)).await?;
+        count(ended);
+        Ok(came)
     }
 
     /// Lets one run now that waits for its time or its next attempt.

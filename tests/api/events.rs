@@ -146,12 +146,19 @@ on_each_database! {
         let service = with_routes(kind, &[]).await;
         let mut body = registered();
         body["id"] = json!("reno-registered");
-        let first = ask(&service, "POST", "/events", Some(body.clone())).await.success(202);
-        let again = ask(&service, "POST", "/events", Some(body.clone())).await.success(202);
-        assert_eq!(first, again);
-        let waited = waited(&service, &body).await.success(200);
-        assert_eq!(waited["event_id"], first["event_id"]);
-        let batch = ask(&service, "POST", "/events/batch", Some(json!({"events": [body, registered()]}))).await.success(202);
+        let says_known = |answer: &Answer| answer.header("idempotency-replayed") == "true";
+        let answer = ask(&service, "POST", "/events", Some(body.clone())).await;
+        assert!(!says_known(&answer));
+        let first = answer.success(202);
+        let again = ask(&service, "POST", "/events", Some(body.clone())).await;
+        assert_eq!((&again.success(202), says_known(&again)), (&first, true));
+        let waited = waited(&service, &body).await;
+        assert_eq!((&waited.success(200)["event_id"], says_known(&waited)), (&first["event_id"], true));
+        let batch = ask(&service, "POST", "/events/batch", Some(json!({"events": [body]}))).await;
+        assert!(says_known(&batch), "nothing of it was taken now");
+        let batch = ask(&service, "POST", "/events/batch", Some(json!({"events": [body, registered()]}))).await;
+        assert!(!says_known(&batch));
+        let batch = batch.success(202);
         assert_eq!((&batch["items"][0]["event_id"], &batch["accepted"]), (&first["event_id"], &json!(2)));
         // eight at once, none of which was there before
         let at_once = (0..8).map(|_| {

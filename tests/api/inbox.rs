@@ -194,6 +194,23 @@ on_each_database! {
     }
 }
 
+/// Without a secret of their own, tokens hold across a restart and another key, and each installation makes its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_without_a_configured_secret_outlive_the_key_and_are_no_copy_of_it() {
+    for kind in [Database::Sqlite, Database::Postgres] {
+        let mut service = Service::start_with(kind, &[HERE, ("access.api_key", KEY)]).await;
+        let given = token(&service, "u1", "").await;
+        service.stop().await;
+        service.set("access.api_key", "another key of more than 32 characters");
+        service.go_on().await;
+        let count =
+            async |node: &Api| send(request(node, "GET", "/inbox/u1/count").bearer_auth(&given)).await;
+        count(&service).await.success(200);
+        let elsewhere = Service::start_with(kind, &[HERE, ("access.api_key", KEY)]).await;
+        count(&elsewhere).await.problem(401);
+    }
+}
+
 /// A secret of their own makes tokens that other nodes take, and a new one makes them worthless.
 #[tokio::test(flavor = "multi_thread")]
 async fn nodes_with_one_secret_take_each_others_tokens() {

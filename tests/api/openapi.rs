@@ -23,6 +23,9 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("GET", "/ready", "get_ready"),
     ("GET", "/metrics", "get_metrics"),
     ("GET", "/api/v1/metrics", "get_figures"),
+    ("GET", "/api/v1/sending", "get_sending"),
+    ("POST", "/api/v1/sending/pause", "pause_sending"),
+    ("POST", "/api/v1/sending/resume", "resume_sending"),
     ("GET", "/api/v1/stream", "get_stream"),
     ("GET", "/api/v1/clients", "list_clients"),
     ("POST", "/api/v1/clients", "create_client"),
@@ -305,6 +308,23 @@ fn every_link_leads_to_an_operation_that_takes_its_id() {
         }
     }
     assert!(links > 15, "{links}");
+}
+
+#[test]
+fn whatever_takes_a_key_says_when_it_repeats_an_answer() {
+    let mut keyed = 0;
+    for (method, path, operation) in operations(&parsed()) {
+        let parameters = operation["parameters"].as_array().map_or(&[][..], Vec::as_slice);
+        if !parameters.iter().any(|parameter| parameter["name"] == "Idempotency-Key") {
+            continue;
+        }
+        keyed += 1;
+        for (status, response) in operation["responses"].as_object().expect("responses") {
+            let header = &response["headers"]["Idempotency-Replayed"];
+            assert_eq!(header.is_object(), status.starts_with('2'), "{method} {path} {status}");
+        }
+    }
+    assert!(keyed > 12, "{keyed}");
 }
 
 #[test]

@@ -42,6 +42,7 @@ const METRICS: &[(&str, &str)] = &[
     ("fanfare_rate_limit_wait_seconds_total", "counter"),
     ("fanfare_unrecorded_outcomes", "gauge"),
     ("fanfare_mailings_running", "gauge"),
+    ("fanfare_sending_paused", "gauge"),
     ("fanfare_recorder_errors_total", "counter"),
     ("fanfare_watchdog_ticks_total", "counter"),
     ("fanfare_http_connections", "gauge"),
@@ -74,7 +75,7 @@ on_each_database! {
         let health = send(service.http.get(format!("{}/health", service.base))).await.success(200);
         assert_eq!(health, json!({"status": "ok"}));
         let ready = send(service.http.get(format!("{}/ready", service.base))).await.success(200);
-        assert_eq!(ready, json!({"status": "ready", "database": true, "watchdog": true, "engine": true}));
+        assert_eq!(ready, json!({"status": "ready", "database": true, "watchdog": true, "engine": true, "sending_paused": false}));
     }
 }
 

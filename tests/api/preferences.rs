@@ -142,7 +142,8 @@ fn action(page: &str) -> &str {
 
 on_each_database! {
     async fn a_link_unsubscribes_with_one_click_without_the_key_and_a_look_at_it_does_not(kind: Database) {
-        let service = Service::start_with(kind, &[("access.api_key", KEY)]).await;
+        let settings = [("access.api_key", KEY), ("preferences.unsubscribe_secret", KEY)];
+        let service = Service::start_with(kind, &settings).await;
         let keyed = |method, path: &str| crate::ask::request(&service, method, path).bearer_auth(KEY);
         let body = json!({"phone_number": "79030000001", "email": "anna@example.net"});
         let id = id_of(&send(keyed("POST", "/clients").json(&body)).await.success(201));

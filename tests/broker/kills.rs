@@ -104,7 +104,11 @@ async fn two_nodes_share_the_events() {
     small.batch = 20;
     let nodes = [Node::start(small.clone(), &fake), Node::start(small, &fake)];
     let client = broker.client().await;
+    for node in &nodes {
+        until("a connection", async || node.metrics.broker_connected.get() == 1).await;
+    }
     until("a stream", async || client.get_stream("FANFARE").await.is_ok()).await;
+    until("both", async || broker.waiting(&client).await >= 2).await;
     nats::publish(&client, "event", 2_000).await;
     until("all acknowledgements", async || broker.unacknowledged(&client).await == 0).await;
     assert_eq!(fake.rows(), bodies("event", 2_000));

@@ -12,6 +12,7 @@ use futures_util::{StreamExt, stream};
 use tempfile::TempDir;
 
 use crate::fake::Fake;
+use crate::support::api::LOOK;
 use crate::{Node, PATIENCE, until};
 
 /// A server with JetStream on a port of its own, which goes with the value.
@@ -118,7 +119,8 @@ impl Nats {
 
     /// How many events the stream holds, that is, were not acknowledged.
     pub async fn unacknowledged(&self, client: &Context) -> u64 {
-        client.get_stream("FANFARE").await.unwrap().cached_info().state.messages
+        self.answered(async || Some(client.get_stream("FANFARE").await.ok()?.cached_info().state.messages))
+            .await
     }
 
     /// How many events were delivered and not acknowledged.
@@ -133,8 +135,26 @@ impl Nats {
     }
 
     async fn consumer(&self, client: &Context) -> jetstream::consumer::Info {
-        let stream = client.get_stream("FANFARE").await.unwrap();
-        stream.consumer_info("fanfare").await.unwrap()
+        let ask = async || client.get_stream("FANFARE").await.ok()?.consumer_info("fanfare").await.ok();
+        self.answered(ask).await
+    }
+
+    /// Asks until there is an answer: on a busy machine one may come too late, and after a restart of the server the
+    /// client has to connect again.
+    async fn answered<T>(&self, ask: impl AsyncFn() -> Option<T>) -> T {
+        let began = Instant::now();
+        loop {
+            if let Some(answer) = ask().await {
+                return answer;
+            }
+            assert!(began.elapsed() < PATIENCE, "nats-server does not answer: {}", self.log());
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// How many requests for events wait at the consumer.
+    pub async fn waiting(&self, client: &Context) -> usize {
+        self.consumer(client).await.num_waiting
     }
 
     /// A client of the test's own, once a node has made stream and consumer, and is gone again.

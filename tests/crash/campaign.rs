@@ -105,6 +105,15 @@ impl Campaign {
         evidence::open(&self.db.url).await.expect("a database").read(f).await.expect("an answer")
     }
 
+    /// Waits until every message is final, none waits and none is in flight; the lists of the API agree.
+    pub async fn all_final(&self, server: &Server, list: &str) {
+        evidence::all_final(&self.db.url).await;
+        for status in ["scheduled", "queued", "processing"] {
+            let left = server.get(&format!("{list}?limit=1&status={status}")).await;
+            assert_eq!(left["items"], json!([]), "{status}");
+        }
+    }
+
     /// How often a node died or was taken for dead.
     pub fn deaths(&self) -> usize {
         self.interruptions.len()

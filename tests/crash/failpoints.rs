@@ -413,6 +413,42 @@ crate::on_each_database! {
     }
 }
 
+/// It dies at this point while a batch is cancelled that waits in a lane, at 20 messages a second; answers how many of it
+/// went out before, and what became of all after the next start.
+async fn dies_while_it_cancels(kind: Database, point: &str) -> (usize, usize, Value) {
+    let mut campaign = of_notifications(kind).await;
+    let slowly = ("RATE_LIMIT_PER_CHANNEL", "20");
+    let mut server = campaign.serve_with(&[("FANFARE_FAILPOINT", point), slowly], None).await;
+    let one = |n: u32| json!({"channel": "sms", "recipient": format!("7900000{n:04}"), "content": "x"});
+    let body = json!({"notifications": (0..30).map(one).collect::<Vec<_>>()});
+    let batch = server.post("/notifications/batch", body).await;
+    let path = format!("/batches/{}", batch["batch_id"].as_str().expect("an id"));
+    campaign.provider.received(5, async || {}).await;
+    let answer = server.try_call("DELETE", &path, None).await;
+    assert!(answer.is_err(), "it died before it could answer: {answer:?}");
+    died(&mut campaign, &mut server.process, point).await;
+    let before = campaign.provider.requests().len();
+    let server = campaign.serve().await;
+    let ended = |seen: &Value| ["queued", "sending"].iter().all(|state| seen["counts"][state] == 0);
+    let counts = server.wait_for(&path, ended).await["counts"].clone();
+    (before, campaign.provider.requests().len(), counts)
+}
+
+crate::on_each_database! {
+    async fn it_dies_before_it_is_committed_that_messages_in_hand_are_cancelled(kind: Database) {
+        let (_, requests, counts) = dies_while_it_cancels(kind, "cancellation-before-commit").await;
+        assert!(counts["sent"] == 30 && requests >= 30, "nobody was told that it is cancelled: {counts}");
+    }
+}
+
+crate::on_each_database! {
+    async fn it_dies_after_it_is_committed_that_messages_in_hand_are_cancelled(kind: Database) {
+        let (before, requests, counts) = dies_while_it_cancels(kind, "cancellation-after-commit").await;
+        assert_eq!(requests, before, "nothing begins any more: {counts}");
+        assert!(counts["cancelled"].as_u64() >= Some(24), "{counts}");
+    }
+}
+
 crate::on_each_database! {
     async fn it_dies_before_notifications_of_a_dead_node_wait_again(kind: Database) {
         dies_while_it_requeues(kind, "requeue-before-commit").await;

@@ -17,6 +17,7 @@ mod disk_full;
 mod events;
 mod failpoints;
 mod kills;
+mod mails;
 mod nodes;
 mod notifications;
 mod postgres_restart;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use diesel::prelude::*;
 use fanfare::clock::Clock;
-use fanfare::db::schema::{due, message, page};
+use fanfare::db::schema::message;
 use fanfare::db::types::MessageId;
 use fanfare::kinds::MessageStatus;
 use reqwest::header::HeaderMap;
@@ -105,17 +105,10 @@ impl Posting {
         for caller in self.callers {
             told.extend(caller.await.expect("a caller"));
         }
-        for status in ["scheduled", "queued", "processing"] {
-            let path = format!("/notifications?limit=1&status={status}");
-            server.wait_for(&path, |list| list["items"] == json!([])).await;
-        }
+        campaign.all_final(server, "/notifications").await;
         let rows: Vec<(MessageId, i16, i16)> = campaign
             .read(|c| Ok(message::table.select((message::id, message::status, message::attempts)).load(c)?))
             .await;
-        let left: (i64, i64) = campaign
-            .read(|c| Ok((due::table.count().get_result(c)?, page::table.count().get_result(c)?)))
-            .await;
-        assert_eq!(left, (0, 0), "nothing waits and nothing is in flight");
         let rows: HashMap<String, (MessageStatus, i16)> = rows
             .into_iter()
             .map(|(id, status, attempts)| {

@@ -3,10 +3,8 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 
-use diesel::prelude::*;
 use fanfare::channels::webhook::Secret;
 use fanfare::clock::Clock;
-use fanfare::db::schema::{due, page};
 use fanfare::db::types::Timestamp;
 use serde_json::{Value, json};
 
@@ -114,25 +112,6 @@ async fn arrived(listener: &Listener, path: &str, count: usize) {
     }
 }
 
-/// Waits until every request and every report has ended.
-async fn ended(campaign: &Campaign, server: &Server) {
-    for status in ["scheduled", "queued", "processing"] {
-        let path = format!("/requests?limit=1&status={status}");
-        server.wait_for(&path, |list| list["items"] == json!([])).await;
-    }
-    let began = Instant::now();
-    loop {
-        let left: (i64, i64) = campaign
-            .read(|c| Ok((due::table.count().get_result(c)?, page::table.count().get_result(c)?)))
-            .await;
-        if left == (0, 0) {
-            return;
-        }
-        assert!(began.elapsed() < PATIENCE, "{left:?} wait or are in flight");
-        tokio::time::sleep(LOOK).await;
-    }
-}
-
 /// All requests there are, by their ids.
 async fn listed(server: &Server) -> HashMap<String, Value> {
     let (mut found, mut cursor) = (HashMap::new(), String::new());
@@ -205,7 +184,7 @@ crate::on_each_database! {
             campaign.kill(&mut server.process);
             server = campaign.serve().await;
         }
-        ended(&campaign, &server).await;
+        campaign.all_final(&server, "/requests").await;
 
         let arrivals = listener.arrivals();
         let (mut runs, mut reports) = (by_number(&arrivals, "/run/"), by_number(&arrivals, "/report/"));

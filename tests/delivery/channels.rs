@@ -13,7 +13,7 @@ fn takes(_: &Delivery) -> Answer {
     Answer::delivered(Some(200), None)
 }
 
-fn fields(of: Value) -> ClientPatch {
+pub fn fields(of: Value) -> ClientPatch {
     let Value::Object(fields) = of else { unreachable!("{of}") };
     ClientPatch::from_json(fields).expect("fields of a client")
 }

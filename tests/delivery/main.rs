@@ -9,6 +9,7 @@
 mod support;
 
 mod bench;
+mod cancelling;
 mod changes;
 mod channels;
 mod defects;
@@ -26,4 +27,6 @@ mod scripted;
 mod sick_provider;
 mod start;
 mod states;
+mod switch;
+mod unrecorded;
 mod window;

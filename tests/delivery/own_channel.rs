@@ -8,6 +8,7 @@ use fanfare::channels::{Answer, Channel, Delivery, Sending};
 use fanfare::clients::model::ClientPatch;
 use fanfare::clients::{Client, Clients};
 use fanfare::clock::Clock;
+use fanfare::db::types::MailingId;
 use fanfare::db::{Db, DbOptions};
 use fanfare::delivery::engine::{ChannelSetup, Engine};
 use fanfare::delivery::retry::{Retries, RetryPolicy};
@@ -59,7 +60,7 @@ pub struct Own {
     mailings: Mailings,
     templates: Templates,
     seen: Arc<Mutex<Vec<Delivery>>>,
-    _database: TestDb,
+    test_db: TestDb,
 }
 
 /// What is stored under a key, of which there is none.
@@ -88,24 +89,35 @@ fn settings() -> Settings {
     }
 }
 
+/// Attempts at once.
+pub const CONCURRENCY: usize = 4;
+
 impl Own {
     pub async fn start(database: Database, kind: ChannelKind, answer: fn(&Delivery) -> Answer) -> Self {
+        let seen = Arc::default();
+        let script = Script { kind, answer, seen: Arc::clone(&seen) };
+        let metrics = Metrics::new().expect("metrics");
+        Self { seen, ..Self::with_channel(database, metrics, Arc::new(script)).await }
+    }
+
+    /// With a channel that remembers nothing for [`Own::seen`].
+    pub async fn with_channel(database: Database, metrics: Metrics, channel: Arc<dyn Channel>) -> Self {
+        let kind = channel.kind();
         let test_db = TestDb::new(database);
         let options = DbOptions::new(test_db.url.clone());
         let db =
             tokio::task::spawn_blocking(|| Db::open(options)).await.expect("a thread").expect("a database");
-        let seen = Arc::default();
         let retry = RetryPolicy::exponential(Duration::from_millis(1), 2.0, 2);
         let setup = ChannelSetup {
-            channel: Arc::new(Script { kind, answer, seen: Arc::clone(&seen) }),
+            channel,
             timeout: Duration::from_secs(10),
-            concurrency: 4,
+            concurrency: CONCURRENCY,
             rate: None,
             breaker_failures: 0,
             retries: Retries { mailing: retry.clone(), single: retry },
         };
         let (trigger, shutdown) = lifecycle::shutdown();
-        let parts = (db.clone(), Clock::System, Metrics::new().expect("metrics"), Live::new(true));
+        let parts = (db.clone(), Clock::System, metrics, Live::new(true));
         let ends = (trigger.clone(), shutdown);
         let engine = Engine::start(parts, settings(), vec![setup], ends).await.expect("an engine");
         let templates = Templates::new(db.clone(), Clock::System);
@@ -123,8 +135,8 @@ impl Own {
             kind,
             engine,
             trigger,
-            seen,
-            _database: test_db,
+            seen: Arc::default(),
+            test_db,
         }
     }
 
@@ -156,7 +168,17 @@ impl Own {
         made(self.templates.create(new, None, |_| answer()).await.expect("a template"));
     }
 
-    async fn send(&self, template: Option<String>, Texts { subject, text, html }: Texts) -> Counts {
+    async fn send(&self, template: Option<String>, texts: Texts) -> Counts {
+        self.ended(self.create(template, texts).await).await
+    }
+
+    /// Begins a mailing to everyone.
+    pub async fn begin(&self, subject: Option<&str>, text: &str) -> MailingId {
+        self.create(None, Texts { subject: subject.map(str::to_owned), text: text.to_owned(), html: None })
+            .await
+    }
+
+    async fn create(&self, template: Option<String>, Texts { subject, text, html }: Texts) -> MailingId {
         let new = NewMailing {
             template,
             text,
@@ -171,10 +193,14 @@ impl Own {
             group: None,
             is_transactional: false,
         };
-        let mailing = made(self.mailings.create(new, None, |_| answer()).await.expect("a mailing"));
+        made(self.mailings.create(new, None, |_| answer()).await.expect("a mailing")).id
+    }
+
+    /// A mailing's books when they are closed.
+    pub async fn ended(&self, id: MailingId) -> Counts {
         let began = Instant::now();
         loop {
-            let mailing = self.mailings.get(mailing.id).await.expect("the mailing");
+            let mailing = self.mailings.get(id).await.expect("the mailing");
             if mailing.finished_at.is_some() {
                 return mailing.counts;
             }
@@ -188,6 +214,10 @@ impl Own {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         seen.sort_by(|a, b| a.recipient.cmp(&b.recipient));
         seen
+    }
+
+    pub fn test_db(&self) -> &TestDb {
+        &self.test_db
     }
 
     pub fn database(&self) -> &Db {

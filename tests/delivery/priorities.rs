@@ -1,9 +1,13 @@
 //! Mailings side by side: fair between equals, urgent ones first.
 
+use std::time::Instant;
+
 use serde_json::json;
 
 use crate::bench::{Bench, LONG, finals, lines};
 use crate::support::after;
+use crate::support::api::{LOOK, PATIENCE};
+use crate::support::checker::Request;
 
 crate::on_each_database! {
     async fn two_mailings_of_equal_priority_share_the_channel_evenly(kind: Database) {
@@ -70,6 +74,68 @@ crate::on_each_database! {
             bench.post(&format!("/mailings/{id}/cancel"), json!({})).await;
             assert_eq!(finals(&bench.closed(&id).await), 4000);
         }
+    }
+}
+
+/// The shares of high, normal and low in what the provider received while all three lanes were full, by the first digits of
+/// the phones: 79050…, 79030…, 79040….
+async fn shares(bench: &Bench, received: usize) -> [usize; 3] {
+    let firsts = [7905, 7903, 7904];
+    let is_of =
+        |request: &Request, first: u64| request.phone.is_some_and(|phone| phone / 10_000_000 == first);
+    // the lanes fill one after the other; by then each has something waiting
+    bench.received(100).await;
+    let began = Instant::now();
+    let full = loop {
+        let requests = bench.requests();
+        if let Some(full) = requests.iter().position(|request| is_of(request, firsts[0]))
+            && requests.len() >= full + 50 + received
+        {
+            break requests[full + 50..full + 50 + received].to_vec();
+        }
+        assert!(began.elapsed() < PATIENCE, "only {} requests", requests.len());
+        tokio::time::sleep(LOOK).await;
+    };
+    firsts.map(|first| full.iter().filter(|request| is_of(request, first)).count())
+}
+
+/// Of 600: 85 %, 10 % and 5 %, with one turn at each edge.
+fn are_kept([high, normal, low]: [usize; 3]) {
+    assert!(
+        normal >= 58 && low >= 28 && normal >= low && high >= 500,
+        "{high} high, {normal} normal, {low} low"
+    );
+}
+
+crate::on_each_database! {
+    async fn with_all_three_lanes_full_of_mailings_each_keeps_its_share_of_the_rate(kind: Database) {
+        let bench = Bench::start(kind, &[("channels.rate_per_second", "400")]).await;
+        let csv = format!("phone_number,tag\n{}{}{}", lines(79030000000..79030003000, "normal"),
+            lines(79040000000..79040003000, "low"), lines(79050000000..79050003000, "high"));
+        bench.clients(csv).await;
+        let mut mailings = Vec::new();
+        for priority in ["normal", "low", "high"] {
+            let body = json!({"text": "x", "filter": priority, "priority": priority, "ends_at": after(LONG)});
+            mailings.push(bench.create(body).await);
+        }
+        are_kept(shares(&bench, 600).await);
+        for id in mailings {
+            bench.post(&format!("/mailings/{id}/cancel"), json!({})).await;
+            assert_eq!(finals(&bench.closed(&id).await), 3000);
+        }
+    }
+}
+
+crate::on_each_database! {
+    async fn with_all_three_lanes_full_of_notifications_each_keeps_its_share_of_the_rate(kind: Database) {
+        let bench = Bench::start(kind, &[("channels.rate_per_second", "400")]).await;
+        for (priority, first) in [("normal", 79030000000_u64), ("low", 79040000000), ("high", 79050000000)] {
+            let one = |phone| json!({"channel": "sms", "recipient": format!("+{phone}"), "content": "x", "priority": priority});
+            let batch: Vec<_> = (first..first + 1000).map(one).collect();
+            let taken = bench.post("/notifications/batch", json!({"notifications": batch})).await;
+            assert_eq!(taken["accepted"], 1000, "{taken}");
+        }
+        are_kept(shares(&bench, 600).await);
     }
 }
 

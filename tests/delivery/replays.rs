@@ -109,12 +109,21 @@ crate::on_each_database! {
 
         let (status, _) = bench.call("PATCH", &format!("/mailings/{id}"), Some(json!({"ends_at": after(LONG)}))).await;
         assert_eq!(status, 409, "what is over is read-only");
-        let other = bench.mail("vip", LONG).await;
-        bench.post(&format!("/mailings/{other}/pause"), json!({})).await;
-        bench.post(&format!("/mailings/{other}/cancel"), json!({})).await;
-        bench.closed(&other).await;
+        // of five at one a second, the first has failed long before the last is tried
+        bench.set_faults(REFUSED);
+        let slow = json!({"text": "hello", "filter": "vip", "rate_per_second": 1, "ends_at": after(LONG)});
+        let other = bench.create(slow).await;
+        let path = format!("/mailings/{other}");
+        bench.wait_for(&path, |mailing| mailing["counts"]["failed"].as_i64() > Some(0)).await;
+        bench.post(&format!("{path}/cancel"), json!({})).await;
+        let counts = bench.closed(&other).await;
+        let (failed, cancelled) = (counts["failed"].as_i64(), counts["cancelled"].as_i64());
+        assert!(failed > Some(0) && cancelled > Some(0), "{counts}");
+        bench.set_faults(Faults::default());
         let of_other = replay_all(&bench, &other).await;
-        assert_eq!(of_other["replayed"], 0, "{of_other}");
+        let refusals = (&of_other["replayed"], &of_other["refusals"]);
+        assert_eq!(refusals, (&json!(0), &json!({"cancelled": failed})), "{of_other}");
+        assert_eq!(bench.closed(&other).await, counts);
     }
 }
 

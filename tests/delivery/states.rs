@@ -30,6 +30,7 @@ struct Nobody;
 
 impl Wakeup for Nobody {
     fn mailing_changed(&self) {}
+    fn mailing_stopped(&self, _id: MailingId, _status: MailingStatus) {}
     fn pending_changed(&self) {}
 }
 

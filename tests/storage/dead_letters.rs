@@ -23,7 +23,9 @@ use fanfare::error::{Error, Result};
 use fanfare::kinds::{ChannelKind, ErrorClass, MessageStatus};
 use fanfare::live::Live;
 use fanfare::mailings::filter::AudienceFilter;
+use fanfare::mailings::model::MailingStatus;
 use fanfare::mailings::usecase::Wakeup;
+use fanfare::messages::cancelling::Recall;
 use fanfare::messages::repo::{MessageRow, insert_messages};
 use fanfare::metrics::Metrics;
 use fanfare::notifications::usecase::Arrivals;
@@ -425,7 +427,15 @@ impl Wakeup for Partner {
         self.mailings.fetch_add(1, Ordering::Relaxed);
     }
 
+    fn mailing_stopped(&self, _id: MailingId, _status: MailingStatus) {}
+
     fn pending_changed(&self) {}
+}
+
+impl Recall for Partner {
+    fn recall(&self) -> BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
 }
 
 impl Arrivals for Partner {

@@ -11,6 +11,7 @@ use fanfare::db::types::{BatchId, ClientId, EventId, MessageId, Timestamp};
 use fanfare::idempotency::{self, Answer, Claim, Key, Verdict};
 use fanfare::kinds::{ChannelKind, Priority};
 use fanfare::live::Live;
+use fanfare::messages::cancelling::Recall;
 use fanfare::messages::repo::MessageRow;
 use fanfare::metrics::Metrics;
 use fanfare::notifications::intake::{Announcer, Intake};
@@ -114,6 +115,12 @@ on_each_database! {
 
 #[derive(Default)]
 struct Woken(AtomicUsize);
+
+impl Recall for Woken {
+    fn recall(&self) -> futures_util::future::BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
 
 impl Arrivals for Woken {
     fn arrived(&self) {

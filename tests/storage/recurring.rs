@@ -12,6 +12,8 @@ use fanfare::db::AnyConnection;
 use fanfare::db::schema::{due, message, request};
 use fanfare::db::types::{MessageId, RecurringId, ResourceId, Timestamp};
 use fanfare::kinds::MessageStatus;
+use fanfare::messages::cancelling::Recall;
+use fanfare::messages::repo::end_waiting;
 use fanfare::metrics::Metrics;
 use fanfare::notifications::usecase::Arrivals;
 use fanfare::requests::cron::Cron;
@@ -71,6 +73,12 @@ async fn runs(stage: &Stage) -> Vec<(RecurringId, Timestamp)> {
 }
 
 struct Counting(AtomicUsize);
+
+impl Recall for Counting {
+    fn recall(&self) -> futures_util::future::BoxFuture<'static, ()> {
+        Box::pin(std::future::ready(()))
+    }
+}
 
 impl Arrivals for Counting {
     fn arrived(&self) {
@@ -217,7 +225,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn only_runs_that_wait_are_found_and_only_of_this_one(kind: Database) {
+    async fn only_runs_that_have_not_ended_are_found_and_only_of_this_one(kind: Database) {
         let stage = Stage::new(kind).await;
         let rows = [each_minute(None), each_minute(None)];
         let id = rows[0].id;
@@ -225,12 +233,15 @@ on_each_database! {
         for second in [1_020, 1_080] {
             stage.db.write(move |c| repo::make_due(c, 10, at(second))).await.unwrap();
         }
-        let waiting = move |c: &mut AnyConnection| repo::waiting_runs(c, id);
+        let waiting = move |c: &mut AnyConnection| repo::open_runs(c, id);
         let ids: Vec<MessageId> = stage.db.read(waiting).await.unwrap();
         assert_eq!(ids.len(), 2);
         let claimed = ids[0];
         stage.db.write(move |c| Ok(diesel::delete(due::table.find(claimed)).execute(c)?)).await.unwrap();
-        assert_eq!(stage.db.read(waiting).await.unwrap(), [ids[1]]);
+        assert_eq!(stage.db.read(waiting).await.unwrap(), ids, "one in a node's hands is not over");
+        let end = (MessageStatus::Cancelled, None);
+        stage.db.write(move |c| end_waiting(c, &[ids[1]], end, at(1_100)).map(drop)).await.unwrap();
+        assert_eq!(stage.db.read(waiting).await.unwrap(), [claimed]);
     }
 }
 

@@ -1,7 +1,10 @@
 //! Reads what the checker needs from the tables, whichever program asks.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
+use std::time::{Duration, Instant};
+
 use diesel::prelude::*;
+use diesel::sql_types::BigInt;
 use fanfare::db::schema::{attempt, client, dead_letter, due, mailing, message, page, replayed};
 use fanfare::db::types::{ClientId, MailingId, MessageId, Timestamp};
 use fanfare::db::{AnyConnection, Db, DbOptions};
@@ -12,6 +15,10 @@ use fanfare::mailings::model::MailingStatus;
 
 use super::checker::{Attempt, Evidence, Interruption, Limits, Mailing, Message, Person, Replayed, Request};
 
+/// Longer than anything that is waited for, and the pause between two looks.
+const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(10);
+
 /// Opens the database beside the service.
 ///
 /// # Errors
@@ -19,6 +26,40 @@ use super::checker::{Attempt, Evidence, Interruption, Limits, Mailing, Message, 
 pub async fn open(url: &str) -> Result<Db> {
     let options = DbOptions { pool_size: 1, ..DbOptions::new(url) };
     tokio::task::spawn_blocking(|| Db::open(options)).await.map_err(|e| Error::Internal(e.into()))?
+}
+
+/// The work that a service has left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, QueryableByName)]
+pub struct Left {
+    /// Messages that are not final, and will not become so by themselves when the two others are 0.
+    #[diesel(sql_type = BigInt)]
+    pub messages: i64,
+    /// Messages that wait for their time.
+    #[diesel(sql_type = BigInt)]
+    pub due: i64,
+    /// Leases.
+    #[diesel(sql_type = BigInt)]
+    pub leases: i64,
+}
+
+/// Reads the work that is left, in one statement and so from one snapshot. Read in several, a message that goes back from
+/// a dead node's lease to those that wait is seen in neither.
+const LEFT: &str = "SELECT (SELECT count(*) FROM message WHERE finished_at IS NULL) AS messages, \
+    (SELECT count(*) FROM due) AS due, (SELECT count(*) FROM page) AS leases";
+
+/// Waits until every message is final, none waits and none is in flight.
+pub async fn all_final(url: &str) {
+    let db = open(url).await.expect("a database");
+    let began = Instant::now();
+    loop {
+        let look = db.read(|c| Ok(diesel::sql_query(LEFT).get_result::<Left>(c)?));
+        let left = look.await.expect("the work that is left");
+        if left == (Left { messages: 0, due: 0, leases: 0 }) {
+            return;
+        }
+        assert!(began.elapsed() < PATIENCE, "waited for a minute; last seen: {left:?}");
+        tokio::time::sleep(LOOK).await;
+    }
 }
 
 /// All that is known of a mailing.

@@ -17,7 +17,7 @@ use crate::mailings;
 use crate::mailings::model::MailingStatus;
 use crate::mailings::repo::audience::{self, Needs};
 use crate::messages::repo::replayed::{self, ReplayedRow};
-use crate::messages::repo::{DueRow, MessageRow, insert_due};
+use crate::messages::repo::{DueRow, MessageRow, cancellation, insert_due};
 
 /// What came of replaying.
 #[derive(Debug, Default)]
@@ -168,6 +168,8 @@ fn requeue(
 /// Notes who was replayed, and how many attempts had been made: their schedules begin anew behind them.
 fn note(c: &mut AnyConnection, rows: &[MessageRow], replay: Option<ReplayId>, now: Timestamp) -> Result<()> {
     let ids: Vec<MessageId> = rows.iter().map(|row| row.id).collect();
+    // a cancellation that came too late for the attempt that failed is not one of what is replayed
+    cancellation::forget(c, &ids)?;
     let mut before: HashMap<MessageId, i16> = HashMap::new();
     for row in replayed::of_each(c, &ids)? {
         let last = before.entry(row.message_id).or_default();

@@ -1,6 +1,6 @@
 //! Claiming due messages, in bulk, as pages.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::LazyLock;
 
 use diesel::prelude::*;
@@ -15,7 +15,7 @@ use crate::failpoint;
 use crate::kinds::{ChannelKind, MessageStatus, Priority};
 use crate::mailings::recipient::Recipient;
 use crate::mailings::repo::audience::{self, Needs};
-use crate::messages::repo::{MessageRow, replayed};
+use crate::messages::repo::{MessageRow, cancellation, replayed};
 use crate::notifications;
 use crate::notifications::repo::Content;
 use crate::preferences::repo::Known;
@@ -39,6 +39,8 @@ pub struct Claimed {
     pub requests: HashMap<MessageId, Asking>,
     /// What the recipients wish, as it is after the claim: what was answered before holds.
     pub wishes: Known,
+    /// Those that were cancelled while they were in hand before.
+    pub cancelled: HashSet<MessageId>,
 }
 
 #[derive(QueryableByName)]
@@ -124,8 +126,12 @@ fn store(
         contents: HashMap::new(),
         requests: HashMap::new(),
         wishes: Known::default(),
+        cancelled: HashSet::new(),
     };
     let ids: Vec<MessageId> = claimed.rows.iter().map(|row| row.id).collect();
+    if mailing.is_none() {
+        claimed.cancelled = cancellation::among(c, &ids)?;
+    }
     match mailing {
         Some(_) => claimed.recipients = recipients_of(c, &members, lot.channel)?,
         None if lot.channel == ChannelKind::Request => {

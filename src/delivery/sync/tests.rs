@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use diesel::{ExpressionMethods, QueryDsl, RunQueryDsl};
 use tempfile::TempDir;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, Semaphore, mpsc};
 
 use super::interleaving::{Task, run};
 use crate::clients::model::{Client, ClientPatch};
@@ -26,6 +26,7 @@ use crate::delivery::pages::{Lease, Pages, Runs};
 use crate::delivery::recorder::Recorder;
 use crate::delivery::repo::node;
 use crate::delivery::shared::{Settings, Shared};
+use crate::delivery::valve::Valve;
 use crate::kinds::{ChannelKind, OutcomeKind, Priority};
 use crate::lifecycle::{Shutdown, shutdown};
 use crate::live::Live;
@@ -168,9 +169,12 @@ impl Stage {
             nodes: AtomicU32::new(1),
             feed,
             claim: Notify::new(),
+            withdrawn: Notify::new(),
+            valve: Valve::new(false, metrics.sending_paused.clone()),
             changed: AtomicBool::new(true),
             page_done: AtomicBool::new(true),
             announcer: Announcer::new(self.db.clone(), Live::new(true)),
+            places: [(ChannelKind::Sms, Arc::new(Semaphore::new(2)))].into(),
             outcomes,
         };
         (Arc::new(shared), received)
@@ -185,7 +189,7 @@ async fn send(shared: &Shared, mut items: mpsc::Receiver<Item>, sent: &Mutex<Vec
         if item.origin.state(shared.now()) == RunState::Paused {
             shared.give_back(vec![item]);
         } else if chance.u8(0..6) == 0 {
-            shared.put_back(item);
+            shared.put_back(item).await;
         } else {
             sent.lock().unwrap().push(item.id);
             let outcome = Outcome {
@@ -196,6 +200,7 @@ async fn send(shared: &Shared, mut items: mpsc::Receiver<Item>, sent: &Mutex<Vec
                 tried: Some(Tried::default()),
                 error: None,
                 class: None,
+                place: None,
                 item,
             };
             shared.record(outcome).await;

@@ -232,11 +232,15 @@ pub struct EventAccepted {
 impl EventAccepted {
     /// At once.
     pub fn new(accepted: Accepted) -> Self {
+        Self::of(accepted.id, accepted.received_at)
+    }
+
+    fn of(event_id: EventId, received_at: Timestamp) -> Self {
         Self {
             status: Success::Success,
             message: "event accepted",
-            event_id: accepted.id,
-            received_at: accepted.received_at,
+            event_id,
+            received_at,
             notifications: None,
             skipped: None,
         }
@@ -245,8 +249,8 @@ impl EventAccepted {
     /// After the wait.
     pub fn waited(done: EventWithNotifications) -> Self {
         let EventWithNotifications { event, notifications } = done;
-        let accepted = Accepted { id: event.event_id, received_at: event.received_at };
-        Self { notifications: Some(notifications), skipped: Some(event.skipped), ..Self::new(accepted) }
+        let (id, received_at) = (event.event_id, event.received_at);
+        Self { notifications: Some(notifications), skipped: Some(event.skipped), ..Self::of(id, received_at) }
     }
 }
 
@@ -291,7 +295,7 @@ impl EventBatchAccepted {
             .into_iter()
             .enumerate()
             .map(|(index, taken)| match taken {
-                Ok(Accepted { id, received_at }) => EventBatchItem {
+                Ok(Accepted { id, received_at, .. }) => EventBatchItem {
                     index,
                     event_id: Some(id),
                     received_at: Some(received_at),

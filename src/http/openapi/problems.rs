@@ -4,6 +4,8 @@ use utoipa::Modify;
 use utoipa::openapi::path::{Operation, Parameter};
 use utoipa::openapi::{ContentBuilder, Header, Object, OpenApi, Ref, RefOr, Response, ResponseBuilder, Type};
 
+use crate::http::access::UNSUBSCRIBE;
+
 const PROBLEM: &str = "application/problem+json";
 
 /// A problem of the document's components.
@@ -14,6 +16,8 @@ struct Common {
     header: Option<(&'static str, Type, &'static str)>,
     /// Whether the operation of this path answers it.
     fits: fn(&str, &Operation) -> bool,
+    /// Whether only an operation that may change something answers it.
+    of_changes: bool,
 }
 
 const COMMON: &[Common] = &[
@@ -23,6 +27,7 @@ const COMMON: &[Common] = &[
         description: "The body is not JSON",
         header: None,
         fits: |_, operation| operation.request_body.is_some(),
+        of_changes: false,
     },
     Common {
         status: "401",
@@ -30,6 +35,16 @@ const COMMON: &[Common] = &[
         description: "The service has an API key, and the request does not bear it",
         header: Some(("WWW-Authenticate", Type::String, "`Bearer`")),
         fits: |_, _| true,
+        of_changes: false,
+    },
+    Common {
+        status: "403",
+        name: "CrossSiteRequest",
+        description: "A page of another site asked for it, as the browser says",
+        header: None,
+        // what shows a mail posts to its link
+        fits: |path, _| !path.starts_with(UNSUBSCRIBE),
+        of_changes: true,
     },
     Common {
         status: "404",
@@ -37,6 +52,7 @@ const COMMON: &[Common] = &[
         description: "Nothing of this kind has this id",
         header: None,
         fits: |path, _| path.contains('{'),
+        of_changes: false,
     },
     Common {
         status: "408",
@@ -44,6 +60,7 @@ const COMMON: &[Common] = &[
         description: "The body came too slowly",
         header: None,
         fits: |_, operation| operation.request_body.is_some(),
+        of_changes: false,
     },
     Common {
         status: "413",
@@ -51,6 +68,7 @@ const COMMON: &[Common] = &[
         description: "The body is larger than 1 MiB",
         header: None,
         fits: |_, operation| operation.request_body.is_some(),
+        of_changes: false,
     },
     Common {
         status: "415",
@@ -58,6 +76,15 @@ const COMMON: &[Common] = &[
         description: "The body is not called JSON",
         header: None,
         fits: |_, operation| operation.request_body.is_some(),
+        of_changes: false,
+    },
+    Common {
+        status: "421",
+        name: "MisdirectedRequest",
+        description: "`Host` is none of the service's names",
+        header: None,
+        fits: |_, _| true,
+        of_changes: false,
     },
     Common {
         status: "422",
@@ -65,6 +92,15 @@ const COMMON: &[Common] = &[
         description: "What was sent is understood and wrong: `errors` names each wrong field, and says what would be right",
         header: None,
         fits: |_, operation| operation.request_body.is_some() || has_parameters(operation),
+        of_changes: false,
+    },
+    Common {
+        status: "429",
+        name: "TooManyWrongKeys",
+        description: "Too many wrong keys came from this address",
+        header: Some(("Retry-After", Type::Integer, "Seconds until it may work")),
+        fits: |_, _| true,
+        of_changes: false,
     },
     Common {
         status: "503",
@@ -72,6 +108,7 @@ const COMMON: &[Common] = &[
         description: "The database is away, or too much waits for it: nothing was changed",
         header: Some(("Retry-After", Type::Integer, "Seconds until it may work")),
         fits: |_, _| true,
+        of_changes: false,
     },
 ];
 
@@ -85,9 +122,12 @@ pub(super) struct Problems;
 impl Modify for Problems {
     fn modify(&self, document: &mut OpenApi) {
         for (path, item) in &mut document.paths.paths {
-            let methods = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
-            for operation in methods.into_iter().flatten() {
-                complete(path, operation);
+            if let Some(operation) = &mut item.get {
+                complete(path, operation, false);
+            }
+            let changes = [&mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
+            for operation in changes.into_iter().flatten() {
+                complete(path, operation, true);
             }
         }
         let components = document.components.get_or_insert_default();
@@ -97,12 +137,13 @@ impl Modify for Problems {
     }
 }
 
-fn complete(path: &str, operation: &mut Operation) {
+fn complete(path: &str, operation: &mut Operation, changes: bool) {
     // the probes are asked without a key and answer whatever happens
     if operation.security.is_some() {
         return;
     }
-    for common in COMMON.iter().filter(|common| (common.fits)(path, operation)).collect::<Vec<_>>() {
+    let fits = |common: &&Common| (changes || !common.of_changes) && (common.fits)(path, operation);
+    for common in COMMON.iter().filter(fits).collect::<Vec<_>>() {
         let known = Ref::from_response_name(common.name);
         operation.responses.responses.entry(common.status.to_owned()).or_insert(RefOr::Ref(known));
     }

@@ -8,7 +8,7 @@ use uuid::Uuid;
 use super::{MessageRow, into_models};
 use crate::db::AnyConnection;
 use crate::db::schema::{client, due, mailing, message, page, page_members};
-use crate::db::types::{ClientId, MailingId, MessageId, Timestamp, unpack_ids};
+use crate::db::types::{ClientId, MailingId, MessageId, NodeId, Timestamp, unpack_ids};
 use crate::error::Result;
 use crate::kinds::{ChannelKind, MessageStatus, Priority};
 use crate::messages::model::Message;
@@ -32,6 +32,20 @@ pub fn in_hand(c: &mut AnyConnection) -> Result<Vec<MessageId>> {
     let pages: Vec<Vec<u8>> = page::table
         .inner_join(page_members::table.on(page_members::page_id.eq(page::id)))
         .filter(page::mailing_id.is_null())
+        .select(page_members::message_ids)
+        .load(c)?;
+    Ok(pages.iter().flat_map(|members| unpack_ids(members)).map(MessageId).collect())
+}
+
+/// The members of the pages of no mailing that this node holds.
+///
+/// # Errors
+/// Those of the database.
+pub(super) fn members_held_by(c: &mut AnyConnection, node: NodeId) -> Result<Vec<MessageId>> {
+    let pages: Vec<Vec<u8>> = page::table
+        .inner_join(page_members::table.on(page_members::page_id.eq(page::id)))
+        .filter(page::mailing_id.is_null())
+        .filter(page::node_id.eq(node))
         .select(page_members::message_ids)
         .load(c)?;
     Ok(pages.iter().flat_map(|members| unpack_ids(members)).map(MessageId).collect())

@@ -6,10 +6,11 @@ use diesel::prelude::*;
 
 use super::model::{CatchUp, RecurringStatus, Schedule};
 use crate::db::AnyConnection;
-use crate::db::schema::{due, recurring_request, request};
+use crate::db::schema::{message, recurring_request, request};
 use crate::db::types::{MessageId, RecurringId, ResourceId, Timestamp};
 use crate::error::{Error, Result};
 use crate::failpoint;
+use crate::kinds::MessageStatus;
 use crate::messages::repo::MessageRow;
 use crate::requests;
 use crate::requests::cron::{self, Cron};
@@ -170,15 +171,16 @@ pub fn change(
     Ok(())
 }
 
-/// Those of its runs that wait.
+/// Those of its runs that have not ended.
 ///
 /// # Errors
 /// Those of the database.
-pub fn waiting_runs(c: &mut AnyConnection, id: RecurringId) -> Result<Vec<MessageId>> {
+pub fn open_runs(c: &mut AnyConnection, id: RecurringId) -> Result<Vec<MessageId>> {
     let waiting = request::table
-        .inner_join(due::table.on(due::message_id.eq(request::message_id)))
+        .inner_join(message::table.on(message::id.eq(request::message_id)))
         .filter(request::parent_id.eq(ResourceId(id.0)))
         .filter(request::kind.eq(RequestKind::Run.code()))
+        .filter(message::status.eq(MessageStatus::Queued.code()))
         .order(request::message_id)
         .select(request::message_id);
     Ok(waiting.load(c)?)

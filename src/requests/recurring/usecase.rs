@@ -12,7 +12,9 @@ use crate::db::types::{RecurringId, Timestamp};
 use crate::db::{AnyConnection, Db};
 use crate::error::{Complaints, Error, Result};
 use crate::idempotency::{self, Answer, Claim, Key, Made};
-use crate::kinds::{ChannelKind, MessageStatus};
+use crate::kinds::ChannelKind;
+use crate::messages::cancelling;
+use crate::messages::repo::cancellation::Came;
 use crate::metrics::Metrics;
 use crate::notifications::usecase::Arrivals;
 use crate::paging;
@@ -174,10 +176,11 @@ impl Recurring {
         show(&row, &self.delays)
     }
 
-    /// Plans no more runs, for good, and cancels those that wait.
+    /// Plans no more runs, for good, and cancels those that wait, also in a lane. After that none begins.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it is cancelled, [`Error::NotFound`].
+    /// [`Error::Conflict`] when it is cancelled, [`Error::NotFound`], [`Error::Busy`] when the node that has a run in hand
+    /// does not answer.
     pub async fn cancel(&self, id: RecurringId) -> Result<()> {
         let now = self.clock.now();
         let work = move |c: &mut AnyConnection| {
@@ -186,11 +189,14 @@ impl Recurring {
                 return Err(refused(&row, "cancelled"));
             }
             repo::change(c, id, (RecurringStatus::Cancelled, None), now)?;
-            let waiting = repo::waiting_runs(c, id)?;
-            requests::repo::end_waiting(c, &waiting, (MessageStatus::Cancelled, None), now)
+            let open = repo::open_runs(c, id)?;
+            requests::repo::cancel(c, &open, true, now)
         };
-        let cancelled = u64::try_from(self.db.write(work).await?.requests).unwrap_or(u64::MAX);
-        self.metrics.cancelled.with_label_values(&[ChannelKind::Request.as_str()]).inc_by(cancelled);
+        let cancelled = self.db.write(work).await?;
+        let came = self.requests.end_cancelled(cancelled, true).await?;
+        if came.values().any(|came| matches!(came, Came::Unanswered | Came::Waits)) {
+            return Err(cancelling::unanswered(&format!("runs of the recurring request {id}")));
+        }
         Ok(())
     }
 

@@ -78,7 +78,7 @@ on_each_database! {
 
 on_each_database! {
     async fn a_stream_ends_with_its_token(kind: Database) {
-        let service = Service::start_with(kind, &[HERE, ("access.api_key", KEY)]).await;
+        let service = Service::start_with(kind, &[HERE, ("access.api_key", KEY), ("in_app.secret", KEY)]).await;
         let soon = Clock::System.now().plus(Duration::from_millis(2500));
         let token = Tokens::new(KEY.as_bytes()).issue(&"u1".parse().expect("a user"), soon).token;
         let mut stream = Stream::at(&service, &format!("/inbox/u1/stream?token={token}"), None).await;

@@ -67,6 +67,34 @@ on_each_database! {
 }
 
 on_each_database! {
+    async fn a_key_answers_the_same_when_what_it_made_was_deleted(kind: Database) {
+        let key = ("credentials.key", "YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXoxMjM0NTY=");
+        let service = Service::start_with(kind, &[key]).await;
+        service.post("/templates", json!({"name": "kept", "channel": "sms", "text": "x"})).await;
+        for (path, body) in [
+            ("/clients", json!({"phone_number": "79031234567"})),
+            ("/mailings", json!({"text": "hello", "filter": "nobody", "starts_at": after(HOUR), "ends_at": after(HOUR * 2)})),
+            ("/templates", json!({"name": "gone", "channel": "sms", "text": "x"})),
+            ("/routes", json!({"event": "gone", "deliveries": [{"channel": "sms", "template": "kept"}]})),
+            ("/credentials", json!({"name": "gone", "kind": "bearer", "token": "x"})),
+        ] {
+            let key = ("Idempotency-Key", path);
+            let first = post_with(&service, path, key, &body).await;
+            first.success(201);
+            let place = first.header("location").trim_start_matches("/api/v1").to_owned();
+            assert_eq!(ask(&service, "DELETE", &place, None).await.status, 204, "{place}");
+            let again = post_with(&service, path, key, &body).await;
+            again.success(201);
+            assert_eq!((again.text, again.headers["idempotency-replayed"].to_str().ok()), (first.text, Some("true")), "{path}");
+            ask(&service, "GET", &place, None).await.problem(404);
+            let other = post_with(&service, path, ("Idempotency-Key", &format!("{path} again")), &body).await;
+            other.success(201);
+            assert_eq!(other.header("idempotency-replayed"), "", "{path}");
+        }
+    }
+}
+
+on_each_database! {
     async fn a_key_whose_request_still_waits_is_in_work(kind: Database) {
         let service = Service::start(kind).await;
         service.faults(Faults { hang_rate: 1.0, ..Faults::default() });

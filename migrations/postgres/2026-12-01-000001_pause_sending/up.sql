@@ -1,0 +1,6 @@
+-- Whether the whole installation sends. One row at most; without one it sends.
+CREATE TABLE sending (
+    id        smallint    NOT NULL PRIMARY KEY CHECK (id = 1),
+    -- null: it sends
+    paused_at timestamptz
+);
