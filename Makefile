@@ -57,6 +57,7 @@ demo: build ## 100,000 generated clients, one mailing, live figures and the fina
 	@exec "$(FANFARE)" demo
 
 up: ## the service, PostgreSQL, Prometheus and Grafana in containers
+	@scripts/setup-compose
 	docker compose up --build --detach --wait
 
 stop: ## stop the containers; their data stay

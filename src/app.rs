@@ -37,7 +37,7 @@ use crate::dead_letters::usecase::Told;
 use crate::dead_letters::{self, DeadLetters};
 use crate::delivery::announce::Announcer;
 use crate::delivery::repo::claim;
-use crate::delivery::{Engine, Settings};
+use crate::delivery::{Engine, Settings, backlog};
 use crate::descriptors;
 use crate::egress::guard::{Guard, Plain};
 use crate::endpoints::{Book, Endpoints};
@@ -222,6 +222,8 @@ impl App {
         let parts = (db.clone(), clock.clone(), metrics.clone());
         let keep = dead_letters::keeper::keep(parts, config.dead_letters.keep, shutdown.clone());
         tasks.push(supervise("dead letters", trigger.clone(), keep));
+        let parts = (db.clone(), clock.clone(), metrics.clone());
+        tasks.push(supervise("backlog", trigger.clone(), backlog::watch(parts, shutdown.clone())));
         let told = Told {
             wakeup: Arc::clone(&partners.wakeup),
             arrivals: Arc::clone(&partners.arrivals),

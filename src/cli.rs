@@ -13,6 +13,7 @@ use crate::demo::{self, DemoArgs};
 use crate::error::{Error, Result};
 use crate::http::openapi;
 use crate::metrics::Metrics;
+use crate::routes::load::{LeftOut, Options};
 use crate::sandbox::{self, SandboxArgs};
 use crate::{clients, lifecycle, routes, telemetry};
 
@@ -20,7 +21,7 @@ use crate::{clients, lifecycle, routes, telemetry};
 #[derive(Debug, Parser)]
 #[command(name = "fanfare", version)]
 pub struct Cli {
-    /// A configuration file; without it fanfare.toml in the working directory, if there is one.
+    /// A configuration file; without it the one of FANFARE_CONFIG, or fanfare.toml in the working directory, if there is one.
     #[arg(long, global = true)]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -59,7 +60,7 @@ enum Command {
     Openapi,
     /// Ask a running service whether it is alive; for health checks of containers.
     Health {
-        /// The address to ask; by default the configured one.
+        /// The address to ask; by default the configured port of this machine.
         #[arg(long)]
         url: Option<String>,
     },
@@ -80,6 +81,9 @@ enum RoutesCommand {
         /// Replace what differs.
         #[arg(long)]
         replace: bool,
+        /// End at the first route whose channel has no provider here, instead of leaving such routes out.
+        #[arg(long)]
+        strict: bool,
     },
 }
 
@@ -96,10 +100,11 @@ pub fn run(cli: Cli) -> Result<()> {
 }
 
 async fn execute(cli: Cli) -> Result<()> {
-    if matches!(cli.command, Command::Openapi) {
-        return print(&openapi::document()?);
-    }
     let (role, is_paused) = match cli.command {
+        Command::Openapi => return print(&openapi::document()?),
+        // whatever else is configured wrongly, a probe asks the service
+        Command::Health { url: Some(url) } => return health(url).await,
+        Command::Health { url: None } => return health(Config::health_url(cli.config.as_deref())?).await,
         Command::Serve { role, paused } => (role, paused),
         _ => (None, false),
     };
@@ -118,12 +123,14 @@ async fn execute(cli: Cli) -> Result<()> {
             let db = open_db(&config, &Metrics::new()?).await?;
             clients::import::cli::run(&db, &Clock::System, &file).await.map(drop)
         }
-        Command::Routes(RoutesCommand::Load { file, replace }) => {
+        Command::Routes(RoutesCommand::Load { file, replace, strict }) => {
             telemetry::start(&config.log)?;
             let db = open_db(&config, &Metrics::new()?).await?;
             let (templates, routes) = app::domains_of_routes(&config, db)?;
-            let (texts, ways) = routes::load::load((&templates, &routes), &file, replace).await?;
-            print(&format!("templates: {texts}\nroutes: {ways}\n"))
+            let options = Options { is_replacing: replace, is_strict: strict };
+            let loaded = routes::load::load((&templates, &routes), &file, options).await?;
+            print(&loaded.to_string())?;
+            complain_of(&loaded.left_out)
         }
         Command::Credentials(CredentialsCommand::Rotate) => {
             telemetry::start(&config.log)?;
@@ -139,10 +146,7 @@ async fn execute(cli: Cli) -> Result<()> {
             telemetry::start(&config.log)?;
             sandbox::run(args).await.map_err(|e| Error::Unavailable(e.into()))
         }
-        Command::Health { url } => {
-            health(url.unwrap_or_else(|| format!("http://{}/health", config.listen()))).await
-        }
-        Command::Openapi => Ok(()),
+        Command::Health { .. } | Command::Openapi => Ok(()),
     }
 }
 
@@ -177,6 +181,13 @@ async fn health(url: String) -> Result<()> {
 /// When nobody reads it any more.
 pub fn print(text: &str) -> Result<()> {
     std::io::stdout().write_all(text.as_bytes()).map_err(|e| Error::Unavailable(e.into()))
+}
+
+/// Tells the person at the terminal which routes were left out of a file, and why.
+fn complain_of(left_out: &[LeftOut]) -> Result<()> {
+    let mut out = std::io::stderr().lock();
+    let mut say = |left: &LeftOut| writeln!(out, "fanfare: {left}");
+    left_out.iter().try_for_each(&mut say).map_err(|e| Error::Unavailable(e.into()))
 }
 
 /// Tells the person at the terminal what went wrong, one line for each wrong setting.

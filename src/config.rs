@@ -6,7 +6,7 @@ mod sections;
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 use figment::Figment;
@@ -21,8 +21,11 @@ use crate::error::{Error, FieldError, Result};
 /// The commented file that is also the default.
 pub const DEFAULT: &str = include_str!("../config/default.toml");
 
-/// Where the sandbox listens unless told otherwise.
+/// The address of the sandbox unless SANDBOX_URL says otherwise.
 pub const SANDBOX_URL: &str = "http://127.0.0.1:8090";
+
+/// Names the configuration file for commands that are given none by `--config`.
+pub const FILE_VARIABLE: &str = "FANFARE_CONFIG";
 
 /// How an environment variable's text is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +102,7 @@ pub const ENVIRONMENT: &[(&str, &str, Form)] = &[
     ("IN_APP_TIMEOUT", "in_app.timeout", Form::Text),
     ("IN_APP_BREAKER_FAILURES", "in_app.breaker_failures", Form::Number),
     ("IN_APP_RETRY_DELAYS", "in_app.retry_delays", Form::Text),
+    ("SANDBOX_URL", "sandbox.url", Form::Text),
     ("REQUEST_WORKERS", "request.concurrency", Form::Number),
     ("REQUEST_RATE_LIMIT", "request.rate_per_second", Form::Number),
     ("REQUEST_RETRY_DELAYS", "request.retry_delays", Form::Text),
@@ -173,6 +177,9 @@ pub struct Config {
     pub in_app: InApp,
     /// Requests that somebody asked for.
     pub request: Requests,
+    /// The provider to try against.
+    #[serde(default)]
+    pub sandbox: Sandbox,
     /// What may be reached at addresses that users give.
     pub egress: Egress,
     /// What requests prove with who asks.
@@ -201,23 +208,65 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads the file (by default `fanfare.toml`, which need not exist) and the process's environment; a `role` wins over
-    /// both, and so does `is_paused`: nothing is sent from the start.
+    /// Reads the file (by default the one of FANFARE_CONFIG, or `fanfare.toml`, which need not exist) and the process's
+    /// environment; a `role` wins over both, and so does `is_paused`: nothing is sent from the start.
     ///
     /// # Errors
     /// [`Error::Invalid`] that names each wrong value, or a file that was named and cannot be read.
     pub fn load(file: Option<&Path>, role: Option<Role>, is_paused: bool) -> Result<Self> {
-        if let Some(path) = file
+        let mut figment = Self::layers(file, |_| true)?;
+        if let Some(role) = role {
+            figment = figment.merge(("node.role", role.as_str()));
+        }
+        if is_paused {
+            figment = figment.merge(("delivery.sending", "off"));
+        }
+        Self::from_figment(figment)
+    }
+
+    /// Returns where a service with this configuration is asked for its health from the same machine. Nothing else of the
+    /// configuration need be there, or right.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an address that cannot be read, a port of 0, or a file that was named and cannot be read.
+    pub fn health_url(file: Option<&Path>) -> Result<String> {
+        #[derive(Deserialize)]
+        struct Listen {
+            host: IpAddr,
+            port: u16,
+        }
+        let figment = Self::layers(file, |key| key == "http.host" || key == "http.port")?;
+        let Listen { host, port } = figment.extract_inner("http").map_err(|e| unreadable("", e))?;
+        if port == 0 {
+            let why = "is 0, so that nobody knows the port: say where to ask with --url";
+            return Err(Error::invalid(named("http.port"), why));
+        }
+        let host = match host {
+            IpAddr::V4(host) if host.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(host) if host.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            host => host,
+        };
+        Ok(format!("http://{}/health", SocketAddr::new(host, port)))
+    }
+
+    /// The defaults, the file, and the environment's variables for the keys that are `wanted`, each over the one before.
+    fn layers(file: Option<&Path>, wanted: impl Fn(&str) -> bool) -> Result<Figment> {
+        let of_environment = std::env::var_os(FILE_VARIABLE).filter(|path| !path.is_empty());
+        let (said, by) = match (file, &of_environment) {
+            (Some(path), _) => (Some(path), "--config"),
+            (None, path) => (path.as_ref().map(Path::new), FILE_VARIABLE),
+        };
+        if let Some(path) = said
             && !path.is_file()
         {
-            return Err(Error::invalid("--config", format!("there is no file {}", path.display())));
+            return Err(Error::invalid(by, format!("there is no file {}", path.display())));
         }
-        let file = file.unwrap_or(Path::new("fanfare.toml"));
+        let file = said.unwrap_or(Path::new("fanfare.toml"));
         let mut figment = Figment::from(Toml::string(DEFAULT));
         if file.is_file() {
             figment = figment.merge(Toml::file_exact(file));
         }
-        for (variable, key, form) in ENVIRONMENT {
+        for (variable, key, form) in ENVIRONMENT.iter().filter(|(_, key, _)| wanted(key)) {
             match std::env::var(variable) {
                 Ok(text) if !text.is_empty() => figment = set(figment, key, &text, *form),
                 Err(std::env::VarError::NotUnicode(_)) => {
@@ -226,13 +275,7 @@ impl Config {
                 _ => {}
             }
         }
-        if let Some(role) = role {
-            figment = figment.merge(("node.role", role.as_str()));
-        }
-        if is_paused {
-            figment = figment.merge(("delivery.sending", "off"));
-        }
-        Self::from_figment(figment)
+        Ok(figment)
     }
 
     /// The defaults with these keys set, such as `("http.port", "0")`; for tests and the demo.

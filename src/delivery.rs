@@ -1,6 +1,7 @@
 //! The delivery engine: feeder, lanes, dispatchers, recorder and claimer around one set of pages.
 
 pub mod announce;
+pub mod backlog;
 pub mod claimer;
 pub mod engine;
 pub mod feeder;

@@ -59,6 +59,8 @@ pub struct Inner {
     pub lateness: HistogramVec,
     /// `fanfare_lane_depth`
     pub lane_depth: IntGaugeVec,
+    /// `fanfare_backlog`
+    pub backlog: IntGaugeVec,
     /// `fanfare_in_flight`
     pub in_flight: IntGaugeVec,
     /// `fanfare_circuit_state`
@@ -278,6 +280,11 @@ impl Metrics {
                 LATENESS_BUCKETS,
             )?,
             lane_depth: r.gauges("fanfare_lane_depth", "Messages waiting in memory", &["channel", "priority"])?,
+            backlog: r.gauges(
+                "fanfare_backlog",
+                "Messages that are due and could be sent, of all nodes together; a rise means that they come faster than they go",
+                channel,
+            )?,
             in_flight: r.gauges(
                 "fanfare_in_flight",
                 "Requests without an answer yet; at the channel's concurrency the provider is the limit",
@@ -404,6 +411,7 @@ impl Metrics {
             self.circuit.with_label_values(&[channel]).set(0);
             self.lateness.with_label_values(&[channel]);
             self.in_flight.with_label_values(&[channel]).set(0);
+            self.backlog.with_label_values(&[channel]).set(0);
             for priority in Priority::ALL {
                 self.lane_depth.with_label_values(&[channel, priority.as_str()]).set(0);
             }

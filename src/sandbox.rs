@@ -41,6 +41,9 @@ use provider::Provider;
 /// The service under test shares the machine, so the sandbox must not take all of it.
 const WORKERS: usize = 2;
 
+/// A request's body of 256 KiB as a text in JSON, at worst.
+const LONGEST_BODY: usize = 2 * 1024 * 1024;
+
 /// Longer than the 90 s for which HTTP clients commonly keep an idle connection. The server must not be the
 /// first to close one: a request that crosses with the close fails although no fault was asked for.
 const KEEP_ALIVE: Duration = Duration::from_mins(2);
@@ -117,17 +120,20 @@ impl Sandbox {
         let runtime = tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
         let provider = Arc::new(Provider::new(&args)?);
         let data = web::Data::from(Arc::clone(&provider));
-        let http = HttpServer::new(move || App::new().app_data(data.clone()).configure(routes::configure))
-            .workers(WORKERS)
-            .keep_alive(KEEP_ALIVE)
-            .tcp_nodelay(true)
-            // A client that gives up on a hung request closes its connection, and that must end the request
-            // here too: with half-closed connections allowed it would hold its socket for ten minutes.
-            .h1_allow_half_closed(false)
-            .on_connect(routes::keep_cut)
-            .disable_signals()
-            .bind(args.listen)
-            .map_err(|error| named(&format!("cannot listen on {}", args.listen), &error))?;
+        let http = HttpServer::new(move || {
+            let longest = web::PayloadConfig::new(LONGEST_BODY);
+            App::new().app_data(data.clone()).app_data(longest).configure(routes::configure)
+        })
+        .workers(WORKERS)
+        .keep_alive(KEEP_ALIVE)
+        .tcp_nodelay(true)
+        // A client that gives up on a hung request closes its connection, and that must end the request
+        // here too: with half-closed connections allowed it would hold its socket for ten minutes.
+        .h1_allow_half_closed(false)
+        .on_connect(routes::keep_cut)
+        .disable_signals()
+        .bind(args.listen)
+        .map_err(|error| named(&format!("cannot listen on {}", args.listen), &error))?;
         let addr = http.addrs().first().copied().unwrap_or(args.listen);
         if let Some(path) = &args.port_file {
             write_whole(path, &addr.to_string())

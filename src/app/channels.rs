@@ -12,7 +12,7 @@ use crate::channels::gateway::Gateway;
 use crate::channels::in_app::InApp;
 use crate::channels::keyring::Keyring;
 use crate::channels::push::{FCM_URL, Fcm, FcmSettings, ServiceAccount};
-use crate::channels::request::HttpRequests;
+use crate::channels::request::{HttpRequests, SandboxRequests};
 use crate::channels::sms::Sms;
 use crate::channels::sms_http::{HttpSettings, HttpSms};
 use crate::channels::webhook::{Secret, Webhook};
@@ -135,12 +135,13 @@ impl Workshop<'_> {
     fn adapter(&self, kind: ChannelKind, way: Way<'_>) -> Result<Arc<dyn Channel>> {
         let Way::Gateway(url) = way else { return self.direct(kind) };
         let (token, clock) = (self.config.token(kind), self.clock.clone());
+        let key =
+            if self.config.is_tried_out(kind) { "sandbox.url" } else { &format!("{kind}.base_url") as &str };
+        let setting = config::named(key);
         Ok(match kind {
             ChannelKind::Sms => Arc::new(Sms::new(url, token, clock)?),
-            _ => {
-                let setting = config::named(&format!("{kind}.base_url"));
-                Arc::new(Gateway::new(kind, (&setting, url), token, clock)?)
-            }
+            ChannelKind::Request => Arc::new(SandboxRequests::new((&setting, url), token, clock)?),
+            _ => Arc::new(Gateway::new(kind, (&setting, url), token, clock)?),
         })
     }
 

@@ -6,6 +6,7 @@
 //! A report is signed as Standard Webhooks 1.0.0 asks (<https://www.standardwebhooks.com>), if there is a secret for its
 //! URL.
 
+mod sandbox;
 mod spec;
 
 use std::sync::Arc;
@@ -13,6 +14,7 @@ use std::sync::Arc;
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Method, StatusCode};
 
+pub use sandbox::SandboxRequests;
 pub use spec::{Again, Came, Response, Spec};
 
 use super::hook::deferred;

@@ -176,6 +176,14 @@ impl Requests {
     }
 }
 
+/// Section `sandbox`: the provider to try against.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Sandbox {
+    /// Its address. Once it is said, Discord and requests go there as well, as long as text messages have no provider.
+    pub url: Option<String>,
+}
+
 impl InApp {
     /// The origins, one by one.
     pub fn origins(&self) -> impl Iterator<Item = &str> {
@@ -196,9 +204,10 @@ pub enum Way<'c> {
 impl Config {
     /// Where a channel's messages go; `None` when they have nowhere to go. A channel of which nothing is said goes to the
     /// sandbox, unless text messages go to a real provider: what is asked of a service that is in earnest must not end in
-    /// a sandbox, or nowhere. Inboxes and Discord need no provider.
+    /// a sandbox, or nowhere. Inboxes need no provider; neither do Discord and requests, unless a sandbox is named: then
+    /// nothing leaves the machine.
     pub fn way(&self, channel: ChannelKind) -> Option<Way<'_>> {
-        let sandbox = self.is_tried_out(channel).then_some(SANDBOX_URL);
+        let sandbox = self.is_tried_out(channel).then(|| self.sandbox_url());
         match self.common(channel).base_url {
             Some(url) => Some(Way::Gateway(url.trim_end_matches('/'))),
             None if self.is_direct(channel) => Some(Way::Direct),
@@ -260,8 +269,16 @@ impl Config {
 
     /// Whether a channel goes to the sandbox because nothing else was said.
     pub fn is_tried_out(&self, channel: ChannelKind) -> bool {
-        let is_earnest = self.sms.base_url.is_some() || self.sms.http.is_some();
-        !is_earnest && self.common(channel).base_url.is_none() && !self.is_direct(channel)
+        !self.is_earnest() && self.common(channel).base_url.is_none() && !self.is_direct(channel)
+    }
+
+    /// Whether text messages have a real provider.
+    fn is_earnest(&self) -> bool {
+        self.sms.base_url.is_some() || self.sms.http.is_some()
+    }
+
+    fn sandbox_url(&self) -> &str {
+        self.sandbox.url.as_deref().map_or(SANDBOX_URL, |url| url.trim_end_matches('/'))
     }
 
     /// Whether its section says how to go without a gateway.
@@ -271,7 +288,8 @@ impl Config {
             ChannelKind::Email => self.email.smtp_url.is_some(),
             ChannelKind::Push => self.push.service_account.is_some(),
             ChannelKind::Webhook => self.webhook.secret.is_some(),
-            ChannelKind::Discord | ChannelKind::InApp | ChannelKind::Request => true,
+            ChannelKind::Discord | ChannelKind::Request => self.is_earnest() || self.sandbox.url.is_none(),
+            ChannelKind::InApp => true,
         }
     }
 

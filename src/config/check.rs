@@ -112,9 +112,9 @@ fn times(config: &Config, bounds: &mut Bounds) {
 }
 
 fn providers(config: &Config, wrong: &mut Complaints) {
+    let is_address = |url: &str| url.starts_with("http://") || url.starts_with("https://");
     for channel in ChannelKind::ALL {
         let common = config.common(*channel);
-        let is_address = |url: &str| url.starts_with("http://") || url.starts_with("https://");
         if !common.base_url.is_none_or(is_address) {
             wrong.add(named(&format!("{channel}.base_url")), "must begin with http:// or https://");
         }
@@ -126,6 +126,9 @@ fn providers(config: &Config, wrong: &mut Complaints) {
                 "cannot stand beside the settings of the channel's own protocol: set one of them",
             );
         }
+    }
+    if !config.sandbox.url.as_deref().is_none_or(is_address) {
+        wrong.add(named("sandbox.url"), "must begin with http:// or https://");
     }
     rate("channels.rate_per_second", config.channels.rate_per_second, wrong);
     if config.email.smtp_url.is_some() && config.email.from.is_none() {

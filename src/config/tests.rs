@@ -123,6 +123,25 @@ fn with_nothing_set_every_channel_that_needs_a_provider_goes_to_the_sandbox_with
 }
 
 #[test]
+fn with_a_sandbox_that_is_named_discord_and_requests_go_to_it_until_there_is_a_real_provider() {
+    let url = "http://sandbox:8090";
+    let tried = Config::with(&[("sandbox.url", "http://sandbox:8090/")]).unwrap();
+    for channel in ChannelKind::ALL.iter().filter(|channel| **channel != ChannelKind::InApp) {
+        assert_eq!(tried.way(*channel), Some(Way::Gateway(url)), "{channel}");
+        assert!(tried.is_tried_out(*channel), "{channel}");
+        assert_eq!(tried.rate(*channel), None, "{channel}");
+    }
+    assert_eq!(tried.way(ChannelKind::InApp), Some(Way::Direct), "inboxes leave no machine");
+    let earnest = [("sandbox.url", url), ("sms.base_url", "https://sms.example.com")];
+    let earnest = Config::with(&earnest).unwrap();
+    for channel in [ChannelKind::Discord, ChannelKind::Request] {
+        assert_eq!(earnest.way(channel), Some(Way::Direct), "{channel}");
+    }
+    assert_eq!(earnest.way(ChannelKind::Push), None);
+    assert!(complaint(&[("sandbox.url", "sandbox:8090")]).contains("SANDBOX_URL"));
+}
+
+#[test]
 fn with_a_real_provider_for_text_messages_no_other_channel_goes_to_the_sandbox() {
     let settings = [
         ("sms.base_url", "https://sms.example.com"),

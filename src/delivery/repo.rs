@@ -1,5 +1,6 @@
 //! The engine's units of work, each one transaction. Hot statements are native, one file per database, in `repo/sql`.
 
+pub mod backlog;
 pub mod claim;
 pub mod close;
 pub mod expire;

@@ -56,6 +56,60 @@ struct RouteEntry {
     deliveries: Vec<DeliveryDraft>,
 }
 
+/// How a file is loaded.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Replaces what differs; otherwise what there is already stays.
+    pub is_replacing: bool,
+    /// Refuses a route whose channel has no provider, instead of leaving it out.
+    pub is_strict: bool,
+}
+
+/// What became of a file.
+#[derive(Debug, Default)]
+pub struct LoadedFile {
+    /// Of its templates.
+    pub templates: Loaded,
+    /// Of its routes.
+    pub routes: Loaded,
+    /// The routes that were left out, by why.
+    pub left_out: Vec<LeftOut>,
+}
+
+/// Routes that need a channel that has no provider.
+#[derive(Debug)]
+pub struct LeftOut {
+    /// Why, and what to set.
+    pub why: String,
+    /// The events that the routes are for.
+    pub events: Vec<String>,
+}
+
+impl LoadedFile {
+    fn leave_out(&mut self, event: String, why: &str) {
+        match self.left_out.iter_mut().find(|left| left.why == why) {
+            Some(left) => left.events.push(event),
+            None => self.left_out.push(LeftOut { why: why.to_owned(), events: vec![event] }),
+        }
+    }
+}
+
+impl std::fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { why, events } = self;
+        let (count, events) = (events.len(), events.join(", "));
+        write!(f, "left out {count} {} ({events}): {why}", if count == 1 { "route" } else { "routes" })
+    }
+}
+
+impl std::fmt::Display for LoadedFile {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let left_out: usize = self.left_out.iter().map(|left| left.events.len()).sum();
+        writeln!(f, "templates: {}", self.templates)?;
+        writeln!(f, "routes: {}, {left_out} left out", self.routes)
+    }
+}
+
 /// What became of a file's entries of one kind.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Loaded {
@@ -84,27 +138,32 @@ impl std::fmt::Display for Loaded {
     }
 }
 
-/// Sees to it that the templates and the routes of a file are there; answers what became of them. What there is already
-/// is replaced only if that is asked for.
+/// Loads the templates and the routes of a file; returns what became of them. A route with a delivery over a channel that
+/// has no provider is left out as a whole: with a part of its deliveries it would be another route, which the next load of
+/// the file would leave as it is.
 ///
 /// # Errors
 /// [`Error::Invalid`] for a file that cannot be read, and for the first entry that is wrong: those before it are there.
 pub async fn load(
     (templates, routes): (&Templates, &Routes),
     path: &Path,
-    is_replacing: bool,
-) -> Result<(Loaded, Loaded)> {
+    Options { is_replacing, is_strict }: Options,
+) -> Result<LoadedFile> {
     let place = path.display().to_string();
     let text = std::fs::read_to_string(path).map_err(|why| Error::invalid(&place, why.to_string()))?;
     let set: Set = Figment::from(Toml::string(&text)).extract().map_err(|why| unreadable(&place, why))?;
-    let (mut texts, mut ways) = (Loaded::default(), Loaded::default());
+    let mut loaded = LoadedFile::default();
     for (index, entry) in set.templates.into_iter().enumerate() {
         let at = |why| within(&format!("{place}: templates[{index}]"), why);
-        texts.count(put_template(templates, entry, is_replacing).await.map_err(at)?);
+        loaded.templates.count(put_template(templates, entry, is_replacing).await.map_err(at)?);
     }
     for (index, entry) in set.routes.into_iter().enumerate() {
         let at = |why| within(&format!("{place}: routes[{index}]"), why);
         let RouteEntry { event, description, group, transactional, enabled, deliveries } = entry;
+        if !is_strict && let Some(why) = routes.missing_provider(&deliveries) {
+            loaded.leave_out(event, why);
+            continue;
+        }
         let new = Changes {
             event: Some(event),
             description: Some(description),
@@ -113,9 +172,9 @@ pub async fn load(
             enabled,
             deliveries: Some(deliveries),
         };
-        ways.count(routes.put(new, is_replacing).await.map_err(at)?);
+        loaded.routes.count(routes.put(new, is_replacing).await.map_err(at)?);
     }
-    Ok((texts, ways))
+    Ok(loaded)
 }
 
 async fn put_template(templates: &Templates, entry: TemplateEntry, is_replacing: bool) -> Result<Put> {

@@ -57,6 +57,12 @@ impl Routes {
         Self { db, clock, templates, missing: Arc::new(missing), check_url, book: Arc::default() }
     }
 
+    /// Returns why one of these deliveries cannot be made here, if its channel has no provider.
+    pub fn missing_provider(&self, deliveries: &[DeliveryDraft]) -> Option<&str> {
+        let channels = deliveries.iter().filter_map(|draft| ChannelKind::to_people(&draft.channel).ok());
+        channels.filter_map(|channel| self.missing.get(&channel)).map(String::as_str).next()
+    }
+
     /// All routes as this process knows them, ready to be held against events; at most a second behind other nodes.
     ///
     /// # Errors

@@ -26,6 +26,7 @@ pub(super) enum Channel {
     Webhook,
     Discord,
     InApp,
+    Request,
 }
 
 #[derive(Deserialize)]

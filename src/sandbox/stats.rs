@@ -49,6 +49,9 @@ pub struct ByChannel {
     pub discord: u64,
     /// Messages into inboxes.
     pub in_app: u64,
+    /// Requests, in place of the servers that they name.
+    #[serde(default)]
+    pub request: u64,
 }
 
 /// Requests by what they were answered; each is counted once.
@@ -119,6 +122,7 @@ impl ByChannel {
             Channel::Webhook => &mut self.webhook,
             Channel::Discord => &mut self.discord,
             Channel::InApp => &mut self.in_app,
+            Channel::Request => &mut self.request,
         };
         *field += 1;
     }
@@ -130,6 +134,7 @@ impl ByChannel {
         self.webhook += other.webhook;
         self.discord += other.discord;
         self.in_app += other.in_app;
+        self.request += other.request;
     }
 }
 

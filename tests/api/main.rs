@@ -37,6 +37,7 @@ mod preview;
 mod recurring;
 mod requests;
 mod routes;
+mod sandbox;
 mod slow_peers;
 mod stream;
 mod templates;

@@ -33,6 +33,7 @@ const METRICS: &[(&str, &str)] = &[
     ("fanfare_attempt_duration_seconds", "histogram"),
     ("fanfare_schedule_lateness_seconds", "histogram"),
     ("fanfare_lane_depth", "gauge"),
+    ("fanfare_backlog", "gauge"),
     ("fanfare_circuit_state", "gauge"),
     ("fanfare_throttled_total", "counter"),
     ("fanfare_local_faults_total", "counter"),

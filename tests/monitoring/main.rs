@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::files::{alerts, dashboard_queries, metric_names};
+use crate::files::{alerts, dashboard_queries, filled, metric_names};
 use crate::prometheus::Prometheus;
 use crate::support::{Database, Service};
 
@@ -59,7 +59,7 @@ on_each_database! {
         let queries = dashboard_queries();
         assert!(queries.len() > 20, "{}", queries.len());
         for (panel, query) in &queries {
-            let query = query.replace("$__rate_interval", "1m");
+            let query = filled(query);
             assert!(!query.contains('$'), "{panel}: a variable that the dashboard does not have: {query}");
             // none is empty by nature: every series begins at zero, and what may be absent says `or vector(0)`
             let numbers = prometheus.wait_for(&query).await;

@@ -27,15 +27,15 @@ use crate::stage::{Stage, at, mailing_at_work};
 use crate::support::Database;
 
 /// A mailing that runs, and a page of it that `node` holds.
-struct Held {
-    mailing: MailingId,
+pub struct Held {
+    pub mailing: MailingId,
     number: i32,
-    page: NewPage,
+    pub page: NewPage,
     planned: Vec<(MessageId, Recipient)>,
 }
 
 /// Four clients, a mailing to them, and a page of all of them in the hands of a node.
-async fn held(stage: &Stage) -> Held {
+pub async fn held(stage: &Stage) -> Held {
     for number in 0..4 {
         stage.create(json!({"phone_number": format!("7903000000{number}")})).await.unwrap();
     }
@@ -70,7 +70,7 @@ fn hold(c: &mut AnyConnection, last: ClientId) -> Held {
 
 impl Held {
     /// What became of one of its members.
-    fn outcome(&self, member: usize, outcome: OutcomeKind) -> Entry {
+    pub fn outcome(&self, member: usize, outcome: OutcomeKind) -> Entry {
         let (id, recipient) = &self.planned[member];
         let status = if outcome == OutcomeKind::Retry { MessageStatus::Queued } else { MessageStatus::Sent };
         let row = MessageRow {
@@ -110,7 +110,7 @@ impl Held {
     }
 }
 
-async fn recorded(stage: &Stage, node: NodeId, entries: Vec<Entry>) -> Recorded {
+pub async fn recorded(stage: &Stage, node: NodeId, entries: Vec<Entry>) -> Recorded {
     stage.db.write(move |c| record(c, node, &entries)).await.unwrap()
 }
 

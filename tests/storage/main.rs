@@ -5,6 +5,7 @@
 mod support;
 
 mod audience;
+mod backlog;
 mod clients;
 mod credentials;
 mod dead_letters;
