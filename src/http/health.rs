@@ -24,13 +24,16 @@ pub struct Readiness {
     /// `ready` or `not ready`.
     #[schema(example = "ready")]
     pub status: &'static str,
-    /// The database answers, and its migrations are done.
+    /// The database answers, its migrations are done, and it could be written to in the last five seconds.
     pub database: bool,
     /// The watchdog looks for mailings that are due, here or (role `api`) elsewhere.
     pub watchdog: bool,
     /// The engine shows that it is alive; with the role `api` it is elsewhere.
     pub engine: bool,
 }
+
+/// For so long nothing can be written before the database is not ready: it is written to each second.
+const UNWRITTEN: Duration = Duration::from_secs(5);
 
 /// When a part showed last that it is alive.
 pub type SignOfLife = Box<dyn Fn() -> Timestamp + Send + Sync>;
@@ -67,7 +70,8 @@ pub async fn get_ready(probes: web::Data<Probes>) -> HttpResponse {
     let is_alive =
         |part: &Option<SignOfLife>| part.as_ref().is_none_or(|at| now.since(at()) <= probes.patience);
     // migrations run before the service listens: a table that can be read is the proof
-    let database = probes.db.read(migrations::are_done).await.is_ok();
+    let database =
+        probes.db.unwritten_for() <= UNWRITTEN && probes.db.read(migrations::are_done).await.is_ok();
     let (watchdog, engine) = (is_alive(&probes.watchdog), is_alive(&probes.engine));
     let ready = database && watchdog && engine;
     let body = Readiness { status: if ready { "ready" } else { "not ready" }, database, watchdog, engine };

@@ -11,6 +11,7 @@ mod support;
 mod bench;
 mod changes;
 mod channels;
+mod clock;
 mod defects;
 mod everyone;
 mod locales;
