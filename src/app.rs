@@ -3,14 +3,16 @@
 pub mod broker;
 mod channels;
 mod credentials;
+mod database;
 mod doors;
 mod paths;
+mod pulse;
 mod requests;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::middleware::from_fn;
@@ -21,6 +23,7 @@ use tokio::task::JoinHandle;
 use tracing_actix_web::TracingLogger;
 
 pub use self::credentials::credentials_beside;
+pub use self::database::open_db;
 use self::doors::Doors;
 pub use self::doors::domains_of_routes;
 use crate::broker::Consumer;
@@ -31,7 +34,7 @@ use crate::credentials::Credentials;
 use crate::db::listen::Listener;
 use crate::db::secrets::secret;
 use crate::db::types::Timestamp;
-use crate::db::{AnyConnection, Db, DbOptions};
+use crate::db::{AnyConnection, Db, Workload};
 use crate::dead_letters::replayer::Replayer;
 use crate::dead_letters::usecase::Told;
 use crate::dead_letters::{self, DeadLetters};
@@ -49,6 +52,7 @@ use crate::http::bodies::BodyMemory;
 use crate::http::browser::{self, Sites};
 use crate::http::channels::{Channels, ProviderStates};
 use crate::http::connection::{self, AnswerMemory, Connections};
+use crate::http::effects;
 use crate::http::figures::NextDue;
 use crate::http::health::{Probes, SignOfLife};
 use crate::http::once::Keeping;
@@ -79,6 +83,8 @@ use crate::sending::{self, Sending};
 use crate::templates::Templates;
 
 const MIB: usize = 1024 * 1024;
+/// For the database to take what came of the last attempts, after those have ended.
+const LAST_WORDS: Duration = Duration::from_secs(8);
 
 /// A service that listens. Dropping it stops nothing; call [`App::stop`].
 pub struct App {
@@ -93,6 +99,9 @@ pub struct App {
     book: Arc<Book>,
     trigger: Trigger,
     shutdown: Shutdown,
+    db: Db,
+    /// For what is in flight to end.
+    patience: Duration,
 }
 
 /// What runs beside the server.
@@ -167,20 +176,6 @@ struct Services {
     runtime: web::Data<tokio::runtime::Handle>,
 }
 
-/// Opens the database of this configuration, with its commits measured.
-///
-/// # Errors
-/// Those of [`Db::open`].
-pub async fn open_db(config: &Config, metrics: &Metrics) -> Result<Db> {
-    let measured = metrics.clone();
-    let options = DbOptions {
-        pool_size: config.database.pool_size,
-        on_commit: Arc::new(move |seconds| measured.db_write.observe(seconds)),
-        ..DbOptions::new(config.database.url.expose_secret())
-    };
-    tokio::task::spawn_blocking(move || Db::open(options)).await.map_err(|e| Error::Internal(e.into()))?
-}
-
 impl App {
     /// Opens the database, starts the engine and listens.
     ///
@@ -189,7 +184,8 @@ impl App {
     pub async fn start(config: Config, clock: Clock) -> Result<Self> {
         let metrics = Metrics::new()?;
         let vault = credentials::vault(&config)?;
-        let db = open_db(&config, &metrics).await?.exclusive(config.database.url.expose_secret())?;
+        let db = open_db(&config, &metrics).await?.exclusive()?.doing(Workload::Request);
+        let (clock, pulse) = database::followed(&db, clock, &metrics).await;
         // the address before the engine: a second service must not begin to send before it finds the port taken
         let listener = listen(config.listen())?;
         let address = listener.local_addr().map_err(|e| Error::Internal(e.into()))?;
@@ -201,28 +197,31 @@ impl App {
         }
         let (trigger, shutdown) = lifecycle::shutdown();
         let live = Live::new(db.is_single_node());
-        let parts = (db.clone(), clock.clone(), metrics.clone(), live.clone());
+        let tasks_db = db.doing(Workload::Engine);
+        let parts = (tasks_db.clone(), clock.clone(), metrics.clone(), live.clone());
         let guard = Arc::new(channels::guard(&config)?);
         let granted = channels::endpoints(&config)?;
-        let book = Arc::new(Book::new(db.clone(), clock.clone(), live.clone(), granted));
+        let book = Arc::new(Book::new(tasks_db.clone(), clock.clone(), live.clone(), granted));
         let mut tasks = vec![supervise("book", trigger.clone(), Arc::clone(&book).run(shutdown.clone()))];
+        tasks.push(supervise("pulse", trigger.clone(), pulse.run(trigger.clone(), shutdown.clone())));
         let credentials = Arc::new(Credentials::new(db.clone(), clock.clone(), Arc::clone(&guard), vault));
         let ways = (Arc::clone(&guard), Arc::clone(&book), Arc::clone(&credentials));
-        let (work, partners) = work((&config, &secrets), parts.clone(), ways, (&trigger, &shutdown)).await?;
-        let observer = Observer::new(db.clone(), clock.clone(), live.clone());
+        let (work, partners) = work((&config, &secrets), parts, ways, (&trigger, &shutdown)).await?;
+        let observer = Observer::new(tasks_db.clone(), clock.clone(), live.clone());
         let observer = supervise("observer", trigger.clone(), observer.run(shutdown.clone()));
+        let parts = (db.clone(), clock.clone(), metrics.clone(), live.clone());
         let doors = Doors::new(&config, parts, (&partners, &shutdown), &guard);
         // they end when the server does, with its last handle on them
         tasks.push(supervise("intake", trigger.clone(), doors.notes.run()));
         tasks.push(supervise("events", trigger.clone(), doors.taking.run()));
-        let sweep = idempotency::sweep(db.clone(), clock.clone(), shutdown.clone());
+        let sweep = idempotency::sweep(tasks_db.clone(), clock.clone(), shutdown.clone());
         tasks.push(supervise("sweeper", trigger.clone(), sweep));
-        let sweep = inbox::usecase::sweep(db.clone(), clock.clone(), shutdown.clone());
+        let sweep = inbox::usecase::sweep(tasks_db.clone(), clock.clone(), shutdown.clone());
         tasks.push(supervise("inbox sweeper", trigger.clone(), sweep));
-        let parts = (db.clone(), clock.clone(), metrics.clone());
+        let parts = (tasks_db.clone(), clock.clone(), metrics.clone());
         let keep = dead_letters::keeper::keep(parts, config.dead_letters.keep, shutdown.clone());
         tasks.push(supervise("dead letters", trigger.clone(), keep));
-        let parts = (db.clone(), clock.clone(), metrics.clone());
+        let parts = (tasks_db.clone(), clock.clone(), metrics.clone());
         tasks.push(supervise("backlog", trigger.clone(), backlog::watch(parts, shutdown.clone())));
         let told = Told {
             wakeup: Arc::clone(&partners.wakeup),
@@ -230,11 +229,11 @@ impl App {
             live: live.clone(),
             metrics: metrics.clone(),
         };
-        let events = Arc::new(FromBroker::new(Arc::clone(&doors.events), db.clone(), clock.clone()));
+        let events = Arc::new(FromBroker::new(Arc::clone(&doors.events), tasks_db.clone(), clock.clone()));
         let wake = Arc::new(Notify::new());
         if config.node.role != Role::Api {
             let ways = (Arc::clone(&wake), config.delivery.poll);
-            let parts = (db.clone(), clock.clone());
+            let parts = (tasks_db, clock.clone());
             let replayer = Replayer::new(parts, told.clone(), events.clone(), ways);
             tasks.push(supervise("replayer", trigger.clone(), replayer.run(shutdown.clone())));
             if let Some(settings) = broker::settings(&config)? {
@@ -294,7 +293,7 @@ impl App {
             sites: web::Data::new(sites(&config)),
             wrong_keys: web::Data::new(WrongKeys::default()),
             probes: web::Data::new(Probes {
-                db: db.clone(),
+                db: db.doing(Workload::Probe),
                 clock,
                 watchdog: partners.watchdog,
                 engine: partners.engine,
@@ -303,7 +302,7 @@ impl App {
             live: web::Data::new(live),
             next_due: web::Data::new(next_due(db.clone())),
             shutdown: web::Data::new(shutdown.clone()),
-            db: web::Data::new(db),
+            db: web::Data::new(db.clone()),
             bodies: web::Data::new(BodyMemory::new(config.http.body_memory * MIB)),
             answers: web::Data::new(AnswerMemory::new(config.http.body_memory * MIB)),
             runtime: web::Data::new(tokio::runtime::Handle::current()),
@@ -312,7 +311,8 @@ impl App {
         let handle = server.handle();
         let server = tokio::spawn(server);
         tracing::info!(%address, "fanfare listens");
-        Ok(Self { address, server, handle, work, observer, tasks, book, trigger, shutdown })
+        let patience = config.shutdown.timeout;
+        Ok(Self { address, server, handle, work, observer, tasks, book, trigger, shutdown, db, patience })
     }
 
     /// Where it listens.
@@ -328,6 +328,8 @@ impl App {
     /// Stops taking work, finishes what is in flight, gives the rest back.
     pub async fn stop(self) {
         self.trigger.fire();
+        // whatever the database does
+        self.db.end_by(Instant::now() + self.patience + LAST_WORDS);
         self.handle.stop(true).await;
         let _ = self.server.await;
         let _ = self.observer.await;
@@ -530,6 +532,7 @@ fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<S
             .app_data(services.bodies.clone())
             .app_data(services.answers.clone())
             .app_data(shown.clone())
+            .wrap(from_fn(effects::note))
             .wrap(from_fn(access::check))
             .wrap(from_fn(browser::guard))
             .wrap(from_fn(http_metrics::count))

@@ -2,6 +2,7 @@
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
@@ -87,6 +88,9 @@ enum RoutesCommand {
     },
 }
 
+/// For blocking threads to end with the process.
+const LAST_THREADS: Duration = Duration::from_secs(1);
+
 /// Runs a command to its end.
 ///
 /// # Errors
@@ -96,7 +100,10 @@ pub fn run(cli: Cli) -> Result<()> {
         .enable_all()
         .build()
         .map_err(|e| Error::Internal(e.into()))?;
-    runtime.block_on(execute(cli))
+    let outcome = runtime.block_on(execute(cli));
+    // a thread that waits for a database that does not answer must not keep the process from ending
+    runtime.shutdown_timeout(LAST_THREADS);
+    outcome
 }
 
 async fn execute(cli: Cli) -> Result<()> {

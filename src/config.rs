@@ -40,6 +40,7 @@ pub enum Form {
 pub const ENVIRONMENT: &[(&str, &str, Form)] = &[
     ("DATABASE_URL", "database.url", Form::Text),
     ("DATABASE_POOL_SIZE", "database.pool_size", Form::Number),
+    ("DATABASE_TIMEOUT", "database.timeout", Form::Text),
     ("FANFARE_ROLE", "node.role", Form::Text),
     ("HTTP_HOST", "http.host", Form::Text),
     ("HTTP_PORT", "http.port", Form::Number),

@@ -2,16 +2,26 @@
 
 mod any;
 pub mod bulk;
-pub mod connection;
+mod connection;
+pub mod effects;
+mod failure;
+mod file;
 pub mod gather;
+mod handle;
+mod limits;
 pub mod listen;
 pub mod migrations;
 mod opening;
+mod pool;
+pub mod pulse;
 pub mod schema;
 pub mod secrets;
+mod ticket;
 pub mod types;
 mod writer;
 
 pub use any::{AnyConnection, MultiBackend};
 pub(crate) use bulk::insert_rows;
-pub use connection::{Db, DbOptions, PoolState, refuses_values};
+pub use failure::{is_deadlock, refuses_values};
+pub use handle::{Db, DbOptions, PoolState};
+pub use limits::Workload;

@@ -4,7 +4,7 @@
 use std::fmt;
 use std::time::Duration;
 
-/// Any error behind an [`Error::Internal`] or [`Error::Unavailable`], kept whole for the log.
+/// Any error behind an [`Error::Internal`], [`Error::Unavailable`] or [`Error::OutcomeUnknown`], kept whole for the log.
 pub type Source = Box<dyn std::error::Error + Send + Sync>;
 
 /// One thing wrong with one field of the input.
@@ -78,8 +78,10 @@ pub enum Error {
     },
     /// So much is asked at once that this is not even begun.
     Busy(String),
-    /// A dependency is away; the same call may work later.
+    /// A dependency is away and nothing was changed; the same call may work later.
     Unavailable(Source),
+    /// A dependency went away in the middle: what was asked for may be done or not.
+    OutcomeUnknown(Source),
     /// A defect or a fault that the caller cannot mend.
     Internal(Source),
 }
@@ -122,6 +124,7 @@ impl fmt::Display for Error {
             }
             Self::NotFound { what, id } => write!(f, "no {what} has the id {id}"),
             Self::Unavailable(source) => write!(f, "temporarily unavailable: {source}"),
+            Self::OutcomeUnknown(source) => write!(f, "the outcome is unknown: {source}"),
             Self::Internal(source) => write!(f, "internal error: {source}"),
         }
     }
@@ -130,7 +133,9 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Unavailable(source) | Self::Internal(source) => Some(source.as_ref()),
+            Self::Unavailable(source) | Self::OutcomeUnknown(source) | Self::Internal(source) => {
+                Some(source.as_ref())
+            }
             _ => None,
         }
     }

@@ -6,6 +6,7 @@ pub mod bodies;
 pub mod browser;
 pub mod channels;
 pub mod connection;
+pub mod effects;
 pub mod events;
 pub mod figures;
 pub mod health;

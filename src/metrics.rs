@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use prometheus::core::Collector;
 use prometheus::{
-    Counter, CounterVec, Encoder, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
+    Counter, CounterVec, Encoder, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec,
     IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
@@ -93,6 +93,8 @@ pub struct Inner {
     pub watchdog_ticks: IntCounter,
     /// `fanfare_db_pool_connections`
     pub db_pool: IntGaugeVec,
+    /// `fanfare_clock_offset_seconds`
+    pub clock_offset: Gauge,
     /// `fanfare_http_connections`
     pub http_connections: IntGauge,
     /// `fanfare_http_connections_closed_total`
@@ -346,6 +348,10 @@ impl Metrics {
             )?,
             watchdog_ticks: r.counter("fanfare_watchdog_ticks_total", "Looks of the watchdog; it stops when it is stuck")?,
             db_pool: r.gauges("fanfare_db_pool_connections", "Database connections", &["pool", "state"])?,
+            clock_offset: r.add(Gauge::new(
+                "fanfare_clock_offset_seconds",
+                "Seconds by which this machine's clock is ahead of PostgreSQL's, whose time is used; far from zero, its NTP does not work",
+            ))?,
             http_connections: r.add(IntGauge::new(
                 "fanfare_http_connections",
                 "Open connections of callers; at HTTP_CONNECTIONS the idle ones are closed for new ones",

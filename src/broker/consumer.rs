@@ -250,7 +250,8 @@ impl Consumer {
                     tracing::error!(events = count, verdicts = verdicts.len(), "events were not all judged");
                     return Some(None);
                 }
-                Err(Error::Unavailable(error)) => {
+                // one that is stored already is known by its id
+                Err(Error::Unavailable(error) | Error::OutcomeUnknown(error)) => {
                     tracing::warn!(%error, events = count, "events of the broker wait for the database");
                 }
                 Err(error) => {

@@ -10,7 +10,7 @@ use super::model::{Client, ClientPatch, ListFilter, PhoneNumber};
 use super::repo;
 use crate::clock::Clock;
 use crate::db::types::ClientId;
-use crate::db::{AnyConnection, Db};
+use crate::db::{AnyConnection, Db, Workload};
 use crate::error::{Error, Result};
 use crate::idempotency::{self, Answer, Claim, Key, Made};
 use crate::paging;
@@ -139,7 +139,7 @@ impl Clients {
             Stopped::at_once(Error::Busy(why))
         };
         let _permit = self.imports.try_acquire().map_err(|_| busy())?;
-        import::import(&self.db, &self.clock, source, |_| ()).await
+        import::import(&self.db.doing(Workload::Import), &self.clock, source, |_| ()).await
     }
 }
 

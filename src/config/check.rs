@@ -93,6 +93,7 @@ fn sizes(config: &Config, bounds: &mut Bounds) {
 
 fn times(config: &Config, bounds: &mut Bounds) {
     bounds.seconds("channels.timeout", config.channels.timeout, MILLISECOND..=10.0 * MINUTE);
+    bounds.seconds("database.timeout", config.database.timeout, 0.5..=MINUTE);
     bounds.seconds("retry.first_delay", config.retry.first_delay, MILLISECOND..=DAY);
     bounds.seconds("retry.interval", config.retry.interval, 0.01..=MINUTE);
     let notifications = &config.notifications;

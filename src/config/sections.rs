@@ -15,6 +15,9 @@ pub struct Database {
     pub url: SecretString,
     /// Connections for reading.
     pub pool_size: u32,
+    /// How long the database may take for a request.
+    #[serde(deserialize_with = "duration")]
+    pub timeout: Duration,
 }
 
 /// Section `node`.

@@ -4,10 +4,13 @@
 use std::collections::HashSet;
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
 
-use super::refuses_values;
+use super::handle::Db;
+use super::ticket::Ticket;
+use super::{effects, refuses_values};
 use crate::error::{Error, Result};
 
 /// Items that wait to be taken up; those that come then wait for room.
@@ -65,15 +68,19 @@ pub trait Gather: Send + Sync + 'static {
 
 struct Order<G: Gather> {
     item: G::Item,
+    ticket: Arc<Ticket>,
     done: oneshot::Sender<Result<G::Done>>,
 }
 
 /// Where items are handed in; cloning it is cheap. The worker ends when the last clone is gone.
-pub struct Entrance<G: Gather>(mpsc::Sender<Order<G>>);
+pub struct Entrance<G: Gather> {
+    orders: mpsc::Sender<Order<G>>,
+    patience: Duration,
+}
 
 impl<G: Gather> Clone for Entrance<G> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self { orders: self.orders.clone(), patience: self.patience }
     }
 }
 
@@ -83,22 +90,41 @@ pub struct Worker<G: Gather> {
     orders: mpsc::Receiver<Order<G>>,
 }
 
-/// An entrance and the task that has to be run for it.
-pub fn gathering<G: Gather>(gather: G) -> (Entrance<G>, Worker<G>) {
+/// An entrance and the task that has to be run for it, which writes by this handle.
+pub fn gathering<G: Gather>(gather: G, db: &Db) -> (Entrance<G>, Worker<G>) {
     let (sender, orders) = mpsc::channel(QUEUE);
-    (Entrance(sender), Worker { gather, orders })
+    (Entrance { orders: sender, patience: db.patience() }, Worker { gather, orders })
 }
 
 impl<G: Gather> Entrance<G> {
     /// Writes an item; answers after the commit. Given up, it may be written all the same.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Those of the database; [`Error::Unavailable`] when its turn did not come in time.
     pub async fn write(&self, item: G::Item) -> Result<G::Done> {
         let (done, written) = oneshot::channel();
-        let gone = || Error::Unavailable("the service is stopping".into());
-        self.0.send(Order { item, done }).await.map_err(|_| gone())?;
-        written.await.map_err(|_| gone())?
+        let ticket = Arc::new(Ticket::default());
+        let order = Order { item, ticket: Arc::clone(&ticket), done };
+        let waiting = async {
+            self.orders.send(order).await.ok()?;
+            written.await.ok()
+        };
+        // a group that the database does not answer must not make those behind it wait for two
+        let outcome = tokio::time::timeout(self.patience, waiting).await;
+        let why = match outcome {
+            Ok(Some(written)) => {
+                let written = written?;
+                effects::note();
+                return Ok(written);
+            }
+            Ok(None) => "the service is stopping",
+            Err(_) => "the database did not take it in time",
+        };
+        // one that was taken up may be written by now
+        Err(match ticket.abandon().is_committing {
+            true => Error::OutcomeUnknown(why.into()),
+            false => Error::Unavailable(why.into()),
+        })
     }
 }
 
@@ -128,7 +154,11 @@ impl<G: Gather> Worker<G> {
                 None => true,
             });
             held_back = others;
-            self.write(group).await;
+            // nobody waits for the others any more
+            let group: Vec<_> = group.into_iter().filter(|order| order.ticket.commit()).collect();
+            if !group.is_empty() {
+                self.write(group).await;
+            }
         }
     }
 
@@ -152,7 +182,11 @@ impl<G: Gather> Worker<G> {
             }
             Err(error) => {
                 let why = error.to_string();
-                items.iter().map(|_| Err(Error::Unavailable(why.clone().into()))).collect()
+                let each = |_| match error {
+                    Error::OutcomeUnknown(_) => Err(Error::OutcomeUnknown(why.clone().into())),
+                    _ => Err(Error::Unavailable(why.clone().into())),
+                };
+                items.iter().map(each).collect()
             }
         };
         self.gather.committed(&items, &results);

@@ -1,19 +1,18 @@
 //! PostgreSQL's LISTEN and NOTIFY: nodes tell each other that something changed. A hint; whoever gets none still polls.
 
-use std::cell::Cell;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
 use diesel::sql_types::Text;
 use diesel::{PgConnection, QueryResult, RunQueryDsl};
-use r2d2::ManageConnection;
 use tokio::sync::oneshot;
 
 use super::any::AnyConnection;
-use super::connection::{Db, Manager};
+use super::connection::Opener;
+use super::handle::Db;
 use crate::error::{Error, Result};
 
 /// One channel for all: the payload says who speaks.
@@ -24,6 +23,13 @@ const LOOK: Duration = Duration::from_millis(10);
 const AT_START: Duration = Duration::from_secs(1);
 /// Between two tries to connect.
 const RECONNECT: Duration = Duration::from_secs(1);
+
+/// Between two questions to the server, which show that the connection works: nothing else is sent on it.
+const QUESTION: Duration = Duration::from_secs(4);
+/// Without a sign of life for so long the connection is given up with its thread.
+const SILENCE: Duration = Duration::from_secs(8);
+/// How long its end may take.
+const END: Duration = Duration::from_secs(1);
 
 /// A thread that listens, until the value goes.
 pub struct Listener {
@@ -40,6 +46,8 @@ impl Drop for Listener {
         }
     }
 }
+
+type Heard = Arc<dyn Fn(&str) + Send + Sync>;
 
 impl Db {
     /// Tells the other nodes, with this payload. On SQLite there is none.
@@ -66,49 +74,100 @@ impl Db {
     ///
     /// # Errors
     /// When no thread can be started.
-    pub async fn listen(&self, heard: impl Fn(&str) + Send + 'static) -> Result<Option<Listener>> {
+    pub async fn listen(&self, heard: impl Fn(&str) + Send + Sync + 'static) -> Result<Option<Listener>> {
         if self.is_single_node() {
             return Ok(None);
         }
-        let (manager, over) = (self.manager().clone(), Arc::new(AtomicBool::new(false)));
+        let (opener, over) = (self.opener().clone(), Arc::new(AtomicBool::new(false)));
         let until = Arc::clone(&over);
         let (listens, begun) = oneshot::channel();
-        let listens = Cell::new(Some(listens));
-        let heard = move |payload: &str| {
+        let listens = Mutex::new(Some(listens));
+        let heard: Heard = Arc::new(move |payload: &str| {
             heard(payload);
-            if let Some(listens) = listens.take() {
+            if let Some(listens) = listens.lock().unwrap_or_else(PoisonError::into_inner).take() {
                 // an error: nobody waits any more
                 let _ = listens.send(());
             }
-        };
+        });
         let thread = thread::Builder::new()
             .name("postgres-listener".into())
-            .spawn(move || listen(&manager, &until, &heard))
+            .spawn(move || keep_listening(&opener, &until, &heard))
             .map_err(|e| Error::Internal(e.into()))?;
         let _ = tokio::time::timeout(AT_START, begun).await;
         Ok(Some(Listener { over, thread: Some(thread) }))
     }
 }
 
-fn listen(manager: &Manager, over: &AtomicBool, heard: &impl Fn(&str)) {
+/// What a thread that listens and the one that looks after it tell each other.
+struct Watch {
+    over: AtomicBool,
+    seen: Mutex<Instant>,
+}
+
+impl Watch {
+    fn see(&self) {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    fn silence(&self) -> Duration {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+}
+
+/// Has a thread of its own listen, and another one when that hears nothing from the server: a call that waits for it cannot
+/// be interrupted.
+fn keep_listening(opener: &Opener, over: &AtomicBool, heard: &Heard) {
     while !over.load(Ordering::Acquire) {
-        if let Ok(AnyConnection::Postgres(mut connection)) = manager.connect()
-            && let Err(error) = follow(&mut connection, over, heard)
-        {
-            tracing::warn!(%error, "the connection that listens to the other nodes broke; connecting again");
+        let watch = Arc::new(Watch { over: AtomicBool::new(false), seen: Mutex::new(Instant::now()) });
+        let thread = {
+            let (opener, watch, heard) = (opener.clone(), Arc::clone(&watch), Arc::clone(heard));
+            thread::Builder::new().name("postgres-ear".into()).spawn(move || listen(&opener, &watch, &heard))
+        };
+        match thread {
+            Ok(thread) => {
+                while !over.load(Ordering::Acquire) && !thread.is_finished() && watch.silence() < SILENCE {
+                    thread::sleep(LOOK);
+                }
+                if !over.load(Ordering::Acquire) && !thread.is_finished() {
+                    tracing::warn!(
+                        "the connection that listens to the other nodes is silent; connecting again"
+                    );
+                }
+                watch.over.store(true, Ordering::Release);
+                // usually at once: it must not be cut off in the middle of a connection when the process ends
+                let began = Instant::now();
+                while !thread.is_finished() && began.elapsed() < END {
+                    thread::sleep(LOOK);
+                }
+            }
+            Err(error) => tracing::error!(%error, "no thread could be started to listen to the other nodes"),
         }
         wait(RECONNECT, over);
     }
 }
 
+fn listen(opener: &Opener, watch: &Watch, heard: &Heard) {
+    if let Ok(AnyConnection::Postgres(mut connection)) = opener.open()
+        && let Err(error) = follow(&mut connection, watch, heard)
+    {
+        tracing::warn!(%error, "the connection that listens to the other nodes broke; connecting again");
+    }
+}
+
 /// Returns when it is over.
-fn follow(connection: &mut PgConnection, over: &AtomicBool, heard: &impl Fn(&str)) -> QueryResult<()> {
+fn follow(connection: &mut PgConnection, watch: &Watch, heard: &Heard) -> QueryResult<()> {
     connection.batch_execute(&format!("LISTEN {CHANNEL}"))?;
     heard("");
-    while !over.load(Ordering::Acquire) {
+    let mut asked = Instant::now();
+    while !watch.over.load(Ordering::Acquire) {
         for notification in connection.notifications_iter() {
             heard(&notification?.payload);
         }
+        if asked.elapsed() > QUESTION {
+            connection.batch_execute("SELECT 1")?;
+            asked = Instant::now();
+        }
+        watch.see();
         thread::sleep(LOOK);
     }
     Ok(())

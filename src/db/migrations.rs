@@ -1,6 +1,9 @@
 //! The migrations, embedded in the binary and run at start-up: the same list in both databases.
 
+use std::collections::BTreeSet;
+
 use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
+use diesel::migration::MigrationSource;
 use diesel::{OptionalExtension, QueryDsl, RunQueryDsl};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
@@ -23,7 +26,11 @@ const LOCK: i64 = 0x0066_616e_6661_7265;
 pub fn run(connection: &mut AnyConnection) -> Result<Vec<String>> {
     match connection {
         AnyConnection::Postgres(c) => {
-            c.batch_execute(&format!("SELECT pg_advisory_lock({LOCK})"))?;
+            // a node may wait long for another one's migrations, and these for their rows, but nobody for a lock that
+            // somebody else holds: all others would wait behind it
+            c.batch_execute(&format!(
+                "SET statement_timeout = '1h'; SELECT pg_advisory_lock({LOCK}); SET lock_timeout = '30s'"
+            ))?;
             let done = pending(c, POSTGRES);
             c.batch_execute(&format!("SELECT pg_advisory_unlock({LOCK})"))?;
             done
@@ -46,12 +53,34 @@ where
     DB: diesel::backend::Backend,
     C: MigrationHarness<DB>,
 {
+    refuse_newer(connection, &source)?;
     let mut done = Vec::new();
     for migration in connection.pending_migrations(source).map_err(Error::Internal)? {
         done.push(connection.run_migration(&*migration).map_err(Error::Internal)?.to_string());
         failpoint::reach("migration");
     }
     Ok(done)
+}
+
+/// A schema that another version has changed may not be what this one reads and writes.
+fn refuse_newer<C, DB>(connection: &mut C, source: &EmbeddedMigrations) -> Result<()>
+where
+    DB: diesel::backend::Backend,
+    C: MigrationHarness<DB>,
+{
+    let known = MigrationSource::<DB>::migrations(source).map_err(Error::Internal)?;
+    let known: BTreeSet<String> =
+        known.iter().map(|migration| migration.name().version().to_string()).collect();
+    let applied = connection.applied_migrations().map_err(Error::Internal)?;
+    let unknown = applied.iter().map(ToString::to_string).filter(|version| !known.contains(version)).max();
+    match (unknown, known.last()) {
+        (Some(unknown), Some(newest)) => Err(Error::Conflict(format!(
+            "the database has the schema {unknown}, and this fanfare ({}) knows those up to {newest}: start a newer version, \
+             or restore a backup of this one's",
+            env!("CARGO_PKG_VERSION")
+        ))),
+        _ => Ok(()),
+    }
 }
 
 /// Reads a table of theirs: whether they are done and the database answers.

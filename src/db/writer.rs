@@ -5,7 +5,7 @@
 //! "Accepted" means on disk: nobody is answered before COMMIT has returned.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::Instant;
 
@@ -14,13 +14,17 @@ use diesel::connection::SimpleConnection;
 use tokio::sync::oneshot;
 
 use super::any::AnyConnection;
+use super::failure;
+use super::limits::{Limits, Workload};
+use super::pool::{End, within};
+use super::ticket::Ticket;
 use crate::error::{Error, Result};
 
 /// More than this many units of work do not share a commit, so that the first of them is not kept waiting.
 const LARGEST_GROUP: usize = 256;
 
 /// Runs the work, or learns why nothing can be run; what it answers is called after the commit, with the reason
-/// when there was none.
+/// when there was none. Nothing is run that nobody waits for any more.
 type Job = Box<dyn FnOnce(std::result::Result<&mut AnyConnection, &Error>) -> Ran + Send>;
 type Answer = Box<dyn FnOnce(Option<&Error>) + Send>;
 
@@ -52,18 +56,31 @@ impl Writer {
         Ok(Self { jobs })
     }
 
-    /// Runs `work` in the next group; answers after its commit.
-    pub(super) async fn write<T, F>(&self, work: F) -> Result<T>
+    /// Runs `unit` in the next group; answers after its commit.
+    ///
+    /// # Errors
+    /// What `unit` returns; [`Error::Unavailable`] when its turn did not come in time, and [`Error::OutcomeUnknown`] when
+    /// its end did not.
+    pub(super) async fn write<T, F>(
+        &self,
+        (work, limits): (Workload, Limits),
+        mut end: End,
+        unit: F,
+    ) -> Result<T>
     where
         T: Send + 'static,
         F: FnOnce(&mut AnyConnection) -> Result<T> + Send + 'static,
     {
+        let began = Instant::now();
+        let ticket = Arc::new(Ticket::default());
+        let held = Arc::clone(&ticket);
         let (done, result) = oneshot::channel();
         let job: Job = Box::new(move |connection| {
             let outcome = match connection {
+                Ok(_) if !held.commit() => Err(Error::Unavailable("nobody waits for it any more".into())),
                 Ok(connection) => connection.transaction(|c| {
                     // caught inside the savepoint, so that it is rolled back like any failure
-                    catch_unwind(AssertUnwindSafe(|| work(c))).unwrap_or_else(|_| {
+                    catch_unwind(AssertUnwindSafe(|| unit(c))).unwrap_or_else(|_| {
                         Err(Error::internal("a unit of work panicked in the SQLite writer"))
                     })
                 }),
@@ -81,8 +98,25 @@ impl Writer {
             Ran { answer, suspect }
         });
         self.jobs.send(job).map_err(|_| Error::Unavailable("the SQLite writer has stopped".into()))?;
-        result.await.map_err(|_| Error::Unavailable("the SQLite writer has stopped".into()))?
+        let Some(outcome) = within(began + limits.total, &mut end, result).await else {
+            let is_open = ticket.abandon().is_committing;
+            let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            tracing::error!(
+                work = work.as_str(),
+                elapsed_ms,
+                begun = is_open,
+                "SQLite did not write in time"
+            );
+            return Err(without_answer(is_open, format!("SQLite did not write within {elapsed_ms} ms")));
+        };
+        outcome.map_err(|_| {
+            without_answer(ticket.abandon().is_committing, "the SQLite writer has stopped".to_owned())
+        })?
     }
+}
+
+fn without_answer(is_open: bool, why: String) -> Error {
+    if is_open { Error::OutcomeUnknown(why.into()) } else { Error::Unavailable(why.into()) }
 }
 
 fn unavailable(why: &Error) -> Error {
@@ -96,10 +130,11 @@ fn write_groups(
     observer: &Observer,
 ) {
     while let Ok(first) = queue.recv() {
+        failure::forget_sqlstate();
         let group = std::iter::once(first).chain(queue.try_iter().take(LARGEST_GROUP - 1));
         let failure = write_group(&mut connection, group, observer);
         if let Some(failure) = failure {
-            tracing::error!(error = %failure, "SQLite did not commit; its connection is opened anew");
+            tracing::error!(error = %failure, "SQLite did not commit; its connection is opened again");
             // dropping the old one rolls back whatever is left of its transaction
             match connect() {
                 Ok(fresh) => connection = fresh,

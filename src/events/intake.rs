@@ -38,7 +38,7 @@ pub struct Events {
 impl Intake {
     /// An intake and the task that has to be run for it.
     pub fn new(db: Db, clock: Clock, announcer: Announcer) -> (Self, Worker) {
-        let (entrance, worker) = gathering(Events { db, clock, announcer });
+        let (entrance, worker) = gathering(Events { db: db.clone(), clock, announcer }, &db);
         (Self(entrance), worker)
     }
 

@@ -25,7 +25,7 @@ pub struct Readiness {
     /// `ready` or `not ready`.
     #[schema(example = "ready")]
     pub status: &'static str,
-    /// The database answers, and its migrations are done.
+    /// The database answers, its migrations are done, and it could be written to in the last five seconds.
     pub database: bool,
     /// The watchdog looks for mailings that are due, here or (role `api`) elsewhere.
     pub watchdog: bool,
@@ -34,6 +34,9 @@ pub struct Readiness {
     /// All sending is paused, for the whole installation: everything is accepted and waits. The service is ready even so.
     pub sending_paused: bool,
 }
+
+/// For so long nothing can be written before the database is not ready: it is written to each second.
+const UNWRITTEN: Duration = Duration::from_secs(5);
 
 /// When a part showed last that it is alive.
 pub type SignOfLife = Box<dyn Fn() -> Timestamp + Send + Sync>;
@@ -70,8 +73,12 @@ pub async fn get_ready(probes: web::Data<Probes>) -> HttpResponse {
     let is_alive =
         |part: &Option<SignOfLife>| part.as_ref().is_none_or(|at| now.since(at()) <= probes.patience);
     // migrations run before the service listens: a table that can be read is the proof
-    let state = probes.db.read(|c| migrations::are_done(c).and_then(|()| sending::repo::paused_at(c))).await;
-    let (database, sending_paused) = (state.is_ok(), state.is_ok_and(|paused_at| paused_at.is_some()));
+    let database = if probes.db.unwritten_for() <= UNWRITTEN {
+        probes.db.read(|c| migrations::are_done(c).and_then(|()| sending::repo::paused_at(c))).await.ok()
+    } else {
+        None
+    };
+    let (database, sending_paused) = (database.is_some(), database.flatten().is_some());
     let (watchdog, engine) = (is_alive(&probes.watchdog), is_alive(&probes.engine));
     let ready = database && watchdog && engine;
     let body = Readiness {

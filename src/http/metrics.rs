@@ -28,7 +28,8 @@ pub async fn get_metrics(
     metrics.http_connections.set(i64::try_from(connections.count()).unwrap_or(i64::MAX));
     for pool in db.pools() {
         for (state, connections) in [("idle", pool.idle), ("in_use", pool.in_use)] {
-            metrics.db_pool.with_label_values(&[pool.pool, state]).set(i64::from(connections));
+            let connections = i64::try_from(connections).unwrap_or(i64::MAX);
+            metrics.db_pool.with_label_values(&[pool.pool, state]).set(connections);
         }
     }
     Ok(HttpResponse::Ok().insert_header(ContentType(mime())).body(metrics.text()?))

@@ -7,6 +7,7 @@ use serde::Serialize;
 use tracing_actix_web::RequestId;
 use utoipa::ToSchema;
 
+use crate::db::effects;
 use crate::error::{Error, FieldError};
 
 /// An RFC 9457 problem: what went wrong with a request.
@@ -38,6 +39,16 @@ impl Problem {
         detail: impl Into<String>,
     ) -> Self {
         Self { kind, title, status: status.as_u16(), detail: detail.into(), errors: Vec::new() }
+    }
+
+    fn outcome_unknown() -> Self {
+        Self::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "/problems/outcome-unknown",
+            "Outcome unknown",
+            "the database did not say what became of this: all, some or nothing of it may be done; repeat the request with the \
+             same Idempotency-Key, or look before you repeat it without one",
+        )
     }
 
     /// The response of `application/problem+json`.
@@ -115,6 +126,8 @@ impl From<&Error> for Problem {
                 Self::new(StatusCode::SERVICE_UNAVAILABLE, "/problems/busy", "Too much at once", why.clone())
             }
             // nothing of the cause: it may name hosts, files or statements
+            Error::Unavailable(_) if effects::are_noted() => Self::outcome_unknown(),
+            Error::OutcomeUnknown(_) => Self::outcome_unknown(),
             Error::Unavailable(_) => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "/problems/unavailable",

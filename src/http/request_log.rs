@@ -63,6 +63,7 @@ fn kind(error: &Error) -> &'static str {
         Error::InWork { .. } => "in work",
         Error::Busy(_) => "busy",
         Error::Unavailable(_) => "unavailable",
+        Error::OutcomeUnknown(_) => "outcome unknown",
         Error::Internal(_) => "internal",
     }
 }

@@ -36,7 +36,7 @@ pub struct Rows {
 impl Letterbox {
     /// One whose messages are kept for so long, and the task that has to be run for it.
     pub fn new((db, clock, live): (Db, Clock, Live), keep: Duration) -> (Self, Worker) {
-        let (entrance, worker) = gathering(Rows { db, live });
+        let (entrance, worker) = gathering(Rows { db: db.clone(), live }, &db);
         (Self { entrance, clock, keep }, worker)
     }
 

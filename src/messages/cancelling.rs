@@ -50,8 +50,5 @@ pub async fn settle(db: &Db, recall: &dyn Recall, ids: &[MessageId]) -> Result<(
 
 /// The error of a cancellation that no node has answered.
 pub fn unanswered(what: &str) -> Error {
-    Error::Busy(format!(
-        "{what}: the node that has it in hand does not answer; the cancellation is stored, and holds as soon as it does. \
-         Ask again"
-    ))
+    Error::OutcomeUnknown(format!("{what}: the node that has it in hand does not answer").into())
 }

@@ -33,7 +33,7 @@ pub struct Requests {
 impl Intake {
     /// An intake and the task that has to be run for it.
     pub fn new(db: Db, clock: Clock, announcer: Announcer) -> (Self, Worker) {
-        let (entrance, worker) = gathering(Requests { db, clock, announcer });
+        let (entrance, worker) = gathering(Requests { db: db.clone(), clock, announcer }, &db);
         (Self(entrance), worker)
     }
 

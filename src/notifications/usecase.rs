@@ -487,7 +487,7 @@ impl Notifications {
     /// Cancels all of a batch that wait, also in a lane. After that no attempt at any of it begins.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Busy`] when the node that has some in hand does not answer.
+    /// [`Error::NotFound`], [`Error::OutcomeUnknown`] when the node that has some in hand does not answer.
     pub async fn cancel_batch(&self, id: BatchId) -> Result<Batch> {
         let now = self.clock.now();
         let cancelled = self.db.write(move |c| repo::cancel_batch(c, id, now)).await?;

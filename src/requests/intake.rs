@@ -51,7 +51,7 @@ pub struct Incoming {
 impl Intake {
     /// An intake and the task that has to be run for it.
     pub fn new((db, clock, metrics): (Db, Clock, Metrics), arrivals: Arc<dyn Arrivals>) -> (Self, Worker) {
-        let (entrance, worker) = gathering(Incoming { db, clock, metrics, arrivals });
+        let (entrance, worker) = gathering(Incoming { db: db.clone(), clock, metrics, arrivals }, &db);
         (Self(entrance), worker)
     }
 

@@ -14,6 +14,7 @@ mod channels;
 mod clients;
 mod credentials;
 mod database_away;
+mod database_refuses;
 mod dead_letters;
 mod endpoints;
 mod events;

@@ -48,6 +48,7 @@ const METRICS: &[(&str, &str)] = &[
     ("fanfare_http_connections", "gauge"),
     ("fanfare_http_connections_closed_total", "counter"),
     ("fanfare_db_pool_connections", "gauge"),
+    ("fanfare_clock_offset_seconds", "gauge"),
     ("fanfare_db_write_duration_seconds", "histogram"),
     ("fanfare_http_requests_total", "counter"),
     ("fanfare_http_request_duration_seconds", "histogram"),

@@ -12,6 +12,7 @@ mod bench;
 mod cancelling;
 mod changes;
 mod channels;
+mod clock;
 mod defects;
 mod everyone;
 mod locales;

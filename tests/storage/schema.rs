@@ -102,3 +102,24 @@ on_each_database! {
         assert_eq!(stage.db.read(migrations::run).await.unwrap(), Vec::<String>::new());
     }
 }
+
+on_each_database! {
+    async fn a_schema_that_is_newer_than_the_binary_is_refused_and_both_are_named(kind: Database) {
+        let database = crate::support::TestDb::new(kind);
+        let open = || {
+            let options = fanfare::db::DbOptions::new(database.url.clone());
+            tokio::task::spawn_blocking(|| Db::open(options))
+        };
+        let db = open().await.unwrap().unwrap();
+        let newer = "INSERT INTO __diesel_schema_migrations (version) VALUES ('20991231000000')";
+        db.write(move |c| Ok(diesel::sql_query(newer).execute(c).map(drop)?)).await.unwrap();
+        drop(db);
+        let Err(error) = open().await.unwrap() else { panic!("it was opened") };
+        let said = error.to_string();
+        let newest = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite")).unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .max().unwrap();
+        let version: String = newest.split('_').next().unwrap().chars().filter(char::is_ascii_digit).collect();
+        assert!(said.contains("20991231000000") && said.contains(&version), "{said}");
+    }
+}

@@ -7,6 +7,7 @@ pub mod chromium;
 pub mod evidence;
 pub mod listener;
 pub mod postgres;
+pub mod proxy;
 
 use std::ops::Deref;
 use std::time::Duration;
@@ -173,10 +174,15 @@ impl Service {
 
     /// Starts another node on the same database, with these settings over this one's.
     pub async fn beside(&self, settings: &[(&str, &str)]) -> Node {
+        self.beside_by(Clock::System, settings).await
+    }
+
+    /// Starts another node on the same database, on a machine with this clock.
+    pub async fn beside_by(&self, clock: Clock, settings: &[(&str, &str)]) -> Node {
         let own = self.settings.iter().map(|(k, v)| (k.as_str(), v.as_str()));
         let all: Vec<(&str, &str)> = own.chain(settings.iter().copied()).collect();
         let config = Config::with(&all).expect("a configuration");
-        let app = App::start(config, Clock::System).await.expect("another node");
+        let app = App::start(config, clock).await.expect("another node");
         Node { api: Api::new(format!("http://{}", app.address())), app }
     }
 

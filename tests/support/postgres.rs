@@ -10,6 +10,7 @@ pub struct Postgres {
     /// For `DATABASE_URL`.
     pub url: String,
     keeper: Child,
+    is_frozen: bool,
     /// Closing them ends the keeper, and its server with it.
     orders: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
@@ -29,7 +30,7 @@ impl Postgres {
             .expect("a keeper");
         let orders = keeper.stdin.take();
         let answers = BufReader::new(keeper.stdout.take().expect("its answers"));
-        let mut postgres = Self { url: String::new(), keeper, orders, answers };
+        let mut postgres = Self { url: String::new(), keeper, is_frozen: false, orders, answers };
         postgres.url = format!("{}?{}", postgres.answer(), super::PLAIN);
         postgres
     }
@@ -42,6 +43,40 @@ impl Postgres {
     /// Starts it again at its address; it recovers, and takes connections when this returns.
     pub fn start_again(&mut self) {
         self.order("start");
+    }
+
+    /// All its processes stand still, until [`Postgres::thaw`]: its system takes connections and bytes, and nobody answers.
+    pub fn freeze(&mut self) {
+        self.is_frozen = true;
+        self.signal("-STOP");
+    }
+
+    /// They go on.
+    pub fn thaw(&mut self) {
+        self.is_frozen = false;
+        self.signal("-CONT");
+    }
+
+    /// The main process first: it starts others.
+    fn signal(&self, signal: &str) {
+        let mut processes = vec![self.keeper.id()];
+        let mut next = 0;
+        while let Some(process) = processes.get(next).copied() {
+            next += 1;
+            let children = std::fs::read_to_string(format!("/proc/{process}/task/{process}/children"));
+            let children: Vec<u32> =
+                children.unwrap_or_default().split_whitespace().filter_map(|id| id.parse().ok()).collect();
+            let is_server = |id: &u32| {
+                std::fs::read_to_string(format!("/proc/{id}/comm"))
+                    .is_ok_and(|name| name.trim() == "postgres")
+            };
+            for child in children.into_iter().filter(is_server) {
+                // one that has ended by itself meanwhile is no loss
+                let _ = Command::new("kill").args([signal, &child.to_string()]).status();
+                processes.push(child);
+            }
+        }
+        assert!(processes.len() > 1, "no processes of the server were found");
     }
 
     fn order(&mut self, order: &str) {
@@ -59,6 +94,9 @@ impl Postgres {
 
 impl Drop for Postgres {
     fn drop(&mut self) {
+        if self.is_frozen {
+            self.thaw();
+        }
         drop(self.orders.take());
         // it waits for the server's end; there is nobody to tell if it has failed
         let _ = self.keeper.wait();

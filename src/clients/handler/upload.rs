@@ -138,7 +138,7 @@ impl ResponseError for Stopped {
             self.line
         );
         problem.detail = match &self.why {
-            Error::Unavailable(_) => format!(
+            Error::Unavailable(_) | Error::OutcomeUnknown(_) => format!(
                 "the database cannot be used right now; {done}; send the file again in a moment: what is done is not \
                  done twice"
             ),

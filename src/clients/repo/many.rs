@@ -7,10 +7,10 @@ use diesel::sql_types::{Array, BigInt, Nullable, Text};
 use super::row::{InsertClient, Row};
 use super::{remember_attributes, taken};
 use crate::clients::model::{Client, ExternalId, PhoneNumber};
-use crate::db::AnyConnection;
 use crate::db::bulk::Insertion;
 use crate::db::schema::client;
 use crate::db::types::{ClientId, Id, Instant};
+use crate::db::{AnyConnection, is_deadlock};
 use crate::error::{Error, Result};
 
 /// Every client with one of these numbers or external ids, which nobody else changes before this transaction ends.
@@ -114,9 +114,9 @@ fn json(value: &impl serde::Serialize) -> Result<String> {
 fn came_second(error: QueryError) -> Error {
     match &error {
         QueryError::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => taken(error),
-        QueryError::DatabaseError(_, info) if info.message().contains("deadlock detected") => {
-            Error::Conflict("two writers waited for each other".into())
-        }
-        _ => error.into(),
+        _ => match Error::from(error) {
+            error if is_deadlock(&error) => Error::Conflict("two writers waited for each other".into()),
+            error => error,
+        },
     }
 }

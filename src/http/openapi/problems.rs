@@ -105,7 +105,8 @@ const COMMON: &[Common] = &[
     Common {
         status: "503",
         name: "Unavailable",
-        description: "The database is away, or too much waits for it: nothing was changed",
+        description: "The database is away, or too much waits for it: nothing was changed, unless `type` is `/problems/outcome-unknown`; \
+             then it may be done, and the same `Idempotency-Key` finds out",
         header: Some(("Retry-After", Type::Integer, "Seconds until it may work")),
         fits: |_, _| true,
         of_changes: false,

@@ -120,9 +120,9 @@ fn no_such_link() -> HttpResponse {
 /// A page even when the database is away: a person reads it.
 fn failed(error: Error) -> Result<HttpResponse> {
     match error {
-        Error::Unavailable(_) | Error::Busy(_) => {
+        Error::Unavailable(_) | Error::OutcomeUnknown(_) | Error::Busy(_) => {
             tracing::error!(%error, "somebody could not unsubscribe");
-            let text = "That did not work just now, and nothing was changed. Please try again in a minute.";
+            let text = "That did not work just now. Please try again in a minute.";
             let page = Page { title: "Please try again", text: text.to_owned(), button: None };
             let mut response = page.response(StatusCode::SERVICE_UNAVAILABLE);
             response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("60"));
@@ -189,7 +189,7 @@ pub async fn get_unsubscribe_page(service: web::Data<Preferring>, token: web::Pa
         (status = 404, description = "A page: this service made no such token", content(
             (String = "text/html"), (Problem = "application/problem+json"))),
         (status = 413, description = "The body is larger than 4 KiB", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "A page: the database is away, and nothing was changed", body = String, content_type = "text/html"),
+        (status = 503, description = "A page: the database is away, and the button may be tried again", body = String, content_type = "text/html"),
     ))]
 pub async fn unsubscribe_recipient(
     service: web::Data<Preferring>,
@@ -211,7 +211,7 @@ pub async fn unsubscribe_recipient(
         (status = 404, description = "A page: this service made no such token", content(
             (String = "text/html"), (Problem = "application/problem+json"))),
         (status = 413, description = "The body is larger than 4 KiB", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "A page: the database is away, and nothing was changed", body = String, content_type = "text/html"),
+        (status = 503, description = "A page: the database is away, and the button may be tried again", body = String, content_type = "text/html"),
     ))]
 pub async fn resubscribe_recipient(
     service: web::Data<Preferring>,

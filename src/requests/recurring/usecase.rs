@@ -179,7 +179,7 @@ impl Recurring {
     /// Plans no more runs, for good, and cancels those that wait, also in a lane. After that none begins.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it is cancelled, [`Error::NotFound`], [`Error::Busy`] when the node that has a run in hand
+    /// [`Error::Conflict`] when it is cancelled, [`Error::NotFound`], [`Error::OutcomeUnknown`] when the node that has a run in hand
     /// does not answer.
     pub async fn cancel(&self, id: RecurringId) -> Result<()> {
         let now = self.clock.now();

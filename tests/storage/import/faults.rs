@@ -162,7 +162,7 @@ async fn fill_the_disk_at(stage: &Stage, number: u64) {
          BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END"
     );
     let function = "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS \
-                    $$ BEGIN RAISE EXCEPTION 'database or disk is full'; END $$";
+                    $$ BEGIN RAISE EXCEPTION 'kein Platz' USING ERRCODE = '53100'; END $$";
     let trigger = format!(
         "CREATE TRIGGER no_room BEFORE INSERT ON client FOR EACH ROW WHEN (NEW.phone_number = {number}) \
          EXECUTE FUNCTION no_room()"

@@ -1,0 +1,36 @@
+//! The database of a configuration, and the time of all who use it.
+
+use std::sync::Arc;
+
+use secrecy::ExposeSecret;
+
+use super::pulse::Pulse;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::db::{Db, DbOptions, Workload};
+use crate::error::{Error, Result};
+use crate::metrics::Metrics;
+
+/// Opens the database of this configuration, with its commits measured.
+///
+/// # Errors
+/// Those of [`Db::open`].
+pub async fn open_db(config: &Config, metrics: &Metrics) -> Result<Db> {
+    let measured = metrics.clone();
+    let options = DbOptions {
+        pool_size: config.database.pool_size,
+        timeout: config.database.timeout,
+        on_commit: Arc::new(move |seconds| measured.db_write.observe(seconds)),
+        ..DbOptions::new(config.database.url.expose_secret())
+    };
+    tokio::task::spawn_blocking(move || Db::open(options)).await.map_err(|e| Error::Internal(e.into()))?
+}
+
+/// The clock of a service, corrected to the database's if other nodes may use that, and what keeps looking at both.
+pub(super) async fn followed(db: &Db, clock: Clock, metrics: &Metrics) -> (Clock, Pulse) {
+    let clock = if db.is_single_node() { clock } else { clock.corrected() };
+    let mut pulse = Pulse::new(db.doing(Workload::Probe), clock.clone(), metrics.clone());
+    // the first messages go by the right time as well
+    pulse.run_once().await;
+    (clock, pulse)
+}

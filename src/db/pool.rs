@@ -1,0 +1,250 @@
+//! Connections that are used again, and left to themselves when they do not answer.
+//!
+//! A call into libpq cannot be interrupted: a server that takes a statement and never answers holds the thread that waits.
+//! So a task waits beside it, up to the [`Limits`] of the work. When they are over it gives the caller an answer and the
+//! connection's place to the next one; the thread ends when the system or the server ends the connection.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use diesel::Connection;
+use diesel::connection::{SimpleConnection, TransactionManager};
+use tokio::runtime::Handle;
+use tokio::sync::{Semaphore, watch};
+
+use super::any::AnyConnection;
+use super::connection::Opener;
+use super::failure;
+use super::limits::{Limits, Workload};
+use super::ticket::{Abandoned, Ticket};
+use crate::error::{Error, Result};
+
+/// A connection is replaced at this age, so that the server's memory for it does not grow for ever, and a name that leads to
+/// another server now is looked up again.
+const OLDEST: Duration = Duration::from_secs(30 * 60);
+/// Threads that wait for connections that were given up; beyond that nothing more is asked of such a server.
+const MOST_ABANDONED: usize = 64;
+
+/// Until when everything has to be done, once the process is to end.
+pub(super) type End = watch::Receiver<Option<Instant>>;
+
+struct Session {
+    connection: AnyConnection,
+    opened: Instant,
+    /// Of the pool when it was opened.
+    epoch: u64,
+}
+
+impl Session {
+    /// Tells PostgreSQL the work's limits; that it answers shows that the connection works.
+    fn prepare(&mut self, limits: Limits) -> Result<()> {
+        match &mut self.connection {
+            AnyConnection::Postgres(c) => {
+                let (statement, lock) = (limits.statement.as_millis(), limits.lock.as_millis());
+                Ok(c.batch_execute(&format!(
+                    "SET statement_timeout = {statement}; SET lock_timeout = {lock}"
+                ))?)
+            }
+            AnyConnection::Sqlite(_) => Ok(()),
+        }
+    }
+
+    fn is_in_transaction(&mut self) -> bool {
+        <AnyConnection as Connection>::TransactionManager::is_broken_transaction_manager(&mut self.connection)
+    }
+}
+
+#[derive(Default)]
+struct Idle {
+    sessions: Vec<Session>,
+    /// Raised when a connection did not answer: the others of that time are not trusted either.
+    epoch: u64,
+}
+
+/// A pool of connections.
+pub(super) struct Pool {
+    name: &'static str,
+    opener: Opener,
+    size: usize,
+    places: Arc<Semaphore>,
+    idle: Mutex<Idle>,
+    abandoned: AtomicUsize,
+    /// Where the database was opened. The server's threads have runtimes of their own, whose end would wait for a thread
+    /// that waits for the database.
+    runtime: Option<Handle>,
+}
+
+impl Pool {
+    pub(super) fn new(name: &'static str, opener: Opener, size: u32) -> Arc<Self> {
+        let size = usize::try_from(size).unwrap_or(1);
+        Arc::new(Self {
+            name,
+            opener,
+            size,
+            places: Arc::new(Semaphore::new(size)),
+            idle: Mutex::default(),
+            abandoned: AtomicUsize::new(0),
+            runtime: Handle::try_current().ok(),
+        })
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Idle> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Its name, and how many connections are idle and in use.
+    pub(super) fn state(&self) -> (&'static str, usize, usize) {
+        (self.name, self.idle().sessions.len(), self.size - self.places.available_permits())
+    }
+
+    /// Runs `job` on a connection, on a blocking thread, within the limits of this work.
+    ///
+    /// # Errors
+    /// What `job` returns; [`Error::Unavailable`] when there is no connection or no answer in time, and
+    /// [`Error::OutcomeUnknown`] when the ticket says that the commit was under way by then.
+    pub(super) async fn run<T: Send + 'static>(
+        self: &Arc<Self>,
+        (work, limits): (Workload, Limits),
+        end: End,
+        job: impl FnOnce(&mut AnyConnection, &Ticket) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let pool = Arc::clone(self);
+        // a task of its own: a caller that goes away must not take the place with it that the connection needs
+        let watched = async move { pool.watch((work, limits), end, job).await };
+        let task = match &self.runtime {
+            Some(runtime) => runtime.spawn(watched),
+            None => tokio::spawn(watched),
+        };
+        task.await.map_err(|e| Error::Internal(e.into()))?
+    }
+
+    async fn watch<T: Send + 'static>(
+        self: Arc<Self>,
+        (work, limits): (Workload, Limits),
+        mut end: End,
+        job: impl FnOnce(&mut AnyConnection, &Ticket) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let began = Instant::now();
+        if self.abandoned.load(Ordering::Acquire) >= MOST_ABANDONED {
+            return Err(Error::Unavailable("too many connections to the database do not answer".into()));
+        }
+        let place = async { Arc::clone(&self.places).acquire_owned().await };
+        let Some(place) = within(began + limits.wait, &mut end, place).await else {
+            return Err(Error::Unavailable("no connection to the database became free in time".into()));
+        };
+        let _place = place.map_err(|e| Error::Internal(e.into()))?;
+        let ticket = Arc::new(Ticket::default());
+        let (pool, held) = (Arc::clone(&self), Arc::clone(&ticket));
+        let thread = tokio::task::spawn_blocking(move || pool.work(limits, &held, job));
+        match within(began + limits.total, &mut end, thread).await {
+            Some(Ok(outcome)) => outcome,
+            Some(Err(panicked)) => Err(Error::Internal(panicked.into())),
+            None => Err(self.abandon(work, &ticket, began)),
+        }
+    }
+
+    /// On a blocking thread.
+    fn work<T>(
+        &self,
+        limits: Limits,
+        ticket: &Ticket,
+        job: impl FnOnce(&mut AnyConnection, &Ticket) -> Result<T>,
+    ) -> Result<T> {
+        // also when the job panics
+        let _ending = Ending(&self.abandoned, ticket);
+        failure::forget_sqlstate();
+        let mut session = self.session(limits, ticket)?;
+        let outcome = job(&mut session.connection, ticket);
+        self.put_back(session, ticket);
+        outcome
+    }
+
+    fn session(&self, limits: Limits, ticket: &Ticket) -> Result<Session> {
+        let gone = || Error::Unavailable("the database answered too late".into());
+        loop {
+            let (found, epoch) = {
+                let mut idle = self.idle();
+                (idle.sessions.pop(), idle.epoch)
+            };
+            let is_new = found.is_none();
+            let mut session = match found {
+                Some(session) if session.opened.elapsed() > OLDEST => continue,
+                Some(session) => session,
+                None => Session { connection: self.opener.open()?, opened: Instant::now(), epoch },
+            };
+            let prepared = session.prepare(limits);
+            if ticket.is_abandoned() {
+                return Err(gone());
+            }
+            match prepared {
+                Ok(()) => return Ok(session),
+                Err(error) if is_new => return Err(error),
+                // it broke while it was idle
+                Err(_) => {}
+            }
+        }
+    }
+
+    fn put_back(&self, mut session: Session, ticket: &Ticket) {
+        let is_whole = !ticket.is_abandoned() && !session.is_in_transaction();
+        let mut idle = self.idle();
+        if is_whole && session.epoch == idle.epoch {
+            idle.sessions.push(session);
+        }
+    }
+
+    /// Gives a connection up that does not answer, and those that were idle beside it.
+    fn abandon(self: &Arc<Self>, work: Workload, ticket: &Ticket, began: Instant) -> Error {
+        let abandoned = self.abandoned.fetch_add(1, Ordering::AcqRel) + 1;
+        let Abandoned { is_committing, is_ended } = ticket.abandon();
+        if is_ended {
+            self.abandoned.fetch_sub(1, Ordering::AcqRel);
+        }
+        let suspects = {
+            let mut idle = self.idle();
+            idle.epoch += 1;
+            std::mem::take(&mut idle.sessions)
+        };
+        // they are closed with a word to the server
+        drop(tokio::task::spawn_blocking(move || drop(suspects)));
+        let elapsed = began.elapsed();
+        let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
+        let (pool, work) = (self.name, work.as_str());
+        tracing::error!(
+            pool,
+            work,
+            elapsed_ms,
+            abandoned,
+            "the database did not answer; its connection was given up"
+        );
+        let why = format!("the database did not answer within {elapsed_ms} ms");
+        if is_committing { Error::OutcomeUnknown(why.into()) } else { Error::Unavailable(why.into()) }
+    }
+}
+
+/// Counts a thread whose connection was given up until it has ended.
+struct Ending<'a>(&'a AtomicUsize, &'a Ticket);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        if self.1.end() {
+            self.0.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+/// What the future returns, unless it takes until `deadline`, or until the process is to have ended.
+pub(super) async fn within<F: Future>(deadline: Instant, end: &mut End, future: F) -> Option<F::Output> {
+    tokio::pin!(future);
+    loop {
+        let until = end.borrow_and_update().map_or(deadline, |end| end.min(deadline));
+        tokio::select! {
+            biased;
+            output = &mut future => return Some(output),
+            () = tokio::time::sleep_until(until.into()) => return None,
+            // an error: nobody can shorten it any more
+            Ok(()) = end.changed() => {}
+        }
+    }
+}
