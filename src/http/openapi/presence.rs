@@ -1,8 +1,11 @@
-//! Which fields an answer always has.
+//! Which fields an answer always has, and which bodies may be missing.
 
 use utoipa::Modify;
 use utoipa::openapi::schema::{AdditionalProperties, Schema, SchemaType};
-use utoipa::openapi::{Object, OpenApi, RefOr, Type};
+use utoipa::openapi::{Object, OpenApi, RefOr, Required, Type};
+
+/// Operations whose body is not read: the attribute of a handler has no word for that.
+const BODY_MAY_BE_MISSING: &[&str] = &["unsubscribe_recipient", "resubscribe_recipient"];
 
 /// Makes fields that may be null required in answers: a field is left out or null when there is nothing to say, and each
 /// field is always the one or always the other. Of an `Option` alone the document would say that both can be.
@@ -14,6 +17,15 @@ impl Modify for Presence {
             match schema {
                 RefOr::T(Schema::Object(object)) if !is_of_a_request(object) => complete(object),
                 _ => {}
+            }
+        }
+        let posts = document.paths.paths.values_mut().filter_map(|item| item.post.as_mut());
+        for operation in posts {
+            let id = operation.operation_id.as_deref();
+            if let Some(RefOr::T(body)) = &mut operation.request_body
+                && id.is_some_and(|id| BODY_MAY_BE_MISSING.contains(&id))
+            {
+                body.required = Some(Required::False);
             }
         }
     }
