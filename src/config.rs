@@ -225,8 +225,8 @@ impl Config {
         Self::from_figment(figment)
     }
 
-    /// Returns where a service with this configuration is asked for its health from the same machine. Nothing else of the
-    /// configuration need be there, or right.
+    /// Returns the URL at which a service with this configuration is asked for its health from the same machine. Nothing
+    /// else of the configuration need be there, or right.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an address that cannot be read, a port of 0, or a file that was named and cannot be read.
@@ -239,7 +239,7 @@ impl Config {
         let figment = Self::layers(file, |key| key == "http.host" || key == "http.port")?;
         let Listen { host, port } = figment.extract_inner("http").map_err(|e| unreadable("", e))?;
         if port == 0 {
-            let why = "is 0, so that nobody knows the port: say where to ask with --url";
+            let why = "is 0, which takes a free port at each start: give the address with --url";
             return Err(Error::invalid(named("http.port"), why));
         }
         let host = match host {

@@ -272,7 +272,7 @@ impl Config {
         !self.is_earnest() && self.common(channel).base_url.is_none() && !self.is_direct(channel)
     }
 
-    /// Whether text messages have a real provider.
+    /// Returns whether text messages have a real provider.
     fn is_earnest(&self) -> bool {
         self.sms.base_url.is_some() || self.sms.http.is_some()
     }

@@ -56,7 +56,7 @@ struct RouteEntry {
     deliveries: Vec<DeliveryDraft>,
 }
 
-/// How a file is loaded.
+/// The options of a load.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
     /// Replaces what differs; otherwise what there is already stays.
@@ -65,23 +65,23 @@ pub struct Options {
     pub is_strict: bool,
 }
 
-/// What became of a file.
+/// The result of loading a file.
 #[derive(Debug, Default)]
 pub struct LoadedFile {
-    /// Of its templates.
+    /// The templates.
     pub templates: Loaded,
-    /// Of its routes.
+    /// The routes.
     pub routes: Loaded,
-    /// The routes that were left out, by why.
+    /// The routes that were left out, by reason.
     pub left_out: Vec<LeftOut>,
 }
 
 /// Routes that need a channel that has no provider.
 #[derive(Debug)]
 pub struct LeftOut {
-    /// Why, and what to set.
+    /// The reason, and what to set.
     pub why: String,
-    /// The events that the routes are for.
+    /// The events of the routes.
     pub events: Vec<String>,
 }
 

@@ -37,7 +37,7 @@ fn dumps(folder: &Path) -> Vec<String> {
     names
 }
 
-/// What a service shows of its data.
+/// The lists that a service shows of its data.
 async fn shown(service: &Service) -> Vec<Value> {
     let mut all = Vec::new();
     for list in ["/clients?limit=100", "/mailings", "/templates", "/routes"] {

@@ -121,7 +121,7 @@ fn free_port() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
 }
 
-/// What `make run` does, with a provider of the caller's.
+/// Runs `scripts/run` as `make run` does, with a provider of the caller's.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_service_starts_beside_a_real_provider_although_some_routes_cannot_go_out() {
     let dir = TempDir::new().unwrap();

@@ -16,7 +16,7 @@ fn patterns() -> Vec<(bool, String)> {
     lines.map(read).collect()
 }
 
-/// Whether a path from the root of the repository is part of the context. The last pattern that fits decides; the file has
+/// Returns whether a path from the root of the repository is part of the context. The last pattern that fits decides; the file has
 /// `*` and plain paths alone, which this holds it to.
 fn is_in_context(patterns: &[(bool, String)], path: &Path) -> bool {
     let mut is_in = true;
@@ -59,14 +59,14 @@ fn from_root(file: &Path) -> PathBuf {
         .into()
 }
 
-/// What a macro is given as its first text, wherever it stands in a source; `None` for what is no text.
+/// The first text that each call of a macro in a source is given; `None` for an argument that is not a text.
 fn arguments<'t>(source: &'t str, of: &str) -> Vec<Option<&'t str>> {
     let call = format!("{of}!(");
     let starts = source.match_indices(&call).map(|(at, _)| source[at + call.len()..].trim_start());
     starts.map(|rest| rest.strip_prefix('"')?.split('"').next()).collect()
 }
 
-/// What the sources have compiled in: each file with who names it.
+/// The files that the sources have compiled in, each with the source that names it.
 fn compiled_in() -> Vec<(String, PathBuf)> {
     let mut files = Vec::new();
     rust_files(&path("src"), &mut files);

@@ -1,4 +1,4 @@
-//! What an installation is made of besides the service: the image's build context, the compose file, backups, and the
+//! The parts of an installation besides the service: the image's build context, the compose file, backups, and the
 //! commands that containers and scripts run.
 #![expect(
     clippy::expect_used,
