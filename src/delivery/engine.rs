@@ -15,7 +15,7 @@ use super::feeder::Feeder;
 use super::gate::Gate;
 use super::lanes::Lanes;
 use super::pages::{Lease, Pages, Runs};
-use super::recall;
+use super::recall::{self, Recalls};
 use super::recorder::Recorder;
 use super::repo::node;
 use super::retry::Retries;
@@ -135,6 +135,7 @@ impl Engine {
             feed,
             claim: Notify::new(),
             withdrawn: Notify::new(),
+            recalls: Recalls::default(),
             changed: AtomicBool::new(true),
             page_done: AtomicBool::new(true),
             announcer: Announcer::new(db.clone(), live.clone()),

@@ -12,6 +12,7 @@ use super::gate::Gate;
 use super::lanes::Lanes;
 use super::model::{Item, OpenPage, Outcome, PageState, Run};
 use super::pages::{Lease, Pages, Runs};
+use super::recall::Recalls;
 use super::valve::Valve;
 use crate::clock::Clock;
 use crate::db::types::{MailingId, Timestamp};
@@ -83,6 +84,8 @@ pub struct Shared {
     pub claim: Notify,
     /// Another node's caller cancels what may be in a lane here.
     pub withdrawn: Notify,
+    /// Recalls that were asked for.
+    pub recalls: Recalls,
     /// A mailing changed: look at all of them.
     pub changed: AtomicBool,
     /// A page was done: some mailing may be.

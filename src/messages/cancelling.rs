@@ -14,7 +14,7 @@ use crate::failpoint;
 /// For so long a node may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// The first pause between two looks; each is longer than the one before.
-const FIRST_LOOK: Duration = Duration::from_millis(2);
+const FIRST_LOOK: Duration = Duration::from_millis(5);
 const LONGEST_LOOK: Duration = Duration::from_millis(100);
 
 /// The engine, as far as cancelling needs it.

@@ -61,7 +61,7 @@ async fn what_is_no_message_is_refused_and_not_received() {
         format!(r#"{{"id":"{ID}","phone":"79031234567","text":"x"}}"#),
         format!(r#"{{"id":"{ID}","phone":-1,"text":"x"}}"#),
         r#"{"id":"another","phone":79031234567,"text":"x"}"#.to_owned(),
-        format!(r#"{{"id":"{ID}","phone":79031234567,"text":"{}"}}"#, "x".repeat(300_000)),
+        format!(r#"{{"id":"{ID}","phone":79031234567,"text":"{}"}}"#, "x".repeat(3_000_000)),
     ];
     for body in &wrong {
         let answer = client.post(&url).body(body.clone()).send().await.unwrap();

@@ -23,6 +23,7 @@ use crate::delivery::lanes::Lanes;
 use crate::delivery::lanes::tests::{self as items, mailing};
 use crate::delivery::model::{Item, Outcome, RunState, Tried};
 use crate::delivery::pages::{Lease, Pages, Runs};
+use crate::delivery::recall::Recalls;
 use crate::delivery::recorder::Recorder;
 use crate::delivery::repo::node;
 use crate::delivery::shared::{Settings, Shared};
@@ -170,6 +171,7 @@ impl Stage {
             feed,
             claim: Notify::new(),
             withdrawn: Notify::new(),
+            recalls: Recalls::default(),
             valve: Valve::new(false, metrics.sending_paused.clone()),
             changed: AtomicBool::new(true),
             page_done: AtomicBool::new(true),

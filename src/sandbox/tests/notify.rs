@@ -31,7 +31,8 @@ async fn every_channel_is_received_counted_and_logged_by_its_name() {
     send(&sandbox, &client, ID).await.unwrap();
     let told: Value =
         client.get(format!("{}/stats", sandbox.base_url())).send().await.unwrap().json().await.unwrap();
-    let by_channel = json!({"sms": 2, "email": 2, "push": 3, "webhook": 4, "discord": 5, "in_app": 6});
+    let by_channel =
+        json!({"sms": 2, "email": 2, "push": 3, "webhook": 4, "discord": 5, "in_app": 6, "request": 0});
     assert_eq!(
         (&told["channels"], &told["received"], &told["distinct"]),
         (&by_channel, &json!(22), &json!(22))
