@@ -104,7 +104,9 @@ impl Failure {
             (_, Some(code)) => code.refuses_values(),
             (QueryError::DatabaseError(kind, info), None) => {
                 matches!(kind, DatabaseErrorKind::NotNullViolation | DatabaseErrorKind::CheckViolation)
-                    || info.message().contains("too big")
+                    || ["out of range", "too long", "too big"]
+                        .iter()
+                        .any(|sign| info.message().contains(sign))
             }
             _ => false,
         }
