@@ -1,13 +1,14 @@
 //! A disk that is full, by a limit for the size of files that works without being root: SQLite meets EFBIG where it
 //! would meet ENOSPC, in the middle of a write as well.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::RunQueryDsl;
 use diesel::sql_types::Text;
 use serde_json::json;
 
 use crate::campaign::{Campaign, closed, csv, look, mail};
+use crate::support::api::{LOOK, PATIENCE};
 use crate::support::{Database, after};
 
 #[derive(diesel::QueryableByName)]
@@ -39,6 +40,18 @@ async fn a_full_disk_answers_503_and_everything_goes_on_once_there_is_room() {
     assert_eq!(refused.0, 503, "{refused:?}");
     let mut last = 0;
     look(&server, &mailing, &mut last).await;
+    // nothing at all can be written any more, and it says so
+    let began = Instant::now();
+    loop {
+        let asked = Instant::now();
+        let ready = server.http.get(format!("{}/ready", server.base)).send().await.expect("an answer");
+        assert!(asked.elapsed() < Duration::from_secs(1), "/ready answered after {:?}", asked.elapsed());
+        if ready.status().as_u16() == 503 {
+            break;
+        }
+        assert!(began.elapsed() < PATIENCE, "it is ready: {}", server.process.log());
+        tokio::time::sleep(LOOK).await;
+    }
 
     server.process.lift_file_limit();
     let counts = closed(&server, &mailing, last).await;
