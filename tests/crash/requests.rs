@@ -1,7 +1,7 @@
 //! Requests that are scheduled over some time, through kills: each is run, at its time and once, and its result is reported.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use fanfare::channels::webhook::Secret;
 use fanfare::clock::Clock;
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use crate::campaign::Campaign;
 use crate::process::Server;
-use crate::support::api::{LOOK, PATIENCE};
+use crate::support::api::{LOOK, Progress};
 use crate::support::checker::Limits;
 use crate::support::listener::{Arrival, Listener};
 
@@ -105,9 +105,9 @@ async fn ask_all(server: &Server, base: &str, count: usize) -> Vec<Accepted> {
 
 /// Waits until so many of all requests have arrived, repeated ones too.
 async fn arrived(listener: &Listener, path: &str, count: usize) {
-    let began = Instant::now();
+    let mut progress = Progress::begin();
     while listener.count(path) < count {
-        assert!(began.elapsed() < PATIENCE, "only {} of {count} at {path}", listener.count(path));
+        assert!(progress.goes_on(listener.count(path)), "only {} of {count} at {path}", listener.count(path));
         tokio::time::sleep(LOOK).await;
     }
 }

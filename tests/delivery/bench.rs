@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::ops::{Deref, DerefMut};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use diesel::prelude::*;
 use fanfare::clock::Clock;
@@ -16,6 +16,7 @@ use fanfare::sandbox::{Faults, Sandbox, SandboxArgs};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::support::api::Progress;
 use crate::support::checker::{Request, read_requests};
 use crate::support::{Database, Service, balance};
 
@@ -189,9 +190,10 @@ impl Bench {
 
     /// Waits until the provider has received so many requests.
     pub async fn received(&self, count: u64) {
-        let began = Instant::now();
+        let mut progress = Progress::begin();
         while self.provider.as_ref().expect("a provider").stats().requests < count {
-            assert!(began.elapsed() < Duration::from_secs(60), "only {} requests", self.requests().len());
+            let so_far = self.requests().len();
+            assert!(progress.goes_on(so_far), "only {so_far} requests");
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -4,10 +4,34 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// Longer than anything that a test waits for.
+/// Longer than anything that a test waits for takes to make a step.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at a condition that is waited for: it only keeps the loop from spinning.
 pub const LOOK: Duration = Duration::from_millis(10);
+
+/// Bounds a wait by what is seen: on a busy machine a thing may take long as long as it goes on.
+pub struct Progress<T> {
+    began: Instant,
+    changed: Instant,
+    seen: Option<T>,
+}
+
+impl<T: PartialEq> Progress<T> {
+    /// Of a wait that begins now.
+    pub fn begin() -> Self {
+        let now = Instant::now();
+        Self { began: now, changed: now, seen: None }
+    }
+
+    /// Notes a look; returns whether to look again: nothing may stay as it is for [`PATIENCE`], nor go on for ten times
+    /// as long.
+    pub fn goes_on(&mut self, seen: T) -> bool {
+        if self.seen.as_ref() != Some(&seen) {
+            (self.seen, self.changed) = (Some(seen), Instant::now());
+        }
+        self.changed.elapsed() < PATIENCE && self.began.elapsed() < PATIENCE * 10
+    }
+}
 
 /// Where the service listens, and a client to call it.
 pub struct Api {
@@ -78,15 +102,16 @@ impl Api {
         request.send().await?.error_for_status()?.json().await
     }
 
-    /// Reads a path until the condition holds; answers what it read. Panics after a minute, with the last look.
+    /// Reads a path until the condition holds; answers what it read. Panics with the last look when nothing has changed for
+    /// a minute.
     pub async fn wait_for(&self, path: &str, holds: impl Fn(&Value) -> bool) -> Value {
-        let began = Instant::now();
+        let mut progress = Progress::begin();
         loop {
             let seen = self.get(path).await;
             if holds(&seen) {
                 return seen;
             }
-            assert!(began.elapsed() < PATIENCE, "waited for a minute; last seen: {seen}");
+            assert!(progress.goes_on(seen.clone()), "nothing changes; last seen: {seen}");
             tokio::time::sleep(LOOK).await;
         }
     }

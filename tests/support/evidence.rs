@@ -50,14 +50,17 @@ const LEFT: &str = "SELECT (SELECT count(*) FROM message WHERE finished_at IS NU
 /// Waits until every message is final, none waits and none is in flight.
 pub async fn all_final(url: &str) {
     let db = open(url).await.expect("a database");
-    let began = Instant::now();
+    let (mut seen, mut since) = (None, Instant::now());
     loop {
         let look = db.read(|c| Ok(diesel::sql_query(LEFT).get_result::<Left>(c)?));
         let left = look.await.expect("the work that is left");
         if left == (Left { messages: 0, due: 0, leases: 0 }) {
             return;
         }
-        assert!(began.elapsed() < PATIENCE, "waited for a minute; last seen: {left:?}");
+        if seen != Some(left) {
+            (seen, since) = (Some(left), Instant::now());
+        }
+        assert!(since.elapsed() < PATIENCE, "nothing changes; last seen: {left:?}");
         tokio::time::sleep(LOOK).await;
     }
 }

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use serde_json::Value;
 
-use crate::support::api::{Api, LOOK, PATIENCE};
+use crate::support::api::{Api, LOOK, PATIENCE, Progress};
 use crate::support::checker::{Request, read_requests};
 
 /// How a process is started.
@@ -237,9 +237,9 @@ impl Provider {
 
     /// Waits until it has received so many requests; `look` is called again and again meanwhile.
     pub async fn received(&self, count: usize, mut look: impl AsyncFnMut()) {
-        let began = Instant::now();
+        let mut progress = Progress::begin();
         while self.count() < count {
-            assert!(began.elapsed() < PATIENCE, "only {} of {count} requests", self.count());
+            assert!(progress.goes_on(self.count()), "only {} of {count} requests", self.count());
             look().await;
             tokio::time::sleep(LOOK).await;
         }
