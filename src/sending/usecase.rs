@@ -24,7 +24,6 @@ pub struct SendingView {
     /// Whether it is paused: nothing leaves over any channel, and everything waits.
     pub paused: bool,
     /// Since when, in UTC.
-    #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime, example = "2026-12-01T06:00:00Z")]
     pub paused_at: Option<Timestamp>,
 }

@@ -59,7 +59,7 @@ crate::on_each_database! {
         assert_eq!((ready(&bench).await["sending_paused"].clone(), metric(&bench).await), (json!(true), "fanfare_sending_paused 1".into()));
         assert_eq!(bench.get("/sending").await, paused);
         assert_eq!(bench.call("DELETE", &format!("/requests/{request}"), None).await.0, 204);
-        assert_eq!(bench.post("/sending/resume", json!({})).await, json!({"paused": false}));
+        assert_eq!(bench.post("/sending/resume", json!({})).await, json!({"paused": false, "paused_at": null}));
         assert_eq!((ready(&bench).await["sending_paused"].clone(), metric(&bench).await), (json!(false), "fanfare_sending_paused 0".into()));
         bench.wait_for(&single, |seen| seen["status"] == "sent").await;
         assert_eq!(bench.closed(&id).await["sent"], 800);

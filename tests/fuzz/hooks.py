@@ -508,6 +508,13 @@ class Service:
         body = {"filter": {"channel": "push", "failed_after": began}, "rate_per_second": 0.1}
         return self.ask("POST", "/api/v1/dead-letters/replays", body)["id"]
 
+    def inbox_message(self):
+        """A message that is in its inbox, and the user."""
+        body = {"channel": "in_app", "recipient": "user-of-the-fuzzer", "content": "x"}
+        id = self.ask("POST", "/api/v1/notifications", body)["id"]
+        self.wait_for(f"/api/v1/notifications/{id}", ["sent"])
+        return {"user_id": body["recipient"], "message_id": id}
+
     def failed_request(self):
         """The id of a request that has failed: no name ends in .invalid (RFC 6761)."""
         if self.request is None:
@@ -520,12 +527,15 @@ class Service:
 SERVICE = Service()
 # What an operation needs that no other operation of the run leaves behind.
 PREPARED = {
-    "get_unsubscribe_page": lambda case: ("token", SERVICE.token(case)),
-    "unsubscribe_recipient": lambda case: ("token", SERVICE.token(case)),
-    "resubscribe_recipient": lambda case: ("token", SERVICE.token(case)),
-    "replay_dead_letter": lambda case: ("id", SERVICE.dead_letters(1)[0]),
-    "cancel_replay": lambda case: ("id", SERVICE.replay()),
-    "replay_request": lambda case: ("id", SERVICE.failed_request()),
+    "get_unsubscribe_page": lambda case: {"token": SERVICE.token(case)},
+    "unsubscribe_recipient": lambda case: {"token": SERVICE.token(case)},
+    "resubscribe_recipient": lambda case: {"token": SERVICE.token(case)},
+    "replay_dead_letter": lambda case: {"id": SERVICE.dead_letters(1)[0]},
+    "cancel_replay": lambda case: {"id": SERVICE.replay()},
+    "replay_request": lambda case: {"id": SERVICE.failed_request()},
+    "mark_inbox_message_read": lambda case: SERVICE.inbox_message(),
+    "mark_inbox_message_unread": lambda case: SERVICE.inbox_message(),
+    "archive_inbox_message": lambda case: SERVICE.inbox_message(),
 }
 
 
@@ -556,8 +566,7 @@ def before_call(ctx, case, **kwargs):
     name = operation_id(case)
     take_what_was_made(case)
     if name in PREPARED and not is_stateful(case):
-        parameter, value = PREPARED[name](case)
-        case.path_parameters[parameter] = value
+        case.path_parameters.update(PREPARED[name](case))
     if "Idempotency-Key" in (case.headers or {}):
         case.headers["Idempotency-Key"] = f"{case.headers['Idempotency-Key'][:200]}-{dice(case, 10**9)}"
     if name == "list_dead_letters":
