@@ -143,7 +143,7 @@ async fn the_service_starts_beside_a_real_provider_although_some_routes_cannot_g
     let mut running = Running(child);
     let log = || std::fs::read_to_string(&log).unwrap();
     let channels = format!("http://127.0.0.1:{port}/api/v1/channels");
-    let http = reqwest::Client::new();
+    let http = fanfare::egress::client().unwrap();
     let began = Instant::now();
     let answer = loop {
         if let Ok(answer) = http.get(&channels).send().await {
