@@ -85,6 +85,8 @@ use crate::templates::Templates;
 const MIB: usize = 1024 * 1024;
 /// For the database to take what came of the last attempts, after those have ended.
 const LAST_WORDS: Duration = Duration::from_secs(8);
+/// A database that takes nothing for so long does not answer.
+const SILENT: Duration = Duration::from_secs(5);
 
 /// A service that listens. Dropping it stops nothing; call [`App::stop`].
 pub struct App {
@@ -328,8 +330,9 @@ impl App {
     /// Stops taking work, finishes what is in flight, gives the rest back.
     pub async fn stop(self) {
         self.trigger.fire();
-        // whatever the database does
-        self.db.end_by(Instant::now() + self.patience + LAST_WORDS);
+        // whatever the database does; one that has not answered for long is not waited for as long
+        let words = if self.db.unwritten_for() > SILENT { SILENT / 2 } else { LAST_WORDS };
+        self.db.end_by(Instant::now() + self.patience + words);
         self.handle.stop(true).await;
         let _ = self.server.await;
         let _ = self.observer.await;
