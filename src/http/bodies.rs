@@ -19,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const LEAST: usize = 10 * 1024;
 /// Bytes of each body that need no room of the common memory, so that large bodies do not keep small ones out.
 const FREE: usize = 16 * 1024;
+/// A body is received in pieces of so many bytes. In one place from the beginning it would take memory that the allocator
+/// keeps when it is refused; in one that grows, more than it has bytes.
+const PIECE: usize = 64 * 1024;
 /// The unit in which memory is counted.
 const UNIT: usize = 1024;
 
@@ -65,23 +68,61 @@ struct Room(#[expect(dead_code, reason = "held, not used")] Option<OwnedSemaphor
 /// [`Error::Malformed`] for a body that does not come whole.
 pub async fn read(request: HttpRequest, mut payload: web::Payload, most: usize) -> Result<web::BytesMut> {
     let memory = request.app_data::<web::Data<BodyMemory>>().cloned();
-    // in one place from the beginning: a body that grows by doubling would take up more than it has bytes
-    let mut body = web::BytesMut::with_capacity(announced(&request).unwrap_or_default().min(most));
+    let mut body = Pieces::new(announced(&request).unwrap_or_default());
     let (mut pace, mut room, began) = (Pace::new(), None, Instant::now());
     while let Some(chunk) = pace.next(&mut payload).await? {
-        if body.len() + chunk.len() > most {
+        let length = body.length + chunk.len();
+        if length > most {
             return Err(Error::TooLarge(format!("the body is larger than {most} bytes")));
         }
         if began.elapsed() > DEADLINE {
             return Err(Error::TooSlow(format!("the body did not come within {} s", DEADLINE.as_secs())));
         }
         if let Some(memory) = &memory {
-            memory.grow(&mut room, body.len() + chunk.len())?;
+            memory.grow(&mut room, length)?;
         }
-        body.extend_from_slice(&chunk);
+        body.extend(&chunk);
     }
     request.extensions_mut().insert(Room(room));
-    Ok(body)
+    Ok(body.whole())
+}
+
+/// A body that is being received.
+struct Pieces {
+    full: Vec<web::BytesMut>,
+    last: web::BytesMut,
+    length: usize,
+}
+
+impl Pieces {
+    fn new(announced: usize) -> Self {
+        Self { full: Vec::new(), last: web::BytesMut::with_capacity(announced.min(PIECE)), length: 0 }
+    }
+
+    fn extend(&mut self, mut bytes: &[u8]) {
+        self.length += bytes.len();
+        while !bytes.is_empty() {
+            if self.last.len() == PIECE {
+                let next = web::BytesMut::with_capacity(PIECE);
+                self.full.push(std::mem::replace(&mut self.last, next));
+            }
+            let (now, later) = bytes.split_at(bytes.len().min(PIECE - self.last.len()));
+            self.last.extend_from_slice(now);
+            bytes = later;
+        }
+    }
+
+    /// In one place; each piece goes when it is copied.
+    fn whole(self) -> web::BytesMut {
+        if self.full.is_empty() {
+            return self.last;
+        }
+        let mut whole = web::BytesMut::with_capacity(self.length);
+        for piece in self.full.into_iter().chain([self.last]) {
+            whole.extend_from_slice(&piece);
+        }
+        whole
+    }
 }
 
 fn announced(request: &HttpRequest) -> Option<usize> {
@@ -156,5 +197,20 @@ mod tests {
         drop(large);
         memory.grow(&mut other, 500 * 1024).unwrap();
         assert_eq!(memory.free.available_permits(), 1024 - (500 - 16));
+    }
+    #[test]
+    fn what_comes_in_chunks_of_any_length_is_whole_in_the_end() {
+        for (length, chunk) in
+            [(0, 1), (10, 3), (PIECE, PIECE), (PIECE + 1, 7), (5 * PIECE + 17, 100_000), (3 * PIECE, 1)]
+        {
+            let sent: Vec<u8> = (0..length).map(|at| (at % 251) as u8).collect();
+            for announced in [0, length, 100 * length] {
+                let mut body = Pieces::new(announced);
+                sent.chunks(chunk).for_each(|bytes| body.extend(bytes));
+                assert_eq!(body.length, length);
+                assert!(body.full.iter().all(|piece| piece.len() == PIECE));
+                assert!(body.whole() == sent, "{length} in chunks of {chunk}");
+            }
+        }
     }
 }

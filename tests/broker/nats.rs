@@ -1,7 +1,7 @@
 //! A nats-server of a test's own.
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -179,7 +179,9 @@ impl Drop for Nats {
 
 /// Below the range that outgoing connections take theirs from: one must not be taken while the server is away.
 fn any_port() -> u16 {
-    fastrand::u16(20_000..30_000)
+    std::iter::repeat_with(|| fastrand::u16(20_000..30_000))
+        .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
+        .unwrap()
 }
 
 /// Whether the server of this name greets there.
