@@ -26,7 +26,7 @@ static ALLOCATOR: PeakAlloc = PeakAlloc;
 
 /// The longest that one rendering may take.
 const MOST_TIME: Duration = Duration::from_millis(10);
-/// What one rendering may allocate beside its output.
+/// Bytes that one rendering may allocate beside its output.
 const MOST_MEMORY: usize = 1024 * 1024;
 /// Bytes of the longest output, of HTML. They are there before a rendering begins, so that all else is what it allocates.
 const LONGEST: usize = 1_600_000;

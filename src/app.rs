@@ -473,7 +473,7 @@ fn terms(config: &Config, guard: Arc<Guard>, shutdown: &Shutdown) -> Terms {
     }
 }
 
-/// What tokens and links are signed with: the configured secrets, and in place of one that is not configured one that was
+/// The secrets of tokens and links: the configured ones, and in place of one that is not configured one that was
 /// generated and is kept in the database. Never the API key: a link would let its reader try keys without asking.
 #[derive(Clone)]
 struct Secrets {

@@ -160,7 +160,7 @@ pub trait Channel: Send + Sync {
     fn has_many_servers(&self) -> bool {
         false
     }
-    /// Whether its peer is known to drop a second copy of a message, by the message's id. Where it does not, a crash shows
+    /// Returns whether its peer is known to drop a second copy of a message, by the message's id. Where it does not, a crash shows
     /// people what it repeats: fewer attempts go ahead of their record, see [`MOST_UNRECORDED`].
     fn drops_repeats(&self) -> bool {
         true

@@ -58,7 +58,7 @@ impl Clock {
         }
     }
 
-    /// What this machine's clock says, without a correction.
+    /// Returns the time of this machine's clock, without a correction.
     pub fn own(&self) -> Timestamp {
         match self {
             Self::Corrected { own, .. } => own.now(),

@@ -2,7 +2,7 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// What a process has open besides connections: files, sockets that listen, pipes.
+/// Descriptors that a process has open besides connections: files, sockets that listen, pipes.
 const FEW: usize = 64;
 /// Connections of the server, unless it is configured.
 const MOST_CONNECTIONS: usize = 10_000;

@@ -26,7 +26,7 @@ const A_BYTE: Duration = Duration::from_secs(1);
 const LARGE: usize = 300;
 const STUCK: Duration = Duration::from_secs(60);
 
-/// What the connections do.
+/// The work of the connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sort {
     /// There are none: what the others are held against.
@@ -54,7 +54,7 @@ impl Sort {
         }
     }
 
-    /// What a connection begins with, and whether more comes slowly.
+    /// Returns the first bytes of a connection, and whether more comes slowly.
     fn opening(self) -> (&'static str, bool) {
         match self {
             Self::None => ("", false),
@@ -115,7 +115,7 @@ pub async fn measure(bench: &Bench, kind: Kind, strangers: &mut Strangers) -> Re
     service.stop().await
 }
 
-/// What makes a page of a list large.
+/// Posts messages that make a page of a list large.
 async fn fill(api: &Api) -> Result {
     let tomorrow = fanfare::clock::Clock::System.now().plus(Duration::from_hours(24)).to_string();
     let text = "x".repeat(20_000);

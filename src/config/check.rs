@@ -173,7 +173,7 @@ fn access(config: &Config, wrong: &mut Complaints) {
     }
 }
 
-/// Whether a key is none that somebody guesses.
+/// Returns whether a key is none that somebody guesses.
 fn is_strong(key: &str) -> bool {
     let first = key.chars().next();
     key.len() >= 32 && key.chars().any(|c| Some(c) != first)

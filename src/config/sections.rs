@@ -223,7 +223,7 @@ pub struct DeadLetters {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Delivery {
-    /// Whether it sends from the start.
+    /// The switch of all sending at the start.
     pub sending: Sending,
     /// Recipients planned in one transaction.
     pub page_size: usize,
@@ -242,7 +242,7 @@ pub struct Delivery {
     pub scheduler_interval: Duration,
 }
 
-/// Whether anything is sent from the start.
+/// The switch of all sending at the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sending {

@@ -55,7 +55,7 @@ impl Target {
     }
 }
 
-/// What libpq is told unless the URL says otherwise: a server that does not take the connection is given up after two
+/// Parameters of libpq unless the URL has others: a server that does not take the connection is given up after two
 /// seconds (libpq takes no less), and a peer that is gone without a word after some ten.
 const POSTGRES_PARAMETERS: &[(&str, &str)] = &[
     ("connect_timeout", "2"),
@@ -88,7 +88,7 @@ fn bounded(url: &str) -> String {
     bounded
 }
 
-/// What connections are opened to.
+/// The database that connections are opened to.
 #[derive(Debug, Clone)]
 pub(super) enum Source {
     Postgres(String),
@@ -113,11 +113,11 @@ const SQLITE_PRAGMAS: &str = "PRAGMA busy_timeout = 10000; PRAGMA journal_mode =
 const POSTGRES_SETTINGS: &str = "SET TIME ZONE 'UTC'; SET synchronous_commit = on; \
     SET idle_in_transaction_session_timeout = '5s'; SET tcp_user_timeout = '5s'";
 
-/// What a path may have in a URI.
+/// Characters that are escaped in the path of a URI.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 impl Opener {
-    /// Of the database of this URL. A SQLite file that is not there is created.
+    /// Opens connections to the database of this URL. A SQLite file that is not there is created.
     ///
     /// # Errors
     /// A URL of no known scheme, a file that cannot be opened.

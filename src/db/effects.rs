@@ -1,4 +1,4 @@
-//! Whether a request has changed anything by the time that it fails: then its answer must not say that nothing was changed.
+//! Notes the changes of a request: when it fails after one, its answer must not say that nothing was changed.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -18,7 +18,7 @@ pub(super) fn note() {
     let _ = WRITTEN.try_with(|written| written.set(true));
 }
 
-/// Whether the request that is being run has committed anything.
+/// Returns whether the request that is being run has committed anything.
 pub fn are_noted() -> bool {
     WRITTEN.try_with(Cell::get).unwrap_or_default()
 }

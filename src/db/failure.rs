@@ -31,7 +31,7 @@ impl SqlState {
         codes.contains(&self.as_str())
     }
 
-    /// Whether the same work may succeed later, or at another server.
+    /// Returns whether the same work may succeed later, or at another server.
     fn is_outage(self) -> bool {
         // connection, rolled back (deadlock, serialization), resources (disk, memory, connections), operator and
         // time-outs, the system's I/O
@@ -40,13 +40,13 @@ impl SqlState {
             || self.is_one_of(&["25006", "25P03", "25P04", "55P03"])
     }
 
-    /// Whether these values will never be taken.
+    /// Returns whether these values will never be taken.
     fn refuses_values(self) -> bool {
         // data exceptions, limits of the program such as an index row that is too large
         ["22", "54"].contains(&self.class()) || self.is_one_of(&["23502", "23514"])
     }
 
-    /// Whether a commit that was answered with this may have been done all the same.
+    /// Returns whether a commit that was answered with this may have been done all the same.
     fn leaves_commit_open(self) -> bool {
         self.class() == "08" || self.is_one_of(&["40003"]) || self.as_str().starts_with("57P")
     }
@@ -129,7 +129,7 @@ fn is_outage(error: &QueryError, without_code: bool) -> bool {
     }
 }
 
-/// What SQLite and libpq say, for which diesel has neither a kind nor a code.
+/// Recognizes outages in messages of SQLite and libpq, for which diesel has neither a kind nor a code.
 fn is_outage_in_words(message: &str) -> bool {
     [
         "disk is full",
@@ -180,18 +180,18 @@ fn failure(error: &Error) -> Option<&Failure> {
     }
 }
 
-/// Whether the database will never take just these values: the same work with others may succeed, and waiting helps
+/// Returns whether the database will never take just these values: the same work with others may succeed, and waiting helps
 /// nothing.
 pub fn refuses_values(error: &Error) -> bool {
     matches!(error, Error::Internal(_)) && failure(error).is_some_and(Failure::refuses_values)
 }
 
-/// Whether PostgreSQL ended this work because it and another waited for each other.
+/// Returns whether PostgreSQL ended this work because it and another waited for each other.
 pub fn is_deadlock(error: &Error) -> bool {
     failure(error).and_then(|failure| failure.code).is_some_and(|code| code.is_one_of(&["40P01"]))
 }
 
-/// Whether a prepared statement was not there, or was there already: sessions are not this process's own.
+/// Returns whether a prepared statement was missing, or was there already: sessions are not this process's own.
 pub(super) fn is_shared_session(error: &Error) -> bool {
     failure(error).and_then(|failure| failure.code).is_some_and(|code| code.is_one_of(&["42P05", "26000"]))
 }

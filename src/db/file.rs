@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 /// For the service's user alone: texts and addresses are in it.
 const MODE: u32 = 0o600;
 
-/// What tells files apart that have one name after another.
+/// The identity of a file, which tells files of one name apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Identity {
     device: u64,
@@ -50,7 +50,7 @@ impl DatabaseFile {
         &self.path
     }
 
-    /// Whether it is still there. What cannot be looked at for another reason is taken to be.
+    /// Returns whether it is still there. A file that cannot be looked at for another reason is taken to be.
     pub(super) fn is_in_place(&self) -> bool {
         match self.path.metadata() {
             Ok(metadata) => Identity::from(metadata) == self.identity,

@@ -60,7 +60,7 @@ enum Write {
     Pool(Arc<Pool>, Arc<dyn Fn(f64) + Send + Sync>),
 }
 
-/// What all clones of a handle share.
+/// State shared by all clones of a handle.
 struct Shared {
     timeout: Duration,
     end: watch::Sender<Option<Instant>>,
@@ -138,7 +138,7 @@ impl Db {
         Ok(self)
     }
 
-    /// Whether one file on this machine is the database: no other node can hold pages then.
+    /// Returns whether one file on this machine is the database: no other node can hold pages then.
     pub fn is_single_node(&self) -> bool {
         matches!(self.write, Write::Group(_))
     }
@@ -219,7 +219,7 @@ impl Db {
         self.shared.end.send_replace(Some(at));
     }
 
-    /// Whether a SQLite file is still where it was opened; from the first time that it is not, nothing is read and nothing
+    /// Returns whether a SQLite file is still where it was opened; from the first time that it is not, nothing is read and nothing
     /// is written but for the engine, which is to end.
     pub fn is_in_place(&self) -> bool {
         if self.opener.file().is_some_and(|file| !file.is_in_place()) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Who asks the database.
+/// A kind of work on the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Workload {
     /// A request of the API.

@@ -98,7 +98,7 @@ impl Db {
     }
 }
 
-/// What a thread that listens and the one that looks after it tell each other.
+/// State shared by a thread that listens and the one that watches it.
 struct Watch {
     over: AtomicBool,
     seen: Mutex<Instant>,

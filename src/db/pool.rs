@@ -32,7 +32,7 @@ pub(super) type End = watch::Receiver<Option<Instant>>;
 struct Session {
     connection: AnyConnection,
     opened: Instant,
-    /// Of the pool when it was opened.
+    /// The epoch of the pool when it was opened.
     epoch: u64,
 }
 
@@ -234,7 +234,7 @@ impl Drop for Ending<'_> {
     }
 }
 
-/// What the future returns, unless it takes until `deadline`, or until the process is to have ended.
+/// Returns the output of the future, unless it takes until `deadline`, or until the process is to have ended.
 pub(super) async fn within<F: Future>(deadline: Instant, end: &mut End, future: F) -> Option<F::Output> {
     tokio::pin!(future);
     loop {

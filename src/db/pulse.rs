@@ -8,7 +8,7 @@ use super::schema::node;
 use super::types::{Instant, Timestamp};
 use crate::error::{Error, Result};
 
-/// What a database said.
+/// The answer of a database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pulse {
     /// Its time; none of SQLite, which has this machine's.

@@ -6,7 +6,7 @@ const COMMITTING: u8 = 1;
 const ABANDONED: u8 = 2;
 const ENDED: u8 = 4;
 
-/// What had happened by the time that the waiting ended.
+/// The state of the work when the waiting ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Abandoned {
     /// The commit was begun: it may have been done.
@@ -37,7 +37,7 @@ impl Ticket {
         self.0.fetch_or(ENDED, Ordering::AcqRel) & ABANDONED != 0
     }
 
-    /// Whether nobody waits any more.
+    /// Returns whether the waiting has ended.
     pub(super) fn is_abandoned(&self) -> bool {
         self.0.load(Ordering::Acquire) & ABANDONED != 0
     }

@@ -35,7 +35,7 @@ pub struct Announcer {
     news: Notify,
 }
 
-/// What another node said, as far as it asks for something.
+/// The requests in a payload of another node.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Heard {
     /// Something changed: look again.

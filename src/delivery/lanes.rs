@@ -252,7 +252,7 @@ impl Lanes {
         (taken, found)
     }
 
-    /// Whether a message that was taken is withdrawn.
+    /// Returns whether a message that was taken is withdrawn.
     pub fn is_withdrawn(&self, id: MessageId) -> bool {
         self.lock().in_flight.get(&id).is_some_and(|taken| taken.is_withdrawn)
     }

@@ -175,7 +175,7 @@ impl Run {
         }
     }
 
-    /// Whether its texts go out as they are written, to everyone.
+    /// Returns whether its texts go out as they are written, to everyone.
     pub fn is_plain(&self) -> bool {
         self.content.as_ref().is_ok_and(|variants| variants.all().all(|variant| variant.content.is_plain()))
     }

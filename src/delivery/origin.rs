@@ -60,7 +60,7 @@ impl Origin {
         }
     }
 
-    /// Whether its text needs no filling: it is a mailing's without tags, or was filled when it was accepted.
+    /// Returns whether its text needs no filling: it is a mailing's without tags, or was filled when it was accepted.
     pub fn is_plain(&self) -> bool {
         match self {
             Self::Mailing(run) => run.is_plain(),

@@ -74,7 +74,7 @@ pub struct Shared {
     pub adopting: tokio::sync::Mutex<()>,
     /// Until when this node may send.
     pub lease: Lease,
-    /// Whether the installation sends.
+    /// Shut while all sending is paused.
     pub valve: Valve,
     /// How many nodes are alive, this one among them.
     pub nodes: AtomicU32,

@@ -47,7 +47,7 @@ impl Valve {
         })
     }
 
-    /// Whether no attempt may begin.
+    /// Returns whether no attempt may begin.
     pub fn is_shut(&self) -> bool {
         *self.shut.borrow()
     }

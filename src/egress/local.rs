@@ -6,14 +6,14 @@ use std::io;
 
 use rustix::io::Errno;
 
-/// What is noted of an attempt that was not made.
+/// The error of an attempt that was not made.
 pub const LOCAL_FAULT: &str =
     "no connection could be made: this machine has no descriptor, port or memory left";
 
-/// What an operating system answers who has used up its own.
+/// Error codes of an operating system whose resources are used up.
 const SHORTAGES: &[Errno] = &[Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS, Errno::ADDRNOTAVAIL];
 
-/// Whether a connection could not be made for want of something on this machine.
+/// Returns whether a connection could not be made for want of something on this machine.
 pub fn is_local(error: &(dyn Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {

@@ -246,6 +246,6 @@ pub struct Accepted {
     pub id: EventId,
     /// When it was taken: before this, if its sender's id was known.
     pub received_at: Timestamp,
-    /// Whether its sender's id was known.
+    /// True if its sender's id was known.
     pub is_known: bool,
 }

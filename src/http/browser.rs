@@ -26,7 +26,7 @@ use super::problem::Problem;
 /// Where a request comes from, as browsers say it.
 static FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// What is neither a page nor a part of one.
+/// The policy of answers that are neither a page nor a part of one.
 const NO_PAGE: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
 /// Swagger UI: its own scripts, and styles in its elements.
 const SWAGGER: HeaderValue = HeaderValue::from_static(
@@ -64,13 +64,13 @@ impl Sites {
         }
     }
 
-    /// Whether a request for this authority (`host[:port]`) is for this service.
+    /// Returns whether a request for this authority (`host[:port]`) is for this service.
     fn serves(&self, authority: &str) -> bool {
         let Some(known) = &self.hosts else { return true };
         host_of(authority).is_some_and(|host| is_loopback(&host) || known.contains(&host))
     }
 
-    /// Whether a page of this origin belongs to the service that is asked for as `authority`.
+    /// Returns whether a page of this origin belongs to the service that is asked for as `authority`.
     fn is_own(&self, origin: &str, authority: &str) -> bool {
         let own = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
         own.is_some_and(|own| own.eq_ignore_ascii_case(authority)) || self.public.as_deref() == Some(origin)
@@ -104,7 +104,7 @@ fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>
     }
 }
 
-/// What is against a request.
+/// Returns the problem of a request that is refused.
 fn refusal(request: &ServiceRequest, sites: &Sites) -> Option<Problem> {
     let headers = request.headers();
     let host = only(headers, &header::HOST);
@@ -135,7 +135,7 @@ fn refusal(request: &ServiceRequest, sites: &Sites) -> Option<Problem> {
     None
 }
 
-/// Whether a request that may change something comes from a page of another site.
+/// Returns whether a request that may change something comes from a page of another site.
 fn is_foreign(request: &ServiceRequest, authority: &str, sites: &Sites) -> bool {
     // links in mails are posted to by whatever shows the mail, and their tokens say all
     if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)

@@ -39,7 +39,7 @@ pub trait Source {
 pub struct Piece {
     /// The events as the wire has them.
     pub text: String,
-    /// Whether more are there already.
+    /// True if more are there already.
     pub more: bool,
 }
 

@@ -16,7 +16,7 @@ const HALF_LIFE: Duration = Duration::from_secs(60);
 const FIRST_DELAY: Duration = Duration::from_millis(100);
 /// The longest delay between two answers to one peer.
 const LONGEST_DELAY: Duration = Duration::from_secs(2);
-/// Whose answer would wait for longer, behind others of the same peer, is refused at once.
+/// A caller whose answer would wait for longer, behind others of the same peer, is refused at once.
 const LONGEST_QUEUE: Duration = Duration::from_secs(20);
 /// Peers that are remembered.
 const MOST_PEERS: usize = 10_000;
@@ -72,7 +72,7 @@ impl WrongKeys {
     }
 }
 
-/// What one subscriber has: an IPv4 address, or a /64 of IPv6 (RFC 6177).
+/// Returns the network of one subscriber: an IPv4 address, or a /64 of IPv6 (RFC 6177).
 fn network(peer: IpAddr) -> IpAddr {
     match peer {
         IpAddr::V4(_) => peer,

@@ -145,7 +145,7 @@ impl Inbox {
         self.tokens.check(token, user, now).map(|until| until.since(now))
     }
 
-    /// Whether the token was made for this user, also when it has expired since.
+    /// Returns whether the token was made for this user, also when it has expired since.
     pub fn has_issued(&self, token: &str, user: &UserId) -> bool {
         self.tokens.expiry(token, user).is_some()
     }

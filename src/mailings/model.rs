@@ -312,7 +312,7 @@ pub struct MailingChange {
 }
 
 impl MailingChange {
-    /// Whether it changes more than the end and the rate, which may change to the last.
+    /// Returns whether it changes more than the end and the rate, which may change to the last.
     pub fn touches_what_is_sent(&self) -> bool {
         self.template.is_some()
             || self.text.is_some()

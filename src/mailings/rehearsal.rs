@@ -29,7 +29,7 @@ pub struct Rehearsal {
     pub channel: ChannelKind,
     /// Its texts.
     pub content: Arc<Variants>,
-    /// Whether these are a template's.
+    /// True if these are a template's.
     pub is_copied: bool,
 }
 
@@ -105,7 +105,7 @@ pub fn first(
     Ok(found)
 }
 
-/// What one client would get.
+/// Returns the message that one client would get.
 pub fn sample((content, channel, recipient): (Option<Arc<Variants>>, ChannelKind, Recipient)) -> Sample {
     let address = recipient.address(channel);
     let content = content.as_ref().map(|variants| &variants.of(recipient.locale()).content);

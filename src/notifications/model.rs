@@ -279,7 +279,7 @@ pub struct Fill {
 /// A template that was found, ready to be filled.
 #[derive(Debug)]
 pub struct TemplateFill {
-    /// What is asked for.
+    /// The values and the locale that are asked for.
     pub fill: Fill,
     /// The template in all its languages.
     pub variants: Arc<Variants>,

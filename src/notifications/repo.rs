@@ -172,12 +172,12 @@ pub fn end_waiting(
 
 const CANCELLED: (MessageStatus, Option<&str>) = (MessageStatus::Cancelled, None);
 
-/// What came of cancelling.
+/// The result of cancelling.
 #[derive(Debug, Default)]
 pub struct Cancelled {
-    /// What waited, and has ended.
+    /// Notifications that waited, and have ended.
     pub ended: Vec<Change>,
-    /// What a node has in hand: noted, for it to take back.
+    /// Messages that a node has in hand: noted, for it to take back.
     pub noted: Vec<MessageId>,
 }
 

@@ -32,11 +32,11 @@ pub struct Grant {
 pub struct Failure {
     /// In words, without anything secret.
     pub why: String,
-    /// What helps.
+    /// The kind of failure.
     pub kind: FailureKind,
 }
 
-/// What helps when there is no token.
+/// The remedy when there is no token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
     /// Another time may be better.

@@ -205,12 +205,12 @@ pub fn end_waiting(
     Ok(Ended { requests: taken.len(), reports })
 }
 
-/// What came of cancelling.
+/// The result of cancelling.
 #[derive(Debug, Clone, Default)]
 pub struct Cancelled {
     /// How many waited, and have ended.
     pub requests: usize,
-    /// What a node has in hand: noted, for it to take back.
+    /// Messages that a node has in hand: noted, for it to take back.
     pub noted: Vec<MessageId>,
 }
 

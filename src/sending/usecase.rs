@@ -17,11 +17,11 @@ pub trait Switch: Send + Sync {
     fn switched(&self, is_paused: bool);
 }
 
-/// Whether the installation sends.
+/// The state of the switch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = Sending)]
 pub struct SendingView {
-    /// Whether it is paused: nothing leaves over any channel, and everything waits.
+    /// True if it is paused: nothing leaves over any channel, and everything waits.
     pub paused: bool,
     /// Since when, in UTC.
     #[schema(value_type = Option<String>, format = DateTime, example = "2026-12-01T06:00:00Z")]
@@ -47,7 +47,7 @@ impl Sending {
         Self { db, clock, switch }
     }
 
-    /// Whether it is paused.
+    /// Returns whether it is paused.
     ///
     /// # Errors
     /// Those of the database.

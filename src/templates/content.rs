@@ -111,7 +111,7 @@ impl Content {
         self.parts().flat_map(|(_, part)| part.missing(data)).collect()
     }
 
-    /// Whether all texts go out as they are written.
+    /// Returns whether all texts go out as they are written.
     pub fn is_plain(&self) -> bool {
         self.parts().all(|(_, part)| part.is_plain())
     }

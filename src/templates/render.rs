@@ -98,7 +98,7 @@ impl Template {
         self.program.names()
     }
 
-    /// Whether the text goes out as it is written.
+    /// Returns whether the text goes out as it is written.
     pub fn is_plain(&self) -> bool {
         self.plain.is_some()
     }

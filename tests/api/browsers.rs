@@ -41,7 +41,7 @@ const HOSTS: [&str; 20] = [
     "127.1",
 ];
 
-/// What browsers add to a request of another site's page, as (`Origin`, `Sec-Fetch-Site`). `HERE` is the service's own.
+/// Headers that browsers add to a request of another site's page, as (`Origin`, `Sec-Fetch-Site`). `HERE` is the service's own.
 const SITES: [(&[&str], &[&str]); 20] = [
     (&["http://evil.example"], &["cross-site"]),
     (&["https://evil.example"], &[]),
@@ -196,7 +196,7 @@ async fn snapshot(service: &Service, ids: &[(&str, String)]) -> Vec<String> {
     shown
 }
 
-/// What is refused never comes to the database: one of them says it all.
+/// A refused request never comes to the database: one of them is enough.
 #[tokio::test(flavor = "multi_thread")]
 async fn no_page_of_another_site_reads_or_changes_anything() {
     let settings = [PUBLIC_URL, ("in_app.base_url", ""), ("in_app.origins", PAGES)];

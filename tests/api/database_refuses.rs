@@ -18,7 +18,7 @@ use crate::support::{Database, Service, after};
 /// Every answer comes within this.
 const ANSWER: Duration = Duration::from_secs(3);
 
-/// What changes something, and what only reads.
+/// Calls that change something, and calls that only read.
 async fn calls(service: &Service) -> (Vec<(&'static str, String, Option<Value>)>, Vec<String>) {
     service.import(3, "all").await;
     let ends_at = after(Duration::from_secs(3600));

@@ -32,7 +32,7 @@ fn costly() -> Vec<String> {
     ]
 }
 
-/// What is wrong with a field of a refused request.
+/// Returns the reason of a field of a refused request.
 fn reason(answer: &Answer, field: &str) -> String {
     let problem = answer.problem(422);
     let errors = problem["errors"].as_array().expect("errors");

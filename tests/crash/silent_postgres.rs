@@ -53,7 +53,7 @@ async fn ask_all(server: &Server, mailing: &str) -> Vec<u16> {
     join_all(timed).await
 }
 
-/// Whether it is ready. Panics when it does not say so in time.
+/// Returns whether it is ready. Panics when it does not say so in time.
 async fn is_ready(server: &Server) -> bool {
     let began = Instant::now();
     let answer = server.http.get(format!("{}/ready", server.base)).send().await.expect("an answer");

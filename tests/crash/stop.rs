@@ -11,7 +11,7 @@ use crate::events::route;
 use crate::process::Server;
 use crate::support::Database;
 
-/// What a caller who waits is answered in, and a stream ends in, once the service is told to stop.
+/// The time in which a waiting caller is answered, and a stream ends, once the service is told to stop.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 crate::on_each_database! {

@@ -109,7 +109,7 @@ async fn one_in_flight_that_could_not_be_cancelled_has_its_other_attempts() {
     assert_eq!(sent["attempts"].as_array().map(Vec::len), Some(2), "{sent}");
 }
 
-/// What another node has in its lanes is taken back by that node before the answer.
+/// The node that has messages in its lanes takes them back before the answer.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_another_node_has_in_its_lanes_is_cancelled() {
     let bench =

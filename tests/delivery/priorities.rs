@@ -99,7 +99,7 @@ async fn shares(bench: &Bench, received: usize) -> [usize; 3] {
     firsts.map(|first| full.iter().filter(|request| is_of(request, first)).count())
 }
 
-/// Of 600: 85 %, 10 % and 5 %, with one turn at each edge.
+/// Checks the shares of 600: 85 %, 10 % and 5 %, with one turn at each edge.
 fn are_kept([high, normal, low]: [usize; 3]) {
     assert!(
         normal >= 58 && low >= 28 && normal >= low && high >= 500,

@@ -17,7 +17,7 @@ pub struct Progress<T> {
 }
 
 impl<T: PartialEq> Progress<T> {
-    /// Of a wait that begins now.
+    /// Begins a wait now.
     pub fn begin() -> Self {
         let now = Instant::now();
         Self { began: now, changed: now, seen: None }

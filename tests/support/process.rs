@@ -24,11 +24,11 @@ pub struct Launch<'a> {
     pub name: &'a str,
     /// Its settings. The caller's own never reach it.
     pub env: &'a [(&'a str, &'a str)],
-    /// What it may not go beyond.
+    /// The limit of its resources.
     pub limit: Limit,
 }
 
-/// What a process may not go beyond.
+/// A limit of the resources of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
     /// Only what the machine sets.

@@ -16,7 +16,7 @@ struct Common {
     header: Option<(&'static str, Type, &'static str)>,
     /// Whether the operation of this path answers it.
     fits: fn(&str, &Operation) -> bool,
-    /// Whether only an operation that may change something answers it.
+    /// True if only an operation that may change something answers it.
     of_changes: bool,
 }
 

@@ -115,7 +115,7 @@ fn admit(request: &HttpRequest) -> Option<Pass> {
     inbox.admit(&token, &user).map(Pass::User)
 }
 
-/// Whether a request bears a token that was the user's: nobody guesses, so nobody is slowed.
+/// Returns whether a request bears a token that was the user's: nobody guesses, so nobody is slowed.
 fn has_expired(request: &HttpRequest) -> bool {
     let inbox = request.app_data::<web::Data<Inbox>>();
     match (inbox, bearer(request.headers()), user_of(request)) {

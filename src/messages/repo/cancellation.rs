@@ -22,7 +22,7 @@ struct CancellationRow {
     asked_at: Timestamp,
 }
 
-/// What came of cancelling a message that was in hand.
+/// The state of a message that is being cancelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Came {
     /// It has ended, as this.
@@ -119,7 +119,7 @@ pub fn among(c: &mut AnyConnection, ids: &[MessageId]) -> Result<HashSet<Message
     Ok(found.into_iter().collect())
 }
 
-/// Whether any is noted.
+/// Returns whether any is noted.
 ///
 /// # Errors
 /// Those of the database.
@@ -129,7 +129,7 @@ pub fn any(c: &mut AnyConnection) -> Result<bool> {
     Ok(first.is_some())
 }
 
-/// What has come of each of these messages; nothing of one that does not exist.
+/// Returns the state of each of these messages that exist.
 ///
 /// # Errors
 /// Those of the database.

@@ -8,7 +8,7 @@ use super::syntax::{Comparison, Expr, Node, Test};
 use super::value::Value;
 
 impl<'a> Evaluation<'a> {
-    /// Whether an expression counts as true.
+    /// Returns whether an expression counts as true.
     pub(super) fn truth(&mut self, expression: &'a Expr) -> Evaluated<bool> {
         match &expression.node {
             Node::And(left, right) => self.decide(left, right, false),
@@ -44,7 +44,7 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// Whether a value counts as true. In a condition what has no value is false.
+    /// Returns whether a value counts as true. In a condition what has no value is false.
     pub(super) fn counts_as_true(&self, value: &Value<'_>, of: &Expr) -> Evaluated<bool> {
         if value.is_missing() && !self.is_condition {
             return Err(self.no_value(of));
@@ -110,7 +110,7 @@ impl<'a> Evaluation<'a> {
         Ok(number(left, left_of)?.order(number(right, right_of)?))
     }
 
-    /// Whether two values are equal. A text beside a number is read as a number, as it is where they are ordered.
+    /// Returns whether two values are equal. A text beside a number is read as a number, as it is where they are ordered.
     fn equal(&mut self, left: &Value<'_>, right: &Value<'_>) -> Evaluated<bool> {
         self.budget.step()?;
         Ok(match (left, right) {
@@ -151,7 +151,7 @@ impl<'a> Evaluation<'a> {
         })
     }
 
-    /// Whether a list has an element, an object a name, or a text a part.
+    /// Returns whether a list has an element, an object a name, or a text a part.
     fn contains(&mut self, (of, container): (&Expr, &Value<'_>), wanted: &Value<'_>) -> Evaluated<bool> {
         match (container, wanted) {
             (Value::List(items), wanted) => {

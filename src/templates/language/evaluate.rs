@@ -405,7 +405,7 @@ fn places(from: Option<i128>, to: Option<i128>, length: usize) -> (usize, usize)
     (from, to.max(from))
 }
 
-/// What a loop goes through.
+/// The elements of a loop.
 enum Elements<'a> {
     List(&'a [Json]),
     Map(&'a Map<String, Json>),

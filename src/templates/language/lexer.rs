@@ -188,7 +188,7 @@ fn is_letter(c: char) -> bool {
     c.is_alphabetic() || c == '_'
 }
 
-/// Whether the text before the tag loses its spaces, and the length of the sign that says so.
+/// Returns whether the text before the tag loses its spaces, and the length of the sign that says so.
 fn control(inside: &str) -> (bool, usize) {
     match inside.as_bytes().first() {
         Some(b'-') => (true, 1),

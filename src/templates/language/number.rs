@@ -74,7 +74,7 @@ impl Number {
         }
     }
 
-    /// Whether it is zero, which counts as false.
+    /// Returns whether it is zero, which counts as false.
     pub fn is_zero(self) -> bool {
         match self {
             Self::Whole(whole) => whole == 0,

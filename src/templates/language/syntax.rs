@@ -49,7 +49,7 @@ pub struct Loop {
 /// An expression and its place in the source, by which errors name it.
 #[derive(Debug)]
 pub struct Expr {
-    /// What is computed.
+    /// The computation.
     pub node: Node,
     /// Bytes of the source.
     pub span: Range<usize>,
@@ -105,7 +105,7 @@ pub enum Node {
 /// The parts of `yes if condition else no`.
 #[derive(Debug)]
 pub struct Choice {
-    /// What decides.
+    /// The condition.
     pub condition: Expr,
     /// The value if it holds.
     pub yes: Expr,
@@ -164,9 +164,9 @@ pub enum LoopField {
     ReverseIndex,
     /// Down to 0.
     ReverseIndex0,
-    /// Whether it is the first element.
+    /// True for the first element.
     First,
-    /// Whether it is the last element.
+    /// True for the last element.
     Last,
     /// The number of elements.
     Length,

@@ -23,7 +23,7 @@ pub enum Value<'a> {
     Map(&'a Map<String, Json>),
 }
 
-/// What placeholders are filled from.
+/// A source of values for placeholders.
 pub trait Data {
     /// The value of this name; [`Value::Missing`] if there is none.
     fn get(&self, name: &str) -> Value<'_>;
@@ -67,7 +67,7 @@ impl<'a> Value<'a> {
         Self::Text(Cow::Borrowed(text))
     }
 
-    /// Whether there is no value.
+    /// Returns whether there is no value.
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Missing)
     }
@@ -80,7 +80,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Whether it counts as true: not zero and not empty.
+    /// Returns whether it counts as true: not zero and not empty.
     pub fn is_true(&self) -> bool {
         match self {
             Self::Missing => false,

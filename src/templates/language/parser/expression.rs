@@ -40,7 +40,7 @@ impl<'s> Parser<'s> {
         Ok(left)
     }
 
-    /// What binds tighter than `if`.
+    /// Parses an expression that binds tighter than `if`.
     pub(super) fn alternatives(&mut self) -> Parsing<Expr> {
         self.chain(Self::conjunction, |token| match token {
             Token::Word("or") => Some(Node::Or),
