@@ -357,6 +357,7 @@ impl App {
         for task in self.tasks {
             let _ = task.await;
         }
+        self.db.release().await;
     }
 }
 

@@ -81,6 +81,14 @@ impl DatabaseFile {
         let _ = self.beside.set(beside);
         Ok(())
     }
+
+    /// Leaves it to another process.
+    pub(super) fn unlock(&self) {
+        for file in [Some(&self.file), self.beside.get()].into_iter().flatten() {
+            // an error: it was not locked
+            let _ = file.unlock();
+        }
+    }
 }
 
 fn create(path: &Path) -> io::Result<File> {
@@ -107,6 +115,8 @@ mod tests {
         }
         std::fs::remove_file(dir.path().join("x.db.lock")).unwrap();
         assert!(matches!(DatabaseFile::open(&path).unwrap().lock(), Err(Error::Conflict(_))));
+        first.unlock();
+        DatabaseFile::open(&path).unwrap().lock().unwrap();
         drop(first);
         DatabaseFile::open(&path).unwrap().lock().unwrap();
     }

@@ -19,6 +19,9 @@ use super::ticket::Ticket;
 use super::writer::Writer;
 use crate::error::{Error, Result};
 
+/// The time for work whose callers have gone when the service has ended.
+const LAST_WORK: Duration = Duration::from_secs(1);
+
 /// How the handle is opened.
 pub struct DbOptions {
     /// `sqlite://PATH` or `postgres://…`.
@@ -217,6 +220,22 @@ impl Db {
     /// Bounds all that is asked from now on, and all that waits: it is given up at this time.
     pub fn end_by(&self, at: Instant) {
         self.shared.end.send_replace(Some(at));
+    }
+
+    /// Waits for work whose callers have gone, and leaves a SQLite file to another service.
+    pub async fn release(&self) {
+        let settled = async {
+            self.read.settled().await;
+            if let Write::Pool(pool, _) = &self.write {
+                pool.settled().await;
+            }
+        };
+        if tokio::time::timeout(LAST_WORK, settled).await.is_err() {
+            tracing::warn!("work on the database did not end; it is left alone");
+        }
+        if let Some(file) = self.opener.file() {
+            file.unlock();
+        }
     }
 
     /// Returns whether a SQLite file is still where it was opened; from the first time that it is not, nothing is read and nothing

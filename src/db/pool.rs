@@ -98,6 +98,12 @@ impl Pool {
         (self.name, self.idle().sessions.len(), self.size - self.places.available_permits())
     }
 
+    /// Returns when nothing is being done on any connection, except on those that were given up.
+    pub(super) async fn settled(&self) {
+        // an error: the pool is closed
+        let _ = self.places.acquire_many(u32::try_from(self.size).unwrap_or(u32::MAX)).await;
+    }
+
     /// Runs `job` on a connection, on a blocking thread, within the limits of this work.
     ///
     /// # Errors
