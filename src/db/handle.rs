@@ -154,7 +154,7 @@ impl Db {
     /// Runs `f` on the blocking pool with a connection for reading.
     ///
     /// # Errors
-    /// What `f` answers; [`Error::Unavailable`] when there is no connection or no answer in time.
+    /// The error of `f`; [`Error::Unavailable`] when there is no connection or no answer in time.
     pub async fn read<T, F>(&self, f: F) -> Result<T>
     where
         T: Send + 'static,
@@ -167,7 +167,7 @@ impl Db {
     /// Runs `f` in one transaction, committed and on disk if it answers `Ok`, without a trace otherwise.
     ///
     /// # Errors
-    /// What `f` answers; [`Error::Unavailable`] when the database is away or did not commit, and
+    /// The error of `f`; [`Error::Unavailable`] when the database is away or did not commit, and
     /// [`Error::OutcomeUnknown`] when nobody can know whether it did.
     pub async fn write<T, F>(&self, f: F) -> Result<T>
     where

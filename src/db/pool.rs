@@ -107,7 +107,7 @@ impl Pool {
     /// Runs `job` on a connection, on a blocking thread, within the limits of this work.
     ///
     /// # Errors
-    /// What `job` returns; [`Error::Unavailable`] when there is no connection or no answer in time, and
+    /// The error of `job`; [`Error::Unavailable`] when there is no connection or no answer in time, and
     /// [`Error::OutcomeUnknown`] when the ticket says that the commit was under way by then.
     pub(super) async fn run<T: Send + 'static>(
         self: &Arc<Self>,

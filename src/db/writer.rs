@@ -59,7 +59,7 @@ impl Writer {
     /// Runs `unit` in the next group; answers after its commit.
     ///
     /// # Errors
-    /// What `unit` returns; [`Error::Unavailable`] when its turn did not come in time, and [`Error::OutcomeUnknown`] when
+    /// The error of `unit`; [`Error::Unavailable`] when its turn did not come in time, and [`Error::OutcomeUnknown`] when
     /// its end did not.
     pub(super) async fn write<T, F>(
         &self,
