@@ -186,7 +186,7 @@ impl App {
     pub async fn start(config: Config, clock: Clock) -> Result<Self> {
         let metrics = Metrics::new()?;
         let vault = credentials::vault(&config)?;
-        let db = open_db(&config, &metrics).await?.exclusive()?.doing(Workload::Request);
+        let db = open_db(&config, &metrics).await?.exclusive()?.fill().await?.doing(Workload::Request);
         let (clock, pulse) = database::followed(&db, clock, &metrics).await;
         // the address before the engine: a second service must not begin to send before it finds the port taken
         let listener = listen(config.listen())?;

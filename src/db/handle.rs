@@ -141,6 +141,21 @@ impl Db {
         Ok(self)
     }
 
+    /// Opens all connections of the pools now: later, calls to providers may have taken the process's last descriptor.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when one cannot be opened.
+    pub async fn fill(self) -> Result<Self> {
+        let filling = move || {
+            self.read.fill()?;
+            if let Write::Pool(pool, _) = &self.write {
+                pool.fill()?;
+            }
+            Ok(self)
+        };
+        tokio::task::spawn_blocking(filling).await.map_err(|e| Error::Internal(e.into()))?
+    }
+
     /// Returns whether one file on this machine is the database: no other node can hold pages then.
     pub fn is_single_node(&self) -> bool {
         matches!(self.write, Write::Group(_))

@@ -20,8 +20,8 @@ use super::limits::{Limits, Workload};
 use super::ticket::{Abandoned, Ticket};
 use crate::error::{Error, Result};
 
-/// A connection is replaced at this age, so that the server's memory for it does not grow for ever, and a name that leads to
-/// another server now is looked up again.
+/// A connection to a server is replaced at this age, so that the server's memory for it does not grow for ever, and a name
+/// that leads to another server now is looked up again.
 const OLDEST: Duration = Duration::from_secs(30 * 60);
 /// Threads that wait for connections that were given up; beyond that nothing more is asked of such a server.
 const MOST_ABANDONED: usize = 64;
@@ -48,6 +48,10 @@ impl Session {
             }
             AnyConnection::Sqlite(_) => Ok(()),
         }
+    }
+
+    fn is_old(&self) -> bool {
+        matches!(self.connection, AnyConnection::Postgres(_)) && self.opened.elapsed() > OLDEST
     }
 
     fn is_in_transaction(&mut self) -> bool {
@@ -175,9 +179,9 @@ impl Pool {
             };
             let is_new = found.is_none();
             let mut session = match found {
-                Some(session) if session.opened.elapsed() > OLDEST => continue,
+                Some(session) if session.is_old() => continue,
                 Some(session) => session,
-                None => Session { connection: self.opener.open()?, opened: Instant::now(), epoch },
+                None => self.open(epoch)?,
             };
             let prepared = session.prepare(limits);
             if ticket.is_abandoned() {
@@ -190,6 +194,23 @@ impl Pool {
                 Err(_) => {}
             }
         }
+    }
+
+    fn open(&self, epoch: u64) -> Result<Session> {
+        Ok(Session { connection: self.opener.open()?, opened: Instant::now(), epoch })
+    }
+
+    /// Opens all its connections, while the process has descriptors for them. Blocks.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when one cannot be opened.
+    pub(super) fn fill(&self) -> Result<()> {
+        let mut idle = self.idle();
+        while idle.sessions.len() < self.size {
+            let session = self.open(idle.epoch)?;
+            idle.sessions.push(session);
+        }
+        Ok(())
     }
 
     fn put_back(&self, mut session: Session, ticket: &Ticket) {

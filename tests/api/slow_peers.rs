@@ -110,12 +110,26 @@ async fn what_this_machine_lacks_uses_up_no_attempt() {
     let settings = [("SMS_WORKERS", "250")];
     let (server, _provider) = start(&db, Limit::Descriptors(80), &settings, &["--latency", "2s"]).await;
     import(&server, 200).await;
-    let done = mail(&server).await;
+    let mut callers = join_all((0..8).map(|_| connect(&server))).await;
+    for caller in &mut callers {
+        caller.write_all(b"HEAD /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n").await.expect("a request");
+        assert_eq!(head(caller).await.expect("an answer").0, 200);
+    }
+    let (done, ()) = tokio::join!(mail(&server), async {
+        wait_until("there are fewer descriptors than workers", async || {
+            server.metric("fanfare_local_faults_total").await > 0.0
+        })
+        .await;
+        // as many as the database has connections, all at once
+        for caller in &mut callers {
+            let read = b"GET /api/v1/clients?limit=1 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
+            caller.write_all(read).await.expect("a request");
+        }
+        for caller in &mut callers {
+            assert_eq!(head(caller).await.expect("an answer").0, 200, "the database has its descriptors");
+        }
+    });
     assert_eq!((&done["counts"]["sent"], &done["counts"]["failed"]), (&json!(200), &json!(0)), "{done}");
-    assert!(
-        server.metric("fanfare_local_faults_total").await > 0.0,
-        "there were fewer descriptors than workers"
-    );
     assert_eq!(server.metric("fanfare_retries_total").await, 0.0);
     let path = format!("/mailings/{}/messages?limit=1000", done["id"].as_str().expect("an id"));
     let messages = server.get(&path).await;
