@@ -10,7 +10,6 @@ use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use futures_util::stream;
 use serde::Serialize;
-use tokio::time::Instant;
 
 use super::connection::Disconnect;
 use super::problem::Problem;
@@ -20,9 +19,6 @@ use crate::lifecycle::Shutdown;
 const COMMENT_EVERY: Duration = Duration::from_secs(15);
 /// What a reset says.
 const MISSED: &str = r#"{"detail":"events were missed: read the state anew"}"#;
-/// A stream that has sent everything waits for so long before it looks for more. So what comes in quick succession costs
-/// a thousand watchers one look, not one for each event.
-const GAP: Duration = Duration::from_millis(100);
 /// How long a reader has for what was sent when the service stops.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
@@ -32,15 +28,7 @@ pub trait Source {
     fn place(&self) -> Option<String>;
 
     /// The next events as the wire has them; none at the end. Dropped before it returns, it has taken nothing.
-    fn next(&mut self) -> impl Future<Output = Option<Piece>>;
-}
-
-/// Some events of a stream.
-pub struct Piece {
-    /// The events as the wire has them.
-    pub text: String,
-    /// True if more are there already.
-    pub more: bool,
+    fn next(&mut self) -> impl Future<Output = Option<String>>;
 }
 
 /// The answer to a request for a stream, without events.
@@ -82,7 +70,7 @@ pub fn stream(
         actix_web::rt::spawn(guard(Disconnect::of(request), overtaken, shutdown.clone()));
     }
     let opening = Some(format!("{}{first}", comment(&source)));
-    let open = Open { source, shutdown: shutdown.clone(), opening, not_before: Instant::now() };
+    let open = Open { source, shutdown: shutdown.clone(), opening };
     head().streaming(stream::unfold(open, Open::next))
 }
 
@@ -107,8 +95,6 @@ struct Open<S> {
     source: S,
     shutdown: Shutdown,
     opening: Option<String>,
-    /// When events are looked for again.
-    not_before: Instant,
 }
 
 impl<S: Source> Open<S> {
@@ -119,25 +105,13 @@ impl<S: Source> Open<S> {
             None => tokio::select! {
                 biased;
                 () = self.shutdown.wait() => return None,
-                piece = later(self.not_before, &mut self.source) => {
-                    let Piece { text, more } = piece?;
-                    if !more {
-                        self.not_before = Instant::now() + GAP;
-                    }
-                    text
-                }
+                text = self.source.next() => text?,
                 // with the place by now, also when nothing of it was let through: so it is not lost in a quiet stream
                 () = tokio::time::sleep(COMMENT_EVERY) => comment(&self.source),
             },
         };
         Some((Ok(text.into()), self))
     }
-}
-
-/// The next events, but not before this time.
-async fn later(at: Instant, source: &mut impl Source) -> Option<Piece> {
-    tokio::time::sleep_until(at).await;
-    source.next().await
 }
 
 /// Says nothing but the place.

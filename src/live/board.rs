@@ -2,10 +2,19 @@
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{Notify, oneshot};
+use tokio::time::Instant;
 
 use super::hub::{Hub, Read, Seat};
+
+/// A watcher that has seen everything waits at least so long before it looks for more: what comes in quick succession costs
+/// it one look, not one for each event.
+const GAP: Duration = Duration::from_millis(100);
+/// The gap for each watcher that there is. Each look that finds something is a write into a socket: so a thousand watchers
+/// together look no oftener than two hundred.
+const GAP_OF_EACH: Duration = Duration::from_micros(500);
 
 /// A hub that wakes who watches it; cloning it is cheap. `T` is what a watcher is there for.
 pub struct Board<E, T>(Arc<Inner<E, T>>);
@@ -15,6 +24,8 @@ struct Inner<E, T> {
     boot: String,
     hub: Mutex<Hub<E, T>>,
     published: Notify,
+    /// Watchers that still wait for the end of their gap may be behind.
+    crowded: Notify,
 }
 
 impl<E, T> Clone for Board<E, T> {
@@ -27,7 +38,7 @@ impl<E: Copy, T> Board<E, T> {
     /// Over this hub.
     pub fn new(hub: Hub<E, T>) -> Self {
         let boot = format!("{:016x}", fastrand::u64(..));
-        Self(Arc::new(Inner { boot, hub: Mutex::new(hub), published: Notify::new() }))
+        Self(Arc::new(Inner { boot, hub: Mutex::new(hub), published: Notify::new(), crowded: Notify::new() }))
     }
 
     /// The hub.
@@ -37,7 +48,9 @@ impl<E: Copy, T> Board<E, T> {
 
     /// Tells those who watch.
     pub fn tell(&self, event: E) {
-        self.hub().push(event);
+        if self.hub().push(event) {
+            self.0.crowded.notify_waiters();
+        }
         self.0.published.notify_waiters();
     }
 
@@ -56,6 +69,7 @@ impl<E: Copy, T> Board<E, T> {
             seat,
             lets_through: Box::new(lets_through),
             missed: asked.is_some() && !found,
+            not_before: Instant::now(),
             overtaken: Some(Overtaken(overtaken)),
         })
     }
@@ -72,6 +86,8 @@ pub struct Watch<E: Copy, T> {
     seat: Seat,
     lets_through: Box<dyn Fn(&E) -> bool + Send>,
     missed: bool,
+    /// When it looks again.
+    not_before: Instant,
     overtaken: Option<Overtaken>,
 }
 
@@ -112,23 +128,29 @@ impl<E: Copy, T> Watch<E, T> {
         Some(read.events.into_iter().map(|(at, event, _)| (self.id(at), event)).collect())
     }
 
-    /// The next events as `write` writes them, which it does once for all watchers; and whether more are there already.
-    /// As [`Watch::next`].
-    pub async fn next_text(&mut self, write: impl Fn(&str, &E) -> String) -> Option<(String, bool)> {
+    /// The next events as `write` writes them, which it does once for all watchers. As [`Watch::next`].
+    pub async fn next_text(&mut self, write: impl Fn(&str, &E) -> String) -> Option<String> {
         let read = self.read().await?;
         let mut whole = String::new();
         for (at, event, text) in &read.events {
             whole.push_str(text.get_or_init(|| write(&self.id(*at), event).into()));
         }
-        Some((whole, read.more))
+        Some(whole)
     }
 
     async fn read(&mut self) -> Option<Read<E>> {
         loop {
+            self.pause().await;
             // registered before looking: what comes in between is not missed
             let mut published = pin!(self.board.0.published.notified());
             published.as_mut().enable();
-            let read = self.board.hub().read(self.seat, &self.lets_through)?;
+            let (read, watchers) = {
+                let mut hub = self.board.hub();
+                (hub.read(self.seat, &self.lets_through)?, hub.taken())
+            };
+            if !read.more {
+                self.not_before = Instant::now() + gap(watchers);
+            }
             if !read.events.is_empty() {
                 return Some(read);
             }
@@ -137,6 +159,24 @@ impl<E: Copy, T> Watch<E, T> {
             }
         }
     }
+
+    /// Waits for the end of the gap, or until so much has come that it would be overtaken.
+    async fn pause(&mut self) {
+        let mut crowded = pin!(self.board.0.crowded.notified());
+        crowded.as_mut().enable();
+        if !self.board.hub().is_behind(self.seat) {
+            tokio::select! {
+                () = tokio::time::sleep_until(self.not_before) => {}
+                () = crowded => {}
+            }
+        }
+    }
+}
+
+/// The time between two looks of one among so many watchers. It varies, so that they do not all look at once.
+fn gap(watchers: usize) -> Duration {
+    let each = GAP_OF_EACH * u32::try_from(watchers).unwrap_or(u32::MAX);
+    GAP.max(each).mul_f64(0.75 + fastrand::f64() / 2.0)
 }
 
 impl<E: Copy, T> Drop for Watch<E, T> {
@@ -151,6 +191,34 @@ mod tests {
 
     use super::*;
 
+    #[test]
+    fn the_more_watch_the_less_often_each_looks() {
+        let looks = |watchers: usize| watchers as f64 / gap(watchers).as_secs_f64();
+        for watchers in [1, 50, 200] {
+            assert!((75..=125).contains(&gap(watchers).as_millis()), "{watchers}");
+        }
+        for watchers in [500, 1000, 10_000] {
+            assert!((1500.0..3000.0).contains(&looks(watchers)), "{watchers}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watcher_in_its_gap_is_woken_before_it_is_overtaken() {
+        let board: Board<u32, u32> = Board::new(Hub::new(40, 1000));
+        let mut watch = board.watch(0, (None, true), |_| true).unwrap();
+        board.tell(0);
+        assert_eq!(watch.next().await.unwrap().len(), 1);
+        let began = Instant::now();
+        let waiting = tokio::spawn(async move { (watch.next().await, watch) });
+        tokio::task::yield_now().await;
+        (1..=20).for_each(|event| board.tell(event));
+        let (events, mut watch) = waiting.await.unwrap();
+        assert_eq!((events.unwrap().len(), began.elapsed()), (20, Duration::ZERO));
+        board.tell(21);
+        assert_eq!(watch.next().await.unwrap().len(), 1);
+        assert!(began.elapsed() >= Duration::from_millis(75), "one event can wait");
+    }
+
     #[tokio::test]
     async fn an_event_is_written_once_for_all_who_watch() {
         let board: Board<u32, u32> = Board::new(Hub::new(100, 1000));
@@ -164,7 +232,7 @@ mod tests {
         };
         let mut texts = Vec::new();
         for watch in &mut watchers {
-            texts.push(watch.next_text(write).await.unwrap().0);
+            texts.push(watch.next_text(write).await.unwrap());
         }
         assert!(texts.iter().all(|text| text.lines().count() == 20 && *text == texts[0]), "{texts:?}");
         assert_eq!(written.load(Ordering::Relaxed), 20);

@@ -10,7 +10,7 @@ use utoipa::IntoParams;
 use super::board::Overtaken;
 use super::{Event, Filter, Live, Watch};
 use crate::error::{Complaints, Error, Result};
-use crate::http::events::{self, Piece, Source};
+use crate::http::events::{self, Source};
 use crate::http::json::Query;
 use crate::http::problem::Problem;
 use crate::http::routing::{get, others};
@@ -101,9 +101,8 @@ impl Source for Watch {
         self.last_id()
     }
 
-    async fn next(&mut self) -> Option<Piece> {
-        let (text, more) = self.next_text(text).await?;
-        Some(Piece { text, more })
+    async fn next(&mut self) -> Option<String> {
+        self.next_text(text).await
     }
 }
 

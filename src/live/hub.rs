@@ -61,8 +61,18 @@ impl<E: Copy, T> Hub<E, T> {
         self.head - self.ring.len() as u64
     }
 
-    /// Adds an event.
-    pub fn push(&mut self, event: E) {
+    /// Events that may wait for a watcher before it is behind.
+    fn quarter(&self) -> u64 {
+        (self.kept as u64 / 4).max(1)
+    }
+
+    /// Returns whether so much waits for this watcher that it had better look now.
+    pub fn is_behind(&self, seat: Seat) -> bool {
+        self.position(seat).is_none_or(|position| self.head - position >= self.quarter())
+    }
+
+    /// Adds an event. Returns whether somebody may be behind now who was not before.
+    pub fn push(&mut self, event: E) -> bool {
         if self.ring.len() >= self.kept {
             self.ring.pop_front();
         }
@@ -71,6 +81,7 @@ impl<E: Copy, T> Hub<E, T> {
         if self.slowest < self.tail() {
             self.drop_overtaken();
         }
+        self.head.is_multiple_of(self.quarter())
     }
 
     fn drop_overtaken(&mut self) {
@@ -132,8 +143,7 @@ impl<E: Copy, T> Hub<E, T> {
         self.seats.values().map(|place| &place.topic)
     }
 
-    /// How many watch.
-    #[cfg(test)]
+    /// The number of watchers.
     pub fn taken(&self) -> usize {
         self.seats.len()
     }

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use crate::db::types::{MessageId, Timestamp};
 use crate::error::Result;
-use crate::http::events::{self, Piece, Source};
+use crate::http::events::{self, Source};
 use crate::inbox::Inbox;
 use crate::inbox::model::UserId;
 use crate::inbox::usecase::News;
@@ -67,14 +67,14 @@ impl Source for Page {
         self.watch.last_id().filter(|_| self.told.is_empty())
     }
 
-    async fn next(&mut self) -> Option<Piece> {
+    async fn next(&mut self) -> Option<String> {
         if self.told.is_empty() {
             tokio::select! {
                 biased;
                 () = sleep_until(self.ends_at) => return None,
                 () = sleep_until(self.settled_at) => {
                     self.settled_at = None;
-                    return Some(Piece { text: events::reset(""), more: false });
+                    return Some(events::reset(""));
                 }
                 told = self.watch.next() => self.told = told?,
             }
@@ -94,7 +94,7 @@ impl Source for Page {
         let mut text: String = told.iter().map(|(id, event)| written(id, event, &news)).collect();
         let last = told.last().map(|(id, _)| id.as_str()).unwrap_or_default();
         text.push_str(&events::event("count", last, &news.count));
-        Some(Piece { text, more: false })
+        Some(text)
     }
 }
 
