@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::app::{self, App, open_db};
+use crate::clients::model::HomeCountry;
 use crate::clock::Clock;
 use crate::config::{Config, Role};
 use crate::credentials::usecase::Rotated;
@@ -106,6 +107,13 @@ pub fn run(cli: Cli) -> Result<()> {
     outcome
 }
 
+/// Phone numbers are read the same way at every door of the process.
+fn settle_home_country(config: &Config) -> Result<()> {
+    let text = config.clients.default_country.as_deref().unwrap_or_default();
+    let settled = text.parse().and_then(HomeCountry::settle);
+    settled.map_err(|why| Error::invalid("clients.default_country (DEFAULT_COUNTRY)", why))
+}
+
 async fn execute(cli: Cli) -> Result<()> {
     let (role, is_paused) = match cli.command {
         Command::Openapi => return print(&openapi::document()?),
@@ -116,6 +124,7 @@ async fn execute(cli: Cli) -> Result<()> {
         _ => (None, false),
     };
     let config = Config::load(cli.config.as_deref(), role, is_paused)?;
+    settle_home_country(&config)?;
     match cli.command {
         Command::Serve { .. } => {
             telemetry::start(&config.log)?;

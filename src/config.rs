@@ -51,6 +51,7 @@ pub const ENVIRONMENT: &[(&str, &str, Form)] = &[
     ("PUBLIC_URL", "http.public_url", Form::Text),
     ("API_KEY", "access.api_key", Form::Text),
     ("API_KEY_FILE", "access.api_key_file", Form::Text),
+    ("DEFAULT_COUNTRY", "clients.default_country", Form::Text),
     ("PROVIDER_TIMEOUT", "channels.timeout", Form::Text),
     ("RATE_LIMIT_PER_CHANNEL", "channels.rate_per_second", Form::Number),
     ("BREAKER_FAILURES", "channels.breaker_failures", Form::Number),
@@ -127,6 +128,7 @@ pub const ENVIRONMENT: &[(&str, &str, Form)] = &[
     ("IDEMPOTENCY_KEEP", "idempotency.keep", Form::Text),
     ("QUIET_HOURS_TIMEZONE", "preferences.quiet_hours_timezone", Form::Text),
     ("UNSUBSCRIBE_SECRET", "preferences.unsubscribe_secret", Form::Text),
+    ("BRAND_NAME", "preferences.brand_name", Form::Text),
     ("NATS_URL", "broker.url", Form::Text),
     ("NATS_CREDENTIALS", "broker.credentials", Form::Text),
     ("NATS_EXTRA_CA", "broker.extra_ca", Form::Text),
@@ -162,6 +164,9 @@ pub struct Config {
     /// Who may call it.
     #[serde(default)]
     pub access: Access,
+    /// How clients are read.
+    #[serde(default)]
+    pub clients: Clients,
     /// What holds for every channel.
     pub channels: Channels,
     /// Text messages.

@@ -2,6 +2,7 @@
 
 mod attributes;
 mod fields;
+mod numbering;
 mod patch;
 mod phone;
 mod schema;
@@ -12,7 +13,7 @@ use utoipa::ToSchema;
 pub use attributes::{AttributeName, AttributeValue, Attributes, LARGEST_ATTRIBUTE_COUNT};
 pub use fields::{Email, ExternalId, OperatorCode, PushToken, Tag, Timezone};
 pub use patch::{ClientPatch, Field};
-pub use phone::PhoneNumber;
+pub use phone::{GivenPhoneNumber, HomeCountry, PhoneNumber};
 pub use schema::AttributeChanges;
 
 use crate::db::types::{ClientId, Timestamp};

@@ -86,6 +86,8 @@ pub struct Preferences {
     pub quiet_hours_timezone: String,
     /// What links to unsubscribe are made with; none means the API key.
     pub unsubscribe_secret: Option<SecretString>,
+    /// The sender's name on the pages to unsubscribe.
+    pub brand_name: Option<String>,
 }
 
 /// Section `access`.
@@ -96,6 +98,14 @@ pub struct Access {
     pub api_key: Option<SecretString>,
     /// A file that holds it.
     pub api_key_file: Option<PathBuf>,
+}
+
+/// Section `clients`.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Clients {
+    /// The country whose national phone numbers are understood, by its two letters.
+    pub default_country: Option<String>,
 }
 
 /// Section `egress`.

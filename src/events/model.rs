@@ -9,7 +9,7 @@ use utoipa::openapi::{ObjectBuilder, RefOr, Type};
 use utoipa::{PartialSchema, ToSchema};
 
 use super::target::Target;
-use crate::clients::model::{Email, ExternalId, PhoneNumber, PushToken};
+use crate::clients::model::{Email, ExternalId, GivenPhoneNumber, PushToken};
 use crate::db::types::{ClientId, EventId, Timestamp};
 pub use crate::kinds::EventSource as Source;
 use crate::kinds::{ChannelKind, Priority};
@@ -103,8 +103,8 @@ pub struct EventPerson {
     /// An e-mail address.
     #[schema(value_type = Option<Email>, nullable = false)]
     email: Option<String>,
-    /// An E.164 number.
-    #[schema(value_type = Option<PhoneNumber>, nullable = false)]
+    /// A phone number.
+    #[schema(value_type = Option<GivenPhoneNumber>, nullable = false)]
     phone_number: Option<String>,
     /// A device.
     #[schema(value_type = Option<PushToken>, nullable = false)]

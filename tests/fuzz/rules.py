@@ -11,6 +11,7 @@ LIST = {
     "to": TIMES,
 }
 CLIENT = {
+    "phone_number": "it is possible in its country, by libphonenumber's data",
     "timezone": "the names of the IANA are too many for a schema, and change with every release",
     "attributes": "no name of another field, and 50 at most after the merge",
     "email": "64 bytes before the @, 254 bytes in all: a schema counts characters",

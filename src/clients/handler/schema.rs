@@ -4,7 +4,7 @@
 use utoipa::ToSchema;
 
 use crate::clients::model::{
-    AttributeChanges, Email, ExternalId, OperatorCode, PhoneNumber, PushToken, Tag, Timezone,
+    AttributeChanges, Email, ExternalId, GivenPhoneNumber, OperatorCode, PushToken, Tag, Timezone,
 };
 use crate::locale::Locale;
 
@@ -17,7 +17,7 @@ use crate::locale::Locale;
 }))]
 pub struct ClientBody {
     /// Its operator, if it is a Russian one, is told from it. No two clients share one.
-    pub phone_number: PhoneNumber,
+    pub phone_number: GivenPhoneNumber,
     /// Taken from a Russian number when absent.
     pub mobile_operator_code: Option<OperatorCode>,
     /// A word of yours to choose audiences by.
@@ -43,7 +43,7 @@ pub struct ClientBody {
 pub struct ClientChanges {
     /// As in a new client; cannot be null.
     #[schema(nullable = false)]
-    pub phone_number: Option<PhoneNumber>,
+    pub phone_number: Option<GivenPhoneNumber>,
     /// As in a new client.
     pub mobile_operator_code: Option<OperatorCode>,
     /// As in a new client.

@@ -6,8 +6,8 @@ use utoipa::{PartialSchema, ToSchema};
 
 use super::attributes::LONGEST_TEXT;
 use super::{
-    Attributes, Email, ExternalId, LARGEST_ATTRIBUTE_COUNT, OperatorCode, PhoneNumber, PushToken, Tag,
-    Timezone,
+    Attributes, Email, ExternalId, GivenPhoneNumber, LARGEST_ATTRIBUTE_COUNT, OperatorCode, PhoneNumber,
+    PushToken, Tag, Timezone,
 };
 
 /// A line of text: no control characters, and not only spaces.
@@ -40,8 +40,12 @@ macro_rules! text_schema {
 }
 
 text_schema! {
-    PhoneNumber, 16, Some(r"^\+?(7[0-9]{10}|[1-689][0-9]{6,14})$"), "79031234567",
-        "The 7 to 15 digits of an international number, country code first; 11, if it begins with 7.";
+    PhoneNumber, 15, Some("^(7[0-9]{10}|[1-689][0-9]{6,14})$"), "79031234567",
+        "The digits of an E.164 number: the country code first, and no plus.";
+    GivenPhoneNumber, 64, None::<&str>, "+7 903 123-45-67",
+        "A phone number with its country code, as people write it: spaces, brackets, dashes, dots and slashes are passed over, \
+         and `00` stands for `+`. With `DEFAULT_COUNTRY` the national form is understood as well. It has to be a possible \
+         number of its country.";
     OperatorCode, 10, Some("^[0-9]+$"), "903", "The code of a mobile operator.";
     Tag, 100, Some(LINE), "vip", "A word that clients are chosen by.";
     Timezone, 64, Some("^[A-Za-z][A-Za-z0-9+/_-]*$"), "Europe/Moscow", "The IANA name of a time zone.";

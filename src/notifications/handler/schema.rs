@@ -34,7 +34,7 @@ pub struct NotificationBody {
     /// `sms`, `email`, `push`, `webhook`, `discord` or `in_app`.
     #[schema(value_type = ChannelToPeople)]
     pub channel: String,
-    /// The address on the channel: an E.164 number, an e-mail address, a device's token, an https URL, a user's id.
+    /// The address on the channel: a phone number, an e-mail address, a device's token, an https URL, a user's id.
     #[schema(min_length = 1, max_length = 4096)]
     pub recipient: Option<String>,
     /// A client, who has the address.
