@@ -74,12 +74,14 @@ use crate::metrics::Metrics;
 use crate::notifications::Notifications;
 use crate::notifications::usecase::{Arrivals, Terms};
 use crate::pending_mailing::watchdog::Watchdog;
-use crate::preferences::Preferring;
+use crate::preferences::handler::unsubscribe::Brand;
 use crate::preferences::link::{Links, Tokens};
+use crate::preferences::{self, Preferring};
 use crate::requests::{Recurring, Requests};
 use crate::routes::Routes;
 use crate::sending::usecase::Switch;
 use crate::sending::{self, Sending};
+use crate::suppressions::Suppressions;
 use crate::templates::Templates;
 
 const MIB: usize = 1024 * 1024;
@@ -162,6 +164,8 @@ struct Services {
     metrics: web::Data<Metrics>,
     inbox: web::Data<Inbox>,
     preferring: web::Data<Preferring>,
+    brand: web::Data<Brand>,
+    suppressions: web::Data<Suppressions>,
     origins: web::Data<Origins>,
     live: web::Data<Live>,
     next_due: web::Data<NextDue>,
@@ -192,6 +196,9 @@ impl App {
         let listener = listen(config.listen())?;
         let address = listener.local_addr().map_err(|e| Error::Internal(e.into()))?;
         let secrets = Secrets::load(&config, &db, clock.now()).await?;
+        let suppressions = Suppressions::new(db.clone(), clock.clone());
+        // before anything is sent
+        suppressions.adopt().await?;
         if config.delivery.sending == config::Sending::Off {
             let now = clock.now();
             db.write(move |c| sending::repo::pause(c, now)).await?;
@@ -220,6 +227,8 @@ impl App {
         tasks.push(supervise("sweeper", trigger.clone(), sweep));
         let sweep = inbox::usecase::sweep(tasks_db.clone(), clock.clone(), shutdown.clone());
         tasks.push(supervise("inbox sweeper", trigger.clone(), sweep));
+        let sweep = preferences::usecase::sweep(tasks_db.clone(), shutdown.clone());
+        tasks.push(supervise("address sweeper", trigger.clone(), sweep));
         let parts = (tasks_db.clone(), clock.clone(), metrics.clone());
         let keep = dead_letters::keeper::keep(parts, config.dead_letters.keep, shutdown.clone());
         tasks.push(supervise("dead letters", trigger.clone(), keep));
@@ -289,6 +298,8 @@ impl App {
                 clock.clone(),
                 Tokens::new(&secrets.unsubscribe),
             )),
+            brand: web::Data::new(Brand(config.preferences.brand_name.clone())),
+            suppressions: web::Data::new(suppressions),
             origins: web::Data::new(Origins(config.in_app.origins().map(str::to_owned).collect())),
             metrics: web::Data::new(metrics),
             access: web::Data::new(Access::new(config.access.api_key.clone())),
@@ -527,6 +538,8 @@ fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<S
             .app_data(services.probes.clone())
             .app_data(services.inbox.clone())
             .app_data(services.preferring.clone())
+            .app_data(services.brand.clone())
+            .app_data(services.suppressions.clone())
             .app_data(services.origins.clone())
             .app_data(services.live.clone())
             .app_data(services.next_due.clone())

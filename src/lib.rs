@@ -8,7 +8,7 @@
 //!
 //! | modules | what they are |
 //! |---|---|
-//! | [`error`], [`clock`], [`kinds`], [`locale`], [`paging`], [`config`], [`metrics`], [`lifecycle`], [`telemetry`], [`failpoint`], [`seal`], [`descriptors`] | the ground |
+//! | [`error`], [`clock`], [`kinds`], [`locale`], [`paging`], [`config`], [`metrics`], [`lifecycle`], [`telemetry`], [`failpoint`], [`seal`], [`descriptors`], [`address`] | the ground |
 //! | [`db`] | the two databases behind one handle |
 //! | [`idempotency`] | requests that may come twice |
 //! | [`segments`], [`templates`] | what a text message comes to; texts to fill, kept with their versions |
@@ -19,6 +19,7 @@
 //! | [`routes`], [`events`] | what happened in the user's business, and which messages that causes |
 //! | [`dead_letters`] | what failed: read, replayed, dropped |
 //! | [`pending_mailing`] | what makes a mailing begin at its time |
+//! | [`suppressions`] | addresses that nothing is sent to, whoever has them |
 //! | [`preferences`] | what clients opted out of, and when they are left alone |
 //! | [`egress`], [`oauth`], [`channels`] | the way out, and access tokens for it; they know no database |
 //! | [`credentials`] | what requests prove with who asks: kept encrypted, never shown |
@@ -35,6 +36,7 @@
 //! (types that cannot be wrong), `repo` (SQL, no rules). No domain imports the engine: it owns a small port, such as
 //! [`mailings::usecase::Wakeup`], that the engine implements.
 
+pub mod address;
 pub mod app;
 pub mod broker;
 pub mod channels;
@@ -74,5 +76,6 @@ pub mod sandbox;
 pub mod seal;
 pub mod segments;
 pub mod sending;
+pub mod suppressions;
 pub mod telemetry;
 pub mod templates;

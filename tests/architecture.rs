@@ -18,13 +18,14 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("metrics", "error kinds"),
     ("locale", ""),
     ("segments", ""),
+    ("address", "kinds"),
     ("clock", "db"),
     ("db", "error failpoint"),
     ("idempotency", "error clock db lifecycle"),
     ("templates", "error clock db kinds locale paging idempotency segments"),
     ("egress", "error failpoint"),
     ("oauth", "error clock db egress"),
-    ("clients", "error clock db kinds locale paging failpoint idempotency"),
+    ("clients", "error address clock db kinds locale paging failpoint idempotency"),
     ("messages", "error db kinds paging failpoint"),
     ("sending", "error clock db"),
     (
@@ -47,8 +48,9 @@ const MAY_IMPORT: &[(&str, &str)] = &[
         "error clock db kinds paging clients templates mailings messages notifications routes dead_letters broker live metrics idempotency failpoint",
     ),
     ("pending_mailing", "error clock db lifecycle metrics mailings failpoint"),
-    ("preferences", "error clock db kinds clients seal"),
-    ("channels", "error clock db kinds egress oauth failpoint segments templates"),
+    ("suppressions", "error address clock db kinds paging idempotency clients seal"),
+    ("preferences", "error clock db kinds clients lifecycle seal suppressions"),
+    ("channels", "error address clock db kinds egress oauth failpoint segments templates"),
     ("credentials", "error clock db kinds paging idempotency seal egress oauth channels"),
     (
         "requests",
@@ -65,7 +67,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("demo", "error clock egress sandbox"),
     (
         "app",
-        "error clock kinds db config lifecycle live metrics clients messages mailings notifications idempotency pending_mailing egress channels credentials endpoints inbox delivery templates routes events requests preferences broker dead_letters http descriptors sending",
+        "error clock kinds db config lifecycle live metrics clients messages mailings notifications idempotency pending_mailing egress channels credentials endpoints inbox delivery templates routes events requests preferences suppressions broker dead_letters http descriptors sending",
     ),
     (
         "cli",
@@ -74,7 +76,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     // its list of the operations names every handler: a part of the composition root that stands beside its kind
     (
         "http/openapi.rs",
-        "error clients credentials endpoints events inbox live messages mailings notifications requests routes templates preferences dead_letters http sending",
+        "error clients credentials endpoints events inbox live messages mailings notifications requests routes templates preferences suppressions dead_letters http sending",
     ),
     ("lib", ""),
     ("main", ""),

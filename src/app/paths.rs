@@ -8,7 +8,7 @@ use crate::http::{channels as http_channels, figures, health, metrics as http_me
 use crate::requests::{handler as requests_handler, recurring};
 use crate::{
     clients, dead_letters, endpoints, events, inbox, live, mailings, messages, notifications, preferences,
-    routes, sending, templates,
+    routes, sending, suppressions, templates,
 };
 
 fn read(path: &str, route: Route) -> Resource {
@@ -36,6 +36,7 @@ pub(super) fn every_path(cfg: &mut web::ServiceConfig) {
             web::scope("/api/v1")
                 .configure(clients::handler::routes)
                 .configure(preferences::handler::routes)
+                .configure(suppressions::handler::routes)
                 .configure(endpoints::handler::routes)
                 .configure(credentials_handler::routes)
                 .configure(http_channels::routes)

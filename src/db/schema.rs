@@ -249,6 +249,21 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
     use crate::db::types::{Id, Instant};
+    suppression (id) {
+        id -> Id, channel -> SmallInt, address_key -> Binary, message_group -> Text, reason -> SmallInt,
+        address -> Nullable<Text>, source -> Text, note -> Nullable<Text>, since -> Instant,
+    }
+}
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::Id;
+    mailing_address (mailing_number, address_key) {
+        mailing_number -> Integer, address_key -> Binary, client_id -> Id,
+    }
+}
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::{Id, Instant};
     request (message_id) {
         message_id -> Id, kind -> SmallInt, parent_id -> Nullable<Id>, scheduled_at -> Instant, updated_at -> Instant,
         spec -> Text, retry -> Nullable<Text>, notify -> Nullable<Text>, executed_at -> Nullable<Instant>,
@@ -270,8 +285,11 @@ diesel::allow_tables_to_appear_in_same_query!(
     client_attribute,
     client_move,
     mailing,
+    mailing_address,
     pending_mailing,
     message,
+    generated_secret,
+    suppression,
     notification,
     due,
     node,

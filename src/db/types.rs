@@ -149,6 +149,10 @@ id_type!(
     BatchId
 );
 id_type!(
+    /// Identifies a suppression.
+    SuppressionId
+);
+id_type!(
     /// Identifies what a request made, whatever its kind.
     ResourceId
 );

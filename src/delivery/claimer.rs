@@ -135,7 +135,7 @@ impl Claimer {
                     recipients.into_iter().map(|r| (r.client_id, r)).collect();
                 let items = rows.into_iter().map(|(row, before)| {
                     let recipient = row.client_id.and_then(|id| recipients.remove(&id));
-                    let wishes = wishes.by(page.channel, row.client_id, &row.recipient);
+                    let wishes = wishes.by(row.client_id, &row.recipient);
                     let origin = Origin::Mailing(Arc::clone(&run));
                     Item::of_row((row, before), Arc::clone(&open), origin, (recipient, wishes))
                 });
@@ -179,7 +179,7 @@ impl Claimer {
             let (id, batch, attempts) = (row.id, content.batch_id, row.attempts);
             let change = Change { id, batch, channel, status: NotificationStatus::Processing, attempts, at };
             self.shared.live.publish(&change, false);
-            let wishes = wishes.by(channel, row.client_id, &row.recipient);
+            let wishes = wishes.by(row.client_id, &row.recipient);
             Item::of_row((row, before), Arc::clone(open), Origin::Single(Box::new(single)), (None, wishes))
         });
         items.collect()

@@ -350,13 +350,7 @@ impl Feeder {
             channel: run.channel,
             priority: run.priority,
         };
-        let what = Plan {
-            mailing: run.id,
-            ranges: Arc::clone(&run.ranges),
-            limit,
-            needs: run.needs(),
-            heeds_wishes: !run.is_transactional,
-        };
+        let what = Plan { mailing: run.id, ranges: Arc::clone(&run.ranges), limit, needs: run.needs() };
         let stored = new.clone();
         let stretch = shared.db.write(move |c| plan::plan(c, &what, &stored, now)).await?;
         let Some(stretch) = stretch else {
@@ -408,7 +402,6 @@ impl Feeder {
             ranges: Arc::clone(&run.ranges),
             limit: shared.settings.page_size,
             needs: Needs { channel: run.channel, profile: false },
-            heeds_wishes: false,
         };
         let closing = Closing { plan, channel: run.channel, priority: run.priority, status, reason };
         let now = shared.now();

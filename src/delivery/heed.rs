@@ -27,10 +27,11 @@ impl Shared {
     pub fn heed(&self, item: Item, now: Timestamp) -> Heeded {
         let (channel, zone) = (item.origin.channel(), self.settings.quiet_zone);
         let fate = match &item.wishes {
-            Some(wishes) if !item.origin.is_transactional() => {
-                wishes.fate(channel, item.origin.group(), now, zone)
+            Some(wishes) => {
+                let kind = (item.origin.group(), item.origin.is_transactional());
+                wishes.fate(channel, kind, (now, zone))
             }
-            _ => Fate::Wanted,
+            None => Fate::Wanted,
         };
         let (counter, outcome) = match fate {
             Fate::Wanted => return Heeded::Wanted(item),

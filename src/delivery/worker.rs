@@ -26,7 +26,6 @@ use crate::lifecycle::Shutdown;
 use crate::mailings::recipient::Recipient;
 use crate::metrics::ChannelMetrics;
 use crate::preferences::link::Links;
-use crate::preferences::model::{Subject, Who};
 use crate::templates::Filled;
 
 /// Recorded with a message whose window closed before an attempt.
@@ -173,7 +172,10 @@ fn delivery(item: &Item, links: Option<&Links>) -> Result<Delivery, Failure> {
     };
     let Filled { subject, text, html } = filled;
     let is_bulk = matches!(item.origin, Origin::Mailing(_));
-    let unsubscribe = links.filter(|_| may_unsubscribe(item)).map(|links| links.url(&subject_of(item)));
+    let links = links.filter(|_| may_unsubscribe(item));
+    let (channel, group) = (item.origin.channel(), item.origin.group());
+    let unsubscribe = links.map(|links| links.url(channel, &recipient, group)).transpose();
+    let unsubscribe = unsubscribe.map_err(|error| (ErrorClass::Template, error.to_string()))?;
     Ok(Delivery { id: item.id, recipient, subject, text, html, data, request, is_bulk, unsubscribe })
 }
 
@@ -182,15 +184,6 @@ fn may_unsubscribe(item: &Item) -> bool {
     let origin = &item.origin;
     let is_of_a_kind = origin.group().is_some() || origin.mailing().is_some();
     origin.channel() == ChannelKind::Email && is_of_a_kind && !origin.is_transactional()
-}
-
-/// What its recipient opts out of.
-fn subject_of(item: &Item) -> Subject {
-    Subject {
-        who: item.client.map_or(Who::RecipientOf(item.id), Who::Client),
-        channel: item.origin.channel(),
-        group: item.origin.group().map(str::to_owned),
-    }
 }
 
 /// What the mailing says to this client.

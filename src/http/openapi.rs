@@ -17,7 +17,7 @@ use self::problems::Problems;
 use self::replays::Replays;
 use crate::{
     clients, credentials, dead_letters, endpoints, events, inbox, live, mailings, messages, notifications,
-    preferences, requests, routes, sending, templates,
+    preferences, requests, routes, sending, suppressions, templates,
 };
 
 /// Where the document is.
@@ -76,6 +76,9 @@ static COMMITTED: &str = include_str!("../../docs/openapi.json");
         preferences::handler::get_preferences, preferences::handler::replace_preferences,
         preferences::handler::patch_preferences, preferences::handler::unsubscribe::get_unsubscribe_page,
         preferences::handler::unsubscribe::unsubscribe_recipient, preferences::handler::unsubscribe::resubscribe_recipient,
+        preferences::handler::unsubscribe::unsubscribe_recipient_from_all, preferences::handler::unsubscribe::resubscribe_recipient_to_all,
+        suppressions::handler::create_suppression, suppressions::handler::list_suppressions,
+        suppressions::handler::get_suppression, suppressions::handler::delete_suppression, suppressions::handler::file::import_suppressions,
         live::handler::get_stream, super::health::get_health, super::health::get_ready, super::metrics::get_metrics,
         sending::handler::get_sending, sending::handler::pause_sending, sending::handler::resume_sending,
         super::figures::get_figures, super::channels::list_channels, notifications::handler::trial::test_channel,
@@ -89,6 +92,7 @@ static COMMITTED: &str = include_str!("../../docs/openapi.json");
         (name = "requests", description = "HTTP requests that run at a time and report their results, and what lets them in"),
         (name = "clients", description = "People who can be reached"),
         (name = "preferences", description = "What clients opted out of, and when they are left alone"),
+        (name = "suppressions", description = "Addresses that nothing is sent to, whoever has them"),
         (name = "inbox", description = "What is delivered over `in_app`, as the user's pages show it"),
         (name = "webhooks", description = "Where webhooks go, and what they are signed with"),
         (name = "channels", description = "Where messages go, and whether that works"),

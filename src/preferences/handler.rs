@@ -41,7 +41,7 @@ fn groups() -> Object {
         .build()
 }
 
-/// What a client wants. In a change, what is absent stays; in a whole, what is absent is wanted.
+/// What a client wants. What is absent stays.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = PreferencesBody, example = json!({
@@ -78,13 +78,15 @@ pub struct QuietHoursBody {
 impl PreferencesBody {
     fn into_change(self) -> Result<PreferenceChange> {
         let mut wrong = Complaints::default();
-        let channels = self.channels.unwrap_or_default().into_iter().filter_map(|(word, is_wanted)| {
-            let channel = wrong.check(&format!("channels.{word}"), ChannelKind::to_people(&word));
-            channel.map(|channel| (channel, is_wanted))
+        let channels = self.channels.map(|channels| {
+            let read = channels.into_iter().filter_map(|(word, is_wanted)| {
+                let channel = wrong.check(&format!("channels.{word}"), ChannelKind::to_people(&word));
+                channel.map(|channel| (channel, is_wanted))
+            });
+            read.collect()
         });
-        let channels = channels.collect();
-        let groups = self.groups.unwrap_or_default();
-        for word in groups.keys() {
+        let groups = self.groups;
+        for word in groups.iter().flatten().map(|(word, _)| word) {
             wrong.check(&format!("groups.{word}"), group(word));
         }
         let quiet = self.quiet_hours.map(|hours| hours.and_then(|hours| hours.read(&mut wrong)));
@@ -115,8 +117,9 @@ pub async fn get_preferences(service: web::Data<Preferring>, id: web::Path<Strin
 
 /// Set a client's preferences
 ///
-/// What is not named is wanted. What waits already is checked as well: it is cancelled or held back just before it would
-/// be sent, unless it is transactional.
+/// In `channels`, and in `groups`, what is not named is wanted; what is absent as a whole stays as it is. An opt-out holds for
+/// the addresses that the client has now, whoever has them later. What waits already is checked as well: it is cancelled or
+/// held back just before it would be sent, unless it is transactional.
 #[utoipa::path(put, path = "/api/v1/clients/{id}/preferences", operation_id = "replace_preferences", tag = "preferences",
     params(("id" = String, Path, format = Uuid, description = "The client")),
     request_body = PreferencesBody,

@@ -1,51 +1,92 @@
-//! The links by which a mail's recipient unsubscribes (RFC 8058). Each bears a token of which nothing is stored: for whom
-//! and what of, with a code that only this service can make. It never ends: a mail is read years later.
+//! The links by which a mail's recipient unsubscribes (RFC 8058). Each bears a token of which nothing is stored: the address
+//! that the mail went to and its group, encrypted, so that it shows nobody the address and works when the message and the
+//! client are long gone. It never ends: a mail is read years later.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::aead::{AES_256_GCM, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use uuid::Uuid;
 
 use super::model::{Subject, Who};
 use crate::db::types::{ClientId, MessageId};
+use crate::error::{Error, Result};
 use crate::kinds::{self, ChannelKind};
 use crate::seal::Seal;
 
-const PURPOSE: &[u8] = b"fanfare unsubscribe token 1";
-/// The longest token.
-pub const LONGEST_TOKEN: usize = 152;
+/// Of the tokens that earlier versions made.
+const OLD_PURPOSE: &[u8] = b"fanfare unsubscribe token 1";
+/// Of the key that tokens are encrypted with, and of the nonces.
+const KEY_PURPOSE: &[u8] = b"fanfare unsubscribe key 2";
+const NONCE_PURPOSE: &[u8] = b"fanfare unsubscribe nonce 2";
+/// The longest token: of an address of the longest, as base64.
+pub const LONGEST_TOKEN: usize = 5700;
 const CODE: usize = 32;
 
 /// Makes tokens and reads them.
-pub struct Tokens(Seal);
+pub struct Tokens {
+    cipher: Option<LessSafeKey>,
+    nonces: Seal,
+    old: Seal,
+}
 
 impl Tokens {
     /// With this secret: nodes with one secret read each other's tokens.
     pub fn new(secret: &[u8]) -> Self {
-        Self(Seal::new(secret, PURPOSE))
+        let key = Seal::new(secret, KEY_PURPOSE).code(b"");
+        // a code has the length of a key
+        let cipher = UnboundKey::new(&AES_256_GCM, &key).ok().map(LessSafeKey::new);
+        Self { cipher, nonces: Seal::new(secret, NONCE_PURPOSE), old: Seal::new(secret, OLD_PURPOSE) }
     }
 
-    /// The token of this subject: letters, digits, `-` and `_`.
-    pub fn issue(&self, subject: &Subject) -> String {
-        let (kind, id) = match subject.who {
-            Who::Client(id) => (0, id.0),
-            Who::RecipientOf(id) => (1, id.0),
-        };
-        let mut token = vec![kind, u8::try_from(subject.channel.code()).unwrap_or_default()];
-        token.extend_from_slice(id.as_bytes());
-        token.extend_from_slice(subject.group.as_deref().unwrap_or_default().as_bytes());
-        let code = self.0.code(&token);
-        token.extend_from_slice(&code);
-        URL_SAFE_NO_PAD.encode(token)
+    /// The token of an address, on a channel, and of a group or of all messages: letters, digits, `-` and `_`. The same
+    /// one each time.
+    ///
+    /// # Errors
+    /// None in practice: a short text can be encrypted.
+    pub fn issue(&self, channel: ChannelKind, address: &str, group: Option<&str>) -> Result<String> {
+        let broken = || Error::internal("a link to unsubscribe could not be encrypted");
+        let group = group.unwrap_or_default();
+        let mut token = vec![
+            u8::try_from(channel.code()).map_err(|_| broken())?,
+            u8::try_from(group.len()).map_err(|_| broken())?,
+        ];
+        token.extend_from_slice(group.as_bytes());
+        token.extend_from_slice(address.as_bytes());
+        // made of what is encrypted: the same one twice is the same text twice, which shows nothing new
+        let nonce: [u8; NONCE_LEN] = self.nonces.code(&token).first_chunk().copied().ok_or_else(broken)?;
+        let cipher = self.cipher.as_ref().ok_or_else(broken)?;
+        let once = Nonce::assume_unique_for_key(nonce);
+        cipher.seal_in_place_append_tag(once, Aad::empty(), &mut token).map_err(|_| broken())?;
+        Ok(URL_SAFE_NO_PAD.encode([&nonce[..], &token].concat()))
     }
 
-    /// What the token is for; none for one that this service did not make.
+    /// The subject of a token; none for one that this service did not make.
     pub fn read(&self, token: &str) -> Option<Subject> {
         if token.len() > LONGEST_TOKEN {
             return None;
         }
         let bytes = URL_SAFE_NO_PAD.decode(token).ok()?;
+        self.open(&bytes).or_else(|| self.read_old(&bytes))
+    }
+
+    fn open(&self, bytes: &[u8]) -> Option<Subject> {
+        let (nonce, sealed) = bytes.split_first_chunk::<NONCE_LEN>()?;
+        let mut text = sealed.to_vec();
+        let once = Nonce::assume_unique_for_key(*nonce);
+        let text = self.cipher.as_ref()?.open_in_place(once, Aad::empty(), &mut text).ok()?;
+        let ([channel, length], rest) = text.split_first_chunk::<2>()?;
+        let (group, address) = rest.split_at_checked(usize::from(*length))?;
+        Some(Subject {
+            who: Who::Address(String::from_utf8(address.to_vec()).ok()?),
+            channel: ChannelKind::from_code(i16::from(*channel)).ok()?,
+            group: group_of(group)?,
+        })
+    }
+
+    /// Reads a token of an earlier version: it names a client or a message, with a code.
+    fn read_old(&self, bytes: &[u8]) -> Option<Subject> {
         let (signed, code) = bytes.split_at_checked(bytes.len().checked_sub(CODE)?)?;
-        if !self.0.confirms(signed, code) {
+        if !self.old.confirms(signed, code) {
             return None;
         }
         let ([kind, channel], rest) = signed.split_first_chunk::<2>()?;
@@ -55,11 +96,16 @@ impl Tokens {
             0 => Who::Client(ClientId(id)),
             _ => Who::RecipientOf(MessageId(id)),
         };
-        let group = match group {
-            [] => None,
-            word => Some(kinds::group(std::str::from_utf8(word).ok()?).ok()?),
-        };
-        Some(Subject { who, channel: ChannelKind::from_code(i16::from(*channel)).ok()?, group })
+        let channel = ChannelKind::from_code(i16::from(*channel)).ok()?;
+        Some(Subject { who, channel, group: group_of(group)? })
+    }
+}
+
+/// A group, or none for all messages; nothing for what is no group.
+fn group_of(word: &[u8]) -> Option<Option<String>> {
+    match word {
+        [] => Some(None),
+        word => Some(Some(kinds::group(std::str::from_utf8(word).ok()?).ok()?)),
     }
 }
 
@@ -75,9 +121,12 @@ impl Links {
         Self { base: public_url.trim_end_matches('/').to_owned(), tokens: Tokens::new(secret) }
     }
 
-    /// The link of this subject.
-    pub fn url(&self, subject: &Subject) -> String {
-        format!("{}/unsubscribe/{}", self.base, self.tokens.issue(subject))
+    /// The link for an address, on a channel, and for a group or for all messages.
+    ///
+    /// # Errors
+    /// Those of [`Tokens::issue`].
+    pub fn url(&self, channel: ChannelKind, address: &str, group: Option<&str>) -> Result<String> {
+        Ok(format!("{}/unsubscribe/{}", self.base, self.tokens.issue(channel, address, group)?))
     }
 }
 
@@ -91,20 +140,21 @@ impl std::fmt::Debug for Links {
 mod tests {
     use super::*;
 
-    fn subject(who: Who, group: Option<&str>) -> Subject {
-        Subject { who, channel: ChannelKind::Email, group: group.map(str::to_owned) }
-    }
+    const SECRET: &[u8] = b"a secret of more than sixteen bytes";
 
     #[test]
-    fn a_token_names_whom_and_what_it_was_made_for() {
-        let tokens = Tokens::new(b"a secret of more than sixteen bytes");
+    fn a_token_names_whom_and_what_it_was_made_for_and_shows_neither() {
+        let tokens = Tokens::new(SECRET);
         let longest = "g".repeat(64);
-        for who in [Who::Client(ClientId::new()), Who::RecipientOf(MessageId::new())] {
+        for address in ["dora@example.com", "zoë@xn--mnchen-3ya.example", &"t".repeat(4096)] {
             for group in [None, Some("newsletter"), Some(longest.as_str())] {
-                let subject = subject(who, group);
-                let token = tokens.issue(&subject);
+                let token = tokens.issue(ChannelKind::Email, address, group).unwrap();
                 assert!(token.len() <= LONGEST_TOKEN, "{}", token.len());
                 assert!(token.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_".contains(&b)), "{token}");
+                let bytes = URL_SAFE_NO_PAD.decode(&token).unwrap();
+                assert!(!bytes.windows(8).any(|part| address.as_bytes().starts_with(part)));
+                let (who, group) = (Who::Address(address.to_owned()), group.map(str::to_owned));
+                let subject = Subject { who, channel: ChannelKind::Email, group };
                 assert_eq!(tokens.read(&token), Some(subject));
                 assert_eq!(Tokens::new(b"another secret of enough bytes").read(&token), None);
             }
@@ -112,9 +162,24 @@ mod tests {
     }
 
     #[test]
+    fn a_token_of_an_earlier_version_is_still_read() {
+        let old = Seal::new(SECRET, OLD_PURPOSE);
+        let (client, message) = (ClientId::new(), MessageId::new());
+        for (kind, id, who) in [(0, client.0, Who::Client(client)), (1, message.0, Who::RecipientOf(message))]
+        {
+            let mut token = vec![kind, 2];
+            token.extend_from_slice(id.as_bytes());
+            token.extend_from_slice(b"news");
+            token.extend_from_slice(&old.code(&token.clone()));
+            let subject = Subject { who, channel: ChannelKind::Email, group: Some("news".to_owned()) };
+            assert_eq!(Tokens::new(SECRET).read(&URL_SAFE_NO_PAD.encode(token)), Some(subject));
+        }
+    }
+
+    #[test]
     fn what_was_changed_or_cut_off_is_no_token() {
-        let tokens = Tokens::new(b"a secret of more than sixteen bytes");
-        let token = tokens.issue(&subject(Who::Client(ClientId::new()), Some("news")));
+        let tokens = Tokens::new(SECRET);
+        let token = tokens.issue(ChannelKind::Email, "dora@example.com", Some("news")).unwrap();
         for at in 0..token.len() {
             let mut changed = token.clone().into_bytes();
             changed[at] = if changed[at] == b'A' { b'B' } else { b'A' };
@@ -129,7 +194,7 @@ mod tests {
     #[test]
     fn a_link_stands_under_the_public_url_whether_or_not_that_ends_in_a_slash() {
         for base in ["https://mail.example.com/x", "https://mail.example.com/x/"] {
-            let url = Links::new(base, b"secret").url(&subject(Who::Client(ClientId::new()), None));
+            let url = Links::new(base, b"secret").url(ChannelKind::Email, "a@b.co", None).unwrap();
             assert!(url.starts_with("https://mail.example.com/x/unsubscribe/"), "{url}");
         }
     }

@@ -9,6 +9,7 @@ use utoipa::ToSchema;
 use super::quiet::QuietHours;
 use crate::db::types::{ClientId, MessageId, Timestamp};
 use crate::kinds::ChannelKind;
+use crate::suppressions::model::Ban;
 
 /// The most groups that one client opts out of.
 pub const MOST_GROUPS: usize = 200;
@@ -26,19 +27,19 @@ pub struct Preferences {
 
 impl Preferences {
     /// Takes a change.
-    pub fn apply(&mut self, change: PreferenceChange) {
-        for (channel, is_wanted) in change.channels {
-            if is_wanted {
-                self.channels.remove(&channel);
+    pub fn apply(&mut self, change: &PreferenceChange) {
+        for (channel, is_wanted) in change.channels.iter().flatten() {
+            if *is_wanted {
+                self.channels.remove(channel);
             } else {
-                self.channels.insert(channel);
+                self.channels.insert(*channel);
             }
         }
-        for (group, is_wanted) in change.groups {
-            if is_wanted {
-                self.groups.remove(&group);
+        for (group, is_wanted) in change.groups.iter().flatten() {
+            if *is_wanted {
+                self.groups.remove(group);
             } else {
-                self.groups.insert(group);
+                self.groups.insert(group.clone());
             }
         }
         if let Some(quiet) = change.quiet {
@@ -51,12 +52,33 @@ impl Preferences {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PreferenceChange {
     /// Channels that are wanted, or not.
-    pub channels: BTreeMap<ChannelKind, bool>,
+    pub channels: Option<BTreeMap<ChannelKind, bool>>,
     /// Groups likewise.
-    pub groups: BTreeMap<String, bool>,
+    pub groups: Option<BTreeMap<String, bool>>,
     /// Other quiet hours, or none.
     pub quiet: Option<Option<QuietHours>>,
 }
+
+impl PreferenceChange {
+    /// The same change of whole lists: in a list that is given, what is not named is wanted. `known` is what was not wanted
+    /// until now.
+    pub fn of_whole_lists(mut self, known: &Preferences) -> Self {
+        if let Some(channels) = &mut self.channels {
+            for channel in ChannelKind::TO_PEOPLE {
+                channels.entry(*channel).or_insert(true);
+            }
+        }
+        if let Some(groups) = &mut self.groups {
+            for group in &known.groups {
+                groups.entry(group.clone()).or_insert(true);
+            }
+        }
+        self
+    }
+}
+
+/// Recorded with the messages of clients who share an address with one who has the message.
+const DUPLICATE: &str = "duplicate address: another client of the mailing has it, and gets the message";
 
 /// What is known of a recipient's wishes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -65,6 +87,10 @@ pub struct Wishes {
     pub preferences: Preferences,
     /// By which clock; the service's default if it has none.
     pub zone: Option<Tz>,
+    /// What stands against the address.
+    pub bans: Vec<Ban>,
+    /// Another client of the mailing has the same address, and gets the message.
+    pub is_duplicate: bool,
 }
 
 /// What a recipient's wishes mean for a message.
@@ -79,14 +105,28 @@ pub enum Fate {
 }
 
 impl Wishes {
-    /// What becomes of a message of this group over this channel at `now`.
-    pub fn fate(&self, channel: ChannelKind, group: Option<&str>, now: Timestamp, default: Tz) -> Fate {
+    /// The fate of a message of this group, and of this kind, over this channel at `now`.
+    pub fn fate(
+        &self,
+        channel: ChannelKind,
+        (group, is_transactional): (Option<&str>, bool),
+        (now, default): (Timestamp, Tz),
+    ) -> Fate {
+        if self.is_duplicate {
+            return Fate::OptedOut(DUPLICATE.to_owned());
+        }
         let wants = &self.preferences;
-        if wants.channels.contains(&channel) {
+        if !is_transactional && wants.channels.contains(&channel) {
             return Fate::OptedOut(format!("the client opted out of {channel}"));
         }
-        if let Some(group) = group.filter(|group| wants.groups.contains(*group)) {
+        if let Some(group) = group.filter(|group| !is_transactional && wants.groups.contains(*group)) {
             return Fate::OptedOut(format!("the client opted out of the group {group}"));
+        }
+        if let Some(why) = self.bans.iter().find_map(|ban| ban.against(group, is_transactional)) {
+            return Fate::OptedOut(why);
+        }
+        if is_transactional {
+            return Fate::Wanted;
         }
         let end = wants.quiet.and_then(|quiet| quiet.end(now, self.zone.unwrap_or(default)));
         end.map_or(Fate::Wanted, Fate::Quiet)
@@ -126,10 +166,15 @@ pub struct ShownQuietHours {
 }
 
 impl ClientPreferences {
-    /// Of a client who said this at that time, or nothing ever.
-    pub fn of(client_id: ClientId, stored: Option<(Preferences, Timestamp)>) -> Self {
+    /// Of a client who said this at that time, or nothing ever, and against whose addresses this stands.
+    pub fn of(
+        client_id: ClientId,
+        stored: Option<(Preferences, Timestamp)>,
+        bans: &[(ChannelKind, Ban)],
+    ) -> Self {
         let updated_at = stored.as_ref().map(|(_, at)| *at);
-        let wants = stored.map(|(preferences, _)| preferences).unwrap_or_default();
+        let mut wants = stored.map(|(preferences, _)| preferences).unwrap_or_default();
+        wants.add(bans);
         let quiet = |quiet: QuietHours| ShownQuietHours {
             from: quiet.from().to_string(),
             until: quiet.until().to_string(),
@@ -140,6 +185,18 @@ impl ClientPreferences {
             groups: wants.groups.into_iter().map(|group| (group, false)).collect(),
             quiet_hours: wants.quiet.map(quiet),
             updated_at,
+        }
+    }
+}
+
+impl Preferences {
+    /// Adds what stands against the addresses of the client.
+    pub fn add(&mut self, bans: &[(ChannelKind, Ban)]) {
+        for (channel, ban) in bans {
+            match &ban.group {
+                None => drop(self.channels.insert(*channel)),
+                Some(group) => drop(self.groups.insert(group.clone())),
+            }
         }
     }
 }
@@ -156,36 +213,27 @@ pub struct Subject {
 }
 
 /// Who opts out.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Who {
-    /// A client.
+    /// The owner of this address.
+    Address(String),
+    /// The owner of this client's address, by a link of an earlier version.
     Client(ClientId),
-    /// The address that this message went to, which is no client's.
+    /// The owner of the address that this message went to, likewise.
     RecipientOf(MessageId),
-}
-
-impl Subject {
-    /// The change that it asks for, or the one that takes it back.
-    pub fn change(&self, is_wanted: bool) -> PreferenceChange {
-        let mut change = PreferenceChange::default();
-        match &self.group {
-            Some(group) => drop(change.groups.insert(group.clone(), is_wanted)),
-            None => drop(change.channels.insert(self.channel, is_wanted)),
-        }
-        change
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::suppressions::model::SuppressionReason;
 
     #[test]
     fn a_message_is_stopped_by_its_channel_then_its_group_then_the_hour() {
         let night = QuietHours::new("22:00".parse().unwrap(), "08:00".parse().unwrap());
         let mut wishes = Wishes::default();
         let three = Timestamp::from_micros(3 * 3_600_000_000);
-        let fate = |wishes: &Wishes, group| wishes.fate(ChannelKind::Email, group, three, Tz::UTC);
+        let fate = |wishes: &Wishes, group| wishes.fate(ChannelKind::Email, (group, false), (three, Tz::UTC));
         assert_eq!(fate(&wishes, Some("news")), Fate::Wanted);
         wishes.preferences.quiet = night;
         assert_eq!(fate(&wishes, None), Fate::Quiet(Timestamp::from_micros(8 * 3_600_000_000)));
@@ -198,21 +246,55 @@ mod tests {
         assert!(matches!(fate(&wishes, Some("newsletter")), Fate::Quiet(_)));
         wishes.preferences.channels.insert(ChannelKind::Email);
         assert_eq!(fate(&wishes, Some("news")), out("email"));
-        assert!(matches!(wishes.fate(ChannelKind::Sms, None, three, Tz::UTC), Fate::Quiet(_)));
+        assert!(matches!(wishes.fate(ChannelKind::Sms, (None, false), (three, Tz::UTC)), Fate::Quiet(_)));
     }
 
     #[test]
     fn a_change_leaves_what_it_does_not_name() {
         let mut wants = Preferences::default();
         let change = |channel, group: &str, is_wanted| PreferenceChange {
-            channels: BTreeMap::from([(channel, is_wanted)]),
-            groups: BTreeMap::from([(group.to_owned(), is_wanted)]),
+            channels: Some(BTreeMap::from([(channel, is_wanted)])),
+            groups: Some(BTreeMap::from([(group.to_owned(), is_wanted)])),
             quiet: None,
         };
-        wants.apply(change(ChannelKind::Sms, "a", false));
-        wants.apply(change(ChannelKind::Push, "b", false));
-        wants.apply(change(ChannelKind::Sms, "b", true));
+        wants.apply(&change(ChannelKind::Sms, "a", false));
+        wants.apply(&change(ChannelKind::Push, "b", false));
+        wants.apply(&change(ChannelKind::Sms, "b", true));
         assert_eq!(wants.channels, BTreeSet::from([ChannelKind::Push]));
         assert_eq!(wants.groups, BTreeSet::from(["a".to_owned()]));
+    }
+
+    #[test]
+    fn a_list_that_is_given_whole_wants_what_it_does_not_name() {
+        let known = Preferences {
+            channels: BTreeSet::from([ChannelKind::Sms]),
+            groups: BTreeSet::from(["a".to_owned(), "b".to_owned()]),
+            quiet: None,
+        };
+        let whole = |change: PreferenceChange| {
+            let mut wants = known.clone();
+            wants.apply(&change.of_whole_lists(&known));
+            wants
+        };
+        assert_eq!(whole(PreferenceChange { quiet: Some(None), ..PreferenceChange::default() }), known);
+        let groups = Some(BTreeMap::from([("b".to_owned(), false)]));
+        let wants = whole(PreferenceChange { groups, ..PreferenceChange::default() });
+        assert_eq!(wants, Preferences { groups: BTreeSet::from(["b".to_owned()]), ..known.clone() });
+    }
+
+    #[test]
+    fn what_stands_against_an_address_holds_before_everything_else() {
+        let ban = |reason| Ban { group: None, reason };
+        let fate = |wishes: &Wishes, is_transactional| {
+            let now = Timestamp::from_micros(0);
+            wishes.fate(ChannelKind::Email, (None, is_transactional), (now, Tz::UTC))
+        };
+        let mut wishes = Wishes { bans: vec![ban(SuppressionReason::Unsubscribed)], ..Wishes::default() };
+        assert!(matches!(fate(&wishes, false), Fate::OptedOut(_)));
+        assert_eq!(fate(&wishes, true), Fate::Wanted);
+        wishes.bans.push(ban(SuppressionReason::Bounced));
+        assert!(matches!(fate(&wishes, true), Fate::OptedOut(_)));
+        let twin = Wishes { is_duplicate: true, ..Wishes::default() };
+        assert!(matches!(fate(&twin, true), Fate::OptedOut(why) if why.starts_with("duplicate address")));
     }
 }

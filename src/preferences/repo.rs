@@ -1,22 +1,25 @@
-//! Statements on preferences, and on addresses that opted out. Both tables hold only those who ever said something, and
-//! usually that is nobody: a look for the recipients of a page costs nearly nothing then.
+//! The SQL of preferences. The table holds only those who ever said something, and usually that is nobody: a look for the
+//! recipients of a page costs nearly nothing then. And the addresses that a mailing goes to, so that it goes to each once.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use diesel::dsl::exists;
 use diesel::prelude::*;
+use diesel::sql_types::{Array, Binary, Integer};
 
 use super::model::{Preferences, Wishes};
 use super::quiet::{QuietHours, TimeOfDay};
+use crate::clients::reach::Reach;
 use crate::db::AnyConnection;
-use crate::db::schema::{client, message, opt_out_address, preference};
-use crate::db::types::{ClientId, MessageId, Timestamp};
+use crate::db::bulk::{Bulk, Insert, Insertion, Statement, Values};
+use crate::db::schema::{client, mailing, mailing_address, message, preference};
+use crate::db::types::{ClientId, Id, MessageId, Timestamp};
 use crate::error::{Error, Result};
 use crate::kinds::ChannelKind;
-
-/// Stands for every group in `opt_out_address`.
-const EVERYTHING: &str = "";
+use crate::suppressions;
+use crate::suppressions::model::Ban;
+use crate::suppressions::repo::Hasher;
 
 #[derive(Debug, Queryable, Selectable, Insertable, AsChangeset)]
 #[diesel(table_name = preference, treat_none_as_null = true)]
@@ -141,137 +144,246 @@ pub fn of_clients(c: &mut AnyConnection, ids: &[ClientId]) -> Result<HashMap<Cli
     rows.into_iter()
         .map(|(id, zone, row)| {
             let zone = zone.and_then(|zone| zone.parse().ok());
-            Ok((id, Arc::new(Wishes { preferences: row.preferences()?, zone })))
+            Ok((id, Arc::new(Wishes { preferences: row.preferences()?, zone, ..Wishes::default() })))
         })
         .collect()
 }
 
-/// What the owners of these addresses on a channel wish, of those that opted out. As [`of_clients`].
-///
-/// # Errors
-/// Those of the database.
-pub fn of_addresses(
-    c: &mut AnyConnection,
-    channel: ChannelKind,
-    addresses: &[&str],
-) -> Result<HashMap<String, Arc<Wishes>>> {
-    if addresses.is_empty() || is_empty!(c, opt_out_address::table.select(opt_out_address::channel)) {
-        return Ok(HashMap::new());
-    }
-    let names: Vec<String> = addresses.iter().map(|address| name(channel, address)).collect();
-    let rows: Vec<(String, String)> = opt_out_address::table
-        .filter(opt_out_address::channel.eq(channel.code()))
-        .filter(opt_out_address::recipient.eq_any(names))
-        .select((opt_out_address::recipient, opt_out_address::message_group))
-        .load(c)?;
-    let mut found: HashMap<String, Wishes> = HashMap::new();
-    for (address, group) in rows {
-        let wants = &mut found.entry(address).or_default().preferences;
-        if group == EVERYTHING {
-            wants.channels.insert(channel);
-        } else {
-            wants.groups.insert(group);
-        }
-    }
-    Ok(found.into_iter().map(|(address, wishes)| (address, Arc::new(wishes))).collect())
-}
-
-/// The wishes of the recipients of a page's messages.
+/// What the recipients of some messages wish.
 #[derive(Debug, Default)]
 pub struct Known {
-    /// By clients.
-    pub clients: HashMap<ClientId, Arc<Wishes>>,
-    /// By addresses that are no client's.
-    addresses: HashMap<String, Arc<Wishes>>,
+    clients: HashMap<ClientId, Arc<Wishes>>,
+    /// By addresses, of those that something stands against.
+    bans: HashMap<String, Vec<Ban>>,
 }
 
 impl Known {
-    /// Of these recipients on a channel: clients, and addresses of nobody who is one.
+    /// Of these recipients on a channel: each an address, and the client if it is one's.
     ///
     /// # Errors
     /// Those of the database.
     pub fn of<'r>(
         c: &mut AnyConnection,
         channel: ChannelKind,
-        recipients: impl Iterator<Item = (Option<ClientId>, &'r str)>,
+        recipients: impl Iterator<Item = (Option<ClientId>, Option<&'r str>)> + Clone,
     ) -> Result<Self> {
-        let (mut ids, mut addresses) = (Vec::new(), Vec::new());
-        for (client, address) in recipients {
-            match client {
-                Some(id) => ids.push(id),
-                None => addresses.push(address),
-            }
-        }
-        Ok(Self { clients: of_clients(c, &ids)?, addresses: of_addresses(c, channel, &addresses)? })
+        let ids: Vec<ClientId> = recipients.clone().filter_map(|(client, _)| client).collect();
+        let bans =
+            suppressions::repo::of_addresses(c, channel, recipients.filter_map(|(_, address)| address))?;
+        let bans = bans.into_iter().map(|(address, bans)| (address.to_owned(), bans)).collect();
+        Ok(Self { clients: of_clients(c, &ids)?, bans })
     }
 
     /// Those of one recipient.
-    pub fn by(&self, channel: ChannelKind, client: Option<ClientId>, address: &str) -> Option<Arc<Wishes>> {
-        match client {
-            Some(id) => self.clients.get(&id).cloned(),
-            None if self.addresses.is_empty() => None,
-            None => self.addresses.get(&name(channel, address)).cloned(),
+    pub fn by(&self, client: Option<ClientId>, address: &str) -> Option<Arc<Wishes>> {
+        let own = client.and_then(|id| self.clients.get(&id));
+        match self.bans.get(address) {
+            None => own.cloned(),
+            Some(bans) => {
+                let own = own.map(|wishes| Wishes::clone(wishes)).unwrap_or_default();
+                Some(Arc::new(Wishes { bans: bans.clone(), ..own }))
+            }
         }
     }
 }
 
-/// An address by the name under which it opted out: mail servers hardly tell upper from lower case, and who writes an
-/// address does not either.
-fn name(channel: ChannelKind, address: &str) -> String {
-    if channel == ChannelKind::Email { address.to_lowercase() } else { address.to_owned() }
-}
-
-/// The channel of this message, its recipient, and the client if it is one; none when there is no such message.
+/// What the clients of a mailing's page wish, by client: each with its address, if it has one on the channel. Of clients who
+/// share an address all but one are duplicates.
 ///
 /// # Errors
 /// Those of the database.
-pub fn recipient_of(
+pub fn of_page(
     c: &mut AnyConnection,
-    id: MessageId,
-) -> Result<Option<(ChannelKind, String, Option<ClientId>)>> {
-    let found: Option<(i16, String, Option<ClientId>)> = message::table
+    (mailing, channel): (i32, ChannelKind),
+    recipients: &[(ClientId, Option<String>)],
+    now: Timestamp,
+) -> Result<HashMap<ClientId, Arc<Wishes>>> {
+    let known =
+        Known::of(c, channel, recipients.iter().map(|(id, address)| (Some(*id), address.as_deref())))?;
+    let addressed = recipients.iter().filter_map(|(id, address)| Some((*id, address.as_deref()?)));
+    // numbers are unique by themselves
+    let duplicates = match channel {
+        ChannelKind::Sms => HashSet::new(),
+        _ => duplicates(c, mailing, channel, &addressed.clone().collect::<Vec<_>>(), now)?,
+    };
+    let wishes = recipients.iter().filter_map(|(id, address)| {
+        let wishes = known.by(Some(*id), address.as_deref().unwrap_or_default());
+        if !duplicates.contains(id) {
+            return wishes.map(|wishes| (*id, wishes));
+        }
+        let own = wishes.map(|wishes| Wishes::clone(&wishes)).unwrap_or_default();
+        Some((*id, Arc::new(Wishes { is_duplicate: true, ..own })))
+    });
+    Ok(wishes.collect())
+}
+
+/// Takes the addresses of a mailing for these clients. Returns those clients whose address another one had taken.
+fn duplicates(
+    c: &mut AnyConnection,
+    mailing: i32,
+    channel: ChannelKind,
+    addressed: &[(ClientId, &str)],
+    now: Timestamp,
+) -> Result<HashSet<ClientId>> {
+    if addressed.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let hasher = Hasher::of(c, now)?;
+    let mut rows: Vec<AddressRow> = addressed
+        .iter()
+        .map(|(client_id, address)| AddressRow {
+            mailing_number: mailing,
+            address_key: hasher.key(channel, address),
+            client_id: *client_id,
+        })
+        .collect();
+    // in one order, so that two pages never wait for each other
+    rows.sort_by(|a, b| a.address_key.cmp(&b.address_key));
+    let taken = insert_addresses(c, &rows)?;
+    if taken == rows.len() {
+        return Ok(HashSet::new());
+    }
+    let keys: Vec<&[u8]> = rows.iter().map(|row| row.address_key.as_slice()).collect();
+    let owners: HashMap<Vec<u8>, ClientId> = mailing_address::table
+        .filter(mailing_address::mailing_number.eq(mailing))
+        .filter(mailing_address::address_key.eq_any(keys))
+        .select((mailing_address::address_key, mailing_address::client_id))
+        .load(c)?
+        .into_iter()
+        .collect();
+    let is_duplicate = |row: &&AddressRow| owners.get(&row.address_key) != Some(&row.client_id);
+    Ok(rows.iter().filter(is_duplicate).map(|row| row.client_id).collect())
+}
+
+#[derive(Debug, Insertable)]
+#[diesel(table_name = mailing_address)]
+struct AddressRow {
+    mailing_number: i32,
+    address_key: Vec<u8>,
+    client_id: ClientId,
+}
+
+struct InsertAddresses;
+
+impl Statement for InsertAddresses {
+    const TEXT: &'static str = "INSERT INTO mailing_address (mailing_number, address_key, client_id) \
+        SELECT * FROM unnest($columns) ON CONFLICT DO NOTHING";
+    type Row = Integer;
+}
+
+impl Insert for InsertAddresses {
+    const HEAD: &'static str =
+        "INSERT INTO mailing_address (mailing_number, address_key, client_id) VALUES (";
+    const TAIL: &'static str = ") ON CONFLICT DO NOTHING";
+    type Row = AddressRow;
+
+    fn bind<'r>(row: &'r AddressRow, values: &mut Values<'_, 'r>) -> QueryResult<()> {
+        values.bind::<Integer, _>(&row.mailing_number)?;
+        values.bind::<Binary, _>(&row.address_key)?;
+        values.bind::<Id, _>(&row.client_id)
+    }
+}
+
+/// Stores the addresses that nobody has taken; returns how many.
+fn insert_addresses(c: &mut AnyConnection, rows: &[AddressRow]) -> Result<usize> {
+    match c {
+        AnyConnection::Postgres(c) => {
+            let columns = (
+                rows.iter().map(|row| row.mailing_number).collect::<Vec<_>>().into_sql::<Array<Integer>>(),
+                rows.iter()
+                    .map(|row| row.address_key.as_slice())
+                    .collect::<Vec<_>>()
+                    .into_sql::<Array<Binary>>(),
+                rows.iter().map(|row| row.client_id).collect::<Vec<_>>().into_sql::<Array<Id>>(),
+            );
+            Ok(Bulk::of(InsertAddresses, columns).execute(c)?)
+        }
+        AnyConnection::Sqlite(c) => {
+            let mut taken = 0;
+            for row in rows {
+                taken += Insertion::of(InsertAddresses, row).execute(c)?;
+            }
+            Ok(taken)
+        }
+    }
+}
+
+/// Forgets up to `limit` addresses of mailings that are over. Returns how many.
+///
+/// # Errors
+/// Those of the database.
+pub fn forget_addresses(c: &mut AnyConnection, limit: i64) -> Result<usize> {
+    let over: Vec<i32> = mailing_address::table
+        .inner_join(mailing::table.on(mailing::number.eq(mailing_address::mailing_number)))
+        .filter(mailing::settled.eq(true))
+        .select(mailing_address::mailing_number)
+        .limit(1)
+        .load(c)?;
+    let Some(number) = over.first() else { return Ok(0) };
+    let some: Vec<Vec<u8>> = mailing_address::table
+        .filter(mailing_address::mailing_number.eq(number))
+        .select(mailing_address::address_key)
+        .limit(limit)
+        .load(c)?;
+    let some = mailing_address::table
+        .filter(mailing_address::mailing_number.eq(number))
+        .filter(mailing_address::address_key.eq_any(some));
+    Ok(diesel::delete(some).execute(c)?)
+}
+
+/// The address that this message went to; none when there is no such message, or it went nowhere.
+///
+/// # Errors
+/// Those of the database.
+pub fn recipient_of(c: &mut AnyConnection, id: MessageId) -> Result<Option<String>> {
+    let found: Option<String> = message::table.find(id).select(message::recipient).first(c).optional()?;
+    Ok(found.filter(|address| !address.is_empty()))
+}
+
+/// The addresses at which a client is reached.
+///
+/// # Errors
+/// Those of the database.
+pub fn addresses_of(c: &mut AnyConnection, id: ClientId) -> Result<Vec<(ChannelKind, String)>> {
+    type Fields = (i64, Option<String>, Option<String>, Option<String>, String);
+    let found: Option<Fields> = client::table
         .find(id)
-        .select((message::channel, message::recipient, message::client_id))
+        .select((
+            client::phone_number,
+            client::email,
+            client::push_token,
+            client::external_id,
+            client::attributes,
+        ))
         .first(c)
         .optional()?;
-    found.map(|(code, address, client)| Ok((ChannelKind::from_code(code)?, address, client))).transpose()
-}
-
-/// Some of the clients with this e-mail address, in the order in which they are locked.
-///
-/// # Errors
-/// Those of the database.
-pub fn clients_by_email(c: &mut AnyConnection, address: &str, limit: i64) -> Result<Vec<ClientId>> {
-    let found = client::table.filter(client::email.eq(address)).select(client::id);
-    Ok(found.order(client::id).limit(limit).load(c)?)
-}
-
-/// Notes that nothing of this group, or nothing at all, is wanted at an address, or that it is wanted again.
-///
-/// # Errors
-/// Those of the database.
-pub fn store_address(
-    c: &mut AnyConnection,
-    (channel, address): (ChannelKind, &str),
-    group: Option<&str>,
-    is_wanted: bool,
-    now: Timestamp,
-) -> Result<()> {
-    let key = (channel.code(), name(channel, address), group.unwrap_or(EVERYTHING));
-    if is_wanted {
-        diesel::delete(opt_out_address::table.find(key)).execute(c)?;
-        return Ok(());
-    }
-    let row = (
-        opt_out_address::channel.eq(key.0),
-        opt_out_address::recipient.eq(key.1),
-        opt_out_address::message_group.eq(key.2),
-        opt_out_address::created_at.eq(now),
-    );
-    let new = diesel::insert_into(opt_out_address::table).values(row).on_conflict_do_nothing();
-    match c {
-        AnyConnection::Postgres(c) => new.execute(c)?,
-        AnyConnection::Sqlite(c) => new.execute(c)?,
+    let Some((phone_number, email, push_token, external_id, attributes)) = found else {
+        return Ok(Vec::new());
     };
-    Ok(())
+    let reach = Reach {
+        id,
+        phone_number,
+        email: email.as_deref(),
+        push_token: push_token.as_deref(),
+        external_id: external_id.as_deref(),
+        attributes: &attributes,
+    };
+    let addresses = ChannelKind::TO_PEOPLE.iter().filter_map(|channel| Some((*channel, reach.on(*channel)?)));
+    Ok(addresses.collect())
+}
+
+/// What stands against these addresses.
+///
+/// # Errors
+/// Those of the database.
+pub fn bans_of(
+    c: &mut AnyConnection,
+    addresses: &[(ChannelKind, String)],
+) -> Result<Vec<(ChannelKind, Ban)>> {
+    let mut all = Vec::new();
+    for (channel, address) in addresses {
+        let found = suppressions::repo::of_addresses(c, *channel, std::iter::once(address.as_str()))?;
+        all.extend(found.into_values().flatten().map(|ban| (*channel, ban)));
+    }
+    Ok(all)
 }

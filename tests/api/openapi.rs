@@ -4,12 +4,10 @@ use std::collections::BTreeSet;
 use std::path::Path;
 use std::time::Duration;
 
-use fanfare::db::types::ClientId;
 use fanfare::http::openapi::document;
 use fanfare::kinds::{ChannelKind, MessageStatus, OutcomeKind, Priority};
 use fanfare::mailings::model::MailingStatus;
 use fanfare::preferences::link::Tokens;
-use fanfare::preferences::model::{Subject, Who};
 use fanfare::sandbox::Faults;
 use serde_json::{Value, json};
 
@@ -64,6 +62,13 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("GET", "/unsubscribe/{token}", "get_unsubscribe_page"),
     ("POST", "/unsubscribe/{token}", "unsubscribe_recipient"),
     ("POST", "/unsubscribe/{token}/undo", "resubscribe_recipient"),
+    ("POST", "/unsubscribe/{token}/all", "unsubscribe_recipient_from_all"),
+    ("POST", "/unsubscribe/{token}/all/undo", "resubscribe_recipient_to_all"),
+    ("GET", "/api/v1/suppressions", "list_suppressions"),
+    ("POST", "/api/v1/suppressions", "create_suppression"),
+    ("POST", "/api/v1/suppressions/import", "import_suppressions"),
+    ("GET", "/api/v1/suppressions/{id}", "get_suppression"),
+    ("DELETE", "/api/v1/suppressions/{id}", "delete_suppression"),
     ("GET", "/api/v1/inbox/{user_id}", "list_inbox"),
     ("GET", "/api/v1/inbox/{user_id}/count", "get_inbox_count"),
     ("GET", "/api/v1/inbox/{user_id}/stream", "get_inbox_stream"),
@@ -136,7 +141,12 @@ const ROUTES: &[(&str, &str, &str)] = &[
 
 const PROBES: &[&str] = &["/health", "/ready", "/metrics"];
 /// For people who have no key, and their mail programs: they answer with pages.
-const PAGES: &[&str] = &["/unsubscribe/{token}", "/unsubscribe/{token}/undo"];
+const PAGES: &[&str] = &[
+    "/unsubscribe/{token}",
+    "/unsubscribe/{token}/undo",
+    "/unsubscribe/{token}/all",
+    "/unsubscribe/{token}/all/undo",
+];
 
 fn is_open(path: &str) -> bool {
     PROBES.contains(&path) || PAGES.contains(&path)
@@ -358,8 +368,7 @@ on_each_database! {
             ("credentials.key", "YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXoxMjM0NTY="),
         ];
         let service = Service::start_with(kind, &settings).await;
-        let who = Who::Client(ClientId::new());
-        let token = Tokens::new(SECRET.as_bytes()).issue(&Subject { who, channel: ChannelKind::Email, group: None });
+        let token = Tokens::new(SECRET.as_bytes()).issue(ChannelKind::Email, "anna@example.net", None).expect("a token");
         service.import(1, "all").await;
         let sent = service.mail("all", Duration::from_secs(60)).await;
         service.finished(&sent).await;
@@ -421,6 +430,10 @@ on_each_database! {
                     service.wait_for(&format!("/notifications/{failed}"), |one| one["status"] == "failed").await;
                     service.faults(Faults::default());
                     failed
+                }
+                Some("suppressions") => {
+                    let address = format!("{method}{}@example.com", path.len()).to_lowercase();
+                    id_of(&service.post("/suppressions", json!({"channel": "email", "address": address})).await)
                 }
                 Some("messages") => first(&service.get("/messages").await),
                 Some("notification" | "notifications" | "batches") => {

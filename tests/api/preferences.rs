@@ -1,9 +1,11 @@
 //! Preferences as the API takes and shows them, and the pages behind the links in mails.
 
-use fanfare::db::types::{ClientId, MessageId};
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use fanfare::db::types::MessageId;
 use fanfare::kinds::ChannelKind;
 use fanfare::preferences::link::Tokens;
-use fanfare::preferences::model::{Subject, Who};
+use fanfare::seal::Seal;
 use serde_json::{Value, json};
 
 use crate::ask::{Answer, ask, fields, id_of, send};
@@ -49,7 +51,10 @@ on_each_database! {
         let found = (&patched["channels"], &patched["groups"], &patched["quiet_hours"]);
         assert_eq!(found, (&all(false, true), &json!({"newsletter": false}), &Value::Null));
 
-        let emptied = ask(&service, "PUT", &path, Some(json!({}))).await.success(200);
+        let quiet_alone = json!({"quiet_hours": {"from": "23:00", "until": "07:00"}});
+        let kept = ask(&service, "PUT", &path, Some(quiet_alone)).await.success(200);
+        assert_eq!((&kept["channels"], &kept["groups"]), (&all(false, true), &json!({"newsletter": false})));
+        let emptied = ask(&service, "PUT", &path, Some(json!({"channels": {}, "groups": {}}))).await.success(200);
         assert_eq!((&emptied["channels"], &emptied["groups"]), (&all(true, true), &json!({})));
         assert_eq!(ask(&service, "DELETE", &format!("/clients/{id}"), None).await.status, 204);
         for (method, body) in [("GET", None), ("PUT", Some(json!({}))), ("PATCH", Some(json!({})))] {
@@ -142,17 +147,20 @@ fn action(page: &str) -> &str {
 
 on_each_database! {
     async fn a_link_unsubscribes_with_one_click_without_the_key_and_a_look_at_it_does_not(kind: Database) {
-        let settings = [("access.api_key", KEY), ("preferences.unsubscribe_secret", KEY)];
+        let settings = [
+            ("access.api_key", KEY),
+            ("preferences.unsubscribe_secret", KEY),
+            ("preferences.brand_name", "Acme <Ltd>"),
+        ];
         let service = Service::start_with(kind, &settings).await;
         let keyed = |method, path: &str| crate::ask::request(&service, method, path).bearer_auth(KEY);
         let body = json!({"phone_number": "79030000001", "email": "anna@example.net"});
         let id = id_of(&send(keyed("POST", "/clients").json(&body)).await.success(201));
         let preferences = async || send(keyed("GET", &format!("/clients/{id}/preferences"))).await.success(200);
         let tokens = Tokens::new(KEY.as_bytes());
-        let who = Who::Client(id.parse::<ClientId>().expect("an id"));
         let of = |group: Option<&str>| {
-            let subject = Subject { who, channel: ChannelKind::Email, group: group.map(str::to_owned) };
-            format!("{}/unsubscribe/{}", service.base, tokens.issue(&subject))
+            let token = tokens.issue(ChannelKind::Email, "anna@example.net", group).expect("a token");
+            format!("{}/unsubscribe/{token}", service.base)
         };
         let link = of(Some("newsletter"));
 
@@ -178,6 +186,16 @@ on_each_database! {
         assert!(action(&undone).starts_with("../"), "{undone}");
         assert_eq!(preferences().await["groups"], json!({}));
 
+        let in_german = service.http.post(format!("{link}/all")).header("accept-language", "de-AT,en;q=0.5");
+        let done = page(&send(in_german).await, 200);
+        assert!(done.contains("<html lang=\"de\">") && done.contains("Sie sind abgemeldet"), "{done}");
+        assert!(done.contains("<p class=\"from\">Acme &lt;Ltd&gt;</p>"), "{done}");
+        assert_eq!(action(&done), "all/undo");
+        assert_eq!(preferences().await["channels"]["email"], false);
+        let undone = page(&send(service.http.post(format!("{link}/all/undo"))).await, 200);
+        assert_eq!(action(&undone), "../all");
+        assert_eq!(preferences().await["channels"]["email"], true);
+
         page(&send(service.http.post(of(None))).await, 200);
         assert_eq!(preferences().await["channels"]["email"], false, "without a group it is the channel");
 
@@ -193,26 +211,39 @@ on_each_database! {
         }
         send(keyed("DELETE", &format!("/clients/{id}"))).await;
         page(&send(service.http.post(&link)).await, 200);
+        let again = id_of(&send(keyed("POST", "/clients").json(&body)).await.success(201));
+        let found = send(keyed("GET", &format!("/clients/{again}/preferences"))).await.success(200);
+        assert_eq!(found["groups"], json!({"newsletter": false}), "the link worked without a client");
     }
 }
 
+/// A token as earlier versions made them: of a client (0) or of a message (1).
+fn old_token(kind: u8, id: &str) -> String {
+    let mut token = vec![kind, 2];
+    token.extend_from_slice(id.parse::<uuid::Uuid>().expect("an id").as_bytes());
+    let code = Seal::new(KEY.as_bytes(), b"fanfare unsubscribe token 1").code(&token);
+    token.extend_from_slice(&code);
+    URL_SAFE_NO_PAD.encode(token)
+}
+
 on_each_database! {
-    async fn an_address_opts_out_and_so_does_the_client_that_has_it(kind: Database) {
+    async fn a_link_of_an_earlier_version_works_for_its_address_and_says_when_it_does_not(kind: Database) {
         let service = Service::start_with(kind, &[("preferences.unsubscribe_secret", KEY)]).await;
         let mail = json!({"channel": "email", "recipient": "anna@example.net", "content": "x", "subject": "x"});
         let message = id_of(&service.post("/notifications", mail).await);
         let id = client(&service).await;
-        let who = Who::RecipientOf(message.parse::<MessageId>().expect("an id"));
-        let subject = Subject { who, channel: ChannelKind::Email, group: None };
-        let token = Tokens::new(KEY.as_bytes()).issue(&subject);
-        let link = format!("{}/unsubscribe/{token}", service.base);
         let email = async || service.get(&format!("/clients/{id}/preferences")).await["channels"]["email"].clone();
-        page(&send(service.http.post(&link)).await, 200);
-        assert_eq!(email().await, false);
-        page(&send(service.http.post(format!("{link}/undo"))).await, 200);
-        assert_eq!(email().await, true);
-        let who = Who::RecipientOf(MessageId::new());
-        let token = Tokens::new(KEY.as_bytes()).issue(&Subject { who, ..subject });
-        page(&send(service.http.post(format!("{}/unsubscribe/{token}", service.base))).await, 200);
+        for token in [old_token(0, &id), old_token(1, &message)] {
+            let link = format!("{}/unsubscribe/{token}", service.base);
+            page(&send(service.http.post(&link)).await, 200);
+            assert_eq!(email().await, false);
+            page(&send(service.http.post(format!("{link}/undo"))).await, 200);
+            assert_eq!(email().await, true);
+        }
+        for kind in [0, 1] {
+            let token = old_token(kind, &MessageId::new().to_string());
+            let gone = page(&send(service.http.post(format!("{}/unsubscribe/{token}", service.base))).await, 410);
+            assert!(gone.contains("Nothing was changed"), "{gone}");
+        }
     }
 }

@@ -6,10 +6,9 @@ use std::ops::Deref;
 use fanfare::app::App;
 use fanfare::clock::Clock;
 use fanfare::config::Config;
-use fanfare::db::types::{MessageId, Timestamp};
+use fanfare::db::types::Timestamp;
 use fanfare::kinds::ChannelKind;
 use fanfare::preferences::link::Links;
-use fanfare::preferences::model::{Subject, Who};
 use fanfare::sandbox::{Sandbox, SandboxArgs};
 use serde_json::{Value, json};
 
@@ -274,16 +273,15 @@ crate::on_each_database! {
         };
         let first = house.notify(mail("anna@example.net", "news")).await;
         house.becomes(&first, "sent").await;
-        let who = Who::RecipientOf(first.parse::<MessageId>().expect("an id"));
-        let subject = Subject { who, channel: ChannelKind::Email, group: Some("news".to_owned()) };
-        let link = Links::new(&house.base, SECRET.as_bytes()).url(&subject);
+        let links = Links::new(&house.base, SECRET.as_bytes());
+        let link = links.url(ChannelKind::Email, "anna@example.net", Some("news")).expect("a link");
         for _ in 0..2 {
             let clicked = house.http.post(&link).body("List-Unsubscribe=One-Click").send().await.expect("an answer");
             assert_eq!(clicked.status(), 200);
         }
         let id = house.notify(mail("Anna@Example.net", "news")).await;
         let stopped = house.becomes(&id, "cancelled").await;
-        assert_eq!(stopped["error"], "the client opted out of the group news");
+        assert_eq!(stopped["error"], "suppressed: the address unsubscribed from the group news");
         for (recipient, group) in [("anna@example.net", "order"), ("bert@example.net", "news")] {
             let id = house.notify(mail(recipient, group)).await;
             house.becomes(&id, "sent").await;

@@ -390,6 +390,8 @@ SERVICE = Service()
 PREPARED = {
     "get_unsubscribe_page": lambda case: {"token": SERVICE.token(case)},
     "unsubscribe_recipient": lambda case: {"token": SERVICE.token(case)},
+    "unsubscribe_recipient_from_all": lambda case: {"token": SERVICE.token(case)},
+    "resubscribe_recipient_to_all": lambda case: {"token": SERVICE.token(case)},
     "resubscribe_recipient": lambda case: {"token": SERVICE.token(case)},
     "replay_dead_letter": lambda case: {"id": SERVICE.dead_letters(1)[0]},
     "cancel_replay": lambda case: {"id": SERVICE.replay()},

@@ -56,7 +56,6 @@ fn hold(c: &mut AnyConnection, last: ClientId) -> Held {
         priority: Priority::Normal,
     };
     let what = Plan {
-        heeds_wishes: true,
         mailing,
         ranges: filter.ranges().into(),
         limit: 100,

@@ -1,16 +1,16 @@
-//! Preferences and addresses that opted out, as they are stored and looked up for a page.
-
-use std::collections::BTreeSet;
+//! Preferences and suppressions, as they are stored and looked up for a page.
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, Text};
+use diesel::sql_types::{Array, Binary};
 use fanfare::db::AnyConnection;
 use fanfare::db::types::{ClientId, Id};
 use fanfare::kinds::ChannelKind;
 use fanfare::preferences::model::Preferences;
 use fanfare::preferences::quiet::QuietHours;
 use fanfare::preferences::repo::{self, Known};
+use fanfare::suppressions::model::{NewSuppression, SuppressionFilter, SuppressionReason};
+use fanfare::suppressions::repo::{self as suppressions, Hasher};
 use serde_json::json;
 
 use crate::explain::{postgres_plan, sqlite_plan};
@@ -52,47 +52,72 @@ on_each_database! {
     }
 }
 
+fn ban(channel: ChannelKind, address: &str, group: Option<&str>) -> NewSuppression {
+    NewSuppression {
+        channel,
+        address: address.to_owned(),
+        group: group.map(str::to_owned),
+        reason: SuppressionReason::Unsubscribed,
+        source: "test".to_owned(),
+        note: None,
+        since: None,
+    }
+}
+
 on_each_database! {
-    async fn addresses_opt_out_of_groups_or_of_everything_each_on_its_channel(kind: Database) {
+    async fn suppressions_are_of_a_channel_and_of_groups_or_of_everything(kind: Database) {
         let stage = Stage::new(kind).await;
-        let known = |known: &Known, channel, address: &str| {
-            let wishes = known.by(channel, None, address)?;
-            let groups: Vec<String> = wishes.preferences.groups.iter().cloned().collect();
-            Some((wishes.preferences.channels.clone(), groups.join(",")))
-        };
         let (email, sms) = (ChannelKind::Email, ChannelKind::Sms);
+        let known = |known: &Known, address: &str| {
+            let groups = known.by(None, address)?.bans.iter().map(|ban| ban.group.clone().unwrap_or("all".into())).collect::<Vec<_>>();
+            Some(groups.join(","))
+        };
         let found = stage.db.write(move |c| {
-            let addresses = ["anna@example.net", "BERT@example.net", "79030000001"];
-            let page = |c: &mut AnyConnection, channel| Known::of(c, channel, addresses.iter().map(|a| (None, *a)));
-            assert!(known(&page(c, email)?, email, "anna@example.net").is_none());
+            let addresses = ["ANNA@example.net", "bert@example.net", "79030000001"];
+            let page = |c: &mut AnyConnection, channel| Known::of(c, channel, addresses.iter().map(|a| (None, Some(*a))));
+            assert!(known(&page(c, email)?, "ANNA@example.net").is_none());
             for (channel, address, group) in [
                 (email, "Anna@example.net", Some("news")), (email, "anna@example.net", Some("offers")),
-                (email, "bert@example.net", None), (sms, "79030000001", None),
+                (email, "Bert@example.net", None), (sms, "+79030000001", None),
             ] {
-                for _ in 0..2 {
-                    repo::store_address(c, (channel, address), group, false, at(1_000))?;
+                for is_new in [true, false] {
+                    let stored = suppressions::store(c, &[ban(channel, address, group)], at(1_000))?;
+                    assert_eq!(stored[0].1, is_new);
                 }
             }
-            repo::store_address(c, (email, "anna@example.net"), Some("offers"), true, at(1_001))?;
+            assert_eq!(suppressions::lift(c, (email, "anna@EXAMPLE.net"), Some("offers"))?, 1);
             let (mails, texts) = (page(c, email)?, page(c, sms)?);
             Ok([
-                known(&mails, email, "ANNA@example.net"), known(&mails, email, "bert@example.net"),
-                known(&mails, email, "79030000001"), known(&texts, sms, "79030000001"),
+                known(&mails, "ANNA@example.net"), known(&mails, "bert@example.net"),
+                known(&mails, "79030000001"), known(&texts, "79030000001"),
             ])
         });
-        let [anna, bert, other, phone] = found.await.unwrap();
-        assert_eq!(anna, Some((BTreeSet::new(), "news".to_owned())));
-        assert_eq!(bert, Some((BTreeSet::from([email]), String::new())));
-        assert_eq!(other, None);
-        assert_eq!(phone, Some((BTreeSet::from([sms]), String::new())));
+        let found = found.await.unwrap();
+        assert_eq!(found, [Some("news".to_owned()), Some("all".to_owned()), None, Some("all".to_owned())]);
+    }
+}
+
+on_each_database! {
+    async fn a_person_who_is_erased_leaves_a_hash_that_still_forbids(kind: Database) {
+        let stage = Stage::new(kind).await;
+        let left = stage.db.write(|c| {
+            let email = ChannelKind::Email;
+            suppressions::store(c, &[ban(email, "anna@example.net", None)], at(1_000))?;
+            assert_eq!(suppressions::erase(c, &[(email, "ANNA@example.net".to_owned())])?, 1);
+            let left = suppressions::list(c, &SuppressionFilter::default(), None, 10)?;
+            let known = Known::of(c, email, [(None, Some("Anna@example.net"))].into_iter())?;
+            assert!(known.by(None, "Anna@example.net").is_some());
+            assert_eq!(suppressions::lift(c, (email, "anna@example.net"), None)?, 1, "its owner may come back");
+            Ok(left)
+        });
+        assert_eq!(left.await.unwrap().iter().map(|one| one.address.clone()).collect::<Vec<_>>(), [None]);
     }
 }
 
 /// As diesel writes them, for a page.
 const OF_CLIENTS: &str = "SELECT p.client_id, c.timezone, p.channels FROM preference p \
     JOIN client c ON c.id = p.client_id WHERE p.client_id";
-const OF_ADDRESSES: &str =
-    "SELECT recipient, message_group FROM opt_out_address WHERE channel = 2 AND recipient";
+const OF_ADDRESSES: &str = "SELECT address_key, message_group, reason FROM suppression WHERE address_key";
 
 on_each_database! {
     async fn the_wishes_of_a_page_are_found_by_keys_however_many_have_said_something(kind: Database) {
@@ -105,23 +130,24 @@ on_each_database! {
             for (number, id) in ids.iter().enumerate() {
                 repo::store(c, *id, &wants(&[ChannelKind::Email], &[], None), at(1_000))?;
                 let address = format!("c{number}@example.net");
-                repo::store_address(c, (ChannelKind::Email, &address), None, false, at(1_000))?;
+                suppressions::store(c, &[ban(ChannelKind::Email, &address, None)], at(1_000))?;
             }
             let some: Vec<ClientId> = ids.iter().copied().step_by(500).collect();
-            let addresses: Vec<String> = (0..10).map(|n| format!("c{n}@example.net")).collect();
+            let hasher = Hasher::of(c, at(1_000))?;
+            let addresses: Vec<Vec<u8>> = (0..10).map(|n| hasher.key(ChannelKind::Email, &format!("c{n}@example.net"))).collect();
             Ok(match c {
                 AnyConnection::Postgres(c) => {
                     c.batch_execute("ANALYZE")?;
                     let explain = |sql| format!("EXPLAIN {sql} = ANY($1)");
                     let clients = diesel::sql_query(explain(OF_CLIENTS)).bind::<Array<Id>, _>(some).load(c)?;
-                    let addresses = diesel::sql_query(explain(OF_ADDRESSES)).bind::<Array<Text>, _>(addresses).load(c)?;
+                    let addresses = diesel::sql_query(explain(OF_ADDRESSES)).bind::<Array<Binary>, _>(addresses).load(c)?;
                     [postgres_plan(clients), postgres_plan(addresses)]
                 }
                 AnyConnection::Sqlite(c) => {
                     c.batch_execute("ANALYZE")?;
                     let explain = |sql| diesel::sql_query(format!("EXPLAIN QUERY PLAN {sql} IN (?, ?)"));
                     let clients = explain(OF_CLIENTS).bind::<Id, _>(some[0]).bind::<Id, _>(some[1]).load(c)?;
-                    let addresses = explain(OF_ADDRESSES).bind::<Text, _>("a").bind::<Text, _>("b").load(c)?;
+                    let addresses = explain(OF_ADDRESSES).bind::<Binary, _>(&addresses[0]).bind::<Binary, _>(&addresses[1]).load(c)?;
                     [sqlite_plan(clients), sqlite_plan(addresses)]
                 }
             })

@@ -8,8 +8,9 @@ use lettre::Message;
 use lettre::message::header::{Header, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart, SinglePart};
 
-use super::address::{Address, parse_mailbox};
+use super::address::{mailbox, parse_mailbox};
 use super::settings::Settings;
+use crate::address::email::EmailAddress;
 use crate::channels::Delivery;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
@@ -29,16 +30,16 @@ const LONG_ID: &str = "00000000-0000-0000-0000-000000000000";
 /// A mail that is ready to be handed to a server.
 pub(super) struct Mail {
     /// Whom it is from: the address to which a server reports.
-    pub(super) from: Address,
+    pub(super) from: EmailAddress,
     /// Whom it goes to.
-    pub(super) to: Address,
+    pub(super) to: EmailAddress,
     /// Header and body; every line ends in CRLF, and there is no other CR and LF.
     pub(super) content: Vec<u8>,
 }
 
 /// Knows what all mails have in common.
 pub(super) struct Composer {
-    from: Address,
+    from: EmailAddress,
     sender: Mailbox,
     reply_to: Option<Mailbox>,
     unsubscribe_url: Option<String>,
@@ -70,8 +71,9 @@ impl Composer {
     /// # Errors
     /// What of it cannot be in a mail, without repeating it. Another attempt would not mend it.
     pub(super) fn compose(&self, delivery: &Delivery) -> Result<Mail, &'static str> {
-        let to = Address::parse(&delivery.recipient).map_err(|_| "the recipient is no e-mail address")?;
-        let recipient = to.mailbox(None).map_err(|_| "the recipient is no e-mail address")?;
+        let to =
+            EmailAddress::parse(&delivery.recipient).map_err(|_| "the recipient is no e-mail address")?;
+        let recipient = mailbox(&to, None).map_err(|_| "the recipient is no e-mail address")?;
         let id = delivery.id.to_string();
         let mut message = Message::builder()
             .from(self.sender.clone())

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::address::email::EmailAddress;
+
 /// Defines a text that passed `$rule`.
 macro_rules! checked_text {
     ($(#[$meta:meta])* $name:ident, $rule:expr) => {
@@ -89,28 +91,12 @@ checked_text!(
 );
 
 checked_text!(
-    /// An e-mail address. Whether it exists only a mail can tell; that it is one address, and nothing that could
-    /// slip a second recipient or a header into a mail, is checked here.
+    /// An e-mail address, as it was given. Whether it exists only a mail can tell.
     Email,
-    |text| ensure(is_email(text), "must be an e-mail address like anna@example.com")
+    |text| EmailAddress::parse(text).and_then(|address| {
+        ensure(address.domain().contains('.'), "must be an e-mail address like anna@example.com")
+    })
 );
-
-fn is_email(text: &str) -> bool {
-    let Some((local, domain)) = text.split_once('@') else {
-        return false;
-    };
-    let forbidden = |c: char| c.is_control() || c.is_whitespace() || "@,;:<>()[]\\\"".contains(c);
-    text.len() <= 254
-        && (1..=64).contains(&local.len())
-        && !text.replacen('@', "", 1).contains(forbidden)
-        && !local.starts_with('.')
-        && !local.ends_with('.')
-        && !local.contains("..")
-        && domain.contains('.')
-        && domain
-            .split('.')
-            .all(|label| !label.is_empty() && !label.starts_with('-') && !label.ends_with('-'))
-}
 
 /// A time zone of the IANA database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

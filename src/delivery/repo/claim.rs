@@ -141,10 +141,7 @@ fn store(
         }
         None => claimed.contents = notifications::repo::contents(c, &ids)?,
     }
-    let may_opt_out = |row: &&MessageRow| {
-        claimed.contents.get(&row.id).is_none_or(|content: &Content| !content.is_transactional)
-    };
-    let heard = claimed.rows.iter().filter(may_opt_out).map(|row| (row.client_id, row.recipient.as_str()));
+    let heard = claimed.rows.iter().map(|row| (row.client_id, Some(row.recipient.as_str())));
     claimed.wishes = Known::of(c, lot.channel, heard)?;
     Ok(claimed)
 }

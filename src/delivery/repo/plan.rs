@@ -12,6 +12,7 @@ use crate::db::schema::{mailing, message, page, page_members};
 use crate::db::types::{ClientId, MailingId, MessageId, Timestamp, unpack_ids};
 use crate::error::{Error, Result};
 use crate::failpoint;
+use crate::kinds::ChannelKind;
 use crate::mailings::filter::Range;
 use crate::mailings::model::MailingStatus;
 use crate::mailings::recipient::Recipient;
@@ -45,8 +46,6 @@ pub struct Plan {
     pub limit: usize,
     /// What is needed of each.
     pub needs: Needs,
-    /// Whether they may have opted out: not of what is transactional.
-    pub heeds_wishes: bool,
 }
 
 /// Stores a page of the mailing's next clients and moves its cursor: no client is planned twice or skipped. Answers
@@ -71,13 +70,26 @@ pub fn plan(c: &mut AnyConnection, plan: &Plan, new: &NewPage, now: Timestamp) -
             })
             .collect();
         insert_page(c, new, &members, now)?;
-        if plan.heeds_wishes {
-            let clients: Vec<ClientId> = members.iter().filter_map(|member| member.client).collect();
-            stretch.wishes = preferences::repo::of_clients(c, &clients)?;
-        }
+        let recipients = stretch.planned.iter().map(|(_, recipient)| recipient);
+        stretch.wishes = wishes_of(c, (plan.mailing, plan.needs.channel), recipients, now)?;
         failpoint::reach("plan-before-commit");
     }
     Ok(Some(stretch))
+}
+
+/// The wishes of the recipients of a mailing's page.
+///
+/// # Errors
+/// Those of the database.
+pub(super) fn wishes_of<'r>(
+    c: &mut AnyConnection,
+    (mailing, channel): (MailingId, ChannelKind),
+    recipients: impl Iterator<Item = &'r Recipient>,
+    now: Timestamp,
+) -> Result<HashMap<ClientId, Arc<Wishes>>> {
+    let number = crate::mailings::repo::number(c, mailing)?;
+    let addressed = recipients.map(|recipient| (recipient.client_id, recipient.address(channel).ok()));
+    preferences::repo::of_page(c, (number, channel), &addressed.collect::<Vec<_>>(), now)
 }
 
 /// Reads the next clients and moves the cursor past them, if `allowed` by the mailing's status and end.

@@ -7,6 +7,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Nullable, SmallInt, Text};
 
 use super::claim::{Lot, recipients_of};
+use super::plan::wishes_of;
 use super::{Member, NewPage, delete_pages};
 use crate::db::AnyConnection;
 use crate::db::schema::{due, message, node, page, page_members};
@@ -17,7 +18,6 @@ use crate::kinds::{ChannelKind, MessageStatus, Priority};
 use crate::mailings::model::MailingStatus;
 use crate::mailings::recipient::Recipient;
 use crate::messages::repo::{MessageRow, replayed};
-use crate::preferences;
 use crate::preferences::model::Wishes;
 
 /// What is left of a page.
@@ -84,7 +84,7 @@ pub fn take_over(
     };
     let mut pages = Vec::new();
     for Adopted { id } in adopted {
-        pages.extend(open_page(c, id, this)?);
+        pages.extend(open_page(c, id, this, now)?);
     }
     Ok(pages)
 }
@@ -134,7 +134,7 @@ pub(super) fn json_of(ids: impl Iterator<Item = uuid::Uuid>) -> String {
 }
 
 /// Reads what is left of a page, and corrects its remainder; a page with nothing left goes.
-fn open_page(c: &mut AnyConnection, id: PageId, this: NodeId) -> Result<Option<TakenOver>> {
+fn open_page(c: &mut AnyConnection, id: PageId, this: NodeId, now: Timestamp) -> Result<Option<TakenOver>> {
     let (mailing, channel, priority) = page::table
         .find(id)
         .select((page::mailing_id, page::channel, page::priority))
@@ -154,8 +154,10 @@ fn open_page(c: &mut AnyConnection, id: PageId, this: NodeId) -> Result<Option<T
     let left: Vec<Member> = open.iter().map(|(member, _)| *member).collect();
     let recipients = recipients_of(c, &left, channel)?;
     let attempts_before = replayed::attempts_before(c, open.iter().filter_map(|(_, row)| row.as_ref()))?;
-    let clients: Vec<ClientId> = left.iter().filter_map(|member| member.client).collect();
-    let wishes = preferences::repo::of_clients(c, &clients)?;
+    let wishes = match mailing {
+        Some(mailing) => wishes_of(c, (mailing, channel), recipients.iter(), now)?,
+        None => HashMap::new(),
+    };
     failpoint::reach("take-over-before-commit");
     let page = NewPage { id, node: this, mailing, channel, priority: Priority::from_code(priority)? };
     Ok(Some(TakenOver { page, open, attempts_before, recipients, wishes }))
