@@ -7,6 +7,8 @@ mod hook;
 mod http;
 pub mod in_app;
 pub mod keyring;
+#[cfg(test)]
+mod odd_answers;
 mod provider;
 pub mod push;
 pub mod request;
