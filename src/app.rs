@@ -437,6 +437,7 @@ fn settings(config: &Config, secrets: &Secrets) -> Settings {
         record_batch: config.delivery.record_batch,
         poll: config.delivery.poll,
         claim_poll: claim_poll(config),
+        retry_after_max: config.retry.after_max,
         lease: config.delivery.lease,
         shutdown: config.shutdown.timeout,
         // what cannot be read was refused when the configuration was
@@ -445,7 +446,8 @@ fn settings(config: &Config, secrets: &Secrets) -> Settings {
     }
 }
 
-/// What waits is looked for at least so often.
+/// Scheduled messages and retries wait in one table, and one task looks for both: as often as the one setting or the
+/// other says.
 fn claim_poll(config: &Config) -> Duration {
     config.delivery.scheduler_interval.min(config.retry.interval)
 }

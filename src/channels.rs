@@ -107,6 +107,20 @@ pub enum Verdict {
     },
 }
 
+impl Verdict {
+    /// Shortens the wait that the other side asked for to `longest`.
+    #[must_use]
+    pub fn bounded(mut self, longest: Duration) -> Self {
+        match &mut self {
+            Self::Transient { retry_after: Some(wait), .. }
+            | Self::Deferred { retry_after: Some(wait), .. }
+            | Self::Throttled { retry_after: wait } => *wait = longest.min(*wait),
+            _ => {}
+        }
+        self
+    }
+}
+
 /// The verdict with what is kept of the answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Answer {
