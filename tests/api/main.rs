@@ -34,6 +34,7 @@ mod notifications;
 mod openapi;
 mod operation;
 mod preferences;
+mod peers;
 mod preview;
 mod recurring;
 mod requests;
