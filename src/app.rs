@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use tracing_actix_web::TracingLogger;
 
 pub use self::credentials::credentials_beside;
-pub use self::database::open_db;
+pub use self::database::{Migration, Target, migrations, open_db};
 use self::doors::Doors;
 pub use self::doors::domains_of_routes;
 use crate::broker::Consumer;
