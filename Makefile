@@ -4,7 +4,8 @@ export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/fanfare/target
 FANFARE = $(CARGO_TARGET_DIR)/release/fanfare
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test fuzz crash-test bench bench-channels fmt lint deny openapi demo up stop clean
+.PHONY: help run build test test-cover fuzz crash-test bench bench-channels fmt lint deny openapi demo migrate-up \
+	migrate-down up docker-up stop docker-down clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-22s%s\n", $$1, $$2 }'
@@ -19,6 +20,10 @@ build: ## the release binary
 test: ## all tests, on SQLite and on a throw-away PostgreSQL (TESTARGS="one_test" for some, POSTGRES=18 for that version)
 	@FANFARE_TEST_POSTGRES=$(POSTGRES) scripts/setup-test
 	@FANFARE_TEST_POSTGRES=$(POSTGRES) exec scripts/test $(TESTARGS)
+
+test-cover: ## all tests with a report of the lines that they run, as HTML in coverage/ (TESTARGS and POSTGRES as above)
+	@FANFARE_TEST_POSTGRES=$(POSTGRES) scripts/setup-test
+	@FANFARE_TEST_POSTGRES=$(POSTGRES) exec scripts/cover $(TESTARGS)
 
 fuzz: ## the API against its OpenAPI document, with Schemathesis (FUZZARGS="--seed 7" for other questions)
 	@scripts/setup-test
@@ -56,12 +61,22 @@ openapi: build ## write docs/openapi.json anew
 demo: build ## 100,000 generated clients, one mailing, live figures and the final books
 	@exec "$(FANFARE)" demo
 
+migrate-up: build ## run the migrations that have not run (the service does so by itself at its start)
+	@exec "$(FANFARE)" migrate up
+
+migrate-down: build ## undo the last migration of a database that no service uses (TO=N: until N are left)
+	@exec "$(FANFARE)" migrate down $(if $(TO),--to $(TO))
+
 up: ## the service, PostgreSQL, Prometheus and Grafana in containers
 	@scripts/setup-compose
 	docker compose up --build --detach --wait
 
 stop: ## stop the containers; their data stay
 	docker compose down
+
+docker-up: up ## the same as up
+
+docker-down: stop ## the same as stop
 
 clean: ## what was built (not databases)
 	cargo clean

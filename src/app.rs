@@ -23,7 +23,7 @@ use tokio::task::JoinHandle;
 use tracing_actix_web::TracingLogger;
 
 pub use self::credentials::credentials_beside;
-pub use self::database::open_db;
+pub use self::database::{Migration, Target, migrations, open_db};
 use self::doors::Doors;
 pub use self::doors::domains_of_routes;
 use crate::broker::Consumer;
@@ -448,6 +448,7 @@ fn settings(config: &Config, secrets: &Secrets) -> Settings {
         record_batch: config.delivery.record_batch,
         poll: config.delivery.poll,
         claim_poll: claim_poll(config),
+        retry_after_max: config.retry.after_max,
         lease: config.delivery.lease,
         shutdown: config.shutdown.timeout,
         // what cannot be read was refused when the configuration was
@@ -456,7 +457,8 @@ fn settings(config: &Config, secrets: &Secrets) -> Settings {
     }
 }
 
-/// What waits is looked for at least so often.
+/// Scheduled messages and retries wait in one table, and one task looks for both: as often as the one setting or the
+/// other says.
 fn claim_poll(config: &Config) -> Duration {
     config.delivery.scheduler_interval.min(config.retry.interval)
 }

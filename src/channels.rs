@@ -7,6 +7,8 @@ mod hook;
 mod http;
 pub mod in_app;
 pub mod keyring;
+#[cfg(test)]
+mod odd_answers;
 mod provider;
 pub mod push;
 pub mod request;
@@ -103,6 +105,20 @@ pub enum Verdict {
         /// Why, without anything of the recipient's.
         error: String,
     },
+}
+
+impl Verdict {
+    /// Shortens the wait that the other side asked for to `longest`.
+    #[must_use]
+    pub fn bounded(mut self, longest: Duration) -> Self {
+        match &mut self {
+            Self::Transient { retry_after: Some(wait), .. }
+            | Self::Deferred { retry_after: Some(wait), .. }
+            | Self::Throttled { retry_after: wait } => *wait = longest.min(*wait),
+            _ => {}
+        }
+        self
+    }
 }
 
 /// The verdict with what is kept of the answer.

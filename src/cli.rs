@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::app::{self, App, open_db};
+use crate::app::{self, App, Migration, Target, open_db};
 use crate::clients::model::HomeCountry;
 use crate::clock::Clock;
 use crate::config::{Config, Role};
@@ -42,7 +42,10 @@ enum Command {
         paused: bool,
     },
     /// Bring the database's schema up to date and end. `serve` does so by itself.
-    Migrate,
+    Migrate {
+        #[command(subcommand)]
+        command: Option<MigrateCommand>,
+    },
     /// Import clients from a CSV file; `-` reads the standard input.
     Import {
         /// The file; its columns are named as the fields, unknown ones become attributes.
@@ -66,6 +69,20 @@ enum Command {
         #[arg(long)]
         url: Option<String>,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum MigrateCommand {
+    /// Run the migrations that have not run; the same as without a word.
+    Up,
+    /// Undo the last migration, with what only it can hold; refused while a service uses the database.
+    Down {
+        /// Undo all that are newer: the number of migrations that stay, or the last one that stays.
+        #[arg(long, value_name = "N")]
+        to: Option<Target>,
+    },
+    /// List the migrations, and which of them have run.
+    Status,
 }
 
 #[derive(Debug, Subcommand)]
@@ -130,9 +147,9 @@ async fn execute(cli: Cli) -> Result<()> {
             telemetry::start(&config.log)?;
             serve(config).await
         }
-        Command::Migrate => {
+        Command::Migrate { command } => {
             telemetry::start(&config.log)?;
-            open_db(&config, &Metrics::new()?).await.map(drop)
+            migrate(config, command.unwrap_or(MigrateCommand::Up)).await
         }
         Command::Import { file } => {
             telemetry::start(&config.log)?;
@@ -164,6 +181,31 @@ async fn execute(cli: Cli) -> Result<()> {
         }
         Command::Health { .. } | Command::Openapi => Ok(()),
     }
+}
+
+async fn migrate(config: Config, command: MigrateCommand) -> Result<()> {
+    let is_list = matches!(command, MigrateCommand::Status);
+    let target = match command {
+        MigrateCommand::Up => return open_db(&config, &Metrics::new()?).await.map(drop),
+        MigrateCommand::Down { to } => Some(to.unwrap_or(Target::Previous)),
+        MigrateCommand::Status => None,
+    };
+    let (undone, all) = app::migrations(config, target).await?;
+    let line = |(at, migration): (usize, &Migration)| {
+        let state = if migration.is_applied { "applied" } else { "pending" };
+        format!("{:>4}  {state}  {}\n", at + 1, migration.name)
+    };
+    let mut said: String = match is_list {
+        true => all.iter().enumerate().map(line).collect(),
+        false if undone.is_empty() => "nothing to undo\n".into(),
+        false => undone.iter().map(|name| format!("undone: {name}\n")).collect(),
+    };
+    let applied = all.iter().filter(|migration| migration.is_applied).count();
+    said.push_str(&format!("{applied} of {} migrations are applied", all.len()));
+    if !undone.is_empty() {
+        said.push_str("; `fanfare migrate up` and the next start of the service run the others again");
+    }
+    print(&format!("{said}\n"))
 }
 
 /// Serves until SIGTERM or SIGINT, or until a task fails.

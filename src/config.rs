@@ -118,6 +118,7 @@ pub const ENVIRONMENT: &[(&str, &str, Form)] = &[
     ("RETRY_FACTOR", "retry.factor", Form::Number),
     ("RETRY_LIMIT", "retry.limit", Form::Number),
     ("RETRY_INTERVAL", "retry.interval", Form::Text),
+    ("RETRY_AFTER_MAX", "retry.after_max", Form::Text),
     ("RETRY_BACKOFF_1", "notifications.retry_backoff_1", Form::Text),
     ("RETRY_BACKOFF_2", "notifications.retry_backoff_2", Form::Text),
     ("RETRY_BACKOFF_3", "notifications.retry_backoff_3", Form::Text),

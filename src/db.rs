@@ -11,6 +11,7 @@ mod handle;
 mod limits;
 pub mod listen;
 pub mod migrations;
+pub mod offline;
 mod opening;
 mod pool;
 pub mod pulse;

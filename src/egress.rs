@@ -3,6 +3,8 @@
 mod connection;
 mod endpoint;
 pub mod guard;
+mod head;
+mod lenient;
 pub mod local;
 
 use std::time::Duration;

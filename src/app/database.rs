@@ -7,7 +7,8 @@ use secrecy::ExposeSecret;
 use super::pulse::Pulse;
 use crate::clock::Clock;
 use crate::config::Config;
-use crate::db::{Db, DbOptions, Workload};
+pub use crate::db::migrations::{Known as Migration, Target};
+use crate::db::{Db, DbOptions, Workload, offline};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 
@@ -24,6 +25,19 @@ pub async fn open_db(config: &Config, metrics: &Metrics) -> Result<Db> {
         ..DbOptions::new(config.database.url.expose_secret())
     };
     tokio::task::spawn_blocking(move || Db::open(options)).await.map_err(|e| Error::Internal(e.into()))?
+}
+
+/// Takes migrations back to `target`, if one is given. Returns the names of those that were, and all that there are.
+///
+/// # Errors
+/// Those of [`offline::revert`] and [`offline::status`].
+pub async fn migrations(config: Config, target: Option<Target>) -> Result<(Vec<String>, Vec<Migration>)> {
+    let work = move || {
+        let url = config.database.url.expose_secret();
+        let undone = target.map(|target| offline::revert(url, &target, config.delivery.lease)).transpose()?;
+        Ok((undone.unwrap_or_default(), offline::status(url)?))
+    };
+    tokio::task::spawn_blocking(work).await.map_err(|e| Error::Internal(e.into()))?
 }
 
 /// The clock of a service, corrected to the database's if other nodes may use that, and what keeps looking at both.

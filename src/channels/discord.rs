@@ -183,7 +183,10 @@ impl Discord {
     /// (its front door bans an address), is for all.
     fn limited(&self, headers: &HeaderMap, reply: Option<&Reply>) -> Answer {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-        let seconds = |seconds: f64| Duration::try_from_secs_f64(seconds).ok();
+        // more than can be counted is the longest wait that there is; the engine bounds it
+        let seconds = |seconds: f64| {
+            (seconds >= 0.0).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
+        };
         let wait = reply
             .and_then(|reply| reply.retry_after)
             .or_else(|| text("x-ratelimit-reset-after")?.parse().ok())

@@ -89,14 +89,17 @@ impl Provider {
             reply.skip_body(LONGEST_ANSWER);
             return Answer::permanent(code, format!("the provider answered {status}"));
         }
-        match reply.body(LONGEST_ANSWER).await.map(|body| serde_json::from_slice::<Reply>(&body)) {
-            Ok(Ok(Reply { code: 0, id })) => Answer::delivered(code, id),
-            Ok(Ok(reply)) => {
+        let (body, why) = match reply.body(LONGEST_ANSWER).await {
+            Ok(body) => (body, "its body is not the JSON of this API"),
+            Err(NoBody::Broken(beginning)) => (beginning, "the connection broke in its middle"),
+            Err(NoBody::TooLong) => return unreadable(code, "it is longer than 64 KiB"),
+        };
+        match serde_json::from_slice::<Reply>(&body) {
+            Ok(Reply { code: 0, id }) => Answer::delivered(code, id),
+            Ok(reply) => {
                 Answer::permanent(code, format!("the provider answered {status} with code {}", reply.code))
             }
-            Ok(Err(_)) => unreadable(code, "its body is not the JSON of this API"),
-            Err(NoBody::TooLong) => unreadable(code, "it is longer than 64 KiB"),
-            Err(NoBody::Broken) => unreadable(code, "the connection broke in its middle"),
+            Err(_) => unreadable(code, why),
         }
     }
 }

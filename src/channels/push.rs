@@ -16,7 +16,7 @@ use self::tokens::{TokenEndpoint, endpoint};
 use super::http::{retry_after, unanswered};
 use super::{Answer, Channel, Delivery, Sending};
 use crate::clock::Clock;
-use crate::egress::{self, Endpoint};
+use crate::egress::{self, Endpoint, NoBody};
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::kinds::ChannelKind;
@@ -103,7 +103,8 @@ impl Fcm {
         failpoint::reach("answer-read");
         let status = reply.status();
         let retry_after = retry_after(reply.headers(), self.clock.now());
-        let body = reply.body(LONGEST_ANSWER).await.unwrap_or_default();
+        let body = reply.body(LONGEST_ANSWER).await.map_or_else(NoBody::into_beginning, Some);
+        let body = body.unwrap_or_default();
         if verdict::is_token_refused(status, &body) {
             self.tokens.refuse(token.number);
         }

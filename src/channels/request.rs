@@ -1,7 +1,8 @@
 //! HTTP requests that somebody asked for, and the reports of their results.
 //!
 //! Each attempt bears the message's id as its `Idempotency-Key`, unless the request has one of its own. A status below 400
-//! is the end of it. What else comes is tried again as the request says ([`Again`]), after `Retry-After` if there is one.
+//! is the end of it, unless it is a redirect that the request counts as a failure; of a report, 2xx alone. What else comes
+//! is tried again as the request says ([`Again`]), after `Retry-After` if there is one.
 //!
 //! A report is signed as Standard Webhooks 1.0.0 asks (<https://www.standardwebhooks.com>), if there is a secret for its
 //! URL.
@@ -117,10 +118,13 @@ impl HttpRequests {
     fn judge(&self, spec: &Spec, answered: Answered, authorization: Option<&Authorization>) -> Answer {
         let status = answered.status;
         let wish = retry_after(&answered.headers, self.clock.now());
-        let verdict = if status.as_u16() < 400 {
+        let verdict = if spec.is_done_by(status.as_u16()) {
             Verdict::Delivered
         } else {
-            let error = format!("the server answered {status}");
+            let mut error = format!("the server answered {status}");
+            if status.is_redirection() {
+                error.push_str("; redirects are not followed: give the URL that it leads to");
+            }
             let is_stale = match (authorization, &spec.credential) {
                 (Some(authorization), Some(name)) if status == StatusCode::UNAUTHORIZED => {
                     self.keyring.refuse(name, authorization);

@@ -26,7 +26,7 @@ use self::template::{Encoding, Names, Template, percent, resolved};
 use super::http::{IDEMPOTENCY_KEY, retry_after, unanswered};
 use super::{Answer, Channel, Delivery, Sending, Verdict};
 use crate::clock::Clock;
-use crate::egress::{self, Endpoint, Reply};
+use crate::egress::{self, Endpoint, NoBody, Reply};
 use crate::error::{Complaints, Error, Result};
 use crate::failpoint;
 use crate::kinds::ChannelKind;
@@ -180,7 +180,7 @@ impl HttpSms {
         let status = reply.status();
         let retry_after = retry_after(reply.headers(), self.clock.now());
         let body = if self.rules.reads_bodies() {
-            reply.body(LONGEST_ANSWER).await.ok()
+            reply.body(LONGEST_ANSWER).await.map_or_else(NoBody::into_beginning, Some)
         } else {
             reply.skip_body(LONGEST_ANSWER);
             None

@@ -96,6 +96,7 @@ fn times(config: &Config, bounds: &mut Bounds) {
     bounds.seconds("database.timeout", config.database.timeout, 0.5..=MINUTE);
     bounds.seconds("retry.first_delay", config.retry.first_delay, MILLISECOND..=DAY);
     bounds.seconds("retry.interval", config.retry.interval, 0.01..=MINUTE);
+    bounds.seconds("retry.after_max", config.retry.after_max, 1.0..=30.0 * DAY);
     let notifications = &config.notifications;
     bounds.seconds("notifications.retry_backoff_1", notifications.retry_backoff_1, MILLISECOND..=DAY);
     bounds.seconds("notifications.retry_backoff_2", notifications.retry_backoff_2, MILLISECOND..=DAY);

@@ -138,6 +138,9 @@ pub struct Retry {
     /// How often messages that wait for another attempt are looked for, whatever was said of them.
     #[serde(deserialize_with = "duration")]
     pub interval: Duration,
+    /// The longest `Retry-After` that is heeded.
+    #[serde(deserialize_with = "duration")]
+    pub after_max: Duration,
 }
 
 /// Section `notifications`.

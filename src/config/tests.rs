@@ -83,6 +83,7 @@ fn every_bound_is_kept_at_both_ends() {
         ("email.breaker_failures", ["-1", "1000001"], ["0", "1000000"]),
         ("email.retry_delays", ["0s", "1s, 25h"], ["1ms", "24h, 1s"]),
         ("retry.interval", ["9ms", "61s"], ["10ms", "60s"]),
+        ("retry.after_max", ["999ms", "31days"], ["1s", "30days"]),
         ("notifications.retry_backoff_1", ["0s", "25h"], ["1ms", "24h"]),
         ("notifications.retry_backoff_2", ["0s", "25h"], ["1ms", "24h"]),
         ("notifications.retry_backoff_3", ["0s", "25h"], ["1ms", "24h"]),

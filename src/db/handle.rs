@@ -311,7 +311,7 @@ const POOLER: &str = "a connection pooler in transaction mode stands between Fan
     each connection: set pool_mode = session for this database (PgBouncer), or let DATABASE_URL name PostgreSQL itself";
 
 /// Two connections at the same time have two sessions, unless a pooler lends them out for each transaction.
-fn has_own_session(opener: &Opener, first: &mut AnyConnection) -> Result<()> {
+pub(super) fn has_own_session(opener: &Opener, first: &mut AnyConnection) -> Result<()> {
     let AnyConnection::Postgres(first) = first else { return Ok(()) };
     let AnyConnection::Postgres(mut second) = opener.open()? else { return Ok(()) };
     let pid = |c| diesel::sql_query("SELECT pg_backend_pid() AS pid").get_result::<Backend>(c);

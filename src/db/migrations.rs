@@ -1,10 +1,11 @@
 //! The migrations, embedded in the binary and run at start-up: the same list in both databases.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
 
 use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
-use diesel::migration::MigrationSource;
-use diesel::{OptionalExtension, QueryDsl, RunQueryDsl};
+use diesel::migration::{Migration, MigrationSource};
+use diesel::{OptionalExtension, PgConnection, QueryDsl, RunQueryDsl, SqliteConnection};
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness, embed_migrations};
 
 use super::any::AnyConnection;
@@ -19,11 +20,82 @@ const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 /// Any number, the same in every version: nodes that start at once take this advisory lock one after another.
 const LOCK: i64 = 0x0066_616e_6661_7265;
 
+/// Digits of a version.
+const VERSION: usize = 14;
+/// Digits of a number of migrations at most.
+const LONGEST_COUNT: usize = 4;
+
 /// Runs what has not run yet and answers the names of it.
 ///
 /// # Errors
 /// A migration that does not apply, or a database whose schema is newer than this binary knows.
 pub fn run(connection: &mut AnyConnection) -> Result<Vec<String>> {
+    locked(connection, |c| pending(c, POSTGRES), |c| pending(c, SQLITE))
+}
+
+/// How far migrations are taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Target {
+    /// The newest one is.
+    Previous,
+    /// All are but the first so many.
+    Count(usize),
+    /// All are that are newer than this one.
+    Version(String),
+}
+
+impl FromStr for Target {
+    type Err = String;
+
+    /// Reads a number of migrations, or the name of one or the version at its beginning.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+        if is_number(text) && text.len() <= LONGEST_COUNT {
+            return text.parse().map(Self::Count).map_err(|_| "is too large".into());
+        }
+        let version = text.split('_').next().unwrap_or_default().replace('-', "");
+        if is_number(&version) && version.len() == VERSION {
+            return Ok(Self::Version(version));
+        }
+        Err("must be how many migrations stay, or the last one that stays, as `fanfare migrate status` shows them"
+            .into())
+    }
+}
+
+/// Takes migrations back, the newest first, and returns the names of those that were.
+///
+/// # Errors
+/// [`Error::Invalid`] for a target that is not applied, a migration whose way back does not apply, and as [`run`].
+pub fn revert(connection: &mut AnyConnection, target: &Target) -> Result<Vec<String>> {
+    locked(connection, |c| revert_to(c, POSTGRES, target), |c| revert_to(c, SQLITE, target))
+}
+
+/// A migration that this version knows, and whether the database has it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// Such as `2026-12-01-000001_pause_sending`.
+    pub name: String,
+    /// True if it has run.
+    pub is_applied: bool,
+}
+
+/// Returns all migrations, the oldest first.
+///
+/// # Errors
+/// Those of the database, and a schema that is newer than this binary knows.
+pub fn status(connection: &mut AnyConnection) -> Result<Vec<Known>> {
+    match connection {
+        AnyConnection::Postgres(c) => known(c, &POSTGRES),
+        AnyConnection::Sqlite(c) => known(c, &SQLITE),
+    }
+}
+
+/// Does `work` while no other process migrates the database.
+fn locked<T>(
+    connection: &mut AnyConnection,
+    on_postgres: impl FnOnce(&mut PgConnection) -> Result<T>,
+    on_sqlite: impl FnOnce(&mut SqliteConnection) -> Result<T>,
+) -> Result<T> {
     match connection {
         AnyConnection::Postgres(c) => {
             // a node may wait long for another one's migrations, and these for their rows, but nobody for a lock that
@@ -31,14 +103,14 @@ pub fn run(connection: &mut AnyConnection) -> Result<Vec<String>> {
             c.batch_execute(&format!(
                 "SET statement_timeout = '1h'; SELECT pg_advisory_lock({LOCK}); SET lock_timeout = '30s'"
             ))?;
-            let done = pending(c, POSTGRES);
+            let done = on_postgres(c);
             c.batch_execute(&format!("SELECT pg_advisory_unlock({LOCK})"))?;
             done
         }
         AnyConnection::Sqlite(c) => {
             // one write lock around all of it: processes that start at once come one after another
             AnsiTransactionManager::begin_transaction_sql(c, "BEGIN IMMEDIATE")?;
-            let done = pending(c, SQLITE);
+            let done = on_sqlite(c);
             match &done {
                 Ok(_) => AnsiTransactionManager::commit_transaction(c)?,
                 Err(_) => AnsiTransactionManager::rollback_transaction(c)?,
@@ -58,6 +130,61 @@ where
     for migration in connection.pending_migrations(source).map_err(Error::Internal)? {
         done.push(connection.run_migration(&*migration).map_err(Error::Internal)?.to_string());
         failpoint::reach("migration");
+    }
+    Ok(done)
+}
+
+/// All migrations by their versions, the oldest first.
+fn by_version<DB: diesel::backend::Backend>(
+    source: &EmbeddedMigrations,
+) -> Result<BTreeMap<String, Box<dyn Migration<DB>>>> {
+    let all = MigrationSource::<DB>::migrations(source).map_err(Error::Internal)?;
+    Ok(all.into_iter().map(|migration| (migration.name().version().to_string(), migration)).collect())
+}
+
+fn known<C, DB>(connection: &mut C, source: &EmbeddedMigrations) -> Result<Vec<Known>>
+where
+    DB: diesel::backend::Backend,
+    C: MigrationHarness<DB>,
+{
+    refuse_newer(connection, source)?;
+    let applied = connection.applied_migrations().map_err(Error::Internal)?;
+    let applied: BTreeSet<String> = applied.iter().map(ToString::to_string).collect();
+    let all = by_version::<DB>(source)?.into_iter();
+    Ok(all
+        .map(|(version, migration)| Known {
+            name: migration.name().to_string(),
+            is_applied: applied.contains(&version),
+        })
+        .collect())
+}
+
+fn revert_to<C, DB>(connection: &mut C, source: EmbeddedMigrations, target: &Target) -> Result<Vec<String>>
+where
+    DB: diesel::backend::Backend,
+    C: MigrationHarness<DB>,
+{
+    refuse_newer(connection, &source)?;
+    let all = by_version::<DB>(&source)?;
+    let mut applied: Vec<String> =
+        connection.applied_migrations().map_err(Error::Internal)?.iter().map(ToString::to_string).collect();
+    applied.sort();
+    let stay = match target {
+        Target::Previous => applied.len().saturating_sub(1),
+        Target::Count(count) if *count <= applied.len() => *count,
+        Target::Count(_) => {
+            return Err(Error::invalid("--to", format!("must be 0 to {}: so many have run", applied.len())));
+        }
+        Target::Version(version) => match applied.iter().position(|known| known == version) {
+            Some(at) => at + 1,
+            None => return Err(Error::invalid("--to", "names a migration that has not run here")),
+        },
+    };
+    let mut done = Vec::new();
+    for version in applied.iter().skip(stay).rev() {
+        let migration = all.get(version).ok_or_else(|| Error::internal("a migration is unknown"))?;
+        connection.revert_migration(&**migration).map_err(Error::Internal)?;
+        done.push(migration.name().to_string());
     }
     Ok(done)
 }
@@ -95,21 +222,37 @@ pub fn are_done(connection: &mut AnyConnection) -> Result<()> {
 /// Takes the newest migration back; for the tests of what it carries over.
 ///
 /// # Errors
-/// As [`revert_all`].
+/// As [`revert`].
 pub fn revert_last(connection: &mut AnyConnection) -> Result<()> {
-    match connection {
-        AnyConnection::Postgres(c) => c.revert_last_migration(POSTGRES).map(drop).map_err(Error::Internal),
-        AnyConnection::Sqlite(c) => c.revert_last_migration(SQLITE).map(drop).map_err(Error::Internal),
-    }
+    revert(connection, &Target::Previous).map(drop)
 }
 
-/// Takes every migration back, the newest first; for the test that each can be undone.
+/// Takes every migration back; for the test that each can be undone.
 ///
 /// # Errors
-/// A migration whose way back does not apply.
+/// As [`revert`].
 pub fn revert_all(connection: &mut AnyConnection) -> Result<()> {
-    match connection {
-        AnyConnection::Postgres(c) => c.revert_all_migrations(POSTGRES).map(drop).map_err(Error::Internal),
-        AnyConnection::Sqlite(c) => c.revert_all_migrations(SQLITE).map(drop).map_err(Error::Internal),
+    revert(connection, &Target::Count(0)).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_is_a_number_or_a_migration() {
+        let version = |text: &str| Ok(Target::Version(text.to_owned()));
+        for (text, expected) in [
+            ("0", Ok(Target::Count(0))),
+            ("18", Ok(Target::Count(18))),
+            ("2026-12-01-000001", version("20261201000001")),
+            ("20261201000001", version("20261201000001")),
+            ("2026-12-01-000001_pause_sending", version("20261201000001")),
+        ] {
+            assert_eq!(text.parse::<Target>(), expected, "{text}");
+        }
+        for text in ["", "-1", "pause_sending", "1.5", "latest"] {
+            assert!(text.parse::<Target>().is_err(), "{text}");
+        }
     }
 }

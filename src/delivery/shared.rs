@@ -38,6 +38,8 @@ pub struct Settings {
     pub poll: Duration,
     /// How often what is due is looked for, whatever was said.
     pub claim_poll: Duration,
+    /// The longest wait that the other side of a channel is granted before the next attempt.
+    pub retry_after_max: Duration,
     /// For how long a node's pages are its own without a heartbeat.
     pub lease: Duration,
     /// How long what is in flight may take to end.

@@ -290,6 +290,8 @@ impl Sender {
             biased;
             answer = AssertUnwindSafe(exchange).catch_unwind() => {
                 let answer = answer.unwrap_or_else(|_| Answer::none(PANICKED));
+                let verdict = answer.verdict.bounded(self.shared.settings.retry_after_max);
+                let answer = Answer { verdict, ..answer };
                 pass.report(report(&answer.verdict));
                 answer
             }

@@ -9,6 +9,7 @@ use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll};
 
+use http_body_util::Full;
 use hyper::body::{Body, Bytes, Incoming};
 use hyper::client::conn::{TrySendError, http1};
 use hyper::{Request, Response};
@@ -19,32 +20,42 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
 use super::IDLE_TIMEOUT;
+use super::lenient::{AnswerState, Lenient};
 use crate::failpoint;
 
-pub(super) type Unsent = TrySendError<Request<String>>;
+/// A request whose body is shared by its copies.
+pub(super) type Outgoing = Request<Full<Bytes>>;
 pub(super) type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+
+/// hyper takes no smaller buffer.
+const SHORTEST_HEAD: usize = 8 * 1024;
 
 /// An open connection.
 pub(super) struct Connection {
-    sender: http1::SendRequest<String>,
+    sender: http1::SendRequest<Full<Bytes>>,
     /// Gone once it has ended: while it is there, the sender takes requests, and nobody would answer them.
-    exchange: Option<http1::Connection<Stream, String>>,
+    exchange: Option<http1::Connection<Lenient<Stream>, Full<Bytes>>>,
+    answer: AnswerState,
     /// Its place among all that may be open, where they are counted.
     _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Connection {
-    /// Over `stream`, with a `place` that it gives back when it is closed.
+    /// Over `stream`, with a `place` that it gives back when it is closed. The heads of answers have `longest_head`
+    /// bytes at most, and no fewer than hyper's smallest buffer, 8 KiB.
     ///
     /// # Errors
     /// When it ends at once.
     pub(super) async fn open(
-        builder: &http1::Builder,
         stream: Stream,
+        longest_head: usize,
         place: Option<OwnedSemaphorePermit>,
     ) -> hyper::Result<Box<Self>> {
-        let (sender, exchange) = builder.handshake(stream).await?;
-        Ok(Box::new(Self { sender, exchange: Some(exchange), _place: place }))
+        let longest_head = longest_head.max(SHORTEST_HEAD);
+        let answer = AnswerState::default();
+        let stream = Lenient::new(stream, longest_head, answer.clone());
+        let (sender, exchange) = http1::Builder::new().max_buf_size(longest_head).handshake(stream).await?;
+        Ok(Box::new(Self { sender, exchange: Some(exchange), answer, _place: place }))
     }
 
     /// Whether the other side has kept it open.
@@ -85,7 +96,8 @@ impl Connection {
     ///
     /// # Errors
     /// With the request, if nothing of it was sent.
-    pub(super) async fn send(&mut self, request: Request<String>) -> Result<Response<Incoming>, Unsent> {
+    async fn send(&mut self, request: Outgoing) -> Result<Response<Incoming>, TrySendError<Outgoing>> {
+        self.answer.expect();
         let response = self.sender.try_send_request(request);
         // writes the request
         self.poll_once().await;
@@ -108,6 +120,54 @@ impl Connection {
                 Err(e) => return Some(Err(e)),
             }
         }
+    }
+}
+
+/// Why a request was not answered.
+pub(super) enum Unanswered<E> {
+    /// No connection could be made: nothing was sent.
+    NotConnected(E),
+    /// The connection ended, or what came over it is not HTTP.
+    Broken(hyper::Error),
+}
+
+/// Sends a request over a connection that was kept, or over a new one.
+///
+/// A server may close a kept connection at the moment when a request arrives on it. Nothing is known to be wrong then,
+/// so a request to which not a byte was answered is sent once more, over a new connection, as RFC 9110, 9.2.2, has it.
+/// Every request that may not be made twice has an `Idempotency-Key`.
+///
+/// # Errors
+/// Why there is no answer.
+pub(super) async fn exchange<K, E, C>(
+    idle: &Idle<K>,
+    to: &K,
+    mut request: Outgoing,
+    connect: impl FnOnce() -> C,
+) -> Result<(Response<Incoming>, Box<Connection>), Unanswered<E>>
+where
+    K: PartialEq + Send + 'static,
+    C: Future<Output = Result<Box<Connection>, E>>,
+{
+    while let Some(mut connection) = idle.take(to).await {
+        let again = request.clone();
+        match connection.send(request).await {
+            Ok(response) => return Ok((response, connection)),
+            // closed while it was idle, before anything was sent
+            Err(mut unsent) => match unsent.take_message() {
+                Some(back) => request = back,
+                None if connection.answer.is_awaited() => {
+                    request = again;
+                    break;
+                }
+                None => return Err(Unanswered::Broken(unsent.into_error())),
+            },
+        }
+    }
+    let mut connection = connect().await.map_err(Unanswered::NotConnected)?;
+    match connection.send(request).await {
+        Ok(response) => Ok((response, connection)),
+        Err(unsent) => Err(Unanswered::Broken(unsent.into_error())),
     }
 }
 

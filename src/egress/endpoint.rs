@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper::header::{HOST, HeaderMap, HeaderValue};
+use http_body_util::Full;
+use hyper::body::{Body, Incoming};
+use hyper::header::{HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
 use hyper::{Method, Request, Response, StatusCode, Uri};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::connect::HttpConnector;
+use tokio::time::timeout;
 use tower_service::Service;
 
 use super::CONNECT_TIMEOUT;
-use super::connection::{Connection, Idle};
+use super::connection::{Connection, Idle, Unanswered, exchange};
 use super::local::is_local;
 use crate::error::Error;
 
@@ -21,6 +22,10 @@ use crate::error::Error;
 /// reqwest does: what a router has forgotten is found out before a message is sent on it.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 const KEEPALIVE_RETRIES: u32 = 3;
+/// Bytes of an answer's head, at most.
+const LONGEST_HEAD: usize = 64 * 1024;
+/// A body without a length ends with the connection. One that is left open and silent for so long says no more.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// Why there is no answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,12 +39,22 @@ pub enum NoAnswer {
 }
 
 /// Why an answer's body cannot be had.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoBody {
     /// It is longer than was asked for.
     TooLong,
-    /// The connection broke in its middle.
-    Broken,
+    /// The connection broke in its middle, after this much. A server that is wrong about its length has said it all.
+    Broken(Vec<u8>),
+}
+
+impl NoBody {
+    /// What came of the body.
+    pub fn into_beginning(self) -> Option<Vec<u8>> {
+        match self {
+            Self::TooLong => None,
+            Self::Broken(came) => Some(came),
+        }
+    }
 }
 
 /// A provider's address. Connections that are not in use are kept open for the next requests.
@@ -109,24 +124,15 @@ impl Endpoint {
         body: String,
     ) -> Result<Reply<'_>, NoAnswer> {
         let prefix = self.base.path().trim_end_matches('/');
-        let mut request = Request::new(body);
+        let mut request = Request::new(Full::from(body));
         *request.method_mut() = method;
         *request.uri_mut() =
             Uri::try_from(format!("{prefix}{path}")).map_err(|_| NoAnswer::Broken("not a path"))?;
         *request.headers_mut() = headers;
-        loop {
-            let (mut connection, is_new) = match self.idle.take(&()).await {
-                Some(connection) => (connection, false),
-                None => (self.connect().await?, true),
-            };
-            match connection.send(request).await {
-                Ok(response) => return Ok(Reply { response, connection, idle: &self.idle }),
-                // closed by the other side while it was idle, before anything was sent
-                Err(mut unsent) => match unsent.take_message() {
-                    Some(back) if !is_new => request = back,
-                    _ => return Err(NoAnswer::Broken(reason(&unsent.into_error()))),
-                },
-            }
+        match exchange(&self.idle, &(), request, || self.connect()).await {
+            Ok((response, connection)) => Ok(Reply { response, connection, idle: &self.idle }),
+            Err(Unanswered::NotConnected(why)) => Err(why),
+            Err(Unanswered::Broken(error)) => Err(NoAnswer::Broken(reason(&error))),
         }
     }
 
@@ -136,7 +142,7 @@ impl Endpoint {
             true => NoAnswer::LocalFault,
             false => NoAnswer::Unreachable,
         })?;
-        Connection::open(&http1::Builder::new(), stream, None).await.map_err(|_| NoAnswer::Unreachable)
+        Connection::open(stream, LONGEST_HEAD, None).await.map_err(|_| NoAnswer::Unreachable)
     }
 }
 
@@ -169,14 +175,21 @@ impl Reply<'_> {
     /// Why it cannot be had.
     pub async fn body(self, limit: usize) -> Result<Vec<u8>, NoBody> {
         let Self { response, mut connection, idle } = self;
+        let ends_with_connection = response.body().size_hint().exact().is_none()
+            && !response.headers().contains_key(TRANSFER_ENCODING);
         let mut incoming = response.into_body();
         let mut body = Vec::new();
-        while let Some(data) = connection.next_piece(&mut incoming).await {
-            let data = data.map_err(|_| NoBody::Broken)?;
-            if body.len() + data.len() > limit {
-                return Err(NoBody::TooLong);
+        loop {
+            let piece = connection.next_piece(&mut incoming);
+            let piece = if ends_with_connection { timeout(SILENCE, piece).await } else { Ok(piece.await) };
+            match piece {
+                Ok(Some(Ok(data))) if body.len() + data.len() > limit => return Err(NoBody::TooLong),
+                Ok(Some(Ok(data))) => body.extend_from_slice(&data),
+                Ok(Some(Err(_))) => return Err(NoBody::Broken(body)),
+                Ok(None) => break,
+                // nothing tells its end from silence: the connection cannot be used again
+                Err(_) => return Ok(body),
             }
-            body.extend_from_slice(&data);
         }
         idle.keep((), connection);
         Ok(body)

@@ -12,8 +12,8 @@ mod target;
 use std::sync::Arc;
 use std::time::Duration;
 
+use http_body_util::Full;
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
 use hyper::header::{self, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode};
 use thiserror::Error;
@@ -24,15 +24,11 @@ pub use address::Networks;
 pub use dial::Resolver;
 pub use target::{LONGEST_URL, Plain, Refusal, Target};
 
-use super::connection::{Connection, Idle};
+use super::connection::{Connection, Idle, Unanswered, exchange};
 use crate::error::{Error as ServiceError, Result};
 use dial::{Dialler, system_resolver};
 use target::Place;
 
-/// hyper takes no smaller buffer.
-const SHORTEST_HEAD: usize = 8 * 1024;
-/// Fields of an answer's head, at most.
-const MOST_HEADERS: usize = 100;
 /// They are the connection's, and the guard's to set.
 const NOT_THE_USERS: &[HeaderName] = &[
     HOST,
@@ -169,7 +165,7 @@ pub enum Failure {
     /// What came is not HTTP.
     #[error("the answer is not HTTP/1.1")]
     NotHttp,
-    /// The head is longer than [`Settings::longest_head`], or has too many fields.
+    /// The head is longer than [`Settings::longest_head`].
     #[error("the head of the answer is too long")]
     HeadTooLong,
 }
@@ -186,7 +182,7 @@ pub struct Guard {
     dialler: Dialler,
     idle: Arc<Idle<Place>>,
     connections: Arc<Semaphore>,
-    http: http1::Builder,
+    longest_head: usize,
     timeout: Duration,
 }
 
@@ -212,13 +208,11 @@ impl Guard {
                 return Err(ServiceError::invalid(format!("egress.{name}"), "must be at least 1"));
             }
         }
-        let mut http = http1::Builder::new();
-        http.max_buf_size(settings.longest_head.max(SHORTEST_HEAD)).max_headers(MOST_HEADERS);
         Ok(Self {
             dialler: Dialler::new(settings, resolver)?,
             idle: Idle::new(settings.idle, settings.idle_of_host),
             connections: Arc::new(Semaphore::new(settings.connections)),
-            http,
+            longest_head: settings.longest_head,
             timeout: settings.timeout,
         })
     }
@@ -231,7 +225,7 @@ impl Guard {
         Target::read(url, plain, self.dialler.allowed())
     }
 
-    /// Makes one request. Nothing is tried again but what was written to a connection that was closed before.
+    /// Makes one request. Nothing is tried again but what met a kept connection as the other side closed it.
     ///
     /// # Errors
     /// Why no answer came. Dropping the future closes the connection.
@@ -242,35 +236,18 @@ impl Guard {
             return Err(Failure::Refused(Refusal::Method));
         }
         let Target { place, path } = target;
-        let mut request = Request::new(body);
+        let mut request = Request::new(Full::from(body));
         *request.method_mut() = method;
         *request.uri_mut() = path;
         *request.headers_mut() = complete(headers, &place)?;
-        let exchanged = timeout_at(deadline, self.exchange(&place, request)).await;
-        let (response, connection) = exchanged.map_err(|_| Failure::TimedOut)??;
+        let exchanged = timeout_at(deadline, exchange(&self.idle, &place, request, || self.connect(&place)));
+        let (response, connection) =
+            exchanged.await.map_err(|_| Failure::TimedOut)?.map_err(|why| match why {
+                Unanswered::NotConnected(failure) => failure,
+                Unanswered::Broken(error) => failure_of(&error),
+            })?;
         let until = deadline.min(Instant::now() + body_timeout);
         Ok(self.read(place, response, connection, (most_body, until)).await)
-    }
-
-    async fn exchange(
-        &self,
-        place: &Place,
-        mut request: Request<String>,
-    ) -> Result<(Response<Incoming>, Box<Connection>), Failure> {
-        loop {
-            let (mut connection, is_new) = match self.idle.take(place).await {
-                Some(connection) => (connection, false),
-                None => (self.connect(place).await?, true),
-            };
-            match connection.send(request).await {
-                Ok(response) => return Ok((response, connection)),
-                // closed by the other side while it was idle, before anything was sent
-                Err(mut unsent) => match unsent.take_message() {
-                    Some(back) if !is_new => request = back,
-                    _ => return Err(failure_of(&unsent.into_error())),
-                },
-            }
-        }
     }
 
     async fn connect(&self, place: &Place) -> Result<Box<Connection>, Failure> {
@@ -282,7 +259,7 @@ impl Guard {
                 Ok(Arc::clone(&self.connections).acquire_owned().await.map_err(|_| Failure::Unreachable)?);
         }
         let stream = self.dialler.dial(place).await?;
-        Connection::open(&self.http, stream, free.ok()).await.map_err(|_| Failure::Unreachable)
+        Connection::open(stream, self.longest_head, free.ok()).await.map_err(|_| Failure::Unreachable)
     }
 
     async fn read(

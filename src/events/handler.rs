@@ -78,7 +78,8 @@ pub async fn create_event(
         }
         Preference::None | Preference::Async => {
             let accepted = events.accept(event, Source::Api).await?;
-            (HttpResponse::Accepted().json(EventAccepted::new(accepted)), accepted.is_known)
+            let is_known = accepted.is_known;
+            (HttpResponse::Accepted().json(EventAccepted::new(accepted)), is_known)
         }
     };
     applied(&mut answer, preference);

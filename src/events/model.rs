@@ -240,12 +240,14 @@ pub struct Plan {
 }
 
 /// An event as it was taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
     /// Which event.
     pub id: EventId,
     /// When it was taken: before this, if its sender's id was known.
     pub received_at: Timestamp,
+    /// What its routes asked for and was not made.
+    pub skipped: Vec<Skipped>,
     /// True if its sender's id was known.
     pub is_known: bool,
 }

@@ -6,7 +6,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, Nullable, SmallInt, Text};
 
 use super::intake::NewRows;
-use super::model::{Accepted, Event, Source};
+use super::model::{Accepted, Event, Skipped, Source};
 use super::plan::Person;
 use super::target::Names;
 use crate::db::AnyConnection;
@@ -41,7 +41,7 @@ impl TryFrom<EventRow> for Event {
     type Error = Error;
 
     fn try_from(row: EventRow) -> Result<Self> {
-        let skipped = row.skipped.as_deref().map(serde_json::from_str).transpose();
+        let skipped = skipped_of(row.skipped.as_deref())?;
         Ok(Self {
             event_id: row.id,
             id: row.key,
@@ -52,13 +52,22 @@ impl TryFrom<EventRow> for Event {
             occurred_at: row.occurred_at,
             received_at: row.received_at,
             source: Source::from_code(row.source)?,
-            skipped: skipped.map_err(|e| Error::Internal(e.into()))?.unwrap_or_default(),
+            skipped,
         })
     }
 }
 
+/// What was not made of an event, as it is stored.
+///
+/// # Errors
+/// For what no version of this program stored.
+pub fn skipped_of(stored: Option<&str>) -> Result<Vec<Skipped>> {
+    let skipped = stored.map(serde_json::from_str).transpose();
+    Ok(skipped.map_err(|e| Error::Internal(e.into()))?.unwrap_or_default())
+}
+
 /// What became of an event that was handed in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stored {
     /// It is there, with its messages.
     New,
@@ -81,10 +90,14 @@ pub fn store(c: &mut AnyConnection, events: &[&NewRows], now: Timestamp) -> Resu
         HashMap::new()
     } else {
         let known = event::table.filter(event::key.eq_any(keys));
-        let known: Vec<(Option<String>, EventId, Timestamp)> =
-            known.select((event::key, event::id, event::received_at)).load(c)?;
-        let accepted = |(key, id, received_at)| Some((key?, Accepted { id, received_at, is_known: true }));
-        known.into_iter().filter_map(accepted).collect()
+        let known: Vec<(Option<String>, EventId, Timestamp, Option<String>)> =
+            known.select((event::key, event::id, event::received_at, event::skipped)).load(c)?;
+        let mut accepted = HashMap::with_capacity(known.len());
+        for (key, id, received_at, skipped) in known {
+            let skipped = skipped_of(skipped.as_deref())?;
+            accepted.extend(key.map(|key| (key, Accepted { id, received_at, skipped, is_known: true })));
+        }
+        accepted
     };
     let fresh = events.iter().filter(|event| new.contains(&event.event.id));
     let messages = fresh.flat_map(|event| event.rows.iter().cloned()).collect();
@@ -96,7 +109,7 @@ pub fn store(c: &mut AnyConnection, events: &[&NewRows], now: Timestamp) -> Resu
             return Ok(Stored::New);
         }
         let known = handed.event.key.as_ref().and_then(|key| known.get(key));
-        known.copied().map(Stored::Known).ok_or_else(|| Error::internal("an event is neither new nor known"))
+        known.cloned().map(Stored::Known).ok_or_else(|| Error::internal("an event is neither new nor known"))
     };
     events.iter().map(became).collect()
 }

@@ -200,14 +200,16 @@ impl Events {
         let accepted = events.iter().zip(stored).map(|(new, stored)| match stored {
             Stored::New => {
                 self.count(source, "accepted", 1);
-                Accepted { id: new.event.id, received_at: new.event.received_at, is_known: false }
+                let skipped = repo::skipped_of(new.event.skipped.as_deref())?;
+                let EventRow { id, received_at, .. } = new.event;
+                Ok(Accepted { id, received_at, skipped, is_known: false })
             }
             Stored::Known(before) => {
                 self.count(source, "known", 1);
-                before
+                Ok(before)
             }
         });
-        Ok(accepted.collect())
+        accepted.collect()
     }
 
     async fn store_one(&self, event: NewRows, source: Source) -> Result<Accepted> {

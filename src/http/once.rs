@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use utoipa::IntoParams;
 
 use super::json::{LARGEST_BODY, parse_object, read_body};
+use super::problem::PROBLEM_JSON;
 use crate::error::{Error, Result};
 use crate::idempotency::{Key, LONGEST_KEY, Made};
 
@@ -138,7 +139,11 @@ pub fn respond<T>(made: Made<T>) -> HttpResponse {
     };
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = HttpResponse::build(status);
-    response.content_type(ContentType::json());
+    if status.is_success() {
+        response.content_type(ContentType::json());
+    } else {
+        response.content_type(PROBLEM_JSON);
+    }
     if let Some(location) = answer.location {
         response.insert_header((header::LOCATION, location));
     }

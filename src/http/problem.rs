@@ -10,6 +10,9 @@ use utoipa::ToSchema;
 use crate::db::effects;
 use crate::error::{Error, FieldError};
 
+/// The media type of problems.
+pub const PROBLEM_JSON: &str = "application/problem+json";
+
 /// An RFC 9457 problem: what went wrong with a request.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Problem {
@@ -25,6 +28,10 @@ pub struct Problem {
     pub status: u16,
     /// What happened, to what, and what to do.
     pub detail: String,
+    /// The id of what it is about, where that is there all the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub id: Option<String>,
     /// The wrong fields, when the input was understood.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
@@ -38,7 +45,13 @@ impl Problem {
         title: &'static str,
         detail: impl Into<String>,
     ) -> Self {
-        Self { kind, title, status: status.as_u16(), detail: detail.into(), errors: Vec::new() }
+        Self { kind, title, status: status.as_u16(), detail: detail.into(), id: None, errors: Vec::new() }
+    }
+
+    /// The same about what has this id.
+    #[must_use]
+    pub fn about(self, id: String) -> Self {
+        Self { id: Some(id), ..self }
     }
 
     fn outcome_unknown() -> Self {
@@ -56,7 +69,7 @@ impl Problem {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(self).unwrap_or_default();
         let mut response = HttpResponse::build(status);
-        response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json")));
+        response.insert_header((header::CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON)));
         if status == StatusCode::SERVICE_UNAVAILABLE {
             response.insert_header((header::RETRY_AFTER, "1"));
         }

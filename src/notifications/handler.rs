@@ -3,19 +3,21 @@
 mod schema;
 pub mod trial;
 
+use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 pub use self::schema::{BatchAccepted, BatchBody, NotificationBody, NotificationPatch};
 use super::model::{Batch, Notification, NotificationWithAttempts, Status};
-use super::usecase::{Filter, Notifications, Order, Taken};
+use super::usecase::{Answering, Filter, Notifications, Order, Taken, answer_after_waiting};
 use crate::clients::reach;
 use crate::db::types::MessageId;
 use crate::error::{Error, Result};
 use crate::http::json::{Json, Query, path_id, time};
 use crate::http::once::{KeyHeader, Posted, respond};
 use crate::http::prefer::{PreferHeader, Preference, applied};
+use crate::http::problem::Problem;
 use crate::http::routing::{get, others};
 use crate::idempotency::Answer;
 use crate::kinds::{ChannelKind, ChannelToPeople, Priority};
@@ -224,9 +226,25 @@ async fn at_once(
 async fn in_the_end(
     service: &Notifications,
     posted: Posted<NotificationBody>,
-    patience: std::time::Duration,
+    waiting: (std::time::Duration, Answering),
 ) -> Result<HttpResponse> {
-    Ok(respond(service.create_and_wait(posted.value.into_new()?, posted.key, patience).await?))
+    Ok(respond(service.create_and_wait(posted.value.into_new()?, posted.key, waiting).await?))
+}
+
+/// The answer of the short path: 2xx is for what was sent, or may be yet.
+fn sent_or_problem(found: &Notification) -> Result<Answer> {
+    let (status, title, outcome) = match found.status {
+        Status::Failed => (StatusCode::BAD_GATEWAY, "Bad gateway", "failed"),
+        Status::Expired => (StatusCode::GATEWAY_TIMEOUT, "Gateway timeout", "expired"),
+        Status::Cancelled => (StatusCode::CONFLICT, "Conflict", "was cancelled"),
+        Status::Scheduled | Status::Queued | Status::Processing | Status::Sent => {
+            return answer_after_waiting(found);
+        }
+    };
+    let why = found.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
+    let detail = format!("notification {} {outcome}{why}", found.id);
+    let problem = Problem::new(status, "/problems/not-sent", title, detail).about(found.id.to_string());
+    Answer::new(status.as_u16(), Some(format!("/api/v1/notifications/{}", found.id)), &problem)
 }
 
 /// Send a notification
@@ -257,7 +275,7 @@ pub async fn create_notification(
     let mut answer = match preference {
         Preference::None => at_once(&service, posted, 201).await?,
         Preference::Async => at_once(&service, posted, 202).await?,
-        Preference::Wait(patience) => in_the_end(&service, posted, patience).await?,
+        Preference::Wait(patience) => in_the_end(&service, posted, (patience, answer_after_waiting)).await?,
     };
     applied(&mut answer, preference);
     Ok(answer)
@@ -265,15 +283,18 @@ pub async fn create_notification(
 
 /// Send a notification and wait for its final state
 ///
-/// Waits as `Prefer: wait=N` says, else up to the service's own time (30 seconds unless configured otherwise).
+/// Waits as `Prefer: wait=N` says, else up to the service's own time (30 seconds unless configured otherwise). It answers 200
+/// only when the message was sent; a message that ended otherwise is a problem, which has its `id`.
 #[utoipa::path(post, path = "/notification", operation_id = "create_notification_and_wait", tag = "notifications",
     request_body = NotificationBody,
     params(PreferHeader,
         KeyHeader),
     responses(
-        (status = 200, description = "Its final state", body = Notification),
+        (status = 200, description = "It was sent", body = Notification),
         (status = 202, description = "Accepted; not at its end when time was over", body = Notification),
-        (status = 409, description = "An equal request with this key is in work"),
+        (status = 409, description = "An equal request with this key is in work; or the message was cancelled, such as by its recipient's preferences"),
+        (status = 502, description = "It failed: the provider refused it, or all attempts were used"),
+        (status = 504, description = "It expired before it could be sent"),
     ))]
 pub async fn notify(
     service: web::Data<Notifications>,
@@ -284,7 +305,7 @@ pub async fn notify(
         Preference::Wait(patience) => patience,
         Preference::None | Preference::Async => service.patience(),
     };
-    in_the_end(&service, posted, patience).await
+    in_the_end(&service, posted, (patience, sent_or_problem)).await
 }
 
 /// Send a notification without waiting for it

@@ -43,6 +43,9 @@ pub trait Arrivals: Recall {
 /// Says what is against a URL.
 pub type UrlCheck = Box<dyn Fn(&str) -> std::result::Result<(), String> + Send + Sync>;
 
+/// Makes the answer to a request that waited from what its notification has come to.
+pub type Answering = fn(&Notification) -> Result<Answer>;
+
 /// What the service grants.
 pub struct Terms {
     /// Why a channel takes nothing here, for those that have no provider.
@@ -221,35 +224,35 @@ impl Notifications {
     ) -> Result<Made<Notification>> {
         let rows = match self.rows_of(new, false).await {
             Ok(rows) => rows,
-            Err(refused) => return self.before(key, refused).await.map(Made::Before),
+            Err(refused) => return self.before(key, refused, answer_after_waiting).await.map(Made::Before),
         };
         let notification = self.fresh(&rows)?;
         let answer = answer(status, &notification)?;
         let claim = Claim::of(key, notification.id.0, &answer);
         match self.store(NewRows { rows: vec![rows], batch: None, claim }).await? {
             Stored::New => Ok(Made::New(notification, answer)),
-            Stored::Refused(verdict) => self.answer_to(verdict).await.map(Made::Before),
+            Stored::Refused(verdict) => self.answer_to(verdict, answer_after_waiting).await.map(Made::Before),
         }
     }
 
     /// What an equal request was answered.
-    async fn answer_to(&self, verdict: Verdict) -> Result<Answer> {
+    async fn answer_to(&self, verdict: Verdict, answering: Answering) -> Result<Answer> {
         match verdict {
             Verdict::Answered(answer) => Ok(answer),
             // it waited, and died before the end
-            Verdict::Unanswered(id) => answer_after_waiting(&self.find(MessageId(id)).await?),
+            Verdict::Unanswered(id) => answering(&self.find(MessageId(id)).await?),
             other => Err(idempotency::refusal(&other)),
         }
     }
 
     /// What an equal request was answered before, for one that is refused.
-    async fn before(&self, key: Option<Key>, refused: Error) -> Result<Answer> {
+    async fn before(&self, key: Option<Key>, refused: Error, answering: Answering) -> Result<Answer> {
         let verdict = idempotency::before(&self.db, key, refused, self.clock.now()).await?;
-        self.answer_to(verdict).await
+        self.answer_to(verdict, answering).await
     }
 
-    /// Accepts a notification and waits for its end, up to `patience` and until the service stops. The wait asks the database nothing: the engine
-    /// tells of the end, also another node's.
+    /// Accepts a notification and waits for its end, up to `patience` and until the service stops; what it has come to
+    /// then is `answering`'s. The wait asks the database nothing: the engine tells of the end, also another node's.
     ///
     /// # Errors
     /// As [`Notifications::create`].
@@ -257,11 +260,11 @@ impl Notifications {
         &self,
         new: NewNotification,
         key: Option<Key>,
-        patience: Duration,
+        (patience, answering): (Duration, Answering),
     ) -> Result<Made<Notification>> {
         let rows = match self.rows_of(new, true).await {
             Ok(rows) => rows,
-            Err(refused) => return self.before(key, refused).await.map(Made::Before),
+            Err(refused) => return self.before(key, refused, answering).await.map(Made::Before),
         };
         let id = rows.0.id;
         // registered before it can end
@@ -271,11 +274,11 @@ impl Notifications {
         let claim = key.map(|key| Claim { key, resource: id.0, answer: None, locked_until });
         match self.store(NewRows { rows: vec![rows], batch: None, claim }).await? {
             Stored::New => {}
-            Stored::Refused(verdict) => return self.answer_to(verdict).await.map(Made::Before),
+            Stored::Refused(verdict) => return self.answer_to(verdict, answering).await.map(Made::Before),
         }
         self.wait(patience, waiter.ended()).await;
         let found = self.find(id).await?;
-        let answer = answer_after_waiting(&found)?;
+        let answer = answering(&found)?;
         if let Some(name) = name {
             let answer = answer.clone();
             self.db.write(move |c| idempotency::answer(c, &name, &answer)).await?;
@@ -346,13 +349,13 @@ impl Notifications {
     ) -> Result<Made<Taken>> {
         let (taken, mut rows) = match self.batch_rows(wanted, is_atomic).await {
             Ok(made) => made,
-            Err(refused) => return self.before(key, refused).await.map(Made::Before),
+            Err(refused) => return self.before(key, refused, answer_after_waiting).await.map(Made::Before),
         };
         let answer = answer(&taken)?;
         rows.claim = Claim::of(key, taken.id.0, &answer);
         match self.store(rows).await? {
             Stored::New => Ok(Made::New(taken, answer)),
-            Stored::Refused(verdict) => self.answer_to(verdict).await.map(Made::Before),
+            Stored::Refused(verdict) => self.answer_to(verdict, answer_after_waiting).await.map(Made::Before),
         }
     }
 
@@ -508,11 +511,11 @@ impl Notifications {
     }
 }
 
-/// What a request that waited is answered: 200 with the end, 202 with what is known.
+/// The answer to a request that waited: 200 with the end, 202 with what is known.
 ///
 /// # Errors
 /// None in practice.
-fn answer_after_waiting(found: &Notification) -> Result<Answer> {
+pub fn answer_after_waiting(found: &Notification) -> Result<Answer> {
     answer(if found.status.is_final() { 200 } else { 202 }, found)
 }
 

@@ -39,6 +39,7 @@ const WORDS: [(&str, &str); 7] = [
 const MONTHS: [&str; 12] =
     ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
 const DAYS: [&str; 8] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT", "L"];
+const DAY_OF_THE_WEEK: &str = "day of the week";
 /// The fields: what each is called, what stands in it, and which words may.
 const FIELDS: [(&str, &str, &[&str]); 5] = [
     ("minute", "0 to 59", &[]),
@@ -50,11 +51,13 @@ const FIELDS: [(&str, &str, &[&str]); 5] = [
     ),
     ("month", "1 to 12 or JAN to DEC", &MONTHS),
     (
-        "day of the week",
+        DAY_OF_THE_WEEK,
         "0 to 7 or SUN to SAT (0 and 7 are Sunday), or as 5#2 and 5L for the second and the last Friday",
         &DAYS,
     ),
 ];
+/// The first and the last number of each field.
+const BOUNDS: [(u32, u32); 5] = [(0, 59), (0, 23), (1, 31), (1, 12), (0, 6)];
 
 /// The times of a recurring request.
 #[derive(Clone)]
@@ -78,6 +81,16 @@ impl Cron {
     /// # Errors
     /// Says what would be right. What never comes, such as the 30th of February, is refused too.
     pub fn parse(text: &str, zone: Tz) -> Result<Self, String> {
+        let cron = Self::from_stored(text, zone);
+        check_fields(text)?;
+        cron
+    }
+
+    /// Reads what [`parse`](Self::parse) of this version or an earlier one took.
+    ///
+    /// # Errors
+    /// For what none did.
+    pub fn from_stored(text: &str, zone: Tz) -> Result<Self, String> {
         if text.len() > LONGEST {
             return Err(format!("must be at most {LONGEST} characters"));
         }
@@ -175,31 +188,83 @@ fn expression(text: &str) -> Result<&str, String> {
     })
 }
 
+fn wrong_field(field: &str, name: &str, range: &str) -> String {
+    format!(
+        "has `{field}` as {name}, which must be {range}; `*`, lists (1,5), ranges (1-5) and steps (*/5) are fine"
+    )
+}
+
 fn read(text: &str) -> Result<croner::Cron, String> {
-    let fields: Vec<&str> = text.split(' ').filter(|field| !field.is_empty()).collect();
-    if fields.len() != FIELDS.len() {
+    let given: Vec<&str> = text.split(' ').filter(|field| !field.is_empty()).collect();
+    if given.len() != FIELDS.len() {
         let names: Vec<&str> = FIELDS.iter().map(|(name, ..)| *name).collect();
-        let count = fields.len();
+        let count = given.len();
         return Err(format!(
             "must have five fields ({}) such as `0 9 * * 1-5`, not {count}",
             names.join(", ")
         ));
     }
+    let fields: Vec<String> =
+        given.iter().zip(BOUNDS).map(|(field, bounds)| with_ends(field, bounds)).collect();
+    let text = &fields.join(" ");
     let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
     let whole = parser.parse(text);
-    for (at, (field, (name, range, words))) in fields.iter().zip(FIELDS).enumerate() {
+    for (at, (field, (name, range, words))) in given.iter().zip(FIELDS).enumerate() {
         // by itself, so that what is wrong can be named
         let is_right = || {
-            let alone = (0..FIELDS.len()).map(|place| if place == at { *field } else { "*" });
+            let alone = fields.iter().enumerate().map(|(place, field)| if place == at { field } else { "*" });
             parser.parse(&alone.collect::<Vec<_>>().join(" ")).is_ok()
         };
         if !is_plain(field, words) || (whole.is_err() && !is_right()) {
-            return Err(format!(
-                "has `{field}` as {name}, which must be {range}; `*`, lists (1,5), ranges (1-5) and steps (*/5) are fine"
-            ));
+            return Err(wrong_field(field, name, range));
         }
     }
     whole.map_err(|why| why.to_string())
+}
+
+/// Writes `5/15` as `5-59/15`, which it stands for: the parser knows steps of ranges alone.
+fn with_ends(field: &str, (_, last): (u32, u32)) -> String {
+    let part = |part: &str| match part.split_once('/') {
+        Some((start, step)) => match number(start) {
+            // Sunday is the first day as well
+            Some(7) if last == 6 => format!("0-{last}/{step}"),
+            Some(start) => format!("{start}-{last}/{step}"),
+            None => part.to_owned(),
+        },
+        None => part.to_owned(),
+    };
+    field.split(',').map(part).collect::<Vec<_>>().join(",")
+}
+
+/// A number, or the name of a month or a day.
+fn number(text: &str) -> Option<u32> {
+    let named = |names: &[&str], first| {
+        let at = names.iter().position(|name| name.eq_ignore_ascii_case(text) && name.len() == 3)?;
+        u32::try_from(at).ok().map(|at| at + first)
+    };
+    let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    if is_number { text.parse().ok() } else { named(&MONTHS, 1).or_else(|| named(&DAYS, 0)) }
+}
+
+/// Refuses what the parser takes and nobody means. A step that is larger than its field is most often one of another
+/// field: `*/90` is not every 90 minutes. A day of the week that is `L` alone names no day.
+fn check_fields(text: &str) -> Result<(), String> {
+    let fields: Vec<&str> = text.split_whitespace().collect();
+    if fields.len() != FIELDS.len() {
+        return Ok(());
+    }
+    for ((field, (name, range, _)), (first, last)) in fields.iter().zip(FIELDS).zip(BOUNDS) {
+        let size = last - first + 1;
+        let is_no_day = |part: &str| part.split('/').next().is_some_and(|day| day.eq_ignore_ascii_case("L"));
+        if name == DAY_OF_THE_WEEK && field.split(',').any(is_no_day) {
+            return Err(wrong_field(field, name, range));
+        }
+        let mut steps = field.split(',').filter_map(|part| Some(part.split_once('/')?.1));
+        if steps.any(|step| step.parse().is_ok_and(|step: u128| step > u128::from(size))) {
+            return Err(format!("has `{field}` as {name}, whose step must be 1 to {size}"));
+        }
+    }
+    Ok(())
 }
 
 /// Whether a field has no word that belongs into another and no empty place, which the parser overlooks.

@@ -78,7 +78,7 @@ pub enum AcceptedRequest {
 
 /// Run an HTTP request at a time
 ///
-/// It is on disk when this answers, and with `cron` it runs again and again. A status from 400 to 599, and no answer, are tried again as `retry` says. Its result is
+/// It is on disk when this answers, and with `cron` it runs again and again. A status from 400 to 599, one from 300 to 399 that `retry.on` names, and no answer, are tried again as `retry` says. Its result is
 /// posted to `notify`, as `RequestReport` shows it, signed as Standard Webhooks asks.
 #[utoipa::path(post, path = "/api/v1/requests", operation_id = "create_request", tag = "requests",
     request_body = RequestBody,

@@ -39,6 +39,19 @@ pub struct Answered {
     pub body_encoding: BodyEncoding,
     /// Whether the body went on, or broke off.
     pub truncated: bool,
+    /// Says that the answer is a redirect (3xx), which was not followed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub warning: Option<String>,
+}
+
+/// Says of a status that it is one that a caller may not expect of what was *sent*.
+fn warning(status: u16) -> Option<String> {
+    (300..400).contains(&status).then(|| {
+        format!(
+            "the server answered with a redirect ({status}), which is not followed; `3xx` in `retry.on` makes it a failure"
+        )
+    })
 }
 
 /// The same as it is stored, but for the body.
@@ -77,7 +90,7 @@ impl Answered {
             Ok(text) => (text, BodyEncoding::Utf8),
             Err(bytes) => (STANDARD.encode(bytes.as_bytes()), BodyEncoding::Base64),
         };
-        Ok(Some(Self { status, headers, body, body_encoding, truncated }))
+        Ok(Some(Self { status, headers, body, body_encoding, truncated, warning: warning(status) }))
     }
 }
 
@@ -90,7 +103,8 @@ pub struct Report {
     /// The recurring request that it is a run of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recurring_id: Option<ResourceId>,
-    /// `sent`: the server answered below 400. `failed` or `expired`: it did not.
+    /// `sent`: the server answered below 400, with a status that `retry.on` does not name. `failed` or `expired`: it did
+    /// not.
     pub status: MessageStatus,
     /// How many attempts were made.
     #[schema(minimum = 0)]

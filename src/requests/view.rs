@@ -81,7 +81,7 @@ pub struct RequestView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub recurring_id: Option<ResourceId>,
-    /// What has become of it. `sent`: the server answered with a status below 400.
+    /// What has become of it. `sent`: the server answered with a status below 400 that `retry.on` does not name.
     pub status: Status,
     /// When it was to run.
     #[schema(value_type = String, format = DateTime)]
@@ -190,12 +190,11 @@ fn seconds(millis: u64) -> f64 {
 impl RetryView {
     /// Of what is stored; `default` holds where nothing is said.
     pub fn of(
-        again: Option<&[Again]>,
+        again: &[Again],
         delays: Option<&[u64]>,
         until: Option<Timestamp>,
         default: &[Duration],
     ) -> Self {
-        let again = again.unwrap_or(Again::DEFAULT);
         let own = delays.map(<[u64]>::to_vec).unwrap_or_else(|| super::model::millis(default));
         Self {
             on: again.iter().map(ToString::to_string).collect(),
@@ -208,8 +207,8 @@ impl RetryView {
 impl NotifyView {
     /// Of what is stored.
     pub fn of(notify: Notify, default: &[Duration]) -> Self {
-        let retry =
-            RetryView::of(notify.spec.again.as_deref(), notify.delays.as_deref(), notify.until, default);
+        let again = notify.spec.again.as_deref().unwrap_or(Again::DEFAULT_OF_REPORT);
+        let retry = RetryView::of(again, notify.delays.as_deref(), notify.until, default);
         Self { request: CallView::of(notify.spec), retry }
     }
 }
@@ -230,12 +229,13 @@ impl RequestView {
         let spec: Spec = stored(&row.spec)?;
         let delays: Option<Vec<u64>> = row.retry.as_deref().map(stored).transpose()?;
         let notify: Option<Notify> = row.notify.as_deref().map(stored).transpose()?;
+        let again = spec.again.as_deref().unwrap_or(Again::DEFAULT);
         Ok(Self {
             id: message.id,
             recurring_id: row.parent_id.filter(|_| row.kind == RequestKind::Run.code()),
             status: message.status_at(due_at, now)?,
             execute_at: row.scheduled_at,
-            retry: RetryView::of(spec.again.as_deref(), delays.as_deref(), message.expires_at, default),
+            retry: RetryView::of(again, delays.as_deref(), message.expires_at, default),
             request: CallView::of(spec),
             notify: notify.map(|notify| NotifyView::of(notify, default)),
             attempt_count: message.attempts,

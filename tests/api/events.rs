@@ -225,6 +225,31 @@ on_each_database! {
 }
 
 on_each_database! {
+    async fn a_webhook_without_a_secret_is_skipped_and_the_answer_says_so(kind: Database) {
+        // made while all went to the sandbox, before text messages had a provider
+        let mut service = Service::start_with(kind, &[("sms.base_url", "")]).await;
+        let route = json!({"event": "order.paid", "deliveries": [{"channel": "webhook", "target": "shop"}]});
+        ask(&service, "POST", "/routes", Some(route)).await.success(201);
+        service.stop().await;
+        service.set("sms.base_url", "http://127.0.0.1:9");
+        service.go_on().await;
+        let event = json!({"event": "order.paid", "id": "paid-1", "targets": {"shop": {"webhook_url": "https://example.com/hook"}}});
+        let said = |answer: &Value| {
+            let skipped = &answer["skipped"][0];
+            assert_eq!((&skipped["channel"], &skipped["target"]), (&json!("webhook"), &json!("shop")), "{answer}");
+            assert!(skipped["reason"].as_str().is_some_and(|why| why.contains("WEBHOOK_SECRET")), "{answer}");
+        };
+        // at once, when it is repeated, in a batch, and after a wait
+        for _ in 0..2 {
+            said(&ask(&service, "POST", "/events", Some(event.clone())).await.success(202));
+        }
+        let batch = ask(&service, "POST", "/events/batch", Some(json!({"events": [event]}))).await.success(202);
+        said(&batch["items"][0]);
+        said(&waited(&service, &event).await.success(200));
+    }
+}
+
+on_each_database! {
     async fn whoever_cannot_be_reached_is_skipped_and_the_record_says_why(kind: Database) {
         let service = with_routes(kind, &[]).await;
         client(&service, json!({"phone_number": "79030000001", "external_id": "seller-1", "email": "seller@example.com"})).await;

@@ -155,6 +155,35 @@ on_each_database! {
 }
 
 on_each_database! {
+    async fn the_short_path_answers_200_only_for_what_was_sent(kind: Database) {
+        let service = Service::start(kind).await;
+        let root = |body: &Value| service.http.post(format!("{}/notification", service.base)).json(body);
+        let sent = send(root(&sms("well"))).await.success(200);
+        assert_eq!(sent["status"], "sent");
+        let waits = send(root(&later()).header("Prefer", "wait=0")).await.success(202);
+        assert_eq!(waits["status"], "scheduled");
+
+        service.faults(Faults { error_rate: 1.0, ..Faults::default() });
+        let mut body = sms("refused");
+        body["retry"] = json!({"delays": ["1ms"]});
+        let keyed = || root(&body).header("Idempotency-Key", "refused");
+        let (first, again) = (send(keyed()).await, send(keyed()).await);
+        let problem = first.problem(502);
+        assert_eq!(problem["type"], "/problems/not-sent");
+        let seen = service.get(&format!("/notifications/{}", id_of(&problem))).await;
+        assert_eq!(seen["status"], "failed");
+        assert!(problem["detail"].as_str().is_some_and(|why| why.contains("the provider answered")), "{problem}");
+        assert_eq!(first.header("location"), format!("/api/v1/notifications/{}", id_of(&problem)));
+        assert_eq!((again.problem(502), again.header("idempotency-replayed")), (problem, "true"));
+
+        body["retry"] = json!({"delays": ["1ms", "1ms", "10s"]});
+        body["expires_at"] = json!(after(Duration::from_millis(500)));
+        let problem = send(root(&body)).await.problem(504);
+        assert_eq!(service.get(&format!("/notifications/{}", id_of(&problem))).await["status"], "expired");
+    }
+}
+
+on_each_database! {
     async fn a_policy_of_its_own_says_how_often_it_is_tried(kind: Database) {
         let service = Service::start(kind).await;
         service.faults(Faults { error_rate: 1.0, ..Faults::default() });

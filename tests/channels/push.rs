@@ -237,3 +237,53 @@ async fn a_fetch_that_is_given_up_is_taken_over_by_the_next() {
     assert_eq!(fcm.send(delivery("device")).await.verdict, Verdict::Delivered);
     assert!(google.token() > 0);
 }
+
+/// Answers every request with this head, and closes: a token where one is asked for, else that a message was taken.
+async fn odd_google(listener: tokio::net::TcpListener, head: &'static str) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    loop {
+        let mut socket = listener.accept().await.unwrap().0;
+        let mut bytes = Vec::new();
+        let request = loop {
+            assert!(socket.read_buf(&mut bytes).await.unwrap() > 0);
+            let text = String::from_utf8_lossy(&bytes);
+            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+            let length = head.split("content-length: ").nth(1).unwrap().lines().next().unwrap();
+            if body.len() >= length.parse::<usize>().unwrap() {
+                break head.to_owned();
+            }
+        };
+        let body = match request.starts_with("POST /token") {
+            true => json!({"access_token": "ya29.odd", "token_type": "Bearer", "expires_in": 3600}),
+            false => json!({"name": "projects/demo-project/messages/1"}),
+        };
+        let body = body.to_string();
+        let head = head.replace("LENGTH", &body.len().to_string());
+        socket.write_all(format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{body}").as_bytes()).await.unwrap();
+        socket.shutdown().await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn tokens_and_messages_are_had_from_answers_with_odd_heads() {
+    let google = Google::start(&[]);
+    for head in [
+        "X-A: b\r\n c\r\nContent-Length: LENGTH",
+        "Content-Length : LENGTH",
+        "no colon\r\nX-A: \u{1}\r\nContent-Length: LENGTH",
+        "Content-Length: 5O",
+    ] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base_url = format!("http://{}", listener.local_addr().unwrap());
+        let ServiceAccount::Json(json) = &google.settings.service_account else { unreachable!() };
+        let mut account: Value = serde_json::from_str(secrecy::ExposeSecret::expose_secret(json)).unwrap();
+        account["token_uri"] = format!("{base_url}/token").into();
+        let service_account = ServiceAccount::Json(account.to_string().into());
+        let settings = FcmSettings { service_account, base_url };
+        let fcm = Fcm::new("push.service_account", &settings, Clock::System).unwrap();
+        let server = tokio::spawn(odd_google(listener, head));
+        let answer = fcm.send(delivery("device")).await;
+        assert_eq!((answer.verdict, answer.status_code), (Verdict::Delivered, Some(200)), "{head:?}");
+        server.abort();
+    }
+}

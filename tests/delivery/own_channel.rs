@@ -82,6 +82,7 @@ fn settings() -> Settings {
         record_batch: 100,
         poll: Duration::from_millis(20),
         claim_poll: Duration::from_millis(20),
+        retry_after_max: Duration::from_secs(3600),
         lease: Duration::from_secs(10),
         shutdown: Duration::from_secs(10),
         quiet_zone: chrono_tz::Tz::UTC,

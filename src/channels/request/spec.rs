@@ -27,7 +27,7 @@ pub struct Spec {
     /// The name of a credential.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<String>,
-    /// What is tried again; none: [`Again::DEFAULT`].
+    /// What is tried again; none: [`Again::DEFAULT`], or [`Again::DEFAULT_OF_REPORT`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub again: Option<Vec<Again>>,
     /// It reports a result, and is signed.
@@ -46,9 +46,20 @@ impl Spec {
         Duration::from_millis(self.timeout_ms)
     }
 
-    /// Whether an attempt that came to this is tried again.
+    /// Returns whether an attempt that came to this is tried again.
     pub fn tries_again(&self, came: Came) -> bool {
-        self.again.as_deref().unwrap_or(Again::DEFAULT).iter().any(|again| again.covers(came))
+        let default = if self.is_report { Again::DEFAULT_OF_REPORT } else { Again::DEFAULT };
+        self.again.as_deref().unwrap_or(default).iter().any(|again| again.covers(came))
+    }
+
+    /// Returns whether an answer with this status is the end of it. A report has to be taken, which 2xx alone says. Of
+    /// another request a redirect is an answer like others, unless the request says that it is not.
+    pub fn is_done_by(&self, status: u16) -> bool {
+        match status {
+            200..300 => true,
+            300..400 => !self.is_report && !self.tries_again(Came::Status(status)),
+            _ => false,
+        }
     }
 }
 
@@ -63,12 +74,12 @@ pub enum Came {
     Nothing,
 }
 
-/// What is tried again: `4xx`, `5xx`, a status such as `429`, `timeout`, or `connection`.
+/// What is tried again: `3xx`, `4xx`, `5xx`, a status such as `429`, `timeout`, or `connection`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Again {
-    /// Any status of this hundred, 4 or 5.
+    /// Any status of this hundred, 3 to 5.
     Class(u16),
-    /// This status, 400 to 599.
+    /// This status, 300 to 599.
     Status(u16),
     /// No answer in time.
     Timeout,
@@ -77,8 +88,11 @@ pub enum Again {
 }
 
 impl Again {
-    /// What is tried again when nothing is said: every failure.
+    /// What is tried again of a request when nothing is said: every failure.
     pub const DEFAULT: &[Self] = &[Self::Class(4), Self::Class(5), Self::Timeout, Self::Connection];
+    /// What is tried again of a report when nothing is said: all that is not 2xx.
+    pub const DEFAULT_OF_REPORT: &[Self] =
+        &[Self::Class(3), Self::Class(4), Self::Class(5), Self::Timeout, Self::Connection];
 
     fn covers(self, came: Came) -> bool {
         match (self, came) {
@@ -95,13 +109,14 @@ impl FromStr for Again {
 
     fn from_str(word: &str) -> Result<Self, Self::Err> {
         match word {
+            "3xx" => Ok(Self::Class(3)),
             "4xx" => Ok(Self::Class(4)),
             "5xx" => Ok(Self::Class(5)),
             "timeout" => Ok(Self::Timeout),
             "connection" => Ok(Self::Connection),
             word => match word.parse::<u16>() {
-                Ok(status @ 400..=599) if word.len() == 3 => Ok(Self::Status(status)),
-                _ => Err("must be 4xx, 5xx, a status from 400 to 599, timeout or connection"),
+                Ok(status @ 300..=599) if word.len() == 3 => Ok(Self::Status(status)),
+                _ => Err("must be 3xx, 4xx, 5xx, a status from 300 to 599, timeout or connection"),
             },
         }
     }
@@ -152,12 +167,14 @@ mod tests {
     proptest! {
         /// What a user names is tried again, and nothing else is.
         #[test]
-        fn what_is_named_is_tried_again(named in 400u16..600, came in 400u16..600) {
+        fn what_is_named_is_tried_again(named in 300u16..600, came in 300u16..600) {
             let class: Again = format!("{}xx", named / 100).parse().unwrap();
             let status: Again = named.to_string().parse().unwrap();
             prop_assert_eq!(class.covers(Came::Status(came)), named / 100 == came / 100);
             prop_assert_eq!(status.covers(Came::Status(came)), named == came);
-            prop_assert!(Again::DEFAULT.iter().any(|again| again.covers(Came::Status(came))));
+            let covered = |all: &[Again]| all.iter().any(|again| again.covers(Came::Status(came)));
+            prop_assert_eq!(covered(Again::DEFAULT), came >= 400);
+            prop_assert!(covered(Again::DEFAULT_OF_REPORT));
             prop_assert!(!class.covers(Came::TimedOut) && !status.covers(Came::Nothing));
             prop_assert_eq!(class.to_string().parse::<Again>(), Ok(class));
             prop_assert_eq!(status.to_string().parse::<Again>(), Ok(status));
@@ -165,8 +182,36 @@ mod tests {
     }
 
     #[test]
+    fn a_redirect_ends_a_request_that_does_not_name_it_and_never_a_report() {
+        let spec = |again: Option<&[Again]>, is_report| Spec {
+            verb: "GET".into(),
+            url: String::new(),
+            headers: Vec::new(),
+            body: None,
+            is_json: false,
+            timeout_ms: 1,
+            credential: None,
+            again: again.map(<[Again]>::to_vec),
+            is_report,
+        };
+        for (again, is_report, done) in [
+            (None, false, [true, true, true, false, false]),
+            (Some([Again::Class(5)].as_slice()), false, [true, true, true, false, false]),
+            (Some(&[Again::Class(3)]), false, [true, false, false, false, false]),
+            (Some(&[Again::Status(304)]), false, [true, true, false, false, false]),
+            (None, true, [true, false, false, false, false]),
+            (Some(&[Again::Class(5)]), true, [true, false, false, false, false]),
+        ] {
+            let spec = spec(again, is_report);
+            assert_eq!([204, 301, 304, 404, 101].map(|status| spec.is_done_by(status)), done, "{again:?}");
+        }
+        assert!(spec(None, true).tries_again(Came::Status(301)));
+        assert!(!spec(None, false).tries_again(Came::Status(301)));
+    }
+
+    #[test]
     fn no_other_word_is_taken() {
-        for word in ["", "2xx", "399", "600", "0429", "+429", "Timeout", "xx", "4XX"] {
+        for word in ["", "2xx", "299", "600", "0429", "+429", "Timeout", "xx", "4XX", "1xx"] {
             assert!(word.parse::<Again>().is_err(), "{word}");
         }
         assert!(Again::Timeout.covers(Came::TimedOut) && !Again::Timeout.covers(Came::Nothing));

@@ -142,6 +142,7 @@ impl Stage {
             record_batch: 3,
             poll: HOUR,
             claim_poll: HOUR,
+            retry_after_max: HOUR,
             lease: HOUR,
             shutdown: HOUR,
             quiet_zone: chrono_tz::Tz::UTC,

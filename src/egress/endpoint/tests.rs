@@ -104,7 +104,7 @@ async fn a_body_that_is_too_long_or_cut_off_is_none_and_its_connection_goes() {
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n6\r\nhello \r\n5\r\nworld\r\n",
             NoBody::TooLong,
         ),
-        ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhel", NoBody::Broken),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhel", NoBody::Broken(b"hel".to_vec())),
     ] {
         let serve = async {
             let mut socket = provider.accept().await;
@@ -159,6 +159,60 @@ async fn a_connection_that_ends_after_a_skipped_body_is_replaced() {
     let serve = async { answer(&mut provider.accept().await, TAKEN).await };
     let (_, body) = tokio::join!(serve, post(&endpoint));
     assert_eq!(body, Ok(Ok(b"taken".to_vec())));
+}
+
+/// Answers a request, then reads another on the same connection and ends it after `said`.
+async fn answer_and_close(provider: &Provider, said: &str) {
+    let mut socket = provider.accept().await;
+    answer(&mut socket, TAKEN).await;
+    read(&mut socket).await;
+    socket.write_all(said.as_bytes()).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_request_that_meets_a_closing_connection_is_sent_once_more_on_a_new_one() {
+    let (provider, endpoint) = Provider::new().await;
+    let serve = async {
+        answer_and_close(&provider, "").await;
+        answer(&mut provider.accept().await, TAKEN).await
+    };
+    let calls = async { [post(&endpoint).await, post(&endpoint).await] };
+    let (again, bodies) = tokio::join!(serve, calls);
+    assert_eq!(bodies, [Ok(Ok(b"taken".to_vec())), Ok(Ok(b"taken".to_vec()))]);
+    assert!(again.starts_with("POST /api/send HTTP/1.1\r\n"), "{again}");
+}
+
+#[tokio::test]
+async fn a_request_is_sent_once_more_only_on_a_kept_connection_and_before_any_answer() {
+    // an answer that has begun, and a new connection that ends as well
+    for (said, ends) in [("H", 0), ("HTTP/1.1 200 OK\r\n", 0), ("", 1)] {
+        let (provider, endpoint) = Provider::new().await;
+        let serve = async {
+            answer_and_close(&provider, said).await;
+            for _ in 0..ends {
+                read(&mut provider.accept().await).await;
+            }
+        };
+        let calls = async { [post(&endpoint).await, post(&endpoint).await] };
+        let ((), bodies) = tokio::join!(serve, calls);
+        assert_eq!(bodies, [Ok(Ok(b"taken".to_vec())), Err(NoAnswer::Broken("cut off"))], "{said:?}");
+        assert!(provider.0.accept().now_or_never().is_none(), "{said:?}: no further connection");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_without_a_length_ends_with_silence_if_not_with_its_connection() {
+    for head in ["content-length: 5O\r\n", ""] {
+        let (provider, endpoint) = Provider::new().await;
+        let serve = async {
+            let mut socket = provider.accept().await;
+            answer(&mut socket, &format!("HTTP/1.1 200 OK\r\n{head}\r\ntaken")).await;
+            socket
+        };
+        let (mut socket, body) = tokio::join!(serve, post(&endpoint));
+        assert_eq!(body, Ok(Ok(b"taken".to_vec())));
+        assert!(is_closed(&mut socket).await);
+    }
 }
 
 #[tokio::test]

@@ -223,7 +223,8 @@ pub struct EventAccepted {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub notifications: Option<Vec<Notification>>,
-    /// What its routes asked for and was not made, for a caller that waited.
+    /// What its routes asked for and was not made, with the reason, such as a webhook for which there is no secret to sign
+    /// with. For a caller that waited it is there also when it is empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub skipped: Option<Vec<Skipped>>,
@@ -232,7 +233,8 @@ pub struct EventAccepted {
 impl EventAccepted {
     /// At once.
     pub fn new(accepted: Accepted) -> Self {
-        Self::of(accepted.id, accepted.received_at)
+        let Accepted { id, received_at, skipped, .. } = accepted;
+        Self { skipped: Some(skipped).filter(|skipped| !skipped.is_empty()), ..Self::of(id, received_at) }
     }
 
     fn of(event_id: EventId, received_at: Timestamp) -> Self {
@@ -280,6 +282,9 @@ pub struct EventBatchItem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
     pub received_at: Option<Timestamp>,
+    /// What its routes asked for and was not made, with the reason.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub skipped: Vec<Skipped>,
     /// What is wrong with it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
@@ -295,13 +300,16 @@ impl EventBatchAccepted {
             .into_iter()
             .enumerate()
             .map(|(index, taken)| match taken {
-                Ok(Accepted { id, received_at, .. }) => EventBatchItem {
+                Ok(Accepted { id, received_at, skipped, .. }) => EventBatchItem {
                     index,
                     event_id: Some(id),
                     received_at: Some(received_at),
+                    skipped,
                     errors: Vec::new(),
                 },
-                Err(errors) => EventBatchItem { index, event_id: None, received_at: None, errors },
+                Err(errors) => {
+                    EventBatchItem { index, event_id: None, received_at: None, skipped: Vec::new(), errors }
+                }
             })
             .collect();
         let accepted = items.iter().filter(|item| item.event_id.is_some()).count();

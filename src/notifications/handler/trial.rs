@@ -10,6 +10,7 @@ use crate::http::once::{KeyHeader, Posted, respond};
 use crate::kinds::{ChannelKind, ChannelToPeople, Priority};
 use crate::notifications::Notifications;
 use crate::notifications::model::Notification;
+use crate::notifications::usecase::answer_after_waiting;
 
 const CONTENT: &str = "This is a test message. If you can read it, the channel works.";
 const SUBJECT: &str = "Test message";
@@ -75,5 +76,5 @@ pub async fn test_channel(
     let channel: ChannelKind =
         ChannelKind::to_people(&name).map_err(|_| Error::not_found("channel", name.as_str()))?;
     let new = posted.value.into_body(channel).into_new()?;
-    Ok(respond(service.create_and_wait(new, posted.key, service.patience()).await?))
+    Ok(respond(service.create_and_wait(new, posted.key, (service.patience(), answer_after_waiting)).await?))
 }

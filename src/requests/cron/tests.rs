@@ -125,6 +125,27 @@ fn names_lists_ranges_steps_and_words_are_read() {
 }
 
 #[test]
+fn a_step_from_a_number_on_goes_to_the_end_of_its_field() {
+    for (short, long) in [
+        ("0/15 * * * *", "0-59/15 * * * *"),
+        ("5/20,7 * * * *", "5-59/20,7 * * * *"),
+        ("0 6/4 * * *", "0 6-23/4 * * *"),
+        ("0 0 2/10 * *", "0 0 2-31/10 * *"),
+        ("0 0 1 FEB/5 *", "0 0 1 2-12/5 *"),
+        ("0 0 * * mon/2", "0 0 * * 1-6/2"),
+        ("0 0 * * 7/3", "0 0 * * 0-6/3"),
+    ] {
+        let from = at("2026-11-05T00:00:00Z");
+        assert_eq!(
+            upcoming(&cron(short, "UTC"), from, 20),
+            upcoming(&cron(long, "UTC"), from, 20),
+            "{short}"
+        );
+        assert_eq!(cron(short, "UTC").as_str(), short);
+    }
+}
+
+#[test]
 fn what_is_wrong_is_named() {
     let why = |text: &str| Cron::parse(text, Tz::UTC).unwrap_err();
     for text in ["", "* * * *", "0 * * * * *", "* * * * * *", "@", "@reboot", "@every 5m"] {
@@ -151,9 +172,35 @@ fn what_is_wrong_is_named() {
         ("0 0 * * 8", "day of the week"),
         ("0 0 * * JAN", "day of the week"),
         ("0 0 * * FRI#6", "day of the week"),
+        ("* * * * L", "day of the week"),
+        ("0 0 L * l", "day of the week"),
+        ("0 0 * * 1,L", "day of the week"),
+        ("* L * * *", "hour"),
+        ("* * * L *", "month"),
+        ("70/5 * * * *", "minute"),
+        ("/5 * * * *", "minute"),
+        ("5/0 * * * *", "minute"),
     ] {
         assert!(why(text).contains(&format!(" as {name}, which must be")), "{text}: {}", why(text));
     }
+    for (text, name, size) in [
+        ("*/61 * * * *", "minute", 60),
+        ("*/90 * * * *", "minute", 60),
+        ("0,0-30/99999999999999999999 * * * *", "minute", 60),
+        ("0 */25 * * *", "hour", 24),
+        ("0 0 1/40 * *", "day of the month", 31),
+        ("0 0 * */13 *", "month", 12),
+        ("0 0 * * MON-FRI/8", "day of the week", 7),
+    ] {
+        assert!(
+            why(text).ends_with(&format!(" as {name}, whose step must be 1 to {size}")),
+            "{text}: {}",
+            why(text)
+        );
+        // what an earlier version took still runs
+        assert!(Cron::from_stored(text, Tz::UTC).is_ok() || text.contains("999"), "{text}");
+    }
+    assert!(why("* * L").contains("not 3"));
     for text in ["0 0 30 2 *", "0 0 31 4,6 *", "0 0 31 FEB,APR,JUN,SEP,NOV *"] {
         assert!(why(text).contains("never comes"), "{text}: {}", why(text));
     }

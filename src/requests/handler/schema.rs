@@ -125,7 +125,8 @@ pub struct NotifyCallBody {
 #[serde(deny_unknown_fields)]
 #[schema(as = RequestRetryBody, example = json!({"on": ["5xx", "429", "timeout"], "delays": [1, 5, 30]}))]
 pub struct RetryBody {
-    /// `4xx`, `5xx`, a status from 400 to 599, `timeout`, `connection`; absent: all of these. `[]`: nothing.
+    /// `3xx`, `4xx`, `5xx`, a status from 300 to 599, `timeout`, `connection`; absent: all of these, but of a request, not
+    /// of its report, no 3xx: a redirect is not followed, and counts as an answer unless it is named. `[]`: nothing.
     #[schema(max_items = 50)]
     on: Option<Vec<String>>,
     /// How long to wait before each further attempt, up to 20 times, each 1 ms to 24 hours: seconds, or a text such as

@@ -71,7 +71,7 @@ impl RecurringRow {
     /// # Errors
     /// For what this version of the program would not store, such as a time zone that it does not know any more.
     pub fn schedule(&self) -> Result<Schedule> {
-        let cron = cron::zone(&self.timezone).and_then(|zone| Cron::parse(&self.cron, zone));
+        let cron = cron::zone(&self.timezone).and_then(|zone| Cron::from_stored(&self.cron, zone));
         Ok(Schedule {
             cron: cron.map_err(Error::internal)?,
             catch_up: CatchUp::from_code(self.catch_up)?,

@@ -7,6 +7,7 @@ use tokio::sync::Notify;
 
 use super::model::{CatchUp, RecurringRequest, RecurringStatus, SHOWN, Schedule};
 use super::repo::{self, RecurringRow};
+use crate::channels::request::Again;
 use crate::clock::Clock;
 use crate::db::types::{RecurringId, Timestamp};
 use crate::db::{AnyConnection, Db};
@@ -263,7 +264,7 @@ fn refused(row: &RecurringRow, verb: &str) -> Error {
 fn show(row: &RecurringRow, default: &[Duration]) -> Result<RecurringRequest> {
     let asked = row.asked()?;
     let upcoming = |at: Timestamp| row.schedule().map(|schedule| schedule.upcoming(at, SHOWN));
-    let again = asked.spec.again.as_deref();
+    let again = asked.spec.again.as_deref().unwrap_or(Again::DEFAULT);
     let retry = RetryView::of(again, asked.delays.as_deref(), asked.until, default);
     Ok(RecurringRequest {
         id: row.id,

@@ -72,6 +72,51 @@ async fn a_connection_that_was_closed_while_idle_is_replaced() {
 }
 
 #[tokio::test]
+async fn a_request_that_meets_a_closing_connection_is_sent_once_more_on_a_new_one() {
+    let server = Server::new().await;
+    let guard = Guard::new(&loopback()).unwrap();
+    let said = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
+    let serve = async {
+        let (mut kept, _) = server.answer(said).await;
+        read(&mut kept).await;
+        drop(kept);
+        server.answer(said).await
+    };
+    let calls = async { (post(&guard, server.url()).await, post(&guard, server.url()).await) };
+    let (_, (first, second)) = tokio::join!(serve, calls);
+    assert_eq!((first.unwrap().status.as_u16(), second.unwrap().status.as_u16()), (200, 200));
+}
+
+/// What comes byte by byte is read as what comes at once.
+#[tokio::test]
+async fn an_odd_head_in_pieces_is_read_and_its_connection_is_used_again() {
+    let server = Server::new().await;
+    let guard = Guard::new(&loopback()).unwrap();
+    let said = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nX-A : b\r\n c\r\nno colon\r\nContent-Length : 5\r\n\r\ntaken";
+    let serve = async {
+        let mut socket = server.accept().await;
+        for _ in 0..2 {
+            read(&mut socket).await;
+            for byte in said.bytes() {
+                socket.write_all(&[byte]).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        }
+        socket
+    };
+    let calls = async { [post(&guard, server.url()).await, post(&guard, server.url()).await] };
+    let (_socket, answers) = tokio::join!(serve, calls);
+    for answered in answers {
+        let answered = answered.unwrap();
+        assert_eq!((answered.status.as_u16(), answered.body.as_slice()), (200, b"taken".as_slice()));
+        assert_eq!(
+            (answered.end, answered.headers.get("x-a").unwrap().as_bytes()),
+            (BodyEnd::Whole, &b"b c"[..])
+        );
+    }
+}
+
+#[tokio::test]
 async fn each_way_of_getting_no_answer_is_told_apart() {
     let server = Server::new().await;
     let guard = Guard::new(&loopback()).unwrap();
@@ -79,7 +124,7 @@ async fn each_way_of_getting_no_answer_is_told_apart() {
         ("", Failure::CutOff),
         ("HTTP/1.1 200 OK\r\ncontent-le", Failure::CutOff),
         ("SSH-2.0-OpenSSH\r\n\r\n", Failure::NotHttp),
-        ("HTTP/1.1 200 OK\r\ncontent-length: x\r\n\r\n", Failure::NotHttp),
+        ("HTTP/1.1\r\ncontent-length: 0\r\n\r\n", Failure::NotHttp),
     ] {
         let (answered, _) = tokio::join!(post(&guard, server.url()), async {
             server.answer(said.as_bytes()).await.0.shutdown().await.unwrap();

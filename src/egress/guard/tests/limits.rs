@@ -32,7 +32,7 @@ async fn a_head_without_an_end_is_given_up() {
     let server = Server::new().await;
     let guard = Guard::new(&Settings { longest_head: 16 * 1024, ..loopback() }).unwrap();
     let long = format!("HTTP/1.1 200 OK\r\nx-long: {}\r\n", "a".repeat(1024 * 1024));
-    let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(MOST_HEADERS + 1));
+    let many = format!("HTTP/1.1 200 OK\r\n{}", "a: b\r\n".repeat(10_000));
     for said in [long, many] {
         let (answered, _) = tokio::join!(post(&guard, server.url()), server.answer(said.as_bytes()));
         assert_eq!(answered.unwrap_err(), Failure::HeadTooLong);

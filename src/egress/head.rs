@@ -1,0 +1,195 @@
+//! Reads the head of an answer leniently: its status counts, whatever is wrong with its header fields.
+//!
+//! hyper refuses a whole answer for one bad header line or length, and a message that was taken would be sent again. So
+//! a head that is not strictly HTTP/1.1 is written again before hyper reads it: folded lines are joined, control
+//! characters become spaces, and what is not a field is left out. A length that cannot be read is left out too, and the
+//! body then ends with the connection, which is not used again.
+
+use hyper::StatusCode;
+
+/// Fields that are kept of a head that is written again; hyper takes up to a hundred.
+const MOST_FIELDS: usize = 90;
+/// Fields that are kept wherever they stand: the service reads them.
+const ALWAYS_KEPT: [&str; 6] =
+    ["content-length", "transfer-encoding", "connection", "content-type", "location", "retry-after"];
+/// Fields of a head that hyper may read as it is.
+const FEW_FIELDS: usize = 48;
+
+/// Returns whether `bytes` begin with a head that hyper reads as it is, and the head is not an interim one (1xx).
+pub(super) fn is_strict(bytes: &[u8]) -> bool {
+    let mut fields = [httparse::EMPTY_HEADER; FEW_FIELDS];
+    let mut head = httparse::Response::new(&mut fields);
+    if !matches!(head.parse(bytes), Ok(httparse::Status::Complete(_)))
+        || head.code.is_none_or(|code| code < 200)
+    {
+        return false;
+    }
+    let mut length = None;
+    head.headers.iter().all(|field| {
+        if field.name.eq_ignore_ascii_case("content-length") {
+            let is_first = length.replace(field.value).is_none();
+            is_first && parse_length(field.value).is_some()
+        } else {
+            head.version == Some(1) || !field.name.eq_ignore_ascii_case("transfer-encoding")
+        }
+    })
+}
+
+/// Finds the end of heads that come in pieces.
+#[derive(Debug, Default)]
+pub(super) struct EndFinder {
+    searched: usize,
+    line: usize,
+    has_status: bool,
+}
+
+impl EndFinder {
+    /// Returns the length of the head in `bytes`, once its empty line is there. `bytes` are those of the last call, and
+    /// more.
+    pub(super) fn find(&mut self, bytes: &[u8]) -> Option<usize> {
+        while let Some(at) = bytes.get(self.searched..)?.iter().position(|&byte| byte == b'\n') {
+            let end = self.searched + at;
+            let is_empty = bytes.get(self.line..end)?.iter().all(|&byte| byte == b'\r');
+            (self.searched, self.line) = (end + 1, end + 1);
+            if is_empty && self.has_status {
+                return Some(end + 1);
+            }
+            self.has_status |= !is_empty;
+        }
+        self.searched = bytes.len();
+        None
+    }
+}
+
+/// A head that is written again.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Rewritten {
+    /// As hyper reads it.
+    Final(Vec<u8>),
+    /// One that announces another (1xx): it is passed over.
+    Interim,
+    /// Its first line is not a status line.
+    NotHttp,
+}
+
+/// Writes a head again, strictly.
+pub(super) fn rewrite(head: &[u8]) -> Rewritten {
+    let mut lines = head
+        .split(|&byte| byte == b'\n')
+        .map(trim_line_end)
+        .skip_while(|line| line.is_empty())
+        .take_while(|line| !line.is_empty());
+    let Some((is_old, status)) = lines.next().and_then(parse_status_line) else { return Rewritten::NotHttp };
+    if status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS {
+        return Rewritten::Interim;
+    }
+    let mut fields = Fields::default();
+    for line in lines {
+        fields.add_line(line);
+    }
+    Rewritten::Final(fields.write(is_old, status))
+}
+
+fn trim_line_end(line: &[u8]) -> &[u8] {
+    let end = line.iter().rposition(|&byte| byte != b'\r').map_or(0, |at| at + 1);
+    line.get(..end).unwrap_or_default()
+}
+
+/// The version, where all that matters is whether it is 1.0, and the status.
+fn parse_status_line(line: &[u8]) -> Option<(bool, StatusCode)> {
+    let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
+    let version = words.next()?.strip_prefix(b"HTTP/")?;
+    let status = StatusCode::from_bytes(words.next()?).ok()?;
+    let is_version =
+        version.first()?.is_ascii_digit() && version.iter().all(|b| b.is_ascii_digit() || *b == b'.');
+    is_version.then_some((version == b"1.0", status))
+}
+
+/// A length as RFC 9110, 8.6, has it; also several times the same one.
+fn parse_length(value: &[u8]) -> Option<u64> {
+    let mut all = value.split(|&byte| byte == b',').map(|one| {
+        let one = one.trim_ascii();
+        let is_number = !one.is_empty() && one.iter().all(u8::is_ascii_digit);
+        // hyper keeps the highest numbers for itself
+        std::str::from_utf8(one)
+            .ok()?
+            .parse::<u64>()
+            .ok()
+            .filter(|&length| is_number && length < u64::MAX - 2)
+    });
+    let first = all.next()??;
+    all.all(|one| one == Some(first)).then_some(first)
+}
+
+#[derive(Default)]
+struct Fields {
+    kept: Vec<(String, Vec<u8>)>,
+    /// Whether the last line was a field that is kept: then it may go on in the next.
+    is_open: bool,
+}
+
+impl Fields {
+    fn add_line(&mut self, line: &[u8]) {
+        let clean = |bytes: &[u8]| -> Vec<u8> {
+            let is_control = |byte: u8| byte.is_ascii_control() && byte != b'\t';
+            bytes.iter().map(|&byte| if is_control(byte) { b' ' } else { byte }).collect()
+        };
+        if line.first().is_some_and(|byte| matches!(byte, b' ' | b'\t')) {
+            if let Some((_, value)) = self.kept.last_mut().filter(|_| self.is_open) {
+                value.push(b' ');
+                value.extend_from_slice(clean(line).trim_ascii());
+            }
+            return;
+        }
+        self.is_open = false;
+        let Some(colon) = line.iter().position(|&byte| byte == b':') else { return };
+        let (name, value) = line.split_at(colon);
+        let Ok(name) = hyper::header::HeaderName::from_bytes(name.trim_ascii()) else { return };
+        let name = name.as_str();
+        let is_new = || self.kept.iter().all(|(known, _)| known != name);
+        if self.kept.len() < MOST_FIELDS || ALWAYS_KEPT.contains(&name) && is_new() {
+            let value = clean(value.get(1..).unwrap_or_default());
+            self.kept.push((name.to_owned(), value.trim_ascii().to_vec()));
+            self.is_open = true;
+        }
+    }
+
+    fn write(mut self, is_old: bool, status: StatusCode) -> Vec<u8> {
+        let has = |fields: &Self, name: &str| fields.kept.iter().any(|(known, _)| known == name);
+        let is_chunked = has(&self, "transfer-encoding");
+        let lengths: Vec<_> = self
+            .kept
+            .iter()
+            .filter(|(name, _)| name == "content-length")
+            .map(|(_, value)| parse_length(value))
+            .collect();
+        let length = match lengths.split_first() {
+            Some((first, rest)) if rest.iter().all(|one| one == first) => *first,
+            _ => None,
+        };
+        let is_broken = !lengths.is_empty() && length.is_none();
+        self.kept.retain(|(name, _)| name != "content-length");
+        if is_broken || is_old && is_chunked {
+            // what follows this answer, if anything does, cannot be told from it
+            self.kept.retain(|(name, _)| name != "connection");
+            self.kept.push(("connection".into(), b"close".to_vec()));
+        }
+        if let Some(length) = length {
+            self.kept.push(("content-length".into(), length.to_string().into_bytes()));
+        }
+        // HTTP/1.0 knows no chunks, and some who say that they speak it send them
+        let version = if is_old && !is_chunked { "1.0" } else { "1.1" };
+        let mut head = format!("HTTP/{version} {} \r\n", status.as_str()).into_bytes();
+        for (name, value) in self.kept {
+            head.extend_from_slice(name.as_bytes());
+            head.extend_from_slice(b": ");
+            head.extend_from_slice(&value);
+            head.extend_from_slice(b"\r\n");
+        }
+        head.extend_from_slice(b"\r\n");
+        head
+    }
+}
+
+#[cfg(test)]
+mod tests;
