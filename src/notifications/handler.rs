@@ -13,6 +13,7 @@ use super::usecase::{Filter, Notifications, Order, Taken};
 use crate::clients::reach;
 use crate::db::types::MessageId;
 use crate::error::{Error, Result};
+use crate::http::dry_run::{DryRun, DryRunQuery, flag};
 use crate::http::json::{Json, Query, path_id, time};
 use crate::http::once::{KeyHeader, Posted, respond};
 use crate::http::prefer::{PreferHeader, Preference, applied};
@@ -79,16 +80,6 @@ pub fn short_routes(cfg: &mut web::ServiceConfig) {
         );
 }
 
-/// What may be asked of a new notification beside its body.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct CreateQuery {
-    /// `true`: check it and show what it would be, without accepting it.
-    #[param(value_type = Option<bool>, nullable = false)]
-    dry_run: Option<String>,
-}
-
 /// What may be asked of a new batch beside its body.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -100,14 +91,6 @@ pub struct BatchQuery {
     /// `true`: check it and show what it would be, without accepting it.
     #[param(value_type = Option<bool>, nullable = false)]
     dry_run: Option<String>,
-}
-
-fn flag(name: &str, value: Option<&str>) -> Result<bool> {
-    match value {
-        None | Some("false") => Ok(false),
-        Some("true") => Ok(true),
-        Some(_) => Err(Error::invalid(name, "must be true or false")),
-    }
 }
 
 /// What a list of notifications can be asked for.
@@ -220,6 +203,11 @@ async fn at_once(
     Ok(respond(service.create(posted.value.into_new()?, posted.key, status).await?))
 }
 
+/// Shows what one would be, without accepting it.
+async fn rehearsed(service: &Notifications, posted: Posted<NotificationBody>) -> Result<HttpResponse> {
+    Ok(HttpResponse::Ok().json(service.rehearse(posted.value.into_new()?).await?))
+}
+
 /// Accept one and wait for its end.
 async fn in_the_end(
     service: &Notifications,
@@ -235,9 +223,7 @@ async fn in_the_end(
 /// answers 200 with it, or 202 with what is known when time is over; `Prefer: respond-async` answers 202 at once.
 #[utoipa::path(post, path = "/api/v1/notifications", operation_id = "create_notification", tag = "notifications",
     request_body = NotificationBody,
-    params(CreateQuery,
-        PreferHeader,
-        KeyHeader),
+    params(DryRunQuery, PreferHeader, KeyHeader),
     responses(
         (status = 201, description = "The notification, and its address in `Location`", body = Notification,
             headers(("Location" = String, description = "The path of the notification"))),
@@ -247,12 +233,12 @@ async fn in_the_end(
     ))]
 pub async fn create_notification(
     service: web::Data<Notifications>,
-    Query(query): Query<CreateQuery>,
+    dry_run: DryRun,
     preference: Preference,
     posted: Posted<NotificationBody>,
 ) -> Result<HttpResponse> {
-    if flag("dry_run", query.dry_run.as_deref())? {
-        return Ok(HttpResponse::Ok().json(service.rehearse(posted.value.into_new()?).await?));
+    if dry_run.0 {
+        return rehearsed(&service, posted).await;
     }
     let mut answer = match preference {
         Preference::None => at_once(&service, posted, 201).await?,
@@ -268,18 +254,21 @@ pub async fn create_notification(
 /// Waits as `Prefer: wait=N` says, else up to the service's own time (30 seconds unless configured otherwise).
 #[utoipa::path(post, path = "/notification", operation_id = "create_notification_and_wait", tag = "notifications",
     request_body = NotificationBody,
-    params(PreferHeader,
-        KeyHeader),
+    params(DryRunQuery, PreferHeader, KeyHeader),
     responses(
-        (status = 200, description = "Its final state", body = Notification),
+        (status = 200, description = "Its final state; or, for a dry run, what it would be", body = Notification),
         (status = 202, description = "Accepted; not at its end when time was over", body = Notification),
         (status = 409, description = "An equal request with this key is in work"),
     ))]
 pub async fn notify(
     service: web::Data<Notifications>,
+    dry_run: DryRun,
     preference: Preference,
     posted: Posted<NotificationBody>,
 ) -> Result<HttpResponse> {
+    if dry_run.0 {
+        return rehearsed(&service, posted).await;
+    }
     let patience = match preference {
         Preference::Wait(patience) => patience,
         Preference::None | Preference::Async => service.patience(),
@@ -290,15 +279,20 @@ pub async fn notify(
 /// Send a notification without waiting for it
 #[utoipa::path(post, path = "/notification/asynchronous", operation_id = "create_notification_asynchronously", tag = "notifications",
     request_body = NotificationBody,
-    params(KeyHeader),
+    params(DryRunQuery, KeyHeader),
     responses(
+        (status = 200, description = "For a dry run: what it would be", body = Notification),
         (status = 202, description = "Accepted, and on disk", body = Notification),
         (status = 409, description = "An equal request with this key is in work"),
     ))]
 pub async fn notify_later(
     service: web::Data<Notifications>,
+    dry_run: DryRun,
     posted: Posted<NotificationBody>,
 ) -> Result<HttpResponse> {
+    if dry_run.0 {
+        return rehearsed(&service, posted).await;
+    }
     at_once(&service, posted, 202).await
 }
 

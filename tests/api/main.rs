@@ -33,6 +33,7 @@ mod messages;
 mod notifications;
 mod openapi;
 mod operation;
+mod parameters;
 mod preferences;
 mod preview;
 mod recurring;
