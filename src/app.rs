@@ -56,6 +56,7 @@ use crate::http::effects;
 use crate::http::figures::NextDue;
 use crate::http::health::{Probes, SignOfLife};
 use crate::http::once::Keeping;
+use crate::http::parameters::{self, Parameters};
 use crate::http::request_log::RequestLog;
 use crate::http::wrong_keys::WrongKeys;
 use crate::http::{metrics as http_metrics, server};
@@ -176,6 +177,7 @@ struct Services {
     sites: web::Data<Sites>,
     wrong_keys: web::Data<WrongKeys>,
     probes: web::Data<Probes>,
+    parameters: web::Data<Parameters>,
     bodies: web::Data<BodyMemory>,
     answers: web::Data<AnswerMemory>,
     /// Of the engine; the server's workers have runtimes of their own.
@@ -312,6 +314,7 @@ impl App {
                 engine: partners.engine,
                 patience: config.delivery.lease + config.delivery.poll * 5,
             }),
+            parameters: web::Data::new(Parameters::of_the_document()?),
             live: web::Data::new(live),
             next_due: web::Data::new(next_due(db.clone())),
             shutdown: web::Data::new(shutdown.clone()),
@@ -548,10 +551,12 @@ fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<S
             .app_data(services.shutdown.clone())
             .app_data(services.db.clone())
             .app_data(services.runtime.clone())
+            .app_data(services.parameters.clone())
             .app_data(services.bodies.clone())
             .app_data(services.answers.clone())
             .app_data(shown.clone())
             .wrap(from_fn(effects::note))
+            .wrap(from_fn(parameters::check))
             .wrap(from_fn(access::check))
             .wrap(from_fn(browser::guard))
             .wrap(from_fn(http_metrics::count))

@@ -43,6 +43,12 @@ impl Answer {
         Self::new(201, Some(location), resource)
     }
 
+    /// The answer to a dry run of the same request.
+    #[must_use]
+    pub fn of_dry_run(self) -> Self {
+        Self { status: 200, location: None, ..self }
+    }
+
     /// With this status.
     ///
     /// # Errors
@@ -62,6 +68,25 @@ pub struct Key {
     pub fingerprint: Vec<u8>,
     /// For how long the answer is kept.
     pub keep: Duration,
+}
+
+/// How a request that makes something is done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// For good, and once under its key, if it has one.
+    Commit(Option<Key>),
+    /// Checked as if it were made; nothing is stored.
+    DryRun,
+}
+
+impl Mode {
+    /// The key of a request that is done for good.
+    pub fn key(self) -> Option<Key> {
+        match self {
+            Self::Commit(key) => key,
+            Self::DryRun => None,
+        }
+    }
 }
 
 /// A key with what is to be stored under it.
@@ -284,6 +309,26 @@ pub fn once<T>(
         }
     }
     work(c).map(|made| Made::New(made, answer))
+}
+
+/// Makes a resource with `work`, which is answered so, in one transaction: for good, or rolled back by a dry run.
+///
+/// # Errors
+/// Those of the work, and [`refusal`]s.
+pub async fn make<T: Send + 'static>(
+    db: &Db,
+    (mode, resource): (Mode, Uuid),
+    now: Timestamp,
+    answer: Answer,
+    work: impl FnOnce(&mut AnyConnection) -> Result<T> + Send + 'static,
+) -> Result<Made<T>> {
+    match mode {
+        Mode::Commit(key) => {
+            let claim = Claim::of(key, resource, &answer);
+            db.write(move |c| once(c, claim.as_ref(), now, answer, work)).await
+        }
+        Mode::DryRun => Ok(Made::New(db.rehearse(work).await?, answer.of_dry_run())),
+    }
 }
 
 /// What became of an equal request before, for one that is refused: what it asks for may have been right then. Else the

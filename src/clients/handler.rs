@@ -14,6 +14,7 @@ use super::model::{Client, ClientPatch, ListFilter, OperatorCode, Tag};
 use super::usecase::Clients;
 use crate::db::types::ClientId;
 use crate::error::{Complaints, Result};
+use crate::http::dry_run::{DryRun, DryRunQuery};
 use crate::http::json::{Json, Query, path_id};
 use crate::http::once::{KeyHeader, Posted, respond};
 use crate::http::routing::{get, others};
@@ -52,8 +53,9 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
     operation_id = "create_client",
     tag = "clients",
     request_body = ClientBody,
-    params(KeyHeader),
+    params(DryRunQuery, KeyHeader),
     responses(
+        (status = 200, description = "For a dry run: the client as it would be", body = Client),
         (status = 201, description = "The client, and its address in `Location`", body = Client,
             headers(("Location" = String, description = "The path of the client"))),
         (status = 409, description = "Another client has the number or the external id"),
@@ -61,11 +63,13 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
 )]
 pub async fn create_client(
     clients: web::Data<Clients>,
+    dry_run: DryRun,
     posted: Posted<Map<String, Value>>,
 ) -> Result<HttpResponse> {
     let (number, patch) = ClientPatch::from_whole_json(posted.value)?;
+    let mode = dry_run.mode(posted.key);
     let answer = |made: &Client| Answer::created(format!("/api/v1/clients/{}", made.id), made);
-    Ok(respond(clients.create(number, patch, posted.key, answer).await?))
+    Ok(respond(clients.create(number, patch, mode, answer).await?))
 }
 
 /// Read a client

@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::db::types::ClientId;
 use crate::db::{AnyConnection, Db, Workload};
 use crate::error::{Error, Result};
-use crate::idempotency::{self, Answer, Claim, Key, Made};
+use crate::idempotency::{self, Answer, Made, Mode};
 use crate::paging;
 
 /// Imports at once; further ones are refused. Each has a thread and a few chunks in memory.
@@ -41,18 +41,17 @@ impl Clients {
         &self,
         number: PhoneNumber,
         patch: ClientPatch,
-        key: Option<Key>,
+        mode: Mode,
         answer: impl FnOnce(&Client) -> Result<Answer>,
     ) -> Result<Made<Client>> {
         let client = whole(ClientId::new(), number, &patch, &self.clock)?;
         let answer = answer(&client)?;
-        let claim = Claim::of(key, client.id.0, &answer);
-        let now = self.clock.now();
+        let (now, id) = (self.clock.now(), client.id.0);
         let insert = move |c: &mut AnyConnection| {
             repo::insert(c, &client)?;
             Ok(client)
         };
-        self.db.write(move |c| idempotency::once(c, claim.as_ref(), now, answer, insert)).await
+        idempotency::make(&self.db, (mode, id), now, answer, insert).await
     }
 
     /// The client with this id.

@@ -10,6 +10,7 @@ pub use self::schema::{CredentialBody, CredentialPatch, NewCredential};
 use super::model::Credential;
 use super::usecase::Credentials;
 use crate::error::Result;
+use crate::http::dry_run::{DryRun, DryRunQuery};
 use crate::http::json::{Discreet, Json, Query};
 use crate::http::once::{KeyHeader, Posted, respond};
 use crate::http::routing::{get, others};
@@ -49,8 +50,9 @@ pub struct ListQuery {
 ///
 /// It is encrypted, and what of it is secret is never shown again. Requests name it.
 #[utoipa::path(post, path = "/api/v1/credentials", operation_id = "create_credential", tag = "requests",
-    request_body = NewCredential, params(KeyHeader),
+    request_body = NewCredential, params(DryRunQuery, KeyHeader),
     responses(
+        (status = 200, description = "For a dry run: the credential as it would be", body = Credential),
         (status = 201, description = "The credential without its secrets, and its address in `Location`", body = Credential,
             headers(("Location" = String, description = "The path of the credential"))),
         (status = 409, description = "Another credential has the name, the service has no key to encrypt it with, or an \
@@ -58,10 +60,11 @@ pub struct ListQuery {
     ))]
 pub async fn create_credential(
     credentials: web::Data<Credentials>,
+    dry_run: DryRun,
     posted: Posted<Discreet<CredentialBody>>,
 ) -> Result<HttpResponse> {
     let (name, kind, changes) = posted.value.0?.parts();
-    Ok(respond(credentials.create(&name, kind, changes, posted.key).await?))
+    Ok(respond(credentials.create(&name, kind, changes, dry_run.mode(posted.key)).await?))
 }
 
 /// List credentials

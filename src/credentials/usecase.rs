@@ -11,7 +11,7 @@ use crate::clock::Clock;
 use crate::db::{AnyConnection, Db};
 use crate::egress::guard::{Guard, Plain};
 use crate::error::{Complaints, Error, Result};
-use crate::idempotency::{self, Answer, Claim, Key, Made};
+use crate::idempotency::{self, Answer, Made, Mode};
 use crate::paging;
 
 /// The credentials of one database, and those of them that this node remembers.
@@ -48,11 +48,10 @@ impl Credentials {
         name: &str,
         kind: Kind,
         new: Changes,
-        key: Option<Key>,
+        mut mode: Mode,
     ) -> Result<Made<Credential>> {
         self.vault.require_key()?;
-        let mut key = key;
-        if let Some(key) = &mut key {
+        if let Mode::Commit(Some(key)) = &mut mode {
             // the digest of a request could be tried against a dictionary of passwords
             key.fingerprint = self.vault.blind(&key.fingerprint)?;
         }
@@ -73,13 +72,8 @@ impl Credentials {
         stored.close(&shown, &secret, &self.vault)?;
         let credential = stored.view(&self.vault)?;
         let answer = Answer::created(format!("/api/v1/credentials/{}", stored.name), &credential)?;
-        let claim = Claim::of(key, uuid::Uuid::now_v7(), &answer);
-        let store = move |c: &mut AnyConnection| {
-            idempotency::once(c, claim.as_ref(), now, answer, |c| {
-                repo::insert(c, &stored).map(|()| credential)
-            })
-        };
-        self.db.write(store).await
+        let store = move |c: &mut AnyConnection| repo::insert(c, &stored).map(|()| credential);
+        idempotency::make(&self.db, (mode, uuid::Uuid::now_v7()), now, answer, store).await
     }
 
     /// Whether there is a credential of this name, on whichever node it was made.

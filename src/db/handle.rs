@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use diesel::{QueryableByName, RunQueryDsl};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use super::any::AnyConnection;
 use super::connection::Opener;
@@ -205,6 +205,25 @@ impl Db {
         }?;
         effects::note();
         Ok(written)
+    }
+
+    /// Runs `f` in a transaction that is rolled back: shows what `f` would make, or what refuses it.
+    ///
+    /// # Errors
+    /// As [`Db::write`].
+    pub async fn rehearse<T, F>(&self, f: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut AnyConnection) -> Result<T> + Send + 'static,
+    {
+        let (made, mut shown) = oneshot::channel();
+        let undone = self.write(move |c| {
+            // nobody listens any more: nothing is lost
+            let _ = made.send(f(c)?);
+            Err::<(), _>(Error::Conflict("a rehearsal is rolled back".into()))
+        });
+        let refused = undone.await.err();
+        shown.try_recv().map_err(|_| refused.unwrap_or_else(|| Error::internal("a rehearsal has no result")))
     }
 
     fn limits(&self) -> (Workload, Limits) {

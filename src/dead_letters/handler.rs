@@ -10,6 +10,7 @@ use super::model::{
 use super::usecase::DeadLetters;
 use crate::db::types::{EventId, MailingId, ReplayId, Timestamp};
 use crate::error::{Complaints, Result};
+use crate::http::dry_run::{DryRun, DryRunQuery};
 use crate::http::json::{Json, Query, given, path_id, time};
 use crate::http::once::{KeyHeader, Posted, respond};
 use crate::http::routing::{get, others};
@@ -269,13 +270,15 @@ pub async fn drop_dead_letters(
 /// whatever happens to the service meanwhile. What cannot be replayed is counted by its reason, and stays.
 #[utoipa::path(post, path = "/api/v1/dead-letters/replays", operation_id = "create_replay", tag = "dead letters",
     request_body = ReplayBody,
-    params(KeyHeader),
+    params(DryRunQuery, KeyHeader),
     responses(
+        (status = 200, description = "For a dry run: the replay as it would be", body = Replay),
         (status = 202, description = "The replay, and its address in `Location`", body = Replay,
             headers(("Location" = String, description = "The path of the replay"))),
     ))]
 pub async fn create_replay(
     service: web::Data<DeadLetters>,
+    dry_run: DryRun,
     posted: Posted<ReplayBody>,
 ) -> Result<HttpResponse> {
     let mut wrong = Complaints::default();
@@ -287,7 +290,7 @@ pub async fn create_replay(
     let filter = posted.value.filter.read("filter.")?;
     let answer =
         |made: &Replay| Answer::new(202, Some(format!("/api/v1/dead-letters/replays/{}", made.id)), made);
-    Ok(respond(service.create_replay(filter, rate, posted.key, answer).await?))
+    Ok(respond(service.create_replay(filter, rate, dry_run.mode(posted.key), answer).await?))
 }
 
 /// Which replays to list.

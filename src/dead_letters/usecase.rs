@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::db::types::{MessageId, ReplayId, Timestamp};
 use crate::db::{AnyConnection, Db};
 use crate::error::{Error, Result};
-use crate::idempotency::{self, Answer, Claim, Key, Made};
+use crate::idempotency::{self, Answer, Made, Mode};
 use crate::live::Live;
 use crate::mailings::usecase::Wakeup;
 use crate::messages;
@@ -231,7 +231,7 @@ impl DeadLetters {
         &self,
         filter: LetterFilter,
         rate_per_second: Option<f64>,
-        key: Option<Key>,
+        mode: Mode,
         answer: impl FnOnce(&Replay) -> Result<Answer>,
     ) -> Result<Made<Replay>> {
         let now = self.clock.now();
@@ -247,12 +247,12 @@ impl DeadLetters {
             finished_at: None,
         };
         let answer = answer(&replay)?;
-        let claim = Claim::of(key, replay.id.0, &answer);
+        let id = replay.id.0;
         let insert = move |c: &mut AnyConnection| {
             many::insert(c, &replay)?;
             Ok(replay)
         };
-        let made = self.db.write(move |c| idempotency::once(c, claim.as_ref(), now, answer, insert)).await?;
+        let made = idempotency::make(&self.db, (mode, id), now, answer, insert).await?;
         self.replayer.notify_one();
         Ok(made)
     }

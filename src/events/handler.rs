@@ -1,12 +1,14 @@
 //! Events over HTTP: `/api/v1/events`, the seed's `/events`, and trying routes; and from a broker.
 
 pub mod broker;
+mod rehearsed;
 pub mod schema;
 
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+pub use self::rehearsed::{EventBatchRehearsed, EventDone, EventRehearsed};
 pub use self::schema::{
     ActionAccepted, ActionBody, EventAccepted, EventBatchAccepted, EventBatchBody, EventBody,
 };
@@ -14,6 +16,7 @@ use super::model::{Event, EventWithNotifications, Plan, Source};
 use super::usecase::{Events, Filter};
 use crate::db::types::EventId;
 use crate::error::{Error, Result};
+use crate::http::dry_run::{DryRun, DryRunQuery};
 use crate::http::json::{Json, Query, time};
 use crate::http::once::{KeyHeader, Posted, replayed};
 use crate::http::prefer::{PreferHeader, Preference, applied};
@@ -58,16 +61,21 @@ pub fn short_routes(cfg: &mut web::ServiceConfig) {
 /// so is the same `Idempotency-Key` when there is no `id`. `Prefer: wait=10` (RFC 7240) waits up to so many seconds for the
 /// ends of its messages and answers 200 with them, or 202 with what is known when time is over.
 #[utoipa::path(post, path = "/api/v1/events", operation_id = "create_event", tag = "events",
-    request_body = EventBody, params(PreferHeader, KeyHeader),
+    request_body = EventBody, params(DryRunQuery, PreferHeader, KeyHeader),
     responses(
         (status = 202, description = "It is taken", body = EventAccepted),
-        (status = 200, description = "Waited for: what became of its messages", body = EventAccepted),
+        (status = 200, description = "Waited for: what became of its messages; for a dry run: what it would cause", body = EventDone),
     ))]
 pub async fn create_event(
     events: web::Data<Events>,
+    dry_run: DryRun,
     preference: Preference,
     posted: Posted<EventBody>,
 ) -> Result<HttpResponse> {
+    if dry_run.0 {
+        let plan = events.rehearse(posted.value.into_new(None)?).await?;
+        return Ok(HttpResponse::Ok().json(EventRehearsed::new(plan)));
+    }
     let event = posted.value.into_new(posted.key.map(|key| key.key))?;
     let (mut answer, is_known) = match preference {
         Preference::Wait(patience) => {
@@ -89,17 +97,18 @@ pub async fn create_event(
 
 /// Send an event, by the short path
 #[utoipa::path(post, path = "/events", operation_id = "create_event_by_its_short_path", tag = "events",
-    request_body = EventBody, params(PreferHeader, KeyHeader),
+    request_body = EventBody, params(DryRunQuery, PreferHeader, KeyHeader),
     responses(
         (status = 202, description = "It is taken", body = EventAccepted),
-        (status = 200, description = "Waited for: what became of its messages", body = EventAccepted),
+        (status = 200, description = "Waited for: what became of its messages; for a dry run: what it would cause", body = EventDone),
     ))]
 pub async fn create_event_by_short_path(
     events: web::Data<Events>,
+    dry_run: DryRun,
     preference: Preference,
     posted: Posted<EventBody>,
 ) -> Result<HttpResponse> {
-    create_event(events, preference, posted).await
+    create_event(events, dry_run, preference, posted).await
 }
 
 /// Send an action
@@ -119,15 +128,21 @@ pub async fn create_action(events: web::Data<Events>, body: Json<ActionBody>) ->
 /// 1 to 1000. Each is accepted or rejected for itself. With an `Idempotency-Key`, an event without an `id` has the key and its
 /// place for one.
 #[utoipa::path(post, path = "/api/v1/events/batch", operation_id = "create_events", tag = "events",
-    request_body = EventBatchBody, params(KeyHeader),
+    request_body = EventBatchBody, params(DryRunQuery, KeyHeader),
     responses(
+        (status = 200, description = "For a dry run: what would become of each", body = EventBatchRehearsed),
         (status = 202, description = "What became of each", body = EventBatchAccepted),
         (status = 413, description = "The body is larger than 16 MiB"),
     ))]
 pub async fn create_events(
     events: web::Data<Events>,
+    dry_run: DryRun,
     posted: Posted<EventBatchBody, LARGEST_BATCH>,
 ) -> Result<HttpResponse> {
+    if dry_run.0 {
+        let plans = events.rehearse_all(posted.value.into_wanted(None)?).await?;
+        return Ok(HttpResponse::Ok().json(EventBatchRehearsed::new(plans)?));
+    }
     let wanted = posted.value.into_wanted(posted.key.map(|Key { key, .. }| key))?;
     let taken = events.accept_all(wanted, Source::Api).await?;
     let is_known = taken.iter().flatten().all(|accepted| accepted.is_known);

@@ -58,6 +58,9 @@ pub struct Events {
 /// One of a batch, as far as it could be read.
 pub type Wanted = std::result::Result<NewEvent, Vec<FieldError>>;
 
+/// The number of messages that one of a batch would cause, and those that it would not.
+pub type Rehearsed = std::result::Result<(usize, Vec<Skipped>), Vec<FieldError>>;
+
 /// What became of one of a batch.
 pub type Taken = std::result::Result<Accepted, Vec<FieldError>>;
 
@@ -84,6 +87,26 @@ impl Events {
     /// [`Error::Invalid`] for an event that would be refused.
     pub async fn rehearse(&self, event: NewEvent) -> Result<Plan> {
         self.plan(&Arc::new(event), (EventId::new(), self.clock.now())).await
+    }
+
+    /// As [`Events::rehearse`], for each of these events by itself.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn rehearse_all(&self, wanted: Vec<Wanted>) -> Result<Vec<Rehearsed>> {
+        let mut plans = Vec::with_capacity(wanted.len());
+        for event in wanted {
+            let plan = match event {
+                Ok(event) => self.rehearse(event).await,
+                Err(fields) => Err(Error::Invalid(fields)),
+            };
+            plans.push(match plan {
+                Ok(plan) => Ok((plan.notifications.len(), plan.skipped)),
+                Err(Error::Invalid(fields)) => Err(fields),
+                Err(other) => return Err(other),
+            });
+        }
+        Ok(plans)
     }
 
     async fn plan(&self, event: &Arc<NewEvent>, at: (EventId, Timestamp)) -> Result<Plan> {

@@ -24,7 +24,7 @@ use crate::{
 pub const DOCUMENT: &str = "/api/v1/openapi.json";
 /// The document as it is served. Made from the code once for each worker it would hold 5 MiB for each of them, for good;
 /// a test sees to it that the file is what the code says.
-static COMMITTED: &str = include_str!("../../docs/openapi.json");
+pub(super) static COMMITTED: &str = include_str!("../../docs/openapi.json");
 
 /// The API.
 #[derive(OpenApi)]

@@ -100,7 +100,7 @@ pub async fn list_inbox(
 
 /// Count the unread messages of a user's inbox
 #[utoipa::path(get, path = "/api/v1/inbox/{user_id}/count", operation_id = "get_inbox_count", tag = "inbox",
-    params(UserPath),
+    params(UserPath, TokenInQuery),
     responses(
         (status = 200, description = "How many are unread", body = InboxCount),
     ))]
@@ -136,7 +136,7 @@ async fn mark(
 ///
 /// Once is enough: it keeps the time at which it was read first.
 #[utoipa::path(post, path = "/api/v1/inbox/{user_id}/{message_id}/read", operation_id = "mark_inbox_message_read", tag = "inbox",
-    params(MessagePath),
+    params(MessagePath, TokenInQuery),
     responses(
         (status = 200, description = "The message as it is now", body = InboxMessage),
     ))]
@@ -150,7 +150,7 @@ pub async fn mark_inbox_message_read(
 
 /// Mark a message as unread
 #[utoipa::path(post, path = "/api/v1/inbox/{user_id}/{message_id}/unread", operation_id = "mark_inbox_message_unread", tag = "inbox",
-    params(MessagePath),
+    params(MessagePath, TokenInQuery),
     responses(
         (status = 200, description = "The message as it is now", body = InboxMessage),
     ))]
@@ -166,7 +166,7 @@ pub async fn mark_inbox_message_unread(
 ///
 /// It is shown only when what is archived is asked for, and counts as unread no more.
 #[utoipa::path(post, path = "/api/v1/inbox/{user_id}/{message_id}/archive", operation_id = "archive_inbox_message", tag = "inbox",
-    params(MessagePath),
+    params(MessagePath, TokenInQuery),
     responses(
         (status = 200, description = "The message as it is now", body = InboxMessage),
     ))]
@@ -182,7 +182,7 @@ pub async fn archive_inbox_message(
 ///
 /// Those that are there when this is asked; what comes meanwhile stays unread.
 #[utoipa::path(post, path = "/api/v1/inbox/{user_id}/read-all", operation_id = "mark_inbox_read", tag = "inbox",
-    params(UserPath),
+    params(UserPath, TokenInQuery),
     responses(
         (status = 200, description = "How many were unread", body = InboxRead),
     ))]
@@ -226,14 +226,13 @@ pub async fn create_inbox_token(
     Ok(HttpResponse::Created().json(service.issue(&visitor.user, seconds)))
 }
 
-/// What a stream can be asked for.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
+/// The token of a request whose sender cannot set headers, for the document.
+#[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
-pub struct StreamQuery {
-    /// A token of this user: an `EventSource` cannot set headers.
+pub struct TokenInQuery {
+    /// A token of this user, where headers cannot be set: an `EventSource` cannot.
     #[param(nullable = false)]
-    #[expect(dead_code, reason = "the door has read it")]
+    #[expect(dead_code, reason = "the door reads it")]
     token: Option<String>,
 }
 
@@ -244,7 +243,7 @@ pub struct StreamQuery {
 /// at the beginning and after each of these. `reset`: events were missed, so read the list anew. Open the stream first and
 /// then read the list. A stream ends with the token by which it was opened. At most 20 are open for one user at a node.
 #[utoipa::path(get, path = "/api/v1/inbox/{user_id}/stream", operation_id = "get_inbox_stream", tag = "inbox",
-    params(UserPath, StreamQuery,
+    params(UserPath, TokenInQuery,
         ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that was received, to go on from there")),
     responses(
         (status = 200, description = "Events until one side ends it", body = String, content_type = "text/event-stream"),
@@ -255,7 +254,6 @@ pub async fn get_inbox_stream(
     shutdown: web::Data<Shutdown>,
     request: HttpRequest,
     visitor: Visitor,
-    _query: Query<StreamQuery>,
 ) -> Result<HttpResponse> {
     if request.method() == Method::HEAD {
         return Ok(events::head().finish());

@@ -11,6 +11,7 @@ use super::model::{Mailing, MailingStats, MailingStatus, Overview, Preview};
 use super::usecase::Mailings;
 use crate::db::types::MailingId;
 use crate::error::{Error, Result};
+use crate::http::dry_run::{DryRun, DryRunQuery};
 use crate::http::json::{Json, Query, path_id};
 use crate::http::once::{KeyHeader, Posted, respond};
 use crate::http::routing::{get, others};
@@ -84,17 +85,23 @@ pub struct ListQuery {
 /// mailing whose start is past begins at once.
 #[utoipa::path(post, path = "/api/v1/mailings", operation_id = "create_mailing", tag = "mailings",
     request_body = MailingBody,
-    params(KeyHeader),
+    params(DryRunQuery, KeyHeader),
     responses(
+        (status = 200, description = "For a dry run: what the mailing would be", body = Preview),
         (status = 201, description = "The mailing, and its address in `Location`", body = Mailing,
             headers(("Location" = String, description = "The path of the mailing"))),
     ))]
 pub async fn create_mailing(
     service: web::Data<Mailings>,
+    dry_run: DryRun,
     posted: Posted<MailingBody>,
 ) -> Result<HttpResponse> {
+    let new = posted.value.into_new()?;
+    if dry_run.0 {
+        return Ok(HttpResponse::Ok().json(service.rehearse(new).await?));
+    }
     let answer = |made: &Mailing| Answer::created(format!("/api/v1/mailings/{}", made.id), made);
-    Ok(respond(service.create(posted.value.into_new()?, posted.key, answer).await?))
+    Ok(respond(service.create(new, posted.key, answer).await?))
 }
 
 /// List mailings

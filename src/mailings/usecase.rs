@@ -147,6 +147,29 @@ impl Mailings {
         Ok(made)
     }
 
+    /// Checks a new mailing as if it were made, and previews it.
+    ///
+    /// # Errors
+    /// As [`Mailings::create`].
+    pub async fn rehearse(&self, new: NewMailing) -> Result<Preview> {
+        let now = self.clock.now();
+        let window = Window { starts_at: new.starts_at.unwrap_or(now), ends_at: new.ends_at };
+        self.measure(&new, &window, now).await?;
+        let has_template = new.template.is_some();
+        let question = PreviewQuestion {
+            filter: new.filter,
+            channel: new.channel,
+            starts_at: new.starts_at,
+            ends_at: Some(new.ends_at),
+            template: new.template,
+            text: (!has_template).then_some(new.text),
+            subject: new.subject,
+            html: new.html,
+            rate_per_second: new.rate_per_second,
+        };
+        self.preview(question).await
+    }
+
     /// # Errors
     /// [`Error::Invalid`] for a channel that leads nowhere.
     fn check_channel(&self, channel: ChannelKind) -> Result<()> {

@@ -14,6 +14,7 @@ use super::usecase::{Answering, Filter, Notifications, Order, Taken, answer_afte
 use crate::clients::reach;
 use crate::db::types::MessageId;
 use crate::error::{Error, Result};
+use crate::http::dry_run::{DryRun, DryRunQuery, flag};
 use crate::http::json::{Json, Query, path_id, time};
 use crate::http::once::{KeyHeader, Posted, respond};
 use crate::http::prefer::{PreferHeader, Preference, applied};
@@ -81,16 +82,6 @@ pub fn short_routes(cfg: &mut web::ServiceConfig) {
         );
 }
 
-/// What may be asked of a new notification beside its body.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct CreateQuery {
-    /// `true`: check it and show what it would be, without accepting it.
-    #[param(value_type = Option<bool>, nullable = false)]
-    dry_run: Option<String>,
-}
-
 /// What may be asked of a new batch beside its body.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -102,14 +93,6 @@ pub struct BatchQuery {
     /// `true`: check it and show what it would be, without accepting it.
     #[param(value_type = Option<bool>, nullable = false)]
     dry_run: Option<String>,
-}
-
-fn flag(name: &str, value: Option<&str>) -> Result<bool> {
-    match value {
-        None | Some("false") => Ok(false),
-        Some("true") => Ok(true),
-        Some(_) => Err(Error::invalid(name, "must be true or false")),
-    }
 }
 
 /// What a list of notifications can be asked for.
@@ -222,6 +205,11 @@ async fn at_once(
     Ok(respond(service.create(posted.value.into_new()?, posted.key, status).await?))
 }
 
+/// Shows what one would be, without accepting it.
+async fn rehearsed(service: &Notifications, posted: Posted<NotificationBody>) -> Result<HttpResponse> {
+    Ok(HttpResponse::Ok().json(service.rehearse(posted.value.into_new()?).await?))
+}
+
 /// Accept one and wait for its end.
 async fn in_the_end(
     service: &Notifications,
@@ -253,9 +241,7 @@ fn sent_or_problem(found: &Notification) -> Result<Answer> {
 /// answers 200 with it, or 202 with what is known when time is over; `Prefer: respond-async` answers 202 at once.
 #[utoipa::path(post, path = "/api/v1/notifications", operation_id = "create_notification", tag = "notifications",
     request_body = NotificationBody,
-    params(CreateQuery,
-        PreferHeader,
-        KeyHeader),
+    params(DryRunQuery, PreferHeader, KeyHeader),
     responses(
         (status = 201, description = "The notification, and its address in `Location`", body = Notification,
             headers(("Location" = String, description = "The path of the notification"))),
@@ -265,12 +251,12 @@ fn sent_or_problem(found: &Notification) -> Result<Answer> {
     ))]
 pub async fn create_notification(
     service: web::Data<Notifications>,
-    Query(query): Query<CreateQuery>,
+    dry_run: DryRun,
     preference: Preference,
     posted: Posted<NotificationBody>,
 ) -> Result<HttpResponse> {
-    if flag("dry_run", query.dry_run.as_deref())? {
-        return Ok(HttpResponse::Ok().json(service.rehearse(posted.value.into_new()?).await?));
+    if dry_run.0 {
+        return rehearsed(&service, posted).await;
     }
     let mut answer = match preference {
         Preference::None => at_once(&service, posted, 201).await?,
@@ -287,10 +273,9 @@ pub async fn create_notification(
 /// only when the message was sent; a message that ended otherwise is a problem, which has its `id`.
 #[utoipa::path(post, path = "/notification", operation_id = "create_notification_and_wait", tag = "notifications",
     request_body = NotificationBody,
-    params(PreferHeader,
-        KeyHeader),
+    params(DryRunQuery, PreferHeader, KeyHeader),
     responses(
-        (status = 200, description = "It was sent", body = Notification),
+        (status = 200, description = "It was sent; or, for a dry run, what it would be", body = Notification),
         (status = 202, description = "Accepted; not at its end when time was over", body = Notification),
         (status = 409, description = "An equal request with this key is in work; or the message was cancelled, such as by its recipient's preferences"),
         (status = 502, description = "It failed: the provider refused it, or all attempts were used"),
@@ -298,9 +283,13 @@ pub async fn create_notification(
     ))]
 pub async fn notify(
     service: web::Data<Notifications>,
+    dry_run: DryRun,
     preference: Preference,
     posted: Posted<NotificationBody>,
 ) -> Result<HttpResponse> {
+    if dry_run.0 {
+        return rehearsed(&service, posted).await;
+    }
     let patience = match preference {
         Preference::Wait(patience) => patience,
         Preference::None | Preference::Async => service.patience(),
@@ -311,15 +300,20 @@ pub async fn notify(
 /// Send a notification without waiting for it
 #[utoipa::path(post, path = "/notification/asynchronous", operation_id = "create_notification_asynchronously", tag = "notifications",
     request_body = NotificationBody,
-    params(KeyHeader),
+    params(DryRunQuery, KeyHeader),
     responses(
+        (status = 200, description = "For a dry run: what it would be", body = Notification),
         (status = 202, description = "Accepted, and on disk", body = Notification),
         (status = 409, description = "An equal request with this key is in work"),
     ))]
 pub async fn notify_later(
     service: web::Data<Notifications>,
+    dry_run: DryRun,
     posted: Posted<NotificationBody>,
 ) -> Result<HttpResponse> {
+    if dry_run.0 {
+        return rehearsed(&service, posted).await;
+    }
     at_once(&service, posted, 202).await
 }
 

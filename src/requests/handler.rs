@@ -14,6 +14,7 @@ use super::usecase::{Filter, Requests};
 use super::view::{RequestDetails, RequestView};
 use crate::db::types::ResourceId;
 use crate::error::{Error, Result};
+use crate::http::dry_run::{DryRun, DryRunQuery};
 use crate::http::json::{Discreet, Query, path_id};
 use crate::http::once::{KeyHeader, Posted, respond};
 use crate::http::routing::{get, others};
@@ -82,8 +83,9 @@ pub enum AcceptedRequest {
 /// posted to `notify`, as `RequestReport` shows it, signed as Standard Webhooks asks.
 #[utoipa::path(post, path = "/api/v1/requests", operation_id = "create_request", tag = "requests",
     request_body = RequestBody,
-    params(KeyHeader),
+    params(DryRunQuery, KeyHeader),
     responses(
+        (status = 200, description = "For a dry run: the request as it would be", body = AcceptedRequest),
         (status = 202, description = "The request, or with `cron` the recurring one, and its address in `Location`",
             body = AcceptedRequest,
             headers(("Location" = String, description = "The path of the request"))),
@@ -92,18 +94,20 @@ pub enum AcceptedRequest {
 pub async fn create_request(
     service: web::Data<Requests>,
     recurring: web::Data<Recurring>,
+    dry_run: DryRun,
     posted: Posted<Discreet<RequestBody>>,
 ) -> Result<HttpResponse> {
     let wanted = posted.value.0?.into_wanted()?;
+    let mode = dry_run.mode(posted.key);
     if let Some(recurrence) = &wanted.recurrence {
         let answer = |made: &RecurringRequest| {
             Answer::new(202, Some(format!("/api/v1/requests/recurring/{}", made.id)), made)
         };
         let asked = (wanted.asked, wanted.execute_at);
-        return Ok(respond(recurring.create(asked, recurrence, posted.key, answer).await?));
+        return Ok(respond(recurring.create(asked, recurrence, mode, answer).await?));
     }
     let answer = |view: &RequestView| Answer::new(202, Some(format!("/api/v1/requests/{}", view.id)), view);
-    let made = service.create((wanted.asked, wanted.execute_at), posted.key, answer).await?;
+    let made = service.create((wanted.asked, wanted.execute_at), mode, answer).await?;
     Ok(respond(made))
 }
 

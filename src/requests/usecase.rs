@@ -20,7 +20,7 @@ use crate::db::{AnyConnection, Db};
 use crate::dead_letters::DeadLetters;
 use crate::egress::guard::Guard;
 use crate::error::{Complaints, Error, Result};
-use crate::idempotency::{self, Answer, Claim, Key, Made, Verdict};
+use crate::idempotency::{self, Answer, Claim, Made, Mode, Verdict};
 use crate::kinds::{ChannelKind, MessageStatus};
 use crate::messages;
 use crate::messages::cancelling;
@@ -90,17 +90,21 @@ impl Requests {
     pub async fn create(
         &self,
         (asked, execute_at): (Asked, Option<Timestamp>),
-        key: Option<Key>,
+        mode: Mode,
         answer: impl FnOnce(&RequestView) -> Result<Answer>,
     ) -> Result<Made<RequestView>> {
         let now = self.clock.now();
         if let Err(refused) = self.check(&asked, execute_at, now).await {
-            return idempotency::made_before(&self.db, key, refused, now).await;
+            return idempotency::made_before(&self.db, mode.key(), refused, now).await;
         }
         let at = execute_at.map_or(now, |at| at.max(now));
         let rows = asked.into_rows(MessageId::new(), (RequestKind::Single, None), at, now)?;
         let view = RequestView::of_rows((&rows.0, &rows.1, Some(at)), &self.delays, now)?;
         let answer = answer(&view)?;
+        let key = match mode {
+            Mode::Commit(key) => key,
+            Mode::DryRun => return Ok(Made::New(view, answer.of_dry_run())),
+        };
         let new = NewRequest { rows, claim: Claim::of(key, view.id.0, &answer) };
         let _room = self.room.take(new.size())?;
         match self.intake.store(new).await? {

@@ -7,6 +7,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::model::{Changes, DeliveryDraft, Route};
 use super::usecase::Routes;
 use crate::error::Result;
+use crate::http::dry_run::{DryRun, DryRunQuery};
 use crate::http::json::{Json, Query, given, path_id, present};
 use crate::http::once::{KeyHeader, Posted, respond};
 use crate::http::routing::{get, others};
@@ -136,14 +137,19 @@ pub struct ListQuery {
 ///
 /// The messages that it causes are checked here: their templates must exist.
 #[utoipa::path(post, path = "/api/v1/routes", operation_id = "create_route", tag = "events",
-    request_body = RouteBody, params(KeyHeader),
+    request_body = RouteBody, params(DryRunQuery, KeyHeader),
     responses(
+        (status = 200, description = "For a dry run: the route as it would be", body = Route),
         (status = 201, description = "The route, and its address in `Location`", body = Route,
             headers(("Location" = String, description = "The path of the route"))),
         (status = 409, description = "Another route is for the same events, or an equal request with this key is in work"),
     ))]
-pub async fn create_route(routes: web::Data<Routes>, posted: Posted<RouteBody>) -> Result<HttpResponse> {
-    Ok(respond(routes.create(posted.value.into(), posted.key).await?))
+pub async fn create_route(
+    routes: web::Data<Routes>,
+    dry_run: DryRun,
+    posted: Posted<RouteBody>,
+) -> Result<HttpResponse> {
+    Ok(respond(routes.create(posted.value.into(), dry_run.mode(posted.key)).await?))
 }
 
 /// List routes

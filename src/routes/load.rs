@@ -9,7 +9,7 @@ use serde::Deserialize;
 use super::model::{Changes, DeliveryDraft};
 use super::usecase::{Put, Routes};
 use crate::error::{Error, FieldError, Result};
-use crate::idempotency::Answer;
+use crate::idempotency::{Answer, Mode};
 use crate::kinds::ChannelKind;
 use crate::locale::Locale;
 use crate::paging;
@@ -186,7 +186,7 @@ async fn put_template(templates: &Templates, entry: TemplateEntry, is_replacing:
     let Some(known) = known.into_iter().find(|known| known.locale == locale) else {
         let new = NewTemplate { name: entry.name, channel: entry.channel, locale, texts };
         let answer = |made: &StoredTemplate| Answer::new(201, None, made);
-        templates.create(new, None, answer).await?;
+        templates.create(new, Mode::Commit(None), answer).await?;
         return Ok(Put::Created);
     };
     if known.texts() == texts || !is_replacing {

@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::db::types::RouteId;
 use crate::db::{AnyConnection, Db};
 use crate::error::{Complaints, Error, Result};
-use crate::idempotency::{self, Answer, Key, Made};
+use crate::idempotency::{self, Answer, Made, Mode};
 use crate::kinds::{ChannelKind, Priority, description, group};
 use crate::paging;
 use crate::templates::Templates;
@@ -76,15 +76,12 @@ impl Routes {
     /// # Errors
     /// [`Error::Invalid`] that names each wrong field, [`Error::Conflict`] when another is for the same events, or when
     /// there are too many.
-    pub async fn create(&self, new: Changes, key: Option<Key>) -> Result<Made<Route>> {
+    pub async fn create(&self, new: Changes, mode: Mode) -> Result<Made<Route>> {
         let route = self.make(new).await?;
         let answer = Answer::created(format!("/api/v1/routes/{}", route.id), &route)?;
-        let claim = idempotency::Claim::of(key, route.id.0, &answer);
-        let now = self.clock.now();
-        let store = move |c: &mut AnyConnection| {
-            idempotency::once(c, claim.as_ref(), now, answer, |c| insert(c, &route).map(|()| route.clone()))
-        };
-        let made = self.db.write(store).await?;
+        let (now, id) = (self.clock.now(), route.id.0);
+        let store = move |c: &mut AnyConnection| insert(c, &route).map(|()| route);
+        let made = idempotency::make(&self.db, (mode, id), now, answer, store).await?;
         self.book.forget();
         Ok(made)
     }

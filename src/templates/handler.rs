@@ -11,6 +11,7 @@ use super::model::{ListFilter, StoredTemplate, TemplatePreview, TemplateVersion,
 use super::usecase::Templates;
 use crate::db::types::TemplateId;
 use crate::error::{Complaints, Error, Result};
+use crate::http::dry_run::{DryRun, DryRunQuery};
 use crate::http::json::{Json, Query, path_id};
 use crate::http::once::{KeyHeader, Posted, respond};
 use crate::http::routing::{get, others};
@@ -66,18 +67,20 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
 /// One without a locale is what those of the same name and channel fall back to, and is made before them.
 #[utoipa::path(post, path = "/api/v1/templates", operation_id = "create_template", tag = "templates",
     request_body = TemplateBody,
-    params(KeyHeader),
+    params(DryRunQuery, KeyHeader),
     responses(
+        (status = 200, description = "For a dry run: the template as it would be", body = StoredTemplate),
         (status = 201, description = "The template, and its address in `Location`", body = StoredTemplate,
             headers(("Location" = String, description = "The path of the template"))),
         (status = 409, description = "There is one of this name, channel and locale"),
     ))]
 pub async fn create_template(
     service: web::Data<Templates>,
+    dry_run: DryRun,
     posted: Posted<TemplateBody>,
 ) -> Result<HttpResponse> {
     let answer = |made: &StoredTemplate| Answer::created(format!("/api/v1/templates/{}", made.id), made);
-    Ok(respond(service.create(posted.value.into_new()?, posted.key, answer).await?))
+    Ok(respond(service.create(posted.value.into_new()?, dry_run.mode(posted.key), answer).await?))
 }
 
 /// Which templates to list.

@@ -17,7 +17,7 @@ use crate::clock::Clock;
 use crate::db::types::TemplateId;
 use crate::db::{AnyConnection, Db};
 use crate::error::{Error, Result};
-use crate::idempotency::{self, Answer, Claim, Key, Made};
+use crate::idempotency::{self, Answer, Made, Mode};
 use crate::kinds::ChannelKind;
 use crate::paging;
 use crate::segments::segments;
@@ -53,7 +53,7 @@ impl Templates {
     pub async fn create(
         &self,
         new: NewTemplate,
-        key: Option<Key>,
+        mode: Mode,
         answer: impl FnOnce(&StoredTemplate) -> Result<Answer>,
     ) -> Result<Made<StoredTemplate>> {
         check_name(&new.name).map_err(|why| Error::invalid("name", why))?;
@@ -72,8 +72,7 @@ impl Templates {
             updated_at: now,
         };
         let answer = answer(&template)?;
-        let claim = Claim::of(key, template.id.0, &answer);
-        let (name, channel) = (template.name.clone(), template.channel);
+        let (name, channel, id) = (template.name.clone(), template.channel, template.id.0);
         let insert = move |c: &mut AnyConnection| {
             if template.locale.is_some() {
                 hold_base(c, &template)?;
@@ -81,7 +80,7 @@ impl Templates {
             repo::insert(c, &template)?;
             Ok(template)
         };
-        let made = self.db.write(move |c| idempotency::once(c, claim.as_ref(), now, answer, insert)).await?;
+        let made = idempotency::make(&self.db, (mode, id), now, answer, insert).await?;
         self.cache.forget(&name, channel);
         Ok(made)
     }

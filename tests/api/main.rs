@@ -34,6 +34,7 @@ mod migrate;
 mod notifications;
 mod openapi;
 mod operation;
+mod parameters;
 mod peers;
 mod phones;
 mod preferences;

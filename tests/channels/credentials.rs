@@ -13,6 +13,7 @@ use fanfare::db::types::Timestamp;
 use fanfare::db::{Db, DbOptions};
 use fanfare::egress::guard::{Guard, Settings};
 use fanfare::error::Error;
+use fanfare::idempotency::Mode;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tokio::net::TcpSocket;
@@ -54,7 +55,7 @@ impl Node {
     }
 
     async fn make(&self, name: &str, kind: Kind, changes: Changes) {
-        self.credentials.create(name, kind, changes, None).await.unwrap();
+        self.credentials.create(name, kind, changes, Mode::Commit(None)).await.unwrap();
     }
 
     async fn asked(&self, name: &str) -> Result<Authorization, Unauthorized> {
@@ -292,7 +293,8 @@ async fn a_token_endpoint_is_where_users_addresses_may_be() {
     let server = Server::start(&[]);
     node.make("here", Kind::Oauth2, server.client("/token")).await;
     let private = Changes { token_url: text("http://10.1.2.3/token"), ..server.client("") };
-    let refused = node.credentials.create("there", Kind::Oauth2, private, None).await.unwrap_err();
+    let refused =
+        node.credentials.create("there", Kind::Oauth2, private, Mode::Commit(None)).await.unwrap_err();
     assert!(matches!(&refused, Error::Invalid(fields) if fields[0].field == "token_url"), "{refused}");
     // what was allowed when it was made is not any more
     let vault = Vault::parse(KEY).unwrap();

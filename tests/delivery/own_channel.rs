@@ -14,7 +14,7 @@ use fanfare::delivery::engine::{ChannelSetup, Engine};
 use fanfare::delivery::retry::{Retries, RetryPolicy};
 use fanfare::delivery::shared::Settings;
 use fanfare::error::Result;
-use fanfare::idempotency::{self, Made};
+use fanfare::idempotency::{self, Made, Mode};
 use fanfare::kinds::{ChannelKind, Priority};
 use fanfare::lifecycle::{self, Trigger};
 use fanfare::live::Live;
@@ -143,7 +143,7 @@ impl Own {
 
     pub async fn client(&self, phone: &str, fields: ClientPatch) -> Client {
         let number = phone.parse().expect("a number");
-        made(self.clients.create(number, fields, None, |_| answer()).await.expect("a client"))
+        made(self.clients.create(number, fields, Mode::Commit(None), |_| answer()).await.expect("a client"))
     }
 
     /// A mailing to everyone; answers its books when they are closed.
@@ -166,7 +166,7 @@ impl Own {
             locale: locale.map(|tag| tag.parse().expect("a tag")),
             texts: Texts { subject: None, text: text.to_owned(), html: None },
         };
-        made(self.templates.create(new, None, |_| answer()).await.expect("a template"));
+        made(self.templates.create(new, Mode::Commit(None), |_| answer()).await.expect("a template"));
     }
 
     async fn send(&self, template: Option<String>, texts: Texts) -> Counts {

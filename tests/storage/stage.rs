@@ -6,7 +6,7 @@ use fanfare::clock::Clock;
 use fanfare::db::types::{ClientId, MailingId, Timestamp};
 use fanfare::db::{AnyConnection, Db, DbOptions};
 use fanfare::error::{Error, Result};
-use fanfare::idempotency::{Answer, Made};
+use fanfare::idempotency::{Answer, Made, Mode};
 use fanfare::kinds::{ChannelKind, Priority};
 use fanfare::mailings::filter::AudienceFilter;
 use fanfare::mailings::model::{Audience, Mailing, MailingStatus};
@@ -42,7 +42,7 @@ impl Stage {
     /// Creates a client as `POST /clients` does.
     pub async fn create(&self, body: Value) -> Result<Client> {
         let (number, patch) = whole(body);
-        match self.clients.create(number, patch, None, |_| Answer::new(201, None, &())).await? {
+        match self.clients.create(number, patch, Mode::Commit(None), |_| Answer::new(201, None, &())).await? {
             Made::New(client, _) => Ok(client),
             Made::Before(_) => Err(Error::internal("there was no key")),
         }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use fanfare::db::types::TemplateId;
 use fanfare::error::{Error, Result};
-use fanfare::idempotency::{Answer, Made};
+use fanfare::idempotency::{Answer, Made, Mode};
 use fanfare::kinds::ChannelKind;
 use fanfare::templates::model::{ListFilter, NewTemplate, StoredTemplate, TemplateChange};
 use fanfare::templates::{Templates, Texts};
@@ -31,7 +31,7 @@ async fn make(
         locale: locale.map(|locale| locale.parse().unwrap()),
         texts: Texts { subject: None, text: text.into(), html: None },
     };
-    match templates.create(new, None, |_| Answer::new(201, None, &())).await? {
+    match templates.create(new, Mode::Commit(None), |_| Answer::new(201, None, &())).await? {
         Made::New(made, _) => Ok(made),
         Made::Before(_) => Err(Error::internal("there was no key")),
     }

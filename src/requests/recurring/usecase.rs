@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::db::types::{RecurringId, Timestamp};
 use crate::db::{AnyConnection, Db};
 use crate::error::{Complaints, Error, Result};
-use crate::idempotency::{self, Answer, Claim, Key, Made};
+use crate::idempotency::{self, Answer, Claim, Key, Made, Mode};
 use crate::kinds::ChannelKind;
 use crate::messages::cancelling;
 use crate::messages::repo::cancellation::Came;
@@ -61,22 +61,22 @@ impl Recurring {
         &self,
         (asked, not_before): (Asked, Option<Timestamp>),
         recurrence: &Recurrence,
-        key: Option<Key>,
+        mode: Mode,
         answer: impl FnOnce(&RecurringRequest) -> Result<Answer>,
     ) -> Result<Made<RecurringRequest>> {
         let now = self.clock.now();
         let row = match self.plan((&asked, not_before), recurrence, now).await {
             Ok(row) => row,
-            Err(refused) => return idempotency::made_before(&self.db, key, refused, now).await,
+            Err(refused) => return idempotency::made_before(&self.db, mode.key(), refused, now).await,
         };
         let view = show(&row, &self.delays)?;
         let answer = answer(&view)?;
-        let claim = Claim::of(key, row.id.0, &answer);
+        let id = row.id.0;
         let insert = move |c: &mut AnyConnection| {
             repo::insert(c, &row)?;
             Ok(view)
         };
-        let made = self.db.write(move |c| idempotency::once(c, claim.as_ref(), now, answer, insert)).await?;
+        let made = idempotency::make(&self.db, (mode, id), now, answer, insert).await?;
         self.timekeeper.notify_one();
         Ok(made)
     }
