@@ -13,7 +13,7 @@ const MOST_FIELDS: usize = 90;
 const ALWAYS_KEPT: [&str; 6] =
     ["content-length", "transfer-encoding", "connection", "content-type", "location", "retry-after"];
 /// Fields of a head that hyper may read as it is.
-const FEW_FIELDS: usize = 48;
+const FEW_FIELDS: usize = 24;
 
 /// Returns whether `bytes` begin with a head that hyper reads as it is, and the head is not an interim one (1xx).
 pub(super) fn is_strict(bytes: &[u8]) -> bool {

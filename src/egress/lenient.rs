@@ -12,7 +12,7 @@ use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 use super::head::{EndFinder, Rewritten, is_strict, rewrite};
 
 /// Bytes that are read at once while a head is awaited.
-const CHUNK: usize = 2048;
+const CHUNK: usize = 1024;
 
 /// Nothing is awaited, or the head has come: what is read goes on to hyper.
 const PASSING: u8 = 0;

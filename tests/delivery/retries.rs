@@ -46,16 +46,17 @@ crate::on_each_database! {
 
 crate::on_each_database! {
     async fn every_transient_fault_is_tried_again_under_the_same_id_and_recorded(kind: Database) {
+        // no connection is kept: on one that was, a cut is met by a second request within the attempt
         const REPLIES: &[Reply] = &[
-            Reply::Http(500, "", ""),
-            Reply::Http(429, "retry-after: 1\r\n", ""),
-            Reply::Http(408, "", ""),
-            Reply::Http(425, "", ""),
-            Reply::Http(200, "", "<html>"),
-            Reply::Http(200, "", r#"{"message":"no code"}"#),
+            Reply::Http(500, "connection: close\r\n", ""),
+            Reply::Http(429, "connection: close\r\nretry-after: 1\r\n", ""),
+            Reply::Http(408, "connection: close\r\n", ""),
+            Reply::Http(425, "connection: close\r\n", ""),
+            Reply::Http(200, "connection: close\r\n", "<html>"),
+            Reply::Http(200, "connection: close\r\n", r#"{"message":"no code"}"#),
             Reply::Cut,
             Reply::Silence,
-            OK,
+            Reply::Http(200, "connection: close\r\n", r#"{"code":0}"#),
         ];
         let provider = Scripted::start(REPLIES).await;
         let settings = [("sms.base_url", provider.base.as_str()), ("channels.timeout", "300ms"),
@@ -86,6 +87,25 @@ crate::on_each_database! {
             assert!(log[..7].iter().all(|attempt| attempt["error"].is_string()), "{message}");
             assert!(log[6]["duration_ms"].as_i64().expect("a duration") >= 300, "{message}");
         }
+    }
+}
+
+crate::on_each_database! {
+    async fn a_request_that_meets_a_closing_connection_uses_up_no_attempt(kind: Database) {
+        // the second attempt goes out on the connection of the first
+        const REPLIES: &[Reply] = &[Reply::Http(500, "", ""), Reply::Cut, OK];
+        let provider = Scripted::start(REPLIES).await;
+        let settings = [("sms.base_url", provider.base.as_str()), ("retry.first_delay", "20ms"), ("retry.limit", "1")];
+        let bench = Bench::start(kind, &settings).await;
+        bench.import(1, "vip").await;
+        let id = bench.mail("vip", LONG).await;
+        let counts = bench.closed(&id).await;
+        assert_eq!(counts["sent"], 1, "{counts}");
+        let message = bench.get(&format!("/messages/{}", bench.rows(&id).await[0].id)).await;
+        let log = message["attempt_log"].as_array().expect("attempts");
+        let told: Vec<_> = log.iter().map(|attempt| attempt["status_code"].as_i64()).collect();
+        assert_eq!(told, [Some(500), Some(200)], "{message}");
+        assert_eq!(provider.seen().len(), 3);
     }
 }
 

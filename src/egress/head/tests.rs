@@ -123,7 +123,7 @@ proptest! {
     /// A head without a fault loses nothing.
     #[test]
     fn a_strict_head_keeps_its_fields(
-        status in 200u16..600, fields in proptest::collection::vec(("x-[a-z]{1,9}", "[!-~]([ -~]{0,20}[!-~])?"), 0..40),
+        status in 200u16..600, fields in proptest::collection::vec(("x-[a-z]{1,9}", "[!-~]([ -~]{0,20}[!-~])?"), 0..23),
     ) {
         let lines: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
         let head = format!("HTTP/1.1 {status} OK\r\n{lines}content-length: 3\r\n\r\n");
