@@ -114,8 +114,8 @@ on_each_database! {
         let planned = dry("/events/batch", json!({"events": [event, {"event": "order.paid", "user_target": 7}]})).await;
         assert_eq!((&planned["accepted"], &planned["rejected"]), (&json!(1), &json!(1)));
         assert_eq!(planned["items"][0]["notifications"], 1);
-        assert_eq!(dry("/requests", json!({"request": {"method": "GET", "url": url}})).await["request"]["url"], url);
-        let recurring = json!({"request": {"method": "GET", "url": url}, "cron": "0 0 * * *"});
+        assert_eq!(dry("/requests", json!({"request": {"verb": "GET", "url": url}})).await["request"]["url"], url);
+        let recurring = json!({"request": {"verb": "GET", "url": url}, "cron": "0 0 * * *"});
         assert_eq!(dry("/requests", recurring).await["cron"], "0 0 * * *");
         assert_eq!(dry("/clients", json!({"phone_number": "79030000003"})).await["phone_number"], "79030000003");
         assert_eq!(dry("/templates", json!({"name": "other", "channel": "sms", "text": "x"})).await["name"], "other");
@@ -139,7 +139,7 @@ on_each_database! {
             ("/mailings", json!({"text": "{{ nobody_has_this }}", "ends_at": after(Duration::from_secs(60))}), 422),
             ("/events", json!({"event": "order.paid"}), 422),
             ("/routes", json!({"event": "x", "deliveries": [{"channel": "sms", "template": "none"}]}), 422),
-            ("/requests", json!({"request": {"method": "GET", "url": "nowhere"}}), 422),
+            ("/requests", json!({"request": {"verb": "GET", "url": "nowhere"}}), 422),
         ] {
             let answer = ask(&service, "POST", &format!("{path}?dry_run=true"), Some(body.clone())).await;
             assert_eq!(answer.status, status, "{path} {body}: {}", answer.text);

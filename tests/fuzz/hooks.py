@@ -121,6 +121,11 @@ def mend_client(case, body):
         body["email"] = f"{dice(case, 1000)}@example.com"
 
 
+def mend_suppression(case, body):
+    if body.get("channel") in ADDRESSES:
+        body["address"] = ADDRESSES[body["channel"]].format(dice(case, 1_000_000))
+
+
 def mend_endpoint(case, body):
     if body.get("url"):
         body["url"] = f"https://example.com/hooks/{dice(case, 1_000_000)}"
@@ -216,6 +221,7 @@ MENDED = {
     "create_client": mend_client,
     "replace_client": mend_client,
     "patch_client": mend_client,
+    "create_suppression": mend_suppression,
     "create_mailing": mend_mailing,
     "patch_mailing": mend_mailing,
     "preview_mailing": mend_mailing,
@@ -254,7 +260,7 @@ def is_stateful(case):
 
 # The latest things of each kind: the words are those of the paths that take their ids, and the states that some need.
 KINDS = ("clients", "templates", "mailings", "pending", "paused", "notifications", "scheduled", "messages", "batches", "inbox",
-         "webhook-endpoints", "events", "routes", "dead-letters", "replays", "credentials", "requests", "recurring", "recurring paused")
+         "webhook-endpoints", "events", "routes", "dead-letters", "replays", "credentials", "requests", "recurring", "recurring paused", "suppressions")
 MADE = {kind: [] for kind in KINDS}
 OF_A_STATE = {
     "patch_mailing": "pending",
@@ -274,6 +280,7 @@ OF_A_STATE = {
 MAKERS = {
     "pause_mailing": ("id", "paused"),
     "create_client": ("id", "clients"),
+    "create_suppression": ("id", "suppressions"),
     "create_template": ("id", "templates"),
     "create_mailing": ("id", "mailings"),
     "create_notification": ("id", "notifications"),

@@ -90,6 +90,11 @@ REQUEST = {
     "timezone": "of a recurring request alone, and a name of the IANA",
     "catch_up": "of a recurring request alone",
 }
+SUPPRESSION = {
+    "address": "which address is one depends on the channel",
+    "note": "no control characters",
+    "source": "no control characters, and not only spaces",
+}
 # Nor can a schema know which keys were used before.
 KEY_OF_ANOTHER = "was used for another request"
 RULES = {
@@ -107,6 +112,9 @@ RULES = {
     "patch_preferences": PREFERENCES,
     # the columns are the caller's, and so are their names in the complaints
     "import_clients": {"": "a file is more than a text: its first line names columns"},
+    "create_suppression": SUPPRESSION,
+    "list_suppressions": {**LIST, "address": "an address is one of a channel, which has to be given"},
+    "import_suppressions": {"": "a file is more than a text: its first line names columns"},
     "create_mailing": MAILING,
     "patch_mailing": MAILING,
     "preview_mailing": MAILING,
