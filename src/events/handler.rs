@@ -18,7 +18,7 @@ use crate::db::types::EventId;
 use crate::error::{Error, Result};
 use crate::http::dry_run::{DryRun, DryRunQuery};
 use crate::http::json::{Json, Query, time};
-use crate::http::once::{KeyHeader, Posted, replayed};
+use crate::http::once::{KeyHeader, Posted, PostedItems, replayed};
 use crate::http::prefer::{PreferHeader, Preference, applied};
 use crate::http::routing::{get, others};
 use crate::idempotency::Key;
@@ -137,7 +137,7 @@ pub async fn create_action(events: web::Data<Events>, body: Json<ActionBody>) ->
 pub async fn create_events(
     events: web::Data<Events>,
     dry_run: DryRun,
-    posted: Posted<EventBatchBody, LARGEST_BATCH>,
+    posted: PostedItems<EventBatchBody, LARGEST_BATCH>,
 ) -> Result<HttpResponse> {
     if dry_run.0 {
         let plans = events.rehearse_all(posted.value.into_wanted(None)?).await?;

@@ -1,5 +1,7 @@
 //! JSON bodies and queries whose errors name the field.
 
+mod faults;
+
 use std::future::Future;
 use std::pin::Pin;
 
@@ -79,11 +81,22 @@ pub(super) fn read_body(
     }
 }
 
-/// Reads a body. Each is an object: serde would also take an array for a struct, its values in the fields' order.
+/// Reads a body, in which no object has a key twice and no text has control characters, free-form parts included.
+///
+/// # Errors
+/// As [`parse_envelope`], and [`Error::Invalid`] that names the place of each of these.
+pub fn parse_object<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
+    let value = parse_envelope(body)?;
+    let faults = faults::find(body);
+    if faults.is_empty() { Ok(value) } else { Err(Error::Invalid(faults)) }
+}
+
+/// Reads a body whose items are read one by one, each as [`parse_object`] does, so that one does not spoil the others. Each
+/// body is an object: serde would also take an array for a struct, its values in the fields' order.
 ///
 /// # Errors
 /// As [`parse`].
-pub fn parse_object<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
+pub(super) fn parse_envelope<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     if body.trim_ascii_start().starts_with(b"{") {
         return parse(body);
     }
@@ -121,7 +134,9 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|e| {
         let path = e.path().to_string();
         let inner = e.into_inner();
-        if inner.is_data() {
+        if inner.to_string().starts_with("number out of range") {
+            Error::Invalid(vec![wrong_field(&path, "is a number out of range")])
+        } else if inner.is_data() {
             Error::Invalid(vec![wrong_field(&path, &inner.to_string())])
         } else if serde_json::from_slice::<serde_json::Value>(body).is_ok() {
             // where one of some words must be, serde_json takes a list for no JSON
@@ -132,6 +147,13 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     })?;
     reader.end().map_err(|e| not_json(&e))?;
     Ok(value)
+}
+
+/// A body in the one form that all have that say the same: without spaces, the keys of each object in order, and numbers with
+/// the digits that they came with. What is not JSON stays as it is.
+pub fn canonical(body: &[u8]) -> Vec<u8> {
+    let value = serde_json::from_slice::<serde_json::Value>(body);
+    value.map_or_else(|_| body.to_vec(), |value| value.to_string().into_bytes())
 }
 
 fn not_json(error: &serde_json::Error) -> Error {

@@ -12,7 +12,7 @@ use ring::digest::{Context, SHA256};
 use serde::de::DeserializeOwned;
 use utoipa::IntoParams;
 
-use super::json::{LARGEST_BODY, parse_object, read_body};
+use super::json::{LARGEST_BODY, canonical, parse_envelope, parse_object, read_body};
 use super::problem::PROBLEM_JSON;
 use crate::error::{Error, Result};
 use crate::idempotency::{Key, LONGEST_KEY, Made};
@@ -60,13 +60,41 @@ impl<T: DeserializeOwned + 'static, const MOST: usize> FromRequest for Posted<T,
     type Future = Pin<Box<dyn Future<Output = Result<Self>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let (given, body) = (Given::with(request), read_body(request, payload, MOST));
-        Box::pin(async move {
-            let given = given?;
-            let body = body.await?;
-            let value = parse_object(&body)?;
-            Ok(Self { value, key: given.map(|given| given.key(&body)) })
-        })
+        let posted = posted(request, payload, MOST, parse_object);
+        Box::pin(async move { posted.await.map(|(value, key)| Self { value, key }) })
+    }
+}
+
+/// A body of items that are accepted or rejected each by itself, and the key that it came with. The items are not read here.
+pub struct PostedItems<T, const MOST: usize> {
+    /// The body.
+    pub value: T,
+    /// The key, if there is one.
+    pub key: Option<Key>,
+}
+
+impl<T: DeserializeOwned + 'static, const MOST: usize> FromRequest for PostedItems<T, MOST> {
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Self>>>>;
+
+    fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        let posted = posted(request, payload, MOST, parse_envelope);
+        Box::pin(async move { posted.await.map(|(value, key)| Self { value, key }) })
+    }
+}
+
+fn posted<T>(
+    request: &HttpRequest,
+    payload: &mut Payload,
+    most: usize,
+    parse: fn(&[u8]) -> Result<T>,
+) -> impl Future<Output = Result<(T, Option<Key>)>> + use<T> {
+    let (given, body) = (Given::with(request), read_body(request, payload, most));
+    async move {
+        let given = given?;
+        let body = body.await?;
+        let value = parse(&body)?;
+        Ok((value, given.map(|given| given.key(&body))))
     }
 }
 
@@ -124,10 +152,7 @@ fn fingerprint(target: &str, body: &[u8]) -> Vec<u8> {
     let mut digest = Context::new(&SHA256);
     digest.update(target.as_bytes());
     digest.update(b"\n");
-    match serde_json::from_slice::<serde_json::Value>(body) {
-        Ok(value) => digest.update(value.to_string().as_bytes()),
-        Err(_) => digest.update(body),
-    }
+    digest.update(&canonical(body));
     digest.finish().as_ref().to_vec()
 }
 
@@ -170,5 +195,8 @@ mod tests {
         assert_eq!(one, print("POST /a", r#"{"y":[1,2],"x":1}"#));
         assert_ne!(one, print("POST /b", r#"{"x": 1, "y": [1, 2]}"#));
         assert_ne!(one, print("POST /a", r#"{"x": 1, "y": [2, 1]}"#));
+        let long = print("POST /a", r#"{"n": 12345678901234567890123}"#);
+        assert_ne!(long, print("POST /a", r#"{"n": 12345678901234567890124}"#));
+        assert_ne!(print("POST /a", r#"{"n": 0.1000000000000000001}"#), print("POST /a", r#"{"n": 0.1}"#));
     }
 }

@@ -78,11 +78,9 @@ impl Parameters {
             }
         }
         let mut seen = HashSet::new();
-        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        for (name, _) in form_urlencoded::parse(query.as_bytes()) {
             if !taken.iter().any(|known| *known == name) {
                 wrong.add(shown(&name), unknown(taken));
-            } else if value.contains(char::is_control) {
-                wrong.add(name, "must not contain control characters");
             } else if !seen.insert(name.clone().into_owned()) {
                 wrong.add(name, "must be given once");
             }
@@ -150,7 +148,6 @@ mod tests {
         assert_eq!(list("bogus"), ["bogus"]);
         assert_eq!(list("=1"), ["query"]);
         assert_eq!(list("Limit=1"), ["Limit"]);
-        assert_eq!(list("status=a%00b"), ["status"]);
         assert_eq!(list("a%0d=b"), ["a\u{fffd}"]);
         assert_eq!(refused(Method::HEAD, "/api/v1/mailings", "/api/v1/mailings", "a=b"), ["a"]);
     }

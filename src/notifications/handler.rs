@@ -16,7 +16,7 @@ use crate::db::types::MessageId;
 use crate::error::{Error, Result};
 use crate::http::dry_run::{DryRun, DryRunQuery, flag};
 use crate::http::json::{Json, Query, path_id, time};
-use crate::http::once::{KeyHeader, Posted, respond};
+use crate::http::once::{KeyHeader, Posted, PostedItems, respond};
 use crate::http::prefer::{PreferHeader, Preference, applied};
 use crate::http::problem::Problem;
 use crate::http::routing::{get, others};
@@ -417,7 +417,7 @@ pub async fn cancel_notification(
 pub async fn create_batch(
     service: web::Data<Notifications>,
     Query(query): Query<BatchQuery>,
-    posted: Posted<BatchBody, LARGEST_BATCH>,
+    posted: PostedItems<BatchBody, LARGEST_BATCH>,
 ) -> Result<HttpResponse> {
     let is_atomic = flag("atomic", query.atomic.as_deref())?;
     let wanted = posted.value.into_wanted()?;

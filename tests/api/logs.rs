@@ -95,7 +95,7 @@ async fn a_day_of(caller: &mut Caller, db: &TestDb, kind: Database) {
         ("/api/v1/clients?tag=planted-in-query", 200),
         ("/api/v1/clients?planted-in-query=1", 422),
         ("/api/v1/clients?cursor=planted-in-query", 422),
-        ("/health?planted-in-query", 200),
+        ("/health?planted-in-query", 422),
         ("/api/v1/inbox/planted-in-path?token=planted-in-query", 200),
         ("/api/v1/inbox/planted-in-path?token=planted-in-query&cursor=planted-in-query", 422),
         ("/api/v1/inbox/planted-in-path/planted-in-path", 404),

@@ -60,9 +60,9 @@ EVENT = {
     "event": "there is a route for it",
     "user_target": "its route sends to it, and a client's name or an object with addresses",
     "targets": "likewise: each is a client's name or an object with addresses, and the route's are there",
-    "payload": "an object of up to 64 KiB that fills the templates of the route, without NUL",
+    "payload": "an object of up to 64 KiB that fills the templates of the route",
     "occurred_at": TIMES,
-    "Idempotency-Key": "it is the event's id: visible characters, 200 at most",
+    "id": "another event has not got it",
 }
 ROUTE = {
     "deliveries": "a template for the channel, an address of the channel, durations up to a year, a condition that is an "
@@ -97,6 +97,8 @@ SUPPRESSION = {
 }
 # Nor can a schema know which keys were used before.
 KEY_OF_ANOTHER = "was used for another request"
+# Every text of every body, free-form parts included: a schema would have to say it of each.
+CONTROL = "must not contain control characters"
 RULES = {
     "list_clients": LIST,
     "list_mailings": LIST,

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use hyper::header::{HeaderName, HeaderValue};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
@@ -139,7 +140,9 @@ pub struct RetryBody {
 }
 
 /// Seconds, or a duration as a text.
-#[derive(Debug, Deserialize, ToSchema)]
+// Serialize is what lets the document know of `untagged`; it is read by hand, since serde's own reader of such an enum knows no
+// numbers that keep their digits
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 #[schema(as = RequestDelay)]
 pub enum Delay {
@@ -147,6 +150,18 @@ pub enum Delay {
     Seconds(f64),
     /// Such as `"90s"` or `"5min"`.
     Text(String),
+}
+
+impl<'de> Deserialize<'de> for Delay {
+    fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
+        let wrong =
+            || serde::de::Error::custom("is not as expected, expected seconds or a duration such as \"90s\"");
+        match Value::deserialize(reader)? {
+            Value::Number(seconds) => seconds.as_f64().map(Self::Seconds).ok_or_else(wrong),
+            Value::String(text) => Ok(Self::Text(text)),
+            _ => Err(wrong()),
+        }
+    }
 }
 
 /// A call that was checked, without what it is tried again for.

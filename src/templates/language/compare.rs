@@ -23,7 +23,7 @@ impl<'a> Evaluation<'a> {
                     Test::Defined => !value.is_missing(),
                     Test::Undefined => value.is_missing(),
                     Test::Text => matches!(value, Value::Text(_)),
-                    Test::Number => matches!(value, Value::Number(_)),
+                    Test::Number => value.number().is_some(),
                 })
             }
             Node::Compare(first, others) => {
@@ -102,10 +102,15 @@ impl<'a> Evaluation<'a> {
             self.budget.bytes(a.len().min(b.len()))?;
             return Ok(a.cmp(b));
         }
-        let number = |value: &Value<'_>, of: &Expr| match value {
-            Value::Number(number) => Ok(*number),
-            Value::Text(text) => Number::read(text).ok_or_else(|| self.wrong_kind(of, value, "a number")),
-            other => Err(self.wrong_kind(of, other, "a number")),
+        if let Some(order) = left.order_of_numbers(right) {
+            return Ok(order);
+        }
+        let number = |value: &Value<'_>, of: &Expr| {
+            let number = match value {
+                Value::Text(text) => Number::read(text),
+                other => other.number(),
+            };
+            number.ok_or_else(|| self.wrong_kind(of, value, "a number"))
         };
         Ok(number(left, left_of)?.order(number(right, right_of)?))
     }
@@ -116,13 +121,13 @@ impl<'a> Evaluation<'a> {
         Ok(match (left, right) {
             (Value::Missing, Value::Missing) => true,
             (Value::Bool(a), Value::Bool(b)) => a == b,
-            (Value::Number(a), Value::Number(b)) => a.order(*b).is_eq(),
             (Value::Text(a), Value::Text(b)) => {
                 self.budget.bytes(a.len().min(b.len()))?;
                 a == b
             }
-            (Value::Number(number), Value::Text(text)) | (Value::Text(text), Value::Number(number)) => {
-                Number::read(text).is_some_and(|read| read.order(*number).is_eq())
+            (Value::Text(text), number) | (number, Value::Text(text)) => {
+                let read = number.number().zip(Number::read(text));
+                read.is_some_and(|(number, read)| read.order(number).is_eq())
             }
             (Value::List(a), Value::List(b)) => {
                 if a.len() != b.len() {
@@ -147,7 +152,7 @@ impl<'a> Evaluation<'a> {
                 }
                 true
             }
-            _ => false,
+            (left, right) => left.order_of_numbers(right).is_some_and(Ordering::is_eq),
         })
     }
 

@@ -356,10 +356,7 @@ impl<'a> Evaluation<'a> {
 
     /// The value as a number. A text is none, also where its characters are digits: a sum of texts is a mistake.
     pub(super) fn number(&self, value: Value<'_>, of: &Expr) -> Evaluated<Number> {
-        match value {
-            Value::Number(number) => Ok(number),
-            other => Err(self.wrong_kind(of, &other, "a number")),
-        }
+        value.number().ok_or_else(|| self.wrong_kind(of, &value, "a number"))
     }
 
     pub(super) fn calculate(
@@ -381,6 +378,10 @@ impl<'a> Evaluation<'a> {
                 self.budget.converted(number.width())?;
                 number.to_string()
             }
+            Value::Exact(number) => {
+                self.budget.bytes(number.as_str().len())?;
+                return Ok(number.as_str().into());
+            }
             other => return Err(self.wrong_kind(of, &other, "a text")),
         };
         self.budget.make(written.len())?;
@@ -388,9 +389,9 @@ impl<'a> Evaluation<'a> {
     }
 }
 
-/// As Jinja writes it.
+/// As JSON writes it.
 pub(super) fn boolean(value: bool) -> &'static str {
-    if value { "True" } else { "False" }
+    if value { "true" } else { "false" }
 }
 
 /// The bounds of a slice as places from the beginning.

@@ -252,9 +252,8 @@ impl<'a> Evaluation<'a> {
     /// The number that a value is, or that its text is.
     fn read_number(&mut self, value: &Value<'_>) -> Option<Number> {
         match value {
-            Value::Number(number) => Some(*number),
             Value::Text(text) => Number::read(text),
-            _ => None,
+            other => other.number(),
         }
     }
 

@@ -22,13 +22,21 @@ pub enum Number {
 }
 
 impl Number {
-    /// A JSON number.
+    /// A JSON number, or the nearest number to one with more digits.
     pub fn of_json(number: &serde_json::Number) -> Self {
-        match (number.as_i64(), number.as_u64()) {
-            (Some(whole), _) => Self::Whole(whole.into()),
-            (None, Some(whole)) => Self::Whole(whole.into()),
-            (None, None) => Self::Float(number.as_f64().unwrap_or_default()),
+        let digits = number.as_str();
+        match (digits.parse(), digits.parse::<f64>()) {
+            (Ok(whole), _) => Self::Whole(whole),
+            (Err(_), Ok(value)) => Self::Float(value.clamp(f64::MIN, f64::MAX)),
+            (Err(_), Err(_)) => Self::Float(0.0),
         }
+    }
+
+    /// Returns whether it is written with these characters.
+    pub fn is_written(self, digits: &str) -> bool {
+        // a float of the shortest form has at most 17 digits, a sign, a point and leading zeros
+        let is_short = digits.len() <= 40 && !digits.contains(['e', 'E']);
+        is_short && self.to_string() == digits
     }
 
     /// Reads a text that is a number in plain decimal notation: `500`, `-2.50`. Spaces around it are ignored.
@@ -169,6 +177,39 @@ fn floored(a: i128, b: i128) -> Option<(i128, i128)> {
     Some((quotient, remainder))
 }
 
+/// The order of two numbers in plain decimal notation with however many digits; none for one with an exponent.
+pub fn order_of_digits(a: &str, b: &str) -> Option<Ordering> {
+    let ((a_negative, a_whole, a_fraction), (b_negative, b_whole, b_fraction)) = (parts(a)?, parts(b)?);
+    let order = |whole: &str, fraction: &str, other: &str, other_fraction: &str| {
+        // without leading zeros the longer whole part is the larger one; a fraction without trailing zeros compares as a text
+        whole
+            .len()
+            .cmp(&other.len())
+            .then_with(|| whole.cmp(other))
+            .then_with(|| fraction.cmp(other_fraction))
+    };
+    Some(match (a_negative, b_negative) {
+        (false, false) => order(a_whole, a_fraction, b_whole, b_fraction),
+        (true, true) => order(b_whole, b_fraction, a_whole, a_fraction),
+        (true, false) => Ordering::Less,
+        (false, true) => Ordering::Greater,
+    })
+}
+
+/// Sign, whole part and fraction of a number, without zeros that do not count; zero has no sign.
+fn parts(digits: &str) -> Option<(bool, &str, &str)> {
+    let (is_negative, digits) = match digits.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, digits),
+    };
+    if digits.bytes().any(|byte| !byte.is_ascii_digit() && byte != b'.') {
+        return None;
+    }
+    let (whole, fraction) = digits.split_once('.').unwrap_or((digits, ""));
+    let (whole, fraction) = (whole.trim_start_matches('0'), fraction.trim_end_matches('0'));
+    Some((is_negative && !(whole.is_empty() && fraction.is_empty()), whole, fraction))
+}
+
 /// The whole part decides, then the fraction. The conversion saturates, which is right for what is beyond an `i128`.
 fn whole_to_float(whole: i128, float: f64) -> Ordering {
     let order = whole.cmp(&(float.trunc() as i128));
@@ -182,6 +223,37 @@ impl fmt::Display for Number {
             // as Jinja writes it: 3.0 is not 3
             Self::Float(value) if value.fract() == 0.0 => write!(f, "{value}.0"),
             Self::Float(value) => write!(f, "{value}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn digits_are_ordered_however_many_there_are() {
+        for (a, b, order) in [
+            ("12345678901234567890123", "12345678901234567890124", Some(Ordering::Less)),
+            ("123456789012345678.02", "123456789012345678.01", Some(Ordering::Greater)),
+            ("1.50", "1.5", Some(Ordering::Equal)),
+            ("-0.0", "0", Some(Ordering::Equal)),
+            ("-2", "-10", Some(Ordering::Greater)),
+            ("-0.1", "0.1", Some(Ordering::Less)),
+            ("0.09", "0.1", Some(Ordering::Less)),
+            ("1e3", "1000", None),
+        ] {
+            assert_eq!(order_of_digits(a, b), order, "{a} {b}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn digits_are_ordered_as_numbers_are(a in -10_000_i64..10_000, b in -10_000_i64..10_000) {
+            let written = |n: i64| format!("{}{}.{:02}", if n < 0 { "-" } else { "" }, n.abs() / 100, n.abs() % 100);
+            prop_assert_eq!(order_of_digits(&written(a), &written(b)), Some(a.cmp(&b)));
         }
     }
 }

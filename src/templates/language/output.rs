@@ -32,13 +32,19 @@ impl Evaluation<'_> {
                 output.write(text)
             }
             // neither needs an escape
-            Value::Bool(value) if output.escape == Escape::Json => {
-                output.push(if *value { "true" } else { "false" })
-            }
             Value::Bool(value) => output.push(boolean(*value)),
             Value::Number(number) => {
                 self.budget.converted(number.width())?;
                 output.number(*number)
+            }
+            // digits, a sign, a point and an exponent: `+` is escaped in a URL
+            Value::Exact(number) if output.escape == Escape::Percent => {
+                self.budget.bytes(4 * number.as_str().len())?;
+                output.write(number.as_str())
+            }
+            Value::Exact(number) => {
+                self.budget.bytes(4 * number.as_str().len())?;
+                output.push(number.as_str())
             }
             Value::List(items) => self.emit_json(items, output),
             Value::Map(fields) => self.emit_json(fields, output),

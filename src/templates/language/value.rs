@@ -1,10 +1,11 @@
 //! Values while a template is filled: borrowed from the data wherever they can be.
 
 use std::borrow::Cow;
+use std::cmp::Ordering;
 
 use serde_json::{Map, Value as Json};
 
-use super::number::Number;
+use super::number::{Number, order_of_digits};
 
 /// A value of the data, of a constant, or of what was computed from them.
 #[derive(Debug, Clone)]
@@ -15,6 +16,9 @@ pub enum Value<'a> {
     Bool(bool),
     /// A number.
     Number(Number),
+    /// A number of the data that is written otherwise than [`Number`] writes it, such as one with more digits: it is filled in
+    /// as it came.
+    Exact(&'a serde_json::Number),
     /// A text.
     Text(Cow<'a, str>),
     /// A list.
@@ -47,7 +51,10 @@ impl<'a> From<&'a Json> for Value<'a> {
         match json {
             Json::Null => Self::Missing,
             Json::Bool(value) => Self::Bool(*value),
-            Json::Number(number) => Self::Number(Number::of_json(number)),
+            Json::Number(number) => match Number::of_json(number) {
+                read if read.is_written(number.as_str()) => Self::Number(read),
+                _ => Self::Exact(number),
+            },
             Json::String(text) => Self::text(text),
             Json::Array(items) => Self::List(items),
             Json::Object(fields) => Self::Map(fields),
@@ -72,6 +79,28 @@ impl<'a> Value<'a> {
         matches!(self, Self::Missing)
     }
 
+    /// The number that it is, if it is one; the nearest one that can be calculated with.
+    pub fn number(&self) -> Option<Number> {
+        match self {
+            Self::Number(number) => Some(*number),
+            Self::Exact(number) => Some(Number::of_json(number)),
+            _ => None,
+        }
+    }
+
+    /// The order of two numbers, by all their digits; none if one is not a number.
+    pub fn order_of_numbers(&self, other: &Self) -> Option<Ordering> {
+        let (a, b) = (self.number()?, other.number()?);
+        let by_digits = match (self, other) {
+            (Self::Number(_), Self::Number(_)) => None,
+            (Self::Exact(a), Self::Exact(b)) => order_of_digits(a.as_str(), b.as_str()),
+            (Self::Exact(a), _) => order_of_digits(a.as_str(), &b.to_string()),
+            (_, Self::Exact(b)) => order_of_digits(&a.to_string(), b.as_str()),
+            _ => None,
+        };
+        Some(by_digits.unwrap_or_else(|| a.order(b)))
+    }
+
     /// A field of an object; missing where there is none.
     pub fn field(&self, name: &str) -> Self {
         match self {
@@ -86,6 +115,7 @@ impl<'a> Value<'a> {
             Self::Missing => false,
             Self::Bool(value) => *value,
             Self::Number(number) => !number.is_zero(),
+            Self::Exact(number) => !Number::of_json(number).is_zero(),
             Self::Text(text) => !text.is_empty(),
             Self::List(items) => !items.is_empty(),
             Self::Map(fields) => !fields.is_empty(),
@@ -97,7 +127,7 @@ impl<'a> Value<'a> {
         match self {
             Self::Missing => "empty",
             Self::Bool(_) => "a boolean",
-            Self::Number(_) => "a number",
+            Self::Number(_) | Self::Exact(_) => "a number",
             Self::Text(_) => "a text",
             Self::List(_) => "a list",
             Self::Map(_) => "an object",
