@@ -75,8 +75,7 @@ on_each_database! {
                 let problem = ask(&service, "GET", &format!("{list}?limit={limit}"), None).await.problem(422);
                 assert_eq!(fields(&problem), ["limit"], "{list} {limit}");
                 let reason = problem["errors"][0]["reason"].as_str().expect("a reason");
-                let is_named = if limit == "%00" { "control characters" } else { "1 to 1000" };
-                assert!(reason.contains(is_named), "{reason}");
+                assert!(reason.contains("1 to 1000"), "{reason}");
             }
             for (query, named) in [
                 ("cursor=", "cursor"), ("cursor=nope", "cursor"), ("cursor=%00", "cursor"),
