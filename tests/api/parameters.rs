@@ -94,7 +94,7 @@ on_each_database! {
         service.post("/routes", json!({"event": "order.*", "deliveries": [{"channel": "sms", "template": "hello"}]})).await;
         let event = json!({"event": "order.paid", "user_target": "c-1", "payload": {"n": 1}, "id": "e-1"});
         let note = json!({"channel": "sms", "recipient": "79030000002", "content": "hi"});
-        let url = "http://127.0.0.1:9/x";
+        let url = "https://example.com/x";
         let before = lists(&service).await;
         let dry = |path: &'static str, body: Value| {
             let service = &service;

@@ -428,8 +428,9 @@ def take_what_was_made(case):
 @schemathesis.hook
 def before_call(ctx, case, **kwargs):
     """Has most of what a schema allows keep the other rules as well, so that it comes further than to its refusal."""
-    if is_stateful(case) and str((case.query or {}).get("dry_run")).lower() == "true":
-        # what it answers with was not made, and would be looked for
+    is_dry = str((case.query or {}).get("dry_run")).lower() == "true"
+    if is_dry and is_positive(case) and (is_stateful(case) or dice(case, 4)):
+        # what it answers with was not made, and would be looked for, or be missing to what changes it
         del case.query["dry_run"]
     if not is_positive(case) or dice(case, 4) == 0:
         return

@@ -5,7 +5,12 @@ use utoipa::openapi::schema::{AdditionalProperties, Schema, SchemaType};
 use utoipa::openapi::{Object, OpenApi, RefOr, Required, Type};
 
 /// Operations whose body is not read: the attribute of a handler has no word for that.
-const BODY_MAY_BE_MISSING: &[&str] = &["unsubscribe_recipient", "resubscribe_recipient"];
+const BODY_MAY_BE_MISSING: &[&str] = &[
+    "unsubscribe_recipient",
+    "resubscribe_recipient",
+    "unsubscribe_recipient_from_all",
+    "resubscribe_recipient_to_all",
+];
 
 /// Makes fields that may be null required in answers: a field is left out or null when there is nothing to say, and each
 /// field is always the one or always the other. Of an `Option` alone the document would say that both can be.

@@ -14,7 +14,7 @@ use super::SuppressionBody;
 use crate::error::{Error, FieldError, Result};
 use crate::http::bodies;
 use crate::http::json::{Query, time};
-use crate::kinds::ChannelToPeople;
+use crate::kinds::{ChannelKind, ChannelToPeople};
 use crate::suppressions::model::{Suppression, SuppressionFilter, SuppressionReason};
 use crate::suppressions::usecase::{FileRow, Suppressions};
 
@@ -87,6 +87,13 @@ pub async fn import_suppressions(
     if kind.and_then(|kind| kind.split(';').next()).is_none_or(|kind| kind.trim() != "text/csv") {
         return Err(Error::Unsupported("the body must be CSV, with Content-Type: text/csv".into()));
     }
+    query
+        .0
+        .channel
+        .as_deref()
+        .map(ChannelKind::to_people)
+        .transpose()
+        .map_err(|why| Error::invalid("channel", why))?;
     let default = query.0.reason.as_deref().map(str::parse::<SuppressionReason>).transpose();
     let default = default.map_err(|why| Error::invalid("reason", why))?;
     let body = bodies::read(request, body, LARGEST_FILE).await?;
