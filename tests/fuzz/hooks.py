@@ -432,6 +432,9 @@ def before_call(ctx, case, **kwargs):
     if is_dry and is_positive(case) and (is_stateful(case) or dice(case, 4)):
         # what it answers with was not made, and would be looked for, or be missing to what changes it
         del case.query["dry_run"]
+    if is_stateful(case) and operation_id(case) == "preview_template" and isinstance(case.body, dict):
+        # a version that is not there is a 404, and the template is there all the same
+        case.body.pop("version", None)
     if not is_positive(case) or dice(case, 4) == 0:
         return
     name = operation_id(case)
