@@ -1,4 +1,4 @@
-//! What is done to the schema while no service runs.
+//! Changes of the schema while no service runs.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -48,7 +48,7 @@ pub enum NoBody {
 }
 
 impl NoBody {
-    /// What came of the body.
+    /// The body, as far as it came.
     pub fn into_beginning(self) -> Option<Vec<u8>> {
         match self {
             Self::TooLong => None,

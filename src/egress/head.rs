@@ -124,7 +124,7 @@ fn parse_length(value: &[u8]) -> Option<u64> {
 #[derive(Default)]
 struct Fields {
     kept: Vec<(String, Vec<u8>)>,
-    /// Whether the last line was a field that is kept: then it may go on in the next.
+    /// True after a field that is kept: it may go on in the next line.
     is_open: bool,
 }
 

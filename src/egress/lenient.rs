@@ -51,10 +51,10 @@ pub(super) struct Lenient<S> {
     stream: S,
     state: AnswerState,
     longest_head: usize,
-    /// What has come of a head that is not complete.
+    /// The part of a head that has come, until it is complete.
     head: Vec<u8>,
     end: EndFinder,
-    /// What hyper has yet to take, from `taken` on.
+    /// The bytes that hyper has yet to take, from `taken` on.
     ready: Vec<u8>,
     taken: usize,
 }

@@ -149,7 +149,7 @@ pub struct Event {
     pub received_at: Timestamp,
     /// By which way it came.
     pub source: Source,
-    /// What its routes asked for and was not made.
+    /// Messages that its routes asked for and that were not made.
     pub skipped: Vec<Skipped>,
 }
 
@@ -246,7 +246,7 @@ pub struct Accepted {
     pub id: EventId,
     /// When it was taken: before this, if its sender's id was known.
     pub received_at: Timestamp,
-    /// What its routes asked for and was not made.
+    /// Messages that its routes asked for and that were not made.
     pub skipped: Vec<Skipped>,
     /// True if its sender's id was known.
     pub is_known: bool,

@@ -57,7 +57,7 @@ impl TryFrom<EventRow> for Event {
     }
 }
 
-/// What was not made of an event, as it is stored.
+/// The messages that were not made of an event, as they are stored.
 ///
 /// # Errors
 /// For what no version of this program stored.

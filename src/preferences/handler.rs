@@ -41,7 +41,7 @@ fn groups() -> Object {
         .build()
 }
 
-/// What a client wants. What is absent stays.
+/// The wishes of a client. A part that is absent stays.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = PreferencesBody, example = json!({

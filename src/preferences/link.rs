@@ -13,9 +13,9 @@ use crate::error::{Error, Result};
 use crate::kinds::{self, ChannelKind};
 use crate::seal::Seal;
 
-/// Of the tokens that earlier versions made.
+/// The purpose of the codes in tokens of earlier versions.
 const OLD_PURPOSE: &[u8] = b"fanfare unsubscribe token 1";
-/// Of the key that tokens are encrypted with, and of the nonces.
+/// The purposes of the key that tokens are encrypted with, and of the nonces.
 const KEY_PURPOSE: &[u8] = b"fanfare unsubscribe key 2";
 const NONCE_PURPOSE: &[u8] = b"fanfare unsubscribe nonce 2";
 /// The longest token: of an address of the longest, as base64.

@@ -87,7 +87,7 @@ pub struct Wishes {
     pub preferences: Preferences,
     /// By which clock; the service's default if it has none.
     pub zone: Option<Tz>,
-    /// What stands against the address.
+    /// The bans on the address.
     pub bans: Vec<Ban>,
     /// Another client of the mailing has the same address, and gets the message.
     pub is_duplicate: bool,
@@ -166,7 +166,7 @@ pub struct ShownQuietHours {
 }
 
 impl ClientPreferences {
-    /// Of a client who said this at that time, or nothing ever, and against whose addresses this stands.
+    /// The view of a client who said this at that time, or nothing ever, with the bans on its addresses.
     pub fn of(
         client_id: ClientId,
         stored: Option<(Preferences, Timestamp)>,

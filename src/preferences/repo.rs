@@ -149,7 +149,7 @@ pub fn of_clients(c: &mut AnyConnection, ids: &[ClientId]) -> Result<HashMap<Cli
         .collect()
 }
 
-/// What the recipients of some messages wish.
+/// The wishes of the recipients of some messages.
 #[derive(Debug, Default)]
 pub struct Known {
     clients: HashMap<ClientId, Arc<Wishes>>,
@@ -158,7 +158,7 @@ pub struct Known {
 }
 
 impl Known {
-    /// Of these recipients on a channel: each an address, and the client if it is one's.
+    /// Looks up these recipients on a channel: each an address, and the client if it is one's.
     ///
     /// # Errors
     /// Those of the database.
@@ -187,24 +187,23 @@ impl Known {
     }
 }
 
-/// What the clients of a mailing's page wish, by client: each with its address, if it has one on the channel. Of clients who
-/// share an address all but one are duplicates.
+/// The wishes of the clients of a mailing's page, by client: each comes with its address, if it has one on the channel. Of
+/// clients who share an address all but one are duplicates; a mailing without a number goes to addresses that are unique.
 ///
 /// # Errors
 /// Those of the database.
 pub fn of_page(
     c: &mut AnyConnection,
-    (mailing, channel): (i32, ChannelKind),
+    (mailing, channel): (Option<i32>, ChannelKind),
     recipients: &[(ClientId, Option<String>)],
     now: Timestamp,
 ) -> Result<HashMap<ClientId, Arc<Wishes>>> {
     let known =
         Known::of(c, channel, recipients.iter().map(|(id, address)| (Some(*id), address.as_deref())))?;
     let addressed = recipients.iter().filter_map(|(id, address)| Some((*id, address.as_deref()?)));
-    // numbers are unique by themselves
-    let duplicates = match channel {
-        ChannelKind::Sms => HashSet::new(),
-        _ => duplicates(c, mailing, channel, &addressed.clone().collect::<Vec<_>>(), now)?,
+    let duplicates = match mailing {
+        None => HashSet::new(),
+        Some(mailing) => duplicates(c, mailing, channel, &addressed.collect::<Vec<_>>(), now)?,
     };
     let wishes = recipients.iter().filter_map(|(id, address)| {
         let wishes = known.by(Some(*id), address.as_deref().unwrap_or_default());
@@ -255,8 +254,7 @@ fn duplicates(
     Ok(rows.iter().filter(is_duplicate).map(|row| row.client_id).collect())
 }
 
-#[derive(Debug, Insertable)]
-#[diesel(table_name = mailing_address)]
+#[derive(Debug)]
 struct AddressRow {
     mailing_number: i32,
     address_key: Vec<u8>,
@@ -372,7 +370,7 @@ pub fn addresses_of(c: &mut AnyConnection, id: ClientId) -> Result<Vec<(ChannelK
     Ok(addresses.collect())
 }
 
-/// What stands against these addresses.
+/// The bans on these addresses.
 ///
 /// # Errors
 /// Those of the database.

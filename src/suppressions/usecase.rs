@@ -1,4 +1,4 @@
-//! What can be done with suppressions.
+//! The use cases of suppressions.
 
 use super::model::{NewSuppression, Suppression, SuppressionFilter};
 use super::repo;
@@ -23,14 +23,14 @@ pub struct Suppressions {
 /// A row of a file: what it asks for, or what is wrong with it.
 pub type FileRow = (u64, std::result::Result<NewSuppression, Vec<FieldError>>);
 
-/// What became of the rows of a file.
+/// The outcome of an import, by its rows.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Imported {
     /// Suppressions that are new.
     pub created: u64,
     /// Rows whose suppression was there already.
     pub known: u64,
-    /// What is wrong with the others, by their lines.
+    /// Complaints about the others, by their lines.
     pub rejected: Vec<(u64, FieldError)>,
     /// How many were rejected.
     pub rejected_count: u64,

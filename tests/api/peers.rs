@@ -1,4 +1,4 @@
-//! What other servers answer to requests: redirects, and how long they want to be left alone.
+//! Answers of other servers to requests: redirects, and how long they want to be left alone.
 
 use std::time::Duration;
 

@@ -16,7 +16,7 @@ async fn start(db: &TestDb, country: &str) -> (Server, Provider) {
     (Server::start(&launch).await, provider)
 }
 
-/// What each door makes of a number: the number that it keeps, or the reason why it does not.
+/// Offers a number at each door. Returns the number that each keeps, or the reason why it does not.
 async fn at_every_door(server: &Server, text: &str) -> Vec<Result<String, String>> {
     let kept = |(status, answer): (u16, Value), path: &str| match status {
         200..300 => {

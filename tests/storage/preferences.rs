@@ -4,6 +4,7 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, Binary};
 use fanfare::db::AnyConnection;
+use fanfare::db::schema::opt_out_address;
 use fanfare::db::types::{ClientId, Id};
 use fanfare::kinds::ChannelKind;
 use fanfare::preferences::model::Preferences;
@@ -111,6 +112,34 @@ on_each_database! {
             Ok(left)
         });
         assert_eq!(left.await.unwrap().iter().map(|one| one.address.clone()).collect::<Vec<_>>(), [None]);
+    }
+}
+
+on_each_database! {
+    async fn opt_outs_of_an_earlier_version_become_suppressions_once(kind: Database) {
+        let stage = Stage::new(kind).await;
+        let adopted = stage.db.write(|c| {
+            for (channel, address, group) in [(2_i16, "Anna@example.net", ""), (2, "bert@example.net", "news"), (1, "79030000001", "")] {
+                let row = (
+                    opt_out_address::channel.eq(channel), opt_out_address::recipient.eq(address),
+                    opt_out_address::message_group.eq(group), opt_out_address::created_at.eq(at(1_000)),
+                );
+                diesel::insert_into(opt_out_address::table).values(row).execute(c)?;
+            }
+            let counts = [suppressions::adopt(c, 2, at(2_000))?, suppressions::adopt(c, 2, at(2_000))?, suppressions::adopt(c, 2, at(2_000))?];
+            let all = suppressions::list(c, &SuppressionFilter::default(), None, 10)?;
+            Ok((counts, all))
+        });
+        let (counts, all) = adopted.await.unwrap();
+        assert_eq!(counts, [2, 1, 0]);
+        let mut shown: Vec<_> = all.into_iter().map(|one| (one.address.unwrap(), one.group, one.reason, one.since)).collect();
+        shown.sort();
+        let unsubscribed = SuppressionReason::Unsubscribed;
+        assert_eq!(shown, [
+            ("79030000001".to_owned(), None, unsubscribed, at(1_000)),
+            ("anna@example.net".to_owned(), None, unsubscribed, at(1_000)),
+            ("bert@example.net".to_owned(), Some("news".to_owned()), unsubscribed, at(1_000)),
+        ]);
     }
 }
 

@@ -26,19 +26,20 @@ CREATE TABLE mailing_address (
 -- Clients' opt-outs hold for their addresses from now on. The program moves the rows of this table into `suppression` at its
 -- start, since only it can make the hashes; then the table is empty.
 INSERT OR IGNORE INTO opt_out_address (channel, recipient, message_group, created_at)
-SELECT b.channel, a.recipient, '', p.updated_at
-FROM preference p
-JOIN client c ON c.id = p.client_id
-JOIN (SELECT 1 AS channel UNION ALL SELECT 2 UNION ALL SELECT 3) b ON (p.channels >> b.channel) & 1
-JOIN (SELECT id, 1 AS channel, CAST(phone_number AS TEXT) AS recipient FROM client
-      UNION ALL SELECT id, 2, email FROM client WHERE email IS NOT NULL
-      UNION ALL SELECT id, 3, push_token FROM client WHERE push_token IS NOT NULL) a
-    ON a.id = c.id AND a.channel = b.channel;
+SELECT 1, CAST(c.phone_number AS TEXT), '', p.updated_at FROM preference p JOIN client c ON c.id = p.client_id
+WHERE (p.channels >> 1) & 1;
 INSERT OR IGNORE INTO opt_out_address (channel, recipient, message_group, created_at)
-SELECT a.channel, a.recipient, g.value, p.updated_at
-FROM preference p
-JOIN json_each(p.message_groups) g
-JOIN (SELECT id, 1 AS channel, CAST(phone_number AS TEXT) AS recipient FROM client
-      UNION ALL SELECT id, 2, email FROM client WHERE email IS NOT NULL
-      UNION ALL SELECT id, 3, push_token FROM client WHERE push_token IS NOT NULL) a ON a.id = p.client_id
-WHERE p.message_groups IS NOT NULL;
+SELECT 2, c.email, '', p.updated_at FROM preference p JOIN client c ON c.id = p.client_id
+WHERE (p.channels >> 2) & 1 AND c.email IS NOT NULL;
+INSERT OR IGNORE INTO opt_out_address (channel, recipient, message_group, created_at)
+SELECT 3, c.push_token, '', p.updated_at FROM preference p JOIN client c ON c.id = p.client_id
+WHERE (p.channels >> 3) & 1 AND c.push_token IS NOT NULL;
+INSERT OR IGNORE INTO opt_out_address (channel, recipient, message_group, created_at)
+SELECT 1, CAST(c.phone_number AS TEXT), g.value, p.updated_at FROM preference p JOIN client c ON c.id = p.client_id
+JOIN json_each(p.message_groups) g WHERE p.message_groups IS NOT NULL;
+INSERT OR IGNORE INTO opt_out_address (channel, recipient, message_group, created_at)
+SELECT 2, c.email, g.value, p.updated_at FROM preference p JOIN client c ON c.id = p.client_id
+JOIN json_each(p.message_groups) g WHERE p.message_groups IS NOT NULL AND c.email IS NOT NULL;
+INSERT OR IGNORE INTO opt_out_address (channel, recipient, message_group, created_at)
+SELECT 3, c.push_token, g.value, p.updated_at FROM preference p JOIN client c ON c.id = p.client_id
+JOIN json_each(p.message_groups) g WHERE p.message_groups IS NOT NULL AND c.push_token IS NOT NULL;

@@ -27,7 +27,7 @@ pub struct Spec {
     /// The name of a credential.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<String>,
-    /// What is tried again; none: [`Again::DEFAULT`], or [`Again::DEFAULT_OF_REPORT`].
+    /// The failures that are tried again; none: [`Again::DEFAULT`], or [`Again::DEFAULT_OF_REPORT`].
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub again: Option<Vec<Again>>,
     /// It reports a result, and is signed.
@@ -74,7 +74,7 @@ pub enum Came {
     Nothing,
 }
 
-/// What is tried again: `3xx`, `4xx`, `5xx`, a status such as `429`, `timeout`, or `connection`.
+/// The failures that are tried again: `3xx`, `4xx`, `5xx`, a status such as `429`, `timeout`, or `connection`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Again {
     /// Any status of this hundred, 3 to 5.
@@ -88,9 +88,9 @@ pub enum Again {
 }
 
 impl Again {
-    /// What is tried again of a request when nothing is said: every failure.
+    /// The choice of a request that says nothing: every failure.
     pub const DEFAULT: &[Self] = &[Self::Class(4), Self::Class(5), Self::Timeout, Self::Connection];
-    /// What is tried again of a report when nothing is said: all that is not 2xx.
+    /// The choice of a report that says nothing: all that is not 2xx.
     pub const DEFAULT_OF_REPORT: &[Self] =
         &[Self::Class(3), Self::Class(4), Self::Class(5), Self::Timeout, Self::Connection];
 

@@ -24,7 +24,7 @@ struct Region {
     trunk_prefix: &'static str,
     /// Matches that and whatever else may be dialled before a number, such as the code of a carrier.
     national_prefix: &'static str,
-    /// What a match of the national prefix becomes, if it does not just go.
+    /// The replacement of a match of the national prefix, if it does not just go.
     transform: &'static str,
 }
 

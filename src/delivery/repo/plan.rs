@@ -87,7 +87,11 @@ pub(super) fn wishes_of<'r>(
     recipients: impl Iterator<Item = &'r Recipient>,
     now: Timestamp,
 ) -> Result<HashMap<ClientId, Arc<Wishes>>> {
-    let number = crate::mailings::repo::number(c, mailing)?;
+    // no two clients have one phone number, and a text message's page costs no look for its mailing
+    let number = match channel {
+        ChannelKind::Sms => None,
+        _ => Some(crate::mailings::repo::number(c, mailing)?),
+    };
     let addressed = recipients.map(|recipient| (recipient.client_id, recipient.address(channel).ok()));
     preferences::repo::of_page(c, (number, channel), &addressed.collect::<Vec<_>>(), now)
 }

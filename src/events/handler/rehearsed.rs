@@ -8,14 +8,14 @@ use crate::error::{Error, FieldError, Result};
 use crate::events::model::{Draft, Plan, Skipped};
 use crate::events::usecase::Rehearsed;
 
-/// What an event would cause.
+/// The messages that an event would cause.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventRehearsed {
     /// True: nothing was stored or sent.
     dry_run: bool,
     /// Its messages.
     notifications: Vec<Draft>,
-    /// What its routes ask for and would not be made.
+    /// Messages that its routes ask for and that would not be made.
     skipped: Vec<Skipped>,
 }
 
@@ -36,7 +36,7 @@ pub enum EventDone {
     Rehearsed(EventRehearsed),
 }
 
-/// What would become of events that were posted together.
+/// The outcome that events would have that were posted together.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventBatchRehearsed {
     /// True: nothing was stored or sent.
@@ -47,11 +47,11 @@ pub struct EventBatchRehearsed {
     accepted: usize,
     /// How many are wrong.
     rejected: usize,
-    /// What would become of each, in their order.
+    /// The outcome of each, in their order.
     items: Vec<EventBatchItemRehearsed>,
 }
 
-/// What would become of one event of a batch.
+/// The outcome that one event of a batch would have.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventBatchItemRehearsed {
     /// Its place in the request, from 0.
@@ -60,10 +60,10 @@ pub struct EventBatchItemRehearsed {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     notifications: Option<usize>,
-    /// What its routes ask for and would not be made.
+    /// Messages that its routes ask for and that would not be made.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     skipped: Vec<Skipped>,
-    /// What is wrong with it.
+    /// Complaints about it.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
 }

@@ -221,8 +221,8 @@ pub struct EventAccepted {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub notifications: Option<Vec<Notification>>,
-    /// What its routes asked for and was not made, with the reason, such as a webhook for which there is no secret to sign
-    /// with. For a caller that waited it is there also when it is empty.
+    /// Messages that its routes asked for and that were not made, with the reason, such as a webhook for which there is no
+    /// secret to sign with. For a caller that waited it is there also when it is empty.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub skipped: Option<Vec<Skipped>>,
@@ -280,7 +280,7 @@ pub struct EventBatchItem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
     pub received_at: Option<Timestamp>,
-    /// What its routes asked for and was not made, with the reason.
+    /// Messages that its routes asked for and that were not made, with the reason.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<Skipped>,
     /// What is wrong with it.

@@ -173,7 +173,7 @@ mod tests {
     }
 
     proptest! {
-        /// What serde writes has neither fault; with a member put in twice anywhere it has one.
+        /// JSON that serde writes has neither fault; with a member put in twice anywhere it has one.
         #[test]
         fn what_serde_writes_is_without_fault(value in json()) {
             prop_assert_eq!(fields(&value.to_string()), [""; 0]);

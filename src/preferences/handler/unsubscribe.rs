@@ -56,7 +56,7 @@ pub struct OneClick {
     list_unsubscribe: Option<String>,
 }
 
-/// What a page says, and what its buttons do.
+/// The texts of a page, and its buttons.
 struct Page<'a> {
     words: &'static Words,
     brand: Option<&'a str>,
@@ -157,7 +157,7 @@ struct Click {
     of_everything: bool,
 }
 
-/// What every page needs.
+/// The service, the brand and the token, which every page needs.
 pub type Parts = (web::Data<Preferring>, web::Data<Brand>, web::Path<String>);
 
 /// Does what a button says, and shows that with a button that takes it back.
@@ -287,7 +287,7 @@ pub async fn unsubscribe_recipient_from_all(
 
 /// Take an unsubscription from everything back
 ///
-/// What groups were opted out of stays so.
+/// Opt-outs of groups stay.
 #[utoipa::path(post, path = "/unsubscribe/{token}/all/undo", operation_id = "resubscribe_recipient_to_all", tag = "preferences", security(()),
     params(("token" = String, Path, description = "As in the header `List-Unsubscribe` of a mail",
         pattern = "^[A-Za-z0-9_-]+$", min_length = 1, max_length = 5700)),

@@ -11,11 +11,12 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::SuppressionBody;
-use crate::error::{Error, FieldError, Result};
+use crate::db::types::SuppressionId;
+use crate::error::{Complaints, Error, FieldError, Result};
 use crate::http::bodies;
 use crate::http::json::{Query, time};
 use crate::kinds::{ChannelKind, ChannelToPeople};
-use crate::suppressions::model::{Suppression, SuppressionFilter, SuppressionReason};
+use crate::suppressions::model::{NewSuppression, Suppression, SuppressionFilter, SuppressionReason};
 use crate::suppressions::usecase::{FileRow, Suppressions};
 
 /// Bytes of a file.
@@ -26,7 +27,7 @@ const LISTED: usize = 1000;
 const AT_ONCE: i64 = 1000;
 const COLUMNS: [&str; 7] = ["channel", "address", "group", "reason", "since", "source", "note"];
 
-/// What a file does not say itself.
+/// The parts of rows that a file does not say itself.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -39,14 +40,14 @@ pub struct ImportQuery {
     reason: Option<String>,
 }
 
-/// What became of the rows of a file.
+/// The outcome of an import, by its rows.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SuppressionImport {
     /// Suppressions that are new.
     created: u64,
     /// Rows whose suppression was there already.
     known: u64,
-    /// What is wrong with the rejected rows: the first 1000 complaints.
+    /// Complaints about the rejected rows, the first 1000.
     rejected: Vec<SuppressionRejection>,
     /// How many rows were rejected.
     rejected_count: u64,
@@ -59,7 +60,7 @@ pub struct SuppressionRejection {
     line: u64,
     /// The column, or `row` when the row as a whole is wrong.
     field: String,
-    /// What is wrong and what would be right.
+    /// The fault, and what would be right.
     reason: String,
 }
 
@@ -87,17 +88,15 @@ pub async fn import_suppressions(
     if kind.and_then(|kind| kind.split(';').next()).is_none_or(|kind| kind.trim() != "text/csv") {
         return Err(Error::Unsupported("the body must be CSV, with Content-Type: text/csv".into()));
     }
-    query
-        .0
-        .channel
-        .as_deref()
-        .map(ChannelKind::to_people)
-        .transpose()
-        .map_err(|why| Error::invalid("channel", why))?;
-    let default = query.0.reason.as_deref().map(str::parse::<SuppressionReason>).transpose();
-    let default = default.map_err(|why| Error::invalid("reason", why))?;
+    let mut wrong = Complaints::default();
+    let ImportQuery { channel, reason } = query.0;
+    if let Some(word) = &channel {
+        wrong.check("channel", ChannelKind::to_people(word));
+    }
+    let reason = reason.and_then(|word| wrong.check("reason", word.parse()));
+    wrong.finish()?;
     let body = bodies::read(request, body, LARGEST_FILE).await?;
-    let defaults = (default.unwrap_or(SuppressionReason::Imported), query.0.channel.as_deref());
+    let defaults = (reason.unwrap_or(SuppressionReason::Imported), channel.as_deref());
     let rows = rows(&body, defaults)?;
     drop(body);
     let imported = suppressions.import(rows).await?;
@@ -149,7 +148,7 @@ fn row(
     record: &StringRecord,
     names: &[String],
     (reason, channel): (SuppressionReason, Option<&str>),
-) -> std::result::Result<crate::suppressions::model::NewSuppression, Vec<FieldError>> {
+) -> std::result::Result<NewSuppression, Vec<FieldError>> {
     let cell = |name: &str| {
         let at = names.iter().position(|other| other == name)?;
         record.get(at).filter(|cell| !cell.is_empty()).map(str::to_owned)
@@ -165,7 +164,7 @@ fn row(
     let since = cell("since").map(|text| time(&text)).transpose();
     let read = body.into_new((reason, "import"));
     match (read, since) {
-        (Ok(new), Ok(since)) => Ok(crate::suppressions::model::NewSuppression { since, ..new }),
+        (Ok(new), Ok(since)) => Ok(NewSuppression { since, ..new }),
         (Err(Error::Invalid(fields)), _) => Err(fields),
         (Err(other), _) => Err(vec![FieldError::new("row", other.to_string())]),
         (Ok(_), Err(why)) => Err(vec![FieldError::new("since", why)]),
@@ -184,7 +183,7 @@ pub(super) fn is_wanted(request: &HttpRequest) -> bool {
 struct Export {
     suppressions: Arc<Suppressions>,
     filter: SuppressionFilter,
-    next: Option<Option<crate::db::types::SuppressionId>>,
+    next: Option<Option<SuppressionId>>,
     is_first: bool,
 }
 

@@ -87,7 +87,7 @@ async fn a_request_that_meets_a_closing_connection_is_sent_once_more_on_a_new_on
     assert_eq!((first.unwrap().status.as_u16(), second.unwrap().status.as_u16()), (200, 200));
 }
 
-/// What comes byte by byte is read as what comes at once.
+/// An answer that comes byte by byte is read as one that comes at once.
 #[tokio::test]
 async fn an_odd_head_in_pieces_is_read_and_its_connection_is_used_again() {
     let server = Server::new().await;

@@ -1,4 +1,4 @@
-//! What the pages to unsubscribe say, in the languages that they know.
+//! The texts of the pages to unsubscribe, in the languages that they know.
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{AcceptLanguage, Header, Preference};
