@@ -62,7 +62,7 @@ EVENT = {
     "targets": "likewise: each is a client's name or an object with addresses, and the route's are there",
     "payload": "an object of up to 64 KiB that fills the templates of the route",
     "occurred_at": TIMES,
-    "id": "another event has not got it",
+    "Idempotency-Key": "it is the event's id: visible characters, 200 at most",
 }
 ROUTE = {
     "deliveries": "a template for the channel, an address of the channel, durations up to a year, a condition that is an "
