@@ -203,6 +203,14 @@ fn a_repeat_that_nothing_explains_is_noticed() {
 }
 
 #[test]
+fn a_request_that_was_cut_off_is_made_again_once() {
+    rejects(&[], |e| e.requests.push(request(0, 900, "dropped")));
+    rejects(&[], |e| e.requests.push(request(2, 1990, "dropped")));
+    rejects(&[Rule::Repeats], |e| e.requests.extend([1980, 1990].map(|at| request(2, at, "dropped"))));
+    rejects(&[Rule::Repeats], |e| e.requests.push(request(2, 1990, "hung")));
+}
+
+#[test]
 fn an_interruption_repeats_no_more_than_was_at_stake() {
     let repeats = |e: &mut Evidence, count: usize| {
         e.limits.at_stake = 2;

@@ -505,23 +505,28 @@ fn check_repeats<'e>(
     again: &mut Vec<Again<'e>>,
     report: &mut Report,
 ) {
-    // whether the failure of the last one that was received is recorded
+    // whether the last one that was received is known to have had no answer
     let mut last: Option<bool> = None;
+    // whether `before` is itself the second request of its attempt
+    let mut is_second = false;
     for pair in requests.windows(2) {
         let [before, request] = pair else { continue };
         let is_recorded = attempts.iter().any(|a| (before.at_us..request.at_us).contains(&a.at));
+        // a kept connection that is closed before a byte came is no attempt, and followed by one request on a new one
+        let is_cut = !is_recorded && !is_second && before.outcome == "dropped";
+        is_second = is_cut;
         if is_recorded {
             report.require(Rule::Repeats, before.outcome != "received", || {
                 format!("{request:?}, although {before:?} was answered well")
             });
-        } else if before.outcome != "limited" {
+        } else if before.outcome != "limited" && !is_cut {
             // one that was refused by the provider's limit is no attempt, and need not be recorded
             again.push(Again { from: before.at_us, to: request.at_us, request, is_explained: false });
         }
-        last = if before.is_received() { Some(is_recorded) } else { last };
-        if let (Some(is_recorded), true) = (last, request.is_received()) {
+        last = if before.is_received() { Some(is_recorded || is_cut) } else { last };
+        if let (Some(is_unanswered), true) = (last, request.is_received()) {
             report.repeated += 1;
-            *if is_recorded { &mut report.unanswered } else { &mut report.in_flight } += 1;
+            *if is_unanswered { &mut report.unanswered } else { &mut report.in_flight } += 1;
         }
     }
 }
