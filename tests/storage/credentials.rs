@@ -12,7 +12,7 @@ use fanfare::credentials::{Credentials, Vault};
 use fanfare::db::AnyConnection;
 use fanfare::egress::guard::{self, Guard};
 use fanfare::error::Error;
-use fanfare::idempotency::{Key, Made};
+use fanfare::idempotency::{Key, Made, Mode};
 
 use crate::on_each_database;
 use crate::stage::Stage;
@@ -87,17 +87,17 @@ on_each_database! {
     async fn no_secret_is_stored_as_it_is(kind: Database) {
         let stage = Stage::new(kind).await;
         let node = node(&stage, OLD);
-        node.create("basic", Kind::Basic, basic(PASSWORD), None).await.unwrap();
+        node.create("basic", Kind::Basic, basic(PASSWORD), Mode::Commit(None)).await.unwrap();
         let nameless = Changes { username: Some(PASSWORD.into()), password: Some(String::new()), ..Changes::default() };
-        node.create("nameless", Kind::Basic, nameless, None).await.unwrap();
-        node.create("bearer", Kind::Bearer, token(PASSWORD), None).await.unwrap();
+        node.create("nameless", Kind::Basic, nameless, Mode::Commit(None)).await.unwrap();
+        node.create("bearer", Kind::Bearer, token(PASSWORD), Mode::Commit(None)).await.unwrap();
         let header = Changes { header: Some("X-Key".into()), value: Some(PASSWORD.into()), ..Changes::default() };
-        node.create("header", Kind::Header, header, None).await.unwrap();
+        node.create("header", Kind::Header, header, Mode::Commit(None)).await.unwrap();
         let client = Changes {
             token_url: Some("https://auth.example/token".into()), client_id: Some("client".into()),
             client_secret: Some(PASSWORD.into()), ..Changes::default()
         };
-        node.create("client", Kind::Oauth2, client, None).await.unwrap();
+        node.create("client", Kind::Oauth2, client, Mode::Commit(None)).await.unwrap();
         let table = table(&stage).await;
         assert_eq!(table.lines().count(), 5);
         for shown in ["user", "x-key", "https://auth.example/token", "\"client\""] {
@@ -115,13 +115,13 @@ on_each_database! {
         let stage = Stage::new(kind).await;
         let first = node(&stage, OLD);
         for name in ["a", "b"] {
-            first.create(name, Kind::Bearer, token(name), None).await.unwrap();
+            first.create(name, Kind::Bearer, token(name), Mode::Commit(None)).await.unwrap();
         }
         let client = Changes {
             token_url: Some("https://auth.example/token".into()), client_id: Some("client".into()),
             client_secret: Some(PASSWORD.into()), ..Changes::default()
         };
-        first.create("c", Kind::Oauth2, client, None).await.unwrap();
+        first.create("c", Kind::Oauth2, client, Mode::Commit(None)).await.unwrap();
         execute(&stage, "UPDATE credential SET sealed = (SELECT sealed FROM credential WHERE name = 'a') WHERE name = 'b'").await;
         execute(&stage, "UPDATE credential SET shown = replace(shown, 'auth.example', 'evil.example') WHERE name = 'c'").await;
         let node = node(&stage, OLD);
@@ -146,8 +146,8 @@ on_each_database! {
     async fn without_its_key_a_credential_is_seen_and_not_used(kind: Database) {
         let stage = Stage::new(kind).await;
         let first = node(&stage, OLD);
-        first.create("a", Kind::Bearer, token(PASSWORD), None).await.unwrap();
-        first.create("b", Kind::Basic, basic(PASSWORD), None).await.unwrap();
+        first.create("a", Kind::Bearer, token(PASSWORD), Mode::Commit(None)).await.unwrap();
+        first.create("b", Kind::Basic, basic(PASSWORD), Mode::Commit(None)).await.unwrap();
         for keys in [NEW, ""] {
             let node = node(&stage, keys);
             assert!(!node.get("a").await.unwrap().usable && first.get("a").await.unwrap().usable);
@@ -161,7 +161,7 @@ on_each_database! {
             let refused = node.patch("b", Changes { username: Some("other".into()), ..Changes::default() }).await.unwrap_err();
             assert!(conflict(&refused).contains("give the secret anew"), "{refused}");
         }
-        let refused = node(&stage, "").create("c", Kind::Bearer, token("x"), None).await.unwrap_err();
+        let refused = node(&stage, "").create("c", Kind::Bearer, token("x"), Mode::Commit(None)).await.unwrap_err();
         assert!(conflict(&refused).contains("openssl rand -base64 32"), "{refused}");
         assert_eq!(bearer(&first, "a").await, format!("Bearer {PASSWORD}"), "nothing was half done");
         // given anew it is encrypted with the key that is there
@@ -181,14 +181,14 @@ on_each_database! {
         let stage = Stage::new(kind).await;
         let old = node(&stage, OLD);
         for name in ["a", "b", "c"] {
-            old.create(name, Kind::Bearer, token(name), None).await.unwrap();
+            old.create(name, Kind::Bearer, token(name), Mode::Commit(None)).await.unwrap();
         }
         let before = table(&stage).await;
         let refused = node(&stage, NEW).rotate().await.unwrap_err();
         assert!(conflict(&refused).contains("opens a, b, c:"), "{refused}");
         assert_eq!(table(&stage).await, before);
         let both = node(&stage, &format!("{NEW} {OLD}"));
-        both.create("d", Kind::Bearer, token("d"), None).await.unwrap();
+        both.create("d", Kind::Bearer, token("d"), Mode::Commit(None)).await.unwrap();
         assert_eq!(both.rotate().await.unwrap(), Rotated { all: 4, changed: 3 });
         assert_eq!(both.rotate().await.unwrap(), Rotated { all: 4, changed: 0 });
         let new = node(&stage, NEW);
@@ -204,7 +204,7 @@ on_each_database! {
     async fn a_change_is_heard_of_here_at_once_and_elsewhere_soon(kind: Database) {
         let stage = Stage::new(kind).await;
         let (here, there) = (node(&stage, OLD), node(&stage, OLD));
-        here.create("a", Kind::Bearer, token("first"), None).await.unwrap();
+        here.create("a", Kind::Bearer, token("first"), Mode::Commit(None)).await.unwrap();
         assert!(there.exists("a").await.unwrap() && !there.exists("b").await.unwrap() && !there.exists("A b").await.unwrap());
         for node in [&here, &there] {
             assert_eq!(bearer(node, "a").await, "Bearer first");
@@ -225,7 +225,7 @@ on_each_database! {
         }
         assert_eq!(why_not(&here, "a").await, gone);
         // what was not there is not taken for that any longer than it is so
-        there.create("a", Kind::Bearer, token("third"), None).await.unwrap();
+        there.create("a", Kind::Bearer, token("third"), Mode::Commit(None)).await.unwrap();
         assert_eq!(bearer(&here, "a").await, "Bearer third");
     }
 }
@@ -234,7 +234,7 @@ on_each_database! {
     async fn many_changes_at_once_lose_none(kind: Database) {
         let stage = Stage::new(kind).await;
         let node = Arc::new(node(&stage, OLD));
-        node.create("a", Kind::Basic, basic("p0"), None).await.unwrap();
+        node.create("a", Kind::Basic, basic("p0"), Mode::Commit(None)).await.unwrap();
         let change = |changes: Changes| {
             let node = Arc::clone(&node);
             tokio::spawn(async move { node.patch("a", changes).await.unwrap() })
@@ -264,12 +264,12 @@ on_each_database! {
         let stage = Stage::new(kind).await;
         let node = node(&stage, OLD);
         let key = || Key { key: "k".into(), fingerprint: b"of a body with a password".to_vec(), keep: PATIENCE };
-        let made = node.create("a", Kind::Bearer, token(PASSWORD), Some(key())).await.unwrap();
+        let made = node.create("a", Kind::Bearer, token(PASSWORD), Mode::Commit(Some(key()))).await.unwrap();
         let Made::New(_, answer) = made else { panic!("{made:?}") };
-        let again = node.create("a", Kind::Bearer, token(PASSWORD), Some(key())).await.unwrap();
+        let again = node.create("a", Kind::Bearer, token(PASSWORD), Mode::Commit(Some(key()))).await.unwrap();
         assert_eq!(again, Made::Before(answer));
         let other = Key { fingerprint: b"of another".to_vec(), ..key() };
-        assert!(matches!(node.create("a", Kind::Bearer, token("x"), Some(other)).await, Err(Error::Invalid(_))));
+        assert!(matches!(node.create("a", Kind::Bearer, token("x"), Mode::Commit(Some(other))).await, Err(Error::Invalid(_))));
         let read = |c: &mut AnyConnection| {
             let query = diesel::sql_query("SELECT fingerprint FROM idempotency_key");
             Ok(match c {

@@ -3,19 +3,19 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::schema::EventAccepted;
+use super::schema::{ActionAccepted, EventAccepted};
 use crate::error::{Error, FieldError, Result};
 use crate::events::model::{Draft, Plan, Skipped};
 use crate::events::usecase::Rehearsed;
 
-/// What an event would cause.
+/// The answer to a dry run of an event.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventRehearsed {
     /// True: nothing was stored or sent.
     dry_run: bool,
     /// Its messages.
     notifications: Vec<Draft>,
-    /// What its routes ask for and would not be made.
+    /// Messages that its routes ask for and that would not be made.
     skipped: Vec<Skipped>,
 }
 
@@ -36,7 +36,17 @@ pub enum EventDone {
     Rehearsed(EventRehearsed),
 }
 
-/// What would become of events that were posted together.
+/// The answer 200 to an action, for the API's document.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum ActionDone {
+    /// It is kept.
+    Accepted(ActionAccepted),
+    /// It was a dry run.
+    Rehearsed(EventRehearsed),
+}
+
+/// The answer to a dry run of a batch of events.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventBatchRehearsed {
     /// True: nothing was stored or sent.
@@ -47,11 +57,11 @@ pub struct EventBatchRehearsed {
     accepted: usize,
     /// How many are wrong.
     rejected: usize,
-    /// What would become of each, in their order.
+    /// The result of each, in their order.
     items: Vec<EventBatchItemRehearsed>,
 }
 
-/// What would become of one event of a batch.
+/// The result of a dry run for one event of a batch.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventBatchItemRehearsed {
     /// Its place in the request, from 0.
@@ -60,10 +70,10 @@ pub struct EventBatchItemRehearsed {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     notifications: Option<usize>,
-    /// What its routes ask for and would not be made.
+    /// Messages that its routes ask for and that would not be made.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     skipped: Vec<Skipped>,
-    /// What is wrong with it.
+    /// Its wrong fields.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
 }
