@@ -273,7 +273,7 @@ impl App {
                 db.clone(),
                 clock.clone(),
                 Arc::clone(&guard),
-                Arc::clone(&book),
+                (Arc::clone(&book), Arc::new(credentials::vault(&config)?.and(&secrets.answers)?)),
             )),
             credentials: web::Data::from(credentials),
             channels: web::Data::new(Channels {
@@ -496,18 +496,22 @@ fn terms(config: &Config, guard: Arc<Guard>, shutdown: &Shutdown) -> Terms {
 struct Secrets {
     inbox: Vec<u8>,
     unsubscribe: Vec<u8>,
+    /// Encrypts what is kept of answers with secrets, where there is no key for credentials.
+    answers: Vec<u8>,
 }
 
 impl Secrets {
     async fn load(config: &Config, db: &Db, now: Timestamp) -> Result<Self> {
-        let (inbox, unsubscribe) =
-            db.write(move |c| Ok((secret(c, "inbox", now)?, secret(c, "unsubscribe", now)?))).await?;
+        let [inbox, unsubscribe, answers] =
+            ["inbox", "unsubscribe", "answers"].map(|name| db.write(move |c| secret(c, name, now)));
+        let (inbox, unsubscribe, answers) = (inbox.await?, unsubscribe.await?, answers.await?);
         let configured = |secret: &Option<SecretString>, generated: Vec<u8>| {
             secret.as_ref().map_or(generated, |secret| secret.expose_secret().as_bytes().to_vec())
         };
         Ok(Self {
             inbox: configured(&config.in_app.secret, inbox),
             unsubscribe: configured(&config.preferences.unsubscribe_secret, unsubscribe),
+            answers,
         })
     }
 }

@@ -103,6 +103,11 @@ pub struct Claim {
 }
 
 impl Claim {
+    /// Claims a key for a request whose answer is known only when it is done, in the same transaction; none without a key.
+    pub fn before_answer(key: Option<Key>, resource: Uuid) -> Option<Self> {
+        key.map(|key| Self { key, resource, answer: None, locked_until: None })
+    }
+
     /// Of a request that is answered as soon as it is done; none without a key.
     pub fn of(key: Option<Key>, resource: Uuid, answer: &Answer) -> Option<Self> {
         key.map(|key| Self { key, resource, answer: Some(answer.clone()), locked_until: None })
@@ -311,6 +316,28 @@ pub fn once<T>(
     work(c).map(|made| Made::New(made, answer))
 }
 
+/// As [`once`], for work that makes its own answer; `keep` makes of that what is stored under the key.
+///
+/// # Errors
+/// Those of the work, and [`refusal`]s.
+pub fn once_answered<T>(
+    c: &mut AnyConnection,
+    claim: Option<&Claim>,
+    now: Timestamp,
+    work: impl FnOnce(&mut AnyConnection) -> Result<(T, Answer)>,
+    keep: impl FnOnce(&Answer) -> Result<Answer>,
+) -> Result<Made<T>> {
+    let Some(claim) = claim else { return work(c).map(|(made, answer)| Made::New(made, answer)) };
+    match take(c, &[claim], now)?.pop() {
+        Some(Verdict::Answered(answer)) => return Ok(Made::Before(answer)),
+        Some(Verdict::Ours) | None => {}
+        Some(other) => return Err(refusal(&other)),
+    }
+    let (made, shown) = work(c)?;
+    answer(c, &claim.key.key, &keep(&shown)?)?;
+    Ok(Made::New(made, shown))
+}
+
 /// Makes a resource with `work`, which is answered so, in one transaction: for good, or rolled back by a dry run.
 ///
 /// # Errors
@@ -391,6 +418,15 @@ pub fn answer(c: &mut AnyConnection, key: &str, answer: &Answer) -> Result<()> {
             idempotency_key::locked_until.eq(None::<Timestamp>),
         ))
         .execute(c)?;
+    Ok(())
+}
+
+/// Gives a key back that was taken in this transaction.
+///
+/// # Errors
+/// Those of the database.
+pub fn release(c: &mut AnyConnection, key: &str) -> Result<()> {
+    diesel::delete(idempotency_key::table.find(key)).execute(c)?;
     Ok(())
 }
 

@@ -269,6 +269,16 @@ coded_enum! {
     }
 }
 
+coded_enum! {
+    /// The things among which an event's own id is unique.
+    EventNamespace {
+        /// Events.
+        Events = 1 "events",
+        /// Actions, which need not have a route.
+        Actions = 2 "actions",
+    }
+}
+
 /// How a channel's provider is, as far as a node that sends to it knows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProviderState {

@@ -57,7 +57,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
         "error clock db kinds paging channels credentials egress messages notifications dead_letters idempotency metrics lifecycle failpoint",
     ),
     ("inbox", "error clock db kinds paging lifecycle live clients notifications channels failpoint seal"),
-    ("endpoints", "error clock db kinds lifecycle paging live egress channels"),
+    ("endpoints", "error clock db kinds lifecycle paging live egress channels credentials idempotency"),
     (
         "delivery",
         "error clock db kinds lifecycle live metrics templates messages mailings notifications requests preferences egress channels failpoint sending",

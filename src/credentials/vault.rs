@@ -62,6 +62,15 @@ impl Vault {
         Ok(Self(keys))
     }
 
+    /// With another key behind the others, of these 32 bytes: it encrypts only where there is no other.
+    ///
+    /// # Errors
+    /// [`Error::Internal`] for bytes that are not a key.
+    pub fn and(mut self, bytes: &[u8]) -> Result<Self> {
+        self.0.push(of_bytes(bytes).map_err(Error::internal)?);
+        Ok(self)
+    }
+
     /// # Errors
     /// [`Error::Conflict`] when nothing can be encrypted, which says how to make a key.
     pub fn require_key(&self) -> Result<()> {
@@ -138,14 +147,20 @@ fn parts(sealed: &str) -> Option<(&str, &str)> {
 }
 
 fn key(text: &str) -> std::result::Result<Key, String> {
-    let bytes = bytes(text).filter(|bytes| bytes.len() == KEY).ok_or(WRONG)?;
+    of_bytes(&bytes(text).ok_or(WRONG)?)
+}
+
+fn of_bytes(bytes: &[u8]) -> std::result::Result<Key, String> {
+    if bytes.len() != KEY {
+        return Err(WRONG.to_owned());
+    }
     if bytes.iter().all(|byte| bytes.first() == Some(byte)) {
         return Err(format!("is 32 times the same byte, which anybody can guess: {WRONG}"));
     }
-    let cipher = UnboundKey::new(&AES_256_GCM, &bytes).map_err(|_| WRONG)?;
-    let print = Seal::new(&bytes, b"fingerprint of a key for credentials").code(b"");
+    let cipher = UnboundKey::new(&AES_256_GCM, bytes).map_err(|_| WRONG)?;
+    let print = Seal::new(bytes, b"fingerprint of a key for credentials").code(b"");
     let fingerprint = URL_SAFE_NO_PAD.encode(print.get(..FINGERPRINT).unwrap_or_default());
-    let codes = Seal::new(&bytes, b"codes of requests that bear credentials");
+    let codes = Seal::new(bytes, b"codes of requests that bear credentials");
     Ok(Key { fingerprint, cipher: LessSafeKey::new(cipher), codes })
 }
 

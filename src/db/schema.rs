@@ -173,7 +173,7 @@ diesel::table! {
     event (id) {
         id -> Id, key -> Nullable<Text>, name -> Text, user_target -> Nullable<Text>, targets -> Nullable<Text>,
         payload -> Text, occurred_at -> Nullable<Instant>, received_at -> Instant, source -> SmallInt,
-        skipped -> Nullable<Text>,
+        skipped -> Nullable<Text>, fingerprint -> Nullable<Binary>, namespace -> SmallInt,
     }
 }
 diesel::table! {

@@ -254,14 +254,16 @@ pub async fn delete_dead_letter(
 #[utoipa::path(post, path = "/api/v1/dead-letters/drop", operation_id = "delete_dead_letters",
     tag = "dead letters",
     request_body = DropBody,
+    params(DryRunQuery),
     responses(
-        (status = 200, description = "How many there were", body = DroppedLetters),
+        (status = 200, description = "How many there were; or, for a dry run, how many there are", body = DroppedLetters),
     ))]
 pub async fn drop_dead_letters(
     service: web::Data<DeadLetters>,
+    dry_run: DryRun,
     body: Json<DropBody>,
 ) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(service.drop_all(body.0.filter.read("filter.")?).await?))
+    Ok(HttpResponse::Ok().json(service.drop_all(body.0.filter.read("filter.")?, dry_run.0).await?))
 }
 
 /// Replay dead letters by a filter

@@ -195,7 +195,7 @@ impl DeadLetters {
     ///
     /// # Errors
     /// Those of the database; a part may be dropped then.
-    pub async fn drop_all(&self, mut filter: LetterFilter) -> Result<DroppedLetters> {
+    pub async fn drop_all(&self, mut filter: LetterFilter, is_dry_run: bool) -> Result<DroppedLetters> {
         let now = self.clock.now();
         filter.failed_before = Some(filter.failed_before.map_or(now, |before| before.min(now)));
         let (mut after, mut dropped) = (None, 0);
@@ -211,10 +211,12 @@ impl DeadLetters {
                     letters.last().map(DeadLetter::place),
                 ))
             };
-            let (closed, seen, place) = self.db.write(step).await?;
-            self.told
-                .metrics
-                .closed_letters(Closed::Dropped.as_str(), u64::try_from(closed).unwrap_or_default());
+            let (closed, seen, place) =
+                if is_dry_run { self.db.rehearse(step).await? } else { self.db.write(step).await? };
+            if !is_dry_run {
+                let count = u64::try_from(closed).unwrap_or_default();
+                self.told.metrics.closed_letters(Closed::Dropped.as_str(), count);
+            }
             dropped += closed;
             if i64::try_from(seen).unwrap_or(i64::MAX) < DROPPED_AT_ONCE {
                 return Ok(DroppedLetters { dropped });

@@ -5,11 +5,15 @@ use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::model::WebhookEndpoint;
-use super::usecase::{Changes, Endpoints};
+use super::usecase::{Answering, Changes, Endpoints};
+use crate::channels::webhook::Secret;
 use crate::db::types::EndpointId;
 use crate::error::Result;
+use crate::http::dry_run::{DryRun, DryRunQuery};
 use crate::http::json::{Json, Query, given, path_id, present};
+use crate::http::once::{KeyHeader, Keyed, Posted, respond};
 use crate::http::routing::{get, others};
+use crate::idempotency::{Answer, Mode};
 use crate::paging::{self, Page};
 
 /// Registers the routes, relative to `/api/v1`.
@@ -89,6 +93,12 @@ pub struct WebhookEndpointWithSecret {
     secret: String,
 }
 
+impl WebhookEndpointWithSecret {
+    fn new(endpoint: &WebhookEndpoint, secret: &Secret) -> Self {
+        Self { endpoint: endpoint.clone(), secret: secret.expose().to_owned() }
+    }
+}
+
 /// Register an endpoint of webhooks
 ///
 /// Messages to its URL are signed with its own secret (Standard Webhooks). The answer shows it, for the only time.
@@ -98,7 +108,9 @@ pub struct WebhookEndpointWithSecret {
     operation_id = "create_webhook_endpoint",
     tag = "webhooks",
     request_body = WebhookEndpointBody,
+    params(DryRunQuery, KeyHeader),
     responses(
+        (status = 200, description = "For a dry run: the endpoint as it would be, with a secret that is not kept", body = WebhookEndpointWithSecret),
         (status = 201, description = "The endpoint with its secret, and its address in `Location`",
             body = WebhookEndpointWithSecret,
             headers(("Location" = String, description = "The path of the endpoint"))),
@@ -107,14 +119,16 @@ pub struct WebhookEndpointWithSecret {
 )]
 pub async fn create_webhook_endpoint(
     endpoints: web::Data<Endpoints>,
-    body: Json<WebhookEndpointBody>,
+    dry_run: DryRun,
+    posted: Posted<WebhookEndpointBody>,
 ) -> Result<HttpResponse> {
-    let WebhookEndpointBody { url, description, secret } = body.0;
+    let WebhookEndpointBody { url, description, secret } = posted.value;
     let new = Changes { url: Some(url), description: Some(description), secret };
-    let (endpoint, secret) = endpoints.create(new).await?;
-    let location = format!("/api/v1/webhook-endpoints/{}", endpoint.id);
-    let shown = WebhookEndpointWithSecret { endpoint, secret: secret.expose().to_owned() };
-    Ok(HttpResponse::Created().insert_header(("location", location)).json(shown))
+    let answer: Answering = |endpoint, secret| {
+        let location = format!("/api/v1/webhook-endpoints/{}", endpoint.id);
+        Answer::created(location, &WebhookEndpointWithSecret::new(endpoint, secret))
+    };
+    Ok(respond(endpoints.create(new, dry_run.mode(posted.key), answer).await?))
 }
 
 /// Read an endpoint
@@ -218,16 +232,17 @@ pub async fn delete_webhook_endpoint(
     path = "/api/v1/webhook-endpoints/{id}/secret/rotate",
     operation_id = "rotate_webhook_secret",
     tag = "webhooks",
-    params(("id" = uuid::Uuid, Path, description = "The id of the endpoint")),
+    params(("id" = uuid::Uuid, Path, description = "The id of the endpoint"), KeyHeader),
     responses((status = 200, description = "The endpoint with its new secret", body = WebhookEndpointWithSecret))
 )]
 pub async fn rotate_webhook_secret(
     endpoints: web::Data<Endpoints>,
     id: web::Path<String>,
+    Keyed(key): Keyed,
 ) -> Result<HttpResponse> {
-    let (endpoint, secret) = endpoints.rotate_secret(path_id(&id)?).await?;
-    let secret = secret.expose().to_owned();
-    Ok(HttpResponse::Ok().json(WebhookEndpointWithSecret { endpoint, secret }))
+    let answer: Answering =
+        |endpoint, secret| Answer::new(200, None, &WebhookEndpointWithSecret::new(endpoint, secret));
+    Ok(respond(endpoints.rotate_secret(path_id(&id)?, Mode::Commit(key), answer).await?))
 }
 
 /// Enable an endpoint

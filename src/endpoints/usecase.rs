@@ -2,15 +2,19 @@
 
 use std::sync::Arc;
 
+use secrecy::ExposeSecret;
+
 use super::book::Book;
 use super::model::WebhookEndpoint;
 use super::repo;
 use crate::channels::webhook::Secret;
 use crate::clock::Clock;
+use crate::credentials::Vault;
 use crate::db::types::{EndpointId, Timestamp};
 use crate::db::{AnyConnection, Db};
 use crate::egress::guard::{Guard, Plain};
 use crate::error::{Complaints, Error, Result};
+use crate::idempotency::{self, Answer, Claim, Made, Mode};
 use crate::kinds::Disabled;
 use crate::kinds::description;
 use crate::paging;
@@ -22,6 +26,8 @@ pub struct Endpoints {
     clock: Clock,
     guard: Arc<Guard>,
     book: Arc<Book>,
+    /// Encrypts answers with secrets, for the time of their keys.
+    vault: Arc<Vault>,
 }
 
 /// What somebody says of an endpoint. What is absent stays.
@@ -35,6 +41,15 @@ pub struct Changes {
     pub secret: Option<String>,
 }
 
+/// Makes the answer that shows an endpoint with its secret.
+pub type Answering = fn(&WebhookEndpoint, &Secret) -> Result<Answer>;
+
+/// An endpoint and its secret.
+pub type Shown = (WebhookEndpoint, Secret);
+
+/// The associated data of encrypted answers.
+const SEALED: &str = "an answer with the secret of a webhook endpoint";
+
 /// [`Changes`] that passed.
 struct Checked {
     url: Option<String>,
@@ -45,20 +60,21 @@ struct Checked {
 impl Endpoints {
     /// Over this database. The book is that of this node's webhook channel, so that what is changed here holds there at
     /// once; other nodes read it within seconds.
-    pub fn new(db: Db, clock: Clock, guard: Arc<Guard>, book: Arc<Book>) -> Self {
-        Self { db, clock, guard, book }
+    pub fn new(db: Db, clock: Clock, guard: Arc<Guard>, (book, vault): (Arc<Book>, Arc<Vault>)) -> Self {
+        Self { db, clock, guard, book, vault }
     }
 
-    /// Registers an endpoint, with this secret or a new one, which is answered once.
+    /// Registers an endpoint, with this secret or a new one, which is answered once. `answer` says what the request is
+    /// answered, and another one under the same key.
     ///
     /// # Errors
     /// [`Error::Invalid`], [`Error::Conflict`] when the URL is registered.
-    pub async fn create(&self, new: Changes) -> Result<(WebhookEndpoint, Secret)> {
+    pub async fn create(&self, new: Changes, mode: Mode, answer: Answering) -> Result<Made<Shown>> {
         let Checked { url, description, secret } = self.check(new)?;
         let url = url.ok_or_else(|| Error::invalid("url", "is missing"))?;
         let secret = secret.map_or_else(Secret::generate, Ok)?;
         let (now, settings) = (self.clock.now(), self.book.settings().clone());
-        let (at, signing) = (url.clone(), secret.clone());
+        let at = url.clone();
         let store = move |c: &mut AnyConnection| {
             let known = repo::find_by_url_for_update(c, &at)?;
             if known.as_ref().is_some_and(|known| known.is_registered) {
@@ -71,17 +87,56 @@ impl Endpoints {
             endpoint.enable();
             endpoint.description = description.flatten();
             endpoint.updated_at = now;
-            endpoint.rotate(signing, now, &settings);
+            endpoint.rotate(secret.clone(), now, &settings);
             if is_new {
                 repo::insert(c, &endpoint)?
             } else {
                 repo::update(c, &endpoint)?
             }
-            Ok(endpoint)
+            let shown = answer(&endpoint, &secret)?;
+            Ok(((endpoint, secret), shown))
         };
-        let endpoint = self.db.write(store).await?;
+        let made = self.answered(mode, now, store).await?;
         self.book.forget(&url);
-        Ok((endpoint, secret))
+        Ok(made)
+    }
+
+    /// Does `work`, whose answer has a secret, once under its key.
+    async fn answered(
+        &self,
+        mode: Mode,
+        now: Timestamp,
+        work: impl FnOnce(&mut AnyConnection) -> Result<(Shown, Answer)> + Send + 'static,
+    ) -> Result<Made<Shown>> {
+        let key = match mode {
+            Mode::Commit(key) => key,
+            Mode::DryRun => {
+                let (shown, answer) = self.db.rehearse(work).await?;
+                return Ok(Made::New(shown, answer.of_dry_run()));
+            }
+        };
+        let (claim, vault) = (Claim::before_answer(key, uuid::Uuid::now_v7()), Arc::clone(&self.vault));
+        let seal = move |answer: &Answer| {
+            let body = serde_json::to_string(&vault.seal(&answer.body, SEALED)?);
+            Ok(Answer { body: body.map_err(|e| Error::Internal(e.into()))?, ..answer.clone() })
+        };
+        let once =
+            move |c: &mut AnyConnection| idempotency::once_answered(c, claim.as_ref(), now, work, seal);
+        match self.db.write(once).await? {
+            Made::Before(sealed) => self.opened(sealed).map(Made::Before),
+            new => Ok(new),
+        }
+    }
+
+    fn opened(&self, answer: Answer) -> Result<Answer> {
+        let sealed: String = serde_json::from_str(&answer.body).map_err(|e| Error::Internal(e.into()))?;
+        let body = self.vault.open(&sealed, SEALED).map_err(|_| {
+            Error::Conflict(
+                "the request was done before, and its answer cannot be decrypted since the keys were changed"
+                    .into(),
+            )
+        })?;
+        Ok(Answer { body: body.expose_secret().to_owned(), ..answer })
     }
 
     /// The endpoint with this id.
@@ -138,11 +193,22 @@ impl Endpoints {
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    pub async fn rotate_secret(&self, id: EndpointId) -> Result<(WebhookEndpoint, Secret)> {
+    pub async fn rotate_secret(&self, id: EndpointId, mode: Mode, answer: Answering) -> Result<Made<Shown>> {
         let (secret, settings) = (Secret::generate()?, self.book.settings().clone());
-        let new = secret.clone();
-        let endpoint = self.change(id, move |endpoint, now| endpoint.rotate(new, now, &settings)).await?;
-        Ok((endpoint, secret))
+        let now = self.clock.now();
+        let rotate = move |c: &mut AnyConnection| {
+            let mut endpoint = repo::find_for_update(c, id)?.ok_or_else(|| not_found(id))?;
+            endpoint.rotate(secret.clone(), now, &settings);
+            endpoint.updated_at = now;
+            repo::update(c, &endpoint)?;
+            let shown = answer(&endpoint, &secret)?;
+            Ok(((endpoint, secret), shown))
+        };
+        let made = self.answered(mode, now, rotate).await?;
+        if let Made::New((endpoint, _), _) = &made {
+            self.book.forget(&endpoint.url);
+        }
+        Ok(made)
     }
 
     /// Sends to it again, as if it had never failed.

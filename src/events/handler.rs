@@ -4,24 +4,26 @@ pub mod broker;
 mod rehearsed;
 pub mod schema;
 
+use std::sync::Arc;
+
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-pub use self::rehearsed::{EventBatchRehearsed, EventDone, EventRehearsed};
+pub use self::rehearsed::{ActionDone, EventBatchRehearsed, EventDone, EventRehearsed};
 pub use self::schema::{
     ActionAccepted, ActionBody, EventAccepted, EventBatchAccepted, EventBatchBody, EventBody,
 };
-use super::model::{Event, EventWithNotifications, Plan, Source};
-use super::usecase::{Events, Filter};
+use super::model::{Accepted, Event, EventWithNotifications, Plan, Source};
+use super::usecase::{Events, Filter, Keyed, Outcome, Taken};
 use crate::db::types::EventId;
 use crate::error::{Error, Result};
 use crate::http::dry_run::{DryRun, DryRunQuery};
 use crate::http::json::{Json, Query, time};
-use crate::http::once::{KeyHeader, Posted, PostedItems, replayed};
+use crate::http::once::{KeyHeader, Posted, PostedItems, replayed, respond};
 use crate::http::prefer::{PreferHeader, Preference, applied};
 use crate::http::routing::{get, others};
-use crate::idempotency::Key;
+use crate::idempotency::{Answer, Key, Made};
 use crate::paging::{self, Page};
 use crate::routes::pattern::EventName;
 
@@ -57,8 +59,8 @@ pub fn short_routes(cfg: &mut web::ServiceConfig) {
 
 /// Send an event
 ///
-/// Its routes say which messages it causes; it and they are on disk when this answers. The same `id` twice is one event, and
-/// so is the same `Idempotency-Key` when there is no `id`. `Prefer: wait=10` (RFC 7240) waits up to so many seconds for the
+/// Its routes say which messages it causes; it and they are on disk when this answers. The same `id` twice is one event; another
+/// event with it is refused. `Prefer: wait=10` (RFC 7240) waits up to so many seconds for the
 /// ends of its messages and answers 200 with them, or 202 with what is known when time is over.
 #[utoipa::path(post, path = "/api/v1/events", operation_id = "create_event", tag = "events",
     request_body = EventBody, params(DryRunQuery, PreferHeader, KeyHeader),
@@ -73,26 +75,49 @@ pub async fn create_event(
     posted: Posted<EventBody>,
 ) -> Result<HttpResponse> {
     if dry_run.0 {
-        let plan = events.rehearse(posted.value.into_new(None)?).await?;
+        let plan = events.rehearse(posted.value.into_new()?).await?;
         return Ok(HttpResponse::Ok().json(EventRehearsed::new(plan)));
     }
-    let event = posted.value.into_new(posted.key.map(|key| key.key))?;
-    let (mut answer, is_known) = match preference {
+    let event = posted.value.into_new()?;
+    let keyed = keyed(posted.key, |taken| Answer::new(202, None, &EventAccepted::new(single(taken)?)));
+    let mut answer = match preference {
         Preference::Wait(patience) => {
-            let (done, is_known) = events.accept_and_wait(event, patience).await?;
+            let (done, is_known) = events.accept_and_wait(event, patience, keyed).await?;
             let is_done = done.notifications.iter().all(|notification| notification.status.is_final());
             let mut answer = if is_done { HttpResponse::Ok() } else { HttpResponse::Accepted() };
-            (answer.json(EventAccepted::waited(done)), is_known)
+            let mut answer = answer.json(EventAccepted::waited(done));
+            replayed(&mut answer, is_known);
+            answer
         }
-        Preference::None | Preference::Async => {
-            let accepted = events.accept(event, Source::Api).await?;
-            let is_known = accepted.is_known;
-            (HttpResponse::Accepted().json(EventAccepted::new(accepted)), is_known)
-        }
+        Preference::None | Preference::Async => match events.accept(event, Source::Api, keyed).await? {
+            Outcome::Taken(taken) => {
+                let accepted = single(&taken)?;
+                let mut answer = HttpResponse::Accepted().json(EventAccepted::new(accepted));
+                replayed(&mut answer, accepted.is_known);
+                answer
+            }
+            Outcome::Before(answer) => respond(Made::<()>::Before(answer)),
+        },
     };
     applied(&mut answer, preference);
-    replayed(&mut answer, is_known);
     Ok(answer)
+}
+
+/// The key of a request, if it has one, with the answer that is kept under it.
+fn keyed(
+    key: Option<Key>,
+    answer: impl Fn(&[Taken]) -> Result<Answer> + Send + Sync + 'static,
+) -> Option<Keyed> {
+    key.map(|key| Keyed { key, answer: Arc::new(answer) })
+}
+
+/// Returns the one event of a request as it was taken.
+fn single(taken: &[Taken]) -> Result<&Accepted> {
+    match taken.first() {
+        Some(Ok(accepted)) => Ok(accepted),
+        Some(Err(fields)) => Err(Error::Invalid(fields.clone())),
+        None => Err(Error::internal("a request without an event was answered")),
+    }
 }
 
 /// Send an event, by the short path
@@ -115,18 +140,32 @@ pub async fn create_event_by_short_path(
 ///
 /// It is an event of that type, which need not have a route: then it is kept and causes nothing.
 #[utoipa::path(post, path = "/main", operation_id = "create_action", tag = "events",
-    request_body = ActionBody,
-    responses((status = 200, description = "It is kept", body = ActionAccepted)))]
-pub async fn create_action(events: web::Data<Events>, body: Json<ActionBody>) -> Result<HttpResponse> {
-    let accepted = events.accept(body.0.into_new()?, Source::Api).await?;
-    let (status, message) = ("Success Received", "OK");
-    Ok(HttpResponse::Ok().json(ActionAccepted { code: 200, status, message, data: accepted.id }))
+    request_body = ActionBody, params(DryRunQuery, KeyHeader),
+    responses((status = 200, description = "It is kept; for a dry run: what it would cause", body = ActionDone)))]
+pub async fn create_action(
+    events: web::Data<Events>,
+    dry_run: DryRun,
+    posted: Posted<ActionBody>,
+) -> Result<HttpResponse> {
+    if dry_run.0 {
+        let plan = events.rehearse(posted.value.into_new()?).await?;
+        return Ok(HttpResponse::Ok().json(EventRehearsed::new(plan)));
+    }
+    let keyed = keyed(posted.key, |taken| Answer::new(200, None, &ActionAccepted::new(single(taken)?)));
+    match events.accept(posted.value.into_new()?, Source::Api, keyed).await? {
+        Outcome::Taken(taken) => {
+            let accepted = single(&taken)?;
+            let mut answer = HttpResponse::Ok().json(ActionAccepted::new(accepted));
+            replayed(&mut answer, accepted.is_known);
+            Ok(answer)
+        }
+        Outcome::Before(answer) => Ok(respond(Made::<()>::Before(answer))),
+    }
 }
 
 /// Send events
 ///
-/// 1 to 1000. Each is accepted or rejected for itself. With an `Idempotency-Key`, an event without an `id` has the key and its
-/// place for one.
+/// 1 to 1000. Each is accepted or rejected for itself.
 #[utoipa::path(post, path = "/api/v1/events/batch", operation_id = "create_events", tag = "events",
     request_body = EventBatchBody, params(DryRunQuery, KeyHeader),
     responses(
@@ -140,15 +179,19 @@ pub async fn create_events(
     posted: PostedItems<EventBatchBody, LARGEST_BATCH>,
 ) -> Result<HttpResponse> {
     if dry_run.0 {
-        let plans = events.rehearse_all(posted.value.into_wanted(None)?).await?;
+        let plans = events.rehearse_all(posted.value.into_wanted()?).await?;
         return Ok(HttpResponse::Ok().json(EventBatchRehearsed::new(plans)?));
     }
-    let wanted = posted.value.into_wanted(posted.key.map(|Key { key, .. }| key))?;
-    let taken = events.accept_all(wanted, Source::Api).await?;
-    let is_known = taken.iter().flatten().all(|accepted| accepted.is_known);
-    let mut answer = HttpResponse::Accepted().json(EventBatchAccepted::new(taken)?);
-    replayed(&mut answer, is_known);
-    Ok(answer)
+    let keyed = keyed(posted.key, |taken| Answer::new(202, None, &EventBatchAccepted::new(taken)?));
+    match events.accept_all(posted.value.into_wanted()?, Source::Api, keyed).await? {
+        Outcome::Taken(taken) => {
+            let is_known = taken.iter().flatten().all(|accepted| accepted.is_known);
+            let mut answer = HttpResponse::Accepted().json(EventBatchAccepted::new(&taken)?);
+            replayed(&mut answer, is_known);
+            Ok(answer)
+        }
+        Outcome::Before(answer) => Ok(respond(Made::<()>::Before(answer))),
+    }
 }
 
 /// Which events to list.
@@ -214,5 +257,5 @@ pub async fn get_event(events: web::Data<Events>, id: web::Path<String>) -> Resu
     request_body = EventBody,
     responses((status = 200, description = "What would be sent, and what would not", body = Plan)))]
 pub async fn test_routes(events: web::Data<Events>, body: Json<EventBody>) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(events.rehearse(body.0.into_new(None)?).await?))
+    Ok(HttpResponse::Ok().json(events.rehearse(body.0.into_new()?).await?))
 }

@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use super::repo::{self, EventRow, Stored};
+use super::model::Accepted;
+use super::repo::{self, EventRow, Handed, Stored};
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::db::gather::{self, Entrance, Gather, gathering};
 use crate::error::Result;
 use crate::failpoint;
+use crate::idempotency::{Answer, Claim};
 use crate::messages::repo::MessageRow;
 use crate::notifications::intake::Announcer;
 use crate::notifications::repo::NotificationRow;
@@ -19,6 +21,31 @@ pub struct NewRows {
     pub event: EventRow,
     /// Its messages.
     pub rows: Vec<(MessageRow, NotificationRow)>,
+}
+
+impl NewRows {
+    /// The event as it is taken when it is stored.
+    ///
+    /// # Errors
+    /// For rows that this program did not make.
+    pub fn accepted(&self) -> Result<Accepted> {
+        let EventRow { id, received_at, skipped, .. } = &self.event;
+        let skipped = repo::skipped_of(skipped.as_deref())?;
+        Ok(Accepted { id: *id, received_at: *received_at, skipped, is_known: false })
+    }
+}
+
+/// Makes the answer to events that were handed in together, from the result of each.
+pub type Answering = Arc<dyn Fn(&[Stored]) -> Result<Answer> + Send + Sync>;
+
+/// Events that are handed in together.
+pub struct Order {
+    /// The events.
+    pub events: Vec<NewRows>,
+    /// The key that their request came with, and its answer if all of them are new.
+    pub claim: Option<Claim>,
+    /// Makes the answer that is kept under the key otherwise; an error of the input keeps none.
+    pub answer: Answering,
 }
 
 /// Where events are handed in; cloning it is cheap. The intake ends when the last clone is gone.
@@ -46,40 +73,38 @@ impl Intake {
     ///
     /// # Errors
     /// Those of the database.
-    pub async fn store(&self, events: Arc<[NewRows]>) -> Result<Vec<Stored>> {
-        self.0.write(events).await
+    pub async fn store(&self, order: Arc<Order>) -> Result<Handed> {
+        self.0.write(order).await
     }
 }
 
 impl Gather for Events {
-    type Item = Arc<[NewRows]>;
-    type Done = Vec<Stored>;
+    type Item = Arc<Order>;
+    type Done = Handed;
     const LARGEST_GROUP: usize = 2000;
 
-    fn size(events: &Self::Item) -> usize {
-        events.iter().map(|event| 1 + event.rows.len()).sum()
+    fn size(order: &Self::Item) -> usize {
+        order.events.iter().map(|event| 1 + event.rows.len()).sum()
     }
 
-    // of two events with one id the statement takes the first
-    fn key(_: &Self::Item) -> Option<&str> {
-        None
+    // the second of two requests with one key finds the first's answer; of two events with one id the statement takes the
+    // first
+    fn key(order: &Self::Item) -> Option<&str> {
+        order.claim.as_ref().map(|claim| claim.key.key.as_str())
     }
 
     async fn commit(&self, items: Arc<[Self::Item]>) -> Result<Vec<Self::Done>> {
         let now = self.clock.now();
-        let store = move |c: &mut crate::db::AnyConnection| {
-            let all: Vec<&NewRows> = items.iter().flat_map(|events| events.iter()).collect();
-            let mut stored = repo::store(c, &all, now)?.into_iter();
-            Ok(items.iter().map(|events| stored.by_ref().take(events.len()).collect()).collect())
-        };
-        self.db.write(store).await
+        self.db.write(move |c| repo::take(c, &items, now)).await
     }
 
     fn committed(&self, items: &[Self::Item], results: &[Result<Self::Done>]) {
         failpoint::reach("event-after-commit");
-        let stored =
-            items.iter().zip(results).filter_map(|(events, result)| Some((events, result.as_ref().ok()?)));
-        let new = stored.flat_map(|(events, stored)| events.iter().zip(stored));
+        let stored = items.iter().zip(results).filter_map(|(order, result)| match result {
+            Ok(Handed::Each(stored)) => Some((order, stored)),
+            Ok(Handed::Refused(_)) | Err(_) => None,
+        });
+        let new = stored.flat_map(|(order, stored)| order.events.iter().zip(stored));
         let new = new.filter(|(_, stored)| **stored == Stored::New);
         self.announcer.announce(new.flat_map(|(event, _)| &event.rows));
     }

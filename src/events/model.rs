@@ -11,8 +11,8 @@ use utoipa::{PartialSchema, ToSchema};
 use super::target::Target;
 use crate::clients::model::{Email, ExternalId, GivenPhoneNumber, PushToken};
 use crate::db::types::{ClientId, EventId, Timestamp};
-pub use crate::kinds::EventSource as Source;
 use crate::kinds::{ChannelKind, Priority};
+pub use crate::kinds::{EventNamespace as Namespace, EventSource as Source};
 use crate::notifications::model::{Notification, Raw, TemplateUsed};
 use crate::routes::pattern::EventName;
 
@@ -38,8 +38,10 @@ pub struct NewEvent {
     pub payload: Map<String, Value>,
     /// When it happened, if the sender says so.
     pub occurred_at: Option<Timestamp>,
-    /// It is kept also when no route is for it.
-    pub may_be_unknown: bool,
+    /// The things among which its key is unique. An action is kept also when no route is for it.
+    pub namespace: Namespace,
+    /// A digest of what it says: an equal event has the same one, whatever its key.
+    pub fingerprint: Vec<u8>,
     /// As they came, in JSON.
     pub raw: RawParts,
 }

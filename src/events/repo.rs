@@ -1,11 +1,12 @@
 //! The SQL of events.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
 use diesel::prelude::*;
-use diesel::sql_types::{Array, Nullable, SmallInt, Text};
+use diesel::sql_types::{Array, Binary, Nullable, SmallInt, Text};
 
-use super::intake::NewRows;
+use super::intake::{NewRows, Order};
 use super::model::{Accepted, Event, Skipped, Source};
 use super::plan::Person;
 use super::target::Names;
@@ -15,6 +16,7 @@ use crate::db::schema::{client, event};
 use crate::db::types::{ClientId, EventId, Id, Instant, Timestamp};
 use crate::error::{Error, Result};
 use crate::failpoint;
+use crate::idempotency::{self, Verdict};
 use crate::mailings::recipient::{Profile, Recipient};
 use crate::notifications;
 use crate::notifications::model::Raw;
@@ -35,6 +37,8 @@ pub struct EventRow {
     pub received_at: Timestamp,
     pub source: i16,
     pub skipped: Option<String>,
+    pub fingerprint: Option<Vec<u8>>,
+    pub namespace: i16,
 }
 
 impl TryFrom<EventRow> for Event {
@@ -73,32 +77,59 @@ pub enum Stored {
     New,
     /// It was there before, by its sender's id.
     Known(Accepted),
+    /// Its sender's id is another event's.
+    Foreign,
 }
 
-/// Stores events with their messages; one whose sender's id is known is what it was, and makes nothing.
+/// The result of events that were handed in together.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Handed {
+    /// The result of each.
+    Each(Vec<Stored>),
+    /// Nothing was stored: their key is not this request's.
+    Refused(Verdict),
+}
+
+/// Stores what was handed in, no two of which have one key.
 ///
 /// # Errors
 /// Those of the database: then nothing of any of them is stored.
-pub fn store(c: &mut AnyConnection, events: &[&NewRows], now: Timestamp) -> Result<Vec<Stored>> {
+pub fn take(c: &mut AnyConnection, orders: &[Arc<Order>], now: Timestamp) -> Result<Vec<Handed>> {
+    let verdicts = idempotency::take_each(c, orders.iter().map(|order| order.claim.as_ref()), now)?;
+    let own = orders.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_none());
+    let events: Vec<&NewRows> = own.flat_map(|(order, _)| &order.events).collect();
+    let mut stored = store(c, &events, now)?.into_iter();
+    let mut handed = Vec::with_capacity(orders.len());
+    for (order, verdict) in orders.iter().zip(verdicts) {
+        if let Some(verdict) = verdict {
+            handed.push(Handed::Refused(verdict));
+            continue;
+        }
+        let stored: Vec<Stored> = stored.by_ref().take(order.events.len()).collect();
+        if let Some(claim) = &order.claim
+            && stored.iter().any(|stored| *stored != Stored::New)
+        {
+            // the claim has the answer for events that are all new
+            match (order.answer)(&stored) {
+                Ok(answer) => idempotency::answer(c, &claim.key.key, &answer)?,
+                Err(Error::Invalid(_)) => idempotency::release(c, &claim.key.key)?,
+                Err(other) => return Err(other),
+            }
+        }
+        handed.push(Handed::Each(stored));
+    }
+    Ok(handed)
+}
+
+/// Stores events with their messages; one whose sender's id is known makes nothing.
+fn store(c: &mut AnyConnection, events: &[&NewRows], now: Timestamp) -> Result<Vec<Stored>> {
     // in one order of their keys, so that two transactions never wait for each other
     let mut rows: Vec<&EventRow> = events.iter().map(|new| &new.event).collect();
     rows.sort_by(|a, b| a.key.cmp(&b.key));
     let new: HashSet<EventId> = insert(c, &rows)?;
-    let keys: Vec<&String> =
-        rows.iter().filter(|row| !new.contains(&row.id)).filter_map(|row| row.key.as_ref()).collect();
-    let known: HashMap<String, Accepted> = if keys.is_empty() {
-        HashMap::new()
-    } else {
-        let known = event::table.filter(event::key.eq_any(keys));
-        let known: Vec<(Option<String>, EventId, Timestamp, Option<String>)> =
-            known.select((event::key, event::id, event::received_at, event::skipped)).load(c)?;
-        let mut accepted = HashMap::with_capacity(known.len());
-        for (key, id, received_at, skipped) in known {
-            let skipped = skipped_of(skipped.as_deref())?;
-            accepted.extend(key.map(|key| (key, Accepted { id, received_at, skipped, is_known: true })));
-        }
-        accepted
-    };
+    let keys: Vec<&str> =
+        rows.iter().filter(|row| !new.contains(&row.id)).filter_map(|row| row.key.as_deref()).collect();
+    let known = known(c, &keys)?;
     let fresh = events.iter().filter(|event| new.contains(&event.event.id));
     let messages = fresh.flat_map(|event| event.rows.iter().cloned()).collect();
     let messages = notifications::repo::NewRows { rows: messages, batch: None, claim: None };
@@ -108,23 +139,61 @@ pub fn store(c: &mut AnyConnection, events: &[&NewRows], now: Timestamp) -> Resu
         if new.contains(&handed.event.id) {
             return Ok(Stored::New);
         }
-        let known = handed.event.key.as_ref().and_then(|key| known.get(key));
-        known.cloned().map(Stored::Known).ok_or_else(|| Error::internal("an event is neither new nor known"))
+        let event = &handed.event;
+        let known = event.key.clone().and_then(|key| known.get(&(key, event.namespace)));
+        let known = known.ok_or_else(|| Error::internal("an event is neither new nor known"))?;
+        Ok(known.to(event.fingerprint.as_deref()))
     };
     events.iter().map(became).collect()
+}
+
+/// An event that was taken before.
+pub struct Known {
+    accepted: Accepted,
+    fingerprint: Option<Vec<u8>>,
+}
+
+impl Known {
+    /// Compares it with an event that has the same id and this fingerprint. One from before there were fingerprints is taken for the
+    /// same.
+    pub fn to(&self, fingerprint: Option<&[u8]>) -> Stored {
+        let is_another = self.fingerprint.as_deref().is_some_and(|known| Some(known) != fingerprint);
+        if is_another { Stored::Foreign } else { Stored::Known(self.accepted.clone()) }
+    }
+}
+
+/// The events that have these ids of their senders', by id and namespace.
+///
+/// # Errors
+/// Those of the database.
+pub fn known(c: &mut AnyConnection, keys: &[&str]) -> Result<HashMap<(String, i16), Known>> {
+    if keys.is_empty() {
+        return Ok(HashMap::new());
+    }
+    type Found = (Option<String>, i16, EventId, Timestamp, Option<String>, Option<Vec<u8>>);
+    let columns =
+        (event::key, event::namespace, event::id, event::received_at, event::skipped, event::fingerprint);
+    let found: Vec<Found> = event::table.filter(event::key.eq_any(keys)).select(columns).load(c)?;
+    let mut known = HashMap::with_capacity(found.len());
+    for (key, namespace, id, received_at, skipped, fingerprint) in found {
+        let skipped = skipped_of(skipped.as_deref())?;
+        let accepted = Accepted { id, received_at, skipped, is_known: true };
+        known.extend(key.map(|key| ((key, namespace), Known { accepted, fingerprint })));
+    }
+    Ok(known)
 }
 
 struct InsertEvents;
 
 impl Statement for InsertEvents {
     const TEXT: &'static str = "INSERT INTO event (id, key, name, user_target, targets, payload, occurred_at, \
-        received_at, source, skipped) SELECT * FROM unnest($columns) ON CONFLICT DO NOTHING RETURNING id";
+        received_at, source, skipped, fingerprint, namespace) SELECT * FROM unnest($columns) ON CONFLICT DO NOTHING RETURNING id";
     type Row = Id;
 }
 
 impl Insert for InsertEvents {
     const HEAD: &'static str = "INSERT INTO event (id, key, name, user_target, targets, payload, occurred_at, \
-        received_at, source, skipped) VALUES (";
+        received_at, source, skipped, fingerprint, namespace) VALUES (";
     const TAIL: &'static str = ") ON CONFLICT DO NOTHING";
     type Row = EventRow;
 
@@ -137,7 +206,9 @@ impl Insert for InsertEvents {
         values.bind::<Nullable<Instant>, _>(&row.occurred_at)?;
         values.bind::<Instant, _>(&row.received_at)?;
         values.bind::<SmallInt, _>(&row.source)?;
-        values.bind::<Nullable<Text>, _>(&row.skipped)
+        values.bind::<Nullable<Text>, _>(&row.skipped)?;
+        values.bind::<Nullable<Binary>, _>(&row.fingerprint)?;
+        values.bind::<SmallInt, _>(&row.namespace)
     }
 }
 
@@ -160,6 +231,8 @@ fn insert(c: &mut AnyConnection, rows: &[&EventRow]) -> Result<HashSet<EventId>>
                 column(rows, |r| r.received_at).into_sql::<Array<Instant>>(),
                 column(rows, |r| r.source).into_sql::<Array<SmallInt>>(),
                 column(rows, |r| r.skipped.as_deref()).into_sql::<Array<Nullable<Text>>>(),
+                column(rows, |r| r.fingerprint.as_deref()).into_sql::<Array<Nullable<Binary>>>(),
+                column(rows, |r| r.namespace).into_sql::<Array<SmallInt>>(),
             );
             Ok(Bulk::of(InsertEvents, columns).load::<EventId>(c)?.into_iter().collect())
         }
@@ -189,7 +262,8 @@ pub struct Handle {
 /// # Errors
 /// Those of the database.
 pub fn find(c: &mut AnyConnection, handle: &Handle) -> Result<Option<Event>> {
-    let by_key = event::table.filter(event::key.eq(&handle.key)).select(EventRow::as_select());
+    let by_key =
+        event::table.filter(event::key.eq(&handle.key)).select(EventRow::as_select()).order(event::namespace);
     let mut row: Option<EventRow> = by_key.first(c).optional()?;
     if let (None, Some(id)) = (&row, handle.id) {
         row = event::table.find(id).select(EventRow::as_select()).first(c).optional()?;

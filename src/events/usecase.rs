@@ -6,17 +6,20 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::intake::{Intake, NewRows};
-use super::model::{Accepted, Draft, Event, EventWithNotifications, NewEvent, Plan, Skipped, Source};
+use super::intake::{self, Intake, NewRows, Order};
+use super::model::{
+    Accepted, Draft, Event, EventWithNotifications, Namespace, NewEvent, Plan, Skipped, Source,
+};
 use super::plan::{self, Asked, Facts, Known, Person, Place};
 pub use super::repo::Filter;
-use super::repo::{self, EventRow, Handle, Stored};
+use super::repo::{self, EventRow, Handed, Handle, Stored};
 use super::target::Target;
 use crate::clock::Clock;
 use crate::db::gather::Room;
 use crate::db::types::{EventId, MessageId, Timestamp};
 use crate::db::{AnyConnection, Db};
 use crate::error::{Error, FieldError, Result};
+use crate::idempotency::{self, Answer, Claim, Key, Made, Verdict};
 use crate::kinds::ChannelKind;
 use crate::live::{Live, Waiter};
 use crate::metrics::Metrics;
@@ -29,6 +32,9 @@ use crate::templates::Templates;
 
 /// The most events of one batch.
 pub const LARGEST_BATCH: usize = 1000;
+/// An id that belongs to another event.
+const FOREIGN: &str =
+    "was used for another event; an equal event repeats it, a new one needs an id of its own";
 /// Names of events that a complaint lists.
 const MOST_NAMES: usize = 50;
 
@@ -64,6 +70,56 @@ pub type Rehearsed = std::result::Result<(usize, Vec<Skipped>), Vec<FieldError>>
 /// What became of one of a batch.
 pub type Taken = std::result::Result<Accepted, Vec<FieldError>>;
 
+/// Makes the answer to a request with events, from the result of each.
+pub type Answering = dyn Fn(&[Taken]) -> Result<Answer> + Send + Sync;
+
+/// The key that a request came with, and the answer that is kept under it.
+pub struct Keyed {
+    /// The key.
+    pub key: Key,
+    /// The answer, by what became of each event.
+    pub answer: Arc<Answering>,
+}
+
+/// The result of a request with events.
+pub enum Outcome {
+    /// It was done, and this became of each event.
+    Taken(Vec<Taken>),
+    /// An equal request with its key was done before, and this was answered.
+    Before(Answer),
+}
+
+impl Outcome {
+    /// Refuses a request whose only event is refused.
+    fn refused_if_single(self) -> Result<Self> {
+        match self {
+            Self::Taken(mut taken) => match taken.pop() {
+                Some(Err(fields)) if taken.is_empty() => Err(Error::Invalid(fields)),
+                last => Ok(Self::Taken(taken.into_iter().chain(last).collect())),
+            },
+            before @ Self::Before(_) => Ok(before),
+        }
+    }
+
+    /// The event of a request with one event, and whether it was taken before.
+    fn event(&self) -> Result<(EventId, bool)> {
+        #[derive(serde::Deserialize)]
+        struct Kept {
+            event_id: String,
+        }
+        match self {
+            Self::Taken(taken) => match taken.first() {
+                Some(Ok(accepted)) => Ok((accepted.id, accepted.is_known)),
+                _ => Err(without_result()),
+            },
+            Self::Before(answer) => {
+                let kept: Kept = serde_json::from_str(&answer.body).map_err(|e| Error::Internal(e.into()))?;
+                Ok((kept.event_id.parse().map_err(|_| without_result())?, true))
+            }
+        }
+    }
+}
+
 impl Events {
     /// Over this database and this intake.
     pub fn new(
@@ -86,6 +142,16 @@ impl Events {
     /// # Errors
     /// [`Error::Invalid`] for an event that would be refused.
     pub async fn rehearse(&self, event: NewEvent) -> Result<Plan> {
+        if let Some(key) = event.key.clone() {
+            let (namespace, fingerprint) = (event.namespace.code(), event.fingerprint.clone());
+            let known = self.db.read(move |c| {
+                let known = repo::known(c, &[&key])?;
+                Ok(known.get(&(key, namespace)).map(|known| known.to(Some(&fingerprint))))
+            });
+            if known.await? == Some(Stored::Foreign) {
+                return Err(Error::invalid("id", FOREIGN));
+            }
+        }
         self.plan(&Arc::new(event), (EventId::new(), self.clock.now())).await
     }
 
@@ -112,7 +178,7 @@ impl Events {
     async fn plan(&self, event: &Arc<NewEvent>, at: (EventId, Timestamp)) -> Result<Plan> {
         let routes = self.routes.known().await?;
         let is_known = routes.iter().any(|route| route.knows(&event.name));
-        if !is_known && !self.terms.takes_unknown && !event.may_be_unknown {
+        if !is_known && !self.terms.takes_unknown && event.namespace == Namespace::Events {
             let known: Vec<&str> = routes.iter().map(|route| route.route.event.as_str()).collect();
             return Err(Error::invalid("event", unknown(&known)));
         }
@@ -210,33 +276,56 @@ impl Events {
             received_at: now,
             source: source.code(),
             skipped: skipped.map_err(|e| Error::Internal(e.into()))?,
+            fingerprint: Some(event.fingerprint),
+            namespace: event.namespace.code(),
         };
         Ok(NewRows { event, rows })
     }
 
-    /// Hands events to the intake, if so many more can wait for the database.
-    async fn store(&self, events: Vec<NewRows>, source: Source) -> Result<Vec<Accepted>> {
+    /// Hands events to the intake, if so many more can wait for the database. `refused` has what of the request is wrong, each
+    /// at its place.
+    async fn store(
+        &self,
+        (events, refused): (Vec<NewRows>, Vec<Option<Vec<FieldError>>>),
+        source: Source,
+        keyed: Option<Keyed>,
+    ) -> Result<Outcome> {
         let room = self.room.take(events.len());
         let _room = room.inspect_err(|_| self.count(source, "busy", events.len()))?;
-        let events: Arc<[NewRows]> = events.into();
-        let stored = self.intake.store(Arc::clone(&events)).await?;
-        let accepted = events.iter().zip(stored).map(|(new, stored)| match stored {
-            Stored::New => {
-                self.count(source, "accepted", 1);
-                let skipped = repo::skipped_of(new.event.skipped.as_deref())?;
-                let EventRow { id, received_at, .. } = new.event;
-                Ok(Accepted { id, received_at, skipped, is_known: false })
+        let new: Vec<Accepted> = events.iter().map(NewRows::accepted).collect::<Result<_>>()?;
+        let taken = move |stored: &[Stored]| became(&refused, &new, stored);
+        let (claim, answer): (_, intake::Answering) = match keyed {
+            Some(Keyed { key, answer }) => {
+                let resource = events.first().map_or_else(uuid::Uuid::now_v7, |new| new.event.id.0);
+                let claimed = answer(&taken(&vec![Stored::New; events.len()])?)?;
+                let taken = taken.clone();
+                let answering = move |stored: &[Stored]| answer(&taken(stored)?);
+                (Claim::of(Some(key), resource, &claimed), Arc::new(answering))
             }
-            Stored::Known(before) => {
+            None => {
+                (None, Arc::new(|_: &[Stored]| Err(Error::internal("events without a key have no answer"))))
+            }
+        };
+        let stored = match self.intake.store(Arc::new(Order { events, claim, answer })).await? {
+            Handed::Each(stored) => stored,
+            Handed::Refused(Verdict::Answered(answer)) => {
                 self.count(source, "known", 1);
-                Ok(before)
+                return Ok(Outcome::Before(answer));
             }
-        });
-        accepted.collect()
-    }
-
-    async fn store_one(&self, event: NewRows, source: Source) -> Result<Accepted> {
-        self.store(vec![event], source).await?.pop().ok_or_else(without_result)
+            Handed::Refused(other) => {
+                self.count(source, "refused", 1);
+                return Err(idempotency::refusal(&other));
+            }
+        };
+        for stored in &stored {
+            let result = match stored {
+                Stored::New => "accepted",
+                Stored::Known(_) => "known",
+                Stored::Foreign => "refused",
+            };
+            self.count(source, result, 1);
+        }
+        taken(&stored).map(Outcome::Taken)
     }
 
     fn count(&self, source: Source, result: &str, events: usize) {
@@ -247,10 +336,11 @@ impl Events {
     /// Takes an event: it and its messages are on disk when this answers. One whose sender's id is known was taken before.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for one that cannot be taken, [`Error::Busy`], and those of the database.
-    pub async fn accept(&self, event: NewEvent, source: Source) -> Result<Accepted> {
-        let rows = self.rows_of(Ok(event), source, false).await?;
-        self.store_one(rows, source).await
+    /// [`Error::Invalid`] for one that cannot be taken, or whose id or key is another's; [`Error::Busy`], and those of the
+    /// database.
+    pub async fn accept(&self, event: NewEvent, source: Source, keyed: Option<Keyed>) -> Result<Outcome> {
+        let outcome = self.accept_all(vec![Ok(event)], source, keyed).await?;
+        outcome.refused_if_single()
     }
 
     /// Takes an event and waits for the ends of its messages, up to `patience` and until the service stops. Returns them,
@@ -262,22 +352,29 @@ impl Events {
         &self,
         event: NewEvent,
         patience: Duration,
+        keyed: Option<Keyed>,
     ) -> Result<(EventWithNotifications, bool)> {
-        let rows = self.rows_of(Ok(event), Source::Api, true).await?;
-        // registered before they can end
-        let mut waiters = self.wait_for(rows.rows.iter().map(|(message, _)| message.id));
-        let accepted = self.store_one(rows, Source::Api).await?;
-        if accepted.is_known {
+        let (mut waiters, outcome) = match self.rows_of(Ok(event), Source::Api, true).await {
+            Ok(rows) => {
+                // registered before they can end
+                let waiters = self.wait_for(rows.rows.iter().map(|(message, _)| message.id));
+                let stored = self.store((vec![rows], vec![None]), Source::Api, keyed).await?;
+                (waiters, stored.refused_if_single()?)
+            }
+            Err(refused) => (Vec::new(), self.taken_before(refused, keyed).await?),
+        };
+        let (id, is_known) = outcome.event()?;
+        if is_known {
             // registered first, then looked at, lest one ends in between
-            let known = self.notifications.of_event(accepted.id).await?;
+            let known = self.notifications.of_event(id).await?;
             waiters = self.wait_for(known.iter().map(|notification| notification.id));
-            let known = self.notifications.of_event(accepted.id).await?;
+            let known = self.notifications.of_event(id).await?;
             let has_ended = |id: MessageId| known.iter().any(|one| one.id == id && one.status.is_final());
             waiters.retain(|(id, _)| !has_ended(*id));
         }
         let ends = join_all(waiters.iter().map(|(_, waiter)| waiter.ended()));
         self.notifications.wait(patience, ends).await;
-        Ok((self.get(accepted.id.to_string()).await?, accepted.is_known))
+        Ok((self.get(id.to_string()).await?, is_known))
     }
 
     fn wait_for(&self, messages: impl Iterator<Item = MessageId>) -> Vec<(MessageId, Waiter)> {
@@ -287,26 +384,44 @@ impl Events {
     /// Takes those of these events that can be taken; says of the others what is wrong.
     ///
     /// # Errors
-    /// [`Error::Busy`], and those of the database: then none was taken.
-    pub async fn accept_all(&self, wanted: Vec<Wanted>, source: Source) -> Result<Vec<Taken>> {
-        let (mut taken, mut rows) = (Vec::with_capacity(wanted.len()), Vec::with_capacity(wanted.len()));
+    /// [`Error::Busy`], and those of the database and of the key: then none was taken.
+    pub async fn accept_all(
+        &self,
+        wanted: Vec<Wanted>,
+        source: Source,
+        keyed: Option<Keyed>,
+    ) -> Result<Outcome> {
+        let (mut refused, mut rows) = (Vec::with_capacity(wanted.len()), Vec::with_capacity(wanted.len()));
         for event in wanted {
             match self.rows_of(event, source, false).await {
                 Ok(made) => {
                     rows.push(made);
-                    taken.push(None);
+                    refused.push(None);
                 }
-                Err(Error::Invalid(fields)) => taken.push(Some(fields)),
+                Err(Error::Invalid(fields)) => refused.push(Some(fields)),
                 Err(other) => return Err(other),
             }
         }
-        let accepted = if rows.is_empty() { Vec::new() } else { self.store(rows, source).await? };
-        let mut accepted = accepted.into_iter();
-        let became = |refused: Option<Vec<FieldError>>| match refused {
-            Some(fields) => Ok(Err(fields)),
-            None => accepted.next().ok_or_else(without_result).map(Ok),
-        };
-        taken.into_iter().map(became).collect()
+        if !rows.is_empty() {
+            return self.store((rows, refused), source, keyed).await;
+        }
+        let taken = Outcome::Taken(became(&refused, &[], &[])?);
+        match keyed {
+            Some(keyed) => match self.taken_before(Error::Invalid(Vec::new()), Some(keyed)).await {
+                Err(Error::Invalid(fields)) if fields.is_empty() => Ok(taken),
+                other => other,
+            },
+            None => Ok(taken),
+        }
+    }
+
+    /// Returns the answer to an equal request that was taken before, for one that is refused now; else the refusal.
+    async fn taken_before(&self, refused: Error, keyed: Option<Keyed>) -> Result<Outcome> {
+        let (key, now) = (keyed.map(|keyed| keyed.key), self.clock.now());
+        match idempotency::made_before::<()>(&self.db, key, refused, now).await? {
+            Made::Before(answer) => Ok(Outcome::Before(answer)),
+            Made::New((), _) => Err(without_result()),
+        }
     }
 
     /// The event of this id, its sender's or its own, with its messages.
@@ -335,6 +450,20 @@ impl Events {
         };
         self.db.read(read).await
     }
+}
+
+/// Returns the result of each event of a request: those that are not refused were stored, in their order.
+fn became(refused: &[Option<Vec<FieldError>>], new: &[Accepted], stored: &[Stored]) -> Result<Vec<Taken>> {
+    let mut stored = new.iter().zip(stored);
+    let became = |refused: &Option<Vec<FieldError>>| match refused {
+        Some(fields) => Ok(Err(fields.clone())),
+        None => Ok(match stored.next().ok_or_else(without_result)? {
+            (new, Stored::New) => Ok(new.clone()),
+            (_, Stored::Known(before)) => Ok(before.clone()),
+            (_, Stored::Foreign) => Err(vec![FieldError::new("id", FOREIGN)]),
+        }),
+    };
+    refused.iter().map(became).collect()
 }
 
 fn without_result() -> Error {

@@ -169,10 +169,8 @@ on_each_database! {
         });
         let ids = futures_util::future::join_all(at_once).await;
         assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
-        // the key of a request stands in for an id
-        let keyed = || send(request(&service, "POST", "/events").header("Idempotency-Key", "k 1").json(&registered()));
-        assert_eq!(fields(&keyed().await.problem(422)), ["Idempotency-Key"], "an id has no spaces");
-        let keyed = || send(request(&service, "POST", "/events").header("Idempotency-Key", "k-1").json(&registered()));
+        // the key of a request is not an id
+        let keyed = || send(request(&service, "POST", "/events").header("Idempotency-Key", "reno-registered").json(&registered()));
         assert_eq!(keyed().await.success(202), keyed().await.success(202));
         let all = service.get("/events").await;
         assert_eq!(all["items"].as_array().map(Vec::len), Some(4));

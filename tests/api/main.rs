@@ -18,6 +18,7 @@ mod database_refuses;
 mod dead_letters;
 mod endpoints;
 mod events;
+mod exact;
 mod figures;
 mod hostile;
 mod hostile_templates;

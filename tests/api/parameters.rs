@@ -88,7 +88,7 @@ async fn lists(service: &Service) -> Vec<Value> {
 
 on_each_database! {
     async fn a_dry_run_checks_and_shows_and_stores_nothing(kind: Database) {
-        let service = Service::start(kind).await;
+        let service = Service::start_with(kind, &[("egress.allow", "127.0.0.1")]).await;
         service.post("/clients", json!({"phone_number": "79030000001", "external_id": "c-1"})).await;
         service.post("/templates", json!({"name": "hello", "channel": "sms", "text": "Hello {{ payload.n }}"})).await;
         service.post("/routes", json!({"event": "order.*", "deliveries": [{"channel": "sms", "template": "hello"}]})).await;
@@ -122,6 +122,18 @@ on_each_database! {
         let route = json!({"event": "x.*", "deliveries": [{"channel": "sms", "template": "hello"}]});
         assert_eq!(dry("/routes", route).await["event"], "x.*");
         assert_eq!(dry("/dead-letters/replays", json!({"filter": {}})).await["status"], "running");
+        assert_eq!(dry("/dead-letters/drop", json!({"filter": {}})).await["dropped"], 0);
+        assert_eq!(dry("/webhook-endpoints", json!({"url": "https://a.example/"})).await["url"], "https://a.example/");
+        assert_eq!(dry("/channels/sms/test", json!({"recipient": "79030000002"})).await["channel"], "sms");
+        for (path, body) in [
+            ("main", json!({"id": "m", "action": "log", "created": "2026-01-11T10:00:00Z"})),
+            ("events", json!({"event": "order.paid", "user_target": "c-1", "payload": {"n": 1}})),
+            ("notification", json!({"channel": "sms", "recipient": "79030000002", "content": "hi"})),
+            ("notification/asynchronous", json!({"channel": "sms", "recipient": "79030000002", "content": "hi"})),
+        ] {
+            let url = format!("{}/{path}?dry_run=true", service.base);
+            send(service.http.post(url).json(&body)).await.success(200);
+        }
         assert_eq!(lists(&service).await, before);
     }
 }

@@ -7,9 +7,10 @@ use fanfare::channels::webhook::{Came, Directory, Secret};
 use fanfare::clock::Clock;
 use fanfare::db::types::{EndpointId, Timestamp};
 use fanfare::egress::guard::{self, Guard};
-use fanfare::endpoints::usecase::Changes;
+use fanfare::endpoints::usecase::{Changes, Shown};
 use fanfare::endpoints::{Book, Endpoints, Settings, WebhookEndpoint};
 use fanfare::error::Error;
+use fanfare::idempotency::{Answer, Made, Mode};
 use fanfare::kinds::Disabled;
 use fanfare::live::{Event, Filter, Live};
 
@@ -18,6 +19,17 @@ use crate::stage::Stage;
 
 const URL: &str = "https://a.example/hook?token=planted";
 const HOUR: Duration = Duration::from_secs(3600);
+
+fn answer(_: &WebhookEndpoint, _: &Secret) -> Result<Answer, Error> {
+    Answer::new(201, None, &())
+}
+
+fn new_one(made: Result<Made<Shown>, Error>) -> Result<Shown, Error> {
+    match made? {
+        Made::New(shown, _) => Ok(shown),
+        Made::Before(_) => panic!("there is no key"),
+    }
+}
 
 /// A node's book and use cases.
 struct Node {
@@ -35,8 +47,12 @@ impl Node {
         let (db, clock, live) = (stage.db.clone(), stage.clock.clone(), Live::new(true));
         let book = Arc::new(Book::new(db.clone(), clock.clone(), live.clone(), settings));
         let guard = Arc::new(Guard::new(&guard::Settings::default()).unwrap());
-        let endpoints = Endpoints::new(db, clock.clone(), guard, Arc::clone(&book));
+        let endpoints = Endpoints::new(db, clock.clone(), guard, (Arc::clone(&book), Arc::default()));
         Self { book, endpoints, live, clock, default }
+    }
+
+    async fn made(&self, new: Changes) -> Result<Shown, Error> {
+        new_one(self.endpoints.create(new, Mode::Commit(None), answer).await)
     }
 
     fn later(&self, by: Duration) -> Timestamp {
@@ -71,7 +87,7 @@ on_each_database! {
     async fn an_endpoint_reads_back_as_it_was_made_and_changed(kind: Database) {
         let stage = Stage::new(kind).await;
         let node = Node::new(&stage);
-        let (made, secret) = node.endpoints.create(new(URL)).await.unwrap();
+        let (made, secret) = node.made(new(URL)).await.unwrap();
         assert_eq!(node.endpoints.get(made.id).await.unwrap(), made);
         assert_eq!((made.url.as_str(), made.description.as_deref(), made.is_enabled), (URL, Some("orders"), true));
         assert_eq!(node.secrets().await, [secret.clone(), node.default.clone()], "the default one signs on for a day");
@@ -97,13 +113,13 @@ on_each_database! {
             description: Some(Some("a\nb".into())),
             secret: Some("whsec_short".into()),
         };
-        let Err(Error::Invalid(fields)) = node.endpoints.create(wrong).await else { panic!() };
+        let Err(Error::Invalid(fields)) = node.made(wrong).await else { panic!() };
         let names: Vec<_> = fields.iter().map(|field| field.field.as_str()).collect();
         assert_eq!(names, ["url", "description", "secret"]);
         assert!(!format!("{fields:?}").contains("planted"));
-        let (made, _) = node.endpoints.create(new(URL)).await.unwrap();
-        assert!(matches!(node.endpoints.create(new(URL)).await, Err(Error::Conflict(_))));
-        let (other, _) = node.endpoints.create(new("https://b.example/")).await.unwrap();
+        let (made, _) = node.made(new(URL)).await.unwrap();
+        assert!(matches!(node.made(new(URL)).await, Err(Error::Conflict(_))));
+        let (other, _) = node.made(new("https://b.example/")).await.unwrap();
         let taken = Changes { url: Some(URL.into()), ..Changes::default() };
         assert!(matches!(node.endpoints.patch(other.id, taken).await, Err(Error::Conflict(_))));
         let (first, next) = node.endpoints.list(None, 1).await.unwrap();
@@ -118,10 +134,10 @@ on_each_database! {
         let node = Node::new(&stage);
         let given = Secret::generate().unwrap();
         let changes = Changes { secret: Some(given.expose().into()), ..new(URL) };
-        let (made, shown) = node.endpoints.create(changes).await.unwrap();
+        let (made, shown) = node.made(changes).await.unwrap();
         assert_eq!(shown, given);
         node.later(HOUR);
-        let (rotated, fresh) = node.endpoints.rotate_secret(made.id).await.unwrap();
+        let (rotated, fresh) = new_one(node.endpoints.rotate_secret(made.id, Mode::Commit(None), answer).await).unwrap();
         assert_eq!(node.secrets().await, [fresh.clone(), given]);
         assert_eq!(rotated.old_secret_until, Some(node.clock.now().plus(HOUR * 24)));
         node.later(HOUR * 24);
@@ -170,7 +186,7 @@ on_each_database! {
         other.book.find(URL).await.unwrap();
         other.came(Came::Taken, 1).await;
         assert_eq!(node.all().await, [], "nobody registered it, and all is well");
-        let (made, _) = node.endpoints.create(new(URL)).await.unwrap();
+        let (made, _) = node.made(new(URL)).await.unwrap();
         node.came(Came::Failed, 2).await;
         node.book.note(URL, Came::Taken);
         node.came(Came::Failed, 1).await;

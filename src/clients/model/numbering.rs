@@ -154,13 +154,16 @@ type Found = Result<(u16, String), Refused>;
 /// two, as in +44 (0)20, goes.
 pub(super) fn international(digits: &str) -> Found {
     let (code, number) = split(digits).ok_or(Refused::NoCountry)?;
-    for plan in Plan::of_code(code) {
-        if plan.matches(number) {
-            return Ok((code, number.to_owned()));
-        }
-        if let Some(without) = plan.without_national_prefix(number).filter(|without| plan.matches(without)) {
-            return Ok((code, without));
-        }
+    if Plan::of_code(code).any(|plan| plan.matches(number)) {
+        return Ok((code, number.to_owned()));
+    }
+    // whatever makes a number longer adds the area of a country, which nobody named
+    let without = |plan: Plan| {
+        plan.without_national_prefix(number)
+            .filter(|without| without.len() < number.len() && plan.matches(without))
+    };
+    if let Some(without) = Plan::of_code(code).find_map(without) {
+        return Ok((code, without));
     }
     if Plan::of_code(code).any(|plan| plan.is_possible(number)) {
         Ok((code, number.to_owned()))

@@ -14,7 +14,7 @@ use crate::dead_letters::model::{DeadEvent, NewDeadEvent};
 use crate::dead_letters::usecase::{TakeEvent, bury};
 use crate::error::{Error, FieldError, Result};
 use crate::events::model::{Source, key};
-use crate::events::usecase::{self, Events, Wanted};
+use crate::events::usecase::{self, Events, Outcome, Wanted};
 use crate::http::json::parse_object;
 
 /// Takes what a broker delivers, and what of it was buried and is replayed; cloning it is cheap.
@@ -38,7 +38,7 @@ fn read(name: String, body: &[u8]) -> Wanted {
         let name = key(name).map_err(|why| Error::invalid("Nats-Msg-Id", why))?;
         let mut body: EventBody = parse_object(body)?;
         body.id = Some(name);
-        body.into_new(None)
+        body.into_new()
     };
     read().map_err(|error| match error {
         Error::Invalid(fields) => fields,
@@ -64,8 +64,8 @@ impl Intake for FromBroker {
     fn take(&self, events: Vec<Incoming>) -> BoxFuture<'_, Result<Vec<Taken>>> {
         Box::pin(async move {
             let wanted = events.into_iter().map(|event| read(event.key, &event.body)).collect();
-            let taken =
-                self.events.accept_all(wanted, Source::Broker).await.map_err(|error| match error {
+            let outcome =
+                self.events.accept_all(wanted, Source::Broker, None).await.map_err(|error| match error {
                     // there will be room
                     Error::Busy(why) => Error::Unavailable(why.into()),
                     other => other,
@@ -74,7 +74,10 @@ impl Intake for FromBroker {
                 Ok(_) => Taken::Stored,
                 Err(wrong) => Taken::Refused(line(&wrong)),
             };
-            Ok(taken.into_iter().map(became).collect())
+            match outcome {
+                Outcome::Taken(taken) => Ok(taken.into_iter().map(became).collect()),
+                Outcome::Before(_) => Err(Error::internal("events of the broker have no key of a request")),
+            }
         })
     }
 
@@ -100,7 +103,7 @@ impl TakeEvent for FromBroker {
         Box::pin(async move {
             let name = event.key.unwrap_or_else(|| event.id.to_string());
             let event = read(name, &event.body).map_err(Error::Invalid)?;
-            this.events.accept(event, Source::Broker).await.map(drop)
+            this.events.accept(event, Source::Broker, None).await.map(drop)
         })
     }
 }

@@ -3,7 +3,7 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::schema::EventAccepted;
+use super::schema::{ActionAccepted, EventAccepted};
 use crate::error::{Error, FieldError, Result};
 use crate::events::model::{Draft, Plan, Skipped};
 use crate::events::usecase::Rehearsed;
@@ -32,6 +32,16 @@ impl EventRehearsed {
 pub enum EventDone {
     /// It was waited for.
     Accepted(EventAccepted),
+    /// It was a dry run.
+    Rehearsed(EventRehearsed),
+}
+
+/// The answer 200 to an action, for the API's document.
+#[derive(Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum ActionDone {
+    /// It is kept.
+    Accepted(ActionAccepted),
     /// It was a dry run.
     Rehearsed(EventRehearsed),
 }

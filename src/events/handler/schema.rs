@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use ring::digest::{Context, SHA256};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -10,12 +11,12 @@ use utoipa::ToSchema;
 use crate::db::types::{EventId, Timestamp};
 use crate::error::{Complaints, Error, FieldError, Result};
 use crate::events::model::{
-    Accepted, EventTarget, EventWithNotifications, LARGEST_PAYLOAD, MOST_TARGETS, NewEvent, RawParts,
-    Skipped, key,
+    Accepted, EventTarget, EventWithNotifications, LARGEST_PAYLOAD, MOST_TARGETS, Namespace, NewEvent,
+    RawParts, Skipped, key,
 };
 use crate::events::target::Target;
 use crate::events::usecase::{LARGEST_BATCH, Taken, Wanted};
-use crate::http::json::{each, time};
+use crate::http::json::{canonical, each, time};
 use crate::notifications::model::Notification;
 use crate::routes::pattern::EventName;
 
@@ -50,17 +51,16 @@ pub struct EventBody {
 }
 
 impl EventBody {
-    /// `fallback` is its id if it has none.
+    /// The event that it is.
     ///
     /// # Errors
     /// [`Error::Invalid`] that names every wrong field.
-    pub fn into_new(self, fallback: Option<String>) -> Result<NewEvent> {
+    pub fn into_new(self) -> Result<NewEvent> {
         let mut wrong = Complaints::default();
         let name = wrong.check("event", self.event.parse::<EventName>());
-        let id = match self.id {
-            Some(id) => wrong.check("id", key(id)),
-            None => fallback.and_then(|id| wrong.check("Idempotency-Key", key(id))),
-        };
+        let parts = [&self.user_target, &self.targets, &self.payload];
+        let fingerprint = fingerprint(&self.event, self.occurred_at.as_deref(), parts);
+        let id = self.id.and_then(|id| wrong.check("id", key(id)));
         let user_target = self.user_target.as_ref().map(|raw| match value(raw) {
             Ok(value) => Target::read("user_target", &value, &mut wrong),
             Err(why) => {
@@ -92,7 +92,8 @@ impl EventBody {
             targets,
             payload: payload.unwrap_or_default(),
             occurred_at,
-            may_be_unknown: false,
+            namespace: Namespace::Events,
+            fingerprint,
             raw: RawParts {
                 user_target: self.user_target.map(text),
                 targets: self.targets.map(text),
@@ -139,7 +140,7 @@ impl ActionBody {
             id: Some(id),
             occurred_at: Some(created),
         };
-        Ok(NewEvent { may_be_unknown: true, ..body.into_new(None)? })
+        Ok(NewEvent { namespace: Namespace::Actions, ..body.into_new()? })
     }
 }
 
@@ -157,6 +158,26 @@ pub struct ActionAccepted {
     pub message: &'static str,
     /// The id of the event that it is, for `/api/v1/events/{id}`.
     pub data: EventId,
+}
+
+/// A digest of an event's parts but for its id; none of them and `null` are the same.
+fn fingerprint(event: &str, occurred_at: Option<&str>, parts: [&Option<Box<RawValue>>; 3]) -> Vec<u8> {
+    let mut digest = Context::new(&SHA256);
+    let parts = parts.iter().map(|part| part.as_ref().map_or(&b"null"[..], |part| part.get().as_bytes()));
+    let texts =
+        [event, occurred_at.unwrap_or_default()].map(|text| Value::from(text).to_string().into_bytes());
+    for part in texts.into_iter().chain(parts.map(canonical)) {
+        digest.update(&part);
+        digest.update(b"\n");
+    }
+    digest.finish().as_ref().to_vec()
+}
+
+impl ActionAccepted {
+    /// For this one.
+    pub fn new(accepted: &Accepted) -> Self {
+        Self { code: 200, status: "Success Received", message: "OK", data: accepted.id }
+    }
 }
 
 fn value(raw: &RawValue) -> std::result::Result<Value, String> {
@@ -186,13 +207,12 @@ pub struct EventBatchBody {
 }
 
 impl EventBatchBody {
-    /// Each event, or what is wrong with it. With a `key`, one without an id has the key and its place for one.
+    /// Each event, or what is wrong with it.
     ///
     /// # Errors
     /// [`Error::Invalid`] for none and for more than a thousand.
-    pub fn into_wanted(self, key: Option<String>) -> Result<Vec<Wanted>> {
-        let read = |index, body: EventBody| body.into_new(key.as_ref().map(|key| format!("{key}#{index}")));
-        each(("events", LARGEST_BATCH), self.events, read)
+    pub fn into_wanted(self) -> Result<Vec<Wanted>> {
+        each(("events", LARGEST_BATCH), self.events, |_, body: EventBody| body.into_new())
     }
 }
 
@@ -230,9 +250,10 @@ pub struct EventAccepted {
 
 impl EventAccepted {
     /// At once.
-    pub fn new(accepted: Accepted) -> Self {
+    pub fn new(accepted: &Accepted) -> Self {
         let Accepted { id, received_at, skipped, .. } = accepted;
-        Self { skipped: Some(skipped).filter(|skipped| !skipped.is_empty()), ..Self::of(id, received_at) }
+        let skipped = Some(skipped.clone()).filter(|skipped| !skipped.is_empty());
+        Self { skipped, ..Self::of(*id, *received_at) }
     }
 
     fn of(event_id: EventId, received_at: Timestamp) -> Self {
@@ -293,19 +314,20 @@ impl EventBatchAccepted {
     ///
     /// # Errors
     /// [`Error::Invalid`] that names each field when none could be taken.
-    pub fn new(taken: Vec<Taken>) -> Result<Self> {
+    pub fn new(taken: &[Taken]) -> Result<Self> {
         let items: Vec<EventBatchItem> = taken
-            .into_iter()
+            .iter()
             .enumerate()
             .map(|(index, taken)| match taken {
                 Ok(Accepted { id, received_at, skipped, .. }) => EventBatchItem {
                     index,
-                    event_id: Some(id),
-                    received_at: Some(received_at),
-                    skipped,
+                    event_id: Some(*id),
+                    received_at: Some(*received_at),
+                    skipped: skipped.clone(),
                     errors: Vec::new(),
                 },
                 Err(errors) => {
+                    let errors = errors.clone();
                     EventBatchItem { index, event_id: None, received_at: None, skipped: Vec::new(), errors }
                 }
             })

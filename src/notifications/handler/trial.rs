@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 
 use super::schema::{NotificationBody, RetryBody};
 use crate::error::{Error, Result};
+use crate::http::dry_run::{DryRun, DryRunQuery};
 use crate::http::once::{KeyHeader, Posted, respond};
 use crate::kinds::{ChannelKind, ChannelToPeople, Priority};
 use crate::notifications::Notifications;
@@ -61,20 +62,24 @@ impl TrialBody {
 ///
 /// One notification of high priority with a single attempt; answered when that has ended, with its error if it failed.
 #[utoipa::path(post, path = "/api/v1/channels/{name}/test", operation_id = "test_channel", tag = "channels",
-    params(("name" = ChannelToPeople, Path, description = "The channel"), KeyHeader),
+    params(("name" = ChannelToPeople, Path, description = "The channel"), DryRunQuery, KeyHeader),
     request_body = TrialBody,
     responses(
-        (status = 200, description = "What became of it", body = Notification),
+        (status = 200, description = "What became of it; or, for a dry run, what it would be", body = Notification),
         (status = 202, description = "Accepted; not at its end when time was over", body = Notification),
         (status = 409, description = "An equal request with this key is in work"),
     ))]
 pub async fn test_channel(
     service: web::Data<Notifications>,
     name: web::Path<String>,
+    dry_run: DryRun,
     posted: Posted<TrialBody>,
 ) -> Result<HttpResponse> {
     let channel: ChannelKind =
         ChannelKind::to_people(&name).map_err(|_| Error::not_found("channel", name.as_str()))?;
     let new = posted.value.into_body(channel).into_new()?;
+    if dry_run.0 {
+        return Ok(HttpResponse::Ok().json(service.rehearse(new).await?));
+    }
     Ok(respond(service.create_and_wait(new, posted.key, (service.patience(), answer_after_waiting)).await?))
 }
