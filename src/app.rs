@@ -221,7 +221,8 @@ impl App {
         let observer = Observer::new(tasks_db.clone(), clock.clone(), live.clone());
         let observer = supervise("observer", trigger.clone(), observer.run(shutdown.clone()));
         let parts = (db.clone(), clock.clone(), metrics.clone(), live.clone());
-        let doors = Doors::new(&config, parts, (&partners, &shutdown), &guard);
+        let ways = (&guard, links(&config, &secrets));
+        let doors = Doors::new(&config, parts, (&partners, &shutdown), ways);
         // they end when the server does, with its last handle on them
         tasks.push(supervise("intake", trigger.clone(), doors.notes.run()));
         tasks.push(supervise("events", trigger.clone(), doors.taking.run()));
@@ -443,8 +444,6 @@ fn listen(address: SocketAddr) -> Result<TcpListener> {
 }
 
 fn settings(config: &Config, secrets: &Secrets) -> Settings {
-    let url = config.http.public_url.as_deref();
-    let links = url.map(|url| Links::new(url, &secrets.unsubscribe));
     Settings {
         page_size: config.delivery.page_size,
         lane_capacity: config.delivery.lane_capacity,
@@ -456,8 +455,14 @@ fn settings(config: &Config, secrets: &Secrets) -> Settings {
         shutdown: config.shutdown.timeout,
         // what cannot be read was refused when the configuration was
         quiet_zone: config.preferences.quiet_hours_timezone.parse().unwrap_or(chrono_tz::Tz::UTC),
-        links: links.map(Arc::new),
+        links: links(config, secrets),
     }
+}
+
+/// Makes the links to unsubscribe, if recipients can reach the service.
+fn links(config: &Config, secrets: &Secrets) -> Option<Arc<Links>> {
+    let url = config.http.public_url.as_deref();
+    url.map(|url| Arc::new(Links::new(url, &secrets.unsubscribe)))
 }
 
 /// Scheduled messages and retries wait in one table, and one task looks for both: as often as the one setting or the

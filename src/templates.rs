@@ -11,6 +11,7 @@ pub mod model;
 pub mod pool;
 pub mod render;
 pub mod repo;
+pub mod unsubscribe;
 pub mod usecase;
 mod variants;
 
@@ -18,5 +19,6 @@ pub use content::{Content, Filled, Texts};
 pub use language::Data;
 pub use pool::Pool;
 pub use render::{Form, Template};
+pub use unsubscribe::{UNSUBSCRIBE_URL, UnsubscribeUrl, WithLink};
 pub use usecase::Templates;
 pub use variants::{Variant, Variants};

@@ -15,8 +15,9 @@ use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::notifications::Notifications;
 use crate::notifications::intake::{self as notes, Announcer};
+use crate::preferences::link::Links;
 use crate::routes::Routes;
-use crate::templates::Templates;
+use crate::templates::{Templates, UnsubscribeUrl};
 
 /// What takes notifications and events, and the tasks that have to be run for it.
 pub(super) struct Doors {
@@ -33,7 +34,7 @@ impl Doors {
         config: &Config,
         (db, clock, metrics, live): (Db, Clock, Metrics, Live),
         (partners, shutdown): (&Partners, &Shutdown),
-        guard: &Arc<Guard>,
+        (guard, links): (&Arc<Guard>, Option<Arc<Links>>),
     ) -> Self {
         let arrivals = Arc::clone(&partners.arrivals);
         let parts = (clock.clone(), metrics.clone(), live.clone());
@@ -42,7 +43,11 @@ impl Doors {
         let (entrance, taking) = Intake::new(db.clone(), clock.clone(), announcer);
         let parts = (db.clone(), clock.clone(), metrics, live);
         let terms = terms(config, Arc::clone(guard), shutdown);
-        let templates = Templates::new(db.clone(), clock.clone());
+        // an address that can be stored can be encrypted
+        let url = |links: Arc<Links>| -> UnsubscribeUrl {
+            Arc::new(move |channel, address, group| links.url(channel, address, group).ok())
+        };
+        let templates = Templates::new(db.clone(), clock.clone()).with_links(links.map(url));
         let intake = (intake, templates.clone());
         let notifications = Arc::new(Notifications::new(parts.clone(), arrivals, intake, terms));
         let routes = routes(config, (db, clock), &templates, guard);

@@ -26,7 +26,7 @@ use crate::lifecycle::Shutdown;
 use crate::mailings::recipient::Recipient;
 use crate::metrics::ChannelMetrics;
 use crate::preferences::link::Links;
-use crate::templates::Filled;
+use crate::templates::{Filled, WithLink};
 
 /// Recorded with a message whose window closed before an attempt.
 pub const WINDOW_CLOSED: &str = "the window closed before it could be sent";
@@ -167,7 +167,10 @@ type Failure = (ErrorClass, String);
 fn delivery(item: &Item, links: Option<&Links>) -> Result<Delivery, Failure> {
     let recipient = item.address().map_err(|why| (ErrorClass::Unreachable, why))?;
     let (filled, data, request) = match &item.origin {
-        Origin::Mailing(run) => (filled(run, item.recipient.as_ref())?, None, None),
+        Origin::Mailing(run) => {
+            let link = || links?.url(item.origin.channel(), &recipient, item.origin.group()).ok();
+            (filled(run, item.recipient.as_ref(), &link)?, None, None)
+        }
         Origin::Single(single) => (single.content.clone(), single.data.clone(), single.request.clone()),
     };
     let Filled { subject, text, html } = filled;
@@ -187,12 +190,16 @@ fn may_unsubscribe(item: &Item) -> bool {
 }
 
 /// What the mailing says to this client.
-fn filled(run: &Run, recipient: Option<&Recipient>) -> Result<Filled, Failure> {
+fn filled(
+    run: &Run,
+    recipient: Option<&Recipient>,
+    link: &dyn Fn() -> Option<String>,
+) -> Result<Filled, Failure> {
     let of_text = |why: String| (ErrorClass::Template, why);
     let variants = run.content.as_ref().map_err(|why| of_text(why.clone()))?;
     let content = &variants.of(recipient.and_then(Recipient::locale)).content;
     match recipient {
-        Some(recipient) => content.fill(&recipient.data()).map_err(of_text),
+        Some(recipient) => content.fill(&WithLink::before(&recipient.data(), link)).map_err(of_text),
         None if !content.needs_values() => content.fill(&()).map_err(of_text),
         None => Err((ErrorClass::Unreachable, CLIENT_DELETED.to_owned())),
     }

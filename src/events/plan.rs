@@ -16,7 +16,7 @@ use crate::notifications::model::{Raw, TemplateUsed};
 use crate::notifications::repo::Addresses;
 use crate::routes::model::{Compiled, PAYLOAD, Step, USER};
 use crate::templates::language::Value;
-use crate::templates::{Data, Filled, Variants};
+use crate::templates::{Data, Filled, UnsubscribeUrl, Variants, WithLink};
 
 /// A client whom an event concerns.
 #[derive(Debug, Clone)]
@@ -199,6 +199,8 @@ pub struct Known<'a> {
     pub templates: &'a Texts,
     /// Where they may go.
     pub admit: Admit<'a>,
+    /// Makes the links to unsubscribe, if recipients can reach the service.
+    pub unsubscribe_url: Option<&'a UnsubscribeUrl>,
 }
 
 /// The messages of an event.
@@ -234,7 +236,9 @@ pub fn plan(facts: &Facts<'_>, asked: &[Asked<'_>], known: &Known<'_>) -> Result
         let client_id = person.map(|person| person.id);
         let client = || person.map(|person| person.recipient.fields());
         let filling = fillings.entry(client_id).or_insert_with(|| EventData { facts, client: client() });
-        let said = match say(step, person, known.templates, filling) {
+        let group = group(route, facts.event);
+        let link = || known.unsubscribe_url?(channel, &recipient, Some(&group));
+        let said = match say(step, person, known.templates, (filling, &link)) {
             Ok(said) => said,
             Err(reason) => {
                 wrong.add("payload", reason);
@@ -255,7 +259,7 @@ pub fn plan(facts: &Facts<'_>, asked: &[Asked<'_>], known: &Known<'_>) -> Result
             html,
             data: (channel == ChannelKind::Webhook).then(|| facts.data()).transpose()?,
             priority: delivery.priority,
-            group: group(route, facts.event),
+            group,
             transactional: route.route.transactional,
             scheduled_at: (!step.delay.is_zero()).then_some(starts),
             expires_at: step.expires_after.map(|length| starts.plus(length)),
@@ -292,7 +296,7 @@ fn say(
     step: &Step,
     person: Option<&Person>,
     templates: &Texts,
-    filling: &EventData<'_>,
+    (filling, link): (&EventData<'_>, &dyn Fn() -> Option<String>),
 ) -> Result<Said, String> {
     let (channel, event) = (step.delivery.channel, filling.facts.event);
     let Some(name) = &step.delivery.template else {
@@ -304,7 +308,7 @@ fn say(
     };
     let in_payload = event.payload.get("locale").and_then(|value| value.as_str());
     let variant = variants.of(person.and_then(|person| person.recipient.locale()).or(in_payload));
-    let filled = variant.content.fill(filling);
+    let filled = variant.content.fill(&WithLink::after(filling, link));
     let filled = filled.map_err(|why| format!("does not fill the template `{name}` for {channel}: {why}"))?;
     Ok(Said { filled, template: Some(TemplateUsed::new(name, variant)) })
 }

@@ -189,11 +189,19 @@ impl Events {
         let people = self.people(&targets).await?;
         let notifications = Arc::clone(&self.notifications);
         let (event, has_templates) = (Arc::clone(event), !templates.is_empty());
+        let unsubscribe_url = self.templates.unsubscribe_url().cloned();
         drop(asked);
         let plan = move || {
             let asked: Vec<Asked<'_>> = places.iter().filter_map(|place| place.of(&routes)).collect();
             let admit = |channel: ChannelKind, address: &str| notifications.admits(channel, address);
-            let known = Known { targets: &targets, people: &people, templates: &templates, admit: &admit };
+            let unsubscribe_url = unsubscribe_url.as_ref();
+            let known = Known {
+                targets: &targets,
+                people: &people,
+                templates: &templates,
+                admit: &admit,
+                unsubscribe_url,
+            };
             plan::plan(&Facts::new(&event, at), &asked, &known)
         };
         let mut plan = if has_templates { self.templates.pool().run(plan).await?? } else { plan()? };

@@ -11,7 +11,7 @@ use crate::mailings::model::Sample;
 use crate::mailings::recipient::Recipient;
 use crate::mailings::repo::audience;
 use crate::segments::segments;
-use crate::templates::{Pool, Variants};
+use crate::templates::{Data, Pool, UnsubscribeUrl, Variants, WithLink};
 
 /// Clients that a preview shows, and for one of whom at least a text has to be right.
 pub const SAMPLES: usize = 5;
@@ -19,6 +19,24 @@ pub const SAMPLES: usize = 5;
 const MOST_TRIED: usize = 100;
 /// Reads of an audience that may be empty; each looks into a hundred of its ranges.
 const MOST_READS: usize = 20;
+
+/// The links to unsubscribe in a mailing's texts.
+#[derive(Clone, Default)]
+pub struct Links {
+    /// Makes them, if recipients can reach the service.
+    pub make: Option<UnsubscribeUrl>,
+    /// The mailing's group.
+    pub group: Option<String>,
+}
+
+impl Links {
+    /// Fills texts with a client's data and its link.
+    fn with<T>(&self, channel: ChannelKind, recipient: &Recipient, fill: impl FnOnce(&dyn Data) -> T) -> T {
+        let link = || self.make.as_ref()?(channel, &recipient.address(channel).ok()?, self.group.as_deref());
+        let data = recipient.data();
+        fill(&WithLink::before(&data, link))
+    }
+}
 
 /// A mailing as far as it concerns what is sent to whom.
 #[derive(Clone)]
@@ -31,6 +49,8 @@ pub struct Rehearsal {
     pub content: Arc<Variants>,
     /// True if these are a template's.
     pub is_copied: bool,
+    /// What is filled in beside a client's data.
+    pub links: Links,
 }
 
 impl Rehearsal {
@@ -52,11 +72,11 @@ impl Rehearsal {
             let clients = db.read(move |c| first(c, &filter, None, channel, wanted)).await?;
             let is_all = clients.len() < wanted;
             let untried: Vec<_> =
-                clients.into_iter().skip(tried).map(|client| (Arc::clone(&self.content), client)).collect();
+                clients.into_iter().skip(tried).map(|client| (self.clone(), client)).collect();
             tried += untried.len();
-            let filled = pool.map(untried, |(content, client)| {
+            let filled = pool.map(untried, |(Self { content, channel, links, .. }, client)| {
                 let content = &content.of(client.locale()).content;
-                content.try_fill(&client.data()).map(drop)
+                links.with(channel, &client, |data| content.try_fill(data).map(drop))
             });
             let filled = filled.await?;
             if tried == 0 || filled.iter().any(Result::is_ok) {
@@ -106,10 +126,13 @@ pub fn first(
 }
 
 /// Returns the message that one client would get.
-pub fn sample((content, channel, recipient): (Option<Arc<Variants>>, ChannelKind, Recipient)) -> Sample {
+pub fn sample(
+    (content, channel, links, recipient): (Option<Arc<Variants>>, ChannelKind, Links, Recipient),
+) -> Sample {
     let address = recipient.address(channel);
     let content = content.as_ref().map(|variants| &variants.of(recipient.locale()).content);
-    let filled = content.map(|content| content.fill(&recipient.data())).transpose();
+    let filled =
+        content.map(|content| links.with(channel, &recipient, |data| content.fill(data))).transpose();
     let why = address.as_ref().err().or(filled.as_ref().err()).cloned();
     let filled = filled.ok().flatten();
     let is_sms = channel == ChannelKind::Sms;

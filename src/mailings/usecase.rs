@@ -16,11 +16,11 @@ use crate::mailings::model::{
     Window,
 };
 use crate::mailings::recipient::FIELDS;
-use crate::mailings::rehearsal::{self, Rehearsal};
+use crate::mailings::rehearsal::{self, Links, Rehearsal};
 use crate::mailings::repo::{self, audience};
 use crate::messages::model::Counts;
 use crate::paging::Page;
-use crate::templates::{Templates, Texts, Variant, Variants};
+use crate::templates::{Templates, Texts, UNSUBSCRIBE_URL, Variant, Variants};
 
 /// The engine, as far as mailings need it: something changed, look again. A hint; the engine's own poll is the
 /// guarantee.
@@ -194,7 +194,8 @@ impl Mailings {
         let (filter, is_copied) = (new.filter.clone(), copied.is_some());
         let said = Arc::clone(&content);
         self.db.read(move |c| check_placeholders(c, &said, is_copied)).await?;
-        let rehearsal = Rehearsal { filter: filter.clone(), channel: new.channel, content, is_copied };
+        let (links, channel) = (self.links(new.group.as_deref()), new.channel);
+        let rehearsal = Rehearsal { filter: filter.clone(), channel, content, is_copied, links };
         rehearsal.check(&self.db, self.templates.pool()).await?;
         let measured = match begins {
             true => Some(self.db.read(move |c| audience::measure(c, &filter)).await?),
@@ -288,8 +289,14 @@ impl Mailings {
         let (content, is_copied) = (Arc::new(mailing.content()?), mailing.template.is_some());
         let said = Arc::clone(&content);
         self.db.read(move |c| check_placeholders(c, &said, is_copied)).await?;
-        let rehearsal = Rehearsal { filter: mailing.filter, channel: mailing.channel, content, is_copied };
+        let links = self.links(mailing.group.as_deref());
+        let (filter, channel) = (mailing.filter, mailing.channel);
+        let rehearsal = Rehearsal { filter, channel, content, is_copied, links };
         rehearsal.check(&self.db, self.templates.pool()).await
+    }
+
+    fn links(&self, group: Option<&str>) -> Links {
+        Links { make: self.templates.unsubscribe_url().cloned(), group: group.map(str::to_owned) }
     }
 
     /// Removes a mailing that has not begun. One that has is on record for good.
@@ -442,7 +449,9 @@ impl Mailings {
                 Ok((counted.total, rehearsal::first(c, &filter, counted.upper_bound, channel, wanted)?))
             })
             .await?;
-        let first = first.into_iter().map(|client| (content.clone(), channel, client)).collect();
+        let links = self.links(None);
+        let first =
+            first.into_iter().map(|client| (content.clone(), channel, links.clone(), client)).collect();
         let sample = self.templates.pool().map(first, rehearsal::sample).await?;
         let rates = [self.rates.rate(channel), own_rate];
         let rate_per_second = rates.into_iter().flatten().min_by(f64::total_cmp);
@@ -455,7 +464,8 @@ impl Mailings {
 
 /// Refuses a placeholder that is neither a field nor an attribute of any client. One of a template's names the template.
 fn check_placeholders(c: &mut AnyConnection, content: &Variants, is_copied: bool) -> Result<()> {
-    let is_foreign = |(_, name): &(&str, &String)| !FIELDS.contains(&name.as_str());
+    let is_own = |name: &str| FIELDS.contains(&name) || name == UNSUBSCRIBE_URL;
+    let is_foreign = |(_, name): &(&str, &String)| !is_own(name);
     let named = content.all().flat_map(|variant| variant.content.placeholders());
     let foreign: Vec<(&str, &String)> = named.filter(is_foreign).collect();
     if foreign.is_empty() {

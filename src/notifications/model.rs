@@ -18,7 +18,7 @@ use crate::kinds::{ChannelKind, MessageStatus, Priority};
 use crate::locale::Locale;
 use crate::messages::model::{Attempt, Counts};
 use crate::messages::repo::MessageRow;
-use crate::templates::{Variant, Variants};
+use crate::templates::{Variant, Variants, WithLink};
 
 /// JSON that the caller gave, shown as it came.
 #[derive(Debug, Clone, Serialize)]
@@ -285,6 +285,8 @@ pub struct TemplateFill {
     pub variants: Arc<Variants>,
     /// The client's language.
     pub client_locale: Option<String>,
+    /// The link to unsubscribe for its recipient, if there is one.
+    pub unsubscribe_url: Option<String>,
 }
 
 /// A template that was filled. It is stored as its name, its version and, if it has one, its locale, with spaces between.
@@ -370,9 +372,9 @@ impl NewNotification {
     /// # Errors
     /// [`Error::Invalid`] for values that do not fill it.
     pub fn fill_from(&mut self, filling: &TemplateFill) -> Result<()> {
-        let TemplateFill { fill, variants, client_locale } = filling;
+        let TemplateFill { fill, variants, client_locale, unsubscribe_url } = filling;
         let variant = variants.of(fill.locale.as_ref().map(Locale::as_str).or(client_locale.as_deref()));
-        let filled = variant.content.fill(&fill.values);
+        let filled = variant.content.fill(&WithLink::after(&fill.values, || unsubscribe_url.clone()));
         let filled = filled.map_err(|why| Error::invalid("values", why))?;
         (self.subject, self.content, self.html) = (filled.subject, filled.text, filled.html);
         self.template = Some(TemplateUsed::new(&fill.template, variant));

@@ -161,11 +161,16 @@ impl Notifications {
     ) -> Result<Option<TemplateFill>> {
         let Some(fill) = new.fill.take() else { return Ok(None) };
         let variants = self.templates.named("template", &fill.template, new.channel).await?;
-        let client_locale = match new.to {
-            To::Client(id) => clients.get(&id).and_then(|client| client.locale.clone()),
-            To::Address(_) | To::Reached { .. } => None,
+        let (address, client_locale) = match &new.to {
+            To::Client(id) => {
+                let client = clients.get(id);
+                let address = client.and_then(|client| client.reach(*id).on(new.channel));
+                (address, client.and_then(|client| client.locale.clone()))
+            }
+            To::Address(address) | To::Reached { address, .. } => (Some(address.clone()), None),
         };
-        Ok(Some(TemplateFill { fill, variants, client_locale }))
+        let link = move || self.templates.unsubscribe_url()?(new.channel, &address?, new.group.as_deref());
+        Ok(Some(TemplateFill { fill, variants, client_locale, unsubscribe_url: link() }))
     }
 
     async fn rows_of(

@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 
 use super::language::{Data, Escape, Failure, Program};
+use super::unsubscribe::UNSUBSCRIBE_URL;
 use crate::kinds::ChannelKind;
 
 /// What a template becomes, and how much of it there may be.
@@ -140,7 +141,12 @@ impl Template {
                     // a part of what a loop goes through, or of an element of a list
                     return format!("there is no value for the placeholder {placeholder} in line {line}");
                 }
-                format!("there is no value for the placeholder {}", names.join(", "))
+                let hint = if names.iter().any(|name| name.trim_matches('`') == UNSUBSCRIBE_URL) {
+                    "; links to unsubscribe need PUBLIC_URL"
+                } else {
+                    ""
+                };
+                format!("there is no value for the placeholder {}{hint}", names.join(", "))
             }
             Failure::Wrong(why) => why,
             Failure::TooLong => {

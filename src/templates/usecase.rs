@@ -6,12 +6,14 @@ use serde_json::{Map, Value};
 
 use super::cache::{Cache, Known};
 use super::content::{Content, Texts};
+use super::language::Data;
 use super::model::{
     ListFilter, NewTemplate, StoredTemplate, TemplateChange, TemplatePreview, TemplateVersion, check_name,
     placeholders,
 };
 use super::pool::Pool;
 use super::repo;
+use super::unsubscribe::{UnsubscribeUrl, WithLink};
 use super::variants::{Variant, Variants};
 use crate::clock::Clock;
 use crate::db::types::TemplateId;
@@ -32,12 +34,24 @@ pub struct Templates {
     clock: Clock,
     cache: Arc<Cache>,
     pool: Pool,
+    unsubscribe_url: Option<UnsubscribeUrl>,
 }
 
 impl Templates {
     /// Over this database, by this clock.
     pub fn new(db: Db, clock: Clock) -> Self {
-        Self { db, clock, cache: Arc::default(), pool: Pool::default() }
+        Self { db, clock, cache: Arc::default(), pool: Pool::default(), unsubscribe_url: None }
+    }
+
+    /// With links to unsubscribe in texts.
+    #[must_use]
+    pub fn with_links(self, unsubscribe_url: Option<UnsubscribeUrl>) -> Self {
+        Self { unsubscribe_url, ..self }
+    }
+
+    /// Makes the links to unsubscribe, if recipients can reach the service.
+    pub fn unsubscribe_url(&self) -> Option<&UnsubscribeUrl> {
+        self.unsubscribe_url.as_ref()
     }
 
     /// The threads that fill templates for requests.
@@ -230,7 +244,11 @@ impl Templates {
         texts: Texts,
         data: Map<String, Value>,
     ) -> Result<TemplatePreview> {
-        self.pool.run(move || try_with(&texts, channel, &data)).await?
+        // nobody's link, which shows where one will stand
+        let link = self.unsubscribe_url.as_ref().and_then(|make| make(channel, "", None));
+        let link = link.as_deref().and_then(|link| link.rsplit_once('/'));
+        let link = link.map(|(page, _)| format!("{page}/preview"));
+        self.pool.run(move || try_with(&texts, channel, &WithLink::after(&data, || link.clone()))).await?
     }
 
     /// A template in all its languages, read once and remembered. What is changed at another node comes through in about
@@ -322,7 +340,7 @@ fn read_all(c: &mut AnyConnection, name: &str, channel: ChannelKind) -> Result<R
     Ok((Some(Arc::new(Variants::new(base, others))), in_use))
 }
 
-fn try_with(texts: &Texts, channel: ChannelKind, data: &Map<String, Value>) -> Result<TemplatePreview> {
+fn try_with(texts: &Texts, channel: ChannelKind, data: &dyn Data) -> Result<TemplatePreview> {
     let content: Content = texts.parse(channel)?;
     let (filled, error) = match content.fill(data) {
         Ok(filled) => (Some(filled), None),

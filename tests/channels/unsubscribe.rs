@@ -58,3 +58,75 @@ on_each_database! {
         }
     }
 }
+
+/// The link in a text that consists of `see ` and it.
+fn link_in(text: &Value) -> String {
+    let link = text.as_str().and_then(|text| text.trim().strip_prefix("see ")).unwrap_or_default();
+    assert!(link.starts_with("https://mail.example.com/unsubscribe/"), "{text}");
+    link.to_owned()
+}
+
+on_each_database! {
+    async fn texts_name_the_link_wherever_they_stand(kind: Database) {
+        let mut server = Peer::python("smtp.py", &[]);
+        let ready: Value = serde_json::from_str(&server.ready).unwrap();
+        let url = format!("smtp://127.0.0.1:{}", ready["port"]);
+        let service = Service::start_with(kind, &[
+            ("email.base_url", ""), ("email.smtp_url", &url), ("email.tls", "none"), ("email.from", "Shop <news@example.com>"),
+            ("http.public_url", "https://mail.example.com"), ("preferences.unsubscribe_secret", "a secret for links in mails"),
+        ]).await;
+        let fields = json!({"phone_number": "79030000001", "email": "ann@example.net",
+            "attributes": {"unsubscribe_url": "https://other.example/of-another-system"}});
+        service.post("/clients", fields).await;
+        let text = "see {{ unsubscribe_url }}";
+
+        let mailing = json!({"channel": "email", "subject": "x", "text": text, "html": "<a href=\"{{ unsubscribe_url }}\">x</a>",
+            "group": "news", "ends_at": after(std::time::Duration::from_secs(600))});
+        service.post("/mailings", mailing).await;
+        let mail = server.line();
+        let link = header(&mail, "List-Unsubscribe").unwrap();
+        let link = link.trim_matches(['<', '>']);
+        let parts: Value = serde_json::from_str(&mail).unwrap();
+        assert_eq!(link_in(&parts["parts"][0][1]), link, "{mail}");
+        assert_eq!(parts["parts"][1][1].as_str().map(str::trim), Some(format!("<a href=\"{link}\">x</a>").as_str()));
+        for channel in ["email", "sms"] {
+            let subject = (channel == "email").then_some("x");
+            let body = json!({"channel": channel, "subject": subject, "text": text});
+            link_in(&service.post("/mailings/preview", body).await["sample"][0]["text"]);
+        }
+
+        service.post("/templates", json!({"name": "welcome", "channel": "email", "subject": "x", "text": text})).await;
+        let shown = service.post("/templates/preview", json!({"channel": "sms", "text": text})).await;
+        assert_eq!((link_in(&shown["text"]).ends_with("/preview"), &shown["missing"]), (true, &json!([])));
+        let one = json!({"channel": "email", "recipient": "bert@example.net", "template": "welcome", "group": "news"});
+        let sent = service.post("/notifications", one.clone()).await;
+        let link = link_in(&sent["content"]);
+        let mut own = one;
+        own["values"] = json!({"unsubscribe_url": "https://shop.example/bye"});
+        assert_eq!(service.post("/notifications", own).await["content"], "see https://shop.example/bye");
+
+        // the link names the address that the message went to, and its group
+        let here = link.replace("https://mail.example.com", &service.base);
+        assert_eq!(service.http.post(&here).send().await.unwrap().status(), 200);
+        let suppressed = service.get("/suppressions?channel=email&address=bert%40example.net").await;
+        assert_eq!((&suppressed["items"][0]["group"], &suppressed["items"][0]["reason"]), (&json!("news"), &json!("unsubscribed")));
+
+        let step = json!({"channel": "email", "template": "welcome", "target": "user"});
+        service.post("/routes", json!({"event": "order.paid", "deliveries": [step]})).await;
+        let event = json!({"event": "order.paid", "user_target": {"email": "ann@example.net"}});
+        let id = service.post("/events", event).await["event_id"].as_str().unwrap().to_owned();
+        link_in(&service.get(&format!("/events/{id}")).await["notifications"][0]["content"]);
+    }
+
+}
+
+on_each_database! {
+    async fn a_text_with_the_link_needs_an_address_of_the_service(kind: Database) {
+        let service = Service::start(kind).await;
+        service.post("/clients", json!({"phone_number": "79030000001"})).await;
+        let body = json!({"text": "see {{ unsubscribe_url }}", "ends_at": after(std::time::Duration::from_secs(600))});
+        let (status, problem) = service.call("POST", "/mailings", Some(body)).await;
+        let reason = problem["errors"][0]["reason"].as_str().unwrap_or_default();
+        assert_eq!((status, reason.contains("PUBLIC_URL")), (422, true), "{problem}");
+    }
+}

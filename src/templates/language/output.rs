@@ -127,7 +127,6 @@ fn html(byte: u8) -> Option<Cow<'static, str>> {
         b'&' => "&amp;",
         b'"' => "&quot;",
         b'\'' => "&#x27;",
-        b'/' => "&#x2f;",
         _ => return None,
     }))
 }

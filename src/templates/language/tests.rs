@@ -271,7 +271,7 @@ fn values_are_escaped_for_the_place_where_they_stand() {
     let program = Program::parse("<{{ text }}|{{ n }}|{{ yes }}|{{ list }}>").unwrap();
     for (escape, expected) in [
         (Escape::None, "<<a href=\"x\">'&/\n\u{1}ы|1|true|[\"<\"]>"),
-        (Escape::Html, "<&lt;a href=&quot;x&quot;&gt;&#x27;&amp;&#x2f;\n\u{1}ы|1|true|[&quot;&lt;&quot;]>"),
+        (Escape::Html, "<&lt;a href=&quot;x&quot;&gt;&#x27;&amp;/\n\u{1}ы|1|true|[&quot;&lt;&quot;]>"),
         (Escape::Percent, "<%3Ca%20href%3D%22x%22%3E%27%26%2F%0A%01%D1%8B|1|true|%5B%22%3C%22%5D>"),
         (Escape::Json, "<\"<a href=\\\"x\\\">'&/\\n\\u0001ы\"|1|true|[\"<\"]>"),
     ] {
@@ -457,11 +457,10 @@ proptest! {
         let ours = program.render(&data(values.clone()), escape, LONGEST * 100);
         match jinja.render_str(&text, minijinja::value::Serde(&Plain(&values))) {
             Ok(theirs) => {
-                // it has negative zeros, and writes booleans as Python does
-                let alike = |text: String| {
-                    text.replace("-0.0", "0.0").replace("True", "true").replace("False", "false")
-                };
-                prop_assert_eq!(ours.map(alike), Ok(alike(theirs)), "{}", text);
+                // it has negative zeros, writes booleans as Python does, and escapes slashes
+                let ours = ours.map(|text| text.replace("-0.0", "0.0"));
+                let alike = theirs.replace("-0.0", "0.0").replace("True", "true").replace("False", "false");
+                prop_assert_eq!(ours, Ok(alike.replace("&#x2f;", "/")), "{}", text);
             }
             Err(e) => prop_assert!(ours.is_err(), "{}: {:?} where the other says {}", text, ours, e),
         }
