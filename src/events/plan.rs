@@ -16,7 +16,7 @@ use crate::notifications::model::{Raw, TemplateUsed};
 use crate::notifications::repo::Addresses;
 use crate::routes::model::{Compiled, PAYLOAD, Step, USER};
 use crate::templates::language::Value;
-use crate::templates::{Data, Filled, UnsubscribeUrl, Variants, WithLink};
+use crate::templates::{Data, Filled, UNSUBSCRIBE_URL, UnsubscribeUrl, Variants, WithLink};
 
 /// A client whom an event concerns.
 #[derive(Debug, Clone)]
@@ -308,7 +308,9 @@ fn say(
     };
     let in_payload = event.payload.get("locale").and_then(|value| value.as_str());
     let variant = variants.of(person.and_then(|person| person.recipient.locale()).or(in_payload));
-    let filled = variant.content.fill(&WithLink::after(filling, link));
+    let is_given = event.payload.contains_key(UNSUBSCRIBE_URL);
+    let data = if is_given { WithLink::after(filling, link) } else { WithLink::before(filling, link) };
+    let filled = variant.content.fill(&data);
     let filled = filled.map_err(|why| format!("does not fill the template `{name}` for {channel}: {why}"))?;
     Ok(Said { filled, template: Some(TemplateUsed::new(name, variant)) })
 }
