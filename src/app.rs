@@ -8,6 +8,7 @@ mod doors;
 mod paths;
 mod pulse;
 mod requests;
+mod secrets;
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::{SocketAddr, TcpListener};
@@ -17,7 +18,6 @@ use std::time::{Duration, Instant};
 use actix_web::dev::{Server, ServerHandle};
 use actix_web::middleware::from_fn;
 use actix_web::{App as ActixApp, web};
-use secrecy::{ExposeSecret, SecretString};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tracing_actix_web::TracingLogger;
@@ -26,14 +26,13 @@ pub use self::credentials::credentials_beside;
 pub use self::database::{Migration, Target, migrations, open_db};
 use self::doors::Doors;
 pub use self::doors::domains_of_routes;
+use self::secrets::Secrets;
 use crate::broker::Consumer;
 use crate::clients::Clients;
 use crate::clock::Clock;
 use crate::config::{self, Config, Role};
 use crate::credentials::Credentials;
 use crate::db::listen::Listener;
-use crate::db::secrets::secret;
-use crate::db::types::Timestamp;
 use crate::db::{AnyConnection, Db, Workload};
 use crate::dead_letters::replayer::Replayer;
 use crate::dead_letters::usecase::Told;
@@ -75,8 +74,9 @@ use crate::metrics::Metrics;
 use crate::notifications::Notifications;
 use crate::notifications::usecase::{Arrivals, Terms};
 use crate::pending_mailing::watchdog::Watchdog;
+use crate::people::{self, People};
 use crate::preferences::handler::unsubscribe::Brand;
-use crate::preferences::link::{Links, Tokens};
+use crate::preferences::link::Tokens;
 use crate::preferences::{self, Preferring};
 use crate::requests::{Recurring, Requests};
 use crate::routes::Routes;
@@ -165,6 +165,7 @@ struct Services {
     metrics: web::Data<Metrics>,
     inbox: web::Data<Inbox>,
     preferring: web::Data<Preferring>,
+    people: web::Data<People>,
     brand: web::Data<Brand>,
     suppressions: web::Data<Suppressions>,
     origins: web::Data<Origins>,
@@ -221,7 +222,7 @@ impl App {
         let observer = Observer::new(tasks_db.clone(), clock.clone(), live.clone());
         let observer = supervise("observer", trigger.clone(), observer.run(shutdown.clone()));
         let parts = (db.clone(), clock.clone(), metrics.clone(), live.clone());
-        let ways = (&guard, links(&config, &secrets));
+        let ways = (&guard, secrets.links(&config));
         let doors = Doors::new(&config, parts, (&partners, &shutdown), ways);
         // they end when the server does, with its last handle on them
         tasks.push(supervise("intake", trigger.clone(), doors.notes.run()));
@@ -232,6 +233,8 @@ impl App {
         tasks.push(supervise("inbox sweeper", trigger.clone(), sweep));
         let sweep = preferences::usecase::sweep(tasks_db.clone(), shutdown.clone());
         tasks.push(supervise("address sweeper", trigger.clone(), sweep));
+        let sweep = people::usecase::sweep(tasks_db.clone(), clock.clone(), shutdown.clone());
+        tasks.push(supervise("erased clients", trigger.clone(), sweep));
         let parts = (tasks_db.clone(), clock.clone(), metrics.clone());
         let keep = dead_letters::keeper::keep(parts, config.dead_letters.keep, shutdown.clone());
         tasks.push(supervise("dead letters", trigger.clone(), keep));
@@ -265,11 +268,22 @@ impl App {
         if let Some(timekeeper) = asked.timekeeper {
             tasks.push(supervise("timekeeper", trigger.clone(), timekeeper.run(shutdown.clone())));
         }
+        let clients = Clients::new(db.clone(), clock.clone());
+        let messages = Messages::new(db.clone());
+        let tokens = Tokens::new(&secrets.unsubscribe);
+        let preferring = Arc::new(Preferring::new(db.clone(), clock.clone(), tokens));
+        let suppressions = Arc::new(suppressions);
+        let people = People::new(
+            (db.clone(), clock.clone()),
+            (clients.clone(), messages.clone()),
+            (Arc::clone(&doors.notifications), Arc::clone(&doors.events)),
+            (Arc::clone(&preferring), Arc::clone(&suppressions)),
+        );
         let services = Services {
             requests: web::Data::from(asked.requests),
             recurring: web::Data::new(asked.recurring),
             dead_letters: web::Data::new(dead_letters),
-            clients: web::Data::new(Clients::new(db.clone(), clock.clone())),
+            clients: web::Data::new(clients),
             endpoints: web::Data::new(Endpoints::new(
                 db.clone(),
                 clock.clone(),
@@ -288,7 +302,7 @@ impl App {
                 missing(&config),
                 doors.templates.clone(),
             )),
-            messages: web::Data::new(Messages::new(db.clone())),
+            messages: web::Data::new(messages),
             sending: web::Data::new(Sending::new(db.clone(), clock.clone(), partners.switch)),
             templates: web::Data::new(doors.templates),
             notifications: web::Data::from(doors.notifications),
@@ -296,13 +310,10 @@ impl App {
             events: web::Data::from(doors.events),
             keeping: web::Data::new(Keeping(config.idempotency.keep)),
             inbox: web::Data::new(Inbox::new((db.clone(), clock.clone(), live.clone()), &secrets.inbox)),
-            preferring: web::Data::new(Preferring::new(
-                db.clone(),
-                clock.clone(),
-                Tokens::new(&secrets.unsubscribe),
-            )),
+            preferring: web::Data::from(preferring),
+            people: web::Data::new(people),
             brand: web::Data::new(Brand(config.preferences.brand_name.clone())),
-            suppressions: web::Data::new(suppressions),
+            suppressions: web::Data::from(suppressions),
             origins: web::Data::new(Origins(config.in_app.origins().map(str::to_owned).collect())),
             metrics: web::Data::new(metrics),
             access: web::Data::new(Access::new(config.access.api_key.clone())),
@@ -455,14 +466,8 @@ fn settings(config: &Config, secrets: &Secrets) -> Settings {
         shutdown: config.shutdown.timeout,
         // what cannot be read was refused when the configuration was
         quiet_zone: config.preferences.quiet_hours_timezone.parse().unwrap_or(chrono_tz::Tz::UTC),
-        links: links(config, secrets),
+        links: secrets.links(config),
     }
-}
-
-/// Makes the links to unsubscribe, if recipients can reach the service.
-fn links(config: &Config, secrets: &Secrets) -> Option<Arc<Links>> {
-    let url = config.http.public_url.as_deref();
-    url.map(|url| Arc::new(Links::new(url, &secrets.unsubscribe)))
 }
 
 /// Scheduled messages and retries wait in one table, and one task looks for both: as often as the one setting or the
@@ -492,32 +497,6 @@ fn terms(config: &Config, guard: Arc<Guard>, shutdown: &Shutdown) -> Terms {
         retries: ChannelKind::ALL.iter().map(retries).collect(),
         patience: config.notifications.sync_wait,
         shutdown: shutdown.clone(),
-    }
-}
-
-/// The secrets of tokens and links: the configured ones, and in place of one that is not configured one that was
-/// generated and is kept in the database. Never the API key: a link would let its reader try keys without asking.
-#[derive(Clone)]
-struct Secrets {
-    inbox: Vec<u8>,
-    unsubscribe: Vec<u8>,
-    /// Encrypts what is kept of answers with secrets, where there is no key for credentials.
-    answers: Vec<u8>,
-}
-
-impl Secrets {
-    async fn load(config: &Config, db: &Db, now: Timestamp) -> Result<Self> {
-        let [inbox, unsubscribe, answers] =
-            ["inbox", "unsubscribe", "answers"].map(|name| db.write(move |c| secret(c, name, now)));
-        let (inbox, unsubscribe, answers) = (inbox.await?, unsubscribe.await?, answers.await?);
-        let configured = |secret: &Option<SecretString>, generated: Vec<u8>| {
-            secret.as_ref().map_or(generated, |secret| secret.expose_secret().as_bytes().to_vec())
-        };
-        Ok(Self {
-            inbox: configured(&config.in_app.secret, inbox),
-            unsubscribe: configured(&config.preferences.unsubscribe_secret, unsubscribe),
-            answers,
-        })
     }
 }
 
@@ -552,6 +531,7 @@ fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<S
             .app_data(services.probes.clone())
             .app_data(services.inbox.clone())
             .app_data(services.preferring.clone())
+            .app_data(services.people.clone())
             .app_data(services.brand.clone())
             .app_data(services.suppressions.clone())
             .app_data(services.origins.clone())

@@ -405,6 +405,23 @@ pub fn refusal(verdict: &Verdict) -> Error {
     }
 }
 
+/// Forgets what was answered to the requests that made these resources, whose person was erased. Their keys stay taken: an
+/// equal request is refused as another one. Returns how many there were.
+///
+/// # Errors
+/// Those of the database.
+pub fn forget_answers(c: &mut AnyConnection, resources: &[Uuid]) -> Result<usize> {
+    let resources: Vec<ResourceId> = resources.iter().copied().map(ResourceId).collect();
+    let of_them = idempotency_key::table.filter(idempotency_key::resource_id.eq_any(resources));
+    let nothing = (
+        idempotency_key::fingerprint.eq(Vec::<u8>::new()),
+        idempotency_key::status.eq(None::<i16>),
+        idempotency_key::location.eq(None::<String>),
+        idempotency_key::body.eq(None::<String>),
+    );
+    Ok(diesel::update(of_them).set(nothing).execute(c)?)
+}
+
 /// Stores what a request was answered that was in work.
 ///
 /// # Errors

@@ -20,6 +20,7 @@
 //! | [`dead_letters`] | what failed: read, replayed, dropped |
 //! | [`pending_mailing`] | what makes a mailing begin at its time |
 //! | [`suppressions`] | addresses that nothing is sent to, whoever has them |
+//! | [`people`] | all that is known of a person: given out, and erased |
 //! | [`preferences`] | what clients opted out of, and when they are left alone |
 //! | [`egress`], [`oauth`], [`channels`] | the way out, and access tokens for it; they know no database |
 //! | [`credentials`] | what requests prove with who asks: kept encrypted, never shown |
@@ -69,6 +70,7 @@ pub mod notifications;
 pub mod oauth;
 pub mod paging;
 pub mod pending_mailing;
+pub mod people;
 pub mod preferences;
 pub mod requests;
 pub mod routes;

@@ -56,6 +56,10 @@ const MAY_IMPORT: &[(&str, &str)] = &[
         "requests",
         "error clock db kinds paging channels credentials egress messages notifications dead_letters idempotency metrics lifecycle failpoint",
     ),
+    (
+        "people",
+        "error address clock db kinds lifecycle idempotency clients messages notifications events preferences suppressions",
+    ),
     ("inbox", "error clock db kinds paging lifecycle live clients notifications channels failpoint seal"),
     ("endpoints", "error clock db kinds lifecycle paging live egress channels credentials idempotency"),
     (
@@ -67,7 +71,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("demo", "error clock egress sandbox"),
     (
         "app",
-        "error clock kinds db config lifecycle live metrics clients messages mailings notifications idempotency pending_mailing egress channels credentials endpoints inbox delivery templates routes events requests preferences suppressions broker dead_letters http descriptors sending",
+        "error clock kinds db config lifecycle live metrics clients messages mailings notifications idempotency pending_mailing egress channels credentials endpoints inbox delivery templates routes events requests people preferences suppressions broker dead_letters http descriptors sending",
     ),
     (
         "cli",
@@ -76,7 +80,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     // its list of the operations names every handler: a part of the composition root that stands beside its kind
     (
         "http/openapi.rs",
-        "error clients credentials endpoints events inbox live messages mailings notifications requests routes templates preferences suppressions dead_letters http sending",
+        "error clients credentials endpoints events inbox live messages mailings notifications requests routes templates people preferences suppressions dead_letters http sending",
     ),
     ("lib", ""),
     ("main", ""),

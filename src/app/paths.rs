@@ -7,8 +7,8 @@ use crate::http::routing::{get, others};
 use crate::http::{channels as http_channels, figures, health, metrics as http_metrics, openapi, problem};
 use crate::requests::{handler as requests_handler, recurring};
 use crate::{
-    clients, dead_letters, endpoints, events, inbox, live, mailings, messages, notifications, preferences,
-    routes, sending, suppressions, templates,
+    clients, dead_letters, endpoints, events, inbox, live, mailings, messages, notifications, people,
+    preferences, routes, sending, suppressions, templates,
 };
 
 fn read(path: &str, route: Route) -> Resource {
@@ -35,6 +35,7 @@ pub(super) fn every_path(cfg: &mut web::ServiceConfig) {
         .service(
             web::scope("/api/v1")
                 .configure(clients::handler::routes)
+                .configure(people::handler::routes(clients::handler::one()))
                 .configure(preferences::handler::routes)
                 .configure(suppressions::handler::routes)
                 .configure(endpoints::handler::routes)

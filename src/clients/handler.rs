@@ -3,7 +3,7 @@
 mod schema;
 mod upload;
 
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpResponse, Resource, web};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::IntoParams;
@@ -33,15 +33,15 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
         web::resource("/clients/import")
             .route(web::post().to(import_clients))
             .default_service(others("POST")),
-    )
-    .service(
-        web::resource("/clients/{id}")
-            .route(get().to(get_client))
-            .route(web::put().to(replace_client))
-            .route(web::patch().to(patch_client))
-            .route(web::delete().to(delete_client))
-            .default_service(others("GET, HEAD, PUT, PATCH, DELETE")),
     );
+}
+
+/// The resource of one client, without its deletion, which erases a person.
+pub fn one() -> Resource {
+    web::resource("/clients/{id}")
+        .route(get().to(get_client))
+        .route(web::put().to(replace_client))
+        .route(web::patch().to(patch_client))
 }
 
 /// Create a client
@@ -184,22 +184,4 @@ pub async fn patch_client(
     let id = path_id(&id)?;
     let patch = ClientPatch::from_json(body.0)?;
     Ok(HttpResponse::Ok().json(clients.patch(id, patch).await?))
-}
-
-/// Delete a client
-///
-/// Messages that were sent to it stay in the books.
-#[utoipa::path(
-    delete,
-    path = "/api/v1/clients/{id}",
-    operation_id = "delete_client",
-    tag = "clients",
-    params(("id" = uuid::Uuid, Path, description = "The id of the client")),
-    responses(
-        (status = 204, description = "It is gone"),
-    )
-)]
-pub async fn delete_client(clients: web::Data<Clients>, id: web::Path<String>) -> Result<HttpResponse> {
-    clients.delete(path_id(&id)?).await?;
-    Ok(HttpResponse::NoContent().finish())
 }

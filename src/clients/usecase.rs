@@ -113,18 +113,6 @@ impl Clients {
             .await
     }
 
-    /// Forgets the client. Messages that were sent to it stay in the books.
-    ///
-    /// # Errors
-    /// [`Error::NotFound`].
-    pub async fn delete(&self, id: ClientId) -> Result<()> {
-        if self.db.write(move |c| repo::delete(c, id)).await? {
-            Ok(())
-        } else {
-            Err(Error::not_found("client", id))
-        }
-    }
-
     /// Creates and updates clients from CSV, see [`import`]. `source` is read on a thread of its own.
     ///
     /// # Errors

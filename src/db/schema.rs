@@ -16,6 +16,11 @@ diesel::table! {
     client_attribute (name) { name -> Text, }
 }
 diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::{Id, Instant};
+    erased_client (client_id) { client_id -> Id, erased_at -> Instant, }
+}
+diesel::table! {
     use crate::db::types::Id;
     client_move (client_id) { client_id -> Id, }
 }

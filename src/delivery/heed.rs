@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::model::{Item, OpenPage, Outcome, RunState};
+use super::model::{CLIENT_DELETED, Item, OpenPage, Outcome, RunState};
 use super::shared::Shared;
 use crate::db::types::Timestamp;
 use crate::kinds::{ChannelKind, OutcomeKind, Priority};
@@ -25,6 +25,9 @@ pub enum Heeded {
 impl Shared {
     /// What the wishes of its recipient make of a message at `now`.
     pub fn heed(&self, item: Item, now: Timestamp) -> Heeded {
+        if item.is_erased() {
+            return Heeded::Unwanted(item.close(OutcomeKind::Cancelled, now, CLIENT_DELETED));
+        }
         let (channel, zone) = (item.origin.channel(), self.settings.quiet_zone);
         let fate = match &item.wishes {
             Some(wishes) => {

@@ -375,6 +375,11 @@ impl Item {
         }
     }
 
+    /// Returns whether its address was erased with its client while it waited.
+    pub fn is_erased(&self) -> bool {
+        self.address.as_deref() == Some("")
+    }
+
     /// It waits until `due_at` without an attempt.
     pub fn defer(self, at: Timestamp, due_at: Timestamp, why: impl Into<String>) -> Outcome {
         Outcome { due_at: Some(due_at), ..self.close(OutcomeKind::Retry, at, why) }

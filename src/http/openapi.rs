@@ -17,7 +17,7 @@ use self::problems::Problems;
 use self::replays::Replays;
 use crate::{
     clients, credentials, dead_letters, endpoints, events, inbox, live, mailings, messages, notifications,
-    preferences, requests, routes, sending, suppressions, templates,
+    people, preferences, requests, routes, sending, suppressions, templates,
 };
 
 /// Where the document is.
@@ -33,7 +33,7 @@ pub(super) static COMMITTED: &str = include_str!("../../docs/openapi.json");
         message, inside its window, and the books balance."),
     paths(
         clients::handler::create_client, clients::handler::list_clients, clients::handler::get_client,
-        clients::handler::replace_client, clients::handler::patch_client, clients::handler::delete_client, clients::handler::import_clients,
+        clients::handler::replace_client, clients::handler::patch_client, people::handler::delete_client, people::handler::export_client, clients::handler::import_clients,
         mailings::handler::create_mailing, mailings::handler::list_mailings, mailings::handler::preview_mailing,
         mailings::handler::get_overview, mailings::handler::get_mailing, mailings::handler::get_mailing_stats,
         mailings::handler::patch_mailing, mailings::handler::delete_mailing, mailings::handler::pause_mailing,

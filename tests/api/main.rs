@@ -37,6 +37,7 @@ mod openapi;
 mod operation;
 mod parameters;
 mod peers;
+mod people;
 mod phones;
 mod preferences;
 mod preview;

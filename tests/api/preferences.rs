@@ -56,7 +56,7 @@ on_each_database! {
         assert_eq!((&kept["channels"], &kept["groups"]), (&all(false, true), &json!({"newsletter": false})));
         let emptied = ask(&service, "PUT", &path, Some(json!({"channels": {}, "groups": {}}))).await.success(200);
         assert_eq!((&emptied["channels"], &emptied["groups"]), (&all(true, true), &json!({})));
-        assert_eq!(ask(&service, "DELETE", &format!("/clients/{id}"), None).await.status, 204);
+        ask(&service, "DELETE", &format!("/clients/{id}"), None).await.success(200);
         for (method, body) in [("GET", None), ("PUT", Some(json!({}))), ("PATCH", Some(json!({})))] {
             ask(&service, method, &path, body).await.problem(404);
         }

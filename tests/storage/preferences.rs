@@ -47,7 +47,7 @@ on_each_database! {
             assert_eq!(known.len(), 1);
             assert_eq!((&known[&client].preferences, known[&client].zone), (&step, Some(chrono_tz::Asia::Tokyo)));
         }
-        stage.clients.delete(client).await.unwrap();
+        assert!(stage.delete_client(client).await);
         let gone = stage.db.write(move |c| Ok((repo::find(c, client)?, repo::lock_client(c, client)?)));
         assert_eq!(gone.await.unwrap(), (None, false));
     }

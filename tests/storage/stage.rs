@@ -48,6 +48,11 @@ impl Stage {
         }
     }
 
+    /// Deletes a client's row, and says whether there was one.
+    pub async fn delete_client(&self, id: ClientId) -> bool {
+        self.db.write(move |c| fanfare::clients::repo::delete(c, id)).await.unwrap()
+    }
+
     /// Every client, in the order of their making.
     pub async fn all(&self) -> Vec<Client> {
         let (clients, next) = self.clients.list(ListFilter::default(), None, 1_000_000).await.unwrap();

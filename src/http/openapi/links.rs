@@ -7,7 +7,11 @@ use utoipa::openapi::{OpenApi, RefOr};
 
 /// What makes something, where its answer has the id, and what takes that.
 const LINKS: &[(&str, &str, &[&str])] = &[
-    ("create_client", "/id", &["get_client", "replace_client", "patch_client", "delete_client"]),
+    (
+        "create_client",
+        "/id",
+        &["get_client", "replace_client", "patch_client", "export_client", "delete_client"],
+    ),
     (
         "create_mailing",
         "/id",

@@ -1,0 +1,164 @@
+//! What can be done with all that is known of a person.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::model::{Erased, ErasedClient, ExportedInboxMessage, ExportedMessage, Sent};
+use super::repo;
+use crate::clients::Clients;
+use crate::clients::model::Client;
+use crate::clock::Clock;
+use crate::db::types::{ClientId, EventId, MessageId};
+use crate::db::{AnyConnection, Db};
+use crate::error::{Error, Result};
+use crate::events::Events;
+use crate::events::model::Event;
+use crate::kinds::ChannelKind;
+use crate::lifecycle::{Shutdown, tidy};
+use crate::messages::Messages;
+use crate::notifications::Notifications;
+use crate::preferences::Preferring;
+use crate::preferences::model::ClientPreferences;
+use crate::suppressions::Suppressions;
+use crate::suppressions::model::{Suppression, SuppressionFilter};
+
+/// How often is looked for what was recorded of an erased client afterwards.
+const SWEEP: Duration = Duration::from_secs(60);
+/// For so long a node may have had a client's message in memory.
+const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
+/// Suppressions of one address.
+const MOST_SUPPRESSIONS: i64 = 1000;
+
+/// The people of one database.
+pub struct People {
+    db: Db,
+    clock: Clock,
+    clients: Clients,
+    messages: Messages,
+    notifications: Arc<Notifications>,
+    events: Arc<Events>,
+    preferring: Arc<Preferring>,
+    suppressions: Arc<Suppressions>,
+}
+
+/// All that is known of a person, but for the messages and events themselves, of which there may be many.
+pub struct Known {
+    /// The client.
+    pub client: Client,
+    /// Its wishes.
+    pub preferences: ClientPreferences,
+    /// What stands against its addresses.
+    pub suppressions: Vec<Suppression>,
+    /// Its messages.
+    pub messages: Vec<Sent>,
+    /// The events that caused some of them.
+    pub events: Vec<EventId>,
+    /// Its inbox.
+    pub inbox: Vec<ExportedInboxMessage>,
+}
+
+impl People {
+    /// Over this database and what the other domains can do.
+    pub fn new(
+        (db, clock): (Db, Clock),
+        (clients, messages): (Clients, Messages),
+        (notifications, events): (Arc<Notifications>, Arc<Events>),
+        (preferring, suppressions): (Arc<Preferring>, Arc<Suppressions>),
+    ) -> Self {
+        Self { db, clock, clients, messages, notifications, events, preferring, suppressions }
+    }
+
+    /// All that is known of a client.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn known(&self, id: ClientId) -> Result<Known> {
+        let client = self.clients.get(id).await?;
+        let preferences = self.preferring.get(id).await?;
+        let read = move |c: &mut AnyConnection| {
+            let addresses = repo::addresses(c, id)?;
+            let messages = repo::messages(c, id, &addresses)?;
+            let ids: Vec<MessageId> = messages.iter().map(|sent| sent.id).collect();
+            let events = repo::events(c, &ids)?.into_iter().collect();
+            let mut inbox = Vec::new();
+            for (_, user) in addresses.iter().filter(|(channel, _)| *channel == ChannelKind::InApp) {
+                inbox.extend(repo::inbox_of(c, user)?);
+            }
+            Ok((addresses, messages, events, inbox))
+        };
+        let (addresses, messages, events, inbox) = self.db.read(read).await?;
+        let mut suppressions: Vec<Suppression> = Vec::new();
+        for address in addresses {
+            let filter = SuppressionFilter { address: Some(address), ..SuppressionFilter::default() };
+            let (found, _) = self.suppressions.list(filter, None, MOST_SUPPRESSIONS).await?;
+            let new: Vec<_> = found.into_iter().filter(|one| !suppressions.contains(one)).collect();
+            suppressions.extend(new);
+        }
+        Ok(Known { client, preferences, suppressions, messages, events, inbox })
+    }
+
+    /// One message with its attempts; none when it is gone.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn message(&self, sent: Sent) -> Result<Option<ExportedMessage>> {
+        let found = if sent.is_of_mailing {
+            self.messages.get(sent.id).await.map(|one| ExportedMessage::Message(Box::new(one)))
+        } else {
+            self.notifications.get(sent.id).await.map(|one| ExportedMessage::Notification(Box::new(one)))
+        };
+        unless_gone(found)
+    }
+
+    /// One event; none when it is gone.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn event(&self, id: EventId) -> Result<Option<Event>> {
+        unless_gone(self.events.get(id.to_string()).await.map(|found| found.event))
+    }
+
+    /// Cancels what waits for a client, and erases the person: its addresses, and the texts of its messages. The counts
+    /// stay, and suppressions of its addresses stay as hashes.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`].
+    pub async fn erase(&self, id: ClientId) -> Result<ErasedClient> {
+        let waiting = move |c: &mut AnyConnection| {
+            let addresses = repo::addresses(c, id)?;
+            let all = repo::messages(c, id, &addresses)?;
+            Ok(all.into_iter().filter(|sent| !sent.is_final && !sent.is_of_mailing).collect::<Vec<_>>())
+        };
+        for sent in self.db.read(waiting).await? {
+            match self.notifications.cancel(sent.id).await {
+                // it has ended, or an attempt is in flight
+                Ok(()) | Err(Error::Conflict(_) | Error::NotFound { .. }) => {}
+                Err(other) => return Err(other),
+            }
+        }
+        let now = self.clock.now();
+        let erased: Option<Erased> = self.db.write(move |c| repo::erase(c, id, now)).await?;
+        let erased = erased.ok_or_else(|| Error::not_found("client", id))?;
+        Ok(ErasedClient { client_id: id, erased })
+    }
+}
+
+fn unless_gone<T>(found: Result<T>) -> Result<Option<T>> {
+    match found {
+        Ok(found) => Ok(Some(found)),
+        Err(Error::NotFound { .. }) => Ok(None),
+        Err(other) => Err(other),
+    }
+}
+
+/// Erases until the shutdown what nodes record of erased clients that they still had in memory.
+pub async fn sweep(db: Db, clock: Clock, shutdown: Shutdown) {
+    tidy(shutdown, SWEEP, || async {
+        let until = clock.now().minus(REMEMBERED);
+        if let Err(error) = db.write(move |c| repo::erase_again(c, until)).await {
+            tracing::warn!(%error, "messages of erased clients could not be looked through; trying again");
+        }
+        false
+    })
+    .await;
+}
