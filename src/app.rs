@@ -202,6 +202,8 @@ impl App {
         let suppressions = Suppressions::new(db.clone(), clock.clone());
         // before anything is sent
         suppressions.adopt().await?;
+        let clients = Clients::new(db.clone(), clock.clone());
+        clients.adopt().await?;
         if config.delivery.sending == config::Sending::Off {
             let now = clock.now();
             db.write(move |c| sending::repo::pause(c, now)).await?;
@@ -268,7 +270,6 @@ impl App {
         if let Some(timekeeper) = asked.timekeeper {
             tasks.push(supervise("timekeeper", trigger.clone(), timekeeper.run(shutdown.clone())));
         }
-        let clients = Clients::new(db.clone(), clock.clone());
         let messages = Messages::new(db.clone());
         let tokens = Tokens::new(&secrets.unsubscribe);
         let preferring = Arc::new(Preferring::new(db.clone(), clock.clone(), tokens));

@@ -46,7 +46,8 @@ pub fn one() -> Resource {
 
 /// Create a client
 ///
-/// Only the phone number is needed. The operator's code of a Russian number is taken from the number.
+/// It needs one address: a phone number, an e-mail address, a push token or an external id. The operator's code of a Russian
+/// number is taken from the number.
 #[utoipa::path(
     post,
     path = "/api/v1/clients",
@@ -66,10 +67,10 @@ pub async fn create_client(
     dry_run: DryRun,
     posted: Posted<Map<String, Value>>,
 ) -> Result<HttpResponse> {
-    let (number, patch) = ClientPatch::from_whole_json(posted.value)?;
+    let patch = ClientPatch::from_json(posted.value)?;
     let mode = dry_run.mode(posted.key);
     let answer = |made: &Client| Answer::created(format!("/api/v1/clients/{}", made.id), made);
-    Ok(respond(clients.create(number, patch, mode, answer).await?))
+    Ok(respond(clients.create(patch, mode, answer).await?))
 }
 
 /// Read a client
@@ -156,8 +157,8 @@ pub async fn replace_client(
     body: Json<Map<String, Value>>,
 ) -> Result<HttpResponse> {
     let id = path_id(&id)?;
-    let (number, patch) = ClientPatch::from_whole_json(body.0)?;
-    Ok(HttpResponse::Ok().json(clients.replace(id, number, patch).await?))
+    let patch = ClientPatch::from_json(body.0)?;
+    Ok(HttpResponse::Ok().json(clients.replace(id, patch).await?))
 }
 
 /// Change a client

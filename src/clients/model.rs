@@ -20,6 +20,9 @@ use crate::db::types::{ClientId, Timestamp};
 use crate::error::FieldError;
 use crate::locale::Locale;
 
+const NO_ADDRESS: &str =
+    "is missing: a client has a phone_number, or else an email, a push_token or an external_id";
+
 /// A person who can be reached.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Client {
@@ -27,7 +30,7 @@ pub struct Client {
     #[schema(example = "01922f4e-7a3b-7c1d-9e5f-0a1b2c3d4e5f")]
     pub id: ClientId,
     /// The digits of the E.164 number; no two clients share one.
-    pub phone_number: PhoneNumber,
+    pub phone_number: Option<PhoneNumber>,
     /// Taken from a Russian number when it was not given.
     pub mobile_operator_code: Option<OperatorCode>,
     /// A word of yours to choose audiences by.
@@ -53,20 +56,14 @@ pub struct Client {
 }
 
 impl Client {
-    /// A new client with this number and everything that `patch` says of it. An operator code that is not given is
-    /// taken from the number.
+    /// A new client with everything that `patch` says of it. An operator code that is not given is taken from the number.
     ///
     /// # Errors
-    /// More attributes than a client may have.
-    pub fn create(
-        id: ClientId,
-        phone_number: PhoneNumber,
-        patch: &ClientPatch,
-        now: Timestamp,
-    ) -> Result<Self, FieldError> {
+    /// More attributes than a client may have, and no address at all.
+    pub fn create(id: ClientId, patch: &ClientPatch, now: Timestamp) -> Result<Self, FieldError> {
         let mut client = Self {
             id,
-            phone_number,
+            phone_number: None,
             mobile_operator_code: None,
             tag: None,
             timezone: None,
@@ -80,7 +77,7 @@ impl Client {
         };
         client.apply(patch, now)?;
         if client.mobile_operator_code.is_none() {
-            client.mobile_operator_code = client.phone_number.operator_code();
+            client.mobile_operator_code = client.phone_number.and_then(PhoneNumber::operator_code);
         }
         Ok(client)
     }
@@ -89,11 +86,12 @@ impl Client {
     /// came from the old number does not outlive it.
     ///
     /// # Errors
-    /// More attributes than a client may have; nothing that was changed before is to be kept then.
+    /// More attributes than a client may have, and no address at all; nothing that was changed before is to be kept then.
     pub fn apply(&mut self, patch: &ClientPatch, now: Timestamp) -> Result<(), FieldError> {
         if let Some(number) = patch.phone_number {
-            let derived = number.operator_code();
-            if derived.is_some() || self.mobile_operator_code == self.phone_number.operator_code() {
+            let of = |number: Option<PhoneNumber>| number.and_then(PhoneNumber::operator_code);
+            let derived = of(number);
+            if derived.is_some() || self.mobile_operator_code == of(self.phone_number) {
                 self.mobile_operator_code = derived;
             }
             self.phone_number = number;
@@ -110,7 +108,14 @@ impl Client {
         }
         self.attributes.merge(&patch.attributes)?;
         self.updated_at = now;
-        Ok(())
+        if self.has_address() { Ok(()) } else { Err(FieldError::new(Field::PhoneNumber.name(), NO_ADDRESS)) }
+    }
+
+    fn has_address(&self) -> bool {
+        self.phone_number.is_some()
+            || self.email.is_some()
+            || self.push_token.is_some()
+            || self.external_id.is_some()
     }
 }
 
@@ -140,7 +145,8 @@ mod tests {
             mobile_operator_code: Some(code.map(|c| c.parse().unwrap())),
             ..ClientPatch::default()
         };
-        Client::create(ClientId::new(), number.parse().unwrap(), &patch, Timestamp::from_micros(NOW)).unwrap()
+        let patch = ClientPatch { phone_number: Some(Some(number.parse().unwrap())), ..patch };
+        Client::create(ClientId::new(), &patch, Timestamp::from_micros(NOW)).unwrap()
     }
 
     fn code_after(client: &mut Client, patch: ClientPatch) -> Option<String> {
@@ -149,7 +155,7 @@ mod tests {
     }
 
     fn to_number(number: &str) -> ClientPatch {
-        ClientPatch { phone_number: Some(number.parse().unwrap()), ..ClientPatch::default() }
+        ClientPatch { phone_number: Some(Some(number.parse().unwrap())), ..ClientPatch::default() }
     }
 
     #[test]
@@ -171,6 +177,20 @@ mod tests {
     fn a_given_code_outlives_a_foreign_number() {
         let mut hans = client("4915112345678", Some("151"));
         assert_eq!(code_after(&mut hans, to_number("4915112345679")), Some("151".into()));
+    }
+
+    #[test]
+    fn a_client_has_an_address_and_may_lose_the_others() {
+        let mut anna = client("79031234567", None);
+        let without_number = ClientPatch { phone_number: Some(None), ..ClientPatch::default() };
+        let mut alone = anna.clone();
+        let error = alone.apply(&without_number, anna.updated_at).unwrap_err();
+        assert_eq!((error.field.as_str(), error.reason.as_str()), ("phone_number", NO_ADDRESS));
+        let email = Some(Some("anna@example.com".parse().unwrap()));
+        assert_eq!(code_after(&mut anna, ClientPatch { email, ..without_number }), None);
+        assert_eq!(anna.phone_number, None);
+        let now = anna.updated_at;
+        assert!(Client::create(ClientId::new(), &ClientPatch::default(), now).is_err());
     }
 
     #[test]

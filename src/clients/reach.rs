@@ -62,7 +62,7 @@ pub struct Reach<'c> {
     /// Which client.
     pub id: ClientId,
     /// E.164 digits.
-    pub phone_number: i64,
+    pub phone_number: Option<i64>,
     /// Its e-mail address.
     pub email: Option<&'c str>,
     /// Its device.
@@ -78,7 +78,7 @@ impl Reach<'_> {
     /// have for it, so that a page of theirs can show its inbox.
     pub fn on(&self, channel: ChannelKind) -> Option<String> {
         match channel {
-            ChannelKind::Sms => Some(e164(self.phone_number)),
+            ChannelKind::Sms => self.phone_number.map(e164),
             ChannelKind::Email => self.email.map(str::to_owned),
             ChannelKind::Push => self.push_token.map(str::to_owned),
             ChannelKind::InApp => {
@@ -159,7 +159,7 @@ mod tests {
         let attributes = r#"{"webhook_url": "https://example.com/h", "discord_url": "no URL"}"#;
         let bare = Reach {
             id,
-            phone_number: 79031234567,
+            phone_number: Some(79031234567),
             email: None,
             push_token: None,
             external_id: None,

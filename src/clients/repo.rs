@@ -10,10 +10,12 @@ use diesel::sql_types::{Array, Text};
 pub use self::many::{find_many_for_update, free_external_ids, store_many};
 use self::row::Row;
 use super::model::{Attributes, Client, ListFilter};
+use crate::address;
 use crate::db::AnyConnection;
 use crate::db::schema::{client, client_attribute, preference};
 use crate::db::types::ClientId;
 use crate::error::{Error, Result};
+use crate::kinds::ChannelKind;
 
 /// Stores a new client.
 ///
@@ -93,6 +95,24 @@ pub fn delete(connection: &mut AnyConnection, id: ClientId) -> Result<bool> {
     // after the client, whose row a change of its preferences holds
     diesel::delete(preference::table.find(id)).execute(connection)?;
     Ok(gone > 0)
+}
+
+/// Makes the normal form of up to `limit` e-mail addresses that have none. Returns how many there were.
+///
+/// # Errors
+/// Those of the database.
+pub fn fill_email_keys(connection: &mut AnyConnection, limit: i64) -> Result<usize> {
+    let some: Vec<(ClientId, Option<String>)> = client::table
+        .filter(client::email.is_not_null())
+        .filter(client::email_key.is_null())
+        .select((client::id, client::email))
+        .limit(limit)
+        .load(connection)?;
+    for (id, email) in &some {
+        let key = email.as_deref().map(|email| address::normal(ChannelKind::Email, email).into_owned());
+        diesel::update(client::table.find(id)).set(client::email_key.eq(key)).execute(connection)?;
+    }
+    Ok(some.len())
 }
 
 /// Every name of an attribute that some client has had.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tokio::sync::Semaphore;
 
 use super::import::{self, ImportReport, Stopped};
-use super::model::{Client, ClientPatch, ListFilter, PhoneNumber};
+use super::model::{Client, ClientPatch, ListFilter};
 use super::repo;
 use crate::clock::Clock;
 use crate::db::types::ClientId;
@@ -17,6 +17,9 @@ use crate::paging;
 
 /// Imports at once; further ones are refused. Each has a thread and a few chunks in memory.
 const IMPORTS_AT_ONCE: usize = 4;
+
+/// E-mail addresses that are adopted in one transaction.
+const ADOPTED_AT_ONCE: i64 = 1000;
 
 /// The clients of one database; cloning it is cheap.
 #[derive(Clone)]
@@ -39,12 +42,11 @@ impl Clients {
     /// attributes than a client may have.
     pub async fn create(
         &self,
-        number: PhoneNumber,
         patch: ClientPatch,
         mode: Mode,
         answer: impl FnOnce(&Client) -> Result<Answer>,
     ) -> Result<Made<Client>> {
-        let client = whole(ClientId::new(), number, &patch, &self.clock)?;
+        let client = whole(ClientId::new(), &patch, &self.clock)?;
         let answer = answer(&client)?;
         let (now, id) = (self.clock.now(), client.id.0);
         let insert = move |c: &mut AnyConnection| {
@@ -84,8 +86,8 @@ impl Clients {
     ///
     /// # Errors
     /// [`Error::NotFound`], and those of [`Clients::create`].
-    pub async fn replace(&self, id: ClientId, number: PhoneNumber, patch: ClientPatch) -> Result<Client> {
-        let mut client = whole(id, number, &patch, &self.clock)?;
+    pub async fn replace(&self, id: ClientId, patch: ClientPatch) -> Result<Client> {
+        let mut client = whole(id, &patch, &self.clock)?;
         self.db
             .write(move |c| {
                 let stored = repo::find_for_update(c, id)?.ok_or_else(|| Error::not_found("client", id))?;
@@ -113,6 +115,15 @@ impl Clients {
             .await
     }
 
+    /// Makes the normal forms of e-mail addresses that an earlier version stored, in small steps.
+    ///
+    /// # Errors
+    /// Those of the database.
+    pub async fn adopt(&self) -> Result<()> {
+        while self.db.write(|c| repo::fill_email_keys(c, ADOPTED_AT_ONCE)).await? > 0 {}
+        Ok(())
+    }
+
     /// Creates and updates clients from CSV, see [`import`]. `source` is read on a thread of its own.
     ///
     /// # Errors
@@ -130,6 +141,6 @@ impl Clients {
     }
 }
 
-fn whole(id: ClientId, number: PhoneNumber, patch: &ClientPatch, clock: &Clock) -> Result<Client> {
-    Client::create(id, number, patch, clock.now()).map_err(|e| Error::Invalid(vec![e]))
+fn whole(id: ClientId, patch: &ClientPatch, clock: &Clock) -> Result<Client> {
+    Client::create(id, patch, clock.now()).map_err(|e| Error::Invalid(vec![e]))
 }

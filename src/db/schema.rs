@@ -5,10 +5,10 @@ diesel::table! {
     use diesel::sql_types::*;
     use crate::db::types::{Id, Instant};
     client (id) {
-        id -> Id, phone_number -> BigInt, mobile_operator_code -> Nullable<Text>, tag -> Nullable<Text>,
+        id -> Id, phone_number -> Nullable<BigInt>, mobile_operator_code -> Nullable<Text>, tag -> Nullable<Text>,
         timezone -> Nullable<Text>, email -> Nullable<Text>, push_token -> Nullable<Text>,
         external_id -> Nullable<Text>, attributes -> Text, created_at -> Instant, updated_at -> Instant,
-        locale -> Nullable<Text>,
+        locale -> Nullable<Text>, email_key -> Nullable<Text>,
     }
 }
 diesel::table! {

@@ -401,7 +401,7 @@ impl Feeder {
             mailing: run.id,
             ranges: Arc::clone(&run.ranges),
             limit: shared.settings.page_size,
-            needs: Needs { channel: run.channel, profile: false },
+            needs: Needs { profile: false, ..run.needs() },
         };
         let closing = Closing { plan, channel: run.channel, priority: run.priority, status, reason };
         let now = shared.now();

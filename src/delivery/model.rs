@@ -15,7 +15,7 @@ use crate::channels::request::Response;
 use crate::clock::Clock;
 use crate::db::types::{ClientId, MailingId, MessageId, NodeId, PageId, Timestamp};
 use crate::kinds::{ChannelKind, ErrorClass, OutcomeKind, Priority};
-use crate::mailings::filter::Range;
+use crate::mailings::filter::{Range, Reachable};
 use crate::mailings::model::{Mailing, MailingStatus};
 use crate::mailings::recipient::Recipient;
 use crate::mailings::repo::audience::Needs;
@@ -60,6 +60,8 @@ pub struct Run {
     pub due_at: Timestamp,
     /// Its audience's parts.
     pub ranges: Arc<[Range]>,
+    /// The addresses that its audience has.
+    pub reachable: Reachable,
     /// What it says; why that cannot be read, if it cannot.
     pub content: Result<Variants, String>,
     /// What its recipients may opt out of.
@@ -85,6 +87,7 @@ impl Run {
             priority: mailing.priority,
             due_at: mailing.starts_at.max(mailing.created_at),
             ranges: mailing.filter.ranges().into(),
+            reachable: mailing.filter.reachable(),
             content,
             group: mailing.group,
             is_transactional: mailing.transactional,
@@ -182,7 +185,8 @@ impl Run {
 
     /// What it needs to know of a client.
     pub fn needs(&self) -> Needs {
-        Needs { channel: self.channel, profile: self.content.as_ref().is_ok_and(Variants::needs_reader) }
+        let profile = self.content.as_ref().is_ok_and(Variants::needs_reader);
+        Needs { channel: self.channel, profile, reachable: self.reachable }
     }
 }
 

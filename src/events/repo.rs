@@ -10,6 +10,7 @@ use super::intake::{NewRows, Order};
 use super::model::{Accepted, Event, Skipped, Source};
 use super::plan::Person;
 use super::target::Names;
+use crate::clients::model::Email;
 use crate::db::AnyConnection;
 use crate::db::bulk::{Bulk, Insert, Insertion, Statement, Values};
 use crate::db::schema::{client, event};
@@ -377,7 +378,10 @@ pub fn people(c: &mut AnyConnection, names: &[Names]) -> Result<Vec<Option<Perso
     }
     find!(client::id, id, |person: &Person| Some(person.id));
     find!(client::external_id, external_id, |person: &Person| person.addresses.external_id.clone());
-    find!(client::email, email, |person: &Person| person.addresses.email.clone());
-    find!(client::phone_number, phone_number, |person: &Person| Some(person.addresses.phone_number));
+    find!(client::email_key, email, |person: &Person| {
+        let email: Option<Email> = person.addresses.email.as_ref()?.parse().ok();
+        email.map(|email| email.key())
+    });
+    find!(client::phone_number, phone_number, |person: &Person| person.addresses.phone_number);
     Ok(found)
 }

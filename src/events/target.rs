@@ -160,7 +160,7 @@ impl Names {
     fn take_address(&mut self, channel: ChannelKind, text: &str) {
         match channel {
             ChannelKind::Email if self.email.is_none() => {
-                self.email = text.parse::<Email>().ok().map(|email| email.to_string());
+                self.email = text.parse::<Email>().ok().map(|email| email.key());
             }
             ChannelKind::Sms if self.phone_number.is_none() => {
                 self.phone_number = text.parse::<PhoneNumber>().ok().map(PhoneNumber::number);

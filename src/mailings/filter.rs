@@ -9,9 +9,13 @@ use utoipa::ToSchema;
 
 use crate::clients::model::{OperatorCode, Tag};
 use crate::error::{Complaints, Result};
+use crate::kinds::ChannelKind;
 
 /// How many codes or tags one filter may name.
 const MOST_VALUES: usize = 200;
+/// Channels by whose addresses clients are chosen.
+const REACHED: [&str; 3] =
+    [ChannelKind::Sms.as_str(), ChannelKind::Email.as_str(), ChannelKind::Push.as_str()];
 
 /// The filter as the API takes it: an object, or as a plain text an operator code (digits) or a tag.
 // Serialize is what lets the document know of `untagged`. Reading it is done by hand: a derived untagged enum takes
@@ -39,6 +43,33 @@ pub struct FilterLists {
     #[serde(default)]
     #[schema(value_type = Vec<Tag>, max_items = 200)]
     pub tag: Vec<String>,
+    /// Channels on which the client has an address of its own, all of them: `sms`, `email`, `push`.
+    #[serde(default)]
+    #[schema(value_type = Vec<Reached>, max_items = 3)]
+    pub has: Vec<String>,
+}
+
+/// A channel by whose address clients are chosen, for the API's document.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reached {
+    /// A phone number.
+    Sms,
+    /// An e-mail address.
+    Email,
+    /// A push token.
+    Push,
+}
+
+/// The addresses that a client has to have.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reachable {
+    /// A phone number.
+    pub by_sms: bool,
+    /// An e-mail address.
+    pub by_email: bool,
+    /// A push token.
+    pub by_push: bool,
 }
 
 impl<'de> Deserialize<'de> for FilterInput {
@@ -53,7 +84,7 @@ impl<'de> Visitor<'de> for FilterVisitor {
     type Value = FilterInput;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object with mobile_operator_code and tag (lists), or a text that is one of them")
+        f.write_str("an object with mobile_operator_code, tag and has (lists), or a text that is one of them")
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> std::result::Result<FilterInput, E> {
@@ -74,6 +105,10 @@ pub struct AudienceFilter {
     /// The client has one of these tags; empty for any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tag: Vec<String>,
+    /// The client has an address on each of these channels.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schema(value_type = Vec<Reached>)]
+    pub has: Vec<String>,
 }
 
 /// A part of an audience that lies together in an index which ends in the client's id.
@@ -122,6 +157,14 @@ impl AudienceFilter {
         for (i, tag) in lists.tag.iter().enumerate() {
             tags.extend(wrong.check(&format!("filter.tag[{i}]"), tag.parse::<Tag>()));
         }
+        if lists.has.len() > REACHED.len() {
+            wrong.add("filter.has", format!("must be some of {}, each once", REACHED.join(", ")));
+        }
+        for (i, word) in lists.has.iter().enumerate().take(MOST_VALUES) {
+            if !REACHED.contains(&word.as_str()) {
+                wrong.add(format!("filter.has[{i}]"), format!("must be one of {}", REACHED.join(", ")));
+            }
+        }
         for (field, count) in [("filter.mobile_operator_code", codes.len()), ("filter.tag", tags.len())] {
             if count > MOST_VALUES {
                 wrong.add(field, format!("names {count} values; at most {MOST_VALUES} are allowed"));
@@ -131,7 +174,18 @@ impl AudienceFilter {
         Ok(Self {
             mobile_operator_code: sorted(codes.iter().map(OperatorCode::as_str)),
             tag: sorted(tags.iter().map(Tag::as_str)),
+            has: sorted(lists.has.iter().map(String::as_str)),
         })
+    }
+
+    /// The addresses that a client has to have.
+    pub fn reachable(&self) -> Reachable {
+        let has = |channel: ChannelKind| self.has.iter().any(|word| word == channel.as_str());
+        Reachable {
+            by_sms: has(ChannelKind::Sms),
+            by_email: has(ChannelKind::Email),
+            by_push: has(ChannelKind::Push),
+        }
     }
 
     /// The disjoint parts that make the audience up, in a fixed order: a cursor names one by its number.
@@ -151,9 +205,9 @@ impl AudienceFilter {
 /// The seed's plain filter: what has only digits is an operator code, all else a tag.
 fn one_value(text: &str) -> FilterLists {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        FilterLists { mobile_operator_code: vec![text.to_owned()], tag: Vec::new() }
+        FilterLists { mobile_operator_code: vec![text.to_owned()], ..FilterLists::default() }
     } else {
-        FilterLists { mobile_operator_code: Vec::new(), tag: vec![text.to_owned()] }
+        FilterLists { tag: vec![text.to_owned()], ..FilterLists::default() }
     }
 }
 
@@ -214,7 +268,7 @@ mod tests {
             tags in proptest::collection::vec("[a-c]", 0..5),
             code in "[0-9]{3}", tag in "[a-c]",
         ) {
-            let lists = FilterLists { mobile_operator_code: codes.clone(), tag: tags.clone() };
+            let lists = FilterLists { mobile_operator_code: codes.clone(), tag: tags.clone(), has: Vec::new() };
             let filter = AudienceFilter::parse(FilterInput::Lists(lists)).unwrap();
             let expected = (codes.is_empty() || codes.contains(&code)) && (tags.is_empty() || tags.contains(&tag));
             let hits = filter.ranges().iter().filter(|r| r.holds(Some(&code), Some(&tag))).count();

@@ -21,7 +21,7 @@ pub struct Recipient {
     /// Which client.
     pub client_id: ClientId,
     /// E.164 digits.
-    pub phone_number: i64,
+    pub phone_number: Option<i64>,
     /// Where its message goes, when that is no phone number and the client has it.
     pub address: Option<Box<str>>,
     /// What fills the placeholders, and chooses the language; none when nothing depends on it, to keep what waits in
@@ -57,7 +57,9 @@ impl Recipient {
     /// What the client lacks.
     pub fn address(&self, channel: ChannelKind) -> Result<String, String> {
         match (channel, &self.address) {
-            (ChannelKind::Sms, _) => Ok(self.phone_number.to_string()),
+            (ChannelKind::Sms, _) => {
+                self.phone_number.map(|number| number.to_string()).ok_or_else(|| reach::lacks(channel))
+            }
             (_, Some(address)) => Ok(address.to_string()),
             (_, None) => Err(reach::lacks(channel)),
         }
@@ -87,7 +89,7 @@ impl Recipient {
     /// A field of the client's own that has a value.
     fn field(&self, name: &str) -> Option<Cow<'_, str>> {
         if name == "phone_number" {
-            return Some(self.phone_number.to_string().into());
+            return self.phone_number.map(|number| number.to_string().into());
         }
         let profile = self.profile.as_ref()?;
         let field = match name {

@@ -116,7 +116,8 @@ pub fn first(
             break;
         }
         let limit = wanted - found.len();
-        let needs = audience::Needs { channel, profile: true };
+        let reachable = filter.reachable();
+        let needs = audience::Needs { channel, profile: true, reachable };
         let what = audience::Read { upper_bound, limit, needs };
         let (some, next) = audience::read(c, &ranges, cursor, what)?;
         found.extend(some);

@@ -70,7 +70,7 @@ pub fn contents(c: &mut AnyConnection, ids: &[MessageId]) -> Result<HashMap<Mess
 #[diesel(table_name = client)]
 pub struct Addresses {
     /// E.164 digits.
-    pub phone_number: i64,
+    pub phone_number: Option<i64>,
     /// Its e-mail address.
     pub email: Option<String>,
     /// Its device.

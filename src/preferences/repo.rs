@@ -343,7 +343,7 @@ pub fn recipient_of(c: &mut AnyConnection, id: MessageId) -> Result<Option<Strin
 /// # Errors
 /// Those of the database.
 pub fn addresses_of(c: &mut AnyConnection, id: ClientId) -> Result<Vec<(ChannelKind, String)>> {
-    type Fields = (i64, Option<String>, Option<String>, Option<String>, String);
+    type Fields = (Option<i64>, Option<String>, Option<String>, Option<String>, String);
     let found: Option<Fields> = client::table
         .find(id)
         .select((

@@ -1,10 +1,12 @@
 //! Clients, one by one.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::ask::{ask, fields, id_of, wrong_fields};
 use crate::on_each_database;
-use crate::support::Service;
+use crate::support::{Service, after};
 
 async fn create(service: &Service, body: Value) -> Value {
     ask(service, "POST", "/clients", Some(body)).await.success(201)
@@ -94,7 +96,7 @@ on_each_database! {
             "attributes.bad name", "attributes.nested", "attributes.tag", "email", "external_id", "id", "locale",
             "mobile_operator_code", "nickname", "phone_number", "push_token", "tag", "timezone",
         ]);
-        assert_eq!(wrong_fields(&service, "/clients", json!({"tag": ""})).await, ["phone_number", "tag"]);
+        assert_eq!(wrong_fields(&service, "/clients", json!({"tag": "", "phone_number": null})).await, ["tag"]);
         assert_eq!(wrong_fields(&service, "/clients", json!({"phone_number": 79031234567_u64})).await, ["phone_number"]);
         let anna = create(&service, json!({"phone_number": "79031234567"})).await;
         let path = format!("/clients/{}", id_of(&anna));
@@ -171,5 +173,42 @@ on_each_database! {
                 .await
                 .problem(404);
         }
+    }
+}
+
+on_each_database! {
+    async fn a_client_needs_one_address_and_mailings_choose_by_it(kind: Database) {
+        let service = Service::start(kind).await;
+        let whole = json!({"email": "Anna@example.com", "attributes": {"name": "Anna"}});
+        let anna = ask(&service, "POST", "/clients", Some(whole)).await.success(201);
+        assert_eq!((&anna["phone_number"], &anna["mobile_operator_code"]), (&Value::Null, &Value::Null));
+        for body in [json!({"external_id": "crm-1"}), json!({"push_token": "fcm:1"}), json!({"phone_number": "79031234567", "email": "b@example.com"})] {
+            ask(&service, "POST", "/clients", Some(body)).await.success(201);
+        }
+        let path = format!("/clients/{}", id_of(&anna));
+        for (method, path, body) in [
+            ("POST", "/clients", json!({"tag": "vip"})),
+            ("PATCH", path.as_str(), json!({"email": null})),
+            ("PUT", path.as_str(), json!({"attributes": {"name": "Anna"}})),
+        ] {
+            let problem = ask(&service, method, path, Some(body)).await.problem(422);
+            assert_eq!(problem["errors"][0]["field"], "phone_number", "{problem}");
+            assert!(problem["errors"][0]["reason"].as_str().is_some_and(|why| why.contains("external_id")), "{problem}");
+        }
+        let mailing = async |body: Value| {
+            let mut whole = json!({"text": "x", "ends_at": after(Duration::from_secs(3600))});
+            whole.as_object_mut().expect("an object").extend(body.as_object().cloned().expect("an object"));
+            let id = id_of(&service.post("/mailings", whole).await);
+            let ended = service.wait_for(&format!("/mailings/{id}"), |mailing| mailing["status"] == "finished").await;
+            ["total", "sent", "failed"].map(|count| ended["counts"][count].as_i64().expect("a count"))
+        };
+        assert_eq!(mailing(json!({})).await, [4, 1, 3], "those without a phone number fail");
+        assert_eq!(mailing(json!({"filter": {"has": ["sms"]}})).await, [1, 1, 0]);
+        let by_mail = json!({"channel": "email", "subject": "x", "filter": {"has": ["email"]}});
+        assert_eq!(mailing(by_mail).await, [2, 2, 0]);
+        assert_eq!(mailing(json!({"filter": {"has": ["email", "sms"]}})).await, [1, 1, 0]);
+        let filter = json!({"text": "x", "ends_at": after(Duration::from_secs(3600)), "filter": {"has": ["email", "fax"]}});
+        let problem = ask(&service, "POST", "/mailings", Some(filter)).await.problem(422);
+        assert_eq!(problem["errors"][0]["field"], "filter.has[1]");
     }
 }

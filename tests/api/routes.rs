@@ -152,7 +152,7 @@ on_each_database! {
         for (event, (recipient, text, is_client)) in [
             (json!({"event": "a", "user_target": id}), ann),
             (json!({"event": "a", "user_target": "crm 1"}), ann),
-            (json!({"event": "a", "user_target": "ANN@example.com"}), ("ANN@example.com", "Hello you", false)),
+            (json!({"event": "a", "user_target": "ANN@example.com"}), ann),
             (json!({"event": "a", "user_target": "ann@example.com"}), ann),
             (json!({"event": "a", "user_target": "+79030000001"}), ann),
             (json!({"event": "a", "user_target": {"phone_number": "79030000001"}}), ann),

@@ -142,8 +142,9 @@ impl Own {
     }
 
     pub async fn client(&self, phone: &str, fields: ClientPatch) -> Client {
-        let number = phone.parse().expect("a number");
-        made(self.clients.create(number, fields, Mode::Commit(None), |_| answer()).await.expect("a client"))
+        let phone_number = Some(Some(phone.parse().expect("a number")));
+        let fields = ClientPatch { phone_number, ..fields };
+        made(self.clients.create(fields, Mode::Commit(None), |_| answer()).await.expect("a client"))
     }
 
     /// A mailing to everyone; answers its books when they are closed.

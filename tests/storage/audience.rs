@@ -14,13 +14,14 @@ use crate::on_each_database;
 use crate::stage::{Stage, at, changes, mailing_at_work};
 
 fn everyone() -> Read {
-    Read { upper_bound: None, limit: 100, needs: Needs { channel: ChannelKind::Sms, profile: false } }
+    Read { upper_bound: None, limit: 100, needs: Needs::of(ChannelKind::Sms) }
 }
 
 fn filter(codes: std::ops::Range<u16>, tags: &[&str]) -> AudienceFilter {
     AudienceFilter {
         mobile_operator_code: codes.map(|code| code.to_string()).collect(),
         tag: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+        has: Vec::new(),
     }
 }
 

@@ -55,12 +55,8 @@ fn hold(c: &mut AnyConnection, last: ClientId) -> Held {
         channel: ChannelKind::Sms,
         priority: Priority::Normal,
     };
-    let what = Plan {
-        mailing,
-        ranges: filter.ranges().into(),
-        limit: 100,
-        needs: Needs { channel: ChannelKind::Sms, profile: false },
-    };
+    let what =
+        Plan { mailing, ranges: filter.ranges().into(), limit: 100, needs: Needs::of(ChannelKind::Sms) };
     let stretch = plan(c, &what, &page, at(1_001)).unwrap().unwrap();
     assert_eq!((stretch.planned.len(), stretch.walked), (4, true));
     let number = repo::number(c, mailing).unwrap();

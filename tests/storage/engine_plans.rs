@@ -114,7 +114,7 @@ on_each_database! {
             analyze(c);
             for (range, index) in cases {
                 let ids: Vec<ClientId> = client::table.select(client::id).order(client::id).load(c)?;
-                let what = Read { upper_bound: ids.last().copied(), limit: 500, needs: Needs { channel: ChannelKind::Sms, profile: true } };
+                let what = Read { upper_bound: ids.last().copied(), limit: 500, needs: Needs { profile: true, ..Needs::of(ChannelKind::Sms) } };
                 let cursor = Cursor { range: 0, after: Some(ids[CLIENTS / 2]) };
                 let heard = heard(c, |c| {
                     audience::read(c, std::slice::from_ref(&range), cursor, what).unwrap();

@@ -56,7 +56,7 @@ on_each_database! {
     async fn every_column_of_a_notification_is_written(kind: Database) {
         let stage = Stage::new(kind).await;
         let (client, batch) = (ClientId::new(), BatchId::new());
-        let addresses = Addresses { phone_number: 79_031_234_567, email: None, push_token: None, external_id: None, attributes: "{}".into(), locale: None };
+        let addresses = Addresses { phone_number: Some(79_031_234_567), email: None, push_token: None, external_id: None, attributes: "{}".into(), locale: None };
         let whole = NewNotification {
             template: Some(TemplateUsed { name: "a".into(), version: 3, locale: Some("de".into()) }),
             subject: Some("subject".to_owned()),

@@ -99,7 +99,13 @@ fn audience(c: &mut AnyConnection, id: MailingId) -> Result<Vec<Person>> {
         values.is_empty() || value.as_ref().is_some_and(|value| values.contains(value))
     };
     let rows: Vec<(ClientId, i64, Option<String>, Option<String>)> = client::table
-        .select((client::id, client::phone_number, client::mobile_operator_code, client::tag))
+        .filter(client::phone_number.is_not_null())
+        .select((
+            client::id,
+            client::phone_number.assume_not_null(),
+            client::mobile_operator_code,
+            client::tag,
+        ))
         .load(c)?;
     // ids grow with time: who came after the beginning is not of the audience
     let rows = rows.into_iter().filter(|(id, _, code, tag)| {

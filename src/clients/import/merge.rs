@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::Rejection;
 use super::reader::Row;
-use crate::clients::model::{Client, ExternalId, Field, PhoneNumber};
+use crate::clients::model::{Client, ClientPatch, ExternalId, Field, PhoneNumber};
 use crate::db::types::{ClientId, Timestamp};
 use crate::error::FieldError;
 
@@ -80,7 +80,9 @@ pub(super) fn merge(rows: &[Row], stored: Vec<Client>, now: Timestamp) -> Merged
 impl Book {
     fn add(&mut self, entry: Entry) {
         let place = self.entries.len();
-        self.by_number.insert(entry.client.phone_number, place);
+        if let Some(number) = entry.client.phone_number {
+            self.by_number.insert(number, place);
+        }
         if let Some(id) = &entry.client.external_id {
             self.by_external_id.insert(id.clone(), place);
         }
@@ -97,7 +99,8 @@ impl Book {
             }
         }
         let Some((place, entry)) = place.and_then(|place| Some((place, self.entries.get_mut(place)?))) else {
-            let client = Client::create(ClientId::new(), row.number, &row.patch, now)?;
+            let patch = ClientPatch { phone_number: Some(Some(row.number)), ..row.patch.clone() };
+            let client = Client::create(ClientId::new(), &patch, now)?;
             let (origin, changed) = (Origin::Row, true);
             self.add(Entry { client, origin, changed });
             return Ok(true);
@@ -126,7 +129,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::clients::model::{AttributeValue, ClientPatch};
+    use crate::clients::model::AttributeValue;
 
     /// What became of rows, without the ids and times that differ from run to run.
     type Outcome = (u64, u64, Vec<u64>, Vec<(String, Option<String>, Option<String>, String)>);
@@ -152,7 +155,7 @@ mod tests {
         for rows in rows.chunks(chunk) {
             let is_named = |client: &&Client| {
                 rows.iter().any(|row| {
-                    row.number == client.phone_number
+                    Some(row.number) == client.phone_number
                         || row.patch.external_id.as_ref().is_some_and(|id| *id == client.external_id)
                 })
             };
@@ -167,7 +170,12 @@ mod tests {
         let shown = table.iter().map(|client| {
             let text = |id: &Option<ExternalId>| id.as_ref().map(ToString::to_string);
             let tag = client.tag.as_ref().map(ToString::to_string);
-            (client.phone_number.to_string(), tag, text(&client.external_id), client.attributes.to_json())
+            (
+                client.phone_number.map(|number| number.to_string()).unwrap_or_default(),
+                tag,
+                text(&client.external_id),
+                client.attributes.to_json(),
+            )
         });
         (created, updated, rejected, shown.collect())
     }

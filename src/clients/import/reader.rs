@@ -156,7 +156,7 @@ impl<R: Read> Reader<R> {
             let (has, should) = (record.len(), self.columns.len());
             wrong.add("row", format!("has {has} cells, the first line has {should}"));
         }
-        match (wrong.finish(), patch.phone_number.take()) {
+        match (wrong.finish(), patch.phone_number.take().flatten()) {
             (Ok(()), Some(number)) => {
                 if patch.mobile_operator_code == Some(None) {
                     patch.mobile_operator_code = Some(number.operator_code());

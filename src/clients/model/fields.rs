@@ -3,7 +3,9 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::address;
 use crate::address::email::EmailAddress;
+use crate::kinds::ChannelKind;
 
 /// Defines a text that passed `$rule`.
 macro_rules! checked_text {
@@ -97,6 +99,13 @@ checked_text!(
         ensure(address.domain().contains('.'), "must be an e-mail address like anna@example.com")
     })
 );
+
+impl Email {
+    /// The normal form, which is the same for all spellings of one address.
+    pub fn key(&self) -> String {
+        address::normal(ChannelKind::Email, &self.0).into_owned()
+    }
+}
 
 /// A time zone of the IANA database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

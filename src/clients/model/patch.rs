@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::attributes::{AttributeName, AttributeValue};
 use super::fields::{Email, ExternalId, OperatorCode, PushToken, Tag, Timezone};
 use super::phone::PhoneNumber;
-use crate::error::{Complaints, Error, Result};
+use crate::error::{Complaints, Result};
 use crate::locale::Locale;
 
 /// A field of a client that a caller sets with one text.
@@ -73,8 +73,8 @@ impl Field {
 /// Changes to a client: `None` leaves a field as it is, `Some(None)` clears it.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct ClientPatch {
-    /// Cannot be cleared.
-    pub phone_number: Option<PhoneNumber>,
+    /// The phone number.
+    pub phone_number: Option<Option<PhoneNumber>>,
     /// The operator's code.
     pub mobile_operator_code: Option<Option<OperatorCode>>,
     /// The word to choose audiences by.
@@ -106,22 +106,6 @@ impl ClientPatch {
         wrong.finish().map(|()| patch)
     }
 
-    /// Reads all there is to say of a client, which includes the number.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] with every wrong or missing field.
-    pub fn from_whole_json(body: Map<String, Value>) -> Result<(PhoneNumber, Self)> {
-        let mut wrong = Complaints::default();
-        if !body.contains_key(Field::PhoneNumber.name()) {
-            wrong.add(Field::PhoneNumber.name(), "is missing: every client has one");
-        }
-        let mut patch = Self::read(body, &mut wrong);
-        let number = patch.phone_number.take();
-        wrong.finish()?;
-        let number = number.ok_or_else(|| Error::internal("a missing phone number was not complained of"))?;
-        Ok((number, patch))
-    }
-
     /// Field by field, so that all that is wrong is heard of at once: a derived reader would stop at the first.
     fn read(body: Map<String, Value>, wrong: &mut Complaints) -> Self {
         let mut patch = Self::default();
@@ -147,10 +131,7 @@ impl ClientPatch {
     /// Says what the field must be.
     pub fn set(&mut self, field: Field, text: Option<&str>) -> Result<(), &'static str> {
         match field {
-            Field::PhoneNumber => {
-                let text = text.ok_or("every client has one: it cannot be empty")?;
-                self.phone_number = Some(text.trim().parse()?);
-            }
+            Field::PhoneNumber => self.phone_number = change(text)?,
             Field::OperatorCode => self.mobile_operator_code = change(text)?,
             Field::Tag => self.tag = change(text)?,
             Field::Timezone => self.timezone = change(text)?,
@@ -199,6 +180,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::error::Error;
 
     fn read(body: Value) -> Result<ClientPatch> {
         match body {
@@ -239,16 +221,7 @@ mod tests {
         assert_eq!(patch.tag, Some(None));
         assert_eq!(patch.email, None);
         assert_eq!(patch.attributes.len(), 2);
-        assert!(read(json!({"phone_number": null})).is_err());
-    }
-
-    #[test]
-    fn a_missing_number_is_reported_with_the_rest() {
-        let Value::Object(body) = json!({"tag": ""}) else { unreachable!() };
-        match ClientPatch::from_whole_json(body) {
-            Err(Error::Invalid(fields)) => assert_eq!(fields.len(), 2, "{fields:?}"),
-            other => panic!("{other:?}"),
-        }
+        assert_eq!(read(json!({"phone_number": null})).unwrap().phone_number, Some(None));
     }
 
     #[test]

@@ -78,7 +78,7 @@ fn upsert(connection: &mut PgConnection, rows: &[Row]) -> QueryResult<()> {
     }
     diesel::sql_query(include_str!("sql/upsert_many.postgres.sql"))
         .bind::<Array<Id>, _>(column!(id))
-        .bind::<Array<BigInt>, _>(column!(phone_number))
+        .bind::<Array<Nullable<BigInt>>, _>(column!(phone_number))
         .bind::<Array<Nullable<Text>>, _>(column!(mobile_operator_code))
         .bind::<Array<Nullable<Text>>, _>(column!(tag))
         .bind::<Array<Nullable<Text>>, _>(column!(timezone))
@@ -89,6 +89,7 @@ fn upsert(connection: &mut PgConnection, rows: &[Row]) -> QueryResult<()> {
         .bind::<Array<Instant>, _>(column!(created_at))
         .bind::<Array<Instant>, _>(column!(updated_at))
         .bind::<Array<Nullable<Text>>, _>(column!(locale))
+        .bind::<Array<Nullable<Text>>, _>(column!(email_key))
         .execute(connection)
         .map(drop)
 }

@@ -4,7 +4,7 @@ use diesel::prelude::*;
 
 use diesel::sql_types::{BigInt, Nullable, Text};
 
-use crate::clients::model::{Attributes, Client, PhoneNumber};
+use crate::clients::model::{Attributes, Client, Email, PhoneNumber};
 use crate::db::bulk::{Insert, Values};
 use crate::db::schema::client;
 use crate::db::types::{ClientId, Id, Instant, Timestamp};
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 #[diesel(table_name = client, treat_none_as_null = true)]
 pub(super) struct Row {
     pub(super) id: ClientId,
-    pub(super) phone_number: i64,
+    pub(super) phone_number: Option<i64>,
     pub(super) mobile_operator_code: Option<String>,
     pub(super) tag: Option<String>,
     pub(super) timezone: Option<String>,
@@ -25,13 +25,14 @@ pub(super) struct Row {
     pub(super) created_at: Timestamp,
     pub(super) updated_at: Timestamp,
     pub(super) locale: Option<String>,
+    pub(super) email_key: Option<String>,
 }
 
 impl From<&Client> for Row {
     fn from(client: &Client) -> Self {
         Self {
             id: client.id,
-            phone_number: client.phone_number.number(),
+            phone_number: client.phone_number.map(PhoneNumber::number),
             mobile_operator_code: client.mobile_operator_code.as_ref().map(ToString::to_string),
             tag: client.tag.as_ref().map(ToString::to_string),
             timezone: client.timezone.map(|zone| zone.as_str().to_owned()),
@@ -42,6 +43,7 @@ impl From<&Client> for Row {
             created_at: client.created_at,
             updated_at: client.updated_at,
             locale: client.locale.as_ref().map(ToString::to_string),
+            email_key: client.email.as_ref().map(Email::key),
         }
     }
 }
@@ -55,7 +57,11 @@ impl TryFrom<Row> for Client {
         let wrong = |field: &str| Error::internal(format!("the stored {field} of client {id} is not valid"));
         Ok(Self {
             id,
-            phone_number: PhoneNumber::from_number(row.phone_number).map_err(|_| wrong("phone_number"))?,
+            phone_number: row
+                .phone_number
+                .map(PhoneNumber::from_number)
+                .transpose()
+                .map_err(|_| wrong("phone_number"))?,
             mobile_operator_code: parsed(row.mobile_operator_code)
                 .ok_or_else(|| wrong("mobile_operator_code"))?,
             tag: parsed(row.tag).ok_or_else(|| wrong("tag"))?,
@@ -81,12 +87,12 @@ pub(super) struct InsertClient;
 
 impl Insert for InsertClient {
     const HEAD: &'static str = "INSERT INTO client (id, phone_number, mobile_operator_code, tag, timezone, email, \
-        push_token, external_id, attributes, created_at, updated_at, locale) VALUES (";
+        push_token, external_id, attributes, created_at, updated_at, locale, email_key) VALUES (";
     type Row = Row;
 
     fn bind<'r>(row: &'r Row, values: &mut Values<'_, 'r>) -> QueryResult<()> {
         values.bind::<Id, _>(&row.id)?;
-        values.bind::<BigInt, _>(&row.phone_number)?;
+        values.bind::<Nullable<BigInt>, _>(&row.phone_number)?;
         values.bind_all::<Nullable<Text>, _, _>([
             &row.mobile_operator_code,
             &row.tag,
@@ -97,6 +103,6 @@ impl Insert for InsertClient {
         ])?;
         values.bind::<Text, _>(&row.attributes)?;
         values.bind_all::<Instant, _, _>([&row.created_at, &row.updated_at])?;
-        values.bind::<Nullable<Text>, _>(&row.locale)
+        values.bind_all::<Nullable<Text>, _, _>([&row.locale, &row.email_key])
     }
 }

@@ -133,7 +133,7 @@ fn addresses(
     let mut found = HashMap::new();
     for (channel, messages) in by_channel {
         let clients: Vec<ClientId> = messages.keys().copied().collect();
-        for recipient in audience::by_ids(c, &clients, Needs { channel, profile: false })? {
+        for recipient in audience::by_ids(c, &clients, Needs::of(channel))? {
             let Ok(address) = recipient.address(channel) else { continue };
             let of_client = messages.get(&recipient.client_id).into_iter().flatten();
             found.extend(of_client.map(|id| (*id, address.clone())));

@@ -153,7 +153,11 @@ pub(super) fn recipients_of(
     channel: ChannelKind,
 ) -> Result<Vec<Recipient>> {
     let ids: Vec<_> = members.iter().filter_map(|member| member.client).collect();
-    if ids.is_empty() { Ok(Vec::new()) } else { audience::by_ids(c, &ids, Needs { channel, profile: true }) }
+    if ids.is_empty() {
+        Ok(Vec::new())
+    } else {
+        audience::by_ids(c, &ids, Needs { profile: true, ..Needs::of(channel) })
+    }
 }
 
 /// The first due time of a lane.

@@ -110,7 +110,8 @@ impl Stage {
         let clients: Vec<Client> = (0..CLIENTS)
             .map(|n| {
                 let number = format!("{}", 79_030_000_000 + n).parse().unwrap();
-                Client::create(ClientId::new(), number, &ClientPatch::default(), now).unwrap()
+                let patch = ClientPatch { phone_number: Some(Some(number)), ..ClientPatch::default() };
+                Client::create(ClientId::new(), &patch, now).unwrap()
             })
             .collect();
         self.last = clients.last().unwrap().id;

@@ -12,7 +12,7 @@ use crate::db::schema::{client, client_move, mailing};
 use crate::db::types::{ClientId, Id, Timestamp};
 use crate::error::Result;
 use crate::kinds::ChannelKind;
-use crate::mailings::filter::{AudienceFilter, Range};
+use crate::mailings::filter::{AudienceFilter, Range, Reachable};
 use crate::mailings::model::Audience;
 use crate::mailings::recipient::{Profile, Recipient};
 
@@ -46,11 +46,20 @@ pub struct Needs {
     pub channel: ChannelKind,
     /// Whether the texts have placeholders to fill, or are chosen by its language.
     pub profile: bool,
+    /// The addresses that it has to have, or it is not of the audience.
+    pub reachable: Reachable,
+}
+
+impl Needs {
+    /// For everybody, whom nothing but the address is needed of.
+    pub fn of(channel: ChannelKind) -> Self {
+        Self { channel, profile: false, reachable: Reachable::default() }
+    }
 }
 
 type Fields = (
     ClientId,
-    i64,
+    Option<i64>,
     Option<String>,
     Option<String>,
     Option<String>,
@@ -77,6 +86,21 @@ macro_rules! columns {
             client::attributes,
             client::updated_at,
         )
+    };
+}
+
+/// Leaves only clients who have the addresses that are asked for.
+macro_rules! reachable {
+    ($query:ident, $reachable:expr) => {
+        if $reachable.by_sms {
+            $query = $query.filter(client::phone_number.is_not_null());
+        }
+        if $reachable.by_email {
+            $query = $query.filter(client::email.is_not_null());
+        }
+        if $reachable.by_push {
+            $query = $query.filter(client::push_token.is_not_null());
+        }
     };
 }
 
@@ -119,6 +143,8 @@ pub fn measure(c: &mut AnyConnection, filter: &AudienceFilter) -> Result<Audienc
     if !filter.tag.is_empty() {
         query = query.filter(client::tag.eq_any(filter.tag.clone()));
     }
+    let reachable = filter.reachable();
+    reachable!(query, reachable);
     Ok(Audience { total: query.first(c)?, upper_bound })
 }
 
@@ -139,8 +165,9 @@ pub fn read(
         if room == 0 {
             break;
         }
-        let query =
+        let mut query =
             client::table.select(columns!()).limit(i64::try_from(room).unwrap_or(i64::MAX)).into_boxed();
+        reachable!(query, what.needs.reachable);
         let after = cursor.after.unwrap_or(ClientId(Uuid::nil()));
         let bound = what.upper_bound.unwrap_or(ClientId(Uuid::max()));
         let query = match range {
@@ -201,6 +228,7 @@ pub fn moved(
     if let Some(since) = since {
         query = query.filter(client::updated_at.ge(since));
     }
+    reachable!(query, what.needs.reachable);
     let rows: Vec<Fields> = query.load(c)?;
     let found = rows
         .into_iter()

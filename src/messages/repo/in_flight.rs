@@ -150,10 +150,10 @@ fn describe(
     let mut known: HashMap<MessageId, Message> =
         into_models(c, rows)?.into_iter().map(|message| (message.id, message)).collect();
     let clients: Vec<ClientId> = members.iter().filter_map(|(_, client)| *client).collect();
-    let phones: HashMap<ClientId, i64> = client::table
+    let phones: HashMap<ClientId, Option<i64>> = client::table
         .filter(client::id.eq_any(clients))
         .select((client::id, client::phone_number))
-        .load::<(ClientId, i64)>(c)?
+        .load::<(ClientId, Option<i64>)>(c)?
         .into_iter()
         .collect();
     let expires_at: Option<Timestamp> = match page.mailing {
@@ -169,7 +169,10 @@ fn describe(
                 id: *id,
                 mailing_id: page.mailing,
                 client_id: *client,
-                recipient: client.and_then(|id| phones.get(&id)).map(ToString::to_string).unwrap_or_default(),
+                recipient: client
+                    .and_then(|id| *phones.get(&id)?)
+                    .map(|number| number.to_string())
+                    .unwrap_or_default(),
                 channel: ChannelKind::from_code(page.channel)?,
                 priority: Priority::from_code(page.priority)?,
                 status,

@@ -72,7 +72,6 @@ on_each_database! {
         let service = Service::start_with(kind, &[key]).await;
         service.post("/templates", json!({"name": "kept", "channel": "sms", "text": "x"})).await;
         for (path, body) in [
-            ("/clients", json!({"phone_number": "79031234567"})),
             ("/mailings", json!({"text": "hello", "filter": "nobody", "starts_at": after(HOUR), "ends_at": after(HOUR * 2)})),
             ("/templates", json!({"name": "gone", "channel": "sms", "text": "x"})),
             ("/routes", json!({"event": "gone", "deliveries": [{"channel": "sms", "template": "kept"}]})),
