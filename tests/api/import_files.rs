@@ -1,0 +1,186 @@
+//! Files as spreadsheets and other systems write them, in tests/cases/import. The real binary: the home country is one for
+//! a process.
+
+use serde_json::{Value, json};
+
+use crate::import::places;
+use crate::on_each_database;
+use crate::process::{Launch, Limit, Provider, Server};
+use crate::support::TestDb;
+
+const BINARY: &str = env!("CARGO_BIN_EXE_fanfare");
+const CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases/import");
+
+/// What must come of a file: encoding, separator, line of the header, clients, and the places of rejections and warnings.
+struct Expected {
+    read_as: (&'static str, &'static str, u64),
+    /// Number, fields beside it, attributes.
+    clients: Vec<(&'static str, Value, Value)>,
+    rejected: Vec<(u64, &'static str)>,
+    warnings: Vec<(u64, &'static str)>,
+}
+
+fn expected(
+    read_as: (&'static str, &'static str, u64),
+    clients: Vec<(&'static str, Value, Value)>,
+) -> Expected {
+    Expected { read_as, clients, rejected: vec![], warnings: vec![] }
+}
+
+/// A file of one or two people with a name.
+fn names(read_as: (&'static str, &'static str, u64), attribute: &str, names: &[&str]) -> Expected {
+    let numbers = ["79031110001", "79031110002"];
+    let client = |(number, name): (&'static str, &&str)| (number, json!({}), json!({attribute: name}));
+    expected(read_as, numbers.into_iter().zip(names).map(client).collect())
+}
+
+/// The three people of the exports. The third one has a number that is none in Russia.
+fn people(read_as: (&'static str, &'static str, u64), anna: Value, juergen: Value) -> Expected {
+    let clients = vec![
+        ("79031234567", json!({"email": "anna.sokolova@example.com"}), anna),
+        ("4915112345678", json!({"email": "juergen@example.de"}), juergen),
+    ];
+    Expected { rejected: vec![(4, "phone_number")], ..expected(read_as, clients) }
+}
+
+fn cases() -> Vec<(&'static str, Expected)> {
+    let utf8 = ("UTF-8", ",", 1);
+    let russian = || {
+        people(
+            ("UTF-8", ";", 1),
+            json!({"imya": "Анна", "familiya": "Соколова", "gorod": "Омск"}),
+            json!({"imya": "Jürgen", "familiya": "Groß", "gorod": "Köln"}),
+        )
+    };
+    let hubspot = |id: &str, first: &str, last: &str| {
+        json!({"record_id": id, "first_name": first, "last_name": last, "lifecycle_stage": "Lead",
+            "create_date": "2026-01-05 10:11", "marketing_contact_status": "Marketing contact"})
+    };
+    let mailchimp = |first: &str, last: &str| {
+        json!({"first_name": first, "last_name": last, "Birthday": "03/15", "MEMBER_RATING": "2", "OPTIN_TIME": "2026-01-05 10:11:12",
+            "CONFIRM_TIME": "2026-01-05 10:11:12", "CONFIRM_IP": "192.0.2.1", "LATITUDE": "55.7", "LONGITUDE": "37.6", "GMTOFF": "3",
+            "DSTOFF": "3", "CC": "RU", "REGION": "MOW", "LAST_CHANGED": "2026-01-05 10:11:12", "LEID": "12345", "EUID": "abcdef1234",
+            "TAGS": "\"vip\",\"новые\""})
+    };
+    vec![
+        ("bom", names(utf8, "name", &["Анна"])),
+        ("semi", names(("UTF-8", ";", 1), "name", &["Анна"])),
+        ("tab", names(("UTF-8", "\t", 1), "name", &["Анна"])),
+        ("sep", names(("UTF-8", ";", 2), "name", &["Анна"])),
+        ("cr", names(utf8, "name", &["Anna", "Bob"])),
+        ("cp1251", names(("windows-1251", ",", 1), "name", &["Анна", "Bob"])),
+        ("hru", names(utf8, "imya", &["Анна"])),
+        ("title", names(("UTF-8", ",", 3), "name", &["Anna"])),
+        ("trailcol", names(utf8, "name", &["Anna"])),
+        ("trailrow", names(utf8, "name", &["Anna", "Bob"])),
+        ("nbsp", expected(utf8, vec![("79031110001", json!({}), json!({}))])),
+        ("wsattr", expected(utf8, vec![("79031110001", json!({}), json!({}))])),
+        ("hyph", expected(utf8, vec![("79031110001", json!({"email": "anna@example.com"}), json!({}))])),
+        (
+            "hcase2",
+            expected(
+                utf8,
+                vec![(
+                    "79031110001",
+                    json!({"email": "anna@example.com", "tag": "vip", "timezone": "Europe/Moscow"}),
+                    json!({}),
+                )],
+            ),
+        ),
+        (
+            "fanfare_roundtrip",
+            Expected {
+                warnings: vec![(1, "id"), (1, "created_at"), (1, "updated_at")],
+                ..expected(
+                    utf8,
+                    vec![(
+                        "79031234567",
+                        json!({"mobile_operator_code": "903", "external_id": null}),
+                        json!({}),
+                    )],
+                )
+            },
+        ),
+        (
+            "excel_ru_csv",
+            Expected {
+                rejected: vec![(2, "phone_number"), (4, "phone_number")],
+                ..expected(
+                    ("windows-1251", ";", 1),
+                    vec![(
+                        "4915112345678",
+                        json!({"email": "juergen@example.de"}),
+                        json!({"imya": "Jurgen", "familiya": "Gross", "gorod": "Koln"}),
+                    )],
+                )
+            },
+        ),
+        ("excel_ru_utf8", russian()),
+        (
+            "excel_unicode_txt",
+            Expected {
+                rejected: vec![(4, "phone_number")],
+                ..expected(
+                    ("UTF-16LE", "\t", 1),
+                    vec![
+                        ("79031234567", json!({}), json!({"imya": "Анна"})),
+                        ("4915112345678", json!({}), json!({"imya": "Jürgen"})),
+                    ],
+                )
+            },
+        ),
+        (
+            "excel_us_utf8",
+            people(
+                utf8,
+                json!({"first_name": "Анна", "last_name": "Соколова", "City": "Омск"}),
+                json!({"first_name": "Jürgen", "last_name": "Groß", "City": "Köln"}),
+            ),
+        ),
+        (
+            "gsheets",
+            people(utf8, json!({"name": "Анна", "city": "Омск"}), json!({"name": "Jürgen", "city": "Köln"})),
+        ),
+        ("libreoffice", people(utf8, json!({"Name": "Анна"}), json!({"Name": "Jürgen"}))),
+        ("hubspot", people(utf8, hubspot("1000", "Анна", "Соколова"), hubspot("1001", "Jürgen", "Groß"))),
+        ("mailchimp", people(utf8, mailchimp("Анна", "Соколова"), mailchimp("Jürgen", "Groß"))),
+        (
+            // its people have addresses alone: they are found by them, and a new client needs a number
+            "listmonk",
+            Expected {
+                rejected: vec![(2, "phone_number"), (3, "phone_number"), (4, "phone_number")],
+                warnings: vec![(1, "created_at"), (1, "updated_at")],
+                ..expected(utf8, vec![])
+            },
+        ),
+    ]
+}
+
+on_each_database! {
+    async fn files_of_spreadsheets_and_other_systems_go_in_as_they_come(kind: Database) {
+        let db = TestDb::new(kind);
+        let provider = Provider::start(BINARY, db.dir(), &[]).await;
+        let base = provider.base.clone();
+        let env = [("DATABASE_URL", db.url.as_str()), ("PROVIDER_BASE_URL", &base), ("DEFAULT_COUNTRY", "RU")];
+        let server = Server::start(&Launch { binary: BINARY, dir: db.dir(), name: "serve", env: &env, limit: Limit::None }).await;
+        let cases = cases();
+        assert_eq!(cases.len(), std::fs::read_dir(CASES).expect("the cases").count());
+        for (name, Expected { read_as, clients, rejected, warnings }) in cases {
+            let body = std::fs::read(format!("{CASES}/{name}.csv")).expect(name);
+            let report = server.import_csv(body).await.expect(name);
+            let assumed = &report["assumed"];
+            assert_eq!((&assumed["encoding"], &assumed["separator"], &assumed["header_line"]), (&json!(read_as.0), &json!(read_as.1), &json!(read_as.2)), "{name}");
+            assert_eq!((places(&report, "rejected"), places(&report, "warnings")), (rejected, warnings), "{name}: {report}");
+            let found = server.get("/clients?limit=1000").await["items"].clone();
+            let found = found.as_array().expect("clients");
+            assert_eq!(found.len(), clients.len(), "{name}: {report}");
+            for (client, (number, fields, attributes)) in found.iter().zip(clients) {
+                assert_eq!((&client["phone_number"], &client["attributes"]), (&json!(number), &attributes), "{name}");
+                for (field, value) in fields.as_object().expect("fields") {
+                    assert_eq!(&client[field], value, "{name}: {field}");
+                }
+                server.call("DELETE", &format!("/clients/{}", client["id"].as_str().expect("an id")), None).await;
+            }
+        }
+    }
+}
