@@ -184,3 +184,35 @@ on_each_database! {
         }
     }
 }
+
+on_each_database! {
+    async fn the_command_has_the_same_options_and_fails_when_nothing_went_in(kind: Database) {
+        let db = TestDb::new(kind);
+        let run = |arguments: &[&str], csv: &str| {
+            let file = db.dir().join("clients.csv");
+            std::fs::write(&file, csv).expect("a file");
+            let mut command = std::process::Command::new(BINARY);
+            command.current_dir(db.dir()).env("DATABASE_URL", &db.url).env("LOG_LEVEL", "error");
+            let output = command.arg("import").arg(&file).args(arguments).output().expect("it runs");
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            (output.status.code(), text(&output.stdout), text(&output.stderr))
+        };
+        let csv = "Kontakt;Zone\n79031110001;Mars\n";
+        let (code, _, why) = run(&[], csv);
+        assert_eq!(code, Some(1), "{why}");
+        assert!(why.contains("phone_number: is missing"), "{why}");
+        let mapping = ["--mapping", "Kontakt:phone_number,Zone:timezone"];
+        let (code, report, why) = run(&[&mapping[..], &["--strict"]].concat(), csv);
+        assert_eq!(code, Some(1), "{report}{why}");
+        assert!(why.contains("no row went in") && report.contains("line 2: timezone"), "{report}{why}");
+        let (code, report, why) = run(&[&mapping[..], &["--dry-run", "--match", "phone_number", "--encoding", "utf-8"]].concat(), csv);
+        assert_eq!(code, Some(0), "{report}{why}");
+        assert!(report.contains("nothing was stored") && report.contains("Kontakt -> phone_number"), "{report}");
+        let (code, report, why) = run(&mapping, csv);
+        assert_eq!(code, Some(0), "{report}{why}");
+        let counts: Vec<_> = report.lines().filter_map(|line| line.strip_prefix("created")).map(str::trim).collect();
+        assert_eq!(counts, ["1"], "{report}");
+        let (code, _, why) = run(&["--match", "name"], csv);
+        assert_eq!(code, Some(2), "{why}");
+    }
+}

@@ -14,8 +14,10 @@ use crate::stage::Stage;
 const POSTGRES: &str = include_str!("../../src/clients/repo/sql/find_many_for_update.postgres.sql");
 const SQLITE: &str = include_str!("../../src/clients/repo/sql/find_many_for_update.sqlite.sql");
 
-const POSTGRES_EMAIL: &str = include_str!("../../src/clients/repo/sql/find_many_by_email_for_update.postgres.sql");
-const SQLITE_EMAIL: &str = include_str!("../../src/clients/repo/sql/find_many_by_email_for_update.sqlite.sql");
+const POSTGRES_EMAIL: &str =
+    include_str!("../../src/clients/repo/sql/find_many_by_email_for_update.postgres.sql");
+const SQLITE_EMAIL: &str =
+    include_str!("../../src/clients/repo/sql/find_many_by_email_for_update.sqlite.sql");
 
 /// The plan of the look for clients that are matched by their addresses.
 fn plan_by_email(connection: &mut AnyConnection) -> QueryResult<String> {

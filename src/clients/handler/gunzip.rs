@@ -13,7 +13,9 @@ const MOST_PER_BYTE: u64 = 200;
 
 /// Unpacks, and stops at what is made to expand without end.
 pub(super) struct Gunzip<R> {
-    decoder: MultiGzDecoder<Counted<R>>,
+    /// Until the first read: the decoder reads the head of the file when it is made, and whoever makes this may not wait.
+    source: Option<Counted<R>>,
+    decoder: Option<MultiGzDecoder<Counted<R>>>,
     unpacked: u64,
 }
 
@@ -32,15 +34,19 @@ impl<R: Read> Read for Counted<R> {
 
 impl<R: Read> Gunzip<R> {
     pub(super) fn new(inner: R) -> Self {
-        Self { decoder: MultiGzDecoder::new(Counted { inner, count: 0 }), unpacked: 0 }
+        Self { source: Some(Counted { inner, count: 0 }), decoder: None, unpacked: 0 }
     }
 }
 
 impl<R: Read> Read for Gunzip<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let count = self.decoder.read(buffer)?;
+        if let Some(source) = self.source.take() {
+            self.decoder = Some(MultiGzDecoder::new(source));
+        }
+        let Some(decoder) = &mut self.decoder else { return Ok(0) };
+        let count = decoder.read(buffer)?;
         self.unpacked += u64::try_from(count).unwrap_or_default();
-        if self.unpacked > FREE && self.unpacked > MOST_PER_BYTE * self.decoder.get_ref().count {
+        if self.unpacked > FREE && self.unpacked > MOST_PER_BYTE * decoder.get_ref().count {
             let why =
                 format!("the body expands to more than {MOST_PER_BYTE} times its size: send it unpacked");
             return Err(io::Error::other(Error::TooLarge(why)));

@@ -28,6 +28,9 @@ pub(super) enum Column {
     Unnamed,
 }
 
+/// Says which field a header, and its plain name, are for.
+type Rank<'r> = dyn Fn(&str, &str) -> Option<Field> + 'r;
+
 /// What a column was taken for.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct MappedColumn {
@@ -65,7 +68,7 @@ impl Columns {
     pub(super) fn of(headers: &[String], line: u64, mapping: &Mapping) -> Self {
         let mut fields: Vec<Option<Field>> = vec![None; headers.len()];
         let plain_names: Vec<String> = headers.iter().map(|header| plain(header)).collect();
-        let ranks: [&dyn Fn(&str, &str) -> Option<Field>; 4] = [
+        let ranks: [&Rank<'_>; 4] = [
             &|_, plain| mapping.target(plain).and_then(|_| mapping.field(plain)),
             &|header, plain| Field::named(header).filter(|_| mapping.target(plain).is_none()),
             // an id that this service gave comes with one of the other system beside it

@@ -171,3 +171,6 @@ fn unreadable(line: u64, error: io::Error) -> Error {
     };
     if is_slow { Error::TooSlow(why) } else { Error::Malformed(why) }
 }
+
+#[cfg(test)]
+mod tests;
