@@ -7,6 +7,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::app::{self, App, Migration, Target, open_db};
+use crate::clients::import::cli::ImportArgs;
 use crate::clients::model::HomeCountry;
 use crate::clock::Clock;
 use crate::config::{Config, Role};
@@ -47,10 +48,7 @@ enum Command {
         command: Option<MigrateCommand>,
     },
     /// Import clients from a CSV file; `-` reads the standard input.
-    Import {
-        /// The file; its columns are named as the fields, unknown ones become attributes.
-        file: PathBuf,
-    },
+    Import(ImportArgs),
     /// Routes of events and their templates.
     #[command(subcommand)]
     Routes(RoutesCommand),
@@ -151,10 +149,10 @@ async fn execute(cli: Cli) -> Result<()> {
             telemetry::start(&config.log)?;
             migrate(config, command.unwrap_or(MigrateCommand::Up)).await
         }
-        Command::Import { file } => {
+        Command::Import(args) => {
             telemetry::start(&config.log)?;
             let db = open_db(&config, &Metrics::new()?).await?;
-            clients::import::cli::run(&db, &Clock::System, &file).await.map(drop)
+            clients::import::cli::run(&db, &Clock::System, args).await
         }
         Command::Routes(RoutesCommand::Load { file, replace, strict }) => {
             telemetry::start(&config.log)?;

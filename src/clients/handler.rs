@@ -1,5 +1,7 @@
 //! Clients over HTTP: `/api/v1/clients`.
 
+mod gunzip;
+mod import_query;
 mod schema;
 mod upload;
 

@@ -3,23 +3,37 @@
 //! A thread reads and checks rows and cuts them into chunks; each chunk is one unit of work for the database. A few
 //! wait between the two at most, so that a slow database slows the reader, and through it the sender.
 //!
-//! The first line names the columns. A column that is no field of a client is an attribute, with texts for values.
+//! On the way from bytes to rows: [`decode`] finds the encoding, [`header`] the separator and the names of the columns,
+//! [`split`] the cells, [`columns`] what each holds. All of it is found out unless the sender says it, and the report says
+//! what was assumed. A column that is no field of a client is an attribute, with texts for values.
+//!
 //! Rows are applied in the order of the file, as if each came alone:
 //!
-//! - A row whose phone number is known, from the database or from a row before, updates that client. A column that the
-//!   file has overwrites, an empty cell clears (an attribute is removed), what the file has no column for stays. No
-//!   operator's code in its column is as good as none given: it comes from the number.
-//! - A wrong row is rejected with its line and all its wrong fields, and the rest goes on.
+//! - A row whose phone number (or whatever clients are matched by) is known, from the database or from a row before,
+//!   updates that client. A column that the file has overwrites, an empty cell clears (an attribute is removed), what the
+//!   file has no column for stays. No operator's code in its column is as good as none given: it comes from the number.
+//! - A wrong cell is left out with a warning. A row that cannot be taken, since its key is wrong or its quotes do not match,
+//!   is rejected with its line and all its wrong fields, and the rest goes on.
 //! - An external id of another client is a reason to reject.
 
 mod cells;
 pub mod cli;
 mod columns;
+mod decode;
+mod encoding;
+mod header;
+mod lenient;
 mod merge;
+mod names;
+mod options;
 mod reader;
-mod source;
+mod records;
+mod report;
+mod row;
+mod split;
 mod store;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::io::Read;
 use std::path::Path;
@@ -30,14 +44,24 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 use utoipa::ToSchema;
 
-use self::reader::Message;
-use self::store::Stored;
+pub use self::columns::MappedColumn;
+pub use self::encoding::labelled;
+use self::merge::Deferred;
+pub use self::options::{ImportOptions, Mapping, MatchBy};
+use self::reader::{Chunk, Message};
+pub use self::report::{Assumed, PreviewRow, Warning};
+use self::store::{PREVIEWED, Stored};
+use crate::clients::model::PhoneNumber;
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::error::Error;
 
-/// More rejections than this are counted, not listed.
+/// More rejections than this are counted, not listed; and so are more warnings.
 pub const LISTED_REJECTIONS: usize = 1000;
+/// Rows that wait for the end of the file, because another client has their number. More are rejected.
+const MOST_DEFERRED: usize = 1000;
+/// New numbers that a dry run remembers, so as to count a client once.
+const REMEMBERED_NUMBERS: usize = 1_000_000;
 /// Chunks between the reader and the database.
 const CHUNKS_WAITING: usize = 2;
 /// SQLite commits so many together: numbers come in any order, so that each commit writes most pages of their index
@@ -60,7 +84,7 @@ pub struct Rejection {
 }
 
 /// What became of the rows.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
 pub struct ImportReport {
     /// Rows that made a client.
     #[schema(example = 99_000)]
@@ -73,6 +97,17 @@ pub struct ImportReport {
     /// How many rows were rejected.
     #[schema(example = 2)]
     pub rejected_count: u64,
+    /// What was left out of the rows that were taken, and of columns: the first 1000.
+    pub warnings: Vec<Warning>,
+    /// How many warnings there are.
+    #[schema(example = 1)]
+    pub warning_count: u64,
+    /// What was found out about the file.
+    pub assumed: Assumed,
+    /// In a dry run, the first 20 rows with their clients as they would be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub preview: Option<Vec<PreviewRow>>,
 }
 
 impl ImportReport {
@@ -81,6 +116,12 @@ impl ImportReport {
         let room = LISTED_REJECTIONS.saturating_sub(self.rejected.len());
         complaints.sort_by_key(|complaint| complaint.line);
         self.rejected.extend(complaints.into_iter().take(room));
+    }
+
+    fn warn(&mut self, warnings: Vec<Warning>) {
+        self.warning_count += u64::try_from(warnings.len()).unwrap_or(u64::MAX);
+        let room = LISTED_REJECTIONS.saturating_sub(self.warnings.len());
+        self.warnings.extend(warnings.into_iter().take(room));
     }
 }
 
@@ -142,22 +183,24 @@ impl std::error::Error for Stopped {
 /// Imports everything that `source` has to read.
 ///
 /// # Errors
-/// [`Stopped`], with [`Error::Invalid`] for a first line that does not name the columns and for a record without an
-/// end, [`Error::Malformed`] when the source breaks off, [`Error::Unavailable`] when the database does.
+/// [`Stopped`], with [`Error::Invalid`] for a file that does not name its columns, [`Error::Unsupported`] for one that is no
+/// text, [`Error::Malformed`] when the source breaks off, [`Error::Unavailable`] when the database does.
 pub async fn import(
     db: &Db,
     clock: &Clock,
     source: impl Read + Send + 'static,
+    options: ImportOptions,
     progress: impl Fn(Progress),
 ) -> Result<ImportReport, Stopped> {
-    let (sender, mut messages) = mpsc::channel(CHUNKS_WAITING);
-    let mut done = Done::default();
+    let (sender, messages) = mpsc::channel(CHUNKS_WAITING);
+    let mut done = Done::new(options.is_dry_run);
+    let importer = Importer { db, clock, is_dry_run: options.is_dry_run };
     // a thread of its own: a stalled upload would keep one of those that the database works on
     let outcome = match std::thread::Builder::new()
         .name("import-reader".into())
-        .spawn(move || reader::read(source, &sender))
+        .spawn(move || reader::read(source, &options, &sender))
     {
-        Ok(_) => run(db, clock, &mut messages, |chunk| progress(done.add(chunk))).await,
+        Ok(_) => importer.run(messages, &mut done, progress).await,
         Err(e) => Err(Error::Internal(e.into())),
     };
     match outcome {
@@ -166,38 +209,69 @@ pub async fn import(
     }
 }
 
-/// Stores the chunks in their order, and tells what became of each.
-async fn run(
-    db: &Db,
-    clock: &Clock,
-    messages: &mut mpsc::Receiver<Message>,
-    mut on_stored: impl FnMut(Stored),
-) -> crate::error::Result<()> {
-    let at_once = if db.is_single_node() { CHUNKS_IN_ONE_COMMIT } else { 1 };
-    let mut under_way = FuturesOrdered::new();
-    let (mut read, mut failed) = (None, None);
-    loop {
-        tokio::select! {
-            // each chunk is handed to the database before the next is taken, which keeps them in order
-            biased;
-            Some(outcome) = under_way.next() => match outcome {
-                Ok(stored) if failed.is_none() => on_stored(stored),
-                // one behind a chunk that failed is stored all the same: it counts, but it is not how far this came
-                Ok(stored) => on_stored(Stored { last_line: 0, ..stored }),
-                Err(why) => failed = failed.or(Some(why)),
-            },
-            message = messages.recv(),
-            if read.is_none() && failed.is_none() && under_way.len() < at_once => match message {
-                Some(Message::Chunk(chunk)) => under_way.push_back(store::store(db, clock, chunk)),
-                Some(Message::End) => read = Some(Ok(())),
-                Some(Message::Failed(why)) => read = Some(Err(why)),
-                // it says how it ends, so it did not end well
-                None => read = Some(Err(Error::internal("the reader of an import died"))),
-            },
-            // nothing is under way, and no more will come
-            else => return failed.map_or(read.unwrap_or(Ok(())), Err),
+struct Importer<'d> {
+    db: &'d Db,
+    clock: &'d Clock,
+    is_dry_run: bool,
+}
+
+impl Importer<'_> {
+    /// Stores all chunks, and then the rows that waited for the end.
+    async fn run(
+        &self,
+        mut messages: mpsc::Receiver<Message>,
+        done: &mut Done,
+        progress: impl Fn(Progress),
+    ) -> crate::error::Result<()> {
+        let assumed = self.store_all(&mut messages, |chunk| progress(done.add(chunk))).await?;
+        done.report.assumed = *assumed;
+        if let Some(last) = done.last_chunk() {
+            let stored = self.store(last).await?;
+            done.add(stored);
+        }
+        Ok(())
+    }
+
+    async fn store(&self, chunk: Chunk) -> crate::error::Result<Stored> {
+        store::store(self.db, self.clock, chunk, self.is_dry_run).await
+    }
+
+    /// Stores the chunks in their order, and tells what became of each.
+    async fn store_all(
+        &self,
+        messages: &mut mpsc::Receiver<Message>,
+        mut on_stored: impl FnMut(Stored),
+    ) -> crate::error::Result<Box<Assumed>> {
+        let at_once = if self.db.is_single_node() { CHUNKS_IN_ONE_COMMIT } else { 1 };
+        let mut under_way = FuturesOrdered::new();
+        let (mut read, mut failed) = (None, None);
+        loop {
+            tokio::select! {
+                // each chunk is handed to the database before the next is taken, which keeps them in order
+                biased;
+                Some(outcome) = under_way.next() => match outcome {
+                    Ok(stored) if failed.is_none() => on_stored(stored),
+                    // one behind a chunk that failed is stored all the same: it counts, but it is not how far this came
+                    Ok(stored) => on_stored(Stored { last_line: 0, ..stored }),
+                    Err(why) => failed = failed.or(Some(why)),
+                },
+                message = messages.recv(),
+                if read.is_none() && failed.is_none() && under_way.len() < at_once => match message {
+                    Some(Message::Chunk(chunk)) => under_way.push_back(self.store(chunk)),
+                    Some(Message::End(assumed)) => read = Some(Ok(assumed)),
+                    Some(Message::Failed(why)) => read = Some(Err(why)),
+                    // it says how it ends, so it did not end well
+                    None => read = Some(Err(died())),
+                },
+                // nothing is under way, and no more will come
+                else => return failed.map_or(read.unwrap_or_else(|| Err(died())), Err),
+            }
         }
     }
+}
+
+fn died() -> Error {
+    Error::internal("the reader of an import died")
 }
 
 /// What is committed so far.
@@ -206,16 +280,53 @@ struct Done {
     report: ImportReport,
     line: u64,
     rows: u64,
+    bytes: u64,
+    deferred: Vec<Deferred>,
+    match_by: MatchBy,
+    /// Numbers of clients that a dry run would have made.
+    new_numbers: HashSet<PhoneNumber>,
 }
 
 impl Done {
+    fn new(is_dry_run: bool) -> Self {
+        let report = ImportReport { preview: is_dry_run.then(Vec::new), ..ImportReport::default() };
+        Self { report, ..Self::default() }
+    }
+
     fn add(&mut self, chunk: Stored) -> Progress {
-        self.report.created += chunk.created;
-        self.report.updated += chunk.updated;
+        let mut again = 0;
+        if let Some(preview) = &mut self.report.preview {
+            let room = PREVIEWED.saturating_sub(preview.len());
+            preview.extend(chunk.preview.into_iter().take(room));
+            // a dry run leaves nothing behind that the next chunk would find
+            for number in chunk.new_numbers {
+                let is_full = self.new_numbers.len() >= REMEMBERED_NUMBERS;
+                again += u64::from(
+                    self.new_numbers.contains(&number) || !(is_full || self.new_numbers.insert(number)),
+                );
+            }
+        }
+        self.report.created += chunk.created.saturating_sub(again);
+        self.report.updated += chunk.updated + again;
         self.report.reject(chunk.rejected_rows, chunk.rejected);
+        self.report.warn(chunk.warnings);
+        self.match_by = chunk.match_by;
+        self.deferred.extend(chunk.deferred);
+        let surplus = self.deferred.split_off(self.deferred.len().min(MOST_DEFERRED));
+        let rows = u64::try_from(surplus.len()).unwrap_or(u64::MAX);
+        self.report.reject(rows, surplus.into_iter().map(|deferred| deferred.rejection).collect());
         self.line = self.line.max(chunk.last_line);
         self.rows += chunk.records;
-        Progress { bytes: chunk.bytes, rows: self.rows }
+        self.bytes = self.bytes.max(chunk.bytes);
+        Progress { bytes: self.bytes, rows: self.rows }
+    }
+
+    /// The rows that waited for the end of the file.
+    fn last_chunk(&mut self) -> Option<Chunk> {
+        let rows: Vec<_> =
+            std::mem::take(&mut self.deferred).into_iter().map(|deferred| deferred.row).collect();
+        let chunk = Chunk { rows, match_by: self.match_by, is_final: true, ..Chunk::default() };
+        (!chunk.rows.is_empty()).then_some(chunk)
     }
 }
 
@@ -227,10 +338,11 @@ pub async fn import_file(
     db: &Db,
     clock: &Clock,
     path: &Path,
+    options: ImportOptions,
     progress: impl Fn(Progress),
 ) -> Result<ImportReport, Stopped> {
     match std::fs::File::open(path) {
-        Ok(file) => import(db, clock, file, progress).await,
+        Ok(file) => import(db, clock, file, options, progress).await,
         Err(e) => {
             let why = format!("{} cannot be opened: {e}", path.display());
             Err(Stopped::at_once(Error::Malformed(why)))

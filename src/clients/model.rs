@@ -20,7 +20,8 @@ use crate::db::types::{ClientId, Timestamp};
 use crate::error::FieldError;
 use crate::locale::Locale;
 
-const NO_ADDRESS: &str =
+/// The reason why somebody who cannot be reached is no client.
+pub const NO_ADDRESS: &str =
     "is missing: a client has a phone_number, or else an email, a push_token or an external_id";
 
 /// A person who can be reached.

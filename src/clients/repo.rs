@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
 use diesel::sql_types::{Array, Text};
 
-pub use self::many::{find_many_for_update, free_external_ids, store_many};
+pub use self::many::{find_many_for_update, free_external_ids, free_phone_numbers, store_many};
 use self::row::Row;
 use super::model::{Attributes, Client, ListFilter};
 use crate::address;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
-use super::import::{self, ImportReport, Stopped};
+use super::import::{self, ImportOptions, ImportReport, Stopped};
 use super::model::{Client, ClientPatch, ListFilter};
 use super::repo;
 use crate::clock::Clock;
@@ -128,7 +128,11 @@ impl Clients {
     ///
     /// # Errors
     /// [`Stopped`], with what was committed before.
-    pub async fn import(&self, source: impl Read + Send + 'static) -> Result<ImportReport, Stopped> {
+    pub async fn import(
+        &self,
+        source: impl Read + Send + 'static,
+        options: ImportOptions,
+    ) -> Result<ImportReport, Stopped> {
         // a caller that waited in silence would not know whether anything happens
         let busy = || {
             let why = format!(
@@ -137,7 +141,7 @@ impl Clients {
             Stopped::at_once(Error::Busy(why))
         };
         let _permit = self.imports.try_acquire().map_err(|_| busy())?;
-        import::import(&self.db.doing(Workload::Import), &self.clock, source, |_| ()).await
+        import::import(&self.db.doing(Workload::Import), &self.clock, source, options, |_| ()).await
     }
 }
 

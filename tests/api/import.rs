@@ -16,6 +16,15 @@ async fn import(service: &Service, csv: impl Into<reqwest::Body>) -> Value {
     send(request.body(csv)).await.success(200)
 }
 
+/// The line and the field of each complaint, which has a reason.
+pub fn places<'r>(report: &'r Value, list: &str) -> Vec<(u64, &'r str)> {
+    let place = |complaint: &'r Value| {
+        assert!(complaint["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{complaint}");
+        (complaint["line"].as_u64().expect("a line"), complaint["field"].as_str().expect("a field"))
+    };
+    report[list].as_array().expect("a list").iter().map(place).collect()
+}
+
 fn rows(range: std::ops::Range<u64>, tag: &str) -> String {
     range.map(|n| format!("{},{tag},name{n}\n", 79_030_000_000 + n)).collect()
 }
@@ -28,8 +37,10 @@ on_each_database! {
         let chunks: Vec<_> = csv.as_bytes().chunks(4093).map(|part| Ok::<_, io::Error>(part.to_vec())).collect();
         assert!(chunks.len() > 100);
         let body = reqwest::Body::wrap_stream(stream::iter(chunks));
+        let counts = |report: &Value| ["created", "updated", "rejected_count", "warning_count"].map(|name| report[name].as_u64());
         let report = import(&service, body).await;
-        assert_eq!(report, json!({"created": 30_000, "updated": 0, "rejected": [], "rejected_count": 0}));
+        assert_eq!(counts(&report), [Some(30_000), Some(0), Some(0), Some(0)], "{report}");
+        assert_eq!((&report["rejected"], &report["warnings"], &report["preview"]), (&json!([]), &json!([]), &Value::Null));
         let found = all_pages(&service, "/clients?tag=all", 1000).await;
         assert_eq!(found.len(), 30_000);
         let last = found.last().expect("clients");
@@ -37,7 +48,7 @@ on_each_database! {
         assert_eq!(last["attributes"], json!({"name": "name29999"}));
         assert_eq!(last["mobile_operator_code"], "903");
         let again = import(&service, csv).await;
-        assert_eq!(again, json!({"created": 0, "updated": 30_000, "rejected": [], "rejected_count": 0}));
+        assert_eq!(counts(&again), [Some(0), Some(30_000), Some(0), Some(0)], "{again}");
     }
 }
 
@@ -55,18 +66,18 @@ on_each_database! {
             79030000005,vip,,crm-1,Dina\n\
             \"79030000006\",\"a \"\"quoted\"\" tag\",,,\"Eva, the first\"\r\n";
         let report = import(&service, csv).await;
-        assert_eq!((&report["created"], &report["updated"], &report["rejected_count"]), (&json!(2), &json!(0), &json!(5)));
-        let rejected: Vec<(u64, &str)> = report["rejected"].as_array().expect("rejections").iter().map(|r| {
-            assert!(r["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{r}");
-            (r["line"].as_u64().expect("a line"), r["field"].as_str().expect("a field"))
-        }).collect();
-        assert_eq!(rejected, [
-            (3, "phone_number"), (4, "email"), (5, "tag"), (5, "email"), (8, "row"), (9, "external_id"),
-        ]);
+        // a wrong cell that a client can do without is left out, its row is taken
+        assert_eq!((&report["created"], &report["updated"], &report["rejected_count"]), (&json!(4), &json!(0), &json!(3)));
+        assert_eq!(places(&report, "rejected"), [(3, "phone_number"), (8, "row"), (9, "external_id")]);
+        assert_eq!(places(&report, "warnings"), [(4, "email"), (5, "tag"), (5, "email")]);
         let clients = all_pages(&service, "/clients", 1000).await;
-        assert_eq!(texts(&clients, "phone_number"), ["79161234567", "79030000001", "79030000006"]);
-        assert_eq!(clients[2]["attributes"]["name"], "Eva, the first");
-        assert_eq!(clients[2]["tag"], "a \"quoted\" tag");
+        assert_eq!(
+            texts(&clients, "phone_number"),
+            ["79161234567", "79030000001", "79030000002", "79030000003", "79030000006"]
+        );
+        assert_eq!(clients[2]["email"], Value::Null);
+        assert_eq!(clients[4]["attributes"]["name"], "Eva, the first");
+        assert_eq!(clients[4]["tag"], "a \"quoted\" tag");
     }
 }
 
@@ -103,7 +114,7 @@ on_each_database! {
 on_each_database! {
     async fn a_body_of_another_kind_or_without_columns_is_refused(kind: Database) {
         let service = Service::start(kind).await;
-        for kind in ["application/json", "text/plain", "text/csv; charset=windows-1251", "multipart/form-data"] {
+        for kind in ["application/json", "text/plain", "text/csv; charset=klingon", "multipart/form-data"] {
             let request = request(&service, "POST", "/clients/import").header("content-type", kind);
             send(request.body("phone_number\n79030000001\n")).await.problem(415);
         }
@@ -113,19 +124,12 @@ on_each_database! {
             ("\n\n", "phone_number"),
             ("tag,name\nvip,Anna\n", "phone_number"),
             ("79030000001\n79030000002\n", "phone_number"),
-            ("phone_number,phone_number\n1,2\n", "phone_number"),
-            ("phone_number,id\n1,2\n", "id"),
-            ("phone_number,created_at\n1,2\n", "created_at"),
-            ("phone_number,first name\n1,2\n", "first name"),
         ] {
             let request = request(&service, "POST", "/clients/import").header("content-type", "text/csv");
             let problem = send(request.body(csv)).await.problem(422);
             assert!(fields(&problem).iter().any(|field| field == named), "{csv:?}: {problem}");
         }
-        let open_quote = "phone_number,tag\n79030000001,vip\n\"79030000002,vip\n";
-        let request = request(&service, "POST", "/clients/import").header("content-type", "text/csv");
-        assert_eq!(fields(&send(request.body(open_quote)).await.problem(422)), ["line 3"]);
-        assert!(all_pages(&service, "/clients", 10).await.len() <= 1, "of the last one its first row at most");
+        assert_eq!(all_pages(&service, "/clients", 10).await, Vec::<Value>::new());
     }
 }
 

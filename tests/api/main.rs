@@ -23,6 +23,8 @@ mod figures;
 mod hostile;
 mod hostile_templates;
 mod import;
+mod import_files;
+mod import_reading;
 mod inbox;
 mod lists;
 mod logs;

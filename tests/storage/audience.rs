@@ -65,7 +65,7 @@ on_each_database! {
         stage.clients.patch(ids[1], changes(json!({"mobile_operator_code": null}))).await.unwrap();
         stage.clients.patch(ids[2], changes(json!({"tag": "a", "email": "x@example.com"}))).await.unwrap();
         let file = "phone_number,tag\n79030000003,b\n79030000002,a\n79030000009,b\n";
-        import::import(&stage.db, &stage.clock, std::io::Cursor::new(file), |_| ()).await.unwrap();
+        import::import(&stage.db, &stage.clock, std::io::Cursor::new(file), import::ImportOptions::default(), |_| ()).await.unwrap();
         let mut noted = moves(&stage).await;
         noted.sort();
         assert_eq!(noted, [ids[0], ids[1], ids[3]]);

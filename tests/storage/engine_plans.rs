@@ -100,7 +100,7 @@ on_each_database! {
         let tags = ["vip", "base", "new", ""];
         let rows = (0..CLIENTS).map(|i| format!("{}{:07},{}\n", codes[i % 4] + 7000, i, tags[i / 4 % 4]));
         let file = format!("phone_number,tag\n{}", rows.collect::<String>());
-        import::import(&stage.db, &stage.clock, std::io::Cursor::new(file), |_| ()).await.unwrap();
+        import::import(&stage.db, &stage.clock, std::io::Cursor::new(file), import::ImportOptions::default(), |_| ()).await.unwrap();
         let postgres = kind == Database::Postgres;
         let cases = [
             (Range::All, if postgres { "client_pkey" } else { "USING PRIMARY KEY (id>? AND id<?)" }),

@@ -5,13 +5,13 @@ mod rows;
 
 use std::io::Cursor;
 
-use fanfare::clients::import::{self, ImportReport, Stopped};
+use fanfare::clients::import::{self, ImportOptions, ImportReport, Stopped};
 
 use crate::stage::Stage;
 
 /// Imports this text.
 async fn import(stage: &Stage, csv: impl Into<Vec<u8>>) -> Result<ImportReport, Stopped> {
-    import::import(&stage.db, &stage.clock, Cursor::new(csv.into()), |_| ()).await
+    import::import(&stage.db, &stage.clock, Cursor::new(csv.into()), ImportOptions::default(), |_| ()).await
 }
 
 /// Created, updated, and rejected rows of an import that went well.

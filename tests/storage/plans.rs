@@ -14,6 +14,38 @@ use crate::stage::Stage;
 const POSTGRES: &str = include_str!("../../src/clients/repo/sql/find_many_for_update.postgres.sql");
 const SQLITE: &str = include_str!("../../src/clients/repo/sql/find_many_for_update.sqlite.sql");
 
+const POSTGRES_EMAIL: &str =
+    include_str!("../../src/clients/repo/sql/find_many_by_email_for_update.postgres.sql");
+const SQLITE_EMAIL: &str =
+    include_str!("../../src/clients/repo/sql/find_many_by_email_for_update.sqlite.sql");
+
+/// The plan of the look for clients that are matched by their addresses.
+fn plan_by_email(connection: &mut AnyConnection) -> QueryResult<String> {
+    let numbers: Vec<i64> = (0..50).map(|n| 79_030_000_000 + n * 7).collect();
+    let emails: Vec<String> = (0..50).map(|n| format!("x{n}@example.com")).collect();
+    Ok(match connection {
+        AnyConnection::Postgres(c) => {
+            c.batch_execute("ANALYZE client")?;
+            let steps = diesel::sql_query(format!("EXPLAIN {}", without_comments(POSTGRES_EMAIL)))
+                .bind::<Array<BigInt>, _>(numbers)
+                .bind::<Array<Text>, _>(emails.clone())
+                .bind::<Array<Text>, _>(emails)
+                .load(c)?;
+            postgres_plan(steps)
+        }
+        AnyConnection::Sqlite(c) => {
+            c.batch_execute("ANALYZE")?;
+            let emails = serde_json::to_string(&emails).unwrap();
+            let steps = diesel::sql_query(format!("EXPLAIN QUERY PLAN {}", without_comments(SQLITE_EMAIL)))
+                .bind::<Text, _>(serde_json::to_string(&numbers).unwrap())
+                .bind::<Text, _>(emails.clone())
+                .bind::<Text, _>(emails)
+                .load(c)?;
+            sqlite_plan(steps)
+        }
+    })
+}
+
 /// The plan of an import's look for clients that are there already.
 fn plan(connection: &mut AnyConnection) -> QueryResult<String> {
     let numbers: Vec<i64> = (0..50).map(|n| 79_030_000_000 + n * 7).collect();
@@ -41,13 +73,17 @@ fn plan(connection: &mut AnyConnection) -> QueryResult<String> {
 on_each_database! {
     async fn an_import_looks_for_known_clients_by_index(kind: Database) {
         let stage = Stage::new(kind).await;
-        let rows: String = (0..20_000).map(|n| format!("{},x{n}\n", 79_030_000_000_u64 + n)).collect();
-        let file = std::io::Cursor::new(format!("phone_number,external_id\n{rows}"));
-        import::import(&stage.db, &stage.clock, file, |_| ()).await.unwrap();
+        let row = |n| format!("{},x{n},x{n}@example.com\n", 79_030_000_000_u64 + n);
+        let rows: String = (0..20_000).map(row).collect();
+        let file = std::io::Cursor::new(format!("phone_number,external_id,email\n{rows}"));
+        import::import(&stage.db, &stage.clock, file, import::ImportOptions::default(), |_| ()).await.unwrap();
         let plan = stage.db.write(|c| Ok(plan(c)?)).await.unwrap();
         assert!(!plan.contains("Seq Scan") && !plan.contains("SCAN client"), "{plan}");
         assert!(plan.contains("phone_number") && plan.contains("external_id"), "{plan}");
         assert!(plan.contains("Bitmap Index Scan") || plan.contains("SEARCH client USING INDEX"), "{plan}");
+        let plan = stage.db.write(|c| Ok(plan_by_email(c)?)).await.unwrap();
+        assert!(!plan.contains("Seq Scan") && !plan.contains("SCAN client"), "{plan}");
+        assert!(plan.contains("client_by_lower_email"), "{plan}");
     }
 }
 

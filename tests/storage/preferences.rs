@@ -3,6 +3,7 @@
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, Binary};
+use fanfare::clients::import;
 use fanfare::db::AnyConnection;
 use fanfare::db::schema::opt_out_address;
 use fanfare::db::types::{ClientId, Id};
@@ -153,7 +154,7 @@ on_each_database! {
         let stage = Stage::new(kind).await;
         let rows: String = (0..5_000).map(|n| format!("{}\n", 79_030_000_000_u64 + n)).collect();
         let file = std::io::Cursor::new(format!("phone_number\n{rows}"));
-        fanfare::clients::import::import(&stage.db, &stage.clock, file, |_| ()).await.unwrap();
+        import::import(&stage.db, &stage.clock, file, import::ImportOptions::default(), |_| ()).await.unwrap();
         let ids: Vec<ClientId> = stage.all().await.into_iter().map(|client| client.id).collect();
         let plans = stage.db.write(move |c| {
             for (number, id) in ids.iter().enumerate() {

@@ -3,15 +3,18 @@
 use std::io::{self, Read};
 use std::pin::pin;
 
-use actix_web::http::{StatusCode, header};
+use actix_web::http::StatusCode;
 use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 use tokio::sync::mpsc;
 
+use super::gunzip::Gunzip;
+use super::import_query::{ImportQuery, Packing, packing};
 use crate::clients::import::{ImportReport, Stopped};
 use crate::clients::usecase::Clients;
 use crate::error::Error;
 use crate::http::bodies::Pace;
+use crate::http::json::Query;
 use crate::http::problem::Problem;
 
 /// Parts of the body between the connection and the reader; each is what one read of the socket brought.
@@ -19,16 +22,18 @@ const PARTS_WAITING: usize = 16;
 
 /// Import clients
 ///
-/// Creates and updates clients from CSV in UTF-8, by phone number. The first line names the columns: `phone_number` and
-/// any of the other fields; every other column is an attribute. A column that is there overwrites, an empty cell
-/// clears, what has no column stays. A wrong row is rejected and the rest goes on. The body is a stream of any length;
-/// rows are committed a thousand at a time, and what was committed stays even when the rest does not arrive. Sending a
-/// file again changes nothing that is right already.
+/// Creates and updates clients from CSV, by phone number. The encoding, the separator and the line with the names of the
+/// columns are found out, and the answer says what was assumed. Usual names of columns in English, Russian and German are
+/// understood; every other column is an attribute. A column that is there overwrites, an empty cell clears, what has no
+/// column stays. A wrong cell is left out with a warning, a wrong row is rejected, and the rest goes on. The body is a stream
+/// of any length, with `Content-Encoding: gzip` or without; rows are committed a thousand at a time, and what was committed stays even when
+/// the rest does not arrive. Sending a file again changes nothing that is right already.
 #[utoipa::path(
     post,
     path = "/api/v1/clients/import",
     operation_id = "import_clients",
     tag = "clients",
+    params(ImportQuery),
     request_body(
         content = String,
         content_type = "text/csv",
@@ -38,24 +43,28 @@ const PARTS_WAITING: usize = 16;
     responses(
         (status = 200, description = "What became of the rows", body = ImportReport),
         (status = 400, description = "The body broke off"),
-        (status = 415, description = "The body is not CSV in UTF-8"),
-        (status = 422, description = "The first line does not name the columns, or a row has no end"),
+        (status = 413, description = "The packed body expands to more than 200 times its size"),
+        (status = 415, description = "The body is not CSV, or of an unknown encoding"),
+        (status = 422, description = "No line names the columns, or a parameter is wrong"),
         (status = 503, description = "The database went away; the detail says what was committed before"),
     )
 )]
 pub async fn import_clients(
     clients: web::Data<Clients>,
+    query: Query<ImportQuery>,
     request: HttpRequest,
     body: web::Payload,
 ) -> Result<HttpResponse, Stopped> {
-    if !is_csv(&request) {
-        let why = "the body must be CSV in UTF-8, with Content-Type: text/csv";
-        return Err(Stopped::at_once(Error::Unsupported(why.into())));
-    }
+    let options = query.0.options(&request).map_err(Stopped::at_once)?;
+    let packing = packing(&request).map_err(Stopped::at_once)?;
     let (sender, parts) = mpsc::channel(PARTS_WAITING);
     let upload = Upload { parts, part: Bytes::new() };
+    let source: Box<dyn Read + Send> = match packing {
+        Packing::Plain => Box::new(upload),
+        Packing::Gzip => Box::new(Gunzip::new(upload)),
+    };
     // the body cannot leave this task; should the request be dropped, the sender goes and the reader sees no end
-    let mut import = pin!(clients.import(upload));
+    let mut import = pin!(clients.import(source, options));
     let outcome = tokio::select! {
         // a first line that names no columns is answered before the rest of the body comes
         outcome = &mut import => outcome,
@@ -68,16 +77,6 @@ pub async fn import_clients(
         }
     })?;
     Ok(HttpResponse::Ok().json(report))
-}
-
-fn is_csv(request: &HttpRequest) -> bool {
-    let kind = request.headers().get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok());
-    let mut parts = kind.unwrap_or_default().split(';').map(|part| part.trim().to_ascii_lowercase());
-    parts.next().is_some_and(|mime| mime == "text/csv")
-        && parts.all(|parameter| match parameter.strip_prefix("charset=") {
-            Some(charset) => ["utf-8", "us-ascii"].contains(&charset.trim_matches('"')),
-            None => true,
-        })
 }
 
 /// `None` is the end of the body.

@@ -1,23 +1,108 @@
-//! The cells of one record.
+//! The text of a cell, without what nobody sees.
 
-use csv::ByteRecord;
+use std::borrow::Cow;
 
-/// The cells, without the carriage return that stands before a line's end in files from Windows. (Were the CSV reader
-/// told to end records at either, it would count lines from the middle of such an end.)
-pub(super) fn cells(record: &ByteRecord) -> impl Iterator<Item = &[u8]> {
-    let last = record.len().saturating_sub(1);
-    record.iter().enumerate().map(move |(n, cell)| {
-        let ends_line = n == last;
-        cell.strip_suffix(b"\r").filter(|_| ends_line).unwrap_or(cell)
-    })
+use crate::address::text::{composed, is_invisible};
+
+/// The text: trimmed, composed (NFC), with LF for line ends, without control characters, and without invisible ones that
+/// join nothing. Spreadsheets and web pages leave these in cells; two texts that differ by them look the same.
+pub(super) fn clean(cell: &str) -> Cow<'_, str> {
+    if cell.bytes().all(|byte| (b' '..0x7f).contains(&byte)) {
+        return unguarded(cell.trim_ascii()).into();
+    }
+    let whole = trimmed(cell);
+    if !whole.contains(|c| c == '\r' || is_dropped(c)) {
+        return composed(unguarded(whole));
+    }
+    let text = seen(whole);
+    composed(unguarded(text.trim())).into_owned().into()
 }
 
-/// Whether there is nothing on the line.
-pub(super) fn is_blank(record: &ByteRecord) -> bool {
-    record.len() <= 1 && cells(record).all(<[u8]>::is_empty)
+/// Without the characters that nobody sees.
+fn seen(whole: &str) -> String {
+    let mut text = String::with_capacity(whole.len());
+    let mut rest = whole.chars().peekable();
+    while let Some(c) = rest.next() {
+        match c {
+            '\r' => {
+                rest.next_if_eq(&'\n');
+                text.push('\n');
+            }
+            c if is_joiner(c) && joins(text.chars().next_back()) => text.push(c),
+            c if is_dropped(c) => {}
+            c => text.push(c),
+        }
+    }
+    text
 }
 
-/// How many line ends stand in quotes.
-pub(super) fn line_ends_within(record: &ByteRecord) -> u64 {
-    record.as_slice().iter().fold(0, |n, byte| n + u64::from(*byte == b'\n'))
+/// The text without spaces and invisible characters at its ends.
+pub(super) fn trimmed(cell: &str) -> &str {
+    cell.trim_matches(|c: char| c.is_whitespace() || c.is_control() || (is_invisible(c) && !is_joiner(c)))
+}
+
+/// Returns whether nothing in the cell can be seen.
+pub(super) fn is_blank(cell: &[u8]) -> bool {
+    match cell {
+        [] => true,
+        [first, ..] if first.is_ascii_graphic() => false,
+        cell => std::str::from_utf8(cell).is_ok_and(|cell| clean(cell).is_empty()),
+    }
+}
+
+fn is_dropped(c: char) -> bool {
+    (c.is_control() && !matches!(c, '\n' | '\t')) || is_invisible(c)
+}
+
+/// Joiners and variation selectors are parts of characters in several scripts, and of emoji.
+fn is_joiner(c: char) -> bool {
+    matches!(c, '\u{200c}' | '\u{200d}' | '\u{fe0e}' | '\u{fe0f}')
+}
+
+/// Latin and Cyrillic letters are never joined.
+fn joins(before: Option<char>) -> bool {
+    before.is_some_and(|c| c >= '\u{590}')
+}
+
+/// Without the apostrophe that keeps spreadsheets from reading a text as a formula or a number.
+fn unguarded(text: &str) -> &str {
+    text.strip_prefix('\'').filter(|rest| rest.starts_with(['+', '-', '=', '@'])).unwrap_or(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn cells_are_trimmed_composed_and_free_of_what_nobody_sees() {
+        for (cell, kept) in [
+            ("  Anna ", "Anna"),
+            ("\u{a0}\t Анна\u{2009}\u{feff}", "Анна"),
+            ("\u{a0}", ""),
+            ("\u{200b}", ""),
+            ("zoe\u{308}", "zoë"),
+            ("An\u{200b}na\0\u{85}", "Anna"),
+            ("one\r\ntwo\rthree\nfour", "one\ntwo\nthree\nfour"),
+            ("❤\u{fe0f}", "❤\u{fe0f}"),
+            ("👨\u{200d}👩", "👨\u{200d}👩"),
+            ("می\u{200c}خواهم", "می\u{200c}خواهم"),
+            ("Анна\u{200d}Б", "АннаБ"),
+            ("'+7 903", "+7 903"),
+            ("'quoted'", "'quoted'"),
+            ("o'neil", "o'neil"),
+        ] {
+            assert_eq!(clean(cell), kept, "{cell:?}");
+            assert_eq!(is_blank(cell.as_bytes()), kept.is_empty());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn cleaning_again_changes_nothing(cell in "[a '+\u{200b}\u{200d}\u{fe0f}я\u{308}\r\n\0👨]{0,8}") {
+            let once = clean(&cell).into_owned();
+            prop_assert_eq!(clean(&once), once.as_str());
+        }
+    }
 }

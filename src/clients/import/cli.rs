@@ -1,20 +1,51 @@
 //! `fanfare import FILE`: the same import, with a bar to watch.
 
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-use super::{ImportReport, LISTED_REJECTIONS, Progress, Stopped, import, import_file};
+use clap::Args;
+
+use super::{
+    Assumed, ImportOptions, ImportReport, LISTED_REJECTIONS, Mapping, MatchBy, PreviewRow, Progress, Stopped,
+    Warning, import, import_file, labelled,
+};
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::error::{Error, Result};
 
-/// Imports the file at `path`, or the standard input for `-`, and prints what became of its rows.
+/// What is imported, and how. The flags are the parameters of the API.
+#[derive(Debug, Args)]
+pub struct ImportArgs {
+    /// The file, or `-` for the standard input; its columns are named as the fields, unknown ones become attributes.
+    file: PathBuf,
+    /// Read and check the whole file, and store nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Reject a row with a wrong cell, instead of losing the cell with a warning.
+    #[arg(long)]
+    strict: bool,
+    /// The field that clients are known by: phone_number, external_id or email; by default the first that the file has.
+    #[arg(long = "match", value_name = "FIELD")]
+    match_by: Option<MatchBy>,
+    /// What columns hold, by their headers: Header:field,Other:attribute,Third:- (which leaves one out).
+    #[arg(long)]
+    mapping: Option<Mapping>,
+    /// The encoding of the file, such as windows-1251; found out by default.
+    #[arg(long, value_parser = |label: &str| labelled(label))]
+    encoding: Option<&'static encoding_rs::Encoding>,
+}
+
+/// Imports the file, and prints what became of its rows.
 ///
 /// # Errors
-/// Those of [`import`]; what was committed before is printed all the same.
-pub async fn run(db: &Db, clock: &Clock, path: &Path) -> Result<ImportReport> {
+/// Those of [`import`]; what was committed before is printed all the same. [`Error::Invalid`] when no row went in.
+pub async fn run(db: &Db, clock: &Clock, args: ImportArgs) -> Result<()> {
+    let ImportArgs { file, dry_run, strict, match_by, mapping, encoding } = args;
+    let mapping = mapping.unwrap_or_default();
+    let options = ImportOptions { match_by, is_strict: strict, is_dry_run: dry_run, mapping, encoding };
+    let path = file.as_path();
     let is_standard_input = path == Path::new("-");
     let bar = bar((!is_standard_input).then_some(path));
     let moved = bar.clone();
@@ -23,15 +54,18 @@ pub async fn run(db: &Db, clock: &Clock, path: &Path) -> Result<ImportReport> {
         moved.set_message(format!("{rows} rows"));
     };
     let outcome = if is_standard_input {
-        import(db, clock, io::stdin(), progress).await
+        import(db, clock, io::stdin(), options, progress).await
     } else {
-        import_file(db, clock, path, progress).await
+        import_file(db, clock, path, options, progress).await
     };
     bar.finish_and_clear();
     match outcome {
         Ok(report) => {
             print(&report)?;
-            Ok(report)
+            if report.created + report.updated == 0 {
+                return Err(Error::invalid(path.display().to_string(), "no row went in"));
+            }
+            Ok(())
         }
         Err(Stopped { why, report, line }) => {
             if line > 0 {
@@ -62,7 +96,25 @@ fn print(report: &ImportReport) -> Result<()> {
 }
 
 fn write(report: &ImportReport, out: &mut impl Write) -> io::Result<()> {
-    let ImportReport { created, updated, rejected_count, rejected } = report;
+    let ImportReport {
+        created,
+        updated,
+        rejected_count,
+        rejected,
+        warning_count,
+        warnings,
+        assumed,
+        preview,
+    } = report;
+    if !assumed.encoding.is_empty() {
+        write_assumed(assumed, out)?;
+    }
+    for PreviewRow { line, client } in preview.iter().flatten() {
+        writeln!(out, "  line {line}: {}", serde_json::to_string(client).unwrap_or_default())?;
+    }
+    if preview.is_some() {
+        writeln!(out, "a dry run: nothing was stored")?;
+    }
     writeln!(out, "created  {created:>10}\nupdated  {updated:>10}\nrejected {rejected_count:>10}")?;
     for rejection in rejected {
         writeln!(out, "  line {}: {}: {}", rejection.line, rejection.field, rejection.reason)?;
@@ -70,5 +122,31 @@ fn write(report: &ImportReport, out: &mut impl Write) -> io::Result<()> {
     if rejected.len() >= LISTED_REJECTIONS {
         writeln!(out, "  (the rest is not listed)")?;
     }
+    writeln!(out, "warnings {warning_count:>10}")?;
+    for Warning { line, field, reason } in warnings {
+        writeln!(out, "  line {line}: {field}: {reason}")?;
+    }
+    if warnings.len() >= LISTED_REJECTIONS {
+        writeln!(out, "  (the rest is not listed)")?;
+    }
     out.flush()
+}
+
+fn write_assumed(assumed: &Assumed, out: &mut impl Write) -> io::Result<()> {
+    let Assumed { encoding, separator, line_ends, header_line, match_by, mapping } = assumed;
+    let separator = if separator == "\t" { "tab" } else { separator };
+    writeln!(
+        out,
+        "read as {encoding}, separator {separator}, line ends {line_ends}, header in line {header_line}, clients matched by \
+         {match_by}"
+    )?;
+    for column in mapping {
+        let held = match (&column.field, &column.attribute, &column.left_out) {
+            (Some(field), _, _) => field.clone(),
+            (_, Some(attribute), _) => format!("attribute {attribute}"),
+            (_, _, why) => format!("left out: {}", why.as_deref().unwrap_or_default()),
+        };
+        writeln!(out, "  {} -> {held}", column.header)?;
+    }
+    Ok(())
 }

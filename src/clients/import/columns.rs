@@ -1,71 +1,287 @@
-//! The first line of a file: which column is which.
+//! Which column holds what.
 
 use std::collections::HashSet;
 
-use csv::ByteRecord;
+use serde::Serialize;
+use utoipa::ToSchema;
 
-use super::cells::cells;
-use crate::clients::model::{AttributeName, Field, LARGEST_ATTRIBUTE_COUNT};
-use crate::error::{Complaints, Error, Result};
+use super::names::{is_opt_out, plain};
+use super::options::{Mapping, Target};
+use super::report::Warning;
+use crate::clients::model::{AttributeName, Field};
+
+/// Columns of a file at most.
+pub(super) const MOST_COLUMNS: usize = 500;
+/// Characters of a header that are shown.
+const SHOWN: usize = 100;
 
 /// What a column holds.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Column {
     Field(Field),
     Attribute(AttributeName),
+    /// An object of attributes as JSON.
+    Attributes,
+    /// Nothing that is taken.
+    LeftOut,
+    /// Without a header; what it holds has no name.
+    Unnamed,
 }
 
-impl Column {
-    pub(super) fn name(&self) -> &str {
-        match self {
-            Self::Field(field) => field.name(),
-            Self::Attribute(name) => name.as_str(),
-        }
-    }
+/// Says which field a header, and its plain name, are for.
+type Rank<'r> = dyn Fn(&str, &str) -> Option<Field> + 'r;
 
-    fn parse(cell: &[u8]) -> Result<Self, &'static str> {
-        let name = std::str::from_utf8(cell).map_err(|_| "the name of a column is not UTF-8")?;
-        let name = name.trim();
-        match Field::named(name) {
-            Some(field) => Ok(Self::Field(field)),
-            None if Field::is_taken(name) => Err("is set by the service: leave this column out"),
-            None => name.parse().map(Self::Attribute),
-        }
-    }
+/// What a column was taken for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub struct MappedColumn {
+    /// The place of the column; the first one is 1.
+    #[schema(example = 2)]
+    pub column: usize,
+    /// Its header, as it is in the file.
+    #[schema(example = "Имя")]
+    pub header: String,
+    /// The field of a client that it holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub field: Option<String>,
+    /// The attribute that it holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "imya", nullable = false)]
+    pub attribute: Option<String>,
+    /// Why nothing of it was taken.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub left_out: Option<String>,
 }
 
-/// Reads the first line.
-///
-/// # Errors
-/// [`Error::Invalid`] with everything that is wrong with it: nothing of the file can be read then.
-pub(super) fn parse(header: &ByteRecord) -> Result<Vec<Column>> {
-    let most = Field::ALL.len() + LARGEST_ATTRIBUTE_COUNT;
-    if header.len() > most {
-        // each would have its own complaint, and this may be no CSV at all
-        return Err(Error::invalid("columns", format!("are {}; there can be {most}", header.len())));
+/// The columns of a file.
+#[derive(Debug, Default)]
+pub(super) struct Columns {
+    pub(super) all: Vec<Column>,
+    pub(super) mapping: Vec<MappedColumn>,
+    pub(super) warnings: Vec<Warning>,
+}
+
+impl Columns {
+    /// Finds out what the columns hold: first by the mapping, then the names of fields, then usual names, from left to
+    /// right. The first column for a field has it; another one is an attribute, so that nothing is lost.
+    pub(super) fn of(headers: &[String], line: u64, mapping: &Mapping) -> Self {
+        let mut fields: Vec<Option<Field>> = vec![None; headers.len()];
+        let plain_names: Vec<String> = headers.iter().map(|header| plain(header)).collect();
+        let ranks: [&Rank<'_>; 4] = [
+            &|_, plain| mapping.target(plain).and_then(|_| mapping.field(plain)),
+            &|header, plain| Field::named(header).filter(|_| mapping.target(plain).is_none()),
+            // an id that this service gave comes with one of the other system beside it
+            &|_, plain| mapping.field(plain).filter(|_| plain != "id"),
+            &|_, plain| mapping.field(plain),
+        ];
+        let mut taken: HashSet<Field> = HashSet::new();
+        for rank in ranks {
+            for ((header, plain), field) in headers.iter().zip(&plain_names).zip(&mut fields) {
+                if field.is_none() {
+                    *field = rank(header, plain).filter(|found| taken.insert(*found));
+                }
+            }
+        }
+        let mut columns = Self::default();
+        let mut names: HashSet<String> = HashSet::new();
+        for target in plain_names.iter().filter_map(|plain| mapping.target(plain)) {
+            if let Target::Attribute(name) = target {
+                names.insert(name.as_str().to_owned());
+            }
+        }
+        for (at, (header, field)) in headers.iter().zip(fields).enumerate() {
+            let plain = plain_names.get(at).map_or("", String::as_str);
+            let column = match (field, mapping.target(plain)) {
+                (Some(field), _) => Column::Field(field),
+                (None, Some(Target::Attribute(name))) => Column::Attribute(name.clone()),
+                (None, Some(Target::LeftOut)) => Column::LeftOut,
+                (None, _) if header.is_empty() => Column::Unnamed,
+                (None, _) if header == "attributes" => Column::Attributes,
+                (None, _) if Field::is_taken(header) && Field::named(header).is_none() => Column::LeftOut,
+                (None, _) => Column::Attribute(attribute_name(header, at, &mut names)),
+            };
+            columns.push(header, column, (at, line, plain), mapping);
+        }
+        columns
     }
-    let mut wrong = Complaints::default();
-    let mut seen = HashSet::new();
-    let mut columns = Vec::with_capacity(header.len());
-    for cell in cells(header) {
-        let shown = String::from_utf8_lossy(cell.get(..100).unwrap_or(cell)).trim().to_owned();
-        let Some(column) = wrong.check(&shown, Column::parse(cell)) else {
-            continue;
+
+    fn push(
+        &mut self,
+        header: &str,
+        column: Column,
+        (at, line, plain): (usize, u64, &str),
+        mapping: &Mapping,
+    ) {
+        let mut mapped = MappedColumn { column: at + 1, header: shown(header), ..MappedColumn::default() };
+        let mut warn = |reason: String| {
+            self.warnings.push(Warning { line, field: shown(header), reason });
         };
-        if !seen.insert(column.name().to_owned()) {
-            wrong.add(shown, "is there twice");
+        let mapped_by_sender = mapping.target(plain).is_some();
+        match &column {
+            Column::Field(field) => mapped.field = Some(field.name().into()),
+            Column::Attributes => mapped.field = Some("attributes".into()),
+            Column::Attribute(name) => {
+                mapped.attribute = Some(name.to_string());
+                if let Some(field) = mapping.field(plain).filter(|_| !mapped_by_sender) {
+                    warn(format!(
+                        "another column holds {} already: this one is the attribute {name}; say which is which with \
+                         mapping",
+                        field.name()
+                    ));
+                } else if is_opt_out(plain) && !mapped_by_sender {
+                    warn(format!(
+                        "looks like an opt-out and was not used as one: it is the attribute {name}; import who opted \
+                         out with POST /api/v1/suppressions/import"
+                    ));
+                }
+            }
+            Column::LeftOut if mapped_by_sender => mapped.left_out = Some("the mapping says so".into()),
+            Column::LeftOut => {
+                let why = "is set by the service";
+                mapped.left_out = Some(why.into());
+                warn(format!("{why}: the column was left out"));
+            }
+            Column::Unnamed => mapped.left_out = Some("has no header".into()),
         }
-        columns.push(column);
+        self.all.push(column);
+        self.mapping.push(mapped);
     }
-    if !columns.contains(&Column::Field(Field::PhoneNumber)) {
-        wrong.add(
-            "phone_number",
-            "is missing: the first line must name the columns, with commas between them",
+
+    /// Cells that a row must have: those up to the last column that holds anything.
+    pub(super) fn needed(&self) -> usize {
+        self.all.iter().rposition(|column| !matches!(column, Column::Unnamed)).map_or(0, |at| at + 1)
+    }
+
+    /// The place of a field's column.
+    pub(super) fn place(&self, field: Field) -> Option<usize> {
+        self.all.iter().position(|column| *column == Column::Field(field))
+    }
+}
+
+/// A header, not too long.
+pub(super) fn shown(header: &str) -> String {
+    match header.char_indices().nth(SHOWN) {
+        Some((end, _)) => format!("{}…", header.get(..end).unwrap_or_default()),
+        None => header.to_owned(),
+    }
+}
+
+/// The name of the attribute that a column without a field holds: the header as it is, or made of it. A placeholder
+/// of a text can name it.
+fn attribute_name(header: &str, at: usize, taken: &mut HashSet<String>) -> AttributeName {
+    let base = match header.parse::<AttributeName>() {
+        Ok(_) => header.to_owned(),
+        Err(_) => snake_case(header, at),
+    };
+    let short = base.get(..59).unwrap_or(&base);
+    let mut candidate = base.clone();
+    let mut number = 1;
+    // it ends: there are at most 500 columns
+    loop {
+        let free = candidate.parse::<AttributeName>().ok().filter(|name| !taken.contains(name.as_str()));
+        if let Some(name) = free {
+            taken.insert(candidate);
+            return name;
+        }
+        number += 1;
+        candidate = format!("{short}_{number}");
+    }
+}
+
+/// Latin letters and digits in lower case, with `_` between the words; `column_3` when there are none.
+fn snake_case(header: &str, at: usize) -> String {
+    let mut name = String::new();
+    for c in any_ascii::any_ascii(header).chars() {
+        if c.is_ascii_alphanumeric() {
+            name.push(c.to_ascii_lowercase());
+        } else if !name.is_empty() && !name.ends_with('_') && c != '\'' {
+            name.push('_');
+        }
+        if name.len() >= 60 {
+            break;
+        }
+    }
+    let name = name.trim_end_matches('_');
+    match name.chars().next() {
+        None => format!("column_{}", at + 1),
+        Some(first) if first.is_ascii_digit() => format!("_{name}"),
+        Some(_) => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn held(headers: &[&str], mapping: &str) -> Vec<String> {
+        let headers: Vec<_> = headers.iter().map(|header| (*header).to_owned()).collect();
+        let mapping = if mapping.is_empty() { Mapping::default() } else { mapping.parse().unwrap() };
+        let columns = Columns::of(&headers, 1, &mapping);
+        let text = |column: &Column| match column {
+            Column::Field(field) => field.name().to_owned(),
+            Column::Attribute(name) => format!("attributes.{name}"),
+            other => format!("{other:?}"),
+        };
+        columns.all.iter().map(text).collect()
+    }
+
+    #[test]
+    fn columns_hold_fields_or_attributes_and_nothing_is_lost() {
+        assert_eq!(
+            held(&["Телефон", "Имя", "Город Щёлково"], ""),
+            ["phone_number", "attributes.imya", "attributes.gorod_shchelkovo"]
+        );
+        assert_eq!(
+            held(&["Phone", "phone_number", "Mobile", "Name", "Name", "", "1st visit", "%"], ""),
+            [
+                "attributes.Phone",
+                "phone_number",
+                "attributes.Mobile",
+                "attributes.Name",
+                "attributes.Name_2",
+                "Unnamed",
+                "attributes._1st_visit",
+                "attributes.column_8"
+            ]
+        );
+        assert_eq!(held(&["id", "phone", "created_at"], ""), ["external_id", "phone_number", "LeftOut"]);
+        assert_eq!(held(&["id", "external_id", "attributes"], ""), ["LeftOut", "external_id", "Attributes"]);
+        assert_eq!(
+            held(&["phone_number", "phone_number"], ""),
+            ["phone_number", "attributes.phone_number_2"]
         );
     }
-    let attributes = columns.iter().filter(|column| matches!(column, Column::Attribute(_)));
-    if attributes.count() > LARGEST_ATTRIBUTE_COUNT {
-        wrong.add("attributes", "a client has at most 50 attributes");
+
+    #[test]
+    fn a_mapping_overrules_names() {
+        assert_eq!(
+            held(&["Phone", "Kontakt", "Name", "Vorname", "Tag"], "Kontakt:phone_number,vorname:Name,Tag:-"),
+            ["attributes.Phone", "phone_number", "attributes.Name_2", "attributes.Name", "LeftOut"]
+        );
     }
-    wrong.finish().map(|()| columns)
+
+    #[test]
+    fn a_column_of_opt_outs_is_named() {
+        let columns = Columns::of(&["phone".into(), "HasOptedOutOfEmail".into()], 3, &Mapping::default());
+        let [warning] = columns.warnings.as_slice() else { panic!("{:?}", columns.warnings) };
+        assert_eq!((warning.line, warning.field.as_str()), (3, "HasOptedOutOfEmail"));
+        assert!(warning.reason.contains("opt-out"));
+    }
+
+    proptest! {
+        #[test]
+        fn every_header_has_a_name_of_its_own(headers in prop::collection::vec("\\PC{0,80}|[ab_]{1,2}|id", 1..20)) {
+            let columns = Columns::of(&headers, 1, &Mapping::default());
+            let names: Vec<_> = columns.all.iter().filter_map(|column| match column {
+                Column::Field(field) => Some(field.name().to_owned()),
+                Column::Attribute(name) => Some(name.to_string()),
+                _ => None,
+            }).collect();
+            prop_assert_eq!(columns.all.len(), headers.len());
+            prop_assert_eq!(names.iter().collect::<HashSet<_>>().len(), names.len());
+        }
+    }
 }

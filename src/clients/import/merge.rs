@@ -1,10 +1,14 @@
 //! What a chunk of rows makes of the clients that are there: rules only, no database.
 
+mod keyed;
+
 use std::collections::HashMap;
 
+pub(super) use self::keyed::merge_by_key;
 use super::Rejection;
-use super::reader::Row;
-use crate::clients::model::{Client, ClientPatch, ExternalId, Field, PhoneNumber};
+use super::report::PreviewRow;
+use super::row::Row;
+use crate::clients::model::{Client, ExternalId, Field, PhoneNumber};
 use crate::db::types::{ClientId, Timestamp};
 use crate::error::FieldError;
 
@@ -17,9 +21,22 @@ pub(super) struct Merged {
     pub(super) changed: Vec<Client>,
     /// Those among them that give up an external id, which another of them may take.
     pub(super) freed: Vec<ClientId>,
+    /// Those among them that give up a phone number, likewise.
+    pub(super) moved: Vec<ClientId>,
     pub(super) created: u64,
     pub(super) updated: u64,
     pub(super) rejected: Vec<Rejection>,
+    /// Rows that want what another client has, who may give it up further down in the file.
+    pub(super) deferred: Vec<Deferred>,
+    /// The first rows with their clients.
+    pub(super) preview: Vec<PreviewRow>,
+}
+
+/// A row that can be tried again, and what to say of it if it cannot.
+#[derive(Debug, Clone)]
+pub(super) struct Deferred {
+    pub(super) row: Row,
+    pub(super) rejection: Rejection,
 }
 
 /// A client as the rows so far have left it.
@@ -35,33 +52,56 @@ enum Origin {
     Database(Option<ExternalId>),
 }
 
+/// What a row did.
+pub(super) struct Applied {
+    /// Where its client is.
+    pub(super) place: usize,
+    pub(super) is_new: bool,
+}
+
+/// An address does not say whose row it is.
+const SEVERAL: &str = "several clients have this address: match by something else";
+
 /// The clients that the chunk is about.
 #[derive(Default)]
 struct Book {
     entries: Vec<Entry>,
     by_number: HashMap<PhoneNumber, usize>,
     by_external_id: HashMap<ExternalId, usize>,
+    /// By the normal form, where rows without a number are; none where several clients have the address.
+    by_email: Option<HashMap<String, Option<usize>>>,
 }
 
 /// Applies the rows in their order, as if each came alone. `stored` has every client with a number or an external id
-/// of the rows.
-pub(super) fn merge(rows: &[Row], stored: Vec<Client>, now: Timestamp) -> Merged {
-    let mut book = Book::default();
+/// of the rows, and with the address of one that has neither.
+pub(super) fn merge(rows: &[Row], stored: Vec<Client>, now: Timestamp, previewed: usize) -> Merged {
+    let has_unnumbered = rows.iter().any(|row| row.number.is_none());
+    let mut book = Book { by_email: has_unnumbered.then(HashMap::new), ..Book::default() };
     for client in stored {
         let origin = Origin::Database(client.external_id.clone());
         let changed = false;
         book.add(Entry { client, origin, changed });
     }
     let mut merged = Merged::default();
+    let mut shown = Vec::new();
     for row in rows {
         match book.apply(row, now) {
-            Ok(true) => merged.created += 1,
-            Ok(false) => merged.updated += 1,
+            Ok(Applied { place, is_new }) => {
+                merged.created += u64::from(is_new);
+                merged.updated += u64::from(!is_new);
+                if shown.len() < previewed {
+                    shown.push((row.line, place));
+                }
+            }
             Err(FieldError { field, reason }) => {
                 merged.rejected.push(Rejection { line: row.line, field, reason });
             }
         }
     }
+    let client = |(line, place): (u64, usize)| {
+        Some(PreviewRow { line, client: book.entries.get(place)?.client.clone() })
+    };
+    merged.preview = shown.into_iter().filter_map(client).collect();
     for Entry { client, origin, changed } in book.entries {
         match origin {
             Origin::Row => merged.new.push(client),
@@ -86,12 +126,29 @@ impl Book {
         if let Some(id) = &entry.client.external_id {
             self.by_external_id.insert(id.clone(), place);
         }
+        if let (Some(by_email), Some(email)) = (&mut self.by_email, &entry.client.email) {
+            by_email.entry(email.key()).and_modify(|known| *known = None).or_insert(Some(place));
+        }
         self.entries.push(entry);
     }
 
-    /// Whether the row made a client.
-    fn apply(&mut self, row: &Row, now: Timestamp) -> Result<bool, FieldError> {
-        let place = self.by_number.get(&row.number).copied();
+    /// Finds the client of a row without a number: by its external id, else by its address.
+    fn unnumbered(&self, row: &Row) -> Result<Option<usize>, FieldError> {
+        if let Some(Some(id)) = &row.patch.external_id {
+            return Ok(self.by_external_id.get(id).copied());
+        }
+        let Some(Some(email)) = &row.patch.email else { return Ok(None) };
+        match self.by_email.as_ref().and_then(|by_email| by_email.get(&email.key())) {
+            Some(None) => Err(FieldError::new(Field::Email.name(), SEVERAL)),
+            found => Ok(found.copied().flatten()),
+        }
+    }
+
+    fn apply(&mut self, row: &Row, now: Timestamp) -> Result<Applied, FieldError> {
+        let place = match row.number {
+            Some(number) => self.by_number.get(&number).copied(),
+            None => self.unnumbered(row)?,
+        };
         if let Some(Some(id)) = &row.patch.external_id {
             let owner = self.by_external_id.get(id).copied();
             if owner.is_some() && owner != place {
@@ -99,11 +156,10 @@ impl Book {
             }
         }
         let Some((place, entry)) = place.and_then(|place| Some((place, self.entries.get_mut(place)?))) else {
-            let patch = ClientPatch { phone_number: Some(Some(row.number)), ..row.patch.clone() };
-            let client = Client::create(ClientId::new(), &patch, now)?;
+            let client = Client::create(ClientId::new(), &row.whole(), now)?;
             let (origin, changed) = (Origin::Row, true);
             self.add(Entry { client, origin, changed });
-            return Ok(true);
+            return Ok(Applied { place: self.entries.len() - 1, is_new: true });
         };
         let mut client = entry.client.clone();
         client.apply(&row.patch, entry.client.updated_at)?;
@@ -120,7 +176,7 @@ impl Book {
             entry.client = client;
             entry.changed = true;
         }
-        Ok(false)
+        Ok(Applied { place, is_new: false })
     }
 }
 
@@ -129,7 +185,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::clients::model::AttributeValue;
+    use crate::clients::model::{AttributeValue, ClientPatch};
 
     /// What became of rows, without the ids and times that differ from run to run.
     type Outcome = (u64, u64, Vec<u64>, Vec<(String, Option<String>, Option<String>, String)>);
@@ -155,12 +211,12 @@ mod tests {
         for rows in rows.chunks(chunk) {
             let is_named = |client: &&Client| {
                 rows.iter().any(|row| {
-                    Some(row.number) == client.phone_number
+                    row.number == client.phone_number
                         || row.patch.external_id.as_ref().is_some_and(|id| *id == client.external_id)
                 })
             };
             let stored = table.iter().filter(is_named).cloned().collect();
-            let mut merged = merge(rows, stored, Timestamp::from_micros(1));
+            let mut merged = merge(rows, stored, Timestamp::from_micros(1), 0);
             store(&mut table, &mut merged);
             created += merged.created;
             updated += merged.updated;
@@ -191,7 +247,7 @@ mod tests {
             if let Some(value) = attribute {
                 patch.attributes.push(("name".parse().unwrap(), value.map(AttributeValue::Text)));
             }
-            Row { line: 0, number: PhoneNumber::from_number(79_030_000_000 + number).unwrap(), patch }
+            Row { line: 0, number: PhoneNumber::from_number(79_030_000_000 + number).ok(), patch }
         })
     }
 

@@ -11,8 +11,10 @@ use serde_json::{Number, Value};
 use super::patch::Field;
 use crate::error::FieldError;
 
-/// A client has at most this many attributes.
-pub const LARGEST_ATTRIBUTE_COUNT: usize = 50;
+/// A client has at most this many attributes: as many as a file of an import has columns.
+pub const LARGEST_ATTRIBUTE_COUNT: usize = 500;
+/// Characters that the texts among them have together: what 50 of the longest have.
+const LONGEST_TEXTS: usize = 50 * LONGEST_TEXT;
 /// A text among them has at most this many characters.
 pub(super) const LONGEST_TEXT: usize = 1000;
 
@@ -132,7 +134,7 @@ impl Attributes {
     /// RFC 7396: a value replaces, none removes, what is not named stays.
     ///
     /// # Errors
-    /// More than 50 in the end.
+    /// More than 500 in the end, or longer texts than are kept.
     pub fn merge(&mut self, changes: &[(AttributeName, Option<AttributeValue>)]) -> Result<(), FieldError> {
         for (name, value) in changes {
             match value {
@@ -141,9 +143,24 @@ impl Attributes {
             };
         }
         if self.0.len() > LARGEST_ATTRIBUTE_COUNT {
-            return Err(FieldError::new("attributes", "a client has at most 50 attributes"));
+            return Err(FieldError::new("attributes", "a client has at most 500 attributes"));
+        }
+        // so few cannot be longer
+        if self.0.len() > LONGEST_TEXTS / LONGEST_TEXT && self.text_length() > LONGEST_TEXTS {
+            return Err(FieldError::new(
+                "attributes",
+                "a client's texts have at most 50000 characters together",
+            ));
         }
         Ok(())
+    }
+
+    fn text_length(&self) -> usize {
+        let texts = self.0.values().map(|value| match value {
+            AttributeValue::Text(text) => text.chars().count(),
+            AttributeValue::Number(_) | AttributeValue::Flag(_) => 0,
+        });
+        texts.sum()
     }
 
     /// The value under this name.
@@ -184,11 +201,17 @@ mod tests {
     }
 
     #[test]
-    fn the_fifty_first_is_refused() {
-        let many: Vec<_> =
-            (0..51).map(|n| (format!("a{n}").parse().unwrap(), Some(AttributeValue::Flag(true)))).collect();
-        assert!(Attributes::default().merge(&many[..50]).is_ok());
-        assert_eq!(Attributes::default().merge(&many).unwrap_err().field, "attributes");
+    fn too_many_and_too_long_ones_are_refused() {
+        let of = |count: usize, value: AttributeValue| {
+            let many: Vec<_> =
+                (0..count).map(|n| (format!("a{n}").parse().unwrap(), Some(value.clone()))).collect();
+            Attributes::default().merge(&many).map_err(|e| e.field)
+        };
+        assert_eq!(of(500, AttributeValue::Flag(true)), Ok(()));
+        assert_eq!(of(501, AttributeValue::Flag(true)), Err("attributes".into()));
+        assert_eq!(of(50, AttributeValue::Text("я".repeat(1000))), Ok(()));
+        assert_eq!(of(51, AttributeValue::Text("я".repeat(1000))), Err("attributes".into()));
+        assert_eq!(of(500, AttributeValue::Text("я".repeat(100))), Ok(()));
     }
 
     fn change() -> impl Strategy<Value = (AttributeName, Option<AttributeValue>)> {

@@ -143,7 +143,8 @@ impl ClientPatch {
         Ok(())
     }
 
-    fn read_attributes(&mut self, value: Value, wrong: &mut Complaints) {
+    /// Reads attributes from an object, or clears them all for null. Complaints name `attributes` and the attribute.
+    pub fn read_attributes(&mut self, value: Value, wrong: &mut Complaints) {
         let pairs = match value {
             Value::Object(pairs) => pairs,
             Value::Null => {

@@ -13,7 +13,8 @@ use crate::db::types::{ClientId, Id, Instant};
 use crate::db::{AnyConnection, is_deadlock};
 use crate::error::{Error, Result};
 
-/// Every client with one of these numbers or external ids, which nobody else changes before this transaction ends.
+/// Every client with one of these numbers, external ids or addresses in their normal form, which nobody else changes before this
+/// transaction ends.
 ///
 /// # Errors
 /// [`Error::Conflict`] when it waited for others in a circle; those of the database.
@@ -21,14 +22,30 @@ pub fn find_many_for_update<'a>(
     connection: &mut AnyConnection,
     numbers: impl Iterator<Item = PhoneNumber>,
     external_ids: impl Iterator<Item = &'a ExternalId>,
+    emails: Vec<String>,
 ) -> Result<Vec<Client>> {
     let numbers: Vec<i64> = numbers.map(PhoneNumber::number).collect();
     let external_ids: Vec<&str> = external_ids.map(ExternalId::as_str).collect();
     let rows: Vec<Row> = match connection {
-        AnyConnection::Postgres(c) => {
+        // without addresses, as nearly always, an index less is looked into
+        AnyConnection::Postgres(c) if emails.is_empty() => {
             diesel::sql_query(include_str!("sql/find_many_for_update.postgres.sql"))
                 .bind::<Array<BigInt>, _>(numbers)
                 .bind::<Array<Text>, _>(external_ids)
+                .load(c)
+        }
+        AnyConnection::Postgres(c) => {
+            diesel::sql_query(include_str!("sql/find_many_by_email_for_update.postgres.sql"))
+                .bind::<Array<BigInt>, _>(numbers)
+                .bind::<Array<Text>, _>(external_ids)
+                .bind::<Array<Text>, _>(emails)
+                .load(c)
+        }
+        AnyConnection::Sqlite(c) if !emails.is_empty() => {
+            diesel::sql_query(include_str!("sql/find_many_by_email_for_update.sqlite.sql"))
+                .bind::<Text, _>(json(&numbers)?)
+                .bind::<Text, _>(json(&external_ids)?)
+                .bind::<Text, _>(json(&emails)?)
                 .load(c)
         }
         AnyConnection::Sqlite(c) => diesel::sql_query(include_str!("sql/find_many_for_update.sqlite.sql"))
@@ -48,6 +65,19 @@ pub fn free_external_ids(connection: &mut AnyConnection, of: &[ClientId]) -> Res
     if !of.is_empty() {
         diesel::update(client::table.filter(client::id.eq_any(of)))
             .set(client::external_id.eq(None::<String>))
+            .execute(connection)?;
+    }
+    Ok(())
+}
+
+/// Takes their phone numbers away, so that the statement that gives them new ones may write in any order.
+///
+/// # Errors
+/// Those of the database.
+pub fn free_phone_numbers(connection: &mut AnyConnection, of: &[ClientId]) -> Result<()> {
+    if !of.is_empty() {
+        diesel::update(client::table.filter(client::id.eq_any(of)))
+            .set(client::phone_number.eq(None::<i64>))
             .execute(connection)?;
     }
     Ok(())

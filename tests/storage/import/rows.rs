@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use fanfare::clients::import::{self as road, Progress};
+use fanfare::clients::import::{self as road, ImportOptions, Progress};
 use fanfare::clients::repo;
 use serde_json::{Value, json};
 
@@ -138,7 +138,7 @@ on_each_database! {
         let seen = Mutex::new(Vec::new());
         let source = std::io::Cursor::new(csv.into_bytes());
         let note = |progress| seen.lock().unwrap().push(progress);
-        let report = road::import(&stage.db, &stage.clock, source, note).await.unwrap();
+        let report = road::import(&stage.db, &stage.clock, source, ImportOptions::default(), note).await.unwrap();
         assert_eq!(report.created + report.updated + report.rejected_count, 10_000);
         assert_eq!(report.rejected_count, 1_000);
         let clients = stage.all().await;

@@ -1,0 +1,184 @@
+//! Finds the separator and the line with the names of the columns.
+
+use super::cells::{clean, is_blank};
+use super::names::plain;
+use super::options::{ImportOptions, MatchBy};
+use super::split::{Cells, Split, first_line, split};
+use crate::clients::model::Field;
+use crate::error::{Error, Result};
+
+/// What may stand between cells, the most usual first.
+const SEPARATORS: [u8; 4] = [b',', b';', b'\t', b'|'];
+/// Records in which the header is looked for, titles above it included.
+const MOST_TITLES: usize = 20;
+
+/// The header, and where it ends.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Header {
+    pub(super) separator: u8,
+    /// Without the empty ones at the end.
+    pub(super) names: Vec<String>,
+    pub(super) line: u64,
+    /// Bytes up to the end of the header.
+    pub(super) length: usize,
+    /// Lines up to the end of the header.
+    pub(super) lines: u64,
+    /// Fields that were recognised.
+    known: usize,
+}
+
+/// Finds the header in the first lines of a file: the record that names the most fields, and one that clients are known
+/// by. `is_whole` says that the file has no more lines.
+///
+/// # Errors
+/// [`Error::Invalid`] that says which column is missing.
+pub(super) fn find(sample: &[u8], is_whole: bool, options: &ImportOptions) -> Result<Header> {
+    let (named, skipped) = named_separator(sample, is_whole);
+    let text = sample.get(skipped..).unwrap_or_default();
+    let mut best: Option<Header> = None;
+    for separator in SEPARATORS.into_iter().filter(|one| named.is_none_or(|named| named == *one)) {
+        let found = headers(text, is_whole, separator, options);
+        best = best.into_iter().chain(found).reduce(|best, other| {
+            if (other.known, other.names.len()) > (best.known, best.names.len()) { other } else { best }
+        });
+    }
+    let mut header = best.ok_or_else(|| missing(options.match_by))?;
+    header.length += skipped;
+    let skipped_lines = u64::from(skipped > 0);
+    header.line += skipped_lines;
+    header.lines += skipped_lines;
+    Ok(header)
+}
+
+fn missing(key: Option<MatchBy>) -> Error {
+    let field = key.unwrap_or(MatchBy::PhoneNumber).field().name();
+    Error::invalid(
+        field,
+        format!(
+            "is missing: none of the first lines names a column for {field}; name the columns in the first line, or say \
+             with mapping which column holds it (mapping=Header:{field})"
+        ),
+    )
+}
+
+/// Excel's `sep=;` line: the separator, and the bytes of the line.
+fn named_separator(text: &[u8], is_whole: bool) -> (Option<u8>, usize) {
+    let Some(length) = first_line(text, is_whole) else { return (None, 0) };
+    let line = text.get(..length).unwrap_or_default();
+    let line = line.strip_suffix(b"\n").unwrap_or(line);
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let line = line.strip_prefix(b"\"").and_then(|line| line.strip_suffix(b"\"")).unwrap_or(line);
+    match line {
+        [b's' | b'S', b'e' | b'E', b'p' | b'P', b'=', separator] if SEPARATORS.contains(separator) => {
+            (Some(*separator), length)
+        }
+        _ => (None, 0),
+    }
+}
+
+/// The records that can be the header.
+fn headers(text: &[u8], is_whole: bool, separator: u8, options: &ImportOptions) -> Vec<Header> {
+    let mut found = Vec::new();
+    let mut cells = Cells::default();
+    let (mut at, mut line, mut titles) = (0, 1, 0);
+    while let Some(rest) = text.get(at..).filter(|rest| !rest.is_empty() && titles < MOST_TITLES) {
+        let (length, lines) = match split(rest, is_whole, separator, &mut cells) {
+            Split::Record { length, lines } => {
+                let names = names(&cells, rest);
+                titles += usize::from(!names.is_empty());
+                let known = known(&names, options);
+                if known > 0 {
+                    let (length, lines) = (at + length, line + lines - 1);
+                    found.push(Header { separator, names, line, length, lines, known });
+                }
+                (length, lines)
+            }
+            Split::Malformed(_) => match first_line(rest, is_whole) {
+                Some(length) => (length, 1),
+                None => break,
+            },
+            Split::Incomplete => break,
+        };
+        at += length;
+        line += lines;
+    }
+    found
+}
+
+fn names(cells: &Cells, record: &[u8]) -> Vec<String> {
+    let cells: Vec<&[u8]> = cells.iter(record).collect();
+    let count = cells.iter().rposition(|cell| !is_blank(cell)).map_or(0, |last| last + 1);
+    let text = |cell: &&[u8]| clean(&String::from_utf8_lossy(cell)).into_owned();
+    cells.iter().take(count).map(text).collect()
+}
+
+/// Counts the fields that are named; none when nothing that clients are known by is among them.
+fn known(names: &[String], options: &ImportOptions) -> usize {
+    let fields: Vec<Field> = names.iter().filter_map(|name| options.mapping.field(&plain(name))).collect();
+    let is_key = |by: &MatchBy| fields.contains(&by.field());
+    let has_key = match options.match_by {
+        Some(by) => is_key(&by),
+        None => MatchBy::ALL.iter().any(is_key),
+    };
+    if has_key { Field::ALL.iter().filter(|field| fields.contains(field)).count() } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(text: &str) -> (char, u64, Vec<String>, usize) {
+        let header = find(text.as_bytes(), true, &ImportOptions::default()).unwrap();
+        (char::from(header.separator), header.line, header.names, header.length)
+    }
+
+    #[test]
+    fn the_separator_and_the_header_are_found() {
+        for (text, separator, line, count) in [
+            ("phone_number,name\n1,2\n", ',', 1, 2),
+            ("phone_number;name, first\n1;2\n", ';', 1, 2),
+            ("Телефон\tИмя\r\n1\t2\r\n", '\t', 1, 2),
+            ("phone|name\n1|2\n", '|', 1, 2),
+            ("sep=;\r\nphone_number;name\r\n", ';', 2, 2),
+            ("\"sep=,\"\nphone_number,a;b\n", ',', 2, 2),
+            ("Контрагенты на 01.02.2026\r\n\r\nphone_number,name\r\n1,Anna\r\n", ',', 3, 2),
+            ("Clients, phone list\n,,\nPhone,Name,E-mail,\n1,2,3,\n", ',', 3, 3),
+            ("\"a title\nof two lines\"\nPhone,Name\n", ',', 3, 2),
+            ("a \"title\",\"open\nPhone,Name\n", ',', 2, 2),
+            ("name;\"E-mail, private\";E-Mail\nx;y;z\n", ';', 1, 3),
+            ("phone_number", ',', 1, 1),
+        ] {
+            let header = found(text);
+            assert_eq!(
+                (header.0, header.1, header.2.len()),
+                (separator, line, count),
+                "{text:?}: {header:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_header_ends_where_the_rows_begin() {
+        let text = "sep=;\r\nTitle\r\nphone;\"na\nme\";\r\n79;Anna\r\n";
+        let header = find(text.as_bytes(), true, &ImportOptions::default()).unwrap();
+        assert_eq!((&text[header.length..], header.lines), ("79;Anna\r\n", 4));
+        assert_eq!(header.names, ["phone", "na\nme"]);
+    }
+
+    #[test]
+    fn a_file_without_a_column_for_the_key_is_refused() {
+        let by = |match_by| ImportOptions { match_by, ..ImportOptions::default() };
+        for (text, options, field) in [
+            ("", by(None), "phone_number"),
+            ("name,tag\nAnna,vip\n", by(None), "phone_number"),
+            ("79030000001\n79030000002\n", by(None), "phone_number"),
+            ("phone,name\n", by(Some(MatchBy::Email)), "email"),
+        ] {
+            let Err(Error::Invalid(wrong)) = find(text.as_bytes(), true, &options) else { panic!("{text}") };
+            assert_eq!(wrong[0].field, field);
+        }
+        let mapping = "Kontakt:phone_number".parse().unwrap();
+        let options = ImportOptions { mapping, ..ImportOptions::default() };
+        assert!(find(b"Kontakt;Name\n", true, &options).is_ok());
+    }
+}

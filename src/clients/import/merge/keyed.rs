@@ -1,0 +1,345 @@
+//! Rows whose clients are known by an external id or an e-mail address, so that phone numbers can change. Numbers may be
+//! swapped or passed on in a circle: who has which is looked at when all rows are applied.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::super::Rejection;
+use super::super::options::MatchBy;
+use super::super::report::PreviewRow;
+use super::super::row::Row;
+use super::{Applied, Deferred, Merged, SEVERAL};
+use crate::clients::model::{Client, ExternalId, Field, PhoneNumber};
+use crate::db::types::{ClientId, Timestamp};
+use crate::error::FieldError;
+
+const TAKEN: &str = "another client has this phone_number";
+
+/// A client as the rows so far have left it.
+struct Entry {
+    client: Client,
+    /// As it is stored, if it is.
+    stored: Option<Client>,
+    /// The row that gave it its number.
+    numbered_by: Option<usize>,
+}
+
+/// Where the client of a key is.
+enum Slot {
+    One(usize),
+    /// An address of several clients says of none.
+    Many,
+}
+
+/// The clients that the chunk is about.
+struct Book {
+    by: MatchBy,
+    entries: Vec<Entry>,
+    by_number: HashMap<PhoneNumber, usize>,
+    by_external_id: HashMap<ExternalId, usize>,
+    by_email: HashMap<String, Slot>,
+}
+
+/// Applies rows by their key. `stored` has every client with a key, a number or an external id of the rows. `is_final` says
+/// that no rows follow by which another client could give up its number.
+pub(in super::super) fn merge_by_key(
+    rows: &[Row],
+    stored: &[Client],
+    now: Timestamp,
+    by: MatchBy,
+    is_final: bool,
+    previewed: usize,
+) -> Merged {
+    let mut contested: BTreeMap<usize, FieldError> = BTreeMap::new();
+    // it ends: each round but the last takes a row out
+    loop {
+        let mut book = Book::of(stored, by);
+        let mut merged = Merged::default();
+        let mut shown = Vec::new();
+        for (index, row) in rows.iter().enumerate().filter(|(index, _)| !contested.contains_key(index)) {
+            match book.apply(index, row, now) {
+                Ok(Applied { place, is_new }) => {
+                    merged.created += u64::from(is_new);
+                    merged.updated += u64::from(!is_new);
+                    shown.push((row.line, place));
+                }
+                Err(why) => merged.rejected.push(rejection(row, &why)),
+            }
+        }
+        let losers = book.contests();
+        if losers.is_empty() {
+            for (index, why) in contested {
+                let Some(row) = rows.get(index) else { continue };
+                match is_final {
+                    true => merged.rejected.push(rejection(row, &why)),
+                    false => {
+                        merged.deferred.push(Deferred { row: row.clone(), rejection: rejection(row, &why) })
+                    }
+                }
+            }
+            let client = |(line, place): (u64, usize)| {
+                Some(PreviewRow { line, client: book.entries.get(place)?.client.clone() })
+            };
+            merged.preview = shown.into_iter().take(previewed).filter_map(client).collect();
+            book.finish(&mut merged);
+            return merged;
+        }
+        contested
+            .extend(losers.into_iter().map(|row| (row, FieldError::new(Field::PhoneNumber.name(), TAKEN))));
+    }
+}
+
+fn rejection(row: &Row, FieldError { field, reason }: &FieldError) -> Rejection {
+    Rejection { line: row.line, field: field.clone(), reason: reason.clone() }
+}
+
+impl Book {
+    fn of(stored: &[Client], by: MatchBy) -> Self {
+        let (by_number, by_external_id, by_email) = (HashMap::new(), HashMap::new(), HashMap::new());
+        let mut book = Self { by, entries: Vec::new(), by_number, by_external_id, by_email };
+        for client in stored {
+            book.add(client.clone(), Some(client.clone()), None);
+        }
+        book
+    }
+
+    fn add(&mut self, client: Client, stored: Option<Client>, numbered_by: Option<usize>) -> usize {
+        let place = self.entries.len();
+        if let Some(number) = client.phone_number {
+            self.by_number.insert(number, place);
+        }
+        if let Some(id) = &client.external_id {
+            self.by_external_id.insert(id.clone(), place);
+        }
+        if let Some(email) = client.email.as_ref().filter(|_| self.by == MatchBy::Email) {
+            let slot = self.by_email.entry(email.key());
+            slot.and_modify(|slot| *slot = Slot::Many).or_insert(Slot::One(place));
+        }
+        self.entries.push(Entry { client, stored, numbered_by });
+        place
+    }
+
+    fn apply(&mut self, index: usize, row: &Row, now: Timestamp) -> Result<Applied, FieldError> {
+        let place = self.find(row)?;
+        if let Some(Some(id)) = &row.patch.external_id {
+            let owner = self.by_external_id.get(id).copied();
+            if owner.is_some() && owner != place {
+                return Err(FieldError::new(Field::ExternalId.name(), "another client has this external_id"));
+            }
+        }
+        let Some((place, entry)) = place.and_then(|place| Some((place, self.entries.get_mut(place)?))) else {
+            let client = Client::create(ClientId::new(), &row.whole(), now)?;
+            return Ok(Applied { place: self.add(client, None, Some(index)), is_new: true });
+        };
+        let mut patch = row.patch.clone();
+        // the same number again says nothing of its operator
+        patch.phone_number = Some(row.number).filter(|n| n.is_some() && *n != entry.client.phone_number);
+        let mut client = entry.client.clone();
+        client.apply(&patch, entry.client.updated_at)?;
+        if client != entry.client {
+            client.updated_at = now;
+            if client.phone_number != entry.client.phone_number {
+                entry.numbered_by = Some(index);
+                self.by_number.extend(client.phone_number.map(|number| (number, place)));
+            }
+            if client.external_id != entry.client.external_id {
+                if let Some(old) = &entry.client.external_id {
+                    self.by_external_id.remove(old);
+                }
+                if let Some(new) = &client.external_id {
+                    self.by_external_id.insert(new.clone(), place);
+                }
+            }
+            entry.client = client;
+        }
+        Ok(Applied { place, is_new: false })
+    }
+
+    /// Finds the row's client. One that is known by its number only, and has no external id, is the one of a new id.
+    fn find(&self, row: &Row) -> Result<Option<usize>, FieldError> {
+        if self.by == MatchBy::Email {
+            let email = row.patch.email.as_ref().and_then(Option::as_ref);
+            return match email.and_then(|email| self.by_email.get(&email.key())) {
+                Some(Slot::One(place)) => Ok(Some(*place)),
+                Some(Slot::Many) => Err(FieldError::new(Field::Email.name(), SEVERAL)),
+                None => Ok(None),
+            };
+        }
+        let id = row.patch.external_id.as_ref().and_then(Option::as_ref);
+        if let Some(place) = id.and_then(|id| self.by_external_id.get(id)) {
+            return Ok(Some(*place));
+        }
+        let place = row.number.and_then(|number| self.by_number.get(&number).copied());
+        let has_none = |place: &usize| {
+            self.entries.get(*place).is_some_and(|entry| {
+                entry.client.external_id.is_none() && entry.client.phone_number == row.number
+            })
+        };
+        Ok(place.filter(has_none))
+    }
+
+    /// The rows that gave a number to a client which another one has: that one keeps it if it had it before, or else if its
+    /// row came first.
+    fn contests(&self) -> Vec<usize> {
+        let mut holders: HashMap<PhoneNumber, Option<usize>> = HashMap::new();
+        let mut losers = Vec::new();
+        for entry in &self.entries {
+            // none, for a number that was not changed, is before all rows
+            let mine = entry.numbered_by.filter(|_| entry.has_new_number());
+            let Some(number) = entry.client.phone_number else { continue };
+            if let Some(theirs) = holders.get_mut(&number) {
+                losers.extend(mine.max(*theirs));
+                *theirs = mine.min(*theirs);
+            } else {
+                holders.insert(number, mine);
+            }
+        }
+        losers
+    }
+
+    fn finish(self, merged: &mut Merged) {
+        for entry in self.entries {
+            let has_new_number = entry.has_new_number();
+            let Entry { client, stored, .. } = entry;
+            let Some(stored) = stored else {
+                merged.new.push(client);
+                continue;
+            };
+            if client == stored {
+                continue;
+            }
+            if has_new_number {
+                merged.moved.push(client.id);
+            }
+            if stored.external_id.is_some() && stored.external_id != client.external_id {
+                merged.freed.push(client.id);
+            }
+            merged.changed.push(client);
+        }
+    }
+}
+
+impl Entry {
+    fn has_new_number(&self) -> bool {
+        self.stored.as_ref().is_none_or(|stored| stored.phone_number != self.client.phone_number)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::clients::model::ClientPatch;
+
+    fn number(n: i64) -> PhoneNumber {
+        PhoneNumber::from_number(79_030_000_000 + n).unwrap()
+    }
+
+    fn row(line: u64, id: &str, n: Option<i64>) -> Row {
+        let patch = ClientPatch { external_id: Some(Some(id.parse().unwrap())), ..ClientPatch::default() };
+        Row { line, number: n.map(number), patch }
+    }
+
+    fn client(id: Option<&str>, n: i64) -> Client {
+        let id = id.map(|id| id.parse().unwrap());
+        let phone_number = Some(Some(number(n)));
+        let patch = ClientPatch { phone_number, external_id: Some(id), ..ClientPatch::default() };
+        Client::create(ClientId::new(), &patch, Timestamp::from_micros(1)).unwrap()
+    }
+
+    fn merged(stored: &[Client], rows: &[Row], is_final: bool) -> Merged {
+        merge_by_key(rows, stored, Timestamp::from_micros(2), MatchBy::ExternalId, is_final, 0)
+    }
+
+    /// Who has which number in the end.
+    fn numbers(merged: &Merged, stored: &[Client]) -> Vec<(String, i64)> {
+        let is_old = |client: &&Client| !merged.changed.iter().any(|changed| changed.id == client.id);
+        let all = merged.new.iter().chain(&merged.changed).chain(stored.iter().filter(is_old));
+        let mut all: Vec<_> = all
+            .filter_map(|client| {
+                let id = client.external_id.as_ref().map(ToString::to_string).unwrap_or_default();
+                Some((id, client.phone_number?.number() - 79_030_000_000))
+            })
+            .collect();
+        all.sort_unstable();
+        all
+    }
+
+    fn pairs(of: &[(&str, i64)]) -> Vec<(String, i64)> {
+        of.iter().map(|(id, n)| ((*id).to_owned(), *n)).collect()
+    }
+
+    #[test]
+    fn numbers_are_changed_swapped_and_passed_on() {
+        let stored = [client(Some("a"), 1), client(Some("b"), 2), client(Some("c"), 3), client(None, 9)];
+        for (rows, expected) in [
+            (vec![row(2, "a", Some(5))], [("", 9), ("a", 5), ("b", 2), ("c", 3)]),
+            (vec![row(2, "a", Some(2)), row(3, "b", Some(1))], [("", 9), ("a", 2), ("b", 1), ("c", 3)]),
+            (
+                vec![row(2, "a", Some(2)), row(3, "b", Some(3)), row(4, "c", Some(1))],
+                [("", 9), ("a", 2), ("b", 3), ("c", 1)],
+            ),
+            (vec![row(2, "a", None)], [("", 9), ("a", 1), ("b", 2), ("c", 3)]),
+            (vec![row(2, "d", Some(9))], [("a", 1), ("b", 2), ("c", 3), ("d", 9)]),
+        ] {
+            let merged = merged(&stored, &rows, true);
+            assert!(merged.rejected.is_empty(), "{:?}", merged.rejected);
+            assert_eq!(numbers(&merged, &stored), pairs(&expected));
+            assert_eq!(merged.updated, rows.len() as u64);
+        }
+    }
+
+    #[test]
+    fn a_number_that_another_keeps_is_refused_or_waits_for_the_rest_of_the_file() {
+        let stored = [client(Some("a"), 1), client(Some("b"), 2), client(Some("c"), 3)];
+        // a cannot have b's number, so c cannot have a's
+        let rows = [row(2, "c", Some(1)), row(3, "a", Some(2)), row(4, "n", Some(2)), row(5, "m", None)];
+        let last = merged(&stored, &rows, true);
+        assert_eq!(numbers(&last, &stored), pairs(&[("a", 1), ("b", 2), ("c", 3)]));
+        let mut lines: Vec<_> = last.rejected.iter().map(|rejection| rejection.line).collect();
+        lines.sort_unstable();
+        assert_eq!(lines, [2, 3, 4]);
+        assert_eq!(last.created, 1, "who has an id needs no number");
+        let before = merged(&stored, &rows, false);
+        assert_eq!((before.deferred.len(), before.rejected.len()), (3, 0));
+    }
+
+    #[test]
+    fn an_address_of_several_clients_matches_none() {
+        let email = |text: &str| Some(Some(text.parse().unwrap()));
+        let with = |n, text| {
+            let patch = ClientPatch { email: email(text), ..ClientPatch::default() };
+            let patch = ClientPatch { phone_number: Some(Some(number(n))), ..patch };
+            Client::create(ClientId::new(), &patch, Timestamp::from_micros(1)).unwrap()
+        };
+        let stored = [with(1, "Pat@Example.com"), with(2, "sam@example.com"), with(3, "Sam@example.com")];
+        let row = |line, text| {
+            let patch = ClientPatch {
+                email: email(text),
+                tag: Some(Some("vip".parse().unwrap())),
+                ..ClientPatch::default()
+            };
+            Row { line, number: None, patch }
+        };
+        let rows = [row(2, "pat@EXAMPLE.com"), row(3, "sam@example.com")];
+        let merged = merge_by_key(&rows, &stored, Timestamp::from_micros(2), MatchBy::Email, true, 0);
+        assert_eq!((merged.updated, merged.changed.len(), merged.rejected.len()), (1, 1, 1));
+        assert_eq!(merged.changed[0].id, stored[0].id);
+        assert_eq!(merged.rejected[0].line, 3);
+    }
+
+    proptest! {
+        #[test]
+        fn no_two_clients_end_with_one_number(
+            ids in prop::collection::vec("[a-e]", 1..12), wanted in prop::collection::vec(0..6_i64, 12), have in 0..5_usize,
+        ) {
+            let stored: Vec<_> = ["a", "b", "c", "d", "e"].iter().zip(0..).take(have).map(|(id, n)| client(Some(id), n)).collect();
+            let rows: Vec<_> = ids.iter().zip(&wanted).zip(2..).map(|((id, n), line)| row(line, id, Some(*n))).collect();
+            let merged = merged(&stored, &rows, true);
+            let all = numbers(&merged, &stored);
+            let distinct: std::collections::HashSet<_> = all.iter().map(|(_, n)| n).collect();
+            prop_assert_eq!(distinct.len(), all.len());
+            prop_assert_eq!(merged.created + merged.updated + merged.rejected.len() as u64, rows.len() as u64);
+        }
+    }
+}

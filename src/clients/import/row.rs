@@ -1,0 +1,247 @@
+//! One record: what it says of a client, and what is wrong with it.
+
+use std::borrow::Cow;
+
+use super::Rejection;
+use super::cells::{clean, is_blank, trimmed};
+use super::columns::{Column, Columns};
+use super::lenient;
+use super::options::MatchBy;
+use super::report::Warning;
+use crate::address::email::EmailAddress;
+use crate::clients::model::NO_ADDRESS;
+use crate::clients::model::{AttributeValue, ClientPatch, Field, PhoneNumber};
+use crate::error::{Complaints, Error, FieldError};
+
+/// What became of a wrong cell in a row that is taken.
+const LEFT_OUT: &str = "; the cell was left out";
+
+/// A row that is right in itself.
+#[derive(Debug, Clone)]
+pub(super) struct Row {
+    pub(super) line: u64,
+    pub(super) number: Option<PhoneNumber>,
+    /// Without the number.
+    pub(super) patch: ClientPatch,
+}
+
+impl Row {
+    /// Everything that the row says.
+    pub(super) fn whole(&self) -> ClientPatch {
+        ClientPatch { phone_number: Some(self.number), ..self.patch.clone() }
+    }
+}
+
+/// Reads rows by their columns.
+pub(super) struct RowReader {
+    pub(super) columns: Columns,
+    pub(super) match_by: MatchBy,
+    pub(super) is_strict: bool,
+    pub(super) separator: u8,
+}
+
+/// What is wrong with a row: whether it is lost by it, and each fault.
+#[derive(Default)]
+struct Faults {
+    is_fatal: bool,
+    all: Vec<FieldError>,
+}
+
+impl Faults {
+    fn add(&mut self, is_fatal: bool, field: impl Into<String>, reason: impl Into<String>) {
+        self.is_fatal |= is_fatal;
+        self.all.push(FieldError::new(field, reason));
+    }
+}
+
+impl RowReader {
+    /// Reads a row. Wrong cells that others can do without are left out with a warning, added to `warnings`.
+    ///
+    /// # Errors
+    /// Everything that is wrong with a row that cannot be taken.
+    pub(super) fn read<'c>(
+        &self,
+        cells: impl ExactSizeIterator<Item = &'c [u8]>,
+        line: u64,
+        warnings: &mut Vec<Warning>,
+    ) -> Result<Row, Vec<Rejection>> {
+        let (has, should) = (cells.len(), self.columns.all.len());
+        let (mut faults, mut patch) = (Faults::default(), ClientPatch::default());
+        if has < self.columns.needed() {
+            faults.add(true, "row", format!("has {has} cells, the header has {should}"));
+        } else {
+            for (at, cell) in cells.enumerate() {
+                match self.columns.all.get(at) {
+                    Some(column) => self.fill(&mut patch, (at, column), cell, &mut faults),
+                    // spreadsheets write the separators of empty columns, too
+                    None if is_blank(cell) => {}
+                    None => {
+                        faults.all.clear();
+                        faults.add(true, "row", format!("has {has} cells, the header has {should}"));
+                        break;
+                    }
+                }
+            }
+        }
+        if !faults.is_fatal && !has_address(&patch) {
+            let has_wrong_number = faults.all.iter().any(|fault| fault.field == Field::PhoneNumber.name());
+            if has_wrong_number {
+                faults.is_fatal = true;
+            } else {
+                faults.add(true, Field::PhoneNumber.name(), NO_ADDRESS);
+            }
+        }
+        if faults.is_fatal || (self.is_strict && !faults.all.is_empty()) {
+            let rejection = |e: FieldError| Rejection { line, field: e.field, reason: e.reason };
+            return Err(faults.all.into_iter().map(rejection).collect());
+        }
+        let warning = |e: FieldError| Warning { line, field: e.field, reason: e.reason + LEFT_OUT };
+        warnings.extend(faults.all.into_iter().map(warning));
+        let number = patch.phone_number.take().flatten();
+        if patch.mobile_operator_code == Some(None) {
+            patch.mobile_operator_code = number.map(PhoneNumber::operator_code);
+        }
+        Ok(Row { line, number, patch })
+    }
+
+    fn fill(
+        &self,
+        patch: &mut ClientPatch,
+        (at, column): (usize, &Column),
+        cell: &[u8],
+        faults: &mut Faults,
+    ) {
+        // a wrong number is left out of a client who is known by something else
+        let is_phone = *column == Column::Field(Field::PhoneNumber);
+        let is_key = !is_phone && *column == Column::Field(self.match_by.field());
+        let text = match std::str::from_utf8(cell) {
+            // two addresses that look the same are two: an invisible character in one is not dropped
+            Ok(text) if *column == Column::Field(Field::Email) => trimmed(text).into(),
+            Ok(text) => clean(text),
+            Err(_) if matches!(column, Column::LeftOut) => return,
+            Err(_) => return faults.add(is_key, self.name(at, column), "is not UTF-8"),
+        };
+        let is_empty = text.is_empty();
+        let outcome = match column {
+            // who has no number may be known by something else
+            Column::Field(Field::PhoneNumber) if is_empty => Ok(()),
+            Column::Field(_) if is_empty && is_key => {
+                Err("is what clients are matched by: it cannot be empty")
+            }
+            Column::Field(field) if is_empty => patch.set(*field, None),
+            Column::Field(field) => lenient::set(patch, *field, &text),
+            Column::Attribute(name) => {
+                attribute(&text).map(|value| patch.attributes.push((name.clone(), value)))
+            }
+            Column::Attributes if is_empty => Ok(()),
+            Column::Attributes => return attributes(patch, &text, faults),
+            Column::Unnamed if !is_empty => Err("has no header, so that its cells have no name"),
+            Column::LeftOut | Column::Unnamed => Ok(()),
+        };
+        if let Err(why) = outcome {
+            faults.add(is_key, self.name(at, column), why);
+        }
+    }
+
+    fn name<'n>(&'n self, at: usize, column: &'n Column) -> Cow<'n, str> {
+        match column {
+            Column::Field(field) => field.name().into(),
+            Column::Attribute(name) => name.as_str().into(),
+            Column::Attributes => "attributes".into(),
+            Column::LeftOut | Column::Unnamed => format!("column {}", at + 1).into(),
+        }
+    }
+
+    /// Returns whether a line looks like a row by itself: it has the cells of one, and what clients are known by.
+    pub(super) fn is_row(&self, line: &[u8]) -> bool {
+        let cells: Vec<&[u8]> = line.split(|byte| *byte == self.separator).collect();
+        let text = |field| {
+            let cell = self.columns.place(field).and_then(|at| cells.get(at));
+            cell.and_then(|cell| std::str::from_utf8(cell).ok())
+                .map(|text| text.trim_matches([' ', '"', '\'']))
+        };
+        cells.len() > 1
+            && cells.len() >= self.columns.needed()
+            && (text(Field::PhoneNumber).is_some_and(|text| text.parse::<PhoneNumber>().is_ok())
+                || text(Field::Email).is_some_and(|text| EmailAddress::parse(text).is_ok()))
+    }
+}
+
+fn has_address(patch: &ClientPatch) -> bool {
+    patch.phone_number.is_some()
+        || matches!(patch.email, Some(Some(_)))
+        || matches!(patch.push_token, Some(Some(_)))
+        || matches!(patch.external_id, Some(Some(_)))
+}
+
+fn attribute(text: &str) -> Result<Option<AttributeValue>, &'static str> {
+    if text.is_empty() { Ok(None) } else { AttributeValue::text(text).map(Some) }
+}
+
+/// An object of attributes, as exports of Fanfare and of others have them.
+fn attributes(patch: &mut ClientPatch, text: &str, faults: &mut Faults) {
+    let Ok(value @ serde_json::Value::Object(_)) = serde_json::from_str(text) else {
+        return faults.add(false, "attributes", "must be a JSON object such as {\"name\": \"Anna\"}");
+    };
+    let mut wrong = Complaints::default();
+    patch.read_attributes(value, &mut wrong);
+    if let Err(Error::Invalid(fields)) = wrong.finish() {
+        faults.all.extend(fields);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clients::import::options::Mapping;
+
+    fn reader(headers: &[&str], is_strict: bool) -> RowReader {
+        let headers: Vec<_> = headers.iter().map(|header| (*header).to_owned()).collect();
+        let columns = Columns::of(&headers, 1, &Mapping::default());
+        RowReader { columns, match_by: MatchBy::PhoneNumber, is_strict, separator: b',' }
+    }
+
+    /// The fields with warnings, or those that the row is rejected for.
+    fn faults(reader: &RowReader, row: &str) -> Result<Vec<String>, Vec<String>> {
+        let mut warnings = Vec::new();
+        let cells: Vec<&[u8]> = row.as_bytes().split(|byte| *byte == b',').collect();
+        match reader.read(cells.into_iter(), 7, &mut warnings) {
+            Ok(_) => Ok(warnings.into_iter().map(|warning| warning.field).collect()),
+            Err(wrong) => Err(wrong.into_iter().map(|rejection| rejection.field).collect()),
+        }
+    }
+
+    #[test]
+    fn a_wrong_cell_loses_the_cell_and_in_strict_imports_the_row() {
+        let headers = ["phone_number", "timezone", "email", "locale", "name", ""];
+        let right = "79031234567,MSK,anna@example.com,ru_RU,Anna,";
+        let wrong = "79031234567,Mars,ann\u{200b}a@example.com,?,Anna,x";
+        assert_eq!(faults(&reader(&headers, false), right), Ok(vec![]));
+        assert_eq!(faults(&reader(&headers, true), right), Ok(vec![]));
+        let named = ["timezone", "email", "locale", "column 6"].map(str::to_owned).to_vec();
+        assert_eq!(faults(&reader(&headers, false), wrong), Ok(named.clone()));
+        assert_eq!(faults(&reader(&headers, true), wrong), Err(named));
+    }
+
+    #[test]
+    fn a_row_needs_its_key_and_its_cells() {
+        let reader = reader(&["phone_number", "name", ""], false);
+        for (row, expected) in [
+            ("79031234567,Anna", Ok(vec![])),
+            ("79031234567,Anna,,, ,", Ok(vec![])),
+            ("79031234567,Anna,,,x", Err(vec!["row".to_owned()])),
+            ("79031234567", Err(vec!["row".to_owned()])),
+            ("\u{a0},Anna", Err(vec!["phone_number".to_owned()])),
+            ("7903,Anna", Err(vec!["phone_number".to_owned()])),
+        ] {
+            assert_eq!(faults(&reader, row), expected, "{row}");
+        }
+    }
+
+    #[test]
+    fn a_line_is_a_row_when_it_has_a_number_in_its_place() {
+        let reader = reader(&["name", "phone_number"], false);
+        assert!(reader.is_row(b"Anna,79031234567") && reader.is_row(b"Anna, \"+7 903 123-45-67\",x"));
+        assert!(!reader.is_row(b"79031234567") && !reader.is_row(b"79031234567,Anna") && !reader.is_row(b""));
+    }
+}
