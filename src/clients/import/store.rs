@@ -114,8 +114,10 @@ fn write(connection: &mut AnyConnection, chunk: &Chunk, now: Timestamp) -> Resul
 /// What a stored address in lower case can be that is the same as this one. A database knows no normal form.
 fn spellings(email: &Email) -> Vec<String> {
     let text = email.as_str();
-    let kept = EmailAddress::parse(text).map_or_else(|_| text.to_owned(), |address| address.to_string());
-    let mut all = vec![text.to_lowercase(), text.to_ascii_lowercase(), kept.to_lowercase(), normal(email)];
+    let mut all = vec![text.to_lowercase(), text.to_ascii_lowercase(), normal(email)];
+    if let Ok(address) = EmailAddress::parse(text) {
+        all.extend([address.to_string().to_lowercase(), address.in_unicode().to_lowercase()]);
+    }
     all.sort_unstable();
     all.dedup();
     all
