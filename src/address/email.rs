@@ -53,6 +53,13 @@ impl EmailAddress {
         &self.domain
     }
 
+    /// The address with its domain in the letters of its language, as people write it.
+    pub fn in_unicode(&self) -> String {
+        let (domain, _) =
+            Uts46::new().to_unicode(self.domain.as_bytes(), AsciiDenyList::EMPTY, Hyphens::Allow);
+        format!("{}@{domain}", self.local)
+    }
+
     /// Returns whether a server must know UTF-8 for it (SMTPUTF8, RFC 6531).
     pub fn is_utf8(&self) -> bool {
         !self.local.is_ascii()
@@ -115,6 +122,7 @@ mod tests {
             let address = EmailAddress::parse(text).unwrap();
             assert_eq!(address.to_string(), kept);
             assert_eq!(address.is_utf8(), !kept.is_ascii());
+            assert_eq!(EmailAddress::parse(&address.in_unicode()), Ok(address));
         }
     }
 

@@ -58,7 +58,7 @@ on_each_database! {
         service.post("/clients", json!({"phone_number": "79161234567", "external_id": "crm-1"})).await;
         let csv = "phone_number,tag,email,external_id,name\n\
             79030000001,vip,anna@example.com,crm-2,Anna\n\
-            7903,vip,,crm-3,Boris\n\
+            7903,vip,,,Boris\n\
             79030000002,vip,nope,crm-4,Vera\n\
             79030000003,\"two\nlines\",also nope,,Gleb\n\
             \n\

@@ -233,7 +233,7 @@ on_each_database! {
         let service = Service::start(kind).await;
         let letters = "email,name\nanna@example.com,Anna\nBoris@Example.com,Boris\n";
         let report = service.import_csv(letters).await.expect("a report");
-        assert_eq!((&report["created"], &report["assumed"]["match_by"]), (&json!(2), &json!("email")), "{report}");
+        assert_eq!((&report["created"], &report["assumed"]["match"]), (&json!(2), &json!("email")), "{report}");
         let again = service.import_csv("E-Mail;Vorname\nANNA@example.com;Anna\nboris@example.com;Boris\n").await.expect("a report");
         assert_eq!((&again["created"], &again["updated"]), (&json!(0), &json!(2)), "{again}");
 
