@@ -5,8 +5,12 @@ use std::collections::HashSet;
 use csv::ByteRecord;
 
 use super::cells::cells;
-use crate::clients::model::{AttributeName, Field, LARGEST_ATTRIBUTE_COUNT};
+use crate::clients::model::{AttributeName, Field};
 use crate::error::{Complaints, Error, Result};
+
+/// Columns of attributes that a file may have. A row may fill only as many as a client has attributes; an export has a
+/// column for each attribute of any client.
+pub const MOST_ATTRIBUTES: usize = 1000;
 
 /// What a column holds.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,7 +43,7 @@ impl Column {
 /// # Errors
 /// [`Error::Invalid`] with everything that is wrong with it: nothing of the file can be read then.
 pub(super) fn parse(header: &ByteRecord) -> Result<Vec<Column>> {
-    let most = Field::ALL.len() + LARGEST_ATTRIBUTE_COUNT;
+    let most = Field::ALL.len() + MOST_ATTRIBUTES;
     if header.len() > most {
         // each would have its own complaint, and this may be no CSV at all
         return Err(Error::invalid("columns", format!("are {}; there can be {most}", header.len())));
@@ -62,10 +66,6 @@ pub(super) fn parse(header: &ByteRecord) -> Result<Vec<Column>> {
             "phone_number",
             "is missing: the first line must name the columns, with commas between them",
         );
-    }
-    let attributes = columns.iter().filter(|column| matches!(column, Column::Attribute(_)));
-    if attributes.count() > LARGEST_ATTRIBUTE_COUNT {
-        wrong.add("attributes", "a client has at most 50 attributes");
     }
     wrong.finish().map(|()| columns)
 }

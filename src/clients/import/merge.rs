@@ -104,6 +104,7 @@ impl Book {
         };
         let mut client = entry.client.clone();
         client.apply(&row.patch, entry.client.updated_at)?;
+        client.attributes.keep_kinds(&entry.client.attributes);
         if client != entry.client {
             client.updated_at = now;
             if client.external_id != entry.client.external_id {

@@ -11,6 +11,7 @@ use super::columns::{self, Column};
 use super::source::{LARGEST_RECORD, Source};
 use crate::clients::model::{AttributeValue, ClientPatch, PhoneNumber};
 use crate::error::{Complaints, Error, Result};
+use crate::sheet;
 
 /// A chunk ends with this many records.
 pub(super) const CHUNK_RECORDS: u64 = 1000;
@@ -176,7 +177,7 @@ impl<R: Read> Reader<R> {
 }
 
 fn fill(patch: &mut ClientPatch, column: &Column, cell: &[u8]) -> std::result::Result<(), &'static str> {
-    let text = std::str::from_utf8(cell).map_err(|_| "is not UTF-8")?;
+    let text = sheet::unguard(std::str::from_utf8(cell).map_err(|_| "is not UTF-8")?);
     match column {
         Column::Field(field) => patch.set(*field, Some(text).filter(|text| !text.trim().is_empty())),
         Column::Attribute(name) => {

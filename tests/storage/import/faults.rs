@@ -71,14 +71,12 @@ on_each_database! {
 on_each_database! {
     async fn a_first_line_that_names_no_columns_refuses_the_file(kind: Database) {
         let stage = Stage::new(kind).await;
-        let many: String = (0..51).map(|n| format!(",a{n}")).collect();
         for (header, wrong) in [
             ("", vec!["phone_number"]),
             ("tag;phone_number", vec!["tag;phone_number", "phone_number"]),
             ("phone_number,tag,tag", vec!["tag"]),
             ("phone_number,first name,created_at,", vec!["first name", "created_at", ""]),
-            (&format!("phone_number{many}"), vec!["attributes"]),
-            (&",".repeat(58), vec!["columns"]),
+            (&",".repeat(1008), vec!["columns"]),
         ] {
             let stopped = import(&stage, format!("{header}\n79030000001,,,\n")).await.unwrap_err();
             let Error::Invalid(fields) = stopped.why else { panic!("{header}: {stopped:?}") };
