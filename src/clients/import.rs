@@ -14,7 +14,7 @@
 
 mod cells;
 pub mod cli;
-mod columns;
+pub mod columns;
 mod merge;
 mod reader;
 mod source;

@@ -1,12 +1,14 @@
 //! What can be done with clients.
 
+use std::collections::BTreeSet;
 use std::io::Read;
 use std::sync::Arc;
 
 use tokio::sync::Semaphore;
 
+use super::import::columns::MOST_ATTRIBUTES;
 use super::import::{self, ImportReport, Stopped};
-use super::model::{Client, ClientPatch, ListFilter, PhoneNumber};
+use super::model::{Client, ClientPatch, Field, ListFilter, PhoneNumber};
 use super::repo;
 use crate::clock::Clock;
 use crate::db::types::ClientId;
@@ -17,6 +19,11 @@ use crate::paging;
 
 /// Imports at once; further ones are refused. Each has a thread and a few chunks in memory.
 const IMPORTS_AT_ONCE: usize = 4;
+
+/// Clients that are looked at for the columns of a file.
+const LOOKED_AT: u64 = 100_000;
+/// Clients that are read at once for that.
+const AT_ONCE: i64 = 1000;
 
 /// The clients of one database; cloning it is cheap.
 #[derive(Clone)]
@@ -78,6 +85,50 @@ impl Clients {
             paging::page_of(limit, cursor, part, |client| client.id)
         };
         self.db.read(read).await
+    }
+
+    /// The names of the attributes that the clients after `cursor` have, for the columns of a file with the first `most`
+    /// of them. Beyond [`LOOKED_AT`] clients every name counts that any client has had.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for more than [`MOST_ATTRIBUTES`], and those of the database.
+    pub async fn columns(
+        &self,
+        filter: &ListFilter,
+        cursor: Option<ClientId>,
+        most: u64,
+    ) -> Result<Vec<String>> {
+        let known = self.db.read(repo::attribute_names).await?;
+        // a field of today may be an attribute of old; a file has one column of a name
+        let known: BTreeSet<String> = known.into_iter().filter(|name| !Field::is_taken(name)).collect();
+        let (mut found, mut next, mut left) = (BTreeSet::new(), Some(cursor), most);
+        while found.len() < known.len()
+            && left > 0
+            && let Some(cursor) = next
+        {
+            if most - left >= LOOKED_AT {
+                found.clone_from(&known);
+                break;
+            }
+            let limit = i64::try_from(left).unwrap_or(AT_ONCE).min(AT_ONCE);
+            let (clients, after) = self.list(filter.clone(), cursor, limit).await?;
+            left = left.saturating_sub(clients.len() as u64);
+            next = after.map(Some);
+            let names =
+                clients.iter().flat_map(|client| client.attributes.iter()).map(|(name, _)| name.as_str());
+            for name in names.filter(|name| known.contains(*name)) {
+                if !found.contains(name) {
+                    found.insert(name.to_owned());
+                }
+            }
+        }
+        if found.len() > MOST_ATTRIBUTES {
+            let why = format!(
+                "lets through clients with more than {MOST_ATTRIBUTES} different attributes; a file has no more columns"
+            );
+            return Err(Error::invalid("tag", why));
+        }
+        Ok(found.into_iter().collect())
     }
 
     /// Makes the client anew under its id: what is not given is gone.

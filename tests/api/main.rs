@@ -19,6 +19,7 @@ mod dead_letters;
 mod endpoints;
 mod events;
 mod exact;
+mod exports;
 mod figures;
 mod hostile;
 mod hostile_templates;
