@@ -5,6 +5,7 @@ mod channels;
 mod credentials;
 mod database;
 mod doors;
+mod imports;
 mod paths;
 mod pulse;
 mod requests;
@@ -28,6 +29,7 @@ use self::doors::Doors;
 pub use self::doors::domains_of_routes;
 use crate::broker::Consumer;
 use crate::clients::Clients;
+use crate::clients::jobs::usecase::Imports;
 use crate::clock::Clock;
 use crate::config::{self, Config, Role};
 use crate::credentials::Credentials;
@@ -148,6 +150,7 @@ impl ChannelRates for Limits {
 #[derive(Clone)]
 struct Services {
     clients: web::Data<Clients>,
+    imports: web::Data<Imports>,
     endpoints: web::Data<Endpoints>,
     credentials: web::Data<Credentials>,
     channels: web::Data<Channels>,
@@ -264,11 +267,15 @@ impl App {
         if let Some(timekeeper) = asked.timekeeper {
             tasks.push(supervise("timekeeper", trigger.clone(), timekeeper.run(shutdown.clone())));
         }
+        let clients = Clients::new(db.clone(), clock.clone());
+        let (imports, runner) = imports::imports(&config, (db.clone(), clock.clone()), &clients, &live)?;
+        tasks.push(supervise("imports", trigger.clone(), runner.run(shutdown.clone())));
         let services = Services {
             requests: web::Data::from(asked.requests),
             recurring: web::Data::new(asked.recurring),
             dead_letters: web::Data::new(dead_letters),
-            clients: web::Data::new(Clients::new(db.clone(), clock.clone())),
+            clients: web::Data::new(clients),
+            imports: web::Data::new(imports),
             endpoints: web::Data::new(Endpoints::new(
                 db.clone(),
                 clock.clone(),
@@ -526,6 +533,7 @@ fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<S
     let application = move || {
         ActixApp::new()
             .app_data(services.clients.clone())
+            .app_data(services.imports.clone())
             .app_data(services.endpoints.clone())
             .app_data(services.credentials.clone())
             .app_data(services.channels.clone())

@@ -307,6 +307,20 @@ coded_enum! {
 }
 
 coded_enum! {
+    /// The state of an import that runs as a job.
+    ImportStatus {
+        /// Its file is received.
+        Queued = 0 "queued",
+        /// Rows are being imported.
+        Running = 1 "running",
+        /// Every row is imported or rejected.
+        Done = 2 "done",
+        /// It stopped before its end; rows that were imported stay.
+        Failed = 3 "failed",
+    }
+}
+
+coded_enum! {
     /// Why a message or an event is a dead letter.
     ErrorClass {
         /// The client has no address on the channel, or is gone.

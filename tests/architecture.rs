@@ -26,14 +26,14 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("templates", "error clock db kinds locale paging idempotency segments"),
     ("egress", "error failpoint"),
     ("oauth", "error clock db egress"),
-    ("clients", "error address clock db kinds locale paging failpoint idempotency sheet"),
+    ("clients", "error address clock db kinds locale paging lifecycle failpoint idempotency sheet"),
     ("messages", "error db kinds paging failpoint"),
     ("sending", "error clock db"),
     (
         "mailings",
         "error clock db kinds locale paging templates segments clients messages failpoint idempotency",
     ),
-    ("live", "error clock db kinds lifecycle mailings"),
+    ("live", "error clock db kinds lifecycle clients mailings"),
     (
         "notifications",
         "error clock db kinds locale paging templates clients messages failpoint idempotency live metrics lifecycle",

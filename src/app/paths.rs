@@ -35,6 +35,7 @@ pub(super) fn every_path(cfg: &mut web::ServiceConfig) {
         .service(
             web::scope("/api/v1")
                 .configure(clients::handler::routes)
+                .configure(clients::jobs::handler::routes)
                 .configure(preferences::handler::routes)
                 .configure(suppressions::handler::routes)
                 .configure(endpoints::handler::routes)

@@ -2,6 +2,7 @@
 
 mod file;
 mod schema;
+mod spool;
 mod upload;
 
 use actix_web::{HttpRequest, HttpResponse, web};

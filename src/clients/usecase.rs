@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::import::columns::MOST_ATTRIBUTES;
 use super::import::{self, ImportReport, Stopped};
@@ -18,7 +18,7 @@ use crate::idempotency::{self, Answer, Made, Mode};
 use crate::paging;
 
 /// Imports at once; further ones are refused. Each has a thread and a few chunks in memory.
-const IMPORTS_AT_ONCE: usize = 4;
+pub const IMPORTS_AT_ONCE: usize = 4;
 
 /// Clients that are looked at for the columns of a file.
 const LOOKED_AT: u64 = 100_000;
@@ -181,15 +181,19 @@ impl Clients {
     /// # Errors
     /// [`Stopped`], with what was committed before.
     pub async fn import(&self, source: impl Read + Send + 'static) -> Result<ImportReport, Stopped> {
-        // a caller that waited in silence would not know whether anything happens
-        let busy = || {
-            let why = format!(
-                "{IMPORTS_AT_ONCE} imports run already, and nothing of this one was read; send it again later"
-            );
-            Stopped::at_once(Error::Busy(why))
-        };
-        let _permit = self.imports.try_acquire().map_err(|_| busy())?;
+        let _place = self.place().map_err(Stopped::at_once)?;
         import::import(&self.db.doing(Workload::Import), &self.clock, source, |_| ()).await
+    }
+
+    /// Takes a place among the imports that run at once.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when there is none: a caller that waited in silence would not know whether anything happens.
+    pub fn place(&self) -> Result<OwnedSemaphorePermit> {
+        Arc::clone(&self.imports).try_acquire_owned().map_err(|_| {
+            let why = "imports run already, and nothing of this one was read; send it again later";
+            Error::Busy(format!("{IMPORTS_AT_ONCE} {why}"))
+        })
     }
 }
 

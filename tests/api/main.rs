@@ -24,6 +24,7 @@ mod figures;
 mod hostile;
 mod hostile_templates;
 mod import;
+mod import_jobs;
 mod inbox;
 mod lists;
 mod logs;

@@ -8,10 +8,15 @@ use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 use tokio::sync::mpsc;
 
+use super::spool::Spooled;
 use crate::clients::import::{ImportReport, Stopped};
+use crate::clients::jobs::model::ImportJob;
+use crate::clients::jobs::usecase::Imports;
 use crate::clients::usecase::Clients;
 use crate::error::Error;
 use crate::http::bodies::Pace;
+use crate::http::once::KeyHeader;
+use crate::http::prefer::{PreferHeader, Preference};
 use crate::http::problem::Problem;
 
 /// Parts of the body between the connection and the reader; each is what one read of the socket brought.
@@ -24,11 +29,16 @@ const PARTS_WAITING: usize = 16;
 /// clears, what has no column stays. A wrong row is rejected and the rest goes on. The body is a stream of any length;
 /// rows are committed a thousand at a time, and what was committed stays even when the rest does not arrive. Sending a
 /// file again changes nothing that is right already.
+///
+/// With `Prefer: respond-async`, and for a body that announces more than 64 MiB unless `Prefer: wait` stands beside it, the
+/// file is received first and imported as a job. So it is under an `Idempotency-Key`, whose answer comes at the end of the
+/// import.
 #[utoipa::path(
     post,
     path = "/api/v1/clients/import",
     operation_id = "import_clients",
     tag = "clients",
+    params(KeyHeader, PreferHeader),
     request_body(
         content = String,
         content_type = "text/csv",
@@ -37,7 +47,11 @@ const PARTS_WAITING: usize = 16;
     ),
     responses(
         (status = 200, description = "What became of the rows", body = ImportReport),
+        (status = 202, description = "The file is received and will be imported: the job, and its address in `Location`",
+            body = ImportJob, headers(("Location" = String, description = "The path of the import"))),
         (status = 400, description = "The body broke off"),
+        (status = 409, description = "An equal request with this key is in work"),
+        (status = 413, description = "The file is received first, and is larger than `IMPORT_MAX_SIZE`"),
         (status = 415, description = "The body is not CSV in UTF-8"),
         (status = 422, description = "The first line does not name the columns, or a row has no end"),
         (status = 503, description = "The database went away; the detail says what was committed before"),
@@ -45,12 +59,17 @@ const PARTS_WAITING: usize = 16;
 )]
 pub async fn import_clients(
     clients: web::Data<Clients>,
+    imports: web::Data<Imports>,
+    preference: Preference,
     request: HttpRequest,
     body: web::Payload,
 ) -> Result<HttpResponse, Stopped> {
     if !is_csv(&request) {
         let why = "the body must be CSV in UTF-8, with Content-Type: text/csv";
         return Err(Stopped::at_once(Error::Unsupported(why.into())));
+    }
+    if let Some(spooled) = Spooled::of(&request, preference).map_err(Stopped::at_once)? {
+        return spooled.import(&imports, body).await;
     }
     let (sender, parts) = mpsc::channel(PARTS_WAITING);
     let upload = Upload { parts, part: Bytes::new() };
