@@ -383,6 +383,20 @@ class Service:
         self.wait_for(f"/api/v1/notifications/{id}", ["sent"])
         return {"user_id": body["recipient"], "message_id": id}
 
+    def imported(self):
+        """The id of an import that runs as a job, with a row that is rejected."""
+        headers = {"Content-Type": "text/csv", "Prefer": "respond-async"}
+        for _ in range(600):
+            answer = self.session.post(
+                f"{self.root}/api/v1/clients/import", data="phone_number\n79039999998\n1\n", headers=headers, timeout=30
+            )
+            if answer.status_code != 503:
+                break
+            # the others' imports have all places
+            time.sleep(0.1)
+        answer.raise_for_status()
+        return answer.json()["id"]
+
     def failed_request(self):
         """The id of a request that has failed: no name ends in .invalid (RFC 6761)."""
         if self.request is None:
@@ -403,6 +417,8 @@ PREPARED = {
     "replay_dead_letter": lambda case: {"id": SERVICE.dead_letters(1)[0]},
     "cancel_replay": lambda case: {"id": SERVICE.replay()},
     "replay_request": lambda case: {"id": SERVICE.failed_request()},
+    "get_import": lambda case: {"id": SERVICE.imported()},
+    "get_import_rejections": lambda case: {"id": SERVICE.imported()},
     "mark_inbox_message_read": lambda case: SERVICE.inbox_message(),
     "mark_inbox_message_unread": lambda case: SERVICE.inbox_message(),
     "archive_inbox_message": lambda case: SERVICE.inbox_message(),
@@ -448,6 +464,8 @@ def before_call(ctx, case, **kwargs):
     if name == "import_clients":
         rows = [f"7903{dice(case, 10_000_000):07},{n},{dice(case, 9)}" for n in range(dice(case, 3))]
         case.body = "\n".join(["phone_number,tag,bonus", *rows])
+        if dice(case, 4) == 1:
+            case.headers = {**(case.headers or {}), "Prefer": "respond-async"}
     elif name == "create_batch" and isinstance(case.body, dict):
         # in some, one that is wrong stands before others that are right
         for one in case.body.get("notifications", [])[dice(case, 4) == 1 :]:

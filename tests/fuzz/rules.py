@@ -101,6 +101,7 @@ KEY_OF_ANOTHER = "was used for another request"
 CONTROL = "must not contain control characters"
 RULES = {
     "list_clients": LIST,
+    "list_imports": LIST,
     "list_mailings": LIST,
     "list_messages": LIST,
     "list_mailing_messages": LIST,
