@@ -2,10 +2,10 @@
 
 pub mod broker;
 mod channels;
+mod clients;
 mod credentials;
 mod database;
 mod doors;
-mod imports;
 mod paths;
 mod pulse;
 mod requests;
@@ -23,13 +23,12 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tracing_actix_web::TracingLogger;
 
+use self::clients::ClientServices;
 pub use self::credentials::credentials_beside;
 pub use self::database::{Migration, Target, migrations, open_db};
 use self::doors::Doors;
 pub use self::doors::domains_of_routes;
 use crate::broker::Consumer;
-use crate::clients::Clients;
-use crate::clients::jobs::usecase::Imports;
 use crate::clock::Clock;
 use crate::config::{self, Config, Role};
 use crate::credentials::Credentials;
@@ -149,8 +148,7 @@ impl ChannelRates for Limits {
 /// What the handlers are given.
 #[derive(Clone)]
 struct Services {
-    clients: web::Data<Clients>,
-    imports: web::Data<Imports>,
+    clients: ClientServices,
     endpoints: web::Data<Endpoints>,
     credentials: web::Data<Credentials>,
     channels: web::Data<Channels>,
@@ -267,15 +265,14 @@ impl App {
         if let Some(timekeeper) = asked.timekeeper {
             tasks.push(supervise("timekeeper", trigger.clone(), timekeeper.run(shutdown.clone())));
         }
-        let clients = Clients::new(db.clone(), clock.clone());
-        let (imports, runner) = imports::imports(&config, (db.clone(), clock.clone()), &clients, &live)?;
-        tasks.push(supervise("imports", trigger.clone(), runner.run(shutdown.clone())));
+        let (clients, client_tasks) =
+            ClientServices::start(&config, (&db, &clock), &live, (&trigger, &shutdown))?;
+        tasks.extend(client_tasks);
         let services = Services {
             requests: web::Data::from(asked.requests),
             recurring: web::Data::new(asked.recurring),
             dead_letters: web::Data::new(dead_letters),
-            clients: web::Data::new(clients),
-            imports: web::Data::new(imports),
+            clients,
             endpoints: web::Data::new(Endpoints::new(
                 db.clone(),
                 clock.clone(),
@@ -532,8 +529,7 @@ fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<S
     let shown = web::Data::new(connections.clone());
     let application = move || {
         ActixApp::new()
-            .app_data(services.clients.clone())
-            .app_data(services.imports.clone())
+            .configure(|cfg| services.clients.give(cfg))
             .app_data(services.endpoints.clone())
             .app_data(services.credentials.clone())
             .app_data(services.channels.clone())

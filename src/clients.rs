@@ -4,6 +4,7 @@
 //! rules, [`handler`] the HTTP. [`import`] is one road for an upload and for the command line; [`jobs`] runs it beside
 //! the request.
 
+pub mod declared;
 pub mod handler;
 pub mod import;
 pub mod jobs;

@@ -36,6 +36,7 @@ pub(super) fn every_path(cfg: &mut web::ServiceConfig) {
             web::scope("/api/v1")
                 .configure(clients::handler::routes)
                 .configure(clients::jobs::handler::routes)
+                .configure(clients::declared::handler::routes)
                 .configure(preferences::handler::routes)
                 .configure(suppressions::handler::routes)
                 .configure(endpoints::handler::routes)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::declared;
 use super::import::columns::MOST_ATTRIBUTES;
 use super::import::{self, ImportReport, Stopped};
 use super::model::{Client, ClientPatch, Field, ListFilter, PhoneNumber};
@@ -13,7 +14,7 @@ use super::repo;
 use crate::clock::Clock;
 use crate::db::types::ClientId;
 use crate::db::{AnyConnection, Db, Workload};
-use crate::error::{Error, Result};
+use crate::error::{Complaints, Error, FieldError, Result};
 use crate::idempotency::{self, Answer, Made, Mode};
 use crate::paging;
 
@@ -51,6 +52,7 @@ impl Clients {
         mode: Mode,
         answer: impl FnOnce(&Client) -> Result<Answer>,
     ) -> Result<Made<Client>> {
+        let patch = self.typed(patch).await?;
         let client = whole(ClientId::new(), number, &patch, &self.clock)?;
         let answer = answer(&client)?;
         let (now, id) = (self.clock.now(), client.id.0);
@@ -136,6 +138,7 @@ impl Clients {
     /// # Errors
     /// [`Error::NotFound`], and those of [`Clients::create`].
     pub async fn replace(&self, id: ClientId, number: PhoneNumber, patch: ClientPatch) -> Result<Client> {
+        let patch = self.typed(patch).await?;
         let mut client = whole(id, number, &patch, &self.clock)?;
         self.db
             .write(move |c| {
@@ -152,6 +155,7 @@ impl Clients {
     /// # Errors
     /// [`Error::NotFound`], and those of [`Clients::create`].
     pub async fn patch(&self, id: ClientId, patch: ClientPatch) -> Result<Client> {
+        let patch = self.typed(patch).await?;
         let now = self.clock.now();
         self.db
             .write(move |c| {
@@ -183,6 +187,20 @@ impl Clients {
     pub async fn import(&self, source: impl Read + Send + 'static) -> Result<ImportReport, Stopped> {
         let _place = self.place().map_err(Stopped::at_once)?;
         import::import(&self.db.doing(Workload::Import), &self.clock, source, |_| ()).await
+    }
+
+    /// Converts the values of declared attributes to their types.
+    async fn typed(&self, mut patch: ClientPatch) -> Result<ClientPatch> {
+        if patch.attributes.is_empty() {
+            return Ok(patch);
+        }
+        let names: Vec<_> = patch.attributes.iter().map(|(name, _)| name.clone()).collect();
+        let types = self.db.read(move |c| declared::repo::types(c, names.iter())).await?;
+        let mut wrong = Complaints::default();
+        for FieldError { field, reason } in types.apply(&mut patch) {
+            wrong.add(format!("attributes.{field}"), reason);
+        }
+        wrong.finish().map(|()| patch)
     }
 
     /// Takes a place among the imports that run at once.

@@ -8,6 +8,7 @@ mod support;
 
 mod access;
 mod ask;
+mod attributes;
 mod bodies;
 mod browsers;
 mod channels;

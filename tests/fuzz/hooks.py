@@ -260,7 +260,8 @@ def is_stateful(case):
 
 # The latest things of each kind: the words are those of the paths that take their ids, and the states that some need.
 KINDS = ("clients", "templates", "mailings", "pending", "paused", "notifications", "scheduled", "messages", "batches", "inbox",
-         "webhook-endpoints", "events", "routes", "dead-letters", "replays", "credentials", "requests", "recurring", "recurring paused", "suppressions")
+         "webhook-endpoints", "events", "routes", "dead-letters", "replays", "credentials", "requests", "recurring", "recurring paused", "suppressions",
+         "attributes")
 MADE = {kind: [] for kind in KINDS}
 OF_A_STATE = {
     "patch_mailing": "pending",
@@ -292,6 +293,7 @@ MAKERS = {
     "create_route": ("id", "routes"),
     "create_replay": ("id", "replays"),
     "create_credential": ("name", "credentials"),
+    "create_attribute": ("name", "attributes"),
 }
 
 
@@ -435,7 +437,7 @@ def take_what_was_made(case):
         case.path_parameters["user_id"] = user
         if "message_id" in case.path_parameters:
             case.path_parameters["message_id"] = message
-    elif made and kind == "credentials" and "name" in (case.path_parameters or {}) and not is_stateful(case):
+    elif made and kind in ("credentials", "attributes") and "name" in (case.path_parameters or {}) and not is_stateful(case):
         case.path_parameters["name"] = made[dice(case, len(made))]
     elif made and "id" in (case.path_parameters or {}) and not is_stateful(case):
         case.path_parameters["id"] = made[dice(case, len(made))]

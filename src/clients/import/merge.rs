@@ -20,6 +20,8 @@ pub(super) struct Merged {
     pub(super) created: u64,
     pub(super) updated: u64,
     pub(super) rejected: Vec<Rejection>,
+    /// Values that were left out because they do not fit the type of their attribute.
+    pub(super) unfit: Vec<Rejection>,
 }
 
 /// A client as the rows so far have left it.

@@ -1,15 +1,18 @@
 //! One chunk, one transaction.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Rejection;
 use super::merge::{Merged, merge};
-use super::reader::Chunk;
+use super::reader::{Chunk, Row};
+use crate::clients::declared::repo as declared;
 use crate::clients::repo;
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::db::types::Timestamp;
-use crate::error::{Error, Result};
+use crate::error::{Error, FieldError, Result};
 use crate::failpoint;
 
 /// How often a chunk is tried when other writers keep coming first.
@@ -51,6 +54,7 @@ pub(super) async fn store(db: &Db, clock: &Clock, mut chunk: Chunk) -> Result<St
     failpoint::reach("import-after-commit");
     let rejected_rows = rejected_rows + u64::try_from(merged.rejected.len()).unwrap_or(u64::MAX);
     rejected.extend(merged.rejected);
+    rejected.extend(merged.unfit);
     Ok(Stored {
         created: merged.created,
         updated: merged.updated,
@@ -62,11 +66,34 @@ pub(super) async fn store(db: &Db, clock: &Clock, mut chunk: Chunk) -> Result<St
     })
 }
 
+/// Converts the values of declared attributes. One that does not fit is left out, and the row goes on without it.
+fn typed<'r>(
+    connection: &mut crate::db::AnyConnection,
+    rows: &'r [Row],
+) -> Result<(Cow<'r, [Row]>, Vec<Rejection>)> {
+    let names: HashSet<_> = rows.iter().flat_map(|row| &row.patch.attributes).map(|(name, _)| name).collect();
+    let types = declared::types(connection, names.into_iter())?;
+    if types.is_empty() {
+        return Ok((rows.into(), Vec::new()));
+    }
+    let (mut rows, mut unfit) = (rows.to_vec(), Vec::new());
+    for row in &mut rows {
+        let complaints = types.apply(&mut row.patch).into_iter();
+        unfit.extend(complaints.map(|FieldError { field, reason }| {
+            let reason = format!("{reason}; the row was imported without it");
+            Rejection { line: row.line, field, reason }
+        }));
+    }
+    Ok((rows.into(), unfit))
+}
+
 fn write(connection: &mut crate::db::AnyConnection, chunk: &Chunk, now: Timestamp) -> Result<Merged> {
     let numbers = chunk.rows.iter().map(|row| row.number);
     let external_ids = chunk.rows.iter().filter_map(|row| row.patch.external_id.as_ref()?.as_ref());
     let stored = repo::find_many_for_update(connection, numbers, external_ids)?;
-    let mut merged = merge(&chunk.rows, stored, now);
+    let (rows, unfit) = typed(connection, &chunk.rows)?;
+    let mut merged = merge(&rows, stored, now);
+    merged.unfit = unfit;
     let (new, changed) = (std::mem::take(&mut merged.new), std::mem::take(&mut merged.changed));
     repo::free_external_ids(connection, &merged.freed)?;
     repo::store_many(connection, &new, &changed)?;
