@@ -429,7 +429,7 @@ on_each_database! {
                     service.post("/credentials", body).await["name"].as_str().expect("a name").to_owned()
                 }
                 Some("attributes") => {
-                    let name = format!("of_{}", method.to_lowercase());
+                    let name = format!("of_{}_{}", method.to_lowercase(), path.len());
                     service.post("/attributes", json!({"name": name, "type": "text"})).await["name"].as_str().expect("a name").to_owned()
                 }
                 Some("imports") => {

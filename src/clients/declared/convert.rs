@@ -95,13 +95,14 @@ fn number(text: &str) -> Option<AttributeValue> {
 /// Splits a number at its decimal sign.
 fn decimal(digits: &str) -> Option<(&str, &str)> {
     let (points, commas) = (digits.matches('.').count(), digits.matches(',').count());
-    match (points, commas) {
-        (0 | 1, 0) | (0, 1) => Some(digits.split_once(['.', ',']).unwrap_or((digits, ""))),
-        (_, 0) | (0, _) => Some((digits, "")),
-        (1, _) => digits.split_once('.').filter(|(_, part)| !part.contains(',')),
-        (_, 1) => digits.split_once(',').filter(|(_, part)| !part.contains('.')),
-        _ => None,
+    if points + commas < 2 {
+        return Some(digits.split_once(['.', ',']).unwrap_or((digits, "")));
     }
+    if points == 0 || commas == 0 {
+        return Some((digits, ""));
+    }
+    let (last, count) = if digits.rfind('.') > digits.rfind(',') { ('.', points) } else { (',', commas) };
+    digits.split_once(last).filter(|_| count == 1)
 }
 
 /// Takes the signs between thousands away: all the same, with three digits behind each.
