@@ -2,6 +2,7 @@
 
 pub mod broker;
 mod channels;
+mod clients;
 mod credentials;
 mod database;
 mod doors;
@@ -22,6 +23,7 @@ use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tracing_actix_web::TracingLogger;
 
+use self::clients::ClientServices;
 pub use self::credentials::credentials_beside;
 pub use self::database::{Migration, Target, migrations, open_db};
 use self::doors::Doors;
@@ -147,7 +149,7 @@ impl ChannelRates for Limits {
 /// What the handlers are given.
 #[derive(Clone)]
 struct Services {
-    clients: web::Data<Clients>,
+    clients: ClientServices,
     endpoints: web::Data<Endpoints>,
     credentials: web::Data<Credentials>,
     channels: web::Data<Channels>,
@@ -280,11 +282,14 @@ impl App {
             (Arc::clone(&doors.notifications), Arc::clone(&doors.events)),
             (Arc::clone(&preferring), Arc::clone(&suppressions)),
         );
+        let (clients, client_tasks) =
+            ClientServices::start(clients, &config, (&db, &clock), &live, (&trigger, &shutdown))?;
+        tasks.extend(client_tasks);
         let services = Services {
             requests: web::Data::from(asked.requests),
             recurring: web::Data::new(asked.recurring),
             dead_letters: web::Data::new(dead_letters),
-            clients: web::Data::new(clients),
+            clients,
             endpoints: web::Data::new(Endpoints::new(
                 db.clone(),
                 clock.clone(),
@@ -510,7 +515,7 @@ fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<S
     let shown = web::Data::new(connections.clone());
     let application = move || {
         ActixApp::new()
-            .app_data(services.clients.clone())
+            .configure(|cfg| services.clients.give(cfg))
             .app_data(services.endpoints.clone())
             .app_data(services.credentials.clone())
             .app_data(services.channels.clone())

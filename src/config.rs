@@ -52,6 +52,8 @@ pub const ENVIRONMENT: &[(&str, &str, Form)] = &[
     ("API_KEY", "access.api_key", Form::Text),
     ("API_KEY_FILE", "access.api_key_file", Form::Text),
     ("DEFAULT_COUNTRY", "clients.default_country", Form::Text),
+    ("IMPORT_DIR", "clients.import_dir", Form::Text),
+    ("IMPORT_MAX_SIZE", "clients.import_max_size", Form::Number),
     ("PROVIDER_TIMEOUT", "channels.timeout", Form::Text),
     ("RATE_LIMIT_PER_CHANNEL", "channels.rate_per_second", Form::Number),
     ("BREAKER_FAILURES", "channels.breaker_failures", Form::Number),

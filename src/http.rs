@@ -9,6 +9,7 @@ pub mod connection;
 pub mod dry_run;
 pub mod effects;
 pub mod events;
+pub mod export;
 pub mod figures;
 pub mod health;
 pub mod json;

@@ -307,6 +307,34 @@ coded_enum! {
 }
 
 coded_enum! {
+    /// The type of a declared attribute.
+    AttributeKind {
+        /// Any text.
+        Text = 0 "text",
+        /// A number, also written with a decimal comma and with spaces between thousands.
+        Number = 1 "number",
+        /// True or false, also written as yes and no, 1 and 0, or in another language.
+        Boolean = 2 "boolean",
+        /// A day, stored as 2026-12-01.
+        Date = 3 "date",
+    }
+}
+
+coded_enum! {
+    /// The state of an import that runs as a job.
+    ImportStatus {
+        /// Its file is received.
+        Queued = 0 "queued",
+        /// Rows are being imported.
+        Running = 1 "running",
+        /// Every row is imported or rejected.
+        Done = 2 "done",
+        /// It stopped before its end; rows that were imported stay.
+        Failed = 3 "failed",
+    }
+}
+
+coded_enum! {
     /// Why a message or an event is a dead letter.
     ErrorClass {
         /// The client has no address on the channel, or is gone.

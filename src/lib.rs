@@ -8,7 +8,7 @@
 //!
 //! | modules | what they are |
 //! |---|---|
-//! | [`error`], [`clock`], [`kinds`], [`locale`], [`paging`], [`config`], [`metrics`], [`lifecycle`], [`telemetry`], [`failpoint`], [`seal`], [`descriptors`], [`address`] | the ground |
+//! | [`error`], [`clock`], [`kinds`], [`locale`], [`paging`], [`config`], [`metrics`], [`lifecycle`], [`telemetry`], [`failpoint`], [`seal`], [`descriptors`], [`address`], [`sheet`] | the ground |
 //! | [`db`] | the two databases behind one handle |
 //! | [`idempotency`] | requests that may come twice |
 //! | [`segments`], [`templates`] | what a text message comes to; texts to fill, kept with their versions |
@@ -78,6 +78,7 @@ pub mod sandbox;
 pub mod seal;
 pub mod segments;
 pub mod sending;
+pub mod sheet;
 pub mod suppressions;
 pub mod telemetry;
 pub mod templates;

@@ -23,6 +23,7 @@ use self::abroad::{Abroad, Heard};
 use self::board::Board;
 use self::hub::Hub;
 use self::inboxes::{InboxChange, InboxWatch, Inboxes, UserKey};
+use crate::clients::jobs::model::{ImportProgress, Watchers};
 use crate::db::types::{BatchId, EndpointId, MailingId, MessageId, Timestamp};
 use crate::kinds::{ChannelKind, Disabled, NotificationStatus};
 use crate::mailings::model::Progress;
@@ -80,6 +81,8 @@ pub enum Event {
     Mailing(Progress),
     /// A webhook's endpoint was disabled or enabled, by this node.
     Endpoint(EndpointChange),
+    /// An import of this node has come farther.
+    Import(ImportProgress),
     /// What another node told of notifications was lost.
     Missed,
 }
@@ -102,6 +105,8 @@ impl Filter {
             Event::Notification(change) => (None, change.batch, change.channel),
             Event::Mailing(progress) => (Some(progress.mailing_id), None, progress.channel),
             Event::Endpoint(_) => (None, None, ChannelKind::Webhook),
+            // it is of no mailing, batch or channel
+            Event::Import(_) => return *self == Self::default(),
             Event::Missed => return self.lets_notifications_through(),
         };
         (self.mailing.is_none() || self.mailing == mailing)
@@ -332,6 +337,12 @@ impl Live {
 
     fn hub(&self) -> MutexGuard<'_, Hub<Event, Interests>> {
         self.0.board.hub()
+    }
+}
+
+impl Watchers for Live {
+    fn import_progressed(&self, progress: ImportProgress) {
+        self.tell(Event::Import(progress));
     }
 }
 

@@ -36,6 +36,8 @@ pub(super) fn every_path(cfg: &mut web::ServiceConfig) {
             web::scope("/api/v1")
                 .configure(clients::handler::routes)
                 .configure(people::handler::routes(clients::handler::one()))
+                .configure(clients::jobs::handler::routes)
+                .configure(clients::declared::handler::routes)
                 .configure(preferences::handler::routes)
                 .configure(suppressions::handler::routes)
                 .configure(endpoints::handler::routes)

@@ -1,11 +1,13 @@
 //! Clients over HTTP: `/api/v1/clients`.
 
+mod file;
 mod gunzip;
 mod import_query;
 mod schema;
+mod spool;
 mod upload;
 
-use actix_web::{HttpResponse, Resource, web};
+use actix_web::{HttpRequest, HttpResponse, Resource, web};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::IntoParams;
@@ -17,6 +19,7 @@ use super::usecase::Clients;
 use crate::db::types::ClientId;
 use crate::error::{Complaints, Result};
 use crate::http::dry_run::{DryRun, DryRunQuery};
+use crate::http::export;
 use crate::http::json::{Json, Query, path_id};
 use crate::http::once::{KeyHeader, Posted, respond};
 use crate::http::routing::{get, others};
@@ -102,7 +105,7 @@ pub struct ListQuery {
     /// Only clients with this tag.
     #[param(value_type = Option<Tag>, inline, nullable = false)]
     tag: Option<String>,
-    /// How many to answer, 1 to 1000.
+    /// How many to answer, 1 to 1000; of a CSV file the most rows, all when absent.
     #[param(minimum = 1, maximum = 1000, default = 50, value_type = Option<u32>, nullable = false)]
     limit: Option<String>,
     /// `next_cursor` of the page before.
@@ -112,7 +115,8 @@ pub struct ListQuery {
 
 /// List clients
 ///
-/// In the order of their making, a page at a time.
+/// In the order of their making, a page at a time. With `Accept: text/csv` all of them as a file that can be imported again,
+/// with a column for each field and each attribute that they have.
 #[utoipa::path(
     get,
     path = "/api/v1/clients",
@@ -120,10 +124,15 @@ pub struct ListQuery {
     tag = "clients",
     params(ListQuery),
     responses(
-        (status = 200, description = "A page of clients", body = Page<Client>),
+        (status = 200, description = "A page of clients, or all of them as CSV", content(
+            (Page<Client> = "application/json"), (String = "text/csv"))),
     )
 )]
-pub async fn list_clients(clients: web::Data<Clients>, query: Query<ListQuery>) -> Result<HttpResponse> {
+pub async fn list_clients(
+    clients: web::Data<Clients>,
+    request: HttpRequest,
+    query: Query<ListQuery>,
+) -> Result<HttpResponse> {
     let query = query.0;
     let mut wrong = Complaints::default();
     let code = query.mobile_operator_code.map(|text| text.parse()).transpose();
@@ -134,6 +143,10 @@ pub async fn list_clients(clients: web::Data<Clients>, query: Query<ListQuery>) 
     };
     wrong.finish()?;
     let cursor = paging::cursor(query.cursor.as_deref())?;
+    if export::is_wanted(&request) {
+        let most = export::limit(query.limit.as_deref())?;
+        return file::export(&request, clients.get_ref().clone(), filter, (cursor, most)).await;
+    }
     let (items, next) = clients.list(filter, cursor, paging::limit(query.limit.as_deref())?).await?;
     Ok(HttpResponse::Ok().json(Page { items, next_cursor: next.map(|id| id.to_string()) }))
 }

@@ -40,11 +40,11 @@ use std::path::Path;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use utoipa::ToSchema;
 
-pub use self::columns::MappedColumn;
+pub use self::columns::{MOST_ATTRIBUTES, MappedColumn};
 pub use self::encoding::labelled;
 use self::merge::Deferred;
 pub use self::options::{ImportOptions, Mapping, MatchBy};
@@ -70,7 +70,7 @@ const CHUNKS_WAITING: usize = 2;
 const CHUNKS_IN_ONE_COMMIT: usize = 8;
 
 /// One thing wrong with one row.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Rejection {
     /// The line of the file that the row begins on; the names of the columns are line 1.
     #[schema(example = 17)]
@@ -126,12 +126,20 @@ impl ImportReport {
 }
 
 /// How far an import has come.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
     /// Bytes of the file whose rows are dealt with.
     pub bytes: u64,
     /// Rows dealt with, the rejected ones too.
     pub rows: u64,
+    /// Every row up to this line is dealt with.
+    pub line: u64,
+    /// Rows that made a client.
+    pub created: u64,
+    /// Rows whose client was there already.
+    pub updated: u64,
+    /// Rows that were rejected.
+    pub rejected: u64,
 }
 
 /// An import that did not come to the end of its file.
@@ -318,7 +326,8 @@ impl Done {
         self.line = self.line.max(chunk.last_line);
         self.rows += chunk.records;
         self.bytes = self.bytes.max(chunk.bytes);
-        Progress { bytes: self.bytes, rows: self.rows }
+        let ImportReport { created, updated, rejected_count: rejected, .. } = self.report;
+        Progress { bytes: self.bytes, rows: self.rows, line: self.line, created, updated, rejected }
     }
 
     /// The rows that waited for the end of the file.

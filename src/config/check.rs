@@ -59,6 +59,7 @@ fn sizes(config: &Config, bounds: &mut Bounds) {
     bounds.within("http.workers", config.http.workers as f64, 1.0..=256.0);
     bounds.within("http.connections", config.http.connections as f64, 0.0..=1e6);
     bounds.within("http.body_memory", config.http.body_memory as f64, 20.0..=10_000.0);
+    bounds.within("clients.import_max_size", config.clients.import_max_size as f64, 1.0..=1_000_000.0);
     for channel in ChannelKind::ALL {
         let limits = config.common(*channel);
         let key = |name: &str| format!("{channel}.{name}");

@@ -106,6 +106,10 @@ pub struct Access {
 pub struct Clients {
     /// The country whose national phone numbers are understood, by its two letters.
     pub default_country: Option<String>,
+    /// The folder in which the files of imports are received; the system's when absent.
+    pub import_dir: Option<String>,
+    /// The most MiB of such a file.
+    pub import_max_size: u64,
 }
 
 /// Section `egress`.

@@ -157,6 +157,25 @@ diesel::table! {
 diesel::table! {
     use diesel::sql_types::*;
     use crate::db::types::{Id, Instant};
+    declared_attribute (name) {
+        name -> Text, kind -> SmallInt, label -> Nullable<Text>, created_at -> Instant, updated_at -> Instant,
+        converting -> SmallInt, cursor_id -> Nullable<Id>, looked_at -> BigInt, converted -> BigInt,
+        unconverted -> BigInt,
+    }
+}
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::{Id, Instant};
+    import_job (id) {
+        id -> Id, status -> SmallInt, node_id -> Nullable<Id>, held_until -> Nullable<Instant>, size -> BigInt,
+        bytes -> BigInt, row_count -> BigInt, line -> BigInt, created -> BigInt, updated -> BigInt,
+        rejected_count -> BigInt, rejected -> Text, error -> Nullable<Text>, created_at -> Instant,
+        started_at -> Nullable<Instant>, finished_at -> Nullable<Instant>,
+    }
+}
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::{Id, Instant};
     inbox (message_id) {
         message_id -> Id, created_at -> Instant, read_at -> Nullable<Instant>, archived_at -> Nullable<Instant>,
         expires_at -> Instant, user_id -> Text, subject -> Nullable<Text>, text -> Text, data -> Nullable<Text>,

@@ -181,6 +181,10 @@ id_type!(
     TemplateId
 );
 id_type!(
+    /// Identifies an import that runs as a job.
+    ImportId
+);
+id_type!(
     /// Identifies a replay of many dead letters.
     ReplayId
 );

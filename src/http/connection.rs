@@ -36,7 +36,7 @@ const LEAST_READ: usize = 10 * 1024;
 /// Answers of at most so many bytes need no room of the common memory; in such units it is counted.
 const SMALL: usize = 64 * 1024;
 /// Bytes of an answer that are handed to the server at once.
-const PIECE: usize = 32 * 1024;
+pub(super) const PIECE: usize = 32 * 1024;
 /// Bytes of an answer that the system keeps for a peer. Without a bound it would keep several MiB for each that does not
 /// read.
 const SEND_BUFFER: usize = 256 * 1024;
@@ -368,18 +368,33 @@ pub async fn answering<B: MessageBody + 'static>(
 
 /// The memory of large answers that wait for their peers; cloning it is cheap.
 #[derive(Debug, Clone)]
-pub struct AnswerMemory(Arc<Semaphore>);
+pub struct AnswerMemory {
+    free: Arc<Semaphore>,
+    units: usize,
+}
 
 impl AnswerMemory {
     /// So many bytes for all answers together.
     pub fn new(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(bytes / SMALL)))
+        let units = bytes / SMALL;
+        Self { free: Arc::new(Semaphore::new(units)), units }
     }
 
-    fn take(&self, bytes: usize) -> crate::error::Result<OwnedSemaphorePermit> {
+    /// Takes room for an answer, or for a part of one.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] when there is none.
+    pub(super) fn take(&self, bytes: usize) -> crate::error::Result<OwnedSemaphorePermit> {
         let units = u32::try_from(bytes.div_ceil(SMALL)).unwrap_or(u32::MAX);
-        Arc::clone(&self.0).try_acquire_many_owned(units).map_err(|_| {
+        Arc::clone(&self.free).try_acquire_many_owned(units).map_err(|_| {
             Error::Busy("other large answers wait for their readers; repeat the request in a moment".into())
         })
+    }
+
+    /// Waits for room for the next part of an answer, whose last part has given its room back. A part larger than all room
+    /// there is waits for all of it.
+    pub(super) async fn wait(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
+        let units = u32::try_from(bytes.div_ceil(SMALL).min(self.units)).unwrap_or(u32::MAX);
+        Arc::clone(&self.free).acquire_many_owned(units).await.ok()
     }
 }

@@ -110,6 +110,45 @@ impl FromRequest for Keyed {
     }
 }
 
+/// The key of a request whose body is read piece by piece. Equal bodies are equal to the byte: it is not JSON.
+pub struct StreamedKey {
+    given: Option<Given>,
+    digest: Context,
+}
+
+impl StreamedKey {
+    /// The key that the request came with, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a key that is not one.
+    pub fn with(request: &HttpRequest) -> Result<Self> {
+        let (given, mut digest) = (Given::with(request)?, Context::new(&SHA256));
+        if let Some(given) = &given {
+            digest.update(given.target.as_bytes());
+            digest.update(b"\n");
+        }
+        Ok(Self { given, digest })
+    }
+
+    /// Returns whether there is a key.
+    pub fn is_given(&self) -> bool {
+        self.given.is_some()
+    }
+
+    /// Takes the next piece of the body.
+    pub fn add(&mut self, piece: &[u8]) {
+        if self.given.is_some() {
+            self.digest.update(piece);
+        }
+    }
+
+    /// The key for the whole body.
+    pub fn finish(self) -> Option<Key> {
+        let fingerprint = self.digest.finish().as_ref().to_vec();
+        self.given.map(|Given { name, keep, .. }| Key { key: name, fingerprint, keep })
+    }
+}
+
 /// A key as it was given, and what it was given for.
 struct Given {
     name: String,

@@ -34,6 +34,10 @@ pub(super) static COMMITTED: &str = include_str!("../../docs/openapi.json");
     paths(
         clients::handler::create_client, clients::handler::list_clients, clients::handler::get_client,
         clients::handler::replace_client, clients::handler::patch_client, people::handler::delete_client, people::handler::export_client, clients::handler::import_clients,
+        clients::jobs::handler::list_imports, clients::jobs::handler::get_import, clients::jobs::handler::get_import_rejections,
+        clients::declared::handler::create_attribute, clients::declared::handler::list_attributes,
+        clients::declared::handler::get_attribute, clients::declared::handler::patch_attribute,
+        clients::declared::handler::delete_attribute,
         mailings::handler::create_mailing, mailings::handler::list_mailings, mailings::handler::preview_mailing,
         mailings::handler::get_overview, mailings::handler::get_mailing, mailings::handler::get_mailing_stats,
         mailings::handler::patch_mailing, mailings::handler::delete_mailing, mailings::handler::pause_mailing,
@@ -83,7 +87,7 @@ pub(super) static COMMITTED: &str = include_str!("../../docs/openapi.json");
         sending::handler::get_sending, sending::handler::pause_sending, sending::handler::resume_sending,
         super::figures::get_figures, super::channels::list_channels, notifications::handler::trial::test_channel,
     ),
-    components(schemas(live::Change, live::EndpointChange, mailings::model::Progress, requests::report::Report, super::problem::Problem)),
+    components(schemas(live::Change, live::EndpointChange, clients::jobs::model::ImportProgress, mailings::model::Progress, requests::report::Report, super::problem::Problem)),
     tags(
         (name = "mailings", description = "A text, a filter over clients, and a window in time"),
         (name = "notifications", description = "One message to one recipient, or a batch of them"),

@@ -61,7 +61,8 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
 ///
 /// Server-sent events. `notification`: one came to another state (`NotificationChange`). `mailing`: its status or counts
 /// changed (`MailingProgress`), at most about twice a second for each. `webhook_endpoint`: one was disabled or enabled
-/// by the node that is asked (`EndpointChange`). `reset`: what came after `Last-Event-ID` is not
+/// by the node that is asked (`EndpointChange`). `import`: one that this node runs as a job has come farther
+/// (`ImportProgress`); a stream with a filter has none. `reset`: what came after `Last-Event-ID` is not
 /// known any more, so read the state anew. Open the stream first and then read the state: what changes after that is
 /// told. A reader that is too slow is cut off; it comes back with `Last-Event-ID`.
 #[utoipa::path(get, path = "/api/v1/stream", operation_id = "get_stream", tag = "operation",
@@ -112,6 +113,7 @@ fn text(id: &str, event: &Event) -> String {
         Event::Notification(change) => events::event("notification", id, change),
         Event::Mailing(progress) => events::event("mailing", id, progress),
         Event::Endpoint(change) => events::event("webhook_endpoint", id, change),
+        Event::Import(progress) => events::event("import", id, progress),
         Event::Missed => events::reset(id),
     }
 }

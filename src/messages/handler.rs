@@ -1,16 +1,37 @@
 //! `/api/v1/messages` and `/api/v1/mailings/{id}/messages`.
 
-use actix_web::{HttpResponse, web};
+use std::borrow::Cow;
+
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::error::{Error, Result};
+use crate::http::export;
 use crate::http::json::{Query, path_id};
 use crate::http::routing::{get, others};
 use crate::kinds::MessageStatus;
 use crate::messages::Messages;
 use crate::messages::model::{Message, MessageFilter, MessageWithAttempts};
 use crate::paging::{self, Page};
+
+/// The columns of a file, which are the fields of a message.
+const COLUMNS: [&str; 14] = [
+    "id",
+    "mailing_id",
+    "client_id",
+    "recipient",
+    "channel",
+    "priority",
+    "status",
+    "attempts",
+    "created_at",
+    "due_at",
+    "expires_at",
+    "finished_at",
+    "provider_id",
+    "error",
+];
 
 /// What a list of messages can be asked for.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -20,7 +41,7 @@ pub struct ListQuery {
     /// Only those in this state; `created` is taken for `queued`, and `succeeded` for `sent`.
     #[param(value_type = Option<MessageStatus>, inline, nullable = false)]
     status: Option<String>,
-    /// How many to answer, 1 to 1000.
+    /// How many to answer, 1 to 1000; of a CSV file the most rows, all when absent.
     #[param(default = 50, minimum = 1, maximum = 1000, value_type = Option<u32>, nullable = false)]
     limit: Option<String>,
     /// The `next_cursor` of the page before.
@@ -52,34 +73,65 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
 
 /// List messages
 ///
-/// A page may hold fewer than `limit` and still have a next one: go on until `next_cursor` is null.
+/// A page may hold fewer than `limit` and still have a next one: go on until `next_cursor` is null. With `Accept: text/csv`
+/// all that match, as a file.
 #[utoipa::path(get, path = "/api/v1/messages", operation_id = "list_messages", tag = "messages", params(ListQuery),
     responses(
-        (status = 200, description = "One page", body = Page<Message>),
+        (status = 200, description = "One page, or all as CSV", content(
+            (Page<Message> = "application/json"), (String = "text/csv"))),
     ))]
 pub async fn list_messages(
     service: web::Data<Messages>,
+    request: HttpRequest,
     Query(query): Query<ListQuery>,
 ) -> Result<HttpResponse> {
-    let page = service.list(query.filter()?, paging::limit(query.limit.as_deref())?, query.cursor).await?;
-    Ok(HttpResponse::Ok().json(page))
+    let filter = query.filter()?;
+    list(&service, &request, filter, query).await
+}
+
+async fn list(
+    service: &Messages,
+    request: &HttpRequest,
+    filter: MessageFilter,
+    query: ListQuery,
+) -> Result<HttpResponse> {
+    if !export::is_wanted(request) {
+        let page = service.list(filter, paging::limit(query.limit.as_deref())?, query.cursor).await?;
+        return Ok(HttpResponse::Ok().json(page));
+    }
+    let most = export::limit(query.limit.as_deref())?;
+    let service = service.clone();
+    let read = move |cursor, count| {
+        let (service, filter) = (service.clone(), filter.clone());
+        async move { service.list(filter, count, cursor).await.map(|page| (page.items, page.next_cursor)) }
+    };
+    export::file(
+        request,
+        ("messages", COLUMNS.map(Cow::from).to_vec()),
+        (query.cursor, most),
+        read,
+        |message: &Message| export::cells(message, &COLUMNS).map(Some),
+    )
+    .await
 }
 
 /// List the messages of a mailing
+///
+/// With `Accept: text/csv` all that match, as a file.
 #[utoipa::path(get, path = "/api/v1/mailings/{id}/messages", operation_id = "list_mailing_messages", tag = "messages",
     params(("id" = String, Path, format = Uuid, description = "The mailing"), ListQuery),
     responses(
-        (status = 200, description = "One page", body = Page<Message>),
+        (status = 200, description = "One page, or all as CSV", content(
+            (Page<Message> = "application/json"), (String = "text/csv"))),
     ))]
 pub async fn list_mailing_messages(
     service: web::Data<Messages>,
+    request: HttpRequest,
     id: web::Path<String>,
     Query(query): Query<ListQuery>,
 ) -> Result<HttpResponse> {
-    let page = service
-        .of_mailing(path_id(&id)?, query.filter()?, paging::limit(query.limit.as_deref())?, query.cursor)
-        .await?;
-    Ok(HttpResponse::Ok().json(page))
+    let filter = MessageFilter { mailing: Some(path_id(&id)?), ..query.filter()? };
+    list(&service, &request, filter, query).await
 }
 
 /// Read a message with its attempts

@@ -1,7 +1,7 @@
 //! Reading messages.
 
 use crate::db::Db;
-use crate::db::types::{MailingId, MessageId};
+use crate::db::types::MessageId;
 use crate::error::{Error, Result};
 use crate::messages::model::{Message, MessageFilter, MessageWithAttempts};
 use crate::messages::repo;
@@ -50,20 +50,5 @@ impl Messages {
                 repo::list(c, &filter, limit, cursor.as_deref())
             })
             .await
-    }
-
-    /// As [`Messages::list`] for one mailing.
-    ///
-    /// # Errors
-    /// As [`Messages::list`].
-    pub async fn of_mailing(
-        &self,
-        mailing: MailingId,
-        mut filter: MessageFilter,
-        limit: i64,
-        cursor: Option<String>,
-    ) -> Result<Page<Message>> {
-        filter.mailing = Some(mailing);
-        self.list(filter, limit, cursor).await
     }
 }

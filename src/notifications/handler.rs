@@ -1,10 +1,11 @@
 //! Notifications over HTTP: `/api/v1/notifications`, `/api/v1/batches`, and the two paths of `/notification`.
 
+mod file;
 mod schema;
 pub mod trial;
 
 use actix_web::http::StatusCode;
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
@@ -15,6 +16,7 @@ use crate::clients::reach;
 use crate::db::types::MessageId;
 use crate::error::{Error, Result};
 use crate::http::dry_run::{DryRun, DryRunQuery, flag};
+use crate::http::export;
 use crate::http::json::{Json, Query, path_id, time};
 use crate::http::once::{KeyHeader, Posted, PostedItems, respond};
 use crate::http::prefer::{PreferHeader, Preference, applied};
@@ -130,7 +132,7 @@ pub struct ListQuery {
     /// Which page, from 1 on, as far as the first 10,000; farther on there is `cursor`.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 10001, nullable = false)]
     page: Option<String>,
-    /// How many to answer, 1 to 1000.
+    /// How many to answer, 1 to 1000; of a CSV file the most rows, all when absent.
     #[param(default = 50, minimum = 1, maximum = 1000, value_type = Option<u32>, nullable = false)]
     limit: Option<String>,
     /// The `next_cursor` of the page before; not beside `page`.
@@ -174,6 +176,17 @@ impl ListQuery {
             to: word("to", self.to.as_deref(), time)?,
             after: paging::cursor(self.cursor.as_deref())?,
         })
+    }
+
+    /// The most rows of a file.
+    fn most(&self) -> Result<u64> {
+        if self.page.is_some() {
+            return Err(Error::invalid(
+                "page",
+                "is for pages; a CSV file has all that match, and begins at `cursor`",
+            ));
+        }
+        export::limit(self.limit.as_deref())
     }
 
     /// How many, after how many.
@@ -319,16 +332,23 @@ pub async fn notify_later(
 
 /// List notifications
 ///
-/// The latest first.
+/// The latest first. With `Accept: text/csv` all that match, as a file.
 #[utoipa::path(get, path = "/api/v1/notifications", operation_id = "list_notifications", tag = "notifications",
     params(ListQuery),
     responses(
-        (status = 200, description = "One page", body = Page<Notification>),
+        (status = 200, description = "One page, or all as CSV", content(
+            (Page<Notification> = "application/json"), (String = "text/csv"))),
     ))]
 pub async fn list_notifications(
     service: web::Data<Notifications>,
+    request: HttpRequest,
     Query(query): Query<ListQuery>,
 ) -> Result<HttpResponse> {
+    if export::is_wanted(&request) {
+        let most = query.most()?;
+        return file::export(&request, service.into_inner(), (query.filter()?, Order::NewestFirst), most)
+            .await;
+    }
     page(&service, query.filter()?, Order::NewestFirst, query.window()?).await
 }
 
@@ -442,19 +462,26 @@ pub async fn get_batch(service: web::Data<Notifications>, id: web::Path<String>)
 
 /// List the notifications of a batch
 ///
-/// In the order in which they were posted.
+/// In the order in which they were posted. With `Accept: text/csv` all that match, as a file.
 #[utoipa::path(get, path = "/api/v1/batches/{id}/notifications", operation_id = "list_batch_notifications", tag = "notifications",
     params(("id" = String, Path, format = Uuid, description = "The batch"), ListQuery),
     responses(
-        (status = 200, description = "One page", body = Page<Notification>),
+        (status = 200, description = "One page, or all as CSV", content(
+            (Page<Notification> = "application/json"), (String = "text/csv"))),
     ))]
 pub async fn list_batch_notifications(
     service: web::Data<Notifications>,
+    request: HttpRequest,
     id: web::Path<String>,
     Query(query): Query<ListQuery>,
 ) -> Result<HttpResponse> {
     let id = path_id(&id)?;
     let filter = Filter { batch: Some(id), ..query.filter()? };
+    if export::is_wanted(&request) {
+        let most = query.most()?;
+        service.batch(id).await?;
+        return file::export(&request, service.into_inner(), (filter, Order::OldestFirst), most).await;
+    }
     let window = query.window()?;
     service.batch(id).await?;
     page(&service, filter, Order::OldestFirst, window).await

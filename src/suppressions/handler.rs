@@ -12,6 +12,7 @@ use super::usecase::Suppressions;
 use crate::clients::reach;
 use crate::db::types::SuppressionId;
 use crate::error::{Complaints, Error, Result};
+use crate::http::export;
 use crate::http::json::{Query, given, path_id};
 use crate::http::once::{KeyHeader, Posted, respond};
 use crate::http::routing::{get, others};
@@ -143,7 +144,7 @@ pub struct SuppressionQuery {
     /// Only of this group.
     #[param(nullable = false, pattern = "^[a-z0-9_.-]{1,64}$")]
     group: Option<String>,
-    /// How many to answer, 1 to 1000.
+    /// How many to answer, 1 to 1000; of a CSV file the most rows, all when absent.
     #[param(minimum = 1, maximum = 1000, default = 50, value_type = Option<u32>, nullable = false)]
     limit: Option<String>,
     /// `next_cursor` of the page before.
@@ -188,10 +189,11 @@ pub async fn list_suppressions(
 ) -> Result<HttpResponse> {
     let filter = query.filter()?;
     let cursor = paging::cursor(query.cursor.as_deref())?;
-    let limit = paging::limit(query.limit.as_deref())?;
-    if file::is_wanted(&request) {
-        return Ok(file::export(suppressions.into_inner(), filter));
+    if export::is_wanted(&request) {
+        let most = export::limit(query.limit.as_deref())?;
+        return file::export(&request, suppressions.into_inner(), filter, (cursor, most)).await;
     }
+    let limit = paging::limit(query.limit.as_deref())?;
     let (items, next) = suppressions.list(filter, cursor, limit).await?;
     Ok(HttpResponse::Ok().json(Page { items, next_cursor: next.map(|id| id.to_string()) }))
 }

@@ -28,6 +28,14 @@ const ROUTES: &[(&str, &str, &str)] = &[
     ("GET", "/api/v1/clients", "list_clients"),
     ("POST", "/api/v1/clients", "create_client"),
     ("POST", "/api/v1/clients/import", "import_clients"),
+    ("GET", "/api/v1/attributes", "list_attributes"),
+    ("POST", "/api/v1/attributes", "create_attribute"),
+    ("GET", "/api/v1/attributes/{name}", "get_attribute"),
+    ("PATCH", "/api/v1/attributes/{name}", "patch_attribute"),
+    ("DELETE", "/api/v1/attributes/{name}", "delete_attribute"),
+    ("GET", "/api/v1/imports", "list_imports"),
+    ("GET", "/api/v1/imports/{id}", "get_import"),
+    ("GET", "/api/v1/imports/{id}/rejections", "get_import_rejections"),
     ("GET", "/api/v1/clients/{id}", "get_client"),
     ("PUT", "/api/v1/clients/{id}", "replace_client"),
     ("PATCH", "/api/v1/clients/{id}", "patch_client"),
@@ -422,6 +430,15 @@ on_each_database! {
                     let body = json!({"name": name, "kind": "bearer", "token": "x"});
                     service.post("/credentials", body).await["name"].as_str().expect("a name").to_owned()
                 }
+                Some("attributes") => {
+                    let name = format!("of_{}_{}", method.to_lowercase(), path.len());
+                    service.post("/attributes", json!({"name": name, "type": "text"})).await["name"].as_str().expect("a name").to_owned()
+                }
+                Some("imports") => {
+                    let import = crate::ask::request(&service, "POST", "/clients/import");
+                    let import = import.header("content-type", "text/csv").header("prefer", "respond-async").body("phone_number\n");
+                    id_of(&send(import).await.success(202))
+                }
                 Some("dead-letters") if path.contains("replays") => {
                     id_of(&service.post("/dead-letters/replays", json!({"filter": {"class": "gone"}})).await)
                 }
@@ -449,7 +466,7 @@ on_each_database! {
                     id_of(&service.post("/mailings", later).await)
                 }
             };
-            let url = format!("{}{}", service.base, path.replace("{id}", &id).replace("{name}", if path.contains("credentials") { &id } else { "sms" }).replace("{user_id}", "user-1").replace("{message_id}", &in_inbox).replace("{token}", &token).replace("{version}", "1"));
+            let url = format!("{}{}", service.base, path.replace("{id}", &id).replace("{name}", if path.contains("credentials") || path.contains("attributes") { &id } else { "sms" }).replace("{user_id}", "user-1").replace("{message_id}", &in_inbox).replace("{token}", &token).replace("{version}", "1"));
             let method = reqwest::Method::from_bytes(method.as_bytes()).expect("a method");
             // not to its end: a stream has none
             let status = service.http.request(method.clone(), url).send().await.expect("an answer").status().as_u16();

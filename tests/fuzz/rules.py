@@ -101,6 +101,10 @@ KEY_OF_ANOTHER = "was used for another request"
 CONTROL = "must not contain control characters"
 RULES = {
     "list_clients": LIST,
+    "list_imports": LIST,
+    "list_attributes": LIST,
+    "create_attribute": {"name": "no name of a client's field", "label": "not blank, and no control characters"},
+    "patch_attribute": {"label": "not blank, and no control characters"},
     "list_mailings": LIST,
     "list_messages": LIST,
     "list_mailing_messages": LIST,

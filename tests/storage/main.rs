@@ -15,6 +15,7 @@ mod engine_plans;
 mod explain;
 mod failures;
 mod import;
+mod import_jobs;
 mod inbox;
 mod messages;
 mod notifications;

@@ -10,11 +10,16 @@ use tokio::sync::mpsc;
 
 use super::gunzip::Gunzip;
 use super::import_query::{ImportQuery, Packing, packing};
+use super::spool::Spooled;
 use crate::clients::import::{ImportReport, Stopped};
+use crate::clients::jobs::model::ImportJob;
+use crate::clients::jobs::usecase::Imports;
 use crate::clients::usecase::Clients;
 use crate::error::Error;
 use crate::http::bodies::Pace;
 use crate::http::json::Query;
+use crate::http::once::KeyHeader;
+use crate::http::prefer::{PreferHeader, Preference};
 use crate::http::problem::Problem;
 
 /// Parts of the body between the connection and the reader; each is what one read of the socket brought.
@@ -26,14 +31,18 @@ const PARTS_WAITING: usize = 16;
 /// columns are found out, and the answer says what was assumed. Usual names of columns in English, Russian and German are
 /// understood; every other column is an attribute. A column that is there overwrites, an empty cell clears, what has no
 /// column stays. A wrong cell is left out with a warning, a wrong row is rejected, and the rest goes on. The body is a stream
-/// of any length, with `Content-Encoding: gzip` or without; rows are committed a thousand at a time, and what was committed stays even when
-/// the rest does not arrive. Sending a file again changes nothing that is right already.
+/// of any length, with `Content-Encoding: gzip` or without; rows are committed a thousand at a time, and what was committed
+/// stays even when the rest does not arrive. Sending a file again changes nothing that is right already.
+///
+/// With `Prefer: respond-async`, and for a body that announces more than 64 MiB unless `Prefer: wait` stands beside it, the
+/// file is received first and imported as a job. So it is under an `Idempotency-Key`, whose answer comes at the end of the
+/// import. A dry run is never a job.
 #[utoipa::path(
     post,
     path = "/api/v1/clients/import",
     operation_id = "import_clients",
     tag = "clients",
-    params(ImportQuery),
+    params(ImportQuery, KeyHeader, PreferHeader),
     request_body(
         content = String,
         content_type = "text/csv",
@@ -42,8 +51,11 @@ const PARTS_WAITING: usize = 16;
     ),
     responses(
         (status = 200, description = "What became of the rows", body = ImportReport),
+        (status = 202, description = "The file is received and will be imported: the job, and its address in `Location`",
+            body = ImportJob, headers(("Location" = String, description = "The path of the import"))),
         (status = 400, description = "The body broke off"),
-        (status = 413, description = "The packed body expands to more than 200 times its size"),
+        (status = 409, description = "An equal request with this key is in work"),
+        (status = 413, description = "The packed body expands to more than 200 times its size, or the file is received first and is larger than `IMPORT_MAX_SIZE`"),
         (status = 415, description = "The body is not CSV, or of an unknown encoding"),
         (status = 422, description = "No line names the columns, or a parameter is wrong"),
         (status = 503, description = "The database went away; the detail says what was committed before"),
@@ -51,12 +63,19 @@ const PARTS_WAITING: usize = 16;
 )]
 pub async fn import_clients(
     clients: web::Data<Clients>,
+    imports: web::Data<Imports>,
     query: Query<ImportQuery>,
+    preference: Preference,
     request: HttpRequest,
     body: web::Payload,
 ) -> Result<HttpResponse, Stopped> {
     let options = query.0.options(&request).map_err(Stopped::at_once)?;
     let packing = packing(&request).map_err(Stopped::at_once)?;
+    if !options.is_dry_run
+        && let Some(spooled) = Spooled::of(&request, preference).map_err(Stopped::at_once)?
+    {
+        return spooled.import(&imports, body, (options, packing)).await;
+    }
     let (sender, parts) = mpsc::channel(PARTS_WAITING);
     let upload = Upload { parts, part: Bytes::new() };
     let source: Box<dyn Read + Send> = match packing {

@@ -49,7 +49,7 @@ pub async fn run(db: &Db, clock: &Clock, args: ImportArgs) -> Result<()> {
     let is_standard_input = path == Path::new("-");
     let bar = bar((!is_standard_input).then_some(path));
     let moved = bar.clone();
-    let progress = move |Progress { bytes, rows }| {
+    let progress = move |Progress { bytes, rows, .. }| {
         moved.set_position(bytes);
         moved.set_message(format!("{rows} rows"));
     };

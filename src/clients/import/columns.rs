@@ -10,10 +10,14 @@ use super::options::{Mapping, Target};
 use super::report::Warning;
 use crate::clients::model::{AttributeName, Field};
 
-/// Columns of a file at most.
-pub(super) const MOST_COLUMNS: usize = 500;
 /// Characters of a header that are shown.
 const SHOWN: usize = 100;
+
+/// Columns of attributes that a file may have. A row may fill only as many as a client has attributes; an export has a
+/// column for each attribute of any client.
+pub const MOST_ATTRIBUTES: usize = 1000;
+/// Columns of a file at most.
+pub(super) const MOST_COLUMNS: usize = MOST_ATTRIBUTES + Field::ALL.len();
 
 /// What a column holds.
 #[derive(Debug, Clone, PartialEq)]

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 pub(super) use self::keyed::merge_by_key;
 use super::Rejection;
-use super::report::PreviewRow;
+use super::report::{PreviewRow, Warning};
 use super::row::Row;
 use crate::clients::model::{Client, ExternalId, Field, PhoneNumber};
 use crate::db::types::{ClientId, Timestamp};
@@ -30,6 +30,8 @@ pub(super) struct Merged {
     pub(super) deferred: Vec<Deferred>,
     /// The first rows with their clients.
     pub(super) preview: Vec<PreviewRow>,
+    /// Values that were left out because they do not fit the type of their attribute.
+    pub(super) unfit: Vec<Warning>,
 }
 
 /// A row that can be tried again, and what to say of it if it cannot.
@@ -163,6 +165,7 @@ impl Book {
         };
         let mut client = entry.client.clone();
         client.apply(&row.patch, entry.client.updated_at)?;
+        client.attributes.keep_kinds(&entry.client.attributes);
         if client != entry.client {
             client.updated_at = now;
             if client.external_id != entry.client.external_id {

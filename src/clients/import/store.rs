@@ -1,5 +1,7 @@
 //! One chunk, one transaction.
 
+use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::Rejection;
@@ -8,12 +10,13 @@ use super::options::MatchBy;
 use super::reader::Chunk;
 use super::report::{PreviewRow, Warning};
 use super::row::Row;
+use crate::clients::declared::repo as declared;
 use crate::clients::model::{Email, PhoneNumber};
 use crate::clients::repo;
 use crate::clock::Clock;
 use crate::db::types::Timestamp;
 use crate::db::{AnyConnection, Db};
-use crate::error::{Error, Result};
+use crate::error::{Error, FieldError, Result};
 use crate::failpoint;
 
 /// How often a chunk is tried when other writers keep coming first.
@@ -46,7 +49,7 @@ pub(super) struct Stored {
 /// [`Error::Unavailable`] when the database is away, or others came first each time.
 pub(super) async fn store(db: &Db, clock: &Clock, mut chunk: Chunk, is_dry_run: bool) -> Result<Stored> {
     let mut rejected = std::mem::take(&mut chunk.rejected);
-    let warnings = std::mem::take(&mut chunk.warnings);
+    let mut warnings = std::mem::take(&mut chunk.warnings);
     let Chunk { rejected_rows, records, bytes, last_line, match_by, .. } = chunk;
     let chunk = Arc::new(chunk);
     let mut tries = 0;
@@ -72,6 +75,7 @@ pub(super) async fn store(db: &Db, clock: &Clock, mut chunk: Chunk, is_dry_run: 
     }
     let rejected_rows = rejected_rows + u64::try_from(merged.rejected.len()).unwrap_or(u64::MAX);
     rejected.append(&mut merged.rejected);
+    warnings.append(&mut merged.unfit);
     Ok(Stored {
         created: merged.created,
         updated: merged.updated,
@@ -88,6 +92,24 @@ pub(super) async fn store(db: &Db, clock: &Clock, mut chunk: Chunk, is_dry_run: 
     })
 }
 
+/// Converts the values of declared attributes. One that does not fit is left out, and the row goes on without it.
+fn typed<'r>(connection: &mut AnyConnection, rows: &'r [Row]) -> Result<(Cow<'r, [Row]>, Vec<Warning>)> {
+    let names: HashSet<_> = rows.iter().flat_map(|row| &row.patch.attributes).map(|(name, _)| name).collect();
+    let types = declared::types(connection, names.into_iter())?;
+    if types.is_empty() {
+        return Ok((rows.into(), Vec::new()));
+    }
+    let (mut rows, mut unfit) = (rows.to_vec(), Vec::new());
+    for row in &mut rows {
+        let complaints = types.apply(&mut row.patch).into_iter();
+        unfit.extend(complaints.map(|FieldError { field, reason }| {
+            let reason = format!("{reason}; the cell was left out");
+            Warning { line: row.line, field, reason }
+        }));
+    }
+    Ok((rows.into(), unfit))
+}
+
 /// What the chunk makes of the clients that are there.
 fn look(connection: &mut AnyConnection, chunk: &Chunk, now: Timestamp, previewed: usize) -> Result<Merged> {
     let numbers = chunk.rows.iter().filter_map(|row| row.number);
@@ -100,10 +122,12 @@ fn look(connection: &mut AnyConnection, chunk: &Chunk, now: Timestamp, previewed
     let emails = chunk.rows.iter().filter(is_known_by_email);
     let emails = emails.filter_map(|row| row.patch.email.as_ref()?.as_ref()).map(Email::key);
     let stored = repo::find_many_for_update(connection, numbers, external_ids, emails.collect())?;
-    Ok(match chunk.match_by {
-        MatchBy::PhoneNumber => merge(&chunk.rows, stored, now, previewed),
-        by => merge_by_key(&chunk.rows, &stored, now, by, chunk.is_final, previewed),
-    })
+    let (rows, unfit) = typed(connection, &chunk.rows)?;
+    let merged = match chunk.match_by {
+        MatchBy::PhoneNumber => merge(&rows, stored, now, previewed),
+        by => merge_by_key(&rows, &stored, now, by, chunk.is_final, previewed),
+    };
+    Ok(Merged { unfit, ..merged })
 }
 
 fn write(connection: &mut AnyConnection, chunk: &Chunk, now: Timestamp) -> Result<Merged> {

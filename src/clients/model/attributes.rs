@@ -1,6 +1,6 @@
 //! Attributes: what a user knows of a client beyond the fields, and what a text's placeholders are filled from.
 
-use std::borrow::Borrow;
+use std::borrow::{Borrow, Cow};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
@@ -86,6 +86,15 @@ impl AttributeValue {
         Ok(Self::Text(text.to_owned()))
     }
 
+    /// The text of the value, as a cell of a file has it.
+    pub fn to_text(&self) -> Cow<'_, str> {
+        match self {
+            Self::Text(text) => text.into(),
+            Self::Number(number) => number.to_string().into(),
+            Self::Flag(flag) => if *flag { "true" } else { "false" }.into(),
+        }
+    }
+
     /// The value that this JSON is; null is none.
     ///
     /// # Errors
@@ -161,6 +170,20 @@ impl Attributes {
             AttributeValue::Number(_) | AttributeValue::Flag(_) => 0,
         });
         texts.sum()
+    }
+
+    /// Takes the numbers and flags back whose texts have come in their place: a file has only texts, and one that was
+    /// exported changes nothing.
+    pub fn keep_kinds(&mut self, before: &Self) {
+        for (name, value) in &mut self.0 {
+            if let AttributeValue::Text(text) = value
+                && let Some(old) = before.0.get(name.as_str())
+                && !matches!(old, AttributeValue::Text(_))
+                && old.to_text() == text.as_str()
+            {
+                value.clone_from(old);
+            }
+        }
     }
 
     /// The value under this name.

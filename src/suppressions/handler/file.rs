@@ -1,21 +1,21 @@
 //! Suppressions as CSV, in and out.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use actix_web::http::header;
-use actix_web::web::{self, Bytes};
-use actix_web::{HttpRequest, HttpResponse};
-use csv::{ReaderBuilder, StringRecord, Terminator, Trim, WriterBuilder};
-use futures_util::stream;
+use actix_web::{HttpRequest, HttpResponse, web};
+use csv::{ReaderBuilder, StringRecord, Terminator, Trim};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::SuppressionBody;
 use crate::db::types::SuppressionId;
 use crate::error::{Complaints, Error, FieldError, Result};
-use crate::http::bodies;
 use crate::http::json::{Query, time};
+use crate::http::{bodies, export};
 use crate::kinds::{ChannelKind, ChannelToPeople};
+use crate::sheet;
 use crate::suppressions::model::{NewSuppression, Suppression, SuppressionFilter, SuppressionReason};
 use crate::suppressions::usecase::{FileRow, Suppressions};
 
@@ -23,8 +23,6 @@ use crate::suppressions::usecase::{FileRow, Suppressions};
 const LARGEST_FILE: usize = 16 * 1024 * 1024;
 /// Rejections that are listed; the others are counted.
 const LISTED: usize = 1000;
-/// Suppressions that an export reads at once.
-const AT_ONCE: i64 = 1000;
 const COLUMNS: [&str; 7] = ["channel", "address", "group", "reason", "since", "source", "note"];
 
 /// The parts of rows that a file does not say itself.
@@ -151,7 +149,7 @@ fn row(
 ) -> std::result::Result<NewSuppression, Vec<FieldError>> {
     let cell = |name: &str| {
         let at = names.iter().position(|other| other == name)?;
-        record.get(at).filter(|cell| !cell.is_empty()).map(str::to_owned)
+        record.get(at).map(sheet::unguard).filter(|cell| !cell.is_empty()).map(str::to_owned)
     };
     let body = SuppressionBody {
         channel: cell("channel").or(channel.map(str::to_owned)).unwrap_or_default(),
@@ -171,52 +169,35 @@ fn row(
     }
 }
 
-/// Returns whether a list is wanted as a file.
-pub(super) fn is_wanted(request: &HttpRequest) -> bool {
-    let accepted = request.headers().get(header::ACCEPT).and_then(|value| value.to_str().ok());
-    accepted.is_some_and(|accepted| {
-        accepted.split(',').any(|kind| kind.split(';').next().is_some_and(|kind| kind.trim() == "text/csv"))
-    })
-}
-
-/// An export as far as it has come: the cursor of the next page, none at its end.
-struct Export {
+/// Answers with the suppressions that match, as a file.
+///
+/// # Errors
+/// Those of the first page.
+pub(super) async fn export(
+    request: &HttpRequest,
     suppressions: Arc<Suppressions>,
     filter: SuppressionFilter,
-    next: Option<Option<SuppressionId>>,
-    is_first: bool,
+    window: (Option<SuppressionId>, u64),
+) -> Result<HttpResponse> {
+    let read = move |cursor, count| {
+        let (suppressions, filter) = (Arc::clone(&suppressions), filter.clone());
+        async move { suppressions.list(filter, cursor, count).await }
+    };
+    let columns = COLUMNS.iter().map(|name| (*name).into()).collect();
+    export::file(request, ("suppressions", columns), window, read, |one| Ok(cells(one))).await
 }
 
-/// The file, a page at a time. A database that goes away breaks the answer off.
-pub(super) fn export(suppressions: Arc<Suppressions>, filter: SuppressionFilter) -> HttpResponse {
-    let export = Export { suppressions, filter, next: Some(None), is_first: true };
-    let pages = stream::try_unfold(export, |mut export| async move {
-        let Some(cursor) = export.next else { return Ok(None) };
-        let (items, next) = export.suppressions.list(export.filter.clone(), cursor, AT_ONCE).await?;
-        let text = text(&items, std::mem::take(&mut export.is_first))?;
-        export.next = next.map(Some);
-        Ok::<_, Error>(Some((Bytes::from(text), export)))
-    });
-    HttpResponse::Ok()
-        .content_type("text/csv; charset=utf-8")
-        .insert_header((header::CONTENT_DISPOSITION, "attachment; filename=\"suppressions.csv\""))
-        .streaming(pages)
-}
-
-fn text(items: &[Suppression], is_first: bool) -> Result<Vec<u8>> {
-    let failed = |e: csv::Error| Error::Internal(e.into());
-    let mut writer = WriterBuilder::new().from_writer(Vec::new());
-    if is_first {
-        writer.write_record(COLUMNS).map_err(failed)?;
-    }
-    for one in items {
-        // whose owner was erased has no address to write
-        let Some(address) = &one.address else { continue };
-        let since = one.since.to_string();
-        let optional = |text: &Option<String>| text.clone().unwrap_or_default();
-        let (group, note) = (optional(&one.group), optional(&one.note));
-        let cells = [one.channel.as_str(), address, &group, one.reason.as_str(), &since, &one.source, &note];
-        writer.write_record(cells).map_err(failed)?;
-    }
-    writer.into_inner().map_err(|e| Error::internal(format!("an export could not be written: {e}")))
+/// None for one whose owner was erased: it has no address to write.
+fn cells(one: &Suppression) -> Option<Vec<Cow<'_, str>>> {
+    let address = one.address.as_deref()?;
+    let optional = |text: &'_ Option<String>| text.clone().unwrap_or_default();
+    Some(vec![
+        one.channel.as_str().into(),
+        address.into(),
+        optional(&one.group).into(),
+        one.reason.as_str().into(),
+        one.since.to_string().into(),
+        one.source.as_str().into(),
+        optional(&one.note).into(),
+    ])
 }

@@ -135,6 +135,7 @@ impl Book {
         patch.phone_number = Some(row.number).filter(|n| n.is_some() && *n != entry.client.phone_number);
         let mut client = entry.client.clone();
         client.apply(&patch, entry.client.updated_at)?;
+        client.attributes.keep_kinds(&entry.client.attributes);
         if client != entry.client {
             client.updated_at = now;
             if client.phone_number != entry.client.phone_number {

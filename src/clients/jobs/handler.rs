@@ -1,0 +1,89 @@
+//! Imports that run as jobs, over HTTP: `/api/v1/imports`.
+
+use actix_web::{HttpRequest, HttpResponse, web};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::model::{ImportJob, ImportJobWithRejections};
+use super::usecase::Imports;
+use crate::clients::import::Rejection;
+use crate::db::types::ImportId;
+use crate::error::Result;
+use crate::http::export;
+use crate::http::json::{Query, path_id};
+use crate::http::routing::{get, others};
+use crate::paging::{self, Page};
+
+/// Registers the routes, relative to `/api/v1`.
+pub fn routes(cfg: &mut web::ServiceConfig) {
+    cfg.service(web::resource("/imports").route(get().to(list_imports)).default_service(others("GET, HEAD")))
+        .service(
+            web::resource("/imports/{id}").route(get().to(get_import)).default_service(others("GET, HEAD")),
+        )
+        .service(
+            web::resource("/imports/{id}/rejections")
+                .route(get().to(get_import_rejections))
+                .default_service(others("GET, HEAD")),
+        );
+}
+
+/// The part of the list of imports that is asked for.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ImportsQuery {
+    /// How many to answer, 1 to 1000.
+    #[param(minimum = 1, maximum = 1000, default = 50, value_type = Option<u32>, nullable = false)]
+    limit: Option<String>,
+    /// `next_cursor` of the page before.
+    #[param(value_type = Option<ImportId>, inline, nullable = false)]
+    cursor: Option<String>,
+}
+
+/// List imports
+///
+/// Those that run or ran as jobs, the latest first. They are kept for 30 days.
+#[utoipa::path(get, path = "/api/v1/imports", operation_id = "list_imports", tag = "clients", params(ImportsQuery),
+    responses((status = 200, description = "A page of imports", body = Page<ImportJob>)))]
+pub async fn list_imports(
+    imports: web::Data<Imports>,
+    Query(query): Query<ImportsQuery>,
+) -> Result<HttpResponse> {
+    let cursor = paging::cursor(query.cursor.as_deref())?;
+    let (items, next) = imports.list(cursor, paging::limit(query.limit.as_deref())?).await?;
+    Ok(HttpResponse::Ok().json(Page { items, next_cursor: next.map(|id| id.to_string()) }))
+}
+
+/// Read an import
+///
+/// How far it has come, and once it has ended the first rejections.
+#[utoipa::path(get, path = "/api/v1/imports/{id}", operation_id = "get_import", tag = "clients",
+    params(("id" = String, Path, format = Uuid, description = "The id of the import")),
+    responses((status = 200, description = "The import", body = ImportJobWithRejections)))]
+pub async fn get_import(imports: web::Data<Imports>, id: web::Path<String>) -> Result<HttpResponse> {
+    Ok(HttpResponse::Ok().json(imports.get(path_id(&id)?).await?))
+}
+
+/// Read the rejections of an import
+///
+/// The first 1000 complaints about rejected rows as CSV, once the import has ended: line, field and reason.
+#[utoipa::path(get, path = "/api/v1/imports/{id}/rejections", operation_id = "get_import_rejections", tag = "clients",
+    params(("id" = String, Path, format = Uuid, description = "The id of the import")),
+    responses((status = 200, description = "A line with the names of the columns, then one line for each complaint",
+        body = String, content_type = "text/csv", example = "line,field,reason\n17,tag,must be 1 to 100 characters\n")))]
+pub async fn get_import_rejections(
+    imports: web::Data<Imports>,
+    request: HttpRequest,
+    id: web::Path<String>,
+) -> Result<HttpResponse> {
+    let rejected = imports.get(path_id(&id)?).await?.rejected;
+    let columns = ["line", "field", "reason"].map(Into::into).to_vec();
+    let read = move |_: Option<()>, _| {
+        let rejected = rejected.clone();
+        async move { Ok((rejected, None)) }
+    };
+    export::file(&request, ("rejections", columns), (None, u64::MAX), read, |one: &Rejection| {
+        Ok(Some(vec![one.line.to_string().into(), one.field.as_str().into(), one.reason.as_str().into()]))
+    })
+    .await
+}

@@ -1,0 +1,237 @@
+//! The SQL of imports that run as jobs.
+
+use diesel::prelude::*;
+
+use super::model::{ImportJob, whole};
+use crate::clients::import::{Progress, Rejection};
+use crate::db::AnyConnection;
+use crate::db::schema::import_job;
+use crate::db::types::{ImportId, NodeId, Timestamp};
+use crate::error::{Error, Result};
+use crate::kinds::ImportStatus;
+
+/// The hold of a node on a job.
+#[derive(Debug, Clone, Copy)]
+pub struct Hold {
+    /// Which job.
+    pub id: ImportId,
+    /// Which node.
+    pub node: NodeId,
+    /// Until when.
+    pub until: Timestamp,
+}
+
+/// The end of a job.
+#[derive(Debug)]
+pub struct End {
+    /// Done or failed.
+    pub status: ImportStatus,
+    /// Why it failed.
+    pub error: Option<String>,
+    /// How far it came.
+    pub progress: Progress,
+    /// Its first rejections.
+    pub rejected: Vec<Rejection>,
+}
+
+#[derive(Debug, Queryable, Selectable)]
+#[diesel(table_name = import_job)]
+struct Row {
+    id: ImportId,
+    status: i16,
+    size: i64,
+    bytes: i64,
+    row_count: i64,
+    line: i64,
+    created: i64,
+    updated: i64,
+    rejected_count: i64,
+    error: Option<String>,
+    created_at: Timestamp,
+    started_at: Option<Timestamp>,
+    finished_at: Option<Timestamp>,
+    held_until: Option<Timestamp>,
+}
+
+impl TryFrom<Row> for ImportJob {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self> {
+        Ok(Self {
+            id: row.id,
+            status: ImportStatus::from_code(row.status)?,
+            size: row.size,
+            bytes: row.bytes,
+            rows: row.row_count,
+            line: row.line,
+            created: row.created,
+            updated: row.updated,
+            rejected_count: row.rejected_count,
+            error: row.error,
+            created_at: row.created_at,
+            started_at: row.started_at,
+            finished_at: row.finished_at,
+        })
+    }
+}
+
+/// Stores a job that has just come.
+///
+/// # Errors
+/// Those of the database.
+pub fn insert(c: &mut AnyConnection, job: &ImportJob, hold: Hold) -> Result<()> {
+    diesel::insert_into(import_job::table)
+        .values((
+            import_job::id.eq(job.id),
+            import_job::status.eq(job.status.code()),
+            import_job::node_id.eq(hold.node),
+            import_job::held_until.eq(hold.until),
+            import_job::size.eq(job.size),
+            import_job::bytes.eq(0_i64),
+            import_job::row_count.eq(0_i64),
+            import_job::line.eq(0_i64),
+            import_job::created.eq(0_i64),
+            import_job::updated.eq(0_i64),
+            import_job::rejected_count.eq(0_i64),
+            import_job::rejected.eq("[]"),
+            import_job::created_at.eq(job.created_at),
+        ))
+        .execute(c)?;
+    Ok(())
+}
+
+/// Notes how far a running job has come, and holds it for longer. Returns false when it is not this node's any more.
+///
+/// # Errors
+/// Those of the database.
+pub fn progress(c: &mut AnyConnection, hold: Hold, progress: Progress, now: Timestamp) -> Result<bool> {
+    let held = import_job::table.find(hold.id).filter(import_job::node_id.eq(hold.node));
+    let is_held = diesel::update(held)
+        .set((
+            import_job::status.eq(ImportStatus::Running.code()),
+            import_job::held_until.eq(hold.until),
+            import_job::bytes.eq(whole(progress.bytes)),
+            import_job::row_count.eq(whole(progress.rows)),
+            import_job::line.eq(whole(progress.line)),
+            import_job::created.eq(whole(progress.created)),
+            import_job::updated.eq(whole(progress.updated)),
+            import_job::rejected_count.eq(whole(progress.rejected)),
+        ))
+        .execute(c)?
+        > 0;
+    if is_held {
+        let unstarted = import_job::table.find(hold.id).filter(import_job::started_at.is_null());
+        diesel::update(unstarted).set(import_job::started_at.eq(now)).execute(c)?;
+    }
+    Ok(is_held)
+}
+
+/// Ends a job. Returns false when it is not this node's any more.
+///
+/// # Errors
+/// Those of the database.
+pub fn finish(c: &mut AnyConnection, hold: Hold, end: &End, now: Timestamp) -> Result<bool> {
+    if !progress(c, hold, end.progress, now)? {
+        return Ok(false);
+    }
+    let rejected = serde_json::to_string(&end.rejected).map_err(|e| Error::Internal(e.into()))?;
+    diesel::update(import_job::table.find(hold.id))
+        .set((
+            import_job::status.eq(end.status.code()),
+            import_job::node_id.eq(None::<NodeId>),
+            import_job::held_until.eq(None::<Timestamp>),
+            import_job::error.eq(&end.error),
+            import_job::rejected.eq(rejected),
+            import_job::finished_at.eq(now),
+        ))
+        .execute(c)?;
+    Ok(true)
+}
+
+/// Marks jobs as failed whose hold has run out, or on the only node all that are not its own. Returns them.
+///
+/// # Errors
+/// Those of the database.
+pub fn fail_lost(c: &mut AnyConnection, only: Option<NodeId>, now: Timestamp) -> Result<Vec<ImportJob>> {
+    let mut open = import_job::table
+        .filter(import_job::held_until.is_not_null())
+        .select(Row::as_select())
+        .order(import_job::id)
+        .into_boxed();
+    open = match only {
+        Some(node) => open.filter(import_job::node_id.ne(node)),
+        None => open.filter(import_job::held_until.le(now)),
+    };
+    let jobs: Vec<Row> = open.load(c)?;
+    let mut lost = Vec::new();
+    for row in jobs {
+        let error = format!(
+            "the service that ran it died; rows up to line {} are imported, and perhaps some behind it. Post the file again: \
+             rows that are imported are only updated",
+            row.line
+        );
+        // held anew since it was read, it is alive
+        let still = import_job::table.find(row.id).filter(import_job::held_until.eq(row.held_until));
+        let failed = diesel::update(still)
+            .set((
+                import_job::status.eq(ImportStatus::Failed.code()),
+                import_job::node_id.eq(None::<NodeId>),
+                import_job::held_until.eq(None::<Timestamp>),
+                import_job::error.eq(&error),
+                import_job::finished_at.eq(now),
+            ))
+            .execute(c)?;
+        if failed > 0 {
+            let job = ImportJob::try_from(row)?;
+            lost.push(ImportJob { status: ImportStatus::Failed, error: Some(error), ..job });
+        }
+    }
+    Ok(lost)
+}
+
+/// Returns whether a job is held: its end is still to come.
+///
+/// # Errors
+/// Those of the database.
+pub fn is_held(c: &mut AnyConnection, id: ImportId, now: Timestamp) -> Result<bool> {
+    let held: Option<Option<Timestamp>> =
+        import_job::table.find(id).select(import_job::held_until).first(c).optional()?;
+    Ok(held.flatten().is_some_and(|until| until > now))
+}
+
+/// The job with this id.
+///
+/// # Errors
+/// Those of the database.
+pub fn find(c: &mut AnyConnection, id: ImportId) -> Result<Option<(ImportJob, Vec<Rejection>)>> {
+    let found: Option<(Row, String)> =
+        import_job::table.find(id).select((Row::as_select(), import_job::rejected)).first(c).optional()?;
+    let Some((row, rejected)) = found else { return Ok(None) };
+    let rejected = serde_json::from_str(&rejected).map_err(|e| Error::Internal(e.into()))?;
+    Ok(Some((row.try_into()?, rejected)))
+}
+
+/// Up to `limit` jobs, the latest first, before `before`.
+///
+/// # Errors
+/// Those of the database.
+pub fn list(c: &mut AnyConnection, before: Option<ImportId>, limit: i64) -> Result<Vec<ImportJob>> {
+    let mut query =
+        import_job::table.select(Row::as_select()).order(import_job::id.desc()).limit(limit).into_boxed();
+    if let Some(before) = before {
+        query = query.filter(import_job::id.lt(before));
+    }
+    let rows: Vec<Row> = query.load(c)?;
+    rows.into_iter().map(ImportJob::try_from).collect()
+}
+
+/// Forgets jobs that ended before `then`.
+///
+/// # Errors
+/// Those of the database.
+pub fn forget(c: &mut AnyConnection, then: Timestamp) -> Result<usize> {
+    // by the key, which is ordered by the time of making
+    let old =
+        import_job::table.filter(import_job::created_at.lt(then)).filter(import_job::finished_at.lt(then));
+    Ok(diesel::delete(old).execute(c)?)
+}

@@ -1,0 +1,240 @@
+//! The runner: brings the imports of this node to their end, and marks those of dead nodes as failed.
+
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::model::{ImportProgress, Watchers};
+use super::repo::{self, End, Hold};
+use super::usecase::Received;
+use crate::clients::import::{self, ImportReport, Progress, Stopped};
+use crate::clock::Clock;
+use crate::db::types::{ImportId, NodeId};
+use crate::db::{Db, Workload};
+use crate::error::{Error, Result};
+use crate::idempotency::{self, Answer};
+use crate::kinds::ImportStatus;
+use crate::lifecycle::Shutdown;
+
+/// How often progress is noted at most; far less than a lease.
+const NOTED_EVERY: Duration = Duration::from_millis(500);
+/// For how long ended jobs are kept.
+const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
+/// How often the end of a job is written while the database is away.
+const TRIES: usize = 5;
+/// Between two of them.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// A file that waits for its import.
+pub struct Work {
+    pub(super) id: ImportId,
+    pub(super) received: Received,
+    /// The key under which the answer is to be stored when the import has ended.
+    pub(super) key: Option<String>,
+    /// Tells who waits for the end.
+    pub(super) done: oneshot::Sender<Result<ImportReport, Stopped>>,
+}
+
+/// Runs the imports of one node.
+pub struct Runner {
+    parts: Parts,
+    waiting: mpsc::Receiver<Work>,
+}
+
+#[derive(Clone)]
+struct Parts {
+    db: Db,
+    clock: Clock,
+    watchers: Arc<dyn Watchers>,
+    node: NodeId,
+    lease: Duration,
+}
+
+impl Runner {
+    pub(super) fn new(
+        (db, clock): (Db, Clock),
+        watchers: Arc<dyn Watchers>,
+        (node, lease): (NodeId, Duration),
+        waiting: mpsc::Receiver<Work>,
+    ) -> Self {
+        Self { parts: Parts { db, clock, watchers, node, lease }, waiting }
+    }
+
+    /// Runs until the shutdown; imports that are running stop there, and say so.
+    pub async fn run(mut self, shutdown: Shutdown) {
+        let mut running = JoinSet::new();
+        let mut sweep = interval(self.parts.lease);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        while !shutdown.is_fired() {
+            tokio::select! {
+                () = shutdown.wait() => {}
+                Some(work) = self.waiting.recv() => {
+                    let (parts, shutdown) = (self.parts.clone(), shutdown.clone());
+                    running.spawn(async move { parts.import(work, shutdown).await });
+                }
+                Some(ended) = running.join_next() => {
+                    if let Err(error) = ended {
+                        tracing::error!(%error, "import task died");
+                    }
+                }
+                _ = sweep.tick() => if let Err(error) = self.parts.sweep().await {
+                    tracing::warn!(%error, "lost imports could not be looked for");
+                },
+            }
+        }
+        self.waiting.close();
+        while let Some(work) = self.waiting.recv().await {
+            let (parts, shutdown) = (self.parts.clone(), shutdown.clone());
+            running.spawn(async move { parts.import(work, shutdown).await });
+        }
+        while running.join_next().await.is_some() {}
+    }
+}
+
+impl Parts {
+    fn hold(&self, id: ImportId) -> Hold {
+        Hold { id, node: self.node, until: self.clock.now().plus(self.lease) }
+    }
+
+    /// Marks lost jobs as failed, and forgets old ones. On the only node the jobs of others are of processes that died.
+    async fn sweep(&self) -> Result<()> {
+        let now = self.clock.now();
+        let only = self.db.is_single_node().then_some(self.node);
+        let step = move |c: &mut crate::db::AnyConnection| {
+            repo::forget(c, now.minus(KEPT))?;
+            repo::fail_lost(c, only, now)
+        };
+        for job in self.db.write(step).await? {
+            tracing::warn!(import = %job.id, line = job.line, "import lost with its node");
+        }
+        Ok(())
+    }
+
+    /// One import, to its end.
+    async fn import(&self, work: Work, shutdown: Shutdown) {
+        let Work { id, received: Received { source, options, place, .. }, key, done } = work;
+        let (sender, seen) = watch::channel(Progress::default());
+        let outcome = {
+            let db = self.db.doing(Workload::Import);
+            let progress = move |progress| {
+                sender.send_replace(progress);
+            };
+            let mut import = pin!(import::import(&db, &self.clock, source, options, progress));
+            let mut tick = interval(NOTED_EVERY.min(self.lease / 5));
+            tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+            let mut told = None;
+            loop {
+                tokio::select! {
+                    biased;
+                    () = shutdown.wait() => {
+                        break Err(stopped("the service was stopped", *seen.borrow()));
+                    }
+                    outcome = &mut import => break outcome,
+                    _ = tick.tick() => {
+                        let progress = *seen.borrow();
+                        match self.note(id, progress).await {
+                            Ok(true) if told != Some(progress) => {
+                                told = Some(progress);
+                                self.tell(id, ImportStatus::Running, progress);
+                            }
+                            Ok(true) => {}
+                            Ok(false) => {
+                                tracing::error!(import = %id, "import taken for lost while it ran");
+                                break Err(stopped("the import was taken for lost", progress));
+                            }
+                            // the import itself ends when the database stays away
+                            Err(error) => tracing::warn!(import = %id, %error, "progress could not be noted"),
+                        }
+                    }
+                }
+            }
+        };
+        let progress = *seen.borrow();
+        let status = if outcome.is_ok() { ImportStatus::Done } else { ImportStatus::Failed };
+        if let Err(stopped) = &outcome {
+            tracing::warn!(import = %id, line = stopped.line, "import failed");
+        }
+        self.finish(id, key, &outcome, progress).await;
+        drop(place);
+        self.tell(id, status, progress);
+        // an error: nobody waits
+        let _ = done.send(outcome);
+    }
+
+    fn tell(&self, id: ImportId, status: ImportStatus, progress: Progress) {
+        self.watchers.import_progressed(ImportProgress::new(id, status, progress));
+    }
+
+    async fn note(&self, id: ImportId, progress: Progress) -> Result<bool> {
+        let (hold, now) = (self.hold(id), self.clock.now());
+        self.db.write(move |c| repo::progress(c, hold, progress, now)).await
+    }
+
+    /// Writes the end of a job, and the answer under its key: a failure gives the key back, since a repetition may do better.
+    async fn finish(
+        &self,
+        id: ImportId,
+        key: Option<String>,
+        outcome: &Result<ImportReport, Stopped>,
+        progress: Progress,
+    ) {
+        for _ in 0..TRIES {
+            let end = end(outcome, progress);
+            let answer = outcome.as_ref().ok().map(|report| Answer::new(200, None, report)).transpose();
+            let (hold, now, key) = (self.hold(id), self.clock.now(), key.clone());
+            let write = move |c: &mut crate::db::AnyConnection| {
+                if repo::finish(c, hold, &end, now)?
+                    && let Some(key) = key
+                {
+                    match answer? {
+                        Some(answer) => idempotency::answer(c, &key, &answer)?,
+                        None => idempotency::release(c, &key)?,
+                    }
+                }
+                Ok(())
+            };
+            match self.db.write(write).await {
+                Ok(()) => return,
+                Err(error) => tracing::warn!(import = %id, %error, "the end of an import could not be noted"),
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        // its hold runs out, and it is marked as failed: posted again it changes nothing that is right
+    }
+}
+
+fn stopped(why: &str, progress: Progress) -> Stopped {
+    let Progress { created, updated, rejected: rejected_count, line, .. } = progress;
+    let report = ImportReport { created, updated, rejected_count, ..ImportReport::default() };
+    Stopped { why: Error::Unavailable(why.to_owned().into()), report, line }
+}
+
+fn end(outcome: &Result<ImportReport, Stopped>, progress: Progress) -> End {
+    let (status, error, report, line) = match outcome {
+        Ok(report) => (ImportStatus::Done, None, report, progress.line),
+        Err(stopped) => (ImportStatus::Failed, Some(reason(stopped)), &stopped.report, stopped.line),
+    };
+    let ImportReport { created, updated, rejected_count: rejected, .. } = *report;
+    let progress = Progress { created, updated, rejected, line, ..progress };
+    End { status, error, progress, rejected: report.rejected.clone() }
+}
+
+/// Says why an import failed, without a word of what is this service's own affair.
+fn reason(stopped: &Stopped) -> String {
+    let why = match &stopped.why {
+        Error::Internal(_) => "an internal error, which is in the log".to_owned(),
+        Error::Unavailable(_) | Error::OutcomeUnknown(_) => {
+            "the database could not be used, or the service was stopped".to_owned()
+        }
+        other => other.to_string(),
+    };
+    format!(
+        "{why}; rows up to line {} are imported or rejected, and stay so. Post the file again: rows that are imported are only \
+         updated",
+        stopped.line
+    )
+}

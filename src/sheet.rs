@@ -1,0 +1,63 @@
+//! Cells that are safe to open in a spreadsheet.
+//!
+//! A spreadsheet runs a cell that begins like a formula, and a formula can send the rest of the sheet elsewhere. An export
+//! writes an apostrophe before such a cell, and an import takes it away again, so a file comes back as it was. Rejected:
+//! a space or a tab in its place, which an import could not tell from what somebody stored.
+
+use std::borrow::Cow;
+
+/// The first characters of a formula, also as Japanese and Chinese keyboards write them.
+const FIRST: [char; 8] = ['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'];
+
+/// Returns the cell as a file has it: with an apostrophe before what a spreadsheet would run.
+pub fn guard(cell: &str) -> Cow<'_, str> {
+    if is_formula(cell) { format!("'{cell}").into() } else { cell.into() }
+}
+
+/// Undoes [`guard`].
+pub fn unguard(cell: &str) -> &str {
+    cell.strip_prefix('\'').filter(|_| is_formula(cell)).unwrap_or(cell)
+}
+
+/// Returns whether a cell begins like a formula, behind any apostrophes. A signed number is only a number, and stays
+/// readable for other programs.
+fn is_formula(cell: &str) -> bool {
+    let text = cell.trim_start_matches('\'').trim_start();
+    text.starts_with(FIRST) && !is_number(text)
+}
+
+fn is_number(text: &str) -> bool {
+    let digits = text.strip_prefix(['+', '-']).unwrap_or(text);
+    let (whole, part) = digits.split_once(['.', ',']).unwrap_or((digits, "0"));
+    [whole, part].iter().all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn formulas_are_guarded_and_numbers_stay() {
+        for cell in
+            ["=1+1", "+1+1", "-1+1", "@SUM(A1)", "\t=1", " =1", "＝1", "'=1", "-", "+", "-1-1", "-1.", "=5"]
+        {
+            assert_eq!(guard(cell), format!("'{cell}"), "{cell}");
+        }
+        for cell in ["", "a=1", "-5", "+79031234567", "-0.5", "-1,5", "'", "'a", "2026-12-01", "it's"] {
+            assert_eq!(guard(cell), cell);
+            assert_eq!(unguard(cell), cell);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_guarded_comes_back(cell in r"['=+@\-0-9., \t\ra]{0,6}|.{0,8}") {
+            let guarded = guard(&cell);
+            prop_assert_eq!(unguard(&guarded), &cell);
+            let begins = guarded.trim_start().chars().next();
+            prop_assert!(begins.is_none_or(|first| !FIRST.contains(&first)) || is_number(guarded.trim_start()));
+        }
+    }
+}
