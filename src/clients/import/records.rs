@@ -234,8 +234,11 @@ fn is_within(record: &[u8], is_row: impl Fn(&[u8]) -> bool) -> bool {
 mod tests {
     use super::*;
 
+    /// The line of a row, and its cells.
+    type Line = (u64, Vec<String>);
+
     /// Rows with their lines, and the lines that are malformed.
-    fn read(text: &str) -> (Vec<(u64, Vec<String>)>, Vec<u64>) {
+    fn read(text: &str) -> (Vec<Line>, Vec<u64>) {
         let mut records = Records::new(Text::new(text.as_bytes(), None));
         let (mut rows, mut malformed) = (Vec::new(), Vec::new());
         loop {
@@ -252,7 +255,7 @@ mod tests {
         (rows, malformed)
     }
 
-    fn rows_of(rows: &[(u64, Vec<String>)]) -> Vec<(u64, &str)> {
+    fn rows_of(rows: &[Line]) -> Vec<(u64, &str)> {
         rows.iter().map(|(line, cells)| (*line, cells.last().unwrap().as_str())).collect()
     }
 

@@ -4,8 +4,11 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::clients::import::labelled;
 
-/// Number and attributes of each row, and the report's words on the file.
-fn read_all(bytes: &[u8]) -> (Vec<(i64, Vec<String>)>, Vec<Rejection>, Assumed) {
+/// A number, and the attributes beside it.
+type Person = (i64, Vec<String>);
+
+/// Each row, and the report's words on the file.
+fn read_all(bytes: &[u8]) -> (Vec<Person>, Vec<Rejection>, Assumed) {
     let (sender, mut messages) = mpsc::channel(100);
     read(bytes, &ImportOptions::default(), &sender);
     let (mut rows, mut rejected) = (Vec::new(), Vec::new());
@@ -28,7 +31,7 @@ fn read_all(bytes: &[u8]) -> (Vec<(i64, Vec<String>)>, Vec<Rejection>, Assumed) 
 }
 
 /// Writes as spreadsheets do.
-fn write(rows: &[(i64, Vec<String>)], separator: char, line_end: &str, quotes_all: bool) -> String {
+fn write(rows: &[Person], separator: char, line_end: &str, quotes_all: bool) -> String {
     let quoted = |cell: &str| {
         let needs = quotes_all || cell.contains(['"', '\n', '\r', separator]);
         if needs { format!("\"{}\"", cell.replace('"', "\"\"")) } else { cell.to_owned() }
