@@ -169,7 +169,7 @@ diesel::table! {
     import_job (id) {
         id -> Id, status -> SmallInt, node_id -> Nullable<Id>, held_until -> Nullable<Instant>, size -> BigInt,
         bytes -> BigInt, row_count -> BigInt, line -> BigInt, created -> BigInt, updated -> BigInt,
-        rejected_count -> BigInt, rejected -> Text, error -> Nullable<Text>, created_at -> Instant,
+        rejected_count -> BigInt, findings -> Nullable<Text>, error -> Nullable<Text>, created_at -> Instant,
         started_at -> Nullable<Instant>, finished_at -> Nullable<Instant>,
     }
 }

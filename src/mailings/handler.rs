@@ -7,7 +7,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 pub use self::schema::{MailingBody, MailingPatch, PreviewBody};
-use super::model::{Mailing, MailingStats, MailingStatus, Overview, Preview};
+use super::model::{CreatedMailing, Mailing, MailingStats, MailingStatus, Overview, Preview};
 use super::usecase::Mailings;
 use crate::db::types::MailingId;
 use crate::error::{Error, Result};
@@ -88,7 +88,7 @@ pub struct ListQuery {
     params(DryRunQuery, KeyHeader),
     responses(
         (status = 200, description = "For a dry run: what the mailing would be", body = Preview),
-        (status = 201, description = "The mailing, and its address in `Location`", body = Mailing,
+        (status = 201, description = "The mailing, and its address in `Location`", body = CreatedMailing,
             headers(("Location" = String, description = "The path of the mailing"))),
     ))]
 pub async fn create_mailing(
@@ -100,7 +100,10 @@ pub async fn create_mailing(
     if dry_run.0 {
         return Ok(HttpResponse::Ok().json(service.rehearse(new).await?));
     }
-    let answer = |made: &Mailing| Answer::created(format!("/api/v1/mailings/{}", made.id), made);
+    let answer = |mailing: &Mailing, warnings| {
+        let path = format!("/api/v1/mailings/{}", mailing.id);
+        Answer::created(path, &CreatedMailing { mailing, warnings })
+    };
     Ok(respond(service.create(new, posted.key, answer).await?))
 }
 

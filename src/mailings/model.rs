@@ -432,6 +432,20 @@ pub struct Preview {
     pub estimated_seconds: Option<f64>,
     /// Whether that fits between the start and the end.
     pub fits_window: Option<bool>,
+    /// What looks like a mistake, such as a tag that no client has.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<FieldError>,
+}
+
+/// A mailing that was just made.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct CreatedMailing<'m> {
+    /// The mailing.
+    #[serde(flatten)]
+    pub mailing: &'m Mailing,
+    /// What looks like a mistake, such as a tag that no client has.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<FieldError>,
 }
 
 #[cfg(test)]

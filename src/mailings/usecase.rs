@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::clock::Clock;
 use crate::db::types::{MailingId, Timestamp};
 use crate::db::{AnyConnection, Db};
-use crate::error::{Error, Result};
+use crate::error::{Error, FieldError, Result};
 use crate::failpoint;
 use crate::idempotency::{self, Answer, Claim, Key, Made};
 use crate::kinds::ChannelKind;
@@ -94,11 +94,12 @@ impl Mailings {
         &self,
         new: NewMailing,
         key: Option<Key>,
-        answer: impl FnOnce(&Mailing) -> Result<Answer>,
+        answer: impl FnOnce(&Mailing, Vec<FieldError>) -> Result<Answer>,
     ) -> Result<Made<Mailing>> {
         let now = self.clock.now();
         let window = Window { starts_at: new.starts_at.unwrap_or(now), ends_at: new.ends_at };
         let begins = window.starts_at <= now;
+        let filter = new.filter.clone();
         let (counted, copied) = match self.measure(&new, &window, now).await {
             Ok(measured) => measured,
             Err(refused) => return idempotency::made_before(&self.db, key, refused, now).await,
@@ -131,7 +132,8 @@ impl Mailings {
             finished_at: None,
             counts: Counts::balanced(counted.map_or(0, |audience| audience.total), 0, [0; 4]),
         };
-        let answer = answer(&mailing)?;
+        let warnings = self.db.read(move |c| nobodys_tags(c, &filter)).await?;
+        let answer = answer(&mailing, warnings)?;
         let claim = Claim::of(key, mailing.id.0, &answer);
         let insert = move |c: &mut AnyConnection| {
             repo::insert(c, &mailing, counted)?;
@@ -437,7 +439,7 @@ impl Mailings {
         };
         let (channel, filter, own_rate) = (question.channel, question.filter, question.rate_per_second);
         let said = content.clone();
-        let (recipients, first) = self
+        let (recipients, first, warnings) = self
             .db
             .read(move |c| {
                 if let Some(content) = &said {
@@ -446,7 +448,8 @@ impl Mailings {
                 let counted = audience::measure(c, &filter)?;
                 let wanted =
                     rehearsal::SAMPLES.min(usize::try_from(counted.total).unwrap_or(rehearsal::SAMPLES));
-                Ok((counted.total, rehearsal::first(c, &filter, counted.upper_bound, channel, wanted)?))
+                let first = rehearsal::first(c, &filter, counted.upper_bound, channel, wanted)?;
+                Ok((counted.total, first, nobodys_tags(c, &filter)?))
             })
             .await?;
         let links = self.links(None);
@@ -458,8 +461,15 @@ impl Mailings {
         let estimated_seconds = rate_per_second.map(|rate| recipients as f64 / rate);
         let room = window.map(|window| window.ends_at.since(window.starts_at.max(now)).as_secs_f64());
         let fits_window = estimated_seconds.zip(room).map(|(needed, room)| needed <= room);
-        Ok(Preview { recipients, sample, rate_per_second, estimated_seconds, fits_window })
+        Ok(Preview { recipients, sample, rate_per_second, estimated_seconds, fits_window, warnings })
     }
+}
+
+/// Warns of tags that no client has: a mailing to one that is mistyped goes to nobody.
+fn nobodys_tags(c: &mut AnyConnection, filter: &AudienceFilter) -> Result<Vec<FieldError>> {
+    let unknown = audience::nobodys_tags(c, &filter.tag)?;
+    let warning = |tag: String| FieldError::new("filter.tag", format!("no client has the tag `{tag}`"));
+    Ok(unknown.into_iter().map(warning).collect())
 }
 
 /// Refuses a placeholder that is neither a field nor an attribute of any client. One of a template's names the template.

@@ -119,3 +119,25 @@ on_each_database! {
         assert_eq!(service.get("/clients").await["items"][0]["attributes"], anna["attributes"]);
     }
 }
+
+on_each_database! {
+    async fn texts_see_a_flag_and_a_number_where_a_file_had_texts(kind: Database) {
+        let service = Service::start(kind).await;
+        declare(&service, "member", "boolean").await;
+        declare(&service, "bonus", "number").await;
+        let rows = [("false", "250.7"), ("0", "\"250,7\""), ("no", "1 250"), ("нет", "7"), ("-", "7"), ("да", "7"), ("perhaps", "much")];
+        let rows = rows.iter().zip(1..).map(|((member, bonus), n)| format!("7903000000{n},{member},{bonus}\n"));
+        let report = service.import_csv(format!("phone_number,member,bonus\n{}", rows.collect::<String>())).await.expect("a report");
+        assert_eq!((&report["created"], &report["warning_count"]), (&json!(7), &json!(2)), "{report}");
+        assert_eq!((&report["warnings"][0]["line"], &report["warnings"][0]["field"]), (&json!(8), &json!("member")));
+        let text = "{% if member %}M{% else %}N{% endif %} {{ bonus | default(0) | round(1) }}";
+        let mut shown = Vec::new();
+        for client in all_pages(&service, "/clients", 1000).await {
+            let tag = client["id"].as_str().expect("an id").replace('-', "");
+            ask(&service, "PATCH", &format!("/clients/{}", id_of(&client)), Some(json!({"tag": tag}))).await.success(200);
+            let preview = service.post("/mailings/preview", json!({"text": text, "filter": {"tag": [tag]}})).await;
+            shown.push(preview["sample"][0]["text"].as_str().unwrap_or_default().to_owned());
+        }
+        assert_eq!(shown, ["N 250.7", "N 250.7", "N 1250.0", "N 7.0", "N 7.0", "M 7.0", "N 0.0"]);
+    }
+}

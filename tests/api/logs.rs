@@ -87,7 +87,7 @@ async fn a_day_of(caller: &mut Caller, db: &TestDb, kind: Database) {
     );
     let (status, report) = caller.call(Method::POST, "/api/v1/clients/import", "text/csv", csv).await;
     assert_eq!((status, &report["created"], &report["rejected_count"]), (200, &json!(1), &json!(1)));
-    let header = "phone_number,planted-in-csv\n";
+    let header = "tag,planted-in-csv\n";
     assert_eq!(caller.call(Method::POST, "/api/v1/clients/import", "text/csv", header).await.0, 422);
     for (path, status) in [
         ("/api/v1/clients/planted-in-path", 422),

@@ -116,3 +116,19 @@ on_each_database! {
         }
     }
 }
+
+on_each_database! {
+    async fn a_tag_that_nobody_has_is_pointed_out(kind: Database) {
+        let service = Service::start(kind).await;
+        service.post("/clients", json!({"phone_number": "79031234567", "tag": "vip"})).await;
+        let body = json!({"text": "x", "filter": {"tag": ["vip", "vpi"]}, "ends_at": after(Duration::from_secs(600))});
+        let expected = json!([{"field": "filter.tag", "reason": "no client has the tag `vpi`"}]);
+        let made = service.post("/mailings", body.clone()).await;
+        assert_eq!((&made["warnings"], &made["counts"]["total"]), (&expected, &json!(1)));
+        let id = made["id"].as_str().expect("an id");
+        assert_eq!(service.get(&format!("/mailings/{id}")).await["warnings"], Value::Null, "said once");
+        assert_eq!(service.post("/mailings/preview", body).await["warnings"], expected);
+        let body = json!({"text": "x", "filter": "vip", "ends_at": after(Duration::from_secs(600))});
+        assert_eq!(service.post("/mailings", body).await["warnings"], Value::Null);
+    }
+}

@@ -195,7 +195,7 @@ impl Own {
             group: None,
             is_transactional: false,
         };
-        made(self.mailings.create(new, None, |_| answer()).await.expect("a mailing")).id
+        made(self.mailings.create(new, None, |_, _| answer()).await.expect("a mailing")).id
     }
 
     /// A mailing's books when they are closed.

@@ -172,7 +172,7 @@ impl Stage {
             group: None,
             is_transactional: false,
         };
-        let answer = |_: &_| Answer::new(201, None, &());
+        let answer = |_: &_, _| Answer::new(201, None, &());
         let Made::New(mailing, _) = self.mailings.create(new, None, answer).await.expect("a mailing") else {
             panic!("it was made before");
         };

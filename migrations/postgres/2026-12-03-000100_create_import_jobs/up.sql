@@ -12,8 +12,8 @@ CREATE TABLE import_job (
     created        bigint NOT NULL,
     updated        bigint NOT NULL,
     rejected_count bigint NOT NULL,
-    -- the first rejections, as a JSON array
-    rejected       text NOT NULL,
+    -- once it has ended: the first rejections and warnings and what was found out of the file, as JSON
+    findings       text,
     error          text,
     created_at     timestamptz NOT NULL,
     started_at     timestamptz,

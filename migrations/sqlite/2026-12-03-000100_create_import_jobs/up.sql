@@ -12,8 +12,8 @@ CREATE TABLE import_job (
     created        INTEGER NOT NULL,
     updated        INTEGER NOT NULL,
     rejected_count INTEGER NOT NULL,
-    -- the first rejections, as a JSON array
-    rejected       TEXT NOT NULL,
+    -- once it has ended: the first rejections and warnings and what was found out of the file, as JSON
+    findings       TEXT,
     error          TEXT,
     created_at     INTEGER NOT NULL,
     started_at     INTEGER,

@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::names::{is_opt_out, plain};
@@ -36,7 +36,7 @@ pub(super) enum Column {
 type Rank<'r> = dyn Fn(&str, &str) -> Option<Field> + 'r;
 
 /// What a column was taken for.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MappedColumn {
     /// The place of the column; the first one is 1.
     #[schema(example = 2)]

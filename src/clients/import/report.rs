@@ -1,13 +1,13 @@
 //! What an import says of the file beside the counts.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::columns::MappedColumn;
 use crate::clients::model::Client;
 
 /// One thing that was not used, in a row or a column that was.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Warning {
     /// The line of the file.
     #[schema(example = 17)]
@@ -21,7 +21,7 @@ pub struct Warning {
 }
 
 /// What was found out about the file.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Assumed {
     /// The encoding, by its name in the WHATWG Encoding Standard.
     #[schema(example = "windows-1251")]

@@ -9,9 +9,9 @@ use super::lenient;
 use super::options::MatchBy;
 use super::report::Warning;
 use crate::address::email::EmailAddress;
-use crate::clients::model::NO_ADDRESS;
-use crate::clients::model::{AttributeValue, ClientPatch, Field, PhoneNumber};
+use crate::clients::model::{AttributeValue, ClientPatch, Field, NO_ADDRESS, PhoneNumber};
 use crate::error::{Complaints, Error, FieldError};
+use crate::sheet;
 
 /// What became of a wrong cell in a row that is taken.
 const LEFT_OUT: &str = "; the cell was left out";
@@ -116,7 +116,7 @@ impl RowReader {
         let is_key = !is_phone && *column == Column::Field(self.match_by.field());
         let text = match std::str::from_utf8(cell) {
             // two addresses that look the same are two: an invisible character in one is not dropped
-            Ok(text) if *column == Column::Field(Field::Email) => trimmed(text).into(),
+            Ok(text) if *column == Column::Field(Field::Email) => sheet::unguard(trimmed(text)).into(),
             Ok(text) => clean(text),
             Err(_) if matches!(column, Column::LeftOut) => return,
             Err(_) => return faults.add(is_key, self.name(at, column), "is not UTF-8"),

@@ -4,7 +4,7 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::model::{ImportJob, ImportJobWithRejections};
+use super::model::{ImportJob, ImportJobWithFindings};
 use super::usecase::Imports;
 use crate::clients::import::Rejection;
 use crate::db::types::ImportId;
@@ -59,7 +59,7 @@ pub async fn list_imports(
 /// How far it has come, and once it has ended the first rejections.
 #[utoipa::path(get, path = "/api/v1/imports/{id}", operation_id = "get_import", tag = "clients",
     params(("id" = String, Path, format = Uuid, description = "The id of the import")),
-    responses((status = 200, description = "The import", body = ImportJobWithRejections)))]
+    responses((status = 200, description = "The import", body = ImportJobWithFindings)))]
 pub async fn get_import(imports: web::Data<Imports>, id: web::Path<String>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(imports.get(path_id(&id)?).await?))
 }
@@ -76,7 +76,7 @@ pub async fn get_import_rejections(
     request: HttpRequest,
     id: web::Path<String>,
 ) -> Result<HttpResponse> {
-    let rejected = imports.get(path_id(&id)?).await?.rejected;
+    let rejected = imports.get(path_id(&id)?).await?.findings.rejected;
     let columns = ["line", "field", "reason"].map(Into::into).to_vec();
     let read = move |_: Option<()>, _| {
         let rejected = rejected.clone();

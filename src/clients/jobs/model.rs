@@ -1,9 +1,9 @@
 //! An import as its row shows it.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::clients::import::{Progress, Rejection};
+use crate::clients::import::{Assumed, Progress, Rejection, Warning};
 use crate::db::types::{ImportId, Timestamp};
 use crate::kinds::ImportStatus;
 
@@ -63,14 +63,28 @@ impl ImportJob {
     }
 }
 
-/// An import with its first rejections.
+/// What is said of the rows and the file, once an import has ended.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct ImportFindings {
+    /// The first 1000 complaints about rejected rows.
+    pub rejected: Vec<Rejection>,
+    /// The first 1000 warnings of what was left out.
+    pub warnings: Vec<Warning>,
+    /// How many warnings there were.
+    pub warning_count: u64,
+    /// What was found out about the file; null before it was read.
+    pub assumed: Option<Assumed>,
+}
+
+/// An import with what is said of its rows.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-pub struct ImportJobWithRejections {
+pub struct ImportJobWithFindings {
     /// The import.
     #[serde(flatten)]
     pub job: ImportJob,
-    /// The first 1000 complaints about rejected rows, once it has ended.
-    pub rejected: Vec<Rejection>,
+    /// What is said of its rows.
+    #[serde(flatten)]
+    pub findings: ImportFindings,
 }
 
 /// How far an import has come, as those who watch are told.

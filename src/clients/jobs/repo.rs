@@ -2,8 +2,8 @@
 
 use diesel::prelude::*;
 
-use super::model::{ImportJob, whole};
-use crate::clients::import::{Progress, Rejection};
+use super::model::{ImportFindings, ImportJob, whole};
+use crate::clients::import::Progress;
 use crate::db::AnyConnection;
 use crate::db::schema::import_job;
 use crate::db::types::{ImportId, NodeId, Timestamp};
@@ -30,8 +30,8 @@ pub struct End {
     pub error: Option<String>,
     /// How far it came.
     pub progress: Progress,
-    /// Its first rejections.
-    pub rejected: Vec<Rejection>,
+    /// What is said of its rows.
+    pub findings: ImportFindings,
 }
 
 #[derive(Debug, Queryable, Selectable)]
@@ -93,7 +93,6 @@ pub fn insert(c: &mut AnyConnection, job: &ImportJob, hold: Hold) -> Result<()> 
             import_job::created.eq(0_i64),
             import_job::updated.eq(0_i64),
             import_job::rejected_count.eq(0_i64),
-            import_job::rejected.eq("[]"),
             import_job::created_at.eq(job.created_at),
         ))
         .execute(c)?;
@@ -134,14 +133,14 @@ pub fn finish(c: &mut AnyConnection, hold: Hold, end: &End, now: Timestamp) -> R
     if !progress(c, hold, end.progress, now)? {
         return Ok(false);
     }
-    let rejected = serde_json::to_string(&end.rejected).map_err(|e| Error::Internal(e.into()))?;
+    let findings = serde_json::to_string(&end.findings).map_err(|e| Error::Internal(e.into()))?;
     diesel::update(import_job::table.find(hold.id))
         .set((
             import_job::status.eq(end.status.code()),
             import_job::node_id.eq(None::<NodeId>),
             import_job::held_until.eq(None::<Timestamp>),
             import_job::error.eq(&end.error),
-            import_job::rejected.eq(rejected),
+            import_job::findings.eq(findings),
             import_job::finished_at.eq(now),
         ))
         .execute(c)?;
@@ -203,12 +202,13 @@ pub fn is_held(c: &mut AnyConnection, id: ImportId, now: Timestamp) -> Result<bo
 ///
 /// # Errors
 /// Those of the database.
-pub fn find(c: &mut AnyConnection, id: ImportId) -> Result<Option<(ImportJob, Vec<Rejection>)>> {
-    let found: Option<(Row, String)> =
-        import_job::table.find(id).select((Row::as_select(), import_job::rejected)).first(c).optional()?;
-    let Some((row, rejected)) = found else { return Ok(None) };
-    let rejected = serde_json::from_str(&rejected).map_err(|e| Error::Internal(e.into()))?;
-    Ok(Some((row.try_into()?, rejected)))
+pub fn find(c: &mut AnyConnection, id: ImportId) -> Result<Option<(ImportJob, ImportFindings)>> {
+    let found: Option<(Row, Option<String>)> =
+        import_job::table.find(id).select((Row::as_select(), import_job::findings)).first(c).optional()?;
+    let Some((row, findings)) = found else { return Ok(None) };
+    let findings = findings.map(|text| serde_json::from_str(&text)).transpose();
+    let findings = findings.map_err(|e| Error::Internal(e.into()))?.unwrap_or_default();
+    Ok(Some((row.try_into()?, findings)))
 }
 
 /// Up to `limit` jobs, the latest first, before `before`.

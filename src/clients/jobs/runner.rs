@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::model::{ImportProgress, Watchers};
+use super::model::{ImportFindings, ImportProgress, Watchers};
 use super::repo::{self, End, Hold};
 use super::usecase::Received;
 use crate::clients::import::{self, ImportReport, Progress, Stopped};
@@ -220,7 +220,13 @@ fn end(outcome: &Result<ImportReport, Stopped>, progress: Progress) -> End {
     };
     let ImportReport { created, updated, rejected_count: rejected, .. } = *report;
     let progress = Progress { created, updated, rejected, line, ..progress };
-    End { status, error, progress, rejected: report.rejected.clone() }
+    let findings = ImportFindings {
+        rejected: report.rejected.clone(),
+        warnings: report.warnings.clone(),
+        warning_count: report.warning_count,
+        assumed: (report.assumed.header_line > 0).then(|| report.assumed.clone()),
+    };
+    End { status, error, progress, findings }
 }
 
 /// Says why an import failed, without a word of what is this service's own affair.

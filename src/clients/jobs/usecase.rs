@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use super::model::{ImportJob, ImportJobWithRejections, ImportProgress, Watchers};
+use super::model::{ImportJob, ImportJobWithFindings, ImportProgress, Watchers};
 use super::repo::{self, Hold};
 use super::runner::{Runner, Work};
 use crate::clients::import::{ImportOptions, ImportReport, Progress, Stopped};
@@ -145,10 +145,10 @@ impl Imports {
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    pub async fn get(&self, id: ImportId) -> Result<ImportJobWithRejections> {
+    pub async fn get(&self, id: ImportId) -> Result<ImportJobWithFindings> {
         let found = self.db.read(move |c| repo::find(c, id)).await?;
-        let (job, rejected) = found.ok_or_else(|| Error::not_found("import", id))?;
-        Ok(ImportJobWithRejections { job, rejected })
+        let (job, findings) = found.ok_or_else(|| Error::not_found("import", id))?;
+        Ok(ImportJobWithFindings { job, findings })
     }
 
     /// The imports before `cursor`, the latest first.

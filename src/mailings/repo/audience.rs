@@ -148,6 +148,21 @@ pub fn measure(c: &mut AnyConnection, filter: &AudienceFilter) -> Result<Audienc
     Ok(Audience { total: query.first(c)?, upper_bound })
 }
 
+/// Those of these tags that no client has.
+///
+/// # Errors
+/// Those of the database.
+pub fn nobodys_tags(c: &mut AnyConnection, tags: &[String]) -> Result<Vec<String>> {
+    let mut unknown = Vec::new();
+    for tag in tags {
+        let having = client::table.filter(client::tag.eq(tag));
+        if !diesel::select(exists(having)).get_result::<bool>(c)? {
+            unknown.push(tag.clone());
+        }
+    }
+    Ok(unknown)
+}
+
 /// The next clients after `cursor`, and the cursor after them; fewer than the limit at the end of the ranges, and after
 /// many that are empty.
 ///
