@@ -71,7 +71,9 @@ mod tests {
         let pool = Pool(Arc::new(Semaphore::new(1)));
         let long = pool.map((0..10 * TURN as u32).collect(), |n| ORDER.lock().unwrap().push(n));
         let short = pool.run(|| ORDER.lock().unwrap().push(u32::MAX));
-        let (long, short) = tokio::join!(long, short);
+        // both wait when the place becomes free
+        let place = Arc::clone(&pool.0).acquire_owned().await.unwrap();
+        let (long, short, ()) = tokio::join!(long, short, async { drop(place) });
         assert_eq!((long.unwrap().len(), short.is_ok()), (10 * TURN, true));
         let order = ORDER.lock().unwrap();
         assert_eq!(order.iter().position(|n| *n == u32::MAX), Some(TURN), "after one turn of the other");

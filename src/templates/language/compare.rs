@@ -37,19 +37,9 @@ impl<'a> Evaluation<'a> {
                 }
                 Ok(true)
             }
-            _ => {
-                let value = self.value(expression)?;
-                self.counts_as_true(&value, expression)
-            }
+            // what has no value is false
+            _ => Ok(self.value(expression)?.is_true()),
         }
-    }
-
-    /// Returns whether a value counts as true. In a condition what has no value is false.
-    pub(super) fn counts_as_true(&self, value: &Value<'_>, of: &Expr) -> Evaluated<bool> {
-        if value.is_missing() && !self.is_condition {
-            return Err(self.no_value(of));
-        }
-        Ok(value.is_true())
     }
 
     /// `and` is decided by a false side, `or` by a true one. In a condition that is so also when the other side is unknown

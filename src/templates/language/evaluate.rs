@@ -280,11 +280,11 @@ impl<'a> Evaluation<'a> {
             }
             Node::And(left, right) => {
                 let value = self.value(left)?;
-                if self.counts_as_true(&value, left)? { self.value(right)? } else { value }
+                if value.is_true() { self.value(right)? } else { value }
             }
             Node::Or(left, right) => {
                 let value = self.value(left)?;
-                if self.counts_as_true(&value, left)? { value } else { self.value(right)? }
+                if value.is_true() { value } else { self.value(right)? }
             }
             Node::Choose(choice) => match (self.truth(&choice.condition)?, &choice.no) {
                 (true, _) => self.value(&choice.yes)?,

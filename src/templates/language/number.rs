@@ -100,9 +100,12 @@ impl Number {
         }
     }
 
-    /// Rounded half to even to so many decimal places, as Jinja does.
+    /// Rounded half to even to so many decimal places, as Jinja does. With places a whole number has one, too: `1250.0`.
     pub fn rounded(self, places: usize) -> Self {
         match self {
+            Self::Whole(whole) if places > 0 && whole.unsigned_abs() < 1 << f64::MANTISSA_DIGITS => {
+                Self::Float(whole as f64)
+            }
             Self::Whole(_) => self,
             Self::Float(value) => Self::Float(format!("{value:.places$}").parse().unwrap_or(value)),
         }

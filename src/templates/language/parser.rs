@@ -259,7 +259,7 @@ impl<'s> Parser<'s> {
 
     fn branches(&mut self) -> Parsing<Block> {
         let mut branches: Vec<Branch> = Vec::new();
-        let mut condition = Some(self.expression()?);
+        let mut condition = Some(self.condition()?);
         loop {
             self.close(Opening::Statement)?;
             if branches.len() == MOST_BRANCHES {
@@ -269,13 +269,21 @@ impl<'s> Parser<'s> {
             let (body, end) = self.body(ends)?;
             branches.push(Branch { condition: condition.take(), body });
             match end {
-                Some("elif") => condition = Some(self.expression()?),
+                Some("elif") => condition = Some(self.condition()?),
                 Some("else") => {}
                 _ => break,
             }
         }
         self.close(Opening::Statement)?;
         Ok(Block::If(branches))
+    }
+
+    /// A condition. One that is a name asks whether it has a value.
+    fn condition(&mut self) -> Parsing<Expr> {
+        let condition = self.expression()?;
+        let path = self.last_path_of(&condition);
+        self.goes_without(path);
+        Ok(condition)
     }
 
     fn repetition(&mut self) -> Parsing<Block> {

@@ -177,12 +177,12 @@ impl<'s> Parser<'s> {
     }
 
     /// The place of the path that a value is, which was read last.
-    fn last_path_of(&self, value: &Expr) -> Option<usize> {
+    pub(super) fn last_path_of(&self, value: &Expr) -> Option<usize> {
         matches!(value.node, Node::Name(_) | Node::Field(..)).then(|| self.paths.len().wrapping_sub(1))
     }
 
     /// A default or a test goes without a value.
-    fn goes_without(&mut self, path: Option<usize>) {
+    pub(super) fn goes_without(&mut self, path: Option<usize>) {
         if let Some((_, is_required)) = path.and_then(|place| self.paths.get_mut(place)) {
             *is_required = false;
         }
