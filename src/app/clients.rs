@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 use crate::lifecycle::{Shutdown, Trigger, supervise};
 use crate::live::Live;
 
-/// What the handlers of clients are given.
+/// The services that the handlers of clients are given.
 #[derive(Clone)]
 pub(super) struct ClientServices {
     clients: web::Data<Clients>,

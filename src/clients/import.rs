@@ -102,7 +102,7 @@ pub struct ImportReport {
     /// How many warnings there are.
     #[schema(example = 1)]
     pub warning_count: u64,
-    /// What was found out about the file.
+    /// Findings about the file.
     pub assumed: Assumed,
     /// In a dry run, the first 20 rows with their clients as they would be.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -432,7 +432,7 @@ pub struct Preview {
     pub estimated_seconds: Option<f64>,
     /// Whether that fits between the start and the end.
     pub fits_window: Option<bool>,
-    /// What looks like a mistake, such as a tag that no client has.
+    /// Likely mistakes, such as a tag that no client has.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<FieldError>,
 }
@@ -443,7 +443,7 @@ pub struct CreatedMailing<'m> {
     /// The mailing.
     #[serde(flatten)]
     pub mailing: &'m Mailing,
-    /// What looks like a mistake, such as a tag that no client has.
+    /// Likely mistakes, such as a tag that no client has.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<FieldError>,
 }

@@ -42,7 +42,7 @@ pub fn routes(client: Resource) -> impl FnOnce(&mut web::ServiceConfig) {
 /// Erase a client
 ///
 /// The person is erased with it: its addresses, the texts of its messages and the payloads of the events that caused them.
-/// What waits for it is cancelled. The messages stay in the counts, and a suppression of its addresses stays as a hash.
+/// Messages that wait for it are cancelled. The messages stay in the counts, and a suppression of its addresses stays as a hash.
 #[utoipa::path(
     delete,
     path = "/api/v1/clients/{id}",
@@ -64,7 +64,7 @@ pub struct ClientExport {
     client: Client,
     /// Its wishes.
     preferences: ClientPreferences,
-    /// What stands against its addresses.
+    /// Suppressions of its addresses.
     suppressions: Vec<Suppression>,
     /// The state of its inbox.
     inbox: Vec<ExportedInboxMessage>,

@@ -1,4 +1,4 @@
-//! What is given out of a person, and what is erased.
+//! A person as it is given out, and counts of what is erased.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -7,7 +7,7 @@ use crate::db::types::{ClientId, MessageId, Timestamp};
 use crate::messages::model::MessageWithAttempts;
 use crate::notifications::model::NotificationWithAttempts;
 
-/// What was erased with a client.
+/// Counts of what was erased with a client.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Erased {
     /// Messages that lost their address, their texts and the errors that may repeat them. They stay in the counts.

@@ -1,4 +1,4 @@
-//! What can be done with all that is known of a person.
+//! Use cases of a person: everything is given out, or erased.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,7 +22,7 @@ use crate::preferences::model::ClientPreferences;
 use crate::suppressions::Suppressions;
 use crate::suppressions::model::{Suppression, SuppressionFilter};
 
-/// How often is looked for what was recorded of an erased client afterwards.
+/// The pause between two looks for what was recorded of erased clients afterwards.
 const SWEEP: Duration = Duration::from_secs(60);
 /// For so long a node may have had a client's message in memory.
 const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
@@ -47,7 +47,7 @@ pub struct Known {
     pub client: Client,
     /// Its wishes.
     pub preferences: ClientPreferences,
-    /// What stands against its addresses.
+    /// Suppressions of its addresses.
     pub suppressions: Vec<Suppression>,
     /// Its messages.
     pub messages: Vec<Sent>,

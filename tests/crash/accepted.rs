@@ -7,7 +7,7 @@ use diesel::RunQueryDsl;
 use fanfare::db::schema::client;
 use serde_json::json;
 
-use crate::campaign::{Campaign, csv};
+use crate::campaign::{Campaign, csv, import};
 use crate::support::after;
 
 /// Records that an import commits together, or a multiple of it.
@@ -17,6 +17,8 @@ crate::on_each_database! {
     async fn a_mailing_accepted_right_before_a_kill_is_there_after_the_restart(kind: Database) {
         let mut campaign = Campaign::new(kind, &[], &[]).await;
         let mut server = campaign.serve().await;
+        // a tag that nobody has would be warned of at once, and not afterwards
+        import(&server, 1).await;
         let body = json!({"text": "hello", "filter": "vip", "starts_at": after(Duration::from_secs(60)),
             "ends_at": after(Duration::from_secs(120))});
         let mailing = server.post("/mailings", body).await;

@@ -35,7 +35,7 @@ crate::on_each_database! {
             change(&last[i], "a").await;
             change(&last[299 - i], "nobody").await;
             let path = format!("/clients/{}", last[200 - i]["id"].as_str().expect("an id"));
-            assert_eq!(bench.call("DELETE", &path, None).await.0, 204);
+            assert_eq!(bench.call("DELETE", &path, None).await.0, 200);
         }
         bench.clients(format!("phone_number,tag\n{}", lines(79060000000..79060000100, "c"))).await;
         let resumed = bench.post(&format!("/mailings/{id}/resume"), json!({})).await;
@@ -59,10 +59,12 @@ crate::on_each_database! {
         let id = bench.create(json!({"text": "Dear {{ name }}", "filter": "vip", "ends_at": after(LONG)})).await;
         bench.received(2).await;
         let gone = clients_of(&bench, "vip").await[0]["id"].as_str().expect("an id").to_owned();
-        assert_eq!(bench.call("DELETE", &format!("/clients/{gone}"), None).await.0, 204);
+        assert_eq!(bench.call("DELETE", &format!("/clients/{gone}"), None).await.0, 200);
         bench.set_faults(Default::default());
         let counts = bench.closed(&id).await;
-        assert_eq!((counts["sent"].as_i64(), counts["failed"].as_i64()), (Some(1), Some(1)), "{counts}");
+        // cancelled as it waits, or failed for want of a name if its first attempt was still being recorded
+        let over = ["cancelled", "failed"].map(|status| counts[status].as_i64().expect("a count"));
+        assert_eq!((counts["sent"].as_i64(), over[0] + over[1]), (Some(1), 1), "{counts}");
         let row = bench.rows(&id).await.into_iter().find(|row| row.error.is_some()).expect("a reason");
         assert!(row.error.is_some_and(|why| why.contains("deleted")));
     }

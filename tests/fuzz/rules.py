@@ -62,7 +62,7 @@ EVENT = {
     "targets": "likewise: each is a client's name or an object with addresses, and the route's are there",
     "payload": "an object of up to 64 KiB that fills the templates of the route",
     "occurred_at": TIMES,
-    "Idempotency-Key": "it is the event's id: visible characters, 200 at most",
+    "id": "it is one event's alone, and visible characters, 200 at most",
 }
 ROUTE = {
     "deliveries": "a template for the channel, an address of the channel, durations up to a year, a condition that is an "
@@ -144,7 +144,7 @@ RULES = {
     "create_event_by_its_short_path": EVENT,
     "test_routes": EVENT,
     "create_events": {"events": "each is held against the rules of one, and at least one has to keep them"},
-    "create_action": {"created": TIMES},
+    "create_action": {"created": TIMES, "id": "likewise of an action"},
     "list_events": LIST,
     "create_route": ROUTE,
     "patch_route": ROUTE,

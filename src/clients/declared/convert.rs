@@ -1,4 +1,4 @@
-//! What a value of one type is as another.
+//! Conversion of values from one type to another.
 
 use chrono::NaiveDate;
 

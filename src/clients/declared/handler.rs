@@ -49,7 +49,7 @@ pub struct AttributeBody {
     pub label: Option<String>,
 }
 
-/// What to change of a declared attribute; what is absent stays.
+/// Changes to a declared attribute; what is absent stays.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"type": "number"}))]

@@ -1,4 +1,4 @@
-//! What can be done with declared attributes.
+//! Use cases of declared attributes.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub struct DeclaredAttributes {
     wake: Arc<Notify>,
 }
 
-/// What a request says of an attribute: absent stays, and of a label none clears it.
+/// An attribute as a request describes it: absent stays, and of a label none clears it.
 #[derive(Debug, Default)]
 pub struct Changes {
     /// Its type.

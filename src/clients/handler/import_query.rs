@@ -1,4 +1,4 @@
-//! What a request says of the file that it uploads.
+//! The parameters of an upload.
 
 use std::str::FromStr;
 
@@ -26,7 +26,7 @@ pub struct ImportQuery {
     /// file has.
     #[param(value_type = Option<MatchBy>, inline, nullable = false)]
     r#match: Option<String>,
-    /// What columns hold, by their headers: `Header:field`, `Header:attribute`, or `Header:-` to leave one out, with commas
+    /// Contents of columns, by their headers: `Header:field`, `Header:attribute`, or `Header:-` to leave one out, with commas
     /// between the pairs. A pair with a comma in it is quoted as a whole.
     #[param(example = "phone:phone_number", nullable = false)]
     mapping: Option<String>,

@@ -27,7 +27,7 @@ const BUFFER: usize = 256 * 1024;
 /// How a body that is received whole is imported.
 pub(super) struct Spooled {
     key: StreamedKey,
-    /// Whether the request is answered at the end of the import.
+    /// True if the request is answered at the end of the import.
     waits: bool,
     preference: Preference,
 }

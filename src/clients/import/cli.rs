@@ -15,7 +15,7 @@ use crate::clock::Clock;
 use crate::db::Db;
 use crate::error::{Error, Result};
 
-/// What is imported, and how. The flags are the parameters of the API.
+/// The file to import, and how. The flags are the parameters of the API.
 #[derive(Debug, Args)]
 pub struct ImportArgs {
     /// The file, or `-` for the standard input; its columns are named as the fields, unknown ones become attributes.
@@ -29,7 +29,7 @@ pub struct ImportArgs {
     /// The field that clients are known by: phone_number, external_id or email; by default the first that the file has.
     #[arg(long = "match", value_name = "FIELD")]
     match_by: Option<MatchBy>,
-    /// What columns hold, by their headers: Header:field,Other:attribute,Third:- (which leaves one out).
+    /// Contents of columns, by their headers: Header:field,Other:attribute,Third:- (which leaves one out).
     #[arg(long)]
     mapping: Option<Mapping>,
     /// The encoding of the file, such as windows-1251; found out by default.

@@ -1,4 +1,4 @@
-//! Which column holds what.
+//! The meaning of each column.
 
 use std::collections::HashSet;
 
@@ -35,7 +35,7 @@ pub(super) enum Column {
 /// Says which field a header, and its plain name, are for.
 type Rank<'r> = dyn Fn(&str, &str) -> Option<Field> + 'r;
 
-/// What a column was taken for.
+/// The meaning that a column was given.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MappedColumn {
     /// The place of the column; the first one is 1.
@@ -52,7 +52,7 @@ pub struct MappedColumn {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "imya", nullable = false)]
     pub attribute: Option<String>,
-    /// Why nothing of it was taken.
+    /// The reason why nothing of it was taken.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub left_out: Option<String>,

@@ -7,7 +7,7 @@ use super::split::{Cells, Split, first_line, split};
 use crate::clients::model::Field;
 use crate::error::{Error, Result};
 
-/// What may stand between cells, the most usual first.
+/// Separators of cells, the most usual first.
 const SEPARATORS: [u8; 4] = [b',', b';', b'\t', b'|'];
 /// Records in which the header is looked for, titles above it included.
 const MOST_TITLES: usize = 20;

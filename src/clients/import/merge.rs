@@ -54,7 +54,7 @@ enum Origin {
     Database(Option<ExternalId>),
 }
 
-/// What a row did.
+/// The effect of a row.
 pub(super) struct Applied {
     /// Where its client is.
     pub(super) place: usize,

@@ -1,4 +1,4 @@
-//! What the sender says of a file and of what is to be done with it.
+//! The sender's wishes for a file: how it is read and applied.
 
 use std::str::FromStr;
 
@@ -24,7 +24,7 @@ pub struct ImportOptions {
     pub encoding: Option<&'static Encoding>,
 }
 
-/// What a row's client is known by.
+/// The field by which a row's client is known.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ToSchema)]
 #[schema(rename_all = "snake_case")]
 pub enum MatchBy {
@@ -60,7 +60,7 @@ impl FromStr for MatchBy {
     }
 }
 
-/// What a column is to hold.
+/// The content that a column is to have.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Target {
     Field(Field),
@@ -85,7 +85,7 @@ impl FromStr for Target {
     }
 }
 
-/// What columns hold, by their headers: `Header:field,Other:attribute,Third:-`. A header with a comma or a quote in it is
+/// Contents of columns, by their headers: `Header:field,Other:attribute,Third:-`. A header with a comma or a quote in it is
 /// quoted with its target as a cell of a CSV file is.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Mapping(Vec<(String, Target)>);

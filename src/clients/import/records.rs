@@ -20,7 +20,7 @@ const SAMPLE_LINES: usize = 64;
 const TOO_LONG: &str = "the line is longer than 1 MiB";
 const STRAY: &str = "a quote is opened in this line and closed behind the line end of another row; write it twice within quotes";
 
-/// What comes next.
+/// The next thing.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
     /// A record; [`Records::cells`] has it.
@@ -30,7 +30,7 @@ pub(super) enum Next {
     End,
 }
 
-/// Which line ends were seen.
+/// The line ends that were seen.
 #[derive(Debug, Clone, Copy, Default)]
 struct LineEnds {
     lf: bool,

@@ -1,4 +1,4 @@
-//! What an import says of the file beside the counts.
+//! Findings of an import beside the counts.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -20,7 +20,7 @@ pub struct Warning {
     pub reason: String,
 }
 
-/// What was found out about the file.
+/// Findings about the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Assumed {
     /// The encoding, by its name in the WHATWG Encoding Standard.

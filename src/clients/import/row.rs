@@ -13,7 +13,7 @@ use crate::clients::model::{AttributeValue, ClientPatch, Field, NO_ADDRESS, Phon
 use crate::error::{Complaints, Error, FieldError};
 use crate::sheet;
 
-/// What became of a wrong cell in a row that is taken.
+/// The result of a wrong cell in a row that is taken.
 const LEFT_OUT: &str = "; the cell was left out";
 
 /// A row that is right in itself.
@@ -40,7 +40,7 @@ pub(super) struct RowReader {
     pub(super) separator: u8,
 }
 
-/// What is wrong with a row: whether it is lost by it, and each fault.
+/// Faults of a row, and whether it is lost by them.
 #[derive(Default)]
 struct Faults {
     is_fatal: bool,

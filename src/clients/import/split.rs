@@ -51,7 +51,7 @@ impl Cells {
     }
 }
 
-/// What the beginning of a text is.
+/// The kind of a text's beginning.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Split {
     /// A record of so many bytes, its line end included, and so many lines.

@@ -24,7 +24,7 @@ const TRIES: u32 = 3;
 /// Rows of a dry run that are shown.
 pub(super) const PREVIEWED: usize = 20;
 
-/// What became of a chunk, which is on disk now unless the run is dry.
+/// The result of a chunk, which is on disk now unless the run is dry.
 #[derive(Default)]
 pub(super) struct Stored {
     pub(super) created: u64,
@@ -110,7 +110,7 @@ fn typed<'r>(connection: &mut AnyConnection, rows: &'r [Row]) -> Result<(Cow<'r,
     Ok((rows.into(), unfit))
 }
 
-/// What the chunk makes of the clients that are there.
+/// Applies the chunk to the clients that are there, without writing.
 fn look(connection: &mut AnyConnection, chunk: &Chunk, now: Timestamp, previewed: usize) -> Result<Merged> {
     let numbers = chunk.rows.iter().filter_map(|row| row.number);
     let external_ids = chunk.rows.iter().filter_map(|row| row.patch.external_id.as_ref()?.as_ref());

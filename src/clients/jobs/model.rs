@@ -29,7 +29,7 @@ pub struct ImportJob {
     pub updated: i64,
     /// Rows that were rejected.
     pub rejected_count: i64,
-    /// Why it failed, and what to do.
+    /// The reason why it failed, and what to do.
     pub error: Option<String>,
     /// When the file was received.
     #[schema(value_type = String, format = DateTime)]
@@ -63,7 +63,7 @@ impl ImportJob {
     }
 }
 
-/// What is said of the rows and the file, once an import has ended.
+/// Findings about the rows and the file, once an import has ended.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ImportFindings {
     /// The first 1000 complaints about rejected rows.
@@ -82,7 +82,7 @@ pub struct ImportJobWithFindings {
     /// The import.
     #[serde(flatten)]
     pub job: ImportJob,
-    /// What is said of its rows.
+    /// Findings about its rows.
     #[serde(flatten)]
     pub findings: ImportFindings,
 }
@@ -90,7 +90,7 @@ pub struct ImportJobWithFindings {
 /// How far an import has come, as those who watch are told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ImportProgress {
-    /// Which import.
+    /// The import.
     pub id: ImportId,
     /// Its state.
     pub status: ImportStatus,

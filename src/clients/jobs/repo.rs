@@ -13,9 +13,9 @@ use crate::kinds::ImportStatus;
 /// The hold of a node on a job.
 #[derive(Debug, Clone, Copy)]
 pub struct Hold {
-    /// Which job.
+    /// The job.
     pub id: ImportId,
-    /// Which node.
+    /// The node.
     pub node: NodeId,
     /// Until when.
     pub until: Timestamp,
@@ -26,11 +26,11 @@ pub struct Hold {
 pub struct End {
     /// Done or failed.
     pub status: ImportStatus,
-    /// Why it failed.
+    /// The reason why it failed.
     pub error: Option<String>,
     /// How far it came.
     pub progress: Progress,
-    /// What is said of its rows.
+    /// Findings about its rows.
     pub findings: ImportFindings,
 }
 

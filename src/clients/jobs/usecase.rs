@@ -1,4 +1,4 @@
-//! What can be done with imports that run as jobs.
+//! Use cases of imports that run as jobs.
 
 use std::fs::File;
 use std::io::Read;
@@ -21,12 +21,12 @@ use crate::idempotency::{self, Answer, Claim, Key, Verdict};
 use crate::kinds::ImportStatus;
 use crate::paging;
 
-/// When a repetition may find the answer to a request whose import is running.
+/// The time after which a repetition may find the answer to a request whose import is running.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
 /// How often a key is tried for whose owner has just failed.
 const TRIES: usize = 3;
 
-/// Where files are received.
+/// The folder in which files are received.
 #[derive(Debug, Clone)]
 pub struct Spool {
     /// The folder of the temporary files.
@@ -55,7 +55,7 @@ pub struct Receiving {
     pub place: OwnedSemaphorePermit,
 }
 
-/// What was received.
+/// A file that was received.
 pub struct Received {
     /// The rows.
     pub source: Box<dyn Read + Send>,
@@ -67,7 +67,7 @@ pub struct Received {
     pub place: OwnedSemaphorePermit,
 }
 
-/// What became of a request for an import.
+/// The result of a request for an import.
 pub enum Begun {
     /// An equal request was answered this before.
     Before(Answer),

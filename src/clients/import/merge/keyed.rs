@@ -23,7 +23,7 @@ struct Entry {
     numbered_by: Option<usize>,
 }
 
-/// Where the client of a key is.
+/// The place of a key's client.
 enum Slot {
     One(usize),
     /// An address of several clients says of none.
