@@ -97,7 +97,7 @@ pub struct ImportReport {
     /// How many rows were rejected.
     #[schema(example = 2)]
     pub rejected_count: u64,
-    /// What was left out of the rows that were taken, and of columns: the first 1000.
+    /// Cells and columns that were left out: the first 1000.
     pub warnings: Vec<Warning>,
     /// How many warnings there are.
     #[schema(example = 1)]

@@ -121,6 +121,17 @@ enum Part {
     Over,
 }
 
+impl Part {
+    /// The text between the part before and this one.
+    fn opening(self) -> &'static str {
+        match self {
+            Self::Messages => "",
+            Self::Events => "],\"events\":[",
+            Self::Over => "]}",
+        }
+    }
+}
+
 impl Export {
     fn new(people: Arc<People>, known: Known) -> Result<Self> {
         let Known { client, preferences, suppressions, messages, events, inbox } = known;
@@ -148,7 +159,7 @@ impl Export {
                         self.add(&mut text, &json(&message)?);
                     }
                 }
-                self.went(some.len(), &mut text, ("],\"events\":[", Part::Events));
+                self.went(some.len(), &mut text, Part::Events);
                 Ok(Some(text))
             }
             Part::Events => {
@@ -159,7 +170,7 @@ impl Export {
                         self.add(&mut text, &json(&event)?);
                     }
                 }
-                self.went(some.len(), &mut text, ("]}", Part::Over));
+                self.went(some.len(), &mut text, Part::Over);
                 Ok(Some(text))
             }
             Part::Over => Ok(None),
@@ -174,10 +185,10 @@ impl Export {
     }
 
     /// Goes on by so many, or to the next part behind the last.
-    fn went(&mut self, count: usize, text: &mut String, (end, next): (&str, Part)) {
+    fn went(&mut self, count: usize, text: &mut String, next: Part) {
         self.at += count;
         if count < AT_ONCE {
-            text.push_str(end);
+            text.push_str(next.opening());
             (self.at, self.part, self.is_first) = (0, next, true);
         }
         if text.is_empty() {

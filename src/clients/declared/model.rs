@@ -39,7 +39,7 @@ pub struct DeclaredAttribute {
 /// The conversion of stored clients to the type of an attribute.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Conversion {
-    /// Whether clients are still to be looked at.
+    /// True while clients are still to be looked at.
     pub is_running: bool,
     /// Clients that were looked at.
     pub clients: i64,

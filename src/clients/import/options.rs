@@ -12,13 +12,13 @@ use crate::clients::model::{AttributeName, Field};
 /// How a file is read and applied. By default everything is found out.
 #[derive(Debug, Clone, Default)]
 pub struct ImportOptions {
-    /// What a row's client is known by; by default the first of phone number, external id and e-mail that the file has.
+    /// The field by which a row's client is known; by default the first of phone number, external id and e-mail that the file has.
     pub match_by: Option<MatchBy>,
     /// A row with a wrong cell is rejected as a whole.
     pub is_strict: bool,
     /// Everything is checked and nothing stored.
     pub is_dry_run: bool,
-    /// What some columns hold.
+    /// Contents of some columns.
     pub mapping: Mapping,
     /// The encoding of the file.
     pub encoding: Option<&'static Encoding>,
@@ -126,7 +126,7 @@ impl FromStr for Mapping {
 }
 
 impl Mapping {
-    /// What the column with this plain name is to hold.
+    /// The content that the column with this plain name is to have.
     pub(super) fn target(&self, plain_name: &str) -> Option<&Target> {
         self.0.iter().find(|(header, _)| plain(header) == plain_name).map(|(_, target)| target)
     }

@@ -33,7 +33,7 @@ pub(super) struct Chunk {
     /// From the beginning of the file to the end of this chunk.
     pub(super) bytes: u64,
     pub(super) last_line: u64,
-    /// What the clients of the rows are known by.
+    /// The field by which the clients of the rows are known.
     pub(super) match_by: MatchBy,
     /// No rows follow: a row that waits for others to give something up has waited long enough.
     pub(super) is_final: bool,

@@ -15,7 +15,7 @@ pub struct Warning {
     /// The field, the attribute, or the header of the column.
     #[schema(example = "timezone")]
     pub field: String,
-    /// What is wrong, what became of it, and what would be right.
+    /// The fault, its result, and what would be right.
     #[schema(example = "must be the IANA name of a time zone, like Europe/Moscow; the cell was left out")]
     pub reason: String,
 }

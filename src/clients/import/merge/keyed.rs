@@ -252,7 +252,7 @@ mod tests {
         merge_by_key(rows, stored, Timestamp::from_micros(2), MatchBy::ExternalId, is_final, 0)
     }
 
-    /// Who has which number in the end.
+    /// The numbers of all clients in the end.
     fn numbers(merged: &Merged, stored: &[Client]) -> Vec<(String, i64)> {
         let is_old = |client: &&Client| !merged.changed.iter().any(|changed| changed.id == client.id);
         let all = merged.new.iter().chain(&merged.changed).chain(stored.iter().filter(is_old));
