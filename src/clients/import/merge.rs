@@ -1,14 +1,16 @@
 //! What a chunk of rows makes of the clients that are there: rules only, no database.
 
+mod index;
 mod keyed;
 
 use std::collections::HashMap;
 
+use self::index::{ByEmail, ByExternalId};
 pub(super) use self::keyed::merge_by_key;
 use super::Rejection;
 use super::report::{PreviewRow, Warning};
 use super::row::Row;
-use crate::clients::model::{Client, ExternalId, Field, PhoneNumber};
+use crate::clients::model::{Client, ExternalId, PhoneNumber};
 use crate::db::types::{ClientId, Timestamp};
 use crate::error::FieldError;
 
@@ -61,24 +63,21 @@ pub(super) struct Applied {
     pub(super) is_new: bool,
 }
 
-/// An address does not say whose row it is.
-const SEVERAL: &str = "several clients have this address: match by something else";
-
 /// The clients that the chunk is about.
 #[derive(Default)]
 struct Book {
     entries: Vec<Entry>,
     by_number: HashMap<PhoneNumber, usize>,
-    by_external_id: HashMap<ExternalId, usize>,
-    /// By the normal form, where rows without a number are; none where several clients have the address.
-    by_email: Option<HashMap<String, Option<usize>>>,
+    by_external_id: ByExternalId,
+    /// Where rows without a number are.
+    by_email: Option<ByEmail>,
 }
 
 /// Applies the rows in their order, as if each came alone. `stored` has every client with a number or an external id
 /// of the rows, and with the address of one that has neither.
 pub(super) fn merge(rows: &[Row], stored: Vec<Client>, now: Timestamp, previewed: usize) -> Merged {
     let has_unnumbered = rows.iter().any(|row| row.number.is_none());
-    let mut book = Book { by_email: has_unnumbered.then(HashMap::new), ..Book::default() };
+    let mut book = Book { by_email: has_unnumbered.then(ByEmail::default), ..Book::default() };
     for client in stored {
         let origin = Origin::Database(client.external_id.clone());
         let changed = false;
@@ -125,24 +124,19 @@ impl Book {
         if let Some(number) = entry.client.phone_number {
             self.by_number.insert(number, place);
         }
-        if let Some(id) = &entry.client.external_id {
-            self.by_external_id.insert(id.clone(), place);
-        }
-        if let (Some(by_email), Some(email)) = (&mut self.by_email, &entry.client.email) {
-            by_email.entry(email.key()).and_modify(|known| *known = None).or_insert(Some(place));
+        self.by_external_id.note(None, &entry.client, place);
+        if let Some(by_email) = &mut self.by_email {
+            by_email.note(None, &entry.client, place);
         }
         self.entries.push(entry);
     }
 
     /// Finds the client of a row without a number: by its external id, else by its address.
     fn unnumbered(&self, row: &Row) -> Result<Option<usize>, FieldError> {
-        if let Some(Some(id)) = &row.patch.external_id {
-            return Ok(self.by_external_id.get(id).copied());
-        }
-        let Some(Some(email)) = &row.patch.email else { return Ok(None) };
-        match self.by_email.as_ref().and_then(|by_email| by_email.get(&email.key())) {
-            Some(None) => Err(FieldError::new(Field::Email.name(), SEVERAL)),
-            found => Ok(found.copied().flatten()),
+        match (row.external_id(), &self.by_email) {
+            (Some(id), _) => Ok(self.by_external_id.place(id)),
+            (None, Some(by_email)) => by_email.find(row),
+            (None, None) => Ok(None),
         }
     }
 
@@ -151,12 +145,7 @@ impl Book {
             Some(number) => self.by_number.get(&number).copied(),
             None => self.unnumbered(row)?,
         };
-        if let Some(Some(id)) = &row.patch.external_id {
-            let owner = self.by_external_id.get(id).copied();
-            if owner.is_some() && owner != place {
-                return Err(FieldError::new(Field::ExternalId.name(), "another client has this external_id"));
-            }
-        }
+        self.by_external_id.check(row, place)?;
         let Some((place, entry)) = place.and_then(|place| Some((place, self.entries.get_mut(place)?))) else {
             let client = Client::create(ClientId::new(), &row.whole(), now)?;
             let (origin, changed) = (Origin::Row, true);
@@ -168,13 +157,9 @@ impl Book {
         client.attributes.keep_kinds(&entry.client.attributes);
         if client != entry.client {
             client.updated_at = now;
-            if client.external_id != entry.client.external_id {
-                if let Some(old) = &entry.client.external_id {
-                    self.by_external_id.remove(old);
-                }
-                if let Some(new) = &client.external_id {
-                    self.by_external_id.insert(new.clone(), place);
-                }
+            self.by_external_id.note(Some(&entry.client), &client, place);
+            if let Some(by_email) = &mut self.by_email {
+                by_email.note(Some(&entry.client), &client, place);
             }
             entry.client = client;
             entry.changed = true;
@@ -191,7 +176,10 @@ mod tests {
     use crate::clients::model::{AttributeValue, ClientPatch};
 
     /// What became of rows, without the ids and times that differ from run to run.
-    type Outcome = (u64, u64, Vec<u64>, Vec<(String, Option<String>, Option<String>, String)>);
+    type Outcome = (u64, u64, Vec<u64>, Vec<Shown>);
+
+    /// A client's number, tag, external id, address and attributes.
+    type Shown = (String, Option<String>, Option<String>, Option<String>, String);
 
     /// Stores as the databases do: what is freed first, then row by row in an order that nobody promised.
     fn store(table: &mut Vec<Client>, merged: &mut Merged) {
@@ -202,7 +190,7 @@ mod tests {
         for client in changed.into_iter().rev().chain(new.into_iter().rev()) {
             table.retain(|other| other.id != client.id);
             for other in table.iter() {
-                assert_ne!(other.phone_number, client.phone_number);
+                assert!(client.phone_number.is_none() || other.phone_number != client.phone_number);
                 assert!(client.external_id.is_none() || other.external_id != client.external_id);
             }
             table.push(client);
@@ -214,8 +202,11 @@ mod tests {
         for rows in rows.chunks(chunk) {
             let is_named = |client: &&Client| {
                 rows.iter().any(|row| {
-                    row.number == client.phone_number
-                        || row.patch.external_id.as_ref().is_some_and(|id| *id == client.external_id)
+                    row.number.is_some() && row.number == client.phone_number
+                        || row.external_id().is_some() && row.external_id() == client.external_id.as_ref()
+                        || row.number.is_none()
+                            && row.email().is_some()
+                            && row.email() == client.email.as_ref()
                 })
             };
             let stored = table.iter().filter(is_named).cloned().collect();
@@ -225,7 +216,6 @@ mod tests {
             updated += merged.updated;
             rejected.extend(merged.rejected.iter().map(|rejection| rejection.line));
         }
-        table.sort_by_key(|client| client.phone_number);
         let shown = table.iter().map(|client| {
             let text = |id: &Option<ExternalId>| id.as_ref().map(ToString::to_string);
             let tag = client.tag.as_ref().map(ToString::to_string);
@@ -233,24 +223,35 @@ mod tests {
                 client.phone_number.map(|number| number.to_string()).unwrap_or_default(),
                 tag,
                 text(&client.external_id),
+                client.email.as_ref().map(ToString::to_string),
                 client.attributes.to_json(),
             )
         });
-        (created, updated, rejected, shown.collect())
+        let mut shown: Vec<_> = shown.collect();
+        shown.sort();
+        (created, updated, rejected, shown)
     }
 
     fn row() -> impl Strategy<Value = Row> {
         let choice = || prop_oneof![Just(None), Just(Some(None)), "[a-c]".prop_map(|text| Some(Some(text)))];
-        (0..4_i64, choice(), choice(), choice()).prop_map(|(number, tag, id, attribute)| {
+        let number = prop::option::weighted(0.7, 0..4_i64);
+        let parts = (number, choice(), choice(), choice(), choice());
+        let row = parts.prop_map(|(number, tag, id, email, attribute)| {
+            let email = email.map(|name| name.map(|name| format!("{name}@example.com").parse().unwrap()));
             let mut patch = ClientPatch {
                 tag: tag.map(|tag| tag.map(|tag| tag.parse().unwrap())),
                 external_id: id.map(|id| id.map(|id| id.parse().unwrap())),
+                email,
                 ..ClientPatch::default()
             };
             if let Some(value) = attribute {
                 patch.attributes.push(("name".parse().unwrap(), value.map(AttributeValue::Text)));
             }
-            Row { line: 0, number: PhoneNumber::from_number(79_030_000_000 + number).ok(), patch }
+            let number = number.and_then(|n| PhoneNumber::from_number(79_030_000_000 + n).ok());
+            Row { line: 0, number, patch }
+        });
+        row.prop_filter("a client needs an address", |row| {
+            row.number.is_some() || row.external_id().is_some() || row.email().is_some()
         })
     }
 

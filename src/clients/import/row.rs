@@ -9,7 +9,7 @@ use super::lenient;
 use super::options::MatchBy;
 use super::report::Warning;
 use crate::address::email::EmailAddress;
-use crate::clients::model::{AttributeValue, ClientPatch, Field, NO_ADDRESS, PhoneNumber};
+use crate::clients::model::{AttributeValue, ClientPatch, Email, ExternalId, Field, NO_ADDRESS, PhoneNumber};
 use crate::error::{Complaints, Error, FieldError};
 use crate::sheet;
 
@@ -29,6 +29,16 @@ impl Row {
     /// Everything that the row says.
     pub(super) fn whole(&self) -> ClientPatch {
         ClientPatch { phone_number: Some(self.number), ..self.patch.clone() }
+    }
+
+    /// The external id that it gives its client.
+    pub(super) fn external_id(&self) -> Option<&ExternalId> {
+        self.patch.external_id.as_ref()?.as_ref()
+    }
+
+    /// The address that it gives its client.
+    pub(super) fn email(&self) -> Option<&Email> {
+        self.patch.email.as_ref()?.as_ref()
     }
 }
 

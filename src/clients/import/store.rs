@@ -113,14 +113,14 @@ fn typed<'r>(connection: &mut AnyConnection, rows: &'r [Row]) -> Result<(Cow<'r,
 /// Applies the chunk to the clients that are there, without writing.
 fn look(connection: &mut AnyConnection, chunk: &Chunk, now: Timestamp, previewed: usize) -> Result<Merged> {
     let numbers = chunk.rows.iter().filter_map(|row| row.number);
-    let external_ids = chunk.rows.iter().filter_map(|row| row.patch.external_id.as_ref()?.as_ref());
+    let external_ids = chunk.rows.iter().filter_map(Row::external_id);
     let is_known_by_email = |row: &&Row| match chunk.match_by {
         MatchBy::Email => true,
-        MatchBy::PhoneNumber => row.number.is_none() && !matches!(row.patch.external_id, Some(Some(_))),
+        MatchBy::PhoneNumber => row.number.is_none() && row.external_id().is_none(),
         MatchBy::ExternalId => false,
     };
     let emails = chunk.rows.iter().filter(is_known_by_email);
-    let emails = emails.filter_map(|row| row.patch.email.as_ref()?.as_ref()).map(Email::key);
+    let emails = emails.filter_map(Row::email).map(Email::key);
     let stored = repo::find_many_for_update(connection, numbers, external_ids, emails.collect())?;
     let (rows, unfit) = typed(connection, &chunk.rows)?;
     let merged = match chunk.match_by {

@@ -7,8 +7,9 @@ use super::super::Rejection;
 use super::super::options::MatchBy;
 use super::super::report::PreviewRow;
 use super::super::row::Row;
-use super::{Applied, Deferred, Merged, SEVERAL};
-use crate::clients::model::{Client, ExternalId, Field, PhoneNumber};
+use super::index::{ByEmail, ByExternalId};
+use super::{Applied, Deferred, Merged};
+use crate::clients::model::{Client, Field, PhoneNumber};
 use crate::db::types::{ClientId, Timestamp};
 use crate::error::FieldError;
 
@@ -23,20 +24,13 @@ struct Entry {
     numbered_by: Option<usize>,
 }
 
-/// The place of a key's client.
-enum Slot {
-    One(usize),
-    /// An address of several clients says of none.
-    Many,
-}
-
 /// The clients that the chunk is about.
 struct Book {
     by: MatchBy,
     entries: Vec<Entry>,
     by_number: HashMap<PhoneNumber, usize>,
-    by_external_id: HashMap<ExternalId, usize>,
-    by_email: HashMap<String, Slot>,
+    by_external_id: ByExternalId,
+    by_email: ByEmail,
 }
 
 /// Applies rows by their key. `stored` has every client with a key, a number or an external id of the rows. `is_final` says
@@ -94,8 +88,13 @@ fn rejection(row: &Row, FieldError { field, reason }: &FieldError) -> Rejection 
 
 impl Book {
     fn of(stored: &[Client], by: MatchBy) -> Self {
-        let (by_number, by_external_id, by_email) = (HashMap::new(), HashMap::new(), HashMap::new());
-        let mut book = Self { by, entries: Vec::new(), by_number, by_external_id, by_email };
+        let mut book = Self {
+            by,
+            entries: Vec::new(),
+            by_number: HashMap::new(),
+            by_external_id: ByExternalId::default(),
+            by_email: ByEmail::default(),
+        };
         for client in stored {
             book.add(client.clone(), Some(client.clone()), None);
         }
@@ -107,12 +106,10 @@ impl Book {
         if let Some(number) = client.phone_number {
             self.by_number.insert(number, place);
         }
-        if let Some(id) = &client.external_id {
-            self.by_external_id.insert(id.clone(), place);
-        }
-        if let Some(email) = client.email.as_ref().filter(|_| self.by == MatchBy::Email) {
-            let slot = self.by_email.entry(email.key());
-            slot.and_modify(|slot| *slot = Slot::Many).or_insert(Slot::One(place));
+        self.by_external_id.note(None, &client, place);
+        // an address that clients are matched by does not change
+        if self.by == MatchBy::Email {
+            self.by_email.note(None, &client, place);
         }
         self.entries.push(Entry { client, stored, numbered_by });
         place
@@ -120,12 +117,7 @@ impl Book {
 
     fn apply(&mut self, index: usize, row: &Row, now: Timestamp) -> Result<Applied, FieldError> {
         let place = self.find(row)?;
-        if let Some(Some(id)) = &row.patch.external_id {
-            let owner = self.by_external_id.get(id).copied();
-            if owner.is_some() && owner != place {
-                return Err(FieldError::new(Field::ExternalId.name(), "another client has this external_id"));
-            }
-        }
+        self.by_external_id.check(row, place)?;
         let Some((place, entry)) = place.and_then(|place| Some((place, self.entries.get_mut(place)?))) else {
             let client = Client::create(ClientId::new(), &row.whole(), now)?;
             return Ok(Applied { place: self.add(client, None, Some(index)), is_new: true });
@@ -142,14 +134,7 @@ impl Book {
                 entry.numbered_by = Some(index);
                 self.by_number.extend(client.phone_number.map(|number| (number, place)));
             }
-            if client.external_id != entry.client.external_id {
-                if let Some(old) = &entry.client.external_id {
-                    self.by_external_id.remove(old);
-                }
-                if let Some(new) = &client.external_id {
-                    self.by_external_id.insert(new.clone(), place);
-                }
-            }
+            self.by_external_id.note(Some(&entry.client), &client, place);
             entry.client = client;
         }
         Ok(Applied { place, is_new: false })
@@ -158,16 +143,10 @@ impl Book {
     /// Finds the row's client. One that is known by its number only, and has no external id, is the one of a new id.
     fn find(&self, row: &Row) -> Result<Option<usize>, FieldError> {
         if self.by == MatchBy::Email {
-            let email = row.patch.email.as_ref().and_then(Option::as_ref);
-            return match email.and_then(|email| self.by_email.get(&email.key())) {
-                Some(Slot::One(place)) => Ok(Some(*place)),
-                Some(Slot::Many) => Err(FieldError::new(Field::Email.name(), SEVERAL)),
-                None => Ok(None),
-            };
+            return self.by_email.find(row);
         }
-        let id = row.patch.external_id.as_ref().and_then(Option::as_ref);
-        if let Some(place) = id.and_then(|id| self.by_external_id.get(id)) {
-            return Ok(Some(*place));
+        if let Some(place) = row.external_id().and_then(|id| self.by_external_id.place(id)) {
+            return Ok(Some(place));
         }
         let place = row.number.and_then(|number| self.by_number.get(&number).copied());
         let has_none = |place: &usize| {
