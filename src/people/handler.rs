@@ -1,5 +1,6 @@
 //! People over HTTP: `DELETE /api/v1/clients/{id}` and `GET /api/v1/clients/{id}/export`.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use actix_web::http::header;
@@ -20,7 +21,7 @@ use crate::http::routing::{get, others};
 use crate::preferences::model::ClientPreferences;
 use crate::suppressions::model::Suppression;
 
-/// Messages or events that an export reads before it writes them.
+/// Messages and events that an export reads before it writes them.
 const AT_ONCE: usize = 100;
 
 /// Registers the routes, relative to `/api/v1`; `client` is the resource of one client, without its deletion.
@@ -102,34 +103,19 @@ pub async fn export_client(people: web::Data<People>, id: web::Path<String>) -> 
         .streaming(parts))
 }
 
-/// An export as far as it has come. A database that goes away breaks the answer off.
+/// The rest of an export. A database that goes away breaks the answer off.
 struct Export {
     people: Arc<People>,
-    head: Option<String>,
-    messages: Vec<Sent>,
-    events: Vec<EventId>,
-    /// The place in the messages, and then in the events.
-    at: usize,
-    part: Part,
-    is_first: bool,
+    pieces: VecDeque<Piece>,
+    needs_comma: bool,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Part {
-    Messages,
-    Events,
-    Over,
-}
-
-impl Part {
-    /// The text between the part before and this one.
-    fn opening(self) -> &'static str {
-        match self {
-            Self::Messages => "",
-            Self::Events => "],\"events\":[",
-            Self::Over => "]}",
-        }
-    }
+/// A piece of the text of an export.
+enum Piece {
+    /// Text that begins or ends a list.
+    Frame(String),
+    Message(Sent),
+    Event(EventId),
 }
 
 impl Export {
@@ -142,59 +128,43 @@ impl Export {
             json(&suppressions)?,
             json(&inbox)?,
         );
-        Ok(Self { people, head: Some(head), messages, events, at: 0, part: Part::Messages, is_first: true })
+        let pieces = std::iter::once(Piece::Frame(head))
+            .chain(messages.into_iter().map(Piece::Message))
+            .chain([Piece::Frame("],\"events\":[".into())])
+            .chain(events.into_iter().map(Piece::Event))
+            .chain([Piece::Frame("]}".into())]);
+        Ok(Self { people, pieces: pieces.collect(), needs_comma: false })
     }
 
     /// The next part of the text; none at its end.
     async fn next(&mut self) -> Result<Option<String>> {
-        if let Some(head) = self.head.take() {
-            return Ok(Some(head));
+        if self.pieces.is_empty() {
+            return Ok(None);
         }
-        match self.part {
-            Part::Messages => {
-                let some: Vec<Sent> = self.messages.iter().skip(self.at).take(AT_ONCE).copied().collect();
-                let mut text = String::new();
-                for sent in &some {
-                    if let Some(message) = self.people.message(*sent).await? {
-                        self.add(&mut text, &json(&message)?);
-                    }
+        let mut text = String::new();
+        let count = AT_ONCE.min(self.pieces.len());
+        for piece in self.pieces.drain(..count) {
+            let item = match piece {
+                Piece::Frame(frame) => {
+                    text.push_str(&frame);
+                    self.needs_comma = false;
+                    continue;
                 }
-                self.went(some.len(), &mut text, Part::Events);
-                Ok(Some(text))
-            }
-            Part::Events => {
-                let some: Vec<EventId> = self.events.iter().skip(self.at).take(AT_ONCE).copied().collect();
-                let mut text = String::new();
-                for id in &some {
-                    if let Some(event) = self.people.event(*id).await? {
-                        self.add(&mut text, &json(&event)?);
-                    }
+                Piece::Message(sent) => self.people.message(sent).await?.map(|message| json(&message)),
+                Piece::Event(id) => self.people.event(id).await?.map(|event| json(&event)),
+            };
+            if let Some(item) = item.transpose()? {
+                if std::mem::replace(&mut self.needs_comma, true) {
+                    text.push(',');
                 }
-                self.went(some.len(), &mut text, Part::Over);
-                Ok(Some(text))
+                text.push_str(&item);
             }
-            Part::Over => Ok(None),
-        }
-    }
-
-    fn add(&mut self, text: &mut String, item: &str) {
-        if !std::mem::take(&mut self.is_first) {
-            text.push(',');
-        }
-        text.push_str(item);
-    }
-
-    /// Goes on by so many, or to the next part behind the last.
-    fn went(&mut self, count: usize, text: &mut String, next: Part) {
-        self.at += count;
-        if count < AT_ONCE {
-            text.push_str(next.opening());
-            (self.at, self.part, self.is_first) = (0, next, true);
         }
         if text.is_empty() {
             // an empty chunk would be the end of the answer
             text.push('\n');
         }
+        Ok(Some(text))
     }
 }
 

@@ -16,7 +16,8 @@ use crate::{address, clients, preferences, suppressions};
 /// Messages that one statement changes.
 const AT_ONCE: usize = 500;
 
-/// The messages that went to a client, and those that went to one of these addresses and to no client, the oldest first.
+/// The messages that went to a client, and those that went to one of these addresses, in either form, and to no client, the
+/// oldest first.
 ///
 /// # Errors
 /// Those of the database.
@@ -35,11 +36,12 @@ pub fn messages(
         .load(c)?;
     let single = message::table.filter(message::mailing_number.is_null()).select(columns);
     let of_client: Vec<Found> = single.filter(message::client_id.eq(id)).load(c)?;
-    let texts: Vec<&str> = addresses.iter().map(|(_, text)| text.as_str()).collect();
+    let forms = forms(addresses);
+    let texts: Vec<&str> = forms.iter().map(|(_, text)| text.as_str()).collect();
     let mut of_addresses: Vec<Found> =
         single.filter(message::client_id.is_null()).filter(message::recipient.eq_any(texts)).load(c)?;
     of_addresses.retain(|(_, _, channel, recipient)| {
-        addresses.iter().any(|(known, text)| known.code() == *channel && text == recipient)
+        forms.iter().any(|(known, text)| known.code() == *channel && text == recipient)
     });
     let sent = |(id, status, ..): &Found, is_of_mailing| -> Result<Sent> {
         Ok(Sent { id: *id, is_of_mailing, is_final: MessageStatus::from_code(*status)?.is_final() })
@@ -51,16 +53,11 @@ pub fn messages(
     Ok(all)
 }
 
-/// The addresses at which a client is reached, in each form in which a message may bear them.
-///
-/// # Errors
-/// Those of the database.
-pub fn addresses(c: &mut AnyConnection, id: ClientId) -> Result<Vec<(ChannelKind, String)>> {
-    let mut all = preferences::repo::addresses_of(c, id)?;
-    let normal = all.iter().map(|(channel, text)| (*channel, address::normal(*channel, text).into_owned()));
-    let normal: Vec<_> = normal.filter(|form| !all.contains(form)).collect();
-    all.extend(normal);
-    Ok(all)
+/// These addresses with their normal forms: a message may bear either.
+fn forms(addresses: &[(ChannelKind, String)]) -> Vec<(ChannelKind, String)> {
+    let normal =
+        |(channel, text): &(ChannelKind, String)| (*channel, address::normal(*channel, text).into_owned());
+    addresses.iter().cloned().chain(addresses.iter().map(normal)).collect()
 }
 
 /// The events that caused some of these messages.
@@ -103,7 +100,7 @@ pub fn erase(c: &mut AnyConnection, id: ClientId, now: Timestamp) -> Result<Opti
     if !preferences::repo::lock_client(c, id)? {
         return Ok(None);
     }
-    let addresses = addresses(c, id)?;
+    let addresses = preferences::repo::addresses_of(c, id)?;
     let messages: Vec<MessageId> = messages(c, id, &addresses)?.into_iter().map(|sent| sent.id).collect();
     let mut erased = Erased { suppressions: suppressions::repo::erase(c, &addresses)?, ..Erased::default() };
     for (_, user) in addresses.iter().filter(|(channel, _)| *channel == ChannelKind::InApp) {

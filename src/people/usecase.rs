@@ -17,8 +17,8 @@ use crate::kinds::ChannelKind;
 use crate::lifecycle::{Shutdown, tidy};
 use crate::messages::Messages;
 use crate::notifications::Notifications;
-use crate::preferences::Preferring;
 use crate::preferences::model::ClientPreferences;
+use crate::preferences::{self, Preferring};
 use crate::suppressions::Suppressions;
 use crate::suppressions::model::{Suppression, SuppressionFilter};
 
@@ -76,7 +76,7 @@ impl People {
         let client = self.clients.get(id).await?;
         let preferences = self.preferring.get(id).await?;
         let read = move |c: &mut AnyConnection| {
-            let addresses = repo::addresses(c, id)?;
+            let addresses = preferences::repo::addresses_of(c, id)?;
             let messages = repo::messages(c, id, &addresses)?;
             let ids: Vec<MessageId> = messages.iter().map(|sent| sent.id).collect();
             let events = repo::events(c, &ids)?.into_iter().collect();
@@ -90,9 +90,7 @@ impl People {
         let mut suppressions: Vec<Suppression> = Vec::new();
         for address in addresses {
             let filter = SuppressionFilter { address: Some(address), ..SuppressionFilter::default() };
-            let (found, _) = self.suppressions.list(filter, None, MOST_SUPPRESSIONS).await?;
-            let new: Vec<_> = found.into_iter().filter(|one| !suppressions.contains(one)).collect();
-            suppressions.extend(new);
+            suppressions.extend(self.suppressions.list(filter, None, MOST_SUPPRESSIONS).await?.0);
         }
         Ok(Known { client, preferences, suppressions, messages, events, inbox })
     }
@@ -125,7 +123,7 @@ impl People {
     /// [`Error::NotFound`].
     pub async fn erase(&self, id: ClientId) -> Result<ErasedClient> {
         let waiting = move |c: &mut AnyConnection| {
-            let addresses = repo::addresses(c, id)?;
+            let addresses = preferences::repo::addresses_of(c, id)?;
             let all = repo::messages(c, id, &addresses)?;
             Ok(all.into_iter().filter(|sent| !sent.is_final && !sent.is_of_mailing).collect::<Vec<_>>())
         };

@@ -1,5 +1,6 @@
 //! The parameters of an upload.
 
+use std::io::Read;
 use std::str::FromStr;
 
 use actix_web::HttpRequest;
@@ -7,6 +8,7 @@ use actix_web::http::header;
 use serde::Deserialize;
 use utoipa::IntoParams;
 
+use super::gunzip::Gunzip;
 use crate::clients::import::{ImportOptions, MatchBy, labelled};
 use crate::error::{Complaints, Error, Result};
 use crate::http::dry_run::flag;
@@ -36,6 +38,16 @@ pub struct ImportQuery {
 pub(super) enum Packing {
     Plain,
     Gzip,
+}
+
+impl Packing {
+    /// The body without its packing.
+    pub(super) fn unpack(self, body: impl Read + Send + 'static) -> Box<dyn Read + Send> {
+        match self {
+            Self::Plain => Box::new(body),
+            Self::Gzip => Box::new(Gunzip::new(body)),
+        }
+    }
 }
 
 impl ImportQuery {

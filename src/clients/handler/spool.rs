@@ -2,14 +2,12 @@
 //! because its sender does not wait.
 
 use std::fs::File;
-use std::io::Read;
 
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, web};
 use tokio::io::{AsyncSeekExt, AsyncWriteExt, BufWriter};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::gunzip::Gunzip;
 use super::import_query::Packing;
 use crate::clients::import::{ImportOptions, Stopped};
 use crate::clients::jobs::usecase::{Begun, Imports, Received, Receiving, not_spooled};
@@ -58,11 +56,7 @@ impl Spooled {
         (options, packing): (ImportOptions, Packing),
     ) -> std::result::Result<HttpResponse, Stopped> {
         let (file, size, place) = self.receive(imports, body).await.map_err(Stopped::at_once)?;
-        let source: Box<dyn Read + Send> = match packing {
-            Packing::Plain => Box::new(file),
-            Packing::Gzip => Box::new(Gunzip::new(file)),
-        };
-        let received = Received { source, size, options, place };
+        let received = Received { source: packing.unpack(file), size, options, place };
         let begun = imports.begin(received, self.key.finish(), self.waits).await.map_err(Stopped::at_once)?;
         let mut answer = match begun {
             Begun::Before(answer) => respond(Made::<()>::Before(answer)),

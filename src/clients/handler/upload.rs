@@ -8,8 +8,7 @@ use actix_web::web::Bytes;
 use actix_web::{HttpRequest, HttpResponse, ResponseError, web};
 use tokio::sync::mpsc;
 
-use super::gunzip::Gunzip;
-use super::import_query::{ImportQuery, Packing, packing};
+use super::import_query::{ImportQuery, packing};
 use super::spool::Spooled;
 use crate::clients::import::{ImportReport, Stopped};
 use crate::clients::jobs::model::ImportJob;
@@ -78,12 +77,8 @@ pub async fn import_clients(
     }
     let (sender, parts) = mpsc::channel(PARTS_WAITING);
     let upload = Upload { parts, part: Bytes::new() };
-    let source: Box<dyn Read + Send> = match packing {
-        Packing::Plain => Box::new(upload),
-        Packing::Gzip => Box::new(Gunzip::new(upload)),
-    };
     // the body cannot leave this task; should the request be dropped, the sender goes and the reader sees no end
-    let mut import = pin!(clients.import(source, options));
+    let mut import = pin!(clients.import(packing.unpack(upload), options));
     let outcome = tokio::select! {
         // a first line that names no columns is answered before the rest of the body comes
         outcome = &mut import => outcome,
