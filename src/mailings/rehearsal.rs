@@ -49,7 +49,7 @@ pub struct Rehearsal {
     pub content: Arc<Variants>,
     /// True if these are a template's.
     pub is_copied: bool,
-    /// What is filled in beside a client's data.
+    /// The links that are filled in beside a client's data.
     pub links: Links,
 }
 

@@ -99,9 +99,8 @@ impl Mailings {
         let now = self.clock.now();
         let window = Window { starts_at: new.starts_at.unwrap_or(now), ends_at: new.ends_at };
         let begins = window.starts_at <= now;
-        let filter = new.filter.clone();
-        let (counted, copied) = match self.measure(&new, &window, now).await {
-            Ok(measured) => measured,
+        let Checked { counted, copied, warnings } = match self.check(&new, &window, now).await {
+            Ok(checked) => checked,
             Err(refused) => return idempotency::made_before(&self.db, key, refused, now).await,
         };
         let own = Texts { subject: new.subject, text: new.text, html: new.html };
@@ -132,7 +131,6 @@ impl Mailings {
             finished_at: None,
             counts: Counts::balanced(counted.map_or(0, |audience| audience.total), 0, [0; 4]),
         };
-        let warnings = self.db.read(move |c| nobodys_tags(c, &filter)).await?;
         let answer = answer(&mailing, warnings)?;
         let claim = Claim::of(key, mailing.id.0, &answer);
         let insert = move |c: &mut AnyConnection| {
@@ -156,7 +154,7 @@ impl Mailings {
     pub async fn rehearse(&self, new: NewMailing) -> Result<Preview> {
         let now = self.clock.now();
         let window = Window { starts_at: new.starts_at.unwrap_or(now), ends_at: new.ends_at };
-        self.measure(&new, &window, now).await?;
+        self.check(&new, &window, now).await?;
         let has_template = new.template.is_some();
         let question = PreviewQuestion {
             filter: new.filter,
@@ -182,12 +180,7 @@ impl Mailings {
     }
 
     /// Checks a new mailing, and measures the audience of one that begins at once.
-    async fn measure(
-        &self,
-        new: &NewMailing,
-        window: &Window,
-        now: Timestamp,
-    ) -> Result<(Option<Audience>, Option<Copied>)> {
+    async fn check(&self, new: &NewMailing, window: &Window, now: Timestamp) -> Result<Checked> {
         window.check(now)?;
         let begins = window.starts_at <= now;
         self.check_channel(new.channel)?;
@@ -199,11 +192,12 @@ impl Mailings {
         let (links, channel) = (self.links(new.group.as_deref()), new.channel);
         let rehearsal = Rehearsal { filter: filter.clone(), channel, content, is_copied, links };
         rehearsal.check(&self.db, self.templates.pool()).await?;
-        let measured = match begins {
-            true => Some(self.db.read(move |c| audience::measure(c, &filter)).await?),
-            false => None,
+        let measure = move |c: &mut AnyConnection| {
+            let counted = begins.then(|| audience::measure(c, &filter)).transpose()?;
+            Ok((counted, nobodys_tags(c, &filter)?))
         };
-        Ok((measured, copied))
+        let (counted, warnings) = self.db.read(measure).await?;
+        Ok(Checked { counted, copied, warnings })
     }
 
     /// What is said by a template, and a copy of it; or without one by these texts.
@@ -463,6 +457,15 @@ impl Mailings {
         let fits_window = estimated_seconds.zip(room).map(|(needed, room)| needed <= room);
         Ok(Preview { recipients, sample, rate_per_second, estimated_seconds, fits_window, warnings })
     }
+}
+
+/// A new mailing that nothing is against.
+struct Checked {
+    /// Its audience, if it begins at once.
+    counted: Option<Audience>,
+    /// Its texts, if they are a template's.
+    copied: Option<Copied>,
+    warnings: Vec<FieldError>,
 }
 
 /// Warns of tags that no client has: a mailing to one that is mistyped goes to nobody.

@@ -205,7 +205,7 @@ fn read(text: &str) -> Result<croner::Cron, String> {
         ));
     }
     let fields: Vec<String> =
-        given.iter().zip(BOUNDS).map(|(field, bounds)| with_ends(field, bounds)).collect();
+        given.iter().zip(BOUNDS).map(|(field, (_, last))| with_ends(field, last)).collect();
     let text = &fields.join(" ");
     let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
     let whole = parser.parse(text);
@@ -223,7 +223,7 @@ fn read(text: &str) -> Result<croner::Cron, String> {
 }
 
 /// Writes `5/15` as `5-59/15`, which it stands for: the parser knows steps of ranges alone.
-fn with_ends(field: &str, (_, last): (u32, u32)) -> String {
+fn with_ends(field: &str, last: u32) -> String {
     let part = |part: &str| match part.split_once('/') {
         Some((start, step)) => match number(start) {
             // Sunday is the first day as well

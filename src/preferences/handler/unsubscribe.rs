@@ -128,12 +128,12 @@ fn escaped(text: &str) -> String {
 }
 
 /// The page of a link that is wrong or too old, or of a failure.
-fn plain(words: &'static Words, (title, text): (&str, &str), status: StatusCode) -> HttpResponse {
+fn plain(words: &'static Words, title: &str, text: &str, status: StatusCode) -> HttpResponse {
     Page { words, brand: None, title, text: text.to_owned(), buttons: Vec::new() }.response(status)
 }
 
 fn no_such_link(words: &'static Words) -> HttpResponse {
-    plain(words, (words.no_link_title, words.no_link), StatusCode::NOT_FOUND)
+    plain(words, words.no_link_title, words.no_link, StatusCode::NOT_FOUND)
 }
 
 /// A page even when the database is away: a person reads it.
@@ -141,8 +141,7 @@ fn failed(words: &'static Words, error: Error) -> Result<HttpResponse> {
     match error {
         Error::Unavailable(_) | Error::OutcomeUnknown(_) | Error::Busy(_) => {
             tracing::error!(%error, "somebody could not unsubscribe");
-            let mut response =
-                plain(words, (words.retry_title, words.retry), StatusCode::SERVICE_UNAVAILABLE);
+            let mut response = plain(words, words.retry_title, words.retry, StatusCode::SERVICE_UNAVAILABLE);
             response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("60"));
             Ok(response)
         }
@@ -176,7 +175,7 @@ async fn click(
     let name = words.name(&subject);
     match service.follow(subject, is_wanted).await {
         Ok(true) => {}
-        Ok(false) => return Ok(plain(words, (words.stale_title, words.stale), StatusCode::GONE)),
+        Ok(false) => return Ok(plain(words, words.stale_title, words.stale, StatusCode::GONE)),
         Err(error) => return failed(words, error),
     }
     let brand = brand.0.as_deref();
