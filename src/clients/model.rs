@@ -6,15 +6,17 @@ mod numbering;
 mod patch;
 mod phone;
 mod schema;
+mod tags;
 
 use serde::Serialize;
 use utoipa::ToSchema;
 
 pub use attributes::{AttributeName, AttributeValue, Attributes, LARGEST_ATTRIBUTE_COUNT};
-pub use fields::{Email, ExternalId, OperatorCode, PushToken, Tag, Timezone};
+pub use fields::{Email, ExternalId, OperatorCode, PushToken, Timezone};
 pub use patch::{ClientPatch, Field};
 pub use phone::{GivenPhoneNumber, HomeCountry, PhoneNumber};
 pub use schema::AttributeChanges;
+pub use tags::{MOST_TAGS, Tag, distinct_by_key, join, more_of_stored, more_to_stored, tag_key};
 
 use crate::db::types::{ClientId, Timestamp};
 use crate::error::FieldError;
@@ -34,8 +36,11 @@ pub struct Client {
     pub phone_number: Option<PhoneNumber>,
     /// Taken from a Russian number when it was not given.
     pub mobile_operator_code: Option<OperatorCode>,
-    /// A word of yours to choose audiences by.
+    /// The first of its tags.
     pub tag: Option<Tag>,
+    /// Words of yours to choose audiences by, compared without case.
+    #[schema(max_items = 50)]
+    pub tags: Vec<Tag>,
     /// The IANA name of the zone the client lives in.
     pub timezone: Option<Timezone>,
     /// The language that the client is written to in: which variant of a template it gets.
@@ -67,6 +72,7 @@ impl Client {
             phone_number: None,
             mobile_operator_code: None,
             tag: None,
+            tags: Vec::new(),
             timezone: None,
             locale: None,
             email: None,
@@ -98,7 +104,10 @@ impl Client {
             self.phone_number = number;
         }
         set(&mut self.mobile_operator_code, &patch.mobile_operator_code);
-        set(&mut self.tag, &patch.tag);
+        if let Some(tags) = &patch.tags {
+            self.tag = tags.first().cloned();
+            self.tags.clone_from(tags);
+        }
         set(&mut self.timezone, &patch.timezone);
         set(&mut self.locale, &patch.locale);
         set(&mut self.email, &patch.email);

@@ -9,10 +9,10 @@ use diesel::sql_types::{Array, Text};
 
 pub use self::many::{find_many_for_update, free_external_ids, free_phone_numbers, store_many};
 use self::row::Row;
-use super::model::{Attributes, Client, ListFilter};
+use super::model::{Attributes, Client, ListFilter, tag_key};
 use crate::address;
 use crate::db::AnyConnection;
-use crate::db::schema::{client, client_attribute, preference};
+use crate::db::schema::{client, client_attribute, client_tag, preference};
 use crate::db::types::ClientId;
 use crate::error::{Error, Result};
 use crate::kinds::ChannelKind;
@@ -60,18 +60,48 @@ pub fn list(
     after: Option<ClientId>,
     limit: i64,
 ) -> Result<Vec<Client>> {
+    let key = filter.tag.as_ref().map(|tag| tag.key().into_owned());
+    let code = filter.mobile_operator_code.as_ref().map(|code| code.as_str().to_owned());
     let mut query = client::table.select(Row::as_select()).order(client::id).limit(limit).into_boxed();
     if let Some(after) = after {
         query = query.filter(client::id.gt(after));
     }
-    if let Some(code) = &filter.mobile_operator_code {
-        query = query.filter(client::mobile_operator_code.eq(code.as_str().to_owned()));
+    if let Some(code) = &code {
+        query = query.filter(client::mobile_operator_code.eq(code.clone()));
     }
-    if let Some(tag) = &filter.tag {
-        query = query.filter(client::tag.eq(tag.as_str().to_owned()));
+    if let Some(key) = &key {
+        query = query.filter(client::tag_key.eq(key.clone()));
     }
-    let rows: Vec<Row> = query.load(connection)?;
+    let mut rows: Vec<Row> = query.load(connection)?;
+    if let Some(key) = key {
+        rows.extend(with_further_tag(connection, (key, code), after, limit)?);
+        rows.sort_unstable_by_key(|row| row.id);
+        rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
+    }
     rows.into_iter().map(Client::try_from).collect()
+}
+
+/// Up to `limit` clients after `after`, of an operator if that is given, who have a tag after their first one.
+fn with_further_tag(
+    connection: &mut AnyConnection,
+    (key, code): (String, Option<String>),
+    after: Option<ClientId>,
+    limit: i64,
+) -> Result<Vec<Row>> {
+    let mut query = client_tag::table
+        .inner_join(client::table.on(client::id.eq(client_tag::client_id)))
+        .filter(client_tag::key.eq(key))
+        .select(Row::as_select())
+        .order(client_tag::client_id)
+        .limit(limit)
+        .into_boxed();
+    if let Some(after) = after {
+        query = query.filter(client_tag::client_id.gt(after));
+    }
+    if let Some(code) = code {
+        query = query.filter(client_tag::mobile_operator_code.eq(code));
+    }
+    Ok(query.load(connection)?)
 }
 
 /// Stores every field of a client that exists.
@@ -111,6 +141,24 @@ pub fn fill_email_keys(connection: &mut AnyConnection, limit: i64) -> Result<usi
     for (id, email) in &some {
         let key = email.as_deref().map(|email| address::normal(ChannelKind::Email, email).into_owned());
         diesel::update(client::table.find(id)).set(client::email_key.eq(key)).execute(connection)?;
+    }
+    Ok(some.len())
+}
+
+/// Makes the keys of up to `limit` tags that have none. Returns how many there were.
+///
+/// # Errors
+/// Those of the database.
+pub fn fill_tag_keys(connection: &mut AnyConnection, limit: i64) -> Result<usize> {
+    let some: Vec<(ClientId, Option<String>)> = client::table
+        .filter(client::tag.is_not_null())
+        .filter(client::tag_key.is_null())
+        .select((client::id, client::tag))
+        .limit(limit)
+        .load(connection)?;
+    for (id, tag) in &some {
+        let key = tag.as_deref().map(|tag| tag_key(tag).into_owned());
+        diesel::update(client::table.find(id)).set(client::tag_key.eq(key)).execute(connection)?;
     }
     Ok(some.len())
 }

@@ -170,12 +170,13 @@ impl Clients {
             .await
     }
 
-    /// Makes the normal forms of e-mail addresses that an earlier version stored, in small steps.
+    /// Makes the normal forms of e-mail addresses and tags that an earlier version stored, in small steps.
     ///
     /// # Errors
     /// Those of the database.
     pub async fn adopt(&self) -> Result<()> {
         while self.db.write(|c| repo::fill_email_keys(c, ADOPTED_AT_ONCE)).await? > 0 {}
+        while self.db.write(|c| repo::fill_tag_keys(c, ADOPTED_AT_ONCE)).await? > 0 {}
         Ok(())
     }
 

@@ -8,8 +8,14 @@ diesel::table! {
         id -> Id, phone_number -> Nullable<BigInt>, mobile_operator_code -> Nullable<Text>, tag -> Nullable<Text>,
         timezone -> Nullable<Text>, email -> Nullable<Text>, push_token -> Nullable<Text>,
         external_id -> Nullable<Text>, attributes -> Text, created_at -> Instant, updated_at -> Instant,
-        locale -> Nullable<Text>, email_key -> Nullable<Text>,
+        locale -> Nullable<Text>, email_key -> Nullable<Text>, tag_key -> Nullable<Text>,
+        more_tags -> Nullable<Text>,
     }
+}
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::Id;
+    client_tag (key, client_id) { key -> Text, client_id -> Id, mobile_operator_code -> Nullable<Text>, }
 }
 diesel::table! {
     use diesel::sql_types::*;
@@ -254,6 +260,7 @@ diesel::table! {
         name -> Text, secret -> Binary, created_at -> Instant,
     }
 }
+diesel::allow_tables_to_appear_in_same_query!(client, client_tag);
 diesel::allow_tables_to_appear_in_same_query!(template, template_version);
 diesel::table! {
     use diesel::sql_types::*;

@@ -316,6 +316,7 @@ struct PersonRow {
     addresses: Addresses,
     mobile_operator_code: Option<String>,
     tag: Option<String>,
+    more_tags: Option<String>,
     timezone: Option<String>,
     updated_at: Timestamp,
 }
@@ -325,6 +326,7 @@ impl From<PersonRow> for Person {
         let profile = Profile {
             mobile_operator_code: row.mobile_operator_code,
             tag: row.tag,
+            more_tags: row.more_tags,
             timezone: row.timezone,
             locale: row.addresses.locale.clone(),
             email: row.addresses.email.clone(),

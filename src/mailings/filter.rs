@@ -1,13 +1,14 @@
 //! Which clients a mailing is for.
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
-use crate::clients::model::{OperatorCode, Tag};
+use crate::clients::model::{OperatorCode, Tag, distinct_by_key, tag_key};
 use crate::error::{Complaints, Result};
 use crate::kinds::ChannelKind;
 
@@ -39,8 +40,8 @@ pub struct FilterLists {
     #[serde(default)]
     #[schema(value_type = Vec<OperatorCode>, max_items = 200)]
     pub mobile_operator_code: Vec<String>,
-    /// Tags.
-    #[serde(default)]
+    /// Tags, compared without case.
+    #[serde(default, alias = "tags")]
     #[schema(value_type = Vec<Tag>, max_items = 200)]
     pub tag: Vec<String>,
     /// Channels on which the client has an address of its own, all of them: `sms`, `email`, `push`.
@@ -102,7 +103,7 @@ pub struct AudienceFilter {
     /// The client has one of these operator codes; empty for any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mobile_operator_code: Vec<String>,
-    /// The client has one of these tags; empty for any.
+    /// The client has one of these tags, in any case; empty for any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tag: Vec<String>,
     /// The client has an address on each of these channels.
@@ -118,20 +119,48 @@ pub enum Range {
     All,
     /// All clients of an operator.
     Operator(String),
-    /// All clients with a tag.
+    /// All clients whose first tag has this key.
     Tag(String),
-    /// All clients of an operator with a tag.
+    /// All clients of an operator whose first tag has this key.
     Both(String, String),
+    /// All clients, or those of an operator, who have a tag after their first one and are in no range before.
+    Further(Option<String>, Further),
+}
+
+/// One of the tags of a filter, looked for after the first tag of clients.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Further {
+    keys: Arc<[String]>,
+    at: usize,
+}
+
+impl Further {
+    /// The tag's key.
+    pub fn key(&self) -> &str {
+        self.keys.get(self.at).map_or("", String::as_str)
+    }
+
+    /// Returns whether a client with these tags has this one first of those that the filter names, and no other range has
+    /// the client for its first tag.
+    fn is_first_of(&self, mut keys: impl Iterator<Item = impl AsRef<str>>) -> bool {
+        let place = |key: &str| self.keys.iter().position(|wanted| wanted == key);
+        keys.next().is_some_and(|first| place(first.as_ref()).is_none())
+            && keys.filter_map(|key| place(key.as_ref())).min() == Some(self.at)
+    }
 }
 
 impl Range {
-    /// Whether a client with this operator code and tag lies in it.
-    pub fn holds(&self, operator: Option<&str>, tag: Option<&str>) -> bool {
+    /// Returns whether a client with this operator code and tags with these keys lies in it.
+    pub fn holds(&self, operator: Option<&str>, keys: &[impl AsRef<str>]) -> bool {
+        let first = keys.first().map(AsRef::as_ref);
         match self {
             Self::All => true,
             Self::Operator(code) => operator == Some(code),
-            Self::Tag(wanted) => tag == Some(wanted),
-            Self::Both(code, wanted) => operator == Some(code) && tag == Some(wanted),
+            Self::Tag(wanted) => first == Some(wanted),
+            Self::Both(code, wanted) => operator == Some(code) && first == Some(wanted),
+            Self::Further(code, tag) => {
+                code.as_deref().is_none_or(|code| operator == Some(code)) && tag.is_first_of(keys.iter())
+            }
         }
     }
 }
@@ -173,7 +202,7 @@ impl AudienceFilter {
         wrong.finish()?;
         Ok(Self {
             mobile_operator_code: sorted(codes.iter().map(OperatorCode::as_str)),
-            tag: sorted(tags.iter().map(Tag::as_str)),
+            tag: distinct_by_key(sorted(tags.iter().map(Tag::as_str)), |tag| tag),
             has: sorted(lists.has.iter().map(String::as_str)),
         })
     }
@@ -188,16 +217,31 @@ impl AudienceFilter {
         }
     }
 
-    /// The disjoint parts that make the audience up, in a fixed order: a cursor names one by its number.
+    /// The keys of its tags.
+    pub fn keys(&self) -> Vec<String> {
+        // a filter of an earlier version may name a tag in two spellings
+        distinct_by_key(self.tag.iter().map(|tag| tag_key(tag).into_owned()).collect(), |key| key)
+    }
+
+    /// The disjoint parts that make the audience up, in a fixed order: a cursor names one by its number. Those who have a tag
+    /// after their first one come last.
     pub fn ranges(&self) -> Vec<Range> {
-        match (self.mobile_operator_code.as_slice(), self.tag.as_slice()) {
+        let keys: Arc<[String]> = self.keys().into();
+        let further = |code: Option<&String>| {
+            let code = code.cloned();
+            let all = (0..keys.len()).map(|at| Further { keys: Arc::clone(&keys), at });
+            all.map(|tag| Range::Further(code.clone(), tag)).collect::<Vec<_>>()
+        };
+        match (self.mobile_operator_code.as_slice(), keys.as_ref()) {
             ([], []) => vec![Range::All],
             (codes, []) => codes.iter().cloned().map(Range::Operator).collect(),
-            ([], tags) => tags.iter().cloned().map(Range::Tag).collect(),
-            (codes, tags) => codes
-                .iter()
-                .flat_map(|code| tags.iter().map(|tag| Range::Both(code.clone(), tag.clone())))
-                .collect(),
+            ([], keys) => keys.iter().cloned().map(Range::Tag).chain(further(None)).collect(),
+            (codes, keys) => {
+                let both = |code: &String| {
+                    keys.iter().map(|key| Range::Both(code.clone(), key.clone())).collect::<Vec<_>>()
+                };
+                codes.iter().flat_map(both).chain(codes.iter().flat_map(|code| further(Some(code)))).collect()
+            }
         }
     }
 }
@@ -228,7 +272,8 @@ mod tests {
     #[test]
     fn a_plain_text_is_an_operator_code_or_a_tag() {
         assert_eq!(parse(r#""903""#).unwrap().ranges(), [Range::Operator("903".into())]);
-        assert_eq!(parse(r#"" vip ""#).unwrap().ranges(), [Range::Tag("vip".into())]);
+        let ranges = parse(r#"" VIP ""#).unwrap().ranges();
+        assert_eq!(ranges.first(), Some(&Range::Tag("vip".into())));
         assert!(parse(r#""""#).is_err(), "an empty text is no filter for everyone");
     }
 
@@ -243,7 +288,8 @@ mod tests {
             ("[]", "sequence"),
             (r#"[["903"], ["vip"]]"#, "sequence"),
             ("5", "an object with"),
-            (r#"{"tags": ["vip"]}"#, "`tags`"),
+            (r#"{"labels": ["vip"]}"#, "`labels`"),
+            (r#"{"tag": ["vip"], "tags": ["vip"]}"#, "duplicate field `tag`"),
             (r#"{"tag": "vip"}"#, "a sequence"),
             (r#"{"tag": [], "tag": []}"#, "duplicate field `tag`"),
         ] {
@@ -265,13 +311,15 @@ mod tests {
         #[test]
         fn each_client_of_the_audience_lies_in_exactly_one_range(
             codes in proptest::collection::vec("[0-9]{3}", 0..5),
-            tags in proptest::collection::vec("[a-c]", 0..5),
-            code in "[0-9]{3}", tag in "[a-c]",
+            tags in proptest::collection::vec("[a-cA-C]", 0..5),
+            code in "[0-9]{3}",
+            keys in proptest::sample::subsequence(vec!["a", "b", "c", "d"], 0..4).prop_shuffle(),
         ) {
             let lists = FilterLists { mobile_operator_code: codes.clone(), tag: tags.clone(), has: Vec::new() };
             let filter = AudienceFilter::parse(FilterInput::Lists(lists)).unwrap();
-            let expected = (codes.is_empty() || codes.contains(&code)) && (tags.is_empty() || tags.contains(&tag));
-            let hits = filter.ranges().iter().filter(|r| r.holds(Some(&code), Some(&tag))).count();
+            let is_tagged = tags.iter().any(|tag| keys.contains(&tag.to_lowercase().as_str()));
+            let expected = (codes.is_empty() || codes.contains(&code)) && (tags.is_empty() || is_tagged);
+            let hits = filter.ranges().iter().filter(|r| r.holds(Some(&code), &keys)).count();
             prop_assert_eq!(hits, usize::from(expected));
         }
     }

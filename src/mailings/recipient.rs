@@ -5,6 +5,7 @@ use std::cell::OnceCell;
 
 use serde_json::{Map, Value as Json};
 
+use crate::clients::model::more_of_stored;
 use crate::clients::reach;
 use crate::db::types::{ClientId, Timestamp};
 use crate::kinds::ChannelKind;
@@ -13,7 +14,7 @@ use crate::templates::language::Value;
 
 /// The client's own fields that a text may name; every other name is an attribute.
 pub const FIELDS: &[&str] =
-    &["phone_number", "mobile_operator_code", "tag", "timezone", "locale", "email", "external_id"];
+    &["phone_number", "mobile_operator_code", "tag", "tags", "timezone", "locale", "email", "external_id"];
 
 /// One client of an audience.
 #[derive(Debug, Clone, PartialEq)]
@@ -36,8 +37,10 @@ pub struct Recipient {
 pub struct Profile {
     /// Its mobile operator.
     pub mobile_operator_code: Option<String>,
-    /// Its tag.
+    /// Its first tag.
     pub tag: Option<String>,
+    /// Its further tags, as they are stored.
+    pub more_tags: Option<String>,
     /// Its IANA time zone.
     pub timezone: Option<String>,
     /// The language that it is written to in.
@@ -72,7 +75,7 @@ impl Recipient {
 
     /// The data for placeholders. A field that the client does not have has no value: strict texts fail on it.
     pub fn data(&self) -> RecipientData<'_> {
-        RecipientData { recipient: self, attributes: OnceCell::new() }
+        RecipientData { recipient: self, attributes: OnceCell::new(), tags: OnceCell::new() }
     }
 
     /// The same data as an object, by their names.
@@ -82,6 +85,9 @@ impl Recipient {
             if let Some(text) = self.field(name) {
                 fields.insert((*name).to_owned(), text.into());
             }
+        }
+        if let Some(profile) = &self.profile {
+            fields.insert("tags".to_owned(), profile.tags().into());
         }
         fields
     }
@@ -110,12 +116,18 @@ impl Profile {
     fn attributes(&self) -> Map<String, Json> {
         serde_json::from_str(&self.attributes).unwrap_or_default()
     }
+
+    fn tags(&self) -> Vec<Json> {
+        let more = more_of_stored(self.more_tags.as_deref()).into_iter().map(|(_, tag)| tag);
+        self.tag.iter().cloned().chain(more).map(Json::from).collect()
+    }
 }
 
 /// A client's fields and attributes. The attributes are parsed when one is asked for.
 pub struct RecipientData<'r> {
     recipient: &'r Recipient,
     attributes: OnceCell<Map<String, Json>>,
+    tags: OnceCell<Vec<Json>>,
 }
 
 impl Data for RecipientData<'_> {
@@ -124,6 +136,9 @@ impl Data for RecipientData<'_> {
             return Value::Text(text);
         }
         let Some(profile) = &self.recipient.profile else { return Value::Missing };
+        if name == "tags" {
+            return Value::List(self.tags.get_or_init(|| profile.tags()));
+        }
         self.attributes.get_or_init(|| profile.attributes()).get(name).into()
     }
 }

@@ -32,7 +32,7 @@ pub struct Erased {
 pub struct ErasedClient {
     /// The client that is gone.
     pub client_id: ClientId,
-    /// What was erased with it.
+    /// Counts of what was erased with it.
     pub erased: Erased,
 }
 

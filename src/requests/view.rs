@@ -81,7 +81,7 @@ pub struct RequestView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub recurring_id: Option<ResourceId>,
-    /// What has become of it. `sent`: the server answered with a status below 400 that `retry.on` does not name.
+    /// Its state. `sent`: the server answered with a status below 400 that `retry.on` does not name.
     pub status: Status,
     /// When it was to run.
     #[schema(value_type = String, format = DateTime)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::ask::{ask, fields, id_of, wrong_fields};
+use crate::ask::{all_pages, ask, fields, id_of, texts, wrong_fields};
 use crate::on_each_database;
 use crate::support::{Service, after};
 
@@ -210,5 +210,56 @@ on_each_database! {
         let filter = json!({"text": "x", "ends_at": after(Duration::from_secs(3600)), "filter": {"has": ["email", "fax"]}});
         let problem = ask(&service, "POST", "/mailings", Some(filter)).await.problem(422);
         assert_eq!(problem["errors"][0]["field"], "filter.has[1]");
+    }
+}
+
+on_each_database! {
+    async fn a_client_has_several_tags_and_the_first_one_is_its_tag(kind: Database) {
+        let service = Service::start(kind).await;
+        let tags = |client: &Value| (client["tag"].clone(), client["tags"].clone());
+        let body = json!({"phone_number": "79031234567", "tags": [" VIP ", "New customer", "vip", "Zoe\u{308}"]});
+        let anna = create(&service, body).await;
+        assert_eq!(tags(&anna), (json!("VIP"), json!(["VIP", "New customer", "Zoë"])));
+        let path = format!("/clients/{}", id_of(&anna));
+        assert_eq!(tags(&service.get(&path).await), tags(&anna));
+        let other = create(&service, json!({"phone_number": "79031234568", "tag": "zoë"})).await;
+        for (words, expected) in [
+            ("vip", vec![&anna]),
+            ("new%20CUSTOMER", vec![&anna]),
+            ("ZO%C3%8B", vec![&anna, &other]),
+            ("zoe%CC%88&mobile_operator_code=903", vec![&anna, &other]),
+            ("vip&mobile_operator_code=916", vec![]),
+            ("gold", vec![]),
+        ] {
+            let ids: Vec<String> = expected.into_iter().map(|client| id_of(client)).collect();
+            for limit in [1, 50] {
+                let found = all_pages(&service, &format!("/clients?tag={words}"), limit).await;
+                assert_eq!(texts(&found, "id"), ids, "{words}");
+            }
+        }
+        for (change, expected) in [
+            (json!({"email": "anna@example.com"}), tags(&anna)),
+            (json!({"tags": ["gold", "vip"]}), (json!("gold"), json!(["gold", "vip"]))),
+            (json!({"mobile_operator_code": "916"}), (json!("gold"), json!(["gold", "vip"]))),
+            (json!({"tag": "silver"}), (json!("silver"), json!(["silver"]))),
+            (json!({"tags": []}), (Value::Null, json!([]))),
+        ] {
+            let changed = ask(&service, "PATCH", &path, Some(change.clone())).await.success(200);
+            assert_eq!(tags(&changed), expected, "{change}");
+            let of_tag = |tag| format!("/clients?tag={tag}&mobile_operator_code=916");
+            let is_vip_of_916 = change == json!({"mobile_operator_code": "916"});
+            assert_eq!(all_pages(&service, &of_tag("vip"), 50).await.len(), usize::from(is_vip_of_916), "{change}");
+        }
+        for (wrong, field) in [
+            (json!({"tags": "vip"}), "tags"),
+            (json!({"tags": ["vip", ""]}), "tags[1]"),
+            (json!({"tags": ["vip", null]}), "tags[1]"),
+            (json!({"tag": "new", "tags": ["vip", "new"]}), "tag"),
+            (json!({"tags": (0..51).collect::<Vec<i32>>().iter().map(ToString::to_string).collect::<Vec<_>>()}), "tags"),
+            (json!({"attributes": {"tags": "x"}}), "attributes.tags"),
+        ] {
+            let problem = ask(&service, "PATCH", &path, Some(wrong.clone())).await.problem(422);
+            assert_eq!(fields(&problem), [field], "{wrong}");
+        }
     }
 }

@@ -49,11 +49,13 @@ fn cell() -> impl Strategy<Value = String> {
 }
 
 fn client() -> impl Strategy<Value = Value> {
-    let line = || proptest::option::of(cell().prop_map(|text| text.replace(char::is_control, " ")));
+    let word = || cell().prop_map(|text| text.replace(char::is_control, " "));
+    let line = move || proptest::option::of(word());
+    let tags = prop::collection::vec(word(), 0..4);
     let attributes = prop::collection::btree_map("[a-h]_x", cell(), 0..5);
-    (line(), line(), attributes, any::<bool>()).prop_map(|(tag, token, attributes, is_moscow)| {
+    (tags, line(), attributes, any::<bool>()).prop_map(|(tags, token, attributes, is_moscow)| {
         let zone = is_moscow.then_some("Europe/Moscow");
-        json!({"tag": tag, "push_token": token, "timezone": zone, "attributes": attributes})
+        json!({"tags": tags, "push_token": token, "timezone": zone, "attributes": attributes})
     })
 }
 
@@ -98,7 +100,7 @@ on_each_database! {
         assert_eq!(all.len(), 2501);
         assert_eq!(all.iter().filter(|row| !row["n"].is_empty()).count(), 2500);
         let file = export(&service, "/clients?tag=vip").await;
-        let header = "phone_number,mobile_operator_code,tag,timezone,locale,email,push_token,external_id,bonus,member,z\r\n";
+        let header = "phone_number,mobile_operator_code,tags,timezone,locale,email,push_token,external_id,bonus,member,z\r\n";
         assert_eq!(file.text, format!("{header}79161234567,916,vip,,,,,,250.5,true,x\r\n"));
         // numbers and flags that come back as they went stay what they are
         service.import_csv(file.text).await.expect("an import");

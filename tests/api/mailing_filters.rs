@@ -8,21 +8,21 @@ use crate::ask::{all_pages, ask, fields, id_of, request, send, texts, wrong_fiel
 use crate::on_each_database;
 use crate::support::{Service, after};
 
-/// 903 vip, 903 new, 904 vip, 904 without a tag, 916 vip, one abroad, one whose tag looks like a code.
-const CLIENTS: [(&str, Option<&str>); 7] = [
-    ("79030000001", Some("vip")),
-    ("79030000002", Some("new")),
-    ("79040000003", Some("vip")),
-    ("79040000004", None),
-    ("79160000005", Some("vip")),
-    ("4915112345678", Some("new")),
-    ("4915112345679", Some("903")),
+/// Clients of three operators and abroad, with tags in several spellings, and one whose tag looks like a code.
+const CLIENTS: [(&str, &[&str]); 7] = [
+    ("79030000001", &["VIP"]),
+    ("79030000002", &["new", "Vip"]),
+    ("79040000003", &["vip"]),
+    ("79040000004", &[]),
+    ("79160000005", &["vip", "new", "old"]),
+    ("4915112345678", &["new"]),
+    ("4915112345679", &["903"]),
 ];
 
 async fn with_clients(kind: crate::support::Database) -> Service {
     let service = Service::start(kind).await;
-    for (number, tag) in CLIENTS {
-        service.post("/clients", json!({"phone_number": number, "tag": tag})).await;
+    for (number, tags) in CLIENTS {
+        service.post("/clients", json!({"phone_number": number, "tags": tags})).await;
     }
     service
 }
@@ -35,15 +35,20 @@ fn forms() -> Vec<(Value, Vec<usize>)> {
         (json!({"mobile_operator_code": [], "tag": []}), vec![0, 1, 2, 3, 4, 5, 6]),
         (json!({"mobile_operator_code": ["903"]}), vec![0, 1]),
         (json!({"mobile_operator_code": ["904", "903", "903"]}), vec![0, 1, 2, 3]),
-        (json!({"tag": ["vip"]}), vec![0, 2, 4]),
+        (json!({"tag": ["vip"]}), vec![0, 1, 2, 4]),
+        (json!({"tag": ["new"]}), vec![1, 4, 5]),
+        (json!({"tags": ["old"]}), vec![4]),
+        (json!({"tag": ["old", "new"]}), vec![1, 4, 5]),
+        (json!({"mobile_operator_code": ["916", "904"], "tag": ["old", "new"]}), vec![4]),
+        (json!({"mobile_operator_code": ["903"], "tag": ["old", "vip"], "has": ["sms"]}), vec![0, 1]),
         (json!({"tag": ["vip", "new"]}), vec![0, 1, 2, 4, 5]),
-        (json!({"mobile_operator_code": ["903", "904"], "tag": ["vip"]}), vec![0, 2]),
+        (json!({"mobile_operator_code": ["903", "904"], "tag": ["vip"]}), vec![0, 1, 2]),
         (json!({"mobile_operator_code": ["903", "904"], "tag": ["vip", "new"]}), vec![0, 1, 2]),
         (json!({"mobile_operator_code": ["999"]}), vec![]),
-        (json!({"tag": ["VIP"]}), vec![]),
+        (json!({"tag": ["VIP"]}), vec![0, 1, 2, 4]),
         (json!("903"), vec![0, 1]),
         (json!(" 904 "), vec![2, 3]),
-        (json!("vip"), vec![0, 2, 4]),
+        (json!("vip"), vec![0, 1, 2, 4]),
         (json!("nobody"), vec![]),
         (json!({"tag": ["903"]}), vec![6]),
     ]
@@ -79,11 +84,11 @@ on_each_database! {
 on_each_database! {
     async fn the_same_client_in_two_parts_of_a_filter_gets_one_message(kind: Database) {
         let service = with_clients(kind).await;
-        let filter = json!({"mobile_operator_code": ["903", "903", " 903 "], "tag": ["vip", "vip"]});
+        let filter = json!({"mobile_operator_code": ["903", "903", " 903 "], "tag": ["vip", "VIP", "new"]});
         let body = json!({"text": "hello", "filter": filter, "ends_at": after(Duration::from_secs(60))});
         let mailing = service.post("/mailings", body).await;
-        assert_eq!(mailing["filter"], json!({"mobile_operator_code": ["903"], "tag": ["vip"]}));
-        assert_eq!(service.finished(&id_of(&mailing)).await["sent"], 1);
+        assert_eq!(mailing["filter"], json!({"mobile_operator_code": ["903"], "tag": ["VIP", "new"]}));
+        assert_eq!(service.finished(&id_of(&mailing)).await["sent"], 2);
     }
 }
 
@@ -98,7 +103,7 @@ on_each_database! {
             (json!(true), "filter"),
             (json!(""), "filter.tag[0]"),
             (json!("a\0b"), "filter"),
-            (json!({"tags": ["vip"]}), "filter.tags"),
+            (json!({"labels": ["vip"]}), "filter.labels"),
             (json!({"tag": "vip"}), "filter.tag"),
             (json!({"tag": null}), "filter.tag"),
             (json!({"tag": [5]}), "filter.tag[0]"),

@@ -78,6 +78,18 @@ on_each_database! {
 }
 
 on_each_database! {
+    async fn a_text_names_all_tags_of_a_client(kind: Database) {
+        let service = Service::start(kind).await;
+        service.post("/clients", json!({"phone_number": "79030000001", "tags": ["VIP", "new"]})).await;
+        service.post("/clients", json!({"phone_number": "79030000002"})).await;
+        let text = "{% for one in tags %}<{{ one }}>{% endfor %}{% if \"new\" in tags %}, welcome{% endif %}!";
+        let preview = service.post("/mailings/preview", json!({"text": text})).await;
+        let texts = [&preview["sample"][0]["text"], &preview["sample"][1]["text"]];
+        assert_eq!(texts, ["<VIP><new>, welcome!", "!"], "{preview}");
+    }
+}
+
+on_each_database! {
     async fn a_preview_counts_segments_on_sms_and_fills_a_subject_and_html_on_email(kind: Database) {
         let service = Service::start(kind).await;
         let client = json!({"phone_number": "79030000001", "email": "ann@example.com", "attributes": {"name": "<Ann>"}});
@@ -109,7 +121,7 @@ on_each_database! {
             (json!({"subject": "alone"}), "subject"),
             (json!({"channel": "email", "text": "x"}), "subject"),
             (json!({"priority": "high"}), "priority"),
-            (json!({"filter": {"tags": []}}), "filter.tags"),
+            (json!({"filter": {"labels": []}}), "filter.labels"),
             (json!({"starts_at": "soon"}), "starts_at"),
         ] {
             assert_eq!(wrong_fields(&service, "/mailings/preview", body.clone()).await, [named], "{body}");

@@ -1,6 +1,7 @@
 //! Clients one by one.
 
 use fanfare::clients::{Client, ListFilter, repo};
+use fanfare::db::migrations;
 use fanfare::db::types::ClientId;
 use fanfare::error::{Error, Result};
 use serde_json::json;
@@ -97,7 +98,7 @@ on_each_database! {
         let patch = changes(json!({"tag": "gold", "email": null, "attributes": {"bonus": 2, "old": null, "new": "x"}}));
         let after = stage.clients.patch(before.id, patch).await.unwrap();
         let expected = json!({
-            "id": before.id, "phone_number": "79031234567", "mobile_operator_code": "903", "tag": "gold",
+            "id": before.id, "phone_number": "79031234567", "mobile_operator_code": "903", "tag": "gold", "tags": ["gold"],
             "timezone": "Europe/Moscow", "locale": "de", "email": null, "push_token": null, "external_id": null,
             "attributes": {"name": "Anna", "bonus": 2, "new": "x"},
             "created_at": at(1_000), "updated_at": at(2_000),
@@ -164,11 +165,12 @@ on_each_database! {
         let mut made = Vec::new();
         for n in 0..24 {
             let (code, tag) = (["903", "916"][n % 2], ["vip", "new", "old"][n % 3]);
-            let body = json!({"phone_number": format!("7{code}{n:07}"), "tag": tag});
+            let tags = if n % 4 == 0 { vec!["all", tag] } else { vec![tag] };
+            let body = json!({"phone_number": format!("7{code}{n:07}"), "tags": tags});
             made.push(stage.create(body).await.unwrap());
         }
         for code in [None, Some("903"), Some("999")] {
-            for tag in [None, Some("vip"), Some("none")] {
+            for tag in [None, Some("vip"), Some("all"), Some("none")] {
                 let filter = ListFilter {
                     mobile_operator_code: code.map(|text| text.parse().unwrap()),
                     tag: tag.map(|text| text.parse().unwrap()),
@@ -176,7 +178,7 @@ on_each_database! {
                 let expected: Vec<_> = made
                     .iter()
                     .filter(|c| code.is_none() || c.mobile_operator_code == filter.mobile_operator_code)
-                    .filter(|c| tag.is_none() || c.tag == filter.tag)
+                    .filter(|c| filter.tag.as_ref().is_none_or(|tag| c.tags.contains(tag)))
                     .cloned()
                     .collect();
                 for limit in [1, 4, 5, 1000] {
@@ -201,5 +203,29 @@ on_each_database! {
         assert!(stage.delete_client(anna.id).await);
         let names = stage.db.read(repo::attribute_names).await.unwrap();
         assert_eq!(names, ["bonus", "city", "name"]);
+    }
+}
+
+on_each_database! {
+    async fn tags_of_an_earlier_version_are_found_in_any_case(kind: Database) {
+        let stage = Stage::new(kind).await;
+        let mut made = Vec::new();
+        for (n, tags) in [vec!["VIP", "new"], vec!["Élan"], vec![]].into_iter().enumerate() {
+            let body = json!({"phone_number": format!("7903000000{n}"), "tags": tags});
+            made.push(stage.create(body).await.unwrap());
+        }
+        stage.db.read(|c| {
+            let before: migrations::Target = "2026-12-03-000210".parse().map_err(Error::internal)?;
+            migrations::revert(c, &before)?;
+            migrations::run(c)
+        }).await.unwrap();
+        stage.clients.adopt().await.unwrap();
+        for (tag, expected) in [("vip", Some(0)), ("new", None), ("ÉLAN", Some(1))] {
+            let filter = ListFilter { tag: Some(tag.parse().unwrap()), ..ListFilter::default() };
+            let found = stage.db.read(move |c| repo::list(c, &filter, None, 10)).await.unwrap();
+            let ids: Vec<_> = found.iter().map(|client| client.id).collect();
+            assert_eq!(ids, expected.map(|place: usize| made[place].id).into_iter().collect::<Vec<_>>(), "{tag}");
+        }
+        assert_eq!(stage.clients.get(made[2].id).await.unwrap(), made[2]);
     }
 }

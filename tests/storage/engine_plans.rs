@@ -11,7 +11,7 @@ use fanfare::db::AnyConnection;
 use fanfare::db::schema::{client, due, page};
 use fanfare::db::types::{ClientId, Id, Instant, MailingId, MessageId, NodeId, PageId, Timestamp};
 use fanfare::kinds::ChannelKind;
-use fanfare::mailings::filter::Range;
+use fanfare::mailings::filter::{AudienceFilter, Range};
 use fanfare::mailings::repo::audience::{self, Cursor, Needs, Read};
 use fanfare::messages::repo::MessageRow;
 use fanfare::messages::repo::insert_messages;
@@ -93,22 +93,33 @@ fn by_index(plan: &str, tables: &[&str], index: &str) {
     );
 }
 
+/// The clients, or those of an operator, who have the tag `more` after another one.
+fn further(codes: &[&str]) -> Range {
+    let codes = codes.iter().map(|code| (*code).to_owned()).collect();
+    let filter =
+        AudienceFilter { mobile_operator_code: codes, tag: vec!["more".into()], ..AudienceFilter::default() };
+    filter.ranges().pop().unwrap()
+}
+
 on_each_database! {
     async fn a_page_of_an_audience_walks_the_index_of_its_kind_of_range(kind: Database) {
         let stage = Stage::new(kind).await;
         let codes = [903, 904, 905, 916];
-        let tags = ["vip", "base", "new", ""];
+        let tags = ["vip", "base;more", "new", ""];
         let rows = (0..CLIENTS).map(|i| format!("{}{:07},{}\n", codes[i % 4] + 7000, i, tags[i / 4 % 4]));
-        let file = format!("phone_number,tag\n{}", rows.collect::<String>());
+        let file = format!("phone_number,tags\n{}", rows.collect::<String>());
         import::import(&stage.db, &stage.clock, std::io::Cursor::new(file), import::ImportOptions::default(), |_| ()).await.unwrap();
         let postgres = kind == Database::Postgres;
         let cases = [
             (Range::All, if postgres { "client_pkey" } else { "USING PRIMARY KEY (id>? AND id<?)" }),
             (Range::Operator("903".into()),
                 if postgres { "client_by_operator on" } else { "client_by_operator ((mobile_operator_code,id)>(?,?) AND (mobile_operator_code,id)<(?,?))" }),
-            (Range::Tag("vip".into()), if postgres { "client_by_tag on" } else { "client_by_tag ((tag,id)>(?,?) AND (tag,id)<(?,?))" }),
+            (Range::Tag("vip".into()), if postgres { "client_by_tag on" } else { "client_by_tag ((tag_key,id)>(?,?) AND (tag_key,id)<(?,?))" }),
             (Range::Both("903".into(), "vip".into()),
-                if postgres { "client_by_operator_and_tag on" } else { "client_by_operator_and_tag ((mobile_operator_code,tag,id)>(?,?,?) AND (mobile_operator_code,tag,id)<(?,?,?))" }),
+                if postgres { "client_by_operator_and_tag on" } else { "client_by_operator_and_tag ((mobile_operator_code,tag_key,id)>(?,?,?) AND (mobile_operator_code,tag_key,id)<(?,?,?))" }),
+            (further(&[]), if postgres { "client_tag_pkey on" } else { "client_tag USING PRIMARY KEY ((key,client_id)>(?,?) AND (key,client_id)<(?,?))" }),
+            (further(&["903"]),
+                if postgres { "client_tag_by_operator on" } else { "client_tag_by_operator ((mobile_operator_code,key,client_id)>(?,?,?) AND (mobile_operator_code,key,client_id)<(?,?,?))" }),
         ];
         let looked = stage.db.write(move |c| {
             analyze(c);
@@ -121,7 +132,7 @@ on_each_database! {
                 });
                 assert_eq!(heard.len(), 1, "{range:?}: one statement: {heard:?}");
                 let plan = plan(c, &heard[0]);
-                by_index(&plan, &["client"], index);
+                by_index(&plan, &["client", "client_tag"], index);
                 if postgres {
                     let cond = plan.lines().find(|line| line.contains("Index Cond")).expect("a condition");
                     assert!(cond.contains(" > ") && cond.contains(" <= "), "{range:?}: {plan}");

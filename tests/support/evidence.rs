@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
+use fanfare::clients::model::more_of_stored;
 use fanfare::db::schema::{attempt, client, dead_letter, due, mailing, message, page, replayed};
 use fanfare::db::types::{ClientId, MailingId, MessageId, Timestamp};
 use fanfare::db::{AnyConnection, Db, DbOptions};
@@ -95,23 +96,24 @@ fn audience(c: &mut AnyConnection, id: MailingId) -> Result<Vec<Person>> {
     let (filter, upper_bound): (String, Option<ClientId>) =
         mailing::table.find(id).select((mailing::filter, mailing::upper_bound)).first(c)?;
     let filter: AudienceFilter = serde_json::from_str(&filter).map_err(|e| Error::Internal(e.into()))?;
-    let is_one_of = |values: &[String], value: &Option<String>| {
-        values.is_empty() || value.as_ref().is_some_and(|value| values.contains(value))
-    };
-    let rows: Vec<(ClientId, i64, Option<String>, Option<String>)> = client::table
+    let (codes, wanted) = (&filter.mobile_operator_code, filter.keys());
+    let rows: Vec<(ClientId, i64, Option<String>, Option<String>, Option<String>)> = client::table
         .filter(client::phone_number.is_not_null())
         .select((
             client::id,
             client::phone_number.assume_not_null(),
             client::mobile_operator_code,
-            client::tag,
+            client::tag_key,
+            client::more_tags,
         ))
         .load(c)?;
     // ids grow with time: who came after the beginning is not of the audience
-    let rows = rows.into_iter().filter(|(id, _, code, tag)| {
+    let rows = rows.into_iter().filter(|(id, _, code, key, more)| {
+        let mut keys =
+            key.iter().cloned().chain(more_of_stored(more.as_deref()).into_iter().map(|(key, _)| key));
         upper_bound.is_some_and(|last| *id <= last)
-            && is_one_of(&filter.mobile_operator_code, code)
-            && is_one_of(&filter.tag, tag)
+            && (codes.is_empty() || code.as_ref().is_some_and(|code| codes.contains(code)))
+            && (wanted.is_empty() || keys.any(|key| wanted.contains(&key)))
     });
     Ok(rows
         .map(|(id, phone, ..)| Person { id: id.to_string(), phone: phone.try_into().unwrap_or_default() })

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use actix_web::{HttpRequest, HttpResponse};
 
 use crate::clients::model::{
-    AttributeValue, Client, Email, ExternalId, Field, ListFilter, OperatorCode, PushToken, Tag,
+    AttributeValue, Client, Email, ExternalId, Field, ListFilter, OperatorCode, PushToken, join,
 };
 use crate::clients::usecase::Clients;
 use crate::db::types::ClientId;
@@ -23,17 +23,19 @@ pub(super) async fn export(
     (cursor, most): (Option<ClientId>, u64),
 ) -> Result<HttpResponse> {
     let attributes = clients.columns(&filter, cursor, most).await?;
-    let fields = Field::ALL.iter().map(|field| Cow::from(field.name()));
-    let columns = fields.chain(attributes.iter().map(|name| name.clone().into())).collect();
+    // all tags have one column
+    let fields = || Field::ALL.iter().filter(|field| **field != Field::Tag);
+    let names = fields().map(|field| Cow::from(field.name()));
+    let columns = names.chain(attributes.iter().map(|name| name.clone().into())).collect();
     let read = move |cursor, count| {
         let (clients, filter) = (clients.clone(), filter.clone());
         async move { clients.list(filter, cursor, count).await }
     };
     export::file(request, ("clients", columns), (cursor, most), read, move |client: &Client| {
-        let fields = Field::ALL.iter().map(|field| text(client, *field));
+        let cells = fields().map(|field| text(client, *field));
         let attribute =
             |name: &String| client.attributes.get(name).map(AttributeValue::to_text).unwrap_or_default();
-        Ok(Some(fields.chain(attributes.iter().map(attribute)).collect()))
+        Ok(Some(cells.chain(attributes.iter().map(attribute)).collect()))
     })
     .await
 }
@@ -46,7 +48,7 @@ fn text(client: &Client, field: Field) -> Cow<'_, str> {
     match field {
         Field::PhoneNumber => client.phone_number.map(|number| number.to_string().into()).unwrap_or_default(),
         Field::OperatorCode => optional(client.mobile_operator_code.as_ref(), OperatorCode::as_str),
-        Field::Tag => optional(client.tag.as_ref(), Tag::as_str),
+        Field::Tag | Field::Tags => join(&client.tags),
         Field::Timezone => client.timezone.map(|zone| zone.as_str()).unwrap_or_default().into(),
         Field::Locale => client.locale.as_ref().map(ToString::to_string).unwrap_or_default().into(),
         Field::Email => optional(client.email.as_ref(), Email::as_str),

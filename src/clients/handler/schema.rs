@@ -21,8 +21,11 @@ pub struct ClientBody {
     pub phone_number: Option<GivenPhoneNumber>,
     /// Taken from a Russian number when absent.
     pub mobile_operator_code: Option<OperatorCode>,
-    /// A word of yours to choose audiences by.
+    /// The only one of its tags; with `tags` it is the first of them.
     pub tag: Option<Tag>,
+    /// Words of yours to choose audiences by, compared without case.
+    #[schema(max_items = 50)]
+    pub tags: Option<Vec<Tag>>,
     /// Where the client lives.
     pub timezone: Option<Timezone>,
     /// The language that the client is written to in.
@@ -46,8 +49,11 @@ pub struct ClientChanges {
     pub phone_number: Option<GivenPhoneNumber>,
     /// As in a new client.
     pub mobile_operator_code: Option<OperatorCode>,
-    /// As in a new client.
+    /// Takes the place of all tags.
     pub tag: Option<Tag>,
+    /// Takes the place of all tags.
+    #[schema(max_items = 50)]
+    pub tags: Option<Vec<Tag>>,
     /// As in a new client.
     pub timezone: Option<Timezone>,
     /// As in a new client.

@@ -239,7 +239,7 @@ mod tests {
         let row = parts.prop_map(|(number, tag, id, email, attribute)| {
             let email = email.map(|name| name.map(|name| format!("{name}@example.com").parse().unwrap()));
             let mut patch = ClientPatch {
-                tag: tag.map(|tag| tag.map(|tag| tag.parse().unwrap())),
+                tags: tag.map(|tag| tag.map(|tag| tag.parse().unwrap()).into_iter().collect()),
                 external_id: id.map(|id| id.map(|id| id.parse().unwrap())),
                 email,
                 ..ClientPatch::default()

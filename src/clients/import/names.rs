@@ -84,6 +84,7 @@ const USUAL: &[(Field, &[&str])] = &[
         ],
     ),
     (Field::Tag, &["tag", "тег", "тэг", "метка"]),
+    (Field::Tags, &["tags", "теги", "тэги", "метки", "schlagworte", "schlagwörter"]),
     (Field::Timezone, &["timezone", "timezoneid", "tz", "zeitzone", "часовойпояс", "таймзона"]),
     (
         Field::Locale,
@@ -180,7 +181,7 @@ mod tests {
             ("Preferred language", Some(Field::Locale)),
             ("External ID", Some(Field::ExternalId)),
             ("Address", None),
-            ("Tags", None),
+            ("Tags", Some(Field::Tags)),
             ("name", None),
             ("", None),
         ] {

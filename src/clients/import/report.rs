@@ -26,7 +26,7 @@ pub struct Assumed {
     /// The encoding, by its name in the WHATWG Encoding Standard.
     #[schema(example = "windows-1251")]
     pub encoding: String,
-    /// What stands between cells.
+    /// The character between cells.
     #[schema(example = ";")]
     pub separator: String,
     /// `LF`, `CRLF`, `CR`, `mixed`, or `none` in a file of one line.
@@ -39,7 +39,7 @@ pub struct Assumed {
     #[serde(rename = "match")]
     #[schema(example = "phone_number")]
     pub match_by: String,
-    /// What each column was taken for.
+    /// The meaning that each column was given.
     pub mapping: Vec<MappedColumn>,
 }
 

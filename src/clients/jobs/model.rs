@@ -72,7 +72,7 @@ pub struct ImportFindings {
     pub warnings: Vec<Warning>,
     /// How many warnings there were.
     pub warning_count: u64,
-    /// What was found out about the file; null before it was read.
+    /// Findings about the file; null before it was read.
     pub assumed: Option<Assumed>,
 }
 

@@ -6,8 +6,9 @@ use std::str::FromStr;
 use serde_json::{Map, Value};
 
 use super::attributes::{AttributeName, AttributeValue};
-use super::fields::{Email, ExternalId, OperatorCode, PushToken, Tag, Timezone};
+use super::fields::{Email, ExternalId, OperatorCode, PushToken, Timezone};
 use super::phone::PhoneNumber;
+use super::tags::{self, Tag};
 use crate::error::{Complaints, Result};
 use crate::locale::Locale;
 
@@ -18,8 +19,10 @@ pub enum Field {
     PhoneNumber,
     /// `mobile_operator_code`
     OperatorCode,
-    /// `tag`
+    /// `tag`: the only one of its tags.
     Tag,
+    /// `tags`
+    Tags,
     /// `timezone`
     Timezone,
     /// `locale`
@@ -38,6 +41,7 @@ impl Field {
         Self::PhoneNumber,
         Self::OperatorCode,
         Self::Tag,
+        Self::Tags,
         Self::Timezone,
         Self::Locale,
         Self::Email,
@@ -51,6 +55,7 @@ impl Field {
             Self::PhoneNumber => "phone_number",
             Self::OperatorCode => "mobile_operator_code",
             Self::Tag => "tag",
+            Self::Tags => "tags",
             Self::Timezone => "timezone",
             Self::Locale => "locale",
             Self::Email => "email",
@@ -77,8 +82,8 @@ pub struct ClientPatch {
     pub phone_number: Option<Option<PhoneNumber>>,
     /// The operator's code.
     pub mobile_operator_code: Option<Option<OperatorCode>>,
-    /// The word to choose audiences by.
-    pub tag: Option<Option<Tag>>,
+    /// The words to choose audiences by, each once; none clears them.
+    pub tags: Option<Vec<Tag>>,
     /// Where the client lives.
     pub timezone: Option<Option<Timezone>>,
     /// In which language the client is written to.
@@ -107,8 +112,9 @@ impl ClientPatch {
     }
 
     /// Field by field, so that all that is wrong is heard of at once: a derived reader would stop at the first.
-    fn read(body: Map<String, Value>, wrong: &mut Complaints) -> Self {
+    fn read(mut body: Map<String, Value>, wrong: &mut Complaints) -> Self {
         let mut patch = Self::default();
+        let tags = body.remove(Field::Tags.name());
         for (name, value) in body {
             if name == "attributes" {
                 patch.read_attributes(value, wrong);
@@ -122,6 +128,15 @@ impl ClientPatch {
             };
             wrong.check(&name, outcome);
         }
+        if let Some(tags) = tags {
+            let alone = patch.tags.take();
+            patch.read_tags(tags, wrong);
+            if let (Some(alone), Some(all)) = (alone, &patch.tags)
+                && alone.first() != all.first()
+            {
+                wrong.add(Field::Tag.name(), "must be the first of the tags: give one of the two fields");
+            }
+        }
         patch
     }
 
@@ -133,7 +148,11 @@ impl ClientPatch {
         match field {
             Field::PhoneNumber => self.phone_number = change(text)?,
             Field::OperatorCode => self.mobile_operator_code = change(text)?,
-            Field::Tag => self.tag = change(text)?,
+            Field::Tag => {
+                let tags = text.map(str::parse).transpose()?;
+                self.add_tags(tags.into_iter().collect())?;
+            }
+            Field::Tags => self.add_tags(text.map(tags::split).transpose()?.unwrap_or_default())?,
             Field::Timezone => self.timezone = change(text)?,
             Field::Locale => self.locale = change(text)?,
             Field::Email => self.email = change(text)?,
@@ -141,6 +160,33 @@ impl ClientPatch {
             Field::ExternalId => self.external_id = change(text)?,
         }
         Ok(())
+    }
+
+    /// Adds to the tags that it has set.
+    fn add_tags(&mut self, more: Vec<Tag>) -> Result<(), &'static str> {
+        self.tags = Some(match self.tags.take() {
+            None => more,
+            Some(before) => tags::distinct(before.into_iter().chain(more))?,
+        });
+        Ok(())
+    }
+
+    /// Reads tags from a list of texts, or clears them for null.
+    fn read_tags(&mut self, value: Value, wrong: &mut Complaints) {
+        let words = match value {
+            Value::Array(words) => words,
+            Value::Null => Vec::new(),
+            _ => return wrong.add(Field::Tags.name(), "must be a list of texts"),
+        };
+        let mut read = Vec::new();
+        for (i, word) in words.iter().enumerate() {
+            let tag = word.as_str().ok_or("must be a string").and_then(str::parse);
+            read.extend(wrong.check(&format!("tags[{i}]"), tag));
+        }
+        if let Some(read) = wrong.check(Field::Tags.name(), tags::distinct(read)) {
+            let outcome = self.add_tags(read);
+            wrong.check(Field::Tags.name(), outcome);
+        }
     }
 
     /// Reads attributes from an object, or clears them all for null. Complaints name `attributes` and the attribute.
@@ -219,10 +265,33 @@ mod tests {
     #[test]
     fn null_clears_and_absence_leaves() {
         let patch = read(json!({"tag": null, "attributes": {"gone": null, "here": "x"}})).unwrap();
-        assert_eq!(patch.tag, Some(None));
+        assert_eq!(patch.tags, Some(vec![]));
+        assert_eq!(read(json!({"tags": null})).unwrap().tags, Some(vec![]));
         assert_eq!(patch.email, None);
         assert_eq!(patch.attributes.len(), 2);
         assert_eq!(read(json!({"phone_number": null})).unwrap().phone_number, Some(None));
+    }
+
+    #[test]
+    fn one_tag_is_a_list_of_one() {
+        let tags = |body| -> Result<Vec<String>> {
+            Ok(read(body)?.tags.unwrap().iter().map(ToString::to_string).collect())
+        };
+        let expected: Vec<String> = vec!["VIP".into(), "new".into()];
+        assert_eq!(tags(json!({"tags": ["VIP", " new ", "vip"]})).unwrap(), expected);
+        assert_eq!(tags(json!({"tags": ["VIP", "new"], "tag": "VIP"})).unwrap(), expected);
+        assert_eq!(tags(json!({"tag": "VIP"})).unwrap(), expected[..1]);
+        assert_eq!(tags(json!({"tag": null, "tags": []})).unwrap(), expected[..0]);
+        for (body, field) in [
+            (json!({"tag": "new", "tags": ["VIP", "new"]}), "tag"),
+            (json!({"tag": null, "tags": ["VIP"]}), "tag"),
+            (json!({"tags": "VIP"}), "tags"),
+            (json!({"tags": ["VIP", 5]}), "tags[1]"),
+            (json!({"tags": (0..51).map(|n| n.to_string()).collect::<Vec<_>>()}), "tags"),
+        ] {
+            let Err(Error::Invalid(wrong)) = read(body) else { panic!("{field}") };
+            assert_eq!(wrong.iter().map(|wrong| wrong.field.as_str()).collect::<Vec<_>>(), [field]);
+        }
     }
 
     #[test]

@@ -120,6 +120,8 @@ fn upsert(connection: &mut PgConnection, rows: &[Row]) -> QueryResult<()> {
         .bind::<Array<Instant>, _>(column!(updated_at))
         .bind::<Array<Nullable<Text>>, _>(column!(locale))
         .bind::<Array<Nullable<Text>>, _>(column!(email_key))
+        .bind::<Array<Nullable<Text>>, _>(column!(tag_key))
+        .bind::<Array<Nullable<Text>>, _>(column!(more_tags))
         .execute(connection)
         .map(drop)
 }

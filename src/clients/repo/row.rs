@@ -4,7 +4,7 @@ use diesel::prelude::*;
 
 use diesel::sql_types::{BigInt, Nullable, Text};
 
-use crate::clients::model::{Attributes, Client, Email, PhoneNumber};
+use crate::clients::model::{Attributes, Client, Email, PhoneNumber, Tag, more_of_stored, more_to_stored};
 use crate::db::bulk::{Insert, Values};
 use crate::db::schema::client;
 use crate::db::types::{ClientId, Id, Instant, Timestamp};
@@ -26,6 +26,8 @@ pub(super) struct Row {
     pub(super) updated_at: Timestamp,
     pub(super) locale: Option<String>,
     pub(super) email_key: Option<String>,
+    pub(super) tag_key: Option<String>,
+    pub(super) more_tags: Option<String>,
 }
 
 impl From<&Client> for Row {
@@ -44,6 +46,8 @@ impl From<&Client> for Row {
             updated_at: client.updated_at,
             locale: client.locale.as_ref().map(ToString::to_string),
             email_key: client.email.as_ref().map(Email::key),
+            tag_key: client.tag.as_ref().map(|tag| tag.key().into_owned()),
+            more_tags: more_to_stored(&client.tags),
         }
     }
 }
@@ -55,6 +59,11 @@ impl TryFrom<Row> for Client {
     fn try_from(row: Row) -> Result<Self> {
         let id = row.id;
         let wrong = |field: &str| Error::internal(format!("the stored {field} of client {id} is not valid"));
+        let tag: Option<Tag> = parsed(row.tag).ok_or_else(|| wrong("tag"))?;
+        let mut tags: Vec<Tag> = tag.iter().cloned().collect();
+        for (_, more) in more_of_stored(row.more_tags.as_deref()) {
+            tags.push(more.parse().map_err(|_| wrong("tags"))?);
+        }
         Ok(Self {
             id,
             phone_number: row
@@ -64,7 +73,8 @@ impl TryFrom<Row> for Client {
                 .map_err(|_| wrong("phone_number"))?,
             mobile_operator_code: parsed(row.mobile_operator_code)
                 .ok_or_else(|| wrong("mobile_operator_code"))?,
-            tag: parsed(row.tag).ok_or_else(|| wrong("tag"))?,
+            tag,
+            tags,
             timezone: parsed(row.timezone).ok_or_else(|| wrong("timezone"))?,
             locale: parsed(row.locale).ok_or_else(|| wrong("locale"))?,
             email: parsed(row.email).ok_or_else(|| wrong("email"))?,
@@ -87,7 +97,7 @@ pub(super) struct InsertClient;
 
 impl Insert for InsertClient {
     const HEAD: &'static str = "INSERT INTO client (id, phone_number, mobile_operator_code, tag, timezone, email, \
-        push_token, external_id, attributes, created_at, updated_at, locale, email_key) VALUES (";
+        push_token, external_id, attributes, created_at, updated_at, locale, email_key, tag_key, more_tags) VALUES (";
     type Row = Row;
 
     fn bind<'r>(row: &'r Row, values: &mut Values<'_, 'r>) -> QueryResult<()> {
@@ -103,6 +113,6 @@ impl Insert for InsertClient {
         ])?;
         values.bind::<Text, _>(&row.attributes)?;
         values.bind_all::<Instant, _, _>([&row.created_at, &row.updated_at])?;
-        values.bind_all::<Nullable<Text>, _, _>([&row.locale, &row.email_key])
+        values.bind_all::<Nullable<Text>, _, _>([&row.locale, &row.email_key, &row.tag_key, &row.more_tags])
     }
 }

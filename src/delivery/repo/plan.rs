@@ -118,20 +118,21 @@ pub(super) fn advance(
     if walked || !allowed(MailingStatus::from_code(status)?, ends_at) {
         return Ok(None);
     }
-    let cursor = Cursor { range: usize::try_from(range).unwrap_or(usize::MAX), after };
+    let start = Cursor { range: usize::try_from(range).unwrap_or(usize::MAX), after };
     let what = Read { upper_bound, limit: plan.limit, needs: plan.needs };
     let since = started_at.map(|at| at.minus(SLACK));
     let last = plan.ranges.len();
-    let (mut recipients, mut cursor) = if cursor.range < last {
-        audience::read(c, &plan.ranges, cursor, what)?
+    let (mut recipients, mut cursor) = if start.range < last {
+        audience::read(c, &plan.ranges, start, what)?
     } else {
-        audience::moved(c, &plan.ranges, cursor, since, what)?
+        audience::moved(c, &plan.ranges, start, since, what)?
     };
     if cursor.range == last && *plan.ranges == [Range::All] {
         cursor.range += 1; // nobody can move out of everyone
     }
     let walked = cursor.range > last;
-    if last > 1 || cursor.range >= last {
+    // of the first range nobody was planned before
+    if cursor.range > 0 {
         forget_known(c, plan.mailing, since, &mut recipients)?;
     }
     let count = i64::try_from(recipients.len()).map_err(|e| Error::Internal(e.into()))?;

@@ -1,14 +1,15 @@
 //! Reading an audience range by range, each in id order over an index that ends in the id: a page costs the same at
 //! the start and at the end of ten million clients. Last come those who moved from one range to another meanwhile.
 
-use diesel::dsl::{count_star, exists, sql};
+use diesel::dsl::{count, count_star, exists, sql};
 use diesel::prelude::*;
 use diesel::sql_types::{Bool, Text};
 use uuid::Uuid;
 
+use crate::clients::model::{more_of_stored, tag_key};
 use crate::clients::reach::Reach;
 use crate::db::AnyConnection;
-use crate::db::schema::{client, client_move, mailing};
+use crate::db::schema::{client, client_move, client_tag, mailing};
 use crate::db::types::{ClientId, Id, Timestamp};
 use crate::error::Result;
 use crate::kinds::ChannelKind;
@@ -69,6 +70,8 @@ type Fields = (
     Option<String>,
     String,
     Timestamp,
+    Option<String>,
+    Option<String>,
 );
 
 macro_rules! columns {
@@ -85,8 +88,16 @@ macro_rules! columns {
             client::external_id,
             client::attributes,
             client::updated_at,
+            client::tag_key,
+            client::more_tags,
         )
     };
+}
+
+/// The keys of the tags of a client that was read.
+fn keys(row: &Fields) -> Vec<String> {
+    let more = more_of_stored(row.12.as_deref()).into_iter().map(|(key, _)| key);
+    row.11.iter().cloned().chain(more).collect()
 }
 
 /// Leaves only clients who have the addresses that are asked for.
@@ -140,12 +151,28 @@ pub fn measure(c: &mut AnyConnection, filter: &AudienceFilter) -> Result<Audienc
     if !filter.mobile_operator_code.is_empty() {
         query = query.filter(client::mobile_operator_code.eq_any(filter.mobile_operator_code.clone()));
     }
-    if !filter.tag.is_empty() {
-        query = query.filter(client::tag.eq_any(filter.tag.clone()));
+    let keys = filter.keys();
+    if !keys.is_empty() {
+        query = query.filter(client::tag_key.eq_any(keys.clone()));
     }
     let reachable = filter.reachable();
     reachable!(query, reachable);
-    Ok(Audience { total: query.first(c)?, upper_bound })
+    let mut total: i64 = query.first(c)?;
+    if !keys.is_empty() {
+        let mut query = client_tag::table
+            .inner_join(client::table.on(client::id.eq(client_tag::client_id)))
+            .filter(client_tag::key.eq_any(keys.clone()))
+            .filter(client::tag_key.ne_all(keys))
+            .select(count(client_tag::client_id).aggregate_distinct())
+            .into_boxed();
+        if !filter.mobile_operator_code.is_empty() {
+            query =
+                query.filter(client_tag::mobile_operator_code.eq_any(filter.mobile_operator_code.clone()));
+        }
+        reachable!(query, reachable);
+        total += query.first::<i64>(c)?;
+    }
+    Ok(Audience { total, upper_bound })
 }
 
 /// Those of these tags that no client has.
@@ -155,8 +182,10 @@ pub fn measure(c: &mut AnyConnection, filter: &AudienceFilter) -> Result<Audienc
 pub fn nobodys_tags(c: &mut AnyConnection, tags: &[String]) -> Result<Vec<String>> {
     let mut unknown = Vec::new();
     for tag in tags {
-        let having = client::table.filter(client::tag.eq(tag));
-        if !diesel::select(exists(having)).get_result::<bool>(c)? {
+        let key = tag_key(tag).into_owned();
+        let first = client::table.filter(client::tag_key.eq(key.clone()));
+        let further = client_tag::table.filter(client_tag::key.eq(key));
+        if !diesel::select(exists(first).or(exists(further))).get_result::<bool>(c)? {
             unknown.push(tag.clone());
         }
     }
@@ -177,37 +206,86 @@ pub fn read(
     let mut found = Vec::with_capacity(what.limit);
     for range in ranges.iter().skip(cursor.range).take(RANGES_AT_ONCE) {
         let room = what.limit - found.len();
-        if room == 0 {
+        let within = Within {
+            after: cursor.after.unwrap_or(ClientId(Uuid::nil())),
+            bound: what.upper_bound.unwrap_or(ClientId(Uuid::max())),
+            limit: i64::try_from(room).unwrap_or(i64::MAX),
+        };
+        let rows = page(c, range, within, what.needs.reachable)?;
+        let (last, count) = (rows.last().map(|row| row.0), rows.len());
+        let is_of_range =
+            |row: &Fields| !matches!(range, Range::Further(..)) || range.holds(row.2.as_deref(), &keys(row));
+        found.extend(rows.into_iter().filter(is_of_range).map(|row| recipient(row, what.needs)));
+        if count == room {
+            cursor = Cursor { range: cursor.range, after: last };
             break;
         }
-        let mut query =
-            client::table.select(columns!()).limit(i64::try_from(room).unwrap_or(i64::MAX)).into_boxed();
-        reachable!(query, what.needs.reachable);
-        let after = cursor.after.unwrap_or(ClientId(Uuid::nil()));
-        let bound = what.upper_bound.unwrap_or(ClientId(Uuid::max()));
-        let query = match range {
-            Range::All => query.filter(client::id.gt(after)).filter(client::id.le(bound)).order(client::id),
-            Range::Operator(code) => stretch!(query, "(mobile_operator_code, id)", [code], after, bound)
-                .order((client::mobile_operator_code, client::id)),
-            Range::Tag(tag) => {
-                stretch!(query, "(tag, id)", [tag], after, bound).order((client::tag, client::id))
-            }
-            Range::Both(code, tag) => {
-                stretch!(query, "(mobile_operator_code, tag, id)", [code, tag], after, bound).order((
-                    client::mobile_operator_code,
-                    client::tag,
-                    client::id,
-                ))
-            }
-        };
-        let rows: Vec<Fields> = query.load(c)?;
-        cursor = match rows.last() {
-            Some(last) if rows.len() == room => Cursor { range: cursor.range, after: Some(last.0) },
-            _ => Cursor { range: cursor.range + 1, after: None },
-        };
-        found.extend(rows.into_iter().map(|row| recipient(row, what.needs)));
+        cursor = Cursor { range: cursor.range + 1, after: None };
     }
     Ok((found, cursor))
+}
+
+/// A part of a range: the clients after one id up to another, no more than so many.
+#[derive(Clone, Copy)]
+struct Within {
+    after: ClientId,
+    bound: ClientId,
+    limit: i64,
+}
+
+/// The next clients of a range; of one of further tags also those who lie in a range before.
+fn page(c: &mut AnyConnection, range: &Range, within: Within, reachable: Reachable) -> Result<Vec<Fields>> {
+    let Within { after, bound, limit } = within;
+    let mut query = client::table.select(columns!()).limit(limit).into_boxed();
+    reachable!(query, reachable);
+    let query = match range {
+        Range::Further(code, tag) => {
+            return with_further_tag(c, (code.as_ref(), tag.key()), within, reachable);
+        }
+        Range::All => query.filter(client::id.gt(after)).filter(client::id.le(bound)).order(client::id),
+        Range::Operator(code) => stretch!(query, "(mobile_operator_code, id)", [code], after, bound)
+            .order((client::mobile_operator_code, client::id)),
+        Range::Tag(key) => {
+            stretch!(query, "(tag_key, id)", [key], after, bound).order((client::tag_key, client::id))
+        }
+        Range::Both(code, key) => {
+            stretch!(query, "(mobile_operator_code, tag_key, id)", [code, key], after, bound).order((
+                client::mobile_operator_code,
+                client::tag_key,
+                client::id,
+            ))
+        }
+    };
+    Ok(query.load(c)?)
+}
+
+/// The next clients, all or those of an operator, who have this tag after their first one.
+fn with_further_tag(
+    c: &mut AnyConnection,
+    (code, key): (Option<&String>, &str),
+    Within { after, bound, limit }: Within,
+    reachable: Reachable,
+) -> Result<Vec<Fields>> {
+    let key = key.to_owned();
+    let mut query = client_tag::table
+        .inner_join(client::table.on(client::id.eq(client_tag::client_id)))
+        .select(columns!())
+        .limit(limit)
+        .into_boxed();
+    reachable!(query, reachable);
+    let query = match code {
+        None => stretch!(query, "(client_tag.key, client_tag.client_id)", [key], after, bound)
+            .order((client_tag::key, client_tag::client_id)),
+        Some(code) => stretch!(
+            query,
+            "(client_tag.mobile_operator_code, client_tag.key, client_tag.client_id)",
+            [code, key],
+            after,
+            bound
+        )
+        .order((client_tag::mobile_operator_code, client_tag::key, client_tag::client_id)),
+    };
+    Ok(query.load(c)?)
 }
 
 /// The next clients after `cursor` who are in the audience now and moved from one operator or tag to another since
@@ -247,7 +325,7 @@ pub fn moved(
     let rows: Vec<Fields> = query.load(c)?;
     let found = rows
         .into_iter()
-        .filter(|row| ranges.iter().any(|range| range.holds(row.2.as_deref(), row.3.as_deref())))
+        .filter(|row| ranges.iter().any(|range| range.holds(row.2.as_deref(), &keys(row))))
         .map(|row| recipient(row, what.needs));
     Ok((found.collect(), next))
 }
@@ -297,6 +375,8 @@ fn recipient(row: Fields, needs: Needs) -> Recipient {
         external_id,
         attributes,
         updated_at,
+        _,
+        more_tags,
     ) = row;
     let reach = Reach {
         id: client_id,
@@ -309,7 +389,16 @@ fn recipient(row: Fields, needs: Needs) -> Recipient {
     let is_phone = needs.channel == ChannelKind::Sms;
     let address = if is_phone { None } else { reach.on(needs.channel).map(String::into_boxed_str) };
     let profile = needs.profile.then(|| {
-        Box::new(Profile { mobile_operator_code, tag, timezone, locale, email, external_id, attributes })
+        Box::new(Profile {
+            mobile_operator_code,
+            tag,
+            more_tags,
+            timezone,
+            locale,
+            email,
+            external_id,
+            attributes,
+        })
     });
     Recipient { client_id, phone_number, address, profile, updated_at }
 }

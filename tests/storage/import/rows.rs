@@ -26,7 +26,7 @@ on_each_database! {
         assert_eq!((report.created, report.updated, report.rejected_count), (2, 0, 0));
         let anna = stage.by_number("79031234567").await;
         let expected = json!({
-            "id": anna.id, "phone_number": "79031234567", "mobile_operator_code": "900", "tag": "vip",
+            "id": anna.id, "phone_number": "79031234567", "mobile_operator_code": "900", "tag": "vip", "tags": ["vip"],
             "timezone": "Europe/Moscow", "locale": "zh-Hant-TW", "email": "anna@example.com", "push_token": "token",
             "external_id": "crm-1",
             "attributes": {"name": "Анна", "city": "Омск, левый берег"},

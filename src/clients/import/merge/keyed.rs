@@ -296,7 +296,7 @@ mod tests {
         let row = |line, text| {
             let patch = ClientPatch {
                 email: email(text),
-                tag: Some(Some("vip".parse().unwrap())),
+                tags: Some(vec!["vip".parse().unwrap()]),
                 ..ClientPatch::default()
             };
             Row { line, number: None, patch }
