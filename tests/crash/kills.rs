@@ -59,7 +59,7 @@ async fn kill_and_restart(mut campaign: Campaign, each: usize) -> Report {
 
 crate::on_each_database! {
     async fn random_kills_lose_nobody_and_repeat_at_most_what_was_in_flight(kind: Database) {
-        kill_and_restart(Campaign::new(kind, &[], &[]).await, 3000).await;
+        kill_and_restart(Campaign::new(kind, &[], &[]).await, 2000).await;
     }
 }
 
