@@ -32,7 +32,7 @@ crate::on_each_database! {
 
 crate::on_each_database! {
     async fn an_import_that_is_killed_leaves_whole_chunks_and_is_completed_by_the_next(kind: Database) {
-        const CLIENTS: usize = 60_000;
+        const CLIENTS: usize = 30_000;
         let mut campaign = Campaign::new(kind, &[], &[]).await;
         let mut server = campaign.serve().await;
         let csv = csv(CLIENTS);

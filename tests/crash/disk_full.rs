@@ -25,7 +25,7 @@ async fn a_full_disk_answers_503_and_everything_goes_on_once_there_is_room() {
     let mailing = mail(&server, 1200, Duration::from_secs(600)).await;
     campaign.provider.received(50, async || {}).await;
 
-    let refused = server.import_csv(csv(100_000)).await.expect_err("no room for these");
+    let refused = server.import_csv(csv(40_000)).await.expect_err("no room for these");
     assert_eq!(refused.status().map(|status| status.as_u16()), Some(503), "{refused}");
     let body = json!({"text": "x".repeat(1000), "filter": "vip", "starts_at": after(Duration::from_secs(300)),
         "ends_at": after(Duration::from_secs(600))});
@@ -61,7 +61,7 @@ async fn a_full_disk_answers_503_and_everything_goes_on_once_there_is_room() {
     for id in &accepted {
         server.get(&format!("/mailings/{id}")).await;
     }
-    let report = server.import_csv(csv(100_000)).await.expect("a report");
+    let report = server.import_csv(csv(40_000)).await.expect("a report");
     assert_eq!(report["rejected_count"], 0, "{report}");
     server.process.terminate();
     assert_eq!(server.process.ended().await.code(), Some(0), "{}", server.process.log());

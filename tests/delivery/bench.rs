@@ -190,10 +190,10 @@ impl Bench {
 
     /// Waits until the provider has received so many requests.
     pub async fn received(&self, count: u64) {
+        let so_far = || self.provider.as_ref().expect("a provider").stats().requests;
         let mut progress = Progress::begin();
-        while self.provider.as_ref().expect("a provider").stats().requests < count {
-            let so_far = self.requests().len();
-            assert!(progress.goes_on(so_far), "only {so_far} requests");
+        while so_far() < count {
+            assert!(progress.goes_on(so_far()), "only {} of {count} requests", so_far());
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }

@@ -6,8 +6,9 @@ use serde_json::Value;
 
 /// Longer than anything that a test waits for takes to make a step.
 pub const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks at a condition that is waited for: it only keeps the loop from spinning.
-pub const LOOK: Duration = Duration::from_millis(10);
+/// The pause between two looks at a condition that is waited for. It keeps the looks from taking the time of what is waited
+/// for: each may be a request to the service.
+pub const LOOK: Duration = Duration::from_millis(20);
 
 /// Bounds a wait by what is seen: on a busy machine a thing may take long as long as it goes on.
 pub struct Progress<T> {

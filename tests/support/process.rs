@@ -4,6 +4,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::fs::File;
+use std::io::Read as _;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -237,20 +238,34 @@ impl Provider {
 
     /// Waits until it has received so many requests; `look` is called again and again meanwhile.
     pub async fn received(&self, count: usize, mut look: impl AsyncFnMut()) {
+        let mut log = Lines { file: File::open(&self.requests).expect("the provider's log"), count: 0 };
         let mut progress = Progress::begin();
-        while self.count() < count {
-            assert!(progress.goes_on(self.count()), "only {} of {count} requests", self.count());
+        while log.read() < count {
+            assert!(progress.goes_on(log.count), "only {} of {count} requests", log.count);
             look().await;
             tokio::time::sleep(LOOK).await;
         }
     }
 
-    fn count(&self) -> usize {
-        std::fs::read(&self.requests).map_or(0, |bytes| bytes.iter().filter(|byte| **byte == b'\n').count())
-    }
-
     /// All that it has received so far, in the order of arrival.
     pub fn requests(&self) -> Vec<Request> {
         read_requests(&self.requests)
+    }
+}
+
+/// Counts the lines of a growing file. Each is read once: a busy test would spend its time on reading a long log again at
+/// every look.
+struct Lines {
+    file: File,
+    count: usize,
+}
+
+impl Lines {
+    /// Returns how many there are by now.
+    fn read(&mut self) -> usize {
+        let mut more = Vec::new();
+        self.file.read_to_end(&mut more).expect("the rest of a file");
+        self.count += more.iter().filter(|byte| **byte == b'\n').count();
+        self.count
     }
 }
