@@ -91,13 +91,16 @@ pub fn read(
     })
 }
 
+/// What a filter asks of a client: id, phone number, operator code, key of the first tag, further tags.
+type ClientFields = (ClientId, i64, Option<String>, Option<String>, Option<String>);
+
 /// The clients whom the stored filter lets through, without the service's way of finding them: all are read.
 fn audience(c: &mut AnyConnection, id: MailingId) -> Result<Vec<Person>> {
     let (filter, upper_bound): (String, Option<ClientId>) =
         mailing::table.find(id).select((mailing::filter, mailing::upper_bound)).first(c)?;
     let filter: AudienceFilter = serde_json::from_str(&filter).map_err(|e| Error::Internal(e.into()))?;
     let (codes, wanted) = (&filter.mobile_operator_code, filter.keys());
-    let rows: Vec<(ClientId, i64, Option<String>, Option<String>, Option<String>)> = client::table
+    let rows: Vec<ClientFields> = client::table
         .filter(client::phone_number.is_not_null())
         .select((
             client::id,
