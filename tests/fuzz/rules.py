@@ -16,6 +16,7 @@ CLIENT = {
     "attributes": "no name of another field, and 500 at most after the merge, with 50,000 characters",
     "email": "64 bytes before the @, 254 bytes in all: a schema counts characters",
     "push_token": "4096 bytes: a schema counts characters",
+    "tag": "beside `tags` it is the first of them",
 }
 MAILING = {
     "starts_at": TIMES,
