@@ -505,7 +505,7 @@ on_each_database! {
         ask(&service, "PUT", &preferences, Some(of("replace_preferences"))).await.success(200);
         ask(&service, "PATCH", &preferences, Some(of("patch_preferences"))).await.success(200);
         // it may be late in the evening, and a mailing comes
-        ask(&service, "PUT", &preferences, Some(json!({}))).await.success(200);
+        ask(&service, "PUT", &preferences, Some(json!({"quiet_hours": null}))).await.success(200);
         let template = ask(&service, "POST", "/templates", Some(of("create_template"))).await.success(201);
         let path = format!("/templates/{}", id_of(&template));
         let tried = ask(&service, "POST", &format!("{path}/preview"), Some(of("preview_template"))).await.success(200);
