@@ -18,6 +18,7 @@ pub mod pulse;
 pub mod schema;
 pub mod secrets;
 mod ticket;
+mod tuning;
 pub mod types;
 mod writer;
 

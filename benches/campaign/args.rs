@@ -53,6 +53,15 @@ pub struct Args {
         default_values_t = Part::value_variants().to_vec())]
     parts: Vec<Part>,
 
+    /// Rows of the file that the part `imports` imports
+    #[arg(long, value_name = "N", default_value = "200000",
+        value_parser = clap::value_parser!(u64).range(1000..=10_000_000))]
+    pub rows: u64,
+
+    /// A binary of another version: the part `imports` imports the same file with it in turns
+    #[arg(long, value_name = "FILE")]
+    pub against: Option<PathBuf>,
+
     /// What the part `events` posts
     #[arg(long, value_name = "WHAT", value_enum, default_value = "events")]
     pub events_as: EventsAs,
@@ -93,6 +102,8 @@ pub enum Part {
     Recovery,
     /// Creating clients, one by one and from CSV
     Ingest,
+    /// A large file of clients, the memory for it, and the reading of phone numbers
+    Imports,
     /// What arrives in a second of a channel with a limit
     Rates,
     /// Creating notifications, one by one and in batches

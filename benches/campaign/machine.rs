@@ -82,11 +82,26 @@ pub fn written(pid: u32) -> Result<f64> {
     Ok(bytes as f64)
 }
 
-/// Megabytes of memory that a process held at most since its start.
+/// Megabytes of memory that a process held at most since its start, or since its peak was forgotten.
 pub fn peak_memory(pid: u32) -> Result<f64> {
+    megabytes(pid, "VmHWM")
+}
+
+/// Megabytes of memory that a process holds.
+pub fn memory(pid: u32) -> Result<f64> {
+    megabytes(pid, "VmRSS")
+}
+
+fn megabytes(pid: u32, of: &str) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let kilobytes = parse::number_of(&status, "VmHWM").ok_or("the kernel does not tell the peak memory")?;
+    let kilobytes =
+        parse::number_of(&status, of).ok_or("the kernel does not tell the memory of a process")?;
     Ok(kilobytes as f64 / 1000.0)
+}
+
+/// Lets the peak of a process's memory begin anew.
+pub fn forget_peak_memory(pid: u32) -> Result {
+    Ok(fs::write(format!("/proc/{pid}/clear_refs"), "5")?)
 }
 
 /// What a figure depends on; neither names of hosts nor paths.

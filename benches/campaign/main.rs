@@ -7,6 +7,7 @@ mod args;
 mod creations;
 mod database;
 mod events;
+mod imports;
 mod ingest;
 mod limit;
 #[path = "../../tests/support/listener.rs"]
@@ -16,6 +17,7 @@ mod machine;
 mod mailings;
 mod notifications;
 mod parse;
+mod phones;
 mod process;
 mod rates;
 mod recovery;
@@ -27,6 +29,7 @@ mod spike;
 mod statistics;
 mod strangers;
 mod table;
+mod uploads;
 mod wire;
 
 use std::collections::BTreeMap;
@@ -144,6 +147,8 @@ impl Bench {
             answers: BTreeMap::new(),
             recovery: BTreeMap::new(),
             ingest: BTreeMap::new(),
+            imports: BTreeMap::new(),
+            phones: BTreeMap::new(),
             rates: BTreeMap::new(),
             creations: BTreeMap::new(),
             spikes: BTreeMap::new(),
@@ -157,6 +162,9 @@ impl Bench {
         }
         let (largest, middle) = (self.args.largest(), self.args.middle());
         for round in 1..=self.args.rounds.get() {
+            if asked(Part::Imports) {
+                phones::measure(&mut report.phones)?;
+            }
             for kind in self.args.databases() {
                 let says = |what| self.says(&format!("round {round}: {what}, {}", kind.name()));
                 if asked(Part::Answers) {
@@ -172,6 +180,10 @@ impl Bench {
                 if asked(Part::Ingest) {
                     says("clients coming in");
                     ingest::measure(&self, kind, middle, report.ingest.entry(kind).or_default()).await?;
+                }
+                if asked(Part::Imports) {
+                    says("a file of clients");
+                    imports::measure(&self, kind, round, &mut report.imports).await?;
                 }
                 if asked(Part::Notifications) {
                     says("notifications coming in");

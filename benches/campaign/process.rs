@@ -1,5 +1,6 @@
 //! The sandbox and the service, each in a process of its own that ends with the value that stands for it.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::ErrorKind;
 use std::os::unix::process::CommandExt;
@@ -15,7 +16,7 @@ use crate::args::Provider;
 use crate::parse;
 
 /// The program that is measured.
-const BINARY: &str = env!("CARGO_BIN_EXE_fanfare");
+pub const BINARY: &str = env!("CARGO_BIN_EXE_fanfare");
 /// How long a process may take to begin or to end.
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks at what is awaited.
@@ -32,8 +33,18 @@ pub struct Process {
 impl Process {
     /// Starts a command of the program, without the caller's settings.
     fn spawn(directory: &Path, name: &'static str, args: &[&str], env: &[(&str, &str)]) -> Result<Self> {
+        Self::spawn_binary(directory, BINARY.as_ref(), name, args, env)
+    }
+
+    fn spawn_binary(
+        directory: &Path,
+        binary: &Path,
+        name: &'static str,
+        args: &[&str],
+        env: &[(&str, &str)],
+    ) -> Result<Self> {
         let log = directory.join(format!("{name}.log"));
-        let start = |program: &str, before: &[&str]| {
+        let start = |program: &Path, before: &[&OsStr]| {
             let mut command = Command::new(program);
             for (variable, ..) in fanfare::config::ENVIRONMENT {
                 command.env_remove(variable);
@@ -44,8 +55,9 @@ impl Process {
             command.stderr(File::create(&log)?).process_group(0).spawn()
         };
         // should the benchmark be killed with -9, the kernel ends its processes
-        let child = match start("setpriv", &["--pdeathsig", "KILL", "--", BINARY]) {
-            Err(error) if error.kind() == ErrorKind::NotFound => start(BINARY, &[]),
+        let bound = ["--pdeathsig", "KILL", "--"].map(OsStr::new);
+        let child = match start("setpriv".as_ref(), &[bound.as_slice(), &[binary.as_os_str()]].concat()) {
+            Err(error) if error.kind() == ErrorKind::NotFound => start(binary, &[]),
             child => child,
         }?;
         Ok(Self { child, name, log })
@@ -212,10 +224,30 @@ impl Service {
         provider_url: &str,
         settings: &[(&str, &str)],
     ) -> Result<Self> {
+        Self::start_as(directory, BINARY.as_ref(), database, provider_url, settings).await
+    }
+
+    /// Another binary of the program.
+    pub async fn start_binary(
+        directory: &Path,
+        binary: &Path,
+        database: &str,
+        provider_url: &str,
+    ) -> Result<Self> {
+        Self::start_as(directory, binary, database, provider_url, &[]).await
+    }
+
+    async fn start_as(
+        directory: &Path,
+        binary: &Path,
+        database: &str,
+        provider_url: &str,
+        settings: &[(&str, &str)],
+    ) -> Result<Self> {
         let mut env =
             vec![("HTTP_PORT", "0"), ("DATABASE_URL", database), ("PROVIDER_BASE_URL", provider_url)];
         env.extend(settings);
-        let mut process = Process::spawn(directory, "service", &["serve"], &env)?;
+        let mut process = Process::spawn_binary(directory, binary, "service", &["serve"], &env)?;
         let address = process.wait_for(async |process| parse::listens_on(&process.said())).await?;
         let api = Api::new(&address)?;
         process.wait_for(async |_| api.is_ready().await.then_some(())).await?;

@@ -10,6 +10,7 @@ use crate::creations::{self, Creations, EventSpikes, Spikes};
 use crate::events;
 use crate::ingest::Ingest;
 use crate::mailings::{Case, Figures, Measured, Sender};
+use crate::phones::Readings;
 use crate::rates::Rates;
 use crate::recovery::Recovery;
 use crate::schedules::{self, Schedules};
@@ -17,6 +18,7 @@ use crate::spike::POSTED;
 use crate::statistics::{Figure, STEADY, latency_json};
 use crate::strangers::{self, Strangers};
 use crate::table::{Table, count, latency, middle, number, ranged};
+use crate::uploads::{self, Imports};
 
 /// More than this many percent of the machine in other hands disturb a measurement, even when they do so steadily. The
 /// kernel's own work for disk and network is below it.
@@ -30,6 +32,8 @@ pub struct Report {
     pub answers: BTreeMap<Kind, Answers>,
     pub recovery: BTreeMap<Kind, Recovery>,
     pub ingest: BTreeMap<Kind, Ingest>,
+    pub imports: Imports,
+    pub phones: Readings,
     pub rates: Rates,
     pub creations: Creations,
     pub spikes: Spikes,
@@ -52,6 +56,8 @@ impl Report {
             self.answers_text(),
             self.recovery_text(),
             self.ingest_text(),
+            uploads::imports_text(&self.imports, self.args.rows),
+            uploads::phones_text(&self.phones),
             self.rates_text(),
             creations::creations_text(&self.creations),
             creations::spikes_text(&self.spikes, POSTED, self.args.middle()),
@@ -107,6 +113,7 @@ impl Report {
                 "rows": self.args.middle(),
                 "rows_per_second": ingest.rows_per_second.json(),
             }))),
+            "imports": uploads::uploads_json(&self.imports, self.args.rows, &self.phones),
             "rates": self.rates.iter().map(|(case, held)| json!({
                 "database": case.kind.name(),
                 "nodes": case.nodes,
@@ -242,6 +249,7 @@ impl Report {
     fn others(&self) -> f64 {
         let mailings = self.mailings.values().map(|figures| &figures.cpu_others);
         let others = mailings.chain(self.creations.values().map(|creation| &creation.cpu_others));
+        let others = others.chain(self.imports.values().map(|import| &import.cpu_others));
         let medians = others.filter_map(Figure::summary);
         medians.map(|summary| summary.median).fold(0.0, f64::max)
     }

@@ -21,7 +21,9 @@ pub mod cli;
 mod columns;
 mod decode;
 mod encoding;
+mod fresh;
 mod header;
+mod importer;
 mod lenient;
 mod merge;
 mod names;
@@ -38,17 +40,17 @@ use std::fmt;
 use std::io::Read;
 use std::path::Path;
 
-use futures_util::StreamExt;
-use futures_util::stream::FuturesOrdered;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 use utoipa::ToSchema;
 
 pub use self::columns::{MOST_ATTRIBUTES, MappedColumn};
 pub use self::encoding::labelled;
+use self::fresh::Expectation;
+use self::importer::Importer;
 use self::merge::Deferred;
 pub use self::options::{ImportOptions, Mapping, MatchBy};
-use self::reader::{Chunk, Message};
+use self::reader::Chunk;
 pub use self::report::{Assumed, PreviewRow, Warning};
 use self::store::{PREVIEWED, Stored};
 use crate::clients::model::PhoneNumber;
@@ -64,11 +66,6 @@ const MOST_DEFERRED: usize = 1000;
 const REMEMBERED_NUMBERS: usize = 1_000_000;
 /// Chunks between the reader and the database.
 const CHUNKS_WAITING: usize = 2;
-/// SQLite commits so many together: numbers come in any order, so that each commit writes most pages of their index
-/// anew, and one commit of eight chunks writes little more than one of one. More would keep other writers waiting for
-/// longer. PostgreSQL has one transaction for each chunk, and two at once would not keep the order of the file.
-const CHUNKS_IN_ONE_COMMIT: usize = 8;
-
 /// One thing wrong with one row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Rejection {
@@ -202,11 +199,12 @@ pub async fn import(
 ) -> Result<ImportReport, Stopped> {
     let (sender, messages) = mpsc::channel(CHUNKS_WAITING);
     let mut done = Done::new(options.is_dry_run);
-    let importer = Importer { db, clock, is_dry_run: options.is_dry_run };
+    let expectation = Expectation::new(options.is_dry_run);
+    let importer = Importer { db, clock, is_dry_run: options.is_dry_run, expectation: expectation.clone() };
     // a thread of its own: a stalled upload would keep one of those that the database works on
     let outcome = match std::thread::Builder::new()
         .name("import-reader".into())
-        .spawn(move || reader::read(source, &options, &sender))
+        .spawn(move || reader::read(source, &options, expectation, &sender))
     {
         Ok(_) => importer.run(messages, &mut done, progress).await,
         Err(e) => Err(Error::Internal(e.into())),
@@ -215,71 +213,6 @@ pub async fn import(
         Ok(()) => Ok(done.report),
         Err(why) => Err(Stopped { why, report: done.report, line: done.line }),
     }
-}
-
-struct Importer<'d> {
-    db: &'d Db,
-    clock: &'d Clock,
-    is_dry_run: bool,
-}
-
-impl Importer<'_> {
-    /// Stores all chunks, and then the rows that waited for the end.
-    async fn run(
-        &self,
-        mut messages: mpsc::Receiver<Message>,
-        done: &mut Done,
-        progress: impl Fn(Progress),
-    ) -> crate::error::Result<()> {
-        let assumed = self.store_all(&mut messages, |chunk| progress(done.add(chunk))).await?;
-        done.report.assumed = *assumed;
-        if let Some(last) = done.last_chunk() {
-            let stored = self.store(last).await?;
-            done.add(stored);
-        }
-        Ok(())
-    }
-
-    async fn store(&self, chunk: Chunk) -> crate::error::Result<Stored> {
-        store::store(self.db, self.clock, chunk, self.is_dry_run).await
-    }
-
-    /// Stores the chunks in their order, and tells what became of each.
-    async fn store_all(
-        &self,
-        messages: &mut mpsc::Receiver<Message>,
-        mut on_stored: impl FnMut(Stored),
-    ) -> crate::error::Result<Box<Assumed>> {
-        let at_once = if self.db.is_single_node() { CHUNKS_IN_ONE_COMMIT } else { 1 };
-        let mut under_way = FuturesOrdered::new();
-        let (mut read, mut failed) = (None, None);
-        loop {
-            tokio::select! {
-                // each chunk is handed to the database before the next is taken, which keeps them in order
-                biased;
-                Some(outcome) = under_way.next() => match outcome {
-                    Ok(stored) if failed.is_none() => on_stored(stored),
-                    // one behind a chunk that failed is stored all the same: it counts, but it is not how far this came
-                    Ok(stored) => on_stored(Stored { last_line: 0, ..stored }),
-                    Err(why) => failed = failed.or(Some(why)),
-                },
-                message = messages.recv(),
-                if read.is_none() && failed.is_none() && under_way.len() < at_once => match message {
-                    Some(Message::Chunk(chunk)) => under_way.push_back(self.store(chunk)),
-                    Some(Message::End(assumed)) => read = Some(Ok(assumed)),
-                    Some(Message::Failed(why)) => read = Some(Err(why)),
-                    // it says how it ends, so it did not end well
-                    None => read = Some(Err(died())),
-                },
-                // nothing is under way, and no more will come
-                else => return failed.map_or(read.unwrap_or_else(|| Err(died())), Err),
-            }
-        }
-    }
-}
-
-fn died() -> Error {
-    Error::internal("the reader of an import died")
 }
 
 /// What is committed so far.

@@ -67,9 +67,22 @@ impl Client {
     /// # Errors
     /// More attributes than a client may have, and no address at all.
     pub fn create(id: ClientId, patch: &ClientPatch, now: Timestamp) -> Result<Self, FieldError> {
+        Self::with_number(id, None, patch, now)
+    }
+
+    /// As [`Client::create`], with a number that stands beside the patch.
+    ///
+    /// # Errors
+    /// Those of [`Client::create`].
+    pub fn with_number(
+        id: ClientId,
+        number: Option<PhoneNumber>,
+        patch: &ClientPatch,
+        now: Timestamp,
+    ) -> Result<Self, FieldError> {
         let mut client = Self {
             id,
-            phone_number: None,
+            phone_number: number,
             mobile_operator_code: None,
             tag: None,
             tags: Vec::new(),

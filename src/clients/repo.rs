@@ -1,13 +1,17 @@
 //! The SQL of clients. The cold statements are diesel's and stand here once for both databases.
 
 mod many;
+mod new;
 mod row;
+
+use std::collections::BTreeSet;
 
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
 use diesel::sql_types::{Array, Text};
 
 pub use self::many::{find_many_for_update, free_external_ids, free_phone_numbers, store_many};
+pub use self::new::NewClients;
 use self::row::Row;
 use super::model::{Attributes, Client, ListFilter, tag_key};
 use crate::address;
@@ -180,20 +184,26 @@ fn remember_attributes<'a>(
     connection: &mut AnyConnection,
     of: impl IntoIterator<Item = &'a Attributes>,
 ) -> Result<()> {
-    let names: std::collections::BTreeSet<&str> =
-        of.into_iter().flat_map(|attributes| attributes.iter().map(|(name, _)| name.as_str())).collect();
+    let of = of.into_iter();
+    remember_names(
+        connection,
+        &of.flat_map(|attributes| attributes.iter().map(|(name, _)| name.as_str())).collect(),
+    )
+}
+
+fn remember_names(connection: &mut AnyConnection, names: &BTreeSet<&str>) -> Result<()> {
     if names.is_empty() {
         return Ok(());
     }
     match connection {
         AnyConnection::Postgres(c) => {
-            let names: Vec<&str> = names.into_iter().collect();
+            let names: Vec<&str> = names.iter().copied().collect();
             diesel::sql_query(include_str!("repo/sql/remember_attributes.postgres.sql"))
                 .bind::<Array<Text>, _>(names)
                 .execute(c)?
         }
         AnyConnection::Sqlite(c) => {
-            let names = serde_json::to_string(&names).map_err(|e| Error::Internal(e.into()))?;
+            let names = serde_json::to_string(names).map_err(|e| Error::Internal(e.into()))?;
             diesel::sql_query(include_str!("repo/sql/remember_attributes.sqlite.sql"))
                 .bind::<Text, _>(names)
                 .execute(c)?

@@ -130,6 +130,37 @@ impl<S: Insert> QueryFragment<Sqlite> for Insertion<'_, S> {
     }
 }
 
+/// The insertion of several rows into SQLite by one statement, which opens the table's indexes once for all of them. With
+/// `INSERT OR FAIL` those before a row that is refused are inserted all the same.
+pub struct Insertions<'r, S: Insert, const N: usize>(&'r [S::Row; N]);
+
+impl<'r, S: Insert, const N: usize> Insertions<'r, S, N> {
+    /// Of these rows.
+    pub fn of(_: S, rows: &'r [S::Row; N]) -> Self {
+        Self(rows)
+    }
+}
+
+impl<S: Insert, const N: usize> QueryId for Insertions<'_, S, N> {
+    type QueryId = Insertions<'static, S, N>;
+}
+
+impl<S: Insert, const N: usize> RunQueryDsl<SqliteConnection> for Insertions<'_, S, N> {}
+
+impl<S: Insert, const N: usize> QueryFragment<Sqlite> for Insertions<'_, S, N> {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+        out.push_sql(S::HEAD);
+        for (at, row) in self.0.iter().enumerate() {
+            if at > 0 {
+                out.push_sql("), (");
+            }
+            S::bind(row, &mut Values { out: out.reborrow(), between: "" })?;
+        }
+        out.push_sql(S::TAIL);
+        Ok(())
+    }
+}
+
 /// Takes the values of a row.
 pub struct Values<'a, 'r> {
     out: AstPass<'a, 'r, Sqlite>,

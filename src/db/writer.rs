@@ -18,6 +18,7 @@ use super::failure;
 use super::limits::{Limits, Workload};
 use super::pool::{End, within};
 use super::ticket::Ticket;
+use super::tuning::Tuning;
 use crate::error::{Error, Result};
 
 /// More than this many units of work do not share a commit, so that the first of them is not kept waiting.
@@ -25,8 +26,14 @@ const LARGEST_GROUP: usize = 256;
 
 /// Runs the work, or learns why nothing can be run; what it answers is called after the commit, with the reason
 /// when there was none. Nothing is run that nobody waits for any more.
-type Job = Box<dyn FnOnce(std::result::Result<&mut AnyConnection, &Error>) -> Ran + Send>;
+type Run = Box<dyn FnOnce(std::result::Result<&mut AnyConnection, &Error>) -> Ran + Send>;
 type Answer = Box<dyn FnOnce(Option<&Error>) + Send>;
+
+/// A unit of work that waits for its turn.
+struct Job {
+    work: Workload,
+    run: Run,
+}
 
 /// A unit of work that ran, and has yet to be committed.
 struct Ran {
@@ -75,7 +82,7 @@ impl Writer {
         let ticket = Arc::new(Ticket::default());
         let held = Arc::clone(&ticket);
         let (done, result) = oneshot::channel();
-        let job: Job = Box::new(move |connection| {
+        let run: Run = Box::new(move |connection| {
             let outcome = match connection {
                 Ok(_) if !held.commit() => Err(Error::Unavailable("nobody waits for it any more".into())),
                 Ok(connection) => connection.transaction(|c| {
@@ -97,7 +104,9 @@ impl Writer {
             });
             Ran { answer, suspect }
         });
-        self.jobs.send(job).map_err(|_| Error::Unavailable("the SQLite writer has stopped".into()))?;
+        self.jobs
+            .send(Job { work, run })
+            .map_err(|_| Error::Unavailable("the SQLite writer has stopped".into()))?;
         let Some(outcome) = within(began + limits.total, &mut end, result).await else {
             let is_open = ticket.abandon().is_committing;
             let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -129,15 +138,24 @@ fn write_groups(
     queue: &mpsc::Receiver<Job>,
     observer: &Observer,
 ) {
+    let mut tuning = Tuning::default();
     while let Ok(first) = queue.recv() {
         failure::forget_sqlstate();
-        let group = std::iter::once(first).chain(queue.try_iter().take(LARGEST_GROUP - 1));
+        tuning.note(first.work);
+        if let Err(error) = tuning.suit(&mut connection) {
+            tracing::warn!(%error, "settings for imports not taken by SQLite");
+        }
+        let rest = queue.try_iter().take(LARGEST_GROUP - 1).inspect(|job| tuning.note(job.work));
+        let group = std::iter::once(first).chain(rest);
         let failure = write_group(&mut connection, group, observer);
         if let Some(failure) = failure {
             tracing::error!(error = %failure, "SQLite did not commit; its connection is opened again");
             // dropping the old one rolls back whatever is left of its transaction
             match connect() {
-                Ok(fresh) => connection = fresh,
+                Ok(fresh) => {
+                    connection = fresh;
+                    tuning = Tuning::default();
+                }
                 Err(e) => tracing::error!(error = %e, "SQLite did not open"),
             }
         }
@@ -155,8 +173,8 @@ fn write_group(
     let mut answers: Vec<Answer> = Vec::new();
     for job in group {
         let ran = match &failure {
-            None => job(Ok(connection)),
-            Some(why) => job(Err(why)),
+            None => (job.run)(Ok(connection)),
+            Some(why) => (job.run)(Err(why)),
         };
         answers.push(ran.answer);
         if ran.suspect && failure.is_none() && has_ended(connection) {

@@ -2,8 +2,11 @@
 
 use std::time::Duration;
 
+use crate::args::Kind;
+use crate::phones::{self, Readings};
 use crate::statistics::{Figure, Summary, mean_rate, most_in_a_second, percentile};
 use crate::table::{Table, count, middle, number, ranged};
+use crate::uploads::{Import, Imports, Program, imports_text, phones_text, uploads_json};
 
 fn figure(values: &[f64]) -> Figure {
     Figure(values.to_vec())
@@ -100,4 +103,25 @@ fn columns_are_as_wide_as_their_widest_cell() {
     table.row(vec!["a".into(), "20 (10–30)".into()]);
     table.row(vec!["somebody".into(), "5".into()]);
     assert_eq!(table.text(), "who             rate\na         20 (10–30)\nsomebody           5\n");
+}
+
+#[test]
+fn an_import_is_compared_with_that_of_the_other_program_in_the_same_round() {
+    let import = |rates: &[f64]| Import { rows_per_second: figure(rates), ..Import::default() };
+    let mut imports = Imports::new();
+    assert_eq!(imports_text(&imports, 1000), None);
+    imports.insert((Kind::Sqlite, Program::This), import(&[300.0, 100.0]));
+    assert!(imports_text(&imports, 1000).unwrap().contains("300"), "without another program, too");
+    imports.insert((Kind::Sqlite, Program::Other), import(&[100.0, 50.0]));
+    let json = uploads_json(&imports, 1000, &Readings::new());
+    assert_eq!(json["files"][0]["over_other"]["rounds"], serde_json::json!([3.0, 2.0]));
+    assert_eq!(json["files"][1]["over_other"], serde_json::Value::Null);
+}
+
+#[test]
+fn phone_numbers_of_every_sort_are_read() {
+    let mut readings = Readings::new();
+    phones::measure(&mut readings).unwrap();
+    assert!(readings.values().all(|reading| reading.took.0.len() == 1 && reading.digits.0.len() == 1));
+    assert_eq!(phones_text(&readings).unwrap().lines().count(), 2 + readings.len());
 }

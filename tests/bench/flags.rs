@@ -13,7 +13,9 @@ fn args(flags: &str) -> Args {
 #[test]
 fn the_flags_fit_together() {
     Args::command().debug_assert();
-    for wrong in [["--rounds", "0"], ["--sizes", "99"], ["--delays", "-1"], ["--parts", "all"]] {
+    for wrong in
+        [["--rounds", "0"], ["--sizes", "99"], ["--delays", "-1"], ["--rows", "10"], ["--parts", "all"]]
+    {
         assert!(Args::try_parse_from(["bench"].iter().chain(&wrong)).is_err(), "{wrong:?}");
     }
 }

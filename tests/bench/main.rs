@@ -14,12 +14,16 @@ mod limit;
 mod load;
 #[path = "../../benches/campaign/parse.rs"]
 mod parse;
+#[path = "../../benches/campaign/phones.rs"]
+mod phones;
 #[path = "../../benches/campaign/schedules.rs"]
 mod schedules;
 #[path = "../../benches/campaign/statistics.rs"]
 mod statistics;
 #[path = "../../benches/campaign/table.rs"]
 mod table;
+#[path = "../../benches/campaign/uploads.rs"]
+mod uploads;
 #[path = "../../benches/campaign/wire.rs"]
 mod wire;
 

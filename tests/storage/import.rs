@@ -1,5 +1,6 @@
 //! Clients from CSV.
 
+mod chunks;
 mod faults;
 mod rows;
 

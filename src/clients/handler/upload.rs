@@ -131,7 +131,9 @@ impl Read for Upload {
         }
         let count = self.part.len().min(buffer.len());
         let now = self.part.split_to(count);
-        buffer.iter_mut().zip(now).for_each(|(to, from)| *to = from);
+        if let Some(room) = buffer.get_mut(..count) {
+            room.copy_from_slice(&now);
+        }
         Ok(count)
     }
 }

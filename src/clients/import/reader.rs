@@ -8,12 +8,14 @@ use super::Rejection;
 use super::cells::is_blank;
 use super::columns::{Columns, MOST_COLUMNS, shown};
 use super::decode::{Text, refusal};
+use super::fresh::Expectation;
 use super::header;
 use super::names::plain;
 use super::options::{ImportOptions, MatchBy};
 use super::records::{Next, Records};
 use super::report::{Assumed, Warning};
 use super::row::{Row, RowReader};
+use crate::clients::repo::NewClients;
 use crate::error::{Error, Result};
 
 /// A chunk ends with this many records.
@@ -22,9 +24,11 @@ pub(super) const CHUNK_RECORDS: u64 = 1000;
 const CHUNK_BYTES: u64 = 1024 * 1024;
 
 /// A run of records.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(super) struct Chunk {
     pub(super) rows: Vec<Row>,
+    /// The clients that the first of the rows make, if they are expected to be new.
+    pub(super) new: Option<NewClients>,
     pub(super) rejected: Vec<Rejection>,
     pub(super) rejected_rows: u64,
     pub(super) warnings: Vec<Warning>,
@@ -47,8 +51,14 @@ pub(super) enum Message {
 }
 
 /// Reads to the end, or until nobody listens any more.
-pub(super) fn read(source: impl Read, options: &ImportOptions, out: &Sender<Message>) {
-    let last = match Reader::open(source, options).and_then(|reader| reader.run(out)) {
+pub(super) fn read(
+    source: impl Read,
+    options: &ImportOptions,
+    expectation: Expectation,
+    out: &Sender<Message>,
+) {
+    let opened = Reader::open(source, options, expectation);
+    let last = match opened.and_then(|reader| reader.run(out)) {
         Ok(assumed) => Message::End(Box::new(assumed)),
         Err(why) => Message::Failed(why),
     };
@@ -60,10 +70,11 @@ struct Reader<R> {
     records: Records<R>,
     rows: RowReader,
     header_line: u64,
+    expectation: Expectation,
 }
 
 impl<R: Read> Reader<R> {
-    fn open(source: R, options: &ImportOptions) -> Result<Self> {
+    fn open(source: R, options: &ImportOptions, expectation: Expectation) -> Result<Self> {
         let mut records = Records::new(Text::new(source, options.encoding));
         let header = match records.sample() {
             Ok((sample, is_whole)) => header::find(sample, is_whole, options)?,
@@ -96,7 +107,7 @@ impl<R: Read> Reader<R> {
         }
         records.skip(header.length, header.lines, header.separator);
         let rows = RowReader { columns, match_by, is_strict: options.is_strict, separator: header.separator };
-        Ok(Self { records, rows, header_line: header.line })
+        Ok(Self { records, rows, header_line: header.line, expectation })
     }
 
     fn run(mut self, out: &Sender<Message>) -> Result<Assumed> {
@@ -112,16 +123,22 @@ impl<R: Read> Reader<R> {
             if chunk.records >= CHUNK_RECORDS || self.records.position() - begin >= CHUNK_BYTES {
                 begin = self.records.position();
                 let next = Chunk { match_by: chunk.match_by, ..Chunk::default() };
-                if out.blocking_send(Message::Chunk(std::mem::replace(&mut chunk, next))).is_err() {
+                if !self.send(std::mem::replace(&mut chunk, next), out) {
                     return Ok(self.assumed());
                 }
             }
         };
         // what was read before a fault is as good as what was committed before it
         if chunk.records > 0 || !chunk.warnings.is_empty() {
-            let _ = out.blocking_send(Message::Chunk(chunk));
+            self.send(chunk, out);
         }
         ending
+    }
+
+    /// Hands a chunk on, unless nobody listens any more. Its new clients are made here, while the chunk before it is written.
+    fn send(&self, mut chunk: Chunk, out: &Sender<Message>) -> bool {
+        chunk.new = self.expectation.clients(&chunk.rows, chunk.match_by);
+        out.blocking_send(Message::Chunk(chunk)).is_ok()
     }
 
     /// Reads one record into the chunk. False at the end of the file.

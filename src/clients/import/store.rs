@@ -12,7 +12,7 @@ use super::report::{PreviewRow, Warning};
 use super::row::Row;
 use crate::clients::declared::repo as declared;
 use crate::clients::model::{Email, PhoneNumber};
-use crate::clients::repo;
+use crate::clients::repo::{self, NewClients};
 use crate::clock::Clock;
 use crate::db::types::Timestamp;
 use crate::db::{AnyConnection, Db};
@@ -42,24 +42,51 @@ pub(super) struct Stored {
     pub(super) last_line: u64,
 }
 
+impl Stored {
+    fn new(mut chunk: Chunk, mut merged: Merged) -> Self {
+        let rejected_rows = chunk.rejected_rows + u64::try_from(merged.rejected.len()).unwrap_or(u64::MAX);
+        chunk.rejected.append(&mut merged.rejected);
+        chunk.warnings.append(&mut merged.unfit);
+        Self {
+            created: merged.created,
+            updated: merged.updated,
+            rejected: chunk.rejected,
+            rejected_rows,
+            warnings: chunk.warnings,
+            deferred: merged.deferred,
+            preview: merged.preview,
+            new_numbers: merged.new.iter().filter_map(|client| client.phone_number).collect(),
+            match_by: chunk.match_by,
+            records: chunk.records,
+            bytes: chunk.bytes,
+            last_line: chunk.last_line,
+        }
+    }
+}
+
+/// The result of a chunk that was handed to the database beside others.
+pub(super) enum Outcome {
+    Stored(Box<Stored>),
+    /// Some of its clients are known. Nothing of it was stored, and it has to wait for the chunks before it.
+    Known(Box<Chunk>),
+}
+
 /// Stores the chunk. Another writer that takes a number or an external id between the look and the write makes the
 /// whole transaction fail, and the next look sees what it did. A dry run looks and does not write.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the database is away, or others came first each time.
 pub(super) async fn store(db: &Db, clock: &Clock, mut chunk: Chunk, is_dry_run: bool) -> Result<Stored> {
-    let mut rejected = std::mem::take(&mut chunk.rejected);
-    let mut warnings = std::mem::take(&mut chunk.warnings);
-    let Chunk { rejected_rows, records, bytes, last_line, match_by, .. } = chunk;
+    let mut new = chunk.new.take();
     let chunk = Arc::new(chunk);
     let mut tries = 0;
-    let mut merged = loop {
-        let (chunk, now) = (Arc::clone(&chunk), clock.now());
+    let merged = loop {
+        let (shared, new, now) = (Arc::clone(&chunk), new.take(), clock.now());
         tries += 1;
         let outcome = if is_dry_run {
-            db.read(move |c| look(c, &chunk, now, PREVIEWED)).await
+            db.read(move |c| look(c, &shared, &shared.rows, now, PREVIEWED)).await
         } else {
-            db.write(move |c| write(c, &chunk, now)).await
+            db.write(move |c| write(c, &shared, new, now)).await
         };
         match outcome {
             Err(Error::Conflict(_)) if tries < TRIES => {}
@@ -73,23 +100,33 @@ pub(super) async fn store(db: &Db, clock: &Clock, mut chunk: Chunk, is_dry_run: 
     if !is_dry_run {
         failpoint::reach("import-after-commit");
     }
-    let rejected_rows = rejected_rows + u64::try_from(merged.rejected.len()).unwrap_or(u64::MAX);
-    rejected.append(&mut merged.rejected);
-    warnings.append(&mut merged.unfit);
-    Ok(Stored {
-        created: merged.created,
-        updated: merged.updated,
-        rejected,
-        rejected_rows,
-        warnings,
-        deferred: merged.deferred,
-        preview: merged.preview,
-        new_numbers: merged.new.iter().filter_map(|client| client.phone_number).collect(),
-        match_by,
-        records,
-        bytes,
-        last_line,
-    })
+    Ok(Stored::new(Arc::unwrap_or_clone(chunk), merged))
+}
+
+/// Stores a chunk of new clients while others are under way that have none of its numbers and external ids: whatever
+/// becomes of those, it comes to the same before them and after them.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the database is away.
+pub(super) async fn store_beside(db: &Db, clock: &Clock, mut chunk: Chunk) -> Result<Outcome> {
+    let Some(mut new) = chunk.new.take() else { return Ok(Outcome::Known(chunk.into())) };
+    // here, so that ids follow the file
+    new.identify();
+    let now = clock.now();
+    let outcome = db.write(move |c| {
+        let created = store_new(c, new, now)?;
+        failpoint::reach("import-before-commit");
+        Ok(created)
+    });
+    match outcome.await {
+        Ok(created) if created == chunk.rows.len() => {
+            failpoint::reach("import-after-commit");
+            let created = u64::try_from(created).unwrap_or(u64::MAX);
+            Ok(Outcome::Stored(Stored::new(chunk, Merged { created, ..Merged::default() }).into()))
+        }
+        Ok(_) | Err(Error::Conflict(_)) => Ok(Outcome::Known(chunk.into())),
+        Err(why) => Err(why),
+    }
 }
 
 /// Converts the values of declared attributes. One that does not fit is left out, and the row goes on without it.
@@ -111,18 +148,24 @@ fn typed<'r>(connection: &mut AnyConnection, rows: &'r [Row]) -> Result<(Cow<'r,
 }
 
 /// Applies the chunk to the clients that are there, without writing.
-fn look(connection: &mut AnyConnection, chunk: &Chunk, now: Timestamp, previewed: usize) -> Result<Merged> {
-    let numbers = chunk.rows.iter().filter_map(|row| row.number);
-    let external_ids = chunk.rows.iter().filter_map(Row::external_id);
+fn look(
+    connection: &mut AnyConnection,
+    chunk: &Chunk,
+    rows: &[Row],
+    now: Timestamp,
+    previewed: usize,
+) -> Result<Merged> {
+    let numbers = rows.iter().filter_map(|row| row.number);
+    let external_ids = rows.iter().filter_map(Row::external_id);
     let is_known_by_email = |row: &&Row| match chunk.match_by {
         MatchBy::Email => true,
         MatchBy::PhoneNumber => row.number.is_none() && row.external_id().is_none(),
         MatchBy::ExternalId => false,
     };
-    let emails = chunk.rows.iter().filter(is_known_by_email);
+    let emails = rows.iter().filter(is_known_by_email);
     let emails = emails.filter_map(Row::email).map(Email::key);
     let stored = repo::find_many_for_update(connection, numbers, external_ids, emails.collect())?;
-    let (rows, unfit) = typed(connection, &chunk.rows)?;
+    let (rows, unfit) = typed(connection, rows)?;
     let merged = match chunk.match_by {
         MatchBy::PhoneNumber => merge(&rows, stored, now, previewed),
         by => merge_by_key(&rows, &stored, now, by, chunk.is_final, previewed),
@@ -130,8 +173,28 @@ fn look(connection: &mut AnyConnection, chunk: &Chunk, now: Timestamp, previewed
     Ok(Merged { unfit, ..merged })
 }
 
-fn write(connection: &mut AnyConnection, chunk: &Chunk, now: Timestamp) -> Result<Merged> {
-    let mut merged = look(connection, chunk, now, 0)?;
+/// Stores new clients, as [`NewClients::store`] does; none when some of their attributes have a type.
+fn store_new(connection: &mut AnyConnection, new: NewClients, now: Timestamp) -> Result<usize> {
+    let types = declared::types(connection, new.attributes())?;
+    if types.is_empty() { new.store(connection, now) } else { Ok(0) }
+}
+
+/// Stores the rows that make new clients, as expected, and looks for the clients of the others.
+fn write(
+    connection: &mut AnyConnection,
+    chunk: &Chunk,
+    new: Option<NewClients>,
+    now: Timestamp,
+) -> Result<Merged> {
+    let stored = new.map_or(Ok(0), |new| store_new(connection, new, now))?;
+    let rest = chunk.rows.get(stored..).unwrap_or_default();
+    let stored = u64::try_from(stored).unwrap_or(u64::MAX);
+    if rest.is_empty() {
+        failpoint::reach("import-before-commit");
+        return Ok(Merged { created: stored, ..Merged::default() });
+    }
+    let mut merged = look(connection, chunk, rest, now, 0)?;
+    merged.created += stored;
     let (new, changed) = (std::mem::take(&mut merged.new), std::mem::take(&mut merged.changed));
     repo::free_external_ids(connection, &merged.freed)?;
     repo::free_phone_numbers(connection, &merged.moved)?;

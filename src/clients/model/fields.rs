@@ -22,6 +22,12 @@ macro_rules! checked_text {
             }
         }
 
+        impl From<$name> for String {
+            fn from(text: $name) -> Self {
+                text.0
+            }
+        }
+
         impl FromStr for $name {
             type Err = &'static str;
 

@@ -35,6 +35,12 @@ impl Tag {
     }
 }
 
+impl From<Tag> for String {
+    fn from(tag: Tag) -> Self {
+        tag.0
+    }
+}
+
 impl FromStr for Tag {
     type Err = &'static str;
 

@@ -144,7 +144,7 @@ fn json(value: &impl serde::Serialize) -> Result<String> {
 
 /// Somebody else took a number or an external id after the look, or waits for what this transaction holds while
 /// it waits for what they hold: the next try will see what they did.
-fn came_second(error: QueryError) -> Error {
+pub(super) fn came_second(error: QueryError) -> Error {
     match &error {
         QueryError::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => taken(error),
         _ => match Error::from(error) {

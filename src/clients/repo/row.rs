@@ -11,7 +11,7 @@ use crate::db::types::{ClientId, Id, Instant, Timestamp};
 use crate::error::{Error, Result};
 
 #[derive(Debug, Clone, Queryable, QueryableByName, Selectable, Insertable, AsChangeset)]
-#[diesel(table_name = client, treat_none_as_null = true)]
+#[diesel(table_name = client, treat_none_as_null = true, treat_none_as_default_value = false)]
 pub(super) struct Row {
     pub(super) id: ClientId,
     pub(super) phone_number: Option<i64>,
@@ -32,21 +32,27 @@ pub(super) struct Row {
 
 impl From<&Client> for Row {
     fn from(client: &Client) -> Self {
+        client.clone().into()
+    }
+}
+
+impl From<Client> for Row {
+    fn from(client: Client) -> Self {
         Self {
             id: client.id,
             phone_number: client.phone_number.map(PhoneNumber::number),
-            mobile_operator_code: client.mobile_operator_code.as_ref().map(ToString::to_string),
-            tag: client.tag.as_ref().map(ToString::to_string),
+            mobile_operator_code: client.mobile_operator_code.map(Into::into),
+            tag_key: client.tag.as_ref().map(|tag| tag.key().into_owned()),
+            tag: client.tag.map(Into::into),
             timezone: client.timezone.map(|zone| zone.as_str().to_owned()),
-            email: client.email.as_ref().map(ToString::to_string),
-            push_token: client.push_token.as_ref().map(ToString::to_string),
-            external_id: client.external_id.as_ref().map(ToString::to_string),
+            email_key: client.email.as_ref().map(Email::key),
+            email: client.email.map(Into::into),
+            push_token: client.push_token.map(Into::into),
+            external_id: client.external_id.map(Into::into),
             attributes: client.attributes.to_json(),
             created_at: client.created_at,
             updated_at: client.updated_at,
-            locale: client.locale.as_ref().map(ToString::to_string),
-            email_key: client.email.as_ref().map(Email::key),
-            tag_key: client.tag.as_ref().map(|tag| tag.key().into_owned()),
+            locale: client.locale.map(|locale| locale.as_str().to_owned()),
             more_tags: more_to_stored(&client.tags),
         }
     }
@@ -96,7 +102,7 @@ fn parsed<T: std::str::FromStr>(text: Option<String>) -> Option<Option<T>> {
 pub(super) struct InsertClient;
 
 impl Insert for InsertClient {
-    const HEAD: &'static str = "INSERT INTO client (id, phone_number, mobile_operator_code, tag, timezone, email, \
+    const HEAD: &'static str = "INSERT OR FAIL INTO client (id, phone_number, mobile_operator_code, tag, timezone, email, \
         push_token, external_id, attributes, created_at, updated_at, locale, email_key, tag_key, more_tags) VALUES (";
     type Row = Row;
 

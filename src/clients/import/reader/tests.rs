@@ -10,7 +10,7 @@ type Person = (i64, Vec<String>);
 /// Each row, and the report's words on the file.
 fn read_all(bytes: &[u8]) -> (Vec<Person>, Vec<Rejection>, Assumed) {
     let (sender, mut messages) = mpsc::channel(100);
-    read(bytes, &ImportOptions::default(), &sender);
+    read(bytes, &ImportOptions::default(), Expectation::new(false), &sender);
     let (mut rows, mut rejected) = (Vec::new(), Vec::new());
     loop {
         match messages.try_recv().unwrap() {

@@ -1,0 +1,58 @@
+//! Rows that are expected to make new clients: nothing is looked for before they are stored.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::options::MatchBy;
+use super::row::Row;
+use crate::clients::model::Client;
+use crate::clients::repo::NewClients;
+use crate::db::types::{ClientId, Timestamp};
+
+/// The expectation that the next rows make new clients, shared by the reader and the importer. A file of known clients
+/// pays for it in its first chunks only.
+#[derive(Debug, Clone)]
+pub(super) struct Expectation(Arc<AtomicBool>);
+
+impl Expectation {
+    /// Expects new clients, if they are to be stored.
+    pub(super) fn new(is_dry_run: bool) -> Self {
+        Self(Arc::new(AtomicBool::new(!is_dry_run)))
+    }
+
+    /// Learns from a chunk that was stored.
+    pub(super) fn learn(&self, created: u64, updated: u64) {
+        if created + updated > 0 {
+            self.0.store(updated == 0, Ordering::Relaxed);
+        }
+    }
+
+    /// Returns the clients that the first of these rows make when they are all new: those before the first row that needs a
+    /// row before it, or is not known by a unique key. None when known clients are expected.
+    pub(super) fn clients(&self, rows: &[Row], match_by: MatchBy) -> Option<NewClients> {
+        self.0.load(Ordering::Relaxed).then(|| clients(rows, match_by))
+    }
+}
+
+/// As [`Expectation::clients`], whatever is expected.
+pub(super) fn clients(rows: &[Row], match_by: MatchBy) -> NewClients {
+    let mut clients = NewClients::default();
+    if match_by == MatchBy::Email {
+        return clients;
+    }
+    let id = ClientId::first_of(Timestamp::from_micros(0));
+    let (mut numbers, mut ids) = (HashSet::with_capacity(rows.len()), HashSet::with_capacity(rows.len()));
+    for row in rows {
+        let has_key = row.number.is_some() || row.external_id().is_some();
+        let is_first = row.number.is_none_or(|number| numbers.insert(number))
+            && row.external_id().is_none_or(|id| ids.insert(id));
+        // ids and times are given anew when they are stored
+        let made = Client::with_number(id, row.number, &row.patch, Timestamp::from_micros(0));
+        match made {
+            Ok(client) if has_key && is_first => clients.push(client),
+            _ => break,
+        }
+    }
+    clients
+}
