@@ -231,7 +231,7 @@ on_each_database! {
             ("vip&mobile_operator_code=916", vec![]),
             ("gold", vec![]),
         ] {
-            let ids: Vec<String> = expected.into_iter().map(|client| id_of(client)).collect();
+            let ids: Vec<String> = expected.into_iter().map(id_of).collect();
             for limit in [1, 50] {
                 let found = all_pages(&service, &format!("/clients?tag={words}"), limit).await;
                 assert_eq!(texts(&found, "id"), ids, "{words}");
