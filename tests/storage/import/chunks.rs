@@ -108,3 +108,16 @@ on_each_database! {
         assert_eq!(shown(&stage, FIRST + 9_000).await, ("moved".into(), "x2".into()));
     }
 }
+
+on_each_database! {
+    async fn a_dry_run_of_many_chunks_counts_in_order_and_stores_nothing(kind: Database) {
+        let stage = Stage::new(kind).await;
+        assert_eq!(counts(&stage, file(&people(0..1))).await, (1, 0, 0));
+        let file = file(&people((0..20_000).map(|n| n % 15_000)));
+        let options = ImportOptions { is_dry_run: true, ..ImportOptions::default() };
+        let source = std::io::Cursor::new(file);
+        let report = road::import(&stage.db, &stage.clock, source, options, |_| ()).await.unwrap();
+        assert_eq!((report.created, report.updated, report.rejected_count), (14_999, 5_001, 0));
+        assert_eq!(stage.all().await.len(), 1);
+    }
+}
