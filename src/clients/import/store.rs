@@ -78,8 +78,10 @@ pub(super) enum Outcome {
 /// [`Error::Unavailable`] when the database is away, or others came first each time.
 pub(super) async fn store(db: &Db, clock: &Clock, mut chunk: Chunk, is_dry_run: bool) -> Result<Stored> {
     let mut new = chunk.new.take();
-    if let Some(new) = &mut new {
-        // here, so that ids follow the file
+    if let Some(new) = &mut new
+        && !db.is_single_node()
+    {
+        // here, so that ids follow the file where the next chunk may be stored beside this one
         new.identify();
     }
     let chunk = Arc::new(chunk);
