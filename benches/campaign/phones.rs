@@ -1,4 +1,4 @@
-//! What it costs to read a phone number, beside reading its digits alone.
+//! The cost of reading a phone number, beside that of reading its digits alone.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;

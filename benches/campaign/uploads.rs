@@ -1,4 +1,4 @@
-//! What was measured of imports, as tables and as JSON.
+//! Figures of imports, as tables and as JSON.
 
 use std::collections::BTreeMap;
 

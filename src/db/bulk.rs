@@ -135,7 +135,7 @@ impl<S: Insert> QueryFragment<Sqlite> for Insertion<'_, S> {
 pub struct Insertions<'r, S: Insert, const N: usize>(&'r [S::Row; N]);
 
 impl<'r, S: Insert, const N: usize> Insertions<'r, S, N> {
-    /// Of these rows.
+    /// Inserts these rows.
     pub fn of(_: S, rows: &'r [S::Row; N]) -> Self {
         Self(rows)
     }

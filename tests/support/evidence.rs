@@ -91,7 +91,7 @@ pub fn read(
     })
 }
 
-/// What a filter asks of a client: id, phone number, operator code, key of the first tag, further tags.
+/// Fields of a client that a filter asks for: id, phone number, operator code, key of the first tag, further tags.
 type ClientFields = (ClientId, i64, Option<String>, Option<String>, Option<String>);
 
 /// The clients whom the stored filter lets through, without the service's way of finding them: all are read.
