@@ -66,6 +66,7 @@ const MOST_DEFERRED: usize = 1000;
 const REMEMBERED_NUMBERS: usize = 1_000_000;
 /// Chunks between the reader and the database.
 const CHUNKS_WAITING: usize = 2;
+
 /// One thing wrong with one row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Rejection {

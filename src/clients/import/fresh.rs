@@ -11,32 +11,34 @@ use crate::clients::repo::NewClients;
 use crate::db::types::{ClientId, Timestamp};
 
 /// The expectation that the next rows make new clients, shared by the reader and the importer. A file of known clients
-/// pays for it in its first chunks only.
+/// pays for it in its first chunks only. A dry run, which stores none, never expects any.
 #[derive(Debug, Clone)]
-pub(super) struct Expectation(Arc<AtomicBool>);
+pub(super) struct Expectation(Option<Arc<AtomicBool>>);
 
 impl Expectation {
     /// Expects new clients, if they are to be stored.
     pub(super) fn new(is_dry_run: bool) -> Self {
-        Self(Arc::new(AtomicBool::new(!is_dry_run)))
+        Self((!is_dry_run).then(|| Arc::new(AtomicBool::new(true))))
     }
 
     /// Learns from a chunk that was stored.
     pub(super) fn learn(&self, created: u64, updated: u64) {
-        if created + updated > 0 {
-            self.0.store(updated == 0, Ordering::Relaxed);
+        if let Some(expects) = &self.0
+            && created + updated > 0
+        {
+            expects.store(updated == 0, Ordering::Relaxed);
         }
     }
 
     /// Returns the clients that the first of these rows make when they are all new: those before the first row that needs a
     /// row before it, or is not known by a unique key. None when known clients are expected.
     pub(super) fn clients(&self, rows: &[Row], match_by: MatchBy) -> Option<NewClients> {
-        self.0.load(Ordering::Relaxed).then(|| clients(rows, match_by))
+        let expects = self.0.as_ref().is_some_and(|expects| expects.load(Ordering::Relaxed));
+        expects.then(|| clients(rows, match_by))
     }
 }
 
-/// As [`Expectation::clients`], whatever is expected.
-pub(super) fn clients(rows: &[Row], match_by: MatchBy) -> NewClients {
+fn clients(rows: &[Row], match_by: MatchBy) -> NewClients {
     let mut clients = NewClients::default();
     if match_by == MatchBy::Email {
         return clients;

@@ -51,16 +51,20 @@ impl Importer<'_> {
     }
 
     /// Hands a chunk to the database: beside others that are under way, or behind them.
-    async fn store(&self, chunk: Chunk, is_beside: bool) -> Result<Outcome> {
+    async fn store(&self, mut chunk: Chunk, is_beside: bool) -> Result<Outcome> {
+        if let Some(new) = &mut chunk.new
+            && !self.db.is_single_node()
+        {
+            // here, so that ids follow the file where two chunks are stored side by side
+            new.identify();
+        }
         let outcome = if is_beside {
             store::store_beside(self.db, self.clock, chunk).await
         } else {
             let stored = store::store(self.db, self.clock, chunk, self.is_dry_run).await;
             stored.map(|stored| Outcome::Stored(stored.into()))
         };
-        if let Ok(Outcome::Stored(stored)) = &outcome
-            && !self.is_dry_run
-        {
+        if let Ok(Outcome::Stored(stored)) = &outcome {
             self.expectation.learn(stored.created, stored.updated);
         }
         outcome
@@ -73,12 +77,7 @@ impl Importer<'_> {
         mut on_stored: impl FnMut(Stored),
     ) -> Result<Box<Assumed>> {
         let is_queue = self.db.is_single_node();
-        let at_once = match is_queue {
-            true => CHUNKS_IN_ONE_COMMIT,
-            // a dry run counts each number once, in the order of the file
-            false if self.is_dry_run => 1,
-            false => CHUNKS_AT_ONCE,
-        };
+        let at_once = if is_queue { CHUNKS_IN_ONE_COMMIT } else { CHUNKS_AT_ONCE };
         let mut under_way = FuturesOrdered::new();
         let (mut keys, mut waiting) = (Keys::default(), None);
         let (mut read, mut failed) = (None, None);

@@ -78,12 +78,6 @@ pub(super) enum Outcome {
 /// [`Error::Unavailable`] when the database is away, or others came first each time.
 pub(super) async fn store(db: &Db, clock: &Clock, mut chunk: Chunk, is_dry_run: bool) -> Result<Stored> {
     let mut new = chunk.new.take();
-    if let Some(new) = &mut new
-        && !db.is_single_node()
-    {
-        // here, so that ids follow the file where the next chunk may be stored beside this one
-        new.identify();
-    }
     let chunk = Arc::new(chunk);
     let mut tries = 0;
     let merged = loop {
@@ -115,9 +109,7 @@ pub(super) async fn store(db: &Db, clock: &Clock, mut chunk: Chunk, is_dry_run: 
 /// # Errors
 /// [`Error::Unavailable`] when the database is away.
 pub(super) async fn store_beside(db: &Db, clock: &Clock, mut chunk: Chunk) -> Result<Outcome> {
-    let Some(mut new) = chunk.new.take() else { return Ok(Outcome::Known(chunk.into())) };
-    // here, so that ids follow the file
-    new.identify();
+    let Some(new) = chunk.new.take() else { return Ok(Outcome::Known(chunk.into())) };
     let now = clock.now();
     let outcome = db.write(move |c| {
         let created = store_new(c, new, now)?;
