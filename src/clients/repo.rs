@@ -131,22 +131,30 @@ pub fn delete(connection: &mut AnyConnection, id: ClientId) -> Result<bool> {
     Ok(gone > 0)
 }
 
+/// Fills a column with the normal form of another one, for up to so many clients who have the one and not the other.
+macro_rules! fill_keys {
+    ($connection:expr, $limit:expr, $given:ident, $key:ident, $normal:expr) => {{
+        let some: Vec<(ClientId, Option<String>)> = client::table
+            .filter(client::$given.is_not_null())
+            .filter(client::$key.is_null())
+            .select((client::id, client::$given))
+            .limit($limit)
+            .load($connection)?;
+        for (id, given) in &some {
+            let key: Option<String> = given.as_deref().map($normal);
+            diesel::update(client::table.find(id)).set(client::$key.eq(key)).execute($connection)?;
+        }
+        Ok(some.len())
+    }};
+}
+
 /// Makes the normal form of up to `limit` e-mail addresses that have none. Returns how many there were.
 ///
 /// # Errors
 /// Those of the database.
 pub fn fill_email_keys(connection: &mut AnyConnection, limit: i64) -> Result<usize> {
-    let some: Vec<(ClientId, Option<String>)> = client::table
-        .filter(client::email.is_not_null())
-        .filter(client::email_key.is_null())
-        .select((client::id, client::email))
-        .limit(limit)
-        .load(connection)?;
-    for (id, email) in &some {
-        let key = email.as_deref().map(|email| address::normal(ChannelKind::Email, email).into_owned());
-        diesel::update(client::table.find(id)).set(client::email_key.eq(key)).execute(connection)?;
-    }
-    Ok(some.len())
+    let normal = |email: &str| address::normal(ChannelKind::Email, email).into_owned();
+    fill_keys!(connection, limit, email, email_key, normal)
 }
 
 /// Makes the keys of up to `limit` tags that have none. Returns how many there were.
@@ -154,17 +162,7 @@ pub fn fill_email_keys(connection: &mut AnyConnection, limit: i64) -> Result<usi
 /// # Errors
 /// Those of the database.
 pub fn fill_tag_keys(connection: &mut AnyConnection, limit: i64) -> Result<usize> {
-    let some: Vec<(ClientId, Option<String>)> = client::table
-        .filter(client::tag.is_not_null())
-        .filter(client::tag_key.is_null())
-        .select((client::id, client::tag))
-        .limit(limit)
-        .load(connection)?;
-    for (id, tag) in &some {
-        let key = tag.as_deref().map(|tag| tag_key(tag).into_owned());
-        diesel::update(client::table.find(id)).set(client::tag_key.eq(key)).execute(connection)?;
-    }
-    Ok(some.len())
+    fill_keys!(connection, limit, tag, tag_key, |tag: &str| tag_key(tag).into_owned())
 }
 
 /// Every name of an attribute that some client has had.
