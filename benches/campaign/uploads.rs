@@ -43,7 +43,7 @@ pub struct Import {
 pub type Imports = BTreeMap<(Kind, Program), Import>;
 
 /// The rate of this program over that of the other one, round by round.
-fn over_other(imports: &Imports, (kind, program): (Kind, Program)) -> Figure {
+fn over_other(imports: &Imports, kind: Kind, program: Program) -> Figure {
     match (imports.get(&(kind, program)), imports.get(&(kind, Program::Other))) {
         (Some(import), Some(other)) if program == Program::This => {
             import.rows_per_second.over(&other.rows_per_second)
@@ -72,7 +72,7 @@ pub fn imports_text(imports: &Imports, rows: u64) -> Option<String> {
             kind.name().to_owned(),
             program.name().to_owned(),
             ranged(&import.rows_per_second, count),
-            ranged(&over_other(imports, (*kind, *program)), number),
+            ranged(&over_other(imports, *kind, *program), number),
             ranged(&import.memory, number),
             middle(&import.cpu_service),
             middle(&import.cpu_database),
@@ -104,7 +104,7 @@ pub fn uploads_json(imports: &Imports, rows: u64, readings: &Readings) -> Value 
             "program": program.name(),
             "rows": rows,
             "rows_per_second": import.rows_per_second.json(),
-            "over_other": over_other(imports, (*kind, *program)).json(),
+            "over_other": over_other(imports, *kind, *program).json(),
             "memory_mb_over_rest": import.memory.json(),
             "cpu_service_us_a_row": import.cpu_service.json(),
             "cpu_database_us_a_row": import.cpu_database.json(),
