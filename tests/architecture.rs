@@ -50,7 +50,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ),
     ("pending_mailing", "error clock db lifecycle metrics mailings failpoint"),
     ("suppressions", "error address clock db kinds paging idempotency clients seal sheet"),
-    ("preferences", "error clock db kinds clients lifecycle seal suppressions"),
+    ("preferences", "error address clock db kinds clients lifecycle seal suppressions"),
     ("channels", "error address clock db kinds egress oauth failpoint segments templates"),
     ("credentials", "error clock db kinds paging idempotency seal egress oauth channels"),
     (

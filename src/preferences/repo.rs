@@ -1,25 +1,25 @@
 //! The SQL of preferences. The table holds only those who ever said something, and usually that is nobody: a look for the
-//! recipients of a page costs nearly nothing then. And the addresses that a mailing goes to, so that it goes to each once.
+//! recipients of a page costs nearly nothing then.
+
+mod addresses;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use diesel::dsl::exists;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, Binary, Integer};
 
+pub use self::addresses::{MailingOfPage, forget_addresses};
 use super::model::{Preferences, Wishes};
 use super::quiet::{QuietHours, TimeOfDay};
 use crate::clients::reach::Reach;
 use crate::db::AnyConnection;
-use crate::db::bulk::{Bulk, Insert, Insertion, Statement, Values};
-use crate::db::schema::{client, mailing, mailing_address, message, preference};
-use crate::db::types::{ClientId, Id, MessageId, Timestamp};
+use crate::db::schema::{client, message, preference};
+use crate::db::types::{ClientId, MessageId, Timestamp};
 use crate::error::{Error, Result};
 use crate::kinds::ChannelKind;
 use crate::suppressions;
 use crate::suppressions::model::Ban;
-use crate::suppressions::repo::Hasher;
 
 #[derive(Debug, Queryable, Selectable, Insertable, AsChangeset)]
 #[diesel(table_name = preference, treat_none_as_null = true)]
@@ -188,13 +188,13 @@ impl Known {
 }
 
 /// The wishes of the clients of a mailing's page, by client: each comes with its address, if it has one on the channel. Of
-/// clients who share an address all but one are duplicates; a mailing without a number goes to addresses that are unique.
+/// clients who share an address all but one are duplicates; without a mailing nobody can share one.
 ///
 /// # Errors
 /// Those of the database.
 pub fn of_page(
     c: &mut AnyConnection,
-    (mailing, channel): (Option<i32>, ChannelKind),
+    (mailing, channel): (Option<MailingOfPage<'_>>, ChannelKind),
     recipients: &[(ClientId, Option<String>)],
     now: Timestamp,
 ) -> Result<HashMap<ClientId, Arc<Wishes>>> {
@@ -203,7 +203,7 @@ pub fn of_page(
     let addressed = recipients.iter().filter_map(|(id, address)| Some((*id, address.as_deref()?)));
     let duplicates = match mailing {
         None => HashSet::new(),
-        Some(mailing) => duplicates(c, mailing, channel, &addressed.collect::<Vec<_>>(), now)?,
+        Some(mailing) => addresses::duplicates(c, mailing, channel, &addressed.collect::<Vec<_>>(), now)?,
     };
     let wishes = recipients.iter().filter_map(|(id, address)| {
         let wishes = known.by(Some(*id), address.as_deref().unwrap_or_default());
@@ -214,119 +214,6 @@ pub fn of_page(
         Some((*id, Arc::new(Wishes { is_duplicate: true, ..own })))
     });
     Ok(wishes.collect())
-}
-
-/// Takes the addresses of a mailing for these clients. Returns those clients whose address another one had taken.
-fn duplicates(
-    c: &mut AnyConnection,
-    mailing: i32,
-    channel: ChannelKind,
-    addressed: &[(ClientId, &str)],
-    now: Timestamp,
-) -> Result<HashSet<ClientId>> {
-    if addressed.is_empty() {
-        return Ok(HashSet::new());
-    }
-    let hasher = Hasher::of(c, now)?;
-    let mut rows: Vec<AddressRow> = addressed
-        .iter()
-        .map(|(client_id, address)| AddressRow {
-            mailing_number: mailing,
-            address_key: hasher.key(channel, address),
-            client_id: *client_id,
-        })
-        .collect();
-    // in one order, so that two pages never wait for each other
-    rows.sort_by(|a, b| a.address_key.cmp(&b.address_key));
-    let taken = insert_addresses(c, &rows)?;
-    if taken == rows.len() {
-        return Ok(HashSet::new());
-    }
-    let keys: Vec<&[u8]> = rows.iter().map(|row| row.address_key.as_slice()).collect();
-    let owners: HashMap<Vec<u8>, ClientId> = mailing_address::table
-        .filter(mailing_address::mailing_number.eq(mailing))
-        .filter(mailing_address::address_key.eq_any(keys))
-        .select((mailing_address::address_key, mailing_address::client_id))
-        .load(c)?
-        .into_iter()
-        .collect();
-    let is_duplicate = |row: &&AddressRow| owners.get(&row.address_key) != Some(&row.client_id);
-    Ok(rows.iter().filter(is_duplicate).map(|row| row.client_id).collect())
-}
-
-#[derive(Debug)]
-struct AddressRow {
-    mailing_number: i32,
-    address_key: Vec<u8>,
-    client_id: ClientId,
-}
-
-struct InsertAddresses;
-
-impl Statement for InsertAddresses {
-    const TEXT: &'static str = "INSERT INTO mailing_address (mailing_number, address_key, client_id) \
-        SELECT * FROM unnest($columns) ON CONFLICT DO NOTHING";
-    type Row = Integer;
-}
-
-impl Insert for InsertAddresses {
-    const HEAD: &'static str =
-        "INSERT INTO mailing_address (mailing_number, address_key, client_id) VALUES (";
-    const TAIL: &'static str = ") ON CONFLICT DO NOTHING";
-    type Row = AddressRow;
-
-    fn bind<'r>(row: &'r AddressRow, values: &mut Values<'_, 'r>) -> QueryResult<()> {
-        values.bind::<Integer, _>(&row.mailing_number)?;
-        values.bind::<Binary, _>(&row.address_key)?;
-        values.bind::<Id, _>(&row.client_id)
-    }
-}
-
-/// Stores the addresses that nobody has taken; returns how many.
-fn insert_addresses(c: &mut AnyConnection, rows: &[AddressRow]) -> Result<usize> {
-    match c {
-        AnyConnection::Postgres(c) => {
-            let columns = (
-                rows.iter().map(|row| row.mailing_number).collect::<Vec<_>>().into_sql::<Array<Integer>>(),
-                rows.iter()
-                    .map(|row| row.address_key.as_slice())
-                    .collect::<Vec<_>>()
-                    .into_sql::<Array<Binary>>(),
-                rows.iter().map(|row| row.client_id).collect::<Vec<_>>().into_sql::<Array<Id>>(),
-            );
-            Ok(Bulk::of(InsertAddresses, columns).execute(c)?)
-        }
-        AnyConnection::Sqlite(c) => {
-            let mut taken = 0;
-            for row in rows {
-                taken += Insertion::of(InsertAddresses, row).execute(c)?;
-            }
-            Ok(taken)
-        }
-    }
-}
-
-/// Forgets up to `limit` addresses of mailings that are over. Returns how many.
-///
-/// # Errors
-/// Those of the database.
-pub fn forget_addresses(c: &mut AnyConnection, limit: i64) -> Result<usize> {
-    let over: Vec<i32> = mailing_address::table
-        .inner_join(mailing::table.on(mailing::number.eq(mailing_address::mailing_number)))
-        .filter(mailing::settled.eq(true))
-        .select(mailing_address::mailing_number)
-        .limit(1)
-        .load(c)?;
-    let Some(number) = over.first() else { return Ok(0) };
-    let some: Vec<Vec<u8>> = mailing_address::table
-        .filter(mailing_address::mailing_number.eq(number))
-        .select(mailing_address::address_key)
-        .limit(limit)
-        .load(c)?;
-    let some = mailing_address::table
-        .filter(mailing_address::mailing_number.eq(number))
-        .filter(mailing_address::address_key.eq_any(some));
-    Ok(diesel::delete(some).execute(c)?)
 }
 
 /// The address that this message went to; none when there is no such message, or it went nowhere.

@@ -25,5 +25,6 @@ mod preferences;
 mod recurring;
 mod schema;
 mod session;
+mod shared_addresses;
 mod stage;
 mod templates;

@@ -19,6 +19,7 @@ use crate::mailings::recipient::Recipient;
 use crate::mailings::repo::audience::{self, Cursor, Needs, Read};
 use crate::preferences;
 use crate::preferences::model::Wishes;
+use crate::preferences::repo::MailingOfPage;
 
 /// A change that is older than the start by less than this may have been committed after it: it says when it was
 /// asked for, by the clock of the node that was asked.
@@ -87,13 +88,19 @@ pub(super) fn wishes_of<'r>(
     recipients: impl Iterator<Item = &'r Recipient>,
     now: Timestamp,
 ) -> Result<HashMap<ClientId, Arc<Wishes>>> {
-    // no two clients have one phone number, and a text message's page costs no look for its mailing
-    let number = match channel {
-        ChannelKind::Sms => None,
-        _ => Some(crate::mailings::repo::number(c, mailing)?),
-    };
-    let addressed = recipients.map(|recipient| (recipient.client_id, recipient.address(channel).ok()));
-    preferences::repo::of_page(c, (number, channel), &addressed.collect::<Vec<_>>(), now)
+    let addressed: Vec<_> =
+        recipients.map(|recipient| (recipient.client_id, recipient.address(channel).ok())).collect();
+    // no two clients have one phone number or id, and a text message's page costs no look for its mailing
+    if matches!(channel, ChannelKind::Sms | ChannelKind::InApp) {
+        return preferences::repo::of_page(c, (None, channel), &addressed, now);
+    }
+    let (number, started_at): (i32, Option<Timestamp>) =
+        mailing::table.find(mailing).select((mailing::number, mailing::started_at)).first(c)?;
+    let find_planned =
+        |c: &mut AnyConnection, clients: &[ClientId]| planned_of(c, (mailing, number), clients);
+    let of_page =
+        MailingOfPage { number, since: started_at.map(|at| at.minus(SLACK)), find_planned: &find_planned };
+    preferences::repo::of_page(c, (Some(of_page), channel), &addressed, now)
 }
 
 /// Reads the next clients and moves the cursor past them, if `allowed` by the mailing's status and end.
@@ -172,20 +179,33 @@ fn forget_known(
     if changed.is_empty() {
         return Ok(());
     }
+    let number = crate::mailings::repo::number(c, mailing)?;
+    let known = planned_of(c, (mailing, number), &changed)?;
+    recipients.retain(|r| !known.contains(&r.client_id));
+    Ok(())
+}
+
+/// Those of these clients that the mailing has planned.
+fn planned_of(
+    c: &mut AnyConnection,
+    (mailing, number): (MailingId, i32),
+    clients: &[ClientId],
+) -> Result<HashSet<ClientId>> {
     // the pages before the messages: an outcome that is recorded between the two statements turns the one into the other
     let in_flight: Vec<Vec<u8>> = page::table
         .inner_join(page_members::table.on(page_members::page_id.eq(page::id)))
         .filter(page::mailing_id.eq(mailing))
         .select(page_members::client_ids)
         .load(c)?;
-    let number = crate::mailings::repo::number(c, mailing)?;
     let recorded: Vec<Option<ClientId>> = message::table
         .filter(message::mailing_number.eq(number))
-        .filter(message::client_id.eq_any(&changed))
+        .filter(message::client_id.eq_any(clients))
         .select(message::client_id)
         .load(c)?;
-    let mut known: HashSet<ClientId> = recorded.into_iter().flatten().collect();
-    known.extend(in_flight.iter().flat_map(|ids| unpack_ids(ids)).map(ClientId));
-    recipients.retain(|r| !known.contains(&r.client_id));
-    Ok(())
+    let mut planned: HashSet<ClientId> = recorded.into_iter().flatten().collect();
+    let wanted: HashSet<ClientId> = clients.iter().copied().collect();
+    planned.extend(
+        in_flight.iter().flat_map(|ids| unpack_ids(ids)).map(ClientId).filter(|id| wanted.contains(id)),
+    );
+    Ok(planned)
 }

@@ -1,0 +1,157 @@
+//! A mailing goes to each address once, whichever page its clients are in.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use diesel::prelude::*;
+use fanfare::clients::model::Client;
+use fanfare::db::AnyConnection;
+use fanfare::db::schema::{client, mailing, mailing_address};
+use fanfare::db::types::{ClientId, MailingId, NodeId, PageId};
+use fanfare::delivery::repo::claim::Lot;
+use fanfare::delivery::repo::plan::{Plan, plan};
+use fanfare::delivery::repo::requeue::release;
+use fanfare::delivery::repo::take_over::take_over;
+use fanfare::delivery::repo::{NewPage, node};
+use fanfare::kinds::{ChannelKind, Priority};
+use fanfare::mailings::filter::AudienceFilter;
+use fanfare::mailings::repo::audience::Needs;
+use fanfare::preferences::model::Wishes;
+use serde_json::json;
+
+use crate::on_each_database;
+use crate::stage::{Stage, at, mailing_at_work};
+use crate::support::Database;
+
+type WishesOfPage = HashMap<ClientId, Arc<Wishes>>;
+
+/// A mailing by e-mail to clients of these addresses, and the node that plans it.
+struct Campaign {
+    stage: Stage,
+    clients: Vec<Client>,
+    mailing: MailingId,
+    node: NodeId,
+}
+
+impl Campaign {
+    async fn to(kind: Database, addresses: &[&str]) -> Self {
+        let stage = Stage::new(kind).await;
+        let mut clients = Vec::new();
+        for address in addresses {
+            clients.push(stage.create(json!({"email": address})).await.unwrap());
+        }
+        let last = clients.last().unwrap().id;
+        let node = NodeId::new();
+        let begin = move |c: &mut AnyConnection| {
+            let mailing = mailing_at_work(c, AudienceFilter::default(), last);
+            diesel::update(mailing::table.find(mailing))
+                .set(mailing::channel.eq(ChannelKind::Email.code()))
+                .execute(c)?;
+            node::register(c, node, "test", at(1_000))?;
+            // they had their addresses long before
+            diesel::update(client::table).set(client::updated_at.eq(at(100))).execute(c)?;
+            Ok(mailing)
+        };
+        let mailing = stage.db.write(begin).await.unwrap();
+        Self { stage, clients, mailing, node }
+    }
+
+    /// Plans a page of so many.
+    async fn plan(&self, limit: usize) -> (PageId, WishesOfPage) {
+        let id = PageId::new();
+        let (channel, priority) = (ChannelKind::Email, Priority::Normal);
+        let page = NewPage { id, node: self.node, mailing: Some(self.mailing), channel, priority };
+        let ranges = AudienceFilter::default().ranges().into();
+        let what = Plan { mailing: self.mailing, ranges, limit, needs: Needs::of(channel) };
+        let planned = self.stage.db.write(move |c| plan(c, &what, &page, at(1_001))).await.unwrap();
+        let stretch = planned.expect("it runs");
+        assert_eq!(stretch.planned.len(), limit);
+        (id, stretch.wishes)
+    }
+
+    /// Moves a client to an address while the mailing runs.
+    async fn move_to(&self, client: usize, address: &'static str) {
+        let id = self.clients[client].id;
+        let change = move |c: &mut AnyConnection| {
+            diesel::update(client::table.find(id))
+                .set((
+                    client::email.eq(address),
+                    client::email_key.eq(address),
+                    client::updated_at.eq(at(1_001)),
+                ))
+                .execute(c)?;
+            Ok(())
+        };
+        self.stage.db.write(change).await.unwrap();
+    }
+
+    /// Takes a page over, as another node.
+    async fn take_over(&self, page: PageId) -> WishesOfPage {
+        let (from, lot) = (
+            self.node,
+            Lot { node: NodeId::new(), channel: ChannelKind::Email, priority: Priority::Normal, limit: 10 },
+        );
+        let take = move |c: &mut AnyConnection| {
+            release(c, &[page], from, at(1_002))?;
+            take_over(c, lot, (&[], None), at(1_003))
+        };
+        let taken = self.stage.db.write(take).await.unwrap();
+        taken.into_iter().flat_map(|page| page.wishes).collect()
+    }
+
+    fn is_duplicate(&self, client: usize, wishes: &WishesOfPage) -> bool {
+        wishes.get(&self.clients[client].id).is_some_and(|wishes| wishes.is_duplicate)
+    }
+
+    async fn noted(&self) -> i64 {
+        self.stage.db.read(|c| Ok(mailing_address::table.count().get_result(c)?)).await.unwrap()
+    }
+}
+
+on_each_database! {
+    async fn addresses_that_nobody_shares_are_not_noted(kind: Database) {
+        let campaign = Campaign::to(kind, &["a@example.com", "b@example.com", "c@example.com"]).await;
+        let (_, wishes) = campaign.plan(3).await;
+        assert!((0..3).all(|client| !campaign.is_duplicate(client, &wishes)));
+        assert_eq!(campaign.noted().await, 0);
+    }
+}
+
+on_each_database! {
+    async fn the_first_client_of_an_address_has_the_message_in_whatever_page(kind: Database) {
+        let addresses = ["pat@example.com", "b@example.com", "PAT@example.com", "Pat@Example.com", "c@example.com"];
+        let campaign = Campaign::to(kind, &addresses).await;
+        let (first, wishes) = campaign.plan(3).await;
+        let duplicates: Vec<_> = (0..3).filter(|client| campaign.is_duplicate(*client, &wishes)).collect();
+        assert_eq!(duplicates, [2]);
+        let (_, wishes) = campaign.plan(2).await;
+        assert!(campaign.is_duplicate(3, &wishes) && !campaign.is_duplicate(4, &wishes));
+        assert_eq!(campaign.noted().await, 1);
+        let wishes = campaign.take_over(first).await;
+        let duplicates: Vec<_> = (0..3).filter(|client| campaign.is_duplicate(*client, &wishes)).collect();
+        assert_eq!(duplicates, [2], "as it was planned");
+    }
+}
+
+on_each_database! {
+    async fn who_comes_to_the_address_of_somebody_planned_before_is_a_duplicate(kind: Database) {
+        let campaign = Campaign::to(kind, &["a@example.com", "b@example.com", "c@example.com"]).await;
+        let (first, wishes) = campaign.plan(1).await;
+        assert!(!campaign.is_duplicate(0, &wishes));
+        campaign.move_to(1, "a@example.com").await;
+        let (_, wishes) = campaign.plan(2).await;
+        assert!(campaign.is_duplicate(1, &wishes) && !campaign.is_duplicate(2, &wishes));
+        assert!(!campaign.is_duplicate(0, &campaign.take_over(first).await), "the address is the first client's");
+    }
+}
+
+on_each_database! {
+    async fn who_shares_an_address_with_somebody_who_is_planned_later_keeps_it(kind: Database) {
+        let campaign = Campaign::to(kind, &["a@example.com", "b@example.com"]).await;
+        campaign.move_to(1, "a@example.com").await;
+        let (first, wishes) = campaign.plan(1).await;
+        assert!(!campaign.is_duplicate(0, &wishes));
+        assert!(campaign.is_duplicate(1, &campaign.plan(1).await.1));
+        assert!(!campaign.is_duplicate(0, &campaign.take_over(first).await));
+    }
+}
