@@ -184,5 +184,5 @@ pub trait Channel: Send + Sync {
 }
 
 /// Attempts that may wait for their record beside the workers of a channel whose peer drops no repeats. A commit takes
-/// a few milliseconds, and takes all that wait: this many for each are more than such a peer takes in that time.
+/// a few milliseconds, and takes all that wait: this many for each are about what such a peer takes in that time.
 pub const MOST_UNRECORDED: usize = 64;

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU32, Ordering};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 use super::announce::Announcer;
@@ -22,7 +22,7 @@ use super::retry::Retries;
 use super::shared::{Settings, Shared};
 use super::valve::Valve;
 use super::worker::Dispatcher;
-use crate::channels::{Channel, MOST_UNRECORDED};
+use crate::channels::Channel;
 use crate::clock::Clock;
 use crate::db::listen::Listener;
 use crate::db::types::{MailingId, NodeId, Timestamp};
@@ -94,7 +94,7 @@ impl Engine {
     ) -> Result<Self> {
         let node = NodeId::new();
         let feed = Arc::new(Notify::new());
-        // as many outcomes may wait as one group holds: together they bound what a crash repeats, beside `places`
+        // as many outcomes may wait as one group holds: together they bound what a crash repeats, beside the places of dispatchers
         let (outcomes, received) = mpsc::channel(settings.record_batch);
         let lanes = channels
             .iter()
@@ -116,9 +116,6 @@ impl Engine {
         let lease = Lease::new(settings.lease);
         let valve =
             Valve::new(db.read(sending::repo::paused_at).await?.is_some(), metrics.sending_paused.clone());
-        let bounded = channels.iter().filter(|setup| !setup.channel.drops_repeats());
-        let places = bounded.map(|setup| (setup.channel.kind(), Arc::new(Semaphore::new(MOST_UNRECORDED))));
-        let places = places.collect();
         let shared = Arc::new(Shared {
             clock,
             metrics,
@@ -141,7 +138,6 @@ impl Engine {
             announcer: Announcer::new(db.clone(), live.clone()),
             live,
             db,
-            places,
             outcomes,
         });
         register(&shared, node).await?;

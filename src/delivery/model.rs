@@ -318,7 +318,7 @@ pub struct Outcome {
     pub error: Option<String>,
     /// Of what kind that is, for [`OutcomeKind::Failed`].
     pub class: Option<ErrorClass>,
-    /// Its place among the attempts that may wait for their record, where these are bounded; free when it is recorded.
+    /// Its place among the attempts that are under way or wait for their record, where these are bounded; free when it is recorded.
     pub place: Option<OwnedSemaphorePermit>,
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-use tokio::sync::{Notify, Semaphore, mpsc};
+use tokio::sync::{Notify, mpsc};
 
 use super::announce::Announcer;
 use super::gate::Gate;
@@ -94,8 +94,6 @@ pub struct Shared {
     pub page_done: AtomicBool,
     /// Tells the other nodes.
     pub announcer: Arc<Announcer>,
-    /// Attempts that may wait for their record, of the channels whose peers drop no repeats.
-    pub places: BTreeMap<ChannelKind, Arc<Semaphore>>,
     /// To the recorder.
     pub outcomes: mpsc::Sender<Outcome>,
 }
@@ -120,14 +118,8 @@ impl Shared {
     }
 
     /// Hands an outcome to the recorder; waits while it is behind.
-    pub async fn record(&self, mut outcome: Outcome) {
+    pub async fn record(&self, outcome: Outcome) {
         self.metrics.unrecorded.inc();
-        // what was not attempted is not repeated
-        if outcome.tried.is_some()
-            && let Some(places) = self.places.get(&outcome.item.origin.channel())
-        {
-            outcome.place = Arc::clone(places).acquire_owned().await.ok();
-        }
         if self.outcomes.send(outcome).await.is_err() {
             // the recorder ends last; only a forced stop comes here, and its pages are taken over at the next start
             tracing::error!("the recorder has stopped before an outcome reached it");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::engine::ChannelSetup;
 use super::gate::{Gate, Pass, Report};
@@ -18,7 +18,7 @@ use super::repo::expire::EXPIRED;
 use super::repo::rate;
 use super::retry::{Next, Retries, RetryPolicy};
 use super::shared::Shared;
-use crate::channels::{Answer, Channel, Delivery, Verdict};
+use crate::channels::{Answer, Channel, Delivery, MOST_UNRECORDED, Verdict};
 use crate::db::types::Timestamp;
 use crate::db::{AnyConnection, Db};
 use crate::kinds::{ChannelKind, ErrorClass, OutcomeKind};
@@ -47,6 +47,9 @@ pub struct Dispatcher {
     sender: Arc<Sender>,
     gate: Arc<Gate>,
     slots: Arc<Semaphore>,
+    /// For each attempt from its begin until its outcome is recorded, where the peer drops no repeats: as many as a crash
+    /// may repeat.
+    places: Option<Arc<Semaphore>>,
     concurrency: u32,
     pacer: Pacer,
 }
@@ -61,6 +64,8 @@ impl Dispatcher {
             }
             rate => Pacer::Alone(Schedule::new(rate)),
         };
+        let places =
+            (!channel.drops_repeats()).then(|| Arc::new(Semaphore::new(concurrency + MOST_UNRECORDED)));
         let sender = Arc::new(Sender {
             metrics: shared.metrics.of_channel(channel.kind()),
             shared: Arc::clone(&shared),
@@ -75,6 +80,7 @@ impl Dispatcher {
             sender,
             gate,
             slots: Arc::new(Semaphore::new(concurrency)),
+            places,
             concurrency: u32::try_from(concurrency).unwrap_or(u32::MAX),
             pacer,
         }
@@ -104,6 +110,10 @@ impl Dispatcher {
         let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
             return;
         };
+        let place = match &self.places {
+            Some(places) => Arc::clone(places).acquire_owned().await.ok(),
+            None => None,
+        };
         self.lanes.wait().await;
         self.shared.valve.opened().await;
         self.gate.wait().await;
@@ -121,7 +131,7 @@ impl Dispatcher {
         let Some(item) = self.lanes.take() else { return };
         let sender = Arc::clone(&self.sender);
         tokio::spawn(async move {
-            sender.process(item, pass).await;
+            sender.process(item, pass, place).await;
             // given back only when the recorder has the outcome: a slow database slows the sending
             drop(slot);
         });
@@ -232,7 +242,8 @@ struct Sender {
 }
 
 impl Sender {
-    async fn process(&self, item: Item, pass: Pass) {
+    /// Handles a message that was taken from its lane. What was not attempted gives its place back.
+    async fn process(&self, item: Item, pass: Pass, place: Option<OwnedSemaphorePermit>) {
         // filled first: it may take a while, and what is decided after it is true when the attempt begins
         let Some((item, prepared)) = self.prepare(item).await else { return };
         if item.page.is_lost() {
@@ -255,6 +266,7 @@ impl Sender {
             }
             RunState::Running => match self.shared.heed(item, now) {
                 Heeded::Wanted(item) => match self.send((item, prepared), now, pass).await {
+                    Came::To(outcome) if outcome.tried.is_some() => Outcome { place, ..outcome },
                     Came::To(outcome) => outcome,
                     Came::Back(item) => return self.shared.put_back(item).await,
                 },

@@ -3,7 +3,10 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
+use diesel::sql_types::{Array, Text};
+use fanfare::clients::import;
 use fanfare::clients::model::Client;
 use fanfare::db::AnyConnection;
 use fanfare::db::schema::{client, mailing, mailing_address};
@@ -19,9 +22,14 @@ use fanfare::mailings::repo::audience::Needs;
 use fanfare::preferences::model::Wishes;
 use serde_json::json;
 
+use crate::explain::{postgres_plan, sqlite_plan};
 use crate::on_each_database;
 use crate::stage::{Stage, at, mailing_at_work};
 use crate::support::Database;
+
+/// As diesel writes it, up to the list.
+const SHARED: &str = "SELECT email_key FROM client WHERE email_key";
+const SHARED_BY: &str = "GROUP BY email_key HAVING count(*) > 1";
 
 type WishesOfPage = HashMap<ClientId, Arc<Wishes>>;
 
@@ -153,5 +161,28 @@ on_each_database! {
         assert!(!campaign.is_duplicate(0, &wishes));
         assert!(campaign.is_duplicate(1, &campaign.plan(1).await.1));
         assert!(!campaign.is_duplicate(0, &campaign.take_over(first).await));
+    }
+}
+
+on_each_database! {
+    async fn shared_addresses_are_found_by_their_index_however_many_clients_there_are(kind: Database) {
+        let stage = Stage::new(kind).await;
+        let rows: String = (0..5_000).map(|n| format!("c{n}@example.com\n")).collect();
+        let file = std::io::Cursor::new(format!("email\n{rows}"));
+        import::import(&stage.db, &stage.clock, file, import::ImportOptions::default(), |_| ()).await.unwrap();
+        let some: Vec<String> = (0..10).map(|n| format!("c{n}@example.com")).collect();
+        let plan = stage.db.write(move |c| Ok(match c {
+            AnyConnection::Postgres(c) => {
+                c.batch_execute("ANALYZE")?;
+                let sql = format!("EXPLAIN {SHARED} = ANY($1) {SHARED_BY}");
+                postgres_plan(diesel::sql_query(sql).bind::<Array<Text>, _>(some).load(c)?)
+            }
+            AnyConnection::Sqlite(c) => {
+                c.batch_execute("ANALYZE")?;
+                let sql = format!("EXPLAIN QUERY PLAN {SHARED} IN (?, ?) {SHARED_BY}");
+                sqlite_plan(diesel::sql_query(sql).bind::<Text, _>(&some[0]).bind::<Text, _>(&some[1]).load(c)?)
+            }
+        })).await.unwrap();
+        assert!(plan.contains("client_by_email") && !plan.contains("Seq Scan") && !plan.contains("SCAN"), "{plan}");
     }
 }

@@ -178,7 +178,6 @@ impl Stage {
             changed: AtomicBool::new(true),
             page_done: AtomicBool::new(true),
             announcer: Announcer::new(self.db.clone(), Live::new(true)),
-            places: [(ChannelKind::Sms, Arc::new(Semaphore::new(2)))].into(),
             outcomes,
         };
         (Arc::new(shared), received)
@@ -189,12 +188,14 @@ impl Stage {
 /// the rest.
 async fn send(shared: &Shared, mut items: mpsc::Receiver<Item>, sent: &Mutex<Vec<MessageId>>, seed: u64) {
     let mut chance = fastrand::Rng::with_seed(seed);
+    let places = Arc::new(Semaphore::new(2));
     while let Some(item) = items.recv().await {
         if item.origin.state(shared.now()) == RunState::Paused {
             shared.give_back(vec![item]);
         } else if chance.u8(0..6) == 0 {
             shared.put_back(item).await;
         } else {
+            let place = Arc::clone(&places).acquire_owned().await.ok();
             sent.lock().unwrap().push(item.id);
             let outcome = Outcome {
                 attempts: 1,
@@ -204,7 +205,7 @@ async fn send(shared: &Shared, mut items: mpsc::Receiver<Item>, sent: &Mutex<Vec
                 tried: Some(Tried::default()),
                 error: None,
                 class: None,
-                place: None,
+                place,
                 item,
             };
             shared.record(outcome).await;
