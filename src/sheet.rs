@@ -19,6 +19,13 @@ pub fn unguard(cell: &str) -> &str {
     cell.strip_prefix('\'').filter(|_| is_formula(cell)).unwrap_or(cell)
 }
 
+/// Returns the text of a formula that is nothing but a text, such as `="007"`: programs write it so that a spreadsheet does
+/// not read it as a number. Any other cell stays as it is.
+pub fn text_of_formula(cell: &str) -> &str {
+    let text = cell.strip_prefix("=\"").and_then(|rest| rest.strip_suffix('"'));
+    text.filter(|text| !text.contains('"')).unwrap_or(cell)
+}
+
 /// Returns whether a cell begins like a formula, behind any apostrophes. A signed number is only a number, and stays
 /// readable for other programs.
 fn is_formula(cell: &str) -> bool {
@@ -49,6 +56,22 @@ mod tests {
             assert_eq!(guard(cell), cell);
             assert_eq!(unguard(cell), cell);
         }
+    }
+
+    #[test]
+    fn a_formula_that_is_a_text_is_that_text() {
+        for (cell, text) in [
+            (r#"="+7 903""#, "+7 903"),
+            (r#"="""#, ""),
+            (r#"="a"&"b""#, r#"="a"&"b""#),
+            (r#"=""#, r#"=""#),
+            (r#""a""#, r#""a""#),
+            ("=A1", "=A1"),
+        ] {
+            assert_eq!(text_of_formula(cell), text, "{cell}");
+        }
+        assert_eq!(text_of_formula(unguard(&guard(r#"="a""#))), "a");
+        assert_eq!(text_of_formula(&guard(r#"="a""#)), r#"'="a""#, "what was stored so comes back so");
     }
 
     proptest! {

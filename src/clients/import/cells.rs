@@ -9,14 +9,14 @@ use crate::sheet;
 /// join nothing. Spreadsheets and web pages leave these in cells; two texts that differ by them look the same.
 pub(super) fn clean(cell: &str) -> Cow<'_, str> {
     if cell.bytes().all(|byte| (b' '..0x7f).contains(&byte)) {
-        return sheet::unguard(cell.trim_ascii()).into();
+        return sheet::unguard(sheet::text_of_formula(cell.trim_ascii()).trim_ascii()).into();
     }
     let whole = trimmed(cell);
     if !whole.contains(|c| c == '\r' || is_dropped(c)) {
-        return composed(sheet::unguard(whole));
+        return composed(sheet::unguard(trimmed(sheet::text_of_formula(whole))));
     }
     let text = seen(whole);
-    composed(sheet::unguard(text.trim())).into_owned().into()
+    composed(sheet::unguard(trimmed(sheet::text_of_formula(text.trim())))).into_owned().into()
 }
 
 /// Without the characters that nobody sees.
@@ -86,6 +86,9 @@ mod tests {
             ("می\u{200c}خواهم", "می\u{200c}خواهم"),
             ("Анна\u{200d}Б", "АннаБ"),
             ("'+7 903", "+7 903"),
+            ("=\"+7 903\"", "+7 903"),
+            (" =\" Анна \"\u{a0}", "Анна"),
+            ("'=\"a\"", "=\"a\""),
             ("'quoted'", "'quoted'"),
             ("o'neil", "o'neil"),
         ] {
@@ -95,8 +98,9 @@ mod tests {
     }
 
     proptest! {
+        // of cells without the apostrophe that says that a formula is to stay
         #[test]
-        fn cleaning_again_changes_nothing(cell in "[a +\u{200b}\u{200d}\u{fe0f}я\u{308}\r\n\0👨]{0,8}") {
+        fn cleaning_again_changes_nothing(cell in "[a +=\"\u{200b}\u{200d}\u{fe0f}я\u{308}\r\n\0👨]{0,8}") {
             let once = clean(&cell).into_owned();
             prop_assert_eq!(clean(&once), once.as_str());
         }

@@ -4,6 +4,7 @@ use super::cells::{clean, is_blank};
 use super::names::plain;
 use super::options::{ImportOptions, MatchBy};
 use super::split::{Cells, Split, first_line, split};
+use crate::address::email::EmailAddress;
 use crate::clients::model::Field;
 use crate::error::{Error, Result};
 
@@ -11,6 +12,8 @@ use crate::error::{Error, Result};
 const SEPARATORS: [u8; 4] = [b',', b';', b'\t', b'|'];
 /// Records in which the header is looked for, titles above it included.
 const MOST_TITLES: usize = 20;
+/// Digits of a phone number, where a date has fewer.
+const FEWEST_DIGITS: usize = 9;
 
 /// The header, and where it ends.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -87,7 +90,8 @@ fn headers(text: &[u8], is_whole: bool, separator: u8, options: &ImportOptions) 
                 let names = names(&cells, rest);
                 titles += usize::from(!names.is_empty());
                 let known = known(&names, options);
-                if known > 0 {
+                // a row may have the name of a field in it, such as the kind of a number
+                if known > 0 && !is_row(&names, titles == 1) {
                     let (length, lines) = (at + length, line + lines - 1);
                     found.push(Header { separator, names, line, length, lines, known });
                 }
@@ -123,6 +127,15 @@ fn known(names: &[String], options: &ImportOptions) -> usize {
     if has_key { Field::ALL.iter().filter(|field| fields.contains(field)).count() } else { 0 }
 }
 
+/// Returns whether a record has an e-mail address in it, or, below the first one, what reads like a phone number.
+fn is_row(cells: &[String], is_first: bool) -> bool {
+    let is_number = |cell: &str| {
+        let digits = cell.chars().filter(char::is_ascii_digit).count();
+        digits >= FEWEST_DIGITS && cell.chars().all(|c| c.is_ascii_digit() || "+ ()-".contains(c))
+    };
+    cells.iter().any(|cell| EmailAddress::parse(cell).is_ok() || (!is_first && is_number(cell)))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -147,6 +160,9 @@ mod tests {
             ("a \"title\",\"open\nPhone,Name\n", ',', 2, 2),
             ("name;\"E-mail, private\";E-Mail\nx;y;z\n", ';', 1, 3),
             ("phone_number", ',', 1, 1),
+            ("Phone,Kind,E-Mail\n+79030000001,mobile,tag\n", ',', 1, 3),
+            ("Visits\nPhone,2026-12-01,01.12.2026\n", ',', 2, 3),
+            ("4600000000001,Phone\n", ',', 1, 2),
         ] {
             let header = found(text);
             assert_eq!(
@@ -172,6 +188,8 @@ mod tests {
             ("", by(None), "phone_number"),
             ("name,tag\nAnna,vip\n", by(None), "phone_number"),
             ("79030000001\n79030000002\n", by(None), "phone_number"),
+            ("Name,Kind,Number of it\nAnna,Mobile,+7 903 000-00-01\n", by(None), "phone_number"),
+            ("Name,What\nanna@example.com,E-Mail\n", by(None), "phone_number"),
             ("phone,name\n", by(Some(MatchBy::Email)), "email"),
         ] {
             let Err(Error::Invalid(wrong)) = find(text.as_bytes(), true, &options) else { panic!("{text}") };
