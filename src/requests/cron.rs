@@ -188,10 +188,23 @@ fn expression(text: &str) -> Result<&str, String> {
     })
 }
 
-fn wrong_field(field: &str, name: &str, range: &str) -> String {
+fn wrong_field(field: &str, (name, range): (&str, &str), (first, last): (u32, u32)) -> String {
+    let is_nothing = |step: &str| step.parse() == Ok(0_u32);
+    if steps(field).any(is_nothing) {
+        return wrong_step(field, name, last - first + 1);
+    }
     format!(
         "has `{field}` as {name}, which must be {range}; `*`, lists (1,5), ranges (1-5) and steps (*/5) are fine"
     )
+}
+
+fn wrong_step(field: &str, name: &str, size: u32) -> String {
+    format!("has `{field}` as {name}, whose step must be 1 to {size}")
+}
+
+/// The steps of a field's parts.
+fn steps(field: &str) -> impl Iterator<Item = &str> {
+    field.split(',').filter_map(|part| Some(part.split_once('/')?.1))
 }
 
 fn read(text: &str) -> Result<croner::Cron, String> {
@@ -209,14 +222,14 @@ fn read(text: &str) -> Result<croner::Cron, String> {
     let text = &fields.join(" ");
     let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
     let whole = parser.parse(text);
-    for (at, (field, (name, range, words))) in given.iter().zip(FIELDS).enumerate() {
+    for (at, ((field, (name, range, words)), bounds)) in given.iter().zip(FIELDS).zip(BOUNDS).enumerate() {
         // by itself, so that what is wrong can be named
         let is_right = || {
             let alone = fields.iter().enumerate().map(|(place, field)| if place == at { field } else { "*" });
             parser.parse(&alone.collect::<Vec<_>>().join(" ")).is_ok()
         };
         if !is_plain(field, words) || (whole.is_err() && !is_right()) {
-            return Err(wrong_field(field, name, range));
+            return Err(wrong_field(field, (name, range), bounds));
         }
     }
     whole.map_err(|why| why.to_string())
@@ -257,11 +270,10 @@ fn check_fields(text: &str) -> Result<(), String> {
         let size = last - first + 1;
         let is_no_day = |part: &str| part.split('/').next().is_some_and(|day| day.eq_ignore_ascii_case("L"));
         if name == DAY_OF_THE_WEEK && field.split(',').any(is_no_day) {
-            return Err(wrong_field(field, name, range));
+            return Err(wrong_field(field, (name, range), (first, last)));
         }
-        let mut steps = field.split(',').filter_map(|part| Some(part.split_once('/')?.1));
-        if steps.any(|step| step.parse().is_ok_and(|step: u128| step > u128::from(size))) {
-            return Err(format!("has `{field}` as {name}, whose step must be 1 to {size}"));
+        if steps(field).any(|step| step.parse().is_ok_and(|step: u128| step > u128::from(size))) {
+            return Err(wrong_step(field, name, size));
         }
     }
     Ok(())

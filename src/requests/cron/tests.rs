@@ -154,7 +154,6 @@ fn what_is_wrong_is_named() {
     for (text, name) in [
         ("60 * * * *", "minute"),
         ("MON * * * *", "minute"),
-        ("*/0 * * * *", "minute"),
         ("5,,6 * * * *", "minute"),
         (", * * * *", "minute"),
         ("-5 * * * *", "minute"),
@@ -179,9 +178,11 @@ fn what_is_wrong_is_named() {
         ("* * * L *", "month"),
         ("70/5 * * * *", "minute"),
         ("/5 * * * *", "minute"),
-        ("5/0 * * * *", "minute"),
     ] {
         assert!(why(text).contains(&format!(" as {name}, which must be")), "{text}: {}", why(text));
+    }
+    for text in ["5/0 * * * *", "*/0 * * * *", "1,0-30/0 * * * *"] {
+        assert!(why(text).ends_with(" as minute, whose step must be 1 to 60"), "{text}: {}", why(text));
     }
     for (text, name, size) in [
         ("*/61 * * * *", "minute", 60),
