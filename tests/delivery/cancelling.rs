@@ -113,10 +113,11 @@ async fn one_in_flight_that_could_not_be_cancelled_has_its_other_attempts() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_another_node_has_in_its_lanes_is_cancelled() {
     let bench =
-        Bench::start(Database::Postgres, &[("channels.rate_per_second", "100"), ("delivery.poll", "60s")])
+        Bench::start(Database::Postgres, &[("channels.rate_per_second", "50"), ("delivery.poll", "60s")])
             .await;
     for role in ["api", "all"] {
-        let path = batch(&bench, 400).await;
+        // twenty seconds' worth: another node starts meanwhile, also on a busy machine
+        let path = batch(&bench, 1000).await;
         let before = bench.requests().len();
         bench.received(u64::try_from(before).expect("a count") + 10).await;
         let other = bench.beside(&[("node.role", role)]).await;
@@ -124,7 +125,7 @@ async fn what_another_node_has_in_its_lanes_is_cancelled() {
         other.stop().await;
         let begun = count(&answered, "sent") + count(&answered, "sending");
         let ended = bench.wait_for(&path, |seen| count(seen, "sending") == 0).await;
-        assert!(count(&ended, "sent") <= begun && begun < 300, "{ended} after {answered}");
+        assert!(count(&ended, "sent") <= begun && begun < 1000, "{ended} after {answered}");
         assert_eq!(bench.requests().len() - before, count(&ended, "sent"), "{ended}");
     }
 }
