@@ -188,10 +188,10 @@ fn expression(text: &str) -> Result<&str, String> {
     })
 }
 
-fn wrong_field(field: &str, (name, range): (&str, &str), (first, last): (u32, u32)) -> String {
+fn wrong_field(field: &str, name: &str, range: &str, size: u32) -> String {
     let is_nothing = |step: &str| step.parse() == Ok(0_u32);
     if steps(field).any(is_nothing) {
-        return wrong_step(field, name, last - first + 1);
+        return wrong_step(field, name, size);
     }
     format!(
         "has `{field}` as {name}, which must be {range}; `*`, lists (1,5), ranges (1-5) and steps (*/5) are fine"
@@ -222,14 +222,16 @@ fn read(text: &str) -> Result<croner::Cron, String> {
     let text = &fields.join(" ");
     let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
     let whole = parser.parse(text);
-    for (at, ((field, (name, range, words)), bounds)) in given.iter().zip(FIELDS).zip(BOUNDS).enumerate() {
+    for (at, ((field, (name, range, words)), (first, last))) in
+        given.iter().zip(FIELDS).zip(BOUNDS).enumerate()
+    {
         // by itself, so that what is wrong can be named
         let is_right = || {
             let alone = fields.iter().enumerate().map(|(place, field)| if place == at { field } else { "*" });
             parser.parse(&alone.collect::<Vec<_>>().join(" ")).is_ok()
         };
         if !is_plain(field, words) || (whole.is_err() && !is_right()) {
-            return Err(wrong_field(field, (name, range), bounds));
+            return Err(wrong_field(field, name, range, last - first + 1));
         }
     }
     whole.map_err(|why| why.to_string())
@@ -270,7 +272,7 @@ fn check_fields(text: &str) -> Result<(), String> {
         let size = last - first + 1;
         let is_no_day = |part: &str| part.split('/').next().is_some_and(|day| day.eq_ignore_ascii_case("L"));
         if name == DAY_OF_THE_WEEK && field.split(',').any(is_no_day) {
-            return Err(wrong_field(field, (name, range), (first, last)));
+            return Err(wrong_field(field, name, range, size));
         }
         if steps(field).any(|step| step.parse().is_ok_and(|step: u128| step > u128::from(size))) {
             return Err(wrong_step(field, name, size));

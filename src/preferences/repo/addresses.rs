@@ -1,7 +1,7 @@
 //! The addresses that a mailing goes to, so that it goes to each once.
 //!
-//! Of e-mail addresses only those that several clients share are noted, and they are known by an index of the clients. A
-//! row for every recipient would change a page of the table at nearly each, and cost a fifth of the rate.
+//! E-mail addresses are noted only if several clients share them, which an index of the clients tells. A row for every
+//! recipient would change a page of the table at nearly each, and write more than all else that a mail costs.
 
 use std::collections::{HashMap, HashSet};
 
