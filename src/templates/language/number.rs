@@ -107,6 +107,8 @@ impl Number {
                 Self::Float(whole as f64)
             }
             Self::Whole(_) => self,
+            // it has no fraction, and may have three hundred digits to write and to read
+            Self::Float(value) if value.abs() >= (1_u64 << f64::MANTISSA_DIGITS) as f64 => self,
             Self::Float(value) => Self::Float(format!("{value:.places$}").parse().unwrap_or(value)),
         }
     }
