@@ -360,11 +360,14 @@ impl<'a> Evaluation<'a> {
     }
 
     pub(super) fn calculate(
-        &self,
+        &mut self,
         operator: Arithmetic,
         (left, right): (Number, Number),
         of: &Expr,
     ) -> Evaluated<Value<'a>> {
+        if matches!(operator, Arithmetic::Remainder | Arithmetic::Power) {
+            self.budget.slow_arithmetic()?;
+        }
         let result = left.calculate(operator, right);
         result.map(Value::Number).map_err(|why| Stop::Wrong(format!("{} {why}", self.source_of(of))))
     }
