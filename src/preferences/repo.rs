@@ -9,7 +9,7 @@ use std::sync::Arc;
 use diesel::dsl::exists;
 use diesel::prelude::*;
 
-pub use self::addresses::{MailingOfPage, forget_addresses};
+pub use self::addresses::{MailingOfPage, Planned, forget_addresses};
 use super::model::{Preferences, Wishes};
 use super::quiet::{QuietHours, TimeOfDay};
 use crate::clients::reach::Reach;

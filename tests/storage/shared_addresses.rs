@@ -10,15 +10,18 @@ use fanfare::clients::import;
 use fanfare::clients::model::Client;
 use fanfare::db::AnyConnection;
 use fanfare::db::schema::{client, mailing, mailing_address};
-use fanfare::db::types::{ClientId, MailingId, NodeId, PageId};
+use fanfare::db::types::{ClientId, MailingId, MessageId, NodeId, PageId};
 use fanfare::delivery::repo::claim::Lot;
-use fanfare::delivery::repo::plan::{Plan, plan};
+use fanfare::delivery::repo::plan::{Plan, Stretch, plan};
+use fanfare::delivery::repo::record::{Entry, record};
 use fanfare::delivery::repo::requeue::release;
 use fanfare::delivery::repo::take_over::take_over;
 use fanfare::delivery::repo::{NewPage, node};
-use fanfare::kinds::{ChannelKind, Priority};
+use fanfare::kinds::{ChannelKind, MessageStatus, OutcomeKind, Priority};
 use fanfare::mailings::filter::AudienceFilter;
+use fanfare::mailings::repo;
 use fanfare::mailings::repo::audience::Needs;
+use fanfare::messages::repo::MessageRow;
 use fanfare::preferences::model::Wishes;
 use serde_json::json;
 
@@ -66,6 +69,11 @@ impl Campaign {
 
     /// Plans a page of so many.
     async fn plan(&self, limit: usize) -> (PageId, WishesOfPage) {
+        let (id, stretch) = self.stretch(limit).await;
+        (id, stretch.wishes)
+    }
+
+    async fn stretch(&self, limit: usize) -> (PageId, Stretch) {
         let id = PageId::new();
         let (channel, priority) = (ChannelKind::Email, Priority::Normal);
         let page = NewPage { id, node: self.node, mailing: Some(self.mailing), channel, priority };
@@ -74,7 +82,46 @@ impl Campaign {
         let planned = self.stage.db.write(move |c| plan(c, &what, &page, at(1_001))).await.unwrap();
         let stretch = planned.expect("it runs");
         assert_eq!(stretch.planned.len(), limit);
-        (id, stretch.wishes)
+        (id, stretch)
+    }
+
+    /// Records that a client of a page, planned as this message, was sent to at an address.
+    async fn record(&self, page: PageId, message: MessageId, client: usize, recipient: &str) {
+        let (id, node, recipient) = (self.clients[client].id, self.node, recipient.to_owned());
+        let mailing = self.mailing;
+        let note = move |c: &mut AnyConnection| {
+            let row = MessageRow {
+                id: message,
+                client_id: Some(id),
+                due_at: None,
+                expires_at: None,
+                finished_at: Some(at(1_001)),
+                mailing_number: Some(repo::number(c, mailing)?),
+                duration_ms: Some(1),
+                status_code: None,
+                channel: ChannelKind::Email.code(),
+                priority: Priority::Normal.code(),
+                status: MessageStatus::Sent.code(),
+                attempts: 1,
+                revision: 1,
+                recipient,
+                provider_id: None,
+                error: None,
+            };
+            let entry = Entry {
+                page,
+                mailing: Some(mailing),
+                row,
+                outcome: OutcomeKind::Delivered,
+                at: at(1_001),
+                tried: true,
+                class: None,
+                event: None,
+                ran: None,
+            };
+            record(c, node, &[entry])
+        };
+        assert_eq!(self.stage.db.write(note).await.unwrap().messages.len(), 1);
     }
 
     /// Moves a client to an address while the mailing runs.
@@ -161,6 +208,17 @@ on_each_database! {
         assert!(!campaign.is_duplicate(0, &wishes));
         assert!(campaign.is_duplicate(1, &campaign.plan(1).await.1));
         assert!(!campaign.is_duplicate(0, &campaign.take_over(first).await));
+    }
+}
+
+on_each_database! {
+    async fn who_was_sent_to_and_comes_to_the_address_of_somebody_later_takes_it_from_nobody(kind: Database) {
+        let campaign = Campaign::to(kind, &["a@example.com", "b@example.com", "A@example.com"]).await;
+        let (page, stretch) = campaign.stretch(1).await;
+        campaign.record(page, stretch.planned[0].0, 0, "A@Example.com").await;
+        campaign.move_to(0, "b@example.com").await;
+        let (_, wishes) = campaign.plan(1).await;
+        assert!(!campaign.is_duplicate(1, &wishes), "the first client's message went to another address");
     }
 }
 

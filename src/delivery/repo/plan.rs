@@ -19,7 +19,7 @@ use crate::mailings::recipient::Recipient;
 use crate::mailings::repo::audience::{self, Cursor, Needs, Read};
 use crate::preferences;
 use crate::preferences::model::Wishes;
-use crate::preferences::repo::MailingOfPage;
+use crate::preferences::repo::{MailingOfPage, Planned};
 
 /// A change that is older than the start by less than this may have been committed after it: it says when it was
 /// asked for, by the clock of the node that was asked.
@@ -181,7 +181,7 @@ fn forget_known(
     }
     let number = crate::mailings::repo::number(c, mailing)?;
     let known = planned_of(c, (mailing, number), &changed)?;
-    recipients.retain(|r| !known.contains(&r.client_id));
+    recipients.retain(|r| !known.contains_key(&r.client_id));
     Ok(())
 }
 
@@ -190,22 +190,21 @@ fn planned_of(
     c: &mut AnyConnection,
     (mailing, number): (MailingId, i32),
     clients: &[ClientId],
-) -> Result<HashSet<ClientId>> {
+) -> Result<Planned> {
     // the pages before the messages: an outcome that is recorded between the two statements turns the one into the other
     let in_flight: Vec<Vec<u8>> = page::table
         .inner_join(page_members::table.on(page_members::page_id.eq(page::id)))
         .filter(page::mailing_id.eq(mailing))
         .select(page_members::client_ids)
         .load(c)?;
-    let recorded: Vec<Option<ClientId>> = message::table
+    let recorded: Vec<(Option<ClientId>, String)> = message::table
         .filter(message::mailing_number.eq(number))
         .filter(message::client_id.eq_any(clients))
-        .select(message::client_id)
+        .select((message::client_id, message::recipient))
         .load(c)?;
-    let mut planned: HashSet<ClientId> = recorded.into_iter().flatten().collect();
     let wanted: HashSet<ClientId> = clients.iter().copied().collect();
-    planned.extend(
-        in_flight.iter().flat_map(|ids| unpack_ids(ids)).map(ClientId).filter(|id| wanted.contains(id)),
-    );
+    let in_flight = in_flight.iter().flat_map(|ids| unpack_ids(ids)).map(ClientId);
+    let mut planned: Planned = in_flight.filter(|id| wanted.contains(id)).map(|id| (id, None)).collect();
+    planned.extend(recorded.into_iter().filter_map(|(id, recipient)| Some((id?, Some(recipient)))));
     Ok(planned)
 }

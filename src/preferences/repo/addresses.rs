@@ -18,8 +18,11 @@ use crate::error::Result;
 use crate::kinds::ChannelKind;
 use crate::suppressions::repo::Hasher;
 
-/// Returns those of these clients that are in pages or messages of the mailing.
-pub type FindPlanned<'f> = &'f dyn Fn(&mut AnyConnection, &[ClientId]) -> Result<HashSet<ClientId>>;
+/// Clients in pages or messages of a mailing, with the address of the message where it is recorded.
+pub type Planned = HashMap<ClientId, Option<String>>;
+
+/// Finds those of some clients that a mailing has planned.
+pub type FindPlanned<'f> = &'f dyn Fn(&mut AnyConnection, &[ClientId]) -> Result<Planned>;
 
 /// The mailing that a page belongs to.
 #[derive(Clone, Copy)]
@@ -114,9 +117,14 @@ fn shared(
     let in_doubt = holders.values().filter(|holders| holders.iter().any(is_changed));
     let others: Vec<ClientId> =
         in_doubt.flatten().map(|holder| holder.id).filter(|id| !own.contains(id)).collect();
-    let planned = if others.is_empty() { HashSet::new() } else { (mailing.find_planned)(c, &others)? };
+    let planned = if others.is_empty() { Planned::new() } else { (mailing.find_planned)(c, &others)? };
+    let planned = &planned;
     let earlier = holders.iter().flat_map(|(address, holders)| {
-        let planned = holders.iter().filter(|holder| planned.contains(&holder.id));
+        // who has come to the address since was written to at another one
+        let is_known = |sent_to: &Option<String>| {
+            sent_to.as_ref().is_none_or(|sent_to| normal(ChannelKind::Email, sent_to) == *address)
+        };
+        let planned = holders.iter().filter(move |holder| planned.get(&holder.id).is_some_and(is_known));
         planned.map(|holder| (holder.id, address.as_str()))
     });
     let own = addressed.iter().zip(&normal_forms);
