@@ -51,7 +51,7 @@ impl Budget {
         self.bytes(16 * name.len())
     }
 
-    /// Pays for a remainder or a power: that of a float may take a loop over its exponent.
+    /// Pays for a remainder or a power of floats, which may take a loop over an exponent.
     pub(super) fn slow_arithmetic(&mut self) -> Result<(), Stop> {
         self.steps(SLOW_ARITHMETIC)
     }

@@ -365,7 +365,8 @@ impl<'a> Evaluation<'a> {
         (left, right): (Number, Number),
         of: &Expr,
     ) -> Evaluated<Value<'a>> {
-        if matches!(operator, Arithmetic::Remainder | Arithmetic::Power) {
+        let is_slow = matches!(operator, Arithmetic::Remainder | Arithmetic::Power);
+        if is_slow && !matches!((left, right), (Number::Whole(_), Number::Whole(_))) {
             self.budget.slow_arithmetic()?;
         }
         let result = left.calculate(operator, right);
