@@ -110,11 +110,16 @@ fn whatever_cargo_reads_is_part_of_the_images_build_context_and_neither_data_nor
         .skip_while(|line| *line != "[[bench]]")
         .find_map(|line| line.strip_prefix("name = "));
     let bench = format!("benches/{}", benches.expect("a benchmark").trim_matches('"'));
-    let named =
-        ["Cargo.toml", "Cargo.lock", ".cargo/config.toml", "src/main.rs", "config/default.toml", &bench];
-    // cargo finds it by its name, and builds without it where it is not
-    let found = ["build.rs"];
-    for needed in named.into_iter().chain(found) {
+    for needed in [
+        "Cargo.toml",
+        "Cargo.lock",
+        ".cargo/config.toml",
+        // where it is missing cargo builds without it
+        "build.rs",
+        "src/main.rs",
+        "config/default.toml",
+        &bench,
+    ] {
         assert!(path(needed).exists() && is_in_context(&patterns, Path::new(needed)), "{needed}");
     }
     for private in
