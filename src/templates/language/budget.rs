@@ -1,9 +1,10 @@
 //! The cost of one rendering.
 
 use super::evaluate::Stop;
+use super::value::Value;
 
-/// Steps of one rendering. A step costs less than 50 ns, so that all of them stay below 10 ms.
-const WORK: u32 = 150_000;
+/// Steps of one rendering. A step costs less than 100 ns, so that all of them stay below 10 ms.
+const WORK: u32 = 100_000;
 /// Steps of one condition.
 const WORK_OF_CONDITION: u32 = 10_000;
 /// Bytes of the values that one rendering makes; its output has a bound of its own.
@@ -12,6 +13,8 @@ const MEMORY: u32 = 768 * 1024;
 const BYTES_A_STEP: usize = 64;
 /// Bytes whose characters are converted in one step.
 const CONVERTED_A_STEP: usize = 4;
+/// Steps of reading a number of the data.
+const READ_NUMBER: usize = 1;
 /// Steps of an operator that loops: 1e308 % 3 takes about two microseconds.
 const SLOW_ARITHMETIC: usize = 40;
 
@@ -49,6 +52,15 @@ impl Budget {
     /// Pays for looking up a name among others, which may be as long.
     pub(super) fn look_up(&mut self, name: &str) -> Result<(), Stop> {
         self.bytes(16 * name.len())
+    }
+
+    /// Pays for reading the digits of a number, and for comparing them.
+    pub(super) fn read(&mut self, value: &Value<'_>) -> Result<(), Stop> {
+        match value {
+            Value::Number(_) => self.steps(READ_NUMBER),
+            Value::Exact(number) => self.steps(READ_NUMBER + number.as_str().len() / CONVERTED_A_STEP),
+            _ => Ok(()),
+        }
     }
 
     /// Pays for a remainder or a power of floats, which may take a loop over an exponent.

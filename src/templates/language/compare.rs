@@ -92,6 +92,8 @@ impl<'a> Evaluation<'a> {
             self.budget.bytes(a.len().min(b.len()))?;
             return Ok(a.cmp(b));
         }
+        self.budget.read(left)?;
+        self.budget.read(right)?;
         if let Some(order) = left.order_of_numbers(right) {
             return Ok(order);
         }
@@ -108,6 +110,8 @@ impl<'a> Evaluation<'a> {
     /// Returns whether two values are equal. A text beside a number is read as a number, as it is where they are ordered.
     fn equal(&mut self, left: &Value<'_>, right: &Value<'_>) -> Evaluated<bool> {
         self.budget.step()?;
+        self.budget.read(left)?;
+        self.budget.read(right)?;
         Ok(match (left, right) {
             (Value::Missing, Value::Missing) => true,
             (Value::Bool(a), Value::Bool(b)) => a == b,

@@ -244,7 +244,7 @@ impl<'a> Evaluation<'a> {
     /// The value of an expression.
     pub(super) fn value(&mut self, expression: &'a Expr) -> Evaluated<Value<'a>> {
         self.budget.step()?;
-        Ok(match &expression.node {
+        let value = match &expression.node {
             Node::None => Value::Missing,
             Node::Bool(value) => Value::Bool(*value),
             Node::Number(number) => Value::Number(*number),
@@ -292,7 +292,12 @@ impl<'a> Evaluation<'a> {
                 (false, None) => Value::text(""),
             },
             Node::Filter(filter, of, arguments) => self.filter(*filter, of, arguments)?,
-        })
+        };
+        if let Value::Exact(_) = value {
+            // all its digits were read to find that no number is exactly this one
+            self.budget.read(&value)?;
+        }
+        Ok(value)
     }
 
     fn of_loop(&self, field: LoopField) -> Value<'a> {
@@ -355,7 +360,8 @@ impl<'a> Evaluation<'a> {
     }
 
     /// The value as a number. A text is none, also where its characters are digits: a sum of texts is a mistake.
-    pub(super) fn number(&self, value: Value<'_>, of: &Expr) -> Evaluated<Number> {
+    pub(super) fn number(&mut self, value: Value<'_>, of: &Expr) -> Evaluated<Number> {
+        self.budget.read(&value)?;
         value.number().ok_or_else(|| self.wrong_kind(of, &value, "a number"))
     }
 

@@ -214,7 +214,7 @@ impl<'a> Evaluation<'a> {
                 other => Err(self.wrong_kind(of, &other, "a list or a text")),
             },
             Filter::Int | Filter::Float => {
-                let number = match (&value, self.read_number(&value)) {
+                let number = match (&value, self.read_number(&value)?) {
                     (_, Some(number)) => number,
                     (Value::Bool(value), None) => Number::Whole((*value).into()),
                     (Value::Missing, None) => return Err(self.no_value(of)),
@@ -250,11 +250,12 @@ impl<'a> Evaluation<'a> {
     }
 
     /// The number that a value is, or that its text is.
-    fn read_number(&mut self, value: &Value<'_>) -> Option<Number> {
-        match value {
+    fn read_number(&mut self, value: &Value<'_>) -> Result<Option<Number>, Stop> {
+        self.budget.read(value)?;
+        Ok(match value {
             Value::Text(text) => Number::read(text),
             other => other.number(),
-        }
+        })
     }
 
     /// The value as a text that a filter may take.

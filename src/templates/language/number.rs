@@ -1,7 +1,7 @@
 //! Numbers: exact while they are whole, 64-bit floating point otherwise.
 
 use std::cmp::Ordering;
-use std::fmt;
+use std::fmt::{self, Write};
 
 use super::syntax::Arithmetic;
 
@@ -25,18 +25,18 @@ impl Number {
     /// A JSON number, or the nearest number to one with more digits.
     pub fn of_json(number: &serde_json::Number) -> Self {
         let digits = number.as_str();
-        match (digits.parse(), digits.parse::<f64>()) {
-            (Ok(whole), _) => Self::Whole(whole),
-            (Err(_), Ok(value)) => Self::Float(value.clamp(f64::MIN, f64::MAX)),
-            (Err(_), Err(_)) => Self::Float(0.0),
+        if let Ok(whole) = digits.parse() {
+            return Self::Whole(whole);
         }
+        Self::Float(digits.parse().unwrap_or(0.0_f64).clamp(f64::MIN, f64::MAX))
     }
 
     /// Returns whether it is written with these characters.
     pub fn is_written(self, digits: &str) -> bool {
         // a float of the shortest form has at most 17 digits, a sign, a point and leading zeros
         let is_short = digits.len() <= 40 && !digits.contains(['e', 'E']);
-        is_short && self.to_string() == digits
+        let mut rest = Expected(digits);
+        is_short && write!(rest, "{self}").is_ok() && rest.0.is_empty()
     }
 
     /// Reads a text that is a number in plain decimal notation: `500`, `-2.50`. Spaces around it are ignored.
@@ -229,6 +229,16 @@ impl fmt::Display for Number {
             Self::Float(value) if value.fract() == 0.0 => write!(f, "{value}.0"),
             Self::Float(value) => write!(f, "{value}"),
         }
+    }
+}
+
+/// What is still to be written, character by character.
+struct Expected<'a>(&'a str);
+
+impl Write for Expected<'_> {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        self.0 = self.0.strip_prefix(part).ok_or(fmt::Error)?;
+        Ok(())
     }
 }
 

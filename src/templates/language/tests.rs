@@ -285,8 +285,12 @@ fn values_are_escaped_for_the_place_where_they_stand() {
 #[test]
 fn work_memory_and_output_are_bounded() {
     let big = "x".repeat(60_000);
-    let values =
-        json!({"big": big, "list": vec!["y"; 1000], "huge": "z".repeat(LONGEST_VALUE + 1), "float": 1e308});
+    let digits: Json = serde_json::from_str(&"1".repeat(60_000)).unwrap();
+    let numbers: Vec<u32> = (0..500).collect();
+    let values = json!({
+        "big": big, "list": vec!["y"; 1000], "huge": "z".repeat(LONGEST_VALUE + 1), "float": 1e308, "digits": digits,
+        "numbers": numbers,
+    });
     let work = |text: &str| filled(text, &values);
     let silent =
         "{% for a in list %}{% for b in list %}{% if a ~ b == big %}x{% endif %}{% endfor %}{% endfor %}";
@@ -300,6 +304,9 @@ fn work_memory_and_output_are_bounded() {
     assert_eq!(work(&each("float % 7 % 6.5 % 5.5 % 4.5")), Err(Failure::TooMuchWork { line: 1 }));
     assert_eq!(work(&each("float - 7 - 6.5 - 5.5 - 4.5")).as_deref(), Ok(""));
     assert_eq!(work(&each("loop.index % 7 % 6 % 5 % 4")).as_deref(), Ok(""));
+    for costly in ["digits", "digits | int", "-digits", "digits < 1", "numbers == numbers"] {
+        assert_eq!(work(&each(costly)), Err(Failure::TooMuchWork { line: 1 }), "{costly}");
+    }
     assert_eq!(work("{{ big }}"), Err(Failure::TooLong));
     assert_eq!(work("{% for a in list %}{{ list }}{% endfor %}"), Err(Failure::TooLong));
     for grows in
