@@ -5,6 +5,7 @@ pub mod api;
 pub mod checker;
 pub mod chromium;
 pub mod evidence;
+pub mod kafka;
 pub mod listener;
 pub mod postgres;
 pub mod proxy;
