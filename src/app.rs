@@ -29,7 +29,6 @@ pub use self::database::{Migration, Target, migrations, open_db};
 use self::doors::Doors;
 pub use self::doors::domains_of_routes;
 use self::secrets::Secrets;
-use crate::broker::Consumer;
 use crate::clients::Clients;
 use crate::clock::Clock;
 use crate::config::{self, Config, Role};
@@ -250,17 +249,17 @@ impl App {
             live: live.clone(),
             metrics: metrics.clone(),
         };
-        let events = Arc::new(FromBroker::new(Arc::clone(&doors.events), tasks_db.clone(), clock.clone()));
+        let parts = (tasks_db.clone(), clock.clone());
+        let events = Arc::new(FromBroker::new(Arc::clone(&doors.events), parts, config.kafka.tries));
         let wake = Arc::new(Notify::new());
         if config.node.role != Role::Api {
             let ways = (Arc::clone(&wake), config.delivery.poll);
-            let parts = (tasks_db, clock.clone());
+            let parts = (tasks_db.clone(), clock.clone());
             let replayer = Replayer::new(parts, told.clone(), events.clone(), ways);
             tasks.push(supervise("replayer", trigger.clone(), replayer.run(shutdown.clone())));
-            if let Some(settings) = broker::settings(&config)? {
-                let consumer = Consumer::new(settings, events.clone(), metrics.clone());
-                tasks.push(supervise("broker", trigger.clone(), consumer.run(shutdown.clone())));
-            }
+            let parts = (tasks_db, clock.clone(), metrics.clone());
+            let doors = (Arc::clone(&doors.events), events.clone());
+            tasks.extend(broker::start(&config, doors, parts, (&trigger, &shutdown))?);
         }
         let waking = (wake, config.dead_letters.replay_rate);
         let dead_letters = DeadLetters::new((db.clone(), clock.clone()), told, events, waking);

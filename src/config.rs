@@ -34,6 +34,8 @@ pub enum Form {
     Text,
     /// As a number.
     Number,
+    /// As `true` or `false`.
+    Flag,
 }
 
 /// Each environment variable, the key that it sets, and how it is read. An empty variable counts as unset.
@@ -140,6 +142,18 @@ pub const ENVIRONMENT: &[(&str, &str, Form)] = &[
     ("NATS_CONSUMER", "broker.consumer", Form::Text),
     ("NATS_BATCH", "broker.batch", Form::Number),
     ("NATS_TRIES", "broker.tries", Form::Number),
+    ("KAFKA_BROKERS", "kafka.brokers", Form::Text),
+    ("KAFKA_TOPICS", "kafka.topics", Form::Text),
+    ("KAFKA_GROUP", "kafka.group", Form::Text),
+    ("KAFKA_START", "kafka.start", Form::Text),
+    ("KAFKA_TLS", "kafka.tls", Form::Flag),
+    ("KAFKA_CA", "kafka.ca", Form::Text),
+    ("KAFKA_SASL_MECHANISM", "kafka.sasl_mechanism", Form::Text),
+    ("KAFKA_USERNAME", "kafka.username", Form::Text),
+    ("KAFKA_PASSWORD", "kafka.password", Form::Text),
+    ("KAFKA_SESSION", "kafka.session", Form::Text),
+    ("KAFKA_BATCH", "kafka.batch", Form::Number),
+    ("KAFKA_TRIES", "kafka.tries", Form::Number),
     ("DEAD_LETTER_KEEP", "dead_letters.keep", Form::Text),
     ("REPLAY_RATE", "dead_letters.replay_rate", Form::Number),
     ("SENDING", "delivery.sending", Form::Text),
@@ -206,6 +220,8 @@ pub struct Config {
     pub idempotency: Idempotency,
     /// Where events also come from.
     pub broker: Broker,
+    /// Where events come from as well.
+    pub kafka: Kafka,
     /// What failed.
     pub dead_letters: DeadLetters,
     /// The engine's sizes.
@@ -351,6 +367,7 @@ fn set(figment: Figment, key: &str, text: &str, form: Form) -> Figment {
     match (form, text.parse::<i64>(), text.parse::<f64>()) {
         (Form::Number, Ok(whole), _) => figment.merge((key, whole)),
         (Form::Number, _, Ok(fraction)) => figment.merge((key, fraction)),
+        (Form::Flag, ..) if text == "true" || text == "false" => figment.merge((key, text == "true")),
         _ => figment.merge((key, text)),
     }
 }

@@ -4,7 +4,10 @@ pub mod handler;
 pub mod intake;
 pub mod model;
 pub mod plan;
+pub mod positions;
+pub mod refused;
 pub mod repo;
+pub mod retrier;
 pub mod target;
 pub mod usecase;
 

@@ -82,13 +82,19 @@ pub struct Inner {
     /// `fanfare_recorder_errors_total`
     pub recorder_errors: IntCounter,
     /// `fanfare_broker_connected`
-    pub broker_connected: IntGauge,
+    pub broker_connected: IntGaugeVec,
     /// `fanfare_broker_events_total`
     pub broker_events: IntCounterVec,
     /// `fanfare_broker_redelivered_total`
-    pub broker_redelivered: IntCounter,
+    pub broker_redelivered: IntCounterVec,
     /// `fanfare_broker_pending`
-    pub broker_pending: IntGauge,
+    pub broker_pending: IntGaugeVec,
+    /// `fanfare_broker_lag`
+    pub broker_lag: IntGaugeVec,
+    /// `fanfare_broker_lost_total`
+    pub broker_lost: IntCounterVec,
+    /// `fanfare_broker_rebalances_total`
+    pub broker_rebalances: IntCounterVec,
     /// `fanfare_watchdog_ticks_total`
     pub watchdog_ticks: IntCounter,
     /// `fanfare_db_pool_connections`
@@ -209,7 +215,7 @@ impl Metrics {
     /// Only if two metrics had one name.
     pub fn new() -> Result<Self> {
         let r = Registrar(Registry::new());
-        let channel = &["channel"];
+        let (channel, broker) = (&["channel"], &["broker"]);
         let build =
             r.gauges("fanfare_build_info", "Always 1; the label says which version runs", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
@@ -329,22 +335,40 @@ impl Metrics {
                 "fanfare_recorder_errors_total",
                 "Group commits of outcomes that failed and were repeated; a rise means that the database is away",
             )?,
-            broker_connected: r.gauge(
+            broker_connected: r.gauges(
                 "fanfare_broker_connected",
                 "Whether there is a connection to the broker: 1 yes; 0 no, or none is configured",
+                broker,
             )?,
             broker_events: r.counters(
                 "fanfare_broker_events_total",
                 "Events of the broker; a rise of those buried means a publisher that sends what cannot be taken",
-                &["outcome"],
+                &["broker", "outcome"],
             )?,
-            broker_redelivered: r.counter(
+            broker_redelivered: r.counters(
                 "fanfare_broker_redelivered_total",
-                "Events that the broker delivered again; a rise means refused events, restarts or a slow database",
+                "Events that JetStream delivered again; a rise means refused events, restarts or a slow database",
+                broker,
             )?,
-            broker_pending: r.gauge(
+            broker_pending: r.gauges(
                 "fanfare_broker_pending",
                 "Events in the stream that were not delivered yet; a rise means that they come faster than they are taken",
+                broker,
+            )?,
+            broker_lag: r.gauges(
+                "fanfare_broker_lag",
+                "Records of a partition of this node that are still to be read; a rise means that they come faster than they are taken",
+                &["broker", "topic", "partition"],
+            )?,
+            broker_lost: r.counters(
+                "fanfare_broker_lost_total",
+                "Records that the topic's retention removed before they were read; any means that reading is too slow, or was stopped too long",
+                broker,
+            )?,
+            broker_rebalances: r.counters(
+                "fanfare_broker_rebalances_total",
+                "Changes of the partitions that this node reads; a steady rise means nodes that come and go, or are too slow to be heard of",
+                broker,
             )?,
             watchdog_ticks: r.counter("fanfare_watchdog_ticks_total", "Looks of the watchdog; it stops when it is stuck")?,
             db_pool: r.gauges("fanfare_db_pool_connections", "Database connections", &["pool", "state"])?,
@@ -388,9 +412,16 @@ impl Metrics {
                 self.events.with_label_values(&[source, result]);
             }
         }
-        for outcome in ["taken", "refused", "buried"] {
-            self.broker_events.with_label_values(&[outcome]);
+        for broker in ["nats", "kafka"] {
+            for outcome in ["taken", "refused", "buried", "skipped", "fenced"] {
+                self.broker_events.with_label_values(&[broker, outcome]);
+            }
+            self.broker_connected.with_label_values(&[broker]);
         }
+        self.broker_redelivered.with_label_values(&["nats"]);
+        self.broker_pending.with_label_values(&["nats"]);
+        self.broker_lost.with_label_values(&["kafka"]);
+        self.broker_rebalances.with_label_values(&["kafka"]);
         for reason in ["idle", "slow", "refused"] {
             self.http_connections_closed.with_label_values(&[reason]);
         }

@@ -46,7 +46,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
     ("routes", "error clock db kinds locale paging clients templates idempotency"),
     (
         "events",
-        "error clock db kinds paging clients templates mailings messages notifications routes dead_letters broker live metrics idempotency failpoint",
+        "error clock lifecycle db kinds paging clients templates mailings messages notifications routes dead_letters broker live metrics idempotency failpoint",
     ),
     ("pending_mailing", "error clock db lifecycle metrics mailings failpoint"),
     ("suppressions", "error address clock db kinds paging idempotency clients seal sheet"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 
-use super::{Broker, Config, Role, named};
+use super::{Broker, Config, Kafka, Role, named};
 use crate::error::{Complaints, Result};
 use crate::kinds::ChannelKind;
 
@@ -33,6 +33,7 @@ pub(super) fn check(config: &Config) -> Result<()> {
     inboxes(config, &mut wrong);
     preferences(config, &mut wrong);
     broker(&config.broker, &mut wrong);
+    kafka(&config.kafka, &mut wrong);
     wrong.finish()
 }
 
@@ -86,6 +87,8 @@ fn sizes(config: &Config, bounds: &mut Bounds) {
     bounds.within("request.intake_limit", config.request.intake_limit as f64, 1000.0..=1e6);
     bounds.within("broker.batch", config.broker.batch as f64, 1.0..=5000.0);
     bounds.within("broker.tries", config.broker.tries as f64, 1.0..=100.0);
+    bounds.within("kafka.batch", config.kafka.batch as f64, 1.0..=5000.0);
+    bounds.within("kafka.tries", config.kafka.tries as f64, 1.0..=100.0);
     let delivery = &config.delivery;
     bounds.within("delivery.page_size", delivery.page_size as f64, 1.0..=5000.0);
     bounds.within("delivery.lane_capacity", delivery.lane_capacity as f64, 1.0..=1e6);
@@ -95,6 +98,7 @@ fn sizes(config: &Config, bounds: &mut Bounds) {
 fn times(config: &Config, bounds: &mut Bounds) {
     bounds.seconds("channels.timeout", config.channels.timeout, MILLISECOND..=10.0 * MINUTE);
     bounds.seconds("database.timeout", config.database.timeout, 0.5..=MINUTE);
+    bounds.seconds("kafka.session", config.kafka.session, 1.0..=5.0 * MINUTE);
     bounds.seconds("retry.first_delay", config.retry.first_delay, MILLISECOND..=DAY);
     bounds.seconds("retry.interval", config.retry.interval, 0.01..=MINUTE);
     bounds.seconds("retry.after_max", config.retry.after_max, 1.0..=30.0 * DAY);
@@ -262,6 +266,31 @@ fn broker(broker: &Broker, wrong: &mut Complaints) {
     }
     if broker.url.is_none() && (broker.credentials.is_some() || broker.extra_ca.is_some()) {
         wrong.add(named("broker.url"), "must be set beside what the connection to it needs");
+    }
+}
+
+/// The addresses and the names of topics are read where they are used.
+fn kafka(kafka: &Kafka, wrong: &mut Complaints) {
+    if !(1..=200).contains(&kafka.group.len()) || !kafka.group.bytes().all(|byte| byte.is_ascii_graphic()) {
+        wrong.add(named("kafka.group"), "must have 1 to 200 visible ASCII characters");
+    }
+    let has_login = kafka.username.is_some() || kafka.password.is_some();
+    if kafka.brokers.is_none()
+        && (kafka.ca.is_some() || kafka.tls || has_login || kafka.sasl_mechanism.is_some())
+    {
+        wrong.add(named("kafka.brokers"), "must be set beside what the connection to them needs");
+    }
+    if kafka.ca.is_some() && !kafka.tls {
+        wrong.add(named("kafka.tls"), "must be true beside KAFKA_CA");
+    }
+    if kafka.sasl_mechanism.is_some() && !(kafka.username.is_some() && kafka.password.is_some()) {
+        wrong.add(named("kafka.username"), "must be set, with KAFKA_PASSWORD, beside KAFKA_SASL_MECHANISM");
+    }
+    if has_login && kafka.sasl_mechanism.is_none() {
+        wrong.add(
+            named("kafka.sasl_mechanism"),
+            "must be PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512 beside a user and a password",
+        );
     }
 }
 

@@ -225,6 +225,61 @@ pub struct Broker {
     pub tries: u64,
 }
 
+/// Section `kafka`: events from Apache Kafka.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kafka {
+    /// `HOST:PORT`, several separated by commas. None: no Kafka.
+    pub brokers: Option<String>,
+    /// Names separated by commas, or a pattern that begins with `^`.
+    pub topics: String,
+    /// The consumer group that all nodes share.
+    pub group: String,
+    /// Where a topic begins that was not read before.
+    pub start: KafkaStart,
+    /// Whether the connection is encrypted.
+    pub tls: bool,
+    /// A PEM file of certificate authorities to trust instead of the system's.
+    pub ca: Option<PathBuf>,
+    /// How the account is proved. None: there is no account.
+    pub sasl_mechanism: Option<SaslMechanism>,
+    /// The account.
+    pub username: Option<String>,
+    /// Its password.
+    pub password: Option<SecretString>,
+    /// A node that is not heard of for so long loses its partitions.
+    #[serde(deserialize_with = "duration")]
+    pub session: Duration,
+    /// Records of one poll at most.
+    pub batch: usize,
+    /// Tries of a record that is refused, until it is a dead letter.
+    pub tries: u64,
+}
+
+/// Where a topic begins that was not read before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KafkaStart {
+    /// At its first record.
+    Earliest,
+    /// At the next one.
+    Latest,
+}
+
+/// How an account of Kafka is proved.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum SaslMechanism {
+    /// By the password itself.
+    #[serde(rename = "PLAIN")]
+    Plain,
+    /// By a challenge.
+    #[serde(rename = "SCRAM-SHA-256")]
+    ScramSha256,
+    /// By a challenge, with the longer digest.
+    #[serde(rename = "SCRAM-SHA-512")]
+    ScramSha512,
+}
+
 /// Section `dead_letters`.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -248,6 +248,19 @@ fn names_at_the_broker_are_those_that_it_takes() {
         assert_eq!(Config::with(&[("broker.subject", subject)]).unwrap().broker.subject, subject);
     }
     assert!(complaint(&[("broker.credentials", "/a.creds")]).contains("NATS_URL"));
+    let kafka = [("kafka.brokers", "a:9092")];
+    for (more, names) in [
+        (("kafka.username", "a"), "KAFKA_SASL_MECHANISM"),
+        (("kafka.sasl_mechanism", "PLAIN"), "KAFKA_USERNAME"),
+        (("kafka.sasl_mechanism", "MD5"), "sasl_mechanism"),
+        (("kafka.ca", "/ca.pem"), "KAFKA_TLS"),
+        (("kafka.group", ""), "KAFKA_GROUP"),
+        (("kafka.start", "now"), "start"),
+        (("kafka.batch", "0"), "KAFKA_BATCH"),
+    ] {
+        assert!(complaint(&[kafka[0], more]).contains(names), "{more:?}");
+    }
+    assert!(complaint(&[("kafka.tls", "true")]).contains("KAFKA_BROKERS"));
 }
 
 #[test]

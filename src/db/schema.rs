@@ -140,8 +140,24 @@ diesel::table! {
     use diesel::sql_types::*;
     use crate::db::types::{Id, Instant};
     dead_event (id) {
-        id -> Id, source -> SmallInt, subject -> Text, key -> Nullable<Text>, body -> Binary, tries -> Integer,
-        received_at -> Instant,
+        id -> Id, source -> SmallInt, subject -> Text, key -> Nullable<Text>, name -> Nullable<Text>, body -> Binary,
+        tries -> Integer, received_at -> Instant,
+    }
+}
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::{Id, Instant};
+    refused_event (id) {
+        id -> Id, subject -> Text, key -> Text, name -> Nullable<Text>, body -> Binary, tries -> Integer,
+        due_at -> Instant, error -> Text, received_at -> Instant,
+    }
+}
+diesel::table! {
+    use diesel::sql_types::*;
+    use crate::db::types::{Id, Instant};
+    broker_position (consumer_group, topic, partition) {
+        consumer_group -> Text, topic -> Text, partition -> Integer, topic_id -> Id, incarnation -> Integer,
+        next_offset -> BigInt, moved_at -> Instant,
     }
 }
 diesel::table! {

@@ -189,6 +189,10 @@ id_type!(
     TemplateId
 );
 id_type!(
+    /// Identifies a topic of Kafka, by the id that its brokers gave it.
+    TopicId
+);
+id_type!(
     /// Identifies an import that runs as a job.
     ImportId
 );

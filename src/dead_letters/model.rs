@@ -143,6 +143,10 @@ pub struct DeadEvent {
     pub subject: String,
     /// The sender's own id for it.
     pub key: Option<String>,
+    /// Its type, where a header of the broker named it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub name: Option<String>,
     /// What it said; bytes that are no UTF-8 are shown as U+FFFD.
     #[serde(serialize_with = "as_text")]
     #[schema(value_type = String)]
@@ -170,6 +174,8 @@ pub struct NewDeadEvent {
     pub subject: String,
     /// The sender's own id for it.
     pub key: Option<String>,
+    /// Its type, where a header of the broker named it.
+    pub name: Option<String>,
     /// What it said.
     pub body: Vec<u8>,
     /// How many times it was tried.

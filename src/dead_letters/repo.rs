@@ -78,7 +78,7 @@ pub fn closed(c: &mut AnyConnection, id: MessageId) -> Result<Option<Closed>> {
 /// # Errors
 /// Those of the database.
 pub fn find_event(c: &mut AnyConnection, id: MessageId) -> Result<Option<DeadEvent>> {
-    type Fields = (MessageId, i16, String, Option<String>, Vec<u8>, i32, Timestamp);
+    type Fields = (MessageId, i16, String, Option<String>, Option<String>, Vec<u8>, i32, Timestamp);
     let found: Option<Fields> = dead_event::table
         .find(id)
         .select((
@@ -86,17 +86,19 @@ pub fn find_event(c: &mut AnyConnection, id: MessageId) -> Result<Option<DeadEve
             dead_event::source,
             dead_event::subject,
             dead_event::key,
+            dead_event::name,
             dead_event::body,
             dead_event::tries,
             dead_event::received_at,
         ))
         .first(c)
         .optional()?;
-    Ok(found.map(|(id, source, subject, key, body, tries, received_at)| DeadEvent {
+    Ok(found.map(|(id, source, subject, key, name, body, tries, received_at)| DeadEvent {
         id,
         source,
         subject,
         key,
+        name,
         body,
         tries,
         received_at,
@@ -208,6 +210,7 @@ pub fn bury_event(c: &mut AnyConnection, new: &NewDeadEvent, now: Timestamp) -> 
             dead_event::source.eq(new.source),
             dead_event::subject.eq(&new.subject),
             dead_event::key.eq(&new.key),
+            dead_event::name.eq(&new.name),
             dead_event::body.eq(&new.body),
             dead_event::tries.eq(new.tries),
             dead_event::received_at.eq(new.received_at),

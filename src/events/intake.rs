@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use super::model::Accepted;
+use super::refused::{Record, Refusal};
 use super::repo::{self, EventRow, Handed, Stored};
+use crate::broker::Step;
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::db::gather::{self, Entrance, Gather, gathering};
@@ -46,6 +48,18 @@ pub struct Order {
     pub claim: Option<Claim>,
     /// Makes the answer that is kept under the key otherwise; an error of the input keeps none.
     pub answer: Answering,
+    /// Where they stand in a broker's partition.
+    pub placed: Option<Placed>,
+}
+
+/// Events of one partition of a broker.
+pub struct Placed {
+    /// The step of the partition's position: without it nothing is stored.
+    pub step: Step,
+    /// What each of the order's events was read from.
+    pub records: Vec<Record>,
+    /// Records that made no event.
+    pub refused: Vec<Refusal>,
 }
 
 /// Where events are handed in; cloning it is cheap. The intake ends when the last clone is gone.
@@ -84,7 +98,8 @@ impl Gather for Events {
     const LARGEST_GROUP: usize = 2000;
 
     fn size(order: &Self::Item) -> usize {
-        order.events.iter().map(|event| 1 + event.rows.len()).sum()
+        let refused = order.placed.as_ref().map_or(0, |placed| 1 + placed.refused.len());
+        refused + order.events.iter().map(|event| 1 + event.rows.len()).sum::<usize>()
     }
 
     // the second of two requests with one key finds the first's answer; of two events with one id the statement takes the
@@ -102,7 +117,7 @@ impl Gather for Events {
         failpoint::reach("event-after-commit");
         let stored = items.iter().zip(results).filter_map(|(order, result)| match result {
             Ok(Handed::Each(stored)) => Some((order, stored)),
-            Ok(Handed::Refused(_)) | Err(_) => None,
+            Ok(Handed::Refused(_) | Handed::Moved) | Err(_) => None,
         });
         let new = stored.flat_map(|(order, stored)| order.events.iter().zip(stored));
         let new = new.filter(|(_, stored)| **stored == Stored::New);

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, Binary, Nullable, SmallInt, Text};
 
-use super::intake::{NewRows, Order};
+use super::intake::{NewRows, Order, Placed};
 use super::model::{Accepted, Event, Skipped, Source};
 use super::plan::Person;
 use super::target::Names;
+use super::{positions, refused};
 use crate::clients::model::Email;
 use crate::db::AnyConnection;
 use crate::db::bulk::{Bulk, Insert, Insertion, Statement, Values};
@@ -89,7 +90,19 @@ pub enum Handed {
     Each(Vec<Stored>),
     /// Nothing was stored: their key is not this request's.
     Refused(Verdict),
+    /// Nothing was stored: the position of their partition is no more where they were read.
+    Moved,
 }
+
+/// Why nothing of an order is stored.
+enum Barred {
+    Refused(Verdict),
+    Moved,
+}
+
+/// An id that belongs to another event.
+pub const FOREIGN: &str =
+    "was used for another event; an equal event repeats it, a new one needs an id of its own";
 
 /// Stores what was handed in, no two of which have one key.
 ///
@@ -97,16 +110,29 @@ pub enum Handed {
 /// Those of the database: then nothing of any of them is stored.
 pub fn take(c: &mut AnyConnection, orders: &[Arc<Order>], now: Timestamp) -> Result<Vec<Handed>> {
     let verdicts = idempotency::take_each(c, orders.iter().map(|order| order.claim.as_ref()), now)?;
-    let own = orders.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_none());
+    let mut barred: Vec<Option<Barred>> =
+        verdicts.into_iter().map(|verdict| verdict.map(Barred::Refused)).collect();
+    advance(c, orders, &mut barred, now)?;
+    let own = orders.iter().zip(&barred).filter(|(_, barred)| barred.is_none());
     let events: Vec<&NewRows> = own.flat_map(|(order, _)| &order.events).collect();
     let mut stored = store(c, &events, now)?.into_iter();
     let mut handed = Vec::with_capacity(orders.len());
-    for (order, verdict) in orders.iter().zip(verdicts) {
-        if let Some(verdict) = verdict {
-            handed.push(Handed::Refused(verdict));
-            continue;
+    for (order, barred) in orders.iter().zip(barred) {
+        match barred {
+            Some(Barred::Refused(verdict)) => {
+                handed.push(Handed::Refused(verdict));
+                continue;
+            }
+            Some(Barred::Moved) => {
+                handed.push(Handed::Moved);
+                continue;
+            }
+            None => {}
         }
         let stored: Vec<Stored> = stored.by_ref().take(order.events.len()).collect();
+        if let Some(placed) = &order.placed {
+            keep_refused(c, placed, &stored, now)?;
+        }
         if let Some(claim) = &order.claim
             && stored.iter().any(|stored| *stored != Stored::New)
         {
@@ -120,6 +146,42 @@ pub fn take(c: &mut AnyConnection, orders: &[Arc<Order>], now: Timestamp) -> Res
         handed.push(Handed::Each(stored));
     }
     Ok(handed)
+}
+
+/// Moves the positions of orders that have one; those of others' positions are barred. In one order of the partitions, so
+/// that two transactions never wait for each other.
+fn advance(
+    c: &mut AnyConnection,
+    orders: &[Arc<Order>],
+    barred: &mut [Option<Barred>],
+    now: Timestamp,
+) -> Result<()> {
+    let steps = orders.iter().zip(barred).filter_map(|(order, barred)| {
+        let placed = order.placed.as_ref()?;
+        Some((&placed.step, barred))
+    });
+    let mut steps: Vec<_> = steps.collect();
+    steps.sort_by(|(a, _), (b, _)| a.partition.cmp(&b.partition));
+    for (step, barred) in steps {
+        if !positions::advance(c, step, now)? {
+            *barred = Some(Barred::Moved);
+        }
+    }
+    Ok(())
+}
+
+/// Keeps the records that made no event, and those whose id another event has.
+fn keep_refused(c: &mut AnyConnection, placed: &Placed, stored: &[Stored], now: Timestamp) -> Result<()> {
+    for refusal in &placed.refused {
+        refused::keep(c, refusal, now)?;
+    }
+    for (record, stored) in placed.records.iter().zip(stored) {
+        if *stored == Stored::Foreign {
+            let (record, reason) = (record.clone(), format!("id: {FOREIGN}"));
+            refused::keep(c, &refused::Refusal { record, reason, is_final: false }, now)?;
+        }
+    }
+    Ok(())
 }
 
 /// Stores events with their messages; one whose sender's id is known makes nothing.

@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::intake::{self, Intake, NewRows, Order};
+use super::intake::{self, Intake, NewRows, Order, Placed};
 use super::model::{
     Accepted, Draft, Event, EventWithNotifications, Namespace, NewEvent, Plan, Skipped, Source,
 };
 use super::plan::{self, Asked, Facts, Known, Person, Place};
+use super::refused::{Record, Refusal, line};
 pub use super::repo::Filter;
-use super::repo::{self, EventRow, Handed, Handle, Stored};
+use super::repo::{self, EventRow, FOREIGN, Handed, Handle, Stored};
 use super::target::Target;
+use crate::broker::{self, Step};
 use crate::clock::Clock;
 use crate::db::gather::Room;
 use crate::db::types::{EventId, MessageId, Timestamp};
@@ -32,9 +34,6 @@ use crate::templates::Templates;
 
 /// The most events of one batch.
 pub const LARGEST_BATCH: usize = 1000;
-/// An id that belongs to another event.
-const FOREIGN: &str =
-    "was used for another event; an equal event repeats it, a new one needs an id of its own";
 /// Names of events that a complaint lists.
 const MOST_NAMES: usize = 50;
 
@@ -314,8 +313,10 @@ impl Events {
                 (None, Arc::new(|_: &[Stored]| Err(Error::internal("events without a key have no answer"))))
             }
         };
-        let stored = match self.intake.store(Arc::new(Order { events, claim, answer })).await? {
+        let order = Order { events, claim, answer, placed: None };
+        let stored = match self.intake.store(Arc::new(order)).await? {
             Handed::Each(stored) => stored,
+            Handed::Moved => return Err(Error::internal("events without a position had one moved")),
             Handed::Refused(Verdict::Answered(answer)) => {
                 self.count(source, "known", 1);
                 return Ok(Outcome::Before(answer));
@@ -325,7 +326,12 @@ impl Events {
                 return Err(idempotency::refusal(&other));
             }
         };
-        for stored in &stored {
+        self.count_stored(source, &stored);
+        taken(&stored).map(Outcome::Taken)
+    }
+
+    fn count_stored(&self, source: Source, stored: &[Stored]) {
+        for stored in stored {
             let result = match stored {
                 Stored::New => "accepted",
                 Stored::Known(_) => "known",
@@ -333,7 +339,56 @@ impl Events {
             };
             self.count(source, result, 1);
         }
-        taken(&stored).map(Outcome::Taken)
+    }
+
+    /// Takes the records of a partition, and moves its position, in one transaction. What cannot be taken is kept, to be tried
+    /// again. Answers what became of each; none, and nothing is stored, when the position is not where the step begins.
+    ///
+    /// # Errors
+    /// [`Error::Busy`], and those of the database: then nothing is stored.
+    pub async fn accept_placed(
+        &self,
+        records: Vec<(Wanted, Record)>,
+        step: Step,
+    ) -> Result<Option<Vec<broker::Taken>>> {
+        let mut taken = Vec::with_capacity(records.len());
+        let mut events = Vec::with_capacity(records.len());
+        let mut placed = Placed { step, records: Vec::new(), refused: Vec::new() };
+        for (wanted, record) in records {
+            match self.rows_of(wanted, Source::Broker, false).await {
+                Ok(made) => {
+                    events.push(made);
+                    placed.records.push(record);
+                    taken.push(broker::Taken::Stored);
+                }
+                Err(Error::Invalid(fields)) => {
+                    let is_final = record.fault.is_some();
+                    let refusal = Refusal { record, reason: line(&fields), is_final };
+                    taken.push(if refusal.is_buried() { broker::Taken::Buried } else { broker::Taken::Kept });
+                    placed.refused.push(refusal);
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        let room = self.room.take(events.len());
+        let _room = room.inspect_err(|_| self.count(Source::Broker, "busy", events.len()))?;
+        let tries: Vec<u64> = placed.records.iter().map(|record| record.most_tries).collect();
+        let answer: intake::Answering =
+            Arc::new(|_: &[Stored]| Err(Error::internal("events without a key have no answer")));
+        let order = Order { events, claim: None, answer, placed: Some(placed) };
+        let stored = match self.intake.store(Arc::new(order)).await? {
+            Handed::Each(stored) => stored,
+            Handed::Moved => return Ok(None),
+            Handed::Refused(_) => return Err(Error::internal("events without a key were refused for one")),
+        };
+        self.count_stored(Source::Broker, &stored);
+        let made = taken.iter_mut().filter(|taken| **taken == broker::Taken::Stored);
+        for (taken, (stored, most_tries)) in made.zip(stored.iter().zip(tries)) {
+            if *stored == Stored::Foreign {
+                *taken = if most_tries <= 1 { broker::Taken::Buried } else { broker::Taken::Kept };
+            }
+        }
+        Ok(Some(taken))
     }
 
     fn count(&self, source: Source, result: &str, events: usize) {

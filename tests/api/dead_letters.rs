@@ -202,7 +202,7 @@ on_each_database! {
     async fn an_events_letter_shows_what_it_said_and_is_no_message(kind: Database) {
         let service = refusing(kind).await;
         let new = NewDeadEvent {
-            id: MessageId::new(), source: 2, subject: "orders.created".into(), key: None, body: b"{\"a\": 1".to_vec(), tries: 5,
+            id: MessageId::new(), source: 2, subject: "orders.created".into(), key: None, name: None, body: b"{\"a\": 1".to_vec(), tries: 5,
             error: "it is no JSON".into(), received_at: Clock::System.now(),
         };
         let path = format!("/dead-letters/{}", new.id);

@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::{Arc, Mutex};
 
 use async_nats::jetstream;
-use fanfare::broker::Access;
+use fanfare::broker::nats::Access;
 use tracing_subscriber::fmt::MakeWriter;
 
 use crate::fake::Fake;
@@ -57,7 +57,7 @@ async fn a_wrong_password_is_named_and_not_shown_and_is_tried_again() {
     assert!(line.is_some_and(|line| line.contains("servers=\"127.0.0.1:")), "{said}");
     broker.kill();
     broker.start_with(&["--user", "u", "--pass", "s3cr3t"]);
-    until("a connection", async || node.metrics.broker_connected.get() == 1).await;
+    until("a connection", async || node.connected() == 1).await;
     node.stop().await;
     assert!(!log.text().contains("s3cr3t"), "{}", log.text());
 }
@@ -72,7 +72,7 @@ async fn a_broker_that_is_not_there_is_named_once() {
     until("some tries", async || tries(&log.text()) >= 3).await;
     assert_eq!(log.text().matches("cannot connect to the broker; trying again").count(), 1, "{}", log.text());
     assert!(log.text().contains("Connection refused"), "{}", log.text());
-    assert_eq!(node.metrics.broker_connected.get(), 0);
+    assert_eq!(node.connected(), 0);
     node.stop().await;
 }
 
@@ -86,7 +86,7 @@ async fn a_token_opens_and_a_broker_without_jetstream_is_told_of() {
     until("a stream", async || log.text().contains("reading events from the broker")).await;
     broker.kill();
     broker.start_with(&["--auth", "t0ken", "--jetstream=false"]);
-    until("a complaint", async || log.text().contains("the broker's stream cannot be read")).await;
+    until("a complaint", async || log.text().contains("events cannot be read from the broker")).await;
     node.stop().await;
     assert!(!log.text().contains("t0ken"), "{}", log.text());
 }
@@ -146,11 +146,11 @@ async fn a_broker_with_tls_is_trusted_by_its_authority_alone() {
         said.is_some_and(|line| line.contains("invalid peer certificate"))
     };
     until("distrust", async || distrusted(&log.text())).await;
-    assert_eq!(stranger.metrics.broker_connected.get(), 0);
+    assert_eq!(stranger.connected(), 0);
     stranger.stop().await;
 
     let trusting = Access::new(&url.into(), None, Some(certificate)).unwrap();
     let node = Node::start(settings(trusting), &Fake::that_takes_all());
-    until("a connection", async || node.metrics.broker_connected.get() == 1).await;
+    until("a connection", async || node.connected() == 1).await;
     node.stop().await;
 }

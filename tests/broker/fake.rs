@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
-use fanfare::broker::{Incoming, Intake, Taken};
+use fanfare::broker::{Incoming, Intake, Step, Taken};
 use fanfare::error::{Error, Result};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -127,10 +127,10 @@ impl Fake {
 }
 
 impl Intake for Fake {
-    fn take(&self, events: Vec<Incoming>) -> BoxFuture<'_, Result<Vec<Taken>>> {
+    fn take(&self, events: Vec<Incoming>, _: Option<Step>) -> BoxFuture<'_, Result<Option<Vec<Taken>>>> {
         async move {
             self.gate.acquire().await.unwrap().forget();
-            self.commit(&events)
+            self.commit(&events).map(Some)
         }
         .boxed()
     }

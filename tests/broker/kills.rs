@@ -86,7 +86,7 @@ async fn a_node_that_ends_leaves_no_request_behind_that_is_served_for_nobody() {
     let client = broker.client().await;
     for number in 0..30 {
         let node = Node::start(patient.clone(), &fake);
-        until("a connection", async || node.metrics.broker_connected.get() == 1).await;
+        until("a connection", async || node.connected() == 1).await;
         until("a stream", async || client.get_stream("FANFARE").await.is_ok()).await;
         let prefix = format!("round{number}");
         tokio::join!(nats::publish(&client, &prefix, 3), node.stop());
@@ -105,7 +105,7 @@ async fn two_nodes_share_the_events() {
     let nodes = [Node::start(small.clone(), &fake), Node::start(small, &fake)];
     let client = broker.client().await;
     for node in &nodes {
-        until("a connection", async || node.metrics.broker_connected.get() == 1).await;
+        until("a connection", async || node.connected() == 1).await;
     }
     until("a stream", async || client.get_stream("FANFARE").await.is_ok()).await;
     until("both", async || broker.waiting(&client).await >= 2).await;

@@ -23,7 +23,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::Context;
-use fanfare::broker::{Access, Consumer, Settings};
+use fanfare::broker::Reader;
+use fanfare::broker::nats::{Access, JetStream, Settings};
 use fanfare::lifecycle::{self, Trigger};
 use fanfare::metrics::Metrics;
 use tokio::task::JoinHandle;
@@ -81,7 +82,8 @@ impl Node {
         let (trigger, shutdown) = lifecycle::shutdown();
         let metrics = Metrics::new().unwrap();
         let intake: Arc<Fake> = Arc::clone(fake);
-        let task = tokio::spawn(Consumer::new(settings, intake, metrics.clone()).run(shutdown));
+        let broker = JetStream::new(settings, metrics.clone());
+        let task = tokio::spawn(Reader::new(broker, intake, metrics.clone()).run(shutdown));
         Self { trigger, task, metrics }
     }
 
@@ -103,6 +105,10 @@ impl Node {
     }
 
     fn events(&self, outcome: &str) -> u64 {
-        self.metrics.broker_events.with_label_values(&[outcome]).get()
+        self.metrics.broker_events.with_label_values(&["nats", outcome]).get()
+    }
+
+    fn connected(&self) -> i64 {
+        self.metrics.broker_connected.with_label_values(&["nats"]).get()
     }
 }

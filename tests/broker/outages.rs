@@ -46,7 +46,7 @@ async fn a_broker_that_comes_later_is_found_and_one_that_lost_its_stream_gets_an
     let fake = Fake::that_takes_all();
     let node = Node::on(&broker, &fake);
     broker.start_again();
-    until("a connection", async || node.metrics.broker_connected.get() == 1).await;
+    until("a connection", async || node.connected() == 1).await;
     let client = broker.client().await;
     until("a stream", async || client.get_stream("FANFARE").await.is_ok()).await;
     nats::publish(&client, "event", 10).await;
@@ -56,6 +56,6 @@ async fn a_broker_that_comes_later_is_found_and_one_that_lost_its_stream_gets_an
     nats::publish(&client, "later", 10).await;
     until("all events", async || fake.stored() == 20).await;
     broker.kill();
-    until("the loss of it", async || node.metrics.broker_connected.get() == 0).await;
+    until("the loss of it", async || node.connected() == 0).await;
     node.stop().await;
 }

@@ -105,6 +105,7 @@ fn poison(id: MessageId) -> NewDeadEvent {
         source: 2,
         subject: "orders.created".into(),
         key: Some("order-1".into()),
+        name: None,
         body: b"{".to_vec(),
         tries: 5,
         error: "it is no JSON".into(),

@@ -1,6 +1,5 @@
-//! Reads the subject: fetch, take, acknowledge.
+//! The subject of a stream as a broker: fetch, hold, acknowledge.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::header::NATS_MESSAGE_ID;
@@ -8,10 +7,11 @@ use async_nats::jetstream::consumer::{AckPolicy, PullConsumer, pull};
 use async_nats::jetstream::stream::{RetentionPolicy, StorageType};
 use async_nats::jetstream::{AckKind, Message, context::ContextBuilder, stream};
 
+use super::Settings;
 use super::link::Link;
 use super::pull::{ANSWER, Pull};
-use super::{Incoming, Intake, LARGEST_EVENT, Settings, Taken};
-use crate::error::{Error, Source};
+use crate::broker::{Batch, Broker, Fate, Incoming, Taken, delay};
+use crate::error::Source;
 use crate::lifecycle::Shutdown;
 use crate::metrics::Metrics;
 
@@ -22,81 +22,41 @@ const DUPLICATES: Duration = Duration::from_secs(10 * 60);
 const MOST_PENDING: i64 = 50_000;
 /// How long one request waits for an event.
 const LONG_POLL: Duration = Duration::from_secs(20);
-/// Between tries that failed: it doubles from the first to the longest.
-const FIRST_REST: Duration = Duration::from_millis(250);
-const LONGEST_REST: Duration = Duration::from_secs(10);
-/// The longest delay before an event that was refused is delivered again.
-const LONGEST_DELAY: Duration = Duration::from_secs(5 * 60);
 
-/// Reads the events of one subject into an [`Intake`].
-pub struct Consumer {
+/// A JetStream subject, read by a durable pull consumer that all nodes share.
+pub struct JetStream {
     settings: Settings,
-    intake: Arc<dyn Intake>,
     metrics: Metrics,
+    /// None before the first connection.
+    link: Option<Link>,
+    /// None while the stream or the consumer may be gone.
+    source: Option<Pull>,
+    /// As it is at the broker.
+    ack_wait: Duration,
 }
 
-/// A message with what is to be taken of it.
-struct Delivered {
-    message: Message,
-    event: Incoming,
-    /// Its place in the stream: what a log may name.
-    sequence: u64,
-}
-
-impl Consumer {
-    /// One that does nothing before [`Consumer::run`].
-    pub fn new(settings: Settings, intake: Arc<dyn Intake>, metrics: Metrics) -> Self {
-        Self { settings, intake, metrics }
+impl JetStream {
+    /// One that connects when it is first polled.
+    pub fn new(settings: Settings, metrics: Metrics) -> Self {
+        let ack_wait = settings.ack_wait;
+        Self { settings, metrics, link: None, source: None, ack_wait }
     }
 
-    /// Reads until the shutdown, whether the broker is there or not. What was fetched by then is finished.
-    pub async fn run(self, shutdown: Shutdown) {
-        let link = tokio::select! {
-            () = shutdown.wait() => return,
-            link = Link::open(&self.settings.access, &self.metrics) => link,
-        };
-        let (mut source, mut rest, mut problem) = (None, FIRST_REST, None);
-        while !shutdown.is_fired() {
-            let Err(error) = self.step(&link, &mut source, &shutdown).await else {
-                (rest, problem) = (FIRST_REST, None);
-                continue;
-            };
-            // the stream or the consumer may be gone: look again
-            source = None;
-            let reason = error.to_string();
-            if problem.as_ref() != Some(&reason) {
-                tracing::warn!(
-                    reason,
-                    stream = self.settings.stream,
-                    "the broker's stream cannot be read; trying again"
-                );
-                problem = Some(reason);
-            }
-            tokio::select! {
-                () = shutdown.wait() => {}
-                () = tokio::time::sleep(rest) => rest = (rest * 2).min(LONGEST_REST),
-            }
+    /// Fetches what is there; waits for it a while when there is nothing.
+    async fn look(&mut self, link: &Link, shutdown: &Shutdown) -> Result<Vec<Message>, Source> {
+        tokio::select! {
+            () = shutdown.wait() => return Ok(Vec::new()),
+            () = link.connected() => {}
         }
-        link.close().await;
-    }
-
-    /// Fetches and takes what is there; waits for it a while when there is nothing.
-    async fn step(&self, link: &Link, source: &mut Option<Pull>, shutdown: &Shutdown) -> Result<(), Source> {
-        let (found, ack_wait) = tokio::select! {
-            () = shutdown.wait() => return Ok(()),
-            () = link.connected() => {
-                let source = match source {
-                    Some(source) => source,
-                    None => source.insert(self.subscribe(link).await?),
-                };
-                // as it is at the broker
-                let ack_wait = source.consumer.cached_info().config.ack_wait;
-                (self.fetch(source, link, shutdown).await?, ack_wait)
-            }
+        let pull = match self.source.take() {
+            Some(pull) => pull,
+            None => self.subscribe(link).await?,
         };
-        let delivered: Vec<_> = found.into_iter().filter_map(|message| self.read(message)).collect();
-        self.work_off(delivered, ack_wait, shutdown).await;
-        Ok(())
+        // after an error the stream or the consumer may be gone: look again
+        let found = self.fetch(&pull, link, shutdown).await?;
+        self.ack_wait = pull.consumer.cached_info().config.ack_wait;
+        self.source = Some(pull);
+        Ok(found)
     }
 
     /// The consumer on the stream; what is not there is made.
@@ -151,7 +111,7 @@ impl Consumer {
         if !found.is_empty() || shutdown.is_fired() {
             return Ok(found);
         }
-        self.metrics.broker_pending.set(0);
+        self.pending(0);
         let enough = async {
             tokio::select! {
                 () = shutdown.wait() => {}
@@ -161,7 +121,12 @@ impl Consumer {
         pull.first(LONG_POLL, enough).await
     }
 
-    fn read(&self, message: Message) -> Option<Delivered> {
+    fn pending(&self, events: u64) {
+        let events = i64::try_from(events).unwrap_or(i64::MAX);
+        self.metrics.broker_pending.with_label_values(&[Self::NAME]).set(events);
+    }
+
+    fn read(&self, message: Message) -> Option<(Incoming, Message)> {
         let info = match message.info() {
             Ok(info) => info,
             Err(error) => {
@@ -169,151 +134,84 @@ impl Consumer {
                 return None;
             }
         };
-        self.metrics.broker_pending.set(i64::try_from(info.pending).unwrap_or(i64::MAX));
+        self.pending(info.pending);
         let (sequence, tries) = (info.stream_sequence, u64::try_from(info.delivered).unwrap_or(1));
         if tries > 1 {
-            self.metrics.broker_redelivered.inc();
+            self.metrics.broker_redelivered.with_label_values(&[Self::NAME]).inc();
         }
         let own = message.headers.as_ref().and_then(|headers| headers.get(NATS_MESSAGE_ID));
         let own = own.map(|key| key.as_str().to_owned()).filter(|key| !key.is_empty());
         let key = own.unwrap_or_else(|| {
             format!("{}:{sequence}:{}", info.stream, info.published.unix_timestamp_nanos())
         });
-        let event =
-            Incoming { subject: message.subject.to_string(), key, body: message.payload.clone(), tries };
-        Some(Delivered { message, event, sequence })
-    }
-
-    /// Takes them, and tells the broker what became of each.
-    async fn work_off(&self, delivered: Vec<Delivered>, ack_wait: Duration, shutdown: &Shutdown) {
-        let (fit, unfit): (Vec<_>, Vec<_>) =
-            delivered.into_iter().partition(|one| fault(&one.event).is_none());
-        let mut refused: Vec<_> =
-            unfit.into_iter().filter_map(|one| fault(&one.event).map(|reason| (one, reason))).collect();
-        if !fit.is_empty() {
-            let Some(verdicts) = self.take(&fit, ack_wait, shutdown).await else {
-                // another node may have a database
-                return answer(fit.iter().map(|one| (&one.message, AckKind::Nak(None)))).await;
-            };
-            let mut stored = Vec::new();
-            for (one, verdict) in fit.into_iter().zip(verdicts) {
-                match verdict {
-                    Taken::Stored => stored.push(one.message),
-                    Taken::Refused(reason) => refused.push((one, reason)),
-                }
-            }
-            self.count("taken", stored.len());
-            answer(stored.iter().map(|message| (message, AckKind::Ack))).await;
-        }
-        for (one, reason) in refused {
-            let said = self.refuse(&one, reason).await;
-            answer(std::iter::once((&one.message, said))).await;
-        }
-    }
-
-    /// What became of them; none when the service ends before that is known. When they cannot be stored together they are
-    /// stored one by one, so that what cannot be stored keeps nothing else out.
-    async fn take(
-        &self,
-        delivered: &[Delivered],
-        ack_wait: Duration,
-        shutdown: &Shutdown,
-    ) -> Option<Vec<Taken>> {
-        if let Some(verdicts) = self.store(delivered, ack_wait, shutdown).await? {
-            return Some(verdicts);
-        }
-        let mut verdicts = Vec::with_capacity(delivered.len());
-        for one in delivered {
-            let verdict = self.store(std::slice::from_ref(one), ack_wait, shutdown).await?;
-            let verdict = verdict.and_then(|mut verdicts| verdicts.pop());
-            verdicts.push(verdict.unwrap_or_else(|| Taken::Refused("it cannot be stored".to_owned())));
-        }
-        Some(verdicts)
-    }
-
-    /// Hands them over until the database is there; none when the service ends before that, and none within when they
-    /// cannot be stored. Meanwhile the broker is told that they are being worked on: a delivery that was not tried is none
-    /// of an event's tries.
-    async fn store(
-        &self,
-        delivered: &[Delivered],
-        ack_wait: Duration,
-        shutdown: &Shutdown,
-    ) -> Option<Option<Vec<Taken>>> {
-        let count = delivered.len();
-        let (mut rest, longest) = (FIRST_REST, LONGEST_REST.min(ack_wait / 3));
-        loop {
-            let events = delivered.iter().map(|one| one.event.clone()).collect();
-            match self.intake.take(events).await {
-                Ok(verdicts) if verdicts.len() == count => return Some(Some(verdicts)),
-                Ok(verdicts) => {
-                    tracing::error!(events = count, verdicts = verdicts.len(), "events were not all judged");
-                    return Some(None);
-                }
-                // one that is stored already is known by its id
-                Err(Error::Unavailable(error) | Error::OutcomeUnknown(error)) => {
-                    tracing::warn!(%error, events = count, "events of the broker wait for the database");
-                }
-                Err(error) => {
-                    let first = delivered.first().map(|one| one.sequence);
-                    tracing::error!(%error, events = count, first, "events of the broker cannot be stored");
-                    return Some(None);
-                }
-            }
-            answer(delivered.iter().map(|one| (&one.message, AckKind::Progress))).await;
-            tokio::select! {
-                () = shutdown.wait() => return None,
-                () = tokio::time::sleep(rest) => rest = (rest * 2).min(longest),
-            }
-        }
-    }
-
-    /// What the broker is told of an event that was refused: to come again later, or, at its last try, that it is done
-    /// with, once it is buried.
-    async fn refuse(&self, one: &Delivered, reason: String) -> AckKind {
-        self.count("refused", 1);
-        let again = AckKind::Nak(Some(delay(self.settings.first_delay, one.event.tries)));
-        let (sequence, tries) = (one.sequence, one.event.tries);
-        if tries < self.settings.tries {
-            return again;
-        }
-        match self.intake.bury(one.event.clone(), reason).await {
-            Ok(()) => {
-                self.count("buried", 1);
-                tracing::warn!(
-                    sequence,
-                    tries,
-                    "an event of the broker was refused too often; it is among the dead letters"
-                );
-                AckKind::Ack
-            }
-            Err(error) => {
-                tracing::warn!(%error, sequence, "a refused event of the broker could not be put among the dead letters");
-                again
-            }
-        }
-    }
-
-    fn count(&self, outcome: &str, events: usize) {
-        self.metrics.broker_events.with_label_values(&[outcome]).inc_by(events as u64);
+        let event = Incoming {
+            subject: message.subject.to_string(),
+            key,
+            name: None,
+            offset: i64::try_from(sequence).unwrap_or(i64::MAX),
+            body: message.payload.clone(),
+            tries,
+            fault: None,
+        };
+        Some((event, message))
     }
 }
 
-/// Why an event need not be shown to the intake.
-fn fault(event: &Incoming) -> Option<String> {
-    match event.body.len() {
-        0 => Some("it has no body".to_owned()),
-        size if size > LARGEST_EVENT => {
-            Some(format!("its body has {size} bytes; at most {LARGEST_EVENT} are taken"))
-        }
-        _ => None,
-    }
-}
+impl Broker for JetStream {
+    type Handle = Message;
 
-/// Before an event that was refused at this try, counted from 1, is delivered again.
-pub(super) fn delay(first: Duration, tries: u64) -> Duration {
-    let doublings = u32::try_from(tries.saturating_sub(1)).unwrap_or(u32::MAX).min(20);
-    first.saturating_mul(2_u32.pow(doublings)).min(LONGEST_DELAY)
+    const NAME: &'static str = "nats";
+
+    fn tries(&self) -> u64 {
+        self.settings.tries
+    }
+
+    fn patience(&self) -> Duration {
+        self.ack_wait / 3
+    }
+
+    async fn poll(&mut self, shutdown: &Shutdown) -> Result<Vec<Batch<Message>>, Source> {
+        let link = match self.link.take() {
+            Some(link) => link,
+            None => tokio::select! {
+                () = shutdown.wait() => return Ok(Vec::new()),
+                link = Link::open(&self.settings.access, &self.metrics) => link,
+            },
+        };
+        let found = self.look(&link, shutdown).await;
+        self.link = Some(link);
+        let (events, handles): (Vec<_>, Vec<_>) =
+            found?.into_iter().filter_map(|message| self.read(message)).unzip();
+        let batch = Batch { events, step: None, handles };
+        Ok(if batch.events.is_empty() { Vec::new() } else { vec![batch] })
+    }
+
+    // a delivery that was not tried is none of an event's tries
+    async fn hold(&mut self, batches: &[Batch<Message>]) {
+        let messages = batches.iter().flat_map(|batch| &batch.handles);
+        answer(messages.map(|message| (message, AckKind::Progress))).await;
+    }
+
+    async fn release(&mut self, batch: Batch<Message>, fate: Fate) {
+        let first = self.settings.first_delay;
+        let taken = match fate {
+            Fate::Taken(taken) => taken,
+            Fate::Moved | Fate::Unknown => {
+                return answer(batch.handles.iter().map(|message| (message, AckKind::Nak(None)))).await;
+            }
+        };
+        let said = taken.iter().zip(&batch.events).map(|(became, event)| match became {
+            Taken::Stored | Taken::Kept | Taken::Buried => AckKind::Ack,
+            Taken::Refused(_) => AckKind::Nak(Some(delay(first, event.tries))),
+        });
+        answer(batch.handles.iter().zip(said)).await;
+    }
+
+    async fn close(self) {
+        if let Some(link) = self.link {
+            link.close().await;
+        }
+    }
 }
 
 /// Tells the broker what became of messages. It need not arrive: what is not acknowledged comes again, and is known.

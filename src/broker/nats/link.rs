@@ -104,12 +104,12 @@ impl Witness {
         match event {
             Event::Connected => {
                 *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = None;
-                self.metrics.broker_connected.set(1);
+                self.metrics.broker_connected.with_label_values(&["nats"]).set(1);
                 self.seen.send_modify(|seen| *seen = Seen { connected: true, times: seen.times + 1 });
                 tracing::info!(servers = self.servers, "connected to the broker");
             }
             Event::Disconnected | Event::Closed => {
-                self.metrics.broker_connected.set(0);
+                self.metrics.broker_connected.with_label_values(&["nats"]).set(0);
                 self.seen.send_modify(|seen| seen.connected = false);
                 tracing::warn!(
                     servers = self.servers,

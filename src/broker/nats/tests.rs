@@ -1,6 +1,3 @@
-use std::time::Duration;
-
-use super::consumer::delay;
 use super::*;
 
 fn access(urls: &str) -> Result<Access, &'static str> {
@@ -52,11 +49,4 @@ async fn a_credentials_file_that_cannot_be_used_is_named_and_not_shown() {
     std::fs::write(&path, "s3cr3t").unwrap();
     let said = access.options().await.unwrap_err().to_string();
     assert!(said.contains("holds no JWT") && !said.contains("s3cr3t"), "{said}");
-}
-
-#[test]
-fn each_delay_is_twice_the_one_before_and_none_is_endless() {
-    let seconds = |tries| delay(Duration::from_secs(1), tries).as_secs();
-    assert_eq!([1, 2, 3, 4, 5].map(seconds), [1, 2, 4, 8, 16]);
-    assert_eq!([9, 10, 40, u64::MAX].map(seconds), [256, 300, 300, 300]);
 }

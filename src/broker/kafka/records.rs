@@ -1,0 +1,50 @@
+//! Records as events.
+
+use krafka::consumer::ConsumerRecord;
+use ring::digest::{SHA256, digest};
+
+use crate::broker::{Incoming, Position};
+
+/// The header that names the event's type.
+const TYPE: &str = "event";
+/// The header with the event's id.
+const ID: &str = "id";
+/// Topics with longer names are hashed in ids, which have at most 200 characters.
+const LONGEST_TOPIC: usize = 150;
+
+/// Reads a record; none for a tombstone, which says nothing.
+pub(super) fn event(record: ConsumerRecord, position: &Position) -> Option<Incoming> {
+    let header = |name: &str| {
+        let value = record.header_str(name).filter(|value| !value.is_empty());
+        value.map(str::to_owned)
+    };
+    let (id, name) = (header(ID), header(TYPE));
+    let body = record.value?;
+    let offset = record.offset;
+    let place = place(position, offset);
+    Some(Incoming {
+        key: id.unwrap_or_else(|| place.clone()),
+        subject: place,
+        name,
+        offset,
+        body,
+        tries: 1,
+        fault: None,
+    })
+}
+
+/// The place of a record: `topic/partition/offset`. Records of a topic that was made anew have places of their own.
+pub(super) fn place(position: &Position, offset: i64) -> String {
+    let (topic, partition) = (&position.partition.topic, position.partition.number);
+    let mut name = topic.clone();
+    if name.len() > LONGEST_TOPIC {
+        let digest = digest(&SHA256, topic.as_bytes());
+        let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
+        name = format!("{}:{hex}", topic.chars().take(80).collect::<String>());
+    }
+    match position.incarnation {
+        0 => format!("{name}/{partition}/{offset}"),
+        // no topic's name has a tilde
+        again => format!("{name}~{again}/{partition}/{offset}"),
+    }
+}

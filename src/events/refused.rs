@@ -1,0 +1,177 @@
+//! Records of a broker that could not be taken: kept, tried again, and put among the dead letters after their last try.
+
+use std::time::Duration;
+
+use diesel::prelude::*;
+use hyper::body::Bytes;
+use ring::digest::{SHA256, digest};
+
+use super::model::Source;
+use crate::broker;
+use crate::db::AnyConnection;
+use crate::db::schema::refused_event;
+use crate::db::types::{MessageId, Timestamp};
+use crate::dead_letters::model::NewDeadEvent;
+use crate::dead_letters::repo::bury_event;
+use crate::error::{FieldError, Result};
+
+/// Before the second try; each further delay is twice as long, up to five minutes.
+pub const FIRST_DELAY: Duration = Duration::from_secs(1);
+
+/// A record as it came.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Record {
+    /// Its place, `topic/partition/offset`, which no other record has.
+    pub subject: String,
+    /// The event's id: the publisher's, or the place.
+    pub key: String,
+    /// The event's type, where a header names it.
+    pub name: Option<String>,
+    /// What was published.
+    pub body: Bytes,
+    /// Why it cannot be taken at any try.
+    pub fault: Option<String>,
+    /// Tries that it may have.
+    pub most_tries: u64,
+}
+
+/// A record that could not be taken at its first try.
+#[derive(Debug, Clone)]
+pub struct Refusal {
+    /// The record.
+    pub record: Record,
+    /// Why.
+    pub reason: String,
+    /// Whether no other try can help.
+    pub is_final: bool,
+}
+
+impl Refusal {
+    /// Returns whether it is a dead letter at once.
+    pub fn is_buried(&self) -> bool {
+        self.is_final || self.record.most_tries <= 1
+    }
+}
+
+/// A row of `refused_event`.
+#[derive(Debug, Clone, PartialEq, Insertable, Queryable, Selectable)]
+#[diesel(table_name = refused_event)]
+#[expect(missing_docs, reason = "the migration documents the columns")]
+pub struct RefusedRow {
+    pub id: MessageId,
+    pub subject: String,
+    pub key: String,
+    pub name: Option<String>,
+    pub body: Vec<u8>,
+    pub tries: i32,
+    pub due_at: Timestamp,
+    pub error: String,
+    pub received_at: Timestamp,
+}
+
+impl RefusedRow {
+    /// The dead letter that it becomes.
+    fn into_letter(self) -> NewDeadEvent {
+        NewDeadEvent {
+            id: self.id,
+            source: Source::Broker.code(),
+            subject: self.subject,
+            key: Some(self.key),
+            name: self.name,
+            body: self.body,
+            tries: self.tries,
+            error: self.error,
+            received_at: self.received_at,
+        }
+    }
+}
+
+/// What is wrong with an event, in one line.
+pub fn line(wrong: &[FieldError]) -> String {
+    let each = wrong.iter().map(|field| format!("{}: {}", field.field, field.reason));
+    each.collect::<Vec<_>>().join("; ")
+}
+
+/// The id of a record's letter: the same whenever the record of this place is refused.
+pub fn letter_of(place: &str) -> MessageId {
+    let digest = digest(&SHA256, place.as_bytes());
+    let mut bytes = [0; 16];
+    bytes.iter_mut().zip(digest.as_ref()).for_each(|(to, from)| *to = *from);
+    MessageId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
+}
+
+/// Keeps a record that was refused at its first try, or puts it among the dead letters.
+///
+/// # Errors
+/// Those of the database.
+pub fn keep(c: &mut AnyConnection, refusal: &Refusal, now: Timestamp) -> Result<()> {
+    let Refusal { record, reason, .. } = refusal;
+    let row = RefusedRow {
+        id: letter_of(&record.subject),
+        subject: record.subject.clone(),
+        key: record.key.clone(),
+        name: record.name.clone(),
+        body: record.body.to_vec(),
+        tries: 1,
+        due_at: now.plus(broker::delay(FIRST_DELAY, 1)),
+        error: reason.clone(),
+        received_at: now,
+    };
+    if refusal.is_buried() {
+        return bury_event(c, &row.into_letter(), now).map(drop);
+    }
+    let insert = diesel::insert_into(refused_event::table).values(row).on_conflict_do_nothing();
+    match c {
+        AnyConnection::Postgres(c) => insert.execute(c)?,
+        AnyConnection::Sqlite(c) => insert.execute(c)?,
+    };
+    Ok(())
+}
+
+/// Up to `limit` records that are due, the longest due first.
+///
+/// # Errors
+/// Those of the database.
+pub fn due(c: &mut AnyConnection, now: Timestamp, limit: i64) -> Result<Vec<RefusedRow>> {
+    let due = refused_event::table.filter(refused_event::due_at.le(now)).order(refused_event::due_at);
+    Ok(due.limit(limit).select(RefusedRow::as_select()).load(c)?)
+}
+
+/// Takes a record for another try, and puts it off to the one after it; answers whether no other node was first.
+///
+/// # Errors
+/// Those of the database.
+pub fn claim(c: &mut AnyConnection, row: &RefusedRow, now: Timestamp) -> Result<bool> {
+    let tries = row.tries + 1;
+    let delay = broker::delay(FIRST_DELAY, u64::try_from(tries).unwrap_or(1));
+    let claimed = diesel::update(refused_event::table.find(row.id))
+        .filter(refused_event::tries.eq(row.tries))
+        .set((refused_event::tries.eq(tries), refused_event::due_at.eq(now.plus(delay))))
+        .execute(c)?;
+    Ok(claimed > 0)
+}
+
+/// The record was taken after all.
+///
+/// # Errors
+/// Those of the database.
+pub fn forget(c: &mut AnyConnection, id: MessageId) -> Result<()> {
+    diesel::delete(refused_event::table.find(id)).execute(c)?;
+    Ok(())
+}
+
+/// Notes why a record was refused again; after its last try it becomes a dead letter. Answers whether it did.
+///
+/// # Errors
+/// Those of the database.
+pub fn refuse(c: &mut AnyConnection, row: &RefusedRow, most_tries: u64, now: Timestamp) -> Result<bool> {
+    if u64::try_from(row.tries).is_ok_and(|tries| tries < most_tries) {
+        diesel::update(refused_event::table.find(row.id))
+            .set(refused_event::error.eq(&row.error))
+            .execute(c)?;
+        return Ok(false);
+    }
+    bury_event(c, &row.clone().into_letter(), now)?;
+    forget(c, row.id)?;
+    Ok(true)
+}
