@@ -29,9 +29,9 @@ fuzz: ## the API against its OpenAPI document, with Schemathesis (FUZZARGS="--se
 	@scripts/setup-test
 	@exec scripts/fuzz $(FUZZARGS)
 
-crash-test: ## the crash tests alone, with 200 kills instead of 20, 10,000 requests, 10,000 replayed letters and 20,000 mails, and what each of them came to
+crash-test: ## the crash tests alone, with 200 kills instead of 20, 10,000 requests, 10,000 replayed letters, 20,000 mails and 1,000,000 records of Kafka, and what each of them came to
 	@scripts/setup-test
-	@FANFARE_TEST_KILLS=200 FANFARE_TEST_REQUESTS=10000 FANFARE_TEST_LETTERS=10000 FANFARE_TEST_MAILS=20000 NEXTEST_PROFILE=crash exec scripts/test
+	@FANFARE_TEST_KILLS=200 FANFARE_TEST_REQUESTS=10000 FANFARE_TEST_LETTERS=10000 FANFARE_TEST_MAILS=20000 FANFARE_TEST_RECORDS=1000000 NEXTEST_PROFILE=crash exec scripts/test
 
 bench: ## measure it on SQLite and on a throw-away PostgreSQL (BENCHARGS="--large", "--help" for all flags)
 	@scripts/setup-test

@@ -5,12 +5,16 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{Log, LogFormat};
 use crate::error::{Error, Result};
 
+/// What a library logs of each try to reach its peer. What came of it stands in our own words once.
+const QUIET: &str = "krafka=error";
+
 /// Starts logging for the whole process.
 ///
 /// # Errors
 /// Directives that cannot be read, or a second start.
 pub fn start(log: &Log) -> Result<()> {
-    let filter = EnvFilter::try_new(&log.level)
+    // the first, so that the level can ask for it all the same
+    let filter = EnvFilter::try_new(format!("{QUIET},{}", log.level))
         .map_err(|e| Error::invalid("log.level (LOG_LEVEL)", format!("`{}`: {e}", log.level)))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = match log.format {

@@ -1,5 +1,6 @@
 //! Reads a broker: poll, store, release.
 
+use std::collections::HashSet;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -29,6 +30,19 @@ struct Taker {
     longest_rest: Duration,
 }
 
+/// What has been logged since the last success: an outage is told of once, and not at each try.
+#[derive(Default)]
+struct Problems(HashSet<String>);
+
+impl Problems {
+    /// Notes a problem; returns whether it is another one. Clients write times and numbers of tries into their messages.
+    fn is_new(&mut self, reason: &str) -> bool {
+        const MOST: usize = 100;
+        let is_text = |c: &char| !c.is_ascii_digit() && *c != '.';
+        self.0.len() < MOST && self.0.insert(reason.chars().filter(is_text).collect())
+    }
+}
+
 /// Why a batch is not stored.
 enum Failed {
     /// The service ends.
@@ -46,20 +60,19 @@ impl<B: Broker> Reader<B> {
 
     /// Reads until the shutdown, whether the broker is there or not. What was polled by then is finished.
     pub async fn run(mut self, shutdown: Shutdown) {
-        let (mut rest, mut problem) = (FIRST_REST, None);
+        let (mut rest, mut problems) = (FIRST_REST, Problems::default());
         while !shutdown.is_fired() {
             let Err(error) = self.round(&shutdown).await else {
-                (rest, problem) = (FIRST_REST, None);
+                (rest, problems) = (FIRST_REST, Problems::default());
                 continue;
             };
             let reason = error.to_string();
-            if problem.as_ref() != Some(&reason) {
+            if problems.is_new(&reason) {
                 tracing::warn!(
                     broker = B::NAME,
                     reason,
                     "events cannot be read from the broker; trying again"
                 );
-                problem = Some(reason);
             }
             tokio::select! {
                 () = shutdown.wait() => {}
@@ -248,4 +261,18 @@ fn with_faults(events: &[Incoming], taken: Vec<Taken>) -> Vec<Taken> {
         None => taken.next(),
     };
     events.iter().filter_map(became).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Problems;
+
+    #[test]
+    fn a_problem_is_told_of_once_whatever_times_it_names() {
+        let mut problems = Problems::default();
+        assert!(problems.is_new("refused; again in 1.5 s"));
+        assert!(!problems.is_new("refused; again in 20.25 s"));
+        assert!(problems.is_new("no such user"));
+        assert!(!problems.is_new("refused; again in 3 s"));
+    }
 }

@@ -4,12 +4,9 @@ use crate::house::{House, TOPIC, bodies};
 use crate::process::Server;
 use crate::support::Database;
 
-/// A tenth of what `make crash-test` reads.
-fn records(of_all: usize) -> usize {
-    match std::env::var("FANFARE_TEST_RECORDS") {
-        Ok(all) if all == "all" => of_all,
-        _ => of_all / 10,
-    }
+/// Records over three nodes; one node on SQLite reads a tenth of them. `make crash-test` asks for more.
+fn records() -> usize {
+    std::env::var("FANFARE_TEST_RECORDS").map_or(100_000, |count| count.parse().expect("a number"))
 }
 
 /// Produces beside the kills, by parts, since the broker dies in between.
@@ -29,7 +26,7 @@ async fn check(house: &House, count: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn three_nodes_lose_and_double_nothing_through_kills_rebalances_and_a_dead_broker() {
-    let all = records(1_000_000);
+    let all = records();
     let mut house = House::new(Database::Postgres).await;
     house.kafka.create_topic(TOPIC, 12, &[]).await;
     let mut nodes: Vec<Server> = Vec::new();
@@ -61,7 +58,7 @@ async fn three_nodes_lose_and_double_nothing_through_kills_rebalances_and_a_dead
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_node_on_sqlite_loses_and_doubles_nothing_through_kills_and_a_dead_broker() {
-    let all = records(100_000);
+    let all = records() / 10;
     let mut house = House::new(Database::Sqlite).await;
     house.kafka.create_topic(TOPIC, 12, &[]).await;
     let mut node = house.serve().await;
@@ -78,4 +75,26 @@ async fn one_node_on_sqlite_loses_and_doubles_nothing_through_kills_and_a_dead_b
     node.process.kill();
     let _node = house.serve().await;
     check(&house, all).await;
+}
+
+crate::on_each_database! {
+    async fn a_death_before_or_after_the_commit_loses_and_doubles_nothing(kind: Database) {
+        let mut house = House::new(kind).await;
+        house.set("KAFKA_BATCH", "20");
+        house.kafka.create_topic(TOPIC, 2, &[]).await;
+        let mut count = 0;
+        for point in ["event-before-commit:2", "event-after-commit:2"] {
+            house.set("FANFARE_FAILPOINT", point);
+            let mut node = house.serve().await;
+            house.produce(2, bodies(count..count + 100)).await;
+            count += 100;
+            node.process.ended().await;
+            assert!(node.process.log().contains("the process dies or stops here"), "{}", node.process.log());
+            assert!(house.count().await < count, "it died in the middle");
+            house.set("FANFARE_FAILPOINT", "");
+            let mut node = house.serve().await;
+            check(&house, count).await;
+            node.process.kill();
+        }
+    }
 }

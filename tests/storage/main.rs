@@ -21,6 +21,7 @@ mod messages;
 mod notifications;
 mod plans;
 mod pooler;
+mod positions;
 mod preferences;
 mod recurring;
 mod schema;

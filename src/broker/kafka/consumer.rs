@@ -52,6 +52,8 @@ struct Session {
     topics: BTreeMap<String, Topic>,
     looked_at: Option<Instant>,
     reported_at: Instant,
+    /// Whether the brokers answered the last look.
+    is_connected: bool,
     /// Whether all partitions are paused, since records wait for the database.
     holds: bool,
     /// Named topics that are not there, as they were last logged.
@@ -96,7 +98,6 @@ impl Kafka {
             .await?;
         let consumer = Arc::new(consumer);
         membership.belongs_to(&consumer);
-        tracing::info!(brokers = %self.settings.access, group = self.settings.group, "connected to Kafka");
         Ok(Session {
             client,
             consumer,
@@ -104,6 +105,7 @@ impl Kafka {
             topics: BTreeMap::new(),
             looked_at: None,
             reported_at: Instant::now(),
+            is_connected: false,
             holds: false,
             missing: Vec::new(),
         })
@@ -114,6 +116,15 @@ impl Kafka {
         session.go_on().await;
         if session.looked_at.is_none_or(|at| at.elapsed() >= self.settings.look) {
             session.look(&self.settings.topics).await?;
+            if !session.is_connected {
+                session.is_connected = true;
+                tracing::info!(
+                    brokers = %self.settings.access,
+                    group = self.settings.group,
+                    topics = %self.settings.topics,
+                    "connected to Kafka"
+                );
+            }
             self.metrics.broker_connected.with_label_values(&[Self::NAME]).set(1);
         }
         if session.reported_at.elapsed() >= REPORT {
@@ -414,7 +425,7 @@ impl Broker for Kafka {
         if let Err(error) = &read {
             self.metrics.broker_connected.with_label_values(&[Self::NAME]).set(0);
             // looked at again before it counts as connected
-            session.looked_at = None;
+            (session.looked_at, session.is_connected) = (None, false);
             let is_for_good =
                 error.downcast_ref::<krafka::KrafkaError>().is_some_and(|error| !error.is_retriable());
             if is_for_good {
@@ -446,7 +457,8 @@ impl Broker for Kafka {
                 tracing::warn!(
                     topic = partition.topic,
                     partition = partition.partition,
-                    "another node has read this partition on; what this node read of it was not stored"
+                    "the position was moved meanwhile, by another node or by a commit whose answer was lost; what this \
+                     node read behind it is read again from there"
                 );
                 session.membership.displace(&partition).await;
             }
