@@ -1,8 +1,8 @@
-//! Events from a broker: from NATS JetStream, from Apache Kafka, or from both at once.
+//! Events from message brokers: NATS JetStream, Apache Kafka, or both at once.
 //!
-//! A [`Reader`] polls a [`Broker`], hands what comes to an [`Intake`] and lets the broker go on only after its commit. Where
-//! the broker counts deliveries (JetStream), an event that was committed and comes again is known by its key. Where it
-//! counts offsets (Kafka), the intake stores the next offset in the transaction of the events, so that each is read once.
+//! A [`Reader`] polls a [`Broker`], hands the events to an [`Intake`], and reports back to the broker only after the commit.
+//! JetStream counts deliveries: a committed event that is delivered again is recognised by its key. Kafka counts offsets: the
+//! intake stores the next offset in the same transaction as the events, so that each record is read once.
 
 pub mod kafka;
 pub mod nats;
@@ -18,61 +18,61 @@ use crate::error::{Result, Source};
 use crate::lifecycle::Shutdown;
 use crate::metrics::Metrics;
 
-/// The largest body of an event, in bytes. Brokers can be set to take more.
+/// The largest body of an event, in bytes. Brokers may be configured to accept more.
 pub const LARGEST_EVENT: usize = 1024 * 1024;
-/// The longest delay before an event that was refused is tried again.
+/// The longest delay before a refused event is retried.
 const LONGEST_DELAY: Duration = Duration::from_secs(5 * 60);
 
-/// An event as it came from the broker.
+/// An event as the broker delivered it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Incoming {
-    /// The subject that it was published on, such as `fanfare.events.user.registered`; of a record of Kafka, its place
+    /// The JetStream subject, such as `fanfare.events.user.registered`, or the place of a Kafka record,
     /// `topic/partition/offset`.
     pub subject: String,
-    /// The id that the publisher gave it in a header. Without one, the place in the stream or partition, which is the
-    /// same at each delivery, and another one in a stream or topic that was made anew. Before one that is the subject, an id
-    /// in the body goes.
+    /// The event id from the publisher's header. Without a header, the place in the stream or partition: it is the same at
+    /// each delivery and differs after a stream or topic is recreated. A key that equals the subject yields to an id in the
+    /// body.
     pub key: String,
-    /// Its type, where a header names it.
+    /// The event type from a header, if there is one.
     pub name: Option<String>,
-    /// Its number in the stream or its offset in the partition: what a log may name.
+    /// The sequence in the stream, or the offset in the partition. Safe to log.
     pub offset: i64,
-    /// What was published.
+    /// The published bytes.
     pub body: Bytes,
-    /// Which delivery this is, counted from 1.
+    /// The number of this delivery, from 1.
     pub tries: u64,
-    /// Why it cannot be taken at any try.
+    /// The reason why no retry can succeed.
     pub fault: Option<String>,
 }
 
-/// What became of an event.
+/// The result of handing one event to the intake.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Taken {
-    /// It is stored, or was before: its key is known.
+pub enum EventResult {
+    /// The event is stored, or its key was known already.
     Stored,
-    /// It could not be taken, for this reason, and may be at another try: its route may be there by then.
+    /// The event was refused for this reason. A later delivery may succeed, for example once its route exists.
     Refused(String),
-    /// It could not be taken; the intake keeps it and tries it again.
-    Kept,
-    /// It could not be taken, and is among the dead letters.
-    Buried,
+    /// The event was refused; the intake keeps it and retries it.
+    RetryScheduled,
+    /// The event was refused for the last time and is a dead letter.
+    DeadLettered,
 }
 
-/// A step of a partition's position, made together with storing the records in between.
+/// A move of a partition's position, in the transaction that stores the records in between.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Step {
     /// The partition.
     pub partition: Partition,
-    /// Topics of this name that were read before.
+    /// The number of topics with this name that were read before this one.
     pub incarnation: i32,
-    /// Where the position has to be.
+    /// The position that must be stored for the move to succeed.
     pub from: i64,
-    /// Where it is afterwards: behind the last of the records.
+    /// The position after the move: one past the last record.
     pub to: i64,
 }
 
 impl Step {
-    /// Takes the part up to an offset off.
+    /// Splits off the part before an offset.
     fn split(&mut self, at: i64) -> Self {
         let first = Self { to: at, ..self.clone() };
         self.from = at;
@@ -80,66 +80,71 @@ impl Step {
     }
 }
 
-/// A partition that a consumer group reads.
+/// A partition read by a consumer group.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Partition {
     /// The consumer group.
     pub group: String,
     /// The topic's name.
     pub topic: String,
-    /// Counted from 0.
+    /// The partition number, from 0.
     pub number: i32,
 }
 
-/// Where a partition is read on.
+/// The stored position of a partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
     /// The partition.
     pub partition: Partition,
-    /// The topic's id: another one has another id, and its offsets begin anew.
+    /// The topic's id. A recreated topic has another id, and its offsets restart.
     pub topic_id: [u8; 16],
-    /// Topics of this name that were read before.
+    /// The number of topics with this name that were read before this one.
     pub incarnation: i32,
     /// The offset of the next record.
     pub next: i64,
 }
 
-/// Takes events for good.
+/// Stores events durably.
 pub trait Intake: Send + Sync {
-    /// Answers after the commit, one for each event, in their order. An event whose key is known is *stored*, also when
-    /// the key comes twice in one call.
+    /// Returns one result for each event, in order, after the commit. An event with a known key counts as stored, also when
+    /// the key appears twice in one call.
     ///
-    /// With a step, the position is moved in the same transaction, and what cannot be taken is kept by the intake. When the
-    /// position is not where the step begins, another node has moved it: nothing is stored, and the answer is none.
+    /// With a step, the same transaction moves the position, and the intake keeps refused events. If the stored position
+    /// is not where the step begins, nothing is stored and the result is `None`: another node has moved it.
     ///
     /// # Errors
-    /// Nothing is known of any of them, and all are handed over again: [`Error::Unavailable`](crate::error::Error) when
-    /// the database is away, anything else when one of them may be what could not be stored.
-    fn take(&self, events: Vec<Incoming>, step: Option<Step>) -> BoxFuture<'_, Result<Option<Vec<Taken>>>>;
+    /// The outcome of every event is unknown, and the caller hands all of them over again:
+    /// [`Error::Unavailable`](crate::error::Error) when the database is away, any other error when one of the events may
+    /// be the cause.
+    fn take(
+        &self,
+        events: Vec<Incoming>,
+        step: Option<Step>,
+    ) -> BoxFuture<'_, Result<Option<Vec<EventResult>>>>;
 
-    /// Puts an event that was refused too often among the dead letters, by its key at most once; answers after the commit.
-    /// Its body may be larger than [`LARGEST_EVENT`].
+    /// Stores a refused event as a dead letter, at most once for each key; returns after the commit. The body may be larger
+    /// than [`LARGEST_EVENT`].
     ///
     /// # Errors
-    /// It is not known whether it is there; it is handed over again.
+    /// The outcome is unknown, and the caller hands the event over again.
     fn bury(&self, event: Incoming, reason: String) -> BoxFuture<'_, Result<()>>;
 }
 
-/// Keeps the positions of partitions.
+/// Stores the positions of partitions.
 pub trait Positions: Send + Sync {
-    /// The positions of a topic's partitions; those that have none yet get the given one.
+    /// Returns the stored positions of a topic's partitions.
     ///
     /// # Errors
     /// Those of the database.
     fn of_topic(&self, group: &str, topic: &str) -> BoxFuture<'_, Result<Vec<Position>>>;
 
-    /// Stores the first positions of partitions, unless another node was first, and answers what is stored.
+    /// Stores the first positions of partitions. A position that another node stored before stays.
     ///
     /// # Errors
     /// Those of the database.
     fn begin(&self, positions: Vec<Position>) -> BoxFuture<'_, Result<()>>;
 
-    /// Moves a position from what it was to what it is to be; answers whether it was still there.
+    /// Replaces a position; returns `false` if the stored one is no longer `was`.
     ///
     /// # Errors
     /// Those of the database.
@@ -150,59 +155,60 @@ pub trait Positions: Send + Sync {
 pub struct Batch<T> {
     /// The events, in their order.
     pub events: Vec<Incoming>,
-    /// The step of their partition's position, where the broker counts offsets.
+    /// The move of the partition's position, for brokers that count offsets.
     pub step: Option<Step>,
-    /// What the broker knows each event by.
+    /// The broker's own handle of each event.
     pub handles: Vec<T>,
 }
 
-/// What became of a batch.
-pub enum Fate {
-    /// This became of each event.
-    Taken(Vec<Taken>),
-    /// Another node has moved the position; nothing was stored.
-    Moved,
-    /// The service ends before it is known: another node may have a database.
+/// The result of storing a batch.
+pub enum BatchResult {
+    /// The batch was processed; one result for each event.
+    Completed(Vec<EventResult>),
+    /// Nothing was stored: another node has moved the position.
+    Fenced,
+    /// The service stops before the outcome is known. Another node may reach the database.
     Unknown,
 }
 
-/// A broker: the seam of JetStream, Kafka and those to come. A [`Reader`] alone calls it, one call at a time.
+/// The seam that JetStream, Kafka and any further broker implement. Only a [`Reader`] calls it, one call at a time.
 pub trait Broker: Send {
-    /// What an event is known by until it is released.
+    /// Identifies an event until it is released.
     type Handle: Send + Sync;
 
-    /// Its name in logs and in the label `broker` of the metrics.
+    /// The name in logs and in the label `broker` of the metrics.
     const NAME: &'static str;
 
-    /// The deliveries after which an event that is refused becomes a dead letter.
+    /// Returns the number of deliveries after which a refused event becomes a dead letter.
     fn tries(&self) -> u64;
 
-    /// The longest pause between two calls of [`Broker::hold`].
+    /// Returns the longest pause between two calls of [`Broker::hold`].
     fn patience(&self) -> Duration;
 
-    /// What there is, in batches; waits a while for the first. It connects where there is no connection.
+    /// Returns the next batches, after waiting a while for the first event. Connects if there is no connection.
     fn poll(
         &mut self,
         shutdown: &Shutdown,
     ) -> impl Future<Output = Result<Vec<Batch<Self::Handle>>, Source>> + Send;
 
-    /// Tells the broker that what was polled is still being worked on.
+    /// Tells the broker that these batches are still being processed.
     fn hold(&mut self, batches: &[Batch<Self::Handle>]) -> impl Future<Output = ()> + Send;
 
-    /// Lets go of what was polled.
-    fn release(&mut self, batch: Batch<Self::Handle>, fate: Fate) -> impl Future<Output = ()> + Send;
+    /// Reports the result of a batch to the broker.
+    fn release(&mut self, batch: Batch<Self::Handle>, result: BatchResult)
+    -> impl Future<Output = ()> + Send;
 
-    /// Ends the connection.
+    /// Closes the connection.
     fn close(self) -> impl Future<Output = ()> + Send;
 }
 
-/// Before an event that was refused at this try, counted from 1, is tried again.
+/// Returns the delay after the given try, counted from 1: it doubles each time, up to five minutes.
 pub fn delay(first: Duration, tries: u64) -> Duration {
     let doublings = u32::try_from(tries.saturating_sub(1)).unwrap_or(u32::MAX).min(20);
     first.saturating_mul(2_u32.pow(doublings)).min(LONGEST_DELAY)
 }
 
-/// Counts events of a broker by what became of them.
+/// Counts events of a broker by their outcome.
 fn count(metrics: &Metrics, broker: &str, outcome: &str, events: usize) {
     metrics.broker_events.with_label_values(&[broker, outcome]).inc_by(events as u64);
 }
@@ -212,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_delay_is_twice_the_one_before_and_none_is_endless() {
+    fn delays_double_up_to_five_minutes() {
         let seconds = |tries| delay(Duration::from_secs(1), tries).as_secs();
         assert_eq!([1, 2, 3, 4, 5].map(seconds), [1, 2, 4, 8, 16]);
         assert_eq!([9, 10, 40, u64::MAX].map(seconds), [256, 300, 300, 300]);

@@ -1,4 +1,4 @@
-//! The brokers, as they are configured, and the tasks that read them.
+//! The configured brokers and the tasks that read them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,14 +18,14 @@ use crate::events::retrier::Retrier;
 use crate::lifecycle::{Shutdown, Trigger, supervise};
 use crate::metrics::Metrics;
 
-/// Before the second delivery of an event that was refused.
+/// The delay before a refused event is delivered for the second time.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
-/// After so long without a word of its node an event is another's.
+/// The time after which an event of a silent node is delivered to another one.
 const ACK_WAIT: Duration = Duration::from_secs(30);
-/// Between looks for topics and partitions.
+/// The interval between looks for topics and partitions.
 const LOOK: Duration = Duration::from_secs(5);
 
-/// Starts the tasks that read the configured brokers, and the one that tries again what was refused.
+/// Starts the tasks that read the configured brokers, and the one that retries refused records.
 ///
 /// # Errors
 /// [`Error::Invalid`] when an address or a topic cannot be one.
@@ -52,7 +52,7 @@ pub fn start(
     Ok(tasks)
 }
 
-/// What is read from JetStream; none when no server is named.
+/// Returns the settings of JetStream, or `None` without a server.
 fn jetstream(config: &Config) -> Result<Option<nats::Settings>> {
     let broker = &config.broker;
     let Some(url) = &broker.url else { return Ok(None) };
@@ -70,7 +70,7 @@ fn jetstream(config: &Config) -> Result<Option<nats::Settings>> {
     }))
 }
 
-/// What is read from Kafka; none when no broker is named.
+/// Returns the settings of Kafka, or `None` without a broker.
 fn kafka(config: &Config) -> Result<Option<kafka::Settings>> {
     let section = &config.kafka;
     let Some(brokers) = &section.brokers else { return Ok(None) };

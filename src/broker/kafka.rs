@@ -1,14 +1,15 @@
-//! Events from Apache Kafka and what speaks its protocol: topics that the nodes of an installation share as a consumer group.
+//! Events from Apache Kafka and compatible brokers. The nodes of an installation share the topics as one consumer group.
 //!
-//! Where a partition is read on is a row of our own database, moved in the transaction that stores the partition's records
-//! ([`Positions`](super::Positions)). So a record becomes an event once, whatever dies and whatever the group believes: a
-//! node that lost a partition finds the row moved and stores nothing more of it. The group's protocol shares the partitions;
-//! its offsets are committed afterwards, for the tools of operators.
+//! The position of a partition is a row in our own database, moved in the transaction that stores the partition's records
+//! ([`Positions`](super::Positions)). So each record becomes an event once, whatever fails and whatever the group believes: a
+//! node that lost a partition finds the row moved and stores none of its records. The group protocol only distributes the
+//! partitions. Offsets are committed to the group afterwards, for the tools of operators.
 
 mod access;
 mod consumer;
 mod membership;
 mod records;
+mod session;
 mod topics;
 
 use std::time::Duration;
@@ -17,33 +18,33 @@ pub use self::access::{Access, Login, Mechanism};
 pub use self::consumer::Kafka;
 pub use self::topics::Topics;
 
-/// What is read, and how.
+/// Settings of the Kafka reader.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where the brokers are.
+    /// The brokers and the account.
     pub access: Access,
-    /// The topics.
+    /// The topics to read.
     pub topics: Topics,
     /// The consumer group, the same at all nodes.
     pub group: String,
-    /// Where a topic begins that was not read before.
+    /// The starting point of a topic that was not read before.
     pub start: Start,
-    /// Records of one poll at most.
+    /// The most records in one poll.
     pub batch: usize,
-    /// Tries of a record that is refused, until it is a dead letter.
+    /// The number of tries after which a refused record becomes a dead letter.
     pub tries: u64,
-    /// A node that is not heard of for so long loses its partitions.
+    /// The time after which a silent node loses its partitions.
     pub session: Duration,
-    /// Between looks for topics and partitions that came or went.
+    /// The interval between looks for new and removed topics and partitions.
     pub look: Duration,
 }
 
-/// Where a topic begins that was not read before. Partitions that are added to it later begin at their first record.
+/// The starting point of a topic that was not read before. Partitions added later are read from their first record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Start {
-    /// At the first record that the broker has.
+    /// The first record in the partition.
     Earliest,
-    /// At the next record that is produced.
+    /// The next record to be produced.
     Latest,
 }
 

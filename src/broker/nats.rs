@@ -1,7 +1,7 @@
 //! Events from NATS JetStream: a subject, read by a durable pull consumer that all nodes share.
 //!
-//! What comes is acknowledged only after its commit. Between the two anything may die: then the broker delivers again, and
-//! the intake knows the event by its key. What the intake refuses is delivered again later and later.
+//! A message is acknowledged only after its commit. If anything dies in between, the server delivers it again and the intake
+//! recognises its key. A refused message is delivered again with growing delays.
 
 mod access;
 mod consumer;
@@ -13,24 +13,24 @@ use std::time::Duration;
 pub use self::access::Access;
 pub use self::consumer::JetStream;
 
-/// What is read, and how.
+/// Settings of the JetStream reader.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Where the broker is.
+    /// The servers and the account.
     pub access: Access,
-    /// The stream, which is made when it is not there.
+    /// The stream; it is created if it does not exist.
     pub stream: String,
-    /// The subjects that are read, such as `fanfare.events.>`.
+    /// The subjects to read, such as `fanfare.events.>`.
     pub subject: String,
     /// The durable consumer, the same at all nodes.
     pub consumer: String,
-    /// Events taken in one commit at most.
+    /// The most events in one commit.
     pub batch: usize,
-    /// Deliveries of an event that is refused, until it is buried.
+    /// The number of deliveries after which a refused event becomes a dead letter.
     pub tries: u64,
-    /// From the first refusal to the second delivery; each further delay is twice as long, up to five minutes.
+    /// The delay between the first refusal and the second delivery; it doubles each time, up to five minutes.
     pub first_delay: Duration,
-    /// What is not acknowledged for so long is delivered again, to any node; of a consumer that is made here.
+    /// The time after which an unacknowledged message is delivered again, for a consumer that the service creates.
     pub ack_wait: Duration,
 }
 

@@ -229,53 +229,53 @@ pub struct Broker {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Kafka {
-    /// `HOST:PORT`, several separated by commas. None: no Kafka.
+    /// `HOST:PORT` of one or several brokers, separated by commas. `None` turns Kafka off.
     pub brokers: Option<String>,
     /// Names separated by commas, or a pattern that begins with `^`.
     pub topics: String,
     /// The consumer group that all nodes share.
     pub group: String,
-    /// Where a topic begins that was not read before.
+    /// The starting point of a topic that was not read before.
     pub start: KafkaStart,
-    /// Whether the connection is encrypted.
+    /// Encrypts the connection.
     pub tls: bool,
-    /// A PEM file of certificate authorities to trust instead of the system's.
+    /// A PEM file of authorities that replaces the system's.
     pub ca: Option<PathBuf>,
-    /// How the account is proved. None: there is no account.
+    /// The SASL mechanism. `None` connects without an account.
     pub sasl_mechanism: Option<SaslMechanism>,
-    /// The account.
+    /// The user name.
     pub username: Option<String>,
-    /// Its password.
+    /// The password.
     pub password: Option<SecretString>,
-    /// A node that is not heard of for so long loses its partitions.
+    /// The time after which a silent node loses its partitions.
     #[serde(deserialize_with = "duration")]
     pub session: Duration,
-    /// Records of one poll at most.
+    /// The most records in one poll.
     pub batch: usize,
-    /// Tries of a record that is refused, until it is a dead letter.
+    /// The number of tries after which a refused record becomes a dead letter.
     pub tries: u64,
 }
 
-/// Where a topic begins that was not read before.
+/// The starting point of a topic that was not read before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum KafkaStart {
-    /// At its first record.
+    /// The first record in the partition.
     Earliest,
-    /// At the next one.
+    /// The next record to be produced.
     Latest,
 }
 
-/// How an account of Kafka is proved.
+/// A SASL mechanism of Kafka.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 pub enum SaslMechanism {
-    /// By the password itself.
+    /// PLAIN: sends the password itself.
     #[serde(rename = "PLAIN")]
     Plain,
-    /// By a challenge.
+    /// SCRAM with SHA-256.
     #[serde(rename = "SCRAM-SHA-256")]
     ScramSha256,
-    /// By a challenge, with the longer digest.
+    /// SCRAM with SHA-512.
     #[serde(rename = "SCRAM-SHA-512")]
     ScramSha512,
 }

@@ -48,17 +48,17 @@ pub struct Order {
     pub claim: Option<Claim>,
     /// Makes the answer that is kept under the key otherwise; an error of the input keeps none.
     pub answer: Answering,
-    /// Where they stand in a broker's partition.
-    pub placed: Option<Placed>,
+    /// The records that they were read from, if they come from a partition of a broker.
+    pub source: Option<SourceRecords>,
 }
 
-/// Events of one partition of a broker.
-pub struct Placed {
-    /// The step of the partition's position: without it nothing is stored.
+/// The records of one partition that an order was made of.
+pub struct SourceRecords {
+    /// The move of the partition's position. If it fails, nothing of the order is stored.
     pub step: Step,
-    /// What each of the order's events was read from.
+    /// The record of each event, in the order of the events.
     pub records: Vec<Record>,
-    /// Records that made no event.
+    /// Records that are not events.
     pub refused: Vec<Refusal>,
 }
 
@@ -98,7 +98,7 @@ impl Gather for Events {
     const LARGEST_GROUP: usize = 2000;
 
     fn size(order: &Self::Item) -> usize {
-        let refused = order.placed.as_ref().map_or(0, |placed| 1 + placed.refused.len());
+        let refused = order.source.as_ref().map_or(0, |source| 1 + source.refused.len());
         refused + order.events.iter().map(|event| 1 + event.rows.len()).sum::<usize>()
     }
 
@@ -117,7 +117,7 @@ impl Gather for Events {
         failpoint::reach("event-after-commit");
         let stored = items.iter().zip(results).filter_map(|(order, result)| match result {
             Ok(Handed::Each(stored)) => Some((order, stored)),
-            Ok(Handed::Refused(_) | Handed::Moved) | Err(_) => None,
+            Ok(Handed::Refused(_) | Handed::Fenced) | Err(_) => None,
         });
         let new = stored.flat_map(|(order, stored)| order.events.iter().zip(stored));
         let new = new.filter(|(_, stored)| **stored == Stored::New);

@@ -1,4 +1,4 @@
-//! The SQL of positions: where partitions of a broker are read on.
+//! The SQL of partition positions.
 
 use diesel::prelude::*;
 
@@ -8,7 +8,7 @@ use crate::db::schema::broker_position::dsl;
 use crate::db::types::{Timestamp, TopicId};
 use crate::error::Result;
 
-/// The positions of a topic's partitions.
+/// Returns the positions of a topic's partitions.
 ///
 /// # Errors
 /// Those of the database.
@@ -27,7 +27,7 @@ pub fn of_topic(c: &mut AnyConnection, group: &str, topic: &str) -> Result<Vec<P
     Ok(found.into_iter().map(position).collect())
 }
 
-/// Stores the first positions of partitions; one that is there stays.
+/// Stores the first positions of partitions; existing ones stay.
 ///
 /// # Errors
 /// Those of the database.
@@ -51,7 +51,7 @@ pub fn begin(c: &mut AnyConnection, positions: &[Position], now: Timestamp) -> R
     Ok(())
 }
 
-/// Moves a position; answers whether it was where it was thought to be.
+/// Replaces a position; returns `false` if the stored one is no longer `was`.
 ///
 /// # Errors
 /// Those of the database.
@@ -72,7 +72,8 @@ pub fn replace(c: &mut AnyConnection, was: &Position, is: &Position, now: Timest
     Ok(changed > 0)
 }
 
-/// Makes a step; answers whether the position was where it begins. The row is held until the transaction ends.
+/// Moves a position by a step; returns `false` if the stored one is not where the step begins. The row stays locked until
+/// the transaction ends.
 ///
 /// # Errors
 /// Those of the database.

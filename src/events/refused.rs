@@ -1,4 +1,4 @@
-//! Records of a broker that could not be taken: kept, tried again, and put among the dead letters after their last try.
+//! Refused records of a broker: kept, retried, and stored as dead letters after their last try.
 
 use std::time::Duration;
 
@@ -15,40 +15,40 @@ use crate::dead_letters::model::NewDeadEvent;
 use crate::dead_letters::repo::bury_event;
 use crate::error::{FieldError, Result};
 
-/// Before the second try; each further delay is twice as long, up to five minutes.
+/// The delay before the second try; it doubles each time, up to five minutes.
 pub const FIRST_DELAY: Duration = Duration::from_secs(1);
 
-/// A record as it came.
+/// A record as the broker delivered it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
-    /// Its place, `topic/partition/offset`, which no other record has.
+    /// The unique place, `topic/partition/offset`.
     pub subject: String,
-    /// The event's id: the publisher's, or the place.
+    /// The event id: the publisher's, or the place.
     pub key: String,
-    /// The event's type, where a header names it.
+    /// The event type from a header, if there is one.
     pub name: Option<String>,
-    /// What was published.
+    /// The published bytes.
     pub body: Bytes,
-    /// Why it cannot be taken at any try.
+    /// The reason why no retry can succeed.
     pub fault: Option<String>,
-    /// Tries that it may have.
+    /// The number of tries after which it becomes a dead letter.
     pub most_tries: u64,
 }
 
-/// A record that could not be taken at its first try.
+/// A record that was refused at its first try.
 #[derive(Debug, Clone)]
 pub struct Refusal {
     /// The record.
     pub record: Record,
-    /// Why.
+    /// The reason.
     pub reason: String,
-    /// Whether no other try can help.
+    /// No retry can succeed.
     pub is_final: bool,
 }
 
 impl Refusal {
-    /// Returns whether it is a dead letter at once.
-    pub fn is_buried(&self) -> bool {
+    /// Returns `true` if it becomes a dead letter without a retry.
+    pub fn is_dead(&self) -> bool {
         self.is_final || self.record.most_tries <= 1
     }
 }
@@ -70,7 +70,7 @@ pub struct RefusedRow {
 }
 
 impl RefusedRow {
-    /// The dead letter that it becomes.
+    /// Converts it to a dead letter.
     fn into_letter(self) -> NewDeadEvent {
         NewDeadEvent {
             id: self.id,
@@ -86,13 +86,13 @@ impl RefusedRow {
     }
 }
 
-/// What is wrong with an event, in one line.
+/// Joins the complaints about an event into one line.
 pub fn line(wrong: &[FieldError]) -> String {
     let each = wrong.iter().map(|field| format!("{}: {}", field.field, field.reason));
     each.collect::<Vec<_>>().join("; ")
 }
 
-/// The id of a record's letter: the same whenever the record of this place is refused.
+/// Derives the id of a record's dead letter from its place, so that the same record never has two.
 pub fn letter_of(place: &str) -> MessageId {
     let digest = digest(&SHA256, place.as_bytes());
     let mut bytes = [0; 16];
@@ -100,7 +100,7 @@ pub fn letter_of(place: &str) -> MessageId {
     MessageId(uuid::Builder::from_custom_bytes(bytes).into_uuid())
 }
 
-/// Keeps a record that was refused at its first try, or puts it among the dead letters.
+/// Stores a record that was refused at its first try, for a retry or as a dead letter.
 ///
 /// # Errors
 /// Those of the database.
@@ -117,7 +117,7 @@ pub fn keep(c: &mut AnyConnection, refusal: &Refusal, now: Timestamp) -> Result<
         error: reason.clone(),
         received_at: now,
     };
-    if refusal.is_buried() {
+    if refusal.is_dead() {
         return bury_event(c, &row.into_letter(), now).map(drop);
     }
     let insert = diesel::insert_into(refused_event::table).values(row).on_conflict_do_nothing();
@@ -128,7 +128,7 @@ pub fn keep(c: &mut AnyConnection, refusal: &Refusal, now: Timestamp) -> Result<
     Ok(())
 }
 
-/// Up to `limit` records that are due, the longest due first.
+/// Returns up to `limit` due records, the longest due first.
 ///
 /// # Errors
 /// Those of the database.
@@ -137,7 +137,7 @@ pub fn due(c: &mut AnyConnection, now: Timestamp, limit: i64) -> Result<Vec<Refu
     Ok(due.limit(limit).select(RefusedRow::as_select()).load(c)?)
 }
 
-/// Takes a record for another try, and puts it off to the one after it; answers whether no other node was first.
+/// Claims a record for its next try and schedules the one after it; returns `false` if another node was first.
 ///
 /// # Errors
 /// Those of the database.
@@ -151,7 +151,7 @@ pub fn claim(c: &mut AnyConnection, row: &RefusedRow, now: Timestamp) -> Result<
     Ok(claimed > 0)
 }
 
-/// The record was taken after all.
+/// Deletes a record, once its event is stored.
 ///
 /// # Errors
 /// Those of the database.
@@ -160,7 +160,7 @@ pub fn forget(c: &mut AnyConnection, id: MessageId) -> Result<()> {
     Ok(())
 }
 
-/// Notes why a record was refused again; after its last try it becomes a dead letter. Answers whether it did.
+/// Stores why a record was refused again, or makes it a dead letter after its last try; returns `true` if it did.
 ///
 /// # Errors
 /// Those of the database.

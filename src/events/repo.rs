@@ -6,7 +6,7 @@ use std::sync::Arc;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, Binary, Nullable, SmallInt, Text};
 
-use super::intake::{NewRows, Order, Placed};
+use super::intake::{NewRows, Order, SourceRecords};
 use super::model::{Accepted, Event, Skipped, Source};
 use super::plan::Person;
 use super::target::Names;
@@ -90,17 +90,17 @@ pub enum Handed {
     Each(Vec<Stored>),
     /// Nothing was stored: their key is not this request's.
     Refused(Verdict),
-    /// Nothing was stored: the position of their partition is no more where they were read.
-    Moved,
+    /// Nothing was stored: another node has moved the position of their partition.
+    Fenced,
 }
 
-/// Why nothing of an order is stored.
+/// The reason why nothing of an order is stored.
 enum Barred {
     Refused(Verdict),
-    Moved,
+    Fenced,
 }
 
-/// An id that belongs to another event.
+/// The reason of an event whose id belongs to another event.
 pub const FOREIGN: &str =
     "was used for another event; an equal event repeats it, a new one needs an id of its own";
 
@@ -123,15 +123,15 @@ pub fn take(c: &mut AnyConnection, orders: &[Arc<Order>], now: Timestamp) -> Res
                 handed.push(Handed::Refused(verdict));
                 continue;
             }
-            Some(Barred::Moved) => {
-                handed.push(Handed::Moved);
+            Some(Barred::Fenced) => {
+                handed.push(Handed::Fenced);
                 continue;
             }
             None => {}
         }
         let stored: Vec<Stored> = stored.by_ref().take(order.events.len()).collect();
-        if let Some(placed) = &order.placed {
-            keep_refused(c, placed, &stored, now)?;
+        if let Some(source) = &order.source {
+            keep_refused(c, source, &stored, now)?;
         }
         if let Some(claim) = &order.claim
             && stored.iter().any(|stored| *stored != Stored::New)
@@ -148,8 +148,8 @@ pub fn take(c: &mut AnyConnection, orders: &[Arc<Order>], now: Timestamp) -> Res
     Ok(handed)
 }
 
-/// Moves the positions of orders that have one; those of others' positions are barred. In one order of the partitions, so
-/// that two transactions never wait for each other.
+/// Moves the positions of orders that have one, and bars the orders whose position another node has moved. The partitions are
+/// sorted, so that two transactions never deadlock.
 fn advance(
     c: &mut AnyConnection,
     orders: &[Arc<Order>],
@@ -157,25 +157,30 @@ fn advance(
     now: Timestamp,
 ) -> Result<()> {
     let steps = orders.iter().zip(barred).filter_map(|(order, barred)| {
-        let placed = order.placed.as_ref()?;
-        Some((&placed.step, barred))
+        let source = order.source.as_ref()?;
+        Some((&source.step, barred))
     });
     let mut steps: Vec<_> = steps.collect();
     steps.sort_by(|(a, _), (b, _)| a.partition.cmp(&b.partition));
     for (step, barred) in steps {
         if !positions::advance(c, step, now)? {
-            *barred = Some(Barred::Moved);
+            *barred = Some(Barred::Fenced);
         }
     }
     Ok(())
 }
 
-/// Keeps the records that made no event, and those whose id another event has.
-fn keep_refused(c: &mut AnyConnection, placed: &Placed, stored: &[Stored], now: Timestamp) -> Result<()> {
-    for refusal in &placed.refused {
+/// Keeps the records that are not events, and those with an id of another event.
+fn keep_refused(
+    c: &mut AnyConnection,
+    source: &SourceRecords,
+    stored: &[Stored],
+    now: Timestamp,
+) -> Result<()> {
+    for refusal in &source.refused {
         refused::keep(c, refusal, now)?;
     }
-    for (record, stored) in placed.records.iter().zip(stored) {
+    for (record, stored) in source.records.iter().zip(stored) {
         if *stored == Stored::Foreign {
             let (record, reason) = (record.clone(), format!("id: {FOREIGN}"));
             refused::keep(c, &refused::Refusal { record, reason, is_final: false }, now)?;

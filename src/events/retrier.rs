@@ -1,4 +1,4 @@
-//! Tries the records again that a broker's partition did not wait for.
+//! Retries refused records, which their partition did not wait for.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,28 +12,29 @@ use crate::error::{Error, Result};
 use crate::lifecycle::{Shutdown, tidy};
 use crate::metrics::Metrics;
 
-/// Between looks for what is due, and where nothing new can come, since no broker is configured.
+/// The interval between looks for due records.
 const PAUSE: Duration = Duration::from_secs(1);
+/// The same while no broker is configured, so that only earlier records can be left.
 const LONG_PAUSE: Duration = Duration::from_secs(60);
-/// Records of one look.
+/// The most records of one look.
 const PART: i64 = 100;
 
-/// Reads a record as an event.
+/// Parses a record as an event.
 pub type Read = fn(&RefusedRow) -> Wanted;
 
-/// The task that tries refused records again.
+/// The task that retries refused records.
 pub struct Retrier {
     events: Arc<Events>,
     db: Db,
     clock: Clock,
     metrics: Metrics,
     read: Read,
-    /// None where no broker is configured; what is left is tried all the same.
+    /// `None` while no broker is configured; earlier records are retried all the same.
     most_tries: Option<u64>,
 }
 
 impl Retrier {
-    /// One that gives a record up after so many tries.
+    /// Creates the task. After `most_tries` a record becomes a dead letter.
     pub fn new(
         events: Arc<Events>,
         (db, clock, metrics): (Db, Clock, Metrics),
@@ -43,14 +44,14 @@ impl Retrier {
         Self { events, db, clock, metrics, read, most_tries }
     }
 
-    /// Tries until the shutdown.
+    /// Retries until the shutdown.
     pub async fn run(self, shutdown: Shutdown) {
         let pause = if self.most_tries.is_some() { PAUSE } else { LONG_PAUSE };
         let look = || async {
             match self.look().await {
                 Ok(is_more) => is_more,
                 Err(error) => {
-                    tracing::warn!(%error, "records that were refused wait for the database");
+                    tracing::warn!(%error, "refused records wait for the database");
                     false
                 }
             }
@@ -58,7 +59,7 @@ impl Retrier {
         tidy(shutdown, pause, look).await;
     }
 
-    /// Tries what is due; answers whether there may be more.
+    /// Retries the due records; returns `true` if there may be more.
     async fn look(&self) -> Result<bool> {
         let now = self.clock.now();
         let rows = self.db.read(move |c| refused::due(c, now, PART)).await?;
@@ -84,7 +85,7 @@ impl Retrier {
         row.error = match taken {
             Ok(()) => {
                 self.count("taken");
-                // were it to die here, the event would be known by its id
+                // after a crash here the event is recognised by its id
                 return self.db.write(move |c| refused::forget(c, id)).await;
             }
             Err(Error::Invalid(wrong)) => line(&wrong),
@@ -92,7 +93,7 @@ impl Retrier {
                 return Err(away);
             }
             Err(other) => {
-                tracing::error!(error = %other, record = row.subject, "a refused record cannot be stored");
+                tracing::error!(error = %other, record = row.subject, "refused record rejected by the database");
                 "it cannot be stored".to_owned()
             }
         };
@@ -102,7 +103,7 @@ impl Retrier {
         self.count("refused");
         if is_buried {
             self.count("buried");
-            tracing::warn!(record, tries, "a record was refused too often; it is among the dead letters");
+            tracing::warn!(record, tries, "refused record stored as a dead letter");
         }
         Ok(())
     }

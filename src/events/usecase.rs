@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::intake::{self, Intake, NewRows, Order, Placed};
+use super::intake::{self, Intake, NewRows, Order, SourceRecords};
 use super::model::{
     Accepted, Draft, Event, EventWithNotifications, Namespace, NewEvent, Plan, Skipped, Source,
 };
@@ -15,7 +15,7 @@ use super::refused::{Record, Refusal, line};
 pub use super::repo::Filter;
 use super::repo::{self, EventRow, FOREIGN, Handed, Handle, Stored};
 use super::target::Target;
-use crate::broker::{self, Step};
+use crate::broker::{EventResult, Step};
 use crate::clock::Clock;
 use crate::db::gather::Room;
 use crate::db::types::{EventId, MessageId, Timestamp};
@@ -313,10 +313,10 @@ impl Events {
                 (None, Arc::new(|_: &[Stored]| Err(Error::internal("events without a key have no answer"))))
             }
         };
-        let order = Order { events, claim, answer, placed: None };
+        let order = Order { events, claim, answer, source: None };
         let stored = match self.intake.store(Arc::new(order)).await? {
             Handed::Each(stored) => stored,
-            Handed::Moved => return Err(Error::internal("events without a position had one moved")),
+            Handed::Fenced => return Err(Error::internal("events without a position were fenced")),
             Handed::Refused(Verdict::Answered(answer)) => {
                 self.count(source, "known", 1);
                 return Ok(Outcome::Before(answer));
@@ -341,54 +341,55 @@ impl Events {
         }
     }
 
-    /// Takes the records of a partition, and moves its position, in one transaction. What cannot be taken is kept, to be tried
-    /// again. Answers what became of each; none, and nothing is stored, when the position is not where the step begins.
+    /// Takes the records of a partition and moves its position, in one transaction. Refused records are kept and retried.
+    /// Returns one result for each record, or `None` if the stored position is not where the step begins: then nothing is
+    /// stored.
     ///
     /// # Errors
     /// [`Error::Busy`], and those of the database: then nothing is stored.
-    pub async fn accept_placed(
+    pub async fn accept_records(
         &self,
         records: Vec<(Wanted, Record)>,
         step: Step,
-    ) -> Result<Option<Vec<broker::Taken>>> {
-        let mut taken = Vec::with_capacity(records.len());
+    ) -> Result<Option<Vec<EventResult>>> {
+        let mut results = Vec::with_capacity(records.len());
         let mut events = Vec::with_capacity(records.len());
-        let mut placed = Placed { step, records: Vec::new(), refused: Vec::new() };
+        let mut source = SourceRecords { step, records: Vec::new(), refused: Vec::new() };
         for (wanted, record) in records {
             match self.rows_of(wanted, Source::Broker, false).await {
                 Ok(made) => {
                     events.push(made);
-                    placed.records.push(record);
-                    taken.push(broker::Taken::Stored);
+                    source.records.push(record);
+                    results.push(EventResult::Stored);
                 }
                 Err(Error::Invalid(fields)) => {
                     let is_final = record.fault.is_some();
                     let refusal = Refusal { record, reason: line(&fields), is_final };
-                    taken.push(if refusal.is_buried() { broker::Taken::Buried } else { broker::Taken::Kept });
-                    placed.refused.push(refusal);
+                    results.push(result_of(refusal.is_dead()));
+                    source.refused.push(refusal);
                 }
                 Err(other) => return Err(other),
             }
         }
         let room = self.room.take(events.len());
         let _room = room.inspect_err(|_| self.count(Source::Broker, "busy", events.len()))?;
-        let tries: Vec<u64> = placed.records.iter().map(|record| record.most_tries).collect();
+        let tries: Vec<u64> = source.records.iter().map(|record| record.most_tries).collect();
         let answer: intake::Answering =
             Arc::new(|_: &[Stored]| Err(Error::internal("events without a key have no answer")));
-        let order = Order { events, claim: None, answer, placed: Some(placed) };
+        let order = Order { events, claim: None, answer, source: Some(source) };
         let stored = match self.intake.store(Arc::new(order)).await? {
             Handed::Each(stored) => stored,
-            Handed::Moved => return Ok(None),
+            Handed::Fenced => return Ok(None),
             Handed::Refused(_) => return Err(Error::internal("events without a key were refused for one")),
         };
         self.count_stored(Source::Broker, &stored);
-        let made = taken.iter_mut().filter(|taken| **taken == broker::Taken::Stored);
-        for (taken, (stored, most_tries)) in made.zip(stored.iter().zip(tries)) {
+        let made = results.iter_mut().filter(|result| **result == EventResult::Stored);
+        for (result, (stored, most_tries)) in made.zip(stored.iter().zip(tries)) {
             if *stored == Stored::Foreign {
-                *taken = if most_tries <= 1 { broker::Taken::Buried } else { broker::Taken::Kept };
+                *result = result_of(most_tries <= 1);
             }
         }
-        Ok(Some(taken))
+        Ok(Some(results))
     }
 
     fn count(&self, source: Source, result: &str, events: usize) {
@@ -513,6 +514,11 @@ impl Events {
         };
         self.db.read(read).await
     }
+}
+
+/// Returns the result of a refused record.
+fn result_of(is_dead: bool) -> EventResult {
+    if is_dead { EventResult::DeadLettered } else { EventResult::RetryScheduled }
 }
 
 /// Returns the result of each event of a request: those that are not refused were stored, in their order.

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
 
-use fanfare::broker::{Incoming, Intake, Step, Taken};
+use fanfare::broker::{EventResult, Incoming, Intake, Step};
 use fanfare::error::{Error, Result};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -102,7 +102,7 @@ impl Fake {
         self.kept.lock().unwrap().buried.clone()
     }
 
-    fn commit(&self, events: &[Incoming]) -> Result<Vec<Taken>> {
+    fn commit(&self, events: &[Incoming]) -> Result<Vec<EventResult>> {
         let mut kept = self.kept.lock().unwrap();
         if kept.is_away {
             kept.failures += 1;
@@ -116,18 +116,22 @@ impl Fake {
             let body = String::from_utf8_lossy(&event.body).into_owned();
             kept.tries.entry(body.clone()).or_default().push(event.tries);
             match verdict {
-                Verdict::Refuse(reason) => return Taken::Refused(reason.to_owned()),
+                Verdict::Refuse(reason) => return EventResult::Refused(reason.to_owned()),
                 _ if kept.keys.insert(event.key.clone()) => kept.rows.push(body),
                 _ => {}
             }
-            Taken::Stored
+            EventResult::Stored
         };
         Ok(events.iter().zip(verdicts).map(&mut judge).collect())
     }
 }
 
 impl Intake for Fake {
-    fn take(&self, events: Vec<Incoming>, _: Option<Step>) -> BoxFuture<'_, Result<Option<Vec<Taken>>>> {
+    fn take(
+        &self,
+        events: Vec<Incoming>,
+        _: Option<Step>,
+    ) -> BoxFuture<'_, Result<Option<Vec<EventResult>>>> {
         async move {
             self.gate.acquire().await.unwrap().forget();
             self.commit(&events).map(Some)

@@ -50,7 +50,7 @@ async fn a_wrong_password_and_a_strange_authority_are_named_and_not_shown() {
     house.set("KAFKA_USERNAME", "fanfare");
     house.set("KAFKA_PASSWORD", "wr0ng-secret");
     let mut server = house.serve().await;
-    server.process.said(|log| log.contains("events cannot be read from the broker")).await;
+    server.process.said(|log| log.contains("broker cannot be read; retrying")).await;
     let log = server.process.log();
     assert!(!log.contains("wr0ng-secret") && log.to_lowercase().contains("authentication"), "{log}");
     // the rest of the service works
@@ -63,7 +63,7 @@ async fn a_wrong_password_and_a_strange_authority_are_named_and_not_shown() {
     house.set("KAFKA_BROKERS", &tls);
     house.set("KAFKA_TLS", "true");
     let mut server = house.serve().await;
-    server.process.said(|log| log.contains("events cannot be read from the broker")).await;
+    server.process.said(|log| log.contains("broker cannot be read; retrying")).await;
     let log = server.process.log();
     assert!(log.to_lowercase().contains("certificate"), "{log}");
     until("no connection", async || server.metric("fanfare_broker_connected").await == 0.0).await;

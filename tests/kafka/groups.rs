@@ -1,4 +1,4 @@
-//! Several nodes: partitions that move, and nodes that do not know it yet.
+//! Several nodes: partitions that move between them, and stale owners.
 
 use krafka::Compression;
 
@@ -6,7 +6,7 @@ use crate::house::{GROUP, House, TOPIC, bodies, record, until};
 use crate::support::Database;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_share_the_partitions_and_operators_see_how_far_they_are() {
+async fn nodes_share_the_partitions_and_the_group_shows_their_progress() {
     let mut house = House::new(Database::Postgres).await;
     house.kafka.create_topic(TOPIC, 4, &[]).await;
     let one = house.serve().await;
@@ -37,7 +37,7 @@ async fn nodes_share_the_partitions_and_operators_see_how_far_they_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_frozen_node_that_wakes_up_without_its_partitions_doubles_nothing() {
+async fn a_frozen_node_stores_nothing_after_it_lost_its_partitions() {
     let mut house = House::new(Database::Postgres).await;
     house.kafka.create_topic(TOPIC, 2, &[]).await;
     house.set("KAFKA_BATCH", "10");
@@ -63,7 +63,7 @@ async fn a_frozen_node_that_wakes_up_without_its_partitions_doubles_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_produced_before_the_first_start_is_read_unless_latest_is_asked_for() {
+async fn earlier_records_are_read_unless_the_start_is_latest() {
     for (start, expected) in [("earliest", 30), ("latest", 10)] {
         let mut house = House::new(Database::Sqlite).await;
         house.set("KAFKA_START", start);

@@ -1,4 +1,4 @@
-//! A broker, a database, and services that read the one into the other.
+//! A broker, a database, and services that read from the broker into the database.
 
 use std::collections::HashMap;
 
@@ -28,7 +28,7 @@ pub struct House {
 }
 
 impl House {
-    /// A broker that runs, and what a service needs. Events that no route is for are taken.
+    /// Starts a broker and a provider. Services accept events without a route.
     pub async fn new(kind: Database) -> Self {
         Self::with(kind, Kafka::start()).await
     }
@@ -52,7 +52,7 @@ impl House {
         house
     }
 
-    /// A setting of the services that are started from now on.
+    /// Sets a setting for the services that are started later.
     pub fn set(&mut self, key: &str, value: &str) {
         self.settings.retain(|(known, _)| known != key);
         self.settings.push((key.to_owned(), value.to_owned()));
@@ -76,7 +76,7 @@ impl House {
         self.kafka.produce(records, Compression::None).await;
     }
 
-    /// The ids of all events, and how often each is there.
+    /// Returns the ids of all events, each with its count.
     pub async fn ids(&self) -> HashMap<String, usize> {
         let mut found = HashMap::new();
         for id in self.read(|c| Ok(event::table.select(event::key).load::<Option<String>>(c)?)).await {
@@ -85,7 +85,7 @@ impl House {
         found
     }
 
-    /// How often each number of [`order`] is there.
+    /// Returns each number of [`order`] and the count of its events.
     pub async fn numbers(&self) -> HashMap<usize, usize> {
         let mut found = HashMap::new();
         for payload in self.read(|c| Ok(event::table.select(event::payload).load::<String>(c)?)).await {
@@ -96,12 +96,12 @@ impl House {
         found
     }
 
-    /// How many events there are.
+    /// Returns the number of events.
     pub async fn count(&self) -> usize {
         usize::try_from(self.read(|c| Ok(event::table.count().get_result::<i64>(c)?)).await).unwrap()
     }
 
-    /// Waits until so many events are there, as long as more of them come.
+    /// Waits until there are `count` events, as long as more of them arrive.
     pub async fn events(&self, count: usize) {
         let mut progress = Progress::begin();
         loop {
@@ -114,7 +114,7 @@ impl House {
         }
     }
 
-    /// The stored positions of a topic, by partition: incarnation and next offset.
+    /// Returns the stored positions of a topic, by partition: incarnation and next offset.
     pub async fn positions(&self, topic: &'static str) -> HashMap<i32, (i32, i64)> {
         let columns =
             (broker_position::partition, broker_position::incarnation, broker_position::next_offset);
@@ -134,7 +134,7 @@ impl House {
     }
 }
 
-/// Waits until it is so.
+/// Waits until the condition holds.
 pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let mut progress = Progress::begin();
     while !is_so().await {

@@ -1,4 +1,4 @@
-//! What is away, or not what it was, and how reading goes on by itself.
+//! Outages and changes of the broker and the database, and recovery without help.
 
 use std::process::Command;
 
@@ -18,10 +18,10 @@ async fn is_ready(server: &Server) -> bool {
 }
 
 crate::on_each_database! {
-    async fn a_broker_that_comes_later_goes_and_comes_back_is_read(kind: Database) {
+    async fn a_broker_is_read_after_it_starts_dies_and_restarts(kind: Database) {
         let mut house = House::with(kind, Kafka::absent(&[])).await;
         let mut server = house.serve().await;
-        server.process.said(|log| log.contains("events cannot be read from the broker")).await;
+        server.process.said(|log| log.contains("broker cannot be read; retrying")).await;
         assert!(!connected(&server).await && is_ready(&server).await);
         house.kafka.start_again();
         house.kafka.create_topic(TOPIC, 2, &[]).await;
@@ -46,7 +46,7 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn a_topic_that_comes_later_and_partitions_that_are_added_are_read(kind: Database) {
+    async fn later_topics_and_added_partitions_are_read(kind: Database) {
         let mut house = House::new(kind).await;
         house.set("KAFKA_TOPICS", "^ord.*");
         // for what is there at the first look alone
@@ -59,7 +59,7 @@ crate::on_each_database! {
         house.produce(1, bodies(0..10)).await;
         house.events(10).await;
         house.kafka.add_partitions(TOPIC, 3).await;
-        // nobody reads them yet
+        // before the group has noticed the new partitions
         house.produce(3, bodies(10..40)).await;
         house.events(40).await;
         let numbers = house.numbers().await;
@@ -68,7 +68,7 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn a_topic_that_was_made_anew_is_read_from_its_first_record(kind: Database) {
+    async fn a_recreated_topic_is_read_from_its_first_record(kind: Database) {
         let mut house = House::new(kind).await;
         house.kafka.create_topic(TOPIC, 2, &[]).await;
         let mut server = house.serve().await;
@@ -83,8 +83,8 @@ crate::on_each_database! {
         assert!((0..60).all(|number| numbers[&number] == 1), "{numbers:?}");
         assert!(house.positions(TOPIC).await.values().all(|(incarnation, next)| (*incarnation, *next) == (1, 20)));
         assert!(house.ids().await.contains_key("orders~1/0/0"));
-        server.process.said(|log| log.contains("the topic was made anew")).await;
-        // also while nobody looks
+        server.process.said(|log| log.contains("Kafka topic was recreated")).await;
+        // recreated while no service runs
         server.process.kill();
         house.kafka.delete_topic(TOPIC).await;
         house.kafka.create_topic(TOPIC, 1, &[]).await;
@@ -96,7 +96,7 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn what_retention_removed_is_counted_and_reading_goes_on_behind_it(kind: Database) {
+    async fn records_removed_by_retention_are_counted_and_skipped(kind: Database) {
         let mut house = House::new(kind).await;
         house.kafka.create_topic(TOPIC, 1, &[]).await;
         let mut server = house.serve().await;
@@ -110,13 +110,12 @@ crate::on_each_database! {
         let numbers = house.numbers().await;
         assert!(numbers.len() == 15 && (25..30).all(|number| numbers[&number] == 1), "{numbers:?}");
         assert_eq!(server.metric("fanfare_broker_lost_total").await, 15.0);
-        server.process.said(|log| log.contains("removed by the topic's retention")).await;
+        server.process.said(|log| log.contains("removed by retention")).await;
     }
 }
 
-/// A frozen database: its system takes what is sent, and nobody answers.
 #[tokio::test(flavor = "multi_thread")]
-async fn while_the_database_is_away_nothing_is_lost_and_the_partitions_stay() {
+async fn a_locked_database_loses_no_record_and_no_partition() {
     let mut house = House::new(Database::Sqlite).await;
     house.kafka.create_topic(TOPIC, 2, &[]).await;
     let mut server = house.serve().await;
@@ -133,7 +132,7 @@ async fn while_the_database_is_away_nothing_is_lost_and_the_partitions_stay() {
     let mut locked = [0_u8; 1];
     std::io::Read::read_exact(lock.stdout.as_mut().unwrap(), &mut locked).unwrap();
     house.produce(2, bodies(10..2000)).await;
-    server.process.said(|log| log.contains("events of the broker wait for the database")).await;
+    server.process.said(|log| log.contains("broker events wait for the database")).await;
     // longer than a session: the group hears of it all the same
     for _ in 0..3 {
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
@@ -147,9 +146,8 @@ async fn while_the_database_is_away_nothing_is_lost_and_the_partitions_stay() {
     assert_eq!(server.metric("fanfare_broker_rebalances_total").await, 1.0);
 }
 
-/// A database that another installation shares has positions of its own for each group.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_database_that_was_put_back_reads_again_what_it_has_not() {
+async fn a_new_database_reads_the_topic_again() {
     let mut house = House::new(Database::Sqlite).await;
     house.kafka.create_topic(TOPIC, 1, &[]).await;
     let mut server = house.serve().await;

@@ -1,9 +1,9 @@
-//! What a record says, and how it was written.
+//! The content of records and the clients that write them.
 
 use krafka::{Compression, Record};
 use serde_json::{Value, json};
 
-use crate::house::{House, TOPIC, bodies, order, record, until};
+use crate::house::{GROUP, House, TOPIC, bodies, order, record, until};
 use crate::support::kafka::produce::End;
 
 crate::on_each_database! {
@@ -64,10 +64,18 @@ crate::on_each_database! {
         assert!(numbers.len() == 10 && (0..10).all(|number| numbers[&number] == 1), "{numbers:?}");
         assert_eq!(outcome(&server, "skipped").await, 1.0);
         assert_eq!(outcome(&server, "taken").await, 10.0);
+        // markers and aborted records at the end are no lag
+        house.kafka.transaction("four", bodies(200..205).map(|body| record(0, &body)), End::Abort).await;
+        until("no lag", async || {
+            let rows = house.kafka.describe_group(GROUP);
+            rows.len() == 1 && rows[0].lag == Some(0)
+        })
+        .await;
+        until("no lag in the metrics", async || server.metric("fanfare_broker_lag").await == 0.0).await;
     }
 }
 
-/// How many records came to this.
+/// Returns the number of records with this outcome.
 pub async fn outcome(server: &crate::process::Server, outcome: &str) -> f64 {
     let answer = server.http.get(format!("{}/metrics", server.base)).send().await.unwrap();
     let text = answer.text().await.unwrap();
@@ -105,7 +113,7 @@ async fn every_compression_and_every_client_is_read() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_a_compacted_topic_what_is_left_is_read() {
+async fn the_records_left_in_a_compacted_topic_are_read() {
     let mut house = House::new(crate::support::Database::Sqlite).await;
     let configs = [
         ("cleanup.policy", "compact"),

@@ -7,7 +7,7 @@ use fanfare::db::types::Timestamp;
 use fanfare::dead_letters::model::LetterFilter;
 use fanfare::dead_letters::repo as letters;
 use fanfare::error::Error;
-use fanfare::events::intake::{NewRows, Order, Placed};
+use fanfare::events::intake::{NewRows, Order, SourceRecords};
 use fanfare::events::refused::{self, Record, Refusal};
 use fanfare::events::repo::{self, EventRow, Handed, Stored};
 use fanfare::events::{model::Source, positions};
@@ -57,7 +57,7 @@ fn order(step: Step, events: Vec<NewRows>, refused: Vec<Refusal>) -> Arc<Order> 
         events,
         claim: None,
         answer: Arc::new(|_: &[Stored]| Err(Error::internal("there is no key"))),
-        placed: Some(Placed { step, records, refused }),
+        source: Some(SourceRecords { step, records, refused }),
     })
 }
 
@@ -103,7 +103,7 @@ on_each_database! {
         let handed: Vec<Handed> =
             join_all((0..8).map(take)).await.into_iter().flat_map(|taken| taken.unwrap()).collect();
         let stored = handed.iter().filter(|one| matches!(one, Handed::Each(each) if each.len() == 5)).count();
-        assert_eq!((stored, handed.iter().filter(|one| **one == Handed::Moved).count()), (2, 14));
+        assert_eq!((stored, handed.iter().filter(|one| **one == Handed::Fenced).count()), (2, 14));
         let filter = repo::Filter::default();
         let events = stage.db.read(move |c| repo::list(c, &filter, 100)).await.unwrap();
         assert_eq!(events.len(), 10);
@@ -127,7 +127,7 @@ on_each_database! {
         assert_eq!(handed, [Handed::Each(vec![Stored::New, Stored::Foreign])]);
         // again, by a node that is behind
         let again = order(step(0, 0, 5), Vec::new(), vec![refusal("p/9", true, 5)]);
-        assert_eq!(stage.db.write(move |c| repo::take(c, &[again], at(0))).await.unwrap(), [Handed::Moved]);
+        assert_eq!(stage.db.write(move |c| repo::take(c, &[again], at(0))).await.unwrap(), [Handed::Fenced]);
         let due = stage.db.read(|c| refused::due(c, at(3600), 10)).await.unwrap();
         let mut waiting: Vec<(&str, i32)> = due.iter().map(|row| (row.subject.as_str(), row.tries)).collect();
         waiting.sort_unstable();

@@ -1,4 +1,4 @@
-//! Where the brokers are and what they ask for.
+//! The addresses of the brokers, and the credentials.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -9,13 +9,13 @@ use secrecy::{ExposeSecret, SecretString};
 
 use crate::error::{Error, Result};
 
-/// For a connection.
+/// The time-out of a connection attempt.
 const CONNECT: Duration = Duration::from_secs(5);
-/// For the answer to a request; a fetch waits for records meanwhile.
+/// The time-out of a request. A fetch waits for records within it.
 const ANSWER: Duration = Duration::from_secs(15);
-/// Topics and leaders are looked up again after so long.
+/// The age after which metadata of topics and leaders is refreshed.
 const METADATA_AGE: Duration = Duration::from_secs(30);
-/// Bytes of the largest answer.
+/// The largest response, in bytes.
 const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
 
 /// The brokers and the account there.
@@ -23,33 +23,33 @@ const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
 pub struct Access {
     /// `HOST:PORT`, several separated by commas.
     pub brokers: String,
-    /// Whether the connection is encrypted.
+    /// Encrypts the connection.
     pub tls: bool,
-    /// A PEM file of authorities to trust instead of the system's.
+    /// A PEM file of authorities that replaces the system's.
     pub ca: Option<PathBuf>,
-    /// Who reads.
+    /// The SASL account.
     pub login: Option<Login>,
 }
 
-/// An account, by SASL.
+/// A SASL account.
 #[derive(Debug, Clone)]
 pub struct Login {
-    /// How it is proved.
+    /// The mechanism that proves it.
     pub mechanism: Mechanism,
-    /// Its name.
+    /// The user name.
     pub username: String,
-    /// Its password.
+    /// The password.
     pub password: SecretString,
 }
 
-/// How an account is proved.
+/// A SASL mechanism.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mechanism {
-    /// The password itself (RFC 4616).
+    /// PLAIN (RFC 4616): sends the password itself.
     Plain,
-    /// A challenge (RFC 5802, RFC 7677).
+    /// SCRAM-SHA-256 (RFC 5802, RFC 7677).
     ScramSha256,
-    /// The same with SHA-512.
+    /// SCRAM-SHA-512.
     ScramSha512,
 }
 
@@ -57,7 +57,7 @@ impl Access {
     /// Checks addresses: `HOST:PORT`, several separated by commas.
     ///
     /// # Errors
-    /// Says what is wrong.
+    /// A description of a valid value.
     pub fn check(brokers: &str) -> Result<(), &'static str> {
         const WRONG: &str = "must be addresses such as kafka-1:9092,kafka-2:9092";
         for address in brokers.split(',').map(str::trim) {
@@ -70,10 +70,10 @@ impl Access {
         Ok(())
     }
 
-    /// Connects to the first of the brokers that answers.
+    /// Connects to the first broker that responds.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when none does, or refuses the account.
+    /// [`Error::Unavailable`] if no broker responds, or the account is refused.
     pub(super) async fn connect(&self) -> Result<krafka::Kafka> {
         let builder = krafka::Kafka::builder(self.brokers.clone())
             .client_id("fanfare")

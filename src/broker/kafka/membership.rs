@@ -1,4 +1,4 @@
-//! What this node has of the group: partitions that were assigned, and where it reads them.
+//! This node's membership of the consumer group: the assigned partitions and their positions.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
@@ -9,10 +9,10 @@ use krafka::consumer::{Consumer, ConsumerRebalanceListener, OffsetAndMetadata, T
 use crate::broker::{Broker, Position};
 use crate::metrics::Metrics;
 
-/// For a commit of offsets to the group.
+/// The time-out of a commit of offsets to the group.
 const COMMIT: Duration = Duration::from_secs(3);
 
-/// The partitions of this node, shared with the group's client, which tells of each change from within a poll.
+/// The partitions of this node. It is shared with the group client, which reports each change from within a poll.
 #[derive(Clone)]
 pub(super) struct Membership(Arc<Inner>);
 
@@ -25,18 +25,27 @@ struct Inner {
 
 #[derive(Default)]
 pub(super) struct Table {
-    /// Assigned, and paused until their position is known: by topic.
-    pub(super) unplaced: BTreeMap<String, BTreeSet<i32>>,
-    /// Assigned and read.
-    pub(super) placed: HashMap<TopicPartition, Placed>,
+    /// Assigned partitions, by topic, that are paused until their stored position is known.
+    pub(super) pending: BTreeMap<String, BTreeSet<i32>>,
+    /// Assigned partitions that are read.
+    pub(super) active: HashMap<TopicPartition, Active>,
 }
 
 /// A partition that is read.
-pub(super) struct Placed {
-    /// As it is stored.
+pub(super) struct Active {
+    /// The position, equal to the stored one.
     pub(super) position: Position,
-    /// The offset that the group was last told.
+    /// The offset up to which the partition is read: the position, or behind aborted records and markers that follow it.
+    pub(super) read_to: i64,
+    /// The offset last committed to the group.
     committed: Option<i64>,
+}
+
+impl Active {
+    /// Notes that the position was moved.
+    pub(super) fn advance(&mut self, to: i64) {
+        (self.position.next, self.read_to) = (to, to);
+    }
 }
 
 impl Membership {
@@ -45,9 +54,9 @@ impl Membership {
         Self(Arc::new(inner))
     }
 
-    /// Ties it to the consumer whose partitions they are.
-    pub(super) fn belongs_to(&self, consumer: &Arc<Consumer>) {
-        // called once for each
+    /// Sets the consumer that owns the partitions.
+    pub(super) fn attach(&self, consumer: &Arc<Consumer>) {
+        // fails only if it was set before, and it is called once
         let _ = self.0.consumer.set(Arc::downgrade(consumer));
     }
 
@@ -59,97 +68,110 @@ impl Membership {
         self.0.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Stops reading a partition until its position was looked up again.
-    pub(super) async fn displace(&self, partition: &TopicPartition) {
-        let is_assigned = {
+    /// Pauses a partition until its stored position has been read again.
+    pub(super) async fn deactivate(&self, partition: &TopicPartition) {
+        let was_active = {
             let mut table = self.table();
-            let is_assigned = table.placed.remove(partition).is_some();
-            if is_assigned {
-                table.unplaced.entry(partition.topic.clone()).or_default().insert(partition.partition);
+            let was_active = table.active.remove(partition).is_some();
+            if was_active {
+                table.pending.entry(partition.topic.clone()).or_default().insert(partition.partition);
             }
-            is_assigned
+            was_active
         };
-        if is_assigned && let Some(consumer) = self.consumer() {
+        if was_active && let Some(consumer) = self.consumer() {
             consumer.pause(&partition.topic, &[partition.partition]).await;
         }
     }
 
-    /// Begins to read a partition, if it is still this node's.
-    pub(super) async fn place(&self, position: Position) -> krafka::Result<()> {
+    /// Starts to read a pending partition from a position.
+    pub(super) async fn activate(&self, position: Position) -> krafka::Result<()> {
         let Some(consumer) = self.consumer() else { return Ok(()) };
         let key = TopicPartition::new(position.partition.topic.clone(), position.partition.number);
         consumer.seek(&key.topic, key.partition, position.next).await?;
-        let was_waiting = {
+        let was_pending = {
             let mut table = self.table();
-            let waiting = table.unplaced.get_mut(&key.topic);
-            let was_waiting = waiting.is_some_and(|waiting| waiting.remove(&key.partition));
-            if was_waiting {
-                table.placed.insert(key.clone(), Placed { position, committed: None });
+            let was_pending = table.remove_pending(&key);
+            if was_pending {
+                let read_to = position.next;
+                table.active.insert(key.clone(), Active { position, read_to, committed: None });
             }
-            table.unplaced.retain(|_, waiting| !waiting.is_empty());
-            was_waiting
+            was_pending
         };
-        if was_waiting {
+        if was_pending {
             consumer.resume(&key.topic, &[key.partition]).await;
         }
         Ok(())
     }
 
-    /// Tells the group how far its partitions are read. What it is not told is read again by nobody: it goes by our rows.
+    /// Commits the positions of the selected partitions to the group. A failure is harmless: reading goes by our own rows,
+    /// and the next commit repeats it.
     pub(super) async fn commit(&self, of: impl Fn(&TopicPartition) -> bool) {
         let Some(consumer) = self.consumer() else { return };
-        let news: Vec<(TopicPartition, i64)> = {
+        let changed: Vec<(TopicPartition, i64)> = {
             let table = self.table();
-            let placed = table.placed.iter().filter(|(partition, _)| of(partition));
-            let placed = placed.filter(|(_, placed)| placed.committed != Some(placed.position.next));
-            placed.map(|(partition, placed)| (partition.clone(), placed.position.next)).collect()
+            let active = table.active.iter().filter(|(partition, _)| of(partition));
+            let changed = active.filter(|(_, active)| active.committed != Some(active.read_to));
+            changed.map(|(partition, active)| (partition.clone(), active.read_to)).collect()
         };
-        if news.is_empty() {
+        if changed.is_empty() {
             return;
         }
-        let offsets = news.iter().map(|(partition, next)| (partition, OffsetAndMetadata::new(*next)));
+        let offsets = changed.iter().map(|(partition, offset)| (partition, OffsetAndMetadata::new(*offset)));
         match tokio::time::timeout(COMMIT, consumer.commit_offsets(offsets)).await {
             Ok(Ok(())) => {
                 let mut table = self.table();
-                for (partition, next) in news {
-                    if let Some(placed) = table.placed.get_mut(&partition) {
-                        placed.committed = Some(next);
+                for (partition, offset) in changed {
+                    if let Some(active) = table.active.get_mut(&partition) {
+                        active.committed = Some(offset);
                     }
                 }
             }
-            Ok(Err(error)) => tracing::debug!(%error, "offsets could not be committed to the consumer group"),
-            Err(_) => tracing::debug!("offsets were not committed to the consumer group in time"),
+            Ok(Err(error)) => tracing::debug!(%error, "offsets not committed to the consumer group"),
+            Err(_) => tracing::debug!("offsets not committed to the consumer group in time"),
         }
     }
 
     fn forget(&self, partitions: &[TopicPartition]) {
         let mut table = self.table();
         for partition in partitions {
-            table.placed.remove(partition);
-            if let Some(waiting) = table.unplaced.get_mut(&partition.topic) {
-                waiting.remove(&partition.partition);
-            }
+            table.active.remove(partition);
+            table.remove_pending(partition);
             let labels = [super::Kafka::NAME, &partition.topic, &partition.partition.to_string()];
-            // there is none for what was never read
+            // fails if the partition never had a lag
             let _ = self.0.metrics.broker_lag.remove_label_values(&labels);
         }
-        table.unplaced.retain(|_, waiting| !waiting.is_empty());
+    }
+}
+
+impl Table {
+    fn remove_pending(&mut self, partition: &TopicPartition) -> bool {
+        let of_topic = self.pending.get_mut(&partition.topic);
+        let was_pending = of_topic.is_some_and(|of_topic| of_topic.remove(&partition.partition));
+        self.pending.retain(|_, of_topic| !of_topic.is_empty());
+        was_pending
     }
 }
 
 impl ConsumerRebalanceListener for Membership {
     async fn on_partitions_assigned(&self, partitions: &[TopicPartition]) {
+        // cooperative rebalances that change nothing for this node report an empty list
+        if partitions.is_empty() {
+            return;
+        }
         self.0.metrics.broker_rebalances.with_label_values(&[super::Kafka::NAME]).inc();
-        tracing::info!(partitions = partitions.len(), "partitions of Kafka were assigned to this node");
+        tracing::info!(partitions = partitions.len(), "Kafka partitions assigned");
         let Some(consumer) = self.consumer() else { return };
         for TopicPartition { topic, partition, .. } in partitions {
-            self.table().unplaced.entry(topic.clone()).or_default().insert(*partition);
+            self.table().pending.entry(topic.clone()).or_default().insert(*partition);
             consumer.pause(topic, &[*partition]).await;
         }
     }
 
     async fn on_partitions_revoked(&self, partitions: &[TopicPartition]) {
-        tracing::info!(partitions = partitions.len(), "partitions of Kafka go to other nodes");
+        if partitions.is_empty() {
+            return;
+        }
+        tracing::info!(partitions = partitions.len(), "Kafka partitions revoked");
         self.commit(|partition| partitions.contains(partition)).await;
         self.forget(partitions);
     }
@@ -157,7 +179,7 @@ impl ConsumerRebalanceListener for Membership {
     async fn on_partitions_lost(&self, partitions: &[TopicPartition]) {
         tracing::warn!(
             partitions = partitions.len(),
-            "this node's partitions of Kafka went to other nodes, since nothing was heard of it"
+            "Kafka partitions lost: the brokers did not hear of this node within KAFKA_SESSION"
         );
         self.forget(partitions);
     }

@@ -5,14 +5,14 @@ use ring::digest::{SHA256, digest};
 
 use crate::broker::{Incoming, Position};
 
-/// The header that names the event's type.
+/// The header with the event's type.
 const TYPE: &str = "event";
 /// The header with the event's id.
 const ID: &str = "id";
-/// Topics with longer names are hashed in ids, which have at most 200 characters.
+/// The longest topic name that is part of an id as it is; an id has at most 200 characters.
 const LONGEST_TOPIC: usize = 150;
 
-/// Reads a record; none for a tombstone, which says nothing.
+/// Converts a record to an event. Returns `None` for a tombstone.
 pub(super) fn event(record: ConsumerRecord, position: &Position) -> Option<Incoming> {
     let header = |name: &str| {
         let value = record.header_str(name).filter(|value| !value.is_empty());
@@ -33,7 +33,7 @@ pub(super) fn event(record: ConsumerRecord, position: &Position) -> Option<Incom
     })
 }
 
-/// The place of a record: `topic/partition/offset`. Records of a topic that was made anew have places of their own.
+/// Returns the place of a record, `topic/partition/offset`. Places in a recreated topic differ from those before.
 pub(super) fn place(position: &Position, offset: i64) -> String {
     let (topic, partition) = (&position.partition.topic, position.partition.number);
     let mut name = topic.clone();
@@ -44,7 +44,7 @@ pub(super) fn place(position: &Position, offset: i64) -> String {
     }
     match position.incarnation {
         0 => format!("{name}/{partition}/{offset}"),
-        // no topic's name has a tilde
+        // a topic name has no tilde, so this is never another topic's place
         again => format!("{name}~{again}/{partition}/{offset}"),
     }
 }

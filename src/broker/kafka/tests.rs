@@ -9,7 +9,7 @@ fn position(topic: &str, incarnation: i32) -> Position {
 }
 
 #[test]
-fn a_list_of_names_or_a_pattern_says_which_topics_are_read() {
+fn topics_are_selected_by_names_or_by_a_pattern() {
     let topics: Topics = "orders, users.v1".parse().unwrap();
     assert!(topics.contain("orders") && topics.contain("users.v1") && !topics.contain("users-v1"));
     let topics: Topics = r"^orders\..*|^users".parse().unwrap();
@@ -32,7 +32,7 @@ fn a_list_of_names_or_a_pattern_says_which_topics_are_read() {
 }
 
 #[test]
-fn what_is_no_address_of_a_broker_is_refused() {
+fn an_invalid_broker_address_is_refused() {
     for good in ["kafka:9092", "kafka-1:9092, kafka-2:9093", "[::1]:9092"] {
         assert_eq!(Access::check(good), Ok(()), "{good}");
     }
@@ -42,7 +42,7 @@ fn what_is_no_address_of_a_broker_is_refused() {
 }
 
 #[test]
-fn an_event_is_known_by_its_header_or_by_its_place() {
+fn a_record_is_identified_by_its_header_or_its_place() {
     let record = |headers: &[(&str, &str)]| {
         let mut record = ConsumerRecord::new("orders", 3, 17, None, Some("{}".into()));
         for (name, value) in headers {
@@ -63,7 +63,7 @@ fn an_event_is_known_by_its_header_or_by_its_place() {
 }
 
 #[test]
-fn a_place_is_another_one_in_a_topic_that_was_made_anew() {
+fn places_in_a_recreated_topic_differ() {
     assert_eq!(records::place(&position("orders", 0), 5), "orders/3/5");
     assert_eq!(records::place(&position("orders", 2), 5), "orders~2/3/5");
     let (long, other) = ("x".repeat(249), format!("{}y", "x".repeat(248)));

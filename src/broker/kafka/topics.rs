@@ -1,4 +1,4 @@
-//! Which topics are read.
+//! The selection of topics.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,18 +8,18 @@ use regex::Regex;
 /// Names of topics, or a pattern of names.
 #[derive(Debug, Clone)]
 pub enum Topics {
-    /// These.
+    /// Topics with these names.
     Named(Vec<String>),
-    /// All whose names match.
+    /// Topics whose whole name matches.
     Like(Regex),
 }
 
 impl Topics {
-    /// Returns whether a topic of this name is read.
+    /// Returns `true` if a topic with this name is read.
     pub fn contain(&self, name: &str) -> bool {
         match self {
             Self::Named(names) => names.iter().any(|known| known == name),
-            // the brokers' own: __consumer_offsets and the like
+            // internal topics such as __consumer_offsets are never events
             Self::Like(pattern) => !name.starts_with("__") && pattern.is_match(name),
         }
     }
@@ -41,7 +41,7 @@ impl FromStr for Topics {
             None => Ok(Self::Named(names)),
             Some(wrong) => Err(format!(
                 "must be names of 1 to 249 letters, digits, `.`, `_` and `-`, separated by commas, or a pattern that \
-                 begins with ^; `{wrong}` is none"
+                 begins with ^; `{wrong}` is not a name"
             )),
         }
     }
@@ -56,7 +56,7 @@ impl fmt::Display for Topics {
     }
 }
 
-/// As Kafka's `Topic.validate`.
+/// Checks a name by the rules of Kafka's `Topic.validate`.
 fn is_name(name: &str) -> bool {
     let is_good = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
     (1..=249).contains(&name.len()) && name.bytes().all(is_good) && !matches!(name, "." | "..")

@@ -1,4 +1,4 @@
-//! The subject of a stream as a broker: fetch, hold, acknowledge.
+//! Implements the broker seam for JetStream: fetch, report progress, acknowledge.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use async_nats::jetstream::{AckKind, Message, context::ContextBuilder, stream};
 use super::Settings;
 use super::link::Link;
 use super::pull::{ANSWER, Pull};
-use crate::broker::{Batch, Broker, Fate, Incoming, Taken, delay};
+use crate::broker::{Batch, BatchResult, Broker, EventResult, Incoming, delay};
 use crate::error::Source;
 use crate::lifecycle::Shutdown;
 use crate::metrics::Metrics;
@@ -27,22 +27,22 @@ const LONG_POLL: Duration = Duration::from_secs(20);
 pub struct JetStream {
     settings: Settings,
     metrics: Metrics,
-    /// None before the first connection.
+    /// `None` before the first connection.
     link: Option<Link>,
-    /// None while the stream or the consumer may be gone.
+    /// `None` while the stream or the consumer may be gone.
     source: Option<Pull>,
-    /// As it is at the broker.
+    /// The consumer's own setting, as the server reports it.
     ack_wait: Duration,
 }
 
 impl JetStream {
-    /// One that connects when it is first polled.
+    /// Creates a broker that connects when it is first polled.
     pub fn new(settings: Settings, metrics: Metrics) -> Self {
         let ack_wait = settings.ack_wait;
         Self { settings, metrics, link: None, source: None, ack_wait }
     }
 
-    /// Fetches what is there; waits for it a while when there is nothing.
+    /// Fetches messages; waits a while for the first.
     async fn look(&mut self, link: &Link, shutdown: &Shutdown) -> Result<Vec<Message>, Source> {
         tokio::select! {
             () = shutdown.wait() => return Ok(Vec::new()),
@@ -52,7 +52,7 @@ impl JetStream {
             Some(pull) => pull,
             None => self.subscribe(link).await?,
         };
-        // after an error the stream or the consumer may be gone: look again
+        // after an error the stream or the consumer may be gone: look them up again
         let found = self.fetch(&pull, link, shutdown).await?;
         self.ack_wait = pull.consumer.cached_info().config.ack_wait;
         self.source = Some(pull);
@@ -186,25 +186,25 @@ impl Broker for JetStream {
         Ok(if batch.events.is_empty() { Vec::new() } else { vec![batch] })
     }
 
-    // a delivery that was not tried is none of an event's tries
+    // a redelivery would count as a try, although none was made
     async fn hold(&mut self, batches: &[Batch<Message>]) {
         let messages = batches.iter().flat_map(|batch| &batch.handles);
         answer(messages.map(|message| (message, AckKind::Progress))).await;
     }
 
-    async fn release(&mut self, batch: Batch<Message>, fate: Fate) {
+    async fn release(&mut self, batch: Batch<Message>, result: BatchResult) {
         let first = self.settings.first_delay;
-        let taken = match fate {
-            Fate::Taken(taken) => taken,
-            Fate::Moved | Fate::Unknown => {
+        let results = match result {
+            BatchResult::Completed(results) => results,
+            BatchResult::Fenced | BatchResult::Unknown => {
                 return answer(batch.handles.iter().map(|message| (message, AckKind::Nak(None)))).await;
             }
         };
-        let said = taken.iter().zip(&batch.events).map(|(became, event)| match became {
-            Taken::Stored | Taken::Kept | Taken::Buried => AckKind::Ack,
-            Taken::Refused(_) => AckKind::Nak(Some(delay(first, event.tries))),
+        let answers = results.iter().zip(&batch.events).map(|(result, event)| match result {
+            EventResult::Stored | EventResult::RetryScheduled | EventResult::DeadLettered => AckKind::Ack,
+            EventResult::Refused(_) => AckKind::Nak(Some(delay(first, event.tries))),
         });
-        answer(batch.handles.iter().zip(said)).await;
+        answer(batch.handles.iter().zip(answers)).await;
     }
 
     async fn close(self) {

@@ -1,4 +1,4 @@
-//! Events from a broker: read as the API reads them, kept or buried when they cannot be taken.
+//! Events from a broker: parsed as the API parses them, and kept or stored as dead letters when refused.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use hyper::body::Bytes;
 use serde::Deserialize;
 
 use super::schema::EventBody;
-use crate::broker::{Incoming, Intake, Position, Positions, Step, Taken};
+use crate::broker::{EventResult, Incoming, Intake, Position, Positions, Step};
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::dead_letters::model::{DeadEvent, NewDeadEvent};
@@ -20,24 +20,24 @@ use crate::events::refused::{Record, RefusedRow, letter_of, line};
 use crate::events::usecase::{self, Events, Outcome, Wanted};
 use crate::http::json::parse_object;
 
-/// Takes what a broker delivers, and what of it was buried and is replayed; cloning it is cheap.
+/// Takes the events of a broker, and its dead letters when they are replayed. Cheap to clone.
 #[derive(Clone)]
 pub struct FromBroker {
     events: Arc<Events>,
     db: Db,
     clock: Clock,
-    /// Tries of a record of Kafka.
+    /// The number of tries after which a Kafka record becomes a dead letter.
     most_tries: u64,
 }
 
 impl FromBroker {
-    /// Into these events; a record that is read at an offset has so many tries.
+    /// Creates an intake into these events. After `most_tries` a Kafka record becomes a dead letter.
     pub fn new(events: Arc<Events>, (db, clock): (Db, Clock), most_tries: u64) -> Self {
         Self { events, db, clock, most_tries }
     }
 
-    /// Takes records of a partition.
-    async fn take_placed(&self, events: Vec<Incoming>, step: Step) -> Result<Option<Vec<Taken>>> {
+    /// Takes the records of a partition.
+    async fn take_records(&self, events: Vec<Incoming>, step: Step) -> Result<Option<Vec<EventResult>>> {
         let wanted = |event: Incoming| {
             let name = Name { subject: &event.subject, key: &event.key, event: event.name.as_deref() };
             let wanted = match &event.fault {
@@ -45,16 +45,16 @@ impl FromBroker {
                 None => read(&name, &event.body),
             };
             let Incoming { subject, key, name, body, fault, .. } = event;
-            // a slice of what was fetched would keep all of it in memory
+            // a slice would keep the whole fetched buffer in memory
             let body = if wanted.is_err() { Bytes::copy_from_slice(&body) } else { body };
             (wanted, Record { subject, key, name, body, fault, most_tries: self.most_tries })
         };
         let records = events.into_iter().map(wanted).collect();
-        self.events.accept_placed(records, step).await.map_err(busy_is_away)
+        self.events.accept_records(records, step).await.map_err(busy_is_away)
     }
 }
 
-/// Makes [`Error::Busy`] an outage: there will be room.
+/// Converts [`Error::Busy`] to an outage, so that the reader retries.
 fn busy_is_away(error: Error) -> Error {
     match error {
         Error::Busy(why) => Error::Unavailable(why.into()),
@@ -62,20 +62,20 @@ fn busy_is_away(error: Error) -> Error {
     }
 }
 
-/// How a broker names an event.
+/// The names that a broker gives to an event.
 struct Name<'a> {
-    /// Where it was published.
+    /// The subject, or the place of the record.
     subject: &'a str,
-    /// Its id; where that is the subject, the body's own goes before it.
+    /// The id. If it equals the subject, an id in the body replaces it.
     key: &'a str,
-    /// Its type, where a header names it.
+    /// The type from a header, if there is one.
     event: Option<&'a str>,
 }
 
-/// An event as the API takes it, under the key that the broker knows it by.
+/// Parses an event as the API does, with the id that the broker gives it.
 fn read(name: &Name<'_>, body: &[u8]) -> Wanted {
     let read = || {
-        let id = key(name.key.to_owned()).map_err(|why| Error::invalid("the header of its id", why))?;
+        let id = key(name.key.to_owned()).map_err(|why| Error::invalid("id header", why))?;
         let body = match name.event {
             Some(event) => named(event, body)?,
             None => Cow::Borrowed(body),
@@ -92,13 +92,13 @@ fn read(name: &Name<'_>, body: &[u8]) -> Wanted {
     })
 }
 
-/// The body with the type that a header names.
+/// Adds the type of a header to the body, if the body has none.
 fn named<'a>(event: &str, body: &'a [u8]) -> Result<Cow<'a, [u8]>> {
     #[derive(Deserialize)]
     struct Peek {
         event: Option<String>,
     }
-    // what is no object is refused by whoever reads it as a whole
+    // anything but an object is refused by the parser that follows
     let Ok(Peek { event: own }) = serde_json::from_slice(body) else { return Ok(Cow::Borrowed(body)) };
     if let Some(own) = own {
         let is_same = own == event;
@@ -113,15 +113,19 @@ fn named<'a>(event: &str, body: &'a [u8]) -> Result<Cow<'a, [u8]>> {
     Ok(Cow::Owned([before, br#""event":"#, &value, comma, rest].concat()))
 }
 
-/// Reads a record that was refused before.
+/// Parses a refused record again.
 pub fn read_again(row: &RefusedRow) -> Wanted {
     read(&Name { subject: &row.subject, key: &row.key, event: row.name.as_deref() }, &row.body)
 }
 
 impl Intake for FromBroker {
-    fn take(&self, events: Vec<Incoming>, step: Option<Step>) -> BoxFuture<'_, Result<Option<Vec<Taken>>>> {
+    fn take(
+        &self,
+        events: Vec<Incoming>,
+        step: Option<Step>,
+    ) -> BoxFuture<'_, Result<Option<Vec<EventResult>>>> {
         if let Some(step) = step {
-            return Box::pin(self.take_placed(events, step));
+            return Box::pin(self.take_records(events, step));
         }
         Box::pin(async move {
             let read = |event: Incoming| {
@@ -130,12 +134,12 @@ impl Intake for FromBroker {
             };
             let wanted = events.into_iter().map(read).collect();
             let outcome = self.events.accept_all(wanted, Source::Broker, None).await.map_err(busy_is_away)?;
-            let became = |taken: usecase::Taken| match taken {
-                Ok(_) => Taken::Stored,
-                Err(wrong) => Taken::Refused(line(&wrong)),
+            let result = |taken: usecase::Taken| match taken {
+                Ok(_) => EventResult::Stored,
+                Err(wrong) => EventResult::Refused(line(&wrong)),
             };
             match outcome {
-                Outcome::Taken(taken) => Ok(Some(taken.into_iter().map(became).collect())),
+                Outcome::Taken(taken) => Ok(Some(taken.into_iter().map(result).collect())),
                 Outcome::Before(_) => Err(Error::internal("events of the broker have no key of a request")),
             }
         })
@@ -196,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn an_event_is_known_by_the_brokers_key_and_by_no_other() {
+    fn the_key_of_the_broker_replaces_the_id_in_the_body() {
         let body = br#"{"event": "order.shipped", "id": "own", "targets": {"buyer": "b-1"}}"#;
         assert_eq!(read(&named_by("k-1"), body).unwrap().key.as_deref(), Some("k-1"));
         assert_eq!(letter_of("k-1"), letter_of("k-1"));
@@ -204,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn before_a_place_the_bodys_own_id_goes() {
+    fn an_id_in_the_body_replaces_a_place() {
         let id = |body: &[u8]| read(&named_by("orders/0/7"), body).unwrap().key;
         assert_eq!(id(br#"{"event": "order.shipped", "id": "own"}"#).as_deref(), Some("own"));
         assert_eq!(id(br#"{"event": "order.shipped"}"#).as_deref(), Some("orders/0/7"));
@@ -229,13 +233,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_in_one_line() {
+    fn complaints_are_joined_into_one_line() {
         for (key, body, says) in [
             ("k", "nonsense", "body: "),
             ("k", "[]", "body: "),
             ("k", "{}", "event: "),
             ("k", r#"{"event": "a", "colour": 1}"#, "colour: "),
-            ("two words", r#"{"event": "a"}"#, "the header of its id: "),
+            ("two words", r#"{"event": "a"}"#, "id header: "),
         ] {
             let wrong = read(&named_by(key), body.as_bytes()).unwrap_err();
             assert!(line(&wrong).starts_with(says), "{body}: {}", line(&wrong));
