@@ -56,7 +56,7 @@ fn every_service_has_limits_a_bounded_log_and_a_pinned_image() {
 }
 
 #[test]
-fn what_is_for_trying_out_alerts_and_backups_is_in_profiles() {
+fn what_not_everybody_needs_is_in_profiles() {
     let file = file();
     let profile =
         |service: &Yaml| texts(&service["profiles"]).into_iter().map(str::to_owned).collect::<Vec<_>>();
@@ -67,6 +67,7 @@ fn what_is_for_trying_out_alerts_and_backups_is_in_profiles() {
             "sandbox" | "starter-routes" => &["try"],
             "alertmanager" => &["alerts"],
             "backup" => &["backup"],
+            "kafka" | "kafka-console" => &["kafka"],
             _ => &[],
         };
         assert_eq!(profiles, expected, "{name}");
@@ -103,6 +104,63 @@ fn every_setting_reaches_the_service() {
                 "{name}: {variable} is no setting"
             );
         }
+    }
+}
+
+/// The address that a listener of the broker has in one of its settings.
+fn listener<'a>(broker: &'a Yaml, setting: &str, name: &str) -> &'a str {
+    let all = broker["environment"][setting].as_str().expect("listeners");
+    let mut addresses = all.split(',').filter_map(|one| one.strip_prefix(name)?.strip_prefix("://"));
+    addresses.next().unwrap_or_else(|| panic!("{setting} has no {name}: {all}"))
+}
+
+#[test]
+fn each_client_is_told_an_address_of_the_kafka_broker_that_it_can_reach() {
+    let file = file();
+    let broker = &file["services"]["kafka"];
+    let told = |name| listener(broker, "KAFKA_ADVERTISED_LISTENERS", name);
+    let port = |name| listener(broker, "KAFKA_LISTENERS", name).rsplit(':').next().expect("a port");
+
+    // containers: the service by what the setup writes, and the console
+    let setup = text("scripts/setup-compose");
+    assert!(setup.contains(&format!("\n# KAFKA_BROKERS={}\n", told("CONTAINERS"))), "{setup}");
+    let console = &file["services"]["kafka-console"]["environment"];
+    assert_eq!(console["KAFKA_CLUSTERS_0_BOOTSTRAPSERVERS"].as_str(), Some(told("CONTAINERS")));
+    assert_eq!(told("CONTAINERS"), format!("kafka:{}", port("CONTAINERS")));
+
+    // this machine, by the port that is published
+    assert_eq!(texts(&broker["ports"]), [format!("{}:{}", told("MACHINE"), port("MACHINE"))]);
+
+    // the controller is nobody's but the broker's own
+    let controller = listener(broker, "KAFKA_LISTENERS", "CONTROLLER");
+    let voters = broker["environment"]["KAFKA_CONTROLLER_QUORUM_VOTERS"].as_str();
+    assert!(controller.starts_with("127.0.0.1:"), "{controller}");
+    assert_eq!(voters, Some(format!("1@{controller}").as_str()));
+}
+
+#[test]
+fn the_kafka_broker_keeps_its_records_in_its_volume_and_its_console_changes_nothing() {
+    let file = file();
+    let broker = &file["services"]["kafka"];
+    let folder = broker["environment"]["KAFKA_LOG_DIRS"].as_str().expect("a folder");
+    assert_eq!(texts(&broker["volumes"]), [format!("kafka:{folder}")]);
+    let console = &file["services"]["kafka-console"]["environment"];
+    assert_eq!(console["KAFKA_CLUSTERS_0_READONLY"].as_str(), Some("true"));
+}
+
+#[test]
+fn every_profile_is_named_at_the_top_of_the_file_in_the_setup_and_in_the_documentation() {
+    let file = file();
+    let used: BTreeSet<&str> =
+        services(&file).into_iter().flat_map(|(_, service)| texts(&service["profiles"])).collect();
+    assert!(used.len() >= 4, "{used:?}");
+    let compose = text("docker-compose.yml");
+    let head = compose.split("\nname:").next().expect("a head");
+    let (setup, page) = (text("scripts/setup-compose"), text("docs/operations.md"));
+    for profile in used {
+        assert!(head.contains(&format!("{profile} (")), "{profile}: {head}");
+        assert!(setup.contains(profile), "{profile}");
+        assert!(page.contains(&format!("\n| `{profile}` | ")), "{profile}");
     }
 }
 
