@@ -130,6 +130,12 @@ impl Api {
         Ok(parse::metric(&answer.text().await?, "fanfare_messages_sent_total"))
     }
 
+    /// Events that this node has stored.
+    pub async fn events(&self) -> Result<f64> {
+        let answer = self.http.get(format!("{}/metrics", self.base)).send().await?.error_for_status()?;
+        Ok(parse::metric_with(&answer.text().await?, "fanfare_events_total", r#"result="accepted""#))
+    }
+
     /// Waits until a mailing's books are closed, and sees to it that all of its recipients were sent to; answers when
     /// that was, in microseconds since the epoch.
     pub async fn finished(&self, mailing: &str, recipients: u64) -> Result<i64> {

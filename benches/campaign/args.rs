@@ -112,6 +112,8 @@ pub enum Part {
     Spike,
     /// Fifty thousand events at once
     Events,
+    /// Fifty thousand events by HTTP, from NATS JetStream and from Kafka
+    Brokers,
     /// A thousand requests for one moment, and ten thousand over a minute with a kill -9
     Requests,
     /// A thousand connections of somebody slow beside normal traffic

@@ -171,6 +171,19 @@ impl Database {
         Ok(u64::try_from(number)?)
     }
 
+    /// The time that a subquery finds in it, in microseconds since the epoch.
+    pub fn time(&self, subquery: &str) -> Result<i64> {
+        match self {
+            Self::Sqlite { path, .. } => {
+                let mut connection = SqliteConnection::establish(&path.to_string_lossy())?;
+                Ok(diesel::select(sql::<BigInt>(&format!("({subquery})"))).get_result(&mut connection)?)
+            }
+            Self::Postgres { server, name } => {
+                server.number_in(name, &format!("(extract(epoch FROM ({subquery})) * 1000000)::bigint"))
+            }
+        }
+    }
+
     /// Seconds of CPU that its server has used so far; none where the service is the database.
     pub fn cpu(&self, cpu: &Cpu) -> Result<Option<f64>> {
         match self {

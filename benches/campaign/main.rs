@@ -4,17 +4,20 @@
 mod answers;
 mod api;
 mod args;
+mod brokers;
 mod creations;
 mod database;
 mod events;
 mod imports;
 mod ingest;
+mod kafka;
 mod limit;
 #[path = "../../tests/support/listener.rs"]
 mod listener;
 mod load;
 mod machine;
 mod mailings;
+mod nats;
 mod notifications;
 mod parse;
 mod phones;
@@ -24,6 +27,7 @@ mod recovery;
 mod report;
 mod requests;
 mod schedules;
+mod sources;
 mod spent;
 mod spike;
 mod statistics;
@@ -153,6 +157,7 @@ impl Bench {
             creations: BTreeMap::new(),
             spikes: BTreeMap::new(),
             events: BTreeMap::new(),
+            sources: BTreeMap::new(),
             schedules: BTreeMap::new(),
             strangers: BTreeMap::new(),
         };
@@ -197,6 +202,9 @@ impl Bench {
                 if asked(Part::Events) {
                     says("a spike of events");
                     events::measure(&self, kind, report.events.entry(kind).or_default()).await?;
+                }
+                if asked(Part::Brokers) {
+                    brokers::measure(&self, kind, round, &mut report.sources).await?;
                 }
                 if asked(Part::Requests) {
                     says("scheduled requests");

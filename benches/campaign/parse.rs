@@ -92,9 +92,21 @@ pub struct Receipt {
 
 /// A metric's value, summed over its labels, in what Prometheus would read.
 pub fn metric(text: &str, name: &str) -> f64 {
+    metric_with(text, name, "")
+}
+
+/// The same of the series with this label alone, such as `channel="sms"`.
+pub fn metric_with(text: &str, name: &str, label: &str) -> f64 {
     let series = text.lines().filter_map(|line| line.rsplit_once(' '));
-    let of_it = series.filter(|(series, _)| series.split('{').next() == Some(name));
+    let of_it = series.filter(|(series, _)| series.split('{').next() == Some(name) && series.contains(label));
     of_it.filter_map(|(_, value)| value.parse::<f64>().ok()).sum()
+}
+
+/// The address that a nats-server says it listens on, once it is ready.
+pub fn nats_listens_on(log: &str) -> Option<String> {
+    let (before, _) = log.split_once("Server is ready")?;
+    let (_, address) = before.split_once("Listening for client connections on ")?;
+    Some(address.split_whitespace().next()?.to_owned())
 }
 
 /// The address that the service says it listens on, in its log of JSON lines.

@@ -33,10 +33,11 @@ pub struct Process {
 impl Process {
     /// Starts a command of the program, without the caller's settings.
     fn spawn(directory: &Path, name: &'static str, args: &[&str], env: &[(&str, &str)]) -> Result<Self> {
-        Self::spawn_binary(directory, BINARY.as_ref(), name, args, env)
+        Self::spawn_program(directory, BINARY.as_ref(), name, args, env)
     }
 
-    fn spawn_binary(
+    /// Starts another program, whose log is what it writes to standard error.
+    pub fn spawn_program(
         directory: &Path,
         binary: &Path,
         name: &'static str,
@@ -89,7 +90,7 @@ impl Process {
     }
 
     /// Looks until there is something to see.
-    async fn wait_for<T>(&mut self, mut look: impl AsyncFnMut(&Self) -> Option<T>) -> Result<T> {
+    pub async fn wait_for<T>(&mut self, mut look: impl AsyncFnMut(&Self) -> Option<T>) -> Result<T> {
         let began = Instant::now();
         while began.elapsed() < PATIENCE {
             if let Some(seen) = look(self).await {
@@ -103,7 +104,8 @@ impl Process {
         Err(self.complaint("was not ready in time"))
     }
 
-    fn said(&self) -> String {
+    /// Its log.
+    pub fn said(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
 
@@ -247,7 +249,7 @@ impl Service {
         let mut env =
             vec![("HTTP_PORT", "0"), ("DATABASE_URL", database), ("PROVIDER_BASE_URL", provider_url)];
         env.extend(settings);
-        let mut process = Process::spawn_binary(directory, binary, "service", &["serve"], &env)?;
+        let mut process = Process::spawn_program(directory, binary, "service", &["serve"], &env)?;
         let address = process.wait_for(async |process| parse::listens_on(&process.said())).await?;
         let api = Api::new(&address)?;
         process.wait_for(async |_| api.is_ready().await.then_some(())).await?;

@@ -14,6 +14,7 @@ use crate::phones::Readings;
 use crate::rates::Rates;
 use crate::recovery::Recovery;
 use crate::schedules::{self, Schedules};
+use crate::sources::{self, SourceSpikes};
 use crate::spike::POSTED;
 use crate::statistics::{Figure, STEADY, latency_json};
 use crate::strangers::{self, Strangers};
@@ -38,6 +39,7 @@ pub struct Report {
     pub creations: Creations,
     pub spikes: Spikes,
     pub events: EventSpikes,
+    pub sources: SourceSpikes,
     pub schedules: Schedules,
     pub strangers: Strangers,
 }
@@ -62,6 +64,7 @@ impl Report {
             creations::creations_text(&self.creations),
             creations::spikes_text(&self.spikes, POSTED, self.args.middle()),
             creations::events_text(&self.events, events::POSTED, self.args.events_as),
+            sources::sources_text(&self.sources, events::POSTED),
             schedules::schedules_text(&self.schedules),
             strangers::strangers_text(&self.strangers),
             self.disturbed_text(),
@@ -135,6 +138,7 @@ impl Report {
             "events": kinds(&|kind| {
                 self.events.get(&kind).map(|spike| creations::events_json(spike, events::POSTED))
             }),
+            "brokers": sources::sources_json(&self.sources, events::POSTED),
             "requests": schedules::schedules_json(&self.schedules),
             "strangers": strangers::strangers_json(&self.strangers),
         })
@@ -250,6 +254,7 @@ impl Report {
         let mailings = self.mailings.values().map(|figures| &figures.cpu_others);
         let others = mailings.chain(self.creations.values().map(|creation| &creation.cpu_others));
         let others = others.chain(self.imports.values().map(|import| &import.cpu_others));
+        let others = others.chain(self.sources.values().map(|spike| &spike.cpu_others));
         let medians = others.filter_map(Figure::summary);
         medians.map(|summary| summary.median).fold(0.0, f64::max)
     }

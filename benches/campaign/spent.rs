@@ -39,6 +39,12 @@ impl Spent {
         })
     }
 
+    /// With so many seconds of one more that has a part in the measurement.
+    pub fn and(mut self, seconds: f64) -> Self {
+        self.known += seconds;
+        self
+    }
+
     /// Percent of the machine that was used since then by what has no part in the measurement.
     pub fn others_since(&self, before: &Self) -> Result<f64> {
         let (machine, known) = (self.machine - before.machine, self.known - before.known);

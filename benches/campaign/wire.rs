@@ -21,7 +21,7 @@ impl Request {
     /// A POST of JSON. `headers` are whole lines.
     pub fn post(path: &str, headers: &str, body: &str) -> Self {
         let text = format!(
-            "POST {path} HTTP/1.1\r\nhost: fanfare\r\ncontent-type: application/json\r\n{headers}content-length: {}\r\n\r\n{body}",
+            "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{headers}content-length: {}\r\n\r\n{body}",
             body.len()
         );
         let places = text.match_indices(PLACE).map(|(at, _)| at).collect();

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::args::Kind;
 use crate::phones::{self, Readings};
+use crate::sources::{Source, SourceSpike, SourceSpikes, sources_json, sources_text};
 use crate::statistics::{Figure, Summary, mean_rate, most_in_a_second, percentile};
 use crate::table::{Table, count, middle, number, ranged};
 use crate::uploads::{Import, Imports, Program, imports_text, phones_text, uploads_json};
@@ -116,6 +117,27 @@ fn an_import_is_compared_with_that_of_the_other_program_in_the_same_round() {
     let json = uploads_json(&imports, 1000, &Readings::new());
     assert_eq!(json["files"][0]["over_other"]["rounds"], serde_json::json!([3.0, 2.0]));
     assert_eq!(json["files"][1]["over_other"], serde_json::Value::Null);
+}
+
+#[test]
+fn events_of_a_broker_are_compared_with_posted_ones_of_the_same_round() {
+    let spike = |rates: &[f64]| SourceSpike { per_second: figure(rates), ..SourceSpike::default() };
+    let mut spikes = SourceSpikes::new();
+    assert_eq!(sources_text(&spikes, 1000), None);
+    spikes.insert((Kind::Sqlite, Source::Posts), spike(&[100.0, 50.0]));
+    spikes.insert((Kind::Sqlite, Source::Kafka), spike(&[300.0, 100.0]));
+    let text = sources_text(&spikes, 1000).unwrap();
+    assert!(text.contains("2.50 (2.00–3.00)"), "{text}");
+    let json = serde_json::Value::from(sources_json(&spikes, 1000));
+    assert_eq!(json[0]["of_posts"], serde_json::Value::Null);
+    assert_eq!(json[1]["of_posts"]["rounds"], serde_json::json!([3.0, 2.0]));
+    assert_eq!((&json[1]["source"], &json[1]["events"]), (&"Kafka".into(), &1000.into()));
+}
+
+#[test]
+fn only_a_broker_has_events_before_the_service_starts() {
+    let brokers: Vec<_> = Source::ALL.into_iter().filter(|source| source.is_broker()).collect();
+    assert_eq!(brokers, [Source::Nats, Source::Kafka]);
 }
 
 #[test]

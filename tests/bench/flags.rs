@@ -55,7 +55,7 @@ fn only_clients_that_are_needed_are_imported() {
     assert_eq!(imported("answers,recovery"), [50_000, 200_000]);
     assert_eq!(imported("recovery"), [50_000]);
     assert_eq!(imported("spike"), [50_000]);
-    assert!(imported("ingest,notifications").is_empty());
+    assert!(imported("ingest,notifications,brokers").is_empty());
     assert_eq!(imported("rates,recovery"), [50_000, RATED]);
     assert_eq!(args(&format!("--sizes {RATED} --parts rates,recovery")).imported(), [RATED]);
 }

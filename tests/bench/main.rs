@@ -18,6 +18,8 @@ mod parse;
 mod phones;
 #[path = "../../benches/campaign/schedules.rs"]
 mod schedules;
+#[path = "../../benches/campaign/sources.rs"]
+mod sources;
 #[path = "../../benches/campaign/statistics.rs"]
 mod statistics;
 #[path = "../../benches/campaign/table.rs"]

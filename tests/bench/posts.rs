@@ -20,7 +20,7 @@ use crate::wire::{Answer, PLACE, Request};
 #[test]
 fn no_two_requests_have_a_number_in_common() {
     let mut request = Request::post("/x", &format!("key: {PLACE}\r\n"), &format!("[{PLACE},{PLACE}]"));
-    let first = "POST /x HTTP/1.1\r\nhost: fanfare\r\ncontent-type: application/json\r\nkey: 0000000\r\ncontent-length: 17\r\n\r\n[0000001,0000002]";
+    let first = "POST /x HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\nkey: 0000000\r\ncontent-length: 17\r\n\r\n[0000001,0000002]";
     assert_eq!(std::str::from_utf8(request.numbered(0)).unwrap(), first);
     assert!(request.numbered(41).ends_with(b"[0000124,0000125]"));
     assert!(request.numbered(1).ends_with(b"[0000004,0000005]"), "the digits of before are overwritten");

@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use crate::parse::{
-    Receipt, Stat, busy_ticks, file_system, listens_on, metric, number_of, processor, stat, ticks_per_second,
-    tree_ticks,
+    Receipt, Stat, busy_ticks, file_system, listens_on, metric, metric_with, nats_listens_on, number_of,
+    processor, stat, ticks_per_second, tree_ticks,
 };
 
 #[test]
@@ -70,6 +70,7 @@ fn a_number_is_found_by_its_whole_name() {
 fn a_metric_is_summed_over_its_labels_and_no_other_is_taken_for_it() {
     let text = "# TYPE sent_total counter\nsent_total{channel=\"sms\"} 3\nsent_total{channel=\"push\"} 4\nsent_total_2 9\n";
     assert_eq!((metric(text, "sent_total"), metric(text, "sent")), (7.0, 0.0));
+    assert_eq!(metric_with(text, "sent_total", r#"channel="push""#), 4.0);
 }
 
 #[test]
@@ -99,6 +100,16 @@ fn the_service_says_where_it_listens() {
     let log = "not JSON\n{\"message\":\"migrations ran\"}\n{\"message\":\"fanfare listens\",\"address\":\"127.0.0.1:8083\"}\n{\"mess";
     assert_eq!(listens_on(log).as_deref(), Some("127.0.0.1:8083"));
     assert_eq!(listens_on(""), None);
+}
+
+#[test]
+fn a_nats_server_that_is_not_ready_has_no_address() {
+    let log = "[7] [INF] Listening for client connections on 127.0.0.1:4222\n";
+    assert_eq!(nats_listens_on(log), None);
+    assert_eq!(
+        nats_listens_on(&format!("{log}[7] [INF] Server is ready\n")).as_deref(),
+        Some("127.0.0.1:4222")
+    );
 }
 
 #[test]

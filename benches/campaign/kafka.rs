@@ -1,0 +1,143 @@
+//! An Apache Kafka broker, for records that are produced before they are read.
+
+use std::fs;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use krafka::admin::{CreateTopicsOptions, NewTopic};
+use krafka::{Kafka as Client, Record};
+use tempfile::TempDir;
+
+use crate::process::Process;
+use crate::sources::PARTITIONS;
+use crate::{Failure, Result};
+
+/// The service's default.
+const TOPIC: &str = "fanfare.events";
+/// What the broker writes to its log when it serves.
+const READY: &str = "Kafka Server started";
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// Ports that are chosen at random may be taken by the time that the broker is there.
+const TRIES: usize = 5;
+
+/// One node that is broker and controller. But for the number of replicas it has the defaults, and it shares the partitions
+/// among the members of a new group at once, instead of after three seconds.
+const SETTINGS: &str = "\
+process.roles=broker,controller
+node.id=1
+controller.listener.names=CONTROLLER
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+auto.create.topics.enable=false
+offsets.topic.replication.factor=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+";
+
+/// A broker on free ports with an empty store; both go with the value.
+pub struct Kafka {
+    pub process: Process,
+    /// Host and port.
+    pub address: String,
+    _files: TempDir,
+}
+
+impl Kafka {
+    pub async fn start(directory: &Path) -> Result<Self> {
+        let installed = installed()?;
+        let mut failed = Failure::from("there is no free port for a Kafka broker");
+        for _ in 0..TRIES {
+            match Self::start_once(directory, &installed).await {
+                Ok(kafka) => return Ok(kafka),
+                Err(error) => failed = error,
+            }
+        }
+        Err(failed)
+    }
+
+    async fn start_once(directory: &Path, installed: &Path) -> Result<Self> {
+        let files = tempfile::Builder::new().prefix("kafka.").tempdir_in(directory)?;
+        let (data, settings) = (files.path().join("data"), files.path().join("server.properties"));
+        copy(&installed.join("formatted"), &data)?;
+        let (plain, controller) = (port()?, port()?);
+        let address = format!("127.0.0.1:{plain}");
+        let own = format!(
+            "log.dirs={}\ncontroller.quorum.voters=1@127.0.0.1:{controller}\n\
+             listeners=PLAINTEXT://{address},CONTROLLER://127.0.0.1:{controller}\n",
+            data.display()
+        );
+        fs::write(&settings, format!("{SETTINGS}{own}"))?;
+        let archive = format!("-XX:SharedArchiveFile={}", installed.join("classes.jsa").display());
+        let (jars, settings) =
+            (installed.join("lib/*").display().to_string(), settings.display().to_string());
+        let args = [
+            "-Xmx512m",
+            "-XX:+UseSerialGC",
+            &archive,
+            "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+            "-Dorg.slf4j.simpleLogger.log.kafka.server.KafkaRaftServer=info",
+            "-cp",
+            &jars,
+            "kafka.Kafka",
+            &settings,
+        ];
+        let mut process = Process::spawn_program(directory, "java".as_ref(), "Kafka broker", &args, &[])?;
+        process.wait_for(async |process| process.said().contains(READY).then_some(())).await?;
+        Ok(Self { process, address, _files: files })
+    }
+
+    /// Makes the topic and produces records, as many in each partition; waits until the broker has stored each.
+    pub async fn publish(&self, bodies: impl Iterator<Item = String>) -> Result {
+        let client = Client::builder(self.address.clone()).client_id("bench").connect().await?;
+        let topic = NewTopic::new(TOPIC, PARTITIONS, 1)?;
+        let options = CreateTopicsOptions::default().timeout(TIMEOUT);
+        for (_, created) in client.admin().create_topics([topic], options).await? {
+            created?;
+        }
+        let producer = client.producer().build().await?;
+        let mut handles = Vec::new();
+        for (body, partition) in bodies.zip((0..PARTITIONS).cycle()) {
+            handles.push(producer.enqueue(Record::new(TOPIC, body).partition(partition)).await?);
+        }
+        for handle in handles {
+            let _stored = handle.await?;
+        }
+        Ok(producer.close().await?)
+    }
+}
+
+/// The folder that `scripts/setup-kafka` has made.
+fn installed() -> Result<PathBuf> {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/setup-kafka");
+    let output = Command::new(script).output()?;
+    if !output.status.success() {
+        return Err(format!("there is no Kafka: {}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim_end()))
+}
+
+/// Below the range that outgoing connections take theirs from.
+fn port() -> Result<u16> {
+    let mut random = std::iter::repeat_with(|| fastrand::u16(20_000..30_000)).take(1000);
+    let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
+    random.find(is_free).ok_or_else(|| "there is no free port".into())
+}
+
+/// Copies a folder with all that is in it.
+fn copy(from: &Path, to: &Path) -> Result {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() {
+            copy(&from, &to)?;
+        } else {
+            fs::copy(&from, &to)?;
+        }
+    }
+    Ok(())
+}
