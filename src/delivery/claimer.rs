@@ -48,7 +48,7 @@ impl Claimer {
         }
     }
 
-    /// Claims as much as the lanes take; answers how long nothing will be due.
+    /// Claims one lot for each lane that has due messages; returns the time until there may be more.
     ///
     /// # Errors
     /// Those of the database.
@@ -74,9 +74,10 @@ impl Claimer {
             } else if due_at > now {
                 pause = pause.min(due_at.since(now));
             } else {
-                while self.claim(channel, priority, lanes.room(priority)).await? {}
-                // what there was no room for is looked for again soon
-                pause = pause.min(Duration::from_millis(20));
+                // one lot for each lane: a long queue of one priority must not keep an urgent message from being found
+                let has_more = self.claim(channel, priority, lanes.room(priority)).await?;
+                // a full lane is looked at again soon
+                pause = if has_more { Duration::ZERO } else { pause.min(Duration::from_millis(20)) };
             }
         }
         Ok(pause)

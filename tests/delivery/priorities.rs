@@ -1,6 +1,6 @@
 //! Mailings side by side: fair between equals, urgent ones first.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -74,6 +74,26 @@ crate::on_each_database! {
             bench.post(&format!("/mailings/{id}/cancel"), json!({})).await;
             assert_eq!(finals(&bench.closed(&id).await), 4000);
         }
+    }
+}
+
+crate::on_each_database! {
+    async fn an_urgent_message_is_claimed_before_a_long_queue_is_drained(kind: Database) {
+        // many small lots, and a lane that has room for all of them
+        let settings = [("delivery.page_size", "10"), ("delivery.lane_capacity", "100000"), ("channels.rate_per_second", "0")];
+        let bench = Bench::start(kind, &settings).await;
+        let (due, later) = (after(Duration::from_secs(3)), after(Duration::from_millis(3300)));
+        let one = |phone: u64, due: &str, priority: &str| {
+            json!({"channel": "sms", "recipient": phone.to_string(), "content": "x", "scheduled_at": due, "priority": priority})
+        };
+        for first in [79030000000, 79030001000, 79030002000] {
+            let batch: Vec<_> = (first..first + 1000).map(|phone| one(phone, &due, "normal")).collect();
+            bench.post("/notifications/batch", json!({"notifications": batch})).await;
+        }
+        bench.post("/notifications", one(79050000000, &later, "high")).await;
+        bench.received(3001).await;
+        let urgent = bench.requests().iter().position(|request| request.phone == Some(79050000000));
+        assert!(urgent.is_some_and(|before| before < 2000), "{urgent:?} of 3000 went before the urgent message");
     }
 }
 
