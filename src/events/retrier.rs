@@ -6,6 +6,8 @@ use std::time::Duration;
 use super::model::Source;
 use super::refused::{self, RefusedRow, line};
 use super::usecase::{Events, Wanted};
+use crate::broker::Broker;
+use crate::broker::kafka::Kafka;
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::error::{Error, Result};
@@ -109,6 +111,6 @@ impl Retrier {
     }
 
     fn count(&self, outcome: &str) {
-        self.metrics.broker_events.with_label_values(&["kafka", outcome]).inc();
+        self.metrics.broker_events.with_label_values(&[Kafka::NAME, outcome]).inc();
     }
 }

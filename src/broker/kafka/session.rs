@@ -21,6 +21,8 @@ const FETCH_WAIT: Duration = Duration::from_millis(500);
 /// The most bytes of one fetch, and of one partition in it. A larger record comes alone.
 const FETCH_BYTES: i32 = 8 * 1024 * 1024;
 const PARTITION_BYTES: i32 = 1024 * 1024;
+/// The most records kept from one fetch. The client throws the rest away and fetches it again.
+const BUFFERED_RECORDS: i32 = 20_000;
 /// The most bytes of one batch of records after decompression.
 const UNPACKED_BYTES: usize = 64 * 1024 * 1024;
 /// The time-out of a look at the topics.
@@ -74,7 +76,7 @@ impl Session {
             .max_partition_fetch_bytes(PARTITION_BYTES)
             .max_decompressed_size(UNPACKED_BYTES)
             .max_poll_records(records)
-            .max_buffered_records(records)
+            .max_buffered_records(BUFFERED_RECORDS)
             .metrics_push(false)
             .build()
             .await?;
