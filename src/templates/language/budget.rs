@@ -3,8 +3,8 @@
 use super::evaluate::Stop;
 use super::value::Value;
 
-/// Steps of one rendering. A step costs less than 100 ns, so that all of them stay below 10 ms.
-const WORK: u32 = 100_000;
+/// Steps of one rendering. A step costs less than 50 ns, so that all of them stay below 10 ms.
+const WORK: u32 = 150_000;
 /// Steps of one condition.
 const WORK_OF_CONDITION: u32 = 10_000;
 /// Bytes of the values that one rendering makes; its output has a bound of its own.
