@@ -249,8 +249,9 @@ impl App {
             live: live.clone(),
             metrics: metrics.clone(),
         };
-        let parts = (tasks_db.clone(), clock.clone());
-        let events = Arc::new(FromBroker::new(Arc::clone(&doors.events), parts, config.kafka.tries));
+        let (db_of_events, most_tries) = (tasks_db.clone(), config.kafka.tries);
+        let events = FromBroker::new(Arc::clone(&doors.events), db_of_events, clock.clone(), most_tries);
+        let events = Arc::new(events);
         let wake = Arc::new(Notify::new());
         if config.node.role != Role::Api {
             let ways = (Arc::clone(&wake), config.delivery.poll);

@@ -5,7 +5,7 @@ use tracing_subscriber::EnvFilter;
 use crate::config::{Log, LogFormat};
 use crate::error::{Error, Result};
 
-/// What a library logs of each try to reach its peer. What came of it stands in our own words once.
+/// Silences a library that logs each attempt to reach its peer; the reader logs the outcome once.
 const QUIET: &str = "krafka=error";
 
 /// Starts logging for the whole process.

@@ -16,7 +16,7 @@ use crate::{Failure, Result};
 
 /// The service's default.
 const TOPIC: &str = "fanfare.events";
-/// What the broker writes to its log when it serves.
+/// The line of the broker's log that says it is ready.
 const READY: &str = "Kafka Server started";
 const TIMEOUT: Duration = Duration::from_secs(20);
 /// Ports that are chosen at random may be taken by the time that the broker is there.

@@ -1,4 +1,4 @@
-//! What was measured of events from brokers, as a table and as JSON.
+//! The figures of events from brokers, as a table and as JSON.
 
 use std::collections::BTreeMap;
 
@@ -66,7 +66,7 @@ pub struct SourceSpike {
 pub type SourceSpikes = BTreeMap<(Kind, Source), SourceSpike>;
 
 /// A source's rate over that of `POST /events`, round by round.
-fn of_posts(spikes: &SourceSpikes, (kind, source): (Kind, Source), spike: &SourceSpike) -> Figure {
+fn of_posts(spikes: &SourceSpikes, kind: Kind, source: Source, spike: &SourceSpike) -> Figure {
     let posts = spikes.get(&(kind, Source::Posts)).filter(|_| source != Source::Posts);
     posts.map(|posts| spike.per_second.over(&posts.per_second)).unwrap_or_default()
 }
@@ -96,7 +96,7 @@ pub fn sources_text(spikes: &SourceSpikes, events: u64) -> Option<String> {
             kind.name().to_owned(),
             source.name().to_owned(),
             ranged(&spike.per_second, number),
-            ranged(&of_posts(spikes, (*kind, *source), spike), number),
+            ranged(&of_posts(spikes, *kind, *source, spike), number),
             ranged(&spike.first, count),
             ranged(&spike.arrived, number),
         ];
@@ -120,7 +120,7 @@ pub fn sources_json(spikes: &SourceSpikes, events: u64) -> Vec<Value> {
             "source": source.name(),
             "events": events,
             "events_per_second": spike.per_second.json(),
-            "of_posts": of_posts(spikes, (*kind, *source), spike).json(),
+            "of_posts": of_posts(spikes, *kind, *source, spike).json(),
             "first_event_ms": spike.first.json(),
             "at_provider_s": spike.arrived.json(),
             "urgent_ms": latency_json(&spike.urgent),

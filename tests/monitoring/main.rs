@@ -15,7 +15,7 @@ use crate::files::{alerts, dashboard_queries, filled, metric_names};
 use crate::prometheus::Prometheus;
 use crate::support::{Database, Service};
 
-/// What only shows once partitions of a Kafka broker are read, since its labels are the names of topics.
+/// Metrics that exist only while Kafka partitions are read, since their labels name topics.
 const OF_PARTITIONS: &str = "fanfare_broker_lag";
 
 /// The names of the series that `/metrics` shows.

@@ -53,7 +53,7 @@ broker.heartbeat.interval.ms=200
 broker.session.timeout.ms=1500
 ";
 
-/// What the broker writes to its log when it serves.
+/// The line of the broker's log that says it is ready.
 const READY: &str = "Kafka Server started";
 
 /// A broker on ports of its own, which goes with the value.
@@ -216,7 +216,7 @@ impl Kafka {
         self.settings.push((key.to_owned(), value.to_owned()));
     }
 
-    /// What the broker has written of warnings and errors, through all its starts.
+    /// Returns the broker's warnings and errors since its first start.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(self.log_path()).unwrap_or_default()).into_owned()
     }

@@ -15,12 +15,12 @@ use crate::error::Source;
 use crate::lifecycle::Shutdown;
 use crate::metrics::Metrics;
 
-/// A second event with the same `Nats-Msg-Id` is dropped by the broker for so long, in a stream made here.
+/// A second event with the same `Nats-Msg-Id` is dropped by the broker within this time, in a stream that the service creates.
 const DUPLICATES: Duration = Duration::from_secs(10 * 60);
 /// Events that were delivered and not acknowledged, of all nodes. Those that wait for another try are among them, and
 /// must not keep the others out.
 const MOST_PENDING: i64 = 50_000;
-/// How long one request waits for an event.
+/// The time one request waits for an event.
 const LONG_POLL: Duration = Duration::from_secs(20);
 
 /// A JetStream subject, read by a durable pull consumer that all nodes share.
@@ -59,7 +59,7 @@ impl JetStream {
         Ok(found)
     }
 
-    /// The consumer on the stream; what is not there is made.
+    /// Opens the consumer on the stream, and creates either if it does not exist.
     async fn subscribe(&self, link: &Link) -> Result<Pull, Source> {
         let settings = &self.settings;
         let context = ContextBuilder::new().timeout(ANSWER).build(link.client.clone());
@@ -105,7 +105,7 @@ impl JetStream {
         Ok(Pull { context, consumer })
     }
 
-    /// What there is, up to a batch. Where there is nothing, the first that comes, or nothing after a while.
+    /// Fetches the waiting messages, up to a batch. If there are none, waits a while for the first.
     async fn fetch(&self, pull: &Pull, link: &Link, shutdown: &Shutdown) -> Result<Vec<Message>, Source> {
         let found = pull.at_once(self.settings.batch).await?;
         if !found.is_empty() || shutdown.is_fired() {

@@ -32,7 +32,7 @@ pub struct FromBroker {
 
 impl FromBroker {
     /// Creates an intake into these events. After `most_tries` a Kafka record becomes a dead letter.
-    pub fn new(events: Arc<Events>, (db, clock): (Db, Clock), most_tries: u64) -> Self {
+    pub fn new(events: Arc<Events>, db: Db, clock: Clock, most_tries: u64) -> Self {
         Self { events, db, clock, most_tries }
     }
 

@@ -232,7 +232,7 @@ impl fmt::Display for Number {
     }
 }
 
-/// What is still to be written, character by character.
+/// The characters that are still expected.
 struct Expected<'a>(&'a str);
 
 impl Write for Expected<'_> {

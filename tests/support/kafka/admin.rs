@@ -1,4 +1,4 @@
-//! What an operator does to topics and groups.
+//! The tasks of an operator: topics and groups.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;

@@ -1,4 +1,4 @@
-//! What `scripts/setup-kafka` has installed, and how it is run.
+//! The programs that `scripts/setup-kafka` installs, and the commands that run them.
 
 use std::fs;
 use std::io::Write as _;
@@ -9,7 +9,7 @@ use std::sync::mpsc::{self, RecvTimeoutError};
 
 use super::PATIENCE;
 
-/// What to say when a program is missing.
+/// The hint for a missing program.
 pub(super) const INSTALLS: &str = "scripts/setup-test installs it";
 
 /// The folder that `scripts/setup-kafka` has made.
