@@ -1,6 +1,6 @@
-//! Takes what phone numbers look like in each country from libphonenumber's data, as the crate `phonenumber` has it, so that
-//! the program has a table instead of the crate: its parser takes longer than an import can spend on a number, and its
-//! tables a quarter of a second at each start.
+//! Generates the table of phone number patterns of each country from libphonenumber's data in the crate `phonenumber`.
+//! The program uses this table instead of the crate, whose parser takes longer than an import can spend on a number,
+//! and whose tables take a quarter of a second at each start.
 
 use std::error::Error;
 use std::fmt::Write as _;
@@ -15,7 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     // ITU-T E.164: a country code has one to three digits
     for code in 1..=999_u16 {
         let mut regions = DATABASE.by_code(&code).unwrap_or_default();
-        // the main country first: most numbers are its
+        // the main country first, since most numbers belong to it
         regions.sort_by_key(|region| !region.is_main_country_for_code());
         for region in regions {
             row(&mut table, region)?;
@@ -47,7 +47,7 @@ fn row(table: &mut String, region: &Metadata) -> Result<(), std::fmt::Error> {
     )
 }
 
-/// The kinds of numbers that can be called from abroad.
+/// Returns the kinds of numbers that can be called from abroad.
 fn descriptors(region: &Metadata) -> impl Iterator<Item = &Descriptor> {
     let all = region.descriptors();
     [

@@ -1,10 +1,10 @@
-//! Checks a mailing whose books are closed against the log of the provider that it went to.
+//! Checks a finished mailing against the log of its provider.
 //!
 //! ```text
-//! fanfare sandbox --log requests.jsonl      # and the service, killed and started again as often as you like
+//! fanfare sandbox --log requests.jsonl      # and the service, killed and restarted as often as you like
 //! cargo run --example check_books -- --database sqlite://fanfare.db --log requests.jsonl --killed 1763710000000000
 //! ```
-#![expect(clippy::expect_used, reason = "what it shares with the tests fails by panicking")]
+#![expect(clippy::expect_used, reason = "the code shared with the tests fails by panicking")]
 
 #[path = "../tests/support/checker.rs"]
 mod checker;
@@ -23,19 +23,19 @@ use fanfare::error::Result;
 
 use checker::{Interruption, Limits, check, read_requests};
 
-/// Says which lines of the delivery contract a mailing breaks, and ends with 1 if there are any.
+/// Lists the rules of the delivery contract that a mailing breaks, and exits with 1 if it breaks any.
 #[derive(Parser)]
 struct Args {
     /// `sqlite://PATH` or `postgres://…`
     #[arg(long)]
     database: String,
-    /// What `fanfare sandbox --log` wrote; of one mailing only
+    /// Log of `fanfare sandbox --log`, with the requests of only this mailing
     #[arg(long)]
     log: PathBuf,
-    /// The mailing; by default the last one
+    /// Mailing to check; by default the last one
     #[arg(long)]
     mailing: Option<MailingId>,
-    /// When the service was killed, in microseconds since the epoch; as often as it was
+    /// Time at which the service was killed, in microseconds since the epoch; repeat the flag for each kill
     #[arg(long)]
     killed: Vec<i64>,
     /// `SMS_WORKERS`
@@ -44,10 +44,10 @@ struct Args {
     /// `DELIVERY_RECORD_BATCH`
     #[arg(long, default_value_t = 500)]
     record_batch: usize,
-    /// From each failed attempt to the next
+    /// Delays from each failed attempt to the next
     #[arg(long, value_delimiter = ',', default_value = "1s,2s,4s", value_parser = humantime::parse_duration)]
     delays: Vec<Duration>,
-    /// `RATE_LIMIT_PER_CHANNEL`; by default there is none
+    /// `RATE_LIMIT_PER_CHANNEL`; by default unlimited
     #[arg(long)]
     rate: Option<f64>,
 }

@@ -1,5 +1,5 @@
-//! Measures how fast mail goes out: into Postfix's smtp-sink, over the channel's adapter, and beside it over a loop that
-//! writes the same bytes for every mail and takes any answer, the most that one exchange at a time can come to.
+//! Measures the rate of mail into Postfix's smtp-sink: with the channel's adapter, and with a bare loop that writes the
+//! same bytes for every mail and accepts any response. The loop is the upper bound of one exchange at a time.
 //!
 //! ```text
 //! $(scripts/setup-smtp-sink) 127.0.0.1:2525 1000 &
@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use clap::Parser;
-use fanfare::channels::email::{Email, Settings, Tls};
-use fanfare::channels::{Channel, Delivery, Verdict};
+use fanfare::channels::email::{Email, SmtpSettings, Tls};
+use fanfare::channels::{Channel, Delivery, DeliveryResult};
 use fanfare::clock::Clock;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -23,15 +23,15 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 #[derive(Debug, Parser)]
 struct Args {
-    /// Where smtp-sink listens, in clear.
+    /// Address of smtp-sink, without TLS
     sink: SocketAddr,
-    /// How many mails are under way at once.
+    /// Number of concurrent connections
     #[arg(long, default_value_t = 16)]
     connections: u64,
-    /// How many go out in each run.
+    /// Number of mails in each run
     #[arg(long, default_value_t = 50_000)]
     mails: u64,
-    /// How often all is measured.
+    /// Number of runs
     #[arg(long, default_value_t = 3)]
     runs: u32,
 }
@@ -39,7 +39,8 @@ struct Args {
 #[tokio::main]
 async fn main() -> Result<(), Failure> {
     let args = Args::parse();
-    let mut settings = Settings::new(&format!("smtp://{}", args.sink), Some(Tls::None), "news@example.com")?;
+    let mut settings =
+        SmtpSettings::new(&format!("smtp://{}", args.sink), Some(Tls::None), "news@example.com")?;
     settings.unsubscribe_url = Some("https://example.com/unsubscribe?id={id}".into());
     let email = Arc::new(Email::new(settings, Clock::System)?);
     for run in 1..=args.runs {
@@ -54,7 +55,7 @@ async fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-/// How many mails are to be sent yet.
+/// The number of mails still to be sent.
 struct Left(AtomicU64);
 
 impl Left {
@@ -67,7 +68,7 @@ impl Left {
     }
 }
 
-/// Mails a second.
+/// Returns the rate in mails a second.
 async fn timed<F>(args: &Args, sender: impl Fn(u64) -> F) -> Result<f64, Failure>
 where
     F: Future<Output = Result<(), Failure>> + Send + 'static,
@@ -80,7 +81,7 @@ where
     Ok(args.mails as f64 / began.elapsed().as_secs_f64())
 }
 
-/// 300 bytes of text, as the other benchmarks have it.
+/// Returns 300 bytes of text, as in the other benchmarks.
 fn text() -> String {
     "Hello, this is a message of some length, as mailings are.\n".repeat(5)
 }
@@ -94,7 +95,7 @@ async fn channel(email: Arc<Email>, has_html: bool, left: Arc<Left>) -> Result<(
             ..Delivery::to("anna@example.net", text())
         };
         let answer = email.send(delivery).await;
-        if answer.verdict != Verdict::Delivered {
+        if answer.verdict != DeliveryResult::Delivered {
             return Err(format!("{answer:?}").into());
         }
     }
@@ -121,7 +122,7 @@ async fn raw(sink: SocketAddr, left: Arc<Left>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Reads as many lines.
+/// Reads this number of lines.
 async fn answers(stream: &mut TcpStream, buffer: &mut [u8], count: usize) -> Result<(), Failure> {
     let mut lines = 0;
     while lines < count {

@@ -1,14 +1,14 @@
-//! Fills templates that are as costly as the language allows, and says what the worst of them cost.
+//! Renders templates that are as costly as the language allows, and prints the highest costs.
 //!
 //! ```text
 //! cargo run --release --example template_bounds -- --templates 100000
 //! ```
 //!
-//! The templates are drawn from the whole grammar and filled with hostile data: texts of 64 KiB, lists of thousands of
-//! elements, objects a hundred levels deep, the largest numbers. Time is the wall clock's; what seems slow is repeated, and
-//! the fastest run counts, so that a busy machine does not look like a slow template. Memory is what is allocated at the
-//! peak of one rendering, without its output. It ends with 1 when a bound is broken.
-#![expect(clippy::print_stdout, reason = "a report is what it is for")]
+//! The templates are drawn from the whole grammar and rendered with hostile data: texts of 64 KiB, lists of thousands
+//! of elements, objects a hundred levels deep, the largest numbers. Time is wall-clock time. A slow rendering is
+//! repeated and its fastest run counts, so that a busy machine does not look like a slow template. Memory is the peak
+//! allocation of one rendering without its output. The program exits with 1 when a bound is broken.
+#![expect(clippy::print_stdout, reason = "the program prints a report")]
 
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -24,21 +24,22 @@ use serde_json::{Map, Value as Json, json};
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
-/// The longest that one rendering may take.
+/// The longest time that one rendering may take.
 const MOST_TIME: Duration = Duration::from_millis(10);
-/// Bytes that one rendering may allocate beside its output.
+/// The bytes that one rendering may allocate in addition to its output.
 const MOST_MEMORY: usize = 1024 * 1024;
-/// Bytes of the longest output, of HTML. They are there before a rendering begins, so that all else is what it allocates.
+/// The bytes of the longest output, of HTML. They are allocated before a rendering begins, so that they are not
+/// counted.
 const LONGEST: usize = 1_600_000;
-/// From here on a rendering is repeated to tell slow templates from a busy machine.
+/// The time above which a rendering is repeated, to tell slow templates from a busy machine.
 const SEEMS_SLOW: Duration = Duration::from_millis(2);
 
 #[derive(Parser)]
 struct Args {
-    /// How many templates to fill
+    /// Number of templates to render
     #[arg(long, default_value_t = 100_000)]
     templates: usize,
-    /// Other templates
+    /// Seed of the random templates
     #[arg(long, default_value_t = 1)]
     seed: u64,
 }
@@ -148,7 +149,7 @@ struct Cost {
     is_complete: bool,
 }
 
-/// Calls `work`, which says whether it came to an end.
+/// Calls `work` and measures it. `work` returns true if it completed.
 fn cost(mut work: impl FnMut() -> bool) -> Cost {
     let before = ALLOCATOR.current_usage();
     ALLOCATOR.reset_peak_usage();
@@ -192,7 +193,7 @@ impl Worst {
     fn report(&self, what: &str) {
         let shown = |text: &str| text.chars().take(300).collect::<String>();
         println!(
-            "{what}: {} filled, {} of them to the end; the slowest took {:.2} ms, the largest {} KiB beside its output",
+            "{what}: {} measured, {} completed; the slowest took {:.2} ms, the largest {} KiB besides its output",
             self.count,
             self.complete,
             self.time.as_secs_f64() * 1000.0,

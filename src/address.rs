@@ -1,4 +1,4 @@
-//! Addresses of people: which texts are one, and the normal form by which two of them are the same.
+//! Addresses of people: their validation, and the normal form by which two of them are compared.
 
 pub mod email;
 pub mod text;
@@ -8,8 +8,9 @@ use std::borrow::Cow;
 use self::email::EmailAddress;
 use crate::kinds::ChannelKind;
 
-/// The normal form of an address that was accepted on a channel: equal for all spellings of one address. A phone number is
-/// its E.164 digits. What cannot be read as an address of the channel stands for itself.
+/// Returns the normal form of an address that was accepted on a channel; all spellings of one address have the same.
+/// The normal form of a phone number is its E.164 digits. A text that is not an address of the channel is returned
+/// unchanged, an e-mail address in lower case.
 pub fn normal(channel: ChannelKind, address: &str) -> Cow<'_, str> {
     match channel {
         ChannelKind::Sms => address.strip_prefix('+').unwrap_or(address).into(),
@@ -17,7 +18,7 @@ pub fn normal(channel: ChannelKind, address: &str) -> Cow<'_, str> {
             Ok(email) => email.normal().into(),
             Err(_) => address.to_lowercase().into(),
         },
-        // tokens, ids, and URLs as the parser of URLs has written them
+        // tokens, ids, and URLs that the URL parser has already normalized
         ChannelKind::Push
         | ChannelKind::Webhook
         | ChannelKind::Discord

@@ -1,11 +1,12 @@
-//! The composition root: the only place that knows everyone and wires them together.
+//! The composition root: the only place that knows all modules and wires them together.
 
+pub mod api;
 pub mod broker;
 mod channels;
 mod clients;
 mod credentials;
 mod database;
-mod doors;
+mod dependencies;
 mod paths;
 mod pulse;
 mod requests;
@@ -26,8 +27,8 @@ use tracing_actix_web::TracingLogger;
 use self::clients::ClientServices;
 pub use self::credentials::credentials_beside;
 pub use self::database::{Migration, Target, migrations, open_db};
-use self::doors::Doors;
-pub use self::doors::domains_of_routes;
+use self::dependencies::Dependencies;
+pub use self::dependencies::domains_of_routes;
 use self::secrets::Secrets;
 use crate::clients::Clients;
 use crate::clock::Clock;
@@ -36,14 +37,14 @@ use crate::credentials::Credentials;
 use crate::db::listen::Listener;
 use crate::db::{AnyConnection, Db, Workload};
 use crate::dead_letters::replayer::Replayer;
-use crate::dead_letters::usecase::Told;
+use crate::dead_letters::usecase::ReplayNotifiers;
 use crate::dead_letters::{self, DeadLetters};
 use crate::delivery::announce::Announcer;
 use crate::delivery::repo::claim;
-use crate::delivery::{Engine, Settings, backlog};
+use crate::delivery::{Engine, EngineSettings, backlog};
 use crate::descriptors;
-use crate::egress::guard::{Guard, Plain};
-use crate::endpoints::{Book, Endpoints};
+use crate::egress::guard::{Guard, PlainHttp};
+use crate::endpoints::{EndpointCache, Endpoints};
 use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::events::handler::broker::FromBroker;
@@ -51,21 +52,21 @@ use crate::http::access::{self, Access};
 use crate::http::bodies::BodyMemory;
 use crate::http::browser::{self, Sites};
 use crate::http::channels::{Channels, ProviderStates};
-use crate::http::connection::{self, AnswerMemory, Connections};
+use crate::http::connection::{self, Connections, ResponseMemory};
 use crate::http::effects;
-use crate::http::figures::NextDue;
-use crate::http::health::{Probes, SignOfLife};
-use crate::http::once::Keeping;
+use crate::http::health::{Heartbeat, Probes};
+use crate::http::idempotency_header::IdempotencyRetention;
 use crate::http::parameters::{self, Parameters};
 use crate::http::request_log::RequestLog;
+use crate::http::stats::NextDue;
 use crate::http::wrong_keys::WrongKeys;
 use crate::http::{metrics as http_metrics, server};
 use crate::idempotency;
-use crate::inbox::delivery::Letterbox;
-use crate::inbox::handler::door::Origins;
+use crate::inbox::delivery::InboxWriter;
+use crate::inbox::handler::auth::Origins;
 use crate::inbox::{self, Inbox};
 use crate::kinds::ChannelKind;
-use crate::lifecycle::{self, Shutdown, Trigger, supervise};
+use crate::lifecycle::{self, Shutdown, ShutdownTrigger, supervise};
 use crate::live::Live;
 use crate::live::observer::Observer;
 use crate::mailings::Mailings;
@@ -73,79 +74,80 @@ use crate::mailings::usecase::{ChannelRates, Wakeup};
 use crate::messages::Messages;
 use crate::metrics::Metrics;
 use crate::notifications::Notifications;
-use crate::notifications::usecase::{Arrivals, Terms};
+use crate::notifications::usecase::{NewMessageNotifier, NotificationLimits};
 use crate::pending_mailing::watchdog::Watchdog;
 use crate::people::{self, People};
 use crate::preferences::handler::unsubscribe::Brand;
-use crate::preferences::link::Tokens;
-use crate::preferences::{self, Preferring};
+use crate::preferences::link::UnsubscribeTokens;
+use crate::preferences::{self, PreferenceService};
 use crate::requests::{Recurring, Requests};
 use crate::routes::Routes;
+use crate::runtime::Runtime;
 use crate::sending::usecase::Switch;
 use crate::sending::{self, Sending};
 use crate::suppressions::Suppressions;
 use crate::templates::Templates;
 
 const MIB: usize = 1024 * 1024;
-/// For the database to take what came of the last attempts, after those have ended.
+/// The time to record the outcomes of the last attempts after these have ended.
 const LAST_WORDS: Duration = Duration::from_secs(8);
-/// A database that takes nothing for so long does not answer.
+/// The time without a successful write after which the database counts as unresponsive.
 const SILENT: Duration = Duration::from_secs(5);
 
-/// A service that listens. Dropping it stops nothing; call [`App::stop`].
+/// A running service. Dropping it does not stop it; call [`App::stop`].
 pub struct App {
     address: SocketAddr,
     server: JoinHandle<std::io::Result<()>>,
     handle: ServerHandle,
-    work: Work,
+    work: NodeWork,
     observer: JoinHandle<()>,
-    /// What else holds the database: when it has ended, another service may have the file.
+    /// The other tasks that use the database: once they have ended, another service may open the file.
     tasks: Vec<JoinHandle<()>>,
-    /// Writes what came of the last webhooks.
-    book: Arc<Book>,
-    trigger: Trigger,
+    /// The endpoint cache, whose last results of webhooks are stored at shutdown.
+    book: Arc<EndpointCache>,
+    trigger: ShutdownTrigger,
     shutdown: Shutdown,
     db: Db,
-    /// For what is in flight to end.
+    /// The time for attempts in flight to end.
     patience: Duration,
 }
 
-/// What runs beside the server.
-enum Work {
-    /// Mailings are begun and sent.
+/// The work besides serving the API.
+enum NodeWork {
+    /// This node starts mailings and sends messages.
     Here { engine: Engine, watchdog: JoinHandle<()>, letters: JoinHandle<()> },
-    /// Other nodes do that, and are told of changes.
-    Elsewhere { announcing: (Trigger, JoinHandle<()>), listener: Option<Listener> },
+    /// Other nodes do this work, and this node notifies them of changes.
+    Elsewhere { announcing: (ShutdownTrigger, JoinHandle<()>), listener: Option<Listener> },
 }
 
-/// The parts of the work that the API speaks to.
-struct Partners {
+/// The handles through which the API reaches the engine, here or on other nodes.
+struct EngineDependencies {
     wakeup: Arc<dyn Wakeup>,
     rates: Arc<dyn ChannelRates>,
-    arrivals: Arc<dyn Arrivals>,
+    arrivals: Arc<dyn NewMessageNotifier>,
     switch: Arc<dyn Switch>,
-    watchdog: Option<SignOfLife>,
-    engine: Option<SignOfLife>,
+    watchdog: Option<Heartbeat>,
+    engine: Option<Heartbeat>,
     provider_states: ProviderStates,
 }
 
-/// The channels' limits, as far as a node knows them that does not send.
-struct Limits(BTreeMap<ChannelKind, f64>);
+/// The channels' rate limits from the configuration, for a node that does not send.
+struct ConfiguredRates(BTreeMap<ChannelKind, f64>);
 
-impl Limits {
+impl ConfiguredRates {
     fn new(config: &Config) -> Self {
         let limit = |channel: &ChannelKind| Some((*channel, config.rate(*channel)?));
         Self(ChannelKind::ALL.iter().filter_map(limit).collect())
     }
 }
 
-impl ChannelRates for Limits {
+impl ChannelRates for ConfiguredRates {
     fn rate(&self, channel: ChannelKind) -> Option<f64> {
         self.0.get(&channel).copied()
     }
 }
 
-/// What the handlers are given.
+/// The services that the handlers use.
 #[derive(Clone)]
 struct Services {
     clients: ClientServices,
@@ -162,10 +164,10 @@ struct Services {
     events: web::Data<Events>,
     requests: web::Data<Requests>,
     recurring: web::Data<Recurring>,
-    keeping: web::Data<Keeping>,
+    keeping: web::Data<IdempotencyRetention>,
     metrics: web::Data<Metrics>,
     inbox: web::Data<Inbox>,
-    preferring: web::Data<Preferring>,
+    preferring: web::Data<PreferenceService>,
     people: web::Data<People>,
     brand: web::Data<Brand>,
     suppressions: web::Data<Suppressions>,
@@ -181,8 +183,8 @@ struct Services {
     probes: web::Data<Probes>,
     parameters: web::Data<Parameters>,
     bodies: web::Data<BodyMemory>,
-    answers: web::Data<AnswerMemory>,
-    /// Of the engine; the server's workers have runtimes of their own.
+    answers: web::Data<ResponseMemory>,
+    /// The engine's runtime; the server's workers have runtimes of their own.
     runtime: web::Data<tokio::runtime::Handle>,
 }
 
@@ -190,13 +192,13 @@ impl App {
     /// Opens the database, starts the engine and listens.
     ///
     /// # Errors
-    /// Whatever of the configuration does not work: the database, the address.
+    /// A part of the configuration does not work, such as the database or the address.
     pub async fn start(config: Config, clock: Clock) -> Result<Self> {
         let metrics = Metrics::new()?;
         let vault = credentials::vault(&config)?;
         let db = open_db(&config, &metrics).await?.exclusive()?.fill().await?.doing(Workload::Request);
         let (clock, pulse) = database::followed(&db, clock, &metrics).await;
-        // the address before the engine: a second service must not begin to send before it finds the port taken
+        // bind before the engine starts: a second service must not begin to send before it finds the port in use
         let listener = listen(config.listen())?;
         let address = listener.local_addr().map_err(|e| Error::Internal(e.into()))?;
         let secrets = Secrets::load(&config, &db, clock.now()).await?;
@@ -208,26 +210,29 @@ impl App {
         if config.delivery.sending == config::Sending::Off {
             let now = clock.now();
             db.write(move |c| sending::repo::pause(c, now)).await?;
-            tracing::warn!("sending is paused (SENDING=off or --paused) until POST /api/v1/sending/resume");
+            tracing::warn!("sending paused by SENDING=off or --paused until POST /api/v1/sending/resume");
         }
         let (trigger, shutdown) = lifecycle::shutdown();
         let live = Live::new(db.is_single_node());
         let tasks_db = db.doing(Workload::Engine);
-        let parts = (tasks_db.clone(), clock.clone(), metrics.clone(), live.clone());
+        let runtime =
+            Runtime { db: db.clone(), clock: clock.clone(), metrics: metrics.clone(), live: live.clone() };
+        let background = Runtime { db: tasks_db.clone(), ..runtime.clone() };
         let guard = Arc::new(channels::guard(&config)?);
         let granted = channels::endpoints(&config)?;
-        let book = Arc::new(Book::new(tasks_db.clone(), clock.clone(), live.clone(), granted));
-        let mut tasks = vec![supervise("book", trigger.clone(), Arc::clone(&book).run(shutdown.clone()))];
+        let book = Arc::new(EndpointCache::new(tasks_db.clone(), clock.clone(), live.clone(), granted));
+        let cache = Arc::clone(&book).run(shutdown.clone());
+        let mut tasks = vec![supervise("endpoint cache", trigger.clone(), cache)];
         tasks.push(supervise("pulse", trigger.clone(), pulse.run(trigger.clone(), shutdown.clone())));
         let credentials = Arc::new(Credentials::new(db.clone(), clock.clone(), Arc::clone(&guard), vault));
         let ways = (Arc::clone(&guard), Arc::clone(&book), Arc::clone(&credentials));
-        let (work, partners) = work((&config, &secrets), parts, ways, (&trigger, &shutdown)).await?;
+        let (work, partners) =
+            work((&config, &secrets), background.clone(), ways, (&trigger, &shutdown)).await?;
         let observer = Observer::new(tasks_db.clone(), clock.clone(), live.clone());
         let observer = supervise("observer", trigger.clone(), observer.run(shutdown.clone()));
-        let parts = (db.clone(), clock.clone(), metrics.clone(), live.clone());
         let ways = (&guard, secrets.links(&config));
-        let doors = Doors::new(&config, parts, (&partners, &shutdown), ways);
-        // they end when the server does, with its last handle on them
+        let doors = Dependencies::new(&config, runtime.clone(), (&partners, &shutdown), ways);
+        // they end with the server, which owns the last handle to them
         tasks.push(supervise("intake", trigger.clone(), doors.notes.run()));
         tasks.push(supervise("events", trigger.clone(), doors.taking.run()));
         let sweep = idempotency::sweep(tasks_db.clone(), clock.clone(), shutdown.clone());
@@ -238,12 +243,11 @@ impl App {
         tasks.push(supervise("address sweeper", trigger.clone(), sweep));
         let sweep = people::usecase::sweep(tasks_db.clone(), clock.clone(), shutdown.clone());
         tasks.push(supervise("erased clients", trigger.clone(), sweep));
-        let parts = (tasks_db.clone(), clock.clone(), metrics.clone());
-        let keep = dead_letters::keeper::keep(parts, config.dead_letters.keep, shutdown.clone());
+        let keep = dead_letters::keeper::keep(background.clone(), config.dead_letters.keep, shutdown.clone());
         tasks.push(supervise("dead letters", trigger.clone(), keep));
-        let parts = (tasks_db.clone(), clock.clone(), metrics.clone());
-        tasks.push(supervise("backlog", trigger.clone(), backlog::watch(parts, shutdown.clone())));
-        let told = Told {
+        let watch = backlog::watch(background.clone(), shutdown.clone());
+        tasks.push(supervise("backlog", trigger.clone(), watch));
+        let told = ReplayNotifiers {
             wakeup: Arc::clone(&partners.wakeup),
             arrivals: Arc::clone(&partners.arrivals),
             live: live.clone(),
@@ -255,29 +259,26 @@ impl App {
         let wake = Arc::new(Notify::new());
         if config.node.role != Role::Api {
             let ways = (Arc::clone(&wake), config.delivery.poll);
-            let parts = (tasks_db.clone(), clock.clone());
-            let replayer = Replayer::new(parts, told.clone(), events.clone(), ways);
+            let replayer = Replayer::new(background.clone(), told.clone(), events.clone(), ways);
             tasks.push(supervise("replayer", trigger.clone(), replayer.run(shutdown.clone())));
-            let parts = (tasks_db, clock.clone(), metrics.clone());
             let doors = (Arc::clone(&doors.events), events.clone());
-            tasks.extend(broker::start(&config, doors, parts, (&trigger, &shutdown))?);
+            tasks.extend(broker::start(&config, doors, background, (&trigger, &shutdown))?);
         }
         let waking = (wake, config.dead_letters.replay_rate);
-        let dead_letters = DeadLetters::new((db.clone(), clock.clone()), told, events, waking);
-        let parts = (db.clone(), clock.clone(), metrics.clone());
+        let dead_letters = DeadLetters::new(runtime.clone(), told, events, waking);
         let ways = (Arc::clone(&guard), Arc::clone(&partners.arrivals));
         let held = (Arc::clone(&credentials), dead_letters.clone());
-        let asked = requests::Asked::new(&config, parts, ways, held);
+        let asked = requests::RequestDependencies::new(&config, runtime.clone(), ways, held);
         tasks.push(supervise("requests", trigger.clone(), asked.taking.run()));
         if let Some(timekeeper) = asked.timekeeper {
             tasks.push(supervise("timekeeper", trigger.clone(), timekeeper.run(shutdown.clone())));
         }
         let messages = Messages::new(db.clone());
-        let tokens = Tokens::new(&secrets.unsubscribe);
-        let preferring = Arc::new(Preferring::new(db.clone(), clock.clone(), tokens));
+        let tokens = UnsubscribeTokens::new(&secrets.unsubscribe);
+        let preferring = Arc::new(PreferenceService::new(db.clone(), clock.clone(), tokens));
         let suppressions = Arc::new(suppressions);
         let people = People::new(
-            (db.clone(), clock.clone()),
+            runtime.clone(),
             (clients.clone(), messages.clone()),
             (Arc::clone(&doors.notifications), Arc::clone(&doors.events)),
             (Arc::clone(&preferring), Arc::clone(&suppressions)),
@@ -314,8 +315,8 @@ impl App {
             notifications: web::Data::from(doors.notifications),
             routes: web::Data::new(doors.routes),
             events: web::Data::from(doors.events),
-            keeping: web::Data::new(Keeping(config.idempotency.keep)),
-            inbox: web::Data::new(Inbox::new((db.clone(), clock.clone(), live.clone()), &secrets.inbox)),
+            keeping: web::Data::new(IdempotencyRetention(config.idempotency.keep)),
+            inbox: web::Data::new(Inbox::new(runtime, &secrets.inbox)),
             preferring: web::Data::from(preferring),
             people: web::Data::new(people),
             brand: web::Data::new(Brand(config.preferences.brand_name.clone())),
@@ -338,7 +339,7 @@ impl App {
             shutdown: web::Data::new(shutdown.clone()),
             db: web::Data::new(db.clone()),
             bodies: web::Data::new(BodyMemory::new(config.http.body_memory * MIB)),
-            answers: web::Data::new(AnswerMemory::new(config.http.body_memory * MIB)),
+            answers: web::Data::new(ResponseMemory::new(config.http.body_memory * MIB)),
             runtime: web::Data::new(tokio::runtime::Handle::current()),
         };
         let server = serve(listener, &config, services)?;
@@ -349,42 +350,43 @@ impl App {
         Ok(Self { address, server, handle, work, observer, tasks, book, trigger, shutdown, db, patience })
     }
 
-    /// Where it listens.
+    /// Returns the address on which the service listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Returns when a task asked for the end of the process.
+    /// Waits until a task requests the end of the process.
     pub async fn failed(&self) {
         self.shutdown.wait().await;
     }
 
-    /// Stops taking work, finishes what is in flight, gives the rest back.
+    /// Stops accepting work, finishes the attempts in flight and releases the remaining leases.
     pub async fn stop(self) {
         self.trigger.fire();
-        // whatever the database does; one that has not answered for long is not waited for as long
+        // a deadline in any case, and an earlier one if the database has been unresponsive
         let words = if self.db.unwritten_for() > SILENT { SILENT / 2 } else { LAST_WORDS };
         self.db.end_by(Instant::now() + self.patience + words);
         self.handle.stop(true).await;
         let _ = self.server.await;
         let _ = self.observer.await;
         match self.work {
-            Work::Here { engine, watchdog, letters } => {
+            NodeWork::Here { engine, watchdog, letters } => {
                 let _ = watchdog.await;
                 engine.stop().await;
                 let _ = letters.await;
             }
-            Work::Elsewhere { announcing: (silence, announcer), listener } => {
-                // after the server: what it took at last is told
+            NodeWork::Elsewhere { announcing: (silence, announcer), listener } => {
+                // after the server, so that its last changes are announced
                 silence.fire();
-                // the database may be away
+                // with a timeout, since the database may be unavailable
                 let _ = tokio::time::timeout(Duration::from_secs(1), announcer).await;
-                // on its thread, which may be connecting: it must not be cut off in the middle when the process ends
+                // on a blocking thread: its own may be connecting, and must not be interrupted by the end of the
+                // process
                 let _ = tokio::task::spawn_blocking(move || drop(listener)).await;
             }
         }
         if let Err(error) = self.book.write().await {
-            tracing::warn!(%error, "what came of the last webhooks could not be written down");
+            tracing::warn!(%error, "results of the last webhooks not stored");
         }
         for task in self.tasks {
             let _ = task.await;
@@ -393,46 +395,46 @@ impl App {
     }
 }
 
-/// Starts what the node's role asks for.
+/// Starts the work of the node's role.
 async fn work(
     (config, secrets): (&Config, &Secrets),
-    (db, clock, metrics, live): (Db, Clock, Metrics, Live),
-    (guard, book, keyring): (Arc<Guard>, Arc<Book>, Arc<Credentials>),
-    (trigger, shutdown): (&Trigger, &Shutdown),
-) -> Result<(Work, Partners)> {
+    runtime: Runtime,
+    (guard, book, keyring): (Arc<Guard>, Arc<EndpointCache>, Arc<Credentials>),
+    (trigger, shutdown): (&ShutdownTrigger, &Shutdown),
+) -> Result<(NodeWork, EngineDependencies)> {
     if config.node.role == Role::Api {
+        let Runtime { db, live, .. } = runtime;
         let announcer = Announcer::new(db.clone(), live);
         let (silence, silenced) = lifecycle::shutdown();
         let task = supervise("announcer", trigger.clone(), Arc::clone(&announcer).run(silenced));
         let hearing = Arc::clone(&announcer);
-        // nothing is looked for here, but notifications end elsewhere; who waits for one here or watches is told
+        // this node sends nothing, but its waiting callers and subscribers need the changes from other nodes
         let heard = move |payload: &str| {
             hearing.hear(payload);
         };
         let listener = db.listen(heard).await?;
-        let partners = Partners {
+        let partners = EngineDependencies {
             wakeup: announcer.clone(),
-            rates: Arc::new(Limits::new(config)),
+            rates: Arc::new(ConfiguredRates::new(config)),
             arrivals: announcer.clone(),
             switch: announcer,
             watchdog: None,
             engine: None,
             provider_states: Box::new(|_| None),
         };
-        return Ok((Work::Elsewhere { announcing: (silence, task), listener }, partners));
+        return Ok((NodeWork::Elsewhere { announcing: (silence, task), listener }, partners));
     }
-    let (letterbox, taking) = Letterbox::new((db.clone(), clock.clone(), live.clone()), config.in_app.keep);
-    // ends with the engine, which holds the last handle on it
-    let letters = supervise("letterbox", trigger.clone(), taking.run());
-    let channels = channels::Workshop { config, clock: &clock, guard, book, letterbox, keyring }.all()?;
+    let (letterbox, taking) = InboxWriter::new(runtime.clone(), config.in_app.keep);
+    // ends with the engine, which owns the last handle to it
+    let letters = supervise("inbox writer", trigger.clone(), taking.run());
+    let channels =
+        channels::ChannelFactory { config, clock: &runtime.clock, guard, book, letterbox, keyring }.all()?;
     let ends = (trigger.clone(), shutdown.clone());
-    let parts = (db.clone(), clock.clone(), metrics.clone(), live);
-    let engine = Engine::start(parts, settings(config, secrets), channels, ends).await?;
+    let engine = Engine::start(runtime.clone(), settings(config, secrets), channels, ends).await?;
     let handle = engine.handle();
-    let parts = (db, clock, metrics);
-    let watchdog = Watchdog::new(parts, handle.clone(), config.delivery.poll, handle.pending());
+    let watchdog = Watchdog::new(runtime, handle.clone(), config.delivery.poll, handle.pending());
     let (looked_at, beating, gates) = (watchdog.looked_at(), handle.clone(), handle.clone());
-    let partners = Partners {
+    let partners = EngineDependencies {
         wakeup: handle.clone(),
         rates: handle.clone(),
         arrivals: handle.clone(),
@@ -442,10 +444,10 @@ async fn work(
         provider_states: Box::new(move |channel| gates.provider_state(channel)),
     };
     let watchdog = supervise("watchdog", trigger.clone(), watchdog.run(shutdown.clone()));
-    Ok((Work::Here { engine, watchdog, letters }, partners))
+    Ok((NodeWork::Here { engine, watchdog, letters }, partners))
 }
 
-/// The earliest of all lanes.
+/// Returns the reader of the earliest due time of all lanes.
 fn next_due(db: Db) -> NextDue {
     let read = |c: &mut AnyConnection| Ok(claim::next_due(c)?.into_iter().map(|(.., at)| at).min());
     Box::new(move || {
@@ -460,8 +462,8 @@ fn listen(address: SocketAddr) -> Result<TcpListener> {
     })
 }
 
-fn settings(config: &Config, secrets: &Secrets) -> Settings {
-    Settings {
+fn settings(config: &Config, secrets: &Secrets) -> EngineSettings {
+    EngineSettings {
         page_size: config.delivery.page_size,
         lane_capacity: config.delivery.lane_capacity,
         record_batch: config.delivery.record_batch,
@@ -470,33 +472,33 @@ fn settings(config: &Config, secrets: &Secrets) -> Settings {
         retry_after_max: config.retry.after_max,
         lease: config.delivery.lease,
         shutdown: config.shutdown.timeout,
-        // what cannot be read was refused when the configuration was
+        // the configuration's check has refused invalid names
         quiet_zone: config.preferences.quiet_hours_timezone.parse().unwrap_or(chrono_tz::Tz::UTC),
         links: secrets.links(config),
     }
 }
 
-/// Scheduled messages and retries wait in one table, and one task looks for both: as often as the one setting or the
-/// other says.
+/// Returns the poll interval of the claimer, the shorter of two settings: scheduled messages and retries wait in one
+/// table, and one task polls for both.
 fn claim_poll(config: &Config) -> Duration {
     config.delivery.scheduler_interval.min(config.retry.interval)
 }
 
-/// The channels that nothing can be sent over, and what to set.
+/// Returns the unconfigured channels, each with the settings that it needs.
 fn missing(config: &Config) -> HashMap<ChannelKind, String> {
     let missing = |channel: &ChannelKind| Some((*channel, config.missing_provider(*channel)?));
     ChannelKind::ALL.iter().filter_map(missing).collect()
 }
 
-/// What is against a URL that a user gives.
+/// Returns the check of a URL from a user.
 fn url_check(guard: Arc<Guard>) -> impl Fn(&str) -> std::result::Result<(), String> + Send + Sync {
-    move |url| guard.check_url(url, Plain::WithinAllowed).map(drop).map_err(|why| why.to_string())
+    move |url| guard.check_url(url, PlainHttp::WithinAllowed).map(drop).map_err(|why| why.to_string())
 }
 
-/// What notifications are granted.
-fn terms(config: &Config, guard: Arc<Guard>, shutdown: &Shutdown) -> Terms {
+/// Returns the limits of notifications.
+fn terms(config: &Config, guard: Arc<Guard>, shutdown: &Shutdown) -> NotificationLimits {
     let retries = |kind: &ChannelKind| (*kind, channels::retries(config, *kind).single.delays().len());
-    Terms {
+    NotificationLimits {
         missing: missing(config),
         check_url: Box::new(url_check(guard)),
         intake_limit: config.notifications.intake_limit,
@@ -556,21 +558,21 @@ fn serve(listener: TcpListener, config: &Config, services: Services) -> Result<S
             .wrap(from_fn(browser::guard))
             .wrap(from_fn(http_metrics::count))
             .wrap(TracingLogger::<RequestLog>::new())
-            .wrap(from_fn(connection::answering))
+            .wrap(from_fn(connection::track_requests))
             .configure(paths)
     };
     server::serve(listener, config.http.workers, &connections, application)
         .map_err(|e| Error::Unavailable(e.into()))
 }
 
-/// The names and the pages by which this service may be asked.
+/// Returns the host names of this service and the sites that may call it.
 fn sites(config: &Config) -> Sites {
     let hosts: Vec<String> = config.http.hosts().map(str::to_owned).collect();
     let inboxes = config.in_app.origins().map(str::to_owned);
     Sites::new(config.http.host.is_loopback(), (&hosts, config.http.public_url.as_deref()), inboxes)
 }
 
-/// Descriptors that the database and the providers need at most.
+/// Returns the greatest number of descriptors that the database and the providers use.
 fn reserved_descriptors(config: &Config) -> usize {
     let pools = usize::try_from(config.database.pool_size).unwrap_or_default() * 2;
     let workers = ChannelKind::ALL.iter().map(|channel| config.concurrency(*channel));

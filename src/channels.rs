@@ -1,4 +1,4 @@
-//! Channels: how a message reaches its recipient. Each is an adapter to a provider and knows no database.
+//! Channels: adapters that deliver messages through a provider. They do not use the database.
 
 pub mod discord;
 pub mod email;
@@ -22,38 +22,38 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use self::http::IDEMPOTENCY_KEY;
-use self::request::{Response, Spec};
+use self::request::{RequestSpec, StoredResponse};
 use crate::db::types::MessageId;
 use crate::kinds::ChannelKind;
 
-/// What a provider calls a message, in bytes at most.
+/// The longest message id of a provider that is stored, in bytes.
 const LONGEST_PROVIDER_ID: usize = 200;
 
-/// What a provider is asked to deliver.
+/// A message as it is handed to a channel.
 #[derive(Debug, Clone)]
 pub struct Delivery {
     /// The message's id, the same at every attempt; also the `Idempotency-Key`.
     pub id: MessageId,
     /// The address on the channel.
     pub recipient: String,
-    /// What stands above the text, on the channels that show such a thing.
+    /// The title above the text, on channels that display one.
     pub subject: Option<String>,
-    /// The text, filled.
+    /// The rendered text.
     pub text: String,
-    /// The same as HTML, on the channels that show it.
+    /// The text as HTML, on channels that display it.
     pub html: Option<String>,
-    /// A JSON object for the recipient's program, where the channel carries one.
+    /// A JSON object for the recipient's program, on channels that carry one.
     pub data: Option<Arc<str>>,
-    /// What is sent in place of a text, on the channel that carries such a thing.
-    pub request: Option<Arc<Spec>>,
-    /// Whether it is one of many alike: a mailing's.
+    /// The HTTP request to send in place of a text, on the request channel.
+    pub request: Option<Arc<RequestSpec>>,
+    /// True for a message of a mailing.
     pub is_bulk: bool,
-    /// Where its recipient gets no more of its kind with one click (RFC 8058), if it may.
+    /// The one-click unsubscribe URL (RFC 8058), if the recipient may unsubscribe.
     pub unsubscribe: Option<String>,
 }
 
 impl Delivery {
-    /// One by itself that has a text and nothing else.
+    /// Creates a stand-alone delivery that has a text and nothing else.
     pub fn to(recipient: impl Into<String>, text: impl Into<String>) -> Self {
         Self {
             id: MessageId::new(),
@@ -69,46 +69,47 @@ impl Delivery {
     }
 }
 
-/// What one attempt came to, as the provider tells it.
+/// The outcome of one attempt, as reported by the provider.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// It took the message.
+pub enum DeliveryResult {
+    /// The provider accepted the message.
     Delivered,
-    /// It did not, and may later.
+    /// The provider did not accept the message, and may accept it later.
     Transient {
-        /// Why, without anything of the recipient's.
+        /// The reason, without any of the recipient's data.
         error: String,
-        /// The shortest wait that it asked for.
+        /// The shortest wait that the provider asked for.
         retry_after: Option<Duration>,
     },
-    /// The recipient's own server did not, and may later: that says nothing of other recipients.
+    /// The recipient's own server did not accept the message, and may later. Other recipients are not affected.
     Deferred {
-        /// Why, without anything of the recipient's.
+        /// The reason, without any of the recipient's data.
         error: String,
-        /// The shortest wait that it asked for.
+        /// The shortest wait that the server asked for.
         retry_after: Option<Duration>,
     },
-    /// It takes nothing for now, from anybody: no fault of this message.
+    /// The provider accepts no messages at present. The message is not at fault.
     Throttled {
-        /// For how long it asked to be left alone.
+        /// The wait that the provider asked for.
         retry_after: Duration,
     },
-    /// It was not asked: this machine lacks something for a connection. No fault of the message or the provider.
+    /// The provider was not contacted: this machine lacks a resource for a connection. Neither the message nor the
+    /// provider is at fault.
     LocalFault,
-    /// It did not, and never will.
+    /// The provider refused the message for good.
     Permanent {
-        /// Why, without anything of the recipient's.
+        /// The reason, without any of the recipient's data.
         error: String,
     },
-    /// It did not, and will deliver nothing to this address any more: the address is dead.
+    /// The address is dead: the provider refused the message, and will deliver nothing to this address again.
     Gone {
-        /// Why, without anything of the recipient's.
+        /// The reason, without any of the recipient's data.
         error: String,
     },
 }
 
-impl Verdict {
-    /// Shortens the wait that the other side asked for to `longest`.
+impl DeliveryResult {
+    /// Limits the wait that the other side asked for to `longest`.
     #[must_use]
     pub fn bounded(mut self, longest: Duration) -> Self {
         match &mut self {
@@ -121,68 +122,69 @@ impl Verdict {
     }
 }
 
-/// The verdict with what is kept of the answer.
+/// The outcome of an attempt, with the parts of the response that are stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Answer {
-    /// What it came to.
-    pub verdict: Verdict,
-    /// The HTTP status, when there was one.
+pub struct AttemptReport {
+    /// The outcome.
+    pub verdict: DeliveryResult,
+    /// The HTTP status, if there was a response.
     pub status_code: Option<u16>,
-    /// The provider's name for the message.
+    /// The provider's id of the message.
     pub provider_id: Option<String>,
-    /// All that was answered, on a channel whose users want to know it.
-    pub response: Option<Arc<Response>>,
+    /// The whole response, on channels whose users read it.
+    pub response: Option<Arc<StoredResponse>>,
 }
 
-impl Answer {
-    /// This verdict, without a name of the provider's for the message.
-    pub fn of(verdict: Verdict, status_code: Option<u16>) -> Self {
+impl AttemptReport {
+    /// Creates an answer with this verdict and no provider id.
+    pub fn of(verdict: DeliveryResult, status_code: Option<u16>) -> Self {
         Self { verdict, status_code, provider_id: None, response: None }
     }
 
-    /// No answer came: a connection that broke, a timeout.
+    /// Creates the answer for an attempt without a response: a broken connection or a timeout.
     pub fn none(error: impl Into<String>) -> Self {
-        Self::of(Verdict::Transient { error: error.into(), retry_after: None }, None)
+        Self::of(DeliveryResult::Transient { error: error.into(), retry_after: None }, None)
     }
 
-    /// This machine could make no connection.
+    /// Creates the answer for an attempt that could not open a connection on this machine.
     pub fn local_fault() -> Self {
-        Self::of(Verdict::LocalFault, None)
+        Self::of(DeliveryResult::LocalFault, None)
     }
 
-    /// Nothing that another attempt could mend.
+    /// Creates the answer for a failure that another attempt cannot fix.
     pub fn permanent(status_code: Option<u16>, error: impl Into<String>) -> Self {
-        Self::of(Verdict::Permanent { error: error.into() }, status_code)
+        Self::of(DeliveryResult::Permanent { error: error.into() }, status_code)
     }
 
-    /// It was taken; a `provider_id` that is too long to be one is not kept.
+    /// Creates the answer for an accepted message. A `provider_id` that is too long is dropped.
     pub fn delivered(status_code: Option<u16>, provider_id: Option<String>) -> Self {
         let provider_id = provider_id.filter(|id| id.len() <= LONGEST_PROVIDER_ID);
-        Self { verdict: Verdict::Delivered, status_code, provider_id, response: None }
+        Self { verdict: DeliveryResult::Delivered, status_code, provider_id, response: None }
     }
 }
 
-/// The future of an answer; boxed, so that channels of several kinds stand in one list.
-pub type Sending<'a> = Pin<Box<dyn Future<Output = Answer> + Send + 'a>>;
+/// The future of an answer. It is boxed, so that channels of different types fit in one list.
+pub type AttemptFuture<'a> = Pin<Box<dyn Future<Output = AttemptReport> + Send + 'a>>;
 
-/// An adapter to a provider. `send` makes one attempt and never tries again by itself: the engine keeps the schedule,
-/// and the time. An attempt whose future is dropped was given up.
+/// An adapter to a provider. `send` makes one attempt and never retries: the engine owns the schedule and the timeout.
+/// Dropping the future abandons the attempt.
 pub trait Channel: Send + Sync {
-    /// Which channel this is.
+    /// The kind of messages that this channel delivers.
     fn kind(&self) -> ChannelKind;
-    /// One attempt.
-    fn send(&self, delivery: Delivery) -> Sending<'_>;
-    /// Whether each recipient has a server of its own. Then an attempt that takes too long says nothing of the others.
+    /// Makes one attempt.
+    fn send(&self, delivery: Delivery) -> AttemptFuture<'_>;
+    /// Returns true if each recipient has its own server. A timeout of one attempt then does not affect the others.
     fn has_many_servers(&self) -> bool {
         false
     }
-    /// Returns whether its peer is known to drop a second copy of a message, by the message's id. Where it does not, a crash shows
-    /// people what it repeats: fewer attempts go ahead of their record, see [`MOST_UNRECORDED`].
+    /// Returns true if the peer is known to drop a second copy of a message by its id. Otherwise people see the repeats
+    /// that a crash causes, so fewer attempts may precede their record: see [`MAX_UNRECORDED`].
     fn drops_repeats(&self) -> bool {
         true
     }
 }
 
-/// Attempts that may wait for their record beside the workers of a channel whose peer drops no repeats. A commit takes
-/// a few milliseconds, and takes all that wait: this many for each are about what such a peer takes in that time.
-pub const MOST_UNRECORDED: usize = 64;
+/// Attempts per channel, besides those of its workers, that may wait for their record, where the peer drops no repeats.
+/// A commit takes a few milliseconds and includes all that wait; such a peer accepts about this many messages in that
+/// time.
+pub const MAX_UNRECORDED: usize = 64;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
-use crate::app::{self, App, Migration, Target, open_db};
+use crate::app::{self, App, Migration, Target, api, open_db};
 use crate::clients::import::cli::ImportArgs;
 use crate::clients::model::HomeCountry;
 use crate::clock::Clock;
@@ -14,17 +14,18 @@ use crate::config::{Config, Role};
 use crate::credentials::usecase::Rotated;
 use crate::demo::{self, DemoArgs};
 use crate::error::{Error, Result};
-use crate::http::openapi;
 use crate::metrics::Metrics;
 use crate::routes::load::{LeftOut, Options};
 use crate::sandbox::{self, SandboxArgs};
 use crate::{clients, lifecycle, routes, telemetry};
 
-/// Mailing campaigns and notifications: every matching client gets one message, inside its window, and the books balance.
+/// A mailing and notification service: every matching client gets one message inside its window, and the counts
+/// balance.
 #[derive(Debug, Parser)]
 #[command(name = "fanfare", version)]
 pub struct Cli {
-    /// A configuration file; without it the one of FANFARE_CONFIG, or fanfare.toml in the working directory, if there is one.
+    /// The configuration file. The default is the file in FANFARE_CONFIG, else fanfare.toml in the working directory,
+    /// if it exists.
     #[arg(long, global = true)]
     config: Option<PathBuf>,
     #[command(subcommand)]
@@ -35,35 +36,36 @@ pub struct Cli {
 enum Command {
     /// Run the service: API, watchdog and delivery engine.
     Serve {
-        /// What this node does, on PostgreSQL; by default the configured role.
+        /// The role of this node, on PostgreSQL; by default the configured role.
         #[arg(long, value_enum)]
         role: Option<Role>,
-        /// Send nothing until POST /api/v1/sending/resume: everything is accepted and waits, for the whole installation.
+        /// Start with sending paused, for the whole installation: everything is accepted and waits until
+        /// POST /api/v1/sending/resume.
         #[arg(long)]
         paused: bool,
     },
-    /// Bring the database's schema up to date and end. `serve` does so by itself.
+    /// Apply the pending migrations of the database and exit. `serve` also applies them at its start.
     Migrate {
         #[command(subcommand)]
         command: Option<MigrateCommand>,
     },
-    /// Import clients from a CSV file; `-` reads the standard input.
+    /// Import clients from a CSV file; `-` reads standard input.
     Import(ImportArgs),
-    /// Routes of events and their templates.
+    /// Manage the routes of events and their templates.
     #[command(subcommand)]
     Routes(RoutesCommand),
-    /// What requests prove with who asks.
+    /// Manage the credentials used by outgoing requests.
     #[command(subcommand)]
     Credentials(CredentialsCommand),
-    /// Import 100,000 generated clients, send them a mailing, and show the books; all of it apart from any real data.
+    /// Import 100,000 generated clients, send them a mailing and show its counts, separate from any real data.
     Demo(DemoArgs),
-    /// Run a provider to try against, with faults on demand.
+    /// Run a test provider, with faults on demand.
     Sandbox(SandboxArgs),
     /// Print the OpenAPI document.
     Openapi,
-    /// Ask a running service whether it is alive; for health checks of containers.
+    /// Check that a running service is alive, for the health checks of containers.
     Health {
-        /// The address to ask; by default the configured port of this machine.
+        /// The URL to check; by default the configured port on this machine.
         #[arg(long)]
         url: Option<String>,
     },
@@ -71,58 +73,58 @@ enum Command {
 
 #[derive(Debug, Subcommand)]
 enum MigrateCommand {
-    /// Run the migrations that have not run; the same as without a word.
+    /// Apply the pending migrations (the default).
     Up,
-    /// Undo the last migration, with what only it can hold; refused while a service uses the database.
+    /// Revert the last migration and delete the data that only it can hold; refused while a service uses the database.
     Down {
-        /// Undo all that are newer: the number of migrations that stay, or the last one that stays.
+        /// Revert all newer migrations: the number of migrations to keep, or the name of the last one to keep.
         #[arg(long, value_name = "N")]
         to: Option<Target>,
     },
-    /// List the migrations, and which of them have run.
+    /// List the migrations and their states.
     Status,
 }
 
 #[derive(Debug, Subcommand)]
 enum CredentialsCommand {
-    /// Encrypt with the first key of CREDENTIALS_KEY what was encrypted with another of them; all of it or nothing.
+    /// Re-encrypt all credentials with the first key of CREDENTIALS_KEY, in one transaction.
     Rotate,
 }
 
 #[derive(Debug, Subcommand)]
 enum RoutesCommand {
-    /// See to it that the routes and templates of a TOML file are there; what is there already stays as it is.
+    /// Create the missing routes and templates of a TOML file; existing ones stay unchanged.
     Load {
         /// The file, such as db/routes/starter.toml.
         file: PathBuf,
-        /// Replace what differs.
+        /// Replace existing routes and templates that differ.
         #[arg(long)]
         replace: bool,
-        /// End at the first route whose channel has no provider here, instead of leaving such routes out.
+        /// Fail at the first route whose channel has no provider, instead of skipping it.
         #[arg(long)]
         strict: bool,
     },
 }
 
-/// For blocking threads to end with the process.
+/// The time for blocking threads to end with the process.
 const LAST_THREADS: Duration = Duration::from_secs(1);
 
 /// Runs a command to its end.
 ///
 /// # Errors
-/// What went wrong, in words for the person at the terminal.
+/// The error to print for the user.
 pub fn run(cli: Cli) -> Result<()> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(|e| Error::Internal(e.into()))?;
     let outcome = runtime.block_on(execute(cli));
-    // a thread that waits for a database that does not answer must not keep the process from ending
+    // a thread that waits for an unresponsive database must not keep the process alive
     runtime.shutdown_timeout(LAST_THREADS);
     outcome
 }
 
-/// Phone numbers are read the same way at every door of the process.
+/// Sets the country of phone numbers without a prefix, once for the whole process.
 fn settle_home_country(config: &Config) -> Result<()> {
     let text = config.clients.default_country.as_deref().unwrap_or_default();
     let settled = text.parse().and_then(HomeCountry::settle);
@@ -131,8 +133,8 @@ fn settle_home_country(config: &Config) -> Result<()> {
 
 async fn execute(cli: Cli) -> Result<()> {
     let (role, is_paused) = match cli.command {
-        Command::Openapi => return print(&openapi::document()?),
-        // whatever else is configured wrongly, a probe asks the service
+        Command::Openapi => return print(&api::document()?),
+        // a probe must work even if another setting is invalid
         Command::Health { url: Some(url) } => return health(url).await,
         Command::Health { url: None } => return health(Config::health_url(cli.config.as_deref())?).await,
         Command::Serve { role, paused } => (role, paused),
@@ -167,7 +169,7 @@ async fn execute(cli: Cli) -> Result<()> {
             telemetry::start(&config.log)?;
             let db = open_db(&config, &Metrics::new()?).await?;
             let Rotated { all, changed } = app::credentials_beside(&config, db)?.rotate().await?;
-            print(&format!("credentials: {all}, encrypted anew: {changed}\n"))
+            print(&format!("credentials: {all}, re-encrypted: {changed}\n"))
         }
         Command::Demo(args) => {
             telemetry::start(&config.log)?;
@@ -195,18 +197,18 @@ async fn migrate(config: Config, command: MigrateCommand) -> Result<()> {
     };
     let mut said: String = match is_list {
         true => all.iter().enumerate().map(line).collect(),
-        false if undone.is_empty() => "nothing to undo\n".into(),
-        false => undone.iter().map(|name| format!("undone: {name}\n")).collect(),
+        false if undone.is_empty() => "nothing to revert\n".into(),
+        false => undone.iter().map(|name| format!("reverted: {name}\n")).collect(),
     };
     let applied = all.iter().filter(|migration| migration.is_applied).count();
     said.push_str(&format!("{applied} of {} migrations are applied", all.len()));
     if !undone.is_empty() {
-        said.push_str("; `fanfare migrate up` and the next start of the service run the others again");
+        said.push_str("; `fanfare migrate up` and the next start of the service apply the others again");
     }
     print(&format!("{said}\n"))
 }
 
-/// Serves until SIGTERM or SIGINT, or until a task fails.
+/// Runs the service until SIGTERM or SIGINT, or until a task fails.
 async fn serve(config: Config) -> Result<()> {
     let app = App::start(config, Clock::System).await?;
     let failed = tokio::select! {
@@ -217,8 +219,8 @@ async fn serve(config: Config) -> Result<()> {
         () = app.failed() => true,
     };
     app.stop().await;
-    tracing::info!("stopped");
-    if failed { Err(Error::internal("a task of the service failed; the log says which")) } else { Ok(()) }
+    tracing::info!("service stopped");
+    if failed { Err(Error::internal("a task of the service failed; see the log")) } else { Ok(()) }
 }
 
 async fn health(url: String) -> Result<()> {
@@ -226,30 +228,30 @@ async fn health(url: String) -> Result<()> {
     let answer = client.get(&url).timeout(std::time::Duration::from_secs(5)).send().await;
     match answer {
         Ok(response) if response.status().is_success() => Ok(()),
-        Ok(response) => Err(Error::Unavailable(format!("{url} answered {}", response.status()).into())),
-        Err(_) => Err(Error::Unavailable(format!("{url} cannot be reached").into())),
+        Ok(response) => Err(Error::Unavailable(format!("{url} returned {}", response.status()).into())),
+        Err(_) => Err(Error::Unavailable(format!("cannot connect to {url}").into())),
     }
 }
 
 /// Writes to standard output.
 ///
 /// # Errors
-/// When nobody reads it any more.
+/// Standard output is closed.
 pub fn print(text: &str) -> Result<()> {
     std::io::stdout().write_all(text.as_bytes()).map_err(|e| Error::Unavailable(e.into()))
 }
 
-/// Tells the person at the terminal which routes were left out of a file, and why.
+/// Prints the routes of a file that were skipped, with the reasons, to standard error.
 fn complain_of(left_out: &[LeftOut]) -> Result<()> {
     let mut out = std::io::stderr().lock();
     let mut say = |left: &LeftOut| writeln!(out, "fanfare: {left}");
     left_out.iter().try_for_each(&mut say).map_err(|e| Error::Unavailable(e.into()))
 }
 
-/// Tells the person at the terminal what went wrong, one line for each wrong setting.
+/// Prints an error to standard error, with one line for each invalid setting.
 pub fn complain(error: &Error) {
     let mut out = std::io::stderr().lock();
-    // a closed terminal hears nothing, and nothing can be done about it
+    // an error on a closed terminal cannot be reported
     let _ = match error {
         Error::Invalid(fields) => {
             fields.iter().try_for_each(|f| writeln!(out, "fanfare: {}: {}", f.field, f.reason))

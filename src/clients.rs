@@ -1,8 +1,8 @@
 //! Clients: the people who can be reached, one by one over REST and by the million from CSV.
 //!
-//! The layers, from the ground up: [`model`] has the types that cannot be wrong, [`repo`] the SQL, [`usecase`] the
-//! rules, [`handler`] the HTTP. [`import`] is one road for an upload and for the command line; [`jobs`] runs it beside
-//! the request.
+//! The layers, from the bottom up: [`model`] has the validated types, [`repo`] the SQL, [`usecase`] the rules and
+//! [`handler`] the HTTP. [`import`] is the same code for an upload and for the command line; [`jobs`] runs it in the
+//! background.
 
 pub mod declared;
 pub mod handler;

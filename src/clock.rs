@@ -1,5 +1,4 @@
-//! The only place that asks what time it is, so that tests can say what time it is, and so that all nodes of a database
-//! agree on it.
+//! The only source of the current time. Tests can set it, and all nodes of a database agree on it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -7,21 +6,21 @@ use std::time::Duration;
 
 use crate::db::types::Timestamp;
 
-/// Smaller corrections are noise of the measurement.
+/// Corrections below this are measurement noise.
 const NOISE: Duration = Duration::from_millis(20);
 
-/// Where the time comes from.
+/// A source of the current time.
 #[derive(Clone, Debug)]
 pub enum Clock {
     /// The system's clock, in UTC.
     System,
-    /// A clock that stands still until it is set (microseconds since the epoch).
+    /// A clock that does not move until it is set (microseconds since the epoch).
     Manual(Arc<AtomicI64>),
-    /// A system's clock that is wrong by so many microseconds; for tests.
+    /// The system's clock, off by this number of microseconds; for tests.
     Wrong(i64),
     /// A clock that is corrected to the database's.
     Corrected {
-        /// This machine's.
+        /// This machine's clock.
         own: Box<Clock>,
         /// Microseconds to add.
         by: Arc<AtomicI64>,
@@ -29,12 +28,12 @@ pub enum Clock {
 }
 
 impl Clock {
-    /// A clock that stands at `at` until [`Clock::set`] moves it.
+    /// Creates a clock that shows `at` until [`Clock::set`] moves it.
     pub fn manual(at: Timestamp) -> Self {
         Self::Manual(Arc::new(AtomicI64::new(at.micros())))
     }
 
-    /// This clock, to be corrected by [`Clock::compare`]; a manual one stays as it is.
+    /// Makes this clock correctable by [`Clock::compare`]. A manual clock is returned unchanged.
     #[must_use]
     pub fn corrected(self) -> Self {
         match self {
@@ -45,7 +44,7 @@ impl Clock {
         }
     }
 
-    /// The present moment, cut to the microsecond, as the databases keep it.
+    /// Returns the current time, truncated to the microsecond, the precision of the databases.
     pub fn now(&self) -> Timestamp {
         match self {
             #[expect(clippy::disallowed_methods, reason = "this is the clock")]
@@ -66,8 +65,8 @@ impl Clock {
         }
     }
 
-    /// Compares this machine's clock with the database's, which said `time` between two looks at [`Clock::own`], and
-    /// corrects [`Clock::now`]. Returns how many seconds this machine is ahead.
+    /// Compares this machine's clock with the database's, which showed `time` between two readings of [`Clock::own`],
+    /// and corrects [`Clock::now`]. Returns the number of seconds by which this machine is ahead.
     pub fn compare(&self, (before, time, after): (Timestamp, Timestamp, Timestamp)) -> f64 {
         let uncertain = after.since(before) / 2;
         let behind = time.micros().saturating_sub(before.plus(uncertain).micros());
@@ -80,7 +79,7 @@ impl Clock {
         -(behind as f64) / 1e6
     }
 
-    /// Moves a manual clock; the system's clock does not move.
+    /// Sets a manual clock. Other clocks are unchanged.
     pub fn set(&self, at: Timestamp) {
         if let Self::Manual(micros) = self {
             micros.store(at.micros(), Ordering::SeqCst);
@@ -93,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_that_is_wrong_shows_the_databases_time_and_by_how_much_it_is_wrong() {
+    fn a_wrong_clock_is_corrected_to_the_databases_time_and_reports_its_error() {
         for wrong in [300_000_000, -300_000_000] {
             let clock = Clock::Wrong(wrong).corrected();
             let (before, time, after) = (clock.own(), Clock::System.now(), clock.own());

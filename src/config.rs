@@ -1,4 +1,5 @@
-//! The configuration: environment over `fanfare.toml` over `config/default.toml`, every value checked at start.
+//! The configuration: the environment overrides `fanfare.toml`, which overrides `config/default.toml`. All values are
+//! checked at the start.
 
 mod channels;
 mod check;
@@ -18,27 +19,27 @@ pub use sections::*;
 
 use crate::error::{Error, FieldError, Result};
 
-/// The commented file that is also the default.
+/// The commented file with all defaults.
 pub const DEFAULT: &str = include_str!("../config/default.toml");
 
-/// The address of the sandbox unless SANDBOX_URL says otherwise.
+/// The default address of the sandbox; SANDBOX_URL sets another.
 pub const SANDBOX_URL: &str = "http://127.0.0.1:8090";
 
-/// Names the configuration file for commands that are given none by `--config`.
+/// The variable with the path of the configuration file, for commands without `--config`.
 pub const FILE_VARIABLE: &str = "FANFARE_CONFIG";
 
-/// How an environment variable's text is read.
+/// The type of an environment variable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Form {
-    /// As it stands: an API key of digits is a text.
+    /// A string, also if it consists of digits, such as an API key.
     Text,
-    /// As a number.
+    /// A number.
     Number,
-    /// As `true` or `false`.
+    /// `true` or `false`.
     Flag,
 }
 
-/// Each environment variable, the key that it sets, and how it is read. An empty variable counts as unset.
+/// The environment variables, each with its key and type. An empty variable counts as unset.
 pub const ENVIRONMENT: &[(&str, &str, Form)] = &[
     ("DATABASE_URL", "database.url", Form::Text),
     ("DATABASE_POOL_SIZE", "database.pool_size", Form::Number),
@@ -172,72 +173,72 @@ pub const ENVIRONMENT: &[(&str, &str, Form)] = &[
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
-    /// Where the data is.
+    /// The database.
     pub database: Database,
-    /// What this node does.
+    /// The role of this node.
     pub node: Node,
-    /// Where the API listens.
+    /// The HTTP server.
     pub http: Http,
-    /// Who may call it.
+    /// The API key.
     #[serde(default)]
     pub access: Access,
-    /// How clients are read.
+    /// Phone numbers and imports of clients.
     #[serde(default)]
     pub clients: Clients,
-    /// What holds for every channel.
+    /// The defaults of all channels.
     pub channels: Channels,
     /// Text messages.
     pub sms: Sms,
-    /// Mails.
+    /// E-mails.
     pub email: Email,
-    /// Notifications on devices.
+    /// Push notifications on devices.
     pub push: Push,
-    /// Requests to a URL of the recipient's.
+    /// Requests to a URL of the recipient.
     pub webhook: Webhook,
-    /// Messages into Discord channels.
+    /// Messages to Discord channels.
     pub discord: Discord,
     /// Messages in a user's inbox.
     pub in_app: InApp,
-    /// Requests that somebody asked for.
+    /// Scheduled HTTP requests.
     pub request: Requests,
-    /// The provider to try against.
+    /// The provider for tests.
     #[serde(default)]
     pub sandbox: Sandbox,
-    /// What may be reached at addresses that users give.
+    /// Restrictions of requests to addresses that users give.
     pub egress: Egress,
-    /// What requests prove with who asks.
+    /// The encryption of credentials for outgoing requests.
     #[serde(default)]
     pub credentials: Credentials,
-    /// When a mailing's message is tried again.
+    /// Retries of mailings' messages.
     pub retry: Retry,
     /// Single notifications.
     pub notifications: Notifications,
     /// Business events.
     pub events: Events,
-    /// What clients want.
+    /// Preferences of clients.
     pub preferences: Preferences,
-    /// Requests that are sent twice.
+    /// Idempotency keys.
     pub idempotency: Idempotency,
-    /// Where events also come from.
+    /// Events from NATS JetStream.
     pub broker: Broker,
-    /// Where events come from as well.
+    /// Events from Kafka.
     pub kafka: Kafka,
-    /// What failed.
+    /// Dead letters.
     pub dead_letters: DeadLetters,
-    /// The engine's sizes.
+    /// The delivery engine.
     pub delivery: Delivery,
-    /// How the process ends.
+    /// The shutdown of the process.
     pub shutdown: Shutdown,
-    /// What is logged.
+    /// The log.
     pub log: Log,
 }
 
 impl Config {
-    /// Reads the file (by default the one of FANFARE_CONFIG, or `fanfare.toml`, which need not exist) and the process's
-    /// environment; a `role` wins over both, and so does `is_paused`: nothing is sent from the start.
+    /// Reads the file (by default the one in FANFARE_CONFIG, or `fanfare.toml`, which is optional) and the process's
+    /// environment. `role` overrides both, and so does `is_paused`, which pauses sending at the start.
     ///
     /// # Errors
-    /// [`Error::Invalid`] that names each wrong value, or a file that was named and cannot be read.
+    /// [`Error::Invalid`] with each invalid value, or with a configured file that cannot be read.
     pub fn load(file: Option<&Path>, role: Option<Role>, is_paused: bool) -> Result<Self> {
         let mut figment = Self::layers(file, |_| true)?;
         if let Some(role) = role {
@@ -249,11 +250,11 @@ impl Config {
         Self::from_figment(figment)
     }
 
-    /// Returns the URL at which a service with this configuration is asked for its health from the same machine. Nothing
-    /// else of the configuration need be there, or right.
+    /// Returns the URL of the health check of a service with this configuration on the same machine. All other settings
+    /// may be missing or invalid.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for an address that cannot be read, a port of 0, or a file that was named and cannot be read.
+    /// [`Error::Invalid`] for an invalid address, the port 0, or a configured file that cannot be read.
     pub fn health_url(file: Option<&Path>) -> Result<String> {
         #[derive(Deserialize)]
         struct Listen {
@@ -263,7 +264,7 @@ impl Config {
         let figment = Self::layers(file, |key| key == "http.host" || key == "http.port")?;
         let Listen { host, port } = figment.extract_inner("http").map_err(|e| unreadable("", e))?;
         if port == 0 {
-            let why = "is 0, which takes a free port at each start: give the address with --url";
+            let why = "is 0, which selects a free port at each start: pass the address with --url";
             return Err(Error::invalid(named("http.port"), why));
         }
         let host = match host {
@@ -274,7 +275,8 @@ impl Config {
         Ok(format!("http://{}/health", SocketAddr::new(host, port)))
     }
 
-    /// The defaults, the file, and the environment's variables for the keys that are `wanted`, each over the one before.
+    /// Returns the layers, each of which overrides the one before: the defaults, the file, and the environment
+    /// variables of the `wanted` keys.
     fn layers(file: Option<&Path>, wanted: impl Fn(&str) -> bool) -> Result<Figment> {
         let of_environment = std::env::var_os(FILE_VARIABLE).filter(|path| !path.is_empty());
         let (said, by) = match (file, &of_environment) {
@@ -284,7 +286,7 @@ impl Config {
         if let Some(path) = said
             && !path.is_file()
         {
-            return Err(Error::invalid(by, format!("there is no file {}", path.display())));
+            return Err(Error::invalid(by, format!("file not found: {}", path.display())));
         }
         let file = said.unwrap_or(Path::new("fanfare.toml"));
         let mut figment = Figment::from(Toml::string(DEFAULT));
@@ -303,7 +305,7 @@ impl Config {
         Ok(figment)
     }
 
-    /// The defaults with these keys set, such as `("http.port", "0")`; for tests and the demo.
+    /// Returns the defaults with these keys set, such as `("http.port", "0")`; for tests and the demo.
     ///
     /// # Errors
     /// As [`Config::load`].
@@ -327,7 +329,7 @@ impl Config {
             if self.access.api_key.is_some() {
                 return Err(Error::invalid(
                     "access.api_key_file (API_KEY_FILE)",
-                    "set it or API_KEY, not both",
+                    "set this or API_KEY, not both",
                 ));
             }
             let text = std::fs::read_to_string(path).map_err(|e| {
@@ -338,13 +340,13 @@ impl Config {
         Ok(())
     }
 
-    /// Where the API listens.
+    /// Returns the address on which the API listens.
     pub fn listen(&self) -> SocketAddr {
         SocketAddr::new(self.http.host, self.http.port)
     }
 }
 
-/// Names each value below `section` (with its dot; empty for all) that cannot be read.
+/// Converts an error of figment into one with all unreadable values below `section` (with its dot; empty for all).
 pub fn unreadable(section: &str, error: figment::Error) -> Error {
     let complaint = |one: figment::Error| {
         FieldError::new(named(&format!("{section}{}", one.path.join("."))), one.kind.to_string())
@@ -352,17 +354,17 @@ pub fn unreadable(section: &str, error: figment::Error) -> Error {
     Error::Invalid(error.into_iter().map(complaint).collect())
 }
 
-/// The variable that sets a key.
+/// Returns the variable of a key.
 fn variable(key: &str) -> Option<&'static str> {
     ENVIRONMENT.iter().find(|(_, known, _)| *known == key).map(|(variable, ..)| *variable)
 }
 
-/// A key as complaints name it: `http.port (HTTP_PORT)`.
+/// Returns a key's name in error messages: `http.port (HTTP_PORT)`.
 pub fn named(key: &str) -> String {
     variable(key).map_or_else(|| key.to_owned(), |variable| format!("{key} ({variable})"))
 }
 
-/// One setting over what stands so far. A number that is none stays a text, for the message to show.
+/// Overrides one setting. An invalid number stays a string, so that the error message shows it.
 fn set(figment: Figment, key: &str, text: &str, form: Form) -> Figment {
     match (form, text.parse::<i64>(), text.parse::<f64>()) {
         (Form::Number, Ok(whole), _) => figment.merge((key, whole)),

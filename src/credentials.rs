@@ -1,6 +1,6 @@
-//! Credentials: what requests prove with who asks. They are kept under names, encrypted, and never shown again.
+//! Credentials, which authenticate outgoing requests. They are stored by name, encrypted, and never shown again.
 //!
-//! [`keys`] is what a channel asks before each attempt; it remembers, so that this costs no statement.
+//! [`keys`] gives a channel the authorization before each attempt, from a cache, so that this costs no statement.
 
 pub mod handler;
 pub mod keys;

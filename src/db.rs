@@ -1,4 +1,4 @@
-//! The two databases behind one handle: [`Db::read`] and [`Db::write`].
+//! PostgreSQL and SQLite behind one handle: [`Db::read`] and [`Db::write`].
 
 mod any;
 pub mod bulk;
@@ -6,7 +6,7 @@ mod connection;
 pub mod effects;
 mod failure;
 mod file;
-pub mod gather;
+pub mod group_commit;
 mod handle;
 mod limits;
 pub mod listen;

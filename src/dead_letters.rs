@@ -1,4 +1,5 @@
-//! Dead letters: messages that failed for good, and events that could not be taken. They are read, replayed and dropped.
+//! Dead letters: messages that failed for good, and broker events that could not be accepted. The API lists, replays
+//! and drops them.
 
 pub mod handler;
 pub mod keeper;

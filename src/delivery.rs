@@ -1,25 +1,25 @@
-//! The delivery engine: feeder, lanes, dispatchers, recorder and claimer around one set of pages.
+//! The delivery engine: feeder, lanes, dispatchers, recorder and claimer, which share one set of leases.
 
 pub mod announce;
 pub mod backlog;
+pub mod circuit_breaker;
 pub mod claimer;
 pub mod engine;
 pub mod feeder;
-pub mod gate;
-pub mod heed;
 pub mod lanes;
+pub mod leases;
 pub mod model;
 pub mod origin;
-pub mod pacer;
-pub mod pages;
+pub mod pause_switch;
+pub mod rate_limiter;
 pub mod recall;
 pub mod recorder;
 pub mod repo;
 pub mod retry;
 pub mod shared;
+pub mod suppress;
 mod sync;
-pub mod valve;
 pub mod worker;
 
-pub use engine::{ChannelSetup, Engine, Handle};
-pub use shared::Settings;
+pub use engine::{ChannelSetup, Engine, EngineHandles};
+pub use shared::EngineSettings;

@@ -1,7 +1,7 @@
-//! `fanfare demo`: generated clients, one mailing, live figures and the final books.
+//! `fanfare demo`: imports generated clients, sends one mailing, shows its progress and compares the final counts.
 //!
-//! It starts a service of its own (as a process of its own, so that its memory can be measured) and a sandbox provider,
-//! on free ports: nothing of it can reach a real provider or a database that it was not given.
+//! It starts its own service, as a separate process whose memory can be measured, and a sandbox provider, both on free
+//! ports. The demo never reaches a real provider, or a database other than the one it was given.
 
 mod books;
 pub mod generator;
@@ -14,42 +14,42 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
 use crate::clock::Clock;
-use crate::demo::books::Books;
+use crate::demo::books::DemoResult;
 use crate::demo::service::Service;
 use crate::error::{Error, Result};
 use crate::sandbox::{Faults, Sandbox, SandboxArgs};
 
-/// Between two looks at the books.
+/// The interval between two requests for the counts.
 const LOOK: Duration = Duration::from_millis(200);
 
-/// What the demonstration can be told.
+/// The options of the demo.
 #[derive(Debug, clap::Args)]
 pub struct DemoArgs {
-    /// How many clients to generate and to send to
+    /// Number of clients to generate and to send to
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     clients: u64,
 
-    /// Seed of the generator: the same seed makes the same clients
+    /// Seed of the generator: the same seed generates the same clients
     #[arg(long, default_value_t = 1)]
     seed: u64,
 
-    /// A database to use instead of a temporary SQLite file, such as postgres://…; it is filled and left so
+    /// Database to use instead of a temporary SQLite file, such as postgres://…; the data remains in it
     #[arg(long, value_name = "URL")]
     database: Option<String>,
 
-    /// How long the mailing's window is
+    /// Length of the mailing's window
     #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = humantime::parse_duration)]
     window: Duration,
 
-    /// What the provider does wrong.
+    /// The faults of the provider.
     #[command(flatten)]
     faults: Faults,
 }
 
-/// Runs the demonstration.
+/// Runs the demo.
 ///
 /// # Errors
-/// When something cannot be started, or the books do not agree in the end.
+/// If something cannot be started, or the final counts do not agree.
 pub async fn run(args: DemoArgs) -> Result<()> {
     let unavailable = |e: std::io::Error| Error::Unavailable(e.into());
     let provider = SandboxArgs { faults: args.faults, ..SandboxArgs::on_free_port() };
@@ -67,11 +67,11 @@ pub async fn run(args: DemoArgs) -> Result<()> {
     let last = watch(&service, &mailing).await?;
     let took = began.elapsed().as_secs_f64();
 
-    let books = Books::new(&last, &sandbox.stats(), imported.max(args.clients));
+    let books = DemoResult::new(&last, &sandbox.stats(), imported.max(args.clients));
     say(&books.table())?;
     let rate = books.final_total() as f64 / took;
     let memory = service.peak_memory().map_or_else(|| "unknown".to_owned(), |mb| format!("{mb:.1} MB"));
-    say(&format!("{took:.1} s, {rate:.0} messages a second; the service's memory at its peak: {memory}"))?;
+    say(&format!("{took:.1} s, {rate:.0} messages a second; peak memory of the service: {memory}"))?;
     service.stop().await?;
     sandbox.stop().await;
     books.check()
@@ -87,7 +87,7 @@ fn bar(length: u64, unit: &str) -> ProgressBar {
     ProgressBar::new(length).with_style(style)
 }
 
-/// Streams the generated clients into the import; answers how many it took.
+/// Streams the generated clients into the import. Returns the number of imported clients.
 async fn import(service: &Service, clients: u64, seed: u64) -> Result<u64> {
     let chunks =
         generator::csv_chunks(clients, seed).map_err(|e| Error::invalid("--clients", e.to_string()))?;
@@ -115,10 +115,10 @@ async fn create(service: &Service, window: Duration) -> Result<String> {
     let text = "Dear {{ name }}, our shop in {{ city }} is open again.";
     let mailing = service.post("/mailings", &json!({"text": text, "ends_at": ends_at})).await?;
     let id = mailing.get("id").and_then(Value::as_str);
-    id.map(str::to_owned).ok_or_else(|| Error::internal(format!("the service answered {mailing}")))
+    id.map(str::to_owned).ok_or_else(|| Error::internal(format!("the service returned {mailing}")))
 }
 
-/// Draws the progress until the books are closed; answers the last look.
+/// Draws the progress until the mailing is finished. Returns the final counts.
 async fn watch(service: &Service, mailing: &str) -> Result<Value> {
     let path = format!("/mailings/{mailing}/stats");
     let mut drawn: Option<ProgressBar> = None;

@@ -1,35 +1,35 @@
-//! The process's file descriptors: how many there may be, and how they are shared out.
+//! The process's file descriptors: their limit, and how they are divided.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-/// Descriptors that a process has open besides connections: files, sockets that listen, pipes.
+/// The number of descriptors that a process has open besides connections: files, listening sockets, pipes.
 const FEW: usize = 64;
-/// Connections of the server, unless it is configured.
+/// The default limit of server connections.
 const MOST_CONNECTIONS: usize = 10_000;
-/// Connections of the server whatever else is needed: fewer would be no service.
+/// The smallest limit of server connections: with fewer the service could not work.
 const FEWEST_CONNECTIONS: usize = 16;
 
-/// Raises the limit of descriptors to what the system allows, and returns it. The soft limit of most systems is 1024, for
-/// the sake of programs that use `select`.
+/// Raises the soft limit of descriptors to the hard limit, and returns it. The soft limit of most systems is 1024, for
+/// programs that use `select`.
 pub fn raise_limit() -> usize {
     let limit = getrlimit(Resource::Nofile);
     if limit.current != limit.maximum {
-        // it fails where the maximum is more than the kernel allows: then all stays as it is
+        // fails if the maximum is above the kernel's limit; then nothing changes
         let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     }
     let current = getrlimit(Resource::Nofile).current;
     current.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX)
 }
 
-/// The number of connections that the server may have: as `wanted`, 0 for as many as there is room for; and never so many
-/// that less than `reserved` is left of the limit for the database and the providers.
+/// Returns the number of connections that the server may have: `wanted`, where 0 means the default. The limit keeps
+/// `reserved` descriptors free for the database and the providers.
 pub fn connections(wanted: usize, limit: usize, reserved: usize) -> usize {
     let room = limit.saturating_sub(reserved.saturating_add(FEW));
-    // with a low limit both have half
+    // a low limit is split in half
     let room = room.max(limit / 2).max(FEWEST_CONNECTIONS);
     let wanted = if wanted == 0 { MOST_CONNECTIONS } else { wanted };
     if wanted > room && wanted != MOST_CONNECTIONS {
-        tracing::warn!(wanted, room, limit, "the limit of descriptors leaves room for fewer connections");
+        tracing::warn!(wanted, room, limit, "connection limit reduced to fit the limit of file descriptors");
     }
     wanted.min(room)
 }
@@ -54,7 +54,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_raised_to_what_the_system_allows() {
+    fn the_limit_is_raised_to_the_hard_limit() {
         let limit = raise_limit();
         let allowed = getrlimit(Resource::Nofile).maximum.map_or(usize::MAX, |most| most as usize);
         assert_eq!(limit, allowed);

@@ -1,4 +1,4 @@
-//! The one module that makes HTTP clients.
+//! The only module that creates HTTP clients.
 
 mod connection;
 mod endpoint;
@@ -9,23 +9,23 @@ pub mod local;
 
 use std::time::Duration;
 
-pub use endpoint::{Endpoint, NoAnswer, NoBody, Reply};
+pub use endpoint::{BodyError, Endpoint, EndpointResponse, NoResponse};
 
 use crate::error::{Error, Result};
 
-/// How the service names itself.
+/// The `User-Agent` of outgoing requests.
 pub const USER_AGENT: &str = concat!("fanfare/", env!("CARGO_PKG_VERSION"));
-/// For a connection to be there.
+/// Timeout of opening a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// Connections that were not used for so long are closed.
+/// Idle connections are closed after this time.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// A client for calls that are few: redirects are not followed, proxy variables are ignored.
+/// Creates a client for occasional calls. It follows no redirects and ignores proxy variables.
 ///
 /// # Errors
-/// When the TLS stack cannot be set up.
+/// If TLS cannot be set up.
 pub fn client() -> Result<reqwest::Client> {
-    // fails when it is installed already, which is what is wanted
+    // fails if a provider is already installed, which is fine
     let _ = rustls::crypto::ring::default_provider().install_default();
     #[expect(clippy::disallowed_methods, reason = "this is the egress module")]
     let builder = reqwest::Client::builder();

@@ -1,13 +1,14 @@
-//! Endpoints of webhooks: their secrets, and whether they are sent to. One that fails for long is disabled.
+//! Webhook endpoints: their secrets and their state. An endpoint that fails for long is disabled.
 //!
-//! [`book`] is what the webhook channel asks and tells at each attempt; it remembers, so that neither costs a statement.
+//! The webhook channel uses [`cache`] at each attempt: it reads the settings from it and reports the result to it,
+//! without a query per attempt.
 
-pub mod book;
+pub mod cache;
 pub mod handler;
 pub mod model;
 pub mod repo;
 pub mod usecase;
 
-pub use book::Book;
-pub use model::{Settings, WebhookEndpoint};
+pub use cache::EndpointCache;
+pub use model::{EndpointOptions, WebhookEndpoint};
 pub use usecase::Endpoints;

@@ -1,35 +1,34 @@
-//! What a caller must know when something does not work. One type for all layers; `http::problem` alone turns
-//! it into a response.
+//! The error type of all layers: it has exactly what a caller must know. Only `http::problem` turns it into a response.
 
 use std::fmt;
 use std::time::Duration;
 
-/// Any error behind an [`Error::Internal`], [`Error::Unavailable`] or [`Error::OutcomeUnknown`], kept whole for the log.
+/// The cause of an [`Error::Internal`], [`Error::Unavailable`] or [`Error::OutcomeUnknown`], kept for the log.
 pub type Source = Box<dyn std::error::Error + Send + Sync>;
 
-/// One thing wrong with one field of the input.
+/// A validation error of one field.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, utoipa::ToSchema)]
 pub struct FieldError {
-    /// Name of the field as the caller wrote it, dotted where nested.
+    /// The name of the field as the caller wrote it, with dots for nested fields.
     #[schema(example = "ends_at")]
     pub field: String,
-    /// What is wrong and what would be right.
+    /// The reason, and the accepted values.
     #[schema(example = "must be after starts_at")]
     pub reason: String,
 }
 
 impl FieldError {
-    /// A complaint about `field`. Both may repeat what the caller wrote, which may be long: they are cut short.
+    /// Creates an error of `field`. Both texts are shortened, since they may repeat long input of the caller.
     pub fn new(field: impl Into<String>, reason: impl Into<String>) -> Self {
         Self { field: shortened(field.into(), 200), reason: shortened(reason.into(), 1000) }
     }
 
-    /// The same complaint about a field of what stands at `place`.
+    /// Returns the same error of a field nested in `place`.
     pub fn within(&self, place: &str) -> Self {
         Self::new(format!("{place}.{}", self.field), &self.reason)
     }
 
-    /// Complaints about several of the things that came together under `field`, each at its place; the first hundred.
+    /// Returns the errors of items of the list `field`, each with its index; at most the first hundred.
     pub fn of_each<'f>(field: &str, wrong: impl Iterator<Item = (usize, &'f [Self])>) -> Vec<Self> {
         let each = wrong.flat_map(|(index, fields)| {
             let place = format!("{field}[{index}]");
@@ -39,7 +38,8 @@ impl FieldError {
     }
 }
 
-fn shortened(mut text: String, most: usize) -> String {
+/// Shortens a text to `most` characters and an ellipsis.
+pub fn shortened(mut text: String, most: usize) -> String {
     if let Some((end, _)) = text.char_indices().nth(most) {
         text.truncate(end);
         text.push('…');
@@ -47,42 +47,42 @@ fn shortened(mut text: String, most: usize) -> String {
     text
 }
 
-/// Why an operation was not done.
+/// The reason why an operation failed.
 #[derive(Debug)]
 pub enum Error {
-    /// The input is well-formed and wrong: which fields, and what would be right.
+    /// The input is well-formed, but some fields are invalid.
     Invalid(Vec<FieldError>),
-    /// The input cannot be read at all.
+    /// The input cannot be parsed.
     Malformed(String),
-    /// The input is of a media type that is not taken here.
+    /// The media type of the input is not supported.
     Unsupported(String),
-    /// The input is larger than is taken here.
+    /// The input is too large.
     TooLarge(String),
-    /// The input comes more slowly than is waited for.
+    /// The input arrives too slowly.
     TooSlow(String),
-    /// Nothing of this kind has this id.
+    /// No resource of this kind has this id.
     NotFound {
-        /// The kind of thing, a word of the glossary.
+        /// The kind of resource, a word of the glossary.
         what: &'static str,
-        /// The id that was asked for.
+        /// The requested id.
         id: String,
     },
-    /// The state of the thing does not allow it.
+    /// The state of the resource does not allow the operation.
     Conflict(String),
-    /// An equal request is being worked on.
+    /// An equal request is in progress.
     InWork {
-        /// What to do about it.
+        /// The explanation for the caller.
         why: String,
-        /// When its answer should be there.
+        /// The time after which the response should be available.
         retry_after: Duration,
     },
-    /// So much is asked at once that this is not even begun.
+    /// The service is overloaded and did not start the operation.
     Busy(String),
-    /// A dependency is away and nothing was changed; the same call may work later.
+    /// A dependency is unavailable and nothing was changed; the same call may succeed later.
     Unavailable(Source),
-    /// A dependency went away in the middle: what was asked for may be done or not.
+    /// A dependency failed during the operation, which may have taken effect or not.
     OutcomeUnknown(Source),
-    /// A defect or a fault that the caller cannot mend.
+    /// A defect, or a fault that the caller cannot fix.
     Internal(Source),
 }
 
@@ -90,17 +90,17 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// One wrong field.
+    /// Creates the validation error of one field.
     pub fn invalid(field: impl Into<String>, reason: impl Into<String>) -> Self {
         Self::Invalid(vec![FieldError::new(field, reason)])
     }
 
-    /// Nothing of the kind `what` has this id.
+    /// Creates the error for an unknown id of the kind `what`.
     pub fn not_found(what: &'static str, id: impl fmt::Display) -> Self {
         Self::NotFound { what, id: id.to_string() }
     }
 
-    /// An internal error made of a sentence.
+    /// Creates an internal error from a message.
     pub fn internal(message: impl Into<String>) -> Self {
         Self::Internal(message.into().into())
     }
@@ -141,27 +141,27 @@ impl std::error::Error for Error {
     }
 }
 
-/// Collects the complaints about one input, so that a caller hears of all wrong fields at once; of the first hundred,
-/// since an answer must not be many times longer than its request.
+/// Collects the validation errors of one input, so that the caller gets all of them at once. Only the first hundred are
+/// kept, since a response must not be many times longer than its request.
 #[derive(Debug, Default)]
 pub struct Complaints(Vec<FieldError>);
 
 const MOST_COMPLAINTS: usize = 100;
 
 impl Complaints {
-    /// Notes that `field` is wrong.
+    /// Adds an error of `field`.
     pub fn add(&mut self, field: impl Into<String>, reason: impl Into<String>) {
         if self.0.len() < MOST_COMPLAINTS {
             self.0.push(FieldError::new(field, reason));
         }
     }
 
-    /// The value, or a noted complaint about `field`.
+    /// Returns the value, or adds an error of `field`.
     pub fn check<T, E: fmt::Display>(&mut self, field: &str, value: std::result::Result<T, E>) -> Option<T> {
         value.map_err(|reason| self.add(field, reason.to_string())).ok()
     }
 
-    /// The value, or the complaints of an [`Error::Invalid`], noted.
+    /// Returns the value, or adds the errors of an [`Error::Invalid`].
     ///
     /// # Errors
     /// Any other error.
@@ -176,8 +176,10 @@ impl Complaints {
         }
     }
 
+    /// Ends the collection.
+    ///
     /// # Errors
-    /// [`Error::Invalid`] when anything was noted.
+    /// [`Error::Invalid`] if there are errors.
     pub fn finish(self) -> Result<()> {
         if self.0.is_empty() { Ok(()) } else { Err(Error::Invalid(self.0)) }
     }

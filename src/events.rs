@@ -1,4 +1,4 @@
-//! Business events: what happened, whom it concerns, and which messages it caused.
+//! Business events, their targets, and the messages that they cause.
 
 pub mod handler;
 pub mod intake;

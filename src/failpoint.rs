@@ -1,18 +1,19 @@
-//! Points at which a test build dies on purpose, to see what a crash at just this instant leaves behind.
+//! Points at which a test build crashes on purpose, so that tests see the state that a crash at this instant leaves.
 //!
-//! `FANFARE_FAILPOINT=plan-before-commit` ends the process when it comes to this point, `plan-before-commit:7` at the
-//! seventh time, and `plan-before-commit=stop` stops it there as SIGSTOP does. Only with the feature `failpoints`, which the tests turn on; without it nothing is left of a call.
+//! `FANFARE_FAILPOINT=plan-before-commit` aborts the process when it reaches this point, `plan-before-commit:7` at the
+//! seventh time, and `plan-before-commit=stop` stops it there as SIGSTOP does. This needs the feature `failpoints`,
+//! which the tests enable; without it a call compiles to nothing.
 
 #[cfg(all(feature = "failpoints", not(debug_assertions)))]
 compile_error!("the feature `failpoints` is for test builds: no release may have it");
 
-/// Ends the process here, if this point was asked for.
+/// Aborts the process here, if this point is selected.
 #[cfg(not(feature = "failpoints"))]
 #[inline]
 pub const fn reach(_name: &str) {}
 
-/// Ends the process here, if this point was asked for: like SIGKILL, without a destructor, a rollback or a flush. Or
-/// stops it, until somebody sends SIGCONT.
+/// Aborts the process here, if this point is selected: like SIGKILL, without destructors, rollback or flush. With
+/// `=stop` it stops the process until SIGCONT.
 #[cfg(feature = "failpoints")]
 pub fn reach(name: &str) {
     use std::sync::LazyLock;
@@ -23,7 +24,7 @@ pub fn reach(name: &str) {
         left: AtomicU32,
         stops: bool,
     }
-    // of the process, as the variable is: a crash is no part of any configuration
+    // global to the process, as the variable is: a crash is not part of any configuration
     static CHOSEN: LazyLock<Option<Chosen>> = LazyLock::new(|| {
         let text = std::env::var("FANFARE_FAILPOINT").ok()?;
         let (point, action) = text.split_once('=').unwrap_or((&text, "abort"));
@@ -35,7 +36,7 @@ pub fn reach(name: &str) {
     if chosen.name != name || chosen.left.fetch_sub(1, Ordering::AcqRel) != 1 {
         return;
     }
-    tracing::error!(failpoint = name, "the process dies or stops here, as it was asked to");
+    tracing::error!(failpoint = name, "failpoint reached; the process aborts or stops");
     if chosen.stops {
         let stopped =
             std::process::Command::new("kill").args(["-STOP", &std::process::id().to_string()]).status();

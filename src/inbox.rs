@@ -1,4 +1,4 @@
-//! Inboxes: what is delivered over the channel `in_app`, kept for each user until it is old, and shown by the user's pages.
+//! Inboxes: messages of the channel `in_app`, stored for each user until they expire, and shown by the user's pages.
 
 pub mod delivery;
 pub mod handler;

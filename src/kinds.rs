@@ -1,10 +1,10 @@
-//! The closed sets of words that every layer shares: channels, priorities and the states of a message.
+//! The enumerations that every layer shares: channels, priorities and the states of a message.
 //!
-//! Each is a small integer in the database (a row of a message is written millions of times) and a word everywhere
+//! Each value is a small integer in the database, where millions of message rows contain it, and a word everywhere
 //! else.
 
 /// Defines an enum with a number for the database and a word for everything else. The word is a `tt`: a `literal` would
-/// reach the derive of the API's document wrapped, and it would show the variant's name instead.
+/// reach the derive of the OpenAPI schema wrapped, and the schema would show the variant's name instead.
 macro_rules! coded_enum {
     ($(#[$meta:meta])* $name:ident { $($(#[$vmeta:meta])* $variant:ident = $code:literal $word:tt,)+ }) => {
         $(#[$meta])*
@@ -12,17 +12,17 @@ macro_rules! coded_enum {
         pub enum $name { $($(#[$vmeta])* #[serde(rename = $word)] $variant = $code,)+ }
 
         impl $name {
-            /// Every value, in the order in which they are written.
+            /// All values, in the order of their definition.
             pub const ALL: &[Self] = &[$(Self::$variant,)+];
 
-            /// The number that stands for it in the database.
+            /// The number in the database.
             pub const fn code(self) -> i16 { self as i16 }
 
-            /// The word that stands for it in the API, in logs and in metrics.
+            /// The word in the API, in logs and in metrics.
             pub const fn as_str(self) -> &'static str { match self { $(Self::$variant => $word,)+ } }
 
             /// # Errors
-            /// An internal error for a number that no version of this program wrote.
+            /// [`Internal`](crate::error::Error::Internal) for a number that no version of this program wrote.
             pub fn from_code(code: i16) -> crate::error::Result<Self> {
                 match code {
                     $($code => Ok(Self::$variant),)+
@@ -49,26 +49,26 @@ macro_rules! coded_enum {
 pub(crate) use coded_enum;
 
 coded_enum! {
-    /// The way by which a message reaches its recipient.
+    /// The channel through which a message reaches its recipient.
     ChannelKind {
         /// A text message to a phone.
         Sms = 1 "sms",
-        /// A mail to an e-mail address.
+        /// An e-mail.
         Email = 2 "email",
-        /// A notification on a device.
+        /// A push notification on a device.
         Push = 3 "push",
-        /// A request to a URL of the recipient's.
+        /// A request to the recipient's URL.
         Webhook = 4 "webhook",
-        /// A message into a Discord channel, by the URL of its webhook.
+        /// A message in a Discord channel, through the URL of its webhook.
         Discord = 5 "discord",
         /// A message in a user's inbox.
         InApp = 6 "in_app",
-        /// An HTTP request that somebody asked for: nobody is written to over it.
+        /// A scheduled HTTP request. It is not for messages to people.
         Request = 7 "request",
     }
 }
 
-/// The channels over which people are written to, for the API's document.
+/// The channels for messages to people, as an OpenAPI schema.
 pub struct ChannelToPeople;
 
 impl utoipa::PartialSchema for ChannelToPeople {
@@ -77,7 +77,7 @@ impl utoipa::PartialSchema for ChannelToPeople {
         utoipa::openapi::ObjectBuilder::new()
             .schema_type(utoipa::openapi::Type::String)
             .enum_values(Some(words))
-            .description(Some("The way by which a message reaches its recipient."))
+            .description(Some("The channel through which a message reaches its recipient."))
             .into()
     }
 }
@@ -85,14 +85,14 @@ impl utoipa::PartialSchema for ChannelToPeople {
 impl utoipa::ToSchema for ChannelToPeople {}
 
 impl ChannelKind {
-    /// Those over which people are written to.
+    /// The channels for messages to people.
     pub const TO_PEOPLE: &[Self] =
         &[Self::Sms, Self::Email, Self::Push, Self::Webhook, Self::Discord, Self::InApp];
 
-    /// The word of a channel over which people are written to.
+    /// Parses the word of a channel for messages to people.
     ///
     /// # Errors
-    /// Says which words there are.
+    /// The list of valid words.
     pub fn to_people(word: &str) -> Result<Self, String> {
         let found = Self::TO_PEOPLE.iter().find(|channel| channel.as_str() == word);
         found.copied().ok_or_else(|| {
@@ -101,83 +101,83 @@ impl ChannelKind {
         })
     }
 
-    /// Whether its messages have a part in HTML.
+    /// Returns true if its messages have an HTML part.
     pub fn shows_html(self) -> bool {
         self == Self::Email
     }
 }
 
-/// The pattern of a group's word, for the API's document.
+/// The pattern of a group's name, for the OpenAPI document.
 pub const GROUP_PATTERN: &str = "^[a-z0-9_.-]{1,64}$";
 
-/// A group: what of all messages their recipients may opt out of, such as `newsletter`.
+/// Validates the name of a group: a category of messages that recipients may opt out of, such as `newsletter`.
 ///
 /// # Errors
-/// Says what would be right.
+/// The rule for names.
 pub fn group(word: &str) -> Result<String, String> {
     let is_known = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_.-".contains(&b);
     if (1..=64).contains(&word.len()) && word.bytes().all(is_known) {
         Ok(word.to_owned())
     } else {
-        Err("must be 1 to 64 of the letters a to z, digits, `_`, `.` and `-`".to_owned())
+        Err("must be 1 to 64 characters: letters a to z, digits, `_`, `.` and `-`".to_owned())
     }
 }
 
-/// Characters of a description at most.
+/// The most characters of a description.
 const LONGEST_DESCRIPTION: usize = 500;
 
-/// Whether these can be words for people about something that is kept under a name.
+/// Validates the description of a named object.
 ///
 /// # Errors
-/// Says what would be right.
+/// The rule for descriptions.
 pub fn description(text: &str) -> Result<(), &'static str> {
     if text.chars().any(char::is_control) || text.chars().nth(LONGEST_DESCRIPTION).is_some() {
-        return Err("must be at most 500 characters, no control characters among them");
+        return Err("must be at most 500 characters without control characters");
     }
     Ok(())
 }
 
 coded_enum! {
-    /// Which lane of a channel a message waits in.
+    /// The priority of a message: the lane of its channel in which it waits.
     Priority {
-        /// Overtakes everything that is not yet handed to the provider.
+        /// Overtakes every message that is not yet with the provider.
         High = 0 "high",
         /// The default.
         Normal = 1 "normal",
-        /// Goes when the others leave room, and never starves.
+        /// Uses the capacity that the others leave, and never starves.
         Low = 2 "low",
     }
 }
 
 coded_enum! {
-    /// What has become of a message.
+    /// The status of a message.
     MessageStatus {
         /// Waits for its turn, its time or its next attempt.
         Queued = 0 "queued",
-        /// In the hands of a node; never stored, read from the pages.
+        /// In progress on a node; never stored, derived from the leases.
         Sending = 2 "sending",
-        // 1, since nearly all become it: SQLite stores 0 and 1 in no byte
-        /// The provider took it.
+        // 1, since nearly every message ends so: SQLite stores 0 and 1 without a byte
+        /// The provider accepted it.
         Sent = 1 "sent",
-        /// It cannot be delivered: refused for good, or every attempt was used.
+        /// It cannot be delivered: it was refused for good, or no attempts are left.
         Failed = 3 "failed",
         /// Its window closed before it could be delivered.
         Expired = 4 "expired",
-        /// Somebody cancelled it before it was sent.
+        /// It was cancelled before it was sent.
         Cancelled = 5 "cancelled",
     }
 }
 
 impl MessageStatus {
-    /// Whether nothing more becomes of it.
+    /// Returns true if the status never changes again.
     pub fn is_final(self) -> bool {
         !matches!(self, Self::Queued | Self::Sending)
     }
 
-    /// The glossary's word, or the seed API's (`created`, `succeeded`).
+    /// Parses a status by the glossary's word, or by the word of the original API (`created`, `succeeded`).
     ///
     /// # Errors
-    /// Says which words there are.
+    /// The list of valid words.
     pub fn parse(word: &str) -> Result<Self, String> {
         match word {
             "created" => Ok(Self::Queued),
@@ -188,27 +188,27 @@ impl MessageStatus {
 }
 
 coded_enum! {
-    /// What has become of a notification.
+    /// The status of a notification.
     NotificationStatus {
         /// Waits for its time.
         Scheduled = 0 "scheduled",
-        /// Waits for its turn, or for another attempt.
+        /// Waits for its turn, or for its next attempt.
         Queued = 1 "queued",
-        /// In the hands of a node.
+        /// In progress on a node.
         Processing = 2 "processing",
-        /// The provider took it.
+        /// The provider accepted it.
         Sent = 3 "sent",
-        /// It cannot be delivered: refused for good, or every attempt was used.
+        /// It cannot be delivered: it was refused for good, or no attempts are left.
         Failed = 4 "failed",
-        /// Its time was over before it could be delivered.
+        /// It expired before it could be delivered.
         Expired = 5 "expired",
-        /// Somebody cancelled it before it was sent.
+        /// It was cancelled before it was sent.
         Cancelled = 6 "cancelled",
     }
 }
 
 impl NotificationStatus {
-    /// The word of a message's status for it.
+    /// The status of the message behind it.
     pub fn stored(self) -> MessageStatus {
         match self {
             Self::Scheduled | Self::Queued => MessageStatus::Queued,
@@ -220,15 +220,15 @@ impl NotificationStatus {
         }
     }
 
-    /// Whether nothing more becomes of it.
+    /// Returns true if the status never changes again.
     pub fn is_final(self) -> bool {
         self.stored().is_final()
     }
 
-    /// A status's word, `sending` for `processing` among them.
+    /// Parses a status by its word; accepts `sending` for `processing` too.
     ///
     /// # Errors
-    /// Says which words there are.
+    /// The list of valid words.
     pub fn parse(word: &str) -> Result<Self, String> {
         if word == MessageStatus::Sending.as_str() { Ok(Self::Processing) } else { word.parse() }
     }
@@ -248,19 +248,19 @@ impl From<MessageStatus> for NotificationStatus {
 }
 
 coded_enum! {
-    /// Why nothing is sent to an endpoint of webhooks.
+    /// The reason why a webhook endpoint is disabled.
     Disabled {
-        /// By a user.
+        /// A user disabled it.
         ByHand = 1 "by_hand",
-        /// It failed for long.
+        /// It failed for too long.
         Failing = 2 "failing",
-        /// It said that it wants no more (410).
+        /// It returned 410 Gone.
         Gone = 3 "gone",
     }
 }
 
 coded_enum! {
-    /// By which way an event came.
+    /// The source of an event.
     EventSource {
         /// The API.
         Api = 1 "api",
@@ -270,7 +270,7 @@ coded_enum! {
 }
 
 coded_enum! {
-    /// The things among which an event's own id is unique.
+    /// The namespace in which an event's own id is unique.
     EventNamespace {
         /// Events.
         Events = 1 "events",
@@ -279,29 +279,29 @@ coded_enum! {
     }
 }
 
-/// How a channel's provider is, as far as a node that sends to it knows.
+/// The state of a channel's provider, as a node that sends to it sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProviderState {
-    /// Nothing is wrong.
+    /// The provider accepts messages.
     Healthy,
-    /// It asked for patience.
+    /// The provider asked to slow down.
     Limited,
-    /// It fails all the time, and is probed by one message at a time.
+    /// The circuit breaker is open: every attempt fails, and one message at a time probes the provider.
     Open,
 }
 
 coded_enum! {
-    /// What one try at delivering a message came to.
+    /// The outcome of one attempt to deliver a message.
     OutcomeKind {
-        /// The provider took it.
+        /// The provider accepted it.
         Delivered = 0 "delivered",
-        /// It did not work and may work later.
+        /// It failed, and a later attempt may succeed.
         Retry = 1 "retry",
-        /// It did not work and never will.
+        /// It failed permanently.
         Failed = 2 "failed",
         /// The window closed.
         Expired = 3 "expired",
-        /// It was cancelled before a try.
+        /// It was cancelled before the attempt.
         Cancelled = 4 "cancelled",
     }
 }
@@ -311,9 +311,9 @@ coded_enum! {
     AttributeKind {
         /// Any text.
         Text = 0 "text",
-        /// A number, also written with a decimal comma and with spaces between thousands.
+        /// A number; a decimal comma and spaces between thousands are accepted too.
         Number = 1 "number",
-        /// True or false, also written as yes and no, 1 and 0, or in another language.
+        /// True or false; yes and no, 1 and 0, and the words of other languages are accepted too.
         Boolean = 2 "boolean",
         /// A day, stored as 2026-12-01.
         Date = 3 "date",
@@ -323,31 +323,31 @@ coded_enum! {
 coded_enum! {
     /// The state of an import that runs as a job.
     ImportStatus {
-        /// Its file is received.
+        /// The file was received.
         Queued = 0 "queued",
         /// Rows are being imported.
         Running = 1 "running",
-        /// Every row is imported or rejected.
+        /// Every row was imported or rejected.
         Done = 2 "done",
-        /// It stopped before its end; rows that were imported stay.
+        /// It stopped early; the imported rows remain.
         Failed = 3 "failed",
     }
 }
 
 coded_enum! {
-    /// Why a message or an event is a dead letter.
+    /// The reason why a message or an event is a dead letter.
     ErrorClass {
-        /// The client has no address on the channel, or is gone.
+        /// The client has no address on the channel, or was deleted.
         Unreachable = 1 "unreachable",
-        /// The text could not be filled for the client.
+        /// The text could not be rendered for the client.
         Template = 2 "template",
         /// The provider refused it for good.
         Rejected = 3 "rejected",
-        /// Nothing can be delivered to the address any more.
+        /// The address is dead: nothing can be delivered to it any more.
         Gone = 4 "gone",
-        /// Every attempt was used.
+        /// No attempts are left.
         Exhausted = 5 "exhausted",
-        /// An event of the broker's that could not be taken.
+        /// An event of the broker that could not be accepted.
         Poison = 6 "poison",
     }
 }

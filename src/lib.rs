@@ -1,41 +1,39 @@
-//! Fanfare sends one message to each of many people, or to one, inside a time window, and can prove what became of every
-//! one.
+//! Fanfare sends one message to one or many recipients inside a time window, and can prove the outcome of each message.
 //!
-//! # The map of the house
+//! # Modules
 //!
-//! From the ground up; a module may import those above it in this list, never those below. `tests/architecture.rs`
-//! checks it.
+//! The list is sorted by dependency: a module may import only modules above it. `tests/architecture.rs` checks this.
 //!
-//! | modules | what they are |
+//! | modules | purpose |
 //! |---|---|
-//! | [`error`], [`clock`], [`kinds`], [`locale`], [`paging`], [`config`], [`metrics`], [`lifecycle`], [`telemetry`], [`failpoint`], [`seal`], [`descriptors`], [`address`], [`sheet`] | the ground |
-//! | [`db`] | the two databases behind one handle |
-//! | [`idempotency`] | requests that may come twice |
-//! | [`segments`], [`templates`] | what a text message comes to; texts to fill, kept with their versions |
-//! | [`clients`], [`messages`] | who can be reached, what became of each delivery |
-//! | [`mailings`] | campaigns and their books |
-//! | [`live`] | what becomes of notifications and mailings, told to those who wait or watch |
+//! | [`error`], [`clock`], [`kinds`], [`locale`], [`paging`], [`config`], [`metrics`], [`lifecycle`], [`telemetry`], [`failpoint`], [`seal`], [`descriptors`], [`address`], [`sheet`] | shared basics |
+//! | [`db`] | PostgreSQL and SQLite behind one handle |
+//! | [`idempotency`] | repeated requests with an idempotency key |
+//! | [`segments`], [`templates`] | segments of a text message; versioned templates |
+//! | [`clients`], [`messages`] | people who can be reached; the record of each delivery |
+//! | [`mailings`] | campaigns and their counts |
+//! | [`live`] | status changes for waiting callers and event-stream subscribers |
 //! | [`notifications`] | single messages and batches |
-//! | [`routes`], [`events`] | what happened in the user's business, and which messages that causes |
-//! | [`dead_letters`] | what failed: read, replayed, dropped |
-//! | [`pending_mailing`] | what makes a mailing begin at its time |
-//! | [`suppressions`] | addresses that nothing is sent to, whoever has them |
-//! | [`people`] | all that is known of a person: given out, and erased |
-//! | [`preferences`] | what clients opted out of, and when they are left alone |
-//! | [`egress`], [`oauth`], [`channels`] | the way out, and access tokens for it; they know no database |
-//! | [`credentials`] | what requests prove with who asks: kept encrypted, never shown |
-//! | [`inbox`] | what the channel `in_app` delivers, kept for each user |
-//! | [`endpoints`] | where webhooks go: secrets, and what is disabled because it fails |
-//! | [`broker`] | events from a broker; it knows no database |
+//! | [`routes`], [`events`] | business events, and the routes that turn them into messages |
+//! | [`dead_letters`] | failed messages: list, replay, drop |
+//! | [`pending_mailing`] | the start of due mailings |
+//! | [`suppressions`] | addresses that receive nothing, whichever client has them |
+//! | [`people`] | export and erasure of all data about a person |
+//! | [`preferences`] | opt-outs and quiet hours of clients |
+//! | [`egress`], [`oauth`], [`channels`] | outgoing requests, access tokens and providers; no database |
+//! | [`credentials`] | credentials of outgoing requests: encrypted, never shown |
+//! | [`inbox`] | messages of the channel `in_app`, per user |
+//! | [`endpoints`] | webhook endpoints: secrets, and the disabling of failing ones |
+//! | [`broker`] | events from a message broker; no database |
 //! | [`delivery`] | the engine: feeder, lanes, dispatchers, recorder, claimer |
-//! | [`http`] | HTTP in general; the domains' handlers are in their own folders |
+//! | [`http`] | the shared HTTP layer; handlers are in the domains' own folders |
 //! | [`app`] | the composition root, the only place that wires |
-//! | [`sandbox`], [`demo`] | a provider to try against, and a demonstration |
+//! | [`sandbox`], [`demo`] | a provider for tests, and a demonstration |
 //! | [`cli`] | the commands of the binary |
 //!
 //! A domain has four layers, each in a file: `handler` (HTTP, no rules), `usecase` (rules, no HTTP and no SQL), `model`
-//! (types that cannot be wrong), `repo` (SQL, no rules). No domain imports the engine: it owns a small port, such as
-//! [`mailings::usecase::Wakeup`], that the engine implements.
+//! (types that cannot hold invalid values), `repo` (SQL, no rules). No domain imports the engine. Instead a domain owns
+//! a small port, such as [`mailings::usecase::Wakeup`], that the engine implements.
 
 pub mod address;
 pub mod app;
@@ -74,6 +72,7 @@ pub mod people;
 pub mod preferences;
 pub mod requests;
 pub mod routes;
+pub mod runtime;
 pub mod sandbox;
 pub mod seal;
 pub mod segments;

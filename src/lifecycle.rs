@@ -1,4 +1,4 @@
-//! How the process's tasks begin and end.
+//! Start and shutdown of the process's tasks.
 
 use std::future::Future;
 use std::time::Duration;
@@ -6,41 +6,41 @@ use std::time::Duration;
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
-/// Told to every task; true once the process is to end.
+/// The shutdown signal that every task receives.
 #[derive(Debug, Clone)]
 pub struct Shutdown(watch::Receiver<bool>);
 
-/// The other end of [`Shutdown`].
+/// The sender of [`Shutdown`].
 #[derive(Debug, Clone)]
-pub struct Trigger(std::sync::Arc<watch::Sender<bool>>);
+pub struct ShutdownTrigger(std::sync::Arc<watch::Sender<bool>>);
 
-/// A signal and its trigger.
-pub fn shutdown() -> (Trigger, Shutdown) {
+/// Creates a shutdown signal and its trigger.
+pub fn shutdown() -> (ShutdownTrigger, Shutdown) {
     let (sender, receiver) = watch::channel(false);
-    (Trigger(std::sync::Arc::new(sender)), Shutdown(receiver))
+    (ShutdownTrigger(std::sync::Arc::new(sender)), Shutdown(receiver))
 }
 
-impl Trigger {
-    /// Tells every task to end.
+impl ShutdownTrigger {
+    /// Signals every task to end.
     pub fn fire(&self) {
         self.0.send_replace(true);
     }
 }
 
 impl Shutdown {
-    /// Whether the process is to end.
+    /// Returns true after the shutdown was triggered.
     pub fn is_fired(&self) -> bool {
         *self.0.borrow()
     }
 
-    /// Returns when the process is to end.
+    /// Waits for the shutdown.
     pub async fn wait(&self) {
         let mut receiver = self.0.clone();
-        // an error means that the trigger is gone, and with it everyone who wants this task
+        // an error means that the trigger was dropped, and with it all users of this task
         let _ = receiver.wait_for(|fired| *fired).await;
     }
 
-    /// Waits between two looks at what there is to do: for so long, until it is woken, or until the process is to end.
+    /// Waits between two polls for work: for `pause`, until `wake` is notified, or until the shutdown.
     pub async fn rest(&self, wake: &Notify, pause: Duration) {
         tokio::select! {
             () = self.wait() => {}
@@ -50,9 +50,13 @@ impl Shutdown {
     }
 }
 
-/// Tidies up in bounded steps until the shutdown: while a step says that there is more, the next follows at once, otherwise
-/// after a pause.
-pub async fn tidy<F: Future<Output = bool>>(shutdown: Shutdown, pause: Duration, step: impl Fn() -> F) {
+/// Runs a periodic job in bounded steps until the shutdown. While a step returns true, the next one follows at once;
+/// otherwise it follows after a pause.
+pub async fn run_periodically<F: Future<Output = bool>>(
+    shutdown: Shutdown,
+    pause: Duration,
+    step: impl Fn() -> F,
+) {
     loop {
         tokio::select! {
             () = shutdown.wait() => return,
@@ -62,11 +66,11 @@ pub async fn tidy<F: Future<Output = bool>>(shutdown: Shutdown, pause: Duration,
     }
 }
 
-/// Runs a task under a name. One that panics cannot be trusted to have left things whole: the process is told to end,
-/// and starts anew from what is on disk.
+/// Runs a named task. A panic may leave inconsistent state in memory, so it triggers the shutdown, and the next start
+/// continues from the state on disk.
 pub fn supervise(
     name: &'static str,
-    trigger: Trigger,
+    trigger: ShutdownTrigger,
     task: impl Future<Output = ()> + Send + 'static,
 ) -> JoinHandle<()> {
     // a set, so that aborting the outer task aborts the inner one
@@ -76,23 +80,23 @@ pub fn supervise(
         if let Some(Err(failure)) = inner.join_next().await
             && failure.is_panic()
         {
-            tracing::error!(task = name, "a task panicked; the service stops");
+            tracing::error!(task = name, "task panicked; shutting down");
             trigger.fire();
         }
     })
 }
 
-/// Returns at SIGINT or SIGTERM.
+/// Waits for SIGINT or SIGTERM.
 ///
 /// # Errors
-/// When the handlers cannot be installed.
+/// The signal handlers cannot be installed.
 pub async fn termination() -> std::io::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     tokio::select! {
-        _ = terminate.recv() => tracing::info!(signal = "SIGTERM", "stopping"),
-        _ = interrupt.recv() => tracing::info!(signal = "SIGINT", "stopping"),
+        _ = terminate.recv() => tracing::info!(signal = "SIGTERM", "shutdown requested"),
+        _ = interrupt.recv() => tracing::info!(signal = "SIGINT", "shutdown requested"),
     }
     Ok(())
 }

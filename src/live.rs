@@ -1,12 +1,12 @@
-//! What becomes of notifications and mailings, told at once to those who wait for it or watch it. In memory: the
-//! database is the record, and whoever was not listening reads it there.
+//! Publishes status changes to waiting callers and event-stream subscribers. It works in memory: the database is the
+//! record, and a subscriber that was not connected reads the state there.
 
-mod abroad;
 pub mod board;
 pub mod handler;
 mod hub;
 pub mod inboxes;
 pub mod observer;
+mod peers;
 
 use std::collections::HashMap;
 use std::pin::pin;
@@ -19,93 +19,93 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-use self::abroad::{Abroad, Heard};
-use self::board::Board;
-use self::hub::Hub;
+use self::board::Broadcast;
+use self::hub::EventRing;
 use self::inboxes::{InboxChange, InboxWatch, Inboxes, UserKey};
-use crate::clients::jobs::model::{ImportProgress, Watchers};
+use self::peers::{PeerEvent, Peers};
+use crate::clients::jobs::model::{ImportProgress, ProgressPublisher};
 use crate::db::types::{BatchId, EndpointId, MailingId, MessageId, Timestamp};
 use crate::kinds::{ChannelKind, Disabled, NotificationStatus};
 use crate::mailings::model::Progress;
 
-/// Events that are kept for those who come back, and by how many a reader may be behind.
+/// The number of events kept for subscribers that reconnect, and the largest lag of a subscriber.
 const KEPT: usize = 10_000;
-/// Watchers at once.
+/// The largest number of subscribers.
 const MOST: usize = 1000;
-/// Mailings that nobody looked at for so long may have done more than the next look can tell.
+/// The time after which a poll of the mailings may miss changes, if there was no poll in between.
 const UNOBSERVED: Duration = Duration::from_secs(60);
 
-/// A notification came to another state.
+/// A status change of a notification.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = NotificationChange)]
 pub struct Change {
-    /// Which notification.
+    /// The notification's id.
     pub id: MessageId,
-    /// The batch that it came in.
+    /// The batch of the notification.
     #[serde(rename = "batch_id", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub batch: Option<BatchId>,
-    /// How it goes out.
+    /// The channel.
     pub channel: ChannelKind,
-    /// Its state from now on.
+    /// The new status.
     pub status: NotificationStatus,
-    /// Attempts made by now.
+    /// The number of attempts so far.
     pub attempts: i16,
-    /// Since when.
+    /// The time of the change.
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
 }
 
-/// A webhook's endpoint was disabled or enabled.
+/// A webhook endpoint was disabled or enabled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct EndpointChange {
-    /// Which endpoint.
+    /// The endpoint's id.
     pub id: EndpointId,
-    /// Whether it is sent to from now on.
+    /// True if the endpoint receives messages from now on.
     pub is_enabled: bool,
-    /// Why it is not.
+    /// The reason why it is disabled.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub reason: Option<Disabled>,
-    /// Since when.
+    /// The time of the change.
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
 }
 
-/// What is told to those who watch.
+/// An event for subscribers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// A notification came to another state.
+    /// The status of a notification changed.
     Notification(Change),
-    /// A mailing's status or counts changed.
+    /// The status or the counts of a mailing changed.
     Mailing(Progress),
-    /// A webhook's endpoint was disabled or enabled, by this node.
+    /// This node disabled or enabled a webhook endpoint.
     Endpoint(EndpointChange),
-    /// An import of this node has come farther.
+    /// An import of this node progressed.
     Import(ImportProgress),
-    /// What another node told of notifications was lost.
+    /// Status changes of another node were lost.
     Missed,
 }
 
-/// What a watcher is told of: that for which all that is given holds.
+/// The filter of a subscriber. All given conditions must hold.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Filter {
-    /// This mailing. Notifications have none.
+pub struct EventFilter {
+    /// Only this mailing; excludes notifications.
     pub mailing: Option<MailingId>,
-    /// Notifications of this batch. Mailings have none.
+    /// Only notifications of this batch; excludes mailings.
     pub batch: Option<BatchId>,
-    /// What goes out on this channel.
+    /// Only this channel.
     pub channel: Option<ChannelKind>,
 }
 
-impl Filter {
-    /// Whether the watcher is told of this.
+impl EventFilter {
+    /// Returns true if the event matches.
     pub fn lets_through(&self, event: &Event) -> bool {
         let (mailing, batch, channel) = match event {
             Event::Notification(change) => (None, change.batch, change.channel),
             Event::Mailing(progress) => (Some(progress.mailing_id), None, progress.channel),
             Event::Endpoint(_) => (None, None, ChannelKind::Webhook),
-            // it is of no mailing, batch or channel
+            // an import has no mailing, batch or channel
             Event::Import(_) => return *self == Self::default(),
             Event::Missed => return self.lets_notifications_through(),
         };
@@ -114,52 +114,52 @@ impl Filter {
             && self.channel.is_none_or(|wanted| wanted == channel)
     }
 
-    /// Whether it may be told of mailings.
+    /// Returns true if events of mailings may match.
     pub fn lets_mailings_through(&self) -> bool {
         self.batch.is_none()
     }
 
-    /// Whether it may be told of notifications.
+    /// Returns true if events of notifications may match.
     pub fn lets_notifications_through(&self) -> bool {
         self.mailing.is_none()
     }
 }
 
-/// Whether a watcher is there for mailings and for notifications.
+/// A subscriber's interest in mailings and in notifications.
 pub type Interests = (bool, bool);
 
-/// Somebody who watches mailings and notifications.
+/// A subscription to mailings and notifications.
 pub type Watch = board::Watch<Event, Interests>;
 
-/// Where changes are told; cloning it is cheap.
+/// The publisher of changes; cloning it is cheap.
 #[derive(Clone)]
 pub struct Live(Arc<Inner>);
 
 struct Inner {
-    /// How many wait: mostly nobody does, and then nothing is looked up.
+    /// The number of waiting callers. Usually it is 0, which saves the lookup.
     waiting: AtomicUsize,
     waiters: Mutex<HashMap<MessageId, Vec<Arc<Notify>>>>,
-    board: Board<Event, Interests>,
+    board: Broadcast<Event, Interests>,
     inboxes: Inboxes,
-    /// Somebody came who watches mailings.
+    /// Notified when a subscriber to mailings connects.
     came: Notify,
-    /// When the open mailings were read last, for those who watch.
+    /// The time of the last poll of the open mailings.
     looked_at: watch::Sender<Option<Instant>>,
-    /// None on the only node.
-    abroad: Option<Abroad>,
+    /// The exchange with other nodes; `None` if this is the only node.
+    abroad: Option<Peers>,
 }
 
 impl Live {
-    /// For the only node on its database, or one of several.
+    /// Creates the publisher, for the only node of a database or for one of several.
     pub fn new(is_single_node: bool) -> Self {
-        Self::with(Hub::new(KEPT, MOST), (!is_single_node).then(Abroad::default))
+        Self::with(EventRing::new(KEPT, MOST), (!is_single_node).then(Peers::default))
     }
 
-    fn with(hub: Hub<Event, Interests>, abroad: Option<Abroad>) -> Self {
+    fn with(hub: EventRing<Event, Interests>, abroad: Option<Peers>) -> Self {
         Self(Arc::new(Inner {
             waiting: AtomicUsize::default(),
             waiters: Mutex::default(),
-            board: Board::new(hub),
+            board: Broadcast::new(hub),
             inboxes: Inboxes::default(),
             came: Notify::new(),
             looked_at: watch::Sender::new(None),
@@ -167,8 +167,8 @@ impl Live {
         }))
     }
 
-    /// Tells those who wait for this notification or watch it, at other nodes too. `is_awaited`: somebody may wait for
-    /// it at another one. It never waits.
+    /// Publishes a change to waiting callers and subscribers, including those at other nodes. `is_awaited` is true if a
+    /// caller may wait for it at another node. It never blocks.
     pub fn publish(&self, change: &Change, is_awaited: bool) {
         self.note(change);
         if let Some(abroad) = &self.0.abroad {
@@ -183,42 +183,42 @@ impl Live {
         self.tell(Event::Notification(*change));
     }
 
-    /// Words for the other nodes, at most so many bytes with a space before each; none when there is nothing to tell.
+    /// Takes words for the other nodes, of at most `length` bytes with a space before each; empty if there are none.
     pub fn words(&self, length: usize) -> Vec<String> {
-        let of = |abroad: &Abroad| {
+        let of = |abroad: &Peers| {
             let watched = (self.hub().notifications_are_watched(), self.0.inboxes.are_watched());
             abroad.words(length, watched)
         };
         self.0.abroad.as_ref().map(of).unwrap_or_default()
     }
 
-    /// Returns when there may be words for the other nodes.
+    /// Waits until there may be words for the other nodes.
     pub async fn has_words(&self) {
         match &self.0.abroad {
             Some(abroad) => {
-                let _ = tokio::time::timeout(abroad::ASK_EVERY, abroad.news.notified()).await;
+                let _ = tokio::time::timeout(peers::ASK_EVERY, abroad.news.notified()).await;
             }
             None => std::future::pending().await,
         }
     }
 
-    /// The words taken last did not reach the other nodes.
+    /// Handles the loss of the words taken last, which did not reach the other nodes.
     pub fn words_were_lost(&self) {
-        self.0.abroad.iter().for_each(Abroad::failed);
+        self.0.abroad.iter().for_each(Peers::failed);
     }
 
-    /// Takes a word of another node.
+    /// Handles a word of another node.
     pub fn hear(&self, word: &str) {
         match self.0.abroad.as_ref().and_then(|abroad| abroad.hear(word)) {
-            Some(Heard::Change(change)) => self.note(&change),
-            Some(Heard::Missed) => self.tell(Event::Missed),
-            Some(Heard::Inbox(change)) => self.0.inboxes.tell(change),
-            Some(Heard::InboxesMissed) => self.0.inboxes.missed(),
+            Some(PeerEvent::Change(change)) => self.note(&change),
+            Some(PeerEvent::Missed) => self.tell(Event::Missed),
+            Some(PeerEvent::Inbox(change)) => self.0.inboxes.tell(change),
+            Some(PeerEvent::InboxesMissed) => self.0.inboxes.missed(),
             None => {}
         }
     }
 
-    /// This node has not heard what others told, and hears them again from now on.
+    /// Handles a reconnection: words of other nodes may have been missed before it.
     pub fn was_deaf(&self) {
         if let Some(abroad) = &self.0.abroad {
             abroad.was_deaf();
@@ -227,12 +227,12 @@ impl Live {
         }
     }
 
-    /// Tells those who watch this mailing.
+    /// Publishes the progress of a mailing.
     pub fn progressed(&self, progress: Progress) {
         self.tell(Event::Mailing(progress));
     }
 
-    /// Tells those who watch webhooks.
+    /// Publishes the change of a webhook endpoint.
     pub fn endpoint_changed(&self, change: EndpointChange) {
         self.tell(Event::Endpoint(change));
     }
@@ -241,7 +241,7 @@ impl Live {
         self.0.board.tell(event);
     }
 
-    /// Tells the pages that show this user's inbox, at other nodes too. It never waits.
+    /// Publishes a change to the subscribers of this user's inbox, including those at other nodes. It never blocks.
     pub fn inbox_changed(&self, change: &InboxChange) {
         self.0.inboxes.tell(*change);
         if let Some(abroad) = &self.0.abroad {
@@ -249,10 +249,10 @@ impl Live {
         }
     }
 
-    /// Registers a page that shows a user's inbox, from now on or from what has the id `last` on. None when too many
-    /// are open, of all users or of this one.
+    /// Subscribes to a user's inbox, from now on or after the event with the id `last`. Returns `None` if there are too
+    /// many subscribers, of all users or of this one.
     pub fn watch_inbox(&self, user: UserKey, last: Option<&str>) -> Option<InboxWatch> {
-        let is_whole = self.0.abroad.as_ref().is_none_or(Abroad::hears_of_inboxes);
+        let is_whole = self.0.abroad.as_ref().is_none_or(Peers::hears_of_inboxes);
         let watch = self.0.inboxes.watch(user, (last, is_whole))?;
         if let Some(abroad) = &self.0.abroad {
             abroad.news.notify_one();
@@ -260,14 +260,14 @@ impl Live {
         Some(watch)
     }
 
-    /// When a page that is opened now is told of what other nodes do to inboxes; none when it is told from the beginning.
-    /// What they do before that it finds by reading.
+    /// Returns the time until a new subscriber receives the changes of inboxes at other nodes, or `None` if it receives
+    /// them at once. The subscriber finds earlier changes by reading.
     pub fn inboxes_settle_in(&self) -> Option<Duration> {
         let abroad = self.0.abroad.as_ref()?;
-        (!abroad.is_settled_on_inboxes()).then_some(abroad::SETTLED_AFTER)
+        (!abroad.is_settled_on_inboxes()).then_some(peers::SETTLED_AFTER)
     }
 
-    /// Wakes those who wait for a notification that has come to its final state.
+    /// Wakes the callers that wait for a notification, after its final state.
     fn wake(&self, id: MessageId) {
         if self.0.waiting.load(Ordering::Acquire) > 0
             && let Some(waiters) = self.waiters().remove(&id)
@@ -276,7 +276,7 @@ impl Live {
         }
     }
 
-    /// Registers somebody who waits for a notification's final state; to be called before it can come to it.
+    /// Registers a caller that waits for a notification's final state. Call this before the notification can reach it.
     pub fn wait_for(&self, id: MessageId) -> Waiter {
         let ended = Arc::new(Notify::new());
         self.0.waiting.fetch_add(1, Ordering::AcqRel);
@@ -284,13 +284,13 @@ impl Live {
         Waiter { live: self.clone(), id, ended }
     }
 
-    /// Registers somebody who watches from now on, or from what has the id `last` on. None when too many do already.
-    pub fn watch(&self, filter: Filter, last: Option<&str>) -> Option<Watch> {
+    /// Subscribes from now on, or after the event with the id `last`. Returns `None` if there are too many subscribers.
+    pub fn watch(&self, filter: EventFilter, last: Option<&str>) -> Option<Watch> {
         let (of_mailings, of_notifications) =
             (filter.lets_mailings_through(), filter.lets_notifications_through());
-        // what mailings did while nobody looked at them was not noted, nor what other nodes were not asked for
+        // changes of mailings are not recorded without a poll, nor those of other nodes without a request for them
         let is_whole = (!of_mailings || !self.is_unobserved(UNOBSERVED))
-            && (!of_notifications || self.0.abroad.as_ref().is_none_or(Abroad::hears_all));
+            && (!of_notifications || self.0.abroad.as_ref().is_none_or(Peers::hears_all));
         let lets_through = move |event: &Event| filter.lets_through(event);
         let watch = self.0.board.watch((of_mailings, of_notifications), (last, is_whole), lets_through)?;
         if of_mailings {
@@ -302,7 +302,7 @@ impl Live {
         Some(watch)
     }
 
-    /// Returns when somebody watches mailings.
+    /// Waits until there is a subscriber to mailings.
     async fn mailings_are_watched(&self) {
         loop {
             let mut came = pin!(self.0.came.notified());
@@ -314,19 +314,19 @@ impl Live {
         }
     }
 
-    /// Notes that the open mailings were read for those who watch.
+    /// Records a poll of the open mailings.
     fn looked(&self) {
         self.0.looked_at.send_replace(Some(Instant::now()));
     }
 
-    /// Whether the open mailings were not read for so long.
+    /// Returns true if the open mailings were not polled within `span`.
     fn is_unobserved(&self, span: Duration) -> bool {
         self.0.looked_at.borrow().is_none_or(|at| at.elapsed() > span)
     }
 
-    /// Returns when the open mailings have been read not long ago: what they do after that will be told.
+    /// Waits for a recent poll of the open mailings: changes after it will be published.
     async fn mailings_are_observed(&self) {
-        // it cannot fail: this holds the sender
+        // it cannot fail, because `self` has the sender
         let _ =
             self.0.looked_at.subscribe().wait_for(|at| at.is_some_and(|at| at.elapsed() <= UNOBSERVED)).await;
     }
@@ -335,18 +335,18 @@ impl Live {
         self.0.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn hub(&self) -> MutexGuard<'_, Hub<Event, Interests>> {
+    fn hub(&self) -> MutexGuard<'_, EventRing<Event, Interests>> {
         self.0.board.hub()
     }
 }
 
-impl Watchers for Live {
+impl ProgressPublisher for Live {
     fn import_progressed(&self, progress: ImportProgress) {
         self.tell(Event::Import(progress));
     }
 }
 
-/// Somebody who waits for a notification's final state, until it is dropped.
+/// A registration of a caller that waits for a notification's final state, until it is dropped.
 pub struct Waiter {
     live: Live,
     id: MessageId,
@@ -354,7 +354,7 @@ pub struct Waiter {
 }
 
 impl Waiter {
-    /// Returns when the notification has come to its final state.
+    /// Waits for the notification's final state.
     pub async fn ended(&self) {
         self.ended.notified().await;
     }

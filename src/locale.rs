@@ -1,4 +1,4 @@
-//! In which language somebody is written to: BCP 47 language tags (RFC 5646), without extensions.
+//! The language of messages to a person: BCP 47 language tags (RFC 5646), without extensions.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -8,12 +8,12 @@ use utoipa::openapi::schema::Schema;
 use utoipa::openapi::{ObjectBuilder, RefOr, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-/// Characters of the longest tag that systems have to expect (RFC 5646, 4.4.1).
+/// The length of the longest tag that systems must expect (RFC 5646, 4.4.1).
 pub const LONGEST_LOCALE: usize = 35;
-/// What a tag is, as a pattern.
+/// The pattern of a tag.
 pub const PATTERN: &str =
     "^[A-Za-z]{2,3}(-[A-Za-z]{4})?(-([A-Za-z]{2}|[0-9]{3}))?(-([A-Za-z0-9]{5,8}|[0-9][A-Za-z0-9]{3}))*$";
-const RULE: &str = "must be a language tag such as de, pt-BR or zh-Hant: a language, then perhaps a script, a region and \
+const RULE: &str = "must be a language tag such as de, pt-BR or zh-Hant: a language, optionally followed by a script, a region and \
     variants, joined by `-`";
 
 /// A well-formed tag: language, script, region and variants, in the case that RFC 5646 recommends (2.1.1).
@@ -28,7 +28,7 @@ impl Locale {
     }
 }
 
-/// The tag and those that it falls back to, each a subtag shorter (RFC 4647, 3.4).
+/// Returns the tag and its fallbacks, each one subtag shorter (RFC 4647, 3.4).
 pub fn lookup(tag: &str) -> impl Iterator<Item = &str> {
     std::iter::successors(Some(tag), |tag| tag.rsplit_once('-').map(|(shorter, _)| shorter))
 }
@@ -93,7 +93,7 @@ impl PartialSchema for Locale {
             .pattern(Some(PATTERN))
             .examples(["pt-BR"])
             .description(Some(
-                "A BCP 47 language tag: a language, then perhaps a script, a region and variants.",
+                "A BCP 47 language tag: a language, optionally followed by a script, a region and variants.",
             ))
             .into()
     }
@@ -155,7 +155,7 @@ mod tests {
     }
 
     proptest! {
-        /// What was read once reads back as it is.
+        /// A parsed tag parses to itself.
         #[test]
         fn a_tag_is_read_as_it_was_kept(text in "[A-Za-z]{2,3}(-[A-Za-z]{4})?(-([A-Za-z]{2}|[0-9]{3}))?(-[A-Za-z0-9]{5,8})?") {
             let tag: Locale = text.parse().unwrap();

@@ -1,4 +1,4 @@
-//! Mailings: a text, a filter over clients and a window in time, and the books of what became of it.
+//! Mailings: a text, a filter over clients, a window in time, and the counts of their messages.
 
 pub mod filter;
 pub mod handler;

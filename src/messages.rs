@@ -1,4 +1,4 @@
-//! Messages: the record of each delivery and of its attempts, to be read. The engine writes them (`delivery`).
+//! Messages: the records of deliveries and their attempts, for reading. The engine (`delivery`) writes them.
 
 pub mod cancelling;
 pub mod handler;

@@ -1,4 +1,4 @@
-//! Every metric, defined once. Labels are bounded: channels, priorities, outcomes, routes as patterns.
+//! All metrics, each defined once. Labels are bounded: channels, priorities, outcomes, and routes as patterns.
 
 pub mod rolling;
 
@@ -16,7 +16,7 @@ use self::rolling::{Rolling, Window};
 use crate::error::{Error, Result};
 use crate::kinds::{ChannelKind, ErrorClass, EventSource, OutcomeKind, Priority};
 
-/// The process's metrics; cloning shares them.
+/// The metrics of the process; clones share them.
 #[derive(Clone)]
 pub struct Metrics(Arc<Inner>);
 
@@ -120,11 +120,11 @@ impl std::ops::Deref for Metrics {
     }
 }
 
-/// What an attempt may come to.
+/// The possible outcomes of an attempt.
 const ATTEMPT_OUTCOMES: [OutcomeKind; 4] =
     [OutcomeKind::Delivered, OutcomeKind::Retry, OutcomeKind::Failed, OutcomeKind::Expired];
 
-/// What is counted for each attempt on one channel, found once: to look a label up costs more than to count.
+/// The metrics of attempts on one channel. They are looked up once, since looking up a label is slower than counting.
 pub struct ChannelMetrics {
     /// `fanfare_schedule_lateness_seconds`
     pub lateness: Histogram,
@@ -133,17 +133,17 @@ pub struct ChannelMetrics {
     attempt_durations: [Histogram; ATTEMPT_OUTCOMES.len()],
     rate_limit_waits: IntCounter,
     rate_limit_seconds: Counter,
-    /// What the times in `rolling` are counted from.
+    /// The origin of the times in `rolling`.
     since: Instant,
     rolling: Arc<Mutex<Rolling>>,
 }
 
-/// Less is no wait: the pacer asked for the time, or a timer fired.
+/// The shortest wait that counts; shorter ones are only the granularity of timers.
 const A_WAIT: Duration = Duration::from_millis(1);
 
 impl ChannelMetrics {
-    /// Counts an attempt: `fanfare_attempt_duration_seconds` and the windows. Not one with an outcome that no attempt
-    /// comes to.
+    /// Counts an attempt in `fanfare_attempt_duration_seconds` and the windows. Outcomes that are not in
+    /// `ATTEMPT_OUTCOMES` are ignored.
     pub fn attempted(&self, outcome: OutcomeKind, ended: Instant, took: Duration) {
         let place = ATTEMPT_OUTCOMES.iter().position(|kind| *kind == outcome);
         if let Some(duration) = place.and_then(|place| self.attempt_durations.get(place)) {
@@ -153,7 +153,7 @@ impl ChannelMetrics {
         }
     }
 
-    /// Counts that a message was ready and waited so long for the channel's rate.
+    /// Counts the wait of a ready message for the channel's rate limit.
     pub fn paced(&self, waited: Duration) {
         if waited >= A_WAIT {
             self.rate_limit_waits.inc();
@@ -161,7 +161,7 @@ impl ChannelMetrics {
         }
     }
 
-    /// What attempts came to in the last minute and the last hour.
+    /// Returns the results of attempts in the last minute and the last hour.
     pub fn windows(&self) -> (Window, Window) {
         let now = self.since.elapsed();
         let rolling = self.rolling.lock().unwrap_or_else(PoisonError::into_inner);
@@ -169,10 +169,11 @@ impl ChannelMetrics {
     }
 }
 
-/// From half a millisecond to the longest request: a provider's answers.
+/// The buckets of a provider's response times, from half a millisecond to the longest request.
 const ATTEMPT_BUCKETS: &[f64] =
     &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0];
-/// From a millisecond to an hour: a mailing's last message may be late by the mailing's whole length.
+/// The buckets of lateness, from a millisecond to an hour: a mailing's last message may be late by the mailing's
+/// length.
 const LATENESS_BUCKETS: &[f64] = &[
     0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 3600.0,
 ];
@@ -209,30 +210,30 @@ impl Registrar {
 }
 
 impl Metrics {
-    /// Defines every metric in a registry of its own: two services in one test process do not mix.
+    /// Defines all metrics in a new registry, so that two services in one test process are separate.
     ///
     /// # Errors
-    /// Only if two metrics had one name.
+    /// Two metrics have the same name.
     pub fn new() -> Result<Self> {
         let r = Registrar(Registry::new());
         let (channel, broker) = (&["channel"], &["broker"]);
         let build =
-            r.gauges("fanfare_build_info", "Always 1; the label says which version runs", &["version"])?;
+            r.gauges("fanfare_build_info", "Always 1; the label is the running version", &["version"])?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         let process = prometheus::process_collector::ProcessCollector::for_self();
         r.0.register(Box::new(process)).map_err(|e| Error::Internal(e.into()))?;
         let inner = Inner {
-            active_tasks: r.gauge("fanfare_active_tasks", "Tasks alive in the runtime; a steady rise is a leak")?,
+            active_tasks: r.gauge("fanfare_active_tasks", "Live tasks of the runtime; a steady rise means a leak")?,
             messages: r.counters("fanfare_messages_total", "Messages that entered the engine", channel)?,
             events: r.counters(
                 "fanfare_events_total",
-                "Events by the way they came and what became of them: accepted, known before, refused, or busy",
+                "Events by source and result: accepted, known (a repetition), refused or busy",
                 &["source", "result"],
             )?,
-            sent: r.counters("fanfare_messages_sent_total", "Messages that the provider took", channel)?,
+            sent: r.counters("fanfare_messages_sent_total", "Messages that the provider accepted", channel)?,
             failed: r.counters(
                 "fanfare_messages_failed_total",
-                "Messages given up for good; a rise means bad recipients or a provider that refuses",
+                "Messages that failed permanently; a rise means invalid recipients or a provider that refuses messages",
                 channel,
             )?,
             expired: r.counters(
@@ -240,109 +241,109 @@ impl Metrics {
                 "Messages whose window closed first; a rise means that the channel is too slow for its mailings",
                 channel,
             )?,
-            cancelled: r.counters("fanfare_messages_cancelled_total", "Messages cancelled before they were sent", channel)?,
+            cancelled: r.counters("fanfare_messages_cancelled_total", "Messages cancelled before sending", channel)?,
             opted_out: r.counters(
                 "fanfare_messages_opted_out_total",
-                "Messages cancelled because their recipients opted out; a rise means a kind of message that is not wanted",
+                "Messages suppressed because their recipients opted out; a rise means unwanted messages",
                 channel,
             )?,
             deferred: r.counters(
                 "fanfare_messages_deferred_total",
-                "How often messages were put off to the end of quiet hours; a rise means mailings at night",
+                "Deferrals of messages to the end of quiet hours; a rise means mailings at night",
                 channel,
             )?,
             dead_letters: r.counters(
                 "fanfare_dead_letters_total",
-                "Messages that became dead letters, by why; a rise of one class says what to mend before they are replayed",
+                "Messages that became dead letters, by error class; fix the rising class before a replay",
                 &["channel", "class"],
             )?,
             dead_letter_replays: r.counters(
                 "fanfare_dead_letter_replays_total",
-                "Messages that wait again because somebody replayed them",
+                "Replays of dead letters",
                 channel,
             )?,
             dead_letters_closed: r.counters(
                 "fanfare_dead_letters_closed_total",
-                "Dead letters that nobody can replay any more: dropped, or expired because they were too old",
+                "Dead letters that can no longer be replayed: dropped, or expired after the retention",
                 &["why"],
             )?,
             dead_letters_open: r.gauge(
                 "fanfare_dead_letters_open",
-                "Dead letters that can be replayed, of all nodes together; a steady rise means that nobody looks after them",
+                "Dead letters that can be replayed, of all nodes; a steady rise means that they are not handled",
             )?,
             retries: r.counters(
                 "fanfare_retries_total",
-                "Attempts that failed and are tried again; a rise means that the provider is unwell",
+                "Failed attempts that are retried; a rise means a problem of the provider",
                 channel,
             )?,
             attempt_duration: r.histograms(
                 "fanfare_attempt_duration_seconds",
-                "From request to answer; a rise means that the provider is slow",
+                "Time from request to response; a rise means that the provider is slow",
                 &["channel", "outcome"],
                 ATTEMPT_BUCKETS,
             )?,
             lateness: r.histograms(
                 "fanfare_schedule_lateness_seconds",
-                "From the time a message was due to its attempt; a rise means a backlog",
+                "Time between the due time of a message and its attempt; a rise means a backlog",
                 channel,
                 LATENESS_BUCKETS,
             )?,
             lane_depth: r.gauges("fanfare_lane_depth", "Messages waiting in memory", &["channel", "priority"])?,
             backlog: r.gauges(
                 "fanfare_backlog",
-                "Messages that are due and could be sent, of all nodes together; a rise means that they come faster than they go",
+                "Due messages that could be sent, of all nodes; a rise means that sending is too slow",
                 channel,
             )?,
             in_flight: r.gauges(
                 "fanfare_in_flight",
-                "Requests without an answer yet; at the channel's concurrency the provider is the limit",
+                "Attempts in flight; at the channel's concurrency, the provider is the bottleneck",
                 channel,
             )?,
             circuit: r.gauges(
                 "fanfare_circuit_state",
-                "Whether the channel's provider is asked: 0 yes, 1 one message probes it, 2 it rests after a run of failures",
+                "State of the channel's circuit breaker: 0 closed, 1 half-open (probing the provider), 2 open",
                 channel,
             )?,
             throttled: r.counters(
                 "fanfare_throttled_total",
-                "Answers 429 with Retry-After; a rise means that the channel's rate is above what the provider bears",
+                "Responses 429 with Retry-After; a rise means that the channel's rate is above the provider's limit",
                 channel,
             )?,
             local_faults: r.counters(
                 "fanfare_local_faults_total",
-                "Attempts that could not be made for want of a descriptor, a port or memory; a rise means that this machine is the limit",
+                "Attempts not made for lack of descriptors, ports or memory; this machine is the bottleneck",
                 channel,
             )?,
             rate_limit_waits: r.counters(
                 "fanfare_rate_limit_waits_total",
-                "How often a message was ready and waited for the channel's rate; a rise means that the rate is the limit",
+                "Waits of ready messages for the channel's rate limit; a rise means that the limit is the bottleneck",
                 channel,
             )?,
             rate_limit_seconds: r.add(CounterVec::new(
                 Opts::new(
                     "fanfare_rate_limit_wait_seconds_total",
-                    "How long messages that were ready waited for the channel's rate; near 1 a second the rate is the limit",
+                    "Time that ready messages waited for the rate limit; near 1 s per second, it is the bottleneck",
                 ),
                 channel,
             ))?,
             unrecorded: r.gauge(
                 "fanfare_unrecorded_outcomes",
-                "Outcomes not yet on disk: what a crash would send again; a rise means that the database is slow",
+                "Outcomes not yet in the database, which a crash would repeat; a rise means that the database is slow",
             )?,
-            sending_paused: r.gauge("fanfare_sending_paused", "1 while all sending is paused, for the whole installation")?,
-            mailings_running: r.gauge("fanfare_mailings_running", "Mailings that are being sent; paused ones are not among them")?,
+            sending_paused: r.gauge("fanfare_sending_paused", "1 while sending is paused for the whole installation")?,
+            mailings_running: r.gauge("fanfare_mailings_running", "Running mailings, without paused ones")?,
             recorder_errors: r.counter(
                 "fanfare_recorder_errors_total",
-                "Group commits of outcomes that failed and were repeated; a rise means that the database is away",
+                "Failed and repeated group commits of outcomes; a rise means that the database is unavailable",
             )?,
             broker_connected: r.gauges(
                 "fanfare_broker_connected",
-                "Whether there is a connection to the broker: 1 yes; 0 no, or none is configured",
+                "1 while connected to the broker; 0 if disconnected or not configured",
                 broker,
             )?,
             broker_events: r.counters(
                 "fanfare_broker_events_total",
-                "Events of the broker; a rise of those buried means a publisher that sends what cannot be taken",
+                "Events from the broker, by outcome; a rise of `buried` means that a publisher sends invalid events",
                 &["broker", "outcome"],
             )?,
             broker_redelivered: r.counters(
@@ -352,47 +353,47 @@ impl Metrics {
             )?,
             broker_pending: r.gauges(
                 "fanfare_broker_pending",
-                "Events in the stream that were not delivered yet; a rise means that they come faster than they are taken",
+                "Undelivered events in the stream; a rise means that they arrive faster than they are read",
                 broker,
             )?,
             broker_lag: r.gauges(
                 "fanfare_broker_lag",
-                "Records of a partition of this node that are still to be read; a rise means that they come faster than they are taken",
+                "Unread records in a partition of this node; a rise means that they arrive faster than they are read",
                 &["broker", "topic", "partition"],
             )?,
             broker_lost: r.counters(
                 "fanfare_broker_lost_total",
-                "Records that the topic's retention removed before they were read; any means that reading is too slow, or was stopped too long",
+                "Records that the topic's retention removed unread; reading is too slow or was stopped too long",
                 broker,
             )?,
             broker_rebalances: r.counters(
                 "fanfare_broker_rebalances_total",
-                "Changes of the partitions that this node reads; a steady rise means nodes that come and go, or are too slow to be heard of",
+                "Changes of this node's partitions; a steady rise means that nodes restart or are too slow",
                 broker,
             )?,
-            watchdog_ticks: r.counter("fanfare_watchdog_ticks_total", "Looks of the watchdog; it stops when it is stuck")?,
+            watchdog_ticks: r.counter("fanfare_watchdog_ticks_total", "Runs of the watchdog; without a rise it is stuck")?,
             db_pool: r.gauges("fanfare_db_pool_connections", "Database connections", &["pool", "state"])?,
             clock_offset: r.add(Gauge::new(
                 "fanfare_clock_offset_seconds",
-                "Seconds by which this machine's clock is ahead of PostgreSQL's, whose time is used; far from zero, its NTP does not work",
+                "Seconds by which this machine's clock is ahead of PostgreSQL's, which is used; if large, check NTP",
             ))?,
             http_connections: r.add(IntGauge::new(
                 "fanfare_http_connections",
-                "Open connections of callers; at HTTP_CONNECTIONS the idle ones are closed for new ones",
+                "Open connections of callers; at HTTP_CONNECTIONS, idle ones are closed for new ones",
             ))?,
             http_connections_closed: r.counters(
                 "fanfare_http_connections_closed_total",
-                "Connections that the service closed by itself: idle ones to make room, slow ones whose peers do not read, refused ones because none was idle",
+                "Connections closed by the service: idle (for new ones), slow (peer does not read), refused (none idle)",
                 &["reason"],
             )?,
             db_write: r.add(Histogram::with_opts(
-                HistogramOpts::new("fanfare_db_write_duration_seconds", "Transactions up to their commit on disk")
+                HistogramOpts::new("fanfare_db_write_duration_seconds", "Time of transactions up to their commit")
                     .buckets(SHORT_BUCKETS.to_vec()),
             ))?,
-            http_requests: r.counters("fanfare_http_requests_total", "Requests answered", &["method", "route", "status"])?,
+            http_requests: r.counters("fanfare_http_requests_total", "Completed requests", &["method", "route", "status"])?,
             http_duration: r.histograms(
                 "fanfare_http_request_duration_seconds",
-                "From request to response",
+                "Time from request to response",
                 &["method", "route"],
                 SHORT_BUCKETS,
             )?,
@@ -405,7 +406,7 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// A series that is born with its first event has no rate at that event: begin all of them at zero.
+    /// Starts all series at zero: a series that appears with its first event has no rate for that event.
     fn show_zeroes(&self) {
         for source in EventSource::ALL.iter().map(|source| source.as_str()) {
             for result in ["accepted", "known", "refused", "busy"] {
@@ -458,7 +459,7 @@ impl Metrics {
         }
     }
 
-    /// Those of one channel.
+    /// Returns the metrics of one channel.
     pub fn of_channel(&self, channel: ChannelKind) -> ChannelMetrics {
         let name = channel.as_str();
         let duration =
@@ -480,17 +481,17 @@ impl Metrics {
         entered.inc_by(u64::try_from(messages).unwrap_or(u64::MAX));
     }
 
-    /// Counts letters that were closed.
+    /// Counts closed dead letters.
     pub fn closed_letters(&self, why: &str, count: u64) {
         self.dead_letters_closed.with_label_values(&[why]).inc_by(count);
     }
 
-    /// How long they have been counted.
+    /// Returns the time since the start.
     pub fn uptime(&self) -> Duration {
         self.since.elapsed()
     }
 
-    /// What Prometheus scrapes.
+    /// Returns the metrics in Prometheus text format.
     ///
     /// # Errors
     /// None in practice: the encoder writes into memory.
@@ -502,7 +503,7 @@ impl Metrics {
         String::from_utf8(text).map_err(|e| Error::Internal(e.into()))
     }
 
-    /// Mean seconds of a delivered attempt on this channel, once there was one.
+    /// Returns the mean duration of delivering attempts on this channel in seconds; none without any.
     pub fn mean_delivery(&self, channel: ChannelKind) -> Option<f64> {
         let labels = [channel.as_str(), OutcomeKind::Delivered.as_str()];
         let histogram = self.attempt_duration.with_label_values(&labels);

@@ -1,4 +1,4 @@
-//! Notifications: one message or a batch, by channel, priority and time.
+//! Notifications: single messages and batches, each with a channel, a priority and a schedule.
 
 pub mod handler;
 pub mod intake;

@@ -1,14 +1,14 @@
-//! Access tokens of OAuth 2.0, for machines that ask machines: which are fetched from a token endpoint, kept until
-//! shortly before their end, and shared by all who need one. It knows neither who asks nor by which way.
+//! OAuth 2.0 access tokens for machine-to-machine calls. A token is fetched from a token endpoint, cached until shortly
+//! before it expires, and shared by all callers. The module knows neither the callers nor the transport.
 
 pub mod account;
 pub mod answer;
 pub mod tokens;
 
 pub use account::Account;
-pub use tokens::{Failure, FailureKind, Fetch, Grant, Token, Tokens};
+pub use tokens::{FailureKind, Fetch, Grant, Token, TokenCache, TokenFailure};
 
-/// The type of a request's body at a token endpoint.
+/// The content type of a request to a token endpoint.
 pub const FORM: &str = "application/x-www-form-urlencoded";
-/// A longer answer is no token endpoint's.
+/// The longest response body of a token endpoint.
 pub const LONGEST_ANSWER: usize = 64 * 1024;

@@ -1,4 +1,4 @@
-//! Keyset paging: `?limit=&cursor=` in, `{"items", "next_cursor"}` out.
+//! Keyset pagination: `?limit=&cursor=` in the request, `{"items", "next_cursor"}` in the response.
 
 use std::io;
 use std::str::FromStr;
@@ -8,13 +8,13 @@ use utoipa::ToSchema;
 
 use crate::error::{Error, Result};
 
-/// How many items a list answers when nothing is said.
+/// The default number of items of a page.
 pub const DEFAULT_LIMIT: u32 = 50;
-/// How many it answers at most.
+/// The largest number of items of a page.
 pub const LARGEST_LIMIT: u32 = 1000;
-/// Bytes of JSON that a page has at most, unless it has one item alone.
+/// The largest size of a page in bytes of JSON. A page with a single item may be larger.
 pub const LARGEST_PAGE: usize = 4 * 1024 * 1024;
-/// Items that are read before their size is known.
+/// The number of items in the first read, before their size is known.
 const FIRST_PART: usize = 8;
 
 /// One page of a list.
@@ -22,19 +22,19 @@ const FIRST_PART: usize = 8;
 pub struct Page<T> {
     /// The items, in the order of the list.
     pub items: Vec<T>,
-    /// Hand this back as `cursor` for the next page; null at the end.
+    /// The `cursor` of the next page; null on the last page.
     pub next_cursor: Option<String>,
 }
 
 impl<T> Page<T> {
-    /// The same page with its items shown otherwise.
+    /// Converts the items of the page.
     pub fn map<U>(self, show: impl FnMut(T) -> U) -> Page<U> {
         Page { items: self.items.into_iter().map(show).collect(), next_cursor: self.next_cursor }
     }
 }
 
-/// Cuts a page to `limit` items, of which one more was read if there is one. Answers the cursor of the last, if another
-/// page follows.
+/// Truncates a page to `limit` items; the caller reads one item more, if there is one. Returns the cursor of the last
+/// item if another page follows.
 pub fn cut<T, K>(items: &mut Vec<T>, limit: i64, cursor: impl FnOnce(&T) -> K) -> Option<K> {
     let limit = usize::try_from(limit).unwrap_or(usize::MAX);
     let is_more = items.len() > limit;
@@ -42,9 +42,9 @@ pub fn cut<T, K>(items: &mut Vec<T>, limit: i64, cursor: impl FnOnce(&T) -> K) -
     items.last().filter(|_| is_more).map(cursor)
 }
 
-/// Reads a page of at most `limit` items and [`LARGEST_PAGE`] bytes of JSON, a part at a time, so that the memory for it is
-/// bounded as well; at least one item, however large. `read` returns so many items after a cursor. Returns the items, and
-/// the cursor of the last if more follow.
+/// Reads a page of at most `limit` items and [`LARGEST_PAGE`] bytes of JSON, but at least one item. It reads a part at
+/// a time, so that its memory is bounded as well. `read` returns a number of items after a cursor. Returns the items,
+/// and the cursor of the last item if more follow.
 ///
 /// # Errors
 /// Those of `read`.
@@ -57,7 +57,7 @@ pub fn page_of<T: Serialize, K>(
     let limit = usize::try_from(limit).unwrap_or_default();
     let (mut items, mut bytes, mut after) = (Vec::new(), 0, first);
     while items.len() < limit {
-        // as many as the page has room for, if they are like those before
+        // an estimate of the items that fit, from the average size of the items so far
         let likely = match items.len() {
             0 => FIRST_PART,
             read => (LARGEST_PAGE - bytes) / (bytes / read).max(1),
@@ -84,7 +84,7 @@ pub fn page_of<T: Serialize, K>(
     Ok((items, after))
 }
 
-/// Bytes of a value as JSON.
+/// Returns the size of a value in bytes of JSON.
 fn json_length(value: &impl Serialize) -> usize {
     struct Counter(usize);
     impl io::Write for Counter {
@@ -97,17 +97,17 @@ fn json_length(value: &impl Serialize) -> usize {
         }
     }
     let mut counter = Counter(0);
-    // what cannot be written as JSON is found out when it is answered
+    // a value that cannot be serialized fails when the response is written
     let _ = serde_json::to_writer(&mut counter, value);
     counter.0
 }
 
-/// The checked `limit`.
+/// Parses the parameter `limit`.
 ///
 /// # Errors
 /// [`Error::Invalid`] outside 1 to 1000.
 pub fn limit(asked: Option<&str>) -> Result<i64> {
-    // read here and not by the query's reader, which would not say which parameter is no number
+    // parsed here and not by the query's deserializer, whose error would not name the parameter
     let Some(text) = asked else { return Ok(i64::from(DEFAULT_LIMIT)) };
     match text.parse::<u32>() {
         Ok(n @ 1..=LARGEST_LIMIT) => Ok(i64::from(n)),
@@ -115,13 +115,13 @@ pub fn limit(asked: Option<&str>) -> Result<i64> {
     }
 }
 
-/// The checked `cursor`.
+/// Parses the parameter `cursor`.
 ///
 /// # Errors
-/// [`Error::Invalid`] for one that no list answered.
+/// [`Error::Invalid`] for a text that is not a cursor.
 pub fn cursor<T: FromStr>(asked: Option<&str>) -> Result<Option<T>> {
     asked
-        .map(|text| text.parse().map_err(|_| Error::invalid("cursor", "is not one that this list answered")))
+        .map(|text| text.parse().map_err(|_| Error::invalid("cursor", "is not a cursor of this list")))
         .transpose()
 }
 
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    /// A page of a list of texts of these lengths, and how many items were read for it at most at once.
+    /// Returns a page of a list of texts of these lengths, and the largest number of bytes in one read.
     fn page(lengths: &[usize], limit: i64, first: Option<usize>) -> (Vec<usize>, Option<usize>, usize) {
         let mut most = 0;
         let read = |after: Option<&usize>, count: i64| {
@@ -156,7 +156,7 @@ mod tests {
     }
 
     proptest! {
-        // each writes many MiB
+        // each case writes many MiB
         #![proptest_config(ProptestConfig::with_cases(16))]
         #[test]
         fn the_pages_of_a_list_are_the_list(

@@ -1,4 +1,4 @@
-//! Pending mailings: what makes a mailing begin at its time.
+//! Pending mailings: the rows that make mailings start at their time, and the watchdog that starts them.
 
 pub mod repo;
 pub mod watchdog;

@@ -1,7 +1,7 @@
-//! All that is known of a person: given out, and erased.
+//! Export and erasure of a person's data.
 //!
-//! A client is a row; a person is also in the messages that went to it, in the events that caused them, in its inbox and in
-//! what stands against its addresses. This module stands above all of these.
+//! A client is one row. A person's data is also in its messages, in the events that caused them, in its inbox and in
+//! the suppressions of its addresses. This module depends on all of these domains.
 
 pub mod handler;
 pub mod model;

@@ -1,5 +1,5 @@
-//! What clients want and when: channels and groups that they opted out of, and the hours of the day in which they are
-//! left alone. The engine asks before each attempt.
+//! Preferences of clients: channels and groups that they opted out of, and their quiet hours. The engine checks them
+//! before each attempt.
 
 pub mod handler;
 pub mod link;
@@ -8,4 +8,4 @@ pub mod quiet;
 pub mod repo;
 pub mod usecase;
 
-pub use usecase::Preferring;
+pub use usecase::PreferenceService;

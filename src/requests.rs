@@ -1,4 +1,4 @@
-//! HTTP requests to be run at a time, whose results are reported to another URL.
+//! Scheduled and recurring HTTP requests, whose results are reported to another URL.
 
 pub mod cron;
 pub mod handler;

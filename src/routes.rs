@@ -1,6 +1,6 @@
-//! Routes: which messages a business event causes.
+//! Routes, which select the messages that a business event causes.
 
-pub mod book;
+pub mod cache;
 pub mod handler;
 pub mod load;
 pub mod model;

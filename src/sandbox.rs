@@ -1,16 +1,15 @@
-//! The provider to try against: the third party's SMS API and a gateway for the other channels, with faults on demand.
+//! The sandbox provider: the third party's SMS API and a gateway for the other channels, with faults on demand.
 //!
-//! It stands where a real provider would, so the tests can ask of it what no real one tells: which messages
-//! arrived, how often, and when. It knows nothing of the rest of the service, and nothing of the service
-//! knows it; the two meet over HTTP only.
+//! It takes the place of a real provider, and reports to tests the facts that a real one would not: which messages
+//! arrived, how often, and when. It shares no code with the rest of the service; the two communicate over HTTP only.
 //!
-//! | path | what it does |
+//! | path | effect |
 //! |---|---|
 //! | `POST /v1/send/{id}` | the third party's API: one message to one phone |
 //! | `POST /v1/notify/{id}` | the gateway's API: one message to one recipient on any channel |
-//! | `GET /stats`, `DELETE /stats` | what was received since the start or the last reset |
-//! | `GET /faults`, `PUT /faults` | the faults in force, and all of them replaced |
-//! | `GET /health` | 200 as soon as it serves |
+//! | `GET /stats`, `DELETE /stats` | reads or resets the counts of received requests |
+//! | `GET /faults`, `PUT /faults` | reads or replaces all faults |
+//! | `GET /health` | returns 200 once the sandbox serves |
 
 mod faults;
 mod message;
@@ -38,32 +37,32 @@ pub use stats::{ByChannel, ByStatus, Stats};
 
 use provider::Provider;
 
-/// The service under test shares the machine, so the sandbox must not take all of it.
+/// The service under test shares the machine, so the sandbox must not use all cores.
 const WORKERS: usize = 2;
 
-/// A request's body of 256 KiB as a text in JSON, at worst.
+/// Enough for a request body of 256 KiB as a JSON string, in the worst case.
 const LONGEST_BODY: usize = 2 * 1024 * 1024;
 
-/// Longer than the 90 s for which HTTP clients commonly keep an idle connection. The server must not be the
-/// first to close one: a request that crosses with the close fails although no fault was asked for.
+/// Longer than the 90 s for which HTTP clients commonly keep an idle connection. The server must not be the first to
+/// close one: a request that crosses with the close would fail without a fault having been requested.
 const KEEP_ALIVE: Duration = Duration::from_mins(2);
 
-/// What the sandbox listens on, keeps and breaks.
+/// The settings of the sandbox.
 #[derive(clap::Args, Clone, Debug)]
 pub struct SandboxArgs {
     /// Address to listen on; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value_t = default_listen())]
     pub listen: SocketAddr,
 
-    /// Write the address that it listens on to this file, once it does
+    /// Write the address to this file once the sandbox listens
     #[arg(long, value_name = "FILE")]
     pub port_file: Option<PathBuf>,
 
-    /// Answer 401 to requests that do not carry this bearer token [default: any or none will do]
+    /// Return 401 to requests without this bearer token [default: accept all requests]
     #[arg(long)]
     pub token: Option<SecretString>,
 
-    /// Append one JSON line per request to this file, before the request is answered
+    /// Append one JSON line per request to this file, before responding to it
     #[arg(long, value_name = "FILE")]
     pub log: Option<PathBuf>,
 
@@ -71,7 +70,7 @@ pub struct SandboxArgs {
     #[arg(long)]
     pub seed: Option<u64>,
 
-    /// The faults to start with; `PUT /faults` changes them later.
+    /// The initial faults; `PUT /faults` replaces them later.
     #[command(flatten)]
     pub faults: Faults,
 }
@@ -90,7 +89,7 @@ impl Default for SandboxArgs {
 }
 
 impl SandboxArgs {
-    /// The defaults on a free port of the loopback interface: one sandbox for each test.
+    /// Returns the default settings with a free port of the loopback interface: one sandbox per test.
     #[must_use]
     pub fn on_free_port() -> Self {
         Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), ..Self::default() }
@@ -111,11 +110,11 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Binds the address and serves on threads of its own.
+    /// Binds the address and serves on its own threads.
     ///
     /// # Errors
-    /// When called outside a tokio runtime, when the address is taken, when the log or the port file cannot
-    /// be written, or when the faults do not fit together.
+    /// If it is called outside a tokio runtime, the address is in use, the log or the port file cannot be written, or
+    /// the faults are invalid.
     pub fn start(args: SandboxArgs) -> io::Result<Self> {
         let runtime = tokio::runtime::Handle::try_current().map_err(io::Error::other)?;
         let provider = Arc::new(Provider::new(&args)?);
@@ -127,8 +126,8 @@ impl Sandbox {
         .workers(WORKERS)
         .keep_alive(KEEP_ALIVE)
         .tcp_nodelay(true)
-        // A client that gives up on a hung request closes its connection, and that must end the request
-        // here too: with half-closed connections allowed it would hold its socket for ten minutes.
+        // A client that gives up on a hung request closes its connection, which must end the request here too. With
+        // half-closed connections allowed, the request would keep its socket for ten minutes.
         .h1_allow_half_closed(false)
         .on_connect(routes::keep_cut)
         .disable_signals()
@@ -144,19 +143,19 @@ impl Sandbox {
         Ok(Self { addr, provider, handle, server: runtime.spawn(server) })
     }
 
-    /// Where it listens; with port 0 in the arguments, the port that was free.
+    /// The address on which it listens; with port 0 in the settings, the free port that was found.
     #[must_use]
     pub fn addr(&self) -> SocketAddr {
         self.addr
     }
 
-    /// What to set `PROVIDER_BASE_URL` and the other channels' `…_PROVIDER_URL` to.
+    /// The value for `PROVIDER_BASE_URL` and for the other channels' `…_PROVIDER_URL`.
     #[must_use]
     pub fn base_url(&self) -> String {
         format!("http://{}", self.addr)
     }
 
-    /// The same that `GET /stats` answers.
+    /// The counts, as `GET /stats` returns them.
     #[must_use]
     pub fn stats(&self) -> Stats {
         self.provider.tally.stats()
@@ -168,27 +167,27 @@ impl Sandbox {
         self.provider.faults()
     }
 
-    /// Replaces all faults from the next request on; requests under way keep theirs.
+    /// Replaces all faults from the next request on; requests in progress keep theirs.
     ///
     /// # Errors
-    /// When a share is not between 0 and 1, or they come to more than 1 together; then nothing changes.
+    /// If a rate is not between 0 and 1, or the rates add up to more than 1; then nothing changes.
     pub fn set_faults(&self, faults: Faults) -> Result<(), InvalidFaults> {
         self.provider.set_faults(faults)
     }
 
-    /// Stops serving and waits until the port is free. Open connections are cut, hung ones included: to wait
-    /// for them would be to wait for every idle connection of a client's pool.
+    /// Stops serving and waits until the port is free. Open connections are closed, hung ones included: waiting for
+    /// them would mean waiting for every idle connection of a client's pool.
     pub async fn stop(mut self) {
         self.handle.stop(false).await;
         if let Err(error) = (&mut self.server).await {
-            tracing::error!(%error, "sandbox provider ended badly");
+            tracing::error!(%error, "sandbox provider failed");
         }
     }
 }
 
 impl Drop for Sandbox {
     fn drop(&mut self) {
-        // The command is sent when `stop` is called; awaiting it would only tell when it is done.
+        // `stop` sends the command when it is called; awaiting it would only wait for its completion.
         drop(self.handle.stop(false));
     }
 }
@@ -196,26 +195,26 @@ impl Drop for Sandbox {
 /// Serves until SIGINT or SIGTERM: the `fanfare sandbox` command.
 ///
 /// # Errors
-/// As [`Sandbox::start`], or when the server ends by itself.
+/// As [`Sandbox::start`], or if the server stops by itself.
 pub async fn run(args: SandboxArgs) -> io::Result<()> {
-    // Before the start, so that a signal sent as soon as the port file is there finds its handler.
+    // Before the start, so that a signal sent as soon as the port file exists finds its handler.
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
     let port_file = args.port_file.clone();
     let mut sandbox = Sandbox::start(args)?;
-    tracing::info!(addr = %sandbox.addr, seed = sandbox.provider.seed, "sandbox provider listens");
+    tracing::info!(addr = %sandbox.addr, seed = sandbox.provider.seed, "sandbox provider started");
     let ended = tokio::select! {
         _ = interrupt.recv() => None,
         _ = terminate.recv() => None,
         ended = &mut sandbox.server => Some(ended),
     };
     if let Some(path) = port_file {
-        // A stale address would lead the next script astray; a file that is gone already is as good.
+        // A stale address would mislead the next script; an already deleted file is fine.
         let _ = std::fs::remove_file(path);
     }
     match ended {
         None => sandbox.stop().await,
-        Some(Ok(Ok(()))) => return Err(io::Error::other("the sandbox provider ended by itself")),
+        Some(Ok(Ok(()))) => return Err(io::Error::other("the sandbox provider stopped unexpectedly")),
         Some(Ok(Err(error))) => return Err(error),
         Some(Err(error)) => return Err(io::Error::other(error)),
     }
@@ -223,7 +222,7 @@ pub async fn run(args: SandboxArgs) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes a file so that a reader sees all of it or none.
+/// Writes a file atomically: a reader sees all of it or none.
 fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     let mut temporary = path.as_os_str().to_owned();
     temporary.push(".tmp");
@@ -231,7 +230,7 @@ fn write_whole(path: &Path, text: &str) -> io::Result<()> {
     std::fs::rename(&temporary, path)
 }
 
-/// An I/O error that says what was being done: the bare one names neither file nor address.
+/// Adds the operation to an I/O error, which names neither file nor address.
 fn named(what: &str, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("{what}: {error}"))
 }

@@ -1,25 +1,26 @@
-//! Codes that only this service can make, for tokens of which nothing is stored (HMAC-SHA256, RFC 2104).
+//! Message authentication codes for tokens that are not stored (HMAC-SHA256, RFC 2104).
 
 use ring::hmac;
 use subtle::ConstantTimeEq;
 
-/// Makes codes for one purpose and checks them.
+/// Creates and verifies codes for one purpose.
 pub struct Seal(hmac::Key);
 
 impl Seal {
-    /// With a key made of this secret: nodes with one secret take each other's codes, and another secret takes none of
-    /// them. The purpose keeps them apart from what else is made with the same secret.
+    /// Derives a key from this secret. Nodes with the same secret accept each other's codes. Codes for different
+    /// purposes differ, even with the same secret.
     pub fn new(secret: &[u8], purpose: &[u8]) -> Self {
         let key = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), purpose);
         Self(hmac::Key::new(hmac::HMAC_SHA256, key.as_ref()))
     }
 
-    /// The code of this: 32 bytes.
+    /// Returns the code of a text: 32 bytes.
     pub fn code(&self, signed: &[u8]) -> Vec<u8> {
         hmac::sign(&self.0, signed).as_ref().to_vec()
     }
 
-    /// Whether this is its code. In constant time: how long it takes tells nothing of how much was right.
+    /// Returns true if this is the code of the text. It takes constant time, so that the duration does not reveal how
+    /// many bytes were right.
     pub fn confirms(&self, signed: &[u8], code: &[u8]) -> bool {
         self.code(signed).ct_eq(code).into()
     }

@@ -1,4 +1,4 @@
-//! How many segments a text message takes, which is what it costs: 3GPP TS 23.038 (alphabets), 3GPP TS 23.040 (parts of
+//! Counts the segments of a text message, by which it is charged: 3GPP TS 23.038 (alphabets), 3GPP TS 23.040 (parts of
 //! a long message).
 
 use serde::Serialize;
@@ -6,24 +6,24 @@ use utoipa::ToSchema;
 
 /// The GSM 7-bit default alphabet (TS 23.038, 6.2.1) in the order of its table, without the escape to the extension.
 const ALPHABET: &str = "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿abcdefghijklmnopqrstuvwxyzäöñüà";
-/// Its extension table (6.2.1.1): each takes an escape and a septet.
+/// The extension table (6.2.1.1). Each character takes an escape and a septet.
 const EXTENSION: &str = "\u{c}^{}\\[~]|€";
 
-/// How many of the characters that force UCS-2 are named.
+/// The number of listed characters that force UCS-2.
 const MOST_NAMED: usize = 10;
 
-/// What the characters of a text are written in, all of them alike.
+/// The encoding of all characters of a text message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Encoding {
-    /// The GSM 7-bit default alphabet with its extension: a unit is a septet.
+    /// The GSM 7-bit default alphabet with its extension. A unit is a septet.
     Gsm7,
-    /// UTF-16, since a character is not in that alphabet: a unit is two bytes.
+    /// UTF-16, for texts with a character that is not in that alphabet. A unit is two bytes.
     Ucs2,
 }
 
 impl Encoding {
-    /// Units of a message that is sent in one piece: 140 bytes.
+    /// Returns the number of units of a message with one segment: 140 bytes.
     const fn alone(self) -> u32 {
         match self {
             Self::Gsm7 => 160,
@@ -31,7 +31,8 @@ impl Encoding {
         }
     }
 
-    /// Units of a part of a longer one: six bytes go to the header that joins the parts (TS 23.040, 9.2.3.24.1).
+    /// Returns the number of units of a segment of a longer message: six bytes are used by the concatenation header
+    /// (TS 23.040, 9.2.3.24.1).
     const fn part(self) -> u32 {
         match self {
             Self::Gsm7 => 153,
@@ -39,7 +40,7 @@ impl Encoding {
         }
     }
 
-    /// What a character takes.
+    /// Returns the number of units of a character.
     fn units(self, c: char) -> u32 {
         match self {
             Self::Gsm7 if EXTENSION.contains(c) => 2,
@@ -50,40 +51,40 @@ impl Encoding {
     }
 }
 
-/// What a text comes to as text messages.
+/// The segments of a text message.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Segments {
-    /// How it is written.
+    /// The encoding of the text.
     pub encoding: Encoding,
-    /// Its length in units of the encoding: septets or UTF-16 code units.
+    /// The length of the text in units of the encoding: septets or UTF-16 code units.
     pub units: u32,
-    /// Messages that are sent, and charged, for it.
+    /// The number of segments that are sent and charged.
     pub segments: u32,
-    /// Units that a segment of it holds.
+    /// The number of units of a segment.
     pub units_per_segment: u32,
-    /// Units that are still free in the last segment.
+    /// The number of free units in the last segment.
     pub left_in_segment: u32,
-    /// The characters that are not in the GSM alphabet and so make each segment hold less than half: each once, the
-    /// first ten.
+    /// The first ten characters that are not in the GSM alphabet, each once. They reduce the capacity of a segment to
+    /// less than half.
     #[schema(value_type = Vec<String>, max_items = 10)]
     pub not_gsm7: Vec<char>,
 }
 
 fn is_gsm7(c: char) -> bool {
     match c {
-        // nearly every character, without a search
+        // covers nearly every character without a search
         ' '..='~' => c != '`',
         _ => ALPHABET.contains(c) || EXTENSION.contains(c),
     }
 }
 
-/// Whether every character of the text is in the GSM 7-bit alphabet or its extension.
+/// Returns true if every character of the text is in the GSM 7-bit alphabet or its extension.
 pub fn fits_gsm7(text: &str) -> bool {
     text.chars().all(is_gsm7)
 }
 
-/// Counts a text as a network splits it: neither an escape and its septet nor the halves of a surrogate pair are torn
-/// apart, so that a segment may end with a unit to spare. An empty text is one empty message.
+/// Counts the segments of a text as a network splits it. An escape and its septet, or the halves of a surrogate pair,
+/// stay together, so a segment may have an unused unit at its end. An empty text is one empty message.
 pub fn segments(text: &str) -> Segments {
     let mut not_gsm7 = Vec::new();
     for c in text.chars().filter(|c| !is_gsm7(*c)) {
@@ -120,7 +121,7 @@ mod tests {
 
     use super::*;
 
-    /// `(encoding, units, segments, left in the last)`.
+    /// Returns `(encoding, units, segments, left in the last)`.
     fn of(text: &str) -> (Encoding, u32, u32, u32) {
         let Segments { encoding, units, segments, left_in_segment, .. } = segments(text);
         (encoding, units, segments, left_in_segment)
@@ -128,9 +129,9 @@ mod tests {
 
     #[test]
     fn the_alphabet_is_the_tables() {
-        // 128 places, of which one is the escape
+        // 128 positions, one of which is the escape
         assert_eq!(ALPHABET.chars().count(), 127);
-        // the places that the table's rows begin with, past the escape one less
+        // the first positions of the table's rows, minus one after the escape
         for (place, c) in [(0x00, '@'), (0x10, 'Δ'), (0x1f - 1, 'É'), (0x20 - 1, ' '), (0x30 - 1, '0')] {
             assert_eq!(ALPHABET.chars().nth(place), Some(c));
         }
@@ -157,7 +158,7 @@ mod tests {
             ("a".repeat(307), (Gsm7, 307, 3, 152)),
             ("a".repeat(1530), (Gsm7, 1530, 10, 0)),
             ("€".repeat(80), (Gsm7, 160, 1, 0)),
-            // 76 pairs and a septet to spare in each
+            // 76 pairs and an unused septet in each
             ("€".repeat(81), (Gsm7, 162, 2, 153 - 10)),
             // the escape would be the 153rd septet
             (format!("{}€{}", "a".repeat(152), "a".repeat(10)), (Gsm7, 164, 2, 153 - 12)),
@@ -166,10 +167,10 @@ mod tests {
             ("ы".repeat(134), (Ucs2, 134, 2, 0)),
             ("ы".repeat(135), (Ucs2, 135, 3, 66)),
             ("😀".repeat(35), (Ucs2, 70, 1, 0)),
-            // 33 pairs and a unit to spare in each
+            // 33 pairs and an unused unit in each
             ("😀".repeat(67), (Ucs2, 134, 3, 67 - 2)),
             (format!("{}😀{}", "ы".repeat(66), "ы".repeat(10)), (Ucs2, 78, 2, 67 - 12)),
-            // one character changes all of it
+            // one character changes the encoding of the whole text
             (format!("{}’", "a".repeat(159)), (Ucs2, 160, 3, 201 - 160)),
             ("Price: [5€] {a|b} ~ ^ \\".into(), (Gsm7, 23 + 9, 1, 160 - 32)),
         ];
@@ -197,7 +198,7 @@ mod tests {
         assert_eq!(serde_json::to_value(segments("e").encoding).unwrap(), "gsm7");
     }
 
-    /// Parts as a network makes them: the longest that fits, again and again.
+    /// Splits a text as a network does: each part is the longest that fits.
     fn split(text: &str, limit: usize, units: impl Fn(&str) -> usize) -> Vec<String> {
         let mut parts = vec![String::new()];
         for c in text.chars() {

@@ -1,4 +1,5 @@
-//! Pauses and resumes everything that leaves over any channel. The switch is kept in the database, for all nodes. Everything is accepted meanwhile, and waits.
+//! Pauses and resumes sending on all channels. The switch is stored in the database, for all nodes. While sending is
+//! paused, everything is still accepted, and waits.
 
 pub mod handler;
 pub mod repo;

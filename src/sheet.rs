@@ -1,15 +1,15 @@
-//! Cells that are safe to open in a spreadsheet.
+//! Escaping of CSV cells, so that they are safe to open in a spreadsheet.
 //!
-//! A spreadsheet runs a cell that begins like a formula, and a formula can send the rest of the sheet elsewhere. An export
-//! writes an apostrophe before such a cell, and an import takes it away again, so a file comes back as it was. Rejected:
-//! a space or a tab in its place, which an import could not tell from what somebody stored.
+//! A spreadsheet executes a cell that begins like a formula, and a formula can send the rest of the sheet elsewhere. An
+//! export writes an apostrophe before such a cell, and an import removes it, so an exported file can be imported
+//! unchanged. Rejected: a space or a tab instead, which an import could not tell from stored text.
 
 use std::borrow::Cow;
 
-/// The first characters of a formula, also as Japanese and Chinese keyboards write them.
+/// The first characters of a formula, including the full-width forms of Japanese and Chinese keyboards.
 const FIRST: [char; 8] = ['=', '+', '-', '@', '\u{ff1d}', '\u{ff0b}', '\u{ff0d}', '\u{ff20}'];
 
-/// Returns the cell as a file has it: with an apostrophe before what a spreadsheet would run.
+/// Escapes a cell: puts an apostrophe before a formula.
 pub fn guard(cell: &str) -> Cow<'_, str> {
     if is_formula(cell) { format!("'{cell}").into() } else { cell.into() }
 }
@@ -19,14 +19,14 @@ pub fn unguard(cell: &str) -> &str {
     cell.strip_prefix('\'').filter(|_| is_formula(cell)).unwrap_or(cell)
 }
 
-/// Returns the text of a formula that is nothing but a text, such as `="007"`: programs write it so that a spreadsheet does
+/// Returns the text of a formula that is only a text, like `="007"`, which programs write so that a spreadsheet does
 /// not read it as a number. Any other cell stays as it is.
 pub fn text_of_formula(cell: &str) -> &str {
     let text = cell.strip_prefix("=\"").and_then(|rest| rest.strip_suffix('"'));
     text.filter(|text| !text.contains('"')).unwrap_or(cell)
 }
 
-/// Returns whether a cell begins like a formula, behind any apostrophes. A signed number is only a number, and stays
+/// Returns true if a cell begins like a formula, after any apostrophes. A signed number is not a formula, and stays
 /// readable for other programs.
 fn is_formula(cell: &str) -> bool {
     let text = cell.trim_start_matches('\'').trim_start();

@@ -1,5 +1,5 @@
-//! Suppressions: addresses that nothing is sent to, or nothing of a group, whoever has them. They are asked on every path that
-//! sends, and outlive the client whose address it was.
+//! Suppressions: addresses that receive no messages, or none of a group, whichever client has them. Every path that
+//! sends checks them, and they outlive the client.
 
 pub mod handler;
 pub mod model;

@@ -1,19 +1,19 @@
-//! The log: one subscriber, text or JSON, to standard error.
+//! The log: one subscriber that writes text or JSON to standard error.
 
 use tracing_subscriber::EnvFilter;
 
 use crate::config::{Log, LogFormat};
 use crate::error::{Error, Result};
 
-/// Silences a library that logs each attempt to reach its peer; the reader logs the outcome once.
+/// A directive that silences a library, which logs each connection attempt. The reader logs the outcome once.
 const QUIET: &str = "krafka=error";
 
 /// Starts logging for the whole process.
 ///
 /// # Errors
-/// Directives that cannot be read, or a second start.
+/// Invalid directives, or a second start.
 pub fn start(log: &Log) -> Result<()> {
-    // the first, so that the level can ask for it all the same
+    // first, so that the configured level can override it
     let filter = EnvFilter::try_new(format!("{QUIET},{}", log.level))
         .map_err(|e| Error::invalid("log.level (LOG_LEVEL)", format!("`{}`: {e}", log.level)))?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
@@ -26,5 +26,5 @@ pub fn start(log: &Log) -> Result<()> {
             .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
             .try_init(),
     };
-    started.map_err(|e| Error::internal(format!("the log cannot be started: {e}")))
+    started.map_err(|e| Error::internal(format!("cannot start the log: {e}")))
 }

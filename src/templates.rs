@@ -1,7 +1,8 @@
-//! Templates: texts with placeholders, kept under a name, by channel and locale, with all their versions.
+//! Templates: named texts with placeholders, one for each channel and locale, with all their versions.
 //!
-//! [`language`] parses and evaluates, [`render`] knows the kinds of texts, [`content`] is what a message says, in one to three texts. Both are used for
-//! texts that stand in a mailing itself, too. The layers over them are those of every domain.
+//! [`language`] parses and evaluates templates, [`render`] defines the kinds of texts, and [`content`] combines the one
+//! to three texts of a message. They are also used for the own texts of mailings. The other modules are the usual
+//! layers of a domain.
 
 mod cache;
 pub mod content;

@@ -1,10 +1,10 @@
-//! The house's rules, read from its sources: who may import whom, and what stands in one place only.
+//! Checks the sources against the architecture: imports allowed between modules, and code allowed in one place only.
 #![expect(clippy::expect_used, reason = "a test that cannot go on fails by panicking")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
-/// Each module from the ground up, and the modules that it may import. What is not listed it may not.
+/// Each module from the bottom up, with the modules that it may import. All other imports are forbidden.
 const MAY_IMPORT: &[(&str, &str)] = &[
     ("error", ""),
     ("kinds", "error"),
@@ -34,84 +34,83 @@ const MAY_IMPORT: &[(&str, &str)] = &[
         "error clock db kinds locale paging templates segments clients messages failpoint idempotency",
     ),
     ("live", "error clock db kinds lifecycle clients mailings"),
+    ("runtime", "clock db live metrics"),
     (
         "notifications",
-        "error clock db kinds locale paging templates clients messages failpoint idempotency live metrics lifecycle",
+        "error clock db kinds locale paging templates clients messages failpoint idempotency live metrics lifecycle runtime",
     ),
     (
         "dead_letters",
-        "error clock db kinds paging lifecycle failpoint idempotency live metrics messages mailings notifications",
+        "error clock db kinds paging lifecycle failpoint idempotency live metrics messages mailings notifications runtime",
     ),
     ("broker", "error lifecycle metrics"),
-    ("routes", "error clock db kinds locale paging clients templates idempotency"),
+    ("routes", "error clock db kinds locale paging clients templates idempotency runtime"),
     (
         "events",
-        "error clock lifecycle db kinds paging clients templates mailings messages notifications routes dead_letters broker live metrics idempotency failpoint",
+        "error clock lifecycle db kinds paging clients templates mailings messages notifications routes dead_letters broker live metrics idempotency failpoint runtime",
     ),
-    ("pending_mailing", "error clock db lifecycle metrics mailings failpoint"),
+    ("pending_mailing", "error clock db lifecycle metrics mailings failpoint runtime"),
     ("suppressions", "error address clock db kinds paging idempotency clients seal sheet"),
     ("preferences", "error address clock db kinds clients lifecycle seal suppressions"),
     ("channels", "error address clock db kinds egress oauth failpoint segments templates"),
     ("credentials", "error clock db kinds paging idempotency seal egress oauth channels"),
     (
         "requests",
-        "error clock db kinds paging channels credentials egress messages notifications dead_letters idempotency metrics lifecycle failpoint",
+        "error clock db kinds paging channels credentials egress messages notifications dead_letters idempotency metrics lifecycle failpoint runtime",
     ),
     (
         "people",
-        "error address clock db kinds lifecycle idempotency clients messages notifications events preferences suppressions",
+        "error address clock db kinds lifecycle idempotency clients messages notifications events preferences suppressions runtime",
     ),
-    ("inbox", "error clock db kinds paging lifecycle live clients notifications channels failpoint seal"),
+    (
+        "inbox",
+        "error clock db kinds paging lifecycle live clients notifications channels failpoint seal runtime",
+    ),
     ("endpoints", "error clock db kinds lifecycle paging live egress channels credentials idempotency"),
     (
         "delivery",
-        "error clock db kinds lifecycle live metrics templates messages mailings notifications requests preferences egress channels failpoint sending",
+        "error clock db kinds lifecycle live metrics templates messages mailings notifications requests preferences egress channels failpoint sending runtime",
     ),
     ("http", "error clock db kinds metrics idempotency lifecycle sending sheet"),
     ("sandbox", ""),
     ("demo", "error clock egress sandbox"),
     (
         "app",
-        "error clock kinds db config lifecycle live metrics clients messages mailings notifications idempotency pending_mailing egress channels credentials endpoints inbox delivery templates routes events requests people preferences suppressions broker dead_letters http descriptors sending",
+        "error clock kinds db config lifecycle live metrics clients messages mailings notifications idempotency pending_mailing egress channels credentials endpoints inbox delivery templates routes events requests people preferences suppressions broker dead_letters http descriptors sending runtime",
     ),
     (
         "cli",
         "error clock config lifecycle metrics telemetry egress http sandbox demo app clients credentials routes",
     ),
-    // its list of the operations names every handler: a part of the composition root that stands beside its kind
-    (
-        "http/openapi.rs",
-        "error clients credentials endpoints events inbox live messages mailings notifications requests routes templates people preferences suppressions dead_letters http sending",
-    ),
     ("lib", ""),
     ("main", ""),
 ];
 
-/// A source file without its comments and its tests.
+/// A source file, without its comments and tests.
 struct Source {
     path: String,
     text: String,
 }
 
 impl Source {
-    /// The module under `src` that it belongs to.
+    /// Returns the module under `src` that the file belongs to.
     fn module(&self) -> &str {
         self.path.split(['/', '.']).next().expect("a name")
     }
 
-    /// The name of the file, without its suffix.
+    /// Returns the file name without its suffix.
     fn name(&self) -> &str {
         self.path.rsplit('/').next().and_then(|name| name.strip_suffix(".rs")).expect("a Rust file")
     }
 
-    /// Whether it is a file of this layer, or of a folder of this name.
+    /// Returns true for a file of this layer, or in a folder of this name.
     fn is_of_layer(&self, layer: &str) -> bool {
         self.name() == layer || self.path.contains(&format!("/{layer}/"))
     }
 
-    /// What it names directly under the root of the crate.
+    /// Returns the modules directly under the crate root that the file imports.
     fn imports(&self) -> BTreeSet<String> {
-        // a file a/b.rs is the module a::b, so two `super` lead to the root
+        // the file a/b.rs is the module a::b, so two `super` lead to the root
         let depth = self.path.split('/').count();
         let to_root = format!("{}{}", "super::".repeat(depth - 1), "super::");
         let mut found = BTreeSet::new();
@@ -127,7 +126,7 @@ impl Source {
     }
 }
 
-/// The first name of a path, or the first names of a group of paths.
+/// Returns the first name of a path, or the first names of a group of paths.
 fn names(path: &str) -> Vec<String> {
     let word = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
     let Some(group) = path.strip_prefix('{') else { return vec![word(path)] };
@@ -181,12 +180,12 @@ fn sources() -> Vec<Source> {
             Source { path, text: lines.collect::<Vec<_>>().join("\n") }
         })
         .collect();
-    assert!(sources.len() > 50, "the sources are where they were");
+    assert!(sources.len() > 50, "too few sources found");
     sources
 }
 
-/// Files that hold one of the words although they may not.
-fn that_name(words: &[&str], may_not: impl Fn(&Source) -> bool) -> Vec<String> {
+/// Returns the files that contain a forbidden word.
+fn files_that_name(words: &[&str], may_not: impl Fn(&Source) -> bool) -> Vec<String> {
     let sources = sources().into_iter().filter(may_not);
     let wrong = sources.flat_map(|source| {
         let found = words.iter().filter(|word| source.text.contains(**word));
@@ -195,12 +194,12 @@ fn that_name(words: &[&str], may_not: impl Fn(&Source) -> bool) -> Vec<String> {
     wrong.collect()
 }
 
-fn none(wrong: &[String]) {
+fn assert_none(wrong: &[String]) {
     assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
 }
 
 #[test]
-fn imports_point_downwards_in_the_order_of_the_house() {
+fn imports_point_downwards() {
     let mut wrong = Vec::new();
     for source in sources() {
         let is_listed = MAY_IMPORT.iter().any(|(name, _)| *name == source.path);
@@ -208,10 +207,10 @@ fn imports_point_downwards_in_the_order_of_the_house() {
         let (_, allowed) = MAY_IMPORT
             .iter()
             .find(|(name, _)| *name == module)
-            .unwrap_or_else(|| panic!("{} has no place in the order", source.path));
+            .unwrap_or_else(|| panic!("{} is missing from MAY_IMPORT", source.path));
         for import in source.imports() {
             let is_module = MAY_IMPORT.iter().any(|(name, _)| *name == import);
-            // a domain's handlers are its HTTP, and they alone
+            // only the handlers of a domain may use HTTP
             let is_its_http = import == "http" && source.is_of_layer("handler");
             if is_module && import != module && !is_its_http && !allowed.split(' ').any(|name| name == import)
             {
@@ -219,37 +218,37 @@ fn imports_point_downwards_in_the_order_of_the_house() {
             }
         }
     }
-    none(&wrong);
+    assert_none(&wrong);
 }
 
 #[test]
-fn the_order_of_the_house_has_no_circles() {
-    // each module stands above all that it may import; the clock and the database share the ground
+fn imports_have_no_cycles() {
+    // each module is listed below all modules that it may import; the clock and the database share the bottom layer
     let mut above = BTreeSet::from(["db"]);
     for (module, allowed) in MAY_IMPORT {
         for import in allowed.split(' ').filter(|name| !name.is_empty()) {
-            assert!(above.contains(import), "{module} stands below {import}, which it imports");
+            assert!(above.contains(import), "{module} is listed before {import}, which it imports");
         }
         above.insert(module);
     }
 }
 
 #[test]
-fn rules_and_types_name_no_http_no_sql_and_no_client() {
-    let wrong = that_name(&["actix", "diesel", "reqwest"], |source| {
+fn use_cases_and_models_name_no_http_and_no_sql() {
+    let wrong = files_that_name(&["actix", "diesel", "reqwest"], |source| {
         source.module() != "delivery" && (source.is_of_layer("usecase") || source.is_of_layer("model"))
     });
-    none(&wrong);
+    assert_none(&wrong);
 }
 
 #[test]
 fn handlers_name_no_sql_and_repos_no_http() {
-    none(&that_name(&["diesel", "::repo"], |source| source.is_of_layer("handler")));
-    none(&that_name(&["actix", "reqwest", "utoipa"], |source| source.is_of_layer("repo")));
+    assert_none(&files_that_name(&["diesel", "::repo"], |source| source.is_of_layer("handler")));
+    assert_none(&files_that_name(&["actix", "reqwest", "utoipa"], |source| source.is_of_layer("repo")));
 }
 
 #[test]
-fn channels_know_no_database_but_for_the_types_of_ids() {
+fn channels_use_only_the_id_types_of_the_database() {
     let wrong = sources().into_iter().filter(|source| source.module() == "channels").flat_map(|source| {
         let uses = source.text.match_indices("db::").map(|(at, _)| source.text.get(at..).expect("the rest"));
         let wrong = uses.filter(|path| !path.starts_with("db::types::"));
@@ -257,26 +256,26 @@ fn channels_know_no_database_but_for_the_types_of_ids() {
             .map(|path| format!("{}: {}", source.path, path.lines().next().expect("a line")))
             .collect::<Vec<_>>()
     });
-    none(&wrong.collect::<Vec<_>>());
-    none(&that_name(&["diesel"], |source| source.module() == "channels"));
+    assert_none(&wrong.collect::<Vec<_>>());
+    assert_none(&files_that_name(&["diesel"], |source| source.module() == "channels"));
 }
 
 #[test]
 fn the_engine_names_no_handler() {
-    none(&that_name(&["handler", "actix", "utoipa"], |source| source.module() == "delivery"));
+    assert_none(&files_that_name(&["handler", "actix", "utoipa"], |source| source.module() == "delivery"));
 }
 
 #[test]
-fn one_module_makes_http_clients_and_one_asks_for_the_time() {
+fn http_clients_and_the_time_come_from_one_module_each() {
     let clients = ["Client::builder", "Client::new", "ClientBuilder"];
-    none(&that_name(&clients, |source| source.module() != "egress"));
-    none(&that_name(&["Utc::now", "SystemTime::now", "Local::now"], |source| {
-        // the sandbox is another party, with a clock of its own
+    assert_none(&files_that_name(&clients, |source| source.module() != "egress"));
+    assert_none(&files_that_name(&["Utc::now", "SystemTime::now", "Local::now"], |source| {
+        // the sandbox stands for a third party, which has its own clock
         source.module() != "clock" && source.module() != "sandbox"
     }));
 }
 
-/// The names under which the types of a file stand in the API's document.
+/// Returns the schema names of a file's types in the OpenAPI document.
 fn schemas(source: &Source) -> Vec<String> {
     let mut names = Vec::new();
     let (mut is_schema, mut is_coded, mut name) = (false, false, None);
@@ -294,7 +293,7 @@ fn schemas(source: &Source) -> Vec<String> {
             let own = if is_coded { line.strip_suffix(" {") } else { own };
             let Some(own) = own.and_then(|rest| rest.split([' ', '(', '<', ';']).next()) else { continue };
             names.push(name.take().unwrap_or_else(|| own.to_owned()));
-            // a macro's
+            // a macro parameter
             names.retain(|name| !name.starts_with('$'));
             (is_schema, is_coded) = (false, false);
         }
@@ -303,14 +302,14 @@ fn schemas(source: &Source) -> Vec<String> {
 }
 
 #[test]
-fn no_two_types_have_one_name_in_the_apis_document() {
-    // the document would show the one in place of the other
+fn schema_names_are_unique() {
+    // the OpenAPI document would keep only one of two types with the same name
     let sources = sources();
     let mut all: Vec<String> = sources.iter().flat_map(schemas).collect();
-    assert!(all.len() > 130, "types are found: {}", all.len());
+    assert!(all.len() > 130, "only {} types were found", all.len());
     all.sort();
     let twice = all.windows(2).filter(|pair| pair[0] == pair[1]).map(|pair| pair[0].clone());
-    none(&twice.collect::<Vec<_>>());
+    assert_none(&twice.collect::<Vec<_>>());
 }
 
 #[test]
@@ -318,11 +317,11 @@ fn no_file_is_longer_than_six_hundred_lines() {
     let long = all_files().into_iter().map(|(path, text)| (path, text.lines().count()));
     let long =
         long.filter(|(_, lines)| *lines > 600).map(|(path, lines)| format!("{path} has {lines} lines"));
-    none(&long.collect::<Vec<_>>());
+    assert_none(&long.collect::<Vec<_>>());
 }
 
 #[test]
-fn names_of_imports_are_read_from_paths_and_groups() {
+fn import_names_are_read_from_paths_and_groups() {
     assert_eq!(names("db::types::Id;"), ["db"]);
     assert_eq!(names("{app, cli::{self, Cli}, db};"), ["app", "cli", "db"]);
     let source = |path: &str, text: &str| Source { path: path.into(), text: text.into() };

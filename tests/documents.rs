@@ -1,4 +1,4 @@
-//! The documentation says what the code says: settings, metrics, links, and targets of the Makefile.
+//! Checks the documentation against the code: settings, metrics, links and Makefile targets.
 
 use std::collections::HashSet;
 use std::path::Path;
@@ -49,7 +49,7 @@ const PAGES: &[(&str, &str)] = &[
     ("docs/requests-examples.md", REQUESTS_EXAMPLES),
 ];
 
-/// What config/default.toml sets, as `section.key` and the value without quotes.
+/// Returns the settings of config/default.toml as `section.key` and the value without quotes.
 fn defaults() -> Vec<(String, String)> {
     let mut section = "";
     let mut found = Vec::new();
@@ -65,7 +65,7 @@ fn defaults() -> Vec<(String, String)> {
     found
 }
 
-/// The cells of the table rows of a page.
+/// Returns the cells of a page's table rows.
 fn rows(page: &str) -> impl Iterator<Item = Vec<&str>> {
     page.lines()
         .filter(|line| line.starts_with('|'))
@@ -73,7 +73,7 @@ fn rows(page: &str) -> impl Iterator<Item = Vec<&str>> {
 }
 
 #[test]
-fn every_setting_stands_in_the_configuration_page_with_its_variable_and_its_default() {
+fn every_setting_is_documented_with_its_variable_and_default() {
     let defaults = defaults();
     let documented: Vec<_> = rows(CONFIGURATION).collect();
     for (variable, key, _) in ENVIRONMENT {
@@ -90,7 +90,7 @@ fn every_setting_stands_in_the_configuration_page_with_its_variable_and_its_defa
 }
 
 #[test]
-fn every_default_can_be_set_by_a_variable_and_no_setting_is_documented_that_does_not_exist() {
+fn every_default_has_a_variable_and_every_documented_setting_exists() {
     let known: Vec<&str> = ENVIRONMENT.iter().map(|(_, key, _)| *key).collect();
     for (key, _) in defaults() {
         assert!(known.contains(&key.as_str()), "{key} of config/default.toml has no environment variable");
@@ -105,7 +105,7 @@ fn every_default_can_be_set_by_a_variable_and_no_setting_is_documented_that_does
     }
 }
 
-/// The texts in double quotes that are a metric's name and nothing else.
+/// Returns the string literals of src/metrics.rs that are metric names.
 fn metric_names() -> Vec<&'static str> {
     let is_name = |text: &&str| {
         text.starts_with("fanfare_") && text.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
@@ -114,7 +114,7 @@ fn metric_names() -> Vec<&'static str> {
 }
 
 #[test]
-fn every_metric_stands_in_the_metrics_page_and_no_other() {
+fn the_metrics_page_lists_exactly_the_metrics_of_the_code() {
     let names = metric_names();
     assert!(names.len() > 15, "only {} metrics were found in src/metrics.rs", names.len());
     let documented: Vec<&str> = rows(METRICS_PAGE).map(|cells| cells[0].trim_matches('`')).collect();
@@ -126,7 +126,7 @@ fn every_metric_stands_in_the_metrics_page_and_no_other() {
     }
 }
 
-/// The targets of a page's `[text](target)`, outside of code.
+/// Returns the targets of a page's links `[text](target)`, outside of code blocks.
 fn links(page: &str) -> Vec<&str> {
     let mut in_code = false;
     let mut found = Vec::new();
@@ -142,7 +142,7 @@ fn links(page: &str) -> Vec<&str> {
     found
 }
 
-/// GitHub's and GitLab's anchor of a heading.
+/// Returns the anchor that GitHub and GitLab give a heading.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim_start_matches('#').trim().to_lowercase();
     kept.chars()
@@ -152,7 +152,7 @@ fn anchor(heading: &str) -> String {
 }
 
 #[test]
-fn every_link_leads_to_a_file_and_a_heading_that_exist() {
+fn every_link_leads_to_an_existing_file_and_heading() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     for (path, page) in PAGES {
         for link in links(page).into_iter().filter(|link| !link.contains("://")) {
@@ -163,13 +163,13 @@ fn every_link_leads_to_a_file_and_a_heading_that_exist() {
             if !fragment.is_empty() {
                 let text = std::fs::read_to_string(&target).expect("a page that can be read");
                 let there = text.lines().any(|line| line.starts_with('#') && anchor(line) == fragment);
-                assert!(there, "{path} links to {link}, and there is no such heading");
+                assert!(there, "{path} links to {link}, a heading that does not exist");
             }
         }
     }
 }
 
-/// What stands after `make ` in a piece of code that begins with it, or with variables before it.
+/// Returns the targets of the `make` commands in a page's code. Variables may precede `make`.
 fn make_targets(page: &str) -> Vec<&str> {
     let mut in_code = false;
     let mut found = Vec::new();
@@ -178,7 +178,7 @@ fn make_targets(page: &str) -> Vec<&str> {
             in_code = !in_code;
             continue;
         }
-        // a whole line of a block, or every second piece between backticks
+        // a whole line of a code block, or every second piece between backticks
         let pieces: Vec<&str> =
             if in_code { vec![line] } else { line.split('`').skip(1).step_by(2).collect() };
         for piece in pieces {
@@ -192,14 +192,14 @@ fn make_targets(page: &str) -> Vec<&str> {
 }
 
 #[test]
-fn every_make_command_of_the_documentation_is_a_target_of_the_makefile() {
+fn every_documented_make_command_is_a_makefile_target() {
     let has = |target: &str| MAKEFILE.lines().any(|line| line.starts_with(&format!("{target}:")));
     let mut seen = 0;
     for (path, page) in PAGES {
         for target in make_targets(page) {
-            assert!(has(target), "{path} mentions `make {target}`, and the Makefile has no such target");
+            assert!(has(target), "{path} mentions `make {target}`, which the Makefile does not have");
             seen += 1;
         }
     }
-    assert!(seen > 5, "only {seen} commands were found: the test looks in the wrong place");
+    assert!(seen > 5, "only {seen} make commands were found");
 }

@@ -1,4 +1,4 @@
-//! How the service answers while it sends: statistics, pauses, and what is more urgent.
+//! Latencies of the service while it sends: statistics, pauses and urgent messages.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -12,40 +12,40 @@ use crate::mailings::agree;
 use crate::process::{Sandbox, Service};
 use crate::{Bench, Result};
 
-/// Clients with a tag of their own, for mailings to one.
+/// Clients with a unique tag, for mailings to a single client.
 const SINGLES: u64 = 600;
-/// Of these, for mailings that begin at a set time, while nothing else is sent.
+/// The clients among them whose mailings start at a set time, while nothing else is sent.
 const SCHEDULED: u64 = 40;
-/// How far ahead the first of them begins, and the time between them.
+/// The time until the first scheduled mailing starts, and the time between two.
 const AHEAD: Duration = Duration::from_millis(1500);
 const APART: Duration = Duration::from_millis(50);
-/// Between two urgent messages, and between two looks at the statistics.
+/// The time between two urgent messages, and between two reads of the statistics.
 const URGENT_EVERY: Duration = Duration::from_millis(20);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// The large mailing is probed up to this share of it; the rest is for the pauses.
+/// The share of the large mailing during which it is probed. The rest is for the pauses.
 const PROBED: f64 = 0.6;
 const PAUSES: usize = 3;
-/// No request for so long: the pause has taken hold, or it never does.
+/// The time without a request after which a pause counts as effective.
 const SILENCE: Duration = Duration::from_millis(200);
-/// From a resume to the next pause.
+/// The time from a resume to the next pause.
 const GOING_ON: Duration = Duration::from_millis(50);
 
-/// Milliseconds, of all rounds together.
+/// Latencies in milliseconds, of all rounds together.
 #[derive(Debug, Clone, Default)]
 pub struct Answers {
-    /// From `starts_at` to the provider, when nothing else is sent.
+    /// From `starts_at` to the arrival at the provider, while nothing else is sent.
     pub scheduled: Vec<f64>,
-    /// From the POST of a high-priority mailing to the provider, in the middle of a large mailing.
+    /// From the POST of a high-priority mailing to the arrival at the provider, in the middle of a large mailing.
     pub urgent: Vec<f64>,
     /// `GET /mailings/{id}/stats` in the middle of a large mailing.
     pub statistics: Vec<f64>,
-    /// `POST /mailings/{id}/pause` and its answer.
+    /// `POST /mailings/{id}/pause`.
     pub pause: Vec<f64>,
-    /// From that POST to the last message at the provider.
+    /// From that POST to the arrival of the last message at the provider.
     pub pause_holds: Vec<f64>,
 }
 
-/// A mailing to one client, and the time that its message is measured from, in microseconds since the epoch.
+/// A mailing to one client, and the time from which its lateness is measured, in microseconds since the epoch.
 struct Probe {
     mailing: String,
     from: i64,
@@ -88,7 +88,7 @@ fn to_single(number: u64) -> Value {
     json!({"filter": {"tag": [format!("single-{number}")]}, "priority": "high"})
 }
 
-/// Creates mailings to one client each that begin one after the other, some time from now.
+/// Creates mailings to one client each that start one after the other in the near future.
 async fn schedule(api: &Api) -> Result<Vec<Probe>> {
     let first = Clock::System.now().plus(AHEAD);
     let mut probes = Vec::new();
@@ -103,7 +103,7 @@ async fn schedule(api: &Api) -> Result<Vec<Probe>> {
     Ok(probes)
 }
 
-/// Sends urgent messages past a mailing and reads its statistics, side by side, until most of it is sent.
+/// Sends urgent messages during a mailing and reads its statistics concurrently, until most of it is sent.
 async fn probe(api: &Api, mailing: &str, statistics: &mut Vec<f64>) -> Result<Vec<Probe>> {
     let (done, is_done) = tokio::sync::watch::channel(false);
     let looking = async {
@@ -140,7 +140,7 @@ fn is_probed(stats: &MailingStats) -> bool {
     stats.counts.sent as f64 >= stats.counts.total as f64 * PROBED || stats.finished_at.is_some()
 }
 
-/// Pauses a mailing a few times and lets it go on. A small one may be over before the last pause.
+/// Pauses and resumes a mailing a few times. A small mailing may finish before the last pause.
 async fn pause(api: &Api, sandbox: &Sandbox, mailing: &str, answers: &mut Answers) -> Result {
     for _ in 0..PAUSES {
         if api.stats(mailing).await?.counts.queued == 0 {
@@ -157,7 +157,7 @@ async fn pause(api: &Api, sandbox: &Sandbox, mailing: &str, answers: &mut Answer
     Ok(())
 }
 
-/// Milliseconds from the time that each probe is measured from until its message arrived.
+/// Returns the milliseconds from each probe's start time to the arrival of its message.
 async fn lateness(api: &Api, probes: &[Probe], receipts: &HashMap<String, i64>) -> Result<Vec<f64>> {
     let mut late = Vec::new();
     for probe in probes {

@@ -1,4 +1,4 @@
-//! The service's API, as far as the benchmark calls it.
+//! A client of the part of the service's API that the benchmark calls.
 
 use std::time::{Duration, Instant};
 
@@ -9,14 +9,14 @@ use crate::Result;
 use crate::limit::TEXT;
 use crate::parse;
 
-/// A mailing that does not move for so long is stuck.
+/// A mailing without progress for this long is stuck.
 const STUCK: Duration = Duration::from_secs(60);
-/// Between two looks at a mailing.
+/// The pause between two reads of a mailing.
 const LOOK: Duration = Duration::from_millis(50);
-/// Between two looks at the metrics: more often than any Prometheus.
+/// The pause between two reads of the metrics, shorter than a usual scrape interval.
 const SCRAPE: Duration = Duration::from_secs(1);
 
-/// Where it listens, and a client to call it.
+/// The address of the service and an HTTP client to call it.
 #[derive(Clone)]
 pub struct Api {
     base: String,
@@ -35,7 +35,7 @@ pub struct Counts {
     pub cancelled: u64,
 }
 
-/// `GET /mailings/{id}/stats`.
+/// The response of `GET /mailings/{id}/stats`.
 #[derive(Debug, Clone, serde::Deserialize)]
 pub struct MailingStats {
     pub counts: Counts,
@@ -47,7 +47,7 @@ impl Api {
         Ok(Self { base: format!("http://{address}"), http: fanfare::egress::client()? })
     }
 
-    /// Host and port.
+    /// Returns the host and port.
     pub fn address(&self) -> &str {
         self.base.strip_prefix("http://").unwrap_or(&self.base)
     }
@@ -65,17 +65,17 @@ impl Api {
         answer(self.http.post(self.url(path)).json(body)).await
     }
 
-    /// Imports clients from CSV, and sees to it that each of them is new.
+    /// Imports clients from CSV and checks that each of them is new.
     pub async fn import(&self, csv: reqwest::Body, clients: u64) -> Result {
         let request = self.http.post(self.url("/clients/import")).header("content-type", "text/csv");
         let report: Value = answer(request.body(csv)).await?;
         if report.get("created").and_then(Value::as_u64) != Some(clients) {
-            return Err(format!("an import of {clients} clients was answered {report}").into());
+            return Err(format!("an import of {clients} clients returned {report}").into());
         }
         Ok(())
     }
 
-    /// Creates a mailing with these fields beside its text and end; answers its id.
+    /// Creates a mailing with these fields in addition to its text and end, and returns its id.
     pub async fn mail(&self, fields: Value) -> Result<String> {
         let ends_at = Clock::System.now().plus(Duration::from_hours(12)).to_string();
         let mut body = json!({"text": TEXT, "ends_at": ends_at});
@@ -90,7 +90,7 @@ impl Api {
         self.get(&format!("/mailings/{mailing}/stats")).await
     }
 
-    /// Waits until a mailing's counts are such, reading the metrics meanwhile as Prometheus does.
+    /// Waits until a mailing's counts satisfy the condition. It reads the metrics meanwhile, as Prometheus does.
     pub async fn wait_until(
         &self,
         mailing: &str,
@@ -108,7 +108,7 @@ impl Api {
                 (sent, moved_at) = (stats.counts.sent, Instant::now());
             }
             if moved_at.elapsed() > STUCK {
-                return Err(format!("a mailing does not move: {:?}", stats.counts).into());
+                return Err(format!("a mailing makes no progress: {:?}", stats.counts).into());
             }
             if scraped_at.elapsed() >= SCRAPE {
                 self.http
@@ -124,20 +124,20 @@ impl Api {
         }
     }
 
-    /// Messages that this node has sent.
+    /// Returns the number of messages that this node has sent.
     pub async fn sent(&self) -> Result<f64> {
         let answer = self.http.get(format!("{}/metrics", self.base)).send().await?.error_for_status()?;
         Ok(parse::metric(&answer.text().await?, "fanfare_messages_sent_total"))
     }
 
-    /// Events that this node has stored.
+    /// Returns the number of events that this node has stored.
     pub async fn events(&self) -> Result<f64> {
         let answer = self.http.get(format!("{}/metrics", self.base)).send().await?.error_for_status()?;
         Ok(parse::metric_with(&answer.text().await?, "fanfare_events_total", r#"result="accepted""#))
     }
 
-    /// Waits until a mailing's books are closed, and sees to it that all of its recipients were sent to; answers when
-    /// that was, in microseconds since the epoch.
+    /// Waits until a mailing's counts are final and checks that all messages were sent. Returns the time at which the
+    /// mailing finished, in microseconds since the epoch.
     pub async fn finished(&self, mailing: &str, recipients: u64) -> Result<i64> {
         let stats = self.wait_until(mailing, LOOK, |stats| stats.finished_at.is_some()).await?;
         let all_sent = Counts {
@@ -150,7 +150,7 @@ impl Api {
             cancelled: 0,
         };
         if stats.counts != all_sent {
-            return Err(format!("of {recipients} messages not all were sent: {:?}", stats.counts).into());
+            return Err(format!("not all of {recipients} messages were sent: {:?}", stats.counts).into());
         }
         micros(&stats.finished_at.unwrap_or_default())
     }
@@ -165,18 +165,18 @@ async fn answer<T: serde::de::DeserializeOwned>(request: reqwest::RequestBuilder
     let status = response.status();
     let body = response.bytes().await?;
     if !status.is_success() {
-        return Err(format!("the service answered {status}: {}", String::from_utf8_lossy(&body)).into());
+        return Err(format!("the service returned {status}: {}", String::from_utf8_lossy(&body)).into());
     }
     Ok(serde_json::from_slice(&body)?)
 }
 
-/// A text in an answer.
+/// Returns a text field of a response.
 pub fn text_at(value: &Value, name: &str) -> Result<String> {
     let text = value.get(name).and_then(Value::as_str).map(str::to_owned);
-    text.ok_or_else(|| format!("the answer has no {name}: {value}").into())
+    text.ok_or_else(|| format!("the response has no {name}: {value}").into())
 }
 
-/// The microseconds since the epoch of a time as the API writes it.
+/// Returns the microseconds since the epoch of a time in the API's format.
 fn micros(time: &str) -> Result<i64> {
     Ok(chrono::DateTime::parse_from_rfc3339(time)?.timestamp_micros())
 }

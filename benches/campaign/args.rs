@@ -1,4 +1,4 @@
-//! The flags.
+//! The command-line flags.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -6,18 +6,18 @@ use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
 
-/// A mailing of so many takes minutes a round: it is measured when it is asked for.
+/// The size of the large mailing. It takes minutes a round, so it is measured only on request.
 const LARGE: u64 = 1_000_000;
-/// Parts that do not ask for the largest mailing take none above this.
+/// The largest mailing of the parts that do not need the largest size.
 const MIDDLE: u64 = 100_000;
-/// More than the fastest rate that is measured sends in its time.
+/// The clients for the part `rates`: more than the fastest measured rate sends in its time.
 pub const RATED: u64 = 80_000;
 
-/// Measures Fanfare on SQLite and PostgreSQL against a loop that sends the same requests with no database and no engine.
+/// Measures Fanfare on SQLite and PostgreSQL against a loop that sends the same requests without a database and engine.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "bench")]
 pub struct Args {
-    /// How often each case is measured; the cases take turns
+    /// Number of rounds; each round measures every case once, and the cases take turns
     #[arg(long, value_name = "N", default_value = "5")]
     pub rounds: NonZeroUsize,
 
@@ -26,29 +26,29 @@ pub struct Args {
         value_parser = clap::value_parser!(u64).range(100..=10_000_000))]
     sizes: Vec<u64>,
 
-    /// A mailing of 1,000,000 as well
+    /// Also measure a mailing of 1,000,000 recipients
     #[arg(long)]
     large: bool,
 
-    /// Milliseconds that the provider takes, separated by commas
+    /// Response times of the provider in milliseconds, separated by commas
     #[arg(long, value_name = "MS,…", value_delimiter = ',', default_values_t = [0, 20],
         value_parser = clap::value_parser!(u64).range(0..=10_000))]
     delays: Vec<u64>,
 
-    /// Requests in flight at once (SMS_WORKERS) to a provider without delay
+    /// Concurrent requests (SMS_WORKERS) to a provider without delay
     #[arg(long, value_name = "N", default_value = "64")]
     in_flight: NonZeroUsize,
 
-    /// Requests in flight at once to a provider with a delay
+    /// Concurrent requests to a provider with a delay
     #[arg(long, value_name = "N", default_value = "256")]
     in_flight_delayed: NonZeroUsize,
 
-    /// Which databases, separated by commas
+    /// Databases to measure, separated by commas
     #[arg(long, value_name = "NAME,…", value_delimiter = ',', value_enum,
         default_values_t = [Kind::Sqlite, Kind::Postgres])]
     databases: Vec<Kind>,
 
-    /// Which parts, separated by commas
+    /// Parts to run, separated by commas
     #[arg(long, value_name = "PART,…", value_delimiter = ',', value_enum,
         default_values_t = Part::value_variants().to_vec())]
     parts: Vec<Part>,
@@ -58,24 +58,24 @@ pub struct Args {
         value_parser = clap::value_parser!(u64).range(1000..=10_000_000))]
     pub rows: u64,
 
-    /// A binary of another version: the part `imports` imports the same file with it in turns
+    /// Binary of another version, with which the part `imports` imports the same file in turns
     #[arg(long, value_name = "FILE")]
     pub against: Option<PathBuf>,
 
-    /// What the part `events` posts
+    /// Kind of requests that the part `events` posts
     #[arg(long, value_name = "WHAT", value_enum, default_value = "events")]
     pub events_as: EventsAs,
 
-    /// Where to write the figures; without it bench.json in cargo's target directory
+    /// File for the figures; by default bench.json in cargo's target directory
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
 
-    /// What cargo adds when it runs a benchmark.
+    /// The flag that cargo adds when it runs a benchmark.
     #[arg(long, hide = true)]
     pub bench: bool,
 }
 
-/// A database that the service runs on.
+/// A database system that the service runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Kind {
     Sqlite,
@@ -98,17 +98,17 @@ pub enum Part {
     Mailings,
     /// Statistics, pauses and urgent messages in the middle of a mailing
     Answers,
-    /// The restart after kill -9
+    /// Restart after kill -9
     Recovery,
     /// Creating clients, one by one and from CSV
     Ingest,
-    /// A large file of clients, the memory for it, and the reading of phone numbers
+    /// Import of a large file of clients, its memory, and the parsing of phone numbers
     Imports,
-    /// What arrives in a second of a channel with a limit
+    /// Accuracy of a channel's rate limit
     Rates,
     /// Creating notifications, one by one and in batches
     Notifications,
-    /// A hundred thousand notifications at once, beside a mailing
+    /// A hundred thousand notifications at once, during a mailing
     Spike,
     /// Fifty thousand events at once
     Events,
@@ -116,20 +116,20 @@ pub enum Part {
     Brokers,
     /// A thousand requests for one moment, and ten thousand over a minute with a kill -9
     Requests,
-    /// A thousand connections of somebody slow beside normal traffic
+    /// A thousand slow connections beside normal traffic
     Strangers,
 }
 
-/// What the part `events` posts.
+/// The kind of requests that the part `events` posts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum EventsAs {
-    /// Events, for which there is a route
+    /// Events with a route
     Events,
-    /// The notifications that they would become: what is missing to these figures is what events cost
+    /// The notifications that the events would cause; the difference between the figures is the cost of events
     Notifications,
 }
 
-/// The provider, and how many requests it is sent at once.
+/// The provider's delay and the number of concurrent requests to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Provider {
     pub delay: Duration,
@@ -148,7 +148,7 @@ impl Args {
         databases
     }
 
-    /// How many clients the databases have that are copied for the measurements.
+    /// Returns the numbers of clients for which template databases are imported.
     pub fn imported(&self) -> Vec<u64> {
         let wanted = |size: &u64| {
             self.wants(Part::Mailings)
@@ -162,7 +162,7 @@ impl Args {
         imported
     }
 
-    /// From the smallest to the largest.
+    /// Returns the sizes of mailings in ascending order.
     pub fn sizes(&self) -> Vec<u64> {
         let mut sizes = self.sizes.clone();
         sizes.extend(self.large.then_some(LARGE));
@@ -175,14 +175,14 @@ impl Args {
         self.sizes().last().copied().unwrap_or(LARGE)
     }
 
-    /// The largest that is not above a hundred thousand; else the smallest.
+    /// Returns the largest size up to a hundred thousand, or else the smallest.
     pub fn middle(&self) -> u64 {
         let sizes = self.sizes();
         let middle = sizes.iter().rev().find(|size| **size <= MIDDLE).or(sizes.first());
         middle.copied().unwrap_or(MIDDLE)
     }
 
-    /// From the fastest to the slowest.
+    /// Returns the providers from the fastest to the slowest.
     pub fn providers(&self) -> Vec<Provider> {
         let mut delays = self.delays.clone();
         delays.sort_unstable();
@@ -190,7 +190,7 @@ impl Args {
         delays.into_iter().map(|delay| self.provider(Duration::from_millis(delay))).collect()
     }
 
-    /// A provider with this delay.
+    /// Returns a provider with this delay.
     pub fn provider(&self, delay: Duration) -> Provider {
         let in_flight = if delay.is_zero() { self.in_flight } else { self.in_flight_delayed };
         Provider { delay, in_flight: in_flight.get() }

@@ -1,4 +1,4 @@
-//! A spike of events that waits in a broker when the service starts, beside the same events by HTTP.
+//! A spike of events that are in a broker when the service starts, compared with the same events by HTTP.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -25,27 +25,27 @@ use crate::spike::all_sent;
 use crate::wire::{PLACE, Request};
 use crate::{Bench, Failure, Result};
 
-/// Between two urgent notifications.
+/// The time between two urgent notifications.
 const URGENT_EVERY: Duration = Duration::from_millis(20);
 const LOOK: Duration = Duration::from_millis(50);
-/// Events that do not go on for so long are lost.
+/// Events without progress for this long are lost.
 const STUCK: Duration = Duration::from_secs(60);
 
-/// The other end of the source.
+/// The program at the other end of the source.
 enum Peer {
-    /// The benchmark itself posts.
+    /// The benchmark itself, which posts events.
     Bench,
     Nats(Nats),
     Kafka(Kafka),
 }
 
-/// An urgent notification, and when it was posted, in microseconds since the epoch.
+/// An urgent notification and the time of its POST, in microseconds since the epoch.
 struct Urgent {
     id: MessageId,
     from: i64,
 }
 
-/// Measures every source once, in another order each round.
+/// Measures every source once, in a different order each round.
 pub async fn measure(bench: &Bench, kind: Kind, round: usize, spikes: &mut SourceSpikes) -> Result {
     let sources = Source::ALL;
     for &source in sources.iter().cycle().skip(round % sources.len()).take(sources.len()) {
@@ -95,13 +95,13 @@ async fn read(bench: &Bench, kind: Kind, source: Source, spike: &mut SourceSpike
     if source.is_broker() {
         spike.first.0.push(seconds(started, first) * 1e3);
     }
-    // others were posted before there was an event
+    // urgent notifications outside this range were posted before the first event or after the last
     let beside = urgent.iter().filter(|urgent| (first..=stored).contains(&urgent.from));
     spike.urgent.extend(lateness(&sandbox, beside)?);
     Ok(())
 }
 
-/// Notes what was used of the processors, by the broker too.
+/// Records the CPU usage, including the broker's.
 fn note_cpu(
     spike: &mut SourceSpike,
     (before, broker_before): (Spent, Option<f64>),
@@ -119,7 +119,8 @@ fn note_cpu(
     Ok(())
 }
 
-/// Sees the spike to its end while urgent notifications are posted; returns when it was stored, and those.
+/// Waits for the end of the spike while posting urgent notifications. Returns the time at which the events were stored,
+/// and the notifications.
 async fn beside_urgent(service: &Service, source: Source) -> Result<(i64, Vec<Urgent>)> {
     let (done, is_done) = watch::channel(false);
     let load = load(source, service.api.address());
@@ -148,13 +149,13 @@ async fn all_stored(api: &Api) -> Result {
             (stored, moved_at) = (now, Instant::now());
         }
         if moved_at.elapsed() > STUCK {
-            return Err(format!("of {POSTED} events only {stored} were stored").into());
+            return Err(format!("only {stored} of {POSTED} events were stored").into());
         }
     }
     Ok(())
 }
 
-/// Posts urgent notifications at a steady rate, whether those before were answered or not.
+/// Posts urgent notifications at a steady rate, without waiting for earlier responses.
 async fn post_urgent(api: &Api, is_done: watch::Receiver<bool>) -> Result<Vec<Urgent>> {
     let mut every = tokio::time::interval(URGENT_EVERY);
     let mut posts = JoinSet::new();
@@ -177,7 +178,7 @@ async fn post_urgent(api: &Api, is_done: watch::Receiver<bool>) -> Result<Vec<Ur
     posts.join_all().await.into_iter().collect()
 }
 
-/// Milliseconds from the POST of each until it arrived at the provider.
+/// Returns the milliseconds from each POST to the arrival at the provider.
 fn lateness<'a>(sandbox: &Sandbox, urgent: impl Iterator<Item = &'a Urgent>) -> Result<Vec<f64>> {
     let receipts = sandbox.receipts()?.into_iter();
     let receipts: HashMap<MessageId, i64> =
@@ -189,7 +190,7 @@ fn lateness<'a>(sandbox: &Sandbox, urgent: impl Iterator<Item = &'a Urgent>) -> 
     urgent.map(late).collect()
 }
 
-/// None for a broker, from which the service fetches by itself.
+/// Returns the load to post, or `None` for a broker, from which the service fetches.
 fn load(source: Source, address: &str) -> Option<Load> {
     let one = events::body(PLACE);
     let (connections, requests, request) = match source {
@@ -218,7 +219,7 @@ impl Peer {
         })
     }
 
-    /// The setting of a service that reads from it.
+    /// Returns the setting of a service that reads from this peer.
     fn setting(&self) -> Option<(&str, &str)> {
         match self {
             Self::Bench => None,
@@ -227,7 +228,7 @@ impl Peer {
         }
     }
 
-    /// Publishes the spike once the service, which may have to make what is published to, has ended.
+    /// Publishes the spike after stopping the service, which may first have to create the stream or topic.
     async fn fill(&self, service: Service) -> Result {
         if let Self::Nats(nats) = self {
             nats.is_prepared().await?;
@@ -241,7 +242,7 @@ impl Peer {
         }
     }
 
-    /// Seconds of CPU that the broker has used so far.
+    /// Returns the seconds of CPU that the broker has used so far.
     fn cpu(&self, bench: &Bench) -> Result<Option<f64>> {
         let process = match self {
             Self::Bench => return Ok(None),

@@ -1,4 +1,4 @@
-//! What was measured of notifications that come in, as tables and as JSON.
+//! Figures of the creation of notifications, as tables and as JSON.
 
 use std::collections::BTreeMap;
 
@@ -12,18 +12,18 @@ use crate::table::{Table, count, latency, middle, number, ranged};
 pub const CONNECTIONS: usize = 64;
 /// Connections that post batches.
 pub const BATCH_CONNECTIONS: usize = 4;
-/// Notifications of a batch: the most that one may have.
+/// The notifications of a batch: the largest allowed number.
 pub const BATCH: usize = 1000;
 
-/// What is posted.
+/// The form of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Form {
-    /// One, checked and shown and not accepted.
+    /// One notification as a dry run.
     Rehearsed,
     Single,
-    /// One with an `Idempotency-Key`.
+    /// One notification with an `Idempotency-Key`.
     Keyed,
-    /// A batch, checked and not accepted.
+    /// A batch as a dry run.
     RehearsedBatch,
     Batch,
 }
@@ -46,7 +46,7 @@ impl Form {
         matches!(self, Self::RehearsedBatch | Self::Batch)
     }
 
-    /// The same without writing; none for what does not write.
+    /// Returns the same form as a dry run, or `None` for a dry run.
     pub fn rehearsal(self) -> Option<Self> {
         match self {
             Self::Single | Self::Keyed => Some(Self::Rehearsed),
@@ -61,67 +61,67 @@ impl Form {
 pub struct Creation {
     /// Notifications a second.
     pub per_second: Figure,
-    /// Milliseconds of each request, of all rounds together.
+    /// The milliseconds of each request, of all rounds together.
     pub request: Vec<f64>,
     /// Seconds of CPU for 100,000 notifications.
     pub cpu_service: Figure,
     pub cpu_database: Figure,
     pub cpu_bench: Figure,
-    /// Percent of the machine that was used by what has no part in it.
+    /// The percentage of the machine used by unrelated processes.
     pub cpu_others: Figure,
 }
 
 pub type Creations = BTreeMap<(Kind, Form), Creation>;
 
-/// Those of a spike on one database.
+/// The figures of a spike on one database.
 #[derive(Debug, Clone, Default)]
 pub struct Spike {
     /// Seconds until all were accepted.
     pub accepted: Figure,
     pub per_second: Figure,
-    /// Milliseconds until one was accepted, of all rounds together.
+    /// The milliseconds until each was accepted, of all rounds together.
     pub request: Vec<f64>,
-    /// Answers that asked to come again.
+    /// The responses with `Retry-After`.
     pub refused: Figure,
-    /// Milliseconds from a notification's acceptance until it was at the provider, of all rounds together.
+    /// The milliseconds from a notification's acceptance to its arrival at the provider, of all rounds together.
     pub lateness: Vec<f64>,
-    /// Seconds from the first request until the last of them was at the provider.
+    /// Seconds from the first request to the arrival of the last notification at the provider.
     pub arrived: Figure,
-    /// Seconds from the mailing's POST until its books were closed.
+    /// Seconds from the mailing's POST until its counts were final.
     pub mailing: Figure,
-    /// Megabytes.
+    /// The peak memory in megabytes.
     pub peak_memory: Figure,
 }
 
 pub type Spikes = BTreeMap<Kind, Spike>;
 
-/// Those of a spike of events on one database.
+/// The figures of a spike of events on one database.
 #[derive(Debug, Clone, Default)]
 pub struct Events {
     /// Seconds until all were accepted.
     pub accepted: Figure,
     pub per_second: Figure,
-    /// Milliseconds until one was accepted, of all rounds together.
+    /// The milliseconds until each was accepted, of all rounds together.
     pub request: Vec<f64>,
-    /// Answers that asked to come again.
+    /// The responses with `Retry-After`.
     pub refused: Figure,
-    /// Seconds from the first request until what the last of them caused was at the provider.
+    /// Seconds from the first request to the arrival of the last notification at the provider.
     pub arrived: Figure,
-    /// Accepted, and not at the provider.
+    /// The events that were accepted without reaching the provider.
     pub lost: Figure,
-    /// Megabytes.
+    /// The peak memory in megabytes.
     pub peak_memory: Figure,
 }
 
 pub type EventSpikes = BTreeMap<Kind, Events>;
 
-/// A form's rate over that of the same without writing, round by round.
+/// Returns a form's rate divided by that of its dry run, round by round.
 fn of_rehearsal(creations: &Creations, (kind, form): (Kind, Form), creation: &Creation) -> Figure {
     let rehearsal = form.rehearsal().and_then(|form| creations.get(&(kind, form)));
     rehearsal.map(|rehearsal| creation.per_second.over(&rehearsal.per_second)).unwrap_or_default()
 }
 
-/// None when there are none.
+/// Returns the table of creations, or `None` if none were measured.
 pub fn creations_text(creations: &Creations) -> Option<String> {
     let header = [
         "database",
@@ -152,14 +152,14 @@ pub fn creations_text(creations: &Creations) -> Option<String> {
         table.row(cells);
     }
     let title = format!(
-        "Notifications coming in (singles over {CONNECTIONS} connections, batches of {} over {BATCH_CONNECTIONS}; CPU for \
-         100,000)",
+        "Creating notifications (singles over {CONNECTIONS} connections, batches of {} over {BATCH_CONNECTIONS}; \
+         CPU for 100,000)",
         count(BATCH as f64)
     );
     (!creations.is_empty()).then(|| format!("{title}\n{}", table.text()))
 }
 
-/// The cells with which the line of any spike begins.
+/// Returns the first cells of a spike's row.
 fn posting(
     kind: Kind,
     (accepted, per_second): (&Figure, &Figure),
@@ -172,7 +172,7 @@ fn posting(
     cells
 }
 
-/// None when there are none.
+/// Returns the table of spikes, or `None` if none were measured.
 pub fn spikes_text(spikes: &Spikes, posted: u64, recipients: u64) -> Option<String> {
     let header = [
         "database",
@@ -203,7 +203,7 @@ pub fn spikes_text(spikes: &Spikes, posted: u64, recipients: u64) -> Option<Stri
     (!spikes.is_empty()).then(|| format!("{title}\n{}", table.text()))
 }
 
-/// None when there are none.
+/// Returns the table of event spikes, or `None` if none were measured.
 pub fn events_text(spikes: &EventSpikes, posted: u64, posted_as: EventsAs) -> Option<String> {
     let header = [
         "database",

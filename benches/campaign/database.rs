@@ -1,4 +1,5 @@
-//! Databases with clients in them: imported once, and copied for every measurement, so that each begins with the same.
+//! Databases with clients. They are imported once and copied for every measurement, so that all start with the same
+//! data.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -14,11 +15,11 @@ use crate::args::{Kind, Provider};
 use crate::machine::{Cpu, parent_of};
 use crate::process::{Sandbox, Service};
 
-/// The clients are the same in every run.
+/// The seed of the generated clients, so that they are the same in every run.
 pub const SEED: u64 = 1;
-/// As in the tests: loopback needs no TLS, which would be in the figures.
+/// Disables TLS, as in the tests: loopback does not need it, and it would distort the figures.
 const PLAIN: &str = "sslmode=disable&gssencmode=disable";
-/// What a mailing adds is small beside what is not in the files yet.
+/// Run before measuring sizes: the data that is not yet in the files is large compared with a mailing's.
 const CHECKPOINT: &str = "CHECKPOINT";
 
 /// The PostgreSQL server.
@@ -30,7 +31,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// The one that `scripts/with-postgres --durable` has started.
+    /// Connects to the server started by `scripts/with-postgres --durable`.
     pub fn new() -> Result<Self> {
         let url = std::env::var("TEST_POSTGRES_URL")
             .map_err(|_| "TEST_POSTGRES_URL is not set: run the benchmark by `make bench`")?;
@@ -41,13 +42,13 @@ impl Server {
             let value: String = text(setting).get_result(&mut connection)?;
             if value != "on" {
                 return Err(format!(
-                    "the PostgreSQL server has {setting}={value}: what it says is on disk may not be"
+                    "the PostgreSQL server has {setting}={value}, so committed data may not be on disk"
                 )
                 .into());
             }
         }
         server.version = text("server_version").get_result(&mut connection)?;
-        // the connection's own process is the server's child
+        // the connection's backend process is a child of the server
         let backend: i32 = diesel::select(sql::<Integer>("pg_backend_pid()")).get_result(&mut connection)?;
         server.postmaster = parent_of(u32::try_from(backend)?)?;
         Ok(server)
@@ -75,17 +76,17 @@ impl Server {
     }
 }
 
-/// The version of SQLite that is built in.
+/// Returns the version of the built-in SQLite.
 pub fn sqlite_version() -> Result<String> {
     let mut memory = SqliteConnection::establish(":memory:")?;
     Ok(diesel::select(sql::<Text>("sqlite_version()")).get_result(&mut memory)?)
 }
 
-/// A database of its own, which goes with the value.
+/// A separate database that is deleted when the value is dropped.
 pub enum Database {
     Sqlite {
         path: PathBuf,
-        /// Bytes in use when it was made.
+        /// The bytes in use when it was created.
         used: f64,
     },
     Postgres {
@@ -95,7 +96,7 @@ pub enum Database {
 }
 
 impl Database {
-    /// An empty one.
+    /// Creates an empty database.
     pub fn empty(kind: Kind, directory: &Path, server: Option<&Server>) -> Result<Self> {
         let name = format!("bench_{}", uuid::Uuid::now_v7().simple());
         match (kind, server) {
@@ -104,11 +105,11 @@ impl Database {
                 server.run("postgres", &format!("CREATE DATABASE {name}"))?;
                 Ok(Self::Postgres { server: server.clone(), name })
             }
-            (Kind::Postgres, None) => Err("there is no PostgreSQL server".into()),
+            (Kind::Postgres, None) => Err("no PostgreSQL server is configured".into()),
         }
     }
 
-    /// With so many clients, imported by a service and at rest, as a database is on the day after.
+    /// Creates a database with this number of clients, imported by a service and vacuumed.
     pub async fn with_clients(
         kind: Kind,
         directory: &Path,
@@ -125,13 +126,13 @@ impl Database {
         service.stop().await?;
         match &database {
             Self::Sqlite { path, .. } => checkpoint(path)?,
-            // autovacuum would do so within minutes, in the middle of one measurement or the other
+            // autovacuum would do this within minutes, in the middle of a measurement
             Self::Postgres { server, name } => server.run(name, "VACUUM (ANALYZE)")?,
         }
         Ok(database)
     }
 
-    /// A copy, written to disk as far as that is to be awaited: the measurement's syncs do not pay for it.
+    /// Creates a copy and syncs it to disk, so that the measurement's syncs do not include it.
     pub fn copy(&self, directory: &Path) -> Result<Self> {
         let new = format!("bench_{}", uuid::Uuid::now_v7().simple());
         match self {
@@ -150,7 +151,7 @@ impl Database {
         }
     }
 
-    /// For `DATABASE_URL`.
+    /// Returns the value for `DATABASE_URL`.
     pub fn url(&self) -> String {
         match self {
             Self::Sqlite { path, .. } => format!("sqlite://{}", path.display()),
@@ -158,7 +159,7 @@ impl Database {
         }
     }
 
-    /// What a subquery counts in it, in words that both systems know.
+    /// Returns the number that a subquery selects. Its SQL must be valid in both systems.
     pub fn count(&self, subquery: &str) -> Result<u64> {
         let expression = format!("({subquery})");
         let number = match self {
@@ -171,7 +172,7 @@ impl Database {
         Ok(u64::try_from(number)?)
     }
 
-    /// The time that a subquery finds in it, in microseconds since the epoch.
+    /// Returns the time that a subquery selects, in microseconds since the epoch.
     pub fn time(&self, subquery: &str) -> Result<i64> {
         match self {
             Self::Sqlite { path, .. } => {
@@ -184,7 +185,7 @@ impl Database {
         }
     }
 
-    /// Seconds of CPU that its server has used so far; none where the service is the database.
+    /// Returns the seconds of CPU that the server has used so far, or `None` for SQLite, which runs in the service.
     pub fn cpu(&self, cpu: &Cpu) -> Result<Option<f64>> {
         match self {
             Self::Sqlite { .. } => Ok(None),
@@ -192,7 +193,7 @@ impl Database {
         }
     }
 
-    /// Bytes that its server has written to its write-ahead log so far; SQLite counts none.
+    /// Returns the bytes that the server has written to its write-ahead log so far, or `None` for SQLite.
     pub fn wal(&self) -> Result<Option<f64>> {
         match self {
             Self::Sqlite { .. } => Ok(None),
@@ -202,7 +203,8 @@ impl Database {
         }
     }
 
-    /// Its bytes at the beginning: of an SQLite file those in use, because what the import left free is used first.
+    /// Returns the size at the beginning. For an SQLite file it counts the pages in use, because the pages that the
+    /// import left free are used first.
     pub fn bytes_before(&self) -> Result<f64> {
         match self {
             Self::Sqlite { used, .. } => Ok(*used),
@@ -210,7 +212,7 @@ impl Database {
         }
     }
 
-    /// Its bytes now. The service on an SQLite file must have ended.
+    /// Returns the present size in bytes. The service on an SQLite file must have ended.
     pub fn bytes_after(&self) -> Result<f64> {
         match self {
             Self::Sqlite { path, .. } => {
@@ -224,7 +226,7 @@ impl Database {
 
 impl Drop for Database {
     fn drop(&mut self) {
-        // what cannot be removed goes with the temporary directory or with the server
+        // leftovers are removed with the temporary directory or with the server
         match self {
             Self::Sqlite { path, .. } => {
                 for suffix in ["", "-wal", "-shm", ".lock"] {
@@ -240,7 +242,7 @@ impl Drop for Database {
     }
 }
 
-/// Moves what is in the log into the file, and empties the log.
+/// Moves the contents of the write-ahead log into the database file and truncates the log.
 fn checkpoint(path: &Path) -> Result {
     let mut connection = SqliteConnection::establish(&path.to_string_lossy())?;
     Ok(connection.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)")?)

@@ -1,4 +1,4 @@
-//! A spike of events: far more at once than are delivered in that time.
+//! A spike of events: far more at once than can be delivered in that time.
 
 use std::time::{Duration, Instant};
 
@@ -15,13 +15,13 @@ use crate::spike::all_sent;
 use crate::wire::{PLACE, Request};
 use crate::{Bench, Result};
 
-/// How many events.
+/// The number of events.
 pub const POSTED: u64 = 50_000;
 
 pub async fn measure(bench: &Bench, kind: Kind, events: &mut Events) -> Result {
     let database = bench.empty_database(kind)?;
     let sandbox = Sandbox::start(bench.directory(), bench.args.provider(Duration::ZERO)).await?;
-    // the default workers: what is posted faster than they send has to wait on disk
+    // the default number of workers: messages posted faster than they send wait on disk
     let env = [("EMAIL_PROVIDER_URL", sandbox.base.as_str()), ("RATE_LIMIT_PER_CHANNEL", "1000000")];
     let service = Service::start_with(bench.directory(), &database.url(), &sandbox.base, &env).await?;
     if bench.args.events_as == EventsAs::Events {
@@ -36,7 +36,7 @@ pub async fn measure(bench: &Bench, kind: Kind, events: &mut Events) -> Result {
     };
     let posted = Instant::now();
     let answers = load.post().await?;
-    // fails when one of them does not arrive
+    // fails if a message does not arrive
     all_sent(&service, POSTED).await?;
     events.arrived.0.push(posted.elapsed().as_secs_f64());
     let provider = sandbox.stats().await?;
@@ -53,7 +53,7 @@ pub async fn measure(bench: &Bench, kind: Kind, events: &mut Events) -> Result {
     Ok(())
 }
 
-/// What becomes of the event: one e-mail to the address in its payload.
+/// Creates the route of the event: one e-mail to the address in its payload.
 pub async fn route(service: &Service) -> Result {
     let template = json!({
         "name": "user.registered",
@@ -67,7 +67,7 @@ pub async fn route(service: &Service) -> Result {
     Ok(())
 }
 
-/// An event of the user with this number.
+/// Returns an event of the user with this number.
 pub fn body(number: &str) -> String {
     format!(
         r#"{{"event":"user.registered","user_target":"u{number}","payload":{{"email":"u{number}@example.com","name":"U"}}}}"#
@@ -86,7 +86,8 @@ fn request(posted_as: EventsAs) -> Request {
     }
 }
 
-/// Sees to it that each event is there with one notification, beside so many others, and that nothing is left to do.
+/// Checks that each event is stored with one notification, that `others` more notifications exist, and that no work is
+/// left.
 pub fn are_on_record(database: &Database, posted_as: EventsAs, others: u64) -> Result {
     let events = database.count("SELECT count(*) FROM event")?;
     let caused = database.count("SELECT count(DISTINCT event_id) FROM notification")?;
@@ -99,7 +100,7 @@ pub fn are_on_record(database: &Database, posted_as: EventsAs, others: u64) -> R
     if (events, caused, notifications, left) != (expected, expected, POSTED + others, 0) {
         return Err(format!(
             "{POSTED} events and {others} notifications were accepted; the database has {events} events, {notifications} \
-             notifications that have ended, which {caused} events caused, and {left} rows of what is to be done"
+             final notifications, which {caused} events caused, and {left} rows of unfinished work"
         )
         .into());
     }

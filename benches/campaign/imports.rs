@@ -1,4 +1,4 @@
-//! How fast a large file of clients is imported, in how much memory, and beside the same import by another program.
+//! The import of a large file of clients: its rate and memory, optionally compared with another version of the program.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -14,14 +14,14 @@ use crate::spent::Spent;
 use crate::uploads::{Imports, Program};
 use crate::{Bench, Result};
 
-/// After this long a service that has just started does nothing any more.
+/// The time after which a service that has just started is idle.
 const REST: Duration = Duration::from_secs(1);
 
-/// Imports the file into an empty database, by each program in turn; another one begins each round.
+/// Imports the file into an empty database with each program in turn. Each round starts with a different program.
 pub async fn measure(bench: &Bench, kind: Kind, round: usize, imports: &mut Imports) -> Result {
     let programs = programs(&bench.args)?;
     let rows = bench.args.rows;
-    // made before, so that the making is not measured
+    // generated in advance, so that the generation is not measured
     let csv: Vec<Vec<u8>> = generator::csv_chunks(rows, SEED)?.collect();
     for (program, binary) in programs.iter().cycle().skip(round % programs.len()).take(programs.len()) {
         let provider = bench.args.provider(Duration::ZERO);
@@ -36,7 +36,7 @@ pub async fn measure(bench: &Bench, kind: Kind, round: usize, imports: &mut Impo
         let (at_rest, before) = (memory(pid)?, spent()?);
         let body = futures_util::stream::iter(csv.clone().into_iter().map(Ok::<_, std::io::Error>));
         let began = Instant::now();
-        // without an announced length, so that the file is imported while it comes, however large it is
+        // without a Content-Length, so that the file is imported while it is received
         service.api.import(Body::wrap_stream(body), rows).await?;
         let took = began.elapsed();
         let after = spent()?;
@@ -54,11 +54,11 @@ pub async fn measure(bench: &Bench, kind: Kind, round: usize, imports: &mut Impo
     Ok(())
 }
 
-/// This program, and the one to compare it with.
+/// Returns this program and the one to compare it with.
 fn programs(args: &Args) -> Result<Vec<(Program, PathBuf)>> {
     let mut programs = vec![(Program::This, PathBuf::from(BINARY))];
     if let Some(binary) = &args.against {
-        // the services are started in a directory of their own
+        // absolute, because the services are started in another directory
         let found = binary.canonicalize();
         programs.push((Program::Other, found.map_err(|e| format!("--against {}: {e}", binary.display()))?));
     }

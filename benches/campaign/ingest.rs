@@ -1,4 +1,4 @@
-//! How fast clients come in: one by one, and from CSV.
+//! The creation of clients, one by one and from CSV.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -16,16 +16,16 @@ use crate::process::{Sandbox, Service};
 use crate::statistics::Figure;
 use crate::{Bench, Failure, Result};
 
-/// Requests at once.
+/// Concurrent requests.
 const CONNECTIONS: usize = 64;
 /// Clients created one by one.
 const CREATED: u64 = 10_000;
 
 #[derive(Debug, Clone, Default)]
 pub struct Ingest {
-    /// Of clients created one by one.
+    /// The rate of clients created one by one.
     pub requests_per_second: Figure,
-    /// Milliseconds of each of these requests, of all rounds together.
+    /// The milliseconds of each of these requests, of all rounds together.
     pub request: Vec<f64>,
     pub rows_per_second: Figure,
 }
@@ -46,7 +46,7 @@ pub async fn measure(bench: &Bench, kind: Kind, rows: u64, ingest: &mut Ingest) 
     let from_csv: Database = bench.empty_database(kind)?;
     let service =
         Service::start(bench.directory(), &from_csv.url(), &sandbox.base, provider.in_flight).await?;
-    // made before, so that the making is not measured
+    // generated in advance, so that the generation is not measured
     let csv: Vec<u8> = generator::csv_chunks(rows, SEED)?.flatten().collect();
     let began = Instant::now();
     service.api.import(csv.into(), rows).await?;
@@ -66,7 +66,7 @@ fn body(client: &GeneratedClient) -> Value {
     })
 }
 
-/// Posts all, over so many connections at once; answers the milliseconds of each.
+/// Posts all bodies over concurrent connections and returns the milliseconds of each request.
 pub async fn create_all(api: &Api, path: &'static str, bodies: Arc<[Value]>) -> Result<Vec<f64>> {
     let next = Arc::new(AtomicUsize::new(0));
     let mut callers = JoinSet::new();

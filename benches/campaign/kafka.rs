@@ -1,4 +1,4 @@
-//! An Apache Kafka broker, for records that are produced before they are read.
+//! An Apache Kafka broker, for records that are produced before the service reads them.
 
 use std::fs;
 use std::net::TcpListener;
@@ -14,16 +14,16 @@ use crate::process::Process;
 use crate::sources::PARTITIONS;
 use crate::{Failure, Result};
 
-/// The service's default.
+/// The service's default topic.
 const TOPIC: &str = "fanfare.events";
-/// The line of the broker's log that says it is ready.
+/// The line in the broker's log that reports readiness.
 const READY: &str = "Kafka Server started";
 const TIMEOUT: Duration = Duration::from_secs(20);
-/// Ports that are chosen at random may be taken by the time that the broker is there.
+/// Attempts to start a broker: its random ports may be taken before it listens.
 const TRIES: usize = 5;
 
-/// One node that is broker and controller. But for the number of replicas it has the defaults, and it shares the partitions
-/// among the members of a new group at once, instead of after three seconds.
+/// The settings of a single node that is broker and controller. It has the defaults except for the number of replicas,
+/// and it assigns the partitions of a new group at once instead of after three seconds.
 const SETTINGS: &str = "\
 process.roles=broker,controller
 node.id=1
@@ -38,10 +38,10 @@ share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 ";
 
-/// A broker on free ports with an empty store; both go with the value.
+/// A broker on free ports with an empty store. Both are removed when the value is dropped.
 pub struct Kafka {
     pub process: Process,
-    /// Host and port.
+    /// The host and port.
     pub address: String,
     _files: TempDir,
 }
@@ -49,7 +49,7 @@ pub struct Kafka {
 impl Kafka {
     pub async fn start(directory: &Path) -> Result<Self> {
         let installed = installed()?;
-        let mut failed = Failure::from("there is no free port for a Kafka broker");
+        let mut failed = Failure::from("no port is free for a Kafka broker");
         for _ in 0..TRIES {
             match Self::start_once(directory, &installed).await {
                 Ok(kafka) => return Ok(kafka),
@@ -90,7 +90,8 @@ impl Kafka {
         Ok(Self { process, address, _files: files })
     }
 
-    /// Makes the topic and produces records, as many in each partition; waits until the broker has stored each.
+    /// Creates the topic, produces the same number of records in each partition, and waits until the broker has stored
+    /// each.
     pub async fn publish(&self, bodies: impl Iterator<Item = String>) -> Result {
         let client = Client::builder(self.address.clone()).client_id("bench").connect().await?;
         let topic = NewTopic::new(TOPIC, PARTITIONS, 1)?;
@@ -110,24 +111,24 @@ impl Kafka {
     }
 }
 
-/// The folder that `scripts/setup-kafka` has made.
+/// Returns the folder that `scripts/setup-kafka` created.
 fn installed() -> Result<PathBuf> {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/setup-kafka");
     let output = Command::new(script).output()?;
     if !output.status.success() {
-        return Err(format!("there is no Kafka: {}", String::from_utf8_lossy(&output.stderr)).into());
+        return Err(format!("Kafka is not installed: {}", String::from_utf8_lossy(&output.stderr)).into());
     }
     Ok(PathBuf::from(String::from_utf8(output.stdout)?.trim_end()))
 }
 
-/// Below the range that outgoing connections take theirs from.
+/// Returns a free port below the ephemeral range.
 fn port() -> Result<u16> {
     let mut random = std::iter::repeat_with(|| fastrand::u16(20_000..30_000)).take(1000);
     let is_free = |port: &u16| TcpListener::bind(("127.0.0.1", *port)).is_ok();
-    random.find(is_free).ok_or_else(|| "there is no free port".into())
+    random.find(is_free).ok_or_else(|| "no port is free".into())
 }
 
-/// Copies a folder with all that is in it.
+/// Copies a folder and its contents.
 fn copy(from: &Path, to: &Path) -> Result {
     fs::create_dir(to)?;
     for entry in fs::read_dir(from)? {

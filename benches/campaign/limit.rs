@@ -1,5 +1,5 @@
-//! The limit: the requests that the service would send, sent in a loop with no database and no engine. And the service's
-//! own adapter in the same loop.
+//! The limit: the service's requests, sent in a loop without a database and engine. The same loop also measures the
+//! service's own adapter.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -7,20 +7,20 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use fanfare::channels::sms::Sms;
-use fanfare::channels::{Channel, Delivery, Verdict};
+use fanfare::channels::{Channel, Delivery, DeliveryResult};
 use fanfare::clock::Clock;
 use fanfare::db::types::MessageId;
 use fanfare::egress;
 use serde::{Deserialize, Serialize};
 use tokio::task::JoinSet;
 
-/// The text of every mailing: with placeholders, as most have them.
+/// The text of every mailing, with placeholders as most texts have them.
 pub const TEXT: &str = "Dear {{ name }}, our shop in {{ city }} is open again.";
 
-/// As long as the service would wait.
+/// The service's own timeout.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// To whom, and what the text's placeholders stand for.
+/// A recipient's phone and the values of the text's placeholders.
 pub type Recipient = (u64, &'static str, &'static str);
 
 #[derive(Serialize)]
@@ -35,7 +35,7 @@ struct Reply {
     code: i64,
 }
 
-/// The request for one message, the same as the service's: a test compares the two byte by byte.
+/// Builds the request for one message. It equals the service's: a test compares the two byte by byte.
 pub fn request(
     client: &reqwest::Client,
     base: &str,
@@ -50,7 +50,7 @@ pub fn request(
     })
 }
 
-/// Sends one message to each, so many at once; answers how many were taken.
+/// Sends one message to each recipient, with `in_flight` at once, and returns the number of accepted messages.
 async fn send_all<S, F>(recipients: Arc<[Recipient]>, in_flight: usize, send: S) -> Result<u64, String>
 where
     S: Fn(Recipient) -> F + Clone + Send + 'static,
@@ -76,7 +76,7 @@ where
     Ok(taken)
 }
 
-/// By reqwest, the client that most would take.
+/// Sends with reqwest, the most common HTTP client in Rust.
 pub async fn by_client(base: &str, recipients: Arc<[Recipient]>, in_flight: usize) -> Result<u64, String> {
     let client = egress::client().map_err(|e| e.to_string())?;
     let base: Arc<str> = base.into();
@@ -87,7 +87,7 @@ pub async fn by_client(base: &str, recipients: Arc<[Recipient]>, in_flight: usiz
     .await
 }
 
-/// By the service's own adapter.
+/// Sends with the service's own adapter.
 pub async fn by_adapter(base: &str, recipients: Arc<[Recipient]>, in_flight: usize) -> Result<u64, String> {
     let sms = Arc::new(Sms::new(base, None, Clock::System).map_err(|e| e.to_string())?);
     send_all(recipients, in_flight, move |(phone, name, city)| {
@@ -95,7 +95,7 @@ pub async fn by_adapter(base: &str, recipients: Arc<[Recipient]>, in_flight: usi
         let delivery = Delivery::to(phone.to_string(), text(name, city));
         async move {
             match sms.send(delivery).await.verdict {
-                Verdict::Delivered => Ok(true),
+                DeliveryResult::Delivered => Ok(true),
                 other => Err(format!("{other:?}")),
             }
         }

@@ -1,4 +1,4 @@
-//! Many callers at once, each of whom posts one request after the other over a connection of its own.
+//! A load of concurrent callers. Each of them posts one request after the other over its own connection.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,37 +9,37 @@ use uuid::Uuid;
 
 use crate::wire::{Connection, Request};
 
-/// What is posted.
+/// The requests to post.
 #[derive(Debug, Clone)]
 pub struct Load {
-    /// Host and port.
+    /// The host and port.
     pub address: String,
     pub connections: usize,
-    /// How many requests, by all connections together.
+    /// The number of requests over all connections together.
     pub requests: u64,
     pub request: Request,
-    /// The status of an answer that is not a refusal.
+    /// The expected status of a response that is not a refusal.
     pub expects: u16,
 }
 
-/// What it was answered.
+/// The responses to a load.
 #[derive(Debug, Clone, Default)]
 pub struct Answers {
-    /// Seconds from the first request to the last answer.
+    /// Seconds from the first request to the last response.
     pub took: f64,
-    /// Milliseconds of each request, from its first try on.
+    /// The milliseconds of each request, including its retries.
     pub each: Vec<f64>,
     /// The ids in `Location`.
     pub made: Vec<Uuid>,
-    /// Answers 429 and 503 with `Retry-After`, after which the request was sent again.
+    /// Responses 429 and 503 with `Retry-After`, after which the request was sent again.
     pub refused: u64,
 }
 
 impl Load {
-    /// Posts all of it. On one thread of its own: threads that wake each other would cost more than the requests do.
+    /// Posts all requests on a single separate thread: threads that wake each other would cost more than the requests.
     ///
     /// # Errors
-    /// An answer that is neither the expected one nor a refusal which says when to come again, and a lost connection.
+    /// When a response has neither the expected status nor a `Retry-After`, or when a connection is lost.
     pub async fn post(self) -> Result<Answers, String> {
         let posting = tokio::task::spawn_blocking(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
@@ -91,7 +91,7 @@ async fn call(load: Arc<Load>, next: Arc<AtomicU64>, mut connection: Connection)
                     answers.refused += 1;
                     tokio::time::sleep(Duration::from_secs(seconds)).await;
                 }
-                _ => return Err(format!("not the answer {}: {}", load.expects, connection.said())),
+                _ => return Err(format!("expected status {}: {}", load.expects, connection.said())),
             }
         }
         answers.each.push(began.elapsed().as_secs_f64() * 1000.0);

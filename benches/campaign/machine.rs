@@ -1,4 +1,4 @@
-//! What the processes used, and the machine that they ran on.
+//! The resource usage of processes, and the machine that they ran on.
 
 use std::collections::HashMap;
 use std::fs::{self, File};
@@ -13,10 +13,10 @@ use crate::parse::{self, Stat};
 use crate::statistics::percentile;
 use crate::{Failure, Result};
 
-/// How often the time of a sync to disk is taken.
+/// The number of measured syncs to disk.
 const SYNCS: usize = 25;
 
-/// Reads what the kernel counts of processes.
+/// Reads the kernel's counters of processes.
 #[derive(Debug, Clone, Copy)]
 pub struct Cpu {
     ticks_per_second: f64,
@@ -25,32 +25,32 @@ pub struct Cpu {
 impl Cpu {
     pub fn new() -> Result<Self> {
         let ticks = parse::ticks_per_second(&fs::read("/proc/self/auxv")?);
-        Ok(Self { ticks_per_second: ticks.ok_or("the kernel does not say how long a tick is")? as f64 })
+        Ok(Self { ticks_per_second: ticks.ok_or("the kernel does not report the length of a tick")? as f64 })
     }
 
-    /// Seconds of CPU that a process has used since its start.
+    /// Returns the seconds of CPU that a process has used since its start.
     pub fn of(&self, pid: u32) -> Result<f64> {
         Ok(stat(pid)?.own as f64 / self.ticks_per_second)
     }
 
-    /// Seconds that the processors were busy since the machine started, with whatever it was.
+    /// Returns the seconds that all processors have been busy since the machine started.
     pub fn of_machine(&self) -> Result<f64> {
         let ticks = parse::busy_ticks(&fs::read_to_string("/proc/stat")?);
         Ok(ticks.ok_or("/proc/stat cannot be read")? as f64 / self.ticks_per_second)
     }
 
-    /// Seconds of CPU of a process and all below it, those that have ended included.
+    /// Returns the seconds of CPU of a process and all its descendants, including ended ones.
     pub fn of_tree(&self, root: u32) -> Result<f64> {
         let mut processes: HashMap<u32, Stat> = HashMap::new();
         for entry in fs::read_dir("/proc")? {
             let pid = entry?.file_name().to_str().and_then(|name| name.parse().ok());
-            // one that ends meanwhile is counted with its parent's ended children, next time
+            // a process that ends meanwhile is counted with its parent's ended children in the next reading
             if let Some((pid, stat)) = pid.and_then(|pid| Some((pid, stat(pid).ok()?))) {
                 processes.insert(pid, stat);
             }
         }
         if !processes.contains_key(&root) {
-            return Err(format!("there is no process {root}").into());
+            return Err(format!("process {root} does not exist").into());
         }
         Ok(parse::tree_ticks(root, &processes) as f64 / self.ticks_per_second)
     }
@@ -61,33 +61,33 @@ fn stat(pid: u32) -> Result<Stat> {
     parse::stat(&text).ok_or_else(|| Failure::from("/proc/PID/stat cannot be read"))
 }
 
-/// The process that started this one.
+/// Returns the parent of a process.
 pub fn parent_of(pid: u32) -> Result<u32> {
     Ok(stat(pid)?.parent)
 }
 
-/// Percent of the machine that others used in this time, when all together used `machine` seconds of its processors and
-/// those who have a part in the measurement `known` of them.
+/// Returns the percentage of the machine that unrelated processes used in this time. All processes together used
+/// `machine` seconds of CPU, and those of the measurement used `known` of them.
 pub fn others(machine: f64, known: f64, took: Duration) -> Result<f64> {
     let there_was = took.as_secs_f64() * std::thread::available_parallelism()?.get() as f64;
-    // the counters are rough, and not read at the same instant
+    // the counters are coarse and not read at the same instant
     Ok(((machine - known) / there_was * 100.0).clamp(0.0, 100.0))
 }
 
-/// Bytes that a process has had written to disk since its start; a page that is changed twice before it is written
-/// counts once.
+/// Returns the bytes that a process has caused to be written to disk since its start. A page that changes twice before
+/// it is written counts once.
 pub fn written(pid: u32) -> Result<f64> {
     let io = fs::read_to_string(format!("/proc/{pid}/io"))?;
-    let bytes = parse::number_of(&io, "write_bytes").ok_or("the kernel does not tell what was written")?;
+    let bytes = parse::number_of(&io, "write_bytes").ok_or("the kernel does not report written bytes")?;
     Ok(bytes as f64)
 }
 
-/// Megabytes of memory that a process held at most since its start, or since its peak was forgotten.
+/// Returns the peak memory of a process in megabytes, since its start or since the peak was reset.
 pub fn peak_memory(pid: u32) -> Result<f64> {
     megabytes(pid, "VmHWM")
 }
 
-/// Megabytes of memory that a process holds.
+/// Returns the megabytes of memory that a process holds.
 pub fn memory(pid: u32) -> Result<f64> {
     megabytes(pid, "VmRSS")
 }
@@ -95,16 +95,16 @@ pub fn memory(pid: u32) -> Result<f64> {
 fn megabytes(pid: u32, of: &str) -> Result<f64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let kilobytes =
-        parse::number_of(&status, of).ok_or("the kernel does not tell the memory of a process")?;
+        parse::number_of(&status, of).ok_or("the kernel does not report the memory of a process")?;
     Ok(kilobytes as f64 / 1000.0)
 }
 
-/// Lets the peak of a process's memory begin anew.
+/// Resets the peak of a process's memory.
 pub fn forget_peak_memory(pid: u32) -> Result {
     Ok(fs::write(format!("/proc/{pid}/clear_refs"), "5")?)
 }
 
-/// What a figure depends on; neither names of hosts nor paths.
+/// Returns the facts about the machine that figures depend on, without host names and paths.
 pub fn facts(directory: &Path, postgres: Option<&str>, sqlite: &str) -> Result<Value> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     Ok(json!({
@@ -120,7 +120,7 @@ pub fn facts(directory: &Path, postgres: Option<&str>, sqlite: &str) -> Result<V
     }))
 }
 
-/// Milliseconds from a write of 4 KiB until it is on disk, in the middle.
+/// Returns the median milliseconds from a write of 4 KiB until it is on disk.
 fn fsync(directory: &Path) -> Result<Option<f64>> {
     let path = directory.join("fsync");
     let mut file = File::create(&path)?;
@@ -135,7 +135,7 @@ fn fsync(directory: &Path) -> Result<Option<f64>> {
     Ok(percentile(&took, 0.5))
 }
 
-/// The commit that is measured, with a plus when files were changed since; none outside of a git checkout.
+/// Returns the measured commit, with a plus if files have changed since, or `None` outside of a git checkout.
 fn commit() -> Option<String> {
     let git = |args: &[&str]| {
         let output = Command::new("git").current_dir(env!("CARGO_MANIFEST_DIR")).args(args).output().ok()?;

@@ -1,4 +1,4 @@
-//! Whole mailings on each database, and the limit beside them.
+//! Whole mailings on each database, compared with the limit.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,17 +18,17 @@ use crate::spent::Spent;
 use crate::statistics::Figure;
 use crate::{Bench, Result};
 
-/// Who sends.
+/// The sender of the messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sender {
-    /// A loop over the client that most would take.
+    /// A loop over reqwest.
     Limit,
     /// The same loop over the service's own adapter.
     Adapter,
     Service(Kind),
 }
 
-/// What is measured once in every round.
+/// A case, which is measured once in every round.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Case {
     pub recipients: u64,
@@ -36,7 +36,7 @@ pub struct Case {
     pub sender: Sender,
 }
 
-/// The figures of a case. What a sender does not have is empty.
+/// The figures of a case. Figures that do not apply to a sender are empty.
 #[derive(Debug, Clone, Default)]
 pub struct Figures {
     pub per_second: Figure,
@@ -44,22 +44,22 @@ pub struct Figures {
     pub cpu_service: Figure,
     pub cpu_database: Figure,
     pub cpu_provider: Figure,
-    /// Percent of the machine that was used by what has no part in it.
+    /// The percentage of the machine used by unrelated processes.
     pub cpu_others: Figure,
-    /// Megabytes.
+    /// The peak memory in megabytes.
     pub peak_memory: Figure,
     /// Bytes a message.
     pub stored: Figure,
     pub wal: Figure,
     pub written: Figure,
-    /// Milliseconds.
+    /// Milliseconds until the first delivery.
     pub first_delivery: Figure,
 }
 
 pub type Measured = BTreeMap<Case, Figures>;
 
-/// Measures every case once in every round, in another order each time, so that none is always the one that comes
-/// after the heaviest.
+/// Measures every case once in every round. The order differs each time, so that no case always follows the heaviest
+/// one.
 pub async fn measure(bench: &Bench) -> Result<Measured> {
     let mut measured = Measured::new();
     let mut senders = vec![Sender::Limit, Sender::Adapter];
@@ -101,14 +101,14 @@ impl Case {
         format!("{} messages to a provider of {delay} ms, {}", self.recipients, self.sender_name())
     }
 
-    /// The limit of the same messages.
+    /// Returns the case of the limit for the same messages.
     pub fn limit(&self) -> Self {
         Self { sender: Sender::Limit, ..*self }
     }
 }
 
 impl Figures {
-    /// Notes what was used between two looks.
+    /// Records the usage between two readings.
     fn note(&mut self, case: Case, before: &Spent, after: &Spent) -> Result {
         let a_hundred_thousand = |seconds: f64| seconds * 100_000.0 / case.recipients as f64;
         self.cpu_service.0.push(a_hundred_thousand(after.sender - before.sender));
@@ -121,7 +121,7 @@ impl Figures {
     }
 }
 
-/// Without the service: this process is the sender.
+/// Sends without the service: this process is the sender.
 async fn send_bare(bench: &Bench, case: Case, figures: &mut Figures) -> Result {
     let clients = Generator::new(case.recipients, SEED)?;
     let recipients: Arc<[Recipient]> =
@@ -140,14 +140,14 @@ async fn send_bare(bench: &Bench, case: Case, figures: &mut Figures) -> Result {
     figures.note(case, &before, &spent()?)?;
 
     if taken != case.recipients {
-        return Err(format!("the provider took {taken} messages").into());
+        return Err(format!("the provider accepted {taken} messages").into());
     }
     agree(&sandbox.stats().await?, case.recipients)?;
     figures.per_second.0.push(case.recipients as f64 / took);
     Ok(())
 }
 
-/// A mailing to everyone, from just before it is posted until its books are closed.
+/// Measures a mailing to all clients, from just before its POST until its counts are final.
 async fn mail(bench: &Bench, case: Case, template: &Database, figures: &mut Figures) -> Result {
     let database = template.copy(bench.directory())?;
     let sandbox = Sandbox::start(bench.directory(), case.provider).await?;
@@ -166,21 +166,21 @@ async fn mail(bench: &Bench, case: Case, template: &Database, figures: &mut Figu
     figures.per_second.0.push(case.recipients as f64 * 1e6 / (finished - posted) as f64);
     match (wal, database.wal()?) {
         (Some(before), Some(after)) => figures.wal.0.push((after - before) / case.recipients as f64),
-        // the service is its own database
+        // SQLite runs in the service's process
         _ => figures.written.0.push((written(pid)? - on_disk) / case.recipients as f64),
     }
     figures.peak_memory.0.push(peak_memory(pid)?);
     let stats = sandbox.stats().await?;
     agree(&stats, case.recipients)?;
-    let first = stats.first_at.ok_or("the provider does not say when the first message came")?;
-    // the sandbox counts whole milliseconds, cut off
+    let first = stats.first_at.ok_or("the provider does not report the arrival of the first message")?;
+    // the sandbox truncates to whole milliseconds
     figures.first_delivery.0.push((first as f64 - posted as f64 / 1000.0).max(0.0));
     service.stop().await?;
     figures.stored.0.push((database.bytes_after()? - bytes) / case.recipients as f64);
     Ok(())
 }
 
-/// Sees to it that each message arrived exactly once, and nothing else.
+/// Checks that each message arrived exactly once, and that nothing else arrived.
 pub fn agree(provider: &Stats, sent: u64) -> Result {
     if [provider.requests, provider.received, provider.distinct, provider.by_status.ok] != [sent; 4] {
         return Err(format!("{sent} messages were sent, and the provider received {provider:?}").into());

@@ -1,5 +1,5 @@
-//! Measures Fanfare on SQLite and on PostgreSQL, against a loop that sends the same requests with no database and no
-//! engine. `make bench` runs it; docs/benchmarks.md says what it measures and how to read it.
+//! Measures Fanfare on SQLite and on PostgreSQL, against a loop that sends the same requests without a database and
+//! engine. `make bench` runs it; docs/benchmarks.md describes the measurements and how to read them.
 
 mod answers;
 mod api;
@@ -52,20 +52,20 @@ use crate::database::{Database, Server};
 use crate::machine::Cpu;
 use crate::report::Report;
 
-/// Why there are no figures, for the person at the terminal.
+/// The error of a failed benchmark, printed for the person at the terminal.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
-/// The benchmark's own, which every module uses.
+/// The result type of all modules.
 pub type Result<T = ()> = std::result::Result<T, Failure>;
 
-/// What every part works with.
+/// The context of every part.
 pub struct Bench {
-    /// What was asked for.
+    /// The command-line flags.
     pub args: Args,
-    /// Reads what processes used.
+    /// Reads the CPU usage of processes.
     pub cpu: Cpu,
     server: Option<Server>,
     templates: BTreeMap<(Kind, u64), Database>,
-    /// After the databases, which are in it.
+    /// The temporary directory. It follows the databases, so that it is dropped after them.
     directory: TempDir,
     progress: ProgressBar,
 }
@@ -73,22 +73,22 @@ pub struct Bench {
 fn main() -> ExitCode {
     let args = Args::parse();
     if !args.bench {
-        // `cargo test --all-targets` starts it too
+        // `cargo test --all-targets` also starts the benchmark
         return ExitCode::SUCCESS;
     }
     let ran = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Failure::from);
     match ran.and_then(|runtime| runtime.block_on(run_until_stopped(args))) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            // a closed terminal hears nothing, and nothing can be done about it
+            // writing to a closed terminal fails, and the error has no other place
             let _ = writeln!(std::io::stderr(), "bench: {error}");
             ExitCode::FAILURE
         }
     }
 }
 
-/// Runs the benchmark until it or a signal ends it, which is told by the exit code. Dropping it ends every process that
-/// it started.
+/// Runs the benchmark until it ends or a signal arrives, and returns the exit code. Dropping the future ends every
+/// process that it started.
 async fn run_until_stopped(args: Args) -> Result<u8> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut terminate = signal(SignalKind::terminate())?;
@@ -103,20 +103,20 @@ async fn run_until_stopped(args: Args) -> Result<u8> {
 
 async fn run(args: Args) -> Result {
     let json = args.json.clone().unwrap_or_else(default_json);
-    // before the measurement: it takes long to find out that there is no such directory
+    // before the measurement, so that a missing directory is reported at once
     std::fs::write(&json, "").map_err(|error| format!("the file of --json cannot be written: {error}"))?;
     let report = Bench::start(args).await?.measure().await?;
     std::fs::write(&json, format!("{:#}\n", report.json()))?;
     Ok(std::io::stdout().write_all(report.text().as_bytes())?)
 }
 
-/// `bench.json` in cargo's target directory.
+/// Returns the path of `bench.json` in cargo's target directory.
 fn default_json() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("bench.json")
 }
 
 impl Bench {
-    /// Finds the server, and makes the databases that the measurements begin with.
+    /// Connects to the server and creates the template databases.
     async fn start(args: Args) -> Result<Self> {
         let wants_server = args.databases().contains(&Kind::Postgres);
         let server = if wants_server { Some(Server::new()?) } else { None };
@@ -225,22 +225,22 @@ impl Bench {
         Ok(report)
     }
 
-    /// For files of the measurement.
+    /// Returns the directory for the files of the measurement.
     pub fn directory(&self) -> &Path {
         self.directory.path()
     }
 
-    /// The database with so many clients, to copy.
+    /// Returns the template database with this number of clients.
     pub fn template(&self, kind: Kind, clients: u64) -> Result<&Database> {
-        self.templates.get(&(kind, clients)).ok_or_else(|| "there is no such database".into())
+        self.templates.get(&(kind, clients)).ok_or_else(|| "no database of this size was imported".into())
     }
 
-    /// A database without clients.
+    /// Creates a database without clients.
     pub fn empty_database(&self, kind: Kind) -> Result<Database> {
         Database::empty(kind, self.directory(), self.server.as_ref())
     }
 
-    /// Shows what is being measured, where somebody looks.
+    /// Shows the present step in the progress indicator.
     pub fn says(&self, what: &str) {
         self.progress.set_message(what.to_owned());
     }

@@ -1,4 +1,4 @@
-//! A nats-server with JetStream, for events that are published before they are read.
+//! A nats-server with JetStream, for events that are published before the service reads them.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -10,16 +10,16 @@ use tempfile::TempDir;
 use crate::process::Process;
 use crate::{Failure, Result, parse};
 
-/// The service's defaults.
+/// The service's default stream, consumer and a subject.
 const STREAM: &str = "FANFARE";
 const CONSUMER: &str = "fanfare";
 const SUBJECT: &str = "fanfare.events.user.registered";
-/// Events that are published and not acknowledged yet.
+/// The published events that are not yet acknowledged.
 const IN_FLIGHT: usize = 256;
 const LOOK: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A server on a free port with an empty store; both go with the value.
+/// A server on a free port with an empty store. Both are removed when the value is dropped.
 pub struct Nats {
     pub process: Process,
     pub url: String,
@@ -29,7 +29,7 @@ pub struct Nats {
 impl Nats {
     pub async fn start(directory: &Path) -> Result<Self> {
         let store = tempfile::Builder::new().prefix("nats.").tempdir_in(directory)?;
-        // Debian keeps it off the PATH
+        // Debian installs it outside of the users' PATH
         let installed = Path::new("/usr/sbin/nats-server");
         let program = if installed.exists() { installed } else { Path::new("nats-server") };
         let path = store.path().display().to_string();
@@ -39,7 +39,7 @@ impl Nats {
         Ok(Self { process, url: format!("nats://{address}"), _store: store })
     }
 
-    /// Waits until a service has made the stream and its consumer.
+    /// Waits until a service has created the stream and its consumer.
     pub async fn is_prepared(&self) -> Result {
         let (context, began) = (self.connect().await?, Instant::now());
         while began.elapsed() < PATIENCE {
@@ -50,10 +50,10 @@ impl Nats {
             }
             tokio::time::sleep(LOOK).await;
         }
-        Err("the service made no consumer at the nats-server".into())
+        Err("the service did not create a consumer in the nats-server".into())
     }
 
-    /// Publishes events, and waits until the server has stored each.
+    /// Publishes events and waits until the server has stored each.
     pub async fn publish(&self, bodies: impl Iterator<Item = String>) -> Result {
         let context = self.connect().await?;
         let publish = async |body: String| {

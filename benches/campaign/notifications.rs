@@ -1,4 +1,4 @@
-//! How fast notifications come in, one by one and in batches, beside the same requests as dry runs, which write nothing.
+//! The creation of notifications, one by one and in batches, compared with the same requests as dry runs.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -18,10 +18,10 @@ use crate::{Bench, Result};
 const SINGLES: u64 = 20_000;
 /// Requests of a batch, in each form.
 const BATCHES: u64 = 100;
-/// They are for later, so that nothing but their coming in is measured.
+/// The time until the notifications are due, so that only their creation is measured.
 const LATER: Duration = Duration::from_hours(12);
 
-/// Measures every form once, in another order each round.
+/// Measures every form once, in a different order each round.
 pub async fn measure(bench: &Bench, kind: Kind, round: usize, creations: &mut Creations) -> Result {
     for forms in [Form::SINGLES.as_slice(), Form::BATCHES.as_slice()] {
         let database = bench.empty_database(kind)?;
@@ -55,7 +55,7 @@ pub async fn measure(bench: &Bench, kind: Kind, round: usize, creations: &mut Cr
     Ok(())
 }
 
-/// What the service said that it has.
+/// The numbers that the service confirmed.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Accepted {
     notifications: u64,
@@ -66,7 +66,7 @@ struct Accepted {
 impl Accepted {
     fn note(&mut self, form: Form, answers: &Answers, posted: u64) -> Result {
         if answers.refused > 0 {
-            return Err(format!("{} requests were refused, for which there is room", answers.refused).into());
+            return Err(format!("{} requests were refused despite a free queue", answers.refused).into());
         }
         if form.rehearsal().is_none() {
             return Ok(());
@@ -74,7 +74,7 @@ impl Accepted {
         let made = answers.made.iter().collect::<HashSet<_>>().len() as u64;
         let requests = answers.each.len() as u64;
         if made != requests {
-            return Err(format!("{requests} requests were answered with {made} ids").into());
+            return Err(format!("{requests} requests returned {made} ids").into());
         }
         self.notifications += posted;
         self.batches += if form.is_batch() { requests } else { 0 };
@@ -82,7 +82,7 @@ impl Accepted {
         Ok(())
     }
 
-    /// Sees to it that all of it is in the database, waiting for its time, and nothing else.
+    /// Checks that the database contains exactly these notifications, all of them waiting for their time.
     fn agrees(&self, database: &Database) -> Result {
         let found = Self {
             notifications: database.count("SELECT count(*) FROM notification")?,
@@ -97,7 +97,7 @@ impl Accepted {
         let posted_in_batches = self.batches * BATCH as u64;
         if found != *self || waiting != self.notifications || in_batches != posted_in_batches {
             return Err(format!(
-                "accepted were {self:?}; the database has {found:?}, {waiting} of them waiting, {in_batches} in batches"
+                "accepted: {self:?}; in the database: {found:?}, {waiting} of them waiting, {in_batches} in batches"
             )
             .into());
         }

@@ -1,4 +1,4 @@
-//! The cost of reading a phone number, beside that of reading its digits alone.
+//! The cost of parsing a phone number, compared with parsing only its digits.
 
 use std::collections::BTreeMap;
 use std::hint::black_box;
@@ -8,13 +8,13 @@ use fanfare::clients::model::{HomeCountry, PhoneNumber};
 
 use crate::statistics::Figure;
 
-/// Numbers that are read at a time.
+/// The numbers parsed in one measurement.
 const NUMBERS: u64 = 100_000;
 
-/// Numbers as files have them: what they are, the home country, and how one is written.
+/// Numbers as in typical files: a name, the home country, and a function that formats one.
 type Sort = (&'static str, &'static str, fn(u64) -> String);
 
-/// The last digits differ from number to number.
+/// The sorts of numbers. The last digits differ from number to number.
 const SORTS: &[Sort] = &[
     ("RU, as digits", "", |n| format!("7903{:07}", n * 97 % 10_000_000)),
     ("RU, as people write it", "", |n| {
@@ -32,22 +32,22 @@ const SORTS: &[Sort] = &[
 pub struct Reading {
     /// Microseconds a number.
     pub took: Figure,
-    /// Those of reading the digits of the same text into an integer, which is the least that can be done.
+    /// Microseconds for parsing the digits of the same text into an integer, which is the lower bound.
     pub digits: Figure,
 }
 
-/// By the name of the sort.
+/// The figures by the name of the sort.
 pub type Readings = BTreeMap<&'static str, Reading>;
 
-/// Reads each sort once.
+/// Measures each sort once.
 ///
 /// # Errors
-/// A number that is refused: refusing one is another thing than reading it.
+/// When a number is refused, because refusing has a different cost.
 pub fn measure(readings: &mut Readings) -> Result<(), &'static str> {
     for (name, home, write) in SORTS {
         let home: HomeCountry = home.parse()?;
         let texts: Vec<String> = (0..NUMBERS).map(write).collect();
-        // compiles the patterns of the country
+        // the first call compiles the patterns of the country
         PhoneNumber::parse(texts.first().map_or("", String::as_str), home)?;
         let began = Instant::now();
         for text in &texts {

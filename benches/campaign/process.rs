@@ -1,4 +1,4 @@
-//! The sandbox and the service, each in a process of its own that ends with the value that stands for it.
+//! The sandbox and the service as separate processes, which end when their values are dropped.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -15,13 +15,13 @@ use crate::api::Api;
 use crate::args::Provider;
 use crate::parse;
 
-/// The program that is measured.
+/// The measured program.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_fanfare");
-/// How long a process may take to begin or to end.
+/// The longest time that a process may take to start or to end.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks at what is awaited.
+/// The pause between two polls.
 const LOOK: Duration = Duration::from_millis(5);
-/// A limit that is on and never reached, so that the pacer's work is in the figures and its waiting is not.
+/// A rate limit that is enabled but never reached, so that the figures include the rate limiter's work but no waiting.
 const UNREACHED: u32 = 1_000_000;
 
 pub struct Process {
@@ -36,7 +36,7 @@ impl Process {
         Self::spawn_program(directory, BINARY.as_ref(), name, args, env)
     }
 
-    /// Starts another program, whose log is what it writes to standard error.
+    /// Starts another program. Its log is its standard error.
     pub fn spawn_program(
         directory: &Path,
         binary: &Path,
@@ -52,10 +52,10 @@ impl Process {
             }
             command.args(before).args(args).envs(env.iter().copied()).env("LOG_FORMAT", "json");
             command.current_dir(directory).stdin(Stdio::null()).stdout(Stdio::null());
-            // in a group of its own, so that ctrl-C reaches the benchmark alone, which ends what it started
+            // in its own process group, so that ctrl-C reaches only the benchmark, which ends its processes
             command.stderr(File::create(&log)?).process_group(0).spawn()
         };
-        // should the benchmark be killed with -9, the kernel ends its processes
+        // if the benchmark is killed with -9, the kernel ends its processes
         let bound = ["--pdeathsig", "KILL", "--"].map(OsStr::new);
         let child = match start("setpriv".as_ref(), &[bound.as_slice(), &[binary.as_os_str()]].concat()) {
             Err(error) if error.kind() == ErrorKind::NotFound => start(binary, &[]),
@@ -68,14 +68,14 @@ impl Process {
         self.child.id()
     }
 
-    /// SIGKILL, and waits until it is gone.
+    /// Sends SIGKILL and waits for the end of the process.
     pub fn kill(&mut self) -> Result {
         self.child.kill()?;
         self.child.wait()?;
         Ok(())
     }
 
-    /// SIGTERM, and waits until it has ended as it should.
+    /// Sends SIGTERM, waits for the end of the process, and checks its exit status.
     async fn stop(mut self) -> Result {
         let asked = Command::new("kill").args(["-TERM", &self.pid().to_string()]).status()?;
         let began = Instant::now();
@@ -86,10 +86,10 @@ impl Process {
                 None => tokio::time::sleep(LOOK).await,
             }
         }
-        Err(self.complaint("did not stop"))
+        Err(self.complaint("did not stop in time"))
     }
 
-    /// Looks until there is something to see.
+    /// Polls until `look` returns a value.
     pub async fn wait_for<T>(&mut self, mut look: impl AsyncFnMut(&Self) -> Option<T>) -> Result<T> {
         let began = Instant::now();
         while began.elapsed() < PATIENCE {
@@ -97,14 +97,14 @@ impl Process {
                 return Ok(seen);
             }
             if let Some(status) = self.child.try_wait()? {
-                return Err(self.complaint(&format!("ended at its start with {status}")));
+                return Err(self.complaint(&format!("ended during its start with {status}")));
             }
             tokio::time::sleep(LOOK).await;
         }
         Err(self.complaint("was not ready in time"))
     }
 
-    /// Its log.
+    /// Returns the log.
     pub fn said(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -113,13 +113,13 @@ impl Process {
         let said = self.said();
         let last: Vec<&str> = said.lines().rev().take(5).collect();
         let last: Vec<&str> = last.into_iter().rev().collect();
-        format!("the {} {what}; its last words:\n{}", self.name, last.join("\n")).into()
+        format!("the {} {what}; its log ends with:\n{}", self.name, last.join("\n")).into()
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // it fails when the process has ended by itself
+        // this fails if the process has already exited
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -138,7 +138,7 @@ impl Sandbox {
         Self::start_with(directory, provider, false).await
     }
 
-    /// With a line in a file for every request, which costs it a microsecond or two each.
+    /// Starts a sandbox that logs every request to a file, which costs it a microsecond or two each.
     pub async fn start_logging(directory: &Path, provider: Provider) -> Result<Self> {
         Self::start_with(directory, provider, true).await
     }
@@ -168,7 +168,7 @@ impl Sandbox {
         Ok(self.http.get(format!("{}/stats", self.base)).send().await?.error_for_status()?.json().await?)
     }
 
-    /// Waits until nothing has arrived for this long; answers what had arrived until then.
+    /// Waits until nothing has arrived for this long, and returns the statistics of that moment.
     pub async fn quiet(&self, silence: Duration) -> Result<Stats> {
         let mut seen = self.stats().await?;
         let mut since = Instant::now();
@@ -182,7 +182,7 @@ impl Sandbox {
         Ok(seen)
     }
 
-    /// All that it has logged, in the order in which it arrived.
+    /// Returns all logged requests in the order of arrival.
     pub fn receipts(&self) -> Result<Vec<parse::Receipt>> {
         let text = std::fs::read_to_string(&self.receipts)?;
         Ok(text.lines().map(serde_json::from_str).collect::<std::result::Result<_, _>>()?)
@@ -196,7 +196,7 @@ pub struct Service {
 }
 
 impl Service {
-    /// Starts it and waits until it is ready. All settings that are not named here are the defaults.
+    /// Starts the service and waits until it is ready. All settings that are not named here have their defaults.
     pub async fn start(
         directory: &Path,
         database: &str,
@@ -206,7 +206,7 @@ impl Service {
         Self::start_at_rate(directory, database, provider_url, in_flight, UNREACHED).await
     }
 
-    /// With so many messages a second as the channel's limit.
+    /// Starts the service with this rate limit of the channel in messages a second.
     pub async fn start_at_rate(
         directory: &Path,
         database: &str,
@@ -219,7 +219,7 @@ impl Service {
         Self::start_with(directory, database, provider_url, &env).await
     }
 
-    /// With these settings over the defaults.
+    /// Starts the service with these settings over the defaults.
     pub async fn start_with(
         directory: &Path,
         database: &str,
@@ -229,7 +229,7 @@ impl Service {
         Self::start_as(directory, BINARY.as_ref(), database, provider_url, settings).await
     }
 
-    /// Another binary of the program.
+    /// Starts another binary of the program.
     pub async fn start_binary(
         directory: &Path,
         binary: &Path,

@@ -1,4 +1,4 @@
-//! Rates: how well a channel's limit is kept, by the provider's log.
+//! The accuracy of a channel's rate limit, by the provider's log.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
@@ -14,35 +14,35 @@ use crate::process::{Sandbox, Service};
 use crate::statistics::{mean_rate, most_in_a_second};
 use crate::{Bench, Result};
 
-/// What the mean is taken over.
+/// The span over which the mean is taken.
 const SPAN: Duration = Duration::from_secs(10);
-/// From the first message until the service is killed, and from there until the end.
+/// The time from the first message until the service is killed, and from the kill until the end.
 const HALF: Duration = Duration::from_secs(3);
-/// Between two looks at what has arrived.
+/// The pause between two reads of the arrivals.
 const LOOK: Duration = Duration::from_millis(100);
-/// A mailing that takes so much longer is stuck.
+/// A mailing that takes longer than its span by this much is stuck.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Percent by which the mean may differ from the limit.
+/// The percentage by which the mean may differ from the limit.
 const ERROR: f64 = 1.0;
 
-/// A limit, and who keeps it.
+/// A rate limit and the nodes that share it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Case {
     pub kind: Kind,
     pub is_killed: bool,
     pub nodes: usize,
-    /// Messages a second.
+    /// The limit in messages a second.
     pub limit: u32,
 }
 
-/// What arrived.
+/// The arrivals of a case.
 #[derive(Debug, Clone)]
 pub struct Held {
     pub messages: usize,
-    /// Messages a second; none where the service was away in between.
+    /// The mean in messages a second, or `None` if the service was killed in between.
     pub mean: Option<f64>,
     pub most: usize,
-    /// Percent of the machine that was used by what has no part in it.
+    /// The percentage of the machine used by unrelated processes.
     pub others: f64,
 }
 
@@ -53,14 +53,14 @@ impl Case {
         format!("{}{}", self.kind.name(), if self.is_killed { ", kill -9" } else { "" })
     }
 
-    /// In any second.
+    /// Returns the number of messages allowed in any second.
     pub fn allowed(&self) -> f64 {
         1.03 * f64::from(self.limit) + 1.0
     }
 }
 
 impl Held {
-    /// Percent that the mean differs from the limit.
+    /// Returns the percentage by which the mean differs from the limit.
     pub fn error(&self, case: &Case) -> Option<f64> {
         self.mean.map(|mean| (mean / f64::from(case.limit) - 1.0) * 100.0)
     }
@@ -70,7 +70,7 @@ impl Held {
     }
 }
 
-/// Cases that are measured at the same time: slow ones disturb each other no more than the machine does anyway.
+/// Returns the groups of cases that are measured at the same time. Slow rates do not disturb each other noticeably.
 fn together(kind: Kind) -> Vec<Vec<Case>> {
     let case = |limit| Case { kind, is_killed: false, nodes: 1, limit };
     let of_two = |limit| vec![Case { nodes: 2, ..case(limit) }];
@@ -85,7 +85,7 @@ fn together(kind: Kind) -> Vec<Vec<Case>> {
     }
 }
 
-/// Measures each once: a second of a thousand messages is a round of its own.
+/// Measures each case once: every second of a thousand messages is a sample by itself.
 pub async fn measure(bench: &Bench, kind: Kind) -> Result<Rates> {
     let mut rates = Rates::new();
     for cases in together(kind) {
@@ -103,7 +103,7 @@ pub async fn measure(bench: &Bench, kind: Kind) -> Result<Rates> {
     Ok(rates)
 }
 
-/// Sends at this limit for some seconds; answers when each message arrived, in microseconds, in order.
+/// Sends at this limit for some seconds and returns the times of arrival in microseconds, in ascending order.
 async fn hold(bench: &Bench, case: Case) -> Result<Vec<i64>> {
     let directory = tempfile::tempdir_in(bench.directory())?;
     let database = bench.template(case.kind, RATED)?.copy(directory.path())?;
@@ -115,7 +115,7 @@ async fn hold(bench: &Bench, case: Case) -> Result<Vec<i64>> {
         std::fs::create_dir(&own)?;
         nodes.push(serve(&own, &database, &sandbox, (provider, case.limit)).await?);
     }
-    let [first, ..] = nodes.as_mut_slice() else { return Err("there is no node".into()) };
+    let [first, ..] = nodes.as_mut_slice() else { return Err("no node was started".into()) };
     first.api.mail(json!({})).await?;
     if case.is_killed {
         lasts(&sandbox, HALF).await?;
@@ -127,14 +127,14 @@ async fn hold(bench: &Bench, case: Case) -> Result<Vec<i64>> {
     }
     for node in nodes {
         if node.api.sent().await? == 0.0 {
-            return Err("a node has sent nothing: the rate was another's alone".into());
+            return Err("a node has sent nothing, so the rate was not shared".into());
         }
         node.stop().await?;
     }
     let receipts = sandbox.receipts()?;
     let distinct = receipts.iter().map(|receipt| &receipt.id).collect::<HashSet<_>>().len();
     if distinct != receipts.len() && !case.is_killed {
-        return Err(format!("of {} messages only {distinct} were distinct", receipts.len()).into());
+        return Err(format!("only {distinct} of {} messages were distinct", receipts.len()).into());
     }
     let mut times: Vec<i64> = receipts.iter().map(|receipt| receipt.at_us).collect();
     times.sort_unstable();
@@ -150,7 +150,7 @@ async fn serve(
     Service::start_at_rate(directory, &database.url(), &sandbox.base, provider.in_flight, limit).await
 }
 
-/// Waits until messages have arrived for this long, from the first to the last.
+/// Waits until the first and the last arrival are this far apart.
 async fn lasts(sandbox: &Sandbox, span: Duration) -> Result {
     let began = Instant::now();
     while began.elapsed() < span + PATIENCE {
@@ -162,10 +162,10 @@ async fn lasts(sandbox: &Sandbox, span: Duration) -> Result {
         }
         tokio::time::sleep(LOOK).await;
     }
-    Err("a mailing with a limit does not move".into())
+    Err("a mailing with a rate limit makes no progress".into())
 }
 
-/// Seconds of CPU used up to now: by the benchmark, all that it has started and the database, and by the whole machine.
+/// Seconds of CPU used up to now: by the benchmark with its processes and the database, and by the whole machine.
 struct Spent {
     at: Instant,
     known: f64,

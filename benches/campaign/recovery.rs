@@ -1,4 +1,4 @@
-//! What a kill -9 in the middle of a mailing costs.
+//! The cost of a kill -9 in the middle of a mailing.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -11,20 +11,20 @@ use crate::process::{Sandbox, Service};
 use crate::statistics::Figure;
 use crate::{Bench, Result};
 
-/// The service is killed when this share of the mailing is sent.
+/// The share of the mailing that is sent when the service is killed.
 const KILLED_AT: f64 = 0.3;
 const LOOK: Duration = Duration::from_millis(5);
-/// What the dead process has still written to its sockets arrives within this time.
+/// The time within which the last requests of the killed process arrive.
 const SILENCE: Duration = Duration::from_millis(200);
-/// Two groups of outcomes (`DELIVERY_RECORD_BATCH`) and the requests in flight are all that may be sent again.
+/// The default of `DELIVERY_RECORD_BATCH`. Two groups of outcomes and the requests in flight may be repeated.
 const RECORD_BATCH: usize = 500;
 
-/// One value a round.
+/// The figures of a restart, with one value for each round.
 #[derive(Debug, Clone, Default)]
 pub struct Recovery {
     /// Milliseconds from the start of the process to the first message at the provider.
     pub first_delivery: Figure,
-    /// Seconds from the start of the process until the mailing's books are closed.
+    /// Seconds from the start of the process until the mailing's counts are final.
     pub finished: Figure,
     /// Messages that the provider received twice.
     pub repeated: Figure,
@@ -52,7 +52,7 @@ pub async fn measure(bench: &Bench, template: &Database, recipients: u64, recove
 
     let receipts = sandbox.receipts()?;
     let first = receipts.iter().map(|receipt| receipt.at_us).filter(|at| *at >= restarted).min();
-    let first = first.ok_or("the mailing was over before the service was killed: ask for more recipients")?;
+    let first = first.ok_or("the mailing finished before the service was killed: measure more recipients")?;
     let distinct = receipts.iter().map(|receipt| &receipt.id).collect::<HashSet<_>>().len();
     let repeated = receipts.len() - distinct;
     if distinct as u64 != recipients || repeated > provider.in_flight + 2 * RECORD_BATCH {

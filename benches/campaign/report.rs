@@ -1,4 +1,4 @@
-//! What was measured, as tables for people and as JSON.
+//! The report of all measurements, as tables for people and as JSON.
 
 use std::collections::BTreeMap;
 
@@ -21,11 +21,11 @@ use crate::strangers::{self, Strangers};
 use crate::table::{Table, count, latency, middle, number, ranged};
 use crate::uploads::{self, Imports};
 
-/// More than this many percent of the machine in other hands disturb a measurement, even when they do so steadily. The
-/// kernel's own work for disk and network is below it.
+/// The percentage of the machine that unrelated processes may use. A higher usage disturbs a measurement even if it is
+/// steady. The kernel's own work for disk and network is below this bound.
 const QUIET: f64 = 20.0;
 
-/// Everything that was measured; what was not asked for is empty.
+/// All measurements. Parts that did not run are empty.
 pub struct Report {
     pub args: Args,
     pub machine: Value,
@@ -45,7 +45,7 @@ pub struct Report {
 }
 
 impl Report {
-    /// The tables.
+    /// Returns the tables.
     pub fn text(&self) -> String {
         let rounds = self.args.rounds;
         let mut text = format!(
@@ -76,7 +76,7 @@ impl Report {
         text
     }
 
-    /// The same, and every round's value.
+    /// Returns the figures as JSON, with the value of every round.
     pub fn json(&self) -> Value {
         let kinds = |of: &dyn Fn(Kind) -> Option<Value>| {
             let entries =
@@ -151,7 +151,7 @@ impl Report {
             _ => None,
         };
         let fact = |name| known(name).unwrap_or_else(|| "unknown".to_owned());
-        // none when it was not asked for
+        // unknown if PostgreSQL was not measured
         let postgres = known("postgres").map(|version| format!("PostgreSQL {version}, ")).unwrap_or_default();
         let cores = self.machine.get("cores").and_then(Value::as_u64).unwrap_or_default();
         format!(
@@ -222,7 +222,7 @@ impl Report {
         ))
     }
 
-    /// Why these figures are not to be compared with others.
+    /// Returns the warnings about figures that must not be compared with others.
     fn warnings(&self) -> String {
         let unsteady = self.mailings.iter().filter(|(case, figures)| is_unsteady(case, figures));
         unsteady
@@ -242,14 +242,11 @@ impl Report {
     fn disturbed_text(&self) -> Option<String> {
         let others = self.others();
         (others > QUIET).then(|| {
-            format!(
-                "!!! OTHERS USED {} % OF THE MACHINE: these figures are of what they left.\n",
-                count(others)
-            )
+            format!("!!! OTHERS USED {} % OF THE MACHINE: these figures are of the rest.\n", count(others))
         })
     }
 
-    /// Percent of the machine in other hands, in the case that was disturbed most.
+    /// Returns the percentage of the machine used by unrelated processes, in the case that was disturbed most.
     fn others(&self) -> f64 {
         let mailings = self.mailings.values().map(|figures| &figures.cpu_others);
         let others = mailings.chain(self.creations.values().map(|creation| &creation.cpu_others));
@@ -326,7 +323,7 @@ impl Report {
             table.row(cells);
         }
         (!self.ingest.is_empty())
-            .then(|| format!("Clients coming in (64 connections; one import)\n{}", table.text()))
+            .then(|| format!("Creating clients (64 connections; one import)\n{}", table.text()))
     }
 
     fn rates_text(&self) -> Option<String> {
@@ -374,7 +371,8 @@ impl Report {
         }
     }
 
-    /// For each sender and provider: the smallest mailing, the largest, and how much more a message of it takes.
+    /// Returns the smallest and the largest mailing of each sender and provider, with the ratio of their times a
+    /// message.
     fn growth(&self) -> Vec<(Case, Case, Figure)> {
         let sizes = self.args.sizes();
         let (Some(&smallest), Some(&largest)) = (sizes.first(), sizes.last()) else { return Vec::new() };
@@ -413,12 +411,12 @@ impl Report {
     }
 }
 
-/// Only the limit's own variance says that the machine was disturbed: a service may vary by itself.
+/// Returns true if the limit varied. Only its variance shows a disturbed machine: the service may vary by itself.
 fn is_unsteady(case: &Case, figures: &Figures) -> bool {
     case.sender == Sender::Limit && figures.per_second.summary().is_some_and(|summary| !summary.is_steady())
 }
 
-/// Of what so many requests in flight come to when each takes only the provider's delay.
+/// Returns the rate divided by the theoretical one, at which each request takes only the provider's delay.
 fn of_ceiling(case: &Case, figures: &Figures) -> Figure {
     if case.provider.delay.is_zero() {
         return Figure::default();

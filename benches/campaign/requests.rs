@@ -1,4 +1,4 @@
-//! Scheduled requests: how late they are, what a kill -9 costs, and whether the result of each is reported.
+//! Scheduled requests: their lateness, the cost of a kill -9, and the report of each result.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,22 +18,22 @@ use crate::process::Service;
 use crate::schedules::{Schedule, Scheduled, Schedules};
 use crate::{Bench, Result};
 
-/// All are accepted in this time, or there are no figures: what is late already says nothing.
+/// The time in which all requests must be accepted. Otherwise the run fails, because late requests distort the figures.
 const LEAD: Duration = Duration::from_secs(60);
-/// The same for those of one moment, of which there are fewer.
+/// The same for requests at one moment, which are fewer.
 const SHORT_LEAD: Duration = Duration::from_secs(20);
-/// Over which the others are spread.
+/// The time over which the other requests are spread.
 const MINUTE: Duration = Duration::from_secs(60);
-/// The service is killed when this share of the requests has arrived.
+/// The share of the requests that has arrived when the service is killed.
 const KILLED_AT: f64 = 0.5;
 const LOOK: Duration = Duration::from_millis(20);
-/// Requests that do not go on for so long are lost.
+/// Requests without progress for this long are lost.
 const STUCK: Duration = Duration::from_secs(60);
-/// The defaults: two groups of outcomes (`DELIVERY_RECORD_BATCH`) and the requests in flight (`REQUEST_WORKERS`) are all
-/// that may be sent again.
+/// The most requests that a kill may repeat, with the defaults: two groups of outcomes (`DELIVERY_RECORD_BATCH`) and
+/// the requests in flight (`REQUEST_WORKERS`).
 const AT_STAKE: usize = 256 + 2 * 500;
 
-/// The requests for one moment in each round, the others in the first one alone.
+/// Measures the requests at one moment in each round, and the others only in the first round.
 pub async fn measure(bench: &Bench, kind: Kind, round: usize, schedules: &mut Schedules) -> Result {
     let moment = schedules.entry((kind, Schedule::Moment)).or_default();
     run(bench, kind, Schedule::Moment, moment).await?;
@@ -80,7 +80,7 @@ async fn run(bench: &Bench, kind: Kind, schedule: Schedule, scheduled: &mut Sche
     is_on_record(&database, (runs.len(), reports.len()), due.len())?;
     let repeated = arrivals.len() - runs.len() - reports.len();
     if repeated > if killed_at.is_some() { AT_STAKE } else { 0 } {
-        return Err(format!("{repeated} requests and results arrived again").into());
+        return Err(format!("{repeated} requests and results arrived twice").into());
     }
     scheduled.repeated.0.push(repeated as f64);
     for (number, at) in due.iter().enumerate() {
@@ -95,7 +95,7 @@ async fn run(bench: &Bench, kind: Kind, schedule: Schedule, scheduled: &mut Sche
     Ok(())
 }
 
-/// When each is to be run.
+/// Returns the times at which the requests are due.
 fn times(schedule: Schedule, first: Timestamp) -> Vec<Timestamp> {
     let requests = schedule.requests();
     let step = match schedule {
@@ -119,7 +119,7 @@ fn body(base: &str, number: usize, at: Timestamp) -> Value {
     })
 }
 
-/// When the first of each arrived, by its number.
+/// Returns the time of the first arrival of each request, by its number.
 fn firsts(arrivals: &[Arrival], path: &str) -> HashMap<usize, i64> {
     let mut firsts = HashMap::new();
     for arrival in arrivals {
@@ -130,11 +130,11 @@ fn firsts(arrivals: &[Arrival], path: &str) -> HashMap<usize, i64> {
     firsts
 }
 
-/// Waits until so many different ones have arrived.
+/// Waits until this number of different requests has arrived.
 async fn arrived(listener: &Listener, path: &str, wanted: usize) -> Result {
     let (mut seen, mut moved_at) = (0, Instant::now());
     loop {
-        // those that came twice are counted out only when there may be enough
+        // duplicates are only subtracted when the total is large enough
         let mut now = listener.count(path);
         if now >= wanted {
             now = firsts(&listener.arrivals(), path).len();
@@ -146,13 +146,13 @@ async fn arrived(listener: &Listener, path: &str, wanted: usize) -> Result {
             (seen, moved_at) = (now, Instant::now());
         }
         if moved_at.elapsed() > LEAD + STUCK {
-            return Err(format!("of {wanted} requests only {now} arrived at {path}").into());
+            return Err(format!("only {now} of {wanted} requests arrived at {path}").into());
         }
         tokio::time::sleep(LOOK).await;
     }
 }
 
-/// Sees to it that each request and its report is there once and sent, and that nothing is left to do.
+/// Checks that each request and its report is stored once and sent, and that no work is left.
 fn is_on_record(database: &Database, arrived: (usize, usize), requests: usize) -> Result {
     let of = |kind: i16| {
         database.count(&format!(
@@ -161,7 +161,7 @@ fn is_on_record(database: &Database, arrived: (usize, usize), requests: usize) -
             MessageStatus::Sent.code()
         ))
     };
-    // asked for, and reporting
+    // the requests, and their reports
     let (single, reports) = (of(1)?, of(3)?);
     let total = database.count("SELECT count(*) FROM request")?;
     let left = database.count("SELECT count(*) FROM due")? + database.count("SELECT count(*) FROM page")?;
@@ -169,7 +169,7 @@ fn is_on_record(database: &Database, arrived: (usize, usize), requests: usize) -
     if (single, reports, total, left) != (wanted, wanted, 2 * wanted, 0) || arrived != (requests, requests) {
         return Err(format!(
             "{requests} requests were accepted, {arrived:?} and their reports arrived; the database has {total}, of which \
-             {single} and {reports} reports are sent, and {left} rows of what is to be done"
+             {single} and {reports} reports are sent, and {left} rows of unfinished work"
         )
         .into());
     }

@@ -1,4 +1,4 @@
-//! What was measured of scheduled requests, as a table and as JSON.
+//! Figures of scheduled requests, as a table and as JSON.
 
 use std::collections::BTreeMap;
 
@@ -8,10 +8,10 @@ use crate::args::Kind;
 use crate::statistics::{Figure, latency_json};
 use crate::table::{Table, count, latency, number, ranged};
 
-/// For when requests are scheduled.
+/// The distribution of the requests' times.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Schedule {
-    /// All for one moment.
+    /// All at one moment.
     Moment,
     /// Spread over a minute, in the middle of which the service is killed.
     Minute,
@@ -37,23 +37,23 @@ impl Schedule {
 /// The figures of a schedule on one database.
 #[derive(Debug, Clone, Default)]
 pub struct Scheduled {
-    /// Accepted in a second.
+    /// The requests accepted in a second.
     pub per_second: Figure,
-    /// Milliseconds from a request's time until it arrived, of all rounds together.
+    /// The milliseconds from a request's time to its arrival, of all rounds together.
     pub lateness: Vec<f64>,
-    /// Milliseconds from a request's arrival until its result arrived, of all rounds together.
+    /// The milliseconds from a request's arrival to the arrival of its result, of all rounds together.
     pub result: Vec<f64>,
-    /// Seconds from the kill until the next request arrived.
+    /// Seconds from the kill to the arrival of the next request.
     pub away: Figure,
-    /// Requests and results that arrived again.
+    /// The requests and results that arrived twice.
     pub repeated: Figure,
-    /// Megabytes.
+    /// The peak memory in megabytes.
     pub peak_memory: Figure,
 }
 
 pub type Schedules = BTreeMap<(Kind, Schedule), Scheduled>;
 
-/// None when there are none.
+/// Returns the table of scheduled requests, or `None` if none were measured.
 pub fn schedules_text(schedules: &Schedules) -> Option<String> {
     let header = [
         "database",

@@ -1,4 +1,4 @@
-//! The figures of events from brokers, as a table and as JSON.
+//! Figures of events from brokers, as a table and as JSON.
 
 use std::collections::BTreeMap;
 
@@ -8,12 +8,12 @@ use crate::args::Kind;
 use crate::statistics::{Figure, latency_json};
 use crate::table::{Table, count, latency, middle, number, ranged};
 
-/// Events of one request of [`Source::Batches`], as many as a broker's batch has by default.
+/// The events of one request of [`Source::Batches`], which equal the default size of a broker's batch.
 pub const EVENTS_OF_BATCH: u64 = 500;
-/// Partitions of the topic.
+/// The partitions of the topic.
 pub const PARTITIONS: i32 = 12;
 
-/// Where events come from.
+/// The source of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Source {
     /// `POST /events`, the base of the ratios.
@@ -36,7 +36,7 @@ impl Source {
         }
     }
 
-    /// Returns whether the service reads them from a broker.
+    /// Returns true if the service reads the events from a broker.
     pub fn is_broker(self) -> bool {
         matches!(self, Self::Nats | Self::Kafka)
     }
@@ -47,31 +47,31 @@ impl Source {
 pub struct SourceSpike {
     /// Events a second, from the first one until all are stored.
     pub per_second: Figure,
-    /// Milliseconds from the start of the process until the first event was read; only of brokers.
+    /// Milliseconds from the start of the process until the first event was read. Only for brokers.
     pub first: Figure,
-    /// Seconds from the first event until what the last of them caused was at the provider.
+    /// Seconds from the first event to the arrival of the last notification at the provider.
     pub arrived: Figure,
-    /// Milliseconds from the POST of an urgent notification to the provider, of all rounds together.
+    /// The milliseconds from the POST of an urgent notification to its arrival at the provider, of all rounds together.
     pub urgent: Vec<f64>,
     /// Seconds of CPU for 100,000 events.
     pub cpu_service: Figure,
     pub cpu_database: Figure,
     pub cpu_broker: Figure,
-    /// Percent of the machine that was used by what has no part in it.
+    /// The percentage of the machine used by unrelated processes.
     pub cpu_others: Figure,
-    /// Megabytes.
+    /// The peak memory in megabytes.
     pub peak_memory: Figure,
 }
 
 pub type SourceSpikes = BTreeMap<(Kind, Source), SourceSpike>;
 
-/// A source's rate over that of `POST /events`, round by round.
+/// Returns a source's rate divided by that of `POST /events`, round by round.
 fn of_posts(spikes: &SourceSpikes, kind: Kind, source: Source, spike: &SourceSpike) -> Figure {
     let posts = spikes.get(&(kind, Source::Posts)).filter(|_| source != Source::Posts);
     posts.map(|posts| spike.per_second.over(&posts.per_second)).unwrap_or_default()
 }
 
-/// None when there are none.
+/// Returns the table of sources, or `None` if none were measured.
 pub fn sources_text(spikes: &SourceSpikes, events: u64) -> Option<String> {
     let header = [
         "database",

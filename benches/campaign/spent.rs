@@ -1,4 +1,4 @@
-//! What those who have a part in a measurement have used of the processors.
+//! The CPU usage of the processes that take part in a measurement.
 
 use fanfare::clock::Clock;
 use fanfare::db::types::Timestamp;
@@ -7,15 +7,15 @@ use crate::database::Database;
 use crate::machine::others;
 use crate::{Bench, Result};
 
-/// Seconds of CPU used up to now, by each of those who are at work.
+/// The seconds of CPU used up to now by each participant.
 pub struct Spent {
     at: Timestamp,
     pub sender: f64,
     pub database: Option<f64>,
     pub provider: f64,
-    /// The benchmark's own.
+    /// The benchmark's own usage.
     pub bench: f64,
-    /// What all of these and the benchmark itself have used, beside what the whole machine has.
+    /// The usage of all participants including the benchmark.
     known: f64,
     machine: f64,
 }
@@ -39,13 +39,13 @@ impl Spent {
         })
     }
 
-    /// With so many seconds of one more that has a part in the measurement.
+    /// Adds the seconds of another participant.
     pub fn and(mut self, seconds: f64) -> Self {
         self.known += seconds;
         self
     }
 
-    /// Percent of the machine that was used since then by what has no part in the measurement.
+    /// Returns the percentage of the machine used since `before` by unrelated processes.
     pub fn others_since(&self, before: &Self) -> Result<f64> {
         let (machine, known) = (self.machine - before.machine, self.known - before.known);
         others(machine, known, self.at.since(before.at))

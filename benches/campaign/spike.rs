@@ -1,4 +1,4 @@
-//! A spike: very many notifications at once, in the middle of a mailing.
+//! A spike of notifications in the middle of a mailing.
 
 use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
@@ -17,12 +17,12 @@ use crate::process::{Sandbox, Service};
 use crate::wire::{PLACE, Request};
 use crate::{Bench, Result};
 
-/// How many notifications.
+/// The number of notifications.
 pub const POSTED: u64 = 100_000;
-/// The mailing is on its way when this share of it is sent.
+/// The share of the mailing that is sent when the spike begins.
 const BEGUN: f64 = 0.02;
 const LOOK: Duration = Duration::from_millis(50);
-/// Notifications that do not go on for so long are lost.
+/// Notifications without progress for this long are lost.
 const STUCK: Duration = Duration::from_secs(60);
 
 pub async fn measure(bench: &Bench, template: &Database, recipients: u64, spike: &mut Spike) -> Result {
@@ -68,10 +68,10 @@ pub async fn measure(bench: &Bench, template: &Database, recipients: u64, spike:
         .filter(|(id, _)| accepted.contains(id))
         .collect();
     if receipts.len() != accepted.len() {
-        return Err(format!("of {POSTED} notifications {} reached the provider", receipts.len()).into());
+        return Err(format!("{} of {POSTED} notifications reached the provider", receipts.len()).into());
     }
     let last = receipts.values().max().copied().unwrap_or_default();
-    // an id tells the millisecond, cut off
+    // an id contains the time truncated to milliseconds
     let late = receipts.iter().map(|(id, at)| (at - id.created_at().micros()) as f64 / 1000.0);
     spike.lateness.extend(late);
     spike.arrived.0.push((last - posted) as f64 / 1e6);
@@ -83,7 +83,7 @@ pub async fn measure(bench: &Bench, template: &Database, recipients: u64, spike:
     Ok(())
 }
 
-/// Waits until the service has counted so many as sent.
+/// Waits until the service has counted this number of messages as sent.
 pub async fn all_sent(service: &Service, wanted: u64) -> Result {
     let (mut sent, mut moved_at) = (0.0, Instant::now());
     while sent < wanted as f64 {
@@ -93,13 +93,13 @@ pub async fn all_sent(service: &Service, wanted: u64) -> Result {
             (sent, moved_at) = (now, Instant::now());
         }
         if moved_at.elapsed() > STUCK {
-            return Err(format!("of {wanted} messages only {sent} were sent").into());
+            return Err(format!("only {sent} of {wanted} messages were sent").into());
         }
     }
     Ok(())
 }
 
-/// Sees to it that each notification has its final state, and that nothing is left to do.
+/// Checks that each notification is sent, and that no work is left.
 fn are_on_record(database: &Database) -> Result {
     let of = |status: MessageStatus| {
         database.count(&format!(
@@ -114,8 +114,8 @@ fn are_on_record(database: &Database) -> Result {
     let left = database.count("SELECT count(*) FROM due")? + database.count("SELECT count(*) FROM page")?;
     if (total, sent, others, left) != (POSTED, POSTED, 0, 0) {
         return Err(format!(
-            "{POSTED} notifications were accepted; the database has {total}, {sent} sent and {others} with another end, \
-             and {left} rows of what is to be done"
+            "{POSTED} notifications were accepted; the database has {total}, {sent} sent and {others} not delivered, \
+             and {left} rows of unfinished work"
         )
         .into());
     }

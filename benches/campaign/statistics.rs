@@ -4,14 +4,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// A limit whose best round is so much faster than its worst says more about the machine than about the service.
+/// The largest ratio between the limit's best and worst round. A higher one shows a disturbed machine.
 pub const STEADY: f64 = 1.25;
 
-/// One figure from every round, in their order.
+/// One figure from every round, in the order of the rounds.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Figure(pub Vec<f64>);
 
-/// A figure's middle and its ends.
+/// A figure's median and range.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Summary {
     pub median: f64,
@@ -20,7 +20,7 @@ pub struct Summary {
 }
 
 impl Figure {
-    /// None without rounds.
+    /// Returns the summary, or `None` without rounds.
     pub fn summary(&self) -> Option<Summary> {
         let sorted = sorted(&self.0);
         let (lowest, highest) = (*sorted.first()?, *sorted.last()?);
@@ -29,12 +29,12 @@ impl Figure {
         Some(Summary { median: (lower + upper) / 2.0, lowest, highest })
     }
 
-    /// Each round's value over the same round's value of `other`: what disturbs the machine disturbs both.
+    /// Divides each round's value by the same round's value of `other`, because a disturbance affects both.
     pub fn over(&self, other: &Self) -> Self {
         Self(self.0.iter().zip(&other.0).map(|(value, base)| value / base).collect())
     }
 
-    /// None for what was not measured.
+    /// Returns the figure as JSON, or null if it was not measured.
     pub fn json(&self) -> Value {
         self.summary().map_or(Value::Null, |summary| {
             json!({
@@ -48,21 +48,21 @@ impl Figure {
 }
 
 impl Summary {
-    /// Whether the rounds agree.
+    /// Returns true if the rounds agree.
     pub fn is_steady(&self) -> bool {
         self.highest <= self.lowest * STEADY
     }
 }
 
-/// The smallest value that at least this share of the values does not exceed (nearest rank): always a value that was
-/// measured, and with less than a hundred of them the 99th is the largest.
+/// Returns the percentile by the nearest rank: the smallest value that at least this share of the values does not
+/// exceed. It is always a measured value, and with fewer than a hundred values the 99th percentile is the largest.
 pub fn percentile(values: &[f64], share: f64) -> Option<f64> {
     let sorted = sorted(values);
     let rank = (share * sorted.len() as f64).ceil().max(1.0) as usize;
     sorted.get(rank - 1).copied()
 }
 
-/// The percentiles that tables show.
+/// Returns the percentiles that tables show.
 pub fn latency_json(values: &[f64]) -> Value {
     json!({
         "p50": percentile(values, 0.5),
@@ -72,8 +72,8 @@ pub fn latency_json(values: &[f64]) -> Value {
     })
 }
 
-/// Per second, from the first of these times in microseconds, which ascend, to the first that is `span` or more after
-/// it; none when there is no such time. A pause at the end counts as one in the middle does.
+/// Returns the mean rate per second, from the first of these ascending times in microseconds to the first time that is
+/// at least `span` later. Returns `None` if no time is that late. A pause at the end counts like a pause in the middle.
 pub fn mean_rate(times: &[i64], span: Duration) -> Option<f64> {
     let first = *times.first()?;
     let intervals = times.partition_point(|at| *at < first + micros(span));
@@ -81,7 +81,7 @@ pub fn mean_rate(times: &[i64], span: Duration) -> Option<f64> {
     Some(intervals as f64 * 1e6 / (last - first) as f64)
 }
 
-/// The most of these times in microseconds, which ascend, that lie in one second, wherever it begins.
+/// Returns the most of these ascending times in microseconds that lie within any one second.
 pub fn most_in_a_second(times: &[i64]) -> usize {
     let second = micros(Duration::from_secs(1));
     let from = times.iter().enumerate();

@@ -1,4 +1,4 @@
-//! A thousand connections of somebody who is slow, or does not read, beside normal traffic.
+//! A thousand connections of slow or non-reading clients beside normal traffic.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -17,27 +17,27 @@ use crate::table::{Table, count, latency, number, ranged};
 use crate::{Bench, Result};
 
 const CONNECTIONS: usize = 1000;
-/// Between two requests of the normal traffic: every other one reads, the others send a message.
+/// The time between two requests of the normal traffic. Every other request reads, and the others send a message.
 const EVERY: Duration = Duration::from_millis(10);
 const MEASURED: Duration = Duration::from_secs(8);
-/// A slow peer sends a byte this often.
+/// The time between two bytes of a slow client.
 const A_BYTE: Duration = Duration::from_secs(1);
-/// Messages for tomorrow that make a page of a list as large as it gets.
+/// The messages for tomorrow that fill the largest page of a list.
 const LARGE: usize = 300;
 const STUCK: Duration = Duration::from_secs(60);
 
-/// The work of the connections.
+/// The behaviour of the connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Sort {
-    /// There are none: what the others are held against.
+    /// No connections: the baseline.
     None,
-    /// A head, a byte a second.
+    /// Request heads, sent at a byte a second.
     Heads,
-    /// A body, a byte a second.
+    /// Request bodies, sent at a byte a second.
     Bodies,
-    /// A list of the largest page, which nobody reads.
+    /// Lists with the largest page, whose responses are not read.
     Lists,
-    /// A live stream, which nobody reads.
+    /// Live streams, which are not read.
     Streams,
 }
 
@@ -54,7 +54,7 @@ impl Sort {
         }
     }
 
-    /// Returns the first bytes of a connection, and whether more comes slowly.
+    /// Returns the first bytes of a connection, and true if more bytes follow slowly.
     fn opening(self) -> (&'static str, bool) {
         match self {
             Self::None => ("", false),
@@ -75,13 +75,13 @@ impl Sort {
 /// The figures of one sort on one database.
 #[derive(Debug, Clone, Default)]
 pub struct Beside {
-    /// Milliseconds of the normal traffic's requests, of all rounds together.
+    /// The milliseconds of the normal traffic's requests, of all rounds together.
     pub request: Vec<f64>,
-    /// Each round's 99th percentile over the one without connections in the same round.
+    /// Each round's 99th percentile divided by the one without connections in the same round.
     pub over_none: Figure,
-    /// Megabytes, the highest until then.
+    /// The peak memory so far in megabytes.
     pub peak_memory: Figure,
-    /// Requests of the normal traffic that were refused.
+    /// The refused requests of the normal traffic.
     pub refused: Figure,
 }
 
@@ -115,7 +115,7 @@ pub async fn measure(bench: &Bench, kind: Kind, strangers: &mut Strangers) -> Re
     service.stop().await
 }
 
-/// Posts messages that make a page of a list large.
+/// Posts messages that fill a large page of a list.
 async fn fill(api: &Api) -> Result {
     let tomorrow = fanfare::clock::Clock::System.now().plus(Duration::from_hours(24)).to_string();
     let text = "x".repeat(20_000);
@@ -125,7 +125,7 @@ async fn fill(api: &Api) -> Result {
     api.post("/notifications/batch", &json!({"notifications": all})).await.map(drop)
 }
 
-/// Opens the connections, each of which is opened again when the service ends it; they go with the value.
+/// Opens the connections and opens each again when the service closes it. They close when the value is dropped.
 async fn open(address: &str, sort: Sort) -> Result<JoinSet<()>> {
     let mut connections = JoinSet::new();
     if sort == Sort::None {
@@ -145,7 +145,7 @@ async fn open(address: &str, sort: Sort) -> Result<JoinSet<()>> {
             }
         });
     }
-    // what the opening itself costs is over
+    // excludes the cost of opening the connections
     tokio::time::sleep(2 * A_BYTE).await;
     Ok(connections)
 }
@@ -156,10 +156,10 @@ async fn begin(address: &str, sort: Sort) -> Result<TcpStream> {
     Ok(stream)
 }
 
-/// Returns when the service has ended it.
+/// Holds a connection until the service closes it.
 async fn hold(mut stream: TcpStream, sort: Sort) {
     if !sort.opening().1 {
-        // it reads nothing, and so does not see the end either
+        // this client reads nothing, so it does not notice the end of the connection
         return std::future::pending().await;
     }
     let mut answer = [0; 256];
@@ -171,7 +171,8 @@ async fn hold(mut stream: TcpStream, sort: Sort) {
     }
 }
 
-/// Normal traffic for a while: what each request took, how many were refused, and how many messages were posted.
+/// Runs normal traffic for a while and returns the duration of each request, the number of refusals, and the number of
+/// messages posted.
 async fn traffic(api: &Api) -> Result<(Vec<f64>, usize, usize)> {
     let mut every = tokio::time::interval(EVERY);
     let (mut asked, began) = (JoinSet::new(), Instant::now());
@@ -195,7 +196,7 @@ async fn traffic(api: &Api) -> Result<(Vec<f64>, usize, usize)> {
     Ok((answered.into_iter().map(|(.., took)| took).collect(), refused, posted))
 }
 
-/// Waits until every message is sent; an error if one failed.
+/// Waits until every message is sent. Returns an error if a message failed.
 async fn all_sent(api: &Api, posted: usize) -> Result {
     let began = Instant::now();
     loop {
@@ -206,13 +207,13 @@ async fn all_sent(api: &Api, posted: usize) -> Result {
             return Ok(());
         }
         if failed > 0 || began.elapsed() > STUCK {
-            return Err(format!("of {posted} messages {sent} were sent and {failed} failed").into());
+            return Err(format!("{sent} of {posted} messages were sent and {failed} failed").into());
         }
         tokio::time::sleep(EVERY).await;
     }
 }
 
-/// None when there are none.
+/// Returns the table of slow connections, or `None` if none were measured.
 pub fn strangers_text(strangers: &Strangers) -> Option<String> {
     let header = [
         "database",

@@ -1,15 +1,15 @@
-//! Tables of text, and numbers as people read them.
+//! Text tables and human-readable numbers.
 
 use crate::statistics::{Figure, Summary, percentile};
 
-/// Columns that are as wide as their widest cell; the first ones hold words, the others numbers.
+/// A table whose columns are as wide as their widest cell. The first columns contain words, the others numbers.
 pub struct Table {
     words: usize,
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// With this many columns of words.
+    /// Creates a table with this many columns of words.
     pub fn new(words: usize, header: &[&str]) -> Self {
         Self { words, rows: vec![header.iter().map(|&cell| cell.to_owned()).collect()] }
     }
@@ -34,7 +34,7 @@ impl Table {
     }
 }
 
-/// With commas between thousands, and with decimals where the number is small.
+/// Formats a number with commas between thousands, and with decimals if it is small.
 pub fn number(value: f64) -> String {
     let decimals = match value.abs() {
         size if size >= 99.95 => 0,
@@ -44,7 +44,7 @@ pub fn number(value: f64) -> String {
     grouped(&format!("{value:.decimals$}"))
 }
 
-/// Something that is counted: without decimals.
+/// Formats a count, without decimals.
 pub fn count(value: f64) -> String {
     grouped(&format!("{value:.0}"))
 }
@@ -62,7 +62,7 @@ fn grouped(text: &str) -> String {
     format!("{sign}{result}{rest}")
 }
 
-/// The median, and the range behind it.
+/// Formats the median, followed by the range.
 pub fn ranged(figure: &Figure, show: impl Fn(f64) -> String) -> String {
     match figure.summary() {
         None => "-".to_owned(),
@@ -73,12 +73,12 @@ pub fn ranged(figure: &Figure, show: impl Fn(f64) -> String) -> String {
     }
 }
 
-/// The median alone.
+/// Formats only the median.
 pub fn middle(figure: &Figure) -> String {
     figure.summary().map_or_else(|| "-".to_owned(), |summary| number(summary.median))
 }
 
-/// The middle, the 99th percentile, the largest, and how many there are.
+/// Formats the median, the 99th percentile, the maximum and the number of values.
 pub fn latency(values: &[f64]) -> [String; 4] {
     let at = |share| percentile(values, share).map_or_else(|| "-".to_owned(), number);
     [at(0.5), at(0.99), at(1.0), count(values.len() as f64)]

@@ -12,9 +12,9 @@ use crate::table::{Table, count, middle, number, ranged};
 /// The program that imports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Program {
-    /// The one that is measured.
+    /// The measured program.
     This,
-    /// The one of `--against`.
+    /// The program of `--against`.
     Other,
 }
 
@@ -31,18 +31,18 @@ impl Program {
 #[derive(Debug, Clone, Default)]
 pub struct Import {
     pub rows_per_second: Figure,
-    /// Megabytes at most beyond those at rest.
+    /// The peak memory in megabytes, less the memory at rest.
     pub memory: Figure,
-    /// Microseconds of CPU for a row.
+    /// Microseconds of CPU a row.
     pub cpu_service: Figure,
     pub cpu_database: Figure,
-    /// Percent of the machine that was used by what has no part in it.
+    /// The percentage of the machine used by unrelated processes.
     pub cpu_others: Figure,
 }
 
 pub type Imports = BTreeMap<(Kind, Program), Import>;
 
-/// The rate of this program over that of the other one, round by round.
+/// Returns the rate of this program divided by that of the other one, round by round.
 fn over_other(imports: &Imports, kind: Kind, program: Program) -> Figure {
     match (imports.get(&(kind, program)), imports.get(&(kind, Program::Other))) {
         (Some(import), Some(other)) if program == Program::This => {
@@ -52,7 +52,7 @@ fn over_other(imports: &Imports, kind: Kind, program: Program) -> Figure {
     }
 }
 
-/// The table of imports, if there were any.
+/// Returns the table of imports, or `None` if none were measured.
 pub fn imports_text(imports: &Imports, rows: u64) -> Option<String> {
     let mut table = Table::new(
         2,
@@ -83,7 +83,7 @@ pub fn imports_text(imports: &Imports, rows: u64) -> Option<String> {
     (!imports.is_empty()).then(|| format!("{title}\n{}", table.text()))
 }
 
-/// The table of phone numbers, if any were read.
+/// Returns the table of phone numbers, or `None` if none were measured.
 pub fn phones_text(readings: &Readings) -> Option<String> {
     let mut table = Table::new(1, &["number", "µs", "over its digits"]);
     for (sort, reading) in readings {
@@ -96,7 +96,7 @@ pub fn phones_text(readings: &Readings) -> Option<String> {
     (!readings.is_empty()).then(|| format!("Reading a phone number\n{}", table.text()))
 }
 
-/// The same as JSON.
+/// Returns both tables as JSON.
 pub fn uploads_json(imports: &Imports, rows: u64, readings: &Readings) -> Value {
     let imports = imports.iter().map(|((kind, program), import)| {
         json!({

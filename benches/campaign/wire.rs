@@ -1,5 +1,5 @@
-//! A client that costs little, because it shares the cores with what it measures: its requests are bytes that were made
-//! before, and of an answer it reads no more than it has to know.
+//! A cheap HTTP client, because it shares the cores with the measured service. Its requests are prepared bytes, and it
+//! parses only the necessary parts of a response.
 
 use std::io::{Error, ErrorKind, Result};
 
@@ -7,10 +7,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use uuid::Uuid;
 
-/// Stands in a request where a number is written.
+/// The placeholder for a number in a request.
 pub const PLACE: &str = "#######";
 
-/// A request that is made once and sent many times, with other numbers in its places each time.
+/// A request that is built once and sent many times, with different numbers in its placeholders.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Request {
     bytes: Vec<u8>,
@@ -18,7 +18,7 @@ pub struct Request {
 }
 
 impl Request {
-    /// A POST of JSON. `headers` are whole lines.
+    /// Builds a POST of JSON. `headers` are whole lines.
     pub fn post(path: &str, headers: &str, body: &str) -> Self {
         let text = format!(
             "POST {path} HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n{headers}content-length: {}\r\n\r\n{body}",
@@ -28,7 +28,7 @@ impl Request {
         Self { bytes: text.into_bytes(), places }
     }
 
-    /// The request with this number: in its places are numbers that no other has.
+    /// Returns the request with this number: its placeholders get numbers that no other request has.
     pub fn numbered(&mut self, number: u64) -> &[u8] {
         let first = number * self.places.len() as u64;
         for (at, mut rest) in self.places.iter().zip(first..) {
@@ -41,27 +41,27 @@ impl Request {
     }
 }
 
-/// What is read of an answer.
+/// The parsed parts of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
-    /// Seconds.
+    /// The seconds of `Retry-After`.
     pub retry_after: Option<u64>,
     /// The id at the end of `Location`.
     pub made: Option<Uuid>,
-    /// Bytes of head and body.
+    /// The bytes of head and body.
     pub length: usize,
 }
 
 impl Answer {
-    /// Reads the head of an answer; none while it is not all there.
+    /// Parses the head of a response, or returns `None` while it is incomplete.
     ///
     /// # Errors
-    /// Says what is wrong with it.
+    /// When the head is malformed.
     pub fn read(bytes: &[u8]) -> std::result::Result<Option<Self>, &'static str> {
         let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") else { return Ok(None) };
         let head = bytes.get(..end).and_then(|head| std::str::from_utf8(head).ok());
-        let mut lines = head.ok_or("an answer's head is no text")?.split("\r\n");
+        let mut lines = head.ok_or("the head of a response is not text")?.split("\r\n");
         let status = lines.next().and_then(|line| line.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok());
         let (mut retry_after, mut made, mut length) = (None, None, None);
         for (name, value) in lines.filter_map(|line| line.split_once(": ")) {
@@ -73,13 +73,13 @@ impl Answer {
                 made = value.rsplit('/').next().and_then(|id| id.parse().ok());
             }
         }
-        let status = status.ok_or("an answer has no status")?;
-        let length = end + 4 + length.ok_or("an answer does not say how long it is")?;
+        let status = status.ok_or("a response has no status")?;
+        let length = end + 4 + length.ok_or("a response has no Content-Length")?;
         Ok(Some(Self { status, retry_after, made, length }))
     }
 }
 
-/// A connection that is kept.
+/// A kept-alive connection.
 pub struct Connection {
     socket: TcpStream,
     answer: Vec<u8>,
@@ -92,7 +92,7 @@ impl Connection {
         Ok(Self { socket, answer: Vec::new() })
     }
 
-    /// Sends a request and reads its answer.
+    /// Sends a request and reads its response.
     pub async fn exchange(&mut self, request: &[u8]) -> Result<Answer> {
         self.socket.write_all(request).await?;
         self.answer.clear();
@@ -107,7 +107,7 @@ impl Connection {
         }
     }
 
-    /// The last answer's bytes, for a complaint.
+    /// Returns the last response's bytes, for an error message.
     pub fn said(&self) -> String {
         String::from_utf8_lossy(&self.answer).into_owned()
     }

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # backup.sh --once | --every SECONDS
 #
-# Writes a dump of the database into BACKUP_FOLDER as fanfare-<UTC time>.dump and keeps the newest BACKUP_KEEP (14) of them;
-# with --every again and again, and a dump that fails is tried again after a minute. The connection is said by libpq's
-# variables (PGHOST, PGUSER, PGPASSWORD, PGDATABASE). The service may run meanwhile: a dump is one moment of the database.
+# Writes a dump of the database into BACKUP_FOLDER as fanfare-<UTC time>.dump and keeps the newest BACKUP_KEEP (14) dumps.
+# With --every it repeats, and retries a failed dump after a minute. libpq's variables set the connection (PGHOST, PGUSER,
+# PGPASSWORD, PGDATABASE). The service may be running: a dump is a consistent snapshot.
 set -euo pipefail
 
 say() { printf 'backup: %s\n' "$*" >&2; }
@@ -25,7 +25,7 @@ dump() {
     local name part
     name=fanfare-$(date -u +%Y%m%dT%H%M%SZ).dump
     part=$folder/.$name.part
-    # What is half written has another name, and goes. A dump that cannot be read is none.
+    # An incomplete dump has another name and is removed, as is a dump that pg_restore cannot read.
     if ! (
         umask 077
         pg_dump --format=custom --no-owner --no-privileges --file="$part" &&
@@ -50,7 +50,7 @@ fi
 trap 'exit 0' TERM INT
 while :; do
     pause=$every
-    dump || { say "the dump failed; trying again in a minute"; pause=60; }
+    dump || { say "the dump failed; retrying in a minute"; pause=60; }
     # In the background, so that a signal ends the wait.
     sleep "$pause" &
     wait $!

@@ -1,10 +1,10 @@
-//! Any text is parsed or refused with a short reason: as a template, and as a route's condition.
+//! Parses any text as a template and as a route's condition: it is accepted or refused with a short reason.
 #![no_main]
 
 use fanfare::templates::language::{Condition, Program};
 use libfuzzer_sys::fuzz_target;
 
-/// Bytes of an error: it may repeat a word of the text, never much of it.
+/// The longest error in bytes: it may quote a word of the text, but not much of it.
 const LONGEST_ERROR: usize = 1000;
 
 fuzz_target!(|text: &str| {

@@ -1,4 +1,5 @@
-//! Whatever is parsed is filled from hostile data, or fails with a reason; in time, and within the bound of its output.
+//! Renders every parsable template with hostile data: it succeeds or fails with a reason, within the bounds of time and
+//! output.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -9,7 +10,7 @@ use libfuzzer_sys::fuzz_target;
 use serde_json::{Map, Value, json};
 
 const LONGEST: usize = 64 * 1024;
-/// A rendering takes 10 ms of a core at most; the instrumentation makes it many times slower.
+/// The longest time of a rendering. Its bound is 10 ms of a core, but the instrumentation makes it many times slower.
 const MOST_TIME: Duration = Duration::from_secs(2);
 
 static DATA: LazyLock<Map<String, Value>> = LazyLock::new(|| {

@@ -1,19 +1,19 @@
-//! E-mail addresses: one parser for every door and for the mailer, so that what is accepted can be sent.
+//! E-mail addresses. The API and the e-mail channel share one parser, so every accepted address can be sent to.
 
 use idna::AsciiDenyList;
 use idna::uts46::{DnsLength, Hyphens, Uts46};
 
 use super::text::{composed, is_invisible};
 
-/// Bytes of an address (RFC 5321, 4.5.3.1.3).
+/// The longest address, in bytes (RFC 5321, 4.5.3.1.3).
 const LONGEST: usize = 254;
-/// Bytes before the `@` (RFC 5321, 4.5.3.1.1).
+/// The longest part before the `@`, in bytes (RFC 5321, 4.5.3.1.1).
 const LONGEST_LOCAL: usize = 64;
 
 const FORM: &str = "must be an e-mail address like anna@example.com";
-const INVISIBLE: &str = "has an invisible character in it: write the address anew instead of copying it";
+const INVISIBLE: &str = "has an invisible character: type the address instead of pasting it";
 
-/// `local@domain`: the local part without quotes, composed (NFC); the domain in lower-case ASCII (IDNA).
+/// `local@domain`. The local part is unquoted and composed (NFC); the domain is lower-case ASCII (IDNA).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct EmailAddress {
     local: String,
@@ -21,10 +21,10 @@ pub struct EmailAddress {
 }
 
 impl EmailAddress {
-    /// Reads one address, which has nothing in it that a header or a command of SMTP would take for anything else.
+    /// Parses one address. An accepted address cannot inject anything into a header or an SMTP command.
     ///
     /// # Errors
-    /// Says what an address looks like, and does not repeat this one.
+    /// The form of an address, without repeating this one.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let (local, domain) = text.rsplit_once('@').ok_or(FORM)?;
         if text.chars().any(is_invisible) {
@@ -48,25 +48,25 @@ impl EmailAddress {
         &self.local
     }
 
-    /// The part behind the `@`.
+    /// The part after the `@`.
     pub fn domain(&self) -> &str {
         &self.domain
     }
 
-    /// The address with its domain in the letters of its language, as people write it.
+    /// Returns the address with its domain in Unicode, as people write it.
     pub fn in_unicode(&self) -> String {
         let (domain, _) =
             Uts46::new().to_unicode(self.domain.as_bytes(), AsciiDenyList::EMPTY, Hyphens::Allow);
         format!("{}@{domain}", self.local)
     }
 
-    /// Returns whether a server must know UTF-8 for it (SMTPUTF8, RFC 6531).
+    /// Returns true if servers need SMTPUTF8 for it (RFC 6531).
     pub fn is_utf8(&self) -> bool {
         !self.local.is_ascii()
     }
 
-    /// The form by which spellings of one address are the same. Servers may tell upper from lower case before the `@`
-    /// (RFC 5321, 2.4); none that serves people does.
+    /// Returns the form in which all spellings of one address are equal. Servers may distinguish upper and lower case
+    /// before the `@` (RFC 5321, 2.4), but no public mail service does.
     pub fn normal(&self) -> String {
         let local = self.local.to_lowercase();
         format!("{}@{}", composed(&local), self.domain)
@@ -79,8 +79,8 @@ impl std::fmt::Display for EmailAddress {
     }
 }
 
-/// Returns whether this is a domain in small ASCII letters, as most are, that UTS #46 leaves as it is. It costs a tenth of
-/// finding that out by its tables.
+/// Returns true for a domain in lower-case ASCII that UTS #46 does not change, as most are. The check costs a tenth of
+/// the full algorithm.
 fn is_plain(domain: &str) -> bool {
     let is_plain_label = |label: &str| {
         let is_plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
@@ -96,14 +96,14 @@ fn is_plain(domain: &str) -> bool {
         && domain.rsplit('.').next().is_some_and(has_name)
 }
 
-/// Returns whether this may stand in an address without quotes: `atext` (RFC 5322, 3.2.3; RFC 6532, 3.2).
+/// Returns true if the character may occur in an unquoted address: `atext` (RFC 5322, 3.2.3; RFC 6532, 3.2).
 fn is_of_atom(c: char) -> bool {
     c.is_ascii_alphanumeric()
         || "!#$%&'*+-/=?^_`{|}~".contains(c)
         || (!c.is_ascii() && !c.is_control() && !c.is_whitespace())
 }
 
-/// The domain in ASCII (UTS #46), if it can be one of the DNS's.
+/// Returns the domain in ASCII (UTS #46), if it is a valid DNS name.
 fn ascii_domain(domain: &str) -> Option<String> {
     if is_plain(domain) {
         return Some(domain.to_owned());
@@ -112,7 +112,7 @@ fn ascii_domain(domain: &str) -> Option<String> {
         .to_ascii(domain.as_bytes(), AsciiDenyList::STD3, Hyphens::CheckFirstLast, DnsLength::Verify)
         .ok()?
         .into_owned();
-    // what ends in digits is an address of a machine
+    // a name that ends in digits is an IP address
     let is_name = ascii.rsplit('.').next().is_some_and(|last| !last.bytes().all(|b| b.is_ascii_digit()));
     is_name.then_some(ascii)
 }

@@ -1,10 +1,10 @@
-//! Texts that people write: one form for what looks the same.
+//! Unicode normalization of user input: one form for texts that look the same.
 
 use std::borrow::Cow;
 
 use icu_normalizer::ComposingNormalizerBorrowed;
 
-/// The text in Unicode's composed form (NFC, UAX #15): `e` with a diaeresis after it becomes `ë`.
+/// Returns the text in Unicode's composed form (NFC, UAX #15): `e` followed by a diaeresis becomes `ë`.
 pub fn composed(text: &str) -> Cow<'_, str> {
     if text.is_ascii() {
         return text.into();
@@ -12,8 +12,8 @@ pub fn composed(text: &str) -> Cow<'_, str> {
     const { ComposingNormalizerBorrowed::new_nfc() }.normalize(text)
 }
 
-/// Returns whether a character shows nothing or changes the direction of others: two texts that differ by it look the same.
-/// Unicode's `Default_Ignorable_Code_Point` (UAX #44), and the line and paragraph separators.
+/// Returns true if a character is invisible or changes the direction of others, so that two texts which differ by it
+/// look the same: Unicode's `Default_Ignorable_Code_Point` (UAX #44), and the line and paragraph separators.
 pub fn is_invisible(c: char) -> bool {
     matches!(
         c,

@@ -8,15 +8,13 @@ use tokio::task::JoinHandle;
 use crate::broker::Reader;
 use crate::broker::kafka::{self, Kafka, Login, Mechanism, Start};
 use crate::broker::nats::{self, JetStream};
-use crate::clock::Clock;
 use crate::config::{Config, KafkaStart, SaslMechanism, named};
-use crate::db::Db;
 use crate::error::{Complaints, Error, Result};
 use crate::events::Events;
 use crate::events::handler::broker::{FromBroker, read_again};
 use crate::events::retrier::Retrier;
-use crate::lifecycle::{Shutdown, Trigger, supervise};
-use crate::metrics::Metrics;
+use crate::lifecycle::{Shutdown, ShutdownTrigger, supervise};
+use crate::runtime::Runtime;
 
 /// The delay before a refused event is delivered for the second time.
 const FIRST_DELAY: Duration = Duration::from_secs(1);
@@ -32,9 +30,10 @@ const LOOK: Duration = Duration::from_secs(5);
 pub fn start(
     config: &Config,
     (events, intake): (Arc<Events>, Arc<FromBroker>),
-    (db, clock, metrics): (Db, Clock, Metrics),
-    (trigger, shutdown): (&Trigger, &Shutdown),
+    runtime: Runtime,
+    (trigger, shutdown): (&ShutdownTrigger, &Shutdown),
 ) -> Result<Vec<JoinHandle<()>>> {
+    let metrics = runtime.metrics.clone();
     let mut tasks = Vec::new();
     if let Some(settings) = jetstream(config)? {
         let reader = Reader::new(JetStream::new(settings, metrics.clone()), intake.clone(), metrics.clone());
@@ -47,7 +46,7 @@ pub fn start(
         let reader = Reader::new(broker, intake, metrics.clone());
         tasks.push(supervise("Kafka", trigger.clone(), reader.run(shutdown.clone())));
     }
-    let retrier = Retrier::new(events, (db, clock, metrics), read_again, most_tries);
+    let retrier = Retrier::new(events, runtime, read_again, most_tries);
     tasks.push(supervise("refused records", trigger.clone(), retrier.run(shutdown.clone())));
     Ok(tasks)
 }

@@ -1,4 +1,4 @@
-//! Each channel with the adapter that its settings ask for.
+//! Creates the adapter of each channel from its settings.
 
 use std::sync::Arc;
 
@@ -17,27 +17,27 @@ use crate::channels::sms::Sms;
 use crate::channels::sms_http::{HttpSettings, HttpSms};
 use crate::channels::webhook::{Secret, Webhook};
 use crate::clock::Clock;
-use crate::config::{self, Config, Way};
+use crate::config::{self, Config, Transport};
 use crate::credentials::Credentials;
 use crate::delivery::ChannelSetup;
 use crate::delivery::retry::{Retries, RetryPolicy};
 use crate::egress::guard::{self, Guard};
-use crate::endpoints::{self, Book};
+use crate::endpoints::{self, EndpointCache};
 use crate::error::{Error, Result};
-use crate::http::channels::{ChannelState, ChannelView, RetryDelays, Via};
-use crate::inbox::delivery::Letterbox;
+use crate::http::channels::{ChannelRoute, ChannelState, ChannelView, RetryDelays};
+use crate::inbox::delivery::InboxWriter;
 use crate::kinds::ChannelKind;
 
-/// When a channel's messages are tried again.
+/// Returns the retry policies of a channel.
 pub(super) fn retries(config: &Config, kind: ChannelKind) -> Retries {
     let retry = &config.retry;
-    let own = config.retry_delays(kind).map(|delays| RetryPolicy::of(delays.to_vec()));
+    let own = config.retry_delays(kind).map(|delays| RetryPolicy::new(delays.to_vec()));
     let mailing = || RetryPolicy::exponential(retry.first_delay, retry.factor, retry.limit);
-    let single = || RetryPolicy::of(config.notifications.backoff());
+    let single = || RetryPolicy::new(config.notifications.backoff());
     Retries { mailing: own.clone().unwrap_or_else(mailing), single: own.unwrap_or_else(single) }
 }
 
-/// The channels as the API shows them.
+/// Returns the channels as the API shows them.
 pub(super) fn described(config: &Config) -> Vec<ChannelView> {
     let millis = |policy: &RetryPolicy| {
         policy.delays().iter().map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)).collect()
@@ -49,10 +49,10 @@ pub(super) fn described(config: &Config) -> Vec<ChannelView> {
             state: if way.is_some() { ChannelState::Configured } else { ChannelState::Unconfigured },
             rests_for_seconds: None,
             via: match way {
-                None => Via::Nothing,
-                Some(Way::Gateway(_)) if config.is_tried_out(*kind) => Via::Sandbox,
-                Some(Way::Gateway(_)) => Via::Gateway,
-                Some(Way::Direct) => Via::Direct,
+                None => ChannelRoute::Nothing,
+                Some(Transport::Gateway(_)) if config.is_tried_out(*kind) => ChannelRoute::Sandbox,
+                Some(Transport::Gateway(_)) => ChannelRoute::Gateway,
+                Some(Transport::Direct) => ChannelRoute::Direct,
             },
             missing: config.missing_provider(*kind),
             rate_per_second: config.rate(*kind),
@@ -68,28 +68,28 @@ pub(super) fn described(config: &Config) -> Vec<ChannelView> {
     ChannelKind::ALL.iter().map(describe).collect()
 }
 
-/// What endpoints of webhooks are granted.
+/// Returns the settings of webhook endpoints.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a secret that is none.
-pub(super) fn endpoints(config: &Config) -> Result<endpoints::Settings> {
+/// [`Error::Invalid`] for an invalid secret.
+pub(super) fn endpoints(config: &Config) -> Result<endpoints::EndpointOptions> {
     let section = &config.webhook;
-    // the newest first
+    // newest first
     let texts = section.secret.as_ref().map(|secret| secret.expose_secret()).unwrap_or_default();
     let secrets: Result<Vec<Secret>, _> = texts.split_whitespace().map(str::parse).collect();
-    Ok(endpoints::Settings {
+    Ok(endpoints::EndpointOptions {
         failing_for: section.disable_after,
         overlap: section.secret_overlap,
         defaults: secrets.map_err(|why| Error::invalid(config::named("webhook.secret"), why))?,
-        ..endpoints::Settings::default()
+        ..endpoints::EndpointOptions::default()
     })
 }
 
-/// The one way out to addresses that users give. Its own time is less than an attempt's, so that a server that hangs is
-/// known to be one server.
+/// Returns the guard of requests to addresses that users give. Its timeout is shorter than that of an attempt, so that
+/// a hanging server is reported as such.
 ///
 /// # Errors
-/// [`Error::Invalid`] for networks that are none.
+/// [`Error::Invalid`] for invalid networks.
 pub(super) fn guard(config: &Config) -> Result<Guard> {
     let allowed = config.egress.allow.parse();
     let allowed = allowed.map_err(|why: String| Error::invalid(config::named("egress.allow"), why))?;
@@ -97,21 +97,21 @@ pub(super) fn guard(config: &Config) -> Result<Guard> {
     Guard::new(&guard::Settings { allowed, timeout: shortest.mul_f32(0.9), ..guard::Settings::default() })
 }
 
-/// What adapters are made from.
-pub(super) struct Workshop<'a> {
+/// Creates the adapters of all channels.
+pub(super) struct ChannelFactory<'a> {
     pub config: &'a Config,
     pub clock: &'a Clock,
     pub guard: Arc<Guard>,
-    pub book: Arc<Book>,
-    pub letterbox: Letterbox,
+    pub book: Arc<EndpointCache>,
+    pub letterbox: InboxWriter,
     pub keyring: Arc<Credentials>,
 }
 
-impl Workshop<'_> {
-    /// The channels that have a provider.
+impl ChannelFactory<'_> {
+    /// Creates the channels that have a provider.
     ///
     /// # Errors
-    /// [`Error::Invalid`] that names the setting that cannot be.
+    /// [`Error::Invalid`] with the invalid setting.
     pub(super) fn all(&self) -> Result<Vec<ChannelSetup>> {
         let of = |kind: &ChannelKind| {
             let way = self.config.way(*kind)?;
@@ -132,8 +132,8 @@ impl Workshop<'_> {
         }
     }
 
-    fn adapter(&self, kind: ChannelKind, way: Way<'_>) -> Result<Arc<dyn Channel>> {
-        let Way::Gateway(url) = way else { return self.direct(kind) };
+    fn adapter(&self, kind: ChannelKind, way: Transport<'_>) -> Result<Arc<dyn Channel>> {
+        let Transport::Gateway(url) = way else { return self.direct(kind) };
         let (token, clock) = (self.config.token(kind), self.clock.clone());
         let key =
             if self.config.is_tried_out(kind) { "sandbox.url" } else { &format!("{kind}.base_url") as &str };
@@ -145,7 +145,7 @@ impl Workshop<'_> {
         })
     }
 
-    /// By the channel's own protocol.
+    /// Creates the adapter for the channel's own protocol.
     fn direct(&self, kind: ChannelKind) -> Result<Arc<dyn Channel>> {
         Ok(match kind {
             ChannelKind::Sms => Arc::new(self.sms()?),
@@ -156,7 +156,7 @@ impl Workshop<'_> {
                 Arc::new(Webhook::new(guard, book, self.clock.clone()))
             }
             ChannelKind::Discord => {
-                let (settings, guard) = (discord::Settings::default(), Arc::clone(&self.guard));
+                let (settings, guard) = (discord::DiscordSettings::default(), Arc::clone(&self.guard));
                 Arc::new(Discord::new(settings, guard, self.clock.clone()))
             }
             ChannelKind::InApp => Arc::new(InApp::new(Arc::new(self.letterbox.clone()))),
@@ -180,12 +180,12 @@ impl Workshop<'_> {
         let tls = section.tls.as_deref().map(str::parse).transpose();
         let tls = tls.map_err(|why: &str| Error::invalid(config::named("email.tls"), why))?;
         let from = section.from.clone().unwrap_or_default();
-        let settings = email::Settings {
+        let settings = email::SmtpSettings {
             reply_to: section.reply_to.clone(),
             unsubscribe_url: section.unsubscribe_url.clone(),
             hello_name: section.hello_name.clone(),
             extra_ca: section.extra_ca.clone(),
-            ..email::Settings::new(urls, tls, from)?
+            ..email::SmtpSettings::new(urls, tls, from)?
         };
         Email::new(settings, self.clock.clone())
     }

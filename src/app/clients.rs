@@ -1,4 +1,4 @@
-//! The parts that clients go through: one by one, as files, and the types of their attributes.
+//! Wires the services of clients: single clients, imports, and declared attributes.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::clock::Clock;
 use crate::config::Config;
 use crate::db::Db;
 use crate::error::{Error, Result};
-use crate::lifecycle::{Shutdown, Trigger, supervise};
+use crate::lifecycle::{Shutdown, ShutdownTrigger, supervise};
 use crate::live::Live;
 
-/// The services that the handlers of clients are given.
+/// The services that the handlers of clients use.
 #[derive(Clone)]
 pub(super) struct ClientServices {
     clients: web::Data<Clients>,
@@ -26,16 +26,16 @@ pub(super) struct ClientServices {
 }
 
 impl ClientServices {
-    /// Starts the tasks that they need, and returns them.
+    /// Starts the tasks of the services, and returns both.
     ///
     /// # Errors
-    /// A folder for imports that was configured and takes no file.
+    /// [`Error::Invalid`] if no file can be created in the configured folder for imports.
     pub(super) fn start(
         clients: Clients,
         config: &Config,
         (db, clock): (&Db, &Clock),
         live: &Live,
-        (trigger, shutdown): (&Trigger, &Shutdown),
+        (trigger, shutdown): (&ShutdownTrigger, &Shutdown),
     ) -> Result<(Self, [JoinHandle<()>; 2])> {
         let parts = (db.clone(), clock.clone());
         let spool = (spool(config)?, config.delivery.lease);
@@ -49,7 +49,7 @@ impl ClientServices {
         Ok((Self { clients, imports, declared: web::Data::new(declared) }, tasks))
     }
 
-    /// Gives them to the handlers.
+    /// Registers the services for the handlers.
     pub(super) fn give(&self, cfg: &mut web::ServiceConfig) {
         cfg.app_data(self.clients.clone()).app_data(self.imports.clone()).app_data(self.declared.clone());
     }
@@ -58,7 +58,8 @@ impl ClientServices {
 fn spool(config: &Config) -> Result<Spool> {
     let most = config.clients.import_max_size * MIB as u64;
     let Some(dir) = &config.clients.import_dir else { return Ok(Spool { dir: std::env::temp_dir(), most }) };
-    tempfile::tempfile_in(dir)
-        .map_err(|e| Error::invalid("clients.import_dir (IMPORT_DIR)", format!("takes no file: {e}")))?;
+    tempfile::tempfile_in(dir).map_err(|e| {
+        Error::invalid("clients.import_dir (IMPORT_DIR)", format!("cannot create a file: {e}"))
+    })?;
     Ok(Spool { dir: PathBuf::from(dir), most })
 }

@@ -1,4 +1,4 @@
-//! The credentials that requests name.
+//! Wires the credentials of outgoing requests.
 
 use std::sync::Arc;
 
@@ -11,19 +11,19 @@ use crate::credentials::{Credentials, Vault};
 use crate::db::Db;
 use crate::error::{Error, Result};
 
-/// The keys of this configuration.
+/// Returns the vault with the configured keys.
 ///
 /// # Errors
-/// [`Error::Invalid`] for one that is none.
+/// [`Error::Invalid`] for an invalid key.
 pub(super) fn vault(config: &Config) -> Result<Vault> {
     let Some(keys) = &config.credentials.key else { return Ok(Vault::default()) };
     Vault::parse(keys.expose_secret()).map_err(|why| Error::invalid(config::named("credentials.key"), why))
 }
 
-/// The credentials of a database, for a command that changes them beside a service.
+/// Returns the credentials of a database, for a command that changes them while a service may be running.
 ///
 /// # Errors
-/// What of the configuration does not work.
+/// [`Error::Invalid`] for an invalid setting.
 pub fn credentials_beside(config: &Config, db: Db) -> Result<Credentials> {
     let guard = Arc::new(channels::guard(config)?);
     Ok(Credentials::new(db, Clock::System, guard, vault(config)?))

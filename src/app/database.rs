@@ -1,4 +1,4 @@
-//! The database of a configuration, and the time of all who use it.
+//! Opens the configured database, and corrects the clock to the database's time.
 
 use std::sync::Arc;
 
@@ -7,15 +7,15 @@ use secrecy::ExposeSecret;
 use super::pulse::Pulse;
 use crate::clock::Clock;
 use crate::config::Config;
-pub use crate::db::migrations::{Known as Migration, Target};
+pub use crate::db::migrations::{KnownMigration as Migration, Target};
 use crate::db::{Db, DbOptions, Workload, offline};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 
-/// Opens the database of this configuration, with its commits measured.
+/// Opens the configured database and measures its commits.
 ///
 /// # Errors
-/// Those of [`Db::open`].
+/// Errors of [`Db::open`].
 pub async fn open_db(config: &Config, metrics: &Metrics) -> Result<Db> {
     let measured = metrics.clone();
     let options = DbOptions {
@@ -27,10 +27,11 @@ pub async fn open_db(config: &Config, metrics: &Metrics) -> Result<Db> {
     tokio::task::spawn_blocking(move || Db::open(options)).await.map_err(|e| Error::Internal(e.into()))?
 }
 
-/// Takes migrations back to `target`, if one is given. Returns the names of those that were, and all that there are.
+/// Reverts migrations down to `target`, if one is given. Returns the names of the reverted migrations, and all
+/// migrations.
 ///
 /// # Errors
-/// Those of [`offline::revert`] and [`offline::status`].
+/// Errors of [`offline::revert`] and [`offline::status`].
 pub async fn migrations(config: Config, target: Option<Target>) -> Result<(Vec<String>, Vec<Migration>)> {
     let work = move || {
         let url = config.database.url.expose_secret();
@@ -40,11 +41,12 @@ pub async fn migrations(config: Config, target: Option<Target>) -> Result<(Vec<S
     tokio::task::spawn_blocking(work).await.map_err(|e| Error::Internal(e.into()))?
 }
 
-/// The clock of a service, corrected to the database's if other nodes may use that, and what keeps looking at both.
+/// Returns the clock of a service, corrected to the database's time if other nodes may use the database, and the pulse
+/// that keeps checking both.
 pub(super) async fn followed(db: &Db, clock: Clock, metrics: &Metrics) -> (Clock, Pulse) {
     let clock = if db.is_single_node() { clock } else { clock.corrected() };
     let mut pulse = Pulse::new(db.doing(Workload::Probe), clock.clone(), metrics.clone());
-    // the first messages go by the right time as well
+    // before the first messages, so that they use the corrected time
     pulse.run_once().await;
     (clock, pulse)
 }

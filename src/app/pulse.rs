@@ -1,23 +1,23 @@
-//! Looks at the database once a second: whether it can be written to, what time it is there, and whether SQLite's file is
-//! where it was.
+//! Checks the database: once a second that it accepts a write and what its time is, and twice a second that SQLite's
+//! file is in place.
 
 use std::time::Duration;
 
 use crate::clock::Clock;
 use crate::db::Db;
-use crate::lifecycle::{Shutdown, Trigger};
+use crate::lifecycle::{Shutdown, ShutdownTrigger};
 use crate::metrics::Metrics;
 
-/// Between two looks. A file that is gone is noticed within two of them.
+/// The pause between two checks of the file. A missing file is noticed within two of them.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Between two writes.
+/// The pause between two writes.
 const PULSE: Duration = Duration::from_secs(1);
-/// A measurement that took longer says too little of the clock.
+/// The duration above which a measurement is too inaccurate to compare clocks.
 const SLOW: Duration = Duration::from_millis(500);
-/// A clock that is wrong by more seconds is logged.
+/// The offset in seconds above which the clock is reported as wrong.
 const WRONG: f64 = 2.0;
 
-/// Looks after a database.
+/// Checks a database periodically.
 pub(super) struct Pulse {
     db: Db,
     clock: Clock,
@@ -30,8 +30,8 @@ impl Pulse {
         Self { db, clock, metrics, is_wrong: false }
     }
 
-    /// Runs until the shutdown, and asks for it when the database is not there any more.
-    pub(super) async fn run(mut self, trigger: Trigger, shutdown: Shutdown) {
+    /// Runs until the shutdown, and triggers the shutdown if SQLite's file is gone.
+    pub(super) async fn run(mut self, trigger: ShutdownTrigger, shutdown: Shutdown) {
         let mut next = tokio::time::Instant::now() + PULSE;
         while !shutdown.is_fired() {
             if !self.db.is_in_place() {
@@ -50,7 +50,7 @@ impl Pulse {
         }
     }
 
-    /// One write, with a look at the clock.
+    /// Writes once, and compares the clocks.
     pub(super) async fn run_once(&mut self) {
         let before = self.clock.own();
         match self.db.pulse(self.clock.now()).await {
@@ -60,7 +60,7 @@ impl Pulse {
                     self.compare(self.clock.compare((before, time, after)));
                 }
             }
-            Err(error) => tracing::warn!(%error, "the database could not be written to"),
+            Err(error) => tracing::warn!(%error, "database write failed"),
         }
     }
 
@@ -70,10 +70,10 @@ impl Pulse {
         if is_wrong && !self.is_wrong {
             tracing::error!(
                 ahead_seconds = ahead,
-                "this machine's clock differs from the database's, whose time is used; set it by NTP"
+                "clock differs from the database's time, which is used instead; synchronize this machine by NTP"
             );
         } else if self.is_wrong && !is_wrong {
-            tracing::info!(ahead_seconds = ahead, "this machine's clock agrees with the database's again");
+            tracing::info!(ahead_seconds = ahead, "clock agrees with the database's time again");
         }
         self.is_wrong = is_wrong;
     }

@@ -1,4 +1,4 @@
-//! The secrets that are generated if they are not configured.
+//! Secrets that are generated if they are not configured.
 
 use std::sync::Arc;
 
@@ -9,15 +9,15 @@ use crate::db::Db;
 use crate::db::secrets::secret;
 use crate::db::types::Timestamp;
 use crate::error::Result;
-use crate::preferences::link::Links;
+use crate::preferences::link::UnsubscribeLinks;
 
-/// The secrets of tokens and links: the configured ones, and in place of one that is not configured one that was
-/// generated and is kept in the database. Never the API key: a link would let its reader try keys without asking.
+/// The secrets of tokens and links: each is the configured secret, else a random one that is generated once and stored
+/// in the database. The API key is never used, since the reader of a link could try keys against it offline.
 #[derive(Clone)]
 pub(super) struct Secrets {
     pub(super) inbox: Vec<u8>,
     pub(super) unsubscribe: Vec<u8>,
-    /// Encrypts what is kept of answers with secrets, where there is no key for credentials.
+    /// Encrypts stored responses that contain secrets, if there is no key for credentials.
     pub(super) answers: Vec<u8>,
 }
 
@@ -36,9 +36,9 @@ impl Secrets {
         })
     }
 
-    /// Makes the links to unsubscribe, if recipients can reach the service.
-    pub(super) fn links(&self, config: &Config) -> Option<Arc<Links>> {
+    /// Returns the builder of unsubscribe links, if the service has a public URL.
+    pub(super) fn links(&self, config: &Config) -> Option<Arc<UnsubscribeLinks>> {
         let url = config.http.public_url.as_deref();
-        url.map(|url| Arc::new(Links::new(url, &self.unsubscribe)))
+        url.map(|url| Arc::new(UnsubscribeLinks::new(url, &self.unsubscribe)))
     }
 }

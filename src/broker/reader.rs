@@ -239,7 +239,7 @@ fn find_fault(event: &mut Incoming) {
     let fault = match event.body.len() {
         0 => "it has no body".to_owned(),
         size if size > LARGEST_EVENT => {
-            format!("its body has {size} bytes; at most {LARGEST_EVENT} are taken")
+            format!("its body has {size} bytes; at most {LARGEST_EVENT} are accepted")
         }
         _ => return,
     };

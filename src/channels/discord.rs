@@ -1,16 +1,17 @@
-//! Discord's webhooks, and the incoming webhooks of Slack, Mattermost and whoever speaks as they do.
+//! Discord webhooks, and the incoming webhooks of Slack, Mattermost and compatible services.
 //!
-//! The recipient is the webhook's URL. One of Discord's hosts with the path `/api[/vN]/webhooks/{id}/{token}` gets
-//! `{"content", "nonce", "enforce_nonce", "allowed_mentions", …}` with `?wait=true`, whose answer has the message's id
-//! (<https://docs.discord.com/developers/resources/webhook#execute-webhook>). Any other URL gets `{"text", …}`
-//! (<https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks>); so does Discord's own `…/slack`.
+//! The recipient is the webhook's URL. A URL on one of Discord's hosts with the path `/api[/vN]/webhooks/{id}/{token}`
+//! gets `{"content", "nonce", "enforce_nonce", "allowed_mentions", …}` with `?wait=true`, so that the response contains
+//! the message's id (<https://docs.discord.com/developers/resources/webhook#execute-webhook>). Any other URL gets
+//! `{"text", …}` (<https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks>), Discord's own `…/slack`
+//! included.
 //!
-//! The subject is the first line, in bold. `data` may bear the fields in [`OF_DISCORD`] or [`OF_SLACK`]; others are an
-//! error, since they would be passed over in silence. Unless `data` says otherwise nobody is mentioned: an `@everyone`
-//! in a client's name is a word.
+//! The subject is the first line, in bold. `data` may contain the fields in [`OF_DISCORD`] or [`OF_SLACK`]; any other
+//! field is an error, since the peer would ignore it silently. Mentions are off unless `data` enables them, so an
+//! `@everyone` in a client's name is plain text.
 //!
 //! The nonce is the message's id. Discord documents `enforce_nonce` for bots' messages and not for webhooks, so a
-//! second attempt may show twice.
+//! second attempt may be shown twice.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,15 +23,15 @@ use serde_json::{Map, Value, json};
 use url::Url;
 
 use super::http::{is_transient, retry_after};
-use super::{Answer, Channel, Delivery, Sending, Verdict, hook};
+use super::{AttemptFuture, AttemptReport, Channel, Delivery, DeliveryResult, hook};
 use crate::clock::Clock;
 use crate::db::types::MessageId;
-use crate::egress::guard::{Answered, Guard, Plain};
+use crate::egress::guard::{Guard, HttpResponse, PlainHttp};
 use crate::kinds::ChannelKind;
 
-/// Characters of `content` at most, as Discord documents.
+/// The most characters of `content`, as Discord documents.
 const LONGEST_CONTENT: usize = 2000;
-/// What `data` may bear to Discord.
+/// The fields that `data` may contain for Discord.
 pub const OF_DISCORD: &[&str] = &[
     "embeds",
     "username",
@@ -43,7 +44,7 @@ pub const OF_DISCORD: &[&str] = &[
     "applied_tags",
     "poll",
 ];
-/// What `data` may bear to the others.
+/// The fields that `data` may contain for Slack and compatible services.
 pub const OF_SLACK: &[&str] = &[
     "attachments",
     "blocks",
@@ -54,54 +55,54 @@ pub const OF_SLACK: &[&str] = &[
     "unfurl_links",
     "unfurl_media",
 ];
-/// Embeds at most, as Discord documents.
+/// The most embeds of a message, as Discord documents.
 const MOST_EMBEDS: usize = 10;
 
-/// What the adapter is set to.
+/// The settings of the adapter.
 #[derive(Debug, Clone)]
-pub struct Settings {
-    /// Hosts that are Discord, and all below them. They are believed when they say that a limit is for everybody.
+pub struct DiscordSettings {
+    /// Discord's hosts; their subdomains count too. Only these can report a limit that applies to all webhooks.
     pub hosts: Vec<String>,
 }
 
-impl Default for Settings {
+impl Default for DiscordSettings {
     fn default() -> Self {
         Self { hosts: vec!["discord.com".into(), "discordapp.com".into()] }
     }
 }
 
-/// The adapter.
+/// The adapter for Discord webhooks and Slack-like ones.
 pub struct Discord {
-    settings: Settings,
+    settings: DiscordSettings,
     guard: Arc<Guard>,
     clock: Clock,
 }
 
-/// What Discord says besides the status.
+/// The body of Discord's response.
 #[derive(Deserialize)]
 struct Reply {
-    /// The message's, when it was taken.
+    /// The id of the accepted message.
     id: Option<String>,
-    /// Seconds.
+    /// In seconds.
     retry_after: Option<f64>,
     #[serde(default)]
     global: bool,
-    /// What is wrong, as a number of Discord's list.
+    /// Discord's error code.
     code: Option<i64>,
 }
 
 impl Discord {
-    /// Through this guard, whose time for a request should be less than the engine's for an attempt.
-    pub fn new(settings: Settings, guard: Arc<Guard>, clock: Clock) -> Self {
+    /// Creates the adapter. The guard's timeout of a request should be shorter than the engine's timeout of an attempt.
+    pub fn new(settings: DiscordSettings, guard: Arc<Guard>, clock: Clock) -> Self {
         Self { settings, guard, clock }
     }
 
-    async fn attempt(&self, delivery: Delivery) -> Answer {
+    async fn attempt(&self, delivery: Delivery) -> AttemptReport {
         let Ok(mut url) = Url::parse(&delivery.recipient) else {
-            return Answer::permanent(None, "the recipient is no URL of a webhook");
+            return AttemptReport::permanent(None, "the recipient is not a webhook URL");
         };
-        // before anything is changed: what would be mended in silence is refused
-        let mut target = self.guard.check_url(&delivery.recipient, Plain::WithinAllowed);
+        // checks the URL as it was given, so that a malformed one is refused and not silently corrected
+        let mut target = self.guard.check_url(&delivery.recipient, PlainHttp::WithinAllowed);
         let is_discord = self.is_discord(&url);
         if target.is_ok() && is_discord {
             let others: Vec<(String, String)> = url
@@ -110,30 +111,32 @@ impl Discord {
                 .map(|(k, v)| (k.into(), v.into()))
                 .collect();
             url.query_pairs_mut().clear().extend_pairs(others).append_pair("wait", "true");
-            target = self.guard.check_url(url.as_str(), Plain::WithinAllowed);
+            target = self.guard.check_url(url.as_str(), PlainHttp::WithinAllowed);
         }
         let target = match target {
             Ok(target) => target,
-            Err(why) => return Answer::permanent(None, why.to_string()),
+            Err(why) => return AttemptReport::permanent(None, why.to_string()),
         };
         let body = if is_discord { discord_body(&delivery) } else { slack_body(&delivery) };
         let body = match body {
             Ok(body) => Value::Object(body).to_string(),
-            Err(why) => return Answer::permanent(None, why),
+            Err(why) => return AttemptReport::permanent(None, why),
         };
         match hook::post(&self.guard, target, HeaderMap::new(), body).await {
             Ok(answered) if is_discord => self.read(&answered),
             Ok(answered) if answered.status.is_success() => {
-                Answer::delivered(Some(answered.status.as_u16()), None)
+                AttemptReport::delivered(Some(answered.status.as_u16()), None)
             }
-            // Slack's words for a webhook or a channel that is no more
+            // Slack's status for a deleted webhook or channel
             Ok(answered) if answered.status == StatusCode::NOT_FOUND => gone(answered.status),
             Ok(answered) => hook::refused(answered.status, retry_after(&answered.headers, self.clock.now())),
-            // one server for all of Discord: its silence concerns everybody
-            Err(Answer { verdict: Verdict::Deferred { error, retry_after }, status_code, .. })
-                if is_discord =>
-            {
-                Answer::of(Verdict::Transient { error, retry_after }, status_code)
+            // one server serves all of Discord, so its silence concerns every message
+            Err(AttemptReport {
+                verdict: DeliveryResult::Deferred { error, retry_after },
+                status_code,
+                ..
+            }) if is_discord => {
+                AttemptReport::of(DeliveryResult::Transient { error, retry_after }, status_code)
             }
             Err(answer) => answer,
         }
@@ -153,14 +156,14 @@ impl Discord {
         is_webhook && self.settings.hosts.iter().any(is_below)
     }
 
-    /// What an answer of Discord's means.
-    fn read(&self, answered: &Answered) -> Answer {
-        let Answered { status, headers, body, .. } = answered;
+    /// Interprets Discord's response.
+    fn read(&self, answered: &HttpResponse) -> AttemptReport {
+        let HttpResponse { status, headers, body, .. } = answered;
         let (status, code) = (*status, Some(status.as_u16()));
         let reply = serde_json::from_slice::<Reply>(body).ok();
         if status.is_success() {
-            // without its id it was taken all the same: a second attempt would show twice
-            return Answer::delivered(code, reply.and_then(|reply| reply.id));
+            // accepted even without an id: a second attempt would be shown twice
+            return AttemptReport::delivered(code, reply.and_then(|reply| reply.id));
         }
         if matches!(status, StatusCode::NOT_FOUND | StatusCode::UNAUTHORIZED) {
             return gone(status);
@@ -169,21 +172,21 @@ impl Discord {
             return self.limited(headers, reply.as_ref());
         }
         let error = match reply.and_then(|reply| reply.code) {
-            Some(number) => format!("Discord answered {status} with code {number}"),
-            None => format!("Discord answered {status}"),
+            Some(number) => format!("Discord returned {status} with code {number}"),
+            None => format!("Discord returned {status}"),
         };
         if is_transient(status) {
             let retry_after = retry_after(headers, self.clock.now());
-            return Answer::of(Verdict::Transient { error, retry_after }, code);
+            return AttemptReport::of(DeliveryResult::Transient { error, retry_after }, code);
         }
-        Answer::permanent(code, error)
+        AttemptReport::permanent(code, error)
     }
 
-    /// A limit of one webhook is for that one alone. One that is global, or that no word of Discord's API comes with
-    /// (its front door bans an address), is for all.
-    fn limited(&self, headers: &HeaderMap, reply: Option<&Reply>) -> Answer {
+    /// The limit of one webhook applies to that webhook alone. A global limit, or a 429 without Discord's body (its
+    /// edge bans an IP address), applies to all.
+    fn limited(&self, headers: &HeaderMap, reply: Option<&Reply>) -> AttemptReport {
         let text = |name| headers.get(name).and_then(|value| value.to_str().ok());
-        // more than can be counted is the longest wait that there is; the engine bounds it
+        // an overflowing value becomes the longest duration; the engine bounds it
         let seconds = |seconds: f64| {
             (seconds >= 0.0).then(|| Duration::try_from_secs_f64(seconds).unwrap_or(Duration::MAX))
         };
@@ -199,16 +202,16 @@ impl Discord {
         let status = StatusCode::TOO_MANY_REQUESTS;
         match wait {
             Some(retry_after) if is_global => {
-                Answer::of(Verdict::Throttled { retry_after }, Some(status.as_u16()))
+                AttemptReport::of(DeliveryResult::Throttled { retry_after }, Some(status.as_u16()))
             }
-            wait => hook::deferred(Some(status.as_u16()), format!("Discord answered {status}"), wait),
+            wait => hook::deferred(Some(status.as_u16()), format!("Discord returned {status}"), wait),
         }
     }
 }
 
-fn gone(status: StatusCode) -> Answer {
-    let error = format!("there is no such webhook any more: its server answered {status}");
-    Answer::of(Verdict::Gone { error }, Some(status.as_u16()))
+fn gone(status: StatusCode) -> AttemptReport {
+    let error = format!("the webhook no longer exists: its server returned {status}");
+    AttemptReport::of(DeliveryResult::Gone { error }, Some(status.as_u16()))
 }
 
 type Body = Map<String, Value>;
@@ -222,11 +225,11 @@ fn discord_body(delivery: &Delivery) -> Result<Body, String> {
     let length = content.chars().count();
     if length > LONGEST_CONTENT {
         return Err(format!(
-            "subject and text have {length} characters together: Discord takes {LONGEST_CONTENT}"
+            "subject and text together have {length} characters; Discord accepts at most {LONGEST_CONTENT}"
         ));
     }
     if body.get("embeds").and_then(Value::as_array).is_some_and(|embeds| embeds.len() > MOST_EMBEDS) {
-        return Err(format!("data has more than {MOST_EMBEDS} embeds: Discord takes no more"));
+        return Err(format!("data has more than {MOST_EMBEDS} embeds, the limit of Discord"));
     }
     body.insert("content".into(), content.into());
     body.insert("nonce".into(), nonce(delivery.id).into());
@@ -237,7 +240,7 @@ fn discord_body(delivery: &Delivery) -> Result<Body, String> {
 
 fn slack_body(delivery: &Delivery) -> Result<Body, String> {
     let mut body = of_data(delivery, OF_SLACK)?;
-    // they read these three as markup, and nothing else (Slack, "Escaping text")
+    // these three characters are the markup of Slack and compatible services (Slack, "Escaping text")
     let escaped = |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
     let text = match &delivery.subject {
         Some(subject) => format!("*{}*\n{}", escaped(subject), escaped(&delivery.text)),
@@ -247,17 +250,17 @@ fn slack_body(delivery: &Delivery) -> Result<Body, String> {
     Ok(body)
 }
 
-/// The fields of `data`, if they are all known.
+/// Returns the fields of `data`, if all of them are known.
 fn of_data(delivery: &Delivery, known: &[&str]) -> Result<Body, String> {
     let Some(data) = delivery.data.as_deref() else { return Ok(Body::new()) };
-    let fields: Body = serde_json::from_str(data).map_err(|_| "the data is no JSON object".to_owned())?;
+    let fields: Body = serde_json::from_str(data).map_err(|_| "the data is not a JSON object".to_owned())?;
     if fields.keys().any(|name| !known.contains(&name.as_str())) {
-        return Err(format!("data has a field that is not known here; it may have {}", known.join(", ")));
+        return Err(format!("data has an unknown field; it may have {}", known.join(", ")));
     }
     Ok(fields)
 }
 
-/// The bits of the id in base 62: a nonce has at most 25 characters.
+/// Encodes the id in base 62: a nonce has at most 25 characters.
 fn nonce(id: MessageId) -> String {
     const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz";
     let mut rest = id.0.as_u128();
@@ -275,7 +278,7 @@ impl Channel for Discord {
         ChannelKind::Discord
     }
 
-    fn send(&self, delivery: Delivery) -> Sending<'_> {
+    fn send(&self, delivery: Delivery) -> AttemptFuture<'_> {
         Box::pin(self.attempt(delivery))
     }
 
@@ -283,7 +286,7 @@ impl Channel for Discord {
         true
     }
 
-    /// Discord promises it for bots' messages and not for webhooks.
+    /// Discord documents deduplication by nonce for bots' messages and not for webhooks.
     fn drops_repeats(&self) -> bool {
         false
     }

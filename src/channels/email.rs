@@ -1,43 +1,43 @@
-//! Mail by SMTP (RFC 5321), handed to one of several mail servers that take it from this service.
+//! E-mail by SMTP (RFC 5321), through one of several mail servers that relay for this service.
 //!
-//! A mail is written by `lettre`; the way to the server is of our own, since `lettre`'s makes a round trip of every
-//! command, and a write of its own of the dot at the end.
+//! `lettre` builds the mail. The SMTP client is our own, since `lettre`'s makes one round trip for each command and
+//! sends the final dot in a separate write.
 
 mod address;
 mod connection;
-mod judgement;
 mod message;
 mod relay;
 mod reply;
+mod reply_codes;
 mod settings;
 mod tls;
 
 use std::net::IpAddr;
 
-pub use settings::{Login, Server, Settings, Tls, servers};
+pub use settings::{MailServer, SmtpLogin, SmtpSettings, Tls, servers};
 
-use self::connection::Unopened;
+use self::connection::ConnectError;
 use self::message::{Composer, Mail};
 use self::relay::Relay;
-use super::{Answer, Channel, Delivery, Sending};
+use super::{AttemptFuture, AttemptReport, Channel, Delivery};
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 use crate::kinds::ChannelKind;
 
-/// The adapter.
+/// The SMTP adapter.
 pub struct Email {
     composer: Composer,
     relays: Vec<Relay>,
 }
 
 impl Email {
-    /// As the settings say. Connects to nobody yet.
+    /// Creates the adapter from the settings. It opens no connection.
     ///
     /// # Errors
-    /// [`Error::Invalid`] names the setting that cannot be used; when the TLS stack cannot be set up.
-    pub fn new(settings: Settings, clock: Clock) -> Result<Self> {
+    /// [`Error::Invalid`] with the setting that cannot be used, or if TLS cannot be set up.
+    pub fn new(settings: SmtpSettings, clock: Clock) -> Result<Self> {
         let composer = Composer::new(&settings, clock)?;
-        let Settings { servers, hello_name, extra_ca, mails_per_connection, .. } = settings;
+        let SmtpSettings { servers, hello_name, extra_ca, mails_per_connection, .. } = settings;
         if servers.is_empty() {
             return Err(Error::invalid(
                 "email.smtp_url (SMTP_URL)",
@@ -46,7 +46,7 @@ impl Email {
         }
         if let Some(server) = servers.iter().find(|server| is_overheard(server)) {
             let why = format!(
-                "the password for {} would go over the network in clear: set SMTP_TLS to required or implicit",
+                "the password for {} would be sent over the network in clear text: set SMTP_TLS to required or implicit",
                 server.host
             );
             return Err(Error::invalid("email.smtp_url (SMTP_URL)", why));
@@ -54,7 +54,7 @@ impl Email {
         if !hello_name.as_deref().is_none_or(is_hello_name) {
             return Err(Error::invalid(
                 "email.hello_name (SMTP_HELLO_NAME)",
-                "must be a name such as mail.example.com",
+                "must be a host name such as mail.example.com",
             ));
         }
         if mails_per_connection == 0 {
@@ -66,15 +66,15 @@ impl Email {
         Ok(Self { composer, relays: servers.into_iter().map(relay).collect() })
     }
 
-    async fn attempt(&self, delivery: Delivery) -> Answer {
+    async fn attempt(&self, delivery: Delivery) -> AttemptReport {
         match self.composer.compose(&delivery) {
             Ok(mail) => self.hand_over(&mail).await,
-            Err(why) => Answer::permanent(None, why),
+            Err(why) => AttemptReport::permanent(None, why),
         }
     }
 
-    /// To one of the servers, by their weights; to another one while none that was asked can be used.
-    async fn hand_over(&self, mail: &Mail) -> Answer {
+    /// Sends the mail through a server drawn by weight. If that server is unusable, tries another.
+    async fn hand_over(&self, mail: &Mail) -> AttemptReport {
         let mut left: Vec<_> = self.relays.iter().filter(|relay| !relay.rests()).collect();
         if left.is_empty() {
             left = self.relays.iter().collect();
@@ -83,11 +83,11 @@ impl Email {
         while let Some(at) = drawn(left.iter().map(|relay| relay.weight())) {
             match left.swap_remove(at).deliver(mail).await {
                 Ok(answer) => return answer,
-                Err(Unopened::LocalFault) => return Answer::local_fault(),
-                Err(Unopened::Unusable(reason)) => why = reason,
+                Err(ConnectError::LocalFault) => return AttemptReport::local_fault(),
+                Err(ConnectError::Unusable(reason)) => why = reason,
             }
         }
-        Answer::none(why)
+        AttemptReport::none(why)
     }
 }
 
@@ -96,29 +96,29 @@ impl Channel for Email {
         ChannelKind::Email
     }
 
-    fn send(&self, delivery: Delivery) -> Sending<'_> {
+    fn send(&self, delivery: Delivery) -> AttemptFuture<'_> {
         Box::pin(self.attempt(delivery))
     }
 
-    /// SMTP has nothing to know a repeat by; some mailboxes fold mails of one `Message-ID`.
+    /// SMTP has no field to detect a repeat by; some mailboxes merge mails of one `Message-ID`.
     fn drops_repeats(&self) -> bool {
         false
     }
 }
 
-/// Whether somebody on the way could read its password.
-fn is_overheard(server: &Server) -> bool {
+/// Returns true if the password would cross the network in clear text.
+fn is_overheard(server: &MailServer) -> bool {
     let is_here = server.host == "localhost" || server.host.parse().is_ok_and(|ip: IpAddr| ip.is_loopback());
     server.login.is_some() && server.tls == Tls::None && !is_here
 }
 
-/// A name, or an address in brackets (RFC 5321, 4.1.3).
+/// Accepts a host name, or an address in brackets (RFC 5321, 4.1.3).
 fn is_hello_name(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte);
     (1..=255).contains(&name.len()) && name.bytes().all(is_plain)
 }
 
-/// Which of these is drawn, each as often as its weight says.
+/// Draws an index at random, in proportion to the weights.
 fn drawn(weights: impl Iterator<Item = u32> + Clone) -> Option<usize> {
     let sum = weights.clone().map(u64::from).sum::<u64>();
     let mut left = fastrand::u64(0..sum.max(1));

@@ -1,21 +1,21 @@
-//! A channel of any kind through a gateway of the user's, which knows the protocol and the secrets behind it:
-//! `POST {base}/v1/notify/{id}` with `{"id", "channel", "recipient", "subject"?, "text", "html"?, "data"?}`, answered by
-//! 2xx and `{"code": 0}`.
+//! A channel of any kind through a gateway of the operator, which holds the provider's protocol and secrets: `POST
+//! {base}/v1/notify/{id}` with `{"id", "channel", "recipient", "subject"?, "text", "html"?, "data"?}`. The gateway
+//! accepts with 2xx and `{"code": 0}`.
 
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::provider::Provider;
-use super::{Answer, Channel, Delivery, Sending};
+use super::provider::HttpProvider;
+use super::{AttemptFuture, AttemptReport, Channel, Delivery};
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::kinds::ChannelKind;
 
-/// The adapter.
+/// The gateway adapter.
 pub struct Gateway {
     kind: ChannelKind,
-    provider: Provider,
+    provider: HttpProvider,
 }
 
 #[derive(Serialize)]
@@ -28,13 +28,14 @@ struct Body<'a> {
     text: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     html: Option<&'a str>,
-    /// JSON already, which goes as it stands.
+    /// Already JSON; sent unchanged.
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<&'a RawValue>,
 }
 
 impl Gateway {
-    /// For messages of this `kind`, through the gateway at `base_url`; `setting` names where that address comes from.
+    /// Creates the adapter for messages of this `kind`, through the gateway at `base_url`; `setting` is the setting
+    /// that the URL comes from.
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::error::Error::Invalid) for an address or a token that cannot be used.
@@ -44,12 +45,12 @@ impl Gateway {
         token: Option<&SecretString>,
         clock: Clock,
     ) -> Result<Self> {
-        Ok(Self { kind, provider: Provider::new(setting, base_url, token, clock)? })
+        Ok(Self { kind, provider: HttpProvider::new(setting, base_url, token, clock)? })
     }
 
-    async fn attempt(&self, delivery: Delivery) -> Answer {
+    async fn attempt(&self, delivery: Delivery) -> AttemptReport {
         let Ok(data) = delivery.data.as_deref().map(serde_json::from_str::<&RawValue>).transpose() else {
-            return Answer::permanent(None, "the data is no JSON");
+            return AttemptReport::permanent(None, "the data is not JSON");
         };
         let id = delivery.id.to_string();
         let body = Body {
@@ -70,7 +71,7 @@ impl Channel for Gateway {
         self.kind
     }
 
-    fn send(&self, delivery: Delivery) -> Sending<'_> {
+    fn send(&self, delivery: Delivery) -> AttemptFuture<'_> {
         Box::pin(self.attempt(delivery))
     }
 }

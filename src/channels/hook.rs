@@ -1,5 +1,5 @@
-//! What the channels share whose recipients are URLs, each with a server of its own: how such a server is asked, and
-//! what its silence means.
+//! The parts that channels share whose recipients are URLs, each with its own server: sending, and the meaning of a
+//! refusal or a missing response.
 
 use std::time::Duration;
 
@@ -7,23 +7,23 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
 
 use super::http::is_transient;
-use super::{Answer, Verdict};
-use crate::egress::guard::{Answered, Ask, Failure, Guard, Target};
+use super::{AttemptReport, DeliveryResult};
+use crate::egress::guard::{Guard, HttpRequest, HttpResponse, RequestFailure, Target};
 
-/// Bytes of an answer that are read: so that its connection can be used again, and for the provider's id.
+/// Bytes of a response that are read, so that its connection can be reused, and to get the provider's id.
 const MOST_BODY: usize = 64 * 1024;
-/// For the body of an answer: the status has said what became of the message.
+/// Timeout of the response's body: the status has already decided the outcome.
 const BODY_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Posts JSON, and answers with what came or with what it means that nothing did.
+/// Posts JSON. Returns the response, or the outcome of an attempt without one.
 pub(super) async fn post(
     guard: &Guard,
     target: Target,
     mut headers: HeaderMap,
     body: String,
-) -> Result<Answered, Answer> {
+) -> Result<HttpResponse, AttemptReport> {
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-    let ask = Ask {
+    let ask = HttpRequest {
         method: Method::POST,
         target,
         headers,
@@ -33,31 +33,31 @@ pub(super) async fn post(
         body_timeout: BODY_TIMEOUT,
     };
     guard.send(ask).await.map_err(|failure| match failure {
-        Failure::Refused(why) => Answer::permanent(None, why.to_string()),
-        Failure::LocalFault => Answer::local_fault(),
+        RequestFailure::Refused(why) => AttemptReport::permanent(None, why.to_string()),
+        RequestFailure::LocalFault => AttemptReport::local_fault(),
         failure => deferred(None, failure.to_string(), None),
     })
 }
 
-/// The recipient's server did not take it, and may later.
+/// The answer for a server of the recipient that did not accept the message, and may later.
 pub(super) fn deferred(
     status_code: Option<u16>,
     error: impl Into<String>,
     retry_after: Option<Duration>,
-) -> Answer {
-    Answer::of(Verdict::Deferred { error: error.into(), retry_after }, status_code)
+) -> AttemptReport {
+    AttemptReport::of(DeliveryResult::Deferred { error: error.into(), retry_after }, status_code)
 }
 
-/// What a status means when it is no 2xx.
-pub(super) fn refused(status: StatusCode, retry_after: Option<Duration>) -> Answer {
-    let (code, error) = (Some(status.as_u16()), format!("the recipient's server answered {status}"));
+/// Maps a status other than 2xx to an outcome.
+pub(super) fn refused(status: StatusCode, retry_after: Option<Duration>) -> AttemptReport {
+    let (code, error) = (Some(status.as_u16()), format!("the recipient's server returned {status}"));
     match status {
-        StatusCode::GONE => Answer::of(Verdict::Gone { error }, code),
+        StatusCode::GONE => AttemptReport::of(DeliveryResult::Gone { error }, code),
         status if is_transient(status) => deferred(code, error, retry_after),
-        status if status.is_redirection() => Answer::permanent(
+        status if status.is_redirection() => AttemptReport::permanent(
             code,
-            format!("{error}; redirects are not followed: give the URL that it leads to"),
+            format!("{error}; redirects are not followed: use the URL that it leads to"),
         ),
-        _ => Answer::permanent(code, error),
+        _ => AttemptReport::permanent(code, error),
     }
 }

@@ -1,4 +1,4 @@
-//! How the answers of providers over HTTP are read, whoever they are.
+//! Reads the HTTP responses of providers of any kind.
 
 use std::time::Duration;
 
@@ -6,29 +6,29 @@ use chrono::{DateTime, Utc};
 use hyper::StatusCode;
 use hyper::header::{HeaderMap, HeaderName, RETRY_AFTER};
 
-use super::Answer;
+use super::AttemptReport;
 use crate::db::types::Timestamp;
-use crate::egress::NoAnswer;
+use crate::egress::NoResponse;
 
-/// Bears the message's id, so that a provider can drop a second request.
+/// The header with the message's id, by which a provider can drop a repeated request.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// What it comes to when `whom` gave no answer.
-pub(super) fn unanswered(whom: &str, why: NoAnswer) -> Answer {
-    Answer::none(match why {
-        NoAnswer::LocalFault => return Answer::local_fault(),
-        NoAnswer::Unreachable => format!("{whom} could not be reached"),
-        NoAnswer::Broken(how) => format!("the connection broke before an answer came ({how})"),
+/// The answer for a request to `peer` that got no response.
+pub(super) fn unanswered(peer: &str, why: NoResponse) -> AttemptReport {
+    AttemptReport::none(match why {
+        NoResponse::LocalFault => return AttemptReport::local_fault(),
+        NoResponse::Unreachable => format!("{peer} could not be reached"),
+        NoResponse::Broken(how) => format!("the connection broke before a response arrived ({how})"),
     })
 }
 
-/// Whether it may work later: 408 request timeout, 425 too early, 429 too many, 5xx.
+/// Returns true if a later attempt may succeed: 408 Request Timeout, 425 Too Early, 429 Too Many Requests and 5xx.
 pub(super) fn is_transient(status: StatusCode) -> bool {
     status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429)
 }
 
-/// Returns how long to wait at least: seconds, or a date in any of its three forms (RFC 9110, 5.6.7 and 10.2.3). A
-/// number that is too large to be one is the longest wait that there is; the engine bounds it.
+/// Returns the minimum wait, from a number of seconds or any of the three date formats (RFC 9110, 5.6.7 and 10.2.3). A
+/// number that overflows becomes the longest duration; the engine bounds it.
 pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duration> {
     let text = headers.get(RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -36,7 +36,7 @@ pub(super) fn retry_after(headers: &HeaderMap, now: Timestamp) -> Option<Duratio
     }
     let date = match httpdate::parse_http_date(text) {
         Ok(date) => DateTime::<Utc>::from(date),
-        // what mail writes, with its offset
+        // the date format of e-mail, with its offset
         Err(_) => DateTime::parse_from_rfc2822(text).ok()?.to_utc(),
     };
     (date - now.datetime()).to_std().ok()
@@ -78,7 +78,7 @@ mod tests {
     }
 
     proptest! {
-        /// However a moment is written, the wait ends at it.
+        /// The wait ends at the same moment for every date format.
         #[test]
         fn each_form_of_a_date_is_the_same_moment(now in 946_684_800i64..2_000_000_000, ahead in 0i64..100_000_000) {
             let at = |seconds| DateTime::<Utc>::from_timestamp(seconds, 0).unwrap();

@@ -1,51 +1,52 @@
-//! Messages into users' inboxes, which this service keeps itself.
+//! Messages to users' inboxes, which this service stores itself.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::{Answer, Channel, Delivery, Sending};
+use super::{AttemptFuture, AttemptReport, Channel, Delivery};
 use crate::kinds::ChannelKind;
 
-/// Why a message is not in its inbox.
+/// The reason why a message was not stored in its inbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NotPut {
-    /// The inboxes cannot be written to right now. It may be there all the same.
+pub enum StoreError {
+    /// The inboxes cannot be written at present. The message may have been stored.
     Away,
-    /// The recipient is no user's id.
+    /// The recipient is not a user's id.
     NoUser,
-    /// It cannot be kept: a character that the database takes in no text.
+    /// The message cannot be stored: it has a character that the database accepts in no text.
     Refused,
 }
 
 /// The future of putting a message into an inbox.
-pub type Putting<'a> = Pin<Box<dyn Future<Output = Result<(), NotPut>> + Send + 'a>>;
+pub type StoreFuture<'a> = Pin<Box<dyn Future<Output = Result<(), StoreError>> + Send + 'a>>;
 
-/// Where inboxes are kept.
-pub trait Inboxes: Send + Sync {
-    /// Puts a message into its recipient's inbox; it is on disk when this answers. A message that is there already stays
-    /// as it is, and that is no error.
-    fn put(&self, delivery: Delivery) -> Putting<'_>;
+/// The storage of inboxes.
+pub trait InboxStore: Send + Sync {
+    /// Stores a message in its recipient's inbox; it is on disk when the future completes. A message that is already
+    /// there stays unchanged, which is not an error.
+    fn put(&self, delivery: Delivery) -> StoreFuture<'_>;
 }
 
-/// The adapter.
-pub struct InApp(Arc<dyn Inboxes>);
+/// The adapter that stores messages in inboxes.
+pub struct InApp(Arc<dyn InboxStore>);
 
 impl InApp {
-    /// Into these inboxes.
-    pub fn new(inboxes: Arc<dyn Inboxes>) -> Self {
+    /// Creates the adapter for these inboxes.
+    pub fn new(inboxes: Arc<dyn InboxStore>) -> Self {
         Self(inboxes)
     }
 
-    async fn attempt(&self, delivery: Delivery) -> Answer {
+    async fn attempt(&self, delivery: Delivery) -> AttemptReport {
         match self.0.put(delivery).await {
-            Ok(()) => Answer::delivered(None, None),
-            Err(NotPut::Away) => Answer::none("the inbox cannot be written to right now"),
-            Err(NotPut::NoUser) => {
-                Answer::permanent(None, "the recipient is no user's id: 1 to 200 characters without spaces")
-            }
-            Err(NotPut::Refused) => {
-                Answer::permanent(None, "the inbox cannot keep it: take out characters such as U+0000")
+            Ok(()) => AttemptReport::delivered(None, None),
+            Err(StoreError::Away) => AttemptReport::none("the inbox is unavailable"),
+            Err(StoreError::NoUser) => AttemptReport::permanent(
+                None,
+                "the recipient is not a user's id: 1 to 200 characters without spaces",
+            ),
+            Err(StoreError::Refused) => {
+                AttemptReport::permanent(None, "the inbox cannot store it: remove characters such as U+0000")
             }
         }
     }
@@ -56,7 +57,7 @@ impl Channel for InApp {
         ChannelKind::InApp
     }
 
-    fn send(&self, delivery: Delivery) -> Sending<'_> {
+    fn send(&self, delivery: Delivery) -> AttemptFuture<'_> {
         Box::pin(self.attempt(delivery))
     }
 }
@@ -64,12 +65,12 @@ impl Channel for InApp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::channels::Verdict;
+    use crate::channels::DeliveryResult;
 
-    struct Fixed(Result<(), NotPut>);
+    struct Fixed(Result<(), StoreError>);
 
-    impl Inboxes for Fixed {
-        fn put(&self, _: Delivery) -> Putting<'_> {
+    impl InboxStore for Fixed {
+        fn put(&self, _: Delivery) -> StoreFuture<'_> {
             Box::pin(std::future::ready(self.0))
         }
     }
@@ -80,10 +81,13 @@ mod tests {
             let delivery = Delivery::to("user-1", "hello");
             InApp::new(Arc::new(Fixed(came))).send(delivery).await.verdict
         };
-        assert_eq!(verdict(Ok(())).await, Verdict::Delivered);
-        assert!(matches!(verdict(Err(NotPut::Away)).await, Verdict::Transient { retry_after: None, .. }));
-        for never in [NotPut::NoUser, NotPut::Refused] {
-            assert!(matches!(verdict(Err(never)).await, Verdict::Permanent { .. }), "{never:?}");
+        assert_eq!(verdict(Ok(())).await, DeliveryResult::Delivered);
+        assert!(matches!(
+            verdict(Err(StoreError::Away)).await,
+            DeliveryResult::Transient { retry_after: None, .. }
+        ));
+        for never in [StoreError::NoUser, StoreError::Refused] {
+            assert!(matches!(verdict(Err(never)).await, DeliveryResult::Permanent { .. }), "{never:?}");
         }
     }
 }

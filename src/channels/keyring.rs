@@ -1,40 +1,42 @@
-//! What lets a request in at a server that wants to know who asks: credentials that are kept elsewhere, by their names.
+//! The port to named credentials for servers that require authentication. The credentials are stored elsewhere.
 
 use std::future::Future;
 use std::pin::Pin;
 
 use hyper::header::{HeaderName, HeaderValue};
 
-/// What a credential adds to a request.
+/// The header that a credential adds to a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Authorization {
-    /// Most often `authorization`.
+    /// Usually `authorization`.
     pub name: HeaderName,
     /// Marked as sensitive.
     pub value: HeaderValue,
-    /// Which of all that were fetched it is.
+    /// The sequence number of the fetch that produced it.
     pub number: u64,
 }
 
-/// Why there is none, in words that bear nothing of the credential but its name.
+/// The reason why there is no authorization. The text reveals nothing of the credential but its name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unauthorized {
-    /// And there will not be by itself: it is not there, or its server refuses it.
+    /// Retrying does not help: the credential does not exist, or its server refuses it.
     Never(String),
-    /// And there may be later.
+    /// A later attempt may succeed.
     NotNow(String),
-    /// This machine could make no connection to whoever grants it.
+    /// This machine could not connect to the token endpoint.
     LocalFault,
 }
 
-/// A future [`Authorization`]. Dropping it gives up what it fetches; whoever waits for the same fetches it then.
+/// A future [`Authorization`]. Dropping it cancels the fetch; another waiter for the same credential then starts it
+/// again.
 pub type Authorizing<'a> = Pin<Box<dyn Future<Output = Result<Authorization, Unauthorized>> + Send + 'a>>;
 
-/// The credentials that requests name.
+/// The credentials that requests refer to by name.
 pub trait Keyring: Send + Sync {
-    /// Asked before every attempt, so it remembers.
+    /// Returns the authorization. Called before every attempt, so implementations cache.
     fn authorize<'a>(&'a self, credential: &'a str) -> Authorizing<'a>;
 
-    /// The server answered 401 to it: what was fetched is fetched anew, unless it is new.
+    /// Reports that the server returned 401: the cached value is fetched again, unless it is newer than
+    /// `authorization`.
     fn refuse(&self, credential: &str, authorization: &Authorization);
 }

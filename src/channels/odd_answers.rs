@@ -1,4 +1,4 @@
-//! Answers with an odd head: their status decides, and nothing is sent twice.
+//! Responses with a malformed head: the status decides, and no message is sent twice.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use super::discord::{self, Discord};
 use super::gateway::Gateway;
 use super::keyring::{Authorization, Authorizing, Keyring, Unauthorized};
-use super::request::{HttpRequests, Spec};
+use super::request::{HttpRequests, RequestSpec};
 use super::sms::Sms;
 use super::sms_http::HttpSms;
 use super::webhook::{SameForAll, Secret, Webhook};
@@ -20,10 +20,10 @@ use super::*;
 use crate::clock::Clock;
 use crate::egress::guard::{Guard, Settings};
 
-/// A body that every provider's API reads as success.
+/// A body that every provider's API treats as success.
 const TAKEN: &str = r#"{"code": 0, "id": "7"}"#;
 
-/// Lines of a head, each wrong in its own way; `LENGTH` is the body's.
+/// Lines of a head, each wrong in its own way; `LENGTH` is replaced by the body's length.
 const ODD: &[&str] = &[
     "X-A: one\r\n two\r\n\tthree\r\nContent-Length: LENGTH",
     "Server : x\r\nContent-Length : LENGTH",
@@ -55,7 +55,7 @@ fn odd_answers(status: &str, body: &str) -> Vec<String> {
     ODD.iter().map(answer).collect()
 }
 
-/// A server that gives each request the same answer, closes, and counts the requests.
+/// A server that sends the same response to every request, closes, and counts the requests.
 struct Server {
     url: String,
     requests: Arc<AtomicUsize>,
@@ -90,7 +90,7 @@ impl Server {
                     count.fetch_add(1, Ordering::SeqCst);
                     let _ = socket.write_all(answer.as_bytes()).await;
                     let _ = socket.shutdown().await;
-                    // until the client has gone too, so that nothing is reset
+                    // until the client has closed too, so that the connection is not reset
                     while socket.read(&mut [0; 64]).await.is_ok_and(|read| read > 0) {}
                 }
             }
@@ -116,7 +116,7 @@ impl Keyring for NoCredentials {
 }
 
 fn request(url: &str, is_report: bool) -> Delivery {
-    let spec = Spec {
+    let spec = RequestSpec {
         verb: "POST".into(),
         url: url.to_owned(),
         headers: Vec::new(),
@@ -130,7 +130,7 @@ fn request(url: &str, is_report: bool) -> Delivery {
     Delivery { request: Some(Arc::new(spec)), ..Delivery::to(url, "") }
 }
 
-/// Every way in which a message goes out over HTTP, with a delivery for it.
+/// Every way to send a message over HTTP, with a delivery for it.
 fn paths(base: &str) -> Vec<(&'static str, Box<dyn Channel>, Delivery)> {
     let allowed = "127.0.0.0/8".parse().unwrap();
     let guard = Arc::new(Guard::new(&Settings { allowed, ..Settings::default() }).unwrap());
@@ -142,7 +142,7 @@ fn paths(base: &str) -> Vec<(&'static str, Box<dyn Channel>, Delivery)> {
     let settings = Figment::from(Toml::string(&toml)).extract().unwrap();
     let discord = |hosts: &[&str]| {
         let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
-        Box::new(Discord::new(discord::Settings { hosts }, Arc::clone(&guard), Clock::System))
+        Box::new(Discord::new(discord::DiscordSettings { hosts }, Arc::clone(&guard), Clock::System))
     };
     let requests = || {
         let keyring = Arc::new(NoCredentials);
@@ -177,7 +177,7 @@ async fn success_with_an_odd_head_is_success_after_one_request() {
             let came = channel.send(delivery).await;
             assert_eq!(
                 (came.verdict, came.status_code),
-                (Verdict::Delivered, Some(200)),
+                (DeliveryResult::Delivered, Some(200)),
                 "{path}: {answer:?}"
             );
             assert_eq!(server.requests.load(Ordering::SeqCst), at + 1, "{path}: {answer:?}");
@@ -192,7 +192,7 @@ async fn failure_with_an_odd_head_is_failure_by_its_status() {
         for (path, channel, delivery) in paths(&server.url) {
             let came = channel.send(delivery).await;
             assert_eq!(came.status_code, Some(400), "{path}: {answer:?}");
-            assert!(!matches!(came.verdict, Verdict::Delivered), "{path}: {answer:?}");
+            assert!(!matches!(came.verdict, DeliveryResult::Delivered), "{path}: {answer:?}");
         }
     }
 }

@@ -1,5 +1,5 @@
-//! What the adapters share: how a provider is asked, and what its answer means. It answers 2xx with `{"code": 0}` for
-//! what it took.
+//! The client of the provider's API that several adapters share. A response of 2xx with `{"code": 0}` means that the
+//! provider accepted the message.
 
 use hyper::StatusCode;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
@@ -7,30 +7,30 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::http::{IDEMPOTENCY_KEY, is_transient, retry_after, unanswered};
-use super::{Answer, Verdict};
+use super::{AttemptReport, DeliveryResult};
 use crate::clock::Clock;
-use crate::egress::{self, Endpoint, NoBody, Reply as HttpReply};
+use crate::egress::{self, BodyError, Endpoint, EndpointResponse as HttpReply};
 use crate::error::{Error, Result};
 use crate::failpoint;
 
-/// A longer answer is no answer of such an API.
+/// The longest response body of this API.
 const LONGEST_ANSWER: usize = 64 * 1024;
 
-/// The other side of an adapter.
-pub(super) struct Provider {
+/// The provider behind an adapter.
+pub(super) struct HttpProvider {
     endpoint: Endpoint,
     clock: Clock,
 }
 
 #[derive(Deserialize)]
-struct Reply {
+struct ProviderReply {
     code: i64,
     #[serde(default)]
     id: Option<String>,
 }
 
-impl Provider {
-    /// At `base_url`; `setting` names where that address comes from.
+impl HttpProvider {
+    /// Creates a client for the API at `base_url`; `setting` is the setting that the URL comes from.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an address or a token that cannot be used.
@@ -56,11 +56,11 @@ impl Provider {
         Ok(Self { endpoint: Endpoint::new(setting, base_url, headers)?, clock })
     }
 
-    /// Posts `body` to `path` followed by the message's id, which is the `Idempotency-Key` as well.
-    pub(super) async fn post(&self, path: &str, id: &str, body: &impl Serialize) -> Answer {
+    /// Posts `body` to `path` followed by the message's id, which is also the `Idempotency-Key`.
+    pub(super) async fn post(&self, path: &str, id: &str, body: &impl Serialize) -> AttemptReport {
         let mut headers = self.endpoint.headers().clone();
         let (Ok(key), Ok(body)) = (HeaderValue::from_str(id), serde_json::to_string(body)) else {
-            return Answer::permanent(None, "the message cannot be written as a request");
+            return AttemptReport::permanent(None, "the message cannot be encoded as a request");
         };
         headers.insert(IDEMPOTENCY_KEY, key);
         match self.endpoint.post(&format!("{path}{id}"), headers, body).await {
@@ -69,42 +69,47 @@ impl Provider {
         }
     }
 
-    async fn read(&self, reply: HttpReply<'_>) -> Answer {
+    async fn read(&self, reply: HttpReply<'_>) -> AttemptReport {
         let status = reply.status();
         let code = Some(status.as_u16());
         failpoint::reach("answer-read");
         if is_transient(status) {
             let verdict = match retry_after(reply.headers(), self.clock.now()) {
                 Some(retry_after) if status == StatusCode::TOO_MANY_REQUESTS => {
-                    Verdict::Throttled { retry_after }
+                    DeliveryResult::Throttled { retry_after }
                 }
-                retry_after => {
-                    Verdict::Transient { error: format!("the provider answered {status}"), retry_after }
-                }
+                retry_after => DeliveryResult::Transient {
+                    error: format!("the provider returned {status}"),
+                    retry_after,
+                },
             };
             reply.skip_body(LONGEST_ANSWER);
-            return Answer::of(verdict, code);
+            return AttemptReport::of(verdict, code);
         }
         if !status.is_success() {
             reply.skip_body(LONGEST_ANSWER);
-            return Answer::permanent(code, format!("the provider answered {status}"));
+            return AttemptReport::permanent(code, format!("the provider returned {status}"));
         }
         let (body, why) = match reply.body(LONGEST_ANSWER).await {
             Ok(body) => (body, "its body is not the JSON of this API"),
-            Err(NoBody::Broken(beginning)) => (beginning, "the connection broke in its middle"),
-            Err(NoBody::TooLong) => return unreadable(code, "it is longer than 64 KiB"),
+            Err(BodyError::Broken(beginning)) => (beginning, "the connection broke while it was received"),
+            Err(BodyError::TooLong) => return unreadable(code, "it is longer than 64 KiB"),
         };
-        match serde_json::from_slice::<Reply>(&body) {
-            Ok(Reply { code: 0, id }) => Answer::delivered(code, id),
-            Ok(reply) => {
-                Answer::permanent(code, format!("the provider answered {status} with code {}", reply.code))
-            }
+        match serde_json::from_slice::<ProviderReply>(&body) {
+            Ok(ProviderReply { code: 0, id }) => AttemptReport::delivered(code, id),
+            Ok(reply) => AttemptReport::permanent(
+                code,
+                format!("the provider returned {status} with code {}", reply.code),
+            ),
             Err(_) => unreadable(code, why),
         }
     }
 }
 
-/// It may have taken the message and may not: tried again, under the same key.
-fn unreadable(status_code: Option<u16>, why: &str) -> Answer {
-    Answer { status_code, ..Answer::none(format!("the provider's answer cannot be read: {why}")) }
+/// The provider may or may not have accepted the message: it is retried under the same key.
+fn unreadable(status_code: Option<u16>, why: &str) -> AttemptReport {
+    AttemptReport {
+        status_code,
+        ..AttemptReport::none(format!("the provider's response cannot be read: {why}"))
+    }
 }

@@ -1,7 +1,7 @@
-//! Notifications on devices through Firebase Cloud Messaging, HTTP v1:
-//! `POST {base}/v1/projects/{project}/messages:send` with a message to one registration token
-//! (<https://firebase.google.com/docs/reference/fcm/rest/v1/projects.messages/send>). It reaches Android, Apple's devices
-//! and browsers.
+//! Push notifications through Firebase Cloud Messaging, HTTP v1: `POST {base}/v1/projects/{project}/messages:send` with
+//! a message to one registration token
+//! (<https://firebase.google.com/docs/reference/fcm/rest/v1/projects.messages/send>). FCM delivers to Android, Apple
+//! devices and browsers.
 
 mod message;
 mod tokens;
@@ -14,53 +14,53 @@ use secrecy::SecretString;
 
 use self::tokens::{TokenEndpoint, endpoint};
 use super::http::{retry_after, unanswered};
-use super::{Answer, Channel, Delivery, Sending};
+use super::{AttemptFuture, AttemptReport, Channel, Delivery};
 use crate::clock::Clock;
-use crate::egress::{self, Endpoint, NoBody};
+use crate::egress::{self, BodyError, Endpoint};
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::kinds::ChannelKind;
-use crate::oauth::{Account, Failure, FailureKind, Tokens};
+use crate::oauth::{Account, FailureKind, TokenCache, TokenFailure};
 
-/// Where FCM is.
+/// The base URL of FCM.
 pub const FCM_URL: &str = "https://fcm.googleapis.com";
 
-/// A longer answer is none of FCM's.
+/// The longest response body of FCM.
 const LONGEST_ANSWER: usize = 64 * 1024;
 
-/// The key of a service account, as the Firebase console gives it.
+/// The key of a service account, as downloaded from the Firebase console.
 #[derive(Debug, Clone)]
 pub enum ServiceAccount {
-    /// A file that holds its JSON.
+    /// A file that contains the JSON.
     File(PathBuf),
-    /// Its JSON.
+    /// The JSON.
     Json(SecretString),
 }
 
-/// How FCM is reached.
+/// The connection to FCM.
 #[derive(Debug, Clone)]
 pub struct FcmSettings {
-    /// Whose project it is, and who may send in it.
+    /// The service account, which names the project and authorizes requests.
     pub service_account: ServiceAccount,
-    /// Where FCM is: [`FCM_URL`] but in tests.
+    /// The base URL: [`FCM_URL`], except in tests.
     pub base_url: String,
 }
 
-/// The adapter.
+/// The FCM adapter.
 pub struct Fcm {
     endpoint: Endpoint,
     path: String,
-    tokens: Tokens<TokenEndpoint>,
+    tokens: TokenCache<TokenEndpoint>,
     clock: Clock,
 }
 
 impl Fcm {
-    /// For the project of the service account; `field` names the setting that says which it is, `push.service_account`.
-    /// Nothing is asked of Google yet.
+    /// Creates the adapter for the project of the service account; `field` is the setting that the account comes from,
+    /// `push.service_account`. It sends no request to Google yet.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming the setting for a file that cannot be read, a key that is none, or an address that
-    /// cannot be used; nothing of the key is repeated.
+    /// [`Error::Invalid`] with the setting, for a file that cannot be read, an invalid key, or a URL that cannot be
+    /// used. No part of the key is repeated.
     pub fn new(field: &str, settings: &FcmSettings, clock: Clock) -> Result<Self> {
         let json = match &settings.service_account {
             ServiceAccount::Json(json) => json.clone(),
@@ -79,20 +79,20 @@ impl Fcm {
         Ok(Self {
             endpoint: Endpoint::new("push.base_url", &settings.base_url, headers)?,
             path: format!("/v1/projects/{}/messages:send", account.project),
-            tokens: Tokens::new(endpoint(field, account)?, clock.clone()),
+            tokens: TokenCache::new(endpoint(field, account)?, clock.clone()),
             clock,
         })
     }
 
-    async fn attempt(&self, delivery: Delivery) -> Answer {
+    async fn attempt(&self, delivery: Delivery) -> AttemptReport {
         let body = match message::body(&delivery) {
             Ok(body) => body,
-            Err(why) => return Answer::permanent(None, why),
+            Err(why) => return AttemptReport::permanent(None, why),
         };
         let token = match self.tokens.get().await {
             Ok(token) => token,
-            Err(Failure { kind: FailureKind::LocalFault, .. }) => return Answer::local_fault(),
-            Err(failure) => return Answer::none(failure.why),
+            Err(TokenFailure { kind: FailureKind::LocalFault, .. }) => return AttemptReport::local_fault(),
+            Err(failure) => return AttemptReport::none(failure.why),
         };
         let mut headers = self.endpoint.headers().clone();
         headers.insert(AUTHORIZATION, token.bearer.clone());
@@ -103,7 +103,7 @@ impl Fcm {
         failpoint::reach("answer-read");
         let status = reply.status();
         let retry_after = retry_after(reply.headers(), self.clock.now());
-        let body = reply.body(LONGEST_ANSWER).await.map_or_else(NoBody::into_beginning, Some);
+        let body = reply.body(LONGEST_ANSWER).await.map_or_else(BodyError::into_beginning, Some);
         let body = body.unwrap_or_default();
         if verdict::is_token_refused(status, &body) {
             self.tokens.refuse(token.number);
@@ -117,7 +117,7 @@ impl Channel for Fcm {
         ChannelKind::Push
     }
 
-    fn send(&self, delivery: Delivery) -> Sending<'_> {
+    fn send(&self, delivery: Delivery) -> AttemptFuture<'_> {
         Box::pin(self.attempt(delivery))
     }
 }

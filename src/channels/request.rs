@@ -1,11 +1,11 @@
-//! HTTP requests that somebody asked for, and the reports of their results.
+//! HTTP requests on behalf of users, and the reports of their results.
 //!
-//! Each attempt bears the message's id as its `Idempotency-Key`, unless the request has one of its own. A status below 400
-//! is the end of it, unless it is a redirect that the request counts as a failure; of a report, 2xx alone. What else comes
-//! is tried again as the request says ([`Again`]), after `Retry-After` if there is one.
+//! Each attempt carries the message's id as its `Idempotency-Key`, unless the request sets its own. A request is done
+//! by a status below 400, except a redirect that the request counts as a failure. A report is done by 2xx alone. Other
+//! results are retried according to the request ([`RetryOn`]), after `Retry-After` if present.
 //!
-//! A report is signed as Standard Webhooks 1.0.0 asks (<https://www.standardwebhooks.com>), if there is a secret for its
-//! URL.
+//! A report is signed according to Standard Webhooks 1.0.0 (<https://www.standardwebhooks.com>) if its URL has a
+//! secret.
 
 mod sandbox;
 mod spec;
@@ -16,73 +16,73 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderVa
 use hyper::{Method, StatusCode};
 
 pub use sandbox::SandboxRequests;
-pub use spec::{Again, Came, Response, Spec};
+pub use spec::{AttemptFailure, RequestSpec, RetryOn, StoredResponse};
 
 use super::hook::deferred;
 use super::http::{IDEMPOTENCY_KEY, retry_after};
 use super::keyring::{Authorization, Keyring, Unauthorized};
-use super::webhook::{self, Directory, Noting, signature_headers};
-use super::{Answer, Channel, Delivery, Sending, Verdict};
+use super::webhook::{self, EndpointDirectory, ResultReporter, signature_headers};
+use super::{AttemptFuture, AttemptReport, Channel, Delivery, DeliveryResult};
 use crate::clock::Clock;
-use crate::egress::guard::{Answered, Ask, BodyEnd, Failure, Guard, Plain};
+use crate::egress::guard::{BodyEnd, Guard, HttpRequest, HttpResponse, PlainHttp, RequestFailure};
 use crate::kinds::ChannelKind;
 
-/// Bytes of an answer's body that are kept.
+/// Bytes of a response's body that are stored.
 pub const MOST_BODY: usize = 64 * 1024;
 
-/// The adapter.
+/// The adapter that sends users' HTTP requests.
 pub struct HttpRequests {
     guard: Arc<Guard>,
-    directory: Arc<dyn Directory>,
+    directory: Arc<dyn EndpointDirectory>,
     keyring: Arc<dyn Keyring>,
     clock: Clock,
 }
 
 impl HttpRequests {
-    /// Through this guard; reports are signed with what the directory knows of their URLs.
+    /// Creates the adapter. The directory provides the secrets that sign reports.
     pub fn new(
         guard: Arc<Guard>,
-        (directory, keyring): (Arc<dyn Directory>, Arc<dyn Keyring>),
+        (directory, keyring): (Arc<dyn EndpointDirectory>, Arc<dyn Keyring>),
         clock: Clock,
     ) -> Self {
         Self { guard, directory, keyring, clock }
     }
 
-    async fn attempt(&self, delivery: Delivery) -> Answer {
+    async fn attempt(&self, delivery: Delivery) -> AttemptReport {
         let Some(spec) = delivery.request.clone() else {
-            return Answer::permanent(None, "there is no request to make");
+            return AttemptReport::permanent(None, "the message has no request");
         };
         let target = match self.guard.check_url(&spec.url, plain(&spec)) {
             Ok(target) => target,
-            Err(why) => return Answer::permanent(None, why.to_string()),
+            Err(why) => return AttemptReport::permanent(None, why.to_string()),
         };
         let Some((method, mut headers)) = head(&delivery, &spec) else {
-            return Answer::permanent(None, "the stored request cannot be read");
+            return AttemptReport::permanent(None, "the stored request cannot be read");
         };
         let mut noting = None;
         if spec.is_report {
             let Ok(endpoint) = self.directory.find(&spec.url).await else {
-                return deferred(None, "what is known of the endpoint could not be read", None);
+                return deferred(None, "the endpoint's settings could not be read", None);
             };
             if let Some(why) = endpoint.disabled {
-                return Answer::permanent(None, webhook::reason(why));
+                return AttemptReport::permanent(None, webhook::reason(why));
             }
             let body = spec.body.as_deref().unwrap_or_default();
             let Some(signed) = signature_headers(delivery.id, &endpoint.secrets, body, &self.clock) else {
-                return Answer::permanent(None, "the report cannot be signed");
+                return AttemptReport::permanent(None, "the report cannot be signed");
             };
             headers.extend(signed);
-            noting = Some(Noting::new(self.directory.as_ref(), &spec.url));
+            noting = Some(ResultReporter::new(self.directory.as_ref(), &spec.url));
         }
         let authorization = match self.authorize(&spec, &mut headers).await {
             Ok(authorization) => authorization,
             Err(answer) => {
-                // it was never asked
-                noting.into_iter().for_each(Noting::forget);
+                // the endpoint was not contacted
+                noting.into_iter().for_each(ResultReporter::forget);
                 return answer;
             }
         };
-        let ask = Ask {
+        let ask = HttpRequest {
             method,
             target,
             headers,
@@ -101,29 +101,38 @@ impl HttpRequests {
         answer
     }
 
-    /// Adds what the credential of the request says.
-    async fn authorize(&self, spec: &Spec, headers: &mut HeaderMap) -> Result<Option<Authorization>, Answer> {
+    /// Adds the header of the request's credential.
+    async fn authorize(
+        &self,
+        spec: &RequestSpec,
+        headers: &mut HeaderMap,
+    ) -> Result<Option<Authorization>, AttemptReport> {
         let Some(name) = &spec.credential else { return Ok(None) };
         match self.keyring.authorize(name).await {
             Ok(authorization) => {
                 headers.insert(authorization.name.clone(), authorization.value.clone());
                 Ok(Some(authorization))
             }
-            Err(Unauthorized::Never(why)) => Err(Answer::permanent(None, why)),
+            Err(Unauthorized::Never(why)) => Err(AttemptReport::permanent(None, why)),
             Err(Unauthorized::NotNow(why)) => Err(deferred(None, why, None)),
-            Err(Unauthorized::LocalFault) => Err(Answer::local_fault()),
+            Err(Unauthorized::LocalFault) => Err(AttemptReport::local_fault()),
         }
     }
 
-    fn judge(&self, spec: &Spec, answered: Answered, authorization: Option<&Authorization>) -> Answer {
+    fn judge(
+        &self,
+        spec: &RequestSpec,
+        answered: HttpResponse,
+        authorization: Option<&Authorization>,
+    ) -> AttemptReport {
         let status = answered.status;
         let wish = retry_after(&answered.headers, self.clock.now());
         let verdict = if spec.is_done_by(status.as_u16()) {
-            Verdict::Delivered
+            DeliveryResult::Delivered
         } else {
-            let mut error = format!("the server answered {status}");
+            let mut error = format!("the server returned {status}");
             if status.is_redirection() {
-                error.push_str("; redirects are not followed: give the URL that it leads to");
+                error.push_str("; redirects are not followed: use the URL that it leads to");
             }
             let is_stale = match (authorization, &spec.credential) {
                 (Some(authorization), Some(name)) if status == StatusCode::UNAUTHORIZED => {
@@ -133,31 +142,34 @@ impl HttpRequests {
                 _ => false,
             };
             if spec.is_report && status == StatusCode::GONE {
-                Verdict::Gone { error }
-            } else if is_stale || spec.tries_again(Came::Status(status.as_u16())) {
-                Verdict::Deferred { error, retry_after: wish }
+                DeliveryResult::Gone { error }
+            } else if is_stale || spec.tries_again(AttemptFailure::Status(status.as_u16())) {
+                DeliveryResult::Deferred { error, retry_after: wish }
             } else {
-                Verdict::Permanent { error }
+                DeliveryResult::Permanent { error }
             }
         };
         let text = |value: &HeaderValue| String::from_utf8_lossy(value.as_bytes()).into_owned();
         let headers = answered.headers.iter().map(|(name, value)| (name.to_string(), text(value)));
-        let response = Response {
+        let response = StoredResponse {
             status: status.as_u16(),
             headers: headers.collect(),
             body: answered.body,
             is_cut: answered.end != BodyEnd::Whole,
         };
-        Answer { response: Some(Arc::new(response)), ..Answer::of(verdict, Some(status.as_u16())) }
+        AttemptReport {
+            response: Some(Arc::new(response)),
+            ..AttemptReport::of(verdict, Some(status.as_u16()))
+        }
     }
 }
 
-/// `http` leads wherever `https` may, unless a credential would be seen on the way.
-pub fn plain(spec: &Spec) -> Plain {
-    if spec.credential.is_some() { Plain::WithinAllowed } else { Plain::Anywhere }
+/// Allows `http` to the same networks as `https`, unless a credential would be readable on the way.
+pub fn plain(spec: &RequestSpec) -> PlainHttp {
+    if spec.credential.is_some() { PlainHttp::WithinAllowed } else { PlainHttp::Anywhere }
 }
 
-fn head(delivery: &Delivery, spec: &Spec) -> Option<(Method, HeaderMap)> {
+fn head(delivery: &Delivery, spec: &RequestSpec) -> Option<(Method, HeaderMap)> {
     let method = Method::from_bytes(spec.verb.as_bytes()).ok()?;
     let mut headers = HeaderMap::with_capacity(spec.headers.len() + 2);
     for (name, value) in &spec.headers {
@@ -174,15 +186,15 @@ fn head(delivery: &Delivery, spec: &Spec) -> Option<(Method, HeaderMap)> {
     Some((method, headers))
 }
 
-fn unanswered(spec: &Spec, failure: Failure) -> Answer {
+fn unanswered(spec: &RequestSpec, failure: RequestFailure) -> AttemptReport {
     let came = match failure {
-        Failure::Refused(why) => return Answer::permanent(None, why.to_string()),
-        Failure::LocalFault => return Answer::local_fault(),
-        Failure::TimedOut | Failure::LookupTimedOut => Came::TimedOut,
-        _ => Came::Nothing,
+        RequestFailure::Refused(why) => return AttemptReport::permanent(None, why.to_string()),
+        RequestFailure::LocalFault => return AttemptReport::local_fault(),
+        RequestFailure::TimedOut | RequestFailure::LookupTimedOut => AttemptFailure::TimedOut,
+        _ => AttemptFailure::Nothing,
     };
     let error = failure.to_string();
-    if spec.tries_again(came) { deferred(None, error, None) } else { Answer::permanent(None, error) }
+    if spec.tries_again(came) { deferred(None, error, None) } else { AttemptReport::permanent(None, error) }
 }
 
 impl Channel for HttpRequests {
@@ -190,7 +202,7 @@ impl Channel for HttpRequests {
         ChannelKind::Request
     }
 
-    fn send(&self, delivery: Delivery) -> Sending<'_> {
+    fn send(&self, delivery: Delivery) -> AttemptFuture<'_> {
         Box::pin(self.attempt(delivery))
     }
 

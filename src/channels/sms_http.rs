@@ -1,7 +1,7 @@
-//! Text messages through a provider's own HTTP API, as the settings describe it: `config/examples/` has two of them.
+//! SMS through a provider's own HTTP API, as the settings describe it: `config/examples/` has two examples.
 //!
-//! The request is made of templates; each value is encoded for the place where it stands, so that no text breaks it.
-//! `Idempotency-Key` bears the message's id unless the settings say otherwise.
+//! The request is rendered from templates. Each value is encoded for its position, so that no text can break the
+//! request. `Idempotency-Key` carries the message's id, unless the settings define that header.
 
 mod rules;
 mod settings;
@@ -19,34 +19,34 @@ use hyper::{Method as HttpMethod, StatusCode, Uri};
 use secrecy::{ExposeSecret, SecretString};
 use serde::de::IgnoredAny;
 
-use self::rules::{Found, Meaning, Rules};
+use self::rules::{Meaning, ParsedResponse, Rules};
 pub use self::settings::{Basic, Code, HttpSettings, Method, Rule};
 pub use self::template::Variable;
-use self::template::{Encoding, Names, Template, percent, resolved};
+use self::template::{Encoding, MessageValues, RequestTemplate, percent, resolved};
 use super::http::{IDEMPOTENCY_KEY, retry_after, unanswered};
-use super::{Answer, Channel, Delivery, Sending, Verdict};
+use super::{AttemptFuture, AttemptReport, Channel, Delivery, DeliveryResult};
 use crate::clock::Clock;
-use crate::egress::{self, Endpoint, NoBody, Reply};
+use crate::egress::{self, BodyError, Endpoint, EndpointResponse};
 use crate::error::{Complaints, Error, Result};
 use crate::failpoint;
 use crate::kinds::ChannelKind;
 
-/// A longer answer is no answer of such an API.
+/// The longest response body of such an API.
 const LONGEST_ANSWER: usize = 64 * 1024;
-/// For how long a provider that asks for patience, and not for how long, gets nothing.
+/// The pause for a provider that throttles without `Retry-After`.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What the connection decides.
+/// The headers that the connection sets.
 const RESERVED: [HeaderName; 4] = [HOST, CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION];
 
-/// The adapter.
+/// The adapter for a configured HTTP API.
 pub struct HttpSms {
     endpoint: Endpoint,
     method: HttpMethod,
-    path: Template,
-    query: Vec<(String, Template)>,
-    /// Those that differ from message to message; the others are the endpoint's.
-    headers: Vec<(HeaderName, Template)>,
+    path: RequestTemplate,
+    query: Vec<(String, RequestTemplate)>,
+    /// Headers that depend on the message; the constant ones are in `endpoint`.
+    headers: Vec<(HeaderName, RequestTemplate)>,
     body: Body,
     rules: Rules,
     clock: Clock,
@@ -54,12 +54,12 @@ pub struct HttpSms {
 
 enum Body {
     None,
-    Form(Vec<(String, Template)>),
-    Json(Box<Template>),
+    Form(Vec<(String, RequestTemplate)>),
+    Json(Box<RequestTemplate>),
 }
 
 impl Body {
-    fn render(&self, names: &Names) -> Result<String, String> {
+    fn render(&self, names: &MessageValues) -> Result<String, String> {
         match self {
             Self::None => Ok(String::new()),
             Self::Form(fields) => pairs(fields, names),
@@ -67,26 +67,26 @@ impl Body {
                 let body = template.render(names)?;
                 match serde_json::from_str::<IgnoredAny>(&body) {
                     Ok(_) => Ok(body),
-                    Err(_) => Err("it does not come to JSON; a placeholder brings its own quotes".into()),
+                    Err(_) => Err("it does not render to JSON; a placeholder brings its own quotes".into()),
                 }
             }
         }
     }
 }
 
-fn pairs(fields: &[(String, Template)], names: &Names) -> Result<String, String> {
-    let pair = |(name, template): &(String, Template)| {
+fn pairs(fields: &[(String, RequestTemplate)], names: &MessageValues) -> Result<String, String> {
+    let pair = |(name, template): &(String, RequestTemplate)| {
         Ok(format!("{}={}", percent(name), percent(&template.render(names)?)))
     };
     Ok(fields.iter().map(pair).collect::<Result<Vec<_>, String>>()?.join("&"))
 }
 
 impl HttpSms {
-    /// For the provider that the settings describe. `variable` is asked for what `${NAME}` stands for.
+    /// Creates the adapter for the provider that the settings describe. `variable` looks up the `${NAME}` variables.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming each setting that is wrong, and no secret: a template that names what there is not, or
-    /// does not come to JSON; a variable that is not set; an address, a header or a pointer that is none.
+    /// [`Error::Invalid`] with each wrong setting and without secrets: a template that uses an unknown name or does not
+    /// render to JSON, a variable that is not set, an invalid URL, header or pointer.
     pub fn new(settings: &HttpSettings, variable: Variable<'_>, clock: Clock) -> Result<Self> {
         let mut complaints = Complaints::default();
         let mut check = Check { variable, complaints: &mut complaints };
@@ -114,16 +114,16 @@ impl HttpSms {
         Ok(new)
     }
 
-    /// What can only be seen of the parts together.
+    /// Checks the rules that involve several parts.
     fn check_whole(&self) -> Result<()> {
-        for sample in Names::samples() {
+        for sample in MessageValues::samples() {
             self.body.render(&sample).map_err(|why| Error::invalid("sms.http.json", why))?;
             let path = self.target(&sample).map_err(|why| Error::invalid("sms.http.url", why))?;
             if Uri::try_from(path).is_err() {
-                return Err(Error::invalid("sms.http.url", "does not come to the path of a URL"));
+                return Err(Error::invalid("sms.http.url", "does not render to the path of a URL"));
             }
         }
-        let body: Vec<&Template> = match &self.body {
+        let body: Vec<&RequestTemplate> = match &self.body {
             Body::None => vec![],
             Body::Form(fields) => fields.iter().map(|(_, template)| template).collect(),
             Body::Json(template) => vec![template],
@@ -134,13 +134,13 @@ impl HttpSms {
         for needed in [&["text"][..], &["phone", "phone_e164"]] {
             if !needed.iter().any(|name| all.contains(name)) {
                 let names = needed.join("` or `");
-                return Err(Error::invalid("sms.http", format!("no template of it names `{names}`")));
+                return Err(Error::invalid("sms.http", format!("no template uses `{names}`")));
             }
         }
         Ok(())
     }
 
-    fn target(&self, names: &Names) -> Result<String, String> {
+    fn target(&self, names: &MessageValues) -> Result<String, String> {
         let path = self.path.render(names)?;
         if self.query.is_empty() {
             return Ok(path);
@@ -155,19 +155,19 @@ impl HttpSms {
             let key = HeaderValue::from_str(&delivery.id.to_string()).map_err(|e| e.to_string())?;
             headers.insert(IDEMPOTENCY_KEY, key);
         }
-        let names = Names::of(delivery)?;
+        let names = MessageValues::of(delivery)?;
         for (name, template) in &self.headers {
             let value = HeaderValue::from_str(&template.render(&names)?)
-                .map_err(|_| format!("the header {name} cannot hold what stands in this message"))?;
+                .map_err(|_| format!("the header {name} cannot contain the values of this message"))?;
             headers.insert(name, value);
         }
         Ok((self.target(&names)?, headers, self.body.render(&names)?))
     }
 
-    async fn attempt(&self, delivery: Delivery) -> Answer {
+    async fn attempt(&self, delivery: Delivery) -> AttemptReport {
         let (path, headers, body) = match self.request(delivery) {
             Ok(request) => request,
-            Err(why) => return Answer::permanent(None, why),
+            Err(why) => return AttemptReport::permanent(None, why),
         };
         match self.endpoint.request(self.method.clone(), &path, headers, body).await {
             Ok(reply) => self.read(reply).await,
@@ -175,40 +175,40 @@ impl HttpSms {
         }
     }
 
-    async fn read(&self, reply: Reply<'_>) -> Answer {
+    async fn read(&self, reply: EndpointResponse<'_>) -> AttemptReport {
         failpoint::reach("answer-read");
         let status = reply.status();
         let retry_after = retry_after(reply.headers(), self.clock.now());
         let body = if self.rules.reads_bodies() {
-            reply.body(LONGEST_ANSWER).await.map_or_else(NoBody::into_beginning, Some)
+            reply.body(LONGEST_ANSWER).await.map_or_else(BodyError::into_beginning, Some)
         } else {
             reply.skip_body(LONGEST_ANSWER);
             None
         };
-        let Found { meaning, code, id } = self.rules.read(status, body.as_deref());
+        let ParsedResponse { meaning, code, id } = self.rules.read(status, body.as_deref());
         let status_code = Some(status.as_u16());
         let error = match code {
-            Some(code) => format!("the provider answered {status} with code {code}"),
-            None => format!("the provider answered {status}"),
+            Some(code) => format!("the provider returned {status} with code {code}"),
+            None => format!("the provider returned {status}"),
         };
         let verdict = match meaning {
-            Meaning::Success => return Answer::delivered(status_code, id),
+            Meaning::Success => return AttemptReport::delivered(status_code, id),
             Meaning::Transient => match retry_after {
                 Some(retry_after) if status == StatusCode::TOO_MANY_REQUESTS => {
-                    Verdict::Throttled { retry_after }
+                    DeliveryResult::Throttled { retry_after }
                 }
-                _ => Verdict::Transient { error, retry_after },
+                _ => DeliveryResult::Transient { error, retry_after },
             },
-            Meaning::Throttled => Verdict::Throttled { retry_after: retry_after.unwrap_or(PATIENCE) },
-            Meaning::Permanent => Verdict::Permanent { error },
-            Meaning::Gone => Verdict::Gone { error },
-            // it may have taken the message and may not: tried again, under the same id
-            Meaning::Unreadable => Verdict::Transient {
-                error: format!("the provider's answer ({status}) cannot be read: it is not as sms.http says"),
+            Meaning::Throttled => DeliveryResult::Throttled { retry_after: retry_after.unwrap_or(PATIENCE) },
+            Meaning::Permanent => DeliveryResult::Permanent { error },
+            Meaning::Gone => DeliveryResult::Gone { error },
+            // the provider may or may not have accepted the message; it is retried under the same id
+            Meaning::Unreadable => DeliveryResult::Transient {
+                error: format!("the provider's response ({status}) does not match sms.http"),
                 retry_after: None,
             },
         };
-        Answer::of(verdict, status_code)
+        AttemptReport::of(verdict, status_code)
     }
 }
 
@@ -217,35 +217,35 @@ impl Channel for HttpSms {
         ChannelKind::Sms
     }
 
-    fn send(&self, delivery: Delivery) -> Sending<'_> {
+    fn send(&self, delivery: Delivery) -> AttemptFuture<'_> {
         Box::pin(self.attempt(delivery))
     }
 
-    /// Not every such API looks at the key, and each copy is a message that is paid for.
+    /// Some of these APIs ignore the key, and each copy of a message is charged.
     fn drops_repeats(&self) -> bool {
         false
     }
 }
 
 fn invalid(complaints: Complaints) -> Error {
-    complaints.finish().err().unwrap_or_else(|| Error::internal("sms.http is wrong, and nothing says how"))
+    complaints.finish().err().unwrap_or_else(|| Error::internal("sms.http is invalid, and no check says why"))
 }
 
-/// Where the path, the query or the fragment of a URL begins.
+/// Returns the index at which the path, the query or the fragment of a URL begins.
 fn end_of_place(url: &str) -> usize {
     let host = url.find("://").map_or(0, |at| at + 3);
     url.get(host..).and_then(|rest| rest.find(['/', '?', '#'])).map_or(url.len(), |at| at + host)
 }
 
-/// Reads the settings, and notes what is wrong with them.
+/// Validates the settings, and collects the errors.
 struct Check<'a> {
     variable: Variable<'a>,
     complaints: &'a mut Complaints,
 }
 
 impl Check<'_> {
-    fn template(&mut self, field: &str, text: &SecretString, encoding: Encoding) -> Option<Template> {
-        let template = Template::new(text, encoding, self.variable);
+    fn template(&mut self, field: &str, text: &SecretString, encoding: Encoding) -> Option<RequestTemplate> {
+        let template = RequestTemplate::new(text, encoding, self.variable);
         self.complaints.check(&format!("sms.http.{field}"), template)
     }
 
@@ -253,7 +253,7 @@ impl Check<'_> {
         &mut self,
         field: &str,
         texts: impl IntoIterator<Item = (&'s String, &'s SecretString)>,
-    ) -> Vec<(String, Template)> {
+    ) -> Vec<(String, RequestTemplate)> {
         let mut templates = Vec::new();
         for (name, text) in texts {
             let template = self.template(&format!("{field}.{name}"), text, Encoding::Plain);
@@ -262,23 +262,24 @@ impl Check<'_> {
         templates
     }
 
-    /// The address of the place, and the template of what comes behind it.
-    fn url(&mut self, url: &SecretString) -> (String, Option<Template>) {
+    /// Returns the base URL, and the template of the rest.
+    fn url(&mut self, url: &SecretString) -> (String, Option<RequestTemplate>) {
         let Some(url) = self.complaints.check("sms.http.url", self.with_place(url.expose_secret())) else {
             return Default::default();
         };
         let (base, path) = url.split_at_checked(end_of_place(&url)).unwrap_or((&url, ""));
         if base.contains('{') {
-            self.complaints.add("sms.http.url", "the host cannot be a template: messages would go astray");
+            self.complaints
+                .add("sms.http.url", "the host cannot be a template: messages could go to a wrong host");
         }
         if path.contains('#') {
-            self.complaints.add("sms.http.url", "must have no fragment: it would not be sent");
+            self.complaints.add("sms.http.url", "must not have a fragment: it would not be sent");
         }
         let path = if path.starts_with('/') { path.to_owned() } else { format!("/{path}") };
         (base.to_owned(), self.template("url", &path.into(), Encoding::Percent))
     }
 
-    /// With the variables of the place filled in as they stand: `https://${HOST}/…`, `${BASE_URL}/…`.
+    /// Fills in the variables of the scheme and host, unencoded: `https://${HOST}/…`, `${BASE_URL}/…`.
     fn with_place(&self, url: &str) -> Result<String, String> {
         let end = match url.find('}') {
             Some(end) if url.starts_with("${") => end + 1,
@@ -337,19 +338,23 @@ impl Check<'_> {
         let user = resolved(&basic.user, self.variable)?;
         let password = resolved(&basic.password, self.variable)?;
         if user.expose_secret().contains(':') {
-            return Err("the user must have no colon".into());
+            return Err("the user must not have a colon".into());
         }
         let both = format!("{}:{}", user.expose_secret(), password.expose_secret());
         Ok(format!("Basic {}", STANDARD.encode(both)))
     }
 
-    /// Those that differ from message to message; the others go to `common`.
-    fn headers(&mut self, settings: &HttpSettings, common: &mut HeaderMap) -> Vec<(HeaderName, Template)> {
+    /// Returns the headers that depend on the message; adds the constant ones to `common`.
+    fn headers(
+        &mut self,
+        settings: &HttpSettings,
+        common: &mut HeaderMap,
+    ) -> Vec<(HeaderName, RequestTemplate)> {
         let mut headers = Vec::new();
         for (text, template) in self.templates("headers", &settings.headers) {
             let field = format!("sms.http.headers.{text}");
             let Ok(name) = HeaderName::try_from(&text) else {
-                self.complaints.add(field, "is no name of a header");
+                self.complaints.add(field, "is not a header name");
                 continue;
             };
             if RESERVED.contains(&name) {

@@ -1,13 +1,14 @@
-//! Webhooks, signed as Standard Webhooks 1.0.0 asks (<https://www.standardwebhooks.com>): `POST {recipient}` with
-//! `webhook-id`, `webhook-timestamp` and `webhook-signature`, one signature for each secret of the endpoint.
+//! Webhooks, signed according to Standard Webhooks 1.0.0 (<https://www.standardwebhooks.com>): `POST {recipient}` with
+//! `webhook-id`, `webhook-timestamp` and `webhook-signature`, which has one signature for each secret of the endpoint.
 //!
 //! The body has the specification's shape:
 //! `{"type": "message", "timestamp": "2026-03-01T12:00:00Z", "data": {"id", "subject"?, "text", "html"?, "data"?}}`.
-//! Id and `timestamp` (when the message was accepted or planned) are the same at every attempt. `webhook-id` is the
-//! message's id, as is the `Idempotency-Key`.
+//! `id` and `timestamp` (the time at which the message was accepted or planned) are the same at every attempt.
+//! `webhook-id` and `Idempotency-Key` are the message's id.
 //!
-//! 2xx took it. 410 wants no more. 408, 425, 429, 5xx and silence may take it later, after `Retry-After` if there is
-//! one; all of that concerns this endpoint alone. Anything else never will, redirects included.
+//! A 2xx means delivered, and 410 disables the endpoint. 408, 425, 429, 5xx and missing responses are retried, after
+//! `Retry-After` if present; other endpoints are not affected. Every other status fails the message, redirects
+//! included.
 
 mod directory;
 mod secret;
@@ -18,24 +19,24 @@ use hyper::header::{HeaderMap, HeaderName, HeaderValue};
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-pub use directory::{Came, Directory, Endpoint, Finding, SameForAll};
+pub use directory::{EndpointDirectory, EndpointFuture, EndpointResult, EndpointSettings, SameForAll};
 pub use secret::Secret;
 
 use super::http::{IDEMPOTENCY_KEY, retry_after};
-use super::{Answer, Channel, Delivery, Sending, Verdict, hook};
+use super::{AttemptFuture, AttemptReport, Channel, Delivery, DeliveryResult, hook};
 use crate::clock::Clock;
 use crate::db::types::{MessageId, Timestamp};
-use crate::egress::guard::{Guard, Plain};
+use crate::egress::guard::{Guard, PlainHttp};
 use crate::kinds::{ChannelKind, Disabled};
 
 const ID: HeaderName = HeaderName::from_static("webhook-id");
 const TIMESTAMP: HeaderName = HeaderName::from_static("webhook-timestamp");
 const SIGNATURE: HeaderName = HeaderName::from_static("webhook-signature");
 
-/// The adapter.
+/// The webhook adapter.
 pub struct Webhook {
     guard: Arc<Guard>,
-    directory: Arc<dyn Directory>,
+    directory: Arc<dyn EndpointDirectory>,
     clock: Clock,
 }
 
@@ -54,42 +55,42 @@ struct Data<'a> {
     text: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     html: Option<&'a str>,
-    /// JSON already, which goes as it stands.
+    /// Already JSON; sent unchanged.
     #[serde(skip_serializing_if = "Option::is_none")]
     data: Option<&'a RawValue>,
 }
 
-/// Tells the directory what came of an attempt, also of one that is given up.
-pub(super) struct Noting<'a> {
-    directory: &'a dyn Directory,
+/// Reports the result of an attempt to the directory when dropped, also of an abandoned attempt.
+pub(super) struct ResultReporter<'a> {
+    directory: &'a dyn EndpointDirectory,
     url: &'a str,
-    came: Option<Came>,
+    came: Option<EndpointResult>,
 }
 
-impl<'a> Noting<'a> {
-    /// Of an attempt at this URL.
-    pub(super) fn new(directory: &'a dyn Directory, url: &'a str) -> Self {
-        Self { directory, url, came: Some(Came::Failed) }
+impl<'a> ResultReporter<'a> {
+    /// Starts with a failed attempt at this URL.
+    pub(super) fn new(directory: &'a dyn EndpointDirectory, url: &'a str) -> Self {
+        Self { directory, url, came: Some(EndpointResult::Failed) }
     }
 
-    /// It came to this.
-    pub(super) fn end(mut self, answer: &Answer) {
+    /// Records the result, and reports it.
+    pub(super) fn end(mut self, answer: &AttemptReport) {
         self.came = match (&answer.verdict, answer.status_code) {
-            (Verdict::Delivered, _) => Some(Came::Taken),
-            (Verdict::Gone { .. }, _) => Some(Came::Gone),
-            // it was never asked
-            (Verdict::Permanent { .. } | Verdict::LocalFault, None) => None,
-            _ => Some(Came::Failed),
+            (DeliveryResult::Delivered, _) => Some(EndpointResult::Taken),
+            (DeliveryResult::Gone { .. }, _) => Some(EndpointResult::Gone),
+            // the endpoint was not contacted
+            (DeliveryResult::Permanent { .. } | DeliveryResult::LocalFault, None) => None,
+            _ => Some(EndpointResult::Failed),
         };
     }
 
-    /// There was none.
+    /// Reports nothing: the endpoint was not contacted.
     pub(super) fn forget(mut self) {
         self.came = None;
     }
 }
 
-impl Drop for Noting<'_> {
+impl Drop for ResultReporter<'_> {
     fn drop(&mut self) {
         if let Some(came) = self.came {
             self.directory.note(self.url, came);
@@ -98,37 +99,37 @@ impl Drop for Noting<'_> {
 }
 
 impl Webhook {
-    /// Through this guard, whose time for a request should be less than the engine's for an attempt: then a server that
-    /// hangs is known to be one server. `http` leads only into networks that the guard allows.
-    pub fn new(guard: Arc<Guard>, directory: Arc<dyn Directory>, clock: Clock) -> Self {
+    /// Creates the adapter. The guard's timeout of a request should be shorter than the engine's timeout of an attempt,
+    /// so that a hanging server is known to be one server. `http` is allowed only into networks that the guard allows.
+    pub fn new(guard: Arc<Guard>, directory: Arc<dyn EndpointDirectory>, clock: Clock) -> Self {
         Self { guard, directory, clock }
     }
 
-    async fn attempt(&self, delivery: Delivery) -> Answer {
+    async fn attempt(&self, delivery: Delivery) -> AttemptReport {
         let url = delivery.recipient.as_str();
-        let target = match self.guard.check_url(url, Plain::WithinAllowed) {
+        let target = match self.guard.check_url(url, PlainHttp::WithinAllowed) {
             Ok(target) => target,
-            Err(why) => return Answer::permanent(None, why.to_string()),
+            Err(why) => return AttemptReport::permanent(None, why.to_string()),
         };
         let Ok(endpoint) = self.directory.find(url).await else {
-            return hook::deferred(None, "what is known of the endpoint could not be read", None);
+            return hook::deferred(None, "the endpoint's settings could not be read", None);
         };
         if let Some(why) = endpoint.disabled {
-            return Answer::permanent(None, reason(why));
+            return AttemptReport::permanent(None, reason(why));
         }
         if endpoint.secrets.is_empty() {
-            return Answer::permanent(
+            return AttemptReport::permanent(
                 None,
-                "there is no secret to sign with: set WEBHOOK_SECRET, or register the endpoint",
+                "no secret to sign with: set WEBHOOK_SECRET, or register the endpoint",
             );
         }
         let Some((headers, body)) = self.request(&delivery, &endpoint.secrets) else {
-            return Answer::permanent(None, "the data is no JSON");
+            return AttemptReport::permanent(None, "the data is not JSON");
         };
-        let noting = Noting::new(self.directory.as_ref(), url);
+        let noting = ResultReporter::new(self.directory.as_ref(), url);
         let answer = match hook::post(&self.guard, target, headers, body).await {
             Ok(answered) if answered.status.is_success() => {
-                Answer::delivered(Some(answered.status.as_u16()), None)
+                AttemptReport::delivered(Some(answered.status.as_u16()), None)
             }
             Ok(answered) => hook::refused(answered.status, retry_after(&answered.headers, self.clock.now())),
             Err(nothing) => nothing,
@@ -137,7 +138,7 @@ impl Webhook {
         answer
     }
 
-    /// Signed now; none if the data is no JSON.
+    /// Builds a request that is signed now; `None` if the data is not JSON.
     fn request(&self, delivery: &Delivery, secrets: &[Secret]) -> Option<(HeaderMap, String)> {
         let id = delivery.id.to_string();
         let data = delivery.data.as_deref().map(serde_json::from_str::<&RawValue>).transpose().ok()?;
@@ -156,8 +157,8 @@ impl Webhook {
     }
 }
 
-/// The headers of Standard Webhooks for a message with this body that goes out now: with a signature for each of the
-/// secrets, and without one if there are none.
+/// Returns the headers of Standard Webhooks for a message with this body, signed now with each of the secrets; unsigned
+/// if there are none.
 pub(super) fn signature_headers(
     id: MessageId,
     secrets: &[Secret],
@@ -177,9 +178,11 @@ pub(super) fn signature_headers(
 
 pub(super) const fn reason(disabled: Disabled) -> &'static str {
     match disabled {
-        Disabled::ByHand => "the endpoint is disabled; it can be enabled again",
-        Disabled::Failing => "the endpoint is disabled because it failed for long; it can be enabled again",
-        Disabled::Gone => "the endpoint is disabled because it answered 410 Gone; it can be enabled again",
+        Disabled::ByHand => "the endpoint is disabled; enable it to send again",
+        Disabled::Failing => {
+            "the endpoint is disabled because it failed for too long; enable it to send again"
+        }
+        Disabled::Gone => "the endpoint is disabled because it returned 410 Gone; enable it to send again",
     }
 }
 
@@ -188,7 +191,7 @@ impl Channel for Webhook {
         ChannelKind::Webhook
     }
 
-    fn send(&self, delivery: Delivery) -> Sending<'_> {
+    fn send(&self, delivery: Delivery) -> AttemptFuture<'_> {
         Box::pin(self.attempt(delivery))
     }
 

@@ -1,8 +1,8 @@
-//! Attributes that have a type: their values are checked and converted wherever they come in.
+//! Declared attributes, which have a type: every entry point checks and converts their values.
 //!
-//! A file has only texts, and a text is true in every condition, `нет` too. Once `member` is declared to be a boolean, every
-//! door stores `false` for it. What clients had before is converted in small steps; what does not fit stays as it is and is
-//! counted. Attributes that nobody declared are what they were given as.
+//! A file has only texts, and any text is true in a condition, even `нет`. Once `member` is declared to be a boolean,
+//! every entry point stores `false` for it. Existing values are converted in small steps; values that do not fit stay
+//! and are counted. Undeclared attributes keep the type in which they were given.
 
 pub mod convert;
 pub mod converter;

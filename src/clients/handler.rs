@@ -1,4 +1,4 @@
-//! Clients over HTTP: `/api/v1/clients`.
+//! The HTTP handlers of clients: `/api/v1/clients`.
 
 mod file;
 mod gunzip;
@@ -7,7 +7,7 @@ mod schema;
 mod spool;
 mod upload;
 
-use actix_web::{HttpRequest, HttpResponse, Resource, web};
+use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::IntoParams;
@@ -20,39 +20,28 @@ use crate::db::types::ClientId;
 use crate::error::{Complaints, Result};
 use crate::http::dry_run::{DryRun, DryRunQuery};
 use crate::http::export;
+use crate::http::idempotency_header::{KeyHeader, Posted, respond};
 use crate::http::json::{Json, Query, path_id};
-use crate::http::once::{KeyHeader, Posted, respond};
-use crate::http::routing::{get, others};
-use crate::idempotency::Answer;
+use crate::http::operations::{Operations, operations};
+use crate::idempotency::IdempotentResponse;
 use crate::paging::{self, Page};
 
-/// Registers the routes, relative to `/api/v1`.
-pub fn routes(cfg: &mut web::ServiceConfig) {
-    cfg.service(
-        web::resource("/clients")
-            .route(get().to(list_clients))
-            .route(web::post().to(create_client))
-            .default_service(others("GET, HEAD, POST")),
-    )
-    .service(
-        web::resource("/clients/import")
-            .route(web::post().to(import_clients))
-            .default_service(others("POST")),
-    );
-}
-
-/// The resource of one client, without its deletion, which erases a person.
-pub fn one() -> Resource {
-    web::resource("/clients/{id}")
-        .route(get().to(get_client))
-        .route(web::put().to(replace_client))
-        .route(web::patch().to(patch_client))
+/// Returns the operations, each with its scope.
+pub fn operations() -> Operations {
+    operations![
+        list_clients: ClientsRead,
+        create_client: ClientsWrite,
+        import_clients: ClientsWrite,
+        get_client: ClientsRead,
+        replace_client: ClientsWrite,
+        patch_client: ClientsWrite,
+    ]
 }
 
 /// Create a client
 ///
-/// It needs one address: a phone number, an e-mail address, a push token or an external id. The operator's code of a Russian
-/// number is taken from the number.
+/// Creates a client. It needs at least one address: a phone number, an e-mail address, a push token or an external id.
+/// The operator code of a Russian number is derived from the number.
 #[utoipa::path(
     post,
     path = "/api/v1/clients",
@@ -61,8 +50,8 @@ pub fn one() -> Resource {
     request_body = ClientBody,
     params(DryRunQuery, KeyHeader),
     responses(
-        (status = 200, description = "For a dry run: the client as it would be", body = Client),
-        (status = 201, description = "The client, and its address in `Location`", body = Client,
+        (status = 200, description = "For a dry run: the client that would be created", body = Client),
+        (status = 201, description = "The client, with its path in `Location`", body = Client,
             headers(("Location" = String, description = "The path of the client"))),
         (status = 409, description = "Another client has the number or the external id"),
     )
@@ -74,7 +63,7 @@ pub async fn create_client(
 ) -> Result<HttpResponse> {
     let patch = ClientPatch::from_json(posted.value)?;
     let mode = dry_run.mode(posted.key);
-    let answer = |made: &Client| Answer::created(format!("/api/v1/clients/{}", made.id), made);
+    let answer = |made: &Client| IdempotentResponse::created(format!("/api/v1/clients/{}", made.id), made);
     Ok(respond(clients.create(patch, mode, answer).await?))
 }
 
@@ -94,29 +83,30 @@ pub async fn get_client(clients: web::Data<Clients>, id: web::Path<String>) -> R
     Ok(HttpResponse::Ok().json(client))
 }
 
-/// Which clients to list.
+/// The query parameters of the list of clients.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
-    /// Only clients with this operator's code.
+    /// Lists only clients with this operator code.
     #[param(value_type = Option<OperatorCode>, inline, nullable = false)]
     mobile_operator_code: Option<String>,
-    /// Only clients with this tag.
+    /// Lists only clients with this tag.
     #[param(value_type = Option<Tag>, inline, nullable = false)]
     tag: Option<String>,
-    /// How many to answer, 1 to 1000; of a CSV file the most rows, all when absent.
+    /// The largest number of items to return, 1 to 1000; for a CSV file the largest number of rows, unlimited if
+    /// absent.
     #[param(minimum = 1, maximum = 1000, default = 50, value_type = Option<u32>, nullable = false)]
     limit: Option<String>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     #[param(value_type = Option<ClientId>, inline, nullable = false)]
     cursor: Option<String>,
 }
 
 /// List clients
 ///
-/// In the order of their making, a page at a time. With `Accept: text/csv` all of them as a file that can be imported again,
-/// with a column for each field and each attribute that they have.
+/// Lists clients in the order of creation, a page at a time. With `Accept: text/csv` it returns all of them as a file
+/// that can be imported again, with a column for each field and each attribute.
 #[utoipa::path(
     get,
     path = "/api/v1/clients",
@@ -153,7 +143,7 @@ pub async fn list_clients(
 
 /// Replace a client
 ///
-/// What the body does not name is gone afterwards; the id and the time of making stay.
+/// Replaces a client. Fields that are absent from the body are cleared; the id and the time of creation stay.
 #[utoipa::path(
     put,
     path = "/api/v1/clients/{id}",
@@ -162,7 +152,7 @@ pub async fn list_clients(
     params(("id" = uuid::Uuid, Path, description = "The id of the client")),
     request_body = ClientBody,
     responses(
-        (status = 200, description = "The client as it is now", body = Client),
+        (status = 200, description = "The changed client", body = Client),
         (status = 409, description = "Another client has the number or the external id"),
     )
 )]
@@ -178,8 +168,8 @@ pub async fn replace_client(
 
 /// Change a client
 ///
-/// A field that is absent stays, one that is null is cleared. Attributes are merged (RFC 7396): null removes one. A new
-/// Russian number brings its own operator's code, unless the body has one.
+/// Changes a client. An absent field stays, a null field is cleared. Attributes are merged (RFC 7396): null removes an
+/// attribute. A new Russian number brings its own operator code, unless the body has one.
 #[utoipa::path(
     patch,
     path = "/api/v1/clients/{id}",
@@ -188,7 +178,7 @@ pub async fn replace_client(
     params(("id" = uuid::Uuid, Path, description = "The id of the client")),
     request_body = ClientChanges,
     responses(
-        (status = 200, description = "The client as it is now", body = Client),
+        (status = 200, description = "The changed client", body = Client),
         (status = 409, description = "Another client has the number or the external id"),
     )
 )]

@@ -1,20 +1,21 @@
-//! Clients from CSV, by the million, in the memory of a few thousand: one road for an upload and the command line.
+//! The import of clients from CSV: millions of rows in the memory of a few thousand. An upload and the command line
+//! share it.
 //!
-//! A thread reads and checks rows and cuts them into chunks; each chunk is one unit of work for the database. A few
-//! wait between the two at most, so that a slow database slows the reader, and through it the sender.
+//! A thread reads and validates rows and groups them into chunks; each chunk is one unit of work for the database. Only
+//! a few chunks wait between the two, so that a slow database slows the reader, and through it the sender.
 //!
-//! On the way from bytes to rows: [`decode`] finds the encoding, [`header`] the separator and the names of the columns,
-//! [`split`] the cells, [`columns`] what each holds. All of it is found out unless the sender says it, and the report says
-//! what was assumed. A column that is no field of a client is an attribute, with texts for values.
+//! From bytes to rows: [`decode`] detects the encoding, [`header`] the separator and the header line, [`split`] splits
+//! records into cells, and [`columns`] maps columns to fields. Everything is detected unless the sender specifies it,
+//! and the report lists the result. A column that is not a field of a client is an attribute with text values.
 //!
-//! Rows are applied in the order of the file, as if each came alone:
+//! Rows are applied in the order of the file, as if each were imported alone:
 //!
-//! - A row whose phone number (or whatever clients are matched by) is known, from the database or from a row before,
-//!   updates that client. A column that the file has overwrites, an empty cell clears (an attribute is removed), what the
-//!   file has no column for stays. No operator's code in its column is as good as none given: it comes from the number.
-//! - A wrong cell is left out with a warning. A row that cannot be taken, since its key is wrong or its quotes do not match,
-//!   is rejected with its line and all its wrong fields, and the rest goes on.
-//! - An external id of another client is a reason to reject.
+//! - A row whose key (the phone number by default) is known, from the database or from an earlier row, updates that
+//!   client. A column overwrites its field, an empty cell clears it (an attribute is removed), and a field without a
+//!   column stays. An empty operator code counts as absent: it is derived from the number.
+//! - An invalid cell is skipped with a warning. A row that cannot be used, because its key is invalid or its quotes do
+//!   not match, is rejected with its line and all its invalid fields, and the import continues.
+//! - A row with an external id of another client is rejected.
 
 mod cells;
 pub mod cli;
@@ -52,57 +53,58 @@ use self::merge::Deferred;
 pub use self::options::{ImportOptions, Mapping, MatchBy};
 use self::reader::Chunk;
 pub use self::report::{Assumed, PreviewRow, Warning};
-use self::store::{PREVIEWED, Stored};
+use self::store::{PREVIEWED, StoredChunk};
 use crate::clients::model::PhoneNumber;
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::error::Error;
 
-/// More rejections than this are counted, not listed; and so are more warnings.
+/// The largest number of listed rejections, and of listed warnings. More are only counted.
 pub const LISTED_REJECTIONS: usize = 1000;
-/// Rows that wait for the end of the file, because another client has their number. More are rejected.
+/// The largest number of rows that wait for the end of the file because another client has their number. More are
+/// rejected.
 const MOST_DEFERRED: usize = 1000;
-/// New numbers that a dry run remembers, so as to count a client once.
+/// The number of new phone numbers that a dry run remembers, to count each client once.
 const REMEMBERED_NUMBERS: usize = 1_000_000;
-/// Chunks between the reader and the database.
+/// The number of chunks between the reader and the database.
 const CHUNKS_WAITING: usize = 2;
 
-/// One thing wrong with one row.
+/// An error of a row.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Rejection {
-    /// The line of the file that the row begins on; the names of the columns are line 1.
+    /// The line of the file on which the row begins; the first line of the file is 1.
     #[schema(example = 17)]
     pub line: u64,
-    /// The column, or `row` when the row as a whole is wrong.
+    /// The column, or `row` if the error concerns the whole row.
     #[schema(example = "phone_number")]
     pub field: String,
-    /// What is wrong and what would be right.
-    #[schema(example = "must have 11 digits, since it begins with 7")]
+    /// The error and its remedy.
+    #[schema(example = "has too few or too many digits for a number of its country")]
     pub reason: String,
 }
 
-/// What became of the rows.
+/// The result of an import.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
 pub struct ImportReport {
-    /// Rows that made a client.
+    /// The number of rows that created a client.
     #[schema(example = 99_000)]
     pub created: u64,
-    /// Rows whose client was there already, whether or not they changed it.
+    /// The number of rows whose client existed already, changed or not.
     #[schema(example = 998)]
     pub updated: u64,
-    /// What was wrong with the rejected rows: the first 1000 complaints, every wrong field of a row has its own.
+    /// The first 1000 errors of rejected rows; each invalid field of a row has its own.
     pub rejected: Vec<Rejection>,
-    /// How many rows were rejected.
+    /// The number of rows that were rejected.
     #[schema(example = 2)]
     pub rejected_count: u64,
-    /// Cells and columns that were left out: the first 1000.
+    /// The first 1000 warnings about cells and columns that were skipped.
     pub warnings: Vec<Warning>,
-    /// How many warnings there are.
+    /// The number of all warnings.
     #[schema(example = 1)]
     pub warning_count: u64,
-    /// Findings about the file.
+    /// The detected format of the file.
     pub assumed: Assumed,
-    /// In a dry run, the first 20 rows with their clients as they would be.
+    /// In a dry run, the first 20 rows with the clients that they would create or change.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub preview: Option<Vec<PreviewRow>>,
@@ -123,35 +125,35 @@ impl ImportReport {
     }
 }
 
-/// How far an import has come.
+/// The progress of an import.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Progress {
-    /// Bytes of the file whose rows are dealt with.
+    /// The number of bytes whose rows are imported or rejected.
     pub bytes: u64,
-    /// Rows dealt with, the rejected ones too.
+    /// The number of rows that are imported or rejected.
     pub rows: u64,
-    /// Every row up to this line is dealt with.
+    /// The line up to which every row is imported or rejected.
     pub line: u64,
-    /// Rows that made a client.
+    /// The number of rows that created a client.
     pub created: u64,
-    /// Rows whose client was there already.
+    /// The number of rows whose client existed already.
     pub updated: u64,
-    /// Rows that were rejected.
+    /// The number of rows that were rejected.
     pub rejected: u64,
 }
 
-/// An import that did not come to the end of its file.
+/// The error of an import that did not reach the end of its file.
 pub struct Stopped {
-    /// What stopped it.
+    /// The cause.
     pub why: Error,
-    /// What was committed before, and stays.
+    /// The rows that were committed before. They stay committed.
     pub report: ImportReport,
-    /// Every row up to this line is dealt with, and perhaps some behind it.
+    /// The line up to which every row is imported or rejected. Some later rows may be as well.
     pub line: u64,
 }
 
 impl Stopped {
-    /// Before a row was read.
+    /// Creates the error of an import that stopped before it read a row.
     pub fn at_once(why: Error) -> Self {
         Self { why, report: ImportReport::default(), line: 0 }
     }
@@ -164,8 +166,8 @@ impl fmt::Display for Stopped {
             let ImportReport { created, updated, rejected_count, .. } = &self.report;
             write!(
                 f,
-                "; what came before stays: {created} clients created, {updated} updated, {rejected_count} rows \
-                 rejected, up to line {}",
+                "; committed before: {created} clients created, {updated} updated, {rejected_count} rows rejected, up \
+                 to line {}",
                 self.line
             )?;
         }
@@ -174,7 +176,8 @@ impl fmt::Display for Stopped {
 }
 
 impl fmt::Debug for Stopped {
-    /// Without the list of rejections: an error is logged, and a thousand of them are no help there.
+    /// Formats the error without the list of rejections: errors are logged, and a thousand rejections would not help
+    /// there.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Stopped").field("why", &self.why).field("line", &self.line).finish_non_exhaustive()
     }
@@ -186,11 +189,11 @@ impl std::error::Error for Stopped {
     }
 }
 
-/// Imports everything that `source` has to read.
+/// Imports everything that `source` contains.
 ///
 /// # Errors
-/// [`Stopped`], with [`Error::Invalid`] for a file that does not name its columns, [`Error::Unsupported`] for one that is no
-/// text, [`Error::Malformed`] when the source breaks off, [`Error::Unavailable`] when the database does.
+/// [`Stopped`], with [`Error::Invalid`] for a file without a header line, [`Error::Unsupported`] for a file that is not
+/// text, [`Error::Malformed`] if the source is cut off, [`Error::Unavailable`] if the database is unavailable.
 pub async fn import(
     db: &Db,
     clock: &Clock,
@@ -199,10 +202,10 @@ pub async fn import(
     progress: impl Fn(Progress),
 ) -> Result<ImportReport, Stopped> {
     let (sender, messages) = mpsc::channel(CHUNKS_WAITING);
-    let mut done = Done::new(options.is_dry_run);
+    let mut done = Committed::new(options.is_dry_run);
     let expectation = Expectation::new(options.is_dry_run);
     let importer = Importer { db, clock, is_dry_run: options.is_dry_run, expectation: expectation.clone() };
-    // a thread of its own: a stalled upload would keep one of those that the database works on
+    // a separate thread: a stalled upload would occupy one of the blocking threads that the database needs
     let outcome = match std::thread::Builder::new()
         .name("import-reader".into())
         .spawn(move || reader::read(source, &options, expectation, &sender))
@@ -216,31 +219,31 @@ pub async fn import(
     }
 }
 
-/// What is committed so far.
+/// The rows that are committed so far.
 #[derive(Default)]
-struct Done {
+struct Committed {
     report: ImportReport,
     line: u64,
     rows: u64,
     bytes: u64,
     deferred: Vec<Deferred>,
     match_by: MatchBy,
-    /// Numbers of clients that a dry run would have made.
+    /// The numbers of clients that a dry run would have created.
     new_numbers: HashSet<PhoneNumber>,
 }
 
-impl Done {
+impl Committed {
     fn new(is_dry_run: bool) -> Self {
         let report = ImportReport { preview: is_dry_run.then(Vec::new), ..ImportReport::default() };
         Self { report, ..Self::default() }
     }
 
-    fn add(&mut self, chunk: Stored) -> Progress {
+    fn add(&mut self, chunk: StoredChunk) -> Progress {
         let mut again = 0;
         if let Some(preview) = &mut self.report.preview {
             let room = PREVIEWED.saturating_sub(preview.len());
             preview.extend(chunk.preview.into_iter().take(room));
-            // a dry run leaves nothing behind that the next chunk would find
+            // a dry run stores nothing, so the next chunk does not find the new clients of this one
             for number in chunk.new_numbers {
                 let is_full = self.new_numbers.len() >= REMEMBERED_NUMBERS;
                 again += u64::from(
@@ -264,7 +267,7 @@ impl Done {
         Progress { bytes: self.bytes, rows: self.rows, line: self.line, created, updated, rejected }
     }
 
-    /// The rows that waited for the end of the file.
+    /// Returns the rows that waited for the end of the file as a last chunk.
     fn last_chunk(&mut self) -> Option<Chunk> {
         let rows: Vec<_> =
             std::mem::take(&mut self.deferred).into_iter().map(|deferred| deferred.row).collect();

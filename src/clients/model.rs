@@ -1,4 +1,4 @@
-//! A client, made of parts that were checked when they came in.
+//! A client. Its parts are validated when they enter the process.
 
 mod attributes;
 mod fields;
@@ -22,58 +22,58 @@ use crate::db::types::{ClientId, Timestamp};
 use crate::error::FieldError;
 use crate::locale::Locale;
 
-/// The reason why somebody who cannot be reached is no client.
+/// The validation error of a client without an address.
 pub const NO_ADDRESS: &str =
-    "is missing: a client has a phone_number, or else an email, a push_token or an external_id";
+    "is missing: a client needs a phone_number, an email, a push_token or an external_id";
 
 /// A person who can be reached.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Client {
-    /// Given by this service: a UUIDv7, ordered by the time of its making.
+    /// The id that this service assigned: a UUIDv7, which sorts by the time of creation.
     #[schema(example = "01922f4e-7a3b-7c1d-9e5f-0a1b2c3d4e5f")]
     pub id: ClientId,
-    /// The digits of the E.164 number; no two clients share one.
+    /// The digits of the E.164 number, unique among clients.
     pub phone_number: Option<PhoneNumber>,
-    /// Taken from a Russian number when it was not given.
+    /// The mobile operator's code. It is derived from a Russian number when it was not given.
     pub mobile_operator_code: Option<OperatorCode>,
     /// The first of its tags.
     pub tag: Option<Tag>,
-    /// Words of yours to choose audiences by, compared without case.
+    /// Labels that select audiences, compared without case.
     #[schema(max_items = 50)]
     pub tags: Vec<Tag>,
-    /// The IANA name of the zone the client lives in.
+    /// The IANA name of the client's time zone.
     pub timezone: Option<Timezone>,
-    /// The language that the client is written to in: which variant of a template it gets.
+    /// The client's language, which selects the variant of a template.
     pub locale: Option<Locale>,
     /// The address for the e-mail channel.
     pub email: Option<Email>,
     /// The token for the push channel.
     pub push_token: Option<PushToken>,
-    /// The id that your other systems know; no two clients share one.
+    /// The client's id in your other systems, unique among clients.
     pub external_id: Option<ExternalId>,
-    /// What the placeholders of a text are filled from.
+    /// The values for the placeholders of a text.
     pub attributes: Attributes,
-    /// When the client was made.
+    /// The time at which the client was created.
     #[schema(value_type = chrono::DateTime<chrono::Utc>)]
     pub created_at: Timestamp,
-    /// When the client was last changed.
+    /// The time of the client's last change.
     #[schema(value_type = chrono::DateTime<chrono::Utc>)]
     pub updated_at: Timestamp,
 }
 
 impl Client {
-    /// A new client with everything that `patch` says of it. An operator code that is not given is taken from the number.
+    /// Creates a client from `patch`. An operator code that is not given is derived from the number.
     ///
     /// # Errors
-    /// More attributes than a client may have, and no address at all.
+    /// There are more attributes than a client may have, or there is no address.
     pub fn create(id: ClientId, patch: &ClientPatch, now: Timestamp) -> Result<Self, FieldError> {
         Self::with_number(id, None, patch, now)
     }
 
-    /// As [`Client::create`], with a number that stands beside the patch.
+    /// Creates a client as [`Client::create`] does, with a number that is passed beside the patch.
     ///
     /// # Errors
-    /// Those of [`Client::create`].
+    /// The same as [`Client::create`].
     pub fn with_number(
         id: ClientId,
         number: Option<PhoneNumber>,
@@ -102,11 +102,12 @@ impl Client {
         Ok(client)
     }
 
-    /// Changes what `patch` names. A new number brings its own operator code, unless the patch has one; a code that
-    /// came from the old number does not outlive it.
+    /// Applies `patch`. A new number brings its own operator code, unless the patch has one. A code that was derived
+    /// from the old number is dropped with it.
     ///
     /// # Errors
-    /// More attributes than a client may have, and no address at all; nothing that was changed before is to be kept then.
+    /// There are more attributes than a client may have, or no address is left. The client is then partly changed, and
+    /// the caller must discard it.
     pub fn apply(&mut self, patch: &ClientPatch, now: Timestamp) -> Result<(), FieldError> {
         if let Some(number) = patch.phone_number {
             let of = |number: Option<PhoneNumber>| number.and_then(PhoneNumber::operator_code);
@@ -148,12 +149,12 @@ fn set<T: Clone>(field: &mut Option<T>, change: &Option<Option<T>>) {
     }
 }
 
-/// Which clients a list shows: those that match every field that is given.
+/// A filter of the list of clients: every field that is set must match.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ListFilter {
-    /// Only those with this code.
+    /// The mobile operator's code.
     pub mobile_operator_code: Option<OperatorCode>,
-    /// Only those with this tag.
+    /// The tag, in any spelling.
     pub tag: Option<Tag>,
 }
 

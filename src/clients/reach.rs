@@ -1,4 +1,4 @@
-//! What an address looks like on each channel, and where a client is reached.
+//! The addresses of each channel: their syntax, and a client's address.
 
 use serde_json::{Map, Value};
 use url::Url;
@@ -10,15 +10,15 @@ use crate::kinds::ChannelKind;
 const LONGEST_URL: usize = 2048;
 const LONGEST_USER: usize = 200;
 
-/// The attribute that has a client's address on `webhook`.
+/// The attribute with a client's address on `webhook`.
 pub const WEBHOOK_URL: &str = "webhook_url";
-/// The attribute that has a client's address on `discord`.
+/// The attribute with a client's address on `discord`.
 pub const DISCORD_URL: &str = "discord_url";
 
-/// The address in the form in which it is kept.
+/// Parses an address of a channel and returns the form that is stored.
 ///
 /// # Errors
-/// Says what an address of this channel looks like; it does not repeat the address.
+/// The text is not an address of this channel. The message describes the syntax and does not repeat the address.
 pub fn parse(channel: ChannelKind, text: &str) -> Result<String, String> {
     match channel {
         ChannelKind::Sms => {
@@ -41,9 +41,9 @@ pub fn parse(channel: ChannelKind, text: &str) -> Result<String, String> {
 }
 
 fn url(text: &str) -> Result<String, String> {
-    let form = "must be a URL such as https://example.com/hooks/1, without user and password";
+    let form = "must be a URL like https://example.com/hooks/1, without user and password";
     let url = Url::parse(text).map_err(|_| form)?;
-    // plain http goes to networks that the service's settings allow, and is refused on its way to any other
+    // egress allows plain http only to the networks of the settings, and refuses other destinations
     let is_good = matches!(url.scheme(), "https" | "http")
         && url.host_str().is_some_and(|host| !host.is_empty())
         && url.username().is_empty()
@@ -56,26 +56,26 @@ fn e164(number: i64) -> String {
     format!("+{number}")
 }
 
-/// What a client has that it can be reached by.
+/// The addresses of a client.
 #[derive(Debug, Clone, Copy)]
-pub struct Reach<'c> {
-    /// Which client.
+pub struct ClientAddresses<'c> {
+    /// The id of the client.
     pub id: ClientId,
-    /// E.164 digits.
+    /// The E.164 digits of its phone number.
     pub phone_number: Option<i64>,
-    /// Its e-mail address.
+    /// The e-mail address.
     pub email: Option<&'c str>,
-    /// Its device.
+    /// The push token of its device.
     pub push_token: Option<&'c str>,
-    /// Its id in the user's other systems.
+    /// The id in the caller's other systems.
     pub external_id: Option<&'c str>,
-    /// Its attributes as JSON.
+    /// The attributes as JSON.
     pub attributes: &'c str,
 }
 
-impl Reach<'_> {
-    /// Where the client is reached on a channel, if it is. On `in_app` it is known by the id that the user's own systems
-    /// have for it, so that a page of theirs can show its inbox.
+impl ClientAddresses<'_> {
+    /// Returns the client's address on a channel, if it has one. On `in_app` this is its external id, so that a page of
+    /// the caller's own systems can show the inbox.
     pub fn on(&self, channel: ChannelKind) -> Option<String> {
         match channel {
             ChannelKind::Sms => self.phone_number.map(e164),
@@ -87,19 +87,19 @@ impl Reach<'_> {
             }
             ChannelKind::Webhook => self.url(channel, WEBHOOK_URL),
             ChannelKind::Discord => self.url(channel, DISCORD_URL),
-            // nobody is written to over it
+            // a request is not addressed to a client
             ChannelKind::Request => None,
         }
     }
 
     fn url(&self, channel: ChannelKind, attribute: &str) -> Option<String> {
-        // written by this service; what cannot be read has no URL
+        // this service wrote the JSON; unreadable attributes have no URL
         let attributes: Map<String, Value> = serde_json::from_str(self.attributes).ok()?;
         parse(channel, attributes.get(attribute)?.as_str()?).ok()
     }
 }
 
-/// Why a client cannot be reached on a channel.
+/// Returns the reason why a client cannot be reached on a channel.
 pub fn lacks(channel: ChannelKind) -> String {
     let what = match channel {
         ChannelKind::Sms => "phone number",
@@ -157,7 +157,7 @@ mod tests {
     fn a_client_is_reached_by_what_it_has() {
         let id = ClientId::new();
         let attributes = r#"{"webhook_url": "https://example.com/h", "discord_url": "no URL"}"#;
-        let bare = Reach {
+        let bare = ClientAddresses {
             id,
             phone_number: Some(79031234567),
             email: None,
@@ -165,7 +165,7 @@ mod tests {
             external_id: None,
             attributes: "{}",
         };
-        let rich = Reach {
+        let rich = ClientAddresses {
             email: Some("a@b.com"),
             push_token: Some("t"),
             external_id: Some("crm-1"),
@@ -183,7 +183,7 @@ mod tests {
             assert_eq!(bare.on(channel).as_deref(), of_bare, "{channel}");
             assert_eq!(rich.on(channel).as_deref(), of_rich, "{channel}");
         }
-        let odd = Reach { external_id: Some("two words"), ..bare };
+        let odd = ClientAddresses { external_id: Some("two words"), ..bare };
         assert_eq!(odd.on(ChannelKind::InApp), Some(id.to_string()));
     }
 }

@@ -1,4 +1,4 @@
-//! The SQL of clients. The cold statements are diesel's and stand here once for both databases.
+//! The SQL of clients. The cold statements use diesel's DSL, once for both databases.
 
 mod many;
 mod new;
@@ -24,40 +24,40 @@ use crate::kinds::ChannelKind;
 /// Stores a new client.
 ///
 /// # Errors
-/// [`Error::Conflict`] when another has its number or its external id.
+/// [`Error::Conflict`] if another client has its number or external id.
 pub fn insert(connection: &mut AnyConnection, new: &Client) -> Result<()> {
     diesel::insert_into(client::table).values(Row::from(new)).execute(connection).map_err(taken)?;
     remember_attributes(connection, [&new.attributes])
 }
 
-/// The client with this id.
+/// Returns the client with this id.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn find(connection: &mut AnyConnection, id: ClientId) -> Result<Option<Client>> {
     let row: Option<Row> = client::table.find(id).select(Row::as_select()).first(connection).optional()?;
     row.map(Client::try_from).transpose()
 }
 
-/// The client with this id, which nobody else changes before this transaction ends.
+/// Returns the client with this id, locked until this transaction ends.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn find_for_update(connection: &mut AnyConnection, id: ClientId) -> Result<Option<Client>> {
     let row: Option<Row> = match connection {
         AnyConnection::Postgres(c) => {
             client::table.find(id).select(Row::as_select()).for_update().first(c).optional()?
         }
-        // a SQLite transaction that may write is the only one
+        // SQLite has one write transaction at a time
         sqlite @ AnyConnection::Sqlite(_) => return find(sqlite, id),
     };
     row.map(Client::try_from).transpose()
 }
 
-/// Up to `limit` clients after `after` that match, in id order.
+/// Returns up to `limit` matching clients after `after`, in id order.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn list(
     connection: &mut AnyConnection,
     filter: &ListFilter,
@@ -85,7 +85,7 @@ pub fn list(
     rows.into_iter().map(Client::try_from).collect()
 }
 
-/// Up to `limit` clients after `after`, of an operator if that is given, who have a tag after their first one.
+/// Returns up to `limit` clients after `after` that have the tag, but not as their first one.
 fn with_further_tag(
     connection: &mut AnyConnection,
     (key, code): (String, Option<String>),
@@ -108,10 +108,10 @@ fn with_further_tag(
     Ok(query.load(connection)?)
 }
 
-/// Stores every field of a client that exists.
+/// Updates every field of an existing client.
 ///
 /// # Errors
-/// [`Error::Conflict`] when another has its number or its external id.
+/// [`Error::Conflict`] if another client has its number or external id.
 pub fn update(connection: &mut AnyConnection, changed: &Client) -> Result<()> {
     diesel::update(client::table.find(changed.id))
         .set(Row::from(changed))
@@ -120,18 +120,18 @@ pub fn update(connection: &mut AnyConnection, changed: &Client) -> Result<()> {
     remember_attributes(connection, [&changed.attributes])
 }
 
-/// Removes a client; false when there was none.
+/// Deletes a client. Returns false if it does not exist.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn delete(connection: &mut AnyConnection, id: ClientId) -> Result<bool> {
     let gone = diesel::delete(client::table.find(id)).execute(connection)?;
-    // after the client, whose row a change of its preferences holds
+    // after the client: a change of its preferences locks the client's row first
     diesel::delete(preference::table.find(id)).execute(connection)?;
     Ok(gone > 0)
 }
 
-/// Fills a column with the normal form of another one, for up to so many clients who have the one and not the other.
+/// Fills a key column from the column that it normalizes, for up to `$limit` clients without a key.
 macro_rules! fill_keys {
     ($connection:expr, $limit:expr, $given:ident, $key:ident, $normal:expr) => {{
         let some: Vec<(ClientId, Option<String>)> = client::table
@@ -148,27 +148,27 @@ macro_rules! fill_keys {
     }};
 }
 
-/// Makes the normal form of up to `limit` e-mail addresses that have none. Returns how many there were.
+/// Stores the normal form of up to `limit` e-mail addresses without one. Returns their number.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn fill_email_keys(connection: &mut AnyConnection, limit: i64) -> Result<usize> {
     let normal = |email: &str| address::normal(ChannelKind::Email, email).into_owned();
     fill_keys!(connection, limit, email, email_key, normal)
 }
 
-/// Makes the keys of up to `limit` tags that have none. Returns how many there were.
+/// Stores the keys of up to `limit` tags without one. Returns their number.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn fill_tag_keys(connection: &mut AnyConnection, limit: i64) -> Result<usize> {
     fill_keys!(connection, limit, tag, tag_key, |tag: &str| tag_key(tag).into_owned())
 }
 
-/// Every name of an attribute that some client has had.
+/// Returns every attribute name that any client has ever had.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn attribute_names(connection: &mut AnyConnection) -> Result<Vec<String>> {
     Ok(client_attribute::table
         .select(client_attribute::name)
@@ -176,8 +176,8 @@ pub fn attribute_names(connection: &mut AnyConnection) -> Result<Vec<String>> {
         .load(connection)?)
 }
 
-/// Notes the names, sorted, so that two transactions wait for each other in one order only. Most are known already:
-/// that costs a look into a small index, which a cache would have to keep right against rolled back transactions.
+/// Records the names of attributes, sorted, so that concurrent transactions lock in the same order. Most are recorded
+/// already, which costs a look into a small index. A cache would have to handle rolled back transactions.
 fn remember_attributes<'a>(
     connection: &mut AnyConnection,
     of: impl IntoIterator<Item = &'a Attributes>,
@@ -210,8 +210,8 @@ fn remember_names(connection: &mut AnyConnection, names: &BTreeSet<&str>) -> Res
     Ok(())
 }
 
-/// A unique index said no: which, so that the caller knows what to change. PostgreSQL tells the constraint's name,
-/// SQLite the column in its message.
+/// Converts a violation of a unique index into an error that names the field. PostgreSQL reports the constraint's name,
+/// SQLite names the column in its message.
 fn taken(error: QueryError) -> Error {
     let QueryError::DatabaseError(DatabaseErrorKind::UniqueViolation, info) = &error else {
         return error.into();

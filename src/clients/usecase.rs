@@ -1,4 +1,4 @@
-//! What can be done with clients.
+//! The use cases of clients.
 
 use std::collections::BTreeSet;
 use std::io::Read;
@@ -15,18 +15,18 @@ use crate::clock::Clock;
 use crate::db::types::ClientId;
 use crate::db::{AnyConnection, Db, Workload};
 use crate::error::{Complaints, Error, FieldError, Result};
-use crate::idempotency::{self, Answer, Made, Mode};
+use crate::idempotency::{self, Created, IdempotentResponse, Mode};
 use crate::paging;
 
-/// Imports at once; further ones are refused. Each has a thread and a few chunks in memory.
+/// The largest number of concurrent imports; more are refused. Each uses a thread and a few chunks of memory.
 pub const IMPORTS_AT_ONCE: usize = 4;
 
-/// Clients that are looked at for the columns of a file.
+/// The number of clients that are scanned for the columns of a file.
 const LOOKED_AT: u64 = 100_000;
-/// Clients that are read at once for that.
+/// The number of clients that one read of that scan returns.
 const AT_ONCE: i64 = 1000;
 
-/// E-mail addresses that are adopted in one transaction.
+/// The number of e-mail addresses or tags that are normalized in one transaction.
 const ADOPTED_AT_ONCE: i64 = 1000;
 
 /// The clients of one database; cloning it is cheap.
@@ -38,22 +38,22 @@ pub struct Clients {
 }
 
 impl Clients {
-    /// Over this database, by this clock.
+    /// Creates the use cases over a database and a clock.
     pub fn new(db: Db, clock: Clock) -> Self {
         Self { db, clock, imports: Arc::new(Semaphore::new(IMPORTS_AT_ONCE)) }
     }
 
-    /// Makes a client. `answer` says what the request is answered, and another one under the same key.
+    /// Creates a client. `answer` makes the response, which is stored under the idempotency key.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when another client has the number or the external id, [`Error::Invalid`] for more
+    /// [`Error::Conflict`] if another client has the number or the external id, [`Error::Invalid`] for more
     /// attributes than a client may have.
     pub async fn create(
         &self,
         patch: ClientPatch,
         mode: Mode,
-        answer: impl FnOnce(&Client) -> Result<Answer>,
-    ) -> Result<Made<Client>> {
+        answer: impl FnOnce(&Client) -> Result<IdempotentResponse>,
+    ) -> Result<Created<Client>> {
         let patch = self.typed(patch).await?;
         let client = whole(ClientId::new(), &patch, &self.clock)?;
         let answer = answer(&client)?;
@@ -62,10 +62,10 @@ impl Clients {
             repo::insert(c, &client)?;
             Ok(client)
         };
-        idempotency::make(&self.db, (mode, id), now, answer, insert).await
+        idempotency::create(&self.db, (mode, id), now, answer, insert).await
     }
 
-    /// The client with this id.
+    /// Returns the client with this id.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -74,10 +74,10 @@ impl Clients {
         found.ok_or_else(|| Error::not_found("client", id))
     }
 
-    /// The clients after `cursor` that match, in the order of their making.
+    /// Returns the matching clients after `cursor`, in the order of creation.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn list(
         &self,
         filter: ListFilter,
@@ -91,11 +91,11 @@ impl Clients {
         self.db.read(read).await
     }
 
-    /// The names of the attributes that the clients after `cursor` have, for the columns of a file with the first `most`
-    /// of them. Beyond [`LOOKED_AT`] clients every name counts that any client has had.
+    /// Returns the attribute names of the first `most` clients after `cursor`, for the columns of a file. Beyond
+    /// [`LOOKED_AT`] clients it returns every name that any client has had.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for more than [`MOST_ATTRIBUTES`], and those of the database.
+    /// [`Error::Invalid`] for more than [`MOST_ATTRIBUTES`], and database errors.
     pub async fn columns(
         &self,
         filter: &ListFilter,
@@ -103,7 +103,7 @@ impl Clients {
         most: u64,
     ) -> Result<Vec<String>> {
         let known = self.db.read(repo::attribute_names).await?;
-        // a field of today may be an attribute of old; a file has one column of a name
+        // a present field may have the name of an old attribute; a file has one column of each name
         let known: BTreeSet<String> = known.into_iter().filter(|name| !Field::is_taken(name)).collect();
         let (mut found, mut next, mut left) = (BTreeSet::new(), Some(cursor), most);
         while found.len() < known.len()
@@ -128,14 +128,14 @@ impl Clients {
         }
         if found.len() > MOST_ATTRIBUTES {
             let why = format!(
-                "lets through clients with more than {MOST_ATTRIBUTES} different attributes; a file has no more columns"
+                "selects clients with more than {MOST_ATTRIBUTES} different attributes, the most columns of a file"
             );
             return Err(Error::invalid("tag", why));
         }
         Ok(found.into_iter().collect())
     }
 
-    /// Makes the client anew under its id: what is not given is gone.
+    /// Replaces a client under its id: fields that are not given are cleared.
     ///
     /// # Errors
     /// [`Error::NotFound`], and those of [`Clients::create`].
@@ -152,7 +152,7 @@ impl Clients {
             .await
     }
 
-    /// Changes what the patch names.
+    /// Applies a patch to a client.
     ///
     /// # Errors
     /// [`Error::NotFound`], and those of [`Clients::create`].
@@ -170,20 +170,20 @@ impl Clients {
             .await
     }
 
-    /// Makes the normal forms of e-mail addresses and tags that an earlier version stored, in small steps.
+    /// Stores the normal forms of e-mail addresses and tags from an earlier version, in small steps.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn adopt(&self) -> Result<()> {
         while self.db.write(|c| repo::fill_email_keys(c, ADOPTED_AT_ONCE)).await? > 0 {}
         while self.db.write(|c| repo::fill_tag_keys(c, ADOPTED_AT_ONCE)).await? > 0 {}
         Ok(())
     }
 
-    /// Creates and updates clients from CSV, see [`import`]. `source` is read on a thread of its own.
+    /// Creates and updates clients from CSV, see [`import`]. `source` is read on a separate thread.
     ///
     /// # Errors
-    /// [`Stopped`], with what was committed before.
+    /// [`Stopped`], with the rows that were committed before.
     pub async fn import(
         &self,
         source: impl Read + Send + 'static,
@@ -207,13 +207,14 @@ impl Clients {
         wrong.finish().map(|()| patch)
     }
 
-    /// Takes a place among the imports that run at once.
+    /// Acquires a permit to run an import.
     ///
     /// # Errors
-    /// [`Error::Busy`] when there is none: a caller that waited in silence would not know whether anything happens.
+    /// [`Error::Busy`] if too many are running. Waiting was rejected: the caller could not tell it from a stalled
+    /// upload.
     pub fn place(&self) -> Result<OwnedSemaphorePermit> {
         Arc::clone(&self.imports).try_acquire_owned().map_err(|_| {
-            let why = "imports run already, and nothing of this one was read; send it again later";
+            let why = "imports are running already, and nothing of this one was read; send it again later";
             Error::Busy(format!("{IMPORTS_AT_ONCE} {why}"))
         })
     }

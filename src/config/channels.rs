@@ -1,4 +1,4 @@
-//! The sections of the channels, and what follows from them: where each goes, and how much it may send.
+//! The sections of the channels, and the destinations and limits that follow from them.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -11,26 +11,26 @@ use super::sections::{delays, duration, optional_delays, optional_duration};
 use super::{Config, SANDBOX_URL, variable};
 use crate::kinds::ChannelKind;
 
-/// What a real provider is assumed to bear when nothing is said.
+/// The default rate limit of a real provider, in messages per second.
 const DEFAULT_RATE: f64 = 100.0;
 
-/// What a request may ask for, and some seconds for its end to be noticed by who sends it.
+/// The longest timeout that a request may have, plus some seconds for the sender to notice it.
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(310);
 
-/// Section `channels`: what holds for each of them that says nothing else.
+/// Section `channels`: the defaults of all channels.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Channels {
-    /// For one request.
+    /// The timeout of one request.
     #[serde(deserialize_with = "duration")]
     pub timeout: Duration,
-    /// Messages a second on each channel; 0 or none is explained at [`Config::rate`].
+    /// The rate limit of each channel in messages per second; [`Config::rate`] explains 0 and none.
     pub rate_per_second: Option<f64>,
-    /// Failures in a row after which a provider is left alone for a while; 0 for never.
+    /// The number of consecutive failures that open the circuit breaker; 0: it never opens.
     pub breaker_failures: u32,
 }
 
-/// What each channel's section has.
+/// The settings that every channel's section has.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Common<'c> {
     pub base_url: Option<&'c str>,
@@ -41,26 +41,26 @@ pub(super) struct Common<'c> {
     pub retry_delays: Option<&'c [Duration]>,
 }
 
-/// The section of a channel: its own fields, and those that each of them has.
+/// Defines the section of a channel: its own fields and the common ones.
 macro_rules! channel_section {
     ($(#[$meta:meta])* $name:ident { $($(#[$of:meta])* $field:ident: $type:ty,)* }) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Deserialize)]
         #[serde(deny_unknown_fields)]
         pub struct $name {
-            /// A gateway that the channel goes through.
+            /// The URL of a gateway for the channel.
             pub base_url: Option<String>,
             $($(#[$of])* pub $field: $type,)*
-            /// Requests in flight at once.
+            /// The limit of concurrent requests.
             pub concurrency: usize,
-            /// Messages a second, instead of what holds for all channels.
+            /// The rate limit in messages per second, instead of the default of all channels.
             pub rate_per_second: Option<f64>,
-            /// For one request, instead of what holds for all channels.
+            /// The timeout of one request, instead of the default of all channels.
             #[serde(default, deserialize_with = "optional_duration")]
             pub timeout: Option<Duration>,
-            /// Failures in a row, instead of what holds for all channels.
+            /// The number of failures that open the circuit breaker, instead of the default of all channels.
             pub breaker_failures: Option<u32>,
-            /// The delays before further attempts, of mailings and of notifications that say nothing of it.
+            /// The delays before retries, for mailings and for notifications without delays of their own.
             #[serde(default, deserialize_with = "optional_delays")]
             pub retry_delays: Option<Vec<Duration>>,
         }
@@ -81,51 +81,51 @@ macro_rules! channel_section {
 }
 
 channel_section! {
-    /// Section `sms`. Its gateway is the seed's third-party API.
+    /// Section `sms`. Its gateway has the API `POST {base}/v1/send/{id}`.
     Sms {
         /// The provider's bearer token.
         token: Option<SecretString>,
-        /// A provider's own HTTP API, as [`crate::channels`] describes one.
+        /// The description of a provider's own HTTP API; see [`crate::channels`].
         http: Option<Dict>,
     }
 }
 channel_section! {
     /// Section `email`.
     Email {
-        /// Mail servers, several of them with weights; secret, since it may hold passwords.
+        /// The mail servers, with weights if there are several; secret, since it may contain passwords.
         smtp_url: Option<SecretString>,
-        /// The sender, with a name if there is one.
+        /// The sender, optionally with a name.
         from: Option<String>,
-        /// `required`, `implicit` or `none`; by the address if nothing is said.
+        /// `required`, `implicit` or `none`; the default depends on the URL.
         tls: Option<String>,
         /// A PEM file of certificate authorities to trust besides the system's.
         extra_ca: Option<PathBuf>,
-        /// What the service calls itself in `EHLO`.
+        /// The service's name in `EHLO`.
         hello_name: Option<String>,
-        /// Where answers go.
+        /// The address for replies.
         reply_to: Option<String>,
-        /// Where a mailing's recipient unsubscribes, with `{id}` for the message's id.
+        /// The URL at which a mailing's recipient unsubscribes, with `{id}` for the message's id.
         unsubscribe_url: Option<String>,
     }
 }
 channel_section! {
     /// Section `push`.
     Push {
-        /// Google's service account: its JSON, or the path of a file that holds it.
+        /// Google's service account: its JSON, or the path of a file with it.
         service_account: Option<SecretString>,
-        /// Where Firebase Cloud Messaging is.
+        /// The URL of Firebase Cloud Messaging.
         fcm_url: Option<String>,
     }
 }
 channel_section! {
     /// Section `webhook`.
     Webhook {
-        /// `whsec_…`: what requests are signed with; the newest first, those before it while receivers change over.
+        /// The signing secret `whsec_…`. During a rotation, the newest first and the older ones after it.
         secret: Option<SecretString>,
-        /// An endpoint is disabled when every attempt failed for so long.
+        /// The time of continuous failure after which an endpoint is disabled.
         #[serde(deserialize_with = "duration")]
         disable_after: Duration,
-        /// For so long after an endpoint was given a new secret the one before it signs as well.
+        /// The time for which an endpoint's previous secret also signs after a rotation.
         #[serde(deserialize_with = "duration")]
         secret_overlap: Duration,
     }
@@ -135,30 +135,31 @@ channel_section! {
     Discord {}
 }
 channel_section! {
-    /// Section `in_app`: users' inboxes. Without a gateway the service keeps them itself.
+    /// Section `in_app`: users' inboxes. Without a gateway, the service stores them itself.
     InApp {
-        /// How long a message stands in an inbox.
+        /// The retention of messages in an inbox.
         #[serde(deserialize_with = "duration")]
         keep: Duration,
-        /// What the tokens of users' pages are made with; none means the API key.
+        /// The secret of users' tokens; by default a generated one that is stored in the database.
         secret: Option<SecretString>,
-        /// Origins whose pages may show inboxes, separated by commas or spaces; none means the service's own.
+        /// The origins of pages that may show inboxes, separated by commas or spaces; by default only the service's
+        /// own.
         origins: Option<String>,
     }
 }
 
-/// Section `request`: requests that somebody asked for. They go where they say, and each has a time of its own.
+/// Section `request`: scheduled HTTP requests. Each has its own URL and timeout.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Requests {
-    /// In flight at once.
+    /// The limit of concurrent requests.
     pub concurrency: usize,
-    /// How many may begin in a second; none means no limit.
+    /// The rate limit in requests per second; none: no limit.
     pub rate_per_second: Option<f64>,
-    /// The delays before further attempts of requests that say nothing of it.
+    /// The delays before retries, for requests without delays of their own.
     #[serde(deserialize_with = "delays")]
     pub retry_delays: Vec<Duration>,
-    /// That may wait for the database at once.
+    /// The number of requests that may wait for the database at once.
     pub intake_limit: usize,
 }
 
@@ -169,53 +170,53 @@ impl Requests {
             concurrency: self.concurrency,
             rate_per_second: Some(self.rate_per_second.unwrap_or(0.0)),
             timeout: Some(LONGEST_ATTEMPT),
-            // they go to many servers, none of which says anything of the others
+            // they go to many servers, and the failures of one say nothing about the others
             breaker_failures: Some(0),
             retry_delays: Some(&self.retry_delays),
         }
     }
 }
 
-/// Section `sandbox`: the provider to try against.
+/// Section `sandbox`: the provider for tests.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Sandbox {
-    /// Its address. Once it is said, Discord and requests go there as well, as long as text messages have no provider.
+    /// Its address. If it is set, Discord and requests also use the sandbox while SMS has no provider.
     pub url: Option<String>,
 }
 
 impl InApp {
-    /// The origins, one by one.
+    /// Returns the single origins.
     pub fn origins(&self) -> impl Iterator<Item = &str> {
         let all = self.origins.as_deref().unwrap_or_default();
         all.split([',', ' ']).filter(|origin| !origin.is_empty())
     }
 }
 
-/// How a channel's messages go out.
+/// The way in which a channel's messages are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Way<'c> {
-    /// Through a gateway at this address, which has no slash at its end; the sandbox is one.
+pub enum Transport<'c> {
+    /// Through a gateway at this address, without a slash at its end; the sandbox is also a gateway.
     Gateway(&'c str),
-    /// By the channel's own protocol, as its section says.
+    /// Directly, by the channel's own protocol.
     Direct,
 }
 
 impl Config {
-    /// Where a channel's messages go; `None` when they have nowhere to go. A channel of which nothing is said goes to the
-    /// sandbox, unless text messages go to a real provider: what is asked of a service that is in earnest must not end in
-    /// a sandbox, or nowhere. Inboxes need no provider; neither do Discord and requests, unless a sandbox is named: then
-    /// nothing leaves the machine.
-    pub fn way(&self, channel: ChannelKind) -> Option<Way<'_>> {
+    /// Returns the way of a channel's messages; `None` if the channel is unconfigured. A channel without settings uses
+    /// the sandbox while SMS has no provider either. Once SMS has a real provider, the service is in production, and
+    /// messages of other channels must not silently end in the sandbox. Inboxes need no provider. Discord and requests
+    /// need none either; they use the sandbox only if its address is set, so that nothing leaves the machine.
+    pub fn way(&self, channel: ChannelKind) -> Option<Transport<'_>> {
         let sandbox = self.is_tried_out(channel).then(|| self.sandbox_url());
         match self.common(channel).base_url {
-            Some(url) => Some(Way::Gateway(url.trim_end_matches('/'))),
-            None if self.is_direct(channel) => Some(Way::Direct),
-            None => sandbox.map(Way::Gateway),
+            Some(url) => Some(Transport::Gateway(url.trim_end_matches('/'))),
+            None if self.is_direct(channel) => Some(Transport::Direct),
+            None => sandbox.map(Transport::Gateway),
         }
     }
 
-    /// Why nothing can be sent over a channel, and what to set; `None` when it has a provider.
+    /// Returns the reason why a channel is unconfigured, with the settings that it needs; `None` if it has a provider.
     pub fn missing_provider(&self, channel: ChannelKind) -> Option<String> {
         self.way(channel).is_none().then(|| {
             let gateway = variable(&format!("{channel}.base_url")).unwrap_or_default();
@@ -232,47 +233,47 @@ impl Config {
         })
     }
 
-    /// The bearer token that a channel's gateway is shown. The sandbox knows one for all channels; the one of a real
-    /// SMS provider is nobody else's business.
+    /// Returns the bearer token for a channel's gateway. The sandbox has one token for all channels. The token of a
+    /// real SMS provider is never sent to other gateways.
     pub fn token(&self, channel: ChannelKind) -> Option<&SecretString> {
         self.sms.token.as_ref().filter(|_| channel == ChannelKind::Sms || self.is_tried_out(channel))
     }
 
-    /// Requests in flight at once on a channel.
+    /// Returns the limit of concurrent requests of a channel.
     pub fn concurrency(&self, channel: ChannelKind) -> usize {
         self.common(channel).concurrency
     }
 
-    /// Messages a second on a channel; `None` for no limit. When nothing is said, a real provider is spared, and the
-    /// sandbox and the service's own inboxes are not.
+    /// Returns the rate limit of a channel in messages per second; `None` without a limit. By default a real provider
+    /// has a limit, and the sandbox and the service's own inboxes have none.
     pub fn rate(&self, channel: ChannelKind) -> Option<f64> {
-        let is_own = channel == ChannelKind::InApp && self.way(channel) == Some(Way::Direct);
+        let is_own = channel == ChannelKind::InApp && self.way(channel) == Some(Transport::Direct);
         let default = if is_own || self.is_tried_out(channel) { 0.0 } else { DEFAULT_RATE };
         let said = self.common(channel).rate_per_second.or(self.channels.rate_per_second);
         Some(said.unwrap_or(default)).filter(|rate| *rate > 0.0)
     }
 
-    /// How long one request on a channel may take.
+    /// Returns the timeout of one request of a channel.
     pub fn timeout(&self, channel: ChannelKind) -> Duration {
         self.common(channel).timeout.unwrap_or(self.channels.timeout)
     }
 
-    /// Failures in a row after which a channel's provider is left alone for a while; 0 for never.
+    /// Returns the number of consecutive failures that open a channel's circuit breaker; 0: it never opens.
     pub fn breaker_failures(&self, channel: ChannelKind) -> u32 {
         self.common(channel).breaker_failures.unwrap_or(self.channels.breaker_failures)
     }
 
-    /// The delays before further attempts on a channel, if it has its own.
+    /// Returns the delays before a channel's retries, if it has its own.
     pub fn retry_delays(&self, channel: ChannelKind) -> Option<&[Duration]> {
         self.common(channel).retry_delays
     }
 
-    /// Whether a channel goes to the sandbox because nothing else was said.
+    /// Returns true if a channel uses the sandbox because it has no settings.
     pub fn is_tried_out(&self, channel: ChannelKind) -> bool {
         !self.is_earnest() && self.common(channel).base_url.is_none() && !self.is_direct(channel)
     }
 
-    /// Returns whether text messages have a real provider.
+    /// Returns true if SMS has a real provider.
     fn is_earnest(&self) -> bool {
         self.sms.base_url.is_some() || self.sms.http.is_some()
     }
@@ -281,7 +282,7 @@ impl Config {
         self.sandbox.url.as_deref().map_or(SANDBOX_URL, |url| url.trim_end_matches('/'))
     }
 
-    /// Whether its section says how to go without a gateway.
+    /// Returns true if a channel can send without a gateway.
     pub(super) fn is_direct(&self, channel: ChannelKind) -> bool {
         match channel {
             ChannelKind::Sms => self.sms.http.is_some(),

@@ -1,4 +1,4 @@
-//! What each value may be. What is wrong is named by its key and its variable, all of it at once.
+//! Checks the values of the configuration. All invalid values are reported at once, each with its key and variable.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -14,8 +14,10 @@ const MINUTE: f64 = 60.0;
 const HOUR: f64 = 60.0 * MINUTE;
 const DAY: f64 = 24.0 * HOUR;
 
+/// Checks a configuration.
+///
 /// # Errors
-/// [`Error::Invalid`](crate::error::Error::Invalid) with a complaint about each value that cannot be.
+/// [`Error::Invalid`](crate::error::Error::Invalid) with each invalid value.
 pub(super) fn check(config: &Config) -> Result<()> {
     let mut bounds = Bounds(Complaints::default());
     sizes(config, &mut bounds);
@@ -69,7 +71,7 @@ fn sizes(config: &Config, bounds: &mut Bounds) {
         let failures = limits.breaker_failures.unwrap_or(0);
         bounds.within(&key("breaker_failures"), f64::from(failures), 0.0..=1e6);
         let delays = limits.retry_delays.unwrap_or_default();
-        bounds.within(&format!("{}, how many", key("retry_delays")), delays.len() as f64, 0.0..=20.0);
+        bounds.within(&format!("{}, number of delays", key("retry_delays")), delays.len() as f64, 0.0..=20.0);
         for delay in delays {
             bounds.seconds(&key("retry_delays"), *delay, MILLISECOND..=DAY);
         }
@@ -130,7 +132,7 @@ fn providers(config: &Config, wrong: &mut Complaints) {
         if has_both && !matches!(channel, ChannelKind::Discord | ChannelKind::InApp) {
             wrong.add(
                 named(&format!("{channel}.base_url")),
-                "cannot stand beside the settings of the channel's own protocol: set one of them",
+                "cannot be combined with the settings of the channel's own protocol: set one of them",
             );
         }
     }
@@ -141,7 +143,7 @@ fn providers(config: &Config, wrong: &mut Complaints) {
     if config.email.smtp_url.is_some() && config.email.from.is_none() {
         wrong.add(
             named("email.from"),
-            "must be set beside SMTP_URL: who sends, such as `Shop <news@example.com>`",
+            "is required with SMTP_URL: the sender, such as `Shop <news@example.com>`",
         );
     }
 }
@@ -154,24 +156,24 @@ fn rate(key: &str, rate: Option<f64>, wrong: &mut Complaints) {
 
 fn access(config: &Config, wrong: &mut Complaints) {
     match &config.access.api_key {
-        // what a header could not carry as it stands would lock everyone out
+        // a key that a header cannot carry unchanged would lock all callers out
         Some(key) if !is_bearable(key.expose_secret()) => wrong.add(
             named("access.api_key"),
-            "must have at least 16 characters of ASCII, without spaces at its ends",
+            "must have at least 16 ASCII characters, without leading or trailing spaces",
         ),
-        // whoever reaches the address may try as many as they like
+        // a remote caller can try any number of keys
         Some(key) if !config.http.host.is_loopback() && !is_strong(key.expose_secret()) => wrong.add(
             named("access.api_key"),
             format!(
-                "must have at least 32 characters, not all of them the same, to listen on {}: take what `openssl rand -hex 32` \
-                 prints",
+                "must have at least 32 characters, not all the same, to listen on {}; `openssl rand -hex 32` \
+                 generates one",
                 config.http.host
             ),
         ),
         None if !config.http.host.is_loopback() => wrong.add(
             named("access.api_key"),
             format!(
-                "must be set to listen on {}, which is not loopback; or set HTTP_HOST=127.0.0.1",
+                "is required to listen on {}, which is not a loopback address; or set HTTP_HOST=127.0.0.1",
                 config.http.host
             ),
         ),
@@ -179,7 +181,7 @@ fn access(config: &Config, wrong: &mut Complaints) {
     }
 }
 
-/// Returns whether a key is none that somebody guesses.
+/// Returns true if a key cannot be guessed.
 fn is_strong(key: &str) -> bool {
     let first = key.chars().next();
     key.len() >= 32 && key.chars().any(|c| Some(c) != first)
@@ -200,7 +202,7 @@ fn inboxes(config: &Config, wrong: &mut Complaints) {
         wrong.add(named("in_app.secret"), "must have at least 16 characters");
     }
     for origin in config.in_app.origins() {
-        // as browsers write it, so that it can be compared as it stands
+        // in the form that browsers send, so that it can be compared as text
         let written = url::Url::parse(origin).map(|url| url.origin().ascii_serialization());
         if written.as_deref() != Ok(origin) {
             wrong.add(
@@ -231,7 +233,7 @@ fn preferences(config: &Config, wrong: &mut Complaints) {
     }
 }
 
-/// Whether links in mails' headers can begin with it as it is.
+/// Returns true if links in mail headers can begin with this text unchanged.
 fn is_public(text: &str) -> bool {
     let is_plain = text.len() <= 500
         && text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'<' | b'>' | b',' | b'"'));
@@ -265,11 +267,11 @@ fn broker(broker: &Broker, wrong: &mut Complaints) {
         wrong.add(named("broker.subject"), "must be a subject such as fanfare.events.>");
     }
     if broker.url.is_none() && (broker.credentials.is_some() || broker.extra_ca.is_some()) {
-        wrong.add(named("broker.url"), "must be set beside what the connection to it needs");
+        wrong.add(named("broker.url"), "is required with the other settings of the connection");
     }
 }
 
-/// The addresses and the names of topics are read where they are used.
+/// Checks the section `kafka`, except the addresses and the names of topics, which are parsed at their use.
 fn kafka(kafka: &Kafka, wrong: &mut Complaints) {
     if !(1..=200).contains(&kafka.group.len()) || !kafka.group.bytes().all(|byte| byte.is_ascii_graphic()) {
         wrong.add(named("kafka.group"), "must have 1 to 200 visible ASCII characters");
@@ -278,18 +280,18 @@ fn kafka(kafka: &Kafka, wrong: &mut Complaints) {
     if kafka.brokers.is_none()
         && (kafka.ca.is_some() || kafka.tls || has_login || kafka.sasl_mechanism.is_some())
     {
-        wrong.add(named("kafka.brokers"), "must be set beside what the connection to them needs");
+        wrong.add(named("kafka.brokers"), "is required with the other settings of the connection");
     }
     if kafka.ca.is_some() && !kafka.tls {
-        wrong.add(named("kafka.tls"), "must be true beside KAFKA_CA");
+        wrong.add(named("kafka.tls"), "must be true with KAFKA_CA");
     }
     if kafka.sasl_mechanism.is_some() && !(kafka.username.is_some() && kafka.password.is_some()) {
-        wrong.add(named("kafka.username"), "must be set, with KAFKA_PASSWORD, beside KAFKA_SASL_MECHANISM");
+        wrong.add(named("kafka.username"), "is required with KAFKA_SASL_MECHANISM, as is KAFKA_PASSWORD");
     }
     if has_login && kafka.sasl_mechanism.is_none() {
         wrong.add(
             named("kafka.sasl_mechanism"),
-            "must be PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512 beside a user and a password",
+            "must be PLAIN, SCRAM-SHA-256 or SCRAM-SHA-512 with a user name and password",
         );
     }
 }

@@ -11,11 +11,11 @@ use serde::{Deserialize, Deserializer};
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Database {
-    /// `sqlite://PATH` or `postgres://…`; secret, since it may hold a password.
+    /// The URL, `sqlite://PATH` or `postgres://…`; secret, since it may contain a password.
     pub url: SecretString,
-    /// Connections for reading.
+    /// The number of connections for reading, and on PostgreSQL also for writing.
     pub pool_size: u32,
-    /// How long the database may take for a request.
+    /// The time limit of the database for a request.
     #[serde(deserialize_with = "duration")]
     pub timeout: Duration,
 }
@@ -24,11 +24,11 @@ pub struct Database {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Node {
-    /// Its part of the work.
+    /// The node's role.
     pub role: Role,
 }
 
-/// What a node does; with PostgreSQL there may be any number of each.
+/// The role of a node; on PostgreSQL there may be any number of nodes in each role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, clap::ValueEnum)]
 #[serde(rename_all = "lowercase")]
 pub enum Role {
@@ -36,7 +36,7 @@ pub enum Role {
     All,
     /// The API; other nodes send.
     Api,
-    /// Watchdog and delivery engine; of HTTP only the probes and the metrics.
+    /// The watchdog and the delivery engine; over HTTP only the probes and the metrics.
     Worker,
 }
 
@@ -56,22 +56,22 @@ impl Role {
 pub struct Http {
     /// The address to listen on.
     pub host: IpAddr,
-    /// The port, 0 for a free one.
+    /// The port; 0 selects a free one.
     pub port: u16,
-    /// Threads that answer.
+    /// The number of threads that serve requests.
     pub workers: usize,
-    /// Connections at once; 0 for as many as the limit of descriptors leaves room for.
+    /// The limit of connections; 0 derives it from the limit of descriptors.
     pub connections: usize,
-    /// MiB of all requests' bodies together.
+    /// The memory of all request bodies together, and of all large responses together, in MiB.
     pub body_memory: usize,
-    /// Names besides loopback's that `Host` may have, separated by commas.
+    /// The names besides loopback's that `Host` may have, separated by commas.
     pub allowed_hosts: Option<String>,
-    /// By which recipients reach this service, for links in mails.
+    /// The URL by which recipients reach this service, for links in mails.
     pub public_url: Option<String>,
 }
 
 impl Http {
-    /// The allowed hosts, one by one.
+    /// Returns the single allowed hosts.
     pub fn hosts(&self) -> impl Iterator<Item = &str> {
         let hosts = self.allowed_hosts.as_deref().unwrap_or_default();
         hosts.split([',', ' ']).filter(|host| !host.is_empty())
@@ -82,9 +82,9 @@ impl Http {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Preferences {
-    /// The clock of clients who have no time zone: its IANA name.
+    /// The IANA name of the time zone of clients without their own.
     pub quiet_hours_timezone: String,
-    /// What links to unsubscribe are made with; none means the API key.
+    /// The secret of unsubscribe links; by default a generated one that is stored in the database.
     pub unsubscribe_secret: Option<SecretString>,
     /// The sender's name on the pages to unsubscribe.
     pub brand_name: Option<String>,
@@ -94,9 +94,9 @@ pub struct Preferences {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Access {
-    /// What a request must bear.
+    /// The API key that requests must have.
     pub api_key: Option<SecretString>,
-    /// A file that holds it.
+    /// A file with the API key.
     pub api_key_file: Option<PathBuf>,
 }
 
@@ -104,11 +104,11 @@ pub struct Access {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Clients {
-    /// The country whose national phone numbers are understood, by its two letters.
+    /// The two-letter code of the country of national phone numbers.
     pub default_country: Option<String>,
-    /// The folder in which the files of imports are received; the system's when absent.
+    /// The folder for received import files; by default the system's folder for temporary files.
     pub import_dir: Option<String>,
-    /// The most MiB of such a file.
+    /// The size limit of such a file in MiB.
     pub import_max_size: u64,
 }
 
@@ -116,7 +116,7 @@ pub struct Clients {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Egress {
-    /// Networks that requests may go to although they are private, separated by commas.
+    /// The private networks that requests may go to, separated by commas.
     pub allow: String,
 }
 
@@ -124,25 +124,25 @@ pub struct Egress {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Credentials {
-    /// Keys that they are encrypted with, separated by white space; the first is the one that encrypts.
+    /// The encryption keys, separated by white space. The first encrypts, and all decrypt.
     pub key: Option<SecretString>,
 }
 
-/// Section `retry`: of a mailing's messages.
+/// Section `retry`: retries of mailings' messages.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Retry {
-    /// From the first failure to the second attempt.
+    /// The delay before the first retry.
     #[serde(deserialize_with = "duration")]
     pub first_delay: Duration,
-    /// By how much each delay is longer than the one before.
+    /// The factor between one delay and the next.
     pub factor: f32,
-    /// How many times a message is tried again.
+    /// The number of retries.
     pub limit: usize,
-    /// How often messages that wait for another attempt are looked for, whatever was said of them.
+    /// The poll interval for due retries, in case that a wake-up is missed.
     #[serde(deserialize_with = "duration")]
     pub interval: Duration,
-    /// The longest `Retry-After` that is heeded.
+    /// The longest `Retry-After` that is respected.
     #[serde(deserialize_with = "duration")]
     pub after_max: Duration,
 }
@@ -151,24 +151,24 @@ pub struct Retry {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Notifications {
-    /// From the first failure to the second attempt.
+    /// The delay before the second attempt.
     #[serde(deserialize_with = "duration")]
     pub retry_backoff_1: Duration,
-    /// From the second to the third.
+    /// The delay before the third attempt.
     #[serde(deserialize_with = "duration")]
     pub retry_backoff_2: Duration,
-    /// From the third to the fourth, the last.
+    /// The delay before the fourth and last attempt.
     #[serde(deserialize_with = "duration")]
     pub retry_backoff_3: Duration,
-    /// How long a request waits for its notification's final state.
+    /// The longest wait of a request for its notification's final state.
     #[serde(deserialize_with = "duration")]
     pub sync_wait: Duration,
-    /// Notifications that may wait for the database at once.
+    /// The number of notifications that may wait for the database at once.
     pub intake_limit: usize,
 }
 
 impl Notifications {
-    /// The delays between the attempts.
+    /// Returns the delays between the attempts.
     pub fn backoff(&self) -> Vec<Duration> {
         vec![self.retry_backoff_1, self.retry_backoff_2, self.retry_backoff_3]
     }
@@ -178,19 +178,19 @@ impl Notifications {
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Events {
-    /// What is done with an event that no route is for.
+    /// The handling of events without a matching route.
     pub unknown: UnknownEvents,
-    /// Events that may wait for the database at once.
+    /// The number of events that may wait for the database at once.
     pub intake_limit: usize,
 }
 
-/// What is done with events that no route is for.
+/// The handling of events without a matching route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum UnknownEvents {
-    /// They are refused, so that a misspelt name is noticed.
+    /// Refuses them, so that a misspelt name is noticed.
     Refuse,
-    /// They are kept, and cause nothing.
+    /// Stores them without sending messages.
     Accept,
 }
 
@@ -198,7 +198,7 @@ pub enum UnknownEvents {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Idempotency {
-    /// How long the key of a request is known.
+    /// The retention of idempotency keys.
     #[serde(deserialize_with = "duration")]
     pub keep: Duration,
 }
@@ -207,21 +207,22 @@ pub struct Idempotency {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Broker {
-    /// `nats://…` or `tls://…`, several separated by commas; secret, since it may hold a password. None: no broker.
+    /// The URL `nats://…` or `tls://…`, or several separated by commas; secret, since it may contain a password. `None`
+    /// turns NATS off.
     pub url: Option<SecretString>,
-    /// A file with a JWT and the seed of a key.
+    /// A credentials file with a JWT and the seed of a key.
     pub credentials: Option<PathBuf>,
     /// A PEM file of certificate authorities to trust instead of the system's.
     pub extra_ca: Option<PathBuf>,
-    /// The stream.
+    /// The JetStream stream.
     pub stream: String,
-    /// The subjects that are read.
+    /// The subjects to read.
     pub subject: String,
     /// The durable consumer that all nodes share.
     pub consumer: String,
-    /// Events in one commit.
+    /// The greatest number of events in one commit.
     pub batch: usize,
-    /// Deliveries of an event that is refused, until it is a dead letter.
+    /// The number of deliveries after which a refused event becomes a dead letter.
     pub tries: u64,
 }
 
@@ -284,10 +285,10 @@ pub enum SaslMechanism {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeadLetters {
-    /// How long what failed can be replayed.
+    /// The retention of dead letters.
     #[serde(deserialize_with = "duration")]
     pub keep: Duration,
-    /// How many letters a second a replay by filter takes, unless it says otherwise.
+    /// The default rate of a replay by filter, in dead letters per second.
     pub replay_rate: f64,
 }
 
@@ -295,32 +296,32 @@ pub struct DeadLetters {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Delivery {
-    /// The switch of all sending at the start.
+    /// The state of sending at the start.
     pub sending: Sending,
-    /// Recipients planned in one transaction.
+    /// The number of recipients in one planned lease.
     pub page_size: usize,
-    /// Messages held in memory for one channel and priority.
+    /// The number of messages in memory for one channel and priority.
     pub lane_capacity: usize,
-    /// Outcomes in one group commit.
+    /// The greatest number of outcomes in one group commit.
     pub record_batch: usize,
-    /// After this long without a heartbeat a node's pages are taken over.
+    /// The time without a heartbeat after which a node's leases are taken over.
     #[serde(deserialize_with = "duration")]
     pub lease: Duration,
-    /// How often the safety nets look.
+    /// The poll interval of the watchdog and other periodic checks.
     #[serde(deserialize_with = "duration")]
     pub poll: Duration,
-    /// How often scheduled notifications are looked for, whatever was said of them.
+    /// The poll interval for scheduled notifications, in case that a wake-up is missed.
     #[serde(deserialize_with = "duration")]
     pub scheduler_interval: Duration,
 }
 
-/// The switch of all sending at the start.
+/// The state of sending at the start.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sending {
-    /// As it was left: unless it was paused, it sends.
+    /// Unchanged: sending is on, unless it was paused before.
     On,
-    /// It is paused at the start, for the whole installation.
+    /// Paused for the whole installation.
     Off,
 }
 
@@ -328,7 +329,7 @@ pub enum Sending {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Shutdown {
-    /// For what is in flight.
+    /// The time for attempts in flight to end.
     #[serde(deserialize_with = "duration")]
     pub timeout: Duration,
 }
@@ -337,13 +338,13 @@ pub struct Shutdown {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Log {
-    /// Tracing directives.
+    /// A level, or tracing directives.
     pub level: String,
-    /// Text or JSON.
+    /// The format of log lines.
     pub format: LogFormat,
 }
 
-/// How log lines look.
+/// The format of log lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
@@ -361,14 +362,14 @@ pub(super) fn optional_duration<'de, D: Deserializer<'de>>(reader: D) -> Result<
     Option::<String>::deserialize(reader)?.map(|text| parse_duration(&text)).transpose()
 }
 
-/// `"1s, 5s"`; an empty text is none.
+/// Reads optional delays such as `"1s, 5s"`; a blank text is an empty list.
 pub(super) fn optional_delays<'de, D: Deserializer<'de>>(
     reader: D,
 ) -> Result<Option<Vec<Duration>>, D::Error> {
     Option::<String>::deserialize(reader)?.as_deref().map(parse_delays).transpose()
 }
 
-/// `"1s, 5s"`; an empty text is none.
+/// Reads delays such as `"1s, 5s"`; a blank text is an empty list.
 pub(super) fn delays<'de, D: Deserializer<'de>>(reader: D) -> Result<Vec<Duration>, D::Error> {
     parse_delays(&String::deserialize(reader)?)
 }
@@ -380,5 +381,5 @@ fn parse_delays<E: serde::de::Error>(text: &str) -> Result<Vec<Duration>, E> {
 
 fn parse_duration<E: serde::de::Error>(text: &str) -> Result<Duration, E> {
     humantime::parse_duration(text)
-        .map_err(|e| E::custom(format!("`{text}` is no duration such as \"10s\": {e}")))
+        .map_err(|e| E::custom(format!("`{text}` is not a duration such as \"10s\": {e}")))
 }

@@ -107,17 +107,17 @@ fn every_bound_is_kept_at_both_ends() {
     assert!(complaint(&[("channels.rate_per_second", "0.0001")]).contains("RATE_LIMIT_PER_CHANNEL"));
 }
 
-/// What needs no provider.
+/// Channels that need no provider.
 const AT_HOME: [ChannelKind; 2] = [ChannelKind::Discord, ChannelKind::InApp];
 
 #[test]
 fn with_nothing_set_every_channel_that_needs_a_provider_goes_to_the_sandbox_without_a_limit() {
     let config = Config::with(&[("sms.token", "secret")]).unwrap();
     for channel in ChannelKind::TO_PEOPLE.iter().filter(|channel| !AT_HOME.contains(channel)) {
-        assert_eq!(config.way(*channel), Some(Way::Gateway(SANDBOX_URL)), "{channel}");
+        assert_eq!(config.way(*channel), Some(Transport::Gateway(SANDBOX_URL)), "{channel}");
         assert_eq!(config.missing_provider(*channel), None, "{channel}");
         assert_eq!(config.rate(*channel), None, "{channel}");
-        assert!(config.token(*channel).is_some(), "{channel}: the sandbox knows one token for all");
+        assert!(config.token(*channel).is_some(), "{channel}: the sandbox has one token for all channels");
     }
     assert_eq!(config.concurrency(ChannelKind::Sms), 64);
     assert_eq!(config.concurrency(ChannelKind::Email), 16);
@@ -128,15 +128,15 @@ fn with_a_sandbox_that_is_named_discord_and_requests_go_to_it_until_there_is_a_r
     let url = "http://sandbox:8090";
     let tried = Config::with(&[("sandbox.url", "http://sandbox:8090/")]).unwrap();
     for channel in ChannelKind::ALL.iter().filter(|channel| **channel != ChannelKind::InApp) {
-        assert_eq!(tried.way(*channel), Some(Way::Gateway(url)), "{channel}");
+        assert_eq!(tried.way(*channel), Some(Transport::Gateway(url)), "{channel}");
         assert!(tried.is_tried_out(*channel), "{channel}");
         assert_eq!(tried.rate(*channel), None, "{channel}");
     }
-    assert_eq!(tried.way(ChannelKind::InApp), Some(Way::Direct), "inboxes leave no machine");
+    assert_eq!(tried.way(ChannelKind::InApp), Some(Transport::Direct), "inboxes are on this machine");
     let earnest = [("sandbox.url", url), ("sms.base_url", "https://sms.example.com")];
     let earnest = Config::with(&earnest).unwrap();
     for channel in [ChannelKind::Discord, ChannelKind::Request] {
-        assert_eq!(earnest.way(channel), Some(Way::Direct), "{channel}");
+        assert_eq!(earnest.way(channel), Some(Transport::Direct), "{channel}");
     }
     assert_eq!(earnest.way(ChannelKind::Push), None);
     assert!(complaint(&[("sandbox.url", "sandbox:8090")]).contains("SANDBOX_URL"));
@@ -150,8 +150,8 @@ fn with_a_real_provider_for_text_messages_no_other_channel_goes_to_the_sandbox()
         ("push.base_url", "http://gateway:1/push/"),
     ];
     let config = Config::with(&settings).unwrap();
-    assert_eq!(config.way(ChannelKind::Push), Some(Way::Gateway("http://gateway:1/push")));
-    assert!(config.token(ChannelKind::Push).is_none(), "it is not its token");
+    assert_eq!(config.way(ChannelKind::Push), Some(Transport::Gateway("http://gateway:1/push")));
+    assert!(config.token(ChannelKind::Push).is_none(), "the token belongs to the SMS provider");
     for channel in [ChannelKind::Email, ChannelKind::Webhook] {
         assert_eq!(config.way(channel), None, "{channel}");
     }
@@ -172,14 +172,17 @@ fn a_channel_goes_by_its_own_protocol_when_its_settings_are_there() {
         (ChannelKind::InApp, &[]),
     ] {
         let config = Config::with(settings).unwrap();
-        assert_eq!(config.way(channel), Some(Way::Direct), "{channel}");
+        assert_eq!(config.way(channel), Some(Transport::Direct), "{channel}");
         assert!(config.token(channel).is_none() && config.missing_provider(channel).is_none(), "{channel}");
         let limited = channel != ChannelKind::InApp;
         assert_eq!(config.rate(channel).is_some(), limited, "{channel}");
         let gateway = format!("{channel}.base_url");
         let both: Vec<_> = settings.iter().copied().chain([(gateway.as_str(), "http://gateway:1")]).collect();
         if AT_HOME.contains(&channel) {
-            assert_eq!(Config::with(&both).unwrap().way(channel), Some(Way::Gateway("http://gateway:1")));
+            assert_eq!(
+                Config::with(&both).unwrap().way(channel),
+                Some(Transport::Gateway("http://gateway:1"))
+            );
         } else {
             assert!(complaint(&both).contains("set one of them"), "{channel}");
         }
@@ -267,8 +270,8 @@ fn names_at_the_broker_are_those_that_it_takes() {
 fn one_limit_holds_for_each_channel() {
     let gateway = ("email.base_url", "http://gateway:1");
     let config = Config::with(&[gateway]).unwrap();
-    assert_eq!(config.rate(ChannelKind::Email), Some(100.0), "a real provider is spared");
-    assert_eq!(config.rate(ChannelKind::Sms), None, "and the sandbox beside it is not");
+    assert_eq!(config.rate(ChannelKind::Email), Some(100.0), "a real provider has a limit");
+    assert_eq!(config.rate(ChannelKind::Sms), None, "the sandbox has no limit");
     let config = Config::with(&[gateway, ("channels.rate_per_second", "2.5")]).unwrap();
     for channel in ChannelKind::TO_PEOPLE {
         assert_eq!(config.rate(*channel), Some(2.5), "{channel}");

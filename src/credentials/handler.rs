@@ -1,4 +1,4 @@
-//! Credentials over HTTP: `/api/v1/credentials`.
+//! The HTTP handlers of credentials: `/api/v1/credentials`.
 
 mod schema;
 
@@ -11,57 +11,52 @@ use super::model::Credential;
 use super::usecase::Credentials;
 use crate::error::Result;
 use crate::http::dry_run::{DryRun, DryRunQuery};
-use crate::http::json::{Discreet, Json, Query};
-use crate::http::once::{KeyHeader, Posted, respond};
-use crate::http::routing::{get, others};
+use crate::http::idempotency_header::{KeyHeader, Posted, respond};
+use crate::http::json::{Json, Query, Redacted};
+use crate::http::operations::{Operations, operations};
 use crate::paging::{self, Page};
 
-/// Registers the routes, relative to `/api/v1`.
-pub fn routes(cfg: &mut web::ServiceConfig) {
-    cfg.service(
-        web::resource("/credentials")
-            .route(get().to(list_credentials))
-            .route(web::post().to(create_credential))
-            .default_service(others("GET, HEAD, POST")),
-    )
-    .service(
-        web::resource("/credentials/{name}")
-            .route(get().to(get_credential))
-            .route(web::patch().to(patch_credential))
-            .route(web::delete().to(delete_credential))
-            .default_service(others("GET, HEAD, PATCH, DELETE")),
-    );
+/// Returns the operations, each with its scope.
+pub fn operations() -> Operations {
+    operations![
+        list_credentials: CredentialsWrite,
+        create_credential: CredentialsWrite,
+        get_credential: CredentialsWrite,
+        patch_credential: CredentialsWrite,
+        delete_credential: CredentialsWrite,
+    ]
 }
 
-/// Which credentials to list.
+/// The query parameters of the list of credentials.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
-    /// 1 to 1000, by default 50.
+    /// The largest number of items to return, 1 to 1000, by default 50.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, nullable = false)]
     limit: Option<String>,
-    /// The last list's `next_cursor`.
+    /// `next_cursor` of the previous page.
     #[param(nullable = false, min_length = 1, max_length = 64, pattern = "^[a-z0-9_.-]+$")]
     cursor: Option<String>,
 }
 
-/// Keep a credential
+/// Create a credential
 ///
-/// It is encrypted, and what of it is secret is never shown again. Requests name it.
+/// Stores a credential, encrypted. Its secrets are never shown again. Requests refer to it by its name.
 #[utoipa::path(post, path = "/api/v1/credentials", operation_id = "create_credential", tag = "requests",
     request_body = NewCredential, params(DryRunQuery, KeyHeader),
     responses(
-        (status = 200, description = "For a dry run: the credential as it would be", body = Credential),
-        (status = 201, description = "The credential without its secrets, and its address in `Location`", body = Credential,
+        (status = 200, description = "For a dry run: the credential that would be created", body = Credential),
+        (status = 201, description = "The credential without its secrets, with its path in `Location`",
+            body = Credential,
             headers(("Location" = String, description = "The path of the credential"))),
-        (status = 409, description = "Another credential has the name, the service has no key to encrypt it with, or an \
-            equal request with this key is in work"),
+        (status = 409, description = "Another credential has the name, the service has no key to encrypt it with, or \
+            an equal request with this key is running"),
     ))]
 pub async fn create_credential(
     credentials: web::Data<Credentials>,
     dry_run: DryRun,
-    posted: Posted<Discreet<CredentialBody>>,
+    posted: Posted<Redacted<CredentialBody>>,
 ) -> Result<HttpResponse> {
     let (name, kind, changes) = posted.value.0?.parts();
     Ok(respond(credentials.create(&name, kind, changes, dry_run.mode(posted.key)).await?))
@@ -69,9 +64,9 @@ pub async fn create_credential(
 
 /// List credentials
 ///
-/// In the order of their names, without their secrets.
+/// Lists credentials in the order of their names, without their secrets.
 #[utoipa::path(get, path = "/api/v1/credentials", operation_id = "list_credentials", tag = "requests",
-    params(ListQuery), responses((status = 200, description = "One page", body = Page<Credential>)))]
+    params(ListQuery), responses((status = 200, description = "A page of credentials", body = Page<Credential>)))]
 pub async fn list_credentials(
     credentials: web::Data<Credentials>,
     Query(query): Query<ListQuery>,
@@ -83,9 +78,9 @@ pub async fn list_credentials(
 
 /// Read a credential
 ///
-/// Without its secrets.
+/// Returns a credential without its secrets.
 #[utoipa::path(get, path = "/api/v1/credentials/{name}", operation_id = "get_credential", tag = "requests",
-    params(("name" = super::model::Name, Path, description = "The credential")),
+    params(("name" = super::model::Name, Path, description = "The name of the credential")),
     responses((status = 200, description = "The credential", body = Credential)))]
 pub async fn get_credential(
     credentials: web::Data<Credentials>,
@@ -96,28 +91,29 @@ pub async fn get_credential(
 
 /// Change a credential
 ///
-/// A new secret holds for every attempt from then on, also of requests that wait. A field that is absent stays; `scope`,
-/// `audience` and `description` are cleared by null. Fields are those of its kind.
+/// Changes fields of a credential, which must be fields of its kind. A new secret is used for every later attempt, also
+/// of waiting requests. An absent field keeps its value. Null clears `scope`, `audience` and `description`.
 #[utoipa::path(patch, path = "/api/v1/credentials/{name}", operation_id = "patch_credential", tag = "requests",
-    params(("name" = super::model::Name, Path, description = "The credential")), request_body = CredentialPatch,
+    params(("name" = super::model::Name, Path, description = "The name of the credential")),
+    request_body = CredentialPatch,
     responses(
-        (status = 200, description = "The credential as it is now", body = Credential),
-        (status = 409, description = "The service has no key that opens it, or none to encrypt it with"),
+        (status = 200, description = "The changed credential", body = Credential),
+        (status = 409, description = "The service lacks the key to decrypt or encrypt it"),
     ))]
 pub async fn patch_credential(
     credentials: web::Data<Credentials>,
     name: web::Path<String>,
-    body: Json<Discreet<CredentialPatch>>,
+    body: Json<Redacted<CredentialPatch>>,
 ) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(credentials.patch(&name, body.0.0?.into()).await?))
 }
 
 /// Delete a credential
 ///
-/// Requests that name it fail from then on.
+/// Deletes a credential. Requests that use it fail from then on.
 #[utoipa::path(delete, path = "/api/v1/credentials/{name}", operation_id = "delete_credential", tag = "requests",
-    params(("name" = super::model::Name, Path, description = "The credential")),
-    responses((status = 204, description = "It is gone")))]
+    params(("name" = super::model::Name, Path, description = "The name of the credential")),
+    responses((status = 204, description = "The credential was deleted")))]
 pub async fn delete_credential(
     credentials: web::Data<Credentials>,
     name: web::Path<String>,

@@ -1,7 +1,7 @@
-//! The credentials as a channel gets them: opened, remembered, and with a token that is good.
+//! The cache of decrypted credentials and their tokens, which channels use.
 //!
-//! What is remembered is looked at again after [`FRESH`], so a change at another node holds here within about a second;
-//! one at this node holds at once.
+//! An entry is compared with the database again after [`FRESH`], so a change by another node takes effect here within
+//! about a second. A change by this node takes effect at once.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,78 +11,78 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use hyper::header::{AUTHORIZATION, HeaderName, HeaderValue};
 
-use super::model::{Secret, Shown, Stored};
+use super::model::{CredentialSummary, Secret, StoredCredential};
 use super::repo;
-use super::tokens::Asking;
+use super::tokens::TokenRequest;
 use super::usecase::{Credentials, unopened};
-use super::vault::Unopened;
+use super::vault::DecryptError;
 use crate::channels::keyring::{Authorization, Authorizing, Keyring, Unauthorized};
-use crate::oauth::{FailureKind, Tokens};
+use crate::oauth::{FailureKind, TokenCache};
 
-/// After so long it is looked whether another node changed it.
+/// The time after which an entry is compared with the database again.
 const FRESH: Duration = Duration::from_secs(1);
-/// Credentials that are remembered at once.
+/// The most credentials in the cache.
 const MOST: usize = 10_000;
 
-/// A credential that was opened.
-enum Held {
-    /// It stays as it is.
+/// A decrypted credential.
+enum CachedToken {
+    /// An authorization that never changes.
     Fixed(Authorization),
-    /// Its tokens come and go.
-    Fetched(Box<Tokens<Asking>>),
-    /// It did not open.
+    /// Tokens that are fetched and expire.
+    Fetched(Box<TokenCache<TokenRequest>>),
+    /// The error for a credential that could not be decrypted.
     Locked(Unauthorized),
 }
 
-struct Entry {
-    held: Arc<Held>,
-    /// As it was stored: no two are the same.
+struct KeyEntry {
+    held: Arc<CachedToken>,
+    /// The stored ciphertext, which differs with every change.
     sealed: String,
     looked_at: Instant,
 }
 
 #[derive(Default)]
-struct Inner {
-    entries: HashMap<String, Entry>,
-    /// How often something was changed here: what was read before that may be old.
+struct KeyCache {
+    entries: HashMap<String, KeyEntry>,
+    /// The number of changes by this node. A credential that was read before the last change may be outdated.
     changes: u64,
 }
 
-/// What a node remembers.
+/// The cache of a node.
 #[derive(Default)]
-pub(super) struct Ring(Mutex<Inner>);
+pub(super) struct Ring(Mutex<KeyCache>);
 
-/// What is known of a name.
-enum Known {
-    /// It was looked up lately.
-    Fresh(Arc<Held>),
-    /// It may have been changed since.
-    Old(Arc<Held>, String),
-    /// It was not looked up.
+/// The result of a cache lookup.
+enum KeyLookup {
+    /// The entry is fresh.
+    Fresh(Arc<CachedToken>),
+    /// The entry may be outdated: its value and its ciphertext.
+    Old(Arc<CachedToken>, String),
+    /// There is no entry.
     Nothing,
 }
 
 impl Ring {
-    fn lock(&self) -> MutexGuard<'_, Inner> {
+    fn lock(&self) -> MutexGuard<'_, KeyCache> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is known, and the count of changes to remember the rest under. Of many that find it old at once one looks; the
-    /// others use it as it is.
-    fn find(&self, name: &str) -> (Known, u64) {
+    /// Looks a name up. Also returns the number of changes, for [`Ring::remember`]. If concurrent callers find an
+    /// outdated entry, only the first reads the database; the others use the entry as it is.
+    fn find(&self, name: &str) -> (KeyLookup, u64) {
         let mut inner = self.lock();
         let changes = inner.changes;
-        let Some(entry) = inner.entries.get_mut(name) else { return (Known::Nothing, changes) };
+        let Some(entry) = inner.entries.get_mut(name) else { return (KeyLookup::Nothing, changes) };
         if entry.looked_at.elapsed() < FRESH {
-            return (Known::Fresh(Arc::clone(&entry.held)), changes);
+            return (KeyLookup::Fresh(Arc::clone(&entry.held)), changes);
         }
         entry.looked_at = Instant::now();
-        (Known::Old(Arc::clone(&entry.held), entry.sealed.clone()), changes)
+        (KeyLookup::Old(Arc::clone(&entry.held), entry.sealed.clone()), changes)
     }
 
-    /// Keeps what was opened, unless something was changed here since it was read. If another did that meanwhile, theirs
-    /// is answered: it may have a token already.
-    fn remember(&self, name: &str, sealed: &str, held: Held, changes: u64) -> Arc<Held> {
+    /// Caches a decrypted credential, unless this node changed a credential since it was read. If a concurrent caller
+    /// has cached the same one, returns the cached one, which may have a token already.
+    fn remember(&self, name: &str, sealed: &str, held: CachedToken, changes: u64) -> Arc<CachedToken> {
         let mut inner = self.lock();
         if let Some(known) = inner.entries.get(name).filter(|known| known.sealed == sealed) {
             return Arc::clone(&known.held);
@@ -93,24 +93,24 @@ impl Ring {
                 inner.entries.clear();
             }
             let entry =
-                Entry { held: Arc::clone(&held), sealed: sealed.to_owned(), looked_at: Instant::now() };
+                KeyEntry { held: Arc::clone(&held), sealed: sealed.to_owned(), looked_at: Instant::now() };
             inner.entries.insert(name.to_owned(), entry);
         }
         held
     }
 
-    fn get(&self, name: &str) -> Option<Arc<Held>> {
+    fn get(&self, name: &str) -> Option<Arc<CachedToken>> {
         self.lock().entries.get(name).map(|entry| Arc::clone(&entry.held))
     }
 
-    /// It was changed here.
+    /// Removes the entry of a credential that this node changed, and counts the change.
     pub(super) fn forget(&self, name: &str) {
         let mut inner = self.lock();
         inner.changes += 1;
         inner.entries.remove(name);
     }
 
-    /// It is not there any more; one that is made next is no change of this.
+    /// Removes the entry of a credential that is not in the database. This does not count as a change.
     fn drop_entry(&self, name: &str) {
         self.lock().entries.remove(name);
     }
@@ -119,14 +119,15 @@ impl Ring {
 impl Credentials {
     async fn authorization(&self, name: &str) -> Result<Authorization, Unauthorized> {
         match &*self.held(name).await? {
-            Held::Fixed(authorization) => Ok(authorization.clone()),
-            Held::Locked(why) => Err(why.clone()),
-            Held::Fetched(tokens) => match tokens.get().await {
+            CachedToken::Fixed(authorization) => Ok(authorization.clone()),
+            CachedToken::Locked(why) => Err(why.clone()),
+            CachedToken::Fetched(tokens) => match tokens.get().await {
                 Ok(token) => {
                     Ok(Authorization { name: AUTHORIZATION, value: token.bearer, number: token.number })
                 }
                 Err(failure) => {
-                    let why = format!("no token could be had for the credential `{name}`: {}", failure.why);
+                    let why =
+                        format!("no token could be fetched for the credential `{name}`: {}", failure.why);
                     Err(match failure.kind {
                         FailureKind::Lasting => Unauthorized::Never(why),
                         FailureKind::Passing => Unauthorized::NotNow(why),
@@ -137,71 +138,75 @@ impl Credentials {
         }
     }
 
-    async fn held(&self, name: &str) -> Result<Arc<Held>, Unauthorized> {
+    async fn held(&self, name: &str) -> Result<Arc<CachedToken>, Unauthorized> {
         let (known, changes) = self.ring.find(name);
-        if let Known::Fresh(held) = known {
+        if let KeyLookup::Fresh(held) = known {
             return Ok(held);
         }
         let asked = name.to_owned();
         let found = match (self.db.read(move |c| repo::find(c, &asked)).await, known) {
-            (Ok(Some(found)), Known::Old(held, sealed)) if sealed == found.sealed => return Ok(held),
+            (Ok(Some(found)), KeyLookup::Old(held, sealed)) if sealed == found.sealed => return Ok(held),
             (Ok(found), _) => found,
-            (Err(_), Known::Old(held, _)) => return Ok(held),
+            (Err(_), KeyLookup::Old(held, _)) => return Ok(held),
             (Err(_), _) => {
                 let why = format!("the credential `{name}` could not be read from the database");
                 return Err(Unauthorized::NotNow(why));
             }
         };
         let Some(found) = found else {
-            // not remembered: a node that had looked too early would fail what is asked for next
+            // not cached: otherwise attempts would fail after the credential is created
             self.ring.drop_entry(name);
             return Err(Unauthorized::Never(format!("there is no credential `{name}`")));
         };
         Ok(self.ring.remember(name, &found.sealed, self.open(&found), changes))
     }
 
-    fn open(&self, stored: &Stored) -> Held {
-        let never = |why| Held::Locked(Unauthorized::Never(unopened(&stored.name, why)));
-        let Ok(shown) = stored.shown() else { return never(Unopened::Changed) };
+    fn open(&self, stored: &StoredCredential) -> CachedToken {
+        let never = |why| CachedToken::Locked(Unauthorized::Never(unopened(&stored.name, why)));
+        let Ok(shown) = stored.shown() else { return never(DecryptError::Changed) };
         let secret = match stored.secret(&self.vault) {
             Ok(secret) => secret,
-            // another node may have the key, or this one after its next start
-            Err(why @ Unopened::UnknownKey) => {
-                return Held::Locked(Unauthorized::NotNow(unopened(&stored.name, why)));
+            // another node may have the key, or this node after its next start
+            Err(why @ DecryptError::UnknownKey) => {
+                return CachedToken::Locked(Unauthorized::NotNow(unopened(&stored.name, why)));
             }
-            Err(why @ Unopened::Changed) => return never(why),
+            Err(why @ DecryptError::Changed) => return never(why),
         };
-        self.held_of(shown, secret).unwrap_or_else(|| never(Unopened::Changed))
+        self.held_of(shown, secret).unwrap_or_else(|| never(DecryptError::Changed))
     }
 
-    /// None for parts of different kinds, and for what passed no check: nobody wrote that here.
-    fn held_of(&self, shown: Shown, secret: Secret) -> Option<Held> {
-        let fetched = |asking: Asking| Some(Held::Fetched(Box::new(Tokens::new(asking, self.clock.clone()))));
+    /// Returns `None` for parts of different kinds and for parts that are not valid. The service never stores these.
+    fn held_of(&self, shown: CredentialSummary, secret: Secret) -> Option<CachedToken> {
+        let fetched = |asking: TokenRequest| {
+            Some(CachedToken::Fetched(Box::new(TokenCache::new(asking, self.clock.clone()))))
+        };
         match (shown, secret) {
-            (Shown::Basic { username }, Secret::Basic { username: hidden, password }) => {
+            (CredentialSummary::Basic { username }, Secret::Basic { username: hidden, password }) => {
                 let user = username.or(hidden)?;
                 fixed(AUTHORIZATION, &format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))))
             }
-            (Shown::Bearer, Secret::Bearer { token }) => fixed(AUTHORIZATION, &format!("Bearer {token}")),
-            (Shown::Header { header }, Secret::Header { value }) => {
+            (CredentialSummary::Bearer, Secret::Bearer { token }) => {
+                fixed(AUTHORIZATION, &format!("Bearer {token}"))
+            }
+            (CredentialSummary::Header { header }, Secret::Header { value }) => {
                 fixed(HeaderName::try_from(header).ok()?, &value)
             }
-            (shown @ Shown::Oauth2 { .. }, Secret::Oauth2 { client_secret }) => {
-                fetched(Asking::as_client(Arc::clone(&self.guard), shown, &client_secret)?)
+            (shown @ CredentialSummary::Oauth2 { .. }, Secret::Oauth2 { client_secret }) => {
+                fetched(TokenRequest::as_client(Arc::clone(&self.guard), shown, &client_secret)?)
             }
             (
-                Shown::GoogleServiceAccount { scopes, .. },
+                CredentialSummary::GoogleServiceAccount { scopes, .. },
                 Secret::GoogleServiceAccount { service_account },
-            ) => fetched(Asking::as_account(Arc::clone(&self.guard), &scopes, service_account)?),
+            ) => fetched(TokenRequest::as_account(Arc::clone(&self.guard), &scopes, service_account)?),
             _ => None,
         }
     }
 }
 
-fn fixed(name: HeaderName, value: &str) -> Option<Held> {
+fn fixed(name: HeaderName, value: &str) -> Option<CachedToken> {
     let mut value = HeaderValue::from_str(value).ok()?;
     value.set_sensitive(true);
-    Some(Held::Fixed(Authorization { name, value, number: 0 }))
+    Some(CachedToken::Fixed(Authorization { name, value, number: 0 }))
 }
 
 impl Keyring for Credentials {
@@ -210,7 +215,7 @@ impl Keyring for Credentials {
     }
 
     fn refuse(&self, credential: &str, authorization: &Authorization) {
-        if let Some(Held::Fetched(tokens)) = self.ring.get(credential).as_deref() {
+        if let Some(CachedToken::Fetched(tokens)) = self.ring.get(credential).as_deref() {
             tokens.refuse(authorization.number);
         }
     }

@@ -1,4 +1,4 @@
-//! A credential: what is shown of it, and what is not.
+//! A credential: its public part and its secret part.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,19 +6,19 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::vault::{Unopened, Vault};
+use super::vault::{DecryptError, Vault};
 use crate::db::types::Timestamp;
 use crate::error::{Error, Result};
 use crate::kinds::coded_enum;
 
 coded_enum! {
-    /// How a credential lets a request in.
+    /// The kind of authentication.
     Kind {
         /// `Authorization: Basic` with a name and a password (RFC 7617).
         Basic = 1 "basic",
-        /// `Authorization: Bearer` with a token that stays (RFC 6750).
+        /// `Authorization: Bearer` with a fixed token (RFC 6750).
         Bearer = 2 "bearer",
-        /// Any header with a value that stays, such as `X-Api-Key`.
+        /// Any header with a fixed value, such as `X-Api-Key`.
         Header = 3 "header",
         /// A token that is fetched with the client credentials grant (RFC 6749, 4.4).
         Oauth2 = 4 "oauth2",
@@ -27,25 +27,25 @@ coded_enum! {
     }
 }
 
-/// How a client says at its token endpoint who it is.
+/// How a client authenticates at its token endpoint.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ClientAuth {
-    /// By HTTP Basic, which every server has to take (RFC 6749, 2.3.1).
+    /// HTTP Basic, which every server must support (RFC 6749, 2.3.1).
     #[default]
     Basic,
-    /// By `client_id` and `client_secret` in the body.
+    /// `client_id` and `client_secret` in the body.
     Body,
 }
 
-/// A name: 1 to 64 of the letters a to z, digits, `_`, `.` and `-`.
+/// The name of a credential: 1 to 64 characters, which are letters a to z, digits, `_`, `.` and `-`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, ToSchema)]
 #[schema(min_length = 1, max_length = 64, pattern = "^[a-z0-9_.-]+$", example = "crm")]
 #[serde(transparent)]
 pub struct Name(String);
 
 impl Name {
-    /// As it stands in requests.
+    /// Returns the name as requests have it.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -65,54 +65,54 @@ impl FromStr for Name {
     }
 }
 
-/// What of a credential is no secret.
+/// The public part of a credential.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 #[schema(as = CredentialShown)]
-pub enum Shown {
-    /// A name and a password.
+pub enum CredentialSummary {
+    /// A username and a password.
     Basic {
-        /// Null if there is no password: then the name is the secret, as with some providers' keys.
+        /// The username. Null without a password: then the username is the secret, as with some providers' API keys.
         username: Option<String>,
     },
-    /// A token that stays.
+    /// A fixed token.
     Bearer,
-    /// A header.
+    /// A header with a fixed value.
     Header {
-        /// Its name.
+        /// The name of the header.
         #[schema(example = "x-api-key")]
         header: String,
     },
     /// An OAuth 2.0 client.
     Oauth2 {
-        /// Where its tokens come from.
+        /// The URL of the token endpoint.
         token_url: String,
-        /// Its name there.
+        /// The client id.
         client_id: String,
-        /// What tokens are asked for, if that has to be said.
+        /// The scope that is requested, if any: scopes separated by spaces.
         scope: Option<String>,
-        /// For whom, if that has to be said.
+        /// The audience that is requested, if any.
         audience: Option<String>,
-        /// How it says who it is.
+        /// The way of authentication at the token endpoint.
         client_auth: ClientAuth,
     },
-    /// A service account of Google's.
+    /// A Google service account.
     GoogleServiceAccount {
-        /// Its name.
+        /// The e-mail address that identifies the account.
         client_email: String,
-        /// Its project.
+        /// The id of its project.
         project_id: String,
-        /// Which of its keys this is.
+        /// The id of its key.
         private_key_id: Option<String>,
-        /// Where its tokens come from.
+        /// The URL of the token endpoint.
         token_uri: String,
-        /// What tokens are asked for.
+        /// The scopes that are requested.
         scopes: Vec<String>,
     },
 }
 
-impl Shown {
-    /// Of which kind it is.
+impl CredentialSummary {
+    /// Returns the kind.
     pub fn kind(&self) -> Kind {
         match self {
             Self::Basic { .. } => Kind::Basic,
@@ -124,119 +124,119 @@ impl Shown {
     }
 }
 
-/// What of a credential is stored encrypted. It has no `Debug`, so that no log can show it.
+/// The secret part of a credential, which is stored encrypted. It has no `Debug`, so that no log can show it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum Secret {
-    /// See [`Shown::Basic`].
+    /// See [`CredentialSummary::Basic`].
     Basic {
-        /// The name, if it is the secret.
+        /// The username, if it is the secret.
         username: Option<String>,
         /// The password.
         password: String,
     },
-    /// See [`Shown::Bearer`].
+    /// See [`CredentialSummary::Bearer`].
     Bearer {
         /// The token.
         token: String,
     },
-    /// See [`Shown::Header`].
+    /// See [`CredentialSummary::Header`].
     Header {
         /// The header's value.
         value: String,
     },
-    /// See [`Shown::Oauth2`].
+    /// See [`CredentialSummary::Oauth2`].
     Oauth2 {
-        /// The client's secret.
+        /// The client secret.
         client_secret: String,
     },
-    /// See [`Shown::GoogleServiceAccount`].
+    /// See [`CredentialSummary::GoogleServiceAccount`].
     GoogleServiceAccount {
-        /// The JSON of the key.
+        /// The JSON of the account's key.
         service_account: String,
     },
 }
 
-/// A credential as the API shows it.
+/// A credential, without its secret.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Credential {
-    /// What requests call it.
+    /// The name by which requests refer to it.
     pub name: Name,
-    /// Words for people.
+    /// A description for people.
     pub description: Option<String>,
-    /// What of it is no secret, by its kind.
+    /// The public part, which depends on the kind.
     #[serde(flatten)]
-    pub shown: Shown,
-    /// Whether the key is here that it was encrypted with.
+    pub shown: CredentialSummary,
+    /// True if the service has the key that it was encrypted with.
     pub usable: bool,
-    /// When it was made.
+    /// The time of its creation.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// When it was last changed by a request.
+    /// The time of the last change by a request.
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
 }
 
-/// A credential as it is stored. The encrypted part differs with every change of the rest.
+/// A stored credential. The encrypted part changes whenever the public part does.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Stored {
-    /// What requests call it.
+pub struct StoredCredential {
+    /// The name by which requests refer to it.
     pub name: String,
-    /// Words for people.
+    /// A description for people.
     pub description: Option<String>,
-    /// [`Shown`] as JSON, to the letter: what is encrypted is bound to it.
+    /// [`CredentialSummary`] as JSON, byte for byte, because the encrypted part is bound to it.
     pub shown: String,
     /// [`Secret`] as JSON, encrypted.
     pub sealed: String,
-    /// When it was made.
+    /// The time of its creation.
     pub created_at: Timestamp,
-    /// When it was last changed by a request.
+    /// The time of the last change by a request.
     pub updated_at: Timestamp,
 }
 
-impl Stored {
-    /// Encrypts the secret, bound to everything that says where it goes: in another row, or beside another address, it does
-    /// not open.
+impl StoredCredential {
+    /// Encrypts the secret, bound to every field that decides where it is sent: in another row or with another address
+    /// it cannot be decrypted.
     ///
     /// # Errors
     /// [`Error::Conflict`] without a key.
-    pub fn close(&mut self, shown: &Shown, secret: &Secret, vault: &Vault) -> Result<()> {
+    pub fn close(&mut self, shown: &CredentialSummary, secret: &Secret, vault: &Vault) -> Result<()> {
         self.shown = json(shown)?;
         self.sealed = vault.seal(&json(secret)?, &self.bound())?;
         Ok(())
     }
 
-    /// What is no secret.
+    /// Returns the public part.
     ///
     /// # Errors
-    /// An internal error for what no version of this program wrote.
-    pub fn shown(&self) -> Result<Shown> {
+    /// [`Error::Internal`] for JSON that no version of this program wrote.
+    pub fn shown(&self) -> Result<CredentialSummary> {
         serde_json::from_str(&self.shown)
             .map_err(|_| Error::internal(format!("the stored credential {} cannot be read", self.name)))
     }
 
-    /// What is one.
+    /// Decrypts the secret.
     ///
     /// # Errors
-    /// Why it does not open.
-    pub fn secret(&self, vault: &Vault) -> Result<Secret, Unopened> {
+    /// The reason why it cannot be decrypted.
+    pub fn secret(&self, vault: &Vault) -> Result<Secret, DecryptError> {
         let text = vault.open(&self.sealed, &self.bound())?;
-        serde_json::from_str(secrecy::ExposeSecret::expose_secret(&text)).map_err(|_| Unopened::Changed)
+        serde_json::from_str(secrecy::ExposeSecret::expose_secret(&text)).map_err(|_| DecryptError::Changed)
     }
 
-    /// The same, encrypted with the key that encrypts now.
+    /// Returns the secret, encrypted again with the first key.
     ///
     /// # Errors
-    /// Why it does not open, and [`Error::Conflict`] without a key.
-    pub fn resealed(&self, vault: &Vault) -> Result<Result<String>, Unopened> {
+    /// The reason why it cannot be decrypted, and [`Error::Conflict`] without a key.
+    pub fn resealed(&self, vault: &Vault) -> Result<Result<String>, DecryptError> {
         let text = vault.open(&self.sealed, &self.bound())?;
         Ok(vault.seal(secrecy::ExposeSecret::expose_secret(&text), &self.bound()))
     }
 
-    /// As the API shows it.
+    /// Returns the credential as the API shows it.
     ///
     /// # Errors
-    /// As [`Stored::shown`].
+    /// The same as [`StoredCredential::shown`].
     pub fn view(&self, vault: &Vault) -> Result<Credential> {
         Ok(Credential {
             name: self.name.parse().map_err(Error::internal)?,
@@ -254,5 +254,5 @@ impl Stored {
 }
 
 fn json(value: &impl Serialize) -> Result<String> {
-    serde_json::to_string(value).map_err(|_| Error::internal("a credential could not be written as JSON"))
+    serde_json::to_string(value).map_err(|_| Error::internal("a credential could not be serialized as JSON"))
 }

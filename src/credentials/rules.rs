@@ -1,9 +1,9 @@
-//! What each kind of credential is made of, and what each part may be.
+//! The fields of each kind of credential, and their validation.
 
 use hyper::header::HeaderName;
 use serde_json::{Value, json};
 
-use super::model::{ClientAuth, Kind, Secret, Shown};
+use super::model::{ClientAuth, CredentialSummary, Kind, Secret};
 use crate::channels::IDEMPOTENCY_KEY;
 use crate::egress::guard::is_the_guards;
 use crate::error::{Complaints, Result};
@@ -11,64 +11,65 @@ use crate::kinds::description;
 use crate::oauth::Account;
 use crate::oauth::account::FIREBASE_SCOPE;
 
-/// Characters of a secret at most.
+/// The longest secret, in characters.
 pub const LONGEST_SECRET: usize = 4096;
-/// Characters of what is no secret at most: names, scopes, an audience.
+/// The longest public field (names, scopes, audience), in characters.
 pub const LONGEST_TEXT: usize = 1000;
-/// Scopes of a service account at most.
+/// The most scopes of a service account.
 pub const MOST_SCOPES: usize = 20;
-/// Bytes of the JSON of a service account's key at most; Google's have 2.4 thousand.
+/// The longest JSON of a service account's key, in bytes. Google's have about 2,400.
 const LONGEST_ACCOUNT: usize = 16 * 1024;
 
-/// What somebody says of a credential. What is absent stays as it is. It has no `Debug`, so that no log can show it.
+/// The fields of a request for a credential. Absent fields keep their values. It has no `Debug`, so that no log can
+/// show it.
 #[derive(Clone, Default)]
-pub struct Changes {
-    /// Words for people; none at all.
+pub struct CredentialChanges {
+    /// The description for people; `Some(None)` clears it.
     pub description: Option<Option<String>>,
-    /// Of `basic`.
+    /// The username of `basic`.
     pub username: Option<String>,
-    /// Of `basic`.
+    /// The password of `basic`.
     pub password: Option<String>,
-    /// Of `bearer`.
+    /// The token of `bearer`.
     pub token: Option<String>,
-    /// Of `header`: its name.
+    /// The name of the header of `header`.
     pub header: Option<String>,
-    /// Of `header`.
+    /// The value of the header of `header`.
     pub value: Option<String>,
-    /// Of `oauth2`.
+    /// The token endpoint of `oauth2`.
     pub token_url: Option<String>,
-    /// Of `oauth2`.
+    /// The client id of `oauth2`.
     pub client_id: Option<String>,
-    /// Of `oauth2`.
+    /// The client secret of `oauth2`.
     pub client_secret: Option<String>,
-    /// Of `oauth2`; none at all.
+    /// The scope of `oauth2`; `Some(None)` clears it.
     pub scope: Option<Option<String>>,
-    /// Of `oauth2`; none at all.
+    /// The audience of `oauth2`; `Some(None)` clears it.
     pub audience: Option<Option<String>>,
-    /// Of `oauth2`.
+    /// The way of authentication at the token endpoint of `oauth2`.
     pub client_auth: Option<ClientAuth>,
-    /// Of `google_service_account`: the JSON of its key, as an object or as a text.
+    /// The JSON of the key of `google_service_account`, as an object or as a string.
     pub service_account: Option<Value>,
-    /// Of `google_service_account`.
+    /// The scopes of `google_service_account`.
     pub scopes: Option<Vec<String>>,
 }
 
-/// Says what is against a URL.
+/// Checks a URL. The error is the reason why the URL is refused.
 pub type UrlCheck<'a> = &'a dyn Fn(&str) -> std::result::Result<(), String>;
 
-impl Changes {
-    /// What would make this credential; of a secret that could not be opened nothing.
-    pub fn of(shown: Shown, secret: Option<Secret>) -> Self {
+impl CredentialChanges {
+    /// Returns the fields of a credential, without secret fields if its secret could not be decrypted.
+    pub fn of(shown: CredentialSummary, secret: Option<Secret>) -> Self {
         let mut all = Self::default();
         match shown {
-            Shown::Basic { username } => all.username = username,
-            Shown::Bearer => {}
-            Shown::Header { header } => all.header = Some(header),
-            Shown::Oauth2 { token_url, client_id, scope, audience, client_auth } => {
+            CredentialSummary::Basic { username } => all.username = username,
+            CredentialSummary::Bearer => {}
+            CredentialSummary::Header { header } => all.header = Some(header),
+            CredentialSummary::Oauth2 { token_url, client_id, scope, audience, client_auth } => {
                 (all.token_url, all.client_id) = (Some(token_url), Some(client_id));
                 (all.scope, all.audience, all.client_auth) = (Some(scope), Some(audience), Some(client_auth));
             }
-            Shown::GoogleServiceAccount { scopes, .. } => all.scopes = Some(scopes),
+            CredentialSummary::GoogleServiceAccount { scopes, .. } => all.scopes = Some(scopes),
         }
         match secret {
             None => {}
@@ -86,7 +87,7 @@ impl Changes {
         all
     }
 
-    /// These, and where they say nothing, those.
+    /// Returns these fields, with absent ones taken from `those`.
     pub fn over(self, those: Self) -> Self {
         Self {
             description: self.description.or(those.description),
@@ -106,7 +107,7 @@ impl Changes {
         }
     }
 
-    /// The parts that are given, apart from the description.
+    /// Returns the names of the present fields, without the description.
     fn given(&self) -> impl Iterator<Item = &'static str> {
         let all = [
             ("username", self.username.is_some()),
@@ -126,18 +127,18 @@ impl Changes {
         all.into_iter().filter(|(_, is_given)| *is_given).map(|(name, _)| name)
     }
 
-    /// Whether nothing is said of what lets a request in.
+    /// Returns true if no field but the description is present.
     pub fn leaves_the_secret(&self) -> bool {
         self.given().next().is_none()
     }
 
-    /// Whether they have all that a credential of this kind must have.
+    /// Returns true if every required field of this kind is present.
     pub fn are_whole(&self, kind: Kind) -> bool {
         needed(kind).iter().all(|part| self.given().any(|given| given == *part))
     }
 }
 
-/// What a credential of a kind must have.
+/// Returns the required fields of a kind.
 fn needed(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::Basic => &["username", "password"],
@@ -148,7 +149,7 @@ fn needed(kind: Kind) -> &'static [&'static str] {
     }
 }
 
-/// What it may have besides.
+/// Returns the optional fields of a kind.
 fn possible(kind: Kind) -> &'static [&'static str] {
     match kind {
         Kind::Oauth2 => &["scope", "audience", "client_auth"],
@@ -157,31 +158,31 @@ fn possible(kind: Kind) -> &'static [&'static str] {
     }
 }
 
-/// Complains of a description that is none.
-pub fn check_description(changes: &Changes, wrong: &mut Complaints) {
+/// Validates the description.
+pub fn check_description(changes: &CredentialChanges, wrong: &mut Complaints) {
     if let Some(Some(text)) = &changes.description {
         wrong.check("description", description(text));
     }
 }
 
-/// The credential that these make: what is shown of it, and what is not. No complaint repeats what was given.
+/// Builds a credential from its fields. Validation errors never echo values.
 ///
 /// # Errors
-/// [`Error::Invalid`](crate::error::Error::Invalid) that names each part that is missing, wrong, or another kind's.
+/// [`Error::Invalid`](crate::error::Error::Invalid) with every field that is missing, invalid, or of another kind.
 pub fn make(
     kind: Kind,
-    changes: Changes,
+    changes: CredentialChanges,
     check_url: UrlCheck<'_>,
     mut wrong: Complaints,
-) -> Result<(Shown, Secret)> {
+) -> Result<(CredentialSummary, Secret)> {
     check_description(&changes, &mut wrong);
     let (needed, possible) = (needed(kind), possible(kind));
     for part in changes.given().filter(|part| !needed.contains(part) && !possible.contains(part)) {
         let own = needed.iter().chain(possible).copied().collect::<Vec<_>>().join(", ");
-        wrong.add(part, format!("does not belong to a credential of the kind {kind}, which has {own}"));
+        wrong.add(part, format!("is not a field of a credential of kind {kind}, which has {own}"));
     }
     for part in needed.iter().filter(|part| !changes.given().any(|given| given == **part)) {
-        wrong.add(*part, format!("is missing: a credential of the kind {kind} has it"));
+        wrong.add(*part, format!("is required for a credential of kind {kind}"));
     }
     let made = match kind {
         Kind::Basic => basic(changes, &mut wrong),
@@ -191,10 +192,10 @@ pub fn make(
         Kind::GoogleServiceAccount => google(changes, check_url, &mut wrong),
     };
     wrong.finish()?;
-    made.ok_or_else(|| crate::error::Error::internal("a credential lacks a part and nothing complained"))
+    made.ok_or_else(|| crate::error::Error::internal("a credential lacks a field that passed validation"))
 }
 
-/// Complains of a part for which `is_fine` is not so of each character, or that is too short or too long.
+/// Checks the length of a field, and that `is_fine` is true for all of its characters.
 fn check(
     wrong: &mut Complaints,
     (part, text): (&str, &str),
@@ -206,58 +207,62 @@ fn check(
     }
 }
 
-/// RFC 6749, appendix A: `VSCHAR`.
-const PRINTABLE: (fn(char) -> bool, &str) = (|c| matches!(c, ' '..='~'), "printable characters of ASCII");
+/// The characters `VSCHAR` of RFC 6749, appendix A.
+const PRINTABLE: (fn(char) -> bool, &str) = (|c| matches!(c, ' '..='~'), "printable ASCII characters");
 const VISIBLE: (fn(char) -> bool, &str) =
-    (|c| c.is_ascii_graphic(), "visible characters of ASCII, without spaces");
-const TEXT: (fn(char) -> bool, &str) = (|c| !c.is_control(), "characters, no control characters among them");
+    (|c| c.is_ascii_graphic(), "visible ASCII characters, without spaces");
+const TEXT: (fn(char) -> bool, &str) = (|c| !c.is_control(), "characters without control characters");
 
-fn basic(changes: Changes, wrong: &mut Complaints) -> Option<(Shown, Secret)> {
+fn basic(changes: CredentialChanges, wrong: &mut Complaints) -> Option<(CredentialSummary, Secret)> {
     let (username, password) = (changes.username?, changes.password?);
-    // RFC 7617, 2: a colon ends the name
+    // RFC 7617, 2: the first colon ends the username
     let (is_fine, what): (fn(char) -> bool, _) =
-        (|c| !c.is_control() && c != ':', "characters, no colon and no control characters among them");
+        (|c| !c.is_control() && c != ':', "characters without colons and control characters");
     check(wrong, ("username", &username), (0, LONGEST_TEXT), (is_fine, what));
     check(wrong, ("password", &password), (0, LONGEST_SECRET), TEXT);
     if username.is_empty() && password.is_empty() {
-        wrong.add("password", "must not be empty when the name is");
+        wrong.add("password", "must not be empty if the username is");
     }
     let (shown, hidden) = if password.is_empty() { (None, Some(username)) } else { (Some(username), None) };
-    Some((Shown::Basic { username: shown }, Secret::Basic { username: hidden, password }))
+    Some((CredentialSummary::Basic { username: shown }, Secret::Basic { username: hidden, password }))
 }
 
-fn bearer(changes: Changes, wrong: &mut Complaints) -> Option<(Shown, Secret)> {
+fn bearer(changes: CredentialChanges, wrong: &mut Complaints) -> Option<(CredentialSummary, Secret)> {
     let token = changes.token?;
     check(wrong, ("token", &token), (1, LONGEST_SECRET), VISIBLE);
-    Some((Shown::Bearer, Secret::Bearer { token }))
+    Some((CredentialSummary::Bearer, Secret::Bearer { token }))
 }
 
-fn header(changes: Changes, wrong: &mut Complaints) -> Option<(Shown, Secret)> {
+fn header(changes: CredentialChanges, wrong: &mut Complaints) -> Option<(CredentialSummary, Secret)> {
     let (header, value) = (changes.header?, changes.value?);
     match HeaderName::try_from(header.as_str()) {
         Ok(_) if header.len() > LONGEST_TEXT => wrong.add("header", "must be 1 to 1000 characters"),
         Ok(name) if is_the_guards(&name) || name == IDEMPOTENCY_KEY => {
-            wrong.add("header", "is one that the service or the connection sets");
+            wrong.add("header", "is a header that the service or the connection sets");
         }
         Ok(_) => {}
-        Err(_) => wrong.add("header", "must be the name of a header, such as X-Api-Key (RFC 9110, 5.1)"),
+        Err(_) => wrong.add("header", "must be a header name such as X-Api-Key (RFC 9110, 5.1)"),
     }
     check(wrong, ("value", &value), (1, LONGEST_SECRET), PRINTABLE);
     if value.trim() != value {
-        wrong.add("value", "must have no spaces at its ends");
+        wrong.add("value", "must not begin or end with a space");
     }
-    Some((Shown::Header { header: header.to_ascii_lowercase() }, Secret::Header { value }))
+    Some((CredentialSummary::Header { header: header.to_ascii_lowercase() }, Secret::Header { value }))
 }
 
-fn oauth2(changes: Changes, check_url: UrlCheck<'_>, wrong: &mut Complaints) -> Option<(Shown, Secret)> {
+fn oauth2(
+    changes: CredentialChanges,
+    check_url: UrlCheck<'_>,
+    wrong: &mut Complaints,
+) -> Option<(CredentialSummary, Secret)> {
     let (scope, audience) = (changes.scope.flatten(), changes.audience.flatten());
     if let Some(scope) = &scope {
-        // RFC 6749, 3.3: tokens with a space between
+        // RFC 6749, 3.3: tokens separated by one space
         let is_fine = scope.split(' ').all(is_scope) && scope.chars().count() <= LONGEST_TEXT;
         if !is_fine {
             wrong.add(
                 "scope",
-                "must be words with one space between, 1 to 1000 characters of ASCII (RFC 6749, 3.3)",
+                "must be scopes separated by one space, 1 to 1000 ASCII characters (RFC 6749, 3.3)",
             );
         }
     }
@@ -268,32 +273,36 @@ fn oauth2(changes: Changes, check_url: UrlCheck<'_>, wrong: &mut Complaints) -> 
         (changes.token_url?, changes.client_id?, changes.client_secret?);
     wrong.check("token_url", check_url(&token_url));
     if token_url.contains('#') {
-        wrong.add("token_url", "must have no fragment (RFC 6749, 3.2)");
+        wrong.add("token_url", "must not have a fragment (RFC 6749, 3.2)");
     }
     check(wrong, ("client_id", &client_id), (1, LONGEST_TEXT), PRINTABLE);
     check(wrong, ("client_secret", &client_secret), (1, LONGEST_SECRET), PRINTABLE);
     let client_auth = changes.client_auth.unwrap_or_default();
-    let shown = Shown::Oauth2 { token_url, client_id, scope, audience, client_auth };
+    let shown = CredentialSummary::Oauth2 { token_url, client_id, scope, audience, client_auth };
     Some((shown, Secret::Oauth2 { client_secret }))
 }
 
-/// RFC 6749, 3.3: `scope-token`.
+/// Returns true for a `scope-token` of RFC 6749, 3.3.
 fn is_scope(word: &str) -> bool {
     !word.is_empty() && word.bytes().all(|b| b.is_ascii_graphic() && b != b'"' && b != b'\\')
 }
 
-fn google(changes: Changes, check_url: UrlCheck<'_>, wrong: &mut Complaints) -> Option<(Shown, Secret)> {
+fn google(
+    changes: CredentialChanges,
+    check_url: UrlCheck<'_>,
+    wrong: &mut Complaints,
+) -> Option<(CredentialSummary, Secret)> {
     let scopes = changes.scopes.unwrap_or_else(|| vec![FIREBASE_SCOPE.to_owned()]);
     let is_fine = |scope: &String| is_scope(scope) && scope.len() <= LONGEST_TEXT;
     if !(1..=MOST_SCOPES).contains(&scopes.len()) || !scopes.iter().all(is_fine) {
-        wrong.add("scopes", "must be 1 to 20 words of visible ASCII (RFC 6749, 3.3)");
+        wrong.add("scopes", "must be 1 to 20 scopes of visible ASCII characters (RFC 6749, 3.3)");
     }
     let text = match changes.service_account? {
         Value::String(text) => text,
         object => object.to_string(),
     };
     if text.len() > LONGEST_ACCOUNT {
-        wrong.add("service_account", "must have at most 16 KiB");
+        wrong.add("service_account", "must be at most 16 KiB");
         return None;
     }
     let account = wrong.check("service_account", Account::parse(&text.as_str().into()))?;
@@ -301,13 +310,19 @@ fn google(changes: Changes, check_url: UrlCheck<'_>, wrong: &mut Complaints) -> 
         wrong.add("service_account", format!("its `token_uri`: {why}"));
     }
     let whole: Value = serde_json::from_str(&text).ok()?;
-    // what else stands in the file is not kept
+    // other fields of the file are not stored
     let kept = json!({
         "type": "service_account", "project_id": account.project, "private_key_id": account.key_id,
         "private_key": whole.get("private_key")?, "client_email": account.email, "token_uri": account.token_uri,
     });
     let Account { project: project_id, token_uri, email: client_email, key_id: private_key_id, .. } = account;
-    let shown = Shown::GoogleServiceAccount { client_email, project_id, private_key_id, token_uri, scopes };
+    let shown = CredentialSummary::GoogleServiceAccount {
+        client_email,
+        project_id,
+        private_key_id,
+        token_uri,
+        scopes,
+    };
     Some((shown, Secret::GoogleServiceAccount { service_account: kept.to_string() }))
 }
 

@@ -1,4 +1,4 @@
-//! How tokens are asked for at an endpoint that a user named: through the guard, like everything that users name.
+//! Token requests of credentials. Users choose the token endpoint, so the requests pass the guard.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,32 +9,34 @@ use hyper::Method;
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue};
 use url::form_urlencoded::{Serializer, byte_serialize};
 
-use super::model::{ClientAuth, Shown};
+use super::model::{ClientAuth, CredentialSummary};
 use crate::db::types::Timestamp;
-use crate::egress::guard::{Ask, BodyEnd, Failure as NoAnswer, Guard, Plain};
-use crate::oauth::{Account, FORM, Failure, Fetch, Grant, LONGEST_ANSWER, answer};
+use crate::egress::guard::{BodyEnd, Guard, HttpRequest, PlainHttp, RequestFailure};
+use crate::oauth::{Account, FORM, Fetch, Grant, LONGEST_ANSWER, TokenFailure, answer};
 
-/// For the body of an answer whose head is there.
+/// The timeout for the body of a response after its headers.
 const BODY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A token endpoint, and as whom it is asked.
-pub(super) struct Asking {
+/// A token endpoint, and the identity for which tokens are requested.
+pub(super) struct TokenRequest {
     guard: Arc<Guard>,
     url: String,
     r#as: Who,
 }
 
 enum Who {
-    /// The request is the same each time.
+    /// An OAuth client, whose request is the same each time.
     Client { authorization: Option<HeaderValue>, body: String },
-    /// It is signed each time.
+    /// A service account, whose request is signed each time.
     Account { account: Box<Account>, scope: String },
 }
 
-impl Asking {
-    /// With the client credentials grant (RFC 6749, 4.4.2). None for what is no such client.
-    pub(super) fn as_client(guard: Arc<Guard>, shown: Shown, secret: &str) -> Option<Self> {
-        let Shown::Oauth2 { token_url: url, client_id, scope, audience, client_auth } = shown else {
+impl TokenRequest {
+    /// Creates requests with the client credentials grant (RFC 6749, 4.4.2). Returns `None` for another kind of
+    /// credential.
+    pub(super) fn as_client(guard: Arc<Guard>, shown: CredentialSummary, secret: &str) -> Option<Self> {
+        let CredentialSummary::Oauth2 { token_url: url, client_id, scope, audience, client_auth } = shown
+        else {
             return None;
         };
         let mut form = Serializer::new(String::new());
@@ -54,15 +56,15 @@ impl Asking {
         Some(Self { guard, url, r#as: Who::Client { authorization, body: form.finish() } })
     }
 
-    /// As a service account. None for what is no key of one.
+    /// Creates requests for a service account. Returns `None` if `json` is not the key of one.
     pub(super) fn as_account(guard: Arc<Guard>, scopes: &[String], json: String) -> Option<Self> {
         let account = Account::parse(&json.into()).ok()?;
         let url = account.token_uri.clone();
         Some(Self { guard, url, r#as: Who::Account { account: Box::new(account), scope: scopes.join(" ") } })
     }
 
-    /// The headers and the body of a request.
-    fn request(&self, now: Timestamp) -> Result<(HeaderMap, String), Failure> {
+    /// Returns the headers and the body of a request.
+    fn request(&self, now: Timestamp) -> Result<(HeaderMap, String), TokenFailure> {
         let mut headers = HeaderMap::from_iter([
             (ACCEPT, HeaderValue::from_static("application/json")),
             (CONTENT_TYPE, HeaderValue::from_static(FORM)),
@@ -73,13 +75,13 @@ impl Asking {
                 Ok((headers, body.clone()))
             }
             Who::Account { account, scope } => {
-                Ok((headers, account.request(scope, now).map_err(Failure::lasting)?))
+                Ok((headers, account.request(scope, now).map_err(TokenFailure::lasting)?))
             }
         }
     }
 }
 
-/// RFC 6749, 2.3.1: name and secret are encoded as in a form before they are put together.
+/// Returns the `Authorization` of a client. By RFC 6749, 2.3.1, id and secret are form-encoded before they are joined.
 fn basic(client_id: &str, secret: &str) -> Option<HeaderValue> {
     let encoded = |text: &str| byte_serialize(text.as_bytes()).collect::<String>();
     let pair = STANDARD.encode(format!("{}:{}", encoded(client_id), encoded(secret)));
@@ -88,14 +90,14 @@ fn basic(client_id: &str, secret: &str) -> Option<HeaderValue> {
     Some(value)
 }
 
-impl Fetch for Asking {
-    async fn fetch(&self, now: Timestamp) -> Result<Grant, Failure> {
-        // anew each time: what may be asked is a matter of the configuration
-        let target = self.guard.check_url(&self.url, Plain::WithinAllowed);
-        let target =
-            target.map_err(|why| Failure::lasting(format!("the token endpoint may not be asked: {why}")))?;
+impl Fetch for TokenRequest {
+    async fn fetch(&self, now: Timestamp) -> Result<Grant, TokenFailure> {
+        // checked for each request, because the configuration of the guard may have changed since the URL was stored
+        let target = self.guard.check_url(&self.url, PlainHttp::WithinAllowed);
+        let target = target
+            .map_err(|why| TokenFailure::lasting(format!("the token endpoint is not allowed: {why}")))?;
         let (headers, body) = self.request(now)?;
-        let ask = Ask {
+        let ask = HttpRequest {
             method: Method::POST,
             target,
             headers,
@@ -105,11 +107,13 @@ impl Fetch for Asking {
             body_timeout: BODY_TIMEOUT,
         };
         let answered = self.guard.send(ask).await.map_err(|why| match why {
-            NoAnswer::Refused(why) => Failure::lasting(format!("the token endpoint may not be asked: {why}")),
-            NoAnswer::LocalFault => Failure::local(),
-            why => Failure::passing(format!("the token endpoint gave no answer: {why}")),
+            RequestFailure::Refused(why) => {
+                TokenFailure::lasting(format!("the token endpoint is not allowed: {why}"))
+            }
+            RequestFailure::LocalFault => TokenFailure::local(),
+            why => TokenFailure::passing(format!("the token endpoint did not respond: {why}")),
         })?;
-        // what is cut off is no JSON
+        // a truncated body is not valid JSON
         let body = if answered.end == BodyEnd::Whole { answered.body } else { Vec::new() };
         answer::read(answered.status, &body, "check the credential")
     }

@@ -1,20 +1,20 @@
-//! What can be done with credentials.
+//! The use cases of credentials.
 
 use std::sync::Arc;
 
 use super::keys::Ring;
-use super::model::{Credential, Kind, Name, Stored};
+use super::model::{Credential, Kind, Name, StoredCredential};
 use super::repo;
-use super::rules::{self, Changes};
-use super::vault::{Unopened, Vault};
+use super::rules::{self, CredentialChanges};
+use super::vault::{DecryptError, Vault};
 use crate::clock::Clock;
 use crate::db::{AnyConnection, Db};
-use crate::egress::guard::{Guard, Plain};
+use crate::egress::guard::{Guard, PlainHttp};
 use crate::error::{Complaints, Error, Result};
-use crate::idempotency::{self, Answer, Made, Mode};
+use crate::idempotency::{self, Created, IdempotentResponse, Mode};
 use crate::paging;
 
-/// The credentials of one database, and those of them that this node remembers.
+/// The credentials of a database, with this node's cache of them.
 pub struct Credentials {
     pub(super) db: Db,
     pub(super) clock: Clock,
@@ -23,36 +23,36 @@ pub struct Credentials {
     pub(super) ring: Ring,
 }
 
-/// What came of encrypting all anew.
+/// The result of encrypting the credentials with the first key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rotated {
-    /// Credentials that there are.
+    /// The number of all credentials.
     pub all: usize,
-    /// Those that were encrypted with another key.
+    /// The number of credentials that had been encrypted with another key.
     pub changed: usize,
 }
 
 impl Credentials {
-    /// Over this database, encrypted with the keys of the vault. Tokens are fetched through the guard.
+    /// Creates the use cases over a database. The vault encrypts, and tokens are fetched through the guard.
     pub fn new(db: Db, clock: Clock, guard: Arc<Guard>, vault: Vault) -> Self {
         Self { db, clock, guard, vault: Arc::new(vault), ring: Ring::default() }
     }
 
-    /// Keeps a credential.
+    /// Creates a credential.
     ///
     /// # Errors
-    /// [`Error::Invalid`] that names each wrong field, [`Error::Conflict`] when another has the name, or when there is no
-    /// key to encrypt it with.
+    /// [`Error::Invalid`] with every invalid field; [`Error::Conflict`] if another credential has the name, or there is
+    /// no encryption key.
     pub async fn create(
         &self,
         name: &str,
         kind: Kind,
-        new: Changes,
+        new: CredentialChanges,
         mut mode: Mode,
-    ) -> Result<Made<Credential>> {
+    ) -> Result<Created<Credential>> {
         self.vault.require_key()?;
         if let Mode::Commit(Some(key)) = &mut mode {
-            // the digest of a request could be tried against a dictionary of passwords
+            // a plain digest of the request could be attacked with a dictionary of passwords
             key.fingerprint = self.vault.blind(&key.fingerprint)?;
         }
         let mut wrong = Complaints::default();
@@ -61,7 +61,7 @@ impl Credentials {
         let (shown, secret) = rules::make(kind, new, &self.url_check(), wrong)?;
         let name = name.ok_or_else(|| Error::invalid("name", "is missing"))?.to_string();
         let now = self.clock.now();
-        let mut stored = Stored {
+        let mut stored = StoredCredential {
             name,
             description,
             shown: String::new(),
@@ -71,21 +71,22 @@ impl Credentials {
         };
         stored.close(&shown, &secret, &self.vault)?;
         let credential = stored.view(&self.vault)?;
-        let answer = Answer::created(format!("/api/v1/credentials/{}", stored.name), &credential)?;
+        let answer =
+            IdempotentResponse::created(format!("/api/v1/credentials/{}", stored.name), &credential)?;
         let store = move |c: &mut AnyConnection| repo::insert(c, &stored).map(|()| credential);
-        idempotency::make(&self.db, (mode, uuid::Uuid::now_v7()), now, answer, store).await
+        idempotency::create(&self.db, (mode, uuid::Uuid::now_v7()), now, answer, store).await
     }
 
-    /// Whether there is a credential of this name, on whichever node it was made.
+    /// Returns true if the database has a credential with this name. It does not use the cache.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn exists(&self, name: &str) -> Result<bool> {
         let Ok(name) = name.parse::<Name>() else { return Ok(false) };
         self.db.read(move |c| repo::exists(c, name.as_str())).await
     }
 
-    /// The credential of this name.
+    /// Returns the credential with this name.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -96,10 +97,10 @@ impl Credentials {
         found.ok_or_else(|| not_found(name.as_str()))?.view(&self.vault)
     }
 
-    /// The credentials after `cursor`, in the order of their names.
+    /// Returns the credentials after `cursor`, in the order of their names.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn list(&self, cursor: Option<Name>, limit: i64) -> Result<(Vec<Credential>, Option<Name>)> {
         let vault = Arc::clone(&self.vault);
         let read = move |c: &mut AnyConnection| {
@@ -112,12 +113,12 @@ impl Credentials {
         self.db.read(read).await
     }
 
-    /// Changes what is named. What requests prove with it from then on is the new one, here at once and at other nodes
-    /// within a second.
+    /// Changes the given fields. The change takes effect at once on this node and within a second on the others.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Conflict`] when the rest of it does not open, and those of [`Credentials::create`].
-    pub async fn patch(&self, name: &str, changes: Changes) -> Result<Credential> {
+    /// [`Error::NotFound`], [`Error::Conflict`] if its secret is needed and cannot be decrypted, and the errors of
+    /// [`Credentials::create`].
+    pub async fn patch(&self, name: &str, changes: CredentialChanges) -> Result<Credential> {
         let name = known(name)?;
         let mut wrong = Complaints::default();
         rules::check_description(&changes, &mut wrong);
@@ -142,7 +143,7 @@ impl Credentials {
         changed
     }
 
-    /// Forgets it. Requests that name it fail.
+    /// Deletes a credential. Requests that use it fail.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -154,10 +155,10 @@ impl Credentials {
         if is_gone? { Ok(()) } else { Err(not_found(name.as_str())) }
     }
 
-    /// Encrypts with the first key what was encrypted with another; all of it or nothing.
+    /// Encrypts with the first key every credential that was encrypted with another, in one transaction.
     ///
     /// # Errors
-    /// [`Error::Conflict`] without a key, or naming what does not open.
+    /// [`Error::Conflict`] without a key, or with the names of credentials that cannot be decrypted.
     pub async fn rotate(&self) -> Result<Rotated> {
         let vault = Arc::clone(&self.vault);
         let rotate = move |c: &mut AnyConnection| {
@@ -185,53 +186,56 @@ impl Credentials {
 }
 
 fn check_url(guard: &Guard, url: &str) -> std::result::Result<(), String> {
-    guard.check_url(url, Plain::WithinAllowed).map(drop).map_err(|why| why.to_string())
+    guard.check_url(url, PlainHttp::WithinAllowed).map(drop).map_err(|why| why.to_string())
 }
 
-/// The credential as these changes make it. What is not given anew has to be opened.
-fn renew(stored: &mut Stored, changes: Changes, vault: &Vault, guard: &Guard) -> Result<()> {
+/// Applies changes to a stored credential and encrypts it again. Parts that the changes do not set are decrypted first.
+fn renew(
+    stored: &mut StoredCredential,
+    changes: CredentialChanges,
+    vault: &Vault,
+    guard: &Guard,
+) -> Result<()> {
     let shown = stored.shown()?;
     let (kind, secret) = (shown.kind(), stored.secret(vault));
     let why = secret.as_ref().err().copied();
-    if why == Some(Unopened::Changed) {
+    if why == Some(DecryptError::Changed) {
         return Err(Error::Conflict(format!(
-            "{}: delete it, and make it anew",
-            unopened(&stored.name, Unopened::Changed)
+            "{}: delete it and create it again",
+            unopened(&stored.name, DecryptError::Changed)
         )));
     }
-    let changes = changes.over(Changes::of(shown, secret.ok()));
+    let changes = changes.over(CredentialChanges::of(shown, secret.ok()));
     if let Some(why) = why
         && !changes.are_whole(kind)
     {
         let why = unopened(&stored.name, why);
-        return Err(Error::Conflict(format!("{why}: set that key as well, or give the secret anew")));
+        return Err(Error::Conflict(format!("{why}: set that key as well, or give the secret again")));
     }
     let (shown, secret) = rules::make(kind, changes, &|url| check_url(guard, url), Complaints::default())?;
     stored.close(&shown, &secret, vault)
 }
 
-/// Why a credential does not open, in words for whoever runs the service.
-pub(super) fn unopened(name: &str, why: Unopened) -> String {
+/// Returns the message for the operator about a credential that cannot be decrypted.
+pub(super) fn unopened(name: &str, why: DecryptError) -> String {
     match why {
-        Unopened::UnknownKey => {
-            format!(
-                "the credential `{name}` was encrypted with a key that CREDENTIALS_KEY does not have here"
-            )
+        DecryptError::UnknownKey => {
+            format!("the credential `{name}` was encrypted with a key that is not in CREDENTIALS_KEY")
         }
-        Unopened::Changed => {
-            format!("the credential `{name}` is not as it was written: somebody changed it in the database")
+        DecryptError::Changed => {
+            format!("the credential `{name}` was changed in the database and cannot be decrypted")
         }
     }
 }
 
-/// Names some of what does not open.
+/// The error for credentials that cannot be decrypted, with the names of the first ten.
 fn unrotated(lost: &[String]) -> Error {
     const SHOWN: usize = 10;
     let names = lost.iter().take(SHOWN).map(String::as_str).collect::<Vec<_>>().join(", ");
     let more = if lost.len() > SHOWN { format!(" and {} more", lost.len() - SHOWN) } else { String::new() };
     Error::Conflict(format!(
-        "nothing was changed, since no key of CREDENTIALS_KEY opens {names}{more}: set the key that does as well, or \
-         delete them or give them their secrets anew"
+        "nothing was changed, because no key in CREDENTIALS_KEY decrypts {names}{more}: add the key that does, delete \
+         them, or set their secrets again"
     ))
 }
 

@@ -1,7 +1,7 @@
 //! Encryption at rest: AES-256-GCM with keys that the database does not have.
 //!
-//! What is encrypted is bound to what it belongs to (the *associated data*): put beside another name, kind or address, it
-//! does not open. Each text says by a fingerprint which key opens it, so keys can be changed one after another.
+//! A ciphertext is bound to its owner by *associated data*: with another name, kind or address it cannot be decrypted.
+//! It begins with the fingerprint of its key, so keys can be rotated one after another.
 
 use base64::Engine;
 use base64::alphabet::{STANDARD, URL_SAFE};
@@ -14,32 +14,32 @@ use secrecy::SecretString;
 use crate::error::{Error, Result};
 use crate::seal::Seal;
 
-/// The form of a text: `v1.<fingerprint of the key>.<nonce, ciphertext and tag in base64url>`.
+/// The prefix of a sealed text: `v1.<fingerprint of the key>.<nonce, ciphertext and tag in base64url>`.
 const FORM: &str = "v1";
-/// Bytes of a key.
+/// The length of a key, in bytes.
 const KEY: usize = 32;
-/// Bytes of a fingerprint.
+/// The length of a fingerprint, in bytes.
 const FINGERPRINT: usize = 6;
-/// What a key may be, for whoever has a wrong one.
-const WRONG: &str = "each must be 32 bytes in base64 or hexadecimal; `openssl rand -base64 32` makes one";
+/// The rule for keys, for error messages.
+const WRONG: &str = "each must be 32 bytes in base64 or hexadecimal; `openssl rand -base64 32` generates one";
 
-/// Keys, the first of which encrypts; all of them decrypt. There may be none.
+/// A list of keys, which may be empty. The first key encrypts; all of them decrypt.
 #[derive(Default)]
 pub struct Vault(Vec<Key>);
 
 struct Key {
     fingerprint: String,
     cipher: LessSafeKey,
-    /// Codes made with the same key, for what must be compared and not be guessed.
+    /// Makes the codes of [`Vault::blind`], with a key derived from the same bytes.
     codes: Seal,
 }
 
-/// Why a text does not open.
+/// The reason why a text cannot be decrypted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unopened {
-    /// None of the keys encrypted it.
+pub enum DecryptError {
+    /// It was encrypted with a key that is not in the vault.
     UnknownKey,
-    /// It is not as it was written, or was written for something else.
+    /// It was changed after it was encrypted, or was encrypted with other associated data.
     Changed,
 }
 
@@ -50,10 +50,10 @@ impl std::fmt::Debug for Vault {
 }
 
 impl Vault {
-    /// Reads keys, each 32 bytes in base64 or hexadecimal, separated by white space.
+    /// Parses keys separated by white space, each 32 bytes in base64 or hexadecimal.
     ///
     /// # Errors
-    /// What is wrong, without the key.
+    /// The rule that a key breaks, without the key.
     pub fn parse(texts: &str) -> std::result::Result<Self, String> {
         let keys: Vec<Key> = texts.split_whitespace().map(key).collect::<std::result::Result<_, _>>()?;
         if keys.is_empty() {
@@ -62,7 +62,7 @@ impl Vault {
         Ok(Self(keys))
     }
 
-    /// With another key behind the others, of these 32 bytes: it encrypts only where there is no other.
+    /// Adds these 32 bytes as the last key, which encrypts only if it is the only one.
     ///
     /// # Errors
     /// [`Error::Internal`] for bytes that are not a key.
@@ -71,20 +71,22 @@ impl Vault {
         Ok(self)
     }
 
+    /// Checks that there is a key to encrypt with.
+    ///
     /// # Errors
-    /// [`Error::Conflict`] when nothing can be encrypted, which says how to make a key.
+    /// [`Error::Conflict`] without a key; it says how to generate one.
     pub fn require_key(&self) -> Result<()> {
         self.0.first().map(drop).ok_or_else(no_key)
     }
 
-    /// Encrypts a text that belongs to this.
+    /// Encrypts a text, with `of` as the associated data.
     ///
     /// # Errors
     /// [`Error::Conflict`] without a key.
     pub fn seal(&self, text: &str, of: &str) -> Result<String> {
         let key = self.0.first().ok_or_else(no_key)?;
         let broken = |_| Error::internal("a credential could not be encrypted");
-        // drawn anew each time: with one key 2^32 texts are safe (NIST SP 800-38D, 8.3)
+        // a random nonce for each text is safe for 2^32 texts with one key (NIST SP 800-38D, 8.3)
         let mut nonce = [0; NONCE_LEN];
         SystemRandom::new().fill(&mut nonce).map_err(broken)?;
         let mut sealed = text.as_bytes().to_vec();
@@ -94,16 +96,16 @@ impl Vault {
         Ok(format!("{FORM}.{}.{whole}", key.fingerprint))
     }
 
-    /// Decrypts a text that belongs to this.
+    /// Decrypts a text, with `of` as the associated data.
     ///
     /// # Errors
-    /// Why it does not open.
-    pub fn open(&self, sealed: &str, of: &str) -> std::result::Result<SecretString, Unopened> {
-        let (fingerprint, whole) = parts(sealed).ok_or(Unopened::Changed)?;
+    /// The reason why it cannot be decrypted.
+    pub fn open(&self, sealed: &str, of: &str) -> std::result::Result<SecretString, DecryptError> {
+        let (fingerprint, whole) = parts(sealed).ok_or(DecryptError::Changed)?;
         let mut keys = self.0.iter().filter(|key| key.fingerprint == fingerprint).peekable();
-        keys.peek().ok_or(Unopened::UnknownKey)?;
-        let whole = URL_SAFE_NO_PAD.decode(whole).map_err(|_| Unopened::Changed)?;
-        let (nonce, sealed) = whole.split_at_checked(NONCE_LEN).ok_or(Unopened::Changed)?;
+        keys.peek().ok_or(DecryptError::UnknownKey)?;
+        let whole = URL_SAFE_NO_PAD.decode(whole).map_err(|_| DecryptError::Changed)?;
+        let (nonce, sealed) = whole.split_at_checked(NONCE_LEN).ok_or(DecryptError::Changed)?;
         let open = |key: &Key| {
             let nonce = Nonce::try_assume_unique_for_key(nonce).ok()?;
             let mut text = sealed.to_vec();
@@ -111,21 +113,21 @@ impl Vault {
             text.truncate(length);
             String::from_utf8(text).ok().map(SecretString::from)
         };
-        keys.find_map(open).ok_or(Unopened::Changed)
+        keys.find_map(open).ok_or(DecryptError::Changed)
     }
 
-    /// Whether a key for this text is here.
+    /// Returns true if the vault has the key of this text.
     pub fn knows(&self, sealed: &str) -> bool {
         parts(sealed).is_some_and(|(print, _)| self.0.iter().any(|key| key.fingerprint == print))
     }
 
-    /// Whether the key that encrypts now encrypted this.
+    /// Returns true if this text was encrypted with the first key.
     pub fn is_current(&self, sealed: &str) -> bool {
         parts(sealed).is_some_and(|(print, _)| self.0.first().is_some_and(|key| key.fingerprint == print))
     }
 
-    /// What stands for these bytes where they may be compared and not be guessed: a digest of a request that bears a
-    /// password could be tried against a dictionary.
+    /// Returns a keyed code of these bytes, by which they can be compared. Unlike the plain digest of a request with a
+    /// password, it cannot be attacked with a dictionary.
     ///
     /// # Errors
     /// [`Error::Conflict`] without a key.
@@ -136,8 +138,8 @@ impl Vault {
 
 fn no_key() -> Error {
     Error::Conflict(
-        "no credential can be kept here, since there is no key to encrypt it with: make one with `openssl rand \
-         -base64 32`, and set it as CREDENTIALS_KEY at every node"
+        "there is no key to encrypt credentials with: generate one with `openssl rand -base64 32`, and set it as \
+         CREDENTIALS_KEY on all nodes"
             .into(),
     )
 }
@@ -155,7 +157,7 @@ fn of_bytes(bytes: &[u8]) -> std::result::Result<Key, String> {
         return Err(WRONG.to_owned());
     }
     if bytes.iter().all(|byte| bytes.first() == Some(byte)) {
-        return Err(format!("is 32 times the same byte, which anybody can guess: {WRONG}"));
+        return Err(format!("must not be 32 times the same byte, which can be guessed: {WRONG}"));
     }
     let cipher = UnboundKey::new(&AES_256_GCM, bytes).map_err(|_| WRONG)?;
     let print = Seal::new(bytes, b"fingerprint of a key for credentials").code(b"");
@@ -164,7 +166,7 @@ fn of_bytes(bytes: &[u8]) -> std::result::Result<Key, String> {
     Ok(Key { fingerprint, cipher: LessSafeKey::new(cipher), codes })
 }
 
-/// Hexadecimal before base64: 64 digits are both, and only the one is 32 bytes.
+/// Decodes a key. Hexadecimal comes first: 64 hexadecimal digits are valid base64 too, but for 48 bytes.
 fn bytes(text: &str) -> Option<Vec<u8>> {
     if text.len() == 2 * KEY && text.bytes().all(|b| b.is_ascii_hexdigit()) {
         let pairs = text.as_bytes().chunks(2);

@@ -1,4 +1,4 @@
-//! The connection to either database, in a file of its own for the sake of what its derive generates.
+//! The connection to either database, in its own file because of the lints that its derived code needs.
 #![expect(missing_docs, reason = "diesel's derive writes public items without docs")]
 
 use diesel::{PgConnection, SqliteConnection};

@@ -1,10 +1,12 @@
-//! Statements for many rows that are prepared once for a connection and found again by their type, as diesel's own are
-//! not: to parse and plan one, or only to compose its text, costs as much as to write some rows.
+//! Statements for many rows. They are prepared once per connection and cached by their type, which diesel's own
+//! statements are not: parsing and planning a statement, or only composing its text, takes as long as writing some
+//! rows.
 //!
-//! PostgreSQL takes all rows in one statement ([`Bulk`]): diesel's `VALUES` lists have another text for each number of
-//! rows, and `sql_query` is never kept. SQLite, which is a library, takes them one by one ([`Insertion`]): diesel composes
-//! the text of an insertion for each row to find the prepared one by it.
+//! On PostgreSQL, one statement writes all rows ([`Bulk`]): diesel's `VALUES` lists have a different text for each
+//! number of rows, and `sql_query` is never cached. On SQLite, which is a library, rows are written one by one
+//! ([`Insertion`]): diesel would compose the text of each row's insertion as its cache key.
 
+use std::borrow::Borrow;
 use std::marker::PhantomData;
 
 use diesel::pg::Pg;
@@ -16,11 +18,12 @@ use diesel::sql_types::HasSqlType;
 use diesel::sqlite::Sqlite;
 use diesel::{PgConnection, QueryResult, SqliteConnection};
 
-/// Rows written by one statement at most: PostgreSQL takes 65535 parameters.
+/// The greatest number of rows in one statement: PostgreSQL allows 65535 parameters.
 pub(crate) const ROWS_AT_ONCE: usize = 1000;
 
-/// Inserts rows: in bulk where each statement is a round trip, one by one on SQLite, where diesel has no bulk insert for
-/// a connection that may be either. Rows with `treat_none_as_default_value = false` have one statement, prepared once.
+/// Inserts rows: in bulk on PostgreSQL, where each statement is a round trip, and one by one on SQLite, where diesel
+/// has no bulk insert for an [`AnyConnection`](crate::db::AnyConnection). Rows with `treat_none_as_default_value =
+/// false` have one statement, which is prepared once.
 macro_rules! insert_rows {
     ($c:expr, $table:expr, $rows:expr) => {
         match $c {
@@ -41,14 +44,193 @@ macro_rules! insert_rows {
 }
 pub(crate) use insert_rows;
 
-/// Stands in a statement's text where the columns are, as arrays.
+/// Defines the row of a table and the statement that inserts it on both databases, from one list of columns.
+///
+/// `insert NAME "CONFLICT" returning COLUMN: TYPE` generates `NAME::insert`, which returns this column of the inserted
+/// rows; without `returning`, it returns their number. `CONFLICT` is the statement's `ON CONFLICT` clause, or empty.
+macro_rules! table_row {
+    (
+        $(#[$meta:meta])*
+        $vis:vis struct $row:ident in $table:ident {
+            $($(#[$field_meta:meta])* $field_vis:vis $field:ident: $type:ty $(as $around:ident)?,)+
+        }
+        insert $insert_vis:vis $name:ident $($rest:tt)+
+    ) => {
+        $(#[$meta])*
+        $vis struct $row { $($(#[$field_meta])* $field_vis $field: $type,)+ }
+
+        $crate::db::bulk::bulk_insert! {
+            $insert_vis $name: $row in $table ($($field $(as $around)?),+) $($rest)+
+        }
+    };
+}
+pub(crate) use table_row;
+
+/// Defines the statement that inserts some columns of a row on both databases; see [`table_row`]. On SQLite the first
+/// column may be wrapped in an expression: `as AROUND` names a constant with its two halves. `only sqlite "INSERT OR
+/// …"` omits PostgreSQL.
+macro_rules! bulk_insert {
+    (
+        $vis:vis $name:ident: $row:ident in $table:ident ($first:ident $(as $around:ident)?, $($column:ident),+ $(,)?)
+        only sqlite $insert:literal
+    ) => {
+        $vis struct $name;
+
+        $crate::db::bulk::bulk_insert! { @sqlite $name: $row, $table, $insert, "", ($first $(as $around)?, $($column),+) }
+    };
+    (
+        $vis:vis $name:ident: $row:ident in $table:ident ($first:ident $(as $around:ident)?, $($column:ident),+ $(,)?) $conflict:literal
+        $(returning $key:ident: $id:ty)?
+    ) => {
+        $vis struct $name;
+
+        impl $crate::db::bulk::Statement for $name {
+            const TEXT: &'static str = concat!(
+                "INSERT INTO ", stringify!($table), " (", stringify!($first), $(", ", stringify!($column),)+
+                ") SELECT * FROM unnest($columns) ", $conflict, $(" RETURNING ", stringify!($key))?
+            );
+            type Row = $crate::db::bulk::bulk_insert!(@sql_type $table $($key)?);
+        }
+
+        $crate::db::bulk::bulk_insert! {
+            @sqlite $name: $row, $table, "INSERT", $conflict, ($first $(as $around)?, $($column),+)
+        }
+
+        impl $name {
+            /// Inserts rows: on PostgreSQL by one statement, on SQLite one by one, since there is no round trip to
+            /// save.
+            $vis fn insert<R: std::borrow::Borrow<$row>>(
+                c: &mut $crate::db::AnyConnection,
+                rows: &[R],
+            ) -> diesel::QueryResult<$crate::db::bulk::bulk_insert!(@result $($id)?)> {
+                use $crate::db::bulk::Element as _;
+                use diesel::IntoSql as _;
+                use diesel::RunQueryDsl as _;
+                match c {
+                    $crate::db::AnyConnection::Postgres(_) if rows.is_empty() => Ok(Default::default()),
+                    $crate::db::AnyConnection::Postgres(c) => {
+                        let columns = (
+                            $crate::db::bulk::column(rows, |row: &$row| row.$first.element())
+                                .into_sql::<diesel::sql_types::Array<
+                                    diesel::dsl::SqlTypeOf<$crate::db::schema::$table::$first>,
+                                >>(),
+                            $($crate::db::bulk::column(rows, |row: &$row| row.$column.element())
+                                .into_sql::<diesel::sql_types::Array<
+                                    diesel::dsl::SqlTypeOf<$crate::db::schema::$table::$column>,
+                                >>(),)+
+                        );
+                        let statement = $crate::db::bulk::Bulk::of($name, columns);
+                        $crate::db::bulk::bulk_insert!(@run statement, c $(, $id)?)
+                    }
+                    $crate::db::AnyConnection::Sqlite(c) => {
+                        let mut inserted = <$crate::db::bulk::bulk_insert!(@result $($id)?)>::default();
+                        for row in rows {
+                            let row: &$row = row.borrow();
+                            let count = $crate::db::bulk::Insertion::of($name, row).execute(c)?;
+                            $crate::db::bulk::bulk_insert!(@add inserted, count $(, row.$key)?);
+                        }
+                        Ok(inserted)
+                    }
+                }
+            }
+        }
+    };
+    (
+        @sqlite $name:ident: $row:ident, $table:ident, $insert:literal, $conflict:literal,
+        ($first:ident $(as $around:ident)?, $($column:ident),+)
+    ) => {
+        impl $crate::db::bulk::Insert for $name {
+            const HEAD: &'static str = concat!(
+                $insert, " INTO ", stringify!($table), " (", stringify!($first), $(", ", stringify!($column),)+ ") VALUES ("
+            );
+            const TAIL: &'static str = concat!(") ", $conflict);
+            type Row = $row;
+
+            fn bind<'r>(row: &'r $row, values: &mut $crate::db::bulk::Values<'_, 'r>) -> diesel::QueryResult<()> {
+                let around: [&str; 2] = $crate::db::bulk::bulk_insert!(@around $($around)?);
+                values.bind_within::<diesel::dsl::SqlTypeOf<$crate::db::schema::$table::$first>, _>(
+                    around[0], &row.$first, around[1],
+                )?;
+                $(values.bind::<diesel::dsl::SqlTypeOf<$crate::db::schema::$table::$column>, _>(&row.$column)?;)+
+                Ok(())
+            }
+        }
+    };
+    (@sql_type $table:ident) => { () };
+    (@sql_type $table:ident $key:ident) => { diesel::dsl::SqlTypeOf<$crate::db::schema::$table::$key> };
+    (@around) => { ["", ""] };
+    (@around $around:ident) => { $around };
+    (@result) => { usize };
+    (@result $id:ty) => { Vec<$id> };
+    (@run $statement:ident, $c:ident) => { $statement.execute($c) };
+    (@run $statement:ident, $c:ident, $id:ty) => { $statement.load::<$id>($c) };
+    (@add $inserted:ident, $count:ident) => { $inserted += $count };
+    (@add $inserted:ident, $count:ident, $key:expr) => { $inserted.extend(($count > 0).then(|| $key.clone())) };
+}
+pub(crate) use bulk_insert;
+
+/// A column's value as an element of a PostgreSQL array.
+pub(crate) trait Element {
+    /// The element, borrowed where the value owns memory.
+    type Element<'r>
+    where
+        Self: 'r;
+
+    /// Returns the element.
+    fn element(&self) -> Self::Element<'_>;
+}
+
+impl Element for String {
+    type Element<'r> = &'r str;
+    fn element(&self) -> &str {
+        self
+    }
+}
+
+impl Element for Vec<u8> {
+    type Element<'r> = &'r [u8];
+    fn element(&self) -> &[u8] {
+        self
+    }
+}
+
+impl<T: Element> Element for Option<T> {
+    type Element<'r>
+        = Option<T::Element<'r>>
+    where
+        T: 'r;
+    fn element(&self) -> Option<T::Element<'_>> {
+        self.as_ref().map(Element::element)
+    }
+}
+
+/// Implements [`Element`] for `Copy` types.
+macro_rules! copied_element {
+    ($($type:ty),+) => {
+        $(impl $crate::db::bulk::Element for $type {
+            type Element<'r> = $type;
+            fn element(&self) -> $type {
+                *self
+            }
+        })+
+    };
+}
+pub(crate) use copied_element;
+copied_element!(bool, i16, i32, i64, super::types::Timestamp);
+
+/// Returns the values of one column.
+pub(crate) fn column<'r, T: 'r, R: Borrow<T>, E>(rows: &'r [R], value: impl Fn(&'r T) -> E) -> Vec<E> {
+    rows.iter().map(|row| value(row.borrow())).collect()
+}
+
+/// The placeholder of the columns in a statement's text; the columns are bound as arrays.
 const COLUMNS: &str = "$columns";
 
 /// A statement that unnests columns.
 pub trait Statement: 'static {
-    /// Its text, with `unnest($columns)`.
+    /// The text, with `unnest($columns)`.
     const TEXT: &'static str;
-    /// What it returns.
+    /// The SQL type of a returned row.
     type Row;
 }
 
@@ -59,14 +241,14 @@ pub struct Bulk<S, C> {
 }
 
 impl<S: Statement, C> Bulk<S, C> {
-    /// The statement with these columns.
+    /// Creates the statement with these columns.
     pub fn of(_: S, columns: C) -> Self {
         Self { columns, statement: PhantomData }
     }
 }
 
 impl<S: Statement, C> QueryId for Bulk<S, C> {
-    // the columns' types are always the same for one statement
+    // a statement's columns always have the same types
     type QueryId = Bulk<S, ()>;
 }
 
@@ -80,7 +262,7 @@ impl<S: Statement, C: QueryFragment<Pg>> QueryFragment<Pg> for Bulk<S, C> {
     fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Pg>) -> QueryResult<()> {
         let around = S::TEXT.split_once(COLUMNS);
         let (before, after) =
-            around.ok_or_else(|| Error::QueryBuilderError("a bulk statement names no columns".into()))?;
+            around.ok_or_else(|| Error::QueryBuilderError("a bulk statement has no columns".into()))?;
         out.push_sql(before);
         self.columns.walk_ast(out.reborrow())?;
         out.push_sql(after);
@@ -88,11 +270,11 @@ impl<S: Statement, C: QueryFragment<Pg>> QueryFragment<Pg> for Bulk<S, C> {
     }
 }
 
-/// How a row is written into SQLite.
+/// An insertion into SQLite.
 pub trait Insert: 'static {
-    /// The statement as far as its values.
+    /// The statement's text up to its values.
     const HEAD: &'static str;
-    /// What follows them.
+    /// The text after the values.
     const TAIL: &'static str = ")";
     /// A row.
     type Row;
@@ -100,7 +282,7 @@ pub trait Insert: 'static {
     /// Binds a row's values, in the order of the statement's columns.
     ///
     /// # Errors
-    /// Those of diesel.
+    /// Errors of diesel.
     fn bind<'r>(row: &'r Self::Row, values: &mut Values<'_, 'r>) -> QueryResult<()>;
 }
 
@@ -108,7 +290,7 @@ pub trait Insert: 'static {
 pub struct Insertion<'r, S: Insert>(&'r S::Row);
 
 impl<'r, S: Insert> Insertion<'r, S> {
-    /// Of this row.
+    /// Inserts this row.
     pub fn of(_: S, row: &'r S::Row) -> Self {
         Self(row)
     }
@@ -130,8 +312,8 @@ impl<S: Insert> QueryFragment<Sqlite> for Insertion<'_, S> {
     }
 }
 
-/// The insertion of several rows into SQLite by one statement, which opens the table's indexes once for all of them. With
-/// `INSERT OR FAIL` those before a row that is refused are inserted all the same.
+/// The insertion of several rows into SQLite by one statement, which opens the table's indexes once for all of them.
+/// With `INSERT OR FAIL`, the rows before a refused row are still inserted.
 pub struct Insertions<'r, S: Insert, const N: usize>(&'r [S::Row; N]);
 
 impl<'r, S: Insert, const N: usize> Insertions<'r, S, N> {
@@ -161,17 +343,17 @@ impl<S: Insert, const N: usize> QueryFragment<Sqlite> for Insertions<'_, S, N> {
     }
 }
 
-/// Takes the values of a row.
+/// Receives the values of a row.
 pub struct Values<'a, 'r> {
     out: AstPass<'a, 'r, Sqlite>,
     between: &'static str,
 }
 
 impl<'r> Values<'_, 'r> {
-    /// The next value.
+    /// Binds the next value.
     ///
     /// # Errors
-    /// Those of diesel.
+    /// Errors of diesel.
     pub fn bind<T, U>(&mut self, value: &'r U) -> QueryResult<()>
     where
         Sqlite: HasSqlType<T>,
@@ -180,22 +362,10 @@ impl<'r> Values<'_, 'r> {
         self.bind_within::<T, U>("", value, "")
     }
 
-    /// The next values, of one type.
+    /// Binds the next value within an expression.
     ///
     /// # Errors
-    /// Those of diesel.
-    pub fn bind_all<T, U, const N: usize>(&mut self, values: [&'r U; N]) -> QueryResult<()>
-    where
-        Sqlite: HasSqlType<T>,
-        U: ToSql<T, Sqlite>,
-    {
-        values.into_iter().try_for_each(|value| self.bind::<T, U>(value))
-    }
-
-    /// The next value, within an expression.
-    ///
-    /// # Errors
-    /// Those of diesel.
+    /// Errors of diesel.
     pub fn bind_within<T, U>(&mut self, before: &str, value: &'r U, after: &str) -> QueryResult<()>
     where
         Sqlite: HasSqlType<T>,

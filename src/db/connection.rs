@@ -1,4 +1,4 @@
-//! How connections to the databases are opened, and what each is told at its start.
+//! Opens connections to the databases, and applies their initial settings.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::error::{Error, Result};
 
 impl AnyConnection {
     /// Begins a transaction that may write. SQLite takes the write lock at once (`BEGIN IMMEDIATE`): a deferred
-    /// transaction that reads first and then writes fails with `SQLITE_BUSY`, which no busy timeout cures.
+    /// transaction that reads first and then writes fails with `SQLITE_BUSY`, regardless of the busy timeout.
     pub(super) fn begin_write(&mut self) -> QueryResult<()> {
         match self {
             Self::Postgres(c) => AnsiTransactionManager::begin_transaction(c),
@@ -31,15 +31,15 @@ impl AnyConnection {
     }
 }
 
-/// Where the data is.
+/// The location of the data.
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Target {
+enum DatabaseUrl {
     Postgres(String),
     Sqlite(PathBuf),
 }
 
-impl Target {
-    /// Chosen by the URL's scheme alone: diesel's derived `establish` would take a mistyped URL for a file name.
+impl DatabaseUrl {
+    /// Parses a URL. Only its scheme decides: diesel's derived `establish` would treat a mistyped URL as a file name.
     fn parse(url: &str) -> Result<Self> {
         if url.starts_with("postgres://") || url.starts_with("postgresql://") {
             return Ok(Self::Postgres(bounded(url)));
@@ -55,8 +55,8 @@ impl Target {
     }
 }
 
-/// Parameters of libpq unless the URL has others: a server that does not take the connection is given up after two
-/// seconds (libpq takes no less), and a peer that is gone without a word after some ten.
+/// Default parameters of libpq, unless the URL has others: an attempt to connect times out after two seconds (libpq's
+/// minimum), and a peer that disappears silently is detected after about ten.
 const POSTGRES_PARAMETERS: &[(&str, &str)] = &[
     ("connect_timeout", "2"),
     ("keepalives", "1"),
@@ -66,7 +66,7 @@ const POSTGRES_PARAMETERS: &[(&str, &str)] = &[
     ("tcp_user_timeout", "10000"),
 ];
 
-/// The URL with those of [`POSTGRES_PARAMETERS`] that it does not have.
+/// Adds the missing [`POSTGRES_PARAMETERS`] to a URL.
 fn bounded(url: &str) -> String {
     let query = url.split_once('?').map(|(_, query)| query);
     let has = |name: &str| {
@@ -88,9 +88,9 @@ fn bounded(url: &str) -> String {
     bounded
 }
 
-/// The database that connections are opened to.
+/// The database to which connections are opened.
 #[derive(Debug, Clone)]
-pub(super) enum Source {
+pub(super) enum DatabaseSource {
     Postgres(String),
     Sqlite(Arc<DatabaseFile>),
 }
@@ -98,67 +98,68 @@ pub(super) enum Source {
 /// Opens connections for the pools and for the writer.
 #[derive(Debug, Clone)]
 pub(super) struct Opener {
-    source: Source,
+    source: DatabaseSource,
     opening: Arc<Opening>,
 }
 
-/// Accepted means on disk: FULL syncs the log at every commit. No mmap_size: it makes the file count as memory.
+/// The settings of SQLite. FULL syncs the log at every commit, since an accepted message must be on disk. mmap_size is
+/// not set, since it makes the file count as memory.
 const SQLITE_PRAGMAS: &str = "PRAGMA busy_timeout = 10000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; \
     PRAGMA foreign_keys = ON; PRAGMA cache_size = -2000; PRAGMA journal_size_limit = 67108864;";
 
-/// A server's default may be another time zone or a weaker durability. A node that stands still in a transaction (stopped,
-/// or cut off) would keep its locks for as long, and with a mailing's row everyone from that mailing: the server ends it,
-/// whether it waits for the node's next statement or for the node to read the last one's rows. No transaction waits for
-/// anything but the database.
+/// The settings of PostgreSQL, whose defaults may be another time zone or a weaker durability. A node that hangs in a
+/// transaction (stopped, or disconnected) would keep its locks, and with the lock on a mailing's row block that mailing
+/// on all nodes. The server therefore ends such a transaction, whether it waits for the node's next statement or for
+/// the node to read rows. The service's transactions wait only for the database.
 const POSTGRES_SETTINGS: &str = "SET TIME ZONE 'UTC'; SET synchronous_commit = on; \
     SET idle_in_transaction_session_timeout = '5s'; SET tcp_user_timeout = '5s'";
 
-/// Characters that are escaped in the path of a URI.
+/// The characters that are escaped in the path of a URI.
 const PATH: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
 impl Opener {
-    /// Opens connections to the database of this URL. A SQLite file that is not there is created.
+    /// Creates an opener for the database of this URL. A missing SQLite file is created.
     ///
     /// # Errors
-    /// A URL of no known scheme, a file that cannot be opened.
+    /// The URL has an unknown scheme, or the file cannot be opened.
     pub(super) fn new(url: &str, opening: Arc<Opening>) -> Result<Self> {
-        let source = match Target::parse(url)? {
-            Target::Postgres(url) => Source::Postgres(url),
-            Target::Sqlite(path) => Source::Sqlite(DatabaseFile::open(&path).map_err(|e| {
-                Error::Unavailable(format!("the SQLite file {} cannot be opened: {e}", path.display()).into())
+        let source = match DatabaseUrl::parse(url)? {
+            DatabaseUrl::Postgres(url) => DatabaseSource::Postgres(url),
+            DatabaseUrl::Sqlite(path) => DatabaseSource::Sqlite(DatabaseFile::open(&path).map_err(|e| {
+                Error::Unavailable(format!("cannot open the SQLite file {}: {e}", path.display()).into())
             })?),
         };
         Ok(Self { source, opening })
     }
 
-    /// The file, if the database is one.
+    /// Returns the SQLite file; none for PostgreSQL.
     pub(super) fn file(&self) -> Option<&Arc<DatabaseFile>> {
         match &self.source {
-            Source::Postgres(_) => None,
-            Source::Sqlite(file) => Some(file),
+            DatabaseSource::Postgres(_) => None,
+            DatabaseSource::Sqlite(file) => Some(file),
         }
     }
 
     /// Opens a connection.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when the server does not take it, or the file is not where it was.
+    /// [`Error::Unavailable`] if the server refuses the connection, or the file is not in place.
     pub(super) fn open(&self) -> Result<AnyConnection> {
         let _one = self.opening.begin();
         let refused =
             |what: String, why: &dyn std::fmt::Display| Error::Unavailable(format!("{what}: {why}").into());
         match &self.source {
-            Source::Postgres(url) => {
-                // the URL holds a password: it is not repeated
-                let what = || "PostgreSQL does not accept the connection of DATABASE_URL".to_owned();
+            DatabaseSource::Postgres(url) => {
+                // the message omits the URL, which contains a password
+                let what = || "cannot connect to PostgreSQL (DATABASE_URL)".to_owned();
                 let mut c = PgConnection::establish(url).map_err(|e| refused(what(), &e))?;
                 c.batch_execute(POSTGRES_SETTINGS).map_err(|e| refused(what(), &e))?;
                 Ok(AnyConnection::Postgres(c))
             }
-            Source::Sqlite(file) => {
-                let what = || format!("the SQLite file {} cannot be opened", file.path().display());
+            DatabaseSource::Sqlite(file) => {
+                let what = || format!("cannot open the SQLite file {}", file.path().display());
                 let path = file.path().to_string_lossy();
-                // it was created once, before the first connection: a file that is gone must not come again empty
+                // it was created before the first connection: a missing file must not be replaced by an empty one
                 let uri = format!("file:{}?mode=rw", utf8_percent_encode(&path, PATH));
                 if !file.is_in_place() {
                     return Err(refused(what(), &"it was moved, replaced or removed"));
@@ -183,10 +184,10 @@ mod tests {
         for url in
             ["", "fanfare.db", "postgre://x", "mysql://x", "sqlite://", "sqlite://:memory:", "sqlite:x"]
         {
-            assert!(matches!(Target::parse(url), Err(Error::Invalid(_))), "{url}");
+            assert!(matches!(DatabaseUrl::parse(url), Err(Error::Invalid(_))), "{url}");
         }
-        assert_eq!(Target::parse("sqlite://a/b.db").unwrap(), Target::Sqlite("a/b.db".into()));
-        assert!(matches!(Target::parse("postgres://u@h/d").unwrap(), Target::Postgres(_)));
+        assert_eq!(DatabaseUrl::parse("sqlite://a/b.db").unwrap(), DatabaseUrl::Sqlite("a/b.db".into()));
+        assert!(matches!(DatabaseUrl::parse("postgres://u@h/d").unwrap(), DatabaseUrl::Postgres(_)));
     }
 
     #[test]

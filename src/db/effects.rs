@@ -1,4 +1,5 @@
-//! Notes the changes of a request: when it fails after one, its answer must not say that nothing was changed.
+//! Records whether a request has committed changes: if it fails afterwards, its response must not say that nothing was
+//! changed.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -7,18 +8,18 @@ tokio::task_local! {
     static WRITTEN: Cell<bool>;
 }
 
-/// Runs a request, whose commits are noted.
+/// Runs a request and records its commits.
 pub async fn noted<F: Future>(request: F) -> F::Output {
     WRITTEN.scope(Cell::new(false), request).await
 }
 
-/// Notes a commit of the request that is being run, if there is one.
+/// Records a commit of the current request, if there is one.
 pub(super) fn note() {
-    // an error: this is no request
+    // an error means that this runs outside of a request
     let _ = WRITTEN.try_with(|written| written.set(true));
 }
 
-/// Returns whether the request that is being run has committed anything.
+/// Returns true if the current request has committed changes.
 pub fn are_noted() -> bool {
     WRITTEN.try_with(Cell::get).unwrap_or_default()
 }

@@ -1,7 +1,8 @@
-//! Errors of the databases, told apart by what a caller can do about them.
+//! Errors of the databases, classified by how a caller can react.
 //!
-//! PostgreSQL's are told apart by their SQLSTATE: its messages are in the server's language. SQLite has no SQLSTATE, and
-//! libpq none for what it finds itself; both always speak English, since this process never sets a locale.
+//! Errors of PostgreSQL are classified by their SQLSTATE, since its messages are in the server's language. Errors of
+//! SQLite and of libpq itself have no SQLSTATE; their messages are always in English, since this process never sets a
+//! locale.
 
 use std::fmt;
 
@@ -9,12 +10,13 @@ use diesel::result::{DatabaseErrorKind, Error as QueryError};
 
 use crate::error::Error;
 
-/// An error's SQLSTATE.
+/// The SQLSTATE of an error.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SqlState([u8; 5]);
 
 impl SqlState {
-    /// Takes the one of the error that diesel has just returned on this thread; none of SQLite and of libpq itself.
+    /// Takes the code of the error that diesel has just returned on this thread; none for errors of SQLite and of libpq
+    /// itself.
     fn take() -> Option<Self> {
         pq_sys::take_sqlstate().map(Self)
     }
@@ -31,22 +33,22 @@ impl SqlState {
         codes.contains(&self.as_str())
     }
 
-    /// Returns whether the same work may succeed later, or at another server.
+    /// Returns true if the same work may succeed later, or at another server.
     fn is_outage(self) -> bool {
-        // connection, rolled back (deadlock, serialization), resources (disk, memory, connections), operator and
-        // time-outs, the system's I/O
+        // connection, rollback (deadlock, serialization), resources (disk, memory, connections), operator and timeouts,
+        // system I/O
         ["08", "40", "53", "57", "58"].contains(&self.class())
-            // read-only, idle in a transaction for too long, transaction too long, a lock not to be had
+            // read-only, idle in transaction for too long, transaction too long, lock not available
             || self.is_one_of(&["25006", "25P03", "25P04", "55P03"])
     }
 
-    /// Returns whether these values will never be taken.
+    /// Returns true if the database will never accept these values.
     fn refuses_values(self) -> bool {
-        // data exceptions, limits of the program such as an index row that is too large
+        // data exceptions; program limits, such as the size of an index row
         ["22", "54"].contains(&self.class()) || self.is_one_of(&["23502", "23514"])
     }
 
-    /// Returns whether a commit that was answered with this may have been done all the same.
+    /// Returns true if a commit that failed with this code may have taken effect.
     fn leaves_commit_open(self) -> bool {
         self.class() == "08" || self.is_one_of(&["40003"]) || self.as_str().starts_with("57P")
     }
@@ -64,14 +66,14 @@ impl fmt::Debug for SqlState {
     }
 }
 
-/// An error of a database with its SQLSTATE.
+/// An error of a database, with its SQLSTATE.
 #[derive(Debug)]
-pub struct Failure {
+pub struct DatabaseFailure {
     code: Option<SqlState>,
     error: QueryError,
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for DatabaseFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.code {
             Some(code) => write!(f, "{} (SQLSTATE {code})", self.error),
@@ -80,10 +82,10 @@ impl fmt::Display for Failure {
     }
 }
 
-// no source: what it would say is in the text already
-impl std::error::Error for Failure {}
+// no source: its text is already part of the message
+impl std::error::Error for DatabaseFailure {}
 
-impl Failure {
+impl DatabaseFailure {
     fn new(error: QueryError) -> Self {
         let of_server =
             matches!(&error, QueryError::DatabaseError(..) | QueryError::RollbackErrorOnCommit { .. });
@@ -129,7 +131,7 @@ fn is_outage(error: &QueryError, without_code: bool) -> bool {
     }
 }
 
-/// Recognizes outages in messages of SQLite and libpq, for which diesel has neither a kind nor a code.
+/// Recognizes outages by messages of SQLite and libpq, for which diesel has neither a kind nor a code.
 fn is_outage_in_words(message: &str) -> bool {
     [
         "disk is full",
@@ -147,19 +149,19 @@ fn is_outage_in_words(message: &str) -> bool {
 
 impl From<QueryError> for Error {
     fn from(error: QueryError) -> Self {
-        let failure = Failure::new(error);
+        let failure = DatabaseFailure::new(error);
         if failure.is_outage() { Self::Unavailable(failure.into()) } else { Self::Internal(failure.into()) }
     }
 }
 
-/// Forgets the SQLSTATE of an error that was not turned into an [`Error`], before other work begins on this thread.
+/// Clears the SQLSTATE of an error that was not turned into an [`Error`], before other work begins on this thread.
 pub(super) fn forget_sqlstate() {
     pq_sys::take_sqlstate();
 }
 
-/// The error of a commit: [`Error::OutcomeUnknown`] unless PostgreSQL itself said that it was not done.
+/// Converts the error of a commit: [`Error::OutcomeUnknown`] unless PostgreSQL itself reported that it failed.
 pub(super) fn of_commit(error: QueryError) -> Error {
-    let failure = Failure::new(error);
+    let failure = DatabaseFailure::new(error);
     let is_open = match failure.code {
         Some(code) => code.leaves_commit_open(),
         None => failure.is_outage(),
@@ -173,25 +175,25 @@ pub(super) fn of_commit(error: QueryError) -> Error {
     }
 }
 
-fn failure(error: &Error) -> Option<&Failure> {
+fn failure(error: &Error) -> Option<&DatabaseFailure> {
     match error {
         Error::Internal(source) | Error::Unavailable(source) => source.downcast_ref(),
         _ => None,
     }
 }
 
-/// Returns whether the database will never take just these values: the same work with others may succeed, and waiting helps
-/// nothing.
+/// Returns true if the database will never accept these values: the same work with other values may succeed, and a
+/// retry is useless.
 pub fn refuses_values(error: &Error) -> bool {
-    matches!(error, Error::Internal(_)) && failure(error).is_some_and(Failure::refuses_values)
+    matches!(error, Error::Internal(_)) && failure(error).is_some_and(DatabaseFailure::refuses_values)
 }
 
-/// Returns whether PostgreSQL ended this work because it and another waited for each other.
+/// Returns true if PostgreSQL aborted this work because of a deadlock.
 pub fn is_deadlock(error: &Error) -> bool {
     failure(error).and_then(|failure| failure.code).is_some_and(|code| code.is_one_of(&["40P01"]))
 }
 
-/// Returns whether a prepared statement was missing, or was there already: sessions are not this process's own.
+/// Returns true if a prepared statement was missing or existed already, so that the session is shared with others.
 pub(super) fn is_shared_session(error: &Error) -> bool {
     failure(error).and_then(|failure| failure.code).is_some_and(|code| code.is_one_of(&["42P05", "26000"]))
 }

@@ -1,7 +1,7 @@
-//! SQLite's file: one service uses it, and it stays where it is.
+//! The SQLite file: only one service uses it, and it stays in place.
 //!
-//! The lock is on the file itself, so that neither a symbolic nor a hard link leads around it, and nobody can remove it; and
-//! on a file beside it, which earlier versions lock alone.
+//! The lock is on the file itself, so it cannot be removed, and links to the file share it. A file beside it is also
+//! locked, because earlier versions lock only that one.
 
 use std::fs::{File, Metadata, OpenOptions, TryLockError};
 use std::io;
@@ -11,10 +11,10 @@ use std::sync::{Arc, OnceLock};
 
 use crate::error::{Error, Result};
 
-/// For the service's user alone: texts and addresses are in it.
+/// The mode of the files: only the service's user may read them, since they contain texts and addresses.
 const MODE: u32 = 0o600;
 
-/// The identity of a file, which tells files of one name apart.
+/// The identity of a file, which distinguishes files with the same name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Identity {
     device: u64,
@@ -27,8 +27,8 @@ impl From<Metadata> for Identity {
     }
 }
 
-/// The file of a database, open as long as any connection to it is: to close any descriptor of a file takes away all POSIX
-/// locks that the process has on it, SQLite's among them.
+/// The file of a database, open as long as any connection to it: closing any descriptor of a file releases all POSIX
+/// locks of the process on it, including SQLite's.
 #[derive(Debug)]
 pub(super) struct DatabaseFile {
     path: PathBuf,
@@ -38,19 +38,19 @@ pub(super) struct DatabaseFile {
 }
 
 impl DatabaseFile {
-    /// Opens it, and creates it if it is not there; nothing creates it after that.
+    /// Opens the file, and creates it if it does not exist; no other place creates it.
     pub(super) fn open(path: &Path) -> io::Result<Arc<Self>> {
         let file = create(path)?;
         let identity = file.metadata()?.into();
         Ok(Arc::new(Self { path: path.canonicalize()?, file, identity, beside: OnceLock::new() }))
     }
 
-    /// Where it was when it was opened, without symbolic links.
+    /// Returns the path at which it was opened, without symbolic links.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Returns whether it is still there. A file that cannot be looked at for another reason is taken to be.
+    /// Returns true if the file is still at its path, or if that cannot be checked.
     pub(super) fn is_in_place(&self) -> bool {
         match self.path.metadata() {
             Ok(metadata) => Identity::from(metadata) == self.identity,
@@ -58,10 +58,10 @@ impl DatabaseFile {
         }
     }
 
-    /// Takes it for this process alone, as long as it is open.
+    /// Locks the file for this process, as long as it is open.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when another service holds it.
+    /// [`Error::Conflict`] if another service has locked it.
     pub(super) fn lock(&self) -> Result<()> {
         let mut name = self.path.clone().into_os_string();
         name.push(".lock");
@@ -69,23 +69,24 @@ impl DatabaseFile {
         for file in [&self.file, &beside] {
             file.try_lock().map_err(|why| match why {
                 TryLockError::WouldBlock => Error::Conflict(format!(
-                    "another fanfare serves this database ({} is locked); stop it, or use PostgreSQL for several nodes",
+                    "another fanfare process uses this database ({} is locked); stop it, or use PostgreSQL for \
+                     several nodes",
                     self.path.display()
                 )),
                 TryLockError::Error(error) => {
-                    Error::Unavailable(format!("{} cannot be locked: {error}", self.path.display()).into())
+                    Error::Unavailable(format!("cannot lock {}: {error}", self.path.display()).into())
                 }
             })?;
         }
-        // an error: it holds the lock already
+        // an error means that the lock is already held
         let _ = self.beside.set(beside);
         Ok(())
     }
 
-    /// Leaves it to another process.
+    /// Releases the lock for another process.
     pub(super) fn unlock(&self) {
         for file in [Some(&self.file), self.beside.get()].into_iter().flatten() {
-            // an error: it was not locked
+            // an error means that it was not locked
             let _ = file.unlock();
         }
     }

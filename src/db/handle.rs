@@ -1,4 +1,4 @@
-//! [`Db`]: many readers, and for SQLite one writer.
+//! [`Db`]: many readers, and one writer for SQLite.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
@@ -13,29 +13,29 @@ use super::effects;
 use super::failure::{is_shared_session, of_commit};
 use super::limits::{Limits, Workload};
 use super::migrations;
-use super::opening::{Opening, Settled};
+use super::opening::{Opening, WaitForOpening};
 use super::pool::{End, Pool};
 use super::ticket::Ticket;
 use super::writer::Writer;
 use crate::error::{Error, Result};
 
-/// The time for work whose callers have gone when the service has ended.
+/// The time at the end of the service for work whose callers have gone.
 const LAST_WORK: Duration = Duration::from_secs(1);
 
-/// How the handle is opened.
+/// The options of a handle.
 pub struct DbOptions {
-    /// `sqlite://PATH` or `postgres://…`.
+    /// The URL, `sqlite://PATH` or `postgres://…`.
     pub url: String,
-    /// Connections for reading; on PostgreSQL as many again for writing.
+    /// The number of connections for reading, and on PostgreSQL also for writing.
     pub pool_size: u32,
-    /// How long the database may take for a request.
+    /// The time limit of the database for a request.
     pub timeout: Duration,
-    /// Called with the seconds of every commit, for the metrics.
+    /// Receives the duration of each commit in seconds, for the metrics.
     pub on_commit: Arc<dyn Fn(f64) + Send + Sync>,
 }
 
 impl DbOptions {
-    /// The defaults for this URL.
+    /// Returns the defaults for this URL.
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
@@ -46,14 +46,14 @@ impl DbOptions {
     }
 }
 
-/// How busy a pool is.
+/// The use of a pool.
 #[derive(Debug, Clone, Copy)]
 pub struct PoolState {
-    /// `read` or `write`.
+    /// The pool's name, `read` or `write`.
     pub pool: &'static str,
-    /// Open and waiting for work.
+    /// The number of idle connections.
     pub idle: usize,
-    /// Handed out.
+    /// The number of connections in use.
     pub in_use: usize,
 }
 
@@ -70,7 +70,7 @@ struct Shared {
     opened: Instant,
     /// Milliseconds from the opening to the last pulse.
     written_at: AtomicI64,
-    /// The file is not where it was.
+    /// True once the file is found missing or replaced.
     is_lost: AtomicBool,
 }
 
@@ -82,16 +82,17 @@ pub struct Db {
     write: Write,
     work: Workload,
     shared: Arc<Shared>,
-    /// After the pools: what goes last waits for what they still open.
-    _settled: Arc<Settled>,
+    /// Dropped after the pools, it waits for the connections that they still open.
+    _settled: Arc<WaitForOpening>,
 }
 
 impl Db {
-    /// Opens the database and runs its migrations. The handle is for commands; [`Db::doing`] makes others of it.
+    /// Opens the database and applies its migrations. The handle has the limits of commands; [`Db::doing`] returns
+    /// handles for other work.
     ///
     /// # Errors
-    /// A URL of no known scheme, a server that cannot be reached or is behind a pooler in transaction mode, a file that
-    /// cannot be opened, a failed migration, a schema that is newer than this version.
+    /// A URL with an unknown scheme, a server that is unreachable or behind a pooler in transaction mode, a file that
+    /// cannot be opened, a failed migration, or a schema that is newer than this version.
     pub fn open(options: DbOptions) -> Result<Self> {
         let opening = Arc::new(Opening::default());
         let opener = Opener::new(&options.url, Arc::clone(&opening))?;
@@ -99,7 +100,7 @@ impl Db {
         has_own_session(&opener, &mut first)?;
         let done = migrations::run(&mut first).map_err(explained)?;
         if !done.is_empty() {
-            tracing::info!(migrations = done.join(", "), "migrations ran");
+            tracing::info!(migrations = done.join(", "), "migrations applied");
         }
         drop(first);
         let write = match opener.file() {
@@ -118,22 +119,22 @@ impl Db {
             written_at: AtomicI64::new(0),
             is_lost: AtomicBool::new(false),
         });
-        let settled = Arc::new(Settled(opening));
+        let settled = Arc::new(WaitForOpening(opening));
         let read = Pool::new("read", opener.clone(), options.pool_size);
         Ok(Self { opener, read, write, work: Workload::Command, shared, _settled: settled })
     }
 
-    /// The same database for this work, which has time limits of its own.
+    /// Returns a handle of the same database with the time limits of this work.
     #[must_use]
     pub fn doing(&self, work: Workload) -> Self {
         Self { work, ..self.clone() }
     }
 
-    /// Takes the SQLite file for this process alone, as long as it is open: two engines on one file would each take the
-    /// other's pages for those of a dead process. PostgreSQL has node rows for that.
+    /// Locks the SQLite file for this process, as long as it is open: with two engines on one file, each would take
+    /// over the other's leases as those of a dead process. On PostgreSQL the node rows prevent that.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when another service holds the file.
+    /// [`Error::Conflict`] if another service has locked the file.
     pub fn exclusive(self) -> Result<Self> {
         if let Some(file) = self.opener.file() {
             file.lock()?;
@@ -141,10 +142,10 @@ impl Db {
         Ok(self)
     }
 
-    /// Opens all connections of the pools now: later, calls to providers may have taken the process's last descriptor.
+    /// Opens all connections of the pools now: later, calls to providers may have used up the process's descriptors.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when one cannot be opened.
+    /// [`Error::Unavailable`] if a connection cannot be opened.
     pub async fn fill(self) -> Result<Self> {
         let filling = move || {
             self.read.fill()?;
@@ -156,20 +157,20 @@ impl Db {
         tokio::task::spawn_blocking(filling).await.map_err(|e| Error::Internal(e.into()))?
     }
 
-    /// Returns whether one file on this machine is the database: no other node can hold pages then.
+    /// Returns true if the database is a file on this machine, so that no other node can hold leases.
     pub fn is_single_node(&self) -> bool {
         matches!(self.write, Write::Group(_))
     }
 
-    /// Opens connections beside the pools.
+    /// Returns the opener of connections outside of the pools.
     pub(super) fn opener(&self) -> &Opener {
         &self.opener
     }
 
-    /// Runs `f` on the blocking pool with a connection for reading.
+    /// Runs `f` on a blocking thread with a connection for reading.
     ///
     /// # Errors
-    /// The error of `f`; [`Error::Unavailable`] when there is no connection or no answer in time.
+    /// The error of `f`; [`Error::Unavailable`] if there is no connection or no response in time.
     pub async fn read<T, F>(&self, f: F) -> Result<T>
     where
         T: Send + 'static,
@@ -179,11 +180,11 @@ impl Db {
         self.read.run(self.limits(), self.end(), move |c, _| f(c)).await
     }
 
-    /// Runs `f` in one transaction, committed and on disk if it answers `Ok`, without a trace otherwise.
+    /// Runs `f` in one transaction, which is committed and on disk if this returns `Ok`, and otherwise rolled back.
     ///
     /// # Errors
-    /// The error of `f`; [`Error::Unavailable`] when the database is away or did not commit, and
-    /// [`Error::OutcomeUnknown`] when nobody can know whether it did.
+    /// The error of `f`; [`Error::Unavailable`] if the database is unavailable or did not commit, and
+    /// [`Error::OutcomeUnknown`] if it may have committed.
     pub async fn write<T, F>(&self, f: F) -> Result<T>
     where
         T: Send + 'static,
@@ -207,7 +208,7 @@ impl Db {
         Ok(written)
     }
 
-    /// Runs `f` in a transaction that is rolled back: shows what `f` would make, or what refuses it.
+    /// Runs `f` in a transaction that is always rolled back, and returns the result or the error of `f`.
     ///
     /// # Errors
     /// As [`Db::write`].
@@ -218,19 +219,19 @@ impl Db {
     {
         let (made, mut shown) = oneshot::channel();
         let undone = self.write(move |c| {
-            // nobody listens any more: nothing is lost
+            // an error means that the caller has disconnected
             let _ = made.send(f(c)?);
-            Err::<(), _>(Error::Conflict("a rehearsal is rolled back".into()))
+            Err::<(), _>(Error::Conflict("the dry run was rolled back".into()))
         });
         let refused = undone.await.err();
-        shown.try_recv().map_err(|_| refused.unwrap_or_else(|| Error::internal("a rehearsal has no result")))
+        shown.try_recv().map_err(|_| refused.unwrap_or_else(|| Error::internal("the dry run has no result")))
     }
 
     fn limits(&self) -> (Workload, Limits) {
         (self.work, self.work.limits(self.shared.timeout))
     }
 
-    /// How long a unit of work may take that waits for another one's end first.
+    /// Returns the time limit of a unit of work that first waits for the end of another one.
     pub(super) fn patience(&self) -> Duration {
         self.limits().1.total + Duration::from_millis(200)
     }
@@ -239,24 +240,24 @@ impl Db {
         self.shared.end.subscribe()
     }
 
-    /// Something was committed that the disk had to take: an empty transaction commits on a full one as well.
+    /// Records a commit that needed disk space; an empty transaction would also succeed on a full disk.
     pub(super) fn note_written(&self) {
         let at = i64::try_from(self.shared.opened.elapsed().as_millis()).unwrap_or(i64::MAX);
         self.shared.written_at.fetch_max(at, Ordering::AcqRel);
     }
 
-    /// How long no [`Db::pulse`] could be written.
+    /// Returns the time since the last successful [`Db::pulse`].
     pub fn unwritten_for(&self) -> Duration {
         let at = u64::try_from(self.shared.written_at.load(Ordering::Acquire)).unwrap_or_default();
         self.shared.opened.elapsed().saturating_sub(Duration::from_millis(at))
     }
 
-    /// Bounds all that is asked from now on, and all that waits: it is given up at this time.
+    /// Sets the deadline of all current and future work.
     pub fn end_by(&self, at: Instant) {
         self.shared.end.send_replace(Some(at));
     }
 
-    /// Waits for work whose callers have gone, and leaves a SQLite file to another service.
+    /// Waits for work whose callers have gone, and unlocks a SQLite file for another service.
     pub async fn release(&self) {
         let settled = async {
             self.read.settled().await;
@@ -265,15 +266,15 @@ impl Db {
             }
         };
         if tokio::time::timeout(LAST_WORK, settled).await.is_err() {
-            tracing::warn!("work on the database did not end; it is left alone");
+            tracing::warn!("database work abandoned: it did not end in time");
         }
         if let Some(file) = self.opener.file() {
             file.unlock();
         }
     }
 
-    /// Returns whether a SQLite file is still where it was opened; from the first time that it is not, nothing is read and nothing
-    /// is written but for the engine, which is to end.
+    /// Returns true while a SQLite file is in place. Once it is not, all reads and writes are refused, except those of
+    /// the engine, which is about to stop.
     pub fn is_in_place(&self) -> bool {
         if self.opener.file().is_some_and(|file| !file.is_in_place()) {
             self.shared.is_lost.store(true, Ordering::Release);
@@ -281,7 +282,8 @@ impl Db {
         !self.shared.is_lost.load(Ordering::Acquire)
     }
 
-    /// The engine may write down what it has sent: the lock is on the file, wherever it is.
+    /// Refuses work on a lost file. The engine may still record its outcomes: the lock is on the file, even if it was
+    /// moved.
     fn is_usable(&self) -> Result<()> {
         if self.work != Workload::Engine && self.shared.is_lost.load(Ordering::Acquire) {
             return Err(Error::Unavailable("the SQLite file was moved, replaced or removed".into()));
@@ -289,7 +291,7 @@ impl Db {
         Ok(())
     }
 
-    /// How busy the pools are.
+    /// Returns the use of the pools.
     pub fn pools(&self) -> Vec<PoolState> {
         let state = |pool: &Pool| {
             let (pool, idle, in_use) = pool.state();
@@ -303,7 +305,7 @@ impl Db {
     }
 }
 
-/// Runs `f` in a transaction of PostgreSQL's, which is not committed when nobody waits for it any more.
+/// Runs `f` in a transaction of PostgreSQL, which is not committed if the caller has given up.
 fn transaction<T>(
     connection: &mut AnyConnection,
     ticket: &Ticket,
@@ -312,10 +314,10 @@ fn transaction<T>(
     connection.begin_write()?;
     let outcome = match f(connection) {
         Ok(done) if ticket.commit() => return connection.commit_write().map(|()| done).map_err(of_commit),
-        Ok(_) => Err(Error::Unavailable("the database answered too late".into())),
+        Ok(_) => Err(Error::Unavailable("the database responded too late".into())),
         Err(error) => Err(error),
     };
-    // where it fails, the connection is in a transaction still, and is not used again
+    // if the rollback fails, the connection is still in a transaction, and is not used again
     let _ = connection.roll_back();
     outcome
 }
@@ -326,10 +328,10 @@ struct Backend {
     pid: i32,
 }
 
-const POOLER: &str = "a connection pooler in transaction mode stands between Fanfare and PostgreSQL, which needs a session for \
-    each connection: set pool_mode = session for this database (PgBouncer), or let DATABASE_URL name PostgreSQL itself";
+const POOLER: &str = "DATABASE_URL leads to a connection pooler in transaction mode, but each connection needs a \
+    session of its own: set pool_mode = session for this database (PgBouncer), or connect to PostgreSQL directly";
 
-/// Two connections at the same time have two sessions, unless a pooler lends them out for each transaction.
+/// Checks that two simultaneous connections have two sessions, which a pooler in transaction mode does not give them.
 pub(super) fn has_own_session(opener: &Opener, first: &mut AnyConnection) -> Result<()> {
     let AnyConnection::Postgres(first) = first else { return Ok(()) };
     let AnyConnection::Postgres(mut second) = opener.open()? else { return Ok(()) };
@@ -341,7 +343,7 @@ pub(super) fn has_own_session(opener: &Opener, first: &mut AnyConnection) -> Res
     Ok(())
 }
 
-/// The error, or what is behind one that only a pooler causes.
+/// Returns the error, or the explanation of an error that only a pooler causes.
 fn explained(error: Error) -> Error {
     if is_shared_session(&error) { Error::Conflict(POOLER.to_owned()) } else { error }
 }

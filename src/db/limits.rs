@@ -1,4 +1,4 @@
-//! How long the database may take, by the kind of work: a request must be answered soon, a migration may take an hour.
+//! The time limits of database work, by its kind: a request needs a response soon, a migration may take an hour.
 
 use std::time::Duration;
 
@@ -11,27 +11,27 @@ pub enum Workload {
     Engine,
     /// A chunk of an import.
     Import,
-    /// A look at whether the database can be used.
+    /// A check of the database.
     Probe,
-    /// A command at a terminal, whose user can end it.
+    /// A command at a terminal, which its user can interrupt.
     Command,
 }
 
-/// The bounds of one unit of work.
+/// The time limits of one unit of work.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// For a free connection.
+    /// The wait for a free connection.
     pub wait: Duration,
-    /// For one statement, kept by PostgreSQL.
+    /// The limit of one statement, enforced by PostgreSQL.
     pub statement: Duration,
-    /// For one lock, kept by PostgreSQL.
+    /// The wait for one lock, enforced by PostgreSQL.
     pub lock: Duration,
-    /// For all of it, kept by this process: a server that does not answer keeps nothing.
+    /// The limit of the whole work, enforced by this process, since an unresponsive server enforces nothing.
     pub total: Duration,
 }
 
 impl Workload {
-    /// Its bounds, where requests have this long.
+    /// Returns its limits, with `request` as the limit of requests.
     pub(super) fn limits(self, request: Duration) -> Limits {
         match self {
             Self::Request => Limits {
@@ -67,7 +67,7 @@ impl Workload {
         }
     }
 
-    /// As logs name it.
+    /// Returns its name in the log.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Request => "request",

@@ -1,4 +1,5 @@
-//! PostgreSQL's LISTEN and NOTIFY: nodes tell each other that something changed. A hint; whoever gets none still polls.
+//! PostgreSQL's LISTEN and NOTIFY, by which nodes notify each other of changes. A notification is a hint; nodes also
+//! poll.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -15,23 +16,23 @@ use super::connection::Opener;
 use super::handle::Db;
 use crate::error::{Error, Result};
 
-/// One channel for all: the payload says who speaks.
+/// The one channel for all notifications: the payload has the sender and the change.
 const CHANNEL: &str = "fanfare";
-/// Between two looks at the socket; they cost a system call each and no query.
+/// The pause between two checks of the socket; each is a system call and no query.
 const LOOK: Duration = Duration::from_millis(10);
-/// How long the start waits for it to listen. It is a hint: a start that would fail without it would be worse.
+/// The longest wait at the start until the node listens. The start does not fail without it, since it is only a hint.
 const AT_START: Duration = Duration::from_secs(1);
-/// Between two tries to connect.
+/// The pause between two attempts to connect.
 const RECONNECT: Duration = Duration::from_secs(1);
 
-/// Between two questions to the server, which show that the connection works: nothing else is sent on it.
+/// The interval of keepalive queries. Nothing else is sent on the connection.
 const QUESTION: Duration = Duration::from_secs(4);
-/// Without a sign of life for so long the connection is given up with its thread.
+/// The time without a response after which the connection and its thread are abandoned.
 const SILENCE: Duration = Duration::from_secs(8);
-/// How long its end may take.
+/// The time for the thread to end.
 const END: Duration = Duration::from_secs(1);
 
-/// A thread that listens, until the value goes.
+/// A thread that listens until this value is dropped.
 pub struct Listener {
     over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -41,19 +42,19 @@ impl Drop for Listener {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Release);
         if let Some(thread) = self.thread.take() {
-            // it panicked, and has said so
+            // an error means that it panicked, which is already logged
             let _ = thread.join();
         }
     }
 }
 
-type Heard = Arc<dyn Fn(&str) + Send + Sync>;
+type NotificationHandler = Arc<dyn Fn(&str) + Send + Sync>;
 
 impl Db {
-    /// Tells the other nodes, with this payload. On SQLite there is none.
+    /// Notifies the other nodes with this payload. On SQLite there are no other nodes.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Errors of the database.
     pub async fn notify(&self, payload: String) -> Result<()> {
         if self.is_single_node() {
             return Ok(());
@@ -69,11 +70,12 @@ impl Db {
         .await
     }
 
-    /// Calls `heard` with the payload of each notification, and with an empty one after each time it has connected, since
-    /// something may have been said before. `None` on SQLite. It listens when this returns, if it can.
+    /// Calls `heard` with the payload of each notification, and with an empty payload after each connection, since
+    /// earlier notifications may have been missed. Returns `None` on SQLite. If possible, it listens before this
+    /// returns.
     ///
     /// # Errors
-    /// When no thread can be started.
+    /// The thread cannot be started.
     pub async fn listen(&self, heard: impl Fn(&str) + Send + Sync + 'static) -> Result<Option<Listener>> {
         if self.is_single_node() {
             return Ok(None);
@@ -82,10 +84,10 @@ impl Db {
         let until = Arc::clone(&over);
         let (listens, begun) = oneshot::channel();
         let listens = Mutex::new(Some(listens));
-        let heard: Heard = Arc::new(move |payload: &str| {
+        let heard: NotificationHandler = Arc::new(move |payload: &str| {
             heard(payload);
             if let Some(listens) = listens.lock().unwrap_or_else(PoisonError::into_inner).take() {
-                // an error: nobody waits any more
+                // an error means that the start no longer waits
                 let _ = listens.send(());
             }
         });
@@ -114,9 +116,9 @@ impl Watch {
     }
 }
 
-/// Has a thread of its own listen, and another one when that hears nothing from the server: a call that waits for it cannot
-/// be interrupted.
-fn keep_listening(opener: &Opener, over: &AtomicBool, heard: &Heard) {
+/// Listens on a thread of its own, and replaces the thread when the server does not respond: a blocking call to the
+/// server cannot be interrupted.
+fn keep_listening(opener: &Opener, over: &AtomicBool, heard: &NotificationHandler) {
     while !over.load(Ordering::Acquire) {
         let watch = Arc::new(Watch { over: AtomicBool::new(false), seen: Mutex::new(Instant::now()) });
         let thread = {
@@ -129,33 +131,31 @@ fn keep_listening(opener: &Opener, over: &AtomicBool, heard: &Heard) {
                     thread::sleep(LOOK);
                 }
                 if !over.load(Ordering::Acquire) && !thread.is_finished() {
-                    tracing::warn!(
-                        "the connection that listens to the other nodes is silent; connecting again"
-                    );
+                    tracing::warn!("notification connection timed out; reconnecting");
                 }
                 watch.over.store(true, Ordering::Release);
-                // usually at once: it must not be cut off in the middle of a connection when the process ends
+                // usually short: the thread must not be interrupted while it connects, when the process ends
                 let began = Instant::now();
                 while !thread.is_finished() && began.elapsed() < END {
                     thread::sleep(LOOK);
                 }
             }
-            Err(error) => tracing::error!(%error, "no thread could be started to listen to the other nodes"),
+            Err(error) => tracing::error!(%error, "notification thread not started"),
         }
         wait(RECONNECT, over);
     }
 }
 
-fn listen(opener: &Opener, watch: &Watch, heard: &Heard) {
+fn listen(opener: &Opener, watch: &Watch, heard: &NotificationHandler) {
     if let Ok(AnyConnection::Postgres(mut connection)) = opener.open()
         && let Err(error) = follow(&mut connection, watch, heard)
     {
-        tracing::warn!(%error, "the connection that listens to the other nodes broke; connecting again");
+        tracing::warn!(%error, "notification connection failed; reconnecting");
     }
 }
 
-/// Returns when it is over.
-fn follow(connection: &mut PgConnection, watch: &Watch, heard: &Heard) -> QueryResult<()> {
+/// Reads notifications until the watch ends.
+fn follow(connection: &mut PgConnection, watch: &Watch, heard: &NotificationHandler) -> QueryResult<()> {
     connection.batch_execute(&format!("LISTEN {CHANNEL}"))?;
     heard("");
     let mut asked = Instant::now();

@@ -1,4 +1,4 @@
-//! The migrations, embedded in the binary and run at start-up: the same list in both databases.
+//! The migrations, embedded in the binary and applied at start-up: the same list for both databases.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
@@ -17,37 +17,38 @@ use crate::failpoint;
 const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 
-/// Any number, the same in every version: nodes that start at once take this advisory lock one after another.
+/// The advisory lock that serializes the migrations of nodes that start at once; an arbitrary number, the same in every
+/// version.
 const LOCK: i64 = 0x0066_616e_6661_7265;
 
-/// Digits of a version.
+/// The number of digits of a version.
 const VERSION: usize = 14;
-/// Digits of a number of migrations at most.
+/// The greatest number of digits of a number of migrations.
 const LONGEST_COUNT: usize = 4;
 
-/// Runs what has not run yet and answers the names of it.
+/// Applies the pending migrations and returns their names.
 ///
 /// # Errors
-/// A migration that does not apply, or a database whose schema is newer than this binary knows.
+/// A migration fails, or the database's schema is newer than this version.
 pub fn run(connection: &mut AnyConnection) -> Result<Vec<String>> {
     locked(connection, |c| pending(c, POSTGRES), |c| pending(c, SQLITE))
 }
 
-/// How far migrations are taken back.
+/// The migrations to revert.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// The newest one is.
+    /// The newest one.
     Previous,
-    /// All are but the first so many.
+    /// All except the first ones, of this number.
     Count(usize),
-    /// All are that are newer than this one.
+    /// All that are newer than this version.
     Version(String),
 }
 
 impl FromStr for Target {
     type Err = String;
 
-    /// Reads a number of migrations, or the name of one or the version at its beginning.
+    /// Parses a number of migrations, or a migration's name, or the version at its beginning.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let is_number = |text: &str| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
         if is_number(text) && text.len() <= LONGEST_COUNT {
@@ -57,40 +58,40 @@ impl FromStr for Target {
         if is_number(&version) && version.len() == VERSION {
             return Ok(Self::Version(version));
         }
-        Err("must be how many migrations stay, or the last one that stays, as `fanfare migrate status` shows them"
+        Err("must be the number of migrations to keep, or the last one to keep, as in `fanfare migrate status`"
             .into())
     }
 }
 
-/// Takes migrations back, the newest first, and returns the names of those that were.
+/// Reverts migrations, the newest first, and returns their names.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a target that is not applied, a migration whose way back does not apply, and as [`run`].
+/// [`Error::Invalid`] for a target that is not applied, a migration that cannot be reverted, and as [`run`].
 pub fn revert(connection: &mut AnyConnection, target: &Target) -> Result<Vec<String>> {
     locked(connection, |c| revert_to(c, POSTGRES, target), |c| revert_to(c, SQLITE, target))
 }
 
-/// A migration that this version knows, and whether the database has it.
+/// A migration of this version, and its state in the database.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Known {
-    /// Such as `2026-12-01-000001_pause_sending`.
+pub struct KnownMigration {
+    /// The name, such as `2026-12-01-000001_pause_sending`.
     pub name: String,
-    /// True if it has run.
+    /// True if it is applied.
     pub is_applied: bool,
 }
 
 /// Returns all migrations, the oldest first.
 ///
 /// # Errors
-/// Those of the database, and a schema that is newer than this binary knows.
-pub fn status(connection: &mut AnyConnection) -> Result<Vec<Known>> {
+/// Errors of the database, and a schema that is newer than this version.
+pub fn status(connection: &mut AnyConnection) -> Result<Vec<KnownMigration>> {
     match connection {
         AnyConnection::Postgres(c) => known(c, &POSTGRES),
         AnyConnection::Sqlite(c) => known(c, &SQLITE),
     }
 }
 
-/// Does `work` while no other process migrates the database.
+/// Runs one of the functions while no other process migrates the database.
 fn locked<T>(
     connection: &mut AnyConnection,
     on_postgres: impl FnOnce(&mut PgConnection) -> Result<T>,
@@ -98,8 +99,8 @@ fn locked<T>(
 ) -> Result<T> {
     match connection {
         AnyConnection::Postgres(c) => {
-            // a node may wait long for another one's migrations, and these for their rows, but nobody for a lock that
-            // somebody else holds: all others would wait behind it
+            // a node may wait long for the migrations of another one, and a migration may run long, but it must not
+            // wait long for a table's lock: all other sessions would queue behind it
             c.batch_execute(&format!(
                 "SET statement_timeout = '1h'; SELECT pg_advisory_lock({LOCK}); SET lock_timeout = '30s'"
             ))?;
@@ -108,7 +109,7 @@ fn locked<T>(
             done
         }
         AnyConnection::Sqlite(c) => {
-            // one write lock around all of it: processes that start at once come one after another
+            // one write lock around all migrations serializes processes that start at once
             AnsiTransactionManager::begin_transaction_sql(c, "BEGIN IMMEDIATE")?;
             let done = on_sqlite(c);
             match &done {
@@ -134,7 +135,7 @@ where
     Ok(done)
 }
 
-/// All migrations by their versions, the oldest first.
+/// Returns all migrations by version, the oldest first.
 fn by_version<DB: diesel::backend::Backend>(
     source: &EmbeddedMigrations,
 ) -> Result<BTreeMap<String, Box<dyn Migration<DB>>>> {
@@ -142,7 +143,7 @@ fn by_version<DB: diesel::backend::Backend>(
     Ok(all.into_iter().map(|migration| (migration.name().version().to_string(), migration)).collect())
 }
 
-fn known<C, DB>(connection: &mut C, source: &EmbeddedMigrations) -> Result<Vec<Known>>
+fn known<C, DB>(connection: &mut C, source: &EmbeddedMigrations) -> Result<Vec<KnownMigration>>
 where
     DB: diesel::backend::Backend,
     C: MigrationHarness<DB>,
@@ -152,7 +153,7 @@ where
     let applied: BTreeSet<String> = applied.iter().map(ToString::to_string).collect();
     let all = by_version::<DB>(source)?.into_iter();
     Ok(all
-        .map(|(version, migration)| Known {
+        .map(|(version, migration)| KnownMigration {
             name: migration.name().to_string(),
             is_applied: applied.contains(&version),
         })
@@ -173,11 +174,12 @@ where
         Target::Previous => applied.len().saturating_sub(1),
         Target::Count(count) if *count <= applied.len() => *count,
         Target::Count(_) => {
-            return Err(Error::invalid("--to", format!("must be 0 to {}: so many have run", applied.len())));
+            let reason = format!("must be 0 to {}, the number of applied migrations", applied.len());
+            return Err(Error::invalid("--to", reason));
         }
         Target::Version(version) => match applied.iter().position(|known| known == version) {
             Some(at) => at + 1,
-            None => return Err(Error::invalid("--to", "names a migration that has not run here")),
+            None => return Err(Error::invalid("--to", "must be an applied migration")),
         },
     };
     let mut done = Vec::new();
@@ -189,7 +191,7 @@ where
     Ok(done)
 }
 
-/// A schema that another version has changed may not be what this one reads and writes.
+/// Refuses a newer schema, since this version may not read and write it correctly.
 fn refuse_newer<C, DB>(connection: &mut C, source: &EmbeddedMigrations) -> Result<()>
 where
     DB: diesel::backend::Backend,
@@ -202,24 +204,24 @@ where
     let unknown = applied.iter().map(ToString::to_string).filter(|version| !known.contains(version)).max();
     match (unknown, known.last()) {
         (Some(unknown), Some(newest)) => Err(Error::Conflict(format!(
-            "the database has the schema {unknown}, and this fanfare ({}) knows those up to {newest}: start a newer version, \
-             or restore a backup of this one's",
+            "the database has schema version {unknown}, but fanfare {} supports versions up to {newest}: start a newer \
+             version of fanfare, or restore a backup of the older schema",
             env!("CARGO_PKG_VERSION")
         ))),
         _ => Ok(()),
     }
 }
 
-/// Reads a table of theirs: whether they are done and the database answers.
+/// Checks that the database responds and that its migrations are applied, by reading a table.
 ///
 /// # Errors
-/// When it is not so.
+/// The table cannot be read.
 pub fn are_done(connection: &mut AnyConnection) -> Result<()> {
     let _: Option<MailingId> = mailing::table.select(mailing::id).first(connection).optional()?;
     Ok(())
 }
 
-/// Takes the newest migration back; for the tests of what it carries over.
+/// Reverts the newest migration; for tests of its data changes.
 ///
 /// # Errors
 /// As [`revert`].
@@ -227,7 +229,7 @@ pub fn revert_last(connection: &mut AnyConnection) -> Result<()> {
     revert(connection, &Target::Previous).map(drop)
 }
 
-/// Takes every migration back; for the test that each can be undone.
+/// Reverts all migrations; for the test that each is reversible.
 ///
 /// # Errors
 /// As [`revert`].

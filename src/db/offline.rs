@@ -1,4 +1,4 @@
-//! Changes of the schema while no service runs.
+//! Schema changes while no service runs.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,12 +9,12 @@ use diesel::sql_types::{Bool, Double, Text};
 use super::any::AnyConnection;
 use super::connection::Opener;
 use super::handle::has_own_session;
-use super::migrations::{self, Known, Target};
+use super::migrations::{self, KnownMigration, Target};
 use super::opening::Opening;
 use crate::error::{Error, Result};
 
 #[derive(diesel::QueryableByName)]
-struct Found {
+struct ExistsRow {
     #[diesel(sql_type = Bool)]
     found: bool,
 }
@@ -25,16 +25,16 @@ struct Node {
     name: String,
 }
 
-/// Takes migrations back, and returns the names of those that were, the newest first.
+/// Reverts migrations, and returns their names, the newest first.
 ///
 /// # Errors
-/// [`Error::Conflict`] while a service runs: one that holds the SQLite file, or on PostgreSQL nodes that have shown a sign of
-/// life within `lease`. Those of [`migrations::revert`].
+/// [`Error::Conflict`] while a service runs, as the lock of the SQLite file shows, or on PostgreSQL a heartbeat of a
+/// node within `lease`. Errors of [`migrations::revert`].
 pub fn revert(url: &str, target: &Target, lease: Duration) -> Result<Vec<String>> {
     let opener = Opener::new(url, Arc::new(Opening::default()))?;
     let mut connection = opener.open()?;
     if let Some(file) = opener.file() {
-        // held until the connection is closed
+        // locked until the connection is closed
         file.lock()?;
     }
     has_own_session(&opener, &mut connection)?;
@@ -42,11 +42,11 @@ pub fn revert(url: &str, target: &Target, lease: Duration) -> Result<Vec<String>
     migrations::revert(&mut connection, target)
 }
 
-/// Returns all migrations, the oldest first, and changes nothing.
+/// Returns all migrations, the oldest first, without changes.
 ///
 /// # Errors
-/// Those of [`migrations::status`].
-pub fn status(url: &str) -> Result<Vec<Known>> {
+/// Errors of [`migrations::status`].
+pub fn status(url: &str) -> Result<Vec<KnownMigration>> {
     let opener = Opener::new(url, Arc::new(Opening::default()))?;
     migrations::status(&mut opener.open()?)
 }
@@ -54,7 +54,7 @@ pub fn status(url: &str) -> Result<Vec<Known>> {
 fn refuse_while_nodes_run(connection: &mut AnyConnection, lease: Duration) -> Result<()> {
     let AnyConnection::Postgres(c) = connection else { return Ok(()) };
     let has_table = diesel::sql_query("SELECT to_regclass('node') IS NOT NULL AS found");
-    if !has_table.get_result::<Found>(c)?.found {
+    if !has_table.get_result::<ExistsRow>(c)?.found {
         return Ok(());
     }
     let alive: Vec<Node> = diesel::sql_query(
@@ -67,7 +67,7 @@ fn refuse_while_nodes_run(connection: &mut AnyConnection, lease: Duration) -> Re
     }
     let names: Vec<String> = alive.into_iter().map(|node| node.name).collect();
     Err(Error::Conflict(format!(
-        "nodes use this database ({}); stop them, or wait {} s after one that has died",
+        "nodes use this database ({}); stop them, or wait {} s after the last heartbeat of a dead one",
         names.join(", "),
         lease.as_secs()
     )))

@@ -1,15 +1,15 @@
-//! Connections that are being opened just now, so that nobody ends the process meanwhile.
+//! Counts the connections that are being opened, so that the process does not end meanwhile.
 //!
-//! A pool opens connections on threads of its own, also for somebody who has got another one by then. If the process ends
-//! while such a thread logs in to PostgreSQL, libpq works in a TLS library whose exit handler has run, and crashes.
+//! Connections are opened on blocking threads, which continue after their caller has given up. If the process ends
+//! while such a thread logs in to PostgreSQL, libpq uses a TLS library whose exit handler has already run, and crashes.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-/// A server that does not answer holds up nobody's end for longer.
+/// The longest wait at the end of the process, for an unresponsive server.
 const LONGEST: Duration = Duration::from_secs(2);
 
-/// How many are being opened.
+/// The number of connections that are being opened.
 #[derive(Debug, Default)]
 pub(super) struct Opening {
     count: Mutex<usize>,
@@ -21,27 +21,27 @@ impl Opening {
         self.count.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One more, until the answer is dropped.
-    pub(super) fn begin(&self) -> One<'_> {
+    /// Counts one more, until the returned value is dropped.
+    pub(super) fn begin(&self) -> OpeningGuard<'_> {
         *self.count() += 1;
-        One(self)
+        OpeningGuard(self)
     }
 }
 
 /// A connection that is being opened.
-pub(super) struct One<'o>(&'o Opening);
+pub(super) struct OpeningGuard<'o>(&'o Opening);
 
-impl Drop for One<'_> {
+impl Drop for OpeningGuard<'_> {
     fn drop(&mut self) {
         *self.0.count() -= 1;
         self.0.fewer.notify_all();
     }
 }
 
-/// Dropped after the pools, it waits for what they still open.
-pub(super) struct Settled(pub(super) Arc<Opening>);
+/// Waits on drop for the connections that the pools still open. It is dropped after the pools.
+pub(super) struct WaitForOpening(pub(super) Arc<Opening>);
 
-impl Drop for Settled {
+impl Drop for WaitForOpening {
     fn drop(&mut self) {
         let is_opening = |count: &mut usize| *count > 0;
         drop(self.0.fewer.wait_timeout_while(self.0.count(), LONGEST, is_opening));
@@ -67,7 +67,7 @@ mod tests {
             })
         };
         begun.wait();
-        drop(Settled(opening));
+        drop(WaitForOpening(opening));
         assert!(done.load(Ordering::Acquire));
         thread.join().unwrap();
     }

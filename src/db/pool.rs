@@ -1,8 +1,9 @@
-//! Connections that are used again, and left to themselves when they do not answer.
+//! A pool of connections, which abandons unresponsive ones.
 //!
-//! A call into libpq cannot be interrupted: a server that takes a statement and never answers holds the thread that waits.
-//! So a task waits beside it, up to the [`Limits`] of the work. When they are over it gives the caller an answer and the
-//! connection's place to the next one; the thread ends when the system or the server ends the connection.
+//! A call into libpq cannot be interrupted: a server that accepts a statement and never responds blocks the thread. A
+//! task therefore watches the thread, up to the [`Limits`] of the work. After that it returns an error to the caller
+//! and gives the connection's slot to the next one. The thread ends when the system or the server closes the
+//! connection.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -20,24 +21,24 @@ use super::limits::{Limits, Workload};
 use super::ticket::{Abandoned, Ticket};
 use crate::error::{Error, Result};
 
-/// A connection to a server is replaced at this age, so that the server's memory for it does not grow for ever, and a name
-/// that leads to another server now is looked up again.
+/// The age at which a connection to a server is replaced. This bounds the server's memory for it, and resolves the host
+/// name again, which may have changed.
 const OLDEST: Duration = Duration::from_secs(30 * 60);
-/// Threads that wait for connections that were given up; beyond that nothing more is asked of such a server.
+/// The limit of threads that wait for abandoned connections; beyond it, all work is refused.
 const MOST_ABANDONED: usize = 64;
 
-/// Until when everything has to be done, once the process is to end.
+/// The deadline of all work, once the process is stopping.
 pub(super) type End = watch::Receiver<Option<Instant>>;
 
 struct Session {
     connection: AnyConnection,
     opened: Instant,
-    /// The epoch of the pool when it was opened.
+    /// The pool's epoch at the time of the opening.
     epoch: u64,
 }
 
 impl Session {
-    /// Tells PostgreSQL the work's limits; that it answers shows that the connection works.
+    /// Sets the work's limits in PostgreSQL. The response shows that the connection works.
     fn prepare(&mut self, limits: Limits) -> Result<()> {
         match &mut self.connection {
             AnyConnection::Postgres(c) => {
@@ -62,7 +63,7 @@ impl Session {
 #[derive(Default)]
 struct Idle {
     sessions: Vec<Session>,
-    /// Raised when a connection did not answer: the others of that time are not trusted either.
+    /// Incremented when a connection is abandoned: the others of that epoch are not trusted either.
     epoch: u64,
 }
 
@@ -74,8 +75,8 @@ pub(super) struct Pool {
     places: Arc<Semaphore>,
     idle: Mutex<Idle>,
     abandoned: AtomicUsize,
-    /// Where the database was opened. The server's threads have runtimes of their own, whose end would wait for a thread
-    /// that waits for the database.
+    /// The runtime in which the database was opened. The server's threads have their own runtimes, whose shutdown would
+    /// wait for a thread that waits for the database.
     runtime: Option<Handle>,
 }
 
@@ -97,22 +98,22 @@ impl Pool {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Its name, and how many connections are idle and in use.
+    /// Returns the pool's name and its numbers of idle and used connections.
     pub(super) fn state(&self) -> (&'static str, usize, usize) {
         (self.name, self.idle().sessions.len(), self.size - self.places.available_permits())
     }
 
-    /// Returns when nothing is being done on any connection, except on those that were given up.
+    /// Waits until all connections are idle, except the abandoned ones.
     pub(super) async fn settled(&self) {
-        // an error: the pool is closed
+        // an error means that the pool is closed
         let _ = self.places.acquire_many(u32::try_from(self.size).unwrap_or(u32::MAX)).await;
     }
 
     /// Runs `job` on a connection, on a blocking thread, within the limits of this work.
     ///
     /// # Errors
-    /// The error of `job`; [`Error::Unavailable`] when there is no connection or no answer in time, and
-    /// [`Error::OutcomeUnknown`] when the ticket says that the commit was under way by then.
+    /// The error of `job`; [`Error::Unavailable`] if there is no connection or no response in time, and
+    /// [`Error::OutcomeUnknown`] if the commit had already begun at that time.
     pub(super) async fn run<T: Send + 'static>(
         self: &Arc<Self>,
         (work, limits): (Workload, Limits),
@@ -120,7 +121,7 @@ impl Pool {
         job: impl FnOnce(&mut AnyConnection, &Ticket) -> Result<T> + Send + 'static,
     ) -> Result<T> {
         let pool = Arc::clone(self);
-        // a task of its own: a caller that goes away must not take the place with it that the connection needs
+        // a task of its own: a caller that disconnects must not free the slot, which the connection still uses
         let watched = async move { pool.watch((work, limits), end, job).await };
         let task = match &self.runtime {
             Some(runtime) => runtime.spawn(watched),
@@ -137,11 +138,11 @@ impl Pool {
     ) -> Result<T> {
         let began = Instant::now();
         if self.abandoned.load(Ordering::Acquire) >= MOST_ABANDONED {
-            return Err(Error::Unavailable("too many connections to the database do not answer".into()));
+            return Err(Error::Unavailable("too many database connections are unresponsive".into()));
         }
         let place = async { Arc::clone(&self.places).acquire_owned().await };
         let Some(place) = within(began + limits.wait, &mut end, place).await else {
-            return Err(Error::Unavailable("no connection to the database became free in time".into()));
+            return Err(Error::Unavailable("timed out while waiting for a free database connection".into()));
         };
         let _place = place.map_err(|e| Error::Internal(e.into()))?;
         let ticket = Arc::new(Ticket::default());
@@ -154,7 +155,7 @@ impl Pool {
         }
     }
 
-    /// On a blocking thread.
+    /// Runs the job; called on a blocking thread.
     fn work<T>(
         &self,
         limits: Limits,
@@ -162,7 +163,7 @@ impl Pool {
         job: impl FnOnce(&mut AnyConnection, &Ticket) -> Result<T>,
     ) -> Result<T> {
         // also when the job panics
-        let _ending = Ending(&self.abandoned, ticket);
+        let _ending = ThreadGuard(&self.abandoned, ticket);
         failure::forget_sqlstate();
         let mut session = self.session(limits, ticket)?;
         let outcome = job(&mut session.connection, ticket);
@@ -171,7 +172,7 @@ impl Pool {
     }
 
     fn session(&self, limits: Limits, ticket: &Ticket) -> Result<Session> {
-        let gone = || Error::Unavailable("the database answered too late".into());
+        let gone = || Error::Unavailable("the database responded too late".into());
         loop {
             let (found, epoch) = {
                 let mut idle = self.idle();
@@ -190,7 +191,7 @@ impl Pool {
             match prepared {
                 Ok(()) => return Ok(session),
                 Err(error) if is_new => return Err(error),
-                // it broke while it was idle
+                // the connection failed while it was idle
                 Err(_) => {}
             }
         }
@@ -200,10 +201,10 @@ impl Pool {
         Ok(Session { connection: self.opener.open()?, opened: Instant::now(), epoch })
     }
 
-    /// Opens all its connections, while the process has descriptors for them. Blocks.
+    /// Opens all connections of the pool, while descriptors are available. Blocks.
     ///
     /// # Errors
-    /// [`Error::Unavailable`] when one cannot be opened.
+    /// [`Error::Unavailable`] if a connection cannot be opened.
     pub(super) fn fill(&self) -> Result<()> {
         let mut idle = self.idle();
         while idle.sessions.len() < self.size {
@@ -221,7 +222,7 @@ impl Pool {
         }
     }
 
-    /// Gives a connection up that does not answer, and those that were idle beside it.
+    /// Abandons an unresponsive connection, and closes the idle ones.
     fn abandon(self: &Arc<Self>, work: Workload, ticket: &Ticket, began: Instant) -> Error {
         let abandoned = self.abandoned.fetch_add(1, Ordering::AcqRel) + 1;
         let Abandoned { is_committing, is_ended } = ticket.abandon();
@@ -233,27 +234,21 @@ impl Pool {
             idle.epoch += 1;
             std::mem::take(&mut idle.sessions)
         };
-        // they are closed with a word to the server
+        // closing sends a message to the server, which may block
         drop(tokio::task::spawn_blocking(move || drop(suspects)));
         let elapsed = began.elapsed();
         let elapsed_ms = u64::try_from(elapsed.as_millis()).unwrap_or(u64::MAX);
         let (pool, work) = (self.name, work.as_str());
-        tracing::error!(
-            pool,
-            work,
-            elapsed_ms,
-            abandoned,
-            "the database did not answer; its connection was given up"
-        );
-        let why = format!("the database did not answer within {elapsed_ms} ms");
+        tracing::error!(pool, work, elapsed_ms, abandoned, "database timed out; connection abandoned");
+        let why = format!("the database did not respond within {elapsed_ms} ms");
         if is_committing { Error::OutcomeUnknown(why.into()) } else { Error::Unavailable(why.into()) }
     }
 }
 
-/// Counts a thread whose connection was given up until it has ended.
-struct Ending<'a>(&'a AtomicUsize, &'a Ticket);
+/// Counts the thread of an abandoned connection until it ends.
+struct ThreadGuard<'a>(&'a AtomicUsize, &'a Ticket);
 
-impl Drop for Ending<'_> {
+impl Drop for ThreadGuard<'_> {
     fn drop(&mut self) {
         if self.1.end() {
             self.0.fetch_sub(1, Ordering::AcqRel);
@@ -261,7 +256,7 @@ impl Drop for Ending<'_> {
     }
 }
 
-/// Returns the output of the future, unless it takes until `deadline`, or until the process is to have ended.
+/// Returns the output of the future, or none if it takes until `deadline` or until the end of the process.
 pub(super) async fn within<F: Future>(deadline: Instant, end: &mut End, future: F) -> Option<F::Output> {
     tokio::pin!(future);
     loop {
@@ -270,7 +265,7 @@ pub(super) async fn within<F: Future>(deadline: Instant, end: &mut End, future: 
             biased;
             output = &mut future => return Some(output),
             () = tokio::time::sleep_until(until.into()) => return None,
-            // an error: nobody can shorten it any more
+            // an error means that the deadline can no longer change
             Ok(()) = end.changed() => {}
         }
     }

@@ -1,4 +1,4 @@
-//! A look at whether the database can be written to, and at its clock.
+//! Checks that the database accepts writes, and reads its clock.
 
 use diesel::{ExpressionMethods, QueryableByName, RunQueryDsl};
 
@@ -8,15 +8,15 @@ use super::schema::node;
 use super::types::{Instant, Timestamp};
 use crate::error::{Error, Result};
 
-/// The answer of a database.
+/// The result of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pulse {
-    /// Its time; none of SQLite, which has this machine's.
+    /// The database's time; none for SQLite, which uses this machine's clock.
     pub time: Option<Timestamp>,
 }
 
 #[derive(QueryableByName)]
-struct Looked {
+struct PulseRow {
     #[diesel(sql_type = Instant)]
     at: Timestamp,
     #[diesel(sql_type = diesel::sql_types::Bool)]
@@ -24,11 +24,11 @@ struct Looked {
 }
 
 impl Db {
-    /// Commits something, and notes that it could: on PostgreSQL a transaction that has a number and so a record on disk, on
-    /// SQLite the node's row, without which there is no node yet and nothing to write.
+    /// Commits a write and records its success. On PostgreSQL it is a transaction with an id, which needs a record on
+    /// disk. On SQLite it is the node's row; before that row exists there is nothing to write.
     ///
     /// # Errors
-    /// Those of the database; [`Error::Unavailable`] when it takes no changes.
+    /// Errors of the database; [`Error::Unavailable`] if it is read-only.
     pub async fn pulse(&self, now: Timestamp) -> Result<Pulse> {
         let pulse = self.write(move |c| look(c, now)).await?;
         self.note_written();
@@ -39,15 +39,13 @@ impl Db {
 fn look(c: &mut AnyConnection, now: Timestamp) -> Result<Pulse> {
     match c {
         AnyConnection::Postgres(c) => {
-            let looked: Looked = diesel::sql_query(
+            let looked: PulseRow = diesel::sql_query(
                 "SELECT clock_timestamp() AS at, current_setting('transaction_read_only') = 'on' AS is_read_only \
                  WHERE pg_current_xact_id() IS NOT NULL",
             )
             .get_result(c)?;
             if looked.is_read_only {
-                return Err(Error::Unavailable(
-                    "PostgreSQL takes no changes: its transactions are read-only".into(),
-                ));
+                return Err(Error::Unavailable("PostgreSQL is read-only".into()));
             }
             Ok(Pulse { time: Some(looked.at) })
         }

@@ -1,4 +1,4 @@
-//! The tables as diesel sees them, the same for both databases (`migrations/` has the columns' meaning).
+//! The tables in diesel's notation, the same for both databases; `migrations/` documents the columns.
 #![expect(missing_docs, reason = "generated items; the migrations document the columns")]
 
 diesel::table! {

@@ -1,4 +1,4 @@
-//! Secrets that nobody configured: made once, from the system's random source, and kept.
+//! Secrets that are not configured: generated once from the system's random source, and stored.
 
 use diesel::prelude::*;
 use ring::rand::{SecureRandom, SystemRandom};
@@ -8,13 +8,14 @@ use super::schema::generated_secret;
 use super::types::Timestamp;
 use crate::error::{Error, Result};
 
-/// Bytes of a secret.
+/// The length of a secret in bytes.
 const LENGTH: usize = 32;
 
-/// Returns the secret of this name, which is made now if there is none. Nodes that make it at once get the same.
+/// Returns the secret of this name, and generates it if it does not exist. Nodes that do this at once get the same
+/// secret.
 ///
 /// # Errors
-/// Those of the database and of the random source.
+/// Errors of the database and of the random source.
 pub fn secret(c: &mut AnyConnection, name: &str, now: Timestamp) -> Result<Vec<u8>> {
     let find = |c: &mut AnyConnection| {
         generated_secret::table.find(name).select(generated_secret::secret).first(c).optional()
@@ -23,9 +24,7 @@ pub fn secret(c: &mut AnyConnection, name: &str, now: Timestamp) -> Result<Vec<u
         return Ok(secret);
     }
     let mut fresh = vec![0; LENGTH];
-    SystemRandom::new()
-        .fill(&mut fresh)
-        .map_err(|_| Error::internal("the system's random source gives nothing"))?;
+    SystemRandom::new().fill(&mut fresh).map_err(|_| Error::internal("the system's random source failed"))?;
     let row = (
         generated_secret::name.eq(name),
         generated_secret::secret.eq(fresh),
@@ -39,6 +38,6 @@ pub fn secret(c: &mut AnyConnection, name: &str, now: Timestamp) -> Result<Vec<u
             diesel::insert_into(generated_secret::table).values(row).on_conflict_do_nothing().execute(c)?
         }
     };
-    // of several nodes the first one's is kept
-    find(c)?.ok_or_else(|| Error::internal(format!("the secret `{name}` was stored and is not there")))
+    // if several nodes insert one, the first is kept
+    find(c)?.ok_or_else(|| Error::internal(format!("the secret `{name}` is missing after its insertion")))
 }

@@ -1,4 +1,4 @@
-//! How far a unit of work has come, known to the thread that does it and to the task that waits for it.
+//! The progress of a unit of work, shared by the thread that runs it and the task that waits for it.
 
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -6,22 +6,22 @@ const COMMITTING: u8 = 1;
 const ABANDONED: u8 = 2;
 const ENDED: u8 = 4;
 
-/// The state of the work when the waiting ended.
+/// The state of the work when its caller gave up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Abandoned {
-    /// The commit was begun: it may have been done.
+    /// True if the commit had begun, so that it may have taken effect.
     pub(super) is_committing: bool,
-    /// The work had ended a moment before.
+    /// True if the work had just ended.
     pub(super) is_ended: bool,
 }
 
-/// Shared by a unit of work and whoever waits for it. Either the commit comes first, and who stops waiting cannot know its
-/// outcome, or the end of the waiting does, and nothing is committed any more.
+/// Decides between the commit and the timeout of a unit of work. If the commit comes first, a caller that gives up
+/// cannot know its outcome. If the timeout comes first, nothing is committed.
 #[derive(Debug, Default)]
 pub(super) struct Ticket(AtomicU8);
 
 impl Ticket {
-    /// Called right before the commit: false when nobody waits any more, and it must not happen.
+    /// Called right before the commit. Returns false if the caller has given up; the commit must not happen then.
     pub(super) fn commit(&self) -> bool {
         self.0.compare_exchange(0, COMMITTING, Ordering::AcqRel, Ordering::Acquire).is_ok()
     }
@@ -32,12 +32,12 @@ impl Ticket {
         Abandoned { is_committing: before & COMMITTING != 0, is_ended: before & ENDED != 0 }
     }
 
-    /// Called when the work has ended; returns whether it was abandoned before.
+    /// Called when the work has ended. Returns true if it was abandoned before.
     pub(super) fn end(&self) -> bool {
         self.0.fetch_or(ENDED, Ordering::AcqRel) & ABANDONED != 0
     }
 
-    /// Returns whether the waiting has ended.
+    /// Returns true if the caller has given up.
     pub(super) fn is_abandoned(&self) -> bool {
         self.0.load(Ordering::Acquire) & ABANDONED != 0
     }

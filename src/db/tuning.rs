@@ -8,20 +8,20 @@ use diesel::connection::SimpleConnection;
 use super::any::AnyConnection;
 use super::limits::Workload;
 
-/// Clients of an import come in no order, so that their rows change pages all over the indexes. A cache that holds most
-/// of these reads each once, instead of writing it to the log and reading it again within a transaction; 8000 pages
-/// between two checkpoints (32 MB, where the log may have 64) write those that change in each commit once to the file;
-/// and what a savepoint keeps of each changed page does not go through a file. More gains little, and a checkpoint of more
-/// would keep other writers waiting for longer.
+/// The settings during imports. The clients of an import are unsorted, so their rows change pages all over the indexes.
+/// A cache that holds most of these pages reads each page once; a smaller one writes it to the log and reads it again
+/// within a transaction. With 8000 pages between two checkpoints (32 MB; the log may have 64), a page that changes in
+/// each commit is written to the file once. In memory, the savepoint's copies of changed pages need no file. Larger
+/// values gain little, and a larger checkpoint would delay other writers for longer.
 const IMPORTING: &str =
     "PRAGMA cache_size = -16000; PRAGMA wal_autocheckpoint = 8000; PRAGMA temp_store = MEMORY";
-/// As connections are opened (`connection.rs`), or SQLite's defaults.
+/// The settings of new connections (`connection.rs`), else SQLite's defaults.
 const USUAL: &str = "PRAGMA cache_size = -2000; PRAGMA wal_autocheckpoint = 1000; PRAGMA temp_store = DEFAULT; \
     PRAGMA shrink_memory";
-/// An import without a chunk for this long has ended, or waits for its sender.
+/// The time without a chunk after which an import has ended, or waits for its sender.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// The settings that a connection has.
+/// The current settings of a connection.
 #[derive(Default)]
 pub(super) struct Tuning {
     is_importing: bool,
@@ -29,7 +29,7 @@ pub(super) struct Tuning {
 }
 
 impl Tuning {
-    /// Notes that work of this kind has come.
+    /// Notes the arrival of work of this kind.
     pub(super) fn note(&mut self, work: Workload) {
         // `fanfare import` is a command
         if matches!(work, Workload::Import | Workload::Command) {
@@ -37,10 +37,10 @@ impl Tuning {
         }
     }
 
-    /// Sets what suits the work that has come, outside of a transaction.
+    /// Adapts the settings to the recent work, outside of a transaction.
     ///
     /// # Errors
-    /// Those of the connection, which is as it was then.
+    /// Errors of the connection, whose settings are then unchanged.
     pub(super) fn suit(&mut self, connection: &mut AnyConnection) -> QueryResult<()> {
         let is_importing = self.imported_at.is_some_and(|at| at.elapsed() < PATIENCE);
         if is_importing != self.is_importing {

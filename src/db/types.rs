@@ -1,4 +1,4 @@
-//! SQL types that exist in both databases, and the domain's newtypes stored in them.
+//! SQL types with an equivalent in both databases, and the domain's newtypes stored in them.
 
 use std::fmt;
 
@@ -64,37 +64,39 @@ macro_rules! id_type {
         #[diesel(sql_type = Id)]
         #[serde(transparent)]
         pub struct $name(
-            /// A UUIDv7: ordered by the time it was made.
+            /// A UUIDv7, ordered by its creation time.
             pub uuid::Uuid,
         );
 
+        $crate::db::bulk::copied_element!($name);
+
         impl $name {
-            /// A new id, later than all before it.
+            /// Creates an id, greater than all earlier ones.
             #[expect(clippy::new_without_default, reason = "a default that differs each time would surprise")]
             pub fn new() -> Self {
                 Self(uuid::Uuid::now_v7())
             }
 
-            /// So many new ids, each later than the one before it and than all that were made before. They cost one look at
-            /// the clock and one read of randomness together.
+            /// Creates `count` ids in ascending order, greater than all earlier ones. All together need one reading of
+            /// the clock and one of the random source.
             pub fn run(count: u16) -> impl Iterator<Item = Self> {
-                // below the counter by which ids that are made one by one differ
+                // in the bits below the counter that distinguishes single ids
                 let first = uuid::Uuid::now_v7().as_u128() & !0xffff_0000;
                 (0..count).map(move |n| Self(uuid::Uuid::from_u128(first | u128::from(n) << 16)))
             }
 
-            /// When it was made, to the millisecond: an id begins with that.
+            /// Returns the creation time to the millisecond, which is the beginning of an id.
             pub fn created_at(self) -> Timestamp {
                 let millis = self.0.as_u128() >> 80;
                 Timestamp::from_micros(i64::try_from(millis).unwrap_or(i64::MAX).saturating_mul(1000))
             }
 
-            /// The smallest id that could be made at this time.
+            /// Returns the smallest possible id of this time.
             pub fn first_of(at: Timestamp) -> Self {
                 Self(uuid::Uuid::from_u128(Self::millis_of(at) << 80))
             }
 
-            /// The largest id that could be made at this time.
+            /// Returns the largest possible id of this time.
             pub fn last_of(at: Timestamp) -> Self {
                 Self(uuid::Uuid::from_u128((Self::millis_of(at) << 80) | ((1 << 80) - 1)))
             }
@@ -161,7 +163,7 @@ id_type!(
     SuppressionId
 );
 id_type!(
-    /// Identifies what a request made, whatever its kind.
+    /// Identifies a resource of any kind that a request created.
     ResourceId
 );
 id_type!(
@@ -189,7 +191,7 @@ id_type!(
     TemplateId
 );
 id_type!(
-    /// Identifies a topic of Kafka, by the id that its brokers gave it.
+    /// Identifies a Kafka topic, by the id that its brokers assigned.
     TopicId
 );
 id_type!(
@@ -201,8 +203,8 @@ id_type!(
     ReplayId
 );
 id_type!(
-    /// Identifies a page.
-    PageId
+    /// Identifies a lease.
+    LeaseId
 );
 
 /// A point in time in UTC, in microseconds since the epoch, so that a value read back equals the value written.
@@ -211,12 +213,12 @@ id_type!(
 pub struct Timestamp(i64);
 
 impl Timestamp {
-    /// Cuts to the microsecond.
+    /// Converts a time, truncated to the microsecond.
     pub fn from_datetime(at: DateTime<Utc>) -> Self {
         Self(at.timestamp_micros())
     }
 
-    /// From microseconds since the epoch; a time that chrono cannot hold becomes the nearest that it can.
+    /// Converts microseconds since the epoch, clamped to the range of chrono.
     pub fn from_micros(micros: i64) -> Self {
         Self(
             micros.clamp(
@@ -226,28 +228,28 @@ impl Timestamp {
         )
     }
 
-    /// Microseconds since the epoch.
+    /// Returns the microseconds since the epoch.
     pub fn micros(self) -> i64 {
         self.0
     }
 
-    /// This much later.
+    /// Returns the time `by` later.
     pub fn plus(self, by: std::time::Duration) -> Self {
         Self::from_micros(self.micros().saturating_add(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
     }
 
-    /// This much earlier.
+    /// Returns the time `by` earlier.
     pub fn minus(self, by: std::time::Duration) -> Self {
         Self::from_micros(self.micros().saturating_sub(i64::try_from(by.as_micros()).unwrap_or(i64::MAX)))
     }
 
-    /// How long it is from `earlier` to this; zero when it is not earlier.
+    /// Returns the duration since `earlier`; zero if `earlier` is later.
     pub fn since(self, earlier: Self) -> std::time::Duration {
         let micros = self.micros().saturating_sub(earlier.micros());
         std::time::Duration::from_micros(u64::try_from(micros).unwrap_or(0))
     }
 
-    /// For calendars and time zones.
+    /// Converts to chrono's type, for calendars and time zones.
     pub fn datetime(self) -> DateTime<Utc> {
         DateTime::from_timestamp_micros(self.0).unwrap_or(DateTime::<Utc>::MAX_UTC)
     }
@@ -294,14 +296,14 @@ impl ToSql<Instant, Sqlite> for Timestamp {
 }
 multi_backend_value!(Timestamp, Instant);
 
-/// Many ids in one value, 16 bytes each: the body of a page, the same in both databases.
+/// Packs ids into one value, 16 bytes each: the members of a lease, the same in both databases.
 pub fn pack_ids(ids: impl Iterator<Item = uuid::Uuid>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(ids.size_hint().0 * 16);
     ids.for_each(|id| bytes.extend_from_slice(id.as_bytes()));
     bytes
 }
 
-/// What [`pack_ids`] packed.
+/// Unpacks ids of [`pack_ids`].
 pub fn unpack_ids(bytes: &[u8]) -> impl Iterator<Item = uuid::Uuid> + '_ {
     bytes.as_chunks::<16>().0.iter().map(|chunk| uuid::Uuid::from_bytes(*chunk))
 }
@@ -325,6 +327,6 @@ mod tests {
     fn a_message_id_tells_when_it_was_made() {
         let id: MessageId = "01a1fd78-dce9-703e-ab9c-ffd64ca17562".parse().unwrap();
         assert_eq!(id.created_at().to_string(), "2026-11-21T09:38:38.953000Z");
-        assert!(MessageId::new().created_at() > id.created_at(), "a new one is of now");
+        assert!(MessageId::new().created_at() > id.created_at(), "a new id has the current time");
     }
 }

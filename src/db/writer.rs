@@ -1,8 +1,8 @@
-//! SQLite's one writer: a thread that commits many waiting units of work in one transaction.
+//! The only writer of SQLite: a thread that commits many waiting units of work in one transaction.
 //!
-//! SQLite has one write lock and an fsync costs milliseconds, so a unit of work that came while the last commit
-//! was syncing shares the next one. Each runs in its own savepoint: one that fails takes back its own changes only.
-//! "Accepted" means on disk: nobody is answered before COMMIT has returned.
+//! SQLite has one write lock, and an fsync takes milliseconds, so units of work that arrive during a commit share the
+//! next one. Each runs in its own savepoint: a failure rolls back only its own changes. A caller gets its result after
+//! COMMIT has returned, when the changes are on disk.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, mpsc};
@@ -21,30 +21,30 @@ use super::ticket::Ticket;
 use super::tuning::Tuning;
 use crate::error::{Error, Result};
 
-/// More than this many units of work do not share a commit, so that the first of them is not kept waiting.
+/// The greatest number of units of work in a commit, which bounds the wait of the first.
 const LARGEST_GROUP: usize = 256;
 
-/// Runs the work, or learns why nothing can be run; what it answers is called after the commit, with the reason
-/// when there was none. Nothing is run that nobody waits for any more.
-type Run = Box<dyn FnOnce(std::result::Result<&mut AnyConnection, &Error>) -> Ran + Send>;
-type Answer = Box<dyn FnOnce(Option<&Error>) + Send>;
+/// Runs the work, or takes the error why nothing can run. The returned function is called after the commit, with the
+/// error if there was no commit. Work whose caller has given up is not run.
+type WriteJob = Box<dyn FnOnce(std::result::Result<&mut AnyConnection, &Error>) -> WriteResult + Send>;
+type Completion = Box<dyn FnOnce(Option<&Error>) + Send>;
 
-/// A unit of work that waits for its turn.
+/// A waiting unit of work.
 struct Job {
     work: Workload,
-    run: Run,
+    run: WriteJob,
 }
 
-/// A unit of work that ran, and has yet to be committed.
-struct Ran {
-    answer: Answer,
-    /// It failed in a way that may have ended the whole transaction.
+/// A unit of work that has run and is not committed yet.
+struct WriteResult {
+    answer: Completion,
+    /// True if its failure may have ended the whole transaction.
     suspect: bool,
 }
 
-/// Called with the seconds that each group commit took.
+/// Receives the duration of each group commit, in seconds.
 pub(super) type Observer = Box<dyn Fn(f64) + Send + Sync>;
-/// Opens the writer's connection, at the start and after a fault.
+/// Opens the writer's connection, at the start and after a failure.
 pub(super) type Connect = Box<dyn Fn() -> Result<AnyConnection> + Send>;
 
 pub(super) struct Writer {
@@ -63,11 +63,11 @@ impl Writer {
         Ok(Self { jobs })
     }
 
-    /// Runs `unit` in the next group; answers after its commit.
+    /// Runs `unit` in the next group, and returns after its commit.
     ///
     /// # Errors
-    /// The error of `unit`; [`Error::Unavailable`] when its turn did not come in time, and [`Error::OutcomeUnknown`] when
-    /// its end did not.
+    /// The error of `unit`; [`Error::Unavailable`] if it did not start in time, and [`Error::OutcomeUnknown`] if it did
+    /// not end in time.
     pub(super) async fn write<T, F>(
         &self,
         (work, limits): (Workload, Limits),
@@ -82,9 +82,9 @@ impl Writer {
         let ticket = Arc::new(Ticket::default());
         let held = Arc::clone(&ticket);
         let (done, result) = oneshot::channel();
-        let run: Run = Box::new(move |connection| {
+        let run: WriteJob = Box::new(move |connection| {
             let outcome = match connection {
-                Ok(_) if !held.commit() => Err(Error::Unavailable("nobody waits for it any more".into())),
+                Ok(_) if !held.commit() => Err(Error::Unavailable("the caller has given up".into())),
                 Ok(connection) => connection.transaction(|c| {
                     // caught inside the savepoint, so that it is rolled back like any failure
                     catch_unwind(AssertUnwindSafe(|| unit(c))).unwrap_or_else(|_| {
@@ -99,10 +99,10 @@ impl Writer {
                     Some(why) if outcome.is_ok() => Err(unavailable(why)),
                     _ => outcome,
                 };
-                // a caller that went away has its work committed all the same
+                // an error means that the caller has disconnected; its work is still committed
                 let _ = done.send(outcome);
             });
-            Ran { answer, suspect }
+            WriteResult { answer, suspect }
         });
         self.jobs
             .send(Job { work, run })
@@ -110,13 +110,8 @@ impl Writer {
         let Some(outcome) = within(began + limits.total, &mut end, result).await else {
             let is_open = ticket.abandon().is_committing;
             let elapsed_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-            tracing::error!(
-                work = work.as_str(),
-                elapsed_ms,
-                begun = is_open,
-                "SQLite did not write in time"
-            );
-            return Err(without_answer(is_open, format!("SQLite did not write within {elapsed_ms} ms")));
+            tracing::error!(work = work.as_str(), elapsed_ms, begun = is_open, "SQLite write timed out");
+            return Err(without_answer(is_open, format!("SQLite write timed out after {elapsed_ms} ms")));
         };
         outcome.map_err(|_| {
             without_answer(ticket.abandon().is_committing, "the SQLite writer has stopped".to_owned())
@@ -129,7 +124,7 @@ fn without_answer(is_open: bool, why: String) -> Error {
 }
 
 fn unavailable(why: &Error) -> Error {
-    Error::Unavailable(format!("SQLite could not write: {why}").into())
+    Error::Unavailable(format!("SQLite write failed: {why}").into())
 }
 
 fn write_groups(
@@ -143,26 +138,26 @@ fn write_groups(
         failure::forget_sqlstate();
         tuning.note(first.work);
         if let Err(error) = tuning.suit(&mut connection) {
-            tracing::warn!(%error, "settings for imports not taken by SQLite");
+            tracing::warn!(%error, "SQLite settings for imports not applied");
         }
         let rest = queue.try_iter().take(LARGEST_GROUP - 1).inspect(|job| tuning.note(job.work));
         let group = std::iter::once(first).chain(rest);
         let failure = write_group(&mut connection, group, observer);
         if let Some(failure) = failure {
-            tracing::error!(error = %failure, "SQLite did not commit; its connection is opened again");
-            // dropping the old one rolls back whatever is left of its transaction
+            tracing::error!(error = %failure, "SQLite commit failed; reopening the connection");
+            // dropping the old connection rolls back the rest of its transaction
             match connect() {
                 Ok(fresh) => {
                     connection = fresh;
                     tuning = Tuning::default();
                 }
-                Err(e) => tracing::error!(error = %e, "SQLite did not open"),
+                Err(e) => tracing::error!(error = %e, "SQLite connection not opened"),
             }
         }
     }
 }
 
-/// Runs and commits a group; answers why it was not committed, if it was not.
+/// Runs and commits a group. Returns the error if it was not committed.
 fn write_group(
     connection: &mut AnyConnection,
     group: impl Iterator<Item = Job>,
@@ -170,7 +165,7 @@ fn write_group(
 ) -> Option<Error> {
     let began = Instant::now();
     let mut failure = connection.begin_write().err().map(Error::from);
-    let mut answers: Vec<Answer> = Vec::new();
+    let mut answers: Vec<Completion> = Vec::new();
     for job in group {
         let ran = match &failure {
             None => (job.run)(Ok(connection)),
@@ -187,8 +182,9 @@ fn write_group(
     failure
 }
 
-/// Whether SQLite rolled the whole transaction back by itself, as it does when the disk is full: what ran after that
-/// would commit on its own. Only inside a transaction is BEGIN refused.
+/// Returns true if SQLite rolled back the whole transaction by itself, as it does when the disk is full. Later
+/// statements would then commit one by one. The check is that BEGIN succeeds, which it does only outside of a
+/// transaction.
 fn has_ended(connection: &mut AnyConnection) -> bool {
     connection.batch_execute("BEGIN").is_ok()
 }

@@ -1,4 +1,4 @@
-//! Dead letters over HTTP: `/api/v1/dead-letters`.
+//! The HTTP handlers of dead letters: `/api/v1/dead-letters`.
 
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
@@ -11,120 +11,98 @@ use super::usecase::DeadLetters;
 use crate::db::types::{EventId, MailingId, ReplayId, Timestamp};
 use crate::error::{Complaints, Result};
 use crate::http::dry_run::{DryRun, DryRunQuery};
+use crate::http::idempotency_header::{KeyHeader, Posted, respond};
 use crate::http::json::{Json, Query, given, path_id, time};
-use crate::http::once::{KeyHeader, Posted, respond};
-use crate::http::routing::{get, others};
-use crate::idempotency::Answer;
+use crate::http::operations::{Operations, operations};
+use crate::idempotency::IdempotentResponse;
 use crate::kinds::{ChannelKind, ErrorClass};
 use crate::paging::{self, Page};
 
-/// Registers the routes, relative to `/api/v1`.
-pub fn routes(cfg: &mut web::ServiceConfig) {
-    cfg.service(
-        web::resource("/dead-letters")
-            .route(get().to(list_dead_letters))
-            .default_service(others("GET, HEAD")),
-    )
-    .service(
-        web::resource("/dead-letters/drop")
-            .route(web::post().to(drop_dead_letters))
-            .default_service(others("POST")),
-    )
-    .service(
-        web::resource("/dead-letters/replays")
-            .route(get().to(list_replays))
-            .route(web::post().to(create_replay))
-            .default_service(others("GET, HEAD, POST")),
-    )
-    .service(
-        web::resource("/dead-letters/replays/{id}")
-            .route(get().to(get_replay))
-            .route(web::delete().to(cancel_replay))
-            .default_service(others("GET, HEAD, DELETE")),
-    )
-    .service(
-        web::resource("/dead-letters/{id}")
-            .route(get().to(get_dead_letter))
-            .route(web::delete().to(delete_dead_letter))
-            .default_service(others("GET, HEAD, DELETE")),
-    )
-    .service(
-        web::resource("/dead-letters/{id}/replay")
-            .route(web::post().to(replay_dead_letter))
-            .default_service(others("POST")),
-    );
+/// Returns the operations, each with its scope.
+pub fn operations() -> Operations {
+    operations![
+        list_dead_letters: DeadLettersRead,
+        drop_dead_letters: DeadLettersReplay,
+        list_replays: DeadLettersRead,
+        create_replay: DeadLettersReplay,
+        get_replay: DeadLettersRead,
+        cancel_replay: DeadLettersReplay,
+        get_dead_letter: DeadLettersRead,
+        delete_dead_letter: DeadLettersReplay,
+        replay_dead_letter: DeadLettersReplay,
+    ]
 }
 
-/// Which dead letters to list; all that is given must hold.
+/// The query parameters of the list of dead letters; all given conditions must hold.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
-    /// Only messages of this channel.
+    /// Lists only messages of this channel.
     #[param(value_type = Option<ChannelKind>, inline, nullable = false)]
     channel: Option<String>,
-    /// Only what failed for this reason.
+    /// Lists only dead letters of this class.
     #[param(value_type = Option<ErrorClass>, inline, nullable = false)]
     class: Option<String>,
-    /// Only messages of this mailing.
+    /// Lists only messages of this mailing.
     #[param(value_type = Option<MailingId>, inline, nullable = false)]
     mailing_id: Option<String>,
-    /// Only messages that this event caused.
+    /// Lists only messages that this event caused.
     #[param(value_type = Option<EventId>, inline, nullable = false)]
     event_id: Option<String>,
-    /// Only messages, or only events.
+    /// Lists only messages, or only events.
     #[param(value_type = Option<LetterKind>, inline, nullable = false)]
     kind: Option<String>,
-    /// RFC 3339: only what failed at this time or later.
+    /// RFC 3339; lists only failures at this time or later.
     #[param(value_type = Option<String>, format = DateTime, nullable = false)]
     failed_after: Option<String>,
-    /// RFC 3339: only what failed before this time.
+    /// RFC 3339; lists only failures before this time.
     #[param(value_type = Option<String>, format = DateTime, nullable = false)]
     failed_before: Option<String>,
-    /// How many to answer, 1 to 1000.
+    /// The largest number of items to return, 1 to 1000.
     #[param(minimum = 1, maximum = 1000, default = 50, value_type = Option<u32>, nullable = false)]
     limit: Option<String>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     #[param(nullable = false)]
     cursor: Option<String>,
 }
 
-/// Which dead letters; all that is given must hold, and nothing given means all.
+/// A filter of dead letters; all given conditions must hold. An empty filter matches all dead letters.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LetterFilterBody {
-    /// Only messages of this channel.
+    /// Matches only messages of this channel.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<ChannelKind>, nullable = false)]
     channel: Option<String>,
-    /// Only what failed for this reason.
+    /// Matches only dead letters of this class.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<ErrorClass>, nullable = false)]
     class: Option<String>,
-    /// Only messages of this mailing.
+    /// Matches only messages of this mailing.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<MailingId>, nullable = false)]
     mailing_id: Option<String>,
-    /// Only messages that this event caused.
+    /// Matches only messages that this event caused.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<EventId>, nullable = false)]
     event_id: Option<String>,
-    /// Only messages, or only events.
+    /// Matches only messages, or only events.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<LetterKind>, nullable = false)]
     kind: Option<String>,
-    /// RFC 3339: only what failed at this time or later.
+    /// RFC 3339; matches only failures at this time or later.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
     failed_after: Option<String>,
-    /// RFC 3339: only what failed before this time.
+    /// RFC 3339; matches only failures before this time.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
     failed_before: Option<String>,
 }
 
 impl LetterFilterBody {
-    /// The filter; complaints name the fields with `prefix`.
+    /// Validates the filter. Errors have the names of the fields with `prefix`.
     fn read(&self, prefix: &str) -> Result<LetterFilter> {
         fn id<T: std::str::FromStr>(text: &str) -> std::result::Result<T, String> {
             text.parse().map_err(|_| format!("`{text}` is not a UUID"))
@@ -158,35 +136,35 @@ impl LetterFilterBody {
     }
 }
 
-/// A replay to begin.
+/// The body of a new replay.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"filter": {"channel": "sms", "class": "exhausted"}, "rate_per_second": 200}))]
 pub struct ReplayBody {
-    /// Which letters.
+    /// The dead letters to replay.
     filter: LetterFilterBody,
-    /// How many a second at most, 0.1 to 100000; absent: what the service's settings say.
+    /// The highest rate in dead letters per second, 0.1 to 100000; the setting `REPLAY_RATE` if absent.
     #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false, minimum = 0.1, maximum = 100_000)]
     rate_per_second: Option<f64>,
 }
 
-/// What to drop.
+/// The dead letters to drop.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"filter": {"class": "gone"}}))]
 pub struct DropBody {
-    /// Which letters.
+    /// The filter of the dead letters to drop.
     filter: LetterFilterBody,
 }
 
 /// List dead letters
 ///
-/// Those that can be replayed, the last failure first.
+/// Lists the dead letters that can be replayed, the newest failure first.
 #[utoipa::path(get, path = "/api/v1/dead-letters", operation_id = "list_dead_letters", tag = "dead letters",
     params(ListQuery),
     responses(
-        (status = 200, description = "One page", body = Page<DeadLetter>),
+        (status = 200, description = "A page of dead letters", body = Page<DeadLetter>),
     ))]
 pub async fn list_dead_letters(
     service: web::Data<DeadLetters>,
@@ -203,11 +181,11 @@ pub async fn list_dead_letters(
 
 /// Read a dead letter
 ///
-/// With its message and all that was tried, or with what the event said.
+/// Returns a dead letter with its message and the attempts, or with its event.
 #[utoipa::path(get, path = "/api/v1/dead-letters/{id}", operation_id = "get_dead_letter", tag = "dead letters",
-    params(("id" = uuid::Uuid, Path, description = "The id of the message, or of the event's letter")),
+    params(("id" = uuid::Uuid, Path, description = "The id of the message, or of the event's dead letter")),
     responses(
-        (status = 200, description = "The letter", body = DeadLetterDetails),
+        (status = 200, description = "The dead letter", body = DeadLetterDetails),
     ))]
 pub async fn get_dead_letter(service: web::Data<DeadLetters>, id: web::Path<String>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(service.get(path_id(&id)?).await?))
@@ -215,14 +193,14 @@ pub async fn get_dead_letter(service: web::Data<DeadLetters>, id: web::Path<Stri
 
 /// Replay a dead letter
 ///
-/// Its message waits for a new attempt, under the same id and with its whole schedule of further attempts. However often
-/// this is asked, it is replayed once.
+/// Queues the message again, under the same id and with the whole schedule of retries; or accepts the event. Repeated
+/// calls replay a dead letter once.
 #[utoipa::path(post, path = "/api/v1/dead-letters/{id}/replay", operation_id = "replay_dead_letter",
     tag = "dead letters",
-    params(("id" = uuid::Uuid, Path, description = "The id of the message, or of the event's letter")),
+    params(("id" = uuid::Uuid, Path, description = "The id of the message, or of the event's dead letter")),
     responses(
-        (status = 200, description = "The message as it waits", body = ReplayedLetter),
-        (status = 409, description = "It cannot be replayed, or was already"),
+        (status = 200, description = "The replayed dead letter, with its queued message", body = ReplayedLetter),
+        (status = 409, description = "The dead letter cannot be replayed, or was replayed already"),
     ))]
 pub async fn replay_dead_letter(
     service: web::Data<DeadLetters>,
@@ -233,12 +211,12 @@ pub async fn replay_dead_letter(
 
 /// Drop a dead letter
 ///
-/// It cannot be replayed any more. Its message stays *failed*.
+/// Drops a dead letter, which can no longer be replayed. Its message stays *failed*.
 #[utoipa::path(delete, path = "/api/v1/dead-letters/{id}", operation_id = "delete_dead_letter",
     tag = "dead letters",
-    params(("id" = uuid::Uuid, Path, description = "The id of the message, or of the event's letter")),
+    params(("id" = uuid::Uuid, Path, description = "The id of the message, or of the event's dead letter")),
     responses(
-        (status = 204, description = "It is dropped"),
+        (status = 204, description = "The dead letter is dropped"),
     ))]
 pub async fn delete_dead_letter(
     service: web::Data<DeadLetters>,
@@ -250,13 +228,14 @@ pub async fn delete_dead_letter(
 
 /// Drop dead letters by a filter
 ///
-/// All that the filter lets through and that has failed by now.
+/// Drops the dead letters that match the filter and exist now.
 #[utoipa::path(post, path = "/api/v1/dead-letters/drop", operation_id = "delete_dead_letters",
     tag = "dead letters",
     request_body = DropBody,
     params(DryRunQuery),
     responses(
-        (status = 200, description = "How many there were; or, for a dry run, how many there are", body = DroppedLetters),
+        (status = 200, description = "The number of dropped dead letters, or in a dry run of matching ones",
+            body = DroppedLetters),
     ))]
 pub async fn drop_dead_letters(
     service: web::Data<DeadLetters>,
@@ -268,14 +247,15 @@ pub async fn drop_dead_letters(
 
 /// Replay dead letters by a filter
 ///
-/// In the background, the first failure first: all that the filter lets through and that has failed by now, each once,
-/// whatever happens to the service meanwhile. What cannot be replayed is counted by its reason, and stays.
+/// Replays, in the background, the dead letters that match the filter and exist now, the oldest failure first. Each one
+/// is replayed once, even if the service restarts meanwhile. Dead letters that cannot be replayed are counted by
+/// reason, and remain.
 #[utoipa::path(post, path = "/api/v1/dead-letters/replays", operation_id = "create_replay", tag = "dead letters",
     request_body = ReplayBody,
     params(DryRunQuery, KeyHeader),
     responses(
-        (status = 200, description = "For a dry run: the replay as it would be", body = Replay),
-        (status = 202, description = "The replay, and its address in `Location`", body = Replay,
+        (status = 200, description = "A dry run: the replay that would be created", body = Replay),
+        (status = 202, description = "The replay; its path is in `Location`", body = Replay,
             headers(("Location" = String, description = "The path of the replay"))),
     ))]
 pub async fn create_replay(
@@ -290,31 +270,32 @@ pub async fn create_replay(
     }
     wrong.finish()?;
     let filter = posted.value.filter.read("filter.")?;
-    let answer =
-        |made: &Replay| Answer::new(202, Some(format!("/api/v1/dead-letters/replays/{}", made.id)), made);
+    let answer = |made: &Replay| {
+        IdempotentResponse::new(202, Some(format!("/api/v1/dead-letters/replays/{}", made.id)), made)
+    };
     Ok(respond(service.create_replay(filter, rate, dry_run.mode(posted.key), answer).await?))
 }
 
-/// Which replays to list.
+/// The query parameters of the list of replays.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ReplaysQuery {
-    /// How many to answer, 1 to 1000.
+    /// The largest number of items to return, 1 to 1000.
     #[param(minimum = 1, maximum = 1000, default = 50, value_type = Option<u32>, nullable = false)]
     limit: Option<String>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     #[param(value_type = Option<ReplayId>, inline, nullable = false)]
     cursor: Option<String>,
 }
 
 /// List replays
 ///
-/// The newest first.
+/// Lists replays, the newest first.
 #[utoipa::path(get, path = "/api/v1/dead-letters/replays", operation_id = "list_replays", tag = "dead letters",
     params(ReplaysQuery),
     responses(
-        (status = 200, description = "One page", body = Page<Replay>),
+        (status = 200, description = "A page of replays", body = Page<Replay>),
     ))]
 pub async fn list_replays(
     service: web::Data<DeadLetters>,
@@ -329,7 +310,7 @@ pub async fn list_replays(
 #[utoipa::path(get, path = "/api/v1/dead-letters/replays/{id}", operation_id = "get_replay", tag = "dead letters",
     params(("id" = uuid::Uuid, Path, description = "The id of the replay")),
     responses(
-        (status = 200, description = "Where it is", body = Replay),
+        (status = 200, description = "The replay", body = Replay),
     ))]
 pub async fn get_replay(service: web::Data<DeadLetters>, id: web::Path<String>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(service.get_replay(path_id(&id)?).await?))
@@ -337,13 +318,13 @@ pub async fn get_replay(service: web::Data<DeadLetters>, id: web::Path<String>) 
 
 /// Cancel a replay
 ///
-/// What was replayed stays so; the other letters stay too.
+/// Cancels a running replay. The messages that it replayed are unaffected, and the other dead letters remain.
 #[utoipa::path(delete, path = "/api/v1/dead-letters/replays/{id}", operation_id = "cancel_replay",
     tag = "dead letters",
     params(("id" = uuid::Uuid, Path, description = "The id of the replay")),
     responses(
-        (status = 200, description = "The replay as it ended", body = Replay),
-        (status = 409, description = "It is over"),
+        (status = 200, description = "The cancelled replay", body = Replay),
+        (status = 409, description = "The replay has ended"),
     ))]
 pub async fn cancel_replay(service: web::Data<DeadLetters>, id: web::Path<String>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(service.cancel_replay(path_id(&id)?).await?))

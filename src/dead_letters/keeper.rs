@@ -1,46 +1,46 @@
-//! The keeper: closes letters that are too old, and shows how many are open.
+//! The keeper closes dead letters after their retention, and counts the open ones.
 
 use std::time::Duration;
 
 use super::model::{Closed, DeadLetter, LetterFilter};
-use super::repo::{self, Order};
+use super::repo::{self, DeadLetterOrder};
 use crate::clock::Clock;
 use crate::db::types::MessageId;
 use crate::db::{AnyConnection, Db};
 use crate::error::Result;
-use crate::lifecycle::{Shutdown, tidy};
-use crate::metrics::Metrics;
+use crate::lifecycle::{Shutdown, run_periodically};
+use crate::runtime::Runtime;
 
-/// Between two looks.
+/// The interval of the checks.
 const LOOK: Duration = Duration::from_secs(15);
 const CLOSED_AT_ONCE: i64 = 1000;
 
-/// Closes up to a thousand letters that failed so long ago; answers how many there were.
+/// Closes up to a thousand dead letters that failed more than `keep` ago. Returns the number of closed dead letters.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub async fn close_old(db: &Db, clock: &Clock, keep: Duration) -> Result<usize> {
     let now = clock.now();
     let filter = LetterFilter { failed_before: Some(now.minus(keep)), ..LetterFilter::default() };
     let work = move |c: &mut AnyConnection| {
-        let old = repo::list(c, &filter, (Order::OldestFirst, None), CLOSED_AT_ONCE)?;
+        let old = repo::list(c, &filter, (DeadLetterOrder::OldestFirst, None), CLOSED_AT_ONCE)?;
         if old.is_empty() {
             return Ok(0);
         }
         let ids: Vec<MessageId> = old.iter().map(|letter: &DeadLetter| letter.id).collect();
         repo::close(c, &ids, Closed::Expired, now)
     };
-    // looked at before writing: usually there is nothing
+    // a read first, since usually no dead letter is old enough and closing is a write
     let first = LetterFilter { failed_before: Some(now.minus(keep)), ..LetterFilter::default() };
-    if db.read(move |c| repo::list(c, &first, (Order::OldestFirst, None), 1)).await?.is_empty() {
+    if db.read(move |c| repo::list(c, &first, (DeadLetterOrder::OldestFirst, None), 1)).await?.is_empty() {
         return Ok(0);
     }
     db.write(work).await
 }
 
-/// Closes letters when they are older than `keep`, until the shutdown.
-pub async fn keep((db, clock, metrics): (Db, Clock, Metrics), keep: Duration, shutdown: Shutdown) {
-    tidy(shutdown, LOOK, || async {
+/// Closes dead letters that are older than `keep`, and updates the gauge of open ones, until the shutdown.
+pub async fn keep(Runtime { db, clock, metrics, .. }: Runtime, keep: Duration, shutdown: Shutdown) {
+    run_periodically(shutdown, LOOK, || async {
         match close_old(&db, &clock, keep).await {
             Ok(count) if count > 0 => {
                 metrics.closed_letters(Closed::Expired.as_str(), u64::try_from(count).unwrap_or(u64::MAX));

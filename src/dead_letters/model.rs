@@ -1,4 +1,4 @@
-//! Dead letters and their replays, as the API shows them.
+//! Dead letters and their replays, with their JSON form in the API.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,39 +12,39 @@ use crate::kinds::{ChannelKind, ErrorClass, coded_enum};
 use crate::messages::model::MessageWithAttempts;
 
 coded_enum! {
-    /// What a dead letter is.
+    /// The kind of a dead letter.
     LetterKind {
         /// A message that failed.
         Message = 1 "message",
-        /// An event that could not be taken.
+        /// An event that could not be accepted.
         Event = 2 "event",
     }
 }
 
 coded_enum! {
-    /// Why nobody can replay a letter any more.
+    /// The reason why a dead letter can no longer be replayed.
     Closed {
-        /// Somebody dropped it.
+        /// A caller dropped it.
         Dropped = 1 "dropped",
-        /// It was kept for long enough.
+        /// Its retention ended.
         Expired = 2 "expired",
     }
 }
 
 coded_enum! {
-    /// Where a replay of many is.
+    /// The status of a replay by filter.
     ReplayStatus {
-        /// Some letters are still to be replayed.
+        /// It has not processed all of its dead letters.
         Running = 1 "running",
-        /// It came to the end.
+        /// It has processed all of its dead letters.
         Finished = 2 "finished",
-        /// Somebody stopped it; what was replayed stays so.
+        /// A caller cancelled it; the messages that it replayed are unaffected.
         Cancelled = 3 "cancelled",
     }
 }
 
 coded_enum! {
-    /// Why a letter cannot be replayed now.
+    /// The reason why a dead letter cannot be replayed now.
     Refusal {
         /// The window of its mailing has closed.
         WindowClosed = 1 "window_closed",
@@ -52,109 +52,109 @@ coded_enum! {
         Cancelled = 2 "cancelled",
         /// The notification's `expires_at` has passed.
         Expired = 3 "expired",
-        /// The client is gone, or still has no address on the channel.
+        /// The client was deleted, or still has no address on the channel.
         Unreachable = 4 "unreachable",
-        /// The event still cannot be taken.
+        /// The event was refused again.
         Event = 5 "event",
     }
 }
 
 impl Refusal {
-    /// The same as a sentence.
+    /// Returns the reason as a clause for a problem's detail.
     pub fn why(self) -> &'static str {
         match self {
-            Self::WindowClosed => "the window of its mailing has closed, and nothing is sent outside it",
+            Self::WindowClosed => "the window of its mailing has closed",
             Self::Cancelled => "its mailing was cancelled",
             Self::Expired => "its expires_at has passed",
-            Self::Unreachable => "its client is gone, or still has no address on the channel",
-            Self::Event => "the event still cannot be taken",
+            Self::Unreachable => "its client was deleted, or still has no address on the channel",
+            Self::Event => "the event was refused again",
         }
     }
 }
 
-/// A message that failed, or an event that could not be taken.
+/// A message that failed, or an event that could not be accepted.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct DeadLetter {
-    /// The message's id; an event's letter has one of its own.
+    /// The message's id. The dead letter of an event has an id of its own.
     pub id: MessageId,
-    /// What it is.
+    /// A message or an event.
     pub kind: LetterKind,
-    /// Why it failed.
+    /// The class of the failure.
     pub class: ErrorClass,
-    /// The same in words.
-    #[schema(example = "the provider refused it (HTTP 400)")]
+    /// The reason of the failure.
+    #[schema(example = "the provider returned 400 Bad Request")]
     pub error: String,
-    /// When it failed.
+    /// The time of the failure.
     #[schema(value_type = String, format = DateTime)]
     pub failed_at: Timestamp,
-    /// How the message was to go out; null for an event.
+    /// The channel of the message; null for an event.
     pub channel: Option<ChannelKind>,
-    /// The mailing that the message is of.
+    /// The mailing that the message belongs to.
     pub mailing_id: Option<MailingId>,
     /// The event that caused the message.
     pub event_id: Option<EventId>,
 }
 
 impl DeadLetter {
-    /// Its place in the order in which letters failed.
-    pub fn place(&self) -> Place {
-        Place { at: self.failed_at, id: self.id }
+    /// Returns its position in lists, which are ordered by the time of the failure.
+    pub fn place(&self) -> DeadLetterPosition {
+        DeadLetterPosition { at: self.failed_at, id: self.id }
     }
 }
 
-/// A letter with everything that is known of it.
+/// A dead letter with its message or event, and its replays.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct DeadLetterDetails {
-    /// The letter.
+    /// The dead letter.
     #[serde(flatten)]
     pub letter: DeadLetter,
-    /// The message with all its attempts; null for an event.
+    /// The message with its attempts; null for an event.
     pub message: Option<MessageWithAttempts>,
-    /// What the event said; null for a message.
+    /// The event; null for a message.
     pub event: Option<DeadEvent>,
-    /// When it was replayed before, the first time first.
+    /// Its previous replays, the oldest first.
     pub replays: Vec<ReplayOfOne>,
 }
 
-/// A time that a message was replayed.
+/// One replay of a message.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct ReplayOfOne {
-    /// When.
+    /// The time of the replay.
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
-    /// How many attempts had been made.
+    /// The number of attempts before the replay.
     #[schema(minimum = 0)]
     pub attempts: i16,
-    /// The replay of many that it was a part of.
+    /// The replay by filter that it was part of.
     pub replay_id: Option<ReplayId>,
 }
 
-/// An event that could not be taken.
+/// An event that could not be accepted.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct DeadEvent {
-    /// The id of its letter.
+    /// The id of its dead letter.
     #[serde(skip)]
     pub id: MessageId,
-    /// Where it came from: the code of the event's source.
+    /// The code of the event's source.
     #[serde(skip)]
     pub source: i16,
-    /// What it was published under.
+    /// The NATS subject, or the topic, partition and offset of the Kafka record.
     #[schema(example = "orders.created")]
     pub subject: String,
-    /// The sender's own id for it.
+    /// The sender's id of the event.
     pub key: Option<String>,
-    /// Its type, where a header of the broker named it.
+    /// The event's type, if a header of the broker's record names it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub name: Option<String>,
-    /// What it said; bytes that are no UTF-8 are shown as U+FFFD.
+    /// The event's body. Bytes that are not UTF-8 are replaced by U+FFFD.
     #[serde(serialize_with = "as_text")]
     #[schema(value_type = String)]
     pub body: Vec<u8>,
-    /// How many times it was tried.
+    /// The number of tries.
     #[schema(minimum = 0)]
     pub tries: i32,
-    /// When it came in.
+    /// The time at which it was received.
     #[schema(value_type = String, format = DateTime)]
     pub received_at: Timestamp,
 }
@@ -163,93 +163,94 @@ fn as_text<S: serde::Serializer>(bytes: &[u8], serializer: S) -> Result<S::Ok, S
     serializer.serialize_str(&String::from_utf8_lossy(bytes))
 }
 
-/// An event to be kept as a dead letter.
+/// An event to store as a dead letter.
 #[derive(Debug, Clone)]
 pub struct NewDeadEvent {
-    /// The same whenever the same event is given up: it is kept once.
+    /// The id, which is derived from the event, so that the same event is stored once.
     pub id: MessageId,
     /// The code of the event's source.
     pub source: i16,
-    /// What it was published under.
+    /// The NATS subject, or the topic, partition and offset of the Kafka record.
     pub subject: String,
-    /// The sender's own id for it.
+    /// The sender's id of the event.
     pub key: Option<String>,
-    /// Its type, where a header of the broker named it.
+    /// The event's type, if a header of the broker's record names it.
     pub name: Option<String>,
-    /// What it said.
+    /// The event's body.
     pub body: Vec<u8>,
-    /// How many times it was tried.
+    /// The number of tries.
     pub tries: i32,
-    /// Why it could not be taken, in words that repeat nothing of it.
+    /// The reason why it could not be accepted.
     pub error: String,
-    /// When it came in.
+    /// The time at which it was received.
     pub received_at: Timestamp,
 }
 
-/// A letter that was replayed.
+/// A replayed dead letter.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct ReplayedLetter {
-    /// The letter's id.
+    /// The id of the dead letter.
     pub id: MessageId,
-    /// What it was.
+    /// A message or an event.
     pub kind: LetterKind,
-    /// The message, which waits again; null for an event.
+    /// The message, which is queued again; null for an event.
     pub message: Option<MessageWithAttempts>,
 }
 
-/// Which letters; all that is given must hold.
+/// A filter of dead letters; all given conditions must hold.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct LetterFilter {
-    /// Of this channel.
+    /// Messages of this channel.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub channel: Option<ChannelKind>,
-    /// That failed for this reason.
+    /// Dead letters of this class.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub class: Option<ErrorClass>,
-    /// Of this mailing.
+    /// Messages of this mailing.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub mailing_id: Option<MailingId>,
-    /// That this event caused.
+    /// Messages that this event caused.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub event_id: Option<EventId>,
-    /// Messages, or events.
+    /// Only messages, or only events.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub kind: Option<LetterKind>,
-    /// That failed at this time or later.
+    /// Failures at this time or later.
     #[serde(default, deserialize_with = "stored_time", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
     pub failed_after: Option<Timestamp>,
-    /// That failed before this time.
+    /// Failures before this time.
     #[serde(default, deserialize_with = "stored_time", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
     pub failed_before: Option<Timestamp>,
 }
 
-/// As [`Timestamp`] writes itself.
+/// Deserializes a time in the form in which [`Timestamp`] is serialized.
 fn stored_time<'de, D: serde::Deserializer<'de>>(reader: D) -> Result<Option<Timestamp>, D::Error> {
     let at = Option::<chrono::DateTime<chrono::Utc>>::deserialize(reader)?;
     Ok(at.map(Timestamp::from_datetime))
 }
 
-/// A part of the letters that a filter lets through, which stand together in the order of their failures.
+/// A part of the dead letters that match a filter. An index holds each part in the order of the failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Walk {
-    /// Whatever their channel and class.
+    /// Dead letters of every channel and class.
     All,
-    /// Messages of this channel that failed for this reason.
+    /// Messages of this channel and class.
     Kind(ChannelKind, ErrorClass),
     /// Events.
     Events,
 }
 
 impl LetterFilter {
-    /// Where to look for them, each part a walk along an index: those of one mailing or event stand together, those of one
-    /// channel or class do so for each pair of both.
+    /// Returns the index walks that find the matching dead letters. The dead letters of one mailing or event are
+    /// adjacent in an index. The dead letters of one channel or class are adjacent for each pair of a channel and a
+    /// class.
     pub fn walks(&self) -> Vec<Walk> {
         let of_messages = |class: &ErrorClass| *class != ErrorClass::Poison;
         let may_be_event = self.kind != Some(LetterKind::Message)
@@ -278,22 +279,22 @@ impl LetterFilter {
     }
 }
 
-/// A letter's place in the order in which letters failed.
+/// The position of a dead letter in the order of the failures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Place {
-    /// When it failed.
+pub struct DeadLetterPosition {
+    /// The time of the failure.
     pub at: Timestamp,
-    /// Among those that failed then.
+    /// The id, which orders dead letters of the same time.
     pub id: MessageId,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for DeadLetterPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}", self.at.micros(), self.id)
     }
 }
 
-impl FromStr for Place {
+impl FromStr for DeadLetterPosition {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
@@ -303,39 +304,39 @@ impl FromStr for Place {
     }
 }
 
-/// Replays all that a filter lets through and that had failed when it was asked for, in the background.
+/// A replay by filter. It replays, in the background, the matching dead letters that existed when it was created.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Replay {
-    /// Its id.
+    /// The id.
     pub id: ReplayId,
-    /// Where it is.
+    /// The status.
     pub status: ReplayStatus,
-    /// Which letters.
+    /// The dead letters to replay.
     pub filter: LetterFilter,
-    /// How many a second at most.
+    /// The highest rate, in dead letters per second.
     #[schema(example = 500.0)]
     pub rate_per_second: f64,
-    /// How many wait again.
+    /// The number of dead letters that were replayed.
     #[schema(minimum = 0)]
     pub replayed: i64,
-    /// How many could not be, and stay; the sum of `refusals`.
+    /// The number of dead letters that could not be replayed and remain: the sum of `refusals`.
     #[schema(minimum = 0)]
     pub refused: i64,
-    /// How many could not be, by the reason.
+    /// The number of dead letters that could not be replayed, by the reason.
     #[schema(value_type = BTreeMap<String, i64>, example = json!({"window_closed": 12}))]
     pub refusals: BTreeMap<Refusal, i64>,
-    /// When it was asked for: what fails later is no part of it.
+    /// The time of its creation. Later failures are not part of it.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// When it came to its end.
+    /// The time at which it finished or was cancelled.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<Timestamp>,
 }
 
-/// What was dropped by a filter.
+/// The result of dropping dead letters by a filter.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct DroppedLetters {
-    /// How many letters.
+    /// The number of dropped dead letters.
     #[schema(minimum = 0)]
     pub dropped: i64,
 }
@@ -360,7 +361,7 @@ mod tests {
     }
 
     proptest! {
-        /// Each letter that could pass the filter is found on exactly one of its walks.
+        /// Checks that exactly one walk finds each dead letter that may match the filter.
         #[test]
         fn walks_cover_what_the_filter_lets_through_once(filter in any_filter(), channel in 0..6usize, class in 0..6usize) {
             let (channel, class) = (ChannelKind::ALL[channel], ErrorClass::ALL[class]);
@@ -391,8 +392,11 @@ mod tests {
         };
         let text = serde_json::to_string(&filter).unwrap();
         assert_eq!(serde_json::from_str::<LetterFilter>(&text).unwrap(), filter);
-        let place = Place { at: Timestamp::from_micros(1_790_000_000_123_456), id: MessageId::new() };
+        let place =
+            DeadLetterPosition { at: Timestamp::from_micros(1_790_000_000_123_456), id: MessageId::new() };
         assert_eq!(place.to_string().parse(), Ok(place));
-        assert!("nope".parse::<Place>().is_err() && "1.2".parse::<Place>().is_err());
+        assert!(
+            "nope".parse::<DeadLetterPosition>().is_err() && "1.2".parse::<DeadLetterPosition>().is_err()
+        );
     }
 }

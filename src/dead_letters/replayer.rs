@@ -1,4 +1,4 @@
-//! The replayer: brings the replays of many to their end, each at its rate.
+//! The replayer runs replays by filter, each at its rate.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,44 +8,45 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::model::DeadLetter;
-use super::repo::many::{self, Step, Turn};
+use super::repo::many::{self, ReplayStep, ReplayTurn};
 use super::repo::{self, one};
-use super::usecase::{TakeEvent, Told};
+use super::usecase::{ReplayNotifiers, TakeEvent};
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::db::types::{NodeId, ReplayId};
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::lifecycle::Shutdown;
+use crate::runtime::Runtime;
 
-/// Letters replayed in one transaction at most.
+/// The most dead letters per transaction.
 const AT_ONCE: f64 = 500.0;
-/// How often a step is made, as far as a whole number of letters allows.
+/// The interval of the steps, rounded to a whole number of dead letters.
 const STEP: Duration = Duration::from_millis(500);
-/// For how long after a step the replay is this node's, beyond the time of the next one.
+/// The time for which a node's claim on a replay lasts beyond its next step.
 const TURN: Duration = Duration::from_secs(5);
-/// Behind its schedule by more than this a replay begins it anew: a burst helps nobody.
+/// A replay that is later than this restarts its schedule instead of catching up with a burst.
 const LAG: Duration = Duration::from_secs(1);
 
-/// Replays what was asked for, one step after another.
+/// Runs the replays step by step.
 pub struct Replayer {
     db: Db,
     clock: Clock,
-    told: Told,
+    told: ReplayNotifiers,
     events: Arc<dyn TakeEvent>,
     wake: Arc<Notify>,
     poll: Duration,
-    /// Who this is, to the other nodes.
+    /// The id under which it claims replays.
     node: NodeId,
-    /// When the next step of each replay is.
+    /// The time of the next step of each replay.
     schedule: HashMap<ReplayId, Instant>,
 }
 
 impl Replayer {
-    /// Over this database; it looks for replays when it is woken, and each `poll`.
+    /// Creates a replayer. It looks for replays on `wake`, and at least every `poll`.
     pub fn new(
-        (db, clock): (Db, Clock),
-        told: Told,
+        Runtime { db, clock, .. }: Runtime,
+        told: ReplayNotifiers,
         events: Arc<dyn TakeEvent>,
         (wake, poll): (Arc<Notify>, Duration),
     ) -> Self {
@@ -64,10 +65,10 @@ impl Replayer {
         }
     }
 
-    /// One step of each replay whose turn it is; answers how long there is nothing to do.
+    /// Executes one step of each replay that is due. Returns the time to wait before the next call.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn run_once(&mut self) -> Result<Duration> {
         let running = self.db.read(many::running).await?;
         self.schedule.retain(|id, _| running.iter().any(|(known, _)| known == id));
@@ -75,7 +76,7 @@ impl Replayer {
         for (id, rate) in running {
             let now = Instant::now();
             let planned = self.schedule.get(&id).copied().unwrap_or(now);
-            // on an absolute schedule, so that what a step takes is not added to it
+            // an absolute schedule, so that the duration of a step is not added to the interval
             let due = if now.duration_since(planned) > LAG { now } else { planned };
             if due > now {
                 pause = pause.min(due - now);
@@ -96,32 +97,33 @@ impl Replayer {
         Ok(pause)
     }
 
-    /// One step; answers how many letters it took, or nothing when the replay is over or another node's.
+    /// Executes one step. Returns the number of dead letters that count towards the rate, or `None` if the replay has
+    /// ended or another node has claimed it.
     async fn step(&self, id: ReplayId, limit: f64, rate: f64) -> Result<Option<usize>> {
         let now = self.clock.now();
         let until = now.plus(TURN + Duration::from_secs_f64(limit / rate));
-        let turn = Turn { id, node: self.node, until };
+        let turn = ReplayTurn { id, node: self.node, until };
         // 1 to 500
         let limit = limit as i64;
         match self.db.write(move |c| many::step(c, turn, limit, now)).await? {
-            Step::NotOurs => Ok(None),
-            Step::Did(done) => Ok(Some(self.tell(&done))),
-            Step::Finished(done) => {
+            ReplayStep::NotOurs => Ok(None),
+            ReplayStep::Did(done) => Ok(Some(self.tell(&done))),
+            ReplayStep::Finished(done) => {
                 self.tell(&done);
-                tracing::info!(replay = %id, "a replay of dead letters is finished");
+                tracing::info!(replay = %id, "replay of dead letters finished");
                 Ok(None)
             }
-            Step::Event(letter) => self.take(turn, letter).await,
+            ReplayStep::Event(letter) => self.take(turn, letter).await,
         }
     }
 
-    fn tell(&self, done: &one::Done) -> usize {
+    fn tell(&self, done: &one::ReplayOutcome) -> usize {
         failpoint::reach("replay-after-commit");
         self.told.of(done);
         done.replayed.len()
     }
 
-    async fn take(&self, turn: Turn, letter: DeadLetter) -> Result<Option<usize>> {
+    async fn take(&self, turn: ReplayTurn, letter: DeadLetter) -> Result<Option<usize>> {
         let id = letter.id;
         let is_taken = match self.db.read(move |c| repo::find_event(c, id)).await? {
             Some(event) => match self.events.take(event).await {

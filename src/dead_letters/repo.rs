@@ -1,4 +1,4 @@
-//! Statements on dead letters. Replaying them is in [`one`], by the thousand in [`many`].
+//! Queries on dead letters. [`one`] replays given dead letters, and [`many`] replays by a filter.
 
 pub mod many;
 pub mod one;
@@ -9,7 +9,7 @@ use crate::db::AnyConnection;
 use crate::db::schema::{dead_event, dead_letter};
 use crate::db::types::{EventId, MailingId, MessageId, Timestamp};
 use crate::dead_letters::model::{
-    Closed, DeadEvent, DeadLetter, LetterFilter, LetterKind, NewDeadEvent, Place, Walk,
+    Closed, DeadEvent, DeadLetter, DeadLetterPosition, LetterFilter, LetterKind, NewDeadEvent, Walk,
 };
 use crate::error::Result;
 use crate::kinds::{ChannelKind, ErrorClass};
@@ -44,39 +44,39 @@ impl TryFrom<Row> for DeadLetter {
     }
 }
 
-/// The order of letters, by when they failed.
+/// The order of dead letters, by the time of the failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// The first failure first.
+pub enum DeadLetterOrder {
+    /// The oldest failure first.
     OldestFirst,
-    /// The last failure first.
+    /// The newest failure first.
     NewestFirst,
 }
 
-/// A letter that is open.
+/// Returns the open dead letter with this id.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn find(c: &mut AnyConnection, id: MessageId) -> Result<Option<DeadLetter>> {
     let open = dead_letter::table.find(id).filter(dead_letter::closed_at.is_null());
     let row: Option<Row> = open.select(Row::as_select()).first(c).optional()?;
     row.map(DeadLetter::try_from).transpose()
 }
 
-/// Why a letter is closed, if it is.
+/// Returns the reason why a dead letter is closed, or `None` if it is open or does not exist.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn closed(c: &mut AnyConnection, id: MessageId) -> Result<Option<Closed>> {
     let code: Option<Option<i16>> =
         dead_letter::table.find(id).select(dead_letter::closed).first(c).optional()?;
     code.flatten().map(Closed::from_code).transpose()
 }
 
-/// What an event's letter said.
+/// Returns the event of a dead letter.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn find_event(c: &mut AnyConnection, id: MessageId) -> Result<Option<DeadEvent>> {
     type Fields = (MessageId, i16, String, Option<String>, Option<String>, Vec<u8>, i32, Timestamp);
     let found: Option<Fields> = dead_event::table
@@ -105,14 +105,14 @@ pub fn find_event(c: &mut AnyConnection, id: MessageId) -> Result<Option<DeadEve
     }))
 }
 
-/// Up to `limit` open letters beyond a place, in the order of their failures.
+/// Returns up to `limit` open dead letters after a position, in the order of their failures.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn list(
     c: &mut AnyConnection,
     filter: &LetterFilter,
-    (order, after): (Order, Option<Place>),
+    (order, after): (DeadLetterOrder, Option<DeadLetterPosition>),
     limit: i64,
 ) -> Result<Vec<DeadLetter>> {
     let walks = filter.walks();
@@ -122,7 +122,7 @@ pub fn list(
     }
     if walks.len() > 1 {
         rows.sort_by_key(|row| (row.failed_at, row.id));
-        if order == Order::NewestFirst {
+        if order == DeadLetterOrder::NewestFirst {
             rows.reverse();
         }
         rows.truncate(usize::try_from(limit).unwrap_or(usize::MAX));
@@ -134,7 +134,7 @@ fn walk(
     c: &mut AnyConnection,
     filter: &LetterFilter,
     part: Walk,
-    (order, after): (Order, Option<Place>),
+    (order, after): (DeadLetterOrder, Option<DeadLetterPosition>),
     limit: i64,
 ) -> Result<Vec<Row>> {
     let mut query = dead_letter::table
@@ -177,27 +177,27 @@ fn walk(
     if let Some(at) = filter.failed_before {
         query = query.filter(dead_letter::failed_at.lt(at));
     }
-    // the first condition bounds the walk; the second leaves out those that failed at the same time
+    // the first condition bounds the index walk; the second skips those of the same time that were already returned
     query = match (order, after) {
         (_, None) => query,
-        (Order::OldestFirst, Some(Place { at, id })) => query
+        (DeadLetterOrder::OldestFirst, Some(DeadLetterPosition { at, id })) => query
             .filter(dead_letter::failed_at.ge(at))
             .filter(dead_letter::failed_at.gt(at).or(dead_letter::id.gt(id))),
-        (Order::NewestFirst, Some(Place { at, id })) => query
+        (DeadLetterOrder::NewestFirst, Some(DeadLetterPosition { at, id })) => query
             .filter(dead_letter::failed_at.le(at))
             .filter(dead_letter::failed_at.lt(at).or(dead_letter::id.lt(id))),
     };
     query = match order {
-        Order::OldestFirst => query.order((dead_letter::failed_at, dead_letter::id)),
-        Order::NewestFirst => query.order((dead_letter::failed_at.desc(), dead_letter::id.desc())),
+        DeadLetterOrder::OldestFirst => query.order((dead_letter::failed_at, dead_letter::id)),
+        DeadLetterOrder::NewestFirst => query.order((dead_letter::failed_at.desc(), dead_letter::id.desc())),
     };
     Ok(query.load(c)?)
 }
 
-/// Keeps an event that could not be taken; answers whether it was not kept before.
+/// Stores an event that could not be accepted. Returns false if it was stored before.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn bury_event(c: &mut AnyConnection, new: &NewDeadEvent, now: Timestamp) -> Result<bool> {
     let known: Option<MessageId> =
         dead_letter::table.find(new.id).select(dead_letter::id).first(c).optional()?;
@@ -227,10 +227,10 @@ pub fn bury_event(c: &mut AnyConnection, new: &NewDeadEvent, now: Timestamp) -> 
     Ok(true)
 }
 
-/// The event was taken after all: its letter goes. Answers whether it was there.
+/// Deletes the dead letter of an event that was accepted. Returns false if there was none.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn forget_event(c: &mut AnyConnection, id: MessageId) -> Result<bool> {
     let open = dead_letter::table.find(id).filter(dead_letter::closed_at.is_null());
     let gone = diesel::delete(open).execute(c)? > 0;
@@ -240,23 +240,22 @@ pub fn forget_event(c: &mut AnyConnection, id: MessageId) -> Result<bool> {
     Ok(gone)
 }
 
-/// Closes those of these letters that are open; answers how many there were. A message's stays as the record of what
-/// failed.
+/// Closes the open ones of these dead letters, and returns their number. A message's dead letter remains as the record
+/// of its failure.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn close(c: &mut AnyConnection, ids: &[MessageId], why: Closed, now: Timestamp) -> Result<usize> {
     let held = hold(c, ids)?;
     let closed = diesel::update(dead_letter::table.filter(dead_letter::id.eq_any(&held)))
         .set((dead_letter::closed_at.eq(Some(now)), dead_letter::closed.eq(Some(why.code()))))
         .execute(c)?;
-    // nobody needs the text any more
     diesel::delete(dead_event::table.filter(dead_event::id.eq_any(&held))).execute(c)?;
     Ok(closed)
 }
 
-/// Those of these letters that are open, held until the transaction ends, in one order: two transactions never wait for
-/// each other.
+/// Locks the open ones of these dead letters until the transaction ends, and returns their ids. All transactions lock
+/// in the order of the ids, so that there is no deadlock.
 fn hold(c: &mut AnyConnection, ids: &[MessageId]) -> Result<Vec<MessageId>> {
     let open = dead_letter::table
         .filter(dead_letter::id.eq_any(ids))
@@ -269,10 +268,10 @@ fn hold(c: &mut AnyConnection, ids: &[MessageId]) -> Result<Vec<MessageId>> {
     }
 }
 
-/// How many letters are open.
+/// Returns the number of open dead letters.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn count(c: &mut AnyConnection) -> Result<i64> {
     Ok(dead_letter::table.filter(dead_letter::closed_at.is_null()).count().get_result(c)?)
 }

@@ -1,4 +1,4 @@
-//! What can be done with dead letters.
+//! The use cases of dead letters.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,59 +7,60 @@ use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
 use super::model::{
-    Closed, DeadEvent, DeadLetter, DeadLetterDetails, DroppedLetters, LetterFilter, LetterKind, NewDeadEvent,
-    Place, Refusal, Replay, ReplayOfOne, ReplayStatus, ReplayedLetter,
+    Closed, DeadEvent, DeadLetter, DeadLetterDetails, DeadLetterPosition, DroppedLetters, LetterFilter,
+    LetterKind, NewDeadEvent, Refusal, Replay, ReplayOfOne, ReplayStatus, ReplayedLetter,
 };
-use super::repo::{self, Order, many, one};
+use super::repo::{self, DeadLetterOrder, many, one};
 use crate::clock::Clock;
 use crate::db::types::{MessageId, ReplayId, Timestamp};
 use crate::db::{AnyConnection, Db};
 use crate::error::{Error, Result};
-use crate::idempotency::{self, Answer, Made, Mode};
+use crate::idempotency::{self, Created, IdempotentResponse, Mode};
 use crate::live::Live;
 use crate::mailings::usecase::Wakeup;
 use crate::messages;
 use crate::messages::model::MessageWithAttempts;
 use crate::metrics::Metrics;
-use crate::notifications::usecase::Arrivals;
+use crate::notifications::usecase::NewMessageNotifier;
 use crate::paging;
+use crate::runtime::Runtime;
 
-/// Letters that are dropped in one transaction.
+/// The most dead letters that are dropped in one transaction.
 const DROPPED_AT_ONCE: i64 = 1000;
 
-/// Takes an event that could not be taken before.
+/// Accepts events that were refused before.
 pub trait TakeEvent: Send + Sync {
-    /// Takes it; it may have been taken already, by a process that died before it could say so.
+    /// Accepts an event. A process that crashed before it deleted the dead letter may already have accepted it.
     ///
     /// # Errors
-    /// [`Error::Conflict`] or [`Error::Invalid`] when it still cannot be taken; it stays then.
+    /// [`Error::Conflict`] or [`Error::Invalid`] if it is refused again; its dead letter remains.
     fn take(&self, event: DeadEvent) -> BoxFuture<'static, Result<()>>;
 }
 
-/// Puts an event that could not be taken among the dead letters, once; answers after the commit.
+/// Stores an event that could not be accepted as a dead letter, once. Returns after the commit.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub async fn bury(db: &Db, event: NewDeadEvent, now: Timestamp) -> Result<()> {
     db.write(move |c| repo::bury_event(c, &event, now)).await.map(drop)
 }
 
-/// Who is told when messages wait again.
+/// Notifies the other parts of the service of replayed messages.
 #[derive(Clone)]
-pub struct Told {
-    /// Of mailings that go on.
+pub struct ReplayNotifiers {
+    /// Notified of mailings that run again.
     pub wakeup: Arc<dyn Wakeup>,
-    /// Of messages that are due.
-    pub arrivals: Arc<dyn Arrivals>,
-    /// Of what became of notifications.
+    /// Notified of due messages.
+    pub arrivals: Arc<dyn NewMessageNotifier>,
+    /// Publishes the status changes of notifications.
     pub live: Live,
-    /// What is counted.
+    /// Counts replays.
     pub metrics: Metrics,
 }
 
-impl Told {
-    /// Tells of what was replayed, once it is on disk.
-    pub fn of(&self, done: &one::Done) {
+impl ReplayNotifiers {
+    /// Publishes the result of a replay; called after its commit.
+    pub fn of(&self, done: &one::ReplayOutcome) {
         if done.replayed.is_empty() {
             return;
         }
@@ -74,50 +75,51 @@ impl Told {
     }
 }
 
-/// The dead letters.
+/// The dead letters of one database.
 #[derive(Clone)]
 pub struct DeadLetters {
     db: Db,
     clock: Clock,
-    told: Told,
+    told: ReplayNotifiers,
     events: Arc<dyn TakeEvent>,
     /// Wakes the replayer of this node, if it has one.
     replayer: Arc<Notify>,
-    /// How many letters a second a replay takes that does not say.
+    /// The default rate of a replay by filter, in dead letters per second.
     rate: f64,
 }
 
 impl DeadLetters {
-    /// Over this database. `replayer` is woken for each new replay, which goes at `rate` unless it says otherwise.
+    /// Creates the service. `replayer` is woken for each new replay by filter, whose default rate is `rate`.
     pub fn new(
-        (db, clock): (Db, Clock),
-        told: Told,
+        Runtime { db, clock, .. }: Runtime,
+        told: ReplayNotifiers,
         events: Arc<dyn TakeEvent>,
         (replayer, rate): (Arc<Notify>, f64),
     ) -> Self {
         Self { db, clock, told, events, replayer, rate }
     }
 
-    /// A page of the open letters that `filter` lets through, the last failure first; and where the next one begins.
+    /// Returns a page of the open dead letters that match `filter`, the newest failure first, and the cursor of the
+    /// next page.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn list(
         &self,
         filter: LetterFilter,
-        after: Option<Place>,
+        after: Option<DeadLetterPosition>,
         limit: i64,
-    ) -> Result<(Vec<DeadLetter>, Option<Place>)> {
+    ) -> Result<(Vec<DeadLetter>, Option<DeadLetterPosition>)> {
         let read = move |c: &mut AnyConnection| {
-            let part = |after: Option<&Place>, count| {
-                repo::list(c, &filter, (Order::NewestFirst, after.copied()), count)
+            let part = |after: Option<&DeadLetterPosition>, count| {
+                repo::list(c, &filter, (DeadLetterOrder::NewestFirst, after.copied()), count)
             };
             paging::page_of(limit, after, part, DeadLetter::place)
         };
         self.db.read(read).await
     }
 
-    /// An open letter with everything that is known of it.
+    /// Returns an open dead letter with its message or event, and its replays.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -137,10 +139,10 @@ impl DeadLetters {
         self.db.read(read).await
     }
 
-    /// Replays one letter: its message waits for a new attempt under the same id, or its event is taken.
+    /// Replays a dead letter: its message is queued again under the same id, or its event is accepted.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it cannot be replayed, or was already; [`Error::NotFound`].
+    /// [`Error::Conflict`] if it cannot be replayed, or was replayed before; [`Error::NotFound`].
     pub async fn replay(&self, id: MessageId) -> Result<ReplayedLetter> {
         let now = self.clock.now();
         let work = move |c: &mut AnyConnection| {
@@ -176,10 +178,10 @@ impl DeadLetters {
         }
     }
 
-    /// Drops a letter: it cannot be replayed any more, and its message stays *failed*.
+    /// Drops a dead letter: it can no longer be replayed, and its message stays *failed*.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for what is no letter, or none any more.
+    /// [`Error::NotFound`] if there is no open dead letter with this id.
     pub async fn drop_one(&self, id: MessageId) -> Result<()> {
         let now = self.clock.now();
         match self.db.write(move |c| repo::close(c, &[id], Closed::Dropped, now)).await? {
@@ -191,10 +193,10 @@ impl DeadLetters {
         }
     }
 
-    /// Drops all that `filter` lets through and that has failed by now.
+    /// Drops the dead letters that match `filter` and exist now.
     ///
     /// # Errors
-    /// Those of the database; a part may be dropped then.
+    /// Database errors: then a part of them may be dropped.
     pub async fn drop_all(&self, mut filter: LetterFilter, is_dry_run: bool) -> Result<DroppedLetters> {
         let now = self.clock.now();
         filter.failed_before = Some(filter.failed_before.map_or(now, |before| before.min(now)));
@@ -202,7 +204,7 @@ impl DeadLetters {
         loop {
             let filter = filter.clone();
             let step = move |c: &mut AnyConnection| {
-                let letters = repo::list(c, &filter, (Order::OldestFirst, after), DROPPED_AT_ONCE)?;
+                let letters = repo::list(c, &filter, (DeadLetterOrder::OldestFirst, after), DROPPED_AT_ONCE)?;
                 let ids: Vec<MessageId> = letters.iter().map(|letter| letter.id).collect();
                 let closed = repo::close(c, &ids, Closed::Dropped, now)?;
                 Ok((
@@ -225,17 +227,17 @@ impl DeadLetters {
         }
     }
 
-    /// Begins to replay all that `filter` lets through. `answer` says what the request is answered.
+    /// Creates a replay of the dead letters that match `filter`. `answer` builds the response to the caller.
     ///
     /// # Errors
-    /// Those of its key.
+    /// The errors of its key.
     pub async fn create_replay(
         &self,
         filter: LetterFilter,
         rate_per_second: Option<f64>,
         mode: Mode,
-        answer: impl FnOnce(&Replay) -> Result<Answer>,
-    ) -> Result<Made<Replay>> {
+        answer: impl FnOnce(&Replay) -> Result<IdempotentResponse>,
+    ) -> Result<Created<Replay>> {
         let now = self.clock.now();
         let replay = Replay {
             id: ReplayId::new(),
@@ -254,12 +256,12 @@ impl DeadLetters {
             many::insert(c, &replay)?;
             Ok(replay)
         };
-        let made = idempotency::make(&self.db, (mode, id), now, answer, insert).await?;
+        let made = idempotency::create(&self.db, (mode, id), now, answer, insert).await?;
         self.replayer.notify_one();
         Ok(made)
     }
 
-    /// One replay.
+    /// Returns the replay with this id.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -267,10 +269,10 @@ impl DeadLetters {
         self.db.read(move |c| many::get(c, id)).await
     }
 
-    /// A page of the replays, the newest first; and where the next one begins.
+    /// Returns a page of the replays, the newest first, and the cursor of the next page.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn list_replays(
         &self,
         before: Option<ReplayId>,
@@ -283,10 +285,10 @@ impl DeadLetters {
         self.db.read(read).await
     }
 
-    /// Stops a replay. What was replayed stays so.
+    /// Cancels a replay. The messages that it replayed are unaffected.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it is over, [`Error::NotFound`].
+    /// [`Error::Conflict`] if it has ended, [`Error::NotFound`].
     pub async fn cancel_replay(&self, id: ReplayId) -> Result<Replay> {
         let now = self.clock.now();
         let work = move |c: &mut AnyConnection| {
@@ -302,11 +304,11 @@ impl DeadLetters {
     }
 }
 
-/// What one replay found.
+/// The result of replaying one dead letter.
 enum Replayed {
-    /// A message, which waits again.
-    Message(one::Done, Option<MessageWithAttempts>),
-    /// An event, to be taken.
+    /// A message, which is queued again.
+    Message(one::ReplayOutcome, Option<MessageWithAttempts>),
+    /// An event, which is to be accepted.
     Event(Option<DeadEvent>),
 }
 
@@ -319,18 +321,18 @@ fn refused(id: MessageId, why: Refusal) -> Error {
     Error::Conflict(format!("dead letter {id} cannot be replayed: {}", why.why()))
 }
 
-/// Why there is nothing to replay.
+/// Returns the error of a replay without an open dead letter.
 fn over(c: &mut AnyConnection, id: MessageId) -> Result<Error> {
     if let Some(closed) = repo::closed(c, id)? {
         let why = match closed {
             Closed::Dropped => "it was dropped",
-            Closed::Expired => "it is too old, and was not kept",
+            Closed::Expired => "its retention has ended",
         };
         return Ok(Error::Conflict(format!("dead letter {id} cannot be replayed: {why}")));
     }
     Ok(match messages::repo::get(c, id)? {
         Some((message, _)) => Error::Conflict(format!(
-            "message {id} is {} and no dead letter, or was replayed already",
+            "message {id} is {} and cannot be replayed: it did not fail, or was replayed already",
             message.status
         )),
         None => Error::not_found("dead letter", id),

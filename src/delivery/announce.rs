@@ -1,4 +1,4 @@
-//! What a node tells the others: that something changed, so that they look again, and what became of notifications.
+//! Notifies the other nodes of changes, so that they poll at once, and of status changes of notifications.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,21 +14,22 @@ use crate::live::Live;
 use crate::mailings::model::MailingStatus;
 use crate::mailings::usecase::Wakeup;
 use crate::messages::cancelling::Recall;
-use crate::notifications::usecase::Arrivals;
+use crate::notifications::usecase::NewMessageNotifier;
 use crate::sending::usecase::Switch;
 
-/// PostgreSQL takes payloads of less than 8000 bytes.
+/// The longest payload: PostgreSQL accepts less than 8000 bytes.
 const LONGEST: usize = 7999;
-/// The word of a payload that says: look again.
+/// The word of a payload that asks for a poll.
 const LOOK: &str = "look";
-/// The word of a payload that says: messages were cancelled that may be in a lane.
+/// The word of a payload that asks for a recall of cancelled messages, which may be in a lane.
 const RECALL: &str = "recall";
 
-/// Tells the other nodes. Many changes in a row are one notification: each takes a lock of the whole cluster.
+/// Notifies the other nodes. It combines successive changes in one `NOTIFY`, because each takes a lock of the whole
+/// cluster.
 pub struct Announcer {
     db: Db,
     live: Live,
-    /// What this node's own notifications are known by.
+    /// Marks this node's own payloads.
     id: String,
     changed: AtomicBool,
     recalls: AtomicBool,
@@ -37,15 +38,15 @@ pub struct Announcer {
 
 /// The requests in a payload of another node.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Heard {
-    /// Something changed: look again.
+pub struct AnnouncedRequests {
+    /// True if something changed, so that this node polls.
     pub look: bool,
-    /// Messages were cancelled that may be in a lane.
+    /// True if messages were cancelled that may be in a lane.
     pub recall: bool,
 }
 
 impl Announcer {
-    /// For the nodes of this database.
+    /// Creates an announcer for the nodes of this database.
     pub fn new(db: Db, live: Live) -> Arc<Self> {
         let id = Uuid::new_v4().simple().to_string();
         Arc::new(Self {
@@ -63,21 +64,21 @@ impl Announcer {
         self.news.notify_one();
     }
 
-    /// Tells the others that messages were cancelled which they may have in their lanes.
+    /// Asks the other nodes to recall cancelled messages from their lanes.
     pub fn announce_recall(&self) {
         self.recalls.store(true, Ordering::Release);
         self.news.notify_one();
     }
 
-    /// Takes what a payload says of notifications; answers what else it asks for. One of this node's own says nothing, an
-    /// empty one that something may have been missed.
-    pub fn hear(&self, payload: &str) -> Heard {
+    /// Publishes the status changes in a payload, and returns the other requests in it. This node's own payloads are
+    /// ignored. An empty payload means that some may have been missed.
+    pub fn hear(&self, payload: &str) -> AnnouncedRequests {
         let (id, words) = payload.split_once(' ').unwrap_or((payload, ""));
         if id.is_empty() {
             self.live.was_deaf();
-            return Heard { look: true, recall: true };
+            return AnnouncedRequests { look: true, recall: true };
         }
-        let mut heard = Heard::default();
+        let mut heard = AnnouncedRequests::default();
         if id != self.id {
             for word in words.split(' ') {
                 heard.look |= word == LOOK;
@@ -88,7 +89,7 @@ impl Announcer {
         heard
     }
 
-    /// What there is to tell, if there is anything.
+    /// Returns the next payload, or `None` if there is nothing to send.
     fn payload(&self) -> Option<String> {
         let mut words = vec![self.id.clone()];
         if self.changed.swap(false, Ordering::AcqRel) {
@@ -102,7 +103,7 @@ impl Announcer {
         (words.len() > 1).then(|| words.join(" "))
     }
 
-    /// Runs until the end of those who change anything, and tells what they left to tell.
+    /// Runs until `end`, which follows the end of all tasks that announce something, and then sends the rest.
     pub async fn run(self: Arc<Self>, end: Shutdown) {
         loop {
             let is_last = tokio::select! {
@@ -114,7 +115,7 @@ impl Announcer {
             while let Some(payload) = self.payload() {
                 if let Err(error) = self.db.notify(payload).await {
                     self.live.words_were_lost();
-                    tracing::warn!(%error, "the other nodes could not be told of a change; they find it at their next look");
+                    tracing::warn!(%error, "other nodes not notified; they find the change at their next poll");
                     if is_last {
                         return;
                     }
@@ -133,7 +134,7 @@ impl Wakeup for Announcer {
     }
 
     fn mailing_stopped(&self, _id: MailingId, _status: MailingStatus) {
-        // the others look
+        // the other nodes poll
     }
 
     fn pending_changed(&self) {
@@ -155,7 +156,7 @@ impl Recall for Announcer {
     }
 }
 
-impl Arrivals for Announcer {
+impl NewMessageNotifier for Announcer {
     fn arrived(&self) {
         self.look_again();
     }
@@ -177,7 +178,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_one_tells_the_other_hears_and_not_itself() {
+    async fn a_node_receives_the_payloads_of_others_and_ignores_its_own() {
         let ((_one, speaker), (_other, listener)) = (announcer(), announcer());
         let ids: Vec<MessageId> = (0..250).map(|_| MessageId::new()).collect();
         let waiters: Vec<_> = ids.iter().map(|id| listener.live.wait_for(*id)).collect();
@@ -190,13 +191,20 @@ mod tests {
         speaker.announce_recall();
         let payloads: Vec<String> = std::iter::from_fn(|| speaker.payload()).collect();
         assert!(payloads.len() > 1 && payloads.iter().all(|payload| payload.len() <= LONGEST));
-        assert!(payloads.iter().all(|payload| speaker.hear(payload) == Heard::default()), "its own");
-        let heard: Vec<Heard> = payloads.iter().map(|payload| listener.hear(payload)).collect();
-        let asks = |asks: fn(&Heard) -> bool| heard.iter().filter(|heard| asks(heard)).count();
+        assert!(
+            payloads.iter().all(|payload| speaker.hear(payload) == AnnouncedRequests::default()),
+            "its own"
+        );
+        let heard: Vec<AnnouncedRequests> = payloads.iter().map(|payload| listener.hear(payload)).collect();
+        let asks = |asks: fn(&AnnouncedRequests) -> bool| heard.iter().filter(|heard| asks(heard)).count();
         assert_eq!((asks(|heard| heard.look), asks(|heard| heard.recall)), (1, 1));
         for waiter in waiters {
             waiter.ended().await;
         }
-        assert_eq!(listener.hear(""), Heard { look: true, recall: true }, "after connecting anew");
+        assert_eq!(
+            listener.hear(""),
+            AnnouncedRequests { look: true, recall: true },
+            "after connecting again"
+        );
     }
 }

@@ -1,23 +1,21 @@
-//! Shows what waits to be sent, of all nodes together: an alert tells by it a service that is idle from one that is stuck.
+//! Measures the backlog of all nodes together. An alert uses it to distinguish an idle service from a stuck one.
 
 use std::time::Duration;
 
 use super::repo::backlog::backlog;
-use crate::clock::Clock;
-use crate::db::Db;
 use crate::error::Result;
 use crate::kinds::ChannelKind;
-use crate::lifecycle::{Shutdown, tidy};
-use crate::metrics::Metrics;
+use crate::lifecycle::{Shutdown, run_periodically};
+use crate::runtime::Runtime;
 
-/// Between two looks.
+/// The time between two measurements.
 const LOOK: Duration = Duration::from_secs(10);
 
-/// Sets `fanfare_backlog` to what the database says now.
+/// Sets `fanfare_backlog` to the present backlog in the database.
 ///
 /// # Errors
-/// Those of the database.
-pub async fn measure((db, clock, metrics): &(Db, Clock, Metrics)) -> Result<()> {
+/// Database errors.
+pub async fn measure(Runtime { db, clock, metrics, .. }: &Runtime) -> Result<()> {
     let now = clock.now();
     let found = db.read(move |c| backlog(c, now)).await?;
     for channel in ChannelKind::ALL {
@@ -27,11 +25,11 @@ pub async fn measure((db, clock, metrics): &(Db, Clock, Metrics)) -> Result<()> 
     Ok(())
 }
 
-/// Measures it again and again until the shutdown. While the database does not answer, the last figures stay: what waited
-/// then still waits.
-pub async fn watch(parts: (Db, Clock, Metrics), shutdown: Shutdown) {
-    tidy(shutdown, LOOK, || async {
-        if let Err(error) = measure(&parts).await {
+/// Measures the backlog periodically until the shutdown. While the database is unavailable the last values stay,
+/// because the messages counted then still wait.
+pub async fn watch(runtime: Runtime, shutdown: Shutdown) {
+    run_periodically(shutdown, LOOK, || async {
+        if let Err(error) = measure(&runtime).await {
             tracing::warn!(%error, "the backlog could not be counted; trying again");
         }
         false

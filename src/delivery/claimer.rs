@@ -1,12 +1,12 @@
-//! The claimer: takes due messages in bulk, and sleeps until the next is due.
+//! The claimer: claims due messages in bulk, and sleeps until the next one is due.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::model::{Item, OpenPage};
-use super::origin::{Origin, Single};
-use super::repo::claim::{self, Claimed, Lot};
+use super::model::{HeldLease, QueuedMessage};
+use super::origin::{Origin, Standalone};
+use super::repo::claim::{self, Claimed, LaneBatch};
 use super::repo::expire;
 use super::retry::RetryPolicy;
 use super::shared::Shared;
@@ -18,18 +18,18 @@ use crate::lifecycle::Shutdown;
 use crate::live::Change;
 use crate::mailings::recipient::Recipient;
 use crate::messages::repo::MessageRow;
-use crate::notifications::repo::Content;
-use crate::preferences::repo::Known;
-use crate::requests::repo::{Asking, Ended};
+use crate::notifications::repo::StoredContent;
+use crate::preferences::repo::PreferenceLookup;
+use crate::requests::repo::{Ended, StoredRequest};
 use crate::templates::Filled;
 
-/// Claims what is due.
+/// Claims due messages.
 pub struct Claimer {
     shared: Arc<Shared>,
 }
 
 impl Claimer {
-    /// For this engine.
+    /// Creates the claimer of this engine.
     pub fn new(shared: Arc<Shared>) -> Self {
         Self { shared }
     }
@@ -48,14 +48,14 @@ impl Claimer {
         }
     }
 
-    /// Claims one lot for each lane that has due messages; returns the time until there may be more.
+    /// Claims one batch for each lane with due messages. Returns the time until there may be more.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn run_once(&self) -> Result<Duration> {
         let shared = &self.shared;
         let mut pause = shared.settings.claim_poll;
-        // looked at before claiming, which is a write: usually nothing is due
+        // read before claiming, which is a write: usually nothing is due
         let next = shared.db.read(|c| Ok((claim::next_due(c)?, expire::next(c)?))).await?;
         let (firsts, expiry) = next;
         let now = shared.now();
@@ -74,16 +74,16 @@ impl Claimer {
             } else if due_at > now {
                 pause = pause.min(due_at.since(now));
             } else {
-                // one lot for each lane: a long queue of one priority must not keep an urgent message from being found
+                // one batch for each lane: a long queue of one priority must not delay the claim of an urgent message
                 let has_more = self.claim(channel, priority, lanes.room(priority)).await?;
-                // a full lane is looked at again soon
+                // a full lane is polled again soon
                 pause = if has_more { Duration::ZERO } else { pause.min(Duration::from_millis(20)) };
             }
         }
         Ok(pause)
     }
 
-    /// Lets waiting messages expire whose time has come; answers whether there may be more.
+    /// Expires waiting messages. Returns true if there may be more.
     async fn expire(&self) -> Result<bool> {
         let (shared, now) = (&self.shared, self.shared.now());
         let limit = shared.settings.page_size;
@@ -100,70 +100,75 @@ impl Claimer {
         Ok(more)
     }
 
-    /// Claims one lot; answers whether there may be more that the lane takes.
+    /// Claims one batch. Returns true if there may be more for which the lane has room.
     async fn claim(&self, channel: ChannelKind, priority: Priority, room: usize) -> Result<bool> {
         let limit = self.shared.settings.page_size.min(room);
-        let lot = Lot { node: self.shared.pages.node(), channel, priority, limit };
-        if limit == 0 || !self.shared.lease.is_held(self.shared.now()) {
+        let lot = LaneBatch { node: self.shared.leases.node(), channel, priority, limit };
+        if limit == 0 || !self.shared.node_lease.is_held(self.shared.now()) {
             return Ok(false);
         }
         let now = self.shared.now();
-        // until the pages are in hand, the feeder must not take them for forgotten ones
+        // until the leases are in memory, the feeder must not mistake them for leases without an owner
         let _adopting = self.shared.adopting.lock().await;
         let claimed = self.shared.db.write(move |c| claim::claim(c, lot, now)).await?;
-        let count: usize = claimed.iter().map(|page| page.rows.len()).sum();
-        for page in claimed {
+        let count: usize = claimed.iter().map(|lease| lease.rows.len()).sum();
+        for lease in claimed {
             failpoint::reach("claim-after-commit");
-            self.admit(page).await?;
+            self.admit(lease).await?;
         }
         Ok(count == limit && room > limit)
     }
 
     async fn admit(&self, claimed: Claimed) -> Result<()> {
-        let Claimed { page, rows, attempts_before, recipients, contents, requests, wishes, cancelled } =
+        let Claimed { lease, rows, attempts_before, recipients, contents, requests, preferences, cancelled } =
             claimed;
         let rows = rows.into_iter().map(|row| {
             let before = attempts_before.get(&row.id).copied().unwrap_or_default();
             (row, before)
         });
         let rows: Vec<(MessageRow, i16)> = rows.collect();
-        let open = Arc::new(OpenPage::new(page.id, page.node, page.mailing, rows.len()));
-        let lane = (page.channel, page.priority);
-        let items: Vec<Item> = match page.mailing {
+        let open = Arc::new(HeldLease::new(lease.id, lease.node, lease.mailing, rows.len()));
+        let lane = (lease.channel, lease.priority);
+        let items: Vec<QueuedMessage> = match lease.mailing {
             Some(mailing) => {
                 let run = self.shared.run(mailing).await?;
                 let mut recipients: HashMap<ClientId, Recipient> =
                     recipients.into_iter().map(|r| (r.client_id, r)).collect();
                 let items = rows.into_iter().map(|(row, before)| {
                     let recipient = row.client_id.and_then(|id| recipients.remove(&id));
-                    let wishes = wishes.by(row.client_id, &row.recipient);
+                    let preferences = preferences.by(row.client_id, &row.recipient);
                     let origin = Origin::Mailing(Arc::clone(&run));
-                    Item::of_row((row, before), Arc::clone(&open), origin, (recipient, wishes))
+                    QueuedMessage::from_row(
+                        (row, before),
+                        Arc::clone(&open),
+                        origin,
+                        (recipient, preferences),
+                    )
                 });
                 items.collect()
             }
-            None if page.channel == ChannelKind::Request => requested(&open, page.priority, rows, requests),
-            None => self.singles(&open, lane, rows, (contents, wishes)),
+            None if lease.channel == ChannelKind::Request => requested(&open, lease.priority, rows, requests),
+            None => self.singles(&open, lane, rows, (contents, preferences)),
         };
-        let (cancelled, items): (Vec<Item>, Vec<Item>) =
+        let (cancelled, items): (Vec<QueuedMessage>, Vec<QueuedMessage>) =
             items.into_iter().partition(|item| cancelled.contains(&item.id));
         self.shared.admit(&open, lane, items).await;
         self.shared.cancel(cancelled).await;
         Ok(())
     }
 
-    /// Notifications, whose watchers learn that they are being sent.
+    /// Builds the lane items of notifications, and publishes that they are being processed.
     fn singles(
         &self,
-        open: &Arc<OpenPage>,
+        open: &Arc<HeldLease>,
         (channel, priority): (ChannelKind, Priority),
         rows: Vec<(MessageRow, i16)>,
-        (mut contents, wishes): (HashMap<MessageId, Content>, Known),
-    ) -> Vec<Item> {
+        (mut contents, preferences): (HashMap<MessageId, StoredContent>, PreferenceLookup),
+    ) -> Vec<QueuedMessage> {
         let at = self.shared.now();
         let items = rows.into_iter().map(|(row, before)| {
             let content = contents.remove(&row.id).unwrap_or_default();
-            let single = Single {
+            let single = Standalone {
                 channel,
                 priority,
                 batch: content.batch_id,
@@ -180,30 +185,35 @@ impl Claimer {
             let (id, batch, attempts) = (row.id, content.batch_id, row.attempts);
             let change = Change { id, batch, channel, status: NotificationStatus::Processing, attempts, at };
             self.shared.live.publish(&change, false);
-            let wishes = wishes.by(row.client_id, &row.recipient);
-            Item::of_row((row, before), Arc::clone(open), Origin::Single(Box::new(single)), (None, wishes))
+            let preferences = preferences.by(row.client_id, &row.recipient);
+            QueuedMessage::from_row(
+                (row, before),
+                Arc::clone(open),
+                Origin::Standalone(Box::new(single)),
+                (None, preferences),
+            )
         });
         items.collect()
     }
 }
 
-/// Requests; nobody watches them.
+/// Builds the lane items of requests, which have no subscribers.
 fn requested(
-    open: &Arc<OpenPage>,
+    open: &Arc<HeldLease>,
     priority: Priority,
     rows: Vec<(MessageRow, i16)>,
-    mut requests: HashMap<MessageId, Asking>,
-) -> Vec<Item> {
+    mut requests: HashMap<MessageId, StoredRequest>,
+) -> Vec<QueuedMessage> {
     let items = rows.into_iter().map(|(row, before)| {
         let asking = requests.remove(&row.id).unwrap_or_default();
-        let single = Single {
+        let single = Standalone {
             channel: ChannelKind::Request,
             priority,
             batch: None,
             event: None,
             content: Filled::default(),
             data: None,
-            // one that cannot be read fails when it is to be sent
+            // a request that cannot be parsed fails at its attempt
             request: serde_json::from_str(&asking.spec).ok().map(Arc::new),
             expires_at: row.expires_at,
             retry: asking.retry.as_deref().and_then(RetryPolicy::from_json),
@@ -211,7 +221,12 @@ fn requested(
             is_transactional: true,
             is_awaited: false,
         };
-        Item::of_row((row, before), Arc::clone(open), Origin::Single(Box::new(single)), (None, None))
+        QueuedMessage::from_row(
+            (row, before),
+            Arc::clone(open),
+            Origin::Standalone(Box::new(single)),
+            (None, None),
+        )
     });
     items.collect()
 }

@@ -1,4 +1,4 @@
-//! The engine as a whole: how its tasks start, end, and are spoken to.
+//! The engine as a whole: starts and stops its tasks, and provides a handle to them.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,33 +10,31 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 
 use super::announce::Announcer;
+use super::circuit_breaker::CircuitBreaker;
 use super::claimer::Claimer;
 use super::feeder::Feeder;
-use super::gate::Gate;
 use super::lanes::Lanes;
-use super::pages::{Lease, Pages, Runs};
+use super::leases::{ActiveMailings, HeldLeases, NodeLease};
+use super::pause_switch::PauseSwitch;
 use super::recall::{self, Recalls};
 use super::recorder::Recorder;
 use super::repo::node;
 use super::retry::Retries;
-use super::shared::{Settings, Shared};
-use super::valve::Valve;
+use super::shared::{EngineSettings, Shared};
 use super::worker::Dispatcher;
 use crate::channels::Channel;
-use crate::clock::Clock;
+use crate::db::Workload;
 use crate::db::listen::Listener;
 use crate::db::types::{MailingId, NodeId, Timestamp};
-use crate::db::{Db, Workload};
 use crate::error::Result;
 use crate::failpoint;
 use crate::kinds::{ChannelKind, ProviderState};
-use crate::lifecycle::{self, Shutdown, Trigger, supervise};
-use crate::live::Live;
+use crate::lifecycle::{self, Shutdown, ShutdownTrigger, supervise};
 use crate::mailings::model::MailingStatus;
 use crate::mailings::usecase::{ChannelRates, Wakeup};
 use crate::messages::cancelling::Recall;
-use crate::metrics::Metrics;
-use crate::notifications::usecase::Arrivals;
+use crate::notifications::usecase::NewMessageNotifier;
+use crate::runtime::Runtime;
 use crate::sending;
 use crate::sending::usecase::Switch;
 use crate::templates::Pool;
@@ -45,15 +43,15 @@ use crate::templates::Pool;
 pub struct ChannelSetup {
     /// The adapter.
     pub channel: Arc<dyn Channel>,
-    /// For one request.
+    /// The timeout of one attempt.
     pub timeout: Duration,
-    /// Requests in flight at once.
+    /// The maximum number of attempts in flight.
     pub concurrency: usize,
-    /// Messages a second.
+    /// The rate limit in messages per second.
     pub rate: Option<f64>,
-    /// Failures in a row after which its provider is left alone for a while; 0 for never.
+    /// The number of consecutive failures that opens its circuit breaker; 0 disables it.
     pub breaker_failures: u32,
-    /// When its messages are tried again.
+    /// The retry schedules.
     pub retries: Retries,
 }
 
@@ -64,17 +62,17 @@ pub struct Engine {
     pending: Arc<Notify>,
     beat_at: Arc<AtomicI64>,
     producers: Vec<JoinHandle<()>>,
-    /// What ends after the producers: the recorder, which gets their last outcomes, and the heart, or another node
-    /// would take over what is still in flight.
+    /// The tasks that end after the producers: the recorder, which receives their last outcomes, and the heartbeat,
+    /// without which another node would take over the messages in flight.
     last: Vec<JoinHandle<()>>,
-    ending: Trigger,
-    /// Ends after those: what they record at last is told to the other nodes, where callers may wait for it.
-    announcing: (Trigger, JoinHandle<()>),
+    ending: ShutdownTrigger,
+    /// Ends after `last`, because the other nodes, where callers may wait, are notified of the last outcomes.
+    announcing: (ShutdownTrigger, JoinHandle<()>),
     listener: Option<Listener>,
 }
 
-/// How the engine is spoken to from outside.
-pub struct Handle {
+/// A handle to the running engine.
+pub struct EngineHandles {
     shared: Arc<Shared>,
     limits: BTreeMap<ChannelKind, (usize, Option<f64>)>,
     pending: Arc<Notify>,
@@ -82,19 +80,20 @@ pub struct Handle {
 }
 
 impl Engine {
-    /// Registers this node and starts every task.
+    /// Registers this node and starts all tasks.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn start(
-        (db, clock, metrics, live): (Db, Clock, Metrics, Live),
-        settings: Settings,
+        Runtime { db, clock, metrics, live }: Runtime,
+        settings: EngineSettings,
         channels: Vec<ChannelSetup>,
-        (trigger, shutdown): (Trigger, Shutdown),
+        (trigger, shutdown): (ShutdownTrigger, Shutdown),
     ) -> Result<Self> {
         let node = NodeId::new();
         let feed = Arc::new(Notify::new());
-        // as many outcomes may wait as one group holds: together they bound what a crash repeats, beside the places of dispatchers
+        // the channel holds as many outcomes as one group: both, with the permits of the dispatchers, bound the
+        // messages that a crash repeats
         let (outcomes, received) = mpsc::channel(settings.record_batch);
         let lanes = channels
             .iter()
@@ -109,13 +108,16 @@ impl Engine {
             .iter()
             .map(|setup| {
                 let kind = setup.channel.kind();
-                let gate = Gate::new(kind, setup.breaker_failures, Arc::clone(&feed), metrics.clone());
+                let gate =
+                    CircuitBreaker::new(kind, setup.breaker_failures, Arc::clone(&feed), metrics.clone());
                 (kind, Arc::new(gate))
             })
             .collect();
-        let lease = Lease::new(settings.lease);
-        let valve =
-            Valve::new(db.read(sending::repo::paused_at).await?.is_some(), metrics.sending_paused.clone());
+        let node_lease = NodeLease::new(settings.lease);
+        let valve = PauseSwitch::new(
+            db.read(sending::repo::paused_at).await?.is_some(),
+            metrics.sending_paused.clone(),
+        );
         let shared = Arc::new(Shared {
             clock,
             metrics,
@@ -123,10 +125,10 @@ impl Engine {
             renderers: Pool::default(),
             lanes,
             gates,
-            runs: Runs::default(),
-            pages: Pages::new(node),
+            runs: ActiveMailings::default(),
+            leases: HeldLeases::new(node),
             adopting: tokio::sync::Mutex::new(()),
-            lease,
+            node_lease,
             valve,
             nodes: AtomicU32::new(1),
             feed,
@@ -134,7 +136,7 @@ impl Engine {
             withdrawn: Notify::new(),
             recalls: Recalls::default(),
             changed: AtomicBool::new(true),
-            page_done: AtomicBool::new(true),
+            lease_done: AtomicBool::new(true),
             announcer: Announcer::new(db.clone(), live.clone()),
             live,
             db,
@@ -160,15 +162,20 @@ impl Engine {
         };
         let recorder = Recorder::new(Arc::clone(&engine.shared), received).run(ended.clone());
         engine.last.push(supervise("recorder", trigger.clone(), recorder));
-        let heart = heart(Arc::clone(&engine.shared), Arc::clone(&engine.beat_at), ended);
-        engine.last.push(supervise("heart", trigger.clone(), heart));
+        let heartbeat = heartbeat(Arc::clone(&engine.shared), Arc::clone(&engine.beat_at), ended);
+        engine.last.push(supervise("heart", trigger.clone(), heartbeat));
         engine.start_producers(channels, &trigger, &shutdown);
-        // the others share with this node from now on
+        // the other nodes share their rates with this node from now on
         engine.shared.announcer.mailing_changed();
         Ok(engine)
     }
 
-    fn start_producers(&mut self, channels: Vec<ChannelSetup>, trigger: &Trigger, shutdown: &Shutdown) {
+    fn start_producers(
+        &mut self,
+        channels: Vec<ChannelSetup>,
+        trigger: &ShutdownTrigger,
+        shutdown: &Shutdown,
+    ) {
         let shared = &self.shared;
         for setup in channels {
             let kind = setup.channel.kind();
@@ -187,9 +194,9 @@ impl Engine {
         self.producers.push(supervise("claimer", trigger.clone(), claimer));
     }
 
-    /// How the engine is spoken to.
-    pub fn handle(&self) -> Arc<Handle> {
-        Arc::new(Handle {
+    /// Returns a handle to the engine.
+    pub fn handle(&self) -> Arc<EngineHandles> {
+        Arc::new(EngineHandles {
             shared: Arc::clone(&self.shared),
             limits: self.limits.clone(),
             pending: Arc::clone(&self.pending),
@@ -197,16 +204,18 @@ impl Engine {
         })
     }
 
-    /// Ends after the shutdown was fired: waits for what is in flight, records it, and gives the rest back.
+    /// Stops after the shutdown was triggered: waits for the attempts in flight, records them, and releases the
+    /// remaining leases.
     pub async fn stop(self) {
-        // on its thread, which may be connecting: it must not be cut off in the middle when the process ends
+        // waits for the listener's thread, which may be connecting: the end of the process must not interrupt that
         let listener = self.listener;
         let _ = tokio::task::spawn_blocking(move || drop(listener)).await;
         for task in self.producers {
             let _ = task.await;
         }
         let unrecorded = self.shared.metrics.clone();
-        // requests that outlived the shutdown still hold the shared state; the recorder gets what was sent in time
+        // attempts that outlive the shutdown timeout still hold the shared state; the recorder gets those that ended in
+        // time
         let patience = self.shared.settings.shutdown.min(Duration::from_secs(10));
         let recorded = async {
             while unrecorded.unrecorded.get() > 0 {
@@ -217,21 +226,21 @@ impl Engine {
             let outcomes = unrecorded.unrecorded.get();
             tracing::error!(
                 outcomes,
-                "outcomes could not be recorded before the end; their messages go out again"
+                "outcomes were not recorded before shutdown; their messages are sent again"
             );
         }
         self.ending.fire();
         for task in self.last {
             end(task).await;
         }
-        let (db, node) = (self.shared.db.clone(), self.shared.pages.node());
+        let (db, node) = (self.shared.db.clone(), self.shared.leases.node());
         match db.write(move |c| node::leave(c, node)).await {
-            Ok(()) => tracing::info!("the rest was given back"),
+            Ok(()) => tracing::info!("remaining leases released"),
             Err(error) => {
-                tracing::error!(%error, "the rest could not be given back; it is taken over at the next start")
+                tracing::error!(%error, "remaining leases not released; they are taken over at the next start")
             }
         }
-        // the others take it over at once
+        // the other nodes take them over at once
         self.shared.announcer.mailing_changed();
         let (silence, announcer) = self.announcing;
         silence.fire();
@@ -239,16 +248,17 @@ impl Engine {
     }
 }
 
-/// Waits for the end of a task that was told to end. One that hangs on the database would keep the process from ending.
+/// Waits for a task that was told to end, and aborts it after a second: a task that hangs on the database would keep
+/// the process from ending.
 async fn end(mut task: JoinHandle<()>) {
     if tokio::time::timeout(Duration::from_secs(1), &mut task).await.is_err() {
         task.abort();
     }
 }
 
-/// Wakes this node when another one says that something changed.
+/// Wakes this node when another node announces a change.
 async fn listen(shared: &Arc<Shared>, pending: &Arc<Notify>) -> Result<Option<Listener>> {
-    // weak: the listener belongs to the engine, and must not keep alive what it wakes
+    // weak: the listener belongs to the engine, and must not keep the shared state alive
     let (shared_by, pending) = (Arc::downgrade(shared), Arc::clone(pending));
     let heard = move |payload: &str| {
         let Some(shared) = shared_by.upgrade() else { return };
@@ -271,29 +281,29 @@ async fn register(shared: &Shared, id: NodeId) -> Result<()> {
     shared.db.write(move |c| node::register(c, id, &name, now)).await?;
     failpoint::reach("register-after-commit");
     if shared.db.is_single_node() {
-        shared.lease.hold_forever()
+        shared.node_lease.hold_forever()
     } else {
-        shared.lease.renew(now)
+        shared.node_lease.renew(now)
     }
     Ok(())
 }
 
-/// Shows that this node is alive, five times a lease.
-async fn heart(shared: Arc<Shared>, beat_at: Arc<AtomicI64>, shutdown: Shutdown) {
-    let (lease, single) = (shared.lease.length(), shared.db.is_single_node());
-    // one that is not answered must not take the time of the next
+/// Writes this node's heartbeat, five times per node lease.
+async fn heartbeat(shared: Arc<Shared>, beat_at: Arc<AtomicI64>, shutdown: Shutdown) {
+    let (lease, single) = (shared.node_lease.length(), shared.db.is_single_node());
+    // a heartbeat without a response must not delay the next one
     let db = shared.db.doing(Workload::Request);
     while !shutdown.is_fired() {
-        let (id, now) = (shared.pages.node(), shared.now());
+        let (id, now) = (shared.leases.node(), shared.now());
         match db.write(move |c| node::heartbeat(c, id, lease)).await {
             Ok(true) => {
                 if !single {
-                    shared.lease.renew(now);
+                    shared.node_lease.renew(now);
                 }
                 beat_at.store(now.micros(), Ordering::Release);
             }
-            Ok(false) => start_anew(&shared).await,
-            Err(error) => tracing::error!(%error, "the heartbeat failed; without one, sending stops"),
+            Ok(false) => register_again(&shared).await,
+            Err(error) => tracing::error!(%error, "heartbeat failed; sending stops when the node lease ends"),
         }
         tokio::select! {
             () = shutdown.wait() => {}
@@ -302,19 +312,19 @@ async fn heart(shared: Arc<Shared>, beat_at: Arc<AtomicI64>, shutdown: Shutdown)
     }
 }
 
-/// The others took this node for dead: whatever it held is theirs.
-async fn start_anew(shared: &Shared) {
-    tracing::warn!("this node was taken for dead; it drops what it held and goes on as a new one");
+/// Continues under a new node id after the other nodes declared this one dead: they own its leases.
+async fn register_again(shared: &Shared) {
+    tracing::warn!("this node was declared dead; its leases were dropped, and it continues under a new id");
     let id = NodeId::new();
-    shared.pages.start_anew(id);
+    shared.leases.start_anew(id);
     shared.lanes.values().for_each(|lanes| drop(lanes.drain_all()));
     if let Err(error) = register(shared, id).await {
-        tracing::error!(%error, "the node could not be registered anew; trying again");
+        tracing::error!(%error, "node could not be registered again; trying again");
     }
     shared.mailing_changed();
 }
 
-impl Wakeup for Handle {
+impl Wakeup for EngineHandles {
     fn mailing_changed(&self) {
         self.shared.mailing_changed();
         self.shared.announcer.mailing_changed();
@@ -332,13 +342,13 @@ impl Wakeup for Handle {
     }
 }
 
-impl Arrivals for Handle {
+impl NewMessageNotifier for EngineHandles {
     fn arrived(&self) {
         self.shared.claim.notify_one();
     }
 }
 
-impl Switch for Handle {
+impl Switch for EngineHandles {
     fn switched(&self, is_paused: bool) {
         if self.shared.valve.turn(is_paused) {
             self.shared.valve_was_turned();
@@ -347,21 +357,21 @@ impl Switch for Handle {
     }
 }
 
-impl Recall for Handle {
+impl Recall for EngineHandles {
     fn recall(&self) -> BoxFuture<'static, ()> {
         let shared = Arc::clone(&self.shared);
         Box::pin(async move {
             shared.announcer.announce_recall();
             if let Err(error) = shared.recall().await {
                 // the recaller tries again
-                tracing::error!(%error, "cancelled messages could not be taken back; trying again");
+                tracing::error!(%error, "cancelled messages could not be recalled; trying again");
                 shared.withdrawn.notify_one();
             }
         })
     }
 }
 
-impl ChannelRates for Handle {
+impl ChannelRates for EngineHandles {
     fn rate(&self, channel: ChannelKind) -> Option<f64> {
         let (concurrency, limit) = self.limits.get(&channel)?;
         limit.or_else(|| {
@@ -370,18 +380,19 @@ impl ChannelRates for Handle {
     }
 }
 
-impl Handle {
-    /// Notified when a pending mailing may be due at another time; for the watchdog.
+impl EngineHandles {
+    /// Returns the signal that the due time of a pending mailing may have changed; for the watchdog.
     pub fn pending(&self) -> Arc<Notify> {
         Arc::clone(&self.pending)
     }
 
-    /// How a channel's provider is, and for how long nothing is sent to it; none of a channel without one.
+    /// Returns the state of a channel's provider, and the time for which nothing is sent to it; `None` for a channel
+    /// that does not run.
     pub fn provider_state(&self, channel: ChannelKind) -> Option<(ProviderState, Duration)> {
         self.shared.gates.get(&channel).map(|gate| gate.state())
     }
 
-    /// When the engine last showed that it is alive.
+    /// Returns the time of the last successful heartbeat.
     pub fn beat_at(&self) -> Timestamp {
         Timestamp::from_micros(self.beat_at.load(Ordering::Acquire))
     }

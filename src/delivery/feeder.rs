@@ -1,5 +1,6 @@
-//! The feeder: keeps the lanes filled with the mailings' next recipients, closes what is cancelled or past its window,
-//! and takes over what nobody holds. It goes only as fast as the lanes have room, so memory stays flat.
+//! The feeder: keeps the lanes filled with the mailings' next recipients, closes mailings that are cancelled or past
+//! their window, and takes over leases without an owner. It feeds only as fast as the lanes have room, so memory stays
+//! flat.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -10,46 +11,46 @@ use futures_util::future::join_all;
 use tokio::time::Instant;
 
 use super::lanes::Lanes;
-use super::model::{Item, OpenPage, Run, RunState};
+use super::model::{ActiveMailing, HeldLease, MailingState, QueuedMessage};
 use super::origin::Origin;
-use super::repo::claim::Lot;
+use super::repo::claim::LaneBatch;
 use super::repo::close::{self, Closing};
 use super::repo::plan::{self, Plan};
-use super::repo::take_over::{self, LeftOver, TakenOver};
-use super::repo::{NewPage, node, requeue};
+use super::repo::take_over::{self, OrphanedLeases, TakenOver};
+use super::repo::{NewLease, node, requeue};
 use super::shared::Shared;
 use super::worker::{CANCELLED, WINDOW_CLOSED};
 use crate::db::AnyConnection;
-use crate::db::types::{ClientId, MailingId, PageId};
+use crate::db::types::{ClientId, LeaseId, MailingId};
 use crate::error::Result;
 use crate::failpoint;
 use crate::kinds::{ChannelKind, MessageStatus, OutcomeKind, Priority};
 use crate::lifecycle::Shutdown;
 use crate::mailings::recipient::Recipient;
 use crate::mailings::repo::audience::Needs;
-use crate::mailings::repo::{Open, audience};
+use crate::mailings::repo::{OpenMailing, audience};
 use crate::sending;
 
-/// Mailings that are planned at once: their commits share an fsync.
+/// The number of mailings planned concurrently: their commits share an fsync.
 const AT_ONCE: usize = 8;
-/// Pages of one lane taken over at once.
+/// The number of leases of one lane taken over in one transaction.
 const TAKE_OVER: usize = 4;
-/// Pages of no mailing dissolved in one transaction.
+/// The number of standalone leases requeued in one transaction.
 const REQUEUE: i64 = 64;
 
-/// Rows about clients that moved which are cleared at once.
+/// The number of rows about moved clients deleted in one transaction.
 const MOVES_AT_ONCE: i64 = 1000;
 
 /// Feeds the lanes.
 pub struct Feeder {
     shared: Arc<Shared>,
     looked_at: Option<Instant>,
-    /// Lanes for which there may be pages that nobody holds; they go before new ones.
+    /// The lanes that may have leases without an owner, which are taken over before new ones are planned.
     left_over: BTreeSet<(ChannelKind, Priority)>,
 }
 
 impl Feeder {
-    /// For this engine.
+    /// Creates the feeder of this engine.
     pub fn new(shared: Arc<Shared>) -> Self {
         Self { shared, looked_at: None, left_over: BTreeSet::new() }
     }
@@ -58,7 +59,7 @@ impl Feeder {
     pub async fn run(mut self, shutdown: Shutdown) {
         while !shutdown.is_fired() {
             let worked = self.run_once().await.unwrap_or_else(|error| {
-                tracing::error!(%error, "mailings could not be fed; trying again");
+                tracing::error!(%error, "feeding the lanes failed; trying again");
                 self.looked_at = None;
                 false
             });
@@ -70,16 +71,16 @@ impl Feeder {
         }
     }
 
-    /// Until the next look: the poll, or the end of a channel's rest.
+    /// Returns the time until the next poll, which is earlier if a circuit breaker closes before.
     fn pause(&self) -> Duration {
         let rests = self.shared.gates.values().map(|gate| gate.rest()).filter(|rest| !rest.is_zero());
         rests.min().map_or(self.shared.settings.poll, |rest| rest.min(self.shared.settings.poll))
     }
 
-    /// One bounded step for every mailing; answers whether there is more to do at once.
+    /// Does one bounded step for every mailing. Returns true if there is more to do at once.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn run_once(&mut self) -> Result<bool> {
         let poll = self.shared.settings.poll;
         let tick = self.looked_at.is_none_or(|at| at.elapsed() >= poll);
@@ -90,21 +91,21 @@ impl Feeder {
         if self.release_idle().await? {
             self.left_over = self.all_lanes();
         }
-        // lane by lane: a full one holds up no other
+        // lane by lane, so that a full lane does not block the others
         let mut worked = self.take_over().await?;
-        let may_settle = self.shared.page_done.swap(false, Ordering::AcqRel) || tick;
+        let may_finalize = self.shared.lease_done.swap(false, Ordering::AcqRel) || tick;
         let runs = self.shared.runs.all();
         let mut sharers: BTreeMap<_, usize> = BTreeMap::new();
-        for run in runs.iter().filter(|run| !run.is_walked()) {
+        for run in runs.iter().filter(|run| !run.is_audience_exhausted()) {
             *sharers.entry((run.channel, run.priority)).or_default() += 1;
         }
         for some in runs.chunks(AT_ONCE) {
             let steps = some.iter().map(|run| {
                 let lane = (run.channel, run.priority);
                 let sharers = sharers.get(&lane).copied().unwrap_or(1);
-                // pages that are left over go before new ones; pausing and closing wait for nothing
+                // leases without an owner go before new ones; pausing and closing never wait
                 let may_plan = !self.left_over.contains(&lane);
-                self.step(run, if may_plan { sharers } else { 0 }, may_settle)
+                self.step(run, if may_plan { sharers } else { 0 }, may_finalize)
             });
             for result in join_all(steps).await {
                 worked |= result?;
@@ -113,16 +114,16 @@ impl Feeder {
         Ok(worked)
     }
 
-    /// Looks at all mailings that are open: new ones, and what changed on those known.
+    /// Reads all open mailings: adds new ones, and updates known ones.
     async fn look(&mut self) -> Result<()> {
-        let (this, held) = (self.shared.pages.node(), self.shared.pages.held().into_iter().collect());
+        let (this, held) = (self.shared.leases.node(), self.shared.leases.held().into_iter().collect());
         let turns = self.shared.valve.turns();
         let read = move |c: &mut AnyConnection| {
             let open = crate::mailings::repo::open(c)?;
             let paused = sending::repo::paused_at(c)?.is_some();
-            Ok(((open, paused), node::count(c)?, take_over::left_over(c, this, &held)?))
+            Ok(((open, paused), node::count(c)?, take_over::orphaned_leases(c, this, &held)?))
         };
-        let ((open, paused), nodes, left): ((Vec<Open>, bool), i64, LeftOver) =
+        let ((open, paused), nodes, left): ((Vec<OpenMailing>, bool), i64, OrphanedLeases) =
             self.shared.db.read(read).await?;
         if self.shared.valve.follow(paused, turns) {
             self.shared.valve_was_turned();
@@ -148,29 +149,30 @@ impl Feeder {
         if open.is_empty() { self.tidy().await } else { Ok(()) }
     }
 
-    /// Lets messages of no mailing wait again whose pages nobody holds.
+    /// Requeues standalone messages whose leases have no owner.
     async fn requeue(&self) -> Result<()> {
         let shared = &self.shared;
         let _adopting = shared.adopting.lock().await;
         loop {
-            let (node, held, now) = (shared.pages.node(), shared.pages.held(), shared.now());
-            if !shared.lease.is_held(now) {
+            let (node, held, now) = (shared.leases.node(), shared.leases.held(), shared.now());
+            if !shared.node_lease.is_held(now) {
                 return Ok(());
             }
             let again = move |c: &mut AnyConnection| requeue::requeue(c, node, &held, REQUEUE, now);
-            let pages = shared.db.write(again).await?;
-            if pages > 0 {
+            let leases = shared.db.write(again).await?;
+            if leases > 0 {
                 failpoint::reach("requeue-after-commit");
-                tracing::info!(pages, "messages of pages that nobody held wait again");
+                tracing::info!(leases = leases, "messages of leases without an owner requeued");
                 shared.claim.notify_one();
             }
-            if i64::try_from(pages).unwrap_or(i64::MAX) < REQUEUE {
+            if i64::try_from(leases).unwrap_or(i64::MAX) < REQUEUE {
                 return Ok(());
             }
         }
     }
 
-    /// Takes back the messages of no mailing on channels that rest: they wait on disk, where they can be cancelled.
+    /// Returns the standalone messages of channels with an open circuit breaker: they wait on disk, where they can be
+    /// cancelled.
     fn hold_singles(&self) {
         for (channel, lanes) in &self.shared.lanes {
             if !self.shared.rest(*channel).is_zero() {
@@ -179,10 +181,10 @@ impl Feeder {
         }
     }
 
-    /// Clears what only mailings at work need, while there is none.
+    /// Deletes rows that only active mailings need, while there are no active mailings.
     async fn tidy(&self) -> Result<()> {
         let db = &self.shared.db;
-        // looked at before writing: usually there is nothing
+        // read before writing: usually the table is empty
         if db.read(audience::any_moves).await? {
             db.write(|c| audience::forget_moves(c, MOVES_AT_ONCE)).await?;
         }
@@ -191,7 +193,8 @@ impl Feeder {
 
     fn show_running(&self) {
         let now = self.shared.now();
-        let running = self.shared.runs.all().iter().filter(|run| run.state(now) == RunState::Running).count();
+        let running =
+            self.shared.runs.all().iter().filter(|run| run.state(now) == MailingState::Running).count();
         self.shared.metrics.mailings_running.set(i64::try_from(running).unwrap_or(i64::MAX));
     }
 
@@ -200,13 +203,13 @@ impl Feeder {
         lanes.flat_map(|channel| Priority::ALL.iter().map(|priority| (*channel, *priority))).collect()
     }
 
-    /// Gives back the pages of which nothing is in hand any more; answers whether there were any.
+    /// Releases the idle leases. Returns true if there were any.
     async fn release_idle(&self) -> Result<bool> {
-        let ids: Vec<PageId> = self.shared.pages.take_idle();
+        let ids: Vec<LeaseId> = self.shared.leases.take_idle();
         if ids.is_empty() {
             return Ok(false);
         }
-        let (node, list, now) = (self.shared.pages.node(), ids.clone(), self.shared.now());
+        let (node, list, now) = (self.shared.leases.node(), ids.clone(), self.shared.now());
         let released = self.shared.db.write(move |c| requeue::release(c, &list, node, now)).await;
         if released.is_ok() {
             failpoint::reach("release-after-commit");
@@ -214,22 +217,22 @@ impl Feeder {
         }
         for id in ids {
             match &released {
-                Ok(()) => self.shared.pages.forget(id),
-                Err(_) => self.shared.pages.set_idle(id),
+                Ok(()) => self.shared.leases.forget(id),
+                Err(_) => self.shared.leases.set_idle(id),
             }
         }
         released.map(|()| true)
     }
 
-    /// Takes over pages that nobody holds, for every lane that has room; answers whether there may be more at once.
+    /// Takes over leases without an owner, for every lane that has room. Returns true if there may be more.
     async fn take_over(&mut self) -> Result<bool> {
         let mut more = false;
         for lane in self.left_over.clone() {
             let has_room = self.shared.lanes.get(&lane.0).is_some_and(|lanes| lanes.has_room(lane.1));
-            // of a channel that rests only what is to be closed
+            // for a channel with an open circuit breaker, only the mailings that are to be closed
             let only = (!self.shared.rest(lane.0).is_zero()).then(|| self.ending(lane));
             let is_wanted = only.as_ref().is_none_or(|mailings| !mailings.is_empty());
-            if has_room && is_wanted && self.shared.lease.is_held(self.shared.now()) {
+            if has_room && is_wanted && self.shared.node_lease.is_held(self.shared.now()) {
                 if self.take_over_into(lane, only).await? {
                     more = true;
                 } else {
@@ -240,17 +243,17 @@ impl Feeder {
         Ok(more)
     }
 
-    /// The mailings of a lane that are cancelled or past their window.
+    /// Returns the mailings of a lane that are cancelled or past their window.
     fn ending(&self, lane: (ChannelKind, Priority)) -> Vec<MailingId> {
         let now = self.shared.now();
-        let is_ending = |run: &Arc<Run>| {
+        let is_ending = |run: &Arc<ActiveMailing>| {
             (run.channel, run.priority) == lane
-                && matches!(run.state(now), RunState::Closed | RunState::Cancelled)
+                && matches!(run.state(now), MailingState::Closed | MailingState::Cancelled)
         };
         self.shared.runs.all().iter().filter(|run| is_ending(run)).map(|run| run.id).collect()
     }
 
-    /// Takes over some pages of one lane, or `only` those of some mailings; answers whether there were any.
+    /// Takes over leases of one lane, or `only` those of these mailings. Returns true if there were any.
     async fn take_over_into(
         &self,
         lane: (ChannelKind, Priority),
@@ -258,45 +261,46 @@ impl Feeder {
     ) -> Result<bool> {
         let shared = &self.shared;
         let _adopting = shared.adopting.lock().await;
-        let (held, now) = (shared.pages.held(), shared.now());
-        let lot = Lot { node: shared.pages.node(), channel: lane.0, priority: lane.1, limit: TAKE_OVER };
+        let (held, now) = (shared.leases.held(), shared.now());
+        let lot =
+            LaneBatch { node: shared.leases.node(), channel: lane.0, priority: lane.1, limit: TAKE_OVER };
         let taken =
             shared.db.write(move |c| take_over::take_over(c, lot, (&held, only.as_deref()), now)).await?;
         let any = !taken.is_empty();
-        for page in taken {
+        for lease in taken {
             failpoint::reach("take-over-after-commit");
-            tracing::info!(page = %page.page.id, messages = page.open.len(), "took a page over");
-            self.admit(page).await?;
+            tracing::info!(lease = %lease.lease.id, messages = lease.open.len(), "lease taken over");
+            self.admit(lease).await?;
         }
         Ok(any)
     }
 
     async fn admit(&self, taken: TakenOver) -> Result<()> {
-        let Some(mailing) = taken.page.mailing else {
+        let Some(mailing) = taken.lease.mailing else {
             return Ok(());
         };
         let run = self.shared.run(mailing).await?;
-        let page =
-            Arc::new(OpenPage::new(taken.page.id, taken.page.node, taken.page.mailing, taken.open.len()));
+        let lease =
+            Arc::new(HeldLease::new(taken.lease.id, taken.lease.node, taken.lease.mailing, taken.open.len()));
         let mut recipients: HashMap<ClientId, Recipient> =
             taken.recipients.into_iter().map(|r| (r.client_id, r)).collect();
         let before = taken.attempts_before;
         let items = taken.open.into_iter().map(|(member, row)| {
             let recipient = member.client.and_then(|id| recipients.remove(&id));
-            let wishes = member.client.and_then(|id| taken.wishes.get(&id).cloned());
-            let (page, origin) = (Arc::clone(&page), Origin::Mailing(Arc::clone(&run)));
+            let preferences = member.client.and_then(|id| taken.preferences.get(&id).cloned());
+            let (lease, origin) = (Arc::clone(&lease), Origin::Mailing(Arc::clone(&run)));
             match row {
                 Some(row) => {
                     let before = before.get(&row.id).copied().unwrap_or_default();
-                    Item::of_row((row, before), page, origin, (recipient, wishes))
+                    QueuedMessage::from_row((row, before), lease, origin, (recipient, preferences))
                 }
-                None => Item {
+                None => QueuedMessage {
                     id: member.message,
-                    page,
+                    lease,
                     origin,
                     client: member.client,
                     recipient,
-                    wishes,
+                    preferences,
                     address: None,
                     attempts: 0,
                     attempts_before: 0,
@@ -306,46 +310,47 @@ impl Feeder {
             }
         });
         let items = items.collect();
-        self.shared.admit(&page, (run.channel, run.priority), items).await;
+        self.shared.admit(&lease, (run.channel, run.priority), items).await;
         Ok(())
     }
 
-    /// One step for one mailing; answers whether there is more to do at once. Without sharers nothing new is planned.
-    async fn step(&self, run: &Arc<Run>, sharers: usize, may_settle: bool) -> Result<bool> {
+    /// Does one step for one mailing. Returns true if there is more to do at once. With 0 `sharers` it plans no new
+    /// lease.
+    async fn step(&self, run: &Arc<ActiveMailing>, sharers: usize, may_finalize: bool) -> Result<bool> {
         let shared = &self.shared;
         let Some(lanes) = shared.lanes.get(&run.channel) else {
             return Ok(false);
         };
         match run.state(shared.now()) {
-            RunState::Paused => self.hold(run, lanes, may_settle).await,
-            RunState::Running if !shared.rest(run.channel).is_zero() => {
-                self.hold(run, lanes, may_settle).await
+            MailingState::Paused => self.hold(run, lanes, may_finalize).await,
+            MailingState::Running if !shared.rest(run.channel).is_zero() => {
+                self.hold(run, lanes, may_finalize).await
             }
-            RunState::Running if !run.is_walked() && sharers == 0 => Ok(false),
-            RunState::Running if !run.is_walked() => self.plan(run, lanes, sharers).await,
-            RunState::Running => self.settle(run, may_settle).await,
-            RunState::Closed => self.close(run, lanes, MessageStatus::Expired).await,
-            RunState::Cancelled => self.close(run, lanes, MessageStatus::Cancelled).await,
+            MailingState::Running if !run.is_audience_exhausted() && sharers == 0 => Ok(false),
+            MailingState::Running if !run.is_audience_exhausted() => self.plan(run, lanes, sharers).await,
+            MailingState::Running => self.finalize(run, may_finalize).await,
+            MailingState::Closed => self.close(run, lanes, MessageStatus::Expired).await,
+            MailingState::Cancelled => self.close(run, lanes, MessageStatus::Cancelled).await,
         }
     }
 
-    /// Gives back what waits in memory: it is paused, or its channel rests.
-    async fn hold(&self, run: &Arc<Run>, lanes: &Lanes, may_settle: bool) -> Result<bool> {
+    /// Returns the mailing's messages from memory, because it is paused, or its channel's circuit breaker is open.
+    async fn hold(&self, run: &Arc<ActiveMailing>, lanes: &Lanes, may_finalize: bool) -> Result<bool> {
         self.shared.give_back(lanes.drain(Some(run.id)));
         self.release_idle().await?;
-        self.settle(run, may_settle).await
+        self.finalize(run, may_finalize).await
     }
 
-    async fn plan(&self, run: &Arc<Run>, lanes: &Lanes, sharers: usize) -> Result<bool> {
+    async fn plan(&self, run: &Arc<ActiveMailing>, lanes: &Lanes, sharers: usize) -> Result<bool> {
         let shared = &self.shared;
         let limit = lanes.wanted(run, sharers).min(shared.settings.page_size);
         let now = shared.now();
-        if limit == 0 || !shared.lease.is_held(now) {
+        if limit == 0 || !shared.node_lease.is_held(now) {
             return Ok(false);
         }
-        let new = NewPage {
-            id: PageId::new(),
-            node: shared.pages.node(),
+        let new = NewLease {
+            id: LeaseId::new(),
+            node: shared.leases.node(),
             mailing: Some(run.id),
             channel: run.channel,
             priority: run.priority,
@@ -354,26 +359,26 @@ impl Feeder {
         let stored = new.clone();
         let stretch = shared.db.write(move |c| plan::plan(c, &what, &stored, now)).await?;
         let Some(stretch) = stretch else {
-            // paused, cancelled, walked by another node, or its window closed: look again
+            // the mailing was paused, cancelled, exhausted by another node, or its window closed: read it again
             shared.mailing_changed();
             return Ok(false);
         };
         if stretch.walked {
-            run.set_walked();
-            shared.settle_soon();
+            run.set_audience_exhausted();
+            shared.finalize_soon();
         }
         let count = stretch.planned.len();
         shared.metrics.entered(run.channel, count);
         if count > 0 {
             failpoint::reach("plan-after-commit");
-            let page = Arc::new(OpenPage::new(new.id, new.node, new.mailing, count));
-            let (due_at, wishes) = (run.due_at, stretch.wishes);
-            let items = stretch.planned.into_iter().map(|(id, recipient)| Item {
+            let lease = Arc::new(HeldLease::new(new.id, new.node, new.mailing, count));
+            let (due_at, preferences) = (run.due_at, stretch.preferences);
+            let items = stretch.planned.into_iter().map(|(id, recipient)| QueuedMessage {
                 id,
-                page: Arc::clone(&page),
+                lease: Arc::clone(&lease),
                 origin: Origin::Mailing(Arc::clone(run)),
                 client: Some(recipient.client_id),
-                wishes: wishes.get(&recipient.client_id).cloned(),
+                preferences: preferences.get(&recipient.client_id).cloned(),
                 recipient: Some(recipient),
                 address: None,
                 attempts: 0,
@@ -382,13 +387,13 @@ impl Feeder {
                 due_at,
             });
             let items = items.collect();
-            shared.admit(&page, (run.channel, run.priority), items).await;
+            shared.admit(&lease, (run.channel, run.priority), items).await;
         }
         Ok(true)
     }
 
-    /// Brings what is left of a mailing to its final state.
-    async fn close(&self, run: &Arc<Run>, lanes: &Lanes, status: MessageStatus) -> Result<bool> {
+    /// Ends the remaining messages of a mailing.
+    async fn close(&self, run: &Arc<ActiveMailing>, lanes: &Lanes, status: MessageStatus) -> Result<bool> {
         let shared = &self.shared;
         let (kind, reason) = match status {
             MessageStatus::Cancelled => (OutcomeKind::Cancelled, CANCELLED),
@@ -425,23 +430,24 @@ impl Feeder {
         if closed.more {
             return Ok(true);
         }
-        run.set_walked();
-        self.settle(run, true).await
+        run.set_audience_exhausted();
+        self.finalize(run, true).await
     }
 
-    /// Closes the books of a mailing of which nothing is left.
-    async fn settle(&self, run: &Arc<Run>, may_settle: bool) -> Result<bool> {
+    /// Finalizes the counts of a mailing without remaining messages.
+    async fn finalize(&self, run: &Arc<ActiveMailing>, may_finalize: bool) -> Result<bool> {
         let shared = &self.shared;
-        if !may_settle || !run.is_walked() || shared.pages.holds(run.id) {
+        if !may_finalize || !run.is_audience_exhausted() || shared.leases.holds(run.id) {
             return Ok(false);
         }
-        // a claim of what is replayed right after that finds a run of its own, which is known to whoever pauses it
+        // locked, so that a claim of messages replayed right after this creates a new active mailing, which a pause
+        // finds
         let _adopting = shared.adopting.lock().await;
         let (id, now) = (run.id, shared.now());
-        if shared.db.write(move |c| crate::mailings::repo::settle(c, id, now)).await? {
+        if shared.db.write(move |c| crate::mailings::repo::finalize(c, id, now)).await? {
             shared.runs.remove(id);
             self.show_running();
-            tracing::info!(mailing = %id, "a mailing is finished");
+            tracing::info!(mailing = %id, "mailing finished");
         }
         Ok(false)
     }

@@ -1,4 +1,4 @@
-//! The lanes: what waits in memory, by channel and priority, fair between mailings.
+//! The lanes: the messages that wait in memory, by channel and priority, with fairness between mailings.
 
 use std::collections::{HashMap, VecDeque};
 use std::pin::pin;
@@ -9,30 +9,30 @@ use prometheus::IntGauge;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use super::model::{Item, Run};
+use super::model::{ActiveMailing, QueuedMessage};
 use super::sync::{Mutex, MutexGuard};
 use crate::db::types::{MailingId, MessageId};
 use crate::kinds::{ChannelKind, Priority};
 use crate::metrics::Metrics;
 
-/// The lanes as they stand in memory: what [`lane_of`] tells the place of.
+/// The lanes in the order of the array in memory; [`lane_of`] returns the index.
 const HIGHEST_FIRST: [Priority; 3] = [Priority::High, Priority::Normal, Priority::Low];
-/// Messages taken before the turns of the lower lanes begin again, see [`guaranteed`].
+/// The number of turns in a round, see [`guaranteed`].
 const ROUND: u32 = 20;
-/// Messages that a mailing may always have waiting.
+/// The number of messages that a mailing may always have waiting.
 const FEW: usize = 8;
-/// What a mailing with a rate of its own sends in this time is enough to have waiting.
+/// The time for which a mailing with its own rate has messages waiting.
 const SOON: Duration = Duration::from_secs(2);
 
-/// What belongs to one mailing, or to none.
+/// The waiting messages of one mailing, or all standalone messages.
 #[derive(Default)]
 struct Source {
     key: Option<MailingId>,
-    items: VecDeque<Item>,
+    items: VecDeque<QueuedMessage>,
 }
 
 impl Source {
-    /// When its mailing's own rate lets the next one go, if that is after `now`.
+    /// Returns the time at which its mailing's own rate allows the next message, if that is after `now`.
     fn later_than(&self, now: Instant) -> Option<Instant> {
         self.items.front().and_then(|item| item.origin.later_than(now))
     }
@@ -40,16 +40,17 @@ impl Source {
 
 #[derive(Default)]
 struct Lane {
-    /// The one at the front is next; a taken source goes to the back, so mailings take turns.
+    /// The sources with a message that may be sent. The front one is next, and then goes to the back, so that mailings
+    /// take turns.
     ready: VecDeque<Source>,
-    /// Those whose own rate lets nothing go before `wake`: they hold up no other.
+    /// The sources whose own rate allows no message before `wake`. They do not block the others.
     resting: Vec<Source>,
     wake: Option<Instant>,
     depth: usize,
 }
 
 impl Lane {
-    fn take(&mut self, now: Instant) -> Option<Item> {
+    fn take(&mut self, now: Instant) -> Option<QueuedMessage> {
         self.rouse(now);
         let mut source = self.ready.pop_front()?;
         let item = source.items.pop_front();
@@ -61,7 +62,7 @@ impl Lane {
         item
     }
 
-    /// Puts a source where it belongs; one without messages goes.
+    /// Adds a source to the ready or the resting ones, or drops it if it is empty.
     fn add(&mut self, source: Source, now: Instant) {
         if source.items.is_empty() {
             return;
@@ -75,7 +76,7 @@ impl Lane {
         }
     }
 
-    /// Moves those whose time has come to the ready ones.
+    /// Moves the resting sources whose time has come to the ready ones.
     fn rouse(&mut self, now: Instant) {
         if self.wake.is_some_and(|wake| wake <= now) {
             self.wake = None;
@@ -101,15 +102,15 @@ impl Lane {
         self.resting.iter().position(place).map(|at| self.resting.swap_remove(at))
     }
 
-    /// Takes out those of these messages that are of no mailing.
-    fn withdraw(&mut self, cancelled: &HashMap<MessageId, bool>) -> Vec<Item> {
+    /// Removes the standalone ones among these messages.
+    fn withdraw(&mut self, cancelled: &HashMap<MessageId, bool>) -> Vec<QueuedMessage> {
         let Some(mut source) = self.remove(None) else { return Vec::new() };
         let waiting = std::mem::take(&mut source.items);
-        let (taken, left): (Vec<Item>, Vec<Item>) =
+        let (taken, left): (Vec<QueuedMessage>, Vec<QueuedMessage>) =
             waiting.into_iter().partition(|item| cancelled.contains_key(&item.id));
         source.items = left.into();
         self.depth -= taken.len();
-        // at the back: as if it had had its turn
+        // at the back, as after its turn
         self.add(source, Instant::now());
         taken
     }
@@ -124,11 +125,11 @@ impl Lane {
     }
 }
 
-/// A message that was taken.
+/// A message that was taken from its lane.
 struct InFlight {
-    /// Tells it from the same one taken again, after its outcome.
+    /// Distinguishes it from the same message taken again after its outcome.
     revision: i16,
-    /// It does not come back into its lane.
+    /// True if it does not return to its lane.
     is_withdrawn: bool,
 }
 
@@ -136,12 +137,12 @@ struct InFlight {
 struct Inner {
     lanes: [Lane; 3],
     turn: u32,
-    /// The messages of no mailing that were taken and whose outcome is not on disk yet.
+    /// The standalone messages that were taken and whose outcome is not on disk yet.
     in_flight: HashMap<MessageId, InFlight>,
 }
 
 impl Inner {
-    fn forget(&mut self, item: &Item) {
+    fn forget(&mut self, item: &QueuedMessage) {
         if self.in_flight.get(&item.id).is_some_and(|taken| taken.revision == item.revision) {
             self.in_flight.remove(&item.id);
         }
@@ -151,17 +152,17 @@ impl Inner {
 /// The three lanes of one channel.
 pub struct Lanes {
     capacity: usize,
-    /// How many messages of no mailing are enough to have waiting.
+    /// The number of standalone messages to have waiting.
     soon: usize,
     inner: Mutex<Inner>,
     filled: Notify,
     drained: std::sync::Arc<Notify>,
-    /// `fanfare_lane_depth`, found once: it is set with every message.
+    /// The gauges of `fanfare_lane_depth`, looked up once, because they are set for every message.
     depths: [IntGauge; 3],
 }
 
 impl Lanes {
-    /// Lanes that hold about `capacity` messages each, and tell `drained` when there is room again.
+    /// Creates lanes that hold about `capacity` messages each, and notify `drained` when there is room again.
     pub fn new(
         channel: ChannelKind,
         capacity: usize,
@@ -173,8 +174,8 @@ impl Lanes {
         Self { capacity, soon: capacity, inner: Mutex::default(), filled: Notify::new(), drained, depths }
     }
 
-    /// For a channel of this rate: of the messages of no mailing no more are held than it sends soon, since what is held
-    /// cannot be cancelled any more.
+    /// Limits the waiting standalone messages to the number that a channel of this rate sends soon, because a message
+    /// in a lane can be cancelled only through its node.
     pub fn with_rate(mut self, rate: Option<f64>) -> Self {
         if let Some(rate) = rate {
             self.soon = self.capacity.min((rate * SOON.as_secs_f64()) as usize).max(FEW);
@@ -192,15 +193,20 @@ impl Lanes {
         }
     }
 
-    /// Puts messages of one mailing at the end of its queue.
-    pub fn push(&self, priority: Priority, key: Option<MailingId>, items: Vec<Item>) {
+    /// Appends messages to the queue of one mailing.
+    pub fn push(&self, priority: Priority, key: Option<MailingId>, items: Vec<QueuedMessage>) {
         if !items.is_empty() {
             self.fill(self.lock(), priority, key, items, |waiting, items| waiting.extend(items));
         }
     }
 
-    /// Puts a message back: it goes first when its mailing's turn comes. Answers it when it was withdrawn meanwhile.
-    pub fn put_back(&self, priority: Priority, key: Option<MailingId>, item: Item) -> Option<Item> {
+    /// Puts a message back at the front of its mailing's queue. Returns the message if it was withdrawn meanwhile.
+    pub fn put_back(
+        &self,
+        priority: Priority,
+        key: Option<MailingId>,
+        item: QueuedMessage,
+    ) -> Option<QueuedMessage> {
         let mut inner = self.lock();
         if inner.in_flight.get(&item.id).is_some_and(|taken| taken.is_withdrawn) {
             return Some(item);
@@ -212,14 +218,14 @@ impl Lanes {
         None
     }
 
-    /// Adds messages to the source of a mailing, a new one if it has none; `join` puts them to those that wait.
+    /// Adds messages to the source of a mailing, or to a new one. `join` adds them to the waiting messages.
     fn fill(
         &self,
         mut inner: MutexGuard<'_, Inner>,
         priority: Priority,
         key: Option<MailingId>,
-        items: Vec<Item>,
-        join: impl FnOnce(&mut VecDeque<Item>, Vec<Item>),
+        items: Vec<QueuedMessage>,
+        join: impl FnOnce(&mut VecDeque<QueuedMessage>, Vec<QueuedMessage>),
     ) {
         let Some(lane) = inner.lanes.get_mut(lane_of(priority)) else {
             return;
@@ -235,9 +241,9 @@ impl Lanes {
         self.filled.notify_one();
     }
 
-    /// Takes out those of these messages of no mailing that wait here; also answers which of them are in flight. With true
-    /// one that is in flight is withdrawn: it does not come back into its lane.
-    pub fn withdraw(&self, cancelled: &HashMap<MessageId, bool>) -> (Vec<Item>, Vec<MessageId>) {
+    /// Removes the standalone messages among these that wait here, and also returns those that are in flight. A message
+    /// in flight whose value is true is withdrawn: it does not return to its lane.
+    pub fn withdraw(&self, cancelled: &HashMap<MessageId, bool>) -> (Vec<QueuedMessage>, Vec<MessageId>) {
         let mut inner = self.lock();
         let Inner { lanes, in_flight, .. } = &mut *inner;
         let mut found = Vec::new();
@@ -247,25 +253,26 @@ impl Lanes {
                 found.push(*id);
             }
         }
-        let taken: Vec<Item> = lanes.iter_mut().flat_map(|lane| lane.withdraw(cancelled)).collect();
+        let taken: Vec<QueuedMessage> = lanes.iter_mut().flat_map(|lane| lane.withdraw(cancelled)).collect();
         self.show_all(&inner);
         (taken, found)
     }
 
-    /// Returns whether a message that was taken is withdrawn.
+    /// Returns true if a message that was taken is withdrawn.
     pub fn is_withdrawn(&self, id: MessageId) -> bool {
         self.lock().in_flight.get(&id).is_some_and(|taken| taken.is_withdrawn)
     }
 
-    /// The outcome of a message that was taken is on disk, or nothing becomes of it here.
-    pub fn done(&self, item: &Item) {
+    /// Removes a message that was taken, after its outcome is on disk, or if it will have no outcome here.
+    pub fn done(&self, item: &QueuedMessage) {
         if item.origin.mailing().is_none() {
             self.lock().forget(item);
         }
     }
 
-    /// The next message that may go: high before normal before low, but for the [`guaranteed`] turns of the lower two.
-    pub fn take(&self) -> Option<Item> {
+    /// Takes the next message that may be sent: high before normal before low, except in the [`guaranteed`] turns of
+    /// the lower two.
+    pub fn take(&self) -> Option<QueuedMessage> {
         let now = Instant::now();
         let mut inner = self.lock();
         let turn = inner.turn;
@@ -289,14 +296,14 @@ impl Lanes {
         Some(item)
     }
 
-    /// Returns when a message may go, as far as its mailing's own rate is concerned.
+    /// Waits until there is a message that its mailing's own rate allows to be sent.
     pub async fn wait(&self) {
-        // mostly there is one: registering costs more than looking
+        // usually there is one: registering costs more than this check
         if self.has_ready() {
             return;
         }
         loop {
-            // registered before looking: a message that comes in between is not missed
+            // registered before the check, so that a message that comes in between is not missed
             let mut filled = pin!(self.filled.notified());
             filled.as_mut().enable();
             let now = Instant::now();
@@ -322,7 +329,7 @@ impl Lanes {
         self.lock().lanes.iter().any(|lane| lane.has_ready(now))
     }
 
-    /// Looks anew at what rests: the rate of some mailing has changed.
+    /// Checks the resting sources again, because the rate of a mailing has changed.
     pub fn reschedule(&self) {
         let now = Instant::now();
         for lane in self.lock().lanes.iter_mut().filter(|lane| lane.wake.is_some()) {
@@ -331,11 +338,11 @@ impl Lanes {
         self.filled.notify_one();
     }
 
-    /// How many more messages of a mailing are wanted now: none while it has half a share waiting.
+    /// Returns the number of messages that a mailing may add now: 0 while half of its share is waiting.
     ///
-    /// `sharers` is how many mailings feed this lane. Each gets at least a few, so that none starves behind the others,
-    /// and one with a rate of its own no more than it needs soon.
-    pub fn wanted(&self, run: &Run, sharers: usize) -> usize {
+    /// `sharers` is the number of mailings that feed this lane. Each gets at least `FEW`, so that no mailing starves,
+    /// and a mailing with its own rate gets at most the messages that it sends soon.
+    pub fn wanted(&self, run: &ActiveMailing, sharers: usize) -> usize {
         let share = (self.capacity / sharers.max(1)).max(FEW);
         let share = run.schedule().within(SOON).map_or(share, |needed| share.min(needed.max(FEW)));
         let inner = self.lock();
@@ -343,7 +350,8 @@ impl Lanes {
         if waiting > share / 2 { 0 } else { share - waiting }
     }
 
-    /// Whether the lane takes more, whoever it is from. What rests does not count: it would hold up the others.
+    /// Returns true if the lane has room for messages of any mailing. Resting messages do not count, because they would
+    /// block the others.
     pub fn has_room(&self, priority: Priority) -> bool {
         let inner = self.lock();
         inner.lanes.get(lane_of(priority)).is_some_and(|lane| {
@@ -351,7 +359,7 @@ impl Lanes {
         })
     }
 
-    /// How many due messages the lane takes now, whoever they are from.
+    /// Returns the number of due messages, of any mailing, for which the lane has room.
     pub fn room(&self, priority: Priority) -> usize {
         let inner = self.lock();
         inner.lanes.get(lane_of(priority)).map_or(0, |lane| {
@@ -360,8 +368,8 @@ impl Lanes {
         })
     }
 
-    /// Takes out all that waits for one mailing.
-    pub fn drain(&self, key: Option<MailingId>) -> Vec<Item> {
+    /// Removes all waiting messages of one mailing, or all standalone ones.
+    pub fn drain(&self, key: Option<MailingId>) -> Vec<QueuedMessage> {
         let mut inner = self.lock();
         let mut drained = Vec::new();
         for lane in &mut inner.lanes {
@@ -374,8 +382,8 @@ impl Lanes {
         drained
     }
 
-    /// Takes out everything.
-    pub fn drain_all(&self) -> Vec<Item> {
+    /// Removes all messages.
+    pub fn drain_all(&self) -> Vec<QueuedMessage> {
         let mut inner = self.lock();
         let lanes = std::mem::take(&mut inner.lanes);
         self.show_all(&inner);
@@ -390,11 +398,13 @@ impl Lanes {
     }
 }
 
-/// The lane that is asked first at this turn of a round, if it is not the highest: two turns in twenty are normal's and one
-/// is low's. So under permanent load of the higher lanes normal keeps 10 % and low 5 %, and high waits for one of them at
-/// most, since no two of these turns follow each other. A turn whose lane is empty is the highest's: it is not saved up.
+/// Returns the lane that goes first at this turn of a round, if it is not the highest. Two turns in twenty belong to
+/// normal and one to low. So under permanent load of the higher lanes normal keeps 10 % and low 5 %. A high message
+/// waits for at most one other message, because these turns are never adjacent. If the lane of a turn is empty, the
+/// highest lane uses the turn, and it is not saved.
 ///
-/// Fixed turns, not weights that are balanced over time: a lane that was empty for long has no claim to a burst.
+/// The turns are fixed, instead of weights that are balanced over time, so that a lane that was empty for long gets no
+/// burst.
 fn guaranteed(turn: u32) -> Option<Priority> {
     match turn {
         5 | 15 => Some(Priority::Normal),

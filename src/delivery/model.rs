@@ -1,4 +1,4 @@
-//! What the engine holds in memory: mailings at work, pages, the messages in them, and outcomes.
+//! The engine's state in memory: active mailings, leases, the messages in them, and outcomes.
 
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU8, Ordering};
@@ -9,75 +9,75 @@ use tokio::sync::{Notify, OwnedSemaphorePermit};
 use tokio::time::{Instant, sleep_until};
 
 use super::origin::Origin;
-use super::pacer::Schedule;
+use super::rate_limiter::Slots;
 use super::sync::{Mutex, MutexGuard};
-use crate::channels::request::Response;
+use crate::channels::request::StoredResponse;
 use crate::clock::Clock;
-use crate::db::types::{ClientId, MailingId, MessageId, NodeId, PageId, Timestamp};
+use crate::db::types::{ClientId, LeaseId, MailingId, MessageId, NodeId, Timestamp};
 use crate::kinds::{ChannelKind, ErrorClass, OutcomeKind, Priority};
 use crate::mailings::filter::{Range, Reachable};
 use crate::mailings::model::{Mailing, MailingStatus};
 use crate::mailings::recipient::Recipient;
 use crate::mailings::repo::audience::Needs;
 use crate::messages::repo::MessageRow;
-use crate::preferences::model::Wishes;
+use crate::preferences::model::RecipientPreferences;
 use crate::templates::Variants;
 
-/// What may be done with a mailing's messages right now.
+/// The state of a mailing, which decides how its messages are handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RunState {
-    /// Send them.
+pub enum MailingState {
+    /// Messages are sent.
     Running,
-    /// Hold them.
+    /// Messages are held back.
     Paused,
-    /// Its window has closed: expire them.
+    /// The window has closed: messages expire.
     Closed,
-    /// Cancel them.
+    /// Messages are cancelled.
     Cancelled,
 }
 
-/// Why an attempt was given up.
+/// The reason why an attempt was aborted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AttemptEnd {
-    /// The provider took too long.
+    /// The provider did not respond in time.
     TimedOut,
     /// The window closed.
     WindowClosed,
 }
 
-/// A mailing at work on this node.
+/// An active mailing on this node.
 #[derive(Debug)]
-pub struct Run {
-    /// Which mailing.
+pub struct ActiveMailing {
+    /// The mailing's id.
     pub id: MailingId,
-    /// By what number its messages name it.
+    /// The number by which its messages refer to it.
     pub number: i32,
-    /// How its messages go out.
+    /// The channel.
     pub channel: ChannelKind,
-    /// Which lane they wait in.
+    /// The priority, which selects the lane.
     pub priority: Priority,
-    /// When its messages were due: the start that was asked for, or when it was created after that.
+    /// The time at which its messages were due: the requested start, or the time of its creation if that is later.
     pub due_at: Timestamp,
-    /// Its audience's parts.
+    /// The parts of its audience.
     pub ranges: Arc<[Range]>,
-    /// The addresses that its audience has.
+    /// The addresses that its audience must have.
     pub reachable: Reachable,
-    /// What it says; why that cannot be read, if it cannot.
+    /// The content, or the reason why it cannot be parsed.
     pub content: Result<Variants, String>,
-    /// What its recipients may opt out of.
+    /// The group that its recipients may opt out of.
     pub group: Option<String>,
-    /// Nobody may opt out of it.
+    /// True if recipients cannot opt out of it.
     pub is_transactional: bool,
     ends_at: AtomicI64,
-    /// Tells who waits for the end that it is another one.
+    /// Notified when the end of the window moves.
     moved: Notify,
     status: AtomicU8,
     walked: AtomicBool,
-    schedule: Mutex<Schedule>,
+    schedule: Mutex<Slots>,
 }
 
-impl Run {
-    /// From the stored mailing and its number.
+impl ActiveMailing {
+    /// Creates it from the stored mailing and its number.
     pub fn new(mailing: Mailing, number: i32) -> Self {
         let content = mailing.content().map_err(|why| why.to_string());
         let run = Self {
@@ -95,13 +95,13 @@ impl Run {
             moved: Notify::new(),
             status: AtomicU8::new(0),
             walked: AtomicBool::new(false),
-            schedule: Mutex::new(Schedule::new(mailing.rate_per_second)),
+            schedule: Mutex::new(Slots::new(mailing.rate_per_second)),
         };
         run.refresh(mailing.status, mailing.ends_at, false, mailing.rate_per_second);
         run
     }
 
-    /// Takes over what may change while it runs; answers whether its rate did.
+    /// Updates the properties that may change while it runs. Returns true if its rate changed.
     pub fn refresh(
         &self,
         status: MailingStatus,
@@ -117,27 +117,27 @@ impl Run {
         self.schedule().set(rate)
     }
 
-    /// It is in this state now.
+    /// Sets the status.
     pub fn set_status(&self, status: MailingStatus) {
         self.status.store(u8::try_from(status.code()).unwrap_or_default(), Ordering::Release);
     }
 
-    /// When its next message may go, by its own rate.
-    pub fn schedule(&self) -> MutexGuard<'_, Schedule> {
+    /// Returns the schedule of its own rate.
+    pub fn schedule(&self) -> MutexGuard<'_, Slots> {
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The end of its window.
+    /// Returns the end of its window.
     pub fn ends_at(&self) -> Timestamp {
         Timestamp::from_micros(self.ends_at.load(Ordering::Acquire))
     }
 
-    /// Returns when an attempt that begins now is to be given up: after `timeout`, or at the end of the window, also when
-    /// that is moved meanwhile.
+    /// Waits until an attempt that begins now has to be aborted: after `timeout`, or at the end of the window, which
+    /// may move meanwhile.
     pub async fn end_of_attempt(&self, clock: &Clock, timeout: Duration) -> AttemptEnd {
         let times_out_at = Instant::now() + timeout;
         loop {
-            // registered before looking: an end that is moved in between is not missed
+            // registered before reading the end, so that a change in between is not missed
             let mut moved = pin!(self.moved.notified());
             moved.as_mut().enable();
             let left = self.ends_at().since(clock.now());
@@ -154,211 +154,212 @@ impl Run {
         }
     }
 
-    /// Whether its whole audience has been planned.
-    pub fn is_walked(&self) -> bool {
+    /// Returns true if its audience is exhausted: all its clients are planned.
+    pub fn is_audience_exhausted(&self) -> bool {
         self.walked.load(Ordering::Acquire)
     }
 
-    /// Notes that its whole audience has been planned.
-    pub fn set_walked(&self) {
+    /// Marks its audience as exhausted.
+    pub fn set_audience_exhausted(&self) {
         self.walked.store(true, Ordering::Release);
     }
 
-    /// What may be done with its messages at `now`.
-    pub fn state(&self, now: Timestamp) -> RunState {
-        let status = self.status.load(Ordering::Acquire);
-        if i16::from(status) == MailingStatus::Cancelled.code() {
-            RunState::Cancelled
-        } else if now >= self.ends_at() {
-            RunState::Closed
-        } else if i16::from(status) == MailingStatus::Paused.code() {
-            RunState::Paused
-        } else {
-            RunState::Running
+    /// Returns its state at `now`.
+    pub fn state(&self, now: Timestamp) -> MailingState {
+        let status = MailingStatus::from_code(i16::from(self.status.load(Ordering::Acquire)));
+        match status {
+            Ok(MailingStatus::Cancelled) => MailingState::Cancelled,
+            Ok(_) | Err(_) if now >= self.ends_at() => MailingState::Closed,
+            Ok(MailingStatus::Running) => MailingState::Running,
+            // a status that a later version wrote also holds the messages back
+            Ok(MailingStatus::Pending | MailingStatus::Paused | MailingStatus::Finished) | Err(_) => {
+                MailingState::Paused
+            }
         }
     }
 
-    /// Returns whether its texts go out as they are written, to everyone.
+    /// Returns true if its texts are sent unchanged to all recipients.
     pub fn is_plain(&self) -> bool {
         self.content.as_ref().is_ok_and(|variants| variants.all().all(|variant| variant.content.is_plain()))
     }
 
-    /// What it needs to know of a client.
+    /// Returns the fields of a client that its messages need.
     pub fn needs(&self) -> Needs {
         let profile = self.content.as_ref().is_ok_and(Variants::needs_reader);
         Needs { channel: self.channel, profile, reachable: self.reachable }
     }
 }
 
-/// Recorded with a message whose client is gone.
+/// The reason stored with a message whose client was deleted.
 pub const CLIENT_DELETED: &str = "the client was deleted before its message was sent";
 
-/// A page that this node holds.
+/// A lease that this node holds.
 #[derive(Debug)]
-pub struct OpenPage {
-    /// Which page.
-    pub id: PageId,
-    /// As which node it is held: the fence.
+pub struct HeldLease {
+    /// The lease's id.
+    pub id: LeaseId,
+    /// The node id under which it is held: the fence.
     pub node: NodeId,
-    /// The mailing it belongs to.
+    /// The mailing of its messages.
     pub mailing: Option<MailingId>,
-    tally: Mutex<Tally>,
+    tally: Mutex<LeaseCounts>,
     lost: AtomicBool,
 }
 
 #[derive(Debug)]
-struct Tally {
+struct LeaseCounts {
     /// Members without a recorded outcome.
     open: usize,
-    /// Of these, members that were taken from the lanes without an attempt.
+    /// The open members that were returned without an attempt.
     returned: usize,
 }
 
-impl OpenPage {
-    /// A page with this many members that have no outcome.
-    pub fn new(id: PageId, node: NodeId, mailing: Option<MailingId>, open: usize) -> Self {
+impl HeldLease {
+    /// Creates a lease with this number of members without an outcome.
+    pub fn new(id: LeaseId, node: NodeId, mailing: Option<MailingId>, open: usize) -> Self {
         Self {
             id,
             node,
             mailing,
-            tally: Mutex::new(Tally { open, returned: 0 }),
+            tally: Mutex::new(LeaseCounts { open, returned: 0 }),
             lost: AtomicBool::new(false),
         }
     }
 
-    /// Notes that another node may hold it by now: nothing of it may be sent any more.
+    /// Marks the lease as lost: another node may hold it, so none of its messages may be sent any more.
     pub fn lose(&self) {
         self.lost.store(true, Ordering::Release);
     }
 
-    /// Whether another node may hold it by now.
+    /// Returns true if another node may hold the lease.
     pub fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Acquire)
     }
 
-    /// Notes `count` recorded outcomes; answers what is to be done with the page.
-    pub fn recorded(&self, count: usize) -> PageState {
+    /// Counts `count` recorded outcomes, and returns the state of the lease.
+    pub fn recorded(&self, count: usize) -> LeaseState {
         let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         tally.open = tally.open.saturating_sub(count);
         tally.state()
     }
 
-    /// Notes `count` members given back; answers what is to be done with the page.
-    pub fn returned(&self, count: usize) -> PageState {
+    /// Counts `count` returned members, and returns the state of the lease.
+    pub fn returned(&self, count: usize) -> LeaseState {
         let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
         tally.returned += count;
         tally.state()
     }
 }
 
-/// What is to be done with a page.
+/// The state of a lease on this node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum PageState {
-    /// Some of it is still in this node's hands.
+pub enum LeaseState {
+    /// Some members are in a lane or in flight.
     Busy,
-    /// All that is left of it was given back: it is to be released.
+    /// All members without an outcome were returned, so the lease can be released.
     Idle,
     /// Every member has its outcome.
     Done,
 }
 
-impl Tally {
-    fn state(&self) -> PageState {
+impl LeaseCounts {
+    fn state(&self) -> LeaseState {
         match (self.open, self.returned) {
-            (0, _) => PageState::Done,
-            (open, returned) if open == returned => PageState::Idle,
-            _ => PageState::Busy,
+            (0, _) => LeaseState::Done,
+            (open, returned) if open == returned => LeaseState::Idle,
+            _ => LeaseState::Busy,
         }
     }
 }
 
 /// A message in a lane.
 #[derive(Debug)]
-pub struct Item {
-    /// Which message.
+pub struct QueuedMessage {
+    /// The message's id.
     pub id: MessageId,
-    /// The page it stands in.
-    pub page: Arc<OpenPage>,
-    /// What it comes from.
+    /// The lease of the message.
+    pub lease: Arc<HeldLease>,
+    /// The mailing, or the standalone content.
     pub origin: Origin,
-    /// For which client.
+    /// The client's id.
     pub client: Option<ClientId>,
-    /// The client as it was read; none when it was deleted meanwhile.
+    /// The client as it was read; `None` if it was deleted meanwhile.
     pub recipient: Option<Recipient>,
-    /// What the recipient does not want, if it ever said so.
-    pub wishes: Option<Arc<Wishes>>,
-    /// The address on record, for a message that has a row.
+    /// The recipient's preferences, if there are any.
+    pub preferences: Option<Arc<RecipientPreferences>>,
+    /// The stored address of a message that has a row.
     pub address: Option<String>,
-    /// Attempts made before.
+    /// The number of previous attempts.
     pub attempts: i16,
-    /// Of these, those made before it was replayed: its schedule began anew behind them.
+    /// The number of attempts before the last replay, after which the retry schedule started again.
     pub attempts_before: i16,
-    /// Outcomes recorded before: 0 for a message that has no row yet.
+    /// The number of recorded outcomes: 0 for a message that has no row yet.
     pub revision: i16,
-    /// When it was due.
+    /// The time at which it was due.
     pub due_at: Timestamp,
 }
 
-/// What became of an item, to be recorded.
+/// The outcome of a message, to be recorded.
 #[derive(Debug)]
 pub struct Outcome {
-    /// What it was.
-    pub item: Item,
-    /// What it came to.
+    /// The message.
+    pub item: QueuedMessage,
+    /// The kind of outcome.
     pub kind: OutcomeKind,
-    /// Attempts made by now.
+    /// The number of attempts, including this one.
     pub attempts: i16,
-    /// When.
+    /// The time of the outcome.
     pub at: Timestamp,
-    /// When it is tried again, for [`OutcomeKind::Retry`].
+    /// The time of the next attempt, for [`OutcomeKind::Retry`].
     pub due_at: Option<Timestamp>,
     /// The attempt, if there was one.
-    pub tried: Option<Tried>,
-    /// Why it was not delivered.
+    pub tried: Option<AttemptDetails>,
+    /// The reason why it was not delivered.
     pub error: Option<String>,
-    /// Of what kind that is, for [`OutcomeKind::Failed`].
+    /// The class of the error, for [`OutcomeKind::Failed`].
     pub class: Option<ErrorClass>,
-    /// Its place among the attempts that are under way or wait for their record, where these are bounded; free when it is recorded.
+    /// A permit for an attempt that is in flight or not recorded yet, where their number is bounded; released when the
+    /// outcome is recorded.
     pub place: Option<OwnedSemaphorePermit>,
 }
 
 impl Outcome {
-    /// Whether it waits without having been tried.
+    /// Returns true if the message waits again without an attempt.
     pub fn is_deferral(&self) -> bool {
         self.kind == OutcomeKind::Retry && self.tried.is_none()
     }
 }
 
-/// What is kept of an attempt.
+/// The stored details of an attempt.
 #[derive(Debug, Clone, Default)]
-pub struct Tried {
+pub struct AttemptDetails {
     /// The provider's HTTP status.
     pub status_code: Option<i32>,
-    /// The provider's name for the message.
+    /// The provider's id of the message.
     pub provider_id: Option<String>,
-    /// From request to answer.
+    /// The time from request to response, in milliseconds.
     pub duration_ms: i32,
-    /// When it began.
+    /// The time at which the attempt began.
     pub began: Option<Timestamp>,
-    /// All that was answered, where that is kept.
-    pub response: Option<Arc<Response>>,
+    /// The whole response, where it is stored.
+    pub response: Option<Arc<StoredResponse>>,
 }
 
-impl Item {
-    /// A message that has a row.
-    pub fn of_row(
+impl QueuedMessage {
+    /// Creates the item of a message that has a row.
+    pub fn from_row(
         (row, attempts_before): (MessageRow, i16),
-        page: Arc<OpenPage>,
+        lease: Arc<HeldLease>,
         origin: Origin,
-        (recipient, wishes): (Option<Recipient>, Option<Arc<Wishes>>),
+        (recipient, preferences): (Option<Recipient>, Option<Arc<RecipientPreferences>>),
     ) -> Self {
         Self {
             id: row.id,
-            page,
+            lease,
             origin,
             client: row.client_id,
             recipient,
-            wishes,
+            preferences,
             address: Some(row.recipient),
             attempts: row.attempts,
             attempts_before,
@@ -367,10 +368,10 @@ impl Item {
         }
     }
 
-    /// Where it goes: the address on record before the client's present one.
+    /// Returns its address: the stored address, else the client's present one.
     ///
     /// # Errors
-    /// Why there is none.
+    /// The reason why there is no address.
     pub fn address(&self) -> Result<String, String> {
         match (&self.address, &self.recipient) {
             (Some(address), _) => Ok(address.clone()),
@@ -379,17 +380,17 @@ impl Item {
         }
     }
 
-    /// Returns whether its address was erased with its client while it waited.
+    /// Returns true if its address was erased with its client while it waited.
     pub fn is_erased(&self) -> bool {
         self.address.as_deref() == Some("")
     }
 
-    /// It waits until `due_at` without an attempt.
+    /// Defers it until `due_at` without an attempt.
     pub fn defer(self, at: Timestamp, due_at: Timestamp, why: impl Into<String>) -> Outcome {
         Outcome { due_at: Some(due_at), ..self.close(OutcomeKind::Retry, at, why) }
     }
 
-    /// It ends without an attempt.
+    /// Ends it without an attempt.
     pub fn close(self, kind: OutcomeKind, at: Timestamp, error: impl Into<String>) -> Outcome {
         Outcome {
             attempts: self.attempts,
@@ -404,12 +405,12 @@ impl Item {
         }
     }
 
-    /// It is cancelled; why an earlier attempt failed stands with that attempt.
+    /// Cancels it. The error of an earlier attempt stays with that attempt.
     pub fn cancel(self, at: Timestamp) -> Outcome {
         Outcome { error: None, ..self.close(OutcomeKind::Cancelled, at, String::new()) }
     }
 
-    /// It fails without an attempt.
+    /// Fails it without an attempt.
     pub fn fail(self, class: ErrorClass, at: Timestamp, error: String) -> Outcome {
         Outcome { class: Some(class), ..self.close(OutcomeKind::Failed, at, error) }
     }
@@ -421,13 +422,16 @@ mod tests {
     use crate::delivery::lanes::tests::mailing;
     use proptest::prelude::*;
 
-    fn run(ends_at: i64) -> Run {
-        Run::new(Mailing { ends_at: Timestamp::from_micros(ends_at), ..mailing(Priority::Normal, None) }, 1)
+    fn run(ends_at: i64) -> ActiveMailing {
+        ActiveMailing::new(
+            Mailing { ends_at: Timestamp::from_micros(ends_at), ..mailing(Priority::Normal, None) },
+            1,
+        )
     }
 
     proptest! {
-        /// However status and end move: nothing is sent at or past the end that holds then, nor while it is paused; and
-        /// what is cancelled stays so, whatever the time.
+        /// For any changes of status and end: no message is sent at or after the present end, nor during a pause, and a
+        /// cancelled mailing stays cancelled at any time.
         #[test]
         fn nothing_is_sent_outside_the_window_or_in_another_state(
             first in 0i64..100, steps in proptest::collection::vec((0u8..4, 0i64..100, 0i64..100), 1..40),
@@ -444,34 +448,34 @@ mod tests {
                 };
                 run.refresh(status, Timestamp::from_micros(ends_at), false, None);
                 let expected = match status {
-                    Cancelled => RunState::Cancelled,
-                    _ if now >= ends_at => RunState::Closed,
-                    Paused => RunState::Paused,
-                    _ => RunState::Running,
+                    Cancelled => MailingState::Cancelled,
+                    _ if now >= ends_at => MailingState::Closed,
+                    Paused => MailingState::Paused,
+                    _ => MailingState::Running,
                 };
                 prop_assert_eq!(run.state(Timestamp::from_micros(now)), expected);
             }
         }
 
-        /// Whatever order outcomes and returns come in, the page is done exactly when all are recorded, and idle
-        /// exactly when nothing of it is in this node's hands.
+        /// For any order of outcomes and returns: the lease is done exactly when all outcomes are recorded, and idle
+        /// exactly when no member is in a lane or in flight.
         #[test]
-        fn a_page_is_idle_only_when_nothing_of_it_is_in_hand(steps in proptest::collection::vec(any::<bool>(), 1..40)) {
-            let page = OpenPage::new(PageId::new(), NodeId::new(), None, steps.len());
+        fn a_lease_is_idle_only_when_no_member_is_in_hand(steps in proptest::collection::vec(any::<bool>(), 1..40)) {
+            let lease = HeldLease::new(LeaseId::new(), NodeId::new(), None, steps.len());
             let (mut recorded, mut returned) = (0, 0);
             for is_outcome in &steps {
                 let state = if *is_outcome {
                     recorded += 1;
-                    page.recorded(1)
+                    lease.recorded(1)
                 } else {
                     returned += 1;
-                    page.returned(1)
+                    lease.returned(1)
                 };
                 let in_hand = steps.len() - recorded - returned;
                 let expected = match (recorded == steps.len(), in_hand) {
-                    (true, _) => PageState::Done,
-                    (_, 0) => PageState::Idle,
-                    _ => PageState::Busy,
+                    (true, _) => LeaseState::Done,
+                    (_, 0) => LeaseState::Idle,
+                    _ => LeaseState::Busy,
                 };
                 prop_assert_eq!(state, expected);
             }

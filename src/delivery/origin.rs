@@ -1,150 +1,154 @@
-//! What a message comes from: a mailing, whose messages share one text and one window, or a notification, which is alone.
+//! The origin of a message: a mailing, whose messages share a text and a window, or a standalone notification or
+//! request.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::model::{AttemptEnd, Run, RunState};
+use super::model::{ActiveMailing, AttemptEnd, MailingState};
 use super::retry::RetryPolicy;
-use crate::channels::request::Spec;
+use crate::channels::request::RequestSpec;
 use crate::clock::Clock;
 use crate::db::types::{BatchId, EventId, MailingId, Timestamp};
 use crate::kinds::{ChannelKind, Priority};
 use crate::templates::Filled;
 
-/// A notification in a lane: what its row and its content say.
+/// A standalone message in a lane: a notification or a request, with its content.
 #[derive(Debug)]
-pub struct Single {
-    /// How it goes out.
+pub struct Standalone {
+    /// The channel.
     pub channel: ChannelKind,
-    /// Which lane it waits in.
+    /// The priority, which selects the lane.
     pub priority: Priority,
-    /// The batch that it came in.
+    /// The batch of the notification.
     pub batch: Option<BatchId>,
     /// The event that caused it.
     pub event: Option<EventId>,
-    /// What it says.
+    /// The rendered content.
     pub content: Filled,
     /// A JSON object for the recipient's program.
     pub data: Option<Arc<str>>,
-    /// What is sent in place of a text.
-    pub request: Option<Arc<Spec>>,
-    /// It is not sent at or after this time.
+    /// The HTTP request that is sent instead of a text.
+    pub request: Option<Arc<RequestSpec>>,
+    /// The time from which it is not sent any more.
     pub expires_at: Option<Timestamp>,
-    /// Its own schedule of further attempts.
+    /// Its own retry schedule.
     pub retry: Option<RetryPolicy>,
-    /// What its recipient may opt out of.
+    /// The group that its recipient may opt out of.
     pub group: Option<String>,
-    /// Nobody may opt out of it.
+    /// True if recipients cannot opt out of it.
     pub is_transactional: bool,
-    /// Whether somebody waits for its end, perhaps at another node.
+    /// True if a caller waits for its final state, perhaps at another node.
     pub is_awaited: bool,
 }
 
-/// What a message comes from.
+/// The origin of a message.
 #[derive(Debug)]
 pub enum Origin {
-    /// One of a mailing's.
-    Mailing(Arc<Run>),
-    /// One by itself.
-    Single(Box<Single>),
+    /// A mailing.
+    Mailing(Arc<ActiveMailing>),
+    /// A standalone message.
+    Standalone(Box<Standalone>),
 }
 
 impl Origin {
-    /// How it goes out.
+    /// Returns the channel.
     pub fn channel(&self) -> ChannelKind {
         match self {
             Self::Mailing(run) => run.channel,
-            Self::Single(single) => single.channel,
+            Self::Standalone(single) => single.channel,
         }
     }
 
-    /// Returns whether its text needs no filling: it is a mailing's without tags, or was filled when it was accepted.
+    /// Returns true if its text needs no rendering: the mailing's text has no tags, or the text was rendered when the
+    /// message was accepted.
     pub fn is_plain(&self) -> bool {
         match self {
             Self::Mailing(run) => run.is_plain(),
-            Self::Single(_) => true,
+            Self::Standalone(_) => true,
         }
     }
 
-    /// Which lane it waits in.
+    /// Returns the priority, which selects the lane.
     pub fn priority(&self) -> Priority {
         match self {
             Self::Mailing(run) => run.priority,
-            Self::Single(single) => single.priority,
+            Self::Standalone(single) => single.priority,
         }
     }
 
-    /// Which mailing, if it is of one.
+    /// Returns the mailing, if there is one.
     pub fn mailing(&self) -> Option<MailingId> {
         match self {
             Self::Mailing(run) => Some(run.id),
-            Self::Single(_) => None,
+            Self::Standalone(_) => None,
         }
     }
 
-    /// What its recipient may opt out of.
+    /// Returns the group that its recipient may opt out of.
     pub fn group(&self) -> Option<&str> {
         match self {
             Self::Mailing(run) => run.group.as_deref(),
-            Self::Single(single) => single.group.as_deref(),
+            Self::Standalone(single) => single.group.as_deref(),
         }
     }
 
-    /// Whether nobody may opt out of it.
+    /// Returns true if recipients cannot opt out of it.
     pub fn is_transactional(&self) -> bool {
         match self {
             Self::Mailing(run) => run.is_transactional,
-            Self::Single(single) => single.is_transactional,
+            Self::Standalone(single) => single.is_transactional,
         }
     }
 
-    /// Which event, if one caused it.
+    /// Returns the event that caused it, if there is one.
     pub fn event(&self) -> Option<EventId> {
         match self {
             Self::Mailing(_) => None,
-            Self::Single(single) => single.event,
+            Self::Standalone(single) => single.event,
         }
     }
 
-    /// What may be done with it at `now`.
-    pub fn state(&self, now: Timestamp) -> RunState {
+    /// Returns the state at `now`, which decides how its messages are handled.
+    pub fn state(&self, now: Timestamp) -> MailingState {
         match self {
             Self::Mailing(run) => run.state(now),
-            Self::Single(single) if single.expires_at.is_some_and(|end| now >= end) => RunState::Closed,
-            Self::Single(_) => RunState::Running,
+            Self::Standalone(single) if single.expires_at.is_some_and(|end| now >= end) => {
+                MailingState::Closed
+            }
+            Self::Standalone(_) => MailingState::Running,
         }
     }
 
-    /// When it may not be sent any more.
+    /// Returns the time from which it may not be sent any more.
     pub fn ends_at(&self) -> Option<Timestamp> {
         match self {
             Self::Mailing(run) => Some(run.ends_at()),
-            Self::Single(single) => single.expires_at,
+            Self::Standalone(single) => single.expires_at,
         }
     }
 
-    /// When its mailing's own rate lets the next one go, if that is after `now`.
+    /// Returns the time at which its mailing's own rate allows the next message, if that is after `now`.
     pub fn later_than(&self, now: Instant) -> Option<Instant> {
         match self {
             Self::Mailing(run) => run.schedule().later_than(now),
-            Self::Single(_) => None,
+            Self::Standalone(_) => None,
         }
     }
 
-    /// Notes that one goes at `now`.
+    /// Uses a slot of the mailing's own rate at `now`.
     pub fn advance(&self, now: Instant) {
         if let Self::Mailing(run) = self {
             run.schedule().advance(now);
         }
     }
 
-    /// Returns when an attempt that begins now is to be given up: after `timeout`, or when it may not be sent any more.
+    /// Waits until an attempt that begins now has to be aborted: after `timeout`, or at [`Origin::ends_at`].
     pub async fn end_of_attempt(&self, clock: &Clock, timeout: Duration) -> AttemptEnd {
         match self {
             Self::Mailing(run) => run.end_of_attempt(clock, timeout).await,
-            Self::Single(single) => {
+            Self::Standalone(single) => {
                 let left = single.expires_at.map(|end| end.since(clock.now()));
                 match left.filter(|left| *left <= timeout) {
                     Some(left) => {

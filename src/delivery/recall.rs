@@ -1,4 +1,4 @@
-//! Taking cancelled messages of no mailing back from the lanes.
+//! Recalls cancelled standalone messages from the lanes.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -6,33 +6,33 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::Mutex;
 
-use super::model::Item;
+use super::model::QueuedMessage;
 use super::shared::Shared;
 use crate::db::types::MessageId;
 use crate::error::{Error, Result};
 use crate::lifecycle::Shutdown;
 use crate::messages::repo::cancellation;
 
-/// How often a recall was asked for, and how many of these are done.
+/// The number of recalls that were requested, and the number of those that are done.
 #[derive(Debug, Default)]
 pub struct Recalls {
     asked: AtomicU64,
     done: Mutex<u64>,
 }
 
-/// Recalls what other nodes were asked to cancel, until the shutdown.
+/// Recalls messages that were cancelled at other nodes, until the shutdown.
 pub async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
     while !shutdown.is_fired() {
         let recalled = async {
             shared.recall().await?;
-            // looked at before writing: usually there is nothing
+            // read before writing: usually the table is empty
             if shared.db.read(cancellation::any).await? {
                 shared.db.write(cancellation::forget_ended).await?;
             }
             Ok::<(), Error>(())
         };
         if let Err(error) = recalled.await {
-            tracing::error!(%error, "cancelled messages could not be taken back; trying again");
+            tracing::error!(%error, "cancelled messages could not be recalled; trying again");
         }
         // the poll is the guarantee
         shutdown.rest(&shared.withdrawn, shared.settings.poll).await;
@@ -40,16 +40,16 @@ pub async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
 }
 
 impl Shared {
-    /// Takes back what waits in the lanes of this node and is to be cancelled, and says of the rest whether an attempt is in
-    /// flight. Those who ask at once share a look.
+    /// Cancels messages that wait in this node's lanes, and acknowledges the other requests, with whether an attempt is
+    /// in flight. Concurrent calls share one read of the database.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn recall(&self) -> Result<()> {
         let turn = self.recalls.asked.fetch_add(1, Ordering::AcqRel) + 1;
         let mut done = self.recalls.done.lock().await;
         if *done < turn {
-            // all that was noted by now is seen
+            // this read covers all requests so far
             let asked = self.recalls.asked.load(Ordering::Acquire);
             self.recall_once().await?;
             *done = asked;
@@ -58,7 +58,7 @@ impl Shared {
     }
 
     async fn recall_once(&self) -> Result<()> {
-        // a page that is being claimed comes into its lane first
+        // waits until a lease that is being claimed is in its lane
         let adopting = self.adopting.lock().await;
         let asked = self.db.read(cancellation::asked).await?;
         if asked.is_empty() {
@@ -77,14 +77,14 @@ impl Shared {
         }
         self.cancel(taken).await;
         if !left.is_empty() {
-            let node = self.pages.node();
+            let node = self.leases.node();
             self.db.write(move |c| cancellation::answer(c, node, &left, &in_flight)).await?;
         }
         Ok(())
     }
 
-    /// Records that messages which were not tried are cancelled.
-    pub async fn cancel(&self, items: Vec<Item>) {
+    /// Records messages without an attempt as cancelled.
+    pub async fn cancel(&self, items: Vec<QueuedMessage>) {
         let now = self.now();
         for item in items {
             self.record(item.cancel(now)).await;

@@ -1,11 +1,11 @@
-//! The recorder: gathers outcomes and writes them in group commits.
+//! The recorder: collects outcomes and writes them in group commits.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::model::{Outcome, PageState, Tried};
+use super::model::{AttemptDetails, LeaseState, Outcome};
 use super::origin::Origin;
 use super::repo::record::{self, Entry, Recorded};
 use super::shared::Shared;
@@ -17,25 +17,25 @@ use crate::kinds::{ChannelKind, MessageStatus, NotificationStatus, OutcomeKind};
 use crate::lifecycle::Shutdown;
 use crate::live::Change;
 use crate::messages::repo::MessageRow;
-use crate::requests::repo::Ran;
+use crate::requests::repo::RequestResult;
 
-/// Between tries at a commit that failed.
+/// The delay before a failed commit is retried.
 const RETRY_DELAY: Duration = Duration::from_millis(250);
 
-/// Writes outcomes until the end of the engine, which comes when all are written or too many seconds went by.
+/// Writes outcomes until the engine ends, which is when all are written or the shutdown timeout is over.
 pub struct Recorder {
     shared: Arc<Shared>,
     outcomes: mpsc::Receiver<Outcome>,
 }
 
 impl Recorder {
-    /// Reads from this channel.
+    /// Creates a recorder that reads from this channel.
     pub fn new(shared: Arc<Shared>, outcomes: mpsc::Receiver<Outcome>) -> Self {
         Self { shared, outcomes }
     }
 
-    /// Runs until the end. While one group is being committed the next one gathers, so a group is as large
-    /// as the database is slow and nobody waits for a timer.
+    /// Runs until `end`. The next group collects while one is being committed, so the size of a group follows the
+    /// latency of the database, and no outcome waits for a timer.
     pub async fn run(mut self, end: Shutdown) {
         let most = self.shared.settings.record_batch;
         let mut group = Vec::with_capacity(most);
@@ -50,24 +50,25 @@ impl Recorder {
         }
     }
 
-    /// Outcomes of pages held as different nodes (before and after a lost lease) are written apart.
+    /// Writes outcomes, in one group for each node id that the leases are held as: the id changes when this node was
+    /// declared dead.
     async fn write(&self, outcomes: Vec<Outcome>) {
         let mut rest = outcomes;
         while let Some(first) = rest.first() {
-            let node = first.item.page.node;
-            let (group, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|o| o.item.page.node == node);
+            let node = first.item.lease.node;
+            let (group, others): (Vec<_>, Vec<_>) = rest.into_iter().partition(|o| o.item.lease.node == node);
             rest = others;
             self.write_group(node, group).await;
         }
     }
 
-    /// Writes a group. When the database refuses it, its halves are written apart, so that what it refuses for good
-    /// is found and holds up nothing else.
+    /// Writes a group. If the database rejects it, its halves are written separately, so that a rejected outcome is
+    /// found and does not block the others.
     async fn write_group(&self, node: NodeId, outcomes: Vec<Outcome>) {
         let mut groups = vec![outcomes];
         while let Some(mut group) = groups.pop() {
             match self.commit(node, group.iter().map(entry).collect()).await {
-                Ok(recorded) => self.settle(&group, &recorded),
+                Ok(recorded) => self.finalize(&group, &recorded),
                 Err(_) if group.len() > 1 => {
                     groups.push(group.split_off(group.len() / 2));
                     groups.push(group);
@@ -77,23 +78,26 @@ impl Recorder {
         }
     }
 
-    /// Writes an outcome that the database refused without what the provider said, which is all of it that comes from
-    /// outside. What is refused even so keeps its place in its page: it counts as sending and goes out again after the
-    /// next start.
+    /// Writes a rejected outcome without the provider's texts, which are its only part from outside. An outcome that is
+    /// rejected again stays open in its lease: its message counts as sending, and is sent again after the next start.
     async fn write_plain(&self, node: NodeId, group: Vec<Outcome>, refused: Error) {
         let plain = group.iter().map(|outcome| without_words(entry(outcome))).collect();
         match self.commit(node, plain).await {
-            Ok(recorded) => self.settle(&group, &recorded),
+            Ok(recorded) => self.finalize(&group, &recorded),
             Err(_) => {
                 let id = group.first().map(|outcome| outcome.item.id.to_string()).unwrap_or_default();
-                tracing::error!(error = %refused, message = id, "the database refuses an outcome; it stays open until the next start");
+                tracing::error!(
+                    error = %refused,
+                    message = id,
+                    "outcome rejected by the database; it stays open until the next start"
+                );
                 self.shared.metrics.unrecorded.sub(1);
             }
         }
     }
 
-    /// Tries until the database takes it, or refuses just these values: an outcome that is not on disk would be sent
-    /// again.
+    /// Retries until the database commits the group, or rejects its values: a message whose outcome is not on disk
+    /// would be sent again.
     async fn commit(&self, node: NodeId, entries: Arc<[Entry]>) -> Result<Recorded> {
         loop {
             let group = Arc::clone(&entries);
@@ -110,22 +114,22 @@ impl Recorder {
         }
     }
 
-    /// What is in memory follows what is on disk.
-    fn settle(&self, outcomes: &[Outcome], recorded: &Recorded) {
+    /// Updates the state in memory after a commit.
+    fn finalize(&self, outcomes: &[Outcome], recorded: &Recorded) {
         failpoint::reach("record-after-commit");
         self.shared.metrics.unrecorded.sub(i64::try_from(outcomes.len()).unwrap_or_default());
         for id in &recorded.lost {
-            tracing::warn!(page = %id, "a page is another node's by now; its outcomes here were dropped");
-            self.shared.pages.forget(*id);
+            tracing::warn!(lease = %id, "lease lost to another node; its outcomes here were dropped");
+            self.shared.leases.forget(*id);
         }
         self.shared.count_reports(recorded.reports);
-        // what waits again, or is new: the report of a request
+        // messages that wait for a retry, and new ones: the reports of requests
         let (mut waits, mut pages_done) = (recorded.reports > 0, false);
         for outcome in outcomes {
-            let page = &outcome.item.page;
+            let lease = &outcome.item.lease;
             self.shared.done(&outcome.item);
-            if recorded.lost.contains(&page.id) {
-                page.lose();
+            if recorded.lost.contains(&lease.id) {
+                lease.lose();
             }
             if recorded.messages.contains(&outcome.item.id) {
                 if !outcome.is_deferral() {
@@ -137,36 +141,37 @@ impl Recorder {
                 waits |= outcome.kind == OutcomeKind::Retry;
                 self.tell(outcome);
             }
-            match page.recorded(1) {
-                PageState::Done => {
-                    self.shared.pages.forget(page.id);
-                    pages_done |= page.mailing.is_some();
+            match lease.recorded(1) {
+                LeaseState::Done => {
+                    self.shared.leases.forget(lease.id);
+                    pages_done |= lease.mailing.is_some();
                 }
-                PageState::Idle => {
-                    self.shared.pages.set_idle(page.id);
+                LeaseState::Idle => {
+                    self.shared.leases.set_idle(lease.id);
                     pages_done = true;
                 }
-                PageState::Busy => {}
+                LeaseState::Busy => {}
             }
         }
         if waits {
             self.shared.claim.notify_one();
         }
         if pages_done {
-            self.shared.settle_soon();
+            self.shared.finalize_soon();
         }
     }
 
-    /// What became of a notification is told; a mailing's messages are too many, and nobody watches requests.
+    /// Publishes the status change of a notification. A mailing's messages are too many for that, and requests have no
+    /// subscribers.
     fn tell(&self, outcome: &Outcome) {
-        if let Origin::Single(single) = &outcome.item.origin
+        if let Origin::Standalone(single) = &outcome.item.origin
             && single.channel != ChannelKind::Request
         {
             let change = Change {
                 id: outcome.item.id,
                 batch: single.batch,
                 channel: single.channel,
-                // as the API shows one that was never tried and is due later
+                // the API's status of a message without attempts that is due later
                 status: match (outcome.is_deferral(), outcome.attempts) {
                     (true, 0) => NotificationStatus::Scheduled,
                     _ => status_after(outcome.kind).into(),
@@ -179,7 +184,7 @@ impl Recorder {
     }
 }
 
-/// The state that an outcome brings a message to.
+/// Returns the status of a message after an outcome.
 fn status_after(outcome: OutcomeKind) -> MessageStatus {
     match outcome {
         OutcomeKind::Delivered => MessageStatus::Sent,
@@ -190,14 +195,14 @@ fn status_after(outcome: OutcomeKind) -> MessageStatus {
     }
 }
 
-/// The row that an outcome leaves.
+/// Returns the row to write for an outcome.
 fn entry(outcome: &Outcome) -> Entry {
     let item = &outcome.item;
     let status = status_after(outcome.kind);
     // a mailing's message expires with its mailing, and names it by its number
     let (expires_at, mailing_number) = match &item.origin {
         Origin::Mailing(run) => (None, Some(run.number)),
-        Origin::Single(single) => (single.expires_at, None),
+        Origin::Standalone(single) => (single.expires_at, None),
     };
     let tried = outcome.tried.as_ref();
     let row = MessageRow {
@@ -218,12 +223,13 @@ fn entry(outcome: &Outcome) -> Entry {
         provider_id: tried.and_then(|tried| storable(tried.provider_id.as_deref())),
         error: storable(outcome.error.as_deref()),
     };
-    let (page, mailing) = (item.page.id, item.page.mailing);
+    let (lease, mailing) = (item.lease.id, item.lease.mailing);
     let (class, event) = (outcome.class, item.origin.event());
-    let ran = |tried: &Tried| Ran { executed_at: tried.began, response: tried.response.clone() };
+    let ran =
+        |tried: &AttemptDetails| RequestResult { executed_at: tried.began, response: tried.response.clone() };
     let ran = tried.filter(|_| item.origin.channel() == ChannelKind::Request).map(ran);
     Entry {
-        page,
+        lease,
         mailing,
         row,
         outcome: outcome.kind,
@@ -235,16 +241,17 @@ fn entry(outcome: &Outcome) -> Entry {
     }
 }
 
-/// The entry without the words that came from outside.
+/// Removes the texts that came from outside.
 fn without_words(mut entry: Entry) -> Entry {
     entry.row.provider_id = None;
-    entry.ran = entry.ran.map(|ran| Ran { response: None, ..ran });
+    entry.ran = entry.ran.map(|ran| RequestResult { response: None, ..ran });
     entry.row.error =
-        (entry.outcome != OutcomeKind::Delivered).then(|| "the database refused the reason".to_owned());
+        (entry.outcome != OutcomeKind::Delivered).then(|| "the database rejected the error text".to_owned());
     entry
 }
 
-/// PostgreSQL's texts hold no NUL. A provider that sends one must not make the whole group impossible to record.
+/// Replaces NUL, which PostgreSQL's texts cannot contain. A provider that sends one must not make the whole group
+/// impossible to record.
 fn storable(text: Option<&str>) -> Option<String> {
     text.map(|text| text.replace('\0', "\u{fffd}"))
 }

@@ -1,4 +1,5 @@
-//! The engine's units of work, each one transaction. Hot statements are native, one file per database, in `repo/sql`.
+//! The engine's units of work, each in one transaction. Hot statements are native SQL, one file per database, in
+//! `repo/sql`.
 
 pub mod backlog;
 pub mod claim;
@@ -15,37 +16,38 @@ use diesel::prelude::*;
 
 use crate::db::AnyConnection;
 use crate::db::schema::{page, page_members};
-use crate::db::types::{ClientId, MailingId, MessageId, NodeId, PageId, Timestamp, pack_ids};
+use crate::db::types::{ClientId, LeaseId, MailingId, MessageId, NodeId, Timestamp, pack_ids};
 use crate::error::Result;
 use crate::kinds::{ChannelKind, Priority};
 
-/// A message's place in a page.
+/// A member of a lease.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Member {
-    /// Which message.
+    /// The message's id.
     pub message: MessageId,
-    /// For which client.
+    /// The client's id.
     pub client: Option<ClientId>,
-    /// Outcomes recorded when it came into the page; another number later means that the page has its outcome.
+    /// The number of outcomes when the message entered the lease; a different number later means that it has its
+    /// outcome.
     pub revision: i16,
 }
 
-/// The durable trace of what is in flight.
+/// A lease to store: the durable record of messages in flight.
 #[derive(Debug, Clone)]
-pub struct NewPage {
-    /// Which page.
-    pub id: PageId,
-    /// Who holds it.
+pub struct NewLease {
+    /// The lease's id.
+    pub id: LeaseId,
+    /// The node that holds it.
     pub node: NodeId,
     /// The mailing of all its members.
     pub mailing: Option<MailingId>,
-    /// Their channel.
+    /// The channel of its members.
     pub channel: ChannelKind,
-    /// Their lane.
+    /// The priority of its members.
     pub priority: Priority,
 }
 
-fn insert_page(c: &mut AnyConnection, new: &NewPage, members: &[Member], now: Timestamp) -> Result<()> {
+fn insert_lease(c: &mut AnyConnection, new: &NewLease, members: &[Member], now: Timestamp) -> Result<()> {
     diesel::insert_into(page::table)
         .values((
             page::id.eq(new.id),
@@ -70,8 +72,8 @@ fn insert_page(c: &mut AnyConnection, new: &NewPage, members: &[Member], now: Ti
     Ok(())
 }
 
-fn delete_pages(c: &mut AnyConnection, ids: &[PageId]) -> Result<()> {
-    // one by one, as prepared statements: there are few, and on SQLite a list is prepared anew each time
+fn delete_leases(c: &mut AnyConnection, ids: &[LeaseId]) -> Result<()> {
+    // one by one, as prepared statements: there are few, and on SQLite a statement with a list is prepared each time
     for id in ids {
         diesel::delete(page::table.find(id)).execute(c)?;
         diesel::delete(page_members::table.find(id)).execute(c)?;
@@ -79,10 +81,10 @@ fn delete_pages(c: &mut AnyConnection, ids: &[PageId]) -> Result<()> {
     Ok(())
 }
 
-/// Takes pages of this node out of its hands; answers which of them belong to no mailing.
-fn free_pages(c: &mut AnyConnection, ids: &[PageId], node: NodeId) -> Result<Vec<PageId>> {
+/// Removes the owner of this node's leases. Returns those without a mailing.
+fn clear_lease_owner(c: &mut AnyConnection, ids: &[LeaseId], node: NodeId) -> Result<Vec<LeaseId>> {
     let mine = page::table.filter(page::id.eq_any(ids)).filter(page::node_id.eq(node));
-    let freed: Vec<(PageId, Option<MailingId>)> = diesel::update(mine)
+    let freed: Vec<(LeaseId, Option<MailingId>)> = diesel::update(mine)
         .set(page::node_id.eq(None::<NodeId>))
         .returning((page::id, page::mailing_id))
         .get_results(c)?;

@@ -1,4 +1,4 @@
-//! When a message is tried again: 1, 2 and 4 seconds after a failure by default, never past its window.
+//! Retry schedules: by default 1, 2 and 4 seconds after a failure, never past the message's window.
 
 use std::time::Duration;
 
@@ -6,50 +6,51 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 
 use crate::db::types::Timestamp;
 
-/// When a message is tried again.
+/// A retry schedule.
 #[derive(Debug, Clone)]
 pub struct RetryPolicy {
     delays: Vec<Duration>,
 }
 
-/// The schedules of one channel.
+/// The retry schedules of one channel.
 #[derive(Debug, Clone)]
 pub struct Retries {
-    /// Of mailings' messages.
+    /// The schedule of mailings' messages.
     pub mailing: RetryPolicy,
-    /// Of notifications that have none of their own.
+    /// The schedule of standalone messages without their own.
     pub single: RetryPolicy,
 }
 
-/// What follows a transient failure.
+/// The next step after a transient failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Next {
+pub enum NextAttempt {
     /// Another attempt, not before this time.
     At(Timestamp),
-    /// None: every attempt was used.
+    /// The end: the schedule has no more attempts.
     Exhausted,
-    /// None: the window would be closed by then.
+    /// The end: the window would be closed by the next attempt.
     PastWindow,
 }
 
 impl RetryPolicy {
-    /// These delays, one before each further attempt.
-    pub fn of(delays: Vec<Duration>) -> Self {
+    /// Creates a schedule of these delays, one before each further attempt.
+    pub fn new(delays: Vec<Duration>) -> Self {
         Self { delays }
     }
 
-    /// The delays, one before each further attempt.
+    /// Returns the delays, one before each further attempt.
     pub fn delays(&self) -> &[Duration] {
         &self.delays
     }
 
-    /// What was stored as a JSON array of milliseconds.
+    /// Parses the stored form, a JSON array of milliseconds.
     pub fn from_json(text: &str) -> Option<Self> {
         let millis: Vec<u64> = serde_json::from_str(text).ok()?;
-        Some(Self::of(millis.into_iter().map(Duration::from_millis).collect()))
+        Some(Self::new(millis.into_iter().map(Duration::from_millis).collect()))
     }
 
-    /// `limit` delays, the first of them `first`, each `factor` times the one before.
+    /// Creates a schedule of `limit` delays. The first is `first`, and each of the others is `factor` times the one
+    /// before.
     pub fn exponential(first: Duration, factor: f32, limit: usize) -> Self {
         let builder = ExponentialBuilder::new()
             .with_min_delay(first)
@@ -59,22 +60,26 @@ impl RetryPolicy {
         Self { delays: builder.build().collect() }
     }
 
-    /// What follows when attempt number `attempts` failed at `failed_at`.
+    /// Returns the next step after attempt number `attempts` failed at `failed_at`.
     ///
-    /// `retry_after` is the provider's wish: it makes a delay longer, never shorter.
+    /// `retry_after` comes from the provider. It makes a delay longer, never shorter.
     pub fn next(
         &self,
         attempts: i16,
         failed_at: Timestamp,
         retry_after: Option<Duration>,
         ends_at: Option<Timestamp>,
-    ) -> Next {
+    ) -> NextAttempt {
         let index = usize::try_from(attempts - 1).unwrap_or(0);
         let Some(delay) = self.delays.get(index) else {
-            return Next::Exhausted;
+            return NextAttempt::Exhausted;
         };
         let at = failed_at.plus((*delay).max(retry_after.unwrap_or_default()));
-        if ends_at.is_some_and(|ends_at| at >= ends_at) { Next::PastWindow } else { Next::At(at) }
+        if ends_at.is_some_and(|ends_at| at >= ends_at) {
+            NextAttempt::PastWindow
+        } else {
+            NextAttempt::At(at)
+        }
     }
 }
 
@@ -91,22 +96,28 @@ mod tests {
     fn the_default_waits_one_two_and_four_seconds() {
         let at = Timestamp::from_micros(0);
         for (attempt, seconds) in [(1, 1), (2, 2), (3, 4)] {
-            assert_eq!(seed().next(attempt, at, None, None), Next::At(at.plus(Duration::from_secs(seconds))));
+            assert_eq!(
+                seed().next(attempt, at, None, None),
+                NextAttempt::At(at.plus(Duration::from_secs(seconds)))
+            );
         }
-        assert_eq!(seed().next(4, at, None, None), Next::Exhausted);
+        assert_eq!(seed().next(4, at, None, None), NextAttempt::Exhausted);
     }
 
     #[test]
     fn a_retry_at_the_very_end_of_the_window_is_too_late() {
         let at = Timestamp::from_micros(0);
         let end = at.plus(Duration::from_secs(1));
-        assert_eq!(seed().next(1, at, None, Some(end)), Next::PastWindow);
-        assert_ne!(seed().next(1, at, None, Some(end.plus(Duration::from_micros(1)))), Next::PastWindow);
+        assert_eq!(seed().next(1, at, None, Some(end)), NextAttempt::PastWindow);
+        assert_ne!(
+            seed().next(1, at, None, Some(end.plus(Duration::from_micros(1)))),
+            NextAttempt::PastWindow
+        );
     }
 
     proptest! {
-        /// The whole life of a message that always fails, by any schedule: delays that never become shorter, no attempt
-        /// past the window, and as many as the schedule has, or an end that the window explains.
+        /// For a message that always fails, with any schedule: the delays never get shorter, no attempt is past the
+        /// window, and it ends after all attempts of the schedule, or because of the window.
         #[test]
         fn a_message_that_always_fails_comes_to_an_end_in_its_window(
             first in 1u64..5_000, factor in 1.0f32..4.0, limit in 0usize..8, room in 0u64..600_000,
@@ -121,9 +132,9 @@ mod tests {
                 let (took, wish) = took[usize::try_from(attempts - 1).unwrap()];
                 let failed_at = at.plus(Duration::from_millis(took));
                 match policy.next(attempts, failed_at, wish.map(Duration::from_secs), Some(ends_at)) {
-                    Next::At(next) => {
+                    NextAttempt::At(next) => {
                         let delay = policy.delays[usize::try_from(attempts - 1).unwrap()];
-                        // times are kept to the microsecond
+                        // times have a precision of a microsecond
                         let waited = next.since(failed_at) + Duration::from_micros(1);
                         prop_assert!(delay >= last && waited > delay);
                         (at, last) = (next, delay);
@@ -132,7 +143,7 @@ mod tests {
                 }
             };
             match end {
-                (Next::Exhausted, ..) => prop_assert_eq!(usize::try_from(attempts).unwrap(), limit + 1),
+                (NextAttempt::Exhausted, ..) => prop_assert_eq!(usize::try_from(attempts).unwrap(), limit + 1),
                 (_, failed_at, wish) => {
                     let delay = policy.delays[usize::try_from(attempts - 1).unwrap()];
                     let wish = Duration::from_secs(wish.unwrap_or_default());
@@ -148,7 +159,7 @@ mod tests {
             let failed_at = Timestamp::from_micros(failed);
             let ends_at = Timestamp::from_micros(failed + room);
             let asked = after.map(Duration::from_secs);
-            if let Next::At(at) = seed().next(attempts, failed_at, asked, Some(ends_at)) {
+            if let NextAttempt::At(at) = seed().next(attempts, failed_at, asked, Some(ends_at)) {
                 let backoff = Duration::from_secs(1 << (attempts - 1));
                 prop_assert!(at.since(failed_at) >= backoff.max(asked.unwrap_or_default()));
                 prop_assert!(at < ends_at && attempts <= 3);

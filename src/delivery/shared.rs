@@ -1,4 +1,4 @@
-//! What the engine's tasks share.
+//! The state that the engine's tasks share.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,12 +8,12 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 
 use super::announce::Announcer;
-use super::gate::Gate;
+use super::circuit_breaker::CircuitBreaker;
 use super::lanes::Lanes;
-use super::model::{Item, OpenPage, Outcome, PageState, Run};
-use super::pages::{Lease, Pages, Runs};
+use super::leases::{ActiveMailings, HeldLeases, NodeLease};
+use super::model::{ActiveMailing, HeldLease, LeaseState, Outcome, QueuedMessage};
+use super::pause_switch::PauseSwitch;
 use super::recall::Recalls;
-use super::valve::Valve;
 use crate::clock::Clock;
 use crate::db::types::{MailingId, Timestamp};
 use crate::db::{AnyConnection, Db};
@@ -22,134 +22,142 @@ use crate::kinds::{ChannelKind, ErrorClass, OutcomeKind, Priority};
 use crate::live::Live;
 use crate::mailings::repo;
 use crate::metrics::Metrics;
-use crate::preferences::link::Links;
+use crate::preferences::link::UnsubscribeLinks;
 use crate::templates::Pool;
 
-/// Sizes and times.
+/// The engine's sizes and times.
 #[derive(Debug, Clone)]
-pub struct Settings {
-    /// Recipients planned in one transaction.
+pub struct EngineSettings {
+    /// The number of recipients planned in one transaction.
     pub page_size: usize,
-    /// Messages held for one channel and priority.
+    /// The number of messages held for one channel and priority.
     pub lane_capacity: usize,
-    /// Outcomes in one group commit.
+    /// The number of outcomes in one group commit.
     pub record_batch: usize,
-    /// How often the safety nets look.
+    /// The poll interval of the feeder and the recaller.
     pub poll: Duration,
-    /// How often what is due is looked for, whatever was said.
+    /// The poll interval of the claimer.
     pub claim_poll: Duration,
-    /// The longest wait that the other side of a channel is granted before the next attempt.
+    /// The longest `Retry-After` that is honoured.
     pub retry_after_max: Duration,
-    /// For how long a node's pages are its own without a heartbeat.
+    /// The length of the node lease: without a heartbeat for this long, a node loses its leases.
     pub lease: Duration,
-    /// How long what is in flight may take to end.
+    /// The time that attempts in flight get to end at a shutdown.
     pub shutdown: Duration,
-    /// The clock of clients without a time zone.
+    /// The time zone for the quiet hours of clients without a time zone.
     pub quiet_zone: chrono_tz::Tz,
-    /// Makes the links to unsubscribe, if recipients can reach the service.
-    pub links: Option<Arc<Links>>,
+    /// Builds the links to unsubscribe, if recipients can reach the service.
+    pub links: Option<Arc<UnsubscribeLinks>>,
 }
 
-/// What the engine's tasks share.
+/// The state that the engine's tasks share.
 pub struct Shared {
     /// The database.
     pub db: Db,
-    /// The time.
+    /// The clock.
     pub clock: Clock,
     /// The metrics.
     pub metrics: Metrics,
-    /// Who is told what becomes of notifications.
+    /// Publishes status changes of notifications.
     pub live: Live,
     /// Sizes and times.
-    pub settings: Settings,
-    /// The threads that fill mailings' texts.
+    pub settings: EngineSettings,
+    /// The threads that render mailings' texts.
     pub renderers: Pool,
     /// The lanes of each channel.
     pub lanes: BTreeMap<ChannelKind, Arc<Lanes>>,
-    /// Whether each channel's provider can be asked.
-    pub gates: BTreeMap<ChannelKind, Arc<Gate>>,
-    /// The mailings at work.
-    pub runs: Runs,
-    /// The pages in hand.
-    pub pages: Pages,
-    /// Held from storing pages until they are in hand.
+    /// The circuit breaker of each channel.
+    pub gates: BTreeMap<ChannelKind, Arc<CircuitBreaker>>,
+    /// The active mailings.
+    pub runs: ActiveMailings,
+    /// The leases that this node holds.
+    pub leases: HeldLeases,
+    /// Locked from storing leases until they are in memory.
     pub adopting: tokio::sync::Mutex<()>,
-    /// Until when this node may send.
-    pub lease: Lease,
-    /// Shut while all sending is paused.
-    pub valve: Valve,
-    /// How many nodes are alive, this one among them.
+    /// The node lease.
+    pub node_lease: NodeLease,
+    /// The pause switch.
+    pub valve: PauseSwitch,
+    /// The number of live nodes, including this one.
     pub nodes: AtomicU32,
     /// Wakes the feeder.
     pub feed: Arc<Notify>,
     /// Wakes the claimer.
     pub claim: Notify,
-    /// Another node's caller cancels what may be in a lane here.
+    /// Wakes the recaller: another node announced cancelled messages that may be in a lane here.
     pub withdrawn: Notify,
-    /// Recalls that were asked for.
+    /// The recalls that were requested.
     pub recalls: Recalls,
-    /// A mailing changed: look at all of them.
+    /// True if a mailing changed, so that the feeder reads all of them.
     pub changed: AtomicBool,
-    /// A page was done: some mailing may be.
-    pub page_done: AtomicBool,
-    /// Tells the other nodes.
+    /// True if a lease was done, so that a mailing may be finished.
+    pub lease_done: AtomicBool,
+    /// Notifies the other nodes.
     pub announcer: Arc<Announcer>,
-    /// To the recorder.
+    /// The channel to the recorder.
     pub outcomes: mpsc::Sender<Outcome>,
 }
 
 impl Shared {
-    /// A mailing changed in the database: the feeder looks at once.
+    /// Wakes the feeder after a mailing changed in the database.
     pub fn mailing_changed(&self) {
         self.changed.store(true, Ordering::Release);
         self.feed.notify_one();
     }
 
-    /// Sending was paused or resumed: the feeder takes back what waits in the lanes, or fills them.
+    /// Wakes the feeder and the claimer after a pause or a resume: they empty or fill the lanes.
     pub fn valve_was_turned(&self) {
         self.feed.notify_one();
         self.claim.notify_one();
     }
 
-    /// Some mailing may be finished: the feeder looks at once.
-    pub fn settle_soon(&self) {
-        self.page_done.store(true, Ordering::Release);
+    /// Wakes the feeder, because a mailing may be finished.
+    pub fn finalize_soon(&self) {
+        self.lease_done.store(true, Ordering::Release);
         self.feed.notify_one();
     }
 
-    /// Hands an outcome to the recorder; waits while it is behind.
+    /// Sends an outcome to the recorder, and waits while its channel is full.
     pub async fn record(&self, outcome: Outcome) {
         self.metrics.unrecorded.inc();
         if self.outcomes.send(outcome).await.is_err() {
-            // the recorder ends last; only a forced stop comes here, and its pages are taken over at the next start
-            tracing::error!("the recorder has stopped before an outcome reached it");
+            // the recorder ends last, so this happens only at a forced stop; the leases are taken over at the next
+            // start
+            tracing::error!("recorder stopped before it received an outcome");
         }
     }
 
-    /// Puts the messages of a stored page into their lane.
-    pub fn push(&self, page: &Arc<OpenPage>, (channel, priority): (ChannelKind, Priority), items: Vec<Item>) {
+    /// Puts the messages of a stored lease into their lane.
+    pub fn push(
+        &self,
+        lease: &Arc<HeldLease>,
+        (channel, priority): (ChannelKind, Priority),
+        items: Vec<QueuedMessage>,
+    ) {
         if let Some(lanes) = self.lanes.get(&channel) {
-            self.pages.admit(page, || lanes.push(priority, page.mailing, items));
+            self.leases.admit(lease, || lanes.push(priority, lease.mailing, items));
         }
     }
 
-    /// Puts a message back into its lane: it was taken out, and its provider takes nothing for now.
-    /// One that was cancelled meanwhile ends instead.
-    pub async fn put_back(&self, item: Item) {
+    /// Puts a message that was taken back into its lane, because it cannot be sent now. A message that was cancelled
+    /// meanwhile ends instead.
+    pub async fn put_back(&self, item: QueuedMessage) {
         let lanes = self.lanes.get(&item.origin.channel());
         let withdrawn =
-            lanes.and_then(|lanes| lanes.put_back(item.origin.priority(), item.page.mailing, item));
+            lanes.and_then(|lanes| lanes.put_back(item.origin.priority(), item.lease.mailing, item));
         self.cancel(withdrawn.into_iter().collect()).await;
     }
 
-    /// The outcome of a message that was taken from its lane is on disk, or nothing becomes of it here.
-    pub fn done(&self, item: &Item) {
+    /// Removes a message that was taken from its lane, after its outcome is on disk, or if it will have no outcome
+    /// here.
+    pub fn done(&self, item: &QueuedMessage) {
         if let Some(lanes) = self.lanes.get(&item.origin.channel()) {
             lanes.done(item);
         }
     }
 
-    /// For how long nothing of this channel is to be held in memory; zero when it is to be fed.
+    /// Returns the time for which this channel's messages must not be held in memory; zero if its lanes are to be
+    /// filled.
     pub fn rest(&self, channel: ChannelKind) -> Duration {
         if self.valve.is_shut() {
             return self.settings.poll;
@@ -157,33 +165,33 @@ impl Shared {
         self.gates.get(&channel).map_or(Duration::ZERO, |gate| gate.rest())
     }
 
-    /// Takes messages back that were not tried.
-    pub fn give_back(&self, items: Vec<Item>) {
+    /// Returns messages without an attempt to their leases.
+    pub fn give_back(&self, items: Vec<QueuedMessage>) {
         for item in items {
-            if item.page.returned(1) == PageState::Idle {
-                self.pages.set_idle(item.page.id);
+            if item.lease.returned(1) == LeaseState::Idle {
+                self.leases.set_idle(item.lease.id);
                 self.feed.notify_one();
             }
         }
     }
 
-    /// The mailing at work, read from the database when it is new here.
+    /// Returns the active mailing, which is read from the database if it is new here.
     ///
     /// # Errors
-    /// Those of the database.
-    pub async fn run(&self, id: MailingId) -> Result<Arc<Run>> {
+    /// Database errors.
+    pub async fn run(&self, id: MailingId) -> Result<Arc<ActiveMailing>> {
         match self.runs.get(id) {
             Some(run) => Ok(run),
             None => {
                 let read = move |c: &mut AnyConnection| Ok((repo::get(c, id)?, repo::number(c, id)?));
                 let (mut mailing, number) = self.db.read(read).await?;
                 mailing.rate_per_second = self.part_of(mailing.rate_per_second);
-                Ok(self.runs.add(Run::new(mailing, number)))
+                Ok(self.runs.add(ActiveMailing::new(mailing, number)))
             }
         }
     }
 
-    /// This node's part of a mailing's own rate: all nodes alive have the same.
+    /// Returns this node's part of a mailing's own rate: all live nodes have an equal part.
     pub fn part_of(&self, rate: Option<f64>) -> Option<f64> {
         rate.map(|rate| rate / f64::from(self.nodes.load(Ordering::Acquire).max(1)))
     }
@@ -193,12 +201,12 @@ impl Shared {
         self.metrics.dead_letters.with_label_values(&[channel.as_str(), class.as_str()]).inc();
     }
 
-    /// Counts reports of requests' results, which are messages that nobody asked for by themselves.
+    /// Counts reports of requests' results, which are messages that enter without a call of the API.
     pub fn count_reports(&self, reports: usize) {
         self.metrics.entered(ChannelKind::Request, reports);
     }
 
-    /// Counts final states and retries.
+    /// Counts outcomes.
     pub fn count(&self, channel: ChannelKind, kind: OutcomeKind, messages: usize) {
         let counter = match kind {
             OutcomeKind::Delivered => &self.metrics.sent,
@@ -210,7 +218,7 @@ impl Shared {
         counter.with_label_values(&[channel.as_str()]).inc_by(u64::try_from(messages).unwrap_or_default());
     }
 
-    /// The time.
+    /// Returns the current time.
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }

@@ -1,8 +1,8 @@
-//! The locks around what the engine's tasks share.
+//! The locks around the state that the engine's tasks share.
 //!
-//! In unit tests each is also a point at which another task may go on, in an order that a model test decides
-//! (`sync/interleaving.rs`): so each order of the steps between two locks can come up, and not only those that the
-//! processors happen to make.
+//! In unit tests each lock is also a scheduling point, at which a model test chooses the task that continues
+//! (`sync/interleaving.rs`). So every order of the steps between two locks can occur, not only the orders that the
+//! processors happen to produce.
 
 #[cfg(not(test))]
 pub use std::sync::{Mutex, MutexGuard};

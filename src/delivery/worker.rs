@@ -1,4 +1,4 @@
-//! The dispatcher of a channel, and the life of one attempt.
+//! The dispatcher of a channel, and the execution of one attempt.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -7,65 +7,71 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::circuit_breaker::{CircuitBreaker, Permit, ProviderReport};
 use super::engine::ChannelSetup;
-use super::gate::{Gate, Pass, Report};
-use super::heed::Heeded;
 use super::lanes::Lanes;
-use super::model::{AttemptEnd, CLIENT_DELETED, Item, Outcome, Run, RunState, Tried};
+use super::model::{
+    ActiveMailing, AttemptDetails, AttemptEnd, CLIENT_DELETED, MailingState, Outcome, QueuedMessage,
+};
 use super::origin::Origin;
-use super::pacer::{Blocks, Pacer, Reserve, Schedule};
+use super::rate_limiter::{RateLimiter, Reserve, SharedSlots, Slots};
 use super::repo::expire::EXPIRED;
 use super::repo::rate;
-use super::retry::{Next, Retries, RetryPolicy};
+use super::retry::{NextAttempt, Retries, RetryPolicy};
 use super::shared::Shared;
-use crate::channels::{Answer, Channel, Delivery, MOST_UNRECORDED, Verdict};
+use super::suppress::Admission;
+use crate::channels::{AttemptReport, Channel, Delivery, DeliveryResult, MAX_UNRECORDED};
 use crate::db::types::Timestamp;
 use crate::db::{AnyConnection, Db};
 use crate::kinds::{ChannelKind, ErrorClass, OutcomeKind};
 use crate::lifecycle::Shutdown;
 use crate::mailings::recipient::Recipient;
 use crate::metrics::ChannelMetrics;
-use crate::preferences::link::Links;
+use crate::preferences::link::UnsubscribeLinks;
 use crate::templates::{Filled, WithLink};
 
-/// Recorded with a message whose window closed before an attempt.
-pub const WINDOW_CLOSED: &str = "the window closed before it could be sent";
-/// Recorded with a message that was cancelled.
+/// The reason stored with a message whose window closed before an attempt.
+pub const WINDOW_CLOSED: &str = "expired: the window closed before the message was sent";
+/// The reason stored with a message whose mailing was cancelled.
 pub const CANCELLED: &str = "the mailing was cancelled";
-/// Recorded with an attempt that ended in a panic, whose message is in the log.
-const PANICKED: &str = "a defect of the service: sending it panicked; see the log";
-/// How long a dispatcher without a lease waits before it looks again.
+/// The error stored with an attempt that panicked. The panic's message is in the log.
+const PANICKED: &str = "internal error: the attempt panicked; see the log";
+/// The time between two checks of a dispatcher without a node lease.
 const LEASE_POLL: Duration = Duration::from_millis(100);
 
 /// Takes messages from the lanes of one channel, one at a time, at its rate, and sends up to `concurrency` at once.
 ///
-/// One task waits for the rate instead of every worker, and takes a message only when it can go: what is urgent
-/// overtakes everything that is not yet in flight.
+/// One task waits for the rate instead of every worker, and takes a message only when it can be sent, so that an urgent
+/// message overtakes all messages that are not in flight yet.
 pub struct Dispatcher {
     shared: Arc<Shared>,
     lanes: Arc<Lanes>,
     sender: Arc<Sender>,
-    gate: Arc<Gate>,
+    gate: Arc<CircuitBreaker>,
     slots: Arc<Semaphore>,
-    /// For each attempt from its begin until its outcome is recorded, where the peer drops no repeats: as many as a crash
-    /// may repeat.
+    /// Permits that an attempt holds until its outcome is recorded, for a peer that does not drop repeats: they bound
+    /// the messages that a crash may repeat.
     places: Option<Arc<Semaphore>>,
     concurrency: u32,
-    pacer: Pacer,
+    pacer: RateLimiter,
 }
 
 impl Dispatcher {
-    /// For this channel.
-    pub fn new(shared: Arc<Shared>, (lanes, gate): (Arc<Lanes>, Arc<Gate>), setup: ChannelSetup) -> Self {
+    /// Creates the dispatcher of this channel.
+    pub fn new(
+        shared: Arc<Shared>,
+        (lanes, gate): (Arc<Lanes>, Arc<CircuitBreaker>),
+        setup: ChannelSetup,
+    ) -> Self {
         let ChannelSetup { channel, timeout, concurrency, rate, retries, .. } = setup;
         let pacer = match rate {
             Some(rate) if !shared.db.is_single_node() => {
-                Pacer::Together(Blocks::new(rate, reserve(&shared.db, channel.kind())))
+                RateLimiter::Together(SharedSlots::new(rate, reserve(&shared.db, channel.kind())))
             }
-            rate => Pacer::Alone(Schedule::new(rate)),
+            rate => RateLimiter::Alone(Slots::new(rate)),
         };
         let places =
-            (!channel.drops_repeats()).then(|| Arc::new(Semaphore::new(concurrency + MOST_UNRECORDED)));
+            (!channel.drops_repeats()).then(|| Arc::new(Semaphore::new(concurrency + MAX_UNRECORDED)));
         let sender = Arc::new(Sender {
             metrics: shared.metrics.of_channel(channel.kind()),
             shared: Arc::clone(&shared),
@@ -86,7 +92,7 @@ impl Dispatcher {
         }
     }
 
-    /// Runs until the shutdown, then waits for what is in flight, for as long as the settings allow.
+    /// Runs until the shutdown, then waits for the attempts in flight, for as long as the settings allow.
     pub async fn run(mut self, shutdown: Shutdown) {
         loop {
             tokio::select! {
@@ -100,12 +106,12 @@ impl Dispatcher {
             let late = self.concurrency as usize - self.slots.available_permits();
             tracing::warn!(
                 in_flight = late,
-                "requests did not end in time; their messages go out again later"
+                "attempts did not end in time; their messages are sent again later"
             );
         }
     }
 
-    /// Sends one message, once there is one and it may go. Dropped at any await it leaves every message in its place.
+    /// Waits until a message can be sent, and sends it. If it is dropped at an await, every message stays in its lane.
     async fn next(&mut self) {
         let Ok(slot) = Arc::clone(&self.slots).acquire_owned().await else {
             return;
@@ -120,8 +126,8 @@ impl Dispatcher {
         let ready = Instant::now();
         self.pacer.wait().await;
         self.sender.metrics.paced(ready.elapsed());
-        // asked last: at a low rate the turn may come long after the lease ran out
-        while !self.shared.lease.is_held(self.shared.now()) {
+        // checked last: at a low rate the slot may come long after the node lease ended
+        while !self.shared.node_lease.is_held(self.shared.now()) {
             tokio::time::sleep(LEASE_POLL).await;
         }
         if self.shared.valve.is_shut() {
@@ -132,13 +138,13 @@ impl Dispatcher {
         let sender = Arc::clone(&self.sender);
         tokio::spawn(async move {
             sender.process(item, pass, place).await;
-            // given back only when the recorder has the outcome: a slow database slows the sending
+            // released only when the recorder has the outcome, so that a slow database slows the sending down
             drop(slot);
         });
     }
 }
 
-/// This node's shares of a channel's rate.
+/// Returns the function that reserves this node's slots of a channel's rate.
 fn reserve(db: &Db, channel: ChannelKind) -> Reserve {
     let db = db.clone();
     Arc::new(move |span| {
@@ -151,37 +157,37 @@ fn reserve(db: &Db, channel: ChannelKind) -> Reserve {
     })
 }
 
-/// What a verdict on a message says of the provider.
-fn report(verdict: &Verdict) -> Report {
+/// Converts the result of an attempt to a report on the provider for the circuit breaker.
+fn report(verdict: &DeliveryResult) -> ProviderReport {
     match verdict {
-        Verdict::Delivered
-        | Verdict::Permanent { .. }
-        | Verdict::Gone { .. }
-        // one recipient's server: the others are no worse for it
-        | Verdict::Deferred { .. } => Report::Alive,
-        Verdict::Transient { .. } => Report::Sick,
-        Verdict::Throttled { retry_after } => Report::Throttled(*retry_after),
-        Verdict::LocalFault => Report::LocalFault,
+        DeliveryResult::Delivered
+        | DeliveryResult::Permanent { .. }
+        | DeliveryResult::Gone { .. }
+        // only one recipient's server is affected
+        | DeliveryResult::Deferred { .. } => ProviderReport::Alive,
+        DeliveryResult::Transient { .. } => ProviderReport::Sick,
+        DeliveryResult::Throttled { retry_after } => ProviderReport::Throttled(*retry_after),
+        DeliveryResult::LocalFault => ProviderReport::LocalFault,
     }
 }
 
-/// A panic is this message's failure: without an outcome its page would stay in hand until the next start.
-fn unpanicked<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
+/// Converts a panic to a failure of the message: without an outcome its lease would be held until the next start.
+fn unpanicked<T>(work: impl FnOnce() -> Result<T, PreparationFailure>) -> Result<T, PreparationFailure> {
     catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| Err((ErrorClass::Template, PANICKED.to_owned())))
 }
 
-/// Why nothing can be delivered.
-type Failure = (ErrorClass, String);
+/// The reason why a message cannot be delivered.
+type PreparationFailure = (ErrorClass, String);
 
-/// What the provider is asked to deliver, or why nothing can be.
-fn delivery(item: &Item, links: Option<&Links>) -> Result<Delivery, Failure> {
+/// Builds the delivery for the provider.
+fn delivery(item: &QueuedMessage, links: Option<&UnsubscribeLinks>) -> Result<Delivery, PreparationFailure> {
     let recipient = item.address().map_err(|why| (ErrorClass::Unreachable, why))?;
     let (filled, data, request) = match &item.origin {
         Origin::Mailing(run) => {
             let link = || links?.url(item.origin.channel(), &recipient, item.origin.group()).ok();
             (filled(run, item.recipient.as_ref(), &link)?, None, None)
         }
-        Origin::Single(single) => (single.content.clone(), single.data.clone(), single.request.clone()),
+        Origin::Standalone(single) => (single.content.clone(), single.data.clone(), single.request.clone()),
     };
     let Filled { subject, text, html } = filled;
     let is_bulk = matches!(item.origin, Origin::Mailing(_));
@@ -192,19 +198,19 @@ fn delivery(item: &Item, links: Option<&Links>) -> Result<Delivery, Failure> {
     Ok(Delivery { id: item.id, recipient, subject, text, html, data, request, is_bulk, unsubscribe })
 }
 
-/// Whether its recipient is shown how to get no more of its kind.
-fn may_unsubscribe(item: &Item) -> bool {
+/// Returns true if the message has a link to unsubscribe.
+fn may_unsubscribe(item: &QueuedMessage) -> bool {
     let origin = &item.origin;
     let is_of_a_kind = origin.group().is_some() || origin.mailing().is_some();
     origin.channel() == ChannelKind::Email && is_of_a_kind && !origin.is_transactional()
 }
 
-/// What the mailing says to this client.
+/// Renders the mailing's content for this client.
 fn filled(
-    run: &Run,
+    run: &ActiveMailing,
     recipient: Option<&Recipient>,
     link: &dyn Fn() -> Option<String>,
-) -> Result<Filled, Failure> {
+) -> Result<Filled, PreparationFailure> {
     let of_text = |why: String| (ErrorClass::Template, why);
     let variants = run.content.as_ref().map_err(|why| of_text(why.clone()))?;
     let content = &variants.of(recipient.and_then(Recipient::locale)).content;
@@ -215,7 +221,7 @@ fn filled(
     }
 }
 
-/// What an attempt that is the last came to.
+/// Returns the parts of an outcome that is a final failure.
 fn failed(
     class: ErrorClass,
     error: String,
@@ -223,12 +229,13 @@ fn failed(
     (OutcomeKind::Failed, None, Some(class), Some(error))
 }
 
-/// What became of an attempt.
-enum Came {
+/// The result of an attempt.
+enum AttemptResult {
     /// An outcome, to be recorded.
     To(Outcome),
-    /// Nothing: no message can go for now; the item returns to its lane and no attempt is counted.
-    Back(Item),
+    /// The provider is throttling, or this machine cannot connect: the message returns to its lane and no attempt is
+    /// counted.
+    Back(QueuedMessage),
 }
 
 /// Makes attempts on one channel.
@@ -242,11 +249,11 @@ struct Sender {
 }
 
 impl Sender {
-    /// Handles a message that was taken from its lane. What was not attempted gives its place back.
-    async fn process(&self, item: Item, pass: Pass, place: Option<OwnedSemaphorePermit>) {
-        // filled first: it may take a while, and what is decided after it is true when the attempt begins
+    /// Handles a message that was taken from its lane. Without an attempt, `place` is released at once.
+    async fn process(&self, item: QueuedMessage, pass: Permit, place: Option<OwnedSemaphorePermit>) {
+        // rendered first, because that may take a while, and the checks must hold when the attempt begins
         let Some((item, prepared)) = self.prepare(item).await else { return };
-        if item.page.is_lost() {
+        if item.lease.is_lost() {
             return self.lanes.done(&item);
         }
         if self.shared.valve.is_shut() {
@@ -254,30 +261,33 @@ impl Sender {
         }
         let now = self.shared.now();
         let outcome = match item.origin.state(now) {
-            RunState::Paused => {
+            MailingState::Paused => {
                 self.lanes.done(&item);
                 return self.shared.give_back(vec![item]);
             }
-            RunState::Running if self.lanes.is_withdrawn(item.id) => item.cancel(now),
-            RunState::Cancelled => item.close(OutcomeKind::Cancelled, now, CANCELLED),
-            RunState::Closed => {
-                let reason = if item.page.mailing.is_some() { WINDOW_CLOSED } else { EXPIRED };
+            MailingState::Running if self.lanes.is_withdrawn(item.id) => item.cancel(now),
+            MailingState::Cancelled => item.close(OutcomeKind::Cancelled, now, CANCELLED),
+            MailingState::Closed => {
+                let reason = if item.lease.mailing.is_some() { WINDOW_CLOSED } else { EXPIRED };
                 item.close(OutcomeKind::Expired, now, reason)
             }
-            RunState::Running => match self.shared.heed(item, now) {
-                Heeded::Wanted(item) => match self.send((item, prepared), now, pass).await {
-                    Came::To(outcome) if outcome.tried.is_some() => Outcome { place, ..outcome },
-                    Came::To(outcome) => outcome,
-                    Came::Back(item) => return self.shared.put_back(item).await,
+            MailingState::Running => match self.shared.heed(item, now) {
+                Admission::Wanted(item) => match self.send((item, prepared), now, pass).await {
+                    AttemptResult::To(outcome) if outcome.tried.is_some() => Outcome { place, ..outcome },
+                    AttemptResult::To(outcome) => outcome,
+                    AttemptResult::Back(item) => return self.shared.put_back(item).await,
                 },
-                Heeded::Unwanted(outcome) => outcome,
+                Admission::Unwanted(outcome) => outcome,
             },
         };
         self.shared.record(outcome).await;
     }
 
-    /// Makes the request to the provider; a mailing's text is filled on a blocking thread. None when the process ends.
-    async fn prepare(&self, item: Item) -> Option<(Item, Result<Delivery, Failure>)> {
+    /// Builds the delivery; a mailing's text is rendered on a blocking thread. Returns `None` when the process ends.
+    async fn prepare(
+        &self,
+        item: QueuedMessage,
+    ) -> Option<(QueuedMessage, Result<Delivery, PreparationFailure>)> {
         let (links, is_plain) = (self.shared.settings.links.clone(), item.origin.is_plain());
         let prepare = move || {
             let prepared = unpanicked(|| delivery(&item, links.as_deref()));
@@ -286,21 +296,27 @@ impl Sender {
         if is_plain { Some(prepare()) } else { self.shared.renderers.run(prepare).await.ok() }
     }
 
-    /// Makes one attempt, if there is anything to deliver.
+    /// Makes one attempt, if the delivery could be built.
     async fn send(
         &self,
-        (item, prepared): (Item, Result<Delivery, Failure>),
+        (item, prepared): (QueuedMessage, Result<Delivery, PreparationFailure>),
         now: Timestamp,
-        pass: Pass,
-    ) -> Came {
+        pass: Permit,
+    ) -> AttemptResult {
         match prepared {
             Ok(delivery) => self.attempt(item, delivery, now, pass).await,
-            Err((class, why)) => Came::To(item.fail(class, now, why)),
+            Err((class, why)) => AttemptResult::To(item.fail(class, now, why)),
         }
     }
 
-    /// One attempt.
-    async fn attempt(&self, item: Item, delivery: Delivery, now: Timestamp, pass: Pass) -> Came {
+    /// Makes one attempt.
+    async fn attempt(
+        &self,
+        item: QueuedMessage,
+        delivery: Delivery,
+        now: Timestamp,
+        pass: Permit,
+    ) -> AttemptResult {
         self.metrics.lateness.observe(now.since(item.due_at).as_secs_f64());
         self.metrics.in_flight.inc();
         let began = Instant::now();
@@ -308,59 +324,68 @@ impl Sender {
         let answer = tokio::select! {
             biased;
             answer = AssertUnwindSafe(exchange).catch_unwind() => {
-                let answer = answer.unwrap_or_else(|_| Answer::none(PANICKED));
+                let answer = answer.unwrap_or_else(|_| AttemptReport::none(PANICKED));
                 let verdict = answer.verdict.bounded(self.shared.settings.retry_after_max);
-                let answer = Answer { verdict, ..answer };
+                let answer = AttemptReport { verdict, ..answer };
                 pass.report(report(&answer.verdict));
                 answer
             }
             end = item.origin.end_of_attempt(&self.shared.clock, self.timeout) => match end {
                 AttemptEnd::TimedOut => {
-                    // of many servers one is slow: the pass goes back unused
+                    // one of many servers is slow: the permit is returned without a report
                     if !self.channel.has_many_servers() {
-                        pass.report(Report::Sick);
+                        pass.report(ProviderReport::Sick);
                     }
-                    Answer::none(format!("no answer within {:.1} s", self.timeout.as_secs_f64()))
+                    AttemptReport::none(format!("no answer within {:.1} s", self.timeout.as_secs_f64()))
                 }
-                // says nothing of the provider: the pass goes back unused
-                AttemptEnd::WindowClosed => Answer::none("it was cut off at the end of the window"),
+                // not a failure of the provider: the permit is returned without a report
+                AttemptEnd::WindowClosed => AttemptReport::none("the attempt was aborted at the end of the window"),
             }
         };
         let took = began.elapsed();
         self.metrics.in_flight.dec();
         let outcome = match self.judge(item, answer, (now, took)) {
-            Came::To(outcome) => outcome,
+            AttemptResult::To(outcome) => outcome,
             back => return back,
         };
         self.metrics.attempted(outcome.kind, began + took, took);
-        Came::To(outcome)
+        AttemptResult::To(outcome)
     }
 
-    fn policy<'i>(&'i self, item: &'i Item) -> &'i RetryPolicy {
+    fn policy<'i>(&'i self, item: &'i QueuedMessage) -> &'i RetryPolicy {
         match &item.origin {
             Origin::Mailing(_) => &self.retries.mailing,
-            Origin::Single(single) => single.retry.as_ref().unwrap_or(&self.retries.single),
+            Origin::Standalone(single) => single.retry.as_ref().unwrap_or(&self.retries.single),
         }
     }
 
-    fn judge(&self, item: Item, answer: Answer, (began, took): (Timestamp, Duration)) -> Came {
+    fn judge(
+        &self,
+        item: QueuedMessage,
+        answer: AttemptReport,
+        (began, took): (Timestamp, Duration),
+    ) -> AttemptResult {
         let at = self.shared.now();
         let attempts = item.attempts.saturating_add(1);
         let ends_at = item.origin.ends_at();
         let (kind, due_at, class, error) = match answer.verdict {
-            Verdict::Delivered => (OutcomeKind::Delivered, None, None, None),
-            Verdict::Permanent { error } => failed(ErrorClass::Rejected, error),
-            Verdict::Gone { error } => failed(ErrorClass::Gone, error),
-            Verdict::Throttled { .. } | Verdict::LocalFault => return Came::Back(item),
-            Verdict::Transient { error, retry_after } | Verdict::Deferred { error, retry_after } => {
-                // a message that was replayed has its whole schedule again
+            DeliveryResult::Delivered => (OutcomeKind::Delivered, None, None, None),
+            DeliveryResult::Permanent { error } => failed(ErrorClass::Rejected, error),
+            DeliveryResult::Gone { error } => failed(ErrorClass::Gone, error),
+            DeliveryResult::Throttled { .. } | DeliveryResult::LocalFault => {
+                return AttemptResult::Back(item);
+            }
+            DeliveryResult::Transient { error, retry_after }
+            | DeliveryResult::Deferred { error, retry_after } => {
+                // a replayed message starts its retry schedule again
                 let since = attempts.saturating_sub(item.attempts_before);
                 match self.policy(&item).next(since, at, retry_after, ends_at) {
-                    Next::At(due_at) => (OutcomeKind::Retry, Some(due_at), None, Some(error)),
-                    Next::Exhausted => {
-                        failed(ErrorClass::Exhausted, format!("{error}; all {since} attempts were used"))
+                    NextAttempt::At(due_at) => (OutcomeKind::Retry, Some(due_at), None, Some(error)),
+                    NextAttempt::Exhausted => {
+                        let noun = if since == 1 { "attempt" } else { "attempts" };
+                        failed(ErrorClass::Exhausted, format!("{error}; gave up after {since} {noun}"))
                     }
-                    Next::PastWindow => (
+                    NextAttempt::PastWindow => (
                         OutcomeKind::Expired,
                         None,
                         None,
@@ -369,14 +394,24 @@ impl Sender {
                 }
             }
         };
-        let tried = Tried {
+        let tried = AttemptDetails {
             status_code: answer.status_code.map(i32::from),
             provider_id: answer.provider_id,
             duration_ms: i32::try_from(took.as_millis()).unwrap_or(i32::MAX),
             began: Some(began),
             response: answer.response,
         };
-        Came::To(Outcome { item, kind, attempts, at, due_at, tried: Some(tried), error, class, place: None })
+        AttemptResult::To(Outcome {
+            item,
+            kind,
+            attempts,
+            at,
+            due_at,
+            tried: Some(tried),
+            error,
+            class,
+            place: None,
+        })
     }
 }
 

@@ -1,19 +1,19 @@
-//! The demonstration's last word: what the service counted against what the provider received.
+//! The demo's result: the service's counts compared with what the provider received.
 
 use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::sandbox::Stats;
 
-/// The service's counts beside the provider's.
-pub(super) struct Books {
+/// The counts of the service and of the provider.
+pub(super) struct DemoResult {
     expected: u64,
     counts: Vec<(&'static str, u64)>,
     received: u64,
     distinct: u64,
 }
 
-impl Books {
+impl DemoResult {
     pub(super) fn new(counts: &Value, provider: &Stats, expected: u64) -> Self {
         let names = ["total", "queued", "sending", "sent", "failed", "expired", "cancelled"];
         let of = |name: &str| counts.get(name).and_then(Value::as_u64).unwrap_or_default();
@@ -29,7 +29,7 @@ impl Books {
         self.counts.iter().find(|(known, _)| *known == name).map_or(0, |(_, count)| *count)
     }
 
-    /// Messages in a final state.
+    /// The number of messages in a final state.
     pub(super) fn final_total(&self) -> u64 {
         self.of("sent") + self.of("failed") + self.of("expired") + self.of("cancelled")
     }
@@ -37,7 +37,7 @@ impl Books {
     pub(super) fn table(&self) -> String {
         let counts: Vec<String> = self.counts.iter().map(|(name, count)| format!("{name} {count}")).collect();
         format!(
-            "the service's books: {}\nthe provider: received {}, distinct {}, repeated {}",
+            "the service counted: {}\nthe provider: received {}, distinct {}, repeated {}",
             counts.join(", "),
             self.received,
             self.distinct,
@@ -45,15 +45,15 @@ impl Books {
         )
     }
 
-    /// Every client is accounted for, and everyone whom the books call sent was reached. A provider that took a message
-    /// and then cut the connection makes *received* larger than *sent*, never smaller.
+    /// Checks that every client is accounted for, and that every message counted as sent was received. If a provider
+    /// accepts a message and then cuts the connection, *received* may exceed *sent*, but never the reverse.
     pub(super) fn check(&self) -> Result<()> {
         let complaint = if self.of("total") < self.expected {
             "the mailing missed clients"
         } else if self.final_total() != self.of("total") {
-            "the books do not balance"
+            "the counts do not balance"
         } else if self.distinct < self.of("sent") {
-            "the provider received fewer than were sent"
+            "the provider received fewer messages than were sent"
         } else {
             return Ok(());
         };
@@ -66,8 +66,8 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn books(counts: Value, received: u64, distinct: u64) -> Books {
-        Books::new(&counts, &Stats { received, distinct, ..Stats::default() }, 10)
+    fn books(counts: Value, received: u64, distinct: u64) -> DemoResult {
+        DemoResult::new(&counts, &Stats { received, distinct, ..Stats::default() }, 10)
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! Made-up clients for the demo and for measurements: realistic in their proportions, the same for the same
-//! seed, and distinct without a memory of those made before.
+//! Generated clients for the demo and for benchmarks: realistic in their proportions, the same for the same seed, and
+//! distinct without storing the previous ones.
 //!
-//! The phone numbers come from real ranges of Russian mobile numbers, so some of them belong to somebody: they
-//! are for the sandbox, never for a real provider.
+//! The phone numbers come from real ranges of Russian mobile numbers, so some of them are in use. They are for the
+//! sandbox, never for a real provider.
 
 mod tables;
 #[cfg(test)]
@@ -13,24 +13,24 @@ use std::io::{self, Write};
 
 use tables::{CITIES, City, NAMES, NUMBERS_PER_SHARE, OPERATOR_CODES, TAGS};
 
-/// The most clients that one seed makes.
+/// The most clients of one seed.
 pub const MAX_CLIENTS: u64 = 100_000_000;
 
-/// The columns of the CSV, named as the fields of a client; `name` and `city` become attributes.
+/// The columns of the CSV, named after the fields of a client; `name` and `city` become attributes.
 pub const CSV_HEADER: &str = "phone_number,mobile_operator_code,tag,timezone,email,external_id,name,city";
 
-/// About what an HTTP body hands on at once.
+/// The approximate size of a chunk of an HTTP body.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// More clients were asked for than there are numbers set aside.
+/// The requested number of clients exceeds the reserved phone numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("at most {MAX_CLIENTS} clients can be generated, not {0}")]
 pub struct TooManyClients(pub u64);
 
-/// A made-up client. Displayed, it is its row of the CSV.
+/// A generated client. Its `Display` is its CSV row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GeneratedClient {
-    /// 7 and ten digits; no two clients of a seed share one.
+    /// 7 and ten digits, distinct among the clients of a seed.
     pub phone_number: u64,
     /// The three digits after the 7.
     pub mobile_operator_code: u16,
@@ -38,9 +38,9 @@ pub struct GeneratedClient {
     pub tag: &'static str,
     /// The IANA time zone of the city.
     pub timezone: &'static str,
-    /// An address at example.com, which belongs to nobody.
+    /// An address at example.com, which is reserved for examples.
     pub email: String,
-    /// Distinct among all seeds.
+    /// Distinct across seeds.
     pub external_id: String,
     /// A first name.
     pub name: &'static str,
@@ -49,7 +49,7 @@ pub struct GeneratedClient {
 }
 
 impl fmt::Display for GeneratedClient {
-    /// Without quotes: no value has a comma, a quote or a line break in it.
+    /// Writes the row without quotes: no value contains a comma, a quote or a line break.
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { phone_number, mobile_operator_code, tag, timezone, email, external_id, name, city } = self;
         write!(
@@ -59,7 +59,7 @@ impl fmt::Display for GeneratedClient {
     }
 }
 
-/// The clients of a seed, one after the other.
+/// An iterator over the clients of a seed.
 #[derive(Debug, Clone)]
 pub struct Generator {
     seed: u64,
@@ -69,10 +69,10 @@ pub struct Generator {
 }
 
 impl Generator {
-    /// The first `count` clients of `seed`.
+    /// Creates an iterator over the first `count` clients of `seed`.
     ///
     /// # Errors
-    /// When `count` is above [`MAX_CLIENTS`].
+    /// If `count` is above [`MAX_CLIENTS`].
     pub fn new(count: u64, seed: u64) -> Result<Self, TooManyClients> {
         if count > MAX_CLIENTS {
             return Err(TooManyClients(count));
@@ -120,7 +120,7 @@ impl Iterator for Generator {
 /// Writes the header and `count` clients of `seed` as CSV.
 ///
 /// # Errors
-/// When `out` fails, or (invalid input) when `count` is above [`MAX_CLIENTS`].
+/// If `out` fails, or (invalid input) if `count` is above [`MAX_CLIENTS`].
 pub fn write_csv(out: &mut impl Write, count: u64, seed: u64) -> io::Result<()> {
     let chunks =
         csv_chunks(count, seed).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
@@ -130,15 +130,15 @@ pub fn write_csv(out: &mut impl Write, count: u64, seed: u64) -> io::Result<()> 
     Ok(())
 }
 
-/// The bytes of [`write_csv`] in chunks of about 64 KiB, to stream into an HTTP body. Chunks end between rows.
+/// Returns the bytes of [`write_csv`] in chunks of about 64 KiB, to stream into an HTTP body. Chunks end between rows.
 ///
 /// # Errors
-/// When `count` is above [`MAX_CLIENTS`].
+/// If `count` is above [`MAX_CLIENTS`].
 pub fn csv_chunks(count: u64, seed: u64) -> Result<CsvStream, TooManyClients> {
     Ok(CsvStream { rows: Generator::new(count, seed)?, header: Some(CSV_HEADER) })
 }
 
-/// What [`csv_chunks`] gives.
+/// The iterator that [`csv_chunks`] returns.
 #[derive(Debug, Clone)]
 pub struct CsvStream {
     rows: Generator,
@@ -149,7 +149,7 @@ impl Iterator for CsvStream {
     type Item = Vec<u8>;
 
     fn next(&mut self) -> Option<Vec<u8>> {
-        // Room for the row that goes over the edge.
+        // Extra space for the row that exceeds the chunk size.
         let mut chunk = Vec::with_capacity(CHUNK_BYTES + 256);
         if let Some(header) = self.header.take() {
             chunk.extend_from_slice(header.as_bytes());
@@ -158,22 +158,22 @@ impl Iterator for CsvStream {
         while chunk.len() < CHUNK_BYTES
             && let Some(row) = self.rows.next()
         {
-            // A vector takes all that is written to it.
+            // Writing to a vector never fails.
             let _ = writeln!(chunk, "{row}");
         }
         (!chunk.is_empty()).then_some(chunk)
     }
 }
 
-/// The phone numbers in an order of their own for each seed: a permutation of all numbers set aside. Numbers
-/// drawn at random would have to be remembered to be distinct, which for ten million takes hundreds of MB.
+/// The phone numbers in a different order for each seed: a permutation of all reserved numbers. Random numbers would
+/// have to be remembered to be distinct, which for ten million takes hundreds of MB.
 #[derive(Debug, Clone)]
 struct Numbers {
     key: u64,
     slots: u64,
-    /// Half of the bits that hold a slot.
+    /// Half of the number of bits of a slot.
     half_bits: u32,
-    /// The operator codes, each with the slot after its last.
+    /// The operator codes, each with the slot after its last one.
     ends: Vec<(u64, u16)>,
 }
 
@@ -191,20 +191,20 @@ impl Numbers {
         Self { key: mix(seed), slots, half_bits: bits.div_ceil(2), ends }
     }
 
-    /// The operator code and the number of the client at `index`.
+    /// Returns the operator code and the phone number of the client at `index`.
     fn at(&self, index: u64) -> (u16, u64) {
         let slot = self.permute(index);
         let place = self.ends.partition_point(|(end, _)| *end <= slot);
         let start = place.checked_sub(1).and_then(|before| self.ends.get(before)).map_or(0, |(end, _)| *end);
         let code = self.ends.get(place).map_or(0, |(_, code)| *code);
-        // The factor shares no divisor with ten million, so that the numbers of a code stay distinct while
-        // they spread over all seven digits.
+        // The factor has no common divisor with ten million, so that the numbers of a code stay distinct while they
+        // spread over all seven digits.
         let subscriber = ((slot - start) * 7_654_321 + self.key % 10_000_000) % 10_000_000;
         (code, 70_000_000_000 + u64::from(code) * 10_000_000 + subscriber)
     }
 
-    /// A Feistel network permutes the powers of two; walking on while the result is out of range makes it
-    /// one of the slots.
+    /// Permutes the slots with a Feistel network, which permutes a power of two: it is applied again until the result
+    /// is a valid slot.
     fn permute(&self, index: u64) -> u64 {
         let mask = (1 << self.half_bits) - 1;
         let mut value = index;
@@ -221,12 +221,12 @@ impl Numbers {
     }
 }
 
-/// Choices that depend on a client's index and seed alone. Not `fastrand`, whose numbers may change between
-/// versions, and with them what a seed in someone's notes stands for.
+/// Choices that depend only on a client's index and seed. Not `fastrand`, whose numbers may change between versions, so
+/// that a seed would no longer reproduce its clients.
 struct Dice(u64);
 
 impl Dice {
-    /// One of the rows of a table, by weight.
+    /// Draws a row of a table, by weight.
     fn weighted<T>(&mut self, table: &'static [T], weight: impl Fn(&T) -> u64) -> &'static T {
         self.0 = mix(self.0);
         let total: u64 = table.iter().map(&weight).sum();
@@ -241,7 +241,7 @@ impl Dice {
     }
 }
 
-/// The splitmix64 generator's step: every bit of the input changes half of the output's.
+/// The step of the splitmix64 generator: every bit of the input changes half of the output's bits.
 fn mix(value: u64) -> u64 {
     let mut mixed = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

@@ -1,4 +1,4 @@
-//! The demonstration's own service: this binary as a process of its own, and the calls to it.
+//! The demo's own service: this binary in a separate process, and the requests to it.
 
 use std::net::TcpListener;
 use std::process::{Child, Command, Stdio};
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::egress;
 use crate::error::{Error, Result};
 
-/// How long the service may take until it is ready, and until it has stopped.
+/// The most time for the service to become ready, and to stop.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -17,13 +17,13 @@ pub(super) struct Service {
     process: Child,
     base: String,
     client: reqwest::Client,
-    /// Of the database, unless one was given; removed at the end.
+    /// The folder of the temporary database, which is removed at the end.
     dir: Option<std::path::PathBuf>,
 }
 
 impl Drop for Service {
     fn drop(&mut self) {
-        // it has ended after a clean stop; after anything else it must not live on
+        // after a clean stop it has already ended; in any other case it must not keep running
         let _ = self.process.kill();
         let _ = self.process.wait();
         if let Some(dir) = &self.dir {
@@ -43,7 +43,7 @@ impl Service {
                 (format!("sqlite://{}", dir.join("fanfare.db").display()), Some(dir))
             }
         };
-        // free for a moment, which is long enough
+        // the port stays free only for a moment, which is long enough
         let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).map_err(unavailable)?.port();
         let process = Command::new(std::env::current_exe().map_err(unavailable)?)
             .arg("serve")
@@ -69,7 +69,9 @@ impl Service {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while tokio::time::Instant::now() < deadline {
             if let Ok(Some(status)) = self.process.try_wait() {
-                return Err(Error::internal(format!("the service ended at its start ({status}); see above")));
+                return Err(Error::internal(format!(
+                    "the service stopped while starting ({status}); see above"
+                )));
             }
             let answer = self.client.get(format!("{}/ready", self.base)).send().await;
             if answer.is_ok_and(|answer| answer.status().is_success()) {
@@ -110,11 +112,11 @@ impl Service {
         if status.is_success() {
             Ok(body)
         } else {
-            Err(Error::internal(format!("the service answered {status}: {body}")))
+            Err(Error::internal(format!("the service returned {status}: {body}")))
         }
     }
 
-    /// Megabytes of memory that the process held at most, as Linux counts it.
+    /// The peak memory of the process in megabytes, as Linux reports it.
     pub(super) fn peak_memory(&self) -> Option<f64> {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).ok()?;
         let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
@@ -122,7 +124,7 @@ impl Service {
         Some(kilobytes / 1000.0)
     }
 
-    /// Asks it to stop as an operator would, and waits for it.
+    /// Stops the process with SIGTERM, and waits for its end.
     pub(super) async fn stop(mut self) -> Result<()> {
         let unavailable = |e: std::io::Error| Error::Unavailable(e.into());
         let asked = Command::new("kill").arg(self.process.id().to_string()).status().map_err(unavailable)?;

@@ -1,7 +1,7 @@
-//! Connections to other services, and those of them that are kept for the next request.
+//! HTTP connections to other services, and the pool of idle ones.
 //!
-//! HTTP/1.1 by hyper alone. A connection is polled by the exchange that has it, in one task: nothing is handed from
-//! task to task, and a request that is given up (its future is dropped) takes its connection with it.
+//! HTTP/1.1 on hyper alone. A connection is polled by the exchange that owns it, within one task: nothing is passed
+//! between tasks, and an abandoned request (its future is dropped) drops its connection too.
 
 use std::collections::VecDeque;
 use std::future::{Future, poll_fn};
@@ -27,25 +27,26 @@ use crate::failpoint;
 pub(super) type Outgoing = Request<Full<Bytes>>;
 pub(super) type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 
-/// hyper takes no smaller buffer.
+/// hyper's smallest buffer.
 const SHORTEST_HEAD: usize = 8 * 1024;
 
 /// An open connection.
 pub(super) struct Connection {
     sender: http1::SendRequest<Full<Bytes>>,
-    /// Gone once it has ended: while it is there, the sender takes requests, and nobody would answer them.
+    /// `None` once the connection has ended. Until it is polled to that end, the sender would still accept requests,
+    /// which would get no response.
     exchange: Option<http1::Connection<Lenient<Stream>, Full<Bytes>>>,
     answer: AnswerState,
-    /// Its place among all that may be open, where they are counted.
+    /// Its permit, if connections are limited.
     _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Connection {
-    /// Over `stream`, with a `place` that it gives back when it is closed. The heads of answers have `longest_head`
-    /// bytes at most, and no fewer than hyper's smallest buffer, 8 KiB.
+    /// Opens a connection over `stream`; `place` is released when it is closed. The heads of responses have at most
+    /// `longest_head` bytes, or 8 KiB (hyper's smallest buffer) if that is more.
     ///
     /// # Errors
-    /// When it ends at once.
+    /// If the connection ends at once.
     pub(super) async fn open(
         stream: Stream,
         longest_head: usize,
@@ -58,13 +59,13 @@ impl Connection {
         Ok(Box::new(Self { sender, exchange: Some(exchange), answer, _place: place }))
     }
 
-    /// Whether the other side has kept it open.
+    /// Returns true if the peer has kept the connection open.
     async fn is_open(&mut self) -> bool {
         self.poll_once().await;
         self.sender.is_ready()
     }
 
-    /// Waits for `work`, which waits for this connection.
+    /// Polls this connection until `work`, which depends on it, is done.
     pub(super) async fn drive<T>(&mut self, work: impl Future<Output = T>) -> T {
         let mut work = pin!(work);
         poll_fn(|cx| {
@@ -86,16 +87,16 @@ impl Connection {
     }
 
     fn poll_exchange(&mut self, cx: &mut Context<'_>) {
-        // how it ended is told to who waits for it
+        // the waiter for the response gets the error
         if self.exchange.as_mut().is_some_and(|exchange| Pin::new(exchange).poll(cx).is_ready()) {
             self.exchange = None;
         }
     }
 
-    /// Writes a request and waits for the head of its answer.
+    /// Writes a request, and waits for the head of its response.
     ///
     /// # Errors
-    /// With the request, if nothing of it was sent.
+    /// The error, with the request if no part of it was sent.
     async fn send(&mut self, request: Outgoing) -> Result<Response<Incoming>, TrySendError<Outgoing>> {
         self.answer.expect();
         let response = self.sender.try_send_request(request);
@@ -105,14 +106,14 @@ impl Connection {
         self.drive(response).await
     }
 
-    /// The next piece of a body that comes over it; `None` at its end.
+    /// Returns the next chunk of a body; `None` at its end.
     ///
     /// # Errors
-    /// When it breaks.
+    /// If the connection breaks.
     pub(super) async fn next_piece(&mut self, body: &mut Incoming) -> Option<hyper::Result<Bytes>> {
         loop {
             match self.drive(poll_fn(|cx| Pin::new(&mut *body).poll_frame(cx))).await? {
-                // trailers are of no interest
+                // trailers are ignored
                 Ok(frame) => match frame.into_data() {
                     Ok(data) => return Some(Ok(data)),
                     Err(_) => continue,
@@ -123,24 +124,24 @@ impl Connection {
     }
 }
 
-/// Why a request was not answered.
+/// The reason why a request got no response.
 pub(super) enum Unanswered<E> {
-    /// No connection could be made: nothing was sent.
+    /// No connection could be opened: nothing was sent.
     NotConnected(E),
-    /// The connection ended, or what came over it is not HTTP.
+    /// The connection ended, or the response is not HTTP.
     Broken(hyper::Error),
 }
 
-/// Sends a request over a connection that was kept, or over a new one.
+/// Sends a request over an idle connection, or over a new one.
 ///
-/// A server may close a kept connection at the moment when a request arrives on it. Nothing is known to be wrong then,
-/// so a request to which not a byte was answered is sent once more, over a new connection, as RFC 9110, 9.2.2, has it.
-/// Every request that may not be made twice has an `Idempotency-Key`.
+/// A server may close an idle connection just as a request arrives on it. That is not a fault, so a request without a
+/// single byte of response is sent once more over a new connection, as RFC 9110, 9.2.2 allows. Every request that must
+/// not run twice has an `Idempotency-Key`.
 ///
 /// # Errors
-/// Why there is no answer.
+/// The reason why there is no response.
 pub(super) async fn exchange<K, E, C>(
-    idle: &Idle<K>,
+    idle: &ConnectionPool<K>,
     to: &K,
     mut request: Outgoing,
     connect: impl FnOnce() -> C,
@@ -153,7 +154,7 @@ where
         let again = request.clone();
         match connection.send(request).await {
             Ok(response) => return Ok((response, connection)),
-            // closed while it was idle, before anything was sent
+            // the connection was closed while idle, before anything was sent
             Err(mut unsent) => match unsent.take_message() {
                 Some(back) => request = back,
                 None if connection.answer.is_awaited() => {
@@ -171,30 +172,30 @@ where
     }
 }
 
-/// Connections that are not in use, by where they lead to, the longest unused first.
-pub(super) struct Idle<K> {
-    kept: Mutex<Kept<K>>,
+/// Idle connections by destination, the longest unused first.
+pub(super) struct ConnectionPool<K> {
+    kept: Mutex<PooledConnections<K>>,
     most: usize,
     most_of_each: usize,
 }
 
-struct Kept<K> {
+struct PooledConnections<K> {
     connections: VecDeque<(Instant, K, Box<Connection>)>,
     is_swept: bool,
 }
 
-impl<K: PartialEq + Send + 'static> Idle<K> {
-    /// At most so many altogether, and so many to each place. They are looked through one by one.
+impl<K: PartialEq + Send + 'static> ConnectionPool<K> {
+    /// Creates a pool for at most `most` connections in total, and `most_of_each` per destination. Lookups are linear.
     pub(super) fn new(most: usize, most_of_each: usize) -> Arc<Self> {
-        let kept = Kept { connections: VecDeque::new(), is_swept: false };
+        let kept = PooledConnections { connections: VecDeque::new(), is_swept: false };
         Arc::new(Self { kept: Mutex::new(kept), most, most_of_each })
     }
 
-    fn lock(&self) -> MutexGuard<'_, Kept<K>> {
+    fn lock(&self) -> MutexGuard<'_, PooledConnections<K>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The one to there that was used last and is still open.
+    /// Returns the most recently used connection to this destination that is still open.
     pub(super) async fn take(&self, to: &K) -> Option<Box<Connection>> {
         loop {
             let (since, _, mut connection) = {
@@ -208,13 +209,13 @@ impl<K: PartialEq + Send + 'static> Idle<K> {
         }
     }
 
-    /// For the next request to there, in the place of another one where there are too many.
+    /// Stores a connection for reuse. At a limit it replaces the oldest one.
     pub(super) fn keep(self: &Arc<Self>, to: K, connection: Box<Connection>) {
         if connection.exchange.is_none() || self.most == 0 || self.most_of_each == 0 {
             return;
         }
         let mut kept = self.lock();
-        // most are below both limits, and then nobody counts
+        // usually the pool is below both limits, which saves counting
         if kept.connections.len() >= self.most_of_each
             && kept.connections.iter().filter(|(_, key, _)| *key == to).count() >= self.most_of_each
         {
@@ -229,12 +230,12 @@ impl<K: PartialEq + Send + 'static> Idle<K> {
         }
     }
 
-    /// Closes the one that was not used for longest.
+    /// Closes the connection that was idle for longest.
     pub(super) fn close_oldest(&self) {
         self.lock().connections.pop_front();
     }
 
-    /// Closes those that were not used for long; answers whether any are left.
+    /// Closes the connections that were idle for too long. Returns true if any are left.
     fn close_old(&self) -> bool {
         let mut kept = self.lock();
         while kept.connections.front().is_some_and(|(since, _, _)| since.elapsed() >= IDLE_TIMEOUT) {
@@ -245,8 +246,8 @@ impl<K: PartialEq + Send + 'static> Idle<K> {
     }
 }
 
-/// Runs while there are connections that are not in use.
-async fn sweep<K: PartialEq + Send + 'static>(idle: Weak<Idle<K>>) {
+/// Closes old connections for as long as any are idle.
+async fn sweep<K: PartialEq + Send + 'static>(idle: Weak<ConnectionPool<K>>) {
     loop {
         tokio::time::sleep(IDLE_TIMEOUT / 2).await;
         if !idle.upgrade().is_some_and(|idle| idle.close_old()) {

@@ -1,4 +1,4 @@
-//! One provider's address, and the connections to it.
+//! The base URL of one provider, and the connections to it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,41 +14,43 @@ use tokio::time::timeout;
 use tower_service::Service;
 
 use super::CONNECT_TIMEOUT;
-use super::connection::{Connection, Idle, Unanswered, exchange};
+use super::connection::{Connection, ConnectionPool, Unanswered, exchange};
 use super::local::is_local;
 use crate::error::Error;
 
-/// How often an idle connection is asked whether the other side is still there, and how often it may not answer, as
-/// reqwest does: what a router has forgotten is found out before a message is sent on it.
+/// The interval of TCP keepalive probes on an idle connection. With the retries below, as in reqwest, it detects that a
+/// router has forgotten the connection before a message is sent on it.
 const KEEPALIVE: Duration = Duration::from_secs(15);
 const KEEPALIVE_RETRIES: u32 = 3;
-/// Bytes of an answer's head, at most.
+/// The longest head of a response, in bytes.
 const LONGEST_HEAD: usize = 64 * 1024;
-/// A body without a length ends with the connection. One that is left open and silent for so long says no more.
+/// A body without a length ends with the connection. If the connection stays open and silent for this long, the body is
+/// complete.
 const SILENCE: Duration = Duration::from_secs(2);
 
-/// Why there is no answer.
+/// The reason why there is no response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum NoAnswer {
-    /// No connection: nothing was sent.
+pub enum NoResponse {
+    /// No connection could be opened: nothing was sent.
     Unreachable,
-    /// No connection, because this machine lacks something for one: nothing was sent.
+    /// No connection could be opened, because this machine lacks a resource: nothing was sent.
     LocalFault,
-    /// The connection broke before an answer came; in a word, how.
+    /// The connection broke before a response arrived; the text says how.
     Broken(&'static str),
 }
 
-/// Why an answer's body cannot be had.
+/// The reason why a response's body could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum NoBody {
-    /// It is longer than was asked for.
+pub enum BodyError {
+    /// The body is longer than the limit.
     TooLong,
-    /// The connection broke in its middle, after this much. A server that is wrong about its length has said it all.
+    /// The connection broke within the body, after these bytes. If the server sent a wrong length, they are the whole
+    /// body.
     Broken(Vec<u8>),
 }
 
-impl NoBody {
-    /// The body, as far as it came.
+impl BodyError {
+    /// Returns the bytes that were received.
     pub fn into_beginning(self) -> Option<Vec<u8>> {
         match self {
             Self::TooLong => None,
@@ -57,24 +59,23 @@ impl NoBody {
     }
 }
 
-/// A provider's address. Connections that are not in use are kept open for the next requests.
+/// The base URL of a provider. Idle connections are reused.
 pub struct Endpoint {
     connector: HttpsConnector<HttpConnector>,
     base: Uri,
     headers: HeaderMap,
-    idle: Arc<Idle<()>>,
+    idle: Arc<ConnectionPool<()>>,
 }
 
 impl Endpoint {
-    /// For `base`, `http[s]://host[:port][/path]`; `headers` go with every request, besides `Host`. The proxy variables
-    /// of the environment are ignored.
+    /// Creates an endpoint for `base`, `http[s]://host[:port][/path]`. `headers` and `Host` are sent with every
+    /// request. The proxy variables of the environment are ignored.
     ///
     /// # Errors
-    /// [`Error::Invalid`] naming `field` when `base` is another kind of address; when the TLS stack cannot be set up.
+    /// [`Error::Invalid`] with `field` if `base` has another form; [`Error::Internal`] if TLS cannot be set up.
     pub fn new(field: &str, base: &str, mut headers: HeaderMap) -> crate::error::Result<Self> {
-        let wrong = || {
-            Error::invalid(field, "must be http[s]://HOST[:PORT][/PATH], without user, password and query")
-        };
+        let wrong =
+            || Error::invalid(field, "must be http[s]://HOST[:PORT][/PATH], without user, password or query");
         let base: Uri = base.trim_end_matches('/').parse().map_err(|_| wrong())?;
         let authority =
             base.authority().filter(|authority| !authority.as_str().contains('@')).ok_or_else(wrong)?;
@@ -95,7 +96,7 @@ impl Endpoint {
             .https_or_http()
             .enable_http1()
             .wrap_connector(tcp);
-        Ok(Self { connector, base, headers, idle: Idle::new(usize::MAX, usize::MAX) })
+        Ok(Self { connector, base, headers, idle: ConnectionPool::new(usize::MAX, usize::MAX) })
     }
 
     /// The headers of every request.
@@ -103,62 +104,67 @@ impl Endpoint {
         &self.headers
     }
 
-    /// Posts `body` to `path`: a [`request`](Self::request).
+    /// Posts `body` to `path`; see [`request`](Self::request).
     ///
     /// # Errors
-    /// Why no answer came. Dropping the future closes the connection.
-    pub async fn post(&self, path: &str, headers: HeaderMap, body: String) -> Result<Reply<'_>, NoAnswer> {
+    /// The reason why there is no response. Dropping the future closes the connection.
+    pub async fn post(
+        &self,
+        path: &str,
+        headers: HeaderMap,
+        body: String,
+    ) -> Result<EndpointResponse<'_>, NoResponse> {
         self.request(Method::POST, path, headers, body).await
     }
 
-    /// Asks for `path`, which begins with a slash, is appended to the base and may bear a query. Redirects are not
-    /// followed: a message must not wander.
+    /// Sends a request to `path`, which begins with a slash, is appended to the base and may have a query. Redirects
+    /// are not followed, since a message must not reach another server.
     ///
     /// # Errors
-    /// Why no answer came. Dropping the future closes the connection.
+    /// The reason why there is no response. Dropping the future closes the connection.
     pub async fn request(
         &self,
         method: Method,
         path: &str,
         headers: HeaderMap,
         body: String,
-    ) -> Result<Reply<'_>, NoAnswer> {
+    ) -> Result<EndpointResponse<'_>, NoResponse> {
         let prefix = self.base.path().trim_end_matches('/');
         let mut request = Request::new(Full::from(body));
         *request.method_mut() = method;
         *request.uri_mut() =
-            Uri::try_from(format!("{prefix}{path}")).map_err(|_| NoAnswer::Broken("not a path"))?;
+            Uri::try_from(format!("{prefix}{path}")).map_err(|_| NoResponse::Broken("not a path"))?;
         *request.headers_mut() = headers;
         match exchange(&self.idle, &(), request, || self.connect()).await {
-            Ok((response, connection)) => Ok(Reply { response, connection, idle: &self.idle }),
+            Ok((response, connection)) => Ok(EndpointResponse { response, connection, idle: &self.idle }),
             Err(Unanswered::NotConnected(why)) => Err(why),
-            Err(Unanswered::Broken(error)) => Err(NoAnswer::Broken(reason(&error))),
+            Err(Unanswered::Broken(error)) => Err(NoResponse::Broken(reason(&error))),
         }
     }
 
-    async fn connect(&self) -> Result<Box<Connection>, NoAnswer> {
+    async fn connect(&self) -> Result<Box<Connection>, NoResponse> {
         let stream = self.connector.clone().call(self.base.clone()).await;
         let stream = stream.map_err(|error| match is_local(&*error) {
-            true => NoAnswer::LocalFault,
-            false => NoAnswer::Unreachable,
+            true => NoResponse::LocalFault,
+            false => NoResponse::Unreachable,
         })?;
-        Connection::open(stream, LONGEST_HEAD, None).await.map_err(|_| NoAnswer::Unreachable)
+        Connection::open(stream, LONGEST_HEAD, None).await.map_err(|_| NoResponse::Unreachable)
     }
 }
 
-/// Short, and without the address.
+/// Describes the error briefly, without the address.
 fn reason(error: &hyper::Error) -> &'static str {
     if error.is_parse() { "not HTTP" } else { "cut off" }
 }
 
-/// An answer whose body has yet to be read.
-pub struct Reply<'e> {
+/// A response whose body has yet to be read.
+pub struct EndpointResponse<'e> {
     response: Response<Incoming>,
     connection: Box<Connection>,
-    idle: &'e Arc<Idle<()>>,
+    idle: &'e Arc<ConnectionPool<()>>,
 }
 
-impl Reply<'_> {
+impl EndpointResponse<'_> {
     /// The status.
     pub fn status(&self) -> StatusCode {
         self.response.status()
@@ -169,11 +175,11 @@ impl Reply<'_> {
         self.response.headers()
     }
 
-    /// The body, if it is no longer than `limit` bytes.
+    /// Returns the body, if it has at most `limit` bytes.
     ///
     /// # Errors
-    /// Why it cannot be had.
-    pub async fn body(self, limit: usize) -> Result<Vec<u8>, NoBody> {
+    /// The reason why it could not be read.
+    pub async fn body(self, limit: usize) -> Result<Vec<u8>, BodyError> {
         let Self { response, mut connection, idle } = self;
         let ends_with_connection = response.body().size_hint().exact().is_none()
             && !response.headers().contains_key(TRANSFER_ENCODING);
@@ -183,11 +189,11 @@ impl Reply<'_> {
             let piece = connection.next_piece(&mut incoming);
             let piece = if ends_with_connection { timeout(SILENCE, piece).await } else { Ok(piece.await) };
             match piece {
-                Ok(Some(Ok(data))) if body.len() + data.len() > limit => return Err(NoBody::TooLong),
+                Ok(Some(Ok(data))) if body.len() + data.len() > limit => return Err(BodyError::TooLong),
                 Ok(Some(Ok(data))) => body.extend_from_slice(&data),
-                Ok(Some(Err(_))) => return Err(NoBody::Broken(body)),
+                Ok(Some(Err(_))) => return Err(BodyError::Broken(body)),
                 Ok(None) => break,
-                // nothing tells its end from silence: the connection cannot be used again
+                // the end cannot be told from silence, so the connection cannot be reused
                 Err(_) => return Ok(body),
             }
         }
@@ -195,7 +201,7 @@ impl Reply<'_> {
         Ok(body)
     }
 
-    /// Of no interest: the connection is kept if all of the body is here already, and closed otherwise.
+    /// Discards the body. The connection is reused if the whole body was already received, and closed otherwise.
     pub fn skip_body(self, limit: usize) {
         let _ = self.body(limit).now_or_never();
     }

@@ -1,9 +1,9 @@
-//! The one way out to an address that a user gave: webhooks, Discord, scheduled requests.
+//! The only way out to URLs that users provide: webhooks, Discord, scheduled requests.
 //!
-//! A URL is checked when it is stored ([`Guard::check_url`]) and again when it is asked: its name is looked up once, and
-//! only addresses that were checked are dialled, so that a name that leads elsewhere the second time gains nothing.
-//! Redirects are not followed, the proxy variables of the environment are ignored, nothing is unpacked, and there are no
-//! cookies. Time, head and body of an answer are bounded, and so are the connections.
+//! A URL is checked when it is stored ([`Guard::check_url`]) and again at each request. Its name is resolved once, and
+//! only checked addresses are dialled, so DNS rebinding gains nothing. Redirects are not followed, the proxy variables
+//! of the environment are ignored, bodies are not decompressed, and there are no cookies. The time, head and body of a
+//! response are bounded, and so is the number of connections.
 
 pub mod address;
 mod dial;
@@ -22,14 +22,14 @@ use tokio::time::{Instant, timeout_at};
 
 pub use address::Networks;
 pub use dial::Resolver;
-pub use target::{LONGEST_URL, Plain, Refusal, Target};
+pub use target::{LONGEST_URL, PlainHttp, Refusal, Target};
 
-use super::connection::{Connection, Idle, Unanswered, exchange};
+use super::connection::{Connection, ConnectionPool, Unanswered, exchange};
 use crate::error::{Error as ServiceError, Result};
 use dial::{Dialler, system_resolver};
-use target::Place;
+use target::Destination;
 
-/// They are the connection's, and the guard's to set.
+/// Headers that belong to the connection and are set by the guard.
 const NOT_THE_USERS: &[HeaderName] = &[
     HOST,
     header::CONNECTION,
@@ -43,29 +43,29 @@ const NOT_THE_USERS: &[HeaderName] = &[
 ];
 const NOT_THE_USERS_EITHER: &[&str] = &["keep-alive", "proxy-connection", "http2-settings"];
 
-/// Whether a header is the connection's, and the guard's to set: it is taken out of what a user sends.
+/// Returns true for a header that the guard sets for the connection. It is removed from users' requests.
 pub fn is_the_guards(name: &HeaderName) -> bool {
     NOT_THE_USERS.contains(name) || NOT_THE_USERS_EITHER.contains(&name.as_str())
 }
 
-/// What the guard is set to.
+/// The settings of the guard.
 #[derive(Debug, Clone)]
 pub struct Settings {
-    /// Networks that are fine though not everybody can reach them.
+    /// Networks that are allowed although they are not public.
     pub allowed: Networks,
-    /// For a name to be looked up; waiting for a thread included.
+    /// Timeout of a name lookup, the wait for a thread included.
     pub lookup_timeout: Duration,
-    /// For a TCP connection to be there.
+    /// Timeout of a TCP connection.
     pub connect_timeout: Duration,
-    /// For everything: lookup, connection, request, and the answer to its last byte.
+    /// Timeout of the whole request: lookup, connection, request and response.
     pub timeout: Duration,
-    /// Bytes of an answer's head, at most; less than 8 KiB is 8 KiB.
+    /// The longest head of a response, in bytes; at least 8 KiB.
     pub longest_head: usize,
-    /// Names that are looked up at once, each on a thread.
+    /// The most simultaneous name lookups, each on its own thread.
     pub lookups_at_once: usize,
-    /// Connections at once, in use or not; who comes later waits.
+    /// The most connections, idle ones included; further requests wait.
     pub connections: usize,
-    /// Connections that are kept for the next requests, altogether and for each host and port.
+    /// The most idle connections in total (`idle`), and per host and port (`idle_of_host`).
     pub idle: usize,
     /// See `idle`.
     pub idle_of_host: usize,
@@ -87,91 +87,90 @@ impl Default for Settings {
     }
 }
 
-/// A request to a user's address. `Host` and what belongs to the connection are set by the guard, whatever the headers
-/// say of it.
+/// A request to a user's URL. The guard sets `Host` and the headers of the connection itself, and ignores those given.
 #[derive(Debug)]
-pub struct Ask {
-    /// Any but CONNECT and TRACE.
+pub struct HttpRequest {
+    /// Any method but CONNECT and TRACE.
     pub method: Method,
-    /// Where to.
+    /// The checked URL.
     pub target: Target,
-    /// Without a `User-Agent`, it is the service's.
+    /// The headers. Without a `User-Agent`, the service's own is sent.
     pub headers: HeaderMap,
-    /// May be empty.
+    /// The body; may be empty.
     pub body: String,
-    /// Bytes of the answer's body that are read, at most.
+    /// The most bytes of the response's body to read.
     pub most_body: usize,
-    /// For everything, in place of [`Settings::timeout`].
+    /// Timeout of the whole request, in place of [`Settings::timeout`].
     pub timeout: Option<Duration>,
-    /// For the body to be there once the head is; never beyond the time for everything.
+    /// Timeout of the body, counted from the head; never beyond the timeout of the whole request.
     pub body_timeout: Duration,
 }
 
-/// How much of an answer's body there is.
+/// The completeness of a response's body.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BodyEnd {
-    /// All of it.
+    /// The whole body.
     Whole,
-    /// It is longer than was asked for: its beginning.
+    /// The beginning of a body longer than the limit.
     TooLong,
-    /// The connection broke in its middle.
+    /// The connection broke within the body.
     Broken,
-    /// Its end had not come in time.
+    /// The timeout expired within the body.
     TimedOut,
 }
 
-/// An answer, as it came: of a status like 302, too.
+/// A response as received, redirects included.
 #[derive(Debug, Clone)]
-pub struct Answered {
+pub struct HttpResponse {
     /// The status.
     pub status: StatusCode,
     /// The headers.
     pub headers: HeaderMap,
-    /// The body, packed if the other side packed it.
+    /// The body, still compressed if the server compressed it.
     pub body: Vec<u8>,
-    /// Whether that is all of it.
+    /// The completeness of the body.
     pub end: BodyEnd,
 }
 
-/// Why there is no answer. Its words bear nothing of the URL.
+/// The reason why there is no response. The text contains no part of the URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum Failure {
-    /// It is not allowed, and will not be.
+pub enum RequestFailure {
+    /// The request is not allowed, permanently.
     #[error("{0}")]
     Refused(Refusal),
-    /// No such name, or the name servers do not answer for it.
-    #[error("the name of the host could not be found")]
+    /// The name does not exist, or its name servers do not reply.
+    #[error("the host name could not be resolved")]
     NameNotFound,
-    /// Neither an address nor a word that there is none.
-    #[error("the name of the host could not be looked up in time")]
+    /// The lookup timed out.
+    #[error("the host name was not resolved in time")]
     LookupTimedOut,
-    /// No connection.
+    /// No connection could be opened.
     #[error("the host could not be reached")]
     Unreachable,
-    /// No connection, because this machine lacks something for one.
+    /// No connection could be opened, because this machine lacks a resource.
     #[error("{}", super::local::LOCAL_FAULT)]
     LocalFault,
-    /// A connection, and no TLS over it: its certificate, say.
+    /// The TLS handshake failed, for example because of the certificate.
     #[error(
-        "no TLS connection could be made: the certificate is not valid for the host, or it speaks no TLS"
+        "the TLS handshake failed: the certificate is not valid for the host, or the host does not speak TLS"
     )]
     Tls,
-    /// No answer in time.
-    #[error("no answer came in time")]
+    /// The timeout expired.
+    #[error("no response arrived in time")]
     TimedOut,
-    /// The connection ended before an answer came.
-    #[error("the connection broke before an answer came")]
+    /// The connection ended before a response arrived.
+    #[error("the connection broke before a response arrived")]
     CutOff,
-    /// What came is not HTTP.
-    #[error("the answer is not HTTP/1.1")]
+    /// The response is not HTTP.
+    #[error("the response is not HTTP/1.1")]
     NotHttp,
     /// The head is longer than [`Settings::longest_head`].
-    #[error("the head of the answer is too long")]
+    #[error("the head of the response is too long")]
     HeadTooLong,
 }
 
-impl Failure {
-    /// Whether another try may end otherwise.
+impl RequestFailure {
+    /// Returns true if a later attempt may succeed.
     pub const fn is_transient(self) -> bool {
         !matches!(self, Self::Refused(_))
     }
@@ -180,22 +179,22 @@ impl Failure {
 /// The client.
 pub struct Guard {
     dialler: Dialler,
-    idle: Arc<Idle<Place>>,
+    idle: Arc<ConnectionPool<Destination>>,
     connections: Arc<Semaphore>,
     longest_head: usize,
     timeout: Duration,
 }
 
 impl Guard {
-    /// With the system's name resolution.
+    /// Creates a guard that resolves names with the system's resolver.
     ///
     /// # Errors
-    /// When the TLS stack cannot be set up; [`ServiceError::Invalid`] for a bound of zero.
+    /// If TLS cannot be set up; [`ServiceError::Invalid`] for a limit of zero.
     pub fn new(settings: &Settings) -> Result<Self> {
         Self::with_resolver(settings, system_resolver())
     }
 
-    /// With this name resolution.
+    /// Creates a guard with this resolver.
     ///
     /// # Errors
     /// As [`Guard::new`].
@@ -210,30 +209,30 @@ impl Guard {
         }
         Ok(Self {
             dialler: Dialler::new(settings, resolver)?,
-            idle: Idle::new(settings.idle, settings.idle_of_host),
+            idle: ConnectionPool::new(settings.idle, settings.idle_of_host),
             connections: Arc::new(Semaphore::new(settings.connections)),
             longest_head: settings.longest_head,
             timeout: settings.timeout,
         })
     }
 
-    /// Reads a URL and says whether it may be asked, as far as can be known without looking its name up.
+    /// Parses a URL, and checks whether it is allowed, as far as possible without resolving its name.
     ///
     /// # Errors
-    /// What is against it, in words for who gave it.
-    pub fn check_url(&self, url: &str, plain: Plain) -> Result<Target, Refusal> {
+    /// The reason for refusing it, addressed to the user.
+    pub fn check_url(&self, url: &str, plain: PlainHttp) -> Result<Target, Refusal> {
         Target::read(url, plain, self.dialler.allowed())
     }
 
-    /// Makes one request. Nothing is tried again but what met a kept connection as the other side closed it.
+    /// Sends one request. It is repeated only if the server closed an idle connection as the request arrived on it.
     ///
     /// # Errors
-    /// Why no answer came. Dropping the future closes the connection.
-    pub async fn send(&self, ask: Ask) -> Result<Answered, Failure> {
-        let Ask { method, target, headers, body, most_body, timeout, body_timeout } = ask;
+    /// The reason why there is no response. Dropping the future closes the connection.
+    pub async fn send(&self, ask: HttpRequest) -> Result<HttpResponse, RequestFailure> {
+        let HttpRequest { method, target, headers, body, most_body, timeout, body_timeout } = ask;
         let deadline = Instant::now() + timeout.unwrap_or(self.timeout);
         if matches!(method, Method::CONNECT | Method::TRACE) {
-            return Err(Failure::Refused(Refusal::Method));
+            return Err(RequestFailure::Refused(Refusal::Method));
         }
         let Target { place, path } = target;
         let mut request = Request::new(Full::from(body));
@@ -242,7 +241,7 @@ impl Guard {
         *request.headers_mut() = complete(headers, &place)?;
         let exchanged = timeout_at(deadline, exchange(&self.idle, &place, request, || self.connect(&place)));
         let (response, connection) =
-            exchanged.await.map_err(|_| Failure::TimedOut)?.map_err(|why| match why {
+            exchanged.await.map_err(|_| RequestFailure::TimedOut)?.map_err(|why| match why {
                 Unanswered::NotConnected(failure) => failure,
                 Unanswered::Broken(error) => failure_of(&error),
             })?;
@@ -250,25 +249,27 @@ impl Guard {
         Ok(self.read(place, response, connection, (most_body, until)).await)
     }
 
-    async fn connect(&self, place: &Place) -> Result<Box<Connection>, Failure> {
+    async fn connect(&self, place: &Destination) -> Result<Box<Connection>, RequestFailure> {
         let mut free = Arc::clone(&self.connections).try_acquire_owned();
         if free.is_err() {
-            // one that is not in use makes room for one that will be
+            // an idle connection makes room for the new one
             self.idle.close_oldest();
-            free =
-                Ok(Arc::clone(&self.connections).acquire_owned().await.map_err(|_| Failure::Unreachable)?);
+            free = Ok(Arc::clone(&self.connections)
+                .acquire_owned()
+                .await
+                .map_err(|_| RequestFailure::Unreachable)?);
         }
         let stream = self.dialler.dial(place).await?;
-        Connection::open(stream, self.longest_head, free.ok()).await.map_err(|_| Failure::Unreachable)
+        Connection::open(stream, self.longest_head, free.ok()).await.map_err(|_| RequestFailure::Unreachable)
     }
 
     async fn read(
         &self,
-        place: Place,
+        place: Destination,
         response: Response<Incoming>,
         mut connection: Box<Connection>,
         (most, until): (usize, Instant),
-    ) -> Answered {
+    ) -> HttpResponse {
         let (head, mut incoming) = response.into_parts();
         let mut body = Vec::new();
         let end = loop {
@@ -285,32 +286,32 @@ impl Guard {
                 }
             }
         };
-        // while others wait for a place, it goes to them
+        // while other requests wait for a connection, the permit goes to them
         if end == BodyEnd::Whole && self.connections.available_permits() > 0 {
             self.idle.keep(place, connection);
         }
-        Answered { status: head.status, headers: head.headers, body, end }
+        HttpResponse { status: head.status, headers: head.headers, body, end }
     }
 }
 
-/// The headers of a request to there.
-fn complete(mut headers: HeaderMap, place: &Place) -> Result<HeaderMap, Failure> {
+/// Completes the headers of a request to this destination.
+fn complete(mut headers: HeaderMap, place: &Destination) -> Result<HeaderMap, RequestFailure> {
     NOT_THE_USERS.iter().for_each(|name| drop(headers.remove(name)));
     NOT_THE_USERS_EITHER.iter().for_each(|name| drop(headers.remove(*name)));
     let host = HeaderValue::from_str(&place.authority());
-    headers.insert(HOST, host.map_err(|_| Failure::Refused(Refusal::NoUrl))?);
+    headers.insert(HOST, host.map_err(|_| RequestFailure::Refused(Refusal::NoUrl))?);
     headers.entry(USER_AGENT).or_insert(HeaderValue::from_static(super::USER_AGENT));
     Ok(headers)
 }
 
-fn failure_of(error: &hyper::Error) -> Failure {
-    // hyper tells this apart by words alone, to clients
+fn failure_of(error: &hyper::Error) -> RequestFailure {
+    // hyper tells this case apart only in the error's text
     if error.to_string().contains("too large") {
-        Failure::HeadTooLong
+        RequestFailure::HeadTooLong
     } else if error.is_parse() {
-        Failure::NotHttp
+        RequestFailure::NotHttp
     } else {
-        Failure::CutOff
+        RequestFailure::CutOff
     }
 }
 

@@ -1,21 +1,22 @@
-//! Reads the head of an answer leniently: its status counts, whatever is wrong with its header fields.
+//! Reads the head of a response leniently: the status counts even if the header fields are malformed.
 //!
-//! hyper refuses a whole answer for one bad header line or length, and a message that was taken would be sent again. So
-//! a head that is not strictly HTTP/1.1 is written again before hyper reads it: folded lines are joined, control
-//! characters become spaces, and what is not a field is left out. A length that cannot be read is left out too, and the
-//! body then ends with the connection, which is not used again.
+//! hyper refuses a whole response for one bad header line or length, and an accepted message would be sent again. So a
+//! head that is not strictly HTTP/1.1 is rewritten before hyper reads it: folded lines are joined, control characters
+//! become spaces, and lines that are not fields are dropped. An unreadable length is dropped too; the body then ends
+//! with the connection, which is not reused.
 
 use hyper::StatusCode;
 
-/// Fields that are kept of a head that is written again; hyper takes up to a hundred.
+/// The most fields kept in a rewritten head; hyper accepts up to a hundred.
 const MOST_FIELDS: usize = 90;
-/// Fields that are kept wherever they stand: the service reads them.
+/// Fields that are always kept, since the service reads them.
 const ALWAYS_KEPT: [&str; 6] =
     ["content-length", "transfer-encoding", "connection", "content-type", "location", "retry-after"];
-/// Fields of a head that hyper may read as it is.
+/// The most fields of a head that is passed to hyper unchanged.
 const FEW_FIELDS: usize = 24;
 
-/// Returns whether `bytes` begin with a head that hyper reads as it is, and the head is not an interim one (1xx).
+/// Returns true if `bytes` begin with a complete head that hyper reads unchanged, and which is not an interim one
+/// (1xx).
 pub(super) fn is_strict(bytes: &[u8]) -> bool {
     let mut fields = [httparse::EMPTY_HEADER; FEW_FIELDS];
     let mut head = httparse::Response::new(&mut fields);
@@ -35,7 +36,7 @@ pub(super) fn is_strict(bytes: &[u8]) -> bool {
     })
 }
 
-/// Finds the end of heads that come in pieces.
+/// Finds the end of heads that arrive in pieces.
 #[derive(Debug, Default)]
 pub(super) struct EndFinder {
     searched: usize,
@@ -44,8 +45,8 @@ pub(super) struct EndFinder {
 }
 
 impl EndFinder {
-    /// Returns the length of the head in `bytes`, once its empty line is there. `bytes` are those of the last call, and
-    /// more.
+    /// Returns the length of the head in `bytes` once its empty line has arrived. `bytes` must extend those of the
+    /// previous call.
     pub(super) fn find(&mut self, bytes: &[u8]) -> Option<usize> {
         while let Some(at) = bytes.get(self.searched..)?.iter().position(|&byte| byte == b'\n') {
             let end = self.searched + at;
@@ -61,18 +62,18 @@ impl EndFinder {
     }
 }
 
-/// A head that is written again.
+/// A rewritten head.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Rewritten {
-    /// As hyper reads it.
+    /// A head that hyper can read.
     Final(Vec<u8>),
-    /// One that announces another (1xx): it is passed over.
+    /// An interim head (1xx), which is skipped.
     Interim,
-    /// Its first line is not a status line.
+    /// The first line is not a status line.
     NotHttp,
 }
 
-/// Writes a head again, strictly.
+/// Rewrites a head strictly.
 pub(super) fn rewrite(head: &[u8]) -> Rewritten {
     let mut lines = head
         .split(|&byte| byte == b'\n')
@@ -95,7 +96,7 @@ fn trim_line_end(line: &[u8]) -> &[u8] {
     line.get(..end).unwrap_or_default()
 }
 
-/// The version, where all that matters is whether it is 1.0, and the status.
+/// Returns true if the version is 1.0, and the status.
 fn parse_status_line(line: &[u8]) -> Option<(bool, StatusCode)> {
     let mut words = line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     let version = words.next()?.strip_prefix(b"HTTP/")?;
@@ -105,12 +106,12 @@ fn parse_status_line(line: &[u8]) -> Option<(bool, StatusCode)> {
     is_version.then_some((version == b"1.0", status))
 }
 
-/// A length as RFC 9110, 8.6, has it; also several times the same one.
+/// Parses a length (RFC 9110, 8.6), which may be repeated if all values are equal.
 fn parse_length(value: &[u8]) -> Option<u64> {
     let mut all = value.split(|&byte| byte == b',').map(|one| {
         let one = one.trim_ascii();
         let is_number = !one.is_empty() && one.iter().all(u8::is_ascii_digit);
-        // hyper keeps the highest numbers for itself
+        // hyper reserves the highest numbers
         std::str::from_utf8(one)
             .ok()?
             .parse::<u64>()
@@ -124,7 +125,7 @@ fn parse_length(value: &[u8]) -> Option<u64> {
 #[derive(Default)]
 struct Fields {
     kept: Vec<(String, Vec<u8>)>,
-    /// True after a field that is kept: it may go on in the next line.
+    /// True after a field that was kept: the next line may continue it.
     is_open: bool,
 }
 
@@ -170,14 +171,14 @@ impl Fields {
         let is_broken = !lengths.is_empty() && length.is_none();
         self.kept.retain(|(name, _)| name != "content-length");
         if is_broken || is_old && is_chunked {
-            // what follows this answer, if anything does, cannot be told from it
+            // the end of this response is unknown, so the connection cannot be reused
             self.kept.retain(|(name, _)| name != "connection");
             self.kept.push(("connection".into(), b"close".to_vec()));
         }
         if let Some(length) = length {
             self.kept.push(("content-length".into(), length.to_string().into_bytes()));
         }
-        // HTTP/1.0 knows no chunks, and some who say that they speak it send them
+        // HTTP/1.0 has no chunks, but some servers that announce it send them
         let version = if is_old && !is_chunked { "1.0" } else { "1.1" };
         let mut head = format!("HTTP/{version} {} \r\n", status.as_str()).into_bytes();
         for (name, value) in self.kept {

@@ -1,5 +1,5 @@
-//! The stream that hyper reads answers from: it hands on a head that is odd as hyper can read it, and knows whether any
-//! byte of an answer has come.
+//! The stream from which hyper reads responses. It rewrites a malformed head so that hyper can read it, and tracks
+//! whether any byte of a response has arrived.
 
 use std::io;
 use std::pin::Pin;
@@ -11,32 +11,32 @@ use hyper::rt::{Read, ReadBuf, ReadBufCursor, Write};
 
 use super::head::{EndFinder, Rewritten, is_strict, rewrite};
 
-/// Bytes that are read at once while a head is awaited.
+/// Bytes per read while a head is awaited.
 const CHUNK: usize = 1024;
 
-/// Nothing is awaited, or the head has come: what is read goes on to hyper.
+/// No head is awaited, or it has arrived: reads go straight to hyper.
 const PASSING: u8 = 0;
-/// A request goes out, and nothing of its answer has come.
+/// A request is being sent, and no byte of its response has arrived.
 const AWAITED: u8 = 1;
-/// A part of the head has come.
+/// A part of the head has arrived.
 const BEGUN: u8 = 2;
 
-/// How far the answer on a connection is; shared by the stream and who sends on it.
+/// The progress of the response on a connection, shared by the stream and the sender.
 #[derive(Clone, Default)]
 pub(super) struct AnswerState(Arc<AtomicU8>);
 
 impl AnswerState {
-    /// A request is about to be written.
+    /// Records that a request is about to be written.
     pub(super) fn expect(&self) {
         self.set(AWAITED);
     }
 
-    /// Returns whether nothing of the answer to the last request has come.
+    /// Returns true if no byte of the response to the last request has arrived.
     pub(super) fn is_awaited(&self) -> bool {
         self.get() == AWAITED
     }
 
-    // one task has both the stream and the sender, so that no order has to be kept
+    // one task owns the stream and the sender, so relaxed ordering is enough
     fn get(&self) -> u8 {
         self.0.load(Ordering::Relaxed)
     }
@@ -46,27 +46,27 @@ impl AnswerState {
     }
 }
 
-/// A stream whose answers are read leniently.
+/// A stream that reads responses leniently.
 pub(super) struct Lenient<S> {
     stream: S,
     state: AnswerState,
     longest_head: usize,
-    /// The part of a head that has come, until it is complete.
+    /// The received part of a head that is not complete yet.
     head: Vec<u8>,
     end: EndFinder,
-    /// The bytes that hyper has yet to take, from `taken` on.
+    /// Bytes for hyper; those before `taken` were already read.
     ready: Vec<u8>,
     taken: usize,
 }
 
 impl<S> Lenient<S> {
-    /// Over `stream`, for heads of this many bytes at most; a longer one is hyper's to refuse.
+    /// Wraps `stream`, for heads of at most this many bytes; a longer one is left for hyper to refuse.
     pub(super) fn new(stream: S, longest_head: usize, state: AnswerState) -> Self {
         let (head, ready) = Default::default();
         Self { stream, state, longest_head, head, end: EndFinder::default(), ready, taken: 0 }
     }
 
-    /// Hands on what is ready; returns whether there was anything.
+    /// Passes ready bytes to hyper; returns true if there were any.
     fn hand_on(&mut self, buf: &mut ReadBufCursor<'_>) -> bool {
         let rest = self.ready.get(self.taken..).unwrap_or_default();
         let piece = rest.get(..buf.remaining()).unwrap_or(rest);
@@ -100,7 +100,7 @@ impl<S> Lenient<S> {
         }
     }
 
-    /// Hands on what there is, and all that comes.
+    /// Passes on all received bytes, and everything that follows.
     fn pass(&mut self) {
         self.ready.append(&mut self.head);
         self.end = EndFinder::default();
@@ -126,7 +126,7 @@ impl<S: Read + Unpin> Read for Lenient<S> {
             let mut read = ReadBuf::new(&mut chunk);
             ready!(Pin::new(&mut this.stream).poll_read(cx, read.unfilled()))?;
             match read.filled() {
-                // the end, after what there was; whether there was anything is still to be known
+                // end of stream: pass on the rest; if there is none, it stays known that nothing arrived
                 [] if this.head.is_empty() => return Poll::Ready(Ok(())),
                 [] => this.ready = std::mem::take(&mut this.head),
                 bytes if this.head.is_empty() && is_strict(bytes) => {

@@ -1,4 +1,4 @@
-//! Faults of this machine that look like a provider's: no descriptor, no memory, no free port.
+//! Detects faults of this machine that look like a provider's: no file descriptor, memory or port is left.
 
 use std::error::Error;
 use std::fs::File;
@@ -6,14 +6,14 @@ use std::io;
 
 use rustix::io::Errno;
 
-/// The error of an attempt that was not made.
+/// The error of an attempt that could not open a connection.
 pub const LOCAL_FAULT: &str =
-    "no connection could be made: this machine has no descriptor, port or memory left";
+    "no connection could be opened: this machine has no file descriptor, port or memory left";
 
-/// Error codes of an operating system whose resources are used up.
+/// Error codes for exhausted resources of the operating system.
 const SHORTAGES: &[Errno] = &[Errno::MFILE, Errno::NFILE, Errno::NOMEM, Errno::NOBUFS, Errno::ADDRNOTAVAIL];
 
-/// Returns whether a connection could not be made for want of something on this machine.
+/// Returns true if a connection failed because this machine lacks a resource.
 pub fn is_local(error: &(dyn Error + 'static)) -> bool {
     let mut cause = Some(error);
     while let Some(error) = cause {
@@ -21,11 +21,11 @@ pub fn is_local(error: &(dyn Error + 'static)) -> bool {
         if let Some(code) = io.and_then(io::Error::raw_os_error) {
             return SHORTAGES.iter().any(|shortage| shortage.raw_os_error() == code);
         }
-        // what an io::Error wraps is passed over by its source
+        // `source` skips the error that an io::Error wraps
         let wrapped = io.and_then(io::Error::get_ref).map(|wrapped| wrapped as &(dyn Error + 'static));
         cause = wrapped.or_else(|| error.source());
     }
-    // a name that cannot be looked up says only that it cannot
+    // a failed name lookup does not report its cause, so descriptors are probed
     are_descriptors_used_up()
 }
 

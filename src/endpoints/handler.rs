@@ -1,51 +1,33 @@
-//! Endpoints over HTTP: `/api/v1/webhook-endpoints`.
+//! The HTTP handlers of webhook endpoints: `/api/v1/webhook-endpoints`.
 
 use actix_web::{HttpResponse, web};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
 use super::model::WebhookEndpoint;
-use super::usecase::{Answering, Changes, Endpoints};
+use super::usecase::{BuildEndpointResponse, EndpointChanges, Endpoints};
 use crate::channels::webhook::Secret;
 use crate::db::types::EndpointId;
 use crate::error::Result;
 use crate::http::dry_run::{DryRun, DryRunQuery};
+use crate::http::idempotency_header::{KeyHeader, Keyed, Posted, respond};
 use crate::http::json::{Json, Query, given, path_id, present};
-use crate::http::once::{KeyHeader, Keyed, Posted, respond};
-use crate::http::routing::{get, others};
-use crate::idempotency::{Answer, Mode};
+use crate::http::operations::{Operations, operations};
+use crate::idempotency::{IdempotentResponse, Mode};
 use crate::paging::{self, Page};
 
-/// Registers the routes, relative to `/api/v1`.
-pub fn routes(cfg: &mut web::ServiceConfig) {
-    cfg.service(
-        web::resource("/webhook-endpoints")
-            .route(get().to(list_webhook_endpoints))
-            .route(web::post().to(create_webhook_endpoint))
-            .default_service(others("GET, HEAD, POST")),
-    )
-    .service(
-        web::resource("/webhook-endpoints/{id}")
-            .route(get().to(get_webhook_endpoint))
-            .route(web::patch().to(patch_webhook_endpoint))
-            .route(web::delete().to(delete_webhook_endpoint))
-            .default_service(others("GET, HEAD, PATCH, DELETE")),
-    )
-    .service(
-        web::resource("/webhook-endpoints/{id}/secret/rotate")
-            .route(web::post().to(rotate_webhook_secret))
-            .default_service(others("POST")),
-    )
-    .service(
-        web::resource("/webhook-endpoints/{id}/enable")
-            .route(web::post().to(enable_webhook_endpoint))
-            .default_service(others("POST")),
-    )
-    .service(
-        web::resource("/webhook-endpoints/{id}/disable")
-            .route(web::post().to(disable_webhook_endpoint))
-            .default_service(others("POST")),
-    );
+/// Returns the operations, each with its scope.
+pub fn operations() -> Operations {
+    operations![
+        list_webhook_endpoints: Admin,
+        create_webhook_endpoint: Admin,
+        get_webhook_endpoint: Admin,
+        patch_webhook_endpoint: Admin,
+        delete_webhook_endpoint: Admin,
+        rotate_webhook_secret: Admin,
+        enable_webhook_endpoint: Admin,
+        disable_webhook_endpoint: Admin,
+    ]
 }
 
 /// An endpoint to register.
@@ -53,42 +35,43 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"url": "https://example.com/hooks/fanfare", "description": "orders"}))]
 pub struct WebhookEndpointBody {
-    /// Where messages are posted to, as recipients name it. `https`, and not of a private network.
+    /// The URL that messages are posted to, exactly as in the recipient. It must be `https` and not in a private
+    /// network.
     #[schema(min_length = 1, max_length = 2048)]
     url: String,
-    /// Words for people.
+    /// A description for people.
     #[schema(max_length = 500, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     description: Option<String>,
-    /// `whsec_` and 24 to 64 bytes in base64. Without one a new one is made. It is never shown again.
+    /// The secret: `whsec_` and 24 to 64 bytes in base64. A new secret is generated if absent. It is never shown again.
     #[schema(write_only)]
     secret: Option<String>,
 }
 
-/// What to change of an endpoint; what is absent stays.
+/// Changes to an endpoint: an absent field stays.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"description": "orders and returns"}))]
 pub struct WebhookEndpointPatch {
-    /// As in a new endpoint. Another one has not failed.
+    /// The same as in a new endpoint. A different URL resets the failures.
     #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false, min_length = 1, max_length = 2048)]
     url: Option<String>,
-    /// As in a new endpoint; null clears it.
+    /// The same as in a new endpoint; null clears it.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>, max_length = 500, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     description: Option<Option<String>>,
-    /// A new secret. The old one signs as well for a while.
+    /// A new secret. Messages are signed with the old secret as well for a while.
     #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false, write_only)]
     secret: Option<String>,
 }
 
-/// An endpoint and its secret, which is shown this once.
+/// An endpoint and its secret, which is shown only this time.
 #[derive(Serialize, ToSchema)]
 pub struct WebhookEndpointWithSecret {
     #[serde(flatten)]
     endpoint: WebhookEndpoint,
-    /// To verify the signatures with.
+    /// The secret to verify signatures with.
     #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
     secret: String,
 }
@@ -99,9 +82,10 @@ impl WebhookEndpointWithSecret {
     }
 }
 
-/// Register an endpoint of webhooks
+/// Register a webhook endpoint
 ///
-/// Messages to its URL are signed with its own secret (Standard Webhooks). The answer shows it, for the only time.
+/// Registers an endpoint. Messages to its URL are signed with its own secret (Standard Webhooks). Only this response
+/// contains the secret.
 #[utoipa::path(
     post,
     path = "/api/v1/webhook-endpoints",
@@ -110,11 +94,12 @@ impl WebhookEndpointWithSecret {
     request_body = WebhookEndpointBody,
     params(DryRunQuery, KeyHeader),
     responses(
-        (status = 200, description = "For a dry run: the endpoint as it would be, with a secret that is not kept", body = WebhookEndpointWithSecret),
-        (status = 201, description = "The endpoint with its secret, and its address in `Location`",
+        (status = 200, description = "A dry run: the endpoint that would be created, with a secret that is not stored",
+            body = WebhookEndpointWithSecret),
+        (status = 201, description = "The endpoint with its secret; its path is in `Location`",
             body = WebhookEndpointWithSecret,
             headers(("Location" = String, description = "The path of the endpoint"))),
-        (status = 409, description = "The URL is registered"),
+        (status = 409, description = "The URL is already registered"),
     )
 )]
 pub async fn create_webhook_endpoint(
@@ -123,10 +108,10 @@ pub async fn create_webhook_endpoint(
     posted: Posted<WebhookEndpointBody>,
 ) -> Result<HttpResponse> {
     let WebhookEndpointBody { url, description, secret } = posted.value;
-    let new = Changes { url: Some(url), description: Some(description), secret };
-    let answer: Answering = |endpoint, secret| {
+    let new = EndpointChanges { url: Some(url), description: Some(description), secret };
+    let answer: BuildEndpointResponse = |endpoint, secret| {
         let location = format!("/api/v1/webhook-endpoints/{}", endpoint.id);
-        Answer::created(location, &WebhookEndpointWithSecret::new(endpoint, secret))
+        IdempotentResponse::created(location, &WebhookEndpointWithSecret::new(endpoint, secret))
     };
     Ok(respond(endpoints.create(new, dry_run.mode(posted.key), answer).await?))
 }
@@ -147,22 +132,22 @@ pub async fn get_webhook_endpoint(
     Ok(HttpResponse::Ok().json(endpoints.get(path_id(&id)?).await?))
 }
 
-/// Which endpoints to list.
+/// The query parameters of the list of endpoints.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
-    /// How many to answer, 1 to 1000.
+    /// The largest number of items to return, 1 to 1000.
     #[param(minimum = 1, maximum = 1000, default = 50, value_type = Option<u32>, nullable = false)]
     limit: Option<String>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     #[param(value_type = Option<EndpointId>, inline, nullable = false)]
     cursor: Option<String>,
 }
 
 /// List endpoints
 ///
-/// Those that were registered and those that fail, in the order of their making, a page at a time.
+/// Lists registered and failing endpoints in the order of creation, a page at a time.
 #[utoipa::path(
     get,
     path = "/api/v1/webhook-endpoints",
@@ -182,7 +167,7 @@ pub async fn list_webhook_endpoints(
 
 /// Change an endpoint
 ///
-/// A field that is absent stays, a description that is null is cleared.
+/// Changes an endpoint. An absent field stays, a null description is cleared.
 #[utoipa::path(
     patch,
     path = "/api/v1/webhook-endpoints/{id}",
@@ -191,7 +176,7 @@ pub async fn list_webhook_endpoints(
     params(("id" = uuid::Uuid, Path, description = "The id of the endpoint")),
     request_body = WebhookEndpointPatch,
     responses(
-        (status = 200, description = "The endpoint as it is now", body = WebhookEndpoint),
+        (status = 200, description = "The changed endpoint", body = WebhookEndpoint),
         (status = 409, description = "Another endpoint has the URL"),
     )
 )]
@@ -202,19 +187,19 @@ pub async fn patch_webhook_endpoint(
 ) -> Result<HttpResponse> {
     let id = path_id(&id)?;
     let WebhookEndpointPatch { url, description, secret } = body.0;
-    Ok(HttpResponse::Ok().json(endpoints.patch(id, Changes { url, description, secret }).await?))
+    Ok(HttpResponse::Ok().json(endpoints.patch(id, EndpointChanges { url, description, secret }).await?))
 }
 
 /// Delete an endpoint
 ///
-/// Messages to its URL are signed with the default secret from then on.
+/// Deletes an endpoint. Messages to its URL are signed with the default secret from then on.
 #[utoipa::path(
     delete,
     path = "/api/v1/webhook-endpoints/{id}",
     operation_id = "delete_webhook_endpoint",
     tag = "webhooks",
     params(("id" = uuid::Uuid, Path, description = "The id of the endpoint")),
-    responses((status = 204, description = "It is gone"))
+    responses((status = 204, description = "The endpoint is deleted"))
 )]
 pub async fn delete_webhook_endpoint(
     endpoints: web::Data<Endpoints>,
@@ -224,9 +209,10 @@ pub async fn delete_webhook_endpoint(
     Ok(HttpResponse::NoContent().finish())
 }
 
-/// Give an endpoint a new secret
+/// Rotate the secret of an endpoint
 ///
-/// The answer shows it, for the only time. The old one signs as well for a while (a day by default).
+/// Replaces the secret with a generated one. Only this response contains it. Messages are signed with the old secret as
+/// well for a while (a day by default).
 #[utoipa::path(
     post,
     path = "/api/v1/webhook-endpoints/{id}/secret/rotate",
@@ -240,21 +226,22 @@ pub async fn rotate_webhook_secret(
     id: web::Path<String>,
     Keyed(key): Keyed,
 ) -> Result<HttpResponse> {
-    let answer: Answering =
-        |endpoint, secret| Answer::new(200, None, &WebhookEndpointWithSecret::new(endpoint, secret));
+    let answer: BuildEndpointResponse = |endpoint, secret| {
+        IdempotentResponse::new(200, None, &WebhookEndpointWithSecret::new(endpoint, secret))
+    };
     Ok(respond(endpoints.rotate_secret(path_id(&id)?, Mode::Commit(key), answer).await?))
 }
 
 /// Enable an endpoint
 ///
-/// It is sent to again, as if it had never failed. Messages that failed meanwhile stay failed.
+/// Enables an endpoint and resets its failures. Messages that failed in the meantime stay failed.
 #[utoipa::path(
     post,
     path = "/api/v1/webhook-endpoints/{id}/enable",
     operation_id = "enable_webhook_endpoint",
     tag = "webhooks",
     params(("id" = uuid::Uuid, Path, description = "The id of the endpoint")),
-    responses((status = 200, description = "The endpoint as it is now", body = WebhookEndpoint))
+    responses((status = 200, description = "The changed endpoint", body = WebhookEndpoint))
 )]
 pub async fn enable_webhook_endpoint(
     endpoints: web::Data<Endpoints>,
@@ -265,14 +252,14 @@ pub async fn enable_webhook_endpoint(
 
 /// Disable an endpoint
 ///
-/// Messages to it fail until it is enabled.
+/// Disables an endpoint. Messages to it fail until it is enabled.
 #[utoipa::path(
     post,
     path = "/api/v1/webhook-endpoints/{id}/disable",
     operation_id = "disable_webhook_endpoint",
     tag = "webhooks",
     params(("id" = uuid::Uuid, Path, description = "The id of the endpoint")),
-    responses((status = 200, description = "The endpoint as it is now", body = WebhookEndpoint))
+    responses((status = 200, description = "The changed endpoint", body = WebhookEndpoint))
 )]
 pub async fn disable_webhook_endpoint(
     endpoints: web::Data<Endpoints>,

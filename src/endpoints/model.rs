@@ -1,4 +1,4 @@
-//! An endpoint and its rules.
+//! Webhook endpoints and their rules.
 
 use std::time::Duration;
 
@@ -9,58 +9,58 @@ use crate::channels::webhook::{self, Secret};
 use crate::db::types::{EndpointId, Timestamp};
 use crate::kinds::Disabled;
 
-/// What endpoints are granted.
+/// The settings of endpoints.
 #[derive(Debug, Clone)]
-pub struct Settings {
-    /// An endpoint is disabled when every attempt failed for so long …
+pub struct EndpointOptions {
+    /// The time of continuous failure after which an endpoint is disabled …
     pub failing_for: Duration,
-    /// … and there were so many.
+    /// … if there were at least this many failures.
     pub failures: u32,
-    /// For so long after a new secret the one before it signs as well.
+    /// The time for which the old secret signs as well after a new one.
     pub overlap: Duration,
-    /// Secrets for endpoints without one of their own, the newest first.
+    /// The secrets of endpoints without their own secret, the newest first.
     pub defaults: Vec<Secret>,
 }
 
-impl Default for Settings {
+impl Default for EndpointOptions {
     fn default() -> Self {
         const HOUR: Duration = Duration::from_secs(3600);
         Self { failing_for: HOUR * 24 * 5, failures: 10, overlap: HOUR * 24, defaults: Vec::new() }
     }
 }
 
-/// A server that webhooks go to.
+/// A server that receives webhooks.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct WebhookEndpoint {
-    /// Its name here.
+    /// The id.
     pub id: EndpointId,
-    /// Where it is, as recipients name it.
+    /// The URL, exactly as in the recipient.
     pub url: String,
-    /// Words for people.
+    /// A description for people.
     pub description: Option<String>,
-    /// False for one that is here because it fails, and that nobody registered.
+    /// False for an unregistered endpoint, which is listed because it fails.
     pub is_registered: bool,
-    /// Whether it is sent to.
+    /// False if messages to it fail without an attempt.
     pub is_enabled: bool,
-    /// Why it is not: `by_hand`, `failing` (every attempt failed for long) or `gone` (it answered 410).
+    /// The reason why it is disabled: `by_hand`, `failing` (every attempt failed for long) or `gone` (it returned 410).
     pub disabled_reason: Option<Disabled>,
-    /// Since when it is not.
+    /// The time at which it was disabled.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub disabled_at: Option<Timestamp>,
-    /// Since when every attempt failed.
+    /// The time of the first failure since the last success.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub failing_since: Option<Timestamp>,
-    /// How many attempts have failed since then.
+    /// The number of failed attempts since then.
     pub failures: i32,
-    /// Whether it has a secret of its own, and does not share the default one.
+    /// True if it has its own secret instead of the default one.
     pub has_own_secret: bool,
-    /// Until when the secret before this one signs as well.
+    /// The time until which the old secret signs as well.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub old_secret_until: Option<Timestamp>,
-    /// When it was made.
+    /// The time of creation.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// When it was last changed by a request.
+    /// The time of the last change by a request.
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
     #[serde(skip)]
@@ -70,7 +70,7 @@ pub struct WebhookEndpoint {
 }
 
 impl WebhookEndpoint {
-    /// One that was never sent to, with the default secrets.
+    /// Creates an unregistered endpoint with the default secrets.
     pub fn new(url: String, now: Timestamp) -> Self {
         Self {
             id: EndpointId::new(),
@@ -91,14 +91,14 @@ impl WebhookEndpoint {
         }
     }
 
-    /// It is not sent to from now on.
+    /// Disables the endpoint.
     pub fn disable(&mut self, why: Disabled, now: Timestamp) {
         self.is_enabled = false;
         self.disabled_reason = Some(why);
         self.disabled_at = Some(now);
     }
 
-    /// It is sent to from now on, as if it had never failed.
+    /// Enables the endpoint, and resets its failures.
     pub fn enable(&mut self) {
         self.is_enabled = true;
         self.disabled_reason = None;
@@ -106,14 +106,19 @@ impl WebhookEndpoint {
         self.recover();
     }
 
-    /// It took a message.
+    /// Resets the failures, after a success.
     pub fn recover(&mut self) {
         self.failing_since = None;
         self.failures = 0;
     }
 
-    /// It did not take so many, the first of them then. Answers whether that was for too long.
-    pub fn fail(&mut self, failures: u32, since: Timestamp, (now, settings): (Timestamp, &Settings)) -> bool {
+    /// Counts failures, the first of them at `since`. Returns true if the endpoint must be disabled.
+    pub fn fail(
+        &mut self,
+        failures: u32,
+        since: Timestamp,
+        (now, settings): (Timestamp, &EndpointOptions),
+    ) -> bool {
         let since = *self.failing_since.get_or_insert(since);
         self.failures = self.failures.saturating_add_unsigned(failures);
         self.is_enabled
@@ -121,17 +126,16 @@ impl WebhookEndpoint {
             && u32::try_from(self.failures).is_ok_and(|count| count >= settings.failures)
     }
 
-    /// A new secret; the one before signs as well for the time of the overlap. Before there was one, the default ones
-    /// go on for that long.
-    pub fn rotate(&mut self, secret: Secret, now: Timestamp, settings: &Settings) {
+    /// Sets a new secret. The old secret, or the newest default one, signs as well during the overlap.
+    pub fn rotate(&mut self, secret: Secret, now: Timestamp, settings: &EndpointOptions) {
         let before = self.secret.replace(secret).or_else(|| settings.defaults.first().cloned());
         self.old_secret_until = before.is_some().then(|| now.plus(settings.overlap));
         self.old_secret = before;
         self.has_own_secret = true;
     }
 
-    /// What the webhook channel has to know.
-    pub fn known(&self, now: Timestamp, settings: &Settings) -> webhook::Endpoint {
+    /// Returns the settings for the webhook channel.
+    pub fn known(&self, now: Timestamp, settings: &EndpointOptions) -> webhook::EndpointSettings {
         let secrets = match &self.secret {
             None => settings.defaults.clone(),
             Some(secret) => {
@@ -140,7 +144,7 @@ impl WebhookEndpoint {
                 std::iter::once(secret).chain(old).cloned().collect()
             }
         };
-        webhook::Endpoint { secrets, disabled: self.disabled_reason }
+        webhook::EndpointSettings { secrets, disabled: self.disabled_reason }
     }
 }
 
@@ -156,7 +160,7 @@ mod tests {
 
     #[test]
     fn it_is_disabled_when_it_failed_for_long_and_often_enough() {
-        let settings = Settings { failures: 3, ..Settings::default() };
+        let settings = EndpointOptions { failures: 3, ..EndpointOptions::default() };
         let mut endpoint = WebhookEndpoint::new("https://a.example/".into(), at(0));
         assert!(!endpoint.fail(2, at(0), (at(200), &settings)), "not often enough");
         assert!(endpoint.fail(1, at(200), (at(200), &settings)));
@@ -164,7 +168,7 @@ mod tests {
         assert!(!endpoint.fail(9, at(200), (at(319), &settings)), "not for long enough");
         assert!(endpoint.fail(1, at(320), (at(320), &settings)));
         endpoint.disable(Disabled::Failing, at(320));
-        assert!(!endpoint.fail(1, at(321), (at(321), &settings)), "it is already");
+        assert!(!endpoint.fail(1, at(321), (at(321), &settings)), "already disabled");
         assert_eq!((endpoint.disabled_reason, endpoint.is_enabled), (Some(Disabled::Failing), false));
         endpoint.enable();
         assert_eq!((endpoint.disabled_reason, endpoint.failing_since, endpoint.failures), (None, None, 0));
@@ -174,7 +178,7 @@ mod tests {
     fn while_a_secret_is_replaced_both_sign() {
         let secret = || Secret::generate().unwrap();
         let (default, first, second) = (secret(), secret(), secret());
-        let settings = Settings { defaults: vec![default.clone()], ..Settings::default() };
+        let settings = EndpointOptions { defaults: vec![default.clone()], ..EndpointOptions::default() };
         let mut endpoint = WebhookEndpoint::new("https://a.example/".into(), at(0));
         assert_eq!(endpoint.known(at(0), &settings).secrets, std::slice::from_ref(&default));
         endpoint.rotate(first.clone(), at(0), &settings);

@@ -1,4 +1,4 @@
-//! The SQL of endpoints.
+//! Queries on endpoints.
 
 mod row;
 
@@ -15,59 +15,59 @@ use crate::error::{Error, Result};
 /// Stores a new endpoint.
 ///
 /// # Errors
-/// [`Error::Conflict`] when another has its URL.
+/// [`Error::Conflict`] if another endpoint has its URL.
 pub fn insert(connection: &mut AnyConnection, new: &WebhookEndpoint) -> Result<()> {
     diesel::insert_into(table).values(Row::from(new)).execute(connection).map_err(taken)?;
     Ok(())
 }
 
-/// Stores every field of an endpoint that exists.
+/// Stores every field of an existing endpoint.
 ///
 /// # Errors
-/// [`Error::Conflict`] when another has its URL.
+/// [`Error::Conflict`] if another endpoint has its URL.
 pub fn update(connection: &mut AnyConnection, changed: &WebhookEndpoint) -> Result<()> {
     diesel::update(table.find(changed.id)).set(Row::from(changed)).execute(connection).map_err(taken)?;
     Ok(())
 }
 
-/// The endpoint with this id.
+/// Returns the endpoint with this id.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn find(connection: &mut AnyConnection, id: EndpointId) -> Result<Option<WebhookEndpoint>> {
     let row: Option<Row> = table.find(id).select(Row::as_select()).first(connection).optional()?;
     row.map(WebhookEndpoint::try_from).transpose()
 }
 
-/// The endpoint with this id, which nobody else changes before this transaction ends.
+/// Returns the endpoint with this id, and locks it until this transaction ends.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn find_for_update(connection: &mut AnyConnection, id: EndpointId) -> Result<Option<WebhookEndpoint>> {
     let row: Option<Row> = match connection {
         AnyConnection::Postgres(c) => {
             table.find(id).select(Row::as_select()).for_update().first(c).optional()?
         }
-        // a SQLite transaction that may write is the only one
+        // SQLite has one write transaction at a time
         sqlite @ AnyConnection::Sqlite(_) => return find(sqlite, id),
     };
     row.map(WebhookEndpoint::try_from).transpose()
 }
 
-/// The endpoint at this URL.
+/// Returns the endpoint with this URL.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn find_by_url(connection: &mut AnyConnection, url: &str) -> Result<Option<WebhookEndpoint>> {
     let at = table.filter(webhook_endpoint::url.eq(url)).select(Row::as_select());
     let row: Option<Row> = at.first(connection).optional()?;
     row.map(WebhookEndpoint::try_from).transpose()
 }
 
-/// The endpoint at this URL, which nobody else changes before this transaction ends.
+/// Returns the endpoint with this URL, and locks it until this transaction ends.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn find_by_url_for_update(connection: &mut AnyConnection, url: &str) -> Result<Option<WebhookEndpoint>> {
     match find_by_url(connection, url)? {
         Some(found) => find_for_update(connection, found.id),
@@ -75,10 +75,10 @@ pub fn find_by_url_for_update(connection: &mut AnyConnection, url: &str) -> Resu
     }
 }
 
-/// Up to `limit` endpoints after `after`, in id order.
+/// Returns up to `limit` endpoints after `after`, in id order.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn list(
     connection: &mut AnyConnection,
     after: Option<EndpointId>,
@@ -92,10 +92,10 @@ pub fn list(
     rows.into_iter().map(WebhookEndpoint::try_from).collect()
 }
 
-/// Removes an endpoint; answers what it was.
+/// Deletes an endpoint, and returns it.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn delete(connection: &mut AnyConnection, id: EndpointId) -> Result<Option<WebhookEndpoint>> {
     let found = find_for_update(connection, id)?;
     diesel::delete(table.find(id)).execute(connection)?;

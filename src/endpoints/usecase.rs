@@ -1,10 +1,10 @@
-//! What can be done with endpoints.
+//! The use cases of webhook endpoints.
 
 use std::sync::Arc;
 
 use secrecy::ExposeSecret;
 
-use super::book::Book;
+use super::cache::EndpointCache;
 use super::model::WebhookEndpoint;
 use super::repo;
 use crate::channels::webhook::Secret;
@@ -12,9 +12,9 @@ use crate::clock::Clock;
 use crate::credentials::Vault;
 use crate::db::types::{EndpointId, Timestamp};
 use crate::db::{AnyConnection, Db};
-use crate::egress::guard::{Guard, Plain};
+use crate::egress::guard::{Guard, PlainHttp};
 use crate::error::{Complaints, Error, Result};
-use crate::idempotency::{self, Answer, Claim, Made, Mode};
+use crate::idempotency::{self, Claim, Created, IdempotentResponse, Mode};
 use crate::kinds::Disabled;
 use crate::kinds::description;
 use crate::paging;
@@ -25,52 +25,62 @@ pub struct Endpoints {
     db: Db,
     clock: Clock,
     guard: Arc<Guard>,
-    book: Arc<Book>,
-    /// Encrypts answers with secrets, for the time of their keys.
+    book: Arc<EndpointCache>,
+    /// Encrypts responses with secrets, which are stored for the lifetime of their idempotency keys.
     vault: Arc<Vault>,
 }
 
-/// What somebody says of an endpoint. What is absent stays.
+/// The fields of a new or changed endpoint. An absent field stays.
 #[derive(Debug, Default)]
-pub struct Changes {
-    /// Where it is.
+pub struct EndpointChanges {
+    /// The URL.
     pub url: Option<String>,
-    /// Words for people; none at all.
+    /// The description; `Some(None)` clears it.
     pub description: Option<Option<String>>,
-    /// `whsec_…`, to sign with.
+    /// The secret, `whsec_…`.
     pub secret: Option<String>,
 }
 
-/// Makes the answer that shows an endpoint with its secret.
-pub type Answering = fn(&WebhookEndpoint, &Secret) -> Result<Answer>;
+/// Builds the response that shows an endpoint with its secret.
+pub type BuildEndpointResponse = fn(&WebhookEndpoint, &Secret) -> Result<IdempotentResponse>;
 
 /// An endpoint and its secret.
-pub type Shown = (WebhookEndpoint, Secret);
+pub type EndpointWithSecret = (WebhookEndpoint, Secret);
 
-/// The associated data of encrypted answers.
+/// The associated data of encrypted responses. Changing it would make stored ones unreadable.
 const SEALED: &str = "an answer with the secret of a webhook endpoint";
 
-/// [`Changes`] that passed.
-struct Checked {
+/// Validated [`EndpointChanges`].
+struct CheckedEndpoint {
     url: Option<String>,
     description: Option<Option<String>>,
     secret: Option<Secret>,
 }
 
 impl Endpoints {
-    /// Over this database. The book is that of this node's webhook channel, so that what is changed here holds there at
-    /// once; other nodes read it within seconds.
-    pub fn new(db: Db, clock: Clock, guard: Arc<Guard>, (book, vault): (Arc<Book>, Arc<Vault>)) -> Self {
+    /// Creates the service. The cache is the one of this node's webhook channel, so that changes take effect there at
+    /// once; they take effect on other nodes within seconds.
+    pub fn new(
+        db: Db,
+        clock: Clock,
+        guard: Arc<Guard>,
+        (book, vault): (Arc<EndpointCache>, Arc<Vault>),
+    ) -> Self {
         Self { db, clock, guard, book, vault }
     }
 
-    /// Registers an endpoint, with this secret or a new one, which is answered once. `answer` says what the request is
-    /// answered, and another one under the same key.
+    /// Registers an endpoint, with the given secret or a new one. `answer` builds the response, the only one with the
+    /// secret, which a repeated request with the same key gets again.
     ///
     /// # Errors
-    /// [`Error::Invalid`], [`Error::Conflict`] when the URL is registered.
-    pub async fn create(&self, new: Changes, mode: Mode, answer: Answering) -> Result<Made<Shown>> {
-        let Checked { url, description, secret } = self.check(new)?;
+    /// [`Error::Invalid`], [`Error::Conflict`] if the URL is already registered.
+    pub async fn create(
+        &self,
+        new: EndpointChanges,
+        mode: Mode,
+        answer: BuildEndpointResponse,
+    ) -> Result<Created<EndpointWithSecret>> {
+        let CheckedEndpoint { url, description, secret } = self.check(new)?;
         let url = url.ok_or_else(|| Error::invalid("url", "is missing"))?;
         let secret = secret.map_or_else(Secret::generate, Ok)?;
         let (now, settings) = (self.clock.now(), self.book.settings().clone());
@@ -83,7 +93,7 @@ impl Endpoints {
             let is_new = known.is_none();
             let mut endpoint = known.unwrap_or_else(|| WebhookEndpoint::new(at, now));
             endpoint.is_registered = true;
-            // whatever it did before anybody registered it
+            // its state from before the registration does not count
             endpoint.enable();
             endpoint.description = description.flatten();
             endpoint.updated_at = now;
@@ -101,45 +111,45 @@ impl Endpoints {
         Ok(made)
     }
 
-    /// Does `work`, whose answer has a secret, once under its key.
+    /// Does `work`, whose response contains a secret, once under its key.
     async fn answered(
         &self,
         mode: Mode,
         now: Timestamp,
-        work: impl FnOnce(&mut AnyConnection) -> Result<(Shown, Answer)> + Send + 'static,
-    ) -> Result<Made<Shown>> {
+        work: impl FnOnce(&mut AnyConnection) -> Result<(EndpointWithSecret, IdempotentResponse)> + Send + 'static,
+    ) -> Result<Created<EndpointWithSecret>> {
         let key = match mode {
             Mode::Commit(key) => key,
             Mode::DryRun => {
                 let (shown, answer) = self.db.rehearse(work).await?;
-                return Ok(Made::New(shown, answer.of_dry_run()));
+                return Ok(Created::New(shown, answer.of_dry_run()));
             }
         };
         let (claim, vault) = (Claim::before_answer(key, uuid::Uuid::now_v7()), Arc::clone(&self.vault));
-        let seal = move |answer: &Answer| {
+        let seal = move |answer: &IdempotentResponse| {
             let body = serde_json::to_string(&vault.seal(&answer.body, SEALED)?);
-            Ok(Answer { body: body.map_err(|e| Error::Internal(e.into()))?, ..answer.clone() })
+            Ok(IdempotentResponse { body: body.map_err(|e| Error::Internal(e.into()))?, ..answer.clone() })
         };
         let once =
             move |c: &mut AnyConnection| idempotency::once_answered(c, claim.as_ref(), now, work, seal);
         match self.db.write(once).await? {
-            Made::Before(sealed) => self.opened(sealed).map(Made::Before),
+            Created::Before(sealed) => self.opened(sealed).map(Created::Before),
             new => Ok(new),
         }
     }
 
-    fn opened(&self, answer: Answer) -> Result<Answer> {
+    fn opened(&self, answer: IdempotentResponse) -> Result<IdempotentResponse> {
         let sealed: String = serde_json::from_str(&answer.body).map_err(|e| Error::Internal(e.into()))?;
         let body = self.vault.open(&sealed, SEALED).map_err(|_| {
             Error::Conflict(
-                "the request was done before, and its answer cannot be decrypted since the keys were changed"
+                "the request was processed before, but its response cannot be decrypted: the keys were changed"
                     .into(),
             )
         })?;
-        Ok(Answer { body: body.expose_secret().to_owned(), ..answer })
+        Ok(IdempotentResponse { body: body.expose_secret().to_owned(), ..answer })
     }
 
-    /// The endpoint with this id.
+    /// Returns the endpoint with this id.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -147,10 +157,10 @@ impl Endpoints {
         self.db.read(move |c| repo::find(c, id)).await?.ok_or_else(|| not_found(id))
     }
 
-    /// The endpoints after `cursor`, in the order of their making.
+    /// Returns the endpoints after `cursor`, in the order of creation, and the next cursor.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn list(
         &self,
         cursor: Option<EndpointId>,
@@ -163,19 +173,19 @@ impl Endpoints {
         self.db.read(read).await
     }
 
-    /// Changes what is named. A new secret is joined by the old one for the time of the overlap.
+    /// Changes the given fields. After a new secret, the old one signs as well during the overlap.
     ///
     /// # Errors
-    /// [`Error::NotFound`], and those of [`Endpoints::create`].
-    pub async fn patch(&self, id: EndpointId, changes: Changes) -> Result<WebhookEndpoint> {
-        let Checked { url, description, secret } = self.check(changes)?;
+    /// [`Error::NotFound`], and the errors of [`Endpoints::create`].
+    pub async fn patch(&self, id: EndpointId, changes: EndpointChanges) -> Result<WebhookEndpoint> {
+        let CheckedEndpoint { url, description, secret } = self.check(changes)?;
         let settings = self.book.settings().clone();
         self.change(id, move |endpoint, now| {
             if let Some(url) = url
                 && url != endpoint.url
             {
                 endpoint.url = url;
-                // another server, which has not failed
+                // the failures belong to the previous server
                 endpoint.recover();
             }
             if let Some(description) = description {
@@ -189,11 +199,17 @@ impl Endpoints {
         .await
     }
 
-    /// Gives it a new secret, which is answered once; the old one signs as well for the time of the overlap.
+    /// Replaces the secret with a new one, which only the response contains. The old secret signs as well during the
+    /// overlap.
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    pub async fn rotate_secret(&self, id: EndpointId, mode: Mode, answer: Answering) -> Result<Made<Shown>> {
+    pub async fn rotate_secret(
+        &self,
+        id: EndpointId,
+        mode: Mode,
+        answer: BuildEndpointResponse,
+    ) -> Result<Created<EndpointWithSecret>> {
         let (secret, settings) = (Secret::generate()?, self.book.settings().clone());
         let now = self.clock.now();
         let rotate = move |c: &mut AnyConnection| {
@@ -205,13 +221,13 @@ impl Endpoints {
             Ok(((endpoint, secret), shown))
         };
         let made = self.answered(mode, now, rotate).await?;
-        if let Made::New((endpoint, _), _) = &made {
+        if let Created::New((endpoint, _), _) = &made {
             self.book.forget(&endpoint.url);
         }
         Ok(made)
     }
 
-    /// Sends to it again, as if it had never failed.
+    /// Enables an endpoint, and resets its failures.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -221,7 +237,7 @@ impl Endpoints {
         Ok(endpoint)
     }
 
-    /// Sends to it no more: its messages end failed.
+    /// Disables an endpoint: messages to it fail.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -231,7 +247,7 @@ impl Endpoints {
         Ok(endpoint)
     }
 
-    /// Forgets it. Messages to its URL go out as to any other that nobody registered.
+    /// Deletes an endpoint. Messages to its URL are sent as to any unregistered URL.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -261,17 +277,17 @@ impl Endpoints {
         Ok(endpoint)
     }
 
-    fn check(&self, changes: Changes) -> Result<Checked> {
+    fn check(&self, changes: EndpointChanges) -> Result<CheckedEndpoint> {
         let mut wrong = Complaints::default();
         if let Some(url) = &changes.url {
-            wrong.check("url", self.guard.check_url(url, Plain::WithinAllowed));
+            wrong.check("url", self.guard.check_url(url, PlainHttp::WithinAllowed));
         }
         if let Some(Some(text)) = &changes.description {
             wrong.check("description", description(text));
         }
         let secret = changes.secret.and_then(|text| wrong.check("secret", text.parse::<Secret>()));
         wrong.finish()?;
-        Ok(Checked { url: changes.url, description: changes.description, secret })
+        Ok(CheckedEndpoint { url: changes.url, description: changes.description, secret })
     }
 }
 

@@ -1,4 +1,5 @@
-//! Events over HTTP: `/api/v1/events`, the seed's `/events`, and trying routes; and from a broker.
+//! The HTTP handlers of events: `/api/v1/events`, the short paths `/events` and `/main`, and the test of routes. Also
+//! the intake of events from a broker.
 
 pub mod broker;
 mod rehearsed;
@@ -15,58 +16,46 @@ pub use self::schema::{
     ActionAccepted, ActionBody, EventAccepted, EventBatchAccepted, EventBatchBody, EventBody,
 };
 use super::model::{Accepted, Event, EventWithNotifications, Plan, Source};
-use super::usecase::{Events, Filter, Keyed, Outcome, Taken};
+use super::usecase::{AcceptOutcome, AcceptResult, EventListFilter, Events, Keyed};
 use crate::db::types::EventId;
 use crate::error::{Error, Result};
 use crate::http::dry_run::{DryRun, DryRunQuery};
+use crate::http::idempotency_header::{KeyHeader, Posted, PostedItems, replayed, respond};
 use crate::http::json::{Json, Query, time};
-use crate::http::once::{KeyHeader, Posted, PostedItems, replayed, respond};
+use crate::http::operations::{Operations, operations};
 use crate::http::prefer::{PreferHeader, Preference, applied};
-use crate::http::routing::{get, others};
-use crate::idempotency::{Answer, Key, Made};
+use crate::idempotency::{Created, IdempotencyKey, IdempotentResponse};
 use crate::paging::{self, Page};
 use crate::routes::pattern::EventName;
 
-/// Bytes of a batch's body.
+/// The maximum size of a batch's body, in bytes.
 const LARGEST_BATCH: usize = 16 * 1024 * 1024;
 
-/// Registers the routes under `/api/v1`.
-pub fn routes(cfg: &mut web::ServiceConfig) {
-    cfg.service(
-        web::resource("/events")
-            .route(get().to(list_events))
-            .route(web::post().to(create_event))
-            .default_service(others("GET, HEAD, POST")),
-    )
-    .service(
-        web::resource("/events/batch").route(web::post().to(create_events)).default_service(others("POST")),
-    )
-    .service(web::resource("/events/{id}").route(get().to(get_event)).default_service(others("GET, HEAD")))
-    .service(
-        web::resource("/routes/test").route(web::post().to(test_routes)).default_service(others("POST")),
-    );
-}
-
-/// Registers the short paths, at the root.
-pub fn short_routes(cfg: &mut web::ServiceConfig) {
-    cfg.service(web::resource("/main").route(web::post().to(create_action)).default_service(others("POST")));
-    cfg.service(
-        web::resource("/events")
-            .route(web::post().to(create_event_by_short_path))
-            .default_service(others("POST")),
-    );
+/// Returns the operations, each with its scope.
+pub fn operations() -> Operations {
+    operations![
+        list_events: EventsRead,
+        create_event: EventsWrite,
+        create_events: EventsWrite,
+        get_event: EventsRead,
+        test_routes: EventsRead,
+        create_action: EventsWrite,
+        create_event_by_short_path: EventsWrite,
+    ]
 }
 
 /// Send an event
 ///
-/// Its routes say which messages it causes; it and they are on disk when this answers. The same `id` twice is one event; another
-/// event with it is refused. `Prefer: wait=10` (RFC 7240) waits up to so many seconds for the
-/// ends of its messages and answers 200 with them, or 202 with what is known when time is over.
+/// Accepts an event and creates the messages of its routes, all on disk before the response. The same event with the
+/// same `id` is accepted once, and a different event with that `id` is refused. `Prefer: wait=10` (RFC 7240) waits up
+/// to 10 seconds for the final statuses of the messages: the response is 200 with them, or 202 with the present
+/// statuses after that time.
 #[utoipa::path(post, path = "/api/v1/events", operation_id = "create_event", tag = "events",
     request_body = EventBody, params(DryRunQuery, PreferHeader, KeyHeader),
     responses(
-        (status = 202, description = "It is taken", body = EventAccepted),
-        (status = 200, description = "Waited for: what became of its messages; for a dry run: what it would cause", body = EventDone),
+        (status = 202, description = "The event was accepted", body = EventAccepted),
+        (status = 200, description = "With `wait`: the event with its messages. For a dry run: the messages that it \
+            would cause", body = EventDone),
     ))]
 pub async fn create_event(
     events: web::Data<Events>,
@@ -79,7 +68,8 @@ pub async fn create_event(
         return Ok(HttpResponse::Ok().json(EventRehearsed::new(plan)));
     }
     let event = posted.value.into_new()?;
-    let keyed = keyed(posted.key, |taken| Answer::new(202, None, &EventAccepted::new(single(taken)?)));
+    let keyed =
+        keyed(posted.key, |taken| IdempotentResponse::new(202, None, &EventAccepted::new(single(taken)?)));
     let mut answer = match preference {
         Preference::Wait(patience) => {
             let (done, is_known) = events.accept_and_wait(event, patience, keyed).await?;
@@ -90,42 +80,43 @@ pub async fn create_event(
             answer
         }
         Preference::None | Preference::Async => match events.accept(event, Source::Api, keyed).await? {
-            Outcome::Taken(taken) => {
+            AcceptOutcome::Accepted(taken) => {
                 let accepted = single(&taken)?;
                 let mut answer = HttpResponse::Accepted().json(EventAccepted::new(accepted));
                 replayed(&mut answer, accepted.is_known);
                 answer
             }
-            Outcome::Before(answer) => respond(Made::<()>::Before(answer)),
+            AcceptOutcome::Before(answer) => respond(Created::<()>::Before(answer)),
         },
     };
     applied(&mut answer, preference);
     Ok(answer)
 }
 
-/// The key of a request, if it has one, with the answer that is kept under it.
+/// Returns the idempotency key of a request, if it has one, with the response to store under it.
 fn keyed(
-    key: Option<Key>,
-    answer: impl Fn(&[Taken]) -> Result<Answer> + Send + Sync + 'static,
+    key: Option<IdempotencyKey>,
+    answer: impl Fn(&[AcceptResult]) -> Result<IdempotentResponse> + Send + Sync + 'static,
 ) -> Option<Keyed> {
     key.map(|key| Keyed { key, answer: Arc::new(answer) })
 }
 
-/// Returns the one event of a request as it was taken.
-fn single(taken: &[Taken]) -> Result<&Accepted> {
+/// Returns the result for the only event of a request.
+fn single(taken: &[AcceptResult]) -> Result<&Accepted> {
     match taken.first() {
         Some(Ok(accepted)) => Ok(accepted),
         Some(Err(fields)) => Err(Error::Invalid(fields.clone())),
-        None => Err(Error::internal("a request without an event was answered")),
+        None => Err(Error::internal("a request with one event has no result")),
     }
 }
 
-/// Send an event, by the short path
+/// Send an event by the short path
 #[utoipa::path(post, path = "/events", operation_id = "create_event_by_its_short_path", tag = "events",
     request_body = EventBody, params(DryRunQuery, PreferHeader, KeyHeader),
     responses(
-        (status = 202, description = "It is taken", body = EventAccepted),
-        (status = 200, description = "Waited for: what became of its messages; for a dry run: what it would cause", body = EventDone),
+        (status = 202, description = "The event was accepted", body = EventAccepted),
+        (status = 200, description = "With `wait`: the event with its messages. For a dry run: the messages that it \
+            would cause", body = EventDone),
     ))]
 pub async fn create_event_by_short_path(
     events: web::Data<Events>,
@@ -138,10 +129,10 @@ pub async fn create_event_by_short_path(
 
 /// Send an action
 ///
-/// It is an event of that type, which need not have a route: then it is kept and causes nothing.
+/// Accepts an action: an event whose type is `action`. Without a route it is stored and causes no messages.
 #[utoipa::path(post, path = "/main", operation_id = "create_action", tag = "events",
     request_body = ActionBody, params(DryRunQuery, KeyHeader),
-    responses((status = 200, description = "It is kept; for a dry run: what it would cause", body = ActionDone)))]
+    responses((status = 200, description = "The action was stored. For a dry run: its messages", body = ActionDone)))]
 pub async fn create_action(
     events: web::Data<Events>,
     dry_run: DryRun,
@@ -151,26 +142,27 @@ pub async fn create_action(
         let plan = events.rehearse(posted.value.into_new()?).await?;
         return Ok(HttpResponse::Ok().json(EventRehearsed::new(plan)));
     }
-    let keyed = keyed(posted.key, |taken| Answer::new(200, None, &ActionAccepted::new(single(taken)?)));
+    let keyed =
+        keyed(posted.key, |taken| IdempotentResponse::new(200, None, &ActionAccepted::new(single(taken)?)));
     match events.accept(posted.value.into_new()?, Source::Api, keyed).await? {
-        Outcome::Taken(taken) => {
+        AcceptOutcome::Accepted(taken) => {
             let accepted = single(&taken)?;
             let mut answer = HttpResponse::Ok().json(ActionAccepted::new(accepted));
             replayed(&mut answer, accepted.is_known);
             Ok(answer)
         }
-        Outcome::Before(answer) => Ok(respond(Made::<()>::Before(answer))),
+        AcceptOutcome::Before(answer) => Ok(respond(Created::<()>::Before(answer))),
     }
 }
 
 /// Send events
 ///
-/// 1 to 1000. Each is accepted or rejected for itself.
+/// Accepts a batch of 1 to 1000 events. Each is accepted or rejected separately.
 #[utoipa::path(post, path = "/api/v1/events/batch", operation_id = "create_events", tag = "events",
     request_body = EventBatchBody, params(DryRunQuery, KeyHeader),
     responses(
-        (status = 200, description = "For a dry run: what would become of each", body = EventBatchRehearsed),
-        (status = 202, description = "What became of each", body = EventBatchAccepted),
+        (status = 200, description = "For a dry run: the expected result for each event", body = EventBatchRehearsed),
+        (status = 202, description = "The result for each event", body = EventBatchAccepted),
         (status = 413, description = "The body is larger than 16 MiB"),
     ))]
 pub async fn create_events(
@@ -182,24 +174,25 @@ pub async fn create_events(
         let plans = events.rehearse_all(posted.value.into_wanted()?).await?;
         return Ok(HttpResponse::Ok().json(EventBatchRehearsed::new(plans)?));
     }
-    let keyed = keyed(posted.key, |taken| Answer::new(202, None, &EventBatchAccepted::new(taken)?));
+    let keyed =
+        keyed(posted.key, |taken| IdempotentResponse::new(202, None, &EventBatchAccepted::new(taken)?));
     match events.accept_all(posted.value.into_wanted()?, Source::Api, keyed).await? {
-        Outcome::Taken(taken) => {
+        AcceptOutcome::Accepted(taken) => {
             let is_known = taken.iter().flatten().all(|accepted| accepted.is_known);
             let mut answer = HttpResponse::Accepted().json(EventBatchAccepted::new(&taken)?);
             replayed(&mut answer, is_known);
             Ok(answer)
         }
-        Outcome::Before(answer) => Ok(respond(Made::<()>::Before(answer))),
+        AcceptOutcome::Before(answer) => Ok(respond(Created::<()>::Before(answer))),
     }
 }
 
-/// Which events to list.
+/// The query parameters of the list of events.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
-    /// Only those of this type.
+    /// Lists only events of this type.
     #[param(
         min_length = 1,
         max_length = 100,
@@ -207,30 +200,30 @@ pub struct ListQuery {
         nullable = false
     )]
     event: Option<String>,
-    /// Taken at this time or later, RFC 3339.
+    /// Lists only events that were accepted at this time or later, RFC 3339.
     #[param(value_type = Option<String>, format = DateTime, nullable = false)]
     from: Option<String>,
-    /// Taken at this time or earlier, RFC 3339.
+    /// Lists only events that were accepted at this time or earlier, RFC 3339.
     #[param(value_type = Option<String>, format = DateTime, nullable = false)]
     to: Option<String>,
-    /// How many to answer, 1 to 1000.
+    /// The largest number of items to return, 1 to 1000.
     #[param(default = 50, minimum = 1, maximum = 1000, value_type = Option<u32>, nullable = false)]
     limit: Option<String>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     #[param(value_type = Option<EventId>, inline, nullable = false)]
     cursor: Option<String>,
 }
 
 /// List events
 ///
-/// The latest first.
+/// Lists events, the newest first.
 #[utoipa::path(get, path = "/api/v1/events", operation_id = "list_events", tag = "events",
-    params(ListQuery), responses((status = 200, description = "One page", body = Page<Event>)))]
+    params(ListQuery), responses((status = 200, description = "A page of events", body = Page<Event>)))]
 pub async fn list_events(events: web::Data<Events>, Query(query): Query<ListQuery>) -> Result<HttpResponse> {
     let at =
         |name: &str, text: Option<&str>| text.map(time).transpose().map_err(|why| Error::invalid(name, why));
     let name = query.event.as_deref().map(str::parse::<EventName>).transpose();
-    let filter = Filter {
+    let filter = EventListFilter {
         name: name.map_err(|why| Error::invalid("event", why))?.map(|name| name.to_string()),
         from: at("from", query.from.as_deref())?,
         to: at("to", query.to.as_deref())?,
@@ -242,20 +235,20 @@ pub async fn list_events(events: web::Data<Events>, Query(query): Query<ListQuer
 
 /// Read an event with its messages
 ///
-/// By the service's `event_id`, or by the sender's own `id`.
+/// Returns an event by the service's `event_id` or by the sender's `id`.
 #[utoipa::path(get, path = "/api/v1/events/{id}", operation_id = "get_event", tag = "events",
-    params(("id" = String, Path, description = "Its `event_id`, or the sender's own `id`")),
-    responses((status = 200, description = "The event and what it caused", body = EventWithNotifications)))]
+    params(("id" = String, Path, description = "The `event_id`, or the sender's `id`")),
+    responses((status = 200, description = "The event with its messages", body = EventWithNotifications)))]
 pub async fn get_event(events: web::Data<Events>, id: web::Path<String>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(events.get(id.into_inner()).await?))
 }
 
-/// Try the routes
+/// Test the routes
 ///
-/// Shows what an event would cause, rendered. Nothing is kept and nothing is sent.
+/// Returns the messages that an event would cause, rendered. Nothing is stored or sent.
 #[utoipa::path(post, path = "/api/v1/routes/test", operation_id = "test_routes", tag = "events",
     request_body = EventBody,
-    responses((status = 200, description = "What would be sent, and what would not", body = Plan)))]
+    responses((status = 200, description = "The messages that would be sent, and the skipped ones", body = Plan)))]
 pub async fn test_routes(events: web::Data<Events>, body: Json<EventBody>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(events.rehearse(body.0.into_new()?).await?))
 }

@@ -1,22 +1,22 @@
-//! The intake of events: those that come while one transaction is being committed share the next one.
+//! The intake of events: a group commit of the events that arrive during the previous commit.
 
 use std::sync::Arc;
 
 use super::model::Accepted;
-use super::refused::{Record, Refusal};
-use super::repo::{self, EventRow, Handed, Stored};
+use super::refused::{Refusal, SourceRecord};
+use super::repo::{self, EventRow, EventStoreResult, IntakeResult};
 use crate::broker::Step;
 use crate::clock::Clock;
 use crate::db::Db;
-use crate::db::gather::{self, Entrance, Gather, gathering};
+use crate::db::group_commit::{self, GroupCommit, Submitter, group_commit};
 use crate::error::Result;
 use crate::failpoint;
-use crate::idempotency::{Answer, Claim};
+use crate::idempotency::{Claim, IdempotentResponse};
 use crate::messages::repo::MessageRow;
 use crate::notifications::intake::Announcer;
 use crate::notifications::repo::NotificationRow;
 
-/// What an event makes.
+/// The rows of one event.
 #[derive(Debug, Clone)]
 pub struct NewRows {
     /// The event.
@@ -26,10 +26,10 @@ pub struct NewRows {
 }
 
 impl NewRows {
-    /// The event as it is taken when it is stored.
+    /// Returns the result of accepting the event, if it is new.
     ///
     /// # Errors
-    /// For rows that this program did not make.
+    /// An internal error for rows that this program did not create.
     pub fn accepted(&self) -> Result<Accepted> {
         let EventRow { id, received_at, skipped, .. } = &self.event;
         let skipped = repo::skipped_of(skipped.as_deref())?;
@@ -37,39 +37,40 @@ impl NewRows {
     }
 }
 
-/// Makes the answer to events that were handed in together, from the result of each.
-pub type Answering = Arc<dyn Fn(&[Stored]) -> Result<Answer> + Send + Sync>;
+/// Makes the response to a request from the results of its events.
+pub type BuildEventResponse = Arc<dyn Fn(&[EventStoreResult]) -> Result<IdempotentResponse> + Send + Sync>;
 
-/// Events that are handed in together.
-pub struct Order {
+/// The events of one request, or of one read from a broker.
+pub struct EventOrder {
     /// The events.
     pub events: Vec<NewRows>,
-    /// The key that their request came with, and its answer if all of them are new.
+    /// The claim of the request's idempotency key, with the response if all events are new.
     pub claim: Option<Claim>,
-    /// Makes the answer that is kept under the key otherwise; an error of the input keeps none.
-    pub answer: Answering,
-    /// The records that they were read from, if they come from a partition of a broker.
+    /// Makes the response that is stored under the key if some events are not new. If it returns an error of the input,
+    /// no response is stored.
+    pub answer: BuildEventResponse,
+    /// The records of the events, if they come from a partition of a broker.
     pub source: Option<SourceRecords>,
 }
 
-/// The records of one partition that an order was made of.
+/// The records of one partition.
 pub struct SourceRecords {
     /// The move of the partition's position. If it fails, nothing of the order is stored.
     pub step: Step,
     /// The record of each event, in the order of the events.
-    pub records: Vec<Record>,
+    pub records: Vec<SourceRecord>,
     /// Records that are not events.
     pub refused: Vec<Refusal>,
 }
 
-/// Where events are handed in; cloning it is cheap. The intake ends when the last clone is gone.
+/// Submits events; cloning it is cheap. The worker ends when the last clone is dropped.
 #[derive(Clone)]
-pub struct Intake(Entrance<Events>);
+pub struct Intake(Submitter<Events>);
 
-/// The task behind it.
-pub type Worker = gather::Worker<Events>;
+/// The task that commits the events.
+pub type Worker = group_commit::GroupCommitWorker<Events>;
 
-/// How events are stored.
+/// Stores events in groups.
 pub struct Events {
     db: Db,
     clock: Clock,
@@ -77,24 +78,24 @@ pub struct Events {
 }
 
 impl Intake {
-    /// An intake and the task that has to be run for it.
+    /// Creates an intake and the task that must run for it.
     pub fn new(db: Db, clock: Clock, announcer: Announcer) -> (Self, Worker) {
-        let (entrance, worker) = gathering(Events { db: db.clone(), clock, announcer }, &db);
+        let (entrance, worker) = group_commit(Events { db: db.clone(), clock, announcer }, &db);
         (Self(entrance), worker)
     }
 
-    /// Stores events that came together; answers after the commit, what became of each.
+    /// Stores the events of one order. Returns their results after the commit.
     ///
     /// # Errors
-    /// Those of the database.
-    pub async fn store(&self, order: Arc<Order>) -> Result<Handed> {
+    /// Database errors.
+    pub async fn store(&self, order: Arc<EventOrder>) -> Result<IntakeResult> {
         self.0.write(order).await
     }
 }
 
-impl Gather for Events {
-    type Item = Arc<Order>;
-    type Done = Handed;
+impl GroupCommit for Events {
+    type Item = Arc<EventOrder>;
+    type Done = IntakeResult;
     const LARGEST_GROUP: usize = 2000;
 
     fn size(order: &Self::Item) -> usize {
@@ -102,8 +103,8 @@ impl Gather for Events {
         refused + order.events.iter().map(|event| 1 + event.rows.len()).sum::<usize>()
     }
 
-    // the second of two requests with one key finds the first's answer; of two events with one id the statement takes the
-    // first
+    // the second of two requests with the same key finds the first's response; of two events with the same id the
+    // statement inserts the first
     fn key(order: &Self::Item) -> Option<&str> {
         order.claim.as_ref().map(|claim| claim.key.key.as_str())
     }
@@ -116,11 +117,11 @@ impl Gather for Events {
     fn committed(&self, items: &[Self::Item], results: &[Result<Self::Done>]) {
         failpoint::reach("event-after-commit");
         let stored = items.iter().zip(results).filter_map(|(order, result)| match result {
-            Ok(Handed::Each(stored)) => Some((order, stored)),
-            Ok(Handed::Refused(_) | Handed::Fenced) | Err(_) => None,
+            Ok(IntakeResult::Each(stored)) => Some((order, stored)),
+            Ok(IntakeResult::Refused(_) | IntakeResult::Fenced) | Err(_) => None,
         });
         let new = stored.flat_map(|(order, stored)| order.events.iter().zip(stored));
-        let new = new.filter(|(_, stored)| **stored == Stored::New);
+        let new = new.filter(|(_, stored)| **stored == EventStoreResult::New);
         self.announcer.announce(new.flat_map(|(event, _)| &event.rows));
     }
 }

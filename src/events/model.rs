@@ -1,4 +1,4 @@
-//! Events as they come in and as the API shows them.
+//! Events, as senders post them and as the API returns them.
 
 use std::collections::BTreeMap;
 
@@ -16,37 +16,37 @@ pub use crate::kinds::{EventNamespace as Namespace, EventSource as Source};
 use crate::notifications::model::{Notification, Raw, TemplateUsed};
 use crate::routes::pattern::EventName;
 
-/// Bytes of a payload's JSON.
+/// The maximum size of a payload, in bytes of JSON.
 pub const LARGEST_PAYLOAD: usize = 64 * 1024;
-/// Targets that an event names besides its user.
+/// The most targets of an event, besides its user target.
 pub const MOST_TARGETS: usize = 20;
-/// Characters of a sender's id.
+/// The longest sender's id, in characters.
 pub const LONGEST_KEY: usize = 200;
 
-/// An event that came in, read and checked.
+/// A validated new event.
 #[derive(Debug, Clone)]
 pub struct NewEvent {
-    /// The sender's own id for it.
+    /// The sender's id of the event.
     pub key: Option<String>,
-    /// Its type.
+    /// The event's type.
     pub name: EventName,
-    /// Whom it concerns first.
+    /// The main target.
     pub user_target: Option<Target>,
-    /// Whom else, by their roles.
+    /// The other targets, by role.
     pub targets: BTreeMap<String, Target>,
-    /// What happened.
+    /// The payload.
     pub payload: Map<String, Value>,
-    /// When it happened, if the sender says so.
+    /// The time at which it happened, if the sender knows it.
     pub occurred_at: Option<Timestamp>,
-    /// The things among which its key is unique. An action is kept also when no route is for it.
+    /// The namespace in which its key is unique. An action is stored even if it has no route.
     pub namespace: Namespace,
-    /// A digest of what it says: an equal event has the same one, whatever its key.
+    /// A digest of its content. Events with equal content have the same fingerprint, whatever their keys.
     pub fingerprint: Vec<u8>,
-    /// As they came, in JSON.
+    /// The parts that are stored unchanged.
     pub raw: RawParts,
 }
 
-/// The parts of an event that are kept as they came.
+/// The parts of an event that are stored unchanged, as JSON.
 #[derive(Debug, Clone, Default)]
 pub struct RawParts {
     /// `user_target`.
@@ -57,28 +57,29 @@ pub struct RawParts {
     pub payload: String,
 }
 
-/// The id that a sender gives an event.
+/// Validates a sender's id of an event.
 ///
 /// # Errors
-/// Says what one looks like.
+/// The rule for ids.
 pub fn key(text: String) -> Result<String, String> {
     let is_good = (1..=LONGEST_KEY).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
     if is_good { Ok(text) } else { Err(format!("must be 1 to {LONGEST_KEY} visible ASCII characters")) }
 }
 
-/// Whom an event concerns, for the API's document: a client's name or an address, or an object of them.
-// Serialize is what lets the document know of `untagged`; it is read by hand, so that what is wrong is named
+/// A target of an event, as an OpenAPI schema: an identifier of a client, an address, or an object of them.
+// Serialize is derived because the OpenAPI schema needs it for `untagged`. Targets are parsed by hand, so that errors
+// name the field
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum EventTarget {
     /// A client's id, external_id, e-mail address or phone number; or an address.
     #[schema(value_type = TargetName)]
     Name(String),
-    /// Some of these.
+    /// An object with identifiers and addresses.
     Person(EventPerson),
 }
 
-/// Any name of a client, for the API's document.
+/// An identifier of a client, as an OpenAPI schema.
 pub struct TargetName;
 
 impl PartialSchema for TargetName {
@@ -92,14 +93,14 @@ impl PartialSchema for TargetName {
 
 impl ToSchema for TargetName {}
 
-/// Whom an event concerns, by what it is known and reached by. At least one is given.
+/// The identifiers and addresses of a target, at least one of them.
 #[derive(Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EventPerson {
-    /// The client's id here.
+    /// The client's id in this service.
     #[schema(nullable = false)]
     client_id: Option<ClientId>,
-    /// Its id in your other systems; on `in_app`, the user's.
+    /// The client's id in your other systems; the user's id on `in_app`.
     #[schema(value_type = Option<ExternalId>, nullable = false)]
     external_id: Option<String>,
     /// An e-mail address.
@@ -108,7 +109,7 @@ pub struct EventPerson {
     /// A phone number.
     #[schema(value_type = Option<GivenPhoneNumber>, nullable = false)]
     phone_number: Option<String>,
-    /// A device.
+    /// The push token of a device.
     #[schema(value_type = Option<PushToken>, nullable = false)]
     push_token: Option<String>,
     /// An https URL.
@@ -119,39 +120,39 @@ pub struct EventPerson {
     discord_url: Option<String>,
 }
 
-/// An event that was taken.
+/// An accepted event.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Event {
-    /// Which event.
+    /// The event's id, assigned by the service.
     pub event_id: EventId,
-    /// The sender's own id for it.
+    /// The sender's id of the event.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub id: Option<String>,
-    /// Its type.
+    /// The event's type.
     #[schema(example = "order.shipped")]
     pub event: String,
-    /// Whom it concerns first.
+    /// The main target.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<EventTarget>, nullable = false)]
     pub user_target: Option<Raw>,
-    /// Whom else, by their roles.
+    /// The other targets, by role.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<BTreeMap<String, EventTarget>>, nullable = false)]
     pub targets: Option<Raw>,
-    /// What happened.
+    /// The payload.
     #[schema(value_type = Object)]
     pub payload: Raw,
-    /// When it happened, if the sender said so.
+    /// The time at which it happened, if the sender gave it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
     pub occurred_at: Option<Timestamp>,
-    /// When it was taken.
+    /// The time at which it was accepted.
     #[schema(value_type = String, format = DateTime)]
     pub received_at: Timestamp,
-    /// By which way it came.
+    /// The source from which it came.
     pub source: Source,
-    /// Messages that its routes asked for and that were not made.
+    /// The messages of its routes that were not created.
     pub skipped: Vec<Skipped>,
 }
 
@@ -161,22 +162,22 @@ pub struct EventWithNotifications {
     /// The event.
     #[serde(flatten)]
     pub event: Event,
-    /// Its messages, in the order of its routes' deliveries.
+    /// Its messages, in the order of the deliveries of its routes.
     pub notifications: Vec<Notification>,
 }
 
-/// A message that a route asked for and that was not made.
+/// A message of a route that was not created.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Skipped {
-    /// The route's events.
+    /// The event pattern of the route.
     #[schema(example = "order.*")]
     pub route: String,
-    /// How it would go out.
+    /// The channel.
     pub channel: ChannelKind,
-    /// For whom it was.
+    /// The target.
     #[schema(example = "seller")]
     pub target: String,
-    /// Why there is none.
+    /// The reason why it was not created.
     #[schema(example = "the client has no push token, which `push` needs")]
     pub reason: String,
 }
@@ -184,72 +185,72 @@ pub struct Skipped {
 /// A message that an event causes, rendered.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Draft {
-    /// The route's events.
+    /// The event pattern of the route.
     #[schema(example = "order.*")]
     pub route: String,
-    /// How it goes out.
+    /// The channel.
     pub channel: ChannelKind,
-    /// For whom it is.
+    /// The target.
     #[schema(example = "seller")]
     pub target: String,
     /// The address on the channel.
     pub recipient: String,
-    /// The client who has it.
+    /// The client with this address.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub client_id: Option<ClientId>,
-    /// The template that it was rendered from.
+    /// The template from which it was rendered.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub template: Option<TemplateUsed>,
-    /// What stands above the text.
+    /// The subject.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub subject: Option<String>,
     /// The text.
     pub content: String,
-    /// The same as HTML, of an e-mail.
+    /// The text of an e-mail as HTML.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub html: Option<String>,
-    /// An object for the recipient's program.
+    /// An object for the recipient's application.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>, nullable = false)]
     pub data: Option<Raw>,
-    /// How urgent it is.
+    /// The priority.
     pub priority: Priority,
-    /// What clients may opt out of.
+    /// The group that clients may opt out of.
     pub group: String,
-    /// Nobody may opt out of it.
+    /// True if recipients cannot opt out of it.
     pub transactional: bool,
-    /// Not before this time.
+    /// The time before which it is not sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
     pub scheduled_at: Option<Timestamp>,
-    /// Never at this time or after it.
+    /// The time from which it is not sent any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
     pub expires_at: Option<Timestamp>,
 }
 
-/// What an event would cause, or causes.
+/// The messages that an event causes.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, ToSchema)]
 pub struct Plan {
-    /// Its messages.
+    /// The messages.
     pub notifications: Vec<Draft>,
-    /// What its routes ask for and is not made.
+    /// The messages of its routes that are not created.
     pub skipped: Vec<Skipped>,
 }
 
-/// An event as it was taken.
+/// The result of accepting an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Accepted {
-    /// Which event.
+    /// The event's id.
     pub id: EventId,
-    /// When it was taken: before this, if its sender's id was known.
+    /// The time at which it was accepted, which is earlier than the request if the event was known.
     pub received_at: Timestamp,
-    /// Messages that its routes asked for and that were not made.
+    /// The messages of its routes that were not created.
     pub skipped: Vec<Skipped>,
-    /// True if its sender's id was known.
+    /// True if the event was accepted before, with the same sender's id.
     pub is_known: bool,
 }

@@ -1,4 +1,4 @@
-//! Which messages an event causes: its routes' deliveries, each for somebody, rendered.
+//! Plans the messages that an event causes: renders the deliveries of its routes for their targets.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
@@ -18,51 +18,51 @@ use crate::routes::model::{Compiled, PAYLOAD, Step, USER};
 use crate::templates::language::Value;
 use crate::templates::{Data, Filled, UNSUBSCRIBE_URL, UnsubscribeUrl, Variants, WithLink};
 
-/// A client whom an event concerns.
+/// A client that is a target of an event.
 #[derive(Debug, Clone)]
 pub struct Person {
-    /// Which client.
+    /// The client's id.
     pub id: ClientId,
-    /// Where it is reached.
+    /// The client's addresses.
     pub addresses: Addresses,
-    /// What fills the placeholders.
+    /// The values for the placeholders.
     pub recipient: Recipient,
 }
 
 /// The templates of an event's deliveries.
 pub type Texts = HashMap<(String, ChannelKind), Arc<Variants>>;
 
-/// Says why nothing can be sent to an address of a channel here.
+/// Checks that messages can be sent to an address of a channel, and returns the reason if they cannot.
 pub type Admit<'a> = &'a (dyn Fn(ChannelKind, &str) -> std::result::Result<(), String> + Sync);
 
-/// A delivery that an event asks for, with its route.
-pub type Asked<'r> = (&'r Compiled, &'r Step);
+/// A delivery for an event, with its route.
+pub type MatchedStep<'r> = (&'r Compiled, &'r Step);
 
-/// The place of a delivery among all routes.
+/// The position of a delivery in the list of routes.
 #[derive(Debug, Clone, Copy)]
-pub struct Place {
+pub struct StepPosition {
     route: usize,
     step: usize,
 }
 
-impl Place {
-    /// The delivery at this place.
-    pub fn of(self, routes: &[Compiled]) -> Option<Asked<'_>> {
+impl StepPosition {
+    /// Returns the delivery at this position.
+    pub fn of(self, routes: &[Compiled]) -> Option<MatchedStep<'_>> {
         let route = routes.get(self.route)?;
         Some((route, route.steps.get(self.step)?))
     }
 }
 
-/// An event with what conditions and texts may say of it.
+/// An event with the data that conditions and texts can use.
 pub struct Facts<'e> {
     event: &'e NewEvent,
     now: Timestamp,
-    /// Its name, its id and its time.
+    /// The event's name, its id and its time.
     about: Map<String, Json>,
 }
 
 impl<'e> Facts<'e> {
-    /// Facts about an event that is taken under this id at this time.
+    /// Creates the data of an event that is accepted under this id at this time.
     pub fn new(event: &'e NewEvent, (id, now): (EventId, Timestamp)) -> Self {
         let id = event.key.clone().unwrap_or_else(|| id.to_string());
         let occurred_at = event.occurred_at.unwrap_or(now).to_string();
@@ -71,7 +71,7 @@ impl<'e> Facts<'e> {
         Self { event, now, about: about.into_iter().collect() }
     }
 
-    /// A webhook's program is told all of the event.
+    /// Returns the `data` of a webhook's message, which has the whole event.
     fn data(&self) -> Result<Raw> {
         Raw::read(json!({ "event": self.about, "payload": self.event.payload }).to_string())
     }
@@ -88,8 +88,8 @@ impl Data for Facts<'_> {
     }
 }
 
-/// The data of texts: the event and its payload by their names, then the payload's fields, then the client as `client`, and
-/// its fields and attributes.
+/// The data of texts. A name is looked up in this order: `event` and `payload`, the payload's fields, `client`, the
+/// client's fields and attributes.
 struct EventData<'f> {
     facts: &'f Facts<'f>,
     client: Option<Map<String, Json>>,
@@ -110,23 +110,21 @@ impl Data for EventData<'_> {
     }
 }
 
-/// The routes that send something for an event, each with its place among all.
+/// Returns the enabled routes for an event, each with its index.
 pub fn enabled<'r>(event: &NewEvent, routes: &'r [Compiled]) -> impl Iterator<Item = (usize, &'r Compiled)> {
     let is_for = |(_, route): &(usize, &Compiled)| route.route.enabled && route.knows(&event.name);
     routes.iter().enumerate().filter(is_for)
 }
 
-/// Divides the deliveries that an event asks for into those whose conditions hold and those that are skipped, with the
-/// reason.
-pub fn asked(facts: &Facts<'_>, routes: &[Compiled]) -> (Vec<Place>, Vec<Skipped>) {
+/// Evaluates the conditions of the deliveries for an event. Returns the deliveries whose conditions are met, and the
+/// skipped ones with the reason.
+pub fn asked(facts: &Facts<'_>, routes: &[Compiled]) -> (Vec<StepPosition>, Vec<Skipped>) {
     let (mut asked, mut left_out) = (Vec::new(), Vec::new());
     for (place, route) in enabled(facts.event, routes) {
         for (number, step) in route.steps.iter().enumerate() {
             match step.condition.as_ref().map_or(Ok(()), |condition| condition.check(facts)) {
-                Ok(()) => asked.push(Place { route: place, step: number }),
-                Err(why) => {
-                    left_out.push(skipped(route, step, format!("the condition does not hold: {why}")))
-                }
+                Ok(()) => asked.push(StepPosition { route: place, step: number }),
+                Err(why) => left_out.push(skipped(route, step, format!("the condition is not met: {why}"))),
             }
         }
     }
@@ -142,11 +140,11 @@ fn skipped(route: &Compiled, step: &Step, reason: String) -> Skipped {
     }
 }
 
-/// Whom these deliveries are for, by the names of their targets.
+/// Returns the targets of the deliveries, by name.
 ///
 /// # Errors
-/// [`Error::Invalid`](crate::error::Error::Invalid) that names each target that the event should name and does not.
-pub fn targets(event: &NewEvent, asked: &[Asked<'_>]) -> Result<BTreeMap<String, Target>> {
+/// [`Error::Invalid`](crate::error::Error::Invalid) with each target that the event lacks.
+pub fn targets(event: &NewEvent, asked: &[MatchedStep<'_>]) -> Result<BTreeMap<String, Target>> {
     let mut wrong = Complaints::default();
     let mut found = BTreeMap::new();
     for (route, step) in asked.iter().filter(|(_, step)| step.delivery.recipient.is_none()) {
@@ -167,14 +165,14 @@ pub fn targets(event: &NewEvent, asked: &[Asked<'_>]) -> Result<BTreeMap<String,
                 found.insert(name.clone(), target);
             }
             None => {
-                wrong.add(field, format!("is required: the route {} sends to it", route.route.event));
+                wrong.add(field, format!("is required by the route {}", route.route.event));
             }
         }
     }
     wrong.finish().map(|()| found)
 }
 
-/// A target that stands in the payload, a client's name or an address.
+/// Returns a target that a field of the payload names: an identifier of a client, or an address.
 fn in_payload(event: &NewEvent, path: &str, wrong: &mut Complaints) -> Option<Target> {
     let mut words = path.split('.');
     let mut value = event.payload.get(words.next()?)?;
@@ -189,29 +187,30 @@ fn in_payload(event: &NewEvent, path: &str, wrong: &mut Complaints) -> Option<Ta
     }
 }
 
-/// What is known when the messages are made.
-pub struct Known<'a> {
-    /// Whom they are for.
+/// The data from which an event's messages are rendered.
+pub struct KnownPeople<'a> {
+    /// The targets, by name.
     pub targets: &'a BTreeMap<String, Target>,
-    /// The clients among them, by the targets' names.
+    /// The clients among the targets, by the targets' names.
     pub people: &'a HashMap<String, Person>,
-    /// What they say.
+    /// The templates.
     pub templates: &'a Texts,
-    /// Where they may go.
+    /// Checks that messages can be sent to an address.
     pub admit: Admit<'a>,
-    /// Makes the links to unsubscribe, if recipients can reach the service.
+    /// Creates unsubscribe links, if recipients can reach the service.
     pub unsubscribe_url: Option<&'a UnsubscribeUrl>,
 }
 
-/// The messages of an event.
+/// Renders the messages of an event.
 ///
 /// # Errors
-/// [`Error::Invalid`](crate::error::Error::Invalid) when a template asks for what neither the payload nor the client has.
-pub fn plan(facts: &Facts<'_>, asked: &[Asked<'_>], known: &Known<'_>) -> Result<Plan> {
+/// [`Error::Invalid`](crate::error::Error::Invalid) if a template needs a value that neither the payload nor the client
+/// has.
+pub fn plan(facts: &Facts<'_>, asked: &[MatchedStep<'_>], known: &KnownPeople<'_>) -> Result<Plan> {
     let mut wrong = Complaints::default();
     let mut plan = Plan::default();
     let mut seen = HashSet::new();
-    // by client: of two deliveries to one target, the one to a fixed address is nobody's
+    // by client: of two deliveries to one target, the one to a fixed address belongs to no client
     let mut fillings: HashMap<Option<ClientId>, EventData<'_>> = HashMap::new();
     for (route, step) in asked {
         let delivery = &step.delivery;
@@ -230,7 +229,7 @@ pub fn plan(facts: &Facts<'_>, asked: &[Asked<'_>], known: &Known<'_>) -> Result
             continue;
         }
         if !seen.insert((channel, recipient.clone(), delivery.template.clone())) {
-            skip("another route sends the same to the same address".into());
+            skip("another route sends the same message to the same address".into());
             continue;
         }
         let client_id = person.map(|person| person.id);
@@ -245,7 +244,7 @@ pub fn plan(facts: &Facts<'_>, asked: &[Asked<'_>], known: &Known<'_>) -> Result
                 continue;
             }
         };
-        let Said { filled: Filled { subject, text, html }, template } = said;
+        let FilledTexts { filled: Filled { subject, text, html }, template } = said;
         let starts = facts.now.plus(step.delay);
         plan.notifications.push(Draft {
             route: route.route.event.to_string(),
@@ -268,7 +267,7 @@ pub fn plan(facts: &Facts<'_>, asked: &[Asked<'_>], known: &Known<'_>) -> Result
     wrong.finish().map(|()| plan)
 }
 
-/// What clients may opt out of: the route's group, or the event's first word.
+/// Returns the group that clients may opt out of: the route's group, or the first word of the event's name.
 fn group(route: &Compiled, event: &NewEvent) -> String {
     let own = route.route.group.clone();
     own.unwrap_or_else(|| event.name.first_word().to_lowercase().chars().take(64).collect())
@@ -283,11 +282,11 @@ fn address(step: &Step, person: Option<&Person>, target: Option<&Target>) -> Res
     let own = || target.and_then(|target| target.address(channel));
     reached.or_else(own).ok_or_else(|| match person {
         Some(_) => reach::lacks(channel),
-        None => format!("there is no such client, and no address that `{channel}` needs"),
+        None => format!("the client does not exist, and the event has no address for `{channel}`"),
     })
 }
 
-struct Said {
+struct FilledTexts {
     filled: Filled,
     template: Option<TemplateUsed>,
 }
@@ -297,14 +296,14 @@ fn say(
     person: Option<&Person>,
     templates: &Texts,
     (filling, link): (&EventData<'_>, &dyn Fn() -> Option<String>),
-) -> Result<Said, String> {
+) -> Result<FilledTexts, String> {
     let (channel, event) = (step.delivery.channel, filling.facts.event);
     let Some(name) = &step.delivery.template else {
         let text = event.name.to_string();
-        return Ok(Said { filled: Filled { subject: None, text, html: None }, template: None });
+        return Ok(FilledTexts { filled: Filled { subject: None, text, html: None }, template: None });
     };
     let Some(variants) = templates.get(&(name.clone(), channel)) else {
-        return Err(format!("cannot be rendered: the template `{name}` for {channel} is gone"));
+        return Err(format!("cannot be rendered: the template `{name}` for {channel} does not exist"));
     };
     let in_payload = event.payload.get("locale").and_then(|value| value.as_str());
     let variant = variants.of(person.and_then(|person| person.recipient.locale()).or(in_payload));
@@ -312,5 +311,5 @@ fn say(
     let data = if is_given { WithLink::after(filling, link) } else { WithLink::before(filling, link) };
     let filled = variant.content.fill(&data);
     let filled = filled.map_err(|why| format!("does not fill the template `{name}` for {channel}: {why}"))?;
-    Ok(Said { filled, template: Some(TemplateUsed::new(name, variant)) })
+    Ok(FilledTexts { filled, template: Some(TemplateUsed::new(name, variant)) })
 }

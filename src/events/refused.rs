@@ -1,5 +1,6 @@
 //! Refused records of a broker: kept, retried, and stored as dead letters after their last try.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use diesel::prelude::*;
@@ -20,7 +21,7 @@ pub const FIRST_DELAY: Duration = Duration::from_secs(1);
 
 /// A record as the broker delivered it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Record {
+pub struct SourceRecord {
     /// The unique place, `topic/partition/offset`.
     pub subject: String,
     /// The event id: the publisher's, or the place.
@@ -39,7 +40,7 @@ pub struct Record {
 #[derive(Debug, Clone)]
 pub struct Refusal {
     /// The record.
-    pub record: Record,
+    pub record: SourceRecord,
     /// The reason.
     pub reason: String,
     /// No retry can succeed.
@@ -86,10 +87,19 @@ impl RefusedRow {
     }
 }
 
-/// Joins the complaints about an event into one line.
+/// Joins the complaints about an event into one line. They may repeat any character of the body.
 pub fn line(wrong: &[FieldError]) -> String {
-    let each = wrong.iter().map(|field| format!("{}: {}", field.field, field.reason));
+    let each = wrong.iter().map(|field| format!("{}: {}", escaped(&field.field), escaped(&field.reason)));
     each.collect::<Vec<_>>().join("; ")
+}
+
+/// Escapes control characters: PostgreSQL stores no NUL in a text.
+pub fn escaped(text: &str) -> Cow<'_, str> {
+    if !text.contains(char::is_control) {
+        return Cow::Borrowed(text);
+    }
+    let escape = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+    Cow::Owned(text.chars().map(escape).collect())
 }
 
 /// Derives the id of a record's dead letter from its place, so that the same record never has two.

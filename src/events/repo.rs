@@ -4,43 +4,45 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use diesel::prelude::*;
-use diesel::sql_types::{Array, Binary, Nullable, SmallInt, Text};
 
-use super::intake::{NewRows, Order, SourceRecords};
+use super::intake::{EventOrder, NewRows, SourceRecords};
 use super::model::{Accepted, Event, Skipped, Source};
 use super::plan::Person;
 use super::target::Names;
 use super::{positions, refused};
 use crate::clients::model::Email;
 use crate::db::AnyConnection;
-use crate::db::bulk::{Bulk, Insert, Insertion, Statement, Values};
+use crate::db::bulk::table_row;
 use crate::db::schema::{client, event};
-use crate::db::types::{ClientId, EventId, Id, Instant, Timestamp};
+use crate::db::types::{ClientId, EventId, Timestamp};
 use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::idempotency::{self, Verdict};
+use crate::idempotency::{self, ClaimResult};
 use crate::mailings::recipient::{Profile, Recipient};
 use crate::notifications;
 use crate::notifications::model::Raw;
 use crate::notifications::repo::Addresses;
 
-/// A row of `event`.
-#[derive(Debug, Clone, PartialEq, Queryable, Selectable)]
-#[diesel(table_name = event)]
-#[expect(missing_docs, reason = "the migration documents the columns")]
-pub struct EventRow {
-    pub id: EventId,
-    pub key: Option<String>,
-    pub name: String,
-    pub user_target: Option<String>,
-    pub targets: Option<String>,
-    pub payload: String,
-    pub occurred_at: Option<Timestamp>,
-    pub received_at: Timestamp,
-    pub source: i16,
-    pub skipped: Option<String>,
-    pub fingerprint: Option<Vec<u8>>,
-    pub namespace: i16,
+table_row! {
+    /// A row of `event`.
+    #[derive(Debug, Clone, PartialEq, Queryable, Selectable)]
+    #[diesel(table_name = event)]
+    #[expect(missing_docs, reason = "the migration documents the columns")]
+    pub struct EventRow in event {
+        pub id: EventId,
+        pub key: Option<String>,
+        pub name: String,
+        pub user_target: Option<String>,
+        pub targets: Option<String>,
+        pub payload: String,
+        pub occurred_at: Option<Timestamp>,
+        pub received_at: Timestamp,
+        pub source: i16,
+        pub skipped: Option<String>,
+        pub fingerprint: Option<Vec<u8>>,
+        pub namespace: i16,
+    }
+    insert InsertEvents "ON CONFLICT DO NOTHING" returning id: EventId
 }
 
 impl TryFrom<EventRow> for Event {
@@ -63,53 +65,52 @@ impl TryFrom<EventRow> for Event {
     }
 }
 
-/// The messages that were not made of an event, as they are stored.
+/// Parses the stored list of an event's skipped messages.
 ///
 /// # Errors
-/// For what no version of this program stored.
+/// An internal error for JSON that no version of this program stored.
 pub fn skipped_of(stored: Option<&str>) -> Result<Vec<Skipped>> {
     let skipped = stored.map(serde_json::from_str).transpose();
     Ok(skipped.map_err(|e| Error::Internal(e.into()))?.unwrap_or_default())
 }
 
-/// What became of an event that was handed in.
+/// The result of storing an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Stored {
-    /// It is there, with its messages.
+pub enum EventStoreResult {
+    /// It was stored with its messages.
     New,
-    /// It was there before, by its sender's id.
+    /// It was stored before, with the same sender's id.
     Known(Accepted),
-    /// Its sender's id is another event's.
+    /// Another event has its sender's id.
     Foreign,
 }
 
-/// The result of events that were handed in together.
+/// The result of storing the events of an order.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Handed {
-    /// The result of each.
-    Each(Vec<Stored>),
-    /// Nothing was stored: their key is not this request's.
-    Refused(Verdict),
+pub enum IntakeResult {
+    /// The result of each event.
+    Each(Vec<EventStoreResult>),
+    /// Nothing was stored, because another request has the idempotency key.
+    Refused(ClaimResult),
     /// Nothing was stored: another node has moved the position of their partition.
     Fenced,
 }
 
 /// The reason why nothing of an order is stored.
 enum Barred {
-    Refused(Verdict),
+    Refused(ClaimResult),
     Fenced,
 }
 
-/// The reason of an event whose id belongs to another event.
-pub const FOREIGN: &str =
-    "was used for another event; an equal event repeats it, a new one needs an id of its own";
+/// The reason for refusing an event whose id belongs to another event.
+pub const FOREIGN: &str = "was used for another event; a new event needs a new id";
 
-/// Stores what was handed in, no two of which have one key.
+/// Stores orders, no two of which have the same idempotency key.
 ///
 /// # Errors
-/// Those of the database: then nothing of any of them is stored.
-pub fn take(c: &mut AnyConnection, orders: &[Arc<Order>], now: Timestamp) -> Result<Vec<Handed>> {
-    let verdicts = idempotency::take_each(c, orders.iter().map(|order| order.claim.as_ref()), now)?;
+/// Database errors, after which nothing of any order is stored.
+pub fn take(c: &mut AnyConnection, orders: &[Arc<EventOrder>], now: Timestamp) -> Result<Vec<IntakeResult>> {
+    let verdicts = idempotency::claim_each(c, orders.iter().map(|order| order.claim.as_ref()), now)?;
     let mut barred: Vec<Option<Barred>> =
         verdicts.into_iter().map(|verdict| verdict.map(Barred::Refused)).collect();
     advance(c, orders, &mut barred, now)?;
@@ -120,39 +121,39 @@ pub fn take(c: &mut AnyConnection, orders: &[Arc<Order>], now: Timestamp) -> Res
     for (order, barred) in orders.iter().zip(barred) {
         match barred {
             Some(Barred::Refused(verdict)) => {
-                handed.push(Handed::Refused(verdict));
+                handed.push(IntakeResult::Refused(verdict));
                 continue;
             }
             Some(Barred::Fenced) => {
-                handed.push(Handed::Fenced);
+                handed.push(IntakeResult::Fenced);
                 continue;
             }
             None => {}
         }
-        let stored: Vec<Stored> = stored.by_ref().take(order.events.len()).collect();
+        let stored: Vec<EventStoreResult> = stored.by_ref().take(order.events.len()).collect();
         if let Some(source) = &order.source {
             keep_refused(c, source, &stored, now)?;
         }
         if let Some(claim) = &order.claim
-            && stored.iter().any(|stored| *stored != Stored::New)
+            && stored.iter().any(|stored| *stored != EventStoreResult::New)
         {
-            // the claim has the answer for events that are all new
+            // the claim has the response for events that are all new
             match (order.answer)(&stored) {
                 Ok(answer) => idempotency::answer(c, &claim.key.key, &answer)?,
                 Err(Error::Invalid(_)) => idempotency::release(c, &claim.key.key)?,
                 Err(other) => return Err(other),
             }
         }
-        handed.push(Handed::Each(stored));
+        handed.push(IntakeResult::Each(stored));
     }
     Ok(handed)
 }
 
-/// Moves the positions of orders that have one, and bars the orders whose position another node has moved. The partitions are
-/// sorted, so that two transactions never deadlock.
+/// Moves the positions of orders from a partition, and refuses the orders whose position another node has moved. The
+/// partitions are sorted, so that two transactions never deadlock.
 fn advance(
     c: &mut AnyConnection,
-    orders: &[Arc<Order>],
+    orders: &[Arc<EventOrder>],
     barred: &mut [Option<Barred>],
     now: Timestamp,
 ) -> Result<()> {
@@ -170,18 +171,18 @@ fn advance(
     Ok(())
 }
 
-/// Keeps the records that are not events, and those with an id of another event.
+/// Stores the refused records: records that are not events, and records with the id of another event.
 fn keep_refused(
     c: &mut AnyConnection,
     source: &SourceRecords,
-    stored: &[Stored],
+    stored: &[EventStoreResult],
     now: Timestamp,
 ) -> Result<()> {
     for refusal in &source.refused {
         refused::keep(c, refusal, now)?;
     }
     for (record, stored) in source.records.iter().zip(stored) {
-        if *stored == Stored::Foreign {
+        if *stored == EventStoreResult::Foreign {
             let (record, reason) = (record.clone(), format!("id: {FOREIGN}"));
             refused::keep(c, &refused::Refusal { record, reason, is_final: false }, now)?;
         }
@@ -189,9 +190,9 @@ fn keep_refused(
     Ok(())
 }
 
-/// Stores events with their messages; one whose sender's id is known makes nothing.
-fn store(c: &mut AnyConnection, events: &[&NewRows], now: Timestamp) -> Result<Vec<Stored>> {
-    // in one order of their keys, so that two transactions never wait for each other
+/// Stores events with their messages. An event with a known sender's id stores nothing.
+fn store(c: &mut AnyConnection, events: &[&NewRows], now: Timestamp) -> Result<Vec<EventStoreResult>> {
+    // in the order of their keys, so that two transactions never deadlock
     let mut rows: Vec<&EventRow> = events.iter().map(|new| &new.event).collect();
     rows.sort_by(|a, b| a.key.cmp(&b.key));
     let new: HashSet<EventId> = insert(c, &rows)?;
@@ -205,7 +206,7 @@ fn store(c: &mut AnyConnection, events: &[&NewRows], now: Timestamp) -> Result<V
     failpoint::reach("event-before-commit");
     let became = |handed: &&NewRows| {
         if new.contains(&handed.event.id) {
-            return Ok(Stored::New);
+            return Ok(EventStoreResult::New);
         }
         let event = &handed.event;
         let known = event.key.clone().and_then(|key| known.get(&(key, event.namespace)));
@@ -215,26 +216,26 @@ fn store(c: &mut AnyConnection, events: &[&NewRows], now: Timestamp) -> Result<V
     events.iter().map(became).collect()
 }
 
-/// An event that was taken before.
-pub struct Known {
+/// A stored event with the same sender's id.
+pub struct KnownEvent {
     accepted: Accepted,
     fingerprint: Option<Vec<u8>>,
 }
 
-impl Known {
-    /// Compares it with an event that has the same id and this fingerprint. One from before there were fingerprints is taken for the
-    /// same.
-    pub fn to(&self, fingerprint: Option<&[u8]>) -> Stored {
+impl KnownEvent {
+    /// Compares it with an event that has the same sender's id and this fingerprint. A stored event without a
+    /// fingerprint, from an earlier version, counts as equal.
+    pub fn to(&self, fingerprint: Option<&[u8]>) -> EventStoreResult {
         let is_another = self.fingerprint.as_deref().is_some_and(|known| Some(known) != fingerprint);
-        if is_another { Stored::Foreign } else { Stored::Known(self.accepted.clone()) }
+        if is_another { EventStoreResult::Foreign } else { EventStoreResult::Known(self.accepted.clone()) }
     }
 }
 
-/// The events that have these ids of their senders', by id and namespace.
+/// Returns the stored events with these sender's ids, by id and namespace.
 ///
 /// # Errors
-/// Those of the database.
-pub fn known(c: &mut AnyConnection, keys: &[&str]) -> Result<HashMap<(String, i16), Known>> {
+/// Database errors.
+pub fn known(c: &mut AnyConnection, keys: &[&str]) -> Result<HashMap<(String, i16), KnownEvent>> {
     if keys.is_empty() {
         return Ok(HashMap::new());
     }
@@ -246,90 +247,30 @@ pub fn known(c: &mut AnyConnection, keys: &[&str]) -> Result<HashMap<(String, i1
     for (key, namespace, id, received_at, skipped, fingerprint) in found {
         let skipped = skipped_of(skipped.as_deref())?;
         let accepted = Accepted { id, received_at, skipped, is_known: true };
-        known.extend(key.map(|key| ((key, namespace), Known { accepted, fingerprint })));
+        known.extend(key.map(|key| ((key, namespace), KnownEvent { accepted, fingerprint })));
     }
     Ok(known)
 }
 
-struct InsertEvents;
-
-impl Statement for InsertEvents {
-    const TEXT: &'static str = "INSERT INTO event (id, key, name, user_target, targets, payload, occurred_at, \
-        received_at, source, skipped, fingerprint, namespace) SELECT * FROM unnest($columns) ON CONFLICT DO NOTHING RETURNING id";
-    type Row = Id;
-}
-
-impl Insert for InsertEvents {
-    const HEAD: &'static str = "INSERT INTO event (id, key, name, user_target, targets, payload, occurred_at, \
-        received_at, source, skipped, fingerprint, namespace) VALUES (";
-    const TAIL: &'static str = ") ON CONFLICT DO NOTHING";
-    type Row = EventRow;
-
-    fn bind<'r>(row: &'r EventRow, values: &mut Values<'_, 'r>) -> QueryResult<()> {
-        values.bind::<Id, _>(&row.id)?;
-        values.bind::<Nullable<Text>, _>(&row.key)?;
-        values.bind::<Text, _>(&row.name)?;
-        values.bind_all::<Nullable<Text>, _, _>([&row.user_target, &row.targets])?;
-        values.bind::<Text, _>(&row.payload)?;
-        values.bind::<Nullable<Instant>, _>(&row.occurred_at)?;
-        values.bind::<Instant, _>(&row.received_at)?;
-        values.bind::<SmallInt, _>(&row.source)?;
-        values.bind::<Nullable<Text>, _>(&row.skipped)?;
-        values.bind::<Nullable<Binary>, _>(&row.fingerprint)?;
-        values.bind::<SmallInt, _>(&row.namespace)
-    }
-}
-
-/// Inserts events; answers which were new.
+/// Inserts events, and returns the ids of the new ones.
 fn insert(c: &mut AnyConnection, rows: &[&EventRow]) -> Result<HashSet<EventId>> {
-    fn column<'r, T>(rows: &[&'r EventRow], value: impl Fn(&'r EventRow) -> T) -> Vec<T> {
-        rows.iter().copied().map(value).collect()
-    }
-    match c {
-        AnyConnection::Postgres(_) if rows.is_empty() => Ok(HashSet::new()),
-        AnyConnection::Postgres(c) => {
-            let columns = (
-                column(rows, |r| r.id).into_sql::<Array<Id>>(),
-                column(rows, |r| r.key.as_deref()).into_sql::<Array<Nullable<Text>>>(),
-                column(rows, |r| r.name.as_str()).into_sql::<Array<Text>>(),
-                column(rows, |r| r.user_target.as_deref()).into_sql::<Array<Nullable<Text>>>(),
-                column(rows, |r| r.targets.as_deref()).into_sql::<Array<Nullable<Text>>>(),
-                column(rows, |r| r.payload.as_str()).into_sql::<Array<Text>>(),
-                column(rows, |r| r.occurred_at).into_sql::<Array<Nullable<Instant>>>(),
-                column(rows, |r| r.received_at).into_sql::<Array<Instant>>(),
-                column(rows, |r| r.source).into_sql::<Array<SmallInt>>(),
-                column(rows, |r| r.skipped.as_deref()).into_sql::<Array<Nullable<Text>>>(),
-                column(rows, |r| r.fingerprint.as_deref()).into_sql::<Array<Nullable<Binary>>>(),
-                column(rows, |r| r.namespace).into_sql::<Array<SmallInt>>(),
-            );
-            Ok(Bulk::of(InsertEvents, columns).load::<EventId>(c)?.into_iter().collect())
-        }
-        AnyConnection::Sqlite(c) => {
-            let mut new = HashSet::with_capacity(rows.len());
-            for row in rows {
-                if Insertion::of(InsertEvents, *row).execute(c)? > 0 {
-                    new.insert(row.id);
-                }
-            }
-            Ok(new)
-        }
-    }
+    Ok(InsertEvents::insert(c, rows)?.into_iter().collect())
 }
 
-/// By what an event is asked for.
+/// An id in a request, which is a sender's id or an event's id.
 #[derive(Debug, Clone)]
-pub struct Handle {
-    /// Its sender's id.
+pub struct EventRef {
+    /// The id as a sender's id.
     pub key: String,
-    /// Its own.
+    /// The id as an event's id, if it is a UUID.
     pub id: Option<EventId>,
 }
 
-/// The event with this id of its sender's, or with this id.
+/// Returns the event with this sender's id, or with this id.
 ///
 /// # Errors
-/// Those of the database.
-pub fn find(c: &mut AnyConnection, handle: &Handle) -> Result<Option<Event>> {
+/// Database errors.
+pub fn find(c: &mut AnyConnection, handle: &EventRef) -> Result<Option<Event>> {
     let by_key =
         event::table.filter(event::key.eq(&handle.key)).select(EventRow::as_select()).order(event::namespace);
     let mut row: Option<EventRow> = by_key.first(c).optional()?;
@@ -339,24 +280,24 @@ pub fn find(c: &mut AnyConnection, handle: &Handle) -> Result<Option<Event>> {
     row.map(Event::try_from).transpose()
 }
 
-/// Which events a list shows.
+/// The filter of the list.
 #[derive(Debug, Clone, Default)]
-pub struct Filter {
-    /// Of this type.
+pub struct EventListFilter {
+    /// Selects a type.
     pub name: Option<String>,
-    /// Taken at this time or later.
+    /// The earliest time of acceptance.
     pub from: Option<Timestamp>,
-    /// Taken at this time or earlier.
+    /// The latest time of acceptance.
     pub to: Option<Timestamp>,
-    /// Made before this one.
+    /// The last event of the previous page.
     pub before: Option<EventId>,
 }
 
-/// Up to `limit` events, the latest first.
+/// Returns up to `limit` events that match the filter, the newest first.
 ///
 /// # Errors
-/// Those of the database.
-pub fn list(c: &mut AnyConnection, filter: &Filter, limit: i64) -> Result<Vec<Event>> {
+/// Database errors.
+pub fn list(c: &mut AnyConnection, filter: &EventListFilter, limit: i64) -> Result<Vec<Event>> {
     let mut query =
         event::table.select(EventRow::as_select()).order(event::id.desc()).limit(limit).into_boxed();
     if let Some(name) = &filter.name {
@@ -411,11 +352,11 @@ impl From<PersonRow> for Person {
     }
 }
 
-/// The clients that are known by these names, each at the place of its names. Of several clients with one e-mail address it
-/// is the one that was made first; an id goes before an external id, that before an address.
+/// Returns the client for each set of names, in the same order. An id has precedence over an external id, and that over
+/// an address. Of several clients with the same e-mail address it returns the one that was created first.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn people(c: &mut AnyConnection, names: &[Names]) -> Result<Vec<Option<Person>>> {
     macro_rules! load {
         ($column:expr, $wanted:expr) => {{
@@ -432,7 +373,7 @@ pub fn people(c: &mut AnyConnection, names: &[Names]) -> Result<Vec<Option<Perso
             rows.into_iter().map(Person::from).collect::<Vec<Person>>()
         }};
     }
-    // one index for each name, looked into only for those whom the names before did not find
+    // each name has its own index, which is read only for clients that the previous names did not find
     let mut found: Vec<Option<Person>> = names.iter().map(|_| None).collect();
     macro_rules! find {
         ($column:expr, $name:ident, $of:expr) => {{

@@ -5,14 +5,15 @@ use std::time::Duration;
 
 use super::model::Source;
 use super::refused::{self, RefusedRow, line};
-use super::usecase::{Events, Wanted};
+use super::usecase::{Events, ParsedEvent};
 use crate::broker::Broker;
 use crate::broker::kafka::Kafka;
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::error::{Error, Result};
-use crate::lifecycle::{Shutdown, tidy};
+use crate::lifecycle::{Shutdown, run_periodically};
 use crate::metrics::Metrics;
+use crate::runtime::Runtime;
 
 /// The interval between looks for due records.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -22,7 +23,7 @@ const LONG_PAUSE: Duration = Duration::from_secs(60);
 const PART: i64 = 100;
 
 /// Parses a record as an event.
-pub type Read = fn(&RefusedRow) -> Wanted;
+pub type ParseRecord = fn(&RefusedRow) -> ParsedEvent;
 
 /// The task that retries refused records.
 pub struct Retrier {
@@ -30,7 +31,7 @@ pub struct Retrier {
     db: Db,
     clock: Clock,
     metrics: Metrics,
-    read: Read,
+    read: ParseRecord,
     /// `None` while no broker is configured; earlier records are retried all the same.
     most_tries: Option<u64>,
 }
@@ -39,8 +40,8 @@ impl Retrier {
     /// Creates the task. After `most_tries` a record becomes a dead letter.
     pub fn new(
         events: Arc<Events>,
-        (db, clock, metrics): (Db, Clock, Metrics),
-        read: Read,
+        Runtime { db, clock, metrics, .. }: Runtime,
+        read: ParseRecord,
         most_tries: Option<u64>,
     ) -> Self {
         Self { events, db, clock, metrics, read, most_tries }
@@ -58,7 +59,7 @@ impl Retrier {
                 }
             }
         };
-        tidy(shutdown, pause, look).await;
+        run_periodically(shutdown, pause, look).await;
     }
 
     /// Retries the due records; returns `true` if there may be more.

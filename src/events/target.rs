@@ -1,4 +1,4 @@
-//! Whom an event concerns, as its sender names them: a client, or addresses.
+//! The targets of an event, as its sender names them: a client, or addresses.
 
 use serde_json::Value;
 
@@ -8,23 +8,23 @@ use crate::db::types::ClientId;
 use crate::error::Complaints;
 use crate::kinds::ChannelKind;
 
-/// Characters of a reference.
+/// The longest reference, in characters.
 const LONGEST: usize = 254;
-/// What a target looks like.
-const FORM: &str = "must name a client (by its id, external_id, e-mail address or phone number), or be an object with \
-    some of client_id, external_id, email, phone_number, push_token, webhook_url and discord_url";
+/// The rule for targets.
+const FORM: &str = "must be a client's id, external_id, e-mail address or phone number, or an object with some of \
+    client_id, external_id, email, phone_number, push_token, webhook_url and discord_url";
 
-/// Whom a message is for.
+/// A target of messages.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Target {
-    /// A word that may be any of a client's names, or an address.
+    /// A text that may be any identifier of a client, or an address.
     reference: Option<String>,
     client_id: Option<ClientId>,
     external_id: Option<String>,
     addresses: Vec<(ChannelKind, String)>,
 }
 
-/// By what a client may be known.
+/// The identifiers by which a client can be found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Names {
     /// Its id.
@@ -33,17 +33,17 @@ pub struct Names {
     pub external_id: Option<String>,
     /// Its e-mail address.
     pub email: Option<String>,
-    /// E.164 digits.
+    /// Its phone number, as E.164 digits.
     pub phone_number: Option<i64>,
 }
 
 impl Target {
-    /// By one word.
+    /// Creates a target from one text.
     pub fn reference(text: &str) -> Self {
         Self { reference: Some(text.to_owned()), ..Self::default() }
     }
 
-    /// As it stands in an event; notes under `field` what is wrong with it.
+    /// Parses a target of an event, and adds its errors to `wrong` under `field`.
     pub fn read(field: &str, value: &Value, wrong: &mut Complaints) -> Self {
         match value {
             Value::String(text) => {
@@ -87,13 +87,13 @@ impl Target {
             "push_token" => ChannelKind::Push,
             "webhook_url" => ChannelKind::Webhook,
             "discord_url" => ChannelKind::Discord,
-            _ => return wrong.add(at, format!("is unknown here: the target {FORM}")),
+            _ => return wrong.add(at, format!("is not a field of a target, which {FORM}")),
         };
         let address = wrong.check(at, reach::parse(channel, text));
         self.addresses.extend(address.map(|address| (channel, address)));
     }
 
-    /// By what its client may be found.
+    /// Returns the identifiers by which its client can be found.
     pub fn names(&self) -> Names {
         let mut names =
             Names { id: self.client_id, external_id: self.external_id.clone(), ..Names::default() };
@@ -109,14 +109,14 @@ impl Target {
         names
     }
 
-    /// Where it is reached by itself, without a client. A word is taken for the address that it looks like; on `in_app` it
-    /// is a user's id.
+    /// Returns its own address on a channel, without a client. A text is used as an address if it is valid on the
+    /// channel; on `in_app` it is a user's id.
     pub fn address(&self, channel: ChannelKind) -> Option<String> {
         if let Some((_, address)) = self.addresses.iter().find(|(kind, _)| *kind == channel) {
             return Some(address.clone());
         }
         let own = match channel {
-            // any word could be a token
+            // any text could be a token
             ChannelKind::Push | ChannelKind::Request => None,
             ChannelKind::InApp => self.external_id.as_ref().or(self.reference.as_ref()),
             ChannelKind::Sms | ChannelKind::Email | ChannelKind::Webhook | ChannelKind::Discord => {
@@ -126,7 +126,7 @@ impl Target {
         own.and_then(|text| reach::parse(channel, text).ok())
     }
 
-    /// Takes over the addresses that a payload has at its top, for channels that it has none for.
+    /// Adds the top-level addresses of a payload for channels on which the target has no address.
     pub fn with_payload(mut self, payload: &serde_json::Map<String, Value>) -> Self {
         for (name, channel) in [
             ("email", ChannelKind::Email),
@@ -150,7 +150,7 @@ impl Target {
         self
     }
 
-    /// Whether it says anything.
+    /// Returns true if it has no identifier and no address.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
@@ -176,7 +176,7 @@ fn is_reference(text: &str) -> Result<(), String> {
     if is_good {
         Ok(())
     } else {
-        Err(format!("must be 1 to {LONGEST} characters, not only spaces, no control characters among them"))
+        Err(format!("must be 1 to {LONGEST} characters without control characters"))
     }
 }
 
@@ -241,7 +241,7 @@ mod tests {
             (json!(""), "user_target"),
             (json!("two\nlines"), "user_target"),
             (json!({}), "user_target"),
-            (json!({"email": "nobody"}), "user_target.email"),
+            (json!({"email": "not-an-address"}), "user_target.email"),
             (json!({"email": 1}), "user_target.email"),
             (json!({"client_id": "1"}), "user_target.client_id"),
             (json!({"name": "reno"}), "user_target.name"),

@@ -1,4 +1,4 @@
-//! What can be done with events.
+//! The use cases of events.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -6,22 +6,22 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::intake::{self, Intake, NewRows, Order, SourceRecords};
+use super::intake::{self, EventOrder, Intake, NewRows, SourceRecords};
 use super::model::{
     Accepted, Draft, Event, EventWithNotifications, Namespace, NewEvent, Plan, Skipped, Source,
 };
-use super::plan::{self, Asked, Facts, Known, Person, Place};
-use super::refused::{Record, Refusal, line};
-pub use super::repo::Filter;
-use super::repo::{self, EventRow, FOREIGN, Handed, Handle, Stored};
+use super::plan::{self, Facts, KnownPeople, MatchedStep, Person, StepPosition};
+use super::refused::{Refusal, SourceRecord, line};
+pub use super::repo::EventListFilter;
+use super::repo::{self, EventRef, EventRow, EventStoreResult, FOREIGN, IntakeResult};
 use super::target::Target;
 use crate::broker::{EventResult, Step};
 use crate::clock::Clock;
-use crate::db::gather::Room;
+use crate::db::group_commit::AdmissionLimit;
 use crate::db::types::{EventId, MessageId, Timestamp};
 use crate::db::{AnyConnection, Db};
 use crate::error::{Error, FieldError, Result};
-use crate::idempotency::{self, Answer, Claim, Key, Made, Verdict};
+use crate::idempotency::{self, Claim, ClaimResult, Created, IdempotencyKey, IdempotentResponse};
 use crate::kinds::ChannelKind;
 use crate::live::{Live, Waiter};
 use crate::metrics::Metrics;
@@ -30,23 +30,24 @@ use crate::notifications::model::{NewNotification, To};
 use crate::paging;
 use crate::routes::Routes;
 use crate::routes::model::Compiled;
+use crate::runtime::Runtime;
 use crate::templates::Templates;
 
 /// The most events of one batch.
 pub const LARGEST_BATCH: usize = 1000;
-/// Names of events that a complaint lists.
+/// The most names of events that an error lists.
 const MOST_NAMES: usize = 50;
 
-/// What the service grants.
+/// The limits and settings of events.
 #[derive(Debug, Clone, Copy)]
-pub struct Terms {
-    /// Whether an event that no route is for is taken all the same, and causes nothing.
+pub struct EventLimits {
+    /// True if an event without a route is accepted, and causes no messages.
     pub takes_unknown: bool,
-    /// Events that may wait for the database at once.
+    /// The number of events that may wait for the database at once.
     pub intake_limit: usize,
 }
 
-/// The events.
+/// The use cases of events.
 pub struct Events {
     db: Db,
     clock: Clock,
@@ -56,58 +57,58 @@ pub struct Events {
     routes: Routes,
     templates: Templates,
     intake: Intake,
-    room: Room,
-    terms: Terms,
+    room: AdmissionLimit,
+    terms: EventLimits,
 }
 
-/// One of a batch, as far as it could be read.
-pub type Wanted = std::result::Result<NewEvent, Vec<FieldError>>;
+/// An event of a batch after parsing, or its errors.
+pub type ParsedEvent = std::result::Result<NewEvent, Vec<FieldError>>;
 
-/// The number of messages that one of a batch would cause, and those that it would not.
+/// The number of messages that an event of a batch would cause, with the skipped ones, or its errors.
 pub type Rehearsed = std::result::Result<(usize, Vec<Skipped>), Vec<FieldError>>;
 
-/// What became of one of a batch.
-pub type Taken = std::result::Result<Accepted, Vec<FieldError>>;
+/// The result of accepting one event of a batch.
+pub type AcceptResult = std::result::Result<Accepted, Vec<FieldError>>;
 
-/// Makes the answer to a request with events, from the result of each.
-pub type Answering = dyn Fn(&[Taken]) -> Result<Answer> + Send + Sync;
+/// Makes the response to a request from the results of its events.
+pub type BuildBatchResponse = dyn Fn(&[AcceptResult]) -> Result<IdempotentResponse> + Send + Sync;
 
-/// The key that a request came with, and the answer that is kept under it.
+/// The idempotency key of a request, with the response to store under it.
 pub struct Keyed {
     /// The key.
-    pub key: Key,
-    /// The answer, by what became of each event.
-    pub answer: Arc<Answering>,
+    pub key: IdempotencyKey,
+    /// Makes the response from the results of the events.
+    pub answer: Arc<BuildBatchResponse>,
 }
 
 /// The result of a request with events.
-pub enum Outcome {
-    /// It was done, and this became of each event.
-    Taken(Vec<Taken>),
-    /// An equal request with its key was done before, and this was answered.
-    Before(Answer),
+pub enum AcceptOutcome {
+    /// The request was executed, with a result for each event.
+    Accepted(Vec<AcceptResult>),
+    /// An equal request with its key was executed before, with this response.
+    Before(IdempotentResponse),
 }
 
-impl Outcome {
-    /// Refuses a request whose only event is refused.
+impl AcceptOutcome {
+    /// Returns an error for a request whose only event is refused.
     fn refused_if_single(self) -> Result<Self> {
         match self {
-            Self::Taken(mut taken) => match taken.pop() {
+            Self::Accepted(mut taken) => match taken.pop() {
                 Some(Err(fields)) if taken.is_empty() => Err(Error::Invalid(fields)),
-                last => Ok(Self::Taken(taken.into_iter().chain(last).collect())),
+                last => Ok(Self::Accepted(taken.into_iter().chain(last).collect())),
             },
             before @ Self::Before(_) => Ok(before),
         }
     }
 
-    /// The event of a request with one event, and whether it was taken before.
+    /// Returns the event of a request with one event, and true if it was accepted before.
     fn event(&self) -> Result<(EventId, bool)> {
         #[derive(serde::Deserialize)]
         struct Kept {
             event_id: String,
         }
         match self {
-            Self::Taken(taken) => match taken.first() {
+            Self::Accepted(taken) => match taken.first() {
                 Some(Ok(accepted)) => Ok((accepted.id, accepted.is_known)),
                 _ => Err(without_result()),
             },
@@ -120,23 +121,23 @@ impl Outcome {
 }
 
 impl Events {
-    /// Over this database and this intake.
+    /// Creates the use cases over a database and an intake.
     pub fn new(
-        (db, clock, metrics, live): (Db, Clock, Metrics, Live),
+        Runtime { db, clock, metrics, live }: Runtime,
         (notifications, routes, templates): (Arc<Notifications>, Routes, Templates),
         intake: Intake,
-        terms: Terms,
+        terms: EventLimits,
     ) -> Self {
-        let room = Room::new(terms.intake_limit, "events");
+        let room = AdmissionLimit::new(terms.intake_limit, "events");
         Self { db, clock, metrics, live, notifications, routes, templates, intake, room, terms }
     }
 
-    /// For how long a caller waits for the end who does not say for how long.
+    /// Returns the time for which a request waits for final statuses if it does not set one.
     pub fn patience(&self) -> Duration {
         self.notifications.patience()
     }
 
-    /// What an event would cause, rendered, without taking it.
+    /// Renders the messages that an event would cause, without accepting it.
     ///
     /// # Errors
     /// [`Error::Invalid`] for an event that would be refused.
@@ -147,18 +148,18 @@ impl Events {
                 let known = repo::known(c, &[&key])?;
                 Ok(known.get(&(key, namespace)).map(|known| known.to(Some(&fingerprint))))
             });
-            if known.await? == Some(Stored::Foreign) {
+            if known.await? == Some(EventStoreResult::Foreign) {
                 return Err(Error::invalid("id", FOREIGN));
             }
         }
         self.plan(&Arc::new(event), (EventId::new(), self.clock.now())).await
     }
 
-    /// As [`Events::rehearse`], for each of these events by itself.
+    /// Does the same as [`Events::rehearse`] for each of the events separately.
     ///
     /// # Errors
-    /// Those of the database.
-    pub async fn rehearse_all(&self, wanted: Vec<Wanted>) -> Result<Vec<Rehearsed>> {
+    /// Database errors.
+    pub async fn rehearse_all(&self, wanted: Vec<ParsedEvent>) -> Result<Vec<Rehearsed>> {
         let mut plans = Vec::with_capacity(wanted.len());
         for event in wanted {
             let plan = match event {
@@ -182,7 +183,7 @@ impl Events {
             return Err(Error::invalid("event", unknown(&known)));
         }
         let (places, skipped) = self.asked(event, &routes, at).await?;
-        let asked: Vec<Asked<'_>> = places.iter().filter_map(|place| place.of(&routes)).collect();
+        let asked: Vec<MatchedStep<'_>> = places.iter().filter_map(|place| place.of(&routes)).collect();
         let targets = plan::targets(event, &asked)?;
         let templates = self.templates_of(&asked).await?;
         let people = self.people(&targets).await?;
@@ -191,10 +192,10 @@ impl Events {
         let unsubscribe_url = self.templates.unsubscribe_url().cloned();
         drop(asked);
         let plan = move || {
-            let asked: Vec<Asked<'_>> = places.iter().filter_map(|place| place.of(&routes)).collect();
+            let asked: Vec<MatchedStep<'_>> = places.iter().filter_map(|place| place.of(&routes)).collect();
             let admit = |channel: ChannelKind, address: &str| notifications.admits(channel, address);
             let unsubscribe_url = unsubscribe_url.as_ref();
-            let known = Known {
+            let known = KnownPeople {
                 targets: &targets,
                 people: &people,
                 templates: &templates,
@@ -208,13 +209,13 @@ impl Events {
         Ok(plan)
     }
 
-    /// Evaluates the conditions of the routes that are for an event.
+    /// Evaluates the conditions of the routes for an event.
     async fn asked(
         &self,
         event: &Arc<NewEvent>,
         routes: &Arc<Vec<Compiled>>,
         at: (EventId, Timestamp),
-    ) -> Result<(Vec<Place>, Vec<Skipped>)> {
+    ) -> Result<(Vec<StepPosition>, Vec<Skipped>)> {
         let has_condition =
             |(_, route): (usize, &Compiled)| route.steps.iter().any(|s| s.condition.is_some());
         if !plan::enabled(event, routes).any(has_condition) {
@@ -224,7 +225,7 @@ impl Events {
         self.templates.pool().run(move || plan::asked(&Facts::new(&event, at), &routes)).await
     }
 
-    async fn templates_of(&self, asked: &[Asked<'_>]) -> Result<plan::Texts> {
+    async fn templates_of(&self, asked: &[MatchedStep<'_>]) -> Result<plan::Texts> {
         let mut found = plan::Texts::new();
         for (_, step) in asked {
             let Some(name) = &step.delivery.template else { continue };
@@ -248,8 +249,8 @@ impl Events {
         Ok(people.collect())
     }
 
-    /// What is stored of an event and of the messages that it causes. One that is wrong is counted.
-    async fn rows_of(&self, event: Wanted, source: Source, is_awaited: bool) -> Result<NewRows> {
+    /// Returns the rows of an event and of its messages. An invalid event is counted.
+    async fn rows_of(&self, event: ParsedEvent, source: Source, is_awaited: bool) -> Result<NewRows> {
         let rows = match event {
             Ok(event) => self.make(event, source, is_awaited).await,
             Err(fields) => Err(Error::Invalid(fields)),
@@ -261,7 +262,7 @@ impl Events {
     }
 
     async fn make(&self, event: NewEvent, source: Source, is_awaited: bool) -> Result<NewRows> {
-        // the time first: a list from this time on goes by ids, and is to have the event
+        // the time before the id: a list of events since this time compares ids, and must include this event
         let (now, id) = (self.clock.now(), EventId::new());
         let event = Arc::new(event);
         let plan = self.plan(&event, (id, now)).await?;
@@ -289,67 +290,70 @@ impl Events {
         Ok(NewRows { event, rows })
     }
 
-    /// Hands events to the intake, if so many more can wait for the database. `refused` has what of the request is wrong, each
-    /// at its place.
+    /// Submits events to the intake, if the admission limit allows. `refused` has an entry for each event of the
+    /// request: the errors of a refused one.
     async fn store(
         &self,
         (events, refused): (Vec<NewRows>, Vec<Option<Vec<FieldError>>>),
         source: Source,
         keyed: Option<Keyed>,
-    ) -> Result<Outcome> {
+    ) -> Result<AcceptOutcome> {
         let room = self.room.take(events.len());
         let _room = room.inspect_err(|_| self.count(source, "busy", events.len()))?;
         let new: Vec<Accepted> = events.iter().map(NewRows::accepted).collect::<Result<_>>()?;
-        let taken = move |stored: &[Stored]| became(&refused, &new, stored);
-        let (claim, answer): (_, intake::Answering) = match keyed {
+        let taken = move |stored: &[EventStoreResult]| became(&refused, &new, stored);
+        let (claim, answer): (_, intake::BuildEventResponse) = match keyed {
             Some(Keyed { key, answer }) => {
                 let resource = events.first().map_or_else(uuid::Uuid::now_v7, |new| new.event.id.0);
-                let claimed = answer(&taken(&vec![Stored::New; events.len()])?)?;
+                let claimed = answer(&taken(&vec![EventStoreResult::New; events.len()])?)?;
                 let taken = taken.clone();
-                let answering = move |stored: &[Stored]| answer(&taken(stored)?);
+                let answering = move |stored: &[EventStoreResult]| answer(&taken(stored)?);
                 (Claim::of(Some(key), resource, &claimed), Arc::new(answering))
             }
-            None => {
-                (None, Arc::new(|_: &[Stored]| Err(Error::internal("events without a key have no answer"))))
-            }
+            None => (
+                None,
+                Arc::new(|_: &[EventStoreResult]| {
+                    Err(Error::internal("events without a key have no response"))
+                }),
+            ),
         };
-        let order = Order { events, claim, answer, source: None };
+        let order = EventOrder { events, claim, answer, source: None };
         let stored = match self.intake.store(Arc::new(order)).await? {
-            Handed::Each(stored) => stored,
-            Handed::Fenced => return Err(Error::internal("events without a position were fenced")),
-            Handed::Refused(Verdict::Answered(answer)) => {
+            IntakeResult::Each(stored) => stored,
+            IntakeResult::Fenced => return Err(Error::internal("events without a partition were fenced")),
+            IntakeResult::Refused(ClaimResult::Answered(answer)) => {
                 self.count(source, "known", 1);
-                return Ok(Outcome::Before(answer));
+                return Ok(AcceptOutcome::Before(answer));
             }
-            Handed::Refused(other) => {
+            IntakeResult::Refused(other) => {
                 self.count(source, "refused", 1);
                 return Err(idempotency::refusal(&other));
             }
         };
         self.count_stored(source, &stored);
-        taken(&stored).map(Outcome::Taken)
+        taken(&stored).map(AcceptOutcome::Accepted)
     }
 
-    fn count_stored(&self, source: Source, stored: &[Stored]) {
+    fn count_stored(&self, source: Source, stored: &[EventStoreResult]) {
         for stored in stored {
             let result = match stored {
-                Stored::New => "accepted",
-                Stored::Known(_) => "known",
-                Stored::Foreign => "refused",
+                EventStoreResult::New => "accepted",
+                EventStoreResult::Known(_) => "known",
+                EventStoreResult::Foreign => "refused",
             };
             self.count(source, result, 1);
         }
     }
 
-    /// Takes the records of a partition and moves its position, in one transaction. Refused records are kept and retried.
-    /// Returns one result for each record, or `None` if the stored position is not where the step begins: then nothing is
-    /// stored.
+    /// Accepts the records of a partition and moves its position, in one transaction. Refused records are stored and
+    /// retried. Returns one result for each record. Returns `None`, and stores nothing, if the stored position is not
+    /// where the step begins.
     ///
     /// # Errors
-    /// [`Error::Busy`], and those of the database: then nothing is stored.
+    /// [`Error::Busy`] and database errors, after which nothing is stored.
     pub async fn accept_records(
         &self,
-        records: Vec<(Wanted, Record)>,
+        records: Vec<(ParsedEvent, SourceRecord)>,
         step: Step,
     ) -> Result<Option<Vec<EventResult>>> {
         let mut results = Vec::with_capacity(records.len());
@@ -374,18 +378,20 @@ impl Events {
         let room = self.room.take(events.len());
         let _room = room.inspect_err(|_| self.count(Source::Broker, "busy", events.len()))?;
         let tries: Vec<u64> = source.records.iter().map(|record| record.most_tries).collect();
-        let answer: intake::Answering =
-            Arc::new(|_: &[Stored]| Err(Error::internal("events without a key have no answer")));
-        let order = Order { events, claim: None, answer, source: Some(source) };
+        let answer: intake::BuildEventResponse =
+            Arc::new(|_: &[EventStoreResult]| Err(Error::internal("events without a key have no response")));
+        let order = EventOrder { events, claim: None, answer, source: Some(source) };
         let stored = match self.intake.store(Arc::new(order)).await? {
-            Handed::Each(stored) => stored,
-            Handed::Fenced => return Ok(None),
-            Handed::Refused(_) => return Err(Error::internal("events without a key were refused for one")),
+            IntakeResult::Each(stored) => stored,
+            IntakeResult::Fenced => return Ok(None),
+            IntakeResult::Refused(_) => {
+                return Err(Error::internal("events without a key were refused because of a key"));
+            }
         };
         self.count_stored(Source::Broker, &stored);
         let made = results.iter_mut().filter(|result| **result == EventResult::Stored);
         for (result, (stored, most_tries)) in made.zip(stored.iter().zip(tries)) {
-            if *stored == Stored::Foreign {
+            if *stored == EventStoreResult::Foreign {
                 *result = result_of(most_tries <= 1);
             }
         }
@@ -397,18 +403,24 @@ impl Events {
         self.metrics.events.with_label_values(&[source.as_str(), result]).inc_by(events);
     }
 
-    /// Takes an event: it and its messages are on disk when this answers. One whose sender's id is known was taken before.
+    /// Accepts an event, and returns when it and its messages are on disk. An event with a known sender's id is not
+    /// stored again.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for one that cannot be taken, or whose id or key is another's; [`Error::Busy`], and those of the
-    /// database.
-    pub async fn accept(&self, event: NewEvent, source: Source, keyed: Option<Keyed>) -> Result<Outcome> {
+    /// [`Error::Invalid`] for an event that cannot be accepted, or whose id or key belongs to another one;
+    /// [`Error::Busy`], and database errors.
+    pub async fn accept(
+        &self,
+        event: NewEvent,
+        source: Source,
+        keyed: Option<Keyed>,
+    ) -> Result<AcceptOutcome> {
         let outcome = self.accept_all(vec![Ok(event)], source, keyed).await?;
         outcome.refused_if_single()
     }
 
-    /// Takes an event and waits for the ends of its messages, up to `patience` and until the service stops. Returns them,
-    /// and whether the event was taken before.
+    /// Accepts an event, and waits for the final statuses of its messages until `patience` has passed or the service
+    /// shuts down. Returns the event with its messages, and true if it was accepted before.
     ///
     /// # Errors
     /// As [`Events::accept`].
@@ -420,7 +432,7 @@ impl Events {
     ) -> Result<(EventWithNotifications, bool)> {
         let (mut waiters, outcome) = match self.rows_of(Ok(event), Source::Api, true).await {
             Ok(rows) => {
-                // registered before they can end
+                // registered before the messages can get their final status
                 let waiters = self.wait_for(rows.rows.iter().map(|(message, _)| message.id));
                 let stored = self.store((vec![rows], vec![None]), Source::Api, keyed).await?;
                 (waiters, stored.refused_if_single()?)
@@ -429,7 +441,7 @@ impl Events {
         };
         let (id, is_known) = outcome.event()?;
         if is_known {
-            // registered first, then looked at, lest one ends in between
+            // registered before the statuses are read, so that no final status in between is missed
             let known = self.notifications.of_event(id).await?;
             waiters = self.wait_for(known.iter().map(|notification| notification.id));
             let known = self.notifications.of_event(id).await?;
@@ -445,16 +457,16 @@ impl Events {
         messages.map(|id| (id, self.live.wait_for(id))).collect()
     }
 
-    /// Takes those of these events that can be taken; says of the others what is wrong.
+    /// Accepts the valid ones of these events. Returns the result for each.
     ///
     /// # Errors
-    /// [`Error::Busy`], and those of the database and of the key: then none was taken.
+    /// [`Error::Busy`], errors of the database and of the key, after which no event is accepted.
     pub async fn accept_all(
         &self,
-        wanted: Vec<Wanted>,
+        wanted: Vec<ParsedEvent>,
         source: Source,
         keyed: Option<Keyed>,
-    ) -> Result<Outcome> {
+    ) -> Result<AcceptOutcome> {
         let (mut refused, mut rows) = (Vec::with_capacity(wanted.len()), Vec::with_capacity(wanted.len()));
         for event in wanted {
             match self.rows_of(event, source, false).await {
@@ -469,7 +481,7 @@ impl Events {
         if !rows.is_empty() {
             return self.store((rows, refused), source, keyed).await;
         }
-        let taken = Outcome::Taken(became(&refused, &[], &[])?);
+        let taken = AcceptOutcome::Accepted(became(&refused, &[], &[])?);
         match keyed {
             Some(keyed) => match self.taken_before(Error::Invalid(Vec::new()), Some(keyed)).await {
                 Err(Error::Invalid(fields)) if fields.is_empty() => Ok(taken),
@@ -479,35 +491,35 @@ impl Events {
         }
     }
 
-    /// Returns the answer to an equal request that was taken before, for one that is refused now; else the refusal.
-    async fn taken_before(&self, refused: Error, keyed: Option<Keyed>) -> Result<Outcome> {
+    /// Returns the stored response of an earlier equal request, or `refused` if there was none.
+    async fn taken_before(&self, refused: Error, keyed: Option<Keyed>) -> Result<AcceptOutcome> {
         let (key, now) = (keyed.map(|keyed| keyed.key), self.clock.now());
         match idempotency::made_before::<()>(&self.db, key, refused, now).await? {
-            Made::Before(answer) => Ok(Outcome::Before(answer)),
-            Made::New((), _) => Err(without_result()),
+            Created::Before(answer) => Ok(AcceptOutcome::Before(answer)),
+            Created::New((), _) => Err(without_result()),
         }
     }
 
-    /// The event of this id, its sender's or its own, with its messages.
+    /// Returns the event with this id, a sender's id or an event's id, with its messages.
     ///
     /// # Errors
     /// [`Error::NotFound`].
     pub async fn get(&self, id: String) -> Result<EventWithNotifications> {
-        let handle = Handle { id: id.parse().ok(), key: id.clone() };
+        let handle = EventRef { id: id.parse().ok(), key: id.clone() };
         let found = self.db.read(move |c| repo::find(c, &handle)).await?;
         let event = found.ok_or_else(|| Error::not_found("event", id))?;
         let notifications = self.notifications.of_event(event.event_id).await?;
         Ok(EventWithNotifications { event, notifications })
     }
 
-    /// Events that `filter` lets through, the latest first.
+    /// Returns the events that match the filter, the newest first, and the cursor of the next page.
     ///
     /// # Errors
-    /// Those of the database.
-    pub async fn list(&self, filter: Filter, limit: i64) -> Result<(Vec<Event>, Option<EventId>)> {
+    /// Database errors.
+    pub async fn list(&self, filter: EventListFilter, limit: i64) -> Result<(Vec<Event>, Option<EventId>)> {
         let read = move |c: &mut AnyConnection| {
             let part = |before: Option<&EventId>, count| {
-                let filter = Filter { before: before.copied(), ..filter.clone() };
+                let filter = EventListFilter { before: before.copied(), ..filter.clone() };
                 repo::list(c, &filter, count)
             };
             paging::page_of(limit, filter.before, part, |event| event.event_id)
@@ -521,34 +533,38 @@ fn result_of(is_dead: bool) -> EventResult {
     if is_dead { EventResult::DeadLettered } else { EventResult::RetryScheduled }
 }
 
-/// Returns the result of each event of a request: those that are not refused were stored, in their order.
-fn became(refused: &[Option<Vec<FieldError>>], new: &[Accepted], stored: &[Stored]) -> Result<Vec<Taken>> {
+/// Returns the result for each event of a request: the errors of a refused one, else the next result in `stored`.
+fn became(
+    refused: &[Option<Vec<FieldError>>],
+    new: &[Accepted],
+    stored: &[EventStoreResult],
+) -> Result<Vec<AcceptResult>> {
     let mut stored = new.iter().zip(stored);
     let became = |refused: &Option<Vec<FieldError>>| match refused {
         Some(fields) => Ok(Err(fields.clone())),
         None => Ok(match stored.next().ok_or_else(without_result)? {
-            (new, Stored::New) => Ok(new.clone()),
-            (_, Stored::Known(before)) => Ok(before.clone()),
-            (_, Stored::Foreign) => Err(vec![FieldError::new("id", FOREIGN)]),
+            (new, EventStoreResult::New) => Ok(new.clone()),
+            (_, EventStoreResult::Known(before)) => Ok(before.clone()),
+            (_, EventStoreResult::Foreign) => Err(vec![FieldError::new("id", FOREIGN)]),
         }),
     };
     refused.iter().map(became).collect()
 }
 
 fn without_result() -> Error {
-    Error::internal("an event was stored without a result")
+    Error::internal("a stored event has no result")
 }
 
 fn unknown(known: &[&str]) -> String {
     if known.is_empty() {
-        return "is unknown: there are no routes yet; make one at /api/v1/routes".into();
+        return "is unknown: there are no routes yet; create one at /api/v1/routes".into();
     }
     let named: Vec<&str> = known.iter().take(MOST_NAMES).copied().collect();
     let more = if known.len() > MOST_NAMES { " and more" } else { "" };
-    format!("is unknown: there are routes for {}{more}", named.join(", "))
+    format!("is unknown; there are routes for {}{more}", named.join(", "))
 }
 
-/// A message as it is stored.
+/// Converts a planned message into a new notification.
 fn notification(draft: Draft, event: EventId) -> NewNotification {
     let to = match draft.client_id {
         Some(client) => To::Reached { client, address: draft.recipient },

@@ -1,4 +1,4 @@
-//! Who may call: with an API key configured, every path but the probes wants it.
+//! Authentication: with a configured API key, every path except the probes requires it.
 
 use std::sync::Arc;
 
@@ -15,20 +15,20 @@ use super::problem::Problem;
 use super::wrong_keys::WrongKeys;
 use crate::lifecycle::Shutdown;
 
-/// Paths that probes and scrapers ask without a key, and what browsers load into pages that have none.
+/// Paths without a key: those of probes and scrapers, and the script that users' pages load.
 const OPEN_PATHS: &[&str] = &["/health", "/ready", "/metrics", "/inbox.js"];
-/// What is behind this looks for itself whom it lets in: beside the key it takes tokens of users.
+/// The prefix of the inbox, which checks access itself: it accepts the key and the tokens of users.
 pub(super) const INBOXES: &str = "/api/v1/inbox/";
 
-/// What is behind this is for a mail's recipient: its path bears a token.
+/// The prefix of unsubscribe links, which contain a token.
 pub(super) const UNSUBSCRIBE: &str = "/unsubscribe/";
 
-/// The key that requests must bear, if any.
+/// The key that requests must have, if one is configured.
 #[derive(Debug, Clone, Default)]
 pub struct Access(Option<Arc<SecretString>>);
 
 impl Access {
-    /// With this key, or open to everyone who reaches the address.
+    /// Requires this key. Without a key, every request is allowed.
     pub fn new(key: Option<SecretString>) -> Self {
         Self(key.map(Arc::new))
     }
@@ -40,22 +40,22 @@ impl Access {
         is_open || self.grants_all(request.headers())
     }
 
-    /// Whether a request with these headers may do everything: it bears the key, or none is wanted.
+    /// Returns true if a request with these headers may do everything: it has the key, or no key is configured.
     pub fn grants_all(&self, headers: &HeaderMap) -> bool {
         let Some(key) = &self.0 else { return true };
         let token = bearer(headers).unwrap_or_default();
-        // compared in constant time: how long it takes tells nothing of how much was right
+        // in constant time, so that the duration reveals nothing about the key
         token.as_bytes().ct_eq(key.expose_secret().as_bytes()).into()
     }
 }
 
-/// What a request bears as `Authorization: Bearer`.
+/// Returns the token of the header `Authorization: Bearer`.
 pub fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(header::AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
 }
 
-/// The answer to a request that bears nothing that lets it in.
+/// Returns 401 for a request without a valid key.
 pub fn unauthorized(title: &'static str, what_to_do: &str) -> HttpResponse {
     let problem = Problem::new(StatusCode::UNAUTHORIZED, "/problems/unauthorized", title, what_to_do);
     let mut response = problem.response();
@@ -63,7 +63,8 @@ pub fn unauthorized(title: &'static str, what_to_do: &str) -> HttpResponse {
     response
 }
 
-/// The answer to a request that nothing lets in, once it may be given: whoever sends wrong keys waits for it.
+/// Returns 401 for a request without a valid key. A wrong key is answered only after a delay, and with 429 if the delay
+/// would be too long.
 pub async fn refused(request: &HttpRequest, title: &'static str, what_to_do: &str) -> HttpResponse {
     let is_wrong = bearer(request.headers()).is_some_and(|key| !key.is_empty());
     let wrong_keys = request.app_data::<web::Data<WrongKeys>>().filter(|_| is_wrong);
@@ -78,7 +79,7 @@ pub async fn refused(request: &HttpRequest, title: &'static str, what_to_do: &st
         };
         tokio::select! {
             may_be_given = wrong_keys.wait(peer) => may_be_given,
-            // nothing waits when the service stops
+            // no delay while the service stops
             () = stopping => true,
         }
     };
@@ -89,17 +90,17 @@ pub async fn refused(request: &HttpRequest, title: &'static str, what_to_do: &st
         StatusCode::TOO_MANY_REQUESTS,
         "/problems/too-many-wrong-keys",
         "Too many wrong keys",
-        "too many requests with wrong keys came from this address; stop them, and try again in a minute",
+        "this address sent too many wrong keys; retry after 60 s",
     );
     let mut response = problem.response();
     response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("60"));
     response
 }
 
-/// The middleware; wrap it with `actix_web::middleware::from_fn`.
+/// The middleware that checks the key; wrap it with `actix_web::middleware::from_fn`.
 ///
 /// # Errors
-/// Those of the service behind it.
+/// Errors of the wrapped service.
 pub async fn check<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
@@ -108,7 +109,7 @@ pub async fn check<B: MessageBody + 'static>(
     if allowed {
         return Ok(next.call(request).await?.map_into_left_body());
     }
-    let what_to_do = "send Authorization: Bearer <the key that API_KEY or API_KEY_FILE holds>";
-    let response = refused(request.request(), "An API key is needed", what_to_do).await;
+    let what_to_do = "send Authorization: Bearer <the key of API_KEY or API_KEY_FILE>";
+    let response = refused(request.request(), "Unauthorized", what_to_do).await;
     Ok(request.into_response(response).map_into_right_body())
 }

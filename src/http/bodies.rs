@@ -1,4 +1,4 @@
-//! The bodies of requests: each with a deadline and a least rate, all together with a bound on their memory.
+//! Reading request bodies: each has a deadline and a minimum rate, and all together have a memory limit.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,21 +11,21 @@ use tokio::time::{Instant, timeout};
 
 use crate::error::{Error, Result};
 
-/// For all of a body that is kept in memory.
+/// The time limit of a body that is kept in memory.
 const DEADLINE: Duration = Duration::from_secs(120);
-/// In this time a sender sends at least [`LEAST`].
+/// The time in which a sender must send at least [`LEAST`] bytes.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Bytes that a sender sends in [`PATIENCE`], unless the body ends.
+/// The least number of bytes in [`PATIENCE`], unless the body ends.
 const LEAST: usize = 10 * 1024;
-/// Bytes of each body that need no room of the common memory, so that large bodies do not keep small ones out.
+/// Bytes of each body that do not count against the common memory, so that large bodies do not block small ones.
 const FREE: usize = 16 * 1024;
-/// A body is received in pieces of so many bytes. In one place from the beginning it would take memory that the allocator
-/// keeps when it is refused; in one that grows, more than it has bytes.
+/// The size of the pieces in which a body is received. A buffer of the announced size would use memory that the
+/// allocator keeps even if the body is refused, and a growing buffer would use more memory than the body has bytes.
 const PIECE: usize = 64 * 1024;
 /// The unit in which memory is counted.
 const UNIT: usize = 1024;
 
-/// The memory of all bodies that are being received or answered; cloning it is cheap.
+/// The memory of the bodies of all requests in progress; cloning it is cheap.
 #[derive(Debug, Clone)]
 pub struct BodyMemory {
     free: Arc<Semaphore>,
@@ -33,12 +33,12 @@ pub struct BodyMemory {
 }
 
 impl BodyMemory {
-    /// So many bytes for all bodies together.
+    /// Limits all bodies together to `bytes`.
     pub fn new(bytes: usize) -> Self {
         Self { free: Arc::new(Semaphore::new(bytes / UNIT)), bytes }
     }
 
-    /// Enlarges the room of a body to so many bytes.
+    /// Increases the reservation of a body to `length` bytes.
     fn grow(&self, room: &mut Option<OwnedSemaphorePermit>, length: usize) -> Result<()> {
         let held = room.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
         let needed = length.saturating_sub(FREE).div_ceil(UNIT);
@@ -46,7 +46,7 @@ impl BodyMemory {
         let missing = u32::try_from(missing).unwrap_or(u32::MAX);
         let more = Arc::clone(&self.free).try_acquire_many_owned(missing).map_err(|_| {
             Error::Busy(format!(
-                "the bodies of other requests take up {} MiB, and nothing of this one was done; repeat it in a moment",
+                "the bodies of other requests use all {} MiB of body memory, and nothing was changed; retry after 1 s",
                 self.bytes / (1024 * 1024)
             ))
         })?;
@@ -58,14 +58,14 @@ impl BodyMemory {
     }
 }
 
-/// Room that a body takes up, kept with its request until that is answered.
-struct Room(#[expect(dead_code, reason = "held, not used")] Option<OwnedSemaphorePermit>);
+/// The reserved memory of a body, kept with its request until the response is complete.
+struct MemoryPermit(#[expect(dead_code, reason = "held, not used")] Option<OwnedSemaphorePermit>);
 
-/// Reads the bytes of a body, at most `most` of them.
+/// Reads a body of at most `most` bytes.
 ///
 /// # Errors
-/// [`Error::TooLarge`], [`Error::TooSlow`], [`Error::Busy`] when the bodies of other requests take up all memory, and
-/// [`Error::Malformed`] for a body that does not come whole.
+/// [`Error::TooLarge`], [`Error::TooSlow`], [`Error::Busy`] if the bodies of other requests use all memory, and
+/// [`Error::Malformed`] for an incomplete body.
 pub async fn read(request: HttpRequest, mut payload: web::Payload, most: usize) -> Result<web::BytesMut> {
     let memory = request.app_data::<web::Data<BodyMemory>>().cloned();
     let mut body = Pieces::new(announced(&request).unwrap_or_default());
@@ -76,14 +76,14 @@ pub async fn read(request: HttpRequest, mut payload: web::Payload, most: usize) 
             return Err(Error::TooLarge(format!("the body is larger than {most} bytes")));
         }
         if began.elapsed() > DEADLINE {
-            return Err(Error::TooSlow(format!("the body did not come within {} s", DEADLINE.as_secs())));
+            return Err(Error::TooSlow(format!("the body did not arrive within {} s", DEADLINE.as_secs())));
         }
         if let Some(memory) = &memory {
             memory.grow(&mut room, length)?;
         }
         body.extend(&chunk);
     }
-    request.extensions_mut().insert(Room(room));
+    request.extensions_mut().insert(MemoryPermit(room));
     Ok(body.whole())
 }
 
@@ -112,7 +112,7 @@ impl Pieces {
         }
     }
 
-    /// In one place; each piece goes when it is copied.
+    /// Joins the pieces; each is freed once it is copied.
     fn whole(self) -> web::BytesMut {
         if self.full.is_empty() {
             return self.last;
@@ -129,14 +129,14 @@ fn announced(request: &HttpRequest) -> Option<usize> {
     request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
 
-/// The least rate of a sender, over the time that is spent waiting for it.
+/// Enforces the minimum rate of a sender, over the time spent waiting for it.
 pub struct Pace {
     waited: Duration,
     received: usize,
 }
 
 impl Pace {
-    /// A sender that begins now.
+    /// Starts the measurement.
     pub fn new() -> Self {
         Self { waited: Duration::ZERO, received: 0 }
     }
@@ -144,7 +144,7 @@ impl Pace {
     /// Returns the next piece of a body; none at its end.
     ///
     /// # Errors
-    /// [`Error::TooSlow`], and [`Error::Malformed`] for a body that breaks off.
+    /// [`Error::TooSlow`], and [`Error::Malformed`] for an incomplete body.
     pub async fn next(&mut self, payload: &mut web::Payload) -> Result<Option<web::Bytes>> {
         loop {
             let began = Instant::now();
@@ -162,7 +162,7 @@ impl Pace {
             if self.waited >= PATIENCE {
                 if self.received < LEAST {
                     return Err(Error::TooSlow(format!(
-                        "the body came too slowly: fewer than {LEAST} bytes in {} s",
+                        "the body arrived too slowly: fewer than {LEAST} bytes in {} s",
                         PATIENCE.as_secs()
                     )));
                 }

@@ -1,13 +1,13 @@
-//! Guards a service on the operator's machine against the web pages that the operator visits.
+//! Protects a service on the operator's machine against the web pages that the operator visits.
 //!
-//! A page can make the browser ask any address, loopback too. Two things tell such requests from others:
+//! A page can make the browser send requests to any address, including loopback. Two things identify such requests:
 //!
-//! - **`Host`** names the site that the browser believes it talks to. A page whose name was made to lead here (DNS
-//!   rebinding) brings its own name, so only known names are served.
-//! - **`Sec-Fetch-Site`** and **`Origin`** say which site a request comes from (W3C Fetch Metadata; the Fetch standard,
-//!   3.2). A request that may change something is served only if that is this site, or no site at all.
+//! - **`Host`** has the name of the site that the browser believes it talks to. A page whose name resolves to this
+//!   service (DNS rebinding) sends its own name, so only known names are served.
+//! - **`Sec-Fetch-Site`** and **`Origin`** have the site that a request comes from (W3C Fetch Metadata; the Fetch
+//!   standard, 3.2). A request that may change something is served only if it comes from this site or from no site.
 //!
-//! Every answer tells browsers to run, frame and guess nothing.
+//! Every response forbids browsers to run scripts, to frame it and to guess its type.
 
 use std::collections::HashSet;
 use std::net::IpAddr;
@@ -23,12 +23,12 @@ use super::access::{INBOXES, UNSUBSCRIBE};
 use super::openapi::DOCS;
 use super::problem::Problem;
 
-/// Where a request comes from, as browsers say it.
+/// The header in which browsers send the origin of a request.
 static FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
-/// The policy of answers that are neither a page nor a part of one.
+/// The policy of responses that are neither a page nor a part of one.
 const NO_PAGE: HeaderValue = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
-/// Swagger UI: its own scripts, and styles in its elements.
+/// The policy of Swagger UI: its own scripts, and inline styles.
 const SWAGGER: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self'; \
      base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
@@ -37,17 +37,17 @@ const SWAGGER: HeaderValue = HeaderValue::from_static(
 /// The names of this service, and the other sites whose pages may call it.
 #[derive(Debug, Clone, Default)]
 pub struct Sites {
-    /// Names that `Host` may have besides loopback's; none: it is not looked at.
+    /// Names that `Host` may have besides loopback's; none: `Host` is not checked.
     hosts: Option<HashSet<String>>,
-    /// `https://mail.example.com`, by which others reach this service.
+    /// The public origin of this service, such as `https://mail.example.com`.
     public: Option<String>,
-    /// Origins whose pages may show inboxes.
+    /// Origins of the pages that may show inboxes.
     inboxes: HashSet<String>,
 }
 
 impl Sites {
-    /// Serves loopback's names, the public URL's and these hosts. On an address that is not loopback's `Host` is looked at
-    /// only when hosts are given: there every request needs a key, which no other site's page has.
+    /// Serves the names of loopback, of the public URL and these hosts. On an address other than loopback, `Host` is
+    /// checked only if hosts are given: every request needs a key there, which pages of other sites do not have.
     pub fn new(
         is_loopback: bool,
         (hosts, public_url): (&[String], Option<&str>),
@@ -64,20 +64,20 @@ impl Sites {
         }
     }
 
-    /// Returns whether a request for this authority (`host[:port]`) is for this service.
+    /// Returns true if this authority (`host[:port]`) names this service.
     fn serves(&self, authority: &str) -> bool {
         let Some(known) = &self.hosts else { return true };
         host_of(authority).is_some_and(|host| is_loopback(&host) || known.contains(&host))
     }
 
-    /// Returns whether a page of this origin belongs to the service that is asked for as `authority`.
+    /// Returns true if a page of this origin belongs to the service that the request names as `authority`.
     fn is_own(&self, origin: &str, authority: &str) -> bool {
         let own = origin.strip_prefix("http://").or_else(|| origin.strip_prefix("https://"));
         own.is_some_and(|own| own.eq_ignore_ascii_case(authority)) || self.public.as_deref() == Some(origin)
     }
 }
 
-/// The host of an authority, in lower case and without brackets; none for what is no authority.
+/// Returns the host of an authority, in lower case and without brackets; none if the text is not an authority.
 fn host_of(authority: &str) -> Option<String> {
     let (host, port) = match authority.strip_prefix('[') {
         Some(rest) => rest.split_once(']').map(|(host, rest)| (host, rest.strip_prefix(':')))?,
@@ -94,7 +94,7 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse().is_ok_and(|address: IpAddr| address.is_loopback())
 }
 
-/// The only value of a header; an error for several, or for one that is no text.
+/// Returns the only value of a header; an error for several values, or for a value that is not text.
 fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>, ()> {
     let mut values = headers.get_all(name);
     match (values.next(), values.next()) {
@@ -104,14 +104,14 @@ fn only<'h>(headers: &'h HeaderMap, name: &HeaderName) -> Result<Option<&'h str>
     }
 }
 
-/// Returns the problem of a request that is refused.
+/// Returns the problem of a refused request; none if the request is accepted.
 fn refusal(request: &ServiceRequest, sites: &Sites) -> Option<Problem> {
     let headers = request.headers();
     let host = only(headers, &header::HOST);
     let in_uri = request.uri().authority().map(|authority| authority.as_str());
     let is_served = match (host, in_uri) {
         (Err(()), _) => false,
-        // RFC 9112, 3.2: a program of old, and no browser, sends none
+        // RFC 9112, 3.2: only HTTP/1.0 clients omit it, and no browser does
         (Ok(None), None) => request.version() < actix_web::http::Version::HTTP_11,
         (Ok(host), in_uri) => [host, in_uri].into_iter().flatten().all(|authority| sites.serves(authority)),
     };
@@ -120,24 +120,24 @@ fn refusal(request: &ServiceRequest, sites: &Sites) -> Option<Problem> {
             StatusCode::MISDIRECTED_REQUEST,
             "/problems/misdirected-request",
             "Misdirected request",
-            "this service is not known by the name in `Host`; use 127.0.0.1 or localhost, or add the name to ALLOWED_HOSTS",
+            "unknown host name in `Host`; use 127.0.0.1 or localhost, or add the name to ALLOWED_HOSTS",
         ));
     }
     let authority = host.ok().flatten().or(in_uri).unwrap_or_default();
-    if is_foreign(request, authority, sites) {
+    if is_cross_site(request, authority, sites) {
         return Some(Problem::new(
             StatusCode::FORBIDDEN,
             "/problems/cross-site-request",
             "Cross-site request",
-            "a page of another site may not change anything here: call this service from its own pages or from a program",
+            "pages of other sites may not change anything; call this service from its own pages or from a program",
         ));
     }
     None
 }
 
-/// Returns whether a request that may change something comes from a page of another site.
-fn is_foreign(request: &ServiceRequest, authority: &str, sites: &Sites) -> bool {
-    // links in mails are posted to by whatever shows the mail, and their tokens say all
+/// Returns true if a request that may change something comes from a page of another site.
+fn is_cross_site(request: &ServiceRequest, authority: &str, sites: &Sites) -> bool {
+    // any mail program may post to the links in mails, and their tokens are the permission
     if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS)
         || request.path().starts_with(UNSUBSCRIBE)
     {
@@ -155,10 +155,10 @@ fn is_foreign(request: &ServiceRequest, authority: &str, sites: &Sites) -> bool 
     is_other_origin || site.is_some_and(|site| !matches!(site, "same-origin" | "none"))
 }
 
-/// The middleware.
+/// The middleware that refuses requests of foreign pages and secures all responses.
 ///
 /// # Errors
-/// Those of the service behind it.
+/// Errors of the wrapped service.
 pub async fn guard<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
@@ -173,7 +173,7 @@ pub async fn guard<B: MessageBody + 'static>(
     Ok(response)
 }
 
-/// Adds what tells browsers to run, frame and guess nothing, where a handler says nothing of its own.
+/// Adds the security headers that a handler has not set itself.
 pub(super) fn secure(headers: &mut HeaderMap, is_swagger: bool) {
     for (name, value) in [
         (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),

@@ -1,4 +1,4 @@
-//! `/api/v1/channels`: where each channel goes, how much it may send, and how its provider is.
+//! `/api/v1/channels`: the destination and limits of each channel, and the state of its provider.
 
 use std::time::Duration;
 
@@ -6,47 +6,48 @@ use actix_web::{HttpResponse, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::routing::{get, others};
+use super::operations::{Operations, operations};
 use crate::error::Result;
 use crate::kinds::{ChannelKind, ProviderState};
 
-/// How a channel's messages go out.
+/// The way in which a channel's messages are sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
-pub enum Via {
-    /// Nowhere: its settings are missing.
+#[schema(as = Via)]
+pub enum ChannelRoute {
+    /// Not at all: the channel's settings are missing.
     Nothing,
-    /// To the sandbox, to be tried out.
+    /// To the sandbox, for tests.
     Sandbox,
     /// Through a gateway.
     Gateway,
-    /// By its own protocol.
+    /// Directly, by the channel's own protocol.
     Direct,
 }
 
-/// Whether a channel can be used, and how its provider is.
+/// The state of a channel and of its provider.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ChannelState {
-    /// Nothing can be sent over it.
+    /// The channel cannot be used: its settings are missing.
     Unconfigured,
-    /// It can be used; how its provider is knows only a node that sends.
+    /// The channel can be used. This node does not send, so it does not know the state of the provider.
     Configured,
-    /// It can be used, and nothing is wrong with its provider.
+    /// The channel can be used, and its provider works.
     Healthy,
-    /// Its provider asked for patience: nothing is sent for a while.
+    /// The provider is throttling: nothing is sent until it accepts messages again.
     Limited,
-    /// Its provider fails all the time: it is probed by one message at a time.
+    /// The circuit breaker is open because the provider keeps failing: one message at a time probes it.
     Open,
 }
 
-/// When messages are tried again that say nothing of it: the milliseconds before each further attempt.
+/// The default delays before each retry, in milliseconds, for messages without retry settings of their own.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct RetryDelays {
-    /// Of mailings.
+    /// For mailings.
     #[schema(example = json!([1000, 2000, 4000]))]
     pub mailings_ms: Vec<u64>,
-    /// Of notifications.
+    /// For notifications.
     #[schema(example = json!([5000, 30000, 120000]))]
     pub notifications_ms: Vec<u64>,
 }
@@ -55,44 +56,44 @@ pub struct RetryDelays {
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = Channel)]
 pub struct ChannelView {
-    /// Which channel.
+    /// The channel.
     pub channel: ChannelKind,
-    /// Whether it can be used, and how its provider is, as this node knows it.
+    /// The state of the channel and of its provider, as this node knows it.
     pub state: ChannelState,
-    /// In how many seconds something is sent again, while it is limited or open.
+    /// Seconds until the next attempt, while the channel is limited or open.
     #[schema(minimum = 0)]
     pub rests_for_seconds: Option<f64>,
-    /// How its messages go out.
-    pub via: Via,
-    /// What to set, when it is unconfigured.
+    /// The way in which its messages are sent.
+    pub via: ChannelRoute,
+    /// The settings that an unconfigured channel needs.
     pub missing: Option<String>,
-    /// Messages a second, of all nodes together; null for no limit.
+    /// The rate limit in messages per second, over all nodes; null without a limit.
     pub rate_per_second: Option<f64>,
-    /// Requests in flight at once on a node.
+    /// The limit of concurrent requests on a node.
     pub concurrency: usize,
-    /// How long one request may take.
+    /// The timeout of one request.
     pub timeout_ms: u64,
-    /// Failures in a row after which its provider is left alone for a while; 0 for never.
+    /// The number of consecutive failures that open the circuit breaker; 0: it never opens.
     pub breaker_failures: u32,
-    /// When messages are tried again.
+    /// The default delays before retries.
     pub retry_delays: RetryDelays,
 }
 
 /// All channels.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct ChannelList {
-    /// In the order in which they are always named.
+    /// The channels, always in the same order.
     pub items: Vec<ChannelView>,
 }
 
-/// How the provider of a channel is, and how long it rests; none on a node that does not send.
+/// Returns the state of a channel's provider and the time until the next attempt; none on a node that does not send.
 pub type ProviderStates = Box<dyn Fn(ChannelKind) -> Option<(ProviderState, Duration)> + Send + Sync>;
 
-/// The channels as they are configured, and what tells how they are.
+/// The configured channels, and the source of their providers' states.
 pub struct Channels {
-    /// With the state that the configuration tells.
+    /// The channels, each with the state that follows from the configuration.
     pub configured: Vec<ChannelView>,
-    /// Asked for each request.
+    /// Called for each request.
     pub states: ProviderStates,
 }
 
@@ -115,18 +116,18 @@ impl Channels {
     }
 }
 
-/// Where messages go
+/// List the channels
 ///
-/// Each channel with its limits, and how its provider is, as the node that answers knows it.
+/// Returns each channel with its limits and the state of its provider, as the node that serves the request knows it.
 #[utoipa::path(get, path = "/api/v1/channels", operation_id = "list_channels", tag = "channels",
     responses((status = 200, description = "All channels", body = ChannelList)))]
 pub async fn list_channels(channels: web::Data<Channels>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(channels.now()))
 }
 
-/// The routes of this module, under `/api/v1`.
-pub fn routes(cfg: &mut web::ServiceConfig) {
-    cfg.service(
-        web::resource("/channels").route(get().to(list_channels)).default_service(others("GET, HEAD")),
-    );
+/// Returns the operations, each with its scope.
+pub fn operations() -> Operations {
+    operations![
+        list_channels: MetricsRead,
+    ]
 }

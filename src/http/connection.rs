@@ -1,8 +1,8 @@
-//! The server's connections: bounded in number, and closed when their peers are too slow.
+//! The server's connections: limited in number, and closed when their peers are too slow.
 //!
-//! A connection is one descriptor. It is idle while no request is answered on it; when there are as many connections as
-//! may be, the one that has been idle longest makes room for a new one. A peer that takes less than
-//! [`LEAST_READ`] bytes in [`PATIENCE`] of an answer that waits for it is cut off.
+//! A connection uses one descriptor. It is idle while no request is in progress on it. At the limit, the connection
+//! that has been idle longest is closed for a new one. A peer that reads less than [`LEAST_READ`] bytes of a pending
+//! response in [`PATIENCE`] is disconnected.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -29,34 +29,34 @@ use tokio::time::{Sleep, sleep};
 use super::browser;
 use crate::error::Error;
 
-/// In this time a peer takes at least [`LEAST_READ`] of what waits for it.
+/// The time in which a peer must read at least [`LEAST_READ`] bytes of a pending response.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// Bytes that a peer takes in [`PATIENCE`].
+/// The least number of bytes that a peer reads in [`PATIENCE`].
 const LEAST_READ: usize = 10 * 1024;
-/// Answers of at most so many bytes need no room of the common memory; in such units it is counted.
+/// The size up to which responses do not count against the common memory, and the unit in which that is counted.
 const SMALL: usize = 64 * 1024;
-/// Bytes of an answer that are handed to the server at once.
+/// Bytes of a response that are given to the server at once.
 pub(super) const PIECE: usize = 32 * 1024;
-/// Bytes of an answer that the system keeps for a peer. Without a bound it would keep several MiB for each that does not
-/// read.
+/// Bytes of a response that the system buffers for a peer. Without a limit it would buffer several MiB for each peer
+/// that does not read.
 const SEND_BUFFER: usize = 256 * 1024;
-/// The answer to a connection for which there is no room, because on all others requests are being answered.
+/// The response to a connection that is refused because all others have requests in progress.
 const FULL: &[u8] =
     b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nretry-after: 1\r\nconnection: close\r\n\r\n";
 
-/// The state of one connection, which others may look at and cut.
-pub struct Link {
+/// The shared state of one connection, through which others can close it.
+pub struct ConnectionHandle {
     number: u64,
-    /// Requests that are being answered on it.
+    /// Requests in progress on it.
     requests: AtomicUsize,
-    /// Milliseconds from the first connection to the last byte or answer.
+    /// The time of the last byte, in milliseconds since the server's start.
     active_at: AtomicU64,
     is_cut: AtomicBool,
     waker: AtomicWaker,
 }
 
-impl Link {
-    /// Closes the connection; whatever reads or writes it notices at once.
+impl ConnectionHandle {
+    /// Closes the connection; its reader and writer notice at once.
     pub fn cut(&self) {
         self.is_cut.store(true, Ordering::Release);
         self.waker.wake();
@@ -64,7 +64,7 @@ impl Link {
 
     fn check(&self, cx: &Context<'_>) -> io::Result<()> {
         self.waker.register(cx.waker());
-        // after the registration: a cut in between is not missed
+        // after the registration, so that a concurrent close is not missed
         if self.is_cut.load(Ordering::Acquire) {
             Err(io::ErrorKind::ConnectionAborted.into())
         } else {
@@ -81,33 +81,33 @@ struct Inner {
     most: usize,
     closed: IntCounterVec,
     began: Instant,
-    open: Mutex<Open>,
+    open: Mutex<OpenConnection>,
 }
 
 #[derive(Default)]
-struct Open {
-    links: HashMap<u64, Arc<Link>>,
+struct OpenConnection {
+    links: HashMap<u64, Arc<ConnectionHandle>>,
     numbered: u64,
 }
 
 impl Connections {
-    /// At most so many at once. `closed` counts those that are closed from here, by the reason.
+    /// Allows at most `most` connections at once. `closed` counts the connections that this module closes, by reason.
     pub fn new(most: usize, closed: IntCounterVec) -> Self {
         Self(Arc::new(Inner { most, closed, began: Instant::now(), open: Mutex::default() }))
     }
 
-    /// The number of open connections.
+    /// Returns the number of open connections.
     pub fn count(&self) -> usize {
         self.0.open().links.len()
     }
 
-    /// Admits a connection. If there are too many, the one that has been idle longest is cut; if none is idle, the new one
-    /// is refused with 503.
+    /// Admits a connection. At the limit, the connection that has been idle longest is closed; if all are busy, the new
+    /// one is refused with 503.
     ///
     /// # Errors
-    /// That it was refused.
+    /// An error if the connection was refused.
     pub fn admit(&self, stream: TcpStream) -> io::Result<Connection> {
-        // what is written goes out at once: waiting for more would only delay it
+        // each write is complete, so Nagle's algorithm would only delay it
         let _ = stream.set_nodelay(true);
         let _ = set_socket_send_buffer_size(&stream, SEND_BUFFER);
         let mut open = self.0.open();
@@ -124,12 +124,12 @@ impl Connections {
                     drop(open);
                     self.0.count_closed("refused");
                     refuse(stream);
-                    return Err(io::Error::other("there are too many connections, and none is idle"));
+                    return Err(io::Error::other("too many connections, none of them idle"));
                 }
             }
         }
         open.numbered += 1;
-        let link = Arc::new(Link {
+        let link = Arc::new(ConnectionHandle {
             number: open.numbered,
             requests: AtomicUsize::new(0),
             active_at: AtomicU64::new(self.0.now()),
@@ -143,7 +143,7 @@ impl Connections {
 }
 
 impl Inner {
-    fn open(&self) -> MutexGuard<'_, Open> {
+    fn open(&self) -> MutexGuard<'_, OpenConnection> {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -156,15 +156,15 @@ impl Inner {
     }
 }
 
-/// Answers without waiting for anything, and closes.
+/// Sends the refusal without blocking, and closes the connection.
 fn refuse(stream: TcpStream) {
     if let Ok(mut stream) = stream.into_std() {
-        // it does not block: what finds no room in the socket's buffer is lost, and so is the connection
+        // non-blocking: bytes that do not fit the socket's buffer are lost, as the connection is closed anyway
         let _ = stream.write(FULL);
     }
 }
 
-/// A peer that does not take what waits for it.
+/// A peer that does not read its pending response.
 struct Stall {
     over: Pin<Box<Sleep>>,
     taken: usize,
@@ -173,14 +173,14 @@ struct Stall {
 /// A connection as the server reads and writes it.
 pub struct Connection {
     stream: TcpStream,
-    link: Arc<Link>,
+    link: Arc<ConnectionHandle>,
     all: Connections,
-    /// There while the socket's buffer is full.
+    /// Set while the socket's buffer is full.
     stall: Option<Stall>,
 }
 
 impl Connection {
-    /// The address of the peer.
+    /// Returns the address of the peer.
     pub fn peer(&self) -> Option<std::net::SocketAddr> {
         self.stream.peer_addr().ok()
     }
@@ -232,7 +232,7 @@ impl AsyncWrite for Connection {
                 let new = || Stall { over: Box::pin(sleep(PATIENCE)), taken: 0 };
                 if self.stall.get_or_insert_with(new).over.as_mut().poll(cx).is_ready() {
                     self.all.0.count_closed("slow");
-                    tracing::info!("a connection was cut off: its peer does not read");
+                    tracing::info!("connection closed: peer does not read");
                     return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
                 }
                 Poll::Pending
@@ -251,23 +251,26 @@ impl AsyncWrite for Connection {
     }
 }
 
-/// Keeps the link with each connection's data, for handlers; for the server's `on_connect`.
+/// Stores the link in the connection's data for handlers. The server calls it as `on_connect`.
 pub fn keep(connection: &Connection, kept: &mut Extensions) {
     kept.insert(Arc::clone(&connection.link));
 }
 
-/// Closes the connection of a request whose peer does not read: whatever a handler answers waits behind what is not read,
-/// the end too. It does not keep a connection open that has ended.
+/// Closes the connection of a request whose peer does not read: further output, including the end of the response,
+/// would wait behind the unread bytes. It does not keep an ended connection open.
 #[derive(Default)]
-pub struct Disconnect(Weak<Link>);
+pub struct Disconnect(Weak<ConnectionHandle>);
 
 impl Disconnect {
-    /// For this request's connection.
+    /// Returns the handle of this request's connection.
     pub fn of(request: &HttpRequest) -> Self {
-        request.conn_data::<Arc<Link>>().map(|link| Self(Arc::downgrade(link))).unwrap_or_default()
+        request
+            .conn_data::<Arc<ConnectionHandle>>()
+            .map(|link| Self(Arc::downgrade(link)))
+            .unwrap_or_default()
     }
 
-    /// Closes it; the server notices at once.
+    /// Closes the connection; the server notices at once.
     pub fn now(&self) {
         if let Some(link) = self.0.upgrade() {
             link.cut();
@@ -275,11 +278,11 @@ impl Disconnect {
     }
 }
 
-/// A request that is being answered: its connection is not idle.
-struct Answering(Option<Arc<Link>>);
+/// Marks a request in progress: its connection is not idle.
+struct RequestInProgress(Option<Arc<ConnectionHandle>>);
 
-impl Answering {
-    fn new(link: Option<&Arc<Link>>) -> Self {
+impl RequestInProgress {
+    fn new(link: Option<&Arc<ConnectionHandle>>) -> Self {
         if let Some(link) = link {
             link.requests.fetch_add(1, Ordering::AcqRel);
         }
@@ -287,7 +290,7 @@ impl Answering {
     }
 }
 
-impl Drop for Answering {
+impl Drop for RequestInProgress {
     fn drop(&mut self) {
         if let Some(link) = &self.0 {
             link.requests.fetch_sub(1, Ordering::AcqRel);
@@ -295,53 +298,53 @@ impl Drop for Answering {
     }
 }
 
-/// The body of an answer. Its connection is not idle, and its memory is not given back, while it lasts.
-pub struct AnswerBody {
-    content: Content,
-    _answering: Answering,
+/// The body of a response. Until it is dropped, its connection is not idle and its memory stays reserved.
+pub struct ResponseBody {
+    content: ResponseContent,
+    _answering: RequestInProgress,
     _room: Option<OwnedSemaphorePermit>,
 }
 
-enum Content {
-    /// All of it, handed out a piece at a time: the server would copy it whole into its buffer, where it would wait for the
-    /// peer a second time.
+enum ResponseContent {
+    /// A complete body, handed out in pieces: otherwise the server would copy all of it into its own buffer, which
+    /// doubles the memory.
     Whole(Bytes),
     Stream(BoxBody),
 }
 
-impl MessageBody for AnswerBody {
+impl MessageBody for ResponseBody {
     type Error = <BoxBody as MessageBody>::Error;
 
     fn size(&self) -> BodySize {
         match &self.content {
-            Content::Whole(bytes) => bytes.size(),
-            Content::Stream(body) => body.size(),
+            ResponseContent::Whole(bytes) => bytes.size(),
+            ResponseContent::Stream(body) => body.size(),
         }
     }
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Self::Error>>> {
         match &mut self.content {
-            Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Content::Whole(bytes) => {
+            ResponseContent::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            ResponseContent::Whole(bytes) => {
                 let length = bytes.len().min(PIECE);
                 Poll::Ready(Some(Ok(bytes.split_to(length))))
             }
-            Content::Stream(body) => Pin::new(body).poll_next(cx),
+            ResponseContent::Stream(body) => Pin::new(body).poll_next(cx),
         }
     }
 }
 
-/// Notes that a request is being answered, until its answer was taken, and keeps the memory of large answers within its
-/// bound: an answer for which there is no room is a 503. The outermost middleware.
+/// Marks the connection as busy until the response is read, and limits the memory of large responses: a response that
+/// does not fit becomes a 503. The outermost middleware.
 ///
 /// # Errors
-/// Those of the service behind it.
-pub async fn answering<B: MessageBody + 'static>(
+/// Errors of the wrapped service.
+pub async fn track_requests<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
-) -> Result<ServiceResponse<AnswerBody>, actix_web::Error> {
-    let answering = Answering::new(request.conn_data::<Arc<Link>>());
-    let memory = request.app_data::<web::Data<AnswerMemory>>().cloned();
+) -> Result<ServiceResponse<ResponseBody>, actix_web::Error> {
+    let track_requests = RequestInProgress::new(request.conn_data::<Arc<ConnectionHandle>>());
+    let memory = request.app_data::<web::Data<ResponseMemory>>().cloned();
     let response = next.call(request).await?.map_into_boxed_body();
     let size = match response.response().body().size() {
         BodySize::Sized(size) => usize::try_from(size).unwrap_or(usize::MAX),
@@ -359,40 +362,40 @@ pub async fn answering<B: MessageBody + 'static>(
     };
     Ok(response.map_body(|_, body| {
         let content = match body.try_into_bytes() {
-            Ok(bytes) => Content::Whole(bytes),
-            Err(body) => Content::Stream(body),
+            Ok(bytes) => ResponseContent::Whole(bytes),
+            Err(body) => ResponseContent::Stream(body),
         };
-        AnswerBody { content, _answering: answering, _room: room }
+        ResponseBody { content, _answering: track_requests, _room: room }
     }))
 }
 
-/// The memory of large answers that wait for their peers; cloning it is cheap.
+/// The memory of large responses that wait for their peers; cloning it is cheap.
 #[derive(Debug, Clone)]
-pub struct AnswerMemory {
+pub struct ResponseMemory {
     free: Arc<Semaphore>,
     units: usize,
 }
 
-impl AnswerMemory {
-    /// So many bytes for all answers together.
+impl ResponseMemory {
+    /// Limits all responses together to `bytes`.
     pub fn new(bytes: usize) -> Self {
         let units = bytes / SMALL;
         Self { free: Arc::new(Semaphore::new(units)), units }
     }
 
-    /// Takes room for an answer, or for a part of one.
+    /// Reserves memory for a response or a part of one.
     ///
     /// # Errors
-    /// [`Error::Busy`] when there is none.
+    /// [`Error::Busy`] if the limit is reached.
     pub(super) fn take(&self, bytes: usize) -> crate::error::Result<OwnedSemaphorePermit> {
         let units = u32::try_from(bytes.div_ceil(SMALL)).unwrap_or(u32::MAX);
-        Arc::clone(&self.free).try_acquire_many_owned(units).map_err(|_| {
-            Error::Busy("other large answers wait for their readers; repeat the request in a moment".into())
-        })
+        Arc::clone(&self.free)
+            .try_acquire_many_owned(units)
+            .map_err(|_| Error::Busy("other large responses wait for their readers; retry after 1 s".into()))
     }
 
-    /// Waits for room for the next part of an answer, whose last part has given its room back. A part larger than all room
-    /// there is waits for all of it.
+    /// Waits for memory for the next part of a response, whose last part has released its memory. A part larger than
+    /// the limit waits for all of it.
     pub(super) async fn wait(&self, bytes: usize) -> Option<OwnedSemaphorePermit> {
         let units = u32::try_from(bytes.div_ceil(SMALL).min(self.units)).unwrap_or(u32::MAX);
         Arc::clone(&self.free).acquire_many_owned(units).await.ok()

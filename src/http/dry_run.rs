@@ -9,25 +9,25 @@ use utoipa::IntoParams;
 
 use super::json::Query;
 use crate::error::{Error, Result};
-use crate::idempotency::{Key, Mode};
+use crate::idempotency::{IdempotencyKey, Mode};
 
 /// The parameter, for the document.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct DryRunQuery {
-    /// `true`: check the request and answer 200 with what it would make, without storing or sending anything.
+    /// `true`: check the request and return 200 with the result, without storing or sending anything.
     #[param(value_type = Option<bool>, nullable = false)]
     dry_run: Option<String>,
 }
 
-/// True for a request that is only to be checked.
+/// True for a request that is only checked.
 #[derive(Debug, Clone, Copy)]
 pub struct DryRun(pub bool);
 
 impl DryRun {
-    /// How a request with this key is done.
-    pub fn mode(self, key: Option<Key>) -> Mode {
+    /// Returns the mode of a request with this key.
+    pub fn mode(self, key: Option<IdempotencyKey>) -> Mode {
         if self.0 { Mode::DryRun } else { Mode::Commit(key) }
     }
 }
@@ -42,7 +42,7 @@ impl FromRequest for DryRun {
     }
 }
 
-/// Reads a parameter that is true or false; false without one.
+/// Reads a boolean parameter; false if it is absent.
 ///
 /// # Errors
 /// [`Error::Invalid`] for any other value.

@@ -1,4 +1,4 @@
-//! Notes what a request commits, for the answer to one that fails after that.
+//! Notes the commits of a request: a request that fails after a commit must not be reported as without effect.
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};

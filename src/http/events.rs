@@ -1,4 +1,4 @@
-//! Server-sent events (WHATWG HTML, section 9.2), whatever they tell.
+//! Server-sent events (WHATWG HTML, section 9.2), independent of their content.
 
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -15,54 +15,55 @@ use super::connection::Disconnect;
 use super::problem::Problem;
 use crate::lifecycle::Shutdown;
 
-/// Often enough for proxies, which close what is silent for a minute or less.
+/// The interval of comments. Proxies close connections that are silent for about a minute.
 const COMMENT_EVERY: Duration = Duration::from_secs(15);
-/// What a reset says.
-const MISSED: &str = r#"{"detail":"events were missed: read the state anew"}"#;
-/// How long a reader has for what was sent when the service stops.
+/// The data of a `reset` event.
+const MISSED: &str = r#"{"detail":"events were missed: reload the state"}"#;
+/// The time in which a reader can take the last events when the service stops.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// Where a stream's events come from.
-pub trait Source {
-    /// The id of the last event that was sent or passed over; none when there is no saying.
+/// The source of a stream's events.
+pub trait EventSource {
+    /// Returns the id of the last event that was sent or skipped; none if it is unknown.
     fn place(&self) -> Option<String>;
 
-    /// The next events as the wire has them; none at the end. Dropped before it returns, it has taken nothing.
+    /// Returns the next events in wire format; none at the end. Cancel-safe: if the future is dropped, no event is
+    /// lost.
     fn next(&mut self) -> impl Future<Output = Option<String>>;
 }
 
-/// The answer to a request for a stream, without events.
+/// Returns the head of a stream's response, without events.
 pub fn head() -> HttpResponseBuilder {
     let mut head = HttpResponse::Ok();
     head.insert_header((header::CONTENT_TYPE, "text/event-stream"))
         .insert_header((header::CACHE_CONTROL, "no-store"))
-        // nginx would hold events back until they fill a buffer
+        // nginx would delay events until they fill a buffer
         .insert_header(("X-Accel-Buffering", "no"));
     head
 }
 
-/// The answer when more streams are open than may be.
+/// Returns the response when the limit of open streams is reached.
 pub fn too_many() -> HttpResponse {
     Problem::new(
         StatusCode::SERVICE_UNAVAILABLE,
         "/problems/too-many-streams",
-        "Too many streams are open",
-        "this node serves no more streams at once; close some, or try again in a moment",
+        "Too many open streams",
+        "the limit of open streams on this node is reached; close some, or retry later",
     )
     .response()
 }
 
-/// The place at which a request for a stream wants to go on.
+/// Returns the id after which a request wants to resume its stream.
 pub fn last_event_id(request: &HttpRequest) -> Option<&str> {
     let last = request.headers().get("last-event-id").map(|id| id.to_str().unwrap_or("unreadable"));
     last.filter(|id| !id.is_empty())
 }
 
-/// A stream that begins with its place and these events, until its source or the service ends. A reader that is too slow
-/// is cut off.
+/// Returns a stream that begins with the id of its position and these events, and ends with its source or the service.
+/// A reader that is too slow is disconnected.
 pub fn stream(
     request: &HttpRequest,
-    (source, first): (impl Source + 'static, String),
+    (source, first): (impl EventSource + 'static, String),
     overtaken: Option<impl Future<Output = bool> + 'static>,
     shutdown: &Shutdown,
 ) -> HttpResponse {
@@ -70,12 +71,12 @@ pub fn stream(
         actix_web::rt::spawn(guard(Disconnect::of(request), overtaken, shutdown.clone()));
     }
     let opening = Some(format!("{}{first}", comment(&source)));
-    let open = Open { source, shutdown: shutdown.clone(), opening };
-    head().streaming(stream::unfold(open, Open::next))
+    let open = OpenStream { source, shutdown: shutdown.clone(), opening };
+    head().streaming(stream::unfold(open, OpenStream::next))
 }
 
-/// Cuts the connection of a reader that is too slow, or that does not read when the service stops: what ends the answer
-/// would never reach it.
+/// Closes the connection of a reader that is too slow, or that does not read when the service stops: the regular end of
+/// the response would never reach it.
 async fn guard(disconnect: Disconnect, overtaken: impl Future<Output = bool>, shutdown: Shutdown) {
     tokio::select! {
         biased;
@@ -84,21 +85,21 @@ async fn guard(disconnect: Disconnect, overtaken: impl Future<Output = bool>, sh
             if !too_slow {
                 return;
             }
-            tracing::info!("a stream was cut off: its reader was too slow");
+            tracing::info!("stream closed: reader too slow");
         }
     }
     disconnect.now();
 }
 
 /// An open stream.
-struct Open<S> {
+struct OpenStream<S> {
     source: S,
     shutdown: Shutdown,
     opening: Option<String>,
 }
 
-impl<S: Source> Open<S> {
-    /// The next piece of its text.
+impl<S: EventSource> OpenStream<S> {
+    /// Returns the next piece of its text.
     async fn next(mut self) -> Option<(Result<web::Bytes, Infallible>, Self)> {
         let text = match self.opening.take() {
             Some(opening) => opening,
@@ -106,7 +107,7 @@ impl<S: Source> Open<S> {
                 biased;
                 () = self.shutdown.wait() => return None,
                 text = self.source.next() => text?,
-                // with the place by now, also when nothing of it was let through: so it is not lost in a quiet stream
+                // with the current position, also when all events were filtered out: otherwise a quiet stream loses it
                 () = tokio::time::sleep(COMMENT_EVERY) => comment(&self.source),
             },
         };
@@ -114,27 +115,27 @@ impl<S: Source> Open<S> {
     }
 }
 
-/// Says nothing but the place.
-fn comment(source: &impl Source) -> String {
+/// Formats a comment that carries only the position.
+fn comment(source: &impl EventSource) -> String {
     let id = source.place().map(|id| format!("id: {id}\n")).unwrap_or_default();
     format!(":\n{id}\n")
 }
 
-/// An event as the wire has it. An empty id leaves the reader's place as it is.
+/// Formats an event. An empty id keeps the reader's position.
 pub fn event(name: &str, id: &str, data: &impl Serialize) -> String {
-    // on one line, as JSON without spaces is
+    // JSON without spaces is one line, as the format needs
     let data = serde_json::to_string(data).unwrap_or_default();
     written(name, id, &data)
 }
 
-/// The event that says: events were missed, read the state anew.
+/// Formats the event that tells the reader to reload the state, since events were missed.
 pub fn reset(id: &str) -> String {
     written("reset", id, MISSED)
 }
 
 fn written(name: &str, id: &str, data: &str) -> String {
     let mut text = String::with_capacity(data.len() + 80);
-    // a String takes everything
+    // writing to a String cannot fail
     let _ = writeln!(text, "event: {name}");
     if !id.is_empty() {
         let _ = writeln!(text, "id: {id}");

@@ -1,5 +1,5 @@
-//! Lists as CSV files: all that matches, read and sent a page at a time. Each page is a read of its own, so a slow reader
-//! holds a page of text, within the memory of large answers, and no connection to the database.
+//! Exports of lists as CSV files: all matching rows, read and sent one page at a time. Each page is a separate read, so
+//! a slow reader holds one page of text, within the memory of large responses, and no database connection.
 
 use std::borrow::Cow;
 use std::future::Future;
@@ -13,17 +13,17 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::connection::{AnswerMemory, PIECE};
+use super::connection::{PIECE, ResponseMemory};
 use crate::error::{Error, Result};
 use crate::sheet;
 
-/// Rows that are read at once.
+/// The number of rows in a page.
 const AT_ONCE: i64 = 1000;
 
-/// The columns of a file, in their order.
+/// The columns of a file, in order.
 pub type Columns = Vec<Cow<'static, str>>;
 
-/// Returns whether a list is wanted as a file: `Accept` names `text/csv`, and likes it no less than JSON.
+/// Returns true if the caller wants a list as a file: `Accept` has `text/csv`, with a quality not below that of JSON.
 pub fn is_wanted(request: &HttpRequest) -> bool {
     let accepted = request.headers().get_all(header::ACCEPT).filter_map(|value| value.to_str().ok());
     likes_csv(accepted)
@@ -44,19 +44,20 @@ fn likes_csv<'v>(accepted: impl Iterator<Item = &'v str>) -> bool {
     csv > 0.0 && csv >= json
 }
 
-/// The checked `limit` of a file: the most rows, all of them when absent.
+/// Parses the `limit` of a file, the greatest number of rows; unlimited if it is absent.
 ///
 /// # Errors
-/// [`Error::Invalid`] for anything but a whole number from 1 on.
+/// [`Error::Invalid`] for anything but a positive whole number.
 pub fn limit(asked: Option<&str>) -> Result<u64> {
-    let wrong = || Error::invalid("limit", "must be a whole number from 1 on: the most rows of the file");
+    let wrong = || Error::invalid("limit", "must be a positive whole number: the greatest number of rows");
     asked.map_or(Ok(u64::MAX), |text| text.parse().ok().filter(|rows| *rows > 0).ok_or_else(wrong))
 }
 
-/// The cells of a row by the columns' names, as JSON has the values: a text as it is, nothing for null and for what is absent.
+/// Returns the cells of a row in the columns' order, with the values of its JSON form: a string as it is, an empty cell
+/// for null and for an absent field.
 ///
 /// # Errors
-/// None in practice: rows are objects of texts and numbers.
+/// None in practice: rows are objects of strings and numbers.
 pub fn cells(row: &impl Serialize, columns: &[&str]) -> Result<Vec<Cow<'static, str>>> {
     let row = serde_json::to_value(row).map_err(|e| Error::Internal(e.into()))?;
     let cell = |name: &&str| match row.get(name) {
@@ -67,12 +68,12 @@ pub fn cells(row: &impl Serialize, columns: &[&str]) -> Result<Vec<Cow<'static, 
     Ok(columns.iter().map(cell).collect())
 }
 
-/// Answers `request` with a file of this name. `read` returns a page of at most so many rows after a cursor, and the cursor
-/// of the next page; `write` makes the cells of a row, none for one that is left out.
+/// Returns a response with a file of this name. `read` takes a cursor and the size of a page, and returns the rows and
+/// the cursor of the next page. `write` returns the cells of a row, or none if the row is omitted.
 ///
 /// # Errors
-/// Those of the first page, and [`Error::Busy`] when there is no room for it. A later one that fails breaks the answer off,
-/// which HTTP lets the reader notice.
+/// Errors of the first page, and [`Error::Busy`] if there is no memory for it. If a later page fails, the chunked
+/// response ends without its last chunk, so the reader notices.
 pub async fn file<T, K, F, W>(
     request: &HttpRequest,
     (name, columns): (&str, Columns),
@@ -87,7 +88,7 @@ where
     W: Fn(&T) -> Result<Option<Vec<Cow<'_, str>>>> + 'static,
 {
     let mut export = Export { columns, next: Some(first), left: most, read, write };
-    let memory = request.app_data::<web::Data<AnswerMemory>>().cloned();
+    let memory = request.app_data::<web::Data<ResponseMemory>>().cloned();
     let page = export.page().await?.unwrap_or_default();
     let room = memory.as_ref().map(|memory| memory.take(page.len())).transpose()?;
     let pieces = stream::try_unfold((Part { page, room }, export), move |(mut part, mut export)| {
@@ -96,7 +97,7 @@ where
             while part.page.is_empty() {
                 part.room = None;
                 let next =
-                    export.page().await.inspect_err(|error| tracing::error!(%error, "export broken off"))?;
+                    export.page().await.inspect_err(|error| tracing::error!(%error, "export aborted"))?;
                 let Some(page) = next else { return Ok(None) };
                 let room = match &memory {
                     Some(memory) => memory.wait(page.len()).await,
@@ -114,19 +115,19 @@ where
         .streaming(pieces))
 }
 
-/// The rest of a page that waits for its reader, with the memory that it may take up.
+/// The unsent rest of a page, with its reserved memory.
 struct Part {
     page: Bytes,
     room: Option<OwnedSemaphorePermit>,
 }
 
-/// A file as far as it has come.
+/// The progress of an export.
 struct Export<K, R, W> {
-    /// Empty once they are written.
+    /// The columns; empty once they are written.
     columns: Columns,
     /// The cursor of the next page; none at the end.
     next: Option<Option<K>>,
-    /// Rows that may still come.
+    /// The number of rows that may still follow.
     left: u64,
     read: R,
     write: W,
@@ -159,7 +160,7 @@ impl<K, R, W> Export<K, R, W> {
                 writer.write_record(None::<&[u8]>).map_err(failed)?;
             }
         }
-        let text = writer.into_inner().map_err(|e| Error::internal(format!("an export: {e}")))?;
+        let text = writer.into_inner().map_err(|e| Error::internal(format!("export failed: {e}")))?;
         Ok(Some(text.into()))
     }
 }

@@ -6,6 +6,7 @@ use actix_web::{HttpResponse, web};
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::operations::{Operations, operations};
 use crate::clock::Clock;
 use crate::db::types::Timestamp;
 use crate::db::{Db, migrations};
@@ -14,65 +15,75 @@ use crate::sending;
 /// The process is alive.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Health {
-    /// Always `ok`: a process that is not does not answer.
+    /// Always `ok`: a process that is not alive does not respond.
     #[schema(example = "ok")]
     pub status: &'static str,
 }
 
-/// Whether each part does its work.
+/// The state of each part of the service.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Readiness {
     /// `ready` or `not ready`.
     #[schema(example = "ready")]
     pub status: &'static str,
-    /// The database answers, its migrations are done, and it could be written to in the last five seconds.
+    /// True if the database responds, its migrations are applied, and a write succeeded in the last five seconds.
     pub database: bool,
-    /// The watchdog looks for mailings that are due, here or (role `api`) elsewhere.
+    /// True if the watchdog checks for due mailings. With the role `api` it runs on other nodes, and this is always
+    /// true.
     pub watchdog: bool,
-    /// The engine shows that it is alive; with the role `api` it is elsewhere.
+    /// True if the engine has a recent heartbeat. With the role `api` it runs on other nodes, and this is always true.
     pub engine: bool,
-    /// All sending is paused, for the whole installation: everything is accepted and waits. The service is ready even so.
+    /// True if sending is paused for the whole installation: everything is accepted and waits. The service is still
+    /// ready.
     pub sending_paused: bool,
 }
 
-/// For so long nothing can be written before the database is not ready: it is written to each second.
+/// The database is not ready after this time without a successful write; the pulse writes each second.
 const UNWRITTEN: Duration = Duration::from_secs(5);
 
-/// When a part showed last that it is alive.
-pub type SignOfLife = Box<dyn Fn() -> Timestamp + Send + Sync>;
+/// Returns the last heartbeat of a part of the service.
+pub type Heartbeat = Box<dyn Fn() -> Timestamp + Send + Sync>;
 
-/// What readiness is judged by.
+/// The checks behind `/ready`.
 pub struct Probes {
     /// The database.
     pub db: Db,
-    /// The time.
+    /// The clock.
     pub clock: Clock,
-    /// The watchdog's last sign of life; none where another node's does the work.
-    pub watchdog: Option<SignOfLife>,
-    /// The engine's.
-    pub engine: Option<SignOfLife>,
-    /// How old a sign of life may be.
+    /// The watchdog's last heartbeat; none where the watchdog runs on another node.
+    pub watchdog: Option<Heartbeat>,
+    /// The engine's last heartbeat; none where the engine runs on another node.
+    pub engine: Option<Heartbeat>,
+    /// The greatest age of a heartbeat.
     pub patience: Duration,
 }
 
-/// Is the process alive?
-#[utoipa::path(get, path = "/health", operation_id = "get_health", tag = "operation", security(()),
-    responses((status = 200, description = "It is alive", body = Health)))]
+/// Returns the operations, each with its scope.
+pub fn operations() -> Operations {
+    operations![
+        get_health: Public,
+        get_ready: Public,
+    ]
+}
+
+/// Check liveness
+#[utoipa::path(get, path = "/health", operation_id = "get_health", tag = "operation",
+    responses((status = 200, description = "The process is alive", body = Health)))]
 pub async fn get_health() -> HttpResponse {
     HttpResponse::Ok().json(Health { status: "ok" })
 }
 
-/// Can the service do its work?
-#[utoipa::path(get, path = "/ready", operation_id = "get_ready", tag = "operation", security(()),
+/// Check readiness
+#[utoipa::path(get, path = "/ready", operation_id = "get_ready", tag = "operation",
     responses(
-        (status = 200, description = "It can", body = Readiness),
-        (status = 503, description = "It cannot: the part that is false", body = Readiness),
+        (status = 200, description = "The service is ready", body = Readiness),
+        (status = 503, description = "The service is not ready: a part is false", body = Readiness),
     ))]
 pub async fn get_ready(probes: web::Data<Probes>) -> HttpResponse {
     let now = probes.clock.now();
     let is_alive =
-        |part: &Option<SignOfLife>| part.as_ref().is_none_or(|at| now.since(at()) <= probes.patience);
-    // migrations run before the service listens: a table that can be read is the proof
+        |part: &Option<Heartbeat>| part.as_ref().is_none_or(|at| now.since(at()) <= probes.patience);
+    // migrations run before the service listens: a readable table proves that they are applied
     let database = if probes.db.unwritten_for() <= UNWRITTEN {
         probes.db.read(|c| migrations::are_done(c).and_then(|()| sending::repo::paused_at(c))).await.ok()
     } else {

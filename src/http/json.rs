@@ -1,4 +1,4 @@
-//! JSON bodies and queries whose errors name the field.
+//! Extractors for JSON bodies and queries, with errors that name the field.
 
 mod faults;
 
@@ -16,7 +16,7 @@ use super::bodies;
 use crate::db::types::Timestamp;
 use crate::error::{Error, FieldError, Result};
 
-/// A larger JSON body is refused; imports are streams and have no such limit.
+/// The size limit of JSON bodies. Imports are streams and not limited by it.
 pub const LARGEST_BODY: usize = 1024 * 1024;
 
 /// A JSON body, read strictly: an unknown, missing or mistyped field is a 422 that names it.
@@ -32,33 +32,33 @@ impl<T: DeserializeOwned + 'static> FromRequest for Json<T> {
     }
 }
 
-/// A body that bears secrets: what is wrong with it is said without a word of what it says.
-pub struct Discreet<T>(
-    /// What it says.
+/// A body that contains secrets; validation errors never repeat its values.
+pub struct Redacted<T>(
+    /// The value, or the errors without the body's values.
     pub Result<T>,
 );
 
-impl<'de, T: DeserializeOwned> Deserialize<'de> for Discreet<T> {
+impl<'de, T: DeserializeOwned> Deserialize<'de> for Redacted<T> {
     fn deserialize<D: serde::Deserializer<'de>>(reader: D) -> std::result::Result<Self, D::Error> {
         let raw = Box::<RawValue>::deserialize(reader)?;
         Ok(Self(parse_object(raw.get().as_bytes()).map_err(|error| match error {
-            Error::Invalid(fields) => Error::Invalid(fields.into_iter().map(discreet).collect()),
+            Error::Invalid(fields) => Error::Invalid(fields.into_iter().map(redact).collect()),
             other => other,
         })))
     }
 }
 
-/// serde repeats a value that is not as expected.
-fn discreet(field: FieldError) -> FieldError {
+/// Removes the value that serde repeats in its message.
+fn redact(field: FieldError) -> FieldError {
     let is_of_a_name = ["unknown field", "missing field", "duplicate field"];
     if is_of_a_name.iter().any(|what| field.reason.starts_with(what)) {
         return field;
     }
     let expected = field.reason.rsplit_once("expected ").map_or("another value", |(_, expected)| expected);
-    FieldError::new(field.field, format!("is not as expected: {expected}"))
+    FieldError::new(field.field, format!("expected {expected}"))
 }
 
-/// The bytes of a body that is called JSON, `most` of them at most.
+/// Reads a body with a JSON `Content-Type`, at most `most` bytes of it.
 pub(super) fn read_body(
     request: &HttpRequest,
     payload: &mut Payload,
@@ -81,18 +81,19 @@ pub(super) fn read_body(
     }
 }
 
-/// Reads a body, in which no object has a key twice and no text has control characters, free-form parts included.
+/// Reads a body. Duplicate keys and control characters are refused, also in free-form parts.
 ///
 /// # Errors
-/// As [`parse_envelope`], and [`Error::Invalid`] that names the place of each of these.
+/// As [`parse_envelope`], and [`Error::Invalid`] with the path of each duplicate key and control character.
 pub fn parse_object<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     let value = parse_envelope(body)?;
     let faults = faults::find(body);
     if faults.is_empty() { Ok(value) } else { Err(Error::Invalid(faults)) }
 }
 
-/// Reads a body whose items are read one by one, each as [`parse_object`] does, so that one does not spoil the others. Each
-/// body is an object: serde would also take an array for a struct, its values in the fields' order.
+/// Reads a body whose items are read one by one later, each by [`parse_object`], so that an invalid item does not
+/// affect the others. The body must be an object: serde would also accept an array as a struct, its values in the
+/// fields' order.
 ///
 /// # Errors
 /// As [`parse`].
@@ -104,17 +105,17 @@ pub(super) fn parse_envelope<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     Err(Error::invalid("body", "must be a JSON object"))
 }
 
-/// Reads each of the things that came together under `field`, 1 to `most` of them: what it is, or what is wrong with it.
+/// Reads each item of the list `field`, which must have 1 to `most` items, and returns its value or its errors.
 ///
 /// # Errors
-/// [`Error::Invalid`] for none and for too many.
+/// [`Error::Invalid`] for an empty list and for too many items.
 pub fn each<B: DeserializeOwned, T>(
     (field, most): (&str, usize),
     items: Vec<Box<RawValue>>,
     read: impl Fn(usize, B) -> Result<T>,
 ) -> Result<Vec<std::result::Result<T, Vec<FieldError>>>> {
     if !(1..=most).contains(&items.len()) {
-        return Err(Error::invalid(field, format!("must be 1 to {most}, not {}", items.len())));
+        return Err(Error::invalid(field, format!("must have 1 to {most} items, not {}", items.len())));
     }
     let read = |(index, item): (usize, Box<RawValue>)| {
         parse_object(item.get().as_bytes()).and_then(|body| read(index, body)).map_err(|error| match error {
@@ -128,7 +129,7 @@ pub fn each<B: DeserializeOwned, T>(
 /// Reads strict JSON.
 ///
 /// # Errors
-/// [`Error::Malformed`] for what is no JSON, [`Error::Invalid`] naming the field for JSON of the wrong shape.
+/// [`Error::Malformed`] for a body that is not JSON, [`Error::Invalid`] naming the field for JSON of the wrong shape.
 pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     let mut reader = serde_json::Deserializer::from_slice(body);
     let value = serde_path_to_error::deserialize(&mut reader).map_err(|e| {
@@ -139,8 +140,8 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
         } else if inner.is_data() {
             Error::Invalid(vec![wrong_field(&path, &inner.to_string())])
         } else if serde_json::from_slice::<serde_json::Value>(body).is_ok() {
-            // where one of some words must be, serde_json takes a list for no JSON
-            Error::Invalid(vec![wrong_field(&path, "is of another type, expected a string")])
+            // serde_json reports a list in the place of an enum's name as a syntax error
+            Error::Invalid(vec![wrong_field(&path, "has the wrong type, expected a string")])
         } else {
             not_json(&inner)
         }
@@ -149,8 +150,8 @@ pub fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
     Ok(value)
 }
 
-/// A body in the one form that all have that say the same: without spaces, the keys of each object in order, and numbers with
-/// the digits that they came with. What is not JSON stays as it is.
+/// Returns the canonical form of a body: without spaces, with sorted keys, and with the digits of numbers unchanged. A
+/// body that is not JSON is returned unchanged.
 pub fn canonical(body: &[u8]) -> Vec<u8> {
     let value = serde_json::from_slice::<serde_json::Value>(body);
     value.map_or_else(|_| body.to_vec(), |value| value.to_string().into_bytes())
@@ -160,7 +161,7 @@ fn not_json(error: &serde_json::Error) -> Error {
     Error::Malformed(format!("the body is not valid JSON: {error}"))
 }
 
-/// serde names an unknown or missing field only in its message.
+/// Builds the error of one field. serde names an unknown or missing field only in its message.
 fn wrong_field(path: &str, message: &str) -> FieldError {
     let parent = if path == "." { "" } else { path };
     let reason = message.split(" at line ").next().unwrap_or(message);
@@ -184,7 +185,7 @@ fn wrong_field(path: &str, message: &str) -> FieldError {
     FieldError::new(field, reason)
 }
 
-/// A query string, read as strictly as a body.
+/// A query string, read as strictly as a JSON body.
 pub struct Query<T>(pub T);
 
 impl<T: DeserializeOwned> FromRequest for Query<T> {
@@ -203,7 +204,7 @@ impl<T: DeserializeOwned> FromRequest for Query<T> {
     }
 }
 
-/// An id in a path. What is no UUID cannot be the id of anything, and says so.
+/// Parses an id of a path. A text that is not a UUID cannot be an id, so it is a 422 instead of a 404.
 ///
 /// # Errors
 /// [`Error::Invalid`] for `id`.
@@ -211,13 +212,13 @@ pub fn path_id<T: std::str::FromStr>(text: &str) -> Result<T> {
     text.parse().map_err(|_| Error::invalid("id", format!("`{text}` is not a UUID")))
 }
 
-/// RFC 3339, in the years that both databases can hold.
+/// Parses an RFC 3339 time in the range of years that both databases support.
 ///
 /// # Errors
-/// Says what would be right.
+/// A message with the accepted format or range.
 pub fn time(text: &str) -> std::result::Result<Timestamp, String> {
     let at = chrono::DateTime::parse_from_rfc3339(text.trim())
-        .map_err(|_| format!("`{text}` is no RFC 3339 time such as 2026-01-31T09:00:00+03:00"))?
+        .map_err(|_| format!("`{text}` is not an RFC 3339 time such as 2026-01-31T09:00:00+03:00"))?
         .to_utc();
     let year = chrono::Datelike::year(&at);
     if (1970..=9999).contains(&year) {
@@ -227,20 +228,21 @@ pub fn time(text: &str) -> std::result::Result<Timestamp, String> {
     }
 }
 
-/// For a field of a patch: absent (`None`), null (`Some(None)`), or a value.
+/// Deserializes a field of a patch: absent (`None`), null (`Some(None)`), or a value.
 ///
 /// # Errors
-/// Those of the value's own reading.
+/// Errors of the value's own deserialization.
 pub fn present<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
     reader: D,
 ) -> std::result::Result<Option<Option<T>>, D::Error> {
     Option::deserialize(reader).map(Some)
 }
 
-/// For a field of a patch that null cannot clear: absent, or a value. Without it null would pass for absent.
+/// Deserializes a field of a patch that null cannot clear: absent, or a value. By default serde would treat null as
+/// absent.
 ///
 /// # Errors
-/// Those of the value's own reading, which knows no null.
+/// Errors of the value's own deserialization, which does not accept null.
 pub fn given<'de, T: Deserialize<'de>, D: serde::Deserializer<'de>>(
     reader: D,
 ) -> std::result::Result<Option<T>, D::Error> {
@@ -327,7 +329,7 @@ mod tests {
             (r#"{"list": [1], "other": "planted"}"#, "other"),
             (r#"{"inner": null}"#, "list"),
         ] {
-            let read = parse_object::<Discreet<Secrets>>(body.as_bytes()).unwrap().0;
+            let read = parse_object::<Redacted<Secrets>>(body.as_bytes()).unwrap().0;
             let Err(Error::Invalid(fields)) = read else { panic!("{read:?}") };
             assert_eq!(fields[0].field, wrong);
             assert!(
@@ -335,8 +337,8 @@ mod tests {
                 "{fields:?}"
             );
         }
-        assert!(parse_object::<Discreet<Secrets>>(br#"{"list": [1]}"#).unwrap().0.is_ok());
-        assert!(matches!(parse_object::<Discreet<Secrets>>(b"{planted"), Err(Error::Malformed(_))));
+        assert!(parse_object::<Redacted<Secrets>>(br#"{"list": [1]}"#).unwrap().0.is_ok());
+        assert!(matches!(parse_object::<Redacted<Secrets>>(b"{planted"), Err(Error::Malformed(_))));
     }
 
     #[test]

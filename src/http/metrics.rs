@@ -1,4 +1,4 @@
-//! `/metrics`, and the counting of requests.
+//! `/metrics`, and the middleware that counts requests.
 
 use std::time::Instant;
 
@@ -10,12 +10,20 @@ use actix_web::{HttpResponse, web};
 use tokio::runtime::Handle;
 
 use super::connection::Connections;
+use super::operations::{Operations, operations};
 use crate::db::Db;
 use crate::error::Result;
 use crate::metrics::Metrics;
 
-/// Scrape the metrics
-#[utoipa::path(get, path = "/metrics", operation_id = "get_metrics", tag = "operation", security(()),
+/// Returns the operations, each with its scope.
+pub fn operations() -> Operations {
+    operations![
+        get_metrics: Public,
+    ]
+}
+
+/// Get the metrics
+#[utoipa::path(get, path = "/metrics", operation_id = "get_metrics", tag = "operation",
     responses((status = 200, description = "Prometheus text format", body = String, content_type = "text/plain")))]
 pub async fn get_metrics(
     metrics: web::Data<Metrics>,
@@ -39,10 +47,10 @@ fn mime() -> actix_web::mime::Mime {
     "text/plain; version=0.0.4; charset=utf-8".parse().unwrap_or(actix_web::mime::TEXT_PLAIN_UTF_8)
 }
 
-/// The middleware that counts requests by route (the pattern, never the path), and shows the request's id.
+/// The middleware that counts requests by route (the pattern, never the path) and adds `x-request-id` to responses.
 ///
 /// # Errors
-/// Those of the service behind it.
+/// Errors of the wrapped service.
 pub async fn count<B: MessageBody>(
     request: ServiceRequest,
     next: Next<B>,
@@ -50,7 +58,7 @@ pub async fn count<B: MessageBody>(
     let began = Instant::now();
     let method = match request.method().as_str() {
         known @ ("GET" | "HEAD" | "POST" | "PUT" | "PATCH" | "DELETE" | "OPTIONS") => known.to_owned(),
-        // anyone can make methods up: one label for them all
+        // callers can invent methods: one label for all of them
         _ => "other".to_owned(),
     };
     let metrics = request.app_data::<web::Data<Metrics>>().cloned();

@@ -1,5 +1,5 @@
-//! Query parameters and path segments, checked for every operation before its handler runs. What an operation takes is read
-//! from the API's document, so no handler can forget to look.
+//! Checks the query parameters and path segments of every operation before its handler runs. The accepted parameters
+//! are read from the OpenAPI document, so no handler can forget the check.
 
 use std::collections::{HashMap, HashSet};
 
@@ -37,10 +37,10 @@ struct Parameter {
 }
 
 impl Parameters {
-    /// Reads those of the committed document.
+    /// Reads the parameters of the committed document.
     ///
     /// # Errors
-    /// [`Error::Internal`] for a document that is not one.
+    /// [`Error::Internal`] for an invalid document.
     pub fn of_the_document() -> Result<Self> {
         Self::read(COMMITTED)
     }
@@ -57,21 +57,22 @@ impl Parameters {
         Ok(Self(paths.into_iter().map(|(path, operations)| (path, of_path(operations))).collect()))
     }
 
-    /// The parameters that an operation takes; none for what is not an operation.
+    /// Returns the parameters that an operation accepts; none for an unknown operation.
     fn taken(&self, method: &Method, pattern: &str) -> Option<&[String]> {
         let method = if method == Method::HEAD { &Method::GET } else { method };
         self.0.get(pattern)?.get(&method.as_str().to_ascii_lowercase()).map(Vec::as_slice)
     }
 
+    /// Checks a request's path and query.
+    ///
     /// # Errors
-    /// [`Error::Invalid`] that names each wrong parameter of the query, and each wrong segment of the path by its name in the
-    /// pattern.
+    /// [`Error::Invalid`] with each wrong query parameter, and each wrong path segment under its name in the pattern.
     fn check(&self, method: &Method, (pattern, path): (&str, &str), query: &str) -> Result<()> {
         let Some(taken) = self.taken(method, pattern) else { return Ok(()) };
         let mut wrong = Complaints::default();
         for (name, segment) in pattern.split('/').zip(path.split('/')) {
             let name = name.strip_prefix('{').and_then(|name| name.strip_suffix('}'));
-            // the pages of links in mails answer people, and say themselves that there is no such link
+            // the pages of links in mails are for people, and report an unknown link themselves
             if let Some(name) = name.filter(|name| *name != "token")
                 && percent_decode_str(segment).decode_utf8_lossy().contains(char::is_control)
             {
@@ -90,7 +91,7 @@ impl Parameters {
     }
 }
 
-/// A name as an answer repeats it.
+/// Returns a parameter's name as a response may repeat it.
 fn shown(name: &str) -> String {
     let shown: String = name.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
     if shown.is_empty() { "query".to_owned() } else { shown }
@@ -98,15 +99,15 @@ fn shown(name: &str) -> String {
 
 fn unknown(taken: &[String]) -> String {
     if taken.is_empty() {
-        return "is unknown: this operation has no query parameters".to_owned();
+        return "unknown parameter: this operation has no query parameters".to_owned();
     }
-    format!("is unknown: the query parameters of this operation are {}", taken.join(", "))
+    format!("unknown parameter: the query parameters of this operation are {}", taken.join(", "))
 }
 
-/// The middleware; wrap it with `actix_web::middleware::from_fn`.
+/// The middleware that runs the checks; wrap it with `actix_web::middleware::from_fn`.
 ///
 /// # Errors
-/// Those of the service behind it.
+/// Errors of the wrapped service.
 pub async fn check<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,

@@ -10,33 +10,33 @@ use utoipa::IntoParams;
 
 use crate::error::Error;
 
-/// No request waits for longer, whatever it prefers.
+/// The longest wait of a request.
 const LONGEST: Duration = Duration::from_secs(300);
 
 /// The header, for the document.
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Header)]
 pub struct PreferHeader {
-    /// `wait=10` waits up to so many seconds, at most 300, and `respond-async` not at all. What is not understood is no
-    /// preference (RFC 7240).
+    /// `wait=10` waits up to 10 seconds (300 at most). `respond-async` does not wait. Unknown preferences are ignored
+    /// (RFC 7240).
     #[param(rename = "Prefer", nullable = false)]
     pub prefer: Option<String>,
 }
 
-/// Whether a caller wants to wait.
+/// The caller's preference about waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Preference {
-    /// It says nothing.
+    /// No preference.
     None,
-    /// For so long.
+    /// Wait up to this time.
     Wait(Duration),
-    /// Not at all.
+    /// Do not wait.
     Async,
 }
 
 impl Preference {
-    /// Of the header's values. What is not understood is no preference, as the RFC asks (section 2). With both, `wait`
-    /// says how long before the answer may come early (section 4.3).
+    /// Reads the header's values. Unknown preferences are ignored, as the RFC requires (section 2). If both are given,
+    /// `wait` is the time before the asynchronous response (section 4.3).
     fn of<'v>(values: impl Iterator<Item = &'v str>) -> Self {
         let mut found = Self::None;
         for preference in values.flat_map(|value| value.split(',')) {
@@ -58,7 +58,7 @@ impl Preference {
 
 static APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 
-/// Says in an answer that it was made as the caller prefers.
+/// Adds `Preference-Applied` to a response.
 pub fn applied(answer: &mut HttpResponse, preference: Preference) {
     let applied = match preference {
         Preference::None => return,

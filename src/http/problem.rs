@@ -1,4 +1,4 @@
-//! Errors as RFC 9457 problem details, the one place that turns an [`Error`] into a response.
+//! Converts each [`Error`] into RFC 9457 problem details. No other place turns errors into responses.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, HeaderValue};
@@ -13,32 +13,32 @@ use crate::error::{Error, FieldError};
 /// The media type of problems.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
-/// An RFC 9457 problem: what went wrong with a request.
+/// An RFC 9457 problem: the reason why a request failed.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Problem {
-    /// Stable name of the kind of problem, to be compared by programs.
+    /// The stable name of the problem's kind, for programs.
     #[serde(rename = "type")]
     #[schema(example = "/problems/invalid", pattern = "^/problems/[a-z-]+$")]
     pub kind: &'static str,
     /// The kind of problem in words.
-    #[schema(example = "The input is not valid")]
+    #[schema(example = "Validation failed")]
     pub title: &'static str,
     /// The HTTP status.
     #[schema(example = 422, minimum = 400, maximum = 599)]
     pub status: u16,
-    /// What happened, to what, and what to do.
+    /// The cause, and the remedy if there is one.
     pub detail: String,
-    /// The id of what it is about, where that is there all the same.
+    /// The id of the affected resource, if the resource exists despite the problem.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub id: Option<String>,
-    /// The wrong fields, when the input was understood.
+    /// The wrong fields, if validation failed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
 }
 
 impl Problem {
-    /// A problem of this kind.
+    /// Builds a problem of this kind.
     pub fn new(
         status: StatusCode,
         kind: &'static str,
@@ -48,7 +48,7 @@ impl Problem {
         Self { kind, title, status: status.as_u16(), detail: detail.into(), id: None, errors: Vec::new() }
     }
 
-    /// The same about what has this id.
+    /// Adds the id of the affected resource.
     #[must_use]
     pub fn about(self, id: String) -> Self {
         Self { id: Some(id), ..self }
@@ -59,12 +59,12 @@ impl Problem {
             StatusCode::SERVICE_UNAVAILABLE,
             "/problems/outcome-unknown",
             "Outcome unknown",
-            "the database did not say what became of this: all, some or nothing of it may be done; repeat the request with the \
-             same Idempotency-Key, or look before you repeat it without one",
+            "the database failed during the request, so all, part or nothing of it may have taken effect; repeat \
+             the request with the same Idempotency-Key, or check the state before you repeat it without a key",
         )
     }
 
-    /// The response of `application/problem+json`.
+    /// Returns the response, as `application/problem+json`.
     pub fn response(&self) -> HttpResponse {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let body = serde_json::to_vec(self).unwrap_or_default();
@@ -74,7 +74,7 @@ impl Problem {
             response.insert_header((header::RETRY_AFTER, "1"));
         }
         if status == StatusCode::REQUEST_TIMEOUT {
-            // the rest of the body is not waited for
+            // the rest of the body is not read
             response.force_close();
         }
         response.body(body)
@@ -89,26 +89,23 @@ impl From<&Error> for Problem {
                 ..Self::new(
                     StatusCode::UNPROCESSABLE_ENTITY,
                     "/problems/invalid",
-                    "The input is not valid",
+                    "Validation failed",
                     error.to_string(),
                 )
             },
-            Error::Malformed(why) => Self::new(
-                StatusCode::BAD_REQUEST,
-                "/problems/malformed",
-                "The request cannot be read",
-                why.clone(),
-            ),
+            Error::Malformed(why) => {
+                Self::new(StatusCode::BAD_REQUEST, "/problems/malformed", "Malformed request", why.clone())
+            }
             Error::Unsupported(why) => Self::new(
                 StatusCode::UNSUPPORTED_MEDIA_TYPE,
                 "/problems/unsupported-media-type",
-                "The media type is not taken here",
+                "Unsupported media type",
                 why.clone(),
             ),
             Error::TooLarge(why) => Self::new(
                 StatusCode::PAYLOAD_TOO_LARGE,
                 "/problems/too-large",
-                "The body is too large",
+                "Content too large",
                 why.clone(),
             ),
             Error::TooSlow(why) => Self::new(
@@ -117,41 +114,35 @@ impl From<&Error> for Problem {
                 "Request timeout",
                 why.clone(),
             ),
-            Error::NotFound { .. } => Self::new(
-                StatusCode::NOT_FOUND,
-                "/problems/not-found",
-                "There is no such thing",
-                error.to_string(),
-            ),
-            Error::Conflict(why) => Self::new(
-                StatusCode::CONFLICT,
-                "/problems/conflict",
-                "Its state does not allow this",
-                why.clone(),
-            ),
-            Error::InWork { why, .. } => Self::new(
-                StatusCode::CONFLICT,
-                "/problems/in-work",
-                "An equal request is in work",
-                why.clone(),
-            ),
-            Error::Busy(why) => {
-                Self::new(StatusCode::SERVICE_UNAVAILABLE, "/problems/busy", "Too much at once", why.clone())
+            Error::NotFound { .. } => {
+                Self::new(StatusCode::NOT_FOUND, "/problems/not-found", "Not found", error.to_string())
             }
-            // nothing of the cause: it may name hosts, files or statements
+            Error::Conflict(why) => {
+                Self::new(StatusCode::CONFLICT, "/problems/conflict", "Conflict", why.clone())
+            }
+            Error::InWork { why, .. } => {
+                Self::new(StatusCode::CONFLICT, "/problems/in-work", "Request in progress", why.clone())
+            }
+            Error::Busy(why) => Self::new(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "/problems/busy",
+                "Service overloaded",
+                why.clone(),
+            ),
+            // the response omits the cause, which may name hosts, files or statements
             Error::Unavailable(_) if effects::are_noted() => Self::outcome_unknown(),
             Error::OutcomeUnknown(_) => Self::outcome_unknown(),
             Error::Unavailable(_) => Self::new(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "/problems/unavailable",
-                "Temporarily unavailable",
-                "the database cannot be used right now and nothing was changed; try again in a moment",
+                "Service unavailable",
+                "the database is unavailable and nothing was changed; retry after 1 s",
             ),
             Error::Internal(_) => Self::new(
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "/problems/internal",
-                "Internal error",
-                "the service failed; its log has the cause under this response's x-request-id",
+                "Internal server error",
+                "the service failed; its log has the cause under the x-request-id of this response",
             ),
         }
     }
@@ -172,33 +163,29 @@ impl ResponseError for Error {
     }
 }
 
-/// Answers a path that nothing serves.
-pub async fn no_such_path(request: HttpRequest) -> HttpResponse {
+/// Returns 404 for an unknown path.
+pub async fn not_found(request: HttpRequest) -> HttpResponse {
     Problem::new(
         StatusCode::NOT_FOUND,
         "/problems/not-found",
-        "There is no such thing",
-        format!(
-            "nothing answers {} {}; the API is described at /api/v1/docs",
-            request.method(),
-            request.path()
-        ),
+        "Not found",
+        format!("unknown path: {} {}; see /api/v1/docs", request.method(), request.path()),
     )
     .response()
 }
 
-/// Answers a path that is served, by a method that it does not take.
-pub fn no_such_method(request: &HttpRequest) -> HttpResponse {
+/// Returns 405 for a known path and a method that it does not support.
+pub fn method_not_allowed(request: &HttpRequest) -> HttpResponse {
     Problem::new(
         StatusCode::METHOD_NOT_ALLOWED,
         "/problems/method-not-allowed",
-        "The method is not allowed",
-        format!("{} does not take {}; see /api/v1/docs", request.path(), request.method()),
+        "Method not allowed",
+        format!("{} does not support {}; see /api/v1/docs", request.path(), request.method()),
     )
     .response()
 }
 
-/// The id under which this request stands in the log and in the answer's `x-request-id`.
+/// Returns the id of this request, which the log and the response's `x-request-id` have.
 pub fn request_id(request: &impl HttpMessage) -> String {
     request.extensions().get::<RequestId>().map(ToString::to_string).unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Every request is logged once, when it is answered, and every error with it, under the request's id.
+//! Logs each request once, when its response is sent, together with its error and under the request's id.
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -7,7 +7,8 @@ use tracing_actix_web::RootSpanBuilder;
 
 use crate::error::Error;
 
-/// One line for each request. Neither query nor headers nor bodies are logged: they may hold phone numbers and tokens.
+/// Writes one line for each request. Queries, headers and bodies are not logged: they may hold phone numbers and
+/// tokens.
 pub struct RequestLog;
 
 impl RootSpanBuilder for RequestLog {
@@ -26,9 +27,9 @@ impl RootSpanBuilder for RequestLog {
                     Some(error) if status >= 500 => {
                         tracing::error!(status, error = %chain(error), "request failed")
                     }
-                    // what a client wrote may stand in a 4xx's text: its kind is enough
+                    // the text of a 4xx may quote the caller's input: its kind is enough
                     Some(error) => tracing::info!(status, kind = kind(error), "request refused"),
-                    None => tracing::info!(status, "request answered"),
+                    None => tracing::info!(status, "request completed"),
                 }
             }
             Err(error) => {
@@ -39,7 +40,7 @@ impl RootSpanBuilder for RequestLog {
     }
 }
 
-/// The error and its causes in one line.
+/// Returns the error and its causes in one line.
 fn chain(error: &Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error).and_then(std::error::Error::source);

@@ -13,14 +13,14 @@ use actix_web::rt::net::TcpStream;
 
 use super::connection::{Connection, Connections, keep};
 
-/// For a request's head to come whole, from its first byte on.
+/// The timeout of a request's head, from its first byte on.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
-/// A connection without a request is closed after so long.
+/// The time after which a connection without a request is closed.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// For open requests to end when the service stops.
+/// The time for open requests to end when the service stops, in seconds.
 const SHUTDOWN_TIMEOUT: u64 = 10;
 
-/// Serves the application on this listener, with so many threads.
+/// Serves the application on this listener, with `workers` threads.
 ///
 /// # Errors
 /// When the listener cannot be used.

@@ -1,5 +1,5 @@
-//! Slows callers who send wrong keys, by the address of the peer. Right keys are never slowed: behind a proxy one address
-//! is everybody's.
+//! Delays the responses to wrong keys, by the peer's address. Requests with the right key are never delayed: behind a
+//! proxy, all callers share one address.
 
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
@@ -8,33 +8,34 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-/// Wrong keys of a peer that cost nothing: whoever sets a service up mistypes.
+/// The number of wrong keys of a peer without a delay, which allows for typing errors during setup.
 const FREE: f64 = 5.0;
-/// After so long half of a peer's wrong keys are forgotten.
+/// The half-life of a peer's count of wrong keys.
 const HALF_LIFE: Duration = Duration::from_secs(60);
-/// The answer to the first wrong key that is slowed; each further one waits for twice as long.
+/// The delay of the first delayed response; each further delay is twice as long.
 const FIRST_DELAY: Duration = Duration::from_millis(100);
-/// The longest delay between two answers to one peer.
+/// The longest delay between two responses to one peer.
 const LONGEST_DELAY: Duration = Duration::from_secs(2);
-/// A caller whose answer would wait for longer, behind others of the same peer, is refused at once.
+/// A request whose response would wait for longer, behind others of the same peer, is refused at once.
 const LONGEST_QUEUE: Duration = Duration::from_secs(20);
-/// Peers that are remembered.
+/// The number of peers in memory.
 const MOST_PEERS: usize = 10_000;
 
 #[derive(Debug, Clone, Copy)]
 struct Peer {
     wrong: f64,
     at: Instant,
-    /// When the next answer may go.
+    /// The earliest time of the next response.
     free_at: Instant,
 }
 
-/// The peers that sent wrong keys lately; cloning it is cheap.
+/// The peers that recently sent wrong keys; cloning it is cheap.
 #[derive(Debug, Clone, Default)]
 pub struct WrongKeys(Arc<Mutex<HashMap<IpAddr, Peer>>>);
 
 impl WrongKeys {
-    /// Waits until a wrong key may be answered; false when too many of the peer's wait already.
+    /// Waits until the response to a wrong key may be sent. Returns false if too many requests of the peer already
+    /// wait.
     pub async fn wait(&self, peer: Option<IpAddr>) -> bool {
         let Some(peer) = peer else { return true };
         match self.note(network(peer), Instant::now()) {
@@ -46,7 +47,7 @@ impl WrongKeys {
         }
     }
 
-    /// Notes a wrong key; returns when it may be answered, if that is soon.
+    /// Counts a wrong key. Returns the time of its response, or none if that is too late.
     fn note(&self, peer: IpAddr, now: Instant) -> Option<Instant> {
         let mut peers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if peers.len() >= MOST_PEERS && !peers.contains_key(&peer) {
@@ -107,7 +108,7 @@ mod tests {
         tokio::time::advance(Duration::from_secs(600)).await;
         let before = Instant::now();
         assert!(keys.wait(Some(ONE)).await);
-        assert_eq!(before.elapsed(), Duration::ZERO, "and after a while it is forgotten");
+        assert_eq!(before.elapsed(), Duration::ZERO, "wrong keys are forgotten after a while");
     }
 
     #[tokio::test(start_paused = true)]

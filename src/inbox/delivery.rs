@@ -1,5 +1,5 @@
-//! How messages come into inboxes: those that come while one transaction is being committed share the next one
-//! ([`gather`](crate::db::gather)).
+//! Delivery into inboxes by group commit: messages that arrive while a transaction is being committed share the next
+//! one ([`gather`](crate::db::gather)).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,41 +7,42 @@ use std::time::Duration;
 use super::model::UserId;
 use super::repo::{self, NewRow};
 use crate::channels::Delivery;
-use crate::channels::in_app::{Inboxes, NotPut, Putting};
+use crate::channels::in_app::{InboxStore, StoreError, StoreFuture};
 use crate::clock::Clock;
-use crate::db::gather::{self, Entrance, Gather, gathering};
+use crate::db::group_commit::{self, GroupCommit, Submitter, group_commit};
 use crate::db::{Db, refuses_values};
 use crate::error::Result;
 use crate::failpoint;
 use crate::live::Live;
-use crate::live::inboxes::{InboxChange, UserKey, What};
+use crate::live::inboxes::{InboxChange, InboxChangeKind, UserKey};
+use crate::runtime::Runtime;
 
-/// Where messages are put into inboxes; cloning it is cheap. Its task ends when the last clone is gone.
+/// Writes messages into inboxes. Cloning it is cheap, and its task ends when the last clone is dropped.
 #[derive(Clone)]
-pub struct Letterbox {
-    entrance: Entrance<Rows>,
+pub struct InboxWriter {
+    entrance: Submitter<InboxCommit>,
     clock: Clock,
     keep: Duration,
 }
 
-/// The task behind it.
-pub type Worker = gather::Worker<Rows>;
+/// The task that commits the messages.
+pub type Worker = group_commit::GroupCommitWorker<InboxCommit>;
 
-/// How rows are stored.
-pub struct Rows {
+/// The group commit of inbox rows.
+pub struct InboxCommit {
     db: Db,
     live: Live,
 }
 
-impl Letterbox {
-    /// One whose messages are kept for so long, and the task that has to be run for it.
-    pub fn new((db, clock, live): (Db, Clock, Live), keep: Duration) -> (Self, Worker) {
-        let (entrance, worker) = gathering(Rows { db: db.clone(), live }, &db);
+impl InboxWriter {
+    /// Creates the writer, and its task, which the caller must run. Messages expire after `keep`.
+    pub fn new(Runtime { db, clock, live, .. }: Runtime, keep: Duration) -> (Self, Worker) {
+        let (entrance, worker) = group_commit(InboxCommit { db: db.clone(), live }, &db);
         (Self { entrance, clock, keep }, worker)
     }
 
-    async fn take(&self, delivery: Delivery) -> Result<(), NotPut> {
-        let user: UserId = delivery.recipient.parse().map_err(|_| NotPut::NoUser)?;
+    async fn take(&self, delivery: Delivery) -> Result<(), StoreError> {
+        let user: UserId = delivery.recipient.parse().map_err(|_| StoreError::NoUser)?;
         let now = self.clock.now();
         let row = NewRow {
             message_id: delivery.id,
@@ -54,21 +55,21 @@ impl Letterbox {
         };
         self.entrance.write(row).await.map_err(|error| {
             if refuses_values(&error) {
-                return NotPut::Refused;
+                return StoreError::Refused;
             }
-            tracing::warn!(%error, "a message could not be put into its inbox; trying again");
-            NotPut::Away
+            tracing::warn!(%error, "inbox message not stored; will retry");
+            StoreError::Away
         })
     }
 }
 
-impl Inboxes for Letterbox {
-    fn put(&self, delivery: Delivery) -> Putting<'_> {
+impl InboxStore for InboxWriter {
+    fn put(&self, delivery: Delivery) -> StoreFuture<'_> {
         Box::pin(self.take(delivery))
     }
 }
 
-impl Gather for Rows {
+impl GroupCommit for InboxCommit {
     type Item = NewRow;
     type Done = ();
     const LARGEST_GROUP: usize = 500;
@@ -88,7 +89,7 @@ impl Gather for Rows {
         for row in rows.iter().filter(|row| new.contains(&row.message_id)) {
             self.live.inbox_changed(&InboxChange {
                 user: UserKey::of(&row.user_id),
-                what: What::Delivered,
+                what: InboxChangeKind::Delivered,
                 message: Some(row.message_id),
                 at: row.created_at,
             });

@@ -1,9 +1,9 @@
 // <fanfare-inbox user="u1" token="…"></fanfare-inbox>: a user's inbox on a web page, as docs/inbox.md describes it.
-// What a message says is shown as text and never read as HTML.
+// Messages are displayed as text and never parsed as HTML.
 (() => {
   "use strict";
   const HOME = document.currentScript?.src ? new URL(document.currentScript.src).origin : location.origin;
-  const POLL = 30_000; // while there is no stream
+  const POLL = 30_000; // milliseconds between polls while there is no stream
   const PAGE = 30;
   const STYLE = `
 :host { --bg: var(--fanfare-background, light-dark(#fff, #1f2125)); --fg: var(--fanfare-color, light-dark(#1c1e21, #e9eaec));
@@ -76,7 +76,7 @@ li.unread::before { content: ""; position: absolute; left: 7px; top: 21px; width
 
   class FanfareInbox extends HTMLElement {
     static observedAttributes = ["user", "token", "server"];
-    // for other languages: set these before the page's first inbox
+    // for other languages, set these before the page's first inbox is created
     static labels = {
       title: "Inbox", unread: "unread", readAll: "Mark all as read", archive: "Archive", more: "Show more",
       empty: "Nothing here yet", failed: "The inbox cannot be reached right now", came: "New message",
@@ -87,9 +87,9 @@ li.unread::before { content: ""; position: absolute; left: 7px; top: 21px; width
     #next = null;
     #failed = false;
     #open = false;
-    #run = null; // what runs for the present user and token
+    #run = null; // aborts the requests and the stream of the present user and token
     #due = false;
-    #told = 0; // events until now
+    #told = 0; // number of events received
     #source;
     #frame;
     #parts;
@@ -132,7 +132,7 @@ li.unread::before { content: ""; position: absolute; left: 7px; top: 21px; width
       if (before !== now && this.isConnected) this.#restart();
     }
 
-    /** How many messages are unread. */
+    /** The number of unread messages. */
     get unread() { return this.#unread; }
 
     /** Opens or closes the list. */
@@ -151,7 +151,7 @@ li.unread::before { content: ""; position: absolute; left: 7px; top: 21px; width
       this.#run = null;
     }
 
-    // once for all attributes that are set together
+    // runs once for all attributes that are set together
     #restart() {
       if (this.#due) return;
       this.#due = true;
@@ -184,7 +184,7 @@ li.unread::before { content: ""; position: absolute; left: 7px; top: 21px; width
         // the page gets a new token from its server and sets the attribute
         this.dispatchEvent(new CustomEvent("fanfare-token", { bubbles: true, composed: true }));
       }
-      if (!response.ok) throw new Error(`the inbox answered ${response.status}`);
+      if (!response.ok) throw new Error(`inbox request failed with status ${response.status}`);
       const body = await response.json();
       signal.throwIfAborted();
       return body;
@@ -198,7 +198,7 @@ li.unread::before { content: ""; position: absolute; left: 7px; top: 21px; width
         if (signal.aborted) return;
         this.#told += 1;
         handler(event.data && JSON.parse(event.data));
-        this.#frame ??= requestAnimationFrame(() => this.#show()); // a burst is drawn at once
+        this.#frame ??= requestAnimationFrame(() => this.#show()); // draws a burst of events once
       });
       let timer;
       signal.addEventListener("abort", () => { source.close(); clearTimeout(timer); });
@@ -216,7 +216,7 @@ li.unread::before { content: ""; position: absolute; left: 7px; top: 21px; width
         for (const item of this.#items.values()) if (item.created_at <= before) item.read_at ??= before;
       });
       source.addEventListener("error", () => {
-        // a stream that broke comes back by itself; one that was refused does not
+        // EventSource reconnects after a break, but not after a refusal
         if (signal.aborted || source.readyState !== EventSource.CLOSED) return;
         this.#load();
         timer = setTimeout(() => { if (!signal.aborted) this.#listen(signal); }, POLL);
@@ -234,7 +234,7 @@ li.unread::before { content: ""; position: absolute; left: 7px; top: 21px; width
         const [page, { unread }] = await Promise.all([
           this.#call(`?limit=${PAGE}${cursor ? `&cursor=${encodeURIComponent(cursor)}` : ""}`), this.#call("/count"),
         ]);
-        // something happened while this was read: it may be older than what is shown
+        // an event arrived during the request, so the response may be older than the displayed state
         if (told !== this.#told) return this.#load();
         if (!cursor) this.#items.clear();
         for (const item of page.items) this.#items.set(item.id, item);
@@ -249,7 +249,7 @@ li.unread::before { content: ""; position: absolute; left: 7px; top: 21px; width
     async #act(rest) {
       try {
         await this.#call(rest, "POST");
-        // otherwise the stream says what it came to
+        // otherwise the stream delivers the result
         if (this.#source.readyState !== EventSource.OPEN) await this.#load();
       } catch (error) {
         if (error.name !== "AbortError") { this.#failed = true; this.#show(); }

@@ -1,6 +1,6 @@
-//! Inboxes over HTTP: `/api/v1/inbox/{user_id}` and what is under it, and the element for web pages.
+//! The HTTP handlers of inboxes: the paths below `/api/v1/inbox/{user_id}`, and the custom element for web pages.
 
-pub mod door;
+pub mod auth;
 mod element;
 mod stream;
 
@@ -10,83 +10,90 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use self::door::{UserPath, Visitor};
-use super::model::{InboxCount, InboxMessage, InboxRead, InboxToken, Mark, Shown};
+use self::auth::{InboxCaller, UserPath};
+use super::model::{InboxCount, InboxFilter, InboxMessage, InboxRead, InboxToken, Mark};
 use super::usecase::{Inbox, TOKEN_SECONDS};
 use crate::db::types::MessageId;
 use crate::error::{Error, Result};
 use crate::http::access::unauthorized;
 use crate::http::json::Query;
+use crate::http::operations::{Operations, operations};
 use crate::http::problem::Problem;
-use crate::http::routing::{get, others};
+use crate::http::routing::{get, method_not_allowed};
 use crate::http::{events, problem};
 use crate::lifecycle::Shutdown;
 use crate::paging::{self, Page};
 
-/// For how long a token is worth something when nothing is said.
+/// The prefix of the paths of one inbox.
+const INBOX: &str = "/api/v1/inbox/{user_id}";
+/// The default lifetime of a token, in seconds.
 const DEFAULT_SECONDS: u32 = 60 * 60;
 
-/// Registers the routes under `/api/v1`.
-pub fn routes(cfg: &mut web::ServiceConfig) {
-    let read = |path, handler| web::resource(path).route(handler).default_service(others("GET, HEAD"));
-    let act = |path, handler| web::resource(path).route(handler).default_service(others("POST"));
-    cfg.service(
-        web::scope("/inbox/{user_id}")
-            .wrap(from_fn(door::check))
-            .service(read("", get().to(list_inbox)))
-            .service(read("/count", get().to(get_inbox_count)))
-            .service(read("/stream", get().to(get_inbox_stream)))
-            .service(act("/token", web::post().to(create_inbox_token)))
-            .service(act("/read-all", web::post().to(mark_inbox_read)))
-            .service(act("/{message_id}/read", web::post().to(mark_inbox_message_read)))
-            .service(act("/{message_id}/unread", web::post().to(mark_inbox_message_unread)))
-            .service(act("/{message_id}/archive", web::post().to(archive_inbox_message)))
-            .default_service(web::route().to(problem::no_such_path)),
-    );
+/// Returns the operations, each with its scope.
+pub fn operations() -> Operations {
+    operations![
+        list_inbox: InboxRead,
+        get_inbox_count: InboxRead,
+        get_inbox_stream: InboxRead,
+        create_inbox_token: InboxWrite,
+        mark_inbox_read: InboxWrite,
+        mark_inbox_message_read: InboxWrite,
+        mark_inbox_message_unread: InboxWrite,
+        archive_inbox_message: InboxWrite,
+    ]
 }
 
-/// Registers the element, at the root.
+/// Registers the operations behind the authentication with API keys and inbox tokens.
+pub fn routes(cfg: &mut web::ServiceConfig) {
+    let scope = web::scope(INBOX).wrap(from_fn(auth::check));
+    let scope = scope.configure(|cfg| operations().register(cfg, INBOX));
+    cfg.service(scope.default_service(web::route().to(problem::not_found)));
+}
+
+/// Registers the custom element at the root.
 pub fn element_route(cfg: &mut web::ServiceConfig) {
     cfg.service(
-        web::resource("/inbox.js").route(get().to(element::get_element)).default_service(others("GET, HEAD")),
+        web::resource("/inbox.js")
+            .route(get().to(element::get_element))
+            .default_service(method_not_allowed("GET, HEAD")),
     );
 }
 
-/// What a list of an inbox can be asked for.
+/// The query parameters of the list of an inbox.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
-    /// Only this part; otherwise what is unread and what was read.
-    #[param(value_type = Option<Shown>, inline, nullable = false)]
+    /// Lists only this part; by default unread and read messages.
+    #[param(value_type = Option<InboxFilter>, inline, nullable = false)]
     status: Option<String>,
-    /// How many to answer, 1 to 1000.
+    /// The largest number of items to return, 1 to 1000.
     #[param(default = 50, minimum = 1, maximum = 1000, value_type = Option<u32>, nullable = false)]
     limit: Option<String>,
-    /// The `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     #[param(nullable = false)]
     cursor: Option<String>,
-    /// A token of this user, where headers cannot be set.
+    /// A token of this user, for callers that cannot set headers.
     #[param(nullable = false)]
-    #[expect(dead_code, reason = "the door has read it")]
+    #[expect(dead_code, reason = "the authentication reads it")]
     token: Option<String>,
 }
 
 /// List the messages of a user's inbox
 ///
-/// What is unread first, then what was read, each the newest first. What is archived is shown when it is asked for, what
-/// has expired never. The API key's bearer may ask, and who bears a token of this user.
+/// Lists unread messages first, then read ones, each the newest first. Archived messages are listed only on request,
+/// expired messages never. The request needs the API key or a token of this user.
 #[utoipa::path(get, path = "/api/v1/inbox/{user_id}", operation_id = "list_inbox", tag = "inbox",
     params(UserPath, ListQuery),
     responses(
-        (status = 200, description = "One page", body = Page<InboxMessage>),
+        (status = 200, description = "A page of messages", body = Page<InboxMessage>),
     ))]
 pub async fn list_inbox(
     service: web::Data<Inbox>,
-    visitor: Visitor,
+    visitor: InboxCaller,
     Query(query): Query<ListQuery>,
 ) -> Result<HttpResponse> {
-    let shown: Option<Shown> = query
+    let shown: Option<InboxFilter> = query
         .status
         .as_deref()
         .map(str::parse)
@@ -102,9 +109,9 @@ pub async fn list_inbox(
 #[utoipa::path(get, path = "/api/v1/inbox/{user_id}/count", operation_id = "get_inbox_count", tag = "inbox",
     params(UserPath, TokenInQuery),
     responses(
-        (status = 200, description = "How many are unread", body = InboxCount),
+        (status = 200, description = "The number of unread messages", body = InboxCount),
     ))]
-pub async fn get_inbox_count(service: web::Data<Inbox>, visitor: Visitor) -> Result<HttpResponse> {
+pub async fn get_inbox_count(service: web::Data<Inbox>, visitor: InboxCaller) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(service.count(visitor.user).await?))
 }
 
@@ -114,7 +121,7 @@ pub async fn get_inbox_count(service: web::Data<Inbox>, visitor: Visitor) -> Res
 pub struct MessagePath {
     /// The user.
     #[param(min_length = 1, max_length = 200, pattern = r"^[^\s\x00-\x1f\x7f-\x9f]+$")]
-    #[expect(dead_code, reason = "the door reads it")]
+    #[expect(dead_code, reason = "the authentication reads it")]
     user_id: String,
     /// The message.
     #[param(format = Uuid)]
@@ -123,7 +130,7 @@ pub struct MessagePath {
 
 async fn mark(
     service: &Inbox,
-    visitor: Visitor,
+    visitor: InboxCaller,
     MessagePath { message_id: id, .. }: &MessagePath,
     mark: Mark,
 ) -> Result<HttpResponse> {
@@ -134,15 +141,15 @@ async fn mark(
 
 /// Mark a message as read
 ///
-/// Once is enough: it keeps the time at which it was read first.
+/// Marks a message as read. The operation is idempotent: the message keeps the time at which it was first read.
 #[utoipa::path(post, path = "/api/v1/inbox/{user_id}/{message_id}/read", operation_id = "mark_inbox_message_read", tag = "inbox",
     params(MessagePath, TokenInQuery),
     responses(
-        (status = 200, description = "The message as it is now", body = InboxMessage),
+        (status = 200, description = "The changed message", body = InboxMessage),
     ))]
 pub async fn mark_inbox_message_read(
     service: web::Data<Inbox>,
-    visitor: Visitor,
+    visitor: InboxCaller,
     path: web::Path<MessagePath>,
 ) -> Result<HttpResponse> {
     mark(&service, visitor, &path, Mark::Read).await
@@ -152,11 +159,11 @@ pub async fn mark_inbox_message_read(
 #[utoipa::path(post, path = "/api/v1/inbox/{user_id}/{message_id}/unread", operation_id = "mark_inbox_message_unread", tag = "inbox",
     params(MessagePath, TokenInQuery),
     responses(
-        (status = 200, description = "The message as it is now", body = InboxMessage),
+        (status = 200, description = "The changed message", body = InboxMessage),
     ))]
 pub async fn mark_inbox_message_unread(
     service: web::Data<Inbox>,
-    visitor: Visitor,
+    visitor: InboxCaller,
     path: web::Path<MessagePath>,
 ) -> Result<HttpResponse> {
     mark(&service, visitor, &path, Mark::Unread).await
@@ -164,15 +171,15 @@ pub async fn mark_inbox_message_unread(
 
 /// Archive a message
 ///
-/// It is shown only when what is archived is asked for, and counts as unread no more.
+/// Archives a message. It is then listed only among archived messages, and no longer counts as unread.
 #[utoipa::path(post, path = "/api/v1/inbox/{user_id}/{message_id}/archive", operation_id = "archive_inbox_message", tag = "inbox",
     params(MessagePath, TokenInQuery),
     responses(
-        (status = 200, description = "The message as it is now", body = InboxMessage),
+        (status = 200, description = "The changed message", body = InboxMessage),
     ))]
 pub async fn archive_inbox_message(
     service: web::Data<Inbox>,
-    visitor: Visitor,
+    visitor: InboxCaller,
     path: web::Path<MessagePath>,
 ) -> Result<HttpResponse> {
     mark(&service, visitor, &path, Mark::Archived).await
@@ -180,30 +187,30 @@ pub async fn archive_inbox_message(
 
 /// Mark all messages of a user's inbox as read
 ///
-/// Those that are there when this is asked; what comes meanwhile stays unread.
+/// Marks all present messages as read. Messages that arrive meanwhile stay unread.
 #[utoipa::path(post, path = "/api/v1/inbox/{user_id}/read-all", operation_id = "mark_inbox_read", tag = "inbox",
     params(UserPath, TokenInQuery),
     responses(
-        (status = 200, description = "How many were unread", body = InboxRead),
+        (status = 200, description = "The number of messages that were unread", body = InboxRead),
     ))]
-pub async fn mark_inbox_read(service: web::Data<Inbox>, visitor: Visitor) -> Result<HttpResponse> {
+pub async fn mark_inbox_read(service: web::Data<Inbox>, visitor: InboxCaller) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(service.read_all(visitor.user).await?))
 }
 
-/// What a token can be asked for.
+/// The query parameters of a new token.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct TokenQuery {
-    /// For how long it is worth something, in seconds.
+    /// The lifetime of the token, in seconds.
     #[param(default = 3600, minimum = 60, maximum = 86400, value_type = Option<u32>, nullable = false)]
     expires_in: Option<String>,
 }
 
-/// Make a token for a user's page
+/// Create a token for a user's page
 ///
-/// For the bearer of the API key alone: a page of a user must not hold the key. With the token it may do everything with
-/// this user's inbox but make tokens.
+/// Creates a token, so that a user's page does not need the API key. Only the API key may create tokens. A token gives
+/// access to all operations on this user's inbox except the creation of tokens.
 #[utoipa::path(post, path = "/api/v1/inbox/{user_id}/token", operation_id = "create_inbox_token", tag = "inbox",
     params(UserPath, TokenQuery),
     responses(
@@ -211,12 +218,12 @@ pub struct TokenQuery {
     ))]
 pub async fn create_inbox_token(
     service: web::Data<Inbox>,
-    visitor: Visitor,
+    visitor: InboxCaller,
     Query(query): Query<TokenQuery>,
 ) -> Result<HttpResponse> {
     if visitor.left.is_some() {
-        let what_to_do = "a token makes no other tokens: ask with Authorization: Bearer <the API key>";
-        return Ok(unauthorized("An API key is needed", what_to_do));
+        let what_to_do = "a token cannot create tokens; send Authorization: Bearer <the API key>";
+        return Ok(unauthorized("Unauthorized", what_to_do));
     }
     let asked = query.expires_in.as_deref().map_or(Some(DEFAULT_SECONDS), |text| text.parse().ok());
     let seconds = asked.filter(|seconds| TOKEN_SECONDS.contains(seconds)).ok_or_else(|| {
@@ -226,34 +233,35 @@ pub async fn create_inbox_token(
     Ok(HttpResponse::Created().json(service.issue(&visitor.user, seconds)))
 }
 
-/// The token of a request whose sender cannot set headers, for the document.
+/// The query parameter with the token of a request whose sender cannot set headers.
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Query)]
 pub struct TokenInQuery {
-    /// A token of this user, where headers cannot be set: an `EventSource` cannot.
+    /// A token of this user, for callers that cannot set headers, like `EventSource`.
     #[param(nullable = false)]
-    #[expect(dead_code, reason = "the door reads it")]
+    #[expect(dead_code, reason = "the authentication reads it")]
     token: Option<String>,
 }
 
 /// Watch a user's inbox
 ///
-/// Server-sent events. `message`: one came (`InboxMessage`). `read`, `unread`, `archived`: that became of one
-/// (`{"id", "at"}`). `all_read`: everything delivered until `before` was read. `count`: how many are unread (`InboxCount`),
-/// at the beginning and after each of these. `reset`: events were missed, so read the list anew. Open the stream first and
-/// then read the list. A stream ends with the token by which it was opened. At most 20 are open for one user at a node.
+/// Streams server-sent events. `message`: a message was delivered (`InboxMessage`). `read`, `unread`, `archived`: the
+/// state of a message changed (`{"id", "at"}`). `all_read`: all messages delivered until `before` were marked as read.
+/// `count`: the number of unread messages (`InboxCount`), at the beginning and after each of these. `reset`: events
+/// were missed, so read the list again. Open the stream first and then read the list. A stream ends when its token
+/// expires. A node allows at most 20 streams for one user.
 #[utoipa::path(get, path = "/api/v1/inbox/{user_id}/stream", operation_id = "get_inbox_stream", tag = "inbox",
     params(UserPath, TokenInQuery,
-        ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that was received, to go on from there")),
+        ("Last-Event-ID" = Option<String>, Header, description = "The id of the last received event, to resume after it")),
     responses(
-        (status = 200, description = "Events until one side ends it", body = String, content_type = "text/event-stream"),
-        (status = 503, description = "Too many streams are open, or the database cannot be used", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "Events until either side closes the stream", body = String, content_type = "text/event-stream"),
+        (status = 503, description = "Too many streams are open, or the database is unavailable", body = Problem, content_type = "application/problem+json"),
     ))]
 pub async fn get_inbox_stream(
     service: web::Data<Inbox>,
     shutdown: web::Data<Shutdown>,
     request: HttpRequest,
-    visitor: Visitor,
+    visitor: InboxCaller,
 ) -> Result<HttpResponse> {
     if request.method() == Method::HEAD {
         return Ok(events::head().finish());

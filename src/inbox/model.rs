@@ -1,4 +1,4 @@
-//! What stands in an inbox, and which of it a list shows.
+//! The messages of an inbox, and the order in which a list shows them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,12 +11,12 @@ use crate::db::types::{MessageId, Timestamp};
 use crate::kinds::{ChannelKind, coded_enum};
 use crate::notifications::model::Raw;
 
-/// Whose an inbox is: what notifications over `in_app` call their recipient.
+/// The owner of an inbox: the `recipient` of notifications over `in_app`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct UserId(String);
 
 impl UserId {
-    /// As it was written.
+    /// Returns the id as it was written.
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -35,30 +35,30 @@ impl FromStr for UserId {
 pub struct InboxMessage {
     /// The id of the notification, or of the mailing's message.
     pub id: MessageId,
-    /// What stands above the text.
+    /// The heading of the message.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub subject: Option<String>,
-    /// The text: plain text, to be shown as such.
+    /// The plain text of the message, to be displayed as text and not as markup.
     #[schema(example = "Your order has shipped.")]
     pub text: String,
-    /// An object for the page's program.
+    /// An object for the code of the page.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>, nullable = false)]
     pub data: Option<Raw>,
-    /// When it was delivered.
+    /// The time of delivery.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// When it was read; null while it is unread.
+    /// The time at which it was read; null while it is unread.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub read_at: Option<Timestamp>,
-    /// When it was put away; null when it was not.
+    /// The time at which it was archived; null if it is not archived.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub archived_at: Option<Timestamp>,
 }
 
 impl InboxMessage {
-    /// In which part of the inbox it stands.
+    /// Returns the part of the inbox that contains the message.
     pub fn part(&self) -> Part {
         match (self.archived_at, self.read_at) {
             (Some(_), _) => Part::Archived,
@@ -67,14 +67,14 @@ impl InboxMessage {
         }
     }
 
-    /// Its place in a list.
-    pub fn place(&self) -> Place {
-        Place { part: self.part(), created_at: self.created_at, id: self.id }
+    /// Returns the position of the message in a list.
+    pub fn place(&self) -> InboxPosition {
+        InboxPosition { part: self.part(), created_at: self.created_at, id: self.id }
     }
 }
 
 coded_enum! {
-    /// A part of an inbox. Each message stands in one.
+    /// A part of an inbox. Each message is in exactly one.
     Part {
         /// Not read and not archived.
         Unread = 0 "unread",
@@ -86,48 +86,49 @@ coded_enum! {
 }
 
 coded_enum! {
-    /// What a list of an inbox can be asked for.
-    Shown {
-        /// What is unread and not archived.
+    /// A filter of the list of an inbox.
+    InboxFilter {
+        /// Unread messages that are not archived.
         Unread = 0 "unread",
-        /// What was read and is not archived.
+        /// Read messages that are not archived.
         Read = 1 "read",
-        /// What was archived.
+        /// Archived messages.
         Archived = 2 "archived",
-        /// All of it.
+        /// All messages.
         All = 3 "all",
     }
 }
 
-/// The parts that a list shows, in its order.
-pub fn parts(shown: Option<Shown>) -> &'static [Part] {
+/// Returns the parts that a list shows, in its order.
+pub fn parts(shown: Option<InboxFilter>) -> &'static [Part] {
     match shown {
         None => &[Part::Unread, Part::Read],
-        Some(Shown::Unread) => &[Part::Unread],
-        Some(Shown::Read) => &[Part::Read],
-        Some(Shown::Archived) => &[Part::Archived],
-        Some(Shown::All) => Part::ALL,
+        Some(InboxFilter::Unread) => &[Part::Unread],
+        Some(InboxFilter::Read) => &[Part::Read],
+        Some(InboxFilter::Archived) => &[Part::Archived],
+        Some(InboxFilter::All) => Part::ALL,
     }
 }
 
-/// A message's place in a list: what is unread first, then what is read, then what is archived, each the newest first.
+/// The position of a message in a list, which is also the cursor: unread messages come first, then read, then archived
+/// ones, each the newest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
-    /// The part in which it stands.
+pub struct InboxPosition {
+    /// The part of the inbox.
     pub part: Part,
-    /// When it was delivered.
+    /// The time of delivery.
     pub created_at: Timestamp,
-    /// Its id, for those that were delivered at the same time.
+    /// The id, which orders messages with the same time of delivery.
     pub id: MessageId,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for InboxPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}.{}.{}", self.part, self.created_at.micros(), self.id.0.simple())
     }
 }
 
-impl FromStr for Place {
+impl FromStr for InboxPosition {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
@@ -141,37 +142,37 @@ impl FromStr for Place {
     }
 }
 
-/// What may be done with a message.
+/// A change of a message's state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mark {
-    /// It was read.
+    /// Marks the message as read.
     Read,
-    /// It is to be read again.
+    /// Marks the message as unread.
     Unread,
-    /// It was put away.
+    /// Archives the message.
     Archived,
 }
 
-/// How many messages are unread.
+/// The number of unread messages of an inbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct InboxCount {
-    /// Neither read nor archived.
+    /// The number of messages that are neither read nor archived.
     pub unread: i64,
 }
 
-/// How many messages were read at once.
+/// The result of marking all messages as read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct InboxRead {
-    /// They were unread when this was asked.
+    /// The number of messages that were unread before.
     pub read: i64,
 }
 
-/// What lets a user's page into the user's inbox.
+/// A token that gives a user's page access to the user's inbox.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct InboxToken {
-    /// For `Authorization: Bearer`, or `?token=` where a page cannot set headers.
+    /// The token, for `Authorization: Bearer`, or for `?token=` where a page cannot set headers.
     pub token: String,
-    /// It is worth nothing from then on.
+    /// The expiry of the token.
     #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
 }
@@ -184,7 +185,7 @@ mod tests {
     fn a_place_reads_as_it_was_written_and_nothing_else_is_one() {
         let at = Timestamp::from_micros(1_700_000_000_123_456);
         for part in Part::ALL {
-            let place = Place { part: *part, created_at: at, id: MessageId::new() };
+            let place = InboxPosition { part: *part, created_at: at, id: MessageId::new() };
             assert_eq!(place.to_string().parse(), Ok(place));
         }
         for text in [
@@ -196,7 +197,7 @@ mod tests {
             "...",
             "unread.1.\0",
         ] {
-            assert_eq!(text.parse::<Place>(), Err(()), "{text}");
+            assert_eq!(text.parse::<InboxPosition>(), Err(()), "{text}");
         }
     }
 

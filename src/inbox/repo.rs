@@ -1,33 +1,35 @@
-//! Statements on inboxes.
+//! The SQL of inboxes.
 
 use std::collections::HashSet;
 
 use diesel::prelude::*;
-use diesel::sql_types::{Array, Nullable, Text};
 
-use super::model::{InboxMessage, Mark, Part, Place};
+use super::model::{InboxMessage, InboxPosition, Mark, Part};
 use crate::db::AnyConnection;
-use crate::db::bulk::{Bulk, Insert, Insertion, Statement, Values};
+use crate::db::bulk::table_row;
 use crate::db::schema::inbox;
-use crate::db::types::{Id, Instant, MessageId, Timestamp};
+use crate::db::types::{MessageId, Timestamp};
 use crate::error::Result;
 use crate::failpoint;
 use crate::notifications::model::Raw;
 
-/// A message on its way into an inbox.
-#[derive(Debug, Clone)]
-#[expect(missing_docs, reason = "the migration documents the columns")]
-pub struct NewRow {
-    pub message_id: MessageId,
-    pub created_at: Timestamp,
-    pub expires_at: Timestamp,
-    pub user_id: String,
-    pub subject: Option<String>,
-    pub text: String,
-    pub data: Option<String>,
+table_row! {
+    /// A new message of an inbox.
+    #[derive(Debug, Clone)]
+    #[expect(missing_docs, reason = "the migration documents the columns")]
+    pub struct NewRow in inbox {
+        pub message_id: MessageId,
+        pub created_at: Timestamp,
+        pub expires_at: Timestamp,
+        pub user_id: String,
+        pub subject: Option<String>,
+        pub text: String,
+        pub data: Option<String>,
+    }
+    insert InsertInbox "ON CONFLICT (message_id) DO NOTHING" returning message_id: MessageId
 }
 
-/// A message as it is shown, without what was checked: whose it is, and that it has not expired.
+/// The columns of a message in the API. The owner and the expiry are checked in the queries.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = inbox)]
 struct Row {
@@ -54,78 +56,27 @@ impl Row {
     }
 }
 
-struct InsertInbox;
-
-impl Statement for InsertInbox {
-    const TEXT: &'static str = include_str!("repo/sql/insert_inbox.postgres.sql");
-    type Row = Id;
-}
-
-impl Insert for InsertInbox {
-    const HEAD: &'static str =
-        "INSERT INTO inbox (message_id, created_at, expires_at, user_id, subject, text, data) VALUES (";
-    const TAIL: &'static str = ") ON CONFLICT (message_id) DO NOTHING";
-    type Row = NewRow;
-
-    fn bind<'r>(row: &'r NewRow, values: &mut Values<'_, 'r>) -> QueryResult<()> {
-        values.bind::<Id, _>(&row.message_id)?;
-        values.bind_all::<Instant, _, _>([&row.created_at, &row.expires_at])?;
-        values.bind::<Text, _>(&row.user_id)?;
-        values.bind::<Nullable<Text>, _>(&row.subject)?;
-        values.bind::<Text, _>(&row.text)?;
-        values.bind::<Nullable<Text>, _>(&row.data)
-    }
-}
-
-/// The rows' values of one column, as an array.
-fn column<'r, T>(rows: &[&'r NewRow], value: impl Fn(&'r NewRow) -> T) -> Vec<T> {
-    rows.iter().copied().map(value).collect()
-}
-
-/// Puts messages into inboxes; answers which were not there yet. Those that were stay as they are.
+/// Stores messages in inboxes; existing ones stay as they are. Returns the ids of the new ones.
 ///
 /// # Errors
-/// Those of the database: then nothing of any of them is stored.
+/// Database errors; no message is stored then.
 pub fn insert(c: &mut AnyConnection, rows: &[NewRow]) -> Result<HashSet<MessageId>> {
-    // two nodes that were given the same messages wait for each other in one order
+    // sorted, so that two nodes with the same messages lock in the same order
     let mut rows: Vec<&NewRow> = rows.iter().collect();
     rows.sort_by_key(|row| row.message_id);
-    let new = match c {
-        AnyConnection::Postgres(_) if rows.is_empty() => HashSet::new(),
-        AnyConnection::Postgres(c) => {
-            let columns = (
-                column(&rows, |r| r.message_id).into_sql::<Array<Id>>(),
-                column(&rows, |r| r.created_at).into_sql::<Array<Instant>>(),
-                column(&rows, |r| r.expires_at).into_sql::<Array<Instant>>(),
-                column(&rows, |r| r.user_id.as_str()).into_sql::<Array<Text>>(),
-                column(&rows, |r| r.subject.as_deref()).into_sql::<Array<Nullable<Text>>>(),
-                column(&rows, |r| r.text.as_str()).into_sql::<Array<Text>>(),
-                column(&rows, |r| r.data.as_deref()).into_sql::<Array<Nullable<Text>>>(),
-            );
-            Bulk::of(InsertInbox, columns).load::<MessageId>(c)?.into_iter().collect()
-        }
-        AnyConnection::Sqlite(c) => {
-            let mut new = HashSet::with_capacity(rows.len());
-            for row in rows {
-                if Insertion::of(InsertInbox, row).execute(c)? > 0 {
-                    new.insert(row.message_id);
-                }
-            }
-            new
-        }
-    };
+    let new = InsertInbox::insert(c, &rows)?.into_iter().collect();
     failpoint::reach("inbox-before-commit");
     Ok(new)
 }
 
-/// What of a part stands after this place in a user's inbox, the newest first.
+/// Returns the messages of a part of a user's inbox after a position, the newest first.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn list(
     c: &mut AnyConnection,
     user: &str,
-    (part, after): (Part, Option<Place>),
+    (part, after): (Part, Option<InboxPosition>),
     limit: i64,
     now: Timestamp,
 ) -> Result<Vec<InboxMessage>> {
@@ -136,14 +87,14 @@ pub fn list(
         .limit(limit)
         .select(Row::as_select())
         .into_boxed();
-    // in the words of the partial indexes
+    // the conditions are those of the partial indexes
     query = match part {
         Part::Unread => query.filter(inbox::read_at.is_null()).filter(inbox::archived_at.is_null()),
         Part::Read => query.filter(inbox::read_at.is_not_null()).filter(inbox::archived_at.is_null()),
         Part::Archived => query.filter(inbox::archived_at.is_not_null()),
     };
-    if let Some(Place { created_at, id, .. }) = after {
-        // the first says where the walk along the index begins
+    if let Some(InboxPosition { created_at, id, .. }) = after {
+        // the first condition is the start of the index range
         query = query
             .filter(inbox::created_at.le(created_at))
             .filter(inbox::created_at.lt(created_at).or(inbox::message_id.lt(id)));
@@ -151,10 +102,10 @@ pub fn list(
     query.load::<Row>(c)?.into_iter().map(Row::show).collect()
 }
 
-/// How many messages of a user are unread.
+/// Returns the number of unread messages of a user.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn count_unread(c: &mut AnyConnection, user: &str, now: Timestamp) -> Result<i64> {
     let unread = inbox::table
         .filter(inbox::user_id.eq(user))
@@ -164,10 +115,10 @@ pub fn count_unread(c: &mut AnyConnection, user: &str, now: Timestamp) -> Result
     Ok(unread.count().get_result(c)?)
 }
 
-/// Those of these messages that are this user's.
+/// Returns the messages among these that belong to this user.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn find(
     c: &mut AnyConnection,
     user: &str,
@@ -183,10 +134,10 @@ pub fn find(
     rows.into_iter().map(Row::show).collect()
 }
 
-/// Marks a message of this user; answers it as it is then, and whether it was otherwise before. None when there is none.
+/// Marks a message of this user. Returns the marked message, and true if it changed; `None` if it does not exist.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn mark(
     c: &mut AnyConnection,
     (user, id): (&str, MessageId),
@@ -211,10 +162,10 @@ pub fn mark(
     Ok(find(c, user, &[id], now)?.pop().map(|message| (message, changed > 0)))
 }
 
-/// Marks up to `limit` unread messages as read that were delivered by `until`; answers how many.
+/// Marks up to `limit` unread messages that were delivered by `until` as read. Returns their number.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn mark_all_read(
     c: &mut AnyConnection,
     user: &str,
@@ -235,10 +186,10 @@ pub fn mark_all_read(
     Ok(diesel::update(these).set(inbox::read_at.eq(Some(now))).execute(c)?)
 }
 
-/// Removes up to `limit` messages whose time is over; answers how many.
+/// Deletes up to `limit` expired messages. Returns their number.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn remove_expired(c: &mut AnyConnection, now: Timestamp, limit: i64) -> Result<usize> {
     let old: Vec<MessageId> = inbox::table
         .filter(inbox::expires_at.le(now))

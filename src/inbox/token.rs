@@ -1,5 +1,6 @@
-//! What a user's page shows instead of the API key: a token that is worth something for one user until a time. Nothing of
-//! it is stored: it is its expiry with a code that only this service can make (HMAC-SHA256, RFC 2104).
+//! Inbox tokens, which a user's page sends instead of the API key. A token is valid for one user until its expiry.
+//! Nothing of it is stored: it consists of its expiry and a code that only this service can compute (HMAC-SHA256, RFC
+//! 2104).
 
 use std::fmt::Write;
 
@@ -9,40 +10,40 @@ use super::model::{InboxToken, UserId};
 use crate::db::types::Timestamp;
 use crate::seal::Seal;
 
-/// Keeps the codes apart from whatever else may be made with the same secret.
+/// Separates these codes from others that are computed with the same secret.
 const PURPOSE: &[u8] = b"fanfare inbox token 1";
 
-/// Makes tokens and checks them.
-pub struct Tokens(Seal);
+/// Issues and checks tokens.
+pub struct InboxTokens(Seal);
 
-impl Tokens {
-    /// With this secret: nodes with one secret take each other's tokens, and another secret takes none of the tokens
-    /// that were given out.
+impl InboxTokens {
+    /// Creates an issuer with a secret. Nodes with the same secret accept each other's tokens; a new secret invalidates
+    /// all issued tokens.
     pub fn new(secret: &[u8]) -> Self {
         Self(Seal::new(secret, PURPOSE))
     }
 
-    /// One for this user, until this time (cut to the second).
+    /// Issues a token for a user with this expiry, truncated to the second.
     pub fn issue(&self, user: &UserId, until: Timestamp) -> InboxToken {
         let seconds = until.micros().div_euclid(1_000_000);
         let mut token = format!("{seconds}.");
         for byte in self.0.code(&signed(seconds, user)) {
-            // a String takes everything
+            // writing to a String cannot fail
             let _ = write!(token, "{byte:02x}");
         }
         InboxToken { token, expires_at: of_seconds(seconds) }
     }
 
-    /// Until when the token lets its bearer into this user's inbox; none when it does not.
+    /// Returns the expiry of a token that is valid for this user; `None` if it is not valid.
     pub fn check(&self, token: &str, user: &UserId, now: Timestamp) -> Option<Timestamp> {
         self.expiry(token, user).filter(|until| now < *until)
     }
 
-    /// Until when a token that was made for this user lets, or let, its bearer in; none for what is no such token.
+    /// Returns the expiry of a token that was issued for this user, even if it has passed; `None` for any other text.
     pub fn expiry(&self, token: &str, user: &UserId) -> Option<Timestamp> {
         let (seconds, _) = token.split_once('.')?;
         let until = of_seconds(seconds.parse().ok()?);
-        // in constant time: how long it takes tells nothing of how much was right
+        // compared in constant time, so that the duration does not reveal how many characters match
         let is_ours = self.issue(user, until).token.as_bytes().ct_eq(token.as_bytes());
         bool::from(is_ours).then_some(until)
     }
@@ -52,7 +53,7 @@ fn of_seconds(seconds: i64) -> Timestamp {
     Timestamp::from_micros(seconds.saturating_mul(1_000_000))
 }
 
-/// The number first, which ends where the user begins.
+/// Returns the signed bytes. The number comes first, because its length is fixed.
 fn signed(seconds: i64, user: &UserId) -> Vec<u8> {
     let mut signed = seconds.to_be_bytes().to_vec();
     signed.extend_from_slice(user.as_str().as_bytes());
@@ -73,7 +74,7 @@ mod tests {
 
     #[test]
     fn a_token_is_worth_something_for_its_user_until_its_time() {
-        let tokens = Tokens::new(b"a secret of more than sixteen bytes");
+        let tokens = InboxTokens::new(b"a secret of more than sixteen bytes");
         let given = tokens.issue(&user("u1"), at(2_000).plus(std::time::Duration::from_millis(900)));
         assert_eq!(given.expires_at, at(2_000));
         assert_eq!(tokens.check(&given.token, &user("u1"), at(1_999)), Some(at(2_000)));
@@ -83,15 +84,15 @@ mod tests {
         for other in ["u2", "u", "u11", "U1"] {
             assert_eq!(tokens.check(&given.token, &user(other), at(1_000)), None, "{other}");
         }
-        let same = Tokens::new(b"a secret of more than sixteen bytes");
+        let same = InboxTokens::new(b"a secret of more than sixteen bytes");
         assert!(same.check(&given.token, &user("u1"), at(1_000)).is_some(), "at another node");
-        let other = Tokens::new(b"another secret of more than sixteen bytes");
+        let other = InboxTokens::new(b"another secret of more than sixteen bytes");
         assert_eq!(other.check(&given.token, &user("u1"), at(1_000)), None);
     }
 
     #[test]
     fn what_was_changed_or_cut_off_is_no_token() {
-        let tokens = Tokens::new(b"a secret of more than sixteen bytes");
+        let tokens = InboxTokens::new(b"a secret of more than sixteen bytes");
         let user = user("u1");
         let given = tokens.issue(&user, at(2_000)).token;
         let (seconds, code) = given.split_once('.').unwrap();

@@ -1,4 +1,4 @@
-//! Where one kind of events is told: the ring of the last ones ([`Hub`]), and how its watchers are woken.
+//! Publishes one kind of events: keeps the last ones in a ring ([`EventRing`]), and wakes its subscribers.
 
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,46 +7,47 @@ use std::time::Duration;
 use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
-use super::hub::{Hub, Read, Seat};
+use super::hub::{EventRing, ReadResult, SubscriberId};
 
-/// A watcher that has seen everything waits at least so long before it looks for more: what comes in quick succession costs
-/// it one look, not one for each event.
+/// The shortest time between two reads of a subscriber that has read everything: events in quick succession cost one
+/// read, not one each.
 const GAP: Duration = Duration::from_millis(100);
-/// The gap for each watcher that there is. Each look that finds something is a write into a socket: so a thousand watchers
-/// together look no oftener than four hundred. A longer gap would make what is written at once, and its buffers, larger.
+/// The time between two reads, per subscriber of the board. Each read that finds events is a write into a socket, so a
+/// thousand subscribers together do not read more often than four hundred. A longer gap would make the writes, and
+/// their buffers, larger.
 const GAP_OF_EACH: Duration = Duration::from_micros(250);
 
-/// A hub that wakes who watches it; cloning it is cheap. `T` is what a watcher is there for.
-pub struct Board<E, T>(Arc<Inner<E, T>>);
+/// A hub that wakes its subscribers; cloning it is cheap. `T` is the topic of a subscriber.
+pub struct Broadcast<E, T>(Arc<Inner<E, T>>);
 
 struct Inner<E, T> {
-    /// Another one for each: an id that another process gave is told apart.
+    /// A random prefix of the event ids, which distinguishes them from the ids of another process.
     boot: String,
-    hub: Mutex<Hub<E, T>>,
+    hub: Mutex<EventRing<E, T>>,
     published: Notify,
-    /// Watchers that still wait for the end of their gap may be behind.
+    /// Notified when subscribers that wait for the end of their gap may be behind.
     crowded: Notify,
 }
 
-impl<E, T> Clone for Board<E, T> {
+impl<E, T> Clone for Broadcast<E, T> {
     fn clone(&self) -> Self {
         Self(Arc::clone(&self.0))
     }
 }
 
-impl<E: Copy, T> Board<E, T> {
-    /// Over this hub.
-    pub fn new(hub: Hub<E, T>) -> Self {
+impl<E: Copy, T> Broadcast<E, T> {
+    /// Creates a board with this hub.
+    pub fn new(hub: EventRing<E, T>) -> Self {
         let boot = format!("{:016x}", fastrand::u64(..));
         Self(Arc::new(Inner { boot, hub: Mutex::new(hub), published: Notify::new(), crowded: Notify::new() }))
     }
 
-    /// The hub.
-    pub fn hub(&self) -> MutexGuard<'_, Hub<E, T>> {
+    /// Locks the hub.
+    pub fn hub(&self) -> MutexGuard<'_, EventRing<E, T>> {
         self.0.hub.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells those who watch.
+    /// Publishes an event.
     pub fn tell(&self, event: E) {
         if self.hub().push(event) {
             self.0.crowded.notify_waiters();
@@ -54,8 +55,8 @@ impl<E: Copy, T> Board<E, T> {
         self.0.published.notify_waiters();
     }
 
-    /// Registers somebody who watches from now on, or from what has the id `last` on, if what came since `is_whole`.
-    /// None when too many do already.
+    /// Subscribes from now on, or after the event with the id `last` if `is_whole`, which means that no event since
+    /// then is missing. Returns `None` if there are too many subscribers.
     pub fn watch(
         &self,
         topic: T,
@@ -74,45 +75,46 @@ impl<E: Copy, T> Board<E, T> {
         })
     }
 
-    /// The number in an id that this process gave.
+    /// Returns the number in an id of this process.
     fn position(&self, id: &str) -> Option<u64> {
         id.split_once('-').filter(|(boot, _)| *boot == self.0.boot)?.1.parse().ok()
     }
 }
 
-/// Somebody who watches, until it is dropped.
+/// A subscription, until it is dropped.
 pub struct Watch<E: Copy, T> {
-    board: Board<E, T>,
-    seat: Seat,
+    board: Broadcast<E, T>,
+    seat: SubscriberId,
     lets_through: Box<dyn Fn(&E) -> bool + Send>,
     missed: bool,
-    /// When it looks again.
+    /// The earliest time of the next read.
     not_before: Instant,
     overtaken: Option<Overtaken>,
 }
 
-/// Told when a watcher has read too slowly for what came; see [`Watch::overtaken`].
+/// Signals that a subscriber has read too slowly; see [`Watch::overtaken`].
 pub struct Overtaken(oneshot::Receiver<()>);
 
 impl Overtaken {
-    /// Returns when the watcher lost its place, true for being too slow and false for having left.
+    /// Waits until the subscriber loses its place. Returns true if it was too slow, and false if it left.
     pub async fn wait(self) -> bool {
         self.0.await.is_ok()
     }
 }
 
 impl<E: Copy, T> Watch<E, T> {
-    /// Whether it asked for events from one on that is not here any more, or never was.
+    /// Returns true if it asked for the events after one that the ring does not contain.
     pub fn missed(&self) -> bool {
         self.missed
     }
 
-    /// What tells that it is too slow, also while nobody asks for the next events. There is one.
+    /// Takes the signal that it is too slow, which also works while the next events are not read. There is one per
+    /// subscription.
     pub fn overtaken(&mut self) -> Option<Overtaken> {
         self.overtaken.take()
     }
 
-    /// The id of the last event that it has seen or passed over; none when it was too slow.
+    /// Returns the id of the last event that it has read or skipped, or `None` if it was too slow.
     pub fn last_id(&self) -> Option<String> {
         self.board.hub().position(self.seat).map(|position| self.id(position))
     }
@@ -121,14 +123,15 @@ impl<E: Copy, T> Watch<E, T> {
         format!("{}-{position}", self.board.0.boot)
     }
 
-    /// The next events with their ids; none when it was too slow for what came. Dropped before it returns, it has taken
-    /// nothing.
+    /// Reads the next events with their ids, or `None` if it was too slow. It is cancel-safe: dropped before it
+    /// returns, it has read no event.
     pub async fn next(&mut self) -> Option<Vec<(String, E)>> {
         let read = self.read().await?;
         Some(read.events.into_iter().map(|(at, event, _)| (self.id(at), event)).collect())
     }
 
-    /// The next events as `write` writes them, which it does once for all watchers. As [`Watch::next`].
+    /// Reads the next events in the form of `write`, which runs once per event for all subscribers. Otherwise like
+    /// [`Watch::next`].
     pub async fn next_text(&mut self, write: impl Fn(&str, &E) -> String) -> Option<String> {
         let read = self.read().await?;
         let mut whole = String::new();
@@ -138,10 +141,10 @@ impl<E: Copy, T> Watch<E, T> {
         Some(whole)
     }
 
-    async fn read(&mut self) -> Option<Read<E>> {
+    async fn read(&mut self) -> Option<ReadResult<E>> {
         loop {
             self.pause().await;
-            // registered before looking: what comes in between is not missed
+            // registered before the read, so that an event in between is not missed
             let mut published = pin!(self.board.0.published.notified());
             published.as_mut().enable();
             let (read, watchers) = {
@@ -160,7 +163,7 @@ impl<E: Copy, T> Watch<E, T> {
         }
     }
 
-    /// Waits for the end of the gap, or until so much has come that it would be overtaken.
+    /// Waits for the end of the gap, or until it is behind and could be overtaken.
     async fn pause(&mut self) {
         let mut crowded = pin!(self.board.0.crowded.notified());
         crowded.as_mut().enable();
@@ -173,7 +176,8 @@ impl<E: Copy, T> Watch<E, T> {
     }
 }
 
-/// The time between two looks of one among so many watchers. It varies, so that they do not all look at once.
+/// Returns the time between two reads of one of `watchers` subscribers. It is random, so that they do not all read at
+/// once.
 fn gap(watchers: usize) -> Duration {
     let each = GAP_OF_EACH * u32::try_from(watchers).unwrap_or(u32::MAX);
     GAP.max(each).mul_f64(0.75 + fastrand::f64() / 2.0)
@@ -192,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_more_watch_the_less_often_each_looks() {
+    fn the_more_subscribers_the_less_often_each_reads() {
         let looks = |watchers: usize| watchers as f64 / gap(watchers).as_secs_f64();
         for watchers in [1, 50, 400] {
             assert!((75..=125).contains(&gap(watchers).as_millis()), "{watchers}");
@@ -203,8 +207,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_watcher_in_its_gap_is_woken_before_it_is_overtaken() {
-        let board: Board<u32, u32> = Board::new(Hub::new(40, 1000));
+    async fn a_subscriber_in_its_gap_is_woken_before_it_is_overtaken() {
+        let board: Broadcast<u32, u32> = Broadcast::new(EventRing::new(40, 1000));
         let mut watch = board.watch(0, (None, true), |_| true).unwrap();
         board.tell(0);
         assert_eq!(watch.next().await.unwrap().len(), 1);
@@ -220,8 +224,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_event_is_written_once_for_all_who_watch() {
-        let board: Board<u32, u32> = Board::new(Hub::new(100, 1000));
+    async fn an_event_is_written_once_for_all_subscribers() {
+        let board: Broadcast<u32, u32> = Broadcast::new(EventRing::new(100, 1000));
         let mut watchers: Vec<_> =
             (0..50).map(|topic| board.watch(topic, (None, true), |_| true).unwrap()).collect();
         (0..20).for_each(|event| board.tell(event));

@@ -8,19 +8,19 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::board::Overtaken;
-use super::{Event, Filter, Live, Watch};
+use super::{Event, EventFilter, Live, Watch};
 use crate::error::{Complaints, Error, Result};
-use crate::http::events::{self, Source};
+use crate::http::events::{self, EventSource};
 use crate::http::json::Query;
+use crate::http::operations::{Operations, operations};
 use crate::http::problem::Problem;
-use crate::http::routing::{get, others};
 use crate::kinds::{ChannelKind, ChannelToPeople};
 use crate::lifecycle::Shutdown;
 
-/// How long the first look at the mailings may take.
+/// The time limit of the first poll of the mailings.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
 
-/// What a stream is asked for. What is given must all hold.
+/// The filter of a stream. All given conditions must hold.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
@@ -31,19 +31,19 @@ pub struct StreamQuery {
     /// Only notifications of this batch.
     #[param(nullable = false, format = Uuid)]
     batch_id: Option<String>,
-    /// Only what goes out on this channel.
+    /// Only this channel.
     #[param(nullable = false, value_type = Option<ChannelToPeople>, inline)]
     channel: Option<String>,
 }
 
 impl StreamQuery {
-    fn filter(&self) -> Result<Filter> {
+    fn filter(&self) -> Result<EventFilter> {
         let mut wrong = Complaints::default();
         let no_id = |text: &str| format!("`{text}` is not a UUID");
         let mailing = self.mailing_id.as_deref().map(|text| text.parse().map_err(|_| no_id(text)));
         let batch = self.batch_id.as_deref().map(|text| text.parse().map_err(|_| no_id(text)));
         let channel = self.channel.as_deref().map(ChannelKind::to_people);
-        let filter = Filter {
+        let filter = EventFilter {
             mailing: mailing.and_then(|id| wrong.check("mailing_id", id)),
             batch: batch.and_then(|id| wrong.check("batch_id", id)),
             channel: channel.and_then(|channel| wrong.check("channel", channel)),
@@ -52,24 +52,27 @@ impl StreamQuery {
     }
 }
 
-/// Adds the route under the API's root.
-pub fn routes(cfg: &mut web::ServiceConfig) {
-    cfg.service(web::resource("/stream").route(get().to(get_stream)).default_service(others("GET, HEAD")));
+/// Returns the operations, each with its scope.
+pub fn operations() -> Operations {
+    operations![
+        get_stream: MailingsRead,
+    ]
 }
 
 /// Watch notifications and mailings
 ///
-/// Server-sent events. `notification`: one came to another state (`NotificationChange`). `mailing`: its status or counts
-/// changed (`MailingProgress`), at most about twice a second for each. `webhook_endpoint`: one was disabled or enabled
-/// by the node that is asked (`EndpointChange`). `import`: one that this node runs as a job has come farther
-/// (`ImportProgress`); a stream with a filter has none. `reset`: what came after `Last-Event-ID` is not
-/// known any more, so read the state anew. Open the stream first and then read the state: what changes after that is
-/// told. A reader that is too slow is cut off; it comes back with `Last-Event-ID`.
+/// Server-sent events. `notification`: the status of a notification changed (`NotificationChange`). `mailing`: the
+/// status or the counts of a mailing changed (`MailingProgress`), at most about twice a second for each.
+/// `webhook_endpoint`: the node that serves this stream disabled or enabled an endpoint (`EndpointChange`). `import`:
+/// an import job of this node progressed (`ImportProgress`); streams with a filter do not contain it. `reset`: the
+/// events after `Last-Event-ID` are not available any more, so read the state again. Open the stream first and then
+/// read the state: the stream contains all later changes. A reader that is too slow is disconnected, and can reconnect
+/// with `Last-Event-ID`.
 #[utoipa::path(get, path = "/api/v1/stream", operation_id = "get_stream", tag = "operation",
-    params(StreamQuery, ("Last-Event-ID" = Option<String>, Header, description = "The id of the last event that was received, to go on from there")),
+    params(StreamQuery, ("Last-Event-ID" = Option<String>, Header, description = "The id of the last received event, after which the stream continues")),
     responses(
-        (status = 200, description = "Events until one side ends it", body = String, content_type = "text/event-stream"),
-        (status = 503, description = "Too many streams are open, or the database cannot be used", body = Problem, content_type = "application/problem+json"),
+        (status = 200, description = "Events, until either side closes the stream", body = String, content_type = "text/event-stream"),
+        (status = 503, description = "Too many streams are open, or the database is unavailable", body = Problem, content_type = "application/problem+json"),
     ))]
 pub async fn get_stream(
     live: web::Data<Live>,
@@ -87,7 +90,7 @@ pub async fn get_stream(
     if filter.lets_mailings_through() {
         let observed = tokio::select! {
             observed = tokio::time::timeout(FIRST_LOOK, live.mailings_are_observed()) => observed,
-            // the stream ends before its first event
+            // at a shutdown the stream ends before its first event
             () = shutdown.wait() => Ok(()),
         };
         observed.map_err(|e| Error::Unavailable(e.into()))?;
@@ -97,7 +100,7 @@ pub async fn get_stream(
     Ok(events::stream(&request, (watch, first), overtaken, &shutdown))
 }
 
-impl Source for Watch {
+impl EventSource for Watch {
     fn place(&self) -> Option<String> {
         self.last_id()
     }
@@ -107,7 +110,7 @@ impl Source for Watch {
     }
 }
 
-/// An event as the wire has it.
+/// Serializes an event.
 fn text(id: &str, event: &Event) -> String {
     match event {
         Event::Notification(change) => events::event("notification", id, change),

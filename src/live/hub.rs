@@ -1,7 +1,7 @@
-//! The last events, and how far each watcher has read them.
+//! The ring of the last events, with the read position of each subscriber.
 //!
-//! A watcher has no queue of its own: its place in the common ring is one. So what is read again and what is new cannot
-//! differ where they meet, telling costs the same however many watch, and who is slow takes up no memory.
+//! A subscriber has a position in the common ring instead of its own queue. So replayed and new events join without a
+//! gap or a repeat, publishing costs the same for any number of subscribers, and a slow subscriber takes up no memory.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, OnceLock};
@@ -10,68 +10,69 @@ use tokio::sync::oneshot;
 
 use super::{Event, Interests};
 
-/// Events handed to a watcher at once, and events that it looks at for that: both bound how long the hub is held.
+/// The largest number of events returned by one read, and of events examined by it. Both bound the time for which the
+/// hub is locked.
 const AT_ONCE: usize = 256;
 const LOOKED_AT: usize = 1000;
 
-/// An event as the wire has it, written once for all who watch it.
+/// The serialized form of an event, written once for all its subscribers.
 pub type Text = Arc<OnceLock<Box<str>>>;
 
-/// The ring and the places in it. Events are numbered from 1. `T` is what a watcher is there for.
-pub struct Hub<E, T> {
+/// The ring and the positions in it. Events are numbered from 1. `T` is the topic of a subscriber.
+pub struct EventRing<E, T> {
     ring: VecDeque<(E, Text)>,
     kept: usize,
     /// The number of the newest event.
     head: u64,
-    seats: BTreeMap<Seat, Place<T>>,
+    seats: BTreeMap<SubscriberId, Subscriber<T>>,
     most: usize,
     given: u64,
-    /// No watcher has read less far. Looked for anew only when the ring comes so far.
+    /// A lower bound of all positions. It is computed again only when the ring's tail passes it.
     slowest: u64,
 }
 
-/// Names a watcher.
+/// The id of a subscriber.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Seat(u64);
+pub struct SubscriberId(u64);
 
-struct Place<T> {
-    /// The number of the last event that it has seen or passed over.
+struct Subscriber<T> {
+    /// The number of the last event that it has read or skipped.
     position: u64,
     topic: T,
     overtaken: oneshot::Sender<()>,
 }
 
-/// What a watcher finds.
-pub struct Read<E> {
-    /// Events with their numbers.
+/// The result of a read.
+pub struct ReadResult<E> {
+    /// The matching events with their numbers.
     pub events: Vec<(u64, E, Text)>,
-    /// Whether there is more to look at.
+    /// True if there are more events to examine.
     pub more: bool,
 }
 
-impl<E: Copy, T> Hub<E, T> {
-    /// A ring of this many events for this many watchers.
+impl<E: Copy, T> EventRing<E, T> {
+    /// Creates a ring of `kept` events for up to `most` subscribers.
     pub fn new(kept: usize, most: usize) -> Self {
         let (ring, seats) = (VecDeque::new(), BTreeMap::new());
         Self { ring, kept, head: 0, seats, most, given: 0, slowest: u64::MAX }
     }
 
-    /// The number before that of the oldest event: a watcher who has read less far has missed something.
+    /// Returns the number before the oldest event: a subscriber at a lower position has missed an event.
     fn tail(&self) -> u64 {
         self.head - self.ring.len() as u64
     }
 
-    /// Events that may wait for a watcher before it is behind.
+    /// Returns the number of unread events from which a subscriber is behind.
     fn quarter(&self) -> u64 {
         (self.kept as u64 / 4).max(1)
     }
 
-    /// Returns whether so much waits for this watcher that it had better look now.
-    pub fn is_behind(&self, seat: Seat) -> bool {
+    /// Returns true if this subscriber is behind, and should read now.
+    pub fn is_behind(&self, seat: SubscriberId) -> bool {
         self.position(seat).is_none_or(|position| self.head - position >= self.quarter())
     }
 
-    /// Adds an event. Returns whether somebody may be behind now who was not before.
+    /// Adds an event. Returns true if more subscribers may be behind now.
     pub fn push(&mut self, event: E) -> bool {
         if self.ring.len() >= self.kept {
             self.ring.pop_front();
@@ -86,42 +87,46 @@ impl<E: Copy, T> Hub<E, T> {
 
     fn drop_overtaken(&mut self) {
         let tail = self.tail();
-        let overtaken: Vec<Seat> =
+        let overtaken: Vec<SubscriberId> =
             self.seats.iter().filter(|(_, place)| place.position < tail).map(|(seat, _)| *seat).collect();
         for place in overtaken.into_iter().filter_map(|seat| self.seats.remove(&seat)) {
-            // an error: it leaves just now
+            // an error means that the subscriber is leaving
             let _ = place.overtaken.send(());
         }
         self.slowest = self.seats.values().map(|place| place.position).min().unwrap_or(u64::MAX);
     }
 
-    /// Gives somebody a place after the event `last`, if that is known, else after the newest; tells whether it was.
-    /// None when all are taken.
-    pub fn sit_down(&mut self, topic: T, last: Option<u64>) -> Option<(Seat, bool, oneshot::Receiver<()>)> {
+    /// Adds a subscriber after the event `last` if the ring still contains that position, else after the newest event.
+    /// The boolean is true in the first case. Returns `None` if there are too many subscribers.
+    pub fn sit_down(
+        &mut self,
+        topic: T,
+        last: Option<u64>,
+    ) -> Option<(SubscriberId, bool, oneshot::Receiver<()>)> {
         if self.seats.len() >= self.most {
             return None;
         }
         let known = last.filter(|last| (self.tail()..=self.head).contains(last));
         let position = known.unwrap_or(self.head);
         self.given += 1;
-        let (seat, (overtaken, receiver)) = (Seat(self.given), oneshot::channel());
-        self.seats.insert(seat, Place { position, topic, overtaken });
+        let (seat, (overtaken, receiver)) = (SubscriberId(self.given), oneshot::channel());
+        self.seats.insert(seat, Subscriber { position, topic, overtaken });
         self.slowest = self.slowest.min(position);
         Some((seat, known.is_some(), receiver))
     }
 
-    /// Takes a watcher's place away.
-    pub fn leave(&mut self, seat: Seat) {
+    /// Removes a subscriber.
+    pub fn leave(&mut self, seat: SubscriberId) {
         self.seats.remove(&seat);
     }
 
-    /// How far a watcher has read; none when it was overtaken.
-    pub fn position(&self, seat: Seat) -> Option<u64> {
+    /// Returns a subscriber's position, or `None` if it was overtaken.
+    pub fn position(&self, seat: SubscriberId) -> Option<u64> {
         self.seats.get(&seat).map(|place| place.position)
     }
 
-    /// The next events for a watcher; none when it was overtaken.
-    pub fn read(&mut self, seat: Seat, lets_through: impl Fn(&E) -> bool) -> Option<Read<E>> {
+    /// Reads the next events of a subscriber. Returns `None` if it was overtaken.
+    pub fn read(&mut self, seat: SubscriberId, lets_through: impl Fn(&E) -> bool) -> Option<ReadResult<E>> {
         let tail = self.tail();
         let place = self.seats.get_mut(&seat)?;
         let mut events = Vec::new();
@@ -135,27 +140,27 @@ impl<E: Copy, T> Hub<E, T> {
                 }
             }
         }
-        Some(Read { events, more: place.position < self.head })
+        Some(ReadResult { events, more: place.position < self.head })
     }
 
-    /// What those who watch are there for.
+    /// Returns the topics of the subscribers.
     pub fn topics(&self) -> impl Iterator<Item = &T> {
         self.seats.values().map(|place| &place.topic)
     }
 
-    /// The number of watchers.
+    /// Returns the number of subscribers.
     pub fn taken(&self) -> usize {
         self.seats.len()
     }
 }
 
-impl Hub<Event, Interests> {
-    /// Whether anybody watches mailings.
+impl EventRing<Event, Interests> {
+    /// Returns true if there is a subscriber to mailings.
     pub fn mailings_are_watched(&self) -> bool {
         self.topics().any(|(mailings, _)| *mailings)
     }
 
-    /// Whether anybody watches notifications.
+    /// Returns true if there is a subscriber to notifications.
     pub fn notifications_are_watched(&self) -> bool {
         self.topics().any(|(_, notifications)| *notifications)
     }

@@ -1,33 +1,33 @@
-//! What happens in users' inboxes, told to the pages that show them.
+//! Publishes changes of users' inboxes to their subscribers.
 //!
-//! A node may have thousands of such pages open. They sit at many boards by their users, so that what happens in one inbox
-//! wakes a few of them, and a burst for one user overtakes few others.
+//! A node may have thousands of these subscribers. They are spread over many boards by user, so that a change in one
+//! inbox wakes only a few of them, and a burst for one user overtakes only a few others.
 
 use std::fmt;
 use std::str::FromStr;
 
 use ring::digest::{SHA256, digest};
 
-use super::board::{self, Board};
-use super::hub::Hub;
+use super::board::{self, Broadcast};
+use super::hub::EventRing;
 use crate::db::types::{MessageId, Timestamp};
 use crate::kinds::coded_enum;
 
 const BOARDS: usize = 64;
-/// Events that are kept on each for those who come back, and by how many a page may be behind.
+/// The number of events kept on each board for subscribers that reconnect, and the largest lag of a subscriber.
 const KEPT: usize = 1000;
-/// Pages at each: some ten thousand in all.
+/// The largest number of subscribers per board: some ten thousand in all.
 const MOST: usize = 200;
-/// Pages of one user at once: nobody may take the places of the others.
+/// The largest number of subscribers per user, so that one user cannot take the places of the others.
 const MOST_OF_A_USER: usize = 20;
 
-/// Stands for a user in what is told: nodes tell each other no names. Two users may have one; then the pages of one are
-/// woken for the other's and show nothing of it, since what they show is read by the whole name.
+/// A hash of a user's name, because nodes send each other no names. Two users may have the same key. Then the
+/// subscribers of one are also woken for the other, and show no change, because they read the inbox by the whole name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct UserKey(u64);
 
 impl UserKey {
-    /// This user's, the same at every node.
+    /// Returns the key of a user, which is the same at every node.
     pub fn of(user: &str) -> Self {
         let digest = digest(&SHA256, user.as_bytes());
         let bytes = digest.as_ref().first_chunk().copied().unwrap_or_default();
@@ -36,35 +36,35 @@ impl UserKey {
 }
 
 coded_enum! {
-    /// What happened.
-    What {
-        /// A message came.
+    /// The kind of a change.
+    InboxChangeKind {
+        /// A message was delivered.
         Delivered = 0 "delivered",
         /// A message was read.
         Read = 1 "read",
-        /// A message is unread again.
+        /// A message was marked as unread.
         Unread = 2 "unread",
-        /// A message was put away.
+        /// A message was archived.
         Archived = 3 "archived",
-        /// Everything that came until then was read.
+        /// All messages up to a time were read.
         AllRead = 4 "all_read",
     }
 }
 
-/// Something happened in a user's inbox.
+/// A change in a user's inbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InboxChange {
-    /// Whose it is.
+    /// The user.
     pub user: UserKey,
-    /// What happened.
-    pub what: What,
-    /// To which message; none when to all.
+    /// The kind of change.
+    pub what: InboxChangeKind,
+    /// The message; `None` for all messages.
     pub message: Option<MessageId>,
-    /// When.
+    /// The time of the change.
     pub at: Timestamp,
 }
 
-/// As nodes tell it each other: `i`, the user, what, the message and the time with commas between.
+/// Formats the word that nodes send each other: `i`, the user, the kind, the message and the time, separated by commas.
 impl fmt::Display for InboxChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let message = self.message.map(|id| id.0.simple().to_string()).unwrap_or_default();
@@ -81,7 +81,7 @@ impl FromStr for InboxChange {
             let mut part = || parts.next();
             Some(Self {
                 user: UserKey(u64::from_str_radix(part()?, 16).ok()?),
-                what: What::from_code(part()?.parse().ok()?).ok()?,
+                what: InboxChangeKind::from_code(part()?.parse().ok()?).ok()?,
                 message: match part()? {
                     "" => None,
                     id => Some(id.parse().ok()?),
@@ -93,29 +93,29 @@ impl FromStr for InboxChange {
     }
 }
 
-/// What a page is told.
+/// An event for the subscribers of an inbox.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InboxEvent {
-    /// Something happened.
+    /// The inbox changed.
     Change(InboxChange),
-    /// What another node told was lost.
+    /// Changes of another node were lost.
     Missed,
 }
 
-/// A page that shows a user's inbox.
+/// A subscription to a user's inbox.
 pub type InboxWatch = board::Watch<InboxEvent, UserKey>;
 
 /// The boards.
-pub(super) struct Inboxes(Vec<Board<InboxEvent, UserKey>>);
+pub(super) struct Inboxes(Vec<Broadcast<InboxEvent, UserKey>>);
 
 impl Default for Inboxes {
     fn default() -> Self {
-        Self((0..BOARDS).map(|_| Board::new(Hub::new(KEPT, MOST))).collect())
+        Self((0..BOARDS).map(|_| Broadcast::new(EventRing::new(KEPT, MOST))).collect())
     }
 }
 
 impl Inboxes {
-    fn board(&self, user: UserKey) -> Option<&Board<InboxEvent, UserKey>> {
+    fn board(&self, user: UserKey) -> Option<&Broadcast<InboxEvent, UserKey>> {
         self.0.get(usize::try_from(user.0 % BOARDS as u64).unwrap_or_default())
     }
 
@@ -150,22 +150,22 @@ mod tests {
     use super::*;
     use crate::live::Live;
 
-    fn change(user: &str, what: What) -> InboxChange {
+    fn change(user: &str, what: InboxChangeKind) -> InboxChange {
         let message = Some(MessageId::new());
         InboxChange { user: UserKey::of(user), what, message, at: Timestamp::from_micros(7) }
     }
 
     #[tokio::test]
-    async fn a_page_is_told_of_its_user_alone_and_goes_on_where_it_was() {
+    async fn a_subscriber_gets_only_its_users_changes_and_resumes_where_it_was() {
         let live = Live::new(true);
         let mut page = live.watch_inbox(UserKey::of("u1"), None).unwrap();
-        let first = change("u1", What::Delivered);
-        live.inbox_changed(&change("u2", What::Delivered));
+        let first = change("u1", InboxChangeKind::Delivered);
+        live.inbox_changed(&change("u2", InboxChangeKind::Delivered));
         live.inbox_changed(&first);
         let (id, event) = page.next().await.unwrap().pop().unwrap();
         assert_eq!(event, InboxEvent::Change(first));
         drop(page);
-        let second = change("u1", What::Read);
+        let second = change("u1", InboxChangeKind::Read);
         live.inbox_changed(&second);
         let mut back = live.watch_inbox(UserKey::of("u1"), Some(&id)).unwrap();
         assert!(!back.missed());

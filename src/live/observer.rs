@@ -1,4 +1,4 @@
-//! Looks at the open mailings while somebody watches, and tells what has changed.
+//! Polls the open mailings while they have subscribers, and publishes their changes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -12,24 +12,25 @@ use crate::lifecycle::Shutdown;
 use crate::mailings::model::Progress;
 use crate::mailings::repo;
 
-/// Between two looks: a watcher is told of a mailing twice a second at most.
+/// The time between two polls: a subscriber gets at most two events a second of a mailing.
 const PAUSE: Duration = Duration::from_millis(500);
-/// How much earlier than the last look a mailing may have been made, by its id, and not have been seen by it: its commit
-/// took as long, or the clock of its node is behind.
+/// The margin before the last poll: a mailing with an older id, within this margin, may not have been visible to that
+/// poll, because its commit took as long, or the clock of its node is behind.
 const MARGIN: Duration = Duration::from_secs(10);
 
-/// Tells what mailings do, whichever node sends them. It reads the database only while somebody watches mailings.
+/// Publishes changes of mailings, whichever node sends them. It reads the database only while mailings have
+/// subscribers.
 pub struct Observer {
     db: Db,
     clock: Clock,
     live: Live,
-    /// What was told last, of mailings that are open and of those made just before the last look.
+    /// The state published last, of open mailings and of mailings created just before the last poll.
     known: BTreeMap<MailingId, Progress>,
     looked_at: Timestamp,
 }
 
 impl Observer {
-    /// Tells it here.
+    /// Creates an observer that publishes to `live`.
     pub fn new(db: Db, clock: Clock, live: Live) -> Self {
         let looked_at = clock.now();
         Self { db, clock, live, known: BTreeMap::new(), looked_at }
@@ -45,7 +46,7 @@ impl Observer {
                 () = live.mailings_are_watched() => {}
             }
             if let Err(error) = self.run_once().await {
-                tracing::error!(%error, "the mailings that are watched could not be read; trying again");
+                tracing::error!(%error, "subscribed mailings could not be read; trying again");
             }
             tokio::select! {
                 () = shutdown.wait() => return,
@@ -54,12 +55,12 @@ impl Observer {
         }
     }
 
-    /// Looks once. The first look after a long time only notes what there is: nobody who watches has seen less.
+    /// Polls once. The first poll after a long time only records the state, because every subscriber is newer.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn run_once(&mut self) -> Result<()> {
-        // twice as long as a watcher is promised, who may have come just in time
+        // twice the time that subscribers rely on, because a subscriber may have connected just in time
         let is_first = self.live.is_unobserved(UNOBSERVED * 2);
         if is_first {
             self.known.clear();
@@ -76,8 +77,8 @@ impl Observer {
         Ok(())
     }
 
-    /// The open mailings, those that were open at the last look, and those made since: one may begin and end between
-    /// two looks.
+    /// Reads the open mailings, those that were open at the last poll, and those created since: a mailing may start and
+    /// finish between two polls.
     async fn read(&mut self) -> Result<Vec<Progress>> {
         let now = self.clock.now();
         let since = made_since(self.looked_at);
@@ -87,13 +88,13 @@ impl Observer {
         Ok(found)
     }
 
-    /// Notes where a mailing is; answers whether that is new.
+    /// Stores the state of a mailing. Returns true if it changed.
     fn note(&mut self, progress: Progress) -> bool {
         self.known.insert(progress.mailing_id, progress) != Some(progress)
     }
 }
 
-/// The least id of a mailing that a look at this time may not have seen.
+/// Returns the smallest id of a mailing that a poll at this time may not have seen.
 fn made_since(looked_at: Timestamp) -> MailingId {
     let millis = u128::try_from(looked_at.minus(MARGIN).micros() / 1000).unwrap_or_default();
     MailingId(uuid::Uuid::from_u128(millis << 80))

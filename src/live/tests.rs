@@ -4,7 +4,7 @@ use futures_util::FutureExt;
 use proptest::prelude::*;
 use tokio::sync::oneshot;
 
-use super::hub::{Hub, Seat};
+use super::hub::{EventRing, SubscriberId};
 use super::*;
 use crate::mailings::model::MailingStatus;
 use crate::messages::model::Counts;
@@ -14,7 +14,7 @@ fn change(id: MessageId, status: NotificationStatus) -> Change {
     Change { id, batch: None, channel: ChannelKind::Sms, status, attempts: 1, at }
 }
 
-/// A change that can be told from others.
+/// Returns a change with a number in its id.
 fn numbered(number: u64) -> Change {
     change(MessageId(uuid::Uuid::from_u128(u128::from(number))), NotificationStatus::Sent)
 }
@@ -22,7 +22,7 @@ fn numbered(number: u64) -> Change {
 fn number(event: &Event) -> u64 {
     match event {
         Event::Notification(change) => u64::try_from(change.id.0.as_u128()).unwrap(),
-        _ => panic!("{event:?} is no notification"),
+        _ => panic!("{event:?} is not a notification"),
     }
 }
 
@@ -32,7 +32,7 @@ fn progress(mailing_id: MailingId, channel: ChannelKind) -> Event {
 }
 
 #[tokio::test]
-async fn whoever_waits_is_woken_by_the_final_state_alone() {
+async fn a_waiting_caller_is_woken_only_by_the_final_state() {
     let live = Live::new(true);
     let (id, other) = (MessageId::new(), MessageId::new());
     let (first, second) = (live.wait_for(id), live.wait_for(id));
@@ -45,7 +45,7 @@ async fn whoever_waits_is_woken_by_the_final_state_alone() {
 }
 
 #[test]
-fn who_waits_no_more_leaves_nothing_behind() {
+fn a_dropped_waiter_is_removed() {
     let live = Live::new(true);
     let id = MessageId::new();
     let (first, second) = (live.wait_for(id), live.wait_for(id));
@@ -56,44 +56,47 @@ fn who_waits_no_more_leaves_nothing_behind() {
 }
 
 #[test]
-fn all_that_a_filter_names_must_hold() {
+fn all_conditions_of_a_filter_must_hold() {
     let (mailing, batch) = (MailingId::new(), BatchId::new());
     let of_batch = Event::Notification(Change { batch: Some(batch), ..numbered(1) });
     let alone = Event::Notification(Change { channel: ChannelKind::Email, ..numbered(2) });
     let of_mailing = progress(mailing, ChannelKind::Sms);
-    let told = |filter: Filter| [of_batch, alone, of_mailing].map(|event| filter.lets_through(&event));
-    let all = Filter::default();
+    let told = |filter: EventFilter| [of_batch, alone, of_mailing].map(|event| filter.lets_through(&event));
+    let all = EventFilter::default();
     let sms = Some(ChannelKind::Sms);
     assert_eq!(told(all), [true; 3]);
-    assert_eq!(told(Filter { mailing: Some(mailing), ..all }), [false, false, true]);
-    assert_eq!(told(Filter { mailing: Some(MailingId::new()), ..all }), [false; 3]);
-    assert_eq!(told(Filter { batch: Some(batch), ..all }), [true, false, false]);
-    assert_eq!(told(Filter { channel: sms, ..all }), [true, false, true]);
-    assert_eq!(told(Filter { channel: Some(ChannelKind::Email), batch: Some(batch), ..all }), [false; 3]);
-    assert_eq!(told(Filter { mailing: Some(mailing), batch: Some(batch), channel: sms }), [false; 3]);
+    assert_eq!(told(EventFilter { mailing: Some(mailing), ..all }), [false, false, true]);
+    assert_eq!(told(EventFilter { mailing: Some(MailingId::new()), ..all }), [false; 3]);
+    assert_eq!(told(EventFilter { batch: Some(batch), ..all }), [true, false, false]);
+    assert_eq!(told(EventFilter { channel: sms, ..all }), [true, false, true]);
+    assert_eq!(
+        told(EventFilter { channel: Some(ChannelKind::Email), batch: Some(batch), ..all }),
+        [false; 3]
+    );
+    assert_eq!(told(EventFilter { mailing: Some(mailing), batch: Some(batch), channel: sms }), [false; 3]);
 }
 
 #[tokio::test]
-async fn an_id_that_is_not_known_or_too_old_is_missed_and_goes_on_from_now() {
-    let live = Live::with(Hub::new(3, 10), None);
+async fn after_an_unknown_or_old_id_events_are_missed_and_the_subscription_starts_now() {
+    let live = Live::with(EventRing::new(3, 10), None);
     live.looked();
-    let first = live.watch(Filter::default(), None).unwrap();
+    let first = live.watch(EventFilter::default(), None).unwrap();
     let oldest = first.last_id().unwrap();
     drop(first);
     (1..=4).for_each(|number| live.publish(&numbered(number), false));
-    let newest = live.watch(Filter::default(), None).unwrap().last_id().unwrap();
+    let newest = live.watch(EventFilter::default(), None).unwrap().last_id().unwrap();
     let (boot, _) = newest.split_once('-').unwrap();
-    let other = Live::new(true).watch(Filter::default(), None).unwrap().last_id().unwrap();
+    let other = Live::new(true).watch(EventFilter::default(), None).unwrap().last_id().unwrap();
     let (other_boot, _) = other.split_once('-').unwrap();
     let (ahead, other) = (format!("{boot}-5"), format!("{other_boot}-4"));
     for last in [oldest.as_str(), &ahead, &other, "", "4", "-", boot] {
-        let mut watch = live.watch(Filter::default(), Some(last)).unwrap();
+        let mut watch = live.watch(EventFilter::default(), Some(last)).unwrap();
         assert!(watch.missed(), "{last}");
         assert_eq!(watch.last_id().as_ref(), Some(&newest), "{last}");
         assert!(watch.next().now_or_never().is_none(), "{last}");
     }
     for (known, left) in [(1, vec![2, 3, 4]), (3, vec![4]), (4, vec![])] {
-        let mut watch = live.watch(Filter::default(), Some(&format!("{boot}-{known}"))).unwrap();
+        let mut watch = live.watch(EventFilter::default(), Some(&format!("{boot}-{known}"))).unwrap();
         assert!(!watch.missed(), "{known}");
         let events = watch.next().now_or_never().flatten().unwrap_or_default();
         assert_eq!(events.iter().map(|(_, event)| number(event)).collect::<Vec<_>>(), left);
@@ -101,41 +104,41 @@ async fn an_id_that_is_not_known_or_too_old_is_missed_and_goes_on_from_now() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn mailings_that_nobody_looked_at_have_been_missed() {
+async fn events_of_mailings_are_missed_without_a_recent_poll() {
     let live = Live::new(true);
-    let batch = Filter { batch: Some(BatchId::new()), ..Filter::default() };
+    let batch = EventFilter { batch: Some(BatchId::new()), ..EventFilter::default() };
     let last = live.watch(batch, None).unwrap().last_id().unwrap();
     let is_missed = |filter| live.watch(filter, Some(&last)).unwrap().missed();
-    assert!(is_missed(Filter::default()), "nobody has looked yet");
+    assert!(is_missed(EventFilter::default()), "there was no poll yet");
     live.looked();
-    assert!(!is_missed(Filter::default()));
+    assert!(!is_missed(EventFilter::default()));
     tokio::time::advance(UNOBSERVED * 2).await;
-    assert!(is_missed(Filter::default()));
-    assert!(!is_missed(batch), "notifications are told without a look");
+    assert!(is_missed(EventFilter::default()));
+    assert!(!is_missed(batch), "notifications need no poll");
 }
 
 #[tokio::test]
-async fn mailings_are_looked_at_while_somebody_watches_them_and_not_otherwise() {
+async fn mailings_are_polled_only_while_they_have_subscribers() {
     let live = Live::new(true);
-    let batch = Filter { batch: Some(BatchId::new()), ..Filter::default() };
+    let batch = EventFilter { batch: Some(BatchId::new()), ..EventFilter::default() };
     let _other = live.watch(batch, None).unwrap();
     assert!(live.mailings_are_watched().now_or_never().is_none());
     let waiting = tokio::spawn({
         let live = live.clone();
         async move { live.mailings_are_watched().await }
     });
-    let watch = live.watch(Filter::default(), None).unwrap();
+    let watch = live.watch(EventFilter::default(), None).unwrap();
     waiting.await.unwrap();
     drop(watch);
     assert!(live.mailings_are_watched().now_or_never().is_none());
 }
 
 #[tokio::test]
-async fn who_reads_too_slowly_loses_the_place_and_nobody_else_does() {
-    let live = Live::with(Hub::new(3, 2), None);
-    let mut slow = live.watch(Filter::default(), None).unwrap();
-    let mut quick = live.watch(Filter::default(), None).unwrap();
-    assert!(live.watch(Filter::default(), None).is_none(), "both places are taken");
+async fn only_a_slow_subscriber_loses_its_place() {
+    let live = Live::with(EventRing::new(3, 2), None);
+    let mut slow = live.watch(EventFilter::default(), None).unwrap();
+    let mut quick = live.watch(EventFilter::default(), None).unwrap();
+    assert!(live.watch(EventFilter::default(), None).is_none(), "both places are taken");
     let (too_slow, in_time) = (slow.overtaken().unwrap(), quick.overtaken().unwrap());
     for number in 1..=4 {
         live.publish(&numbered(number), false);
@@ -143,23 +146,23 @@ async fn who_reads_too_slowly_loses_the_place_and_nobody_else_does() {
     }
     assert!(too_slow.wait().await);
     assert!(slow.next().await.is_none() && slow.last_id().is_none());
-    let next = live.watch(Filter::default(), None);
+    let next = live.watch(EventFilter::default(), None);
     assert!(next.is_some(), "its place is free again");
     drop(quick);
     assert!(!in_time.wait().await, "it left by itself");
 }
 
-/// Publishers on threads of their own, and watchers who leave in the middle and come back with the last id: each is told
-/// everything that was told since it came first, once and in order.
+/// Runs publishers on their own threads, and subscribers that disconnect in the middle and reconnect with the last id:
+/// each gets all events since its first subscription, once and in order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn whoever_comes_back_misses_nothing_and_gets_nothing_twice() {
+async fn a_subscriber_that_reconnects_gets_each_event_exactly_once() {
     const EACH: u64 = 3000;
     const PUBLISHERS: u64 = 3;
-    let live = Live::with(Hub::new(usize::try_from(EACH * PUBLISHERS).unwrap(), 10), None);
+    let live = Live::with(EventRing::new(usize::try_from(EACH * PUBLISHERS).unwrap(), 10), None);
     live.looked();
     let watchers: Vec<_> = (0..4)
         .map(|seed| {
-            let (live, first) = (live.clone(), live.watch(Filter::default(), None).unwrap());
+            let (live, first) = (live.clone(), live.watch(EventFilter::default(), None).unwrap());
             tokio::spawn(come_and_go(live, first, seed, EACH * PUBLISHERS))
         })
         .collect();
@@ -181,7 +184,7 @@ async fn whoever_comes_back_misses_nothing_and_gets_nothing_twice() {
         let of_one = told[0].iter().filter(|n| **n / EACH == publisher);
         assert!(of_one.is_sorted(), "in the order of its publisher");
     }
-    assert!(told.iter().all(|other| *other == told[0]), "everybody is told the same");
+    assert!(told.iter().all(|other| *other == told[0]), "all subscribers get the same events");
 }
 
 async fn come_and_go(live: Live, first: Watch, seed: u64, all: u64) -> Vec<u64> {
@@ -192,15 +195,15 @@ async fn come_and_go(live: Live, first: Watch, seed: u64, all: u64) -> Vec<u64> 
         if chance.u8(0..4) == 0 {
             drop(watch);
             tokio::task::yield_now().await;
-            watch = live.watch(Filter::default(), Some(&last)).unwrap();
+            watch = live.watch(EventFilter::default(), Some(&last)).unwrap();
             assert!(!watch.missed());
         }
         let mut events = watch.next().await.unwrap();
-        // it may break off in the middle of what it was handed
+        // the subscriber may disconnect in the middle of the events that it has read
         if chance.bool() {
             events.truncate(chance.usize(1..=events.len()));
             drop(watch);
-            watch = live.watch(Filter::default(), Some(&events.last().unwrap().0)).unwrap();
+            watch = live.watch(EventFilter::default(), Some(&events.last().unwrap().0)).unwrap();
         }
         told.extend(events.iter().map(|(_, event)| number(event)));
         last = events.pop().unwrap().0;
@@ -227,13 +230,13 @@ fn step() -> impl Strategy<Value = Step> {
 }
 
 proptest! {
-    /// The hub against a list of all events and a number for each watcher.
+    /// Compares the hub with a list of all events and a position for each subscriber.
     #[test]
-    fn each_watcher_is_told_all_after_its_place_until_it_is_overtaken(
+    fn each_subscriber_gets_all_events_after_its_position_until_it_is_overtaken(
         steps in proptest::collection::vec(step(), 1..120), kept in 1u64..300,
     ) {
-        let mut hub = Hub::new(usize::try_from(kept).unwrap(), 5);
-        let (mut head, mut places) = (0, BTreeMap::<Seat, (u64, oneshot::Receiver<()>)>::new());
+        let mut hub = EventRing::new(usize::try_from(kept).unwrap(), 5);
+        let (mut head, mut places) = (0, BTreeMap::<SubscriberId, (u64, oneshot::Receiver<()>)>::new());
         for step in steps {
             let nth = |n: usize| places.keys().nth(n % places.len().max(1)).copied();
             match step {
@@ -261,7 +264,7 @@ proptest! {
                 }
                 Step::Read(n) => if let Some(seat) = nth(n) {
                     let (position, _) = places.get_mut(&seat).unwrap();
-                    // every second event, as by a filter
+                    // every second event, as with a filter
                     let read = hub.read(seat, |event| number(event).is_multiple_of(2)).unwrap();
                     for (at, event, _) in &read.events {
                         prop_assert_eq!(*at, number(event));

@@ -1,4 +1,4 @@
-//! Which clients a mailing is for.
+//! The filter that selects the clients of a mailing.
 
 use std::fmt;
 use std::sync::Arc;
@@ -12,26 +12,26 @@ use crate::clients::model::{OperatorCode, Tag, distinct_by_key, tag_key};
 use crate::error::{Complaints, Result};
 use crate::kinds::ChannelKind;
 
-/// How many codes or tags one filter may name.
+/// The most operator codes or tags of one filter.
 const MOST_VALUES: usize = 200;
-/// Channels by whose addresses clients are chosen.
+/// The channels whose addresses a filter can require.
 const REACHED: [&str; 3] =
     [ChannelKind::Sms.as_str(), ChannelKind::Email.as_str(), ChannelKind::Push.as_str()];
 
-/// The filter as the API takes it: an object, or as a plain text an operator code (digits) or a tag.
-// Serialize is what lets the document know of `untagged`. Reading it is done by hand: a derived untagged enum takes
-// `[]` for an object without fields, which is everyone, and names no wrong field
+/// The filter of a request: an object, or a string with one operator code (digits) or one tag.
+// Serialize is derived because the OpenAPI schema needs it for `untagged`. Deserialize is written by hand: a derived
+// untagged enum accepts `[]` as an object without fields, which selects everyone, and its errors name no field
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum FilterInput {
     /// One operator code or one tag.
     #[schema(value_type = Tag)]
     Text(String),
-    /// Lists of them.
+    /// Lists of codes, tags and channels.
     Lists(FilterLists),
 }
 
-/// OR within a list, AND between them; an empty list lets everyone through.
+/// Conditions on clients: OR within a list, AND between the lists. An empty list selects everyone.
 #[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"mobile_operator_code": ["903", "904"], "tag": ["vip"]}))]
@@ -40,17 +40,17 @@ pub struct FilterLists {
     #[serde(default)]
     #[schema(value_type = Vec<OperatorCode>, max_items = 200)]
     pub mobile_operator_code: Vec<String>,
-    /// Tags, compared without case.
+    /// Tags, compared case-insensitively.
     #[serde(default, alias = "tags")]
     #[schema(value_type = Vec<Tag>, max_items = 200)]
     pub tag: Vec<String>,
-    /// Channels on which the client has an address of its own, all of them: `sms`, `email`, `push`.
+    /// Channels on which the client must have an address: `sms`, `email`, `push`. Several are combined with AND.
     #[serde(default)]
     #[schema(value_type = Vec<Reached>, max_items = 3)]
     pub has: Vec<String>,
 }
 
-/// A channel by whose address clients are chosen, for the API's document.
+/// A channel whose address a filter can require, as an OpenAPI schema.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Reached {
@@ -62,7 +62,7 @@ pub enum Reached {
     Push,
 }
 
-/// The addresses that a client has to have.
+/// The addresses that a client must have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reachable {
     /// A phone number.
@@ -85,7 +85,9 @@ impl<'de> Visitor<'de> for FilterVisitor {
     type Value = FilterInput;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an object with mobile_operator_code, tag and has (lists), or a text that is one of them")
+        f.write_str(
+            "an object with the lists mobile_operator_code, tag and has, or a string with one code or tag",
+        )
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> std::result::Result<FilterInput, E> {
@@ -97,25 +99,25 @@ impl<'de> Visitor<'de> for FilterVisitor {
     }
 }
 
-/// A checked filter: sorted, without repetitions.
+/// A validated filter: its lists are sorted and have no duplicates.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct AudienceFilter {
-    /// The client has one of these operator codes; empty for any.
+    /// Selects clients with one of these operator codes; empty for any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub mobile_operator_code: Vec<String>,
-    /// The client has one of these tags, in any case; empty for any.
+    /// Selects clients with one of these tags, compared case-insensitively; empty for any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tag: Vec<String>,
-    /// The client has an address on each of these channels.
+    /// Selects clients with an address on each of these channels.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schema(value_type = Vec<Reached>)]
     pub has: Vec<String>,
 }
 
-/// A part of an audience that lies together in an index which ends in the client's id.
+/// A part of an audience that is contiguous in an index which ends in the client's id.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Range {
-    /// Everyone.
+    /// All clients.
     All,
     /// All clients of an operator.
     Operator(String),
@@ -123,11 +125,11 @@ pub enum Range {
     Tag(String),
     /// All clients of an operator whose first tag has this key.
     Both(String, String),
-    /// All clients, or those of an operator, who have a tag after their first one and are in no range before.
+    /// All clients, or the clients of an operator, that have a tag after their first one and are in no earlier range.
     Further(Option<String>, Further),
 }
 
-/// One of the tags of a filter, looked for after the first tag of clients.
+/// One of the tags of a filter, matched against the tags of a client after the first one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Further {
     keys: Arc<[String]>,
@@ -135,13 +137,13 @@ pub struct Further {
 }
 
 impl Further {
-    /// The tag's key.
+    /// Returns the tag's key.
     pub fn key(&self) -> &str {
         self.keys.get(self.at).map_or("", String::as_str)
     }
 
-    /// Returns whether a client with these tags has this one first of those that the filter names, and no other range has
-    /// the client for its first tag.
+    /// Returns true if this is the first of the filter's tags that the client has, and the client's first tag puts it
+    /// in no other range.
     fn is_first_of(&self, mut keys: impl Iterator<Item = impl AsRef<str>>) -> bool {
         let place = |key: &str| self.keys.iter().position(|wanted| wanted == key);
         keys.next().is_some_and(|first| place(first.as_ref()).is_none())
@@ -150,7 +152,7 @@ impl Further {
 }
 
 impl Range {
-    /// Returns whether a client with this operator code and tags with these keys lies in it.
+    /// Returns true if a client with this operator code and these tag keys is in the range.
     pub fn holds(&self, operator: Option<&str>, keys: &[impl AsRef<str>]) -> bool {
         let first = keys.first().map(AsRef::as_ref);
         match self {
@@ -166,10 +168,10 @@ impl Range {
 }
 
 impl AudienceFilter {
-    /// Checks what the API took.
+    /// Validates the filter of a request.
     ///
     /// # Errors
-    /// [`crate::error::Error::Invalid`] that names the list and the place in it.
+    /// [`crate::error::Error::Invalid`] with the list and the index in it.
     pub fn parse(input: FilterInput) -> Result<Self> {
         let mut wrong = Complaints::default();
         let lists = match input {
@@ -187,7 +189,7 @@ impl AudienceFilter {
             tags.extend(wrong.check(&format!("filter.tag[{i}]"), tag.parse::<Tag>()));
         }
         if lists.has.len() > REACHED.len() {
-            wrong.add("filter.has", format!("must be some of {}, each once", REACHED.join(", ")));
+            wrong.add("filter.has", format!("must contain each of {} at most once", REACHED.join(", ")));
         }
         for (i, word) in lists.has.iter().enumerate().take(MOST_VALUES) {
             if !REACHED.contains(&word.as_str()) {
@@ -196,7 +198,7 @@ impl AudienceFilter {
         }
         for (field, count) in [("filter.mobile_operator_code", codes.len()), ("filter.tag", tags.len())] {
             if count > MOST_VALUES {
-                wrong.add(field, format!("names {count} values; at most {MOST_VALUES} are allowed"));
+                wrong.add(field, format!("must have at most {MOST_VALUES} values, not {count}"));
             }
         }
         wrong.finish()?;
@@ -207,7 +209,7 @@ impl AudienceFilter {
         })
     }
 
-    /// The addresses that a client has to have.
+    /// Returns the addresses that a client must have.
     pub fn reachable(&self) -> Reachable {
         let has = |channel: ChannelKind| self.has.iter().any(|word| word == channel.as_str());
         Reachable {
@@ -217,14 +219,14 @@ impl AudienceFilter {
         }
     }
 
-    /// The keys of its tags.
+    /// Returns the keys of its tags.
     pub fn keys(&self) -> Vec<String> {
-        // a filter of an earlier version may name a tag in two spellings
+        // a filter that an earlier version stored may have a tag in two spellings
         distinct_by_key(self.tag.iter().map(|tag| tag_key(tag).into_owned()).collect(), |key| key)
     }
 
-    /// The disjoint parts that make the audience up, in a fixed order: a cursor names one by its number. Those who have a tag
-    /// after their first one come last.
+    /// Returns the disjoint ranges that make up the audience. Their order is fixed, because a cursor refers to a range
+    /// by its index. The ranges of further tags come last.
     pub fn ranges(&self) -> Vec<Range> {
         let keys: Arc<[String]> = self.keys().into();
         let further = |code: Option<&String>| {
@@ -246,7 +248,7 @@ impl AudienceFilter {
     }
 }
 
-/// The seed's plain filter: what has only digits is an operator code, all else a tag.
+/// Parses a filter that is a string: only digits are an operator code, everything else is a tag.
 fn one_value(text: &str) -> FilterLists {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         FilterLists { mobile_operator_code: vec![text.to_owned()], ..FilterLists::default() }
@@ -274,7 +276,7 @@ mod tests {
         assert_eq!(parse(r#""903""#).unwrap().ranges(), [Range::Operator("903".into())]);
         let ranges = parse(r#"" VIP ""#).unwrap().ranges();
         assert_eq!(ranges.first(), Some(&Range::Tag("vip".into())));
-        assert!(parse(r#""""#).is_err(), "an empty text is no filter for everyone");
+        assert!(parse(r#""""#).is_err(), "an empty text does not select everyone");
     }
 
     #[test]

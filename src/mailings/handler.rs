@@ -1,4 +1,4 @@
-//! Mailings over HTTP: `/api/v1/mailings`.
+//! The HTTP handlers of mailings: `/api/v1/mailings`.
 
 mod schema;
 
@@ -12,83 +12,55 @@ use super::usecase::Mailings;
 use crate::db::types::MailingId;
 use crate::error::{Error, Result};
 use crate::http::dry_run::{DryRun, DryRunQuery};
+use crate::http::idempotency_header::{KeyHeader, Posted, respond};
 use crate::http::json::{Json, Query, path_id};
-use crate::http::once::{KeyHeader, Posted, respond};
-use crate::http::routing::{get, others};
-use crate::idempotency::Answer;
+use crate::http::operations::{Operations, operations};
+use crate::idempotency::IdempotentResponse;
 use crate::paging::{self, Page};
 
-/// Registers the routes, relative to `/api/v1`.
-pub fn routes(cfg: &mut web::ServiceConfig) {
-    cfg.service(
-        web::resource("/mailings")
-            .route(get().to(list_mailings))
-            .route(web::post().to(create_mailing))
-            .default_service(others("GET, HEAD, POST")),
-    )
-    .service(
-        web::resource("/mailings/preview")
-            .route(web::post().to(preview_mailing))
-            .default_service(others("POST")),
-    )
-    .service(
-        web::resource("/mailings/stats").route(get().to(get_overview)).default_service(others("GET, HEAD")),
-    )
-    .service(
-        web::resource("/mailings/{id}")
-            .route(get().to(get_mailing))
-            .route(web::patch().to(patch_mailing))
-            .route(web::delete().to(delete_mailing))
-            .default_service(others("GET, HEAD, PATCH, DELETE")),
-    )
-    .service(
-        web::resource("/mailings/{id}/stats")
-            .route(get().to(get_mailing_stats))
-            .default_service(others("GET, HEAD")),
-    )
-    .service(
-        web::resource("/mailings/{id}/pause")
-            .route(web::post().to(pause_mailing))
-            .default_service(others("POST")),
-    )
-    .service(
-        web::resource("/mailings/{id}/resume")
-            .route(web::post().to(resume_mailing))
-            .default_service(others("POST")),
-    )
-    .service(
-        web::resource("/mailings/{id}/cancel")
-            .route(web::post().to(cancel_mailing))
-            .default_service(others("POST")),
-    );
+/// Returns the operations, each with its scope.
+pub fn operations() -> Operations {
+    operations![
+        list_mailings: MailingsRead,
+        create_mailing: MailingsWrite,
+        preview_mailing: MailingsRead,
+        get_overview: MailingsRead,
+        get_mailing: MailingsRead,
+        patch_mailing: MailingsWrite,
+        delete_mailing: MailingsWrite,
+        get_mailing_stats: MailingsRead,
+        pause_mailing: MailingsSend,
+        resume_mailing: MailingsSend,
+        cancel_mailing: MailingsSend,
+    ]
 }
 
-/// What a list of mailings can be asked for.
+/// The query parameters of the list of mailings.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
-    /// Only those in this state.
+    /// Lists only mailings with this status.
     #[param(value_type = Option<MailingStatus>, inline, nullable = false)]
     status: Option<String>,
-    /// How many to answer, 1 to 1000.
+    /// The largest number of items to return, 1 to 1000.
     #[param(default = 50, minimum = 1, maximum = 1000, value_type = Option<u32>, nullable = false)]
     limit: Option<String>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     #[param(value_type = Option<MailingId>, inline, nullable = false)]
     cursor: Option<String>,
 }
 
 /// Create a mailing
 ///
-/// Every client that the filter lets through gets one message between `starts_at` (default: now) and `ends_at`. A
-/// mailing whose start is past begins at once.
+/// Creates a mailing: every client that the filter selects gets one message between `starts_at` (default: now) and
+/// `ends_at`. A mailing whose start is in the past starts at once.
 #[utoipa::path(post, path = "/api/v1/mailings", operation_id = "create_mailing", tag = "mailings",
     request_body = MailingBody,
     params(DryRunQuery, KeyHeader),
     responses(
-        (status = 200, description = "For a dry run: what the mailing would be", body = Preview),
-        (status = 201, description = "The mailing, and its address in `Location`", body = CreatedMailing,
+        (status = 200, description = "For a dry run: the preview of the mailing", body = Preview),
+        (status = 201, description = "The mailing, with its path in `Location`", body = CreatedMailing,
             headers(("Location" = String, description = "The path of the mailing"))),
     ))]
 pub async fn create_mailing(
@@ -102,17 +74,17 @@ pub async fn create_mailing(
     }
     let answer = |mailing: &Mailing, warnings| {
         let path = format!("/api/v1/mailings/{}", mailing.id);
-        Answer::created(path, &CreatedMailing { mailing, warnings })
+        IdempotentResponse::created(path, &CreatedMailing { mailing, warnings })
     };
     Ok(respond(service.create(new, posted.key, answer).await?))
 }
 
 /// List mailings
 ///
-/// In the order of their creation.
+/// Lists mailings in the order of creation.
 #[utoipa::path(get, path = "/api/v1/mailings", operation_id = "list_mailings", tag = "mailings", params(ListQuery),
     responses(
-        (status = 200, description = "One page", body = Page<Mailing>),
+        (status = 200, description = "A page of mailings", body = Page<Mailing>),
     ))]
 pub async fn list_mailings(
     service: web::Data<Mailings>,
@@ -128,11 +100,12 @@ pub async fn list_mailings(
 
 /// Preview a mailing
 ///
-/// How many clients a filter lets through, a few of them, how long sending will take, and whether it fits the window.
+/// Returns the number of clients that a filter selects, a sample of them, the expected duration of sending, and a
+/// comparison of that with the window.
 #[utoipa::path(post, path = "/api/v1/mailings/preview", operation_id = "preview_mailing", tag = "mailings",
     request_body = PreviewBody,
     responses(
-        (status = 200, description = "What the mailing would be", body = Preview),
+        (status = 200, description = "The preview of the mailing", body = Preview),
     ))]
 pub async fn preview_mailing(service: web::Data<Mailings>, body: Json<PreviewBody>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(service.preview(body.0.into_question()?).await?))
@@ -141,7 +114,7 @@ pub async fn preview_mailing(service: web::Data<Mailings>, body: Json<PreviewBod
 /// Count all mailings and their messages
 #[utoipa::path(get, path = "/api/v1/mailings/stats", operation_id = "get_mailings_overview", tag = "mailings",
     responses(
-        (status = 200, description = "The books of all mailings", body = Overview),
+        (status = 200, description = "The statistics of all mailings", body = Overview),
     ))]
 pub async fn get_overview(service: web::Data<Mailings>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(service.overview().await?))
@@ -157,11 +130,11 @@ pub async fn get_mailing(service: web::Data<Mailings>, id: web::Path<String>) ->
     Ok(HttpResponse::Ok().json(service.get(path_id(&id)?).await?))
 }
 
-/// Read the books of a mailing
+/// Read the statistics of a mailing
 #[utoipa::path(get, path = "/api/v1/mailings/{id}/stats", operation_id = "get_mailing_stats", tag = "mailings",
     params(("id" = String, Path, format = Uuid, description = "The mailing")),
     responses(
-        (status = 200, description = "What became of its messages", body = MailingStats),
+        (status = 200, description = "The statistics of the mailing", body = MailingStats),
     ))]
 pub async fn get_mailing_stats(service: web::Data<Mailings>, id: web::Path<String>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(service.stats(path_id(&id)?).await?))
@@ -169,12 +142,13 @@ pub async fn get_mailing_stats(service: web::Data<Mailings>, id: web::Path<Strin
 
 /// Change a mailing
 ///
-/// Before it begins everything may change, then only `ends_at`; a finished or cancelled one is read-only.
+/// Changes a mailing. Before it starts, everything can change. After that only `ends_at` and `rate_per_second` can. A
+/// finished or cancelled mailing is read-only.
 #[utoipa::path(patch, path = "/api/v1/mailings/{id}", operation_id = "patch_mailing", tag = "mailings",
     params(("id" = String, Path, format = Uuid, description = "The mailing")), request_body = MailingPatch,
     responses(
-        (status = 200, description = "The mailing as it is now", body = Mailing),
-        (status = 409, description = "Its state does not allow it"),
+        (status = 200, description = "The changed mailing", body = Mailing),
+        (status = 409, description = "The status of the mailing does not allow the change"),
     ))]
 pub async fn patch_mailing(
     service: web::Data<Mailings>,
@@ -184,12 +158,12 @@ pub async fn patch_mailing(
     Ok(HttpResponse::Ok().json(service.patch(path_id(&id)?, body.0.into_change()?).await?))
 }
 
-/// Delete a mailing that has not begun
+/// Delete a mailing that has not started
 #[utoipa::path(delete, path = "/api/v1/mailings/{id}", operation_id = "delete_mailing", tag = "mailings",
     params(("id" = String, Path, format = Uuid, description = "The mailing")),
     responses(
-        (status = 204, description = "It is gone"),
-        (status = 409, description = "It has begun"),
+        (status = 204, description = "The mailing was deleted"),
+        (status = 409, description = "The mailing has started"),
     ))]
 pub async fn delete_mailing(service: web::Data<Mailings>, id: web::Path<String>) -> Result<HttpResponse> {
     service.delete(path_id(&id)?).await?;
@@ -198,12 +172,12 @@ pub async fn delete_mailing(service: web::Data<Mailings>, id: web::Path<String>)
 
 /// Pause a mailing
 ///
-/// What is in flight is finished, nothing more is started. Its window goes on meanwhile.
+/// Pauses a mailing: messages in flight are finished, and no more are started. The window goes on meanwhile.
 #[utoipa::path(post, path = "/api/v1/mailings/{id}/pause", operation_id = "pause_mailing", tag = "mailings",
     params(("id" = String, Path, format = Uuid, description = "The mailing")),
     responses(
         (status = 200, description = "The paused mailing", body = Mailing),
-        (status = 409, description = "It cannot be paused"),
+        (status = 409, description = "The mailing is neither pending nor running"),
     ))]
 pub async fn pause_mailing(service: web::Data<Mailings>, id: web::Path<String>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(service.pause(path_id(&id)?).await?))
@@ -213,8 +187,8 @@ pub async fn pause_mailing(service: web::Data<Mailings>, id: web::Path<String>) 
 #[utoipa::path(post, path = "/api/v1/mailings/{id}/resume", operation_id = "resume_mailing", tag = "mailings",
     params(("id" = String, Path, format = Uuid, description = "The mailing")),
     responses(
-        (status = 200, description = "The mailing, going on", body = Mailing),
-        (status = 409, description = "It is not paused"),
+        (status = 200, description = "The resumed mailing", body = Mailing),
+        (status = 409, description = "The mailing is not paused"),
     ))]
 pub async fn resume_mailing(service: web::Data<Mailings>, id: web::Path<String>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(service.resume(path_id(&id)?).await?))
@@ -222,12 +196,12 @@ pub async fn resume_mailing(service: web::Data<Mailings>, id: web::Path<String>)
 
 /// Cancel a mailing for good
 ///
-/// What is in flight is finished; all else becomes *cancelled*, in the background.
+/// Cancels a mailing for good: messages in flight are finished, and all others become *cancelled* in the background.
 #[utoipa::path(post, path = "/api/v1/mailings/{id}/cancel", operation_id = "cancel_mailing", tag = "mailings",
     params(("id" = String, Path, format = Uuid, description = "The mailing")),
     responses(
         (status = 200, description = "The cancelled mailing", body = Mailing),
-        (status = 409, description = "It is over"),
+        (status = 409, description = "The mailing is already finished or cancelled"),
     ))]
 pub async fn cancel_mailing(service: web::Data<Mailings>, id: web::Path<String>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(service.cancel(path_id(&id)?).await?))

@@ -1,4 +1,4 @@
-//! A mailing and the rules of its life.
+//! Mailings and the rules of their life cycle.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -13,22 +13,22 @@ use crate::segments::Segments;
 use crate::templates::{Texts, Variant, Variants};
 
 coded_enum! {
-    /// Where a mailing is in its life.
+    /// The status of a mailing.
     MailingStatus {
-        /// Its start is still to come.
+        /// Its start is in the future.
         Pending = 0 "pending",
         /// It is being sent.
         Running = 1 "running",
-        /// Nothing is started until it is resumed; its window goes on.
+        /// No message is started until it is resumed; its window goes on.
         Paused = 2 "paused",
-        /// Every message has its final state.
+        /// Every message has its final status.
         Finished = 3 "finished",
-        /// Stopped for good; what was not sent is cancelled.
+        /// It was stopped for good; the unsent messages are cancelled.
         Cancelled = 4 "cancelled",
     }
 }
 
-/// When messages may go out: `[starts_at, ends_at)`.
+/// The window in which messages may be sent: `[starts_at, ends_at)`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
     /// The first instant.
@@ -38,13 +38,15 @@ pub struct Window {
 }
 
 impl Window {
-    /// Whether a message may be started at `at`.
+    /// Returns true if a message may be started at `at`.
     pub fn contains(&self, at: Timestamp) -> bool {
         self.starts_at <= at && at < self.ends_at
     }
 
+    /// Validates the window.
+    ///
     /// # Errors
-    /// [`Error::Invalid`] for a window without length, or one that has closed by `now`.
+    /// [`Error::Invalid`] for an empty window, or a window that has closed by `now`.
     pub fn check(&self, now: Timestamp) -> Result<()> {
         let mut wrong = Complaints::default();
         if self.ends_at <= self.starts_at {
@@ -56,69 +58,69 @@ impl Window {
     }
 }
 
-/// A campaign.
+/// A mailing: one text that is sent to each client of an audience within a window.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Mailing {
-    /// Given by the service.
+    /// The mailing's id, assigned by the service.
     pub id: MailingId,
-    /// What is sent, with placeholders.
+    /// The text, with placeholders.
     #[schema(example = "Dear {{ name }}, our shop in {{ city }} is open again.")]
     pub text: String,
-    /// What stands above the text, with placeholders; null on `sms`.
+    /// The subject, with placeholders; null on `sms`.
     #[schema(example = "{{ name }}, we are open again")]
     pub subject: Option<String>,
     /// The text as HTML, with placeholders whose values are escaped; null on all channels but `email`.
     pub html: Option<String>,
-    /// The template that its texts were copied from when it was made, or given another one.
+    /// The template from which its texts were copied, when it was created or last given a template.
     #[schema(example = "order.shipped")]
     pub template: Option<String>,
-    /// Which version of the template that was.
+    /// The version of the template at that time.
     pub template_version: Option<i32>,
-    /// What it says in the languages that the template has; all others get the texts above.
+    /// The texts in the other languages of the template; clients with another language get the texts above.
     pub variants: Vec<MailingVariant>,
-    /// Who gets it.
+    /// The filter that selects its audience.
     pub filter: AudienceFilter,
-    /// How it goes out.
+    /// The channel.
     pub channel: ChannelKind,
-    /// Which lane its messages wait in.
+    /// The priority, which selects the lane of its messages.
     pub priority: Priority,
-    /// Where it is in its life.
+    /// The status.
     pub status: MailingStatus,
-    /// When sending begins.
+    /// The start of the window.
     #[schema(value_type = String, format = DateTime)]
     pub starts_at: Timestamp,
-    /// When sending ends, whatever is left.
+    /// The end of the window; messages that are unsent by then expire.
     #[schema(value_type = String, format = DateTime)]
     pub ends_at: Timestamp,
-    /// Messages a second, beside the channel's own limit; null for that alone.
+    /// The mailing's own limit in messages per second; null if only the channel's limit applies.
     #[schema(example = 20.0)]
     pub rate_per_second: Option<f64>,
-    /// What its recipients may opt out of, beside the channel.
+    /// The group that its recipients may opt out of, besides the channel.
     #[schema(example = "newsletter")]
     pub group: Option<String>,
-    /// Whether nobody may opt out of it.
+    /// True if recipients cannot opt out of it.
     pub transactional: bool,
-    /// When it was created.
+    /// The time of its creation.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// When it was changed last.
+    /// The time of its last change.
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
-    /// When its sending began.
+    /// The time at which sending began.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub started_at: Option<Timestamp>,
-    /// When its last message came to its final state.
+    /// The time at which its last message got its final status.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<Timestamp>,
-    /// What became of its messages.
+    /// The number of its messages in each status.
     pub counts: Counts,
 }
 
 impl Mailing {
-    /// What it says, in each language.
+    /// Parses its texts in all languages.
     ///
     /// # Errors
-    /// [`Error::Invalid`] that names the field of a text that is none on its channel.
+    /// [`Error::Invalid`] with the field of a text that is not valid on its channel.
     pub fn content(&self) -> Result<Variants> {
         let texts = Texts { subject: self.subject.clone(), text: self.text.clone(), html: self.html.clone() };
         let base = Variant::parse(None, self.template_version.unwrap_or_default(), self.channel, texts)?;
@@ -126,15 +128,15 @@ impl Mailing {
         Ok(Variants::new(base, others.collect::<Result<_>>()?))
     }
 
-    /// Its window.
+    /// Returns its window.
     pub fn window(&self) -> Window {
         Window { starts_at: self.starts_at, ends_at: self.ends_at }
     }
 
-    /// Takes a change, if its state allows it.
+    /// Applies a change, if the status allows it.
     ///
     /// # Errors
-    /// [`Error::Conflict`] for what may not change any more, [`Error::Invalid`] for a window that is none.
+    /// [`Error::Conflict`] for a change that the status does not allow, [`Error::Invalid`] for an invalid window.
     pub fn apply(&mut self, change: MailingChange, now: Timestamp) -> Result<()> {
         let id = self.id;
         match self.status {
@@ -144,8 +146,8 @@ impl Mailing {
             MailingStatus::Running | MailingStatus::Paused if self.started_at.is_some() => {
                 if change.touches_what_is_sent() {
                     return Err(Error::Conflict(format!(
-                        "mailing {id} has begun; only ends_at and rate_per_second may still change (pause or cancel it \
-                         to stop it)"
+                        "mailing {id} has started; only ends_at and rate_per_second can still be changed (pause or \
+                         cancel it to stop it)"
                     )));
                 }
                 if self.ends_at <= now {
@@ -160,7 +162,7 @@ impl Mailing {
         let is_partly_its_own = change.text.is_none() && change.copied.is_none() && self.template.is_some();
         for (field, is_there) in [("subject", change.subject.is_some()), ("html", change.html.is_some())] {
             if is_there && is_partly_its_own {
-                let why = "comes from the template: give `text` as well, which takes the template's place";
+                let why = "comes from the template: set `text` too, which replaces the template";
                 return Err(Error::invalid(field, why));
             }
         }
@@ -188,15 +190,15 @@ impl Mailing {
     }
 }
 
-/// What a mailing says in one of its languages.
+/// The texts of a mailing in one language.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MailingVariant {
     /// The language.
     #[schema(value_type = Locale)]
     pub locale: String,
-    /// Which version of the template in this language it is.
+    /// The version of the template in this language.
     pub version: i32,
-    /// What stands above the text.
+    /// The subject.
     pub subject: Option<String>,
     /// The text.
     pub text: String,
@@ -220,21 +222,21 @@ impl MailingVariant {
     }
 }
 
-/// A template's texts, as they were when a mailing took them.
+/// The texts of a template, copied into a mailing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Copied {
     /// The template's name.
     pub template: String,
-    /// Which version of the one without a locale it is.
+    /// The version of the variant without a locale.
     pub version: i32,
-    /// What that says.
+    /// The texts of the variant without a locale.
     pub texts: Texts,
-    /// Those with a locale.
+    /// The variants with a locale.
     pub variants: Vec<MailingVariant>,
 }
 
 impl Copied {
-    /// From the template of this name.
+    /// Copies the texts of the template with this name.
     pub fn of(name: &str, variants: &Variants) -> Self {
         let others = variants.others().iter().filter_map(|variant| {
             let Texts { subject, text, html } = variant.texts.clone();
@@ -251,68 +253,68 @@ impl Copied {
     }
 }
 
-/// A checked new mailing.
+/// A validated new mailing.
 #[derive(Debug, Clone)]
 pub struct NewMailing {
-    /// The template that says what is sent, in place of the texts.
+    /// The template, instead of the texts.
     pub template: Option<String>,
-    /// What is sent.
+    /// The text.
     pub text: String,
-    /// What stands above it.
+    /// The subject.
     pub subject: Option<String>,
-    /// The same as HTML.
+    /// The text as HTML.
     pub html: Option<String>,
-    /// Who gets it.
+    /// The filter that selects its audience.
     pub filter: AudienceFilter,
-    /// How.
+    /// The channel.
     pub channel: ChannelKind,
-    /// In which lane.
+    /// The priority.
     pub priority: Priority,
-    /// From when; now if absent.
+    /// The start of the window; now if absent.
     pub starts_at: Option<Timestamp>,
-    /// Until when.
+    /// The end of the window.
     pub ends_at: Timestamp,
-    /// Messages a second, if the channel's limit is not enough.
+    /// The mailing's own limit in messages per second.
     pub rate_per_second: Option<f64>,
-    /// What its recipients may opt out of.
+    /// The group that its recipients may opt out of.
     pub group: Option<String>,
-    /// Nobody may opt out of it, and quiet hours do not hold it back.
+    /// True if recipients cannot opt out of it and quiet hours do not defer it.
     pub is_transactional: bool,
 }
 
-/// What a patch changes.
+/// The changes of a patch.
 #[derive(Debug, Clone, Default)]
 pub struct MailingChange {
-    /// The template that says what is sent, in place of the texts.
+    /// The template, instead of the texts.
     pub template: Option<String>,
-    /// Its texts, once they were read.
+    /// The template's texts, after they were read.
     pub copied: Option<Copied>,
-    /// What is sent.
+    /// The text.
     pub text: Option<String>,
-    /// What stands above it; `Some(None)` takes it away.
+    /// The subject; `Some(None)` removes it.
     pub subject: Option<Option<String>>,
-    /// The same as HTML; `Some(None)` takes it away.
+    /// The text as HTML; `Some(None)` removes it.
     pub html: Option<Option<String>>,
-    /// Who gets it.
+    /// The filter that selects its audience.
     pub filter: Option<AudienceFilter>,
-    /// How.
+    /// The channel.
     pub channel: Option<ChannelKind>,
-    /// In which lane.
+    /// The priority.
     pub priority: Option<Priority>,
-    /// From when.
+    /// The start of the window.
     pub starts_at: Option<Timestamp>,
-    /// Until when.
+    /// The end of the window.
     pub ends_at: Option<Timestamp>,
-    /// Messages a second; `Some(None)` takes the limit away.
+    /// The mailing's own limit in messages per second; `Some(None)` removes it.
     pub rate_per_second: Option<Option<f64>>,
-    /// What its recipients may opt out of; `Some(None)` takes it away.
+    /// The group that its recipients may opt out of; `Some(None)` removes it.
     pub group: Option<Option<String>>,
-    /// Whether nobody may opt out of it.
+    /// True if recipients cannot opt out of it.
     pub transactional: Option<bool>,
 }
 
 impl MailingChange {
-    /// Returns whether it changes more than the end and the rate, which may change to the last.
+    /// Returns true if it changes more than the end and the rate, which may change until the mailing is finished.
     pub fn touches_what_is_sent(&self) -> bool {
         self.template.is_some()
             || self.text.is_some()
@@ -327,117 +329,117 @@ impl MailingChange {
     }
 }
 
-/// Who a mailing is for, as counted at one instant.
+/// The audience of a mailing, counted at one instant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Audience {
-    /// How many clients match.
+    /// The number of matching clients.
     pub total: i64,
-    /// No later client belongs to it.
+    /// The last client that can belong to it.
     pub upper_bound: Option<ClientId>,
 }
 
-/// All mailings together.
+/// Statistics of all mailings together.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Overview {
-    /// How many mailings there are in each state.
+    /// The number of mailings in each status.
     pub mailings: MailingCounts,
-    /// The messages of all of them.
+    /// The messages of all mailings.
     pub counts: Counts,
 }
 
-/// How many mailings there are in each state.
+/// The number of mailings in each status.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct MailingCounts {
-    /// All of them.
+    /// All mailings.
     pub total: i64,
-    /// Not begun.
+    /// Mailings that have not started.
     pub pending: i64,
-    /// Being sent.
+    /// Mailings that are being sent.
     pub running: i64,
-    /// Held.
+    /// Paused mailings.
     pub paused: i64,
-    /// Done.
+    /// Finished mailings.
     pub finished: i64,
-    /// Stopped.
+    /// Cancelled mailings.
     pub cancelled: i64,
 }
 
-/// One mailing's books.
+/// Statistics of one mailing.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct MailingStats {
     /// The mailing.
     pub mailing_id: MailingId,
-    /// Where it is in its life.
+    /// The status.
     pub status: MailingStatus,
-    /// What became of its messages.
+    /// The number of its messages in each status.
     pub counts: Counts,
-    /// When its sending began.
+    /// The time at which sending began.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub started_at: Option<Timestamp>,
-    /// When its last message came to its final state.
+    /// The time at which its last message got its final status.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<Timestamp>,
 }
 
-/// One client of an audience, with the text that it would get.
+/// One client of an audience, with the message that it would get.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Sample {
     /// The client.
     pub client_id: ClientId,
-    /// Where the message would go.
+    /// The address of the message.
     #[schema(example = "79031234567")]
     pub recipient: String,
-    /// The text for this client, when one was given and can be filled.
+    /// The text for this client, if a text was given and could be filled.
     pub text: Option<String>,
-    /// The subject likewise.
+    /// The subject for this client, under the same conditions.
     pub subject: Option<String>,
-    /// The HTML likewise.
+    /// The HTML for this client, under the same conditions.
     pub html: Option<String>,
-    /// What the text is charged as, on `sms`.
+    /// The segments by which the text is charged, on `sms`.
     pub segments: Option<Segments>,
-    /// Why this client would not get it: the texts cannot be filled, or there is no address.
+    /// The reason why this client would not get it: the texts cannot be filled, or the client has no address.
     pub error: Option<String>,
 }
 
-/// Where a mailing is.
+/// The progress of a mailing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = MailingProgress)]
 pub struct Progress {
-    /// Which mailing.
+    /// The mailing.
     pub mailing_id: MailingId,
-    /// How it goes out.
+    /// The channel.
     #[serde(skip)]
     pub channel: ChannelKind,
-    /// Where it is in its life.
+    /// The status.
     pub status: MailingStatus,
-    /// What became of its messages.
+    /// The number of its messages in each status.
     pub counts: Counts,
-    /// Whether that changes no more.
+    /// True if the counts are final.
     #[serde(skip)]
     pub settled: bool,
 }
 
-/// What a mailing would be.
+/// A preview of a mailing.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Preview {
-    /// How many clients match now.
+    /// The number of clients that match now.
     #[schema(example = 12)]
     pub recipients: i64,
-    /// A few of them.
+    /// A few of the matching clients.
     pub sample: Vec<Sample>,
-    /// Messages a second that the channel will send: its limit, or without one what its concurrency and the
-    /// provider's answers so far allow; null when there were none yet.
+    /// The expected rate in messages per second: the lower of the mailing's own limit and the channel's rate. A channel
+    /// without a limit has an estimate from its concurrency and the provider's response times; null without data.
     pub rate_per_second: Option<f64>,
-    /// Seconds that the sending will take at that rate.
+    /// The expected duration at that rate, in seconds.
     pub estimated_seconds: Option<f64>,
-    /// Whether that fits between the start and the end.
+    /// True if the sending is expected to end within the window.
     pub fits_window: Option<bool>,
     /// Likely mistakes, such as a tag that no client has.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<FieldError>,
 }
 
-/// A mailing that was just made.
+/// A mailing that was just created.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct CreatedMailing<'m> {
     /// The mailing.
@@ -499,17 +501,17 @@ mod tests {
             assert_eq!(
                 mailing(status, started).apply(end.clone(), now).is_ok(),
                 end_ok,
-                "end of a {status} one"
+                "end of a {status} mailing"
             );
             assert_eq!(
                 mailing(status, started).apply(rate.clone(), now).is_ok(),
                 end_ok,
-                "rate of a {status} one"
+                "rate of a {status} mailing"
             );
             assert_eq!(
                 mailing(status, started).apply(text.clone(), now).is_ok(),
                 text_ok,
-                "text of a {status} one"
+                "text of a {status} mailing"
             );
         }
     }

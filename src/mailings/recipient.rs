@@ -1,4 +1,4 @@
-//! A client as one mailing sees it: where its message goes, and what fills the placeholders.
+//! The recipient of a mailing's message: the client's address and the values for the placeholders.
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -12,38 +12,38 @@ use crate::kinds::ChannelKind;
 use crate::templates::Data;
 use crate::templates::language::Value;
 
-/// The client's own fields that a text may name; every other name is an attribute.
+/// The client's own fields that a text can use; every other name is an attribute.
 pub const FIELDS: &[&str] =
     &["phone_number", "mobile_operator_code", "tag", "tags", "timezone", "locale", "email", "external_id"];
 
 /// One client of an audience.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Recipient {
-    /// Which client.
+    /// The client's id.
     pub client_id: ClientId,
-    /// E.164 digits.
+    /// The phone number, as E.164 digits.
     pub phone_number: Option<i64>,
-    /// Where its message goes, when that is no phone number and the client has it.
+    /// The address on a channel other than `sms`, if the client has one.
     pub address: Option<Box<str>>,
-    /// What fills the placeholders, and chooses the language; none when nothing depends on it, to keep what waits in
-    /// memory small.
+    /// The values for the placeholders, and the language. `None` if no text depends on them, which saves memory while
+    /// the message waits.
     pub profile: Option<Box<Profile>>,
-    /// When the client was changed last.
+    /// The time of the client's last change.
     pub updated_at: Timestamp,
 }
 
-/// The parts of a client that a text may name.
+/// The fields of a client that a text can use.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Profile {
     /// Its mobile operator.
     pub mobile_operator_code: Option<String>,
     /// Its first tag.
     pub tag: Option<String>,
-    /// Its further tags, as they are stored.
+    /// Its further tags, in the stored form.
     pub more_tags: Option<String>,
     /// Its IANA time zone.
     pub timezone: Option<String>,
-    /// The language that it is written to in.
+    /// Its language.
     pub locale: Option<String>,
     /// Its e-mail address.
     pub email: Option<String>,
@@ -54,10 +54,10 @@ pub struct Profile {
 }
 
 impl Recipient {
-    /// The address on the channel that it was read for.
+    /// Returns the address on the channel for which the client was read.
     ///
     /// # Errors
-    /// What the client lacks.
+    /// The reason, if the client has no address.
     pub fn address(&self, channel: ChannelKind) -> Result<String, String> {
         match (channel, &self.address) {
             (ChannelKind::Sms, _) => {
@@ -68,17 +68,17 @@ impl Recipient {
         }
     }
 
-    /// The language that it is written to in, if that was read and is known.
+    /// Returns the client's language, if it was read and is known.
     pub fn locale(&self) -> Option<&str> {
         self.profile.as_ref().and_then(|profile| profile.locale.as_deref())
     }
 
-    /// The data for placeholders. A field that the client does not have has no value: strict texts fail on it.
+    /// Returns the data for placeholders. A field that the client lacks has no value, so a strict text fails on it.
     pub fn data(&self) -> RecipientData<'_> {
         RecipientData { recipient: self, attributes: OnceCell::new(), tags: OnceCell::new() }
     }
 
-    /// The same data as an object, by their names.
+    /// Returns the same data as a JSON object.
     pub fn fields(&self) -> Map<String, Json> {
         let mut fields = self.profile.as_deref().map(Profile::attributes).unwrap_or_default();
         for name in FIELDS {
@@ -92,7 +92,7 @@ impl Recipient {
         fields
     }
 
-    /// A field of the client's own that has a value.
+    /// Returns one of the client's own fields, if it has a value.
     fn field(&self, name: &str) -> Option<Cow<'_, str>> {
         if name == "phone_number" {
             return self.phone_number.map(|number| number.to_string().into());
@@ -112,7 +112,7 @@ impl Recipient {
 }
 
 impl Profile {
-    /// Written by this service; what cannot be read leaves its placeholders without a value.
+    /// Parses the attributes. This service wrote them; if they cannot be parsed, their placeholders have no value.
     fn attributes(&self) -> Map<String, Json> {
         serde_json::from_str(&self.attributes).unwrap_or_default()
     }
@@ -123,7 +123,7 @@ impl Profile {
     }
 }
 
-/// A client's fields and attributes. The attributes are parsed when one is asked for.
+/// A client's fields and attributes. The attributes are parsed when the first one is used.
 pub struct RecipientData<'r> {
     recipient: &'r Recipient,
     attributes: OnceCell<Map<String, Json>>,

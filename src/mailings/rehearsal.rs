@@ -13,17 +13,17 @@ use crate::mailings::repo::audience;
 use crate::segments::segments;
 use crate::templates::{Data, Pool, UnsubscribeUrl, Variants, WithLink};
 
-/// Clients that a preview shows, and for one of whom at least a text has to be right.
+/// The number of clients in a preview. A text that can be filled for one of them is accepted.
 pub const SAMPLES: usize = 5;
-/// Clients that are tried before a text that is right for none of the first is refused.
+/// The number of clients that are tried before a text that cannot be filled for any of them is refused.
 const MOST_TRIED: usize = 100;
-/// Reads of an audience that may be empty; each looks into a hundred of its ranges.
+/// The most reads of an audience for its first clients; each covers a hundred ranges, which may be empty.
 const MOST_READS: usize = 20;
 
-/// The links to unsubscribe in a mailing's texts.
+/// The unsubscribe links in a mailing's texts.
 #[derive(Clone, Default)]
 pub struct Links {
-    /// Makes them, if recipients can reach the service.
+    /// Creates a link, if recipients can reach the service.
     pub make: Option<UnsubscribeUrl>,
     /// The mailing's group.
     pub group: Option<String>,
@@ -38,30 +38,30 @@ impl Links {
     }
 }
 
-/// A mailing as far as it concerns what is sent to whom.
+/// The parts of a mailing that determine its messages.
 #[derive(Clone)]
 pub struct Rehearsal {
-    /// Its audience.
+    /// The filter that selects the audience.
     pub filter: AudienceFilter,
-    /// How it goes out.
+    /// The channel.
     pub channel: ChannelKind,
-    /// Its texts.
+    /// The texts.
     pub content: Arc<Variants>,
-    /// True if these are a template's.
+    /// True if the texts were copied from a template.
     pub is_copied: bool,
-    /// The links that are filled in beside a client's data.
+    /// The links that are filled in with a client's data.
     pub links: Links,
 }
 
 impl Rehearsal {
-    /// Refuses texts that cannot be filled for anybody, as far as the first clients of the audience show. A text that can
-    /// be filled for one of them passes: what another lacks fails that one's message.
+    /// Refuses texts that cannot be filled for any of the first clients of the audience. A text that can be filled for
+    /// one of them is accepted; a client without the data has a failed message.
     ///
     /// # Errors
-    /// [`Error::Invalid`] that names the text and says what is wrong, and those of the database.
+    /// [`Error::Invalid`] with the text and the reason, and database errors.
     pub async fn check(&self, db: &Db, pool: &Pool) -> Result<()> {
         if !self.content.base().content.needs_values() {
-            // the same for everybody
+            // the text is the same for all clients
             let content = Arc::clone(&self.content);
             let filled = pool.run(move || content.base().content.try_fill(&()).map(drop)).await?;
             return filled.map_err(|(field, why)| self.refusal(field, &format!("cannot be filled: {why}")));
@@ -98,10 +98,10 @@ impl Rehearsal {
     }
 }
 
-/// Reads the first clients of an audience, up to the last that belongs to it if that is known.
+/// Reads the first `wanted` clients of an audience, up to `upper_bound` if it is known.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn first(
     c: &mut AnyConnection,
     filter: &AudienceFilter,
@@ -118,7 +118,7 @@ pub fn first(
         let limit = wanted - found.len();
         let reachable = filter.reachable();
         let needs = audience::Needs { channel, profile: true, reachable };
-        let what = audience::Read { upper_bound, limit, needs };
+        let what = audience::AudienceRead { upper_bound, limit, needs };
         let (some, next) = audience::read(c, &ranges, cursor, what)?;
         found.extend(some);
         cursor = next;

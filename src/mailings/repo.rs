@@ -1,4 +1,4 @@
-//! Statements on mailings. Reading an audience is in [`audience`].
+//! The SQL of mailings. The SQL that reads an audience is in [`audience`].
 
 pub mod audience;
 
@@ -51,7 +51,7 @@ struct MailingRow {
     variants: Option<String>,
 }
 
-/// What the column `variants` holds.
+/// The JSON of the column `variants`.
 #[derive(Serialize, Deserialize)]
 struct Copies {
     version: i32,
@@ -69,8 +69,8 @@ diesel::define_sql_function! {
     fn or_zero(value: diesel::sql_types::Nullable<BigInt>, zero: BigInt) -> BigInt;
 }
 
-/// Messages of the selected mailing that stand in pages of some node without an outcome. A macro because the type of
-/// such an expression cannot be written.
+/// The number of messages of the selected mailing that are in a node's leases without an outcome. It is a macro because
+/// the type of the expression cannot be written.
 macro_rules! sending {
     () => {
         or_zero(
@@ -118,10 +118,10 @@ impl MailingRow {
     }
 }
 
-/// Stores a mailing: with its audience it begins at once, without one it waits for its start.
+/// Inserts a mailing: with an audience it starts at once, without one it waits for its start.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn insert(c: &mut AnyConnection, new: &Mailing, audience: Option<Audience>) -> Result<()> {
     let row = MailingRow {
         id: new.id,
@@ -154,7 +154,7 @@ pub fn insert(c: &mut AnyConnection, new: &Mailing, audience: Option<Audience>) 
     };
     diesel::insert_into(mailing::table).values(&row).execute(c)?;
     if let AnyConnection::Sqlite(c) = c {
-        // PostgreSQL has an identity for it; here nobody else writes
+        // PostgreSQL has an identity column for it; SQLite has one writer, so `max` is safe
         diesel::sql_query("UPDATE mailing SET number = (SELECT max(number) FROM mailing) + 1 WHERE id = ?")
             .bind::<Id, _>(new.id)
             .execute(c)?;
@@ -168,7 +168,7 @@ pub fn insert(c: &mut AnyConnection, new: &Mailing, audience: Option<Audience>) 
 /// Makes a mailing due at `at`.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 fn set_due(c: &mut AnyConnection, id: MailingId, at: Timestamp) -> Result<()> {
     diesel::delete(pending_mailing::table.filter(pending_mailing::mailing_id.eq(id))).execute(c)?;
     diesel::insert_into(pending_mailing::table)
@@ -182,11 +182,11 @@ fn set_due(c: &mut AnyConnection, id: MailingId, at: Timestamp) -> Result<()> {
     Ok(())
 }
 
-/// Holds the mailing's row until the transaction ends, so that what is read of it stays true. SQLite's one writer
-/// holds everything.
+/// Locks the mailing's row until the transaction ends, so that no other transaction changes it. On SQLite the only
+/// writer needs no lock.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn lock(c: &mut AnyConnection, id: MailingId) -> Result<()> {
     if let AnyConnection::Postgres(c) = c {
         diesel::sql_query("SELECT 1 FROM mailing WHERE id = $1 FOR UPDATE").bind::<Id, _>(id).execute(c)?;
@@ -194,19 +194,19 @@ pub fn lock(c: &mut AnyConnection, id: MailingId) -> Result<()> {
     Ok(())
 }
 
-/// One mailing with its books, all read at one instant.
+/// Returns one mailing with its counts, read in one snapshot.
 ///
 /// # Errors
 /// [`Error::NotFound`].
 pub fn get(c: &mut AnyConnection, id: MailingId) -> Result<Mailing> {
-    // one statement, so one snapshot: the counters and the pages that they balance with
+    // one statement, so that the counters and the leases come from one snapshot and add up
     let found: Option<(MailingRow, i64)> =
         mailing::table.find(id).select((MailingRow::as_select(), sending!())).first(c).optional()?;
     let (row, sending) = found.ok_or_else(|| Error::not_found("mailing", id))?;
     row.into_model(sending)
 }
 
-/// The number by which the mailing's messages name it.
+/// Returns the number by which the mailing's messages refer to it.
 ///
 /// # Errors
 /// [`Error::NotFound`].
@@ -215,10 +215,10 @@ pub fn number(c: &mut AnyConnection, id: MailingId) -> Result<i32> {
     found.ok_or_else(|| Error::not_found("mailing", id))
 }
 
-/// One page of mailings, the newest last.
+/// Returns one page of mailings, the newest last.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn list(
     c: &mut AnyConnection,
     status: Option<MailingStatus>,
@@ -244,10 +244,10 @@ pub fn list(
     Ok(Page { items, next_cursor: next.map(|id| id.to_string()) })
 }
 
-/// Writes what a patch may have changed.
+/// Updates the columns that a patch can change.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn update(c: &mut AnyConnection, changed: &Mailing) -> Result<()> {
     diesel::update(mailing::table.find(changed.id))
         .set((
@@ -274,10 +274,10 @@ pub fn update(c: &mut AnyConnection, changed: &Mailing) -> Result<()> {
     Ok(())
 }
 
-/// Moves a mailing to `status`; `settled` says that nothing of it is left to do.
+/// Sets the status of a mailing.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn set_status(c: &mut AnyConnection, id: MailingId, status: MailingStatus, now: Timestamp) -> Result<()> {
     diesel::update(mailing::table.find(id))
         .set((mailing::status.eq(status.code()), mailing::updated_at.eq(now)))
@@ -285,10 +285,10 @@ pub fn set_status(c: &mut AnyConnection, id: MailingId, status: MailingStatus, n
     Ok(())
 }
 
-/// Cancels a mailing that has not begun: it has no messages, so its books are closed.
+/// Cancels a mailing that has not started. It has no messages, so its counts are final at once.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn cancel_unstarted(c: &mut AnyConnection, id: MailingId, now: Timestamp) -> Result<()> {
     diesel::delete(pending_mailing::table.filter(pending_mailing::mailing_id.eq(id))).execute(c)?;
     diesel::update(mailing::table.find(id))
@@ -302,10 +302,11 @@ pub fn cancel_unstarted(c: &mut AnyConnection, id: MailingId, now: Timestamp) ->
     Ok(())
 }
 
-/// Begins a mailing for this audience; answers whether it was not changed since its audience was counted.
+/// Starts a mailing for this audience. Returns false, and changes nothing, if the mailing was changed since its
+/// audience was counted.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn begin(c: &mut AnyConnection, counted: &Mailing, audience: Audience, now: Timestamp) -> Result<bool> {
     let id = counted.id;
     let begun = diesel::update(
@@ -330,10 +331,10 @@ pub fn begin(c: &mut AnyConnection, counted: &Mailing, audience: Audience, now: 
     Ok(begun > 0)
 }
 
-/// Removes a mailing that has not begun.
+/// Deletes a mailing that has not started.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn delete(c: &mut AnyConnection, id: MailingId) -> Result<()> {
     diesel::delete(pending_mailing::table.filter(pending_mailing::mailing_id.eq(id))).execute(c)?;
     diesel::delete(mailing::table.find(id)).execute(c)?;
@@ -360,7 +361,8 @@ struct Sums {
     sending: i64,
 }
 
-/// One statement, so one snapshot. Written out because diesel gives a sum of bigints the type numeric.
+/// Sums the counts by status. It is one statement, so it reads one snapshot. It is plain SQL because diesel gives a sum
+/// of bigints the type numeric.
 const SUMS: &str = "SELECT m.status, count(*) AS mailings, CAST(sum(m.total) AS bigint) AS total, \
     CAST(sum(m.sent) AS bigint) AS sent, CAST(sum(m.failed) AS bigint) AS failed, \
     CAST(sum(m.expired) AS bigint) AS expired, CAST(sum(m.cancelled) AS bigint) AS cancelled, \
@@ -368,10 +370,10 @@ const SUMS: &str = "SELECT m.status, count(*) AS mailings, CAST(sum(m.total) AS 
     FROM mailing m LEFT JOIN (SELECT mailing_id, sum(remaining) AS sending FROM page \
     WHERE node_id IS NOT NULL GROUP BY mailing_id) p ON p.mailing_id = m.id GROUP BY m.status";
 
-/// All mailings by state, and the sum of their books.
+/// Returns the number of mailings in each status, and the sum of their counts.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn overview(c: &mut AnyConnection) -> Result<Overview> {
     let mut overview = Overview::default();
     for row in diesel::sql_query(SUMS).load::<Sums>(c)? {
@@ -390,26 +392,26 @@ pub fn overview(c: &mut AnyConnection) -> Result<Overview> {
     Ok(overview)
 }
 
-/// A mailing that the engine has work with.
+/// A started mailing whose counts are not final: the engine has work to do for it.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Open {
-    /// Which one.
+pub struct OpenMailing {
+    /// The mailing's id.
     pub id: MailingId,
-    /// Where it is in its life.
+    /// The status.
     pub status: MailingStatus,
     /// The end of its window.
     pub ends_at: Timestamp,
-    /// Whether its whole audience has been planned.
+    /// True if its audience is exhausted: all its clients are planned.
     pub walked: bool,
-    /// Messages a second, if it has a limit of its own.
+    /// The mailing's own limit in messages per second.
     pub rate_per_second: Option<f64>,
 }
 
-/// The mailings that have begun and whose books are not closed.
+/// Returns the mailings that have started and whose counts are not final.
 ///
 /// # Errors
-/// Those of the database.
-pub fn open(c: &mut AnyConnection) -> Result<Vec<Open>> {
+/// Database errors.
+pub fn open(c: &mut AnyConnection) -> Result<Vec<OpenMailing>> {
     let rows: Vec<(MailingId, i16, Timestamp, bool, Option<f64>)> = mailing::table
         .filter(mailing::settled.eq(false))
         .filter(mailing::started_at.is_not_null())
@@ -418,15 +420,22 @@ pub fn open(c: &mut AnyConnection) -> Result<Vec<Open>> {
         .load(c)?;
     rows.into_iter()
         .map(|(id, status, ends_at, walked, rate_per_second)| {
-            Ok(Open { id, status: MailingStatus::from_code(status)?, ends_at, walked, rate_per_second })
+            Ok(OpenMailing {
+                id,
+                status: MailingStatus::from_code(status)?,
+                ends_at,
+                walked,
+                rate_per_second,
+            })
         })
         .collect()
 }
 
-/// Where these are: all mailings that are not settled, all whose id is `since` or later, and those that were `open` before.
+/// Returns the progress of all mailings that are not finalized, that have the id `since` or a later one, or that are
+/// listed in `open` because they were not finalized before.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn progress(c: &mut AnyConnection, since: MailingId, open: &[MailingId]) -> Result<Vec<Progress>> {
     let sums = (mailing::total, mailing::sent, mailing::failed, mailing::expired, mailing::cancelled);
     let columns = (mailing::id, mailing::channel, mailing::status, mailing::settled, sums, sending!());
@@ -445,7 +454,7 @@ pub fn progress(c: &mut AnyConnection, since: MailingId, open: &[MailingId]) -> 
         mailing::table.filter(not_settled).select(columns).order(mailing::id).load(c)?;
     let mut found: Vec<Progress> = rows.into_iter().map(of_row).collect::<Result<_>>()?;
     let seen: BTreeSet<MailingId> = found.iter().map(|progress| progress.mailing_id).collect();
-    // few: those that were settled between two looks. One that was deleted is not found.
+    // only the few mailings that were finalized between two polls; a deleted mailing is not found
     for id in open.iter().filter(|id| !seen.contains(id)) {
         let row: Option<ProgressRow> = mailing::table.find(id).select(columns).first(c).optional()?;
         found.extend(row.map(of_row).transpose()?);
@@ -453,17 +462,17 @@ pub fn progress(c: &mut AnyConnection, since: MailingId, open: &[MailingId]) -> 
     Ok(found)
 }
 
-/// Id, channel, status, whether it is settled, its total and outcomes, and what is being sent.
+/// The id, the channel, the status, `settled`, the total and the outcomes, and the number of messages being sent.
 type ProgressRow = (MailingId, i16, i16, bool, (i64, i64, i64, i64, i64), i64);
 
-/// Closes the books of a mailing of which nothing is left to do; answers whether it was so.
+/// Finalizes the counts of a mailing without remaining messages. Returns false if some remain.
 ///
 /// # Errors
-/// Those of the database.
-pub fn settle(c: &mut AnyConnection, id: MailingId, now: Timestamp) -> Result<bool> {
+/// Database errors.
+pub fn finalize(c: &mut AnyConnection, id: MailingId, now: Timestamp) -> Result<bool> {
     lock(c, id)?;
-    // one statement, one instant: between two, a claim could move a message from where the second looks to where the
-    // first has looked
+    // one statement, so one snapshot: between two statements a claim could move a message from the table that the
+    // second one reads to the table that the first one has read
     let open: bool = diesel::select(
         exists(page::table.filter(page::mailing_id.eq(id)))
             .or(exists(due::table.filter(due::mailing_id.eq(id)))),
@@ -479,7 +488,7 @@ pub fn settle(c: &mut AnyConnection, id: MailingId, now: Timestamp) -> Result<bo
         mailing::settled.eq(true),
         mailing::finished_at.eq(Some(now)),
         mailing::updated_at.eq(now),
-        // whoever left the audience while it was walked is not part of it
+        // clients that left the audience while it was read do not count
         mailing::total.eq(mailing::sent + mailing::failed + mailing::expired + mailing::cancelled),
     ))
     .execute(c)?;
@@ -495,21 +504,21 @@ pub fn settle(c: &mut AnyConnection, id: MailingId, now: Timestamp) -> Result<bo
     Ok(settled > 0)
 }
 
-/// Where a mailing is in its life, and the end of its window.
+/// Returns the status of a mailing and the end of its window, or `None` if it does not exist.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn standing(c: &mut AnyConnection, id: MailingId) -> Result<Option<(MailingStatus, Timestamp)>> {
     let found: Option<(i16, Timestamp)> =
         mailing::table.find(id).select((mailing::status, mailing::ends_at)).first(c).optional()?;
     found.map(|(status, ends_at)| Ok((MailingStatus::from_code(status)?, ends_at))).transpose()
 }
 
-/// So many of its failed messages wait again: its books are open, and a mailing that was finished runs. The caller holds
-/// its row.
+/// Moves `count` messages of a mailing from failed back to queued. Its counts are not final any more, and a finished
+/// mailing runs again. The caller has locked its row.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn take_back_failed(c: &mut AnyConnection, id: MailingId, count: i64, now: Timestamp) -> Result<()> {
     diesel::update(mailing::table.find(id))
         .set((

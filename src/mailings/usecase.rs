@@ -1,4 +1,4 @@
-//! What can be done with mailings, and when.
+//! The use cases of mailings.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use crate::db::types::{MailingId, Timestamp};
 use crate::db::{AnyConnection, Db};
 use crate::error::{Error, FieldError, Result};
 use crate::failpoint;
-use crate::idempotency::{self, Answer, Claim, Key, Made};
+use crate::idempotency::{self, Claim, Created, IdempotencyKey, IdempotentResponse};
 use crate::kinds::ChannelKind;
 use crate::mailings::filter::AudienceFilter;
 use crate::mailings::model::{
@@ -22,47 +22,46 @@ use crate::messages::model::Counts;
 use crate::paging::Page;
 use crate::templates::{Templates, Texts, UNSUBSCRIBE_URL, Variant, Variants};
 
-/// The engine, as far as mailings need it: something changed, look again. A hint; the engine's own poll is the
-/// guarantee.
+/// The port through which mailings wake the engine. A call is a hint; the engine's own poll is the guarantee.
 pub trait Wakeup: Send + Sync {
-    /// A mailing began, was paused, resumed, cancelled or given another end.
+    /// Signals that a mailing was started, paused, resumed or cancelled, or that its end was changed.
     fn mailing_changed(&self);
-    /// A mailing was paused or cancelled: nothing of it begins on this node from now on.
+    /// Signals that a mailing was paused or cancelled: this node starts none of its messages from now on.
     fn mailing_stopped(&self, id: MailingId, status: MailingStatus);
-    /// A pending mailing may be due at another time than before.
+    /// Signals that the due time of a pending mailing may have changed.
     fn pending_changed(&self);
 }
 
-/// The channels, as far as a preview needs them.
+/// The port through which previews read the rates of channels.
 pub trait ChannelRates: Send + Sync {
-    /// Messages a second that the channel will send, if that can be said.
+    /// Returns the expected rate of the channel in messages per second, if it is known.
     fn rate(&self, channel: ChannelKind) -> Option<f64>;
 }
 
-/// What a preview is asked about.
+/// The request for a preview.
 #[derive(Debug, Clone)]
 pub struct PreviewQuestion {
-    /// Who.
+    /// The filter that selects the audience.
     pub filter: AudienceFilter,
-    /// How.
+    /// The channel.
     pub channel: ChannelKind,
-    /// From when; now if absent.
+    /// The start of the window; now if absent.
     pub starts_at: Option<Timestamp>,
-    /// Until when, if that is already known.
+    /// The end of the window, if it is already known.
     pub ends_at: Option<Timestamp>,
-    /// The template to fill for the clients shown, in place of the texts.
+    /// The template to fill for the sample, instead of the texts.
     pub template: Option<String>,
-    /// The text to fill for the clients shown.
+    /// The text to fill for the sample.
     pub text: Option<String>,
-    /// What stands above it.
+    /// The subject.
     pub subject: Option<String>,
-    /// The same as HTML.
+    /// The text as HTML.
     pub html: Option<String>,
-    /// The mailing's own limit.
+    /// The mailing's own limit in messages per second.
     pub rate_per_second: Option<f64>,
 }
 
-/// The mailings.
+/// The use cases of mailings.
 #[derive(Clone)]
 pub struct Mailings {
     db: Db,
@@ -74,7 +73,8 @@ pub struct Mailings {
 }
 
 impl Mailings {
-    /// Over this database, waking this engine. `missing` has the channels that nothing can be sent over, and why.
+    /// Creates the use cases over a database and an engine. `missing` has the channels that cannot send, each with the
+    /// reason.
     pub fn new(
         db: Db,
         clock: Clock,
@@ -85,21 +85,21 @@ impl Mailings {
         Self { db, clock, wakeup, rates, missing, templates }
     }
 
-    /// Stores a mailing. One whose start is past begins at once, with the audience of this moment. `answer` says what the
-    /// request is answered, and another one under the same key.
+    /// Creates a mailing. If its start is not in the future it starts at once, with the present audience. `answer`
+    /// makes the response, which is stored under the idempotency key.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a window that is none, or a placeholder that no client can fill.
+    /// [`Error::Invalid`] for an invalid window, or a placeholder that cannot be filled for any client.
     pub async fn create(
         &self,
         new: NewMailing,
-        key: Option<Key>,
-        answer: impl FnOnce(&Mailing, Vec<FieldError>) -> Result<Answer>,
-    ) -> Result<Made<Mailing>> {
+        key: Option<IdempotencyKey>,
+        answer: impl FnOnce(&Mailing, Vec<FieldError>) -> Result<IdempotentResponse>,
+    ) -> Result<Created<Mailing>> {
         let now = self.clock.now();
         let window = Window { starts_at: new.starts_at.unwrap_or(now), ends_at: new.ends_at };
         let begins = window.starts_at <= now;
-        let Checked { counted, copied, warnings } = match self.check(&new, &window, now).await {
+        let CheckedMailing { counted, copied, warnings } = match self.check(&new, &window, now).await {
             Ok(checked) => checked,
             Err(refused) => return idempotency::made_before(&self.db, key, refused, now).await,
         };
@@ -147,7 +147,7 @@ impl Mailings {
         Ok(made)
     }
 
-    /// Checks a new mailing as if it were made, and previews it.
+    /// Validates a new mailing without creating it, and returns a preview.
     ///
     /// # Errors
     /// As [`Mailings::create`].
@@ -170,8 +170,10 @@ impl Mailings {
         self.preview(question).await
     }
 
+    /// Checks that a channel can send.
+    ///
     /// # Errors
-    /// [`Error::Invalid`] for a channel that leads nowhere.
+    /// [`Error::Invalid`] with the reason why it cannot.
     fn check_channel(&self, channel: ChannelKind) -> Result<()> {
         match self.missing.get(&channel) {
             Some(why) => Err(Error::invalid("channel", why)),
@@ -179,8 +181,8 @@ impl Mailings {
         }
     }
 
-    /// Checks a new mailing, and measures the audience of one that begins at once.
-    async fn check(&self, new: &NewMailing, window: &Window, now: Timestamp) -> Result<Checked> {
+    /// Validates a new mailing, and counts its audience if it starts at once.
+    async fn check(&self, new: &NewMailing, window: &Window, now: Timestamp) -> Result<CheckedMailing> {
         window.check(now)?;
         let begins = window.starts_at <= now;
         self.check_channel(new.channel)?;
@@ -197,10 +199,10 @@ impl Mailings {
             Ok((counted, nobodys_tags(c, &filter)?))
         };
         let (counted, warnings) = self.db.read(measure).await?;
-        Ok(Checked { counted, copied, warnings })
+        Ok(CheckedMailing { counted, copied, warnings })
     }
 
-    /// What is said by a template, and a copy of it; or without one by these texts.
+    /// Returns the parsed texts: the template's texts with a copy to store, or without a template the mailing's own.
     async fn content(
         &self,
         template: Option<&str>,
@@ -220,7 +222,7 @@ impl Mailings {
         }
     }
 
-    /// One mailing.
+    /// Returns one mailing.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -228,10 +230,10 @@ impl Mailings {
         self.db.read(move |c| repo::get(c, id)).await
     }
 
-    /// One page of mailings in the order of their creation.
+    /// Returns one page of mailings in the order of creation.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn list(
         &self,
         status: Option<MailingStatus>,
@@ -241,7 +243,7 @@ impl Mailings {
         self.db.read(move |c| repo::list(c, status, limit, after)).await
     }
 
-    /// Changes what its state allows to change.
+    /// Applies a change that the mailing's status allows.
     ///
     /// # Errors
     /// As [`Mailing::apply`], and [`Error::NotFound`].
@@ -251,7 +253,7 @@ impl Mailings {
         if let Some(name) = &change.template {
             let channel = match change.channel {
                 Some(channel) => channel,
-                // if it changes meanwhile, the texts are held against the other one
+                // if the channel changes meanwhile, the texts are validated against the new one below
                 None => self.get(id).await?.channel,
             };
             let variants = self.templates.named("template", name, channel).await?;
@@ -278,7 +280,7 @@ impl Mailings {
         Ok(changed)
     }
 
-    /// Checks texts before they are changed; filling them takes too long for a transaction.
+    /// Validates changed texts before they are stored, because filling them takes too long for a transaction.
     async fn rehearse_change(&self, id: MailingId, change: MailingChange, now: Timestamp) -> Result<()> {
         let mut mailing = self.get(id).await?;
         mailing.apply(change, now)?;
@@ -295,10 +297,10 @@ impl Mailings {
         Links { make: self.templates.unsubscribe_url().cloned(), group: group.map(str::to_owned) }
     }
 
-    /// Removes a mailing that has not begun. One that has is on record for good.
+    /// Deletes a mailing that has not started. A started mailing cannot be deleted.
     ///
     /// # Errors
-    /// [`Error::Conflict`] once it has begun, [`Error::NotFound`].
+    /// [`Error::Conflict`] if it has started, [`Error::NotFound`].
     pub async fn delete(&self, id: MailingId) -> Result<()> {
         self.db
             .write(move |c| {
@@ -309,17 +311,17 @@ impl Mailings {
                     return Err(Error::Conflict(format!("mailing {id} is {} and read-only", mailing.status)));
                 }
                 if mailing.started_at.is_some() {
-                    return Err(Error::Conflict(format!("mailing {id} has begun; cancel it instead")));
+                    return Err(Error::Conflict(format!("mailing {id} has started; cancel it instead")));
                 }
                 repo::delete(c, id)
             })
             .await
     }
 
-    /// Stops starting its messages until it is resumed.
+    /// Pauses a mailing: no message is started until it is resumed.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it is neither pending nor running, [`Error::NotFound`].
+    /// [`Error::Conflict`] if it is neither pending nor running, [`Error::NotFound`].
     pub async fn pause(&self, id: MailingId) -> Result<Mailing> {
         self.change_status(id, "paused", |mailing| match mailing.status {
             MailingStatus::Pending | MailingStatus::Running => Some(MailingStatus::Paused),
@@ -328,10 +330,10 @@ impl Mailings {
         .await
     }
 
-    /// Goes on where it was paused.
+    /// Resumes a paused mailing.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it is not paused, [`Error::NotFound`].
+    /// [`Error::Conflict`] if it is not paused, [`Error::NotFound`].
     pub async fn resume(&self, id: MailingId) -> Result<Mailing> {
         self.change_status(id, "resumed", |mailing| match (mailing.status, mailing.started_at) {
             (MailingStatus::Paused, Some(_)) => Some(MailingStatus::Running),
@@ -341,10 +343,11 @@ impl Mailings {
         .await
     }
 
-    /// Stops it for good. What is in flight is finished, all else becomes cancelled, in the background.
+    /// Cancels a mailing for good. The attempts in flight are finished, and the other messages are cancelled in the
+    /// background.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it is over, [`Error::NotFound`].
+    /// [`Error::Conflict`] if it is finished or cancelled, [`Error::NotFound`].
     pub async fn cancel(&self, id: MailingId) -> Result<Mailing> {
         self.change_status(id, "cancelled", |mailing| match mailing.status {
             MailingStatus::Finished | MailingStatus::Cancelled => None,
@@ -387,7 +390,7 @@ impl Mailings {
         Ok(changed)
     }
 
-    /// The books of one mailing.
+    /// Returns the statistics of one mailing.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -402,18 +405,18 @@ impl Mailings {
         })
     }
 
-    /// The books of all mailings.
+    /// Returns the statistics of all mailings.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn overview(&self) -> Result<Overview> {
         self.db.read(repo::overview).await
     }
 
-    /// What a mailing would be, without making it.
+    /// Returns a preview of a mailing without creating it.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a window that is none or a text that is none.
+    /// [`Error::Invalid`] for an invalid window or text.
     pub async fn preview(&self, question: PreviewQuestion) -> Result<Preview> {
         let now = self.clock.now();
         let starts_at = question.starts_at.unwrap_or(now);
@@ -459,23 +462,24 @@ impl Mailings {
     }
 }
 
-/// A new mailing that nothing is against.
-struct Checked {
-    /// Its audience, if it begins at once.
+/// The results of validating a new mailing.
+struct CheckedMailing {
+    /// Its audience, if it starts at once.
     counted: Option<Audience>,
-    /// Its texts, if they are a template's.
+    /// Its texts, if they come from a template.
     copied: Option<Copied>,
     warnings: Vec<FieldError>,
 }
 
-/// Warns of tags that no client has: a mailing to one that is mistyped goes to nobody.
+/// Returns a warning for each tag that no client has: it may be mistyped, and the mailing would have no recipients.
 fn nobodys_tags(c: &mut AnyConnection, filter: &AudienceFilter) -> Result<Vec<FieldError>> {
     let unknown = audience::nobodys_tags(c, &filter.tag)?;
     let warning = |tag: String| FieldError::new("filter.tag", format!("no client has the tag `{tag}`"));
     Ok(unknown.into_iter().map(warning).collect())
 }
 
-/// Refuses a placeholder that is neither a field nor an attribute of any client. One of a template's names the template.
+/// Refuses a placeholder that is neither a field nor an attribute of any client. The error names the text's field, or
+/// `template` if the text comes from a template.
 fn check_placeholders(c: &mut AnyConnection, content: &Variants, is_copied: bool) -> Result<()> {
     let is_own = |name: &str| FIELDS.contains(&name) || name == UNSUBSCRIBE_URL;
     let is_foreign = |(_, name): &(&str, &String)| !is_own(name);
@@ -491,7 +495,7 @@ fn check_placeholders(c: &mut AnyConnection, content: &Variants, is_copied: bool
             let names: Vec<&str> =
                 FIELDS.iter().copied().chain(known.iter().map(String::as_str)).take(50).collect();
             let names = names.join(", ");
-            let reason = format!("no client has a field or an attribute `{unknown}`; there are {names}");
+            let reason = format!("no client has the field or attribute `{unknown}`; known names: {names}");
             Err(Error::invalid(if is_copied { "template" } else { field }, reason))
         }
     }

@@ -1,34 +1,33 @@
-//! Cancelling messages wherever they wait: in the database, or in a node's lanes.
+//! Cancels messages wherever they wait: in the database, or in a node's lanes.
 
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use tokio::time::{Instant, sleep};
 
-use super::repo::cancellation::{self, Came};
+use super::repo::cancellation::{self, CancellationState};
 use crate::db::Db;
 use crate::db::types::MessageId;
 use crate::error::{Error, Result};
 use crate::failpoint;
 
-/// For so long a node may take to answer.
+/// The time within which a node has to respond.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// The first pause between two looks; each is longer than the one before.
+/// The first pause between two polls; each pause is twice as long as the one before, up to [`LONGEST_LOOK`].
 const FIRST_LOOK: Duration = Duration::from_millis(5);
 const LONGEST_LOOK: Duration = Duration::from_millis(100);
 
-/// The engine, as far as cancelling needs it.
+/// The part of the engine that cancelling uses.
 pub trait Recall: Send + Sync {
-    /// Some messages that nodes have in hand are noted as cancelled: takes those of this node back from its lanes, and
-    /// tells the others.
+    /// Removes the messages whose cancellation was requested from this node's lanes, and notifies the other nodes.
     fn recall(&self) -> BoxFuture<'static, ()>;
 }
 
-/// Returns when no attempt at any of these messages, which were noted, can begin any more, or when that is not known after
-/// [`PATIENCE`].
+/// Waits until no new attempt at these messages, whose cancellation was requested, can begin, or until [`PATIENCE`] is
+/// over.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub async fn settle(db: &Db, recall: &dyn Recall, ids: &[MessageId]) -> Result<()> {
     if ids.is_empty() {
         return Ok(());
@@ -40,7 +39,7 @@ pub async fn settle(db: &Db, recall: &dyn Recall, ids: &[MessageId]) -> Result<(
     loop {
         let asked = ids.to_vec();
         let came = db.read(move |c| cancellation::came(c, &asked)).await?;
-        if !came.values().any(|came| *came == Came::Unanswered) || Instant::now() >= until {
+        if !came.values().any(|came| *came == CancellationState::Unanswered) || Instant::now() >= until {
             return Ok(());
         }
         sleep(pause).await;
@@ -48,7 +47,7 @@ pub async fn settle(db: &Db, recall: &dyn Recall, ids: &[MessageId]) -> Result<(
     }
 }
 
-/// The error of a cancellation that no node has answered.
+/// Returns the error of a cancellation to which the node that holds the message did not respond.
 pub fn unanswered(what: &str) -> Error {
-    Error::OutcomeUnknown(format!("{what}: the node that has it in hand does not answer").into())
+    Error::OutcomeUnknown(format!("{what}: the node that holds it did not respond").into())
 }

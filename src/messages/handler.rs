@@ -9,13 +9,13 @@ use utoipa::IntoParams;
 use crate::error::{Error, Result};
 use crate::http::export;
 use crate::http::json::{Query, path_id};
-use crate::http::routing::{get, others};
+use crate::http::operations::{Operations, operations};
 use crate::kinds::MessageStatus;
 use crate::messages::Messages;
 use crate::messages::model::{Message, MessageFilter, MessageWithAttempts};
 use crate::paging::{self, Page};
 
-/// The columns of a file, which are the fields of a message.
+/// The columns of a CSV file, which are the fields of a message.
 const COLUMNS: [&str; 14] = [
     "id",
     "mailing_id",
@@ -33,18 +33,18 @@ const COLUMNS: [&str; 14] = [
     "error",
 ];
 
-/// What a list of messages can be asked for.
+/// The parameters of a list of messages.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
-    /// Only those in this state; `created` is taken for `queued`, and `succeeded` for `sent`.
+    /// Only messages in this state. `created` is accepted for `queued`, and `succeeded` for `sent`.
     #[param(value_type = Option<MessageStatus>, inline, nullable = false)]
     status: Option<String>,
-    /// How many to answer, 1 to 1000; of a CSV file the most rows, all when absent.
+    /// The number of messages per page, 1 to 1000. For a CSV file: the maximum number of rows; all rows if absent.
     #[param(default = 50, minimum = 1, maximum = 1000, value_type = Option<u32>, nullable = false)]
     limit: Option<String>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     #[param(nullable = false)]
     cursor: Option<String>,
 }
@@ -56,25 +56,19 @@ impl ListQuery {
     }
 }
 
-/// Adds the routes under the API's root.
-pub fn routes(cfg: &mut web::ServiceConfig) {
-    cfg.service(
-        web::resource("/messages").route(get().to(list_messages)).default_service(others("GET, HEAD")),
-    )
-    .service(
-        web::resource("/messages/{id}").route(get().to(get_message)).default_service(others("GET, HEAD")),
-    )
-    .service(
-        web::resource("/mailings/{id}/messages")
-            .route(get().to(list_mailing_messages))
-            .default_service(others("GET, HEAD")),
-    );
+/// Returns the operations, each with its scope.
+pub fn operations() -> Operations {
+    operations![
+        list_messages: MailingsRead,
+        get_message: MailingsRead,
+        list_mailing_messages: MailingsRead,
+    ]
 }
 
 /// List messages
 ///
-/// A page may hold fewer than `limit` and still have a next one: go on until `next_cursor` is null. With `Accept: text/csv`
-/// all that match, as a file.
+/// A page may contain fewer than `limit` messages and still have a next page: continue until `next_cursor` is null.
+/// With `Accept: text/csv`, all matching messages as a file.
 #[utoipa::path(get, path = "/api/v1/messages", operation_id = "list_messages", tag = "messages", params(ListQuery),
     responses(
         (status = 200, description = "One page, or all as CSV", content(
@@ -117,7 +111,7 @@ async fn list(
 
 /// List the messages of a mailing
 ///
-/// With `Accept: text/csv` all that match, as a file.
+/// With `Accept: text/csv`, all matching messages as a file.
 #[utoipa::path(get, path = "/api/v1/mailings/{id}/messages", operation_id = "list_mailing_messages", tag = "messages",
     params(("id" = String, Path, format = Uuid, description = "The mailing"), ListQuery),
     responses(
@@ -138,7 +132,7 @@ pub async fn list_mailing_messages(
 #[utoipa::path(get, path = "/api/v1/messages/{id}", operation_id = "get_message", tag = "messages",
     params(("id" = String, Path, format = Uuid, description = "The message")),
     responses(
-        (status = 200, description = "The message and everything that was tried", body = MessageWithAttempts),
+        (status = 200, description = "The message and its attempts", body = MessageWithAttempts),
     ))]
 pub async fn get_message(service: web::Data<Messages>, id: web::Path<String>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(service.get(path_id(&id)?).await?))

@@ -1,4 +1,4 @@
-//! A message, its attempts, and the counts that balance.
+//! A message, its attempts, and the counts of messages.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -6,34 +6,34 @@ use utoipa::ToSchema;
 use crate::db::types::{ClientId, MailingId, MessageId, Timestamp};
 use crate::kinds::{ChannelKind, MessageStatus, OutcomeKind, Priority};
 
-/// How many messages there are in each state. `total` is the sum of the others at any time.
+/// The number of messages in each state. `total` is the sum of the others at any time.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Counts {
-    /// All of them.
+    /// All messages.
     #[schema(minimum = 0)]
     pub total: i64,
-    /// Wait for their turn or their next attempt; recipients not yet planned are among them.
+    /// Messages that wait for their turn or their next attempt, including recipients that are not planned yet.
     #[schema(minimum = 0)]
     pub queued: i64,
-    /// In the hands of a node.
+    /// Messages held by a node.
     #[schema(minimum = 0)]
     pub sending: i64,
-    /// Taken by the provider.
+    /// Messages accepted by the provider.
     #[schema(minimum = 0)]
     pub sent: i64,
-    /// Given up for good.
+    /// Messages that failed permanently, or after their last attempt.
     #[schema(minimum = 0)]
     pub failed: i64,
-    /// Their window closed first.
+    /// Messages that were not sent before their window closed.
     #[schema(minimum = 0)]
     pub expired: i64,
-    /// Cancelled before they were sent.
+    /// Messages cancelled before they were sent.
     #[schema(minimum = 0)]
     pub cancelled: i64,
 }
 
 impl Counts {
-    /// The counts with `queued` as what is left of the total.
+    /// Returns the counts, with `queued` as the rest of the total.
     pub fn balanced(total: i64, sending: i64, [sent, failed, expired, cancelled]: [i64; 4]) -> Self {
         let queued = total - sending - sent - failed - expired - cancelled;
         Self { total, queued, sending, sent, failed, expired, cancelled }
@@ -58,80 +58,80 @@ impl std::ops::Add for Counts {
 /// One delivery to one recipient over one channel.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Message {
-    /// Also its `Idempotency-Key` at the provider.
+    /// The id, which is also the `Idempotency-Key` at the provider.
     pub id: MessageId,
-    /// The mailing it belongs to.
+    /// The mailing of the message.
     pub mailing_id: Option<MailingId>,
-    /// The client it is for.
+    /// The client that receives the message.
     pub client_id: Option<ClientId>,
     /// The address on the channel: a phone number for `sms`.
     #[schema(example = "79031234567")]
     pub recipient: String,
-    /// How it goes out.
+    /// The channel.
     pub channel: ChannelKind,
-    /// Which lane it waits in.
+    /// The priority, which selects the lane.
     pub priority: Priority,
-    /// What has become of it.
+    /// The status.
     pub status: MessageStatus,
-    /// How many times it was tried.
+    /// The number of attempts.
     pub attempts: i16,
-    /// When it was planned.
+    /// The time at which the message was planned.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// When its next attempt is due, while it is queued.
+    /// The time at which the next attempt is due, while the message is queued.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub due_at: Option<Timestamp>,
     /// The end of its window.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Timestamp>,
-    /// When it came to its final state.
+    /// The time at which the message reached its final state.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<Timestamp>,
-    /// The provider's name for it.
+    /// The provider's id of the message.
     pub provider_id: Option<String>,
-    /// Why it is not delivered (yet).
+    /// The reason why the message is not delivered (yet).
     pub error: Option<String>,
-    /// HTTP status of the last attempt, for its place in the list of attempts.
+    /// The HTTP status of the last attempt, for the list of attempts.
     #[serde(skip)]
     pub status_code: Option<i32>,
-    /// Milliseconds that the last attempt took.
+    /// The duration of the last attempt in milliseconds.
     #[serde(skip)]
     pub duration_ms: Option<i32>,
 }
 
-/// One try at delivering a message.
+/// One attempt to deliver a message.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Attempt {
-    /// 1 for the first.
+    /// The number of the attempt; 1 for the first.
     #[schema(example = 1)]
     pub number: i16,
-    /// When it ended.
+    /// The time at which the attempt ended.
     #[schema(value_type = String, format = DateTime)]
     pub at: Timestamp,
-    /// What it came to.
+    /// The outcome.
     pub outcome: OutcomeKind,
-    /// The provider's HTTP status, when there was an answer.
+    /// The provider's HTTP status, if it responded.
     #[schema(example = 503)]
     pub status_code: Option<i32>,
-    /// From request to answer.
+    /// The time from request to response, in milliseconds.
     #[schema(example = 12)]
     pub duration_ms: i32,
-    /// What went wrong.
+    /// The error.
     pub error: Option<String>,
 }
 
-/// A message with everything that was tried.
+/// A message with its attempts.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct MessageWithAttempts {
     /// The message.
     #[serde(flatten)]
     pub message: Message,
-    /// Its attempts, the first one first.
+    /// The attempts, oldest first.
     pub attempt_log: Vec<Attempt>,
 }
 
 impl MessageWithAttempts {
-    /// Joins the attempts that did not deliver with the one that did, which stands in the message itself.
+    /// Appends the delivering attempt, which is stored in the message itself, to the failed attempts.
     pub fn new(message: Message, mut failed: Vec<Attempt>) -> Self {
         if let (MessageStatus::Sent, Some(at)) = (message.status, message.finished_at) {
             failed.push(Attempt {
@@ -147,11 +147,11 @@ impl MessageWithAttempts {
     }
 }
 
-/// Which messages a list shows.
+/// The filter of a list of messages.
 #[derive(Debug, Clone, Default)]
 pub struct MessageFilter {
-    /// Those of one mailing.
+    /// Only messages of this mailing.
     pub mailing: Option<MailingId>,
-    /// Those in one state.
+    /// Only messages in this state.
     pub status: Option<MessageStatus>,
 }

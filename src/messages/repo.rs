@@ -23,23 +23,23 @@ use row::into_models;
 pub(crate) use status::of_status;
 pub use write::{DueRow, end_waiting, insert_due, insert_messages, insert_new_messages, update_messages};
 
-/// A status that no index names is looked for in this many rows at most before the page is answered as it is.
+/// The largest number of rows that one page reads for a status without an index; then the page is returned as it is.
 const LARGEST_SCAN: usize = 20_000;
 const SCAN_STEP: i64 = 1000;
 
-/// Whether the mailing exists.
+/// Returns true if the mailing exists.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn mailing_exists(c: &mut AnyConnection, id: MailingId) -> Result<bool> {
     let found: Option<MailingId> = mailing::table.find(id).select(mailing::id).first(c).optional()?;
     Ok(found.is_some())
 }
 
-/// The message, wherever it stands, and the attempts that did not deliver it.
+/// Returns the message, whether it has a row or only a place in a lease, and the attempts that did not deliver it.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn get(c: &mut AnyConnection, id: MessageId) -> Result<Option<(Message, Vec<Attempt>)>> {
     let row: Option<MessageRow> =
         message::table.find(id).select(MessageRow::as_select()).first(c).optional()?;
@@ -55,10 +55,10 @@ pub fn get(c: &mut AnyConnection, id: MessageId) -> Result<Option<(Message, Vec<
     Ok(Some((found, attempts(c, id)?)))
 }
 
-/// The attempts that did not deliver a message, the first one first.
+/// Returns the attempts that did not deliver a message, oldest first.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn attempts(c: &mut AnyConnection, id: MessageId) -> Result<Vec<Attempt>> {
     attempt::table
         .filter(attempt::message_id.eq(id))
@@ -86,10 +86,10 @@ pub fn attempts(c: &mut AnyConnection, id: MessageId) -> Result<Vec<Attempt>> {
         .collect()
 }
 
-/// One page of messages, by the cheapest way that the filter allows.
+/// Returns one page of messages, by the cheapest query for the filter.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a cursor of another list, and those of the database.
+/// [`Error::Invalid`] for the cursor of another list, and database errors.
 pub fn list(
     c: &mut AnyConnection,
     filter: &MessageFilter,
@@ -104,7 +104,7 @@ pub fn list(
     }
 }
 
-/// One page of the messages that have a row, in the order of the key that they are found by.
+/// Returns one page of the messages that have a row, in the order of the index that finds them.
 fn rows(
     c: &mut AnyConnection,
     mailing: Option<MailingId>,
@@ -113,7 +113,7 @@ fn rows(
     cursor: Option<&str>,
 ) -> Result<Page<Message>> {
     let found = match mailing {
-        // a mailing's messages are found by (mailing, client), so that is their order
+        // the index on (mailing, client) finds a mailing's messages, so they are in its order
         Some(id) => {
             let number: i32 = mailing::table.find(id).select(mailing::number).first(c)?;
             scan(limit, status, paging::cursor(cursor)?, |after: Option<ClientId>| {
@@ -145,7 +145,7 @@ fn rows(
     Ok(Page { items: into_models(c, found.items)?, next_cursor: found.next_cursor })
 }
 
-/// Reads on until the page is full, the list ends, or enough rows were looked at.
+/// Reads until the page is full, the list ends, or [`LARGEST_SCAN`] rows were read.
 fn scan<K: Copy + std::fmt::Display>(
     limit: i64,
     status: Option<MessageStatus>,
@@ -197,7 +197,7 @@ fn failed(
 ) -> Result<Page<Message>> {
     let mut query =
         dead_letter::table.select(dead_letter::id).order(dead_letter::id).limit(limit + 1).into_boxed();
-    // an event's letter is no message
+    // a dead letter of an event is not a message
     query = query.filter(dead_letter::channel.is_not_null());
     if let Some(id) = mailing {
         query = query.filter(dead_letter::mailing_id.eq(id));
@@ -209,7 +209,7 @@ fn failed(
     by_ids(c, ids, limit)
 }
 
-/// The messages of these ids, of which one more than `limit` was asked for.
+/// Returns the messages of these ids. The ids were queried with one more than `limit`, to detect a next page.
 fn by_ids(c: &mut AnyConnection, mut ids: Vec<MessageId>, limit: i64) -> Result<Page<Message>> {
     let next_cursor = paging::cut(&mut ids, limit, ToString::to_string);
     let rows: Vec<MessageRow> = message::table

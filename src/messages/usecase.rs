@@ -14,12 +14,12 @@ pub struct Messages {
 }
 
 impl Messages {
-    /// Over this database.
+    /// Creates the service on this database.
     pub fn new(db: Db) -> Self {
         Self { db }
     }
 
-    /// One message with all its attempts, also while it is in flight.
+    /// Returns a message with its attempts, also while it is in flight.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -29,11 +29,11 @@ impl Messages {
         Ok(MessageWithAttempts::new(message, attempts))
     }
 
-    /// One page of the messages that `filter` lets through. A page may hold fewer than `limit` and have a next one:
-    /// no request reads more than a bounded number of rows.
+    /// Returns one page of the matching messages. A page may contain fewer than `limit` messages and have a next page,
+    /// because a request reads a bounded number of rows.
     ///
     /// # Errors
-    /// [`Error::NotFound`] for a mailing that does not exist, [`Error::Invalid`] for a foreign cursor.
+    /// [`Error::NotFound`] for a mailing that does not exist, [`Error::Invalid`] for the cursor of another list.
     pub async fn list(
         &self,
         filter: MessageFilter,

@@ -1,17 +1,17 @@
-//! What attempts came to in the last minute and the last hour. Nothing is allocated after it was made, and counting one
-//! is a few additions in two slots.
+//! Results of attempts in the last minute and the last hour. Memory is allocated only at creation, and counting an
+//! attempt is a few additions in two slots.
 
 use std::time::Duration;
 
 use crate::kinds::OutcomeKind;
 
-/// Slots of a window. The newest is still being filled, so a window is up to one slot shorter than its name.
+/// The slots of a window. The newest is still being filled, so a window is up to one slot shorter than its name.
 const SLOTS: usize = 60;
-/// Parts of each doubling: a percentile is at most an eighth above the truth.
+/// The buckets of each doubling: a percentile is at most an eighth above the true value.
 const PARTS: u64 = 8;
-/// All shorter latencies count as this: 32 microseconds.
+/// The binary logarithm of the shortest latency, 32 microseconds; shorter ones count as this.
 const SHORTEST: u32 = 5;
-/// All longer ones as this: 4.5 minutes. The maximum is kept exactly.
+/// The binary logarithm of the longest latency, 4.5 minutes; longer ones count as this. The maximum is exact.
 const LONGEST: u32 = 28;
 const BUCKETS: usize = (LONGEST - SHORTEST) as usize * PARTS as usize;
 
@@ -21,39 +21,39 @@ pub struct Rolling {
     minutes: Ring,
 }
 
-/// What the attempts of a window came to.
+/// The results of the attempts of a window.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Window {
-    /// All of them.
+    /// The number of attempts.
     pub attempts: u64,
-    /// Those that delivered.
+    /// The number of attempts that delivered.
     pub delivered: u64,
-    /// Those after which a message was given up.
+    /// The number of attempts after which a message failed permanently.
     pub failed: u64,
-    /// How long they took.
+    /// The latencies; none without attempts.
     pub latency: Option<Latency>,
 }
 
-/// How long attempts took: the time that so many of a hundred did not exceed, to an eighth.
+/// The latencies of attempts. Percentiles are at most an eighth above the true value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Latency {
-    /// Half of them.
+    /// The median.
     pub p50: Duration,
-    /// 95 of 100.
+    /// The 95th percentile.
     pub p95: Duration,
-    /// 99 of 100.
+    /// The 99th percentile.
     pub p99: Duration,
-    /// The longest, exactly to the microsecond.
+    /// The maximum, exact to the microsecond.
     pub max: Duration,
 }
 
 impl Rolling {
-    /// Empty.
+    /// Creates empty windows.
     pub fn new() -> Self {
         Self { seconds: Ring::new(1), minutes: Ring::new(60) }
     }
 
-    /// Counts an attempt that ended `at` after some fixed moment.
+    /// Counts an attempt that ended `at` after a fixed origin.
     pub fn add(&mut self, at: Duration, outcome: OutcomeKind, took: Duration) {
         let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
         let place = bucket(micros);
@@ -61,12 +61,12 @@ impl Rolling {
         self.minutes.add(at, outcome, micros, place);
     }
 
-    /// The last minute at `now`, counted from the same moment.
+    /// Returns the last minute at `now`, counted from the same origin.
     pub fn last_minute(&self, now: Duration) -> Window {
         self.seconds.window(now)
     }
 
-    /// The last hour.
+    /// Returns the last hour at `now`.
     pub fn last_hour(&self, now: Duration) -> Window {
         self.minutes.window(now)
     }
@@ -79,14 +79,14 @@ impl Default for Rolling {
 }
 
 struct Ring {
-    /// Seconds of a slot.
+    /// The length of a slot in seconds.
     span: u64,
     slots: Vec<Slot>,
 }
 
 #[derive(Clone)]
 struct Slot {
-    /// Which span since the beginning it counts.
+    /// The number of the span that it counts, from the origin.
     tick: u64,
     delivered: u64,
     failed: u64,
@@ -108,7 +108,7 @@ impl Ring {
         let tick = self.tick(at);
         let Some(slot) = self.slots.get_mut((tick % SLOTS as u64) as usize) else { return };
         if slot.tick > tick {
-            // it took so long to come here that its slot is used anew: it is of no window by now
+            // the attempt arrived so late that its slot is already reused, and it belongs to no window
             return;
         }
         if slot.tick < tick {
@@ -144,7 +144,7 @@ impl Ring {
 
 fn latency(buckets: &[u64; BUCKETS], attempts: u64, longest: u64) -> Latency {
     let of = |percent: u64| {
-        // the rank of the nearest attempt, from 1
+        // nearest-rank method, with ranks from 1
         let rank = (attempts * percent).div_ceil(100);
         let mut seen = 0;
         let place = buckets.iter().position(|count| {
@@ -156,7 +156,7 @@ fn latency(buckets: &[u64; BUCKETS], attempts: u64, longest: u64) -> Latency {
     Latency { p50: of(50), p95: of(95), p99: of(99), max: Duration::from_micros(longest) }
 }
 
-/// Where a latency is counted: each doubling of it has a few buckets of equal width.
+/// Returns the bucket of a latency. Each doubling has [`PARTS`] buckets of equal width.
 fn bucket(micros: u64) -> usize {
     let micros = micros.clamp(1 << SHORTEST, (1 << LONGEST) - 1);
     let doubling = micros.ilog2();
@@ -164,11 +164,11 @@ fn bucket(micros: u64) -> usize {
     (u64::from(doubling - SHORTEST) * PARTS + part) as usize
 }
 
-/// The longest latency of a bucket.
+/// Returns the longest latency of a bucket.
 fn upper_edge(place: usize) -> u64 {
     let (doubling, part) = (place as u64 / PARTS, place as u64 % PARTS);
     if place + 1 == BUCKETS {
-        // what is longer than all buckets is counted here
+        // this bucket also counts all longer latencies
         return u64::MAX;
     }
     ((PARTS + part + 1) << (doubling + u64::from(SHORTEST - PARTS.ilog2()))) - 1
@@ -184,12 +184,12 @@ mod tests {
         prop_oneof![Just(Delivered), Just(Retry), Just(Failed), Just(Expired)]
     }
 
-    /// Latencies of all magnitudes.
+    /// Generates latencies of all magnitudes.
     fn took() -> impl Strategy<Value = u64> {
         (0u32..34, any::<u64>()).prop_map(|(bits, any)| any & ((1 << bits) - 1))
     }
 
-    /// What the window must be, from a list of all attempts.
+    /// Computes the expected window from a list of all attempts.
     fn naive(all: &[(u64, OutcomeKind, u64)], now: u64, span: u64) -> (Vec<u64>, u64, u64) {
         let ticks = |at: u64| at / span;
         let is_in = |at: u64| ticks(at) <= ticks(now) && ticks(now) - ticks(at) < SLOTS as u64;
@@ -218,7 +218,8 @@ mod tests {
     }
 
     proptest! {
-        /// Against a list of all attempts: time goes on in steps of any size, an attempt may come in a little late.
+        /// Compares with a list of all attempts. Time advances in steps of any size, and attempts may arrive a little
+        /// late.
         #[test]
         fn a_window_holds_what_a_list_of_all_attempts_says(
             steps in proptest::collection::vec((0u64..9, 0u64..5, outcome(), took()), 1..200),

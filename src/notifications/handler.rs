@@ -1,4 +1,5 @@
-//! Notifications over HTTP: `/api/v1/notifications`, `/api/v1/batches`, and the two paths of `/notification`.
+//! The HTTP handlers of notifications: `/api/v1/notifications`, `/api/v1/batches`, and the short paths below
+//! `/notification`.
 
 mod file;
 mod schema;
@@ -11,137 +12,106 @@ use utoipa::IntoParams;
 
 pub use self::schema::{BatchAccepted, BatchBody, NotificationBody, NotificationPatch};
 use super::model::{Batch, Notification, NotificationWithAttempts, Status};
-use super::usecase::{Answering, Filter, Notifications, Order, Taken, answer_after_waiting};
+use super::usecase::{
+    AcceptedBatch, BuildResponse, NotificationFilter, NotificationOrder, Notifications, answer_after_waiting,
+};
 use crate::clients::reach;
 use crate::db::types::MessageId;
 use crate::error::{Error, Result};
 use crate::http::dry_run::{DryRun, DryRunQuery, flag};
 use crate::http::export;
+use crate::http::idempotency_header::{KeyHeader, Posted, PostedItems, respond};
 use crate::http::json::{Json, Query, path_id, time};
-use crate::http::once::{KeyHeader, Posted, PostedItems, respond};
+use crate::http::operations::{Operations, operations};
 use crate::http::prefer::{PreferHeader, Preference, applied};
 use crate::http::problem::Problem;
-use crate::http::routing::{get, others};
-use crate::idempotency::Answer;
+use crate::idempotency::IdempotentResponse;
 use crate::kinds::{ChannelKind, ChannelToPeople, Priority};
 use crate::paging::{self, Page};
 
-/// Bytes of a batch's body.
+/// The maximum size of a batch's body, in bytes.
 const LARGEST_BATCH: usize = 16 * 1024 * 1024;
-/// How far `page` leads into a list; farther on, `cursor` does.
+/// The largest offset that `page` can reach; beyond it lists need `cursor`.
 const FARTHEST_PAGED: i64 = 10_000;
 
-/// Registers the routes under `/api/v1`.
-pub fn routes(cfg: &mut web::ServiceConfig) {
-    cfg.service(
-        web::resource("/notifications")
-            .route(get().to(list_notifications))
-            .route(web::post().to(create_notification))
-            .default_service(others("GET, HEAD, POST")),
-    )
-    .service(
-        web::resource("/notifications/batch")
-            .route(web::post().to(create_batch))
-            .default_service(others("POST")),
-    )
-    .service(
-        web::resource("/notifications/{id}")
-            .route(get().to(get_notification))
-            .route(web::patch().to(patch_notification))
-            .route(web::delete().to(cancel_notification))
-            .default_service(others("GET, HEAD, PATCH, DELETE")),
-    )
-    .service(
-        web::resource("/channels/{name}/test")
-            .route(web::post().to(trial::test_channel))
-            .default_service(others("POST")),
-    )
-    .service(
-        web::resource("/batches/{id}")
-            .route(get().to(get_batch))
-            .route(web::delete().to(cancel_batch))
-            .default_service(others("GET, HEAD, DELETE")),
-    )
-    .service(
-        web::resource("/batches/{id}/notifications")
-            .route(get().to(list_batch_notifications))
-            .default_service(others("GET, HEAD")),
-    );
+/// Returns the operations, each with its scope.
+pub fn operations() -> Operations {
+    operations![
+        list_notifications: NotificationsRead,
+        create_notification: NotificationsWrite,
+        create_batch: NotificationsWrite,
+        get_notification: NotificationsRead,
+        patch_notification: NotificationsWrite,
+        cancel_notification: NotificationsWrite,
+        get_batch: NotificationsRead,
+        cancel_batch: NotificationsWrite,
+        list_batch_notifications: NotificationsRead,
+        notify: NotificationsWrite,
+        notify_later: NotificationsWrite,
+        get_notified: NotificationsRead,
+    ]
+    .and(trial::operations())
 }
 
-/// Registers the short paths, at the root.
-pub fn short_routes(cfg: &mut web::ServiceConfig) {
-    cfg.service(web::resource("/notification").route(web::post().to(notify)).default_service(others("POST")))
-        .service(
-            web::resource("/notification/asynchronous")
-                .route(web::post().to(notify_later))
-                .default_service(others("POST")),
-        )
-        .service(
-            web::resource("/notification/{id}")
-                .route(get().to(get_notified))
-                .default_service(others("GET, HEAD")),
-        );
-}
-
-/// What may be asked of a new batch beside its body.
+/// The query parameters of a new batch.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct BatchQuery {
-    /// `true`: all or none; otherwise those that are right are accepted.
+    /// `true`: all notifications are accepted or none; otherwise the valid ones are accepted.
     #[param(value_type = Option<bool>, nullable = false)]
     atomic: Option<String>,
-    /// `true`: check it and show what it would be, without accepting it.
+    /// `true`: the batch is validated, but not accepted.
     #[param(value_type = Option<bool>, nullable = false)]
     dry_run: Option<String>,
 }
 
-/// What a list of notifications can be asked for.
+/// The query parameters of the lists of notifications.
 #[derive(Debug, Default, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
-    /// Only those in this state; `sending` is taken for `processing`.
+    /// Lists only notifications with this status; `sending` is accepted for `processing`.
     #[param(value_type = Option<Status>, inline, nullable = false)]
     status: Option<String>,
-    /// Only what goes out on this channel.
+    /// Lists only notifications on this channel.
     #[param(value_type = Option<ChannelToPeople>, inline, nullable = false)]
     channel: Option<String>,
-    /// Only those of this urgency.
+    /// Lists only notifications with this priority.
     #[param(value_type = Option<Priority>, inline, nullable = false)]
     priority: Option<String>,
-    /// Those of one batch.
+    /// Lists only notifications of this batch.
     #[param(value_type = Option<uuid::Uuid>, nullable = false)]
     batch_id: Option<String>,
-    /// Those that one event caused.
+    /// Lists only notifications that this event caused.
     #[param(value_type = Option<uuid::Uuid>, nullable = false)]
     event_id: Option<String>,
-    /// Those to one address; needs `channel`, which says what an address is.
+    /// Lists only notifications to this address. It requires `channel`, which determines the format of the address.
     #[param(min_length = 1, nullable = false)]
     recipient: Option<String>,
-    /// Those for one client.
+    /// Lists only notifications for this client.
     #[param(value_type = Option<uuid::Uuid>, nullable = false)]
     client_id: Option<String>,
-    /// Accepted at this time or later, RFC 3339.
+    /// Lists only notifications that were accepted at this time or later, RFC 3339.
     #[param(value_type = Option<String>, format = DateTime, nullable = false)]
     from: Option<String>,
-    /// Accepted at this time or earlier, RFC 3339.
+    /// Lists only notifications that were accepted at this time or earlier, RFC 3339.
     #[param(value_type = Option<String>, format = DateTime, nullable = false)]
     to: Option<String>,
-    /// Which page, from 1 on, as far as the first 10,000; farther on there is `cursor`.
+    /// The number of the page, from 1. Pages reach the first 10,000 notifications; beyond them use `cursor`.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 10001, nullable = false)]
     page: Option<String>,
-    /// How many to answer, 1 to 1000; of a CSV file the most rows, all when absent.
+    /// The largest number of items to return, 1 to 1000; for a CSV file the largest number of rows, unlimited if
+    /// absent.
     #[param(default = 50, minimum = 1, maximum = 1000, value_type = Option<u32>, nullable = false)]
     limit: Option<String>,
-    /// The `next_cursor` of the page before; not beside `page`.
+    /// The `next_cursor` of the previous page; not allowed with `page`.
     #[param(value_type = Option<MessageId>, inline, nullable = false)]
     cursor: Option<String>,
 }
 
 impl ListQuery {
-    fn filter(&self) -> Result<Filter> {
+    fn filter(&self) -> Result<NotificationFilter> {
         fn word<T, E: Into<String>>(
             name: &str,
             value: Option<&str>,
@@ -159,11 +129,11 @@ impl ListQuery {
                 Some(address.map_err(|why| Error::invalid("recipient", why))?)
             }
             (Some(_), None) => {
-                return Err(Error::invalid("recipient", "needs `channel`, which says what an address is"));
+                return Err(Error::invalid("recipient", "requires `channel`"));
             }
             (None, _) => None,
         };
-        Ok(Filter {
+        Ok(NotificationFilter {
             ids: None,
             status: word("status", self.status.as_deref(), Status::parse)?,
             channel,
@@ -178,38 +148,38 @@ impl ListQuery {
         })
     }
 
-    /// The most rows of a file.
+    /// Returns the largest number of rows of a CSV file.
     fn most(&self) -> Result<u64> {
         if self.page.is_some() {
             return Err(Error::invalid(
                 "page",
-                "is for pages; a CSV file has all that match, and begins at `cursor`",
+                "is not allowed for a CSV file, which has all matching rows and begins at `cursor`",
             ));
         }
         export::limit(self.limit.as_deref())
     }
 
-    /// How many, after how many.
+    /// Returns the limit and the offset.
     fn window(&self) -> Result<(i64, i64)> {
         let limit = paging::limit(self.limit.as_deref())?;
         let Some(page) = &self.page else { return Ok((limit, 0)) };
         if self.cursor.is_some() {
-            return Err(Error::invalid("page", "cannot stand beside `cursor`"));
+            return Err(Error::invalid("page", "cannot be combined with `cursor`"));
         }
         let number = page.parse::<u32>().ok().filter(|page| *page > 0);
-        let number = number.ok_or_else(|| Error::invalid("page", "must be a whole number from 1 on"))?;
+        let number = number.ok_or_else(|| Error::invalid("page", "must be a whole number, at least 1"))?;
         let offset = (i64::from(number) - 1) * limit;
         if offset > FARTHEST_PAGED {
             return Err(Error::invalid(
                 "page",
-                format!("leads beyond the first {FARTHEST_PAGED}; go on with `cursor`"),
+                format!("must be within the first {FARTHEST_PAGED} items; use `cursor` beyond them"),
             ));
         }
         Ok((limit, offset))
     }
 }
 
-/// Accept one and answer at once.
+/// Accepts a notification, and responds without waiting for its final status.
 async fn at_once(
     service: &Notifications,
     posted: Posted<NotificationBody>,
@@ -218,22 +188,22 @@ async fn at_once(
     Ok(respond(service.create(posted.value.into_new()?, posted.key, status).await?))
 }
 
-/// Shows what one would be, without accepting it.
+/// Validates a notification without accepting it.
 async fn rehearsed(service: &Notifications, posted: Posted<NotificationBody>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(service.rehearse(posted.value.into_new()?).await?))
 }
 
-/// Accept one and wait for its end.
+/// Accepts a notification, and waits for its final status.
 async fn in_the_end(
     service: &Notifications,
     posted: Posted<NotificationBody>,
-    waiting: (std::time::Duration, Answering),
+    waiting: (std::time::Duration, BuildResponse),
 ) -> Result<HttpResponse> {
     Ok(respond(service.create_and_wait(posted.value.into_new()?, posted.key, waiting).await?))
 }
 
-/// The answer of the short path: 2xx is for what was sent, or may be yet.
-fn sent_or_problem(found: &Notification) -> Result<Answer> {
+/// Makes the response of the short path: 2xx if the notification was sent or may still be sent, else a problem.
+fn sent_or_problem(found: &Notification) -> Result<IdempotentResponse> {
     let (status, title, outcome) = match found.status {
         Status::Failed => (StatusCode::BAD_GATEWAY, "Bad gateway", "failed"),
         Status::Expired => (StatusCode::GATEWAY_TIMEOUT, "Gateway timeout", "expired"),
@@ -245,22 +215,25 @@ fn sent_or_problem(found: &Notification) -> Result<Answer> {
     let why = found.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
     let detail = format!("notification {} {outcome}{why}", found.id);
     let problem = Problem::new(status, "/problems/not-sent", title, detail).about(found.id.to_string());
-    Answer::new(status.as_u16(), Some(format!("/api/v1/notifications/{}", found.id)), &problem)
+    IdempotentResponse::new(status.as_u16(), Some(format!("/api/v1/notifications/{}", found.id)), &problem)
 }
 
 /// Send a notification
 ///
-/// It is on disk when this answers. `Prefer: wait=10` (RFC 7240) waits up to so many seconds for the final state and
-/// answers 200 with it, or 202 with what is known when time is over; `Prefer: respond-async` answers 202 at once.
+/// Accepts a notification, which is on disk before the response. `Prefer: wait=10` (RFC 7240) waits up to 10 seconds
+/// for the final status: the response is 200 with it, or 202 with the present status after that time. With `Prefer:
+/// respond-async` the response is 202 at once.
 #[utoipa::path(post, path = "/api/v1/notifications", operation_id = "create_notification", tag = "notifications",
     request_body = NotificationBody,
     params(DryRunQuery, PreferHeader, KeyHeader),
     responses(
-        (status = 201, description = "The notification, and its address in `Location`", body = Notification,
+        (status = 201, description = "The notification, with its path in `Location`", body = Notification,
             headers(("Location" = String, description = "The path of the notification"))),
-        (status = 200, description = "Waited for: its final state; or, for a dry run, what it would be", body = Notification),
-        (status = 202, description = "Accepted; not at its end when time was over, or `respond-async`", body = Notification),
-        (status = 409, description = "An equal request with this key is in work"),
+        (status = 200, description = "With `wait`: the notification with its final status. For a dry run: the \
+            notification that would be accepted", body = Notification),
+        (status = 202, description = "Accepted: with `respond-async`, or without a final status at the end of \
+            `wait`", body = Notification),
+        (status = 409, description = "An equal request with this key is running"),
     ))]
 pub async fn create_notification(
     service: web::Data<Notifications>,
@@ -280,19 +253,22 @@ pub async fn create_notification(
     Ok(answer)
 }
 
-/// Send a notification and wait for its final state
+/// Send a notification and wait for its final status
 ///
-/// Waits as `Prefer: wait=N` says, else up to the service's own time (30 seconds unless configured otherwise). It answers 200
-/// only when the message was sent; a message that ended otherwise is a problem, which has its `id`.
+/// Accepts a notification, and waits for its final status up to the N seconds of `Prefer: wait=N`, or without it up to
+/// the configured time (default: 30 seconds). The response is 200 only if the message was sent. Any other final status
+/// is a problem with the `id` of the notification.
 #[utoipa::path(post, path = "/notification", operation_id = "create_notification_and_wait", tag = "notifications",
     request_body = NotificationBody,
     params(DryRunQuery, PreferHeader, KeyHeader),
     responses(
-        (status = 200, description = "It was sent; or, for a dry run, what it would be", body = Notification),
-        (status = 202, description = "Accepted; not at its end when time was over", body = Notification),
-        (status = 409, description = "An equal request with this key is in work; or the message was cancelled, such as by its recipient's preferences"),
-        (status = 502, description = "It failed: the provider refused it, or all attempts were used"),
-        (status = 504, description = "It expired before it could be sent"),
+        (status = 200, description = "The message was sent. For a dry run: the notification that would be \
+            accepted", body = Notification),
+        (status = 202, description = "Accepted, without a final status at the end of the wait", body = Notification),
+        (status = 409, description = "An equal request with this key is running, or the message was cancelled, for \
+            example because its recipient has opted out"),
+        (status = 502, description = "The message failed: the provider refused it, or no attempts are left"),
+        (status = 504, description = "The message expired before it could be sent"),
     ))]
 pub async fn notify(
     service: web::Data<Notifications>,
@@ -315,9 +291,9 @@ pub async fn notify(
     request_body = NotificationBody,
     params(DryRunQuery, KeyHeader),
     responses(
-        (status = 200, description = "For a dry run: what it would be", body = Notification),
+        (status = 200, description = "For a dry run: the notification that would be accepted", body = Notification),
         (status = 202, description = "Accepted, and on disk", body = Notification),
-        (status = 409, description = "An equal request with this key is in work"),
+        (status = 409, description = "An equal request with this key is running"),
     ))]
 pub async fn notify_later(
     service: web::Data<Notifications>,
@@ -332,11 +308,11 @@ pub async fn notify_later(
 
 /// List notifications
 ///
-/// The latest first. With `Accept: text/csv` all that match, as a file.
+/// Lists notifications, the newest first. With `Accept: text/csv` it returns all matching ones as a file.
 #[utoipa::path(get, path = "/api/v1/notifications", operation_id = "list_notifications", tag = "notifications",
     params(ListQuery),
     responses(
-        (status = 200, description = "One page, or all as CSV", content(
+        (status = 200, description = "A page of notifications, or all of them as CSV", content(
             (Page<Notification> = "application/json"), (String = "text/csv"))),
     ))]
 pub async fn list_notifications(
@@ -346,16 +322,21 @@ pub async fn list_notifications(
 ) -> Result<HttpResponse> {
     if export::is_wanted(&request) {
         let most = query.most()?;
-        return file::export(&request, service.into_inner(), (query.filter()?, Order::NewestFirst), most)
-            .await;
+        return file::export(
+            &request,
+            service.into_inner(),
+            (query.filter()?, NotificationOrder::NewestFirst),
+            most,
+        )
+        .await;
     }
-    page(&service, query.filter()?, Order::NewestFirst, query.window()?).await
+    page(&service, query.filter()?, NotificationOrder::NewestFirst, query.window()?).await
 }
 
 async fn page(
     service: &Notifications,
-    filter: Filter,
-    order: Order,
+    filter: NotificationFilter,
+    order: NotificationOrder,
     window: (i64, i64),
 ) -> Result<HttpResponse> {
     let (items, more) = service.list(filter, order, window).await?;
@@ -367,7 +348,7 @@ async fn page(
 #[utoipa::path(get, path = "/api/v1/notifications/{id}", operation_id = "get_notification", tag = "notifications",
     params(("id" = String, Path, format = Uuid, description = "The notification")),
     responses(
-        (status = 200, description = "The notification and everything that was tried", body = NotificationWithAttempts),
+        (status = 200, description = "The notification with its attempts", body = NotificationWithAttempts),
     ))]
 pub async fn get_notification(
     service: web::Data<Notifications>,
@@ -376,11 +357,11 @@ pub async fn get_notification(
     Ok(HttpResponse::Ok().json(service.get(path_id(&id)?).await?))
 }
 
-/// Read a notification, by the short path
+/// Read a notification by the short path
 #[utoipa::path(get, path = "/notification/{id}", operation_id = "get_notification_by_its_short_path", tag = "notifications",
     params(("id" = String, Path, format = Uuid, description = "The notification")),
     responses(
-        (status = 200, description = "The notification and everything that was tried", body = NotificationWithAttempts),
+        (status = 200, description = "The notification with its attempts", body = NotificationWithAttempts),
     ))]
 pub async fn get_notified(service: web::Data<Notifications>, id: web::Path<String>) -> Result<HttpResponse> {
     get_notification(service, id).await
@@ -388,12 +369,12 @@ pub async fn get_notified(service: web::Data<Notifications>, id: web::Path<Strin
 
 /// Change when a notification is sent
 ///
-/// Its time, its priority and its end, while it waits.
+/// Changes the time, the priority and the expiry of a waiting notification.
 #[utoipa::path(patch, path = "/api/v1/notifications/{id}", operation_id = "patch_notification", tag = "notifications",
     params(("id" = String, Path, format = Uuid, description = "The notification")), request_body = NotificationPatch,
     responses(
-        (status = 200, description = "The notification as it is now", body = Notification),
-        (status = 409, description = "It does not wait any more"),
+        (status = 200, description = "The changed notification", body = Notification),
+        (status = 409, description = "The notification does not wait any more"),
     ))]
 pub async fn patch_notification(
     service: web::Data<Notifications>,
@@ -405,12 +386,12 @@ pub async fn patch_notification(
 
 /// Cancel a notification
 ///
-/// While it waits. Once this has answered 204, no attempt starts.
+/// Cancels a waiting notification. After the response 204 no attempt starts.
 #[utoipa::path(delete, path = "/api/v1/notifications/{id}", operation_id = "cancel_notification", tag = "notifications",
     params(("id" = String, Path, format = Uuid, description = "The notification")),
     responses(
-        (status = 204, description = "It is cancelled"),
-        (status = 409, description = "It is sent, being sent, or over"),
+        (status = 204, description = "The notification was cancelled"),
+        (status = 409, description = "The notification is being sent, or has its final status"),
     ))]
 pub async fn cancel_notification(
     service: web::Data<Notifications>,
@@ -422,16 +403,17 @@ pub async fn cancel_notification(
 
 /// Send a batch of notifications
 ///
-/// 1 to 1000. Each is accepted or rejected for itself, unless `atomic` asks for all or none.
+/// Accepts a batch of 1 to 1000 notifications. Each is accepted or rejected separately, unless `atomic` requires all or
+/// none.
 #[utoipa::path(post, path = "/api/v1/notifications/batch", operation_id = "create_batch", tag = "notifications",
     request_body = BatchBody,
     params(BatchQuery,
         KeyHeader),
     responses(
-        (status = 201, description = "What became of each, and the batch's address in `Location`", body = BatchAccepted,
+        (status = 201, description = "The results, with the batch's path in `Location`", body = BatchAccepted,
             headers(("Location" = String, description = "The path of the batch"))),
-        (status = 200, description = "For a dry run: what would become of each", body = BatchAccepted),
-        (status = 409, description = "An equal request with this key is in work"),
+        (status = 200, description = "For a dry run: the expected results", body = BatchAccepted),
+        (status = 409, description = "An equal request with this key is running"),
         (status = 413, description = "The body is larger than 16 MiB"),
     ))]
 pub async fn create_batch(
@@ -445,8 +427,9 @@ pub async fn create_batch(
         let taken = service.rehearse_batch(wanted, is_atomic).await?;
         return Ok(HttpResponse::Ok().json(BatchAccepted::new(&taken)));
     }
-    let answer =
-        |taken: &Taken| Answer::created(format!("/api/v1/batches/{}", taken.id), &BatchAccepted::new(taken));
+    let answer = |taken: &AcceptedBatch| {
+        IdempotentResponse::created(format!("/api/v1/batches/{}", taken.id), &BatchAccepted::new(taken))
+    };
     Ok(respond(service.create_batch(wanted, is_atomic, posted.key, answer).await?))
 }
 
@@ -454,7 +437,7 @@ pub async fn create_batch(
 #[utoipa::path(get, path = "/api/v1/batches/{id}", operation_id = "get_batch", tag = "notifications",
     params(("id" = String, Path, format = Uuid, description = "The batch")),
     responses(
-        (status = 200, description = "What became of its notifications", body = Batch),
+        (status = 200, description = "The batch with its counts", body = Batch),
     ))]
 pub async fn get_batch(service: web::Data<Notifications>, id: web::Path<String>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(service.batch(path_id(&id)?).await?))
@@ -462,11 +445,12 @@ pub async fn get_batch(service: web::Data<Notifications>, id: web::Path<String>)
 
 /// List the notifications of a batch
 ///
-/// In the order in which they were posted. With `Accept: text/csv` all that match, as a file.
+/// Lists the notifications of a batch in the order of the request. With `Accept: text/csv` it returns all matching ones
+/// as a file.
 #[utoipa::path(get, path = "/api/v1/batches/{id}/notifications", operation_id = "list_batch_notifications", tag = "notifications",
     params(("id" = String, Path, format = Uuid, description = "The batch"), ListQuery),
     responses(
-        (status = 200, description = "One page, or all as CSV", content(
+        (status = 200, description = "A page of notifications, or all of them as CSV", content(
             (Page<Notification> = "application/json"), (String = "text/csv"))),
     ))]
 pub async fn list_batch_notifications(
@@ -476,24 +460,26 @@ pub async fn list_batch_notifications(
     Query(query): Query<ListQuery>,
 ) -> Result<HttpResponse> {
     let id = path_id(&id)?;
-    let filter = Filter { batch: Some(id), ..query.filter()? };
+    let filter = NotificationFilter { batch: Some(id), ..query.filter()? };
     if export::is_wanted(&request) {
         let most = query.most()?;
         service.batch(id).await?;
-        return file::export(&request, service.into_inner(), (filter, Order::OldestFirst), most).await;
+        return file::export(&request, service.into_inner(), (filter, NotificationOrder::OldestFirst), most)
+            .await;
     }
     let window = query.window()?;
     service.batch(id).await?;
-    page(&service, filter, Order::OldestFirst, window).await
+    page(&service, filter, NotificationOrder::OldestFirst, window).await
 }
 
 /// Cancel a batch
 ///
-/// All of it that waits; what is sent or being sent is not touched.
+/// Cancels the waiting notifications of a batch. Notifications that are being sent, or have their final status, do not
+/// change.
 #[utoipa::path(delete, path = "/api/v1/batches/{id}", operation_id = "cancel_batch", tag = "notifications",
     params(("id" = String, Path, format = Uuid, description = "The batch")),
     responses(
-        (status = 200, description = "What became of its notifications", body = Batch),
+        (status = 200, description = "The batch with its counts", body = Batch),
     ))]
 pub async fn cancel_batch(service: web::Data<Notifications>, id: web::Path<String>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(service.cancel_batch(path_id(&id)?).await?))

@@ -1,29 +1,30 @@
-//! The intake: requests that come while one transaction is being committed share the next one
-//! ([`gather`](crate::db::gather)).
+//! The intake of notifications: a group commit of the requests that arrive during the previous commit
+//! ([`group_commit`](crate::db::group_commit)).
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::repo::{self, NewRows, NotificationRow, Stored};
-use super::usecase::Arrivals;
+use super::repo::{self, NewRows, NotificationRow, StoreResult};
+use super::usecase::NewMessageNotifier;
 use crate::clock::Clock;
 use crate::db::Db;
-use crate::db::gather::{self, Entrance, Gather, gathering};
+use crate::db::group_commit::{self, GroupCommit, Submitter, group_commit};
 use crate::error::Result;
 use crate::failpoint;
 use crate::kinds::ChannelKind;
 use crate::live::{Change, Live};
 use crate::messages::repo::MessageRow;
 use crate::metrics::Metrics;
+use crate::runtime::Runtime;
 
-/// Where requests are handed in; cloning it is cheap. The intake ends when the last clone is gone.
+/// Submits requests; cloning it is cheap. The worker ends when the last clone is dropped.
 #[derive(Clone)]
-pub struct Intake(Entrance<Requests>);
+pub struct Intake(Submitter<Requests>);
 
-/// The task behind it.
-pub type Worker = gather::Worker<Requests>;
+/// The task that commits the requests.
+pub type Worker = group_commit::GroupCommitWorker<Requests>;
 
-/// How requests are stored.
+/// Stores requests in groups.
 pub struct Requests {
     db: Db,
     clock: Clock,
@@ -31,69 +32,71 @@ pub struct Requests {
 }
 
 impl Intake {
-    /// An intake and the task that has to be run for it.
+    /// Creates an intake and the task that must run for it.
     pub fn new(db: Db, clock: Clock, announcer: Announcer) -> (Self, Worker) {
-        let (entrance, worker) = gathering(Requests { db: db.clone(), clock, announcer }, &db);
+        let (entrance, worker) = group_commit(Requests { db: db.clone(), clock, announcer }, &db);
         (Self(entrance), worker)
     }
 
-    /// Stores what a request makes; answers after the commit.
+    /// Stores the rows of a request, and returns after the commit.
     ///
     /// # Errors
-    /// Those of the database.
-    pub async fn store(&self, rows: NewRows) -> Result<Stored> {
+    /// Database errors.
+    pub async fn store(&self, rows: NewRows) -> Result<StoreResult> {
         self.0.write(rows).await
     }
 }
 
-impl Gather for Requests {
+impl GroupCommit for Requests {
     type Item = NewRows;
-    type Done = Stored;
+    type Done = StoreResult;
     const LARGEST_GROUP: usize = 2000;
 
     fn size(request: &NewRows) -> usize {
         request.rows.len()
     }
 
-    // the second of two requests with one key finds the first's answer
+    // the second of two requests with the same key finds the first's response
     fn key(request: &NewRows) -> Option<&str> {
         request.claim.as_ref().map(|claim| claim.key.key.as_str())
     }
 
-    async fn commit(&self, requests: Arc<[NewRows]>) -> Result<Vec<Stored>> {
+    async fn commit(&self, requests: Arc<[NewRows]>) -> Result<Vec<StoreResult>> {
         let now = self.clock.now();
         self.db.write(move |c| repo::store(c, &requests, now)).await
     }
 
-    fn committed(&self, requests: &[NewRows], results: &[Result<Stored>]) {
+    fn committed(&self, requests: &[NewRows], results: &[Result<StoreResult>]) {
         failpoint::reach("accept-after-commit");
-        let stored = requests.iter().zip(results).filter(|(_, result)| matches!(result, Ok(Stored::New)));
+        let stored =
+            requests.iter().zip(results).filter(|(_, result)| matches!(result, Ok(StoreResult::New)));
         self.announcer.announce(stored.flat_map(|(request, _)| &request.rows));
     }
 }
 
-/// Tells of notifications that were stored: those who watch, and the engine.
+/// Publishes stored notifications to the subscribers, and wakes the engine.
 #[derive(Clone)]
 pub struct Announcer {
     clock: Clock,
     metrics: Metrics,
     live: Live,
-    arrivals: Arc<dyn Arrivals>,
+    arrivals: Arc<dyn NewMessageNotifier>,
     look: Duration,
 }
 
 impl Announcer {
-    /// The engine looks by itself for what is due, at least once in every `look`.
+    /// Creates an announcer for an engine that polls for due messages at least once every `look`.
     pub fn new(
-        (clock, metrics, live): (Clock, Metrics, Live),
-        (arrivals, look): (Arc<dyn Arrivals>, Duration),
+        Runtime { clock, metrics, live, .. }: Runtime,
+        (arrivals, look): (Arc<dyn NewMessageNotifier>, Duration),
     ) -> Self {
         Self { clock, metrics, live, arrivals, look }
     }
 
-    /// These were stored.
+    /// Publishes notifications that were stored.
     pub fn announce<'r>(&self, stored: impl Iterator<Item = &'r (MessageRow, NotificationRow)>) {
-        // what is due only after the engine's next look but one need not wake it: a look costs as much as some requests
+        // the engine needs no wake-up for messages that are due after its next poll but one: a poll costs as much as
+        // several requests
         let soon = self.clock.now().plus(2 * self.look);
         let mut any = false;
         for (message, content) in stored {

@@ -1,4 +1,4 @@
-//! Notifications and batches as the API shows them, and what may be asked for.
+//! Notifications and batches, as the API returns them and as callers request them.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::messages::model::{Attempt, Counts};
 use crate::messages::repo::MessageRow;
 use crate::templates::{Variant, Variants, WithLink};
 
-/// JSON that the caller gave, shown as it came.
+/// JSON from the caller, returned unchanged.
 #[derive(Debug, Clone, Serialize)]
 #[serde(transparent)]
 pub struct Raw(Box<RawValue>);
@@ -38,15 +38,15 @@ impl std::fmt::Display for Raw {
 }
 
 impl Raw {
-    /// What this service wrote.
+    /// Parses JSON that this service wrote.
     ///
     /// # Errors
-    /// An internal error for what is no JSON.
+    /// An internal error for text that is not JSON.
     pub fn read(text: String) -> Result<Self> {
         RawValue::from_string(text).map(Self).map_err(|e| Error::Internal(e.into()))
     }
 
-    /// What the database holds.
+    /// Parses the value of a nullable column.
     ///
     /// # Errors
     /// As [`Raw::read`].
@@ -58,9 +58,9 @@ impl Raw {
 /// One message to one recipient.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Notification {
-    /// Also its `Idempotency-Key` at the provider.
+    /// The notification's id, which is also its `Idempotency-Key` at the provider.
     pub id: MessageId,
-    /// The batch that it came in.
+    /// The batch that contained it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub batch_id: Option<BatchId>,
@@ -68,113 +68,114 @@ pub struct Notification {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub event_id: Option<EventId>,
-    /// How it goes out.
+    /// The channel.
     pub channel: ChannelKind,
     /// The address on the channel.
     #[schema(example = "+905551234567")]
     pub recipient: String,
-    /// The client that it is for.
+    /// The client that receives it.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub client_id: Option<ClientId>,
-    /// What stands above the text.
+    /// The subject.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub subject: Option<String>,
     /// The text.
     #[schema(example = "Your order has shipped.")]
     pub content: String,
-    /// The same as HTML, of an e-mail.
+    /// The text of an e-mail as HTML.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub html: Option<String>,
-    /// The name of the template that the texts were filled from.
+    /// The name of the template from which the texts were rendered.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "order.shipped")]
     pub template: Option<String>,
-    /// Which version of it that was.
+    /// The version of the template.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub template_version: Option<i32>,
-    /// In which of its languages; absent: the one that the others fall back to.
+    /// The language of the template; absent for the default variant, which has no language.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Locale>, nullable = false)]
     pub template_locale: Option<String>,
-    /// An object for the recipient's program.
+    /// An object for the recipient's application.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>, nullable = false)]
     pub data: Option<Raw>,
-    /// How urgent it is.
+    /// The priority.
     pub priority: Priority,
-    /// What has become of it.
+    /// The status.
     pub status: Status,
-    /// How many times it was tried again.
+    /// The number of retries so far.
     pub retry_count: i16,
-    /// How many times it is tried again at most.
+    /// The maximum number of retries.
     pub max_retries: u16,
-    /// Not before this time.
+    /// The time before which it is not sent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
     pub scheduled_at: Option<Timestamp>,
-    /// Never at this time or after it.
+    /// The time from which it is not sent any more.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
     pub expires_at: Option<Timestamp>,
-    /// When it is tried again, while it waits for that or for the end of its client's quiet hours.
+    /// The time of the next attempt, while it waits for a retry or for the end of its client's quiet hours.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
     pub next_retry_at: Option<Timestamp>,
-    /// When it came to its final state.
+    /// The time at which it got its final status.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
     pub finished_at: Option<Timestamp>,
-    /// The provider's name for it.
+    /// The provider's id of the message.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub provider_id: Option<String>,
-    /// Why it is not delivered (yet).
+    /// The reason why it is not delivered, or not yet.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub error: Option<String>,
-    /// What the caller keeps with it.
+    /// The caller's own data, returned unchanged.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>, nullable = false)]
     pub metadata: Option<Raw>,
-    /// What its recipient may opt out of, beside the channel.
+    /// The group that its recipient may opt out of, besides the channel.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, example = "order")]
     pub group: Option<String>,
-    /// True if nobody may opt out of it; absent otherwise.
+    /// True if recipients cannot opt out of it; absent otherwise.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     #[schema(required = false)]
     pub transactional: bool,
-    /// When it was accepted.
+    /// The time at which it was accepted.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// When it was changed last.
+    /// The time of its last change.
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
-    /// The last attempt, for its place in the list of attempts.
+    /// The last attempt, for the list of attempts.
     #[serde(skip)]
     pub last: LastAttempt,
 }
 
-/// What a message's row keeps of its last attempt.
+/// The last attempt, as stored in the message's row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LastAttempt {
-    /// Attempts made by now.
+    /// The number of attempts so far.
     pub number: i16,
     /// The provider's HTTP status.
     pub status_code: Option<i16>,
-    /// From request to answer.
+    /// The time from request to response, in milliseconds.
     pub duration_ms: Option<i32>,
 }
 
 impl Notification {
-    /// From its rows. `max_retries` is its own policy's; one that has none has its channel's, which is not stored.
+    /// Creates a notification from its rows. `max_retries` comes from its own retry policy. Without one it comes from
+    /// the channel, which is not stored.
     ///
     /// # Errors
-    /// For what no version of this program stored.
+    /// An internal error for values that no version of this program stored.
     pub fn of_rows(
         message: MessageRow,
         content: NotificationRow,
@@ -186,7 +187,7 @@ impl Notification {
         let template = content.template.as_deref().map(TemplateUsed::stored).transpose()?;
         let (version, locale) =
             template.as_ref().map_or((None, None), |used| (Some(used.version), used.locale.clone()));
-        // one that waits for its time and says why was put off
+        // a scheduled message with a reason was deferred
         let is_put_off = status == Status::Scheduled && message.error.is_some();
         let waits_again = is_put_off || (status == Status::Queued && message.attempts > 0);
         Ok(Self {
@@ -214,7 +215,7 @@ impl Notification {
             provider_id: message.provider_id,
             error: message.error,
             metadata: Raw::stored(content.metadata)?,
-            group: content.group,
+            group: content.message_group,
             transactional: content.is_transactional,
             created_at: message.id.created_at(),
             updated_at: message.finished_at.map_or(content.updated_at, |at| at.max(content.updated_at)),
@@ -226,7 +227,7 @@ impl Notification {
         })
     }
 
-    /// With the number of retries that its channel grants one which has no policy of its own.
+    /// Sets the channel's number of retries, unless the notification has its own retry policy.
     pub fn with_default_retries(mut self, retries: &HashMap<ChannelKind, usize>) -> Self {
         if self.max_retries == OF_THE_CHANNEL {
             let retries = retries.get(&self.channel).copied().unwrap_or_default();
@@ -236,10 +237,10 @@ impl Notification {
     }
 }
 
-/// Stands for the channel's own number of retries until that is put in.
+/// A placeholder for the channel's number of retries, until that is set.
 const OF_THE_CHANNEL: u16 = u16::MAX;
 
-/// A notification with everything that was tried.
+/// A notification with its attempts.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct NotificationWithAttempts {
     /// The notification.
@@ -249,62 +250,63 @@ pub struct NotificationWithAttempts {
     pub attempts: Vec<Attempt>,
 }
 
-/// To whom.
+/// The recipient of a new notification.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum To {
-    /// An address that fits the channel.
+    /// An address that is valid on the channel.
     Address(String),
-    /// A client, who has one.
+    /// A client, which has an address.
     Client(ClientId),
-    /// A client, at an address that was read or given before.
+    /// A client with an address that is already known.
     Reached {
-        /// Whose it is.
+        /// The client's id.
         client: ClientId,
-        /// One that fits the channel.
+        /// An address that is valid on the channel.
         address: String,
     },
 }
 
-/// A template that is to be filled.
+/// A request to render a template.
 #[derive(Debug, Clone)]
 pub struct Fill {
-    /// Its name.
+    /// The template's name.
     pub template: String,
-    /// What its placeholders are filled from.
+    /// The values for its placeholders.
     pub values: Map<String, Json>,
-    /// In which language; none: the client's.
+    /// The language; `None` for the client's language.
     pub locale: Option<Locale>,
 }
 
-/// A template that was found, ready to be filled.
+/// A template that was read, with the data to render it.
 #[derive(Debug)]
 pub struct TemplateFill {
-    /// The values and the locale that are asked for.
+    /// The requested values and locale.
     pub fill: Fill,
     /// The template in all its languages.
     pub variants: Arc<Variants>,
     /// The client's language.
     pub client_locale: Option<String>,
-    /// The link to unsubscribe for its recipient, if there is one.
+    /// The recipient's unsubscribe link, if there is one.
     pub unsubscribe_url: Option<String>,
 }
 
-/// A template that was filled. It is stored as its name, its version and, if it has one, its locale, with spaces between.
+/// A template that was rendered. It is stored as its name, its version and its locale, if it has one, separated by
+/// spaces.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-#[schema(description = "A template as a message was rendered from it.")]
+#[schema(description = "The template from which a message was rendered.")]
 pub struct TemplateUsed {
-    /// Its name.
+    /// The template's name.
     pub name: String,
-    /// Its language, if it is not the one that others fall back to.
+    /// The language; absent for the default variant, which has no language.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub locale: Option<String>,
-    /// Which version of it.
+    /// The version.
     pub version: i32,
 }
 
 impl TemplateUsed {
-    /// This variant of the template of this name.
+    /// Creates it for a variant of the template with this name.
     pub fn new(name: &str, variant: &Variant) -> Self {
         Self { name: name.to_owned(), version: variant.version, locale: variant.locale.clone() }
     }
@@ -326,51 +328,51 @@ impl std::fmt::Display for TemplateUsed {
     }
 }
 
-/// What is asked for, checked.
+/// A validated new notification.
 #[derive(Debug, Clone)]
 pub struct NewNotification {
-    /// How it goes out.
+    /// The channel.
     pub channel: ChannelKind,
-    /// To whom.
+    /// The recipient.
     pub to: To,
-    /// Filled in place of the texts when it is accepted.
+    /// The template that is rendered instead of the texts when it is accepted.
     pub fill: Option<Fill>,
-    /// The template that the texts were filled from.
+    /// The template from which the texts were rendered.
     pub template: Option<TemplateUsed>,
     /// The text.
     pub content: String,
-    /// The same as HTML.
+    /// The text as HTML.
     pub html: Option<String>,
-    /// What stands above it.
+    /// The subject.
     pub subject: Option<String>,
     /// A JSON object.
     pub data: Option<String>,
-    /// How urgent it is.
+    /// The priority.
     pub priority: Priority,
-    /// Not before this time.
+    /// The time before which it is not sent.
     pub scheduled_at: Option<Timestamp>,
-    /// Never at this time or after it.
+    /// The time from which it is not sent any more.
     pub expires_at: Option<Timestamp>,
-    /// Its own delays before further attempts.
+    /// Its own delays before retries.
     pub retry: Option<Vec<Duration>>,
-    /// What the caller keeps with it, as JSON.
+    /// The caller's own data, as JSON.
     pub metadata: Option<String>,
     /// The event that causes it.
     pub event: Option<EventId>,
-    /// What its recipient may opt out of ([`kinds::group`](crate::kinds::group)).
+    /// The group that its recipient may opt out of ([`kinds::group`](crate::kinds::group)).
     pub group: Option<String>,
-    /// Nobody may opt out of it, and quiet hours do not hold it back.
+    /// True if recipients cannot opt out of it and quiet hours do not defer it.
     pub is_transactional: bool,
 }
 
-/// A year, and the day that some have more.
+/// The longest time to a schedule: a leap year.
 const FARTHEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
 impl NewNotification {
-    /// Fills this template, for a client of this language if no other is asked for.
+    /// Renders a template, in the client's language if no other is requested.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for values that do not fill it.
+    /// [`Error::Invalid`] if the values do not fill the template.
     pub fn fill_from(&mut self, filling: &TemplateFill) -> Result<()> {
         let TemplateFill { fill, variants, client_locale, unsubscribe_url } = filling;
         let variant = variants.of(fill.locale.as_ref().map(Locale::as_str).or(client_locale.as_deref()));
@@ -381,10 +383,10 @@ impl NewNotification {
         Ok(())
     }
 
-    /// Whether its times can be kept.
+    /// Validates its times.
     ///
     /// # Errors
-    /// [`Error::Invalid`] that names the field.
+    /// [`Error::Invalid`] with the field.
     pub fn check(&self, now: Timestamp) -> Result<()> {
         if self.scheduled_at.is_some_and(|at| at > now.plus(FARTHEST)) {
             return Err(Error::invalid("scheduled_at", "must be within a year from now"));
@@ -396,7 +398,7 @@ impl NewNotification {
         Ok(())
     }
 
-    /// The rows to be stored.
+    /// Converts it into the rows to store.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a client that does not exist or cannot be reached on the channel.
@@ -413,7 +415,7 @@ impl NewNotification {
             To::Client(client) => {
                 let addresses = clients.get(&client);
                 let addresses =
-                    addresses.ok_or_else(|| Error::invalid("client_id", "there is no such client"))?;
+                    addresses.ok_or_else(|| Error::invalid("client_id", "the client does not exist"))?;
                 let address = addresses.reach(client).on(self.channel);
                 let lacks = || Error::invalid("client_id", reach::lacks(self.channel));
                 (address.ok_or_else(lacks)?, Some(client))
@@ -434,7 +436,7 @@ impl NewNotification {
             priority: self.priority.code(),
             status: MessageStatus::Queued.code(),
             attempts: 0,
-            // 0 is that of a message without a row
+            // 0 is the revision of a message without a row
             revision: 1,
             recipient,
             provider_id: None,
@@ -452,7 +454,7 @@ impl NewNotification {
             html: self.html,
             data: self.data,
             metadata: self.metadata,
-            group: self.group,
+            message_group: self.group,
             is_transactional: self.is_transactional,
             retry: retry.map_err(|e| Error::Internal(e.into()))?,
             template: self.template.map(|used| used.to_string()),
@@ -461,25 +463,25 @@ impl NewNotification {
     }
 }
 
-/// What may be changed of a notification that waits.
+/// Changes to a waiting notification.
 #[derive(Debug, Clone, Default)]
 pub struct Rescheduling {
-    /// Another time.
+    /// The new time.
     pub scheduled_at: Option<Timestamp>,
-    /// Another urgency.
+    /// The new priority.
     pub priority: Option<Priority>,
-    /// Another end, or none.
+    /// The new expiry; `Some(None)` removes it.
     pub expires_at: Option<Option<Timestamp>>,
 }
 
-/// A batch and what became of it.
+/// A batch and its counts.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct Batch {
-    /// Which batch.
+    /// The batch's id.
     pub batch_id: BatchId,
-    /// When it was accepted.
+    /// The time at which it was accepted.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// How many of its notifications are in each state; what is scheduled counts as queued.
+    /// The number of its notifications in each status; scheduled ones count as queued.
     pub counts: Counts,
 }

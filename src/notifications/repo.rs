@@ -1,4 +1,4 @@
-//! Statements on notifications and batches.
+//! The SQL of notifications and batches.
 
 mod list;
 mod store;
@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use diesel::prelude::*;
 
-use crate::clients::reach::Reach;
+use crate::clients::reach::ClientAddresses;
 use crate::db::AnyConnection;
 use crate::db::schema::{batch, client, due, message, notification};
 use crate::db::types::{BatchId, ClientId, EventId, MessageId, Timestamp};
@@ -16,17 +16,17 @@ use crate::kinds::{ChannelKind, MessageStatus, Priority};
 use crate::live::Change;
 use crate::messages;
 use crate::messages::model::Counts;
-use crate::messages::repo::cancellation::{self, Came};
+use crate::messages::repo::cancellation::{self, CancellationState};
 use crate::messages::repo::{DueRow, insert_due};
 use crate::notifications::model::{Notification, Rescheduling};
 
-pub use list::{Filter, Order, list};
-pub use store::{NewRows, NotificationRow, Stored, store};
+pub use list::{NotificationFilter, NotificationOrder, list};
+pub use store::{NewRows, NotificationRow, StoreResult, store};
 
-/// What a message of no mailing says.
+/// The content of a standalone message.
 #[derive(Debug, Default, Clone, Queryable)]
 #[expect(missing_docs, reason = "the migration documents the columns")]
-pub struct Content {
+pub struct StoredContent {
     pub batch_id: Option<BatchId>,
     pub event_id: Option<EventId>,
     pub is_awaited: bool,
@@ -39,11 +39,11 @@ pub struct Content {
     pub is_transactional: bool,
 }
 
-/// What these messages say.
+/// Returns the contents of messages.
 ///
 /// # Errors
-/// Those of the database.
-pub fn contents(c: &mut AnyConnection, ids: &[MessageId]) -> Result<HashMap<MessageId, Content>> {
+/// Database errors.
+pub fn contents(c: &mut AnyConnection, ids: &[MessageId]) -> Result<HashMap<MessageId, StoredContent>> {
     let rows = notification::table
         .filter(notification::message_id.eq_any(ids))
         .select((
@@ -61,32 +61,32 @@ pub fn contents(c: &mut AnyConnection, ids: &[MessageId]) -> Result<HashMap<Mess
                 notification::is_transactional,
             ),
         ))
-        .load::<(MessageId, Content)>(c)?;
+        .load::<(MessageId, StoredContent)>(c)?;
     Ok(rows.into_iter().collect())
 }
 
-/// Where a client can be reached.
+/// The addresses and the language of a client.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = client)]
 pub struct Addresses {
-    /// E.164 digits.
+    /// The phone number, as E.164 digits.
     pub phone_number: Option<i64>,
     /// Its e-mail address.
     pub email: Option<String>,
-    /// Its device.
+    /// The push token of its device.
     pub push_token: Option<String>,
     /// Its id in the user's other systems.
     pub external_id: Option<String>,
     /// Its attributes as JSON.
     pub attributes: String,
-    /// The language that it is written to in.
+    /// Its language.
     pub locale: Option<String>,
 }
 
 impl Addresses {
-    /// They are those of this client.
-    pub fn reach(&self, id: ClientId) -> Reach<'_> {
-        Reach {
+    /// Returns them as the addresses of the client with this id.
+    pub fn reach(&self, id: ClientId) -> ClientAddresses<'_> {
+        ClientAddresses {
             id,
             phone_number: self.phone_number,
             email: self.email.as_deref(),
@@ -97,10 +97,10 @@ impl Addresses {
     }
 }
 
-/// Where these clients can be reached, as far as they exist.
+/// Returns the addresses of the clients with these ids, without clients that do not exist.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn addresses(c: &mut AnyConnection, ids: &[ClientId]) -> Result<HashMap<ClientId, Addresses>> {
     let rows = client::table
         .filter(client::id.eq_any(ids))
@@ -109,23 +109,23 @@ pub fn addresses(c: &mut AnyConnection, ids: &[ClientId]) -> Result<HashMap<Clie
     Ok(rows.into_iter().collect())
 }
 
-/// One notification as it is at `now`.
+/// Returns one notification, with its status at `now`.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn find(c: &mut AnyConnection, id: MessageId, now: Timestamp) -> Result<Option<Notification>> {
-    let filter = Filter { ids: Some(vec![id]), ..Filter::default() };
-    Ok(list(c, &filter, Order::NewestFirst, (1, 0), now)?.pop())
+    let filter = NotificationFilter { ids: Some(vec![id]), ..NotificationFilter::default() };
+    Ok(list(c, &filter, NotificationOrder::NewestFirst, (1, 0), now)?.pop())
 }
 
-/// How many messages of a batch are in each state; none when there is no such batch.
+/// Returns the number of messages of a batch in each status, or `None` if the batch does not exist.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn counts(c: &mut AnyConnection, id: BatchId) -> Result<Option<Counts>> {
     let total: Option<i32> = batch::table.find(id).select(batch::total).first(c).optional()?;
     let Some(total) = total else { return Ok(None) };
-    // one statement, so one snapshot: what has no row in `due` and is not final is in a node's hands
+    // one statement, so one snapshot: a message without a row in `due` and without a final status is in a node's lease
     let rows: Vec<(i16, bool)> = notification::table
         .inner_join(message::table.on(message::id.eq(notification::message_id)))
         .left_join(due::table.on(due::message_id.eq(notification::message_id)))
@@ -146,10 +146,10 @@ pub fn counts(c: &mut AnyConnection, id: BatchId) -> Result<Option<Counts>> {
     Ok(Some(Counts::balanced(i64::from(total), sending, ended)))
 }
 
-/// Ends those of these messages that wait; answers what became of them ([`messages::repo::end_waiting`]).
+/// Ends the waiting ones of these messages and returns their status changes ([`messages::repo::end_waiting`]).
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn end_waiting(
     c: &mut AnyConnection,
     ids: &[MessageId],
@@ -175,16 +175,16 @@ const CANCELLED: (MessageStatus, Option<&str>) = (MessageStatus::Cancelled, None
 /// The result of cancelling.
 #[derive(Debug, Default)]
 pub struct Cancelled {
-    /// Notifications that waited, and have ended.
+    /// The notifications that waited and are cancelled now.
     pub ended: Vec<Change>,
-    /// Messages that a node has in hand: noted, for it to take back.
+    /// The messages in a node's lease, recorded as cancelled for that node to recall.
     pub noted: Vec<MessageId>,
 }
 
-/// Cancels one that waits, and notes that one is to be cancelled that a node has in hand.
+/// Cancels a notification that waits, or records the cancellation of a notification in a node's lease.
 ///
 /// # Errors
-/// [`Error::Conflict`] when it has ended, [`Error::NotFound`].
+/// [`Error::Conflict`] if it has its final status, [`Error::NotFound`].
 pub fn cancel(c: &mut AnyConnection, id: MessageId, now: Timestamp) -> Result<Cancelled> {
     is_notification(c, id, now)?;
     let cancelled = cancel_all(c, &[id], false, now)?;
@@ -200,21 +200,22 @@ fn cancel_all(c: &mut AnyConnection, ids: &[MessageId], holds: bool, now: Timest
     Ok(Cancelled { ended, noted })
 }
 
-/// Ends what was noted when one was cancelled: answers what waited again and has ended, and what has come of each.
+/// Completes recorded cancellations. Returns the changes of messages that waited again and are cancelled now, and the
+/// result for each message.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn cancel_noted(
     c: &mut AnyConnection,
     ids: &[MessageId],
     holds: bool,
     now: Timestamp,
-) -> Result<(Vec<Change>, HashMap<MessageId, Came>)> {
+) -> Result<(Vec<Change>, HashMap<MessageId, CancellationState>)> {
     let ended = end_waiting(c, ids, CANCELLED, now)?;
     Ok((ended, cancellation::close(c, ids, holds)?))
 }
 
-/// Why one that has ended, or is in flight, is not cancelled.
+/// Returns the error for a notification that is in flight or has its final status, and so cannot be cancelled.
 ///
 /// # Errors
 /// [`Error::NotFound`].
@@ -222,10 +223,11 @@ pub fn over(c: &mut AnyConnection, id: MessageId, now: Timestamp) -> Result<Erro
     Ok(too_late(&is_notification(c, id, now)?, "cancelled"))
 }
 
-/// Cancels all of a batch that wait, and notes those that a node has in hand; none when there is no such batch.
+/// Cancels the waiting notifications of a batch, and records the cancellation of those in a node's lease. Returns
+/// `None` if the batch does not exist.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn cancel_batch(c: &mut AnyConnection, id: BatchId, now: Timestamp) -> Result<Option<Cancelled>> {
     let exists: Option<BatchId> = batch::table.find(id).select(batch::id).first(c).optional()?;
     if exists.is_none() {
@@ -236,10 +238,11 @@ pub fn cancel_batch(c: &mut AnyConnection, id: BatchId, now: Timestamp) -> Resul
     cancel_all(c, &ids, true, now).map(Some)
 }
 
-/// Changes when, how urgently and until when one that waits is sent.
+/// Changes the time, the priority and the expiry of a waiting notification.
 ///
 /// # Errors
-/// [`Error::Conflict`] when it does not wait any more, [`Error::NotFound`], [`Error::Invalid`] for an end before the start.
+/// [`Error::Conflict`] if it does not wait any more, [`Error::NotFound`], [`Error::Invalid`] for an expiry before its
+/// time.
 pub fn reschedule(
     c: &mut AnyConnection,
     id: MessageId,
@@ -247,7 +250,7 @@ pub fn reschedule(
     now: Timestamp,
 ) -> Result<Notification> {
     let before = is_notification(c, id, now)?;
-    // taken out and put in anew, never updated: a claim locks what it found, by its place
+    // deleted and inserted, never updated: a claim locks the rows that it has found by their position
     let taken: Option<(i16, Timestamp)> = diesel::delete(due::table.find(id))
         .returning((due::priority, due::due_at))
         .get_result(c)

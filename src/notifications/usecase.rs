@@ -1,4 +1,4 @@
-//! What can be done with notifications, and when.
+//! The use cases of notifications.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,112 +8,113 @@ use super::intake::Intake;
 use super::model::{
     Batch, NewNotification, Notification, NotificationWithAttempts, Rescheduling, Status, TemplateFill, To,
 };
-use super::repo::{self, Addresses, NewRows, Stored};
-pub use super::repo::{Filter, Order};
+use super::repo::{self, Addresses, NewRows, StoreResult};
+pub use super::repo::{NotificationFilter, NotificationOrder};
 use crate::clock::Clock;
-use crate::db::gather::Room;
+use crate::db::group_commit::AdmissionLimit;
 use crate::db::types::{BatchId, ClientId, EventId, MessageId, Timestamp};
 use crate::db::{AnyConnection, Db};
 use crate::error::{Error, FieldError, Result};
-use crate::idempotency::{self, Answer, Claim, Key, Made, Verdict};
+use crate::idempotency::{self, Claim, ClaimResult, Created, IdempotencyKey, IdempotentResponse};
 use crate::kinds::{ChannelKind, MessageStatus, OutcomeKind};
 use crate::lifecycle::Shutdown;
 use crate::live::{Change, Live};
 use crate::messages;
 use crate::messages::cancelling::{self, Recall};
 use crate::messages::model::Attempt;
-use crate::messages::repo::cancellation::Came;
+use crate::messages::repo::cancellation::CancellationState;
 use crate::metrics::Metrics;
 use crate::paging;
+use crate::runtime::Runtime;
 use crate::templates::Templates;
 
 /// The most notifications of one batch.
 pub const LARGEST_BATCH: usize = 1000;
-/// More than routes can ask for at once.
+/// The most notifications of one event that are listed; routes cannot create as many.
 const MOST_OF_AN_EVENT: i64 = 20_000;
-/// Beyond the wait of a request in work: the time in which its answer is written.
+/// The time for which a key stays locked after the wait of its request, so that the response can be stored.
 const SPARE: Duration = Duration::from_secs(5);
 
-/// The engine, as far as notifications need it: some have come, look. A hint; the engine's own look is the guarantee.
-pub trait Arrivals: Recall {
-    /// Some have come, or are due at another time.
+/// The port through which notifications wake the engine. A call is a hint; the engine's own poll is the guarantee.
+pub trait NewMessageNotifier: Recall {
+    /// Signals that notifications were accepted, or are due at another time.
     fn arrived(&self);
 }
 
-/// Says what is against a URL.
+/// Validates a URL, and returns the reason if it is refused.
 pub type UrlCheck = Box<dyn Fn(&str) -> std::result::Result<(), String> + Send + Sync>;
 
-/// Makes the answer to a request that waited from what its notification has come to.
-pub type Answering = fn(&Notification) -> Result<Answer>;
+/// Makes the response to a request that waited, from the notification as it is then.
+pub type BuildResponse = fn(&Notification) -> Result<IdempotentResponse>;
 
-/// What the service grants.
-pub struct Terms {
-    /// Why a channel takes nothing here, for those that have no provider.
+/// The limits and settings of notifications.
+pub struct NotificationLimits {
+    /// The channels without a provider, each with the reason why it cannot send.
     pub missing: HashMap<ChannelKind, String>,
-    /// What is against a URL as a recipient, if anything is.
+    /// Validates the URL of a recipient.
     pub check_url: UrlCheck,
-    /// Notifications that may wait for the database at once.
+    /// The number of notifications that may wait for the database at once.
     pub intake_limit: usize,
-    /// How many times one is tried again that has no policy of its own.
+    /// The number of retries of a notification without its own retry policy, by channel.
     pub retries: HashMap<ChannelKind, usize>,
-    /// For how long a caller waits for the end who does not say for how long.
+    /// The time for which a request waits for the final status if it does not set one.
     pub patience: Duration,
     /// Ends every wait.
     pub shutdown: Shutdown,
 }
 
-/// The notifications.
+/// The use cases of notifications.
 pub struct Notifications {
     db: Db,
     clock: Clock,
     metrics: Metrics,
     live: Live,
-    arrivals: Arc<dyn Arrivals>,
+    arrivals: Arc<dyn NewMessageNotifier>,
     intake: Intake,
     templates: Templates,
-    room: Room,
-    terms: Terms,
+    room: AdmissionLimit,
+    terms: NotificationLimits,
 }
 
-/// One of a batch, as far as it could be read.
-pub type Wanted = std::result::Result<NewNotification, Vec<FieldError>>;
+/// A notification of a batch after parsing, or its errors.
+pub type ParsedNotification = std::result::Result<NewNotification, Vec<FieldError>>;
 
-/// What became of one of a batch.
+/// The result for one notification of a batch.
 #[derive(Debug)]
-pub enum Item {
+pub enum BatchEntry {
     /// It was accepted under this id.
     Accepted(MessageId),
-    /// It is wrong.
+    /// It is invalid.
     Rejected(Vec<FieldError>),
 }
 
-/// A batch as it was taken.
+/// The result of posting a batch.
 #[derive(Debug)]
-pub struct Taken {
-    /// Its id.
+pub struct AcceptedBatch {
+    /// The batch's id.
     pub id: BatchId,
-    /// What became of each, in their order.
-    pub items: Vec<Item>,
+    /// The result for each notification, in the order of the request.
+    pub items: Vec<BatchEntry>,
 }
 
 impl Notifications {
-    /// Over this database and this intake, with these templates, waking this engine.
+    /// Creates the use cases over a database, an engine, an intake and the templates.
     pub fn new(
-        (db, clock, metrics, live): (Db, Clock, Metrics, Live),
-        arrivals: Arc<dyn Arrivals>,
+        Runtime { db, clock, metrics, live }: Runtime,
+        arrivals: Arc<dyn NewMessageNotifier>,
         (intake, templates): (Intake, Templates),
-        terms: Terms,
+        terms: NotificationLimits,
     ) -> Self {
-        let room = Room::new(terms.intake_limit, "notifications");
+        let room = AdmissionLimit::new(terms.intake_limit, "notifications");
         Self { db, clock, metrics, live, arrivals, intake, templates, room, terms }
     }
 
-    /// For how long a caller waits for the end who does not say for how long.
+    /// Returns the time for which a request waits for the final status if it does not set one.
     pub fn patience(&self) -> Duration {
         self.terms.patience
     }
 
-    /// Waits for ends, up to `patience`. A service that stops waits no longer: its caller is answered with what is known.
+    /// Waits until `ends` completes, `patience` has passed or the service shuts down.
     pub async fn wait(&self, patience: Duration, ends: impl Future) {
         tokio::select! {
             _ = tokio::time::timeout(patience, ends) => {}
@@ -121,10 +122,10 @@ impl Notifications {
         }
     }
 
-    /// Why nothing can be sent to this address of a channel here, if nothing can.
+    /// Checks that messages can be sent to this address of a channel.
     ///
     /// # Errors
-    /// The reason, in words that do not repeat the address.
+    /// The reason why they cannot, without the address.
     pub fn admits(&self, channel: ChannelKind, address: &str) -> std::result::Result<(), String> {
         if let Some(why) = self.terms.missing.get(&channel) {
             return Err(why.clone());
@@ -135,7 +136,7 @@ impl Notifications {
         }
     }
 
-    /// Why this cannot be accepted, if it cannot.
+    /// Checks that a notification can be accepted.
     fn check(&self, new: &NewNotification, now: Timestamp) -> Result<()> {
         if let Some(why) = self.terms.missing.get(&new.channel) {
             return Err(Error::invalid("channel", why.clone()));
@@ -153,7 +154,7 @@ impl Notifications {
         self.db.read(move |c| repo::addresses(c, &ids)).await
     }
 
-    /// Finds the template that is wanted, if one is.
+    /// Reads the requested template, if there is one, with the data to render it.
     async fn filling(
         &self,
         new: &mut NewNotification,
@@ -188,11 +189,11 @@ impl Notifications {
         if let Some(filling) = self.filling(&mut new, &addresses).await? {
             new = self.templates.pool().run(move || filled((new, Some(filling)))).await??;
         }
-        // not older than its id, which is made now
+        // the present time again, so that its times are not before its id, which is created now
         new.into_rows(MessageId::new(), None, (&addresses, is_awaited), self.clock.now())
     }
 
-    /// As it stands right after it was accepted.
+    /// Returns the notification as it is right after it was accepted.
     fn fresh(
         &self,
         (message, content): &(crate::messages::repo::MessageRow, repo::NotificationRow),
@@ -202,13 +203,13 @@ impl Notifications {
         Ok(found.with_default_retries(&self.terms.retries))
     }
 
-    /// Hands rows to the intake, if so much more can wait for the database.
-    async fn store(&self, rows: NewRows) -> Result<Stored> {
+    /// Submits rows to the intake, if the admission limit allows.
+    async fn store(&self, rows: NewRows) -> Result<StoreResult> {
         let _room = self.room.take(rows.rows.len())?;
         self.intake.store(rows).await
     }
 
-    /// What it would be, without accepting it.
+    /// Validates a notification without accepting it, and returns it as it would be accepted.
     ///
     /// # Errors
     /// As [`Notifications::create`].
@@ -217,69 +218,82 @@ impl Notifications {
         self.fresh(&rows)
     }
 
-    /// Accepts a notification: it is on disk when this answers. The request is answered with this HTTP status.
+    /// Accepts a notification, and returns when it is on disk. `status` is the HTTP status of the response.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for what cannot be delivered, [`Error::Busy`], and those of its key.
+    /// [`Error::Invalid`] for a notification that cannot be delivered, [`Error::Busy`], and errors of its idempotency
+    /// key.
     pub async fn create(
         &self,
         new: NewNotification,
-        key: Option<Key>,
+        key: Option<IdempotencyKey>,
         status: u16,
-    ) -> Result<Made<Notification>> {
+    ) -> Result<Created<Notification>> {
         let rows = match self.rows_of(new, false).await {
             Ok(rows) => rows,
-            Err(refused) => return self.before(key, refused, answer_after_waiting).await.map(Made::Before),
+            Err(refused) => {
+                return self.before(key, refused, answer_after_waiting).await.map(Created::Before);
+            }
         };
         let notification = self.fresh(&rows)?;
         let answer = answer(status, &notification)?;
         let claim = Claim::of(key, notification.id.0, &answer);
         match self.store(NewRows { rows: vec![rows], batch: None, claim }).await? {
-            Stored::New => Ok(Made::New(notification, answer)),
-            Stored::Refused(verdict) => self.answer_to(verdict, answer_after_waiting).await.map(Made::Before),
+            StoreResult::New => Ok(Created::New(notification, answer)),
+            StoreResult::Refused(verdict) => {
+                self.answer_to(verdict, answer_after_waiting).await.map(Created::Before)
+            }
         }
     }
 
-    /// What an equal request was answered.
-    async fn answer_to(&self, verdict: Verdict, answering: Answering) -> Result<Answer> {
+    /// Returns the response of an equal request.
+    async fn answer_to(&self, verdict: ClaimResult, answering: BuildResponse) -> Result<IdempotentResponse> {
         match verdict {
-            Verdict::Answered(answer) => Ok(answer),
-            // it waited, and died before the end
-            Verdict::Unanswered(id) => answering(&self.find(MessageId(id)).await?),
+            ClaimResult::Answered(answer) => Ok(answer),
+            // the request waited, and the process died before its response was stored
+            ClaimResult::Unanswered(id) => answering(&self.find(MessageId(id)).await?),
             other => Err(idempotency::refusal(&other)),
         }
     }
 
-    /// What an equal request was answered before, for one that is refused.
-    async fn before(&self, key: Option<Key>, refused: Error, answering: Answering) -> Result<Answer> {
+    /// Returns the stored response of an earlier equal request, or `refused` if there was none.
+    async fn before(
+        &self,
+        key: Option<IdempotencyKey>,
+        refused: Error,
+        answering: BuildResponse,
+    ) -> Result<IdempotentResponse> {
         let verdict = idempotency::before(&self.db, key, refused, self.clock.now()).await?;
         self.answer_to(verdict, answering).await
     }
 
-    /// Accepts a notification and waits for its end, up to `patience` and until the service stops; what it has come to
-    /// then is `answering`'s. The wait asks the database nothing: the engine tells of the end, also another node's.
+    /// Accepts a notification, and waits for its final status until `patience` has passed or the service shuts down.
+    /// Then `answering` makes the response. The wait does not poll the database: the engine publishes final statuses,
+    /// also those from other nodes.
     ///
     /// # Errors
     /// As [`Notifications::create`].
     pub async fn create_and_wait(
         &self,
         new: NewNotification,
-        key: Option<Key>,
-        (patience, answering): (Duration, Answering),
-    ) -> Result<Made<Notification>> {
+        key: Option<IdempotencyKey>,
+        (patience, answering): (Duration, BuildResponse),
+    ) -> Result<Created<Notification>> {
         let rows = match self.rows_of(new, true).await {
             Ok(rows) => rows,
-            Err(refused) => return self.before(key, refused, answering).await.map(Made::Before),
+            Err(refused) => return self.before(key, refused, answering).await.map(Created::Before),
         };
         let id = rows.0.id;
-        // registered before it can end
+        // registered before the notification can get its final status
         let waiter = self.live.wait_for(id);
         let locked_until = Some(self.clock.now().plus(patience + SPARE));
         let name = key.as_ref().map(|key| key.key.clone());
         let claim = key.map(|key| Claim { key, resource: id.0, answer: None, locked_until });
         match self.store(NewRows { rows: vec![rows], batch: None, claim }).await? {
-            Stored::New => {}
-            Stored::Refused(verdict) => return self.answer_to(verdict, answering).await.map(Made::Before),
+            StoreResult::New => {}
+            StoreResult::Refused(verdict) => {
+                return self.answer_to(verdict, answering).await.map(Created::Before);
+            }
         }
         self.wait(patience, waiter.ended()).await;
         let found = self.find(id).await?;
@@ -288,18 +302,26 @@ impl Notifications {
             let answer = answer.clone();
             self.db.write(move |c| idempotency::answer(c, &name, &answer)).await?;
         }
-        Ok(Made::New(found, answer))
+        Ok(Created::New(found, answer))
     }
 
-    /// What a batch would be, without accepting it.
+    /// Validates a batch without accepting it, and returns the results as they would be.
     ///
     /// # Errors
     /// As [`Notifications::create_batch`].
-    pub async fn rehearse_batch(&self, wanted: Vec<Wanted>, is_atomic: bool) -> Result<Taken> {
+    pub async fn rehearse_batch(
+        &self,
+        wanted: Vec<ParsedNotification>,
+        is_atomic: bool,
+    ) -> Result<AcceptedBatch> {
         Ok(self.batch_rows(wanted, is_atomic).await?.0)
     }
 
-    async fn batch_rows(&self, wanted: Vec<Wanted>, is_atomic: bool) -> Result<(Taken, NewRows)> {
+    async fn batch_rows(
+        &self,
+        wanted: Vec<ParsedNotification>,
+        is_atomic: bool,
+    ) -> Result<(AcceptedBatch, NewRows)> {
         let (now, id) = (self.clock.now(), BatchId::new());
         let clients = wanted.iter().filter_map(|item| match item {
             Ok(NewNotification { to: To::Client(id), .. }) => Some(*id),
@@ -328,39 +350,44 @@ impl Notifications {
                 item.and_then(|new| new.into_rows(MessageId::new(), Some(id), (&addresses, false), now));
             match made {
                 Ok(row) => {
-                    items.push(Item::Accepted(row.0.id));
+                    items.push(BatchEntry::Accepted(row.0.id));
                     rows.push(row);
                 }
-                Err(Error::Invalid(fields)) => items.push(Item::Rejected(fields)),
+                Err(Error::Invalid(fields)) => items.push(BatchEntry::Rejected(fields)),
                 Err(other) => return Err(other),
             }
         }
         if rows.is_empty() || (is_atomic && rows.len() < items.len()) {
             return Err(Error::Invalid(complaints(&items)));
         }
-        Ok((Taken { id, items }, NewRows { rows, batch: Some(id), claim: None }))
+        Ok((AcceptedBatch { id, items }, NewRows { rows, batch: Some(id), claim: None }))
     }
 
-    /// Accepts a batch: those that are right, or with `is_atomic` all or none. `answer` says what the request is answered.
+    /// Accepts the valid notifications of a batch, or with `is_atomic` all or none. `answer` makes the response.
     ///
     /// # Errors
-    /// [`Error::Invalid`] when none is right, or not all that must be; else as [`Notifications::create`].
+    /// [`Error::Invalid`] if no notification is valid, or with `is_atomic` if any is invalid; else as
+    /// [`Notifications::create`].
     pub async fn create_batch(
         &self,
-        wanted: Vec<Wanted>,
+        wanted: Vec<ParsedNotification>,
         is_atomic: bool,
-        key: Option<Key>,
-        answer: impl FnOnce(&Taken) -> Result<Answer>,
-    ) -> Result<Made<Taken>> {
+        key: Option<IdempotencyKey>,
+        answer: impl FnOnce(&AcceptedBatch) -> Result<IdempotentResponse>,
+    ) -> Result<Created<AcceptedBatch>> {
         let (taken, mut rows) = match self.batch_rows(wanted, is_atomic).await {
             Ok(made) => made,
-            Err(refused) => return self.before(key, refused, answer_after_waiting).await.map(Made::Before),
+            Err(refused) => {
+                return self.before(key, refused, answer_after_waiting).await.map(Created::Before);
+            }
         };
         let answer = answer(&taken)?;
         rows.claim = Claim::of(key, taken.id.0, &answer);
         match self.store(rows).await? {
-            Stored::New => Ok(Made::New(taken, answer)),
-            Stored::Refused(verdict) => self.answer_to(verdict, answer_after_waiting).await.map(Made::Before),
+            StoreResult::New => Ok(Created::New(taken, answer)),
+            StoreResult::Refused(verdict) => {
+                self.answer_to(verdict, answer_after_waiting).await.map(Created::Before)
+            }
         }
     }
 
@@ -371,7 +398,7 @@ impl Notifications {
         Ok(found.with_default_retries(&self.terms.retries))
     }
 
-    /// One notification with all its attempts.
+    /// Returns one notification with all its attempts.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -385,7 +412,7 @@ impl Notifications {
             })
             .await?;
         let (notification, mut attempts) = found.ok_or_else(|| Error::not_found("notification", id))?;
-        // the attempt that delivered stands in the message itself
+        // the attempt that delivered is stored in the message itself
         if let (Status::Sent, Some(at)) = (notification.status, notification.finished_at) {
             let last = notification.last;
             attempts.push(Attempt {
@@ -401,14 +428,14 @@ impl Notifications {
         Ok(NotificationWithAttempts { notification, attempts })
     }
 
-    /// Those that `filter` lets through: `limit` after the first `offset`, and whether there are more.
+    /// Returns up to `limit` notifications that match the filter, after the first `offset`, and true if there are more.
     ///
     /// # Errors
     /// [`Error::NotFound`] for a batch that does not exist.
     pub async fn list(
         &self,
-        filter: Filter,
-        order: Order,
+        filter: NotificationFilter,
+        order: NotificationOrder,
         (limit, offset): (i64, i64),
     ) -> Result<(Vec<Notification>, bool)> {
         let now = self.clock.now();
@@ -416,8 +443,8 @@ impl Notifications {
         let read = move |c: &mut AnyConnection| {
             let mut offset = offset;
             let part = |after: Option<&MessageId>, count| {
-                let filter = Filter { after: after.copied(), ..filter.clone() };
-                // what comes after the first part is found by its place
+                let filter = NotificationFilter { after: after.copied(), ..filter.clone() };
+                // the offset is for the first part only; later parts are found by their cursor
                 let window = (count, std::mem::take(&mut offset));
                 let found = repo::list(c, &filter, order, window, now)?.into_iter();
                 Ok(found.map(|found| found.with_default_retries(&retries)).collect::<Vec<_>>())
@@ -428,36 +455,43 @@ impl Notifications {
         Ok((found, next.is_some()))
     }
 
-    /// Those that an event caused, in the order in which they were made.
+    /// Returns the notifications of an event, in the order of creation.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn of_event(&self, event: EventId) -> Result<Vec<Notification>> {
-        let filter = Filter { event: Some(event), ..Filter::default() };
-        Ok(self.list(filter, Order::OldestFirst, (MOST_OF_AN_EVENT, 0)).await?.0)
+        let filter = NotificationFilter { event: Some(event), ..NotificationFilter::default() };
+        Ok(self.list(filter, NotificationOrder::OldestFirst, (MOST_OF_AN_EVENT, 0)).await?.0)
     }
 
-    /// Cancels one that waits. Once this has answered, no attempt starts.
+    /// Cancels a waiting notification. No attempt starts after it returns.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it is sent, being sent or over, [`Error::NotFound`].
+    /// [`Error::Conflict`] if an attempt is in flight or it has its final status, [`Error::NotFound`],
+    /// [`Error::OutcomeUnknown`] if the node that holds it does not respond.
     pub async fn cancel(&self, id: MessageId) -> Result<()> {
         let now = self.clock.now();
         let cancelled = self.db.write(move |c| repo::cancel(c, id, now)).await?;
         self.tell_cancelled(&cancelled.ended);
         match self.cancel_noted(cancelled.noted, false).await?.get(&id) {
-            None | Some(Came::Ended(MessageStatus::Cancelled) | Came::SetAside) => Ok(()),
-            Some(Came::Unanswered | Came::Waits) => {
+            None | Some(CancellationState::Ended(MessageStatus::Cancelled) | CancellationState::SetAside) => {
+                Ok(())
+            }
+            Some(CancellationState::Unanswered | CancellationState::Waits) => {
                 Err(cancelling::unanswered(&format!("notification {id}")))
             }
-            Some(Came::Ended(_) | Came::InFlight) => {
+            Some(CancellationState::Ended(_) | CancellationState::InFlight) => {
                 Err(self.db.read(move |c| repo::over(c, id, now)).await?)
             }
         }
     }
 
-    /// Waits until no attempt can begin any more at messages that were noted as cancelled; answers what came of each.
-    async fn cancel_noted(&self, ids: Vec<MessageId>, holds: bool) -> Result<HashMap<MessageId, Came>> {
+    /// Waits until no attempt can start for messages whose cancellation was recorded, and returns the result for each.
+    async fn cancel_noted(
+        &self,
+        ids: Vec<MessageId>,
+        holds: bool,
+    ) -> Result<HashMap<MessageId, CancellationState>> {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
@@ -468,10 +502,10 @@ impl Notifications {
         Ok(came)
     }
 
-    /// Changes one that waits.
+    /// Changes a waiting notification.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it does not wait any more, [`Error::NotFound`], [`Error::Invalid`] for times that cannot be.
+    /// [`Error::Conflict`] if it does not wait any more, [`Error::NotFound`], [`Error::Invalid`] for invalid times.
     pub async fn reschedule(&self, id: MessageId, change: Rescheduling) -> Result<Notification> {
         let now = self.clock.now();
         if change.scheduled_at.is_some_and(|at| at > now.plus(Duration::from_secs(366 * 24 * 60 * 60))) {
@@ -482,7 +516,7 @@ impl Notifications {
         Ok(changed.with_default_retries(&self.terms.retries))
     }
 
-    /// A batch with its counts.
+    /// Returns a batch with its counts.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -492,17 +526,19 @@ impl Notifications {
         Ok(Batch { batch_id: id, created_at: id.created_at(), counts })
     }
 
-    /// Cancels all of a batch that wait, also in a lane. After that no attempt at any of it begins.
+    /// Cancels the waiting notifications of a batch, also those in a lane. No attempt of a cancelled one starts after
+    /// it returns.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::OutcomeUnknown`] when the node that has some in hand does not answer.
+    /// [`Error::NotFound`], [`Error::OutcomeUnknown`] if a node that holds some of them does not respond.
     pub async fn cancel_batch(&self, id: BatchId) -> Result<Batch> {
         let now = self.clock.now();
         let cancelled = self.db.write(move |c| repo::cancel_batch(c, id, now)).await?;
         let cancelled = cancelled.ok_or_else(|| Error::not_found("batch", id))?;
         self.tell_cancelled(&cancelled.ended);
         let came = self.cancel_noted(cancelled.noted, true).await?;
-        if came.values().any(|came| matches!(came, Came::Unanswered | Came::Waits)) {
+        if came.values().any(|came| matches!(came, CancellationState::Unanswered | CancellationState::Waits))
+        {
             return Err(cancelling::unanswered(&format!("batch {id}")));
         }
         self.batch(id).await
@@ -516,29 +552,29 @@ impl Notifications {
     }
 }
 
-/// The answer to a request that waited: 200 with the end, 202 with what is known.
+/// Makes the response to a request that waited: 200 with a final status, else 202.
 ///
 /// # Errors
-/// None in practice.
-pub fn answer_after_waiting(found: &Notification) -> Result<Answer> {
+/// An internal error if the notification cannot be serialized, which does not happen.
+pub fn answer_after_waiting(found: &Notification) -> Result<IdempotentResponse> {
     answer(if found.status.is_final() { 200 } else { 202 }, found)
 }
 
-fn answer(status: u16, notification: &Notification) -> Result<Answer> {
-    Answer::new(status, Some(format!("/api/v1/notifications/{}", notification.id)), notification)
+fn answer(status: u16, notification: &Notification) -> Result<IdempotentResponse> {
+    IdempotentResponse::new(status, Some(format!("/api/v1/notifications/{}", notification.id)), notification)
 }
 
-/// Fills the template of a notification, if it has one.
+/// Renders the template of a notification, if it has one.
 fn filled((mut new, filling): (NewNotification, Option<TemplateFill>)) -> Result<NewNotification> {
     filling.map_or(Ok(()), |filling| new.fill_from(&filling))?;
     Ok(new)
 }
 
-/// What is wrong with each of a batch, by its place.
-fn complaints(items: &[Item]) -> Vec<FieldError> {
+/// Returns the errors of a batch, each with the index of its notification.
+fn complaints(items: &[BatchEntry]) -> Vec<FieldError> {
     let wrong = items.iter().enumerate().filter_map(|(index, item)| match item {
-        Item::Rejected(fields) => Some((index, fields.as_slice())),
-        Item::Accepted(_) => None,
+        BatchEntry::Rejected(fields) => Some((index, fields.as_slice())),
+        BatchEntry::Accepted(_) => None,
     });
     FieldError::of_each("notifications", wrong)
 }

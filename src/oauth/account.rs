@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 
 use crate::db::types::Timestamp;
 
-/// What an access token for Firebase Cloud Messaging is asked for.
+/// The scope of access tokens for Firebase Cloud Messaging.
 pub const FIREBASE_SCOPE: &str = "https://www.googleapis.com/auth/firebase.messaging";
 /// The grant of RFC 7523, 2.1, with its colons encoded; the assertion needs no encoding.
 const GRANT: &str = "grant_type=urn%3Aietf%3Aparams%3Aoauth%3Agrant-type%3Ajwt-bearer&assertion=";
-/// For how long an assertion is good: Google takes no more than an hour.
+/// The validity of an assertion: Google accepts at most one hour.
 const ASSERTION_SECONDS: i64 = 3600;
 
-/// The file that the Firebase console gives for a service account; what else stands in it is not needed.
+/// The key file of a service account, from the Firebase console; other fields are ignored.
 #[derive(Deserialize)]
 struct Json {
     #[serde(rename = "type")]
@@ -34,11 +34,11 @@ struct Json {
 pub struct Account {
     /// The id of its project.
     pub project: String,
-    /// Where its tokens come from.
+    /// The URL of its token endpoint.
     pub token_uri: String,
-    /// Its name at Google.
+    /// Its e-mail address, which identifies it at Google.
     pub email: String,
-    /// Which of its keys this is.
+    /// The id of the key.
     pub key_id: Option<String>,
     key: RsaKeyPair,
 }
@@ -67,12 +67,12 @@ struct Claims<'a> {
 }
 
 impl Account {
-    /// Reads the JSON of a service account.
+    /// Parses the JSON of a service account.
     ///
     /// # Errors
-    /// What is wrong with it, without anything that stands in it.
+    /// The mistake in it, without any of its values.
     pub fn parse(json: &SecretString) -> Result<Self, &'static str> {
-        // serde's words may repeat a value
+        // serde's errors may repeat a value
         let json: Json = serde_json::from_str(json.expose_secret()).map_err(
             |_| "must be the JSON of a service account, with project_id, private_key, client_email and token_uri",
         )?;
@@ -81,12 +81,12 @@ impl Account {
         }
         let is_project = |c: char| c.is_ascii_alphanumeric() || "-.:".contains(c);
         if json.project_id.is_empty() || !json.project_id.chars().all(is_project) {
-            return Err("its `project_id` is no id of a project");
+            return Err("its `project_id` is not a project id");
         }
         let key = PrivatePkcs8KeyDer::from_pem_slice(json.private_key.expose_secret().as_bytes())
             .ok()
             .and_then(|der| RsaKeyPair::from_pkcs8(der.secret_pkcs8_der()).ok())
-            .ok_or("its `private_key` is no RSA key in PEM (PKCS#8)")?;
+            .ok_or("its `private_key` is not an RSA key in PEM (PKCS#8)")?;
         Ok(Self {
             project: json.project_id,
             token_uri: json.token_uri,
@@ -96,21 +96,22 @@ impl Account {
         })
     }
 
-    /// The body of a request for a token with these scopes, separated by spaces.
+    /// Returns the body of a request for a token with these scopes, separated by spaces.
     ///
     /// # Errors
-    /// When it cannot be signed.
+    /// If the assertion cannot be signed.
     pub fn request(&self, scope: &str, now: Timestamp) -> Result<String, &'static str> {
         Ok(format!("{GRANT}{}", self.assertion(scope, now)?))
     }
 
-    /// A signed assertion of who this is (RFC 7523, 2.1; Google, "Using OAuth 2.0 for Server to Server Applications").
+    /// Returns a signed assertion of the account's identity (RFC 7523, 2.1; Google, "Using OAuth 2.0 for Server to
+    /// Server Applications").
     fn assertion(&self, scope: &str, now: Timestamp) -> Result<String, &'static str> {
         let iat = now.micros().div_euclid(1_000_000);
         let header = Header { alg: "RS256", typ: "JWT", kid: self.key_id.as_deref() };
         let claims =
             Claims { iss: &self.email, scope, aud: &self.token_uri, iat, exp: iat + ASSERTION_SECONDS };
-        let unwritable = "the assertion cannot be written";
+        let unwritable = "the assertion cannot be encoded";
         let header = serde_json::to_string(&header).map_err(|_| unwritable)?;
         let claims = serde_json::to_string(&claims).map_err(|_| unwritable)?;
         let signed = format!("{}.{}", URL_SAFE_NO_PAD.encode(header), URL_SAFE_NO_PAD.encode(claims));

@@ -1,4 +1,4 @@
-//! How a token endpoint's answer is read, whoever asked (RFC 6749, 5.1 and 5.2).
+//! Interprets the responses of token endpoints (RFC 6749, 5.1 and 5.2).
 
 use hyper::StatusCode;
 use hyper::header::HeaderValue;
@@ -6,13 +6,13 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::tokens::{Failure, Grant};
+use super::tokens::{Grant, TokenFailure};
 
-/// So long a token is kept whose end its server does not say, which it is free to do. A 401 ends it sooner.
+/// The lifetime of a token whose response omits `expires_in`, which is optional. A 401 ends it sooner.
 const UNTOLD_SECONDS: i64 = 300;
-/// None is kept for longer.
+/// The longest lifetime of any token.
 const MOST_SECONDS: i64 = 24 * 3600;
-/// Words of RFC 6749, 4.1.2.1, that some token endpoints say as well: another time may be better.
+/// Error codes of RFC 6749, 4.1.2.1, that some token endpoints use too: a later request may succeed.
 const PASSING: &[&str] = &["temporarily_unavailable", "server_error", "slow_down"];
 
 #[derive(Deserialize)]
@@ -28,9 +28,9 @@ struct Refused {
     error: String,
 }
 
-/// A number, or a text of digits, which some servers answer.
+/// Accepts a number, or a string of digits, which some servers send.
 fn seconds<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<i64>, D::Error> {
-    let wrong = || serde::de::Error::custom("no number of seconds");
+    let wrong = || serde::de::Error::custom("not a number of seconds");
     let seconds: f64 = match Value::deserialize(reader)? {
         Value::Null => return Ok(None),
         Value::Number(seconds) => seconds.as_f64().ok_or_else(wrong)?,
@@ -41,19 +41,21 @@ fn seconds<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<i64>, D::Error
     if seconds.is_finite() { Ok(Some(seconds.clamp(0.0, MOST_SECONDS as f64) as i64)) } else { Err(wrong()) }
 }
 
-/// What was granted. `advice` follows what the endpoint refuses for good, such as `check the service account`.
+/// Interprets a response. `advice`, such as `check the service account`, is appended to the error of a permanent
+/// refusal.
 ///
 /// # Errors
-/// Why nothing was, without anything that the answer says but a word of RFC 6749.
-pub fn read(status: StatusCode, body: &[u8], advice: &str) -> Result<Grant, Failure> {
+/// The reason why no token was granted. The only text of the response in it is an error code of RFC 6749.
+pub fn read(status: StatusCode, body: &[u8], advice: &str) -> Result<Grant, TokenFailure> {
     if status != StatusCode::OK {
         return Err(refusal(status, body, advice));
     }
-    let unreadable = || Failure::passing(format!("the token endpoint's answer ({status}) cannot be read"));
+    let unreadable =
+        || TokenFailure::passing(format!("the token endpoint's response ({status}) cannot be read"));
     let granted: Granted = serde_json::from_slice(body).map_err(|_| unreadable())?;
     if granted.token_type.is_some_and(|kind| !kind.eq_ignore_ascii_case("bearer")) {
-        let why = format!("the token endpoint answers with tokens that are no bearer tokens: {advice}");
-        return Err(Failure::lasting(why));
+        let why = format!("the token endpoint returned a token that is not a bearer token: {advice}");
+        return Err(TokenFailure::lasting(why));
     }
     let token = granted.access_token.expose_secret();
     if token.is_empty() {
@@ -65,25 +67,26 @@ pub fn read(status: StatusCode, body: &[u8], advice: &str) -> Result<Grant, Fail
     Ok(Grant { bearer, seconds })
 }
 
-/// `invalid_client` and its like say what to mend; without such a word, it may be somebody else who answers.
-fn refusal(status: StatusCode, body: &[u8], advice: &str) -> Failure {
+/// Interprets a refusal. Codes like `invalid_client` need a fix by an operator; without a code, the response may come
+/// from another server on the way.
+fn refusal(status: StatusCode, body: &[u8], advice: &str) -> TokenFailure {
     let is_word = |word: &str| {
         (1..=40).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
     };
     let word = serde_json::from_slice(body).ok().map(|Refused { error }| error).filter(|word| is_word(word));
     match word {
         Some(word) => {
-            let why = format!("the token endpoint answered {status} ({word}): {advice}");
+            let why = format!("the token endpoint returned {status} ({word}): {advice}");
             let is_for_good = matches!(status.as_u16(), 400 | 401 | 403) && !PASSING.contains(&word.as_str());
-            if is_for_good { Failure::lasting(why) } else { Failure::passing(why) }
+            if is_for_good { TokenFailure::lasting(why) } else { TokenFailure::passing(why) }
         }
         None if matches!(status.as_u16(), 400 | 401) => {
-            Failure::lasting(format!("the token endpoint answered {status}: {advice}"))
+            TokenFailure::lasting(format!("the token endpoint returned {status}: {advice}"))
         }
-        None if status.is_redirection() => Failure::lasting(format!(
-            "the token endpoint answered {status}; redirects are not followed: give the URL that it leads to"
+        None if status.is_redirection() => TokenFailure::lasting(format!(
+            "the token endpoint returned {status}; redirects are not followed: use the URL that it leads to"
         )),
-        None => Failure::passing(format!("the token endpoint answered {status}")),
+        None => TokenFailure::passing(format!("the token endpoint returned {status}")),
     }
 }
 
@@ -91,7 +94,7 @@ fn refusal(status: StatusCode, body: &[u8], advice: &str) -> Failure {
 mod tests {
     use super::*;
 
-    fn asked(status: u16, body: &str) -> Result<Grant, Failure> {
+    fn asked(status: u16, body: &str) -> Result<Grant, TokenFailure> {
         read(StatusCode::from_u16(status).unwrap(), body.as_bytes(), "check it")
     }
 

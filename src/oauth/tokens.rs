@@ -1,4 +1,4 @@
-//! Access tokens: one is fetched for all, kept, and renewed before it ends.
+//! Access tokens: fetched once for all callers, cached, and renewed before they expire.
 
 use std::future::Future;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -9,76 +9,76 @@ use crate::clock::Clock;
 use crate::db::types::Timestamp;
 use crate::egress::local::LOCAL_FAULT;
 
-/// A token is renewed so long before its end, or when a fifth of its time is left if that is less.
+/// A token is renewed this long before it expires, or when a fifth of its lifetime is left if that is less.
 const MARGIN_SECONDS: i64 = 300;
-/// When a renewal failed and the token is still good, the next is tried after this.
+/// The wait between renewals after a failed one, while the token is still valid.
 const AGAIN_SECONDS: i64 = 10;
-/// A token that was fetched so lately and is refused would be no better for being fetched again.
+/// A token that was fetched this recently is kept even if it is refused: another one would be refused too.
 const FRESH_SECONDS: i64 = 60;
-/// Nobody asks again so soon after a failure: all messages would, one after another.
+/// The wait after a failure, without which every message in turn would send a request.
 const REST_SECONDS: i64 = 2;
 
-/// What a token endpoint granted.
+/// The grant of a token endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Grant {
     /// `Bearer …`, marked as sensitive.
     pub bearer: HeaderValue,
-    /// How long it is good, 1 at least.
+    /// The lifetime in seconds, at least 1.
     pub seconds: i64,
 }
 
-/// Why there is no token.
+/// The reason why there is no token.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Failure {
-    /// In words, without anything secret.
+pub struct TokenFailure {
+    /// The description, without secrets.
     pub why: String,
     /// The kind of failure.
     pub kind: FailureKind,
 }
 
-/// The remedy when there is no token.
+/// The remedy for a missing token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FailureKind {
-    /// Another time may be better.
+    /// A later request may succeed.
     Passing,
-    /// Somebody has to fix it; asking again helps nothing.
+    /// An operator has to fix it; another request does not help.
     Lasting,
-    /// This machine could make no connection: it is no fault of the token endpoint.
+    /// This machine could not open a connection: the token endpoint is not at fault.
     LocalFault,
 }
 
-impl Failure {
-    /// Another time may be better.
+impl TokenFailure {
+    /// Creates a failure that a later request may not meet.
     pub fn passing(why: impl Into<String>) -> Self {
         Self { why: why.into(), kind: FailureKind::Passing }
     }
 
-    /// Somebody has to fix it.
+    /// Creates a failure that an operator has to fix.
     pub fn lasting(why: impl Into<String>) -> Self {
         Self { why: why.into(), kind: FailureKind::Lasting }
     }
 
-    /// This machine could make no connection.
+    /// Creates the failure of a connection that this machine could not open.
     pub fn local() -> Self {
         Self { why: LOCAL_FAULT.to_owned(), kind: FailureKind::LocalFault }
     }
 }
 
-/// Asks a token endpoint.
+/// Requests a token from its endpoint.
 pub trait Fetch: Send + Sync {
-    /// Asks once. Dropping the future gives the request up.
+    /// Sends one request. Dropping the future cancels it.
     ///
     /// # Errors
-    /// Why nothing was granted.
-    fn fetch(&self, now: Timestamp) -> impl Future<Output = Result<Grant, Failure>> + Send;
+    /// The reason why no token was granted.
+    fn fetch(&self, now: Timestamp) -> impl Future<Output = Result<Grant, TokenFailure>> + Send;
 }
 
-/// A token, and which of all that were fetched it is.
+/// A token, with the sequence number of its fetch.
 #[derive(Debug, Clone)]
 pub struct Token {
     /// `Bearer …`.
     pub bearer: HeaderValue,
-    /// The first is 1.
+    /// The sequence number; the first is 1.
     pub number: u64,
     fetched: i64,
     renew: i64,
@@ -88,18 +88,18 @@ pub struct Token {
 #[derive(Default)]
 struct State {
     token: Option<Token>,
-    /// Fetches that ended.
+    /// The number of completed fetches.
     fetches: u64,
-    /// When and how the last one failed, if it did.
-    failure: Option<(i64, Failure)>,
+    /// The time and cause of the last fetch's failure, if it failed.
+    failure: Option<(i64, TokenFailure)>,
 }
 
-/// Where tokens come from.
-pub struct Tokens<F> {
+/// A cached token, and its source.
+pub struct TokenCache<F> {
     from: F,
     clock: Clock,
     state: Mutex<State>,
-    /// Held by who fetches.
+    /// Held by the caller that fetches.
     fetching: tokio::sync::Mutex<()>,
 }
 
@@ -107,8 +107,8 @@ fn seconds(time: Timestamp) -> i64 {
     time.micros().div_euclid(1_000_000)
 }
 
-impl<F: Fetch> Tokens<F> {
-    /// From there; nothing is asked yet.
+impl<F: Fetch> TokenCache<F> {
+    /// Creates an empty cache. It sends no request yet.
     pub fn new(from: F, clock: Clock) -> Self {
         Self { from, clock, state: Mutex::default(), fetching: tokio::sync::Mutex::default() }
     }
@@ -117,18 +117,18 @@ impl<F: Fetch> Tokens<F> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A token that is good. One caller fetches it; while the last is still good the others go on with that, and
-    /// otherwise they wait, and share the failure as well.
+    /// Returns a valid token. One caller fetches it. The others use the previous token while that is valid; otherwise
+    /// they wait, and share a failure too.
     ///
     /// # Errors
-    /// Why there is none.
-    pub async fn get(&self) -> Result<Token, Failure> {
+    /// The reason why there is none.
+    pub async fn get(&self) -> Result<Token, TokenFailure> {
         let (known, fetches) = {
             let state = self.state();
             (state.token.clone(), state.fetches)
         };
         let now = seconds(self.clock.now());
-        // a clock that was set back says nothing of the end
+        // after the clock was set back, the stored end is meaningless
         let known = known.filter(|token| (token.fetched..token.end).contains(&now));
         if let Some(token) = known.as_ref().filter(|token| now < token.renew) {
             return Ok(token.clone());
@@ -159,8 +159,8 @@ impl<F: Fetch> Tokens<F> {
         }
     }
 
-    /// What another has fetched, or failed to, since `fetches` were counted or a moment ago.
-    fn shared(&self, fetches: u64, now: i64) -> Option<Result<Token, Failure>> {
+    /// Returns the result of a fetch by another caller, since `fetches` were counted or moments ago.
+    fn shared(&self, fetches: u64, now: i64) -> Option<Result<Token, TokenFailure>> {
         let state = self.state();
         match &state.failure {
             Some((at, why)) if state.fetches != fetches || (0..REST_SECONDS).contains(&(now - at)) => {
@@ -172,7 +172,7 @@ impl<F: Fetch> Tokens<F> {
         }
     }
 
-    /// The token of this number was refused: who asks next gets another, unless this one is new.
+    /// Reports that the token with this number was refused: the next caller fetches another, unless this one is recent.
     pub fn refuse(&self, number: u64) {
         let now = seconds(self.clock.now());
         let mut state = self.state();
@@ -187,7 +187,7 @@ impl<F: Fetch> Tokens<F> {
         }
     }
 
-    async fn fetch(&self, number: u64) -> Result<Token, Failure> {
+    async fn fetch(&self, number: u64) -> Result<Token, TokenFailure> {
         let now = self.clock.now();
         let Grant { bearer, seconds: lasts } = self.from.fetch(now).await?;
         let (fetched, margin) = (seconds(now), MARGIN_SECONDS.min(lasts / 5));

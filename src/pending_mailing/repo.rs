@@ -10,8 +10,8 @@ use crate::db::types::{MailingId, Timestamp};
 use crate::error::Result;
 use crate::mailings::model::MailingStatus;
 
-/// Mailings that begin at their time: pending ones, and one that was paused and whose window has closed, for its books.
-/// A macro because the type of such a condition cannot be written.
+/// Matches the mailings that start at their time: pending mailings, and paused mailings whose window has closed, so
+/// that their counts are finalized. A macro, because the type of this condition cannot be written.
 macro_rules! begins {
     ($now:expr) => {
         mailing::status
@@ -23,11 +23,11 @@ macro_rules! begins {
 const CREATED: i32 = 1;
 const IN_WORK: i32 = 2;
 
-/// Takes up to `limit` mailings that are due, so that one node gets each: those that were created, and those that
-/// somebody took and did not begin within `patience`.
+/// Takes up to `limit` due mailings, each for one node only: mailings in status created, and mailings that a node took
+/// and did not start within `patience`.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn take_due(
     c: &mut AnyConnection,
     now: Timestamp,
@@ -59,10 +59,10 @@ pub fn take_due(
     Ok(taken)
 }
 
-/// When the next mailing begins; in the past for one that is due.
+/// Returns the start time of the next mailing. It is in the past if the mailing is due.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn next_due(c: &mut AnyConnection, now: Timestamp) -> Result<Option<Timestamp>> {
     Ok(pending_mailing::table
         .inner_join(mailing::table.on(mailing::id.eq(pending_mailing::mailing_id)))

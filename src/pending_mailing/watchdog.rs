@@ -1,4 +1,4 @@
-//! The watchdog: wakes every second, or at the time of the next mailing, and begins what is due.
+//! The watchdog: wakes every second, or at the start time of the next mailing, and starts the due mailings.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -17,13 +17,15 @@ use crate::mailings::model::MailingStatus;
 use crate::mailings::repo::audience;
 use crate::mailings::usecase::Wakeup;
 use crate::metrics::Metrics;
+use crate::runtime::Runtime;
 
-/// Mailings begun in one look.
+/// The number of mailings started in one poll.
 const AT_ONCE: i64 = 50;
-/// After this long a mailing that was taken and not begun is taken again: its node died between the two.
+/// The time after which a mailing that was taken and not started is taken again: its node died in between.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Begins mailings at their time. One that is past its window begins too, for its books: the engine expires all of it.
+/// Starts mailings at their time. A mailing past its window starts too, so that its counts balance: the engine expires
+/// all its messages.
 pub struct Watchdog {
     db: Db,
     clock: Clock,
@@ -35,19 +37,19 @@ pub struct Watchdog {
 }
 
 impl Watchdog {
-    /// Looks every `poll`, and when `wake` is notified.
+    /// Creates a watchdog that polls every `poll`, and when `wake` is notified.
     pub fn new(
-        (db, clock, metrics): (Db, Clock, Metrics),
+        Runtime { db, clock, metrics, .. }: Runtime,
         engine: Arc<dyn Wakeup>,
         poll: Duration,
         wake: Arc<Notify>,
     ) -> Self {
-        // being made is its first sign of life: a service that has just begun to listen is ready
+        // its creation counts as the first poll, so that a service is ready as soon as it listens
         let looked_at = Arc::new(AtomicI64::new(clock.now().micros()));
         Self { db, clock, metrics, engine, poll, wake, looked_at }
     }
 
-    /// Tells when it looked last; for readiness.
+    /// Returns a function that gives the time of the last poll; for readiness.
     pub fn looked_at(&self) -> impl Fn() -> Timestamp + Send + Sync + use<> {
         let looked_at = Arc::clone(&self.looked_at);
         move || Timestamp::from_micros(looked_at.load(Ordering::Acquire))
@@ -59,7 +61,7 @@ impl Watchdog {
             let pause = match self.run_once().await {
                 Ok(pause) => pause,
                 Err(error) => {
-                    tracing::error!(%error, "the watchdog could not look; trying again");
+                    tracing::error!(%error, "pending mailings could not be started; trying again");
                     self.poll
                 }
             };
@@ -67,13 +69,13 @@ impl Watchdog {
         }
     }
 
-    /// Begins what is due; answers how long nothing will be.
+    /// Starts the due mailings. Returns the time until the next one.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn run_once(&self) -> Result<Duration> {
         let now = self.clock.now();
-        // looked at before taking, which is a write: usually nothing is due
+        // read before taking, which is a write: usually nothing is due
         let next = self.db.read(move |c| repo::next_due(c, now)).await?;
         let pause = match next {
             Some(at) if at <= now => {
@@ -101,7 +103,7 @@ impl Watchdog {
                 Ok((mailing, counted))
             })
             .await?;
-        // it may have been paused or cancelled since it was taken
+        // the mailing may have been paused or cancelled since it was taken
         let begins = match mailing.status {
             MailingStatus::Pending => true,
             MailingStatus::Paused => mailing.ends_at <= now,
@@ -112,7 +114,7 @@ impl Watchdog {
         }
         let begun = self.db.write(move |c| crate::mailings::repo::begin(c, &mailing, counted, now)).await?;
         if begun {
-            tracing::info!(mailing = %id, recipients = counted.total, "a mailing begins");
+            tracing::info!(mailing = %id, recipients = counted.total, "mailing started");
             self.engine.mailing_changed();
         }
         Ok(())

@@ -1,49 +1,42 @@
-//! People over HTTP: `DELETE /api/v1/clients/{id}` and `GET /api/v1/clients/{id}/export`.
+//! The HTTP handlers of people: `DELETE /api/v1/clients/{id}` and `GET /api/v1/clients/{id}/export`.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
+use actix_web::HttpResponse;
 use actix_web::http::header;
 use actix_web::web::{self, Bytes};
-use actix_web::{HttpResponse, Resource};
 use futures_util::stream;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::model::{ErasedClient, ExportedInboxMessage, ExportedMessage, Sent};
-use super::usecase::{Known, People};
+use super::model::{ErasedClient, ExportedInboxMessage, ExportedMessage, MessageRef};
+use super::usecase::{People, PersonData};
 use crate::clients::model::Client;
 use crate::db::types::EventId;
 use crate::error::{Error, Result};
 use crate::events::model::Event;
 use crate::http::json::path_id;
-use crate::http::routing::{get, others};
+use crate::http::operations::{Operations, operations};
 use crate::preferences::model::ClientPreferences;
 use crate::suppressions::model::Suppression;
 
-/// Messages and events that an export reads before it writes them.
+/// The number of messages and events in one chunk of an export.
 const AT_ONCE: usize = 100;
 
-/// Registers the routes, relative to `/api/v1`; `client` is the resource of one client, without its deletion.
-pub fn routes(client: Resource) -> impl FnOnce(&mut web::ServiceConfig) {
-    |cfg| {
-        cfg.service(
-            client
-                .route(web::delete().to(delete_client))
-                .default_service(others("GET, HEAD, PUT, PATCH, DELETE")),
-        )
-        .service(
-            web::resource("/clients/{id}/export")
-                .route(get().to(export_client))
-                .default_service(others("GET, HEAD")),
-        );
-    }
+/// Returns the operations, each with its scope.
+pub fn operations() -> Operations {
+    operations![
+        delete_client: ClientsWrite,
+        export_client: ClientsRead,
+    ]
 }
 
 /// Erase a client
 ///
-/// The person is erased with it: its addresses, the texts of its messages and the payloads of the events that caused them.
-/// Messages that wait for it are cancelled. The messages stay in the counts, and a suppression of its addresses stays as a hash.
+/// Erases the client and the person's data: the addresses, the texts of its messages, and the payloads of the events
+/// that caused them. Its queued messages are cancelled. The messages stay in the counts, and suppressions of its
+/// addresses stay as hashes.
 #[utoipa::path(
     delete,
     path = "/api/v1/clients/{id}",
@@ -51,34 +44,34 @@ pub fn routes(client: Resource) -> impl FnOnce(&mut web::ServiceConfig) {
     tag = "clients",
     params(("id" = uuid::Uuid, Path, description = "The id of the client")),
     responses(
-        (status = 200, description = "What was erased", body = ErasedClient),
+        (status = 200, description = "The number of erased records", body = ErasedClient),
     )
 )]
 pub async fn delete_client(people: web::Data<People>, id: web::Path<String>) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(people.erase(path_id(&id)?).await?))
 }
 
-/// All that is known of a person, for the API's document.
+/// A person's data. The type only defines the schema; the response is streamed.
 #[derive(Serialize, ToSchema)]
 pub struct ClientExport {
     /// The client.
     client: Client,
-    /// Its wishes.
+    /// The client's preferences.
     preferences: ClientPreferences,
-    /// Suppressions of its addresses.
+    /// The suppressions of its addresses.
     suppressions: Vec<Suppression>,
-    /// The state of its inbox.
+    /// The state of the messages in its inbox.
     inbox: Vec<ExportedInboxMessage>,
-    /// All messages that went to it or to its addresses, the oldest first.
+    /// All messages to the client or to its addresses, the oldest first.
     messages: Vec<ExportedMessage>,
-    /// The events that caused some of them.
+    /// The events that caused these messages.
     events: Vec<Event>,
 }
 
 /// Export a client
 ///
-/// All that is known of one person: the client, its preferences, what stands against its addresses, its inbox, every
-/// message with its attempts, and the events that caused them.
+/// Exports a person's data: the client, its preferences, the suppressions of its addresses, its inbox, every message
+/// with its attempts, and the events that caused them.
 #[utoipa::path(
     get,
     path = "/api/v1/clients/{id}/export",
@@ -86,7 +79,7 @@ pub struct ClientExport {
     tag = "clients",
     params(("id" = uuid::Uuid, Path, description = "The id of the client")),
     responses(
-        (status = 200, description = "The person", body = ClientExport),
+        (status = 200, description = "The person's data", body = ClientExport),
     )
 )]
 pub async fn export_client(people: web::Data<People>, id: web::Path<String>) -> Result<HttpResponse> {
@@ -103,24 +96,24 @@ pub async fn export_client(people: web::Data<People>, id: web::Path<String>) -> 
         .streaming(parts))
 }
 
-/// The rest of an export. A database that goes away breaks the answer off.
+/// The unsent part of an export. If the database becomes unavailable, the response is cut off.
 struct Export {
     people: Arc<People>,
     pieces: VecDeque<Piece>,
     needs_comma: bool,
 }
 
-/// A piece of the text of an export.
+/// A part of an export.
 enum Piece {
-    /// Text that begins or ends a list.
+    /// JSON text that begins or ends a list.
     Frame(String),
-    Message(Sent),
+    Message(MessageRef),
     Event(EventId),
 }
 
 impl Export {
-    fn new(people: Arc<People>, known: Known) -> Result<Self> {
-        let Known { client, preferences, suppressions, messages, events, inbox } = known;
+    fn new(people: Arc<People>, known: PersonData) -> Result<Self> {
+        let PersonData { client, preferences, suppressions, messages, events, inbox } = known;
         let head = format!(
             "{{\"client\":{},\"preferences\":{},\"suppressions\":{},\"inbox\":{},\"messages\":[",
             json(&client)?,
@@ -136,7 +129,7 @@ impl Export {
         Ok(Self { people, pieces: pieces.collect(), needs_comma: false })
     }
 
-    /// The next part of the text; none at its end.
+    /// Returns the next chunk of the text; `None` at the end.
     async fn next(&mut self) -> Result<Option<String>> {
         if self.pieces.is_empty() {
             return Ok(None);
@@ -161,7 +154,7 @@ impl Export {
             }
         }
         if text.is_empty() {
-            // an empty chunk would be the end of the answer
+            // an empty chunk would end the response
             text.push('\n');
         }
         Ok(Some(text))

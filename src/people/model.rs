@@ -1,4 +1,4 @@
-//! A person as it is given out, and counts of what is erased.
+//! The exported data of a person, and the counts of erased records.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -7,65 +7,66 @@ use crate::db::types::{ClientId, MessageId, Timestamp};
 use crate::messages::model::MessageWithAttempts;
 use crate::notifications::model::NotificationWithAttempts;
 
-/// Counts of what was erased with a client.
+/// The numbers of records that were erased with a client.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Erased {
-    /// Messages that lost their address, their texts and the errors that may repeat them. They stay in the counts.
+    /// The number of messages that lost their address, their texts and their errors, which may repeat them. They stay
+    /// in the counts.
     #[schema(example = 12)]
     pub messages: usize,
-    /// Events that caused them and lost their targets and their payload.
+    /// The number of events that lost their targets and their payload.
     #[schema(example = 3)]
     pub events: usize,
-    /// Messages that were in its inbox, and are gone.
+    /// The number of messages that were deleted from its inbox.
     #[schema(example = 2)]
     pub inbox: usize,
-    /// Answers that were kept for repeated requests and lost their body.
+    /// The number of responses, stored for repeated requests, that lost their body.
     #[schema(example = 1)]
     pub answers: usize,
-    /// Suppressions of its addresses: each stays as a hash, without the address.
+    /// The number of suppressions of its addresses. Each stays as a hash, without the address.
     #[schema(example = 1)]
     pub suppressions: usize,
 }
 
-/// The answer to an erasure.
+/// The result of an erasure.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ErasedClient {
-    /// The client that is gone.
+    /// The id of the erased client.
     pub client_id: ClientId,
-    /// Counts of what was erased with it.
+    /// The numbers of records that were erased with it.
     pub erased: Erased,
 }
 
 /// A message of a person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Sent {
-    /// Its id.
+pub struct MessageRef {
+    /// The id of the message.
     pub id: MessageId,
-    /// True if a mailing made it.
+    /// True if the message belongs to a mailing.
     pub is_of_mailing: bool,
-    /// True if nothing more becomes of it.
+    /// True if its status is final.
     pub is_final: bool,
 }
 
-/// A message of a person, as it is given out.
+/// An exported message of a person.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum ExportedMessage {
-    /// One that was sent for itself, with its texts.
+    /// A notification with its texts.
     Notification(Box<NotificationWithAttempts>),
-    /// One of a mailing, which has the text.
+    /// A message of a mailing; the mailing has the text.
     Message(Box<MessageWithAttempts>),
 }
 
 /// The state of a message in a person's inbox.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ExportedInboxMessage {
-    /// The message.
+    /// The id of the message.
     pub message_id: MessageId,
-    /// When it was read.
+    /// The time at which it was read.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub read_at: Option<Timestamp>,
-    /// When it was archived.
+    /// The time at which it was archived.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub archived_at: Option<Timestamp>,
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use diesel::prelude::*;
 
-use super::model::{Erased, ExportedInboxMessage, Sent};
+use super::model::{Erased, ExportedInboxMessage, MessageRef};
 use crate::db::AnyConnection;
 use crate::db::schema::{attempt, dead_letter, erased_client, event, inbox, mailing, message, notification};
 use crate::db::types::{ClientId, EventId, MessageId, Timestamp};
@@ -13,22 +13,22 @@ use crate::idempotency;
 use crate::kinds::{ChannelKind, MessageStatus};
 use crate::{address, clients, preferences, suppressions};
 
-/// Messages that one statement changes.
+/// The number of messages that one statement changes.
 const AT_ONCE: usize = 500;
 
-/// The messages that went to a client, and those that went to one of these addresses, in either form, and to no client, the
+/// Returns the messages to a client, and the messages without a client to one of these addresses in either form, the
 /// oldest first.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn messages(
     c: &mut AnyConnection,
     id: ClientId,
     addresses: &[(ChannelKind, String)],
-) -> Result<Vec<Sent>> {
+) -> Result<Vec<MessageRef>> {
     type Found = (MessageId, i16, i16, String);
     let columns = (message::id, message::status, message::channel, message::recipient);
-    // a message is found by its mailing and its client, and mailings are few
+    // the index begins with the mailing, and there are few mailings
     let of_mailings: Vec<Found> = mailing::table
         .inner_join(message::table.on(message::mailing_number.eq(mailing::number.nullable())))
         .filter(message::client_id.eq(id))
@@ -43,8 +43,8 @@ pub fn messages(
     of_addresses.retain(|(_, _, channel, recipient)| {
         forms.iter().any(|(known, text)| known.code() == *channel && text == recipient)
     });
-    let sent = |(id, status, ..): &Found, is_of_mailing| -> Result<Sent> {
-        Ok(Sent { id: *id, is_of_mailing, is_final: MessageStatus::from_code(*status)?.is_final() })
+    let sent = |(id, status, ..): &Found, is_of_mailing| -> Result<MessageRef> {
+        Ok(MessageRef { id: *id, is_of_mailing, is_final: MessageStatus::from_code(*status)?.is_final() })
     };
     let single = of_client.iter().chain(&of_addresses).map(|found| sent(found, false));
     let mut all =
@@ -53,17 +53,17 @@ pub fn messages(
     Ok(all)
 }
 
-/// These addresses with their normal forms: a message may bear either.
+/// Returns these addresses and their normal forms: a message may have either.
 fn forms(addresses: &[(ChannelKind, String)]) -> Vec<(ChannelKind, String)> {
     let normal =
         |(channel, text): &(ChannelKind, String)| (*channel, address::normal(*channel, text).into_owned());
     addresses.iter().cloned().chain(addresses.iter().map(normal)).collect()
 }
 
-/// The events that caused some of these messages.
+/// Returns the events that caused these messages.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn events(c: &mut AnyConnection, messages: &[MessageId]) -> Result<BTreeSet<EventId>> {
     let mut all = BTreeSet::new();
     for ids in messages.chunks(AT_ONCE) {
@@ -77,10 +77,10 @@ pub fn events(c: &mut AnyConnection, messages: &[MessageId]) -> Result<BTreeSet<
     Ok(all)
 }
 
-/// The state of these messages in their recipient's inbox.
+/// Returns the state of the messages in a user's inbox.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn inbox_of(c: &mut AnyConnection, user: &str) -> Result<Vec<ExportedInboxMessage>> {
     let rows: Vec<(MessageId, Option<Timestamp>, Option<Timestamp>)> = inbox::table
         .filter(inbox::user_id.eq(user))
@@ -92,10 +92,10 @@ pub fn inbox_of(c: &mut AnyConnection, user: &str) -> Result<Vec<ExportedInboxMe
     Ok(rows.into_iter().map(shown).collect())
 }
 
-/// Erases a client and all that is known of the person. None when there is no such client.
+/// Erases a client and all of the person's data. Returns `None` if the client does not exist.
 ///
 /// # Errors
-/// Those of the database: then nothing is erased.
+/// Database errors; nothing is erased then.
 pub fn erase(c: &mut AnyConnection, id: ClientId, now: Timestamp) -> Result<Option<Erased>> {
     if !preferences::repo::lock_client(c, id)? {
         return Ok(None);
@@ -156,11 +156,11 @@ fn erase_messages(c: &mut AnyConnection, messages: &[MessageId], erased: &mut Er
     Ok(())
 }
 
-/// Erases what nodes have recorded since of clients that they had in memory, and forgets clients that were erased before
-/// `until`.
+/// Erases records that nodes wrote after the erasure, because they had the client in memory. Deletes the notes of
+/// clients that were erased before `until`.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn erase_again(c: &mut AnyConnection, until: Timestamp) -> Result<()> {
     let clients: Vec<ClientId> = erased_client::table.select(erased_client::client_id).load(c)?;
     for id in clients {

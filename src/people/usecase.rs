@@ -1,9 +1,9 @@
-//! Use cases of a person: everything is given out, or erased.
+//! The use cases of a person: export and erasure.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::model::{Erased, ErasedClient, ExportedInboxMessage, ExportedMessage, Sent};
+use super::model::{Erased, ErasedClient, ExportedInboxMessage, ExportedMessage, MessageRef};
 use super::repo;
 use crate::clients::Clients;
 use crate::clients::model::Client;
@@ -14,19 +14,20 @@ use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::events::model::Event;
 use crate::kinds::ChannelKind;
-use crate::lifecycle::{Shutdown, tidy};
+use crate::lifecycle::{Shutdown, run_periodically};
 use crate::messages::Messages;
 use crate::notifications::Notifications;
 use crate::preferences::model::ClientPreferences;
-use crate::preferences::{self, Preferring};
+use crate::preferences::{self, PreferenceService};
+use crate::runtime::Runtime;
 use crate::suppressions::Suppressions;
 use crate::suppressions::model::{Suppression, SuppressionFilter};
 
-/// The pause between two looks for what was recorded of erased clients afterwards.
+/// The interval of the sweep for records of erased clients that were written afterwards.
 const SWEEP: Duration = Duration::from_secs(60);
-/// For so long a node may have had a client's message in memory.
+/// The longest time for which a node may have had a client's message in memory.
 const REMEMBERED: Duration = Duration::from_secs(24 * 60 * 60);
-/// Suppressions of one address.
+/// The largest number of exported suppressions of one address.
 const MOST_SUPPRESSIONS: i64 = 1000;
 
 /// The people of one database.
@@ -37,42 +38,42 @@ pub struct People {
     messages: Messages,
     notifications: Arc<Notifications>,
     events: Arc<Events>,
-    preferring: Arc<Preferring>,
+    preferring: Arc<PreferenceService>,
     suppressions: Arc<Suppressions>,
 }
 
-/// All that is known of a person, but for the messages and events themselves, of which there may be many.
-pub struct Known {
+/// A person's data. Of messages and events it has only the ids, because there may be many.
+pub struct PersonData {
     /// The client.
     pub client: Client,
-    /// Its wishes.
+    /// The client's preferences.
     pub preferences: ClientPreferences,
-    /// Suppressions of its addresses.
+    /// The suppressions of its addresses.
     pub suppressions: Vec<Suppression>,
     /// Its messages.
-    pub messages: Vec<Sent>,
-    /// The events that caused some of them.
+    pub messages: Vec<MessageRef>,
+    /// The events that caused them.
     pub events: Vec<EventId>,
     /// Its inbox.
     pub inbox: Vec<ExportedInboxMessage>,
 }
 
 impl People {
-    /// Over this database and what the other domains can do.
+    /// Creates the use cases over a database and the use cases of other domains.
     pub fn new(
-        (db, clock): (Db, Clock),
+        Runtime { db, clock, .. }: Runtime,
         (clients, messages): (Clients, Messages),
         (notifications, events): (Arc<Notifications>, Arc<Events>),
-        (preferring, suppressions): (Arc<Preferring>, Arc<Suppressions>),
+        (preferring, suppressions): (Arc<PreferenceService>, Arc<Suppressions>),
     ) -> Self {
         Self { db, clock, clients, messages, notifications, events, preferring, suppressions }
     }
 
-    /// All that is known of a client.
+    /// Returns the data of a client.
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    pub async fn known(&self, id: ClientId) -> Result<Known> {
+    pub async fn known(&self, id: ClientId) -> Result<PersonData> {
         let client = self.clients.get(id).await?;
         let preferences = self.preferring.get(id).await?;
         let read = move |c: &mut AnyConnection| {
@@ -92,14 +93,14 @@ impl People {
             let filter = SuppressionFilter { address: Some(address), ..SuppressionFilter::default() };
             suppressions.extend(self.suppressions.list(filter, None, MOST_SUPPRESSIONS).await?.0);
         }
-        Ok(Known { client, preferences, suppressions, messages, events, inbox })
+        Ok(PersonData { client, preferences, suppressions, messages, events, inbox })
     }
 
-    /// One message with its attempts; none when it is gone.
+    /// Returns a message with its attempts; `None` if it has been deleted.
     ///
     /// # Errors
-    /// Those of the database.
-    pub async fn message(&self, sent: Sent) -> Result<Option<ExportedMessage>> {
+    /// Database errors.
+    pub async fn message(&self, sent: MessageRef) -> Result<Option<ExportedMessage>> {
         let found = if sent.is_of_mailing {
             self.messages.get(sent.id).await.map(|one| ExportedMessage::Message(Box::new(one)))
         } else {
@@ -108,16 +109,16 @@ impl People {
         unless_gone(found)
     }
 
-    /// One event; none when it is gone.
+    /// Returns an event; `None` if it has been deleted.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn event(&self, id: EventId) -> Result<Option<Event>> {
         unless_gone(self.events.get(id.to_string()).await.map(|found| found.event))
     }
 
-    /// Cancels what waits for a client, and erases the person: its addresses, and the texts of its messages. The counts
-    /// stay, and suppressions of its addresses stay as hashes.
+    /// Cancels the queued messages of a client, and erases the person's data: its addresses and the texts of its
+    /// messages. The counts stay, and suppressions of its addresses stay as hashes.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -129,7 +130,7 @@ impl People {
         };
         for sent in self.db.read(waiting).await? {
             match self.notifications.cancel(sent.id).await {
-                // it has ended, or an attempt is in flight
+                // the message has ended, or an attempt is in flight
                 Ok(()) | Err(Error::Conflict(_) | Error::NotFound { .. }) => {}
                 Err(other) => return Err(other),
             }
@@ -149,12 +150,12 @@ fn unless_gone<T>(found: Result<T>) -> Result<Option<T>> {
     }
 }
 
-/// Erases until the shutdown what nodes record of erased clients that they still had in memory.
+/// Erases, until the shutdown, records of erased clients that nodes still write from memory.
 pub async fn sweep(db: Db, clock: Clock, shutdown: Shutdown) {
-    tidy(shutdown, SWEEP, || async {
+    run_periodically(shutdown, SWEEP, || async {
         let until = clock.now().minus(REMEMBERED);
         if let Err(error) = db.write(move |c| repo::erase_again(c, until)).await {
-            tracing::warn!(%error, "messages of erased clients could not be looked through; trying again");
+            tracing::warn!(%error, "sweep of erased clients failed; will retry");
         }
         false
     })

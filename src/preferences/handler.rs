@@ -1,4 +1,5 @@
-//! Preferences over HTTP: `/api/v1/clients/{id}/preferences`, and the pages behind the links in mails.
+//! The HTTP handlers of preferences: `/api/v1/clients/{id}/preferences`, and the pages behind the unsubscribe links of
+//! mails.
 
 pub mod unsubscribe;
 
@@ -12,24 +13,22 @@ use utoipa::openapi::{Object, ObjectBuilder, Type};
 
 use super::model::{ClientPreferences, MOST_GROUPS, PreferenceChange};
 use super::quiet::{QuietHours, TimeOfDay};
-use super::usecase::Preferring;
+use super::usecase::PreferenceService;
 use crate::error::{Complaints, Result};
 use crate::http::json::{Json, given, path_id, present};
-use crate::http::routing::{get, others};
+use crate::http::operations::{Operations, operations};
 use crate::kinds::{ChannelKind, ChannelToPeople, GROUP_PATTERN, group};
 
-/// Registers the routes, relative to `/api/v1`.
-pub fn routes(cfg: &mut web::ServiceConfig) {
-    cfg.service(
-        web::resource("/clients/{id}/preferences")
-            .route(get().to(get_preferences))
-            .route(web::put().to(replace_preferences))
-            .route(web::patch().to(patch_preferences))
-            .default_service(others("GET, HEAD, PUT, PATCH")),
-    );
+/// Returns the operations, each with its scope.
+pub fn operations() -> Operations {
+    operations![
+        get_preferences: ClientsRead,
+        replace_preferences: ClientsWrite,
+        patch_preferences: ClientsWrite,
+    ]
 }
 
-/// Words of groups, each with whether the client wants it.
+/// The schema of `groups`: names of groups with booleans.
 fn groups() -> Object {
     let name = ObjectBuilder::new().schema_type(Type::String).pattern(Some(GROUP_PATTERN));
     let wanted = ObjectBuilder::new().schema_type(Type::Boolean);
@@ -41,36 +40,36 @@ fn groups() -> Object {
         .build()
 }
 
-/// The wishes of a client. A part that is absent stays.
+/// The preferences of a client. An absent part stays as it is.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = PreferencesBody, example = json!({
     "channels": {"email": false}, "groups": {"newsletter": false}, "quiet_hours": {"from": "22:00", "until": "08:00"}
 }))]
 pub struct PreferencesBody {
-    /// Channels: `false` for one that the client opted out of, `true` for one that it wants.
+    /// Channels: `false` means that the client opted out of a channel, `true` that it opted in.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<BTreeMap<ChannelToPeople, bool>>, nullable = false)]
     pub channels: Option<BTreeMap<String, bool>>,
-    /// Groups of messages likewise: 1 to 64 of `a-z0-9_.-` each.
+    /// Groups of messages, in the same way. A name has 1 to 64 of the characters `a-z0-9_.-`.
     #[serde(default, deserialize_with = "given")]
     #[schema(schema_with = groups)]
     pub groups: Option<BTreeMap<String, bool>>,
-    /// When the client is left alone, by the clock of its time zone; null for never.
+    /// The quiet hours in the client's time zone; null for none.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<QuietHoursBody>)]
     pub quiet_hours: Option<Option<QuietHoursBody>>,
 }
 
-/// Hours of each day in which a client is left alone; `from` and `until` must differ.
+/// The quiet hours of each day; `from` and `until` must differ.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = QuietHours, example = json!({"from": "22:00", "until": "08:00"}))]
 pub struct QuietHoursBody {
-    /// Their first minute.
+    /// The first minute of the quiet hours.
     #[schema(pattern = "^([01][0-9]|2[0-3]):[0-5][0-9]$")]
     pub from: String,
-    /// The first minute after them; of the next day if it is the earlier one.
+    /// The first minute after the quiet hours, on the next day if it is earlier than `from`.
     #[schema(pattern = "^([01][0-9]|2[0-3]):[0-5][0-9]$")]
     pub until: String,
 }
@@ -100,32 +99,36 @@ impl QuietHoursBody {
         let from = wrong.check("quiet_hours.from", self.from.parse::<TimeOfDay>());
         let until = wrong.check("quiet_hours.until", self.until.parse::<TimeOfDay>());
         let (from, until) = from.zip(until)?;
-        let hours = QuietHours::new(from, until).ok_or("must be another time than `from`");
+        let hours = QuietHours::new(from, until).ok_or("must differ from `from`");
         wrong.check("quiet_hours.until", hours)
     }
 }
 
 /// Read a client's preferences
 ///
-/// A client that never said anything wants everything at any time.
+/// Returns the preferences of a client. A client without stored preferences receives everything at any time.
 #[utoipa::path(get, path = "/api/v1/clients/{id}/preferences", operation_id = "get_preferences", tag = "preferences",
     params(("id" = String, Path, format = Uuid, description = "The client")),
-    responses((status = 200, description = "What the client wants", body = ClientPreferences)))]
-pub async fn get_preferences(service: web::Data<Preferring>, id: web::Path<String>) -> Result<HttpResponse> {
+    responses((status = 200, description = "The preferences", body = ClientPreferences)))]
+pub async fn get_preferences(
+    service: web::Data<PreferenceService>,
+    id: web::Path<String>,
+) -> Result<HttpResponse> {
     Ok(HttpResponse::Ok().json(service.get(path_id(&id)?).await?))
 }
 
 /// Set a client's preferences
 ///
-/// In `channels`, and in `groups`, what is not named is wanted; what is absent as a whole stays as it is. An opt-out holds for
-/// the addresses that the client has now, whoever has them later. What waits already is checked as well: it is cancelled or
-/// held back just before it would be sent, unless it is transactional.
+/// Replaces the preferences of a client. In `channels` and in `groups`, the client is opted in to everything that is
+/// not named; a part that is absent as a whole stays as it is. An opt-out applies to the client's present addresses,
+/// whoever has them later. Queued messages are checked as well: unless transactional, they are cancelled or deferred
+/// right before they would be sent.
 #[utoipa::path(put, path = "/api/v1/clients/{id}/preferences", operation_id = "replace_preferences", tag = "preferences",
     params(("id" = String, Path, format = Uuid, description = "The client")),
     request_body = PreferencesBody,
-    responses((status = 200, description = "What the client wants now", body = ClientPreferences)))]
+    responses((status = 200, description = "The changed preferences", body = ClientPreferences)))]
 pub async fn replace_preferences(
-    service: web::Data<Preferring>,
+    service: web::Data<PreferenceService>,
     id: web::Path<String>,
     body: Json<PreferencesBody>,
 ) -> Result<HttpResponse> {
@@ -135,13 +138,13 @@ pub async fn replace_preferences(
 
 /// Change a client's preferences
 ///
-/// What is not named stays, also within `channels` and `groups`.
+/// Changes the preferences of a client. Values that are not named stay, also within `channels` and `groups`.
 #[utoipa::path(patch, path = "/api/v1/clients/{id}/preferences", operation_id = "patch_preferences", tag = "preferences",
     params(("id" = String, Path, format = Uuid, description = "The client")),
     request_body = PreferencesBody,
-    responses((status = 200, description = "What the client wants now", body = ClientPreferences)))]
+    responses((status = 200, description = "The changed preferences", body = ClientPreferences)))]
 pub async fn patch_preferences(
-    service: web::Data<Preferring>,
+    service: web::Data<PreferenceService>,
     id: web::Path<String>,
     body: Json<PreferencesBody>,
 ) -> Result<HttpResponse> {

@@ -1,4 +1,4 @@
-//! What a client wants.
+//! Preferences, and the decision that they lead to for a message.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,24 +9,24 @@ use utoipa::ToSchema;
 use super::quiet::QuietHours;
 use crate::db::types::{ClientId, MessageId, Timestamp};
 use crate::kinds::ChannelKind;
-use crate::suppressions::model::Ban;
+use crate::suppressions::model::SuppressionRule;
 
-/// The most groups that one client opts out of.
+/// The largest number of groups that one client may opt out of.
 pub const MOST_GROUPS: usize = 200;
 
-/// What a client does not want, and when it is left alone.
+/// The opt-outs and quiet hours of a client.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Preferences {
-    /// Channels that it opted out of.
+    /// The channels that the client opted out of.
     pub channels: BTreeSet<ChannelKind>,
-    /// Groups that it opted out of.
+    /// The groups that the client opted out of.
     pub groups: BTreeSet<String>,
-    /// When it is left alone.
+    /// The quiet hours.
     pub quiet: Option<QuietHours>,
 }
 
 impl Preferences {
-    /// Takes a change.
+    /// Applies a change.
     pub fn apply(&mut self, change: &PreferenceChange) {
         for (channel, is_wanted) in change.channels.iter().flatten() {
             if *is_wanted {
@@ -48,20 +48,20 @@ impl Preferences {
     }
 }
 
-/// What is to be different; what is not named stays.
+/// A change of preferences; values that are not named stay.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct PreferenceChange {
-    /// Channels that are wanted, or not.
+    /// Channels to opt in to (`true`) or out of (`false`).
     pub channels: Option<BTreeMap<ChannelKind, bool>>,
-    /// Groups likewise.
+    /// Groups to opt in to (`true`) or out of (`false`).
     pub groups: Option<BTreeMap<String, bool>>,
-    /// Other quiet hours, or none.
+    /// New quiet hours; `Some(None)` removes them.
     pub quiet: Option<Option<QuietHours>>,
 }
 
 impl PreferenceChange {
-    /// The same change of whole lists: in a list that is given, what is not named is wanted. `known` is what was not wanted
-    /// until now.
+    /// Extends the change to whole lists: every channel or group that a given list does not name is opted in. `known`
+    /// has the present opt-outs.
     pub fn of_whole_lists(mut self, known: &Preferences) -> Self {
         if let Some(channels) = &mut self.channels {
             for channel in ChannelKind::TO_PEOPLE {
@@ -77,100 +77,100 @@ impl PreferenceChange {
     }
 }
 
-/// Recorded with the messages of clients who share an address with one who has the message.
-const DUPLICATE: &str = "duplicate address: another client of the mailing has it, and gets the message";
+/// The reason of a message that is suppressed because another client with the same address gets it.
+const DUPLICATE: &str = "duplicate address: another client of the mailing has it and gets the message";
 
-/// What is known of a recipient's wishes.
+/// The preferences of a recipient, and the suppressions of its address.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Wishes {
-    /// What it wants.
+pub struct RecipientPreferences {
+    /// The preferences.
     pub preferences: Preferences,
-    /// By which clock; the service's default if it has none.
+    /// The recipient's time zone; `None` means the service's default.
     pub zone: Option<Tz>,
-    /// The bans on the address.
-    pub bans: Vec<Ban>,
-    /// Another client of the mailing has the same address, and gets the message.
+    /// The suppressions of the address.
+    pub bans: Vec<SuppressionRule>,
+    /// True if another client of the mailing has the same address and gets the message.
     pub is_duplicate: bool,
 }
 
-/// What a recipient's wishes mean for a message.
+/// The decision about a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fate {
-    /// Nothing is against it.
+pub enum Decision {
+    /// Send the message.
     Wanted,
-    /// It is not wanted, and why.
+    /// Suppress the message, for this reason.
     OptedOut(String),
-    /// It is to wait until then.
+    /// Defer the message until the end of the quiet hours.
     Quiet(Timestamp),
 }
 
-impl Wishes {
-    /// The fate of a message of this group, and of this kind, over this channel at `now`.
+impl RecipientPreferences {
+    /// Decides about a message of a group over a channel at `now`.
     pub fn fate(
         &self,
         channel: ChannelKind,
         (group, is_transactional): (Option<&str>, bool),
         (now, default): (Timestamp, Tz),
-    ) -> Fate {
+    ) -> Decision {
         if self.is_duplicate {
-            return Fate::OptedOut(DUPLICATE.to_owned());
+            return Decision::OptedOut(DUPLICATE.to_owned());
         }
         let wants = &self.preferences;
         if !is_transactional && wants.channels.contains(&channel) {
-            return Fate::OptedOut(format!("the client opted out of {channel}"));
+            return Decision::OptedOut(format!("the client opted out of {channel}"));
         }
         if let Some(group) = group.filter(|group| !is_transactional && wants.groups.contains(*group)) {
-            return Fate::OptedOut(format!("the client opted out of the group {group}"));
+            return Decision::OptedOut(format!("the client opted out of the group {group}"));
         }
         if let Some(why) = self.bans.iter().find_map(|ban| ban.against(group, is_transactional)) {
-            return Fate::OptedOut(why);
+            return Decision::OptedOut(why);
         }
         if is_transactional {
-            return Fate::Wanted;
+            return Decision::Wanted;
         }
         let end = wants.quiet.and_then(|quiet| quiet.end(now, self.zone.unwrap_or(default)));
-        end.map_or(Fate::Wanted, Fate::Quiet)
+        end.map_or(Decision::Wanted, Decision::Quiet)
     }
 }
 
-/// A client's preferences as they are shown.
+/// A client's preferences in the API.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ClientPreferences {
-    /// Whose.
+    /// The id of the client.
     pub client_id: ClientId,
-    /// Whether the client wants messages over each channel.
+    /// The channels: `false` if the client opted out of it.
     #[schema(example = json!({
         "sms": true, "email": false, "push": true, "webhook": true, "discord": true, "in_app": true
     }))]
     pub channels: BTreeMap<ChannelKind, bool>,
-    /// The groups that the client opted out of, each `false`; every other is wanted.
+    /// The groups that the client opted out of, each `false`. The client is opted in to all others.
     #[schema(example = json!({"newsletter": false}))]
     pub groups: BTreeMap<String, bool>,
-    /// When the client is left alone; null for never.
+    /// The quiet hours; null for none.
     pub quiet_hours: Option<ShownQuietHours>,
-    /// When they were changed last; null for never.
+    /// The time of the last change; null if there was none.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub updated_at: Option<Timestamp>,
 }
 
-/// Hours of the day by the client's clock.
+/// Quiet hours in the client's time zone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = ClientQuietHours)]
 pub struct ShownQuietHours {
-    /// Their first minute.
+    /// The first minute of the quiet hours.
     #[schema(example = "22:00", pattern = "^([01][0-9]|2[0-3]):[0-5][0-9]$")]
     pub from: String,
-    /// The first minute after them, of the next day if it is the earlier one.
+    /// The first minute after the quiet hours, on the next day if it is earlier than `from`.
     #[schema(example = "08:00", pattern = "^([01][0-9]|2[0-3]):[0-5][0-9]$")]
     pub until: String,
 }
 
 impl ClientPreferences {
-    /// The view of a client who said this at that time, or nothing ever, with the bans on its addresses.
+    /// Creates the view of a client from its stored preferences with their time, and the suppressions of its addresses.
     pub fn of(
         client_id: ClientId,
         stored: Option<(Preferences, Timestamp)>,
-        bans: &[(ChannelKind, Ban)],
+        bans: &[(ChannelKind, SuppressionRule)],
     ) -> Self {
         let updated_at = stored.as_ref().map(|(_, at)| *at);
         let mut wants = stored.map(|(preferences, _)| preferences).unwrap_or_default();
@@ -190,8 +190,8 @@ impl ClientPreferences {
 }
 
 impl Preferences {
-    /// Adds what stands against the addresses of the client.
-    pub fn add(&mut self, bans: &[(ChannelKind, Ban)]) {
+    /// Adds the suppressions of the client's addresses.
+    pub fn add(&mut self, bans: &[(ChannelKind, SuppressionRule)]) {
         for (channel, ban) in bans {
             match &ban.group {
                 None => drop(self.channels.insert(*channel)),
@@ -201,25 +201,25 @@ impl Preferences {
     }
 }
 
-/// What a link in a mail opts out of, and for whom.
+/// The subject of an unsubscribe link: the address, and the messages to opt out of.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Subject {
-    /// For whom.
-    pub who: Who,
-    /// Of this channel, when there is no group.
+pub struct UnsubscribeSubject {
+    /// The address.
+    pub who: OptOutAddress,
+    /// The channel of the address.
     pub channel: ChannelKind,
-    /// Of this group.
+    /// The group; `None` for all messages over the channel.
     pub group: Option<String>,
 }
 
-/// Who opts out.
+/// The address that a link opts out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Who {
-    /// The owner of this address.
+pub enum OptOutAddress {
+    /// This address.
     Address(String),
-    /// The owner of this client's address, by a link of an earlier version.
+    /// The address of this client, in a link of an earlier version.
     Client(ClientId),
-    /// The owner of the address that this message went to, likewise.
+    /// The address of this message's recipient, in a link of an earlier version.
     RecipientOf(MessageId),
 }
 
@@ -231,22 +231,27 @@ mod tests {
     #[test]
     fn a_message_is_stopped_by_its_channel_then_its_group_then_the_hour() {
         let night = QuietHours::new("22:00".parse().unwrap(), "08:00".parse().unwrap());
-        let mut wishes = Wishes::default();
+        let mut preferences = RecipientPreferences::default();
         let three = Timestamp::from_micros(3 * 3_600_000_000);
-        let fate = |wishes: &Wishes, group| wishes.fate(ChannelKind::Email, (group, false), (three, Tz::UTC));
-        assert_eq!(fate(&wishes, Some("news")), Fate::Wanted);
-        wishes.preferences.quiet = night;
-        assert_eq!(fate(&wishes, None), Fate::Quiet(Timestamp::from_micros(8 * 3_600_000_000)));
-        wishes.zone = Some(chrono_tz::Asia::Tokyo);
-        assert_eq!(fate(&wishes, None), Fate::Wanted, "noon in Tokyo");
-        wishes.zone = None;
-        wishes.preferences.groups.insert("news".into());
-        let out = |what: &str| Fate::OptedOut(format!("the client opted out of {what}"));
-        assert_eq!(fate(&wishes, Some("news")), out("the group news"));
-        assert!(matches!(fate(&wishes, Some("newsletter")), Fate::Quiet(_)));
-        wishes.preferences.channels.insert(ChannelKind::Email);
-        assert_eq!(fate(&wishes, Some("news")), out("email"));
-        assert!(matches!(wishes.fate(ChannelKind::Sms, (None, false), (three, Tz::UTC)), Fate::Quiet(_)));
+        let fate = |preferences: &RecipientPreferences, group| {
+            preferences.fate(ChannelKind::Email, (group, false), (three, Tz::UTC))
+        };
+        assert_eq!(fate(&preferences, Some("news")), Decision::Wanted);
+        preferences.preferences.quiet = night;
+        assert_eq!(fate(&preferences, None), Decision::Quiet(Timestamp::from_micros(8 * 3_600_000_000)));
+        preferences.zone = Some(chrono_tz::Asia::Tokyo);
+        assert_eq!(fate(&preferences, None), Decision::Wanted, "noon in Tokyo");
+        preferences.zone = None;
+        preferences.preferences.groups.insert("news".into());
+        let out = |what: &str| Decision::OptedOut(format!("the client opted out of {what}"));
+        assert_eq!(fate(&preferences, Some("news")), out("the group news"));
+        assert!(matches!(fate(&preferences, Some("newsletter")), Decision::Quiet(_)));
+        preferences.preferences.channels.insert(ChannelKind::Email);
+        assert_eq!(fate(&preferences, Some("news")), out("email"));
+        assert!(matches!(
+            preferences.fate(ChannelKind::Sms, (None, false), (three, Tz::UTC)),
+            Decision::Quiet(_)
+        ));
     }
 
     #[test]
@@ -284,17 +289,20 @@ mod tests {
 
     #[test]
     fn what_stands_against_an_address_holds_before_everything_else() {
-        let ban = |reason| Ban { group: None, reason };
-        let fate = |wishes: &Wishes, is_transactional| {
+        let ban = |reason| SuppressionRule { group: None, reason };
+        let fate = |preferences: &RecipientPreferences, is_transactional| {
             let now = Timestamp::from_micros(0);
-            wishes.fate(ChannelKind::Email, (None, is_transactional), (now, Tz::UTC))
+            preferences.fate(ChannelKind::Email, (None, is_transactional), (now, Tz::UTC))
         };
-        let mut wishes = Wishes { bans: vec![ban(SuppressionReason::Unsubscribed)], ..Wishes::default() };
-        assert!(matches!(fate(&wishes, false), Fate::OptedOut(_)));
-        assert_eq!(fate(&wishes, true), Fate::Wanted);
-        wishes.bans.push(ban(SuppressionReason::Bounced));
-        assert!(matches!(fate(&wishes, true), Fate::OptedOut(_)));
-        let twin = Wishes { is_duplicate: true, ..Wishes::default() };
-        assert!(matches!(fate(&twin, true), Fate::OptedOut(why) if why.starts_with("duplicate address")));
+        let mut preferences = RecipientPreferences {
+            bans: vec![ban(SuppressionReason::Unsubscribed)],
+            ..RecipientPreferences::default()
+        };
+        assert!(matches!(fate(&preferences, false), Decision::OptedOut(_)));
+        assert_eq!(fate(&preferences, true), Decision::Wanted);
+        preferences.bans.push(ban(SuppressionReason::Bounced));
+        assert!(matches!(fate(&preferences, true), Decision::OptedOut(_)));
+        let twin = RecipientPreferences { is_duplicate: true, ..RecipientPreferences::default() };
+        assert!(matches!(fate(&twin, true), Decision::OptedOut(why) if why.starts_with("duplicate address")));
     }
 }

@@ -1,4 +1,4 @@
-//! Hours of the day in which a client is left alone, by the clock on its wall.
+//! Quiet hours: hours of the day, in the client's time zone, in which no message is sent to it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -9,7 +9,7 @@ use chrono_tz::Tz;
 use crate::db::types::Timestamp;
 
 const MINUTES: u16 = 24 * 60;
-/// The longest stretch of a day that a clock ever skipped (Samoa, 2011), and an hour.
+/// The longest time that a local clock has ever skipped, a whole day (Samoa, 2011), and an hour.
 const LONGEST_GAP: u16 = MINUTES + 60;
 
 /// A time of the day, to the minute.
@@ -17,12 +17,12 @@ const LONGEST_GAP: u16 = MINUTES + 60;
 pub struct TimeOfDay(u16);
 
 impl TimeOfDay {
-    /// So many minutes after midnight; none for more than a day has.
+    /// Creates the time from minutes after midnight; `None` if a day has fewer minutes.
     pub fn of_minutes(minutes: u16) -> Option<Self> {
         (minutes < MINUTES).then_some(Self(minutes))
     }
 
-    /// Minutes after midnight.
+    /// Returns the minutes after midnight.
     pub fn minutes(self) -> u16 {
         self.0
     }
@@ -40,7 +40,7 @@ impl FromStr for TimeOfDay {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        const WRONG: &str = "must be a time of the day such as 22:00, from 00:00 to 23:59";
+        const WRONG: &str = "must be a time of day like 22:00, from 00:00 to 23:59";
         let digits = |part: &str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_digit());
         let (hours, minutes) = text.split_once(':').filter(|(h, m)| digits(h) && digits(m)).ok_or(WRONG)?;
         let number = |part: &str| part.parse::<u16>().map_err(|_| WRONG);
@@ -55,7 +55,7 @@ impl fmt::Display for TimeOfDay {
     }
 }
 
-/// `[from, until)` of each day, over midnight if `until` comes first in it.
+/// The hours `[from, until)` of each day. They span midnight if `until` is earlier than `from`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuietHours {
     from: TimeOfDay,
@@ -63,17 +63,17 @@ pub struct QuietHours {
 }
 
 impl QuietHours {
-    /// None for hours without length.
+    /// Creates quiet hours; `None` if the two times are equal.
     pub fn new(from: TimeOfDay, until: TimeOfDay) -> Option<Self> {
         (from != until).then_some(Self { from, until })
     }
 
-    /// Their first minute.
+    /// Returns the first minute.
     pub fn from(self) -> TimeOfDay {
         self.from
     }
 
-    /// The first minute after them.
+    /// Returns the first minute after the quiet hours.
     pub fn until(self) -> TimeOfDay {
         self.until
     }
@@ -86,16 +86,17 @@ impl QuietHours {
         }
     }
 
-    /// Whether the clock in this zone shows one of them.
+    /// Returns true if the local time in this zone is within the quiet hours.
     pub fn contain(self, at: Timestamp, zone: Tz) -> bool {
         self.hold(TimeOfDay::of(at.datetime().with_timezone(&zone).time()))
     }
 
-    /// When those that hold `now` end; none when none do. If the clock skips the minute in which they end, that is when it
-    /// has skipped it; if it shows that minute twice, the first time after `now`.
+    /// Returns the end of the quiet hours that contain `now`; `None` if `now` is not within quiet hours. If the local
+    /// clock skips the minute of the end, the end is right after the gap. If the clock shows that minute twice, the end
+    /// is the first time after `now`.
     pub fn end(self, now: Timestamp, zone: Tz) -> Option<Timestamp> {
         let mut at = now;
-        // a clock that skips their end may land in the next ones
+        // a clock that skips the end may land in the next quiet hours
         while self.contain(at, zone) {
             at = self.next_until(at, zone)?;
         }
@@ -106,7 +107,8 @@ impl QuietHours {
         let local = at.datetime().with_timezone(&zone).naive_local();
         let today = self.until.on(local.date());
         let ends = if today > local { today } else { today.checked_add_days(Days::new(1))? };
-        // a clock that goes back past midnight shows a time of yesterday again, and the same end is still to come
+        // a clock that is put back past midnight shows a time of the previous day again, and the same end is still to
+        // come
         let shown = (0..=LONGEST_GAP).find_map(|skipped| {
             let ends = ends + TimeDelta::minutes(i64::from(skipped));
             first_after(zone.from_local_datetime(&ends), at.datetime())
@@ -152,13 +154,13 @@ mod tests {
     #[test]
     fn a_clock_that_skips_their_end_or_shows_it_twice_ends_them_once() {
         let berlin = chrono_tz::Europe::Berlin;
-        // 02:00 is 03:00 there that day
+        // the clock is put forward from 02:00 to 03:00 on that day
         let until_the_gap = hours("22:00", "02:30");
         assert_eq!(
             end(until_the_gap, "2026-03-29T01:10:00+01:00", berlin),
             Some(at("2026-03-29T03:00:00+02:00"))
         );
-        // 03:00 is 02:00 again
+        // the clock is put back from 03:00 to 02:00
         assert_eq!(
             end(until_the_gap, "2026-10-25T01:10:00+02:00", berlin),
             Some(at("2026-10-25T02:30:00+02:00"))
@@ -167,13 +169,13 @@ mod tests {
             end(until_the_gap, "2026-10-25T02:10:00+01:00", berlin),
             Some(at("2026-10-25T02:30:00+01:00"))
         );
-        // all day but a quarter of an hour that the clock skips
+        // the whole day except a quarter of an hour that the clock skips
         let nearly_always = hours("02:45", "02:30");
         assert_eq!(
             end(nearly_always, "2026-03-29T01:10:00+01:00", berlin),
             Some(at("2026-03-30T02:30:00+02:00"))
         );
-        // a whole day that there was not
+        // the clock skips a whole day
         let samoa = chrono_tz::Pacific::Apia;
         assert_eq!(
             end(hours("20:00", "06:00"), "2011-12-29T23:00:00-10:00", samoa),
@@ -197,15 +199,15 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever hours, zone and time, also where clocks are put forward and back: the end is later, no quiet time
-        /// itself, within some days, and until then the clock shows quiet time alone, unless it is put back meanwhile.
+        /// For any hours, zone and time, also where clocks are put forward and back: the end is later than now, is not
+        /// a quiet time, and is within three days. Until then the clock shows only quiet times, unless it is put back.
         #[test]
         fn they_end_at_the_first_minute_that_is_not_quiet(
             from in 0u16..1440, length in 1u16..1440, zone in zones(), minute in 0i64..16_000_000,
         ) {
             let until = TimeOfDay((from + length) % 1440);
             let quiet = QuietHours::new(TimeOfDay(from), until).unwrap();
-            // from the year 2005 to 2035: clocks have not been put by less than a minute since
+            // the years 2005 to 2035, in which no clock was put forward or back by less than a minute
             let now = Timestamp::from_micros((1_104_537_600 + minute * 60) * 1_000_000);
             let shows = |at: Timestamp| at.datetime().with_timezone(&zone).naive_local();
             match quiet.end(now, zone) {

@@ -1,5 +1,5 @@
-//! The SQL of preferences. The table holds only those who ever said something, and usually that is nobody: a look for the
-//! recipients of a page costs nearly nothing then.
+//! The SQL of preferences. The table has a row only for clients that changed their preferences. It is usually empty or
+//! small, and a lookup of the recipients of a lease costs nearly nothing.
 
 mod addresses;
 
@@ -9,17 +9,17 @@ use std::sync::Arc;
 use diesel::dsl::exists;
 use diesel::prelude::*;
 
-pub use self::addresses::{MailingOfPage, Planned, forget_addresses};
-use super::model::{Preferences, Wishes};
+pub use self::addresses::{LeaseMailing, Planned, delete_addresses};
+use super::model::{Preferences, RecipientPreferences};
 use super::quiet::{QuietHours, TimeOfDay};
-use crate::clients::reach::Reach;
+use crate::clients::reach::ClientAddresses;
 use crate::db::AnyConnection;
 use crate::db::schema::{client, message, preference};
 use crate::db::types::{ClientId, MessageId, Timestamp};
 use crate::error::{Error, Result};
 use crate::kinds::ChannelKind;
 use crate::suppressions;
-use crate::suppressions::model::Ban;
+use crate::suppressions::model::SuppressionRule;
 
 #[derive(Debug, Queryable, Selectable, Insertable, AsChangeset)]
 #[diesel(table_name = preference, treat_none_as_null = true)]
@@ -61,15 +61,16 @@ impl Row {
     }
 }
 
-/// The place of a channel in the mask.
+/// Returns the bit of a channel in the mask.
 fn bit(channel: ChannelKind) -> i16 {
     1 << channel.code()
 }
 
-/// What the client said and when; none when it never did, or there is no such client.
+/// Returns a client's preferences and the time of their last change; `None` if there are none, or the client does not
+/// exist.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn find(c: &mut AnyConnection, id: ClientId) -> Result<Option<(Preferences, Timestamp)>> {
     let row: Option<Row> = preference::table.find(id).select(Row::as_select()).first(c).optional()?;
     row.map(|row| {
@@ -79,18 +80,18 @@ pub fn find(c: &mut AnyConnection, id: ClientId) -> Result<Option<(Preferences, 
     .transpose()
 }
 
-/// Whether there is this client.
+/// Returns true if the client exists.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn client_exists(c: &mut AnyConnection, id: ClientId) -> Result<bool> {
     Ok(diesel::select(exists(client::table.find(id))).get_result(c)?)
 }
 
-/// As [`client_exists`]; nobody deletes it or changes its preferences before this transaction ends.
+/// Returns true if the client exists, and locks it and its preferences until this transaction ends.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn lock_client(c: &mut AnyConnection, id: ClientId) -> Result<bool> {
     match c {
         AnyConnection::Postgres(c) => {
@@ -98,17 +99,17 @@ pub fn lock_client(c: &mut AnyConnection, id: ClientId) -> Result<bool> {
                 client::table.find(id).select(client::id).for_update().first(c).optional()?;
             Ok(found.is_some())
         }
-        // a SQLite transaction that may write is the only one
+        // SQLite has one write transaction at a time
         sqlite @ AnyConnection::Sqlite(_) => client_exists(sqlite, id),
     }
 }
 
-/// Stores what a client wants from now on.
+/// Stores the preferences of a client.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn store(c: &mut AnyConnection, id: ClientId, wants: &Preferences, now: Timestamp) -> Result<()> {
-    // no upsert: diesel has none for a connection that may be either. The client's row is locked.
+    // not an upsert, which diesel does not have for a connection of either kind. The client's row is locked.
     let row = Row::of(wants, now)?;
     if diesel::update(preference::table.find(id)).set(&row).execute(c)? == 0 {
         diesel::insert_into(preference::table).values((preference::client_id.eq(id), row)).execute(c)?;
@@ -116,8 +117,8 @@ pub fn store(c: &mut AnyConnection, id: ClientId, wants: &Preferences, now: Time
     Ok(())
 }
 
-/// Whether a table is empty, where it is cheaper to ask than to look for a list: on SQLite, which prepares a list anew each
-/// time. PostgreSQL would take a round trip for it.
+/// Returns true if a table is empty, where that check is cheaper than a query with a list: on SQLite, which prepares
+/// such a query each time. On PostgreSQL the check would cost a round trip.
 macro_rules! is_empty {
     ($c:expr, $query:expr) => {
         match $c {
@@ -127,12 +128,15 @@ macro_rules! is_empty {
     };
 }
 
-/// What these clients wish, of those who ever said something. One statement for all; a second one on SQLite, where a list
-/// is prepared anew each time, once anybody has.
+/// Returns the preferences of these clients; clients without preferences are absent. It executes one statement, or two
+/// on SQLite if the table is not empty.
 ///
 /// # Errors
-/// Those of the database.
-pub fn of_clients(c: &mut AnyConnection, ids: &[ClientId]) -> Result<HashMap<ClientId, Arc<Wishes>>> {
+/// Database errors.
+pub fn client_preferences(
+    c: &mut AnyConnection,
+    ids: &[ClientId],
+) -> Result<HashMap<ClientId, Arc<RecipientPreferences>>> {
     if ids.is_empty() || is_empty!(c, preference::table.select(preference::client_id)) {
         return Ok(HashMap::new());
     }
@@ -144,25 +148,32 @@ pub fn of_clients(c: &mut AnyConnection, ids: &[ClientId]) -> Result<HashMap<Cli
     rows.into_iter()
         .map(|(id, zone, row)| {
             let zone = zone.and_then(|zone| zone.parse().ok());
-            Ok((id, Arc::new(Wishes { preferences: row.preferences()?, zone, ..Wishes::default() })))
+            Ok((
+                id,
+                Arc::new(RecipientPreferences {
+                    preferences: row.preferences()?,
+                    zone,
+                    ..RecipientPreferences::default()
+                }),
+            ))
         })
         .collect()
 }
 
-/// The wishes of the recipients of some messages.
+/// The preferences and suppressions of the recipients of some messages.
 #[derive(Debug, Default)]
-pub struct Known {
-    clients: HashMap<ClientId, Arc<Wishes>>,
-    /// By addresses, of those that something stands against.
-    bans: HashMap<String, Vec<Ban>>,
+pub struct PreferenceLookup {
+    clients: HashMap<ClientId, Arc<RecipientPreferences>>,
+    /// The suppressions by address; addresses without one are absent.
+    bans: HashMap<String, Vec<SuppressionRule>>,
 }
 
-impl Known {
-    /// Looks up these recipients on a channel: each an address, and the client if it is one's.
+impl PreferenceLookup {
+    /// Looks up these recipients on a channel: each has an address, and a client if the address belongs to one.
     ///
     /// # Errors
-    /// Those of the database.
-    pub fn of<'r>(
+    /// Database errors.
+    pub fn load<'r>(
         c: &mut AnyConnection,
         channel: ChannelKind,
         recipients: impl Iterator<Item = (Option<ClientId>, Option<&'r str>)> + Clone,
@@ -171,64 +182,69 @@ impl Known {
         let bans =
             suppressions::repo::of_addresses(c, channel, recipients.filter_map(|(_, address)| address))?;
         let bans = bans.into_iter().map(|(address, bans)| (address.to_owned(), bans)).collect();
-        Ok(Self { clients: of_clients(c, &ids)?, bans })
+        Ok(Self { clients: client_preferences(c, &ids)?, bans })
     }
 
-    /// Those of one recipient.
-    pub fn by(&self, client: Option<ClientId>, address: &str) -> Option<Arc<Wishes>> {
+    /// Returns the preferences of one recipient.
+    pub fn by(&self, client: Option<ClientId>, address: &str) -> Option<Arc<RecipientPreferences>> {
         let own = client.and_then(|id| self.clients.get(&id));
         match self.bans.get(address) {
             None => own.cloned(),
             Some(bans) => {
-                let own = own.map(|wishes| Wishes::clone(wishes)).unwrap_or_default();
-                Some(Arc::new(Wishes { bans: bans.clone(), ..own }))
+                let own = own.map(|preferences| RecipientPreferences::clone(preferences)).unwrap_or_default();
+                Some(Arc::new(RecipientPreferences { bans: bans.clone(), ..own }))
             }
         }
     }
 }
 
-/// The wishes of the clients of a mailing's page, by client: each comes with its address, if it has one on the channel. Of
-/// clients who share an address all but one are duplicates; without a mailing nobody can share one.
+/// Returns the preferences of the clients of a mailing's lease, by client. Each client is given with its address, if it
+/// has one on the channel. If clients share an address, all but one are duplicates; without a mailing there are no
+/// duplicates.
 ///
 /// # Errors
-/// Those of the database.
-pub fn of_page(
+/// Database errors.
+pub fn lease_preferences(
     c: &mut AnyConnection,
-    (mailing, channel): (Option<MailingOfPage<'_>>, ChannelKind),
+    (mailing, channel): (Option<LeaseMailing<'_>>, ChannelKind),
     recipients: &[(ClientId, Option<String>)],
     now: Timestamp,
-) -> Result<HashMap<ClientId, Arc<Wishes>>> {
-    let known =
-        Known::of(c, channel, recipients.iter().map(|(id, address)| (Some(*id), address.as_deref())))?;
+) -> Result<HashMap<ClientId, Arc<RecipientPreferences>>> {
+    let known = PreferenceLookup::load(
+        c,
+        channel,
+        recipients.iter().map(|(id, address)| (Some(*id), address.as_deref())),
+    )?;
     let addressed = recipients.iter().filter_map(|(id, address)| Some((*id, address.as_deref()?)));
     let duplicates = match mailing {
         None => HashSet::new(),
         Some(mailing) => addresses::duplicates(c, mailing, channel, &addressed.collect::<Vec<_>>(), now)?,
     };
-    let wishes = recipients.iter().filter_map(|(id, address)| {
-        let wishes = known.by(Some(*id), address.as_deref().unwrap_or_default());
+    let preferences = recipients.iter().filter_map(|(id, address)| {
+        let preferences = known.by(Some(*id), address.as_deref().unwrap_or_default());
         if !duplicates.contains(id) {
-            return wishes.map(|wishes| (*id, wishes));
+            return preferences.map(|preferences| (*id, preferences));
         }
-        let own = wishes.map(|wishes| Wishes::clone(&wishes)).unwrap_or_default();
-        Some((*id, Arc::new(Wishes { is_duplicate: true, ..own })))
+        let own =
+            preferences.map(|preferences| RecipientPreferences::clone(&preferences)).unwrap_or_default();
+        Some((*id, Arc::new(RecipientPreferences { is_duplicate: true, ..own })))
     });
-    Ok(wishes.collect())
+    Ok(preferences.collect())
 }
 
-/// The address that this message went to; none when there is no such message, or it went nowhere.
+/// Returns the address of a message's recipient; `None` if the message does not exist or has no address.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn recipient_of(c: &mut AnyConnection, id: MessageId) -> Result<Option<String>> {
     let found: Option<String> = message::table.find(id).select(message::recipient).first(c).optional()?;
     Ok(found.filter(|address| !address.is_empty()))
 }
 
-/// The addresses at which a client is reached.
+/// Returns the addresses of a client.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn addresses_of(c: &mut AnyConnection, id: ClientId) -> Result<Vec<(ChannelKind, String)>> {
     type Fields = (Option<i64>, Option<String>, Option<String>, Option<String>, String);
     let found: Option<Fields> = client::table
@@ -245,7 +261,7 @@ pub fn addresses_of(c: &mut AnyConnection, id: ClientId) -> Result<Vec<(ChannelK
     let Some((phone_number, email, push_token, external_id, attributes)) = found else {
         return Ok(Vec::new());
     };
-    let reach = Reach {
+    let reach = ClientAddresses {
         id,
         phone_number,
         email: email.as_deref(),
@@ -257,14 +273,14 @@ pub fn addresses_of(c: &mut AnyConnection, id: ClientId) -> Result<Vec<(ChannelK
     Ok(addresses.collect())
 }
 
-/// The bans on these addresses.
+/// Returns the suppressions of these addresses.
 ///
 /// # Errors
-/// Those of the database.
-pub fn bans_of(
+/// Database errors.
+pub fn suppressions_of_addresses(
     c: &mut AnyConnection,
     addresses: &[(ChannelKind, String)],
-) -> Result<Vec<(ChannelKind, Ban)>> {
+) -> Result<Vec<(ChannelKind, SuppressionRule)>> {
     let mut all = Vec::new();
     for (channel, address) in addresses {
         let found = suppressions::repo::of_addresses(c, *channel, std::iter::once(address.as_str()))?;

@@ -1,36 +1,38 @@
-//! What can be done with preferences.
+//! The use cases of preferences.
 
 use std::time::Duration;
 
-use super::link::Tokens;
-use super::model::{ClientPreferences, MOST_GROUPS, PreferenceChange, Preferences, Subject, Who};
+use super::link::UnsubscribeTokens;
+use super::model::{
+    ClientPreferences, MOST_GROUPS, OptOutAddress, PreferenceChange, Preferences, UnsubscribeSubject,
+};
 use super::repo;
 use crate::clock::Clock;
 use crate::db::types::{ClientId, Timestamp};
 use crate::db::{AnyConnection, Db};
 use crate::error::{Error, Result};
 use crate::kinds::ChannelKind;
-use crate::lifecycle::{Shutdown, tidy};
+use crate::lifecycle::{Shutdown, run_periodically};
 use crate::suppressions;
 use crate::suppressions::model::{NewSuppression, SuppressionReason};
 
 /// The preferences of one database's clients.
-pub struct Preferring {
+pub struct PreferenceService {
     db: Db,
     clock: Clock,
-    tokens: Tokens,
+    tokens: UnsubscribeTokens,
 }
 
-impl Preferring {
-    /// Over this database; these tokens are taken.
-    pub fn new(db: Db, clock: Clock, tokens: Tokens) -> Self {
+impl PreferenceService {
+    /// Creates the use cases over a database. `tokens` reads the tokens of unsubscribe links.
+    pub fn new(db: Db, clock: Clock, tokens: UnsubscribeTokens) -> Self {
         Self { db, clock, tokens }
     }
 
-    /// What a client wants.
+    /// Returns the preferences of a client.
     ///
     /// # Errors
-    /// [`Error::NotFound`] when there is no such client.
+    /// [`Error::NotFound`] if the client does not exist.
     pub async fn get(&self, id: ClientId) -> Result<ClientPreferences> {
         let read = move |c: &mut AnyConnection| {
             let found = repo::find(c, id)?;
@@ -38,12 +40,13 @@ impl Preferring {
                 return Ok(None);
             }
             let addresses = repo::addresses_of(c, id)?;
-            Ok(Some(ClientPreferences::of(id, found, &repo::bans_of(c, &addresses)?)))
+            Ok(Some(ClientPreferences::of(id, found, &repo::suppressions_of_addresses(c, &addresses)?)))
         };
         self.db.read(read).await?.ok_or_else(|| Error::not_found("client", id))
     }
 
-    /// Sets what a client wants: in a list that is given, what is not named is wanted. What is not given stays.
+    /// Replaces the preferences of a client: every channel or group that a given list does not name is opted in. Parts
+    /// that are not given stay.
     ///
     /// # Errors
     /// [`Error::NotFound`], and [`Error::Invalid`] for too many groups.
@@ -51,10 +54,10 @@ impl Preferring {
         self.change(id, move |known| change.of_whole_lists(known)).await
     }
 
-    /// Changes what is named.
+    /// Changes the named preferences of a client.
     ///
     /// # Errors
-    /// As [`Preferring::replace`].
+    /// The same as [`PreferenceService::replace`].
     pub async fn patch(&self, id: ClientId, change: PreferenceChange) -> Result<ClientPreferences> {
         self.change(id, move |_| change).await
     }
@@ -69,31 +72,32 @@ impl Preferring {
         changed.ok_or_else(|| Error::not_found("client", id))
     }
 
-    /// The subject of a link; none for one that this service did not make.
-    pub fn subject(&self, token: &str) -> Option<Subject> {
+    /// Returns the subject of a link's token; `None` if this service did not issue it.
+    pub fn subject(&self, token: &str) -> Option<UnsubscribeSubject> {
         self.tokens.read(token)
     }
 
-    /// Opts out of what a link is for, or takes that back. Once is enough. Returns whether there was an address to do it for:
-    /// a link of an earlier version names a client or a message, which may be gone.
+    /// Opts the address of a link out, or in again if `is_wanted`. The operation is idempotent. Returns false if there
+    /// is no address: a link of an earlier version names a client or a message, which may have been deleted.
     ///
     /// # Errors
-    /// Those of the database.
-    pub async fn follow(&self, subject: Subject, is_wanted: bool) -> Result<bool> {
+    /// Database errors.
+    pub async fn follow(&self, subject: UnsubscribeSubject, is_wanted: bool) -> Result<bool> {
         let now = self.clock.now();
         self.db.write(move |c| follow(c, subject, is_wanted, now)).await
     }
 }
 
-/// A list has a bound.
+/// Checks the largest number of opt-outs.
 fn check(wants: &Preferences) -> Result<()> {
     if wants.groups.len() > MOST_GROUPS {
-        return Err(Error::invalid("groups", format!("must be at most {MOST_GROUPS} that are not wanted")));
+        return Err(Error::invalid("groups", format!("must contain at most {MOST_GROUPS} opt-outs")));
     }
     Ok(())
 }
 
-/// Changes the preferences of one client, and what stands against its addresses; none when there is no such client.
+/// Changes the preferences of a client and the suppressions of its addresses. Returns `None` if the client does not
+/// exist.
 fn change_one(
     c: &mut AnyConnection,
     id: ClientId,
@@ -107,23 +111,24 @@ fn change_one(
     let before = stored.as_ref().map(|(wants, _)| wants.clone()).unwrap_or_default();
     let addresses = repo::addresses_of(c, id)?;
     let mut known = before.clone();
-    known.add(&repo::bans_of(c, &addresses)?);
+    known.add(&repo::suppressions_of_addresses(c, &addresses)?);
     let change = change(&known);
     let mut wants = before.clone();
     wants.apply(&change);
     check(&wants)?;
-    mirror(c, &addresses, (&before, &wants), &change, now)?;
+    store_suppressions(c, &addresses, (&before, &wants), &change, now)?;
     let stored = if wants == before {
         stored
     } else {
         repo::store(c, id, &wants, now)?;
         Some((wants, now))
     };
-    Ok(Some(ClientPreferences::of(id, stored, &repo::bans_of(c, &addresses)?)))
+    Ok(Some(ClientPreferences::of(id, stored, &repo::suppressions_of_addresses(c, &addresses)?)))
 }
 
-/// Consent belongs to the address: whoever has one of these later, what was opted out of stays so.
-fn mirror(
+/// Copies the opt-outs to suppressions of the client's addresses. Consent belongs to the address, so an opt-out applies
+/// to whoever has the address later.
+fn store_suppressions(
     c: &mut AnyConnection,
     addresses: &[(ChannelKind, String)],
     (before, wants): (&Preferences, &Preferences),
@@ -159,13 +164,18 @@ fn mirror(
     Ok(())
 }
 
-fn follow(c: &mut AnyConnection, subject: Subject, is_wanted: bool, now: Timestamp) -> Result<bool> {
+fn follow(
+    c: &mut AnyConnection,
+    subject: UnsubscribeSubject,
+    is_wanted: bool,
+    now: Timestamp,
+) -> Result<bool> {
     let address = match subject.who {
-        Who::Address(address) => Some(address),
-        Who::Client(id) => repo::addresses_of(c, id)?
+        OptOutAddress::Address(address) => Some(address),
+        OptOutAddress::Client(id) => repo::addresses_of(c, id)?
             .into_iter()
             .find_map(|(channel, address)| (channel == subject.channel).then_some(address)),
-        Who::RecipientOf(message) => repo::recipient_of(c, message)?,
+        OptOutAddress::RecipientOf(message) => repo::recipient_of(c, message)?,
     };
     let Some(address) = address else { return Ok(false) };
     if is_wanted {
@@ -185,17 +195,17 @@ fn follow(c: &mut AnyConnection, subject: Subject, is_wanted: bool, now: Timesta
     Ok(true)
 }
 
-/// Between two looks for mailings that are over.
+/// The interval of the cleanup of finalized mailings.
 const SWEEP: Duration = Duration::from_secs(60);
 const SWEPT_AT_ONCE: i64 = 1000;
 
-/// Forgets the addresses of mailings that are over, until the shutdown.
+/// Deletes the addresses of finalized mailings, until the shutdown.
 pub async fn sweep(db: Db, shutdown: Shutdown) {
-    tidy(shutdown, SWEEP, || async {
-        match db.write(|c| repo::forget_addresses(c, SWEPT_AT_ONCE)).await {
+    run_periodically(shutdown, SWEEP, || async {
+        match db.write(|c| repo::delete_addresses(c, SWEPT_AT_ONCE)).await {
             Ok(count) => count > 0,
             Err(error) => {
-                tracing::warn!(%error, "the addresses of old mailings could not be forgotten; trying again");
+                tracing::warn!(%error, "cleanup of mailing addresses failed; will retry");
                 false
             }
         }

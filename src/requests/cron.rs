@@ -1,14 +1,16 @@
-//! When a recurring request runs: an expression of cron in a time zone.
+//! The times of a recurring request: a cron expression in a time zone.
 //!
-//! `croner` reads the expressions and finds the times of the wall clock that they name. Which moments these are is said
-//! here, since the crate goes other ways where clocks change: it skips what `30 * * * *` names in a gap, looks no further
-//! than two hours for a gap's end (Samoa once skipped a day), and has `*/5 2 * * *` run twice over.
+//! `croner` parses the expressions and finds the matching wall-clock times. This module maps wall-clock times to
+//! moments, since the crate behaves differently where clocks change: it skips the times of `30 * * * *` within a gap,
+//! searches at most two hours for the end of a gap (Samoa once skipped a day), and runs `*/5 2 * * *` twice in a
+//! repeated hour.
 //!
-//! - A time that does not exist is the first moment after the gap.
-//! - A time that comes twice is the first of the two. But where the hours are all hours, as in `*/5 * * * *` and
-//!   `0 * * * *`, it is both: such an expression says how often, and would stand still for the hour that is repeated.
+//! - A time that does not exist becomes the first moment after the gap.
+//! - A time that occurs twice becomes the first of the two moments. If the expression matches all hours, as
+//!   `*/5 * * * *` and `0 * * * *` do, it becomes both: such an expression is an interval, which would otherwise pause
+//!   for the repeated hour.
 //!
-//! Times that become one moment that way are one run.
+//! Times that become the same moment are one occurrence.
 
 #[cfg(test)]
 mod tests;
@@ -21,12 +23,12 @@ use croner::parser::{CronParser, Seconds, Year};
 
 use crate::db::types::Timestamp;
 
-/// Characters of an expression at most.
+/// The longest expression, in bytes.
 pub const LONGEST: usize = 200;
-/// More than a clock ever skipped (a day: Samoa, 2011) or repeated, in minutes.
+/// A change of the clock longer than any so far (a day: Samoa, 2011), in minutes.
 const LONGEST_CHANGE: i64 = 25 * 60;
 const ALL_HOURS: usize = 24;
-/// Words in place of an expression, and what they stand for.
+/// Nicknames and their expressions.
 const WORDS: [(&str, &str); 7] = [
     ("@hourly", "0 * * * *"),
     ("@daily", "0 0 * * *"),
@@ -40,19 +42,19 @@ const MONTHS: [&str; 12] =
     ["JAN", "FEB", "MAR", "APR", "MAY", "JUN", "JUL", "AUG", "SEP", "OCT", "NOV", "DEC"];
 const DAYS: [&str; 8] = ["SUN", "MON", "TUE", "WED", "THU", "FRI", "SAT", "L"];
 const DAY_OF_THE_WEEK: &str = "day of the week";
-/// The fields: what each is called, what stands in it, and which words may.
+/// The fields: the name, the accepted values, and the accepted words.
 const FIELDS: [(&str, &str, &[&str]); 5] = [
     ("minute", "0 to 59", &[]),
     ("hour", "0 to 23", &[]),
     (
         "day of the month",
-        "1 to 31, L for the last one, or as 15W for the working day next to it",
+        "1 to 31, L for the last day, or 15W for the working day closest to the 15th",
         &["L", "W", "LW"],
     ),
     ("month", "1 to 12 or JAN to DEC", &MONTHS),
     (
         DAY_OF_THE_WEEK,
-        "0 to 7 or SUN to SAT (0 and 7 are Sunday), or as 5#2 and 5L for the second and the last Friday",
+        "0 to 7 or SUN to SAT (0 and 7 are Sunday), 5#2 for the second Friday, or 5L for the last Friday",
         &DAYS,
     ),
 ];
@@ -68,28 +70,28 @@ pub struct Cron {
     is_every_hour: bool,
 }
 
-/// Which of the two moments at which a clock shows a time, if there are two.
+/// The first or the second moment of a wall-clock time that occurs twice.
 #[derive(Clone, Copy)]
-enum Pass {
+enum SearchPass {
     First,
     Second,
 }
 
 impl Cron {
-    /// Reads five fields (minute, hour, day of the month, month, day of the week), or a word such as `@daily`.
+    /// Parses five fields (minute, hour, day of the month, month, day of the week), or a nickname such as `@daily`.
     ///
     /// # Errors
-    /// Says what would be right. What never comes, such as the 30th of February, is refused too.
+    /// A message with the accepted values. A time that never occurs, such as the 30th of February, is refused too.
     pub fn parse(text: &str, zone: Tz) -> Result<Self, String> {
         let cron = Self::from_stored(text, zone);
         check_fields(text)?;
         cron
     }
 
-    /// Reads what [`parse`](Self::parse) of this version or an earlier one took.
+    /// Parses an expression that [`parse`](Self::parse) of this version or an earlier one accepted.
     ///
     /// # Errors
-    /// For what none did.
+    /// If no version accepted it.
     pub fn from_stored(text: &str, zone: Tz) -> Result<Self, String> {
         if text.len() > LONGEST {
             return Err(format!("must be at most {LONGEST} characters"));
@@ -98,38 +100,38 @@ impl Cron {
         let pattern = read(expression(&text)?)?;
         let is_every_hour = pattern.pattern.hours.values().len() == ALL_HOURS;
         let cron = Self { text, pattern, zone, is_every_hour };
-        // the calendar repeats itself after 400 years, and the search ends with the year 5000
+        // the calendar repeats after 400 years, and the search ends with the year 5000
         let last = NaiveDate::from_ymd_opt(4590, 1, 1).unwrap_or_default().and_time(NaiveTime::MIN);
         match cron.pattern.find_next_occurrence(&last, true) {
             Ok(_) => Ok(cron),
-            Err(_) => Err("never comes: no month that it names has such a day".into()),
+            Err(_) => Err("never occurs: its months have no such day".into()),
         }
     }
 
-    /// As it was given, but for spaces.
+    /// Returns the expression as given, with normalized spaces.
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Whose clock it goes by.
+    /// Returns its time zone.
     pub fn zone(&self) -> Tz {
         self.zone
     }
 
-    /// The first time after this one; none after the year 5000.
+    /// Returns the first occurrence after `at`; `None` after the year 5000.
     pub fn next_after(&self, at: Timestamp) -> Option<Timestamp> {
-        let next = |pass: Pass| {
+        let next = |pass: SearchPass| {
             let wall = self.first_wall(at, pass)?;
             let wall = self.pattern.find_next_occurrence(&wall, true).ok()?;
             self.moment(wall, pass)
         };
-        let first = next(Pass::First);
-        if self.is_every_hour { first.into_iter().chain(next(Pass::Second)).min() } else { first }
+        let first = next(SearchPass::First);
+        if self.is_every_hour { first.into_iter().chain(next(SearchPass::Second)).min() } else { first }
     }
 
-    /// The first minute of the wall clock whose moment is after this one. A later minute of the wall clock is never of an
-    /// earlier moment, as long as one looks at the same pass.
-    fn first_wall(&self, at: Timestamp, pass: Pass) -> Option<NaiveDateTime> {
+    /// Returns the first minute of the wall clock whose moment is after `at`. Within one pass, a later minute of the
+    /// wall clock never has an earlier moment, which allows a binary search.
+    fn first_wall(&self, at: Timestamp, pass: SearchPass) -> Option<NaiveDateTime> {
         let shown = at.datetime().with_timezone(&self.zone).naive_local();
         let shown = shown.with_second(0)?.with_nanosecond(0)?;
         let wall = |minutes: i64| shown.checked_add_signed(TimeDelta::minutes(minutes));
@@ -145,16 +147,16 @@ impl Cron {
         wall(after)
     }
 
-    /// When the clock shows this, or the first moment after the gap that it falls into.
-    fn moment(&self, wall: NaiveDateTime, pass: Pass) -> Option<Timestamp> {
+    /// Returns the moment at which the clock shows `wall`, or the first moment after the gap that contains it.
+    fn moment(&self, wall: NaiveDateTime, pass: SearchPass) -> Option<Timestamp> {
         let found = (0..=LONGEST_CHANGE).find_map(|skipped| {
             let wall = wall.checked_add_signed(TimeDelta::minutes(skipped))?;
             match self.zone.from_local_datetime(&wall) {
                 LocalResult::None => None,
                 LocalResult::Single(at) => Some(at),
                 both @ LocalResult::Ambiguous(..) => match pass {
-                    Pass::First => both.earliest(),
-                    Pass::Second => both.latest(),
+                    SearchPass::First => both.earliest(),
+                    SearchPass::Second => both.latest(),
                 },
             }
         });
@@ -168,15 +170,15 @@ impl fmt::Debug for Cron {
     }
 }
 
-/// The zone of this name.
+/// Returns the time zone with this name.
 ///
 /// # Errors
-/// Says what would be right.
+/// A message with an example of a valid name.
 pub fn zone(name: &str) -> Result<Tz, String> {
-    name.parse().map_err(|_| format!("`{name}` is no IANA time zone such as Europe/Berlin"))
+    name.parse().map_err(|_| format!("`{name}` is not an IANA time zone such as Europe/Berlin"))
 }
 
-/// The fields that a word stands for, or those that are there.
+/// Returns the expression of a nickname, or the text itself.
 fn expression(text: &str) -> Result<&str, String> {
     if !text.starts_with('@') {
         return Ok(text);
@@ -184,7 +186,7 @@ fn expression(text: &str) -> Result<&str, String> {
     let known = WORDS.iter().find(|(word, _)| word.eq_ignore_ascii_case(text));
     known.map(|(_, fields)| *fields).ok_or_else(|| {
         let words: Vec<&str> = WORDS.iter().map(|(word, _)| *word).collect();
-        format!("`{text}` is none of {}", words.join(", "))
+        format!("`{text}` is not one of {}", words.join(", "))
     })
 }
 
@@ -194,7 +196,7 @@ fn wrong_field(field: &str, name: &str, range: &str, size: u32) -> String {
         return wrong_step(field, name, size);
     }
     format!(
-        "has `{field}` as {name}, which must be {range}; `*`, lists (1,5), ranges (1-5) and steps (*/5) are fine"
+        "has `{field}` as {name}, which must be {range}; `*`, lists (1,5), ranges (1-5) and steps (*/5) are allowed"
     )
 }
 
@@ -202,7 +204,7 @@ fn wrong_step(field: &str, name: &str, size: u32) -> String {
     format!("has `{field}` as {name}, whose step must be 1 to {size}")
 }
 
-/// The steps of a field's parts.
+/// Returns the steps of a field's parts.
 fn steps(field: &str) -> impl Iterator<Item = &str> {
     field.split(',').filter_map(|part| Some(part.split_once('/')?.1))
 }
@@ -225,7 +227,7 @@ fn read(text: &str) -> Result<croner::Cron, String> {
     for (at, ((field, (name, range, words)), (first, last))) in
         given.iter().zip(FIELDS).zip(BOUNDS).enumerate()
     {
-        // by itself, so that what is wrong can be named
+        // each field is parsed alone, so that the error names the wrong one
         let is_right = || {
             let alone = fields.iter().enumerate().map(|(place, field)| if place == at { field } else { "*" });
             parser.parse(&alone.collect::<Vec<_>>().join(" ")).is_ok()
@@ -237,11 +239,11 @@ fn read(text: &str) -> Result<croner::Cron, String> {
     whole.map_err(|why| why.to_string())
 }
 
-/// Writes `5/15` as `5-59/15`, which it stands for: the parser knows steps of ranges alone.
+/// Rewrites `5/15` to its meaning `5-59/15`: the parser supports steps of ranges only.
 fn with_ends(field: &str, last: u32) -> String {
     let part = |part: &str| match part.split_once('/') {
         Some((start, step)) => match number(start) {
-            // Sunday is the first day as well
+            // 7 is Sunday, as is 0
             Some(7) if last == 6 => format!("0-{last}/{step}"),
             Some(start) => format!("{start}-{last}/{step}"),
             None => part.to_owned(),
@@ -251,7 +253,7 @@ fn with_ends(field: &str, last: u32) -> String {
     field.split(',').map(part).collect::<Vec<_>>().join(",")
 }
 
-/// A number, or the name of a month or a day.
+/// Parses a number, or the name of a month or a day.
 fn number(text: &str) -> Option<u32> {
     let named = |names: &[&str], first| {
         let at = names.iter().position(|name| name.eq_ignore_ascii_case(text) && name.len() == 3)?;
@@ -261,8 +263,8 @@ fn number(text: &str) -> Option<u32> {
     if is_number { text.parse().ok() } else { named(&MONTHS, 1).or_else(|| named(&DAYS, 0)) }
 }
 
-/// Refuses what the parser takes and nobody means. A step that is larger than its field is most often one of another
-/// field: `*/90` is not every 90 minutes. A day of the week that is `L` alone names no day.
+/// Refuses expressions that the parser accepts although they are mistakes. A step that is larger than its field usually
+/// belongs to another field: `*/90` does not mean every 90 minutes. `L` alone does not name a day of the week.
 fn check_fields(text: &str) -> Result<(), String> {
     let fields: Vec<&str> = text.split_whitespace().collect();
     if fields.len() != FIELDS.len() {
@@ -281,7 +283,7 @@ fn check_fields(text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether a field has no word that belongs into another and no empty place, which the parser overlooks.
+/// Returns true if a field has only its own words and no empty parts. The parser does not check this.
 fn is_plain(field: &str, known: &[&str]) -> bool {
     let mut words = field.split(|c: char| !c.is_alphabetic()).filter(|word| !word.is_empty());
     words.all(|word| known.iter().any(|known| known.eq_ignore_ascii_case(word)))

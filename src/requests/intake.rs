@@ -1,89 +1,94 @@
-//! The intake of requests: those that come while one transaction is being committed share the next one.
+//! The intake of requests: requests that arrive while a transaction is committed share the next one.
 
 use std::sync::Arc;
 
 use super::repo::{self, RequestRow};
 use crate::clock::Clock;
-use crate::db::gather::{self, Entrance, Gather, gathering};
+use crate::db::group_commit::{self, GroupCommit, Submitter, group_commit};
 use crate::db::{AnyConnection, Db};
 use crate::error::Result;
 use crate::failpoint;
-use crate::idempotency::{Claim, Verdict};
+use crate::idempotency::{Claim, ClaimResult};
 use crate::kinds::ChannelKind;
 use crate::messages::repo::MessageRow;
 use crate::metrics::Metrics;
-use crate::notifications::usecase::Arrivals;
+use crate::notifications::usecase::NewMessageNotifier;
+use crate::runtime::Runtime;
 
-/// Bytes that count as one more request: a body may be large.
+/// A request counts once more for each of these bytes, since a body may be large.
 const BYTES_OF_ONE: usize = 4096;
 
-/// What a request makes.
+/// A request to store.
 #[derive(Debug, Clone)]
 pub struct NewRequest {
-    /// Its message and what is sent.
+    /// The rows of its message and of the request.
     pub rows: (MessageRow, RequestRow),
-    /// The key that it came with.
+    /// The claim of its idempotency key, if it has one.
     pub claim: Option<Claim>,
 }
 
 impl NewRequest {
-    /// For how many small ones it counts.
+    /// Returns the number of small requests that it counts as.
     pub fn size(&self) -> usize {
         1 + self.rows.1.spec.len() / BYTES_OF_ONE
     }
 }
 
-/// Where requests are handed in; cloning it is cheap. The intake ends when the last clone is gone.
+/// Submits requests to the intake; cloning it is cheap. The intake ends when the last clone is dropped.
 #[derive(Clone)]
-pub struct Intake(Entrance<Incoming>);
+pub struct Intake(Submitter<Incoming>);
 
-/// The task behind it.
-pub type Worker = gather::Worker<Incoming>;
+/// The task that commits the submitted requests.
+pub type Worker = group_commit::GroupCommitWorker<Incoming>;
 
-/// How requests are stored.
+/// Stores requests in groups.
 pub struct Incoming {
     db: Db,
     clock: Clock,
     metrics: Metrics,
-    arrivals: Arc<dyn Arrivals>,
+    arrivals: Arc<dyn NewMessageNotifier>,
 }
 
 impl Intake {
-    /// An intake and the task that has to be run for it.
-    pub fn new((db, clock, metrics): (Db, Clock, Metrics), arrivals: Arc<dyn Arrivals>) -> (Self, Worker) {
-        let (entrance, worker) = gathering(Incoming { db: db.clone(), clock, metrics, arrivals }, &db);
+    /// Creates an intake, and the task that must run for it.
+    pub fn new(
+        Runtime { db, clock, metrics, .. }: Runtime,
+        arrivals: Arc<dyn NewMessageNotifier>,
+    ) -> (Self, Worker) {
+        let (entrance, worker) = group_commit(Incoming { db: db.clone(), clock, metrics, arrivals }, &db);
         (Self(entrance), worker)
     }
 
-    /// Stores a request; answers after the commit, with whose its key is if it is not its own: then nothing was stored.
+    /// Stores a request, and returns after the commit. A result other than `None` belongs to a key that was not new:
+    /// then nothing was stored.
     ///
     /// # Errors
-    /// Those of the database.
-    pub async fn store(&self, request: NewRequest) -> Result<Option<Verdict>> {
+    /// Database errors.
+    pub async fn store(&self, request: NewRequest) -> Result<Option<ClaimResult>> {
         self.0.write(request).await
     }
 }
 
-impl Gather for Incoming {
+impl GroupCommit for Incoming {
     type Item = NewRequest;
-    type Done = Option<Verdict>;
+    type Done = Option<ClaimResult>;
     const LARGEST_GROUP: usize = 2000;
 
     fn size(request: &NewRequest) -> usize {
         request.size()
     }
 
-    // the second of two requests with one key finds the first's answer
+    // requests with the same key are never committed in the same batch, so the second finds the response of the first
     fn key(request: &NewRequest) -> Option<&str> {
         request.claim.as_ref().map(|claim| claim.key.key.as_str())
     }
 
-    async fn commit(&self, requests: Arc<[NewRequest]>) -> Result<Vec<Option<Verdict>>> {
+    async fn commit(&self, requests: Arc<[NewRequest]>) -> Result<Vec<Option<ClaimResult>>> {
         let now = self.clock.now();
         self.db.write(move |c: &mut AnyConnection| repo::accept(c, &requests, now)).await
     }
 
-    fn committed(&self, _: &[NewRequest], results: &[Result<Option<Verdict>>]) {
+    fn committed(&self, _: &[NewRequest], results: &[Result<Option<ClaimResult>>]) {
         failpoint::reach("request-after-commit");
         let new = results.iter().filter(|result| matches!(result, Ok(None))).count();
         self.metrics.entered(ChannelKind::Request, new);

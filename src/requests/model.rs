@@ -1,51 +1,51 @@
-//! Requests, and what they ask for.
+//! Requests and their kinds.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::repo::RequestRow;
-use crate::channels::request::Spec;
+use crate::channels::request::RequestSpec;
 use crate::db::types::{MessageId, ResourceId, Timestamp};
 use crate::error::{Error, Result};
 use crate::kinds::{ChannelKind, MessageStatus, Priority, coded_enum};
 use crate::messages::repo::MessageRow;
 
 coded_enum! {
-    /// How a request came to be.
+    /// The origin of a request.
     RequestKind {
-        /// Somebody asked for it.
+        /// A caller posted it.
         Single = 1 "single",
-        /// It is a run of a recurring one.
+        /// It is an occurrence of a recurring request.
         Run = 2 "run",
-        /// It reports the result of another.
+        /// It reports the result of another request.
         Report = 3 "report",
     }
 }
 
-/// Where a result is reported to.
+/// The settings of the report of a result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Notify {
-    /// What is sent, but for its body.
-    pub spec: Spec,
-    /// The milliseconds before each further attempt; none: the service's.
+    /// The HTTP request to send, without its body.
+    pub spec: RequestSpec,
+    /// The delay before each further attempt, in milliseconds; `None` for the service's delays.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub delays: Option<Vec<u64>>,
-    /// No attempt begins at this time or after it.
+    /// No attempt begins at this time or later.
     #[serde(default, with = "as_micros", skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
 }
 
 impl Notify {
-    /// The request that reports this.
-    pub fn reporting(self, body: String) -> Asked {
+    /// Returns the request that sends this report.
+    pub fn reporting(self, body: String) -> RequestDraft {
         let Self { spec, delays, until } = self;
-        let spec = Spec { body: Some(body), is_json: true, is_report: true, ..spec };
-        Asked { spec, delays, until, notify: None }
+        let spec = RequestSpec { body: Some(body), is_json: true, is_report: true, ..spec };
+        RequestDraft { spec, delays, until, notify: None }
     }
 }
 
-/// A time as it is stored within JSON.
+/// Serializes a time within JSON as microseconds.
 mod as_micros {
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -60,27 +60,27 @@ mod as_micros {
     }
 }
 
-/// What is asked for, checked.
+/// A validated request that has no id yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Asked {
-    /// What is sent.
-    pub spec: Spec,
-    /// The milliseconds before each further attempt; none: the service's.
+pub struct RequestDraft {
+    /// The HTTP request to send.
+    pub spec: RequestSpec,
+    /// The delay before each further attempt, in milliseconds; `None` for the service's delays.
     pub delays: Option<Vec<u64>>,
-    /// No attempt begins at this time or after it.
+    /// No attempt begins at this time or later.
     pub until: Option<Timestamp>,
-    /// Where its result goes.
+    /// The settings of the report of its result.
     pub notify: Option<Notify>,
 }
 
-/// What a request is of: its kind and, of one that is not single, what it belongs to.
+/// The kind of a request and its parent: the recurring request of an occurrence, or the request of a report.
 pub type Of = (RequestKind, Option<ResourceId>);
 
-impl Asked {
-    /// The rows of a request that is to run at this time.
+impl RequestDraft {
+    /// Converts it to the rows of a request that is scheduled at this time.
     ///
     /// # Errors
-    /// When it cannot be written as JSON.
+    /// If it cannot be serialized.
     pub fn into_rows(
         self,
         id: MessageId,
@@ -123,23 +123,23 @@ impl Asked {
     }
 }
 
-/// As it is stored.
+/// Serializes a value for a column.
 ///
 /// # Errors
-/// When it cannot be written.
+/// If it cannot be serialized.
 pub fn json<T: Serialize>(value: &T) -> Result<String> {
     serde_json::to_string(value).map_err(|e| Error::Internal(e.into()))
 }
 
-/// What was stored as JSON.
+/// Deserializes a value that was stored by [`json`].
 ///
 /// # Errors
-/// For what no version of this program stored.
+/// If no version of the service stored this text.
 pub fn stored<'t, T: Deserialize<'t>>(text: &'t str) -> Result<T> {
     serde_json::from_str(text).map_err(|e| Error::Internal(e.into()))
 }
 
-/// Delays in milliseconds.
+/// Converts delays to milliseconds.
 pub fn millis(delays: &[Duration]) -> Vec<u64> {
     delays.iter().map(|delay| u64::try_from(delay.as_millis()).unwrap_or(u64::MAX)).collect()
 }

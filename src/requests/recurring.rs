@@ -1,4 +1,4 @@
-//! Recurring requests: what makes a request at each of its times.
+//! Recurring requests, which create a request at each of their times.
 
 pub mod handler;
 pub mod model;

@@ -1,4 +1,4 @@
-//! Statements on requests.
+//! Queries on requests.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,16 +10,16 @@ use super::intake::NewRequest;
 use super::model::{Notify, RequestKind, json, stored};
 use super::report::{self, Report};
 use super::view::Rows;
-use crate::channels::request::Response;
+use crate::channels::request::StoredResponse;
 use crate::db::schema::{due, message, request};
 use crate::db::types::{Id, Instant, MessageId, ResourceId, Timestamp};
 use crate::db::{AnyConnection, insert_rows};
 use crate::error::Result;
 use crate::failpoint;
-use crate::idempotency::{self, Verdict};
+use crate::idempotency::{self, ClaimResult};
 use crate::kinds::{MessageStatus, NotificationStatus as Status};
 use crate::messages;
-use crate::messages::repo::cancellation::{self, Came};
+use crate::messages::repo::cancellation::{self, CancellationState};
 use crate::messages::repo::{DueRow, MessageRow, insert_due, insert_new_messages, of_status};
 
 /// A row of `request`.
@@ -40,29 +40,29 @@ pub struct RequestRow {
     pub response_body: Option<Vec<u8>>,
 }
 
-/// Stores requests: from then on they wait for their time.
+/// Stores requests, which then wait for their time.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn insert(c: &mut AnyConnection, rows: Vec<(MessageRow, RequestRow)>, now: Timestamp) -> Result<()> {
     let (messages, requests): (Vec<MessageRow>, Vec<RequestRow>) = rows.into_iter().unzip();
     insert_new_messages(c, &messages.iter().collect::<Vec<_>>())?;
     write(c, &requests)?;
-    let due = |message: &MessageRow| DueRow::of(message, None, message.due_at.unwrap_or(now));
+    let due = |message: &MessageRow| DueRow::new(message, None, message.due_at.unwrap_or(now));
     insert_due(c, &messages.iter().map(due).collect::<Vec<_>>())
 }
 
-/// Stores those of these requests whose keys are their own, no two of which have one key; answers for each whose its key
-/// is, if it is not its own.
+/// Stores the requests whose key is new or that have no key; the keys must be distinct. Returns the result of each
+/// claim, or `None` if the request was stored.
 ///
 /// # Errors
-/// Those of the database: then nothing of any of them is stored.
+/// Database errors: then no request is stored.
 pub fn accept(
     c: &mut AnyConnection,
     requests: &[NewRequest],
     now: Timestamp,
-) -> Result<Vec<Option<Verdict>>> {
-    let verdicts = idempotency::take_each(c, requests.iter().map(|request| request.claim.as_ref()), now)?;
+) -> Result<Vec<Option<ClaimResult>>> {
+    let verdicts = idempotency::claim_each(c, requests.iter().map(|request| request.claim.as_ref()), now)?;
     let new = requests.iter().zip(&verdicts).filter(|(_, verdict)| verdict.is_none());
     insert(c, new.map(|(request, _)| request.rows.clone()).collect(), now)?;
     failpoint::reach("request-before-commit");
@@ -73,40 +73,41 @@ fn write(c: &mut AnyConnection, rows: &[RequestRow]) -> Result<()> {
     insert_rows!(c, request::table, rows)
 }
 
-/// What it takes to make a request.
+/// The stored form of a request to send.
 #[derive(Debug, Default, Clone, Queryable)]
 #[expect(missing_docs, reason = "the migration documents the columns")]
-pub struct Asking {
+pub struct StoredRequest {
     pub spec: String,
     pub retry: Option<String>,
 }
 
-/// What it takes to make these.
+/// Returns the stored form of these requests.
 ///
 /// # Errors
-/// Those of the database.
-pub fn asking(c: &mut AnyConnection, ids: &[MessageId]) -> Result<HashMap<MessageId, Asking>> {
+/// Database errors.
+pub fn asking(c: &mut AnyConnection, ids: &[MessageId]) -> Result<HashMap<MessageId, StoredRequest>> {
     let rows = request::table
         .filter(request::message_id.eq_any(ids))
         .select((request::message_id, (request::spec, request::retry)))
-        .load::<(MessageId, Asking)>(c)?;
+        .load::<(MessageId, StoredRequest)>(c)?;
     Ok(rows.into_iter().collect())
 }
 
-/// What is kept of an attempt.
+/// The part of an attempt that is stored with its request.
 #[derive(Debug, Clone)]
-pub struct Ran {
-    /// When it began.
+pub struct RequestResult {
+    /// The start of the attempt.
     pub executed_at: Option<Timestamp>,
-    /// What was answered.
-    pub response: Option<Arc<Response>>,
+    /// The response, if there was one.
+    pub response: Option<Arc<StoredResponse>>,
 }
 
-/// Notes attempts at requests, which ended then. One that was not answered leaves the answer to the one before.
+/// Stores attempts and the times at which they ended. An attempt without a response keeps the response of an earlier
+/// one.
 ///
 /// # Errors
-/// Those of the database.
-pub fn ran(c: &mut AnyConnection, attempts: &[(MessageId, &Ran, Timestamp)]) -> Result<()> {
+/// Database errors.
+pub fn ran(c: &mut AnyConnection, attempts: &[(MessageId, &RequestResult, Timestamp)]) -> Result<()> {
     if attempts.is_empty() {
         return Ok(());
     }
@@ -137,11 +138,11 @@ pub fn ran(c: &mut AnyConnection, attempts: &[(MessageId, &Ran, Timestamp)]) -> 
     Ok(())
 }
 
-/// Reports the results of requests that ended at these times, of those for which that is asked; answers how many. A report
-/// is a request itself, which waits from now on.
+/// Queues the reports of requests that ended at these times, if they have a URL to report to, and returns the number of
+/// reports. A report is a request of its own.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn report(c: &mut AnyConnection, ended: &[(&MessageRow, Timestamp)]) -> Result<usize> {
     if ended.is_empty() {
         return Ok(0);
@@ -170,19 +171,19 @@ pub fn report(c: &mut AnyConnection, ended: &[(&MessageRow, Timestamp)]) -> Resu
     Ok(count)
 }
 
-/// What came of ending requests that waited.
+/// The result of ending waiting requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Ended {
-    /// How many waited, and have ended.
+    /// The number of requests that waited and have ended.
     pub requests: usize,
-    /// Of how many it is reported.
+    /// The number of reports that were queued.
     pub reports: usize,
 }
 
-/// Ends those of these requests that wait. Of those that expire it is reported.
+/// Ends the given requests that are waiting. The result of expired ones is reported.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn end_waiting(
     c: &mut AnyConnection,
     ids: &[MessageId],
@@ -205,54 +206,55 @@ pub fn end_waiting(
     Ok(Ended { requests: taken.len(), reports })
 }
 
-/// The result of cancelling.
+/// The result of cancelling requests.
 #[derive(Debug, Clone, Default)]
 pub struct Cancelled {
-    /// How many waited, and have ended.
+    /// The number of requests that waited and have ended.
     pub requests: usize,
-    /// Messages that a node has in hand: noted, for it to take back.
+    /// Messages that a node holds. Their cancellation is noted for that node.
     pub noted: Vec<MessageId>,
 }
 
 const CANCELLED: (MessageStatus, Option<&str>) = (MessageStatus::Cancelled, None);
 
-/// Cancels those of these requests that wait, and notes those that a node has in hand. With `holds` an attempt that is in
-/// flight is the last.
+/// Cancels the given requests that are waiting, and notes the cancellation of requests that a node holds. With `holds`
+/// an attempt in flight is the last one.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn cancel(c: &mut AnyConnection, ids: &[MessageId], holds: bool, now: Timestamp) -> Result<Cancelled> {
     let requests = end_waiting(c, ids, CANCELLED, now)?.requests;
     Ok(Cancelled { requests, noted: cancellation::note(c, ids, holds, now)? })
 }
 
-/// Ends what was noted when requests were cancelled: answers how many waited again and have ended, and what has come of each.
+/// Ends noted cancellations. Returns the number of requests that were waiting again and have ended, and the state of
+/// each cancellation.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn cancel_noted(
     c: &mut AnyConnection,
     ids: &[MessageId],
     holds: bool,
     now: Timestamp,
-) -> Result<(usize, HashMap<MessageId, Came>)> {
+) -> Result<(usize, HashMap<MessageId, CancellationState>)> {
     let requests = end_waiting(c, ids, CANCELLED, now)?.requests;
     Ok((requests, cancellation::close(c, ids, holds)?))
 }
 
-/// Which requests a list shows; all that is given must hold.
+/// The filter of a list of requests; all given conditions must hold.
 #[derive(Debug, Clone, Default)]
-pub struct Filter {
-    /// In this state.
+pub struct RequestFilter {
+    /// Requests with this status.
     pub status: Option<Status>,
-    /// Runs of this recurring one.
+    /// Occurrences of this recurring request.
     pub recurring: Option<ResourceId>,
 }
 
-/// One request, or none of this id: a report is none.
+/// Returns the request with this id. A report is not a request here.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn find(c: &mut AnyConnection, id: MessageId) -> Result<Option<Rows>> {
     let found = message::table
         .inner_join(request::table.on(request::message_id.eq(message::id)))
@@ -263,10 +265,10 @@ pub fn find(c: &mut AnyConnection, id: MessageId) -> Result<Option<Rows>> {
     Ok(found.first(c).optional()?)
 }
 
-/// The reports of a request's result, the first one first.
+/// Returns the reports of a request's result, the oldest first.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn reports(c: &mut AnyConnection, id: MessageId) -> Result<Vec<Rows>> {
     let of_it = message::table
         .inner_join(request::table.on(request::message_id.eq(message::id)))
@@ -277,13 +279,13 @@ pub fn reports(c: &mut AnyConnection, id: MessageId) -> Result<Vec<Rows>> {
     Ok(of_it.load(c)?)
 }
 
-/// Requests that `filter` lets through, the latest first, without what they were answered.
+/// Returns the requests that match `filter`, the newest first, without their responses.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn list(
     c: &mut AnyConnection,
-    filter: &Filter,
+    filter: &RequestFilter,
     after: Option<MessageId>,
     limit: i64,
     now: Timestamp,
@@ -309,7 +311,7 @@ pub fn list(
     Ok(rows.into_iter().map(|(message, listed, due_at)| (message, listed.into(), due_at)).collect())
 }
 
-/// A row of `request` but for what was answered, of which there may be much.
+/// A row of `request` without the response, which may be large.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = request)]
 struct Listed {
@@ -342,18 +344,18 @@ impl From<Listed> for RequestRow {
     }
 }
 
-/// Makes one that waits due now; answers whether it waited.
+/// Makes a waiting request due now. Returns true if it was waiting.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn run_now(c: &mut AnyConnection, id: MessageId, now: Timestamp) -> Result<bool> {
-    // taken out and put in anew, never updated: a claim locks what it found, by its place
+    // deleted and inserted again, never updated: a claim locks the rows that it found by their physical position
     if diesel::delete(due::table.find(id)).execute(c)? == 0 {
         return Ok(false);
     }
     diesel::update(message::table.find(id)).set(message::due_at.eq(Some(now))).execute(c)?;
     let message: MessageRow = message::table.find(id).select(MessageRow::as_select()).first(c)?;
     diesel::update(request::table.find(id)).set(request::updated_at.eq(now)).execute(c)?;
-    insert_due(c, &[DueRow::of(&message, None, now)])?;
+    insert_due(c, &[DueRow::new(&message, None, now)])?;
     Ok(true)
 }

@@ -1,4 +1,4 @@
-//! The report of a request's result: what is sent to where its result is asked for, and the answer as it is shown.
+//! The report of a request's result, and the API's view of a response.
 
 use std::collections::BTreeMap;
 
@@ -9,52 +9,52 @@ use utoipa::ToSchema;
 
 use super::model::stored;
 use super::repo::RequestRow;
-use crate::channels::request::Response;
+use crate::channels::request::StoredResponse;
 use crate::db::types::{MessageId, ResourceId, Timestamp};
 use crate::error::Result;
 use crate::kinds::{MessageStatus, coded_enum};
 use crate::messages::repo::MessageRow;
 
 coded_enum! {
-    /// How a body is written.
+    /// The encoding of a body.
     BodyEncoding {
-        /// As it is: it is UTF-8.
+        /// Unchanged: the body is UTF-8.
         Utf8 = 1 "utf-8",
-        /// In base64 (RFC 4648, 4): it is no text.
+        /// Base64 (RFC 4648, 4): the body is not UTF-8.
         Base64 = 2 "base64",
     }
 }
 
-/// What a request was answered.
+/// The response to a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Answered {
     /// The HTTP status.
     #[schema(minimum = 100, maximum = 999, example = 200)]
     pub status: u16,
-    /// By their names in small letters; what came several times stands there once, separated by commas.
+    /// The headers by lower-case name. The values of a repeated header are joined with commas.
     pub headers: BTreeMap<String, String>,
-    /// Up to 64 KiB of it.
+    /// The first 64 KiB of the body.
     pub body: String,
-    /// How `body` is written.
+    /// The encoding of `body`.
     pub body_encoding: BodyEncoding,
-    /// Whether the body went on, or broke off.
+    /// True if the body was longer, or broke off.
     pub truncated: bool,
-    /// Says that the answer is a redirect (3xx), which was not followed.
+    /// A warning that the response is a redirect (3xx), which was not followed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub warning: Option<String>,
 }
 
-/// Says of a status that it is one that a caller may not expect of what was *sent*.
+/// Returns the warning for a status that a caller may not expect in a request with the status *sent*.
 fn warning(status: u16) -> Option<String> {
     (300..400).contains(&status).then(|| {
         format!(
-            "the server answered with a redirect ({status}), which is not followed; `3xx` in `retry.on` makes it a failure"
+            "the server returned a redirect ({status}), which is not followed; `3xx` in `retry.on` makes it a failure"
         )
     })
 }
 
-/// The same as it is stored, but for the body.
+/// The stored form of a response, without its body.
 #[derive(Serialize, Deserialize)]
 struct Head {
     status: u16,
@@ -62,11 +62,11 @@ struct Head {
     truncated: bool,
 }
 
-/// An answer's status and headers as they are stored.
+/// Serializes a response's status and headers.
 ///
 /// # Errors
-/// When they cannot be written.
-pub fn head(response: &Response) -> Result<String> {
+/// If they cannot be serialized.
+pub fn head(response: &StoredResponse) -> Result<String> {
     let mut headers: BTreeMap<String, String> = BTreeMap::new();
     for (name, value) in &response.headers {
         let known = headers.entry(name.clone()).or_default();
@@ -79,10 +79,10 @@ pub fn head(response: &Response) -> Result<String> {
 }
 
 impl Answered {
-    /// From a request's row.
+    /// Reads the response from a request's row.
     ///
     /// # Errors
-    /// For what no version of this program stored.
+    /// If no version of the service stored these values.
     pub fn of_row(row: &mut RequestRow) -> Result<Option<Self>> {
         let Some(head) = &row.response else { return Ok(None) };
         let Head { status, headers, truncated } = stored(head)?;
@@ -94,41 +94,40 @@ impl Answered {
     }
 }
 
-/// What is sent to where a result is asked for.
+/// The report of a request's result, sent to the URL in `notify`.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = RequestReport)]
 pub struct Report {
-    /// The request that has ended.
+    /// The id of the request that has ended.
     pub id: MessageId,
-    /// The recurring request that it is a run of.
+    /// The id of the recurring request, if this is one of its occurrences.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub recurring_id: Option<ResourceId>,
-    /// `sent`: the server answered below 400, with a status that `retry.on` does not name. `failed` or `expired`: it did
-    /// not.
+    /// `sent` if the server returned a status below 400 that `retry.on` does not name, else `failed` or `expired`.
     pub status: MessageStatus,
-    /// How many attempts were made.
+    /// The number of attempts.
     #[schema(minimum = 0)]
     pub attempts: i16,
-    /// The answer to the last attempt that was answered.
+    /// The response to the last attempt that got one.
     pub response: Option<Answered>,
-    /// Why it failed or expired.
+    /// The reason why it failed or expired.
     pub error: Option<String>,
-    /// When it was to run.
+    /// The scheduled time.
     #[schema(value_type = String, format = DateTime)]
     pub scheduled_at: Timestamp,
-    /// When its last attempt began.
+    /// The start of its last attempt.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub executed_at: Option<Timestamp>,
-    /// How long that took.
+    /// The duration of that attempt, in milliseconds.
     #[schema(minimum = 0)]
     pub duration_ms: Option<i32>,
 }
 
 impl Report {
-    /// Of a request that has ended.
+    /// Builds the report of a request that has ended.
     ///
     /// # Errors
-    /// For what no version of this program stored.
+    /// If no version of the service stored these values.
     pub fn of_rows(message: &MessageRow, row: &mut RequestRow) -> Result<Self> {
         Ok(Self {
             id: message.id,

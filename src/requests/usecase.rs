@@ -1,39 +1,40 @@
-//! What can be done with requests.
+//! The use cases of requests.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use super::repo::Filter;
+pub use super::repo::RequestFilter;
 
 use super::intake::{Intake, NewRequest};
-use super::model::{Asked, RequestKind};
+use super::model::{RequestDraft, RequestKind};
 use super::repo;
 use super::report::Answered;
 use super::view::{ReportView, RequestDetails, RequestView};
-use crate::channels::request::{Spec, plain};
+use crate::channels::request::{RequestSpec, plain};
 use crate::clock::Clock;
 use crate::credentials::Credentials;
-use crate::db::gather::Room;
+use crate::db::group_commit::AdmissionLimit;
 use crate::db::types::{MessageId, Timestamp};
 use crate::db::{AnyConnection, Db};
 use crate::dead_letters::DeadLetters;
 use crate::egress::guard::Guard;
 use crate::error::{Complaints, Error, Result};
-use crate::idempotency::{self, Answer, Claim, Made, Mode, Verdict};
+use crate::idempotency::{self, Claim, ClaimResult, Created, IdempotentResponse, Mode};
 use crate::kinds::{ChannelKind, MessageStatus};
 use crate::messages;
 use crate::messages::cancelling;
 use crate::messages::model::MessageWithAttempts;
-use crate::messages::repo::cancellation::Came;
+use crate::messages::repo::cancellation::CancellationState;
 use crate::metrics::Metrics;
-use crate::notifications::usecase::Arrivals;
+use crate::notifications::usecase::NewMessageNotifier;
 use crate::paging;
+use crate::runtime::Runtime;
 
-/// A year, and the day that some have more.
+/// The farthest time to schedule at: a leap year ahead.
 const FARTHEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
-/// When a request is to run again and again, as it was asked for.
+/// The recurrence of a request, not yet validated.
 #[derive(Debug, Clone)]
 pub struct Recurrence {
     /// A cron expression.
@@ -44,14 +45,14 @@ pub struct Recurrence {
     pub catch_up: Option<String>,
 }
 
-/// A request that is asked for.
+/// A new request with its time.
 #[derive(Debug, Clone)]
-pub struct Wanted {
-    /// What is asked for.
-    pub asked: Asked,
-    /// When; none: now.
+pub struct NewRequestSchedule {
+    /// The request.
+    pub asked: RequestDraft,
+    /// The time to run at; `None` for now.
     pub execute_at: Option<Timestamp>,
-    /// When again, if it is to recur.
+    /// The recurrence, if it has one.
     pub recurrence: Option<Recurrence>,
 }
 
@@ -61,38 +62,38 @@ pub struct Requests {
     clock: Clock,
     metrics: Metrics,
     guard: Arc<Guard>,
-    arrivals: Arc<dyn Arrivals>,
+    arrivals: Arc<dyn NewMessageNotifier>,
     credentials: Arc<Credentials>,
     dead_letters: DeadLetters,
     delays: Vec<Duration>,
     intake: Intake,
-    room: Room,
+    room: AdmissionLimit,
 }
 
 impl Requests {
-    /// Over this database. `delays` are those of requests that say nothing of them; `room` is how many may wait for the
-    /// database, and a large one counts for several.
+    /// Creates the service. `delays` apply to requests without delays of their own. `room` is the number of requests
+    /// that may wait for the database; a large request counts as several.
     pub fn new(
-        (db, clock, metrics): (Db, Clock, Metrics),
-        (guard, arrivals): (Arc<Guard>, Arc<dyn Arrivals>),
+        Runtime { db, clock, metrics, .. }: Runtime,
+        (guard, arrivals): (Arc<Guard>, Arc<dyn NewMessageNotifier>),
         (credentials, dead_letters): (Arc<Credentials>, DeadLetters),
         delays: Vec<Duration>,
         (intake, room): (Intake, usize),
     ) -> Self {
-        let room = Room::new(room, "requests");
+        let room = AdmissionLimit::new(room, "requests");
         Self { db, clock, metrics, guard, arrivals, credentials, dead_letters, delays, intake, room }
     }
 
-    /// Accepts a request; it is on disk when this answers. `answer` says what the caller is answered.
+    /// Accepts a request, which is durable when this returns. `answer` builds the response to the caller.
     ///
     /// # Errors
-    /// [`Error::Invalid`], and those of its key.
+    /// [`Error::Invalid`], and the errors of its key.
     pub async fn create(
         &self,
-        (asked, execute_at): (Asked, Option<Timestamp>),
+        (asked, execute_at): (RequestDraft, Option<Timestamp>),
         mode: Mode,
-        answer: impl FnOnce(&RequestView) -> Result<Answer>,
-    ) -> Result<Made<RequestView>> {
+        answer: impl FnOnce(&RequestView) -> Result<IdempotentResponse>,
+    ) -> Result<Created<RequestView>> {
         let now = self.clock.now();
         if let Err(refused) = self.check(&asked, execute_at, now).await {
             return idempotency::made_before(&self.db, mode.key(), refused, now).await;
@@ -103,22 +104,27 @@ impl Requests {
         let answer = answer(&view)?;
         let key = match mode {
             Mode::Commit(key) => key,
-            Mode::DryRun => return Ok(Made::New(view, answer.of_dry_run())),
+            Mode::DryRun => return Ok(Created::New(view, answer.of_dry_run())),
         };
         let new = NewRequest { rows, claim: Claim::of(key, view.id.0, &answer) };
         let _room = self.room.take(new.size())?;
         match self.intake.store(new).await? {
-            None => Ok(Made::New(view, answer)),
-            Some(Verdict::Answered(answer)) => Ok(Made::Before(answer)),
+            None => Ok(Created::New(view, answer)),
+            Some(ClaimResult::Answered(answer)) => Ok(Created::Before(answer)),
             Some(other) => Err(idempotency::refusal(&other)),
         }
     }
 
-    /// Says what is against a request.
+    /// Validates a request.
     ///
     /// # Errors
-    /// [`Error::Invalid`] that names every wrong field.
-    pub async fn check(&self, asked: &Asked, execute_at: Option<Timestamp>, now: Timestamp) -> Result<()> {
+    /// [`Error::Invalid`] with every wrong field.
+    pub async fn check(
+        &self,
+        asked: &RequestDraft,
+        execute_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Result<()> {
         let mut wrong = Complaints::default();
         if execute_at.is_some_and(|at| at > now.plus(FARTHEST)) {
             wrong.add("execute_at", "must be within a year from now");
@@ -137,17 +143,17 @@ impl Requests {
         wrong.finish()
     }
 
-    async fn check_call(&self, wrong: &mut Complaints, place: &str, spec: &Spec) -> Result<()> {
+    async fn check_call(&self, wrong: &mut Complaints, place: &str, spec: &RequestSpec) -> Result<()> {
         wrong.check(&format!("{place}.url"), self.guard.check_url(&spec.url, plain(spec)));
         if let Some(name) = &spec.credential
             && !self.credentials.exists(name).await?
         {
-            wrong.add(format!("{place}.credential"), "there is no credential of this name");
+            wrong.add(format!("{place}.credential"), "there is no credential with this name");
         }
         Ok(())
     }
 
-    /// A request with everything that was tried and answered.
+    /// Returns a request with its attempts, its response and its reports.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -167,13 +173,13 @@ impl Requests {
         self.db.read(read).await
     }
 
-    /// A page of the requests that `filter` lets through, the latest first; and where the next one begins.
+    /// Returns a page of the requests that match `filter`, the newest first, and the cursor of the next page.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn list(
         &self,
-        filter: Filter,
+        filter: RequestFilter,
         after: Option<MessageId>,
         limit: i64,
     ) -> Result<(Vec<RequestView>, Option<MessageId>)> {
@@ -191,10 +197,10 @@ impl Requests {
         self.db.read(read).await
     }
 
-    /// Cancels one that waits.
+    /// Cancels a request that waits.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it does not wait any more, [`Error::NotFound`].
+    /// [`Error::Conflict`] if it no longer waits, [`Error::NotFound`].
     pub async fn cancel(&self, id: MessageId) -> Result<()> {
         let now = self.clock.now();
         let work = move |c: &mut AnyConnection| {
@@ -207,20 +213,24 @@ impl Requests {
         };
         let cancelled = self.db.write(work).await?;
         match self.end_cancelled(cancelled, false).await?.get(&id) {
-            None | Some(Came::Ended(MessageStatus::Cancelled) | Came::SetAside) => Ok(()),
-            Some(Came::Unanswered | Came::Waits) => Err(cancelling::unanswered(&format!("request {id}"))),
-            Some(Came::Ended(_) | Came::InFlight) => {
+            None | Some(CancellationState::Ended(MessageStatus::Cancelled) | CancellationState::SetAside) => {
+                Ok(())
+            }
+            Some(CancellationState::Unanswered | CancellationState::Waits) => {
+                Err(cancelling::unanswered(&format!("request {id}")))
+            }
+            Some(CancellationState::Ended(_) | CancellationState::InFlight) => {
                 Err(self.db.read(move |c| over(c, id, "cancelled", now)).await?)
             }
         }
     }
 
-    /// Waits until no attempt can begin any more at requests that were noted as cancelled; answers what came of each.
+    /// Waits until no attempt can start any more at requests whose cancellation was noted. Returns the state of each.
     pub(super) async fn end_cancelled(
         &self,
         cancelled: repo::Cancelled,
         holds: bool,
-    ) -> Result<HashMap<MessageId, Came>> {
+    ) -> Result<HashMap<MessageId, CancellationState>> {
         let count = |ended: usize| {
             let ended = u64::try_from(ended).unwrap_or(u64::MAX);
             self.metrics.cancelled.with_label_values(&[ChannelKind::Request.as_str()]).inc_by(ended);
@@ -237,10 +247,10 @@ impl Requests {
         Ok(came)
     }
 
-    /// Lets one run now that waits for its time or its next attempt.
+    /// Makes a request due now that waits for its time or for its next attempt.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it does not wait any more, [`Error::NotFound`].
+    /// [`Error::Conflict`] if it no longer waits, [`Error::NotFound`].
     pub async fn run(&self, id: MessageId) -> Result<RequestView> {
         let (now, delays) = (self.clock.now(), self.delays.clone());
         let work = move |c: &mut AnyConnection| {
@@ -255,10 +265,10 @@ impl Requests {
         Ok(view)
     }
 
-    /// Gives one that failed all of its attempts again.
+    /// Queues a failed request again, with all of its attempts.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it did not fail, or cannot be replayed; [`Error::NotFound`].
+    /// [`Error::Conflict`] if it did not fail, or cannot be replayed; [`Error::NotFound`].
     pub async fn replay(&self, id: MessageId) -> Result<RequestView> {
         self.db.read(move |c| found(c, id)).await?;
         self.dead_letters.replay(id).await?;
@@ -276,7 +286,7 @@ fn shown(c: &mut AnyConnection, id: MessageId, delays: &[Duration], now: Timesta
     RequestView::of_rows((&message, &row, due_at), delays, now)
 }
 
-/// Why nothing can be done with it that needs it to wait.
+/// Returns the conflict for an operation that requires a waiting request.
 fn over(c: &mut AnyConnection, id: MessageId, verb: &str, now: Timestamp) -> Result<Error> {
     let (message, _, due_at) = found(c, id)?;
     let status = message.status_at(due_at, now)?;

@@ -1,4 +1,4 @@
-//! Requests as the API shows them.
+//! The API's views of requests.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -11,148 +11,148 @@ use super::model::{Notify, RequestKind, stored};
 use super::repo::RequestRow;
 use super::report::Answered;
 use crate::channels::IDEMPOTENCY_KEY;
-use crate::channels::request::{Again, Spec};
+use crate::channels::request::{RequestSpec, RetryOn};
 use crate::db::types::{MessageId, ResourceId, Timestamp};
 use crate::error::Result;
 use crate::kinds::NotificationStatus as Status;
 use crate::messages::model::Attempt;
 use crate::messages::repo::MessageRow;
 
-/// Stands for a header's value that is nobody's business.
+/// Replaces the value of a secret header.
 const MASKED: &str = "•••";
 
-/// What is sent.
+/// The HTTP request to send.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = RequestCall)]
 pub struct CallView {
-    /// Where to.
+    /// The URL.
     #[schema(example = "https://api.example.com/orders/7")]
     pub url: String,
     /// The method.
     #[schema(example = "POST")]
     pub verb: String,
-    /// Seconds that an attempt may take.
+    /// The timeout of an attempt, in seconds.
     #[schema(minimum = 0, maximum = 300, example = 30)]
     pub timeout: f64,
-    /// The headers. The values of those that are secret by their names, such as `authorization`, are not shown.
+    /// The headers. The values of headers with secret names, such as `authorization`, are masked.
     pub header: BTreeMap<String, String>,
-    /// The body: JSON, or a text that goes out as it is.
+    /// The body: JSON, or a string that is sent unchanged.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Value>)]
     pub body: Option<Value>,
-    /// The credential that it bears.
+    /// The name of its credential.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub credential: Option<String>,
 }
 
-/// What is tried again, and when.
+/// The failures to retry, and the delays.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = RequestRetry)]
 pub struct RetryView {
-    /// What is tried again.
+    /// The failures to retry.
     #[schema(example = json!(["5xx", "429", "timeout"]))]
     pub on: Vec<String>,
-    /// The seconds before each further attempt.
+    /// The delay before each further attempt, in seconds.
     #[schema(example = json!([1, 2, 4]))]
     pub delays: Vec<f64>,
-    /// No attempt begins at this time or after it.
+    /// No attempt begins at this time or later.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub until: Option<Timestamp>,
 }
 
-/// Where a result is reported to.
+/// The URL that a result is reported to.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = RequestNotify)]
 pub struct NotifyView {
-    /// What is sent; its body is the report.
+    /// The HTTP request to send; its body is the report.
     pub request: CallView,
-    /// What is tried again, and when.
+    /// The failures to retry, and the delays.
     pub retry: RetryView,
 }
 
-/// A request and what has become of it.
+/// A request and its state.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = Request)]
 pub struct RequestView {
-    /// Also the `Idempotency-Key` of each of its attempts.
+    /// The id, which each attempt has as its `Idempotency-Key`.
     pub id: MessageId,
-    /// The recurring request that it is a run of.
+    /// The id of the recurring request, if this is one of its occurrences.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub recurring_id: Option<ResourceId>,
-    /// Its state. `sent`: the server answered with a status below 400 that `retry.on` does not name.
+    /// The status; `sent` if the server returned a status below 400 that `retry.on` does not name.
     pub status: Status,
-    /// When it was to run.
+    /// The scheduled time.
     #[schema(value_type = String, format = DateTime)]
     pub execute_at: Timestamp,
-    /// What is sent.
+    /// The HTTP request to send.
     pub request: CallView,
-    /// What is tried again, and when.
+    /// The failures to retry, and the delays.
     pub retry: RetryView,
-    /// Where its result is reported to.
+    /// The URL that its result is reported to.
     pub notify: Option<NotifyView>,
-    /// How many attempts were made.
+    /// The number of attempts.
     #[schema(minimum = 0)]
     pub attempt_count: i16,
-    /// When the next one is due, while it waits.
+    /// The due time of the next attempt, while it waits.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub next_attempt_at: Option<Timestamp>,
-    /// When the last one began.
+    /// The start of the last attempt.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub executed_at: Option<Timestamp>,
-    /// How long that took.
+    /// The duration of the last attempt, in milliseconds.
     #[schema(minimum = 0)]
     pub duration_ms: Option<i32>,
-    /// When it came to its end.
+    /// The time at which it ended.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<Timestamp>,
-    /// Why it has not succeeded (yet).
+    /// The reason why it has not succeeded (yet).
     pub error: Option<String>,
-    /// When it was accepted.
+    /// The time at which it was accepted.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// When it last changed.
+    /// The time of its last change.
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
 }
 
-/// A request with everything that was tried and answered.
+/// A request with its attempts, its response and its reports.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = RequestWithAttempts)]
 pub struct RequestDetails {
     /// The request.
     #[serde(flatten)]
     pub request: RequestView,
-    /// Its attempts, the first one first.
+    /// The attempts, the oldest first.
     pub attempts: Vec<Attempt>,
-    /// The answer to the last attempt that was answered.
+    /// The response to the last attempt that got one.
     pub response: Option<Answered>,
-    /// The reports of its result: one each time that it ended.
+    /// The reports of its result, one for each time that it ended.
     pub reports: Vec<ReportView>,
 }
 
-/// A report of a result, which is a message of its own.
+/// The report of a result, which is a message of its own.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = RequestReportState)]
 pub struct ReportView {
-    /// The message's id; also its `webhook-id`. One that failed is a dead letter under this id.
+    /// The message's id and its `webhook-id`. A failed report is a dead letter with this id.
     pub id: MessageId,
-    /// What has become of it.
+    /// The status.
     pub status: Status,
-    /// How many attempts were made.
+    /// The number of attempts.
     #[schema(minimum = 0)]
     pub attempt_count: i16,
-    /// When it came to its end.
+    /// The time at which it ended.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<Timestamp>,
-    /// Why it was not taken (yet).
+    /// The reason why it was not accepted (yet).
     pub error: Option<String>,
 }
 
 impl CallView {
-    /// Of what is stored.
-    pub fn of(spec: Spec) -> Self {
+    /// Converts a stored HTTP request, and masks its secret headers.
+    pub fn of(spec: RequestSpec) -> Self {
         let shown = |name: &str, value: String| if is_secret(name) { MASKED.to_owned() } else { value };
         let header = spec.headers.into_iter().map(|(name, value)| {
             let value = shown(&name, value);
@@ -173,7 +173,7 @@ impl CallView {
     }
 }
 
-/// Whether a header is a secret by its name.
+/// Returns true if a header's name says that its value is secret.
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     name != IDEMPOTENCY_KEY.as_str()
@@ -188,9 +188,9 @@ fn seconds(millis: u64) -> f64 {
 }
 
 impl RetryView {
-    /// Of what is stored; `default` holds where nothing is said.
+    /// Converts stored retries; `default` applies to a request without delays of its own.
     pub fn of(
-        again: &[Again],
+        again: &[RetryOn],
         delays: Option<&[u64]>,
         until: Option<Timestamp>,
         default: &[Duration],
@@ -205,31 +205,31 @@ impl RetryView {
 }
 
 impl NotifyView {
-    /// Of what is stored.
+    /// Converts the stored settings of a report; `default` applies to a report without delays of its own.
     pub fn of(notify: Notify, default: &[Duration]) -> Self {
-        let again = notify.spec.again.as_deref().unwrap_or(Again::DEFAULT_OF_REPORT);
+        let again = notify.spec.again.as_deref().unwrap_or(RetryOn::DEFAULT_OF_REPORT);
         let retry = RetryView::of(again, notify.delays.as_deref(), notify.until, default);
         Self { request: CallView::of(notify.spec), retry }
     }
 }
 
-/// What is stored of a request: its message, its row, and when it is due if it waits.
+/// The stored parts of a request: its message, its row, and its due time while it waits.
 pub type Rows = (MessageRow, RequestRow, Option<Timestamp>);
 
 impl RequestView {
-    /// From its rows, as it is at `now`; `default` are the delays of one that says nothing of them.
+    /// Builds the view at `now` from its rows; `default` are the delays of a request without its own.
     ///
     /// # Errors
-    /// For what no version of this program stored.
+    /// If no version of the service stored these values.
     pub fn of_rows(
         (message, row, due_at): (&MessageRow, &RequestRow, Option<Timestamp>),
         default: &[Duration],
         now: Timestamp,
     ) -> Result<Self> {
-        let spec: Spec = stored(&row.spec)?;
+        let spec: RequestSpec = stored(&row.spec)?;
         let delays: Option<Vec<u64>> = row.retry.as_deref().map(stored).transpose()?;
         let notify: Option<Notify> = row.notify.as_deref().map(stored).transpose()?;
-        let again = spec.again.as_deref().unwrap_or(Again::DEFAULT);
+        let again = spec.again.as_deref().unwrap_or(RetryOn::DEFAULT);
         Ok(Self {
             id: message.id,
             recurring_id: row.parent_id.filter(|_| row.kind == RequestKind::Run.code()),
@@ -251,10 +251,10 @@ impl RequestView {
 }
 
 impl ReportView {
-    /// From its rows, as it is at `now`.
+    /// Builds the view at `now` from its rows.
     ///
     /// # Errors
-    /// For what no version of this program stored.
+    /// If no version of the service stored these values.
     pub fn of_rows((message, _, due_at): &Rows, now: Timestamp) -> Result<Self> {
         Ok(Self {
             id: message.id,

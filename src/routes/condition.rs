@@ -1,20 +1,20 @@
-//! Conditions over an event's payload, in the language of templates: `payload.total > 100 and payload.country == "DE"`.
+//! Conditions on an event's payload, in the template language: `payload.total > 100 and payload.country == "DE"`.
 
 use crate::templates::Data;
-use crate::templates::language::{self, Verdict};
+use crate::templates::language::{self, ConditionResult};
 
-/// Characters that one may have.
+/// The longest condition, in characters.
 pub const LONGEST: usize = 500;
 
-/// A condition that was checked.
+/// A parsed condition.
 #[derive(Debug)]
 pub struct Condition(Result<language::Condition, String>);
 
 impl Condition {
-    /// Reads a condition.
+    /// Parses a condition.
     ///
     /// # Errors
-    /// What is wrong with it.
+    /// The first error in it.
     pub fn parse(text: &str) -> Result<Self, String> {
         if text.chars().nth(LONGEST).is_some() {
             return Err(format!("must be at most {LONGEST} characters"));
@@ -22,20 +22,20 @@ impl Condition {
         language::Condition::parse(text).map(|condition| Self(Ok(condition)))
     }
 
-    /// Reads a condition that was stored. An earlier version may have taken what this one refuses: such a condition never
-    /// holds, and says why. The other routes go on.
+    /// Parses a stored condition. If this version refuses a condition that an earlier one accepted, it never holds, and
+    /// reports the error as its reason. Other routes are not affected.
     pub fn stored(text: &str) -> Self {
         Self::parse(text).unwrap_or_else(|why| Self(Err(format!("it cannot be read: {why}"))))
     }
 
-    /// Decides whether it holds for these data.
+    /// Returns `Ok` if it holds for these data.
     ///
     /// # Errors
-    /// The part that makes it false, or that makes no sense for the data.
+    /// The part that makes it false, or that does not apply to the data.
     pub fn check(&self, data: &dyn Data) -> Result<(), String> {
         match self.0.as_ref().map_err(Clone::clone)?.verdict(data) {
-            Verdict::Holds => Ok(()),
-            Verdict::Fails(why) => Err(why),
+            ConditionResult::Holds => Ok(()),
+            ConditionResult::Fails(why) => Err(why),
         }
     }
 }
@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn a_stored_condition_that_cannot_be_read_does_not_hold_and_says_why() {
         let why = Condition::stored("payload.x | nonsense").check(&()).unwrap_err();
-        assert!(why.starts_with("it cannot be read: syntax error: there is no filter `nonsense`"), "{why}");
+        assert!(why.starts_with("it cannot be read: syntax error: unknown filter `nonsense`"), "{why}");
         assert_eq!(Condition::stored("true").check(&()), Ok(()));
     }
 

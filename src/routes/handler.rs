@@ -1,33 +1,27 @@
-//! Routes over HTTP: `/api/v1/routes`.
+//! The HTTP handlers of routes: `/api/v1/routes`.
 
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::model::{Changes, DeliveryDraft, Route};
+use super::model::{DeliveryDraft, Route, RouteChanges};
 use super::usecase::Routes;
 use crate::error::Result;
 use crate::http::dry_run::{DryRun, DryRunQuery};
+use crate::http::idempotency_header::{KeyHeader, Posted, respond};
 use crate::http::json::{Json, Query, given, path_id, present};
-use crate::http::once::{KeyHeader, Posted, respond};
-use crate::http::routing::{get, others};
+use crate::http::operations::{Operations, operations};
 use crate::paging::{self, Page};
 
-/// Registers the routes, relative to `/api/v1`.
-pub fn routes(cfg: &mut web::ServiceConfig) {
-    cfg.service(
-        web::resource("/routes")
-            .route(get().to(list_routes))
-            .route(web::post().to(create_route))
-            .default_service(others("GET, HEAD, POST")),
-    )
-    .service(
-        web::resource("/routes/{id}")
-            .route(get().to(get_route))
-            .route(web::patch().to(patch_route))
-            .route(web::delete().to(delete_route))
-            .default_service(others("GET, HEAD, PATCH, DELETE")),
-    );
+/// Returns the operations, each with its scope.
+pub fn operations() -> Operations {
+    operations![
+        list_routes: TemplatesRead,
+        create_route: TemplatesWrite,
+        get_route: TemplatesRead,
+        patch_route: TemplatesWrite,
+        delete_route: TemplatesWrite,
+    ]
 }
 
 /// A new route.
@@ -38,20 +32,20 @@ pub fn routes(cfg: &mut web::ServiceConfig) {
     {"channel": "push", "target": "seller", "template": "order.purchased"}
 ]}))]
 pub struct RouteBody {
-    /// The events that it is for: a name, in which `*` stands for a word, or at the end for all that follow. No two routes
-    /// are for the same; an event is held against all.
+    /// The pattern of the events that it matches: a name in which `*` matches one word, or at the end all remaining
+    /// words. It is unique among the routes. An event causes the messages of every matching route.
     #[schema(min_length = 1, max_length = 100, pattern = r"^([A-Za-z0-9_-]+|\*)(\.([A-Za-z0-9_-]+|\*))*$")]
     pub event: String,
-    /// Words for people.
+    /// A description for people.
     #[schema(max_length = 500, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     pub description: Option<String>,
-    /// What clients may opt out of; the event's first word unless it is given.
+    /// The group that clients may opt out of; the event's first word if absent.
     #[schema(min_length = 1, max_length = 64, pattern = "^[a-z0-9_.-]+$")]
     pub group: Option<String>,
-    /// Nobody may opt out of it, and quiet hours do not hold it back. False by default.
+    /// True if clients cannot opt out of it and quiet hours do not defer it. False by default.
     #[serde(default)]
     pub transactional: bool,
-    /// Whether it causes messages. True by default.
+    /// False if it causes no messages. True by default.
     #[serde(default = "yes")]
     #[schema(default = true)]
     pub enabled: bool,
@@ -64,12 +58,12 @@ fn yes() -> bool {
     true
 }
 
-/// What to change of a route; what is absent stays.
+/// Changes to a route: an absent field stays.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"enabled": false}))]
 pub struct RoutePatch {
-    /// As in a new route.
+    /// The same as in a new route.
     #[serde(default, deserialize_with = "given")]
     #[schema(
         nullable = false,
@@ -78,29 +72,29 @@ pub struct RoutePatch {
         pattern = r"^([A-Za-z0-9_-]+|\*)(\.([A-Za-z0-9_-]+|\*))*$"
     )]
     pub event: Option<String>,
-    /// As in a new route; null clears it.
+    /// The same as in a new route; null clears it.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>, max_length = 500, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     pub description: Option<Option<String>>,
-    /// As in a new route; null: the event's first word.
+    /// The same as in a new route; null for the event's first word.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 64, pattern = "^[a-z0-9_.-]+$")]
     pub group: Option<Option<String>>,
-    /// As in a new route.
+    /// The same as in a new route.
     #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false)]
     pub transactional: Option<bool>,
-    /// Whether it causes messages.
+    /// False if it causes no messages.
     #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false)]
     pub enabled: Option<bool>,
-    /// All of them anew, 1 to 20.
+    /// The messages, 1 to 20, which replace the present ones.
     #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false, min_items = 1, max_items = 20)]
     pub deliveries: Option<Vec<DeliveryDraft>>,
 }
 
-impl From<RouteBody> for Changes {
+impl From<RouteBody> for RouteChanges {
     fn from(body: RouteBody) -> Self {
         Self {
             event: Some(body.event),
@@ -113,36 +107,36 @@ impl From<RouteBody> for Changes {
     }
 }
 
-impl From<RoutePatch> for Changes {
+impl From<RoutePatch> for RouteChanges {
     fn from(patch: RoutePatch) -> Self {
         let RoutePatch { event, description, group, transactional, enabled, deliveries } = patch;
         Self { event, description, group, transactional, enabled, deliveries }
     }
 }
 
-/// Which routes to list.
+/// The query parameters of the list of routes.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
-    /// 1 to 1000, by default 50.
+    /// The largest number of items to return, 1 to 1000; 50 by default.
     #[param(value_type = Option<u32>, minimum = 1, maximum = 1000, nullable = false)]
     limit: Option<String>,
-    /// The last list's `next_cursor`.
+    /// `next_cursor` of the previous page.
     #[param(nullable = false)]
     cursor: Option<String>,
 }
 
-/// Make a route
+/// Create a route
 ///
-/// The messages that it causes are checked here: their templates must exist.
+/// Creates a route. Its messages are validated: their templates must exist.
 #[utoipa::path(post, path = "/api/v1/routes", operation_id = "create_route", tag = "events",
     request_body = RouteBody, params(DryRunQuery, KeyHeader),
     responses(
-        (status = 200, description = "For a dry run: the route as it would be", body = Route),
-        (status = 201, description = "The route, and its address in `Location`", body = Route,
+        (status = 200, description = "A dry run: the route that would be created", body = Route),
+        (status = 201, description = "The route; its path is in `Location`", body = Route,
             headers(("Location" = String, description = "The path of the route"))),
-        (status = 409, description = "Another route is for the same events, or an equal request with this key is in work"),
+        (status = 409, description = "Another route has the `event`, or an equal request with this key is running"),
     ))]
 pub async fn create_route(
     routes: web::Data<Routes>,
@@ -154,9 +148,9 @@ pub async fn create_route(
 
 /// List routes
 ///
-/// In the order in which they were made.
+/// Lists routes in the order of creation.
 #[utoipa::path(get, path = "/api/v1/routes", operation_id = "list_routes", tag = "events",
-    params(ListQuery), responses((status = 200, description = "One page", body = Page<Route>)))]
+    params(ListQuery), responses((status = 200, description = "A page of routes", body = Page<Route>)))]
 pub async fn list_routes(routes: web::Data<Routes>, Query(query): Query<ListQuery>) -> Result<HttpResponse> {
     let (limit, cursor) = (paging::limit(query.limit.as_deref())?, paging::cursor(query.cursor.as_deref())?);
     let (items, next) = routes.list(cursor, limit).await?;
@@ -173,12 +167,12 @@ pub async fn get_route(routes: web::Data<Routes>, id: web::Path<String>) -> Resu
 
 /// Change a route
 ///
-/// Events that were taken before are not touched.
+/// Changes a route. Events that were accepted before are not affected.
 #[utoipa::path(patch, path = "/api/v1/routes/{id}", operation_id = "patch_route", tag = "events",
     params(("id" = String, Path, format = Uuid, description = "The route")), request_body = RoutePatch,
     responses(
-        (status = 200, description = "The route as it is now", body = Route),
-        (status = 409, description = "Another route is for the same events"),
+        (status = 200, description = "The changed route", body = Route),
+        (status = 409, description = "Another route has the `event`"),
     ))]
 pub async fn patch_route(
     routes: web::Data<Routes>,
@@ -190,10 +184,10 @@ pub async fn patch_route(
 
 /// Delete a route
 ///
-/// Events that were taken before are not touched.
+/// Deletes a route. Events that were accepted before are not affected.
 #[utoipa::path(delete, path = "/api/v1/routes/{id}", operation_id = "delete_route", tag = "events",
     params(("id" = String, Path, format = Uuid, description = "The route")),
-    responses((status = 204, description = "It is gone")))]
+    responses((status = 204, description = "The route is deleted")))]
 pub async fn delete_route(routes: web::Data<Routes>, id: web::Path<String>) -> Result<HttpResponse> {
     routes.delete(path_id(&id)?).await?;
     Ok(HttpResponse::NoContent().finish())

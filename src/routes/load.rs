@@ -1,4 +1,4 @@
-//! A set of routes with their templates, from a file: `fanfare routes load FILE`.
+//! Loads routes and their templates from a file: `fanfare routes load FILE`.
 
 use std::path::Path;
 
@@ -6,10 +6,10 @@ use figment::Figment;
 use figment::providers::{Format, Toml};
 use serde::Deserialize;
 
-use super::model::{Changes, DeliveryDraft};
+use super::model::{DeliveryDraft, RouteChanges};
 use super::usecase::{Put, Routes};
 use crate::error::{Error, FieldError, Result};
-use crate::idempotency::{Answer, Mode};
+use crate::idempotency::{IdempotentResponse, Mode};
 use crate::kinds::ChannelKind;
 use crate::locale::Locale;
 use crate::paging;
@@ -17,14 +17,14 @@ use crate::templates::Templates;
 use crate::templates::content::Texts;
 use crate::templates::model::{ListFilter, NewTemplate, StoredTemplate, TemplateChange};
 
-/// What a file holds.
+/// The content of a file.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Set {
-    /// Texts, each as the API takes them.
+    /// Templates, in the form of the API.
     #[serde(default)]
     templates: Vec<TemplateEntry>,
-    /// Routes, each as the API takes them.
+    /// Routes, in the form of the API.
     #[serde(default)]
     routes: Vec<RouteEntry>,
 }
@@ -59,27 +59,27 @@ struct RouteEntry {
 /// The options of a load.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// Replaces what differs; otherwise what there is already stays.
+    /// Replaces existing entries that differ. By default existing entries stay.
     pub is_replacing: bool,
-    /// Refuses a route whose channel has no provider, instead of leaving it out.
+    /// Refuses a route whose channel has no provider, instead of skipping it.
     pub is_strict: bool,
 }
 
 /// The result of loading a file.
 #[derive(Debug, Default)]
 pub struct LoadedFile {
-    /// The templates.
+    /// The counts of templates.
     pub templates: Loaded,
-    /// The routes.
+    /// The counts of routes.
     pub routes: Loaded,
-    /// The routes that were left out, by reason.
+    /// The routes that were skipped, by reason.
     pub left_out: Vec<LeftOut>,
 }
 
-/// Routes that need a channel that has no provider.
+/// Routes that use a channel without a provider.
 #[derive(Debug)]
 pub struct LeftOut {
-    /// The reason, and what to set.
+    /// The reason, and the settings to change.
     pub why: String,
     /// The events of the routes.
     pub events: Vec<String>,
@@ -98,7 +98,7 @@ impl std::fmt::Display for LeftOut {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { why, events } = self;
         let (count, events) = (events.len(), events.join(", "));
-        write!(f, "left out {count} {} ({events}): {why}", if count == 1 { "route" } else { "routes" })
+        write!(f, "skipped {count} {} ({events}): {why}", if count == 1 { "route" } else { "routes" })
     }
 }
 
@@ -106,18 +106,18 @@ impl std::fmt::Display for LoadedFile {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let left_out: usize = self.left_out.iter().map(|left| left.events.len()).sum();
         writeln!(f, "templates: {}", self.templates)?;
-        writeln!(f, "routes: {}, {left_out} left out", self.routes)
+        writeln!(f, "routes: {}, {left_out} skipped", self.routes)
     }
 }
 
-/// What became of a file's entries of one kind.
+/// The results of a file's entries of one kind.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Loaded {
-    /// They are new.
+    /// The number of new entries.
     pub created: usize,
-    /// They are in the place of others.
+    /// The number of entries that replaced an existing one.
     pub replaced: usize,
-    /// They were there, or others are in their place.
+    /// The number of entries that existed already, equal or different.
     pub kept: usize,
 }
 
@@ -138,12 +138,12 @@ impl std::fmt::Display for Loaded {
     }
 }
 
-/// Loads the templates and the routes of a file; returns what became of them. A route with a delivery over a channel that
-/// has no provider is left out as a whole: with a part of its deliveries it would be another route, which the next load of
-/// the file would leave as it is.
+/// Loads the templates and the routes of a file, and returns the results. A route with a delivery over a channel
+/// without a provider is skipped as a whole. A route with some of its deliveries would be a different route, which the
+/// next load of the file would keep.
 ///
 /// # Errors
-/// [`Error::Invalid`] for a file that cannot be read, and for the first entry that is wrong: those before it are there.
+/// [`Error::Invalid`] for a file that cannot be read, and for the first invalid entry: earlier entries are loaded.
 pub async fn load(
     (templates, routes): (&Templates, &Routes),
     path: &Path,
@@ -164,7 +164,7 @@ pub async fn load(
             loaded.leave_out(event, why);
             continue;
         }
-        let new = Changes {
+        let new = RouteChanges {
             event: Some(event),
             description: Some(description),
             group: Some(group),
@@ -185,7 +185,7 @@ async fn put_template(templates: &Templates, entry: TemplateEntry, is_replacing:
     let (known, _) = templates.list(filter, None, i64::from(paging::LARGEST_LIMIT)).await?;
     let Some(known) = known.into_iter().find(|known| known.locale == locale) else {
         let new = NewTemplate { name: entry.name, channel: entry.channel, locale, texts };
-        let answer = |made: &StoredTemplate| Answer::new(201, None, made);
+        let answer = |made: &StoredTemplate| IdempotentResponse::new(201, None, made);
         templates.create(new, Mode::Commit(None), answer).await?;
         return Ok(Put::Created);
     };

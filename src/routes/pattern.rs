@@ -1,25 +1,25 @@
-//! The names of events, and the patterns by which routes name many of them.
+//! The names of events, and the patterns with which routes match them.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Characters of a name or a pattern.
+/// The longest name or pattern, in characters.
 pub const LONGEST_NAME: usize = 100;
-/// What a name looks like.
-pub const NAME: &str = "must be words of letters, digits, `_` and `-` with dots between them, such as order.shipped, \
-    100 characters at most";
+/// The message for an invalid name.
+pub const NAME: &str = "must be words of letters, digits, `_` and `-` separated by dots, such as order.shipped, \
+    at most 100 characters";
 
 /// The type of an event, such as `order.shipped`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EventName(String);
 
 impl EventName {
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Its first word.
+    /// Returns the first word.
     pub fn first_word(&self) -> &str {
         self.0.split('.').next().unwrap_or_default()
     }
@@ -44,22 +44,22 @@ fn is_word(word: &str) -> bool {
     !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-')
 }
 
-/// Which events a route is for: a name, in which `*` stands for one word, or at the end for one word or more.
+/// The pattern of a route's events: a name in which `*` matches one word, or at the end one or more words.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Pattern(String);
 
 impl Pattern {
-    /// The text.
+    /// Returns the text.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// Whether it is the name of one event.
+    /// Returns true if it is the name of one event.
     pub fn is_name(&self) -> bool {
         !self.0.contains('*')
     }
 
-    /// Whether it lets this event through.
+    /// Returns true if it matches this event.
     pub fn matches(&self, name: &EventName) -> bool {
         let (mut patterns, mut words) = (self.0.split('.').peekable(), name.0.split('.'));
         loop {
@@ -82,7 +82,7 @@ impl FromStr for Pattern {
         if is_good {
             Ok(Self(text.to_owned()))
         } else {
-            Err(format!("{NAME}; `*` may stand for a word, and at the end for all that follow"))
+            Err(format!("{NAME}; `*` matches one word, or at the end all remaining words"))
         }
     }
 }
@@ -137,7 +137,7 @@ mod tests {
     }
 
     proptest! {
-        /// A pattern made of a name by putting `*` for some of its words lets that name through.
+        /// Replacing words of a name with `*` makes a pattern that matches the name.
         #[test]
         fn what_a_pattern_was_made_of_it_lets_through(words in proptest::collection::vec(("[a-z]{1,5}", any::<bool>()), 1..6)) {
             let name: Vec<&str> = words.iter().map(|(word, _)| word.as_str()).collect();

@@ -1,4 +1,4 @@
-//! The SQL of routes.
+//! Queries on routes.
 
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
@@ -63,59 +63,59 @@ impl TryFrom<Row> for Route {
 /// Stores a new route.
 ///
 /// # Errors
-/// [`Error::Conflict`] when another is for the same events.
+/// [`Error::Conflict`] if another route has this event.
 pub fn insert(c: &mut AnyConnection, new: &Route) -> Result<()> {
     diesel::insert_into(table).values(Row::try_from(new)?).execute(c).map_err(taken)?;
     Ok(())
 }
 
-/// Stores every field of a route that exists.
+/// Stores every field of an existing route.
 ///
 /// # Errors
-/// [`Error::Conflict`] when another is for the same events.
+/// [`Error::Conflict`] if another route has this event.
 pub fn update(c: &mut AnyConnection, changed: &Route) -> Result<()> {
     diesel::update(table.find(changed.id)).set(Row::try_from(changed)?).execute(c).map_err(taken)?;
     Ok(())
 }
 
-/// The route with this id.
+/// Returns the route with this id.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn find(c: &mut AnyConnection, id: RouteId) -> Result<Option<Route>> {
     let row: Option<Row> = table.find(id).select(Row::as_select()).first(c).optional()?;
     row.map(Route::try_from).transpose()
 }
 
-/// The route with this id, which nobody else changes before this transaction ends.
+/// Returns the route with this id, and locks it until this transaction ends.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn find_for_update(c: &mut AnyConnection, id: RouteId) -> Result<Option<Route>> {
     let row: Option<Row> = match c {
         AnyConnection::Postgres(c) => {
             table.find(id).select(Row::as_select()).for_update().first(c).optional()?
         }
-        // a SQLite transaction that may write is the only one
+        // SQLite has one write transaction at a time
         sqlite @ AnyConnection::Sqlite(_) => return find(sqlite, id),
     };
     row.map(Route::try_from).transpose()
 }
 
-/// The route for exactly these events.
+/// Returns the route with exactly this event pattern.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn find_by_event(c: &mut AnyConnection, event: &str) -> Result<Option<Route>> {
     let row: Option<Row> =
         table.filter(route::event.eq(event)).select(Row::as_select()).first(c).optional()?;
     row.map(Route::try_from).transpose()
 }
 
-/// Up to `limit` routes after `after`, in id order.
+/// Returns up to `limit` routes after `after`, in id order.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn list(c: &mut AnyConnection, after: Option<RouteId>, limit: i64) -> Result<Vec<Route>> {
     let mut query = table.select(Row::as_select()).order(route::id).limit(limit).into_boxed();
     if let Some(after) = after {
@@ -125,25 +125,25 @@ pub fn list(c: &mut AnyConnection, after: Option<RouteId>, limit: i64) -> Result
     rows.into_iter().map(Route::try_from).collect()
 }
 
-/// How many routes there are.
+/// Returns the number of routes.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn count(c: &mut AnyConnection) -> Result<i64> {
     Ok(table.count().get_result(c)?)
 }
 
-/// Removes a route; answers whether there was one.
+/// Deletes a route. Returns true if it existed.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn delete(c: &mut AnyConnection, id: RouteId) -> Result<bool> {
     Ok(diesel::delete(table.find(id)).execute(c)? > 0)
 }
 
 fn taken(error: QueryError) -> Error {
     if matches!(error, QueryError::DatabaseError(DatabaseErrorKind::UniqueViolation, _)) {
-        return Error::Conflict("another route is for this event: change that one".into());
+        return Error::Conflict("another route has this event: change that route instead".into());
     }
     error.into()
 }

@@ -1,12 +1,12 @@
-//! What can be done with routes.
+//! The use cases of routes.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::book::Book;
+use super::cache::RouteCache;
 use super::model::{
-    Changes, Compiled, Condition, DeliveryDraft, MOST_DELIVERIES, MOST_ROUTES, PAYLOAD, Route, RouteDelivery,
-    USER, duration,
+    Compiled, Condition, DeliveryDraft, MOST_DELIVERIES, MOST_ROUTES, PAYLOAD, Route, RouteChanges,
+    RouteDelivery, USER, duration,
 };
 use super::pattern::{EventName, Pattern};
 use super::repo;
@@ -15,12 +15,13 @@ use crate::clock::Clock;
 use crate::db::types::RouteId;
 use crate::db::{AnyConnection, Db};
 use crate::error::{Complaints, Error, Result};
-use crate::idempotency::{self, Answer, Made, Mode};
+use crate::idempotency::{self, Created, IdempotentResponse, Mode};
 use crate::kinds::{ChannelKind, Priority, description, group};
 use crate::paging;
+use crate::runtime::Runtime;
 use crate::templates::Templates;
 
-/// Says what is against a URL.
+/// Validates a URL; the error is the reason for refusing it.
 pub type UrlCheck = Arc<dyn Fn(&str) -> std::result::Result<(), String> + Send + Sync>;
 
 /// The routes of one database; cloning it is cheap.
@@ -29,27 +30,27 @@ pub struct Routes {
     db: Db,
     clock: Clock,
     templates: Templates,
-    /// Why a channel takes nothing here, for those that have no provider.
+    /// The message for each channel that has no provider.
     missing: Arc<HashMap<ChannelKind, String>>,
     check_url: UrlCheck,
-    book: Arc<Book>,
+    book: Arc<RouteCache>,
 }
 
-/// What became of a route that was to be there.
+/// The result of [`Routes::put`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Put {
-    /// It is new.
+    /// The route is new.
     Created,
-    /// It was another one.
+    /// A different route was replaced.
     Replaced,
-    /// There was one like it, or one that is not to be replaced.
+    /// An equal route existed, or a different one that must not be replaced.
     Kept,
 }
 
 impl Routes {
-    /// Over this database. What a channel without a provider is told and what a URL may be is as for notifications.
+    /// Creates the service. `missing` has the message for each channel without a provider.
     pub fn new(
-        (db, clock): (Db, Clock),
+        Runtime { db, clock, .. }: Runtime,
         templates: Templates,
         missing: HashMap<ChannelKind, String>,
         check_url: UrlCheck,
@@ -57,38 +58,38 @@ impl Routes {
         Self { db, clock, templates, missing: Arc::new(missing), check_url, book: Arc::default() }
     }
 
-    /// Returns why one of these deliveries cannot be made here, if its channel has no provider.
+    /// Returns the message for the first of these deliveries whose channel has no provider.
     pub fn missing_provider(&self, deliveries: &[DeliveryDraft]) -> Option<&str> {
         let channels = deliveries.iter().filter_map(|draft| ChannelKind::to_people(&draft.channel).ok());
         channels.filter_map(|channel| self.missing.get(&channel)).map(String::as_str).next()
     }
 
-    /// All routes as this process knows them, ready to be held against events; at most a second behind other nodes.
+    /// Returns all routes from the cache. Changes by other nodes appear within a second.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn known(&self) -> Result<Arc<Vec<Compiled>>> {
         self.book.routes(&self.db).await
     }
 
-    /// Makes a route.
+    /// Creates a route.
     ///
     /// # Errors
-    /// [`Error::Invalid`] that names each wrong field, [`Error::Conflict`] when another is for the same events, or when
-    /// there are too many.
-    pub async fn create(&self, new: Changes, mode: Mode) -> Result<Made<Route>> {
+    /// [`Error::Invalid`] with each wrong field, [`Error::Conflict`] if another route has this event, or if there are
+    /// too many routes.
+    pub async fn create(&self, new: RouteChanges, mode: Mode) -> Result<Created<Route>> {
         let route = self.make(new).await?;
-        let answer = Answer::created(format!("/api/v1/routes/{}", route.id), &route)?;
+        let answer = IdempotentResponse::created(format!("/api/v1/routes/{}", route.id), &route)?;
         let (now, id) = (self.clock.now(), route.id.0);
         let store = move |c: &mut AnyConnection| insert(c, &route).map(|()| route);
-        let made = idempotency::make(&self.db, (mode, id), now, answer, store).await?;
+        let made = idempotency::create(&self.db, (mode, id), now, answer, store).await?;
         self.book.forget();
         Ok(made)
     }
 
-    async fn make(&self, new: Changes) -> Result<Route> {
+    async fn make(&self, new: RouteChanges) -> Result<Route> {
         let now = self.clock.now();
-        let Checked { event, description, group, transactional, enabled, deliveries } =
+        let CheckedRoute { event, description, group, transactional, enabled, deliveries } =
             self.check(new).await?;
         Ok(Route {
             id: RouteId::new(),
@@ -103,12 +104,11 @@ impl Routes {
         })
     }
 
-    /// Sees to it that there is a route for the events of `new`; one that there is already is replaced only if that is
-    /// asked for.
+    /// Creates a route unless one with its event exists. `is_replacing` replaces an existing route that differs.
     ///
     /// # Errors
-    /// As [`Routes::create`].
-    pub async fn put(&self, new: Changes, is_replacing: bool) -> Result<Put> {
+    /// The errors of [`Routes::create`].
+    pub async fn put(&self, new: RouteChanges, is_replacing: bool) -> Result<Put> {
         let route = self.make(new).await?;
         let store = move |c: &mut AnyConnection| {
             let Some(known) = repo::find_by_event(c, route.event.as_str())? else {
@@ -128,7 +128,7 @@ impl Routes {
         Ok(put)
     }
 
-    /// The route with this id.
+    /// Returns the route with this id.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -136,10 +136,10 @@ impl Routes {
         self.db.read(move |c| repo::find(c, id)).await?.ok_or_else(|| not_found(id))
     }
 
-    /// The routes after `cursor`, in the order of their making.
+    /// Returns the routes after `cursor`, in the order of creation, and the next cursor.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn list(&self, cursor: Option<RouteId>, limit: i64) -> Result<(Vec<Route>, Option<RouteId>)> {
         let read = move |c: &mut AnyConnection| {
             let part = |after: Option<&RouteId>, count| repo::list(c, after.copied(), count);
@@ -148,12 +148,12 @@ impl Routes {
         self.db.read(read).await
     }
 
-    /// Changes what is named. Events that were taken before are not touched.
+    /// Changes the given fields. Events that were accepted before are not affected.
     ///
     /// # Errors
-    /// [`Error::NotFound`], and those of [`Routes::create`].
-    pub async fn patch(&self, id: RouteId, changes: Changes) -> Result<Route> {
-        let Checked { event, description, group, transactional, enabled, deliveries } =
+    /// [`Error::NotFound`], and the errors of [`Routes::create`].
+    pub async fn patch(&self, id: RouteId, changes: RouteChanges) -> Result<Route> {
+        let CheckedRoute { event, description, group, transactional, enabled, deliveries } =
             self.check(changes).await?;
         let now = self.clock.now();
         let change = move |c: &mut AnyConnection| {
@@ -176,7 +176,7 @@ impl Routes {
         Ok(route)
     }
 
-    /// Forgets it. Events that were taken before are not touched.
+    /// Deletes a route. Events that were accepted before are not affected.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -186,7 +186,7 @@ impl Routes {
         if is_gone { Ok(()) } else { Err(not_found(id)) }
     }
 
-    async fn check(&self, changes: Changes) -> Result<Checked> {
+    async fn check(&self, changes: RouteChanges) -> Result<CheckedRoute> {
         let mut wrong = Complaints::default();
         let event = changes.event.and_then(|text| wrong.check("event", text.parse::<Pattern>()));
         if let Some(Some(text)) = &changes.description {
@@ -207,7 +207,7 @@ impl Routes {
         wrong.finish()?;
         let (description, transactional, enabled) =
             (changes.description, changes.transactional, changes.enabled);
-        Ok(Checked { event, description, group, transactional, enabled, deliveries })
+        Ok(CheckedRoute { event, description, group, transactional, enabled, deliveries })
     }
 
     async fn delivery(
@@ -239,7 +239,7 @@ impl Routes {
                     wrong.gather(self.templates.named(&field("template"), name, channel).await)?;
                 }
                 None if channel == ChannelKind::Webhook => {}
-                None => wrong.add(field("template"), "is required: only a webhook may do without"),
+                None => wrong.add(field("template"), "is required for every channel but webhook"),
             }
         }
         let priority = draft.priority.map(|word| wrong.check(&field("priority"), word.parse::<Priority>()));
@@ -264,8 +264,8 @@ impl Routes {
     }
 }
 
-/// [`Changes`] that passed.
-struct Checked {
+/// Validated [`RouteChanges`].
+struct CheckedRoute {
     event: Option<Pattern>,
     description: Option<Option<String>>,
     group: Option<Option<String>>,
@@ -276,15 +276,15 @@ struct Checked {
 
 fn insert(c: &mut AnyConnection, route: &Route) -> Result<()> {
     if repo::count(c)? >= i64::try_from(MOST_ROUTES).unwrap_or(i64::MAX) {
-        return Err(Error::Conflict(format!("there are {MOST_ROUTES} routes, and no more can be")));
+        return Err(Error::Conflict(format!("the limit of {MOST_ROUTES} routes is reached")));
     }
     repo::insert(c, route)
 }
 
-/// A role, or a path into the payload.
+/// Checks that a target is a role, or a path into the payload.
 fn is_target(text: &str) -> std::result::Result<(), String> {
     let is_good = match text.strip_prefix(PAYLOAD) {
-        // a path is spelt as the name of an event is
+        // a path has the syntax of an event name
         Some(path) => text.parse::<EventName>().is_ok() && !path.is_empty(),
         None => text.parse::<EventName>().is_ok() && !text.contains('.') && text != "payload",
     };

@@ -1,58 +1,58 @@
-//! What the sandbox does wrong, on demand.
+//! The faults of the sandbox, on demand.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// The longest time that the sandbox holds a connection, hung or slow.
+/// The longest time for which the sandbox holds a connection, hung or slow.
 pub(super) const LONGEST_HOLD: Duration = Duration::from_mins(10);
 
-/// The faults in force. A *rate* is a share of the requests from 0 to 1; each request meets one fault at
-/// most, so together they come to 1 at most. A field that is absent in JSON is a fault that does not happen.
+/// The faults in force. A *rate* is a share of the requests, from 0 to 1. Each request meets at most one fault, so the
+/// rates add up to at most 1. A field that is absent in JSON disables its fault.
 #[derive(clap::Args, Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Faults {
-    /// Wait this long before every answer, such as 500us, 20ms or 1s
+    /// Delay of every response, such as 500us, 20ms or 1s
     #[arg(long, value_name = "DURATION", default_value = "0ms", value_parser = parse_duration)]
     #[serde(with = "duration_text")]
     pub latency: Duration,
 
-    /// Share of requests answered 500 and not received
+    /// Share of requests that get 500 and are not received
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = parse_share)]
     pub error_rate: f64,
 
-    /// Share of requests received and never answered: the connection is held for 10 minutes
+    /// Share of requests that are received and get no response: the connection is held for 10 minutes
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = parse_share)]
     pub hang_rate: f64,
 
-    /// Share of requests received, and the connection cut instead of an answer
+    /// Share of requests that are received and whose connection is cut without a response
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = parse_share)]
     pub drop_rate: f64,
 
-    /// Share of requests refused for good: 400 with code 1
+    /// Share of requests that are refused permanently: 400 with code 1
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = parse_share)]
     pub permanent_rate: f64,
 
-    /// Share of requests received and answered 200 with an unreadable body
+    /// Share of requests that are received and get 200 with an unreadable body
     #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = parse_share)]
     pub garbage_rate: f64,
 
-    /// Answer 429 to requests beyond this many in a second [default: no limit]
+    /// Requests per second beyond which the sandbox returns 429 [default: no limit]
     #[arg(long, value_name = "N")]
     pub rate_limit: Option<NonZeroU32>,
 }
 
-/// Why a set of faults was refused.
+/// The reason why faults were refused.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum InvalidFaults {
-    /// A rate is no share of the requests.
+    /// A rate is not a share of the requests.
     #[error("{0} must be between 0 and 1, not {1}")]
     Rate(&'static str, f64),
-    /// More faults than requests.
-    #[error("the rates come to {0} together, and a request can meet one fault only: at most 1")]
+    /// The rates add up to more than 1.
+    #[error("the rates add up to {0}; a request meets only one fault, so they must add up to at most 1")]
     Sum(f64),
-    /// The sandbox would hold connections for longer than a hung one.
+    /// The sandbox would hold slow connections for longer than hung ones.
     #[error("latency must be at most 10 minutes")]
     Latency,
 }
@@ -68,7 +68,7 @@ pub(super) enum Fault {
 }
 
 impl Faults {
-    /// Checks what the types cannot: that the rates are shares of one whole.
+    /// Checks that the rates are shares of one whole, which the types do not guarantee.
     pub(super) fn check(&self) -> Result<(), InvalidFaults> {
         let mut sum = 0.0;
         for (name, rate, _) in self.rates() {
@@ -77,7 +77,7 @@ impl Faults {
             }
             sum += rate;
         }
-        // Ten times 0.1 is a little off 1, and means all of them.
+        // Ten times 0.1 differs slightly from 1, and must be accepted.
         if sum > 1.0 + 1e-9 {
             return Err(InvalidFaults::Sum(sum));
         }
@@ -87,13 +87,13 @@ impl Faults {
         Ok(())
     }
 
-    /// Whether any fault depends on chance.
+    /// Returns true if any fault depends on chance.
     pub(super) fn any_rate(&self) -> bool {
         self.rates().iter().any(|(_, rate, _)| *rate > 0.0)
     }
 
-    /// The fault for a draw from `[0, 1)`. One draw for all of them, and not one each, makes every rate the
-    /// share of all requests that its name says, whatever the other rates are.
+    /// Picks the fault for a draw from `[0, 1)`. One draw for all faults, not one for each, makes every rate a share of
+    /// all requests, regardless of the other rates.
     pub(super) fn pick(&self, draw: f64) -> Option<Fault> {
         let mut edge = 0.0;
         for (_, rate, fault) in self.rates() {
@@ -135,7 +135,7 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Durations in JSON, written as on the command line.
+/// Serializes durations in JSON as they are written on the command line.
 mod duration_text {
     use std::borrow::Cow;
     use std::time::Duration;

@@ -7,7 +7,7 @@ use serde_json::value::RawValue;
 
 use super::provider::SendRequest;
 
-/// Which path a request came to, and so what its body is.
+/// The path of a request, which determines the form of its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Api {
     /// `/v1/send/{id}`
@@ -16,7 +16,7 @@ pub(super) enum Api {
     Notify,
 }
 
-/// The channels that it knows.
+/// The channels that the sandbox knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Channel {
@@ -55,7 +55,7 @@ pub(super) struct Notification<'a> {
     data: Option<&'a RawValue>,
 }
 
-/// A body that could be read.
+/// A body that could be parsed.
 pub(super) enum Message<'a> {
     Text(TextMessage<'a>),
     Notification(Notification<'a>),
@@ -76,7 +76,7 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// What is wrong with it, although it could be read. The third party's API does not ask for the key.
+    /// Returns the mistake in a body that could be parsed. The third party's API does not require the key.
     pub(super) fn complaint(&self, request: &SendRequest<'_>) -> Option<&'static str> {
         match self {
             Self::Text(message) => (message.id != request.path_id).then_some(OTHER_ID),
@@ -86,7 +86,7 @@ impl<'a> Message<'a> {
             }
             Self::Notification(message) if message.recipient.is_empty() => Some("the recipient is empty"),
             Self::Notification(message) => {
-                message.data.filter(|data| !data.get().starts_with('{')).map(|_| "data is no object")
+                message.data.filter(|data| !data.get().starts_with('{')).map(|_| "data is not an object")
             }
         }
     }

@@ -1,4 +1,4 @@
-//! The third party's rules: what becomes of a request to send.
+//! The rules of the third party: the outcome of a request to send.
 
 use std::borrow::Cow;
 use std::io;
@@ -11,13 +11,13 @@ use secrecy::{ExposeSecret, SecretString};
 use super::faults::{Fault, Faults, InvalidFaults};
 use super::message::{Api, Message};
 use super::request_log::{Line, RequestLog};
-use super::stats::{Outcome, Tally};
+use super::stats::{RequestCounts, RequestOutcome};
 use super::{SandboxArgs, named};
 
 /// The provider's state, shared by all connections.
 #[derive(Debug)]
 pub(super) struct Provider {
-    pub(super) tally: Tally,
+    pub(super) tally: RequestCounts,
     pub(super) seed: u64,
     token: Option<SecretString>,
     faults: RwLock<Faults>,
@@ -27,19 +27,19 @@ pub(super) struct Provider {
     log_broke: AtomicBool,
 }
 
-/// A request to send, as far as HTTP tells.
+/// The parts of a request to send.
 pub(super) struct SendRequest<'a> {
     pub(super) api: Api,
     pub(super) path_id: &'a str,
     pub(super) bearer: Option<&'a str>,
     pub(super) key: Option<&'a str>,
-    /// None when it could not be read or was too long.
+    /// `None` if it could not be read or was too long.
     pub(super) body: Option<&'a [u8]>,
 }
 
-/// What became of a request, and why it was refused.
-pub(super) struct Verdict {
-    pub(super) outcome: Outcome,
+/// The outcome of a request, and the reason for a refusal.
+pub(super) struct ReceiveResult {
+    pub(super) outcome: RequestOutcome,
     pub(super) reason: Cow<'static, str>,
 }
 
@@ -56,7 +56,7 @@ impl Provider {
         };
         let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
         Ok(Self {
-            tally: Tally::new(),
+            tally: RequestCounts::new(),
             seed,
             token: args.token.clone(),
             faults: RwLock::new(args.faults),
@@ -77,28 +77,30 @@ impl Provider {
         Ok(())
     }
 
-    /// Decides on a request under these faults, logs it and counts it, in this order: once it is counted,
-    /// and so before it is answered, it is in the log.
-    pub(super) fn receive(&self, request: &SendRequest<'_>, faults: &Faults) -> Verdict {
+    /// Decides on a request under these faults, then logs it, then counts it. A counted request, and so one that got a
+    /// response, is always in the log.
+    pub(super) fn receive(&self, request: &SendRequest<'_>, faults: &Faults) -> ReceiveResult {
         let at_us = unix_micros();
         let body = request.body.map(|body| Message::read(request.api, body));
         let mut verdict = match &body {
-            _ if !self.authorized(request) => Verdict::refused(Outcome::Unauthorized, "wrong bearer token"),
-            None => Verdict::refused(Outcome::Rejected, "the body is too long or was cut short"),
-            Some(Err(error)) => Verdict::refused(Outcome::Rejected, error.to_string()),
+            _ if !self.authorized(request) => {
+                ReceiveResult::refused(RequestOutcome::Unauthorized, "wrong bearer token")
+            }
+            None => ReceiveResult::refused(RequestOutcome::Rejected, "the body is too long or was cut short"),
+            Some(Err(error)) => ReceiveResult::refused(RequestOutcome::Rejected, error.to_string()),
             Some(Ok(message)) => match message.complaint(request) {
-                Some(why) => Verdict::refused(Outcome::Rejected, why),
+                Some(why) => ReceiveResult::refused(RequestOutcome::Rejected, why),
                 None => self.chance_on(faults),
             },
         };
         let message = body.and_then(Result::ok);
         let line = Line::new(at_us, request, message.as_ref(), verdict.outcome);
         if let Err(error) = self.log.as_ref().map_or(Ok(()), |log| log.append(&line)) {
-            // What is not in the log must not count as received: whoever compares the two would find a loss.
+            // A request that is not in the log must not count as received: comparing the two would show a loss.
             if !self.log_broke.swap(true, Ordering::Relaxed) {
-                tracing::error!(%error, "the sandbox cannot write its log and answers 500 from now on");
+                tracing::error!(%error, "sandbox log failed; returning 500 from now on");
             }
-            verdict = Verdict::refused(Outcome::Error, "the log cannot be written");
+            verdict = ReceiveResult::refused(RequestOutcome::Error, "the log cannot be written");
         }
         self.tally.count(request.path_id, message.map(|message| message.channel()), verdict.outcome, at_us);
         verdict
@@ -108,19 +110,19 @@ impl Provider {
         self.token.as_ref().is_none_or(|token| request.bearer == Some(token.expose_secret()))
     }
 
-    /// A request that is as it should be meets the limit first, as at a real provider, and then its luck.
-    fn chance_on(&self, faults: &Faults) -> Verdict {
+    /// A valid request is checked against the rate limit first, as at a real provider, then gets a random fault.
+    fn chance_on(&self, faults: &Faults) -> ReceiveResult {
         if faults.rate_limit.is_some_and(|limit| !self.limiter.admit(limit.get())) {
-            return Verdict::refused(Outcome::Limited, "too many requests in this second");
+            return ReceiveResult::refused(RequestOutcome::Limited, "too many requests in this second");
         }
         let fault = if faults.any_rate() { faults.pick(self.draw()) } else { None };
         match fault {
-            None => Verdict::accepted(Outcome::Received),
-            Some(Fault::Hang) => Verdict::accepted(Outcome::Hung),
-            Some(Fault::Drop) => Verdict::accepted(Outcome::Dropped),
-            Some(Fault::Garbage) => Verdict::accepted(Outcome::Garbage),
-            Some(Fault::Error) => Verdict::refused(Outcome::Error, "an error on demand"),
-            Some(Fault::Permanent) => Verdict::refused(Outcome::Rejected, "no such subscriber"),
+            None => ReceiveResult::accepted(RequestOutcome::Received),
+            Some(Fault::Hang) => ReceiveResult::accepted(RequestOutcome::Hung),
+            Some(Fault::Drop) => ReceiveResult::accepted(RequestOutcome::Dropped),
+            Some(Fault::Garbage) => ReceiveResult::accepted(RequestOutcome::Garbage),
+            Some(Fault::Error) => ReceiveResult::refused(RequestOutcome::Error, "injected error"),
+            Some(Fault::Permanent) => ReceiveResult::refused(RequestOutcome::Rejected, "unknown subscriber"),
         }
     }
 
@@ -129,22 +131,22 @@ impl Provider {
     }
 }
 
-impl Verdict {
-    fn accepted(outcome: Outcome) -> Self {
+impl ReceiveResult {
+    fn accepted(outcome: RequestOutcome) -> Self {
         Self { outcome, reason: Cow::Borrowed("OK") }
     }
 
-    fn refused(outcome: Outcome, reason: impl Into<Cow<'static, str>>) -> Self {
+    fn refused(outcome: RequestOutcome, reason: impl Into<Cow<'static, str>>) -> Self {
         Self { outcome, reason: reason.into() }
     }
 }
 
-/// Counts by whole seconds, as most providers do. Over a window that slides a client could be refused for a
-/// hiccup of the network although it never sent too fast.
+/// A rate limiter by whole seconds, as most providers use. A sliding window could refuse a client because of network
+/// jitter, although it never sent too fast.
 #[derive(Debug)]
 struct Limiter {
     start: Instant,
-    /// The second that is being counted, and the requests admitted in it.
+    /// The current second, and the requests admitted in it.
     window: Mutex<(u64, u32)>,
 }
 

@@ -1,4 +1,4 @@
-//! The file in which the sandbox writes down what it received, for tests that outlive it.
+//! The file in which the sandbox records the requests it received, for tests that outlive it.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -8,10 +8,10 @@ use serde::Serialize;
 
 use super::message::{Api, Channel, Message};
 use super::provider::SendRequest;
-use super::stats::Outcome;
+use super::stats::RequestOutcome;
 
-/// One line of the log, with what could be read of the body. The text stays out: it may be personal, and the ids tell all
-/// that is asked.
+/// A line of the log, with the parsed parts of the body. The text is left out: it may be personal, and the ids are all
+/// that is needed.
 #[derive(Serialize)]
 #[serde(untagged)]
 pub(super) enum Line<'a> {
@@ -37,7 +37,7 @@ impl<'a> Line<'a> {
         at_us: u64,
         request: &SendRequest<'a>,
         message: Option<&'a Message<'a>>,
-        outcome: Outcome,
+        outcome: RequestOutcome,
     ) -> Self {
         let (id, key, outcome) = (request.path_id, request.key, outcome.as_str());
         match (request.api, message) {
@@ -63,10 +63,9 @@ impl RequestLog {
         File::options().create(true).append(true).open(path).map(Self)
     }
 
-    /// Appends a line and returns when the operating system has it: whoever reads the file after the answer
-    /// finds the line, even if the sandbox is killed in between. It is one write to the page cache, a
-    /// microsecond or two, which a thread to hand it to would cost as well. Not synced to disk: a power cut
-    /// is no part of what it is for.
+    /// Appends a line, and returns once the operating system has it: a reader finds the line after the response, even
+    /// if the sandbox is killed in between. It is one write to the page cache, a microsecond or two, which is the cost
+    /// of handing it to a thread. It is not synced to disk, since the log does not have to survive a power cut.
     pub(super) fn append(&self, line: &Line<'_>) -> io::Result<()> {
         let mut bytes = Vec::with_capacity(192);
         serde_json::to_writer(&mut bytes, line)?;

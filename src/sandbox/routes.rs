@@ -1,4 +1,4 @@
-//! The sandbox over HTTP.
+//! The HTTP interface of the sandbox.
 
 use std::any::Any;
 use std::net::{Shutdown, TcpStream};
@@ -12,20 +12,19 @@ use serde::Serialize;
 
 use super::faults::{Faults, LONGEST_HOLD};
 use super::message::Api;
-use super::provider::{Provider, SendRequest, Verdict};
-use super::stats::{Outcome, Stats};
+use super::provider::{Provider, ReceiveResult, SendRequest};
+use super::stats::{RequestOutcome, Stats};
 
-/// The body of a garbage answer: a gateway's error page with a status that is not its own, and no UTF-8.
+/// The body of a garbage response: a gateway's error page under a wrong status, with invalid UTF-8.
 const GARBAGE: &[u8] = b"<html><body>502 Bad Gateway \xff\xfe</body>";
 
-/// What the path of a message begins with; its id follows.
+/// The prefixes of message paths; the id follows.
 const PATHS: [(&str, Api); 2] = [("/v1/send/", Api::Send), ("/v1/notify/", Api::Notify)];
 
 static IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// Adds the routes. The paths of messages are matched by hand as the default service: a path with a parameter in it
-/// makes the router run a regular expression, and without its `unicode` feature a slow one, which took a
-/// quarter of the sandbox's time.
+/// Adds the routes. Message paths are matched by hand in the default service: for a path with a parameter the router
+/// runs a regular expression, a slow one without its `unicode` feature, which took a quarter of the sandbox's time.
 pub(super) fn configure(service: &mut web::ServiceConfig) {
     service
         .service(
@@ -42,7 +41,7 @@ async fn send(
     request: HttpRequest,
     body: Result<web::Bytes, actix_web::Error>,
 ) -> HttpResponse {
-    // The path of the match and not of the request: it is percent-decoded.
+    // the path of the match, not of the request, is percent-decoded
     let path = request.match_info().as_str();
     let known = PATHS.iter().find_map(|(prefix, api)| Some((*api, path.strip_prefix(prefix)?)));
     let (api, path_id) = match known {
@@ -68,8 +67,8 @@ async fn send(
         tokio::time::sleep(faults.latency).await;
     }
     match verdict.outcome {
-        Outcome::Dropped => cut(&request).await,
-        Outcome::Hung => {
+        RequestOutcome::Dropped => cut(&request).await,
+        RequestOutcome::Hung => {
             tokio::time::sleep(LONGEST_HOLD).await;
             cut(&request).await
         }
@@ -81,26 +80,26 @@ fn text_of<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-fn answer(verdict: &Verdict) -> HttpResponse {
+fn answer(verdict: &ReceiveResult) -> HttpResponse {
     let (status, code) = match verdict.outcome {
-        Outcome::Garbage => return HttpResponse::Ok().content_type(ContentType::html()).body(GARBAGE),
-        // By far the most frequent answer, so it is not built anew each time.
-        Outcome::Received => {
+        RequestOutcome::Garbage => return HttpResponse::Ok().content_type(ContentType::html()).body(GARBAGE),
+        // Built as a constant, since it is by far the most frequent response.
+        RequestOutcome::Received => {
             return HttpResponse::Ok().content_type(ContentType::json()).body(r#"{"code":0,"message":"OK"}"#);
         }
-        Outcome::Unauthorized => (StatusCode::UNAUTHORIZED, 401),
-        Outcome::Limited => (StatusCode::TOO_MANY_REQUESTS, 429),
-        Outcome::Rejected => (StatusCode::BAD_REQUEST, 1),
+        RequestOutcome::Unauthorized => (StatusCode::UNAUTHORIZED, 401),
+        RequestOutcome::Limited => (StatusCode::TOO_MANY_REQUESTS, 429),
+        RequestOutcome::Rejected => (StatusCode::BAD_REQUEST, 1),
         _ => (StatusCode::INTERNAL_SERVER_ERROR, 500),
     };
     let mut response = HttpResponse::build(status);
-    if verdict.outcome == Outcome::Limited {
+    if verdict.outcome == RequestOutcome::Limited {
         response.insert_header((header::RETRY_AFTER, "1"));
     }
     response.json(Answer { code, message: &verdict.reason })
 }
 
-/// The third party's answer.
+/// The third party's response.
 #[derive(Serialize)]
 struct Answer<'a> {
     code: u16,
@@ -120,7 +119,7 @@ async fn read_faults(provider: web::Data<Provider>) -> web::Json<Faults> {
     web::Json(provider.faults())
 }
 
-/// Replaces all faults: what is absent no longer happens, so `{}` ends them all.
+/// Replaces all faults. An absent fault stops, so `{}` stops all of them.
 async fn set_faults(provider: web::Data<Provider>, body: web::Bytes) -> HttpResponse {
     let refused = |message: &str| HttpResponse::BadRequest().json(Answer { code: 1, message });
     match serde_json::from_slice::<Faults>(&body) {
@@ -141,10 +140,10 @@ async fn describe() -> &'static str {
      GET or DELETE /stats; GET or PUT /faults; GET /health\n"
 }
 
-/// A second handle to a connection's socket, through which a handler can close it.
+/// A second handle to a connection's socket, with which a handler can close it.
 struct Cut(TcpStream);
 
-/// Keeps a [`Cut`] with every new connection: `PUT /faults` may ask for dropped ones at any time.
+/// Stores a [`Cut`] with every new connection: `PUT /faults` may enable dropped connections at any time.
 pub(super) fn keep_cut(connection: &dyn Any, kept: &mut Extensions) {
     if let Some(stream) = connection.downcast_ref::<actix_web::rt::net::TcpStream>()
         && let Ok(socket) = stream.as_fd().try_clone_to_owned()
@@ -153,12 +152,12 @@ pub(super) fn keep_cut(connection: &dyn Any, kept: &mut Extensions) {
     }
 }
 
-/// Closes the connection without a byte of an answer. An error in a response's body would come too late for
-/// that: by then the status line is on its way. The server sees the end of the connection and drops this
-/// future with it, so that it never returns; without a handle to the socket it leaves the client waiting.
+/// Closes the connection without a byte of a response. An error in the response's body would come too late: the status
+/// line would already be on its way. The server notices the end of the connection and drops this future, which
+/// therefore never returns. Without a handle to the socket it would leave the client waiting.
 async fn cut(request: &HttpRequest) -> HttpResponse {
     if let Some(Cut(socket)) = request.conn_data::<Cut>() {
-        // It fails when the client was faster, and then there is nothing left to cut.
+        // It fails if the client closed first, and then nothing is left to cut.
         let _ = socket.shutdown(Shutdown::Both);
     }
     std::future::pending().await

@@ -1,4 +1,4 @@
-//! What the sandbox received: the other side of the service's books.
+//! Counts of the requests that the sandbox received, to compare with the service's own.
 
 use std::collections::{BTreeSet, HashSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -9,80 +9,80 @@ use uuid::Uuid;
 
 use super::message::Channel;
 
-/// What became of the requests since the start or the last reset. Requests are counted when they arrive, so
-/// one that is still being answered is in here.
+/// Counts of requests since the start or the last reset. Requests are counted when they arrive, so those in progress
+/// are included.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stats {
     /// All requests to send, refused ones included.
     pub requests: u64,
-    /// Messages that reached their recipient, whether or not the caller was told.
+    /// Messages that reached their recipient, whatever the caller was told.
     pub received: u64,
-    /// Message ids among the received.
+    /// Distinct message ids among the received.
     pub distinct: u64,
     /// Message ids received more than once.
     pub repeated: u64,
     /// Messages received beyond the first of their id: received − distinct.
     pub repeats: u64,
-    /// The received by their channel.
+    /// The received messages by channel.
     #[serde(default)]
     pub channels: ByChannel,
-    /// The requests by what they were answered.
+    /// The requests by response.
     pub by_status: ByStatus,
-    /// When the first request arrived, in Unix milliseconds.
+    /// The time of the first request, in Unix milliseconds.
     pub first_at: Option<u64>,
-    /// When the last request arrived, in Unix milliseconds.
+    /// The time of the last request, in Unix milliseconds.
     pub last_at: Option<u64>,
 }
 
-/// Received messages by their channel.
+/// Received messages by channel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ByChannel {
     /// Text messages, on either path.
     pub sms: u64,
-    /// Mails.
+    /// E-mails.
     pub email: u64,
-    /// Notifications on devices.
+    /// Push notifications.
     pub push: u64,
-    /// Requests to the recipients' programs.
+    /// Webhooks.
     pub webhook: u64,
-    /// Messages into Discord channels.
+    /// Messages to Discord channels.
     pub discord: u64,
-    /// Messages into inboxes.
+    /// Messages to inboxes.
     pub in_app: u64,
-    /// Requests, in place of the servers that they name.
+    /// HTTP requests, in place of the servers that they name.
     #[serde(default)]
     pub request: u64,
 }
 
-/// Requests by what they were answered; each is counted once.
+/// Requests by response; each is counted once.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ByStatus {
-    /// Accepted, and told so.
+    /// Accepted, with a response that says so.
     #[serde(rename = "200")]
     pub ok: u64,
-    /// Refused for good.
+    /// Refused permanently.
     #[serde(rename = "400")]
     pub rejected: u64,
-    /// Refused for a missing or a wrong token.
+    /// Refused because of a missing or wrong token.
     #[serde(rename = "401")]
     pub unauthorized: u64,
-    /// Refused for the rate limit.
+    /// Refused because of the rate limit.
     #[serde(rename = "429")]
     pub limited: u64,
     /// Failed.
     #[serde(rename = "500")]
     pub error: u64,
-    /// Accepted, and the connection cut.
+    /// Accepted, and the connection was cut.
     pub dropped: u64,
-    /// Accepted, and never answered.
+    /// Accepted, without a response.
     pub hung: u64,
-    /// Accepted, and answered 200 with an unreadable body.
+    /// Accepted, with a 200 and an unreadable body.
     pub garbage: u64,
 }
 
-/// What became of one request.
+/// The outcome of one request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outcome {
+pub(super) enum RequestOutcome {
     Received,
     Rejected,
     Unauthorized,
@@ -93,13 +93,13 @@ pub(super) enum Outcome {
     Garbage,
 }
 
-impl Outcome {
-    /// Whether the message reached its recipient, whatever the caller was told.
+impl RequestOutcome {
+    /// Returns true if the message reached its recipient, whatever the caller was told.
     pub(super) fn is_received(self) -> bool {
         matches!(self, Self::Received | Self::Dropped | Self::Hung | Self::Garbage)
     }
 
-    /// The word for it in the log.
+    /// The word in the log.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Received => "received",
@@ -139,16 +139,16 @@ impl ByChannel {
 }
 
 impl ByStatus {
-    fn count(&mut self, outcome: Outcome) {
+    fn count(&mut self, outcome: RequestOutcome) {
         let field = match outcome {
-            Outcome::Received => &mut self.ok,
-            Outcome::Rejected => &mut self.rejected,
-            Outcome::Unauthorized => &mut self.unauthorized,
-            Outcome::Limited => &mut self.limited,
-            Outcome::Error => &mut self.error,
-            Outcome::Dropped => &mut self.dropped,
-            Outcome::Hung => &mut self.hung,
-            Outcome::Garbage => &mut self.garbage,
+            RequestOutcome::Received => &mut self.ok,
+            RequestOutcome::Rejected => &mut self.rejected,
+            RequestOutcome::Unauthorized => &mut self.unauthorized,
+            RequestOutcome::Limited => &mut self.limited,
+            RequestOutcome::Error => &mut self.error,
+            RequestOutcome::Dropped => &mut self.dropped,
+            RequestOutcome::Hung => &mut self.hung,
+            RequestOutcome::Garbage => &mut self.garbage,
         };
         *field += 1;
     }
@@ -170,13 +170,13 @@ impl ByStatus {
     }
 }
 
-/// More shards than threads that count, so that they seldom meet; few enough to lock all for one look.
+/// More shards than counting threads, so that they seldom collide; few enough to lock all of them for a snapshot.
 const SHARDS: usize = 16;
 
-/// The counters and the ids, in shards by id. A request changes one shard, under one lock, so that a look at
-/// all shards at once is true to the last request.
+/// The counters and the ids, in shards by id. A request changes one shard under one lock, so a snapshot of all shards
+/// is exact.
 #[derive(Debug)]
-pub(super) struct Tally {
+pub(super) struct RequestCounts {
     shards: [Mutex<Shard>; SHARDS],
 }
 
@@ -185,21 +185,22 @@ struct Shard {
     by_status: ByStatus,
     received: u64,
     channels: ByChannel,
-    /// A set, and the repeated ones apart, because a count for each id would double the memory of a million
-    /// ids to say "1" of nearly all of them.
+    /// A set, with the repeated ids in another: a count for each id would double the memory of a million ids, nearly
+    /// all of which occur once.
     seen: HashSet<u128>,
     repeated: BTreeSet<u128>,
     first_at_ms: Option<u64>,
     last_at_ms: Option<u64>,
 }
 
-impl Tally {
+impl RequestCounts {
     pub(super) fn new() -> Self {
         Self { shards: std::array::from_fn(|_| Mutex::default()) }
     }
 
-    /// Counts a request that arrived at `at_us` with the message id `id`; the channel is known of whatever is received.
-    pub(super) fn count(&self, id: &str, channel: Option<Channel>, outcome: Outcome, at_us: u64) {
+    /// Counts a request that arrived at `at_us` with the message id `id`. The channel is known for every received
+    /// message.
+    pub(super) fn count(&self, id: &str, channel: Option<Channel>, outcome: RequestOutcome, at_us: u64) {
         let key = key_of(id);
         let at = at_us / 1000;
         let Some(shard) = usize::try_from(key % SHARDS as u128).ok().and_then(|n| self.shards.get(n)) else {
@@ -220,7 +221,7 @@ impl Tally {
         }
     }
 
-    /// The sum of all shards at one instant.
+    /// Returns the sum of all shards at one instant.
     pub(super) fn stats(&self) -> Stats {
         let shards: Vec<_> = self.shards.iter().map(lock).collect();
         let mut stats = Stats::default();
@@ -238,7 +239,7 @@ impl Tally {
         stats
     }
 
-    /// Forgets everything, at one instant.
+    /// Resets everything, at one instant.
     pub(super) fn reset(&self) {
         let mut shards: Vec<_> = self.shards.iter().map(lock).collect();
         for shard in &mut shards {
@@ -247,12 +248,12 @@ impl Tally {
     }
 }
 
-/// A panic while counting would leave a count off by one, and is no reason to stop counting.
+/// Ignores poisoning: a panic while counting would leave one count off by one, which is acceptable.
 fn lock(shard: &Mutex<Shard>) -> MutexGuard<'_, Shard> {
     shard.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The id in 16 bytes: a UUID as it is, anything else by two hashes.
+/// Returns the id in 16 bytes: a UUID as it is, any other text by two hashes.
 fn key_of(id: &str) -> u128 {
     if let Ok(uuid) = Uuid::try_parse(id) {
         return uuid.as_u128();
@@ -271,15 +272,15 @@ mod tests {
 
     #[test]
     fn repeats_are_told_from_the_distinct() {
-        let tally = Tally::new();
+        let tally = RequestCounts::new();
         let id = Uuid::from_u128(7).to_string();
         for (id, outcome) in [
-            (id.as_str(), Outcome::Error),
-            (id.as_str(), Outcome::Received),
-            (id.as_str(), Outcome::Dropped),
-            (id.as_str(), Outcome::Hung),
-            ("not a uuid", Outcome::Garbage),
-            ("another", Outcome::Limited),
+            (id.as_str(), RequestOutcome::Error),
+            (id.as_str(), RequestOutcome::Received),
+            (id.as_str(), RequestOutcome::Dropped),
+            (id.as_str(), RequestOutcome::Hung),
+            ("not a uuid", RequestOutcome::Garbage),
+            ("another", RequestOutcome::Limited),
         ] {
             tally.count(id, Some(Channel::Push), outcome, 5_000_000);
         }

@@ -1,4 +1,4 @@
-//! The sandbox as its clients see it, and the books that it keeps of them.
+//! The sandbox as its clients see it, and the counts that it keeps.
 
 mod faults;
 mod notify;
@@ -17,7 +17,7 @@ const ID: &str = "0198c2d0-0000-7000-8000-000000000001";
 
 #[expect(clippy::disallowed_methods, reason = "the rule is for the service: the tests stand outside")]
 fn client() -> reqwest::Client {
-    // Whichever test comes first installs it; for the others it is there already.
+    // The first test installs it; for the others it is already installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().no_proxy().build().unwrap()
 }
@@ -140,7 +140,7 @@ async fn faults_are_read_and_replaced_over_http() {
     }
     let told: Faults = client.get(&faults).send().await.unwrap().json().await.unwrap();
     assert_eq!((told, sandbox.faults()), (set, set));
-    // What is absent ends.
+    // An absent fault stops.
     put("{}").await.unwrap();
     assert_eq!(sandbox.faults(), Faults::default());
     sandbox.stop().await;
@@ -183,7 +183,7 @@ async fn what_is_not_its_api_is_not_counted() {
         assert_eq!(answer.status(), status, "{method} {path}");
     }
     assert_eq!(sandbox.stats(), Stats::default());
-    // An id may need escaping in the path, and is the same id.
+    // An id may need escaping in the path, and stays the same id.
     assert_eq!(send(&sandbox, &client, "a b").await.unwrap().status(), StatusCode::OK);
     sandbox.stop().await;
 }
@@ -198,7 +198,7 @@ async fn the_port_file_names_the_address_and_the_port_is_free_after_the_stop() {
     assert_eq!(std::fs::read_to_string(&path).unwrap().trim(), addr.to_string());
     let taken = Sandbox::start(SandboxArgs { listen: addr, ..SandboxArgs::default() }).unwrap_err();
     assert!(taken.to_string().contains(&addr.to_string()), "{taken}");
-    // With a connection still open: a crash test starts the next sandbox on the same port at once.
+    // With an open connection: a crash test starts the next sandbox on the same port at once.
     let client = client();
     send(&sandbox, &client, ID).await.unwrap();
     sandbox.stop().await;

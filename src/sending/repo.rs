@@ -1,4 +1,4 @@
-//! Statements on whether the installation sends.
+//! Statements on the switch that pauses all sending.
 
 use diesel::prelude::*;
 
@@ -7,23 +7,23 @@ use crate::db::schema::sending;
 use crate::db::types::Timestamp;
 use crate::error::Result;
 
-/// The one row.
+/// The id of the only row.
 const ID: i16 = 1;
 
-/// Since when sending is paused; none while it is not.
+/// Returns the time since which sending is paused, or `None` if it is not paused.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn paused_at(c: &mut AnyConnection) -> Result<Option<Timestamp>> {
     let row: Option<Option<Timestamp>> =
         sending::table.find(ID).select(sending::paused_at).first(c).optional()?;
     Ok(row.flatten())
 }
 
-/// Pauses sending; answers since when it is paused, which is before `now` when it was paused already.
+/// Pauses sending. Returns the time since which it is paused, which is before `now` if it was paused already.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn pause(c: &mut AnyConnection, now: Timestamp) -> Result<Timestamp> {
     if let Some(since) = paused_at(c)? {
         return Ok(since);
@@ -35,7 +35,7 @@ pub fn pause(c: &mut AnyConnection, now: Timestamp) -> Result<Timestamp> {
 /// Resumes sending.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn resume(c: &mut AnyConnection) -> Result<()> {
     set(c, None)
 }

@@ -1,4 +1,4 @@
-//! Pausing and resuming all that is sent.
+//! Pausing and resuming all sending.
 
 use std::sync::Arc;
 
@@ -11,9 +11,9 @@ use crate::db::Db;
 use crate::db::types::Timestamp;
 use crate::error::Result;
 
-/// The engine, as far as the switch needs it.
+/// The part of the engine that the switch uses.
 pub trait Switch: Send + Sync {
-    /// Sending was paused or resumed: this node heeds it at once, and tells the others.
+    /// Applies a pause or a resume to this node at once, and notifies the other nodes.
     fn switched(&self, is_paused: bool);
 }
 
@@ -21,9 +21,9 @@ pub trait Switch: Send + Sync {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[schema(as = Sending)]
 pub struct SendingView {
-    /// True if it is paused: nothing leaves over any channel, and everything waits.
+    /// True if sending is paused: no channel sends, and everything waits.
     pub paused: bool,
-    /// Since when, in UTC.
+    /// The time of the pause, in UTC.
     #[schema(value_type = Option<String>, format = DateTime, example = "2026-12-01T06:00:00Z")]
     pub paused_at: Option<Timestamp>,
 }
@@ -42,39 +42,39 @@ pub struct Sending {
 }
 
 impl Sending {
-    /// Over this database.
+    /// Creates the switch of this database.
     pub fn new(db: Db, clock: Clock, switch: Arc<dyn Switch>) -> Self {
         Self { db, clock, switch }
     }
 
-    /// Returns whether it is paused.
+    /// Returns the state of the switch.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn get(&self) -> Result<SendingView> {
         self.db.read(repo::paused_at).await.map(SendingView::since)
     }
 
-    /// Pauses it: what is in flight is finished, and nothing begins.
+    /// Pauses sending: attempts in flight finish, and no new attempt begins.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn pause(&self) -> Result<SendingView> {
         let now = self.clock.now();
         let since = self.db.write(move |c| repo::pause(c, now)).await?;
         self.switch.switched(true);
-        tracing::warn!("sending is paused, for the whole installation");
+        tracing::warn!("sending paused for the whole installation");
         Ok(SendingView::since(Some(since)))
     }
 
-    /// Resumes it: what waited goes out, as far as its window is open.
+    /// Resumes sending: waiting messages are sent if their window is still open.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn resume(&self) -> Result<SendingView> {
         self.db.write(repo::resume).await?;
         self.switch.switched(false);
-        tracing::info!("sending is resumed, for the whole installation");
+        tracing::info!("sending resumed for the whole installation");
         Ok(SendingView::since(None))
     }
 }

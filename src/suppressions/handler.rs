@@ -1,4 +1,4 @@
-//! Suppressions over HTTP: `/api/v1/suppressions`.
+//! The HTTP handlers of suppressions: `/api/v1/suppressions`.
 
 pub mod file;
 
@@ -6,65 +6,54 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use self::file::import_suppressions;
 use super::model::{LONGEST_SOURCE, NewSuppression, Suppression, SuppressionFilter, SuppressionReason};
 use super::usecase::Suppressions;
 use crate::clients::reach;
 use crate::db::types::SuppressionId;
 use crate::error::{Complaints, Error, Result};
 use crate::http::export;
+use crate::http::idempotency_header::{KeyHeader, Posted, respond};
 use crate::http::json::{Query, given, path_id};
-use crate::http::once::{KeyHeader, Posted, respond};
-use crate::http::routing::{get, others};
-use crate::idempotency::Answer;
+use crate::http::operations::{Operations, operations};
+use crate::idempotency::IdempotentResponse;
 use crate::kinds::{ChannelKind, ChannelToPeople, description, group};
 use crate::paging::{self, Page};
 
-/// Registers the routes under the API's root.
-pub fn routes(cfg: &mut web::ServiceConfig) {
-    cfg.service(
-        web::resource("/suppressions")
-            .route(get().to(list_suppressions))
-            .route(web::post().to(create_suppression))
-            .default_service(others("GET, HEAD, POST")),
-    )
-    .service(
-        web::resource("/suppressions/import")
-            .route(web::post().to(import_suppressions))
-            .default_service(others("POST")),
-    )
-    .service(
-        web::resource("/suppressions/{id}")
-            .route(get().to(get_suppression))
-            .route(web::delete().to(delete_suppression))
-            .default_service(others("GET, HEAD, DELETE")),
-    );
+/// Returns the operations, each with its scope.
+pub fn operations() -> Operations {
+    operations![
+        list_suppressions: SuppressionsRead,
+        create_suppression: SuppressionsWrite,
+        get_suppression: SuppressionsRead,
+        delete_suppression: SuppressionsWrite,
+    ]
+    .and(file::operations())
 }
 
-/// An address that nothing is to be sent to.
+/// A new suppression.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"channel": "email", "address": "dora@example.com", "reason": "bounced"}))]
 pub struct SuppressionBody {
-    /// The channel that the address is one of.
+    /// The channel of the address.
     #[schema(value_type = ChannelToPeople)]
     pub channel: String,
     /// The address, in any spelling.
     #[schema(min_length = 1, max_length = 4096)]
     pub address: String,
-    /// Only this group of messages; absent: all messages.
+    /// The group of messages to suppress; all messages if absent.
     #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false, pattern = "^[a-z0-9_.-]{1,64}$")]
     pub group: Option<String>,
-    /// Why; `manual` when absent. Transactional messages pass `unsubscribed` and `imported`.
+    /// The reason; `manual` if absent. Transactional messages are sent despite `unsubscribed` and `imported`.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<SuppressionReason>, nullable = false)]
     pub reason: Option<String>,
-    /// Where it comes from; `api` when absent.
+    /// The source of the suppression; `api` if absent.
     #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false, min_length = 1, max_length = 100)]
     pub source: Option<String>,
-    /// Words of yours.
+    /// A note of yours.
     #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false, max_length = 500)]
     pub note: Option<String>,
@@ -84,7 +73,7 @@ impl SuppressionBody {
             wrong.check("note", description(note));
         }
         wrong.finish()?;
-        let missing = || Error::internal("a suppression was read without complaint and is not whole");
+        let missing = || Error::internal("a validated suppression is incomplete");
         Ok(NewSuppression {
             channel: channel.ok_or_else(missing)?,
             address: address.ok_or_else(missing)?,
@@ -106,14 +95,14 @@ fn is_source(text: &str) -> std::result::Result<(), &'static str> {
 
 /// Suppress an address
 ///
-/// Nothing is sent to the address any more, or nothing of the group, whichever client has it, now or later. What waits is
-/// cancelled. An address that is suppressed already for this reason stays as it is.
+/// Suppresses all messages to an address, or those of a group, whichever client has the address now or later. Queued
+/// messages are cancelled. An address that is already suppressed for this reason stays as it is.
 #[utoipa::path(post, path = "/api/v1/suppressions", operation_id = "create_suppression", tag = "suppressions",
     request_body = SuppressionBody, params(KeyHeader),
     responses(
-        (status = 201, description = "The suppression, and its address in `Location`", body = Suppression,
+        (status = 201, description = "The suppression, with its path in `Location`", body = Suppression,
             headers(("Location" = String, description = "The path of the suppression"))),
-        (status = 200, description = "The suppression that was there already", body = Suppression),
+        (status = 200, description = "The existing suppression", body = Suppression),
     ))]
 pub async fn create_suppression(
     suppressions: web::Data<Suppressions>,
@@ -122,32 +111,37 @@ pub async fn create_suppression(
     let new = posted.value.into_new((SuppressionReason::Manual, "api"))?;
     let answer = |stored: &Suppression, is_new: bool| {
         let location = format!("/api/v1/suppressions/{}", stored.id);
-        if is_new { Answer::created(location, stored) } else { Answer::new(200, None, stored) }
+        if is_new {
+            IdempotentResponse::created(location, stored)
+        } else {
+            IdempotentResponse::new(200, None, stored)
+        }
     };
     Ok(respond(suppressions.create(new, posted.key, answer).await?))
 }
 
-/// Which suppressions to list; all that is given must hold.
+/// The query parameters of the list of suppressions; all must match.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct SuppressionQuery {
-    /// Only addresses of this channel.
+    /// Lists only addresses of this channel.
     #[param(value_type = Option<ChannelToPeople>, inline, nullable = false)]
     channel: Option<String>,
-    /// Only this address, in any spelling; needs `channel`.
+    /// Lists only this address, in any spelling; requires `channel`.
     #[param(nullable = false)]
     address: Option<String>,
-    /// Only for this reason.
+    /// Lists only suppressions with this reason.
     #[param(value_type = Option<SuppressionReason>, inline, nullable = false)]
     reason: Option<String>,
-    /// Only of this group.
+    /// Lists only suppressions of this group.
     #[param(nullable = false, pattern = "^[a-z0-9_.-]{1,64}$")]
     group: Option<String>,
-    /// How many to answer, 1 to 1000; of a CSV file the most rows, all when absent.
+    /// The largest number of items to return, 1 to 1000; for a CSV file the largest number of rows, unlimited if
+    /// absent.
     #[param(minimum = 1, maximum = 1000, default = 50, value_type = Option<u32>, nullable = false)]
     limit: Option<String>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     #[param(value_type = Option<SuppressionId>, inline, nullable = false)]
     cursor: Option<String>,
 }
@@ -162,7 +156,7 @@ impl SuppressionQuery {
                 wrong.check("address", reach::parse(channel, text)).map(|address| (channel, address))
             }
             (None, Some(_)) => {
-                wrong.add("address", "needs `channel`, which says what an address is");
+                wrong.add("address", "requires `channel`, which determines the format of an address");
                 None
             }
             (_, None) => None,
@@ -177,7 +171,8 @@ impl SuppressionQuery {
 
 /// List suppressions
 ///
-/// In the order of their making, a page at a time. With `Accept: text/csv` all of them as a file that can be imported again.
+/// Lists suppressions in the order of creation, a page at a time. With `Accept: text/csv` it returns all of them as a
+/// file that can be imported again.
 #[utoipa::path(get, path = "/api/v1/suppressions", operation_id = "list_suppressions", tag = "suppressions",
     params(SuppressionQuery),
     responses((status = 200, description = "A page of suppressions, or all of them as CSV", content(
@@ -211,10 +206,11 @@ pub async fn get_suppression(
 
 /// Remove a suppression
 ///
-/// The address is written to again, unless another suppression stands against it. Only do this when its owner asked for it.
+/// Removes a suppression. Messages are sent to the address again, unless it has another suppression. Only do this if
+/// its owner asked for it.
 #[utoipa::path(delete, path = "/api/v1/suppressions/{id}", operation_id = "delete_suppression", tag = "suppressions",
     params(("id" = String, Path, format = Uuid, description = "The id of the suppression")),
-    responses((status = 204, description = "It is gone")))]
+    responses((status = 204, description = "Removed")))]
 pub async fn delete_suppression(
     suppressions: web::Data<Suppressions>,
     id: web::Path<String>,

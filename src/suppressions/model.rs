@@ -1,4 +1,4 @@
-//! A suppression, and what it forbids.
+//! A suppression, and the messages that it blocks.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -6,28 +6,28 @@ use utoipa::ToSchema;
 use crate::db::types::{SuppressionId, Timestamp};
 use crate::kinds::{ChannelKind, coded_enum};
 
-/// Characters of a source.
+/// The largest number of characters of a source.
 pub const LONGEST_SOURCE: usize = 100;
 
 coded_enum! {
-    /// The reason why nothing is sent to an address.
+    /// The reason for a suppression.
     SuppressionReason {
-        /// Its owner opted out, by a link or by a preference.
+        /// The owner of the address opted out, by a link or in its preferences.
         Unsubscribed = 0 "unsubscribed",
-        /// Its owner called a message spam.
+        /// The owner of the address reported a message as spam.
         Complained = 1 "complained",
-        /// It does not exist, or takes nothing.
+        /// The address does not exist or accepts no messages.
         Bounced = 2 "bounced",
-        /// An operator said so.
+        /// An operator suppressed the address.
         Manual = 3 "manual",
-        /// It came with a list from another system.
+        /// The address was imported from another system.
         Imported = 4 "imported",
     }
 }
 
 impl SuppressionReason {
-    /// Returns whether it forbids transactional messages as well: a receipt is sent to people who want no news, and not to an
-    /// address that bounces.
+    /// Returns true if the reason blocks transactional messages as well. A receipt is sent to a person who
+    /// unsubscribed, but not to an address that bounces.
     pub fn forbids_transactional(self) -> bool {
         match self {
             Self::Complained | Self::Bounced | Self::Manual => true,
@@ -35,67 +35,67 @@ impl SuppressionReason {
         }
     }
 
-    /// Returns whether the owner of the address may lift it by opting in.
+    /// Returns true if the owner of the address may lift the suppression by opting in.
     pub fn ends_with_consent(self) -> bool {
         !self.forbids_transactional()
     }
 }
 
-/// An address that nothing is sent to, or nothing of a group.
+/// An address that receives no messages, or none of a group.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Suppression {
-    /// Given by this service: a UUIDv7.
+    /// The id that this service assigned: a UUIDv7.
     pub id: SuppressionId,
-    /// The channel that the address is one of.
+    /// The channel of the address.
     pub channel: ChannelKind,
-    /// The address in its normal form; null when its owner was erased, and only a keyed hash of it is kept.
+    /// The normal form of the address. It is null if its owner was erased: then only a keyed hash is stored.
     #[schema(example = "dora@example.com")]
     pub address: Option<String>,
     /// The group of messages; null for all messages.
     #[schema(example = "newsletter")]
     pub group: Option<String>,
-    /// Why.
+    /// The reason.
     pub reason: SuppressionReason,
-    /// Since when.
+    /// The time from which the suppression is valid.
     #[schema(value_type = String, format = DateTime)]
     pub since: Timestamp,
-    /// Where it comes from: `api`, `link`, `preferences`, `import`, or a word of yours.
+    /// The source of the suppression: `api`, `link`, `preferences`, `import`, or a source of yours.
     #[schema(example = "link")]
     pub source: String,
-    /// Words of yours.
+    /// A note of yours.
     pub note: Option<String>,
 }
 
-/// A suppression to be made.
+/// A suppression to store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewSuppression {
-    /// The channel that the address is one of.
+    /// The channel of the address.
     pub channel: ChannelKind,
-    /// The address, as it was accepted on the channel.
+    /// The address, as the channel accepted it.
     pub address: String,
-    /// The group; none for all messages.
+    /// The group; `None` for all messages.
     pub group: Option<String>,
-    /// Why.
+    /// The reason.
     pub reason: SuppressionReason,
-    /// Where it comes from.
+    /// The source of the suppression.
     pub source: String,
-    /// Words about it.
+    /// A note about it.
     pub note: Option<String>,
-    /// Since when, if it is older than now.
+    /// The time from which it is valid, if that is in the past.
     pub since: Option<Timestamp>,
 }
 
-/// A reason against an address, as a message meets it.
+/// The part of a suppression that decides about a message.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Ban {
-    /// The group; none for all messages.
+pub struct SuppressionRule {
+    /// The group; `None` for all messages.
     pub group: Option<String>,
-    /// Why.
+    /// The reason.
     pub reason: SuppressionReason,
 }
 
-impl Ban {
-    /// Returns why a message of this group is not sent, if that is so.
+impl SuppressionRule {
+    /// Returns the reason to suppress a message of this group, if there is one.
     pub fn against(&self, group: Option<&str>, is_transactional: bool) -> Option<String> {
         if is_transactional && !self.reason.forbids_transactional() {
             return None;
@@ -116,22 +116,22 @@ impl SuppressionReason {
             Self::Unsubscribed => "unsubscribed",
             Self::Complained => "complained",
             Self::Bounced => "bounced",
-            Self::Manual => "was suppressed by hand",
+            Self::Manual => "was suppressed manually",
             Self::Imported => "was imported as suppressed",
         }
     }
 }
 
-/// Which suppressions to list; all that is given must hold.
+/// A filter of the list of suppressions: every field that is set must match.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SuppressionFilter {
-    /// Only of this channel.
+    /// The channel.
     pub channel: Option<ChannelKind>,
-    /// Only for this reason.
+    /// The reason.
     pub reason: Option<SuppressionReason>,
-    /// Only of this group; an empty word: only of all messages.
+    /// The group; an empty text selects suppressions of all messages.
     pub group: Option<String>,
-    /// Only of this address on a channel, in its normal form.
+    /// The normal form of an address on a channel.
     pub address: Option<(ChannelKind, String)>,
 }
 
@@ -142,8 +142,8 @@ mod tests {
     #[test]
     fn transactional_messages_pass_what_their_recipient_may_lift() {
         for reason in SuppressionReason::ALL {
-            let whole = Ban { group: None, reason: *reason };
-            let of_group = Ban { group: Some("news".into()), reason: *reason };
+            let whole = SuppressionRule { group: None, reason: *reason };
+            let of_group = SuppressionRule { group: Some("news".into()), reason: *reason };
             assert!(whole.against(None, false).is_some() && whole.against(Some("news"), false).is_some());
             assert!(of_group.against(Some("news"), false).is_some());
             assert!(

@@ -1,6 +1,6 @@
-//! The SQL of suppressions. Addresses are looked up by a keyed hash of their normal form, so that erasing a person leaves
-//! nothing to read and still nothing is sent. Usually the table is empty or small: a look for the recipients of a page costs
-//! nearly nothing then.
+//! The SQL of suppressions. Addresses are looked up by a keyed hash of their normal form, so that an erased person's
+//! address stays suppressed although it is not stored. Usually the table is empty or small, and a lookup of the
+//! recipients of a lease costs nearly nothing.
 
 use std::collections::HashMap;
 
@@ -8,7 +8,7 @@ use diesel::dsl::exists;
 use diesel::prelude::*;
 use uuid::Uuid;
 
-use super::model::{Ban, NewSuppression, Suppression, SuppressionFilter, SuppressionReason};
+use super::model::{NewSuppression, Suppression, SuppressionFilter, SuppressionReason, SuppressionRule};
 use crate::address::normal;
 use crate::db::AnyConnection;
 use crate::db::schema::{generated_secret, opt_out_address, suppression};
@@ -18,12 +18,12 @@ use crate::error::Result;
 use crate::kinds::ChannelKind;
 use crate::seal::Seal;
 
-/// The name of the secret that the hashes are made with.
+/// The name of the secret for the hashes.
 const SECRET: &str = "suppressions";
 const PURPOSE: &[u8] = b"fanfare suppressed address 1";
-/// Stands for all messages in the column of groups.
+/// The value for all messages in the column of groups.
 const EVERYTHING: &str = "";
-/// Bytes of a hash that are kept.
+/// The number of bytes that a hash is truncated to.
 const KEY: usize = 16;
 
 #[derive(Debug, Queryable, Selectable, Insertable)]
@@ -59,19 +59,19 @@ fn group_of(column: String) -> Option<String> {
     (column != EVERYTHING).then_some(column)
 }
 
-/// Makes the hashes by which addresses are looked up.
+/// Computes the hashes by which addresses are looked up.
 pub struct Hasher(Seal);
 
 impl Hasher {
-    /// With the installation's secret, which is made if there is none.
+    /// Creates a hasher with the installation's secret, which is generated if it does not exist.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub fn of(c: &mut AnyConnection, now: Timestamp) -> Result<Self> {
         Ok(Self(Seal::new(&secret(c, SECRET, now)?, PURPOSE)))
     }
 
-    /// With the installation's secret, if anything was ever hashed with it.
+    /// Creates a hasher with the installation's secret, if there are suppressions.
     fn known(c: &mut AnyConnection) -> Result<Option<Self>> {
         let found: Option<Vec<u8>> = generated_secret::table
             .find(SECRET)
@@ -82,7 +82,7 @@ impl Hasher {
         Ok(found.map(|secret| Self(Seal::new(&secret, PURPOSE))))
     }
 
-    /// The hash of an address in any of its spellings.
+    /// Returns the hash of an address, which all its spellings share.
     pub fn key(&self, channel: ChannelKind, address: &str) -> Vec<u8> {
         let normal = normal(channel, address);
         let mut text = Vec::with_capacity(normal.len() + 2);
@@ -94,15 +94,16 @@ impl Hasher {
     }
 }
 
-/// The bans on these addresses of a channel, by the addresses as they were given; an address without one is missing.
+/// Returns the suppressions of these addresses of a channel, by the addresses as they were given. Addresses without one
+/// are absent.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn of_addresses<'a>(
     c: &mut AnyConnection,
     channel: ChannelKind,
     addresses: impl Iterator<Item = &'a str>,
-) -> Result<HashMap<&'a str, Vec<Ban>>> {
+) -> Result<HashMap<&'a str, Vec<SuppressionRule>>> {
     let mut addresses = addresses.peekable();
     if addresses.peek().is_none() {
         return Ok(HashMap::new());
@@ -110,7 +111,7 @@ pub fn of_addresses<'a>(
     let Some(hasher) = Hasher::known(c)? else { return Ok(HashMap::new()) };
     let keyed: Vec<(Vec<u8>, &str)> =
         addresses.map(|address| (hasher.key(channel, address), address)).collect();
-    let mut bans: HashMap<Vec<u8>, Vec<Ban>> = HashMap::new();
+    let mut bans: HashMap<Vec<u8>, Vec<SuppressionRule>> = HashMap::new();
     let keys: Vec<&[u8]> = keyed.iter().map(|(key, _)| key.as_slice()).collect();
     let rows: Vec<(Vec<u8>, String, i16)> = suppression::table
         .filter(suppression::address_key.eq_any(keys))
@@ -118,18 +119,18 @@ pub fn of_addresses<'a>(
         .order(suppression::since)
         .load(c)?;
     for (key, group, reason) in rows {
-        let ban = Ban { group: group_of(group), reason: SuppressionReason::from_code(reason)? };
+        let ban = SuppressionRule { group: group_of(group), reason: SuppressionReason::from_code(reason)? };
         bans.entry(key).or_default().push(ban);
     }
     let found = keyed.into_iter().filter_map(|(key, address)| Some((address, bans.get(&key)?.clone())));
     Ok(found.collect())
 }
 
-/// Stores suppressions; one that is there already stays as it is. Returns those that stand now, in the order given, and for
-/// each whether it is new.
+/// Stores suppressions; existing ones stay as they are. Returns the stored suppressions in the order given, each with
+/// true if it is new.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn store(
     c: &mut AnyConnection,
     new: &[NewSuppression],
@@ -171,10 +172,10 @@ pub fn store(
     Ok(stored)
 }
 
-/// Lifts what the owner of an address may lift: of a group, or of all messages. Returns how many there were.
+/// Lifts the suppressions of an address that its owner may lift, of a group or of all messages. Returns their number.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn lift(
     c: &mut AnyConnection,
     (channel, address): (ChannelKind, &str),
@@ -190,28 +191,28 @@ pub fn lift(
     Ok(diesel::delete(of_address).execute(c)?)
 }
 
-/// The suppression of this id.
+/// Returns the suppression with this id.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn find(c: &mut AnyConnection, id: SuppressionId) -> Result<Option<Suppression>> {
     let row: Option<SuppressionRow> =
         suppression::table.find(id).select(SuppressionRow::as_select()).first(c).optional()?;
     row.map(SuppressionRow::suppression).transpose()
 }
 
-/// Removes a suppression; false when there is none of this id.
+/// Deletes a suppression. Returns false if it does not exist.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn delete(c: &mut AnyConnection, id: SuppressionId) -> Result<bool> {
     Ok(diesel::delete(suppression::table.find(id)).execute(c)? > 0)
 }
 
-/// Up to `limit` suppressions that `filter` lets through, after `after`, in the order of their making.
+/// Returns up to `limit` matching suppressions after `after`, in the order of creation.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn list(
     c: &mut AnyConnection,
     filter: &SuppressionFilter,
@@ -241,10 +242,10 @@ pub fn list(
     rows.into_iter().map(SuppressionRow::suppression).collect()
 }
 
-/// Forgets what these addresses were, and leaves their hashes: their owner was erased.
+/// Clears the addresses and notes of suppressions whose owner was erased, and keeps the hashes. Returns their number.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn erase(c: &mut AnyConnection, addresses: &[(ChannelKind, String)]) -> Result<usize> {
     let Some(hasher) = Hasher::known(c)? else { return Ok(0) };
     let keys: Vec<Vec<u8>> = addresses.iter().map(|(channel, text)| hasher.key(*channel, text)).collect();
@@ -253,10 +254,10 @@ pub fn erase(c: &mut AnyConnection, addresses: &[(ChannelKind, String)]) -> Resu
     Ok(diesel::update(of_them).set(nothing).execute(c)?)
 }
 
-/// Makes suppressions of up to `limit` opt-outs that an earlier version stored by address. Returns how many there were.
+/// Converts up to `limit` opt-outs that an earlier version stored by address. Returns their number.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn adopt(c: &mut AnyConnection, limit: i64, now: Timestamp) -> Result<usize> {
     let rows: Vec<(i16, String, String, Timestamp)> = opt_out_address::table.limit(limit).load(c)?;
     let new = rows.iter().map(|(channel, address, group, since)| {

@@ -6,12 +6,12 @@ use crate::clock::Clock;
 use crate::db::types::SuppressionId;
 use crate::db::{AnyConnection, Db};
 use crate::error::{Error, FieldError, Result};
-use crate::idempotency::{self, Answer, Claim, Key, Made};
+use crate::idempotency::{self, Claim, Created, IdempotencyKey, IdempotentResponse};
 use crate::paging;
 
-/// Opt-outs of an earlier version that are taken over in one transaction.
+/// The number of opt-outs of an earlier version that one transaction converts.
 const ADOPTED_AT_ONCE: i64 = 500;
-/// Rows of a file that are stored in one transaction.
+/// The number of rows of a file that one transaction stores.
 const ROWS_AT_ONCE: usize = 500;
 
 /// The suppressions of one database.
@@ -20,32 +20,32 @@ pub struct Suppressions {
     clock: Clock,
 }
 
-/// A row of a file: what it asks for, or what is wrong with it.
+/// A row of a file: its line, and its suppression or its errors.
 pub type FileRow = (u64, std::result::Result<NewSuppression, Vec<FieldError>>);
 
-/// The outcome of an import, by its rows.
+/// The result of an import.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Imported {
-    /// Suppressions that are new.
+    /// The number of new suppressions.
     pub created: u64,
-    /// Rows whose suppression was there already.
+    /// The number of rows whose suppression existed already.
     pub known: u64,
-    /// Complaints about the others, by their lines.
+    /// The errors of the rejected rows, with their lines.
     pub rejected: Vec<(u64, FieldError)>,
-    /// How many were rejected.
+    /// The number of rejected rows.
     pub rejected_count: u64,
 }
 
 impl Suppressions {
-    /// Over this database, by this clock.
+    /// Creates the use cases over a database and a clock.
     pub fn new(db: Db, clock: Clock) -> Self {
         Self { db, clock }
     }
 
-    /// Takes over opt-outs that an earlier version stored by address. Before anything is sent.
+    /// Converts opt-outs that an earlier version stored by address. It must run before any message is sent.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn adopt(&self) -> Result<()> {
         loop {
             let now = self.clock.now();
@@ -53,20 +53,20 @@ impl Suppressions {
             if count == 0 {
                 return Ok(());
             }
-            tracing::info!(count, "opt-outs of an earlier version became suppressions");
+            tracing::info!(count, "opt-outs of an earlier version converted to suppressions");
         }
     }
 
-    /// Stores a suppression. `answer` says what the request is answered, told whether it is new.
+    /// Stores a suppression. `answer` makes the response; its second argument is true if the suppression is new.
     ///
     /// # Errors
-    /// Those of the database, and those of idempotency keys.
+    /// Database errors, and the refusal of an idempotency key.
     pub async fn create(
         &self,
         new: NewSuppression,
-        key: Option<Key>,
-        answer: impl FnOnce(&Suppression, bool) -> Result<Answer> + Send + 'static,
-    ) -> Result<Made<Suppression>> {
+        key: Option<IdempotencyKey>,
+        answer: impl FnOnce(&Suppression, bool) -> Result<IdempotentResponse> + Send + 'static,
+    ) -> Result<Created<Suppression>> {
         let now = self.clock.now();
         let create = move |c: &mut AnyConnection| {
             let (stored, is_new) = repo::store(c, &[new], now)?
@@ -79,7 +79,7 @@ impl Suppressions {
         self.db.write(create).await
     }
 
-    /// The suppression with this id.
+    /// Returns the suppression with this id.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -88,7 +88,7 @@ impl Suppressions {
         found.ok_or_else(|| Error::not_found("suppression", id))
     }
 
-    /// Removes a suppression: from now on its address is written to again, unless another one stands against it.
+    /// Removes a suppression: messages are sent to its address again, unless it has another suppression.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -97,10 +97,10 @@ impl Suppressions {
         if is_gone { Ok(()) } else { Err(Error::not_found("suppression", id)) }
     }
 
-    /// The suppressions after `cursor` that match, in the order of their making.
+    /// Returns the matching suppressions after `cursor`, in the order of creation.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn list(
         &self,
         filter: SuppressionFilter,
@@ -114,10 +114,10 @@ impl Suppressions {
         self.db.read(read).await
     }
 
-    /// Stores the rows of a file, those that are right.
+    /// Stores the valid rows of a file.
     ///
     /// # Errors
-    /// Those of the database; what was stored before stays, and the file can be sent again.
+    /// Database errors. Rows that were stored before stay, and the file can be sent again.
     pub async fn import(&self, rows: Vec<FileRow>) -> Result<Imported> {
         let mut imported = Imported::default();
         let mut right = Vec::new();

@@ -1,4 +1,4 @@
-//! Templates that were read lately, so that one which is used a thousand times a second is read once in that.
+//! A cache of templates, so that a template which is used a thousand times per second is read once per second.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -8,40 +8,40 @@ use super::variants::Variants;
 use crate::db::types::TemplateId;
 use crate::kinds::ChannelKind;
 
-/// After so long it is looked whether another node changed it.
+/// The age at which an entry is checked for changes from other nodes.
 const FRESH: Duration = Duration::from_secs(1);
-/// Bytes of what is remembered, roughly.
+/// The approximate maximum size of the cache, in bytes.
 const MOST: usize = 32 * 1024 * 1024;
-/// Names that are remembered, those that no template has among them.
+/// The most names in the cache, including names without a template.
 const MOST_NAMES: usize = 10_000;
 
-/// What the database said of a name: the template, if there is one, and which versions of it are in use.
-type Said = (Option<Arc<Variants>>, Vec<(TemplateId, i32)>);
+/// The result of reading a name: the template, if it exists, and its versions in use.
+type ResolvedTemplate = (Option<Arc<Variants>>, Vec<(TemplateId, i32)>);
 
-/// What is known of a name.
-pub(super) enum Known {
-    /// It was looked up lately.
+/// The entry of a name.
+pub(super) enum CachedTemplate {
+    /// The entry is fresh.
     Fresh(Option<Arc<Variants>>),
-    /// It may have been changed since.
+    /// The template may have been changed since.
     Old { found: Option<Arc<Variants>>, in_use: Vec<(TemplateId, i32)> },
-    /// It was not looked up.
+    /// There is no entry.
     Nothing,
 }
 
-struct Entry {
-    said: Said,
+struct CacheEntry {
+    said: ResolvedTemplate,
     looked_at: Instant,
 }
 
 #[derive(Default)]
 struct Inner {
-    entries: HashMap<(String, ChannelKind), Entry>,
+    entries: HashMap<(String, ChannelKind), CacheEntry>,
     weight: usize,
-    /// How often something was forgotten: what was read before that may be old.
+    /// The number of invalidations: a read that began before the last one may be outdated.
     generation: u64,
 }
 
-/// What a process remembers.
+/// The cache of one process.
 #[derive(Default)]
 pub(super) struct Cache(Mutex<Inner>);
 
@@ -50,24 +50,24 @@ impl Cache {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// What is known, and the generation to remember the rest under. Of many that find it old at once one looks; the
-    /// others use it as it is.
-    pub(super) fn find(&self, name: &str, channel: ChannelKind) -> (Known, u64) {
+    /// Returns the entry, and the generation for [`Cache::remember`]. Of several callers that find an old entry, only
+    /// the first gets it as old and reads it again; the others use it.
+    pub(super) fn find(&self, name: &str, channel: ChannelKind) -> (CachedTemplate, u64) {
         let mut inner = self.lock();
         let generation = inner.generation;
         let Some(entry) = inner.entries.get_mut(&(name.to_owned(), channel)) else {
-            return (Known::Nothing, generation);
+            return (CachedTemplate::Nothing, generation);
         };
         let (found, in_use) = entry.said.clone();
         if entry.looked_at.elapsed() < FRESH {
-            return (Known::Fresh(found), generation);
+            return (CachedTemplate::Fresh(found), generation);
         }
         entry.looked_at = Instant::now();
-        (Known::Old { found, in_use }, generation)
+        (CachedTemplate::Old { found, in_use }, generation)
     }
 
-    /// Keeps what the database said, unless something was changed here since it was asked.
-    pub(super) fn remember(&self, name: &str, channel: ChannelKind, said: Said, generation: u64) {
+    /// Stores the result of a read, unless an entry was invalidated since the read began.
+    pub(super) fn remember(&self, name: &str, channel: ChannelKind, said: ResolvedTemplate, generation: u64) {
         let mut inner = self.lock();
         if inner.generation != generation {
             return;
@@ -79,10 +79,10 @@ impl Cache {
             inner.weight = 0;
         }
         inner.weight += weight;
-        inner.entries.insert((name.to_owned(), channel), Entry { said, looked_at: Instant::now() });
+        inner.entries.insert((name.to_owned(), channel), CacheEntry { said, looked_at: Instant::now() });
     }
 
-    /// It was changed here.
+    /// Invalidates the entry of a template that this process has changed.
     pub(super) fn forget(&self, name: &str, channel: ChannelKind) {
         let mut inner = self.lock();
         inner.generation += 1;
@@ -98,7 +98,7 @@ impl Inner {
     }
 }
 
-fn weight((found, _): &Said) -> usize {
+fn weight((found, _): &ResolvedTemplate) -> usize {
     200 + found.as_ref().map_or(0, |found| found.weight())
 }
 
@@ -112,14 +112,17 @@ mod tests {
     fn what_was_read_before_a_change_is_not_remembered_after_it() {
         let cache = Cache::default();
         let (known, generation) = cache.find("a", SMS);
-        assert!(matches!(known, Known::Nothing));
+        assert!(matches!(known, CachedTemplate::Nothing));
         cache.forget("a", SMS);
         cache.remember("a", SMS, (None, Vec::new()), generation);
         let (known, generation) = cache.find("a", SMS);
-        assert!(matches!(known, Known::Nothing));
+        assert!(matches!(known, CachedTemplate::Nothing));
         cache.remember("a", SMS, (None, Vec::new()), generation);
-        assert!(matches!(cache.find("a", SMS).0, Known::Fresh(None)));
-        assert!(matches!(cache.find("a", ChannelKind::Email).0, Known::Nothing), "each channel has its own");
+        assert!(matches!(cache.find("a", SMS).0, CachedTemplate::Fresh(None)));
+        assert!(
+            matches!(cache.find("a", ChannelKind::Email).0, CachedTemplate::Nothing),
+            "each channel has its own"
+        );
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What a message says: a text, on some channels with a subject, and HTML in an e-mail.
+//! The content of a message: a text, with a subject on some channels, and with HTML in an e-mail.
 
 use std::collections::BTreeSet;
 
@@ -9,10 +9,10 @@ use super::render::{Form, Template};
 use crate::error::{Complaints, Result};
 use crate::kinds::ChannelKind;
 
-/// Where there is no HTML.
-pub const NO_HTML: &str = "is a part of an e-mail; other channels show none";
+/// The reason for refusing HTML on other channels.
+pub const NO_HTML: &str = "is only for e-mail; other channels show no HTML";
 
-/// Texts that were checked and are ready to be filled.
+/// Parsed texts, ready to be rendered.
 #[derive(Debug)]
 pub struct Content {
     subject: Option<Template>,
@@ -20,10 +20,10 @@ pub struct Content {
     html: Option<Template>,
 }
 
-/// Texts as somebody wrote them.
+/// The source of texts.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Texts {
-    /// What stands above the text.
+    /// The subject.
     pub subject: Option<String>,
     /// The text.
     pub text: String,
@@ -32,7 +32,7 @@ pub struct Texts {
 }
 
 impl Texts {
-    /// Reads them as what is said over this channel.
+    /// Parses the texts for a channel.
     ///
     /// # Errors
     /// As [`Content::parse`].
@@ -41,10 +41,10 @@ impl Texts {
     }
 }
 
-/// The same for one recipient.
+/// Texts that were rendered for one recipient.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Filled {
-    /// What stands above the text.
+    /// The subject.
     pub subject: Option<String>,
     /// The text.
     pub text: String,
@@ -53,10 +53,10 @@ pub struct Filled {
 }
 
 impl Content {
-    /// Reads what is said over this channel.
+    /// Parses the texts for a channel.
     ///
     /// # Errors
-    /// [`Error::Invalid`](crate::error::Error::Invalid) that names each field that is wrong.
+    /// [`Error::Invalid`](crate::error::Error::Invalid) with every invalid field.
     pub fn parse(
         channel: ChannelKind,
         subject: Option<&str>,
@@ -65,10 +65,8 @@ impl Content {
     ) -> Result<Self> {
         let mut wrong = Complaints::default();
         match (channel, subject) {
-            (ChannelKind::Email, None) => wrong.add("subject", "is required: an e-mail has one"),
-            (ChannelKind::Sms, Some(_)) => {
-                wrong.add("subject", "is for other channels: a text message has none")
-            }
+            (ChannelKind::Email, None) => wrong.add("subject", "is required for `email`"),
+            (ChannelKind::Sms, Some(_)) => wrong.add("subject", "is not allowed on `sms`"),
             _ => {}
         }
         if html.is_some() && !channel.shows_html() {
@@ -80,20 +78,18 @@ impl Content {
         match (wrong.finish(), text) {
             (Ok(()), Some(text)) => Ok(Self { subject, text, html }),
             (Err(error), _) => Err(error),
-            (Ok(()), None) => {
-                Err(crate::error::Error::internal("a text was read without complaint and is not there"))
-            }
+            (Ok(()), None) => Err(crate::error::Error::internal("a validated text is missing")),
         }
     }
 
-    /// Each part with the field that it comes from.
+    /// Returns each part with its field.
     fn parts(&self) -> impl Iterator<Item = (&'static str, &Template)> {
         let (subject, html) = (self.subject.iter(), self.html.iter());
         let subject = subject.map(|template| ("subject", template));
         subject.chain([("text", &self.text)]).chain(html.map(|template| ("html", template)))
     }
 
-    /// The names that must be filled, each with the field that names it first.
+    /// Returns the names that need a value, each with the first field that uses it.
     pub fn placeholders(&self) -> impl Iterator<Item = (&'static str, &String)> {
         let mut seen = BTreeSet::new();
         let all =
@@ -101,39 +97,39 @@ impl Content {
         all.filter(move |(_, name)| seen.insert(*name))
     }
 
-    /// What is filled in, each with what is asked of it: `order.id`.
+    /// Returns the placeholders as paths such as `order.id`.
     pub fn paths(&self) -> BTreeSet<&str> {
         self.parts().flat_map(|(_, part)| part.paths()).collect()
     }
 
-    /// The placeholders that these values leave empty, those with a `default` among them.
+    /// Returns the placeholders without a value in `data`, including those with a `default`.
     pub fn missing<'t>(&'t self, data: &'t dyn Data) -> BTreeSet<&'t str> {
         self.parts().flat_map(|(_, part)| part.missing(data)).collect()
     }
 
-    /// Returns whether all texts go out as they are written.
+    /// Returns true if all texts are sent unchanged.
     pub fn is_plain(&self) -> bool {
         self.parts().all(|(_, part)| part.is_plain())
     }
 
-    /// Whether there is anything to fill.
+    /// Returns true if any text has placeholders.
     pub fn needs_values(&self) -> bool {
         self.parts().any(|(_, part)| !part.placeholders().is_empty())
     }
 
-    /// Fills the texts for one recipient. Each takes at most 10 ms: many at once belong on a
+    /// Renders the texts for one recipient. Each takes at most 10 ms, so render many of them on a
     /// [`Pool`](super::pool::Pool).
     ///
     /// # Errors
-    /// Why this recipient cannot have them, in words that name no value.
+    /// The reason why the texts cannot be rendered, without any value.
     pub fn fill(&self, data: &dyn Data) -> Result<Filled, String> {
         self.try_fill(data).map_err(|(_, why)| why)
     }
 
-    /// As [`Content::fill`].
+    /// Does the same as [`Content::fill`].
     ///
     /// # Errors
-    /// The field that cannot be filled, and why.
+    /// The field that cannot be rendered, and the reason.
     pub fn try_fill(&self, data: &dyn Data) -> Result<Filled, (&'static str, String)> {
         let fill =
             |field: &'static str, template: &Template| template.render(data).map_err(|why| (field, why));

@@ -1,4 +1,4 @@
-//! A template, its versions, and the rules of their names.
+//! Templates, their versions, and the rules of their names.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -10,66 +10,66 @@ use crate::kinds::ChannelKind;
 use crate::locale::Locale;
 use crate::segments::Segments;
 
-/// Characters of a name at most.
+/// The longest name, in characters.
 pub const LONGEST_NAME: usize = 100;
 
-/// What a name is.
+/// Validates the name of a template.
 ///
 /// # Errors
-/// Says what would be right.
+/// The rule for names.
 pub fn check_name(name: &str) -> std::result::Result<(), &'static str> {
     let is_right = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"_.-".contains(&b);
     if (1..=LONGEST_NAME).contains(&name.len()) && name.bytes().all(is_right) {
         Ok(())
     } else {
-        Err("must be 1 to 100 small letters, digits, `_`, `.` or `-`, such as order.shipped")
+        Err("must be 1 to 100 characters: letters a to z, digits, `_`, `.` and `-`, such as order.shipped")
     }
 }
 
-/// A template as it stands: the texts of one name, for one channel, in one language.
+/// A template: the texts with one name, for one channel, in one language.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 #[schema(as = Template)]
 pub struct StoredTemplate {
-    /// Given by the service.
+    /// The template's id, assigned by the service.
     pub id: TemplateId,
-    /// What routes, notifications and mailings name it by.
+    /// The name by which routes, notifications and mailings refer to it.
     #[schema(example = "order.shipped")]
     pub name: String,
-    /// How what it says goes out.
+    /// The channel.
     pub channel: ChannelKind,
-    /// For whom it is; null: for all whose language has no template of this name.
+    /// The language of its readers; null for the fallback, which is used for languages without a template of this name.
     pub locale: Option<Locale>,
-    /// Which version of its texts is in use; the first is 1.
+    /// The version in use; the first is 1.
     #[schema(example = 1, minimum = 1)]
     pub version: i32,
-    /// What stands above the text, with placeholders; null on `sms`.
+    /// The subject, with placeholders; null on `sms`.
     pub subject: Option<String>,
     /// The text, with placeholders.
     #[schema(example = "Dear {{ name }}, your order {{ payload.order_id }} has shipped.")]
     pub text: String,
     /// The text as HTML, with placeholders whose values are escaped; null on all channels but `email`.
     pub html: Option<String>,
-    /// What is filled in, sorted.
+    /// The placeholders, sorted.
     #[schema(example = json!(["name", "payload.order_id"]))]
     pub placeholders: Vec<String>,
-    /// When it was made.
+    /// The time of its creation.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// When its texts were changed last.
+    /// The time of the last change of its texts.
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
 }
 
 impl StoredTemplate {
-    /// What it says.
+    /// Returns its texts.
     pub fn texts(&self) -> Texts {
         Texts { subject: self.subject.clone(), text: self.text.clone(), html: self.html.clone() }
     }
 
-    /// Takes other texts as its next version; answers whether they are others.
+    /// Sets the texts of its next version. Returns false, and changes nothing, if they are the present texts.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for texts that are none on its channel.
+    /// [`Error::Invalid`] for texts that are not valid on its channel.
     pub fn revise(&mut self, texts: Texts, now: Timestamp) -> Result<bool> {
         if texts == self.texts() {
             return Ok(false);
@@ -78,16 +78,16 @@ impl StoredTemplate {
         (self.subject, self.text, self.html) = (texts.subject, texts.text, texts.html);
         let next = self.version.checked_add(1);
         self.version =
-            next.ok_or_else(|| Error::Conflict("it has as many versions as there can be".into()))?;
+            next.ok_or_else(|| Error::Conflict("the template has the maximum number of versions".into()))?;
         self.updated_at = now;
         Ok(true)
     }
 }
 
-/// What is filled into these texts.
+/// Returns the placeholders of texts, sorted.
 ///
 /// # Errors
-/// [`Error::Invalid`] for texts that are none on this channel.
+/// [`Error::Invalid`] for texts that are not valid on the channel.
 pub fn placeholders(texts: &Texts, channel: ChannelKind) -> Result<Vec<String>> {
     Ok(texts.parse(channel)?.paths().into_iter().map(str::to_owned).collect())
 }
@@ -95,23 +95,23 @@ pub fn placeholders(texts: &Texts, channel: ChannelKind) -> Result<Vec<String>> 
 /// One version of a template's texts; it never changes.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct TemplateVersion {
-    /// Which one; the first is 1.
+    /// The number of the version; the first is 1.
     #[schema(example = 1, minimum = 1)]
     pub version: i32,
-    /// What stands above the text.
+    /// The subject.
     pub subject: Option<String>,
     /// The text.
     pub text: String,
     /// The text as HTML.
     pub html: Option<String>,
-    /// What is filled in, sorted.
+    /// The placeholders, sorted.
     pub placeholders: Vec<String>,
-    /// When it was made.
+    /// The time of its creation.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
 }
 
-/// A checked new template.
+/// A validated new template.
 #[derive(Debug, Clone)]
 pub struct NewTemplate {
     /// Its name.
@@ -120,23 +120,23 @@ pub struct NewTemplate {
     pub channel: ChannelKind,
     /// Its language.
     pub locale: Option<Locale>,
-    /// What it says.
+    /// Its texts.
     pub texts: Texts,
 }
 
-/// What a patch changes.
+/// The changes of a patch.
 #[derive(Debug, Clone, Default)]
 pub struct TemplateChange {
-    /// Another subject; `Some(None)` takes it away.
+    /// The new subject; `Some(None)` removes it.
     pub subject: Option<Option<String>>,
-    /// Another text.
+    /// The new text.
     pub text: Option<String>,
-    /// Other HTML; `Some(None)` takes it away.
+    /// The new HTML; `Some(None)` removes it.
     pub html: Option<Option<String>>,
 }
 
 impl TemplateChange {
-    /// These texts with what it changes.
+    /// Applies the changes to texts.
     pub fn of(self, texts: Texts) -> Texts {
         Texts {
             subject: self.subject.unwrap_or(texts.subject),
@@ -146,33 +146,33 @@ impl TemplateChange {
     }
 }
 
-/// Which templates a list shows: those that match every field that is given.
+/// The filter of the list. A template must match every condition that is set.
 #[derive(Debug, Clone, Default)]
 pub struct ListFilter {
-    /// Only those of this name.
+    /// Selects a name.
     pub name: Option<String>,
-    /// Only those for this channel.
+    /// Selects a channel.
     pub channel: Option<ChannelKind>,
-    /// Only those of this very language.
+    /// Selects exactly this language.
     pub locale: Option<Locale>,
 }
 
-/// Texts, filled with data to try.
+/// Texts that were rendered with the data of a request.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct TemplatePreview {
-    /// The subject; null without one, and when the texts cannot be filled.
+    /// The subject; null if there is none, or if the texts cannot be rendered.
     pub subject: Option<String>,
-    /// The text; null when the texts cannot be filled.
+    /// The text; null if the texts cannot be rendered.
     pub text: Option<String>,
-    /// The HTML; null without one, and when the texts cannot be filled.
+    /// The HTML; null if there is none, or if the texts cannot be rendered.
     pub html: Option<String>,
-    /// What the text is charged as, on `sms`.
+    /// The segments by which the text is charged, on `sms`.
     pub segments: Option<Segments>,
-    /// What is filled in, sorted.
+    /// The placeholders, sorted.
     pub placeholders: Vec<String>,
-    /// The placeholders that the data have no value for, those with a `default` among them.
+    /// The placeholders without a value in the data, including those with a `default`.
     pub missing: Vec<String>,
-    /// Why the texts cannot be filled.
+    /// The reason why the texts cannot be rendered.
     pub error: Option<String>,
 }
 

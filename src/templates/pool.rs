@@ -1,5 +1,5 @@
-//! Threads on which templates are filled, so that one which uses up its budget holds up neither a worker of the server nor
-//! a task of the engine.
+//! Renders templates on a bounded number of threads, so that an expensive template blocks neither a worker of the
+//! server nor a task of the engine.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -8,15 +8,15 @@ use tokio::sync::Semaphore;
 
 use crate::error::{Error, Result};
 
-/// Renderings in one turn. Of several callers each gets its turn after this many of another's.
+/// The number of renderings in one turn. Concurrent callers take turns.
 const TURN: usize = 16;
 
-/// A bound on how many threads fill templates at once; cloning it is cheap.
+/// Limits the number of threads that render templates at once; cloning it is cheap.
 #[derive(Debug, Clone)]
 pub struct Pool(Arc<Semaphore>);
 
 impl Default for Pool {
-    /// A thread for each core.
+    /// Creates a pool with a thread for each core.
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Self(Arc::new(Semaphore::new(cores)))
@@ -27,19 +27,19 @@ impl Pool {
     /// Runs one rendering, or a few, on a blocking thread.
     ///
     /// # Errors
-    /// [`Error::Internal`] when it panicked.
+    /// [`Error::Internal`] if it panicked.
     pub async fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
         let turn = Arc::clone(&self.0).acquire_owned().await.map_err(|e| Error::Internal(e.into()))?;
         let work = move || {
             let done = work();
-            // held by the thread: a caller that goes away does not make room for another one
+            // held by the thread: a caller that gives up must not admit another one while the thread still runs
             drop(turn);
             done
         };
         tokio::task::spawn_blocking(work).await.map_err(|e| Error::Internal(e.into()))
     }
 
-    /// Converts each item, some at a time, in their order.
+    /// Converts the items in their order, one turn after the other.
     ///
     /// # Errors
     /// As [`Pool::run`].
@@ -71,7 +71,7 @@ mod tests {
         let pool = Pool(Arc::new(Semaphore::new(1)));
         let long = pool.map((0..10 * TURN as u32).collect(), |n| ORDER.lock().unwrap().push(n));
         let short = pool.run(|| ORDER.lock().unwrap().push(u32::MAX));
-        // both wait when the place becomes free
+        // both wait when the permit is released
         let place = Arc::clone(&pool.0).acquire_owned().await.unwrap();
         let (long, short, ()) = tokio::join!(long, short, async { drop(place) });
         assert_eq!((long.unwrap().len(), short.is_ok()), (10 * TURN, true));

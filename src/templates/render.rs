@@ -1,19 +1,19 @@
-//! Message texts with placeholders: `Dear {{ name }}`. Strict about unknown names, bounded in work, memory and output
-//! ([`super::language`]); what is filled in is data and never read as a template, and in HTML it is escaped.
+//! Renders message texts with placeholders: `Dear {{ name }}`. A name without a value is an error. The work, the memory
+//! and the output are bounded ([`super::language`]). Values are never parsed as templates, and are escaped in HTML.
 
 use std::collections::BTreeSet;
 
-use super::language::{Data, Escape, Failure, Program};
+use super::language::{Data, Escape, Program, RenderFailure};
 use super::unsubscribe::UNSUBSCRIBE_URL;
 use crate::kinds::ChannelKind;
 
-/// What a template becomes, and how much of it there may be.
+/// The form of a text and its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Form {
     kind: Kind,
-    /// Characters that it may have.
+    /// The most characters of the template.
     pub longest: usize,
-    /// Characters that it may grow to.
+    /// The most characters of the rendered text.
     pub longest_filled: usize,
 }
 
@@ -29,21 +29,21 @@ impl Form {
     pub const LINE: Self = Self { kind: Kind::Line, longest: 500, longest_filled: 998 };
     /// The HTML of an e-mail.
     pub const HTML: Self = Self { kind: Kind::Html, longest: 200_000, longest_filled: 400_000 };
-    /// The longest text of all channels'.
+    /// The longest text of any channel.
     pub const LONGEST_TEXT: Self = Self::text(100_000, 200_000);
 
     const fn text(longest: usize, longest_filled: usize) -> Self {
         Self { kind: Kind::Text, longest, longest_filled }
     }
 
-    /// The text of a channel's messages.
+    /// Returns the form of the text on a channel.
     pub const fn of(channel: ChannelKind) -> Self {
         match channel {
             // ten segments
             ChannelKind::Sms => Self::text(1000, 1530),
-            // a notification on a device is 4096 bytes in all
+            // a push notification has at most 4096 bytes in all
             ChannelKind::Push => Self::text(1000, 1500),
-            // what Discord takes
+            // Discord's limit
             ChannelKind::Discord => Self::text(2000, 2000),
             ChannelKind::Webhook | ChannelKind::InApp | ChannelKind::Request => Self::text(20_000, 20_000),
             ChannelKind::Email => Self::LONGEST_TEXT,
@@ -51,20 +51,20 @@ impl Form {
     }
 }
 
-/// A text that was checked and is ready to be filled.
+/// A parsed text, ready to be rendered.
 #[derive(Debug)]
 pub struct Template {
     program: Program,
     form: Form,
-    /// The text itself when it has nothing to fill: most mailings need no rendering.
+    /// The text itself if it has no placeholders: most mailings need no rendering.
     plain: Option<String>,
 }
 
 impl Template {
-    /// Reads a text of this form.
+    /// Parses a text of this form.
     ///
     /// # Errors
-    /// What is wrong with it, in words.
+    /// The reason why it is not valid.
     pub fn parse(text: &str, form: Form) -> Result<Self, String> {
         let length = text.chars().count();
         if text.trim().is_empty() {
@@ -74,7 +74,7 @@ impl Template {
             return Err(format!("has {length} characters; at most {} are allowed", form.longest));
         }
         if text.contains('\0') {
-            return Err("must not hold the character NUL".into());
+            return Err("must not contain NUL".into());
         }
         if form.kind == Kind::Line && text.chars().any(char::is_control) {
             return Err("must be one line without control characters".into());
@@ -84,75 +84,75 @@ impl Template {
         Ok(Self { program, form, plain })
     }
 
-    /// Lists the placeholders that these values leave empty, those with a `default` among them.
+    /// Returns the placeholders without a value in `data`, including those with a `default`.
     pub fn missing<'t>(&'t self, data: &'t dyn Data) -> impl Iterator<Item = &'t str> {
         self.program.paths().keys().filter(|path| is_missing(path, data)).map(String::as_str)
     }
 
-    /// Lists what is filled in, each with what is asked of it: `order.id`.
+    /// Returns the placeholders as paths such as `order.id`.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         self.program.paths().keys().map(String::as_str)
     }
 
-    /// The names that must be filled.
+    /// Returns the names that need a value.
     pub fn placeholders(&self) -> &BTreeSet<String> {
         self.program.names()
     }
 
-    /// Returns whether the text goes out as it is written.
+    /// Returns true if the text is sent unchanged.
     pub fn is_plain(&self) -> bool {
         self.plain.is_some()
     }
 
-    /// Fills the text for one recipient.
+    /// Renders the text for one recipient.
     ///
     /// # Errors
-    /// Why this recipient cannot have this text, in words that repeat no value.
+    /// The reason why the text cannot be rendered, without any value.
     pub fn render(&self, data: &dyn Data) -> Result<String, String> {
         if let Some(text) = &self.plain {
             return Ok(text.clone());
         }
         let escape = if self.form.kind == Kind::Html { Escape::Html } else { Escape::None };
         let most = self.form.longest_filled;
-        // no character has more than four bytes
+        // a character has at most four bytes
         let rendered = self.program.render(data, escape, most * 4);
         let text = rendered.map_err(|failure| self.explain(failure, data))?;
         if text.trim().is_empty() {
             return Err("the text is empty for this recipient".into());
         }
         if text.chars().nth(most).is_some() {
-            return Err(self.explain(Failure::TooLong, data));
+            return Err(self.explain(RenderFailure::TooLong, data));
         }
         match self.form.kind {
-            // a value of several lines must not make more of a header than one
+            // a value of several lines must not add lines to a header
             Kind::Line => Ok(text.replace(char::is_control, " ")),
             Kind::Text | Kind::Html => Ok(text),
         }
     }
 
-    fn explain(&self, failure: Failure, data: &dyn Data) -> String {
+    fn explain(&self, failure: RenderFailure, data: &dyn Data) -> String {
         match failure {
-            Failure::NoValue { placeholder, line } => {
-                // all that have none at once, so that they can be given at once
+            RenderFailure::NoValue { placeholder, line } => {
+                // all placeholders without a value, so that they can be added at once
                 let required = self.program.paths().iter().filter(|(_, is_required)| **is_required);
                 let missing = required.filter(|(path, _)| is_missing(path, data));
                 let names: Vec<String> = missing.map(|(path, _)| format!("`{path}`")).collect();
                 if names.is_empty() {
-                    // a part of what a loop goes through, or of an element of a list
-                    return format!("there is no value for the placeholder {placeholder} in line {line}");
+                    // a part of a loop's element, or of an element of a list
+                    return format!("no value for the placeholder {placeholder} in line {line}");
                 }
                 let hint = if names.iter().any(|name| name.trim_matches('`') == UNSUBSCRIBE_URL) {
-                    "; links to unsubscribe need PUBLIC_URL"
+                    "; unsubscribe links require PUBLIC_URL"
                 } else {
                     ""
                 };
-                format!("there is no value for the placeholder {}{hint}", names.join(", "))
+                format!("no value for the placeholder {}{hint}", names.join(", "))
             }
-            Failure::Wrong(why) => why,
-            Failure::TooLong => {
+            RenderFailure::Wrong(why) => why,
+            RenderFailure::TooLong => {
                 format!("the text is longer than {} characters for this recipient", self.form.longest_filled)
             }
-            Failure::TooMuchWork { line } => format!("the template takes too much work in line {line}"),
+            RenderFailure::TooMuchWork { line } => format!("the template takes too much work in line {line}"),
         }
     }
 }
@@ -236,7 +236,7 @@ mod tests {
     fn a_text_is_no_program() {
         for tag in ["{% set a = 1 %}x", "{%-set a = 1 -%}x", "{%+ set a %}x{% endset %}", "{% with a = 1 %}x"]
         {
-            assert!(sms(tag).unwrap_err().contains("a text is no program"), "{tag}");
+            assert!(sms(tag).unwrap_err().contains("templates cannot assign or define"), "{tag}");
         }
         assert!(sms("{% if settings %}x{% endif %}y").is_ok());
     }
@@ -249,7 +249,7 @@ mod tests {
         assert!(!filled.contains("<b>") && !filled.contains("\"Ann"), "{filled}");
         assert!(filled.starts_with("<p title=\"&lt;b&gt;&quot;Ann&quot; &amp; "), "{filled}");
         for off in ["{{ name | safe }}", "{% autoescape false %}{{ name }}{% endautoescape %}"] {
-            assert!(Template::parse(off, Form::HTML).is_err(), "nobody may switch it off: {off}");
+            assert!(Template::parse(off, Form::HTML).is_err(), "escaping cannot be switched off: {off}");
         }
         assert_eq!(sms("{{ name }}").unwrap().render(&values).unwrap(), "<b>\"Ann\" & 'Bob'</b>");
     }

@@ -36,7 +36,7 @@ struct VersionRow {
     created_at: Timestamp,
 }
 
-/// Templates with the version in use. A macro because the type of such a join cannot be written.
+/// Templates joined with their version in use. It is a macro because the type of the join cannot be written.
 macro_rules! current {
     () => {
         template::table.inner_join(
@@ -65,7 +65,7 @@ impl Row {
     }
 }
 
-/// `''` stands for none: of two rows without one a unique index would say nothing.
+/// Parses a stored locale. The fallback's is `''`, because a unique index would not compare two nulls.
 fn locale(stored: &str) -> Result<Option<Locale>> {
     let parsed = (!stored.is_empty()).then(|| stored.parse()).transpose();
     parsed.map_err(|_| Error::internal("the stored locale of a template is not valid"))
@@ -79,10 +79,10 @@ fn read(placeholders: &str) -> Result<Vec<String>> {
     serde_json::from_str(placeholders).map_err(|e| Error::Internal(e.into()))
 }
 
-/// Stores a new template with its first version.
+/// Inserts a new template with its first version.
 ///
 /// # Errors
-/// [`Error::Conflict`] when there is one of this name, channel and locale.
+/// [`Error::Conflict`] if a template with this name, channel and locale exists.
 pub fn insert(c: &mut AnyConnection, new: &StoredTemplate) -> Result<()> {
     let row = Row {
         id: new.id,
@@ -95,7 +95,7 @@ pub fn insert(c: &mut AnyConnection, new: &StoredTemplate) -> Result<()> {
     };
     diesel::insert_into(template::table).values(row).execute(c).map_err(|error| match error {
         QueryError::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => {
-            Error::Conflict("there is a template of this name, channel and locale".into())
+            Error::Conflict("a template with this name, channel and locale exists already".into())
         }
         other => other.into(),
     })?;
@@ -116,10 +116,10 @@ fn insert_version(c: &mut AnyConnection, of: &StoredTemplate) -> Result<()> {
     Ok(())
 }
 
-/// Stores another version of a template that [`lock`] holds, as the one in use.
+/// Inserts the next version of a locked template, and puts it in use.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn revise(c: &mut AnyConnection, changed: &StoredTemplate) -> Result<()> {
     insert_version(c, changed)?;
     diesel::update(template::table.find(changed.id))
@@ -128,11 +128,11 @@ pub fn revise(c: &mut AnyConnection, changed: &StoredTemplate) -> Result<()> {
     Ok(())
 }
 
-/// Holds a template's row until the transaction ends, so that what is read of it stays true. SQLite's one writer holds
-/// everything.
+/// Locks a template's row until the transaction ends, so that no other transaction changes it. On SQLite the only
+/// writer needs no lock.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn lock(c: &mut AnyConnection, id: TemplateId) -> Result<()> {
     if let AnyConnection::Postgres(c) = c {
         template::table.find(id).select(template::id).for_update().first::<TemplateId>(c).optional()?;
@@ -140,7 +140,7 @@ pub fn lock(c: &mut AnyConnection, id: TemplateId) -> Result<()> {
     Ok(())
 }
 
-/// The template with this id.
+/// Returns the template with this id.
 ///
 /// # Errors
 /// [`Error::NotFound`].
@@ -154,10 +154,10 @@ pub fn get(c: &mut AnyConnection, id: TemplateId) -> Result<StoredTemplate> {
     row.into_model(texts)
 }
 
-/// The template of this name and channel that the others fall back to.
+/// Returns the template with this name and channel and without a locale, which is the fallback.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn base(c: &mut AnyConnection, name: &str, channel: ChannelKind) -> Result<Option<TemplateId>> {
     let found = template::table
         .filter(template::name.eq(name))
@@ -169,11 +169,11 @@ pub fn base(c: &mut AnyConnection, name: &str, channel: ChannelKind) -> Result<O
     Ok(found)
 }
 
-/// How many templates there are of this name and channel, and which versions of them are in use, in the order of their
-/// locales: what says whether anything changed.
+/// Returns the templates with this name and channel, each with its version in use, in the order of their locales. The
+/// result changes with every change of a template.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn in_use(c: &mut AnyConnection, name: &str, channel: ChannelKind) -> Result<Vec<(TemplateId, i32)>> {
     Ok(template::table
         .filter(template::name.eq(name))
@@ -183,10 +183,10 @@ pub fn in_use(c: &mut AnyConnection, name: &str, channel: ChannelKind) -> Result
         .load(c)?)
 }
 
-/// The templates of this name and channel, the one without a locale first.
+/// Returns the templates with this name and channel, the one without a locale first.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn of_name(c: &mut AnyConnection, name: &str, channel: ChannelKind) -> Result<Vec<StoredTemplate>> {
     let rows: Vec<(Row, VersionRow)> = current!()
         .filter(template::name.eq(name))
@@ -197,10 +197,10 @@ pub fn of_name(c: &mut AnyConnection, name: &str, channel: ChannelKind) -> Resul
     rows.into_iter().map(|(row, texts)| row.into_model(texts)).collect()
 }
 
-/// Up to `limit` names of templates for this channel, in their order.
+/// Returns up to `limit` names of templates for a channel, sorted.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn names(c: &mut AnyConnection, channel: ChannelKind, limit: i64) -> Result<Vec<String>> {
     Ok(template::table
         .filter(template::channel.eq(channel.code()))
@@ -211,10 +211,10 @@ pub fn names(c: &mut AnyConnection, channel: ChannelKind, limit: i64) -> Result<
         .load(c)?)
 }
 
-/// Up to `limit` templates after `after` that match, in the order of their making.
+/// Returns up to `limit` templates after `after` that match the filter, in the order of creation.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn list(
     c: &mut AnyConnection,
     filter: &ListFilter,
@@ -242,10 +242,10 @@ pub fn list(
     rows.into_iter().map(|(row, texts)| row.into_model(texts)).collect()
 }
 
-/// Up to `limit` versions of a template before `before`, the newest first.
+/// Returns up to `limit` versions of a template before `before`, the newest first.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn versions(
     c: &mut AnyConnection,
     id: TemplateId,
@@ -265,7 +265,7 @@ pub fn versions(
     rows.into_iter().map(TemplateVersion::try_from).collect()
 }
 
-/// One version of a template.
+/// Returns one version of a template.
 ///
 /// # Errors
 /// [`Error::NotFound`].
@@ -275,10 +275,10 @@ pub fn version(c: &mut AnyConnection, id: TemplateId, number: i32) -> Result<Tem
     row.ok_or_else(|| Error::not_found("version of the template", number))?.try_into()
 }
 
-/// Removes a template that [`lock`] holds, with its versions.
+/// Deletes a locked template with its versions.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn delete(c: &mut AnyConnection, id: TemplateId) -> Result<()> {
     diesel::delete(template_version::table.filter(template_version::template_id.eq(id))).execute(c)?;
     diesel::delete(template::table.find(id)).execute(c)?;

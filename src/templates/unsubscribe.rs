@@ -1,4 +1,4 @@
-//! `{{ unsubscribe_url }}` in texts: the page on which a message's recipient opts out.
+//! `{{ unsubscribe_url }}` in texts: the link to the page on which a message's recipient opts out.
 
 use std::cell::OnceCell;
 use std::sync::Arc;
@@ -9,11 +9,11 @@ use crate::kinds::ChannelKind;
 /// The placeholder's name.
 pub const UNSUBSCRIBE_URL: &str = "unsubscribe_url";
 
-/// Makes the link for an address on a channel, and for a group or for all messages; none if recipients cannot reach the
-/// service.
+/// Creates the link for an address on a channel, and for a group or for all messages. Returns `None` if recipients
+/// cannot reach the service.
 pub type UnsubscribeUrl = Arc<dyn Fn(ChannelKind, &str, Option<&str>) -> Option<String> + Send + Sync>;
 
-/// Data with a link to unsubscribe beside them. It is made when a text asks for it.
+/// Data with an unsubscribe link, which is created when a text uses it.
 pub struct WithLink<'d, F> {
     data: &'d dyn Data,
     make: F,
@@ -22,12 +22,13 @@ pub struct WithLink<'d, F> {
 }
 
 impl<'d, F: Fn() -> Option<String>> WithLink<'d, F> {
-    /// With a link that stands in place of a value of its name: a client's attribute may be the link of another system.
+    /// Adds a link that has precedence over a value with its name, because a client's attribute may be the link of
+    /// another system.
     pub fn before(data: &'d dyn Data, make: F) -> Self {
         Self { data, make, link: OnceCell::new(), is_first: true }
     }
 
-    /// With a link that a value of its name replaces: whoever sends a message names values for it alone.
+    /// Adds a link that a value with its name replaces, because the values of a single message are given for it alone.
     pub fn after(data: &'d dyn Data, make: F) -> Self {
         Self { data, make, link: OnceCell::new(), is_first: false }
     }

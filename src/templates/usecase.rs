@@ -1,10 +1,10 @@
-//! What can be done with templates.
+//! The use cases of templates.
 
 use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
-use super::cache::{Cache, Known};
+use super::cache::{Cache, CachedTemplate};
 use super::content::{Content, Texts};
 use super::language::Data;
 use super::model::{
@@ -19,15 +19,15 @@ use crate::clock::Clock;
 use crate::db::types::TemplateId;
 use crate::db::{AnyConnection, Db};
 use crate::error::{Error, Result};
-use crate::idempotency::{self, Answer, Made, Mode};
+use crate::idempotency::{self, Created, IdempotentResponse, Mode};
 use crate::kinds::ChannelKind;
 use crate::paging;
 use crate::segments::segments;
 
-/// How many names a complaint lists.
+/// The most names of templates that an error lists.
 const NAMES_LISTED: i64 = 20;
 
-/// The templates of one database; cloning it is cheap.
+/// The use cases of templates; cloning it is cheap.
 #[derive(Clone)]
 pub struct Templates {
     db: Db,
@@ -38,38 +38,38 @@ pub struct Templates {
 }
 
 impl Templates {
-    /// Over this database, by this clock.
+    /// Creates the use cases over a database and a clock.
     pub fn new(db: Db, clock: Clock) -> Self {
         Self { db, clock, cache: Arc::default(), pool: Pool::default(), unsubscribe_url: None }
     }
 
-    /// With links to unsubscribe in texts.
+    /// Adds unsubscribe links in texts.
     #[must_use]
     pub fn with_links(self, unsubscribe_url: Option<UnsubscribeUrl>) -> Self {
         Self { unsubscribe_url, ..self }
     }
 
-    /// Makes the links to unsubscribe, if recipients can reach the service.
+    /// Returns the function that creates unsubscribe links, if recipients can reach the service.
     pub fn unsubscribe_url(&self) -> Option<&UnsubscribeUrl> {
         self.unsubscribe_url.as_ref()
     }
 
-    /// The threads that fill templates for requests.
+    /// Returns the pool that renders templates for requests.
     pub fn pool(&self) -> &Pool {
         &self.pool
     }
 
-    /// Makes a template. `answer` says what the request is answered, and another one under the same key.
+    /// Creates a template. `answer` makes the response, which is stored under the idempotency key.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for texts that are none on the channel, and for a locale where there is nothing to fall back
-    /// to; [`Error::Conflict`] when there is one of this name, channel and locale.
+    /// [`Error::Invalid`] for texts that are not valid on the channel, and for a locale without a fallback;
+    /// [`Error::Conflict`] if a template with this name, channel and locale exists.
     pub async fn create(
         &self,
         new: NewTemplate,
         mode: Mode,
-        answer: impl FnOnce(&StoredTemplate) -> Result<Answer>,
-    ) -> Result<Made<StoredTemplate>> {
+        answer: impl FnOnce(&StoredTemplate) -> Result<IdempotentResponse>,
+    ) -> Result<Created<StoredTemplate>> {
         check_name(&new.name).map_err(|why| Error::invalid("name", why))?;
         let now = self.clock.now();
         let template = StoredTemplate {
@@ -94,12 +94,12 @@ impl Templates {
             repo::insert(c, &template)?;
             Ok(template)
         };
-        let made = idempotency::make(&self.db, (mode, id), now, answer, insert).await?;
+        let made = idempotency::create(&self.db, (mode, id), now, answer, insert).await?;
         self.cache.forget(&name, channel);
         Ok(made)
     }
 
-    /// The template with this id.
+    /// Returns the template with this id.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -107,10 +107,10 @@ impl Templates {
         self.db.read(move |c| repo::get(c, id)).await
     }
 
-    /// The templates after `cursor` that match, in the order of their making.
+    /// Returns the matching templates after `cursor`, in the order of creation.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn list(
         &self,
         filter: ListFilter,
@@ -124,15 +124,15 @@ impl Templates {
         self.db.read(read).await
     }
 
-    /// Changes what the texts say, as another version; texts that stay as they are make none.
+    /// Stores changed texts as the next version. Equal texts create no version.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Invalid`] for texts that are none on the channel.
+    /// [`Error::NotFound`], [`Error::Invalid`] for texts that are not valid on the channel.
     pub async fn patch(&self, id: TemplateId, change: TemplateChange) -> Result<StoredTemplate> {
         self.revise(id, move |_, texts| Ok(change.of(texts))).await
     }
 
-    /// Takes the texts of an earlier version, as another version.
+    /// Stores the texts of an earlier version as the next version.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -160,19 +160,19 @@ impl Templates {
         Ok(template)
     }
 
-    /// Removes a template with all its versions. Mailings and notifications that were made from it keep their texts.
+    /// Deletes a template with all its versions. Mailings and notifications that were created from it keep their texts.
     ///
     /// # Errors
-    /// [`Error::NotFound`], [`Error::Conflict`] while others fall back to it.
+    /// [`Error::NotFound`], [`Error::Conflict`] while templates with a locale fall back to it.
     pub async fn delete(&self, id: TemplateId) -> Result<()> {
         let delete = move |c: &mut AnyConnection| {
             repo::lock(c, id)?;
             let template = repo::get(c, id)?;
-            // who makes one that falls back to this one holds its row as well
+            // creating a template that falls back to this one locks this row too
             let family = repo::in_use(c, &template.name, template.channel)?;
             if template.locale.is_none() && family.len() > 1 {
                 return Err(Error::Conflict(format!(
-                    "templates of the name `{}` with a locale fall back to it: delete them first",
+                    "templates with the name `{}` and a locale fall back to it; delete them first",
                     template.name
                 )));
             }
@@ -184,7 +184,7 @@ impl Templates {
         Ok(())
     }
 
-    /// The versions of a template before `cursor`, the newest first.
+    /// Returns the versions of a template before `cursor`, the newest first.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -197,13 +197,13 @@ impl Templates {
         let read = move |c: &mut AnyConnection| {
             let part = |before: Option<&i32>, count| repo::versions(c, id, before.copied(), count);
             let page = paging::page_of(limit, cursor, part, |version| version.version)?;
-            // a template has a version at least: if there is none, it may be that there is no template
+            // every template has a version, so an empty page may mean that the template does not exist
             if page.0.is_empty() { repo::get(c, id).map(|_| page) } else { Ok(page) }
         };
         self.db.read(read).await
     }
 
-    /// One version of a template.
+    /// Returns one version of a template.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -212,7 +212,7 @@ impl Templates {
         self.db.read(read).await
     }
 
-    /// What a template says with these data, in the version in use or in this one.
+    /// Renders a template with the given data, in the given version or in the one in use.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -234,37 +234,36 @@ impl Templates {
         self.preview_texts(channel, texts, data).await
     }
 
-    /// What texts that are not kept say with these data.
+    /// Renders texts with the given data, without storing them.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for texts that are none on the channel.
+    /// [`Error::Invalid`] for texts that are not valid on the channel.
     pub async fn preview_texts(
         &self,
         channel: ChannelKind,
         texts: Texts,
         data: Map<String, Value>,
     ) -> Result<TemplatePreview> {
-        // nobody's link, which shows where one will stand
+        // a link without a recipient, which shows its place in the text
         let link = self.unsubscribe_url.as_ref().and_then(|make| make(channel, "", None));
         let link = link.as_deref().and_then(|link| link.rsplit_once('/'));
         let link = link.map(|(page, _)| format!("{page}/preview"));
         self.pool.run(move || try_with(&texts, channel, &WithLink::after(&data, || link.clone()))).await?
     }
 
-    /// A template in all its languages, read once and remembered. What is changed at another node comes through in about
-    /// a second.
+    /// Returns a template in all its languages, from a cache. A change from another node is seen within about a second.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn variants(&self, name: &str, channel: ChannelKind) -> Result<Option<Arc<Variants>>> {
         if check_name(name).is_err() {
             return Ok(None);
         }
         let (known, generation) = self.cache.find(name, channel);
         let before = match known {
-            Known::Fresh(found) => return Ok(found),
-            Known::Old { found, in_use } => Some((found, in_use)),
-            Known::Nothing => None,
+            CachedTemplate::Fresh(found) => return Ok(found),
+            CachedTemplate::Old { found, in_use } => Some((found, in_use)),
+            CachedTemplate::Nothing => None,
         };
         let wanted = name.to_owned();
         let read = move |c: &mut AnyConnection| {
@@ -279,10 +278,10 @@ impl Templates {
         Ok(found)
     }
 
-    /// As [`Templates::variants`], for a `field` that names one.
+    /// Does the same as [`Templates::variants`], for the name in a `field` of a request.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a template that there is not, with the names that there are.
+    /// [`Error::Invalid`] for a template that does not exist, with the names of existing ones.
     pub async fn named(&self, field: &str, name: &str, channel: ChannelKind) -> Result<Arc<Variants>> {
         check_name(name).map_err(|why| Error::invalid(field, why))?;
         if let Some(found) = self.variants(name, channel).await? {
@@ -290,23 +289,26 @@ impl Templates {
         }
         let names = self.names(channel).await?;
         let there = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
-        Err(Error::invalid(field, format!("there is no template `{name}` for {channel}; there are: {there}")))
+        Err(Error::invalid(
+            field,
+            format!("the template `{name}` for {channel} does not exist; existing templates: {there}"),
+        ))
     }
 
-    /// The first names of templates for this channel.
+    /// Returns the first names of templates for a channel.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn names(&self, channel: ChannelKind) -> Result<Vec<String>> {
         self.db.read(move |c| repo::names(c, channel, NAMES_LISTED)).await
     }
 }
 
-/// Holds the template that this one falls back to, so that nobody deletes it meanwhile.
+/// Locks the fallback of a template, so that it is not deleted meanwhile.
 fn hold_base(c: &mut AnyConnection, template: &StoredTemplate) -> Result<()> {
     if let Some(base) = repo::base(c, &template.name, template.channel)? {
         repo::lock(c, base)?;
-        // it may have gone before it was held
+        // it may have been deleted before it was locked
         if repo::base(c, &template.name, template.channel)? == Some(base) {
             return Ok(());
         }
@@ -314,24 +316,24 @@ fn hold_base(c: &mut AnyConnection, template: &StoredTemplate) -> Result<()> {
     Err(Error::invalid(
         "locale",
         format!(
-            "there is no template `{}` for {} without a locale, which one with a locale falls back to: make that first",
+            "requires a template `{}` for {} without a locale, which is the fallback; create that first",
             template.name, template.channel
         ),
     ))
 }
 
-/// What is known of a name, and which versions that is.
-type Read = (Option<Arc<Variants>>, Vec<(TemplateId, i32)>);
+/// The template of a name, if it exists, and its versions in use.
+type ReadTemplate = (Option<Arc<Variants>>, Vec<(TemplateId, i32)>);
 
-fn read_all(c: &mut AnyConnection, name: &str, channel: ChannelKind) -> Result<Read> {
+fn read_all(c: &mut AnyConnection, name: &str, channel: ChannelKind) -> Result<ReadTemplate> {
     let rows = repo::of_name(c, name, channel)?;
     let in_use = rows.iter().map(|row| (row.id, row.version)).collect();
     let mut variants = rows.into_iter().map(|row| {
         let (locale, version) = (row.locale.as_ref().map(ToString::to_string), row.version);
-        // it was checked when it was stored, perhaps by an earlier version that took more
+        // it was validated when it was stored, but an earlier version may have accepted more
         Variant::parse(locale, version, channel, row.texts()).map_err(|why| {
             let id = row.id;
-            let why = format!("version {version} of `{name}` (template {id}) cannot be read any more: {why}");
+            let why = format!("version {version} of `{name}` (template {id}) is not valid any more: {why}");
             Error::invalid("template", why)
         })
     });

@@ -1,25 +1,25 @@
-//! What a template says in each language.
+//! The variants of a template: its texts in each language.
 
 use super::content::{Content, Texts};
 use crate::error::Result;
 use crate::kinds::ChannelKind;
 use crate::locale::lookup;
 
-/// A template in one language, ready to be filled.
+/// A template in one language, ready to be rendered.
 #[derive(Debug)]
 pub struct Variant {
-    /// For whom it is; none: for all whose language has no variant.
+    /// The language; `None` for the fallback, which is used for languages without a variant.
     pub locale: Option<String>,
-    /// Which version of the texts it is.
+    /// The version of the texts.
     pub version: i32,
-    /// What it says.
+    /// The parsed texts.
     pub content: Content,
-    /// The same as it was written.
+    /// The source of the texts.
     pub texts: Texts,
 }
 
 impl Variant {
-    /// Reads the texts.
+    /// Parses the texts.
     ///
     /// # Errors
     /// As [`Content::parse`].
@@ -37,12 +37,12 @@ pub struct Variants {
 }
 
 impl Variants {
-    /// Of the one without a locale, and those that fall back to it.
+    /// Creates it from the variant without a locale and the ones with a locale.
     pub fn new(base: Variant, others: Vec<Variant>) -> Self {
         Self { base, others }
     }
 
-    /// The variant for somebody of this language: `pt-BR`, else `pt`, else the one without a locale (RFC 4647, 3.4).
+    /// Returns the variant for a language: `pt-BR`, else `pt`, else the one without a locale (RFC 4647, 3.4).
     pub fn of(&self, locale: Option<&str>) -> &Variant {
         let is_of = |variant: &&Variant, tag: &str| {
             variant.locale.as_deref().is_some_and(|locale| locale.eq_ignore_ascii_case(tag))
@@ -52,30 +52,30 @@ impl Variants {
         found.next().unwrap_or(&self.base)
     }
 
-    /// The one without a locale, which the others fall back to.
+    /// Returns the variant without a locale, which is the fallback.
     pub fn base(&self) -> &Variant {
         &self.base
     }
 
-    /// Those with a locale.
+    /// Returns the variants with a locale.
     pub fn others(&self) -> &[Variant] {
         &self.others
     }
 
-    /// All of them, the one without a locale first.
+    /// Returns all variants, the one without a locale first.
     pub fn all(&self) -> impl Iterator<Item = &Variant> {
         std::iter::once(&self.base).chain(&self.others)
     }
 
-    /// Whether it depends on the reader what is said: on the language, or on what fills the placeholders.
+    /// Returns true if the texts depend on the recipient: on the language, or on the values for placeholders.
     pub fn needs_reader(&self) -> bool {
         !self.others.is_empty() || self.base.content.needs_values()
     }
 
-    /// Roughly the bytes that it takes.
+    /// Returns its approximate size in bytes.
     pub(super) fn weight(&self) -> usize {
         let of = |part: &Option<String>| part.as_ref().map_or(0, String::len);
-        // each text stands there as it was written and as it is read
+        // each text is stored as source and as parsed template
         self.all().map(|v| 1000 + 4 * (v.texts.text.len() + of(&v.texts.subject) + of(&v.texts.html))).sum()
     }
 }

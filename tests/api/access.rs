@@ -1,4 +1,4 @@
-//! Who may call.
+//! Access with the API key.
 
 use fanfare::config::Config;
 use futures_util::StreamExt;
@@ -11,7 +11,7 @@ use crate::support::Service;
 
 const KEY: &str = "correct horse battery staple and so on";
 
-/// Every path that the key protects, the documents among them.
+/// Every path that the key protects, including the OpenAPI document and its page.
 const CLOSED: &[(&str, &str)] = &[
     ("GET", "/"),
     ("GET", "/api/v1/docs"),
@@ -40,8 +40,8 @@ async fn call(service: &Service, method: &str, path: &str, authorization: Option
     call_by(&service.http, service, (method, path), authorization).await
 }
 
-/// Another caller's client: one with an address of its own.
-#[expect(clippy::disallowed_methods, reason = "the rule is for the service: the tests stand outside")]
+/// Returns an HTTP client with its own source address.
+#[expect(clippy::disallowed_methods, reason = "the rule applies to the service, not to its tests")]
 fn caller(number: u8) -> reqwest::Client {
     reqwest::Client::builder()
         .local_address(std::net::IpAddr::from([127, 0, 1, number]))
@@ -65,7 +65,7 @@ async fn call_by(
 }
 
 on_each_database! {
-    async fn without_the_key_nothing_but_the_probes_and_the_metrics_answers(kind: Database) {
+    async fn without_the_key_only_the_probes_and_the_metrics_respond(kind: Database) {
         let service = Service::start_with(kind, &[("access.api_key", KEY)]).await;
         let wrong = [
             None,
@@ -79,7 +79,7 @@ on_each_database! {
             Some(format!("Bearer {}", KEY.to_uppercase())),
         ];
         for (number, (method, path)) in (1..).zip(CLOSED) {
-            // one caller would be slowed by so many wrong keys
+            // a single caller would be throttled after this many wrong keys
             let caller = caller(number);
             for authorization in &wrong {
                 let answer = call_by(&caller, &service, (method, path), authorization.as_deref()).await;
@@ -106,14 +106,14 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn who_sends_wrong_keys_is_slowed_and_nobody_else(kind: Database) {
+    async fn only_a_caller_with_wrong_keys_is_throttled(kind: Database) {
         let service = Service::start_with(kind, &[("access.api_key", KEY)]).await;
         let (guesser, wrong) = (caller(1), format!("Bearer {KEY}x"));
         let mut guesses: FuturesUnordered<_> = (0..60)
             .map(|_| call_by(&guesser, &service, ("GET", "/api/v1/inbox/u1"), Some(&wrong)))
             .collect();
         let refused = loop {
-            let answer = guesses.next().await.expect("one of so many is refused");
+            let answer = guesses.next().await.expect("a refusal after many wrong keys");
             match answer.status {
                 401 => {}
                 _ => break answer,
@@ -121,7 +121,7 @@ on_each_database! {
         };
         assert_eq!(refused.problem(429)["type"], "/problems/too-many-wrong-keys");
         assert_eq!(refused.header("retry-after"), "60");
-        // the same address with the right key, and another one with a wrong key, while guesses wait
+        // neither the right key from the same address nor a wrong key from another address waits for the guesses
         let right = format!("Bearer {KEY}");
         call_by(&guesser, &service, ("GET", "/api/v1/clients"), Some(&right)).await.success(200);
         call_by(&caller(2), &service, ("GET", "/api/v1/clients"), Some(&wrong)).await.problem(401);
@@ -130,7 +130,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn the_key_may_stand_in_a_file(kind: Database) {
+    async fn the_key_may_be_in_a_file(kind: Database) {
         let dir = tempfile::tempdir().expect("a directory");
         let file = dir.path().join("key");
         std::fs::write(&file, format!("  {KEY}\n")).expect("a file");
@@ -143,7 +143,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn without_a_configured_key_everyone_who_reaches_the_address_may_call(kind: Database) {
+    async fn without_a_configured_key_every_caller_is_allowed(kind: Database) {
         let service = Service::start(kind).await;
         for authorization in [None, Some("Bearer whatever")] {
             call(&service, "GET", "/api/v1/clients", authorization).await.success(200);
@@ -152,7 +152,7 @@ on_each_database! {
 }
 
 #[test]
-fn an_address_that_is_not_loopback_wants_a_key() {
+fn an_address_other_than_loopback_requires_a_key() {
     for host in ["0.0.0.0", "::", "192.168.1.5", "203.0.113.7"] {
         let error = Config::with(&[("http.host", host)]).expect_err("no key").to_string();
         assert!(error.contains("API_KEY") && error.contains(host), "{error}");
@@ -163,7 +163,7 @@ fn an_address_that_is_not_loopback_wants_a_key() {
                 Config::with(&[("http.host", host), ("access.api_key", weak)]).expect_err("a weak key");
             let error = error.to_string();
             assert!(error.contains("API_KEY") && error.contains("32") && !error.contains(weak), "{error}");
-            assert!(Config::with(&[("access.api_key", weak)]).is_ok(), "nobody else reaches this one");
+            assert!(Config::with(&[("access.api_key", weak)]).is_ok(), "loopback needs no strong key");
         }
     }
     for host in ["127.0.0.1", "127.8.9.1", "::1"] {
@@ -172,7 +172,7 @@ fn an_address_that_is_not_loopback_wants_a_key() {
 }
 
 #[test]
-fn a_key_that_is_none_is_refused_at_the_start() {
+fn an_unusable_key_is_refused_at_the_start() {
     let dir = tempfile::tempdir().expect("a directory");
     let (empty, fine) = (dir.path().join("empty"), dir.path().join("fine"));
     std::fs::write(&empty, "\n").expect("a file");
@@ -192,6 +192,6 @@ fn a_key_that_is_none_is_refused_at_the_start() {
             settings.iter().map(|(key, value)| (*key, value.as_str())).collect();
         let error = Config::with(&borrowed).expect_err("no usable key").to_string();
         assert!(error.contains(named), "{settings:?}: {error}");
-        assert!(!error.contains(KEY), "the key stands in the message: {error}");
+        assert!(!error.contains(KEY), "the key is in the message: {error}");
     }
 }

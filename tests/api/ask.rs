@@ -1,4 +1,4 @@
-//! Requests and what must be true of their answers.
+//! Requests, and the properties that every response must have.
 
 use diesel::{Connection, PgConnection, SqliteConnection};
 use fanfare::db::AnyConnection;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::support::Service;
 use crate::support::api::Api;
 
-/// An answer, read to its end.
+/// A response, read to its end.
 pub struct Answer {
     pub status: u16,
     pub headers: HeaderMap,
@@ -17,28 +17,28 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// A header's text; empty when there is none.
+    /// Returns a header, or an empty string.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().expect("a header of ASCII"))
     }
 
-    /// Its body.
+    /// Returns the body as JSON.
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {} {}", self.status, self.text))
     }
 
-    /// Its body, when it is a success of this status.
+    /// Returns the body of a success, and panics if the status differs.
     pub fn success(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.text);
         assert_eq!(self.header("content-type"), "application/json");
         self.json()
     }
 
-    /// Its body, when it is a whole RFC 9457 problem of this status.
+    /// Returns the body of a complete RFC 9457 problem, and panics if the status differs.
     pub fn problem(&self, status: u16) -> Value {
         assert_eq!(self.status, status, "{}", self.text);
         assert_eq!(self.header("content-type"), "application/problem+json", "{}", self.text);
-        assert!(!self.header("x-request-id").is_empty(), "an error without its id in the log");
+        assert!(!self.header("x-request-id").is_empty(), "an error without a request id");
         let problem = self.json();
         assert_eq!(problem["status"], status, "{problem}");
         for (member, prefix) in [("type", "/problems/"), ("title", ""), ("detail", "")] {
@@ -52,20 +52,20 @@ impl Answer {
     }
 }
 
-/// Sends it and reads the answer.
+/// Sends a request and reads the response.
 pub async fn send(request: RequestBuilder) -> Answer {
     let response = request.send().await.expect("an answer");
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
     Answer { status, headers, text: response.text().await.expect("a body") }
 }
 
-/// A request to a path under the API's root.
+/// Builds a request to a path under the API's root.
 pub fn request(service: &Api, method: &str, path: &str) -> RequestBuilder {
     let method = Method::from_bytes(method.as_bytes()).expect("a method");
     service.http.request(method, service.url(path))
 }
 
-/// Sends a request with a JSON body, if any, to a path under the API's root.
+/// Sends a request with an optional JSON body to a path under the API's root.
 pub async fn ask(service: &Api, method: &str, path: &str, body: Option<Value>) -> Answer {
     let request = request(service, method, path);
     send(match body {
@@ -75,12 +75,12 @@ pub async fn ask(service: &Api, method: &str, path: &str, body: Option<Value>) -
     .await
 }
 
-/// POSTs a body that is refused with 422; answers the names of the wrong fields.
+/// Sends a POST that is refused with 422 and returns the names of the invalid fields.
 pub async fn wrong_fields(service: &Api, path: &str, body: Value) -> Vec<String> {
     fields(&ask(service, "POST", path, Some(body)).await.problem(422))
 }
 
-/// The names of the wrong fields, sorted.
+/// Returns the sorted names of the invalid fields.
 pub fn fields(problem: &Value) -> Vec<String> {
     let errors = problem["errors"].as_array().map_or(&[][..], Vec::as_slice);
     let mut names: Vec<String> = errors
@@ -94,7 +94,7 @@ pub fn fields(problem: &Value) -> Vec<String> {
     names
 }
 
-/// Every item of a list, read page by page of this size. Panics when a page is larger, or the list does not end.
+/// Reads all items of a list in pages of this size. Panics if a page is larger or the list does not end.
 pub async fn all_pages(service: &Api, path: &str, limit: usize) -> Vec<Value> {
     let (mut items, mut cursor) = (Vec::new(), String::new());
     for _ in 0..1000 {
@@ -111,17 +111,17 @@ pub async fn all_pages(service: &Api, path: &str, limit: usize) -> Vec<Value> {
     panic!("{path} does not end");
 }
 
-/// The texts under `name` in a list's items.
+/// Returns the values of the field `name` of a list's items.
 pub fn texts(items: &[Value], name: &str) -> Vec<String> {
     items.iter().map(|item| item[name].as_str().expect("a text").to_owned()).collect()
 }
 
-/// The id of what an answer shows.
+/// Returns the id of a resource.
 pub fn id_of(thing: &Value) -> String {
     thing["id"].as_str().expect("an id").to_owned()
 }
 
-/// A connection of one's own to the service's database.
+/// Opens a separate connection to the service's database.
 pub fn database(service: &Service) -> AnyConnection {
     let url = &service.db.url;
     match url.strip_prefix("sqlite://") {

@@ -1,4 +1,4 @@
-//! Declared attributes: values are checked and converted at every door, and what was stored before is converted.
+//! Declared attributes: values are validated and converted on every input path, and stored values are converted.
 
 use serde_json::{Value, json};
 
@@ -17,7 +17,7 @@ fn client(n: u32, attributes: Value) -> Value {
 }
 
 on_each_database! {
-    async fn attributes_are_declared_listed_changed_and_forgotten(kind: Database) {
+    async fn attributes_are_declared_listed_changed_and_deleted(kind: Database) {
         let service = Service::start(kind).await;
         let body = json!({"name": "member", "type": "boolean", "label": "Is a member"});
         let made = ask(&service, "POST", "/attributes", Some(body.clone())).await;
@@ -75,13 +75,13 @@ on_each_database! {
         let of = |number: &str| stored.iter().find(|client| client["phone_number"] == number).expect("a client")["attributes"].clone();
         assert_eq!(of("79030000003"), json!({"member": true, "bonus": 250.7, "name": "Boris"}));
         assert_eq!(of("79030000004"), json!({"member": false, "name": "Vera"}));
-        assert_eq!(of("79030000005"), json!({"bonus": 1000, "name": "Gleb"}), "without the value that does not fit");
+        assert_eq!(of("79030000005"), json!({"bonus": 1000, "name": "Gleb"}), "without the value of the wrong type");
         assert_eq!(of("79030000006"), json!({"member": false, "name": "Dina"}));
     }
 }
 
 on_each_database! {
-    async fn what_clients_had_before_is_converted_in_steps(kind: Database) {
+    async fn existing_values_are_converted_in_steps(kind: Database) {
         let service = Service::start(kind).await;
         let rows: String = (0..1200).map(|n| {
             let member = ["да", "нет", "perhaps", ""][n % 4];
@@ -94,9 +94,9 @@ on_each_database! {
         for (n, client) in stored.iter().enumerate() {
             let expected = [json!(true), json!(false), json!("perhaps"), Value::Null][n % 4].clone();
             assert_eq!(client["attributes"]["member"], expected);
-            assert_eq!(client["attributes"]["n"], n.to_string(), "the others stay");
+            assert_eq!(client["attributes"]["n"], n.to_string(), "the other values stay");
         }
-        // and back
+        // and back again
         let path = "/attributes/member";
         ask(&service, "PATCH", path, Some(json!({"type": "text"}))).await.success(200);
         let member = service.wait_for(path, |found| found["conversion"]["is_running"] == false).await;
@@ -121,7 +121,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn texts_see_a_flag_and_a_number_where_a_file_had_texts(kind: Database) {
+    async fn texts_see_a_boolean_and_a_number_instead_of_a_files_strings(kind: Database) {
         let service = Service::start(kind).await;
         declare(&service, "member", "boolean").await;
         declare(&service, "bonus", "number").await;

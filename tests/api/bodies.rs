@@ -1,4 +1,4 @@
-//! Bodies that are no input, paths that nothing serves, methods that a path does not take.
+//! Malformed bodies, unknown paths, and methods that a path does not support.
 
 use serde_json::json;
 
@@ -17,7 +17,7 @@ const WITH_JSON: &[(&str, &str)] = &[
 ];
 
 on_each_database! {
-    async fn a_body_that_is_no_json_is_malformed(kind: Database) {
+    async fn a_body_that_is_not_json_is_malformed(kind: Database) {
         let service = Service::start(kind).await;
         for (method, path) in WITH_JSON {
             let bodies: [&[u8]; 7] = [
@@ -38,7 +38,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_body_that_is_no_object_is_invalid_even_when_its_values_are_in_order(kind: Database) {
+    async fn a_body_that_is_not_an_object_is_invalid_even_with_valid_values(kind: Database) {
         let service = Service::start(kind).await;
         for (method, path) in WITH_JSON {
             for body in [
@@ -49,12 +49,12 @@ on_each_database! {
                 assert_eq!(fields(&problem), ["body"], "{method} {path}");
             }
         }
-        assert_eq!(service.get("/mailings/stats").await["mailings"]["total"], 0, "none was made");
+        assert_eq!(service.get("/mailings/stats").await["mailings"]["total"], 0, "no mailing was created");
     }
 }
 
 on_each_database! {
-    async fn a_body_of_another_kind_is_refused_by_its_content_type(kind: Database) {
+    async fn a_body_with_another_content_type_is_refused(kind: Database) {
         let service = Service::start(kind).await;
         for (method, path) in WITH_JSON {
             for kind in ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data", "text/csv"] {
@@ -75,12 +75,12 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_body_that_is_too_large_is_refused_and_the_service_goes_on(kind: Database) {
+    async fn a_body_that_is_too_large_is_refused_and_the_service_continues(kind: Database) {
         let service = Service::start(kind).await;
         for (method, path) in WITH_JSON {
             let body = format!("{{\"text\": \"{}\"}}", "x".repeat(2 * 1024 * 1024));
             let request = request(&service, method, path).header("content-type", "application/json").body(body);
-            // the server may close the connection before it has read a body that it does not want
+            // the server may close the connection before it has read the refused body
             if let Ok(response) = request.send().await {
                 assert_eq!(response.status(), 413, "{method} {path}");
             }
@@ -92,7 +92,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_path_that_nothing_serves_is_not_found(kind: Database) {
+    async fn an_unknown_path_is_not_found(kind: Database) {
         let service = Service::start(kind).await;
         for path in [
             "/", "/nope", "/clients/", "//clients", "/clients/0198c2d0-0000-7000-8000-000000000001/nope", "/mailing",
@@ -109,7 +109,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_method_that_a_path_does_not_take_is_refused_with_those_that_it_takes(kind: Database) {
+    async fn an_unsupported_method_is_refused_with_the_supported_ones(kind: Database) {
         let service = Service::start(kind).await;
         let some = "0198c2d0-0000-7000-8000-000000000001";
         for (path, allow) in [
@@ -143,7 +143,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn head_answers_what_get_does_without_the_body(kind: Database) {
+    async fn head_returns_the_same_as_get_without_the_body(kind: Database) {
         let service = Service::start(kind).await;
         for path in ["/health", "/ready", "/metrics", "/api/v1/clients", "/api/v1/mailings/stats", "/api/v1/nope"] {
             let get = send(service.http.get(format!("{}{path}", service.base))).await;

@@ -1,4 +1,4 @@
-//! Browsers of somebody else: pages of other sites, and names that were made to lead here.
+//! Protection against cross-site requests and DNS rebinding.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -17,7 +17,7 @@ use crate::support::{Database, Service, after};
 const PUBLIC_URL: (&str, &str) = ("http.public_url", "https://mail.example.com/f");
 const PAGES: &str = "https://shop.example.com";
 
-/// Names by which a browser asks when a page's own name leads here.
+/// Host names of requests after DNS rebinding: the site's own name resolves to the service.
 const HOSTS: [&str; 20] = [
     "evil.example:8083",
     "evil.example",
@@ -41,7 +41,8 @@ const HOSTS: [&str; 20] = [
     "127.1",
 ];
 
-/// Headers that browsers add to a request of another site's page, as (`Origin`, `Sec-Fetch-Site`). `HERE` is the service's own.
+/// The headers of browsers in a cross-site request, as (`Origin`, `Sec-Fetch-Site`). `HERE` is the service's own
+/// origin.
 const SITES: [(&[&str], &[&str]); 20] = [
     (&["http://evil.example"], &["cross-site"]),
     (&["https://evil.example"], &[]),
@@ -65,8 +66,8 @@ const SITES: [(&[&str], &[&str]); 20] = [
     (&["HERE", "http://evil.example"], &["same-origin", "cross-site"]),
 ];
 
-/// All forged requests: what is added to each, and the type of problem that it has.
-fn forged(here: &str) -> Vec<(HeaderMap, u16, &'static str)> {
+/// Returns all forged requests as their headers, with the expected status and type of problem.
+fn forged_requests(here: &str) -> Vec<(HeaderMap, u16, &'static str)> {
     let value = |text: &str| HeaderValue::from_str(&text.replace("HERE", here)).expect("a value");
     let hosts = HOSTS.map(|host| {
         let headers = HeaderMap::from_iter([(HeaderName::from_static("host"), value(host))]);
@@ -84,14 +85,14 @@ fn forged(here: &str) -> Vec<(HeaderMap, u16, &'static str)> {
     hosts.into_iter().chain(sites).collect()
 }
 
-/// An operation as a page would call it: with the path of a thing that is there.
+/// An operation as a page would call it, with the path of an existing resource.
 struct Operation {
     method: Method,
     path: String,
     body: Option<Value>,
 }
 
-/// Every operation of the OpenAPI document.
+/// Returns every operation of the OpenAPI document.
 fn operations(ids: &[(&str, String)]) -> Vec<Operation> {
     let document = parsed();
     let mut all = Vec::new();
@@ -131,14 +132,14 @@ async fn call(service: &Service, operation: &Operation, headers: &HeaderMap) -> 
     }
     let response = request.headers(headers.clone()).send().await.expect("an answer");
     let (status, headers) = (response.status().as_u16(), response.headers().clone());
-    // a stream has no end
+    // a stream never ends
     let is_stream = headers.get("content-type").is_some_and(|kind| kind == "text/event-stream");
     let text = if is_stream { String::new() } else { response.text().await.expect("a body") };
     Answer { status, headers, text }
 }
 
-/// One of each kind of thing that can be acted on; answers where each is and what it is called.
-async fn things(service: &Service) -> Vec<(&'static str, String)> {
+/// Creates one resource of each kind and returns their paths and ids.
+async fn resources(service: &Service) -> Vec<(&'static str, String)> {
     let later = || after(Duration::from_secs(3_600));
     let nowhere = "https://example.com/";
     let mut ids = Vec::new();
@@ -165,12 +166,12 @@ async fn things(service: &Service) -> Vec<(&'static str, String)> {
         assert!((200..300).contains(&created.status), "{path}: {}", created.text);
         ids.push((path, id_of(&created.json())));
     }
-    // the longest first: `/requests/recurring` begins like `/requests`
+    // the longest path first, because `/requests` is a prefix of `/requests/recurring`
     ids.sort_by_key(|(path, _)| std::cmp::Reverse(path.len()));
     ids
 }
 
-/// All that the lists and the things show.
+/// Returns the contents of all lists and resources.
 async fn snapshot(service: &Service, ids: &[(&str, String)]) -> Vec<String> {
     let lists = [
         "/clients",
@@ -196,15 +197,15 @@ async fn snapshot(service: &Service, ids: &[(&str, String)]) -> Vec<String> {
     shown
 }
 
-/// A refused request never comes to the database: one of them is enough.
+/// Runs on one database, because a refused request never reaches it.
 #[tokio::test(flavor = "multi_thread")]
-async fn no_page_of_another_site_reads_or_changes_anything() {
+async fn a_cross_site_page_reads_and_changes_nothing() {
     let settings = [PUBLIC_URL, ("in_app.base_url", ""), ("in_app.origins", PAGES)];
     let service = Service::start_with(Database::Sqlite, &settings).await;
-    let ids = things(&service).await;
+    let ids = resources(&service).await;
     let before = snapshot(&service, &ids).await;
     let operations = operations(&ids);
-    let forged = forged(&service.base);
+    let forged = forged_requests(&service.base);
     assert_eq!(forged.len(), 40);
     for (headers, status, kind) in &forged {
         for operation in &operations {
@@ -215,15 +216,15 @@ async fn no_page_of_another_site_reads_or_changes_anything() {
             if *status == 421 || !is_read && !is_of_mails {
                 assert_eq!(answer.problem(*status)["type"], *kind, "{about}");
             } else {
-                // a browser shows no page of another site what it may only have sent
+                // the request is allowed, but the browser hides the response from the page
                 assert!(![403, 421].contains(&answer.status), "{about}");
                 assert_eq!(answer.header("access-control-allow-origin"), "", "{about}");
             }
             assert_ne!(answer.header("content-security-policy"), "", "{about}");
         }
     }
-    assert_eq!(snapshot(&service, &ids).await, before, "and nothing was done");
-    // the check can fail: without the forged headers, and as pages of its own call, things are done
+    assert_eq!(snapshot(&service, &ids).await, before, "nothing was changed");
+    // proves that the check can fail: without forged headers, and from the service's own pages, requests succeed
     let own = [
         HeaderMap::new(),
         HeaderMap::from_iter([
@@ -241,7 +242,7 @@ async fn no_page_of_another_site_reads_or_changes_anything() {
 }
 
 on_each_database! {
-    async fn it_is_served_by_its_own_names(kind: Database) {
+    async fn the_service_accepts_its_own_host_names(kind: Database) {
         let service = Service::start_with(kind, &[PUBLIC_URL, ("http.allowed_hosts", "fanfare.lan, 10.0.0.7")]).await;
         let port = service.base.rsplit(':').next().expect("a port");
         for host in ["localhost", "127.0.0.1", "127.8.9.1", "[::1]", "mail.example.com", "fanfare.lan", "FANFARE.lan", "10.0.0.7"] {
@@ -253,14 +254,14 @@ on_each_database! {
                 send(create.json(&json!({}))).await.problem(422);
             }
         }
-        // a proxy in front speaks of itself, and its pages are the service's own
+        // a proxy in front sends its own host name, and the pages at the public URL belong to the service
         let create = service.http.post(service.url("/clients")).header("origin", "https://mail.example.com");
         send(create.json(&json!({}))).await.problem(422);
     }
 }
 
 on_each_database! {
-    async fn pages_that_show_inboxes_may_do_so_and_nothing_else(kind: Database) {
+    async fn configured_origins_may_use_inboxes_and_nothing_else(kind: Database) {
         let service = Service::start_with(kind, &[("in_app.base_url", ""), ("in_app.origins", PAGES)]).await;
         for (path, status) in [("/inbox/u1/read-all", 200), ("/clients", 403), ("/requests/x/run", 403), ("/inboxes", 403)] {
             let request = service.http.post(service.url(path)).header("origin", PAGES);
@@ -273,7 +274,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn every_answer_says_what_browsers_may_do_with_it(kind: Database) {
+    async fn every_response_has_security_headers(kind: Database) {
         let service = Service::start(kind).await;
         for (method, path, policy) in [
             (Method::GET, "/api/v1/clients", "default-src 'none'; frame-ancestors 'none'"),
@@ -298,8 +299,8 @@ on_each_database! {
     }
 }
 
-/// A web server of somebody else, each of whose pages is this one.
-fn somebody_elses(page: String) -> u16 {
+/// Starts a foreign web server that returns this page for every path, and returns its port.
+fn foreign_server(page: String) -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let port = listener.local_addr().expect("an address").port();
     std::thread::spawn(move || {
@@ -316,7 +317,7 @@ fn somebody_elses(page: String) -> u16 {
 }
 
 on_each_database! {
-    async fn a_real_browser_shows_the_api_and_lends_itself_to_no_other_site(kind: Database) {
+    async fn a_real_browser_shows_the_api_and_blocks_cross_site_requests(kind: Database) {
         let service = Service::start(kind).await;
         let window = json!({"text": "x", "starts_at": after(Duration::from_secs(3_600)), "ends_at": after(Duration::from_secs(7_200))});
         let id = id_of(&service.post("/mailings", window).await);
@@ -328,7 +329,7 @@ on_each_database! {
              <form id=\"form\" method=\"post\" target=\"sink\" action=\"{act}/cancel\"></form><script>document.getElementById('form').submit();\
              fetch('{act}/cancel', {{method: 'POST', mode: 'no-cors'}}).then(() => document.title = 'asked', () => document.title = 'asked');</script>"
         );
-        let elsewhere = somebody_elses(page);
+        let elsewhere = foreign_server(page);
         let seen = tokio::task::spawn_blocking(move || {
             let mut browser = Chromium::start();
             browser.open(&format!("{base}/api/v1/docs/"));
@@ -336,12 +337,12 @@ on_each_database! {
             let under_its_policy: Vec<String> = browser.said.drain(..).collect();
             browser.open(&format!("http://localhost:{elsewhere}/"));
             browser.until("document.title === 'asked'");
-            // a name of theirs that leads to this machine
+            // a foreign host name that resolves to this machine
             browser.open(&format!("http://rebound.example:{port}/api/v1/mailings"));
             (under_its_policy, browser.eval("document.body.innerText"))
         });
         let (said, rebound) = seen.await.expect("a browser");
-        assert_eq!(said, Vec::<String>::new(), "Swagger UI keeps to its policy");
+        assert_eq!(said, Vec::<String>::new(), "Swagger UI complies with its policy");
         assert!(rebound.as_str().is_some_and(|text| text.contains("/problems/misdirected-request")), "{rebound}");
         let mailing = service.get(&format!("/mailings/{id}")).await;
         assert_eq!(mailing["status"], "pending", "the other site cancelled it: {mailing}");

@@ -1,4 +1,4 @@
-//! Where messages go, and a test message over each channel.
+//! The channels and their providers, and test messages.
 
 use std::num::NonZeroU32;
 
@@ -15,7 +15,7 @@ fn named<'l>(list: &'l Value, channel: &str) -> &'l Value {
 }
 
 on_each_database! {
-    async fn each_channel_says_where_it_goes_and_how_it_is(kind: Database) {
+    async fn each_channel_shows_its_provider_and_state(kind: Database) {
         let settings = [
             ("email.rate_per_second", "2.5"), ("email.timeout", "3s"), ("email.breaker_failures", "5"),
             ("email.retry_delays", "1s, 500ms"), ("in_app.base_url", ""),
@@ -38,7 +38,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_provider_that_asks_for_patience_or_fails_shows(kind: Database) {
+    async fn a_throttling_or_failing_provider_is_shown(kind: Database) {
         let settings = [("sms.breaker_failures", "1"), ("channels.timeout", "2s")];
         let service = Service::start_with(kind, &settings).await;
         service.faults(Faults { rate_limit: NonZeroU32::new(1), ..Faults::default() });
@@ -50,12 +50,12 @@ on_each_database! {
         service.faults(Faults { error_rate: 1.0, ..Faults::default() });
         service.post("/notifications", json!({"channel": "sms", "recipient": "+79031234567", "content": "x"})).await;
         let open = service.wait_for("/channels", |list| named(list, "sms")["state"] == "open").await;
-        assert_eq!(named(&open, "push")["state"], "healthy", "each channel for itself");
+        assert_eq!(named(&open, "push")["state"], "healthy", "channels are independent");
     }
 }
 
 on_each_database! {
-    async fn a_test_message_says_what_became_of_it(kind: Database) {
+    async fn a_test_message_returns_its_outcome(kind: Database) {
         let service = Service::start(kind).await;
         for (channel, recipient) in [("sms", "+79031234567"), ("email", "a@b.com"), ("push", "token"), ("in_app", "user-1")] {
             let path = format!("/channels/{channel}/test");
@@ -68,8 +68,8 @@ on_each_database! {
         assert_eq!((&sent["content"], &sent["subject"]), (&json!("mine"), &json!("own")));
         service.faults(Faults { error_rate: 1.0, ..Faults::default() });
         let failed = ask(&service, "POST", "/channels/sms/test", Some(json!({"recipient": "+79031234567"}))).await.success(200);
-        assert_eq!((&failed["status"], &failed["max_retries"]), (&json!("failed"), &json!(0)), "it is tried once");
-        assert!(failed["error"].as_str().is_some_and(|text| text.contains("provider answered 5")), "{failed}");
+        assert_eq!((&failed["status"], &failed["max_retries"]), (&json!("failed"), &json!(0)), "one attempt");
+        assert!(failed["error"].as_str().is_some_and(|text| text.contains("provider returned 5")), "{failed}");
         let wrong = ask(&service, "POST", "/channels/email/test", Some(json!({"recipient": "nobody"}))).await.problem(422);
         assert_eq!(wrong["errors"][0]["field"], "recipient");
         let nowhere = ask(&service, "POST", "/channels/webhook/test", Some(json!({"recipient": "https://example.com/"}))).await.problem(422);

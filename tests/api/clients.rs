@@ -1,4 +1,4 @@
-//! Clients, one by one.
+//! Single clients: created, read, changed and deleted.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ on_each_database! {
         let created = answer.success(201);
         let path = format!("/clients/{}", id_of(&created));
         assert_eq!(answer.header("location"), format!("/api/v1{path}"));
-        assert_eq!(created["phone_number"], "79031234567", "the plus is no part of the number");
+        assert_eq!(created["phone_number"], "79031234567", "the plus is not part of the number");
         assert_eq!(created["attributes"], json!({"name": "Анна", "bonus": 250, "member": true}));
         for field in ["mobile_operator_code", "tag", "timezone", "locale", "email", "push_token", "external_id"] {
             assert_eq!(created[field], whole[field], "{field}");
@@ -36,10 +36,10 @@ on_each_database! {
         assert_eq!(replaced["id"], created["id"]);
         assert_eq!(replaced["created_at"], created["created_at"]);
         assert!(replaced["updated_at"].as_str() > created["updated_at"].as_str());
-        assert_eq!(replaced["mobile_operator_code"], "916", "taken from the new number");
+        assert_eq!(replaced["mobile_operator_code"], "916", "derived from the new number");
         assert_eq!(replaced["attributes"], json!({}));
         for field in ["tag", "timezone", "locale", "email", "push_token", "external_id"] {
-            assert_eq!(replaced[field], Value::Null, "{field} was not given, so it is gone");
+            assert_eq!(replaced[field], Value::Null, "{field} was absent, so it was cleared");
         }
 
         let patched = ask(&service, "PATCH", &path, Some(json!({"tag": "gold"}))).await.success(200);
@@ -60,7 +60,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn no_two_clients_share_a_number_or_an_external_id(kind: Database) {
+    async fn phone_numbers_and_external_ids_are_unique(kind: Database) {
         let service = Service::start(kind).await;
         let taken = json!({"phone_number": "79031234567", "external_id": "crm-1"});
         let first = create(&service, taken.clone()).await;
@@ -76,16 +76,16 @@ on_each_database! {
             let problem = ask(&service, method, path, Some(body)).await.problem(409);
             let detail = problem["detail"].as_str().expect("a detail");
             assert!(detail.contains(named), "{method}: {problem}");
-            assert!(!detail.contains("crm-1") && !detail.contains("7903"), "it repeats what it got: {detail}");
+            assert!(!detail.contains("crm-1") && !detail.contains("7903"), "the detail repeats the value: {detail}");
         }
-        // to itself it is no other
+        // a client does not conflict with itself
         let path = format!("/clients/{}", id_of(&first));
         ask(&service, "PATCH", &path, Some(json!({"external_id": "crm-1"}))).await.success(200);
     }
 }
 
 on_each_database! {
-    async fn every_wrong_field_is_named_at_once(kind: Database) {
+    async fn all_invalid_fields_are_named_at_once(kind: Database) {
         let service = Service::start(kind).await;
         let wrong = wrong_fields(&service, "/clients", json!({
             "phone_number": "123", "mobile_operator_code": "abc", "tag": "", "timezone": "Mars/Base", "locale": "de_DE", "email": 5,
@@ -108,7 +108,7 @@ on_each_database! {
         ] {
             assert_eq!(fields(&ask(&service, method, &path, Some(body)).await.problem(422)), named);
         }
-        assert_eq!(service.get(&path).await, anna, "nothing was changed by what was refused");
+        assert_eq!(service.get(&path).await, anna, "refused changes changed nothing");
     }
 }
 
@@ -152,7 +152,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn an_id_that_is_no_uuid_is_refused_and_an_unknown_one_is_not_found(kind: Database) {
+    async fn an_id_that_is_not_a_uuid_is_refused_and_an_unknown_one_is_not_found(kind: Database) {
         let service = Service::start(kind).await;
         for place in ["/clients/", "/mailings/", "/messages/"] {
             for id in ["1", "nope", "%00", "%F0%9F%98%80", "..%2F..%2Fhealth", "0198c2d0-0000-7000-8000-00000000000g"] {
@@ -177,7 +177,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_client_needs_one_address_and_mailings_choose_by_it(kind: Database) {
+    async fn a_client_needs_one_address_and_mailings_use_it(kind: Database) {
         let service = Service::start(kind).await;
         let whole = json!({"email": "Anna@example.com", "attributes": {"name": "Anna"}});
         let anna = ask(&service, "POST", "/clients", Some(whole)).await.success(201);
@@ -202,7 +202,7 @@ on_each_database! {
             let ended = service.wait_for(&format!("/mailings/{id}"), |mailing| mailing["status"] == "finished").await;
             ["total", "sent", "failed"].map(|count| ended["counts"][count].as_i64().expect("a count"))
         };
-        assert_eq!(mailing(json!({})).await, [4, 1, 3], "those without a phone number fail");
+        assert_eq!(mailing(json!({})).await, [4, 1, 3], "messages to clients without a phone number fail");
         assert_eq!(mailing(json!({"filter": {"has": ["sms"]}})).await, [1, 1, 0]);
         let by_mail = json!({"channel": "email", "subject": "x", "filter": {"has": ["email"]}});
         assert_eq!(mailing(by_mail).await, [2, 2, 0]);

@@ -1,10 +1,10 @@
-//! Credentials over HTTP: made, shown without their secrets, changed, deleted.
+//! Credentials over HTTP: created, shown without their secrets, changed and deleted.
 
 use fanfare::app::App;
+use fanfare::app::api::document;
 use fanfare::clock::Clock;
 use fanfare::config::Config;
 use fanfare::credentials::model::Kind;
-use fanfare::http::openapi::document;
 use serde_json::{Value, json};
 
 use crate::ask::{Answer, ask, fields, request, send};
@@ -13,14 +13,14 @@ use crate::process::{Launch, Limit, Process, Server};
 use crate::support::{Database, Service, TestDb};
 
 const KEY: &str = "YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXoxMjM0NTY=";
-/// Every secret begins so.
+/// The prefix of every secret.
 const PLANTED: &str = "planted";
 
 async fn start(kind: Database) -> Service {
     Service::start_with(kind, &[("credentials.key", KEY)]).await
 }
 
-/// Asks, and looks for secrets in the whole answer.
+/// Sends a request and checks that the response contains no secrets.
 async fn call(service: &Service, method: &str, path: &str, body: Option<Value>) -> Answer {
     let answer = ask(service, method, path, body).await;
     assert!(!answer.text.contains(PLANTED), "{}", answer.text);
@@ -28,7 +28,7 @@ async fn call(service: &Service, method: &str, path: &str, body: Option<Value>) 
     answer
 }
 
-/// One of each kind: the body, and what is shown of it besides times.
+/// Returns the body of each kind and the expected response without times.
 fn all() -> Vec<(Value, Value)> {
     vec![
         (
@@ -66,7 +66,7 @@ fn without_times(mut shown: Value) -> Value {
 }
 
 on_each_database! {
-    async fn each_kind_is_made_shown_without_its_secrets_and_deleted(kind: Database) {
+    async fn each_kind_is_created_shown_without_its_secrets_and_deleted(kind: Database) {
         let service = start(kind).await;
         for (body, shown) in all() {
             let made = call(&service, "POST", "/credentials", Some(body.clone())).await;
@@ -100,7 +100,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn what_is_changed_is_changed_and_the_rest_stays(kind: Database) {
+    async fn a_patch_changes_only_the_given_fields(kind: Database) {
         let service = start(kind).await;
         for (body, shown) in all() {
             let made = call(&service, "POST", "/credentials", Some(body)).await.success(201);
@@ -143,7 +143,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn what_is_wrong_is_named_and_nothing_of_it_repeated(kind: Database) {
+    async fn invalid_fields_are_named_and_values_are_not_repeated(kind: Database) {
         let service = start(kind).await;
         let key = json!({"type": "service_account", "project_id": "p", "private_key": "planted", "client_email": "planted",
             "token_uri": "https://oauth2.googleapis.com/token"});
@@ -179,7 +179,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_request_that_comes_twice_makes_one(kind: Database) {
+    async fn a_repeated_request_creates_one_credential(kind: Database) {
         let service = start(kind).await;
         let post = async |body: Value| {
             send(request(&service, "POST", "/credentials").header("idempotency-key", "once").json(&body)).await
@@ -195,7 +195,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn without_a_key_nothing_is_kept_and_it_is_said_how_to_make_one(kind: Database) {
+    async fn without_a_key_nothing_is_stored_and_the_error_explains_how_to_create_one(kind: Database) {
         let mut service = Service::start(kind).await;
         let body = json!({"name": "a", "kind": "bearer", "token": "planted"});
         let refused = call(&service, "POST", "/credentials", Some(body.clone())).await.problem(409);
@@ -204,7 +204,7 @@ on_each_database! {
         assert_eq!(service.get("/credentials").await["items"], json!([]));
         // everything else works
         service.import(1, "all").await;
-        // and so it is with another key
+        // the same is true with another key
         service.stop().await;
         service.set("credentials.key", KEY);
         service.go_on().await;
@@ -223,7 +223,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn no_secret_is_logged_or_written_and_keys_are_changed_by_a_command(kind: Database) {
+    async fn secrets_are_not_logged_or_stored_in_clear_and_a_command_rotates_keys(kind: Database) {
         const OTHER: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
         let db = TestDb::new(kind);
         let binary = env!("CARGO_BIN_EXE_fanfare");
@@ -246,14 +246,14 @@ on_each_database! {
             let mut process = Process::spawn(&launch, &["credentials", "rotate"]);
             (process.ended().await.success(), process.log())
         };
-        // beside the service, as an operator would; not with a key alone that opens nothing
+        // while the service runs, as an operator would; a single key that decrypts nothing is refused
         let (is_done, said) = rotate(OTHER).await;
-        assert!(!is_done && said.contains("nothing was changed, since no key of CREDENTIALS_KEY opens a.basic, "), "{said}");
+        assert!(!is_done && said.contains("nothing was changed, because no key in CREDENTIALS_KEY decrypts a.basic, "), "{said}");
         assert_eq!(server.get("/credentials/a.basic").await["usable"], true);
         let (is_done, rotated) = rotate("00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff \
             YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXoxMjM0NTY=").await;
         assert!(is_done, "{rotated}");
-        assert_eq!(server.get("/credentials/a.basic").await["usable"], false, "this node has the old key alone");
+        assert_eq!(server.get("/credentials/a.basic").await["usable"], false, "this node has only the old key");
         server.process.terminate();
         assert!(server.process.ended().await.success());
         let log = format!("{}{said}{rotated}", server.process.log());
@@ -271,7 +271,7 @@ on_each_database! {
 }
 
 #[test]
-fn the_document_has_each_kind_by_its_word() {
+fn the_document_has_each_kind() {
     let document: Value = serde_json::from_str(&document().expect("a document")).expect("JSON");
     let schemas = &document["components"]["schemas"];
     let named = |reference: &Value| {
@@ -286,7 +286,7 @@ fn the_document_has_each_kind_by_its_word() {
 }
 
 #[tokio::test]
-async fn a_key_that_is_none_is_named_at_the_start_and_not_shown() {
+async fn an_invalid_key_is_reported_at_the_start_without_its_value() {
     let db = TestDb::new(Database::Sqlite);
     for keys in ["planted", "planted planted"] {
         let settings = [("database.url", db.url.as_str()), ("http.port", "0"), ("credentials.key", keys)];

@@ -1,4 +1,4 @@
-//! A database that goes away under the service. PostgreSQL only: SQLite is a file that this process holds open.
+//! A database that becomes unreachable. Only PostgreSQL, because SQLite is a file that this process holds open.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::ask::{ask, id_of, send};
 use crate::support::{Database, Service, after};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_the_database_is_away_the_service_says_so_and_never_answers_500() {
+async fn without_the_database_requests_fail_with_503_and_never_with_500() {
     let service = Service::start(Database::Postgres).await;
     service.import(3, "all").await;
     let ends_at = after(Duration::from_secs(3600));
@@ -54,18 +54,18 @@ async fn while_the_database_is_away_the_service_says_so_and_never_answers_500() 
         assert_eq!(problem["type"], "/problems/unavailable", "{method} {path}");
         assert!(!answer.header("retry-after").is_empty(), "{method} {path}");
         for secret in ["postgres", "test_", "127.0.0.1", "password"] {
-            assert!(!answer.text.contains(secret), "{method} {path} tells of the database: {}", answer.text);
+            assert!(!answer.text.contains(secret), "{method} {path} reveals the database: {}", answer.text);
         }
     }
     let ready = ready.success(503);
     assert_eq!((&ready["status"], &ready["database"]), (&json!("not ready"), &json!(false)));
-    assert_eq!(health.status, 200, "the process lives: to restart it would help nobody");
+    assert_eq!(health.status, 200, "the process is alive, and a restart would not help");
     assert_eq!(metrics.status, 200);
-    // what is wrong in itself is still said at once
+    // invalid requests are still refused at once
     ask(&service, "POST", "/clients", Some(json!({"phone_number": "nope"}))).await.problem(422);
 }
 
-/// Takes the database away from everyone who is connected to it.
+/// Drops the database despite its connections.
 fn drop_database(url: &str) {
     let (address, options) = url.split_once('?').expect("options in the URL");
     let (server, name) = address.rsplit_once('/').expect("a database in the URL");

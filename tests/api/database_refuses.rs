@@ -1,4 +1,4 @@
-//! A database that answers and does nothing: held locks, a full disk, a server that became a standby, lost answers.
+//! A database that responds but refuses work: held locks, a full disk, a standby server, lost responses.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -15,10 +15,10 @@ use crate::support::api::{LOOK, PATIENCE};
 use crate::support::proxy::{Proxy, Way};
 use crate::support::{Database, Service, after};
 
-/// Every answer comes within this.
+/// The longest time until a response.
 const ANSWER: Duration = Duration::from_secs(3);
 
-/// Calls that change something, and calls that only read.
+/// Returns calls that change data, and paths that only read.
 async fn calls(service: &Service) -> (Vec<(&'static str, String, Option<Value>)>, Vec<String>) {
     service.import(3, "all").await;
     let ends_at = after(Duration::from_secs(3600));
@@ -47,8 +47,8 @@ async fn calls(service: &Service) -> (Vec<(&'static str, String, Option<Value>)>
     (writes, reads)
 }
 
-/// Each of these is answered with 503 in time, and nothing is an internal error.
-async fn all_are_unavailable(service: &Service, calls: &[(&str, String, Option<Value>)]) {
+/// Checks that each call returns 503 in time, and that no internal error is counted.
+async fn assert_unavailable(service: &Service, calls: &[(&str, String, Option<Value>)]) {
     let answers = calls.iter().map(|(method, path, body)| async move {
         let began = Instant::now();
         let answer = ask(service, method, path, body.clone()).await;
@@ -58,17 +58,17 @@ async fn all_are_unavailable(service: &Service, calls: &[(&str, String, Option<V
     join_all(answers).await;
 }
 
-/// Waits until `/ready` says so; each of its answers comes within a second.
-async fn becomes_ready(service: &Service, wanted: bool) {
+/// Waits until `/ready` reports this state. Each of its responses must arrive within a second.
+async fn wait_until_ready_is(service: &Service, wanted: bool) {
     let began = Instant::now();
     loop {
         let asked = Instant::now();
         let answer = send(service.http.get(format!("{}/ready", service.base))).await;
-        assert!(asked.elapsed() < Duration::from_secs(1), "/ready answered after {:?}", asked.elapsed());
+        assert!(asked.elapsed() < Duration::from_secs(1), "/ready responded after {:?}", asked.elapsed());
         if (answer.status == 200) == wanted {
             return;
         }
-        assert!(began.elapsed() < PATIENCE, "ready is not {wanted}");
+        assert!(began.elapsed() < PATIENCE, "/ready does not become {wanted}");
         tokio::time::sleep(LOOK).await;
     }
 }
@@ -78,7 +78,7 @@ fn connect(url: &str) -> PgConnection {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lock_that_is_held_makes_every_operation_answer_503_in_time() {
+async fn a_held_lock_makes_every_operation_return_503_in_time() {
     let service = Service::start(Database::Postgres).await;
     let (writes, reads) = calls(&service).await;
     let mut holder = connect(&service.db.url);
@@ -89,19 +89,19 @@ async fn a_lock_that_is_held_makes_every_operation_answer_503_in_time() {
         )
         .expect("every lock");
     let reads: Vec<_> = reads.into_iter().map(|path| ("GET", path, None)).collect();
-    // a few at a time: as many as connections wait for the lock, and not for each other
+    // a few at a time, so that each waits for the lock on its own connection and not for a connection
     for some in writes.chunks(4).chain(reads.chunks(4)) {
-        all_are_unavailable(&service, some).await;
+        assert_unavailable(&service, some).await;
     }
-    holder.batch_execute("ROLLBACK").expect("the locks go");
+    holder.batch_execute("ROLLBACK").expect("the end of the locks");
     service.get("/clients").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_makes_every_change_answer_503() {
+async fn a_full_disk_makes_every_change_return_503() {
     let service = Service::start(Database::Postgres).await;
     let (writes, reads) = calls(&service).await;
-    // what PostgreSQL says when a table cannot grow
+    // PostgreSQL's error when a table cannot grow
     connect(&service.db.url)
         .batch_execute(
             "CREATE FUNCTION full() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION \
@@ -111,14 +111,14 @@ async fn a_full_disk_makes_every_change_answer_503() {
              EXECUTE FUNCTION full()', t.tablename); END LOOP; END $$",
         )
         .expect("triggers");
-    all_are_unavailable(&service, &writes).await;
+    assert_unavailable(&service, &writes).await;
     for path in reads {
         service.get(&path).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_takes_no_changes_any_more_answers_503_and_is_not_ready() {
+async fn a_read_only_server_makes_changes_return_503_and_is_not_ready() {
     let service = Service::start(Database::Postgres).await;
     let (writes, _) = calls(&service).await;
     let (head, _) = service.db.url.split_once('?').expect("options");
@@ -131,36 +131,37 @@ async fn a_server_that_takes_no_changes_any_more_answers_503_and_is_not_ready() 
         )
     };
     other.batch_execute(&turn("on")).expect("a standby");
-    all_are_unavailable(&service, &writes).await;
-    becomes_ready(&service, false).await;
+    assert_unavailable(&service, &writes).await;
+    wait_until_ready_is(&service, false).await;
     other
         .batch_execute(&format!("SET default_transaction_read_only = off; {}", turn("off")))
         .expect("a primary");
-    becomes_ready(&service, true).await;
+    wait_until_ready_is(&service, true).await;
     service.post("/clients", json!({"phone_number": "79031234567"})).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_another_program_holds_sqlites_lock_changes_are_refused_in_time() {
+async fn changes_are_refused_in_time_while_another_program_holds_the_sqlite_lock() {
     let service = Service::start(Database::Sqlite).await;
     let (writes, reads) = calls(&service).await;
     let path = service.db.url.strip_prefix("sqlite://").expect("a path");
     let mut holder = SqliteConnection::establish(path).expect("a connection");
     holder.batch_execute("PRAGMA busy_timeout = 10000; BEGIN IMMEDIATE").expect("the lock");
-    all_are_unavailable(&service, &writes).await;
+    assert_unavailable(&service, &writes).await;
     for path in reads {
         service.get(&path).await;
     }
-    becomes_ready(&service, false).await;
-    holder.batch_execute("ROLLBACK").expect("the lock goes");
-    becomes_ready(&service, true).await;
-    // what was refused was not done later
+    wait_until_ready_is(&service, false).await;
+    holder.batch_execute("ROLLBACK").expect("the end of the lock");
+    wait_until_ready_is(&service, true).await;
+    // refused changes were not made later
     let clients = service.get("/clients").await["items"].as_array().expect("clients").len();
     assert_eq!(clients, 3);
 }
 
-/// The answer to a commit is lost: the client is told so, and the same key finds what was done.
-async fn an_answer_is_lost(way: Way) {
+/// Loses the response to a commit: the caller gets "outcome unknown", and a repetition with the same key finds the
+/// committed resource.
+async fn lose_a_response(way: Way) {
     let service = Service::start(Database::Postgres).await;
     let (proxy, through) = Proxy::before(&service.db.url).await;
     let node = service.beside(&[("database.url", &through), ("node.role", "api")]).await;
@@ -175,7 +176,7 @@ async fn an_answer_is_lost(way: Way) {
         let problem = answer.problem(503);
         assert_eq!(problem["type"], "/problems/outcome-unknown", "{path}: {problem}");
         let done = service.get(path).await["items"].as_array().expect("a list").len();
-        assert_eq!(done, 1, "{path}: it was done");
+        assert_eq!(done, 1, "{path}: it was committed");
         proxy.set(Way::Open);
         let began = Instant::now();
         let again = loop {
@@ -187,23 +188,23 @@ async fn an_answer_is_lost(way: Way) {
         };
         assert!(again.status < 300, "{path}: {} {}", again.status, again.text);
         let done = service.get(path).await["items"].as_array().expect("a list").len();
-        assert_eq!(done, 1, "{path}: it was not done twice");
+        assert_eq!(done, 1, "{path}: it was committed only once");
     }
     node.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_the_answer_to_a_commit_does_not_come_the_outcome_is_unknown() {
-    an_answer_is_lost(Way::SilentAtCommit).await;
+async fn the_outcome_is_unknown_when_the_response_to_a_commit_is_missing() {
+    lose_a_response(Way::SilentAtCommit).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn when_the_connection_breaks_at_a_commit_the_outcome_is_unknown() {
-    an_answer_is_lost(Way::ClosedAtCommit).await;
+async fn the_outcome_is_unknown_when_the_connection_breaks_at_a_commit() {
+    lose_a_response(Way::ClosedAtCommit).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_sessions_are_ended_no_answer_says_that_nothing_was_changed_when_it_was() {
+async fn responses_are_true_while_sessions_are_terminated() {
     let service = Service::start(Database::Postgres).await;
     let (over, url) = (Arc::new(AtomicBool::new(false)), service.db.url.clone());
     let ending = {
@@ -248,12 +249,12 @@ async fn while_sessions_are_ended_no_answer_says_that_nothing_was_changed_when_i
     for (number, answer) in &answers {
         let is_stored = stored.contains(&number.to_string());
         if answer.status == 201 {
-            assert!(is_stored, "{number} was accepted and is not there");
+            assert!(is_stored, "{number} was accepted but is not stored");
             continue;
         }
         match answer.problem(503)["type"].as_str() {
             Some("/problems/unavailable") => {
-                assert!(!is_stored, "{number} was stored, and the answer says that nothing was changed");
+                assert!(!is_stored, "{number} was stored, but the response says that nothing was changed");
                 refused += 1;
             }
             Some("/problems/outcome-unknown") => unknown += 1,

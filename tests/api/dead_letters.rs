@@ -1,4 +1,4 @@
-//! Dead letters over HTTP: listed, read, replayed once however often that is asked, dropped.
+//! Dead letters over HTTP: listed, read, replayed only once, and dropped.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::ask::{all_pages, database, fields, texts};
 use crate::on_each_database;
 use crate::support::{Service, after};
 
-/// No second attempt, and a provider that refuses everything.
+/// Starts a service without retries and a provider that refuses everything.
 async fn refusing(kind: crate::support::Database) -> Service {
     let service =
         Service::start_with(kind, &[("sms.retry_delays", "10ms"), ("dead_letters.replay_rate", "1000")])
@@ -22,7 +22,7 @@ async fn refusing(kind: crate::support::Database) -> Service {
     service
 }
 
-/// A notification that has failed; answers its id.
+/// Posts a notification, waits until it has failed, and returns its id.
 async fn failed(service: &Service, body: Value) -> String {
     let id = service.post("/notifications", body).await["id"].as_str().expect("an id").to_owned();
     service
@@ -38,7 +38,7 @@ fn sms(number: usize) -> Value {
 }
 
 on_each_database! {
-    async fn a_letter_is_listed_read_and_replayed_once_however_often_that_is_asked(kind: Database) {
+    async fn a_dead_letter_is_listed_read_and_replayed_only_once(kind: Database) {
         let service = refusing(kind).await;
         let id = failed(&service, sms(1)).await;
         let path = format!("/dead-letters/{id}");
@@ -60,7 +60,7 @@ on_each_database! {
         let sent = service.wait_for(&format!("/notifications/{id}"), |found| found["status"] == "sent").await;
         let numbers: Vec<&Value> = sent["attempts"].as_array().expect("attempts").iter().map(|a| &a["number"]).collect();
         assert_eq!(numbers, [&json!(1), &json!(2)], "{sent}");
-        assert_eq!(sent["retry_count"], 0, "of the schedule that began anew: {sent}");
+        assert_eq!(sent["retry_count"], 0, "counted from the replay: {sent}");
         assert_eq!(service.sandbox.stats().requests, 2);
         assert_eq!(service.call("GET", &path, None).await.0, 404);
         let (status, again) = service.call("POST", &replay, None).await;
@@ -69,7 +69,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_letter_that_is_dropped_stays_failed_and_is_no_letter_any_more(kind: Database) {
+    async fn a_dropped_dead_letter_stays_a_failed_message(kind: Database) {
         let service = refusing(kind).await;
         let id = failed(&service, sms(1)).await;
         let path = format!("/dead-letters/{id}");
@@ -86,7 +86,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn letters_are_listed_by_filter_page_by_page_and_dropped_by_filter(kind: Database) {
+    async fn dead_letters_are_listed_and_dropped_by_filter(kind: Database) {
         let service = refusing(kind).await;
         for number in 0..7 {
             failed(&service, sms(number)).await;
@@ -96,7 +96,7 @@ on_each_database! {
         let all = texts(&all_pages(&service, "/dead-letters", 3).await, "id");
         assert_eq!(all.len(), 8);
         let times = texts(&all_pages(&service, "/dead-letters", 3).await, "failed_at");
-        assert!(times.is_sorted_by(|a, b| a >= b), "the last failure first: {times:?}");
+        assert!(times.is_sorted_by(|a, b| a >= b), "the newest failure first: {times:?}");
         for (query, expected) in [
             ("channel=sms", 7), ("channel=email&class=rejected", 1), ("class=gone", 0), ("class=rejected", 8),
             ("kind=event", 0), ("kind=message", 8), ("failed_before=2020-01-01T00:00:00Z", 0),
@@ -164,7 +164,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_replay_that_is_cancelled_stops_and_what_it_replayed_stays_so(kind: Database) {
+    async fn a_cancelled_replay_stops_and_keeps_its_replayed_messages(kind: Database) {
         let service = refusing(kind).await;
         for number in 0..4 {
             failed(&service, sms(number)).await;
@@ -183,7 +183,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn an_equal_request_under_one_key_is_one_replay(kind: Database) {
+    async fn repeated_requests_with_one_key_make_one_replay(kind: Database) {
         let service = refusing(kind).await;
         let ask = || async {
             let request = service.http.post(service.url("/dead-letters/replays")).header("idempotency-key", "one");
@@ -199,14 +199,14 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn an_events_letter_shows_what_it_said_and_is_no_message(kind: Database) {
+    async fn a_dead_letter_of_an_event_shows_its_body_and_is_not_a_message(kind: Database) {
         let service = refusing(kind).await;
         let new = NewDeadEvent {
             id: MessageId::new(), source: 2, subject: "orders.created".into(), key: None, name: None, body: b"{\"a\": 1".to_vec(), tries: 5,
             error: "it is no JSON".into(), received_at: Clock::System.now(),
         };
         let path = format!("/dead-letters/{}", new.id);
-        repo::bury_event(&mut database(&service), &new, Clock::System.now()).expect("a letter");
+        repo::bury_event(&mut database(&service), &new, Clock::System.now()).expect("a dead letter");
         let letter = service.get(&path).await;
         assert_eq!((&letter["kind"], &letter["class"], &letter["channel"]), (&json!("event"), &json!("poison"), &Value::Null), "{letter}");
         assert_eq!((&letter["event"]["subject"], &letter["event"]["body"]), (&json!("orders.created"), &json!("{\"a\": 1")), "{letter}");

@@ -1,4 +1,4 @@
-//! Endpoints of webhooks, one by one.
+//! Webhook endpoints.
 
 use serde_json::{Value, json};
 
@@ -20,7 +20,7 @@ on_each_database! {
         let secret = made["secret"].take();
         assert!(secret.as_str().is_some_and(|secret| secret.starts_with("whsec_")), "{secret}");
         made.as_object_mut().expect("an object").remove("secret");
-        assert_eq!(service.get(&path).await, made, "it is shown once");
+        assert_eq!(service.get(&path).await, made, "the secret is shown once");
         assert_eq!((&made["is_enabled"], &made["has_own_secret"]), (&json!(true), &json!(true)));
         let conflict = ask(&service, "POST", PATH, Some(body)).await.problem(409);
         assert!(!conflict.to_string().contains("planted"), "{conflict}");
@@ -53,7 +53,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn what_cannot_be_an_endpoint_is_refused_by_the_names_of_its_fields(kind: Database) {
+    async fn an_invalid_endpoint_is_refused_with_its_field(kind: Database) {
         let service = Service::start(kind).await;
         for (body, names) in [
             (json!({}), vec!["url"]),

@@ -1,4 +1,4 @@
-//! Events: taken, routed, rendered, sent and waited for; and what is said of those that cannot be taken.
+//! Events: accepted, routed, rendered, sent and awaited; and the errors of refused events.
 
 use figment::Figment;
 use figment::providers::{Format, Toml};
@@ -11,7 +11,7 @@ use crate::support::Service;
 /// The file that `make run` loads.
 const STARTER: &str = include_str!("../../db/routes/starter.toml");
 
-/// A service with the routes that the repository brings.
+/// Starts a service with the routes of the repository.
 async fn with_routes(kind: crate::support::Database, settings: &[(&str, &str)]) -> Service {
     let mut all = vec![("webhook.base_url", "http://127.0.0.1:9")];
     all.extend_from_slice(settings);
@@ -20,7 +20,7 @@ async fn with_routes(kind: crate::support::Database, settings: &[(&str, &str)]) 
     service
 }
 
-/// What the command does, through the API.
+/// Loads the routes through the API, as the command does.
 async fn load(service: &Service) {
     let set: Value = Figment::from(Toml::string(STARTER)).extract().expect("TOML");
     for (kind, path) in [("templates", "/templates"), ("routes", "/routes")] {
@@ -40,12 +40,12 @@ async fn client(service: &Service, body: Value) -> String {
     id_of(&ask(service, "POST", "/clients", Some(body)).await.success(201))
 }
 
-async fn waited(service: &Service, body: &Value) -> Answer {
+async fn post_and_wait(service: &Service, body: &Value) -> Answer {
     send(request(service, "POST", "/events").header("Prefer", "wait=30").json(body)).await
 }
 
-/// Of each message of an event: how and to whom it went, and what became of it.
-fn told(answer: &Value) -> Vec<(String, String, String)> {
+/// Returns the channel, recipient and status of each message of an event.
+fn outcomes(answer: &Value) -> Vec<(String, String, String)> {
     let text = |message: &Value, name: &str| message[name].as_str().expect("a text").to_owned();
     let messages = answer["notifications"].as_array().expect("a list");
     messages.iter().map(|m| (text(m, "channel"), text(m, "recipient"), text(m, "status"))).collect()
@@ -56,9 +56,9 @@ fn sent(channel: &str, recipient: &str) -> (String, String, String) {
 }
 
 on_each_database! {
-    async fn the_seeds_example_is_accepted_as_it_shows_and_its_mail_is_sent(kind: Database) {
+    async fn the_example_event_is_accepted_and_its_mail_is_sent(kind: Database) {
         let service = with_routes(kind, &[]).await;
-        // by the seed's own path, at the root
+        // the short path, at the root
         let answer = service.http.post(format!("{}/events", service.base)).json(&registered()).send().await.expect("an answer");
         assert_eq!(answer.status(), 202);
         let answer: Value = answer.json().await.expect("JSON");
@@ -71,7 +71,7 @@ on_each_database! {
         assert_eq!(event["payload"], registered()["payload"]);
         assert_eq!((&event["event"], &event["user_target"], &event["source"]), (&json!("user.registered"), &json!("reno"), &json!("api")));
         let mail = &event["notifications"][0];
-        assert_eq!(told(&event), [sent("email", "reno@example.com")]);
+        assert_eq!(outcomes(&event), [sent("email", "reno@example.com")]);
         assert_eq!((&mail["subject"], &mail["content"]), (&json!("Welcome, Reno!"), &json!("Welcome Reno!")));
         assert_eq!((&mail["event_id"], &mail["group"]), (&answer["event_id"], &json!("user")));
         assert_eq!(event["skipped"], json!([]));
@@ -82,13 +82,13 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn the_seeds_second_example_is_answered_as_it_shows_and_kept(kind: Database) {
+    async fn the_example_action_is_accepted_and_stored(kind: Database) {
         let service = Service::start(kind).await;
         let body = json!({"id": "req-001", "action": "log", "created": "2026-01-11T10:00:00Z"});
         let call = || send(service.http.post(format!("{}/main", service.base)).json(&body));
         let answer = call().await.success(200);
         assert_eq!((&answer["code"], &answer["status"], &answer["message"]), (&json!(200), &json!("Success Received"), &json!("OK")));
-        assert_eq!(call().await.success(200), answer, "the same twice is one");
+        assert_eq!(call().await.success(200), answer, "the repetition is the same event");
         let event = service.get("/events/req-001").await;
         assert_eq!((&event["event_id"], &event["event"]), (&answer["data"], &json!("log")));
         assert_eq!((&event["occurred_at"], &event["notifications"]), (&json!("2026-01-11T10:00:00.000000Z"), &json!([])));
@@ -102,7 +102,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn the_seeds_table_of_events_channels_and_targets_holds(kind: Database) {
+    async fn the_starter_routes_use_the_documented_channels_and_targets(kind: Database) {
         let service = with_routes(kind, &[]).await;
         client(&service, json!({"phone_number": "79030000001", "external_id": "seller-1", "email": "seller@example.com", "push_token": "seller-device"})).await;
         client(&service, json!({"phone_number": "79030000002", "external_id": "buyer-1", "email": "buyer@example.com", "push_token": "buyer-device"})).await;
@@ -118,18 +118,18 @@ on_each_database! {
                 "event": event, "targets": {"seller": "seller-1", "buyer": "buyer@example.com"},
                 "payload": {"order_id": 17, "product": "a lamp", "buyer_name": "Ann", "text": "Is it new?"},
             });
-            let answer = waited(&service, &body).await.success(200);
-            assert_eq!(&told(&answer), expected, "{event}");
+            let answer = post_and_wait(&service, &body).await.success(200);
+            assert_eq!(&outcomes(&answer), expected, "{event}");
         }
         let reset = json!({"event": "password.reset", "user_target": "reno", "payload": {"email": "reno@example.com", "reset_link": "https://example.com/r"}});
-        let answer = waited(&service, &reset).await.success(200);
-        assert_eq!(told(&answer), [sent("email", "reno@example.com"), sent("in_app", "reno")]);
+        let answer = post_and_wait(&service, &reset).await.success(200);
+        assert_eq!(outcomes(&answer), [sent("email", "reno@example.com"), sent("in_app", "reno")]);
         assert_eq!(answer["notifications"][0]["transactional"], true);
     }
 }
 
 on_each_database! {
-    async fn a_completed_order_tells_a_program_of_the_users_all_of_the_event(kind: Database) {
+    async fn a_completed_order_sends_the_whole_event_to_the_users_webhook(kind: Database) {
         let service = with_routes(kind, &[("egress.allow", "127.0.0.0/8")]).await;
         let body = json!({"event": "order.completed", "payload": {"order_id": 17, "webhook_url": "http://127.0.0.1:9/hook"}, "id": "order-17"});
         let dry = ask(&service, "POST", "/routes/test", Some(body.clone())).await.success(200);
@@ -137,12 +137,12 @@ on_each_database! {
         assert_eq!((&message["channel"], &message["recipient"]), (&json!("webhook"), &json!("http://127.0.0.1:9/hook")));
         assert_eq!(message["data"]["payload"], body["payload"]);
         assert_eq!((&message["data"]["event"]["name"], &message["data"]["event"]["id"]), (&json!("order.completed"), &json!("order-17")));
-        assert_eq!(service.get("/events").await["items"], json!([]), "a try keeps nothing");
+        assert_eq!(service.get("/events").await["items"], json!([]), "a test stores nothing");
     }
 }
 
 on_each_database! {
-    async fn the_same_id_twice_is_one_event_however_it_comes(kind: Database) {
+    async fn a_repeated_id_is_one_event_on_every_path(kind: Database) {
         let service = with_routes(kind, &[]).await;
         let mut body = registered();
         body["id"] = json!("reno-registered");
@@ -152,15 +152,15 @@ on_each_database! {
         let first = answer.success(202);
         let again = ask(&service, "POST", "/events", Some(body.clone())).await;
         assert_eq!((&again.success(202), says_known(&again)), (&first, true));
-        let waited = waited(&service, &body).await;
+        let waited = post_and_wait(&service, &body).await;
         assert_eq!((&waited.success(200)["event_id"], says_known(&waited)), (&first["event_id"], true));
         let batch = ask(&service, "POST", "/events/batch", Some(json!({"events": [body]}))).await;
-        assert!(says_known(&batch), "nothing of it was taken now");
+        assert!(says_known(&batch), "no event of the batch is new");
         let batch = ask(&service, "POST", "/events/batch", Some(json!({"events": [body, registered()]}))).await;
         assert!(!says_known(&batch));
         let batch = batch.success(202);
         assert_eq!((&batch["items"][0]["event_id"], &batch["accepted"]), (&first["event_id"], &json!(2)));
-        // eight at once, none of which was there before
+        // eight concurrent requests with a new id
         let at_once = (0..8).map(|_| {
             let mut body = registered();
             body["id"] = json!("at-once");
@@ -169,7 +169,7 @@ on_each_database! {
         });
         let ids = futures_util::future::join_all(at_once).await;
         assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
-        // the key of a request is not an id
+        // the idempotency key of a request is not an event id
         let keyed = || send(request(&service, "POST", "/events").header("Idempotency-Key", "reno-registered").json(&registered()));
         assert_eq!(keyed().await.success(202), keyed().await.success(202));
         let all = service.get("/events").await;
@@ -180,7 +180,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn what_cannot_be_taken_says_what_is_wrong_with_it(kind: Database) {
+    async fn an_invalid_event_is_refused_with_its_field(kind: Database) {
         let service = with_routes(kind, &[]).await;
         let long = "x".repeat(201);
         for (body, wrong) in [
@@ -210,21 +210,21 @@ on_each_database! {
         let missing = json!({"event": "order.shipped", "targets": {"buyer": {"push_token": "t"}}});
         let why = ask(&service, "POST", "/events", Some(missing)).await.problem(422)["errors"][0]["reason"].to_string();
         assert!(why.contains("order_id") && why.contains("order.shipped"), "{why}");
-        assert_eq!(service.get("/events").await["items"], json!([]), "nothing of them was kept");
+        assert_eq!(service.get("/events").await["items"], json!([]), "no event was stored");
     }
 }
 
 on_each_database! {
-    async fn an_unknown_event_is_kept_where_that_is_configured(kind: Database) {
+    async fn an_unknown_event_is_stored_if_configured(kind: Database) {
         let service = with_routes(kind, &[("events.unknown", "accept")]).await;
-        let answer = waited(&service, &json!({"event": "order.lost"})).await.success(200);
+        let answer = post_and_wait(&service, &json!({"event": "order.lost"})).await.success(200);
         assert_eq!((&answer["notifications"], &answer["skipped"]), (&json!([]), &json!([])));
     }
 }
 
 on_each_database! {
-    async fn a_webhook_without_a_secret_is_skipped_and_the_answer_says_so(kind: Database) {
-        // made while all went to the sandbox, before text messages had a provider
+    async fn a_webhook_without_a_secret_is_skipped_with_a_reason(kind: Database) {
+        // the route is created while all channels use the sandbox, before SMS has a provider
         let mut service = Service::start_with(kind, &[("sms.base_url", "")]).await;
         let route = json!({"event": "order.paid", "deliveries": [{"channel": "webhook", "target": "shop"}]});
         ask(&service, "POST", "/routes", Some(route)).await.success(201);
@@ -237,28 +237,28 @@ on_each_database! {
             assert_eq!((&skipped["channel"], &skipped["target"]), (&json!("webhook"), &json!("shop")), "{answer}");
             assert!(skipped["reason"].as_str().is_some_and(|why| why.contains("WEBHOOK_SECRET")), "{answer}");
         };
-        // at once, when it is repeated, in a batch, and after a wait
+        // at once, repeated, in a batch, and with a wait
         for _ in 0..2 {
             said(&ask(&service, "POST", "/events", Some(event.clone())).await.success(202));
         }
         let batch = ask(&service, "POST", "/events/batch", Some(json!({"events": [event]}))).await.success(202);
         said(&batch["items"][0]);
-        said(&waited(&service, &event).await.success(200));
+        said(&post_and_wait(&service, &event).await.success(200));
     }
 }
 
 on_each_database! {
-    async fn whoever_cannot_be_reached_is_skipped_and_the_record_says_why(kind: Database) {
+    async fn an_unreachable_target_is_skipped_with_a_reason(kind: Database) {
         let service = with_routes(kind, &[]).await;
         client(&service, json!({"phone_number": "79030000001", "external_id": "seller-1", "email": "seller@example.com"})).await;
         let body = json!({"event": "order.purchased", "targets": {"seller": "seller-1"}, "payload": {"order_id": 1}});
-        let answer = waited(&service, &body).await.success(200);
-        assert_eq!(told(&answer), [sent("email", "seller@example.com")]);
+        let answer = post_and_wait(&service, &body).await.success(200);
+        assert_eq!(outcomes(&answer), [sent("email", "seller@example.com")]);
         let skipped = &answer["skipped"][0];
         assert_eq!((&skipped["channel"], &skipped["target"], &skipped["route"]), (&json!("push"), &json!("seller"), &json!("order.purchased")));
         assert!(skipped["reason"].as_str().expect("a reason").contains("push token"));
         let nobody = json!({"event": "order.shipped", "targets": {"buyer": "nobody"}, "payload": {"order_id": 1}});
-        let answer = waited(&service, &nobody).await.success(200);
+        let answer = post_and_wait(&service, &nobody).await.success(200);
         assert_eq!(answer["notifications"], json!([]));
         let path = format!("/events/{}", answer["event_id"].as_str().expect("an id"));
         assert_eq!(service.get(&path).await["skipped"][0]["channel"], "push");
@@ -266,7 +266,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn of_a_batch_each_is_taken_or_refused_by_itself(kind: Database) {
+    async fn events_of_a_batch_are_accepted_or_refused_individually(kind: Database) {
         let service = with_routes(kind, &[]).await;
         let events = json!({"events": [registered(), {"event": "order.lost"}, 7, registered()]});
         let answer = ask(&service, "POST", "/events/batch", Some(events)).await.success(202);

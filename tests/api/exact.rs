@@ -1,5 +1,5 @@
-//! Bodies taken to the letter: duplicate keys and control characters are refused, numbers keep their digits, and a key or an
-//! id belongs to one request.
+//! Strict parsing of bodies: duplicate keys and control characters are refused, numbers keep their digits, and a key or
+//! an id belongs to one request.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::ask::{Answer, ask, database, fields, request, send};
 use crate::on_each_database;
 use crate::support::{Service, after};
 
-/// A number that no float holds, and one that differs in the last digit.
+/// Numbers that no floating-point type can represent exactly.
 const LONG: &str = "12345678901234567890123";
 const AMOUNT: &str = "123456789012345678.01";
 
@@ -41,7 +41,7 @@ async fn with_a_route(kind: crate::support::Database) -> Service {
 }
 
 on_each_database! {
-    async fn a_key_that_an_object_has_twice_is_refused_wherever_it_stands(kind: Database) {
+    async fn a_duplicate_key_is_refused_at_any_depth(kind: Database) {
         let service = with_a_route(kind).await;
         for (path, body, field) in [
             ("/events", r#"{"event": "order.paid", "user_target": "u", "payload": {"n": 1, "n": 2}}"#, "payload.n"),
@@ -62,7 +62,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn one_wrong_item_does_not_spoil_its_batch(kind: Database) {
+    async fn an_invalid_item_does_not_affect_its_batch(kind: Database) {
         let service = with_a_route(kind).await;
         service.post("/templates", json!({"name": "hi", "channel": "sms", "text": "{{ name }}"})).await;
         for (path, list, good, bad) in [
@@ -93,7 +93,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn control_characters_are_refused_and_line_breaks_are_not(kind: Database) {
+    async fn control_characters_except_line_breaks_are_refused(kind: Database) {
         let service = with_a_route(kind).await;
         for (path, body, field) in [
             ("/clients", json!({"phone_number": "79030000001", "attributes": {"a": "x\u{0}"}}), "attributes.a"),
@@ -167,12 +167,12 @@ on_each_database! {
             ask("other", event("cancelled", LONG)).await.success(202);
         }
         assert_eq!(service.get("/events").await["items"].as_array().map(Vec::len), Some(4));
-        // eight at once
+        // eight concurrent requests
         let at_once = (0..8).map(|_| post(&service, "/events", Some("at-once"), event("paid", "1")));
         let answers = futures_util::future::join_all(at_once).await;
         assert!(answers.iter().all(|answer| answer.success(202) == answers[0].json()));
         assert_eq!(answers.iter().filter(|answer| answer.header("idempotency-replayed").is_empty()).count(), 1);
-        // a caller who waits is answered for the event that its key made
+        // a waiting caller gets the event that its key created
         let waited = request(&service, "POST", "/events").header("Idempotency-Key", "at-once").header("Prefer", "wait=30")
             .header("content-type", "application/json").body(event("paid", "1"));
         let waited = send(waited).await;
@@ -182,7 +182,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn an_id_belongs_to_one_event_and_namespaces_are_apart(kind: Database) {
+    async fn an_id_belongs_to_one_event_and_namespaces_are_separate(kind: Database) {
         let service = with_a_route(kind).await;
         let event = |n: &str| format!(r#"{{"event": "paid", "id": "m1", "payload": {{"n": {n}}}}}"#);
         let main = |action: &str| {
@@ -200,7 +200,7 @@ on_each_database! {
             let other = post(&service, path, None, event("12345678901234567890124")).await;
             assert_eq!(fields(&other.problem(422)), ["id"], "{path}");
         }
-        // the key of a request is no id
+        // an idempotency key is not an event id
         assert_ne!(post(&service, "/events", Some("m1"), event("1").replace("\"id\": \"m1\",", "")).await.success(202)["event_id"], first["event_id"]);
         let batch = format!("{{\"events\": [{}, {}]}}", event(LONG), event("2"));
         let taken = post(&service, "/events/batch", Some("b"), batch.clone()).await.success(202);
@@ -211,16 +211,16 @@ on_each_database! {
         assert_eq!((again.header("idempotency-replayed"), &again.success(202)), ("true", &taken));
         assert_eq!(service.get("/events/m1").await["event_id"], first["event_id"]);
         assert_eq!(service.get("/events").await["items"].as_array().map(Vec::len), Some(3));
-        // a request that was refused has not used its key up
+        // a refused request does not use up its key
         post(&service, "/events", Some("free"), event("3")).await.problem(422);
         post(&service, "/events", Some("free"), event("3").replace("m1", "m2")).await.success(202);
     }
 }
 
 on_each_database! {
-    async fn every_post_that_creates_takes_a_key(kind: Database) {
+    async fn every_creating_post_accepts_an_idempotency_key(kind: Database) {
         let service = with_a_route(kind).await;
-        // a token is made of what is asked and nothing is stored; the others change what is there
+        // a token is derived from the request without storing anything; the others change existing resources
         let others = ["create_inbox_token", "import_clients", "run_request", "replay_request"];
         let document = service.get("/openapi.json").await;
         for (path, methods) in document["paths"].as_object().expect("paths") {
@@ -263,7 +263,7 @@ struct Kept {
 }
 
 on_each_database! {
-    async fn an_answer_with_a_secret_is_kept_encrypted(kind: Database) {
+    async fn a_response_with_a_secret_is_stored_encrypted(kind: Database) {
         let service = Service::start(kind).await;
         let body = json!({"url": "https://a.example/"}).to_string();
         let first = post(&service, "/webhook-endpoints", Some("k"), body.clone()).await.success(201);

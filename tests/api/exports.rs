@@ -1,4 +1,4 @@
-//! Lists as CSV files: whole, streamed, safe in a spreadsheet, and of clients such that they import again.
+//! Lists as CSV files: complete, streamed, safe in a spreadsheet, and importable in the case of clients.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +16,7 @@ async fn export(service: &Service, path: &str) -> Answer {
     send(request(service, "GET", path).header("accept", "text/csv")).await
 }
 
-/// The rows of a file, by the names of its columns.
+/// Returns the rows of a file by column name.
 fn rows(file: &Answer) -> Vec<BTreeMap<String, String>> {
     assert_eq!((file.status, file.header("content-type")), (200, "text/csv; charset=utf-8"), "{}", file.text);
     assert!(file.text.is_empty() || file.text.ends_with("\r\n"));
@@ -24,8 +24,8 @@ fn rows(file: &Answer) -> Vec<BTreeMap<String, String>> {
     reader.deserialize().map(|row| row.expect("a row")).collect()
 }
 
-/// Clients without what each import gives them anew.
-fn known(clients: &[Value]) -> Vec<Value> {
+/// Returns the clients without the fields that each import sets.
+fn without_import_fields(clients: &[Value]) -> Vec<Value> {
     let mut clients = clients.to_vec();
     for client in clients.iter_mut().filter_map(Value::as_object_mut) {
         for given in ["id", "created_at", "updated_at"] {
@@ -42,7 +42,7 @@ async fn delete_all(service: &Service, clients: &[Value]) {
     }
 }
 
-/// Cells that people have, and that files break on.
+/// Generates realistic cells and cells that break naive CSV files.
 fn cell() -> impl Strategy<Value = String> {
     let odd = "[=+@'\",;-][=+@'\",;a-zя0-9\\n-]{0,6}[a-zя0-9\"']";
     prop_oneof![odd, "[a-zA-Zа-я]{1,8}", "[0-9]{1,5}", "-?[0-9]{1,3}[.,][0-9]"]
@@ -60,7 +60,7 @@ fn client() -> impl Strategy<Value = Value> {
 }
 
 on_each_database! {
-    async fn clients_that_are_exported_import_as_the_same_clients(kind: Database) {
+    async fn exported_clients_import_as_the_same_clients(kind: Database) {
         let service = Service::start(kind).await;
         let mut runner = TestRunner::deterministic();
         for n in 0..150 {
@@ -85,12 +85,12 @@ on_each_database! {
         delete_all(&service, &before).await;
         let anew = service.import_csv(file.text).await.expect("an import");
         assert_eq!((&anew["created"], &anew["rejected_count"]), (&json!(150), &json!(0)), "{anew}");
-        assert_eq!(known(&all_pages(&service, "/clients", 1000).await), known(&before));
+        assert_eq!(without_import_fields(&all_pages(&service, "/clients", 1000).await), without_import_fields(&before));
     }
 }
 
 on_each_database! {
-    async fn an_export_has_all_that_match_and_a_column_for_each_of_their_attributes(kind: Database) {
+    async fn an_export_has_all_matches_and_a_column_for_each_attribute(kind: Database) {
         let service = Service::start(kind).await;
         let many: String = (0..2500).map(|n| format!("{},all,{n}\n", 79_030_000_000_u64 + n)).collect();
         service.import_csv(format!("phone_number,tag,n\n{many}")).await.expect("an import");
@@ -102,7 +102,7 @@ on_each_database! {
         let file = export(&service, "/clients?tag=vip").await;
         let header = "phone_number,mobile_operator_code,tags,timezone,locale,email,push_token,external_id,bonus,member,z\r\n";
         assert_eq!(file.text, format!("{header}79161234567,916,vip,,,,,,250.5,true,x\r\n"));
-        // numbers and flags that come back as they went stay what they are
+        // numbers and booleans keep their types after an export and import
         service.import_csv(file.text).await.expect("an import");
         let stored = &service.get("/clients?tag=vip").await["items"][0];
         assert_eq!(stored["attributes"], json!({"bonus": 250.5, "member": true, "z": "x"}));
@@ -118,7 +118,7 @@ on_each_database! {
             let problem = export(&service, &format!("/clients?{query}")).await.problem(422);
             assert_eq!(fields(&problem), [field]);
         }
-        // who says nothing, or likes JSON better, gets JSON
+        // JSON is the default and wins when it is preferred
         for accepted in ["*/*", "application/json", "application/json, text/csv;q=0.5", "image/png"] {
             send(request(&service, "GET", "/clients").header("accept", accepted)).await.success(200);
         }
@@ -126,7 +126,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn lists_of_messages_are_files_as_well(kind: Database) {
+    async fn lists_of_messages_are_also_exported(kind: Database) {
         let service = Service::start(kind).await;
         service.import(1500, "all").await;
         let id = service.mail("all", std::time::Duration::from_secs(600)).await;
@@ -137,7 +137,7 @@ on_each_database! {
         let listed = all_pages(&service, &path, 1000).await;
         let found = rows(&file);
         assert_eq!(found.iter().map(|row| row["id"].clone()).collect::<Vec<_>>(), texts(&listed, "id"));
-        same(&found[0], &listed[0]);
+        assert_same(&found[0], &listed[0]);
         assert_eq!(rows(&export(&service, &format!("{path}?status=sent")).await).len(), 1500);
         assert_eq!(rows(&export(&service, &format!("{path}?status=failed")).await).len(), 0);
         export(&service, &format!("/mailings/{}/messages", uuid::Uuid::nil())).await.problem(404);
@@ -152,7 +152,7 @@ on_each_database! {
         let found = rows(&export(&service, &path).await);
         assert_eq!(found.iter().map(|row| row["id"].clone()).collect::<Vec<_>>(), texts(&listed, "id"));
         assert_eq!((found[3]["content"].as_str(), found[3]["metadata"].as_str()), ("'=HYPERLINK(\"3\")", "{\"n\":3}"));
-        same(&found[0], &listed[0]);
+        assert_same(&found[0], &listed[0]);
         let newest = rows(&export(&service, "/notifications?limit=3").await);
         assert_eq!(newest.iter().map(|row| row["id"].clone()).collect::<Vec<_>>(), texts(&listed, "id").into_iter().rev().take(3).collect::<Vec<_>>());
         assert_eq!(fields(&export(&service, "/notifications?page=2").await.problem(422)), ["page"]);
@@ -160,8 +160,8 @@ on_each_database! {
     }
 }
 
-/// A row says what the list says, field by field.
-fn same(row: &BTreeMap<String, String>, item: &Value) {
+/// Checks that a row equals an item of the list, field by field.
+fn assert_same(row: &BTreeMap<String, String>, item: &Value) {
     for (name, value) in item.as_object().expect("an object") {
         let cell = match value {
             Value::Null => String::new(),
@@ -173,14 +173,14 @@ fn same(row: &BTreeMap<String, String>, item: &Value) {
 }
 
 on_each_database! {
-    async fn readers_who_do_not_read_hold_no_connection_to_the_database(kind: Database) {
+    async fn clients_that_do_not_read_hold_no_database_connection(kind: Database) {
         let service = Service::start(kind).await;
         let long = "x".repeat(1000);
         let many: String = (0..3000).map(|n| format!("{},{long}\n", 79_030_000_000_u64 + n)).collect();
         service.import_csv(format!("phone_number,long\n{many}")).await.expect("an import");
         let mut open = Vec::new();
         for _ in 0..20 {
-            // its head has come, and nobody reads on
+            // the head has arrived, and the body is not read
             let answer = request(&service, "GET", "/clients").header("accept", "text/csv").send().await.expect("an answer");
             assert_eq!(answer.status(), 200);
             open.push(answer);

@@ -1,4 +1,4 @@
-//! The figures of a node as JSON.
+//! The statistics of a node as JSON.
 
 use std::time::Duration;
 
@@ -14,14 +14,14 @@ async fn figures(service: &Service) -> Value {
     ask(service, "GET", "/metrics", None).await.success(200)
 }
 
-/// What no attempt has come to.
+/// Returns true for a window without attempts.
 fn is_empty(window: &Value) -> bool {
     let latency = json!({"p50": null, "p95": null, "p99": null, "max": null});
     *window == json!({"sent": 0, "failed": 0, "attempts": 0, "success_rate": null, "latency_ms": latency})
 }
 
 on_each_database! {
-    async fn a_node_that_did_nothing_has_every_channel_with_zeroes(kind: Database) {
+    async fn an_idle_node_shows_every_channel_with_zeroes(kind: Database) {
         let service = Service::start(kind).await;
         let figures = figures(&service).await;
         assert_eq!((&figures["mailings_running"], &figures["unrecorded"], &figures["next_scheduled"]), (&json!(0), &json!(0), &Value::Null));
@@ -41,12 +41,12 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn the_figures_are_what_was_sent(kind: Database) {
+    async fn the_statistics_count_the_sent_messages(kind: Database) {
         let service = Service::start_with(kind, &[("channels.rate_per_second", "100")]).await;
         service.import(30, "all").await;
         let id = service.mail("all", Duration::from_secs(60)).await;
         service.finished(&id).await;
-        // refused for good
+        // refused permanently
         service.faults(Faults { permanent_rate: 1.0, ..Faults::default() });
         let id = service.mail("all", Duration::from_secs(60)).await;
         assert_eq!(service.finished(&id).await["failed"], 30);
@@ -55,7 +55,7 @@ on_each_database! {
         for (count, expected) in [("sent", 30), ("failed", 30), ("expired", 0), ("retries", 0), ("in_flight", 0)] {
             assert_eq!(sms[count], expected, "{count}: {sms}");
         }
-        // the minute may pass between an attempt and this look, the hour does not
+        // a minute may pass between an attempt and this read, but not an hour
         let hour = &sms["last_hour"];
         assert_eq!((&hour["sent"], &hour["failed"], &hour["attempts"]), (&json!(30), &json!(30), &json!(60)));
         assert_eq!(hour["success_rate"], 0.5);
@@ -68,7 +68,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn what_waits_for_its_next_attempt_is_scheduled(kind: Database) {
+    async fn a_message_that_waits_for_its_next_attempt_is_scheduled(kind: Database) {
         let service = Service::start_with(kind, &[("retry.first_delay", "1h")]).await;
         service.faults(Faults { error_rate: 1.0, ..Faults::default() });
         service.import(3, "all").await;

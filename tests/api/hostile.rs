@@ -1,4 +1,4 @@
-//! What nobody means well by: whatever is sent, the service answers clearly and goes on.
+//! Hostile input: the service responds clearly to any input and keeps running.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use crate::ask::ask;
 use crate::on_each_database;
 use crate::support::{Service, after};
 
-/// Values that are of no field's kind, or just so.
+/// Returns values of wrong or barely valid types.
 fn strange() -> Vec<Value> {
     let deep = (0..60).fold(json!(1), |inner, _| json!([inner]));
     vec![
@@ -73,14 +73,14 @@ on_each_database! {
                         409 => drop(answer.problem(409)),
                         status => {
                             let problem = answer.problem(422);
-                            assert!(answer.text.len() < 16 * 1024, "{path} {field} {sent}: {status}, all of it sent back");
+                            assert!(answer.text.len() < 16 * 1024, "{path} {field} {sent}: {status}, the response repeats the input");
                             assert!(!problem["detail"].as_str().expect("a detail").contains("struct "), "{problem}");
                         }
                     }
                 }
             }
         }
-        // and as values and names of attributes, and as parts of a filter
+        // also as values and names of attributes, and as parts of a filter
         for value in strange() {
             let sent: String = value.to_string().chars().take(60).collect();
             let number = format!("7904{:07}", fastrand::u32(..10_000_000));
@@ -90,7 +90,7 @@ on_each_database! {
             if answer.status == 201 {
                 let id = crate::ask::id_of(&answer.json());
                 let read = service.get(&format!("/clients/{id}")).await;
-                assert_eq!(read["attributes"], answer.json()["attributes"], "{sent} reads back");
+                assert_eq!(read["attributes"], answer.json()["attributes"], "{sent} is returned unchanged");
             } else {
                 answer.problem(422);
             }
@@ -98,7 +98,7 @@ on_each_database! {
             let status = ask(&service, "POST", "/mailings/preview", Some(filter)).await.status;
             assert!([200, 422].contains(&status), "{sent}: {status}");
         }
-        // a body at the limit with nothing but wrong fields gets no answer many times its size
+        // the response to a maximum-size body with only invalid fields is not many times its size
         let many: Map<String, Value> = (0..80_000).map(|n| (format!("f{n}"), json!(0))).collect();
         for path in ["/clients", "/mailings"] {
             let answer = ask(&service, "POST", path, Some(json!(many))).await;
@@ -112,23 +112,23 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_text_with_anything_in_it_arrives_as_it_was_written(kind: Database) {
+    async fn any_text_arrives_unchanged(kind: Database) {
         let service = Service::start(kind).await;
         let name = "O'Neil \"x\" \\ \t 😀 \u{202e} <b> {{ tag }}";
         service.post("/clients", json!({"phone_number": "79031234567", "attributes": {"name": name}})).await;
         let preview = service.post("/mailings/preview", json!({"text": "{{ name }}"})).await;
-        assert_eq!(preview["sample"][0]["text"], name, "filled in as data, never read as a template");
+        assert_eq!(preview["sample"][0]["text"], name, "rendered as data, never parsed as a template");
         let body = json!({"text": "{{ name }}", "ends_at": after(Duration::from_secs(60))});
         let id = crate::ask::id_of(&service.post("/mailings", body).await);
         assert_eq!(service.finished(&id).await["sent"], 1);
     }
 }
 
-/// Sends bytes, and answers what comes back until the other side closes or is silent after a whole answer.
+/// Sends bytes and returns the response, read until the server closes or is silent after a complete response.
 async fn raw(service: &Service, bytes: &[u8]) -> String {
     let address = service.base.strip_prefix("http://").expect("an address");
     let mut stream = TcpStream::connect(address).await.expect("a connection");
-    // the server may close before it has read it all
+    // the server may close before it has read everything
     let _ = stream.write_all(bytes).await;
     let _ = stream.shutdown().await;
     let mut answer = Vec::new();
@@ -138,7 +138,7 @@ async fn raw(service: &Service, bytes: &[u8]) -> String {
 }
 
 on_each_database! {
-    async fn what_is_no_http_is_refused_and_the_service_goes_on(kind: Database) {
+    async fn malformed_http_is_refused_and_the_service_continues(kind: Database) {
         let service = Service::start(kind).await;
         let head = "POST /api/v1/clients HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nConnection: close\r\n";
         let long = "a".repeat(300_000);
@@ -159,7 +159,7 @@ on_each_database! {
             let shown = String::from_utf8_lossy(&bytes[..bytes.len().min(120)]).into_owned();
             assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{shown:?}: {answer:?}");
         }
-        // an upload that breaks off leaves what was whole, and nothing of the half row
+        // an interrupted upload keeps the complete rows and drops the partial row
         let csv = "POST /api/v1/clients/import HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/csv\r\nContent-Length: 5000\r\n\r\n";
         raw(&service, format!("{csv}phone_number,tag\n79030000001,whole\n79030000002,ha").as_bytes()).await;
         assert_eq!(service.get("/clients?tag=ha").await["items"], json!([]));

@@ -1,5 +1,5 @@
-//! Templates, texts of mailings and conditions that cost more than they are worth: each is refused or ends within its
-//! bound, and the service goes on.
+//! Expensive templates, mailing texts and conditions: each is refused or stopped within its bound, and the service
+//! keeps running.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::support::{Service, after};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
-/// Texts that overflowed the stack, took all memory, or never ended.
+/// Returns texts that overflowed the stack, exhausted the memory, or never ended.
 fn costly() -> Vec<String> {
     vec![
         format!("{{{{ {}1 }}}}", "-".repeat(5400)),
@@ -32,7 +32,7 @@ fn costly() -> Vec<String> {
     ]
 }
 
-/// Returns the reason of a field of a refused request.
+/// Returns the reason for a field of a refused request.
 fn reason(answer: &Answer, field: &str) -> String {
     let problem = answer.problem(422);
     let errors = problem["errors"].as_array().expect("errors");
@@ -41,11 +41,11 @@ fn reason(answer: &Answer, field: &str) -> String {
 }
 
 on_each_database! {
-    async fn a_text_that_costs_more_than_it_may_is_refused_wherever_it_is_given(kind: Database) {
+    async fn a_too_expensive_text_is_refused_on_every_path(kind: Database) {
         let service = Service::start(kind).await;
         for text in costly() {
             let shown: String = text.chars().take(60).collect();
-            // as HTML, which may be the longest
+            // as HTML, which has the highest maximum length
             let mail = |html: &str| json!({
                 "name": "costly", "channel": "email", "subject": "s", "text": "t", "html": html, "data": {"n": 1_000_000}
             });
@@ -71,7 +71,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_rendering_that_would_not_end_says_so_and_the_next_one_is_answered(kind: Database) {
+    async fn an_endless_rendering_is_stopped_and_the_next_one_succeeds(kind: Database) {
         let service = Service::start(kind).await;
         let loops = format!("{}x{}", "{% for a in list %}".repeat(8), "{% endfor %}".repeat(8));
         let preview = |text: &str, data: Value| json!({"channel": "sms", "text": text, "data": data});
@@ -91,14 +91,14 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_text_that_is_right_for_nobody_is_refused_and_one_that_is_right_for_somebody_is_not(kind: Database) {
+    async fn a_text_is_refused_only_if_it_fails_for_every_client(kind: Database) {
         let service = Service::start(kind).await;
         let clients = "phone_number,tag,price,qty\n79031110001,vip,12345678,3\n79031110002,vip,abc,4\n79031110003,new,,5\n";
         service.import_csv(clients).await.expect("an import");
         let mailing = |tag: &str, text: &str| json!({"filter": tag, "text": text, "ends_at": after(HOUR)});
         for (tag, text, why) in [
             ("vip", "{{ price * 2 }}", "cannot be filled for any of the first 2 clients of the audience: `price` is a text, not a number"),
-            ("new", "{{ price }}", "cannot be filled for any of the first 1 clients of the audience: there is no value for the placeholder `price`"),
+            ("new", "{{ price }}", "cannot be filled for any of the first 1 clients of the audience: no value for the placeholder `price`"),
             ("nobody", "{{ 1 / 0 }}", "cannot be filled: `1 / 0` divides by zero"),
         ] {
             let answer = ask(&service, "POST", "/mailings", Some(mailing(tag, text))).await;
@@ -109,7 +109,7 @@ on_each_database! {
         assert_eq!((&done["counts"]["sent"], &done["counts"]["failed"]), (&json!(1), &json!(1)), "{done}");
         let failed = service.get(&format!("/mailings/{id}/messages?status=failed")).await;
         assert_eq!(failed["items"][0]["error"], "`price` is a text, not a number");
-        // nobody is there to be tried
+        // an empty audience has no client to test the text with
         service.post("/mailings", mailing("nobody", "{{ price }}")).await;
         let later = json!({"filter": "vip", "text": "x", "starts_at": after(HOUR), "ends_at": after(2 * HOUR)});
         let later = service.post("/mailings", later).await["id"].as_str().expect("an id").to_owned();
@@ -121,7 +121,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_condition_that_does_not_hold_leaves_a_trace_with_its_reason(kind: Database) {
+    async fn a_false_condition_is_recorded_with_its_reason(kind: Database) {
         let service = Service::start(kind).await;
         let text = json!({"name": "paid", "channel": "sms", "text": "{{ payload.total }} paid"});
         ask(&service, "POST", "/templates", Some(text)).await.success(201);
@@ -145,7 +145,7 @@ on_each_database! {
             (None, "`payload.total` has no value"),
         ] {
             let skipped = json!([{
-                "route": "order.paid", "channel": "sms", "target": "user", "reason": format!("the condition does not hold: {why}")
+                "route": "order.paid", "channel": "sms", "target": "user", "reason": format!("the condition is not met: {why}")
             }]);
             let tried = ask(&service, "POST", "/routes/test", Some(event(total.clone()))).await.success(200);
             assert_eq!((&tried["notifications"], &tried["skipped"]), (&json!([]), &skipped));

@@ -16,7 +16,7 @@ async fn import(service: &Service, csv: impl Into<reqwest::Body>) -> Value {
     send(request.body(csv)).await.success(200)
 }
 
-/// The line and the field of each complaint, which has a reason.
+/// Returns the line and field of each rejection or warning, and checks that it has a reason.
 pub fn places<'r>(report: &'r Value, list: &str) -> Vec<(u64, &'r str)> {
     let place = |complaint: &'r Value| {
         assert!(complaint["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{complaint}");
@@ -30,10 +30,10 @@ fn rows(range: std::ops::Range<u64>, tag: &str) -> String {
 }
 
 on_each_database! {
-    async fn a_body_of_tens_of_thousands_of_rows_is_taken_as_a_stream(kind: Database) {
+    async fn a_body_of_tens_of_thousands_of_rows_is_imported_as_a_stream(kind: Database) {
         let service = Service::start(kind).await;
         let csv = format!("phone_number,tag,name\n{}", rows(0..30_000, "all"));
-        // cut anywhere, in the middle of rows and of cells
+        // the chunks end in the middle of rows and cells
         let chunks: Vec<_> = csv.as_bytes().chunks(4093).map(|part| Ok::<_, io::Error>(part.to_vec())).collect();
         assert!(chunks.len() > 100);
         let body = reqwest::Body::wrap_stream(stream::iter(chunks));
@@ -53,7 +53,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn wrong_rows_are_rejected_with_their_line_and_field_and_the_rest_goes_on(kind: Database) {
+    async fn invalid_rows_are_rejected_with_their_line_and_field_and_the_rest_is_imported(kind: Database) {
         let service = Service::start(kind).await;
         service.post("/clients", json!({"phone_number": "79161234567", "external_id": "crm-1"})).await;
         let csv = "phone_number,tag,email,external_id,name\n\
@@ -66,7 +66,7 @@ on_each_database! {
             79030000005,vip,,crm-1,Dina\n\
             \"79030000006\",\"a \"\"quoted\"\" tag\",,,\"Eva, the first\"\r\n";
         let report = import(&service, csv).await;
-        // a wrong cell that a client can do without is left out, its row is taken
+        // an invalid cell of an optional field is omitted and its row is imported
         assert_eq!((&report["created"], &report["updated"], &report["rejected_count"]), (&json!(4), &json!(0), &json!(3)));
         assert_eq!(places(&report, "rejected"), [(3, "phone_number"), (8, "row"), (9, "external_id")]);
         assert_eq!(places(&report, "warnings"), [(4, "email"), (5, "tag"), (5, "email")]);
@@ -92,13 +92,13 @@ on_each_database! {
         let listed = report["rejected"].as_array().expect("rejections");
         assert_eq!((listed.len(), &report["rejected_count"]), (1000, &json!(1250)));
         let lines: Vec<_> = listed.iter().map(|r| r["line"].as_u64().expect("a line")).collect();
-        assert_eq!(lines, (0..1000).map(|n| 2 + 2 * n).collect::<Vec<_>>(), "the first ones, in order");
+        assert_eq!(lines, (0..1000).map(|n| 2 + 2 * n).collect::<Vec<_>>(), "the first rejections, in order");
         assert_eq!((&report["created"], &report["updated"]), (&json!(1), &json!(1249)));
     }
 }
 
 on_each_database! {
-    async fn a_column_overwrites_an_empty_cell_clears_and_what_has_no_column_stays(kind: Database) {
+    async fn a_column_overwrites_an_empty_cell_clears_and_other_fields_stay(kind: Database) {
         let service = Service::start(kind).await;
         let anna = json!({"phone_number": "79030000001", "tag": "vip", "email": "a@example.com", "external_id": "crm-1",
             "attributes": {"name": "Anna", "city": "Omsk"}});
@@ -112,7 +112,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_body_of_another_kind_or_without_columns_is_refused(kind: Database) {
+    async fn a_body_of_another_type_or_without_columns_is_refused(kind: Database) {
         let service = Service::start(kind).await;
         for kind in ["application/json", "text/plain", "text/csv; charset=klingon", "multipart/form-data"] {
             let request = request(&service, "POST", "/clients/import").header("content-type", kind);
@@ -134,7 +134,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn an_import_goes_through_while_another_one_is_still_being_sent(kind: Database) {
+    async fn an_import_finishes_while_another_one_is_still_being_sent(kind: Database) {
         let service = Service::start(kind).await;
         let (parts, body) = mpsc::channel::<Result<String, io::Error>>(1);
         let body = stream::unfold(body, |mut body| async { body.recv().await.map(|part| (part, body)) });
@@ -151,7 +151,7 @@ on_each_database! {
         let report = import(&service, format!("phone_number,tag,name\n{}", rows(19_000..22_000, "quick"))).await;
         let done = |report: &Value| report["created"].as_u64().expect("a count") + report["updated"].as_u64().expect("a count");
         assert_eq!((done(&report), &report["rejected_count"]), (3000, &json!(0)));
-        assert!(!slow.is_finished(), "the first one still waits for the rest of its body");
+        assert!(!slow.is_finished(), "the first import still waits for the rest of its body");
 
         parts.send(Ok(rows(20_000..21_000, "slow"))).await.expect("a reader");
         drop(parts);
@@ -159,6 +159,6 @@ on_each_database! {
         assert_eq!(answer.status(), 200);
         let report: Value = answer.json().await.expect("a report");
         assert_eq!((done(&report), &report["rejected_count"]), (21_000, &json!(0)));
-        assert_eq!(all_pages(&service, "/clients", 1000).await.len(), 22_000, "each number once");
+        assert_eq!(all_pages(&service, "/clients", 1000).await.len(), 22_000, "every number is stored once");
     }
 }

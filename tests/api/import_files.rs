@@ -1,5 +1,5 @@
-//! Files as spreadsheets and other systems write them, in tests/cases/import. The real binary: the home country is one for
-//! a process.
+//! Imports files of spreadsheets and other systems, from tests/cases/import. It runs the real binary because the home
+//! country is a setting of the process.
 
 use serde_json::{Value, json};
 
@@ -11,10 +11,10 @@ use crate::support::{Service, TestDb};
 const BINARY: &str = env!("CARGO_BIN_EXE_fanfare");
 const CASES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/cases/import");
 
-/// The result of a file: encoding, separator, line of the header, clients, and the places of rejections and warnings.
+/// The expected result of a file: encoding, separator, header line, clients, and the places of rejections and warnings.
 struct Expected {
     read_as: (&'static str, &'static str, u64),
-    /// Number, fields beside it, attributes.
+    /// The number, the other fields, and the attributes.
     clients: Vec<(&'static str, Value, Value)>,
     rejected: Vec<(u64, &'static str)>,
     warnings: Vec<(u64, &'static str)>,
@@ -27,14 +27,15 @@ fn expected(
     Expected { read_as, clients, rejected: vec![], warnings: vec![] }
 }
 
-/// A file of one or two people with a name.
+/// Returns the expected result of a file with one or two named people.
 fn names(read_as: (&'static str, &'static str, u64), attribute: &str, names: &[&str]) -> Expected {
     let numbers = ["79031110001", "79031110002"];
     let client = |(number, name): (&'static str, &&str)| (number, json!({}), json!({attribute: name}));
     expected(read_as, numbers.into_iter().zip(names).map(client).collect())
 }
 
-/// The three people of the exports. The third one has a number that is none in Russia, and is known by her address.
+/// Returns the expected result of an export with three people. The third number is invalid in Russia, so that client is
+/// identified by her address.
 fn people(read_as: (&'static str, &'static str, u64), anna: Value, juergen: Value) -> Expected {
     let clients = vec![
         ("79031234567", json!({"email": "anna.sokolova@example.com"}), anna),
@@ -156,7 +157,7 @@ fn cases() -> Vec<(&'static str, Expected)> {
             people
         }),
         (
-            // its people have addresses alone
+            // the people of this export have only e-mail addresses
             "listmonk",
             Expected {
                 warnings: vec![(1, "created_at"), (1, "updated_at")],
@@ -172,7 +173,7 @@ fn cases() -> Vec<(&'static str, Expected)> {
 }
 
 on_each_database! {
-    async fn files_of_spreadsheets_and_other_systems_go_in_as_they_come(kind: Database) {
+    async fn files_of_spreadsheets_and_other_systems_import_unchanged(kind: Database) {
         let db = TestDb::new(kind);
         let provider = Provider::start(BINARY, db.dir(), &[]).await;
         let base = provider.base.clone();
@@ -202,7 +203,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn the_command_has_the_same_options_and_fails_when_nothing_went_in(kind: Database) {
+    async fn the_command_has_the_same_options_and_fails_when_nothing_was_imported(kind: Database) {
         let db = TestDb::new(kind);
         let run = |arguments: &[&str], csv: &str| {
             let file = db.dir().join("clients.csv");
@@ -220,7 +221,7 @@ on_each_database! {
         let mapping = ["--mapping", "Kontakt:phone_number,Zone:timezone"];
         let (code, report, why) = run(&[&mapping[..], &["--strict"]].concat(), csv);
         assert_eq!(code, Some(1), "{report}{why}");
-        assert!(why.contains("no row went in") && report.contains("line 2: timezone"), "{report}{why}");
+        assert!(why.contains("no row was imported") && report.contains("line 2: timezone"), "{report}{why}");
         let (code, report, why) = run(&[&mapping[..], &["--dry-run", "--match", "phone_number", "--encoding", "utf-8"]].concat(), csv);
         assert_eq!(code, Some(0), "{report}{why}");
         assert!(report.contains("nothing was stored") && report.contains("Kontakt -> phone_number"), "{report}");
@@ -234,7 +235,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn people_without_a_phone_number_are_imported_and_known_again(kind: Database) {
+    async fn people_without_a_phone_number_are_imported_and_matched_again(kind: Database) {
         let service = Service::start(kind).await;
         let letters = "email,name\nanna@example.com,Anna\nBoris@Example.com,Boris\n";
         let report = service.import_csv(letters).await.expect("a report");
@@ -242,7 +243,7 @@ on_each_database! {
         let again = service.import_csv("E-Mail;Vorname\nANNA@example.com;Anna\nboris@example.com;Boris\n").await.expect("a report");
         assert_eq!((&again["created"], &again["updated"]), (&json!(0), &json!(2)), "{again}");
 
-        // beside people with numbers
+        // mixed with people who have numbers
         let mixed = "phone_number,email,external_id,name\n\
             +79031234567,carl@example.com,,Carl\n,dora@example.com,,Dora\n,,crm-1,Eva\n,,,Nobody\n,anna@EXAMPLE.com,,Anne\n";
         let report = service.import_csv(mixed).await.expect("a report");

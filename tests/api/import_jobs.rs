@@ -1,4 +1,4 @@
-//! Imports that are received first: as jobs, and under an `Idempotency-Key`.
+//! Imports that are received completely before they run: as jobs, and with an `Idempotency-Key`.
 
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
@@ -16,7 +16,7 @@ fn post(service: &Api, csv: impl Into<reqwest::Body>) -> RequestBuilder {
     request(service, "POST", "/clients/import").header("content-type", "text/csv").body(csv)
 }
 
-/// Posts a file to be imported as a job; answers the path of the job.
+/// Posts a file as an import job and returns the path of the job.
 async fn begin(service: &Api, csv: String) -> String {
     let answer = send(post(service, csv).header("prefer", "respond-async")).await;
     let job = answer.success(202);
@@ -25,7 +25,7 @@ async fn begin(service: &Api, csv: String) -> String {
     answer.header("location").strip_prefix("/api/v1").expect("a path").to_owned()
 }
 
-async fn ended(service: &Api, path: &str) -> Value {
+async fn wait_for_end(service: &Api, path: &str) -> Value {
     service
         .wait_for(path, |job| ["done", "failed"].contains(&job["status"].as_str().expect("a status")))
         .await
@@ -36,11 +36,11 @@ fn is_replayed(answer: &Answer) -> bool {
 }
 
 on_each_database! {
-    async fn a_file_is_imported_as_a_job_that_says_how_far_it_has_come(kind: Database) {
+    async fn a_file_is_imported_as_a_job_with_progress(kind: Database) {
         let service = Service::start(kind).await;
         let mut watch = Stream::at(&service, "/stream", None).await;
         let path = begin(&service, FILE.into()).await;
-        let job = ended(&service, &path).await;
+        let job = wait_for_end(&service, &path).await;
         for (field, value) in [
             ("status", json!("done")), ("size", json!(FILE.len())), ("bytes", json!(FILE.len())), ("rows", json!(4)), ("line", json!(5)),
             ("created", json!(3)), ("updated", json!(0)), ("rejected_count", json!(1)), ("error", json!(null)),
@@ -57,7 +57,7 @@ on_each_database! {
         assert_eq!((lines.len(), lines[0]), (2, "line,field,reason"));
         assert!(lines[1].starts_with("3,phone_number,"), "{lines:?}");
 
-        // in the stream from its beginning to its end
+        // the stream shows the job from its beginning to its end
         let mut states = Vec::new();
         while states.last() != Some(&json!("done")) {
             let (name, data) = watch.next().await.expect("more events");
@@ -67,9 +67,9 @@ on_each_database! {
         assert_eq!(states[0], "queued");
 
         let again = begin(&service, FILE.into()).await;
-        assert_eq!(ended(&service, &again).await["updated"], 3);
+        assert_eq!(wait_for_end(&service, &again).await["updated"], 3);
         let listed = all_pages(&service, "/imports", 1).await;
-        assert_eq!((listed.len(), &listed[1]["id"]), (2, &job["id"]), "the latest first");
+        assert_eq!((listed.len(), &listed[1]["id"]), (2, &job["id"]), "the newest first");
         let nothing = format!("/imports/{}", uuid::Uuid::nil());
         send(request(&service, "GET", &nothing)).await.problem(404);
         send(request(&service, "GET", &format!("{nothing}/rejections"))).await.problem(404);
@@ -77,16 +77,16 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_job_whose_file_is_wrong_fails_and_says_why(kind: Database) {
+    async fn a_job_with_an_invalid_file_fails_with_a_reason(kind: Database) {
         let service = Service::start(kind).await;
         let path = begin(&service, "tag\nvip\n".into()).await;
-        let job = ended(&service, &path).await;
+        let job = wait_for_end(&service, &path).await;
         assert_eq!(job["status"], "failed");
         assert!(job["error"].as_str().expect("a reason").starts_with("phone_number: is missing"), "{job}");
-        // a line without an end
+        // an endless line
         let endless = "x".repeat(17 * 1024 * 1024);
         let path = begin(&service, format!("phone_number\n79030000001\n{endless}")).await;
-        let job = ended(&service, &path).await;
+        let job = wait_for_end(&service, &path).await;
         assert_eq!((&job["status"], &job["created"], &job["line"]), (&json!("failed"), &json!(1), &json!(2)));
         let error = job["error"].as_str().expect("a reason");
         assert!(error.contains("up to line 2"), "{error}");
@@ -94,7 +94,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn an_equal_file_under_one_key_is_imported_once(kind: Database) {
+    async fn the_same_file_with_one_key_is_imported_once(kind: Database) {
         let service = Service::start(kind).await;
         let keyed = |csv: &'static str| post(&service, csv).header("idempotency-key", "march");
         let first = send(keyed(FILE)).await;
@@ -111,7 +111,7 @@ on_each_database! {
         assert_eq!(fields(&send(keyed("phone_number\n79030000009\n")).await.problem(422)), ["Idempotency-Key"]);
         assert_eq!(service.get("/imports").await["items"].as_array().expect("items").len(), 1);
 
-        // what was not done may be done
+        // a failed import does not use up its key
         let other = |csv: &'static str| post(&service, csv).header("idempotency-key", "april");
         assert_eq!(fields(&send(other("tag\nvip\n")).await.problem(422)), ["phone_number"]);
         send(other("phone_number\n79030000009\n")).await.success(200);
@@ -127,20 +127,20 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_file_that_is_received_first_has_a_largest_size(kind: Database) {
+    async fn a_file_that_is_received_first_has_a_maximum_size(kind: Database) {
         let service = Service::start_with(kind, &[("clients.import_max_size", "1")]).await;
         let large = "phone_number\n".repeat(100_000);
         send(post(&service, large.clone()).header("prefer", "respond-async")).await.problem(413);
         send(post(&service, large.clone()).header("idempotency-key", "k")).await.problem(413);
         assert_eq!(service.get("/imports").await["items"], json!([]));
-        // what is read while it comes has none
+        // a streamed import has no maximum size
         let answer = send(post(&service, large)).await.success(200);
         assert_eq!(answer["rejected_count"], 99_999);
     }
 }
 
 on_each_database! {
-    async fn a_job_whose_process_died_is_failed_with_the_line_up_to_which_it_came(kind: Database) {
+    async fn a_job_of_a_killed_process_fails_with_the_last_imported_line(kind: Database) {
         let db = TestDb::new(kind);
         let folder = db.dir().join("files");
         std::fs::create_dir(&folder).expect("a folder");
@@ -155,16 +155,16 @@ on_each_database! {
         let rows: String = (0..20_000).map(|n| format!("{}\n", 79_030_000_000_u64 + n)).collect();
         let path = begin(&server, format!("phone_number\n{rows}")).await;
         server.process.ended().await;
-        assert_eq!(std::fs::read_dir(&folder).expect("a folder").count(), 0, "the file went with the process");
+        assert_eq!(std::fs::read_dir(&folder).expect("a folder").count(), 0, "the file was removed with the process");
         env.pop();
         let server = start(&env).await;
-        let job = ended(&server, &path).await;
+        let job = wait_for_end(&server, &path).await;
         assert_eq!(job["status"], "failed");
         let error = job["error"].as_str().expect("a reason");
         assert!(error.contains(&format!("rows up to line {} ", job["line"])) && error.contains("Post the file again"), "{job}");
         let path = begin(&server, format!("phone_number\n{rows}")).await;
-        let job = ended(&server, &path).await;
+        let job = wait_for_end(&server, &path).await;
         assert_eq!((&job["status"], &job["rows"], &job["rejected_count"]), (&json!("done"), &json!(20_000), &json!(0)));
-        assert!(job["updated"].as_i64().expect("a count") > 0, "what was imported before is only updated: {job}");
+        assert!(job["updated"].as_i64().expect("a count") > 0, "rows imported before are only updated: {job}");
     }
 }

@@ -1,4 +1,4 @@
-//! How a CSV file is read: what is found out, what is refused, and what a request can say of it.
+//! The reading of a CSV file: detection, refusals, and the parameters of a request.
 
 use std::io::Write;
 
@@ -31,7 +31,7 @@ fn counts(report: &Value) -> [u64; 4] {
 }
 
 on_each_database! {
-    async fn a_stray_quote_costs_its_own_row_and_no_other(kind: Database) {
+    async fn a_stray_quote_rejects_only_its_own_row(kind: Database) {
         let service = Service::start(kind).await;
         for end in ["\n", "\r\n", "\r"] {
             let csv = "phone_number,name\n79030000001,\"Anna\n79030000002,Boris\n79030000003,Carl \"the Great\"\n\
@@ -50,7 +50,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn every_encoding_and_separator_comes_to_the_same_clients(kind: Database) {
+    async fn every_encoding_and_separator_gives_the_same_clients(kind: Database) {
         let service = Service::start(kind).await;
         let text = "Телефон;Имя\r\n79031110001;Анна\r\n79031110002;\"Борис;\r\nвторой\"\r\n";
         let utf16 = |order: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(order).collect::<Vec<u8>>();
@@ -78,7 +78,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn gzip_is_unpacked_when_it_is_announced_and_other_formats_are_refused_by_name(kind: Database) {
+    async fn gzip_is_unpacked_and_other_encodings_are_refused_by_name(kind: Database) {
         let service = Service::start(kind).await;
         let mut packed = GzEncoder::new(Vec::new(), Compression::default());
         packed.write_all("phone_number,name\n79031110001,Anna\n".as_bytes()).expect("memory");
@@ -101,7 +101,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn wrong_cells_are_left_out_with_warnings_and_strict_imports_reject_their_rows(kind: Database) {
+    async fn invalid_cells_are_omitted_with_warnings_and_strict_imports_reject_their_rows(kind: Database) {
         let service = Service::start(kind).await;
         let csv = "phone_number,timezone,locale,email,nick name,Unsubscribed\n\
             79030000001,europe_slash_moscow,ru_RU,paul@ex\u{200b}ample.com, Pa\u{200b}ul\u{a0},true\n\
@@ -119,14 +119,14 @@ on_each_database! {
         assert_eq!((&found[0]["locale"], &found[0]["email"]), (&json!("ru-RU"), &Value::Null));
         assert_eq!(found[0]["attributes"], json!({"nick_name": "Paul", "Unsubscribed": "true"}));
         assert_eq!((&found[1]["attributes"], &found[2]["attributes"]), (&json!({}), &json!({})));
-        // what is not understood does not clear what is there
+        // an invalid cell does not clear the stored value
         import(&service, "", "phone_number,timezone\n79030000001,Mars\n").await;
         assert_eq!(clients(&service).await[0]["timezone"], "Europe/Moscow");
     }
 }
 
 on_each_database! {
-    async fn a_mapping_overrules_the_headers_and_unknown_parameters_are_refused(kind: Database) {
+    async fn a_mapping_overrides_the_headers_and_unknown_parameters_are_refused(kind: Database) {
         let service = Service::start(kind).await;
         let csv = "Kontakt,Phone,Vorname,Notes\n79030000001,x,Anna,secret\n";
         let report = import(&service, "?mapping=kontakt:phone_number,Vorname:name,Notes:-", csv).await;
@@ -149,7 +149,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_dry_run_tells_all_and_stores_nothing(kind: Database) {
+    async fn a_dry_run_reports_everything_and_stores_nothing(kind: Database) {
         let service = Service::start(kind).await;
         service.post("/clients", json!({"phone_number": "79030000001", "tag": "vip", "attributes": {"city": "Omsk"}})).await;
         let before = clients(&service).await;
@@ -192,7 +192,7 @@ on_each_database! {
         let mut rejected = places(&report, "rejected");
         rejected.sort_unstable();
         assert_eq!(rejected, [(2, "phone_number"), (4, "external_id")]);
-        // two who swap, with thousands of rows between them
+        // two clients swap their numbers, with thousands of rows between them
         let between: String = (0..2500).map(|n| format!("x{n},{}\n", 79_031_000_000_u64 + n)).collect();
         let report = import(&service, by_id, format!("id,phone\na,79030000001\n{between}b,79030000002\n")).await;
         assert_eq!(counts(&report), [2500, 2, 0, 0], "{report}");
@@ -217,14 +217,14 @@ on_each_database! {
         let numbers: Vec<_> = found.iter().map(|client| client["phone_number"].as_str().map_or("-", |number| &number[10..])).collect();
         assert_eq!(numbers, ["5", "2", "3", "4", "-", "6"]);
         assert_eq!((&found[1]["tag"], &found[2]["tag"]), (&json!("x"), &Value::Null));
-        // without a column for numbers, the address is what clients are known by
+        // without a column for numbers, the address identifies clients
         let report = import(&service, "", "email,tag\nanna@example.com,y\n").await;
         assert_eq!((counts(&report), &report["assumed"]["match"]), ([0, 1, 0, 0], &json!("email")));
     }
 }
 
 on_each_database! {
-    async fn hundreds_of_columns_are_taken(kind: Database) {
+    async fn hundreds_of_columns_are_imported(kind: Database) {
         let service = Service::start(kind).await;
         let header: String = (0..499).map(|n| format!(",c{n}")).collect();
         let cells: String = (0..499).map(|n| format!(",{n}")).collect();

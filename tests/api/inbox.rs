@@ -1,4 +1,4 @@
-//! Inboxes: what is delivered over `in_app`, as users' pages are shown it, and who may look.
+//! Inboxes: messages delivered over `in_app`, as shown to users' pages, and access to them.
 
 mod browser;
 mod stream;
@@ -12,11 +12,11 @@ use crate::support::api::Api;
 use crate::support::{Database, Service};
 
 const KEY: &str = "a key of more than sixteen characters";
-/// The service keeps the inboxes itself.
+/// Makes the service store the inboxes itself.
 const HERE: (&str, &str) = ("in_app.base_url", "");
 const PAGES: &str = "https://shop.example.com";
 
-/// A user's path, whatever the user is called.
+/// Returns a path in a user's inbox, with the user percent-encoded.
 fn path(user: &str, rest: &str) -> String {
     format!("/inbox/{}{rest}", percent(user))
 }
@@ -25,7 +25,7 @@ fn percent(text: &str) -> String {
     text.bytes().map(|byte| format!("%{byte:02X}")).collect()
 }
 
-/// Sends a message to a user and waits until it is in the inbox; answers its id.
+/// Sends a message to a user, waits until it is in the inbox, and returns its id.
 async fn deliver(service: &Service, user: &str, content: &str) -> String {
     let body = json!({"channel": "in_app", "recipient": user, "content": content, "subject": "Hello", "data": {"order": 7}});
     let sent =
@@ -36,7 +36,7 @@ async fn deliver(service: &Service, user: &str, content: &str) -> String {
 }
 
 on_each_database! {
-    async fn what_is_sent_is_in_the_users_inbox_until_it_is_read_and_archived(kind: Database) {
+    async fn a_sent_message_is_in_the_users_inbox_until_it_is_read_and_archived(kind: Database) {
         let service = Service::start_with(kind, &[HERE]).await;
         for user in ["user-1", "юзер", "a/b", "a?b#c", "%2F", "a+b&c=d", "<script>alert(1)</script>", "'; DROP TABLE inbox; --".replace(' ', "").as_str(), "😀"] {
             let id = deliver(&service, user, "Your order has shipped.").await;
@@ -90,7 +90,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn what_names_no_user_and_no_message_is_refused(kind: Database) {
+    async fn an_invalid_user_or_message_is_refused(kind: Database) {
         let service = Service::start_with(kind, &[HERE]).await;
         for user in [" ", "a b", "\0", "a\r\nb", &"x".repeat(201)] {
             for rest in ["", "/count", "/stream"] {
@@ -116,7 +116,7 @@ on_each_database! {
     }
 }
 
-/// With the key.
+/// Sends a request with the API key.
 async fn keyed(service: &Api, method: &str, path: &str) -> Answer {
     send(request(service, method, path).bearer_auth(KEY)).await
 }
@@ -135,8 +135,8 @@ fn by_query(service: &Api, method: &str, path: &str, token: &str) -> RequestBuil
     request(service, method, &format!("{path}?token={}", percent(token)))
 }
 
-/// Everything that a page does, but for the stream.
-const DOINGS: &[(&str, &str)] = &[
+/// All requests of a page except the stream.
+const ACTIONS: &[(&str, &str)] = &[
     ("GET", ""),
     ("GET", "/count"),
     ("POST", "/read-all"),
@@ -151,7 +151,7 @@ on_each_database! {
         let (mine, others) = (deliver(&service, &user, "mine").await, deliver(&service, "u2", "another's").await);
         let good = token(&service, &user, "?expires_in=60").await;
         for with in [by_header, by_query] {
-            for (method, rest) in DOINGS {
+            for (method, rest) in ACTIONS {
                 let mine = path(&user, &rest.replace("{id}", &mine));
                 send(with(&service, method, &mine, &good)).await.success(200);
                 let others = path("u2", &rest.replace("{id}", &others));
@@ -159,7 +159,7 @@ on_each_database! {
                 assert_eq!(refused.header("www-authenticate"), "Bearer");
                 refused.problem(401);
             }
-            // another's message by the own path
+            // a message of another user under the user's own path
             send(with(&service, "POST", &path(&user, &format!("/{others}/read")), &good)).await.problem(404);
             send(with(&service, "GET", "/clients", &good)).await.problem(401);
             send(with(&service, "GET", "/notifications", &good)).await.problem(401);
@@ -168,7 +168,7 @@ on_each_database! {
                 assert!([401, 404, 422].contains(&answer.status), "{rest}: {}", answer.text);
             }
         }
-        for (method, rest) in DOINGS {
+        for (method, rest) in ACTIONS {
             let mine = path(&user, &rest.replace("{id}", &mine));
             keyed(&service, method, &mine).await.success(200);
             ask(&service, method, &mine, None).await.problem(401);
@@ -194,9 +194,10 @@ on_each_database! {
     }
 }
 
-/// Without a secret of their own, tokens hold across a restart and another key, and each installation makes its own.
+/// Without a configured secret, tokens survive a restart with another API key, and each installation generates its own
+/// secret.
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_without_a_configured_secret_outlive_the_key_and_are_no_copy_of_it() {
+async fn tokens_without_a_configured_secret_do_not_depend_on_the_api_key() {
     for kind in [Database::Sqlite, Database::Postgres] {
         let mut service = Service::start_with(kind, &[HERE, ("access.api_key", KEY)]).await;
         let given = token(&service, "u1", "").await;
@@ -211,9 +212,9 @@ async fn tokens_without_a_configured_secret_outlive_the_key_and_are_no_copy_of_i
     }
 }
 
-/// A secret of their own makes tokens that other nodes take, and a new one makes them worthless.
+/// With a configured secret, nodes accept each other's tokens, and a new secret invalidates them.
 #[tokio::test(flavor = "multi_thread")]
-async fn nodes_with_one_secret_take_each_others_tokens() {
+async fn nodes_with_one_secret_accept_each_others_tokens() {
     let settings = [HERE, ("access.api_key", KEY), ("in_app.secret", "a secret for the tokens")];
     let service = Service::start_with(Database::Postgres, &settings).await;
     let same = service.beside(&[("node.role", "api")]).await;
@@ -229,7 +230,7 @@ async fn nodes_with_one_secret_take_each_others_tokens() {
 }
 
 on_each_database! {
-    async fn pages_of_configured_origins_may_call_and_no_others(kind: Database) {
+    async fn only_pages_of_configured_origins_may_call(kind: Database) {
         let origins = "https://www.example.com, https://shop.example.com";
         let service = Service::start_with(kind, &[HERE, ("access.api_key", KEY), ("in_app.origins", origins)]).await;
         let preflight = async |origin: &str, path: &str| {
@@ -246,7 +247,7 @@ on_each_database! {
         }
         let elsewhere = preflight(PAGES, "/clients").await;
         assert_eq!((elsewhere.status, elsewhere.header("access-control-allow-origin")), (401, ""));
-        // the answers themselves, those of refusals too, so that a page can tell why
+        // responses, including refusals, are readable, so that a page knows the reason
         for (key, status) in [(KEY, 200), ("wrong", 401)] {
             assert_eq!(keyed(&service, "GET", "/inbox/u1").await.header("cache-control"), "no-store");
             let answer = send(request(&service, "GET", "/inbox/u1").header("Origin", PAGES).bearer_auth(key)).await;
@@ -258,7 +259,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn the_element_is_served_to_everybody_and_kept_by_browsers(kind: Database) {
+    async fn the_element_is_public_and_cacheable(kind: Database) {
         let service = Service::start_with(kind, &[HERE, ("access.api_key", KEY)]).await;
         let url = format!("{}/inbox.js", service.base);
         let program = send(service.http.get(&url)).await;

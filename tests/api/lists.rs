@@ -1,4 +1,4 @@
-//! Lists: pages by keyset, with filters, and what they refuse.
+//! Lists: keyset pagination, filters, and refused parameters.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use crate::on_each_database;
 use crate::support::{Service, after};
 
 on_each_database! {
-    async fn clients_are_listed_page_by_page_each_once_and_in_order(kind: Database) {
+    async fn clients_are_listed_once_each_in_order(kind: Database) {
         let service = Service::start(kind).await;
         for n in 0..25 {
             let code = if n % 2 == 0 { "903" } else { "916" };
@@ -21,8 +21,8 @@ on_each_database! {
         for limit in [1, 7, 25, 1000] {
             let ids = texts(&all_pages(&service, "/clients", limit).await, "id");
             assert_eq!(ids.len(), 25, "by {limit}");
-            assert!(ids.is_sorted(), "in the order of their making");
-            assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 25, "each once");
+            assert!(ids.is_sorted(), "in the order of their creation");
+            assert_eq!(ids.iter().collect::<BTreeSet<_>>().len(), 25, "every client once");
         }
         for (query, expected) in [
             ("tag=vip", 5), ("tag=new", 20), ("mobile_operator_code=903", 13),
@@ -41,12 +41,12 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn what_comes_and_goes_between_two_pages_moves_nobody_to_another_page(kind: Database) {
+    async fn insertions_and_deletions_between_two_pages_do_not_shift_items(kind: Database) {
         let service = Service::start(kind).await;
         service.import(6, "all").await;
         let first = service.get("/clients?limit=3").await;
         let ids = texts(first["items"].as_array().expect("items"), "id");
-        // with OFFSET the fourth would now be skipped
+        // with OFFSET the fourth client would now be skipped
         ask(&service, "DELETE", &format!("/clients/{}", ids[0]), None).await;
         service.post("/clients", json!({"phone_number": "79991234567"})).await;
         let cursor = first["next_cursor"].as_str().expect("a next page");
@@ -57,7 +57,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_page_that_ends_exactly_at_the_end_has_no_next_one(kind: Database) {
+    async fn a_page_that_ends_exactly_at_the_end_has_no_next_cursor(kind: Database) {
         let service = Service::start(kind).await;
         service.import(4, "all").await;
         let page = service.get("/clients?limit=4").await;
@@ -68,14 +68,14 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_wrong_parameter_of_a_list_is_refused_by_its_name(kind: Database) {
+    async fn an_invalid_parameter_of_a_list_is_refused_by_its_name(kind: Database) {
         let service = Service::start(kind).await;
         for list in ["/clients", "/mailings", "/messages"] {
             for limit in ["0", "-1", "1001", "1e3", "99999999999999999999", "", "many", "1.5", "%00"] {
                 let problem = ask(&service, "GET", &format!("{list}?limit={limit}"), None).await.problem(422);
                 assert_eq!(fields(&problem), ["limit"], "{list} {limit}");
                 let reason = problem["errors"][0]["reason"].as_str().expect("a reason");
-                // whichever is looked at first
+                // either of the two checks may run first
                 let is_control = limit == "%00" && reason.contains("control characters");
                 assert!(reason.contains("1 to 1000") || is_control, "{limit}: {reason}");
             }

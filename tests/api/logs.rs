@@ -1,4 +1,4 @@
-//! The log of the real binary: one line for each request, and nothing that is private.
+//! The log of the real binary: one line for each request, and no private data.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ const WRONG_KEY: &str = "planted-wrong-key-19af";
 const TOKEN: &str = "planted-provider-token-77d2";
 const PHONE: &str = "79035550123";
 const IMPORTED_PHONE: &str = "79165550199";
-/// What no log may hold; every one of them goes through the service.
+/// The private values that no log may contain. All of them pass through the service.
 const PLANTED: &[&str] = &[
     KEY,
     WRONG_KEY,
@@ -35,7 +35,7 @@ const PLANTED: &[&str] = &[
     "planted-in-csv",
 ];
 
-/// A caller that keeps the id of each answer.
+/// A caller that records the request id of each response.
 struct Caller {
     base: String,
     http: reqwest::Client,
@@ -72,8 +72,8 @@ impl Caller {
     }
 }
 
-/// All that a user does and all that goes wrong, with something planted in each place.
-async fn a_day_of(caller: &mut Caller, db: &TestDb, kind: Database) {
+/// Uses all features and triggers all errors, with a planted value in each place.
+async fn use_every_feature(caller: &mut Caller, db: &TestDb, kind: Database) {
     let anna = json!({
         "phone_number": PHONE, "tag": "vip", "email": "planted.address@example.com", "push_token": "planted-push-token",
         "external_id": "planted-external-id", "attributes": {"name": "PlantedName"},
@@ -119,7 +119,7 @@ async fn a_day_of(caller: &mut Caller, db: &TestDb, kind: Database) {
     assert_eq!(caller.post("/notifications", in_app).await.0, 201);
     let began = Instant::now();
     while caller.get("/api/v1/inbox/planted-in-json/count").await.1["unread"] != 1 {
-        assert!(began.elapsed() < Duration::from_secs(60), "it is not delivered");
+        assert!(began.elapsed() < Duration::from_secs(60), "the message was not delivered");
     }
 
     let text = json!({"text": "PlantedText for {{ name }}", "ends_at": after(Duration::from_secs(60))});
@@ -128,17 +128,17 @@ async fn a_day_of(caller: &mut Caller, db: &TestDb, kind: Database) {
     let path = format!("/api/v1/mailings/{}", mailing["id"].as_str().expect("an id"));
     let began = Instant::now();
     while caller.get(&path).await.1["finished_at"].is_null() {
-        assert!(began.elapsed() < Duration::from_secs(60), "it does not finish");
+        assert!(began.elapsed() < Duration::from_secs(60), "the mailing did not finish");
     }
     assert_eq!(caller.get(&format!("{path}/messages")).await.0, 200);
 
-    // a fault that no caller can mend, in a row that holds what is private
+    // an internal error in a row with private data
     break_clients(db, kind);
     let boris = json!({"phone_number": "79035550124", "email": "planted.address@example.com", "attributes": {"name": "PlantedName"}});
     assert_eq!(caller.post("/clients", boris).await.0, 500);
 }
 
-/// Makes every insertion of a client fail in the database, whose own words may repeat the row.
+/// Makes every insertion of a client fail in the database, whose error message may repeat the row.
 fn break_clients(db: &TestDb, kind: Database) {
     match kind {
         Database::Sqlite => {
@@ -175,7 +175,7 @@ async fn logs_at(kind: Database, level: &str) -> (Vec<Value>, String, Vec<String
         Server::start(&Launch { binary, dir: db.dir(), name: "serve", env: &env, limit: Limit::None }).await;
     let http = fanfare::egress::client().expect("a client");
     let mut caller = Caller { base: server.base.clone(), http, ids: Vec::new() };
-    a_day_of(&mut caller, &db, kind).await;
+    use_every_feature(&mut caller, &db, kind).await;
     server.process.terminate();
     assert!(server.process.ended().await.success());
     let (log, other) = (server.process.log(), provider.process.log());
@@ -188,23 +188,23 @@ async fn logs_at(kind: Database, level: &str) -> (Vec<Value>, String, Vec<String
     (lines, all, caller.ids)
 }
 
-fn holds_nothing_private(log: &str) {
+fn assert_no_private_data(log: &str) {
     for planted in PLANTED {
         let line = log.lines().find(|line| line.contains(planted));
-        assert!(line.is_none(), "`{planted}` stands in the log: {}", line.unwrap_or_default());
+        assert!(line.is_none(), "`{planted}` is in the log: {}", line.unwrap_or_default());
     }
     if let Some(password) = std::env::var("TEST_POSTGRES_URL")
         .ok()
         .and_then(|url| Some(url.split_once("://")?.1.split_once('@')?.0.split_once(':')?.1.to_owned()))
     {
-        assert!(!log.contains(&password), "the database's password stands in the log");
+        assert!(!log.contains(&password), "the database's password is in the log");
     }
 }
 
 on_each_database! {
-    async fn each_request_is_logged_once_under_its_id_and_nothing_private_with_it(kind: Database) {
+    async fn each_request_is_logged_once_with_its_id_and_without_private_data(kind: Database) {
         let (lines, log, ids) = logs_at(kind, "").await;
-        holds_nothing_private(&log);
+        assert_no_private_data(&log);
         for line in &lines {
             for field in ["timestamp", "level", "message"] {
                 assert!(line[field].is_string(), "{field}: {line}");
@@ -225,9 +225,9 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn nothing_private_is_logged_at_the_finest_level_either(kind: Database) {
+    async fn no_private_data_is_logged_at_the_finest_level(kind: Database) {
         let (lines, log, _) = logs_at(kind, "trace").await;
         assert!(lines.len() > 100, "the level had no effect");
-        holds_nothing_private(&log);
+        assert_no_private_data(&log);
     }
 }

@@ -1,4 +1,4 @@
-//! Whom a mailing reaches: every form of the filter, up to the provider.
+//! The audience of a mailing: every form of the filter, checked at the provider.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::ask::{all_pages, ask, fields, id_of, request, send, texts, wrong_fiel
 use crate::on_each_database;
 use crate::support::{Service, after};
 
-/// Clients of three operators and abroad, with tags in several spellings, and one whose tag looks like a code.
+/// Clients of three operators and abroad, with tags in several spellings, including a tag that looks like a code.
 const CLIENTS: [(&str, &[&str]); 7] = [
     ("79030000001", &["VIP"]),
     ("79030000002", &["new", "Vip"]),
@@ -27,7 +27,7 @@ async fn with_clients(kind: crate::support::Database) -> Service {
     service
 }
 
-/// The clients, by their place above, whom a filter reaches.
+/// Returns each form of the filter with the indices of the matching clients above.
 fn forms() -> Vec<(Value, Vec<usize>)> {
     vec![
         (Value::Null, vec![0, 1, 2, 3, 4, 5, 6]),
@@ -55,7 +55,7 @@ fn forms() -> Vec<(Value, Vec<usize>)> {
 }
 
 on_each_database! {
-    async fn each_form_of_the_filter_reaches_just_those_whom_it_means(kind: Database) {
+    async fn each_form_of_the_filter_reaches_exactly_its_audience(kind: Database) {
         let service = with_clients(kind).await;
         for (filter, places) in forms() {
             let mut expected: Vec<&str> = places.iter().map(|place| CLIENTS[*place].0).collect();
@@ -77,7 +77,7 @@ on_each_database! {
         }
         let stats = service.sandbox.stats();
         let all: usize = forms().iter().map(|(_, places)| places.len()).sum();
-        assert_eq!((stats.received, stats.distinct), (all as u64, all as u64), "each message once");
+        assert_eq!((stats.received, stats.distinct), (all as u64, all as u64), "every message arrived once");
     }
 }
 
@@ -93,7 +93,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_filter_that_is_none_reaches_nobody(kind: Database) {
+    async fn an_invalid_filter_is_refused(kind: Database) {
         let service = with_clients(kind).await;
         let many: Vec<String> = (0..201).map(|n| format!("t{n}")).collect();
         for (filter, named) in [

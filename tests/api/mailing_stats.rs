@@ -1,4 +1,4 @@
-//! The books: counts that balance at each look and equal the rows.
+//! The counts of mailings: they balance at any time and finally equal the rows.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -17,7 +17,7 @@ use crate::support::{Service, after, balance};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// The rows of `message` by status, of one mailing or of all.
+/// Returns the numbers of rows of `message` by status, of one mailing or of all.
 fn rows(service: &Service, of: Option<&str>) -> BTreeMap<&'static str, i64> {
     let mut query =
         message::table.group_by(message::status).select((message::status, count_star())).into_boxed();
@@ -32,8 +32,8 @@ fn rows(service: &Service, of: Option<&str>) -> BTreeMap<&'static str, i64> {
         .collect()
 }
 
-/// The final states, as counts and as rows: they must be equal, and nothing else be there.
-fn closed(service: &Service, of: Option<&str>, counts: &Value) {
+/// Checks that the counts of the final states equal the rows, and that no other rows exist.
+fn assert_final(service: &Service, of: Option<&str>, counts: &Value) {
     assert!(balance(counts), "{counts}");
     let rows = rows(service, of);
     for status in ["queued", "sending", "sent", "failed", "expired", "cancelled"] {
@@ -42,7 +42,7 @@ fn closed(service: &Service, of: Option<&str>, counts: &Value) {
 }
 
 on_each_database! {
-    async fn counts_balance_at_each_look_and_equal_the_rows_in_the_end(kind: Database) {
+    async fn counts_balance_at_any_time_and_finally_equal_the_rows(kind: Database) {
         let retries = [("retry.first_delay", "20ms"), ("retry.limit", "2"), ("channels.rate_per_second", "400")];
         let service = Service::start_with(kind, &retries).await;
         service.import(400, "all").await;
@@ -63,24 +63,24 @@ on_each_database! {
                 break;
             }
         }
-        assert!(looks > 5, "it was over too soon to look at it");
+        assert!(looks > 5, "the mailing finished too early to observe it");
         let counts = service.finished(&id).await;
-        closed(&service, Some(&id), &counts);
+        assert_final(&service, Some(&id), &counts);
         assert_eq!(counts["queued"].as_i64().zip(counts["sending"].as_i64()), Some((0, 0)));
         assert!(counts["failed"].as_i64() > Some(20), "{counts}");
         let stats = service.get(&format!("{path}/stats")).await;
         assert_eq!((&stats["mailing_id"], &stats["status"], &stats["counts"]), (&json!(id), &json!("finished"), &counts));
         let delivered = service.sandbox.stats().by_status.ok;
-        assert_eq!(counts["sent"], delivered, "sent is what the provider said it took");
+        assert_eq!(counts["sent"], delivered, "sent equals the messages that the provider accepted");
 
-        // nothing is left behind
+        // no work is left
         let c = &mut database(&service);
         let left = |count: QueryResult<i64>| count.expect("a count");
         assert_eq!(left(due::table.count().get_result(c)), 0, "due");
         assert_eq!(left(page::table.count().get_result(c)), 0, "pages");
         assert_eq!(counts["failed"], left(dead_letter::table.count().get_result(c)), "dead letters");
         let tries: i64 = left(attempt::table.count().get_result(c));
-        // but for one that met a kept connection as it was cut: it was made once more within its attempt
+        // a request on a kept connection that was cut is repeated once within its attempt
         let (seen, attempts) = (service.sandbox.stats(), tries.unsigned_abs() + delivered);
         let attempted = seen.requests - seen.by_status.dropped..=seen.requests;
         assert!(attempted.contains(&attempts), "{attempts} attempts: {seen:?}");
@@ -100,7 +100,7 @@ on_each_database! {
         service.faults(Faults { permanent_rate: 1.0, ..Faults::default() });
         let failed = service.mail("all", MINUTE).await;
         service.finished(&failed).await;
-        // the first retry is an hour away: beyond one window, within the other
+        // the first retry is an hour away: past the end of one window and within the other
         service.faults(Faults { error_rate: 1.0, ..Faults::default() });
         let expired = service.mail("all", MINUTE).await;
         service.finished(&expired).await;
@@ -118,19 +118,19 @@ on_each_database! {
         for (id, status) in [(&sent, "sent"), (&failed, "failed"), (&expired, "expired"), (&waiting, "queued"), (&cancelled, "cancelled")] {
             let stats = service.get(&format!("/mailings/{id}/stats")).await;
             assert_eq!((&stats["counts"][status], &stats["counts"]["total"]), (&json!(30), &json!(30)), "{status}: {stats}");
-            closed(&service, Some(id), &stats["counts"]);
+            assert_final(&service, Some(id), &stats["counts"]);
         }
         let overview = service.get("/mailings/stats").await;
         assert_eq!(overview, json!({
             "mailings": {"total": 7, "pending": 1, "running": 1, "paused": 1, "finished": 3, "cancelled": 1},
             "counts": {"total": 150, "queued": 30, "sending": 0, "sent": 30, "failed": 30, "expired": 30, "cancelled": 30},
         }));
-        closed(&service, None, &overview["counts"]);
+        assert_final(&service, None, &overview["counts"]);
     }
 }
 
 on_each_database! {
-    async fn a_mailing_is_not_finished_while_a_message_of_it_goes_from_one_attempt_to_the_next(kind: Database) {
+    async fn a_mailing_is_not_finished_while_a_message_is_between_two_attempts(kind: Database) {
         let retries =
             [("retry.first_delay", "1ms"), ("retry.factor", "1"), ("retry.limit", "20"), ("delivery.poll", "10ms"),
                 ("channels.breaker_failures", "0")];
@@ -145,6 +145,6 @@ on_each_database! {
             let counts = service.finished(id).await;
             assert_eq!((&counts["total"], &counts["failed"]), (&json!(1), &json!(1)), "{counts}");
         }
-        assert_eq!(service.sandbox.stats().requests, 60 * 21, "no attempt after the books were closed");
+        assert_eq!(service.sandbox.stats().requests, 60 * 21, "no attempt after the counts were final");
     }
 }

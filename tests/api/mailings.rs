@@ -1,4 +1,4 @@
-//! Making a mailing, and what is refused.
+//! The creation of mailings, and its refusals.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use crate::ask::{ask, database, fields, id_of, wrong_fields};
 use crate::on_each_database;
 use crate::support::{Service, after};
 
-/// A minute from now.
+/// Returns the time a minute from now.
 fn soon() -> String {
     after(Duration::from_secs(60))
 }
 
-/// An hour from now.
+/// Returns the time an hour from now.
 fn later() -> String {
     after(Duration::from_secs(3600))
 }
@@ -31,7 +31,7 @@ fn pending_rows(service: &Service, id: &str) -> Vec<i32> {
 }
 
 on_each_database! {
-    async fn a_mailing_begins_now_unless_it_is_told_otherwise(kind: Database) {
+    async fn a_mailing_starts_now_by_default(kind: Database) {
         let service = Service::start(kind).await;
         let ends_at = soon();
         let answer = ask(&service, "POST", "/mailings", Some(json!({"text": "hello", "ends_at": ends_at}))).await;
@@ -41,14 +41,14 @@ on_each_database! {
         assert_eq!((&mailing["status"], &mailing["channel"], &mailing["priority"]), (&json!("running"), &json!("sms"), &json!("normal")));
         assert_eq!((&mailing["starts_at"], &mailing["ends_at"]), (&mailing["created_at"], &json!(ends_at)));
         assert_eq!(mailing["filter"], json!({}), "everyone");
-        assert_eq!(pending_rows(&service, &id), [0; 0], "one that begins at once is never pending");
+        assert_eq!(pending_rows(&service, &id), [0; 0], "an immediate mailing is never pending");
         service.finished(&id).await;
         assert_eq!(service.get(&format!("/mailings/{id}")).await["status"], "finished");
     }
 }
 
 on_each_database! {
-    async fn only_a_later_mailing_is_pending_until_it_begins_or_goes(kind: Database) {
+    async fn only_a_later_mailing_is_pending_until_it_starts_or_is_deleted(kind: Database) {
         let service = Service::start(kind).await;
         let later_one = |starts_at: String| json!({"text": "hello", "starts_at": starts_at, "ends_at": after(Duration::from_secs(7200))});
         let mailing = service.post("/mailings", later_one(later())).await;
@@ -65,7 +65,7 @@ on_each_database! {
         let path = format!("/mailings/{id}");
         ask(&service, "PATCH", &path, Some(json!({"starts_at": after(Duration::from_millis(1))}))).await.success(200);
         service.finished(&id).await;
-        assert_eq!(pending_rows(&service, &id), [0; 0], "a mailing that is done is not pending any more");
+        assert_eq!(pending_rows(&service, &id), [0; 0], "a finished mailing is not pending");
 
         for (method, verb) in [("DELETE", ""), ("POST", "/cancel")] {
             let id = id_of(&service.post("/mailings", later_one(later())).await);
@@ -77,14 +77,14 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn the_seeds_names_for_start_and_end_are_taken_too(kind: Database) {
+    async fn the_aliases_of_start_and_end_are_accepted(kind: Database) {
         let service = Service::start(kind).await;
         let (start, end) = (later(), after(Duration::from_secs(7200)));
         let mailing = service.post("/mailings", json!({
             "text": "hello", "created_at": start, "finished_at": end,
         })).await;
         assert_eq!((&mailing["starts_at"], &mailing["ends_at"]), (&json!(start), &json!(end)));
-        assert_eq!((&mailing["status"], &mailing["finished_at"]), (&json!("pending"), &Value::Null), "on output they mean what they say");
+        assert_eq!((&mailing["status"], &mailing["finished_at"]), (&json!("pending"), &Value::Null), "responses use the aliases for other fields");
         assert_ne!(mailing["created_at"], json!(start));
         let path = format!("/mailings/{}", id_of(&mailing));
         let end = after(Duration::from_secs(9000));
@@ -96,7 +96,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_window_that_is_none_is_refused(kind: Database) {
+    async fn an_invalid_window_is_refused(kind: Database) {
         let service = Service::start(kind).await;
         for (starts_at, ends_at) in [
             (Value::Null, json!("2020-01-01T00:00:00Z")),
@@ -114,7 +114,7 @@ on_each_database! {
         ] {
             for path in ["/mailings", "/mailings/preview"] {
                 if path.ends_with("preview") && ends_at.is_null() {
-                    continue; // its end may be unknown
+                    continue; // a preview needs no end
                 }
                 let mut body = json!({"text": "hello", "ends_at": ends_at});
                 if !starts_at.is_null() {
@@ -127,7 +127,7 @@ on_each_database! {
         assert_eq!(wrong_fields(&service, "/mailings", no_end).await, ["ends_at"]);
         let no_start = json!({"text": "hello", "starts_at": "1969-12-31T00:00:00Z", "ends_at": soon()});
         assert_eq!(wrong_fields(&service, "/mailings", no_start).await, ["starts_at"]);
-        assert_eq!(service.get("/mailings/stats").await["mailings"]["total"], 0, "none was made");
+        assert_eq!(service.get("/mailings/stats").await["mailings"]["total"], 0, "no mailing was created");
     }
 }
 
@@ -135,7 +135,7 @@ on_each_database! {
     async fn a_text_has_one_to_a_thousand_characters(kind: Database) {
         let service = Service::start(kind).await;
         let body = |text: &str| json!({"text": text, "starts_at": later(), "ends_at": after(Duration::from_secs(7200))});
-        // characters, not bytes
+        // the limit counts characters, not bytes
         let thousand = "ы".repeat(1000);
         assert_eq!(service.post("/mailings", body(&thousand)).await["text"], json!(thousand));
         assert_eq!(service.post("/mailings", body(&"😀".repeat(1000))).await["text"], json!("😀".repeat(1000)));
@@ -162,14 +162,14 @@ on_each_database! {
         let path = format!("/mailings/{}", id_of(&fine));
         let problem = ask(&service, "PATCH", &path, Some(json!({"text": "Dear {{ nmae }}"}))).await.problem(422);
         assert_eq!(fields(&problem), ["text"]);
-        // an attribute that comes later makes its placeholder known
+        // an attribute that is added later makes its placeholder valid
         service.post("/clients", json!({"phone_number": "79031234568", "attributes": {"nmae": "x"}})).await;
         ask(&service, "PATCH", &path, Some(json!({"text": "Dear {{ nmae }}"}))).await.success(200);
     }
 }
 
 on_each_database! {
-    async fn every_wrong_field_of_a_mailing_is_named_at_once(kind: Database) {
+    async fn all_invalid_fields_of_a_mailing_are_named_at_once(kind: Database) {
         let service = Service::start(kind).await;
         let wrong = wrong_fields(&service, "/mailings", json!({
             "text": "", "channel": "fax", "priority": "urgent", "starts_at": "x", "ends_at": "y",
@@ -200,16 +200,16 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_mailing_may_have_a_rate_of_its_own_and_it_may_change_while_it_runs(kind: Database) {
+    async fn a_mailings_own_rate_may_change_while_it_runs(kind: Database) {
         let service = Service::start(kind).await;
         service.import(3, "vip").await;
         let body = json!({"text": "hello", "ends_at": later(), "filter": "vip", "rate_per_second": 0.001});
         let mailing = ask(&service, "POST", "/mailings", Some(body)).await.success(201);
         let path = format!("/mailings/{}", id_of(&mailing));
         assert_eq!(mailing["rate_per_second"], 0.001);
-        assert_eq!(service.get(&path).await["status"], "running", "its first message goes out in a quarter of an hour");
+        assert_eq!(service.get(&path).await["status"], "running", "its first message is sent in a quarter of an hour");
         let same = ask(&service, "PATCH", &path, Some(json!({"ends_at": later()}))).await.success(200);
-        assert_eq!(same["rate_per_second"], 0.001, "what is absent stays");
+        assert_eq!(same["rate_per_second"], 0.001, "absent fields stay");
         let free = ask(&service, "PATCH", &path, Some(json!({"rate_per_second": null}))).await.success(200);
         assert_eq!(free["rate_per_second"], Value::Null);
         assert_eq!(service.finished(&id_of(&mailing)).await["sent"], 3);
@@ -217,7 +217,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_rate_that_is_none_is_refused_by_its_name(kind: Database) {
+    async fn an_invalid_rate_is_refused_by_its_name(kind: Database) {
         let service = Service::start(kind).await;
         for rate in [json!(0), json!(-5), json!(0.0009), json!(1_000_001), json!("10"), json!([10])] {
             let body = json!({"text": "hello", "ends_at": soon(), "rate_per_second": rate});
@@ -229,7 +229,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_preview_takes_the_slower_of_the_two_rates(kind: Database) {
+    async fn a_preview_uses_the_lower_of_the_two_rates(kind: Database) {
         let service = Service::start_with(kind, &[("channels.rate_per_second", "50")]).await;
         service.import(100, "vip").await;
         for (own, rate, seconds) in [(json!(10), 10.0, 10.0), (json!(500), 50.0, 2.0), (Value::Null, 50.0, 2.0)] {

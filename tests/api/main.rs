@@ -1,4 +1,4 @@
-//! The API as its users meet it: the real server on a free port, on both databases.
+//! Tests of the HTTP API: the real server on a free port, on both databases.
 #![expect(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 #[path = "../support/process.rs"]

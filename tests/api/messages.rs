@@ -1,4 +1,4 @@
-//! Messages: what became of each.
+//! Messages and their outcomes.
 
 use std::time::Duration;
 
@@ -12,8 +12,8 @@ use crate::support::{Database, Service};
 const MINUTE: Duration = Duration::from_secs(60);
 const EACH: u32 = 7;
 
-/// A mailing to [`EACH`] clients for each state: its id by the state that all its messages are in. The retry is an hour
-/// away, so what failed once waits.
+/// Creates a mailing to [`EACH`] clients for each status of their messages, and returns the ids by the status. The
+/// retry is an hour away, so messages that failed once keep waiting.
 async fn one_mailing_for_each_status(kind: Database) -> (Service, Vec<(&'static str, String)>) {
     let service = Service::start_with(kind, &[("retry.first_delay", "3600s")]).await;
     service.import(EACH, "all").await;
@@ -33,7 +33,7 @@ async fn one_mailing_for_each_status(kind: Database) -> (Service, Vec<(&'static 
             let path = format!("/mailings/{id}");
             service.wait_for(&path, |mailing| mailing["counts"]["sending"] == EACH).await;
         } else {
-            // none is in flight any more, and would meet the next faults
+            // no message may still be in flight, because the next faults would affect it
             let reached = if status == "cancelled" { "queued" } else { status };
             let are_there = |list: &Value| {
                 let items = list["items"].as_array().expect("items");
@@ -71,17 +71,17 @@ on_each_database! {
             assert_eq!(recipients, expected, "{status}");
             for (other, _) in made.iter().filter(|(other, _)| other != status) {
                 let none = all_pages(&service, &format!("/mailings/{id}/messages?status={other}"), 3).await;
-                assert_eq!(none, [Value::Null; 0], "{other} ones in the mailing of the {status} ones");
+                assert_eq!(none, [Value::Null; 0], "{other} messages in the mailing of {status} ones");
             }
         }
-        // what has no row yet is in its own list only
+        // messages without a row are only in the mailing's own list
         let with_rows = all_pages(&service, "/messages", 4).await;
         assert_eq!(with_rows.len(), 5 * EACH as usize);
     }
 }
 
 on_each_database! {
-    async fn the_seeds_names_of_the_statuses_are_taken_too(kind: Database) {
+    async fn the_aliases_of_the_statuses_are_accepted(kind: Database) {
         let (service, _) = one_mailing_for_each_status(kind).await;
         for (theirs, ours) in [("created", "queued"), ("succeeded", "sent"), ("failed", "failed")] {
             let found = service.get(&format!("/messages?status={theirs}")).await;
@@ -92,7 +92,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_message_in_flight_is_shown_as_sending_and_nothing_of_it_is_made_up(kind: Database) {
+    async fn a_message_in_flight_is_shown_as_sending_without_invented_fields(kind: Database) {
         let service = Service::start(kind).await;
         service.import(3, "all").await;
         service.faults(Faults { hang_rate: 1.0, ..Faults::default() });
@@ -112,7 +112,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_message_tells_of_all_its_attempts(kind: Database) {
+    async fn a_message_shows_all_its_attempts(kind: Database) {
         let retries = [("retry.first_delay", "20ms"), ("retry.factor", "1"), ("retry.limit", "20")];
         let service = Service::start_with(kind, &retries).await;
         service.import(1, "all").await;
@@ -143,14 +143,14 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn what_was_given_up_says_why(kind: Database) {
+    async fn an_undelivered_message_has_a_reason(kind: Database) {
         let retries = [("retry.first_delay", "20ms"), ("retry.limit", "2"), ("channels.timeout", "200ms")];
         let service = Service::start_with(kind, &retries).await;
         service.post("/clients", json!({"phone_number": "79030000001", "tag": "all"})).await;
         service.post("/clients", json!({"phone_number": "79160000002", "attributes": {"name": "Boris"}})).await;
         for (faults, attempts, outcome, code, why) in [
             (Faults { permanent_rate: 1.0, ..Faults::default() }, 1, "failed", json!(400), "400"),
-            (Faults { error_rate: 1.0, ..Faults::default() }, 3, "failed", json!(500), "all 3 attempts"),
+            (Faults { error_rate: 1.0, ..Faults::default() }, 3, "failed", json!(500), "gave up after 3 attempts"),
             (Faults { hang_rate: 1.0, ..Faults::default() }, 3, "failed", Value::Null, "no answer within 0.2 s"),
             (Faults { drop_rate: 1.0, ..Faults::default() }, 3, "failed", Value::Null, "connection broke"),
             (Faults { garbage_rate: 1.0, ..Faults::default() }, 3, "failed", json!(200), "cannot be read"),
@@ -168,7 +168,7 @@ on_each_database! {
                 assert!(said.as_str().is_some_and(|said| said.contains(why)), "{why}: {message}");
             }
         }
-        // a text that cannot be filled for one client is tried with nobody
+        // a text that cannot be rendered for a client is not sent
         service.faults(Faults::default());
         let body = json!({"text": "Dear {{ name }}", "ends_at": crate::support::after(MINUTE)});
         let id = id_of(&service.post("/mailings", body).await);

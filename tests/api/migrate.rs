@@ -1,11 +1,11 @@
-//! The commands that bring the schema up and down.
+//! The commands that migrate the schema up and down.
 
 use std::process::Command;
 
 use crate::on_each_database;
 use crate::support::{Service, TestDb};
 
-/// Runs `fanfare migrate` with these words; returns whether it succeeded, and what it said.
+/// Runs `fanfare migrate` with these arguments. Returns true if it succeeded, and its output.
 fn migrate(url: &str, words: &[&str]) -> (bool, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
     for (variable, ..) in fanfare::config::ENVIRONMENT {
@@ -18,7 +18,7 @@ fn migrate(url: &str, words: &[&str]) -> (bool, String) {
     (output.status.success(), said(&output.stdout) + &said(&output.stderr))
 }
 
-/// The names of all migrations, the oldest first.
+/// Returns the names of all migrations, the oldest first.
 fn names() -> Vec<String> {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite");
     let entries =
@@ -39,17 +39,17 @@ on_each_database! {
         let all = names.len();
         assert!(run(&["status"]).ends_with(&format!("0 of {all} migrations are applied\n")));
         run(&[]);
-        let last = format!("undone: {}\n", names[all - 1]);
+        let last = format!("reverted: {}\n", names[all - 1]);
         let said = run(&["down"]);
         assert!(said.starts_with(&last) && said.contains(&format!("{} of {all} migrations are applied", all - 1)), "{said}");
         assert!(run(&["status"]).contains(&format!("{all:>4}  pending  {}\n", names[all - 1])));
         let said = run(&["down", "--to", "3"]);
-        let undone: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("undone: ")).collect();
+        let undone: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("reverted: ")).collect();
         let expected: Vec<&str> = names[3..all - 1].iter().rev().map(String::as_str).collect();
         assert_eq!(undone, expected);
         run(&["up"]);
         assert!(run(&["down", "--to", &names[4]]).contains(&format!("5 of {all} migrations are applied")));
-        assert!(run(&["down", "--to", &names[4]]).starts_with("nothing to undo\n"));
+        assert!(run(&["down", "--to", &names[4]]).starts_with("nothing to revert\n"));
         assert!(run(&["down", "--to", "0"]).contains(&format!("0 of {all} migrations are applied")));
         run(&["up"]);
         for wrong in ["1000", "2099-12-31-000000", "yesterday"] {
@@ -69,6 +69,6 @@ on_each_database! {
         assert!(!said.contains("pending"), "{said}");
         service.stop().await;
         let (is_done, said) = migrate(&service.db.url, &["down"]);
-        assert!(is_done && said.starts_with("undone: "), "{said}");
+        assert!(is_done && said.starts_with("reverted: "), "{said}");
     }
 }

@@ -1,4 +1,4 @@
-//! Single notifications and batches: accepted, sent, waited for, cancelled, moved, and posted twice.
+//! Single notifications: accepted, sent, awaited, cancelled, rescheduled and repeated.
 
 mod batches;
 mod idempotency;
@@ -19,7 +19,7 @@ fn sms(content: &str) -> Value {
     json!({"channel": "sms", "recipient": "+905551234567", "content": content})
 }
 
-/// Sent an hour from now.
+/// Returns a notification that is due an hour from now.
 fn later() -> Value {
     let mut body = sms("later");
     body["scheduled_at"] = json!(after(HOUR));
@@ -36,13 +36,13 @@ async fn ended(service: &Service, id: &str) -> Value {
     service.wait_for(&path, |n| over.contains(&n["status"].as_str().expect("a status"))).await
 }
 
-/// POST with a header.
+/// Sends a POST with a header.
 async fn post_with(service: &Service, path: &str, (name, value): (&str, &str), body: &Value) -> Answer {
     send(request(service, "POST", path).header(name, value).json(body)).await
 }
 
 on_each_database! {
-    async fn a_notification_is_shown_as_the_seed_shows_it_and_sent(kind: Database) {
+    async fn a_notification_has_the_documented_form_and_is_sent(kind: Database) {
         let service = Service::start(kind).await;
         let body = json!({"channel": "sms", "recipient": "+905551234567", "content": "Your order has shipped.", "priority": "high"});
         let answer = post_with(&service, "/notifications", ("X-Idempotency-Key", "order-shipped-42"), &body).await;
@@ -96,7 +96,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_client_gives_the_address_of_a_channel_that_it_has(kind: Database) {
+    async fn a_client_provides_the_address_of_the_channel(kind: Database) {
         let service = Service::start(kind).await;
         let client = id_of(&service.post("/clients", json!({"phone_number": "79031234567", "email": "anna@example.com"})).await);
         for (channel, address) in [("sms", "+79031234567"), ("email", "anna@example.com"), ("in_app", client.as_str())] {
@@ -112,9 +112,9 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn what_is_scheduled_waits_and_goes_after_a_restart(kind: Database) {
+    async fn a_scheduled_notification_waits_and_is_sent_after_a_restart(kind: Database) {
         let mut service = Service::start(kind).await;
-        // the seed's: a time that is past means now
+        // the documented example: a time in the past means now
         let past = json!({"channel": "email", "recipient": "user@example.com", "content": "Your weekly digest is ready.", "priority": "normal", "scheduled_at": "2026-03-01T09:00:00Z"});
         assert_eq!(ended(&service, &posted(&service, past).await).await["status"], "sent");
         let id = posted(&service, later()).await;
@@ -134,7 +134,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn who_waits_gets_the_end_and_who_does_not_gets_an_answer_at_once(kind: Database) {
+    async fn a_waiting_request_returns_the_outcome_and_others_return_at_once(kind: Database) {
         let service = Service::start(kind).await;
         let answer = post_with(&service, "/notifications", ("Prefer", "wait=30"), &sms("wait")).await;
         assert_eq!(answer.success(200)["status"], "sent");
@@ -155,7 +155,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn the_short_path_answers_200_only_for_what_was_sent(kind: Database) {
+    async fn the_short_path_returns_200_only_for_a_sent_message(kind: Database) {
         let service = Service::start(kind).await;
         let root = |body: &Value| service.http.post(format!("{}/notification", service.base)).json(body);
         let sent = send(root(&sms("well"))).await.success(200);
@@ -172,7 +172,7 @@ on_each_database! {
         assert_eq!(problem["type"], "/problems/not-sent");
         let seen = service.get(&format!("/notifications/{}", id_of(&problem))).await;
         assert_eq!(seen["status"], "failed");
-        assert!(problem["detail"].as_str().is_some_and(|why| why.contains("the provider answered")), "{problem}");
+        assert!(problem["detail"].as_str().is_some_and(|why| why.contains("the provider returned")), "{problem}");
         assert_eq!(first.header("location"), format!("/api/v1/notifications/{}", id_of(&problem)));
         assert_eq!((again.problem(502), again.header("idempotency-replayed")), (problem, "true"));
 
@@ -184,7 +184,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_policy_of_its_own_says_how_often_it_is_tried(kind: Database) {
+    async fn a_notifications_own_retry_policy_applies(kind: Database) {
         let service = Service::start(kind).await;
         service.faults(Faults { error_rate: 1.0, ..Faults::default() });
         let mut body = sms("try");
@@ -201,9 +201,9 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn what_expires_while_it_waits_is_never_sent(kind: Database) {
+    async fn a_notification_that_expires_while_waiting_is_never_sent(kind: Database) {
         let service = Service::start(kind).await;
-        // it fails once, and would be tried again in an hour: its end comes first
+        // the first attempt fails and the retry is an hour away, but the message expires before
         service.faults(Faults { error_rate: 1.0, ..Faults::default() });
         let mut body = sms("never");
         body["retry"] = json!({"delays": ["1h"]});
@@ -214,7 +214,7 @@ on_each_database! {
         assert_eq!((&waits["status"], waits["attempts"].as_array().map(Vec::len)), (&json!("queued"), Some(1)));
         let soon = json!({"expires_at": after(Duration::from_millis(30)), "scheduled_at": after(HOUR)});
         let problem = ask(&service, "PATCH", &path, Some(soon)).await.problem(422);
-        assert_eq!(fields(&problem), ["expires_at"], "before it would be sent");
+        assert_eq!(fields(&problem), ["expires_at"], "expires before the scheduled time");
         let id = posted(&service, json!({"channel": "sms", "recipient": "+905551234567", "content": "x", "expires_at": after(Duration::from_millis(300)), "retry": {"delays": ["1ms", "1ms", "10s"]}})).await;
         let over = ended(&service, &id).await;
         assert_eq!(over["status"], "expired", "{over}");
@@ -222,7 +222,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn cancelled_before_it_is_claimed_it_is_never_sent(kind: Database) {
+    async fn a_notification_cancelled_before_its_claim_is_never_sent(kind: Database) {
         let service = Service::start(kind).await;
         let path = format!("/notifications/{}", posted(&service, later()).await);
         assert_eq!(ask(&service, "DELETE", &path, None).await.status, 204);
@@ -232,7 +232,7 @@ on_each_database! {
         ended(&service, &sent).await;
         ask(&service, "DELETE", &format!("/notifications/{sent}"), None).await.problem(409);
         ask(&service, "DELETE", "/notifications/01a1fd78-dce9-703e-ab9c-ffd64ca17562", None).await.problem(404);
-        // raced against the claim: whoever was told 204 gets nothing, everyone else gets one
+        // cancellations race against the claims: a message with 204 is never sent, and every other message is sent once
         let mut racing = Vec::new();
         for _ in 0..20 {
             let batch = json!({"notifications": vec![sms("race"); 50]});
@@ -259,7 +259,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn what_is_wrong_is_named(kind: Database) {
+    async fn invalid_fields_are_named(kind: Database) {
         let service = Service::start(kind).await;
         let good = || sms("x");
         let with = |name: &str, value: Value| {

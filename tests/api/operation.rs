@@ -9,7 +9,8 @@ use crate::ask::{ask, send};
 use crate::on_each_database;
 use crate::support::Service;
 
-/// What `/metrics` shows from the start, with its type. docs/metrics.md and the dashboard rely on these names.
+/// The metrics that `/metrics` shows from the start, with their types. docs/metrics.md and the dashboard use these
+/// names.
 const METRICS: &[(&str, &str)] = &[
     ("fanfare_build_info", "gauge"),
     ("fanfare_active_tasks", "gauge"),
@@ -18,7 +19,7 @@ const METRICS: &[(&str, &str)] = &[
     ("fanfare_broker_events_total", "counter"),
     ("fanfare_broker_redelivered_total", "counter"),
     ("fanfare_broker_pending", "gauge"),
-    // fanfare_broker_lag appears with the first partition that is read: tests/kafka has it
+    // fanfare_broker_lag appears with the first assigned partition; tests/kafka checks it
     ("fanfare_broker_lost_total", "counter"),
     ("fanfare_broker_rebalances_total", "counter"),
     ("fanfare_messages_total", "counter"),
@@ -67,14 +68,14 @@ async fn metrics(service: &Service) -> String {
     answer.text
 }
 
-/// The value of a series.
+/// Returns the value of a series.
 fn value(metrics: &str, series: &str) -> f64 {
     let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
     line.unwrap_or_else(|| panic!("no {series} in {metrics}")).parse().expect("a number")
 }
 
 on_each_database! {
-    async fn a_service_that_listens_is_alive_and_ready(kind: Database) {
+    async fn a_listening_service_is_alive_and_ready(kind: Database) {
         let service = Service::start(kind).await;
         let health = send(service.http.get(format!("{}/health", service.base))).await.success(200);
         assert_eq!(health, json!({"status": "ok"}));
@@ -84,7 +85,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn every_documented_metric_is_there_with_its_type_and_what_it_means(kind: Database) {
+    async fn every_documented_metric_has_its_type_and_help(kind: Database) {
         let service = Service::start(kind).await;
         service.get("/clients").await;
         let text = metrics(&service).await;
@@ -126,7 +127,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn requests_are_counted_by_route_and_nothing_that_a_caller_makes_up_becomes_a_label(kind: Database) {
+    async fn requests_are_counted_by_route_and_labels_are_bounded(kind: Database) {
         let service = Service::start(kind).await;
         let client = service.post("/clients", json!({"phone_number": "79031234567"})).await;
         let id = crate::ask::id_of(&client);
@@ -148,7 +149,7 @@ on_each_database! {
         assert_eq!(value(&text, "fanfare_http_requests_total{method=\"GET\",route=\"/api/v1/clients/{id}\",status=\"422\"}"), 20.0);
         assert_eq!(value(&text, "fanfare_http_requests_total{method=\"other\",route=\"/api/v1/clients\",status=\"405\"}"), 20.0);
         let new: Vec<String> = routes(&text).difference(&before).cloned().collect();
-        assert_eq!(new.len(), 1, "one route for all that nothing serves: {new:?}");
+        assert_eq!(new.len(), 1, "one label for all unknown paths: {new:?}");
     }
 }
 
@@ -158,17 +159,17 @@ fn routes(metrics: &str) -> BTreeSet<String> {
 }
 
 on_each_database! {
-    async fn each_answer_bears_an_id_of_its_own_whatever_it_is(kind: Database) {
+    async fn every_response_has_a_unique_request_id(kind: Database) {
         let service = Service::start_with(kind, &[("access.api_key", "correct horse battery")]).await;
         let mut ids = BTreeSet::new();
         let paths = ["/health", "/ready", "/metrics", "/", "/nope", "/api/v1/clients", "/api/v1/clients/nope", "/api/v1/docs/"];
         for key in ["correct horse battery", "wrong"] {
             for path in paths {
                 let request = service.http.get(format!("{}{path}", service.base)).bearer_auth(key);
-                // one that the caller sends is not taken: it could be anything
+                // an id sent by the caller is ignored, because it is not trusted
                 let answer = send(request.header("x-request-id", "madeup")).await;
                 let id: uuid::Uuid = answer.header("x-request-id").parse().expect("a UUID");
-                assert!(ids.insert(id), "{path}: an id twice");
+                assert!(ids.insert(id), "{path}: a repeated id");
             }
         }
         assert_eq!(ids.len(), 2 * paths.len());

@@ -1,4 +1,4 @@
-//! Query parameters: those that nobody knows are refused everywhere, and `dry_run` stores and sends nothing.
+//! Query parameters: unknown ones are refused everywhere, and `dry_run` stores and sends nothing.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::ask::{ask, fields, request, send};
 use crate::on_each_database;
 use crate::support::{Service, after};
 
-/// Each operation of the API's document: its method, a path of its, and its query parameters.
+/// Returns the method, an example path and the query parameters of each documented operation.
 async fn operations(service: &Service) -> Vec<(String, String, Vec<String>)> {
     let document = service.get("/openapi.json").await;
     let mut operations = Vec::new();
@@ -66,7 +66,7 @@ on_each_database! {
     }
 }
 
-/// All that the service lists, but for the time of a figure.
+/// Returns the contents of all lists, without the time of the statistics.
 async fn lists(service: &Service) -> Vec<Value> {
     let mut all = Vec::new();
     for path in [
@@ -87,7 +87,7 @@ async fn lists(service: &Service) -> Vec<Value> {
 }
 
 on_each_database! {
-    async fn a_dry_run_checks_and_shows_and_stores_nothing(kind: Database) {
+    async fn a_dry_run_validates_and_shows_and_stores_nothing(kind: Database) {
         let service = Service::start_with(kind, &[("egress.allow", "127.0.0.1")]).await;
         service.post("/clients", json!({"phone_number": "79030000001", "external_id": "c-1"})).await;
         service.post("/templates", json!({"name": "hello", "channel": "sms", "text": "Hello {{ payload.n }}"})).await;
@@ -99,7 +99,7 @@ on_each_database! {
         let dry = |path: &'static str, body: Value| {
             let service = &service;
             async move {
-                // a key is neither used up nor asked for
+                // a dry run neither uses up nor looks up a key
                 let ask = || send(request(service, "POST", &format!("{path}?dry_run=true")).header("idempotency-key", "k").json(&body));
                 ask().await.success(200);
                 ask().await.success(200)

@@ -1,4 +1,4 @@
-//! Answers of other servers to requests: redirects, and how long they want to be left alone.
+//! Responses of other servers to requests: redirects and `Retry-After`.
 
 use std::time::Duration;
 
@@ -14,16 +14,16 @@ use crate::support::{Service, after};
 const SOON: [(&str, &str); 2] =
     [("egress.allow", "127.0.0.0/8"), ("request.retry_delays", "10ms, 20ms, 30ms")];
 
-async fn ended(service: &Service, id: &str) -> Value {
+async fn wait_for_end(service: &Service, id: &str) -> Value {
     service.wait_for(&format!("/requests/{id}"), |seen| !seen["finished_at"].is_null()).await
 }
 
-async fn posted(service: &Service, body: Value) -> String {
+async fn post(service: &Service, body: Value) -> String {
     id_of(&ask(service, "POST", "/requests", Some(body)).await.success(202))
 }
 
 on_each_database! {
-    async fn a_redirect_is_told_and_fails_where_it_is_named(kind: Database) {
+    async fn a_redirect_is_reported_and_fails_if_configured(kind: Database) {
         let service = Service::start_with(kind, &SOON).await;
         let moved = |arrival: &Arrival, _| match arrival.path.as_str() {
             "/elsewhere" => Reply::from(200),
@@ -31,25 +31,25 @@ on_each_database! {
         };
         let listener = Listener::start(moved).expect("a listener");
         let request = json!({"url": format!("{}/here", listener.base)});
-        let seen = ended(&service, &posted(&service, json!({"request": request})).await).await;
+        let seen = wait_for_end(&service, &post(&service, json!({"request": request})).await).await;
         assert_eq!((&seen["status"], &seen["response"]["status"]), (&json!("sent"), &json!(301)));
         let warning = seen["response"]["warning"].as_str().expect("a warning");
         assert!(warning.contains("redirect") && warning.contains("3xx"), "{warning}");
         for on in ["3xx", "301"] {
             let body = json!({"request": request, "retry": {"on": [on], "delays": ["10ms"]}});
-            let seen = ended(&service, &posted(&service, body).await).await;
+            let seen = wait_for_end(&service, &post(&service, body).await).await;
             assert_eq!((&seen["status"], &seen["attempt_count"]), (&json!("failed"), &json!(2)), "{on}");
             assert!(seen["error"].as_str().is_some_and(|why| why.contains("301")), "{seen}");
         }
-        assert!(listener.at("/elsewhere").is_empty(), "it was followed");
+        assert!(listener.at("/elsewhere").is_empty(), "the redirect was followed");
         let fine = json!({"request": {"url": format!("{}/elsewhere", listener.base)}});
-        let seen = ended(&service, &posted(&service, fine).await).await;
+        let seen = wait_for_end(&service, &post(&service, fine).await).await;
         assert!(seen["response"].get("warning").is_none(), "{seen}");
     }
 }
 
 on_each_database! {
-    async fn a_report_that_is_redirected_is_tried_again_and_then_a_dead_letter(kind: Database) {
+    async fn a_redirected_report_is_retried_and_becomes_a_dead_letter(kind: Database) {
         let service = Service::start_with(kind, &SOON).await;
         let listener = Listener::start(|arrival: &Arrival, _| match arrival.path.as_str() {
             "/report" => Reply::of(301, "").with("location", "/elsewhere"),
@@ -73,13 +73,13 @@ on_each_database! {
     }
 }
 
-/// A date six seconds ahead, in the forms of RFC 9110.
+/// Returns the date six seconds from now in a format of RFC 9110.
 fn in_six_seconds(form: &str) -> String {
     (Clock::System.now().datetime() + Duration::from_secs(6)).format(form).to_string()
 }
 
 on_each_database! {
-    async fn a_wait_that_is_asked_for_is_heeded_up_to_the_longest_one(kind: Database) {
+    async fn retry_after_is_respected_up_to_the_maximum(kind: Database) {
         let service = Service::start_with(kind, &[SOON[0], SOON[1], ("retry.after_max", "40m")]).await;
         let listener = Listener::start(|arrival: &Arrival, before| {
             if before > 0 {
@@ -103,7 +103,7 @@ on_each_database! {
             ("18446744073709551615", 2399..=2401),
             ("99999999999999999999999999", 2399..=2401),
         ] {
-            let id = posted(&service, json!({"request": {"url": format!("{}/{path}", listener.base)}})).await;
+            let id = post(&service, json!({"request": {"url": format!("{}/{path}", listener.base)}})).await;
             let is_waiting = |seen: &Value| seen["attempt_count"] == 1 && !seen["next_attempt_at"].is_null();
             let seen = service.wait_for(&format!("/requests/{id}"), is_waiting).await;
             let at = |name: &str| {
@@ -112,11 +112,11 @@ on_each_database! {
             let waits = (at("next_attempt_at") - at("executed_at")).num_seconds();
             assert!(seconds.contains(&waits), "{path}: {waits} s");
         }
-        // never past the end of the message
+        // but never past the end of the message
         let body = json!({
             "request": {"url": format!("{}/1300", listener.base)}, "retry": {"until": after(Duration::from_secs(600))}
         });
-        let seen = ended(&service, &posted(&service, body).await).await;
+        let seen = wait_for_end(&service, &post(&service, body).await).await;
         assert_eq!((&seen["status"], &seen["attempt_count"]), (&json!("expired"), &json!(1)), "{seen}");
     }
 }

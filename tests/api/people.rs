@@ -1,4 +1,4 @@
-//! People: given out, and erased.
+//! People: their data exported and erased.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const LISTS: &[&str] = &[
     "/dead-letters",
 ];
 
-/// A person who has got everything there is, and a stranger; answers the person's id and the mailing's.
+/// Creates a person with data of every kind and another client. Returns the ids of the person and of the mailing.
 async fn known_person(service: &Service) -> (String, String) {
     let body = json!({"phone_number": "+79031234567", "email": "Pat@example.com", "external_id": "crm-7",
         "attributes": {"name": "Patricia"}});
@@ -53,7 +53,7 @@ async fn known_person(service: &Service) -> (String, String) {
 }
 
 on_each_database! {
-    async fn a_person_is_given_out_whole(kind: Database) {
+    async fn the_export_of_a_person_is_complete(kind: Database) {
         let service = Service::start_with(kind, &[("in_app.base_url", "")]).await;
         let (id, mailing) = known_person(&service).await;
         let person = service.get(&format!("/clients/{id}/export")).await;
@@ -74,7 +74,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_person_is_erased_and_the_counts_stay(kind: Database) {
+    async fn erasing_a_person_keeps_the_counts(kind: Database) {
         let service = Service::start_with(kind, &[("in_app.base_url", "")]).await;
         let (id, mailing) = known_person(&service).await;
         let later = json!({"channel": "sms", "client_id": id, "content": "Patricia, later", "scheduled_at": after(HOUR)});
@@ -96,7 +96,7 @@ on_each_database! {
         assert_eq!(all["items"].as_array().map(Vec::len), Some(7), "{all}");
         assert!(all.to_string().contains("stranger@example.com"), "{all}");
 
-        // its address stays suppressed, and its answers are nobody's
+        // the address stays suppressed, and the stored responses of the person's keys are gone
         let suppressed = service.get("/suppressions?channel=email&address=PAT@example.com").await;
         assert_eq!((&suppressed["items"][0]["reason"], &suppressed["items"][0]["address"]), (&json!("manual"), &Value::Null));
         let body = json!({"phone_number": "+79031234567", "email": "Pat@example.com", "external_id": "crm-7",
@@ -112,7 +112,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn what_waits_for_an_erased_person_is_cancelled(kind: Database) {
+    async fn waiting_messages_to_an_erased_person_are_cancelled(kind: Database) {
         let service = Service::start_with(kind, &[("sms.base_url", "http://127.0.0.1:9"), ("retry.first_delay", "2s")]).await;
         let id = id_of(&service.post("/clients", json!({"phone_number": "+79031234567"})).await);
         let mailing = id_of(&service.post("/mailings", json!({"text": "x", "ends_at": after(HOUR)})).await);

@@ -1,4 +1,5 @@
-//! Phone numbers as people write them, at every door. The real binary: the home country is one for a process.
+//! Phone numbers in everyday notation on every input path. It runs the real binary because the home country is a
+//! setting of the process.
 
 use serde_json::{Value, json};
 
@@ -16,8 +17,8 @@ async fn start(db: &TestDb, country: &str) -> (Server, Provider) {
     (Server::start(&launch).await, provider)
 }
 
-/// Offers a number at each door. Returns the number that each keeps, or the reason why it does not.
-async fn at_every_door(server: &Server, text: &str) -> Vec<Result<String, String>> {
+/// Sends a number to each input path. Returns the number that each stores, or the reason of its refusal.
+async fn on_every_path(server: &Server, text: &str) -> Vec<Result<String, String>> {
     let kept = |(status, answer): (u16, Value), path: &str| match status {
         200..300 => {
             Ok(answer.pointer(path).and_then(Value::as_str).expect("a number").trim_matches('+').to_owned())
@@ -53,19 +54,19 @@ async fn at_every_door(server: &Server, text: &str) -> Vec<Result<String, String
 }
 
 on_each_database! {
-    async fn with_a_home_country_its_national_numbers_are_understood_at_every_door(kind: Database) {
+    async fn with_a_home_country_national_numbers_are_accepted_on_every_path(kind: Database) {
         let db = TestDb::new(kind);
         let (server, _provider) = start(&db, "RU").await;
         for text in [
             "+7 (903) 123-45-67", "7 903 123 45 67", "8 (903) 123-45-67", "9031234567", "8\u{a0}903\u{2011}123\u{2013}45 67",
             "007 903 123 45 67", "79031234567.0",
         ] {
-            for kept in at_every_door(&server, text).await {
+            for kept in on_every_path(&server, text).await {
                 assert_eq!(kept.as_deref(), Ok("79031234567"), "{text}");
             }
         }
         for text in ["999999999999999", "1234567", "2125550142", "7,90312E+10", "7.90312E+10"] {
-            for kept in at_every_door(&server, text).await {
+            for kept in on_every_path(&server, text).await {
                 let why = kept.expect_err(text);
                 assert_eq!(why.contains("spreadsheet"), text.contains('E'), "{text}: {why}");
             }
@@ -74,15 +75,15 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn without_one_a_national_number_is_refused_and_never_guessed(kind: Database) {
+    async fn without_a_home_country_national_numbers_are_refused(kind: Database) {
         let db = TestDb::new(kind);
         let (server, _provider) = start(&db, "").await;
         for text in ["89031234567", "9031234567", "2125550142", "0151 12345678"] {
-            for kept in at_every_door(&server, text).await {
+            for kept in on_every_path(&server, text).await {
                 assert!(kept.expect_err(text).contains("country code"), "{text}");
             }
         }
-        for kept in at_every_door(&server, "+49 (0)151 12345678").await {
+        for kept in on_every_path(&server, "+49 (0)151 12345678").await {
             assert_eq!(kept.as_deref(), Ok("4915112345678"));
         }
     }

@@ -1,10 +1,10 @@
-//! Preferences as the API takes and shows them, and the pages behind the links in mails.
+//! Preferences over HTTP, and the pages behind the unsubscribe links in mails.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fanfare::db::types::MessageId;
 use fanfare::kinds::ChannelKind;
-use fanfare::preferences::link::Tokens;
+use fanfare::preferences::link::UnsubscribeTokens;
 use fanfare::seal::Seal;
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ async fn client(service: &Service) -> String {
 }
 
 on_each_database! {
-    async fn preferences_are_set_changed_read_and_gone_with_their_client(kind: Database) {
+    async fn preferences_are_set_changed_read_and_deleted_with_their_client(kind: Database) {
         let service = Service::start(kind).await;
         let id = client(&service).await;
         let path = format!("/clients/{id}/preferences");
@@ -45,7 +45,7 @@ on_each_database! {
         let found = (&patched["channels"], &patched["groups"], &patched["quiet_hours"]);
         assert_eq!(found, (&all(false, false), &json!({"newsletter": false, "offers": false}), &quiet));
         let again = ask(&service, "PATCH", &path, Some(json!({"channels": {"sms": false}}))).await.success(200);
-        assert_eq!(again, patched, "what changes nothing leaves the time");
+        assert_eq!(again, patched, "a patch without changes keeps the time");
         let body = json!({"channels": {"sms": true}, "groups": {"offers": true}, "quiet_hours": null});
         let patched = ask(&service, "PATCH", &path, Some(body)).await.success(200);
         let found = (&patched["channels"], &patched["groups"], &patched["quiet_hours"]);
@@ -65,7 +65,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn what_cannot_be_a_preference_is_refused_by_the_name_of_its_field(kind: Database) {
+    async fn an_invalid_preference_is_refused_by_the_name_of_its_field(kind: Database) {
         let service = Service::start(kind).await;
         let path = format!("/clients/{}/preferences", client(&service).await);
         let many: serde_json::Map<String, Value> = (0..201).map(|n| (format!("g{n}"), json!(false))).collect();
@@ -94,7 +94,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_group_and_whether_nobody_may_opt_out_are_taken_shown_and_changed(kind: Database) {
+    async fn a_group_and_its_mandatory_flag_are_accepted_shown_and_changed(kind: Database) {
         let service = Service::start(kind).await;
         let later = json!({"text": "x", "starts_at": after(std::time::Duration::from_secs(60)),
             "ends_at": after(std::time::Duration::from_secs(90))});
@@ -120,7 +120,7 @@ on_each_database! {
     }
 }
 
-/// A page that is one, and nothing that could harm its reader.
+/// Returns the page of a response, and checks its type and its security headers.
 fn page(answer: &Answer, status: u16) -> String {
     assert_eq!(
         (answer.status, answer.header("content-type")),
@@ -140,13 +140,13 @@ fn page(answer: &Answer, status: u16) -> String {
     answer.text.clone()
 }
 
-/// Where the button of a page posts to.
+/// Returns the URL that the button of a page posts to.
 fn action(page: &str) -> &str {
     page.split("action=\"").nth(1).and_then(|rest| rest.split('"').next()).expect("a form")
 }
 
 on_each_database! {
-    async fn a_link_unsubscribes_with_one_click_without_the_key_and_a_look_at_it_does_not(kind: Database) {
+    async fn a_link_unsubscribes_with_one_click_without_the_key_and_opening_it_does_not(kind: Database) {
         let settings = [
             ("access.api_key", KEY),
             ("preferences.unsubscribe_secret", KEY),
@@ -157,7 +157,7 @@ on_each_database! {
         let body = json!({"phone_number": "79030000001", "email": "anna@example.net"});
         let id = id_of(&send(keyed("POST", "/clients").json(&body)).await.success(201));
         let preferences = async || send(keyed("GET", &format!("/clients/{id}/preferences"))).await.success(200);
-        let tokens = Tokens::new(KEY.as_bytes());
+        let tokens = UnsubscribeTokens::new(KEY.as_bytes());
         let of = |group: Option<&str>| {
             let token = tokens.issue(ChannelKind::Email, "anna@example.net", group).expect("a token");
             format!("{}/unsubscribe/{token}", service.base)
@@ -168,7 +168,7 @@ on_each_database! {
         assert!(shown.contains("newsletter") && link.ends_with(action(&shown)), "{shown}");
         assert!(!shown.contains("anna"), "{shown}");
         assert_eq!(send(service.http.head(&link)).await.status, 200);
-        assert_eq!(preferences().await["updated_at"], Value::Null, "a look changes nothing");
+        assert_eq!(preferences().await["updated_at"], Value::Null, "opening the page changes nothing");
 
         let form = "application/x-www-form-urlencoded";
         let clicks = [
@@ -197,7 +197,7 @@ on_each_database! {
         assert_eq!(preferences().await["channels"]["email"], true);
 
         page(&send(service.http.post(of(None))).await, 200);
-        assert_eq!(preferences().await["channels"]["email"], false, "without a group it is the channel");
+        assert_eq!(preferences().await["channels"]["email"], false, "without a group the link applies to the channel");
 
         page(&send(service.http.get(format!("{link}A"))).await, 404);
         page(&send(service.http.post(format!("{}/unsubscribe/x", service.base))).await, 404);
@@ -217,7 +217,7 @@ on_each_database! {
     }
 }
 
-/// A token as earlier versions made them: of a client (0) or of a message (1).
+/// Returns a token in the form of earlier versions: for a client (0) or a message (1).
 fn old_token(kind: u8, id: &str) -> String {
     let mut token = vec![kind, 2];
     token.extend_from_slice(id.parse::<uuid::Uuid>().expect("an id").as_bytes());
@@ -227,7 +227,7 @@ fn old_token(kind: u8, id: &str) -> String {
 }
 
 on_each_database! {
-    async fn a_link_of_an_earlier_version_works_for_its_address_and_says_when_it_does_not(kind: Database) {
+    async fn a_link_of_an_earlier_version_works_or_explains_why_it_does_not(kind: Database) {
         let service = Service::start_with(kind, &[("preferences.unsubscribe_secret", KEY)]).await;
         let mail = json!({"channel": "email", "recipient": "anna@example.net", "content": "x", "subject": "x"});
         let message = id_of(&service.post("/notifications", mail).await);

@@ -1,4 +1,4 @@
-//! What a mailing would be.
+//! Previews of mailings.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::on_each_database;
 use crate::support::{Service, after};
 
 on_each_database! {
-    async fn a_preview_says_whether_the_sending_fits_the_window(kind: Database) {
+    async fn a_preview_shows_if_the_mailing_fits_the_window(kind: Database) {
         let service = Service::start_with(kind, &[("channels.rate_per_second", "10")]).await;
         service.import(100, "all").await;
         let minute = Duration::from_secs(60);
@@ -19,7 +19,7 @@ on_each_database! {
             (json!({"ends_at": after(Duration::from_secs(5))}), json!(false)),
             (json!({"starts_at": after(minute), "ends_at": after(minute + Duration::from_secs(11))}), json!(true)),
             (json!({"starts_at": after(minute), "ends_at": after(minute + Duration::from_secs(9))}), json!(false)),
-            // what is left of a window that is open
+            // only the rest of an open window counts
             (json!({"starts_at": "2020-01-01T00:00:00Z", "ends_at": after(Duration::from_secs(5))}), json!(false)),
             (json!({"filter": "nobody", "ends_at": after(Duration::from_secs(5))}), json!(true)),
         ] {
@@ -29,13 +29,13 @@ on_each_database! {
             let recipients = preview["recipients"].as_f64().expect("a count");
             assert_eq!(preview["estimated_seconds"], json!(recipients / 10.0), "{preview}");
         }
-        assert_eq!(service.get("/mailings/stats").await["mailings"]["total"], 0, "a preview makes no mailing");
-        assert_eq!(service.sandbox.stats().requests, 0, "and sends nothing");
+        assert_eq!(service.get("/mailings/stats").await["mailings"]["total"], 0, "a preview creates no mailing");
+        assert_eq!(service.sandbox.stats().requests, 0, "a preview sends nothing");
     }
 }
 
 on_each_database! {
-    async fn without_a_limit_the_rate_is_known_once_the_provider_has_answered(kind: Database) {
+    async fn without_a_limit_the_rate_is_known_after_responses_of_the_provider(kind: Database) {
         let service = Service::start(kind).await;
         service.import(20, "all").await;
         let body = json!({"ends_at": after(Duration::from_secs(60))});
@@ -78,7 +78,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_text_names_all_tags_of_a_client(kind: Database) {
+    async fn a_text_can_use_all_tags_of_a_client(kind: Database) {
         let service = Service::start(kind).await;
         service.post("/clients", json!({"phone_number": "79030000001", "tags": ["VIP", "new"]})).await;
         service.post("/clients", json!({"phone_number": "79030000002"})).await;
@@ -90,7 +90,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_preview_counts_segments_on_sms_and_fills_a_subject_and_html_on_email(kind: Database) {
+    async fn a_preview_counts_sms_segments_and_renders_subject_and_html_of_emails(kind: Database) {
         let service = Service::start(kind).await;
         let client = json!({"phone_number": "79030000001", "email": "ann@example.com", "attributes": {"name": "<Ann>"}});
         service.post("/clients", client).await;
@@ -110,7 +110,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_preview_refuses_what_a_mailing_would(kind: Database) {
+    async fn a_preview_is_refused_like_a_mailing(kind: Database) {
         let service = Service::start(kind).await;
         for (body, named) in [
             (json!({"text": "{{ nobody_has_this }}"}), "text"),
@@ -130,7 +130,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_tag_that_nobody_has_is_pointed_out(kind: Database) {
+    async fn a_tag_without_clients_is_reported(kind: Database) {
         let service = Service::start(kind).await;
         service.post("/clients", json!({"phone_number": "79031234567", "tag": "vip"})).await;
         let body = json!({"text": "x", "filter": {"tag": ["vip", "vpi"]}, "ends_at": after(Duration::from_secs(600))});
@@ -138,7 +138,7 @@ on_each_database! {
         let made = service.post("/mailings", body.clone()).await;
         assert_eq!((&made["warnings"], &made["counts"]["total"]), (&expected, &json!(1)));
         let id = made["id"].as_str().expect("an id");
-        assert_eq!(service.get(&format!("/mailings/{id}")).await["warnings"], Value::Null, "said once");
+        assert_eq!(service.get(&format!("/mailings/{id}")).await["warnings"], Value::Null, "it is returned once");
         assert_eq!(service.post("/mailings/preview", body).await["warnings"], expected);
         let body = json!({"text": "x", "filter": "vip", "ends_at": after(Duration::from_secs(600))});
         assert_eq!(service.post("/mailings", body).await["warnings"], Value::Null);

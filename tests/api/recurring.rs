@@ -1,4 +1,4 @@
-//! Recurring requests: at their times by a clock that the test moves, paused, resumed, cancelled, run by hand.
+//! Recurring requests: their occurrences by a test clock, and pausing, resuming, cancelling and running them.
 
 use std::ops::Deref;
 
@@ -15,7 +15,7 @@ use crate::support::api::Api;
 use crate::support::listener::Listener;
 use crate::support::{Database, TestDb};
 
-/// A service whose clock the test moves, and a server for its requests.
+/// A service with a test clock, and a server for its requests.
 struct House {
     api: Api,
     app: Option<App>,
@@ -61,7 +61,7 @@ impl House {
         self.app = Some(app);
     }
 
-    /// Ends the service; before its database goes this must be.
+    /// Stops the service, which must happen before its database is dropped.
     async fn stop(&mut self) {
         if let Some(app) = self.app.take() {
             app.stop().await;
@@ -79,7 +79,7 @@ impl House {
         body
     }
 
-    /// Makes one that is accepted; answers it.
+    /// Creates a recurring request and returns it.
     async fn recur(&self, cron: &str, more: Value) -> Value {
         self.post("/requests", self.body("/ok", cron, &more)).await
     }
@@ -88,8 +88,8 @@ impl House {
         self.get(&format!("/requests/recurring/{id}")).await
     }
 
-    /// Waits until so many runs of it have ended; answers when each was to begin, in order, and its status.
-    async fn ran(&self, id: &str, count: usize) -> Vec<(String, String)> {
+    /// Waits until `count` occurrences have ended. Returns the scheduled time and status of each, in order.
+    async fn wait_for_occurrences(&self, id: &str, count: usize) -> Vec<(String, String)> {
         let has_ended = |list: &Value| {
             let items = list["items"].as_array().expect("items");
             items.len() >= count && items.iter().all(|run| !run["finished_at"].is_null())
@@ -119,7 +119,7 @@ fn utc(texts: &[&str]) -> Vec<String> {
 }
 
 on_each_database! {
-    async fn it_runs_at_nine_by_the_clock_in_berlin_also_when_that_changes(kind: Database) {
+    async fn occurrences_keep_their_local_time_in_berlin_across_dst(kind: Database) {
         let mut house = House::new(kind, "2026-03-27T08:00:00Z").await;
         let more = json!({"timezone": "Europe/Berlin", "retry": {"until": "2026-03-31T07:00:00Z", "on": ["5xx"]},
             "notify": {"request": {"url": format!("{}/report", house.listener.base)}}});
@@ -132,19 +132,19 @@ on_each_database! {
         assert_eq!((&made["catch_up"], &made["retry"]["on"]), (&json!("once"), &json!(["5xx"])));
         assert_eq!((&made["request"]["verb"], &made["request"]["body"]), (&json!("POST"), &json!({"n": 1})));
         assert!(made["last_run_at"].is_null() && made["execute_at"].is_null(), "{made}");
-        // that of now is past, and that of the 31st is the end
+        // the occurrence of now is past, and the one of the 31st is at the end
         let next = ["2026-03-28T08:00:00Z", "2026-03-29T07:00:00Z", "2026-03-30T07:00:00Z"];
         assert_eq!(times(&made["next_runs"]), utc(&next));
         assert_eq!(house.read(&id).await, made);
 
         house.now("2026-03-28T08:00:00.5Z");
-        assert_eq!(house.ran(&id, 1).await, sent(&next[..1]));
+        assert_eq!(house.wait_for_occurrences(&id, 1).await, sent(&next[..1]));
         let seen = house.read(&id).await;
         assert_eq!((times(&seen["next_runs"]), &seen["last_run_at"]), (utc(&next[1..]), &json!(at("2026-03-28T08:00:00.5Z").to_string())));
         house.now("2026-03-29T07:00:30Z");
-        assert_eq!(house.ran(&id, 2).await, sent(&next[..2]));
+        assert_eq!(house.wait_for_occurrences(&id, 2).await, sent(&next[..2]));
         house.now("2026-03-30T07:00:01Z");
-        assert_eq!(house.ran(&id, 3).await, sent(&next));
+        assert_eq!(house.wait_for_occurrences(&id, 3).await, sent(&next));
         let over = house.read(&id).await;
         assert_eq!((&over["status"], &over["next_runs"]), (&json!("scheduled"), &json!([])), "{over}");
         let list = house.get(&format!("/requests?recurring_id={id}")).await;
@@ -153,7 +153,7 @@ on_each_database! {
         let run = house.wait_for(&path, |run| run["reports"][0]["status"] == "sent").await;
         assert_eq!((&run["recurring_id"], &run["retry"]["until"]), (&json!(id), &made["until"]));
         assert_eq!(house.listener.at("/report").len(), 3);
-        // over is over
+        // a recurring request without further occurrences cannot be paused or resumed
         for path in ["pause", "resume"] {
             assert_eq!(house.call("POST", &format!("/requests/recurring/{id}/{path}"), None).await.0, 409);
         }
@@ -164,12 +164,12 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn what_a_pause_leaves_out_is_not_made_up_for(kind: Database) {
+    async fn occurrences_during_a_pause_are_skipped(kind: Database) {
         let mut house = House::new(kind, "2026-05-01T00:30:00Z").await;
         let id = id_of(&house.recur("@hourly", json!({})).await);
         let path = |verb: &str| format!("/requests/recurring/{id}/{verb}");
         house.now("2026-05-01T01:00:00Z");
-        house.ran(&id, 1).await;
+        house.wait_for_occurrences(&id, 1).await;
         let paused = house.post(&path("pause"), Value::Null).await;
         assert_eq!((&paused["status"], &paused["next_runs"]), (&json!("paused"), &json!([])));
         assert_eq!(paused["updated_at"], at("2026-05-01T01:00:00Z").to_string());
@@ -177,12 +177,12 @@ on_each_database! {
         assert_eq!(house.get("/requests/recurring?status=paused").await["items"], json!([paused]));
         assert_eq!(house.get("/requests/recurring?status=scheduled").await["items"], json!([]));
         house.now("2026-05-01T05:30:00Z");
-        // by hand it runs also then
+        // a manual run works also while paused
         let answer = send(house.http.post(house.url(&path("run")))).await;
         let run = answer.success(202);
         assert_eq!(answer.header("location"), format!("/api/v1/requests/{}", id_of(&run)));
         assert_eq!((&run["recurring_id"], &run["status"]), (&json!(id), &json!("queued")));
-        house.ran(&id, 2).await;
+        house.wait_for_occurrences(&id, 2).await;
 
         let resumed = house.post(&path("resume"), Value::Null).await;
         assert_eq!((&resumed["status"], times(&resumed["next_runs"]).len()), (&json!("scheduled"), 5));
@@ -191,39 +191,39 @@ on_each_database! {
         assert_eq!(house.call("POST", &path("resume"), None).await.0, 409);
         house.now("2026-05-01T06:00:00Z");
         let runs = ["2026-05-01T01:00:00Z", "2026-05-01T05:30:00Z", "2026-05-01T06:00:00Z"];
-        assert_eq!(house.ran(&id, 3).await, sent(&runs));
+        assert_eq!(house.wait_for_occurrences(&id, 3).await, sent(&runs));
         house.stop().await;
     }
 }
 
 on_each_database! {
-    async fn what_was_missed_while_it_was_down_is_one_run_or_none(kind: Database) {
+    async fn occurrences_missed_during_downtime_become_one_or_none(kind: Database) {
         let mut house = House::new(kind, "2026-05-01T00:30:00Z").await;
         let once = id_of(&house.recur("@hourly", json!({"catch_up": "once"})).await);
         let skip = id_of(&house.recur("@hourly", json!({"catch_up": "skip"})).await);
         house.stop().await;
         house.now("2026-05-01T04:10:00Z");
         house.start().await;
-        assert_eq!(house.ran(&once, 1).await, sent(&["2026-05-01T01:00:00Z"]));
+        assert_eq!(house.wait_for_occurrences(&once, 1).await, sent(&["2026-05-01T01:00:00Z"]));
         let path = format!("/requests/recurring/{skip}");
         let next = json!(at("2026-05-01T05:00:00Z").to_string());
         let seen = house.wait_for(&path, |seen| seen["next_runs"][0] == next).await;
-        assert!(seen["last_run_at"].is_null(), "nothing was run");
+        assert!(seen["last_run_at"].is_null(), "no occurrence ran");
         house.now("2026-05-01T05:00:00Z");
-        assert_eq!(house.ran(&skip, 1).await, sent(&["2026-05-01T05:00:00Z"]));
-        assert_eq!(house.ran(&once, 2).await, sent(&["2026-05-01T01:00:00Z", "2026-05-01T05:00:00Z"]));
+        assert_eq!(house.wait_for_occurrences(&skip, 1).await, sent(&["2026-05-01T05:00:00Z"]));
+        assert_eq!(house.wait_for_occurrences(&once, 2).await, sent(&["2026-05-01T01:00:00Z", "2026-05-01T05:00:00Z"]));
         house.stop().await;
     }
 }
 
 on_each_database! {
-    async fn a_run_that_still_fails_holds_up_no_other_and_goes_with_its_cancellation(kind: Database) {
+    async fn a_failing_occurrence_delays_no_other_and_is_cancelled_with_its_request(kind: Database) {
         let mut house = House::new(kind, "2026-05-01T00:59:00Z").await;
         let made = house.post("/requests", house.body("/fails", "* * * * *", &json!({}))).await;
         let id = id_of(&made);
         for (count, now) in [(1, "2026-05-01T01:00:00Z"), (2, "2026-05-01T01:01:00Z")] {
             house.now(now);
-            // each has failed once, and is tried again after an hour
+            // each occurrence has failed once and is retried after an hour
             let path = format!("/requests?recurring_id={id}");
             let tried = |list: &Value| {
                 let items = list["items"].as_array().expect("items");
@@ -232,7 +232,7 @@ on_each_database! {
             house.wait_for(&path, tried).await;
         }
         assert_eq!(house.call("DELETE", &format!("/requests/recurring/{id}"), None).await, (204, Value::Null));
-        let runs = house.ran(&id, 2).await;
+        let runs = house.wait_for_occurrences(&id, 2).await;
         assert!(runs.iter().all(|(_, status)| status == "cancelled"), "{runs:?}");
         let cancelled = house.read(&id).await;
         assert_eq!((&cancelled["status"], &cancelled["next_runs"]), (&json!("cancelled"), &json!([])));
@@ -245,7 +245,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_key_makes_one_run_however_often_it_is_asked_for(kind: Database) {
+    async fn repeated_runs_with_one_key_make_one_occurrence(kind: Database) {
         let mut house = House::new(kind, "2026-05-01T00:00:00Z").await;
         let id = id_of(&house.recur("0 0 1 1 *", json!({})).await);
         let run = |key: &'static str| {
@@ -257,9 +257,9 @@ on_each_database! {
         assert_eq!((one.status, one.header("location"), &one.text), (202, two.header("location"), &two.text));
         let other = run("other").await;
         assert_ne!(one.success(202)["id"], other.success(202)["id"]);
-        assert_eq!(house.ran(&id, 2).await.len(), 2);
+        assert_eq!(house.wait_for_occurrences(&id, 2).await.len(), 2);
 
-        // what was answered stays so, when it could not be run any more
+        // the stored response is returned even when the request can no longer run
         assert_eq!(house.call("DELETE", &format!("/requests/recurring/{id}"), None).await.0, 204);
         let again = run("twice").await;
         assert_eq!((again.status, again.text), (202, two.text));
@@ -272,7 +272,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn lists_go_page_by_page_the_newest_first(kind: Database) {
+    async fn lists_are_paginated_with_the_newest_first(kind: Database) {
         let mut house = House::new(kind, "2026-05-01T00:00:00Z").await;
         let mut ids = Vec::new();
         for minute in 0..5 {
@@ -303,7 +303,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn each_field_that_is_wrong_is_named(kind: Database) {
+    async fn each_invalid_field_is_named(kind: Database) {
         let mut house = House::new(kind, "2026-05-01T00:00:00Z").await;
         for (cron, more, wrong) in [
             ("0 9 * *", json!({}), vec!["cron"]),
@@ -313,7 +313,7 @@ on_each_database! {
             ("@never", json!({"timezone": "", "catch_up": ""}), vec!["catch_up", "cron", "timezone"]),
             ("@daily", json!({"execute_at": "2028-01-01T00:00:00Z"}), vec!["execute_at"]),
             ("@daily", json!({"retry": {"until": "2026-04-30T00:00:00Z"}}), vec!["retry.until"]),
-            // there is no run before its end
+            // there is no occurrence before the end
             ("@yearly", json!({"retry": {"until": "2026-12-31T00:00:00Z"}}), vec!["retry.until"]),
         ] {
             let (status, problem) = house.call("POST", "/requests", Some(house.body("/ok", cron, &more))).await;
@@ -331,7 +331,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn it_begins_where_it_is_told_to_and_a_key_makes_it_once(kind: Database) {
+    async fn the_start_is_respected_and_a_key_creates_one_recurring_request(kind: Database) {
         let mut house = House::new(kind, "2026-05-01T00:00:00Z").await;
         let more = json!({"execute_at": "2026-05-01T03:00:00Z", "retry": {"until": "2026-05-01T05:00:00Z"}});
         let body = house.body("/ok", "@hourly", &more);
@@ -339,12 +339,12 @@ on_each_database! {
         let made = send(ask()).await.success(202);
         let first = ["2026-05-01T03:00:00Z", "2026-05-01T04:00:00Z"];
         assert_eq!((times(&made["next_runs"]), &made["execute_at"]), (utc(&first), &json!(at(first[0]).to_string())));
-        // paused and resumed it still waits for its beginning
+        // after a pause and a resume it still waits for its start
         let id = id_of(&made);
         house.post(&format!("/requests/recurring/{id}/pause"), Value::Null).await;
         let resumed = house.post(&format!("/requests/recurring/{id}/resume"), Value::Null).await;
         assert_eq!(resumed["next_runs"], made["next_runs"]);
-        // its times are past, and were not when it came first
+        // its times are past now, but were valid at the first request
         house.now("2026-05-01T12:00:00Z");
         let again = send(ask()).await;
         assert_eq!((again.success(202), again.header("idempotency-replayed")), (made, "true"));

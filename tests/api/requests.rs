@@ -1,4 +1,4 @@
-//! Requests that run at a time, and the reports of their results.
+//! Scheduled requests and the reports of their results.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ async fn service(kind: Database) -> Service {
     Service::start_with(kind, &[LOCAL, SOON, ("webhook.secret", SECRET)]).await
 }
 
-fn agreeable() -> Listener {
+fn accepting_listener() -> Listener {
     Listener::start(|_, _| 200_u16).expect("a listener")
 }
 
@@ -27,20 +27,20 @@ async fn post(service: &Service, body: Value) -> Answer {
     ask(service, "POST", "/requests", Some(body)).await
 }
 
-/// Waits until it has ended; answers it.
+/// Waits until the request has ended and returns it.
 async fn ended(service: &Service, id: &str) -> Value {
     service.wait_for(&format!("/requests/{id}"), |seen| !seen["finished_at"].is_null()).await
 }
 
-/// Waits until so many came to a path; answers them.
-async fn came(service: &Service, listener: &Listener, path: &str, count: usize) -> Vec<Arrival> {
-    // a look at the service now and then, as the tests wait for all else
+/// Waits until `count` requests have arrived at a path and returns them.
+async fn wait_for_arrivals(service: &Service, listener: &Listener, path: &str, count: usize) -> Vec<Arrival> {
+    // polls the service, so that the usual timeout applies
     service.wait_for("/channels", |_| listener.at(path).len() >= count).await;
     listener.at(path)
 }
 
 on_each_database! {
-    async fn the_seeds_example_runs_and_its_result_is_reported(kind: Database) {
+    async fn the_example_request_runs_and_its_result_is_reported(kind: Database) {
         let (service, listener) = (service(kind).await, Listener::start(|arrival: &Arrival, _| {
             if arrival.path == "/run" { Reply::of(201, "made").with("x-order", "7") } else { Reply::of(200, "") }
         }).expect("a listener"));
@@ -62,12 +62,12 @@ on_each_database! {
         assert_eq!(answer.header("location"), format!("/api/v1/requests/{id}"));
         assert_eq!((&made["status"], &made["request"]["body"]["firebaseToken"]), (&json!("queued"), &json!("blablabla")));
 
-        let run = came(&service, &listener, "/run", 1).await.pop().expect("a request");
+        let run = wait_for_arrivals(&service, &listener, "/run", 1).await.pop().expect("a request");
         assert_eq!((run.method.as_str(), run.json()), ("POST", json!({"firebaseToken": "blablabla"})));
         assert_eq!((run.header("teste"), run.header("content-type")), ("blablabla", "application/json"));
         assert_eq!(run.header("idempotency-key"), id);
 
-        let report = came(&service, &listener, "/report", 1).await.pop().expect("a report");
+        let report = wait_for_arrivals(&service, &listener, "/report", 1).await.pop().expect("a report");
         assert_eq!((report.method.as_str(), report.header("teste")), ("POST", "blablabla"));
         let said = report.json();
         assert_eq!((&said["id"], &said["status"], &said["attempts"]), (&json!(id), &json!("sent"), &json!(1)));
@@ -88,14 +88,14 @@ on_each_database! {
         assert_eq!(seen["response"], said["response"]);
         assert_eq!(seen["attempts"][0]["status_code"], 201);
         assert_eq!(seen["reports"][0]["id"], report.header("webhook-id"));
-        assert_eq!(texts(&all_pages(&service, "/requests", 1).await, "id"), std::slice::from_ref(&id), "a report stands in no list");
+        assert_eq!(texts(&all_pages(&service, "/requests", 1).await, "id"), std::slice::from_ref(&id), "lists do not contain reports");
         ask(&service, "GET", &format!("/requests/{}", report.header("webhook-id")), None).await.problem(404);
         assert!(service.get("/notifications").await["items"].as_array().is_some_and(Vec::is_empty));
     }
 }
 
 on_each_database! {
-    async fn failures_are_tried_again_and_the_last_is_reported(kind: Database) {
+    async fn failures_are_retried_and_the_last_one_is_reported(kind: Database) {
         let service = service(kind).await;
         let listener = Listener::start(|arrival: &Arrival, before| match (arrival.path.as_str(), before) {
             ("/heals", 0) => Reply::from(404),
@@ -126,8 +126,8 @@ on_each_database! {
         strict["retry"] = json!({"on": ["5xx", "429", "timeout"]});
         let strict = id_of(&post(&service, strict).await.success(202));
         assert_eq!(ended(&service, &strict).await["attempt_count"], 1);
-        // the first report was refused once, and came again under its id
-        let reports = came(&service, &listener, "/report", 4).await;
+        // the first report was refused once and repeated with the same id
+        let reports = wait_for_arrivals(&service, &listener, "/report", 4).await;
         assert_eq!(reports[0].header("webhook-id"), reports[1].header("webhook-id"));
         let of_broken = reports.iter().map(Arrival::json).find(|said| said["id"] == broken.as_str()).expect("a report");
         assert_eq!((&of_broken["status"], &of_broken["attempts"]), (&json!("failed"), &json!(4)));
@@ -135,7 +135,7 @@ on_each_database! {
         assert_eq!(of_broken["response"]["body_encoding"], "base64");
         assert!(of_broken["error"].as_str().is_some_and(|why| why.contains("500")), "{of_broken}");
 
-        // a replay runs all of it again, and is reported again
+        // a replay runs with a full retry schedule and is reported again
         let again = ask(&service, "POST", &format!("/requests/{broken}/replay"), None).await.success(202);
         assert_eq!(again["id"], broken.as_str());
         let seen = service.wait_for(&format!("/requests/{broken}"), |seen| seen["attempt_count"] == 8 && seen["reports"][1]["status"] == "sent").await;
@@ -147,8 +147,8 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn one_that_waits_can_be_cancelled_or_run_at_once(kind: Database) {
-        let (service, listener) = (service(kind).await, agreeable());
+    async fn a_waiting_request_can_be_cancelled_or_run_at_once(kind: Database) {
+        let (service, listener) = (service(kind).await, accepting_listener());
         let later = |path: &str| json!({
             "execute_at": after(Duration::from_secs(3600)),
             "request": {"url": format!("{}{path}", listener.base), "body": "as it is", "header": {"Content-Type": "text/plain", "authorization": "Bearer planted"}},
@@ -182,7 +182,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn an_end_is_an_end_and_a_server_that_is_slow_has_its_time(kind: Database) {
+    async fn the_end_of_retries_is_respected_and_a_slow_server_may_use_its_timeout(kind: Database) {
         let service = service(kind).await;
         let listener = Listener::start(|arrival: &Arrival, _| match arrival.path.as_str() {
             "/slow" => Reply::from(200).after(Duration::from_secs(20)),
@@ -202,7 +202,7 @@ on_each_database! {
         });
         let not_again = ended(&service, &id_of(&post(&service, not_again).await.success(202))).await;
         assert_eq!((&not_again["status"], &not_again["attempt_count"]), (&json!("failed"), &json!(1)));
-        // what the server wishes goes past the end
+        // the server's Retry-After is past the end
         let limited = json!({
             "request": {"url": format!("{}/limited", listener.base)},
             "retry": {"until": after(Duration::from_secs(1800))}, "notify": notify
@@ -213,8 +213,8 @@ on_each_database! {
         let patient = id_of(&post(&service, patient).await.success(202));
         let waits = service.wait_for(&format!("/requests/{patient}"), |seen| seen["attempt_count"] == 1 && seen["status"] == "queued").await;
         let wait = waits["next_attempt_at"].as_str().expect("a time");
-        assert!(wait > after(Duration::from_secs(3500)).as_str(), "Retry-After holds: {waits}");
-        let reports = came(&service, &listener, "/report", 2).await;
+        assert!(wait > after(Duration::from_secs(3500)).as_str(), "Retry-After is respected: {waits}");
+        let reports = wait_for_arrivals(&service, &listener, "/report", 2).await;
         let mut ends: Vec<String> = reports.iter().map(|r| r.json()["status"].as_str().expect("a status").to_owned()).collect();
         ends.sort();
         assert_eq!((ends, reports[0].method.as_str()), (vec!["expired".to_owned(), "failed".to_owned()], "PUT"));
@@ -222,8 +222,8 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn what_waits_past_its_end_expires_and_is_reported_also_when_nothing_runs(kind: Database) {
-        let listener = agreeable();
+    async fn a_request_that_waits_past_its_end_expires_and_is_reported(kind: Database) {
+        let listener = accepting_listener();
         let mut service = service(kind).await;
         let body = json!({
             "execute_at": after(Duration::from_millis(600)),
@@ -238,15 +238,15 @@ on_each_database! {
             tokio::task::yield_now().await;
         }
         service.go_on().await;
-        let report = came(&service, &listener, "/report", 1).await;
+        let report = wait_for_arrivals(&service, &listener, "/report", 1).await;
         assert_eq!((&report[0].json()["id"], &report[0].json()["status"]), (&json!(id), &json!("expired")));
         assert!(report[0].json()["response"].is_null() && listener.at("/run").is_empty());
     }
 }
 
 on_each_database! {
-    async fn what_is_wrong_is_named_and_equal_requests_make_one(kind: Database) {
-        let (service, listener) = (service(kind).await, agreeable());
+    async fn invalid_fields_are_named_and_repeated_requests_make_one(kind: Database) {
+        let (service, listener) = (service(kind).await, accepting_listener());
         let url = format!("{}/run", listener.base);
         let wrong = json!({
             "execute_at": "tomorrow",

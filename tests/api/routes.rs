@@ -1,4 +1,4 @@
-//! Routes: made, changed, held against events, and tried.
+//! Routes: created, changed, matched with events, and tested.
 
 use std::collections::HashMap;
 
@@ -22,20 +22,20 @@ async fn route(service: &Service, event: &str, deliveries: Value) -> Value {
         .success(201)
 }
 
-/// What an event would cause.
-async fn tried(service: &Service, event: Value) -> Value {
+/// Returns the result of testing the routes with an event.
+async fn test_routes(service: &Service, event: Value) -> Value {
     ask(service, "POST", "/routes/test", Some(event)).await.success(200)
 }
 
-/// The texts of what an event would cause.
+/// Returns the texts of the messages that an event would cause.
 async fn texts(service: &Service, event: Value) -> Vec<String> {
-    let tried = tried(service, event).await;
+    let tried = test_routes(service, event).await;
     let messages = tried["notifications"].as_array().expect("a list");
     messages.iter().map(|message| message["content"].as_str().expect("a text").to_owned()).collect()
 }
 
 on_each_database! {
-    async fn a_route_is_made_read_changed_and_deleted(kind: Database) {
+    async fn a_route_is_created_read_changed_and_deleted(kind: Database) {
         let service = Service::start(kind).await;
         template(&service, "hello", "sms", "Hello").await;
         let made = route(&service, "order.*", json!([{"channel": "sms", "template": "hello"}])).await;
@@ -60,7 +60,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn two_routes_are_never_for_the_same_events(kind: Database) {
+    async fn two_routes_never_have_the_same_pattern(kind: Database) {
         let service = Service::start(kind).await;
         template(&service, "hello", "sms", "Hello").await;
         let deliveries = json!([{"channel": "sms", "template": "hello"}]);
@@ -74,7 +74,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn what_is_wrong_with_a_route_is_named(kind: Database) {
+    async fn invalid_fields_of_a_route_are_named(kind: Database) {
         let service = Service::start(kind).await;
         template(&service, "hello", "sms", "Hello").await;
         let good = json!({"channel": "sms", "template": "hello"});
@@ -90,7 +90,7 @@ on_each_database! {
             (json!({"event": "a", "deliveries": [good], "group": "Groß"}), "group"),
             (json!({"event": "a", "deliveries": [good], "description": "a\nb"}), "description"),
             (with("channel", json!("pigeon")), "deliveries[0].channel"),
-            // it has no provider here
+            // the channel has no provider here
             (with("channel", json!("webhook")), "deliveries[0].channel"),
             (with("template", json!("goodbye")), "deliveries[0].template"),
             (with("template", Value::Null), "deliveries[0].template"),
@@ -113,7 +113,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn all_routes_whose_pattern_and_condition_hold_make_their_messages(kind: Database) {
+    async fn all_matching_routes_create_their_messages(kind: Database) {
         let service = Service::start(kind).await;
         for text in ["exact", "word", "rest", "all", "big"] {
             template(&service, text, "sms", text).await;
@@ -162,7 +162,7 @@ on_each_database! {
             (json!({"event": "b", "payload": {"order": {"owner": "bob@example.com"}}}), ("bob@example.com", "Hello you", false)),
             (json!({"event": "c"}), ("office@example.com", "Hello you", false)),
         ] {
-            let made = tried(&service, event.clone()).await;
+            let made = test_routes(&service, event.clone()).await;
             let message = &made["notifications"][0];
             assert_eq!((&message["recipient"], &message["content"]), (&json!(recipient), &json!(text)), "{event} {made}");
             assert_eq!(message["client_id"].is_string(), is_client, "{event}");
@@ -173,7 +173,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_clients_values_fill_its_own_message_and_not_the_one_to_a_fixed_address(kind: Database) {
+    async fn a_clients_attributes_fill_only_its_own_message(kind: Database) {
         let service = Service::start(kind).await;
         template(&service, "hello", "email", "{{ first_name | default('Somebody') }} of {{ tag | default('none') }}").await;
         let client = json!({"phone_number": "79030000001", "external_id": "ann", "email": "ann@example.com", "tag": "vip", "attributes": {"first_name": "Ann"}});
@@ -190,7 +190,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn delays_ends_priorities_groups_and_languages_are_as_the_route_says(kind: Database) {
+    async fn delays_expiries_priorities_groups_and_locales_follow_the_route(kind: Database) {
         let service = Service::start(kind).await;
         template(&service, "hello", "sms", "Hello").await;
         let german = json!({"name": "hello", "channel": "sms", "locale": "de", "text": "Hallo"});
@@ -200,7 +200,7 @@ on_each_database! {
         route(&service, "Order.shipped", json!([
             {"channel": "sms", "template": "hello", "delay": "10m", "expires_after": "1h", "priority": "high"},
         ])).await;
-        let made = tried(&service, json!({"event": "Order.shipped", "user_target": "anna"})).await;
+        let made = test_routes(&service, json!({"event": "Order.shipped", "user_target": "anna"})).await;
         let message = &made["notifications"][0];
         assert_eq!((&message["content"], &message["template"]["locale"]), (&json!("Hallo"), &json!("de")));
         assert_eq!((&message["priority"], &message["group"]), (&json!("high"), &json!("order")));
@@ -218,13 +218,13 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn one_address_gets_the_same_message_of_two_routes_once(kind: Database) {
+    async fn an_address_gets_the_same_message_of_two_routes_once(kind: Database) {
         let service = Service::start(kind).await;
         template(&service, "hello", "sms", "Hello").await;
         let sms = json!([{"channel": "sms", "template": "hello"}]);
         route(&service, "a.b", sms.clone()).await;
         route(&service, "a.*", sms).await;
-        let made = tried(&service, json!({"event": "a.b", "user_target": "+79030000001"})).await;
+        let made = test_routes(&service, json!({"event": "a.b", "user_target": "+79030000001"})).await;
         let counts: HashMap<&str, usize> =
             ["notifications", "skipped"].map(|name| (name, made[name].as_array().expect("a list").len())).into();
         assert_eq!(counts, HashMap::from([("notifications", 1), ("skipped", 1)]));

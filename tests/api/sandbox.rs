@@ -1,4 +1,4 @@
-//! The service while it is tried out: with SANDBOX_URL nothing goes where it says, all of it goes to the sandbox.
+//! The sandbox mode: with SANDBOX_URL all messages and requests go to the sandbox instead of their targets.
 
 use fanfare::sandbox::{Faults, Sandbox, SandboxArgs};
 use serde_json::{Value, json};
@@ -8,8 +8,8 @@ use crate::on_each_database;
 use crate::support::listener::Listener;
 use crate::support::{Database, Service};
 
-/// A service without any provider, the sandbox that it is told of, and a server that nothing may reach.
-async fn tried_out(kind: Database) -> (Service, Sandbox, Listener) {
+/// Starts a service without providers, its sandbox, and a server that must not receive requests.
+async fn start_with_sandbox(kind: Database) -> (Service, Sandbox, Listener) {
     let sandbox = Sandbox::start(SandboxArgs::on_free_port()).expect("a sandbox");
     let url = sandbox.base_url();
     let none = ["sms", "email", "push", "discord", "in_app"].map(|channel| format!("{channel}.base_url"));
@@ -25,7 +25,7 @@ async fn tried_out(kind: Database) -> (Service, Sandbox, Listener) {
 
 on_each_database! {
     async fn discord_messages_webhooks_and_requests_with_their_reports_go_to_the_sandbox(kind: Database) {
-        let (service, sandbox, outside) = tried_out(kind).await;
+        let (service, sandbox, outside) = start_with_sandbox(kind).await;
         let channels = service.get("/channels").await;
         for channel in channels["items"].as_array().expect("channels") {
             let expected = if channel["channel"] == "in_app" { "direct" } else { "sandbox" };
@@ -45,17 +45,17 @@ on_each_database! {
         let made: Value = ask(&service, "POST", "/requests", Some(body)).await.success(202);
         let ran = service.wait_for(&format!("/requests/{}", id_of(&made)), |seen| !seen["finished_at"].is_null()).await;
         assert_eq!((&ran["status"], &ran["response"]["status"]), (&json!("sent"), &json!(200)), "{ran}");
-        // the report is a request of its own
+        // the report is a separate request
         service.wait_for("/channels", |_| sandbox.stats().channels.request == 2).await;
         let received = sandbox.stats();
         assert_eq!((received.channels.discord, received.channels.webhook, received.repeated), (1, 1, 0));
-        assert_eq!(outside.arrivals().len(), 0, "nothing went where it said");
+        assert_eq!(outside.arrivals().len(), 0, "no request reached its target");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_is_tried_again_when_the_sandbox_fails() {
-    let (service, sandbox, _) = tried_out(Database::Sqlite).await;
+async fn a_request_is_retried_when_the_sandbox_fails() {
+    let (service, sandbox, _) = start_with_sandbox(Database::Sqlite).await;
     sandbox.set_faults(Faults { error_rate: 1.0, ..Faults::default() }).expect("faults");
     let body = json!({"request": {"url": "https://example.com/run", "verb": "GET"}});
     let made: Value = ask(&service, "POST", "/requests", Some(body)).await.success(202);

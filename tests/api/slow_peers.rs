@@ -1,4 +1,5 @@
-//! Callers that take up what others need: connections, bodies, answers, imports. The real binary, within limits of its own.
+//! Callers that occupy shared resources: connections, memory for bodies and responses, slots of imports. It runs the
+//! real binary with resource limits.
 
 use std::fmt::Write as _;
 use std::time::{Duration, Instant};
@@ -17,7 +18,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_fanfare");
 const HOUR: Duration = Duration::from_secs(3600);
 const MIB: u64 = 1024 * 1024;
 
-/// The service on SQLite with its provider, within this limit.
+/// Starts the service on SQLite with its provider and this resource limit.
 async fn start(db: &TestDb, limit: Limit, settings: &[(&str, &str)], faults: &[&str]) -> (Server, Provider) {
     let provider = Provider::start(BINARY, db.dir(), faults).await;
     let mut env = vec![("DATABASE_URL", db.url.as_str()), ("PROVIDER_BASE_URL", provider.base.as_str())];
@@ -30,7 +31,7 @@ async fn connect(server: &Server) -> TcpStream {
     TcpStream::connect(server.base.strip_prefix("http://").expect("an address")).await.expect("a connection")
 }
 
-/// A connection whose peer takes little at a time.
+/// Opens a connection with a small receive buffer.
 async fn connect_narrow(server: &Server) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(4096).expect("a small buffer");
@@ -38,7 +39,7 @@ async fn connect_narrow(server: &Server) -> TcpStream {
     socket.connect(address).await.expect("a connection")
 }
 
-/// The status of an answer, and its head.
+/// Reads the head of a response and returns its status and text.
 async fn head(stream: &mut TcpStream) -> Option<(u16, String)> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
@@ -52,7 +53,7 @@ async fn head(stream: &mut TcpStream) -> Option<(u16, String)> {
     Some((head.split(' ').nth(1)?.parse().ok()?, head))
 }
 
-/// The memory of the service now, in bytes.
+/// Returns the present memory of the service in bytes.
 fn memory(server: &Server) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.process.pid())).expect("a status");
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("its memory");
@@ -68,7 +69,7 @@ async fn import(server: &Server, count: usize) {
     server.import_csv(rows).await.expect("an import");
 }
 
-/// A mailing to all clients, once it is finished.
+/// Sends a mailing to all clients and returns it when it is finished.
 async fn mail(server: &Server) -> Value {
     let mailing = json!({"filter": "vip", "text": "hello", "ends_at": after(HOUR)});
     let id = server.post("/mailings", mailing).await["id"].as_str().expect("an id").to_owned();
@@ -84,7 +85,7 @@ async fn wait_until(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn silent_connections_cost_no_message_and_make_room_for_new_ones() {
+async fn idle_connections_cost_no_message_and_are_closed_for_new_ones() {
     fanfare::descriptors::raise_limit();
     let db = TestDb::new(Database::Sqlite);
     let (server, _provider) = start(&db, Limit::Descriptors(1024), &[], &[]).await;
@@ -98,14 +99,14 @@ async fn silent_connections_cost_no_message_and_make_room_for_new_ones() {
     }
     let done = mail(&server).await;
     assert_eq!((&done["counts"]["sent"], &done["counts"]["failed"]), (&json!(300), &json!(0)), "{done}");
-    assert!(server.metric("fanfare_http_connections_closed_total").await > 0.0, "the oldest made room");
-    assert_eq!(server.metric("fanfare_local_faults_total").await, 0.0, "the provider had its descriptors");
+    assert!(server.metric("fanfare_http_connections_closed_total").await > 0.0, "the oldest were closed");
+    assert_eq!(server.metric("fanfare_local_faults_total").await, 0.0, "enough descriptors");
     let connections = server.metric("fanfare_http_connections").await;
-    assert!(server.metric("process_open_fds").await < connections + 150.0, "one descriptor for each");
+    assert!(server.metric("process_open_fds").await < connections + 150.0, "one descriptor each");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_this_machine_lacks_uses_up_no_attempt() {
+async fn local_resource_shortage_counts_no_attempt() {
     let db = TestDb::new(Database::Sqlite);
     let settings = [("SMS_WORKERS", "250")];
     let (server, _provider) = start(&db, Limit::Descriptors(80), &settings, &["--latency", "2s"]).await;
@@ -120,13 +121,13 @@ async fn what_this_machine_lacks_uses_up_no_attempt() {
             server.metric("fanfare_local_faults_total").await > 0.0
         })
         .await;
-        // as many as the database has connections, all at once
+        // as many concurrent callers as the database has connections
         for caller in &mut callers {
             let read = b"GET /api/v1/clients?limit=1 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n";
             caller.write_all(read).await.expect("a request");
         }
         for caller in &mut callers {
-            assert_eq!(head(caller).await.expect("an answer").0, 200, "the database has its descriptors");
+            assert_eq!(head(caller).await.expect("an answer").0, 200, "the database had enough descriptors");
         }
     });
     assert_eq!((&done["counts"]["sent"], &done["counts"]["failed"]), (&json!(200), &json!(0)), "{done}");
@@ -135,11 +136,11 @@ async fn what_this_machine_lacks_uses_up_no_attempt() {
     let messages = server.get(&path).await;
     let attempts = messages["items"].as_array().expect("messages").iter().map(|message| &message["attempts"]);
     assert!(attempts.clone().all(|count| *count == 1), "{:?}", attempts.collect::<Vec<_>>());
-    assert!(server.process.log().contains("no attempt is counted"));
+    assert!(server.process.log().contains("no attempt was counted"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn bodies_that_come_a_byte_at_a_time_are_cut_off() {
+async fn bodies_sent_a_byte_at_a_time_are_cut_off() {
     let db = TestDb::new(Database::Sqlite);
     let (server, _provider) = start(&db, Limit::None, &[], &[]).await;
     let paths =
@@ -171,9 +172,9 @@ async fn bodies_that_come_a_byte_at_a_time_are_cut_off() {
     });
     for (path, answer) in join_all(slow).await {
         let expected = match path {
-            // its token is looked at before its body
+            // the token is checked before the body is read
             "/unsubscribe/abc" => "HTTP/1.1 404",
-            // three others run, and the fourth and the others are refused at once
+            // only a few imports run at once, and further ones are refused at once
             "/api/v1/clients/import" if answer.starts_with("HTTP/1.1 503") => "HTTP/1.1 503",
             _ => "HTTP/1.1 408",
         };
@@ -185,7 +186,7 @@ async fn bodies_that_come_a_byte_at_a_time_are_cut_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn large_bodies_that_stall_take_up_a_bounded_memory() {
+async fn stalled_large_bodies_use_bounded_memory() {
     let db = TestDb::new(Database::Sqlite);
     let (server, _provider) = start(&db, Limit::None, &[], &[]).await;
     server.get("/clients").await;
@@ -200,7 +201,7 @@ async fn large_bodies_that_stall_take_up_a_bounded_memory() {
             );
             stream.write_all(head.as_bytes()).await.expect("a head");
             let piece = vec![b' '; MIB as usize];
-            // an error: it was refused
+            // an error means that the request was refused
             for _ in 0..14 {
                 if stream.write_all(&piece).await.is_err() {
                     break;
@@ -212,14 +213,14 @@ async fn large_bodies_that_stall_take_up_a_bounded_memory() {
     let mut stalled = join_all(stalled).await;
     let more = memory(&server).saturating_sub(before);
     assert!(more < 100 * MIB, "{} MiB more", more / MIB);
-    // small bodies find room beside them
+    // there is still room for small bodies
     server.post("/clients", json!({"phone_number": "79031110001"})).await;
     let mut refused = 0;
     for stream in &mut stalled {
-        // one that was refused while it was being written may have been reset
+        // a connection that was refused during writing may have been reset
         refused += usize::from(head(stream).await.is_none_or(|(status, _)| status == 503));
     }
-    assert!((95..100).contains(&refused), "{refused} were refused, the others came too slowly");
+    assert!((95..100).contains(&refused), "{refused} were refused, the others timed out");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -233,7 +234,7 @@ async fn a_fifth_import_is_refused_at_once() {
         stream.write_all(request.as_bytes()).await.expect("a request");
         open.push(stream);
     }
-    // whichever came last to its handler
+    // the import that reached its handler last
     let heads = open.iter_mut().map(|stream| Box::pin(head(stream)));
     let (first, _, others) = futures_util::future::select_all(heads).await;
     let (status, head) = first.expect("an answer");
@@ -242,7 +243,7 @@ async fn a_fifth_import_is_refused_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_list_of_large_items_is_paged_by_bytes_and_who_does_not_read_it_is_cut_off() {
+async fn lists_of_large_items_are_paged_by_bytes_and_slow_readers_are_cut_off() {
     let db = TestDb::new(Database::Sqlite);
     let settings = [("EMAIL_PROVIDER_URL", "http://127.0.0.1:9")];
     let (server, _provider) = start(&db, Limit::None, &settings, &[]).await;
@@ -274,9 +275,10 @@ async fn a_list_of_large_items_is_paged_by_bytes_and_who_does_not_read_it_is_cut
         stream
     });
     let unread = join_all(unread).await;
-    wait_until("all are answered", async || server.metric("fanfare_http_connections").await >= 13.0).await;
+    wait_until("all requests are served", async || server.metric("fanfare_http_connections").await >= 13.0)
+        .await;
     let mut most = 0;
-    wait_until("those who do not read are cut off", async || {
+    wait_until("clients that do not read are cut off", async || {
         most = most.max(memory(&server).saturating_sub(before));
         server.metric("fanfare_http_connections").await < 13.0
     })

@@ -1,4 +1,4 @@
-//! The live stream: mailings on their way, and what it refuses.
+//! The live stream: changes of mailings and notifications, and refused parameters.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use crate::on_each_database;
 use crate::support::api::Api;
 use crate::support::{Database, Service, after, balance};
 
-/// Reads a stream as browsers do.
+/// A reader of an event stream that behaves like browsers.
 pub struct Stream {
     response: Response,
     text: String,
-    /// The place that was read last.
+    /// The last event id.
     pub last: Option<String>,
 }
 
@@ -23,7 +23,7 @@ impl Stream {
         Self::at(service, &format!("/stream{query}"), last).await
     }
 
-    /// The stream at this path under the API's root.
+    /// Opens the stream at this path under the API's root.
     pub async fn at(service: &Api, path: &str, last: Option<&str>) -> Self {
         let request = request(service, "GET", path);
         let request = last.into_iter().fold(request, |request, id| request.header("Last-Event-ID", id));
@@ -32,14 +32,14 @@ impl Stream {
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         let mut stream = Self { response, text: String::new(), last: None };
         while stream.last.is_none() {
-            assert!(stream.read().await, "it begins with its place");
+            assert!(stream.read().await, "the stream begins with an event id");
             let mut lines = stream.text.lines();
             stream.last = lines.find_map(|line| line.strip_prefix("id: ")).map(str::to_owned);
         }
         stream
     }
 
-    /// Reads a piece; false at the end.
+    /// Reads a chunk. Returns false at the end.
     async fn read(&mut self) -> bool {
         let piece = self.response.chunk().await.expect("a whole body");
         let text = piece.as_deref().map(|piece| std::str::from_utf8(piece).expect("UTF-8"));
@@ -47,7 +47,7 @@ impl Stream {
         text.is_some()
     }
 
-    /// The next event's name and data; none at the end.
+    /// Returns the next event's name and data, or `None` at the end.
     pub async fn next(&mut self) -> Option<(String, Value)> {
         loop {
             while let Some((block, rest)) = self.text.split_once("\n\n") {
@@ -66,7 +66,7 @@ impl Stream {
         }
     }
 
-    /// The notifications' changes up to one with this status.
+    /// Returns the changes of notifications up to one with this status.
     async fn changes_until(&mut self, status: &str) -> Vec<Value> {
         let mut seen = Vec::new();
         loop {
@@ -79,14 +79,14 @@ impl Stream {
         }
     }
 
-    /// The states of a mailing up to this status with nothing left to do; no other mailing is shown.
+    /// Returns the states of a mailing up to this status without remaining work. Panics at an event of another mailing.
     async fn until(&mut self, id: &str, status: &str) -> Vec<Value> {
         let mut seen = Vec::new();
         loop {
             let (name, data) = self.next().await.expect("more events");
             assert_eq!((name.as_str(), &data["mailing_id"]), ("mailing", &json!(id)), "{data}");
             assert!(balance(&data["counts"]), "{data}");
-            assert_ne!(seen.last(), Some(&data), "nothing has changed");
+            assert_ne!(seen.last(), Some(&data), "an event without a change");
             seen.push(data.clone());
             let counts = &data["counts"];
             if data["status"] == status && counts["queued"] == 0 && counts["sending"] == 0 {
@@ -97,13 +97,13 @@ impl Stream {
 }
 
 on_each_database! {
-    async fn a_mailing_is_watched_to_its_final_state(kind: Database) {
+    async fn a_mailing_is_shown_until_its_final_state(kind: Database) {
         let service = Service::start_with(kind, &[("channels.rate_per_second", "40")]).await;
         service.import(60, "all").await;
         let mut stream = Stream::open(&service, "", None).await;
         let id = service.mail("all", Duration::from_secs(60)).await;
         let seen = stream.until(&id, "finished").await;
-        assert!(seen.len() > 1, "it is shown on its way: {seen:?}");
+        assert!(seen.len() > 1, "intermediate states are shown: {seen:?}");
         let last = seen.last().expect("a state");
         let mailing = service.get(&format!("/mailings/{id}")).await;
         assert_eq!(*last, json!({"mailing_id": id, "status": "finished", "counts": mailing["counts"]}));
@@ -112,7 +112,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_mailing_that_begins_and_ends_between_two_looks_is_shown_at_its_end(kind: Database) {
+    async fn a_mailing_that_starts_and_ends_between_two_polls_is_shown_at_its_end(kind: Database) {
         let service = Service::start(kind).await;
         let mut stream = Stream::open(&service, "", None).await;
         let id = id_of(&service.post("/mailings", json!({"text": "nobody", "filter": "nobody", "ends_at": after(Duration::from_secs(60))})).await);
@@ -122,7 +122,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn each_watcher_is_shown_what_it_asked_for(kind: Database) {
+    async fn each_subscriber_gets_the_requested_events(kind: Database) {
         let service = Service::start(kind).await;
         service.import(5, "all").await;
         let later = || json!({"text": "x", "starts_at": after(Duration::from_secs(60)), "ends_at": after(Duration::from_secs(90))});
@@ -134,8 +134,8 @@ on_each_database! {
         of_other.until(&other, "cancelled").await;
         service.post(&format!("/mailings/{one}/cancel"), json!({})).await;
         let seen = of_one.until(&one, "cancelled").await;
-        assert_eq!(seen.len(), 1, "one change, one event: {seen:?}");
-        // told of nothing until the end
+        assert_eq!(seen.len(), 1, "one event for one change: {seen:?}");
+        // no event until the end
         let mut service = service;
         service.stop().await;
         assert_eq!(of_mails.next().await, None);
@@ -143,7 +143,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_mailing_that_ends_while_its_watcher_is_away_is_shown_when_it_comes_back(kind: Database) {
+    async fn a_mailing_that_ends_while_disconnected_is_shown_after_reconnecting(kind: Database) {
         let service = Service::start(kind).await;
         service.import(20, "all").await;
         let mut stream = Stream::open(&service, "", None).await;
@@ -159,7 +159,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_place_in_the_stream_of_another_process_is_answered_with_a_reset(kind: Database) {
+    async fn an_event_id_of_another_process_causes_a_reset(kind: Database) {
         let mut service = Service::start(kind).await;
         let stream = Stream::open(&service, "", None).await;
         let last = stream.last.clone();
@@ -182,13 +182,13 @@ on_each_database! {
         }
         service.stop().await;
         for mut stream in streams {
-            assert_eq!(stream.next().await, None, "as a whole answer does");
+            assert_eq!(stream.next().await, None, "the response ends properly");
         }
     }
 }
 
 on_each_database! {
-    async fn a_wrong_parameter_is_named(kind: Database) {
+    async fn an_invalid_parameter_is_named(kind: Database) {
         let service = Service::start(kind).await;
         for (query, names) in [
             ("?mailing_id=x", vec!["mailing_id"]),
@@ -217,7 +217,7 @@ fn statuses(changes: &[Value], id: &str) -> Vec<String> {
 }
 
 on_each_database! {
-    async fn a_notification_is_watched_from_its_acceptance_to_its_end(kind: Database) {
+    async fn a_notification_is_shown_from_its_acceptance_to_its_end(kind: Database) {
         let service = Service::start(kind).await;
         let mut stream = Stream::open(&service, "?channel=in_app", None).await;
         let mut of_batch = Stream::open(&service, "?batch_id=01a1fc61-a8f3-73b0-a95f-0a1fa6fc16ec", None).await;
@@ -236,12 +236,12 @@ on_each_database! {
         assert_eq!((statuses(&seen, &later), seen.len()), (vec!["scheduled".to_owned(), "cancelled".to_owned()], 2));
         let mut service = service;
         service.stop().await;
-        assert_eq!(of_batch.next().await, None, "of another batch nothing happened");
+        assert_eq!(of_batch.next().await, None, "no events for another batch");
     }
 }
 
 on_each_database! {
-    async fn a_batch_is_watched_alone(kind: Database) {
+    async fn a_batch_has_its_own_stream(kind: Database) {
         let service = Service::start(kind).await;
         let mut stream = Stream::open(&service, "?channel=in_app", None).await;
         let mut later = in_app("later");
@@ -260,14 +260,14 @@ on_each_database! {
     }
 }
 
-/// The stream is open at one that only answers the API; the other sends.
+/// The stream is open at a node that only serves the API, and another node sends.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_another_node_does_is_told_as_well() {
+async fn changes_by_another_node_are_shown() {
     let service = Service::start(Database::Postgres).await;
     let front = service.beside(&[("node.role", "api")]).await;
     let mut stream = Stream::open(&front, "?channel=in_app", None).await;
     let mut watched = Vec::new();
-    // the other node learns within moments that here is a watcher
+    // the other node soon learns of the subscriber on this node
     while !watched.iter().any(|change: &Value| change["status"] == "sent") {
         front.post("/notifications", in_app("until one is seen")).await;
         let seen = tokio::time::timeout(Duration::from_millis(200), stream.changes_until("sent")).await;
@@ -291,9 +291,10 @@ async fn what_another_node_does_is_told_as_well() {
     front.stop().await;
 }
 
-/// It waits at a node that does not send; the engine of another tells it of the end, and of what is cancelled elsewhere.
+/// The caller waits at a node that does not send. The engine of another node announces the outcome, and cancellations
+/// made elsewhere.
 #[tokio::test(flavor = "multi_thread")]
-async fn whoever_waits_at_one_node_hears_the_end_from_another() {
+async fn a_caller_waiting_at_one_node_gets_the_outcome_from_another() {
     let mut service = Service::start(Database::Postgres).await;
     let front = service.beside(&[("node.role", "api")]).await;
     let wait = |body: Value| {

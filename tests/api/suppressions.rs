@@ -1,4 +1,4 @@
-//! Suppressions: made, listed, lifted, imported and exported; and asked on every path that sends.
+//! Suppressions: created, listed, lifted, imported and exported, and applied on every path that sends.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ async fn suppress(service: &Service, body: Value) -> Value {
     service.post("/suppressions", body).await
 }
 
-/// Sends a mailing to everybody. Returns its counts, and its messages by their recipients: what became of each.
+/// Sends a mailing to all clients. Returns its counts, and the recipient and outcome of each message.
 async fn mailing(service: &Service, fields: Value) -> (Value, Vec<(String, String)>) {
     let mut body = json!({"channel": "email", "subject": "x", "text": "hello", "ends_at": after(HOUR)});
     let map = body.as_object_mut().expect("an object");
@@ -43,7 +43,7 @@ async fn notification(service: &Service, body: Value) -> Value {
 }
 
 on_each_database! {
-    async fn a_suppression_is_made_once_read_listed_and_lifted(kind: Database) {
+    async fn a_suppression_is_created_once_read_listed_and_lifted(kind: Database) {
         let service = Service::start(kind).await;
         let body = json!({"channel": "email", "address": "Dora@Example.com", "reason": "bounced", "note": "550 5.1.1"});
         let made = ask(&service, "POST", "/suppressions", Some(body.clone())).await;
@@ -87,7 +87,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn it_is_asked_on_every_path_that_sends_and_by_every_spelling(kind: Database) {
+    async fn suppressions_apply_on_every_path_and_to_every_spelling(kind: Database) {
         let service = Service::start(kind).await;
         suppress(&service, json!({"channel": "email", "address": "dora@example.com", "reason": "unsubscribed"})).await;
         suppress(&service, json!({"channel": "email", "address": "anna@xn--mnchen-3ya.example", "reason": "bounced"})).await;
@@ -102,7 +102,7 @@ on_each_database! {
         assert_eq!(why("Dora@Example.com"), "cancelled suppressed: the address unsubscribed");
         assert_eq!(why("anna@münchen.example"), "cancelled suppressed: the address bounced");
         let (counts, _) = mailing(&service, json!({"transactional": true})).await;
-        assert_eq!((&counts["sent"], &counts["cancelled"]), (&json!(2), &json!(1)), "a receipt passes what was unsubscribed");
+        assert_eq!((&counts["sent"], &counts["cancelled"]), (&json!(2), &json!(1)), "transactional messages ignore unsubscriptions");
 
         let mail = |to: &str| json!({"channel": "email", "recipient": to, "subject": "x", "content": "x"});
         for (to, status) in [
@@ -123,7 +123,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn who_shares_an_address_gets_one_message_of_a_mailing(kind: Database) {
+    async fn clients_with_a_shared_address_get_one_message_of_a_mailing(kind: Database) {
         let service = Service::start(kind).await;
         for (number, email) in [(1, "pat@example.com"), (2, "pat@example.com"), (3, "PAT@example.com"), (4, "eva@example.com")] {
             client(&service, number, email).await;
@@ -135,7 +135,7 @@ on_each_database! {
             assert_eq!(duplicates.count(), 2, "{messages:?}");
         }
         let (counts, _) = mailing(&service, json!({"channel": "sms", "subject": null})).await;
-        assert_eq!(counts["sent"], 4, "their numbers differ");
+        assert_eq!(counts["sent"], 4, "phone numbers differ");
     }
 }
 
@@ -168,7 +168,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn what_is_exported_is_imported_again(kind: Database) {
+    async fn an_export_can_be_imported(kind: Database) {
         let service = Service::start(kind).await;
         let file = "Channel,Address,Group,Reason,Since,Note\r\n\
             email,Dora@Example.com,,unsubscribed,2024-02-03T04:05:06Z,\"from, the old system\"\r\n\

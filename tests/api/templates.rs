@@ -1,4 +1,4 @@
-//! Templates: made, changed, tried, and used by notifications and mailings.
+//! Templates: created, changed, previewed, and used by notifications and mailings.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ fn sms(name: &str, locale: Option<&str>, text: &str) -> Value {
 }
 
 on_each_database! {
-    async fn a_template_is_made_changed_restored_and_deleted(kind: Database) {
+    async fn a_template_is_created_changed_restored_and_deleted(kind: Database) {
         let service = Service::start(kind).await;
         let body = json!({
             "name": "order.shipped", "channel": "email", "subject": "Order {{ payload.id }}",
@@ -43,7 +43,7 @@ on_each_database! {
         ask(&service, "POST", PATH, Some(body)).await.problem(409);
 
         let same = ask(&service, "PATCH", &path, Some(json!({"text": "Dear {{ name }}"}))).await.success(200);
-        assert_eq!(same, made, "no other version");
+        assert_eq!(same, made, "no new version");
         let changed = ask(&service, "PATCH", &path, Some(json!({"text": "Hi {{ name }}", "html": null}))).await.success(200);
         assert_eq!((&changed["version"], &changed["html"], &changed["subject"]), (&json!(2), &Value::Null, &made["subject"]));
         let versions = format!("{path}/versions");
@@ -70,7 +70,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn what_cannot_be_a_template_is_refused_by_the_names_of_its_fields(kind: Database) {
+    async fn an_invalid_template_is_refused_by_the_names_of_its_fields(kind: Database) {
         let service = Service::start(kind).await;
         for (body, names) in [
             (json!({}), vec!["name"]),
@@ -104,7 +104,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_preview_says_what_it_would_say_and_what_is_missing(kind: Database) {
+    async fn a_preview_shows_the_rendered_text_and_missing_values(kind: Database) {
         let service = Service::start(kind).await;
         let text = "{{ name }}: {% for item in payload.items %}{{ item.name }};{% endfor %}{{ note | default('-') }}";
         let made = make(&service, sms("a", None, text)).await;
@@ -139,7 +139,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_notification_is_filled_from_a_template_when_it_is_accepted(kind: Database) {
+    async fn a_notification_is_rendered_from_its_template_when_it_is_accepted(kind: Database) {
         let service = Service::start(kind).await;
         make(&service, sms("shipped", None, "{{ order.id }} has shipped")).await;
         let german = make(&service, sms("shipped", Some("de"), "{{ order.id }} ist unterwegs")).await;
@@ -186,7 +186,7 @@ on_each_database! {
             assert_eq!(wrong_fields(&service, "/notifications", body).await, names, "{more}");
         }
         let why = ask(&service, "POST", "/notifications", Some(by(number.clone(), json!({"template": "nope"})))).await;
-        assert!(why.text.contains("shipped"), "it says which there are: {}", why.text);
+        assert!(why.text.contains("shipped"), "the error lists the existing templates: {}", why.text);
 
         let batch = json!({"notifications": [by(number.clone(), json!({})), by(number.clone(), json!({"values": {}})), by(client, json!({}))]});
         let taken = ask(&service, "POST", "/notifications/batch", Some(batch.clone())).await.success(201);
@@ -202,7 +202,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_mailing_keeps_the_texts_that_its_template_had(kind: Database) {
+    async fn a_mailing_keeps_the_texts_of_its_template_at_creation(kind: Database) {
         let service = Service::start(kind).await;
         let base = make(&service, sms("news", None, "Hello, {{ name }}")).await;
         make(&service, sms("news", Some("de"), "Hallo, {{ name }}")).await;
@@ -214,7 +214,7 @@ on_each_database! {
             }
             body
         };
-        assert_eq!(wrong_fields(&service, "/mailings", with(json!({"template": "news"}))).await, ["template"], "no client has a name");
+        assert_eq!(wrong_fields(&service, "/mailings", with(json!({"template": "news"}))).await, ["template"], "no client has the attribute `name`");
         for (phone, locale) in [("79030000001", Value::Null), ("79030000002", json!("de-AT"))] {
             service.post("/clients", json!({"phone_number": phone, "locale": locale, "attributes": {"name": "Ann"}})).await;
         }
@@ -234,7 +234,7 @@ on_each_database! {
         let path = format!("/mailings/{}", id_of(&made));
         ask(&service, "PATCH", &format!("{PATH}/{}", id_of(&base)), Some(json!({"text": "Other"}))).await.success(200);
         let seen = service.get(&path).await;
-        assert_eq!(seen, made, "it keeps what it was made with");
+        assert_eq!(seen, made, "the mailing keeps its original texts");
         assert_eq!((&seen["text"], &seen["template"], &seen["template_version"]), (&json!("Hello, {{ name }}"), &json!("news"), &json!(1)));
         let german = json!([{"locale": "de", "version": 1, "subject": null, "text": "Hallo, {{ name }}", "html": null}]);
         assert_eq!(seen["variants"], german);

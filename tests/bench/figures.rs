@@ -1,4 +1,4 @@
-//! Medians, percentiles, and how they are shown.
+//! Medians, percentiles, and their display.
 
 use std::time::Duration;
 
@@ -31,7 +31,7 @@ fn a_limit_is_steady_up_to_a_quarter_more_in_its_best_round() {
 
 #[test]
 fn ratios_are_taken_round_by_round() {
-    // the machine was half as fast in the second round: that is no difference between the two
+    // the machine was half as fast in the second round, which is not a difference between the two
     let (service, limit) = (figure(&[80.0, 40.0]), figure(&[100.0, 50.0]));
     assert_eq!(service.over(&limit), figure(&[0.8, 0.8]));
 }

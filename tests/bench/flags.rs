@@ -1,4 +1,4 @@
-//! What is measured with which flags.
+//! The measurements that each combination of flags selects.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! The benchmark's own parts: its flags and statistics, what it reads from the system, its tables, its client, and that
-//! its limit sends what the service sends. They are in `benches/campaign`, where no test runs.
+//! The benchmark's own parts: its flags and statistics, its readings of the system, its tables, its client, and that
+//! its limit sends the same requests as the service. They are in `benches/campaign`, where no test runs.
 
 #[path = "../../benches/campaign/args.rs"]
 #[allow(dead_code, reason = "the benchmark uses the rest")]

@@ -1,4 +1,4 @@
-//! The client that posts notifications, and how what it measured is shown.
+//! The client that posts notifications, and the display of its measurements.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails by panicking")]
 
 use std::collections::{BTreeMap, HashSet};
@@ -43,7 +43,7 @@ fn of_an_answer_is_read_what_has_to_be_known() {
     assert!(read("hello\r\ncontent-length: 0\r\n\r\n").is_err());
 }
 
-/// Answers each request with what comes next, over one connection after the other.
+/// Responds to each request with the next response, over one connection after the other.
 async fn answer(listener: TcpListener, answers: Vec<&'static str>) -> Vec<String> {
     let mut seen = Vec::new();
     let mut connection: Option<TcpStream> = None;
@@ -57,7 +57,7 @@ async fn answer(listener: TcpListener, answers: Vec<&'static str>) -> Vec<String
             assert!(socket.read_buf(&mut bytes).await.unwrap() > 0);
         }
         seen.push(String::from_utf8(bytes).unwrap());
-        // in two pieces: it must not take the first for all
+        // in two pieces: the client must not take the first for the whole
         let (begin, end) = next.split_at(next.len() / 2);
         socket.write_all(begin.as_bytes()).await.unwrap();
         tokio::task::yield_now().await;

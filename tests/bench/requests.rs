@@ -1,8 +1,9 @@
-//! The limit is the limit of the same work: its requests are the service's, byte by byte but for the headers' order.
+//! The limit is the limit of the same work: its requests equal the service's, byte by byte except for the order of
+//! headers.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails by panicking")]
 
 use fanfare::channels::sms::Sms;
-use fanfare::channels::{Channel, Delivery, Verdict};
+use fanfare::channels::{Channel, Delivery, DeliveryResult};
 use fanfare::clock::Clock;
 use fanfare::db::types::MessageId;
 use fanfare::egress::client;
@@ -14,13 +15,13 @@ use tokio::net::TcpListener;
 
 use crate::limit;
 
-/// The text as the service fills it.
+/// Returns the text as the service renders it.
 fn text(name: &str, city: &str) -> String {
     let template = Template::parse(limit::TEXT, Form::of(ChannelKind::Sms)).unwrap();
     template.render(serde_json::json!({"name": name, "city": city}).as_object().unwrap()).unwrap()
 }
 
-/// Takes one request, answers it as a provider does, and gives back all of its bytes.
+/// Accepts one request, responds as a provider does, and returns all of its bytes.
 async fn take_one(listener: &TcpListener) -> String {
     let (mut socket, _) = listener.accept().await.unwrap();
     let mut bytes = Vec::new();
@@ -32,7 +33,7 @@ async fn take_one(listener: &TcpListener) -> String {
     String::from_utf8(bytes).unwrap()
 }
 
-/// The lines of a request, the headers sorted.
+/// Returns the lines of a request, with sorted headers.
 fn in_order(request: &str) -> Vec<&str> {
     let (head, body) = request.split_once("\r\n\r\n").unwrap();
     let mut lines: Vec<_> = head.lines().collect();
@@ -51,7 +52,7 @@ async fn the_limit_sends_the_same_bytes_as_the_service() {
     let sms = Sms::new(&base, None, Clock::System).unwrap();
     let delivery = Delivery { id, ..Delivery::to(phone.to_string(), text(name, city)) };
     let (answer, by_service) = tokio::join!(sms.send(delivery), take_one(&listener));
-    assert_eq!(answer.verdict, Verdict::Delivered);
+    assert_eq!(answer.verdict, DeliveryResult::Delivered);
 
     let request = limit::request(&client().unwrap(), &base, &id.to_string(), (phone, name, city));
     let (answer, by_limit) = tokio::join!(request.send(), take_one(&listener));

@@ -1,4 +1,4 @@
-//! What Linux and the service write.
+//! Parsers of the texts that Linux and the service write.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -43,7 +43,7 @@ fn a_tree_is_all_that_descends_from_its_root_and_nothing_else() {
     assert_eq!(tree_ticks(10, &processes), 31);
     assert_eq!(tree_ticks(12, &processes), 24);
     assert_eq!(tree_ticks(99, &processes), 0);
-    // a process that took the number of its own grandparent, between two reads
+    // a process that got the number of its own grandparent, between two reads
     assert_eq!(tree_ticks(1, &HashMap::from([(1, of(2, 1, 0)), (2, of(1, 2, 0))])), 3);
 }
 
@@ -97,7 +97,7 @@ fn a_kernel_that_does_not_tell_its_ticks_is_not_guessed_at() {
 
 #[test]
 fn the_service_says_where_it_listens() {
-    let log = "not JSON\n{\"message\":\"migrations ran\"}\n{\"message\":\"fanfare listens\",\"address\":\"127.0.0.1:8083\"}\n{\"mess";
+    let log = "not JSON\n{\"message\":\"migrations applied\"}\n{\"message\":\"fanfare listens\",\"address\":\"127.0.0.1:8083\"}\n{\"mess";
     assert_eq!(listens_on(log).as_deref(), Some("127.0.0.1:8083"));
     assert_eq!(listens_on(""), None);
 }

@@ -1,4 +1,4 @@
-//! Who may connect, and what the log says of it.
+//! Access control of the broker, and the log of failures.
 
 use std::io::Write;
 use std::process::Command;
@@ -12,7 +12,7 @@ use crate::fake::Fake;
 use crate::nats::{self, Nats};
 use crate::{Node, at, settings, until};
 
-/// What is logged on this thread, which is that of the whole test.
+/// The log of this thread, which runs the whole test.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 

@@ -1,4 +1,4 @@
-//! An intake that keeps in memory what a database would keep on disk.
+//! An intake that keeps in memory the rows that a database would store on disk.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex};
@@ -9,18 +9,18 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use tokio::sync::Semaphore;
 
-/// What it says to one event.
+/// Decides the verdict of an event.
 pub type Judge = Box<dyn Fn(&Incoming) -> Verdict + Send + Sync>;
 
-/// What becomes of one event.
+/// The verdict of an event.
 pub enum Verdict {
     Store,
     Refuse(&'static str),
-    /// With all that it came with.
+    /// Fails the whole batch of the event.
     Break,
 }
 
-/// It takes all, until it is told otherwise.
+/// An intake that accepts all events until it is told otherwise.
 pub struct Fake {
     judge: Judge,
     /// A permit for each call of `take`.
@@ -35,7 +35,7 @@ struct Kept {
     /// Bodies, in the order of their commits.
     rows: Vec<String>,
     keys: HashSet<String>,
-    /// The tries of each delivery that was handed over and could be judged, by body.
+    /// The delivery counts of each event that was handed over and could be judged, by body.
     tries: HashMap<String, Vec<u64>>,
     buried: Vec<(Incoming, String)>,
 }
@@ -46,12 +46,12 @@ impl Fake {
         Arc::new(Self { judge: Box::new(judge), gate, kept: Mutex::default() })
     }
 
-    /// One that stores all.
+    /// Creates an intake that stores every event.
     pub fn that_takes_all() -> Arc<Self> {
         Self::new(|_| Verdict::Store)
     }
 
-    /// One that refuses the body `poison`.
+    /// Creates an intake that refuses the body `poison`.
     pub fn that_refuses_poison() -> Arc<Self> {
         Self::new(|event| match &event.body[..] {
             b"poison" => Verdict::Refuse("nobody knows such an event"),
@@ -59,28 +59,28 @@ impl Fake {
         })
     }
 
-    /// One that answers only to so many calls.
+    /// Creates an intake that completes only this number of calls.
     pub fn that_takes(calls: usize) -> Arc<Self> {
         let kept = Mutex::default();
         Arc::new(Self { judge: Box::new(|_| Verdict::Store), gate: Semaphore::new(calls), kept })
     }
 
-    /// Lets so many more calls be answered.
+    /// Lets this number of further calls complete.
     pub fn let_go_on(&self, calls: usize) {
         self.gate.add_permits(calls);
     }
 
-    /// From now on the database is away, or there again.
+    /// Makes the database unavailable, or available again.
     pub fn set_away(&self, is_away: bool) {
         self.kept.lock().unwrap().is_away = is_away;
     }
 
-    /// How many calls failed because it was away.
+    /// The number of calls that failed because the database was unavailable.
     pub fn failures(&self) -> usize {
         self.kept.lock().unwrap().failures
     }
 
-    /// How many are stored.
+    /// The number of stored events.
     pub fn stored(&self) -> usize {
         self.kept.lock().unwrap().rows.len()
     }
@@ -92,12 +92,12 @@ impl Fake {
         rows
     }
 
-    /// Which tries of an event it has seen.
+    /// The delivery counts of an event that it has seen.
     pub fn tries(&self, body: &str) -> Vec<u64> {
         self.kept.lock().unwrap().tries.get(body).cloned().unwrap_or_default()
     }
 
-    /// What was buried, with the reasons.
+    /// The dead letters, with the reasons.
     pub fn buried(&self) -> Vec<(Incoming, String)> {
         self.kept.lock().unwrap().buried.clone()
     }

@@ -1,4 +1,4 @@
-//! Broker and consumer die in the middle.
+//! Kills of the broker and of the consumer during the work.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use crate::fake::Fake;
 use crate::nats::{self, Nats};
 use crate::{Node, PATIENCE, at, reading, settings, until};
 
-/// The bodies of so many events, sorted.
+/// The bodies of this number of events, sorted.
 fn bodies(prefix: &str, count: usize) -> Vec<String> {
     let mut all: Vec<_> = (0..count).map(|number| format!("{prefix}-{number}")).collect();
     all.sort_unstable();
@@ -30,7 +30,7 @@ async fn ten_thousand_events_come_once_each_although_the_broker_is_killed_twice(
     }
     publishing.await.unwrap();
     until("all events", async || fake.stored() >= COUNT).await;
-    // this old server may keep, without delivering it again, what was acknowledged just before a kill
+    // this old server may keep events that were acknowledged just before a kill, without delivering them again
     until("all acknowledgements", async || broker.is_settled(&client).await).await;
     node.stop().await;
     assert_eq!(fake.rows(), bodies("event", COUNT));
@@ -40,7 +40,7 @@ async fn ten_thousand_events_come_once_each_although_the_broker_is_killed_twice(
 #[tokio::test]
 async fn a_node_that_is_killed_with_events_in_hand_loses_none() {
     let broker = Nats::start(&[]);
-    // two batches are stored, and the third is never answered
+    // two batches are stored, and the third call never completes
     let dying = Fake::that_takes(2);
     let (node, client) = reading(&broker, &dying).await;
     nats::publish(&client, "event", 3_000).await;
@@ -81,7 +81,7 @@ async fn a_node_that_ends_leaves_no_request_behind_that_is_served_for_nobody() {
     let broker = Nats::start(&[]);
     let fake = Fake::that_takes_all();
     let mut patient = settings(at(&broker.url()));
-    // longer than the test: an event that was delivered to nobody would not come again
+    // longer than the test: an event whose delivery was lost would not come again
     patient.ack_wait = PATIENCE * 10;
     let client = broker.client().await;
     for number in 0..30 {

@@ -1,4 +1,4 @@
-//! Events from a real nats-server into an intake that remembers what it was given.
+//! Events from a real nats-server into an intake that records the events it was given.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -25,17 +25,17 @@ use std::time::{Duration, Instant};
 use async_nats::jetstream::Context;
 use fanfare::broker::Reader;
 use fanfare::broker::nats::{Access, JetStream, Settings};
-use fanfare::lifecycle::{self, Trigger};
+use fanfare::lifecycle::{self, ShutdownTrigger};
 use fanfare::metrics::Metrics;
 use tokio::task::JoinHandle;
 
 use fake::Fake;
 use nats::Nats;
 
-/// How long a test waits for anything.
+/// The longest wait of a test.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Waits until it is so.
+/// Waits until the condition holds.
 async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     let began = Instant::now();
     while !is_so().await {
@@ -44,12 +44,12 @@ async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// Where the broker is.
+/// The access to the broker at this URL.
 fn at(url: &str) -> Access {
     Access::new(&url.to_owned().into(), None, None).unwrap()
 }
 
-/// The defaults of the service, with delays for tests.
+/// The defaults of the service, with shorter delays.
 fn settings(access: Access) -> Settings {
     Settings {
         access,
@@ -63,16 +63,16 @@ fn settings(access: Access) -> Settings {
     }
 }
 
-/// A node with the defaults that has found its stream, and a client of the test's own.
+/// A node with the default settings that has found its stream, and the test's own client.
 async fn reading(nats: &Nats, fake: &Arc<Fake>) -> (Node, Context) {
     let (node, client) = (Node::on(nats, fake), nats.client().await);
     until("a stream", async || client.get_stream("FANFARE").await.is_ok()).await;
     (node, client)
 }
 
-/// A consumer that runs.
+/// A running consumer.
 struct Node {
-    trigger: Trigger,
+    trigger: ShutdownTrigger,
     task: JoinHandle<()>,
     metrics: Metrics,
 }
@@ -87,18 +87,18 @@ impl Node {
         Self { trigger, task, metrics }
     }
 
-    /// One with the defaults.
+    /// Starts a node with the default settings.
     fn on(nats: &Nats, fake: &Arc<Fake>) -> Self {
         Self::start(settings(at(&nats.url())), fake)
     }
 
-    /// Ends as by SIGTERM.
+    /// Stops it as SIGTERM does.
     async fn stop(self) {
         self.trigger.fire();
         tokio::time::timeout(PATIENCE, self.task).await.expect("its end").unwrap();
     }
 
-    /// Ends as by SIGKILL, as far as a task can.
+    /// Aborts it as SIGKILL does, as far as a task allows.
     async fn kill(self) {
         self.task.abort();
         assert!(self.task.await.unwrap_err().is_cancelled());

@@ -1,4 +1,4 @@
-//! A nats-server of a test's own.
+//! A nats-server for one test.
 
 use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
@@ -15,7 +15,7 @@ use crate::fake::Fake;
 use crate::support::api::LOOK;
 use crate::{Node, PATIENCE, until};
 
-/// A server with JetStream on a port of its own, which goes with the value.
+/// A server with JetStream on its own port. It stops when the value is dropped.
 pub struct Nats {
     port: u16,
     folder: TempDir,
@@ -24,7 +24,7 @@ pub struct Nats {
 }
 
 impl Nats {
-    /// Starts one with these arguments, such as `["--user", "u", "--pass", "p"]`.
+    /// Starts a server with these arguments, such as `["--user", "u", "--pass", "p"]`.
     pub fn start(args: &[&str]) -> Self {
         let mut nats = Self::absent(args);
         // another test may have chosen the same port at the same time
@@ -37,7 +37,7 @@ impl Nats {
         panic!("no nats-server: {}", nats.log());
     }
 
-    /// One that was not started yet.
+    /// Returns a server that was not started yet.
     pub fn absent(args: &[&str]) -> Self {
         let folder = TempDir::new().unwrap();
         Self {
@@ -53,26 +53,26 @@ impl Nats {
         self.url_with("nats://")
     }
 
-    /// With this before the host.
+    /// The URL with this text before the host.
     pub fn url_with(&self, before: &str) -> String {
         format!("{before}127.0.0.1:{}", self.port)
     }
 
-    /// SIGKILL.
+    /// Kills the server with SIGKILL.
     pub fn kill(&mut self) {
         if let Some(mut server) = self.server.take() {
-            // it fails when the server has ended by itself
+            // it fails if the server has already ended
             let _ = server.kill();
             server.wait().unwrap();
         }
     }
 
-    /// Starts it on its port and its store.
+    /// Starts it on the same port and store.
     pub fn start_again(&mut self) {
         assert!(self.launch(), "nats-server does not start again: {}", self.log());
     }
 
-    /// Starts it on its port and its store, with other arguments.
+    /// Starts it on the same port and store, with other arguments.
     pub fn start_with(&mut self, args: &[&str]) {
         self.args = args.iter().map(|arg| (*arg).to_owned()).collect();
         self.start_again();
@@ -82,14 +82,14 @@ impl Nats {
         std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    /// Whether it runs and takes connections on its port.
+    /// Starts the process. Returns true if it runs and accepts connections on its port.
     fn launch(&mut self) -> bool {
         let installed = Path::new("/usr/sbin/nats-server");
         let program = if installed.exists() { installed } else { Path::new("nats-server") };
         let name = format!("test-{}", self.folder.path().file_name().unwrap().display());
         let path = |name: &str| self.folder.path().join(name).display().to_string();
         let mut server = Command::new("setpriv")
-            // it ends with the test, also when that is killed
+            // it ends with the test, even if the test is killed
             .args(["--pdeathsig", "KILL"])
             .arg(program)
             .args(["--jetstream", "--addr", "127.0.0.1", "--port", &self.port.to_string(), "--name", &name])
@@ -111,24 +111,24 @@ impl Nats {
         true
     }
 
-    /// A client of the test's own, for the server without a user.
+    /// Returns the test's own client, for a server without a user.
     pub async fn client(&self) -> Context {
         let client = async_nats::connect(self.url()).await.unwrap();
         jetstream::context::ContextBuilder::new().timeout(Duration::from_secs(1)).build(client)
     }
 
-    /// How many events the stream holds, that is, were not acknowledged.
+    /// The number of events in the stream, all of them unacknowledged.
     pub async fn unacknowledged(&self, client: &Context) -> u64 {
         self.answered(async || Some(client.get_stream("FANFARE").await.ok()?.cached_info().state.messages))
             .await
     }
 
-    /// How many events were delivered and not acknowledged.
+    /// The number of events that were delivered and not acknowledged.
     pub async fn in_hand(&self, client: &Context) -> usize {
         self.consumer(client).await.num_ack_pending
     }
 
-    /// Whether all events were delivered and acknowledged.
+    /// Returns true if all events were delivered and acknowledged.
     pub async fn is_settled(&self, client: &Context) -> bool {
         let consumer = self.consumer(client).await;
         consumer.num_ack_pending == 0 && consumer.num_pending == 0
@@ -139,8 +139,8 @@ impl Nats {
         self.answered(ask).await
     }
 
-    /// Asks until there is an answer: on a busy machine one may come too late, and after a restart of the server the
-    /// client has to connect again.
+    /// Repeats a request until it gets a response: on a busy machine it may time out, and after a restart of the server
+    /// the client has to connect again.
     async fn answered<T>(&self, ask: impl AsyncFn() -> Option<T>) -> T {
         let began = Instant::now();
         loop {
@@ -152,12 +152,12 @@ impl Nats {
         }
     }
 
-    /// How many requests for events wait at the consumer.
+    /// The number of pull requests that wait at the consumer.
     pub async fn waiting(&self, client: &Context) -> usize {
         self.consumer(client).await.num_waiting
     }
 
-    /// A client of the test's own, once a node has made stream and consumer, and is gone again.
+    /// Returns the test's own client, after a node has created stream and consumer and has stopped.
     pub async fn prepared(&self) -> Context {
         let client = self.client().await;
         let node = Node::on(self, &Fake::that_takes_all());
@@ -177,14 +177,14 @@ impl Drop for Nats {
     }
 }
 
-/// Below the range that outgoing connections take theirs from: one must not be taken while the server is away.
+/// Returns a port below the ephemeral range, so that no outgoing connection takes it while the server is down.
 fn any_port() -> u16 {
     std::iter::repeat_with(|| fastrand::u16(20_000..30_000))
         .find(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok())
         .unwrap()
 }
 
-/// Whether the server of this name greets there.
+/// Returns true if the server with this name sends its greeting.
 fn is_there(port: u16, name: &str) -> bool {
     let Ok(connection) = TcpStream::connect(("127.0.0.1", port)) else { return false };
     connection.set_read_timeout(Some(Duration::from_secs(1))).unwrap();
@@ -192,7 +192,7 @@ fn is_there(port: u16, name: &str) -> bool {
     BufReader::new(connection).read_line(&mut greeting).is_ok() && greeting.contains(name)
 }
 
-/// Publishes `{prefix}-0` to `{prefix}-{count - 1}`, their ids as their bodies, until each is acknowledged.
+/// Publishes `{prefix}-0` to `{prefix}-{count - 1}`, with their ids as bodies, until each is acknowledged.
 pub async fn publish(client: &Context, prefix: &str, count: usize) {
     stream::iter(0..count)
         .for_each_concurrent(64, |number| async move {
@@ -202,7 +202,7 @@ pub async fn publish(client: &Context, prefix: &str, count: usize) {
         .await;
 }
 
-/// Publishes one until it is acknowledged.
+/// Publishes an event until it is acknowledged.
 pub async fn publish_as(client: &Context, id: Option<&str>, body: Vec<u8>) {
     let began = Instant::now();
     loop {

@@ -1,4 +1,4 @@
-//! The database or the broker is away.
+//! Outages of the database and of the broker.
 
 use crate::fake::Fake;
 use crate::nats::{self, Nats};

@@ -1,4 +1,4 @@
-//! Events that cannot be taken.
+//! Events that cannot be accepted.
 
 use fanfare::broker::LARGEST_EVENT;
 
@@ -46,10 +46,10 @@ async fn an_event_without_a_body_or_with_too_much_of_it_is_not_shown_and_buried(
     buried.sort_unstable();
     let expected = [
         ("empty".to_owned(), "it has no body".to_owned()),
-        ("larger".to_owned(), "its body has 1048577 bytes; at most 1048576 are taken".to_owned()),
+        ("larger".to_owned(), "its body has 1048577 bytes; at most 1048576 are accepted".to_owned()),
     ];
     assert_eq!(buried, expected);
-    // no further delivery would make them fit
+    // another delivery would not make them valid
     assert_eq!((node.events("refused"), node.events("buried"), node.events("taken")), (2, 2, 1));
     node.stop().await;
 }
@@ -61,7 +61,7 @@ async fn what_cannot_be_stored_keeps_nothing_else_out() {
         b"poison" => Verdict::Break,
         _ => Verdict::Store,
     });
-    // all are there before the first fetch, so that they come together
+    // all are published before the first fetch, so that they arrive in one batch
     let client = broker.prepared().await;
     nats::publish(&client, "before", 50).await;
     nats::publish_as(&client, Some("the-poison"), b"poison".to_vec()).await;
@@ -84,7 +84,7 @@ async fn an_event_without_an_id_has_the_same_key_at_each_delivery_and_no_other_e
     }
     until("both", async || broker.unacknowledged(&client).await == 0).await;
     assert_eq!(fake.rows(), ["same", "same"]);
-    // a stream that was made anew counts from one again
+    // a recreated stream counts from one again
     client.delete_stream("FANFARE").await.unwrap();
     until("another stream", async || client.get_stream("FANFARE").await.is_ok()).await;
     nats::publish_as(&client, None, b"same".to_vec()).await;

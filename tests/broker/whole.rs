@@ -1,4 +1,5 @@
-//! From the broker to the provider: the whole service beside a real nats-server, both killed in the middle.
+//! From the broker to the provider: the whole service with a real nats-server, both of which are killed during the
+//! work.
 
 use std::collections::{HashMap, HashSet};
 
@@ -58,7 +59,7 @@ async fn route(server: &Server, event: &str) {
     server.post("/routes", json!({"event": event, "deliveries": deliveries})).await;
 }
 
-/// All events, by the ids that their senders gave them.
+/// Returns all events, by the ids that their senders gave them.
 async fn events(server: &Server) -> HashMap<String, Value> {
     let (mut found, mut cursor) = (HashMap::new(), String::new());
     loop {
@@ -91,7 +92,7 @@ crate::on_each_database! {
         house.nats.kill();
         house.nats.start_again();
         house.publish(2 * EVENTS / 3, EVENTS).await;
-        // each is stored in one commit with its message, so that the last of them leaves nothing to come
+        // each is stored in one commit with its message, so after the last one nothing is missing
         until("all events", async || events(&server).await.len() == EVENTS).await;
         evidence::all_final(&house.db.url).await;
         until("nothing at the broker", async || server.metric("fanfare_broker_pending").await == 0.0).await;
@@ -101,7 +102,7 @@ crate::on_each_database! {
         let requests = house.provider.requests();
         let received: HashSet<&str> = requests.iter().map(|request| request.id.as_str()).collect();
         assert_eq!(received.len(), EVENTS, "one message for each event");
-        // in flight or not yet recorded at the one death of the service: 64 workers and two groups of 500
+        // in flight or not yet recorded at the single kill of the service: 64 workers and two batches of 500
         assert!(requests.len() - received.len() <= 64 + 2 * 500, "{} requests", requests.len());
     }
 }

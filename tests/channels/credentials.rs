@@ -1,5 +1,5 @@
-//! Credentials against stand-ins that check what RFC 6749 and Google ask for, and against servers that answer as none
-//! should.
+//! Credentials against stand-ins that check requests by RFC 6749 and Google's documentation, and against servers that
+//! respond incorrectly.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use fanfare::channels::keyring::{Authorization, Keyring, Unauthorized};
 use fanfare::clock::Clock;
 use fanfare::credentials::model::{ClientAuth, Kind};
-use fanfare::credentials::rules::Changes;
+use fanfare::credentials::rules::CredentialChanges;
 use fanfare::credentials::{Credentials, Vault};
 use fanfare::db::types::Timestamp;
 use fanfare::db::{Db, DbOptions};
@@ -23,7 +23,7 @@ use crate::support::{Database, TestDb};
 
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
-/// A node's credentials, with a clock that stands still.
+/// A node's credentials, with a fixed clock.
 struct Node {
     credentials: Credentials,
     clock: Clock,
@@ -54,7 +54,7 @@ impl Node {
         self.clock.set(self.began.plus(Duration::from_secs(seconds)));
     }
 
-    async fn make(&self, name: &str, kind: Kind, changes: Changes) {
+    async fn make(&self, name: &str, kind: Kind, changes: CredentialChanges) {
         self.credentials.create(name, kind, changes, Mode::Commit(None)).await.unwrap();
     }
 
@@ -64,7 +64,7 @@ impl Node {
         answer
     }
 
-    /// The value of what is added to a request, whose name is `authorization`.
+    /// Returns the value of the added header, whose name is `authorization`.
     async fn bearer(&self, name: &str) -> String {
         let authorization = self.asked(name).await.unwrap();
         assert_eq!(authorization.name, "authorization");
@@ -87,7 +87,7 @@ impl Node {
     }
 }
 
-/// A server of tokens.
+/// A token endpoint.
 struct Server {
     peer: Peer,
     base: String,
@@ -104,12 +104,12 @@ impl Server {
         serde_json::from_str(&self.peer.line()).unwrap()
     }
 
-    fn client(&self, path: &str) -> Changes {
-        Changes {
+    fn client(&self, path: &str) -> CredentialChanges {
+        CredentialChanges {
             token_url: Some(format!("{}{path}", self.base)),
             client_id: Some("plain".into()),
             client_secret: Some("planted-secret".into()),
-            ..Changes::default()
+            ..CredentialChanges::default()
         }
     }
 }
@@ -122,26 +122,41 @@ fn text(text: &str) -> Option<String> {
 async fn what_stays_is_written_as_its_rfc_says() {
     let node = Node::new().await;
     // RFC 7617, 2
-    let aladdin = Changes { username: text("Aladdin"), password: text("open sesame"), ..Changes::default() };
+    let aladdin = CredentialChanges {
+        username: text("Aladdin"),
+        password: text("open sesame"),
+        ..CredentialChanges::default()
+    };
     node.make("basic", Kind::Basic, aladdin).await;
     assert_eq!(node.bearer("basic").await, "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==");
     // RFC 7617, 2.1
-    let pound = Changes { username: text("test"), password: text("123£"), ..Changes::default() };
+    let pound =
+        CredentialChanges { username: text("test"), password: text("123£"), ..CredentialChanges::default() };
     node.make("pound", Kind::Basic, pound).await;
     assert_eq!(node.bearer("pound").await, "Basic dGVzdDoxMjPCow==");
-    let key = Changes { username: text("sk_1"), password: text(""), ..Changes::default() };
+    let key =
+        CredentialChanges { username: text("sk_1"), password: text(""), ..CredentialChanges::default() };
     node.make("key", Kind::Basic, key).await;
     assert_eq!(node.bearer("key").await, "Basic c2tfMTo=");
-    node.make("bearer", Kind::Bearer, Changes { token: text("mF_9.B5f-4.1JqM"), ..Changes::default() }).await;
+    node.make(
+        "bearer",
+        Kind::Bearer,
+        CredentialChanges { token: text("mF_9.B5f-4.1JqM"), ..CredentialChanges::default() },
+    )
+    .await;
     assert_eq!(node.bearer("bearer").await, "Bearer mF_9.B5f-4.1JqM");
-    let header = Changes { header: text("X-Api-Key"), value: text("planted a b"), ..Changes::default() };
+    let header = CredentialChanges {
+        header: text("X-Api-Key"),
+        value: text("planted a b"),
+        ..CredentialChanges::default()
+    };
     node.make("header", Kind::Header, header).await;
     let authorization = node.asked("header").await.unwrap();
     assert_eq!(
         (authorization.name.as_str(), authorization.value.to_str().unwrap()),
         ("x-api-key", "planted a b")
     );
-    // to be refused means nothing to what stays
+    // a refusal has no effect on a static credential
     node.credentials.refuse("header", &authorization);
     assert_eq!(node.asked("header").await.unwrap(), authorization);
     assert_eq!(node.never("nobody").await, "there is no credential `nobody`");
@@ -151,7 +166,7 @@ async fn what_stays_is_written_as_its_rfc_says() {
 async fn a_token_is_asked_for_as_rfc_6749_says() {
     let node = Node::new().await;
     let mut server = Server::start(&[]);
-    let odd = Changes {
+    let odd = CredentialChanges {
         client_id: text("app:1 +%&="),
         client_secret: text("planted s/e=c+r:e t&%"),
         scope: Some(text("orders.write a:b")),
@@ -159,7 +174,7 @@ async fn a_token_is_asked_for_as_rfc_6749_says() {
         ..server.client("/token")
     };
     node.make("odd", Kind::Oauth2, odd.clone()).await;
-    node.make("body", Kind::Oauth2, Changes { client_auth: Some(ClientAuth::Body), ..odd }).await;
+    node.make("body", Kind::Oauth2, CredentialChanges { client_auth: Some(ClientAuth::Body), ..odd }).await;
     node.make("plain", Kind::Oauth2, server.client("/token")).await;
     let all = [
         ("odd", "app:1 +%&=", "basic", true),
@@ -184,7 +199,7 @@ async fn one_fetch_is_for_all_who_wait_and_the_next_comes_before_its_end() {
     node.make("shared", Kind::Oauth2, server.client("/token")).await;
     let asking = Arc::clone(&node);
     let all = tokio::spawn(async move { join_all((0..50).map(|_| asking.bearer("shared"))).await });
-    // the one request is there, and is answered only now
+    // the single request has arrived, and gets its response only now
     assert_eq!(server.event()["token"], 1);
     let client = fanfare::egress::client().unwrap();
     client.get(format!("{}/release", server.base)).send().await.unwrap();
@@ -211,10 +226,10 @@ async fn a_token_that_is_refused_is_fetched_anew_unless_it_is_new() {
     assert_eq!(second.value.to_str().unwrap(), "Bearer planted-token-2");
     assert!(second.number > first.number);
     node.set(200);
-    // an answer to the one before says nothing of this one
+    // a refusal of the previous token does not affect this one
     node.credentials.refuse("refused", &first);
     assert_eq!(node.asked("refused").await.unwrap(), second);
-    // nobody has heard of it
+    // an unknown credential
     node.credentials.refuse("nobody", &first);
 }
 
@@ -233,17 +248,17 @@ async fn a_token_whose_end_is_not_told_is_kept_for_minutes() {
 async fn a_wrong_secret_is_for_good_until_it_is_changed() {
     let node = Node::new().await;
     let mut server = Server::start(&[]);
-    let wrong = Changes { client_secret: text("planted-wrong"), ..server.client("/token") };
+    let wrong = CredentialChanges { client_secret: text("planted-wrong"), ..server.client("/token") };
     node.make("crm", Kind::Oauth2, wrong).await;
     let why = node.never("crm").await;
-    let expected = "no token could be had for the credential `crm`: the token endpoint answered 401 Unauthorized \
+    let expected = "no token could be fetched for the credential `crm`: the token endpoint returned 401 Unauthorized \
         (invalid_client): check the credential";
     assert_eq!(why, expected);
     assert_eq!(server.event()["word"], "invalid_client");
-    // all that ask in the next two seconds share it
+    // all callers of the next two seconds share the failure
     let all = join_all((0..20).map(|_| node.never("crm"))).await;
     assert!(all.iter().all(|why| why == expected));
-    let right = Changes { client_secret: text("planted-secret"), ..Changes::default() };
+    let right = CredentialChanges { client_secret: text("planted-secret"), ..CredentialChanges::default() };
     node.credentials.patch("crm", right).await.unwrap();
     assert_eq!(node.bearer("crm").await, "Bearer planted-token-1", "at once");
     assert_eq!(server.event()["token"], 1, "nothing else was asked meanwhile");
@@ -256,21 +271,21 @@ async fn a_server_that_is_away_may_be_back() {
     for status in ["/status/500", "/status/503", "/status/429", "/status/404"] {
         let name = status.replace('/', ".");
         node.make(&name, Kind::Oauth2, server.client(status)).await;
-        assert!(node.not_now(&name).await.contains("answered"), "{status}");
+        assert!(node.not_now(&name).await.contains("returned"), "{status}");
     }
     for status in ["/status/400", "/status/401", "/status/403"] {
         let name = status.replace('/', ".");
         node.make(&name, Kind::Oauth2, server.client(status)).await;
         assert!(node.never(&name).await.contains("invalid_client"), "{status}");
     }
-    // bound, not listening: nobody answers there, and nobody else is given the port meanwhile
+    // bound but not listening: connections are refused, and no other program gets the port meanwhile
     let nobody = TcpSocket::new_v4().unwrap();
     nobody.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let nowhere = format!("http://{}/token", nobody.local_addr().unwrap());
-    let gone = Changes { token_url: Some(nowhere), ..server.client("") };
+    let gone = CredentialChanges { token_url: Some(nowhere), ..server.client("") };
     node.make("gone", Kind::Oauth2, gone).await;
     let why = node.not_now("gone").await;
-    assert!(why.ends_with("the token endpoint gave no answer: the host could not be reached"), "{why}");
+    assert!(why.ends_with("the token endpoint did not respond: the host could not be reached"), "{why}");
 }
 
 #[tokio::test]
@@ -292,15 +307,15 @@ async fn a_token_endpoint_is_where_users_addresses_may_be() {
     let node = Node::new().await;
     let server = Server::start(&[]);
     node.make("here", Kind::Oauth2, server.client("/token")).await;
-    let private = Changes { token_url: text("http://10.1.2.3/token"), ..server.client("") };
+    let private = CredentialChanges { token_url: text("http://10.1.2.3/token"), ..server.client("") };
     let refused =
         node.credentials.create("there", Kind::Oauth2, private, Mode::Commit(None)).await.unwrap_err();
     assert!(matches!(&refused, Error::Invalid(fields) if fields[0].field == "token_url"), "{refused}");
-    // what was allowed when it was made is not any more
+    // the URL was allowed when the credential was created, and no longer is
     let vault = Vault::parse(KEY).unwrap();
     let stricter = Credentials::new(node.db.clone(), node.clock.clone(), guard(""), vault);
     let Err(Unauthorized::Never(why)) = stricter.authorize("here").await else { panic!("it was asked") };
-    assert!(why.contains("the token endpoint may not be asked"), "{why}");
+    assert!(why.contains("the token endpoint is not allowed"), "{why}");
 }
 
 #[tokio::test]
@@ -308,7 +323,10 @@ async fn a_service_account_is_known_to_google() {
     let node = Node::new().await;
     let mut peer = Peer::python("fcm.py", &["--expires-in", "100"]);
     let ready: Value = serde_json::from_str(&peer.ready).unwrap();
-    let account = Changes { service_account: Some(ready["service_account"].clone()), ..Changes::default() };
+    let account = CredentialChanges {
+        service_account: Some(ready["service_account"].clone()),
+        ..CredentialChanges::default()
+    };
     node.make("firebase", Kind::GoogleServiceAccount, account).await;
     assert_eq!(node.bearer("firebase").await, "Bearer ya29.token-1");
     let told: Value = serde_json::from_str(&peer.line()).unwrap();
@@ -318,16 +336,16 @@ async fn a_service_account_is_known_to_google() {
     assert_eq!((&shown["project_id"], &shown["scopes"]), (&json!("demo-project"), &json!(firebase)));
     assert_eq!(shown["client_email"], "sender@demo-project.iam.gserviceaccount.com");
     assert!(!shown.to_string().contains("PRIVATE"), "{shown}");
-    // the same as a text; and a scope that the stand-in does not grant
+    // the same as a string; and a scope that the stand-in does not grant
     let text = ready["service_account"].to_string();
-    let other = Changes {
+    let other = CredentialChanges {
         service_account: Some(text.into()),
         scopes: Some(vec!["https://www.googleapis.com/auth/cloud-platform".into()]),
-        ..Changes::default()
+        ..CredentialChanges::default()
     };
     node.credentials.patch("firebase", other).await.unwrap();
     assert!(node.never("firebase").await.contains("400"), "the scope");
-    let scopes = Changes { scopes: Some(vec![firebase[0].into()]), ..Changes::default() };
+    let scopes = CredentialChanges { scopes: Some(vec![firebase[0].into()]), ..CredentialChanges::default() };
     node.credentials.patch("firebase", scopes).await.unwrap();
     assert_eq!(node.bearer("firebase").await, "Bearer ya29.token-2", "its key was kept");
 }

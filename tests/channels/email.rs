@@ -1,12 +1,12 @@
-//! Mail, against aiosmtpd and Postfix's smtp-sink. What servers do wrong is in the unit tests.
+//! E-mail against aiosmtpd and Postfix's smtp-sink. The unit tests cover servers that misbehave.
 
 use std::net::{TcpListener, TcpStream};
 use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
-use fanfare::channels::email::{Email, Settings, Tls};
-use fanfare::channels::{Answer, Channel, Delivery, Verdict};
+use fanfare::channels::email::{Email, SmtpSettings, Tls};
+use fanfare::channels::{AttemptReport, Channel, Delivery, DeliveryResult};
 use fanfare::clock::Clock;
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ use crate::peer::Peer;
 /// A mail server in Python.
 struct Server {
     peer: Peer,
-    /// Where it makes its certificate.
+    /// The folder in which it creates its certificate.
     _folder: tempfile::TempDir,
     port: u64,
     certificate: Option<String>,
@@ -32,10 +32,10 @@ impl Server {
         Self { peer, _folder: folder, port, certificate }
     }
 
-    /// Trusts it, and asks it for `tls`.
-    fn settings(&self, login: &str, tls: Tls) -> Settings {
+    /// Returns settings that trust its certificate and use `tls`.
+    fn settings(&self, login: &str, tls: Tls) -> SmtpSettings {
         let url = format!("smtp://{login}localhost:{}", self.port);
-        let mut settings = Settings::new(&url, Some(tls), "Füchse & Söhne <news@example.com>").unwrap();
+        let mut settings = SmtpSettings::new(&url, Some(tls), "Füchse & Söhne <news@example.com>").unwrap();
         settings.extra_ca = self.certificate.as_ref().map(Into::into);
         settings
     }
@@ -44,20 +44,20 @@ impl Server {
         email(self.settings("", tls))
     }
 
-    /// The next mail that it took.
+    /// Returns the next mail that it accepted.
     fn mail(&mut self) -> Value {
         serde_json::from_str(&self.peer.line()).unwrap()
     }
 
-    /// That the next mail that it takes is this one.
+    /// Asserts that the next mail it accepts is this one.
     async fn took_nothing_before(&mut self, email: &Email) {
         let last = Delivery { recipient: "last@example.net".into(), ..delivery() };
-        assert_eq!(email.send(last).await.verdict, Verdict::Delivered);
+        assert_eq!(email.send(last).await.verdict, DeliveryResult::Delivered);
         assert_eq!(self.mail()["to"], json!(["last@example.net"]));
     }
 }
 
-fn email(settings: Settings) -> Email {
+fn email(settings: SmtpSettings) -> Email {
     Email::new(settings, Clock::System).unwrap()
 }
 
@@ -65,9 +65,9 @@ fn delivery() -> Delivery {
     Delivery { subject: Some("Spring sale".into()), ..Delivery::to("anna@example.net", "Hello Anna\n") }
 }
 
-fn transient(answer: &Answer) -> &str {
+fn transient(answer: &AttemptReport) -> &str {
     match &answer.verdict {
-        Verdict::Transient { error, retry_after: None } => error,
+        DeliveryResult::Transient { error, retry_after: None } => error,
         other => unreachable!("{other:?}"),
     }
 }
@@ -92,7 +92,7 @@ async fn a_mail_arrives_as_it_was_meant_whether_in_clear_or_by_tls() {
             delivery.is_bulk = true;
             let id = delivery.id;
             let answer = email.send(delivery).await;
-            let taken = (Verdict::Delivered, Some(250), Some("4XyZ".to_owned()));
+            let taken = (DeliveryResult::Delivered, Some(250), Some("4XyZ".to_owned()));
             assert_eq!((answer.verdict, answer.status_code, answer.provider_id), taken, "{mode}");
             let mail = server.mail();
             assert_eq!(mail["from"], "news@example.com");
@@ -150,12 +150,12 @@ async fn it_logs_in() {
             let mut server = Server::start(&args);
             let right = server.settings("anna%40example.com:p%C3%A4%2Css%20w@", tls);
             let answer = email(right).send(delivery()).await;
-            assert_eq!(answer.verdict, Verdict::Delivered, "{mode} {way}: {answer:?}");
+            assert_eq!(answer.verdict, DeliveryResult::Delivered, "{mode} {way}: {answer:?}");
             assert_eq!(server.mail()["user"], format!("anna@example.com by {way}"));
             let wrong = email(server.settings("anna%40example.com:hunter2@", tls)).send(delivery()).await;
-            assert!(transient(&wrong).ends_with("it answered 535 5.7.8 (log-in)"), "{wrong:?}");
+            assert!(transient(&wrong).ends_with("it replied 535 5.7.8 (AUTH)"), "{wrong:?}");
             let none = server.email(tls).send(delivery()).await;
-            assert!(transient(&none).contains("the mail server answered 530 5.7.0 to MAIL"), "{none:?}");
+            assert!(transient(&none).contains("the mail server replied 530 5.7.0 to MAIL"), "{none:?}");
         }
     }
 }
@@ -166,25 +166,25 @@ async fn each_refusal_is_told_for_what_it_is_and_the_next_mail_goes_out() {
         let mut server = Server::start(pipelining);
         let email = server.email(Tls::None);
         for (to, code, verdict) in [
-            ("gone", 550, "gone: the mail server answered 550 5.1.1 to RCPT: there is no such address"),
-            ("later", 450, "deferred: the mail server answered 450 4.2.0 to RCPT"),
-            ("denied", 550, "permanent: the mail server answered 550 5.7.1 to RCPT"),
-            ("spam", 554, "permanent: the mail server answered 554 5.7.1 to the mail"),
-            ("busy", 451, "transient: the mail server answered 451 4.3.0 to the mail"),
+            ("gone", 550, "gone: the mail server replied 550 5.1.1 to RCPT: the address does not exist"),
+            ("later", 450, "deferred: the mail server replied 450 4.2.0 to RCPT"),
+            ("denied", 550, "permanent: the mail server replied 550 5.7.1 to RCPT"),
+            ("spam", 554, "permanent: the mail server replied 554 5.7.1 to the mail"),
+            ("busy", 451, "transient: the mail server replied 451 4.3.0 to the mail"),
         ] {
             let answer = email.send(Delivery { recipient: format!("{to}@example.net"), ..delivery() }).await;
             let found = match &answer.verdict {
-                Verdict::Gone { error } => format!("gone: {error}"),
-                Verdict::Transient { error, .. } => format!("transient: {error}"),
-                Verdict::Deferred { error, .. } => format!("deferred: {error}"),
-                Verdict::Permanent { error } => format!("permanent: {error}"),
+                DeliveryResult::Gone { error } => format!("gone: {error}"),
+                DeliveryResult::Transient { error, .. } => format!("transient: {error}"),
+                DeliveryResult::Deferred { error, .. } => format!("deferred: {error}"),
+                DeliveryResult::Permanent { error } => format!("permanent: {error}"),
                 other => format!("{other:?}"),
             };
             assert_eq!((found.as_str(), answer.status_code), (verdict, Some(code)));
-            assert_eq!(email.send(delivery()).await.verdict, Verdict::Delivered);
+            assert_eq!(email.send(delivery()).await.verdict, DeliveryResult::Delivered);
             assert_eq!(server.mail()["to"], json!(["anna@example.net"]));
         }
-        assert_eq!(email.send(delivery()).await.verdict, Verdict::Delivered);
+        assert_eq!(email.send(delivery()).await.verdict, DeliveryResult::Delivered);
         assert_eq!(server.mail()["number"], 6, "all over one connection");
     }
 }
@@ -214,7 +214,7 @@ async fn hostile_texts_arrive_as_texts() {
             html: Some(text.into()),
             ..delivery()
         };
-        assert_eq!(email.send(delivery).await.verdict, Verdict::Delivered);
+        assert_eq!(email.send(delivery).await.verdict, DeliveryResult::Delivered);
         let mail = server.mail();
         assert_eq!(mail["to"], json!(["anna@example.net"]), "{mail}");
         assert_eq!(mail["defects"], json!([]), "{mail}");
@@ -238,7 +238,7 @@ async fn addresses_of_every_alphabet_arrive_where_the_server_knows_them() {
         ("anna@münchen.example", "anna@xn--mnchen-3ya.example", false),
     ] {
         let answer = email.send(Delivery { recipient: to.into(), ..delivery() }).await;
-        assert_eq!(answer.verdict, Verdict::Delivered, "{answer:?}");
+        assert_eq!(answer.verdict, DeliveryResult::Delivered, "{answer:?}");
         let mail = server.mail();
         assert_eq!(mail["to"], json!([arrives]));
         assert_eq!(header(&mail, "To"), Some(arrives));
@@ -249,7 +249,7 @@ async fn addresses_of_every_alphabet_arrive_where_the_server_knows_them() {
     let server = Server::start(&[]);
     let answer =
         server.email(Tls::None).send(Delivery { recipient: "änna@example.net".into(), ..delivery() }).await;
-    assert!(matches!(answer.verdict, Verdict::Permanent { .. }), "{answer:?}");
+    assert!(matches!(answer.verdict, DeliveryResult::Permanent { .. }), "{answer:?}");
 }
 
 #[tokio::test]
@@ -257,15 +257,15 @@ async fn a_mail_that_is_too_large_is_not_sent() {
     let mut server = Server::start(&["--largest", "2000"]);
     let email = server.email(Tls::None);
     let answer = email.send(Delivery { text: "x\n".repeat(1000), ..delivery() }).await;
-    assert!(matches!(answer.verdict, Verdict::Permanent { .. }), "{answer:?}");
+    assert!(matches!(answer.verdict, DeliveryResult::Permanent { .. }), "{answer:?}");
     server.took_nothing_before(&email).await;
 }
 
-/// Postfix's server that takes mail and forgets it.
+/// Postfix's smtp-sink, which accepts and discards mail.
 struct Sink(std::process::Child);
 
 impl Sink {
-    /// On this port, once it is there.
+    /// Starts it on this port, and waits until it accepts connections.
     fn start(port: u16) -> Self {
         let setup =
             Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/scripts/setup-smtp-sink")).output().unwrap();
@@ -289,9 +289,9 @@ impl Drop for Sink {
     }
 }
 
-/// Ports on which nobody listens.
+/// Returns ports without a listener.
 fn free_ports<const N: usize>() -> [u16; N] {
-    // all are held until all are known: they differ
+    // all are held until all are known, so that they differ
     let held = [(); N].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     held.map(|listener| listener.local_addr().unwrap().port())
 }
@@ -301,7 +301,7 @@ async fn thousands_of_mails_go_into_postfix_and_past_a_server_that_dies() {
     let ports: [u16; 3] = free_ports();
     let mut sinks: Vec<_> = ports.iter().take(2).map(|port| Sink::start(*port)).collect();
     let urls: Vec<_> = ports.iter().map(|port| format!("smtp://127.0.0.1:{port}?weight=10")).collect();
-    let mut settings = Settings::new(&urls.join(","), Some(Tls::None), "news@example.com").unwrap();
+    let mut settings = SmtpSettings::new(&urls.join(","), Some(Tls::None), "news@example.com").unwrap();
     settings.mails_per_connection = 50;
     let email = Arc::new(email(settings));
     let senders = |each: usize| {
@@ -312,7 +312,7 @@ async fn thousands_of_mails_go_into_postfix_and_past_a_server_that_dies() {
                 let mut lost = 0;
                 for _ in 0..each {
                     let answer = email.send(delivery()).await;
-                    lost += usize::from(answer.verdict != Verdict::Delivered);
+                    lost += usize::from(answer.verdict != DeliveryResult::Delivered);
                 }
                 lost
             })
@@ -324,7 +324,7 @@ async fn thousands_of_mails_go_into_postfix_and_past_a_server_that_dies() {
         lost += sender.await.unwrap();
     }
     assert_eq!(lost, 0, "the third server is not there");
-    // at most what was on its way as the server died
+    // at most the mails in flight when the server died
     let running = senders(200);
     tokio::time::timeout(Duration::from_secs(60), async {
         drop(sinks.pop());

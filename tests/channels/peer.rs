@@ -5,10 +5,10 @@ use std::process::{Child, Command, Stdio};
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
-/// A program that runs until the test is over.
+/// A program that runs until the test ends.
 pub struct Peer {
     child: Child,
-    /// The first line that it wrote: where it listens.
+    /// The first line that it wrote: the address on which it listens.
     pub ready: String,
     lines: BufReader<std::process::ChildStdout>,
 }
@@ -35,7 +35,7 @@ impl Peer {
         Self { child, ready: ready.trim().to_owned(), lines }
     }
 
-    /// The next line that it writes.
+    /// Returns the next line that it writes.
     pub fn line(&mut self) -> String {
         let mut line = String::new();
         self.lines.read_line(&mut line).unwrap();

@@ -1,5 +1,5 @@
-//! The worked examples of docs/requests-examples.md: its commands as they stand there, against stand-ins that check what
-//! Google and Discord document.
+//! The worked examples of docs/requests-examples.md: its commands verbatim, against stand-ins that check requests by
+//! Google's and Discord's documentation.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -17,19 +17,19 @@ use crate::support::{Service, after};
 
 const PAGE: &str = include_str!("../../docs/requests-examples.md");
 
-/// What encrypts credentials in these tests.
+/// The key that encrypts credentials in these tests.
 const KEY: &str = "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
-/// The pieces of code of a language, in the page's order.
+/// Returns the code blocks of a language, in the page's order.
 fn code(language: &str) -> Vec<&'static str> {
     let fence = format!("```{language}\n");
     let pieces = PAGE.split(fence.as_str()).skip(1);
     pieces.map(|rest| rest.split_once("```").expect("an end of the code").0).collect()
 }
 
-/// What a command would post: the path under the API's root and the body, as the shell reads it.
+/// Returns the request that a command would post: the path under the API's root, and the body as the shell reads it.
 fn posted(command: &str, dir: &Path) -> (String, Value) {
-    // the shell itself takes it apart: what curl gets is what is looked at
+    // the shell parses the command, so the test sees the arguments that curl gets
     let script = format!("curl() {{ for a; do printf '%s\\0' \"$a\"; done; }}\n{command}");
     let run = Command::new("sh").args(["-c", &script]).current_dir(dir).output().expect("a shell");
     assert!(run.status.success() && run.stderr.is_empty(), "{command}: {run:?}");
@@ -42,7 +42,8 @@ fn posted(command: &str, dir: &Path) -> (String, Value) {
     (path.to_owned(), serde_json::from_str(body).unwrap_or_else(|why| panic!("{why}: {body}")))
 }
 
-/// The page's request whose URL begins so, with another URL and reported to the listener, at a time that is soon.
+/// Returns the page's request whose URL begins with `begins`, with another URL, a report to the listener and an early
+/// time.
 fn request(begins: &str, url: impl Fn(&str) -> String, results: &Listener) -> (Value, String) {
     let nowhere = std::env::temp_dir();
     let requests = code("sh").into_iter().filter(|command| command.contains("/requests "));
@@ -63,7 +64,7 @@ fn time(value: &Value) -> DateTime<FixedOffset> {
     DateTime::parse_from_rfc3339(value.as_str().expect("a time")).expect("a time")
 }
 
-/// Posts a request and waits for its end; answers it, and the report of it.
+/// Posts a request and waits for its end. Returns the request and its report.
 async fn ended(service: &Service, body: Value, results: &Listener) -> (Value, Value) {
     let taken = service.post("/requests", body).await;
     let id = taken["id"].as_str().expect("an id").to_owned();
@@ -119,7 +120,7 @@ on_each_database! {
         let sent: Value = serde_json::from_str(&google.line()).unwrap();
         assert_eq!(sent, json!({"sent": message, "bearer": "ya29.token-1"}));
 
-        // the report is what the page shows
+        // the report matches the page
         let shown: Value = serde_json::from_str(code("json")[0]).unwrap();
         assert_eq!((names(&report), names(&report["response"])), (names(&shown), names(&shown["response"])));
         for field in ["status", "attempts", "error"] {
@@ -129,7 +130,7 @@ on_each_database! {
         assert_eq!(answer.replace("demo-project", "shop-1234"), shown["response"]["body"].as_str().unwrap());
         assert_eq!(report["response"]["headers"]["content-type"], shown["response"]["headers"]["content-type"]);
 
-        // a device that is gone is not asked again
+        // a dead device is not retried
         body["request"]["body"]["message"]["token"] = json!("unregistered");
         let (failed, report) = ended(&service, body, &results).await;
         assert_eq!((&failed["status"], &failed["attempt_count"]), (&json!("failed"), &json!(1)), "{failed}");
@@ -161,7 +162,7 @@ on_each_database! {
         let taken: Value = serde_json::from_str(line.strip_prefix("ok 1 ").expect("a message that was taken")).unwrap();
         assert_eq!(taken, message);
 
-        // it is heeded when it is asked to wait, for a second
+        // a wait of one second that the server asks for is respected
         let (body, _) = request("https://discord.com/", at_webhook("limited"), &results);
         let (later, report) = ended(&service, body, &results).await;
         assert_eq!((&later["status"], &later["attempt_count"]), (&json!("sent"), &json!(2)), "{later}");
@@ -172,7 +173,7 @@ on_each_database! {
         assert_eq!(discord.line(), "ok limited limited");
         assert!(discord.line().starts_with("ok limited {"));
 
-        // and a webhook that is no more is asked once
+        // a deleted webhook gets one request
         let (body, _) = request("https://discord.com/", at_webhook("unknown"), &results);
         let (gone, report) = ended(&service, body, &results).await;
         assert_eq!((&gone["status"], &gone["attempt_count"]), (&json!("failed"), &json!(1)), "{gone}");

@@ -1,10 +1,10 @@
-//! SMS through providers' own HTTP APIs, as the examples of the configuration describe them, against stand-ins that hold
-//! each request against the providers' documentation.
+//! SMS through providers' own HTTP APIs, as the example configurations describe them, against stand-ins that check each
+//! request by the providers' documentation.
 
 use std::time::Duration;
 
 use fanfare::channels::sms_http::{HttpSettings, HttpSms};
-use fanfare::channels::{Answer, Channel, Delivery, Verdict};
+use fanfare::channels::{AttemptReport, Channel, Delivery, DeliveryResult};
 use fanfare::clock::Clock;
 use figment::Figment;
 use figment::providers::{Format, Toml};
@@ -15,7 +15,7 @@ use crate::peer::Peer;
 const TWILIO: &str = include_str!("../../config/examples/sms-twilio.toml");
 const VONAGE: &str = include_str!("../../config/examples/sms-vonage.toml");
 const TWILIO_SID: &str = "AC0123456789abcdef0123456789abcdef";
-/// With everything in it that a form, a query or JSON has a meaning for.
+/// A text with all characters that are special in a form, a query or JSON.
 const NASTY: &str = "Тест \"x\" & a=b + 100% / ? # {{ id }} \\ \r\n'😀'";
 
 fn variable(name: &str) -> Option<String> {
@@ -45,16 +45,16 @@ fn event(peer: &mut Peer) -> Value {
     serde_json::from_str(&peer.line()).unwrap()
 }
 
-/// The verdict in a word, the status and the error.
-fn told(answer: &Answer) -> (&'static str, Option<u16>, &str) {
+/// Returns the verdict in a word, the status and the error.
+fn told(answer: &AttemptReport) -> (&'static str, Option<u16>, &str) {
     let (word, error) = match &answer.verdict {
-        Verdict::Delivered => ("delivered", ""),
-        Verdict::Transient { error, .. } => ("transient", error.as_str()),
-        Verdict::Deferred { error, .. } => ("deferred", error.as_str()),
-        Verdict::Throttled { .. } => ("throttled", ""),
-        Verdict::LocalFault => ("local fault", ""),
-        Verdict::Permanent { error } => ("permanent", error.as_str()),
-        Verdict::Gone { error } => ("gone", error.as_str()),
+        DeliveryResult::Delivered => ("delivered", ""),
+        DeliveryResult::Transient { error, .. } => ("transient", error.as_str()),
+        DeliveryResult::Deferred { error, .. } => ("deferred", error.as_str()),
+        DeliveryResult::Throttled { .. } => ("throttled", ""),
+        DeliveryResult::LocalFault => ("local fault", ""),
+        DeliveryResult::Permanent { error } => ("permanent", error.as_str()),
+        DeliveryResult::Gone { error } => ("gone", error.as_str()),
     };
     (word, answer.status_code, error)
 }
@@ -80,7 +80,7 @@ async fn twilio_takes_what_its_example_sends_and_each_of_its_answers_is_understo
         ("+15005550004", "gone", 400, "21610"),
         ("+15005550009", "gone", 400, "21614"),
         ("+15005550091", "transient", 503, "20503"),
-        ("+15005550099", "transient", 201, "cannot be read"),
+        ("+15005550099", "transient", 201, "does not match sms.http"),
     ] {
         let answer = sms.send(delivery(to, "Hi")).await;
         let (told_word, told_status, error) = told(&answer);
@@ -89,7 +89,7 @@ async fn twilio_takes_what_its_example_sends_and_each_of_its_answers_is_understo
         assert_eq!(event(&mut peer)["To"], to);
     }
     let answer = sms.send(delivery("+15005550090", "Hi")).await;
-    assert_eq!(answer.verdict, Verdict::Throttled { retry_after: Duration::from_secs(7) });
+    assert_eq!(answer.verdict, DeliveryResult::Throttled { retry_after: Duration::from_secs(7) });
 }
 
 #[tokio::test]
@@ -109,7 +109,7 @@ async fn vonage_takes_what_its_example_sends_and_each_of_its_answers_is_understo
     let toml = VONAGE.replace("https://rest.nexmo.com", &peer.ready);
     let sms = sms(&toml, &variable);
     for (text, kind) in [(NASTY, "unicode"), ("Price: 5 € [today] & tomorrow", "text")] {
-        // clients' numbers come with a plus and without one
+        // clients' numbers come with and without a plus
         for recipient in ["+15005550010", "15005550010"] {
             let sent = delivery(recipient, text);
             let answer = sms.send(sent.clone()).await;
@@ -128,7 +128,7 @@ async fn vonage_takes_what_its_example_sends_and_each_of_its_answers_is_understo
         assert_eq!((told(&answer).0, answer.status_code), (word, Some(200)), "{to}");
     }
     let answer = sms.send(delivery("15005550001", "Hi")).await;
-    assert_eq!(answer.verdict, Verdict::Throttled { retry_after: Duration::from_secs(1) });
+    assert_eq!(answer.verdict, DeliveryResult::Throttled { retry_after: Duration::from_secs(1) });
 }
 
 #[tokio::test]

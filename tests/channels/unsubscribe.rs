@@ -1,4 +1,4 @@
-//! The link in a mail as the recipient's mail program finds it, and what a click comes to.
+//! The unsubscribe link of a mail as the recipient's mail program finds it, and the effect of a click.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::on_each_database;
 use crate::peer::Peer;
 use crate::support::{Service, after};
 
-/// A header of a mail as a server received it.
+/// Returns a header of a mail as a server received it.
 fn header(mail: &str, name: &str) -> Option<String> {
     let mail: Value = serde_json::from_str(mail).unwrap();
     let headers: Vec<Value> = mail["headers"].as_array().unwrap().clone();
@@ -38,7 +38,7 @@ on_each_database! {
         assert!(!link.contains(['<', '>', ',', ' ']), "{found}");
         assert_eq!(header(&mail, "List-Unsubscribe-Post").as_deref(), Some("List-Unsubscribe=One-Click"));
 
-        // a mail program posts there; the proxy in front takes its own path off
+        // a mail program posts there; the proxy in front removes its own path prefix
         let here = link.replace("https://mail.example.com/fanfare", &service.base);
         let click = service.http.post(&here).header("content-type", "application/x-www-form-urlencoded");
         let answer = click.body("List-Unsubscribe=One-Click").send().await.unwrap();
@@ -59,7 +59,7 @@ on_each_database! {
     }
 }
 
-/// The link in a text that consists of `see ` and it.
+/// Returns the link in a text that consists of `see ` and the link.
 fn link_in(text: &Value) -> String {
     let link = text.as_str().and_then(|text| text.trim().strip_prefix("see ")).unwrap_or_default();
     assert!(link.starts_with("https://mail.example.com/unsubscribe/"), "{text}");
@@ -105,7 +105,7 @@ on_each_database! {
         own["values"] = json!({"unsubscribe_url": "https://shop.example/bye"});
         assert_eq!(service.post("/notifications", own).await["content"], "see https://shop.example/bye");
 
-        // the link names the address that the message went to, and its group
+        // the link contains the address that the message was sent to, and its group
         let here = link.replace("https://mail.example.com", &service.base);
         assert_eq!(service.http.post(&here).send().await.unwrap().status(), 200);
         let suppressed = service.get("/suppressions?channel=email&address=bert%40example.net").await;

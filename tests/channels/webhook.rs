@@ -1,11 +1,11 @@
-//! Webhooks, verified by the published library of Standard Webhooks for Python.
+//! Webhooks, verified by the published Standard Webhooks library for Python.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use fanfare::channels::webhook::{SameForAll, Secret, Webhook};
-use fanfare::channels::{Answer, Channel, Delivery, Verdict};
+use fanfare::channels::{AttemptReport, Channel, Delivery, DeliveryResult};
 use fanfare::clock::Clock;
 use futures_util::{StreamExt, stream};
 
@@ -32,14 +32,14 @@ async fn every_signature_verifies_with_each_secret_of_a_rotation() {
     for delivery in [to(&peer, "/ok"), Delivery { data, html, subject: None, ..to(&peer, "/ok") }] {
         let id = delivery.id;
         let answer = both.send(delivery).await;
-        assert_eq!((answer.verdict, answer.status_code), (Verdict::Delivered, Some(200)));
+        assert_eq!((answer.verdict, answer.status_code), (DeliveryResult::Delivered, Some(200)));
         assert_eq!(peer.line(), format!("ok /ok {id}"));
     }
-    // who has only the new one cannot satisfy who has both
+    // a sender with only the new secret cannot satisfy a verifier with both
     let one = webhook(&secrets[..1], PATIENT);
     let delivery = to(&peer, "/ok");
     let id = delivery.id;
-    assert!(matches!(one.send(delivery).await.verdict, Verdict::Permanent { .. }));
+    assert!(matches!(one.send(delivery).await.verdict, DeliveryResult::Permanent { .. }));
     let line = peer.line();
     assert!(line.starts_with(&format!("bad /ok {id} secret 1")), "{line}");
 }
@@ -58,25 +58,25 @@ async fn an_endpoint_may_do_what_it_likes_and_it_concerns_it_alone() {
         ("/huge", "delivered", Some(200)),
     ] {
         let delivery = to(&peer, path);
-        let Answer { verdict, status_code, .. } = webhook.send(delivery.clone()).await;
+        let AttemptReport { verdict, status_code, .. } = webhook.send(delivery.clone()).await;
         let came = match verdict {
-            Verdict::Delivered => "delivered".to_owned(),
-            Verdict::Gone { .. } => "gone".to_owned(),
-            Verdict::Permanent { .. } => "permanent".to_owned(),
-            Verdict::Deferred { retry_after, .. } => format!("deferred {retry_after:?}"),
+            DeliveryResult::Delivered => "delivered".to_owned(),
+            DeliveryResult::Gone { .. } => "gone".to_owned(),
+            DeliveryResult::Permanent { .. } => "permanent".to_owned(),
+            DeliveryResult::Deferred { retry_after, .. } => format!("deferred {retry_after:?}"),
             other => format!("{other:?}"),
         };
         assert_eq!((came.as_str(), status_code), (expected, code), "{path}");
         assert_eq!(peer.line(), format!("ok {path} {}", delivery.id));
         if path == "/flaky" {
-            // the same message, signed anew
-            assert_eq!(webhook.send(delivery.clone()).await.verdict, Verdict::Delivered);
+            // the same message, signed again
+            assert_eq!(webhook.send(delivery.clone()).await.verdict, DeliveryResult::Delivered);
             assert_eq!(peer.line(), format!("ok {path} {}", delivery.id));
         }
     }
     let hasty = self::webhook(&[secret], Duration::from_millis(200));
     let answer = hasty.send(to(&peer, "/slow")).await;
-    assert!(matches!(answer.verdict, Verdict::Deferred { retry_after: None, .. }), "{answer:?}");
+    assert!(matches!(answer.verdict, DeliveryResult::Deferred { retry_after: None, .. }), "{answer:?}");
 }
 
 #[tokio::test]
@@ -87,15 +87,15 @@ async fn two_thousand_messages_come_once_each_and_every_signature_verifies() {
     let webhook = webhook(&[secret], PATIENT);
     let deliveries: Vec<_> = (0..MESSAGES).map(|_| to(&peer, "/ok")).collect();
     let expected: BTreeSet<_> = deliveries.iter().map(|delivery| format!("ok /ok {}", delivery.id)).collect();
-    // read meanwhile: a pipe that is full would hold the peer up
+    // read meanwhile: a full pipe would block the peer
     let lines = tokio::task::spawn_blocking(move || {
         let lines: BTreeSet<_> = (0..MESSAGES).map(|_| peer.line()).collect();
-        // it goes on until the last answer is there
+        // it continues until the last response has arrived
         (lines, peer)
     });
     let began = Instant::now();
     let sendings = stream::iter(deliveries).map(|delivery| webhook.send(delivery)).buffer_unordered(64);
-    let missed = sendings.filter(|answer| std::future::ready(answer.verdict != Verdict::Delivered));
+    let missed = sendings.filter(|answer| std::future::ready(answer.verdict != DeliveryResult::Delivered));
     let missed: Vec<_> = missed.collect().await;
     println!("{:.0} webhooks/s", MESSAGES as f64 / began.elapsed().as_secs_f64());
     assert_eq!(missed, []);

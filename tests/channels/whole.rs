@@ -1,4 +1,4 @@
-//! The whole service with real peers behind its channels: mailings over e-mail and webhooks, and what became of each
+//! The whole service with real peers behind its channels: mailings over e-mail and webhooks, and the outcome of each
 //! message.
 
 use std::collections::BTreeMap;
@@ -9,7 +9,7 @@ use crate::on_each_database;
 use crate::peer::Peer;
 use crate::support::{Service, after};
 
-/// Of each message of a mailing: by whom it was asked for, its status, attempts and error.
+/// Returns status, attempts and error of each message of a mailing, by recipient.
 async fn outcomes(service: &Service, mailing: &str) -> BTreeMap<String, (String, i64, String)> {
     let list = service.get(&format!("/mailings/{mailing}/messages?limit=1000")).await;
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
@@ -23,7 +23,7 @@ async fn outcomes(service: &Service, mailing: &str) -> BTreeMap<String, (String,
         .collect()
 }
 
-/// A mailing to everyone; answers its id when its books are closed.
+/// Sends a mailing to everyone. Returns its id once it is finished.
 async fn mail(service: &Service, mut body: Value) -> String {
     body["ends_at"] = json!(after(std::time::Duration::from_secs(600)));
     let id = service.post("/mailings", body).await["id"].as_str().unwrap().to_owned();
@@ -107,7 +107,7 @@ on_each_database! {
         let webhook = channels["items"].as_array().unwrap().iter().find(|item| item["channel"] == "webhook").unwrap();
         assert_eq!(webhook["state"], "healthy", "what one endpoint does says nothing of the channel");
 
-        // who wants no more gets no more, until somebody enables it
+        // an endpoint that returned 410 gets no more messages until a user enables it
         let is_gone = |list: &Value| {
             list["items"].as_array().unwrap().iter().any(|item| item["disabled_reason"] == "gone")
         };

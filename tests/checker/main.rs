@@ -1,4 +1,4 @@
-//! The checker's own tests: evidence that is as it should be, and doctored in every way that it must notice.
+//! Tests of the checker: correct evidence, and evidence doctored in every way that it must detect.
 #![expect(clippy::expect_used, reason = "tests")]
 
 #[path = "../support/checker.rs"]
@@ -13,20 +13,20 @@ use checker::{
 };
 
 const SECOND: i64 = 1_000_000;
-/// A time well after the epoch; the window begins with it.
+/// A time well after the epoch, at which the window begins.
 const START: i64 = 1_000_000 * SECOND;
 const END: i64 = START + 100 * SECOND;
 const KILLED: i64 = START + 20 * SECOND;
 const PHONE: u64 = 79_030_000_000;
 
-/// What became of client `n`: what the provider logged, and how often an attempt was recorded as failed.
+/// The story of client `n`: the requests in the provider's log, and the attempts recorded as failed.
 struct Story {
     requests: &'static [(i64, &'static str)],
     failures: &'static [i64],
     status: MessageStatus,
 }
 
-/// One of each kind, with times in milliseconds from the start.
+/// One story of each kind, with times in milliseconds from the start.
 const STORIES: &[Story] = &[
     Story { requests: &[(1000, "received")], failures: &[], status: MessageStatus::Sent },
     // 1 s and 2 s after the failures, which come a little after the requests
@@ -35,7 +35,7 @@ const STORIES: &[Story] = &[
         failures: &[1010, 2520],
         status: MessageStatus::Sent,
     },
-    // the answer never came
+    // the response never arrived
     Story {
         requests: &[(2000, "dropped"), (3100, "received")],
         failures: &[2005],
@@ -115,12 +115,12 @@ fn clean() -> Evidence {
     }
 }
 
-/// The request number `index` of client `n`.
+/// Returns the request number `index` of client `n`.
 fn nth(evidence: &mut Evidence, n: usize, index: usize) -> &mut Request {
     evidence.requests.iter_mut().filter(|request| request.id == id(n)).nth(index).expect("a request")
 }
 
-/// Exactly these rules are broken by evidence that was doctored like this.
+/// Asserts that evidence doctored in this way breaks exactly these rules.
 #[track_caller]
 fn rejects(rules: &[Rule], doctor: impl FnOnce(&mut Evidence)) {
     let mut evidence = clean();
@@ -143,7 +143,7 @@ fn a_client_without_a_message_is_lost() {
     rejects(&[Rule::Lost, Rule::Books], |e| {
         e.audience.push(Person { id: "one more".into(), phone: phone(99) });
     });
-    // the books agree, and yet somebody else has the message
+    // the counts agree, but the message belongs to another client
     rejects(&[Rule::Lost, Rule::OneMessage], |e| e.messages[0].client = Some("a stranger".into()));
     rejects(&[Rule::Lost], |e| e.messages[0].client = None);
 }
@@ -162,7 +162,7 @@ fn a_message_that_is_not_final_and_one_that_ended_without_reason_are_noticed() {
     rejects(&[Rule::FinalState, Rule::Books], |e| e.messages[5].status = MessageStatus::Queued);
     rejects(&[Rule::FinalState], |e| e.messages[5].finished_at = None);
     rejects(&[Rule::FinalState], |e| e.messages[5].finished_at = Some(END - SECOND));
-    // another attempt would have been due 4 s later at most, which is within the window
+    // another attempt would have been due at most 4 s later, which is within the window
     rejects(&[Rule::FinalState], |e| {
         nth(e, 6, 0).at_us -= 5 * SECOND;
         e.attempts.last_mut().expect("an attempt").at -= 5 * SECOND;
@@ -184,9 +184,9 @@ fn a_mailing_that_is_not_over_is_noticed() {
 fn what_is_sent_and_was_not_received_is_noticed() {
     rejects(&[Rule::Received], |e| e.requests.retain(|request| request.id != id(0)));
     rejects(&[Rule::Received], |e| nth(e, 0, 0).outcome = "error".into());
-    // an answer that cannot be read is none
+    // a response that cannot be read counts as none
     rejects(&[Rule::Received], |e| nth(e, 0, 0).outcome = "garbage".into());
-    // it was received only after it was said to be
+    // it was recorded as received before the provider received it
     rejects(&[Rule::Received, Rule::Ended], |e| nth(e, 0, 0).at_us += SECOND);
 }
 
@@ -194,11 +194,11 @@ fn what_is_sent_and_was_not_received_is_noticed() {
 fn a_repeat_that_nothing_explains_is_noticed() {
     rejects(&[Rule::Repeats], |e| e.interruptions.clear());
     rejects(&[Rule::Repeats], |e| e.interruptions = vec![Interruption::Lost(KILLED + 2 * SECOND)]);
-    // just before the kill it may have been on its way, but not so long before
+    // it may have been in flight just before the kill, but not this long before
     rejects(&[Rule::Repeats], |e| e.interruptions = vec![Interruption::Lost(KILLED - 2 * SECOND)]);
     rejects(&[Rule::Repeats], |e| e.requests.push(request(0, 900, "received")));
     rejects(&[Rule::Repeats], |e| e.requests.push(request(0, 900, "error")));
-    // the answer came, so there was no reason to try again
+    // the response arrived, so there was no reason to retry
     rejects(&[Rule::Repeats], |e| nth(e, 2, 0).outcome = "received".into());
 }
 
@@ -260,7 +260,7 @@ fn what_goes_out_outside_the_window_is_noticed() {
         nth(e, 0, 0).at_us = after;
         e.messages[0].finished_at = Some(after);
     });
-    // it was on its way when the window closed
+    // it was in flight when the window closed
     rejects(&[], |e| {
         nth(e, 0, 0).at_us = END + 100_000;
         e.messages[0].finished_at = Some(END + 100_000);
@@ -286,7 +286,7 @@ fn attempts_that_are_too_close_or_too_many_are_noticed() {
     rejects(&[Rule::Gaps], |e| nth(e, 1, 3).at_us -= 200_000);
     rejects(&[Rule::Gaps], |e| e.attempts[0].at += 500_000);
     rejects(&[Rule::Gaps], |e| e.limits.delays = vec![Duration::from_secs(1)]);
-    // a replay begins the schedule anew, and waits for none; but the attempts behind it keep it
+    // a replay restarts the schedule without a wait, but the attempts after it follow the schedule
     let replayed = |attempts| Replayed { message: id(1), attempts };
     let mut evidence = clean();
     evidence.limits.delays = vec![Duration::from_secs(1)];
@@ -339,10 +339,11 @@ fn a_burst_is_noticed_in_any_second_and_not_only_in_whole_ones() {
     rejects(&[Rule::Rate], |e| burst(e, 135));
 }
 
-/// Each sends so many a second, evenly, for twelve seconds; the second one is killed after four and back after six.
+/// Each node sends this number of requests a second, evenly, for twelve seconds. The second one is killed after four
+/// and is back after six.
 fn nodes(e: &mut Evidence, each: [i64; 2]) {
     e.limits.rate = Some(100.0);
-    // the provider's limit refuses them, so they are no attempts
+    // the provider's limit refuses them, so they are not attempts
     nth(e, 0, 0).at_us += 50 * SECOND;
     e.messages.first_mut().expect("a message").finished_at = Some(START + 52 * SECOND);
     let killed = START + 34 * SECOND;
@@ -360,9 +361,9 @@ fn nodes(e: &mut Evidence, each: [i64; 2]) {
 fn nodes_that_keep_the_rate_each_for_itself_and_not_together_are_noticed() {
     rejects(&[], |e| nodes(e, [50, 50]));
     rejects(&[Rule::Rate], |e| nodes(e, [100, 100]));
-    // no second stands out, but for a quarter of a second on the way; ten of them do
+    // with a tolerance of a quarter of a second in transit, no single second stands out; ten seconds together do
     rejects(&[Rule::Rate], |e| nodes(e, [70, 55]));
-    // the one that starts again sends what it missed
+    // the restarted node sends what it missed
     rejects(&[Rule::Rate], |e| {
         nodes(e, [50, 50]);
         let missed = (0..100).map(|n| START + 36 * SECOND + n * 1000);

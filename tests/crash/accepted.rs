@@ -1,4 +1,4 @@
-//! What the API accepted is there after a kill.
+//! Resources that the API accepted exist after a kill.
 
 use std::time::{Duration, Instant};
 
@@ -10,14 +10,14 @@ use serde_json::json;
 use crate::campaign::{Campaign, csv, import};
 use crate::support::after;
 
-/// Records that an import commits together, or a multiple of it.
+/// The number of records of which an import commits a multiple.
 const CHUNK: i64 = 1000;
 
 crate::on_each_database! {
-    async fn a_mailing_accepted_right_before_a_kill_is_there_after_the_restart(kind: Database) {
+    async fn a_mailing_accepted_right_before_a_kill_exists_after_the_restart(kind: Database) {
         let mut campaign = Campaign::new(kind, &[], &[]).await;
         let mut server = campaign.serve().await;
-        // a tag that nobody has would be warned of at once, and not afterwards
+        // a tag without clients would cause a warning in the first response only
         import(&server, 1).await;
         let body = json!({"text": "hello", "filter": "vip", "starts_at": after(Duration::from_secs(60)),
             "ends_at": after(Duration::from_secs(120))});
@@ -31,7 +31,7 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn an_import_that_is_killed_leaves_whole_chunks_and_is_completed_by_the_next(kind: Database) {
+    async fn a_killed_import_leaves_whole_chunks_and_is_completed_by_the_next(kind: Database) {
         const CLIENTS: usize = 30_000;
         let mut campaign = Campaign::new(kind, &[], &[]).await;
         let mut server = campaign.serve().await;
@@ -39,7 +39,7 @@ crate::on_each_database! {
         let started = async {
             let began = Instant::now();
             while server.get("/clients?limit=1").await["items"] == json!([]) {
-                assert!(began.elapsed() < Duration::from_secs(60), "nothing is imported");
+                assert!(began.elapsed() < Duration::from_secs(60), "no client is imported");
                 tokio::time::sleep(Duration::from_millis(5)).await;
             }
         };

@@ -1,4 +1,4 @@
-//! One mailing of one tag, through the real binary, and the checker at its end.
+//! Runs a mailing through the real binary, and the checker at its end.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ use crate::support::{Database, TestDb, after, balance, evidence};
 /// The binary under test.
 pub const BINARY: &str = env!("CARGO_BIN_EXE_fanfare");
 
-/// For several nodes at once: on a busy machine a living one may be late by more than the lease of a second, is taken for
-/// dead, and repeats what it had not recorded.
+/// A longer node lease for tests with several nodes: on a busy machine a live node may be late by more than a second,
+/// be declared dead, and repeat its unrecorded messages.
 pub const PATIENT: (&str, &str) = ("DELIVERY_LEASE", "4s");
 
-/// A database, a provider that outlives the service, the service's settings, and what was done to it.
+/// A database, a provider that outlives the service, the service's settings, and the interruptions of the service.
 pub struct Campaign {
     pub provider: Provider,
     settings: Vec<(String, String)>,
@@ -29,12 +29,13 @@ pub struct Campaign {
 }
 
 impl Campaign {
-    /// With these faults and settings; the lease is short, so that a dead node's pages are soon taken over.
+    /// Creates a campaign with these faults and settings. The node lease is short, so that a dead node's leases are
+    /// soon taken over.
     pub async fn new(kind: Database, faults: &[&str], settings: &[(&str, &str)]) -> Self {
         Self::on(TestDb::new(kind), faults, settings).await
     }
 
-    /// On this database.
+    /// Creates a campaign on this database.
     pub async fn on(db: TestDb, faults: &[&str], settings: &[(&str, &str)]) -> Self {
         let provider = Provider::start(BINARY, db.dir(), faults).await;
         let common = [
@@ -46,17 +47,17 @@ impl Campaign {
             ("DELIVERY_LEASE", "1s"),
             ("DELIVERY_POLL", "100ms"),
         ];
-        // of two that are set, the later one counts
+        // if a setting occurs twice, the later one wins
         let all = common.iter().chain(settings).map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
         Self { provider, settings: all, starts: 0, interruptions: Vec::new(), db }
     }
 
-    /// Starts the service; a second one at the same time is another node.
+    /// Starts the service. A second one at the same time is another node.
     pub async fn serve(&mut self) -> Server {
         self.serve_with(&[], None).await
     }
 
-    /// Starts the service with these settings on top, and a limit for its files, in KiB.
+    /// Starts the service with additional settings, and a limit for its files in KiB.
     pub async fn serve_with(&mut self, settings: &[(&str, &str)], file_kib: Option<u64>) -> Server {
         let name = self.name();
         let mut env = self.env();
@@ -65,7 +66,7 @@ impl Campaign {
         Server::start(&Launch { binary: BINARY, dir: self.db.dir(), name: &name, env: &env, limit }).await
     }
 
-    /// Starts the service with these settings on top, and waits for nothing.
+    /// Starts the service with additional settings, without waiting until it is ready.
     pub fn spawn(&mut self, settings: &[(&str, &str)]) -> Process {
         let name = self.name();
         let mut env = self.env();
@@ -75,24 +76,24 @@ impl Campaign {
         Process::spawn(&launch, &["serve"])
     }
 
-    /// Each start has a log of its own.
+    /// Returns the name of the next start, each of which has its own log.
     fn name(&mut self) -> String {
         self.starts += 1;
         format!("serve-{}", self.starts)
     }
 
-    /// The service's settings.
+    /// Returns the service's settings.
     pub fn env(&self) -> Vec<(&str, &str)> {
         self.settings.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect()
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL, and records it.
     pub fn kill(&mut self, process: &mut Process) {
         process.kill();
         self.interrupted(Interruption::Lost);
     }
 
-    /// Notes what happened just now.
+    /// Records an interruption at the current time.
     pub fn interrupted(&mut self, moment: fn(i64) -> Interruption) {
         self.interruptions.push(moment(Clock::System.now().micros()));
     }
@@ -105,7 +106,7 @@ impl Campaign {
         evidence::open(&self.db.url).await.expect("a database").read(f).await.expect("an answer")
     }
 
-    /// Waits until every message is final, none waits and none is in flight; the lists of the API agree.
+    /// Waits until every message is final, and checks that the lists of the API agree.
     pub async fn all_final(&self, server: &Server, list: &str) {
         evidence::all_final(&self.db.url).await;
         for status in ["scheduled", "queued", "processing"] {
@@ -114,12 +115,12 @@ impl Campaign {
         }
     }
 
-    /// How often a node died or was taken for dead.
+    /// Returns the number of times that a node died or was declared dead.
     pub fn deaths(&self) -> usize {
         self.interruptions.len()
     }
 
-    /// What the service's settings promise.
+    /// Returns the limits that follow from the service's settings.
     pub fn limits(&self) -> Limits {
         let keys = self.settings.iter().filter_map(|(variable, value)| {
             let (_, key, _) = ENVIRONMENT.iter().find(|(known, ..)| known == variable)?;
@@ -135,7 +136,7 @@ impl Campaign {
         }
     }
 
-    /// Checks a mailing whose books are closed against the whole contract.
+    /// Checks a mailing with finalized counts against the whole contract.
     pub async fn check(&self, mailing: &str) -> Report {
         let id = mailing.parse().expect("an id");
         let (requests, interruptions) = (self.provider.requests(), self.interruptions.clone());
@@ -147,7 +148,7 @@ impl Campaign {
         report
     }
 
-    /// What the services had to say that is not as usual, each for the last of it.
+    /// Returns the last warnings and errors in the log of each start.
     fn complaints(&self) -> String {
         let logs = (1..=self.starts).map(|start| {
             let log = self.db.dir().join(format!("serve-{start}.log"));
@@ -159,7 +160,7 @@ impl Campaign {
     }
 }
 
-/// Creates clients from 79030000000 on, and a mailing to them; answers its id.
+/// Creates clients from 79030000000 on, and a mailing to them. Returns the mailing's id.
 pub async fn mail(server: &Server, clients: usize, window: Duration) -> String {
     import(server, clients).await;
     let body = json!({"text": "hello", "filter": "vip", "ends_at": after(window)});
@@ -172,19 +173,19 @@ pub async fn import(server: &Server, clients: usize) {
     assert_eq!(report["created"], clients, "{report}");
 }
 
-/// Clients from 79030000000 on.
+/// Returns a CSV file of clients from 79030000000 on.
 pub fn csv(clients: usize) -> String {
     let rows = (0..clients).map(|i| format!("{},vip\n", 79_030_000_000 + i));
     format!("phone_number,tag\n{}", rows.collect::<String>())
 }
 
-/// Looks at a mailing: its books balance, and nothing final is taken back since the last look.
+/// Polls a mailing, and checks that its counts balance, and that its final states did not decrease since the last poll.
 pub async fn look(server: &Server, mailing: &str, last: &mut i64) {
     let stats = server.get(&format!("/mailings/{mailing}/stats")).await;
     *last = checked(&stats["counts"], *last);
 }
 
-/// Waits until its books are closed, looking at each step; answers its counts.
+/// Waits until its counts are finalized, and checks them at each poll. Returns the counts.
 pub async fn closed(server: &Server, mailing: &str, last: i64) -> Value {
     let last = std::cell::Cell::new(last);
     let over = |mailing: &Value| {

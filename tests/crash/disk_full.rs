@@ -1,5 +1,5 @@
-//! A disk that is full, by a limit for the size of files that works without being root: SQLite meets EFBIG where it
-//! would meet ENOSPC, in the middle of a write as well.
+//! A full disk, simulated by a limit for the size of files, which works without root: SQLite gets EFBIG instead of
+//! ENOSPC, also in the middle of a write.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ struct Integrity {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_full_disk_answers_503_and_everything_goes_on_once_there_is_room() {
+async fn a_full_disk_returns_503_and_sending_continues_once_there_is_room() {
     let settings = [("RATE_LIMIT_PER_CHANNEL", "300")];
     let mut campaign = Campaign::new(Database::Sqlite, &[], &settings).await;
     let mut server = campaign.serve_with(&[], Some(2048)).await;
@@ -40,7 +40,7 @@ async fn a_full_disk_answers_503_and_everything_goes_on_once_there_is_room() {
     assert_eq!(refused.0, 503, "{refused:?}");
     let mut last = 0;
     look(&server, &mailing, &mut last).await;
-    // nothing at all can be written any more, and it says so
+    // no write can succeed any more, and `/ready` reports it
     let began = Instant::now();
     loop {
         let asked = Instant::now();

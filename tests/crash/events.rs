@@ -1,4 +1,4 @@
-//! A spike of events through kills: what was answered is on record once, with its message, and that is sent once.
+//! A spike of events across kills: each accepted event is stored once, with its message, which is sent once.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -17,22 +17,22 @@ use crate::posting::until_answered;
 use crate::process::Server;
 use crate::support::api::LOOK;
 
-/// Callers at once.
+/// The number of concurrent callers.
 const CALLERS: usize = 16;
 const KILLS: usize = 4;
 
-/// A node's pages and groups are small, so that a kill finds several.
+/// Small leases and groups, so that a kill finds several.
 pub const SETTINGS: &[(&str, &str)] =
     &[("DELIVERY_PAGE_SIZE", "50"), ("DELIVERY_RECORD_BATCH", "20"), ("SMS_WORKERS", "16")];
 
-/// One route, from `order.*` to a text message.
+/// Creates a route from `order.*` to a text message.
 pub async fn route(server: &Server) {
     server.post("/templates", json!({"name": "order", "channel": "sms", "text": "Order {{ order }}"})).await;
     let deliveries = json!([{"channel": "sms", "template": "order"}]);
     server.post("/routes", json!({"event": "order.*", "deliveries": deliveries})).await;
 }
 
-/// Sends an event until it is answered; answers its id.
+/// Sends an event until it is accepted. Returns its id.
 async fn send(http: &reqwest::Client, base: &watch::Receiver<String>, key: &str) -> String {
     let body =
         json!({"event": "order.shipped", "id": key, "payload": {"order": key, "phone": "+79031234567"}});
@@ -50,7 +50,7 @@ async fn send(http: &reqwest::Client, base: &watch::Receiver<String>, key: &str)
     until_answered(base, ask).await
 }
 
-/// Callers at work: each sends events one after the other, and each of them until it is answered.
+/// Concurrent callers. Each sends its events one after the other, and repeats each until it is accepted.
 pub struct Spike {
     base: watch::Sender<String>,
     answered: Arc<AtomicUsize>,
@@ -58,7 +58,7 @@ pub struct Spike {
 }
 
 impl Spike {
-    /// `each` caller sends so many events, which have a route.
+    /// Starts callers that send `each` events, which have a route.
     pub async fn start(server: &Server, each: usize) -> Self {
         route(server).await;
         let (base, seen) = watch::channel(server.base.clone());
@@ -79,7 +79,7 @@ impl Spike {
         Self { callers: (0..CALLERS).map(caller).collect(), base, answered }
     }
 
-    /// Waits until so many were answered.
+    /// Waits until `count` events were accepted.
     async fn answered(&self, count: usize) {
         while self.answered.load(Ordering::Acquire) < count {
             assert!(self.callers.iter().any(|caller| !caller.is_finished()), "fewer than {count} were sent");
@@ -87,12 +87,12 @@ impl Spike {
         }
     }
 
-    /// From now on they ask this one.
+    /// Switches the callers to this server.
     pub fn goes_on_at(&self, server: &Server) {
         self.base.send_replace(server.base.clone());
     }
 
-    /// Waits until everything was answered and sent, and holds it against what was promised.
+    /// Waits until all events are accepted and all messages are sent, and checks the contract.
     pub async fn check(self, campaign: &Campaign, server: &Server) {
         let mut told: HashMap<String, String> = HashMap::new();
         for caller in self.callers {
@@ -103,8 +103,8 @@ impl Spike {
             campaign.read(|c| Ok(event::table.select((event::id, event::key)).load(c)?)).await;
         let stored: HashMap<String, String> =
             events.iter().map(|(id, key)| (key.clone().expect("a key"), id.to_string())).collect();
-        assert_eq!(stored.len(), events.len(), "no event is there twice");
-        assert_eq!(stored, told, "each is what its sender was told, and nothing else is there");
+        assert_eq!(stored.len(), events.len(), "each event is stored once");
+        assert_eq!(stored, told, "exactly the accepted events are stored");
         let messages: Vec<(Option<EventId>, i16)> = campaign
             .read(|c| {
                 let of = notification::table.on(notification::message_id.eq(message::id));
@@ -133,7 +133,7 @@ impl Spike {
 }
 
 crate::on_each_database! {
-    async fn kills_in_a_spike_lose_no_event_and_double_none(kind: Database) {
+    async fn kills_in_a_spike_lose_and_duplicate_no_event(kind: Database) {
         const EACH: usize = 150;
         let mut campaign = Campaign::new(kind, &["--latency", "5ms"], SETTINGS).await;
         let mut server = campaign.serve().await;

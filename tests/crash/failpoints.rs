@@ -1,4 +1,4 @@
-//! The process dies at each of its failpoints (`src/failpoint.rs`) and starts again; the contract holds.
+//! Crashes the process at each of its failpoints (`src/failpoint.rs`) and restarts it; the contract holds.
 
 use std::collections::HashSet;
 use std::os::unix::process::ExitStatusExt;
@@ -22,11 +22,11 @@ use crate::{recurring, replay};
 
 const CLIENTS: usize = 500;
 const WINDOW: Duration = Duration::from_secs(600);
-/// How `abort` ends a process.
+/// The signal with which `abort` ends a process.
 const SIGABRT: i32 = 6;
 
-/// Small pages, lanes and groups, so that a short mailing comes to each point many times, and a death puts little at
-/// stake: 56 messages.
+/// Small leases, lanes and groups, so that a short mailing reaches each point many times, and a crash repeats at most
+/// 56 messages.
 const SETTINGS: &[(&str, &str)] = &[
     ("DELIVERY_PAGE_SIZE", "50"),
     ("DELIVERY_LANE_CAPACITY", "100"),
@@ -40,7 +40,7 @@ async fn campaign(kind: Database) -> Campaign {
     with_faults(kind, &["--latency", "20ms", "--error-rate", "0.2"]).await
 }
 
-/// Without failures: what goes out again does so because of a death.
+/// Creates a campaign without failures, so that every repeat is caused by a crash.
 async fn of_notifications(kind: Database) -> Campaign {
     with_faults(kind, &["--latency", "20ms"]).await
 }
@@ -51,7 +51,7 @@ async fn with_faults(kind: Database, faults: &[&str]) -> Campaign {
     Campaign::new(kind, faults, SETTINGS).await
 }
 
-/// Waits until a process has died at this point.
+/// Waits until a process has crashed at this point.
 async fn died(campaign: &mut Campaign, process: &mut Process, point: &str) {
     let status = process.ended().await;
     campaign.interrupted(Interruption::Lost);
@@ -60,7 +60,7 @@ async fn died(campaign: &mut Campaign, process: &mut Process, point: &str) {
     assert!(status.signal() == Some(SIGABRT) && said.contains(name), "{point}, {status}: {said}");
 }
 
-/// A service without failpoints finishes the only mailing.
+/// Finishes the only mailing with a service without failpoints.
 async fn finish(mut campaign: Campaign) -> Report {
     let server = campaign.serve().await;
     let id: MailingId = campaign.read(|c| Ok(mailing::table.select(mailing::id).first(c)?)).await;
@@ -71,19 +71,19 @@ async fn finish(mut campaign: Campaign) -> Report {
     report
 }
 
-/// It dies at this point while it sends a mailing.
+/// Crashes the service at this point while it sends a mailing.
 async fn dies_while_it_sends(kind: Database, point: &str) -> Report {
     let mut campaign = campaign(kind).await;
     let mut server = campaign.serve_with(&[("FANFARE_FAILPOINT", point)], None).await;
     import(&server, CLIENTS).await;
     let body = json!({"text": "hello", "filter": "vip", "ends_at": after(WINDOW)});
-    // it may die before it answers
+    // it may crash before its response
     let _ = server.try_call("POST", "/mailings", Some(body)).await;
     died(&mut campaign, &mut server.process, point).await;
     finish(campaign).await
 }
 
-/// It is killed in the middle of a mailing, and dies at this point after the next start.
+/// Kills the service in the middle of a mailing, and crashes it at this point after the next start.
 async fn dies_while_it_recovers(kind: Database, point: &str) -> Report {
     let mut campaign = campaign(kind).await;
     let mut server = campaign.serve().await;
@@ -95,7 +95,7 @@ async fn dies_while_it_recovers(kind: Database, point: &str) -> Report {
     finish(campaign).await
 }
 
-/// It dies at this point after its mailing was cancelled in the middle.
+/// Crashes the service at this point after its mailing was cancelled in the middle.
 async fn dies_while_it_closes(kind: Database, point: &str) -> Report {
     let mut campaign = campaign(kind).await;
     let mut server = campaign.serve_with(&[("FANFARE_FAILPOINT", point)], None).await;
@@ -106,8 +106,8 @@ async fn dies_while_it_closes(kind: Database, point: &str) -> Report {
     finish(campaign).await
 }
 
-/// It dies at this point after its mailing was paused in the middle; the mailing is still paused after the next start, and
-/// goes on when it is resumed.
+/// Crashes the service at this point after its mailing was paused in the middle. The mailing is still paused after the
+/// next start, and continues when it is resumed.
 async fn dies_while_it_pauses(kind: Database, point: &str) {
     let mut campaign = campaign(kind).await;
     let mut server = campaign.serve_with(&[("FANFARE_FAILPOINT", point)], None).await;
@@ -117,7 +117,7 @@ async fn dies_while_it_pauses(kind: Database, point: &str) {
     died(&mut campaign, &mut server.process, point).await;
 
     let server = campaign.serve().await;
-    // a dead node sends nothing: what it held waits with the rest
+    // a dead node sends nothing: the messages of its leases wait with the rest
     let path = format!("/mailings/{mailing}");
     let held = server.wait_for(&path, |held| held["counts"]["sending"] == 0).await;
     assert!(held["status"] == "paused" && balance(&held["counts"]), "{held}");
@@ -127,16 +127,16 @@ async fn dies_while_it_pauses(kind: Database, point: &str) {
     assert_eq!(report.messages, CLIENTS, "{report}");
 }
 
-/// It dies at this point of an import, with at least so many clients on disk; the same file imported again ends with
-/// everybody once.
+/// Crashes the service at this point of an import, with at least `at_least` clients on disk. After the same file is
+/// imported again, each client exists once.
 async fn dies_while_it_imports(kind: Database, point: &str, at_least: i64) {
-    /// Rows that are stored together, or not at all.
+    /// The number of rows in one transaction.
     const CHUNK: i64 = 1000;
     const ROWS: usize = 20_000;
     let mut campaign = campaign(kind).await;
     let mut server = campaign.serve_with(&[("FANFARE_FAILPOINT", point)], None).await;
     let report = server.import_csv(csv(ROWS)).await;
-    assert!(report.is_err(), "it was to die in the middle: {report:?}");
+    assert!(report.is_err(), "it should crash in the middle: {report:?}");
     died(&mut campaign, &mut server.process, point).await;
     let there: i64 = campaign.read(|c| Ok(client::table.count().get_result(c)?)).await;
     assert!(there >= at_least && there % CHUNK == 0, "{there} clients, {at_least} or more in whole chunks");
@@ -149,7 +149,8 @@ async fn dies_while_it_imports(kind: Database, point: &str, at_least: i64) {
     assert_eq!((numbers.len(), numbers.iter().collect::<HashSet<_>>().len()), (ROWS, ROWS));
 }
 
-/// It dies at this point while it accepts requests. Who had no answer asks again, under the same key.
+/// Crashes the service at this point while it accepts requests. Callers without a response repeat their request, under
+/// the same key.
 async fn dies_while_it_accepts_requests(kind: Database, point: &str) {
     const COUNT: usize = 50;
     let (mut campaign, listener) = (recurring::campaign(kind).await, recurring::listener());
@@ -172,7 +173,7 @@ async fn dies_while_it_accepts_requests(kind: Database, point: &str) {
     let is_done = |list: &Value| list["items"].as_array().is_some_and(|items| items.len() >= COUNT);
     server.wait_for("/requests?status=sent&limit=1000", is_done).await;
     let all = server.get("/requests?limit=1000").await;
-    assert_eq!(all["items"].as_array().map(Vec::len), Some(COUNT), "each is there once");
+    assert_eq!(all["items"].as_array().map(Vec::len), Some(COUNT), "each is stored once");
     let paths: HashSet<String> = listener.arrivals().into_iter().map(|arrival| arrival.path).collect();
     assert_eq!(paths.len(), COUNT, "each arrived");
 }
@@ -189,25 +190,25 @@ crate::on_each_database! {
     }
 }
 
-/// Something was under way that nobody had recorded, so it was made again.
+/// Asserts that the crash repeated attempts without a record.
 fn made_again(report: &Report) {
     assert!(report.most_at_once > 0, "{report}");
 }
 
 crate::on_each_database! {
-    async fn it_dies_before_a_mailing_that_it_has_stored_is_answered(kind: Database) {
+    async fn it_dies_before_the_response_to_a_stored_mailing(kind: Database) {
         dies_while_it_sends(kind, "create-after-commit").await;
     }
 }
 
 crate::on_each_database! {
-    async fn it_dies_before_a_planned_page_is_committed(kind: Database) {
+    async fn it_dies_before_a_planned_lease_is_committed(kind: Database) {
         dies_while_it_sends(kind, "plan-before-commit:3").await;
     }
 }
 
 crate::on_each_database! {
-    async fn it_dies_after_a_planned_page_is_committed(kind: Database) {
+    async fn it_dies_after_a_planned_lease_is_committed(kind: Database) {
         dies_while_it_sends(kind, "plan-after-commit:3").await;
     }
 }
@@ -225,13 +226,13 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn it_dies_with_requests_written_and_no_answer(kind: Database) {
+    async fn it_dies_with_requests_written_and_no_response(kind: Database) {
         made_again(&dies_while_it_sends(kind, "request-written:100").await);
     }
 }
 
 crate::on_each_database! {
-    async fn it_dies_with_an_answer_that_is_not_recorded(kind: Database) {
+    async fn it_dies_with_a_response_that_is_not_recorded(kind: Database) {
         made_again(&dies_while_it_sends(kind, "answer-read:100").await);
     }
 }
@@ -249,7 +250,7 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn it_dies_while_it_settles(kind: Database) {
+    async fn it_dies_while_it_finalizes_counts(kind: Database) {
         dies_while_it_sends(kind, "settle-before-commit").await;
     }
 }
@@ -297,18 +298,18 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn it_dies_before_pages_of_a_paused_mailing_are_given_back(kind: Database) {
+    async fn it_dies_before_leases_of_a_paused_mailing_are_released(kind: Database) {
         dies_while_it_pauses(kind, "release-before-commit").await;
     }
 }
 
 crate::on_each_database! {
-    async fn it_dies_after_pages_of_a_paused_mailing_are_given_back(kind: Database) {
+    async fn it_dies_after_leases_of_a_paused_mailing_are_released(kind: Database) {
         dies_while_it_pauses(kind, "release-after-commit").await;
     }
 }
 
-// SQLite commits up to eight chunks together, so of the chunks before the fifteenth at least seven are on disk
+// SQLite commits up to eight chunks together, so at least seven of the chunks before the fifteenth are on disk
 
 crate::on_each_database! {
     async fn it_dies_before_a_chunk_of_an_import_is_committed(kind: Database) {
@@ -336,7 +337,7 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn it_dies_between_taking_a_mailing_that_is_due_and_beginning_it(kind: Database) {
+    async fn it_dies_between_taking_a_due_mailing_and_starting_it(kind: Database) {
         let mut campaign = campaign(kind).await;
         let mut server = campaign.serve_with(&[("FANFARE_FAILPOINT", "begin-after-take")], None).await;
         import(&server, CLIENTS).await;
@@ -348,7 +349,7 @@ crate::on_each_database! {
     }
 }
 
-/// It dies at this point while callers post notifications; they ask again at the next start.
+/// Crashes the service at this point while callers post notifications, which they repeat after the next start.
 async fn dies_while_it_accepts(kind: Database, point: &str) {
     let mut campaign = of_notifications(kind).await;
     let mut server = campaign.serve_with(&[("FANFARE_FAILPOINT", point)], None).await;
@@ -359,7 +360,7 @@ async fn dies_while_it_accepts(kind: Database, point: &str) {
     posting.check(&campaign, &server).await;
 }
 
-/// It dies at this point in a spike of events; their senders ask again at the next start.
+/// Crashes the service at this point in a spike of events, which their senders repeat after the next start.
 async fn dies_while_it_takes_events(kind: Database, point: &str) {
     let mut campaign = Campaign::new(kind, &[], events::SETTINGS).await;
     let mut server = campaign.serve_with(&[("FANFARE_FAILPOINT", point)], None).await;
@@ -370,7 +371,7 @@ async fn dies_while_it_takes_events(kind: Database, point: &str) {
     spike.check(&campaign, &server).await;
 }
 
-/// It is killed with notifications in flight, and dies at this point after the next start.
+/// Kills the service with notifications in flight, and crashes it at this point after the next start.
 async fn dies_while_it_requeues(kind: Database, point: &str) {
     let mut campaign = of_notifications(kind).await;
     let mut server = campaign.serve().await;
@@ -391,7 +392,7 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn it_dies_before_notifications_that_it_has_stored_are_answered(kind: Database) {
+    async fn it_dies_before_the_response_to_stored_notifications(kind: Database) {
         dies_while_it_accepts(kind, "accept-after-commit:10").await;
     }
 }
@@ -403,7 +404,7 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn it_dies_before_events_that_it_has_stored_are_answered(kind: Database) {
+    async fn it_dies_before_the_response_to_stored_events(kind: Database) {
         dies_while_it_takes_events(kind, "event-after-commit:10").await;
     }
 }
@@ -414,8 +415,8 @@ crate::on_each_database! {
     }
 }
 
-/// It dies at this point while a batch is cancelled that waits in a lane, at 20 messages a second; answers how many of it
-/// went out before, and what became of all after the next start.
+/// Crashes the service at this point while a batch that waits in a lane, at 20 messages a second, is cancelled. Returns
+/// the number of requests before the crash, the number of all requests, and the counts after the next start.
 async fn dies_while_it_cancels(kind: Database, point: &str) -> (usize, usize, Value) {
     let mut campaign = of_notifications(kind).await;
     let slowly = ("RATE_LIMIT_PER_CHANNEL", "20");
@@ -426,7 +427,7 @@ async fn dies_while_it_cancels(kind: Database, point: &str) -> (usize, usize, Va
     let path = format!("/batches/{}", batch["batch_id"].as_str().expect("an id"));
     campaign.provider.received(5, async || {}).await;
     let answer = server.try_call("DELETE", &path, None).await;
-    assert!(answer.is_err(), "it died before it could answer: {answer:?}");
+    assert!(answer.is_err(), "it crashed before its response: {answer:?}");
     died(&mut campaign, &mut server.process, point).await;
     let before = campaign.provider.requests().len();
     let server = campaign.serve().await;
@@ -436,34 +437,34 @@ async fn dies_while_it_cancels(kind: Database, point: &str) -> (usize, usize, Va
 }
 
 crate::on_each_database! {
-    async fn it_dies_before_it_is_committed_that_messages_in_hand_are_cancelled(kind: Database) {
+    async fn it_dies_before_the_cancellation_of_held_messages_is_committed(kind: Database) {
         let (_, requests, counts) = dies_while_it_cancels(kind, "cancellation-before-commit").await;
-        assert!(counts["sent"] == 30 && requests >= 30, "nobody was told that it is cancelled: {counts}");
+        assert!(counts["sent"] == 30 && requests >= 30, "the cancellation was not confirmed: {counts}");
     }
 }
 
 crate::on_each_database! {
-    async fn it_dies_after_it_is_committed_that_messages_in_hand_are_cancelled(kind: Database) {
+    async fn it_dies_after_the_cancellation_of_held_messages_is_committed(kind: Database) {
         let (before, requests, counts) = dies_while_it_cancels(kind, "cancellation-after-commit").await;
-        assert_eq!(requests, before, "nothing begins any more: {counts}");
+        assert_eq!(requests, before, "no attempt begins any more: {counts}");
         assert!(counts["cancelled"].as_u64() >= Some(24), "{counts}");
     }
 }
 
 crate::on_each_database! {
-    async fn it_dies_before_notifications_of_a_dead_node_wait_again(kind: Database) {
+    async fn it_dies_before_notifications_of_a_dead_node_are_requeued(kind: Database) {
         dies_while_it_requeues(kind, "requeue-before-commit").await;
     }
 }
 
 crate::on_each_database! {
-    async fn it_dies_after_notifications_of_a_dead_node_wait_again(kind: Database) {
+    async fn it_dies_after_notifications_of_a_dead_node_are_requeued(kind: Database) {
         dies_while_it_requeues(kind, "requeue-after-commit").await;
     }
 }
 
 crate::on_each_database! {
-    async fn it_dies_before_what_expired_while_it_was_down_is_committed(kind: Database) {
+    async fn it_dies_before_the_expiry_of_messages_during_a_downtime_is_committed(kind: Database) {
         let mut campaign = of_notifications(kind).await;
         let mut server = campaign.serve().await;
         let (due, end) = (after(Duration::from_millis(2000)), after(Duration::from_millis(2100)));
@@ -482,10 +483,11 @@ crate::on_each_database! {
     }
 }
 
-/// It dies at this point while it puts a message into an inbox. It is delivered again after the start, and stands once.
+/// Crashes the service at this point while it writes a message to an inbox. The message is delivered again after the
+/// next start, and the inbox contains it once.
 async fn dies_while_it_puts(kind: Database, point: &str) {
     let mut campaign = of_notifications(kind).await;
-    // the service keeps the inboxes itself
+    // the service stores the inboxes itself
     let here = ("IN_APP_PROVIDER_URL", "");
     let mut server = campaign.serve_with(&[("FANFARE_FAILPOINT", point), here], None).await;
     let body = json!({"channel": "in_app", "recipient": "user-1", "content": "once"});
@@ -512,7 +514,7 @@ crate::on_each_database! {
     }
 }
 
-/// It dies at this point while it replays dead letters, and goes on after the next start.
+/// Crashes the service at this point while it replays dead letters. The replay continues after the next start.
 async fn dies_while_it_replays(kind: Database, point: &str) {
     let mut campaign = with_faults(kind, &[]).await;
     let mut server = campaign.serve_with(&[("FANFARE_FAILPOINT", point)], None).await;
@@ -535,7 +537,8 @@ crate::on_each_database! {
     }
 }
 
-/// It dies at this point while it makes the runs of recurring requests, which are made after the next start, once.
+/// Crashes the service at this point while it creates occurrences of recurring requests. Each is created once after the
+/// next start.
 async fn dies_while_it_makes_runs(kind: Database, point: &str) {
     const COUNT: usize = 150;
     let mut campaign = recurring::campaign(kind).await;
@@ -551,19 +554,19 @@ async fn dies_while_it_makes_runs(kind: Database, point: &str) {
 }
 
 crate::on_each_database! {
-    async fn it_dies_before_runs_of_recurring_requests_are_committed(kind: Database) {
+    async fn it_dies_before_occurrences_of_recurring_requests_are_committed(kind: Database) {
         dies_while_it_makes_runs(kind, "recur-before-commit:2").await;
     }
 }
 
 crate::on_each_database! {
-    async fn it_dies_after_runs_of_recurring_requests_are_committed(kind: Database) {
+    async fn it_dies_after_occurrences_of_recurring_requests_are_committed(kind: Database) {
         dies_while_it_makes_runs(kind, "recur-after-commit").await;
     }
 }
 
 #[test]
-fn every_failpoint_of_the_sources_is_died_at() {
+fn every_failpoint_of_the_sources_is_tested() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut folders = vec![root];
     let mut names = Vec::new();
@@ -579,7 +582,7 @@ fn every_failpoint_of_the_sources_is_died_at() {
             }
         }
     }
-    assert!(names.len() > 10, "the failpoints are where they were: {names:?}");
+    assert!(names.len() > 10, "the failpoints were found: {names:?}");
     for name in names {
         let is_tested = [format!("\"{name}\""), format!("\"{name}:")];
         assert!(is_tested.iter().any(|text| include_str!("failpoints.rs").contains(text)), "{name}");

@@ -1,4 +1,4 @@
-//! SQLite's file: one service has it, and a service whose file is gone ends.
+//! SQLite's file: only one service can use it, and a service that loses its file ends.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -10,14 +10,14 @@ use crate::campaign::{Campaign, mail};
 use crate::support::Database;
 use crate::support::api::LOOK;
 
-/// A file that is gone is noticed within this.
+/// The time within which the service notices that its file is gone.
 const NOTICED: Duration = Duration::from_secs(2);
 
 fn file(campaign: &Campaign) -> PathBuf {
     campaign.db.url.strip_prefix("sqlite://").expect("a path").into()
 }
 
-/// The service of a campaign loses its file; it must notice, refuse, say so and end.
+/// Takes the file away from a running service, which must notice it, refuse requests, log the reason and end.
 async fn loses(lose: impl FnOnce(&Path)) {
     let settings = [("RATE_LIMIT_PER_CHANNEL", "200"), ("SHUTDOWN_TIMEOUT", "5s")];
     let mut campaign = Campaign::new(Database::Sqlite, &[], &settings).await;
@@ -29,9 +29,9 @@ async fn loses(lose: impl FnOnce(&Path)) {
     lose(&path);
     let began = Instant::now();
     let client = json!({"phone_number": "79031234567"});
-    // refused with 503, or not even taken by a process that ends
+    // refused with 503, or not accepted by a process that ends
     while matches!(server.try_call("POST", "/clients", Some(client.clone())).await, Ok((201 | 409, _))) {
-        assert!(began.elapsed() < NOTICED, "it still takes clients: {}", server.process.log());
+        assert!(began.elapsed() < NOTICED, "it still accepts clients: {}", server.process.log());
         tokio::time::sleep(LOOK).await;
     }
     let status = server.process.ended().await;
@@ -42,7 +42,7 @@ async fn loses(lose: impl FnOnce(&Path)) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_moved_ends_the_service() {
+async fn a_moved_file_ends_the_service() {
     loses(|path| {
         std::fs::rename(path, path.with_extension("moved")).expect("a move");
     })
@@ -50,18 +50,18 @@ async fn a_file_that_is_moved_ends_the_service() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_removed_ends_the_service_and_does_not_come_again() {
+async fn a_removed_file_ends_the_service_and_is_not_created_again() {
     let mut gone = PathBuf::new();
     loses(|path| {
         std::fs::remove_file(path).expect("an end");
         gone = path.to_owned();
     })
     .await;
-    assert!(!gone.exists(), "nothing created it again");
+    assert!(!gone.exists(), "it was not created again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_replaced_ends_the_service() {
+async fn a_replaced_file_ends_the_service() {
     loses(|path| {
         let other = path.with_extension("other");
         std::fs::copy(path, &other).expect("a copy");
@@ -71,7 +71,7 @@ async fn a_file_that_is_replaced_ends_the_service() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_link_and_no_removed_lock_file_lets_a_second_service_in() {
+async fn neither_links_nor_a_removed_lock_file_allow_a_second_service() {
     let mut campaign = Campaign::new(Database::Sqlite, &[], &[]).await;
     let server = campaign.serve().await;
     let path = file(&campaign);
@@ -84,13 +84,13 @@ async fn no_link_and_no_removed_lock_file_lets_a_second_service_in() {
         let mut second = campaign.spawn(&[("DATABASE_URL", &url)]);
         let status = second.ended().await;
         assert_eq!(status.code(), Some(1), "{}: {}", name.display(), second.log());
-        assert!(second.log().contains("another fanfare serves this database"), "{}", second.log());
+        assert!(second.log().contains("another fanfare process uses this database"), "{}", second.log());
     }
     server.get("/clients").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_file_of_a_database_is_for_the_services_user_alone() {
+async fn only_the_services_user_can_access_the_files_of_a_database() {
     let mut campaign = Campaign::new(Database::Sqlite, &[], &[]).await;
     let server = campaign.serve().await;
     server.post("/clients", json!({"phone_number": "79031234567"})).await;

@@ -1,4 +1,5 @@
-//! Mails through a kill: SMTP has nothing by which a server drops a repeat, so few may be sent twice.
+//! Kills the service while it sends mails. SMTP has no idempotency key by which a server could drop a repeat, so only
+//! few mails may be sent twice.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,21 +13,21 @@ use crate::campaign::{Campaign, closed};
 use crate::support::after;
 use crate::support::api::{LOOK, PATIENCE};
 
-/// `EMAIL_WORKERS`, and attempts that may wait for their record beside them.
-const AT_STAKE: usize = 64 + fanfare::channels::MOST_UNRECORDED;
+/// The messages that a kill may repeat: `EMAIL_WORKERS`, and the attempts that may wait for their record.
+const AT_STAKE: usize = 64 + fanfare::channels::MAX_UNRECORDED;
 
-/// How many mails. `make crash-test` asks for twenty thousand.
+/// Returns the number of mails. `make crash-test` sets twenty thousand.
 fn mails() -> usize {
     std::env::var("FANFARE_TEST_MAILS").map_or(4000, |text| text.parse().expect("a number"))
 }
 
-/// A mail that was taken.
+/// A mail that the server accepted.
 struct Mail {
     to: String,
     id: String,
 }
 
-/// A mail server that outlives the service, and writes down what it took.
+/// A mail server that outlives the service, and records the mails that it accepted.
 struct MailServer {
     port: u16,
     taken: Arc<Mutex<Vec<Mail>>>,
@@ -40,7 +41,7 @@ impl MailServer {
         let book = Arc::clone(&taken);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                // a client that is killed ends its conversation
+                // a killed client ends its connection
                 tokio::spawn(converse(stream, Arc::clone(&book)));
             }
         });
@@ -60,7 +61,7 @@ impl MailServer {
     }
 }
 
-/// One connection, until its client goes.
+/// Serves one connection until its client disconnects.
 async fn converse(mut stream: TcpStream, book: Arc<Mutex<Vec<Mail>>>) -> std::io::Result<()> {
     stream.set_nodelay(true)?;
     let (reading, mut writing) = stream.split();
@@ -79,7 +80,7 @@ async fn converse(mut stream: TcpStream, book: Arc<Mutex<Vec<Mail>>>) -> std::io
                 writing.write_all(b"354 go on\r\n").await?;
                 let mut id = String::new();
                 loop {
-                    // a mail that is cut off was not taken
+                    // an incomplete mail is not accepted
                     let Some(line) = lines.next_line().await? else { return Ok(()) };
                     if line == "." {
                         break;

@@ -1,10 +1,10 @@
-//! The real binary, killed for real: what was accepted is sent, once.
+//! Kills the real binary: accepted messages are sent, once.
 #![expect(
     clippy::expect_used,
     clippy::indexing_slicing,
     reason = "a test that cannot go on fails by panicking"
 )]
-#![expect(clippy::print_stdout, reason = "what a check came to is shown by `make crash-test`")]
+#![expect(clippy::print_stdout, reason = "`make crash-test` shows the results of the checks")]
 
 #[path = "../support/process.rs"]
 mod process;

@@ -19,7 +19,7 @@ const WINDOW: Duration = Duration::from_secs(600);
 const SENT: &str = "fanfare_messages_sent_total";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_service_on_one_sqlite_file_refuses_to_start_and_harms_nothing() {
+async fn a_second_service_on_one_sqlite_file_refuses_to_start_and_changes_nothing() {
     let mut campaign = Campaign::new(Database::Sqlite, &["--latency", "20ms"], &[]).await;
     let server = campaign.serve().await;
     let mailing = mail(&server, 2000, WINDOW).await;
@@ -28,14 +28,14 @@ async fn a_second_service_on_one_sqlite_file_refuses_to_start_and_harms_nothing(
     let status = second.ended().await;
     assert_eq!(status.code(), Some(1));
     let said = second.log();
-    assert!(said.contains("another fanfare serves this database"), "{said}");
+    assert!(said.contains("another fanfare process uses this database"), "{said}");
     let counts = closed(&server, &mailing, 0).await;
     assert_eq!(counts["sent"], 2000, "{counts}");
     campaign.check(&mailing).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_services_on_one_postgres_share_a_mailing_and_nobody_gets_it_twice() {
+async fn two_services_on_one_postgres_share_a_mailing_and_each_client_gets_it_once() {
     let mut campaign = Campaign::new(Database::Postgres, &["--latency", "20ms"], &[PATIENT]).await;
     let (one, other) = (campaign.serve().await, campaign.serve().await);
     let mailing = mail(&one, 6000, WINDOW).await;
@@ -46,7 +46,7 @@ async fn two_services_on_one_postgres_share_a_mailing_and_nobody_gets_it_twice()
     campaign.check(&mailing).await;
     for server in [&one, &other] {
         let sent = server.metric(SENT).await;
-        assert!(sent > 600.0, "both take part: {sent}");
+        assert!(sent > 600.0, "both nodes send: {sent}");
     }
 }
 
@@ -65,10 +65,10 @@ async fn when_one_of_two_services_is_killed_the_other_finishes_the_mailing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn three_nodes_keep_a_channels_rate_together_while_one_after_another_is_killed_and_starts_again() {
+async fn three_nodes_keep_a_channels_rate_together_while_one_after_another_is_killed_and_restarted() {
     // more than are sent: on a busy machine a start takes as long as thousands of messages
     const CLIENTS: usize = 20_000;
-    // short lanes: else two nodes would hold the whole mailing before the third begins
+    // short lanes, so that two nodes do not hold the whole mailing before the third starts
     let settings = [
         PATIENT,
         ("RATE_LIMIT_PER_CHANNEL", "400"),
@@ -100,19 +100,19 @@ async fn three_nodes_keep_a_channels_rate_together_while_one_after_another_is_ki
     campaign.check(&mailing).await;
 }
 
-/// Waits until this node has sent something.
+/// Waits until this node has sent a message.
 async fn takes_part(node: &Server) {
     let began = Instant::now();
     while node.metric(SENT).await == 0.0 {
-        assert!(began.elapsed() < PATIENCE, "it takes no part: {}", node.process.log());
+        assert!(began.elapsed() < PATIENCE, "it sends nothing: {}", node.process.log());
         tokio::time::sleep(LOOK).await;
     }
 }
 
-/// What a final message's row says: its status, attempts, revision and end.
+/// The final state of a message: its status, attempts, revision and end.
 type End = (i16, i16, i16, Option<Timestamp>);
 
-/// The rows of messages that are final.
+/// Reads the final states of all ended messages.
 async fn ends(campaign: &Campaign) -> HashMap<MessageId, End> {
     let rows =
         campaign.read(|c| {
@@ -126,7 +126,7 @@ async fn ends(campaign: &Campaign) -> HashMap<MessageId, End> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_frozen_for_longer_than_its_lease_overwrites_nothing_and_takes_part_again() {
+async fn a_node_frozen_for_longer_than_its_node_lease_overwrites_nothing_and_sends_again() {
     let faults = ["--latency", "100ms", "--error-rate", "0.05"];
     let mut campaign = Campaign::new(Database::Postgres, &faults, &[PATIENT]).await;
     let (mut frozen, mut other) = (campaign.serve().await, campaign.serve().await);
@@ -135,39 +135,39 @@ async fn a_node_frozen_for_longer_than_its_lease_overwrites_nothing_and_takes_pa
     campaign.provider.received(1000, async || look(&other, &mailing, &mut last).await).await;
     frozen.process.freeze();
     campaign.interrupted(Interruption::Lost);
-    other.process.said(|log| log.contains("took a page over")).await;
+    other.process.said(|log| log.contains("lease taken over")).await;
     campaign.provider.received(4500, async || look(&other, &mailing, &mut last).await).await;
 
     let before = ends(&campaign).await;
     campaign.interrupted(Interruption::Woke);
     frozen.process.thaw();
-    frozen.process.said(|log| log.contains("this node was taken for dead")).await;
+    frozen.process.said(|log| log.contains("this node was declared dead")).await;
     let sent = frozen.metric(SENT).await;
     closed(&other, &mailing, last).await;
     let after = ends(&campaign).await;
     for (id, end) in before {
-        assert_eq!(after.get(&id), Some(&end), "{id} was final, and was written over");
+        assert_eq!(after.get(&id), Some(&end), "{id} was final, and was overwritten");
     }
     let since = frozen.metric(SENT).await - sent;
-    assert!(since > 100.0, "it takes part again: {since}");
+    assert!(since > 100.0, "it sends again: {since}");
     campaign.check(&mailing).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_frozen_in_a_transaction_keeps_its_locks_from_the_others_for_seconds_only() {
+async fn a_node_frozen_in_a_transaction_blocks_the_others_for_seconds_only() {
     let mut campaign = Campaign::new(Database::Postgres, &["--latency", "20ms"], &[PATIENT]).await;
     let mut other = campaign.serve().await;
-    // it holds the mailing's row then, which whoever plans or settles the mailing has to lock
+    // it locks the mailing's row then, which every node needs to plan or finalize the mailing
     let mut frozen = campaign.serve_with(&[("FANFARE_FAILPOINT", "plan-before-commit:2=stop")], None).await;
     let mailing = mail(&other, 4000, WINDOW).await;
     frozen.process.said(|log| log.contains("plan-before-commit")).await;
     campaign.interrupted(Interruption::Lost);
     let counts = closed(&other, &mailing, 0).await;
     assert_eq!(counts["sent"], 4000, "{counts}");
-    other.process.said(|log| log.contains("took a page over")).await;
+    other.process.said(|log| log.contains("lease taken over")).await;
 
     campaign.interrupted(Interruption::Woke);
     frozen.process.thaw();
-    frozen.process.said(|log| log.contains("this node was taken for dead")).await;
+    frozen.process.said(|log| log.contains("this node was declared dead")).await;
     campaign.check(&mailing).await;
 }

@@ -1,4 +1,4 @@
-//! Notifications through kills: what was answered is on record once, and sent once, at its time.
+//! Notifications across kills: each accepted notification is stored once, and sent once, at its time.
 
 use std::time::Duration;
 
@@ -9,7 +9,8 @@ use crate::posting::Posting;
 use crate::process::Server;
 use crate::support::after;
 
-/// A node's pages are small, so that a kill finds several. What is at stake is reckoned by the workers of `sms`.
+/// Small leases, so that a kill finds several. The number of messages that a kill may repeat is computed from the
+/// workers of `sms`.
 const SETTINGS: &[(&str, &str)] = &[
     ("DELIVERY_PAGE_SIZE", "50"),
     ("DELIVERY_RECORD_BATCH", "20"),
@@ -18,14 +19,14 @@ const SETTINGS: &[(&str, &str)] = &[
 ];
 
 crate::on_each_database! {
-    async fn kills_lose_no_notification_and_repeat_at_most_what_was_in_flight(kind: Database) {
+    async fn kills_lose_no_notification_and_repeat_at_most_those_in_flight(kind: Database) {
         const KILLS: usize = 5;
         const EACH: usize = 150;
         let mut campaign = Campaign::new(kind, &["--latency", "5ms"], SETTINGS).await;
         let mut server = campaign.serve().await;
         let posting = Posting::start(&server, EACH);
         for kill in 1..=KILLS {
-            // of the 1200 requests of 8 callers
+            // out of the 1200 requests of 8 callers
             posting.answered(kill * 1100 / KILLS - 100).await;
             campaign.kill(&mut server.process);
             server = campaign.serve().await;
@@ -36,7 +37,7 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn a_caller_that_waits_through_a_kill_finds_the_end_under_its_key(kind: Database) {
+    async fn a_caller_that_waits_across_a_kill_finds_the_result_under_its_key(kind: Database) {
         let mut campaign = Campaign::new(kind, &[], SETTINGS).await;
         let mut server = campaign.serve().await;
         let body = json!({"channel": "in_app", "recipient": "user-1", "content": "x", "scheduled_at": after(Duration::from_secs(3))});
@@ -47,7 +48,7 @@ crate::on_each_database! {
         let waiting = tokio::spawn(ask(&server));
         server.wait_for("/notifications?status=scheduled", |list| list["items"][0]["id"].is_string()).await;
         campaign.kill(&mut server.process);
-        assert!(waiting.await.expect("a task").is_err(), "it was cut off");
+        assert!(waiting.await.expect("a task").is_err(), "the connection was closed");
         let server = campaign.serve().await;
         let answer = loop {
             let answer = ask(&server).await.expect("an answer");

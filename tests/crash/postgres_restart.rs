@@ -1,4 +1,4 @@
-//! PostgreSQL dies under a running mailing.
+//! PostgreSQL crashes during a running mailing.
 
 use std::time::{Duration, Instant};
 
@@ -11,11 +11,11 @@ use crate::support::api::{LOOK, PATIENCE};
 use crate::support::postgres::Postgres;
 use crate::support::{TestDb, after};
 
-/// Until everything goes on.
+/// The time within which sending continues.
 const SOON: Duration = Duration::from_secs(5);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn postgres_dies_and_returns_and_the_mailing_goes_on_by_itself() {
+async fn after_a_crash_of_postgres_the_mailing_continues_by_itself() {
     let mut postgres = Postgres::start();
     let settings = [("RATE_LIMIT_PER_CHANNEL", "400")];
     let db = TestDb::at(postgres.url.clone());
@@ -45,12 +45,12 @@ async fn postgres_dies_and_returns_and_the_mailing_goes_on_by_itself() {
     assert!(back.elapsed() < SOON, "it went on only after {:?}", back.elapsed());
     let counts = closed(&server, &mailing, last).await;
     assert_eq!(counts["sent"], 4000, "{counts}");
-    // the service has not died: what it holds in memory is recorded, and nothing is repeated
+    // the service did not crash: the outcomes in memory are recorded, and no message is repeated
     let report = campaign.check(&mailing).await;
     assert_eq!((report.requests, report.repeated), (4000, 0), "{report}");
 }
 
-/// Reading, writing and importing.
+/// Asserts that reading, writing and importing return 503.
 async fn all_say_unavailable(server: &Server, mailing: &str) {
     let body = json!({"text": "hello", "filter": "vip", "ends_at": after(Duration::from_secs(600))});
     let calls = [

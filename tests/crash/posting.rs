@@ -1,5 +1,5 @@
-//! Callers of the API who do not give up: each asks again, under the same key, until it is answered. And what must hold
-//! of their notifications at the end, however often the service died.
+//! Callers of the API that repeat each request, under the same key, until they get a response, and the checks of their
+//! notifications at the end, after any number of crashes.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -21,24 +21,25 @@ use crate::campaign::Campaign;
 use crate::process::Server;
 use crate::support::api::LOOK;
 
-/// Callers at once.
+/// The number of concurrent callers.
 const CALLERS: usize = 8;
-/// On a busy machine the provider reads a request only so late, in microseconds.
+/// The time until the provider reads a request on a busy machine, in microseconds.
 const ON_THE_WAY: i64 = 1_000_000;
 
-/// What a caller was told.
+/// An accepted notification.
 #[derive(Debug)]
 struct Told {
     id: String,
-    /// Not sent before; microseconds, as all times here.
+    /// The earliest time of an attempt, in microseconds, as all times here.
     from: i64,
-    /// Not sent from then on.
+    /// The time from which no attempt may begin.
     until: i64,
     is_cancelled: bool,
 }
 
-/// Asks the service at the address of now until `ask` has an answer. Where nobody listens it is dead, and goes on elsewhere:
-/// its port may be another's by then, who would get what is not his, and need not answer at all.
+/// Repeats `ask` at the service's present address until it returns a value. If the connection is refused, the service
+/// is dead and this waits for its new address: another test may use the old port by then, and would get foreign
+/// requests.
 pub async fn until_answered<T, F: Future<Output = reqwest::Result<Option<T>>>>(
     base: &watch::Receiver<String>,
     ask: impl Fn(String) -> F,
@@ -52,14 +53,14 @@ pub async fn until_answered<T, F: Future<Output = reqwest::Result<Option<T>>>>(
         };
         match answer {
             Ok(Some(answer)) => return answer,
-            Err(error) if error.is_connect() => base.changed().await.expect("it goes on elsewhere"),
-            // not now, or cut off
+            Err(error) if error.is_connect() => base.changed().await.expect("a new address"),
+            // unavailable, or the connection was closed
             Ok(None) | Err(_) => tokio::time::sleep(LOOK).await,
         }
     }
 }
 
-/// Callers at work.
+/// Concurrent callers.
 pub struct Posting {
     base: watch::Sender<String>,
     answered: Arc<AtomicUsize>,
@@ -67,7 +68,7 @@ pub struct Posting {
 }
 
 impl Posting {
-    /// `each` caller asks for so many things, one after the other.
+    /// Starts callers that send `each` requests, one after the other.
     pub fn start(server: &Server, each: usize) -> Self {
         let (base, seen) = watch::channel(server.base.clone());
         let answered = Arc::new(AtomicUsize::new(0));
@@ -86,12 +87,12 @@ impl Posting {
         Self { base, answered, callers }
     }
 
-    /// The service listens elsewhere.
+    /// Switches the callers to this server.
     pub fn goes_on_at(&self, server: &Server) {
         self.base.send_replace(server.base.clone());
     }
 
-    /// Waits until so many requests were answered.
+    /// Waits until `count` requests got a response.
     pub async fn answered(&self, count: usize) {
         while self.answered.load(Ordering::Acquire) < count {
             assert!(self.callers.iter().any(|caller| !caller.is_finished()), "fewer than {count} were asked");
@@ -99,7 +100,7 @@ impl Posting {
         }
     }
 
-    /// Waits until everything was answered and has ended, and holds it against the contract.
+    /// Waits until all requests got a response and all notifications ended, and checks the contract.
     pub async fn check(self, campaign: &Campaign, server: &Server) {
         let mut told = Vec::new();
         for caller in self.callers {
@@ -116,8 +117,8 @@ impl Posting {
             })
             .collect();
         let ids: HashSet<&str> = told.iter().map(|told| told.id.as_str()).collect();
-        assert_eq!(ids.len(), told.len(), "each was told of ids of its own");
-        assert_eq!(rows.len(), ids.len(), "nothing was made twice, and nothing is lost");
+        assert_eq!(ids.len(), told.len(), "each notification has its own id");
+        assert_eq!(rows.len(), ids.len(), "each notification is stored once");
 
         let requests = campaign.provider.requests();
         let mut received: HashMap<&str, Vec<i64>> = HashMap::new();
@@ -125,7 +126,7 @@ impl Posting {
             assert_eq!(request.key.as_deref(), Some(request.id.as_str()));
             received.entry(&request.id).or_default().push(request.at_us);
         }
-        assert!(received.keys().all(|id| ids.contains(id)), "somebody got what nobody asked for");
+        assert!(received.keys().all(|id| ids.contains(id)), "only accepted notifications were received");
         let mut repeated = 0;
         for told in &told {
             let (status, attempts) = rows.get(&told.id).expect("a row");
@@ -162,7 +163,7 @@ struct Caller {
 }
 
 impl Caller {
-    /// Sends a request until it is answered by anything but `503`.
+    /// Repeats a request until the response is not `503`.
     async fn call(&self, method: &str, path: &str, body: Option<&Value>) -> (u16, Value) {
         let key = Uuid::new_v4().to_string().parse().expect("a header");
         let headers = HeaderMap::from_iter([("idempotency-key".parse().expect("a name"), key)]);
@@ -191,7 +192,8 @@ impl Caller {
         answer
     }
 
-    /// Asks for one thing: at once, at its time, until some time, a batch, or one that it takes back.
+    /// Posts one of: an immediate notification, a scheduled one, one that expires, a batch, or one that it cancels
+    /// again.
     async fn ask(&self, number: usize) -> Vec<Told> {
         let (now, text) = (Clock::System.now().micros(), format!("number {number}"));
         let mut body = json!({"channel": "in_app", "recipient": "user-1", "content": text});
@@ -210,7 +212,7 @@ impl Caller {
                 vec![told(&self.create("/notifications", &body).await, from.micros(), i64::MAX, false)]
             }
             2 => {
-                // long enough for a start of the service in between: an acceptance that is lost is asked for again
+                // long enough for a restart of the service in between: a request whose response was lost is repeated
                 let until = later(20_000);
                 body["expires_at"] = json!(until.to_string());
                 vec![told(&self.create("/notifications", &body).await, now, until.micros(), false)]
@@ -227,7 +229,7 @@ impl Caller {
                 let told = told(&self.create("/notifications", &body).await, from.micros(), i64::MAX, true);
                 let (status, answer) =
                     self.call("DELETE", &format!("/notifications/{}", told.id), None).await;
-                // a conflict when the answer to the first one was lost
+                // a conflict if the response to the first request was lost
                 assert!(status == 204 || status == 409, "{status}: {answer}");
                 vec![told]
             }

@@ -1,4 +1,4 @@
-//! The checker as a program, on the rows and the log of a real mailing.
+//! Runs the checker as a program, on the rows and the log of a real mailing.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::campaign::{Campaign, closed, mail};
 
-/// Examples stand beside the folder of the tests' binaries.
+/// Returns the path of the program: the folder of the examples is beside that of the tests' binaries.
 fn program() -> PathBuf {
     let tests = std::env::current_exe().expect("this binary");
     let profile = tests.parent().and_then(Path::parent).expect("its profile's folder");
@@ -15,14 +15,14 @@ fn program() -> PathBuf {
     program
 }
 
-/// Runs it; answers whether it was content, and what it said.
+/// Runs it. Returns true if it found no violation, and its output.
 fn check(url: &str, log: &Path) -> (bool, String) {
     let run = Command::new(program()).args(["--database", url, "--log"]).arg(log).output().expect("a run");
     (run.status.success(), String::from_utf8(run.stdout).expect("a report"))
 }
 
 crate::on_each_database! {
-    async fn the_program_accepts_a_real_mailing_and_names_what_is_wrong_with_a_doctored_log(kind: Database) {
+    async fn the_program_accepts_a_real_mailing_and_names_the_violations_of_a_doctored_log(kind: Database) {
         let mut campaign = Campaign::new(kind, &["--error-rate", "0.1"], &[]).await;
         let mut server = campaign.serve().await;
         let mailing = mail(&server, 100, Duration::from_secs(600)).await;

@@ -1,4 +1,4 @@
-//! Recurring requests through deaths: each of their times becomes a run, once.
+//! Recurring requests across crashes: each of their times becomes exactly one occurrence.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -15,20 +15,20 @@ use crate::process::Server;
 use crate::support::listener::Listener;
 use crate::support::{Database, evidence};
 
-/// More than the timekeeper takes at once.
+/// The number of recurring requests: more than the timekeeper processes at once.
 const COUNT: usize = 250;
 
-/// Where the runs go to.
+/// Starts the target of the occurrences.
 pub fn listener() -> Listener {
     Listener::start(|_, _| 200_u16).expect("a listener")
 }
 
-/// With a server of ours in reach of the requests.
+/// Creates a campaign whose requests may reach a server on this machine.
 pub async fn campaign(kind: Database) -> Campaign {
     Campaign::new(kind, &[], &[("EGRESS_ALLOW", "127.0.0.0/8")]).await
 }
 
-/// Makes so many that run once a year, each at a path of its own.
+/// Creates `count` yearly requests, each with its own path.
 pub async fn make(server: &Server, listener: &Listener, count: usize) {
     for number in 0..count {
         let url = format!("{}/{number}", listener.base);
@@ -36,7 +36,7 @@ pub async fn make(server: &Server, listener: &Listener, count: usize) {
     }
 }
 
-/// Lets them be due at this time: nobody waits for the new year.
+/// Makes them due at this time, instead of at the new year.
 pub async fn plan(campaign: &Campaign, at: Timestamp) {
     let db = evidence::open(&campaign.db.url).await.expect("a database");
     let work = move |c: &mut fanfare::db::AnyConnection| {
@@ -47,7 +47,7 @@ pub async fn plan(campaign: &Campaign, at: Timestamp) {
     assert!(db.write(work).await.expect("a commit") > 0);
 }
 
-/// Waits until all have run; each has once, and is planned for the new year.
+/// Waits until each has had exactly one occurrence, and is planned for the new year.
 pub async fn check(campaign: &Campaign, server: &Server, listener: &Listener, count: usize) {
     let path = format!("/requests?status=sent&limit={}", count + 1);
     server.wait_for(&path, |list| list["items"].as_array().is_some_and(|items| items.len() >= count)).await;
@@ -67,14 +67,14 @@ pub async fn check(campaign: &Campaign, server: &Server, listener: &Listener, co
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_three_nodes_that_make_runs_one_is_killed() {
+async fn one_of_three_nodes_that_create_occurrences_is_killed() {
     let mut campaign = campaign(Database::Postgres).await;
     let listener = listener();
     let mut first = campaign.serve().await;
     make(&first, &listener, COUNT).await;
     let (second, third) = (campaign.serve().await, campaign.serve().await);
     plan(&campaign, Clock::System.now().plus(Duration::from_millis(300))).await;
-    // in the midst of it, on most machines
+    // in the middle of it, on most machines
     first
         .wait_for("/requests?status=sent", |list| {
             list["items"].as_array().is_some_and(|items| !items.is_empty())

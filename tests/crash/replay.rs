@@ -1,4 +1,5 @@
-//! A replay of many is killed half way, and goes on after the next start: each letter is replayed once.
+//! A replay of many dead letters is killed half way, and continues after the next start: each dead letter is replayed
+//! once.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -13,16 +14,16 @@ use crate::process::Server;
 use crate::support::after;
 use crate::support::checker::Limits;
 
-/// Outcomes of a group: what a death may repeat is small beside the letters.
+/// The number of outcomes in a group: a crash may repeat few messages compared with the dead letters.
 const RECORD_BATCH: usize = 100;
 const WINDOW: Duration = Duration::from_secs(600);
 
-/// The number of letters. `make crash-test` asks for ten thousand.
+/// Returns the number of dead letters. `make crash-test` sets ten thousand.
 fn letters() -> usize {
     std::env::var("FANFARE_TEST_LETTERS").map_or(3000, |text| text.parse().expect("a number"))
 }
 
-/// Sends a mailing that fails as a whole; the provider is well after that. Answers the mailing.
+/// Sends a mailing of which all messages fail, and then repairs the provider. Returns the mailing's id.
 pub async fn fail(campaign: &Campaign, server: &Server, count: usize) -> String {
     import(server, count).await;
     set_faults(campaign, json!({"permanent_rate": 1.0})).await;
@@ -41,15 +42,15 @@ async fn set_faults(campaign: &Campaign, faults: Value) {
     assert!(answer.expect("an answer").status().is_success());
 }
 
-/// Begins a replay of all; answers its path.
+/// Starts a replay of all dead letters. Returns its path.
 pub async fn begin(server: &Server, rate: f64) -> String {
     let body = json!({"filter": {"class": "rejected"}, "rate_per_second": rate});
     let replay = server.post("/dead-letters/replays", body).await;
     format!("/dead-letters/replays/{}", replay["id"].as_str().expect("an id"))
 }
 
-/// Waits for the end of the replay and of the mailing, and holds what the provider received against what was replayed.
-/// `deaths` explain what was sent again beside that.
+/// Waits for the end of the replay and of the mailing, and compares the provider's requests with the replayed messages.
+/// Only crashes may cause additional repeats.
 pub async fn check(campaign: &Campaign, server: &Server, (mailing, replay): (&str, &str), count: usize) {
     let ended = server.wait_for(replay, |replay| replay["status"] == "finished").await;
     assert_eq!((&ended["replayed"], &ended["refused"]), (&json!(count), &json!(0)), "{ended}");
@@ -94,7 +95,7 @@ crate::on_each_database! {
 }
 
 #[test]
-fn what_one_death_may_repeat_is_small_beside_the_letters() {
-    // else the check above would say little
+fn a_crash_may_repeat_few_messages_compared_with_the_dead_letters() {
+    // otherwise the check above would be too weak
     assert!(Limits::at_stake(64, RECORD_BATCH) < letters() / 5);
 }

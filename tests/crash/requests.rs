@@ -1,4 +1,4 @@
-//! Requests that are scheduled over some time, through kills: each is run, at its time and once, and its result is reported.
+//! Scheduled requests across kills: each is sent at its time, once, and its result is reported.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -14,30 +14,30 @@ use crate::support::api::{LOOK, Progress};
 use crate::support::checker::Limits;
 use crate::support::listener::{Arrival, Listener};
 
-/// Callers at once.
+/// The number of concurrent callers.
 const CALLERS: usize = 16;
 const KILLS: usize = 2;
-/// In flight at once, and outcomes of a group: what a kill may repeat is small beside the requests.
+/// The number of attempts in flight, and of outcomes in a group: a kill may repeat few requests compared with all.
 const WORKERS: usize = 32;
 const RECORD_BATCH: usize = 20;
-/// Until the first is due.
+/// The time until the first is due.
 const LEAD: Duration = Duration::from_secs(2);
-/// From one to the next: ten thousand in a minute.
+/// The time from one to the next: ten thousand in a minute.
 const STEP: Duration = Duration::from_millis(6);
 
-/// How many requests. `make crash-test` asks for ten thousand.
+/// Returns the number of requests. `make crash-test` sets ten thousand.
 fn requests() -> usize {
     std::env::var("FANFARE_TEST_REQUESTS").map_or(1500, |text| text.parse().expect("a number"))
 }
 
-/// What becomes of a request.
+/// The responses to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
-    /// It is answered 200.
+    /// The response is 200.
     Sent,
-    /// It is answered 503, and 200 after that.
+    /// The first response is 503, and the second is 200.
     SentLater,
-    /// It is answered 404, and does not ask to be tried again at that.
+    /// The response is 404, for which its retry policy has no retry.
     Failed,
 }
 
@@ -49,12 +49,12 @@ fn fate(number: usize) -> Fate {
     }
 }
 
-/// Whether the first attempt to report its result fails.
+/// Returns true if the first attempt to report its result fails.
 fn is_reported_later(number: usize) -> bool {
     number.is_multiple_of(7)
 }
 
-/// The number of the request that this is, or whose result this reports.
+/// Returns the number of the request that arrived, or of the request whose result is reported.
 fn number(arrival: &Arrival, path: &str) -> Option<usize> {
     arrival.path.strip_prefix(path)?.parse().ok()
 }
@@ -70,7 +70,7 @@ fn listener() -> Listener {
     Listener::start(answer).expect("a listener")
 }
 
-/// What was accepted: its id, and when it is to be run.
+/// An accepted request: its id and its time.
 type Accepted = (String, Timestamp);
 
 async fn ask(server: &Server, base: &str, number: usize, at: Timestamp) -> Accepted {
@@ -87,7 +87,7 @@ async fn ask(server: &Server, base: &str, number: usize, at: Timestamp) -> Accep
     (answer["id"].as_str().expect("an id").to_owned(), at)
 }
 
-/// Schedules all, to be run one after the other; answers what was accepted, by their numbers.
+/// Schedules all requests, one after the other. Returns the accepted ones in the order of their numbers.
 async fn ask_all(server: &Server, base: &str, count: usize) -> Vec<Accepted> {
     let first = Clock::System.now().plus(LEAD);
     let at = |number: usize| first.plus(STEP * u32::try_from(number).expect("a small number"));
@@ -103,7 +103,7 @@ async fn ask_all(server: &Server, base: &str, count: usize) -> Vec<Accepted> {
     accepted.into_values().collect()
 }
 
-/// Waits until so many of all requests have arrived, repeated ones too.
+/// Waits until `count` requests have arrived, including repeated ones.
 async fn arrived(listener: &Listener, path: &str, count: usize) {
     let mut progress = Progress::begin();
     while listener.count(path) < count {
@@ -112,14 +112,14 @@ async fn arrived(listener: &Listener, path: &str, count: usize) {
     }
 }
 
-/// All requests there are, by their ids.
+/// Lists all requests, by their ids.
 async fn listed(server: &Server) -> HashMap<String, Value> {
     let (mut found, mut cursor) = (HashMap::new(), String::new());
     loop {
         let list = server.get(&format!("/requests?limit=1000{cursor}")).await;
         for item in list["items"].as_array().expect("items") {
             let before = found.insert(item["id"].as_str().expect("an id").to_owned(), item.clone());
-            assert_eq!(before, None, "a list shows nothing twice");
+            assert_eq!(before, None, "a list contains each request once");
         }
         match list["next_cursor"].as_str() {
             Some(next) => cursor = format!("&cursor={next}"),
@@ -128,7 +128,7 @@ async fn listed(server: &Server) -> HashMap<String, Value> {
     }
 }
 
-/// What arrived of each.
+/// Groups arrivals by number.
 fn by_number(arrivals: &[Arrival], path: &str) -> HashMap<usize, Vec<Arrival>> {
     let mut found: HashMap<usize, Vec<Arrival>> = HashMap::new();
     for arrival in arrivals {
@@ -139,19 +139,19 @@ fn by_number(arrivals: &[Arrival], path: &str) -> HashMap<usize, Vec<Arrival>> {
     found
 }
 
-/// Holds what arrived against what was promised of a request; answers how many attempts were repeated.
+/// Compares the arrivals of a request with the contract. Returns the number of repeated attempts.
 fn is_run(number: usize, (id, at): &Accepted, runs: &[Arrival]) -> usize {
     let wanted = if fate(number) == Fate::SentLater { 2 } else { 1 };
     assert!(runs.len() >= wanted, "request {number} arrived {} times", runs.len());
     for run in runs {
-        assert_eq!(run.header("idempotency-key"), id, "each attempt bears the key of the first");
+        assert_eq!(run.header("idempotency-key"), id, "each attempt has the key of the first");
         assert_eq!(run.json(), json!({"number": number}));
         assert!(run.at_us >= at.micros(), "request {number} was run before its time");
     }
     runs.len() - wanted
 }
 
-/// The same of its report.
+/// Compares the arrivals of its report with the contract. Returns the number of repeated reports.
 fn is_reported(number: usize, (id, _): &Accepted, reports: &[Arrival]) -> usize {
     let wanted = if is_reported_later(number) { 2 } else { 1 };
     assert!(reports.len() >= wanted, "the report of request {number} arrived {} times", reports.len());
@@ -193,11 +193,11 @@ crate::on_each_database! {
             repeated += is_run(number, accepted, &runs.remove(&number).unwrap_or_default());
             reported_again += is_reported(number, accepted, &reports.remove(&number).unwrap_or_default());
         }
-        assert!(runs.is_empty() && reports.is_empty(), "nothing arrived that nobody asked for");
+        assert!(runs.is_empty() && reports.is_empty(), "only accepted requests arrived");
 
         let listed = listed(&server).await;
         let ids: HashSet<&String> = accepted.iter().map(|(id, _)| id).collect();
-        assert_eq!((ids.len(), listed.keys().collect::<HashSet<_>>() == ids), (count, true), "the list is what was accepted");
+        assert_eq!((ids.len(), listed.keys().collect::<HashSet<_>>() == ids), (count, true), "the accepted ones are listed");
         for (number, (id, _)) in accepted.iter().enumerate() {
             let status = if fate(number) == Fate::Failed { "failed" } else { "sent" };
             assert_eq!(listed[id]["status"], status, "{}", listed[id]);

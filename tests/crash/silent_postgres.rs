@@ -1,4 +1,5 @@
-//! PostgreSQL that takes what it is sent and does not answer: its processes stand still, or a firewall forgot the connections.
+//! A PostgreSQL that accepts data and does not respond: its processes are stopped, or a firewall dropped the
+//! connections.
 
 use std::time::{Duration, Instant};
 
@@ -12,14 +13,14 @@ use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
 use crate::support::{Database, TestDb, after};
 
-/// Every answer comes within this.
+/// The time within which every response comes.
 const ANSWER: Duration = Duration::from_secs(3);
-/// `/ready` answers within this.
+/// The time within which `/ready` responds.
 const READY: Duration = Duration::from_secs(1);
-/// Sending goes on within this once the database can be reached.
+/// The time within which sending continues once the database can be reached.
 const GOES_ON: Duration = Duration::from_secs(15);
 
-/// Asks for many things at once; returns the status of each. Panics when one takes too long.
+/// Sends many requests at once. Returns the status of each. Panics if one takes too long.
 async fn ask_all(server: &Server, mailing: &str) -> Vec<u16> {
     let body = json!({"text": "hello", "filter": "nobody", "ends_at": after(Duration::from_secs(600))});
     let calls = [
@@ -53,7 +54,7 @@ async fn ask_all(server: &Server, mailing: &str) -> Vec<u16> {
     join_all(timed).await
 }
 
-/// Returns whether it is ready. Panics when it does not say so in time.
+/// Returns true if it is ready. Panics if it does not respond in time.
 async fn is_ready(server: &Server) -> bool {
     let began = Instant::now();
     let answer = server.http.get(format!("{}/ready", server.base)).send().await.expect("an answer");
@@ -70,7 +71,7 @@ async fn unready(server: &Server) {
     }
 }
 
-/// Waits until more has been sent than so many requests; returns how long that took.
+/// Waits until more than `requests` requests have been sent. Returns the time that it took.
 async fn goes_on(campaign: &Campaign, requests: usize) -> Duration {
     let began = Instant::now();
     campaign.provider.received(requests + 1, async || {}).await;
@@ -78,7 +79,7 @@ async fn goes_on(campaign: &Campaign, requests: usize) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn while_postgres_stands_still_every_call_is_answered_and_after_that_sending_goes_on() {
+async fn while_postgres_is_stopped_every_call_gets_a_response_and_after_that_sending_continues() {
     let mut postgres = Postgres::start();
     let settings = [("RATE_LIMIT_PER_CHANNEL", "200")];
     let db = TestDb::at(postgres.url.clone());
@@ -106,7 +107,7 @@ async fn while_postgres_stands_still_every_call_is_answered_and_after_that_sendi
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_a_firewall_forgot_are_replaced() {
+async fn connections_that_a_firewall_dropped_are_replaced() {
     let database = TestDb::new(Database::Postgres);
     let (proxy, through) = Proxy::before(&database.url).await;
     let settings = [("RATE_LIMIT_PER_CHANNEL", "200")];
@@ -119,7 +120,8 @@ async fn connections_that_a_firewall_forgot_are_replaced() {
     proxy.forget_connections();
     let (began, requests) = (Instant::now(), campaign.provider.requests().len());
     ask_all(&server, &mailing).await;
-    // what was in flight and in the lanes goes out without the database: only what is recorded shows that it goes on
+    // messages in flight and in the lanes are sent without the database: only recorded outcomes show that sending
+    // continues
     let path = format!("/mailings/{mailing}");
     let sent = |answer: reqwest::Result<(u16, serde_json::Value)>| match answer {
         Ok((200, mailing)) => mailing["counts"]["sent"].as_i64(),
@@ -145,7 +147,7 @@ async fn connections_that_a_firewall_forgot_are_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn sigterm_ends_the_process_in_the_documented_time_while_postgres_stands_still() {
+async fn sigterm_ends_the_process_in_the_documented_time_while_postgres_is_stopped() {
     let mut postgres = Postgres::start();
     let settings = [("RATE_LIMIT_PER_CHANNEL", "200"), ("SHUTDOWN_TIMEOUT", "2s")];
     let db = TestDb::at(postgres.url.clone());

@@ -1,4 +1,4 @@
-//! SIGTERM in the middle.
+//! Stops the service in the middle by SIGTERM.
 
 use std::time::{Duration, Instant};
 
@@ -11,11 +11,11 @@ use crate::events::route;
 use crate::process::Server;
 use crate::support::Database;
 
-/// The time in which a waiting caller is answered, and a stream ends, once the service is told to stop.
+/// The time within which waiting callers get their response, and streams end, after the signal.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
 crate::on_each_database! {
-    async fn sigterm_waits_for_a_slow_provider_and_nothing_is_repeated(kind: Database) {
+    async fn sigterm_waits_for_a_slow_provider_and_no_message_is_repeated(kind: Database) {
         let mut campaign = Campaign::new(kind, &["--latency", "300ms"], &[]).await;
         let mut server = campaign.serve().await;
         let mailing = mail(&server, 500, Duration::from_secs(600)).await;
@@ -24,7 +24,7 @@ crate::on_each_database! {
         server.process.terminate();
         let status = server.process.ended().await;
         assert_eq!(status.code(), Some(0), "{}", server.process.log());
-        assert!(began.elapsed() < Duration::from_secs(5), "what was in flight took 300 ms: {:?}", began.elapsed());
+        assert!(began.elapsed() < Duration::from_secs(5), "the attempts in flight took 300 ms: {:?}", began.elapsed());
         let before = campaign.provider.requests().len();
         assert!(before < 500, "it was stopped in the middle");
 
@@ -35,10 +35,10 @@ crate::on_each_database! {
     }
 }
 
-/// A caller's answer, and when it was there.
+/// A caller's response, and the time of its arrival.
 type Answered = JoinHandle<(u16, Value, Instant)>;
 
-/// Asks, and reads the answer meanwhile.
+/// Sends a request, and reads the response concurrently.
 fn ask(request: RequestBuilder) -> Answered {
     tokio::spawn(async move {
         let answer = request.send().await.expect("an answer");
@@ -47,12 +47,12 @@ fn ask(request: RequestBuilder) -> Answered {
     })
 }
 
-/// A notification whose end is waited for for longer than any test takes.
+/// Posts a notification, and waits for its final state for longer than any test takes.
 fn wait(server: &Server, path: &str, body: &Value) -> Answered {
     ask(server.http.post(server.url(path)).header("Prefer", "wait=120").json(body))
 }
 
-/// A stream that is read until its end; when that came.
+/// Reads a stream until its end. Returns the time of the end.
 async fn stream(server: &Server, path: &str) -> JoinHandle<Instant> {
     let request = server.http.get(server.url(path));
     let mut stream: Response = request.send().await.expect("a stream").error_for_status().expect("a stream");
@@ -68,7 +68,7 @@ fn sms(number: u64) -> Value {
 }
 
 crate::on_each_database! {
-    async fn sigterm_answers_who_waits_and_ends_streams_within_a_second(kind: Database) {
+    async fn sigterm_answers_waiting_callers_and_ends_streams_within_a_second(kind: Database) {
         let mut campaign = Campaign::new(kind, &["--latency", "4s"], &[]).await;
         let mut server = campaign.serve().await;
         route(&server).await;
@@ -109,17 +109,17 @@ crate::on_each_database! {
 
         let server = campaign.serve().await;
         let sent = server.get("/notifications?status=sent&limit=1000").await;
-        assert_eq!(sent["items"].as_array().map(Vec::len), Some(5), "what was in flight ended before the process: {sent}");
+        assert_eq!(sent["items"].as_array().map(Vec::len), Some(5), "attempts ended before the process: {sent}");
         let keyed = server.http.post(server.url("/notifications")).header("Prefer", "wait=120");
         let (status, body, _) = ask(keyed.header("Idempotency-Key", "waits").json(&sms(4))).await.expect("a task");
-        assert_eq!((status, &body["status"]), (202, &json!("processing")), "the answer that was given is given again");
-        assert_eq!(campaign.provider.requests().len(), 5, "nothing was repeated");
+        assert_eq!((status, &body["status"]), (202, &json!("processing")), "the first response is repeated");
+        assert_eq!(campaign.provider.requests().len(), 5, "no message was repeated");
     }
 }
 
-/// A node without an engine has callers who wait; the one that sends for them is told to stop.
+/// Callers wait at a node without an engine, while the node that sends for them is stopped.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_ends_during_the_shutdown_of_a_node_is_told_to_who_waits_at_another() {
+async fn final_states_during_a_nodes_shutdown_reach_callers_at_another_node() {
     const CALLERS: usize = 20;
     let mut campaign = Campaign::new(Database::Postgres, &["--latency", "2s"], &[]).await;
     let mut sending = campaign.serve().await;
@@ -136,5 +136,5 @@ async fn what_ends_during_the_shutdown_of_a_node_is_told_to_who_waits_at_another
         assert_eq!((status, &body["status"]), (200, &json!("sent")), "{body}");
         assert!(at < told + AT_ONCE, "{:?} after the end of the node that sent it", at - told);
     }
-    assert_eq!(campaign.provider.requests().len(), CALLERS, "nothing was repeated");
+    assert_eq!(campaign.provider.requests().len(), CALLERS, "no message was repeated");
 }

@@ -1,4 +1,4 @@
-//! The service with a provider that writes down what arrives and when, and a look into the tables.
+//! The service with a provider that logs each request, and access to the tables.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use crate::support::api::Progress;
 use crate::support::checker::{Request, read_requests};
 use crate::support::{Database, Service, balance};
 
-/// Longer than any window that closes only after the test.
+/// The length of a window that closes only after the test.
 pub const LONG: Duration = Duration::from_secs(600);
 
 /// The service and its provider.
@@ -46,7 +46,7 @@ impl DerefMut for Bench {
     }
 }
 
-/// A message as its row tells.
+/// The row of a message.
 #[derive(Debug, Clone)]
 pub struct Row {
     pub id: String,
@@ -82,29 +82,29 @@ impl Bench {
         self.provider.as_ref().expect("a provider").set_faults(faults).expect("faults");
     }
 
-    /// The provider goes away: connections are refused.
+    /// Stops the provider, so that connections are refused.
     pub async fn stop_provider(&mut self) {
         self.provider.take().expect("a provider").stop().await;
     }
 
-    /// The provider is back at its address, with the same log.
+    /// Starts the provider again at its address, with the same log.
     pub fn start_provider(&mut self) {
         let args =
             SandboxArgs { listen: self.address, log: Some(self.log.clone()), ..SandboxArgs::default() };
         self.provider = Some(Sandbox::start(args).expect("the provider's address"));
     }
 
-    /// Its database, beside the service.
+    /// Returns the test's own connection to the service's database.
     pub fn database(&self) -> &Db {
         &self.db
     }
 
-    /// All that the provider received, in the order of arrival.
+    /// Returns all requests to the provider, in the order of arrival.
     pub fn requests(&self) -> Vec<Request> {
         read_requests(&self.log)
     }
 
-    /// What the provider received of this mailing.
+    /// Returns the requests of this mailing.
     pub async fn requests_of(&self, mailing: &str) -> Vec<Request> {
         let ids: HashSet<String> = self.rows(mailing).await.into_iter().map(|row| row.id).collect();
         self.requests().into_iter().filter(|request| ids.contains(&request.id)).collect()
@@ -116,12 +116,12 @@ impl Bench {
         assert_eq!(report["rejected_count"], 0, "{report}");
     }
 
-    /// Creates a mailing; answers its id.
+    /// Creates a mailing. Returns its id.
     pub async fn create(&self, body: Value) -> String {
         self.post("/mailings", body).await["id"].as_str().expect("an id").to_owned()
     }
 
-    /// Waits until its books are closed; at every look they balance and nothing final is taken back.
+    /// Waits until its counts are finalized. At every poll they balance, and final states never decrease.
     pub async fn watched(&self, id: &str) -> Value {
         let last = std::cell::Cell::new(0);
         let end = self
@@ -136,7 +136,7 @@ impl Bench {
         end["counts"].clone()
     }
 
-    /// Waits until its books are closed, and checks them against its rows.
+    /// Waits until its counts are finalized, and compares them with its rows.
     pub async fn closed(&self, id: &str) -> Value {
         let counts = self.watched(id).await;
         let rows = self.rows(id).await;
@@ -145,13 +145,13 @@ impl Bench {
         let of = |name: &str| by_status.get(name).copied().unwrap_or_default();
         let found = json!({"total": rows.len(), "queued": of("queued"), "sending": 0, "sent": of("sent"),
             "failed": of("failed"), "expired": of("expired"), "cancelled": of("cancelled")});
-        assert_eq!(counts, found, "the books and the rows");
+        assert_eq!(counts, found, "the counts and the rows");
         let clients: HashSet<_> = rows.iter().map(|row| row.client).collect();
         assert_eq!(clients.len(), rows.len(), "each client has one message");
         counts
     }
 
-    /// The rows of a mailing.
+    /// Returns the rows of a mailing.
     pub async fn rows(&self, mailing: &str) -> Vec<Row> {
         let mailing: MailingId = mailing.parse().expect("an id");
         let rows = self.db.read(move |c| {
@@ -179,7 +179,7 @@ impl Bench {
         .collect()
     }
 
-    /// How many of a mailing's messages are dead letters.
+    /// Returns the number of a mailing's dead letters.
     pub async fn dead_letters(&self, mailing: &str) -> i64 {
         let mailing: MailingId = mailing.parse().expect("an id");
         let count = self.db.read(move |c| {
@@ -188,7 +188,7 @@ impl Bench {
         count.await.expect("a count")
     }
 
-    /// Waits until the provider has received so many requests.
+    /// Waits until the provider has received `count` requests.
     pub async fn received(&self, count: u64) {
         let so_far = || self.provider.as_ref().expect("a provider").stats().requests;
         let mut progress = Progress::begin();
@@ -198,8 +198,8 @@ impl Bench {
         }
     }
 
-    /// Each message that is sent was received exactly once, and of the others only what was cut off by the end of the
-    /// window.
+    /// Asserts that each sent message was received exactly once, and the others not at all, except attempts that were
+    /// aborted at the end of the window.
     pub async fn each_received_once(&self, mailing: &str) {
         let rows = self.rows(mailing).await;
         let mut times: HashMap<String, usize> = HashMap::new();
@@ -217,7 +217,7 @@ impl Bench {
     }
 }
 
-/// How many messages are in a final state.
+/// Returns the number of messages in a final state.
 pub fn finals(counts: &Value) -> i64 {
     ["sent", "failed", "expired", "cancelled"]
         .iter()
@@ -225,7 +225,7 @@ pub fn finals(counts: &Value) -> i64 {
         .sum()
 }
 
-/// A time as the API writes it, in microseconds since the epoch.
+/// Parses a time of the API to microseconds since the epoch.
 pub fn micros(time: &Value) -> i64 {
     time.as_str()
         .expect("a time")
@@ -234,12 +234,12 @@ pub fn micros(time: &Value) -> i64 {
         .timestamp_micros()
 }
 
-/// Now, in microseconds since the epoch.
+/// Returns the current time in microseconds since the epoch.
 pub fn now() -> i64 {
     Clock::System.now().micros()
 }
 
-/// Lines of CSV with these phone numbers and tag.
+/// Returns lines of CSV with these phone numbers and this tag.
 pub fn lines(numbers: std::ops::Range<u64>, tag: &str) -> String {
     numbers.map(|number| format!("{number},{tag}\n")).collect()
 }

@@ -1,4 +1,4 @@
-//! Cancelling what has not begun, wherever it waits.
+//! Cancels messages without an attempt, wherever they wait.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use crate::bench::Bench;
 use crate::support::{Database, Node};
 
-/// In this time a message is neither tried again nor given up.
+/// A latency within which a message is neither retried nor timed out.
 const SLOW: Duration = Duration::from_millis(2500);
 
-/// Posts a batch of so many text messages; answers its path.
+/// Posts a batch of `count` text messages. Returns its path.
 async fn batch(bench: &Bench, count: u32) -> String {
     let one = |n: u32| json!({"channel": "sms", "recipient": format!("7900000{n:04}"), "content": "x"});
     let body = json!({"notifications": (0..count).map(one).collect::<Vec<_>>()});
@@ -19,7 +19,7 @@ async fn batch(bench: &Bench, count: u32) -> String {
     format!("/batches/{}", made["batch_id"].as_str().expect("an id"))
 }
 
-/// Posts one text message; answers its path.
+/// Posts one text message. Returns its path.
 async fn one(bench: &Bench) -> String {
     let made = bench
         .post("/notifications", json!({"channel": "sms", "recipient": "79000000000", "content": "x"}))
@@ -32,7 +32,8 @@ fn count(batch: &Value, state: &str) -> usize {
         .expect("a count")
 }
 
-/// Nothing of a batch that was answered as cancelled begins: what was in flight ends, and all else is cancelled.
+/// Asserts that after the response to a cancellation no attempt of the batch begins: attempts in flight end, and all
+/// other messages are cancelled.
 async fn nothing_begins(bench: &Bench, path: &str, answered: &Value, total: usize) {
     let begun = count(answered, "sent") + count(answered, "sending");
     assert_eq!(count(answered, "queued"), 0, "{answered}");
@@ -63,7 +64,7 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn what_was_in_flight_of_a_cancelled_batch_is_not_tried_again(kind: Database) {
+    async fn messages_in_flight_of_a_cancelled_batch_are_not_retried(kind: Database) {
         let faults = Faults { latency: Duration::from_millis(300), error_rate: 1.0, ..Faults::default() };
         let bench = Bench::with_faults(kind, &[("sms.retry_delays", "1ms")], faults).await;
         let path = batch(&bench, 10).await;
@@ -76,7 +77,7 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn one_that_waits_in_a_lane_is_cancelled_and_one_in_flight_is_not(kind: Database) {
+    async fn a_message_in_a_lane_is_cancelled_and_a_message_in_flight_is_not(kind: Database) {
         let faults = Faults { latency: SLOW, ..Faults::default() };
         let bench = Bench::with_faults(kind, &[("sms.concurrency", "1")], faults).await;
         let in_flight = one(&bench).await;
@@ -96,9 +97,9 @@ crate::on_each_database! {
     }
 }
 
-/// It was told that it is in flight: when its attempt fails it is tried again, as if nobody had asked.
+/// The response said that it is in flight: when its attempt fails it is retried, as without the request to cancel.
 #[tokio::test(flavor = "multi_thread")]
-async fn one_in_flight_that_could_not_be_cancelled_has_its_other_attempts() {
+async fn a_message_in_flight_that_could_not_be_cancelled_is_retried() {
     let faults = Faults { latency: Duration::from_millis(500), error_rate: 1.0, ..Faults::default() };
     let bench = Bench::with_faults(Database::Sqlite, &[("sms.retry_delays", "1ms, 1ms")], faults).await;
     let path = one(&bench).await;
@@ -109,14 +110,14 @@ async fn one_in_flight_that_could_not_be_cancelled_has_its_other_attempts() {
     assert_eq!(sent["attempts"].as_array().map(Vec::len), Some(2), "{sent}");
 }
 
-/// The node that has messages in its lanes takes them back before the answer.
+/// The node that has messages in its lanes recalls them before the response.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_another_node_has_in_its_lanes_is_cancelled() {
+async fn messages_in_another_nodes_lanes_are_cancelled() {
     let bench =
         Bench::start(Database::Postgres, &[("channels.rate_per_second", "50"), ("delivery.poll", "60s")])
             .await;
     for role in ["api", "all"] {
-        // twenty seconds' worth: another node starts meanwhile, also on a busy machine
+        // enough for twenty seconds: another node starts meanwhile, also on a busy machine
         let path = batch(&bench, 1000).await;
         let before = bench.requests().len();
         bench.received(u64::try_from(before).expect("a count") + 10).await;
@@ -131,13 +132,13 @@ async fn what_another_node_has_in_its_lanes_is_cancelled() {
 }
 
 crate::on_each_database! {
-    async fn nothing_of_a_mailing_begins_after_it_was_cancelled(kind: Database) {
+    async fn no_attempt_of_a_mailing_begins_after_it_was_cancelled(kind: Database) {
         let bench = Bench::start(kind, &[("channels.rate_per_second", "400"), ("delivery.poll", "60s")]).await;
         bench.import(2000, "vip").await;
         let id = bench.mail("vip", crate::bench::LONG).await;
         bench.received(100).await;
         bench.post(&format!("/mailings/{id}/cancel"), json!({})).await;
-        // what was in flight then may still arrive: no more than the channel's workers
+        // attempts in flight may still arrive: no more than the channel's workers
         let begun = bench.requests().len();
         bench.closed(&id).await;
         let late = bench.requests_of(&id).await.len() - begun;

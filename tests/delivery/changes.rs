@@ -1,4 +1,4 @@
-//! Clients that change while a mailing runs.
+//! Changes clients while a mailing runs.
 
 use std::collections::HashSet;
 
@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 use crate::bench::{Bench, LONG, finals, lines};
 use crate::support::after;
 
-/// All clients, a page at a time.
+/// Returns the clients of a tag.
 async fn clients_of(bench: &Bench, tag: &str) -> Vec<Value> {
     let list = bench.get(&format!("/clients?tag={tag}&limit=1000")).await;
     list["items"].as_array().expect("clients").clone()
 }
 
 crate::on_each_database! {
-    async fn clients_that_change_sides_go_or_come_while_it_runs_upset_nothing(kind: Database) {
+    async fn clients_that_move_leave_or_join_while_it_runs_get_at_most_one_message(kind: Database) {
         let settings = [("channels.rate_per_second", "400"), ("delivery.page_size", "20"), ("delivery.lane_capacity", "40")];
         let bench = Bench::start(kind, &settings).await;
         let csv = format!("phone_number,tag\n{}{}{}", lines(79030000000..79030000300, "a"),
@@ -23,7 +23,7 @@ crate::on_each_database! {
         let (first, last) = (clients_of(&bench, "a").await, clients_of(&bench, "c").await);
         let id = bench.create(json!({"text": "x", "filter": {"tag": ["a", "b", "c"]}, "ends_at": after(LONG)})).await;
         bench.received(60).await;
-        // held, so that the changes come in its middle however slow they are
+        // paused, so that even slow changes come in its middle
         bench.post(&format!("/mailings/{id}/pause"), json!({})).await;
         let change = async |client: &Value, tag: &str| {
             let path = format!("/clients/{}", client["id"].as_str().expect("an id"));
@@ -45,9 +45,9 @@ crate::on_each_database! {
         bench.each_received_once(&id).await;
         let phones: Vec<_> = bench.requests().iter().map(|request| request.phone).collect();
         let distinct: HashSet<_> = phones.iter().collect();
-        assert_eq!(distinct.len(), phones.len(), "nobody got two messages");
+        assert_eq!(distinct.len(), phones.len(), "each client got at most one message");
         assert!(phones.iter().all(|phone| *phone < Some(79060000000)), "clients newer than the start are not in it");
-        assert!(phones.len() >= 900 - 80, "whoever stayed got one, also who moved from the end to the beginning: {}", phones.len());
+        assert!(phones.len() >= 900 - 80, "clients that stayed or moved to the beginning got one: {}", phones.len());
     }
 }
 
@@ -62,7 +62,7 @@ crate::on_each_database! {
         assert_eq!(bench.call("DELETE", &format!("/clients/{gone}"), None).await.0, 200);
         bench.set_faults(Default::default());
         let counts = bench.closed(&id).await;
-        // cancelled as it waits, or failed for want of a name if its first attempt was still being recorded
+        // cancelled while it waits, or failed without a name if its first attempt was still being recorded
         let over = ["cancelled", "failed"].map(|status| counts[status].as_i64().expect("a count"));
         assert_eq!((counts["sent"].as_i64(), over[0] + over[1]), (Some(1), 1), "{counts}");
         let row = bench.rows(&id).await.into_iter().find(|row| row.error.is_some()).expect("a reason");

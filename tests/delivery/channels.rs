@@ -1,7 +1,8 @@
-//! A mailing over any channel reaches each client where that channel does, and says why it cannot reach the others.
+//! A mailing over any channel reaches each client with an address for that channel, and stores the reason for the
+//! others.
 
 use diesel::prelude::*;
-use fanfare::channels::{Answer, Delivery, Verdict};
+use fanfare::channels::{AttemptReport, Delivery, DeliveryResult};
 use fanfare::clients::model::ClientPatch;
 use fanfare::db::schema::message;
 use fanfare::kinds::ChannelKind;
@@ -9,8 +10,8 @@ use serde_json::{Value, json};
 
 use crate::own_channel::Own;
 
-fn takes(_: &Delivery) -> Answer {
-    Answer::delivered(Some(200), None)
+fn takes(_: &Delivery) -> AttemptReport {
+    AttemptReport::delivered(Some(200), None)
 }
 
 pub fn fields(of: Value) -> ClientPatch {
@@ -18,7 +19,7 @@ pub fn fields(of: Value) -> ClientPatch {
     ClientPatch::from_json(fields).expect("fields of a client")
 }
 
-/// Why messages failed.
+/// Returns the errors of all messages.
 async fn errors(engine: &Own) -> Vec<String> {
     let read = engine.database().read(|c| {
         Ok(message::table
@@ -45,7 +46,7 @@ crate::on_each_database! {
         assert_eq!(seen.html.as_deref(), Some("<p>&lt;Ann&gt;</p>"));
         let why = [
             "the client has no e-mail address, which `email` needs",
-            "there is no value for the placeholder `name`",
+            "no value for the placeholder `name`",
         ];
         assert_eq!(errors(&engine).await, why);
         engine.stop().await;
@@ -77,11 +78,11 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn a_device_that_is_gone_is_taken_from_its_client(kind: Database) {
+    async fn the_token_of_a_device_that_is_gone_is_removed_from_its_client(kind: Database) {
         let gone = |delivery: &Delivery| match delivery.recipient.as_str() {
             "dead" => {
-                let verdict = Verdict::Gone { error: "the device is gone".into() };
-                Answer { verdict, status_code: Some(404), provider_id: None, response: None }
+                let verdict = DeliveryResult::Gone { error: "the device is gone".into() };
+                AttemptReport { verdict, status_code: Some(404), provider_id: None, response: None }
             }
             _ => takes(delivery),
         };
@@ -93,7 +94,7 @@ crate::on_each_database! {
         let tokens = [engine.clients.get(dead.id).await, engine.clients.get(alive.id).await]
             .map(|client| client.expect("a client").push_token.map(|token| token.to_string()));
         assert_eq!(tokens, [None, Some("alive".to_owned())]);
-        // nobody is asked about it again
+        // the provider gets no further request for it
         let books = engine.mail(None, "hello again", None).await;
         assert_eq!((books.sent, books.failed), (1, 1));
         let why = ["the client has no push token, which `push` needs", "the device is gone"];

@@ -1,4 +1,4 @@
-//! Nodes whose machines do not agree on the time: the database's counts.
+//! Nodes whose clocks differ use the database's time.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::json;
 use crate::bench::Bench;
 use crate::support::{Database, after};
 
-/// Microseconds.
+/// Five minutes in microseconds.
 const FIVE_MINUTES: i64 = 300_000_000;
 
 async fn offset(base: &str, http: &reqwest::Client) -> f64 {
@@ -19,7 +19,7 @@ async fn offset(base: &str, http: &reqwest::Client) -> f64 {
     line.rsplit(' ').next().expect("a value").parse().expect("a number")
 }
 
-/// One node is right and one is not; both send.
+/// Runs one node with the right time and one without; both send.
 async fn beside(wrong: i64) {
     let service = Bench::start(Database::Postgres, &[]).await;
     let node = service.beside_by(Clock::Wrong(wrong), &[]).await;
@@ -32,7 +32,7 @@ async fn beside(wrong: i64) {
         json!({"channel": "sms", "recipient": format!("+{}", 79_030_000_000_u64 + u64::from(i)), "content": "x",
             "scheduled_at": due.to_string(), "expires_at": after(Duration::from_secs(60))})
     };
-    // asked of the wrong one, which judges the times as well
+    // posted to the wrong node, which also validates the times
     let batch = json!({"notifications": (0..500).map(one).collect::<Vec<_>>()});
     let batch = node.post("/notifications/batch", batch).await;
     let path = format!("/batches/{}", batch["batch_id"].as_str().expect("an id"));

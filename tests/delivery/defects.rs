@@ -1,7 +1,8 @@
-//! One message that cannot be handled holds up no other: a defect in sending it, an outcome that the database refuses.
+//! A message that cannot be processed does not block the others: a panic while sending it, an outcome that the database
+//! rejects.
 
 use diesel::connection::SimpleConnection;
-use fanfare::channels::{Answer, Delivery};
+use fanfare::channels::{AttemptReport, Delivery};
 use fanfare::clients::model::ClientPatch;
 use fanfare::db::AnyConnection;
 use fanfare::kinds::{ChannelKind, MessageStatus};
@@ -11,10 +12,10 @@ use crate::own_channel::Own;
 use crate::scripted::{Reply, Scripted};
 
 crate::on_each_database! {
-    async fn a_panic_while_sending_is_an_attempt_that_failed_and_the_others_go_out(kind: Database) {
+    async fn a_panic_while_sending_is_a_failed_attempt_and_the_others_are_sent(kind: Database) {
         let panics = |delivery: &Delivery| {
             assert!(!delivery.recipient.ends_with('3'), "this is the defect");
-            Answer::delivered(Some(200), None)
+            AttemptReport::delivered(Some(200), None)
         };
         let engine = Own::start(kind, ChannelKind::Sms, panics).await;
         for last in 0..10 {
@@ -26,7 +27,7 @@ crate::on_each_database! {
     }
 }
 
-/// Makes the database refuse every message for which this is true (`NEW` is the row).
+/// Makes the database reject every message for which `condition` is true (`NEW` is the row).
 async fn refuse(bench: &Bench, condition: &'static str) {
     let write = bench.database().write(move |c| {
         let sql = match c {
@@ -51,7 +52,7 @@ async fn refuse(bench: &Bench, condition: &'static str) {
 const ODD: &[Reply] = &[Reply::Http(200, "", r#"{"code":0,"message":"OK","id":"odd"}"#)];
 
 crate::on_each_database! {
-    async fn what_a_provider_says_never_keeps_a_message_from_its_final_state(kind: Database) {
+    async fn a_providers_response_never_keeps_a_message_from_its_final_state(kind: Database) {
         let provider = Scripted::start(ODD).await;
         let bench = Bench::start(kind, &[("sms.base_url", &provider.base)]).await;
         refuse(&bench, "NEW.provider_id = 'odd' AND NEW.recipient LIKE '%7'").await;
@@ -63,7 +64,7 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn an_outcome_that_the_database_never_takes_holds_up_no_other(kind: Database) {
+    async fn an_outcome_that_the_database_rejects_does_not_block_the_others(kind: Database) {
         let bench = Bench::start(kind, &[]).await;
         refuse(&bench, "NEW.recipient LIKE '79030000007'").await;
         bench.import(30, "vip").await;
@@ -73,7 +74,7 @@ crate::on_each_database! {
         assert_eq!(mailing["counts"]["sending"], 1, "{mailing}");
         let rows = bench.rows(&id).await;
         assert!(rows.iter().all(|row| row.status == MessageStatus::Sent) && rows.len() == 29, "{rows:?}");
-        // the engine goes on with other mailings
+        // the engine continues with other mailings
         bench.clients("phone_number,tag\n79040000000,other\n".into()).await;
         let other = bench.mail("other", LONG).await;
         assert_eq!(bench.closed(&other).await["sent"], 1);

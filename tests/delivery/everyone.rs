@@ -10,7 +10,7 @@ use crate::support::after;
 const CODES: [u64; 4] = [903, 904, 905, 916];
 const TAGS: [&str; 3] = ["vip", "base", ""];
 
-/// 5,000 clients: every code with every tag.
+/// Returns client `i` of 5,000, which have every code with every tag.
 fn client(i: u64) -> (u64, u64, &'static str) {
     let code = CODES[usize::try_from(i % 4).expect("an index")];
     let tag = TAGS[usize::try_from(i / 4 % 3).expect("an index")];

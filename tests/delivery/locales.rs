@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 
-use fanfare::channels::{Answer, Delivery, Verdict};
+use fanfare::channels::{AttemptReport, Delivery, DeliveryResult};
 use fanfare::clients::model::ClientPatch;
 use fanfare::db::types::MessageId;
 use fanfare::kinds::ChannelKind;
@@ -11,18 +11,18 @@ use serde_json::json;
 
 use crate::own_channel::Own;
 
-/// Fails the first attempt at every message: the second is claimed, and its client is read again.
-fn takes_the_second(delivery: &Delivery) -> Answer {
+/// Fails the first attempt at every message, so that the second one is claimed, and its client is read again.
+fn takes_the_second(delivery: &Delivery) -> AttemptReport {
     static SEEN: Mutex<BTreeSet<MessageId>> = Mutex::new(BTreeSet::new());
     if SEEN.lock().unwrap_or_else(PoisonError::into_inner).insert(delivery.id) {
-        return Answer {
-            verdict: Verdict::Transient { error: "later".into(), retry_after: None },
+        return AttemptReport {
+            verdict: DeliveryResult::Transient { error: "later".into(), retry_after: None },
             status_code: Some(503),
             provider_id: None,
             response: None,
         };
     }
-    Answer::delivered(Some(200), None)
+    AttemptReport::delivered(Some(200), None)
 }
 
 async fn client(engine: &Own, phone: &str, locale: Option<&str>, name: &str) {
@@ -33,7 +33,7 @@ async fn client(engine: &Own, phone: &str, locale: Option<&str>, name: &str) {
 }
 
 crate::on_each_database! {
-    async fn a_mailing_in_three_languages_says_to_each_client_what_it_can_read(kind: Database) {
+    async fn a_mailing_in_three_languages_reaches_each_client_in_its_language(kind: Database) {
         let engine = Own::start(kind, ChannelKind::Sms, takes_the_second).await;
         for (phone, locale, name) in [
             ("79030000001", None, "Ann"),
@@ -45,7 +45,7 @@ crate::on_each_database! {
             client(&engine, phone, locale, name).await;
         }
         engine.template("welcome", None, "Hello, {{ name }}").await;
-        // no placeholder in it: the language alone makes the client's profile needed
+        // without a placeholder: only the language needs the client's profile
         engine.template("welcome", Some("de"), "Guten Tag").await;
         engine.template("welcome", Some("pt-BR"), "Oi, {{ name }} ({{ locale }})").await;
         let books = engine.mail_template("welcome").await;
@@ -58,9 +58,9 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn languages_without_placeholders_are_told_apart_as_well(kind: Database) {
-        fn takes(_: &Delivery) -> Answer {
-            Answer::delivered(Some(200), None)
+    async fn languages_without_placeholders_are_distinguished_as_well(kind: Database) {
+        fn takes(_: &Delivery) -> AttemptReport {
+            AttemptReport::delivered(Some(200), None)
         }
         let engine = Own::start(kind, ChannelKind::Sms, takes).await;
         client(&engine, "79030000001", None, "Ann").await;

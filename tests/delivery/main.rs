@@ -1,4 +1,4 @@
-//! The delivery contract, on both databases: the service and a provider in this process.
+//! Tests the delivery contract on both databases, with the service and a provider in this process.
 #![allow(
     clippy::expect_used,
     clippy::indexing_slicing,

@@ -16,9 +16,9 @@ use serde_json::json;
 use crate::bench::{Bench, LONG};
 use crate::support::{Database, TestDb, after};
 
-/// It stopped showing signs of life at once, and the others sent what it had in flight a second time.
+/// Regression: a stopping node ended its heartbeat at once, and other nodes sent its messages in flight a second time.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_stops_keeps_its_pages_until_what_is_in_flight_is_done() {
+async fn a_stopping_node_keeps_its_leases_until_attempts_in_flight_are_done() {
     let faults = Faults { latency: Duration::from_millis(2500), ..Faults::default() };
     let mut bench = Bench::with_faults(Database::Postgres, &[("delivery.lease", "1s")], faults).await;
     bench.import(10, "vip").await;
@@ -32,9 +32,10 @@ async fn a_node_that_stops_keeps_its_pages_until_what_is_in_flight_is_done() {
     bench.each_received_once(&id).await;
 }
 
-/// After an outage both nodes' signs of life are old. Each waited for the other's row, to delete it: a deadlock.
+/// Regression: after an outage both nodes' heartbeats are old. Each waited to delete the other's row, which was a
+/// deadlock.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_shows_a_sign_of_life_at_this_moment_is_not_taken_for_dead() {
+async fn a_node_that_is_writing_its_heartbeat_is_not_declared_dead() {
     let db = TestDb::new(Database::Postgres);
     let options = DbOptions { pool_size: 1, ..DbOptions::new(db.url.clone()) };
     let handle =
@@ -63,8 +64,8 @@ async fn a_node_that_shows_a_sign_of_life_at_this_moment_is_not_taken_for_dead()
     assert_eq!(nodes, 2);
 }
 
-/// Each second of what the provider received holds at most the rate, and what was on its way: on a busy machine the first
-/// may arrive a quarter of a second late. Two nodes that each keep the whole rate come to twice as many.
+/// Asserts that the requests of each second are within the rate, plus those on their way: on a busy machine the first
+/// request may arrive a quarter of a second late. Two nodes that each use the whole rate would send twice as many.
 fn check_rate(times: &[i64], rate: usize) {
     for (i, first) in times.iter().enumerate() {
         let within = times[i..].iter().take_while(|at| **at < first + 1_000_000).count();
@@ -106,10 +107,10 @@ async fn two_nodes_keep_the_rate_of_a_mailing_together() {
     bench.each_received_once(&id).await;
 }
 
-/// The safety net looks once a minute, which is longer than the test waits: what happens, happens because the worker was
-/// told.
+/// The poll interval is a minute, which is longer than the test waits: all progress comes from notifications to the
+/// worker.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_worker_does_at_once_what_another_nodes_api_is_asked_for() {
+async fn a_worker_reacts_at_once_to_requests_to_another_nodes_api() {
     let rate = ("channels.rate_per_second", "400");
     let bench =
         Bench::start(Database::Postgres, &[("node.role", "api"), ("delivery.poll", "60s"), rate]).await;

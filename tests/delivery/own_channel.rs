@@ -1,10 +1,10 @@
-//! The engine with a channel of the test's own.
+//! Runs the engine with a channel that a test defines.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use fanfare::channels::{Answer, Channel, Delivery, Sending};
+use fanfare::channels::{AttemptFuture, AttemptReport, Channel, Delivery};
 use fanfare::clients::model::ClientPatch;
 use fanfare::clients::{Client, Clients};
 use fanfare::clock::Clock;
@@ -12,27 +12,28 @@ use fanfare::db::types::MailingId;
 use fanfare::db::{Db, DbOptions};
 use fanfare::delivery::engine::{ChannelSetup, Engine};
 use fanfare::delivery::retry::{Retries, RetryPolicy};
-use fanfare::delivery::shared::Settings;
+use fanfare::delivery::shared::EngineSettings;
 use fanfare::error::Result;
-use fanfare::idempotency::{self, Made, Mode};
+use fanfare::idempotency::{self, Created, Mode};
 use fanfare::kinds::{ChannelKind, Priority};
-use fanfare::lifecycle::{self, Trigger};
+use fanfare::lifecycle::{self, ShutdownTrigger};
 use fanfare::live::Live;
 use fanfare::mailings::filter::AudienceFilter;
 use fanfare::mailings::model::NewMailing;
 use fanfare::mailings::usecase::Mailings;
 use fanfare::messages::model::Counts;
 use fanfare::metrics::Metrics;
+use fanfare::runtime::Runtime;
 use fanfare::templates::model::NewTemplate;
 use fanfare::templates::{Templates, Texts};
 
 use crate::bench::LONG;
 use crate::support::{Database, TestDb};
 
-/// Answers as the test says, and remembers what it was asked.
+/// A channel that returns the test's answers, and records its deliveries.
 struct Script {
     kind: ChannelKind,
-    answer: fn(&Delivery) -> Answer,
+    answer: fn(&Delivery) -> AttemptReport,
     seen: Arc<Mutex<Vec<Delivery>>>,
 }
 
@@ -41,7 +42,7 @@ impl Channel for Script {
         self.kind
     }
 
-    fn send(&self, delivery: Delivery) -> Sending<'_> {
+    fn send(&self, delivery: Delivery) -> AttemptFuture<'_> {
         Box::pin(async move {
             let answer = (self.answer)(&delivery);
             self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(delivery);
@@ -50,12 +51,12 @@ impl Channel for Script {
     }
 }
 
-/// An engine at work.
+/// A running engine with one channel.
 pub struct Own {
     db: Db,
     kind: ChannelKind,
     engine: Engine,
-    trigger: Trigger,
+    trigger: ShutdownTrigger,
     pub clients: Clients,
     mailings: Mailings,
     templates: Templates,
@@ -63,20 +64,20 @@ pub struct Own {
     test_db: TestDb,
 }
 
-/// What is stored under a key, of which there is none.
-fn answer() -> Result<idempotency::Answer> {
-    idempotency::Answer::new(201, None, &())
+/// Returns a response for a request without a key, which is not stored.
+fn answer() -> Result<idempotency::IdempotentResponse> {
+    idempotency::IdempotentResponse::new(201, None, &())
 }
 
-fn made<T>(made: Made<T>) -> T {
+fn made<T>(made: Created<T>) -> T {
     match made {
-        Made::New(made, _) => made,
-        Made::Before(_) => unreachable!("there was no key"),
+        Created::New(made, _) => made,
+        Created::Before(_) => unreachable!("there was no key"),
     }
 }
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> EngineSettings {
+    EngineSettings {
         page_size: 100,
         lane_capacity: 100,
         record_batch: 100,
@@ -90,18 +91,22 @@ fn settings() -> Settings {
     }
 }
 
-/// Attempts at once.
+/// The number of concurrent attempts.
 pub const CONCURRENCY: usize = 4;
 
 impl Own {
-    pub async fn start(database: Database, kind: ChannelKind, answer: fn(&Delivery) -> Answer) -> Self {
+    pub async fn start(
+        database: Database,
+        kind: ChannelKind,
+        answer: fn(&Delivery) -> AttemptReport,
+    ) -> Self {
         let seen = Arc::default();
         let script = Script { kind, answer, seen: Arc::clone(&seen) };
         let metrics = Metrics::new().expect("metrics");
         Self { seen, ..Self::with_channel(database, metrics, Arc::new(script)).await }
     }
 
-    /// With a channel that remembers nothing for [`Own::seen`].
+    /// Starts it with a channel that does not record deliveries for [`Own::seen`].
     pub async fn with_channel(database: Database, metrics: Metrics, channel: Arc<dyn Channel>) -> Self {
         let kind = channel.kind();
         let test_db = TestDb::new(database);
@@ -118,9 +123,9 @@ impl Own {
             retries: Retries { mailing: retry.clone(), single: retry },
         };
         let (trigger, shutdown) = lifecycle::shutdown();
-        let parts = (db.clone(), Clock::System, metrics, Live::new(true));
+        let runtime = Runtime { db: db.clone(), clock: Clock::System, metrics, live: Live::new(true) };
         let ends = (trigger.clone(), shutdown);
-        let engine = Engine::start(parts, settings(), vec![setup], ends).await.expect("an engine");
+        let engine = Engine::start(runtime, settings(), vec![setup], ends).await.expect("an engine");
         let templates = Templates::new(db.clone(), Clock::System);
         Self {
             clients: Clients::new(db.clone(), Clock::System),
@@ -147,19 +152,19 @@ impl Own {
         made(self.clients.create(fields, Mode::Commit(None), |_| answer()).await.expect("a client"))
     }
 
-    /// A mailing to everyone; answers its books when they are closed.
+    /// Sends a mailing to all clients. Returns its final counts.
     pub async fn mail(&self, subject: Option<&str>, text: &str, html: Option<&str>) -> Counts {
         let (subject, html) = (subject.map(str::to_owned), html.map(str::to_owned));
         self.send(None, Texts { subject, text: text.to_owned(), html }).await
     }
 
-    /// The same with the texts of a template.
+    /// Sends a mailing like [`Own::mail`], with the texts of a template.
     pub async fn mail_template(&self, name: &str) -> Counts {
         let none = Texts { subject: None, text: String::new(), html: None };
         self.send(Some(name.to_owned()), none).await
     }
 
-    /// Makes a template of this text.
+    /// Creates a template with this text.
     pub async fn template(&self, name: &str, locale: Option<&str>, text: &str) {
         let new = NewTemplate {
             name: name.to_owned(),
@@ -174,7 +179,7 @@ impl Own {
         self.ended(self.create(template, texts).await).await
     }
 
-    /// Begins a mailing to everyone.
+    /// Starts a mailing to all clients.
     pub async fn begin(&self, subject: Option<&str>, text: &str) -> MailingId {
         self.create(None, Texts { subject: subject.map(str::to_owned), text: text.to_owned(), html: None })
             .await
@@ -198,7 +203,7 @@ impl Own {
         made(self.mailings.create(new, None, |_, _| answer()).await.expect("a mailing")).id
     }
 
-    /// A mailing's books when they are closed.
+    /// Waits for a mailing's end. Returns its final counts.
     pub async fn ended(&self, id: MailingId) -> Counts {
         let began = Instant::now();
         loop {
@@ -211,7 +216,7 @@ impl Own {
         }
     }
 
-    /// What the channel was asked, in the order of the addresses.
+    /// Returns the deliveries of the channel, in the order of the addresses.
     pub fn seen(&self) -> Vec<Delivery> {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
         seen.sort_by(|a, b| a.recipient.cmp(&b.recipient));

@@ -1,4 +1,4 @@
-//! Pause, resume, cancel.
+//! Pauses, resumes and cancels mailings.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::bench::{Bench, LONG, finals};
 use crate::support::{after, balance};
 
-/// Pauses, and waits until nothing of the mailing is in flight; answers its counts.
+/// Pauses, and waits until no message of the mailing is in flight. Returns its counts.
 async fn pause(bench: &Bench, id: &str) -> Value {
     let paused = bench.post(&format!("/mailings/{id}/pause"), json!({})).await;
     assert_eq!(paused["status"], "paused");
@@ -19,7 +19,7 @@ async fn pause(bench: &Bench, id: &str) -> Value {
     bench.wait_for(&format!("/mailings/{id}"), still).await["counts"].clone()
 }
 
-/// Runs another mailing, which begins in a second, from end to end: time enough for a mistake to show.
+/// Runs another mailing, which starts in a second, to its end: enough time for a mistake to show.
 async fn meanwhile(bench: &Bench) {
     bench.clients("phone_number,tag\n79990000001,other\n79990000002,other\n".into()).await;
     let body = json!({"text": "x", "filter": "other", "starts_at": after(Duration::from_secs(1)), "ends_at": after(LONG)});
@@ -49,7 +49,7 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn retries_that_become_due_while_a_mailing_is_paused_wait_until_it_goes_on(kind: Database) {
+    async fn retries_due_during_a_pause_wait_until_the_mailing_is_resumed(kind: Database) {
         let faults = Faults { error_rate: 1.0, ..Faults::default() };
         let bench = Bench::with_faults(kind, &[("retry.first_delay", "300ms")], faults).await;
         bench.import(20, "vip").await;
@@ -71,7 +71,7 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn the_window_of_a_paused_mailing_closes_all_the_same(kind: Database) {
+    async fn the_window_of_a_paused_mailing_still_closes(kind: Database) {
         let bench = Bench::start(kind, &[("channels.rate_per_second", "100")]).await;
         bench.import(1000, "vip").await;
         let id = bench.mail("vip", Duration::from_secs(2)).await;
@@ -85,7 +85,7 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn a_mailing_paused_before_it_began_begins_when_it_is_resumed(kind: Database) {
+    async fn a_mailing_paused_before_its_start_starts_when_it_is_resumed(kind: Database) {
         let bench = Bench::start(kind, &[]).await;
         bench.import(3, "vip").await;
         let body = json!({"text": "x", "filter": "vip", "starts_at": after(Duration::from_millis(500)), "ends_at": after(LONG)});
@@ -100,7 +100,7 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn a_cancelled_mailing_is_cancelled_at_once_and_what_was_not_sent_never_is(kind: Database) {
+    async fn a_cancelled_mailing_is_cancelled_at_once_and_the_rest_is_never_sent(kind: Database) {
         let faults = Faults { error_rate: 0.3, ..Faults::default() };
         let bench = Bench::with_faults(kind, &[("channels.rate_per_second", "400")], faults).await;
         bench.import(3000, "vip").await;

@@ -1,4 +1,4 @@
-//! What clients opted out of is not sent, and what comes at a quiet hour waits: by whichever door it came.
+//! Suppresses messages that clients opted out of, and defers messages in quiet hours, for mailings and notifications.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -8,7 +8,7 @@ use fanfare::clock::Clock;
 use fanfare::config::Config;
 use fanfare::db::types::Timestamp;
 use fanfare::kinds::ChannelKind;
-use fanfare::preferences::link::Links;
+use fanfare::preferences::link::UnsubscribeLinks;
 use fanfare::sandbox::{Sandbox, SandboxArgs};
 use serde_json::{Value, json};
 
@@ -21,7 +21,7 @@ fn at(text: &str) -> Timestamp {
     Timestamp::from_datetime(text.parse().expect("a time"))
 }
 
-/// The service at a time that the test says, with a provider beside it.
+/// The service with a manual clock, and a provider.
 struct House {
     api: Api,
     app: Option<App>,
@@ -38,12 +38,12 @@ impl Deref for House {
 }
 
 impl House {
-    /// At half past eleven at night, in London in the winter.
+    /// Starts at half past eleven at night, in London in winter.
     async fn start(kind: Database) -> Self {
         Self::at_rate(kind, "0").await
     }
 
-    /// Likewise, with so many messages a second.
+    /// Starts with a rate limit in messages per second.
     async fn at_rate(kind: Database, rate: &str) -> Self {
         let database = TestDb::new(kind);
         let provider = Sandbox::start(SandboxArgs::on_free_port()).expect("a provider");
@@ -65,14 +65,14 @@ impl House {
         Self { api, app: Some(app), clock, provider, _database: database }
     }
 
-    /// Ends the service before its database goes.
+    /// Stops the service before its database is deleted.
     async fn stop(mut self) {
         if let Some(app) = self.app.take() {
             app.stop().await;
         }
     }
 
-    /// Makes a client who wants this.
+    /// Creates a client with these preferences.
     async fn client(&self, number: u64, zone: Option<&str>, preferences: Value) -> String {
         let body = json!({"phone_number": format!("{}", 79030000000 + number), "timezone": zone,
             "email": format!("c{number}@example.net")});
@@ -92,7 +92,7 @@ impl House {
         self.post("/mailings", body).await["id"].as_str().expect("an id").to_owned()
     }
 
-    /// Waits until a mailing's books show this, balanced at every look.
+    /// Waits until a mailing has these counts, which must balance at every poll.
     async fn counts(&self, id: &str, wanted: Value) -> Value {
         let shows = |mailing: &Value| {
             assert!(balance(&mailing["counts"]), "{mailing}");
@@ -101,7 +101,7 @@ impl House {
         self.wait_for(&format!("/mailings/{id}"), shows).await
     }
 
-    /// What became of the message of each client: status, attempts and error.
+    /// Returns the message of each client.
     async fn messages(&self, mailing: &str) -> BTreeMap<String, Value> {
         let list = self.get(&format!("/mailings/{mailing}/messages?limit=100")).await;
         let items = list["items"].as_array().expect("items").clone();
@@ -112,7 +112,7 @@ impl House {
         self.post("/notifications", body).await["id"].as_str().expect("an id").to_owned()
     }
 
-    /// Waits until a notification is in this state.
+    /// Waits until a notification has this status.
     async fn becomes(&self, id: &str, status: &str) -> Value {
         self.wait_for(&format!("/notifications/{id}"), |found| found["status"] == status).await
     }
@@ -136,7 +136,7 @@ fn night() -> Value {
 }
 
 crate::on_each_database! {
-    async fn a_mailing_goes_to_whom_it_may_and_to_others_in_the_morning_or_never(kind: Database) {
+    async fn a_mailing_is_suppressed_deferred_or_sent_by_each_clients_preferences(kind: Database) {
         let house = House::start(kind).await;
         house.client(0, None, json!({})).await;
         let no_sms = house.client(1, None, json!({"channels": {"sms": false}})).await;
@@ -160,7 +160,7 @@ crate::on_each_database! {
         let waiting = house.get(&format!("/messages/{}", messages[&asleep]["id"].as_str().expect("an id"))).await;
         assert_eq!((&waiting["status"], &waiting["attempts"]), (&json!("queued"), &json!(0)), "{waiting}");
         assert_eq!(waiting["due_at"].as_str().map(at), Some(at("2026-03-03T08:00:00Z")), "{waiting}");
-        assert!(waiting["error"].as_str().is_some_and(|why| why.contains("left alone")), "{waiting}");
+        assert!(waiting["error"].as_str().is_some_and(|why| why.contains("deferred: quiet hours")), "{waiting}");
 
         house.prefer("PATCH", &thinks_better, json!({"channels": {"sms": false}})).await;
         house.prefer("PATCH", &sleeps_longer, json!({"quiet_hours": {"from": "22:00", "until": "10:15"}})).await;
@@ -181,7 +181,7 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn what_is_not_wanted_takes_no_turn_of_the_rate_from_others(kind: Database) {
+    async fn suppressed_and_deferred_messages_do_not_use_the_rate(kind: Database) {
         let house = House::at_rate(kind, "1").await;
         for number in 0..30 {
             house.client(2 * number, None, json!({"channels": {"sms": false}})).await;
@@ -198,7 +198,7 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn nobody_opts_out_of_what_is_transactional_and_it_wakes_people(kind: Database) {
+    async fn transactional_messages_ignore_opt_outs_and_quiet_hours(kind: Database) {
         let house = House::start(kind).await;
         for (number, wants) in [json!({"channels": {"sms": false}}), json!({"groups": {"order": false}}), night()].into_iter().enumerate() {
             let client = house.client(number as u64, None, wants).await;
@@ -214,14 +214,14 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn what_could_only_wait_past_its_end_expires_at_once(kind: Database) {
+    async fn a_message_deferred_past_its_end_expires_at_once(kind: Database) {
         let house = House::start(kind).await;
         let client = house.client(0, None, night()).await;
         let id = house.mail(json!({"ends_at": "2026-03-03T08:00:00Z"})).await;
         let mailing = house.wait_for(&format!("/mailings/{id}"), |mailing| !mailing["finished_at"].is_null()).await;
         assert_eq!(mailing["counts"]["expired"], 1, "{mailing}");
         let message = house.messages(&id).await[&client].clone();
-        assert!(message["error"].as_str().is_some_and(|why| why.contains("left alone until it is too late")), "{message}");
+        assert!(message["error"].as_str().is_some_and(|why| why.contains("expired: the quiet hours")), "{message}");
         let body = json!({"channel": "sms", "client_id": client, "content": "x", "expires_at": "2026-03-03T08:00:00Z"});
         let id = house.notify(body).await;
         let expired = house.becomes(&id, "expired").await;
@@ -241,7 +241,7 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn notifications_of_a_batch_heed_their_clients_and_the_batch_balances(kind: Database) {
+    async fn notifications_of_a_batch_follow_preferences_and_the_batch_balances(kind: Database) {
         let house = House::start(kind).await;
         let out = house.client(0, None, json!({"groups": {"offers": false}})).await;
         let asleep = house.client(1, None, night()).await;
@@ -258,7 +258,7 @@ crate::on_each_database! {
         assert_eq!(seen["counts"]["queued"], 1, "{seen}");
         let deferred = batch["items"][3]["id"].as_str().expect("an id");
         let (status, _) = house.call("DELETE", &format!("/notifications/{deferred}"), None).await;
-        assert_eq!(status, 204, "what waits for the morning can be cancelled");
+        assert_eq!(status, 204, "a deferred notification can be cancelled");
         let seen = house.get(&path).await;
         assert_eq!((&seen["counts"]["cancelled"], house.requests()), (&json!(2), 3));
         house.stop().await;
@@ -266,14 +266,14 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn an_address_that_is_no_clients_opts_out_by_the_link_in_its_mail(kind: Database) {
+    async fn an_address_without_a_client_opts_out_by_the_link_in_its_mail(kind: Database) {
         let house = House::start(kind).await;
         let mail = |recipient: &str, group: &str| {
             json!({"channel": "email", "recipient": recipient, "subject": "x", "content": "x", "group": group})
         };
         let first = house.notify(mail("anna@example.net", "news")).await;
         house.becomes(&first, "sent").await;
-        let links = Links::new(&house.base, SECRET.as_bytes());
+        let links = UnsubscribeLinks::new(&house.base, SECRET.as_bytes());
         let link = links.url(ChannelKind::Email, "anna@example.net", Some("news")).expect("a link");
         for _ in 0..2 {
             let clicked = house.http.post(&link).body("List-Unsubscribe=One-Click").send().await.expect("an answer");

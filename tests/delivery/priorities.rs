@@ -1,4 +1,4 @@
-//! Mailings side by side: fair between equals, urgent ones first.
+//! Runs mailings concurrently: fair between equal priorities, urgent ones first.
 
 use std::time::{Duration, Instant};
 
@@ -42,7 +42,7 @@ crate::on_each_database! {
         bench.closed(&slow).await;
         let times: Vec<i64> = bench.requests_of(&slow).await.iter().map(|request| request.at_us).collect();
         let took = times[99] - times[0];
-        // 99 intervals; less two percent that a late timer may catch up, and the way to the provider
+        // 99 intervals, less the two percent that a late timer may catch up, and the way to the provider
         assert!(took >= 99 * 62_500 - 100_000, "16 a second: {took} us");
         bench.each_received_once(&slow).await;
     }
@@ -66,7 +66,7 @@ crate::on_each_database! {
         bench.closed(&high).await;
         let overtaken = bench.requests();
         let last = overtaken.iter().rposition(|request| request.phone >= Some(79050000000)).expect("the urgent ones");
-        // half a second of the channel's rate: what is in flight, and the time to plan
+        // half a second of the channel's rate, for attempts in flight and the time to plan
         assert!(last < before + 100, "{} others went before the last urgent one", last - before);
         let low = overtaken.iter().filter(|request| request.phone >= Some(79040000000)).count();
         assert!(low > 10, "low does not starve");
@@ -79,7 +79,7 @@ crate::on_each_database! {
 
 crate::on_each_database! {
     async fn an_urgent_message_is_claimed_before_a_long_queue_is_drained(kind: Database) {
-        // many small lots, and a lane that has room for all of them
+        // many small batches to claim, and a lane that has room for all of them
         let settings = [("delivery.page_size", "10"), ("delivery.lane_capacity", "100000"), ("channels.rate_per_second", "0")];
         let bench = Bench::start(kind, &settings).await;
         let (due, later) = (after(Duration::from_secs(3)), after(Duration::from_millis(3300)));
@@ -97,13 +97,13 @@ crate::on_each_database! {
     }
 }
 
-/// The shares of high, normal and low in what the provider received while all three lanes were full, by the first digits of
-/// the phones: 79050…, 79030…, 79040….
+/// Returns the shares of high, normal and low in the requests to the provider while all three lanes were full, by the
+/// first digits of the phones: 79050…, 79030…, 79040….
 async fn shares(bench: &Bench, received: usize) -> [usize; 3] {
     let firsts = [7905, 7903, 7904];
     let is_of =
         |request: &Request, first: u64| request.phone.is_some_and(|phone| phone / 10_000_000 == first);
-    // the lanes fill one after the other; by then each has something waiting
+    // the lanes fill one after the other; by then each has messages waiting
     bench.received(100).await;
     let began = Instant::now();
     let full = loop {
@@ -119,7 +119,7 @@ async fn shares(bench: &Bench, received: usize) -> [usize; 3] {
     firsts.map(|first| full.iter().filter(|request| is_of(request, first)).count())
 }
 
-/// Checks the shares of 600: 85 %, 10 % and 5 %, with one turn at each edge.
+/// Asserts the shares of 600: 85 %, 10 % and 5 %, with one turn at each edge.
 fn are_kept([high, normal, low]: [usize; 3]) {
     assert!(
         normal >= 58 && low >= 28 && normal >= low && high >= 500,

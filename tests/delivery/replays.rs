@@ -1,4 +1,4 @@
-//! Failed messages of a mailing are replayed while its window is open, and its books balance at any time.
+//! Replays failed messages of a mailing while its window is open; its counts balance at any time.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const REFUSED: Faults = Faults {
     rate_limit: None,
 };
 
-/// Replays all of a mailing; answers the replay as it ended.
+/// Replays all failed messages of a mailing. Returns the finished replay.
 async fn replay_all(bench: &Bench, mailing: &str) -> Value {
     let replay = bench.post("/dead-letters/replays", json!({"filter": {"mailing_id": mailing}})).await;
     let path = format!("/dead-letters/replays/{}", replay["id"].as_str().expect("an id"));
@@ -41,13 +41,13 @@ crate::on_each_database! {
         bench.set_faults(Faults::default());
         let replay = replay_all(&bench, &id).await;
         assert_eq!((&replay["replayed"], &replay["refused"]), (&json!(failed), &json!(0)), "{replay}");
-        // however it goes on, its books balance
+        // at any time its counts balance
         let over = bench.wait_for(&format!("/mailings/{id}"), |mailing| {
             assert!(balance(&mailing["counts"]) && mailing["counts"]["total"] == 400, "{mailing}");
             !mailing["finished_at"].is_null()
         }).await;
         assert_eq!(over["status"], "finished", "{over}");
-        assert_ne!(over["finished_at"], before["finished_at"], "that of the last end");
+        assert_ne!(over["finished_at"], before["finished_at"], "the time of the last end");
         let counts = bench.closed(&id).await;
         assert_eq!((&counts["sent"], &counts["failed"]), (&json!(400), &json!(0)), "{counts}");
         assert_eq!(bench.dead_letters(&id).await, 0);
@@ -56,7 +56,7 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn a_message_that_is_replayed_has_its_whole_schedule_again(kind: Database) {
+    async fn a_replayed_message_starts_its_retry_schedule_again(kind: Database) {
         let settings = [("retry.first_delay", "20ms"), ("retry.factor", "1"), ("retry.limit", "2")];
         let faults = Faults { error_rate: 1.0, ..Faults::default() };
         let bench = Bench::with_faults(kind, &settings, faults).await;
@@ -69,7 +69,7 @@ crate::on_each_database! {
             assert_eq!(counts["failed"], 3, "{counts}");
             for row in bench.rows(&id).await {
                 assert_eq!(row.attempts, 3 + 3 * round, "{row:?}");
-                assert!(row.error.as_ref().is_some_and(|why| why.contains("all 3 attempts")), "{row:?}");
+                assert!(row.error.as_ref().is_some_and(|why| why.contains("gave up after 3 attempts")), "{row:?}");
                 let letter = bench.get(&format!("/dead-letters/{}", row.id)).await;
                 assert_eq!(letter["class"], "exhausted", "{letter}");
                 let log = letter["message"]["attempt_log"].as_array().expect("attempts");
@@ -88,7 +88,7 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn nothing_is_replayed_outside_its_window_or_of_a_cancelled_mailing(kind: Database) {
+    async fn no_message_is_replayed_outside_its_window_or_of_a_cancelled_mailing(kind: Database) {
         let bench = Bench::with_faults(kind, &[], REFUSED).await;
         bench.import(5, "vip").await;
         let end = after(Duration::from_secs(3));
@@ -108,8 +108,8 @@ crate::on_each_database! {
         assert_eq!((bench.requests().len(), bench.dead_letters(&id).await), (5, 5));
 
         let (status, _) = bench.call("PATCH", &format!("/mailings/{id}"), Some(json!({"ends_at": after(LONG)}))).await;
-        assert_eq!(status, 409, "what is over is read-only");
-        // of five at one a second, the first has failed long before the last is tried
+        assert_eq!(status, 409, "a finished mailing is read-only");
+        // at one a second, the first of five has failed long before the last attempt
         bench.set_faults(REFUSED);
         let slow = json!({"text": "hello", "filter": "vip", "rate_per_second": 1, "ends_at": after(LONG)});
         let other = bench.create(slow).await;
@@ -128,7 +128,7 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn what_is_replayed_of_a_paused_mailing_waits_until_it_goes_on(kind: Database) {
+    async fn replayed_messages_of_a_paused_mailing_wait_until_it_is_resumed(kind: Database) {
         let bench = Bench::with_faults(kind, &[("sms.rate_per_second", "100")], REFUSED).await;
         bench.import(300, "vip").await;
         let id = bench.mail("vip", LONG).await;
@@ -143,7 +143,7 @@ crate::on_each_database! {
         let waiting = bench.wait_for(&path, |held| held["counts"]["sending"] == 0).await;
         assert_eq!((&waiting["status"], &waiting["counts"]["failed"]), (&json!("paused"), &json!(0)), "{waiting}");
         assert!(balance(&waiting["counts"]) && failed > 0, "{waiting}");
-        assert_eq!(bench.requests().len(), seen, "nothing is sent meanwhile");
+        assert_eq!(bench.requests().len(), seen, "no message is sent meanwhile");
         bench.post(&format!("/mailings/{id}/resume"), json!({})).await;
         let counts = bench.closed(&id).await;
         assert_eq!(counts["sent"], 300, "{counts}");
@@ -152,7 +152,7 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn a_client_who_had_no_address_is_reached_at_the_one_that_it_has_by_now(kind: Database) {
+    async fn a_client_without_an_address_is_reached_after_it_has_one(kind: Database) {
         let bench = Bench::start(kind, &[]).await;
         bench.import(1, "vip").await;
         let client = bench.get("/clients").await["items"][0]["id"].as_str().expect("an id").to_owned();
@@ -178,7 +178,7 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn one_client_is_reached_for_each_mailing_that_could_not_reach_it(kind: Database) {
+    async fn a_client_is_reached_for_each_mailing_that_could_not_reach_it(kind: Database) {
         let bench = Bench::start(kind, &[]).await;
         bench.import(1, "vip").await;
         let client = bench.get("/clients").await["items"][0]["id"].as_str().expect("an id").to_owned();

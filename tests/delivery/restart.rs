@@ -1,4 +1,4 @@
-//! A stop as by SIGTERM, in the middle.
+//! Stops the service in the middle of a mailing, as by SIGTERM.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::bench::{Bench, LONG};
 use crate::support::after;
 
 crate::on_each_database! {
-    async fn after_stops_in_the_middle_nobody_is_missed_and_nobody_gets_it_twice(kind: Database) {
+    async fn after_stops_in_the_middle_each_client_gets_exactly_one_message(kind: Database) {
         let faults = Faults { latency: Duration::from_millis(20), error_rate: 0.05, ..Faults::default() };
         let settings = [("retry.first_delay", "100ms"), ("retry.limit", "10")];
         let mut bench = Bench::with_faults(kind, &settings, faults).await;
@@ -21,7 +21,7 @@ crate::on_each_database! {
             let (sent, seen) = (bench.rows(&id).await, bench.requests());
             let sent = sent.iter().filter(|row| row.status == fanfare::kinds::MessageStatus::Sent).count();
             let received = seen.iter().filter(|request| request.is_received()).count();
-            assert_eq!(sent, received, "what the provider took is recorded before the end");
+            assert_eq!(sent, received, "all accepted messages are recorded before the end");
             assert!(sent < 4000, "it was stopped in the middle");
             bench.go_on().await;
         }

@@ -1,4 +1,4 @@
-//! What may work later is tried again, what will not is not.
+//! Transient failures are retried, and permanent ones are not.
 
 use std::time::Duration;
 
@@ -9,14 +9,14 @@ use serde_json::json;
 use crate::bench::{Bench, LONG};
 use crate::scripted::{OK, Reply, Scripted};
 
-/// Microseconds between one request and the next.
+/// Returns the microseconds between successive requests.
 fn gaps(times: impl Iterator<Item = i64>) -> Vec<i64> {
     let times: Vec<i64> = times.collect();
     times.windows(2).map(|pair| pair[1] - pair[0]).collect()
 }
 
 crate::on_each_database! {
-    async fn by_default_a_message_is_tried_again_after_one_two_and_four_seconds_and_then_is_a_dead_letter(kind: Database) {
+    async fn by_default_a_message_is_retried_after_one_two_and_four_seconds_and_then_is_a_dead_letter(kind: Database) {
         let faults = Faults { error_rate: 1.0, ..Faults::default() };
         let bench = Bench::with_faults(kind, &[], faults).await;
         bench.import(3, "vip").await;
@@ -45,8 +45,8 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn every_transient_fault_is_tried_again_under_the_same_id_and_recorded(kind: Database) {
-        // no connection is kept: on one that was, a cut is met by a second request within the attempt
+    async fn every_transient_failure_is_retried_under_the_same_id_and_recorded(kind: Database) {
+        // connections are not reused: on a reused connection, a cut leads to a second request within the attempt
         const REPLIES: &[Reply] = &[
             Reply::Http(500, "connection: close\r\n", ""),
             Reply::Http(429, "connection: close\r\nretry-after: 1\r\n", ""),
@@ -78,7 +78,7 @@ crate::on_each_database! {
             let told: Vec<_> = log.iter()
                 .map(|attempt| (attempt["number"].clone(), attempt["status_code"].clone(), attempt["outcome"].clone()))
                 .collect();
-            // 429 with Retry-After is no fault of the message: it uses up no attempt
+            // 429 with Retry-After is not a failure of the message, so it uses no attempt
             let expected: Vec<_> = [Some(500), Some(408), Some(425), Some(200), Some(200), None, None, Some(200)]
                 .into_iter().enumerate()
                 .map(|(i, status)| (json!(i + 1), json!(status), json!(if i == 7 { "delivered" } else { "retry" })))
@@ -91,8 +91,8 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn a_request_that_meets_a_closing_connection_uses_up_no_attempt(kind: Database) {
-        // the second attempt goes out on the connection of the first
+    async fn a_request_on_a_closing_connection_uses_no_attempt(kind: Database) {
+        // the second attempt uses the connection of the first
         const REPLIES: &[Reply] = &[Reply::Http(500, "", ""), Reply::Cut, OK];
         let provider = Scripted::start(REPLIES).await;
         let settings = [("sms.base_url", provider.base.as_str()), ("retry.first_delay", "20ms"), ("retry.limit", "1")];
@@ -130,7 +130,7 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn what_the_provider_refuses_for_good_fails_at_once(kind: Database) {
+    async fn permanent_failures_are_not_retried(kind: Database) {
         for (reply, status) in [(Reply::Http(400, "", ""), 400), (Reply::Http(200, "", r#"{"code":7}"#), 200)] {
             let provider = Scripted::start(if status == 400 { &[Reply::Http(400, "", "")] } else { &[Reply::Http(200, "", r#"{"code":7}"#)] }).await;
             let bench = Bench::start(kind, &[("sms.base_url", provider.base.as_str())]).await;
@@ -148,7 +148,7 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn an_answer_that_a_database_cannot_store_as_text_holds_nothing_up(kind: Database) {
+    async fn a_response_that_a_database_cannot_store_as_text_blocks_no_message(kind: Database) {
         let provider = Scripted::start(&[Reply::Http(200, "", r#"{"code":0,"id":"a\u0000b"}"#)]).await;
         let bench = Bench::start(kind, &[("sms.base_url", provider.base.as_str())]).await;
         bench.import(3, "vip").await;
@@ -159,9 +159,9 @@ crate::on_each_database! {
     }
 }
 
-/// The sandbox's own limit answers 429 with `Retry-After: 1`.
+/// The sandbox's own rate limit returns 429 with `Retry-After: 1`.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_provider_with_a_limit_gets_everything_in_the_end() {
+async fn a_provider_with_a_rate_limit_gets_all_messages_in_the_end() {
     let faults = Faults { rate_limit: std::num::NonZeroU32::new(40), ..Faults::default() };
     let settings = [("retry.first_delay", "50ms"), ("retry.limit", "20"), ("retry.factor", "1")];
     let bench = Bench::with_faults(crate::support::Database::Sqlite, &settings, faults).await;

@@ -1,4 +1,4 @@
-//! A provider that answers each attempt as the test says, byte by byte.
+//! A provider that sends the responses of the test, byte by byte.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -8,21 +8,21 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::bench::now;
 
-/// What a request is answered with.
+/// The response to a request.
 #[derive(Debug, Clone, Copy)]
 pub enum Reply {
-    /// This status, more headers (each ending in CRLF), and body.
+    /// A status, additional headers (each ending in CRLF), and a body.
     Http(u16, &'static str, &'static str),
-    /// The connection is cut.
+    /// The connection is closed.
     Cut,
-    /// Never.
+    /// No response.
     Silence,
 }
 
-/// 200 with code 0.
+/// A response 200 with code 0.
 pub const OK: Reply = Reply::Http(200, "", r#"{"code":0,"message":"OK"}"#);
 
-/// A request as it came.
+/// A received request.
 #[derive(Debug, Clone)]
 pub struct Seen {
     pub at_us: i64,
@@ -30,7 +30,7 @@ pub struct Seen {
     pub key: String,
 }
 
-/// The provider; its last answer is repeated.
+/// The provider. It repeats its last response.
 pub struct Scripted {
     pub base: String,
     seen: Arc<Mutex<Vec<Seen>>>,
@@ -44,7 +44,8 @@ impl Drop for Scripted {
 }
 
 impl Scripted {
-    /// Answers the first attempt of each message with the first reply, the second with the second.
+    /// Starts a provider that sends the first reply to the first attempt of each message, the second to the second, and
+    /// so on.
     pub async fn start(replies: &'static [Reply]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let base = format!("http://{}", listener.local_addr().expect("an address"));
@@ -59,7 +60,7 @@ impl Scripted {
         Self { base, seen, task }
     }
 
-    /// What arrived, in this order.
+    /// Returns the requests in the order of arrival.
     pub fn seen(&self) -> Vec<Seen> {
         self.seen.lock().expect("the book").clone()
     }
@@ -95,7 +96,7 @@ async fn converse(stream: TcpStream, replies: &[Reply], book: Arc<Mutex<Vec<Seen
     }
 }
 
-/// The path and the headers of the next request.
+/// Reads the path and the headers of the next request.
 async fn head(stream: &mut BufReader<TcpStream>) -> Option<(String, HashMap<String, String>)> {
     let mut lines = Vec::new();
     loop {

@@ -1,4 +1,4 @@
-//! A provider that is sick or asks for patience is left alone, and no message pays for it.
+//! The circuit breaker suspends sending to a provider that fails or throttles, and the messages lose no attempts.
 
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
@@ -22,8 +22,8 @@ async fn circuit(bench: &Bench) -> String {
     line.rsplit_once(' ').expect("a value").1.to_owned()
 }
 
-/// A mailing of 300 over four slots at a provider that always fails, until its circuit has rested for long enough that
-/// what waits in memory was given back.
+/// Starts a mailing of 300 over four slots at a provider that always fails. Waits until the circuit breaker was open
+/// for long enough that the waiting messages left memory.
 async fn until_it_rests(bench: &Bench, window: Duration) -> String {
     bench.import(300, "vip").await;
     let id = bench.mail("vip", window).await;
@@ -33,10 +33,10 @@ async fn until_it_rests(bench: &Bench, window: Duration) -> String {
         mailing["counts"]["queued"].as_i64() == Some(300) && mailing["counts"]["sending"] == 0
     };
     bench.wait_for(&path, all_wait).await;
-    // a probe may be on its way just now, and fails
+    // a probe may be in flight, and fails
     let began = Instant::now();
     while circuit(bench).await != "2" {
-        assert!(began.elapsed() < PATIENCE, "its circuit does not stay open");
+        assert!(began.elapsed() < PATIENCE, "the circuit does not stay open");
         tokio::time::sleep(LOOK).await;
     }
     id
@@ -51,7 +51,7 @@ const SETTINGS: &[(&str, &str)] = &[
 ];
 
 crate::on_each_database! {
-    async fn a_provider_that_fails_all_the_time_is_probed_and_not_hammered(kind: Database) {
+    async fn a_provider_that_always_fails_gets_only_probes(kind: Database) {
         let bench = Bench::with_faults(kind, SETTINGS, sick()).await;
         let id = until_it_rests(&bench, LONG).await;
         let asked = bench.requests().len();
@@ -65,7 +65,7 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn what_waits_for_a_sick_provider_expires_with_its_window_and_can_be_cancelled(kind: Database) {
+    async fn messages_behind_an_open_circuit_expire_with_their_window_and_can_be_cancelled(kind: Database) {
         let bench = Bench::with_faults(kind, SETTINGS, sick()).await;
         let id = until_it_rests(&bench, LONG).await;
         let other = bench.create(json!({"text": "x", "filter": "vip", "ends_at": after(LONG)})).await;
@@ -79,12 +79,12 @@ crate::on_each_database! {
         assert_eq!(counts["expired"], 300, "{counts}");
         let mailing = bench.get(&format!("/mailings/{id}")).await;
         let overrun = micros(&mailing["finished_at"]) - micros(&mailing["ends_at"]);
-        assert!((0..10_000_000).contains(&overrun), "no rest of the circuit was waited for: {overrun} us");
+        assert!((0..10_000_000).contains(&overrun), "the end did not wait for the circuit: {overrun} us");
     }
 }
 
 crate::on_each_database! {
-    async fn a_provider_that_asks_for_patience_gets_it_and_no_attempt_is_used_up(kind: Database) {
+    async fn a_throttling_provider_gets_its_pause_and_no_attempt_is_used(kind: Database) {
         let faults = Faults { rate_limit: NonZeroU32::new(200), ..Faults::default() };
         let bench = Bench::with_faults(kind, &[("retry.limit", "0")], faults).await;
         bench.import(800, "vip").await;
@@ -95,7 +95,8 @@ crate::on_each_database! {
         let requests = bench.requests();
         let limited: Vec<_> = requests.iter().filter(|request| request.outcome == "limited").collect();
         let first = limited.first().expect("the limit was met").at_us;
-        // what was in flight with the first refusal, and what began before that was read; without the pause all of them
+        // attempts in flight at the first refusal, and those that began before it was read; without the pause, all of
+        // them
         let hasty = requests.iter().filter(|r| (first + 1..first + 1_000_000).contains(&r.at_us)).count();
         assert!(hasty <= 2 * 64, "{hasty}");
         bench.each_received_once(&id).await;

@@ -1,4 +1,4 @@
-//! Mailings begin at their time, or as soon as it is possible.
+//! Mailings start at their time, or as soon as possible after it.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ fn pending(starts: Duration, ends: Duration) -> Value {
 }
 
 crate::on_each_database! {
-    async fn a_pending_mailing_begins_at_its_time(kind: Database) {
+    async fn a_pending_mailing_starts_at_its_time(kind: Database) {
         let bench = Bench::start(kind, &[("delivery.poll", "1s")]).await;
         bench.import(10, "vip").await;
         let mailing = bench.post("/mailings", pending(Duration::from_millis(1200), LONG)).await;
@@ -33,7 +33,7 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn a_pending_mailing_that_is_given_an_earlier_time_begins_earlier(kind: Database) {
+    async fn a_pending_mailing_moved_to_an_earlier_time_starts_earlier(kind: Database) {
         let bench = Bench::start(kind, &[]).await;
         bench.import(10, "vip").await;
         let id = bench.create(pending(Duration::from_secs(300), LONG)).await;

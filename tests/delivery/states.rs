@@ -1,5 +1,4 @@
-//! The life of a mailing as a state machine: whatever is asked for in whatever order, the service does what a few lines
-//! of a model do.
+//! The state machine of a mailing: for any requests in any order, the service behaves like a small model.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -9,8 +8,9 @@ use fanfare::clock::Clock;
 use fanfare::db::types::{MailingId, Timestamp};
 use fanfare::db::{Db, DbOptions};
 use fanfare::error::Error;
-use fanfare::idempotency::{Answer, Made};
+use fanfare::idempotency::{Created, IdempotentResponse};
 use fanfare::kinds::{ChannelKind, Priority};
+use fanfare::live::Live;
 use fanfare::mailings::filter::AudienceFilter;
 use fanfare::mailings::model::MailingStatus::{self, Cancelled, Finished, Paused, Pending, Running};
 use fanfare::mailings::model::{Mailing, MailingChange, NewMailing};
@@ -18,6 +18,7 @@ use fanfare::mailings::repo;
 use fanfare::mailings::usecase::{ChannelRates, Mailings, Wakeup};
 use fanfare::metrics::Metrics;
 use fanfare::pending_mailing::watchdog::Watchdog;
+use fanfare::runtime::Runtime;
 use fanfare::templates::Templates;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
@@ -25,7 +26,7 @@ use tokio::sync::Notify;
 
 use crate::support::{Database, TestDb};
 
-/// Nobody is woken: the test looks by itself.
+/// A wake-up without an effect: the test polls by itself.
 struct Nobody;
 
 impl Wakeup for Nobody {
@@ -47,11 +48,11 @@ enum Step {
     Cancel,
     Delete,
     Text,
-    /// The end comes so many seconds from now.
+    /// Sets the end to this number of seconds from now.
     End(u64),
-    /// So many seconds go by, and the watchdog looks.
+    /// Advances the clock by this number of seconds, and runs the watchdog.
     Wait(u64),
-    /// The engine finds nothing left to do: the audience is empty.
+    /// Finalizes the counts, as the engine does, because the audience is empty.
     Settle,
 }
 
@@ -68,7 +69,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// What is expected of a mailing; times in seconds.
+/// The expected state of a mailing, with times in seconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Model {
     status: MailingStatus,
@@ -79,7 +80,7 @@ struct Model {
 }
 
 impl Model {
-    /// Takes a step at this second; answers whether it is allowed, and none for a mailing that is gone.
+    /// Takes a step at this second. Returns true if it is allowed, and the new state, or `None` for a deleted mailing.
     fn take(mut self, step: Step, now: u64) -> (bool, Option<Self>) {
         let is_over = matches!(self.status, Finished | Cancelled);
         let is_closed = self.is_started && self.ends_at <= now;
@@ -143,8 +144,12 @@ impl Stage {
             Step::Wait(_) => self.watchdog.run_once().await.map(drop),
             Step::Settle => {
                 let (at, started) = (second(now), self.mailings.get(id).await?.started_at.is_some());
-                // the engine sees none that has not begun
-                if started { self.db.write(move |c| repo::settle(c, id, at)).await.map(drop) } else { Ok(()) }
+                // the engine sees only started mailings
+                if started {
+                    self.db.write(move |c| repo::finalize(c, id, at)).await.map(drop)
+                } else {
+                    Ok(())
+                }
             }
         }
     }
@@ -153,7 +158,7 @@ impl Stage {
         self.mailings.patch(id, change).await.map(drop)
     }
 
-    /// Takes all steps, beside the model.
+    /// Takes all steps, and compares each with the model.
     async fn live(&self, starts_in: u64, lasts: u64, steps: Vec<Step>) {
         let mut now = 1000;
         self.clock.set(second(now));
@@ -172,8 +177,9 @@ impl Stage {
             group: None,
             is_transactional: false,
         };
-        let answer = |_: &_, _| Answer::new(201, None, &());
-        let Made::New(mailing, _) = self.mailings.create(new, None, answer).await.expect("a mailing") else {
+        let answer = |_: &_, _| IdempotentResponse::new(201, None, &());
+        let Created::New(mailing, _) = self.mailings.create(new, None, answer).await.expect("a mailing")
+        else {
             panic!("it was made before");
         };
         let id = mailing.id;
@@ -207,7 +213,7 @@ impl Stage {
     }
 }
 
-/// The mailing as the model has it.
+/// Converts a mailing to the model.
 fn seen(mailing: &Mailing) -> Model {
     let second = |at: Timestamp| u64::try_from(at.micros() / 1_000_000).expect("a time after the epoch");
     Model {
@@ -229,8 +235,8 @@ fn all_lives(kind: Database) {
     let db = Db::open(DbOptions::new(&database.url)).expect("a database");
     let (clock, nobody) = (Clock::manual(second(1000)), Arc::new(Nobody));
     let (metrics, wake) = (Metrics::new().expect("metrics"), Arc::new(Notify::new()));
-    let parts = (db.clone(), clock.clone(), metrics);
-    let watchdog = Watchdog::new(parts, nobody.clone(), Duration::from_secs(1), wake);
+    let handles = Runtime { db: db.clone(), clock: clock.clone(), metrics, live: Live::new(true) };
+    let watchdog = Watchdog::new(handles, nobody.clone(), Duration::from_secs(1), wake);
     let templates = Templates::new(db.clone(), clock.clone());
     let mailings =
         Mailings::new(db.clone(), clock.clone(), (nobody.clone(), nobody), HashMap::new(), templates);
@@ -247,11 +253,11 @@ fn all_lives(kind: Database) {
 }
 
 #[test]
-fn a_mailing_lives_as_its_model_on_sqlite() {
+fn a_mailing_behaves_like_its_model_on_sqlite() {
     all_lives(Database::Sqlite);
 }
 
 #[test]
-fn a_mailing_lives_as_its_model_on_postgres() {
+fn a_mailing_behaves_like_its_model_on_postgres() {
     all_lives(Database::Postgres);
 }

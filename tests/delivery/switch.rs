@@ -1,4 +1,4 @@
-//! The switch that stops all that is sent.
+//! The switch that pauses all sending.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use crate::bench::{Bench, LONG};
 use crate::support::Database;
 
-/// Posts one text message; answers its path.
+/// Posts one text message. Returns its path.
 async fn one(bench: &Bench) -> String {
     let made = bench
         .post("/notifications", json!({"channel": "sms", "recipient": "79000000000", "content": "x"}))
@@ -15,7 +15,7 @@ async fn one(bench: &Bench) -> String {
     format!("/notifications/{}", made["id"].as_str().expect("an id"))
 }
 
-/// A mailing to two others that begins and whose window closes while nothing is sent: time enough for a mistake to show.
+/// Runs a mailing to two other clients until its window closes, during the pause: enough time for a mistake to show.
 async fn meanwhile(bench: &Bench) {
     bench.clients("phone_number,tag\n79990000001,other\n79990000002,other\n".into()).await;
     let id = bench.mail("other", Duration::from_millis(1500)).await;
@@ -37,7 +37,7 @@ async fn ready(bench: &Bench) -> Value {
 }
 
 crate::on_each_database! {
-    async fn while_sending_is_paused_everything_is_accepted_and_nothing_leaves(kind: Database) {
+    async fn while_sending_is_paused_everything_is_accepted_and_nothing_is_sent(kind: Database) {
         let bench = Bench::start(kind, &[("channels.rate_per_second", "400")]).await;
         bench.import(800, "vip").await;
         let id = bench.mail("vip", LONG).await;
@@ -85,7 +85,7 @@ crate::on_each_database! {
     }
 }
 
-/// Also a node that only answers can pause, and the others heed it.
+/// A node with only the API can also pause, and the other nodes follow.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_holds_for_all_nodes() {
     let bench = Bench::start(Database::Postgres, &[("channels.rate_per_second", "100")]).await;

@@ -1,4 +1,4 @@
-//! How far attempts go ahead of their record: what a crash repeats.
+//! The bound of attempts that are not recorded yet, which a crash repeats.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
-use fanfare::channels::{Answer, Channel, Delivery, MOST_UNRECORDED, Sending};
+use fanfare::channels::{AttemptFuture, AttemptReport, Channel, Delivery, MAX_UNRECORDED};
 use fanfare::kinds::ChannelKind;
 use fanfare::metrics::Metrics;
 use serde_json::json;
@@ -17,12 +17,12 @@ use crate::own_channel::{CONCURRENCY, Own};
 use crate::support::TestDb;
 use crate::support::api::{LOOK, PATIENCE};
 
-/// A provider that drops no repeats, and answers once it is opened.
+/// A provider that does not drop repeats, and responds after it is opened.
 struct Held {
     metrics: Metrics,
     open: Semaphore,
     attempts: AtomicUsize,
-    /// The most attempts that waited for their record when another one began.
+    /// The largest number of unrecorded attempts when another one began.
     most: AtomicI64,
 }
 
@@ -31,12 +31,12 @@ impl Channel for Held {
         ChannelKind::Email
     }
 
-    fn send(&self, _: Delivery) -> Sending<'_> {
+    fn send(&self, _: Delivery) -> AttemptFuture<'_> {
         self.most.fetch_max(self.metrics.unrecorded.get(), Ordering::AcqRel);
         self.attempts.fetch_add(1, Ordering::AcqRel);
         Box::pin(async {
             let _open = self.open.acquire().await;
-            Answer::delivered(Some(250), None)
+            AttemptReport::delivered(Some(250), None)
         })
     }
 
@@ -45,7 +45,7 @@ impl Channel for Held {
     }
 }
 
-/// Keeps all others from recording outcomes, for as long as it is there.
+/// A lock that keeps the service from recording outcomes until it is released.
 enum Lock {
     Postgres(PgConnection),
     Sqlite(SqliteConnection),
@@ -85,7 +85,7 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
 }
 
 crate::on_each_database! {
-    async fn where_the_peer_drops_no_repeats_attempts_stop_when_their_records_are_behind(kind: Database) {
+    async fn for_a_peer_that_does_not_drop_repeats_attempts_wait_for_their_records(kind: Database) {
         const CLIENTS: usize = 400;
         let metrics = Metrics::new().expect("metrics");
         let held = Arc::new(Held {
@@ -102,13 +102,13 @@ crate::on_each_database! {
         let mailing = engine.begin(Some("Hello"), "Hello").await;
         let lane = metrics.lane_depth.with_label_values(&["email", "normal"]);
         let attempts = || held.attempts.load(Ordering::Acquire);
-        // more than the bound: it is the records that are waited for, not the lane
+        // more than the bound, so that attempts wait for the records, not for the lane
         until("the lane is full", || attempts() == CONCURRENCY && lane.get() > 90).await;
         let lock = Lock::new(engine.test_db());
         held.open.add_permits(Semaphore::MAX_PERMITS);
-        let bound = MOST_UNRECORDED + CONCURRENCY;
+        let bound = MAX_UNRECORDED + CONCURRENCY;
         let unrecorded = || usize::try_from(metrics.unrecorded.get()).unwrap_or_default();
-        until("attempts go on without a record", || unrecorded() >= bound).await;
+        until("attempts continue without a record", || unrecorded() >= bound).await;
         assert_eq!((unrecorded(), attempts()), (bound, bound));
         lock.release();
         let books = engine.ended(mailing).await;

@@ -1,4 +1,4 @@
-//! Nothing is sent outside the window, and its end closes the books.
+//! No message is sent outside the window, and the counts are finalized at its end.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use serde_json::json;
 use crate::bench::{Bench, LONG, finals, micros, now};
 use crate::support::after;
 
-/// Microseconds that a request which was started in time may take until the provider, on a busy machine, has seen it.
-/// Sending that goes on past the end goes on for seconds in these tests.
+/// The microseconds until the provider, on a busy machine, has seen a request that started in time. In these tests,
+/// sending past the end would continue for seconds.
 const TRANSIT: i64 = 250_000;
 
 crate::on_each_database! {
@@ -29,7 +29,7 @@ crate::on_each_database! {
         bench.each_received_once(&id).await;
         let rows = bench.rows(&id).await;
         let cut_off = rows.iter().filter(|row| row.status == MessageStatus::Expired && row.attempts > 0).count();
-        assert!(cut_off <= 5, "what expired was not sent, but for what was in flight: {cut_off}");
+        assert!(cut_off <= 5, "expired messages were not sent, except those in flight: {cut_off}");
     }
 }
 
@@ -52,7 +52,7 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn a_request_in_flight_is_cut_off_at_the_end_of_the_window(kind: Database) {
+    async fn an_attempt_in_flight_is_aborted_at_the_end_of_the_window(kind: Database) {
         let faults = Faults { hang_rate: 1.0, ..Faults::default() };
         let bench = Bench::with_faults(kind, &[], faults).await;
         bench.import(5, "vip").await;
@@ -61,7 +61,7 @@ crate::on_each_database! {
         let mailing = bench.get(&format!("/mailings/{id}")).await;
         assert_eq!(counts["expired"], 5, "{counts}");
         let overrun = micros(&mailing["finished_at"]) - micros(&mailing["ends_at"]);
-        assert!((0..1_000_000).contains(&overrun), "the time-out of 10 s was not waited for: {overrun} us");
+        assert!((0..1_000_000).contains(&overrun), "the end did not wait for the timeout of 10 s: {overrun} us");
         assert_eq!(bench.requests().len(), 5);
     }
 }
@@ -84,7 +84,7 @@ crate::on_each_database! {
 }
 
 crate::on_each_database! {
-    async fn a_request_in_flight_is_cut_off_at_an_end_that_came_meanwhile(kind: Database) {
+    async fn an_attempt_in_flight_is_aborted_at_an_end_that_was_set_meanwhile(kind: Database) {
         let faults = Faults { hang_rate: 1.0, ..Faults::default() };
         let bench = Bench::with_faults(kind, &[("channels.timeout", "60s")], faults).await;
         bench.import(5, "vip").await;
@@ -97,7 +97,7 @@ crate::on_each_database! {
         let mailing = bench.get(&format!("/mailings/{id}")).await;
         assert_eq!(counts["expired"], 5, "{counts}");
         let overrun = micros(&mailing["finished_at"]) - micros(&mailing["ends_at"]);
-        assert!((0..5_000_000).contains(&overrun), "the time-out of 60 s was not waited for: {overrun} us");
+        assert!((0..5_000_000).contains(&overrun), "the end did not wait for the timeout of 60 s: {overrun} us");
     }
 }
 

@@ -1,4 +1,4 @@
-//! The backup of docker-compose.yml, and the restore of what it wrote, on a real server.
+//! The backup of docker-compose.yml, and the restore of its files, on a real server.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -107,7 +107,7 @@ async fn a_dump_that_is_cut_short_changes_nothing_and_the_oldest_dumps_go() {
     let empty = TestDb::new(Database::Postgres);
     let failed = script("restore.sh", &empty.url, &[], &[cut.to_str().unwrap()]);
     assert!(!failed.status.success(), "{}", said(&failed));
-    // it is as empty as it was
+    // it is still empty
     let restored = script("restore.sh", &empty.url, &[], &[newest.to_str().unwrap()]);
     assert!(restored.status.success(), "{}", said(&restored));
 

@@ -1,4 +1,4 @@
-//! The commands that containers and scripts run: what they say and how they end.
+//! The commands that containers and scripts run: their output and their exit status.
 
 use std::net::TcpListener;
 use std::path::Path;
@@ -17,7 +17,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_fanfare");
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(50);
 
-/// A program in a folder of its own, with these settings and no other.
+/// A program in its own folder, with only these settings.
 fn command(program: &Path, dir: &Path, env: &[(&str, &str)]) -> Command {
     let mut command = Command::new(program);
     for (variable, ..) in ENVIRONMENT {
@@ -44,7 +44,7 @@ async fn health_needs_nothing_but_its_address_and_finds_the_configured_port() {
     let dir = TempDir::new().unwrap();
     let alive = Listener::start(|arrival, _| if arrival.path == "/health" { 200_u16 } else { 404 }).unwrap();
     let (port, url) = (port_of(&alive.base), format!("{}/health", alive.base));
-    // as in a container whose other settings are wrong, or are not there: the service says so itself
+    // as in a container whose other settings are wrong or missing: the service reports them itself
     let broken =
         [("HTTP_HOST", "0.0.0.0"), ("DATABASE_URL", "nonsense"), ("SMS_WORKERS", "many"), ("LOG_LEVEL", "[")];
     let file = dir.path().join("other.toml");
@@ -92,36 +92,36 @@ fn routes_that_cannot_go_out_are_left_out_and_named_unless_all_are_asked_for() {
             .lines()
             .find(|line| line.contains(needed))
             .unwrap_or_else(|| panic!("{needed}: {left_out}"));
-        assert!(line.contains("left out") && line.contains(event), "{line}");
+        assert!(line.contains("skipped") && line.contains(event), "{line}");
     }
     let counts = String::from_utf8_lossy(&loaded.stdout).into_owned();
     assert!(counts.lines().nth(1).is_some_and(|line| line.starts_with("routes: 0 created")), "{counts}");
 
-    // once they can go out, the same command brings them
+    // once their channels have a provider, the same command adds the routes
     let with_all = [("DATABASE_URL", url.as_str()), ("LOG_LEVEL", "warn")];
     let later = run(dir.path(), &with_all, &["routes", "load", file]);
     assert!(later.status.success() && said(&later).is_empty(), "{}", said(&later));
     let counts = String::from_utf8_lossy(&later.stdout).into_owned();
-    assert!(counts.contains(", 0 left out") && !counts.contains("routes: 0 created"), "{counts}");
+    assert!(counts.contains(", 0 skipped") && !counts.contains("routes: 0 created"), "{counts}");
 }
 
-/// A process that goes with the value.
+/// A process that ends when the value is dropped.
 struct Running(Child);
 
 impl Drop for Running {
     fn drop(&mut self) {
-        // it fails when the process has ended by itself
+        // it fails if the process has already ended
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
 }
 
-/// A port that was free a moment ago.
+/// Returns a port that was free a moment ago.
 fn free_port() -> String {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port().to_string()
 }
 
-/// Runs `scripts/run` as `make run` does, with a provider of the caller's.
+/// Runs `scripts/run` as `make run` does, with the caller's provider.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_service_starts_beside_a_real_provider_although_some_routes_cannot_go_out() {
     let dir = TempDir::new().unwrap();
@@ -154,7 +154,7 @@ async fn the_service_starts_beside_a_real_provider_although_some_routes_cannot_g
         tokio::time::sleep(LOOK).await;
     };
     assert_eq!(answer["items"][0]["via"], json!("gateway"), "{answer}");
-    assert!(log().contains("left out"), "{}", log());
+    assert!(log().contains("skipped"), "{}", log());
     let asked = Command::new("kill").args(["-TERM", &running.0.id().to_string()]).status().unwrap();
     assert!(asked.success());
     let ended = loop {

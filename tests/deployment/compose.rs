@@ -11,7 +11,7 @@ fn file() -> Yaml {
     YamlLoader::load_from_str(&text("docker-compose.yml")).expect("YAML").remove(0)
 }
 
-/// Each service with its name.
+/// Returns each service with its name.
 fn services(file: &Yaml) -> Vec<(&str, &Yaml)> {
     let services = file["services"].as_hash().expect("services");
     services.iter().map(|(name, service)| (name.as_str().expect("a name"), service)).collect()
@@ -21,7 +21,7 @@ fn texts(list: &Yaml) -> Vec<&str> {
     list.as_vec().map_or(&[][..], Vec::as_slice).iter().filter_map(Yaml::as_str).collect()
 }
 
-/// The service's own variables, by name, with what compose gives them.
+/// Returns the service's own variables, by name, with the values that compose sets.
 fn environment(service: &Yaml) -> Vec<(&str, &str)> {
     let pairs = service["environment"].as_hash();
     pairs
@@ -72,7 +72,7 @@ fn what_not_everybody_needs_is_in_profiles() {
         };
         assert_eq!(profiles, expected, "{name}");
     }
-    // nothing that always runs needs what may not be there
+    // a service that always runs does not depend on one that may be absent
     for (name, service) in
         services(&file).into_iter().filter(|(_, service)| service["profiles"].is_badvalue())
     {
@@ -96,7 +96,7 @@ fn every_setting_reaches_the_service() {
             .filter(|(name, value)| !value.contains(&format!("${{{name}")))
             .map(|(name, _)| name)
             .collect();
-        // where it listens inside the container is the compose file's own business
+        // the address inside the container is fixed by the compose file
         assert_eq!(fixed, BTreeSet::from(["HTTP_HOST", "HTTP_PORT"]), "{name}: what the files cannot change");
         for (variable, _) in environment(service) {
             assert!(
@@ -107,7 +107,7 @@ fn every_setting_reaches_the_service() {
     }
 }
 
-/// The address that a listener of the broker has in one of its settings.
+/// Returns the address of a listener of the broker in one of its settings.
 fn listener<'a>(broker: &'a Yaml, setting: &str, name: &str) -> &'a str {
     let all = broker["environment"][setting].as_str().expect("listeners");
     let mut addresses = all.split(',').filter_map(|one| one.strip_prefix(name)?.strip_prefix("://"));
@@ -121,17 +121,17 @@ fn each_client_is_told_an_address_of_the_kafka_broker_that_it_can_reach() {
     let told = |name| listener(broker, "KAFKA_ADVERTISED_LISTENERS", name);
     let port = |name| listener(broker, "KAFKA_LISTENERS", name).rsplit(':').next().expect("a port");
 
-    // containers: the service by what the setup writes, and the console
+    // containers: the service, by the value that the setup writes, and the console
     let setup = text("scripts/setup-compose");
     assert!(setup.contains(&format!("\n# KAFKA_BROKERS={}\n", told("CONTAINERS"))), "{setup}");
     let console = &file["services"]["kafka-console"]["environment"];
     assert_eq!(console["KAFKA_CLUSTERS_0_BOOTSTRAPSERVERS"].as_str(), Some(told("CONTAINERS")));
     assert_eq!(told("CONTAINERS"), format!("kafka:{}", port("CONTAINERS")));
 
-    // this machine, by the port that is published
+    // this machine, through the published port
     assert_eq!(texts(&broker["ports"]), [format!("{}:{}", told("MACHINE"), port("MACHINE"))]);
 
-    // the controller is nobody's but the broker's own
+    // the controller's listener is for the broker alone
     let controller = listener(broker, "KAFKA_LISTENERS", "CONTROLLER");
     let voters = broker["environment"]["KAFKA_CONTROLLER_QUORUM_VOTERS"].as_str();
     assert!(controller.starts_with("127.0.0.1:"), "{controller}");
@@ -240,7 +240,7 @@ fn prometheus_forgets_and_tells_the_alertmanager() {
         .filter_map(|one| one["name"].as_str())
         .collect();
     assert_eq!(receivers, ["page", "ticket"], "one for each severity");
-    // what inhibits and is inhibited are alerts that there are
+    // an inhibition names only alerts that exist
     let rules = text("monitoring/prometheus/alerts.yml");
     let config = text("monitoring/alertmanager/alertmanager.yml");
     let names = config.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| word.starts_with("Fanfare"));

@@ -1,11 +1,11 @@
-//! The build context of the image: whatever the build reads must pass .dockerignore. A real build takes minutes and an
-//! engine; this takes neither.
+//! The build context of the image: every file that the build reads must pass .dockerignore. A real build takes minutes
+//! and an engine; this test takes neither.
 
 use std::path::{Component, Path, PathBuf};
 
 use crate::{path, text};
 
-/// The patterns of .dockerignore in their order: whether each lets in, and what it names.
+/// The patterns of .dockerignore in order: true for one that includes, and the pattern.
 fn patterns() -> Vec<(bool, String)> {
     let text = text(".dockerignore");
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#'));
@@ -16,8 +16,8 @@ fn patterns() -> Vec<(bool, String)> {
     lines.map(read).collect()
 }
 
-/// Returns whether a path from the root of the repository is part of the context. The last pattern that fits decides; the file has
-/// `*` and plain paths alone, which this holds it to.
+/// Returns true if a path from the root of the repository is part of the context. The last matching pattern decides.
+/// The test also asserts that the file has only `*` and plain paths.
 fn is_in_context(patterns: &[(bool, String)], path: &Path) -> bool {
     let mut is_in = true;
     for (lets_in, name) in patterns {
@@ -43,7 +43,7 @@ fn rust_files(folder: &Path, into: &mut Vec<PathBuf>) {
     }
 }
 
-/// A path without `.` and `..`, from the root of the repository.
+/// Returns a path without `.` and `..`, from the root of the repository.
 fn from_root(file: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
     for part in file.components() {
@@ -59,14 +59,14 @@ fn from_root(file: &Path) -> PathBuf {
         .into()
 }
 
-/// The first text that each call of a macro in a source is given; `None` for an argument that is not a text.
+/// Returns the first string argument of each call of a macro in a source; `None` for an argument that is not a string.
 fn arguments<'t>(source: &'t str, of: &str) -> Vec<Option<&'t str>> {
     let call = format!("{of}!(");
     let starts = source.match_indices(&call).map(|(at, _)| source[at + call.len()..].trim_start());
     starts.map(|rest| rest.strip_prefix('"')?.split('"').next()).collect()
 }
 
-/// The files that the sources have compiled in, each with the source that names it.
+/// Returns the files that are compiled into the sources, each with the source that names it.
 fn compiled_in() -> Vec<(String, PathBuf)> {
     let mut files = Vec::new();
     rust_files(&path("src"), &mut files);
@@ -114,7 +114,7 @@ fn whatever_cargo_reads_is_part_of_the_images_build_context_and_neither_data_nor
         "Cargo.toml",
         "Cargo.lock",
         ".cargo/config.toml",
-        // where it is missing cargo builds without it
+        // cargo builds without it if it is missing
         "build.rs",
         "src/main.rs",
         "config/default.toml",

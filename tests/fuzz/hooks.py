@@ -1,5 +1,4 @@
-"""What Schemathesis cannot know of Fanfare: what requests need to succeed, and what else is checked. rules.py has the
-rules."""
+"""Extends Schemathesis with prerequisites of successful requests and with further checks. rules.py has the rules."""
 
 import base64
 import datetime
@@ -25,7 +24,7 @@ UUID = re.compile(r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$", re.I)
 
 
 def dice(case, sides):
-    """A number below `sides` that is the same for the same request: what failed once fails again."""
+    """Returns a number below `sides` that is always the same for a request, so that failures are reproducible."""
     return zlib.crc32(repr((case.path, case.path_parameters, case.query, case.body)).encode()) % sides
 
 
@@ -44,19 +43,19 @@ ADDRESSES = {
 }
 
 
-def mend_notification(case, body):
+def fix_notification(case, body):
     if body.get("channel") in ADDRESSES:
         body["recipient"] = ADDRESSES[body["channel"]].format(dice(case, 1_000_000))
         body.pop("client_id", None)
     if body.get("channel") != "email":
         body.pop("html", None)
-    # no template is there to be named
+    # there is no template to refer to
     for field in ("template", "values", "locale"):
         body.pop(field, None)
     if operation_id(case) != "patch_notification":
         body["content"] = body.get("content") or "Your order has shipped."
     if operation_id(case) == "create_notification_and_wait" and dice(case, 8):
-        # to wait for its end would be to wait for nothing
+        # waiting for the end of a scheduled notification would only time out
         body.pop("scheduled_at", None)
     elif body.get("scheduled_at") or dice(case, 4) == 1:
         body["scheduled_at"] = in_future(case, 1, 100)
@@ -66,7 +65,7 @@ def mend_notification(case, body):
         body["retry"] = {"delays": ["1ms", "2h 3m"][: dice(case, 3)]}
 
 
-def mend_texts(case, body):
+def fix_texts(case, body):
     for field in {"text", "subject", "html"} & body.keys():
         if body[field]:
             body[field] = body[field].replace("{", "(")
@@ -86,11 +85,11 @@ def mend_texts(case, body):
         body.pop("locale", None)
 
 
-def mend_mailing(case, body):
+def fix_mailing(case, body):
     if dice(case, 2):
         body["starts_at"] = in_future(case, 1, 100)
     else:
-        # it begins at once
+        # the mailing starts at once
         body.pop("starts_at", None)
     if body.get("ends_at"):
         body["ends_at"] = in_future(case, 101, 200)
@@ -110,7 +109,7 @@ def mend_mailing(case, body):
         body["html"] = body["html"].replace("{", "(") + "<p>{{ phone_number }}</p>"
 
 
-def mend_client(case, body):
+def fix_client(case, body):
     if operation_id(case) in ("create_client", "replace_client"):
         body["phone_number"] = f"+7903{dice(case, 10_000_000):07}"
         if body.get("external_id"):
@@ -121,26 +120,26 @@ def mend_client(case, body):
         body["email"] = f"{dice(case, 1000)}@example.com"
 
 
-def mend_suppression(case, body):
+def fix_suppression(case, body):
     if body.get("channel") in ADDRESSES:
         body["address"] = ADDRESSES[body["channel"]].format(dice(case, 1_000_000))
 
 
-def mend_endpoint(case, body):
+def fix_endpoint(case, body):
     if body.get("url"):
         body["url"] = f"https://example.com/hooks/{dice(case, 1_000_000)}"
     if body.get("secret"):
         body["secret"] = "whsec_" + base64.b64encode(f"{dice(case, 10**9):024}".encode()).decode()
 
 
-def mend_trial(case, body):
+def fix_trial(case, body):
     channel = (case.path_parameters or {}).get("name")
     if channel in ADDRESSES:
         body["recipient"] = ADDRESSES[channel].format(dice(case, 1_000_000))
 
 
-def mend_event(case, body):
-    # of db/routes/starter.toml
+def fix_event(case, body):
+    # the events of db/routes/starter.toml
     body["event"] = ["user.registered", "password.reset", "order.shipped", "chat.message_sent"][dice(case, 4)]
     body["user_target"] = f"user-{dice(case, 1000)}"
     body["targets"] = {"seller": {"push_token": "t"}, "buyer": f"buyer-{dice(case, 1000)}@example.com"}
@@ -151,7 +150,7 @@ def mend_event(case, body):
         body["occurred_at"] = in_future(case, -100, 100)
 
 
-def mend_route(case, body):
+def fix_route(case, body):
     if body.get("event"):
         body["event"] = f"fuzz.{dice(case, 10**9)}"
     if body.get("deliveries"):
@@ -160,7 +159,7 @@ def mend_route(case, body):
         ]
 
 
-def mend_credential(case, body):
+def fix_credential(case, body):
     if operation_id(case) == "create_credential":
         body["name"] = f"credential.{dice(case, 10**9)}"
     if body.get("token_url"):
@@ -170,7 +169,7 @@ def mend_credential(case, body):
     if "username" in body:
         body["username"] = body["username"] or "user"
     if body.get("service_account") is not None:
-        # no key is made for this: tests/channels/credentials.rs
+        # this needs a private key; tests/channels/credentials.rs covers it
         body.clear()
         body.update({"name": f"credential.{dice(case, 10**9)}", "kind": "bearer", "token": "x"})
     if operation_id(case) == "patch_credential":
@@ -181,7 +180,7 @@ def mend_credential(case, body):
         body["description"] = "words"
 
 
-def mend_list(case):
+def fix_list(case):
     query = case.query or {}
     if query.get("page"):
         query.pop("cursor", None)
@@ -193,56 +192,56 @@ def mend_list(case):
         query[name] = in_future(case, -100, 100)
 
 
-def mend_call(case, call, number):
+def fix_call(case, call, number):
     call["url"] = f"https://example.com/{number}/{dice(case, 1000)}"
     call.pop("credential", None)
     if call.get("header"):
         call["header"] = {"x-number": str(dice(case, 1000))}
 
 
-def mend_request(case, body):
+def fix_request(case, body):
     body["request"] = body.get("request") or {}
-    mend_call(case, body["request"], 1)
+    fix_call(case, body["request"], 1)
     if body.get("notify"):
-        mend_call(case, body["notify"]["request"], 2)
+        fix_call(case, body["notify"]["request"], 2)
         body["notify"].pop("retry", None)
     body["retry"] = {"on": ["5xx", "429", "timeout"], "delays": [1, "90s"][: dice(case, 3)]}
-    # it waits: nobody is asked, and it can be cancelled and run
+    # the request waits: it is not sent, and it can be cancelled and run
     body["execute_at"] = in_future(case, 1, 100)
     for field in ("cron", "timezone", "catch_up"):
         body.pop(field, None)
-    # what the links of the stateful phase lead on from is a single one
+    # the links of the stateful phase need a single request
     if not is_stateful(case) and dice(case, 3) == 1:
         body["cron"] = ["0 9 * * 1-5", "@daily", "*/20 8-18 L * MON#2"][dice(case, 3)]
         body["timezone"] = ["Europe/Berlin", "America/Asuncion", "UTC"][dice(case, 3)]
 
 
-MENDED = {
-    "create_client": mend_client,
-    "replace_client": mend_client,
-    "patch_client": mend_client,
-    "create_suppression": mend_suppression,
-    "create_mailing": mend_mailing,
-    "patch_mailing": mend_mailing,
-    "preview_mailing": mend_mailing,
-    "create_notification": mend_notification,
-    "create_notification_and_wait": mend_notification,
-    "create_notification_asynchronously": mend_notification,
-    "patch_notification": mend_notification,
-    "create_template": mend_texts,
-    "patch_template": mend_texts,
-    "preview_texts": mend_texts,
-    "create_event": mend_event,
-    "create_event_by_its_short_path": mend_event,
-    "test_routes": mend_event,
-    "create_route": mend_route,
-    "patch_route": mend_route,
-    "create_webhook_endpoint": mend_endpoint,
-    "patch_webhook_endpoint": mend_endpoint,
-    "test_channel": mend_trial,
-    "create_credential": mend_credential,
-    "patch_credential": mend_credential,
-    "create_request": mend_request,
+FIXES = {
+    "create_client": fix_client,
+    "replace_client": fix_client,
+    "patch_client": fix_client,
+    "create_suppression": fix_suppression,
+    "create_mailing": fix_mailing,
+    "patch_mailing": fix_mailing,
+    "preview_mailing": fix_mailing,
+    "create_notification": fix_notification,
+    "create_notification_and_wait": fix_notification,
+    "create_notification_asynchronously": fix_notification,
+    "patch_notification": fix_notification,
+    "create_template": fix_texts,
+    "patch_template": fix_texts,
+    "preview_texts": fix_texts,
+    "create_event": fix_event,
+    "create_event_by_its_short_path": fix_event,
+    "test_routes": fix_event,
+    "create_route": fix_route,
+    "patch_route": fix_route,
+    "create_webhook_endpoint": fix_endpoint,
+    "patch_webhook_endpoint": fix_endpoint,
+    "test_channel": fix_trial,
+    "create_credential": fix_credential,
+    "patch_credential": fix_credential,
+    "create_request": fix_request,
 }
 
 
@@ -258,7 +257,8 @@ def is_stateful(case):
     return case.meta is not None and case.meta.phase.name.value == "stateful"
 
 
-# The latest things of each kind: the words are those of the paths that take their ids, and the states that some need.
+# The latest resources of each kind. A kind is a word of a path that takes their ids, or a state that an operation
+# needs.
 KINDS = ("clients", "templates", "mailings", "pending", "paused", "notifications", "scheduled", "messages", "batches", "inbox",
          "webhook-endpoints", "events", "routes", "dead-letters", "replays", "credentials", "requests", "recurring", "recurring paused", "suppressions",
          "attributes")
@@ -317,7 +317,7 @@ def after_call(ctx, case, response):
         # the provider refuses some messages for good
         MADE["dead-letters"] = [letter["id"] for letter in answer.get("items", [])][:20] or MADE["dead-letters"]
     if operation_id(case) == "pause_sending" and response.status_code < 300:
-        # else nothing would come to its end from now on
+        # otherwise no message would be sent from now on
         SERVICE.ask("POST", "/api/v1/sending/resume")
     if case.method == "DELETE" and response.status_code < 300:
         gone = set((case.path_parameters or {}).values())
@@ -326,7 +326,7 @@ def after_call(ctx, case, response):
 
 
 class Service:
-    """The service and its provider, asked for what an operation needs before it can succeed."""
+    """The service and its provider. Prepares the resources that an operation needs to succeed."""
 
     def __init__(self):
         self.session = requests.Session()
@@ -350,18 +350,18 @@ class Service:
         return seen
 
     def token(self, case):
-        """A token of a link to unsubscribe, as src/preferences/link.rs makes them, of a client that is never deleted."""
+        """Returns an unsubscribe link's token, as in src/preferences/link.rs, for a client that is never deleted."""
         if self.client is None:
             body = {"phone_number": "+79039999999", "email": "fuzz@example.com"}
             self.client = self.ask("POST", "/api/v1/clients", body)["id"]
         group = ["", "news"][dice(case, 2)]
-        # the kind of a client and the code of the channel e-mail
+        # the kind `client` and the code of the channel e-mail
         signed = bytes([0, 2]) + uuid.UUID(self.client).bytes + group.encode()
         key = hmac.digest(os.environ["FUZZ_SECRET"].encode(), b"fanfare unsubscribe token 1", hashlib.sha256)
         return base64.urlsafe_b64encode(signed + hmac.digest(key, signed, hashlib.sha256)).rstrip(b"=").decode()
 
     def dead_letters(self, count):
-        """The ids of notifications that the provider refuses for good."""
+        """Returns the ids of notifications that the provider refuses permanently."""
         faults = self.session.get(f"{self.provider}/faults", timeout=30).json()
         self.session.put(f"{self.provider}/faults", json={**faults, "permanent_rate": 1.0}, timeout=30).raise_for_status()
         body = {"channel": "push", "recipient": "token-of-a-dead-letter", "content": "x", "priority": "high"}
@@ -372,21 +372,21 @@ class Service:
         return ids
 
     def replay(self):
-        """The id of a replay that has just begun: its second letter waits for ten seconds."""
+        """Returns the id of a replay that has just begun: its second dead letter waits for ten seconds."""
         began = datetime.datetime.now(datetime.timezone.utc).isoformat()
         self.dead_letters(2)
         body = {"filter": {"channel": "push", "failed_after": began}, "rate_per_second": 0.1}
         return self.ask("POST", "/api/v1/dead-letters/replays", body)["id"]
 
     def inbox_message(self):
-        """A message that is in its inbox, and the user."""
+        """Returns a message in an inbox, and its user."""
         body = {"channel": "in_app", "recipient": "user-of-the-fuzzer", "content": "x"}
         id = self.ask("POST", "/api/v1/notifications", body)["id"]
         self.wait_for(f"/api/v1/notifications/{id}", ["sent"])
         return {"user_id": body["recipient"], "message_id": id}
 
     def imported(self):
-        """The id of an import that runs as a job, with a row that is rejected."""
+        """Returns the id of an import job with a rejected row."""
         headers = {"Content-Type": "text/csv", "Prefer": "respond-async"}
         for _ in range(600):
             answer = self.session.post(
@@ -394,13 +394,13 @@ class Service:
             )
             if answer.status_code != 503:
                 break
-            # the others' imports have all places
+            # all slots are taken by other imports
             time.sleep(0.1)
         answer.raise_for_status()
         return answer.json()["id"]
 
     def failed_request(self):
-        """The id of a request that has failed: no name ends in .invalid (RFC 6761)."""
+        """Returns the id of a failed request: names under .invalid never resolve (RFC 6761)."""
         if self.request is None:
             body = {"request": {"url": "https://name.invalid/", "timeout": 1}, "retry": {"delays": []}}
             self.request = self.ask("POST", "/api/v1/requests", body)["id"]
@@ -409,7 +409,7 @@ class Service:
 
 
 SERVICE = Service()
-# What an operation needs that no other operation of the run leaves behind.
+# The prerequisites of operations that no other operation of the run creates.
 PREPARED = {
     "get_unsubscribe_page": lambda case: {"token": SERVICE.token(case)},
     "unsubscribe_recipient": lambda case: {"token": SERVICE.token(case)},
@@ -427,8 +427,9 @@ PREPARED = {
 }
 
 
-def take_what_was_made(case):
-    """An id that nothing has leads to a 404 and no further. In the stateful phase ids come from answers anyway."""
+def use_created_ids(case):
+    """Uses ids of existing resources, because an unknown id only leads to a 404. In the stateful phase ids come from
+    responses."""
     name = operation_id(case)
     kind = case.path.split("/")[3] if case.path.count("/") > 3 else ""
     made = MADE.get(OF_A_STATE.get(name, kind))
@@ -445,18 +446,18 @@ def take_what_was_made(case):
 
 @schemathesis.hook
 def before_call(ctx, case, **kwargs):
-    """Has most of what a schema allows keep the other rules as well, so that it comes further than to its refusal."""
+    """Makes most requests satisfy the rules beyond the schema, so that they are not merely refused."""
     is_dry = str((case.query or {}).get("dry_run")).lower() == "true"
     if is_dry and is_positive(case) and (is_stateful(case) or dice(case, 4)):
-        # what it answers with was not made, and would be looked for, or be missing to what changes it
+        # a dry run returns a resource that does not exist, so later requests for it would fail
         del case.query["dry_run"]
     if is_stateful(case) and operation_id(case) == "preview_template" and isinstance(case.body, dict):
-        # a version that is not there is a 404, and the template is there all the same
+        # an unknown version is a 404 although the template exists
         case.body.pop("version", None)
     if not is_positive(case) or dice(case, 4) == 0:
         return
     name = operation_id(case)
-    take_what_was_made(case)
+    use_created_ids(case)
     if name in PREPARED and not is_stateful(case):
         case.path_parameters.update(PREPARED[name](case))
     if "Idempotency-Key" in (case.headers or {}):
@@ -466,21 +467,21 @@ def before_call(ctx, case, **kwargs):
     if name == "import_clients":
         rows = [f"7903{dice(case, 10_000_000):07},{n},{dice(case, 9)}" for n in range(dice(case, 3))]
         case.body = "\n".join(["phone_number,tag,bonus", *rows])
-        # both name columns, and the file has no others
+        # both parameters name columns, and the file has only these three
         case.query = {key: value for key, value in (case.query or {}).items() if key not in ("match", "mapping")}
         if dice(case, 4) == 1:
             case.headers = {**(case.headers or {}), "Prefer": "respond-async"}
     elif name == "create_batch" and isinstance(case.body, dict):
-        # in some, one that is wrong stands before others that are right
+        # some batches have an invalid item before valid ones
         for one in case.body.get("notifications", [])[dice(case, 4) == 1 :]:
-            mend_notification(case, one)
+            fix_notification(case, one)
     elif name == "create_events" and isinstance(case.body, dict):
         for one in case.body.get("events", [])[dice(case, 4) == 1 :]:
-            mend_event(case, one)
+            fix_event(case, one)
     elif RULES.get(name) is LIST:
-        mend_list(case)
-    elif name in MENDED and isinstance(case.body, dict):
-        MENDED[name](case, case.body)
+        fix_list(case)
+    elif name in FIXES and isinstance(case.body, dict):
+        FIXES[name](case, case.body)
 
 
 def answer_of(response):
@@ -491,14 +492,14 @@ def answer_of(response):
 
 
 @schemathesis.check
-def refused_for_a_known_rule(ctx, response, case):
-    """`positive_data_acceptance`, but for the rules above; and every refusal names what is wrong."""
+def refusal_matches_a_known_rule(ctx, response, case):
+    """Extends `positive_data_acceptance` by the rules of rules.py, and checks that every refusal names a field."""
     if response.status_code != 422:
         return
     errors = answer_of(response).get("errors")
     if not errors:
-        raise AssertionError("A 422 does not say which field is wrong")
-    # Schemathesis takes an id out of an answer before it, also one that is null
+        raise AssertionError("A 422 does not name the invalid field")
+    # Schemathesis also takes ids that are null from earlier responses
     ids = [str(value) for value in (case.path_parameters or {}).values()]
     if not is_positive(case) or not all(UUID.match(value) for value in ids):
         return
@@ -506,12 +507,12 @@ def refused_for_a_known_rule(ctx, response, case):
     for error in errors:
         is_known = any(error["field"].startswith(rule) for rule in rules)
         if not is_known and not error["reason"].startswith((KEY_OF_ANOTHER, CONTROL)):
-            raise AssertionError(f"The schema allows what is refused: {error['field']}: {error['reason']}")
+            raise AssertionError(f"The schema allows a refused value: {error['field']}: {error['reason']}")
 
 
 @schemathesis.check
-def a_batch_names_what_it_leaves_out(ctx, response, case):
-    """What is wrong in a batch is left out of it, unless all of it is: so `negative_data_rejection` does not hold."""
+def batch_names_its_rejected_notifications(ctx, response, case):
+    """A batch omits its invalid notifications unless all are invalid, so `negative_data_rejection` does not apply."""
     if operation_id(case) != "create_batch" or response.status_code not in (200, 201) or case.meta is None:
         return
     answer = answer_of(response)
@@ -521,9 +522,9 @@ def a_batch_names_what_it_leaves_out(ctx, response, case):
 
 
 @schemathesis.check
-def what_was_made_is_there(ctx, response, case):
-    """`ensure_resource_availability`, but for answers that say themselves that they are repeated: the answer kept under an
-    `Idempotency-Key` outlives what it tells of."""
+def created_resource_is_available(ctx, response, case):
+    """`ensure_resource_availability`, except for replayed responses: the response stored under an `Idempotency-Key`
+    outlives its resource."""
     parent = ctx.internals.find_parent(case_id=case.id)
     told = parent and ctx.internals.find_response(case_id=parent.id)
     if told and "idempotency-replayed" in told.headers:
@@ -533,14 +534,14 @@ def what_was_made_is_there(ctx, response, case):
 
 @schemathesis.check
 class Reached:
-    """No operation is left that was only ever refused, or never asked: its answers would be unchecked."""
+    """Checks that every operation succeeded at least once. Otherwise its responses would be unchecked."""
 
     def __init__(self):
         self.offered, self.answered, self.replayed = set(), {}, 0
 
     def after_response(self, ctx, response, case):
         if not self.offered:
-            # without those that the settings or the flags leave out
+            # excludes the operations that the settings or flags disable
             found = (result.ok() for result in case.operation.schema.get_all_operations())
             self.offered = {operation.definition.raw["operationId"] for operation in found}
         if response.status_code < 300:
@@ -550,8 +551,8 @@ class Reached:
 
     def after_run(self, ctx):
         successes = ", ".join(f"{name} {count}" for name, count in sorted(self.answered.items()))
-        say = f"successes, of them {self.replayed} repeated, of {len(self.answered)} operations: {successes}"
+        say = f"{len(self.answered)} operations succeeded ({self.replayed} replayed responses): {successes}"
         print(f"\nfuzz: {say}", file=sys.stderr)
         missing = self.offered - self.answered.keys()
         if missing:
-            raise AssertionError(f"Never answered with success: {', '.join(sorted(missing))}")
+            raise AssertionError(f"Operations that never succeeded: {', '.join(sorted(missing))}")

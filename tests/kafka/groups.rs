@@ -44,7 +44,7 @@ async fn a_frozen_node_stores_nothing_after_it_lost_its_partitions() {
     let frozen = house.serve().await;
     house.produce(2, bodies(0..100)).await;
     house.events(100).await;
-    // in the middle of its work
+    // during its work
     let producing = house.produce(2, bodies(100..3000));
     let freezing = async {
         until("some", async || house.count().await > 150).await;
@@ -74,7 +74,7 @@ async fn earlier_records_are_read_unless_the_start_is_latest() {
         house.produce(2, bodies(20..30)).await;
         house.events(expected).await;
         server.process.kill();
-        // a second start goes on
+        // a second start continues
         house.produce(2, bodies(30..40)).await;
         let _server = house.serve().await;
         house.events(expected + 10).await;

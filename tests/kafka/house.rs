@@ -143,17 +143,17 @@ pub async fn until(what: &str, mut is_so: impl AsyncFnMut() -> bool) {
     }
 }
 
-/// A record with this body.
+/// Returns a record with this body.
 pub fn record(partition: i32, body: &str) -> Record {
     Record::new(TOPIC, body.to_owned()).partition(partition)
 }
 
-/// An event with this number, as a record's body.
+/// Returns an event with this number, as a record's body.
 pub fn order(number: usize) -> String {
     json!({"event": "order.shipped", "payload": {"order": number, "phone": "+79031234567"}}).to_string()
 }
 
-/// Events with these numbers.
+/// Returns events with these numbers.
 pub fn bodies(numbers: std::ops::Range<usize>) -> impl Iterator<Item = String> {
     numbers.map(order)
 }

@@ -4,12 +4,12 @@ use crate::house::{House, TOPIC, bodies};
 use crate::process::Server;
 use crate::support::Database;
 
-/// Records over three nodes; one node on SQLite reads a tenth of them. `make crash-test` asks for more.
+/// The number of records for three nodes; one node on SQLite reads a tenth of them. `make crash-test` sets more.
 fn records() -> usize {
     std::env::var("FANFARE_TEST_RECORDS").map_or(100_000, |count| count.parse().expect("a number"))
 }
 
-/// Produces beside the kills, by parts, since the broker dies in between.
+/// Produces records during the kills, in parts, since the broker dies in between.
 async fn produce(house: &House, from: usize, to: usize) {
     house.produce(12, bodies(from..to)).await;
 }
@@ -43,7 +43,7 @@ async fn three_nodes_lose_and_double_nothing_through_kills_rebalances_and_a_dead
     house.kafka.start_again();
     produce(&house, all / 2, all).await;
     house.events(all / 10 * 6).await;
-    // one leaves in order, one is killed, and two come
+    // one stops in order, one is killed, and two join
     nodes[0].process.terminate();
     nodes[0].process.ended().await;
     nodes[1].process.kill();
@@ -89,8 +89,8 @@ crate::on_each_database! {
             house.produce(2, bodies(count..count + 100)).await;
             count += 100;
             node.process.ended().await;
-            assert!(node.process.log().contains("the process dies or stops here"), "{}", node.process.log());
-            assert!(house.count().await < count, "it died in the middle");
+            assert!(node.process.log().contains("the process aborts or stops"), "{}", node.process.log());
+            assert!(house.count().await < count, "the process died in the middle");
             house.set("FANFARE_FAILPOINT", "");
             let mut node = house.serve().await;
             check(&house, count).await;

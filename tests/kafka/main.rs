@@ -14,6 +14,7 @@ mod support;
 mod access;
 mod groups;
 mod house;
+mod interrupted;
 mod kills;
 mod outages;
 mod records;

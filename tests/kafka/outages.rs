@@ -34,7 +34,7 @@ crate::on_each_database! {
         house.kafka.start_again();
         house.produce(2, bodies(50..100)).await;
         house.events(100).await;
-        // as in a rolling restart: in order
+        // as in a rolling restart, in order
         house.kafka.stop();
         house.kafka.start_again();
         house.produce(2, bodies(100..150)).await;
@@ -49,7 +49,7 @@ crate::on_each_database! {
     async fn later_topics_and_added_partitions_are_read(kind: Database) {
         let mut house = House::new(kind).await;
         house.set("KAFKA_TOPICS", "^ord.*");
-        // for what is there at the first look alone
+        // `KAFKA_START` applies only to partitions that exist at the first look
         house.set("KAFKA_START", "latest");
         house.kafka.create_topic("other", 1, &[]).await;
         let server = house.serve().await;
@@ -76,7 +76,7 @@ crate::on_each_database! {
         house.events(20).await;
         house.kafka.delete_topic(TOPIC).await;
         house.kafka.create_topic(TOPIC, 2, &[]).await;
-        // more than before: the old offsets are there again
+        // more than before, so that the old offsets exist again
         house.produce(2, bodies(20..60)).await;
         house.events(60).await;
         let numbers = house.numbers().await;
@@ -121,7 +121,7 @@ async fn a_locked_database_loses_no_record_and_no_partition() {
     let mut server = house.serve().await;
     house.produce(2, bodies(0..10)).await;
     house.events(10).await;
-    // a lock on the file keeps every writer out
+    // a lock on the file blocks every writer
     let path = house.db.url.replace("sqlite://", "");
     let mut lock = Command::new("python3")
         .args(["-c", "import sqlite3,sys;c=sqlite3.connect(sys.argv[1]);c.execute('BEGIN EXCLUSIVE');print(flush=True);sys.stdin.read()", &path])
@@ -133,7 +133,7 @@ async fn a_locked_database_loses_no_record_and_no_partition() {
     std::io::Read::read_exact(lock.stdout.as_mut().unwrap(), &mut locked).unwrap();
     house.produce(2, bodies(10..2000)).await;
     server.process.said(|log| log.contains("broker events wait for the database")).await;
-    // longer than a session: the group hears of it all the same
+    // longer than a session: the node remains a member of the group
     for _ in 0..3 {
         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
         assert_eq!(house.kafka.members("fanfare").await, 1);
@@ -160,7 +160,7 @@ async fn a_new_database_reads_the_topic_again() {
     })
     .await;
     server.process.kill();
-    // the broker's own offsets do not count
+    // the broker's own offsets are not used
     house.db = TestDb::new(Database::Sqlite);
     let _server = house.serve().await;
     house.events(20).await;

@@ -20,7 +20,7 @@ crate::on_each_database! {
         assert_eq!(event["source"], "broker", "{event}");
         let ids = house.ids().await;
         assert!((0..3).all(|partition| (0..10).all(|offset| ids.contains_key(&format!("{TOPIC}/{partition}/{offset}")))));
-        // an id with slashes is asked for as one part of a path
+        // the id with slashes is one segment of the path
         let event = server.get("/events/orders%2F0%2F0").await;
         assert_eq!(event["notifications"].as_array().map(Vec::len), Some(1), "{event}");
     }
@@ -36,7 +36,7 @@ crate::on_each_database! {
             record(0, &json!({"event": "order.paid", "id": "by-body"}).to_string()),
             record(0, &json!({"event": "order.paid", "id": "unseen"}).to_string()).header("id", "by-both"),
             record(0, "{}").header("event", "order.paid").header("id", "typed"),
-            // equal ids, equal events: one event
+            // equal ids and equal events become one event
             record(0, &order(1)).header("id", "by-header"),
             record(0, &order(2)),
         ];
@@ -64,7 +64,7 @@ crate::on_each_database! {
         assert!(numbers.len() == 10 && (0..10).all(|number| numbers[&number] == 1), "{numbers:?}");
         assert_eq!(outcome(&server, "skipped").await, 1.0);
         assert_eq!(outcome(&server, "taken").await, 10.0);
-        // markers and aborted records at the end are no lag
+        // markers and aborted records at the end are not lag
         house.kafka.transaction("four", bodies(200..205).map(|body| record(0, &body)), End::Abort).await;
         until("no lag", async || {
             let rows = house.kafka.describe_group(GROUP);
@@ -126,7 +126,7 @@ async fn the_records_left_in_a_compacted_topic_are_read() {
         let key = if number % 10 == 9 { format!("kept-{number}") } else { "overwritten".to_owned() };
         house.kafka.produce([record(0, &order(number)).key(key)], Compression::None).await;
     }
-    // the last segment is not compacted: the records in it close the one before
+    // the last segment is not compacted: the new records in it close the one before
     let left = |text: String| text.lines().filter(|line| !line.is_empty()).count();
     until("a compaction", async || {
         house.kafka.produce([record(0, &order(1000)).key("last")], Compression::None).await;

@@ -1,8 +1,8 @@
-//! Records that cannot be taken.
+//! Records that cannot be accepted.
 
 use fanfare::broker::LARGEST_EVENT;
-use krafka::Compression;
-use serde_json::json;
+use krafka::{Compression, Record};
+use serde_json::{Value, json};
 
 use crate::house::{House, TOPIC, bodies, order, record, until};
 use crate::records::outcome;
@@ -34,7 +34,7 @@ crate::on_each_database! {
         assert_eq!((found[0].0.as_str(), found[1].0.as_str()), ("orders/0/0", "orders/0/1"));
         assert!(found[0].1.starts_with("body: ") && found[1].1.contains("event: is unknown"), "{found:?}");
         assert_eq!((outcome(&server, "refused").await, outcome(&server, "buried").await), (4.0, 2.0));
-        // with a route it is taken, under the type that its header named
+        // with a route it is accepted, under the type that its header named
         let deliveries = json!([{"channel": "sms", "template": "order"}]);
         server.post("/routes", json!({"event": "parcel.*", "deliveries": deliveries})).await;
         let (status, answer) = server.call("POST", &format!("/dead-letters/{}/replay", found[1].2), None).await;
@@ -77,6 +77,61 @@ crate::on_each_database! {
     }
 }
 
+/// Returns records that are refused whatever their publisher intended.
+fn hostile() -> Vec<Record> {
+    let headers: Vec<(&str, Vec<u8>)> = vec![
+        ("id", b"a\0b".to_vec()),
+        ("id", b"two words".to_vec()),
+        ("id", vec![0xff, 0xfe]),
+        ("id", vec![b'x'; 300_000]),
+        ("event", b"a\0b".to_vec()),
+        ("event", vec![0xc3]),
+        ("event", vec![b'x'; 300_000]),
+    ];
+    let mut records: Vec<Record> = headers
+        .into_iter()
+        .map(|(name, value)| record(0, r#"{"payload": {}}"#).header(name, value))
+        .collect();
+    let bodies: Vec<Vec<u8>> = vec![
+        vec![b'['; 500_000],
+        br#"{"event": "#.repeat(50_000),
+        vec![0xff; 100],
+        br#"{"event": "a\u0000b"}"#.to_vec(),
+        br#"{"event": "order.shipped", "a\u0000b": 1}"#.to_vec(),
+        br#"{"event": "order.shipped", "payload": "\ud800"}"#.to_vec(),
+        br#"{"event": "order.shipped", "id": "\u0000"}"#.to_vec(),
+        br#"{"event": "order.shipped", "targets": {"user": "\u0000"}}"#.to_vec(),
+        br#"{"event": "order.shipped", "payload": {"n": 1e999999}}"#.to_vec(),
+        b"\0".to_vec(),
+        b"null".to_vec(),
+    ];
+    records.extend(bodies.into_iter().map(|body| Record::new(TOPIC, body).partition(0)));
+    records
+}
+
+crate::on_each_database! {
+    async fn hostile_records_become_dead_letters_and_hold_nothing_up(kind: Database) {
+        let mut house = House::new(kind).await;
+        house.kafka.create_topic(TOPIC, 1, &[]).await;
+        let server = house.serve().await;
+        let (mut records, count) = (hostile(), hostile().len());
+        records.push(record(0, &order(1)));
+        house.kafka.produce(records, Compression::None).await;
+        let last = format!("{TOPIC}/0/{count}");
+        until("the valid record", async || house.ids().await.contains_key(&last)).await;
+        // each record is an event or a dead letter; a refused one may be tried again first
+        let events = house.count().await;
+        let is_whole = |page: &Value| events + page["items"].as_array().unwrap().len() == count + 1;
+        let letters = server.wait_for("/dead-letters?class=poison&limit=100", is_whole).await;
+        assert!(events < 4, "{events} events, {letters}");
+        for letter in letters["items"].as_array().unwrap() {
+            assert!(!letter["error"].as_str().unwrap().contains('\0'), "{letter}");
+            let (status, answer) = server.call("POST", &format!("/dead-letters/{}/replay", letter["id"].as_str().unwrap()), None).await;
+            assert!([200, 409, 422].contains(&status), "{status}: {answer}");
+        }
+    }
+}
+
 crate::on_each_database! {
     async fn a_record_that_is_too_large_is_a_dead_letter_at_once(kind: Database) {
         let mut house = House::with(kind, Kafka::start_with(&[("message.max.bytes", "9000000")])).await;
@@ -90,9 +145,9 @@ crate::on_each_database! {
         let mut errors: Vec<&str> = letters["items"].as_array().unwrap().iter().map(|l| l["error"].as_str().unwrap()).collect();
         errors.sort_unstable();
         let expected = [
-            "body: it has no body",
-            "body: its body has 1048577 bytes; at most 1048576 are taken",
-            "body: its body has 8000000 bytes; at most 1048576 are taken",
+            "record: it has no body",
+            "record: its body has 1048577 bytes; at most 1048576 are accepted",
+            "record: its body has 8000000 bytes; at most 1048576 are accepted",
         ];
         assert_eq!(errors, expected);
         house.events(1).await;

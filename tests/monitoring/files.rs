@@ -14,7 +14,7 @@ pub fn text(name: &str) -> String {
     std::fs::read_to_string(path(name)).unwrap_or_else(|e| panic!("monitoring/{name}: {e}"))
 }
 
-/// Each query of every panel of every dashboard, with the panel's title.
+/// Returns each query of every panel of every dashboard, with the panel's title.
 pub fn dashboard_queries() -> Vec<(String, String)> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(path("grafana/dashboards")).expect("the dashboards") {
@@ -27,12 +27,12 @@ pub fn dashboard_queries() -> Vec<(String, String)> {
     found
 }
 
-/// A query with every variable of the dashboard at "All", as Grafana fills it in.
+/// Returns a query with every variable of the dashboard at "All", as Grafana fills it in.
 pub fn filled(query: &str) -> String {
     query.replace("$instance", ".*").replace("$channel", ".*").replace("$__rate_interval", "1m")
 }
 
-/// Panels may stand in rows, which are panels too.
+/// Collects the queries of panels. A row is a panel that contains others.
 fn collect(dashboard: &Value, found: &mut Vec<(String, String)>) {
     for panel in dashboard["panels"].as_array().map_or(&[][..], Vec::as_slice) {
         let title = panel["title"].as_str().unwrap_or_default();
@@ -45,7 +45,7 @@ fn collect(dashboard: &Value, found: &mut Vec<(String, String)>) {
     }
 }
 
-/// Each alert with its expression. The file is YAML of one shape, so its lines are enough.
+/// Returns each alert with its expression. The YAML has one shape, so its lines are enough.
 pub fn alerts() -> Vec<(String, String)> {
     let (mut found, mut in_expression) = (Vec::<(String, String)>::new(), false);
     for line in text("prometheus/alerts.yml").lines().map(str::trim) {
@@ -72,7 +72,7 @@ fn append(found: &mut [(String, String)], text: &str) {
     expression.push_str(text);
 }
 
-/// The names of metrics in a query: words of the service's and of the process's own.
+/// Returns the names of metrics in a query: words with the prefix of the service or of the process.
 pub fn metric_names(query: &str) -> Vec<String> {
     let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
     words

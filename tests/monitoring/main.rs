@@ -1,4 +1,5 @@
-//! What `monitoring/` asks for is what the service tells: a real Prometheus scrapes it and answers the dashboard.
+//! Checks that the metrics which `monitoring/` uses exist: a real Prometheus scrapes the service and evaluates the
+//! dashboard.
 #![expect(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 mod files;
@@ -18,7 +19,7 @@ use crate::support::{Database, Service};
 /// Metrics that exist only while Kafka partitions are read, since their labels name topics.
 const OF_PARTITIONS: &str = "fanfare_broker_lag";
 
-/// The names of the series that `/metrics` shows.
+/// Returns the names of the series in `/metrics`.
 async fn exported(service: &Service) -> BTreeSet<String> {
     let answer = service.http.get(format!("{}/metrics", service.base)).send().await.expect("an answer");
     let text = answer.text().await.expect("a body");
@@ -57,7 +58,7 @@ on_each_database! {
         let service = Service::start_with(kind, &[("channels.rate_per_second", "100")]).await;
         service.import(300, "all").await;
         let prometheus = Prometheus::start(&service).await;
-        // twice before anything happens: a rate is a difference
+        // two scrapes before anything happens, since a rate is a difference
         prometheus.wait_for("min(count_over_time(up{job=\"fanfare\"}[1m])) >= 2").await;
         let id = service.mail("all", Duration::from_secs(60)).await;
         assert_eq!(service.finished(&id).await["sent"], 300);
@@ -69,11 +70,11 @@ on_each_database! {
             let query = filled(query);
             assert!(!query.contains('$'), "{panel}: a variable that the dashboard does not have: {query}");
             if metric_names(&query).iter().any(|name| name == OF_PARTITIONS) {
-                // no partition is read here: it is understood, and empty
+                // no partition is read here, so the query is valid and empty
                 assert!(prometheus.query(&query).await.is_empty(), "{panel}: {query}");
                 continue;
             }
-            // none is empty by nature: every series begins at zero, and what may be absent says `or vector(0)`
+            // no query is empty by nature: every series begins at zero, and those that may be absent use `or vector(0)`
             let numbers = prometheus.wait_for(&query).await;
             assert!(numbers.iter().any(|number| number.is_finite()), "{panel}: nothing but {numbers:?} for {query}");
         }

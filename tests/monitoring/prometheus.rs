@@ -1,4 +1,4 @@
-//! Prometheus itself, on a free port and with files of its own.
+//! A real Prometheus, on a free port and with its own files.
 
 use std::fs::File;
 use std::process::{Child, Command, Stdio};
@@ -12,10 +12,10 @@ use crate::support::Service;
 
 /// Longer than anything that a test waits for.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Between two looks at a condition that is waited for.
+/// The interval between two checks of a condition.
 const LOOK: Duration = Duration::from_millis(50);
 
-/// A running Prometheus that ends with the value.
+/// A running Prometheus that stops when the value is dropped.
 pub struct Prometheus {
     base: String,
     http: reqwest::Client,
@@ -24,7 +24,7 @@ pub struct Prometheus {
 }
 
 impl Prometheus {
-    /// Starts one that scrapes this service every second, by the committed configuration otherwise.
+    /// Starts a server that scrapes this service every second, with the committed configuration otherwise.
     pub async fn start(service: &Service) -> Self {
         let dir = TempDir::new().expect("a directory");
         let target = service.base.strip_prefix("http://").expect("an address");
@@ -54,7 +54,7 @@ impl Prometheus {
         std::fs::read_to_string(self.dir.path().join("log")).expect("its log")
     }
 
-    /// The address that it says it listens on, once it does.
+    /// Returns the address that it reports once it listens.
     async fn address(&mut self) -> String {
         let began = Instant::now();
         loop {
@@ -71,7 +71,7 @@ impl Prometheus {
         }
     }
 
-    /// Answers a path, or `None` while it is not ready.
+    /// Returns the response to a path, or `None` while the server is not ready.
     async fn get(&self, path: &str) -> Option<Value> {
         let response = self.http.get(format!("{}{path}", self.base)).send().await.ok()?;
         let (status, text) = (response.status(), response.text().await.ok()?);
@@ -84,7 +84,7 @@ impl Prometheus {
         Some(body["data"].clone())
     }
 
-    /// The numbers that a query answers now. Panics when Prometheus does not understand it.
+    /// Returns the numbers that a query yields now. Panics if Prometheus cannot parse it.
     pub async fn query(&self, query: &str) -> Vec<f64> {
         let encoded: String = query.bytes().map(|byte| format!("%{byte:02X}")).collect();
         let data = self.get(&format!("/api/v1/query?query={encoded}")).await.unwrap_or_default();
@@ -95,7 +95,7 @@ impl Prometheus {
             .collect()
     }
 
-    /// The numbers that a query answers, once it answers any.
+    /// Returns the numbers that a query yields, once there are any.
     pub async fn wait_for(&self, query: &str) -> Vec<f64> {
         let began = Instant::now();
         loop {
@@ -108,7 +108,7 @@ impl Prometheus {
         }
     }
 
-    /// The rules that it has loaded, once each was evaluated on what the service told.
+    /// Returns the loaded rules, once each was evaluated on the service's data.
     pub async fn rules_once_evaluated(&self) -> Vec<Value> {
         let scraped_at = self.wait_for("max(timestamp(up{job=\"fanfare\"} == 1))").await[0];
         let began = Instant::now();
@@ -135,7 +135,7 @@ impl Prometheus {
 
 impl Drop for Prometheus {
     fn drop(&mut self) {
-        // it fails when it has ended by itself
+        // it fails if it has already ended
         let _ = self.child.kill();
         let _ = self.child.wait();
     }

@@ -1,8 +1,9 @@
-"""Discord's webhooks as they are documented (Execute Webhook, Rate Limits), and an incoming webhook like Slack's.
+"""A stand-in for Discord's webhooks (Execute Webhook, Rate Limits), and for an incoming webhook like Slack's.
 
-Writes where it listens, and then a line for each request: `ok|bad WEBHOOK` and, for one that was taken, its JSON.
-The webhook `limited` answers 429 for itself at every message's first attempt, `everybody` 429 for all, `unknown` 404.
-Of two messages with one nonce and enforce_nonce the second gets the id of the first.
+Prints its address, and then a line for each request: `ok|bad WEBHOOK` and, for an accepted request, its JSON.
+At the first attempt of every message the webhook `limited` returns 429 with its own limit and `everybody` 429 with the
+global limit. `unknown` returns 404. The second of two messages with the same nonce and enforce_nonce gets the id of the
+first.
 """
 
 import json
@@ -24,7 +25,7 @@ BY_NONCE = {}
 
 
 def wrong_with(message):
-    """The error of a message, by Discord's limits."""
+    """Returns the error of a message by Discord's limits."""
     for name, value in message.items():
         if name not in FIELDS or not isinstance(value, FIELDS[name]):
             return f"{name}: unknown or of a wrong type"
@@ -70,7 +71,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             message = json.loads(text)
         except ValueError:
-            return self.answer(400, {"code": 50109, "message": "invalid JSON"}, "bad no JSON")
+            return self.answer(400, {"code": 50109, "message": "invalid JSON"}, "bad JSON")
         if url.path.startswith("/services/"):
             if not isinstance(message.get("text"), str):
                 return self.answer(400, b"no_text", "bad no text")
@@ -95,7 +96,7 @@ class Handler(BaseHTTPRequestHandler):
                 "x_ratelimit_scope": "shared", "x_ratelimit_reset_after": "0.65", "x_ratelimit_bucket": "abcd"}  # fmt: skip
             return self.answer(429, body, f"ok {name} limited", retry_after="1", **scope)
         if parse_qs(url.query).get("wait") != ["true"]:
-            return self.answer(204, b"", "bad nobody waits")
+            return self.answer(204, b"", "bad no wait")
         with LOCK:
             new = str(1_200_000_000_000_000_000 + len(BY_NONCE))
             known = BY_NONCE.setdefault((name, nonce), new) if message.get("enforce_nonce") and nonce else new

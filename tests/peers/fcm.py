@@ -1,15 +1,15 @@
-"""A stand-in for Google's token endpoint and for Firebase Cloud Messaging, HTTP v1, as their documentation describes them.
+"""A stand-in for Google's token endpoint and for Firebase Cloud Messaging, HTTP v1, as documented.
 
 /token                                    https://developers.google.com/identity/protocols/oauth2/service-account#httprest
 /v1/projects/{project}/messages:send      https://firebase.google.com/docs/reference/fcm/rest/v1/projects.messages
 
     fcm.py [--expires-in SECONDS] [--failing-token N] [--renewal-after N]
 
---failing-token: the Nth request for a token fails. --renewal-after: from the second on, a request for a token is answered
-once N messages were sent.
+--failing-token: the Nth request for a token fails. --renewal-after: from the second on, requests for a token wait until
+N messages were sent.
 
-Prints `{"base", "service_account"}`, with a key made for this run; then a line for each request, before it is answered.
-What it answers is told by the registration token.
+Prints `{"base", "service_account"}`, with a key created for this run, and then a line for each request before it
+responds. The registration token selects the response.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def quota(subject):
     return {"@type": QUOTA_FAILURE, "violations": [{"subject": subject, "description": "exceeded"}]}
 
 
-# By https://firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode and the examples of
+# From https://firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode and the examples of
 # https://firebase.google.com/docs/cloud-messaging/error-codes: status, canonical code, message, details, headers.
 ERRORS = {
     "unregistered": (404, "NOT_FOUND", "Requested entity was not found.", [fcm("UNREGISTERED")]),
@@ -75,7 +75,7 @@ ERRORS = {
 
 
 class Refused(Exception):
-    """A request that is not as the documentation says."""
+    """A request that violates the documentation."""
 
 
 def expect(condition, why):
@@ -88,7 +88,7 @@ def decoded(part):
 
 
 class Google:
-    """What is granted, and by which key."""
+    """The granted tokens and the key of the service account."""
 
     def __init__(self, options):
         self.options = options
@@ -133,7 +133,7 @@ def of_type(value, kind, keys=None):
 
 
 def check_message(body):
-    expect(set(body) <= {"message", "validate_only"}, "an unknown field beside the message")
+    expect(set(body) <= {"message", "validate_only"}, "an unknown field next to the message")
     message = body["message"]
     fields = {"token", "notification", "data", "android", "apns", "webpush", "fcm_options"}
     expect(of_type(message, dict, fields), "an unknown field of the message")
@@ -142,7 +142,7 @@ def check_message(body):
     expect(of_type(notification, dict, {"title", "body", "image"}), "the notification")
     expect(all(of_type(text, str) for text in notification.values()), "a text of the notification")
     data = message.get("data", {})
-    expect(of_type(data, dict) and all(of_type(value, str) for value in data.values()), "data that is no string")
+    expect(of_type(data, dict) and all(of_type(value, str) for value in data.values()), "data that is not a string")
     reserved = [key for key in data if key in ("from", "message_type") or key.startswith(("google.", "gcm."))]
     expect(not reserved, "a reserved key")
     android = {
@@ -177,7 +177,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def told(self, event):
-        # in one piece: there are other threads
+        # under a lock, because other threads also write
         with self.server.google.lock:
             sys.stdout.write(json.dumps(event) + "\n")
             sys.stdout.flush()
@@ -209,7 +209,7 @@ class Handler(BaseHTTPRequestHandler):
         if number > 1:
             with google.one_more:
                 if not google.one_more.wait_for(lambda: google.sent >= options.renewal_after, timeout=20):
-                    raise Refused("nobody sent anything meanwhile")
+                    raise Refused("no message was sent in the meantime")
         token = f"ya29.token-{number}"
         google.tokens.add(token)
         self.answer(200, {"access_token": token, "expires_in": options.expires_in, "token_type": "Bearer"})
@@ -228,7 +228,7 @@ class Handler(BaseHTTPRequestHandler):
             google.sent += 1
             google.one_more.notify_all()
         if bearer not in google.tokens:
-            # Google's answer to a token that has ended, which has no FcmError
+            # Google's response to an expired token, which has no FcmError
             self.error(401, "UNAUTHENTICATED", "Request had invalid authentication credentials.", [])
         elif device == "garbage":
             self.answer(200, b"<html>hello</html>")

@@ -1,14 +1,14 @@
-"""A stand-in for an OAuth 2.0 token endpoint, as RFC 6749 describes it for the client credentials grant.
+"""A stand-in for an OAuth 2.0 token endpoint with the client credentials grant (RFC 6749).
 
-POST /token              4.4.2 and 2.3.1: a client of CLIENTS, known by HTTP Basic or by the body, never by both
-POST /status/{code}      answers so, with `invalid_client` in the form of 5.2
-POST /hostile/{how}      answers as no token endpoint should
+POST /token              4.4.2 and 2.3.1: authenticates a client of CLIENTS by HTTP Basic or by the body, never by both
+POST /status/{code}      responds with this status, and with `invalid_client` in the form of 5.2
+POST /hostile/{how}      responds as no token endpoint should
 
     oauth.py [--expires-in SECONDS] [--held N]
 
---expires-in: 0 says nothing of the end. --held: the Nth request for a token is answered when a GET of /release came.
+--expires-in: 0 omits the field. --held: the Nth request for a token waits for a GET of /release.
 
-Prints `{"base"}`; then a line for each request, before it is answered.
+Prints `{"base"}`, and then a line for each request before it responds.
 """
 
 import argparse
@@ -20,12 +20,12 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote_plus
 
-# with everything that a form has to encode
+# with all characters that a form must encode
 CLIENTS = {"app:1 +%&=": "planted s/e=c+r:e t&%", "plain": "planted-secret"}
 
 
 class Refused(Exception):
-    """A request that is refused with this word of RFC 6749, 5.2."""
+    """A request that is refused with this error code of RFC 6749, 5.2."""
 
     def __init__(self, word, why):
         super().__init__(why)
@@ -91,7 +91,7 @@ class Handler(BaseHTTPRequestHandler):
         expect(fields["grant_type"] == ["client_credentials"], "the grant", "unsupported_grant_type")
         scheme, _, given = (self.headers["Authorization"] or "").partition(" ")
         if scheme:
-            expect(scheme == "Basic" and "client_secret" not in fields and "client_id" not in fields, "two ways at once")
+            expect(scheme == "Basic" and "client_secret" not in fields and "client_id" not in fields, "two authentication methods")
             client, _, secret = base64.b64decode(given, validate=True).decode("ascii").partition(":")
             client, secret, way = unquote_plus(client), unquote_plus(secret), "basic"
         else:

@@ -1,11 +1,11 @@
-"""Stand-ins for the HTTP APIs of SMS providers, as their documentation describes them.
+"""Stand-ins for the HTTP APIs of SMS providers, as documented.
 
 /2010-04-01/Accounts/{sid}/Messages.json  Twilio (https://www.twilio.com/docs/messaging/api/message-resource), with the
                                           numbers of its test credentials (https://www.twilio.com/docs/iam/test-credentials)
 /sms/json                                 Vonage (https://developer.vonage.com/en/api/sms)
-/plain/{phone}                            a provider of no name: PUT with JSON, or GET with a query
+/plain/{phone}                            a generic provider: PUT with JSON, or GET with a query
 
-Prints its address, then each request as a line of JSON. What it answers is told by the recipient's number.
+Prints its address, then each request as a line of JSON. The recipient's number selects the response.
 """
 
 import base64
@@ -23,7 +23,7 @@ GSM = set(
     "@£$¥èéùìòÇ\nØø\rÅåΔ_ΦΓΛΩΠΨΣΘΞÆæßÉ !\"#¤%&'()*+,-./0123456789:;<=>?¡ABCDEFGHIJKLMNOPQRSTUVWXYZÄÖÑÜ§¿"
     "abcdefghijklmnopqrstuvwxyzäöñüà\f^{}\\[~]|€"
 )
-# Of Twilio's documentation; what it answers to the others below is by the dictionary of its errors.
+# From Twilio's documentation of the test numbers, and from its list of error codes for the other numbers.
 TWILIO_ERRORS = {
     "+15005550001": (400, 21211, "The 'To' number +15005550001 is not a valid phone number."),
     "+15005550002": (400, 21612, "The 'To' phone number is not currently reachable via SMS."),
@@ -42,7 +42,7 @@ VONAGE_ERRORS = {
 
 
 class Refused(Exception):
-    """A request that is not as the documentation says."""
+    """A request that violates the documentation."""
 
 
 def expect(condition, why):
@@ -88,7 +88,7 @@ class Handler(BaseHTTPRequestHandler):
             fields = {"refused": repr(why)}
             self.answer(400, {"error": "refused"})
         fields["idempotency_key"] = self.headers["Idempotency-Key"]
-        # in one piece: there are other threads
+        # in a single write, because other threads also write
         sys.stdout.write(json.dumps(fields) + "\n")
         sys.stdout.flush()
 

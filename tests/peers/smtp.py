@@ -1,7 +1,7 @@
 """A mail server (aiosmtpd) on a free port of 127.0.0.1.
 
-Its first line says where it listens; each further line is a mail that it took, as Python's own parser reads it. A
-recipient's local part says how it is answered: `gone`, `later`, `denied` at RCPT, `spam`, `busy` at the mail.
+Its first line contains its port. Each further line is an accepted mail as parsed by Python. The recipient's local part
+selects the response: `gone`, `later` and `denied` at RCPT, `spam` and `busy` at the mail.
 """
 
 import argparse
@@ -48,7 +48,7 @@ class Handler:
             return refusal
         mail = email.message_from_bytes(envelope.content, policy=email.policy.SMTPUTF8)
         parts = [part for part in mail.walk() if not part.is_multipart()]
-        # how many mails came over this connection
+        # the number of mails over this connection
         number = self.mails[session.peer] = self.mails.get(session.peer, 0) + 1
         say(
             {
@@ -77,7 +77,7 @@ def authenticate(user, password):
 
 
 def certificate(folder):
-    """Makes one for localhost, not for its address, signed by itself."""
+    """Creates a self-signed certificate for the name localhost, not for its address."""
     paths = [f"{folder}/key.pem", f"{folder}/certificate.pem"]
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     command += ["-days", "2", "-subj", "/CN=A mail server for tests of fanfare", "-addext", "subjectAltName=DNS:localhost"]
@@ -89,10 +89,10 @@ def certificate(folder):
 async def main():
     args = argparse.ArgumentParser()
     args.add_argument("--tls", choices=["none", "starttls", "implicit"], default="none")
-    args.add_argument("--certificate", help="the folder in which to make one")
+    args.add_argument("--certificate", help="folder for the certificate")
     args.add_argument("--user")
     args.add_argument("--password", default="")
-    args.add_argument("--without", default="", help="of the ways to log in")
+    args.add_argument("--without", default="", help="login mechanism to exclude")
     args.add_argument("--pipelining", action="store_true")
     args.add_argument("--utf8", action="store_true")
     args.add_argument("--largest", type=int, default=1_000_000)

@@ -1,10 +1,10 @@
-"""Endpoints of webhooks, which verify every request with the published library of Standard Webhooks.
+"""Webhook endpoints that verify every request with the published library of Standard Webhooks.
 
-webhook.py SECRET [SECRET ...]: a request is fine if it verifies with each of these secrets. Writes where it listens,
-and then a line for each request: `ok|bad PATH WEBHOOK-ID` and why it is bad.
+webhook.py SECRET [SECRET ...]: a request is valid if it verifies with each of these secrets. Prints its address, and
+then a line for each request: `ok|bad PATH WEBHOOK-ID` and the reason if it is bad.
 
-/ok takes it; /flaky answers 503 at a message's first attempt; /gone, /limited, /redirect as they say; /slow does not
-answer; /garbage speaks no HTTP; /huge takes it with 10 MB of words.
+/ok accepts the request. /flaky returns 503 at a message's first attempt. /gone, /limited and /redirect return the
+status of their name. /slow never responds, /garbage does not speak HTTP, and /huge accepts with a body of 10 MB.
 """
 
 import json
@@ -29,12 +29,12 @@ class Endpoint(BaseHTTPRequestHandler):
         pass
 
     def wrong(self, body):
-        """What is wrong with the request."""
+        """Returns the error of the request."""
         headers = dict(self.headers.items())
         for number, verifier in enumerate(VERIFIERS):
             try:
                 message = verifier.verify(body, headers)
-            except Exception as error:  # whatever it is, the request is bad
+            except Exception as error:  # any error makes the request bad
                 return f"secret {number}: {error!r}"
         if headers.get("content-type") != "application/json":
             return "not JSON by its type"
@@ -86,7 +86,7 @@ class Endpoint(BaseHTTPRequestHandler):
                 try:
                     self.answer(200, b"a" * 10 * 1024 * 1024)
                 except OSError:
-                    pass  # it was not read to its end
+                    pass  # the client closed the connection early
             case _:
                 self.answer(200, json.dumps({"ok": True}).encode())
 

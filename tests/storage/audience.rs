@@ -1,4 +1,4 @@
-//! Walking an audience: filters of many ranges, and clients that move between them meanwhile.
+//! Reading an audience: filters of many ranges, and clients that move between them meanwhile.
 
 use diesel::prelude::*;
 use fanfare::clients::import;
@@ -7,14 +7,14 @@ use fanfare::db::schema::{client_move, mailing};
 use fanfare::db::types::ClientId;
 use fanfare::kinds::ChannelKind;
 use fanfare::mailings::filter::{AudienceFilter, Range};
-use fanfare::mailings::repo::audience::{self, Cursor, Needs, Read};
+use fanfare::mailings::repo::audience::{self, AudienceRead, Cursor, Needs};
 use serde_json::json;
 
 use crate::on_each_database;
 use crate::stage::{Stage, at, changes, mailing_at_work};
 
-fn everyone() -> Read {
-    Read { upper_bound: None, limit: 100, needs: Needs::of(ChannelKind::Sms) }
+fn everyone() -> AudienceRead {
+    AudienceRead { upper_bound: None, limit: 100, needs: Needs::of(ChannelKind::Sms) }
 }
 
 fn filter(codes: std::ops::Range<u16>, tags: &[&str]) -> AudienceFilter {
@@ -53,12 +53,12 @@ on_each_database! {
     }
 }
 
-/// The clients of an audience, as they are counted and as they are walked in pages of two.
+/// Returns the count of an audience, and its clients as they are read two at a time.
 async fn walked(stage: &Stage, filter: AudienceFilter) -> (i64, Vec<ClientId>) {
     let walk = stage.db.write(move |c| {
         let (ranges, mut cursor, mut found) = (filter.ranges(), Cursor::default(), Vec::new());
         while cursor.range < ranges.len() {
-            let (some, next) = audience::read(c, &ranges, cursor, Read { limit: 2, ..everyone() })?;
+            let (some, next) = audience::read(c, &ranges, cursor, AudienceRead { limit: 2, ..everyone() })?;
             found.extend(some.into_iter().map(|recipient| recipient.client_id));
             cursor = next;
         }
@@ -88,7 +88,7 @@ on_each_database! {
             }
         }
 
-        // further tags follow every change of their client
+        // the rows of further tags follow every change of their client
         stage.clients.patch(made[1].id, changes(json!({"tags": ["b", "e"]}))).await.unwrap();
         stage.clients.patch(made[2].id, changes(json!({"mobile_operator_code": "999"}))).await.unwrap();
         assert!(stage.delete_client(made[5].id).await);
@@ -136,7 +136,7 @@ on_each_database! {
         }
         let found = stage.db.write(|c| {
             let ranges = [Range::Tag("a".into()), Range::Tag("b".into())];
-            let what = Read { limit: 3, ..everyone() };
+            let what = AudienceRead { limit: 3, ..everyone() };
             let first = Cursor { range: 2, after: None };
             let (some, cursor) = audience::moved(c, &ranges, first, Some(at(1_500)), what)?;
             let (rest, end) = audience::moved(c, &ranges, cursor, Some(at(1_500)), what)?;

@@ -1,4 +1,4 @@
-//! The backlog: what is due and could be sent is counted, and what waits for a later time is not.
+//! The backlog: it counts messages that are due and could be sent, and not messages that are due later.
 
 use diesel::prelude::*;
 use fanfare::db::schema::mailing;
@@ -14,7 +14,7 @@ use crate::engine::{held, recorded};
 use crate::on_each_database;
 use crate::stage::{Stage, at, mailing_at_work};
 
-/// The backlog of text messages at a second, and that there is no other.
+/// Returns the backlog of text messages at a second, and asserts that no other channel has one.
 async fn of_sms(stage: &Stage, second: i64) -> i64 {
     let found = stage.db.read(move |c| backlog(c, at(second))).await.unwrap();
     assert!(found.keys().all(|channel| *channel == ChannelKind::Sms), "{found:?}");

@@ -1,4 +1,4 @@
-//! Clients one by one.
+//! Single clients: create, read, replace, patch, delete and list.
 
 use fanfare::clients::{Client, ListFilter, repo};
 use fanfare::db::migrations;
@@ -146,7 +146,7 @@ on_each_database! {
     }
 }
 
-/// Walks a list to its end; answers what each page had.
+/// Reads a list to its end and returns its pages.
 async fn pages(stage: &Stage, filter: &ListFilter, limit: i64) -> Vec<Vec<Client>> {
     let (mut pages, mut cursor) = (Vec::new(), None);
     loop {

@@ -1,4 +1,4 @@
-//! Credentials: what is stored of them, whom it opens for, and how their keys are changed.
+//! Credentials: their encrypted rows, their use, and the rotation of keys.
 
 use std::sync::Arc;
 
@@ -6,13 +6,13 @@ use diesel::prelude::*;
 use diesel::sql_types::Text;
 use fanfare::channels::keyring::{Keyring, Unauthorized};
 use fanfare::credentials::model::Kind;
-use fanfare::credentials::rules::Changes;
+use fanfare::credentials::rules::CredentialChanges;
 use fanfare::credentials::usecase::Rotated;
 use fanfare::credentials::{Credentials, Vault};
 use fanfare::db::AnyConnection;
 use fanfare::egress::guard::{self, Guard};
 use fanfare::error::Error;
-use fanfare::idempotency::{Key, Made, Mode};
+use fanfare::idempotency::{Created, IdempotencyKey, Mode};
 
 use crate::on_each_database;
 use crate::stage::Stage;
@@ -22,19 +22,23 @@ const OLD: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccdde
 const NEW: &str = "ffeeddccbbaa99887766554433221100ffeeddccbbaa99887766554433221100";
 const PASSWORD: &str = "planted-password-6f1d";
 
-/// A node with these keys.
+/// Creates a node with these keys.
 fn node(stage: &Stage, keys: &str) -> Credentials {
     let guard = Arc::new(Guard::new(&guard::Settings::default()).unwrap());
     let vault = if keys.is_empty() { Vault::default() } else { Vault::parse(keys).unwrap() };
     Credentials::new(stage.db.clone(), stage.clock.clone(), guard, vault)
 }
 
-fn token(token: &str) -> Changes {
-    Changes { token: Some(token.into()), ..Changes::default() }
+fn token(token: &str) -> CredentialChanges {
+    CredentialChanges { token: Some(token.into()), ..CredentialChanges::default() }
 }
 
-fn basic(password: &str) -> Changes {
-    Changes { username: Some("user".into()), password: Some(password.into()), ..Changes::default() }
+fn basic(password: &str) -> CredentialChanges {
+    CredentialChanges {
+        username: Some("user".into()),
+        password: Some(password.into()),
+        ..CredentialChanges::default()
+    }
 }
 
 async fn bearer(node: &Credentials, name: &str) -> String {
@@ -51,7 +55,7 @@ struct Line {
     line: String,
 }
 
-/// The whole table, as text.
+/// Returns the whole table as text.
 async fn table(stage: &Stage) -> String {
     let read = |c: &mut AnyConnection| {
         let query = diesel::sql_query(
@@ -88,14 +92,14 @@ on_each_database! {
         let stage = Stage::new(kind).await;
         let node = node(&stage, OLD);
         node.create("basic", Kind::Basic, basic(PASSWORD), Mode::Commit(None)).await.unwrap();
-        let nameless = Changes { username: Some(PASSWORD.into()), password: Some(String::new()), ..Changes::default() };
+        let nameless = CredentialChanges { username: Some(PASSWORD.into()), password: Some(String::new()), ..CredentialChanges::default() };
         node.create("nameless", Kind::Basic, nameless, Mode::Commit(None)).await.unwrap();
         node.create("bearer", Kind::Bearer, token(PASSWORD), Mode::Commit(None)).await.unwrap();
-        let header = Changes { header: Some("X-Key".into()), value: Some(PASSWORD.into()), ..Changes::default() };
+        let header = CredentialChanges { header: Some("X-Key".into()), value: Some(PASSWORD.into()), ..CredentialChanges::default() };
         node.create("header", Kind::Header, header, Mode::Commit(None)).await.unwrap();
-        let client = Changes {
+        let client = CredentialChanges {
             token_url: Some("https://auth.example/token".into()), client_id: Some("client".into()),
-            client_secret: Some(PASSWORD.into()), ..Changes::default()
+            client_secret: Some(PASSWORD.into()), ..CredentialChanges::default()
         };
         node.create("client", Kind::Oauth2, client, Mode::Commit(None)).await.unwrap();
         let table = table(&stage).await;
@@ -104,7 +108,7 @@ on_each_database! {
             assert!(table.contains(shown), "{shown}: {table}");
         }
         assert!(!table.contains(PASSWORD) && !table.contains("planted"), "{table}");
-        // nor is it in any other way: each opens for its own node alone
+        // the node itself decrypts them
         assert_eq!(bearer(&node, "bearer").await, format!("Bearer {PASSWORD}"));
         assert_eq!(bearer(&node, "header").await, PASSWORD);
     }
@@ -117,9 +121,9 @@ on_each_database! {
         for name in ["a", "b"] {
             first.create(name, Kind::Bearer, token(name), Mode::Commit(None)).await.unwrap();
         }
-        let client = Changes {
+        let client = CredentialChanges {
             token_url: Some("https://auth.example/token".into()), client_id: Some("client".into()),
-            client_secret: Some(PASSWORD.into()), ..Changes::default()
+            client_secret: Some(PASSWORD.into()), ..CredentialChanges::default()
         };
         first.create("c", Kind::Oauth2, client, Mode::Commit(None)).await.unwrap();
         execute(&stage, "UPDATE credential SET sealed = (SELECT sealed FROM credential WHERE name = 'a') WHERE name = 'b'").await;
@@ -127,9 +131,9 @@ on_each_database! {
         let node = node(&stage, OLD);
         for name in ["b", "c"] {
             let why = why_not(&node, name).await;
-            assert!(matches!(&why, Unauthorized::Never(why) if why.contains("somebody changed it")), "{why:?}");
-            // nobody's new secret goes to an address that somebody else wrote there
-            let changes = if name == "b" { token("x") } else { Changes { client_secret: Some("x".into()), ..Changes::default() } };
+            assert!(matches!(&why, Unauthorized::Never(why) if why.contains("was changed in the database")), "{why:?}");
+            // a new secret must not be sent to a URL that was changed in the database
+            let changes = if name == "b" { token("x") } else { CredentialChanges { client_secret: Some("x".into()), ..CredentialChanges::default() } };
             let refused = node.patch(name, changes).await.unwrap_err();
             assert!(conflict(&refused).contains("delete it"), "{refused}");
             node.delete(name).await.unwrap();
@@ -154,22 +158,22 @@ on_each_database! {
             assert_eq!(node.list(None, 10).await.unwrap().0.len(), 2);
             let why = why_not(&node, "a").await;
             assert!(matches!(&why, Unauthorized::NotNow(why) if why.contains("CREDENTIALS_KEY")), "{why:?}");
-            // what needs no key works
-            let words = Changes { description: Some(Some("words".into())), ..Changes::default() };
+            // changes that need no key work
+            let words = CredentialChanges { description: Some(Some("words".into())), ..CredentialChanges::default() };
             assert_eq!(node.patch("a", words).await.unwrap().description.as_deref(), Some("words"));
-            // half of it cannot be changed
-            let refused = node.patch("b", Changes { username: Some("other".into()), ..Changes::default() }).await.unwrap_err();
-            assert!(conflict(&refused).contains("give the secret anew"), "{refused}");
+            // the username cannot be changed without the secret
+            let refused = node.patch("b", CredentialChanges { username: Some("other".into()), ..CredentialChanges::default() }).await.unwrap_err();
+            assert!(conflict(&refused).contains("give the secret again"), "{refused}");
         }
         let refused = node(&stage, "").create("c", Kind::Bearer, token("x"), Mode::Commit(None)).await.unwrap_err();
         assert!(conflict(&refused).contains("openssl rand -base64 32"), "{refused}");
         assert_eq!(bearer(&first, "a").await, format!("Bearer {PASSWORD}"), "nothing was half done");
-        // given anew it is encrypted with the key that is there
+        // a new secret is encrypted with the present key
         let node = node(&stage, NEW);
         node.patch("a", token("new")).await.unwrap();
         assert!(node.get("a").await.unwrap().usable);
         assert_eq!(bearer(&node, "a").await, "Bearer new");
-        node.patch("b", Changes { password: Some("new".into()), ..Changes::default() }).await.unwrap();
+        node.patch("b", CredentialChanges { password: Some("new".into()), ..CredentialChanges::default() }).await.unwrap();
         assert_eq!(bearer(&node, "b").await, "Basic dXNlcjpuZXc=");
         node.delete("a").await.unwrap();
         assert!(matches!(node.delete("a").await, Err(Error::NotFound { .. })));
@@ -196,7 +200,7 @@ on_each_database! {
             assert_eq!(bearer(&new, name).await, format!("Bearer {name}"));
             assert!(!old.get(name).await.unwrap().usable);
         }
-        assert!(conflict(&node(&stage, "").rotate().await.unwrap_err()).contains("opens a, b, c, d:"));
+        assert!(conflict(&node(&stage, "").rotate().await.unwrap_err()).contains("decrypts a, b, c, d:"));
     }
 }
 
@@ -224,7 +228,7 @@ on_each_database! {
             tokio::time::sleep(LOOK).await;
         }
         assert_eq!(why_not(&here, "a").await, gone);
-        // what was not there is not taken for that any longer than it is so
+        // a credential that did not exist is found as soon as it is created
         there.create("a", Kind::Bearer, token("third"), Mode::Commit(None)).await.unwrap();
         assert_eq!(bearer(&here, "a").await, "Bearer third");
     }
@@ -235,14 +239,14 @@ on_each_database! {
         let stage = Stage::new(kind).await;
         let node = Arc::new(node(&stage, OLD));
         node.create("a", Kind::Basic, basic("p0"), Mode::Commit(None)).await.unwrap();
-        let change = |changes: Changes| {
+        let change = |changes: CredentialChanges| {
             let node = Arc::clone(&node);
             tokio::spawn(async move { node.patch("a", changes).await.unwrap() })
         };
         let changes = (0..10).flat_map(|_| {
-            let described = Changes { description: Some(Some("words".into())), ..Changes::default() };
-            let named = Changes { username: Some("other".into()), ..Changes::default() };
-            let secret = Changes { password: Some("p1".into()), ..Changes::default() };
+            let described = CredentialChanges { description: Some(Some("words".into())), ..CredentialChanges::default() };
+            let named = CredentialChanges { username: Some("other".into()), ..CredentialChanges::default() };
+            let secret = CredentialChanges { password: Some("p1".into()), ..CredentialChanges::default() };
             [change(described), change(named), change(secret)]
         });
         for task in changes.collect::<Vec<_>>() {
@@ -263,12 +267,12 @@ on_each_database! {
     async fn the_digest_of_a_request_cannot_be_tried_against_a_dictionary(kind: Database) {
         let stage = Stage::new(kind).await;
         let node = node(&stage, OLD);
-        let key = || Key { key: "k".into(), fingerprint: b"of a body with a password".to_vec(), keep: PATIENCE };
+        let key = || IdempotencyKey { key: "k".into(), fingerprint: b"of a body with a password".to_vec(), keep: PATIENCE };
         let made = node.create("a", Kind::Bearer, token(PASSWORD), Mode::Commit(Some(key()))).await.unwrap();
-        let Made::New(_, answer) = made else { panic!("{made:?}") };
+        let Created::New(_, answer) = made else { panic!("{made:?}") };
         let again = node.create("a", Kind::Bearer, token(PASSWORD), Mode::Commit(Some(key()))).await.unwrap();
-        assert_eq!(again, Made::Before(answer));
-        let other = Key { fingerprint: b"of another".to_vec(), ..key() };
+        assert_eq!(again, Created::Before(answer));
+        let other = IdempotencyKey { fingerprint: b"of another".to_vec(), ..key() };
         assert!(matches!(node.create("a", Kind::Bearer, token("x"), Mode::Commit(Some(other))).await, Err(Error::Invalid(_))));
         let read = |c: &mut AnyConnection| {
             let query = diesel::sql_query("SELECT fingerprint FROM idempotency_key");

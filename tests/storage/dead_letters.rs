@@ -1,4 +1,4 @@
-//! Dead letters: whoever asks for what at the same time, a message is replayed once.
+//! Dead letters: a message is replayed once, whatever requests run concurrently.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,13 +12,13 @@ use fanfare::db::schema::{dead_letter, due, message, replayed};
 use fanfare::db::types::{EventId, MailingId, MessageId, NodeId, ReplayId, Timestamp};
 use fanfare::dead_letters::keeper;
 use fanfare::dead_letters::model::{
-    Closed, DeadEvent, DeadLetter, LetterFilter, LetterKind, NewDeadEvent, Place, Refusal, Replay,
-    ReplayStatus,
+    Closed, DeadEvent, DeadLetter, DeadLetterPosition, LetterFilter, LetterKind, NewDeadEvent, Refusal,
+    Replay, ReplayStatus,
 };
 use fanfare::dead_letters::replayer::Replayer;
-use fanfare::dead_letters::repo::many::{self, Step, Turn};
-use fanfare::dead_letters::repo::{self, Order, one};
-use fanfare::dead_letters::usecase::{TakeEvent, Told};
+use fanfare::dead_letters::repo::many::{self, ReplayStep, ReplayTurn};
+use fanfare::dead_letters::repo::{self, DeadLetterOrder, one};
+use fanfare::dead_letters::usecase::{ReplayNotifiers, TakeEvent};
 use fanfare::error::{Error, Result};
 use fanfare::kinds::{ChannelKind, ErrorClass, MessageStatus};
 use fanfare::live::Live;
@@ -28,7 +28,7 @@ use fanfare::mailings::usecase::Wakeup;
 use fanfare::messages::cancelling::Recall;
 use fanfare::messages::repo::{MessageRow, insert_messages};
 use fanfare::metrics::Metrics;
-use fanfare::notifications::usecase::Arrivals;
+use fanfare::notifications::usecase::NewMessageNotifier;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
@@ -38,7 +38,7 @@ use crate::on_each_database;
 use crate::stage::{Stage, at, mailing_at_work};
 use crate::support::Database;
 
-/// A message that failed at this second, as its rows say.
+/// A message that failed at this second.
 #[derive(Debug, Clone, Copy)]
 struct Failure {
     second: i64,
@@ -96,7 +96,7 @@ fn insert_letter(c: &mut AnyConnection, id: MessageId, failure: Failure) {
 }
 
 fn open(c: &mut AnyConnection, filter: &LetterFilter) -> Vec<DeadLetter> {
-    repo::list(c, filter, (Order::OldestFirst, None), 100_000).unwrap()
+    repo::list(c, filter, (DeadLetterOrder::OldestFirst, None), 100_000).unwrap()
 }
 
 fn poison(id: MessageId) -> NewDeadEvent {
@@ -120,7 +120,7 @@ on_each_database! {
         let tasks: Vec<_> = (0..8usize)
             .map(|task| {
                 let (db, mut ids) = (stage.db.clone(), ids.clone());
-                // in another order each
+                // each task in a different order
                 ids.rotate_left(task * 25);
                 tokio::spawn(async move {
                     db.write(move |c| {
@@ -157,7 +157,7 @@ on_each_database! {
             for i in 0..60i64 {
                 let class = [ErrorClass::Rejected, ErrorClass::Gone, ErrorClass::Exhausted][i as usize % 3];
                 let channel = if i % 2 == 0 { ChannelKind::Sms } else { ChannelKind::Email };
-                // two of each second
+                // two letters for each second
                 bury(c, Failure {
                     second: 2_000 - i / 2, channel, class,
                     mailing: (i % 4 == 0).then_some((mailing, 1)).filter(|_| i < 4),
@@ -182,7 +182,7 @@ on_each_database! {
                 (LetterFilter { failed_after: Some(at(1_990)), channel: Some(ChannelKind::Sms), ..all.clone() }, 11),
             ];
             for (filter, expected) in cases {
-                for order in [Order::OldestFirst, Order::NewestFirst] {
+                for order in [DeadLetterOrder::OldestFirst, DeadLetterOrder::NewestFirst] {
                     let (mut found, mut after) = (Vec::new(), None);
                     loop {
                         let page = repo::list(c, &filter, (order, after), 7)?;
@@ -193,7 +193,7 @@ on_each_database! {
                     }
                     assert_eq!(found.len(), expected, "{filter:?}");
                     let mut places: Vec<_> = found.iter().map(DeadLetter::place).collect();
-                    if order == Order::NewestFirst { places.reverse(); }
+                    if order == DeadLetterOrder::NewestFirst { places.reverse(); }
                     assert!(places.is_sorted() && places.windows(2).all(|two| two[0] != two[1]), "{filter:?} {order:?}");
                 }
             }
@@ -203,7 +203,7 @@ on_each_database! {
     }
 }
 
-/// A replay of all, asked for at this second.
+/// Returns a replay of the letters of a filter, requested at this second.
 fn replay_of(filter: LetterFilter, second: i64) -> Replay {
     Replay {
         id: ReplayId::new(),
@@ -227,7 +227,7 @@ on_each_database! {
             for i in 0..95 {
                 bury(c, Failure { second: 1_000 + i, ..PLAIN });
             }
-            // another channel's, and one that failed later
+            // a letter of another channel, and one that failed later
             bury(c, Failure { channel: ChannelKind::Email, ..PLAIN });
             bury(c, Failure { second: 1_500, ..PLAIN });
             many::insert(c, &replay)
@@ -237,23 +237,23 @@ on_each_database! {
         let (mut all, mut steps) = (HashSet::new(), 0);
         loop {
             steps += 1;
-            // each second step is another node's, after the time of the first one is over
+            // every second step is another node's, after the lease of the first node has expired
             let (node, now) = (if steps % 2 == 0 { other } else { one }, at(2_000 + steps * 10));
-            let turn = Turn { id, node, until: now.plus(Duration::from_secs(5)) };
+            let turn = ReplayTurn { id, node, until: now.plus(Duration::from_secs(5)) };
             let step = stage.db.write(move |c| many::step(c, turn, 10, now)).await.unwrap();
             if kind == Database::Postgres {
-                let second = Turn { node: NodeId::new(), ..turn };
+                let second = ReplayTurn { node: NodeId::new(), ..turn };
                 let too_early = stage.db.write(move |c| many::step(c, second, 10, now)).await.unwrap();
-                assert!(matches!(too_early, Step::NotOurs), "{too_early:?}");
+                assert!(matches!(too_early, ReplayStep::NotOurs), "{too_early:?}");
             }
             let (done, ended) = match step {
-                Step::Did(done) => (done, false),
-                Step::Finished(done) => (done, true),
+                ReplayStep::Did(done) => (done, false),
+                ReplayStep::Finished(done) => (done, true),
                 step => panic!("{step:?}"),
             };
             let ids: Vec<MessageId> = done.replayed.iter().map(|(id, _)| *id).collect();
             assert!(ids.iter().all(|id| all.insert(*id)), "twice");
-            // what is replayed fails again at once, by a clock that jumped back to before the replay
+            // replayed messages fail again at once, at the time of a clock that jumped back to before the replay
             stage.db.write(move |c| {
                 diesel::update(message::table.filter(message::id.eq_any(&ids)))
                     .set(message::status.eq(MessageStatus::Failed.code())).execute(c)?;
@@ -268,8 +268,8 @@ on_each_database! {
         let seen = stage.db.read(move |c| many::get(c, id)).await.unwrap();
         assert_eq!((seen.status, seen.replayed, seen.refused), (ReplayStatus::Finished, 95, 0));
         assert!(seen.finished_at.is_some());
-        let over = Turn { id, node: one, until: at(9_000) };
-        assert!(matches!(stage.db.write(move |c| many::step(c, over, 10, at(9_000))).await.unwrap(), Step::NotOurs));
+        let over = ReplayTurn { id, node: one, until: at(9_000) };
+        assert!(matches!(stage.db.write(move |c| many::step(c, over, 10, at(9_000))).await.unwrap(), ReplayStep::NotOurs));
         assert!(!stage.db.write(move |c| many::cancel(c, id, at(9_000))).await.unwrap());
     }
 }
@@ -287,7 +287,7 @@ on_each_database! {
             let expired = bury(c, PLAIN);
             diesel::update(message::table.find(expired)).set(message::expires_at.eq(Some(at(1_999)))).execute(c)?;
             let letters = open(c, &LetterFilter::default());
-            // its window ends at second 2,000
+            // the mailing's window ends at second 2,000
             let done = one::replay(c, &letters, None, at(2_000))?;
             assert!(done.replayed.is_empty(), "{done:?}");
             let mut refused = done.refused.clone();
@@ -333,8 +333,8 @@ on_each_database! {
     }
 }
 
-/// The plan of the one statement that a list runs, whatever the values.
-fn plan_of_list(c: &mut AnyConnection, filter: &LetterFilter, order: Order) -> String {
+/// Returns the generic plan of the single statement that a list executes.
+fn plan_of_list(c: &mut AnyConnection, filter: &LetterFilter, order: DeadLetterOrder) -> String {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let book = Arc::clone(&heard);
     c.set_instrumentation(move |event: InstrumentationEvent<'_>| {
@@ -343,7 +343,7 @@ fn plan_of_list(c: &mut AnyConnection, filter: &LetterFilter, order: Order) -> S
             book.lock().unwrap().push(text.split("-- binds").next().unwrap().to_owned());
         }
     });
-    let after = Some(Place { at: at(1_010), id: MessageId::new() });
+    let after = Some(DeadLetterPosition { at: at(1_010), id: MessageId::new() });
     repo::list(c, filter, (order, after), 50).unwrap();
     c.set_instrumentation(|_: InstrumentationEvent<'_>| ());
     let heard = heard.lock().unwrap().clone();
@@ -371,7 +371,7 @@ on_each_database! {
     async fn each_list_of_letters_walks_its_index_and_sorts_nothing(kind: Database) {
         let stage = Stage::new(kind).await;
         let looked = stage.db.write(|c| {
-            // many, so that no other index is as good
+            // many rows, so that no other index is as selective
             let mailings: Vec<MailingId> = (0..50).map(|_| MailingId::new()).collect();
             let events: Vec<EventId> = (0..50).map(|_| EventId::new()).collect();
             for i in 0..6_000usize {
@@ -402,7 +402,7 @@ on_each_database! {
                 (LetterFilter { event_id: Some(events[0]), ..all.clone() }, "dead_letter_open_of_event"),
             ];
             for (filter, index) in cases {
-                for order in [Order::OldestFirst, Order::NewestFirst] {
+                for order in [DeadLetterOrder::OldestFirst, DeadLetterOrder::NewestFirst] {
                     let plan = plan_of_list(c, &filter, order);
                     let words: Vec<&str> = plan.split_whitespace().collect();
                     assert!(words.contains(&index), "{filter:?} {order:?}: {plan}");
@@ -415,7 +415,7 @@ on_each_database! {
     }
 }
 
-/// Counts who is told, and takes every second event.
+/// Counts notifications, and accepts every second event.
 #[derive(Default)]
 struct Partner {
     mailings: AtomicUsize,
@@ -439,7 +439,7 @@ impl Recall for Partner {
     }
 }
 
-impl Arrivals for Partner {
+impl NewMessageNotifier for Partner {
     fn arrived(&self) {
         self.arrivals.fetch_add(1, Ordering::Relaxed);
     }
@@ -467,14 +467,14 @@ on_each_database! {
             many::insert(c, &Replay { rate_per_second: 100_000.0, ..replay })
         }).await.unwrap();
         let partner = Arc::new(Partner::default());
-        let told = Told {
+        let told = ReplayNotifiers {
             wakeup: partner.clone(),
             arrivals: partner.clone(),
             live: Live::new(true),
             metrics: Metrics::new().unwrap(),
         };
         let ways = (Arc::new(Notify::new()), Duration::from_secs(1));
-        let mut replayer = Replayer::new((stage.db.clone(), stage.clock.clone()), told, partner.clone(), ways);
+        let mut replayer = Replayer::new(stage.runtime(), told, partner.clone(), ways);
         let mut steps = 0;
         let ended = loop {
             replayer.run_once().await.unwrap();

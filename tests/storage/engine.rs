@@ -1,17 +1,17 @@
-//! The engine's units of work, one by one: pages, outcomes, and who holds them.
+//! The engine's units of work, one by one: leases, their owners, and outcomes.
 
 use std::time::Duration;
 
 use diesel::prelude::*;
 use fanfare::db::AnyConnection;
 use fanfare::db::schema::{mailing, message, page, page_members};
-use fanfare::db::types::{ClientId, MailingId, MessageId, NodeId, PageId, Timestamp, pack_ids};
-use fanfare::delivery::repo::claim::{self, Lot};
+use fanfare::db::types::{ClientId, LeaseId, MailingId, MessageId, NodeId, Timestamp, pack_ids};
+use fanfare::delivery::repo::claim::{self, LaneBatch};
 use fanfare::delivery::repo::plan::{Plan, plan};
 use fanfare::delivery::repo::record::{Entry, Recorded, record};
 use fanfare::delivery::repo::requeue::release;
 use fanfare::delivery::repo::take_over::{TakenOver, take_over};
-use fanfare::delivery::repo::{NewPage, node, rate};
+use fanfare::delivery::repo::{NewLease, node, rate};
 use fanfare::kinds::{ChannelKind, MessageStatus, OutcomeKind, Priority};
 use fanfare::mailings::filter::AudienceFilter;
 use fanfare::mailings::model::MailingStatus;
@@ -26,15 +26,15 @@ use crate::on_each_database;
 use crate::stage::{Stage, at, mailing_at_work};
 use crate::support::Database;
 
-/// A mailing that runs, and a page of it that `node` holds.
+/// A running mailing and one of its leases.
 pub struct Held {
     pub mailing: MailingId,
     number: i32,
-    pub page: NewPage,
+    pub page: NewLease,
     planned: Vec<(MessageId, Recipient)>,
 }
 
-/// Four clients, a mailing to them, and a page of all of them in the hands of a node.
+/// Creates four clients, a mailing to them, and a node's lease of all of them.
 pub async fn held(stage: &Stage) -> Held {
     for number in 0..4 {
         stage.create(json!({"phone_number": format!("7903000000{number}")})).await.unwrap();
@@ -48,8 +48,8 @@ fn hold(c: &mut AnyConnection, last: ClientId) -> Held {
     let mailing = mailing_at_work(c, filter.clone(), last);
     let node = NodeId::new();
     node::register(c, node, "test", at(1_000)).unwrap();
-    let page = NewPage {
-        id: PageId::new(),
+    let page = NewLease {
+        id: LeaseId::new(),
         node,
         mailing: Some(mailing),
         channel: ChannelKind::Sms,
@@ -64,7 +64,7 @@ fn hold(c: &mut AnyConnection, last: ClientId) -> Held {
 }
 
 impl Held {
-    /// What became of one of its members.
+    /// Returns an outcome of one of its members.
     pub fn outcome(&self, member: usize, outcome: OutcomeKind) -> Entry {
         let (id, recipient) = &self.planned[member];
         let status = if outcome == OutcomeKind::Retry { MessageStatus::Queued } else { MessageStatus::Sent };
@@ -88,7 +88,7 @@ impl Held {
         };
         let mailing = Some(self.mailing);
         Entry {
-            page: self.page.id,
+            lease: self.page.id,
             mailing,
             row,
             outcome,
@@ -100,8 +100,8 @@ impl Held {
         }
     }
 
-    fn lot(&self, node: NodeId) -> Lot {
-        Lot { node, channel: ChannelKind::Sms, priority: Priority::Normal, limit: 10 }
+    fn lot(&self, node: NodeId) -> LaneBatch {
+        LaneBatch { node, channel: ChannelKind::Sms, priority: Priority::Normal, limit: 10 }
     }
 }
 
@@ -109,7 +109,7 @@ pub async fn recorded(stage: &Stage, node: NodeId, entries: Vec<Entry>) -> Recor
     stage.db.write(move |c| record(c, node, &entries)).await.unwrap()
 }
 
-async fn taken_over(stage: &Stage, lot: Lot, now: Timestamp) -> Vec<TakenOver> {
+async fn taken_over(stage: &Stage, lot: LaneBatch, now: Timestamp) -> Vec<TakenOver> {
     stage.db.write(move |c| take_over(c, lot, (&[], None), now)).await.unwrap()
 }
 
@@ -136,7 +136,7 @@ on_each_database! {
         let rest = vec![held.outcome(2, OutcomeKind::Delivered), held.outcome(3, OutcomeKind::Delivered)];
         recorded(&stage, held.page.node, rest).await;
         assert_eq!(pages(&stage).await, 0, "a page goes with its last outcome");
-        // the answer to that commit was lost: it is said again, of a page that is gone
+        // the result of that commit was lost: the outcome is recorded again, for a lease that no longer exists
         let again = recorded(&stage, held.page.node, vec![held.outcome(2, OutcomeKind::Delivered)]).await;
         assert!(again.messages.is_empty());
         assert_eq!(counts(&stage, held.mailing).await, Counts { total: 4, queued: 1, sent: 3, ..Counts::default() });
@@ -191,7 +191,7 @@ on_each_database! {
         let held = held(&stage).await;
         let (node, page, id) = (held.page.node, held.page.id, held.mailing);
         stage.db.write(move |c| release(c, &[page], node, Timestamp::from_micros(0))).await.unwrap();
-        let other_lane = Lot { priority: Priority::High, ..held.lot(NodeId::new()) };
+        let other_lane = LaneBatch { priority: Priority::High, ..held.lot(NodeId::new()) };
         assert!(taken_over(&stage, other_lane, at(1_005)).await.is_empty());
         let set = move |c: &mut AnyConnection, status| repo::set_status(c, id, status, at(1_004));
         stage.db.write(move |c| set(c, MailingStatus::Paused)).await.unwrap();
@@ -201,13 +201,14 @@ on_each_database! {
     }
 }
 
-/// Such a page came back at every look, and its message went out each time.
-async fn a_client_with_two_places(stage: &Stage) -> (Held, Lot) {
+/// Stores a lease with a client that was sent to already. A regression: such a lease was taken over at every poll, and
+/// its message was sent each time.
+async fn a_client_with_two_places(stage: &Stage) -> (Held, LaneBatch) {
     let held = held(stage).await;
     let entries = (0..4).map(|i| held.outcome(i, OutcomeKind::Delivered)).collect();
     recorded(stage, held.page.node, entries).await;
     let (mailing_id, client_id) = (held.mailing, held.planned[0].1.client_id);
-    let id = PageId::new();
+    let id = LeaseId::new();
     let stored = stage.db.write(move |c| {
         diesel::insert_into(page::table)
             .values((
@@ -242,7 +243,7 @@ on_each_database! {
         assert!(taken_over(&stage, lot, at(1_005)).await.is_empty());
         assert_eq!(pages(&stage).await, 0);
         let (id, number) = (held.mailing, held.number);
-        assert!(stage.db.write(move |c| repo::settle(c, id, at(1_006))).await.unwrap(), "its books can be closed");
+        assert!(stage.db.write(move |c| repo::finalize(c, id, at(1_006))).await.unwrap(), "its books can be closed");
         let rows = stage.db.read(move |c| Ok(message::table.filter(message::mailing_number.eq(number)).count().get_result::<i64>(c)?));
         assert_eq!((rows.await.unwrap(), counts(&stage, id).await.sent), (4, 4));
         let left = stage.db.read(|c| Ok(mailing::table.filter(mailing::settled.eq(false)).count().get_result::<i64>(c)?));
@@ -256,7 +257,7 @@ async fn blocks_of_a_shared_schedule_lie_one_after_the_other() {
     let taken = stage.db.write(|c| {
         let mut ask = |name: &str, millis| rate::reserve(c, name, Duration::from_millis(millis));
         let first = [ask("sms", 60_000)?, ask("sms", 60_000)?, ask("other", 60_000)?, ask("sms", 60_000)?];
-        // the rate was raised: nobody waits for what the slow one had given out
+        // the rate was raised: later slots do not wait for slots that were reserved at the lower rate
         Ok((first, ask("sms", 10)?))
     });
     let (first, raised) = taken.await.unwrap();

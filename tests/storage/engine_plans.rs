@@ -1,4 +1,5 @@
-//! The engine's hot statements on tables at rest: each walks an index, sorts nothing and scans no table that grows.
+//! Query plans of the engine's hot statements on tables at rest: each uses an index, sorts nothing, and scans no table
+//! that grows.
 
 use std::sync::{Arc, Mutex};
 
@@ -9,10 +10,10 @@ use fanfare::clients::import;
 use fanfare::clock::Clock;
 use fanfare::db::AnyConnection;
 use fanfare::db::schema::{client, due, page};
-use fanfare::db::types::{ClientId, Id, Instant, MailingId, MessageId, NodeId, PageId, Timestamp};
+use fanfare::db::types::{ClientId, Id, Instant, LeaseId, MailingId, MessageId, NodeId, Timestamp};
 use fanfare::kinds::ChannelKind;
 use fanfare::mailings::filter::{AudienceFilter, Range};
-use fanfare::mailings::repo::audience::{self, Cursor, Needs, Read};
+use fanfare::mailings::repo::audience::{self, AudienceRead, Cursor, Needs};
 use fanfare::messages::repo::MessageRow;
 use fanfare::messages::repo::insert_messages;
 
@@ -25,14 +26,14 @@ const CLIENTS: usize = 20_000;
 const DUE: usize = 10_000;
 const PAGES: usize = 1_000;
 
-/// A statement as it is sent, and its values as SQL.
+/// A statement as it is sent, with its values as SQL.
 #[derive(Debug, Clone)]
 struct Statement {
     sql: String,
     values: String,
 }
 
-/// The statements that `f` runs.
+/// Returns the statements that `f` executes.
 fn heard(c: &mut AnyConnection, f: impl FnOnce(&mut AnyConnection)) -> Vec<Statement> {
     let heard = Arc::new(Mutex::new(Vec::new()));
     let book = Arc::clone(&heard);
@@ -50,7 +51,7 @@ fn heard(c: &mut AnyConnection, f: impl FnOnce(&mut AnyConnection)) -> Vec<State
     heard.lock().unwrap().clone()
 }
 
-/// The plan of a statement that has been run often: from the sixth time on PostgreSQL may plan without the values.
+/// Returns the plan of a statement after many executions: from the sixth one on PostgreSQL may use a generic plan.
 fn plan(c: &mut AnyConnection, statement: &Statement) -> String {
     let Statement { sql, values } = statement;
     match c {
@@ -80,7 +81,7 @@ fn analyze(c: &mut AnyConnection) {
     }
 }
 
-/// `table` is read by an index, and nothing is sorted.
+/// Asserts that the plan reads the tables by this index and sorts nothing.
 fn by_index(plan: &str, tables: &[&str], index: &str) {
     assert!(plan.contains(index), "{index} is used:\n{plan}");
     for table in tables {
@@ -93,7 +94,7 @@ fn by_index(plan: &str, tables: &[&str], index: &str) {
     );
 }
 
-/// The clients, or those of an operator, who have the tag `more` after another one.
+/// Returns the range of clients, of these operators if given, that have the tag `more` after another one.
 fn further(codes: &[&str]) -> Range {
     let codes = codes.iter().map(|code| (*code).to_owned()).collect();
     let filter =
@@ -125,7 +126,7 @@ on_each_database! {
             analyze(c);
             for (range, index) in cases {
                 let ids: Vec<ClientId> = client::table.select(client::id).order(client::id).load(c)?;
-                let what = Read { upper_bound: ids.last().copied(), limit: 500, needs: Needs { profile: true, ..Needs::of(ChannelKind::Sms) } };
+                let what = AudienceRead { upper_bound: ids.last().copied(), limit: 500, needs: Needs { profile: true, ..Needs::of(ChannelKind::Sms) } };
                 let cursor = Cursor { range: 0, after: Some(ids[CLIENTS / 2]) };
                 let heard = heard(c, |c| {
                     audience::read(c, std::slice::from_ref(&range), cursor, what).unwrap();
@@ -145,7 +146,7 @@ on_each_database! {
     }
 }
 
-/// Messages that wait, all of one mailing, each due a second after the one before.
+/// Stores queued messages of one mailing, each due a second after the previous one.
 fn wait(c: &mut AnyConnection) {
     let (now, mailing) = (Clock::System.now(), MailingId::new());
     let rows: Vec<MessageRow> =
@@ -226,8 +227,8 @@ on_each_database! {
 const TAKE_OVER_POSTGRES: &str = include_str!("../../src/delivery/repo/sql/take_over.postgres.sql");
 const TAKE_OVER_SQLITE: &str = include_str!("../../src/delivery/repo/sql/take_over.sqlite.sql");
 
-// The pages are as many as are in flight, however long the audience: to read them all is no growing scan. What grows,
-// mailings and messages, is read by key.
+// The number of leases is bounded by the messages in flight, whatever the size of the audience, so reading all of them
+// is not a growing scan. The growing tables, mailings and messages, are read by key.
 on_each_database! {
     async fn taking_over_reads_mailings_and_nodes_by_key(kind: Database) {
         let stage = Stage::new(kind).await;
@@ -236,7 +237,7 @@ on_each_database! {
             let node = NodeId::new();
             for _ in 0..PAGES {
                 diesel::insert_into(page::table)
-                    .values((page::id.eq(PageId::new()), page::node_id.eq(Some(node)), page::mailing_id.eq(Some(MailingId::new())),
+                    .values((page::id.eq(LeaseId::new()), page::node_id.eq(Some(node)), page::mailing_id.eq(Some(MailingId::new())),
                         page::channel.eq(1_i16), page::priority.eq(1_i16), page::remaining.eq(500), page::created_at.eq(now)))
                     .execute(c)?;
             }
@@ -245,7 +246,7 @@ on_each_database! {
                 AnyConnection::Postgres(c) => postgres_plan(
                     diesel::sql_query(format!("EXPLAIN {}", without_comments(TAKE_OVER_POSTGRES)))
                         .bind::<Id, _>(node)
-                        .bind::<Array<Id>, _>(vec![PageId::new()])
+                        .bind::<Array<Id>, _>(vec![LeaseId::new()])
                         .bind::<SmallInt, _>(3)
                         .bind::<Instant, _>(now)
                         .bind::<BigInt, _>(4)

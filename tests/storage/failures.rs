@@ -1,4 +1,4 @@
-//! Errors of the databases, told apart by what a caller can do, whatever language the server speaks.
+//! Classification of database errors by the caller's options, whatever the language of the server's messages.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ async fn open(test_db: &TestDb) -> Db {
     tokio::task::spawn_blocking(|| Db::open(options)).await.unwrap().unwrap()
 }
 
-/// An error with this code and a German text.
+/// Raises an error with this code and a German text.
 async fn raised(db: &Db, code: &str) -> Error {
     let statement =
         format!("DO $$ BEGIN RAISE EXCEPTION 'etwas ging schief' USING ERRCODE = '{code}'; END $$");
@@ -48,7 +48,7 @@ async fn what_may_work_later_is_told_by_its_code_and_not_by_its_words() {
 async fn two_that_wait_for_each_other_are_a_deadlock() {
     let test_db = TestDb::new(Database::Postgres);
     let db = open(&test_db).await;
-    // each takes its own lock, waits until the other has, and asks for the other's
+    // each transaction takes its own lock, waits until the other one has its lock, and requests the other's lock
     let (first_has, second_has) = (std::sync::Arc::new(std::sync::Barrier::new(2)), 2);
     let other_has = std::sync::Arc::clone(&first_has);
     let take = move |own: i32, other: i32, both: std::sync::Arc<std::sync::Barrier>| {
@@ -112,7 +112,7 @@ async fn work_that_does_not_end_is_given_up_and_not_committed() {
     let asking = db.doing(Workload::Request);
     let late = asking.write(move |c| {
         c.batch_execute("INSERT INTO t VALUES (1)")?;
-        // as a server that does not answer
+        // simulates a server that does not respond
         let _ = held.recv();
         let _ = ended.send(());
         Ok(())
@@ -121,7 +121,7 @@ async fn work_that_does_not_end_is_given_up_and_not_committed() {
     assert!(matches!(error, Error::Unavailable(_)), "nothing was committed: {error}");
     drop(release);
     end.await.unwrap();
-    // its lock on the table is gone when it is rolled back
+    // the lock on the table is released when the transaction is rolled back
     db.write(|c| Ok(c.batch_execute("LOCK TABLE t IN ACCESS EXCLUSIVE MODE")?)).await.unwrap();
     let count =
         db.read(|c| Ok(diesel::sql_query("SELECT count(*)::text AS value FROM t").get_result::<Setting>(c)?));

@@ -1,4 +1,4 @@
-//! Clients from CSV.
+//! The import of clients from CSV.
 
 mod chunks;
 mod faults;
@@ -15,13 +15,13 @@ async fn import(stage: &Stage, csv: impl Into<Vec<u8>>) -> Result<ImportReport, 
     import::import(&stage.db, &stage.clock, Cursor::new(csv.into()), ImportOptions::default(), |_| ()).await
 }
 
-/// Created, updated, and rejected rows of an import that went well.
+/// Returns the numbers of created, updated and rejected rows of a successful import.
 async fn counts(stage: &Stage, csv: impl Into<Vec<u8>>) -> (u64, u64, u64) {
     let report = import(stage, csv).await.unwrap();
     (report.created, report.updated, report.rejected_count)
 }
 
-/// The line and the field of each complaint.
+/// Returns the line and the field of each error.
 fn complaints(report: &ImportReport) -> Vec<(u64, &str)> {
     report.rejected.iter().map(|complaint| (complaint.line, complaint.field.as_str())).collect()
 }

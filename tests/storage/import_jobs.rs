@@ -1,17 +1,17 @@
-//! Imports that run as jobs: their keys, and the jobs of nodes that died.
+//! Import jobs: their idempotency keys, and the jobs of nodes that died.
 
 use std::io::{Seek, Write};
 use std::sync::Arc;
 use std::time::Duration;
 
 use fanfare::clients::import::ImportOptions;
-use fanfare::clients::jobs::model::{ImportProgress, Watchers};
+use fanfare::clients::jobs::model::{ImportProgress, ProgressPublisher};
 use fanfare::clients::jobs::repo;
 use fanfare::clients::jobs::runner::Runner;
-use fanfare::clients::jobs::usecase::{Begun, Imports, Received, Receiving, Spool};
+use fanfare::clients::jobs::usecase::{Imports, Received, Receiving, Spool, Started};
 use fanfare::db::types::ImportId;
 use fanfare::error::{Error, Result};
-use fanfare::idempotency::Key;
+use fanfare::idempotency::IdempotencyKey;
 use fanfare::kinds::ImportStatus;
 use fanfare::lifecycle;
 
@@ -20,26 +20,26 @@ use crate::stage::{Stage, at};
 
 struct Nobody;
 
-impl Watchers for Nobody {
+impl ProgressPublisher for Nobody {
     fn import_progressed(&self, _: ImportProgress) {}
 }
 
 const LEASE: Duration = Duration::from_secs(15);
 
-/// A node on the stage's database.
+/// Creates a node on the stage's database.
 fn node(stage: &Stage) -> (Imports, Runner) {
     let parts = (stage.db.clone(), stage.clock.clone());
     let spool = Spool { dir: std::env::temp_dir(), most: 1000 };
     Imports::new(parts, stage.clients.clone(), Arc::new(Nobody), (spool, LEASE))
 }
 
-/// Begins the import of a file with this digest, under the one key.
-async fn begin(imports: &Imports, digest: u8, waits: bool) -> Result<Begun> {
+/// Starts the import of a file with this digest, always under the same key.
+async fn begin(imports: &Imports, digest: u8, waits: bool) -> Result<Started> {
     let Receiving { mut file, place } = imports.receive()?;
     file.write_all(b"phone_number\n79030000001\n").unwrap();
     file.rewind().unwrap();
     let received = Received { source: Box::new(file), size: 25, options: ImportOptions::default(), place };
-    let key = Key { key: "k".into(), fingerprint: vec![digest], keep: Duration::from_secs(3600) };
+    let key = IdempotencyKey { key: "k".into(), fingerprint: vec![digest], keep: Duration::from_secs(3600) };
     imports.begin(received, Some(key), waits).await
 }
 
@@ -47,17 +47,17 @@ on_each_database! {
     async fn of_equal_imports_one_is_done_and_the_others_wait_or_get_its_answer(kind: Database) {
         let stage = Stage::new(kind).await;
         let (imports, runner) = node(&stage);
-        assert!(matches!(begin(&imports, 1, true).await.unwrap(), Begun::Now(..)));
+        assert!(matches!(begin(&imports, 1, true).await.unwrap(), Started::Now(..)));
         assert!(matches!(begin(&imports, 1, true).await, Err(Error::InWork { .. })));
         assert!(matches!(begin(&imports, 1, false).await, Err(Error::InWork { .. })), "it has no answer yet");
         assert!(matches!(begin(&imports, 2, true).await, Err(Error::Invalid(_))), "another body");
 
-        // the node dies with its file, and another one does what is asked for again
+        // the node dies with its file, and another node runs the repeated request
         drop((imports, runner));
         let (imports, runner) = node(&stage);
         assert!(matches!(begin(&imports, 1, true).await, Err(Error::InWork { .. })), "it may be alive");
         stage.clock.set(at(1_016));
-        let Begun::Now(_, outcome) = begin(&imports, 1, true).await.unwrap() else { panic!("not begun") };
+        let Started::Now(_, outcome) = begin(&imports, 1, true).await.unwrap() else { panic!("not begun") };
         let now = stage.clock.now();
         let lost = stage.db.write(move |c| repo::fail_lost(c, None, now)).await.unwrap();
         assert_eq!(lost.iter().map(|job| (job.status, job.line)).collect::<Vec<_>>(), [(ImportStatus::Failed, 0)]);
@@ -66,7 +66,7 @@ on_each_database! {
         let (trigger, shutdown) = lifecycle::shutdown();
         let running = tokio::spawn(runner.run(shutdown));
         assert_eq!(outcome.await.unwrap().unwrap().created, 1);
-        let Begun::Before(answer) = begin(&imports, 1, true).await.unwrap() else { panic!("done twice") };
+        let Started::Before(answer) = begin(&imports, 1, true).await.unwrap() else { panic!("done twice") };
         assert_eq!(answer.status, 200);
         assert!(answer.body.contains("\"created\":1"), "{}", answer.body);
         assert!(matches!(begin(&imports, 2, true).await, Err(Error::Invalid(_))));
@@ -82,7 +82,7 @@ on_each_database! {
     async fn a_service_that_stops_says_so_of_its_imports(kind: Database) {
         let stage = Stage::new(kind).await;
         let (imports, runner) = node(&stage);
-        let Begun::Now(answer, outcome) = begin(&imports, 1, false).await.unwrap() else { panic!("not begun") };
+        let Started::Now(answer, outcome) = begin(&imports, 1, false).await.unwrap() else { panic!("not begun") };
         let (trigger, shutdown) = lifecycle::shutdown();
         trigger.fire();
         runner.run(shutdown).await;

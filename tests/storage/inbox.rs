@@ -1,4 +1,4 @@
-//! Inboxes: what is delivered into them stands once, and is read page by page.
+//! Inboxes: a delivered message is stored once, and lists are read page by page.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -8,16 +8,15 @@ use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 use fanfare::channels::Delivery;
-use fanfare::channels::in_app::{Inboxes, NotPut};
+use fanfare::channels::in_app::{InboxStore, StoreError};
 use fanfare::db::AnyConnection;
 use fanfare::db::schema::inbox;
 use fanfare::db::types::{MessageId, Timestamp};
 use fanfare::error::Error;
 use fanfare::inbox::Inbox;
-use fanfare::inbox::delivery::Letterbox;
-use fanfare::inbox::model::{InboxMessage, Mark, Place, Shown, UserId};
+use fanfare::inbox::delivery::InboxWriter;
+use fanfare::inbox::model::{InboxFilter, InboxMessage, InboxPosition, Mark, UserId};
 use fanfare::inbox::repo::{self, NewRow};
-use fanfare::live::Live;
 use futures_util::future::join_all;
 
 use crate::explain::{postgres_plan, sqlite_plan};
@@ -25,7 +24,7 @@ use crate::on_each_database;
 use crate::stage::{Stage, at};
 use crate::support::Database;
 
-/// Beyond the time of all tests.
+/// A lifetime longer than any test.
 const LONG: Duration = Duration::from_secs(1_000_000);
 
 fn row(user: &str, delivered: i64) -> NewRow {
@@ -46,7 +45,7 @@ async fn insert(stage: &Stage, rows: &[NewRow]) -> BTreeSet<MessageId> {
 }
 
 fn usecase(stage: &Stage) -> Inbox {
-    Inbox::new((stage.db.clone(), stage.clock.clone(), Live::new(true)), b"a secret for the tests")
+    Inbox::new(stage.runtime(), b"a secret for the tests")
 }
 
 fn user(id: &str) -> UserId {
@@ -62,15 +61,15 @@ fn delivery(id: MessageId, recipient: &str, text: &str) -> Delivery {
     }
 }
 
-fn letterbox(stage: &Stage) -> Letterbox {
-    let (letterbox, worker) = Letterbox::new((stage.db.clone(), stage.clock.clone(), Live::new(true)), LONG);
+fn letterbox(stage: &Stage) -> InboxWriter {
+    let (letterbox, worker) = InboxWriter::new(stage.runtime(), LONG);
     tokio::spawn(worker.run());
     letterbox
 }
 
-/// All pages of a list, of this many messages each.
-async fn pages(inbox: &Inbox, shown: Option<Shown>, limit: i64) -> Vec<InboxMessage> {
-    let (mut all, mut after): (Vec<InboxMessage>, Option<Place>) = (Vec::new(), None);
+/// Reads all pages of a list, each of at most `limit` messages.
+async fn pages(inbox: &Inbox, shown: Option<InboxFilter>, limit: i64) -> Vec<InboxMessage> {
+    let (mut all, mut after): (Vec<InboxMessage>, Option<InboxPosition>) = (Vec::new(), None);
     loop {
         let (page, next) = inbox.list(user("u1"), shown, after, limit).await.unwrap();
         assert!(page.len() as i64 <= limit);
@@ -88,10 +87,10 @@ on_each_database! {
         let id = MessageId::new();
         letterbox.put(delivery(id, "u1", "it's \"here\" <b>")).await.unwrap();
         inbox.mark(user("u1"), id, Mark::Read).await.unwrap();
-        // the process died before it wrote down that it was delivered, and delivers it again
+        // the process died before it recorded the delivery, and delivers the message again
         stage.clock.set(at(1_010));
         letterbox.put(delivery(id, "u1", "it's \"here\" <b>")).await.unwrap();
-        let found = pages(&inbox, Some(Shown::All), 10).await;
+        let found = pages(&inbox, Some(InboxFilter::All), 10).await;
         assert_eq!(found.len(), 1);
         let shown = serde_json::to_value(&found[0]).unwrap();
         assert_eq!(shown, serde_json::json!({
@@ -108,15 +107,15 @@ on_each_database! {
         let same = MessageId::new();
         let put = |n: usize| {
             let (id, recipient) = (if n < 2 { same } else { MessageId::new() }, if n == 7 { "two words" } else { "u1" });
-            // SQLite takes what PostgreSQL takes in no text
+            // SQLite stores this character, PostgreSQL refuses it in any text
             let text = if n == 8 { "nul\0" } else { "fine" };
             letterbox.put(delivery(id, recipient, text))
         };
         let came = join_all((0..600).map(put)).await;
         for (n, came) in came.into_iter().enumerate() {
             let expected = match (n, kind) {
-                (7, _) => Err(NotPut::NoUser),
-                (8, Database::Postgres) => Err(NotPut::Refused),
+                (7, _) => Err(StoreError::NoUser),
+                (8, Database::Postgres) => Err(StoreError::Refused),
                 _ => Ok(()),
             };
             assert_eq!(came, expected, "{n}");
@@ -130,7 +129,7 @@ on_each_database! {
     async fn a_list_shows_what_is_unread_first_and_each_part_the_newest_first(kind: Database) {
         let stage = Stage::new(kind).await;
         let inbox = usecase(&stage);
-        // two at each time, so that the time alone is no place
+        // two messages at each time, so that the time alone is not a position
         let rows: Vec<NewRow> = (0..24).map(|n| row("u1", 100 + n / 2)).collect();
         insert(&stage, &rows).await;
         insert(&stage, &[row("u2", 100), row("U1", 100), row("u", 100), row("u11", 100)]).await;
@@ -146,10 +145,10 @@ on_each_database! {
         let expected = |parts: &[&[usize]]| parts.concat().into_iter().map(id).collect::<Vec<_>>();
         for (shown, parts) in [
             (None, vec![&unread[..], &read]),
-            (Some(Shown::Unread), vec![&unread[..]]),
-            (Some(Shown::Read), vec![&read[..]]),
-            (Some(Shown::Archived), vec![&archived[..]]),
-            (Some(Shown::All), vec![&unread[..], &read, &archived]),
+            (Some(InboxFilter::Unread), vec![&unread[..]]),
+            (Some(InboxFilter::Read), vec![&read[..]]),
+            (Some(InboxFilter::Archived), vec![&archived[..]]),
+            (Some(InboxFilter::All), vec![&unread[..], &read, &archived]),
         ] {
             for limit in [1, 2, 7, 19, 22, 24, 1000] {
                 let seen: Vec<MessageId> = pages(&inbox, shown, limit).await.iter().map(|m| m.id).collect();
@@ -199,7 +198,7 @@ on_each_database! {
         rows.extend([row("u1", 1_001), row("u2", 900)]);
         insert(&stage, &rows).await;
         inbox.mark(user("u1"), rows[0].message_id, Mark::Archived).await.unwrap();
-        // more than are read in one transaction; one is archived, one was delivered after the clock's time
+        // more than one transaction marks; one is archived, and one was delivered after the clock's time
         assert_eq!(inbox.read_all(user("u1")).await.unwrap().read, 2_499);
         assert_eq!(inbox.read_all(user("u1")).await.unwrap().read, 0);
         assert_eq!(inbox.count(user("u1")).await.unwrap().unread, 1);
@@ -220,7 +219,7 @@ on_each_database! {
         assert_eq!(inbox.count(user("u1")).await.unwrap().unread, 6);
         stage.clock.set(at(1_500));
         assert_eq!(inbox.count(user("u1")).await.unwrap().unread, 1);
-        assert_eq!(pages(&inbox, Some(Shown::All), 10).await.len(), 1);
+        assert_eq!(pages(&inbox, Some(InboxFilter::All), 10).await.len(), 1);
         let gone = inbox.mark(user("u1"), rows[0].message_id, Mark::Read).await;
         assert!(matches!(gone, Err(Error::NotFound { .. })));
         assert_eq!(inbox.read_all(user("u1")).await.unwrap().read, 1);
@@ -245,7 +244,7 @@ on_each_database! {
                 AnyConnection::Sqlite(_) => ("20000000000", "15000000000"),
             };
             c.batch_execute(if now.starts_with("to") { "ANALYZE inbox" } else { "ANALYZE" })?;
-            // what the repo's statements come to
+            // the statements of the repo
             let page = |part: &str| format!("SELECT message_id, text FROM inbox WHERE user_id = $1 AND expires_at > {now} \
                 AND {part} AND created_at <= {place} AND (created_at < {place} OR message_id < message_id) \
                 ORDER BY created_at DESC, message_id DESC LIMIT 50");

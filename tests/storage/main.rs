@@ -1,4 +1,4 @@
-//! What is stored, and how it reads back: every test runs on SQLite and on PostgreSQL.
+//! Storage tests. Every test runs on SQLite and on PostgreSQL.
 #![expect(clippy::expect_used, clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
 
 #[path = "../support/mod.rs"]

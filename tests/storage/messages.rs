@@ -1,4 +1,4 @@
-//! The rows of messages: what is stored comes back, also over a migration.
+//! The rows of messages: they read back as they were stored, also across a migration.
 
 use diesel::prelude::*;
 use diesel::sql_types::{Bool, SmallInt, Text};
@@ -46,7 +46,7 @@ fn read(c: &mut AnyConnection, mailing: Option<MailingId>) -> Vec<Message> {
     page.items
 }
 
-/// Two mailings' numbers and ids.
+/// Creates two mailings and returns their numbers and ids.
 fn two_mailings(c: &mut AnyConnection) -> [(i32, MailingId); 2] {
     [(); 2].map(|()| {
         let id = mailing_at_work(c, AudienceFilter::default(), ClientId::new());

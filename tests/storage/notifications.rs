@@ -1,4 +1,4 @@
-//! Notifications that come in: what is written of them, under whose key, and whom it wakes.
+//! The intake of notifications: their rows, their idempotency keys, and the wake-up of the engine.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -8,16 +8,14 @@ use std::time::Duration;
 use diesel::prelude::*;
 use fanfare::db::schema::{message, notification};
 use fanfare::db::types::{BatchId, ClientId, EventId, MessageId, Timestamp};
-use fanfare::idempotency::{self, Answer, Claim, Key, Verdict};
+use fanfare::idempotency::{self, Claim, ClaimResult, IdempotencyKey, IdempotentResponse};
 use fanfare::kinds::{ChannelKind, Priority};
-use fanfare::live::Live;
 use fanfare::messages::cancelling::Recall;
 use fanfare::messages::repo::MessageRow;
-use fanfare::metrics::Metrics;
 use fanfare::notifications::intake::{Announcer, Intake};
 use fanfare::notifications::model::{NewNotification, TemplateUsed, To};
-use fanfare::notifications::repo::{Addresses, NewRows, NotificationRow, Stored, store};
-use fanfare::notifications::usecase::Arrivals;
+use fanfare::notifications::repo::{Addresses, NewRows, NotificationRow, StoreResult, store};
+use fanfare::notifications::usecase::NewMessageNotifier;
 use uuid::Uuid;
 
 use crate::on_each_database;
@@ -76,7 +74,7 @@ on_each_database! {
         ];
         let request = NewRows { rows: rows.clone(), batch: Some(batch), claim: None };
         let read = stage.db.write(move |c| {
-            assert_eq!(store(c, &[request], at(1_000))?, [Stored::New]);
+            assert_eq!(store(c, &[request], at(1_000))?, [StoreResult::New]);
             let messages: Vec<MessageRow> =
                 message::table.order(message::id).select(MessageRow::as_select()).load(c)?;
             let contents: Vec<NotificationRow> =
@@ -89,9 +87,17 @@ on_each_database! {
 
 fn claim(key: &str, fingerprint: u8) -> Claim {
     Claim {
-        key: Key { key: key.to_owned(), fingerprint: vec![fingerprint], keep: Duration::from_secs(100) },
+        key: IdempotencyKey {
+            key: key.to_owned(),
+            fingerprint: vec![fingerprint],
+            keep: Duration::from_secs(100),
+        },
         resource: Uuid::now_v7(),
-        answer: Some(Answer { status: 201, location: Some("/x".to_owned()), body: "{}".to_owned() }),
+        answer: Some(IdempotentResponse {
+            status: 201,
+            location: Some("/x".to_owned()),
+            body: "{}".to_owned(),
+        }),
         locked_until: None,
     }
 }
@@ -103,13 +109,13 @@ on_each_database! {
             stage.db.write(move |c| idempotency::take(c, &claims.iter().collect::<Vec<_>>(), at(second))).await.unwrap()
         };
         let (old, equal, other) = (claim("old", 1), claim("equal", 2), claim("other", 3));
-        assert_eq!(take(vec![old.clone()], 1_000).await, [Verdict::Ours]);
-        assert_eq!(take(vec![other, equal.clone()], 1_050).await, [Verdict::Ours, Verdict::Ours]);
-        // the first one's time is over by now: it is as good as new, whatever it stood for
+        assert_eq!(take(vec![old.clone()], 1_000).await, [ClaimResult::Ours]);
+        assert_eq!(take(vec![other, equal.clone()], 1_050).await, [ClaimResult::Ours, ClaimResult::Ours]);
+        // the first key has expired by now, so any request may claim it
         let again = vec![claim("equal", 2), claim("other", 4), claim("new", 5), claim("old", 9)];
-        let answered = Verdict::Answered(equal.answer.unwrap());
-        assert_eq!(take(again, 1_101).await, [answered, Verdict::Foreign, Verdict::Ours, Verdict::Ours]);
-        assert_eq!(take(vec![old], 1_102).await, [Verdict::Foreign], "it is kept from then on");
+        let answered = ClaimResult::Answered(equal.answer.unwrap());
+        assert_eq!(take(again, 1_101).await, [answered, ClaimResult::Foreign, ClaimResult::Ours, ClaimResult::Ours]);
+        assert_eq!(take(vec![old], 1_102).await, [ClaimResult::Foreign], "it is kept from then on");
     }
 }
 
@@ -122,7 +128,7 @@ impl Recall for Woken {
     }
 }
 
-impl Arrivals for Woken {
+impl NewMessageNotifier for Woken {
     fn arrived(&self) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
@@ -132,15 +138,15 @@ on_each_database! {
     async fn only_what_is_due_before_the_engines_next_look_wakes_it(kind: Database) {
         let stage = Stage::new(kind).await;
         let woken = Arc::new(Woken::default());
-        let parts = (stage.clock.clone(), Metrics::new().unwrap(), Live::new(true));
-        let announcer = Announcer::new(parts, (woken.clone(), Duration::from_secs(5)));
+        let announcer = Announcer::new(stage.runtime(), (woken.clone(), Duration::from_secs(5)));
         let (intake, worker) = Intake::new(stage.db.clone(), stage.clock.clone(), announcer);
         let worker = tokio::spawn(worker.run());
         for (scheduled_at, wakes) in [(Some(at(1_011)), 0), (Some(at(1_009)), 1), (None, 2), (Some(at(9_000)), 2)] {
             let row = rows(new(To::Address("79031234567".to_owned()), scheduled_at), None, &HashMap::new());
             let stored = intake.store(NewRows { rows: vec![row], batch: None, claim: None }).await.unwrap();
-            assert_eq!(stored, Stored::New);
-            // the answer comes before the waking, and the next request after it: an empty one is the end of the last
+            assert_eq!(stored, StoreResult::New);
+            // the response precedes the wake-up, and the next request follows it, so an empty request waits for the
+            // wake-up
             let nothing = NewRows { rows: vec![], batch: None, claim: None };
             intake.store(nothing).await.unwrap();
             assert_eq!(woken.0.load(Ordering::SeqCst), wakes, "{scheduled_at:?}");

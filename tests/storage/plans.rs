@@ -1,4 +1,4 @@
-//! Hot statements use their indexes on tables that are at rest.
+//! Query plans of hot statements: they use their indexes on tables at rest.
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
@@ -19,7 +19,7 @@ const POSTGRES_EMAIL: &str =
 const SQLITE_EMAIL: &str =
     include_str!("../../src/clients/repo/sql/find_many_by_email_for_update.sqlite.sql");
 
-/// The plan of the look for clients that are matched by their addresses.
+/// Returns the plan of the lookup of clients that are matched by their e-mail addresses.
 fn plan_by_email(connection: &mut AnyConnection) -> QueryResult<String> {
     let numbers: Vec<i64> = (0..50).map(|n| 79_030_000_000 + n * 7).collect();
     let emails: Vec<String> = (0..50).map(|n| format!("x{n}@example.com")).collect();
@@ -46,7 +46,7 @@ fn plan_by_email(connection: &mut AnyConnection) -> QueryResult<String> {
     })
 }
 
-/// The plan of an import's look for clients that are there already.
+/// Returns the plan of an import's lookup of existing clients.
 fn plan(connection: &mut AnyConnection) -> QueryResult<String> {
     let numbers: Vec<i64> = (0..50).map(|n| 79_030_000_000 + n * 7).collect();
     let ids: Vec<String> = (0..50).map(|n| format!("x{n}")).collect();
@@ -95,7 +95,7 @@ on_each_database! {
             let due = "SELECT message_id FROM due WHERE mailing_id = $1 LIMIT 10";
             Ok(match c {
                 AnyConnection::Postgres(c) => {
-                    // empty tables would be scanned whatever indexes there are
+                    // without this setting PostgreSQL scans empty tables in spite of their indexes
                     c.batch_execute("SET LOCAL enable_seqscan = off; SET LOCAL enable_bitmapscan = off")?;
                     let messages = diesel::sql_query(format!("EXPLAIN {messages}")).bind::<Integer, _>(1).load(c)?;
                     let due = diesel::sql_query(format!("EXPLAIN {due}")).bind::<Id, _>(MailingId::new()).load(c)?;

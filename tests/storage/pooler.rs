@@ -11,7 +11,7 @@ use fanfare::error::{Error, Result};
 
 use crate::support::{Database, TestDb};
 
-/// A pooler that goes with the value.
+/// A pooler that is stopped when the value is dropped.
 struct Pooler {
     process: Child,
     url: String,
@@ -19,7 +19,7 @@ struct Pooler {
 }
 
 impl Pooler {
-    /// Before this database, in this mode.
+    /// Starts a pooler for a database in this mode.
     fn start(url: &str, mode: &str) -> Self {
         let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let (credentials, rest) = url.strip_prefix("postgres://").unwrap().split_once('@').unwrap();
@@ -28,7 +28,7 @@ impl Pooler {
         let (host, server_port) = server.split_once(':').unwrap();
         let dir = tempfile::TempDir::new().unwrap();
         let path = |name: &str| dir.path().join(name);
-        // it runs as another user when the tests run as root
+        // PgBouncer runs as another user when the tests run as root
         std::fs::set_permissions(dir.path(), Permissions::from_mode(0o755)).unwrap();
         std::fs::write(path("users"), format!("\"{user}\" \"{password}\"\n")).unwrap();
         let configuration = format!(

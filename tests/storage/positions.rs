@@ -1,4 +1,4 @@
-//! Where partitions of a broker are read on, and the records that nobody could take.
+//! The positions of a broker's partitions, and the records that were refused.
 
 use std::sync::Arc;
 
@@ -7,9 +7,9 @@ use fanfare::db::types::Timestamp;
 use fanfare::dead_letters::model::LetterFilter;
 use fanfare::dead_letters::repo as letters;
 use fanfare::error::Error;
-use fanfare::events::intake::{NewRows, Order, SourceRecords};
-use fanfare::events::refused::{self, Record, Refusal};
-use fanfare::events::repo::{self, EventRow, Handed, Stored};
+use fanfare::events::intake::{EventOrder, NewRows, SourceRecords};
+use fanfare::events::refused::{self, Refusal, SourceRecord};
+use fanfare::events::repo::{self, EventRow, EventStoreResult, IntakeResult};
 use fanfare::events::{model::Source, positions};
 use futures_util::future::join_all;
 
@@ -28,9 +28,9 @@ fn step(number: i32, from: i64, to: i64) -> Step {
     Step { partition: partition(number), incarnation: 0, from, to }
 }
 
-fn record(place: &str, most_tries: u64) -> Record {
+fn record(place: &str, most_tries: u64) -> SourceRecord {
     let (subject, key) = (place.to_owned(), place.to_owned());
-    Record { subject, key, name: None, body: "{".into(), fault: None, most_tries }
+    SourceRecord { subject, key, name: None, body: "{".into(), fault: None, most_tries }
 }
 
 fn event(key: &str, fingerprint: u8) -> NewRows {
@@ -51,12 +51,12 @@ fn event(key: &str, fingerprint: u8) -> NewRows {
     NewRows { event, rows: Vec::new() }
 }
 
-fn order(step: Step, events: Vec<NewRows>, refused: Vec<Refusal>) -> Arc<Order> {
+fn order(step: Step, events: Vec<NewRows>, refused: Vec<Refusal>) -> Arc<EventOrder> {
     let records = events.iter().map(|new| record(new.event.key.as_deref().unwrap(), 2)).collect();
-    Arc::new(Order {
+    Arc::new(EventOrder {
         events,
         claim: None,
-        answer: Arc::new(|_: &[Stored]| Err(Error::internal("there is no key"))),
+        answer: Arc::new(|_: &[EventStoreResult]| Err(Error::internal("there is no key"))),
         source: Some(SourceRecords { step, records, refused }),
     })
 }
@@ -71,7 +71,7 @@ on_each_database! {
         let stage = Stage::new(kind).await;
         let begin = |next| stage.db.write(move |c| positions::begin(c, &[position(0, next), position(1, next)], at(0)));
         begin(5).await.unwrap();
-        // another node comes later, with another idea
+        // another node begins later at another position
         begin(9).await.unwrap();
         assert_eq!((next(&stage, 0).await, next(&stage, 1).await), (5, 5));
         let advance = |from, to| stage.db.write(move |c| positions::advance(c, &step(0, from, to), at(1)));
@@ -91,8 +91,8 @@ on_each_database! {
     async fn of_nodes_that_read_the_same_records_one_stores_them(kind: Database) {
         let stage = Stage::new(kind).await;
         stage.db.write(|c| positions::begin(c, &[position(0, 0), position(1, 0)], at(0))).await.unwrap();
-        // eight nodes think that both partitions are theirs; their events have ids of their own, so that nothing else
-        // keeps the second out
+        // eight nodes believe that they own both partitions. Their events have different ids, so that only the
+        // positions prevent duplicates.
         let take = |node: usize| {
             let orders = [1, 0].map(|number| {
                 let keys = (0..5).map(|offset| event(&format!("{node}/{number}/{offset}"), 1));
@@ -100,11 +100,11 @@ on_each_database! {
             });
             stage.db.write(move |c| repo::take(c, &orders, at(1)))
         };
-        let handed: Vec<Handed> =
+        let handed: Vec<IntakeResult> =
             join_all((0..8).map(take)).await.into_iter().flat_map(|taken| taken.unwrap()).collect();
-        let stored = handed.iter().filter(|one| matches!(one, Handed::Each(each) if each.len() == 5)).count();
-        assert_eq!((stored, handed.iter().filter(|one| **one == Handed::Fenced).count()), (2, 14));
-        let filter = repo::Filter::default();
+        let stored = handed.iter().filter(|one| matches!(one, IntakeResult::Each(each) if each.len() == 5)).count();
+        assert_eq!((stored, handed.iter().filter(|one| **one == IntakeResult::Fenced).count()), (2, 14));
+        let filter = repo::EventListFilter::default();
         let events = stage.db.read(move |c| repo::list(c, &filter, 100)).await.unwrap();
         assert_eq!(events.len(), 10);
         assert_eq!((next(&stage, 0).await, next(&stage, 1).await), (5, 5));
@@ -124,15 +124,15 @@ on_each_database! {
         let events = vec![event("same", 1), event("same", 2)];
         let first = order(step(0, 0, 5), events, refused.clone());
         let handed = stage.db.write(move |c| repo::take(c, &[first], at(0))).await.unwrap();
-        assert_eq!(handed, [Handed::Each(vec![Stored::New, Stored::Foreign])]);
-        // again, by a node that is behind
+        assert_eq!(handed, [IntakeResult::Each(vec![EventStoreResult::New, EventStoreResult::Foreign])]);
+        // the same step again, by a node that is behind
         let again = order(step(0, 0, 5), Vec::new(), vec![refusal("p/9", true, 5)]);
-        assert_eq!(stage.db.write(move |c| repo::take(c, &[again], at(0))).await.unwrap(), [Handed::Fenced]);
+        assert_eq!(stage.db.write(move |c| repo::take(c, &[again], at(0))).await.unwrap(), [IntakeResult::Fenced]);
         let due = stage.db.read(|c| refused::due(c, at(3600), 10)).await.unwrap();
         let mut waiting: Vec<(&str, i32)> = due.iter().map(|row| (row.subject.as_str(), row.tries)).collect();
         waiting.sort_unstable();
         assert_eq!(waiting, [("p/0", 1), ("same", 1)]);
-        let open = stage.db.read(|c| letters::list(c, &LetterFilter::default(), (letters::Order::OldestFirst, None), 10));
+        let open = stage.db.read(|c| letters::list(c, &LetterFilter::default(), (letters::DeadLetterOrder::OldestFirst, None), 10));
         assert_eq!(open.await.unwrap().len(), 2, "those that no other try helps");
         assert!(stage.db.read(|c| refused::due(c, at(0), 10)).await.unwrap().is_empty(), "a second later");
     }

@@ -1,4 +1,4 @@
-//! Preferences and suppressions, as they are stored and looked up for a page.
+//! Preferences and suppressions: their rows, and their lookup for a lease.
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
@@ -10,7 +10,7 @@ use fanfare::db::types::{ClientId, Id};
 use fanfare::kinds::ChannelKind;
 use fanfare::preferences::model::Preferences;
 use fanfare::preferences::quiet::QuietHours;
-use fanfare::preferences::repo::{self, Known};
+use fanfare::preferences::repo::{self, PreferenceLookup};
 use fanfare::suppressions::model::{NewSuppression, SuppressionFilter, SuppressionReason};
 use fanfare::suppressions::repo::{self as suppressions, Hasher};
 use serde_json::json;
@@ -42,7 +42,7 @@ on_each_database! {
                 assert!(repo::lock_client(c, client)?);
                 repo::store(c, client, &stored, at(second))
             }).await.unwrap();
-            let found = stage.db.read(move |c| Ok((repo::find(c, client)?, repo::of_clients(c, &[client, ClientId::new()])?)));
+            let found = stage.db.read(move |c| Ok((repo::find(c, client)?, repo::client_preferences(c, &[client, ClientId::new()])?)));
             let (found, known) = found.await.unwrap();
             assert_eq!(found, Some((step.clone(), at(second))));
             assert_eq!(known.len(), 1);
@@ -70,13 +70,13 @@ on_each_database! {
     async fn suppressions_are_of_a_channel_and_of_groups_or_of_everything(kind: Database) {
         let stage = Stage::new(kind).await;
         let (email, sms) = (ChannelKind::Email, ChannelKind::Sms);
-        let known = |known: &Known, address: &str| {
+        let known = |known: &PreferenceLookup, address: &str| {
             let groups = known.by(None, address)?.bans.iter().map(|ban| ban.group.clone().unwrap_or("all".into())).collect::<Vec<_>>();
             Some(groups.join(","))
         };
         let found = stage.db.write(move |c| {
             let addresses = ["ANNA@example.net", "bert@example.net", "79030000001"];
-            let page = |c: &mut AnyConnection, channel| Known::of(c, channel, addresses.iter().map(|a| (None, Some(*a))));
+            let page = |c: &mut AnyConnection, channel| PreferenceLookup::load(c, channel, addresses.iter().map(|a| (None, Some(*a))));
             assert!(known(&page(c, email)?, "ANNA@example.net").is_none());
             for (channel, address, group) in [
                 (email, "Anna@example.net", Some("news")), (email, "anna@example.net", Some("offers")),
@@ -107,7 +107,7 @@ on_each_database! {
             suppressions::store(c, &[ban(email, "anna@example.net", None)], at(1_000))?;
             assert_eq!(suppressions::erase(c, &[(email, "ANNA@example.net".to_owned())])?, 1);
             let left = suppressions::list(c, &SuppressionFilter::default(), None, 10)?;
-            let known = Known::of(c, email, [(None, Some("Anna@example.net"))].into_iter())?;
+            let known = PreferenceLookup::load(c, email, [(None, Some("Anna@example.net"))].into_iter())?;
             assert!(known.by(None, "Anna@example.net").is_some());
             assert_eq!(suppressions::lift(c, (email, "anna@example.net"), None)?, 1, "its owner may come back");
             Ok(left)
@@ -144,7 +144,7 @@ on_each_database! {
     }
 }
 
-/// As diesel writes them, for a page.
+/// The lookups for a lease, as diesel writes them.
 const OF_CLIENTS: &str = "SELECT p.client_id, c.timezone, p.channels FROM preference p \
     JOIN client c ON c.id = p.client_id WHERE p.client_id";
 const OF_ADDRESSES: &str = "SELECT address_key, message_group, reason FROM suppression WHERE address_key";

@@ -1,4 +1,4 @@
-//! Recurring requests: each of their times becomes a run once, whoever is at it.
+//! Recurring requests: each scheduled time becomes exactly one occurrence, whichever node plans it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -7,19 +7,18 @@ use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
-use fanfare::channels::request::Spec;
+use fanfare::channels::request::RequestSpec;
 use fanfare::db::AnyConnection;
 use fanfare::db::schema::{due, message, request};
 use fanfare::db::types::{MessageId, RecurringId, ResourceId, Timestamp};
 use fanfare::kinds::MessageStatus;
 use fanfare::messages::cancelling::Recall;
 use fanfare::messages::repo::end_waiting;
-use fanfare::metrics::Metrics;
-use fanfare::notifications::usecase::Arrivals;
+use fanfare::notifications::usecase::NewMessageNotifier;
 use fanfare::requests::cron::Cron;
-use fanfare::requests::model::{Asked, Notify, RequestKind};
-use fanfare::requests::recurring::model::{CatchUp, RecurringStatus, Schedule};
-use fanfare::requests::recurring::repo::{self, RecurringRow, Taken};
+use fanfare::requests::model::{Notify, RequestDraft, RequestKind};
+use fanfare::requests::recurring::model::{CatchUp, CronSchedule, RecurringStatus};
+use fanfare::requests::recurring::repo::{self, DueOccurrence, RecurringRow};
 use fanfare::requests::recurring::timekeeper::Timekeeper;
 use tokio::sync::Notify as Wake;
 
@@ -29,8 +28,8 @@ use crate::stage::{Stage, at};
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-fn spec(url: &str) -> Spec {
-    Spec {
+fn spec(url: &str) -> RequestSpec {
+    RequestSpec {
         verb: "POST".into(),
         url: url.into(),
         headers: vec![("x-a".into(), "b".into())],
@@ -43,23 +42,28 @@ fn spec(url: &str) -> Spec {
     }
 }
 
-fn asked(until: Option<Timestamp>) -> Asked {
+fn asked(until: Option<Timestamp>) -> RequestDraft {
     let notify = Notify { spec: spec("https://example.com/results"), delays: Some(vec![7]), until: None };
-    Asked { spec: spec("https://example.com/run"), delays: Some(vec![1, 2]), until, notify: Some(notify) }
+    RequestDraft {
+        spec: spec("https://example.com/run"),
+        delays: Some(vec![1, 2]),
+        until,
+        notify: Some(notify),
+    }
 }
 
-fn schedule(cron: &str, catch_up: CatchUp, ends_at: Option<Timestamp>) -> Schedule {
+fn schedule(cron: &str, catch_up: CatchUp, ends_at: Option<Timestamp>) -> CronSchedule {
     let cron = Cron::parse(cron, chrono_tz::UTC).unwrap();
-    Schedule { cron, catch_up, starts_at: None, ends_at }
+    CronSchedule { cron, catch_up, starts_at: None, ends_at }
 }
 
-/// A recurring request that runs each minute from second 1,020 on.
+/// Returns a recurring request that runs every minute from second 1,020 on.
 fn each_minute(ends_at: Option<Timestamp>) -> RecurringRow {
     let schedule = schedule("* * * * *", CatchUp::Once, ends_at);
     RecurringRow::new(&asked(ends_at), &schedule, schedule.next_after(at(1_000)).unwrap(), at(1_000)).unwrap()
 }
 
-/// When the runs of each were to begin, in order.
+/// Returns the scheduled times of all occurrences, in order.
 async fn runs(stage: &Stage) -> Vec<(RecurringId, Timestamp)> {
     let read = stage.db.read(|c| {
         let runs = request::table
@@ -80,7 +84,7 @@ impl Recall for Counting {
     }
 }
 
-impl Arrivals for Counting {
+impl NewMessageNotifier for Counting {
     fn arrived(&self) {
         self.0.fetch_add(1, Ordering::SeqCst);
     }
@@ -88,8 +92,8 @@ impl Arrivals for Counting {
 
 fn timekeeper(stage: &Stage) -> (Timekeeper, Arc<Counting>) {
     let woken = Arc::new(Counting(AtomicUsize::new(0)));
-    let parts = (stage.db.clone(), stage.clock.clone(), Metrics::new().unwrap());
-    let keeper = Timekeeper::new(parts, woken.clone(), (Arc::new(Wake::new()), Duration::from_secs(5)));
+    let keeper =
+        Timekeeper::new(stage.runtime(), woken.clone(), (Arc::new(Wake::new()), Duration::from_secs(5)));
     (keeper, woken)
 }
 
@@ -104,7 +108,7 @@ on_each_database! {
         assert_eq!(stage.db.read(repo::next_due).await.unwrap(), Some(at(1_020)));
 
         let taken = stage.db.write(|c| repo::make_due(c, 10, at(1_021))).await.unwrap();
-        assert_eq!(taken, Taken { recurring: 1, runs: 1 });
+        assert_eq!(taken, DueOccurrence { recurring: 1, runs: 1 });
         let (message, row) = stage.db.read(|c| {
             let both = message::table.inner_join(request::table.on(request::message_id.eq(message::id)));
             let columns = (message::recipient, message::due_at, message::expires_at, message::status);
@@ -118,7 +122,7 @@ on_each_database! {
         let status = MessageStatus::Queued.code();
         assert_eq!(message, ("https://example.com/run".into(), Some(at(1_021)), Some(at(5_000)), status));
         assert_eq!((row.0, row.1), (Some(ResourceId(id.0)), at(1_020)));
-        let written: Spec = serde_json::from_str(&row.2).unwrap();
+        let written: RequestSpec = serde_json::from_str(&row.2).unwrap();
         assert_eq!((written, row.3.as_deref()), (spec("https://example.com/run"), Some("[1,2]")));
         assert_eq!(serde_json::from_str::<Notify>(&row.4.unwrap()).unwrap(), asked(None).notify.unwrap());
 
@@ -196,11 +200,11 @@ on_each_database! {
         assert_eq!((runs(&stage).await.len(), woken.0.load(Ordering::SeqCst)), (2, 1));
         let over = stage.db.read(move |c| repo::find(c, ended)).await.unwrap().unwrap();
         assert_eq!(over.next_at, None, "at its end it does not run");
-        // five minutes of being away are one run beside the one that is due
+        // five missed minutes become one occurrence, beside the one that is due
         stage.clock.set(at(1_020).plus(6 * MINUTE));
         keeper.run_once().await.unwrap();
         let times: Vec<Timestamp> = runs(&stage).await.into_iter().filter(|run| run.0 == id).map(|run| run.1).collect();
-        // a minute late is not missed
+        // an occurrence that is a minute late is not missed
         assert_eq!(times, [at(1_020), at(1_080), at(1_320), at(1_380)]);
         assert_eq!(keeper.run_once().await.unwrap(), seconds(5));
         assert_eq!(woken.0.load(Ordering::SeqCst), 2);
@@ -216,7 +220,7 @@ on_each_database! {
         let other = well.id;
         stage.db.write(move |c| [broken, well].iter().try_for_each(|row| repo::insert(c, row))).await.unwrap();
         let taken = stage.db.write(|c| repo::make_due(c, 1, at(1_020))).await.unwrap();
-        assert_eq!(taken, Taken { recurring: 1, runs: 0 });
+        assert_eq!(taken, DueOccurrence { recurring: 1, runs: 0 });
         stage.db.write(|c| repo::make_due(c, 1, at(1_020))).await.unwrap();
         assert_eq!(runs(&stage).await, [(other, at(1_020))]);
         let later = stage.db.read(move |c| repo::find(c, id)).await.unwrap().unwrap();

@@ -1,4 +1,4 @@
-//! The two schemas: the same tables and columns, made and taken back by migrations of the same names.
+//! The two schemas: the same tables and columns, created and dropped by migrations of the same names.
 
 use std::collections::BTreeSet;
 
@@ -30,7 +30,7 @@ const POSTGRES_COLUMNS: &str = "SELECT table_name::text, column_name::text, is_n
     FROM information_schema.columns WHERE table_schema = 'public' AND table_name NOT LIKE '\\_\\_diesel%'";
 const SQLITE_COLUMNS: &str = "SELECT t.name AS table_name, c.name AS column_name, c.\"notnull\" = 0 AS nullable \
     FROM sqlite_master t, pragma_table_info(t.name) c WHERE t.type = 'table' AND t.name NOT LIKE '\\_\\_diesel%' ESCAPE '\\'";
-/// Those that have a name of ours; a constraint's index has the database's.
+/// The indexes that the migrations name; the database names the index of a constraint.
 const POSTGRES_INDEXES: &str = "SELECT indexname::text AS name FROM pg_indexes WHERE schemaname = 'public' \
     AND indexname NOT IN (SELECT conname FROM pg_constraint)";
 const SQLITE_INDEXES: &str = "SELECT name FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL";

@@ -1,4 +1,4 @@
-//! What every session at a PostgreSQL server is told at its start.
+//! The settings of every session at a PostgreSQL server.
 
 use diesel::prelude::*;
 use diesel::sql_types::Text;
@@ -17,7 +17,7 @@ async fn a_node_that_stands_still_in_a_transaction_keeps_its_locks_for_five_seco
     let test_db = TestDb::new(Database::Postgres);
     let options = DbOptions::new(test_db.url.clone());
     let db = tokio::task::spawn_blocking(|| Db::open(options)).await.unwrap().unwrap();
-    // between two statements; and while the server has rows for it that it does not read
+    // between two statements, and while the client does not read the rows that the server sends
     for name in ["idle_in_transaction_session_timeout", "tcp_user_timeout"] {
         let ask = format!("SELECT current_setting('{name}') AS value");
         let setting: Setting = db.write(move |c| Ok(diesel::sql_query(ask).get_result(c)?)).await.unwrap();

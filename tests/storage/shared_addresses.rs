@@ -1,4 +1,4 @@
-//! A mailing goes to each address once, whichever page its clients are in.
+//! A mailing is sent to each address once, whichever leases its clients are in.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -10,19 +10,19 @@ use fanfare::clients::import;
 use fanfare::clients::model::Client;
 use fanfare::db::AnyConnection;
 use fanfare::db::schema::{client, mailing, mailing_address};
-use fanfare::db::types::{ClientId, MailingId, MessageId, NodeId, PageId};
-use fanfare::delivery::repo::claim::Lot;
-use fanfare::delivery::repo::plan::{Plan, Stretch, plan};
+use fanfare::db::types::{ClientId, LeaseId, MailingId, MessageId, NodeId};
+use fanfare::delivery::repo::claim::LaneBatch;
+use fanfare::delivery::repo::plan::{AudienceChunk, Plan, plan};
 use fanfare::delivery::repo::record::{Entry, record};
 use fanfare::delivery::repo::requeue::release;
 use fanfare::delivery::repo::take_over::take_over;
-use fanfare::delivery::repo::{NewPage, node};
+use fanfare::delivery::repo::{NewLease, node};
 use fanfare::kinds::{ChannelKind, MessageStatus, OutcomeKind, Priority};
 use fanfare::mailings::filter::AudienceFilter;
 use fanfare::mailings::repo;
 use fanfare::mailings::repo::audience::Needs;
 use fanfare::messages::repo::MessageRow;
-use fanfare::preferences::model::Wishes;
+use fanfare::preferences::model::RecipientPreferences;
 use serde_json::json;
 
 use crate::explain::{postgres_plan, sqlite_plan};
@@ -30,11 +30,11 @@ use crate::on_each_database;
 use crate::stage::{Stage, at, mailing_at_work};
 use crate::support::Database;
 
-/// As diesel writes it, up to the list.
+/// The lookup of shared addresses as diesel writes it, up to the list.
 const SHARED: &str = "SELECT email_key FROM client WHERE email_key";
 const SHARED_BY: &str = "GROUP BY email_key HAVING count(*) > 1";
 
-type WishesOfPage = HashMap<ClientId, Arc<Wishes>>;
+type WishesOfPage = HashMap<ClientId, Arc<RecipientPreferences>>;
 
 /// A mailing by e-mail to clients of these addresses, and the node that plans it.
 struct Campaign {
@@ -59,7 +59,7 @@ impl Campaign {
                 .set(mailing::channel.eq(ChannelKind::Email.code()))
                 .execute(c)?;
             node::register(c, node, "test", at(1_000))?;
-            // they had their addresses long before
+            // the clients had their addresses long before the start
             diesel::update(client::table).set(client::updated_at.eq(at(100))).execute(c)?;
             Ok(mailing)
         };
@@ -67,16 +67,16 @@ impl Campaign {
         Self { stage, clients, mailing, node }
     }
 
-    /// Plans a page of so many.
-    async fn plan(&self, limit: usize) -> (PageId, WishesOfPage) {
+    /// Plans a lease of `limit` clients.
+    async fn plan(&self, limit: usize) -> (LeaseId, WishesOfPage) {
         let (id, stretch) = self.stretch(limit).await;
-        (id, stretch.wishes)
+        (id, stretch.preferences)
     }
 
-    async fn stretch(&self, limit: usize) -> (PageId, Stretch) {
-        let id = PageId::new();
+    async fn stretch(&self, limit: usize) -> (LeaseId, AudienceChunk) {
+        let id = LeaseId::new();
         let (channel, priority) = (ChannelKind::Email, Priority::Normal);
-        let page = NewPage { id, node: self.node, mailing: Some(self.mailing), channel, priority };
+        let page = NewLease { id, node: self.node, mailing: Some(self.mailing), channel, priority };
         let ranges = AudienceFilter::default().ranges().into();
         let what = Plan { mailing: self.mailing, ranges, limit, needs: Needs::of(channel) };
         let planned = self.stage.db.write(move |c| plan(c, &what, &page, at(1_001))).await.unwrap();
@@ -85,8 +85,8 @@ impl Campaign {
         (id, stretch)
     }
 
-    /// Records that a client of a page, planned as this message, was sent to at an address.
-    async fn record(&self, page: PageId, message: MessageId, client: usize, recipient: &str) {
+    /// Records that this message was sent to a client of a lease at an address.
+    async fn record(&self, page: LeaseId, message: MessageId, client: usize, recipient: &str) {
         let (id, node, recipient) = (self.clients[client].id, self.node, recipient.to_owned());
         let mailing = self.mailing;
         let note = move |c: &mut AnyConnection| {
@@ -109,7 +109,7 @@ impl Campaign {
                 error: None,
             };
             let entry = Entry {
-                page,
+                lease: page,
                 mailing: Some(mailing),
                 row,
                 outcome: OutcomeKind::Delivered,
@@ -124,7 +124,7 @@ impl Campaign {
         assert_eq!(self.stage.db.write(note).await.unwrap().messages.len(), 1);
     }
 
-    /// Moves a client to an address while the mailing runs.
+    /// Changes a client's address while the mailing runs.
     async fn move_to(&self, client: usize, address: &'static str) {
         let id = self.clients[client].id;
         let change = move |c: &mut AnyConnection| {
@@ -140,22 +140,27 @@ impl Campaign {
         self.stage.db.write(change).await.unwrap();
     }
 
-    /// Takes a page over, as another node.
-    async fn take_over(&self, page: PageId) -> WishesOfPage {
+    /// Takes over a lease as another node.
+    async fn take_over(&self, page: LeaseId) -> WishesOfPage {
         let (from, lot) = (
             self.node,
-            Lot { node: NodeId::new(), channel: ChannelKind::Email, priority: Priority::Normal, limit: 10 },
+            LaneBatch {
+                node: NodeId::new(),
+                channel: ChannelKind::Email,
+                priority: Priority::Normal,
+                limit: 10,
+            },
         );
         let take = move |c: &mut AnyConnection| {
             release(c, &[page], from, at(1_002))?;
             take_over(c, lot, (&[], None), at(1_003))
         };
         let taken = self.stage.db.write(take).await.unwrap();
-        taken.into_iter().flat_map(|page| page.wishes).collect()
+        taken.into_iter().flat_map(|page| page.preferences).collect()
     }
 
-    fn is_duplicate(&self, client: usize, wishes: &WishesOfPage) -> bool {
-        wishes.get(&self.clients[client].id).is_some_and(|wishes| wishes.is_duplicate)
+    fn is_duplicate(&self, client: usize, preferences: &WishesOfPage) -> bool {
+        preferences.get(&self.clients[client].id).is_some_and(|preferences| preferences.is_duplicate)
     }
 
     async fn noted(&self) -> i64 {
@@ -166,8 +171,8 @@ impl Campaign {
 on_each_database! {
     async fn addresses_that_nobody_shares_are_not_noted(kind: Database) {
         let campaign = Campaign::to(kind, &["a@example.com", "b@example.com", "c@example.com"]).await;
-        let (_, wishes) = campaign.plan(3).await;
-        assert!((0..3).all(|client| !campaign.is_duplicate(client, &wishes)));
+        let (_, preferences) = campaign.plan(3).await;
+        assert!((0..3).all(|client| !campaign.is_duplicate(client, &preferences)));
         assert_eq!(campaign.noted().await, 0);
     }
 }
@@ -176,14 +181,14 @@ on_each_database! {
     async fn the_first_client_of_an_address_has_the_message_in_whatever_page(kind: Database) {
         let addresses = ["pat@example.com", "b@example.com", "PAT@example.com", "Pat@Example.com", "c@example.com"];
         let campaign = Campaign::to(kind, &addresses).await;
-        let (first, wishes) = campaign.plan(3).await;
-        let duplicates: Vec<_> = (0..3).filter(|client| campaign.is_duplicate(*client, &wishes)).collect();
+        let (first, preferences) = campaign.plan(3).await;
+        let duplicates: Vec<_> = (0..3).filter(|client| campaign.is_duplicate(*client, &preferences)).collect();
         assert_eq!(duplicates, [2]);
-        let (_, wishes) = campaign.plan(2).await;
-        assert!(campaign.is_duplicate(3, &wishes) && !campaign.is_duplicate(4, &wishes));
+        let (_, preferences) = campaign.plan(2).await;
+        assert!(campaign.is_duplicate(3, &preferences) && !campaign.is_duplicate(4, &preferences));
         assert_eq!(campaign.noted().await, 1);
-        let wishes = campaign.take_over(first).await;
-        let duplicates: Vec<_> = (0..3).filter(|client| campaign.is_duplicate(*client, &wishes)).collect();
+        let preferences = campaign.take_over(first).await;
+        let duplicates: Vec<_> = (0..3).filter(|client| campaign.is_duplicate(*client, &preferences)).collect();
         assert_eq!(duplicates, [2], "as it was planned");
     }
 }
@@ -191,11 +196,11 @@ on_each_database! {
 on_each_database! {
     async fn who_comes_to_the_address_of_somebody_planned_before_is_a_duplicate(kind: Database) {
         let campaign = Campaign::to(kind, &["a@example.com", "b@example.com", "c@example.com"]).await;
-        let (first, wishes) = campaign.plan(1).await;
-        assert!(!campaign.is_duplicate(0, &wishes));
+        let (first, preferences) = campaign.plan(1).await;
+        assert!(!campaign.is_duplicate(0, &preferences));
         campaign.move_to(1, "a@example.com").await;
-        let (_, wishes) = campaign.plan(2).await;
-        assert!(campaign.is_duplicate(1, &wishes) && !campaign.is_duplicate(2, &wishes));
+        let (_, preferences) = campaign.plan(2).await;
+        assert!(campaign.is_duplicate(1, &preferences) && !campaign.is_duplicate(2, &preferences));
         assert!(!campaign.is_duplicate(0, &campaign.take_over(first).await), "the address is the first client's");
     }
 }
@@ -204,8 +209,8 @@ on_each_database! {
     async fn who_shares_an_address_with_somebody_who_is_planned_later_keeps_it(kind: Database) {
         let campaign = Campaign::to(kind, &["a@example.com", "b@example.com"]).await;
         campaign.move_to(1, "a@example.com").await;
-        let (first, wishes) = campaign.plan(1).await;
-        assert!(!campaign.is_duplicate(0, &wishes));
+        let (first, preferences) = campaign.plan(1).await;
+        assert!(!campaign.is_duplicate(0, &preferences));
         assert!(campaign.is_duplicate(1, &campaign.plan(1).await.1));
         assert!(!campaign.is_duplicate(0, &campaign.take_over(first).await));
     }
@@ -217,8 +222,8 @@ on_each_database! {
         let (page, stretch) = campaign.stretch(1).await;
         campaign.record(page, stretch.planned[0].0, 0, "A@Example.com").await;
         campaign.move_to(0, "b@example.com").await;
-        let (_, wishes) = campaign.plan(1).await;
-        assert!(!campaign.is_duplicate(1, &wishes), "the first client's message went to another address");
+        let (_, preferences) = campaign.plan(1).await;
+        assert!(!campaign.is_duplicate(1, &preferences), "the first client's message went to another address");
     }
 }
 

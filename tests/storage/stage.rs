@@ -1,4 +1,4 @@
-//! The storage without the service around it: a database, a clock that stands still, and clients to play with.
+//! The fixture of the storage tests: a database, a manual clock, and the use cases of clients, without the service.
 
 use fanfare::clients::model::{Client, ClientPatch, PhoneNumber};
 use fanfare::clients::{Clients, ListFilter};
@@ -6,30 +6,33 @@ use fanfare::clock::Clock;
 use fanfare::db::types::{ClientId, MailingId, Timestamp};
 use fanfare::db::{AnyConnection, Db, DbOptions};
 use fanfare::error::{Error, Result};
-use fanfare::idempotency::{Answer, Made, Mode};
+use fanfare::idempotency::{Created, IdempotentResponse, Mode};
 use fanfare::kinds::{ChannelKind, Priority};
+use fanfare::live::Live;
 use fanfare::mailings::filter::AudienceFilter;
 use fanfare::mailings::model::{Audience, Mailing, MailingStatus};
 use fanfare::mailings::repo;
 use fanfare::messages::model::Counts;
+use fanfare::metrics::Metrics;
+use fanfare::runtime::Runtime;
 use serde_json::Value;
 
 use crate::support::{Database, TestDb};
 
-/// What a storage test works on.
+/// The fixture of a storage test.
 pub struct Stage {
     /// The handle.
     pub db: Db,
-    /// Stands still until it is set.
+    /// The manual clock.
     pub clock: Clock,
     /// The use cases of clients.
     pub clients: Clients,
-    /// The database; last, so that it outlives the handle.
+    /// The database. It is the last field, so that it outlives the handle.
     _database: TestDb,
 }
 
 impl Stage {
-    /// An empty database with its schema, at second 1,000 of the epoch.
+    /// Creates an empty database with its schema, at second 1,000 of the epoch.
     pub async fn new(kind: Database) -> Self {
         let database = TestDb::new(kind);
         let options = DbOptions::new(&database.url);
@@ -39,27 +42,37 @@ impl Stage {
         Self { db, clock, clients, _database: database }
     }
 
+    /// Returns the handles that services share, with metrics of their own.
+    pub fn runtime(&self) -> Runtime {
+        let (metrics, live) = (Metrics::new().unwrap(), Live::new(true));
+        Runtime { db: self.db.clone(), clock: self.clock.clone(), metrics, live }
+    }
+
     /// Creates a client as `POST /clients` does.
     pub async fn create(&self, body: Value) -> Result<Client> {
-        match self.clients.create(whole(body), Mode::Commit(None), |_| Answer::new(201, None, &())).await? {
-            Made::New(client, _) => Ok(client),
-            Made::Before(_) => Err(Error::internal("there was no key")),
+        match self
+            .clients
+            .create(whole(body), Mode::Commit(None), |_| IdempotentResponse::new(201, None, &()))
+            .await?
+        {
+            Created::New(client, _) => Ok(client),
+            Created::Before(_) => Err(Error::internal("there was no key")),
         }
     }
 
-    /// Deletes a client's row, and says whether there was one.
+    /// Deletes a client's row. Returns false if it did not exist.
     pub async fn delete_client(&self, id: ClientId) -> bool {
         self.db.write(move |c| fanfare::clients::repo::delete(c, id)).await.unwrap()
     }
 
-    /// Every client, in the order of their making.
+    /// Returns every client, in the order of creation.
     pub async fn all(&self) -> Vec<Client> {
         let (clients, next) = self.clients.list(ListFilter::default(), None, 1_000_000).await.unwrap();
         assert_eq!(next, None);
         clients
     }
 
-    /// The one client with this number.
+    /// Returns the client with this number.
     pub async fn by_number(&self, number: &str) -> Client {
         let number: PhoneNumber = number.parse().unwrap();
         let found: Vec<_> = self.all().await.into_iter().filter(|c| c.phone_number == Some(number)).collect();
@@ -68,22 +81,22 @@ impl Stage {
     }
 }
 
-/// This second of the epoch.
+/// Returns this second of the epoch.
 pub fn at(second: i64) -> Timestamp {
     Timestamp::from_micros(second * 1_000_000)
 }
 
-/// The body of a POST or PUT, read.
+/// Parses the body of a POST or PUT.
 pub fn whole(body: Value) -> ClientPatch {
     ClientPatch::from_json(body.as_object().unwrap().clone()).unwrap()
 }
 
-/// The body of a PATCH, read.
+/// Parses the body of a PATCH.
 pub fn changes(body: Value) -> ClientPatch {
     ClientPatch::from_json(body.as_object().unwrap().clone()).unwrap()
 }
 
-/// A mailing that runs from second 1,000 to second 2,000, for four clients up to `last`.
+/// Creates a running mailing with the window from second 1,000 to second 2,000, for four clients up to `last`.
 pub fn mailing_at_work(c: &mut AnyConnection, filter: AudienceFilter, last: ClientId) -> MailingId {
     let new = Mailing {
         id: MailingId::new(),

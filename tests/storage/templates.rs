@@ -1,10 +1,10 @@
-//! Templates: what is stored of them, which one falls back to which, and what is remembered of them.
+//! Templates: their rows, their fallbacks, and their cache.
 
 use std::time::{Duration, Instant};
 
 use fanfare::db::types::TemplateId;
 use fanfare::error::{Error, Result};
-use fanfare::idempotency::{Answer, Made, Mode};
+use fanfare::idempotency::{Created, IdempotentResponse, Mode};
 use fanfare::kinds::ChannelKind;
 use fanfare::templates::model::{ListFilter, NewTemplate, StoredTemplate, TemplateChange};
 use fanfare::templates::{Templates, Texts};
@@ -31,9 +31,9 @@ async fn make(
         locale: locale.map(|locale| locale.parse().unwrap()),
         texts: Texts { subject: None, text: text.into(), html: None },
     };
-    match templates.create(new, Mode::Commit(None), |_| Answer::new(201, None, &())).await? {
-        Made::New(made, _) => Ok(made),
-        Made::Before(_) => Err(Error::internal("there was no key")),
+    match templates.create(new, Mode::Commit(None), |_| IdempotentResponse::new(201, None, &())).await? {
+        Created::New(made, _) => Ok(made),
+        Created::Before(_) => Err(Error::internal("there was no key")),
     }
 }
 

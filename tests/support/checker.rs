@@ -1,11 +1,11 @@
-//! The contract, checked from outside: what the provider wrote down against what the database says, and against when
+//! Checks the delivery contract from outside: the provider's log against the database and against the times at which
 //! the service was killed.
 //!
-//! Pure, and without a look at how the service works: [`check`] takes [`Evidence`] and names each [`Rule`] that it
-//! breaks. `tests/checker` feeds it doctored evidence, `examples/check_books.rs` is it as a program.
+//! The checks are pure and independent of the service's code: [`check`] takes [`Evidence`] and names each [`Rule`] that
+//! the evidence breaks. `tests/checker` feeds it doctored evidence, and `examples/check_books.rs` runs it as a program.
 //!
-//! The provider's log has the last word. The service's own rows are believed only where the log bears them out: an
-//! attempt counts as recorded if its row stands between two requests, otherwise the second one is a repeat.
+//! The provider's log takes precedence. The service's own rows are trusted only where the log confirms them: an attempt
+//! counts as recorded if its row lies between two requests, otherwise the second request is a repeat.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::collections::{HashMap, HashSet};
@@ -15,75 +15,75 @@ use std::time::Duration;
 
 use fanfare::kinds::MessageStatus;
 
-/// From a request's being written to its being logged: the provider takes the time when it has read the request, and on
-/// a busy machine that is later. Also from a node's waking to what it still sends.
+/// The longest time between sending a request and the time that the provider logs. The provider takes the time after
+/// reading the request, which is later on a busy machine. Also the time in which a resumed node may still send.
 pub const TRANSIT: Duration = Duration::from_secs(1);
-/// How much of [`TRANSIT`] may differ between two requests for the rate: what was sent within a second and this much
-/// more may arrive within one second, after the provider has stood still. The burst that the rule looks for, of a service
-/// that begins anew with a whole second's messages, is twice the rate.
+/// The part of [`TRANSIT`] that may differ between two requests in the check of the rate. Requests sent within a second
+/// and this much more may arrive within one second, after the provider was stalled. The burst that the rule looks for
+/// is twice the rate: a restarted service that begins with a full second's messages.
 pub const JITTER: Duration = Duration::from_millis(250);
-/// The rate is looked at over each of these: a burst is one of a second, and beside ten seconds [`JITTER`] is too small to
-/// hide that two nodes send a little too much together all the time.
+/// The spans over which the rate is checked. One second shows a burst. Ten seconds show two nodes that together send a
+/// little too much all the time, because [`JITTER`] is small against ten seconds.
 pub const RATE_SPANS: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
 
-/// What the contract promises, each by the name that a violation of it bears.
+/// A promise of the contract. A violation is reported under this name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Rule {
-    /// Each client of the audience has a message.
+    /// Every client of the audience has a message.
     Lost,
-    /// No client has two, and nobody else has one.
+    /// No client has two messages, and clients outside the audience have no message.
     OneMessage,
-    /// Each message is final, for a reason that can be, and nothing is left to do.
+    /// Every message is final for a plausible reason, and no work is left.
     FinalState,
-    /// What is *sent* was received before.
+    /// Every *sent* message was received before it was recorded.
     Received,
-    /// What goes out again was in flight when a node died, or its answer never came.
+    /// Every repeated message was in flight when a node died, or its response never came.
     Repeats,
-    /// Nothing goes out after its final state.
+    /// No message goes out after its final state.
     Ended,
-    /// Nothing goes out outside the window.
+    /// No message goes out outside the window.
     Window,
-    /// One id, one key and one phone for all attempts.
+    /// All attempts at a message have the same id, key and phone.
     Identity,
-    /// Attempts keep the distance of the schedule, and there are no more of them.
+    /// Attempts keep the delays of the retry schedule, and their number stays within it.
     Gaps,
-    /// The counters are the rows.
+    /// The counters equal the rows.
     Books,
-    /// The rate holds in any second, for all nodes together: the provider's log does not tell them apart.
+    /// The rate limit holds in any second for all nodes together: the provider's log does not tell them apart.
     Rate,
 }
 
 /// A line of the provider's log.
 #[derive(Debug, Clone, serde::Deserialize)]
 pub struct Request {
-    /// When it arrived, in microseconds since the epoch, as all times here.
+    /// The time of arrival, in microseconds since the epoch, as all times here.
     pub at_us: i64,
     /// The message's id.
     pub id: String,
     /// Its `Idempotency-Key`.
     pub key: Option<String>,
-    /// To whom.
+    /// The recipient's phone.
     pub phone: Option<u64>,
-    /// What became of it.
+    /// The provider's outcome.
     pub outcome: String,
 }
 
 impl Request {
-    /// Whether the message reached the phone, whatever the service was told.
+    /// Returns true if the message reached the phone, regardless of the response.
     pub fn is_received(&self) -> bool {
         self.outcome == "received" || self.is_unanswered()
     }
 
-    /// Whether it reached the phone, and no answer that can be read came back.
+    /// Returns true if the message reached the phone but no readable response came back.
     fn is_unanswered(&self) -> bool {
         matches!(self.outcome.as_str(), "dropped" | "hung" | "garbage")
     }
 }
 
-/// Reads a log that `fanfare sandbox --log` writes, in the order of arrival.
+/// Reads a log of `fanfare sandbox --log`, in the order of arrival.
 pub fn read_requests(path: &Path) -> Vec<Request> {
     let text = std::fs::read_to_string(path).expect("the provider's log");
-    // the last line may be half written
+    // the last line may be incomplete
     let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
     let mut requests: Vec<Request> =
         whole.lines().map(|line| serde_json::from_str(line).expect("a line of the log")).collect();
@@ -91,27 +91,27 @@ pub fn read_requests(path: &Path) -> Vec<Request> {
     requests
 }
 
-/// A client whom the mailing's filter lets through.
+/// A client that matches the mailing's filter.
 #[derive(Debug, Clone)]
 pub struct Person {
-    /// Its id.
+    /// The client's id.
     pub id: String,
-    /// Its phone.
+    /// The client's phone.
     pub phone: u64,
 }
 
 /// A mailing's row.
 #[derive(Debug, Clone)]
 pub struct Mailing {
-    /// Its window.
+    /// The window.
     pub window: (i64, i64),
-    /// Whether it was cancelled.
+    /// True if it was cancelled.
     pub is_cancelled: bool,
-    /// Whether its books are closed.
+    /// True if its counts are final.
     pub is_settled: bool,
-    /// Its recipients.
+    /// The number of recipients.
     pub total: i64,
-    /// Sent, failed, expired, cancelled.
+    /// The counts of sent, failed, expired and cancelled messages.
     pub counts: [i64; 4],
 }
 
@@ -120,15 +120,15 @@ pub struct Mailing {
 pub struct Message {
     /// Its id.
     pub id: String,
-    /// For whom.
+    /// The recipient.
     pub client: Option<String>,
     /// Its phone.
     pub phone: Option<u64>,
-    /// What has become of it.
+    /// Its status.
     pub status: MessageStatus,
-    /// Attempts made.
+    /// The number of attempts made.
     pub attempts: usize,
-    /// When it became final.
+    /// The time at which it became final.
     pub finished_at: Option<i64>,
 }
 
@@ -137,27 +137,27 @@ pub struct Message {
 pub struct Attempt {
     /// The message's id.
     pub message: String,
-    /// The first is 1.
+    /// The number of the attempt, counted from 1.
     pub number: usize,
-    /// When it failed.
+    /// The time at which it failed.
     pub at: i64,
 }
 
-/// A time that a message was replayed after it had failed.
+/// One replay of a failed message.
 #[derive(Debug, Clone)]
 pub struct Replayed {
     /// The message's id.
     pub message: String,
-    /// How many attempts had been made.
+    /// The number of attempts made before the replay.
     pub attempts: usize,
 }
 
-/// A moment at which a node lost its memory, or came to itself again.
+/// A moment at which a node lost its memory or resumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Interruption {
-    /// It was killed, or stopped for so long that its pages were taken over.
+    /// The node was killed, or stopped until its leases were taken over.
     Lost(i64),
-    /// A stopped one went on: what it had begun to send goes out, though its pages are another's.
+    /// A stopped node resumed. The sends that it had begun go out, although another node owns its leases.
     Woke(i64),
 }
 
@@ -169,30 +169,31 @@ impl Interruption {
     }
 }
 
-/// What the service was told to keep.
+/// The limits that the service was configured with.
 #[derive(Debug, Clone)]
 pub struct Limits {
-    /// What one interruption may repeat: the requests in flight, and two groups of outcomes that are not on disk.
+    /// The most messages that one interruption may repeat: the requests in flight, and two groups of outcomes that are
+    /// not yet on disk.
     pub at_stake: usize,
-    /// Between an attempt's failure and the next one.
+    /// The delays between a failed attempt and the next one.
     pub delays: Vec<Duration>,
-    /// Requests a second.
+    /// The rate limit in requests a second.
     pub rate: Option<f64>,
 }
 
 impl Limits {
-    /// What so many requests in flight and outcomes in a group put at stake.
+    /// Returns the most messages that an interruption may repeat at this concurrency and group size.
     pub fn at_stake(concurrency: usize, record_batch: usize) -> usize {
         concurrency + 2 * record_batch
     }
 }
 
-/// All that is known of a mailing whose books are closed.
+/// All facts about a mailing with final counts.
 #[derive(Debug, Clone)]
 pub struct Evidence {
-    /// What the provider received, in the order of arrival.
+    /// The requests that the provider received, in the order of arrival.
     pub requests: Vec<Request>,
-    /// Whom the filter lets through.
+    /// The clients that match the filter.
     pub audience: Vec<Person>,
     /// The mailing.
     pub mailing: Mailing,
@@ -200,47 +201,47 @@ pub struct Evidence {
     pub messages: Vec<Message>,
     /// Their attempts.
     pub attempts: Vec<Attempt>,
-    /// When which of them were replayed.
+    /// The replays of its messages.
     pub replays: Vec<Replayed>,
-    /// Ids of its dead letters.
+    /// The ids of its dead letters.
     pub dead_letters: Vec<String>,
-    /// Rows that say that something is still to be done: pages, and messages that wait.
+    /// The number of rows that stand for work still to be done: leases and waiting messages.
     pub left_over: usize,
-    /// What was done to the service.
+    /// The interruptions of the service.
     pub interruptions: Vec<Interruption>,
-    /// What it was told to keep.
+    /// The limits that it was configured with.
     pub limits: Limits,
 }
 
-/// A line of the contract that does not hold.
+/// A broken rule of the contract.
 #[derive(Debug, Clone)]
 pub struct Violation {
-    /// Which one.
+    /// The broken rule.
     pub rule: Rule,
-    /// What shows it.
+    /// The evidence, as text.
     pub what: String,
 }
 
-/// What came of a check.
+/// The result of a check.
 #[derive(Debug, Clone, Default)]
 pub struct Report {
-    /// What does not hold.
+    /// The broken rules.
     pub violations: Vec<Violation>,
-    /// Interruptions.
+    /// The number of interruptions.
     pub interruptions: usize,
-    /// Messages.
+    /// The number of messages.
     pub messages: usize,
-    /// Requests, answered or not.
+    /// The number of requests, with or without a response.
     pub requests: usize,
-    /// Clients without a message.
+    /// The number of clients without a message.
     pub lost: usize,
-    /// Messages received once more than needed, each time.
+    /// The number of superfluous receipts of messages.
     pub repeated: usize,
-    /// Of these, those that were in flight at an interruption before.
+    /// The repeats that were in flight at an earlier interruption.
     pub in_flight: usize,
-    /// Of these, those that had not been answered before.
+    /// The repeats that had no response before.
     pub unanswered: usize,
-    /// The most requests that one interruption had made again, received or not.
+    /// The most requests that one interruption caused to be repeated, received or not.
     pub most_at_once: usize,
 }
 
@@ -258,7 +259,7 @@ impl fmt::Display for Report {
             self.unanswered,
             self.most_at_once
         )?;
-        // a broken run breaks a rule thousands of times over
+        // a bad run breaks a rule thousands of times
         self.violations.iter().take(20).try_for_each(|v| write!(f, "\n  {:?}: {}", v.rule, v.what))
     }
 }
@@ -268,20 +269,20 @@ impl Report {
         self.violations.push(Violation { rule, what: what.into() });
     }
 
-    /// Adds this violation, if it is one.
+    /// Adds this violation unless the rule holds.
     fn require(&mut self, rule: Rule, holds: bool, what: impl FnOnce() -> String) {
         if !holds {
             self.add(rule, what());
         }
     }
 
-    /// Which rules were broken.
+    /// Returns the broken rules.
     pub fn broken(&self) -> HashSet<Rule> {
         self.violations.iter().map(|violation| violation.rule).collect()
     }
 }
 
-/// Checks every line of the contract.
+/// Checks every rule of the contract.
 pub fn check(evidence: &Evidence) -> Report {
     let mut report = Report {
         interruptions: evidence.interruptions.len(),
@@ -319,15 +320,15 @@ fn check_audience(evidence: &Evidence, report: &mut Report) {
         }
     }
     for client in messages.into_keys() {
-        report.add(Rule::OneMessage, format!("client {client} has a message and is not of the audience"));
+        report.add(Rule::OneMessage, format!("client {client} has a message and is not in the audience"));
     }
 }
 
 fn check_states(evidence: &Evidence, report: &mut Report) {
     let Evidence { mailing, left_over, .. } = evidence;
-    report.require(Rule::FinalState, mailing.is_settled, || format!("the books are open: {mailing:?}"));
+    report.require(Rule::FinalState, mailing.is_settled, || format!("the counts are not final: {mailing:?}"));
     report.require(Rule::FinalState, *left_over == 0, || {
-        format!("{left_over} pages and waiting messages are left")
+        format!("{left_over} leases and waiting messages are left")
     });
     let longest = evidence.limits.delays.iter().max().copied().unwrap_or_default();
     for message in &evidence.messages {
@@ -353,13 +354,15 @@ fn check_books(evidence: &Evidence, report: &mut Report) {
     for (status, count) in statuses.into_iter().zip(mailing.counts) {
         let rows = of(status);
         report.require(Rule::Books, i64::try_from(rows) == Ok(count), || {
-            format!("{count} {status} in the books, {rows} in the rows")
+            format!("{status}: {count} in the counts, {rows} in the rows")
         });
     }
     let sum: i64 = mailing.counts.iter().sum();
-    report.require(Rule::Books, sum == mailing.total, || format!("{sum} of {} add up", mailing.total));
+    report.require(Rule::Books, sum == mailing.total, || {
+        format!("counts add up to {sum}, not {}", mailing.total)
+    });
     report.require(Rule::Books, i64::try_from(evidence.audience.len()) == Ok(mailing.total), || {
-        format!("{} recipients in the books, {} in the audience", mailing.total, evidence.audience.len())
+        format!("{} recipients in the counts, {} in the audience", mailing.total, evidence.audience.len())
     });
 
     let dead: HashSet<&str> = evidence.dead_letters.iter().map(String::as_str).collect();
@@ -368,12 +371,12 @@ fn check_books(evidence: &Evidence, report: &mut Report) {
     for message in &evidence.messages {
         let is_dead = dead.contains(message.id.as_str());
         report.require(Rule::Books, is_dead == (message.status == MessageStatus::Failed), || {
-            format!("{message:?}: a dead letter is what failed ({is_dead})")
+            format!("{message:?}: dead letter is {is_dead}, which contradicts the status")
         });
-        // the one that delivered stands in the message
+        // the attempt that delivered has no row: it is recorded in the message
         let failed = message.attempts.saturating_sub(usize::from(message.status == MessageStatus::Sent));
         let rows = attempts.get(message.id.as_str()).copied().unwrap_or_default();
-        report.require(Rule::Books, rows == failed, || format!("{message:?} has {rows} rows of attempts"));
+        report.require(Rule::Books, rows == failed, || format!("{message:?} has {rows} attempt rows"));
     }
 }
 
@@ -385,7 +388,7 @@ fn check_identity(evidence: &Evidence, report: &mut Report) {
         let is_its_own = known.is_some_and(|message| message.phone == request.phone)
             && request.key.as_ref() == Some(&request.id)
             && request.phone.is_some_and(|phone| *ids.entry(phone).or_insert(&request.id) == request.id);
-        report.require(Rule::Identity, is_its_own, || format!("{request:?} of {known:?}"));
+        report.require(Rule::Identity, is_its_own, || format!("{request:?} does not match {known:?}"));
     }
 }
 
@@ -410,12 +413,12 @@ fn check_rate(evidence: &Evidence, report: &mut Report) {
         };
         let (count, from) = times.iter().enumerate().map(within).max().unwrap_or_default();
         report.require(Rule::Rate, count as f64 <= most, || {
-            format!("{count} requests in the {span:?} from {from}, where {most:.1} may be")
+            format!("{count} requests in the {span:?} from {from}, at most {most:.1} are allowed")
         });
     }
 }
 
-/// A request that was made although the one before it is not in the rows, and when that was.
+/// A request whose predecessor has no row, with the times of both.
 struct Again<'e> {
     from: i64,
     to: i64,
@@ -423,7 +426,7 @@ struct Again<'e> {
     is_explained: bool,
 }
 
-/// Checks each message's requests one after another: what came between two of them.
+/// Checks each message's requests one after another, with the events between them.
 fn check_histories(evidence: &Evidence, report: &mut Report) {
     let mut requests: HashMap<&str, Vec<&Request>> = HashMap::new();
     evidence.requests.iter().for_each(|r| requests.entry(&r.id).or_default().push(r));
@@ -444,7 +447,7 @@ fn check_histories(evidence: &Evidence, report: &mut Report) {
     explain(evidence, again, report);
 }
 
-/// Whether a node that had just come to itself may have sent it.
+/// Returns true if a node that had just resumed may have sent the request.
 fn is_late(evidence: &Evidence, at: i64) -> bool {
     let just_before = at - micros(TRANSIT)..=at;
     evidence
@@ -458,7 +461,7 @@ fn check_end(evidence: &Evidence, message: &Message, requests: &[&Request], repo
     let is_sent = message.status == MessageStatus::Sent;
     let received = requests.iter().any(|r| r.outcome == "received" && r.at_us <= finished_at);
     report.require(Rule::Received, received || !is_sent, || format!("{message:?} was never received"));
-    // what is cut off at the end of the window may still be on its way
+    // a request that is cut off at the end of the window may still arrive
     let last = if is_sent { finished_at } else { finished_at + micros(TRANSIT) };
     for request in requests.iter().filter(|r| r.at_us > last && !is_late(evidence, r.at_us)) {
         report.add(Rule::Ended, format!("{request:?} after the end of {message:?}"));
@@ -473,17 +476,17 @@ fn check_gaps(
     report: &mut Report,
 ) {
     let delays = &evidence.limits.delays;
-    // a schedule begins anew with each replay
+    // the retry schedule starts again with each replay
     let begins =
         |number: usize| replays.iter().copied().filter(|made| *made < number).max().unwrap_or_default();
     let numbers = attempts.iter().map(|attempt| attempt.number).chain([message.attempts]);
     let most = numbers.map(|number| number - begins(number)).max().unwrap_or_default();
     report.require(Rule::Gaps, most <= delays.len() + 1, || {
-        format!("{message:?} where {} are tried again", delays.len())
+        format!("{message:?} has more attempts than the schedule's {} retries", delays.len())
     });
-    // one that was cut off at the end of the window is read by the provider later, and nothing follows it
+    // the provider reads an attempt that was cut off at the end of the window later, and no attempt follows it
     let (_, ends_at) = evidence.mailing.window;
-    // whoever replays a message waits for no schedule
+    // a replay does not wait for the schedule
     let is_followed = |attempt: &&&Attempt| attempt.at < ends_at && !replays.contains(&attempt.number);
     for attempt in attempts.iter().filter(is_followed) {
         let sent = requests.iter().map(|request| request.at_us);
@@ -494,7 +497,7 @@ fn check_gaps(
             .copied()
             .unwrap_or_default();
         report.require(Rule::Gaps, next.is_none_or(|next| next - attempt.at >= micros(delay)), || {
-            format!("{attempt:?}, {delay:?} and then the next, not at {next:?}")
+            format!("{attempt:?}: the next attempt is due {delay:?} later, not at {next:?}")
         });
     }
 }
@@ -505,22 +508,23 @@ fn check_repeats<'e>(
     again: &mut Vec<Again<'e>>,
     report: &mut Report,
 ) {
-    // whether the last one that was received is known to have had no answer
+    // true if the last received request is known to have had no response
     let mut last: Option<bool> = None;
-    // whether `before` is itself the second request of its attempt
+    // true if `before` is itself the second request of its attempt
     let mut is_second = false;
     for pair in requests.windows(2) {
         let [before, request] = pair else { continue };
         let is_recorded = attempts.iter().any(|a| (before.at_us..request.at_us).contains(&a.at));
-        // a kept connection that is closed before a byte came is no attempt, and followed by one request on a new one
+        // a request on a kept connection that closed before the first byte does not count as an attempt; one request on
+        // a new connection follows it
         let is_cut = !is_recorded && !is_second && before.outcome == "dropped";
         is_second = is_cut;
         if is_recorded {
             report.require(Rule::Repeats, before.outcome != "received", || {
-                format!("{request:?}, although {before:?} was answered well")
+                format!("{request:?}, although {before:?} got a successful response")
             });
         } else if before.outcome != "limited" && !is_cut {
-            // one that was refused by the provider's limit is no attempt, and need not be recorded
+            // a request refused by the provider's rate limit does not count as an attempt and need not be recorded
             again.push(Again { from: before.at_us, to: request.at_us, request, is_explained: false });
         }
         last = if before.is_received() { Some(is_recorded || is_cut) } else { last };
@@ -531,8 +535,8 @@ fn check_repeats<'e>(
     }
 }
 
-/// Finds an interruption for each repeat. Several may lie between a request and the next; the repeats whose time ends
-/// first take what an interruption may explain first, which finds a way if there is one.
+/// Assigns an interruption to each repeat. Several interruptions may lie between a request and its repeat. Each
+/// interruption explains the repeats that end first (earliest deadline first), which finds an assignment if one exists.
 fn explain(evidence: &Evidence, mut again: Vec<Again<'_>>, report: &mut Report) {
     again.sort_by_key(|again| again.to);
     let mut moments: Vec<i64> = evidence.interruptions.iter().map(|moment| moment.at()).collect();

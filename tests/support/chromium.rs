@@ -1,4 +1,4 @@
-//! A browser, driven by the Chrome DevTools protocol over a pair of pipes: no port and no library.
+//! A browser driven by the Chrome DevTools Protocol over a pair of pipes, without a port or a library.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -8,30 +8,30 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// Longer than anything that a page is waited for.
+/// The longest wait for a page.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A headless Chromium with one page, until the value goes.
+/// A headless Chromium with one page. It ends when the value is dropped.
 pub struct Chromium {
     child: Child,
     orders: File,
     answers: BufReader<File>,
     session: String,
     number: u64,
-    /// What pages wrote to the console, and what they threw.
+    /// The console output and the uncaught errors of the pages.
     pub said: Vec<String>,
     _dir: TempDir,
 }
 
 impl Chromium {
-    /// Starts it. A missing one fails the test: `scripts/setup-test` installs it.
+    /// Starts Chromium. The test fails if it is missing: `scripts/setup-test` installs it.
     pub fn start() -> Self {
         let dir = TempDir::new().expect("a temporary directory");
         let place = |name: &str| dir.path().join(name).display().to_string();
         let (orders, answers) = (place("orders"), place("answers"));
         let made = Command::new("mkfifo").args([&orders, &answers]).status().expect("mkfifo");
         assert!(made.success());
-        // it reads descriptor 3 and writes to 4; a program that Rust starts has neither
+        // Chromium reads descriptor 3 and writes to 4, and a child process of Rust has neither
         let script = format!(
             "exec chromium --headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run \
              --disable-background-networking --disable-component-update --window-size=1000,760 --lang=en-US \
@@ -42,7 +42,7 @@ impl Chromium {
         let mut command = Command::new("bash");
         command.args(["-c", &script]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().expect("bash");
-        // each waits for the other end to be opened
+        // opening a pipe waits until its other end is opened
         let orders = File::options().write(true).open(orders).expect("a pipe");
         let answers = BufReader::new(File::open(answers).expect("a pipe"));
         let (session, said) = (String::new(), Vec::new());
@@ -89,7 +89,7 @@ impl Chromium {
         self.until("document.readyState === 'complete' && location.href !== 'about:blank'");
     }
 
-    /// What an expression is in the page.
+    /// Evaluates an expression in the page and returns its value.
     pub fn eval(&mut self, expression: &str) -> Value {
         let params = json!({"expression": expression, "awaitPromise": true, "returnByValue": true});
         let result = self.call("Runtime.evaluate", params);
@@ -106,7 +106,7 @@ impl Chromium {
         }
     }
 
-    /// Presses a key as a person does.
+    /// Presses and releases a key.
     pub fn press(&mut self, key: &str) {
         let code = match key {
             "Enter" => 13,
@@ -121,7 +121,7 @@ impl Chromium {
         }
     }
 
-    /// A picture of the page: a PNG in base64.
+    /// Returns a screenshot of the page: a PNG in base64.
     pub fn picture(&mut self) -> String {
         self.call("Page.captureScreenshot", json!({}))["data"].as_str().expect("a picture").to_owned()
     }

@@ -1,4 +1,4 @@
-//! Reads what the checker needs from the tables, whichever program asks.
+//! Reads the checker's evidence from the tables, for tests and for programs.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::time::{Duration, Instant};
@@ -16,39 +16,39 @@ use fanfare::mailings::model::MailingStatus;
 
 use super::checker::{Attempt, Evidence, Interruption, Limits, Mailing, Message, Person, Replayed, Request};
 
-/// Longer than anything that is waited for, and the pause between two looks.
+/// The longest wait without progress, and the pause between two polls.
 const PATIENCE: Duration = Duration::from_secs(60);
 const LOOK: Duration = Duration::from_millis(10);
 
-/// Opens the database beside the service.
+/// Opens the database while the service uses it.
 ///
 /// # Errors
-/// Those of [`Db::open`].
+/// When [`Db::open`] fails.
 pub async fn open(url: &str) -> Result<Db> {
     let options = DbOptions { pool_size: 1, ..DbOptions::new(url) };
     tokio::task::spawn_blocking(|| Db::open(options)).await.map_err(|e| Error::Internal(e.into()))?
 }
 
-/// The work that a service has left.
+/// The unfinished work of a service.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, QueryableByName)]
 pub struct Left {
-    /// Messages that are not final, and will not become so by themselves when the two others are 0.
+    /// Messages that are not final. They never become final when the two other counts are 0.
     #[diesel(sql_type = BigInt)]
     pub messages: i64,
     /// Messages that wait for their time.
     #[diesel(sql_type = BigInt)]
     pub due: i64,
-    /// Leases.
+    /// Leases of messages.
     #[diesel(sql_type = BigInt)]
     pub leases: i64,
 }
 
-/// Reads the work that is left, in one statement and so from one snapshot. Read in several, a message that goes back from
-/// a dead node's lease to those that wait is seen in neither.
+/// Reads the unfinished work in one statement, and so from one snapshot. Several statements would miss a message that
+/// moves from a dead node's lease back to the waiting messages.
 const LEFT: &str = "SELECT (SELECT count(*) FROM message WHERE finished_at IS NULL) AS messages, \
     (SELECT count(*) FROM due) AS due, (SELECT count(*) FROM page) AS leases";
 
-/// Waits until every message is final, none waits and none is in flight.
+/// Waits until every message is final, and no message is waiting or in flight.
 pub async fn all_final(url: &str) {
     let db = open(url).await.expect("a database");
     let (mut seen, mut since) = (None, Instant::now());
@@ -61,15 +61,15 @@ pub async fn all_final(url: &str) {
         if seen != Some(left) {
             (seen, since) = (Some(left), Instant::now());
         }
-        assert!(since.elapsed() < PATIENCE, "nothing changes; last seen: {left:?}");
+        assert!(since.elapsed() < PATIENCE, "no progress; last seen: {left:?}");
         tokio::time::sleep(LOOK).await;
     }
 }
 
-/// All that is known of a mailing.
+/// Reads all facts about a mailing.
 ///
 /// # Errors
-/// Those of the database.
+/// When the database fails.
 pub fn read(
     c: &mut AnyConnection,
     id: MailingId,
@@ -91,10 +91,10 @@ pub fn read(
     })
 }
 
-/// Fields of a client that a filter asks for: id, phone number, operator code, key of the first tag, further tags.
+/// The fields of a client that a filter uses: id, phone number, operator code, key of the first tag, further tags.
 type ClientFields = (ClientId, i64, Option<String>, Option<String>, Option<String>);
 
-/// The clients whom the stored filter lets through, without the service's way of finding them: all are read.
+/// Returns the clients that match the stored filter. It reads all clients and does not use the service's queries.
 fn audience(c: &mut AnyConnection, id: MailingId) -> Result<Vec<Person>> {
     let (filter, upper_bound): (String, Option<ClientId>) =
         mailing::table.find(id).select((mailing::filter, mailing::upper_bound)).first(c)?;
@@ -110,7 +110,7 @@ fn audience(c: &mut AnyConnection, id: MailingId) -> Result<Vec<Person>> {
             client::more_tags,
         ))
         .load(c)?;
-    // ids grow with time: who came after the beginning is not of the audience
+    // ids grow with time, so a client created after the start is not in the audience
     let rows = rows.into_iter().filter(|(id, _, code, key, more)| {
         let mut keys =
             key.iter().cloned().chain(more_of_stored(more.as_deref()).into_iter().map(|(key, _)| key));

@@ -1,4 +1,4 @@
-//! A Kafka broker of a test's own: the real one, which `scripts/setup-kafka` puts on the machine.
+//! A real Kafka broker for a single test. `scripts/setup-kafka` installs Kafka on the machine.
 
 pub mod admin;
 pub mod produce;
@@ -18,8 +18,8 @@ use super::api::{LOOK, PATIENCE};
 use security::Security;
 use tools::{INSTALLS, copy, installed, jvm};
 
-/// One node that is broker and controller, with times that suit tests. A topic exists when a test creates it. A broker that
-/// starts again is let in when the session of the one before is over.
+/// The settings of a single node that is broker and controller, with timeouts suited to tests. Topics are not created
+/// automatically. A restarted broker is admitted when the session of its predecessor has expired.
 const SETTINGS: &str = "\
 process.roles=broker,controller
 node.id=1
@@ -53,12 +53,13 @@ broker.heartbeat.interval.ms=200
 broker.session.timeout.ms=1500
 ";
 
-/// The line of the broker's log that says it is ready.
+/// The line in the broker's log that reports readiness.
 const READY: &str = "Kafka Server started";
 
-/// A broker on ports of its own, which goes with the value.
+/// A broker on its own ports. It stops when the value is dropped.
 ///
-/// It also ends with the thread that started it, so that a killed test leaves nothing behind: start it in the test's body.
+/// It also stops with the thread that started it, so that a killed test leaves no process behind. Start it in the
+/// test's body.
 pub struct Kafka {
     dir: TempDir,
     ports: Ports,
@@ -79,7 +80,7 @@ struct Ports {
 }
 
 impl Ports {
-    /// Below the range that outgoing connections take theirs from: one must not be taken while the broker is away.
+    /// Picks ports below the ephemeral range: an outgoing connection must not take one while the broker is down.
     fn any() -> Self {
         let mut taken: Vec<u16> = Vec::new();
         let mut port = || {
@@ -94,25 +95,25 @@ impl Ports {
 }
 
 impl Kafka {
-    /// Starts one that takes everybody.
+    /// Starts a broker without authentication.
     pub fn start() -> Self {
         Self::start_with(&[])
     }
 
-    /// Starts one with these settings of `server.properties` over the defaults, such as
+    /// Starts a broker with these settings of `server.properties` over the defaults, for example
     /// `("message.max.bytes", "9000000")`.
     pub fn start_with(settings: &[(&str, &str)]) -> Self {
         Self::absent(settings).launched()
     }
 
-    /// Starts one that also has listeners with SASL and TLS: see [`Security`].
+    /// Starts a broker that also has listeners with SASL and TLS: see [`Security`].
     pub fn start_secured(settings: &[(&str, &str)]) -> Self {
         let mut kafka = Self::absent(settings);
         kafka.security = Some(Security::make(kafka.dir.path()));
         kafka.launched()
     }
 
-    /// One that was not started yet: [`Kafka::start_again`] does.
+    /// Prepares a broker without starting it: [`Kafka::start_again`] does.
     pub fn absent(settings: &[(&str, &str)]) -> Self {
         let dir = TempDir::new().expect("a temporary directory");
         lay_out(dir.path());
@@ -126,7 +127,7 @@ impl Kafka {
             if self.launch() {
                 return self;
             }
-            assert!(self.log().contains("Address already in use"), "no broker: {}", self.last_words());
+            assert!(self.log().contains("Address already in use"), "no start: {}", self.last_words());
             self.ports = Ports::any();
             fs::remove_file(self.log_path()).expect("a log to remove");
             fs::remove_dir_all(self.dir.path().join("data")).expect("files to remove");
@@ -135,48 +136,48 @@ impl Kafka {
         panic!("no free port for a broker: {}", self.last_words());
     }
 
-    /// `host:port` of the listener that takes everybody.
+    /// Returns `host:port` of the listener without authentication.
     pub fn address(&self) -> String {
         format!("127.0.0.1:{}", self.ports.plain)
     }
 
-    /// `host:port` of the listener with SASL over plain text.
+    /// Returns `host:port` of the listener with SASL over plain text.
     pub fn sasl_address(&self) -> String {
         format!("127.0.0.1:{}", self.ports.sasl)
     }
 
-    /// `host:port` of the listener with SASL over TLS.
+    /// Returns `host:port` of the listener with SASL over TLS.
     pub fn sasl_tls_address(&self) -> String {
         format!("127.0.0.1:{}", self.ports.sasl_tls)
     }
 
-    /// `host:port` of the listener with TLS alone.
+    /// Returns `host:port` of the listener with TLS only.
     pub fn tls_address(&self) -> String {
         format!("127.0.0.1:{}", self.ports.tls)
     }
 
-    /// The certificates of a broker that was started by [`Kafka::start_secured`].
+    /// Returns the certificates of a broker started by [`Kafka::start_secured`].
     pub fn security(&self) -> &Security {
         self.security.as_ref().expect("a broker that was started with security")
     }
 
-    /// A client of the test's own, over the listener that takes everybody.
+    /// Returns a new client over the listener without authentication.
     pub async fn client(&self) -> Client {
         let client = Client::builder(self.address()).client_id("test").connect().await;
         client.unwrap_or_else(|e| panic!("no connection: {e}; {}", self.last_words()))
     }
 
-    /// SIGKILL.
+    /// Sends SIGKILL.
     pub fn kill(&mut self) {
         self.is_paused = false;
         if let Some(mut broker) = self.broker.take() {
-            // it fails when the broker has ended by itself
+            // this fails if the broker has already exited
             let _ = broker.kill();
             broker.wait().expect("its end");
         }
     }
 
-    /// SIGTERM, and waits until it has closed its files and is gone.
+    /// Sends SIGTERM and waits until the broker has closed its files and exited.
     pub fn stop(&mut self) {
         self.resume();
         self.signal("-TERM");
@@ -191,19 +192,19 @@ impl Kafka {
         }
     }
 
-    /// Starts it on its ports and its files; it serves when this returns.
+    /// Starts the broker on its existing ports and files. It is ready when this returns.
     pub fn start_again(&mut self) {
-        assert!(self.broker.is_none(), "it runs already");
+        assert!(self.broker.is_none(), "the broker is already running");
         assert!(self.launch(), "the broker does not start again: {}", self.last_words());
     }
 
-    /// SIGSTOP: its system takes connections and bytes, and nobody answers.
+    /// Sends SIGSTOP: the operating system still accepts connections and bytes, but no response comes.
     pub fn pause(&mut self) {
         self.signal("-STOP");
         self.is_paused = true;
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     pub fn resume(&mut self) {
         if self.is_paused {
             self.signal("-CONT");
@@ -221,14 +222,14 @@ impl Kafka {
         String::from_utf8_lossy(&fs::read(self.log_path()).unwrap_or_default()).into_owned()
     }
 
-    /// The end of the log, for the message of a test that fails.
+    /// Returns the end of the log, for the message of a failing test.
     pub fn last_words(&self) -> String {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         format!("the broker's log ends with:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"))
     }
 
-    /// The broker's process id.
+    /// Returns the broker's process id.
     pub fn pid(&self) -> u32 {
         self.broker.as_ref().expect("a broker that runs").id()
     }
@@ -246,7 +247,7 @@ impl Kafka {
         self.dir.path().join("log")
     }
 
-    /// Starts it; returns whether it came to serve.
+    /// Starts the broker; returns true if it became ready, and false if its port was taken.
     fn launch(&mut self) -> bool {
         let settings = self.dir.path().join("server.properties");
         fs::write(&settings, self.properties()).expect("a file of settings");
@@ -259,7 +260,7 @@ impl Kafka {
         let mut broker = command.spawn().unwrap_or_else(|e| panic!("setpriv java: {e}; {INSTALLS}"));
         let began = Instant::now();
         loop {
-            // not the port: somebody else's broker could be behind it
+            // the log and not the port: the broker of another test could listen on the port
             if self.log().get(said..).is_some_and(|log| log.contains(READY)) {
                 self.broker = Some(broker);
                 return true;
@@ -294,7 +295,7 @@ impl Kafka {
              listener.security.protocol.map={protocols}\n{secured}",
             self.dir.path().join("data").display()
         );
-        // the last of two lines counts
+        // the last of two lines with the same key takes effect
         for (key, value) in &self.settings {
             all += &format!("{key}={value}\n");
         }
@@ -308,10 +309,10 @@ impl Drop for Kafka {
     }
 }
 
-/// Puts the files of a broker that never ran into a folder.
+/// Writes the files of a fresh broker into a folder.
 fn lay_out(dir: &Path) {
     copy(&installed().join("formatted"), &dir.join("data"));
 }
 
-/// How long a request of the test's own client may take.
+/// The timeout of a request of the test's own client.
 const TIMEOUT: Duration = Duration::from_secs(20);

@@ -1,4 +1,4 @@
-//! Somebody else's server: requests go there, and the reports of their results. It writes down what came, and when.
+//! A third-party server that receives requests and the reports of their results. It records each arrival and its time.
 #![allow(dead_code, reason = "each that includes it uses a part of it")]
 
 use std::collections::HashMap;
@@ -13,37 +13,37 @@ use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use fanfare::clock::Clock;
 use serde_json::Value;
 
-/// Longer than a client keeps an idle connection: the server must not be the first to close one.
+/// Longer than a client keeps an idle connection, so that the server is never the first to close one.
 const KEEP_ALIVE: Duration = Duration::from_secs(120);
 
-/// A request that came.
+/// A received request.
 #[derive(Debug, Clone)]
 pub struct Arrival {
-    /// When its head was read, in microseconds since the epoch.
+    /// The time at which its head was read, in microseconds since the epoch.
     pub at_us: i64,
-    /// Such as `POST`.
+    /// The HTTP method.
     pub method: String,
-    /// Its path, without the query.
+    /// The path without the query.
     pub path: String,
-    /// By their names in small letters.
+    /// The headers by their lower-case names.
     pub headers: HashMap<String, String>,
-    /// Its body.
+    /// The body.
     pub body: Vec<u8>,
 }
 
 impl Arrival {
-    /// A header, or nothing.
+    /// Returns a header, or an empty string.
     pub fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", String::as_str)
     }
 
-    /// The body as JSON; null for what is none.
+    /// Returns the body as JSON, or null if it is not JSON.
     pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_default()
     }
 }
 
-/// An answer.
+/// A response.
 #[derive(Debug, Clone)]
 pub struct Reply {
     status: u16,
@@ -53,7 +53,7 @@ pub struct Reply {
 }
 
 impl From<u16> for Reply {
-    /// This status, with a JSON body that says it.
+    /// Creates a response with this status and a JSON body that contains it.
     fn from(status: u16) -> Self {
         let body = serde_json::json!({"status": status}).to_string().into_bytes();
         Self {
@@ -66,24 +66,24 @@ impl From<u16> for Reply {
 }
 
 impl Reply {
-    /// This status with this body, and no word of what it is.
+    /// Creates a response with this status and body, without a `Content-Type`.
     pub fn of(status: u16, body: impl Into<Vec<u8>>) -> Self {
         Self { status, headers: Vec::new(), body: body.into(), after: Duration::ZERO }
     }
 
-    /// With one more header.
+    /// Adds a header.
     pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
     }
 
-    /// Only after this time.
+    /// Delays the response by this time.
     pub fn after(self, after: Duration) -> Self {
         Self { after, ..self }
     }
 }
 
-/// What is answered to a request, of whose path so many came before.
+/// Returns the response to a request, given the number of earlier requests to its path.
 type Answers = Box<dyn Fn(&Arrival, usize) -> Reply + Send + Sync>;
 
 #[derive(Default)]
@@ -112,7 +112,7 @@ impl Book {
     }
 }
 
-/// It listens until the value goes.
+/// A server that listens until the value is dropped.
 pub struct Listener {
     /// `http://127.0.0.1:PORT`
     pub base: String,
@@ -121,10 +121,10 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// On a free port.
+    /// Starts a server on a free port.
     ///
     /// # Errors
-    /// When there is none.
+    /// When no port is free.
     pub fn start<R: Into<Reply>>(
         answers: impl Fn(&Arrival, usize) -> R + Send + Sync + 'static,
     ) -> io::Result<Self> {
@@ -145,17 +145,17 @@ impl Listener {
         Ok(Self { base: format!("http://{address}"), book, handle })
     }
 
-    /// All that came so far, in the order in which it was read.
+    /// Returns all requests so far, in the order in which they were read.
     pub fn arrivals(&self) -> Vec<Arrival> {
         self.book.seen().arrivals.clone()
     }
 
-    /// What came to a path so far.
+    /// Returns the requests to a path so far.
     pub fn at(&self, path: &str) -> Vec<Arrival> {
         self.book.seen().arrivals.iter().filter(|arrival| arrival.path == path).cloned().collect()
     }
 
-    /// How many came so far whose paths begin so.
+    /// Returns the number of requests so far with this path prefix.
     pub fn count(&self, path: &str) -> usize {
         self.book.seen().arrivals.iter().filter(|arrival| arrival.path.starts_with(path)).count()
     }
@@ -163,14 +163,14 @@ impl Listener {
 
 impl Drop for Listener {
     fn drop(&mut self) {
-        // told when it is called; awaiting it would only say when it is done
+        // the call itself stops the server; awaiting it would only report completion
         drop(self.handle.stop(false));
     }
 }
 
 async fn arrive(book: web::Data<Book>, request: HttpRequest, body: web::Payload) -> HttpResponse {
     let at_us = Clock::System.now().micros();
-    // what was cut off did not arrive
+    // a request that was cut off does not count as an arrival
     let Ok(body) = body.to_bytes().await else { return HttpResponse::BadRequest().finish() };
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     let headers = request.headers().iter();

@@ -1,4 +1,4 @@
-//! What the test binaries share: a database of one's own on either system, and the service with a provider beside it.
+//! Code shared by the test binaries: a fresh database of either kind, and the service with a sandbox provider.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub mod api;
@@ -44,7 +44,7 @@ macro_rules! on_each_database {
     };
 }
 
-/// Which system a test runs on.
+/// The database system that a test runs on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Database {
     /// A file in a temporary directory.
@@ -53,20 +53,20 @@ pub enum Database {
     Postgres,
 }
 
-/// No TLS and no Kerberos to a server on loopback: a test process that ends while a pool still connects would run the
-/// exit handlers of those libraries under its threads' feet, and crash after the test has passed.
+/// Disables TLS and Kerberos for the server on loopback. A test process that ends while a pool still connects would run
+/// the exit handlers of those libraries while their threads are active, and crash after the test has passed.
 const PLAIN: &str = "sslmode=disable&gssencmode=disable";
 
-/// An empty database that goes with the value.
+/// An empty database that is deleted when the value is dropped.
 pub struct TestDb {
-    /// For `DATABASE_URL`.
+    /// The value for `DATABASE_URL`.
     pub url: String,
     name: Option<String>,
     dir: TempDir,
 }
 
 impl TestDb {
-    /// A new one. A missing PostgreSQL fails the test: it is never skipped.
+    /// Creates a database. A missing PostgreSQL fails the test: it is never skipped.
     pub fn new(kind: Database) -> Self {
         let dir = TempDir::new().expect("a temporary directory");
         match kind {
@@ -83,12 +83,12 @@ impl TestDb {
         }
     }
 
-    /// One on a server of the test's own, which takes it along.
+    /// Wraps a database on the test's own server, which is removed together with the server.
     pub fn at(url: String) -> Self {
         Self { url, name: None, dir: TempDir::new().expect("a temporary directory") }
     }
 
-    /// A directory for files of the test.
+    /// Returns a directory for the test's files.
     pub fn dir(&self) -> &std::path::Path {
         self.dir.path()
     }
@@ -113,14 +113,14 @@ fn run_on_server(sql: &str) {
     diesel::sql_query(sql).execute(&mut connection).expect("a statement on the test server");
 }
 
-/// The service, listening on a free port, with a sandbox provider and a database of its own.
+/// The service on a free port, with its own sandbox provider and database.
 pub struct Service {
     api: Api,
-    /// The provider.
+    /// The sandbox provider.
     pub sandbox: Sandbox,
     app: Option<App>,
     settings: Vec<(String, String)>,
-    /// The database; last, so that it outlives everything else.
+    /// The database. It is the last field, so that it is dropped last.
     pub db: TestDb,
 }
 
@@ -132,12 +132,13 @@ impl Deref for Service {
 }
 
 impl Service {
-    /// Starts with the defaults, the poll at 50 ms and no rate limit.
+    /// Starts the service with the defaults, a poll interval of 50 ms and no rate limit.
     pub async fn start(kind: Database) -> Self {
         Self::start_with(kind, &[]).await
     }
 
-    /// Starts with these settings over the defaults, such as `("retry.limit", "1")`; an empty one is as if it were not set.
+    /// Starts the service with these settings over the defaults, for example `("retry.limit", "1")`. An empty value is
+    /// the same as an unset one.
     pub async fn start_with(kind: Database, settings: &[(&str, &str)]) -> Self {
         let db = TestDb::new(kind);
         let sandbox = Sandbox::start(SandboxArgs::on_free_port()).expect("a sandbox");
@@ -148,7 +149,7 @@ impl Service {
             ("channels.rate_per_second".to_owned(), "0".to_owned()),
             ("delivery.poll".to_owned(), "50ms".to_owned()),
         ];
-        // webhook is left without a provider
+        // webhook has no provider
         for channel in ["email", "push", "discord", "in_app"] {
             all.push((format!("{channel}.base_url"), sandbox.base_url()));
         }
@@ -178,7 +179,7 @@ impl Service {
         self.beside_by(Clock::System, settings).await
     }
 
-    /// Starts another node on the same database, on a machine with this clock.
+    /// Starts another node on the same database, with its own clock.
     pub async fn beside_by(&self, clock: Clock, settings: &[(&str, &str)]) -> Node {
         let own = self.settings.iter().map(|(k, v)| (k.as_str(), v.as_str()));
         let all: Vec<(&str, &str)> = own.chain(settings.iter().copied()).collect();
@@ -192,7 +193,7 @@ impl Service {
         self.settings.push((key.to_owned(), value.to_owned()));
     }
 
-    /// Stops as SIGTERM does.
+    /// Stops the service as SIGTERM does.
     pub async fn stop(&mut self) {
         if let Some(app) = self.app.take() {
             app.stop().await;
@@ -204,7 +205,7 @@ impl Service {
         self.sandbox.set_faults(faults).expect("faults");
     }
 
-    /// Imports `count` clients of one tag: 79030000000 and on.
+    /// Imports `count` clients with one tag and phone numbers from 79030000000 up.
     pub async fn import(&self, count: u32, tag: &str) {
         let mut csv = String::from("phone_number,tag,name\n");
         for i in 0..count {
@@ -213,15 +214,15 @@ impl Service {
         self.import_csv(csv).await.expect("an import");
     }
 
-    /// Creates a mailing for a tag that begins now and has this long; answers its id.
+    /// Creates a mailing for a tag that starts now and lasts this long, and returns its id.
     pub async fn mail(&self, tag: &str, window: Duration) -> String {
         let mailing =
             self.post("/mailings", json!({"text": "hello", "filter": tag, "ends_at": after(window)})).await;
         mailing["id"].as_str().expect("an id").to_owned()
     }
 
-    /// Waits until a mailing's books are closed; answers its counts. Panics with the last look when that takes longer
-    /// than a minute.
+    /// Waits until a mailing's counts are final and returns them. Panics with the last response when there is no
+    /// progress for a minute.
     pub async fn finished(&self, id: &str) -> Value {
         self.wait_for(&format!("/mailings/{id}"), |mailing| !mailing["finished_at"].is_null()).await["counts"]
             .clone()
@@ -242,33 +243,33 @@ impl Deref for Node {
 }
 
 impl Node {
-    /// Stops as SIGTERM does.
+    /// Stops the node as SIGTERM does.
     pub async fn stop(self) {
         self.app.stop().await;
     }
 }
 
 impl Drop for Service {
-    /// Ends the service before its database goes: it would look for it for ten seconds more.
+    /// Stops the service before its database is dropped: it would otherwise try to reconnect for ten seconds.
     #[expect(
         clippy::disallowed_methods,
-        reason = "this is no worker of actix, and a drop cannot wait otherwise"
+        reason = "this is not an actix worker, and a drop cannot wait otherwise"
     )]
     fn drop(&mut self) {
         let Some(app) = self.app.take() else { return };
         let runtime = tokio::runtime::Handle::current();
-        // what hangs at the provider may hang on
+        // requests that hang at the provider are not awaited
         let stop = async { tokio::time::timeout(Duration::from_millis(200), app.stop()).await };
         tokio::task::block_in_place(|| runtime.block_on(stop)).ok();
     }
 }
 
-/// The time so much from now, as the API takes it.
+/// Returns the time at this distance from now, in the API's format.
 pub fn after(from_now: Duration) -> String {
     Clock::System.now().plus(from_now).to_string()
 }
 
-/// Whether counts balance, as they must at any time.
+/// Returns true if the counts balance, as they must at any time.
 pub fn balance(counts: &Value) -> bool {
     let of = |name: &str| counts[name].as_i64().expect("a count");
     let parts = ["queued", "sending", "sent", "failed", "expired", "cancelled"];

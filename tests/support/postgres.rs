@@ -1,30 +1,30 @@
-//! A PostgreSQL server of a test's own, to crash: the one that `scripts/with-postgres` would start.
+//! A PostgreSQL server that a test may crash. It is started by `scripts/with-postgres`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
-/// A server that goes with the value.
+/// A server that stops when the value is dropped.
 pub struct Postgres {
-    /// For `DATABASE_URL`.
+    /// The value for `DATABASE_URL`.
     pub url: String,
     keeper: Child,
     is_frozen: bool,
-    /// Closing them ends the keeper, and its server with it.
+    /// The keeper's standard input. Closing it ends the keeper and its server.
     orders: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
 
 impl Postgres {
-    /// Starts it.
+    /// Starts a server.
     pub fn start() -> Self {
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("scripts/with-postgres");
         let mut keeper = Command::new(script)
             .arg("--keep")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
-            // a signal for the tests is none for it: it has files to remove
+            // signals to the test process must not reach the keeper: it still has files to remove
             .process_group(0)
             .spawn()
             .expect("a keeper");
@@ -35,29 +35,30 @@ impl Postgres {
         postgres
     }
 
-    /// Its processes die without a checkpoint, as by `pg_ctl stop -m immediate`.
+    /// Ends the server's processes without a checkpoint, as `pg_ctl stop -m immediate` does.
     pub fn crash(&mut self) {
         self.order("crash");
     }
 
-    /// Starts it again at its address; it recovers, and takes connections when this returns.
+    /// Restarts the server at the same address. It has recovered and accepts connections when this returns.
     pub fn start_again(&mut self) {
         self.order("start");
     }
 
-    /// All its processes stand still, until [`Postgres::thaw`]: its system takes connections and bytes, and nobody answers.
+    /// Stops all processes of the server until [`Postgres::thaw`]: the operating system still accepts connections and
+    /// bytes, but no response comes.
     pub fn freeze(&mut self) {
         self.is_frozen = true;
         self.signal("-STOP");
     }
 
-    /// They go on.
+    /// Resumes the stopped processes.
     pub fn thaw(&mut self) {
         self.is_frozen = false;
         self.signal("-CONT");
     }
 
-    /// The main process first: it starts others.
+    /// Signals the main process first, because it starts others.
     fn signal(&self, signal: &str) {
         let mut processes = vec![self.keeper.id()];
         let mut next = 0;
@@ -71,7 +72,7 @@ impl Postgres {
                     .is_ok_and(|name| name.trim() == "postgres")
             };
             for child in children.into_iter().filter(is_server) {
-                // one that has ended by itself meanwhile is no loss
+                // this fails if the child has ended in the meantime
                 let _ = Command::new("kill").args([signal, &child.to_string()]).status();
                 processes.push(child);
             }
@@ -98,7 +99,7 @@ impl Drop for Postgres {
             self.thaw();
         }
         drop(self.orders.take());
-        // it waits for the server's end; there is nobody to tell if it has failed
+        // the keeper waits for the server's end; a drop cannot report a failure
         let _ = self.keeper.wait();
     }
 }

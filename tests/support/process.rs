@@ -1,4 +1,4 @@
-//! The real binary as a process of its own, for tests that kill it.
+//! Runs the real binary as a separate process, for tests that kill it.
 //!
 //! The binary's path is only known to test targets: pass `env!("CARGO_BIN_EXE_fanfare")`.
 #![allow(dead_code, reason = "each test binary uses a part of it")]
@@ -15,32 +15,32 @@ use serde_json::Value;
 use crate::support::api::{Api, LOOK, PATIENCE, Progress};
 use crate::support::checker::{Request, read_requests};
 
-/// How a process is started.
+/// The parameters of a process.
 pub struct Launch<'a> {
-    /// `env!("CARGO_BIN_EXE_fanfare")`.
+    /// The path of the binary: `env!("CARGO_BIN_EXE_fanfare")`.
     pub binary: &'a str,
-    /// Its working directory, which also gets its log; without a `fanfare.toml`.
+    /// The working directory, where the log is also written. It must not contain a `fanfare.toml`.
     pub dir: &'a Path,
-    /// The name of its log, without the suffix; the log of another process of this name is replaced.
+    /// The name of the log file without its suffix. An existing log with this name is replaced.
     pub name: &'a str,
-    /// Its settings. The caller's own never reach it.
+    /// The settings. The process does not inherit the caller's environment.
     pub env: &'a [(&'a str, &'a str)],
-    /// The limit of its resources.
+    /// The resource limit.
     pub limit: Limit,
 }
 
-/// A limit of the resources of a process.
+/// A resource limit of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
-    /// Only what the machine sets.
+    /// Only the limits of the machine.
     None,
-    /// No file may grow beyond this many KiB: writes past it fail as on a full disk, with another code.
+    /// No file may grow beyond this many KiB. Writes past it fail as on a full disk, but with another error code.
     FileKib(u64),
-    /// So many descriptors may be open, also if it asks for more.
+    /// The maximum number of open descriptors. The process cannot raise it.
     Descriptors(u64),
 }
 
-/// A process that is killed when the value goes, whatever happens.
+/// A process that is killed when the value is dropped, also during a panic.
 pub struct Process {
     child: Child,
     log: PathBuf,
@@ -57,7 +57,8 @@ impl Process {
         };
         let mut command = match launch.limit {
             Limit::None => Command::new(launch.binary),
-            // in 512-byte blocks, the soft limit alone, so that it can be lifted; ignored, the signal becomes EFBIG
+            // The limit counts 512-byte blocks. Only the soft limit is set, so that it can be lifted. XFSZ is ignored,
+            // so that writes fail with EFBIG.
             Limit::FileKib(limit) => limited(format!("trap '' XFSZ; ulimit -S -f {}", limit * 2)),
             Limit::Descriptors(limit) => limited(format!("ulimit -n {limit}")),
         };
@@ -77,38 +78,38 @@ impl Process {
         Self { child, log }
     }
 
-    /// Its process id.
+    /// Returns the process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// What it wrote to standard error.
+    /// Returns its output on standard error.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&std::fs::read(&self.log).expect("the log")).into_owned()
     }
 
-    /// SIGKILL, and waits until it is gone.
+    /// Sends SIGKILL and waits for the end of the process.
     pub fn kill(&mut self) {
         self.child.kill().expect("a process to kill");
         self.child.wait().expect("its end");
     }
 
-    /// SIGTERM. Its end is awaited with [`Process::ended`].
+    /// Sends SIGTERM. [`Process::ended`] waits for the end.
     pub fn terminate(&self) {
         self.run("kill", &["-TERM", &self.pid().to_string()]);
     }
 
-    /// SIGSTOP: it does nothing until [`Process::thaw`].
+    /// Sends SIGSTOP: the process is suspended until [`Process::thaw`].
     pub fn freeze(&self) {
         self.run("kill", &["-STOP", &self.pid().to_string()]);
     }
 
-    /// SIGCONT.
+    /// Sends SIGCONT.
     pub fn thaw(&self) {
         self.run("kill", &["-CONT", &self.pid().to_string()]);
     }
 
-    /// Takes the limit of [`Limit::FileKib`] away while it runs.
+    /// Removes the limit of [`Limit::FileKib`] from the running process.
     pub fn lift_file_limit(&self) {
         self.run("prlimit", &["--pid", &self.pid().to_string(), "--fsize=unlimited:unlimited"]);
     }
@@ -122,19 +123,19 @@ impl Process {
         );
     }
 
-    /// Waits for its end.
+    /// Waits for the end of the process.
     pub async fn ended(&mut self) -> ExitStatus {
         let began = Instant::now();
         loop {
             if let Some(status) = self.child.try_wait().expect("its state") {
                 return status;
             }
-            assert!(began.elapsed() < PATIENCE, "it does not end: {}", self.log());
+            assert!(began.elapsed() < PATIENCE, "the process does not end: {}", self.log());
             tokio::time::sleep(LOOK).await;
         }
     }
 
-    /// Waits until its log is as it should be.
+    /// Waits until the log satisfies the condition.
     pub async fn said(&mut self, enough: impl Fn(&str) -> bool) {
         let began = Instant::now();
         while !enough(&self.log()) {
@@ -144,7 +145,7 @@ impl Process {
         }
     }
 
-    /// The address that it says it listens on, once it does.
+    /// Waits for the log line with the listening address and returns the address.
     async fn address(&mut self, message: &str) -> String {
         let began = Instant::now();
         loop {
@@ -157,7 +158,7 @@ impl Process {
             let ended = self.child.try_wait().expect("its state");
             assert!(
                 ended.is_none() && began.elapsed() < PATIENCE,
-                "it does not listen ({ended:?}): {}",
+                "the process does not listen ({ended:?}): {}",
                 self.log()
             );
             tokio::time::sleep(LOOK).await;
@@ -167,7 +168,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // it fails when the process has ended by itself
+        // this fails if the process has already exited
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
@@ -188,7 +189,7 @@ impl Deref for Server {
 }
 
 impl Server {
-    /// Starts it and waits until it is ready.
+    /// Starts the service and waits until it is ready.
     pub async fn start(launch: &Launch<'_>) -> Self {
         let mut env = vec![("HTTP_PORT", "0")];
         env.extend(launch.env);
@@ -198,13 +199,13 @@ impl Server {
         let began = Instant::now();
         let ready = format!("{}/ready", server.base);
         while !server.http.get(&ready).send().await.is_ok_and(|answer| answer.status().is_success()) {
-            assert!(began.elapsed() < PATIENCE, "it is not ready: {}", server.process.log());
+            assert!(began.elapsed() < PATIENCE, "the service is not ready: {}", server.process.log());
             tokio::time::sleep(LOOK).await;
         }
         server
     }
 
-    /// A metric's value, summed over its labels.
+    /// Returns a metric's value, summed over its labels.
     pub async fn metric(&self, name: &str) -> f64 {
         let answer = self.http.get(format!("{}/metrics", self.base)).send().await.expect("an answer");
         let text = answer.text().await.expect("metrics");
@@ -214,17 +215,17 @@ impl Server {
     }
 }
 
-/// `fanfare sandbox` on a free port, logging what it receives: it outlives the kills of the service.
+/// `fanfare sandbox` on a free port, which logs the requests that it receives. It outlives the kills of the service.
 pub struct Provider {
     /// The process.
     pub process: Process,
-    /// For `PROVIDER_BASE_URL`.
+    /// The value for `PROVIDER_BASE_URL`.
     pub base: String,
     requests: PathBuf,
 }
 
 impl Provider {
-    /// Starts it with these faults, such as `["--error-rate", "0.2"]`.
+    /// Starts the provider with these faults, for example `["--error-rate", "0.2"]`.
     pub async fn start(binary: &str, dir: &Path, faults: &[&str]) -> Self {
         let requests = dir.join("requests.jsonl");
         let path = requests.display().to_string();
@@ -232,11 +233,11 @@ impl Provider {
         args.extend(faults);
         let launch = Launch { binary, dir, name: "sandbox", env: &[], limit: Limit::None };
         let mut process = Process::spawn(&launch, &args);
-        let base = process.address("sandbox provider listens").await;
+        let base = process.address("sandbox provider started").await;
         Self { process, base, requests }
     }
 
-    /// Waits until it has received so many requests; `look` is called again and again meanwhile.
+    /// Waits until the provider has received `count` requests. `look` is called at every poll.
     pub async fn received(&self, count: usize, mut look: impl AsyncFnMut()) {
         let mut log = Lines { file: File::open(&self.requests).expect("the provider's log"), count: 0 };
         let mut progress = Progress::begin();
@@ -247,21 +248,21 @@ impl Provider {
         }
     }
 
-    /// All that it has received so far, in the order of arrival.
+    /// Returns all requests received so far, in the order of arrival.
     pub fn requests(&self) -> Vec<Request> {
         read_requests(&self.requests)
     }
 }
 
-/// Counts the lines of a growing file. Each is read once: a busy test would spend its time on reading a long log again at
-/// every look.
+/// Counts the lines of a growing file. Each line is read only once, because reading a long log again at every poll
+/// would slow down a busy test.
 struct Lines {
     file: File,
     count: usize,
 }
 
 impl Lines {
-    /// Returns how many there are by now.
+    /// Returns the number of lines so far.
     fn read(&mut self) -> usize {
         let mut more = Vec::new();
         self.file.read_to_end(&mut more).expect("the rest of a file");

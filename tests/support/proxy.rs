@@ -1,4 +1,4 @@
-//! A TCP proxy before a server, which can lose what goes through it.
+//! A TCP proxy in front of a server that can drop the traffic between client and server.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -11,26 +11,26 @@ use tokio::sync::watch;
 /// The behaviour of a proxy towards a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// Passes everything on.
+    /// Forwards everything.
     Open,
-    /// Takes everything and passes nothing on, like a firewall that forgot the connection.
+    /// Accepts everything and forwards nothing, like a firewall that lost the connection's state.
     Silent,
-    /// Passes everything on until the client commits, then no answer any more.
+    /// Forwards everything until the client commits, and no response after that.
     SilentAtCommit,
-    /// Passes everything on until the client commits, then closes the connection to the client.
+    /// Forwards everything until the client commits, then closes the connection to the client.
     ClosedAtCommit,
 }
 
 /// A proxy that runs until the runtime ends.
 pub struct Proxy {
-    /// Where it listens.
+    /// The listening address.
     pub address: SocketAddr,
     old: watch::Sender<Way>,
     new: watch::Sender<Way>,
 }
 
 impl Proxy {
-    /// Before this server.
+    /// Starts a proxy in front of this server.
     pub async fn start(upstream: String) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let address = listener.local_addr().expect("an address");
@@ -40,7 +40,7 @@ impl Proxy {
         Self { address, old, new }
     }
 
-    /// Before the server of this URL; also returns the URL that leads through the proxy.
+    /// Starts a proxy in front of the server of this URL and also returns the URL through the proxy.
     pub async fn before(url: &str) -> (Self, String) {
         let (head, rest) = url.rsplit_once('@').expect("a user");
         let (server, path) = rest.split_once('/').expect("a database");
@@ -49,15 +49,15 @@ impl Proxy {
         (proxy, through)
     }
 
-    /// Changes what is done with all connections.
+    /// Changes the behaviour towards all connections.
     pub fn set(&self, way: Way) {
         self.old.send_replace(way);
         self.new.send_replace(way);
     }
 
-    /// Loses what is on the connections of now, and passes on what is on later ones.
+    /// Drops the traffic of the present connections and forwards the traffic of later ones.
     pub fn forget_connections(&self) {
-        // connections follow `old` only from their beginning; a new one begins with what `new` says
+        // existing connections follow `old`; connections accepted from now on follow `new`
         self.new.send_replace(Way::Open);
         self.old.send_replace(Way::Silent);
     }
@@ -70,7 +70,7 @@ async fn accept(
 ) {
     loop {
         let (client, _) = listener.accept().await.expect("a connection");
-        // one that comes when the others are forgotten is not among them
+        // the two differ after `forget_connections`, which does not affect this connection
         let way = if *old.borrow() == *new.borrow() { old.clone() } else { new.clone() };
         let upstream = upstream.clone();
         tokio::spawn(async move {
@@ -85,7 +85,7 @@ async fn accept(
     }
 }
 
-/// Passes on what comes one way. `cut` is what the two ways of a connection tell each other.
+/// Forwards one direction. The two directions of a connection share `cut`.
 async fn pass(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use krafka::consumer::{ConsumerRecord, TopicPartition};
 use tokio::time::Instant;
 
@@ -20,6 +21,31 @@ const LONG_POLL: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(3);
 /// The interval of commits to the group and of updates of the lag.
 const REPORT: Duration = Duration::from_secs(1);
+
+/// The number of partitions whose limits are asked for at the same time.
+const LOOKUPS: usize = 32;
+
+/// The offsets between which the records of a partition are.
+#[derive(Debug, Clone, Copy)]
+struct Limits {
+    /// The first record's.
+    low: i64,
+    /// The next record's to be produced.
+    high: i64,
+}
+
+/// Asks the brokers for the limits of partitions.
+async fn limits(
+    session: &Session,
+    topic: &str,
+    numbers: impl IntoIterator<Item = i32>,
+) -> Result<HashMap<i32, Limits>, Source> {
+    let lookups = numbers.into_iter().map(|number| async move {
+        let (low, high) = session.consumer.fetch_watermarks(topic, number).await?;
+        Ok((number, Limits { low, high }))
+    });
+    stream::iter(lookups).buffer_unordered(LOOKUPS).try_collect().await
+}
 
 /// Topics of a Kafka cluster, read as a member of a consumer group.
 pub struct Kafka {
@@ -50,8 +76,16 @@ impl Kafka {
             session.reported_at = Instant::now();
         }
         let records = session.consumer.poll(LONG_POLL).await?;
-        self.activate_pending(session).await?;
-        Ok(self.batches(session, records).await)
+        // before other partitions are activated: what was polled of those was not polled from their stored positions
+        let batches = self.batches(session, records).await;
+        match self.activate_pending(session).await {
+            // the client does not deliver these records again: dropping them here would skip them
+            Err(error) if !batches.is_empty() => {
+                tracing::debug!(%error, "Kafka partitions not activated; retrying with the next poll");
+            }
+            activated => activated?,
+        }
+        Ok(batches)
     }
 
     fn set_connected(&self, session: &mut Session) {
@@ -69,16 +103,18 @@ impl Kafka {
         for (name, numbers) in pending {
             // an unknown topic becomes known at the next look
             let Some(topic) = session.topics.get(&name) else { continue };
-            let stored = self.positions.of_topic(&self.settings.group, &name).await?;
-            let stored: HashMap<i32, Position> =
-                stored.into_iter().map(|position| (position.partition.number, position)).collect();
+            let mut stored = self.stored(&name).await?;
             if numbers.iter().any(|number| !stored.contains_key(number)) {
                 self.begin(session, &name, topic, stored.is_empty()).await?;
+                // another node may have stored it first
+                stored = self.stored(&name).await?;
             }
-            for number in numbers {
-                // a position that was just begun is read back at the next poll: another node may have stored it first
-                let Some(position) = stored.get(&number) else { continue };
-                if let Some(position) = self.reconcile(session, topic, position.clone()).await? {
+            let stored: Vec<Position> =
+                numbers.iter().filter_map(|number| stored.get(number)).cloned().collect();
+            let limits = limits(session, &name, numbers).await?;
+            for position in stored {
+                let Some(limits) = limits.get(&position.partition.number) else { continue };
+                if let Some(position) = self.reconcile(topic, position, *limits).await? {
                     session.membership.activate(position).await?;
                 }
             }
@@ -86,17 +122,22 @@ impl Kafka {
         Ok(())
     }
 
+    /// Returns the stored positions of a topic's partitions, by number.
+    async fn stored(&self, topic: &str) -> Result<HashMap<i32, Position>, Source> {
+        let stored = self.positions.of_topic(&self.settings.group, topic).await?;
+        Ok(stored.into_iter().map(|position| (position.partition.number, position)).collect())
+    }
+
     /// Stores the first positions of a topic's partitions.
     async fn begin(&self, session: &Session, name: &str, topic: &Topic, is_new: bool) -> Result<(), Source> {
-        let mut positions = Vec::with_capacity(topic.partitions.len());
-        for number in &topic.partitions {
-            let (low, high) = session.consumer.fetch_watermarks(name, *number).await?;
+        let limits = limits(session, name, topic.partitions.iter().copied()).await?;
+        let position = |(number, Limits { low, high })| {
             // partitions that are added to a known topic are read whole
             let next = if is_new && self.settings.start == Start::Latest { high } else { low };
-            let partition =
-                Partition { group: self.settings.group.clone(), topic: name.to_owned(), number: *number };
-            positions.push(Position { partition, topic_id: topic.id, incarnation: 0, next });
-        }
+            let partition = Partition { group: self.settings.group.clone(), topic: name.to_owned(), number };
+            Position { partition, topic_id: topic.id, incarnation: 0, next }
+        };
+        let positions: Vec<Position> = limits.into_iter().map(position).collect();
         tracing::info!(topic = name, partitions = positions.len(), "new Kafka partitions found");
         Ok(self.positions.begin(positions).await?)
     }
@@ -105,12 +146,11 @@ impl Kafka {
     /// one if the topic was recreated or records are gone. Returns `None` if another node has moved it meanwhile.
     async fn reconcile(
         &self,
-        session: &Session,
         topic: &Topic,
         stored: Position,
+        Limits { low, high }: Limits,
     ) -> Result<Option<Position>, Source> {
         let (name, partition) = (stored.partition.topic.as_str(), stored.partition.number);
-        let (low, high) = session.consumer.fetch_watermarks(name, partition).await?;
         let mut position = Position { topic_id: topic.id, ..stored.clone() };
         if stored.topic_id != topic.id {
             position.next = low;

@@ -14,9 +14,10 @@ const LONGEST_TOPIC: usize = 150;
 
 /// Converts a record to an event. Returns `None` for a tombstone.
 pub(super) fn event(record: ConsumerRecord, position: &Position) -> Option<Incoming> {
+    // a value that is not UTF-8 is refused by the intake, since no id and no type may contain the replacement character
     let header = |name: &str| {
-        let value = record.header_str(name).filter(|value| !value.is_empty());
-        value.map(str::to_owned)
+        let value = record.header(name).flatten().filter(|value| !value.is_empty());
+        value.map(|value| String::from_utf8_lossy(value).into_owned())
     };
     let (id, name) = (header(ID), header(TYPE));
     let body = record.value?;

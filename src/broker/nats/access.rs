@@ -1,4 +1,5 @@
-//! Where the broker is and what it asks for. Secrets are taken out of the addresses here, so that no log can show them.
+//! The addresses of the broker and the account. Secrets are removed from the addresses here, so that no log can show
+//! them.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,7 +16,7 @@ use crate::error::{Error, Result};
 pub struct Access {
     servers: Vec<Server>,
     login: Login,
-    /// A PEM file of authorities to trust instead of the system's.
+    /// A PEM file of certificate authorities to trust instead of the system's.
     extra_ca: Option<PathBuf>,
 }
 
@@ -30,18 +31,18 @@ enum Login {
 
 #[derive(Debug, Clone)]
 struct Server {
-    /// Without user and password.
+    /// The URL, without user and password.
     address: ServerAddr,
-    /// Host and port, for logs.
+    /// The host and port, for logs.
     name: String,
 }
 
 impl Access {
-    /// Reads `nats://` or `tls://` URLs, several separated by commas, with a user and password or a token, which are
-    /// those of all servers.
+    /// Parses one or several `nats://` or `tls://` URLs, separated by commas. A user and password, or a token, must be
+    /// the same for all servers.
     ///
     /// # Errors
-    /// What is wrong with the URL, without repeating it.
+    /// The reason why a URL is invalid, without the URL.
     pub fn new(
         urls: &SecretString,
         credentials: Option<PathBuf>,
@@ -55,7 +56,7 @@ impl Access {
                 return Err("must begin with nats:// or tls:// and name a host");
             }
             if !matches!(url.path(), "" | "/") || url.query().is_some() || url.fragment().is_some() {
-                return Err("must end with the port: user, password, host and port are all there is");
+                return Err("must end with the port: only user, password, host and port are allowed");
             }
             let own = account(&url)?;
             if let Some(own) = own {
@@ -64,7 +65,7 @@ impl Access {
                     return Err("must have one user and password, or one token, for all servers");
                 }
             }
-            // these fail for URLs without a host only
+            // these fail only for URLs without a host
             let _ = (url.set_username(""), url.set_password(None));
             let (host, port) = (url.host_str().unwrap_or_default(), url.port().unwrap_or(4222));
             let name = format!("{host}:{port}");
@@ -72,7 +73,7 @@ impl Access {
             servers.push(Server { address, name });
         }
         let login = match (login, credentials) {
-            (Some(_), Some(_)) => return Err("must have no user and no token beside NATS_CREDENTIALS"),
+            (Some(_), Some(_)) => return Err("must not have a user or a token if NATS_CREDENTIALS is set"),
             (None, Some(path)) => Login::Credentials(path),
             (None, None) => Login::Nobody,
             (Some((token, None)), None) => Login::Token(token.into()),
@@ -85,7 +86,7 @@ impl Access {
         self.servers.iter().map(|server| server.address.clone()).collect()
     }
 
-    /// What one connects with. A file is read anew each time: it may have been replaced.
+    /// Returns the options of a connection. A file is read each time, since it may have been replaced.
     pub(super) async fn options(&self) -> Result<ConnectOptions> {
         let mut options = ConnectOptions::new().name("fanfare");
         if let Some(path) = &self.extra_ca {
@@ -103,8 +104,8 @@ impl Access {
                     Error::Unavailable(format!("{path} (NATS_CREDENTIALS) cannot be used: {why}").into())
                 };
                 let text = tokio::fs::read_to_string(path).await.map_err(|e| cannot(&e.to_string()))?;
-                // its error might repeat what the file says
-                options.credentials(&text).map_err(|_| cannot("it holds no JWT and seed"))?
+                // its error might repeat the content of the file
+                options.credentials(&text).map_err(|_| cannot("it does not contain a JWT and a seed"))?
             }
         })
     }
@@ -119,7 +120,7 @@ impl fmt::Display for Access {
     }
 }
 
-/// User and password, or a token alone.
+/// Returns the user and password of a URL, or only a token.
 fn account(url: &Url) -> Result<Option<(String, Option<String>)>, &'static str> {
     let decoded = |text: &str| percent_decode_str(text).decode_utf8().map(String::from);
     let not_text = |_| "must have a user and password of UTF-8";

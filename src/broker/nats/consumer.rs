@@ -1,4 +1,4 @@
-//! Implements the broker seam for JetStream: fetch, report progress, acknowledge.
+//! Implements [`Broker`] for JetStream: fetches, reports progress and acknowledges.
 
 use std::time::Duration;
 
@@ -15,10 +15,11 @@ use crate::error::Source;
 use crate::lifecycle::Shutdown;
 use crate::metrics::Metrics;
 
-/// A second event with the same `Nats-Msg-Id` is dropped by the broker within this time, in a stream that the service creates.
+/// The time within which the broker drops a second event with the same `Nats-Msg-Id`, in a stream that the service
+/// creates.
 const DUPLICATES: Duration = Duration::from_secs(10 * 60);
-/// Events that were delivered and not acknowledged, of all nodes. Those that wait for another try are among them, and
-/// must not keep the others out.
+/// The limit of delivered and unacknowledged events, of all nodes. It includes events that wait for another try, which
+/// must not block the others.
 const MOST_PENDING: i64 = 50_000;
 /// The time one request waits for an event.
 const LONG_POLL: Duration = Duration::from_secs(20);
@@ -67,7 +68,7 @@ impl JetStream {
             name: settings.stream.clone(),
             subjects: vec![settings.subject.clone()],
             storage: StorageType::File,
-            // an event goes when it is acknowledged: a stream without an owner would grow for ever
+            // an event is removed when it is acknowledged: otherwise the stream would grow without limit
             retention: RetentionPolicy::WorkQueue,
             duplicate_window: DUPLICATES,
             ..stream::Config::default()
@@ -78,7 +79,7 @@ impl JetStream {
             filter_subject: settings.subject.clone(),
             ack_policy: AckPolicy::Explicit,
             ack_wait: settings.ack_wait,
-            // counting is done here: the broker would drop an event silently
+            // the service counts the deliveries: the broker would drop an event silently
             max_deliver: -1,
             max_ack_pending: MOST_PENDING,
             ..pull::Config::default()
@@ -86,15 +87,13 @@ impl JetStream {
         let consumer: PullConsumer = stream.get_or_create_consumer(&settings.consumer, wanted).await?;
         let config = &consumer.cached_info().config;
         if config.ack_policy != AckPolicy::Explicit {
-            return Err(
-                "the consumer exists, and does not want each event acknowledged (ack policy explicit)".into(),
-            );
+            return Err("the existing consumer needs the ack policy `explicit`".into());
         }
         if config.max_deliver > 0 {
             let most = config.max_deliver;
             tracing::warn!(
                 most,
-                "the broker's consumer itself gives an event up after so many deliveries, and tells nobody"
+                "max_deliver set on the broker's consumer, which silently drops events after it"
             );
         }
         tracing::info!(
@@ -130,7 +129,7 @@ impl JetStream {
         let info = match message.info() {
             Ok(info) => info,
             Err(error) => {
-                tracing::warn!(%error, "the broker delivered what is no message of a stream");
+                tracing::warn!(%error, "message without stream information ignored");
                 return None;
             }
         };
@@ -214,17 +213,17 @@ impl Broker for JetStream {
     }
 }
 
-/// Tells the broker what became of messages. It need not arrive: what is not acknowledged comes again, and is known.
+/// Acknowledges messages. A lost acknowledgement is harmless: the message is delivered again, and its key is known.
 async fn answer(messages: impl Iterator<Item = (&Message, AckKind)>) {
     let send = async {
         for (message, kind) in messages {
             if let Err(error) = message.ack_with(kind).await {
-                tracing::debug!(%error, "an acknowledgement could not be sent");
+                tracing::debug!(%error, "acknowledgement not sent");
             }
         }
     };
-    // while there is no connection they wait in a queue, which may be full
+    // without a connection they wait in a queue, which may be full
     if tokio::time::timeout(ANSWER, send).await.is_err() {
-        tracing::debug!("acknowledgements could not be sent");
+        tracing::debug!("acknowledgements timed out");
     }
 }

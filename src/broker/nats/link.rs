@@ -1,4 +1,4 @@
-//! The connection: made again for ever, and what became of it logged once.
+//! The connection: it is reopened without limit, and each change of its state is logged once.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -10,13 +10,13 @@ use super::access::Access;
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 
-/// Between tries to connect: it doubles from the first to the longest.
+/// The first pause between attempts to connect; it doubles up to [`LONGEST_REST`].
 const FIRST_REST: Duration = Duration::from_millis(100);
 const LONGEST_REST: Duration = Duration::from_secs(10);
-/// For the last acknowledgements to leave.
+/// The time to send the last acknowledgements.
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
-/// A connection that was there once, and comes back by itself.
+/// A connection, which was open once and reconnects by itself.
 pub(super) struct Link {
     pub(super) client: Client,
     seen: watch::Receiver<Seen>,
@@ -25,12 +25,12 @@ pub(super) struct Link {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Seen {
     connected: bool,
-    /// How often it was.
+    /// The number of connections so far.
     times: u64,
 }
 
 impl Link {
-    /// Returns with the first connection, however long that takes.
+    /// Opens the first connection, and retries until it succeeds.
     pub(super) async fn open(access: &Access, metrics: &Metrics) -> Self {
         let (seen, watched) = watch::channel(Seen::default());
         let servers = access.to_string();
@@ -47,33 +47,31 @@ impl Link {
         }
     }
 
-    /// Returns when it is connected.
+    /// Waits until it is connected.
     pub(super) async fn connected(&self) {
         let mut seen = self.seen.clone();
-        // the other end lives as long as the client
+        // cannot fail: the sender lives as long as the client
         let _ = seen.wait_for(|seen| seen.connected).await;
     }
 
-    /// Returns when what was asked for before will not be answered any more: the connection is lost, or another one.
+    /// Waits until the connection is lost or replaced: requests from before get no response then.
     pub(super) async fn changed(&self) {
         let mut seen = self.seen.clone();
         let before = *seen.borrow_and_update();
         let _ = seen.wait_for(|seen| *seen != before).await;
     }
 
-    /// Sends what waits to be sent.
+    /// Sends the pending acknowledgements.
     pub(super) async fn close(self) {
         if self.seen.borrow().connected
             && tokio::time::timeout(LAST_WORDS, self.client.flush()).await.is_err()
         {
-            tracing::warn!(
-                "the last acknowledgements did not reach the broker; it will deliver these events again"
-            );
+            tracing::warn!("last acknowledgements not sent; the broker will deliver these events again");
         }
     }
 }
 
-/// The first connection is made here, since its failures say why; later ones by the client.
+/// Opens the first connection, whose errors have a reason. The client reconnects by itself later.
 async fn connect(access: &Access, witness: &Arc<Witness>) -> Result<Client> {
     let heard = Arc::clone(witness);
     let options = access.options().await?.reconnect_delay_callback(rest).event_callback(move |event| {
@@ -83,19 +81,20 @@ async fn connect(access: &Access, witness: &Arc<Witness>) -> Result<Client> {
     options.connect(access.addresses()).await.map_err(|e| Error::Unavailable(e.into()))
 }
 
-/// Before a try to connect, counted from 1. Half of it is chance, so that nodes do not come back all at once.
+/// Returns the pause before an attempt to connect, counted from 1. Half of it is random, so that nodes do not reconnect
+/// all at once.
 fn rest(tries: usize) -> Duration {
     let doublings = u32::try_from(tries.saturating_sub(1)).unwrap_or(u32::MAX).min(16);
     let longest = (FIRST_REST * 2_u32.pow(doublings)).min(LONGEST_REST);
     longest.mul_f64(0.5 + fastrand::f64() / 2.0)
 }
 
-/// Sees what happens to the connection.
+/// Observes the events of the connection.
 struct Witness {
     servers: String,
     metrics: Metrics,
     seen: watch::Sender<Seen>,
-    /// What was last logged as the reason why there is none.
+    /// The reason of the last failure that was logged.
     problem: Mutex<Option<String>>,
 }
 
@@ -111,20 +110,17 @@ impl Witness {
             Event::Disconnected | Event::Closed => {
                 self.metrics.broker_connected.with_label_values(&["nats"]).set(0);
                 self.seen.send_modify(|seen| seen.connected = false);
-                tracing::warn!(
-                    servers = self.servers,
-                    "the connection to the broker is lost; connecting again"
-                );
+                tracing::warn!(servers = self.servers, "connection to the broker lost; reconnecting");
             }
             Event::ClientError(error) => self.failed(error.to_string()),
-            Event::ServerError(error) => tracing::warn!(%error, "the broker complains"),
+            Event::ServerError(error) => tracing::warn!(%error, "broker reported an error"),
             Event::SlowConsumer(_) | Event::LameDuckMode | Event::Draining => {
-                tracing::info!(%event, "the broker's connection");
+                tracing::info!(%event, "broker connection changed");
             }
         }
     }
 
-    /// A try to connect failed. The same again is not logged: it is tried for ever.
+    /// Logs a failed attempt to connect. Repetitions of the same reason are not logged, since attempts have no limit.
     fn failed(&self, reason: String) {
         let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
         if problem.as_ref() != Some(&reason) {

@@ -1,8 +1,8 @@
-//! One request to the broker for events.
+//! A single request to the broker for events.
 //!
-//! A request is over when the broker has answered it or has heard that nobody listens any more. One that were merely
-//! dropped, as the client's own stream of a batch is, could still be served: its event would be delivered to nobody, and
-//! come again only when the wait for its acknowledgement is over.
+//! A request ends when the broker has responded, or has been told that the subscription ended. A request that is only
+//! dropped, as the client's own batch stream does, could still be served: its event would be lost until the wait for
+//! its acknowledgement is over.
 
 use std::future::Future;
 use std::pin::pin;
@@ -16,31 +16,32 @@ use futures_util::StreamExt;
 
 use crate::error::Source;
 
-/// For an answer of the broker.
+/// The time limit of a response of the broker.
 pub(super) const ANSWER: Duration = Duration::from_secs(5);
-/// Bytes of one request, so that memory is bounded. Above the largest message that a broker can take, which could never
-/// be delivered otherwise.
+/// The size limit of one request, which bounds memory. It is above the largest message that a broker accepts, which
+/// could otherwise never be delivered.
 const MOST_BYTES: usize = 72 * 1024 * 1024;
 
-/// The consumer that is read.
+/// The consumer to read.
 pub(super) struct Pull {
     pub(super) context: Context,
     pub(super) consumer: PullConsumer,
 }
 
-/// What an answer that is no event says.
+/// The kind of a response.
 enum Word {
     Event,
-    /// There are no more.
+    /// There are no more events.
     End,
     Wrong(String),
 }
 
 impl Pull {
-    /// All that is there, up to so many.
+    /// Returns the available events, up to `most`, without waiting.
     ///
     /// # Errors
-    /// When the broker does not answer, or has no such stream or consumer. What came before that is no error.
+    /// The broker does not respond, or the stream or consumer does not exist. If events arrived before that, they are
+    /// returned instead.
     pub(super) async fn at_once(&self, most: usize) -> Result<Vec<Message>, Source> {
         let request =
             BatchConfig { batch: most, no_wait: true, max_bytes: MOST_BYTES, ..BatchConfig::default() };
@@ -48,7 +49,7 @@ impl Pull {
         self.collect(answers, most, ANSWER, std::future::pending()).await
     }
 
-    /// The first that comes within this time, unless `enough` comes before.
+    /// Waits for the first event within this time, or until `enough`.
     ///
     /// # Errors
     /// As [`Pull::at_once`].
@@ -86,7 +87,7 @@ impl Pull {
                 biased;
                 answer = tokio::time::timeout(patience, answers.next()) => answer,
                 () = &mut enough, if !is_enough => {
-                    // what is on its way still comes, and then the end
+                    // messages on their way still arrive, followed by the end
                     answers.drain().await?;
                     (is_enough, patience) = (true, ANSWER);
                     continue;
@@ -103,12 +104,12 @@ impl Pull {
                 },
                 Ok(None) => break,
                 Err(_) if is_enough => break,
-                Err(_) => "the broker does not answer".to_owned(),
+                Err(_) => "the broker does not respond".to_owned(),
             };
             if found.is_empty() {
                 return Err(broken.into());
             }
-            // the next request will meet it again
+            // the next request will report the error
             break;
         }
         Ok(found)
@@ -120,10 +121,10 @@ fn word(message: &async_nats::Message) -> Word {
     match message.status {
         None | Some(StatusCode::OK) => Word::Event,
         Some(StatusCode::NOT_FOUND | StatusCode::TIMEOUT) => Word::End,
-        // as many as the consumer allows are being worked on, or wait for another try
+        // the consumer's limit of unacknowledged events is reached
         Some(status) if status.as_u16() == 409 && said.contains("MaxAckPending") => Word::End,
         Some(StatusCode::NO_RESPONDERS) => {
-            Word::Wrong("nobody answers for the stream and its consumer".to_owned())
+            Word::Wrong("the stream or its consumer does not exist or is unavailable".to_owned())
         }
         Some(status) => Word::Wrong(format!("{} {said}", status.as_u16())),
     }

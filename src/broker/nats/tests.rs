@@ -48,5 +48,5 @@ async fn a_credentials_file_that_cannot_be_used_is_named_and_not_shown() {
     assert!(access.options().await.unwrap_err().to_string().contains("NATS_CREDENTIALS"));
     std::fs::write(&path, "s3cr3t").unwrap();
     let said = access.options().await.unwrap_err().to_string();
-    assert!(said.contains("holds no JWT") && !said.contains("s3cr3t"), "{said}");
+    assert!(said.contains("does not contain a JWT") && !said.contains("s3cr3t"), "{said}");
 }

@@ -9,7 +9,7 @@ fn discord(hosts: &[&str]) -> Discord {
     let allowed = "127.0.0.0/8".parse().unwrap();
     let guard = Guard::new(&guard::Settings { allowed, ..guard::Settings::default() }).unwrap();
     let hosts = hosts.iter().map(|host| (*host).to_owned()).collect();
-    Discord::new(Settings { hosts }, Arc::new(guard), Clock::System)
+    Discord::new(DiscordSettings { hosts }, Arc::new(guard), Clock::System)
 }
 
 fn delivery(url: &str) -> Delivery {
@@ -18,8 +18,8 @@ fn delivery(url: &str) -> Delivery {
 
 const PATH: &str = "/api/webhooks/1/token";
 
-/// What is made of an answer that is played by the test, and what was asked.
-async fn answered(hosts: &[&str], path: &str, said: &str) -> (Answer, String) {
+/// Returns the outcome of a response that the test scripts, and the request.
+async fn answered(hosts: &[&str], path: &str, said: &str) -> (AttemptReport, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let discord = discord(hosts);
     let serve = async {
@@ -39,15 +39,15 @@ fn of(status: &str, headers: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\n{headers}content-length: {}\r\n\r\n{body}", body.len())
 }
 
-fn short(answer: &Answer) -> String {
+fn short(answer: &AttemptReport) -> String {
     match &answer.verdict {
-        Verdict::Delivered => format!("delivered {:?}", answer.provider_id),
-        Verdict::Transient { retry_after, .. } => format!("transient {retry_after:?}"),
-        Verdict::Deferred { retry_after, .. } => format!("deferred {retry_after:?}"),
-        Verdict::Throttled { retry_after } => format!("throttled {retry_after:?}"),
-        Verdict::Permanent { error } => format!("permanent {error}"),
-        Verdict::Gone { .. } => "gone".into(),
-        Verdict::LocalFault => "local fault".into(),
+        DeliveryResult::Delivered => format!("delivered {:?}", answer.provider_id),
+        DeliveryResult::Transient { retry_after, .. } => format!("transient {retry_after:?}"),
+        DeliveryResult::Deferred { retry_after, .. } => format!("deferred {retry_after:?}"),
+        DeliveryResult::Throttled { retry_after } => format!("throttled {retry_after:?}"),
+        DeliveryResult::Permanent { error } => format!("permanent {error}"),
+        DeliveryResult::Gone { .. } => "gone".into(),
+        DeliveryResult::LocalFault => "local fault".into(),
     }
 }
 
@@ -70,10 +70,10 @@ async fn what_discord_answers_concerns_one_webhook_or_all_as_it_says() {
         (of("401 Unauthorized", "", r#"{"code": 50027}"#), "gone"),
         (
             of("400 X", "", r#"{"code": 50035, "errors": {}}"#),
-            "permanent Discord answered 400 Bad Request with code 50035",
+            "permanent Discord returned 400 Bad Request with code 50035",
         ),
-        (of("403 X", "", ""), "permanent Discord answered 403 Forbidden"),
-        (of("302 X", "location: /\r\n", ""), "permanent Discord answered 302 Found"),
+        (of("403 X", "", ""), "permanent Discord returned 403 Forbidden"),
+        (of("302 X", "location: /\r\n", ""), "permanent Discord returned 302 Found"),
         (of("502 X", "retry-after: 2\r\n", "<html>"), "transient Some(2s)"),
         ("garbage\r\n\r\n".into(), "transient None"),
     ] {
@@ -95,7 +95,7 @@ async fn another_server_gets_the_form_of_slack_and_speaks_for_itself_alone() {
         (
             "/hooks/x",
             of("400 X", "", "invalid_payload"),
-            "permanent the recipient's server answered 400 Bad Request",
+            "permanent the recipient's server returned 400 Bad Request",
         ),
         ("/hooks/x", "garbage\r\n\r\n".into(), "deferred None"),
     ] {
@@ -136,10 +136,10 @@ async fn what_cannot_be_sent_is_said_without_a_word_of_the_recipients() {
     for (delivery, words) in [
         (Delivery { text: "ä".repeat(2001), ..delivery(&url) }, "2001 characters"),
         (Delivery { subject: Some("S".into()), text: "a".repeat(1996), ..delivery(&url) }, "2002 characters"),
-        (data("[]"), "no JSON object"),
+        (data("[]"), "not a JSON object"),
         (data(r#"{"content": "x"}"#), "embeds, username"),
         (data(&format!(r#"{{"embeds": [{}]}}"#, ["{}"; 11].join(","))), "more than 10 embeds"),
-        (delivery("secret"), "no URL"),
+        (delivery("secret"), "not a webhook URL"),
         (delivery("https://user:secret@discord.com/api/webhooks/1/t"), "user or a password"),
         (delivery("http://10.0.0.1/hooks/secret"), "private network"),
     ] {

@@ -1,25 +1,25 @@
-//! Addresses of mail that can stand in a header and in a command of SMTP without more ado.
+//! E-mail addresses in the form that mail headers and SMTP commands accept.
 
 use lettre::message::Mailbox;
 
 use crate::address::email::EmailAddress;
 
-/// No line of a header becomes longer than a server takes.
+/// Keeps the lines of a header shorter than the limit of mail servers.
 const LONGEST_NAME: usize = 200;
 
-/// The address for a header, with the name that is shown, if there is one.
+/// Returns the address for a header, with its display name if there is one.
 ///
 /// # Errors
-/// When the builder of mails knows better.
+/// If `lettre` refuses the address.
 pub(super) fn mailbox(address: &EmailAddress, name: Option<String>) -> Result<Mailbox, &'static str> {
     let address = lettre::Address::new(address.local(), address.domain());
-    Ok(Mailbox::new(name, address.map_err(|_| "is no e-mail address that can be written into a mail")?))
+    Ok(Mailbox::new(name, address.map_err(|_| "is not an e-mail address that a mail header can contain")?))
 }
 
 /// Reads `Name <a@b>`, `"Name, with a comma" <a@b>` or `a@b`.
 ///
 /// # Errors
-/// Says what is wrong.
+/// The rule that the text breaks.
 pub(super) fn parse_mailbox(text: &str) -> Result<(EmailAddress, Mailbox), &'static str> {
     let text = text.trim();
     let (name, address) = match text.strip_suffix('>') {
@@ -28,7 +28,7 @@ pub(super) fn parse_mailbox(text: &str) -> Result<(EmailAddress, Mailbox), &'sta
     };
     let name = unquoted(name.trim());
     if name.chars().any(char::is_control) {
-        return Err("the name must have no line breaks and other control characters");
+        return Err("the name must not have line breaks or other control characters");
     }
     if name.len() > LONGEST_NAME {
         return Err("the name must be at most 200 bytes long");
@@ -38,7 +38,7 @@ pub(super) fn parse_mailbox(text: &str) -> Result<(EmailAddress, Mailbox), &'sta
     Ok((address, mailbox))
 }
 
-/// Without the quotes around it, and without the backslashes of a quoted string.
+/// Removes the surrounding quotes and the backslashes of a quoted string.
 fn unquoted(name: &str) -> String {
     let inner = name.strip_prefix('"').and_then(|name| name.strip_suffix('"'));
     let Some(inner) = inner else { return name.to_owned() };

@@ -1,8 +1,8 @@
-//! A connection to a mail server (RFC 5321), over which mails go one after the other.
+//! A connection to a mail server (RFC 5321), which sends mails one after the other.
 //!
-//! Its envelope goes in one write where the server takes that (RFC 2920), and a mail with the dot that ends it in
-//! another: on the wire a mail costs two round trips. A connection belongs to who sends on it; dropped in the middle of
-//! an exchange it is closed.
+//! The envelope is sent in one write if the server supports pipelining (RFC 2920), and the content with its final dot
+//! in another: a mail costs two round trips. A connection has one owner at a time. Dropping it in the middle of an
+//! exchange closes it.
 
 use std::time::Duration;
 
@@ -17,44 +17,44 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use super::judgement::{self, Stage};
 use super::message::Mail;
-use super::reply::{Inbox, NoReply, Reply};
-use super::settings::{Login, Server, Tls};
-use crate::channels::Answer;
+use super::reply::{NoReply, ReplyBuffer, SmtpReply};
+use super::reply_codes::{self, Stage};
+use super::settings::{MailServer, SmtpLogin, Tls};
+use crate::channels::AttemptReport;
 use crate::egress::local::is_local;
 
-/// For a connection to be there.
+/// Timeout of opening a TCP connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-/// For all that comes before the first mail. Servers let strangers wait some seconds before they greet them.
+/// Timeout of everything before the first mail. Some servers delay the greeting of strangers by several seconds.
 const SESSION_TIMEOUT: Duration = Duration::from_secs(15);
-/// For a server to say that it is still there, and to say good-bye.
+/// Timeout of `NOOP` and `QUIT`.
 const PING_TIMEOUT: Duration = Duration::from_secs(3);
-/// Of a command with its line end (RFC 5321, 4.5.3.1.4).
+/// The longest command, with its line end (RFC 5321, 4.5.3.1.4).
 const LONGEST_COMMAND: usize = 512;
 
-/// What a server must be asked for on every connection.
+/// The parameters of a new connection.
 pub(super) struct Opener<'s> {
     /// The server.
-    pub(super) server: &'s Server,
-    /// There if it is needed.
+    pub(super) server: &'s MailServer,
+    /// Set if the server uses TLS.
     pub(super) tls: Option<&'s TlsConnector>,
-    /// What the service calls itself.
+    /// The name that the service sends in `EHLO`.
     pub(super) hello_name: Option<&'s str>,
 }
 
-/// Bytes in both directions.
+/// A byte stream in both directions.
 trait Io: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Io for T {}
 
 struct Wire<I> {
     io: I,
-    inbox: Inbox,
+    inbox: ReplyBuffer,
 }
 
 impl<I: Io> Wire<I> {
     fn new(io: I) -> Self {
-        Self { io, inbox: Inbox::default() }
+        Self { io, inbox: ReplyBuffer::default() }
     }
 
     async fn say(&mut self, bytes: &[u8]) -> Result<(), NoReply> {
@@ -62,17 +62,17 @@ impl<I: Io> Wire<I> {
         self.io.flush().await.map_err(|_| NoReply::Closed)
     }
 
-    async fn hear(&mut self) -> Result<Reply, NoReply> {
+    async fn hear(&mut self) -> Result<SmtpReply, NoReply> {
         self.inbox.reply(&mut self.io).await
     }
 
-    async fn ask(&mut self, command: &str) -> Result<Reply, NoReply> {
+    async fn ask(&mut self, command: &str) -> Result<SmtpReply, NoReply> {
         self.say(format!("{command}\r\n").as_bytes()).await?;
         self.hear().await
     }
 
     async fn greeting(&mut self) -> Result<(), String> {
-        expect("its greeting", self.hear().await, 220).map(drop)
+        expect("greeting", self.hear().await, 220).map(drop)
     }
 
     async fn hello(&mut self, name: &str) -> Result<Extensions, String> {
@@ -81,29 +81,29 @@ impl<I: Io> Wire<I> {
     }
 }
 
-/// The answer, if it has this code.
-fn expect(to: &str, reply: Result<Reply, NoReply>, code: u16) -> Result<Reply, String> {
+/// Returns the reply if it has this code.
+fn expect(to: &str, reply: Result<SmtpReply, NoReply>, code: u16) -> Result<SmtpReply, String> {
     match reply {
         Ok(reply) if reply.code == code => Ok(reply),
-        Ok(reply) => Err(format!("it answered {} ({to})", reply.codes())),
+        Ok(reply) => Err(format!("it replied {} ({to})", reply.codes())),
         Err(why) => Err(format!("{} ({to})", why.as_str())),
     }
 }
 
-/// What a server can do besides.
+/// The SMTP extensions of a server.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 struct Extensions {
     pipelining: bool,
     starttls: bool,
     utf8: bool,
-    /// Offered, and how large a mail may be, in bytes, if that is said.
+    /// Set if `SIZE` was offered, with the largest mail in bytes if the server named it.
     size: Option<Option<u64>>,
     plain: bool,
     login: bool,
 }
 
 impl Extensions {
-    fn read(reply: &Reply) -> Self {
+    fn read(reply: &SmtpReply) -> Self {
         let mut found = Self::default();
         // the first line is the server's name
         for line in reply.lines.iter().skip(1) {
@@ -117,7 +117,7 @@ impl Extensions {
                     let limit = words.next().and_then(|word| word.parse().ok()).filter(|limit| *limit > 0);
                     found.size = Some(limit);
                 }
-                // `AUTH=` is how servers wrote it before there was a standard
+                // `AUTH=` is the form from before the standard
                 Some("AUTH") => {
                     for word in words {
                         found.plain |= word == "PLAIN";
@@ -131,56 +131,58 @@ impl Extensions {
     }
 }
 
-/// Why there is no connection. No mail was sent.
+/// The reason why no connection was opened. No mail was sent.
 #[derive(Debug)]
-pub(super) enum Unopened {
-    /// This machine lacks something for one.
+pub(super) enum ConnectError {
+    /// This machine lacks a resource for a connection.
     LocalFault,
-    /// The server takes no mail now, and why.
+    /// The server accepts no mail at present, with the reason.
     Unusable(String),
 }
 
-/// Why a connection is of no use any more.
+/// A connection that cannot be used any more.
 #[derive(Debug)]
-pub(super) struct Lost {
-    /// What became of the mail.
-    pub(super) answer: Answer,
-    /// Whether nothing of the mail itself was sent: on another connection it can be.
+pub(super) struct ConnectionLost {
+    /// The outcome of the mail.
+    pub(super) answer: AttemptReport,
+    /// True if no part of the mail was sent, so that another connection can send it.
     pub(super) untouched: bool,
 }
 
-/// An open connection, logged in, between two mails.
-pub(super) struct Connection {
+/// An open, authenticated connection between two mails.
+pub(super) struct SmtpConnection {
     wire: Wire<Box<dyn Io>>,
     extensions: Extensions,
-    /// Sent, or tried to.
+    /// Mails sent or attempted.
     mails: u32,
-    /// A mail was begun and not ended.
+    /// True if a mail was begun and not finished.
     is_begun: bool,
 }
 
-impl Connection {
-    /// Connects, and does all that comes before the first mail.
+impl SmtpConnection {
+    /// Connects, and completes everything before the first mail.
     ///
     /// # Errors
-    /// Why this server takes no mail now. No mail was sent.
-    pub(super) async fn open(opener: &Opener<'_>) -> Result<Self, Unopened> {
+    /// The reason why this server accepts no mail at present. No mail was sent.
+    pub(super) async fn open(opener: &Opener<'_>) -> Result<Self, ConnectError> {
         let address = (opener.server.host.as_str(), opener.server.port);
         let stream = match timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(e)) if is_local(&e) => return Err(Unopened::LocalFault),
-            Ok(Err(e)) => return Err(Unopened::Unusable(format!("it could not be reached ({})", e.kind()))),
+            Ok(Err(e)) if is_local(&e) => return Err(ConnectError::LocalFault),
+            Ok(Err(e)) => {
+                return Err(ConnectError::Unusable(format!("it could not be reached ({})", e.kind())));
+            }
             Err(_) => {
                 let why = format!("it could not be reached within {} s", CONNECT_TIMEOUT.as_secs());
-                return Err(Unopened::Unusable(why));
+                return Err(ConnectError::Unusable(why));
             }
         };
-        // a command must not wait for the acknowledgement of the last one
+        // a command must not wait for the acknowledgement of the previous one
         let _ = stream.set_nodelay(true);
         let session = timeout(SESSION_TIMEOUT, Self::session(stream, opener)).await.unwrap_or_else(|_| {
-            Err(format!("it was not ready for a mail within {} s", SESSION_TIMEOUT.as_secs()))
+            Err(format!("it was not ready to accept a mail within {} s", SESSION_TIMEOUT.as_secs()))
         });
-        session.map_err(Unopened::Unusable)
+        session.map_err(ConnectError::Unusable)
     }
 
     async fn session(stream: TcpStream, opener: &Opener<'_>) -> Result<Self, String> {
@@ -199,14 +201,14 @@ impl Connection {
                 wire.greeting().await?;
                 if !wire.hello(&name).await?.starttls {
                     return Err(
-                        "it does not offer STARTTLS, which SMTP_TLS requires: nothing was sent in clear"
+                        "it does not offer STARTTLS, which SMTP_TLS requires: nothing was sent in clear text"
                             .into(),
                     );
                 }
                 expect("STARTTLS", wire.ask("STARTTLS").await, 220)?;
-                // written in clear by who knows whom, to be read as if it came through TLS (CVE-2011-0411)
+                // an attacker can inject clear text here, to be read as if it came through TLS (CVE-2011-0411)
                 if !wire.inbox.is_empty() {
-                    return Err("it said more in clear after STARTTLS than it may".into());
+                    return Err("it sent clear text after its reply to STARTTLS".into());
                 }
                 Box::new(handshake(wire.io, opener).await?)
             }
@@ -222,28 +224,29 @@ impl Connection {
         Ok(Self { wire, extensions, mails: 0, is_begun: false })
     }
 
-    /// How many mails went over it.
+    /// The number of mails sent over this connection.
     pub(super) fn mails(&self) -> u32 {
         self.mails
     }
 
-    /// Whether another mail can go over it: nothing is left to read.
+    /// Returns true if another mail can be sent: no reply is left unread.
     pub(super) fn is_in_step(&self) -> bool {
         self.wire.inbox.is_empty()
     }
 
-    /// Whether the other side seems to have kept it open, and has said nothing (it would be that it closes it).
+    /// Returns true if the peer seems to have kept the connection open and has sent nothing. Anything it sends while
+    /// idle would announce that it closes.
     pub(super) fn is_open(&mut self) -> bool {
         self.is_in_step() && self.wire.io.read(&mut [0]).now_or_never().is_none()
     }
 
-    /// Whether the other side is still there: a router in between may have forgotten the connection.
+    /// Returns true if the peer still replies: a router on the way may have forgotten the connection.
     pub(super) async fn ping(&mut self) -> bool {
         let reply = timeout(PING_TIMEOUT, self.wire.ask("NOOP")).await;
         matches!(reply, Ok(Ok(reply)) if reply.code == 250)
     }
 
-    /// Says good-bye, without anybody's waiting for it, and gives its slot back when it is closed.
+    /// Sends `QUIT` in the background, and releases the slot when the connection is closed.
     pub(super) fn quit(mut self, slot: Option<OwnedSemaphorePermit>) {
         tokio::spawn(async move {
             let _ = timeout(PING_TIMEOUT, self.wire.ask("QUIT")).await;
@@ -255,16 +258,16 @@ impl Connection {
     /// Sends a mail.
     ///
     /// # Errors
-    /// That the connection is lost, and what became of the mail.
-    pub(super) async fn deliver(&mut self, mail: &Mail) -> Result<Answer, Lost> {
+    /// [`ConnectionLost`], with the outcome of the mail.
+    pub(super) async fn deliver(&mut self, mail: &Mail) -> Result<AttemptReport, ConnectionLost> {
         let size = mail.content.len();
         if self.extensions.size.flatten().is_some_and(|limit| size as u64 > limit) {
-            return Ok(Answer::permanent(None, "the mail is larger than the mail server takes"));
+            return Ok(AttemptReport::permanent(None, "the mail is larger than the mail server accepts"));
         }
         let is_utf8 = mail.to.is_utf8() || mail.from.is_utf8();
         if is_utf8 && !self.extensions.utf8 {
-            let why = "the address is not in ASCII, and the mail server knows no other (SMTPUTF8)";
-            return Ok(Answer::permanent(None, why));
+            let why = "the address is not in ASCII, and the mail server does not support SMTPUTF8";
+            return Ok(AttemptReport::permanent(None, why));
         }
         self.mails = self.mails.saturating_add(1);
         if let Some(answer) = self.envelope(mail, is_utf8).await? {
@@ -273,20 +276,26 @@ impl Connection {
         let written = self.wire.say(&stuffed(&mail.content)).await;
         let reply = match (self.wire.hear().await, written) {
             (Ok(reply), _) => reply,
-            // it may have come as a whole
-            (Err(why), _) => return Err(Lost { answer: judgement::unanswered(why), untouched: false }),
+            // the server may have received the whole mail
+            (Err(why), _) => {
+                return Err(ConnectionLost { answer: reply_codes::unanswered(why), untouched: false });
+            }
         };
         self.is_begun = false;
-        let answer = judgement::of(Stage::Content, &reply);
-        if judgement::closes(Stage::Content, &reply) {
-            Err(Lost { answer, untouched: false })
+        let answer = reply_codes::of(Stage::Content, &reply);
+        if reply_codes::closes(Stage::Content, &reply) {
+            Err(ConnectionLost { answer, untouched: false })
         } else {
             Ok(answer)
         }
     }
 
-    /// Everything before the mail itself. The answer, if that was refused.
-    async fn envelope(&mut self, mail: &Mail, is_utf8: bool) -> Result<Option<Answer>, Lost> {
+    /// Sends the commands before the content. Returns an answer if the server refused one of them.
+    async fn envelope(
+        &mut self,
+        mail: &Mail,
+        is_utf8: bool,
+    ) -> Result<Option<AttemptReport>, ConnectionLost> {
         let mut from = format!("MAIL FROM:<{}>", mail.from);
         if self.extensions.size.is_some() {
             from.push_str(&format!(" SIZE={}", mail.content.len()));
@@ -303,13 +312,13 @@ impl Connection {
         let (_, commands) = commands.split_at(usize::from(!self.is_begun));
         self.is_begun = true;
 
-        let lost = |answer| Lost { answer, untouched: true };
+        let lost = |answer| ConnectionLost { answer, untouched: true };
         let pipelining = self.extensions.pipelining;
         if pipelining {
             let all: String = commands.iter().map(|(_, command)| command.as_str()).collect();
-            self.wire.say(all.as_bytes()).await.map_err(|why| lost(judgement::unanswered(why)))?;
+            self.wire.say(all.as_bytes()).await.map_err(|why| lost(reply_codes::unanswered(why)))?;
         }
-        let mut refused: Option<Answer> = None;
+        let mut refused: Option<AttemptReport> = None;
         for (stage, command) in commands {
             let heard = async {
                 if !pipelining {
@@ -319,28 +328,30 @@ impl Connection {
             };
             let reply = match (heard.await, &refused) {
                 (Ok(reply), _) => reply,
-                (Err(_), Some(answer)) => return Err(Lost { answer: answer.clone(), untouched: false }),
-                (Err(why), None) => return Err(lost(judgement::unanswered(why))),
+                (Err(_), Some(answer)) => {
+                    return Err(ConnectionLost { answer: answer.clone(), untouched: false });
+                }
+                (Err(why), None) => return Err(lost(reply_codes::unanswered(why))),
             };
-            if judgement::closes(*stage, &reply) {
+            if reply_codes::closes(*stage, &reply) {
                 let untouched = refused.is_none();
-                let answer = refused.unwrap_or_else(|| judgement::of(*stage, &reply));
-                return Err(Lost { answer, untouched });
+                let answer = refused.unwrap_or_else(|| reply_codes::of(*stage, &reply));
+                return Err(ConnectionLost { answer, untouched });
             }
             if *stage == Stage::Data && reply.code == 354 && refused.is_some() {
-                // a mail to nobody is ended at once (RFC 2920, 3.1)
+                // a mail without recipients is ended at once (RFC 2920, 3.1)
                 let ended = match self.wire.say(b".\r\n").await {
                     Ok(()) => self.wire.hear().await,
                     Err(why) => Err(why),
                 };
                 self.is_begun = false;
                 return match (ended, refused) {
-                    (Err(_), Some(answer)) => Err(Lost { answer, untouched: false }),
+                    (Err(_), Some(answer)) => Err(ConnectionLost { answer, untouched: false }),
                     (_, refused) => Ok(refused),
                 };
             }
-            if !judgement::goes_on(*stage, &reply) && refused.is_none() {
-                refused = Some(judgement::of(*stage, &reply));
+            if !reply_codes::goes_on(*stage, &reply) && refused.is_none() {
+                refused = Some(reply_codes::of(*stage, &reply));
                 if !pipelining {
                     break;
                 }
@@ -354,21 +365,22 @@ async fn handshake(
     stream: TcpStream,
     opener: &Opener<'_>,
 ) -> Result<tokio_rustls::client::TlsStream<TcpStream>, String> {
-    let name = ServerName::try_from(opener.server.host.clone()).map_err(|_| "its name is none for TLS")?;
+    let name =
+        ServerName::try_from(opener.server.host.clone()).map_err(|_| "its name is not valid for TLS")?;
     let tls = opener.tls.ok_or("TLS is not set up")?;
     tls.connect(name, stream).await.map_err(|e| match e.get_ref().and_then(|e| e.downcast_ref()) {
         Some(rustls::Error::InvalidCertificate(why)) => {
             let why = format!("{why:?}");
-            // what it was and what it should have been is long
+            // the rest describes the actual and the expected certificate, and is long
             let word: String = why.chars().take_while(char::is_ascii_alphanumeric).collect();
             format!("its certificate is not trusted ({word})")
         }
-        Some(_) => "TLS could not be agreed upon".to_owned(),
-        None => format!("the connection broke while TLS was agreed upon ({})", e.kind()),
+        Some(_) => "the TLS handshake failed".to_owned(),
+        None => format!("the connection broke during the TLS handshake ({})", e.kind()),
     })
 }
 
-async fn log_in(wire: &mut Wire<Box<dyn Io>>, offered: &Extensions, login: &Login) -> Result<(), String> {
+async fn log_in(wire: &mut Wire<Box<dyn Io>>, offered: &Extensions, login: &SmtpLogin) -> Result<(), String> {
     let password = login.password.expose_secret();
     let mut steps = Vec::new();
     if offered.plain {
@@ -382,16 +394,16 @@ async fn log_in(wire: &mut Wire<Box<dyn Io>>, offered: &Extensions, login: &Logi
     } else if offered.login {
         steps.extend(["AUTH LOGIN".to_owned(), BASE64.encode(&login.user), BASE64.encode(password)]);
     } else {
-        return Err("it offers no way to log in that is known here (PLAIN, LOGIN)".into());
+        return Err("it offers no supported way to authenticate (PLAIN, LOGIN)".into());
     }
     let last = steps.len().saturating_sub(1);
     for (at, step) in steps.iter().enumerate() {
-        expect("log-in", wire.ask(step).await, if at == last { 235 } else { 334 })?;
+        expect("AUTH", wire.ask(step).await, if at == last { 235 } else { 334 })?;
     }
     Ok(())
 }
 
-/// With a second dot before each line that begins with one, and the dot that ends the mail (RFC 5321, 4.5.2).
+/// Doubles the dot before each line that begins with one, and appends the dot that ends the mail (RFC 5321, 4.5.2).
 fn stuffed(content: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(content.len().saturating_add(content.len() / 64).saturating_add(8));
     for line in content.split_inclusive(|byte| *byte == b'\n') {
@@ -411,7 +423,7 @@ mod tests {
     use super::*;
 
     fn extensions(lines: &[&str]) -> Extensions {
-        Extensions::read(&Reply { code: 250, lines: lines.iter().map(ToString::to_string).collect() })
+        Extensions::read(&SmtpReply { code: 250, lines: lines.iter().map(ToString::to_string).collect() })
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Writes a mail (RFC 5322, MIME), so that nothing in a text, a subject or an address becomes more than it is.
+//! Builds a mail (RFC 5322, MIME). A text, a subject or an address cannot inject headers or end the mail early.
 
 use std::borrow::Cow;
 
@@ -9,35 +9,35 @@ use lettre::message::header::{Header, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart, SinglePart};
 
 use super::address::{mailbox, parse_mailbox};
-use super::settings::Settings;
+use super::settings::SmtpSettings;
 use crate::address::email::EmailAddress;
 use crate::channels::Delivery;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 
-/// Of an encoded word with its frame (RFC 2047, 2), less the frame `=?utf-8?b?…?=` and rounded down to whole triples.
+/// Bytes per encoded word (RFC 2047, 2): the limit less the frame `=?utf-8?b?…?=`, rounded down to whole triples.
 const BYTES_IN_WORD: usize = 45;
-/// A subject is not folded; RFC 5322 asks for lines of no more than 78 characters.
+/// The longest subject that is not encoded. It is not folded, and RFC 5322 asks for lines of at most 78 characters.
 const PLAIN_SUBJECT: usize = 66;
-/// Without its end (RFC 5322, 2.1.1; RFC 5321, 4.5.3.1.6).
+/// The longest line without its end (RFC 5322, 2.1.1; RFC 5321, 4.5.3.1.6).
 const LONGEST_LINE: usize = 998;
-/// For the line of its header not to become longer.
+/// Keeps the header's line below the limit.
 const LONGEST_UNSUBSCRIBE_URL: usize = 800;
 const ID: &str = "{id}";
-/// As long as every message's.
+/// A placeholder that is as long as every message id.
 const LONG_ID: &str = "00000000-0000-0000-0000-000000000000";
 
-/// A mail that is ready to be handed to a server.
+/// A mail that is ready to send.
 pub(super) struct Mail {
-    /// Whom it is from: the address to which a server reports.
+    /// The envelope sender, to which servers report failures.
     pub(super) from: EmailAddress,
-    /// Whom it goes to.
+    /// The recipient.
     pub(super) to: EmailAddress,
-    /// Header and body; every line ends in CRLF, and there is no other CR and LF.
+    /// Header and body. Every line ends in CRLF, and neither CR nor LF occurs elsewhere.
     pub(super) content: Vec<u8>,
 }
 
-/// Knows what all mails have in common.
+/// Builds mails; holds the parts that all of them share.
 pub(super) struct Composer {
     from: EmailAddress,
     sender: Mailbox,
@@ -47,11 +47,11 @@ pub(super) struct Composer {
 }
 
 impl Composer {
-    /// As the settings say.
+    /// Creates a composer from the settings.
     ///
     /// # Errors
-    /// [`Error::Invalid`] names what of them cannot be used.
-    pub(super) fn new(settings: &Settings, clock: Clock) -> Result<Self> {
+    /// [`Error::Invalid`] with the setting that cannot be used.
+    pub(super) fn new(settings: &SmtpSettings, clock: Clock) -> Result<Self> {
         let (from, sender) =
             parse_mailbox(&settings.from).map_err(|why| Error::invalid("email.from (SMTP_FROM)", why))?;
         let reply_to = settings.reply_to.as_deref().map(parse_mailbox).transpose();
@@ -60,20 +60,20 @@ impl Composer {
         if !unsubscribe_url.as_deref().is_none_or(is_unsubscribe_url) {
             return Err(Error::invalid(
                 "email.unsubscribe_url (UNSUBSCRIBE_URL)",
-                "must be an https URL with {id} where the message's id belongs, in ASCII",
+                "must be an https URL in ASCII, with {id} in place of the message's id",
             ));
         }
         Ok(Self { from, sender, reply_to: reply_to.map(|(_, mailbox)| mailbox), unsubscribe_url, clock })
     }
 
-    /// The mail of this delivery.
+    /// Builds the mail for this delivery.
     ///
     /// # Errors
-    /// What of it cannot be in a mail, without repeating it. Another attempt would not mend it.
+    /// The part that a mail cannot contain, without repeating it. Another attempt would not fix it.
     pub(super) fn compose(&self, delivery: &Delivery) -> Result<Mail, &'static str> {
         let to =
-            EmailAddress::parse(&delivery.recipient).map_err(|_| "the recipient is no e-mail address")?;
-        let recipient = mailbox(&to, None).map_err(|_| "the recipient is no e-mail address")?;
+            EmailAddress::parse(&delivery.recipient).map_err(|_| "the recipient is not an e-mail address")?;
+        let recipient = mailbox(&to, None).map_err(|_| "the recipient is not an e-mail address")?;
         let id = delivery.id.to_string();
         let mut message = Message::builder()
             .from(self.sender.clone())
@@ -93,7 +93,7 @@ impl Composer {
             message = message.header(ListUnsubscribe(format!("<{url}>"))).header(ListUnsubscribePost);
         }
         if delivery.is_bulk {
-            // vacation programs leave it alone (RFC 3834, 2)
+            // vacation programs ignore it (RFC 3834, 2)
             message = message.header(Precedence);
         } else {
             message = message.header(AutoSubmitted);
@@ -104,26 +104,26 @@ impl Composer {
                 .multipart(MultiPart::alternative_plain_html(text.into_owned(), lines(html)?.into_owned())),
             None => message.singlepart(SinglePart::plain(text.into_owned())),
         };
-        let message = message.map_err(|_| "the builder of mails refuses it")?;
+        let message = message.map_err(|_| "the mail could not be built")?;
         let mut content = message.formatted();
         if !content.ends_with(b"\r\n") {
             content.extend_from_slice(b"\r\n");
         }
         if !is_sound(&content) {
-            return Err("it has a line that mail servers do not take");
+            return Err("it has a line that mail servers do not accept");
         }
         Ok(Mail { from: self.from.clone(), to, content })
     }
 
-    /// Where the recipient unsubscribes: RFC 8058 allows one such URL, and the service's own comes first.
+    /// Returns the recipient's unsubscribe URL. RFC 8058 allows one; the service's own takes precedence.
     fn unsubscribe_url(&self, delivery: &Delivery, id: &str) -> Option<String> {
         let theirs = self.unsubscribe_url.as_ref().filter(|_| delivery.is_bulk);
         delivery.unsubscribe.clone().or_else(|| theirs.map(|url| url.replace(ID, id)))
     }
 }
 
-/// With line feeds alone between the lines: the builder makes CRLF of them, and would leave a CR without LF as it is,
-/// by which some servers see the end of the mail where there is none (CVE-2023-51764).
+/// Converts all line ends to LF. The builder turns LF into CRLF, but would keep a lone CR, which some servers take for
+/// the end of the mail (CVE-2023-51764).
 fn lines(text: &str) -> Result<Cow<'_, str>, &'static str> {
     if text.contains('\0') {
         return Err("the text has a zero byte");
@@ -134,7 +134,8 @@ fn lines(text: &str) -> Result<Cow<'_, str>, &'static str> {
     Ok(text.into())
 }
 
-/// Whether a server takes every line: CR and LF only together (RFC 5321, 2.3.8), no line too long, no zero byte.
+/// Returns true if a server accepts every line: CR and LF only together (RFC 5321, 2.3.8), no line too long, no NUL
+/// byte.
 fn is_sound(content: &[u8]) -> bool {
     let (mut length, mut is_after_cr) = (0_usize, false);
     let are_good = content.iter().all(|byte| {
@@ -156,7 +157,7 @@ fn is_sound(content: &[u8]) -> bool {
     are_good && content.ends_with(b"\r\n")
 }
 
-/// Whether it is an https URL that can stand in a header as it is, and holds the message's id.
+/// Returns true for an https URL that a header can contain unencoded and that includes the message's id.
 fn is_unsubscribe_url(text: &str) -> bool {
     let is_plain = text.bytes().all(|byte| byte.is_ascii_graphic() && !matches!(byte, b'<' | b'>' | b','));
     let full = text.replace(ID, LONG_ID);
@@ -165,7 +166,8 @@ fn is_unsubscribe_url(text: &str) -> bool {
     is_plain && is_https && text.contains(ID) && full.len() <= LONGEST_UNSUBSCRIBE_URL
 }
 
-/// The builder leaves a subject in ASCII as it is, however long its words are, and also if it reads like an encoded word.
+/// A `Subject` header. The builder would leave an ASCII subject unencoded even if it has long words or looks like an
+/// encoded word.
 #[derive(Clone)]
 struct Subject(String);
 
@@ -183,7 +185,7 @@ impl Header for Subject {
     }
 }
 
-/// As it is, if that is plain; in encoded words, one on each line (RFC 2047), otherwise.
+/// Returns a plain subject unchanged, any other in encoded words, one a line (RFC 2047).
 fn encoded(subject: &str) -> String {
     let is_plain = subject.len() <= PLAIN_SUBJECT
         && subject.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic())
@@ -195,7 +197,7 @@ fn encoded(subject: &str) -> String {
     let mut text = String::with_capacity(subject.len().saturating_mul(2));
     let mut rest = subject;
     while !rest.is_empty() {
-        // a character is never parted
+        // never splits a character
         let (word, after) = rest.split_at(rest.floor_char_boundary(BYTES_IN_WORD));
         text.push_str(if text.is_empty() { "=?utf-8?b?" } else { "\r\n =?utf-8?b?" });
         BASE64.encode_string(word, &mut text);
@@ -205,7 +207,7 @@ fn encoded(subject: &str) -> String {
     text
 }
 
-/// A header that says one thing, or a thing that needs no encoding.
+/// Defines a header with a fixed value, or with a value that needs no encoding.
 macro_rules! header {
     ($name:ident $(($field:ty))?, $header:literal, |$this:ident| $value:expr) => {
         #[derive(Clone)]
@@ -217,7 +219,7 @@ macro_rules! header {
             }
 
             fn parse(_: &str) -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
-                Err("is only written".into())
+                Err("this header is never parsed".into())
             }
 
             fn display(&self) -> HeaderValue {

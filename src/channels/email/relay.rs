@@ -1,4 +1,4 @@
-//! A mail server, and the connections to it that are not in use.
+//! A mail server, and its idle connections.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -8,36 +8,36 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tokio_rustls::TlsConnector;
 
-use super::connection::{Connection, Opener, Unopened};
+use super::connection::{ConnectError, Opener, SmtpConnection};
 use super::message::Mail;
-use super::settings::Server;
-use crate::channels::Answer;
+use super::settings::MailServer;
+use crate::channels::AttemptReport;
 
-/// Connections that were not used for so long are closed: before the server does, which waits for minutes.
+/// Idle connections are closed after this time: sooner than by the server, which waits for minutes.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
-/// After so long the server is asked whether it is still there.
+/// The idle time after which a connection is checked with `NOOP` before use.
 const PING_AFTER: Duration = Duration::from_secs(15);
-/// How long a server that could not be used is left alone, while there are others.
+/// The time for which an unusable server is avoided while there are others.
 const REST: Duration = Duration::from_secs(30);
-/// An attempt that was given up after so long in opening a connection was given up because of that.
+/// An attempt abandoned after opening a connection for this long counts as a failure of the server.
 const SLOW_OPENING: Duration = Duration::from_secs(3);
 
 /// A server.
 pub(super) struct Relay {
-    server: Server,
+    server: MailServer,
     tls: Option<TlsConnector>,
     hello_name: Option<String>,
     mails_per_connection: u32,
     rests_until: Mutex<Option<Instant>>,
     /// A permit for each connection that it may have at once.
     slots: Arc<Semaphore>,
-    idle: Arc<Idle>,
+    idle: Arc<SmtpPool>,
 }
 
 impl Relay {
-    /// For this server.
+    /// Creates a relay for this server.
     pub(super) fn new(
-        server: Server,
+        server: MailServer,
         tls: Option<TlsConnector>,
         hello_name: Option<String>,
         mails_per_connection: u32,
@@ -48,12 +48,12 @@ impl Relay {
         Self { server, tls, hello_name, mails_per_connection, rests_until, slots, idle }
     }
 
-    /// Its share of the mails, never none: it stands in for others.
+    /// Its share of the mails. Never 0, since it stands in for the others.
     pub(super) fn weight(&self) -> u32 {
         self.server.weight.max(1)
     }
 
-    /// Whether it could not be used a short time ago.
+    /// Returns true if the server was unusable a short time ago.
     pub(super) fn rests(&self) -> bool {
         self.rests_until().is_some_and(|until| Instant::now() < until)
     }
@@ -62,12 +62,12 @@ impl Relay {
         self.rests_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes one attempt, over a connection that is there or a new one.
+    /// Makes one attempt, over an idle connection or a new one.
     ///
     /// # Errors
-    /// When there is no connection to be had.
-    pub(super) async fn deliver(&self, mail: &Mail) -> Result<Answer, Unopened> {
-        // never closed; what is idle was put there by who had a permit
+    /// If no connection could be opened.
+    pub(super) async fn deliver(&self, mail: &Mail) -> Result<AttemptReport, ConnectError> {
+        // the semaphore is never closed; every idle connection was opened under a permit
         let slot = Arc::clone(&self.slots).acquire_owned().await.ok();
         loop {
             let (mut connection, is_new) = match self.idle.take().await {
@@ -79,47 +79,47 @@ impl Relay {
                     self.keep(connection, slot);
                     return Ok(answer);
                 }
-                // the server has closed it while nobody looked, before the mail
+                // the server closed the idle connection before the mail
                 Err(lost) if lost.untouched && !is_new => {}
                 Err(lost) => return Ok(lost.answer),
             }
         }
     }
 
-    async fn open(&self) -> Result<Box<Connection>, Unopened> {
+    async fn open(&self) -> Result<Box<SmtpConnection>, ConnectError> {
         let opener =
             Opener { server: &self.server, tls: self.tls.as_ref(), hello_name: self.hello_name.as_deref() };
-        let mut opening = Opening { relay: self, began: Instant::now(), is_over: false };
-        let opened = Connection::open(&opener).await;
+        let mut opening = OpenTimer { relay: self, began: Instant::now(), is_over: false };
+        let opened = SmtpConnection::open(&opener).await;
         opening.is_over = true;
         opened.map(Box::new).inspect(|_| self.wake()).map_err(|why| match why {
-            // says nothing of the server
-            Unopened::LocalFault => Unopened::LocalFault,
-            Unopened::Unusable(why) => {
-                let Server { host, port, .. } = &self.server;
+            // not the server's fault
+            ConnectError::LocalFault => ConnectError::LocalFault,
+            ConnectError::Unusable(why) => {
+                let MailServer { host, port, .. } = &self.server;
                 self.rest(&why);
-                Unopened::Unusable(format!("the mail server {host}:{port} cannot be used: {why}"))
+                ConnectError::Unusable(format!("the mail server {host}:{port} cannot be used: {why}"))
             }
         })
     }
 
     fn rest(&self, why: &str) {
         let until = self.rests_until().replace(Instant::now() + REST);
-        // once for each time: mails that go out by the others are no reason for anybody to look
+        // logged once per outage: mails that go out through the other servers need no further warning
         if until.is_none_or(|until| until <= Instant::now()) {
-            let Server { host, port, .. } = &self.server;
-            tracing::warn!(%host, port, why, "a mail server cannot be used; others take over, if there are any");
+            let MailServer { host, port, .. } = &self.server;
+            tracing::warn!(%host, port, why, "mail server failed; using the others, if there are any");
         }
     }
 
     fn wake(&self) {
         if self.rests_until().take().is_some() {
-            let Server { host, port, .. } = &self.server;
-            tracing::info!(%host, port, "a mail server can be used again");
+            let MailServer { host, port, .. } = &self.server;
+            tracing::info!(%host, port, "mail server recovered");
         }
     }
 
-    fn keep(&self, connection: Box<Connection>, slot: Option<OwnedSemaphorePermit>) {
+    fn keep(&self, connection: Box<SmtpConnection>, slot: Option<OwnedSemaphorePermit>) {
         if connection.mails() >= self.mails_per_connection {
             connection.quit(slot);
         } else if connection.is_in_step() {
@@ -128,38 +128,38 @@ impl Relay {
     }
 }
 
-/// Notes that a server is slow although nobody waits for it any more.
-struct Opening<'r> {
+/// Marks a server as slow when the attempt is abandoned while the connection opens.
+struct OpenTimer<'r> {
     relay: &'r Relay,
     began: Instant,
     is_over: bool,
 }
 
-impl Drop for Opening<'_> {
+impl Drop for OpenTimer<'_> {
     fn drop(&mut self) {
         if !self.is_over && self.began.elapsed() >= SLOW_OPENING {
-            self.relay.rest("nobody waited any longer for it to answer");
+            self.relay.rest("the attempt timed out while the connection was opened");
         }
     }
 }
 
-/// Connections that are not in use, the longest unused first.
+/// The idle connections, the longest unused first.
 #[derive(Default)]
-struct Idle(Mutex<Kept>);
+struct SmtpPool(Mutex<IdleConnections>);
 
 #[derive(Default)]
-struct Kept {
-    connections: VecDeque<(Instant, Box<Connection>)>,
+struct IdleConnections {
+    connections: VecDeque<(Instant, Box<SmtpConnection>)>,
     is_swept: bool,
 }
 
-impl Idle {
-    fn lock(&self) -> MutexGuard<'_, Kept> {
+impl SmtpPool {
+    fn lock(&self) -> MutexGuard<'_, IdleConnections> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The one used last that is still open.
-    async fn take(&self) -> Option<Box<Connection>> {
+    /// Returns the most recently used connection that is still open.
+    async fn take(&self) -> Option<Box<SmtpConnection>> {
         loop {
             let (since, mut connection) = self.lock().connections.pop_back()?;
             let age = since.elapsed();
@@ -169,7 +169,7 @@ impl Idle {
         }
     }
 
-    fn keep(self: &Arc<Self>, connection: Box<Connection>) {
+    fn keep(self: &Arc<Self>, connection: Box<SmtpConnection>) {
         let mut kept = self.lock();
         kept.connections.push_back((Instant::now(), connection));
         if !std::mem::replace(&mut kept.is_swept, true) {
@@ -177,7 +177,7 @@ impl Idle {
         }
     }
 
-    /// Takes leave of those that were not used for long; answers whether any are left.
+    /// Closes the connections that were idle for too long. Returns true if any are left.
     fn close_old(&self) -> bool {
         let mut kept = self.lock();
         while kept.connections.front().is_some_and(|(since, _)| since.elapsed() >= IDLE_TIMEOUT) {
@@ -190,8 +190,8 @@ impl Idle {
     }
 }
 
-/// Runs while there are connections that are not in use.
-async fn sweep(idle: Weak<Idle>) {
+/// Closes old connections for as long as any are idle.
+async fn sweep(idle: Weak<SmtpPool>) {
     loop {
         tokio::time::sleep(IDLE_TIMEOUT / 2).await;
         if !idle.upgrade().is_some_and(|idle| idle.close_old()) {

@@ -1,53 +1,53 @@
-//! What a mail server answers (RFC 5321, 4.2), read with bounds.
+//! Reads the replies of a mail server (RFC 5321, 4.2), with bounded memory.
 
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// RFC 5321, 4.5.3.1.5 has 512; a server may say more than is wise, but not forever.
+/// The longest line of a reply. RFC 5321, 4.5.3.1.5 has 512; servers may exceed that, within bounds.
 const LONGEST_LINE: usize = 2048;
-/// Of one answer.
+/// The most lines of one reply.
 const MOST_LINES: usize = 100;
 const LONGEST_PROVIDER_ID: usize = 100;
 
-/// Why there is no answer.
+/// The reason why there is no reply.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NoReply {
     /// The connection ended or broke.
     Closed,
-    /// What came is no answer of a mail server, or longer than one.
+    /// The bytes received are not an SMTP reply, or exceed its bounds.
     Garbage,
 }
 
 impl NoReply {
-    /// For an error.
+    /// The reason, for an error.
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::Closed => "the connection was closed",
-            Self::Garbage => "what came is no answer of SMTP",
+            Self::Garbage => "it did not reply in SMTP",
         }
     }
 }
 
-/// An answer.
+/// A reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Reply {
+pub(super) struct SmtpReply {
     /// From 200 to 599.
     pub(super) code: u16,
-    /// What stands behind the codes. May have addresses in it: not for errors and logs.
+    /// The text after the codes. It may contain addresses: not for errors and logs.
     pub(super) lines: Vec<String>,
 }
 
-impl Reply {
-    /// Whether it was done, or is to go on.
+impl SmtpReply {
+    /// Returns true for success and for a request to continue.
     pub(super) fn is_positive(&self) -> bool {
         self.code < 400
     }
 
-    /// Whether another attempt may be answered otherwise.
+    /// Returns true if another attempt may succeed.
     pub(super) fn is_transient(&self) -> bool {
         (400..500).contains(&self.code)
     }
 
-    /// The code that says more (RFC 3463), such as `5.1.1`.
+    /// The enhanced status code (RFC 3463), such as `5.1.1`.
     pub(super) fn enhanced(&self) -> Option<&str> {
         let word = self.lines.first()?.split(' ').next()?;
         let mut parts = word.split('.');
@@ -59,7 +59,7 @@ impl Reply {
         (is_class && is_whole && parts.next().is_none()).then_some(word)
     }
 
-    /// The codes, for an error.
+    /// The status codes, for an error.
     pub(super) fn codes(&self) -> String {
         match self.enhanced() {
             Some(enhanced) => format!("{} {enhanced}", self.code),
@@ -67,7 +67,7 @@ impl Reply {
         }
     }
 
-    /// By which name the server keeps a mail that it took: behind `queued as` (Postfix), `id=` (Exim), or alone behind
+    /// The id under which the server queued the mail: after `queued as` (Postfix), after `id=` (Exim), or alone after
     /// `Ok` (Amazon SES).
     pub(super) fn queue_id(&self) -> Option<String> {
         let is_id = |word: &&str| {
@@ -90,21 +90,21 @@ impl Reply {
     }
 }
 
-/// Bytes that came and are not read yet.
+/// Bytes that were received and not parsed yet.
 #[derive(Debug, Default)]
-pub(super) struct Inbox(Vec<u8>);
+pub(super) struct ReplyBuffer(Vec<u8>);
 
-impl Inbox {
-    /// Whether there is nothing in it: after the last answer there must not be.
+impl ReplyBuffer {
+    /// Returns true if it is empty, as it must be after the last reply.
     pub(super) fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The next answer.
+    /// Reads the next reply.
     ///
     /// # Errors
-    /// Why there is none. There will be none after that either.
-    pub(super) async fn reply(&mut self, from: &mut (impl AsyncRead + Unpin)) -> Result<Reply, NoReply> {
+    /// The reason why there is none. No later call succeeds either.
+    pub(super) async fn reply(&mut self, from: &mut (impl AsyncRead + Unpin)) -> Result<SmtpReply, NoReply> {
         let mut code = None;
         let mut lines = Vec::new();
         loop {
@@ -115,7 +115,7 @@ impl Inbox {
             }
             lines.push(text);
             if is_last {
-                return Ok(Reply { code: of_line, lines });
+                return Ok(SmtpReply { code: of_line, lines });
             }
         }
     }
@@ -144,7 +144,7 @@ impl Inbox {
     }
 }
 
-/// The code, whether the answer ends with this line, and the text.
+/// Parses a line into the code, true if it is the last line of the reply, and the text.
 fn parsed(line: &[u8]) -> Option<(u16, bool, String)> {
     let (code, rest) = line.split_at_checked(3)?;
     let code: u16 = std::str::from_utf8(code).ok().filter(|code| !code.starts_with('+'))?.parse().ok()?;

@@ -1,4 +1,4 @@
-//! How mail is sent, and the address that says by which servers.
+//! Settings of the e-mail channel, and the parser of `SMTP_URL`.
 
 use std::path::PathBuf;
 
@@ -8,22 +8,22 @@ use url::{Host, Url};
 
 use crate::error::{Error, Result};
 
-/// What says which servers there are.
+/// The setting that names the servers.
 const URL_FIELD: &str = "email.smtp_url (SMTP_URL)";
 const DEFAULT_WEIGHT: u32 = 1;
-/// Of a weight, and of connections.
+/// The largest weight, and the most connections.
 const LARGEST: u32 = 1000;
-/// Mails over one connection; servers that count close theirs after some hundreds at the earliest.
+/// Mails per connection. Servers that enforce a limit close theirs after some hundreds at the earliest.
 const DEFAULT_MAILS_PER_CONNECTION: u32 = 100;
 
-/// How a connection is kept from being read on its way.
+/// The encryption of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tls {
-    /// It begins in clear and must change to TLS by STARTTLS before anything is sent (RFC 3207).
+    /// The connection begins in clear text and must switch to TLS by STARTTLS before anything is sent (RFC 3207).
     Required,
-    /// TLS from its first byte (RFC 8314).
+    /// TLS from the first byte (RFC 8314).
     Implicit,
-    /// In clear.
+    /// Clear text.
     None,
 }
 
@@ -50,57 +50,57 @@ impl std::str::FromStr for Tls {
     }
 }
 
-/// Who the service is to a mail server (RFC 4954).
+/// The credentials of this service at a mail server (RFC 4954).
 #[derive(Debug, Clone)]
-pub struct Login {
-    /// The user's name.
+pub struct SmtpLogin {
+    /// The user name.
     pub user: String,
     /// The password.
     pub password: SecretString,
 }
 
-/// A mail server that takes mail from this service.
+/// A mail server that relays for this service.
 #[derive(Debug, Clone)]
-pub struct Server {
-    /// Its name, or its IP address without brackets.
+pub struct MailServer {
+    /// Host name, or IP address without brackets.
     pub host: String,
-    /// Its port.
+    /// The port.
     pub port: u16,
-    /// How the connection is kept from being read.
+    /// The encryption of the connection.
     pub tls: Tls,
-    /// With what to log in, if it asks for that.
-    pub login: Option<Login>,
-    /// How many mails it gets, as a share of the sum of all servers' weights; from 1.
+    /// The credentials, if the server requires authentication.
+    pub login: Option<SmtpLogin>,
+    /// The server's share of the mails, relative to the sum of all servers' weights; at least 1.
     pub weight: u32,
-    /// How many connections it may have at once, from 1; as many as there are mails under way if nothing is said.
+    /// The most simultaneous connections, at least 1. Unset means one per mail in flight.
     pub connections: Option<u32>,
 }
 
-/// How mail is sent.
+/// The settings of the e-mail channel.
 #[derive(Debug, Clone)]
-pub struct Settings {
-    /// By which servers: each mail by one of them, and by another one if that cannot be reached.
-    pub servers: Vec<Server>,
-    /// Whom it is from: `Name <a@b>` or `a@b`. Its domain is the right side of the `Message-ID`s.
+pub struct SmtpSettings {
+    /// The servers. Each mail goes through one of them, or through another if that one cannot be reached.
+    pub servers: Vec<MailServer>,
+    /// The sender: `Name <a@b>` or `a@b`. Its domain is the right side of the `Message-ID`s.
     pub from: String,
-    /// Where answers go, written likewise; to `from` if nothing is said.
+    /// The address for replies, in the same form. Unset means `from`.
     pub reply_to: Option<String>,
-    /// Where a mailing's recipient is unsubscribed by one click (RFC 8058): an https URL in which `{id}` stands for the
-    /// message's id. Without it no such header is written.
+    /// The one-click unsubscribe URL of a mailing's recipient (RFC 8058): an https URL in which `{id}` stands for the
+    /// message's id. Without it the header is omitted.
     pub unsubscribe_url: Option<String>,
-    /// What the service calls itself in `EHLO`; the address of its end of the connection if nothing is said.
+    /// The name that the service sends in `EHLO`. Unset means the local address of the connection.
     pub hello_name: Option<String>,
     /// A PEM file of certificate authorities to trust besides the system's.
     pub extra_ca: Option<PathBuf>,
-    /// After so many mails a connection is closed and another one opened.
+    /// A connection is replaced after this number of mails.
     pub mails_per_connection: u32,
 }
 
-impl Settings {
-    /// With the servers of `urls` (as [`servers`] reads them), and the default for all else.
+impl SmtpSettings {
+    /// Creates settings with the servers of `urls` (parsed by [`servers`]) and defaults for the rest.
     ///
     /// # Errors
-    /// [`Error::Invalid`] as [`servers`] says. All the rest is checked by [`Email::new`](super::Email::new).
+    /// [`Error::Invalid`] as for [`servers`]. [`Email::new`](super::Email::new) checks the rest.
     pub fn new(urls: &str, tls: Option<Tls>, from: impl Into<String>) -> Result<Self> {
         Ok(Self {
             servers: servers(urls, tls)?,
@@ -114,13 +114,13 @@ impl Settings {
     }
 }
 
-/// The servers of `SMTP_URL`: `smtp[s]://[USER:PASSWORD@]HOST[:PORT][?weight=N&connections=N]`, one or several of them
-/// with commas or spaces between. User and password are percent-encoded. `smtps` means implicit TLS; `smtp` means what `tls` says, and
-/// STARTTLS if it says nothing. The port is 587 with STARTTLS, 465 with implicit TLS and 25 in clear.
+/// Parses `SMTP_URL`: one or several of `smtp[s]://[USER:PASSWORD@]HOST[:PORT][?weight=N&connections=N]`, separated by
+/// commas or spaces. User and password are percent-encoded. `smtps` means implicit TLS; `smtp` uses the mode in `tls`,
+/// or else STARTTLS. The default port is 587 with STARTTLS, 465 with implicit TLS and 25 in clear text.
 ///
 /// # Errors
-/// [`Error::Invalid`], which repeats nothing of the text: there is a password in it.
-pub fn servers(text: &str, tls: Option<Tls>) -> Result<Vec<Server>> {
+/// [`Error::Invalid`], which repeats no part of the text, since it contains a password.
+pub fn servers(text: &str, tls: Option<Tls>) -> Result<Vec<MailServer>> {
     let urls = text.split([',', ' ', '\t', '\n', '\r']).filter(|url| !url.is_empty());
     let servers = urls.enumerate().map(|(at, url)| {
         server(url, tls)
@@ -133,14 +133,14 @@ pub fn servers(text: &str, tls: Option<Tls>) -> Result<Vec<Server>> {
     Ok(servers)
 }
 
-fn server(text: &str, tls: Option<Tls>) -> Result<Server, &'static str> {
-    let form = "must be smtp[s]://[USER:PASSWORD@]HOST[:PORT][?weight=N&connections=N]; in user and password \
-                everything but letters and digits is best written as %XX";
+fn server(text: &str, tls: Option<Tls>) -> Result<MailServer, &'static str> {
+    let form = "must be smtp[s]://[USER:PASSWORD@]HOST[:PORT][?weight=N&connections=N]; percent-encode \
+                every character of user and password except letters and digits";
     let url = Url::parse(text).map_err(|_| form)?;
     let tls = match (url.scheme(), tls) {
         ("smtp", tls) => tls.unwrap_or(Tls::Required),
         ("smtps", None | Some(Tls::Implicit)) => Tls::Implicit,
-        ("smtps", Some(_)) => return Err("smtps:// is implicit TLS, and SMTP_TLS says something else"),
+        ("smtps", Some(_)) => return Err("smtps:// is implicit TLS, but SMTP_TLS is set to another mode"),
         _ => return Err(form),
     };
     if !matches!(url.path(), "" | "/") || url.fragment().is_some() {
@@ -148,25 +148,25 @@ fn server(text: &str, tls: Option<Tls>) -> Result<Server, &'static str> {
     }
     let login = match (url.username(), url.password()) {
         ("", None) => None,
-        ("", Some(_)) => return Err("there is a password and no user"),
-        (_, None) => return Err("there is a user and no password"),
+        ("", Some(_)) => return Err("it has a password but no user"),
+        (_, None) => return Err("it has a user but no password"),
         (user, Some(password)) => {
-            Some(Login { user: decoded(user)?, password: SecretString::from(decoded(password)?) })
+            Some(SmtpLogin { user: decoded(user)?, password: SecretString::from(decoded(password)?) })
         }
     };
-    let host = host(&url).ok_or("the host is missing or is no name and no IP address")?;
+    let host = host(&url).ok_or("the host is missing, or is neither a name nor an IP address")?;
     let port = url.port().unwrap_or(tls.port());
     if port == 0 {
         return Err("the port must be from 1 to 65535");
     }
     let (weight, connections) = options(&url)?;
-    Ok(Server { host, port, tls, login, weight, connections })
+    Ok(MailServer { host, port, tls, login, weight, connections })
 }
 
-/// A name in ASCII, or an IP address without its brackets.
+/// Returns an ASCII host name, or an IP address without brackets.
 fn host(url: &Url) -> Option<String> {
     match url.host()? {
-        // of a scheme that the URL standard does not know the host is left as it was written
+        // the URL standard does not know this scheme, so the parser leaves its host unnormalized
         Host::Domain(name) => match Host::parse(name).ok()? {
             Host::Domain(name) => Some(name),
             Host::Ipv4(ip) => Some(ip.to_string()),
@@ -178,7 +178,7 @@ fn host(url: &Url) -> Option<String> {
 }
 
 fn options(url: &Url) -> Result<(u32, Option<u32>), &'static str> {
-    let wrong = "after the ? of a server stand weight=N and connections=N, each once, N from 1 to 1000";
+    let wrong = "the options after ? are weight=N and connections=N, each at most once, N from 1 to 1000";
     let (mut weight, mut connections) = (None, None);
     for (key, value) in url.query_pairs() {
         let option = match &*key {
@@ -196,10 +196,10 @@ fn options(url: &Url) -> Result<(u32, Option<u32>), &'static str> {
 
 fn decoded(text: &str) -> Result<String, &'static str> {
     let text = percent_decode_str(text).decode_utf8();
-    let text = text.map_err(|_| "user and password must be UTF-8 once they are decoded")?;
-    // ends the fields of AUTH PLAIN
+    let text = text.map_err(|_| "user and password must decode to UTF-8")?;
+    // a NUL ends a field of AUTH PLAIN
     if text.contains('\0') {
-        return Err("user and password must have no zero byte");
+        return Err("user and password must not have a zero byte");
     }
     Ok(text.into_owned())
 }

@@ -1,4 +1,4 @@
-//! Against servers that the test plays itself, word by word. `tests/channels/email.rs` has real ones.
+//! Tests against servers that the test scripts word by word; `tests/channels/email.rs` has real ones.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
-use crate::channels::Verdict;
+use crate::channels::DeliveryResult;
 
 const HELLO: &str = "250-mail.example.com\r\n250-PIPELINING\r\n250 SIZE 100000\r\n";
 
-/// A mail server that is played by the test.
+/// A scripted mail server.
 struct Server(TcpListener);
 
 impl Server {
@@ -26,7 +26,7 @@ impl Server {
         Session(BufReader::new(self.0.accept().await.unwrap().0))
     }
 
-    /// Greets, and says what it can do.
+    /// Sends the greeting and the extensions.
     async fn welcome(&self, hello: &str) -> Session {
         let mut session = self.accept().await;
         session.say("220 mail.example.com ESMTP\r\n").await;
@@ -56,7 +56,7 @@ impl Session {
         }
     }
 
-    /// Takes the envelope of a mail.
+    /// Accepts the envelope of a mail.
     async fn envelope(&mut self) {
         self.lines(&["MAIL FROM:<news@example.com> SIZE=", "RCPT TO:<anna@example.net>", "DATA"]).await;
         self.say("250 ok\r\n250 ok\r\n354 go on\r\n").await;
@@ -84,8 +84,8 @@ impl Session {
     }
 }
 
-fn email(urls: &str, change: impl FnOnce(&mut Settings)) -> Email {
-    let mut settings = Settings::new(urls, Some(Tls::None), "News <news@example.com>").unwrap();
+fn email(urls: &str, change: impl FnOnce(&mut SmtpSettings)) -> Email {
+    let mut settings = SmtpSettings::new(urls, Some(Tls::None), "News <news@example.com>").unwrap();
     change(&mut settings);
     Email::new(settings, Clock::System).unwrap()
 }
@@ -94,15 +94,15 @@ fn delivery() -> Delivery {
     Delivery { subject: Some("Hi".into()), ..Delivery::to("anna@example.net", "Hello\n.dot\n..\n") }
 }
 
-fn transient(answer: &Answer) -> &str {
+fn transient(answer: &AttemptReport) -> &str {
     match &answer.verdict {
-        Verdict::Transient { error, retry_after: None } => error,
+        DeliveryResult::Transient { error, retry_after: None } => error,
         other => unreachable!("{other:?}"),
     }
 }
 
-fn is_taken(answer: &Answer) -> bool {
-    let taken = (Verdict::Delivered, Some(250), Some("12AB"));
+fn is_taken(answer: &AttemptReport) -> bool {
+    let taken = (DeliveryResult::Delivered, Some(250), Some("12AB"));
     (answer.verdict.clone(), answer.status_code, answer.provider_id.as_deref()) == taken
 }
 
@@ -158,9 +158,9 @@ async fn without_pipelining_each_command_waits_for_the_last_ones_answer() {
         assert!(is_taken(&email.send(delivery()).await));
         let gone = email.send(delivery()).await;
         assert_eq!(gone.status_code, Some(550));
-        assert!(matches!(gone.verdict, Verdict::Gone { .. }), "{gone:?}");
+        assert!(matches!(gone.verdict, DeliveryResult::Gone { .. }), "{gone:?}");
         let later = email.send(delivery()).await;
-        assert_eq!(transient(&later), "the mail server answered 451 4.3.0 to MAIL");
+        assert_eq!(transient(&later), "the mail server replied 451 4.3.0 to MAIL");
     };
     tokio::join!(serve, send);
 }
@@ -174,7 +174,7 @@ async fn after_a_refused_recipient_the_connection_goes_on() {
         session.lines(&["MAIL", "RCPT", "DATA"]).await;
         session.say("250 ok\r\n550 5.7.1 <anna@example.net>: no\r\n554 5.5.1 no valid recipients\r\n").await;
         session.lines(&["RSET", "MAIL", "RCPT", "DATA"]).await;
-        // takes the mail although there is nobody to take it for
+        // accepts DATA although it accepted no recipient
         session.say("250 ok\r\n250 ok\r\n451 4.7.1 greylisted\r\n354 go on\r\n").await;
         assert_eq!(session.line().await, ".");
         session.say("554 5.5.1 no valid recipients\r\n").await;
@@ -182,11 +182,11 @@ async fn after_a_refused_recipient_the_connection_goes_on() {
     };
     let send = async {
         let refused = email.send(delivery()).await;
-        let error = "the mail server answered 550 5.7.1 to RCPT".to_owned();
-        assert_eq!(refused.verdict, Verdict::Permanent { error });
+        let error = "the mail server replied 550 5.7.1 to RCPT".to_owned();
+        assert_eq!(refused.verdict, DeliveryResult::Permanent { error });
         let later = email.send(delivery()).await;
-        let error = "the mail server answered 451 4.7.1 to RCPT".to_owned();
-        assert_eq!(later.verdict, Verdict::Deferred { error, retry_after: None });
+        let error = "the mail server replied 451 4.7.1 to RCPT".to_owned();
+        assert_eq!(later.verdict, DeliveryResult::Deferred { error, retry_after: None });
         assert!(is_taken(&email.send(delivery()).await));
     };
     tokio::join!(serve, send);
@@ -197,7 +197,7 @@ async fn a_connection_that_the_server_has_closed_is_replaced_before_the_mail() {
     let server = Server::new().await;
     let email = email(&server.url(), |_| {});
     let serve = async {
-        // closed while it is idle, with and without a word
+        // closed while idle, with and without a reply
         let mut session = server.welcome(HELLO).await;
         session.mail().await;
         session.say("421 4.4.2 idle for too long\r\n").await;
@@ -241,9 +241,9 @@ async fn what_was_sent_as_a_whole_is_not_sent_again_by_the_same_attempt() {
     let send = async {
         assert!(is_taken(&email.send(delivery()).await));
         let lost = email.send(delivery()).await;
-        assert_eq!(transient(&lost), "the mail server did not answer: the connection was closed");
+        assert_eq!(transient(&lost), "the mail server did not reply: the connection was closed");
         let busy = email.send(delivery()).await;
-        assert_eq!(transient(&busy), "the mail server answered 421 4.7.0 to MAIL");
+        assert_eq!(transient(&busy), "the mail server replied 421 4.7.0 to MAIL");
     };
     tokio::join!(serve, send);
 }
@@ -262,7 +262,7 @@ async fn an_answer_to_the_recipient_counts_though_the_connection_breaks_after_it
     let send = async {
         for _ in 0..3 {
             let answer = email.send(delivery()).await;
-            assert!(matches!(answer.verdict, Verdict::Gone { .. }), "{answer:?}");
+            assert!(matches!(answer.verdict, DeliveryResult::Gone { .. }), "{answer:?}");
         }
     };
     tokio::join!(serve, send);
@@ -340,7 +340,7 @@ async fn after_a_rest_the_server_is_asked_whether_it_is_there() {
         session.lines(&["NOOP"]).await;
         session.say("250 ok\r\n").await;
         session.mail().await;
-        // a router has forgotten it: no answer, and no end either
+        // forgotten by a router: no reply, and no end either
         session.lines(&["NOOP"]).await;
         server.welcome(HELLO).await.mail().await;
         session
@@ -358,13 +358,13 @@ async fn after_a_rest_the_server_is_asked_whether_it_is_there() {
 #[tokio::test(start_paused = true)]
 async fn a_server_that_cannot_be_used_is_named_and_said_why() {
     for (hello, why) in [
-        ("421 4.3.2 go away x@y.z\r\n", "it answered 421 4.3.2 (its greeting)"),
-        ("554 no service\r\n", "it answered 554 (its greeting)"),
-        ("HTTP/1.1 400 Bad Request\r\n", "what came is no answer of SMTP (its greeting)"),
-        ("220 a\r\n500 what?\r\n", "it answered 500 (EHLO)"),
-        ("220 a\r\n250-a\r\n251 b\r\n", "what came is no answer of SMTP (EHLO)"),
-        ("220 a\r\n250-", "it was not ready for a mail within 15 s"),
-        ("", "it was not ready for a mail within 15 s"),
+        ("421 4.3.2 go away x@y.z\r\n", "it replied 421 4.3.2 (greeting)"),
+        ("554 no service\r\n", "it replied 554 (greeting)"),
+        ("HTTP/1.1 400 Bad Request\r\n", "it did not reply in SMTP (greeting)"),
+        ("220 a\r\n500 what?\r\n", "it replied 500 (EHLO)"),
+        ("220 a\r\n250-a\r\n251 b\r\n", "it did not reply in SMTP (EHLO)"),
+        ("220 a\r\n250-", "it was not ready to accept a mail within 15 s"),
+        ("", "it was not ready to accept a mail within 15 s"),
     ] {
         let server = Server::new().await;
         let email = email(&server.url(), |_| {});
@@ -393,10 +393,7 @@ async fn answers_without_end_are_given_up() {
     let send = async {
         for _ in 0..2 {
             let answer = email.send(delivery()).await;
-            assert!(
-                transient(&answer).ends_with("what came is no answer of SMTP (its greeting)"),
-                "{answer:?}"
-            );
+            assert!(transient(&answer).ends_with("it did not reply in SMTP (greeting)"), "{answer:?}");
         }
     };
     tokio::join!(serve, send);
@@ -408,13 +405,13 @@ async fn nothing_goes_in_clear_where_tls_is_required() {
     let url = server.url().replace("smtp://", "smtp://user:hunter2@");
     let email = email(&url, |settings| settings.servers[0].tls = Tls::Required);
     for (hello, after, why) in [
-        (HELLO, "", "it does not offer STARTTLS, which SMTP_TLS requires: nothing was sent in clear"),
-        ("250-a\r\n250 STARTTLS\r\n", "454 4.7.0 not now\r\n", "it answered 454 4.7.0 (STARTTLS)"),
-        // what is written behind the answer would be read as if it came through TLS (CVE-2011-0411)
+        (HELLO, "", "it does not offer STARTTLS, which SMTP_TLS requires: nothing was sent in clear text"),
+        ("250-a\r\n250 STARTTLS\r\n", "454 4.7.0 not now\r\n", "it replied 454 4.7.0 (STARTTLS)"),
+        // text sent after the reply would be read as if it came through TLS (CVE-2011-0411)
         (
             "250-a\r\n250 STARTTLS\r\n",
             "220 go on\r\n250-a\r\n250 AUTH PLAIN\r\n",
-            "it said more in clear after STARTTLS than it may",
+            "it sent clear text after its reply to STARTTLS",
         ),
     ] {
         let serve = async {
@@ -477,7 +474,7 @@ async fn it_logs_in_as_the_server_offers() {
         match last {
             "235 ok\r\n" => assert!(is_taken(&answer), "{answer:?}"),
             "" => assert!(transient(&answer).ends_with("(PLAIN, LOGIN)"), "{answer:?}"),
-            _ => assert!(transient(&answer).ends_with("it answered 535 5.7.8 (log-in)"), "{answer:?}"),
+            _ => assert!(transient(&answer).ends_with("it replied 535 5.7.8 (AUTH)"), "{answer:?}"),
         }
     }
 }
@@ -491,10 +488,10 @@ async fn what_the_server_cannot_take_is_not_sent() {
     };
     let send = async {
         let large = email.send(Delivery { text: "x\n".repeat(1000), ..delivery() }).await;
-        let error = "the mail is larger than the mail server takes".to_owned();
-        assert_eq!(large.verdict, Verdict::Permanent { error });
+        let error = "the mail is larger than the mail server accepts".to_owned();
+        assert_eq!(large.verdict, DeliveryResult::Permanent { error });
         let foreign = email.send(Delivery { recipient: "änna@example.net".into(), ..delivery() }).await;
-        assert!(matches!(foreign.verdict, Verdict::Permanent { .. }), "{foreign:?}");
+        assert!(matches!(foreign.verdict, DeliveryResult::Permanent { .. }), "{foreign:?}");
         // on the same connection
         assert!(is_taken(&email.send(delivery()).await));
     };
@@ -504,7 +501,7 @@ async fn what_the_server_cannot_take_is_not_sent() {
 #[tokio::test(start_paused = true)]
 async fn others_take_over_from_a_server_that_cannot_be_used_and_it_rests() {
     let (sick, well) = (Server::new().await, Server::new().await);
-    // the sick one is drawn first, unless it rests
+    // the failing server is drawn first, unless it is avoided
     let urls = format!("{}?weight=1000 {}", sick.url(), well.url());
     fastrand::seed(1);
     let email = email(&urls, |settings| settings.mails_per_connection = 1);
@@ -544,8 +541,8 @@ fn servers_are_drawn_by_their_weights() {
 
 #[test]
 fn settings_that_cannot_be_used_are_refused() {
-    let refused = |urls: &str, change: fn(&mut Settings)| {
-        let mut settings = Settings::new(urls, Some(Tls::None), "news@example.com").unwrap();
+    let refused = |urls: &str, change: fn(&mut SmtpSettings)| {
+        let mut settings = SmtpSettings::new(urls, Some(Tls::None), "news@example.com").unwrap();
         change(&mut settings);
         Email::new(settings, Clock::System).err().map(|error| error.to_string())
     };
@@ -554,7 +551,7 @@ fn settings_that_cannot_be_used_are_refused() {
         None
     );
     for (urls, change, named) in [
-        ("smtp://u:hunter2@mail.example.com", (|_| {}) as fn(&mut Settings), "SMTP_URL"),
+        ("smtp://u:hunter2@mail.example.com", (|_| {}) as fn(&mut SmtpSettings), "SMTP_URL"),
         ("smtp://a.example", |s| s.servers.clear(), "SMTP_URL"),
         ("smtp://a.example", |s| s.from = "nobody".into(), "SMTP_FROM"),
         ("smtp://a.example", |s| s.hello_name = Some("a\r\nMAIL".into()), "SMTP_HELLO_NAME"),

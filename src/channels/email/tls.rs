@@ -1,4 +1,4 @@
-//! How a connection to a mail server becomes one that nobody reads.
+//! TLS of connections to mail servers.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,10 +14,10 @@ use crate::error::{Error, Result};
 
 const FIELD: &str = "email.extra_ca (SMTP_EXTRA_CA)";
 
-/// Trusts what the system trusts, and the certificates of the PEM file `extra_ca`.
+/// Creates a connector that trusts the system's certificate authorities and those in the PEM file `extra_ca`.
 ///
 /// # Errors
-/// [`Error::Invalid`] when the file cannot be read or has no certificate in it; when the TLS stack cannot be set up.
+/// [`Error::Invalid`] if the file cannot be read or has no certificate; [`Error::Internal`] if TLS cannot be set up.
 pub(super) fn connector(extra_ca: Option<&Path>) -> Result<TlsConnector> {
     let roots = extra_ca.map_or(Ok(Vec::new()), certificates)?;
     let provider = Arc::new(default_provider());
@@ -35,5 +35,5 @@ pub(super) fn connector(extra_ca: Option<&Path>) -> Result<TlsConnector> {
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>> {
     let found = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
     let found = found.map_err(|e| Error::invalid(FIELD, format!("cannot be read: {e}")))?;
-    if found.is_empty() { Err(Error::invalid(FIELD, "has no certificate in it")) } else { Ok(found) }
+    if found.is_empty() { Err(Error::invalid(FIELD, "contains no certificate")) } else { Ok(found) }
 }

@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
 use super::*;
-use crate::channels::Verdict;
+use crate::channels::DeliveryResult;
 use crate::error::Error;
 use crate::sandbox::{ByChannel, Faults, Sandbox, SandboxArgs};
 
@@ -25,9 +25,9 @@ fn sandbox(faults: Faults) -> Sandbox {
     Sandbox::start(SandboxArgs { faults, ..SandboxArgs::on_free_port() }).unwrap()
 }
 
-fn error(answer: &Answer) -> &str {
+fn error(answer: &AttemptReport) -> &str {
     match &answer.verdict {
-        Verdict::Transient { error, .. } | Verdict::Permanent { error } => error,
+        DeliveryResult::Transient { error, .. } | DeliveryResult::Permanent { error } => error,
         other => unreachable!("{other:?}"),
     }
 }
@@ -41,7 +41,11 @@ async fn every_channel_goes_through_a_gateway() {
         let data = Some(Arc::from(r#"{"order": 7}"#));
         for delivery in [delivery(), Delivery { subject: Some("Hello".into()), data, ..delivery() }] {
             let answer = gateway.send(delivery).await;
-            assert_eq!((answer.verdict, answer.status_code), (Verdict::Delivered, Some(200)), "{kind}");
+            assert_eq!(
+                (answer.verdict, answer.status_code),
+                (DeliveryResult::Delivered, Some(200)),
+                "{kind}"
+            );
         }
     }
     let two_of_each = ByChannel { sms: 2, email: 2, push: 2, webhook: 2, discord: 2, in_app: 2, request: 0 };
@@ -54,7 +58,7 @@ async fn the_request_is_as_documented_and_the_providers_id_is_kept() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let base = format!("http://{}/mail/", listener.local_addr().unwrap());
     let gateway = gateway(ChannelKind::InApp, &base);
-    // as it stands: neither its numbers nor its order are touched
+    // unchanged: neither its numbers nor its order may differ
     let data = r#"{"z": 1.50, "a": [10000000000000000000000]}"#;
     let sent = Delivery { subject: Some("Привет".into()), data: Some(data.into()), ..delivery() };
     let id = sent.id.to_string();
@@ -106,29 +110,29 @@ async fn each_fault_is_what_it_is_on_the_other_channels() {
     };
 
     let answer = after(Faults { error_rate: 1.0, ..Faults::default() }).await;
-    assert!(matches!(answer.verdict, Verdict::Transient { retry_after: None, .. }), "{answer:?}");
+    assert!(matches!(answer.verdict, DeliveryResult::Transient { retry_after: None, .. }), "{answer:?}");
     assert_eq!(answer.status_code, Some(500));
 
     let answer = after(Faults { garbage_rate: 1.0, ..Faults::default() }).await;
-    assert!(matches!(answer.verdict, Verdict::Transient { .. }), "{answer:?}");
+    assert!(matches!(answer.verdict, DeliveryResult::Transient { .. }), "{answer:?}");
     assert!(error(&answer).contains("cannot be read"), "{answer:?}");
     assert_eq!(answer.status_code, Some(200));
 
     let answer = after(Faults { drop_rate: 1.0, ..Faults::default() }).await;
-    assert!(matches!(answer.verdict, Verdict::Transient { .. }), "{answer:?}");
+    assert!(matches!(answer.verdict, DeliveryResult::Transient { .. }), "{answer:?}");
     assert_eq!(answer.status_code, None);
 
     let answer = after(Faults { permanent_rate: 1.0, ..Faults::default() }).await;
-    assert!(matches!(answer.verdict, Verdict::Permanent { .. }), "{answer:?}");
+    assert!(matches!(answer.verdict, DeliveryResult::Permanent { .. }), "{answer:?}");
     assert_eq!(answer.status_code, Some(400));
 
-    // two in the same second or in two: of three, one at least is over the limit unless each took a second
+    // the requests fall into one or two seconds: at least one of three is over the limit, unless each took a second
     let mut answers = Vec::new();
     for _ in 0..3 {
         answers.push(after(Faults { rate_limit: NonZeroU32::new(1), ..Faults::default() }).await.verdict);
     }
     let second = Duration::from_secs(1);
-    assert!(answers.contains(&Verdict::Throttled { retry_after: second }), "{answers:?}");
+    assert!(answers.contains(&DeliveryResult::Throttled { retry_after: second }), "{answers:?}");
 
     sandbox.stop().await;
 }
@@ -136,7 +140,7 @@ async fn each_fault_is_what_it_is_on_the_other_channels() {
 #[tokio::test]
 async fn a_gateway_that_is_away_is_asked_again_later() {
     let answer = gateway(ChannelKind::InApp, "http://127.0.0.1:1").send(delivery()).await;
-    assert_eq!(answer, Answer::none("the provider could not be reached"));
+    assert_eq!(answer, AttemptReport::none("the provider could not be reached"));
 }
 
 #[tokio::test]
@@ -148,7 +152,7 @@ async fn no_error_names_the_recipient_or_the_text() {
     let broken = Delivery { data: Some(format!("{{{secret}").into()), ..planted.clone() };
     for delivery in [planted, broken] {
         let answer = gateway.send(delivery).await;
-        assert!(matches!(answer.verdict, Verdict::Permanent { .. }), "{answer:?}");
+        assert!(matches!(answer.verdict, DeliveryResult::Permanent { .. }), "{answer:?}");
         assert!(!error(&answer).contains(secret), "{answer:?}");
     }
     assert_eq!(sandbox.stats().requests, 1, "data that is no JSON does not go out");
@@ -164,7 +168,7 @@ async fn the_token_goes_with_each_request() {
     let refused = gateway(ChannelKind::Email, &base).send(delivery()).await;
     assert_eq!(refused.status_code, Some(401));
     let bearing = Gateway::new(ChannelKind::Email, (SETTING, &base), Some(&token), Clock::System).unwrap();
-    assert_eq!(bearing.send(delivery()).await.verdict, Verdict::Delivered);
+    assert_eq!(bearing.send(delivery()).await.verdict, DeliveryResult::Delivered);
     sandbox.stop().await;
 }
 

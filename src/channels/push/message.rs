@@ -1,20 +1,20 @@
-//! What is sent: <https://firebase.google.com/docs/reference/fcm/rest/v1/projects.messages>.
+//! Builds FCM messages: <https://firebase.google.com/docs/reference/fcm/rest/v1/projects.messages>.
 
 use serde_json::{Map, Value, json};
 
 use crate::channels::Delivery;
 
-/// Options of the platforms, which stand beside the data in a request.
+/// Platform options, which a request carries beside the data.
 const PLATFORMS: [&str; 3] = ["android", "apns", "webpush"];
 
-/// The body of a request.
+/// Builds the body of a request.
 ///
-/// A member `android`, `apns` or `webpush` of the data that is an object goes as the options of that platform, the others
-/// as the data; what is no string becomes its JSON text. Unless those options say otherwise a message that is sent again
-/// replaces the first on the device: its id is Android's tag and Apple's collapse id.
+/// An object member `android`, `apns` or `webpush` of the data becomes the options of that platform; all other members
+/// become the data. Values that are not strings become their JSON text. Unless the options say otherwise, a repeated
+/// message replaces the first on the device: its id is Android's tag and Apple's collapse id.
 ///
 /// # Errors
-/// Why it cannot be sent, naming no value.
+/// The reason why the message cannot be sent, without any value of it.
 pub(super) fn body(delivery: &Delivery) -> Result<String, String> {
     let mut message = Map::new();
     message.insert("token".into(), delivery.recipient.as_str().into());
@@ -28,7 +28,7 @@ pub(super) fn body(delivery: &Delivery) -> Result<String, String> {
     let mut data = match delivery.data.as_deref().map(serde_json::from_str) {
         None => Map::new(),
         Some(Ok(Value::Object(data))) => data,
-        Some(_) => return Err("the data is no JSON object".into()),
+        Some(_) => return Err("the data is not a JSON object".into()),
     };
     for platform in PLATFORMS {
         if data.get(platform).is_some_and(Value::is_object)
@@ -39,8 +39,8 @@ pub(super) fn body(delivery: &Delivery) -> Result<String, String> {
     }
     if let Some(key) = data.keys().find(|key| is_reserved(key)) {
         return Err(match key.as_str() {
-            "from" | "message_type" => format!("the data has the key `{key}`, which FCM keeps to itself"),
-            _ => "the data has a key that begins with `google.` or `gcm.`, which FCM keeps to itself".into(),
+            "from" | "message_type" => format!("the data has the key `{key}`, which FCM reserves"),
+            _ => "the data has a key that begins with `google.` or `gcm.`, which FCM reserves".into(),
         });
     }
     if !data.is_empty() {
@@ -51,7 +51,8 @@ pub(super) fn body(delivery: &Delivery) -> Result<String, String> {
     let id = delivery.id.to_string();
     unless_set(&mut message, ["android", "notification", "tag"], &id);
     unless_set(&mut message, ["apns", "headers", "apns-collapse-id"], &id);
-    serde_json::to_string(&json!({ "message": message })).map_err(|_| "the message is no JSON".into())
+    serde_json::to_string(&json!({ "message": message }))
+        .map_err(|_| "the message cannot be encoded as JSON".into())
 }
 
 fn is_reserved(key: &str) -> bool {
@@ -69,7 +70,7 @@ fn unless_set(message: &mut Map<String, Value>, [platform, part, name]: [&str; 3
     let platform = message.entry(platform).or_insert_with(|| json!({}));
     let Some(platform) = platform.as_object_mut() else { return };
     let part = platform.entry(part).or_insert_with(|| json!({}));
-    // what is no object is for FCM to refuse
+    // FCM refuses a value that is not an object
     if let Some(part) = part.as_object_mut() {
         part.entry(name).or_insert_with(|| value.into());
     }

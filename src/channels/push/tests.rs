@@ -44,8 +44,8 @@ fn data_that_fcm_would_refuse_is_refused_before_it_goes_out() {
         (r#"{"message_type": "x"}"#, "the key `message_type`"),
         (r#"{"google.planted": "x"}"#, "begins with `google.` or `gcm.`"),
         (r#"{"gcm.planted": "x"}"#, "begins with `google.` or `gcm.`"),
-        (r#"["planted"]"#, "no JSON object"),
-        ("planted", "no JSON object"),
+        (r#"["planted"]"#, "not a JSON object"),
+        ("planted", "not a JSON object"),
     ] {
         let refused = message::body(&delivery(Some(data))).unwrap_err();
         assert!(refused.contains(why) && !refused.contains("planted"), "{data}: {refused}");

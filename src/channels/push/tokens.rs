@@ -1,12 +1,12 @@
-//! Where the access tokens for FCM come from: the token endpoint of the service account, which the operator named.
+//! Fetches access tokens for FCM from the token endpoint that the service account names.
 
 use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, USER_AGENT};
 
 use crate::db::types::Timestamp;
-use crate::egress::{self, Endpoint, NoAnswer};
+use crate::egress::{self, Endpoint, NoResponse};
 use crate::error::Result;
 use crate::oauth::account::FIREBASE_SCOPE;
-use crate::oauth::{Account, FORM, Failure, Fetch, Grant, LONGEST_ANSWER, answer};
+use crate::oauth::{Account, FORM, Fetch, Grant, LONGEST_ANSWER, TokenFailure, answer};
 
 /// An account and its token endpoint.
 pub(super) struct TokenEndpoint {
@@ -14,10 +14,10 @@ pub(super) struct TokenEndpoint {
     endpoint: Endpoint,
 }
 
-/// The token endpoint of this account.
+/// Creates the client of this account's token endpoint.
 ///
 /// # Errors
-/// [`Error::Invalid`](crate::error::Error::Invalid) naming `field` for a `token_uri` that cannot be used.
+/// [`Error::Invalid`](crate::error::Error::Invalid) with `field`, for a `token_uri` that cannot be used.
 pub(super) fn endpoint(field: &str, account: Account) -> Result<TokenEndpoint> {
     let headers = HeaderMap::from_iter([
         (ACCEPT, HeaderValue::from_static("application/json")),
@@ -29,18 +29,18 @@ pub(super) fn endpoint(field: &str, account: Account) -> Result<TokenEndpoint> {
 }
 
 impl Fetch for TokenEndpoint {
-    async fn fetch(&self, now: Timestamp) -> Result<Grant, Failure> {
-        let body = self.account.request(FIREBASE_SCOPE, now).map_err(Failure::lasting)?;
+    async fn fetch(&self, now: Timestamp) -> Result<Grant, TokenFailure> {
+        let body = self.account.request(FIREBASE_SCOPE, now).map_err(TokenFailure::lasting)?;
         let reply = self.endpoint.post("", self.endpoint.headers().clone(), body).await;
         let reply = reply.map_err(|why| match why {
-            NoAnswer::LocalFault => Failure::local(),
-            NoAnswer::Unreachable => Failure::passing("the token endpoint could not be reached"),
-            NoAnswer::Broken(how) => {
-                Failure::passing(format!("the token endpoint broke the connection ({how})"))
+            NoResponse::LocalFault => TokenFailure::local(),
+            NoResponse::Unreachable => TokenFailure::passing("the token endpoint could not be reached"),
+            NoResponse::Broken(how) => {
+                TokenFailure::passing(format!("the connection to the token endpoint broke ({how})"))
             }
         })?;
         let status = reply.status();
-        // what is cut off is no JSON
+        // a truncated body is not valid JSON
         let body = reply.body(LONGEST_ANSWER).await.unwrap_or_default();
         answer::read(status, &body, "check the service account")
     }

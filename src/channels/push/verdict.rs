@@ -1,4 +1,4 @@
-//! What FCM's answers mean: <https://firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode>.
+//! Maps FCM's responses to outcomes: <https://firebase.google.com/docs/reference/fcm/rest/v1/ErrorCode>.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use hyper::StatusCode;
 use serde::Deserialize;
 
 use crate::channels::http::is_transient;
-use crate::channels::{Answer, Verdict};
+use crate::channels::{AttemptReport, DeliveryResult};
 
-/// "A minimum initial delay of 1 minute" after an exceeded quota, and when a 429 says nothing else.
+/// "A minimum initial delay of 1 minute" after an exceeded quota; also the delay after a 429 without `Retry-After`.
 const QUOTA_DELAY: Duration = Duration::from_secs(60);
 
 #[derive(Deserialize)]
@@ -30,7 +30,7 @@ struct Failure {
     details: Vec<Detail>,
 }
 
-/// `FcmError`, `BadRequest` and `QuotaFailure` in one: each has names of its own.
+/// `FcmError`, `BadRequest` and `QuotaFailure` in one type: their field names do not overlap.
 #[derive(Deserialize, Default)]
 #[serde(default, rename_all = "camelCase")]
 struct Detail {
@@ -53,13 +53,13 @@ struct QuotaViolation {
 }
 
 impl Failure {
-    /// FCM's own code, or else the canonical one.
+    /// FCM's own error code, or else the canonical one.
     fn code(&self) -> &str {
         let own = self.details.iter().map(|detail| detail.error_code.as_str()).find(|code| !code.is_empty());
         own.unwrap_or(&self.status)
     }
 
-    /// "INVALID_ARGUMENT … signals an invalid token only if the payload is completely valid": it must be said of the
+    /// "INVALID_ARGUMENT … signals an invalid token only if the payload is completely valid": the error must name the
     /// token (<https://firebase.google.com/docs/cloud-messaging/manage-tokens>).
     fn is_about_token(&self) -> bool {
         let fields = self.details.iter().flat_map(|detail| &detail.field_violations);
@@ -70,7 +70,7 @@ impl Failure {
         }
     }
 
-    /// Whether the quota is this device's alone, and no reason to leave FCM alone.
+    /// Returns true if the quota is that of this device, so that FCM may still be used for others.
     fn is_of_device(&self) -> bool {
         let mut violations = self.details.iter().flat_map(|detail| &detail.violations);
         let names_device = |text: &str| text.to_ascii_lowercase().contains("device");
@@ -78,7 +78,8 @@ impl Failure {
     }
 }
 
-/// Whether FCM refused the access token. The same status says that Apple's or the browser's refused its own.
+/// Returns true if FCM refused the access token. The same status is used when Apple's or the browser's service refused
+/// its own.
 pub(super) fn is_token_refused(status: StatusCode, body: &[u8]) -> bool {
     status == StatusCode::UNAUTHORIZED && failure(body).code() != "THIRD_PARTY_AUTH_ERROR"
 }
@@ -87,40 +88,41 @@ fn failure(body: &[u8]) -> Failure {
     serde_json::from_slice::<Failed>(body).unwrap_or_default().error
 }
 
-/// What an answer comes to; its body is empty when it could not be had.
-pub(super) fn read(status: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> Answer {
+/// Interprets a response. `body` is empty if it could not be read.
+pub(super) fn read(status: StatusCode, retry_after: Option<Duration>, body: &[u8]) -> AttemptReport {
     let status_code = Some(status.as_u16());
     if status.is_success() {
         return match serde_json::from_slice(body) {
-            Ok(Sent { name }) => Answer::delivered(status_code, Some(name)),
-            // it may have taken the message and may not
-            Err(_) => {
-                Answer { status_code, ..Answer::none(format!("FCM's answer ({status}) cannot be read")) }
-            }
+            Ok(Sent { name }) => AttemptReport::delivered(status_code, Some(name)),
+            // FCM may or may not have accepted the message
+            Err(_) => AttemptReport {
+                status_code,
+                ..AttemptReport::none(format!("FCM's response ({status}) cannot be read"))
+            },
         };
     }
     let failure = failure(body);
     let code = failure.code();
     let is_word = (1..=40).contains(&code.len()) && code.bytes().all(|b| b.is_ascii_uppercase() || b == b'_');
     let error =
-        if is_word { format!("FCM answered {status} ({code})") } else { format!("FCM answered {status}") };
+        if is_word { format!("FCM returned {status} ({code})") } else { format!("FCM returned {status}") };
     let verdict = match (status.as_u16(), code) {
         (429, _) | (_, "QUOTA_EXCEEDED") if failure.is_of_device() => {
-            Verdict::Transient { error, retry_after: Some(retry_after.unwrap_or(QUOTA_DELAY)) }
+            DeliveryResult::Transient { error, retry_after: Some(retry_after.unwrap_or(QUOTA_DELAY)) }
         }
         (429, _) | (_, "QUOTA_EXCEEDED") => {
-            Verdict::Throttled { retry_after: retry_after.unwrap_or(QUOTA_DELAY) }
+            DeliveryResult::Throttled { retry_after: retry_after.unwrap_or(QUOTA_DELAY) }
         }
-        (_, "UNREGISTERED") => Verdict::Gone { error },
-        (400, "INVALID_ARGUMENT") if failure.is_about_token() => Verdict::Gone { error },
-        (_, "SENDER_ID_MISMATCH") => Verdict::Permanent { error },
-        _ if is_transient(status) => Verdict::Transient { error, retry_after },
-        // credentials, permissions and the project's name: nothing of the message's, and an operator mends it
-        (401 | 403 | 404, _) => Verdict::Transient {
+        (_, "UNREGISTERED") => DeliveryResult::Gone { error },
+        (400, "INVALID_ARGUMENT") if failure.is_about_token() => DeliveryResult::Gone { error },
+        (_, "SENDER_ID_MISMATCH") => DeliveryResult::Permanent { error },
+        _ if is_transient(status) => DeliveryResult::Transient { error, retry_after },
+        // credentials, permissions or the project's name: not the message's fault, and an operator can fix it
+        (401 | 403 | 404, _) => DeliveryResult::Transient {
             error: format!("{error}: check the project and its credentials"),
             retry_after,
         },
-        _ => Verdict::Permanent { error },
+        _ => DeliveryResult::Permanent { error },
     };
-    Answer::of(verdict, status_code)
+    AttemptReport::of(verdict, status_code)
 }

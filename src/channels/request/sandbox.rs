@@ -1,24 +1,24 @@
-//! Requests while the service is tried out: the sandbox receives them in place of the servers that they name, so that no
-//! request leaves the machine. Credentials are not looked up, since getting one may be a request of its own.
+//! Requests in sandbox mode: the sandbox receives them in place of the servers that they name, so that no request
+//! leaves the machine. Credentials are not looked up, since fetching one may itself send a request.
 
 use std::sync::Arc;
 
 use secrecy::SecretString;
 use serde::Serialize;
 
-use super::super::provider::Provider;
-use super::super::{Answer, Channel, Delivery, Sending, Verdict};
-use super::Response;
+use super::super::provider::HttpProvider;
+use super::super::{AttemptFuture, AttemptReport, Channel, Delivery, DeliveryResult};
+use super::StoredResponse;
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::kinds::ChannelKind;
 
-/// The adapter.
+/// The adapter that sends requests to the sandbox.
 pub struct SandboxRequests {
-    provider: Provider,
+    provider: HttpProvider,
 }
 
-/// A request as the sandbox's API takes a message.
+/// A request in the form of a message of the sandbox's API.
 #[derive(Serialize)]
 struct Body<'a> {
     id: &'a str,
@@ -35,7 +35,7 @@ struct Data<'a> {
 }
 
 impl SandboxRequests {
-    /// To the sandbox at `base_url`; `setting` names where that address comes from.
+    /// Creates the adapter for the sandbox at `base_url`; `setting` is the setting that the URL comes from.
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::error::Error::Invalid) for an address or a token that cannot be used.
@@ -44,12 +44,12 @@ impl SandboxRequests {
         token: Option<&SecretString>,
         clock: Clock,
     ) -> Result<Self> {
-        Ok(Self { provider: Provider::new(setting, base_url, token, clock)? })
+        Ok(Self { provider: HttpProvider::new(setting, base_url, token, clock)? })
     }
 
-    async fn attempt(&self, delivery: Delivery) -> Answer {
+    async fn attempt(&self, delivery: Delivery) -> AttemptReport {
         let Some(spec) = delivery.request.clone() else {
-            return Answer::permanent(None, "there is no request to make");
+            return AttemptReport::permanent(None, "the message has no request");
         };
         let id = delivery.id.to_string();
         let body = Body {
@@ -60,10 +60,10 @@ impl SandboxRequests {
             data: Data { method: &spec.verb, is_report: spec.is_report },
         };
         let answer = self.provider.post("/v1/notify/", &id, &body).await;
-        // what a report of the result says of the answer: there was one, and nothing in it
-        let status = answer.status_code.filter(|_| matches!(answer.verdict, Verdict::Delivered));
-        let empty = |status| Response { status, headers: Vec::new(), body: Vec::new(), is_cut: false };
-        Answer { response: status.map(empty).map(Arc::new), ..answer }
+        // a report of the result shows a response with this status and nothing in it
+        let status = answer.status_code.filter(|_| matches!(answer.verdict, DeliveryResult::Delivered));
+        let empty = |status| StoredResponse { status, headers: Vec::new(), body: Vec::new(), is_cut: false };
+        AttemptReport { response: status.map(empty).map(Arc::new), ..answer }
     }
 }
 
@@ -72,7 +72,7 @@ impl Channel for SandboxRequests {
         ChannelKind::Request
     }
 
-    fn send(&self, delivery: Delivery) -> Sending<'_> {
+    fn send(&self, delivery: Delivery) -> AttemptFuture<'_> {
         Box::pin(self.attempt(delivery))
     }
 }

@@ -1,4 +1,4 @@
-//! What is sent, and what of its answers is tried again.
+//! The stored form of a request, and its retry rules.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,31 +6,31 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// A request as it is stored: it was checked when it was accepted.
+/// A request as it is stored; it was validated when it was accepted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Spec {
+pub struct RequestSpec {
     /// The method, such as `POST`.
     pub verb: String,
-    /// Where to.
+    /// The URL.
     pub url: String,
     /// Names and values.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<(String, String)>,
-    /// As it goes out; JSON that was given is JSON here.
+    /// The body as sent. A JSON body is stored as its text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub body: Option<String>,
-    /// The body was given as JSON, not as a text.
+    /// True if the body was given as JSON, not as text.
     #[serde(default, skip_serializing_if = "is_not")]
     pub is_json: bool,
-    /// For all of an attempt, in milliseconds.
+    /// The timeout of an attempt, in milliseconds.
     pub timeout_ms: u64,
     /// The name of a credential.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub credential: Option<String>,
-    /// The failures that are tried again; none: [`Again::DEFAULT`], or [`Again::DEFAULT_OF_REPORT`].
+    /// The failures that are retried. Unset means [`RetryOn::DEFAULT`], or [`RetryOn::DEFAULT_OF_REPORT`] for a report.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub again: Option<Vec<Again>>,
-    /// It reports a result, and is signed.
+    pub again: Option<Vec<RetryOn>>,
+    /// True if the request reports a result; a report is signed.
     #[serde(default, skip_serializing_if = "is_not")]
     pub is_report: bool,
 }
@@ -40,71 +40,71 @@ fn is_not(flag: &bool) -> bool {
     !flag
 }
 
-impl Spec {
-    /// For all of an attempt.
+impl RequestSpec {
+    /// The timeout of an attempt.
     pub fn timeout(&self) -> Duration {
         Duration::from_millis(self.timeout_ms)
     }
 
-    /// Returns whether an attempt that came to this is tried again.
-    pub fn tries_again(&self, came: Came) -> bool {
-        let default = if self.is_report { Again::DEFAULT_OF_REPORT } else { Again::DEFAULT };
+    /// Returns true if a failure of this kind is retried.
+    pub fn tries_again(&self, came: AttemptFailure) -> bool {
+        let default = if self.is_report { RetryOn::DEFAULT_OF_REPORT } else { RetryOn::DEFAULT };
         self.again.as_deref().unwrap_or(default).iter().any(|again| again.covers(came))
     }
 
-    /// Returns whether an answer with this status is the end of it. A report has to be taken, which 2xx alone says. Of
-    /// another request a redirect is an answer like others, unless the request says that it is not.
+    /// Returns true if a response with this status completes the request. A report must be accepted, which only 2xx
+    /// states. For other requests a redirect is a normal response, unless the request counts it as a failure.
     pub fn is_done_by(&self, status: u16) -> bool {
         match status {
             200..300 => true,
-            300..400 => !self.is_report && !self.tries_again(Came::Status(status)),
+            300..400 => !self.is_report && !self.tries_again(AttemptFailure::Status(status)),
             _ => false,
         }
     }
 }
 
-/// What an attempt came to that is not well.
+/// The failure of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Came {
-    /// This status.
+pub enum AttemptFailure {
+    /// A response with this status.
     Status(u16),
-    /// No answer in time.
+    /// The timeout expired.
     TimedOut,
-    /// No answer: no connection, or one that broke.
+    /// No response: no connection, or a broken one.
     Nothing,
 }
 
-/// The failures that are tried again: `3xx`, `4xx`, `5xx`, a status such as `429`, `timeout`, or `connection`.
+/// The failures that are retried: `3xx`, `4xx`, `5xx`, a status such as `429`, `timeout`, or `connection`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Again {
-    /// Any status of this hundred, 3 to 5.
+pub enum RetryOn {
+    /// Any status of this class, 3 to 5.
     Class(u16),
     /// This status, 300 to 599.
     Status(u16),
-    /// No answer in time.
+    /// The timeout expired.
     Timeout,
-    /// No connection, or one that broke.
+    /// No connection, or a broken one.
     Connection,
 }
 
-impl Again {
-    /// The choice of a request that says nothing: every failure.
+impl RetryOn {
+    /// The default of requests: every failure.
     pub const DEFAULT: &[Self] = &[Self::Class(4), Self::Class(5), Self::Timeout, Self::Connection];
-    /// The choice of a report that says nothing: all that is not 2xx.
+    /// The default of reports: everything but 2xx.
     pub const DEFAULT_OF_REPORT: &[Self] =
         &[Self::Class(3), Self::Class(4), Self::Class(5), Self::Timeout, Self::Connection];
 
-    fn covers(self, came: Came) -> bool {
+    fn covers(self, came: AttemptFailure) -> bool {
         match (self, came) {
-            (Self::Class(hundred), Came::Status(status)) => status / 100 == hundred,
-            (Self::Status(one), Came::Status(status)) => one == status,
-            (Self::Timeout, Came::TimedOut) | (Self::Connection, Came::Nothing) => true,
+            (Self::Class(hundred), AttemptFailure::Status(status)) => status / 100 == hundred,
+            (Self::Status(one), AttemptFailure::Status(status)) => one == status,
+            (Self::Timeout, AttemptFailure::TimedOut) | (Self::Connection, AttemptFailure::Nothing) => true,
             _ => false,
         }
     }
 }
 
-impl FromStr for Again {
+impl FromStr for RetryOn {
     type Err = &'static str;
 
     fn from_str(word: &str) -> Result<Self, Self::Err> {
@@ -122,7 +122,7 @@ impl FromStr for Again {
     }
 }
 
-impl fmt::Display for Again {
+impl fmt::Display for RetryOn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Class(hundred) => write!(f, "{hundred}xx"),
@@ -133,29 +133,29 @@ impl fmt::Display for Again {
     }
 }
 
-impl Serialize for Again {
+impl Serialize for RetryOn {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }
 }
 
-impl<'de> Deserialize<'de> for Again {
+impl<'de> Deserialize<'de> for RetryOn {
     fn deserialize<D: serde::Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
         let word = String::deserialize(reader)?;
         word.parse().map_err(serde::de::Error::custom)
     }
 }
 
-/// What was answered.
+/// A response, as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Response {
+pub struct StoredResponse {
     /// The status.
     pub status: u16,
-    /// Names and values; what is no ASCII in a value is shown as U+FFFD.
+    /// Names and values; non-ASCII bytes of a value become U+FFFD.
     pub headers: Vec<(String, String)>,
     /// The body's first 64 KiB.
     pub body: Vec<u8>,
-    /// Whether the body went on, or broke off.
+    /// True if the body was longer, or broke off.
     pub is_cut: bool,
 }
 
@@ -165,25 +165,25 @@ mod tests {
     use proptest::prelude::*;
 
     proptest! {
-        /// What a user names is tried again, and nothing else is.
+        /// Exactly the failures that a user names are retried.
         #[test]
         fn what_is_named_is_tried_again(named in 300u16..600, came in 300u16..600) {
-            let class: Again = format!("{}xx", named / 100).parse().unwrap();
-            let status: Again = named.to_string().parse().unwrap();
-            prop_assert_eq!(class.covers(Came::Status(came)), named / 100 == came / 100);
-            prop_assert_eq!(status.covers(Came::Status(came)), named == came);
-            let covered = |all: &[Again]| all.iter().any(|again| again.covers(Came::Status(came)));
-            prop_assert_eq!(covered(Again::DEFAULT), came >= 400);
-            prop_assert!(covered(Again::DEFAULT_OF_REPORT));
-            prop_assert!(!class.covers(Came::TimedOut) && !status.covers(Came::Nothing));
-            prop_assert_eq!(class.to_string().parse::<Again>(), Ok(class));
-            prop_assert_eq!(status.to_string().parse::<Again>(), Ok(status));
+            let class: RetryOn = format!("{}xx", named / 100).parse().unwrap();
+            let status: RetryOn = named.to_string().parse().unwrap();
+            prop_assert_eq!(class.covers(AttemptFailure::Status(came)), named / 100 == came / 100);
+            prop_assert_eq!(status.covers(AttemptFailure::Status(came)), named == came);
+            let covered = |all: &[RetryOn]| all.iter().any(|again| again.covers(AttemptFailure::Status(came)));
+            prop_assert_eq!(covered(RetryOn::DEFAULT), came >= 400);
+            prop_assert!(covered(RetryOn::DEFAULT_OF_REPORT));
+            prop_assert!(!class.covers(AttemptFailure::TimedOut) && !status.covers(AttemptFailure::Nothing));
+            prop_assert_eq!(class.to_string().parse::<RetryOn>(), Ok(class));
+            prop_assert_eq!(status.to_string().parse::<RetryOn>(), Ok(status));
         }
     }
 
     #[test]
     fn a_redirect_ends_a_request_that_does_not_name_it_and_never_a_report() {
-        let spec = |again: Option<&[Again]>, is_report| Spec {
+        let spec = |again: Option<&[RetryOn]>, is_report| RequestSpec {
             verb: "GET".into(),
             url: String::new(),
             headers: Vec::new(),
@@ -191,30 +191,36 @@ mod tests {
             is_json: false,
             timeout_ms: 1,
             credential: None,
-            again: again.map(<[Again]>::to_vec),
+            again: again.map(<[RetryOn]>::to_vec),
             is_report,
         };
         for (again, is_report, done) in [
             (None, false, [true, true, true, false, false]),
-            (Some([Again::Class(5)].as_slice()), false, [true, true, true, false, false]),
-            (Some(&[Again::Class(3)]), false, [true, false, false, false, false]),
-            (Some(&[Again::Status(304)]), false, [true, true, false, false, false]),
+            (Some([RetryOn::Class(5)].as_slice()), false, [true, true, true, false, false]),
+            (Some(&[RetryOn::Class(3)]), false, [true, false, false, false, false]),
+            (Some(&[RetryOn::Status(304)]), false, [true, true, false, false, false]),
             (None, true, [true, false, false, false, false]),
-            (Some(&[Again::Class(5)]), true, [true, false, false, false, false]),
+            (Some(&[RetryOn::Class(5)]), true, [true, false, false, false, false]),
         ] {
             let spec = spec(again, is_report);
             assert_eq!([204, 301, 304, 404, 101].map(|status| spec.is_done_by(status)), done, "{again:?}");
         }
-        assert!(spec(None, true).tries_again(Came::Status(301)));
-        assert!(!spec(None, false).tries_again(Came::Status(301)));
+        assert!(spec(None, true).tries_again(AttemptFailure::Status(301)));
+        assert!(!spec(None, false).tries_again(AttemptFailure::Status(301)));
     }
 
     #[test]
     fn no_other_word_is_taken() {
         for word in ["", "2xx", "299", "600", "0429", "+429", "Timeout", "xx", "4XX", "1xx"] {
-            assert!(word.parse::<Again>().is_err(), "{word}");
+            assert!(word.parse::<RetryOn>().is_err(), "{word}");
         }
-        assert!(Again::Timeout.covers(Came::TimedOut) && !Again::Timeout.covers(Came::Nothing));
-        assert!(Again::Connection.covers(Came::Nothing) && !Again::Connection.covers(Came::TimedOut));
+        assert!(
+            RetryOn::Timeout.covers(AttemptFailure::TimedOut)
+                && !RetryOn::Timeout.covers(AttemptFailure::Nothing)
+        );
+        assert!(
+            RetryOn::Connection.covers(AttemptFailure::Nothing)
+                && !RetryOn::Connection.covers(AttemptFailure::TimedOut)
+        );
     }
 }

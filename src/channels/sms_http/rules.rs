@@ -1,4 +1,4 @@
-//! What an answer means, by the rules of the settings.
+//! Interprets a response by the rules of the settings.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use super::settings::{HttpSettings, Rule};
 use crate::channels::http::is_transient;
 use crate::error::Complaints;
 
-/// What an answer comes to.
+/// The meaning of a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Meaning {
     Success,
@@ -17,32 +17,32 @@ pub(super) enum Meaning {
     Throttled,
     Permanent,
     Gone,
-    /// The status says success, and the body is not what the settings say of it.
+    /// The status means success, but the body does not match the settings.
     Unreadable,
 }
 
-/// What the settings say of answers.
+/// The rules for interpreting responses.
 pub(super) struct Rules {
     code: Option<String>,
     id: Option<String>,
-    /// Statuses that mean success; none for every 2xx.
+    /// Statuses that mean success; if empty, every 2xx.
     success: Vec<u16>,
     needs_code: bool,
     statuses: BTreeMap<u16, Meaning>,
     codes: BTreeMap<String, Meaning>,
 }
 
-/// What was found in an answer.
-pub(super) struct Found {
+/// The parts of a response that the rules select.
+pub(super) struct ParsedResponse {
     pub(super) meaning: Meaning,
-    /// The provider's code, if it can be shown.
+    /// The provider's code, if it is safe to show.
     pub(super) code: Option<String>,
     /// The provider's id of the message.
     pub(super) id: Option<String>,
 }
 
 impl Rules {
-    /// Checks the rules; what is wrong goes to the complaints.
+    /// Checks the rules, and adds errors to `complaints`.
     pub(super) fn new(settings: &HttpSettings, complaints: &mut Complaints) -> Self {
         for (field, pointer) in [("code", &settings.code), ("id", &settings.id)] {
             if pointer.as_ref().is_some_and(|pointer| !is_pointer(pointer)) {
@@ -75,7 +75,7 @@ impl Rules {
 
     fn add(&mut self, field: &str, rule: &Rule, meaning: Meaning, complaints: &mut Complaints) {
         if self.code.is_none() && !rule.codes.is_empty() {
-            complaints.add(format!("{field}.codes"), "sms.http.code must say where the code stands");
+            complaints.add(format!("{field}.codes"), "needs sms.http.code, the position of the code");
         }
         for status in &rule.statuses {
             if !(200..=599).contains(status) {
@@ -92,25 +92,25 @@ impl Rules {
         }
     }
 
-    /// Whether the body of such an answer matters.
+    /// Returns true if the body of a response affects its meaning.
     pub(super) fn reads_bodies(&self) -> bool {
         self.code.is_some() || self.id.is_some()
     }
 
-    /// What an answer means; its body is none when it could not be had.
-    pub(super) fn read(&self, status: StatusCode, body: Option<&[u8]>) -> Found {
+    /// Interprets a response. `body` is `None` if it could not be read.
+    pub(super) fn read(&self, status: StatusCode, body: Option<&[u8]>) -> ParsedResponse {
         let json: Option<Value> = body.and_then(|body| serde_json::from_slice(body).ok());
         let at = |pointer: &Option<String>| json.as_ref()?.pointer(pointer.as_deref()?).and_then(scalar);
         let code = at(&self.code);
         let is_read = json.is_some() || !self.reads_bodies();
         let meaning = self.meaning(status, code.as_deref(), is_read);
-        Found { meaning, code: code.filter(|code| can_be_shown(code)), id: at(&self.id) }
+        ParsedResponse { meaning, code: code.filter(|code| can_be_shown(code)), id: at(&self.id) }
     }
 
     fn meaning(&self, status: StatusCode, code: Option<&str>, is_read: bool) -> Meaning {
         let by_code = code.and_then(|code| self.codes.get(code)).copied();
         let by_status = self.statuses.get(&status.as_u16()).copied();
-        // a code of success does not make a success of a failure's status
+        // a success code does not turn a failure's status into a success
         if let Some(meaning) = [by_code, by_status].into_iter().flatten().find(|m| *m != Meaning::Success) {
             return meaning;
         }
@@ -140,7 +140,7 @@ fn scalar(value: &Value) -> Option<String> {
     }
 }
 
-/// Whether it can only be a code: a pointer may lead to a sentence, or to the phone number.
+/// Returns true if the text can only be a code: the pointer may lead to a sentence, or to the phone number.
 fn can_be_shown(code: &str) -> bool {
     let digits = code.bytes().filter(u8::is_ascii_digit).count();
     (1..=32).contains(&code.len())

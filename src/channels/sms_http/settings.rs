@@ -1,55 +1,55 @@
-//! How a provider's API is described: section `sms.http` of the configuration.
+//! The description of a provider's API: section `sms.http` of the configuration.
 
 use std::collections::BTreeMap;
 
 use secrecy::SecretString;
 use serde::Deserialize;
 
-/// What a request to the provider looks like, and how its answer is read.
+/// The request to the provider, and the rules for its response.
 ///
-/// A *template* may name `id`, `id_number`, `phone`, `phone_e164`, `text`, `subject` and `unicode`, as `{{ name }}`, and
-/// variables of the environment, as `${NAME}`. Whatever is filled in is encoded for the place where it stands.
-/// Templates are kept as secrets, since a password may be written into any of them.
+/// A *template* may use `id`, `id_number`, `phone`, `phone_e164`, `text`, `subject` and `unicode` as `{{ name }}`, and
+/// environment variables as `${NAME}`. Each value is encoded for its position. Templates are stored as secrets, since
+/// any of them may contain a password.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HttpSettings {
-    /// `POST` unless told otherwise.
+    /// The method. The default is `POST`.
     #[serde(default)]
     pub method: Method,
-    /// `http[s]://HOST[:PORT]`, in which only `${NAME}` may stand, then a template of the path; its values are
+    /// `http[s]://HOST[:PORT]`, which may contain `${NAME}` only, followed by a template of the path. Its values are
     /// percent-encoded.
     pub url: SecretString,
-    /// What is appended to the URL after a question mark: a name and a template each.
+    /// The query parameters, by name; each value is a template.
     #[serde(default)]
     pub query: BTreeMap<String, SecretString>,
-    /// A name and a template each; a value with a line break in it is refused.
+    /// The headers, by name; each value is a template. A rendered value with a line break is refused.
     #[serde(default)]
     pub headers: BTreeMap<String, SecretString>,
-    /// The body as `application/x-www-form-urlencoded`: a name and a template each.
+    /// The body as `application/x-www-form-urlencoded`, by name; each value is a template.
     pub form: Option<BTreeMap<String, SecretString>>,
-    /// The body as JSON: a template in which each value becomes JSON, a text with its quotes. This or the form.
+    /// The body as JSON: a template in which each value becomes JSON, a text with its quotes. Excludes `form`.
     pub json: Option<SecretString>,
     /// Credentials for basic authentication.
     pub basic: Option<Basic>,
-    /// A bearer token. This or basic authentication.
+    /// A bearer token. Excludes `basic`.
     pub bearer: Option<SecretString>,
-    /// Where in a JSON answer the provider's code stands, as a JSON pointer (RFC 6901).
+    /// The position of the provider's code in a JSON response, as a JSON pointer (RFC 6901).
     pub code: Option<String>,
-    /// Where the provider's id of the message stands, as a JSON pointer.
+    /// The position of the provider's message id, as a JSON pointer.
     pub id: Option<String>,
-    /// What means that it took the message. Without statuses every 2xx does; with codes the answer must bear one of them.
+    /// Responses that mean success. Without statuses, every 2xx; with codes, the response must contain one of them.
     #[serde(default)]
     pub success: Rule,
-    /// What means that it may take the message later, besides 408, 425, 429 and 5xx.
+    /// Responses after which the message is retried, besides 408, 425, 429 and 5xx.
     #[serde(default)]
     pub transient: Rule,
-    /// What means that it takes nothing for now, for as long as `Retry-After` says, or a second.
+    /// Responses that mean that the provider accepts nothing at present: for `Retry-After`, or for one second.
     #[serde(default)]
     pub throttled: Rule,
-    /// What means that it will never take the message; the same as what is in no rule.
+    /// Responses that mean a permanent failure, like those that no rule covers.
     #[serde(default)]
     pub permanent: Rule,
-    /// What means that nothing will be delivered to this phone number any more.
+    /// Responses that mean that nothing can be delivered to this phone number any more.
     #[serde(default)]
     pub gone: Rule,
 }
@@ -58,7 +58,7 @@ pub struct HttpSettings {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum Method {
-    /// With a body, as most.
+    /// With a body; the usual method.
     #[default]
     Post,
     /// Without a body.
@@ -67,7 +67,7 @@ pub enum Method {
     Put,
 }
 
-/// Credentials for basic authentication (RFC 7617). Both may name variables of the environment.
+/// Credentials for basic authentication (RFC 7617). Both may contain environment variables.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Basic {
@@ -77,7 +77,7 @@ pub struct Basic {
     pub password: SecretString,
 }
 
-/// Answers that mean one thing. A code is looked at before the status: it says more.
+/// Responses with one meaning. The code takes precedence over the status, since it is more specific.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Rule {

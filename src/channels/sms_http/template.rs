@@ -1,4 +1,4 @@
-//! Templates of a request's parts. What is filled in is data, and is encoded for the place where it stands.
+//! Templates of a request's parts. Values are data, and are encoded for their position.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -12,53 +12,53 @@ use uuid::Uuid;
 use crate::channels::Delivery;
 use crate::segments;
 use crate::templates::Data;
-use crate::templates::language::{Escape, Failure, Program, Value};
+use crate::templates::language::{Escape, Program, RenderFailure, Value};
 
-/// Bytes of a part of a request.
+/// The most bytes of a rendered part of a request.
 const LONGEST: usize = 1024 * 1024;
 
 /// The names that a template may use.
 const NAMES: &[&str] = &["id", "id_number", "phone", "phone_e164", "text", "subject", "unicode"];
 
-/// Under which `${NAME}` is looked up; no name that a user writes is this one.
+/// The key of the `${NAME}` variables; it differs from every name that users may write.
 const VARIABLES: &str = "__variables";
 
-/// A variable of the environment, if it is set.
+/// Looks up an environment variable; `None` if it is not set.
 pub type Variable<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// How a value is written.
+/// The encoding of values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Encoding {
-    /// As it stands: the whole is encoded later.
+    /// None: the rendered whole is encoded later.
     Plain,
-    /// For a part of a URL.
+    /// Percent-encoding, for a part of a URL.
     Percent,
-    /// As JSON, a text with its quotes.
+    /// JSON, a text with its quotes.
     Json,
 }
 
-/// What one message fills in.
+/// The values of one message.
 #[derive(Clone)]
-pub(super) struct Names {
+pub(super) struct MessageValues {
     id: Uuid,
     phone: String,
     text: String,
     subject: String,
 }
 
-impl Names {
+impl MessageValues {
     /// # Errors
-    /// When the recipient is no phone number.
+    /// If the recipient is not a phone number.
     pub(super) fn of(delivery: Delivery) -> Result<Self, String> {
         let phone = delivery.recipient.strip_prefix('+').unwrap_or(&delivery.recipient);
         if phone.is_empty() || !phone.bytes().all(|b| b.is_ascii_digit()) {
-            return Err("the recipient is no phone number".into());
+            return Err("the recipient is not a phone number".into());
         }
         let subject = delivery.subject.unwrap_or_default();
         Ok(Self { id: delivery.id.0, phone: phone.to_owned(), text: delivery.text, subject })
     }
 
-    /// With everything in it that a careless template breaks on.
+    /// Samples with all characters that break a careless template.
     pub(super) fn samples() -> [Self; 2] {
         let nasty = "\"quotes\" \\ 'and'\r\n{{ braces }} & = + % # / ы 😀";
         let sample = |text: &str, subject: &str| Self {
@@ -84,9 +84,9 @@ impl Names {
     }
 }
 
-/// A message's id for providers that want a number: the first eight bytes of the SHA-256 of the UUID's sixteen, as a
-/// big-endian number without its highest bit, and 1 instead of 0. The same at each attempt; of a hundred million messages
-/// two have the same number with a probability of 1 in 1800.
+/// Returns a message's id for providers that require a number: the first eight bytes of the SHA-256 of the UUID's
+/// sixteen bytes, as a big-endian number without its highest bit; 1 instead of 0. It is the same at each attempt. Among
+/// a hundred million messages, the probability that two have the same number is 1 in 1800.
 pub(super) fn id_number(id: Uuid) -> u64 {
     let digest = digest::digest(&digest::SHA256, id.as_bytes());
     let first = digest.as_ref().iter().take(8).fold(0, |number: u64, byte| number << 8 | u64::from(*byte));
@@ -95,7 +95,7 @@ pub(super) fn id_number(id: Uuid) -> u64 {
 
 /// The data of a rendering.
 struct MessageData<'f> {
-    names: &'f Names,
+    names: &'f MessageValues,
     variables: &'f Map<String, Json>,
 }
 
@@ -108,22 +108,22 @@ impl Data for MessageData<'_> {
     }
 }
 
-/// A template that was checked and is ready to be filled.
-pub(super) struct Template {
+/// A validated template, ready to render.
+pub(super) struct RequestTemplate {
     program: Program,
     escape: Escape,
     variables: Map<String, Json>,
-    /// What it always comes to, when it names nothing of the message.
+    /// The rendered text, if the template uses no value of the message.
     constant: Option<String>,
-    /// The names of [`NAMES`] that it uses.
+    /// The entries of [`NAMES`] that it uses.
     used: Vec<&'static str>,
 }
 
-impl Template {
-    /// Reads a template whose values are written in this `encoding`.
+impl RequestTemplate {
+    /// Parses a template whose values are written in this `encoding`.
     ///
     /// # Errors
-    /// What is wrong with it, in words, without any variable's value.
+    /// The mistake in the template, without any variable's value.
     pub(super) fn new(
         text: &SecretString,
         encoding: Encoding,
@@ -137,7 +137,7 @@ impl Template {
             match NAMES.iter().find(|known| *known == name) {
                 Some(known) => used.push(*known),
                 None if name.as_str() == VARIABLES => {}
-                None => return Err(format!("`{name}` is unknown; there are {}", NAMES.join(", "))),
+                None => return Err(format!("`{name}` is unknown; known names: {}", NAMES.join(", "))),
             }
         }
         let escape = match encoding {
@@ -147,7 +147,7 @@ impl Template {
         };
         let variables = variables.into_iter().map(|(name, value)| (name, Json::from(value))).collect();
         let mut new = Self { program, escape, variables, constant: None, used };
-        for sample in Names::samples() {
+        for sample in MessageValues::samples() {
             let rendered = new.render(&sample)?;
             if new.used.is_empty() {
                 new.constant = Some(rendered);
@@ -156,43 +156,43 @@ impl Template {
         Ok(new)
     }
 
-    /// What it always comes to, when it names nothing of the message.
+    /// The rendered text, if the template uses no value of the message.
     pub(super) fn constant(&self) -> Option<&str> {
         self.constant.as_deref()
     }
 
-    /// The names that it uses.
+    /// The names that the template uses.
     pub(super) fn used(&self) -> &[&'static str] {
         &self.used
     }
 
-    /// Fills it.
+    /// Renders the template.
     ///
     /// # Errors
-    /// Why it cannot be, in words that name no value.
-    pub(super) fn render(&self, names: &Names) -> Result<String, String> {
+    /// The reason why it cannot be rendered, without any value.
+    pub(super) fn render(&self, names: &MessageValues) -> Result<String, String> {
         if let Some(constant) = &self.constant {
             return Ok(constant.clone());
         }
         let data = MessageData { names, variables: &self.variables };
         self.program.render(&data, self.escape, LONGEST).map_err(|failure| match failure {
-            Failure::NoValue { placeholder, .. } => format!("there is no value for {placeholder}"),
-            Failure::Wrong(why) => why,
-            Failure::TooLong => format!("it becomes longer than {LONGEST} bytes"),
-            Failure::TooMuchWork { .. } => "the template takes too much work".into(),
+            RenderFailure::NoValue { placeholder, .. } => format!("no value for {placeholder}"),
+            RenderFailure::Wrong(why) => why,
+            RenderFailure::TooLong => format!("it renders to more than {LONGEST} bytes"),
+            RenderFailure::TooMuchWork { .. } => "the template takes too much work".into(),
         })
     }
 }
 
-/// All but the unreserved characters (RFC 3986, 2.3).
+/// All characters but the unreserved ones (RFC 3986, 2.3).
 const NOT_UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// Right in a path, in a query and in a form.
+/// Percent-encodes for a path, a query or a form.
 pub(super) fn percent(text: &str) -> String {
     utf8_percent_encode(text, NOT_UNRESERVED).to_string()
 }
 
-/// The text with what `put` writes for the name and the value of each `${NAME}` in it.
+/// Replaces each `${NAME}` by the text that `put` writes for its name and value.
 fn replaced(
     text: &str,
     variable: Variable<'_>,
@@ -223,7 +223,7 @@ fn with_variables(
     })
 }
 
-/// The name that `${` begins, and what is behind its brace.
+/// Splits the text after `${` into the variable's name and the text after its brace.
 fn variable_name(after: &str) -> Result<(&str, &str), String> {
     let is_name = |name: &str| {
         name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
@@ -232,19 +232,19 @@ fn variable_name(after: &str) -> Result<(&str, &str), String> {
     after
         .split_once('}')
         .filter(|(name, _)| is_name(name))
-        .ok_or_else(|| "`${` must begin the name of a variable of the environment, as in ${SMS_TOKEN}".into())
+        .ok_or_else(|| "`${` must begin the name of an environment variable, as in ${SMS_TOKEN}".into())
 }
 
 fn value_of(name: &str, variable: Variable<'_>) -> Result<String, String> {
     variable(name)
         .filter(|value| !value.is_empty())
-        .ok_or_else(|| format!("the variable {name} of the environment is not set"))
+        .ok_or_else(|| format!("the environment variable {name} is not set"))
 }
 
-/// A text with each `${NAME}` in it replaced.
+/// Replaces each `${NAME}` by its value.
 ///
 /// # Errors
-/// Which variable is not set.
+/// The variable that is not set.
 pub(super) fn resolved(text: &SecretString, variable: Variable<'_>) -> Result<SecretString, String> {
     let whole = replaced(text.expose_secret(), variable, |whole, _, value| whole.push_str(&value));
     whole.map(Into::into)

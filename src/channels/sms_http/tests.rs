@@ -13,7 +13,7 @@ use super::*;
 const TWILIO: &str = include_str!("../../../config/examples/sms-twilio.toml");
 const VONAGE: &str = include_str!("../../../config/examples/sms-vonage.toml");
 
-/// Settings that are right, to be made wrong.
+/// Valid settings, which tests make invalid.
 const GOOD: &str = r#"
     url = "http://127.0.0.1:1/send?to={{ phone }}"
     json = '{"text": {{ text }}}'
@@ -47,7 +47,7 @@ fn the_examples_are_right_and_their_secrets_stand_in_the_environment() {
         let settings: HttpSettings = Figment::from(Toml::string(example)).extract_inner("sms.http").unwrap();
         HttpSms::new(&settings, &variable, Clock::System).unwrap();
         let unset = HttpSms::new(&settings, &|_| None, Clock::System).err().unwrap().to_string();
-        assert!(unset.contains("of the environment is not set"), "{unset}");
+        assert!(unset.contains("the environment variable "), "{unset}");
     }
 }
 
@@ -60,18 +60,18 @@ fn each_wrong_setting_is_named_with_what_is_wrong_and_without_a_secret() {
         (url("ftp://a/"), "sms.http.url", "http[s]://"),
         (url("a/send"), "sms.http.url", "http[s]://"),
         (url("http://u:p@a/"), "sms.http.url", "http[s]://"),
-        (url("http://{{ phone }}.example.com/"), "sms.http.url", "astray"),
-        (url("http://${UNSET}/"), "sms.http.url", "the variable UNSET of the environment is not set"),
+        (url("http://{{ phone }}.example.com/"), "sms.http.url", "a wrong host"),
+        (url("http://${UNSET}/"), "sms.http.url", "the environment variable UNSET is not set"),
         (url("${SECRET}/send"), "sms.http.url", "http[s]://"),
         (url("${LINES}/send"), "sms.http.url", "http[s]://"),
         (url("http://a/#top"), "sms.http.url", "fragment"),
         (url("http://a/with space"), "sms.http.url", "path of a URL"),
-        (url("http://a/{{ phon }}"), "sms.http.url", "`phon` is unknown; there are id, id_number, phone"),
+        (url("http://a/{{ phon }}"), "sms.http.url", "`phon` is unknown; known names: id, id_number, phone"),
         (url("http://a/{{ phone"), "sms.http.url", "syntax error"),
-        (url("http://a/${UNSET}"), "sms.http.url", "the variable UNSET of the environment is not set"),
-        (url("http://a/${EMPTY}"), "sms.http.url", "the variable EMPTY of the environment is not set"),
-        (url("http://a/${not a name}"), "sms.http.url", "must begin the name of a variable"),
-        (url("http://a/${"), "sms.http.url", "must begin the name of a variable"),
+        (url("http://a/${UNSET}"), "sms.http.url", "the environment variable UNSET is not set"),
+        (url("http://a/${EMPTY}"), "sms.http.url", "the environment variable EMPTY is not set"),
+        (url("http://a/${not a name}"), "sms.http.url", "must begin the name of an environment variable"),
+        (url("http://a/${"), "sms.http.url", "must begin the name of an environment variable"),
         (json(r#"{"text": "{{ text }}"}"#), "sms.http.json", "brings its own quotes"),
         (json(r#"{"key": "${SECRET}", "text": {{ text }}}"#), "sms.http.json", "brings its own quotes"),
         (json("{{ text | nonsense }}"), "sms.http.json", "filter"),
@@ -91,11 +91,11 @@ fn each_wrong_setting_is_named_with_what_is_wrong_and_without_a_secret() {
             "sms.http.json",
             "too much work",
         ),
-        ("url = 'http://a/{{ text }}'".into(), "sms.http", "names `phone` or `phone_e164`"),
-        ("url = 'http://a/{{ phone }}'".into(), "sms.http", "names `text`"),
+        ("url = 'http://a/{{ text }}'".into(), "sms.http", "uses `phone` or `phone_e164`"),
+        ("url = 'http://a/{{ phone }}'".into(), "sms.http", "uses `text`"),
         (with("form = { a = '1' }"), "sms.http.json", "not both"),
         (with("method = 'GET'"), "sms.http.method", "GET has no body"),
-        (with("headers = { 'a b' = '1' }"), "sms.http.headers.a b", "no name"),
+        (with("headers = { 'a b' = '1' }"), "sms.http.headers.a b", "not a header name"),
         (with("headers = { Host = '1' }"), "sms.http.headers.Host", "connection"),
         (with("headers = { content-length = '1' }"), "sms.http.headers.content-length", "connection"),
         (with("headers = { X = '${LINES}' }"), "sms.http.headers.X", "one line"),
@@ -109,7 +109,7 @@ fn each_wrong_setting_is_named_with_what_is_wrong_and_without_a_secret() {
         (with("bearer = '${UNSET}'"), "sms.http.bearer", "UNSET"),
         (with("bearer = '${LINES}'"), "sms.http.bearer", "one line"),
         (with("bearer = 'x'\nbasic = { user = 'a', password = 'b' }"), "sms.http.bearer", "not both"),
-        (with("basic = { user = '${COLON}', password = 'b' }"), "sms.http.basic", "no colon"),
+        (with("basic = { user = '${COLON}', password = 'b' }"), "sms.http.basic", "a colon"),
         (with("code = 'status'"), "sms.http.code", "JSON pointer"),
         (with("id = '/a~2b'"), "sms.http.id", "JSON pointer"),
         (with("success = { statuses = [100] }"), "sms.http.success.statuses", "200 to 599"),
@@ -123,7 +123,7 @@ fn each_wrong_setting_is_named_with_what_is_wrong_and_without_a_secret() {
             "sms.http.permanent.codes",
             "1 is listed twice",
         ),
-        (with("gone = { codes = [1] }"), "sms.http.gone.codes", "sms.http.code must say"),
+        (with("gone = { codes = [1] }"), "sms.http.gone.codes", "needs sms.http.code"),
     ];
     assert!(new(GOOD).is_ok());
     for (toml, field, why) in cases {
@@ -170,13 +170,13 @@ fn the_place_may_stand_in_the_environment() {
 #[test]
 fn a_messages_number_is_that_of_its_id_at_each_attempt() {
     let id = Uuid::from_u128(0x0190_0000_0000_7000_8000_0000_0000_0001);
-    // as sha256 of those sixteen bytes by other means
+    // computed as the SHA-256 of those sixteen bytes by other means
     assert_eq!(id_number(id), 0x5b49_ad0f_1037_441f);
     let many: std::collections::BTreeSet<u64> = (0..1000).map(|_| id_number(Uuid::now_v7())).collect();
     assert!(many.len() == 1000 && many.iter().all(|number| *number <= i64::MAX as u64));
 }
 
-/// The target, the headers and the body of what goes out.
+/// The target, the headers and the body of a request.
 fn request(sms: &HttpSms, delivery: Delivery) -> Result<(String, HeaderMap, String), String> {
     sms.request(delivery)
 }
@@ -187,22 +187,22 @@ fn a_header_cannot_be_broken_out_of() {
     assert_eq!(request(&sms, delivery("one line")).unwrap().1["x-text"], "one line");
     for text in ["planted\r\nX-Evil: 1", "planted\nX", "planted\0"] {
         let refused = request(&sms, delivery(text)).unwrap_err();
-        assert_eq!(refused, "the header x-text cannot hold what stands in this message");
+        assert_eq!(refused, "the header x-text cannot contain the values of this message");
     }
 }
 
 #[test]
 fn a_body_that_some_message_breaks_is_refused_for_that_message() {
-    // the samples do not see everything
+    // the samples do not cover everything
     let sms =
         new(&GOOD.replace("{{ text }}", "{% if text == \"x\" %}{% else %}{{ text }}{% endif %}")).unwrap();
     assert!(request(&sms, delivery("y")).is_ok());
-    assert!(request(&sms, delivery("x")).unwrap_err().contains("does not come to JSON"));
+    assert!(request(&sms, delivery("x")).unwrap_err().contains("does not render to JSON"));
     let address = Delivery { recipient: "planted@example.com".into(), ..delivery("x") };
-    assert_eq!(request(&sms, address).unwrap_err(), "the recipient is no phone number");
+    assert_eq!(request(&sms, address).unwrap_err(), "the recipient is not a phone number");
 }
 
-/// Made once: each is given the system's certificates anew.
+/// Created once, since each instance loads the system's certificates.
 static JSON: LazyLock<HttpSms> = LazyLock::new(|| {
     new("url = 'http://a/{{ text }}?p={{ phone }}'\njson = '{\"t\": {{ text }}, \"s\": {{ subject }}}'")
         .unwrap()
@@ -290,8 +290,8 @@ fn an_answer_means_what_the_rules_say_of_its_code_then_of_its_status() {
     }
 }
 
-/// What an answer, byte by byte, comes to.
-async fn answered(toml: &str, answer: &str) -> Answer {
+/// Returns the outcome of a response that is given byte by byte.
+async fn answered(toml: &str, answer: &str) -> AttemptReport {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let sms = new(&toml.replace("127.0.0.1:1", &listener.local_addr().unwrap().to_string())).unwrap();
     let serve = async {
@@ -322,38 +322,38 @@ async fn what_is_no_answer_is_tried_again_and_retry_after_is_honoured() {
         let answer = answered(&toml, &said).await;
         assert_eq!(answer.status_code, Some(200));
         assert!(
-            matches!(&answer.verdict, Verdict::Transient { error, retry_after: None } if error.contains("cannot be read")),
+            matches!(&answer.verdict, DeliveryResult::Transient { error, retry_after: None } if error.contains("does not match sms.http")),
             "{answer:?}"
         );
     }
     for (said, verdict) in [
         (
             http("429 Too Many\r\nretry-after: 7", ""),
-            Verdict::Throttled { retry_after: Duration::from_secs(7) },
+            DeliveryResult::Throttled { retry_after: Duration::from_secs(7) },
         ),
         (
             http("429 Too Many", ""),
-            Verdict::Transient {
-                error: "the provider answered 429 Too Many Requests".into(),
+            DeliveryResult::Transient {
+                error: "the provider returned 429 Too Many Requests".into(),
                 retry_after: None,
             },
         ),
         (
             http("503 Away\r\nretry-after: 7", r#"{"code": "x-1"}"#),
-            Verdict::Transient {
-                error: "the provider answered 503 Service Unavailable with code x-1".into(),
+            DeliveryResult::Transient {
+                error: "the provider returned 503 Service Unavailable with code x-1".into(),
                 retry_after: seven,
             },
         ),
-        (http("420 Calm", ""), Verdict::Throttled { retry_after: PATIENCE }),
+        (http("420 Calm", ""), DeliveryResult::Throttled { retry_after: PATIENCE }),
         (
             http("200 OK\r\nretry-after: 7", r#"{"code": "slow"}"#),
-            Verdict::Throttled { retry_after: Duration::from_secs(7) },
+            DeliveryResult::Throttled { retry_after: Duration::from_secs(7) },
         ),
-        (http("410 Gone", ""), Verdict::Gone { error: "the provider answered 410 Gone".into() }),
+        (http("410 Gone", ""), DeliveryResult::Gone { error: "the provider returned 410 Gone".into() }),
     ] {
         assert_eq!(answered(&toml, &said).await.verdict, verdict, "{said}");
     }
     let away = new(GOOD).unwrap().send(delivery("Hi")).await;
-    assert_eq!(away, Answer::none("the provider could not be reached"));
+    assert_eq!(away, AttemptReport::none("the provider could not be reached"));
 }

@@ -1,4 +1,4 @@
-//! What a webhook has to know of the endpoint that it is for.
+//! The port to the settings of webhook endpoints.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -7,49 +7,49 @@ use super::Secret;
 use crate::error::Result;
 use crate::kinds::Disabled;
 
-/// What is known of an endpoint.
+/// The settings of an endpoint.
 #[derive(Debug, Clone, Default)]
-pub struct Endpoint {
-    /// To sign with, the newest first. While a secret is being replaced the old one signs as well.
+pub struct EndpointSettings {
+    /// The signing secrets, newest first. During a rotation the old secret signs as well.
     pub secrets: Vec<Secret>,
-    /// Why nothing is sent to it.
+    /// The reason why nothing is sent to it, if it is disabled.
     pub disabled: Option<Disabled>,
 }
 
-/// What came of an attempt at an endpoint.
+/// The result of an attempt at an endpoint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Came {
-    /// It took the message.
+pub enum EndpointResult {
+    /// The endpoint accepted the message.
     Taken,
-    /// It did not, whyever.
+    /// The endpoint did not accept the message, for any reason.
     Failed,
-    /// It said that it wants no more (410).
+    /// The endpoint returned 410 Gone.
     Gone,
 }
 
-/// The future of what is known.
-pub type Finding<'a> = Pin<Box<dyn Future<Output = Result<Endpoint>> + Send + 'a>>;
+/// The future of an endpoint's settings.
+pub type EndpointFuture<'a> = Pin<Box<dyn Future<Output = Result<EndpointSettings>> + Send + 'a>>;
 
-/// Knows the endpoints. It is asked before every attempt, so it remembers.
-pub trait Directory: Send + Sync {
-    /// What is known of the endpoint at this URL; of one that nobody registered, with the default secrets.
+/// Looks up endpoints. Called before every attempt, so implementations cache.
+pub trait EndpointDirectory: Send + Sync {
+    /// Returns the settings of the endpoint at this URL. An unregistered endpoint has the default secrets.
     ///
     /// # Errors
-    /// When it cannot be known now.
-    fn find<'a>(&'a self, url: &'a str) -> Finding<'a>;
+    /// If the settings cannot be read at present.
+    fn find<'a>(&'a self, url: &'a str) -> EndpointFuture<'a>;
 
-    /// Takes note of an attempt. No I/O.
-    fn note(&self, url: &str, came: Came);
+    /// Records the result of an attempt. No I/O.
+    fn note(&self, url: &str, came: EndpointResult);
 }
 
-/// The same secrets for all.
+/// A directory that returns the same secrets for every URL.
 pub struct SameForAll(pub Vec<Secret>);
 
-impl Directory for SameForAll {
-    fn find<'a>(&'a self, _: &'a str) -> Finding<'a> {
-        let endpoint = Endpoint { secrets: self.0.clone(), disabled: None };
+impl EndpointDirectory for SameForAll {
+    fn find<'a>(&'a self, _: &'a str) -> EndpointFuture<'a> {
+        let endpoint = EndpointSettings { secrets: self.0.clone(), disabled: None };
         Box::pin(std::future::ready(Ok(endpoint)))
     }
 
-    fn note(&self, _: &str, _: Came) {}
+    fn note(&self, _: &str, _: EndpointResult) {}
 }

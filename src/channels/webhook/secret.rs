@@ -1,4 +1,4 @@
-//! Secrets of Standard Webhooks, and what is signed with them.
+//! Secrets of Standard Webhooks, and the signatures made with them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -13,18 +13,18 @@ use secrecy::{ExposeSecret, SecretString};
 use crate::error::{Error, Result};
 
 const PREFIX: &str = "whsec_";
-/// The specification's bounds, in bytes.
+/// The bounds of the specification, in bytes.
 const SHORTEST: usize = 24;
 const LONGEST: usize = 64;
 const GENERATED: usize = 32;
 
-/// With or without padding, as the published libraries take it; what is written has it.
+/// Accepts missing padding, as the published libraries do; always writes it.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// One to sign with: `whsec_` and 24 to 64 bytes in base64. It is shown by [`Secret::expose`] alone.
+/// A signing secret: `whsec_` and 24 to 64 bytes in base64. Only [`Secret::expose`] reveals it.
 #[derive(Clone)]
 pub struct Secret {
     text: SecretString,
@@ -32,15 +32,15 @@ pub struct Secret {
 }
 
 impl Secret {
-    /// A new one, at random.
+    /// Generates a random secret.
     ///
     /// # Errors
-    /// When the system has no random bytes.
+    /// If the system provides no random bytes.
     pub fn generate() -> Result<Self> {
         let mut bytes = [0; GENERATED];
         SystemRandom::new()
             .fill(&mut bytes)
-            .map_err(|_| Error::internal("the system has no random bytes for a secret"))?;
+            .map_err(|_| Error::internal("the system provides no random bytes for a secret"))?;
         Ok(Self::of(&bytes))
     }
 
@@ -49,12 +49,12 @@ impl Secret {
         Self { text: text.into(), key: hmac::Key::new(hmac::HMAC_SHA256, bytes) }
     }
 
-    /// As it is given to who verifies.
+    /// The text that the receiver verifies signatures with.
     pub fn expose(&self) -> &str {
         self.text.expose_secret()
     }
 
-    /// `v1,` and the signature of a body that is sent at this time, in seconds since the epoch.
+    /// Returns `v1,` and the signature of a body that is sent at this time, in seconds since the epoch.
     pub fn sign(&self, id: &str, timestamp: i64, body: &str) -> String {
         let mut context = hmac::Context::with_key(&self.key);
         for part in [id, ".", &timestamp.to_string(), ".", body] {
@@ -85,7 +85,7 @@ impl FromStr for Secret {
         let bytes = text.strip_prefix(PREFIX).and_then(|encoded| BASE64.decode(encoded).ok()).ok_or(wrong)?;
         if !(SHORTEST..=LONGEST).contains(&bytes.len()) {
             return Err(
-                "a webhook secret has 24 to 64 bytes, in base64 after whsec_; this one is shorter or longer",
+                "a webhook secret has 24 to 64 bytes, in base64 after whsec_; this one has fewer or more",
             );
         }
         Ok(Self::of(&bytes))

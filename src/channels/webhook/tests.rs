@@ -17,35 +17,38 @@ fn guard() -> Arc<Guard> {
     Arc::new(Guard::new(&Settings { allowed, ..Settings::default() }).unwrap())
 }
 
-/// Knows one endpoint, and what it was told.
+/// A directory of one endpoint that records the results it is told.
 #[derive(Default)]
 struct Known {
-    endpoint: Endpoint,
+    endpoint: EndpointSettings,
     is_away: bool,
-    noted: Mutex<Vec<Came>>,
+    noted: Mutex<Vec<EndpointResult>>,
 }
 
-impl Directory for Known {
-    fn find<'a>(&'a self, _: &'a str) -> Finding<'a> {
+impl EndpointDirectory for Known {
+    fn find<'a>(&'a self, _: &'a str) -> EndpointFuture<'a> {
         let found: Result<_> =
             if self.is_away { Err(Error::internal("away")) } else { Ok(self.endpoint.clone()) };
         Box::pin(std::future::ready(found))
     }
 
-    fn note(&self, _: &str, came: Came) {
+    fn note(&self, _: &str, came: EndpointResult) {
         self.noted.lock().unwrap().push(came);
     }
 }
 
 fn known(disabled: Option<Disabled>) -> Known {
-    Known { endpoint: Endpoint { secrets: vec![Secret::generate().unwrap()], disabled }, ..Known::default() }
+    Known {
+        endpoint: EndpointSettings { secrets: vec![Secret::generate().unwrap()], disabled },
+        ..Known::default()
+    }
 }
 
-/// What is made of an answer that is played by the test, and what the directory hears of it.
-async fn answered(said: &str) -> (Answer, Vec<Came>) {
+/// Returns the outcome of a scripted response, and the results that the directory is told.
+async fn answered(said: &str) -> (AttemptReport, Vec<EndpointResult>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let directory = Arc::new(known(None));
-    let webhook = Webhook::new(guard(), Arc::clone(&directory) as Arc<dyn Directory>, Clock::System);
+    let webhook = Webhook::new(guard(), Arc::clone(&directory) as Arc<dyn EndpointDirectory>, Clock::System);
     let serve = async {
         let mut socket = listener.accept().await.unwrap().0;
         let mut bytes = Vec::new();
@@ -63,26 +66,26 @@ async fn answered(said: &str) -> (Answer, Vec<Came>) {
 #[tokio::test]
 async fn each_answer_says_what_it_means_to_this_endpoint_alone() {
     for (status, rest, code, expected, came) in [
-        ("200 OK", "content-length: 0\r\n", 200, "delivered", Came::Taken),
-        ("204 No Content", "", 204, "delivered", Came::Taken),
-        ("202 Accepted", "content-length: 999\r\n\r\ncut", 202, "delivered", Came::Taken),
-        ("302 Found", "location: http://127.0.0.1/\r\n", 302, "permanent", Came::Failed),
-        ("400 Bad Request", "", 400, "permanent", Came::Failed),
-        ("404 Not Found", "", 404, "permanent", Came::Failed),
-        ("408 Request Timeout", "", 408, "deferred", Came::Failed),
-        ("410 Gone", "", 410, "gone", Came::Gone),
-        ("425 Too Early", "", 425, "deferred", Came::Failed),
-        ("429 Too Many Requests", "retry-after: 7\r\n", 429, "deferred 7s", Came::Failed),
-        ("500 Internal Server Error", "", 500, "deferred", Came::Failed),
-        ("503 Service Unavailable", "retry-after: 120\r\n", 503, "deferred 120s", Came::Failed),
+        ("200 OK", "content-length: 0\r\n", 200, "delivered", EndpointResult::Taken),
+        ("204 No Content", "", 204, "delivered", EndpointResult::Taken),
+        ("202 Accepted", "content-length: 999\r\n\r\ncut", 202, "delivered", EndpointResult::Taken),
+        ("302 Found", "location: http://127.0.0.1/\r\n", 302, "permanent", EndpointResult::Failed),
+        ("400 Bad Request", "", 400, "permanent", EndpointResult::Failed),
+        ("404 Not Found", "", 404, "permanent", EndpointResult::Failed),
+        ("408 Request Timeout", "", 408, "deferred", EndpointResult::Failed),
+        ("410 Gone", "", 410, "gone", EndpointResult::Gone),
+        ("425 Too Early", "", 425, "deferred", EndpointResult::Failed),
+        ("429 Too Many Requests", "retry-after: 7\r\n", 429, "deferred 7s", EndpointResult::Failed),
+        ("500 Internal Server Error", "", 500, "deferred", EndpointResult::Failed),
+        ("503 Service Unavailable", "retry-after: 120\r\n", 503, "deferred 120s", EndpointResult::Failed),
     ] {
         let (answer, noted) = answered(&format!("HTTP/1.1 {status}\r\n{rest}\r\n")).await;
         let verdict = match &answer.verdict {
-            Verdict::Delivered => "delivered".to_owned(),
-            Verdict::Gone { .. } => "gone".into(),
-            Verdict::Permanent { .. } => "permanent".into(),
-            Verdict::Deferred { retry_after: None, .. } => "deferred".into(),
-            Verdict::Deferred { retry_after: Some(wait), .. } => format!("deferred {wait:?}"),
+            DeliveryResult::Delivered => "delivered".to_owned(),
+            DeliveryResult::Gone { .. } => "gone".into(),
+            DeliveryResult::Permanent { .. } => "permanent".into(),
+            DeliveryResult::Deferred { retry_after: None, .. } => "deferred".into(),
+            DeliveryResult::Deferred { retry_after: Some(wait), .. } => format!("deferred {wait:?}"),
             other => unreachable!("{other:?}"),
         };
         assert_eq!((verdict.as_str(), answer.status_code), (expected, Some(code)), "{status}");
@@ -90,8 +93,8 @@ async fn each_answer_says_what_it_means_to_this_endpoint_alone() {
     }
     for silence in ["", "no HTTP\r\n\r\n"] {
         let (answer, noted) = answered(silence).await;
-        assert!(matches!(answer.verdict, Verdict::Deferred { retry_after: None, .. }), "{answer:?}");
-        assert_eq!(noted, [Came::Failed]);
+        assert!(matches!(answer.verdict, DeliveryResult::Deferred { retry_after: None, .. }), "{answer:?}");
+        assert_eq!(noted, [EndpointResult::Failed]);
     }
 }
 
@@ -105,38 +108,40 @@ async fn what_is_not_asked_at_all_says_nothing_of_the_endpoint() {
         ("http://example.com:0/", known(None), "port"),
         ("anna@example.com", known(None), "the URL"),
         (fine, known(Some(Disabled::ByHand)), "is disabled"),
-        (fine, known(Some(Disabled::Failing)), "failed for long"),
+        (fine, known(Some(Disabled::Failing)), "failed for too long"),
         (fine, known(Some(Disabled::Gone)), "410 Gone"),
         (fine, no_secret, "WEBHOOK_SECRET"),
         (fine, away, "could not be read"),
     ] {
         let (is_away, directory) = (directory.is_away, Arc::new(directory));
-        let webhook = Webhook::new(guard(), Arc::clone(&directory) as Arc<dyn Directory>, Clock::System);
+        let webhook =
+            Webhook::new(guard(), Arc::clone(&directory) as Arc<dyn EndpointDirectory>, Clock::System);
         let answer = webhook.send(delivery(url)).await;
-        let (Verdict::Permanent { error } | Verdict::Deferred { error, .. }) = &answer.verdict else {
+        let (DeliveryResult::Permanent { error } | DeliveryResult::Deferred { error, .. }) = &answer.verdict
+        else {
             unreachable!("{answer:?}")
         };
         assert!(error.contains(words), "{error}");
-        assert_eq!(matches!(answer.verdict, Verdict::Deferred { .. }), is_away);
+        assert_eq!(matches!(answer.verdict, DeliveryResult::Deferred { .. }), is_away);
         assert!(directory.noted.lock().unwrap().is_empty(), "{url}");
     }
     let no_json = Delivery { data: Some(Arc::from("{")), ..delivery(fine) };
     let webhook = Webhook::new(guard(), Arc::new(known(None)), Clock::System);
-    assert!(matches!(webhook.send(no_json).await.verdict, Verdict::Permanent { .. }));
+    assert!(matches!(webhook.send(no_json).await.verdict, DeliveryResult::Permanent { .. }));
 }
 
 #[tokio::test]
 async fn an_attempt_that_is_given_up_has_failed() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let directory = Arc::new(known(None));
-    let webhook = Webhook::new(guard(), Arc::clone(&directory) as Arc<dyn Directory>, Clock::System);
+    let webhook = Webhook::new(guard(), Arc::clone(&directory) as Arc<dyn EndpointDirectory>, Clock::System);
     let url = format!("http://{}/", listener.local_addr().unwrap());
     tokio::select! {
         biased;
         answer = webhook.send(delivery(&url)) => unreachable!("{answer:?}"),
         came = listener.accept() => drop(came.unwrap()),
     }
-    assert_eq!(*directory.noted.lock().unwrap(), [Came::Failed]);
+    assert_eq!(*directory.noted.lock().unwrap(), [EndpointResult::Failed]);
 }
 
 #[test]
@@ -173,7 +178,7 @@ fn the_body_and_its_time_are_the_same_at_every_attempt_and_the_signature_is_of_n
 
 #[test]
 fn a_signature_is_that_of_the_published_libraries() {
-    // the vector of their tests
+    // the test vector of the specification
     let secret: Secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw".parse().unwrap();
     let signature = secret.sign("msg_p5jXN8AQM9LWM0D4loKWxJek", 1_614_265_330, r#"{"test": 2432232314}"#);
     assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
@@ -198,7 +203,7 @@ fn a_secret_that_is_none_is_refused_and_none_is_shown() {
     assert_eq!(unpadded.parse::<Secret>().unwrap().expose(), encoded(25));
     let secret = Secret::generate().unwrap();
     assert_eq!(
-        format!("{:?}", Endpoint { secrets: vec![secret.clone()], disabled: None }.secrets),
+        format!("{:?}", EndpointSettings { secrets: vec![secret.clone()], disabled: None }.secrets),
         "[Secret(..)]"
     );
     assert!(secret == secret.clone() && secret != Secret::generate().unwrap());

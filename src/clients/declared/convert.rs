@@ -1,11 +1,11 @@
-//! Conversion of values from one type to another.
+//! The conversion of values from one type to another.
 
 use chrono::NaiveDate;
 
 use crate::clients::model::AttributeValue;
 use crate::kinds::AttributeKind;
 
-/// Words for true and false, as people and the spreadsheets of their languages write them.
+/// Words for true and false in the languages of common spreadsheets.
 const TRUE: [&str; 16] = [
     "true",
     "t",
@@ -28,17 +28,17 @@ const FALSE: [&str; 15] = [
     "false", "f", "no", "n", "0", "off", "-", "нет", "ложь", "nein", "falsch", "non", "faux", "hayır",
     "falso",
 ];
-/// The longest number.
+/// The largest number of characters of a number.
 const LONGEST_NUMBER: usize = 64;
 
 const NO_NUMBER: &str = "must be a number, like 250.7 or 1 250,7";
 const NO_BOOLEAN: &str = "must be true or false, yes or no, 1 or 0";
 const NO_DATE: &str = "must be a date like 2026-12-01 or 01.12.2026";
 
-/// Returns the value as one of this type; none when it is one already.
+/// Converts a value to a type; returns `None` if it has the type already.
 ///
 /// # Errors
-/// Says what the value must be.
+/// The value does not fit the type; the message says which values do.
 pub fn convert(kind: AttributeKind, value: &AttributeValue) -> Result<Option<AttributeValue>, &'static str> {
     match (kind, value) {
         (AttributeKind::Text, AttributeValue::Text(_))
@@ -62,8 +62,8 @@ fn flag(text: &str) -> Option<AttributeValue> {
     (is_one_of(&TRUE) || is_one_of(&FALSE)).then(|| AttributeValue::Flag(is_one_of(&TRUE)))
 }
 
-/// Reads a number as people write it. A comma alone is a decimal comma; several, or points and commas together, stand
-/// between thousands but for the last sign.
+/// Parses a number as people write it. A single comma is a decimal comma. Several equal signs are thousands separators;
+/// if points and commas both occur, the last sign is the decimal sign.
 fn number(text: &str) -> Option<AttributeValue> {
     let text: String = text.trim().replace('\u{2212}', "-");
     let digits = text.strip_prefix(['+', '-']).unwrap_or(&text);
@@ -105,7 +105,7 @@ fn decimal(digits: &str) -> Option<(&str, &str)> {
     digits.split_once(last).filter(|_| count == 1)
 }
 
-/// Takes the signs between thousands away: all the same, with three digits behind each.
+/// Removes thousands separators, which must all be equal and have three digits after each.
 fn ungrouped(whole: &str) -> Option<String> {
     let is_sign = |sign: char| sign.is_whitespace() || ".,'’".contains(sign);
     let mut signs = whole.chars().filter(|sign| is_sign(*sign));
@@ -120,12 +120,12 @@ fn ungrouped(whole: &str) -> Option<String> {
     digits.bytes().all(|byte| byte.is_ascii_digit()).then_some(digits)
 }
 
-/// Reads a day; of a time its day. Rejected: `12/01/2026`, which is another day on each side of an ocean.
+/// Parses a day, or the day of a time. `12/01/2026` is refused, because it is a different day in Europe and America.
 fn date(text: &str) -> Option<NaiveDate> {
     let day = text.trim().split(['T', ' ']).next().unwrap_or_default();
     let formats = ["%Y-%m-%d", "%d.%m.%Y", "%Y/%m/%d"];
     let day = formats.iter().find_map(|format| NaiveDate::parse_from_str(day, format).ok())?;
-    // of two digits it would be a year of the Romans
+    // a two-digit year would be one of the first century
     use chrono::Datelike;
     (1000..=9999).contains(&day.year()).then_some(day)
 }
@@ -219,7 +219,7 @@ mod tests {
             if let Ok(converted) = convert(kind, &value) {
                 let converted = converted.unwrap_or(value);
                 prop_assert_eq!(convert(kind, &converted), Ok(None));
-                // as a file would bring it back
+                // the text that an exported file would contain
                 let again = AttributeValue::Text(converted.to_text().into_owned());
                 prop_assert_eq!(convert(kind, &again).unwrap().unwrap_or(again), converted);
             }

@@ -1,4 +1,4 @@
-//! The converter: brings the clients that had an attribute before it was declared to its type, a few at a time.
+//! The converter: converts existing values to the declared type of their attribute, a few clients at a time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,9 +15,9 @@ use crate::db::{AnyConnection, Db};
 use crate::error::Result;
 use crate::lifecycle::Shutdown;
 
-/// Clients that are looked at in one transaction.
+/// The number of clients that one transaction checks.
 const AT_ONCE: i64 = 500;
-/// Between two looks, should another node have left something.
+/// The interval of the poll for conversions that another node has left unfinished.
 const PAUSE: Duration = Duration::from_secs(10);
 
 /// Converts the clients of one database.
@@ -28,7 +28,7 @@ pub struct Converter {
 }
 
 impl Converter {
-    /// It looks when it is woken.
+    /// Creates a converter that runs a step when `wake` is notified.
     pub(super) fn new(db: Db, clock: Clock, wake: Arc<Notify>) -> Self {
         Self { db, clock, wake }
     }
@@ -40,17 +40,17 @@ impl Converter {
                 Ok(true) => {}
                 Ok(false) => shutdown.rest(&self.wake, PAUSE).await,
                 Err(error) => {
-                    tracing::warn!(%error, "clients could not be converted to a declared type; trying again");
+                    tracing::warn!(%error, "conversion to a declared type failed; will retry");
                     shutdown.rest(&self.wake, PAUSE).await;
                 }
             }
         }
     }
 
-    /// One step; returns whether there may be more to do.
+    /// Runs one step. Returns true if there may be more to do.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn run_once(&self) -> Result<bool> {
         let now = self.clock.now();
         self.db.write(move |c| step(c, now)).await
@@ -66,7 +66,7 @@ fn step(c: &mut AnyConnection, now: Timestamp) -> Result<bool> {
         match convert(attribute.kind, value) {
             Ok(None) => {}
             Err(_) => attribute.conversion.unconverted += 1,
-            // looked at again under its lock, since others may have changed it meanwhile
+            // read again under a lock, because another transaction may have changed it meanwhile
             Ok(Some(_)) => {
                 let Some(mut client) = clients::find_for_update(c, client.id)? else { continue };
                 let value = client.attributes.get(name.as_str()).map(|value| convert(attribute.kind, value));

@@ -1,4 +1,4 @@
-//! Declared attributes over HTTP: `/api/v1/attributes`.
+//! The HTTP handlers of declared attributes: `/api/v1/attributes`.
 
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
@@ -8,87 +8,81 @@ use super::model::DeclaredAttribute;
 use super::usecase::{Changes, DeclaredAttributes};
 use crate::error::Result;
 use crate::http::dry_run::{DryRun, DryRunQuery};
+use crate::http::idempotency_header::{KeyHeader, Posted, respond};
 use crate::http::json::{Json, Query, given, present};
-use crate::http::once::{KeyHeader, Posted, respond};
-use crate::http::routing::{get, others};
-use crate::idempotency::Answer;
+use crate::http::operations::{Operations, operations};
+use crate::idempotency::IdempotentResponse;
 use crate::kinds::AttributeKind;
 use crate::paging::{self, Page};
 
-/// Registers the routes, relative to `/api/v1`.
-pub fn routes(cfg: &mut web::ServiceConfig) {
-    cfg.service(
-        web::resource("/attributes")
-            .route(get().to(list_attributes))
-            .route(web::post().to(create_attribute))
-            .default_service(others("GET, HEAD, POST")),
-    )
-    .service(
-        web::resource("/attributes/{name}")
-            .route(get().to(get_attribute))
-            .route(web::patch().to(patch_attribute))
-            .route(web::delete().to(delete_attribute))
-            .default_service(others("GET, HEAD, PATCH, DELETE")),
-    );
+/// Returns the operations, each with its scope.
+pub fn operations() -> Operations {
+    operations![
+        list_attributes: ClientsRead,
+        create_attribute: ClientsWrite,
+        get_attribute: ClientsRead,
+        patch_attribute: ClientsWrite,
+        delete_attribute: ClientsWrite,
+    ]
 }
 
-/// An attribute that is to have a type.
+/// The declaration of an attribute.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"name": "member", "type": "boolean", "label": "Is a member of the club"}))]
 pub struct AttributeBody {
-    /// Its name: a letter or `_`, then letters, digits or `_`, and no name of another field of a client.
+    /// The name: a letter or `_`, then letters, digits or `_`; not the name of a field of a client.
     #[schema(pattern = "^[A-Za-z_][A-Za-z0-9_]{0,63}$")]
     pub name: String,
     /// The type of its values.
     #[serde(rename = "type")]
     #[schema(value_type = AttributeKind)]
     pub kind: String,
-    /// Words for people.
+    /// A label for people.
     #[schema(min_length = 1, max_length = 100)]
     pub label: Option<String>,
 }
 
-/// Changes to a declared attribute; what is absent stays.
+/// Changes to a declared attribute; an absent field stays.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"type": "number"}))]
 pub struct AttributePatch {
-    /// The type of its values. Another one converts the clients again.
+    /// The type of its values. A different type starts the conversion again.
     #[serde(rename = "type", default, deserialize_with = "given")]
     #[schema(value_type = Option<AttributeKind>, nullable = false)]
     pub kind: Option<String>,
-    /// Words for people; null clears them.
+    /// A label for people; null clears it.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 100)]
     pub label: Option<Option<String>>,
 }
 
-/// The part of the list of declared attributes that is asked for.
+/// The query parameters of the list of declared attributes.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct AttributesQuery {
-    /// How many to answer, 1 to 1000.
+    /// The largest number of items to return, 1 to 1000.
     #[param(minimum = 1, maximum = 1000, default = 50, value_type = Option<u32>, nullable = false)]
     limit: Option<String>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     #[param(nullable = false)]
     cursor: Option<String>,
 }
 
 /// Declare an attribute
 ///
-/// From now on its values are checked and converted wherever they come in: a value that does not fit is a 422, and in an
-/// import it is left out. What clients have already is converted in the background; `conversion` says how far that has come,
-/// and how many values do not fit and stay as they are.
+/// Declares an attribute. Its values are then checked and converted by every operation: a value that does not fit is
+/// refused with 422, and an import skips it. Existing values are converted in the background; `conversion` shows the
+/// progress, and the number of values that do not fit and stay as they are.
 #[utoipa::path(post, path = "/api/v1/attributes", operation_id = "create_attribute", tag = "clients",
     request_body = AttributeBody, params(DryRunQuery, KeyHeader),
     responses(
-        (status = 200, description = "For a dry run: the attribute as it would be", body = DeclaredAttribute),
-        (status = 201, description = "The attribute, and its address in `Location`", body = DeclaredAttribute,
+        (status = 200, description = "For a dry run: the attribute that would be declared", body = DeclaredAttribute),
+        (status = 201, description = "The attribute, with its path in `Location`", body = DeclaredAttribute,
             headers(("Location" = String, description = "The path of the attribute"))),
-        (status = 409, description = "The name is declared already"),
+        (status = 409, description = "The name is already declared"),
     ))]
 pub async fn create_attribute(
     attributes: web::Data<DeclaredAttributes>,
@@ -97,14 +91,15 @@ pub async fn create_attribute(
 ) -> Result<HttpResponse> {
     let AttributeBody { name, kind, label } = posted.value;
     let changes = Changes { kind: Some(kind), label: Some(label) };
-    let answer =
-        |made: &DeclaredAttribute| Answer::created(format!("/api/v1/attributes/{}", made.name), made);
+    let answer = |made: &DeclaredAttribute| {
+        IdempotentResponse::created(format!("/api/v1/attributes/{}", made.name), made)
+    };
     Ok(respond(attributes.declare(&name, changes, dry_run.mode(posted.key), answer).await?))
 }
 
 /// List declared attributes
 ///
-/// By name. An attribute that is not declared is what it was given as.
+/// Lists the declared attributes by name. Attributes without a declaration keep the type in which they were given.
 #[utoipa::path(get, path = "/api/v1/attributes", operation_id = "list_attributes", tag = "clients", params(AttributesQuery),
     responses((status = 200, description = "A page of attributes", body = Page<DeclaredAttribute>)))]
 pub async fn list_attributes(
@@ -130,7 +125,7 @@ pub async fn get_attribute(
 /// Change a declared attribute
 #[utoipa::path(patch, path = "/api/v1/attributes/{name}", operation_id = "patch_attribute", tag = "clients",
     params(("name" = String, Path, description = "The name of the attribute")), request_body = AttributePatch,
-    responses((status = 200, description = "The attribute as it is now", body = DeclaredAttribute)))]
+    responses((status = 200, description = "The changed attribute", body = DeclaredAttribute)))]
 pub async fn patch_attribute(
     attributes: web::Data<DeclaredAttributes>,
     name: web::Path<String>,
@@ -141,12 +136,12 @@ pub async fn patch_attribute(
     Ok(HttpResponse::Ok().json(changed))
 }
 
-/// Forget the type of an attribute
+/// Delete a declared attribute
 ///
-/// The values that clients have stay as they are.
+/// Deletes the declaration only: existing values stay as they are.
 #[utoipa::path(delete, path = "/api/v1/attributes/{name}", operation_id = "delete_attribute", tag = "clients",
     params(("name" = String, Path, description = "The name of the attribute")),
-    responses((status = 204, description = "It has no type any more")))]
+    responses((status = 204, description = "Deleted")))]
 pub async fn delete_attribute(
     attributes: web::Data<DeclaredAttributes>,
     name: web::Path<String>,

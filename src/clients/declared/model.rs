@@ -11,27 +11,27 @@ use crate::db::types::Timestamp;
 use crate::error::FieldError;
 use crate::kinds::AttributeKind;
 
-/// The longest label.
+/// The largest number of characters of a label.
 pub const LONGEST_LABEL: usize = 100;
 
 /// An attribute that has a type.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct DeclaredAttribute {
-    /// Its name, which is also that of its placeholder.
+    /// The name, which is also the name of the placeholder.
     #[schema(value_type = String, example = "member")]
     pub name: AttributeName,
     /// The type of its values.
     #[serde(rename = "type")]
     pub kind: AttributeKind,
-    /// Words for people.
+    /// A label for people.
     #[schema(example = "Is a member of the club")]
     pub label: Option<String>,
-    /// How far the clients are converted that had the attribute before.
+    /// The progress of converting existing clients.
     pub conversion: Conversion,
-    /// When it was declared.
+    /// The time of the declaration.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// When it was last changed.
+    /// The time of the last change.
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
 }
@@ -39,32 +39,33 @@ pub struct DeclaredAttribute {
 /// The conversion of stored clients to the type of an attribute.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Conversion {
-    /// True while clients are still to be looked at.
+    /// True while the conversion is running.
     pub is_running: bool,
-    /// Clients that were looked at.
+    /// The number of clients that were checked.
     pub clients: i64,
-    /// Values that were converted.
+    /// The number of values that were converted.
     pub converted: i64,
-    /// Values that do not fit the type and stay as they were.
+    /// The number of values that do not fit the type and stay as they were.
     pub unconverted: i64,
 }
 
-/// The types of some attributes.
+/// The types of declared attributes, by name.
 #[derive(Debug, Clone, Default)]
 pub struct Types(HashMap<String, AttributeKind>);
 
 impl Types {
-    /// These.
+    /// Creates the map from pairs of name and type.
     pub fn new(types: impl IntoIterator<Item = (String, AttributeKind)>) -> Self {
         Self(types.into_iter().collect())
     }
 
-    /// Returns whether there are none.
+    /// Returns true if there are no types.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Converts the values of a patch. One that does not fit is left out and returned, named as in a row of a file.
+    /// Converts the values of a patch. Removes values that do not fit and returns their errors, whose field is the bare
+    /// name of the attribute.
     pub fn apply(&self, patch: &mut ClientPatch) -> Vec<FieldError> {
         let mut wrong = Vec::new();
         patch.attributes.retain_mut(|(name, value)| {

@@ -67,22 +67,22 @@ impl TryFrom<Row> for DeclaredAttribute {
 /// Stores a declaration.
 ///
 /// # Errors
-/// [`Error::Conflict`] when the name is declared already.
+/// [`Error::Conflict`] if the name is already declared.
 pub fn insert(c: &mut AnyConnection, attribute: &DeclaredAttribute) -> Result<()> {
     diesel::insert_into(table).values(Row::new(attribute, None)).execute(c).map_err(|error| match error {
         QueryError::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => {
             let name = &attribute.name;
-            Error::Conflict(format!("{name} is declared already; PATCH /api/v1/attributes/{name} changes it"))
+            Error::Conflict(format!("{name} is already declared; PATCH /api/v1/attributes/{name} changes it"))
         }
         other => other.into(),
     })?;
     Ok(())
 }
 
-/// The declaration of this name, which nobody else changes before this transaction ends.
+/// Returns the declaration of this name, locked until this transaction ends.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn find_for_update(c: &mut AnyConnection, name: &str) -> Result<Option<DeclaredAttribute>> {
     let row: Option<Row> = match c {
         AnyConnection::Postgres(c) => {
@@ -93,19 +93,19 @@ pub fn find_for_update(c: &mut AnyConnection, name: &str) -> Result<Option<Decla
     row.map(DeclaredAttribute::try_from).transpose()
 }
 
-/// The declaration of this name.
+/// Returns the declaration of this name.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn find(c: &mut AnyConnection, name: &str) -> Result<Option<DeclaredAttribute>> {
     let row: Option<Row> = table.find(name).select(Row::as_select()).first(c).optional()?;
     row.map(DeclaredAttribute::try_from).transpose()
 }
 
-/// Up to `limit` declarations after `after`, by name.
+/// Returns up to `limit` declarations after `after`, by name.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn list(c: &mut AnyConnection, after: Option<&str>, limit: i64) -> Result<Vec<DeclaredAttribute>> {
     let mut query = table.select(Row::as_select()).order(declared_attribute::name).limit(limit).into_boxed();
     if let Some(after) = after {
@@ -115,37 +115,37 @@ pub fn list(c: &mut AnyConnection, after: Option<&str>, limit: i64) -> Result<Ve
     rows.into_iter().map(DeclaredAttribute::try_from).collect()
 }
 
-/// Stores what has changed, and the client up to which clients are converted.
+/// Updates a declaration, and the cursor of its conversion.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn update(c: &mut AnyConnection, attribute: &DeclaredAttribute, cursor: Option<ClientId>) -> Result<()> {
     diesel::update(table.find(attribute.name.as_str())).set(Row::new(attribute, cursor)).execute(c)?;
     Ok(())
 }
 
-/// Stores what has changed; `begins` when the clients are to be converted from the first one on.
+/// Updates a declaration. With `begins` the conversion restarts at the first client.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn change(c: &mut AnyConnection, attribute: &DeclaredAttribute, begins: bool) -> Result<()> {
     let cursor: Option<Option<ClientId>> =
         table.find(attribute.name.as_str()).select(declared_attribute::cursor_id).first(c).optional()?;
     update(c, attribute, cursor.flatten().filter(|_| !begins))
 }
 
-/// Removes a declaration; false when there was none.
+/// Deletes a declaration. Returns false if it does not exist.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn delete(c: &mut AnyConnection, name: &str) -> Result<bool> {
     Ok(diesel::delete(table.find(name)).execute(c)? > 0)
 }
 
-/// The types of these attributes, of those that are declared.
+/// Returns the types of the declared ones among these attributes.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn types<'a>(c: &mut AnyConnection, names: impl Iterator<Item = &'a AttributeName>) -> Result<Types> {
     let names: std::collections::BTreeSet<&str> = names.map(AttributeName::as_str).collect();
     if names.is_empty() {
@@ -160,11 +160,11 @@ pub fn types<'a>(c: &mut AnyConnection, names: impl Iterator<Item = &'a Attribut
     types.map(Types::new)
 }
 
-/// An attribute whose clients are still to be converted, with the client up to which they are; held until the end of this
-/// transaction. None when there is none, or others hold all.
+/// Returns an attribute whose conversion is unfinished, with its cursor, locked until this transaction ends. Returns
+/// `None` if there is none, or other transactions have locked all.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn next_to_convert(c: &mut AnyConnection) -> Result<Option<(DeclaredAttribute, Option<ClientId>)>> {
     let converting = declared_attribute::converting.ne(0);
     let row: Option<Row> = match c {

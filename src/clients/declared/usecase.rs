@@ -1,4 +1,4 @@
-//! Use cases of declared attributes.
+//! The use cases of declared attributes.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::clock::Clock;
 use crate::db::types::ResourceId;
 use crate::db::{AnyConnection, Db};
 use crate::error::{Complaints, Error, Result};
-use crate::idempotency::{self, Answer, Made, Mode};
+use crate::idempotency::{self, Created, IdempotentResponse, Mode};
 use crate::kinds::AttributeKind;
 use crate::paging;
 
@@ -23,34 +23,34 @@ pub struct DeclaredAttributes {
     wake: Arc<Notify>,
 }
 
-/// An attribute as a request describes it: absent stays, and of a label none clears it.
+/// The changes of a request: an absent value stays, and `Some(None)` clears the label.
 #[derive(Debug, Default)]
 pub struct Changes {
-    /// Its type.
+    /// The type.
     pub kind: Option<String>,
-    /// Words for people.
+    /// A label for people.
     pub label: Option<Option<String>>,
 }
 
 impl DeclaredAttributes {
-    /// Over this database. The converter is to be run beside it.
+    /// Creates the use cases over a database, and their converter, which the caller must run.
     pub fn new(db: Db, clock: Clock) -> (Self, Converter) {
         let wake = Arc::new(Notify::new());
         let converter = Converter::new(db.clone(), clock.clone(), Arc::clone(&wake));
         (Self { db, clock, wake }, converter)
     }
 
-    /// Declares an attribute, and begins to convert what clients have under its name.
+    /// Declares an attribute, and starts the conversion of existing values.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with every wrong field, [`Error::Conflict`] for a name that is declared already.
+    /// [`Error::Invalid`] with every invalid field, [`Error::Conflict`] for a name that is already declared.
     pub async fn declare(
         &self,
         name: &str,
         changes: Changes,
         mode: Mode,
-        answer: impl FnOnce(&DeclaredAttribute) -> Result<Answer>,
-    ) -> Result<Made<DeclaredAttribute>> {
+        answer: impl FnOnce(&DeclaredAttribute) -> Result<IdempotentResponse>,
+    ) -> Result<Created<DeclaredAttribute>> {
         let mut wrong = Complaints::default();
         let name = wrong.check("name", name.parse::<AttributeName>());
         let (kind, label) = check(changes, &mut wrong);
@@ -70,12 +70,12 @@ impl DeclaredAttributes {
             repo::insert(c, &attribute)?;
             Ok(attribute)
         };
-        let made = idempotency::make(&self.db, (mode, ResourceId::new().0), now, answer, insert).await?;
+        let made = idempotency::create(&self.db, (mode, ResourceId::new().0), now, answer, insert).await?;
         self.wake.notify_one();
         Ok(made)
     }
 
-    /// The declaration of this name.
+    /// Returns the declaration of this name.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -85,10 +85,10 @@ impl DeclaredAttributes {
         found.ok_or_else(|| Error::not_found("declared attribute", name))
     }
 
-    /// The declarations after `cursor`, by name.
+    /// Returns the declarations after `cursor`, by name.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn list(
         &self,
         cursor: Option<AttributeName>,
@@ -102,10 +102,10 @@ impl DeclaredAttributes {
         self.db.read(read).await
     }
 
-    /// Changes what is named. Another type converts the clients again.
+    /// Changes a declaration. A different type starts the conversion again.
     ///
     /// # Errors
-    /// [`Error::NotFound`], and [`Error::Invalid`] with every wrong field.
+    /// [`Error::NotFound`], and [`Error::Invalid`] with every invalid field.
     pub async fn patch(&self, name: String, changes: Changes) -> Result<DeclaredAttribute> {
         let mut wrong = Complaints::default();
         let (kind, label) = check(changes, &mut wrong);
@@ -133,7 +133,7 @@ impl DeclaredAttributes {
         Ok(changed)
     }
 
-    /// Forgets the type. The values that clients have stay as they are.
+    /// Deletes the declaration. Existing values stay as they are.
     ///
     /// # Errors
     /// [`Error::NotFound`].

@@ -1,4 +1,4 @@
-//! Clients as a CSV file that the import reads.
+//! The export of clients as a CSV file that can be imported again.
 
 use std::borrow::Cow;
 
@@ -12,7 +12,7 @@ use crate::db::types::ClientId;
 use crate::error::Result;
 use crate::http::export;
 
-/// Answers with the clients that match, as a file.
+/// Returns the matching clients as a file.
 ///
 /// # Errors
 /// Those of the first page, and of [`Clients::columns`].
@@ -23,7 +23,7 @@ pub(super) async fn export(
     (cursor, most): (Option<ClientId>, u64),
 ) -> Result<HttpResponse> {
     let attributes = clients.columns(&filter, cursor, most).await?;
-    // all tags have one column
+    // all tags share the column `tags`
     let fields = || Field::ALL.iter().filter(|field| **field != Field::Tag);
     let names = fields().map(|field| Cow::from(field.name()));
     let columns = names.chain(attributes.iter().map(|name| name.clone().into())).collect();
@@ -40,7 +40,7 @@ pub(super) async fn export(
     .await
 }
 
-/// The cell of a field; empty when the client has none.
+/// Returns the cell of a field; empty if the client has no value.
 fn text(client: &Client, field: Field) -> Cow<'_, str> {
     fn optional<T>(field: Option<&T>, text: fn(&T) -> &str) -> Cow<'_, str> {
         field.map(text).unwrap_or_default().into()

@@ -1,4 +1,4 @@
-//! Bodies with `Content-Encoding: gzip`, unpacked as they come.
+//! Bodies with `Content-Encoding: gzip`, decompressed as they arrive.
 
 use std::io::{self, Read};
 
@@ -6,14 +6,15 @@ use flate2::read::MultiGzDecoder;
 
 use crate::error::Error;
 
-/// Bytes that may come out whatever went in.
+/// The decompressed size up to which the ratio is not checked.
 const FREE: u64 = 16 * 1024 * 1024;
-/// Beyond these, bytes that may come out for each that went in. Tables of people stay below 50.
+/// The largest ratio of decompressed to compressed bytes beyond that size. Tables of people stay below 50.
 const MOST_PER_BYTE: u64 = 200;
 
-/// Unpacks, and stops at what is made to expand without end.
+/// A decompressor that stops at decompression bombs.
 pub(super) struct Gunzip<R> {
-    /// Until the first read: the decoder reads the head of the file when it is made, and whoever makes this may not wait.
+    /// The source until the first read: creating the decoder reads the gzip header, and the creator of this must not
+    /// block.
     source: Option<Counted<R>>,
     decoder: Option<MultiGzDecoder<Counted<R>>>,
     unpacked: u64,
@@ -48,7 +49,7 @@ impl<R: Read> Read for Gunzip<R> {
         self.unpacked += u64::try_from(count).unwrap_or_default();
         if self.unpacked > FREE && self.unpacked > MOST_PER_BYTE * decoder.get_ref().count {
             let why =
-                format!("the body expands to more than {MOST_PER_BYTE} times its size: send it unpacked");
+                format!("the body expands to more than {MOST_PER_BYTE} times its size; send it uncompressed");
             return Err(io::Error::other(Error::TooLarge(why)));
         }
         Ok(count)

@@ -1,5 +1,5 @@
-//! The bodies as the documentation shows them. They are read field by field (`ClientPatch`), so that a caller hears of
-//! every wrong field at once; a test holds the two together.
+//! OpenAPI schemas of the request bodies. The bodies are parsed field by field (`ClientPatch`), so that a caller is
+//! told of every invalid field at once; a test compares the two.
 
 use utoipa::ToSchema;
 
@@ -16,55 +16,56 @@ use crate::locale::Locale;
     "external_id": "crm-1001", "attributes": {"name": "Anna", "bonus": 250, "member": true}
 }))]
 pub struct ClientBody {
-    /// Its operator, if it is a Russian one, is told from it. No two clients share one. A client without one has an `email`, a
-    /// `push_token` or an `external_id`.
+    /// The phone number, unique among clients. The operator code is derived from a Russian number. A client without a
+    /// number needs an `email`, a `push_token` or an `external_id`.
     pub phone_number: Option<GivenPhoneNumber>,
-    /// Taken from a Russian number when absent.
+    /// The operator code. If absent, it is derived from a Russian number.
     pub mobile_operator_code: Option<OperatorCode>,
-    /// The only one of its tags; with `tags` it is the first of them.
+    /// The only tag of the client; together with `tags` it must be the first of them.
     pub tag: Option<Tag>,
-    /// Words of yours to choose audiences by, compared without case.
+    /// Labels that select audiences, compared without case.
     #[schema(max_items = 50)]
     pub tags: Option<Vec<Tag>>,
-    /// Where the client lives.
+    /// The client's time zone.
     pub timezone: Option<Timezone>,
-    /// The language that the client is written to in.
+    /// The client's language.
     pub locale: Option<Locale>,
-    /// For the e-mail channel.
+    /// The address for the e-mail channel.
     pub email: Option<Email>,
-    /// For the push channel.
+    /// The token for the push channel.
     pub push_token: Option<PushToken>,
-    /// The id in your other systems. No two clients share one.
+    /// The client's id in your other systems, unique among clients.
     pub external_id: Option<ExternalId>,
-    /// What the placeholders of a text are filled from; nulls are dropped.
+    /// The values for the placeholders of a text; nulls are dropped.
     pub attributes: Option<AttributeChanges>,
 }
 
-/// Changes to a client: absent stays, null clears.
+/// Changes to a client: an absent field stays, null clears a field.
 #[derive(ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"tag": "gold", "push_token": null, "attributes": {"bonus": 300, "member": null}}))]
 pub struct ClientChanges {
-    /// As in a new client.
+    /// The same as in a new client.
     pub phone_number: Option<GivenPhoneNumber>,
-    /// As in a new client.
+    /// The same as in a new client.
     pub mobile_operator_code: Option<OperatorCode>,
-    /// Takes the place of all tags.
+    /// Replaces all tags.
     pub tag: Option<Tag>,
-    /// Takes the place of all tags.
+    /// Replaces all tags.
     #[schema(max_items = 50)]
     pub tags: Option<Vec<Tag>>,
-    /// As in a new client.
+    /// The same as in a new client.
     pub timezone: Option<Timezone>,
-    /// As in a new client.
+    /// The same as in a new client.
     pub locale: Option<Locale>,
-    /// As in a new client.
+    /// The same as in a new client.
     pub email: Option<Email>,
-    /// As in a new client.
+    /// The same as in a new client.
     pub push_token: Option<PushToken>,
-    /// As in a new client.
+    /// The same as in a new client.
     pub external_id: Option<ExternalId>,
-    /// Merged into those there are; a null value removes its name, null in place of the object removes all.
+    /// Changes that are merged into the attributes: a null value removes its name, null instead of the object removes
+    /// all.
     pub attributes: Option<AttributeChanges>,
 }
 

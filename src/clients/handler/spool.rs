@@ -1,5 +1,5 @@
-//! The body of an import that is received whole before its first row is read: because its key is to be known first, or
-//! because its sender does not wait.
+//! An import whose body is received completely before its first row is read: the idempotency key needs a digest of the
+//! whole body, or the sender does not wait.
 
 use std::fs::File;
 
@@ -10,31 +10,31 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::import_query::Packing;
 use crate::clients::import::{ImportOptions, Stopped};
-use crate::clients::jobs::usecase::{Begun, Imports, Received, Receiving, not_spooled};
+use crate::clients::jobs::usecase::{Imports, Received, Receiving, Started, not_spooled};
 use crate::error::{Error, Result};
 use crate::http::bodies::Pace;
-use crate::http::once::{StreamedKey, respond};
+use crate::http::idempotency_header::{StreamedKey, respond};
 use crate::http::prefer::{Preference, applied};
-use crate::idempotency::Made;
+use crate::idempotency::Created;
 
-/// A body that announces more bytes is received whole and imported as a job, unless its sender asks to wait.
+/// The `Content-Length` above which a body is imported as a job, unless its sender asks to wait.
 const LARGE: u64 = 64 * 1024 * 1024;
-/// Bytes that are written to the file at once.
+/// The size of the write buffer.
 const BUFFER: usize = 256 * 1024;
 
-/// How a body that is received whole is imported.
+/// The import of a body that is received completely first.
 pub(super) struct Spooled {
     key: StreamedKey,
-    /// True if the request is answered at the end of the import.
+    /// True if the response is sent at the end of the import.
     waits: bool,
     preference: Preference,
 }
 
 impl Spooled {
-    /// None for a body that is imported while it comes.
+    /// Returns `None` for a body that is imported while it arrives.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a key that is not one.
+    /// [`Error::Invalid`] for an invalid key.
     pub(super) fn of(request: &HttpRequest, preference: Preference) -> Result<Option<Self>> {
         let announced = request.headers().get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok());
         let is_large =
@@ -59,9 +59,9 @@ impl Spooled {
         let received = Received { source: packing.unpack(file), size, options, place };
         let begun = imports.begin(received, self.key.finish(), self.waits).await.map_err(Stopped::at_once)?;
         let mut answer = match begun {
-            Begun::Before(answer) => respond(Made::<()>::Before(answer)),
-            Begun::Now(answer, _) if !self.waits => respond(Made::New((), answer)),
-            Begun::Now(_, outcome) => {
+            Started::Before(answer) => respond(Created::<()>::Before(answer)),
+            Started::Now(answer, _) if !self.waits => respond(Created::New((), answer)),
+            Started::Now(_, outcome) => {
                 let died = |_| Stopped::at_once(Error::internal("an import ended without an outcome"));
                 HttpResponse::Ok().json(outcome.await.map_err(died)??)
             }

@@ -1,4 +1,4 @@
-//! The import over HTTP: the body of a request as something that a thread can read.
+//! The import over HTTP: it passes the body of a request to a thread that reads it.
 
 use std::io::{self, Read};
 use std::pin::pin;
@@ -16,26 +16,27 @@ use crate::clients::jobs::usecase::Imports;
 use crate::clients::usecase::Clients;
 use crate::error::Error;
 use crate::http::bodies::Pace;
+use crate::http::idempotency_header::KeyHeader;
 use crate::http::json::Query;
-use crate::http::once::KeyHeader;
 use crate::http::prefer::{PreferHeader, Preference};
 use crate::http::problem::Problem;
 
-/// Parts of the body between the connection and the reader; each is what one read of the socket brought.
+/// The largest number of parts of the body between the connection and the reader. A part is the result of one socket
+/// read.
 const PARTS_WAITING: usize = 16;
 
 /// Import clients
 ///
-/// Creates and updates clients from CSV, by phone number. The encoding, the separator and the line with the names of the
-/// columns are found out, and the answer says what was assumed. Usual names of columns in English, Russian and German are
-/// understood; every other column is an attribute. A column that is there overwrites, an empty cell clears, what has no
-/// column stays. A wrong cell is left out with a warning, a wrong row is rejected, and the rest goes on. The body is a stream
-/// of any length, with `Content-Encoding: gzip` or without; rows are committed a thousand at a time, and what was committed
-/// stays even when the rest does not arrive. Sending a file again changes nothing that is right already.
+/// Creates and updates clients from CSV, by phone number. The encoding, the separator and the header line are detected,
+/// and the response reports them. Common column names in English, Russian and German are recognized; every other column
+/// is an attribute. A column overwrites its field, an empty cell clears it, and a field without a column stays. An
+/// invalid cell is skipped with a warning, an invalid row is rejected, and the import continues. The body is a stream
+/// of any length, with or without `Content-Encoding: gzip`. Rows are committed a thousand at a time, and committed rows
+/// stay even if the rest does not arrive. Sending a file again is safe.
 ///
-/// With `Prefer: respond-async`, and for a body that announces more than 64 MiB unless `Prefer: wait` stands beside it, the
-/// file is received first and imported as a job. So it is under an `Idempotency-Key`, whose answer comes at the end of the
-/// import. A dry run is never a job.
+/// With `Prefer: respond-async`, or with a `Content-Length` of more than 64 MiB and without `Prefer: wait`, the file is
+/// received first and imported as a job. With an `Idempotency-Key` it is received first as well, and the response is
+/// sent at the end of the import. A dry run is never a job.
 #[utoipa::path(
     post,
     path = "/api/v1/clients/import",
@@ -45,19 +46,19 @@ const PARTS_WAITING: usize = 16;
     request_body(
         content = String,
         content_type = "text/csv",
-        description = "A line with the names of the columns, then one line for each client",
+        description = "A header line, then one line for each client",
         example = "phone_number,tag,external_id,name\n79031234501,vip,crm-2001,Anna\n79161234502,,crm-2002,Boris\n"
     ),
     responses(
-        (status = 200, description = "What became of the rows", body = ImportReport),
-        (status = 202, description = "The file is received and will be imported: the job, and its address in `Location`",
+        (status = 200, description = "The result of the import", body = ImportReport),
+        (status = 202, description = "The file is received and will be imported: the job, with its path in `Location`",
             body = ImportJob, headers(("Location" = String, description = "The path of the import"))),
-        (status = 400, description = "The body broke off"),
-        (status = 409, description = "An equal request with this key is in work"),
-        (status = 413, description = "The packed body expands to more than 200 times its size, or the file is received first and is larger than `IMPORT_MAX_SIZE`"),
-        (status = 415, description = "The body is not CSV, or of an unknown encoding"),
-        (status = 422, description = "No line names the columns, or a parameter is wrong"),
-        (status = 503, description = "The database went away; the detail says what was committed before"),
+        (status = 400, description = "The body was cut off"),
+        (status = 409, description = "An equal request with this key is running"),
+        (status = 413, description = "The compressed body expands to more than 200 times its size, or the file is received first and is larger than `IMPORT_MAX_SIZE`"),
+        (status = 415, description = "The body is not CSV, or its encoding is unknown"),
+        (status = 422, description = "The file has no header line, or a parameter is invalid"),
+        (status = 503, description = "The database became unavailable; the detail counts the rows committed before"),
     )
 )]
 pub async fn import_clients(
@@ -77,30 +78,30 @@ pub async fn import_clients(
     }
     let (sender, parts) = mpsc::channel(PARTS_WAITING);
     let upload = Upload { parts, part: Bytes::new() };
-    // the body cannot leave this task; should the request be dropped, the sender goes and the reader sees no end
+    // the body cannot leave this task; if the request is dropped, so is the sender, and the reader sees a cut body
     let mut import = pin!(clients.import(packing.unpack(upload), options));
     let outcome = tokio::select! {
-        // a first line that names no columns is answered before the rest of the body comes
+        // a file without a header line is refused before the rest of the body arrives
         outcome = &mut import => outcome,
         () = forward(body, sender) => import.await,
     };
     let report = outcome.inspect_err(|stopped| {
-        // what a client wrote may stand in a 4xx's text; the log of requests knows only the general error
+        // the text of a 4xx may contain the caller's data; the request log has only the general error
         if stopped.status_code().is_server_error() {
-            tracing::error!(error = %stopped, "an import stopped");
+            tracing::error!(error = %stopped, "import stopped");
         }
     })?;
     Ok(HttpResponse::Ok().json(report))
 }
 
-/// `None` is the end of the body.
+/// A part of the body; `None` is its end.
 type Part = Option<Bytes>;
 
-/// Hands the body on, part by part, until it ends or nobody wants more.
+/// Forwards the body part by part, until it ends or the reader stops.
 async fn forward(mut body: web::Payload, out: mpsc::Sender<io::Result<Part>>) {
     let mut pace = Pace::new();
     loop {
-        // only the time that is waited for the sender counts: a slow database is no fault of its own
+        // only the time spent waiting for the sender counts, because a slow database is not its fault
         let part = pace.next(&mut body).await.map_err(|error| match error {
             Error::TooSlow(why) => io::Error::new(io::ErrorKind::TimedOut, why),
             other => io::Error::other(other),
@@ -125,7 +126,7 @@ impl Read for Upload {
                 Some(Ok(Some(part))) => self.part = part,
                 Some(Ok(None)) => return Ok(0),
                 Some(Err(e)) => return Err(e),
-                // half a row must not pass for a whole one
+                // a cut row must not be taken for a complete one
                 None => return Err(io::ErrorKind::UnexpectedEof.into()),
             }
         }
@@ -143,19 +144,20 @@ impl ResponseError for Stopped {
         self.why.status_code()
     }
 
-    /// The general problem of its cause, but what was committed before is said: the general one would say nothing was.
+    /// The general problem of its cause, with the committed rows in the detail: the general detail says that nothing
+    /// was changed.
     fn error_response(&self) -> HttpResponse {
         let mut problem = Problem::from(&self.why);
         let ImportReport { created, updated, rejected_count, .. } = &self.report;
         let done = format!(
-            "{created} clients were created and {updated} updated before and stay so ({rejected_count} rows were \
-             rejected), up to line {}",
+            "{created} clients were already created and {updated} updated ({rejected_count} rows were rejected), up to \
+             line {}",
             self.line
         );
         problem.detail = match &self.why {
             Error::Unavailable(_) | Error::OutcomeUnknown(_) => format!(
-                "the database cannot be used right now; {done}; send the file again in a moment: what is done is not \
-                 done twice"
+                "the database is unavailable; {done}; send the file again in a moment: rows that were imported are \
+                 only updated"
             ),
             _ if self.line > 0 => format!("{}; {done}", problem.detail),
             _ => problem.detail,
@@ -168,7 +170,7 @@ impl ResponseError for Stopped {
 mod tests {
     use super::*;
 
-    /// What a reader with a small buffer makes of these parts.
+    /// Reads these parts with a small buffer.
     fn read(parts: Vec<io::Result<Part>>) -> (String, io::Result<()>) {
         let (sender, receiver) = mpsc::channel(parts.len().max(1));
         parts.into_iter().for_each(|part| sender.try_send(part).unwrap());

@@ -1,12 +1,13 @@
-//! The text of a cell, without what nobody sees.
+//! The text of a cell, without invisible characters.
 
 use std::borrow::Cow;
 
 use crate::address::text::{composed, is_invisible};
 use crate::sheet;
 
-/// The text: trimmed, composed (NFC), with LF for line ends, without control characters, and without invisible ones that
-/// join nothing. Spreadsheets and web pages leave these in cells; two texts that differ by them look the same.
+/// Cleans the text: trims and composes it (NFC), converts line ends to LF, and removes control characters and invisible
+/// characters that join nothing. Spreadsheets and web pages leave these in cells, and texts that differ by them look
+/// the same.
 pub(super) fn clean(cell: &str) -> Cow<'_, str> {
     if cell.bytes().all(|byte| (b' '..0x7f).contains(&byte)) {
         return sheet::unguard(sheet::text_of_formula(cell.trim_ascii()).trim_ascii()).into();
@@ -19,7 +20,7 @@ pub(super) fn clean(cell: &str) -> Cow<'_, str> {
     composed(sheet::unguard(trimmed(sheet::text_of_formula(text.trim())))).into_owned().into()
 }
 
-/// Without the characters that nobody sees.
+/// Removes invisible characters.
 fn seen(whole: &str) -> String {
     let mut text = String::with_capacity(whole.len());
     let mut rest = whole.chars().peekable();
@@ -37,12 +38,12 @@ fn seen(whole: &str) -> String {
     text
 }
 
-/// The text without spaces and invisible characters at its ends.
+/// Removes spaces and invisible characters at both ends.
 pub(super) fn trimmed(cell: &str) -> &str {
     cell.trim_matches(|c: char| c.is_whitespace() || c.is_control() || (is_invisible(c) && !is_joiner(c)))
 }
 
-/// Returns whether nothing in the cell can be seen.
+/// Returns true if the cell has no visible character.
 pub(super) fn is_blank(cell: &[u8]) -> bool {
     match cell {
         [] => true,
@@ -55,12 +56,12 @@ fn is_dropped(c: char) -> bool {
     (c.is_control() && !matches!(c, '\n' | '\t')) || is_invisible(c)
 }
 
-/// Joiners and variation selectors are parts of characters in several scripts, and of emoji.
+/// Returns true for joiners and variation selectors, which are parts of characters in several scripts, and of emoji.
 fn is_joiner(c: char) -> bool {
     matches!(c, '\u{200c}' | '\u{200d}' | '\u{fe0e}' | '\u{fe0f}')
 }
 
-/// Latin and Cyrillic letters are never joined.
+/// Returns true if a joiner may follow the character. Latin and Cyrillic letters are never joined.
 fn joins(before: Option<char>) -> bool {
     before.is_some_and(|c| c >= '\u{590}')
 }
@@ -98,7 +99,7 @@ mod tests {
     }
 
     proptest! {
-        // of cells without the apostrophe that says that a formula is to stay
+        // without the apostrophe that spreadsheets use to keep a formula as text
         #[test]
         fn cleaning_again_changes_nothing(cell in "[a +=\"\u{200b}\u{200d}\u{fe0f}я\u{308}\r\n\0👨]{0,8}") {
             let once = clean(&cell).into_owned();

@@ -1,4 +1,4 @@
-//! `fanfare import FILE`: the same import, with a bar to watch.
+//! `fanfare import FILE`: the import from the command line, with a progress bar.
 
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -15,32 +15,33 @@ use crate::clock::Clock;
 use crate::db::Db;
 use crate::error::{Error, Result};
 
-/// The file to import, and how. The flags are the parameters of the API.
+/// The arguments of `fanfare import`. The flags are the parameters of the API.
 #[derive(Debug, Args)]
 pub struct ImportArgs {
-    /// The file, or `-` for the standard input; its columns are named as the fields, unknown ones become attributes.
+    /// The CSV file, or `-` for standard input. Columns are matched to fields by name; other columns become attributes.
     file: PathBuf,
-    /// Read and check the whole file, and store nothing.
+    /// Read and check the whole file without storing anything.
     #[arg(long)]
     dry_run: bool,
-    /// Reject a row with a wrong cell, instead of losing the cell with a warning.
+    /// Reject a row with an invalid cell, instead of skipping the cell with a warning.
     #[arg(long)]
     strict: bool,
-    /// The field that clients are known by: phone_number, external_id or email; by default the first that the file has.
+    /// The field that identifies clients: phone_number, external_id or email [default: the first that the file has].
     #[arg(long = "match", value_name = "FIELD")]
     match_by: Option<MatchBy>,
-    /// Contents of columns, by their headers: Header:field,Other:attribute,Third:- (which leaves one out).
+    /// The fields of columns, by their headers: Header:field,Other:attribute,Third:- (`-` skips a column).
     #[arg(long)]
     mapping: Option<Mapping>,
-    /// The encoding of the file, such as windows-1251; found out by default.
+    /// The encoding of the file, for example windows-1251 [default: detected].
     #[arg(long, value_parser = |label: &str| labelled(label))]
     encoding: Option<&'static encoding_rs::Encoding>,
 }
 
-/// Imports the file, and prints what became of its rows.
+/// Imports the file and prints the report.
 ///
 /// # Errors
-/// Those of [`import`]; what was committed before is printed all the same. [`Error::Invalid`] when no row went in.
+/// Those of [`import`], after the report of the rows that were committed before; [`Error::Invalid`] if no row was
+/// imported.
 pub async fn run(db: &Db, clock: &Clock, args: ImportArgs) -> Result<()> {
     let ImportArgs { file, dry_run, strict, match_by, mapping, encoding } = args;
     let mapping = mapping.unwrap_or_default();
@@ -63,7 +64,7 @@ pub async fn run(db: &Db, clock: &Clock, args: ImportArgs) -> Result<()> {
         Ok(report) => {
             print(&report)?;
             if report.created + report.updated == 0 {
-                return Err(Error::invalid(path.display().to_string(), "no row went in"));
+                return Err(Error::invalid(path.display().to_string(), "no row was imported"));
             }
             Ok(())
         }
@@ -76,7 +77,7 @@ pub async fn run(db: &Db, clock: &Clock, args: ImportArgs) -> Result<()> {
     }
 }
 
-/// By bytes when it is known how many there are; drawn only where somebody looks.
+/// Creates the progress bar: by bytes if the size of the file is known, else a spinner. It is drawn only on a terminal.
 fn bar(path: Option<&Path>) -> ProgressBar {
     let size = path.and_then(|path| std::fs::metadata(path).ok()).map(|file| file.len());
     let (bar, template) = match size {
@@ -113,21 +114,21 @@ fn write(report: &ImportReport, out: &mut impl Write) -> io::Result<()> {
         writeln!(out, "  line {line}: {}", serde_json::to_string(client).unwrap_or_default())?;
     }
     if preview.is_some() {
-        writeln!(out, "a dry run: nothing was stored")?;
+        writeln!(out, "dry run: nothing was stored")?;
     }
     writeln!(out, "created  {created:>10}\nupdated  {updated:>10}\nrejected {rejected_count:>10}")?;
     for rejection in rejected {
         writeln!(out, "  line {}: {}: {}", rejection.line, rejection.field, rejection.reason)?;
     }
     if rejected.len() >= LISTED_REJECTIONS {
-        writeln!(out, "  (the rest is not listed)")?;
+        writeln!(out, "  (more are not listed)")?;
     }
     writeln!(out, "warnings {warning_count:>10}")?;
     for Warning { line, field, reason } in warnings {
         writeln!(out, "  line {line}: {field}: {reason}")?;
     }
     if warnings.len() >= LISTED_REJECTIONS {
-        writeln!(out, "  (the rest is not listed)")?;
+        writeln!(out, "  (more are not listed)")?;
     }
     out.flush()
 }
@@ -144,7 +145,7 @@ fn write_assumed(assumed: &Assumed, out: &mut impl Write) -> io::Result<()> {
         let held = match (&column.field, &column.attribute, &column.left_out) {
             (Some(field), _, _) => field.clone(),
             (_, Some(attribute), _) => format!("attribute {attribute}"),
-            (_, _, why) => format!("left out: {}", why.as_deref().unwrap_or_default()),
+            (_, _, why) => format!("skipped: {}", why.as_deref().unwrap_or_default()),
         };
         writeln!(out, "  {} -> {held}", column.header)?;
     }

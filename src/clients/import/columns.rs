@@ -1,4 +1,4 @@
-//! The meaning of each column.
+//! The mapping of columns to fields and attributes.
 
 use std::collections::HashSet;
 
@@ -10,49 +10,49 @@ use super::options::{Mapping, Target};
 use super::report::Warning;
 use crate::clients::model::{AttributeName, Field};
 
-/// Characters of a header that are shown.
+/// The number of characters of a header that reports show.
 const SHOWN: usize = 100;
 
-/// Columns of attributes that a file may have. A row may fill only as many as a client has attributes; an export has a
-/// column for each attribute of any client.
+/// The largest number of attribute columns of a file. A row may fill only as many as a client may have attributes, but
+/// an export has a column for each attribute of any client.
 pub const MOST_ATTRIBUTES: usize = 1000;
-/// Columns of a file at most.
+/// The largest number of columns of a file.
 pub(super) const MOST_COLUMNS: usize = MOST_ATTRIBUTES + Field::ALL.len();
 
-/// What a column holds.
+/// The target of a column.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Column {
     Field(Field),
     Attribute(AttributeName),
     /// An object of attributes as JSON.
     Attributes,
-    /// Nothing that is taken.
+    /// A column that is skipped.
     LeftOut,
-    /// Without a header; what it holds has no name.
+    /// A column without a header, whose cells have no name.
     Unnamed,
 }
 
-/// Says which field a header, and its plain name, are for.
+/// A rule that returns the field of a header, given the header and its plain name.
 type Rank<'r> = dyn Fn(&str, &str) -> Option<Field> + 'r;
 
-/// The meaning that a column was given.
+/// The mapping of a column.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct MappedColumn {
-    /// The place of the column; the first one is 1.
+    /// The number of the column; the first one is 1.
     #[schema(example = 2)]
     pub column: usize,
-    /// Its header, as it is in the file.
+    /// The header of the column in the file.
     #[schema(example = "Имя")]
     pub header: String,
-    /// The field of a client that it holds.
+    /// The field of a client that the column sets.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub field: Option<String>,
-    /// The attribute that it holds.
+    /// The attribute that the column sets.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(example = "imya", nullable = false)]
     pub attribute: Option<String>,
-    /// The reason why nothing of it was taken.
+    /// The reason why the column was skipped.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub left_out: Option<String>,
@@ -67,15 +67,15 @@ pub(super) struct Columns {
 }
 
 impl Columns {
-    /// Finds out what the columns hold: first by the mapping, then the names of fields, then usual names, from left to
-    /// right. The first column for a field has it; another one is an attribute, so that nothing is lost.
+    /// Maps the columns: first by the mapping, then by the names of fields, then by common names, from left to right.
+    /// The first column for a field sets it; a second one becomes an attribute, so that no data is lost.
     pub(super) fn of(headers: &[String], line: u64, mapping: &Mapping) -> Self {
         let mut fields: Vec<Option<Field>> = vec![None; headers.len()];
         let plain_names: Vec<String> = headers.iter().map(|header| plain(header)).collect();
         let ranks: [&Rank<'_>; 4] = [
             &|_, plain| mapping.target(plain).and_then(|_| mapping.field(plain)),
             &|header, plain| Field::named(header).filter(|_| mapping.target(plain).is_none()),
-            // an id that this service gave comes with one of the other system beside it
+            // a file with the ids of this service has a column of external ids as well
             &|_, plain| mapping.field(plain).filter(|_| plain != "id"),
             &|_, plain| mapping.field(plain),
         ];
@@ -129,22 +129,22 @@ impl Columns {
                 mapped.attribute = Some(name.to_string());
                 if let Some(field) = mapping.field(plain).filter(|_| !mapped_by_sender) {
                     warn(format!(
-                        "another column holds {} already: this one is the attribute {name}; say which is which with \
-                         mapping",
+                        "another column already sets {}: this one is the attribute {name}; use mapping to choose the \
+                         column",
                         field.name()
                     ));
                 } else if is_opt_out(plain) && !mapped_by_sender {
                     warn(format!(
-                        "looks like an opt-out and was not used as one: it is the attribute {name}; import who opted \
-                         out with POST /api/v1/suppressions/import"
+                        "looks like an opt-out but was imported as the attribute {name}; import opt-outs with POST \
+                         /api/v1/suppressions/import"
                     ));
                 }
             }
-            Column::LeftOut if mapped_by_sender => mapped.left_out = Some("the mapping says so".into()),
+            Column::LeftOut if mapped_by_sender => mapped.left_out = Some("skipped by the mapping".into()),
             Column::LeftOut => {
                 let why = "is set by the service";
                 mapped.left_out = Some(why.into());
-                warn(format!("{why}: the column was left out"));
+                warn(format!("{why}; the column was skipped"));
             }
             Column::Unnamed => mapped.left_out = Some("has no header".into()),
         }
@@ -152,18 +152,18 @@ impl Columns {
         self.mapping.push(mapped);
     }
 
-    /// Cells that a row must have: those up to the last column that holds anything.
+    /// Returns the smallest number of cells of a row: up to the last column with a header.
     pub(super) fn needed(&self) -> usize {
         self.all.iter().rposition(|column| !matches!(column, Column::Unnamed)).map_or(0, |at| at + 1)
     }
 
-    /// The place of a field's column.
+    /// Returns the index of a field's column.
     pub(super) fn place(&self, field: Field) -> Option<usize> {
         self.all.iter().position(|column| *column == Column::Field(field))
     }
 }
 
-/// A header, not too long.
+/// Returns a header, shortened if it is long.
 pub(super) fn shown(header: &str) -> String {
     match header.char_indices().nth(SHOWN) {
         Some((end, _)) => format!("{}…", header.get(..end).unwrap_or_default()),
@@ -171,8 +171,8 @@ pub(super) fn shown(header: &str) -> String {
     }
 }
 
-/// The name of the attribute that a column without a field holds: the header as it is, or made of it. A placeholder
-/// of a text can name it.
+/// Returns the name of the attribute for a column without a field: the header itself, or a name derived from it that
+/// a placeholder can use.
 fn attribute_name(header: &str, at: usize, taken: &mut HashSet<String>) -> AttributeName {
     let base = match header.parse::<AttributeName>() {
         Ok(_) => header.to_owned(),
@@ -181,7 +181,7 @@ fn attribute_name(header: &str, at: usize, taken: &mut HashSet<String>) -> Attri
     let short = base.get(..59).unwrap_or(&base);
     let mut candidate = base.clone();
     let mut number = 1;
-    // it ends: there are at most 500 columns
+    // the loop ends, because a file has at most MOST_COLUMNS columns
     loop {
         let free = candidate.parse::<AttributeName>().ok().filter(|name| !taken.contains(name.as_str()));
         if let Some(name) = free {
@@ -193,7 +193,8 @@ fn attribute_name(header: &str, at: usize, taken: &mut HashSet<String>) -> Attri
     }
 }
 
-/// Latin letters and digits in lower case, with `_` between the words; `column_3` when there are none.
+/// Converts a header to Latin letters and digits in lower case, with `_` between the words; `column_3` if there are
+/// none.
 fn snake_case(header: &str, at: usize) -> String {
     let mut name = String::new();
     for c in any_ascii::any_ascii(header).chars() {

@@ -1,4 +1,4 @@
-//! The text of a file in UTF-8, whatever it is written in.
+//! Decodes a file of any encoding to UTF-8.
 
 use std::io::{self, Read};
 
@@ -7,27 +7,28 @@ use encoding_rs::{CoderResult, Decoder, Encoding, UTF_8};
 use super::encoding;
 use crate::error::Error;
 
-/// Bytes that are read at once.
+/// The number of bytes of one read.
 const BLOCK: usize = 64 * 1024;
-/// Bytes by which the format is known.
+/// The number of leading bytes that identify the format.
 const HEAD: usize = 512;
-/// Bytes from the first word that is not ASCII on, by which the encoding is guessed.
+/// The number of bytes, from the first non-ASCII word on, from which the encoding is guessed.
 const SAMPLE: usize = 64 * 1024;
 
-/// How the bytes become text.
+/// The state of the decoder.
 enum State {
-    /// The byte order mark has not been looked for yet.
+    /// The byte order mark has not been checked yet.
     Start,
-    /// Only ASCII so far, which is the same in all encodings that remain.
+    /// Only ASCII so far, which is equal in all remaining encodings.
     Ascii,
     Utf8,
     Other(Box<Decoder>),
 }
 
-/// Reads a file as UTF-8. Broken characters of UTF-8 come as they are, those of others as U+FFFD.
+/// A reader that returns the file as UTF-8. Invalid UTF-8 is passed through; invalid bytes of other encodings become
+/// U+FFFD.
 pub(super) struct Text<R> {
     inner: R,
-    /// Bytes that were read and not decoded yet.
+    /// The bytes that were read; those from `begin` on are not decoded yet.
     raw: Vec<u8>,
     begin: usize,
     is_ended: bool,
@@ -38,19 +39,19 @@ pub(super) struct Text<R> {
 }
 
 impl<R: Read> Text<R> {
-    /// `named` is the encoding that the sender names; a byte order mark is believed before it.
+    /// Creates a reader. `named` is the encoding that the sender specified; a byte order mark takes precedence over it.
     pub(super) fn new(inner: R, named: Option<&'static Encoding>) -> Self {
         let raw = Vec::with_capacity(BLOCK);
         let encoding = named.unwrap_or(UTF_8);
         Self { inner, raw, begin: 0, is_ended: false, state: State::Start, named, encoding, bytes: 0 }
     }
 
-    /// The encoding that the file is read in so far.
+    /// Returns the encoding as detected so far.
     pub(super) fn encoding(&self) -> &'static Encoding {
         self.encoding
     }
 
-    /// Bytes of the file that were read.
+    /// Returns the number of bytes read from the file.
     pub(super) fn bytes_read(&self) -> u64 {
         self.bytes
     }
@@ -59,7 +60,7 @@ impl<R: Read> Text<R> {
         self.raw.get(self.begin..).unwrap_or_default()
     }
 
-    /// Reads until so many bytes wait, or the file ends.
+    /// Reads until at least `least` undecoded bytes are buffered, or the file ends.
     fn gather(&mut self, least: usize) -> io::Result<()> {
         while self.waiting().len() < least && !self.is_ended {
             self.raw.drain(..self.begin);
@@ -104,7 +105,7 @@ impl<R: Read> Text<R> {
         };
     }
 
-    /// Hands on what waits, as it is; at most `most` bytes.
+    /// Copies up to `most` buffered bytes to `out` without decoding.
     fn hand_on(&mut self, out: &mut [u8], most: usize) -> usize {
         let count = most.min(out.len());
         if let (Some(to), Some(from)) = (out.get_mut(..count), self.raw.get(self.begin..self.begin + count)) {
@@ -116,7 +117,7 @@ impl<R: Read> Text<R> {
 }
 
 impl<R: Read> Read for Text<R> {
-    /// `out` has room for a few characters at least.
+    /// Reads decoded text. `out` must have room for at least a few characters.
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
         loop {
             if matches!(self.state, State::Start) {
@@ -140,14 +141,14 @@ impl<R: Read> Read for Text<R> {
                     let (result, read, written, _) = decoder.decode_to_utf8(waiting, out, is_last);
                     self.begin += read;
                     if is_last && result == CoderResult::InputEmpty {
-                        // a decoder that has finished may not be asked again, and nothing is left
+                        // a finished decoder must not be called again, and nothing is left to decode
                         self.state = State::Utf8;
                         return Ok(written);
                     }
                     if written > 0 {
                         return Ok(written);
                     }
-                    // half a character waits for the other one
+                    // a partial character needs more bytes
                     if !is_last && self.begin == self.raw.len() {
                         self.gather(1)?;
                     }
@@ -157,7 +158,7 @@ impl<R: Read> Read for Text<R> {
     }
 }
 
-/// Returns how many bytes are ASCII, without the beginning of a word that is not.
+/// Returns the number of leading ASCII bytes, without the beginning of a non-ASCII word.
 fn ascii_words(text: &[u8]) -> usize {
     let ascii = Encoding::ascii_valid_up_to(text);
     let (before, behind) = text.split_at_checked(ascii).unwrap_or((text, &[]));
@@ -167,7 +168,7 @@ fn ascii_words(text: &[u8]) -> usize {
     ascii - before.iter().rev().take_while(|byte| byte.is_ascii_alphabetic()).count()
 }
 
-/// The reason why [`Text`] refused a file, or the error of reading it.
+/// Returns the error with which [`Text`] refused a file, or else the I/O error.
 pub(super) fn refusal(error: io::Error) -> Result<Error, io::Error> {
     error.downcast::<Error>()
 }
@@ -178,7 +179,7 @@ mod tests {
 
     use super::*;
 
-    /// Gives a few bytes at a time.
+    /// A reader that returns a few bytes at a time.
     struct Drip<'b>(&'b [u8], usize);
 
     impl Read for Drip<'_> {

@@ -1,54 +1,54 @@
-//! The encoding of a file that does not say it, and files that are not text.
+//! Detection of a file's encoding, and of files that are not text.
 
 use chardetng::{EncodingDetector, Iso2022JpDetection, Utf8Detection};
 use encoding_rs::{Encoding, ISO_8859_5, UTF_8, UTF_16BE, UTF_16LE, WINDOWS_1251, WINDOWS_1252};
 
 use crate::error::{Error, Result};
 
-/// The encoding that a label names, such as the `charset` of a content type.
+/// Returns the encoding with a label, for example the `charset` of a content type.
 ///
 /// # Errors
-/// Says which labels there are.
+/// The label is unknown; the message lists common ones.
 pub fn labelled(label: &str) -> Result<&'static Encoding, &'static str> {
     Encoding::for_label(label.trim().trim_matches('"').as_bytes()).filter(|found| is_text(found)).ok_or(
-        "must be an encoding of the WHATWG Encoding Standard, such as utf-8, utf-16le, windows-1251 or windows-1252",
+        "must be an encoding of the WHATWG Encoding Standard, like utf-8, utf-16le, windows-1251 or windows-1252",
     )
 }
 
-/// The standard names a replacement for encodings that are not safe to read.
+/// Returns false for the replacement encoding, which the standard assigns to encodings that are not safe to decode.
 fn is_text(encoding: &'static Encoding) -> bool {
     encoding != encoding_rs::REPLACEMENT
 }
 
-/// Refuses what is not a text, by the first bytes of the file.
+/// Refuses a file that is not text, by its first bytes.
 ///
 /// # Errors
-/// [`Error::Unsupported`], with the name of the format and what to do.
+/// [`Error::Unsupported`], with the name of the format and the remedy.
 pub(super) fn refuse_binary(head: &[u8]) -> Result<()> {
     let contains = |word: &str| memchr::memmem::find(head, word.as_bytes()).is_some();
     let what = match head {
         [b'P', b'K', 3, 4, ..] if contains("opendocument.spreadsheet") => {
-            "is an OpenDocument spreadsheet (ods): save it as CSV"
+            "is an OpenDocument spreadsheet (ods); save it as CSV"
         }
         [b'P', b'K', 3, 4, ..]
             if ["[Content_Types].xml", "xl/", "_rels/", "docProps/"].iter().any(|part| contains(part)) =>
         {
-            "is an Excel workbook (xlsx): save it as CSV UTF-8"
+            "is an Excel workbook (xlsx); save it as CSV UTF-8"
         }
-        [b'P', b'K', 3 | 5, 4 | 6, ..] => "is a zip archive: send the CSV file in it",
+        [b'P', b'K', 3 | 5, 4 | 6, ..] => "is a zip archive; send the CSV file that it contains",
         [0x1f, 0x8b, ..] => {
-            "is gzip: send it with Content-Encoding: gzip, or unpack it (gunzip -c FILE | fanfare import -)"
+            "is gzip; send it with Content-Encoding: gzip, or decompress it (gunzip -c FILE | fanfare import -)"
         }
-        [0xd0, 0xcf, 0x11, 0xe0, ..] => "is an old Excel workbook (xls): save it as CSV UTF-8",
-        [b'%', b'P', b'D', b'F', ..] => "is a PDF: export the table as CSV",
-        [0x28, 0xb5, 0x2f, 0xfd, ..] => "is compressed with Zstandard: unpack it",
-        [b'B', b'Z', b'h', ..] => "is compressed with bzip2: unpack it",
+        [0xd0, 0xcf, 0x11, 0xe0, ..] => "is an old Excel workbook (xls); save it as CSV UTF-8",
+        [b'%', b'P', b'D', b'F', ..] => "is a PDF; export the table as CSV",
+        [0x28, 0xb5, 0x2f, 0xfd, ..] => "is compressed with Zstandard; decompress it",
+        [b'B', b'Z', b'h', ..] => "is compressed with bzip2; decompress it",
         _ => return Ok(()),
     };
     Err(Error::Unsupported(format!("the file {what}")))
 }
 
-/// UTF-16 by its zero bytes: every digit, separator and line end has one, and other encodings have none.
+/// Detects UTF-16 by its zero bytes: every digit, separator and line end contains one, and other encodings have none.
 pub(super) fn utf16(head: &[u8]) -> Option<&'static Encoding> {
     let zeros = |of: usize| head.iter().skip(of).step_by(2).filter(|byte| **byte == 0).count();
     let (even, odd) = (zeros(0), zeros(1));
@@ -63,7 +63,7 @@ pub(super) fn utf16(head: &[u8]) -> Option<&'static Encoding> {
     }
 }
 
-/// Guesses the encoding from a part of the file that has other characters than ASCII's.
+/// Guesses the encoding from a part of the file that contains non-ASCII bytes.
 pub(super) fn guess(text: &[u8]) -> &'static Encoding {
     if is_utf8(text) {
         return UTF_8;
@@ -71,14 +71,14 @@ pub(super) fn guess(text: &[u8]) -> &'static Encoding {
     let mut detector = EncodingDetector::new(Iso2022JpDetection::Deny);
     detector.feed(text, true);
     match detector.guess(None, Utf8Detection::Deny) {
-        // a standard that no spreadsheet writes; a few words in windows-1251 look like it
+        // spreadsheets do not write ISO 8859-5, but a few words in windows-1251 look like it
         found if found == ISO_8859_5 => WINDOWS_1251,
         found if found == WINDOWS_1252 && has_whole_words(text) => WINDOWS_1251,
         found => found,
     }
 }
 
-/// Returns whether it is UTF-8, perhaps with a few broken characters: those spoil their cells, not the file.
+/// Returns true if the text is UTF-8, perhaps with a few broken characters, which spoil only their cells.
 fn is_utf8(text: &[u8]) -> bool {
     let (mut right, mut broken) = (0, 0);
     for chunk in text.utf8_chunks() {
@@ -90,8 +90,8 @@ fn is_utf8(text: &[u8]) -> bool {
     broken == usize::from(is_cut) || right > 8 * broken
 }
 
-/// Returns whether most words that are not ASCII have no ASCII letter at all: in windows-1252 hardly any is like that,
-/// in windows-1251 all are. The detector takes short ones in capitals for Western.
+/// Returns true if most non-ASCII words contain no ASCII letter: in windows-1252 hardly any word is like that, in
+/// windows-1251 all are. The detector takes short words in capitals for Western.
 fn has_whole_words(text: &[u8]) -> bool {
     let (mut whole, mut mixed) = (0_usize, 0_usize);
     for word in text.split(|byte| !byte.is_ascii_alphabetic() && *byte < 0xc0 && !matches!(byte, 0xa8 | 0xb8))

@@ -1,4 +1,4 @@
-//! Rows that are expected to make new clients: nothing is looked for before they are stored.
+//! Rows that are expected to create new clients, which are stored without a preceding lookup.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -10,18 +10,18 @@ use crate::clients::model::Client;
 use crate::clients::repo::NewClients;
 use crate::db::types::{ClientId, Timestamp};
 
-/// The expectation that the next rows make new clients, shared by the reader and the importer. A file of known clients
-/// pays for it in its first chunks only. A dry run, which stores none, never expects any.
+/// The expectation that the next rows create new clients, shared by the reader and the importer. A file of known
+/// clients pays for it in its first chunks only. A dry run stores nothing and never expects new clients.
 #[derive(Debug, Clone)]
 pub(super) struct Expectation(Option<Arc<AtomicBool>>);
 
 impl Expectation {
-    /// Expects new clients, if they are to be stored.
+    /// Creates the expectation, which is off in a dry run.
     pub(super) fn new(is_dry_run: bool) -> Self {
         Self((!is_dry_run).then(|| Arc::new(AtomicBool::new(true))))
     }
 
-    /// Learns from a chunk that was stored.
+    /// Updates the expectation from the result of a chunk.
     pub(super) fn learn(&self, created: u64, updated: u64) {
         if let Some(expects) = &self.0
             && created + updated > 0
@@ -30,8 +30,8 @@ impl Expectation {
         }
     }
 
-    /// Returns the clients that the first of these rows make when they are all new: those before the first row that needs a
-    /// row before it, or is not known by a unique key. None when known clients are expected.
+    /// Returns the clients of the leading rows, assuming that all are new: the rows before the first one that depends
+    /// on an earlier row or has no unique key. Returns `None` if known clients are expected.
     pub(super) fn clients(&self, rows: &[Row], match_by: MatchBy) -> Option<NewClients> {
         let expects = self.0.as_ref().is_some_and(|expects| expects.load(Ordering::Relaxed));
         expects.then(|| clients(rows, match_by))
@@ -49,7 +49,7 @@ fn clients(rows: &[Row], match_by: MatchBy) -> NewClients {
         let has_key = row.number.is_some() || row.external_id().is_some();
         let is_first = row.number.is_none_or(|number| numbers.insert(number))
             && row.external_id().is_none_or(|id| ids.insert(id));
-        // ids and times are given anew when they are stored
+        // the final ids and times are assigned when the clients are stored
         let made = Client::with_number(id, row.number, &row.patch, Timestamp::from_micros(0));
         match made {
             Ok(client) if has_key && is_first => clients.push(client),

@@ -1,4 +1,4 @@
-//! Finds the separator and the line with the names of the columns.
+//! Detection of the separator and the header line.
 
 use super::cells::{clean, is_blank};
 use super::names::plain;
@@ -8,33 +8,33 @@ use crate::address::email::EmailAddress;
 use crate::clients::model::Field;
 use crate::error::{Error, Result};
 
-/// Separators of cells, the most usual first.
+/// The separators of cells, the most common first.
 const SEPARATORS: [u8; 4] = [b',', b';', b'\t', b'|'];
-/// Records in which the header is looked for, titles above it included.
+/// The number of records that are searched for the header, including titles above it.
 const MOST_TITLES: usize = 20;
-/// Digits of a phone number, where a date has fewer.
+/// The smallest number of digits of a phone number; a date has fewer.
 const FEWEST_DIGITS: usize = 9;
 
-/// The header, and where it ends.
+/// The header and its position.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Header {
     pub(super) separator: u8,
-    /// Without the empty ones at the end.
+    /// The names of the columns, without empty ones at the end.
     pub(super) names: Vec<String>,
     pub(super) line: u64,
-    /// Bytes up to the end of the header.
+    /// The number of bytes up to the end of the header.
     pub(super) length: usize,
-    /// Lines up to the end of the header.
+    /// The number of lines up to the end of the header.
     pub(super) lines: u64,
-    /// Fields that were recognised.
+    /// The number of recognized fields.
     known: usize,
 }
 
-/// Finds the header in the first lines of a file: the record that names the most fields, and one that clients are known
-/// by. `is_whole` says that the file has no more lines.
+/// Finds the header in the first lines of a file: the record that names the most fields, among them one that identifies
+/// clients. `is_whole` is true if the file has no more lines.
 ///
 /// # Errors
-/// [`Error::Invalid`] that says which column is missing.
+/// [`Error::Invalid`] with the name of the missing column.
 pub(super) fn find(sample: &[u8], is_whole: bool, options: &ImportOptions) -> Result<Header> {
     let (named, skipped) = named_separator(sample, is_whole);
     let text = sample.get(skipped..).unwrap_or_default();
@@ -58,13 +58,13 @@ fn missing(key: Option<MatchBy>) -> Error {
     Error::invalid(
         field,
         format!(
-            "is missing: none of the first lines names a column for {field}; name the columns in the first line, or say \
-             with mapping which column holds it (mapping=Header:{field})"
+            "is missing: the first lines contain no header with a column for {field}; name the columns in the first \
+             line, or map a column to it (mapping=Header:{field})"
         ),
     )
 }
 
-/// Excel's `sep=;` line: the separator, and the bytes of the line.
+/// Parses Excel's `sep=;` line. Returns the separator and the length of the line in bytes.
 fn named_separator(text: &[u8], is_whole: bool) -> (Option<u8>, usize) {
     let Some(length) = first_line(text, is_whole) else { return (None, 0) };
     let line = text.get(..length).unwrap_or_default();
@@ -79,7 +79,7 @@ fn named_separator(text: &[u8], is_whole: bool) -> (Option<u8>, usize) {
     }
 }
 
-/// The records that can be the header.
+/// Returns the records that can be the header.
 fn headers(text: &[u8], is_whole: bool, separator: u8, options: &ImportOptions) -> Vec<Header> {
     let mut found = Vec::new();
     let mut cells = Cells::default();
@@ -90,7 +90,7 @@ fn headers(text: &[u8], is_whole: bool, separator: u8, options: &ImportOptions) 
                 let names = names(&cells, rest);
                 titles += usize::from(!names.is_empty());
                 let known = known(&names, options);
-                // a row may have the name of a field in it, such as the kind of a number
+                // a row may contain the name of a field, for example as the kind of a number
                 if known > 0 && !is_row(&names, titles == 1) {
                     let (length, lines) = (at + length, line + lines - 1);
                     found.push(Header { separator, names, line, length, lines, known });
@@ -116,7 +116,7 @@ fn names(cells: &Cells, record: &[u8]) -> Vec<String> {
     cells.iter().take(count).map(text).collect()
 }
 
-/// Counts the fields that are named; none when nothing that clients are known by is among them.
+/// Counts the recognized fields; zero if none of them identifies clients.
 fn known(names: &[String], options: &ImportOptions) -> usize {
     let fields: Vec<Field> = names.iter().filter_map(|name| options.mapping.field(&plain(name))).collect();
     let is_key = |by: &MatchBy| fields.contains(&by.field());
@@ -127,7 +127,7 @@ fn known(names: &[String], options: &ImportOptions) -> usize {
     if has_key { Field::ALL.iter().filter(|field| fields.contains(field)).count() } else { 0 }
 }
 
-/// Returns whether a record has an e-mail address in it, or, below the first one, what reads like a phone number.
+/// Returns true if a record contains an e-mail address or, except in the first record, a text like a phone number.
 fn is_row(cells: &[String], is_first: bool) -> bool {
     let is_number = |cell: &str| {
         let digits = cell.chars().filter(char::is_ascii_digit).count();

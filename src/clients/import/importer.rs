@@ -1,5 +1,5 @@
-//! The storing half: hands the chunks to the database in the order of the file, and several at once where that changes
-//! nothing.
+//! The writing half of the import: it stores the chunks in the order of the file, and several at once where the order
+//! does not matter.
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{BuildHasher, RandomState};
@@ -11,18 +11,19 @@ use tokio::sync::mpsc;
 use super::fresh::Expectation;
 use super::reader::{Chunk, Message};
 use super::report::Assumed;
-use super::store::{self, Outcome, Stored};
-use super::{Done, Progress};
+use super::store::{self, ChunkOutcome, StoredChunk};
+use super::{Committed, Progress};
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::error::{Error, Result};
 
-/// SQLite commits so many together: numbers come in any order, so that each commit writes most pages of their index
-/// anew, and one commit of eight chunks writes little more than one of one. More would keep other writers waiting for
-/// longer.
+/// The number of chunks that SQLite commits together. Phone numbers are in random order, so each commit rewrites most
+/// pages of their index, and a commit of eight chunks writes little more than a commit of one. More chunks would block
+/// other writers for longer.
 const CHUNKS_IN_ONE_COMMIT: usize = 8;
-/// PostgreSQL has one transaction for each chunk. While one is committed another is written, if both make new clients
-/// that have nothing in common; all others go one by one, in the order of the file.
+/// The number of concurrent transactions on PostgreSQL, one for each chunk. While one is committed another is written,
+/// if both create new clients that have no key in common. All other chunks are stored one by one, in the order of the
+/// file.
 const CHUNKS_AT_ONCE: usize = 2;
 
 /// Stores the chunks of one file.
@@ -34,11 +35,11 @@ pub(super) struct Importer<'d> {
 }
 
 impl Importer<'_> {
-    /// Stores all chunks, and then the rows that waited for the end.
+    /// Stores all chunks, and then the rows that waited for the end of the file.
     pub(super) async fn run(
         &self,
         mut messages: mpsc::Receiver<Message>,
-        done: &mut Done,
+        done: &mut Committed,
         progress: impl Fn(Progress),
     ) -> Result<()> {
         let assumed = self.store_all(&mut messages, |chunk| progress(done.add(chunk))).await?;
@@ -50,36 +51,36 @@ impl Importer<'_> {
         Ok(())
     }
 
-    /// Hands a chunk to the database: beside others that are under way, or behind them.
-    async fn store(&self, mut chunk: Chunk, is_beside: bool) -> Result<Outcome> {
+    /// Stores a chunk: concurrently with others if `is_beside`, else after them.
+    async fn store(&self, mut chunk: Chunk, is_beside: bool) -> Result<ChunkOutcome> {
         if let Some(new) = &mut chunk.new
             && !self.db.is_single_node()
         {
-            // here, so that ids follow the file where two chunks are stored side by side
+            // assigned here, so that ids follow the order of the file although two chunks are stored concurrently
             new.identify();
         }
         let outcome = if is_beside {
             store::store_beside(self.db, self.clock, chunk).await
         } else {
             let stored = store::store(self.db, self.clock, chunk, self.is_dry_run).await;
-            stored.map(|stored| Outcome::Stored(stored.into()))
+            stored.map(|stored| ChunkOutcome::Stored(stored.into()))
         };
-        if let Ok(Outcome::Stored(stored)) = &outcome {
+        if let Ok(ChunkOutcome::Stored(stored)) = &outcome {
             self.expectation.learn(stored.created, stored.updated);
         }
         outcome
     }
 
-    /// Stores the chunks in their order, and tells what became of each.
+    /// Stores the chunks in their order, and calls `on_stored` with the result of each.
     async fn store_all(
         &self,
         messages: &mut mpsc::Receiver<Message>,
-        mut on_stored: impl FnMut(Stored),
+        mut on_stored: impl FnMut(StoredChunk),
     ) -> Result<Box<Assumed>> {
         let is_queue = self.db.is_single_node();
         let at_once = if is_queue { CHUNKS_IN_ONE_COMMIT } else { CHUNKS_AT_ONCE };
         let mut under_way = FuturesOrdered::new();
-        let (mut keys, mut waiting) = (Keys::default(), None);
+        let (mut keys, mut waiting) = (ChunkKeys::default(), None);
         let (mut read, mut failed) = (None, None);
         loop {
             if let Some(chunk) = waiting.take_if(|chunk| is_queue || keys.admit(chunk)) {
@@ -87,20 +88,20 @@ impl Importer<'_> {
                 under_way.push_back(self.store(chunk, is_beside));
             }
             tokio::select! {
-                // each chunk is handed to the database before the next is taken, which keeps them in order
+                // each chunk is passed to the database before the next is received, which keeps them in order
                 biased;
                 Some(outcome) = under_way.next() => match outcome {
-                    Ok(Outcome::Known(chunk)) if failed.is_none() => {
+                    Ok(ChunkOutcome::Known(chunk)) if failed.is_none() => {
                         under_way.push_front(self.store(*chunk, false));
                     }
                     outcome => {
                         keys.release();
                         match outcome {
-                            Ok(Outcome::Stored(stored)) if failed.is_none() => on_stored(*stored),
-                            // one behind a chunk that failed is stored all the same: it counts, but it is not how far
-                            // this came
-                            Ok(Outcome::Stored(stored)) => on_stored(Stored { last_line: 0, ..*stored }),
-                            Ok(Outcome::Known(_)) => {}
+                            Ok(ChunkOutcome::Stored(stored)) if failed.is_none() => on_stored(*stored),
+                            // a chunk after a failed one may be stored all the same: its rows count, but its line is
+                            // not the progress of the import
+                            Ok(ChunkOutcome::Stored(stored)) => on_stored(StoredChunk { last_line: 0, ..*stored }),
+                            Ok(ChunkOutcome::Known(_)) => {}
                             Err(why) => failed = failed.or(Some(why)),
                         }
                     }
@@ -111,11 +112,11 @@ impl Importer<'_> {
                         Some(Message::Chunk(chunk)) => waiting = Some(chunk),
                         Some(Message::End(assumed)) => read = Some(Ok(assumed)),
                         Some(Message::Failed(why)) => read = Some(Err(why)),
-                        // it says how it ends, so it did not end well
+                        // the reader always sends a last message, so without one it has panicked
                         None => read = Some(Err(died())),
                     }
                 }
-                // nothing is under way, and no more will come
+                // no chunk is being stored, and no more will arrive
                 else => return failed.map_or(read.unwrap_or_else(|| Err(died())), Err),
             }
         }
@@ -123,19 +124,20 @@ impl Importer<'_> {
 }
 
 fn died() -> Error {
-    Error::internal("the reader of an import died")
+    Error::internal("the reader of an import panicked")
 }
 
-/// The numbers and external ids of the chunks that are under way, in their order; none of one that depends on more.
+/// The keys of the chunks that are being stored, in their order: hashes of numbers and external ids. The entry is
+/// `None` for a chunk that depends on other keys as well.
 #[derive(Default)]
-struct Keys {
+struct ChunkKeys {
     hasher: RandomState,
     under_way: VecDeque<Option<HashSet<u64>>>,
 }
 
-impl Keys {
-    /// Adds those of a chunk, if it can be under way beside the others: it has nothing in common with them, and its rows
-    /// are known by nothing else.
+impl ChunkKeys {
+    /// Adds the keys of a chunk if it can be stored concurrently with the others: it has no key in common with them,
+    /// and nothing else identifies its rows.
     fn admit(&mut self, chunk: &Chunk) -> bool {
         let keys = self.keys(chunk);
         let is_apart = |others: &Option<HashSet<u64>>| match (&keys, others) {
@@ -149,12 +151,12 @@ impl Keys {
         is_admitted
     }
 
-    /// Removes those of the first chunk.
+    /// Removes the keys of the first chunk.
     fn release(&mut self) {
         self.under_way.pop_front();
     }
 
-    /// Hashes are enough: two that are equal by chance cost some time.
+    /// Returns the keys of a chunk. Hashes are enough: a collision only costs time.
     fn keys(&self, chunk: &Chunk) -> Option<HashSet<u64>> {
         chunk.new.as_ref().filter(|new| new.len() == chunk.rows.len())?;
         let numbers = chunk.rows.iter().filter_map(|row| row.number).map(|n| self.hasher.hash_one(n));

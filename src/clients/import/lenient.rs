@@ -1,11 +1,11 @@
-//! Values of optional cells as other systems write them, brought into the form of the field where they have one meaning.
+//! Conversion of optional cells that other systems write in another form, where the meaning is unambiguous.
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
 
 use crate::clients::model::{ClientPatch, Field};
 
-/// Abbreviations of time zones that stand for one place alone.
+/// Abbreviations of time zones that have one meaning only.
 const ZONES: &[(&str, &str)] = &[
     ("msk", "Europe/Moscow"),
     ("samt", "Europe/Samara"),
@@ -25,7 +25,7 @@ const ZONES: &[(&str, &str)] = &[
     ("z", "UTC"),
 ];
 
-/// Languages by their names.
+/// The codes of languages by their names.
 const LANGUAGES: &[(&str, &str)] = &[
     ("english", "en"),
     ("englisch", "en"),
@@ -46,10 +46,10 @@ const LANGUAGES: &[(&str, &str)] = &[
     ("українська", "uk"),
 ];
 
-/// Sets a field from the text of a cell, as it is or in its usual form.
+/// Sets a field from the text of a cell, as it is or converted to the form of the field.
 ///
 /// # Errors
-/// Says what the field must be.
+/// The text is not valid; the message says which form is.
 pub(super) fn set(patch: &mut ClientPatch, field: Field, text: &str) -> Result<(), &'static str> {
     let outcome = patch.set(field, Some(text));
     if outcome.is_ok() {
@@ -68,7 +68,7 @@ pub(super) fn set(patch: &mut ClientPatch, field: Field, text: &str) -> Result<(
     }
 }
 
-/// The zone of this name, in whatever case, with spaces, and as `europe_slash_moscow` of some exports.
+/// Returns the zone of a name in any case, with spaces, or in the form `europe_slash_moscow` of some exports.
 fn timezone(text: &str) -> Option<&'static str> {
     static BY_NAME: OnceLock<HashMap<String, &'static str>> = OnceLock::new();
     let plain = |text: &str| text.to_lowercase().replace("_slash_", "/").replace([' ', '_'], "");
@@ -79,7 +79,7 @@ fn timezone(text: &str) -> Option<&'static str> {
     names.get(&plain(text)).copied()
 }
 
-/// The language tag in `ru_RU`, `ru_RU.UTF-8` and `Русский`.
+/// Returns the language tag of `ru_RU`, `ru_RU.UTF-8` or `Русский`.
 fn locale(text: &str) -> Option<String> {
     let lower = text.to_lowercase();
     match LANGUAGES.iter().find(|(name, _)| *name == lower) {

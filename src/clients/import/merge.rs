@@ -1,4 +1,4 @@
-//! What a chunk of rows makes of the clients that are there: rules only, no database.
+//! Applies a chunk of rows to the stored clients. It has only the rules and does not use the database.
 
 mod index;
 mod keyed;
@@ -14,36 +14,36 @@ use crate::clients::model::{Client, ExternalId, PhoneNumber};
 use crate::db::types::{ClientId, Timestamp};
 use crate::error::FieldError;
 
-/// What is to be written, and what to say of it.
+/// The result of applying a chunk: the clients to write, and the report.
 #[derive(Debug, Default)]
 pub(super) struct Merged {
-    /// Clients that are new.
+    /// The new clients.
     pub(super) new: Vec<Client>,
-    /// Clients that differ from what is stored.
+    /// The clients that differ from their stored version.
     pub(super) changed: Vec<Client>,
-    /// Those among them that give up an external id, which another of them may take.
+    /// The changed clients that give up an external id, which another client may take.
     pub(super) freed: Vec<ClientId>,
-    /// Those among them that give up a phone number, likewise.
+    /// The changed clients that give up a phone number, which another client may take.
     pub(super) moved: Vec<ClientId>,
     pub(super) created: u64,
     pub(super) updated: u64,
     pub(super) rejected: Vec<Rejection>,
-    /// Rows that want what another client has, who may give it up further down in the file.
+    /// The rows whose number another client has, which may give it up further down in the file.
     pub(super) deferred: Vec<Deferred>,
     /// The first rows with their clients.
     pub(super) preview: Vec<PreviewRow>,
-    /// Values that were left out because they do not fit the type of their attribute.
+    /// The values that were skipped because they do not fit the type of their attribute.
     pub(super) unfit: Vec<Warning>,
 }
 
-/// A row that can be tried again, and what to say of it if it cannot.
+/// A row that is retried at the end of the file, and its rejection if that fails.
 #[derive(Debug, Clone)]
 pub(super) struct Deferred {
     pub(super) row: Row,
     pub(super) rejection: Rejection,
 }
 
-/// A client as the rows so far have left it.
+/// A client after the rows so far.
 struct Entry {
     client: Client,
     origin: Origin,
@@ -52,32 +52,33 @@ struct Entry {
 
 enum Origin {
     Row,
-    /// With the external id that it has there.
+    /// The external id is the stored one.
     Database(Option<ExternalId>),
 }
 
 /// The effect of a row.
 pub(super) struct Applied {
-    /// Where its client is.
+    /// The index of its client.
     pub(super) place: usize,
     pub(super) is_new: bool,
 }
 
-/// The clients that the chunk is about.
+/// The clients of a chunk.
 #[derive(Default)]
-struct Book {
+struct ChunkClients {
     entries: Vec<Entry>,
     by_number: HashMap<PhoneNumber, usize>,
     by_external_id: ByExternalId,
-    /// Where rows without a number are.
+    /// Present if the chunk has rows without a number.
     by_email: Option<ByEmail>,
 }
 
-/// Applies the rows in their order, as if each came alone. `stored` has every client with a number or an external id
-/// of the rows, and with the address of one that has neither.
+/// Applies the rows in their order, as if each were imported alone. `stored` has every client with a number or an
+/// external id of the rows, and every client with the address of a row that has neither.
 pub(super) fn merge(rows: &[Row], stored: Vec<Client>, now: Timestamp, previewed: usize) -> Merged {
     let has_unnumbered = rows.iter().any(|row| row.number.is_none());
-    let mut book = Book { by_email: has_unnumbered.then(ByEmail::default), ..Book::default() };
+    let mut book =
+        ChunkClients { by_email: has_unnumbered.then(ByEmail::default), ..ChunkClients::default() };
     for client in stored {
         let origin = Origin::Database(client.external_id.clone());
         let changed = false;
@@ -118,7 +119,7 @@ pub(super) fn merge(rows: &[Row], stored: Vec<Client>, now: Timestamp, previewed
     merged
 }
 
-impl Book {
+impl ChunkClients {
     fn add(&mut self, entry: Entry) {
         let place = self.entries.len();
         if let Some(number) = entry.client.phone_number {
@@ -175,13 +176,13 @@ mod tests {
     use super::*;
     use crate::clients::model::{AttributeValue, ClientPatch};
 
-    /// What became of rows, without the ids and times that differ from run to run.
+    /// The result of rows, without the ids and times that differ from run to run.
     type Outcome = (u64, u64, Vec<u64>, Vec<Shown>);
 
     /// A client's number, tag, external id, address and attributes.
     type Shown = (String, Option<String>, Option<String>, Option<String>, String);
 
-    /// Stores as the databases do: what is freed first, then row by row in an order that nobody promised.
+    /// Stores as the databases do: first it clears freed ids, then it writes row by row in an unspecified order.
     fn store(table: &mut Vec<Client>, merged: &mut Merged) {
         for client in table.iter_mut().filter(|client| merged.freed.contains(&client.id)) {
             client.external_id = None;

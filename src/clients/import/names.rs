@@ -1,8 +1,8 @@
-//! The names that columns usually have in files of spreadsheets and of other systems.
+//! Common names of columns in files of spreadsheets and other systems.
 
 use crate::clients::model::Field;
 
-/// The usual names of each field, in the form of [`plain`].
+/// The common names of each field, in the form of [`plain`].
 const USUAL: &[(Field, &[&str])] = &[
     (
         Field::PhoneNumber,
@@ -163,7 +163,7 @@ const USUAL: &[(Field, &[&str])] = &[
     (Field::OperatorCode, &["mobileoperatorcode", "operatorcode", "кодоператора"]),
 ];
 
-/// Parts of names of columns that say who does not want to be written to.
+/// Parts of the names of columns that contain opt-outs.
 const OPT_OUT: &[&str] = &[
     "optout",
     "optedout",
@@ -190,18 +190,18 @@ const OPT_OUT: &[&str] = &[
     "keinewerbung",
 ];
 
-/// A name without what people write differently: case, spaces, punctuation, `ё`.
+/// Normalizes a name: removes spaces and punctuation, converts to lower case, and replaces `ё` with `е`.
 pub(super) fn plain(header: &str) -> String {
     let letters = header.chars().filter(|c| c.is_alphanumeric());
     letters.flat_map(char::to_lowercase).map(|c| if c == 'ё' { 'е' } else { c }).collect()
 }
 
-/// The field that a column of this plain name usually holds.
+/// Returns the field for a column of this plain name.
 pub(super) fn field(plain: &str) -> Option<Field> {
     USUAL.iter().find(|(_, names)| names.contains(&plain)).map(|(field, _)| *field)
 }
 
-/// Returns whether a column of this plain name seems to say who opted out.
+/// Returns true if a column of this plain name seems to contain opt-outs.
 pub(super) fn is_opt_out(plain: &str) -> bool {
     OPT_OUT.iter().any(|part| if part.len() > 3 { plain.contains(part) } else { plain == *part })
 }

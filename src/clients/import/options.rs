@@ -1,4 +1,4 @@
-//! The sender's wishes for a file: how it is read and applied.
+//! The options of an import.
 
 use std::str::FromStr;
 
@@ -9,22 +9,23 @@ use super::names::plain;
 use super::split::{Cells, Split, split};
 use crate::clients::model::{AttributeName, Field};
 
-/// How a file is read and applied. By default everything is found out.
+/// The options of an import. By default everything is detected.
 #[derive(Debug, Clone, Default)]
 pub struct ImportOptions {
-    /// The field by which a row's client is known; by default the first of phone number, external id and e-mail that the file has.
+    /// The field that identifies clients; by default the first of phone number, external id and e-mail that the file
+    /// has.
     pub match_by: Option<MatchBy>,
-    /// A row with a wrong cell is rejected as a whole.
+    /// True if a row with an invalid cell is rejected as a whole.
     pub is_strict: bool,
-    /// Everything is checked and nothing stored.
+    /// True if everything is checked and nothing is stored.
     pub is_dry_run: bool,
-    /// Contents of some columns.
+    /// The fields of some columns.
     pub mapping: Mapping,
     /// The encoding of the file.
     pub encoding: Option<&'static Encoding>,
 }
 
-/// The field by which a row's client is known.
+/// The field that identifies a row's client.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ToSchema)]
 #[schema(rename_all = "snake_case")]
 pub enum MatchBy {
@@ -38,10 +39,10 @@ pub enum MatchBy {
 }
 
 impl MatchBy {
-    /// In the order in which one is chosen.
+    /// Every field, in the order of preference.
     pub const ALL: &[Self] = &[Self::PhoneNumber, Self::ExternalId, Self::Email];
 
-    /// The field that holds it.
+    /// Returns the field of a client.
     pub const fn field(self) -> Field {
         match self {
             Self::PhoneNumber => Field::PhoneNumber,
@@ -60,7 +61,7 @@ impl FromStr for MatchBy {
     }
 }
 
-/// The content that a column is to have.
+/// The target of a column in a mapping.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Target {
     Field(Field),
@@ -80,13 +81,13 @@ impl FromStr for Target {
         }
         let name = text.strip_prefix("attributes.").unwrap_or(text);
         name.parse().map(Self::Attribute).map_err(|why| {
-            format!("`{text}` is neither a field of a client nor the name of an attribute ({why}) nor -")
+            format!("`{text}` is not a field of a client, the name of an attribute ({why}) or -")
         })
     }
 }
 
-/// Contents of columns, by their headers: `Header:field,Other:attribute,Third:-`. A header with a comma or a quote in it is
-/// quoted with its target as a cell of a CSV file is.
+/// The targets of columns, by their headers: `Header:field,Other:attribute,Third:-`. A pair that contains a comma or a
+/// quote is quoted like a cell of a CSV file.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Mapping(Vec<(String, Target)>);
 
@@ -97,7 +98,7 @@ impl FromStr for Mapping {
         let mut cells = Cells::default();
         if split(text.as_bytes(), true, b',', &mut cells) != (Split::Record { length: text.len(), lines: 1 })
         {
-            return Err("must be one line of pairs such as Header:field,Other:attribute,Third:-; a pair with a comma is \
+            return Err("must be one line of pairs like Header:field,Other:attribute,Third:-; a pair with a comma is \
                         quoted as a whole"
                 .into());
         }
@@ -105,19 +106,17 @@ impl FromStr for Mapping {
         for pair in cells.iter(text.as_bytes()) {
             let pair = String::from_utf8_lossy(pair);
             let (header, target) = pair.rsplit_once(':').ok_or_else(|| {
-                format!(
-                    "`{pair}` is no pair of a header and what its column holds, such as Handy:phone_number"
-                )
+                format!("`{pair}` is not a pair of a header and a target, like Handy:phone_number")
             })?;
             let target: Target = target.trim().parse()?;
             if plain(header).is_empty() {
-                return Err(format!("`{pair}` names no header"));
+                return Err(format!("`{pair}` has no header"));
             }
             let has_both = |(other, held): &(String, Target)| {
                 plain(other) == plain(header) || (*held == target && target != Target::LeftOut)
             };
             if pairs.iter().any(has_both) {
-                return Err(format!("`{pair}` names a header or a target that another pair has"));
+                return Err(format!("`{pair}` repeats the header or the target of another pair"));
             }
             pairs.push((header.trim().to_owned(), target));
         }
@@ -126,17 +125,17 @@ impl FromStr for Mapping {
 }
 
 impl Mapping {
-    /// The content that the column with this plain name is to have.
+    /// Returns the target of the column with this plain name.
     pub(super) fn target(&self, plain_name: &str) -> Option<&Target> {
         self.0.iter().find(|(header, _)| plain(header) == plain_name).map(|(_, target)| target)
     }
 
-    /// The headers that it names.
+    /// Returns the headers of the pairs.
     pub(super) fn headers(&self) -> impl Iterator<Item = &str> {
         self.0.iter().map(|(header, _)| header.as_str())
     }
 
-    /// The field that the column with this plain name holds, by the mapping or by usual names.
+    /// Returns the field of the column with this plain name, by the mapping or by common names.
     pub(super) fn field(&self, plain_name: &str) -> Option<Field> {
         match self.target(plain_name) {
             Some(Target::Field(field)) => Some(*field),

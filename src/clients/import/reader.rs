@@ -1,4 +1,4 @@
-//! The reading half, on a thread of its own: bytes in, chunks of checked rows out.
+//! The reading half of the import, on a separate thread: it turns bytes into chunks of validated rows.
 
 use std::io::{self, Read};
 
@@ -18,39 +18,39 @@ use super::row::{Row, RowReader};
 use crate::clients::repo::NewClients;
 use crate::error::{Error, Result};
 
-/// A chunk ends with this many records.
+/// The largest number of records of a chunk.
 pub(super) const CHUNK_RECORDS: u64 = 1000;
-/// Or with this many bytes, should the rows be long.
+/// The size in bytes at which a chunk of long rows ends earlier.
 const CHUNK_BYTES: u64 = 1024 * 1024;
 
-/// A run of records.
+/// Consecutive records of the file.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Chunk {
     pub(super) rows: Vec<Row>,
-    /// The clients that the first of the rows make, if they are expected to be new.
+    /// The clients of the leading rows, if they are expected to be new.
     pub(super) new: Option<NewClients>,
     pub(super) rejected: Vec<Rejection>,
     pub(super) rejected_rows: u64,
     pub(super) warnings: Vec<Warning>,
-    /// Rows, rejected ones too.
+    /// The number of rows, including rejected ones.
     pub(super) records: u64,
-    /// From the beginning of the file to the end of this chunk.
+    /// The number of bytes from the beginning of the file to the end of this chunk.
     pub(super) bytes: u64,
     pub(super) last_line: u64,
-    /// The field by which the clients of the rows are known.
+    /// The field that identifies the clients of the rows.
     pub(super) match_by: MatchBy,
-    /// No rows follow: a row that waits for others to give something up has waited long enough.
+    /// True if no rows follow, so that a number that is still taken is not released any more.
     pub(super) is_final: bool,
 }
 
-/// What the reader has to say.
+/// A message of the reader.
 pub(super) enum Message {
     Chunk(Chunk),
     End(Box<Assumed>),
     Failed(Error),
 }
 
-/// Reads to the end, or until nobody listens any more.
+/// Reads to the end of the source, or until the receiver is dropped.
 pub(super) fn read(
     source: impl Read,
     options: &ImportOptions,
@@ -62,7 +62,7 @@ pub(super) fn read(
         Ok(assumed) => Message::End(Box::new(assumed)),
         Err(why) => Message::Failed(why),
     };
-    // nobody listens when the caller has given up: there is nobody to tell
+    // an error means that the receiver is gone, because the caller has given up
     let _ = out.blocking_send(last);
 }
 
@@ -82,7 +82,10 @@ impl<R: Read> Reader<R> {
         };
         if header.names.len() > MOST_COLUMNS {
             let count = header.names.len();
-            return Err(Error::invalid("columns", format!("are {count}; there can be {MOST_COLUMNS}")));
+            return Err(Error::invalid(
+                "columns",
+                format!("are {count}; at most {MOST_COLUMNS} are allowed"),
+            ));
         }
         let is_there = |named: &&str| header.names.iter().any(|name| plain(name) == plain(named));
         if let Some(missing) = options.mapping.headers().find(|named| !is_there(named)) {
@@ -102,7 +105,7 @@ impl<R: Read> Reader<R> {
             let field = match_by.field().name();
             return Err(Error::invalid(
                 field,
-                "is missing: no column holds it, and clients are to be matched by it",
+                "is missing: clients are matched by it, and the file has no column for it",
             ));
         }
         records.skip(header.length, header.lines, header.separator);
@@ -128,20 +131,21 @@ impl<R: Read> Reader<R> {
                 }
             }
         };
-        // what was read before a fault is as good as what was committed before it
+        // rows that were read before an error are stored, as those in earlier chunks are
         if chunk.records > 0 || !chunk.warnings.is_empty() {
             self.send(chunk, out);
         }
         ending
     }
 
-    /// Hands a chunk on, unless nobody listens any more. Its new clients are made here, while the chunk before it is written.
+    /// Sends a chunk; returns false if the receiver is gone. The new clients are prepared here, while the previous
+    /// chunk is written.
     fn send(&self, mut chunk: Chunk, out: &Sender<Message>) -> bool {
         chunk.new = self.expectation.clients(&chunk.rows, chunk.match_by);
         out.blocking_send(Message::Chunk(chunk)).is_ok()
     }
 
-    /// Reads one record into the chunk. False at the end of the file.
+    /// Reads one record into the chunk. Returns false at the end of the file.
     fn next(&mut self, chunk: &mut Chunk) -> Result<bool> {
         let next = self.records.next(|line| self.rows.is_row(line));
         let line = self.records.record_line();
@@ -183,8 +187,8 @@ fn unreadable(line: u64, error: io::Error) -> Error {
     let is_slow = error.kind() == io::ErrorKind::TimedOut;
     let why = match refusal(error) {
         Ok(refused @ (Error::Invalid(_) | Error::Unsupported(_) | Error::TooLarge(_))) => return refused,
-        Ok(error) => format!("the file could not be read beyond line {line}: {error}"),
-        Err(error) => format!("the file could not be read beyond line {line}: {error}"),
+        Ok(error) => format!("the file could not be read past line {line}: {error}"),
+        Err(error) => format!("the file could not be read past line {line}: {error}"),
     };
     if is_slow { Error::TooSlow(why) } else { Error::Malformed(why) }
 }

@@ -1,4 +1,5 @@
-//! The records of a file, in bounded memory: a record without an end costs one line of the file, and not the rest of it.
+//! Reads the records of a file in bounded memory: an unterminated record costs one line of the file, and not the rest
+//! of it.
 
 use std::io::{self, Read};
 
@@ -8,29 +9,30 @@ use super::decode::Text;
 use super::split::{Cells, NOT_CLOSED, Split, first_line, split};
 use crate::error::Error;
 
-/// A record of more bytes than this is refused.
+/// The largest size of a record in bytes; a larger one is refused.
 pub(super) const LARGEST_RECORD: usize = 1024 * 1024;
-/// A line of more bytes than this ends the import: what has no line ends is no table.
+/// The largest size of a line in bytes. A longer one ends the import, because a file without line ends is not a table.
 const LONGEST_LINE: usize = 16 * LARGEST_RECORD;
-/// Bytes of the buffer at first.
+/// The initial size of the buffer in bytes.
 const BUFFER: usize = 64 * 1024;
-/// Lines by which the separator and the header are found.
+/// The number of lines in which the separator and the header are detected.
 const SAMPLE_LINES: usize = 64;
 
 const TOO_LONG: &str = "the line is longer than 1 MiB";
-const STRAY: &str = "a quote is opened in this line and closed behind the line end of another row; write it twice within quotes";
+const STRAY: &str =
+    "a quote is opened in this line and closed in another row; double it within a quoted cell";
 
-/// The next thing.
+/// The result of reading a record.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// A record; [`Records::cells`] has it.
+    /// A record, whose cells [`Records::cells`] returns.
     Record,
-    /// One line that cannot be split. The record after it begins on the next line.
+    /// A line that cannot be split. The next record begins on the next line.
     Malformed(&'static str),
     End,
 }
 
-/// The line ends that were seen.
+/// The kinds of line ends seen so far.
 #[derive(Debug, Clone, Copy, Default)]
 struct LineEnds {
     lf: bool,
@@ -38,22 +40,22 @@ struct LineEnds {
     crlf: bool,
 }
 
-/// Reads record by record.
+/// A reader of records.
 pub(super) struct Records<R> {
     text: Text<R>,
     buffer: Vec<u8>,
-    /// The unread part of the buffer.
+    /// The start of the unread part of the buffer.
     begin: usize,
     end: usize,
     is_ended: bool,
     separator: u8,
     cells: Cells,
-    /// The part of the buffer that the record is.
+    /// The range of the record in the buffer.
     record: (usize, usize),
     record_line: u64,
     line: u64,
     line_ends: LineEnds,
-    /// Bytes of the text before the unread part.
+    /// The number of bytes of the text before the unread part.
     position: u64,
 }
 
@@ -75,7 +77,7 @@ impl<R: Read> Records<R> {
         }
     }
 
-    /// Reads the first lines without taking them. Returns them, and whether the file ends with them.
+    /// Reads the first lines without consuming them. Returns them, and true if the file has no more lines.
     pub(super) fn sample(&mut self) -> io::Result<(&[u8], bool)> {
         let is_enough = |unread: &[u8]| {
             unread.len() >= BUFFER || memchr::memchr2_iter(b'\n', b'\r', unread).nth(SAMPLE_LINES).is_some()
@@ -86,14 +88,14 @@ impl<R: Read> Records<R> {
         Ok((self.unread(), self.is_ended))
     }
 
-    /// Goes on behind the header.
+    /// Skips the header.
     pub(super) fn skip(&mut self, length: usize, lines: u64, separator: u8) {
         self.note_line_end(self.begin + length);
         self.take(length, lines);
         self.separator = separator;
     }
 
-    /// Reads the next record. `is_row` says whether a line looks like a row by itself.
+    /// Reads the next record. `is_row` returns true if a line looks like a complete row.
     pub(super) fn next(&mut self, is_row: impl Fn(&[u8]) -> bool) -> io::Result<Next> {
         loop {
             if self.begin == self.end && self.is_ended {
@@ -114,43 +116,43 @@ impl<R: Read> Records<R> {
                 }
                 Split::Malformed(why) => return self.skip_line(why),
                 Split::Incomplete if unread.len() > LARGEST_RECORD => return self.skip_line(NOT_CLOSED),
-                // a long record is looked at again only when a good part more of it has come
+                // a long record is split again only after a good part more of it has been read
                 Split::Incomplete => self.fill(unread.len() / 4)?,
             }
         }
     }
 
-    /// The cells of the record.
+    /// Returns the cells of the record.
     pub(super) fn cells(&self) -> impl ExactSizeIterator<Item = &[u8]> {
         self.cells.iter(self.buffer.get(self.record.0..self.record.1).unwrap_or_default())
     }
 
-    /// The line that the record begins on.
+    /// Returns the line on which the record begins.
     pub(super) fn record_line(&self) -> u64 {
         self.record_line
     }
 
-    /// The last line that was read.
+    /// Returns the last line that was read.
     pub(super) fn last_line(&self) -> u64 {
         self.line - 1
     }
 
-    /// Bytes of the text that were read.
+    /// Returns the number of bytes of the decoded text that were read.
     pub(super) fn position(&self) -> u64 {
         self.position
     }
 
-    /// Bytes of the file that were read.
+    /// Returns the number of bytes of the file that were read.
     pub(super) fn bytes(&self) -> u64 {
         self.text.bytes_read()
     }
 
-    /// The encoding of the file.
+    /// Returns the encoding of the file.
     pub(super) fn encoding(&self) -> &'static Encoding {
         self.text.encoding()
     }
 
-    /// The line ends of the file.
+    /// Returns the kind of the file's line ends.
     pub(super) fn line_ends(&self) -> &'static str {
         match self.line_ends {
             LineEnds { lf: true, cr: false, crlf: false } => "LF",
@@ -181,7 +183,7 @@ impl<R: Read> Records<R> {
         }
     }
 
-    /// Goes on at the next line, which a line of any length may stand before.
+    /// Skips to the next line, over a line of any length.
     fn skip_line(&mut self, why: &'static str) -> io::Result<Next> {
         let mut passed = 0;
         loop {
@@ -189,11 +191,11 @@ impl<R: Read> Records<R> {
                 self.take(length, 1);
                 return Ok(Next::Malformed(if passed > 0 { TOO_LONG } else { why }));
             }
-            // all but a CR, which may be half a line end
+            // all but the last byte, which may be the CR of a CRLF
             let length = self.unread().len().saturating_sub(1);
             passed += length.max(1);
             if passed > LONGEST_LINE {
-                let why = "the line has no end within 16 MiB: is this a table?";
+                let why = "is longer than 16 MiB; the file may not be a table";
                 return Err(io::Error::other(Error::invalid(format!("line {}", self.line), why)));
             }
             self.take(length, 0);
@@ -201,7 +203,7 @@ impl<R: Read> Records<R> {
         }
     }
 
-    /// Reads so many bytes more, at least one, or to the end.
+    /// Reads at least `least` more bytes, and at least one, or to the end.
     fn fill(&mut self, least: usize) -> io::Result<()> {
         if self.begin > 0 {
             self.buffer.copy_within(self.begin..self.end, 0);
@@ -224,7 +226,7 @@ impl<R: Read> Records<R> {
     }
 }
 
-/// Returns whether a line after the first looks like a row.
+/// Returns true if a line after the first looks like a row.
 fn is_within(record: &[u8], is_row: impl Fn(&[u8]) -> bool) -> bool {
     let lines = record.split(|byte| matches!(byte, b'\n' | b'\r'));
     lines.skip(1).filter(|line| !line.is_empty()).any(is_row)
@@ -234,10 +236,10 @@ fn is_within(record: &[u8], is_row: impl Fn(&[u8]) -> bool) -> bool {
 mod tests {
     use super::*;
 
-    /// The line of a row, and its cells.
+    /// The line of a row and its cells.
     type Line = (u64, Vec<String>);
 
-    /// Rows with their lines, and the lines that are malformed.
+    /// Returns the rows with their lines, and the malformed lines.
     fn read(text: &str) -> (Vec<Line>, Vec<u64>) {
         let mut records = Records::new(Text::new(text.as_bytes(), None));
         let (mut rows, mut malformed) = (Vec::new(), Vec::new());
@@ -269,7 +271,7 @@ mod tests {
             ),
             ("795,\"TV 42\"\"\n796,Eva\n", &[(2, "Eva")], &[1]),
             ("797,\"Anna\"Ivanova\n798,\"a \"\"b\"\" c\"\n", &[(2, "a \"b\" c")], &[1]),
-            // closed by the quote of another row, soundly
+            // closed by the quote of another row, which is valid CSV
             ("791,\"\n792,\"\n793,Eva\n", &[(3, "Eva")], &[1, 2]),
             ("791,\"Anna\n792,Boris\"\n793,Eva", &[(2, "Boris\""), (3, "Eva")], &[1]),
             ("791,\"a\r\n\r\nb\"\r\n792,x\r\n", &[(1, "a\r\n\r\nb"), (4, "x")], &[]),

@@ -1,4 +1,4 @@
-//! Findings of an import beside the counts.
+//! The parts of an import's report beside the counts.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use super::columns::MappedColumn;
 use crate::clients::model::Client;
 
-/// One thing that was not used, in a row or a column that was.
+/// A skipped cell of an imported row, or a skipped column.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Warning {
     /// The line of the file.
@@ -15,31 +15,31 @@ pub struct Warning {
     /// The field, the attribute, or the header of the column.
     #[schema(example = "timezone")]
     pub field: String,
-    /// The fault, its result, and what would be right.
-    #[schema(example = "must be the IANA name of a time zone, like Europe/Moscow; the cell was left out")]
+    /// The error, its effect and its remedy.
+    #[schema(example = "must be the IANA name of a time zone, like Europe/Moscow; the cell was skipped")]
     pub reason: String,
 }
 
-/// Findings about the file.
+/// The detected format of a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 pub struct Assumed {
     /// The encoding, by its name in the WHATWG Encoding Standard.
     #[schema(example = "windows-1251")]
     pub encoding: String,
-    /// The character between cells.
+    /// The separator of cells.
     #[schema(example = ";")]
     pub separator: String,
     /// `LF`, `CRLF`, `CR`, `mixed`, or `none` in a file of one line.
     #[schema(example = "CRLF")]
     pub line_ends: String,
-    /// The line that names the columns.
+    /// The number of the header line.
     #[schema(example = 1)]
     pub header_line: u64,
-    /// The field by which clients were matched.
+    /// The field that identifies clients.
     #[serde(rename = "match")]
     #[schema(example = "phone_number")]
     pub match_by: String,
-    /// The meaning that each column was given.
+    /// The mapping of each column.
     pub mapping: Vec<MappedColumn>,
 }
 
@@ -49,6 +49,6 @@ pub struct PreviewRow {
     /// The line that the row begins on.
     #[schema(example = 2)]
     pub line: u64,
-    /// The client as it would be; the id of a new one is made up.
+    /// The client that the row would create or change. The id of a new client is only an example.
     pub client: Client,
 }

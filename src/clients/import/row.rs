@@ -1,4 +1,4 @@
-//! One record: what it says of a client, and what is wrong with it.
+//! Parses a record into the changes of a client, or into errors.
 
 use std::borrow::Cow;
 
@@ -13,36 +13,36 @@ use crate::clients::model::{AttributeValue, ClientPatch, Email, ExternalId, Fiel
 use crate::error::{Complaints, Error, FieldError};
 use crate::sheet;
 
-/// The result of a wrong cell in a row that is taken.
-const LEFT_OUT: &str = "; the cell was left out";
+/// The effect of an invalid cell in a row that is imported.
+const LEFT_OUT: &str = "; the cell was skipped";
 
-/// A row that is right in itself.
+/// A valid row.
 #[derive(Debug, Clone)]
 pub(super) struct Row {
     pub(super) line: u64,
     pub(super) number: Option<PhoneNumber>,
-    /// Without the number.
+    /// The changes without the number.
     pub(super) patch: ClientPatch,
 }
 
 impl Row {
-    /// Everything that the row says.
+    /// Returns the changes with the number.
     pub(super) fn whole(&self) -> ClientPatch {
         ClientPatch { phone_number: Some(self.number), ..self.patch.clone() }
     }
 
-    /// The external id that it gives its client.
+    /// Returns the external id of the row.
     pub(super) fn external_id(&self) -> Option<&ExternalId> {
         self.patch.external_id.as_ref()?.as_ref()
     }
 
-    /// The address that it gives its client.
+    /// Returns the e-mail address of the row.
     pub(super) fn email(&self) -> Option<&Email> {
         self.patch.email.as_ref()?.as_ref()
     }
 }
 
-/// Reads rows by their columns.
+/// A parser of rows.
 pub(super) struct RowReader {
     pub(super) columns: Columns,
     pub(super) match_by: MatchBy,
@@ -50,7 +50,7 @@ pub(super) struct RowReader {
     pub(super) separator: u8,
 }
 
-/// Faults of a row, and whether it is lost by them.
+/// The errors of a row. A fatal one rejects the row.
 #[derive(Default)]
 struct Faults {
     is_fatal: bool,
@@ -65,10 +65,10 @@ impl Faults {
 }
 
 impl RowReader {
-    /// Reads a row. Wrong cells that others can do without are left out with a warning, added to `warnings`.
+    /// Parses a row. Invalid cells that are not needed are skipped, and their warnings are added to `warnings`.
     ///
     /// # Errors
-    /// Everything that is wrong with a row that cannot be taken.
+    /// All errors of a row that is rejected.
     pub(super) fn read<'c>(
         &self,
         cells: impl ExactSizeIterator<Item = &'c [u8]>,
@@ -78,16 +78,16 @@ impl RowReader {
         let (has, should) = (cells.len(), self.columns.all.len());
         let (mut faults, mut patch) = (Faults::default(), ClientPatch::default());
         if has < self.columns.needed() {
-            faults.add(true, "row", format!("has {has} cells, the header has {should}"));
+            faults.add(true, "row", format!("has {has} cells, but the header has {should}"));
         } else {
             for (at, cell) in cells.enumerate() {
                 match self.columns.all.get(at) {
                     Some(column) => self.fill(&mut patch, (at, column), cell, &mut faults),
-                    // spreadsheets write the separators of empty columns, too
+                    // spreadsheets also write the separators of empty columns
                     None if is_blank(cell) => {}
                     None => {
                         faults.all.clear();
-                        faults.add(true, "row", format!("has {has} cells, the header has {should}"));
+                        faults.add(true, "row", format!("has {has} cells, but the header has {should}"));
                         break;
                     }
                 }
@@ -121,11 +121,11 @@ impl RowReader {
         cell: &[u8],
         faults: &mut Faults,
     ) {
-        // a wrong number is left out of a client who is known by something else
+        // an invalid number is skipped if another field identifies the client
         let is_phone = *column == Column::Field(Field::PhoneNumber);
         let is_key = !is_phone && *column == Column::Field(self.match_by.field());
         let text = match std::str::from_utf8(cell) {
-            // two addresses that look the same are two: an invisible character in one is not dropped
+            // an e-mail address keeps its invisible characters, because without them it would be another address
             Ok(text) if *column == Column::Field(Field::Email) => sheet::unguard(trimmed(text)).into(),
             Ok(text) => clean(text),
             Err(_) if matches!(column, Column::LeftOut) => return,
@@ -133,10 +133,10 @@ impl RowReader {
         };
         let is_empty = text.is_empty();
         let outcome = match column {
-            // who has no number may be known by something else
+            // another field may identify a client without a number
             Column::Field(Field::PhoneNumber) if is_empty => Ok(()),
             Column::Field(_) if is_empty && is_key => {
-                Err("is what clients are matched by: it cannot be empty")
+                Err("must not be empty, because clients are matched by it")
             }
             Column::Field(field) if is_empty => patch.set(*field, None),
             Column::Field(field) => lenient::set(patch, *field, &text),
@@ -145,7 +145,7 @@ impl RowReader {
             }
             Column::Attributes if is_empty => Ok(()),
             Column::Attributes => return attributes(patch, &text, faults),
-            Column::Unnamed if !is_empty => Err("has no header, so that its cells have no name"),
+            Column::Unnamed if !is_empty => Err("has no header, so its cells have no name"),
             Column::LeftOut | Column::Unnamed => Ok(()),
         };
         if let Err(why) = outcome {
@@ -162,7 +162,8 @@ impl RowReader {
         }
     }
 
-    /// Returns whether a line looks like a row by itself: it has the cells of one, and what clients are known by.
+    /// Returns true if a line looks like a complete row: it has enough cells, and a phone number or an e-mail address
+    /// in the right column.
     pub(super) fn is_row(&self, line: &[u8]) -> bool {
         let cells: Vec<&[u8]> = line.split(|byte| *byte == self.separator).collect();
         let text = |field| {
@@ -188,10 +189,10 @@ fn attribute(text: &str) -> Result<Option<AttributeValue>, &'static str> {
     if text.is_empty() { Ok(None) } else { AttributeValue::text(text).map(Some) }
 }
 
-/// An object of attributes, as exports of Fanfare and of others have them.
+/// Reads an object of attributes, as exports of Fanfare and of other systems contain.
 fn attributes(patch: &mut ClientPatch, text: &str, faults: &mut Faults) {
     let Ok(value @ serde_json::Value::Object(_)) = serde_json::from_str(text) else {
-        return faults.add(false, "attributes", "must be a JSON object such as {\"name\": \"Anna\"}");
+        return faults.add(false, "attributes", "must be a JSON object like {\"name\": \"Anna\"}");
     };
     let mut wrong = Complaints::default();
     patch.read_attributes(value, &mut wrong);
@@ -211,7 +212,7 @@ mod tests {
         RowReader { columns, match_by: MatchBy::PhoneNumber, is_strict, separator: b',' }
     }
 
-    /// The fields with warnings, or those that the row is rejected for.
+    /// Returns the fields with warnings, or the fields for which the row is rejected.
     fn faults(reader: &RowReader, row: &str) -> Result<Vec<String>, Vec<String>> {
         let mut warnings = Vec::new();
         let cells: Vec<&[u8]> = row.as_bytes().split(|byte| *byte == b',').collect();

@@ -1,24 +1,25 @@
-//! Splits text into the cells of one record. Quotes are strict: a quoted cell ends before a separator or a line end, or
-//! the record is malformed. A lenient reader would hand a stray quote the rows behind it.
+//! Splits text into the cells of one record. Quoting is strict: a quoted cell ends before a separator or a line end,
+//! else the record is malformed. With a lenient reader a stray quote would swallow the rows after it.
 
 use memchr::{memchr, memchr_iter, memchr2, memchr2_iter, memchr3};
 
-/// A quote is not closed before the end of the file.
+/// The error of a quote that is not closed before the end of the file.
 pub(super) const NOT_CLOSED: &str =
-    "a quote is opened in this line and not closed; write it twice within quotes";
-/// A quote is closed in the middle of a cell.
-const TEXT_BEHIND: &str = "text follows a closing quote; a quote within a quoted cell is written twice, and the cell ends with one quote";
+    "a quote is opened in this line and not closed; double it within a quoted cell";
+/// The error of a quote that is closed in the middle of a cell.
+const TEXT_BEHIND: &str =
+    "text follows a closing quote; double a quote within a quoted cell, and end the cell with one quote";
 
-/// The place of a cell.
+/// The position of a cell.
 #[derive(Debug, Clone, Copy)]
 struct Cell {
     begin: usize,
     end: usize,
-    /// Among the texts whose doubled quotes were replaced.
+    /// True if the position is in `unescaped`, the texts whose doubled quotes were replaced.
     is_unescaped: bool,
 }
 
-/// The cells of one record; kept from record to record, so that no memory is taken for each.
+/// The cells of one record. The value is reused for every record, so that records need no allocations.
 #[derive(Debug, Default)]
 pub(super) struct Cells {
     places: Vec<Cell>,
@@ -43,7 +44,7 @@ impl Cells {
         let mut rest = quoted;
         while let Some((cell, behind)) = memchr(b'"', rest).and_then(|at| rest.split_at_checked(at + 1)) {
             self.unescaped.extend_from_slice(cell);
-            // the second of the two
+            // skips the second of the two quotes
             rest = behind.get(1..).unwrap_or_default();
         }
         self.unescaped.extend_from_slice(rest);
@@ -51,23 +52,23 @@ impl Cells {
     }
 }
 
-/// The kind of a text's beginning.
+/// The result of splitting the beginning of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Split {
-    /// A record of so many bytes, its line end included, and so many lines.
+    /// A complete record.
     Record {
-        /// Bytes, with the line end.
+        /// The number of bytes, including the line end.
         length: usize,
-        /// Lines; more than one when line ends stand in quotes.
+        /// The number of lines; more than one if quoted cells contain line ends.
         lines: u64,
     },
     /// The quotes of the record do not match.
     Malformed(&'static str),
-    /// The record goes on behind the text.
+    /// The record may continue after the end of the text.
     Incomplete,
 }
 
-/// The bytes of the line end that begins at `at`: CRLF, LF or CR. None when the text has to go on to tell.
+/// Returns the length of the line end at `at`: CRLF, LF or CR. Returns `None` if more text is needed to tell.
 fn line_end(text: &[u8], at: usize, is_last: bool) -> Option<usize> {
     match (text.get(at), text.get(at + 1)) {
         (Some(b'\r'), Some(b'\n')) => Some(2),
@@ -77,7 +78,7 @@ fn line_end(text: &[u8], at: usize, is_last: bool) -> Option<usize> {
     }
 }
 
-/// Returns the bytes of the first line, its end included. `is_last` says that no text follows.
+/// Returns the length of the first line in bytes, including its end. `is_last` is true if no text follows.
 pub(super) fn first_line(text: &[u8], is_last: bool) -> Option<usize> {
     match memchr2(b'\n', b'\r', text) {
         Some(at) => line_end(text, at, is_last).map(|end| at + end),
@@ -85,7 +86,7 @@ pub(super) fn first_line(text: &[u8], is_last: bool) -> Option<usize> {
     }
 }
 
-/// Splits the record that `text` begins with. `is_last` says that no text follows.
+/// Splits the record at the beginning of `text`. `is_last` is true if no text follows.
 pub(super) fn split(text: &[u8], is_last: bool, separator: u8, cells: &mut Cells) -> Split {
     cells.places.clear();
     cells.unescaped.clear();
@@ -108,7 +109,7 @@ pub(super) fn split(text: &[u8], is_last: bool, separator: u8, cells: &mut Cells
     Split::Record { length: end + line_end, lines: 1 }
 }
 
-/// Cell by cell, for records with quotes.
+/// Splits a record with quotes cell by cell.
 fn split_quoted(text: &[u8], is_last: bool, separator: u8, cells: &mut Cells) -> Split {
     let rest = |from: usize| text.get(from..).unwrap_or_default();
     let blanks = |from: usize| {
@@ -131,7 +132,7 @@ fn split_quoted(text: &[u8], is_last: bool, separator: u8, cells: &mut Cells) ->
             lines += line_ends_within(quoted);
             close + 1 + blanks(close + 1)
         } else {
-            // a quote in the middle of a cell is a character like others
+            // a quote in the middle of an unquoted cell is an ordinary character
             let end = memchr3(separator, b'\n', b'\r', rest(at)).map_or(text.len(), |found| at + found);
             cells.push(at, end);
             end
@@ -148,7 +149,7 @@ fn split_quoted(text: &[u8], is_last: bool, separator: u8, cells: &mut Cells) ->
     }
 }
 
-/// The place of the quote that closes a cell, and whether quotes are doubled before it.
+/// Returns the position of the quote that closes a cell, and true if there are doubled quotes before it.
 fn closing_quote(text: &[u8], mut from: usize, is_last: bool) -> Result<(usize, bool), Split> {
     let mut is_escaped = false;
     loop {
@@ -165,7 +166,7 @@ fn closing_quote(text: &[u8], mut from: usize, is_last: bool) -> Result<(usize, 
     }
 }
 
-/// Counts line ends; CRLF is one.
+/// Counts line ends. CRLF counts as one.
 fn line_ends_within(text: &[u8]) -> u64 {
     let follows_cr = |at: usize| at.checked_sub(1).and_then(|before| text.get(before)) == Some(&b'\r');
     let is_counted = |at: usize| text.get(at) == Some(&b'\r') || !follows_cr(at);

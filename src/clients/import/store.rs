@@ -1,4 +1,4 @@
-//! One chunk, one transaction.
+//! Stores a chunk in one transaction.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -19,14 +19,14 @@ use crate::db::{AnyConnection, Db};
 use crate::error::{Error, FieldError, Result};
 use crate::failpoint;
 
-/// How often a chunk is tried when other writers keep coming first.
+/// The number of attempts to store a chunk when it conflicts with other writers.
 const TRIES: u32 = 3;
-/// Rows of a dry run that are shown.
+/// The number of rows in the preview of a dry run.
 pub(super) const PREVIEWED: usize = 20;
 
-/// The result of a chunk, which is on disk now unless the run is dry.
+/// The result of a chunk, which is on disk unless it is a dry run.
 #[derive(Default)]
-pub(super) struct Stored {
+pub(super) struct StoredChunk {
     pub(super) created: u64,
     pub(super) updated: u64,
     pub(super) rejected: Vec<Rejection>,
@@ -42,7 +42,7 @@ pub(super) struct Stored {
     pub(super) last_line: u64,
 }
 
-impl Stored {
+impl StoredChunk {
     fn new(mut chunk: Chunk, mut merged: Merged) -> Self {
         let rejected_rows = chunk.rejected_rows + u64::try_from(merged.rejected.len()).unwrap_or(u64::MAX);
         chunk.rejected.append(&mut merged.rejected);
@@ -64,19 +64,19 @@ impl Stored {
     }
 }
 
-/// The result of a chunk that was handed to the database beside others.
-pub(super) enum Outcome {
-    Stored(Box<Stored>),
-    /// Some of its clients are known. Nothing of it was stored, and it has to wait for the chunks before it.
+/// The result of storing a chunk concurrently with others.
+pub(super) enum ChunkOutcome {
+    Stored(Box<StoredChunk>),
+    /// Some of its clients are known. Nothing was stored, and the chunk has to wait for the chunks before it.
     Known(Box<Chunk>),
 }
 
-/// Stores the chunk. Another writer that takes a number or an external id between the look and the write makes the
-/// whole transaction fail, and the next look sees what it did. A dry run looks and does not write.
+/// Stores the chunk. If another writer takes a number or an external id between the lookup and the write, the whole
+/// transaction fails, and the next attempt sees the other's changes. A dry run only looks up and does not write.
 ///
 /// # Errors
-/// [`Error::Unavailable`] when the database is away, or others came first each time.
-pub(super) async fn store(db: &Db, clock: &Clock, mut chunk: Chunk, is_dry_run: bool) -> Result<Stored> {
+/// [`Error::Unavailable`] if the database is unavailable, or every attempt conflicted with other writers.
+pub(super) async fn store(db: &Db, clock: &Clock, mut chunk: Chunk, is_dry_run: bool) -> Result<StoredChunk> {
     let mut new = chunk.new.take();
     let chunk = Arc::new(chunk);
     let mut tries = 0;
@@ -91,7 +91,7 @@ pub(super) async fn store(db: &Db, clock: &Clock, mut chunk: Chunk, is_dry_run: 
         match outcome {
             Err(Error::Conflict(_)) if tries < TRIES => {}
             Err(Error::Conflict(why)) => {
-                let why = format!("other writers came first {TRIES} times in a row: {why}");
+                let why = format!("{TRIES} attempts conflicted with other writers: {why}");
                 return Err(Error::Unavailable(why.into()));
             }
             outcome => break outcome?,
@@ -100,16 +100,16 @@ pub(super) async fn store(db: &Db, clock: &Clock, mut chunk: Chunk, is_dry_run: 
     if !is_dry_run {
         failpoint::reach("import-after-commit");
     }
-    Ok(Stored::new(Arc::unwrap_or_clone(chunk), merged))
+    Ok(StoredChunk::new(Arc::unwrap_or_clone(chunk), merged))
 }
 
-/// Stores a chunk of new clients while others are under way that have none of its numbers and external ids: whatever
-/// becomes of those, it comes to the same before them and after them.
+/// Stores a chunk of new clients concurrently with chunks that have none of its numbers and external ids: whatever the
+/// result of those is, the order does not matter.
 ///
 /// # Errors
-/// [`Error::Unavailable`] when the database is away.
-pub(super) async fn store_beside(db: &Db, clock: &Clock, mut chunk: Chunk) -> Result<Outcome> {
-    let Some(new) = chunk.new.take() else { return Ok(Outcome::Known(chunk.into())) };
+/// [`Error::Unavailable`] if the database is unavailable.
+pub(super) async fn store_beside(db: &Db, clock: &Clock, mut chunk: Chunk) -> Result<ChunkOutcome> {
+    let Some(new) = chunk.new.take() else { return Ok(ChunkOutcome::Known(chunk.into())) };
     let now = clock.now();
     let outcome = db.write(move |c| {
         let created = store_new(c, new, now)?;
@@ -120,14 +120,14 @@ pub(super) async fn store_beside(db: &Db, clock: &Clock, mut chunk: Chunk) -> Re
         Ok(created) if created == chunk.rows.len() => {
             failpoint::reach("import-after-commit");
             let created = u64::try_from(created).unwrap_or(u64::MAX);
-            Ok(Outcome::Stored(Stored::new(chunk, Merged { created, ..Merged::default() }).into()))
+            Ok(ChunkOutcome::Stored(StoredChunk::new(chunk, Merged { created, ..Merged::default() }).into()))
         }
-        Ok(_) | Err(Error::Conflict(_)) => Ok(Outcome::Known(chunk.into())),
+        Ok(_) | Err(Error::Conflict(_)) => Ok(ChunkOutcome::Known(chunk.into())),
         Err(why) => Err(why),
     }
 }
 
-/// Converts the values of declared attributes. One that does not fit is left out, and the row goes on without it.
+/// Converts the values of declared attributes. Values that do not fit are skipped with a warning.
 fn typed<'r>(connection: &mut AnyConnection, rows: &'r [Row]) -> Result<(Cow<'r, [Row]>, Vec<Warning>)> {
     let names: HashSet<_> = rows.iter().flat_map(|row| &row.patch.attributes).map(|(name, _)| name).collect();
     let types = declared::types(connection, names.into_iter())?;
@@ -138,14 +138,14 @@ fn typed<'r>(connection: &mut AnyConnection, rows: &'r [Row]) -> Result<(Cow<'r,
     for row in &mut rows {
         let complaints = types.apply(&mut row.patch).into_iter();
         unfit.extend(complaints.map(|FieldError { field, reason }| {
-            let reason = format!("{reason}; the cell was left out");
+            let reason = format!("{reason}; the cell was skipped");
             Warning { line: row.line, field, reason }
         }));
     }
     Ok((rows.into(), unfit))
 }
 
-/// Applies the chunk to the clients that are there, without writing.
+/// Looks up the clients of the rows and applies the rows, without writing.
 fn look(
     connection: &mut AnyConnection,
     chunk: &Chunk,
@@ -171,13 +171,13 @@ fn look(
     Ok(Merged { unfit, ..merged })
 }
 
-/// Stores new clients, as [`NewClients::store`] does; none when some of their attributes have a type.
+/// Stores new clients as [`NewClients::store`] does, or none of them if some of their attributes have a type.
 fn store_new(connection: &mut AnyConnection, new: NewClients, now: Timestamp) -> Result<usize> {
     let types = declared::types(connection, new.attributes())?;
     if types.is_empty() { new.store(connection, now) } else { Ok(0) }
 }
 
-/// Stores the rows that make new clients, as expected, and looks for the clients of the others.
+/// Stores the rows that are expected to create new clients, and looks up the clients of the other rows.
 fn write(
     connection: &mut AnyConnection,
     chunk: &Chunk,

@@ -1,4 +1,4 @@
-//! Imports that run as jobs, over HTTP: `/api/v1/imports`.
+//! The HTTP handlers of import jobs: `/api/v1/imports`.
 
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
@@ -11,38 +11,34 @@ use crate::db::types::ImportId;
 use crate::error::Result;
 use crate::http::export;
 use crate::http::json::{Query, path_id};
-use crate::http::routing::{get, others};
+use crate::http::operations::{Operations, operations};
 use crate::paging::{self, Page};
 
-/// Registers the routes, relative to `/api/v1`.
-pub fn routes(cfg: &mut web::ServiceConfig) {
-    cfg.service(web::resource("/imports").route(get().to(list_imports)).default_service(others("GET, HEAD")))
-        .service(
-            web::resource("/imports/{id}").route(get().to(get_import)).default_service(others("GET, HEAD")),
-        )
-        .service(
-            web::resource("/imports/{id}/rejections")
-                .route(get().to(get_import_rejections))
-                .default_service(others("GET, HEAD")),
-        );
+/// Returns the operations, each with its scope.
+pub fn operations() -> Operations {
+    operations![
+        list_imports: ClientsRead,
+        get_import: ClientsRead,
+        get_import_rejections: ClientsRead,
+    ]
 }
 
-/// The part of the list of imports that is asked for.
+/// The query parameters of the list of imports.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ImportsQuery {
-    /// How many to answer, 1 to 1000.
+    /// The largest number of items to return, 1 to 1000.
     #[param(minimum = 1, maximum = 1000, default = 50, value_type = Option<u32>, nullable = false)]
     limit: Option<String>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     #[param(value_type = Option<ImportId>, inline, nullable = false)]
     cursor: Option<String>,
 }
 
 /// List imports
 ///
-/// Those that run or ran as jobs, the latest first. They are kept for 30 days.
+/// Lists the imports that run or ran as jobs, the latest first. They are kept for 30 days.
 #[utoipa::path(get, path = "/api/v1/imports", operation_id = "list_imports", tag = "clients", params(ImportsQuery),
     responses((status = 200, description = "A page of imports", body = Page<ImportJob>)))]
 pub async fn list_imports(
@@ -56,7 +52,7 @@ pub async fn list_imports(
 
 /// Read an import
 ///
-/// How far it has come, and once it has ended the first rejections.
+/// Returns the progress of an import and, once it has ended, its first rejections.
 #[utoipa::path(get, path = "/api/v1/imports/{id}", operation_id = "get_import", tag = "clients",
     params(("id" = String, Path, format = Uuid, description = "The id of the import")),
     responses((status = 200, description = "The import", body = ImportJobWithFindings)))]
@@ -66,10 +62,10 @@ pub async fn get_import(imports: web::Data<Imports>, id: web::Path<String>) -> R
 
 /// Read the rejections of an import
 ///
-/// The first 1000 complaints about rejected rows as CSV, once the import has ended: line, field and reason.
+/// Returns the first 1000 errors of rejected rows as CSV, once the import has ended: line, field and reason.
 #[utoipa::path(get, path = "/api/v1/imports/{id}/rejections", operation_id = "get_import_rejections", tag = "clients",
     params(("id" = String, Path, format = Uuid, description = "The id of the import")),
-    responses((status = 200, description = "A line with the names of the columns, then one line for each complaint",
+    responses((status = 200, description = "A header line, then one line for each error",
         body = String, content_type = "text/csv", example = "line,field,reason\n17,tag,must be 1 to 100 characters\n")))]
 pub async fn get_import_rejections(
     imports: web::Data<Imports>,

@@ -1,4 +1,4 @@
-//! An import as its row shows it.
+//! The row of an import job.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -10,40 +10,40 @@ use crate::kinds::ImportStatus;
 /// An import that runs as a job.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct ImportJob {
-    /// Its id.
+    /// The id of the import.
     pub id: ImportId,
-    /// Its state.
+    /// The state of the import.
     pub status: ImportStatus,
-    /// Bytes of the file.
+    /// The size of the file in bytes.
     #[schema(example = 52_428_800)]
     pub size: i64,
-    /// Bytes of the file whose rows are imported or rejected.
+    /// The number of bytes whose rows are imported or rejected.
     pub bytes: i64,
-    /// Rows that are imported or rejected.
+    /// The number of rows that are imported or rejected.
     pub rows: i64,
-    /// Every row up to this line of the file is imported or rejected, and perhaps some behind it.
+    /// The line up to which every row is imported or rejected. Some later rows may be as well.
     pub line: i64,
-    /// Rows that made a client.
+    /// The number of rows that created a client.
     pub created: i64,
-    /// Rows whose client was there already, whether or not they changed it.
+    /// The number of rows whose client existed already, changed or not.
     pub updated: i64,
-    /// Rows that were rejected.
+    /// The number of rows that were rejected.
     pub rejected_count: i64,
-    /// The reason why it failed, and what to do.
+    /// The reason for a failure, and the remedy.
     pub error: Option<String>,
-    /// When the file was received.
+    /// The time at which the file was received.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// When its first row was read.
+    /// The time at which the first row was read.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub started_at: Option<Timestamp>,
-    /// When it was done or failed.
+    /// The time at which the import was done or failed.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<Timestamp>,
 }
 
 impl ImportJob {
-    /// A job whose file of so many bytes was received now.
+    /// Creates a queued job for a file of `size` bytes that was received at `now`.
     pub fn new(size: u64, now: Timestamp) -> Self {
         Self {
             id: ImportId::new(),
@@ -66,43 +66,43 @@ impl ImportJob {
 /// Findings about the rows and the file, once an import has ended.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct ImportFindings {
-    /// The first 1000 complaints about rejected rows.
+    /// The first 1000 errors of rejected rows.
     pub rejected: Vec<Rejection>,
-    /// The first 1000 warnings of what was left out.
+    /// The first 1000 warnings about cells that were skipped.
     pub warnings: Vec<Warning>,
-    /// How many warnings there were.
+    /// The number of all warnings.
     pub warning_count: u64,
-    /// Findings about the file; null before it was read.
+    /// The detected format of the file; null before it was read.
     pub assumed: Option<Assumed>,
 }
 
-/// An import with what is said of its rows.
+/// An import with the findings about its rows.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct ImportJobWithFindings {
     /// The import.
     #[serde(flatten)]
     pub job: ImportJob,
-    /// Findings about its rows.
+    /// The findings about its rows.
     #[serde(flatten)]
     pub findings: ImportFindings,
 }
 
-/// How far an import has come, as those who watch are told.
+/// The progress of an import, as it is published to subscribers of the event stream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ImportProgress {
-    /// The import.
+    /// The id of the import.
     pub id: ImportId,
-    /// Its state.
+    /// The state of the import.
     pub status: ImportStatus,
-    /// Bytes of the file whose rows are imported or rejected.
+    /// The number of bytes whose rows are imported or rejected.
     pub bytes: i64,
-    /// Rows that are imported or rejected.
+    /// The number of rows that are imported or rejected.
     pub rows: i64,
-    /// Rows that made a client.
+    /// The number of rows that created a client.
     pub created: i64,
-    /// Rows whose client was there already.
+    /// The number of rows whose client existed already.
     pub updated: i64,
-    /// Rows that were rejected.
+    /// The number of rows that were rejected.
     pub rejected_count: i64,
 }
 
@@ -120,13 +120,13 @@ impl ImportProgress {
     }
 }
 
-/// A count as the database stores it.
+/// Converts a count to the type of its column.
 pub(super) fn whole(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// Those who watch imports. It never waits.
-pub trait Watchers: Send + Sync {
-    /// Tells them how far one has come.
+/// A publisher of the progress of imports. It never blocks.
+pub trait ProgressPublisher: Send + Sync {
+    /// Publishes the progress of an import.
     fn import_progressed(&self, progress: ImportProgress);
 }

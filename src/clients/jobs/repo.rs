@@ -1,4 +1,4 @@
-//! The SQL of imports that run as jobs.
+//! The SQL of import jobs.
 
 use diesel::prelude::*;
 
@@ -10,27 +10,27 @@ use crate::db::types::{ImportId, NodeId, Timestamp};
 use crate::error::{Error, Result};
 use crate::kinds::ImportStatus;
 
-/// The hold of a node on a job.
+/// The lease of a node on a job.
 #[derive(Debug, Clone, Copy)]
-pub struct Hold {
+pub struct JobLease {
     /// The job.
     pub id: ImportId,
     /// The node.
     pub node: NodeId,
-    /// Until when.
+    /// The expiry of the lease.
     pub until: Timestamp,
 }
 
 /// The end of a job.
 #[derive(Debug)]
 pub struct End {
-    /// Done or failed.
+    /// The final state: done or failed.
     pub status: ImportStatus,
-    /// The reason why it failed.
+    /// The reason for a failure.
     pub error: Option<String>,
-    /// How far it came.
+    /// The final progress.
     pub progress: Progress,
-    /// Findings about its rows.
+    /// The findings about its rows.
     pub findings: ImportFindings,
 }
 
@@ -75,11 +75,11 @@ impl TryFrom<Row> for ImportJob {
     }
 }
 
-/// Stores a job that has just come.
+/// Stores a new job.
 ///
 /// # Errors
-/// Those of the database.
-pub fn insert(c: &mut AnyConnection, job: &ImportJob, hold: Hold) -> Result<()> {
+/// Database errors.
+pub fn insert(c: &mut AnyConnection, job: &ImportJob, hold: JobLease) -> Result<()> {
     diesel::insert_into(import_job::table)
         .values((
             import_job::id.eq(job.id),
@@ -99,11 +99,11 @@ pub fn insert(c: &mut AnyConnection, job: &ImportJob, hold: Hold) -> Result<()> 
     Ok(())
 }
 
-/// Notes how far a running job has come, and holds it for longer. Returns false when it is not this node's any more.
+/// Stores the progress of a running job and renews its lease. Returns false if this node no longer holds the lease.
 ///
 /// # Errors
-/// Those of the database.
-pub fn progress(c: &mut AnyConnection, hold: Hold, progress: Progress, now: Timestamp) -> Result<bool> {
+/// Database errors.
+pub fn progress(c: &mut AnyConnection, hold: JobLease, progress: Progress, now: Timestamp) -> Result<bool> {
     let held = import_job::table.find(hold.id).filter(import_job::node_id.eq(hold.node));
     let is_held = diesel::update(held)
         .set((
@@ -125,11 +125,11 @@ pub fn progress(c: &mut AnyConnection, hold: Hold, progress: Progress, now: Time
     Ok(is_held)
 }
 
-/// Ends a job. Returns false when it is not this node's any more.
+/// Stores the end of a job. Returns false if this node no longer holds its lease.
 ///
 /// # Errors
-/// Those of the database.
-pub fn finish(c: &mut AnyConnection, hold: Hold, end: &End, now: Timestamp) -> Result<bool> {
+/// Database errors.
+pub fn finish(c: &mut AnyConnection, hold: JobLease, end: &End, now: Timestamp) -> Result<bool> {
     if !progress(c, hold, end.progress, now)? {
         return Ok(false);
     }
@@ -147,10 +147,11 @@ pub fn finish(c: &mut AnyConnection, hold: Hold, end: &End, now: Timestamp) -> R
     Ok(true)
 }
 
-/// Marks jobs as failed whose hold has run out, or on the only node all that are not its own. Returns them.
+/// Marks jobs with an expired lease as failed and returns them. With `only`, the id of the only node, it marks all jobs
+/// of other nodes, whose processes have died.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn fail_lost(c: &mut AnyConnection, only: Option<NodeId>, now: Timestamp) -> Result<Vec<ImportJob>> {
     let mut open = import_job::table
         .filter(import_job::held_until.is_not_null())
@@ -165,11 +166,11 @@ pub fn fail_lost(c: &mut AnyConnection, only: Option<NodeId>, now: Timestamp) ->
     let mut lost = Vec::new();
     for row in jobs {
         let error = format!(
-            "the service that ran it died; rows up to line {} are imported, and perhaps some behind it. Post the file again: \
-             rows that are imported are only updated",
+            "the process that ran the import died; rows up to line {} are imported or rejected, and perhaps some \
+             later ones. Post the file again: rows that were imported are only updated",
             row.line
         );
-        // held anew since it was read, it is alive
+        // a job whose lease was renewed since it was read is alive
         let still = import_job::table.find(row.id).filter(import_job::held_until.eq(row.held_until));
         let failed = diesel::update(still)
             .set((
@@ -188,20 +189,20 @@ pub fn fail_lost(c: &mut AnyConnection, only: Option<NodeId>, now: Timestamp) ->
     Ok(lost)
 }
 
-/// Returns whether a job is held: its end is still to come.
+/// Returns true if a job has a valid lease, so that its end is still to come.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn is_held(c: &mut AnyConnection, id: ImportId, now: Timestamp) -> Result<bool> {
     let held: Option<Option<Timestamp>> =
         import_job::table.find(id).select(import_job::held_until).first(c).optional()?;
     Ok(held.flatten().is_some_and(|until| until > now))
 }
 
-/// The job with this id.
+/// Returns the job with this id.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn find(c: &mut AnyConnection, id: ImportId) -> Result<Option<(ImportJob, ImportFindings)>> {
     let found: Option<(Row, Option<String>)> =
         import_job::table.find(id).select((Row::as_select(), import_job::findings)).first(c).optional()?;
@@ -211,10 +212,10 @@ pub fn find(c: &mut AnyConnection, id: ImportId) -> Result<Option<(ImportJob, Im
     Ok(Some((row.try_into()?, findings)))
 }
 
-/// Up to `limit` jobs, the latest first, before `before`.
+/// Returns up to `limit` jobs before `before`, the latest first.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn list(c: &mut AnyConnection, before: Option<ImportId>, limit: i64) -> Result<Vec<ImportJob>> {
     let mut query =
         import_job::table.select(Row::as_select()).order(import_job::id.desc()).limit(limit).into_boxed();
@@ -225,12 +226,12 @@ pub fn list(c: &mut AnyConnection, before: Option<ImportId>, limit: i64) -> Resu
     rows.into_iter().map(ImportJob::try_from).collect()
 }
 
-/// Forgets jobs that ended before `then`.
+/// Deletes jobs that ended before `then`.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn forget(c: &mut AnyConnection, then: Timestamp) -> Result<usize> {
-    // by the key, which is ordered by the time of making
+    // created_at narrows the rows by the key, which sorts by the time of creation
     let old =
         import_job::table.filter(import_job::created_at.lt(then)).filter(import_job::finished_at.lt(then));
     Ok(diesel::delete(old).execute(c)?)

@@ -1,4 +1,4 @@
-//! The runner: brings the imports of this node to their end, and marks those of dead nodes as failed.
+//! The runner: runs the imports of this node, and marks imports of dead nodes as failed.
 
 use std::pin::pin;
 use std::sync::Arc;
@@ -8,34 +8,34 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-use super::model::{ImportFindings, ImportProgress, Watchers};
-use super::repo::{self, End, Hold};
+use super::model::{ImportFindings, ImportProgress, ProgressPublisher};
+use super::repo::{self, End, JobLease};
 use super::usecase::Received;
 use crate::clients::import::{self, ImportReport, Progress, Stopped};
 use crate::clock::Clock;
 use crate::db::types::{ImportId, NodeId};
 use crate::db::{Db, Workload};
 use crate::error::{Error, Result};
-use crate::idempotency::{self, Answer};
+use crate::idempotency::{self, IdempotentResponse};
 use crate::kinds::ImportStatus;
 use crate::lifecycle::Shutdown;
 
-/// How often progress is noted at most; far less than a lease.
+/// The interval between two progress updates, far shorter than a lease.
 const NOTED_EVERY: Duration = Duration::from_millis(500);
-/// For how long ended jobs are kept.
+/// The retention time of jobs that have ended.
 const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
-/// How often the end of a job is written while the database is away.
+/// The number of attempts to store the end of a job while the database is unavailable.
 const TRIES: usize = 5;
-/// Between two of them.
+/// The pause between two attempts.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// A file that waits for its import.
 pub struct Work {
     pub(super) id: ImportId,
     pub(super) received: Received,
-    /// The key under which the answer is to be stored when the import has ended.
+    /// The idempotency key under which the response is stored when the import has ended.
     pub(super) key: Option<String>,
-    /// Tells who waits for the end.
+    /// Notifies the caller that waits for the end.
     pub(super) done: oneshot::Sender<Result<ImportReport, Stopped>>,
 }
 
@@ -49,7 +49,7 @@ pub struct Runner {
 struct Parts {
     db: Db,
     clock: Clock,
-    watchers: Arc<dyn Watchers>,
+    watchers: Arc<dyn ProgressPublisher>,
     node: NodeId,
     lease: Duration,
 }
@@ -57,14 +57,14 @@ struct Parts {
 impl Runner {
     pub(super) fn new(
         (db, clock): (Db, Clock),
-        watchers: Arc<dyn Watchers>,
+        watchers: Arc<dyn ProgressPublisher>,
         (node, lease): (NodeId, Duration),
         waiting: mpsc::Receiver<Work>,
     ) -> Self {
         Self { parts: Parts { db, clock, watchers, node, lease }, waiting }
     }
 
-    /// Runs until the shutdown; imports that are running stop there, and say so.
+    /// Runs until the shutdown. Running imports stop then, and their jobs fail with that reason.
     pub async fn run(mut self, shutdown: Shutdown) {
         let mut running = JoinSet::new();
         let mut sweep = interval(self.parts.lease);
@@ -78,11 +78,11 @@ impl Runner {
                 }
                 Some(ended) = running.join_next() => {
                     if let Err(error) = ended {
-                        tracing::error!(%error, "import task died");
+                        tracing::error!(%error, "import task panicked");
                     }
                 }
                 _ = sweep.tick() => if let Err(error) = self.parts.sweep().await {
-                    tracing::warn!(%error, "lost imports could not be looked for");
+                    tracing::warn!(%error, "search for lost imports failed");
                 },
             }
         }
@@ -96,11 +96,12 @@ impl Runner {
 }
 
 impl Parts {
-    fn hold(&self, id: ImportId) -> Hold {
-        Hold { id, node: self.node, until: self.clock.now().plus(self.lease) }
+    fn hold(&self, id: ImportId) -> JobLease {
+        JobLease { id, node: self.node, until: self.clock.now().plus(self.lease) }
     }
 
-    /// Marks lost jobs as failed, and forgets old ones. On the only node the jobs of others are of processes that died.
+    /// Marks lost jobs as failed, and deletes old ones. On a single node, jobs of other nodes belong to processes that
+    /// died.
     async fn sweep(&self) -> Result<()> {
         let now = self.clock.now();
         let only = self.db.is_single_node().then_some(self.node);
@@ -114,7 +115,7 @@ impl Parts {
         Ok(())
     }
 
-    /// One import, to its end.
+    /// Runs one import to its end.
     async fn import(&self, work: Work, shutdown: Shutdown) {
         let Work { id, received: Received { source, options, place, .. }, key, done } = work;
         let (sender, seen) = watch::channel(Progress::default());
@@ -143,11 +144,11 @@ impl Parts {
                             }
                             Ok(true) => {}
                             Ok(false) => {
-                                tracing::error!(import = %id, "import taken for lost while it ran");
-                                break Err(stopped("the import was taken for lost", progress));
+                                tracing::error!(import = %id, "import lost its lease while it ran");
+                                break Err(stopped("the import lost its lease", progress));
                             }
-                            // the import itself ends when the database stays away
-                            Err(error) => tracing::warn!(import = %id, %error, "progress could not be noted"),
+                            // the import itself ends if the database stays unavailable
+                            Err(error) => tracing::warn!(import = %id, %error, "import progress not stored"),
                         }
                     }
                 }
@@ -161,7 +162,7 @@ impl Parts {
         self.finish(id, key, &outcome, progress).await;
         drop(place);
         self.tell(id, status, progress);
-        // an error: nobody waits
+        // an error means that the caller has gone
         let _ = done.send(outcome);
     }
 
@@ -174,7 +175,8 @@ impl Parts {
         self.db.write(move |c| repo::progress(c, hold, progress, now)).await
     }
 
-    /// Writes the end of a job, and the answer under its key: a failure gives the key back, since a repetition may do better.
+    /// Stores the end of a job, and the response under its key. A failure releases the key, because a retry may
+    /// succeed.
     async fn finish(
         &self,
         id: ImportId,
@@ -184,7 +186,8 @@ impl Parts {
     ) {
         for _ in 0..TRIES {
             let end = end(outcome, progress);
-            let answer = outcome.as_ref().ok().map(|report| Answer::new(200, None, report)).transpose();
+            let answer =
+                outcome.as_ref().ok().map(|report| IdempotentResponse::new(200, None, report)).transpose();
             let (hold, now, key) = (self.hold(id), self.clock.now(), key.clone());
             let write = move |c: &mut crate::db::AnyConnection| {
                 if repo::finish(c, hold, &end, now)?
@@ -199,11 +202,11 @@ impl Parts {
             };
             match self.db.write(write).await {
                 Ok(()) => return,
-                Err(error) => tracing::warn!(import = %id, %error, "the end of an import could not be noted"),
+                Err(error) => tracing::warn!(import = %id, %error, "end of import not stored"),
             }
             tokio::time::sleep(PAUSE).await;
         }
-        // its hold runs out, and it is marked as failed: posted again it changes nothing that is right
+        // the lease expires and the job is marked as failed; posting the file again does not change imported rows
     }
 }
 
@@ -229,18 +232,18 @@ fn end(outcome: &Result<ImportReport, Stopped>, progress: Progress) -> End {
     End { status, error, progress, findings }
 }
 
-/// Says why an import failed, without a word of what is this service's own affair.
+/// Returns the reason for a failure, without internal details.
 fn reason(stopped: &Stopped) -> String {
     let why = match &stopped.why {
-        Error::Internal(_) => "an internal error, which is in the log".to_owned(),
+        Error::Internal(_) => "an internal error, see the log".to_owned(),
         Error::Unavailable(_) | Error::OutcomeUnknown(_) => {
-            "the database could not be used, or the service was stopped".to_owned()
+            "the database was unavailable, or the service was stopped".to_owned()
         }
         other => other.to_string(),
     };
     format!(
-        "{why}; rows up to line {} are imported or rejected, and stay so. Post the file again: rows that are imported are only \
-         updated",
+        "{why}; rows up to line {} are imported or rejected and remain so. Post the file again: rows that were \
+         imported are only updated",
         stopped.line
     )
 }

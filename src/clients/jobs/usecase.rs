@@ -1,4 +1,4 @@
-//! Use cases of imports that run as jobs.
+//! The use cases of import jobs.
 
 use std::fs::File;
 use std::io::Read;
@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use super::model::{ImportJob, ImportJobWithFindings, ImportProgress, Watchers};
-use super::repo::{self, Hold};
+use super::model::{ImportJob, ImportJobWithFindings, ImportProgress, ProgressPublisher};
+use super::repo::{self, JobLease};
 use super::runner::{Runner, Work};
 use crate::clients::import::{ImportOptions, ImportReport, Progress, Stopped};
 use crate::clients::usecase::{Clients, IMPORTS_AT_ONCE};
@@ -17,21 +17,21 @@ use crate::clock::Clock;
 use crate::db::types::{ImportId, NodeId, Timestamp};
 use crate::db::{AnyConnection, Db};
 use crate::error::{Error, Result};
-use crate::idempotency::{self, Answer, Claim, Key, Verdict};
+use crate::idempotency::{self, Claim, ClaimResult, IdempotencyKey, IdempotentResponse};
 use crate::kinds::ImportStatus;
 use crate::paging;
 
-/// The time after which a repetition may find the answer to a request whose import is running.
+/// The `Retry-After` of a repeated request whose import is running.
 const ASK_AGAIN: Duration = Duration::from_secs(2);
-/// How often a key is tried for whose owner has just failed.
+/// The number of attempts to claim a key whose owner has just failed.
 const TRIES: usize = 3;
 
-/// The folder in which files are received.
+/// The settings for received files.
 #[derive(Debug, Clone)]
 pub struct Spool {
     /// The folder of the temporary files.
     pub dir: PathBuf,
-    /// The most bytes of a file.
+    /// The largest size of a file in bytes.
     pub most: u64,
 }
 
@@ -40,18 +40,18 @@ pub struct Imports {
     db: Db,
     clock: Clock,
     clients: Clients,
-    watchers: Arc<dyn Watchers>,
+    watchers: Arc<dyn ProgressPublisher>,
     spool: Spool,
     node: NodeId,
     lease: Duration,
     works: mpsc::Sender<Work>,
 }
 
-/// A place among the imports that run at once, and the file for what is received.
+/// A permit to run an import, and the file that its body is received into.
 pub struct Receiving {
     /// The file.
     pub file: File,
-    /// The place.
+    /// The permit.
     pub place: OwnedSemaphorePermit,
 }
 
@@ -59,28 +59,28 @@ pub struct Receiving {
 pub struct Received {
     /// The rows.
     pub source: Box<dyn Read + Send>,
-    /// Bytes that were received.
+    /// The number of bytes that were received.
     pub size: u64,
-    /// How they are read and applied.
+    /// The options of the import.
     pub options: ImportOptions,
-    /// The place.
+    /// The permit.
     pub place: OwnedSemaphorePermit,
 }
 
 /// The result of a request for an import.
-pub enum Begun {
-    /// An equal request was answered this before.
-    Before(Answer),
-    /// Its job is begun, and this is answered to those who do not wait for its end.
-    Now(Answer, oneshot::Receiver<Result<ImportReport, Stopped>>),
+pub enum Started {
+    /// The stored response of an earlier equal request.
+    Before(IdempotentResponse),
+    /// A new job: the response for a caller that does not wait, and the receiver of the outcome for one that waits.
+    Now(IdempotentResponse, oneshot::Receiver<Result<ImportReport, Stopped>>),
 }
 
 impl Imports {
-    /// Imports through `clients`. The runner is to be run beside it.
+    /// Creates the use cases and their runner, which the caller must run. `clients` limits the imports at once.
     pub fn new(
         (db, clock): (Db, Clock),
         clients: Clients,
-        watchers: Arc<dyn Watchers>,
+        watchers: Arc<dyn ProgressPublisher>,
         (spool, lease): (Spool, Duration),
     ) -> (Self, Runner) {
         let (works, waiting) = mpsc::channel(IMPORTS_AT_ONCE);
@@ -89,36 +89,41 @@ impl Imports {
         (Self { db, clock, clients, watchers, spool, node, lease, works }, runner)
     }
 
-    /// The most bytes of a file.
+    /// Returns the largest size of a file in bytes.
     pub fn largest(&self) -> u64 {
         self.spool.most
     }
 
-    /// Takes a place for an import, and makes the file for it: private, and without a name, so that it goes with the
-    /// process.
+    /// Acquires a permit for an import, and creates its file: private and without a name, so that it disappears with
+    /// the process.
     ///
     /// # Errors
-    /// [`Error::Busy`] when there is no place, or no room for files.
+    /// [`Error::Busy`] if too many imports are running, or the disk is full.
     pub fn receive(&self) -> Result<Receiving> {
         let place = self.clients.place()?;
         let file = tempfile::tempfile_in(&self.spool.dir).map_err(not_spooled)?;
         Ok(Receiving { file, place })
     }
 
-    /// Begins the import of a file. Under a key a job that is not waited for is answered at once, and so are its
-    /// repetitions; another one when it has ended.
+    /// Starts the import of a file. Under a key, the response of a job whose caller does not wait is stored at once;
+    /// otherwise it is stored when the job has ended.
     ///
     /// # Errors
-    /// [`Error::InWork`] while an equal request is waited for, [`Error::Invalid`] for a key of another request.
-    pub async fn begin(&self, received: Received, key: Option<Key>, waits: bool) -> Result<Begun> {
+    /// [`Error::InWork`] while an equal request is running, [`Error::Invalid`] for the key of another request.
+    pub async fn begin(
+        &self,
+        received: Received,
+        key: Option<IdempotencyKey>,
+        waits: bool,
+    ) -> Result<Started> {
         let now = self.clock.now();
         let job = ImportJob::new(received.size, now);
         let id = job.id;
-        let answer = Answer::new(202, Some(format!("/api/v1/imports/{id}")), &job)?;
+        let answer = IdempotentResponse::new(202, Some(format!("/api/v1/imports/{id}")), &job)?;
         let name = key.as_ref().filter(|_| waits).map(|key| key.key.clone());
         let known = (!waits).then(|| answer.clone());
         let claim = key.map(|key| Claim { key, resource: id.0, answer: known, locked_until: None });
-        let hold = Hold { id, node: self.node, until: now.plus(self.lease) };
+        let hold = JobLease { id, node: self.node, until: now.plus(self.lease) };
         let begin = move |c: &mut AnyConnection| {
             if let Some(claim) = &claim
                 && let Some(before) = claimed(c, claim, now)?
@@ -129,19 +134,20 @@ impl Imports {
             Ok(None)
         };
         if let Some(before) = self.db.write(begin).await? {
-            return Ok(Begun::Before(before));
+            return Ok(Started::Before(before));
         }
         let (done, outcome) = oneshot::channel();
         let work = Work { id, received, key: name, done };
-        // each has a place, of which there are as many as the channel holds; the runner ends with the service alone
+        // each job has a permit, and the channel holds as many jobs as there are permits, so sending fails only when
+        // the runner has stopped
         self.works
             .try_send(work)
-            .map_err(|_| Error::Busy("the service stops; post the file again".into()))?;
+            .map_err(|_| Error::Busy("the service is shutting down; post the file again".into()))?;
         self.watchers.import_progressed(ImportProgress::new(id, ImportStatus::Queued, Progress::default()));
-        Ok(Begun::Now(answer, outcome))
+        Ok(Started::Now(answer, outcome))
     }
 
-    /// The import with this id.
+    /// Returns the import with this id.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -151,10 +157,10 @@ impl Imports {
         Ok(ImportJobWithFindings { job, findings })
     }
 
-    /// The imports before `cursor`, the latest first.
+    /// Returns the imports before `cursor`, the latest first.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn list(
         &self,
         cursor: Option<ImportId>,
@@ -168,33 +174,34 @@ impl Imports {
     }
 }
 
-/// Takes the key of a claim, also from a job that failed before it could be answered. Returns what an equal request was
-/// answered.
-fn claimed(c: &mut AnyConnection, claim: &Claim, now: Timestamp) -> Result<Option<Answer>> {
+/// Claims an idempotency key, also from a job that failed before its response was stored. Returns the stored response
+/// of an equal request.
+fn claimed(c: &mut AnyConnection, claim: &Claim, now: Timestamp) -> Result<Option<IdempotentResponse>> {
     let in_work = || Error::InWork {
-        why: "the import with this Idempotency-Key is running; repeat it later for its answer".into(),
+        why: "the import with this Idempotency-Key is running; repeat the request later for its response"
+            .into(),
         retry_after: ASK_AGAIN,
     };
     for _ in 0..TRIES {
         match idempotency::take(c, &[claim], now)?.pop() {
-            Some(Verdict::Ours) | None => return Ok(None),
-            Some(Verdict::Answered(answer)) => return Ok(Some(answer)),
-            Some(Verdict::Unanswered(earlier)) if repo::is_held(c, ImportId(earlier), now)? => {
+            Some(ClaimResult::Ours) | None => return Ok(None),
+            Some(ClaimResult::Answered(answer)) => return Ok(Some(answer)),
+            Some(ClaimResult::Unanswered(earlier)) if repo::is_held(c, ImportId(earlier), now)? => {
                 return Err(in_work());
             }
-            Some(Verdict::Unanswered(_)) => idempotency::release(c, &claim.key.key)?,
+            Some(ClaimResult::Unanswered(_)) => idempotency::release(c, &claim.key.key)?,
             Some(other) => return Err(idempotency::refusal(&other)),
         }
     }
     Err(in_work())
 }
 
-/// The error of a file that could not be received.
+/// Converts an I/O error of the temporary file.
 pub fn not_spooled(error: std::io::Error) -> Error {
     use std::io::ErrorKind::{FileTooLarge, QuotaExceeded, StorageFull};
     if matches!(error.kind(), StorageFull | QuotaExceeded | FileTooLarge) {
-        tracing::error!(%error, "no room for the file of an import (IMPORT_DIR)");
-        let why = "there is no room for the file, and nothing of it was imported; send it later, or without \
+        tracing::error!(%error, "no space left for the file of an import (IMPORT_DIR)");
+        let why = "no space is left for the file, and nothing was imported; send it later, or without \
             Idempotency-Key and Prefer";
         return Error::Busy(why.into());
     }

@@ -1,4 +1,4 @@
-//! Attributes: what a user knows of a client beyond the fields, and what a text's placeholders are filled from.
+//! Attributes: a caller's own data of a client beside its fields, and the values for a text's placeholders.
 
 use std::borrow::{Borrow, Cow};
 use std::collections::BTreeMap;
@@ -11,15 +11,15 @@ use serde_json::{Number, Value};
 use super::patch::Field;
 use crate::error::FieldError;
 
-/// A client has at most this many attributes: as many as a file of an import has columns.
+/// The largest number of attributes of a client, which is also the largest number of columns of an imported file.
 pub const LARGEST_ATTRIBUTE_COUNT: usize = 500;
-/// Characters that the texts among them have together: what 50 of the longest have.
+/// The largest number of characters of all texts of a client together: 50 texts of the largest length.
 const LONGEST_TEXTS: usize = 50 * LONGEST_TEXT;
-/// A text among them has at most this many characters.
+/// The largest number of characters of one text.
 pub(super) const LONGEST_TEXT: usize = 1000;
 
-/// The name of an attribute, which is also the name of its placeholder. Shared, not copied: an import has the same
-/// few names in every row.
+/// The name of an attribute, which is also the name of its placeholder. The text is shared and not copied, because an
+/// import has the same few names in every row.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct AttributeName(Arc<str>);
 
@@ -77,8 +77,10 @@ pub enum AttributeValue {
 }
 
 impl AttributeValue {
+    /// Creates a text.
+    ///
     /// # Errors
-    /// A text that is too long.
+    /// The text is too long.
     pub fn text(text: &str) -> Result<Self, &'static str> {
         if text.chars().nth(LONGEST_TEXT).is_some() {
             return Err("must not be longer than 1000 characters");
@@ -86,7 +88,7 @@ impl AttributeValue {
         Ok(Self::Text(text.to_owned()))
     }
 
-    /// The text of the value, as a cell of a file has it.
+    /// Returns the value as the text of a CSV cell.
     pub fn to_text(&self) -> Cow<'_, str> {
         match self {
             Self::Text(text) => text.into(),
@@ -95,10 +97,10 @@ impl AttributeValue {
         }
     }
 
-    /// The value that this JSON is; null is none.
+    /// Converts a JSON value; null becomes `None`.
     ///
     /// # Errors
-    /// Objects, arrays, and a text that is too long.
+    /// The value is an object, an array, or a text that is too long.
     pub fn from_json(value: Value) -> Result<Option<Self>, &'static str> {
         match value {
             Value::Null => Ok(None),
@@ -116,10 +118,10 @@ impl AttributeValue {
 pub struct Attributes(BTreeMap<AttributeName, AttributeValue>);
 
 impl Attributes {
-    /// Reads what [`Attributes::to_json`] wrote.
+    /// Reads the output of [`Attributes::to_json`].
     ///
     /// # Errors
-    /// Text that it did not write.
+    /// The text is not a JSON object.
     pub fn from_stored(text: &str) -> crate::error::Result<Self> {
         if text == "{}" {
             return Ok(Self::default());
@@ -128,22 +130,22 @@ impl Attributes {
             serde_json::from_str(text).map_err(|e| crate::error::Error::Internal(e.into()))?;
         let pairs = stored.into_iter().filter_map(|(name, value)| {
             let value = AttributeValue::from_json(value).ok()??;
-            // a field that a later version gives to clients may be an old attribute's name: it stays readable
+            // names are not checked: a later version may add a field of this name, and the attribute must stay readable
             Some((AttributeName(name.into()), value))
         });
         Ok(Self(pairs.collect()))
     }
 
-    /// The text that is stored.
+    /// Returns the JSON text that the database stores.
     pub fn to_json(&self) -> String {
-        // names are texts and values are scalars: there is nothing in it that JSON cannot write
+        // names are texts and values are scalars, so serialization cannot fail
         serde_json::to_string(self).unwrap_or_else(|_| "{}".into())
     }
 
-    /// RFC 7396: a value replaces, none removes, what is not named stays.
+    /// Merges changes by RFC 7396: a value replaces, `None` removes, and a name that is absent stays as it is.
     ///
     /// # Errors
-    /// More than 500 in the end, or longer texts than are kept.
+    /// The result has more than 500 attributes, or more characters of text than are allowed.
     pub fn merge(&mut self, changes: &[(AttributeName, Option<AttributeValue>)]) -> Result<(), FieldError> {
         for (name, value) in changes {
             match value {
@@ -154,7 +156,7 @@ impl Attributes {
         if self.0.len() > LARGEST_ATTRIBUTE_COUNT {
             return Err(FieldError::new("attributes", "a client has at most 500 attributes"));
         }
-        // so few cannot be longer
+        // up to 50 texts cannot exceed the limit
         if self.0.len() > LONGEST_TEXTS / LONGEST_TEXT && self.text_length() > LONGEST_TEXTS {
             return Err(FieldError::new(
                 "attributes",
@@ -172,8 +174,8 @@ impl Attributes {
         texts.sum()
     }
 
-    /// Takes the numbers and flags back whose texts have come in their place: a file has only texts, and one that was
-    /// exported changes nothing.
+    /// Restores numbers and flags that were replaced by their own text. A CSV file has only texts, and importing an
+    /// exported file must not change the types.
     pub fn keep_kinds(&mut self, before: &Self) {
         for (name, value) in &mut self.0 {
             if let AttributeValue::Text(text) = value
@@ -186,12 +188,12 @@ impl Attributes {
         }
     }
 
-    /// The value under this name.
+    /// Returns the value of this name.
     pub fn get(&self, name: &str) -> Option<&AttributeValue> {
         self.0.get(name)
     }
 
-    /// All of them, by name.
+    /// Iterates over all attributes in the order of their names.
     pub fn iter(&self) -> impl Iterator<Item = (&AttributeName, &AttributeValue)> {
         self.0.iter()
     }

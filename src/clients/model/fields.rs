@@ -1,4 +1,4 @@
-//! The short texts of a client, each with its rule. All are trimmed, none has a control character in it.
+//! The text fields of a client, each with its validation rule. All are trimmed, and none contains a control character.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use crate::address;
 use crate::address::email::EmailAddress;
 use crate::kinds::ChannelKind;
 
-/// Defines a text that passed `$rule`.
+/// Defines a text type whose values satisfy `$rule`.
 macro_rules! checked_text {
     ($(#[$meta:meta])* $name:ident, $rule:expr) => {
         $(#[$meta])*
@@ -50,7 +50,7 @@ pub(super) fn ensure(right: bool, rule: &'static str) -> Result<(), &'static str
     if right { Ok(()) } else { Err(rule) }
 }
 
-/// Between one and `most` characters, none of them a control character.
+/// Returns true if the text has 1 to `most` characters and no control characters.
 pub(super) fn is_line(text: &str, most: usize) -> bool {
     !text.is_empty() && !text.chars().any(char::is_control) && text.chars().nth(most).is_none()
 }
@@ -65,14 +65,14 @@ checked_text!(
 );
 
 impl OperatorCode {
-    /// Of the three digits after a Russian number's 7.
+    /// Formats the three digits after the 7 of a Russian number.
     pub(super) fn of_area(area: i64) -> Self {
         Self(format!("{area:03}"))
     }
 }
 
 checked_text!(
-    /// The id that another system knows a client by.
+    /// The client's id in another system.
     ExternalId,
     |text| ensure(
         is_line(text, 200),
@@ -81,7 +81,7 @@ checked_text!(
 );
 
 checked_text!(
-    /// What a push provider addresses a device by.
+    /// The address of a device at a push provider.
     PushToken,
     |text| ensure(
         text.len() <= 4096 && is_line(text, 4096),
@@ -90,7 +90,8 @@ checked_text!(
 );
 
 checked_text!(
-    /// An e-mail address, as it was given. Whether it exists only a mail can tell.
+    /// An e-mail address in the spelling that was given. Only its syntax is checked: only a mail can prove that it
+    /// exists.
     Email,
     |text| EmailAddress::parse(text).and_then(|address| {
         ensure(address.domain().contains('.'), "must be an e-mail address like anna@example.com")
@@ -98,7 +99,7 @@ checked_text!(
 );
 
 impl Email {
-    /// The normal form, which is the same for all spellings of one address.
+    /// Returns the normal form, which all spellings of one address share.
     pub fn key(&self) -> String {
         address::normal(ChannelKind::Email, &self.0).into_owned()
     }
@@ -114,7 +115,7 @@ impl Timezone {
         self.0.name()
     }
 
-    /// For calendars.
+    /// The time zone for calendar arithmetic.
     pub fn tz(self) -> chrono_tz::Tz {
         self.0
     }

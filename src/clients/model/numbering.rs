@@ -1,8 +1,8 @@
-//! Telephone numbering plans: which numbers each country has, and how they are written at home.
+//! Telephone numbering plans: the numbers of each country and their national form.
 //!
-//! The data is libphonenumber's (build.rs). A number that begins with `+` or `00` has to be *possible*: a country code that
-//! exists, and a length that occurs there. One without has to match its country's pattern as well, since any digits could
-//! be the beginning of somebody's number.
+//! The data is libphonenumber's (build.rs). A number that begins with `+` or `00` has to be *possible*: its country
+//! code exists, and its length occurs in that country. A number without a prefix also has to match its country's
+//! pattern, because any digits could be the beginning of a valid number.
 
 use std::sync::OnceLock;
 
@@ -14,17 +14,17 @@ struct Region {
     id: &'static str,
     /// The country code of ITU-T E.164.
     code: u16,
-    /// A bit for each number of digits, without the country code, that numbers have here.
+    /// The possible lengths of a number without its country code, as a bit mask.
     lengths: u16,
     /// Matches a whole number without its country code.
     pattern: &'static str,
-    /// Matches what is dialled before a country code here.
+    /// Matches the digits dialled before a country code in this region.
     international_prefix: &'static str,
-    /// Dialled before a number here, from within the country.
+    /// The digits dialled before a national number.
     trunk_prefix: &'static str,
-    /// Matches that and whatever else may be dialled before a number, such as the code of a carrier.
+    /// Matches the trunk prefix and anything else that may be dialled before a number, for example a carrier code.
     national_prefix: &'static str,
-    /// The replacement of a match of the national prefix, if it does not just go.
+    /// The replacement for a matched national prefix; empty if the prefix is dropped.
     transform: &'static str,
 }
 
@@ -38,21 +38,21 @@ struct Patterns {
     national_prefix: OnceLock<Option<Regex>>,
 }
 
-/// The patterns of each of [`REGIONS`], compiled when they are first needed: a service meets few of them.
+/// The patterns of [`REGIONS`]. Each is compiled at its first use, because a service needs few of them.
 static PATTERNS: OnceLock<Vec<Patterns>> = OnceLock::new();
 
-/// A region by its place in [`REGIONS`].
+/// The index of a region in [`REGIONS`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Plan(usize);
 
 impl Plan {
-    /// The plan of a country, by its ISO 3166-1 alpha-2 code.
+    /// Returns the plan of a country by its ISO 3166-1 alpha-2 code.
     pub(super) fn of_country(id: &str) -> Option<Self> {
         let is_country = |region: &&Region| region.id.eq_ignore_ascii_case(id) && region.id != "001";
         REGIONS.iter().position(|region| is_country(&region)).map(Self)
     }
 
-    /// The plans that share a country code, the main country first.
+    /// Returns the plans that share a country code, the main country first.
     fn of_code(code: u16) -> impl Iterator<Item = Self> {
         let first = REGIONS.partition_point(|region| region.code < code);
         let is_of_code = move |plan: &Self| plan.region().is_some_and(|region| region.code == code);
@@ -76,14 +76,14 @@ impl Plan {
         self.region().is_some_and(|region| number.len() < 16 && region.lengths & (1 << number.len()) != 0)
     }
 
-    /// Returns whether the digits, without a country code, are a number of this plan.
+    /// Returns true if the digits, without a country code, are a number of this plan.
     fn matches(self, number: &str) -> bool {
         let Some((region, patterns)) = self.patterns() else { return false };
         let whole = || format!("^(?:{})$", region.pattern);
         self.is_possible(number) && compiled(&patterns.number, whole).is_some_and(|r| r.is_match(number))
     }
 
-    /// The digits without what is dialled before them from within the country; none if nothing is.
+    /// Removes the national prefix; `None` if there is none.
     fn without_national_prefix(self, digits: &str) -> Option<String> {
         let (region, patterns) = self.patterns()?;
         if region.national_prefix.is_empty() {
@@ -98,7 +98,7 @@ impl Plan {
         (number != digits).then_some(number)
     }
 
-    /// The digits without what is dialled before a country code; none if nothing is.
+    /// Removes the international prefix; `None` if there is none.
     fn without_international_prefix(self, digits: &str) -> Option<&str> {
         let (region, patterns) = self.patterns()?;
         if region.international_prefix.is_empty() {
@@ -120,7 +120,7 @@ fn at_start(pattern: &str) -> String {
     format!("^(?:{pattern})")
 }
 
-/// `9$1` as the crate for regular expressions has it: `9${1}`. Without braces `$12` would be a group of its own.
+/// Rewrites `9$1` as `9${1}`, the syntax of the regex crate. Without braces `$12` would be group 12.
 fn braced(transform: &str) -> String {
     let mut braced = String::with_capacity(transform.len() + 4);
     let mut rest = transform.chars();
@@ -136,28 +136,28 @@ fn braced(transform: &str) -> String {
     braced
 }
 
-/// The reason why digits are no number.
+/// The reason why digits are not a valid number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Refused {
-    /// They begin with a country code that nobody has.
+    /// They begin with a country code that does not exist.
     NoCountry,
-    /// There are too few or too many of them for their country.
+    /// Their number is too small or too large for the country.
     Length,
-    /// They could be a national number, or nothing.
+    /// They have no country code and match no plan.
     Unclear,
 }
 
-/// A country code with the number after it.
+/// A country code and the number after it.
 type Found = Result<(u16, String), Refused>;
 
-/// Reads what stands behind a plus: a country code and a number of a length that occurs there. A trunk prefix between the
-/// two, as in +44 (0)20, goes.
+/// Parses the digits after a plus: a country code and a number of a possible length. A trunk prefix between the two, as
+/// in +44 (0)20, is dropped.
 pub(super) fn international(digits: &str) -> Found {
     let (code, number) = split(digits).ok_or(Refused::NoCountry)?;
     if Plan::of_code(code).any(|plan| plan.matches(number)) {
         return Ok((code, number.to_owned()));
     }
-    // whatever makes a number longer adds the area of a country, which nobody named
+    // a rule that makes the number longer would add an area code that the caller did not give
     let without = |plan: Plan| {
         plan.without_national_prefix(number)
             .filter(|without| without.len() < number.len() && plan.matches(without))
@@ -172,7 +172,7 @@ pub(super) fn international(digits: &str) -> Found {
     }
 }
 
-/// Reads digits without a plus before them, with the plan by which national numbers are understood.
+/// Parses digits without a plus. `home` is the plan that national numbers are parsed by.
 pub(super) fn dialled(digits: &str, home: Option<Plan>) -> Found {
     if let Some(digits) = digits.strip_prefix("00").filter(|digits| !digits.starts_with('0')) {
         return international(digits);
@@ -194,18 +194,18 @@ pub(super) fn dialled(digits: &str, home: Option<Plan>) -> Found {
     }
 }
 
-/// The number that is dialled so from within its country, if it is one of the country's.
+/// Parses a number as it is dialled within its country; `None` if the country has no such number.
 fn national(digits: &str, home: Plan) -> Option<String> {
     let prefix = home.region().map_or("", |region| region.trunk_prefix);
     let without_trunk = || digits.strip_prefix(prefix).filter(|_| !prefix.is_empty()).map(str::to_owned);
     home.without_national_prefix(digits)
         .filter(|number| home.matches(number))
         .or_else(|| without_trunk().filter(|number| home.matches(number)))
-        // a number may begin with the digits of the prefix
+        // a number may itself begin with the digits of the prefix
         .or_else(|| home.matches(digits).then(|| digits.to_owned()))
 }
 
-/// Splits a country code off. No code is the beginning of another one, and none begins with 0.
+/// Splits off the country code. No code is a prefix of another one, and none begins with 0.
 fn split(digits: &str) -> Option<(u16, &str)> {
     if digits.starts_with('0') {
         return None;

@@ -1,5 +1,5 @@
-//! What a request or a row says of a client: some fields, some of them cleared. The one road for create, replace,
-//! patch and import.
+//! The changes that a request or a row makes to a client: fields that are set or cleared. Create, replace, patch and
+//! import all use it.
 
 use std::str::FromStr;
 
@@ -19,7 +19,7 @@ pub enum Field {
     PhoneNumber,
     /// `mobile_operator_code`
     OperatorCode,
-    /// `tag`: the only one of its tags.
+    /// `tag`: sets the list of tags to this one.
     Tag,
     /// `tags`
     Tags,
@@ -49,7 +49,7 @@ impl Field {
         Self::ExternalId,
     ];
 
-    /// Its name in the API and in the first line of a file.
+    /// Returns the field's name in the API and in the header of a file.
     pub const fn name(self) -> &'static str {
         match self {
             Self::PhoneNumber => "phone_number",
@@ -64,12 +64,12 @@ impl Field {
         }
     }
 
-    /// The field of this name.
+    /// Returns the field of this name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|field| field.name() == name)
     }
 
-    /// Whether a client has something under this name already, so that no attribute may.
+    /// Returns true if a client has a field of this name, which no attribute may then have.
     pub fn is_taken(name: &str) -> bool {
         Self::named(name).is_some() || ["id", "attributes", "created_at", "updated_at"].contains(&name)
     }
@@ -82,36 +82,36 @@ pub struct ClientPatch {
     pub phone_number: Option<Option<PhoneNumber>>,
     /// The operator's code.
     pub mobile_operator_code: Option<Option<OperatorCode>>,
-    /// The words to choose audiences by, each once; none clears them.
+    /// The tags, each once; an empty list clears them.
     pub tags: Option<Vec<Tag>>,
-    /// Where the client lives.
+    /// The client's time zone.
     pub timezone: Option<Option<Timezone>>,
-    /// In which language the client is written to.
+    /// The client's language.
     pub locale: Option<Option<Locale>>,
-    /// For the e-mail channel.
+    /// The address for the e-mail channel.
     pub email: Option<Option<Email>>,
-    /// For the push channel.
+    /// The token for the push channel.
     pub push_token: Option<Option<PushToken>>,
-    /// The id in other systems.
+    /// The client's id in other systems.
     pub external_id: Option<Option<ExternalId>>,
-    /// Whether the attributes there are go before the new ones come.
+    /// True if the present attributes are removed before the new ones are merged.
     pub clears_attributes: bool,
-    /// Merged, by RFC 7396: none removes.
+    /// Changes to the attributes, merged by RFC 7396: `None` removes.
     pub attributes: Vec<(AttributeName, Option<AttributeValue>)>,
 }
 
 impl ClientPatch {
-    /// Reads what is to change.
+    /// Parses the body of a request.
     ///
     /// # Errors
-    /// [`Error::Invalid`] with every wrong field.
+    /// [`Error::Invalid`] with every invalid field.
     pub fn from_json(body: Map<String, Value>) -> Result<Self> {
         let mut wrong = Complaints::default();
         let patch = Self::read(body, &mut wrong);
         wrong.finish().map(|()| patch)
     }
 
-    /// Field by field, so that all that is wrong is heard of at once: a derived reader would stop at the first.
+    /// Parses field by field, so that all errors are reported at once: a derived `Deserialize` would stop at the first.
     fn read(mut body: Map<String, Value>, wrong: &mut Complaints) -> Self {
         let mut patch = Self::default();
         let tags = body.remove(Field::Tags.name());
@@ -134,7 +134,8 @@ impl ClientPatch {
             if let (Some(alone), Some(all)) = (alone, &patch.tags)
                 && alone.first() != all.first()
             {
-                wrong.add(Field::Tag.name(), "must be the first of the tags: give one of the two fields");
+                wrong
+                    .add(Field::Tag.name(), "must be the first of the tags; give only one of the two fields");
             }
         }
         patch
@@ -143,7 +144,7 @@ impl ClientPatch {
     /// Sets one field from its text, or clears it.
     ///
     /// # Errors
-    /// Says what the field must be.
+    /// The text is not valid; the message says which form is.
     pub fn set(&mut self, field: Field, text: Option<&str>) -> Result<(), &'static str> {
         match field {
             Field::PhoneNumber => self.phone_number = change(text)?,
@@ -162,7 +163,7 @@ impl ClientPatch {
         Ok(())
     }
 
-    /// Adds to the tags that it has set.
+    /// Adds tags to those that are already set.
     fn add_tags(&mut self, more: Vec<Tag>) -> Result<(), &'static str> {
         self.tags = Some(match self.tags.take() {
             None => more,
@@ -171,12 +172,12 @@ impl ClientPatch {
         Ok(())
     }
 
-    /// Reads tags from a list of texts, or clears them for null.
+    /// Parses tags from a list of texts; null clears them.
     fn read_tags(&mut self, value: Value, wrong: &mut Complaints) {
         let words = match value {
             Value::Array(words) => words,
             Value::Null => Vec::new(),
-            _ => return wrong.add(Field::Tags.name(), "must be a list of texts"),
+            _ => return wrong.add(Field::Tags.name(), "must be an array of strings"),
         };
         let mut read = Vec::new();
         for (i, word) in words.iter().enumerate() {
@@ -189,7 +190,7 @@ impl ClientPatch {
         }
     }
 
-    /// Reads attributes from an object, or clears them all for null. Complaints name `attributes` and the attribute.
+    /// Parses attributes from an object; null clears them all. Errors name the attribute as `attributes.<name>`.
     pub fn read_attributes(&mut self, value: Value, wrong: &mut Complaints) {
         let pairs = match value {
             Value::Object(pairs) => pairs,
@@ -198,7 +199,7 @@ impl ClientPatch {
                 return;
             }
             _ => {
-                return wrong.add("attributes", "must be an object of texts, numbers, true, false or null");
+                return wrong.add("attributes", "must be an object of strings, numbers, booleans or nulls");
             }
         };
         for (name, value) in pairs {
@@ -218,7 +219,7 @@ fn unknown(name: &str) -> &'static str {
     if Field::is_taken(name) {
         "is set by the service and cannot be given"
     } else {
-        "is not a field of a client; what else you know of one goes into attributes"
+        "is not a field of a client; put your own data into attributes"
     }
 }
 

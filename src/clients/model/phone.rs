@@ -1,4 +1,4 @@
-//! Phone numbers as numbers: eight bytes in a row that exists by the million, and one way to write each.
+//! Phone numbers as integers: eight bytes in each of millions of rows, and one representation for every spelling.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,59 +11,58 @@ use super::numbering::{self, Plan, Refused};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PhoneNumber(i64);
 
-/// The most digits of a number (ITU-T E.164), and of what may be dialled before it.
+/// The largest number of digits: 15 of a number (ITU-T E.164) and 5 of a prefix dialled before it.
 const MOST_DIGITS: usize = 15 + 5;
 
-/// Characters of a number as people write it.
+/// The largest number of characters of a number as people write it.
 const LONGEST_TEXT: usize = 64;
 
 const FORM: &str = "must be a phone number with its country code, like +7 903 123-45-67";
-const UNCLEAR: &str = "is no number with a country code: write it like +7 903 123-45-67, or set DEFAULT_COUNTRY to the \
-    country whose national numbers are meant";
-const NOT_AT_HOME: &str = "is no number of the default country, nor of another one; a foreign number begins with + and its \
-    country code";
+const UNCLEAR: &str = "is not a number with a country code: write it like +7 903 123-45-67, or set DEFAULT_COUNTRY to \
+    accept that country's national numbers";
+const NOT_AT_HOME: &str = "is not a number of the default country or of another one; a foreign number begins with + \
+    and its country code";
 const NO_COUNTRY: &str = "begins with a country code that does not exist";
 const LENGTH: &str = "has too few or too many digits for a number of its country";
 const ROUNDED: &str =
-    "was rounded by a spreadsheet: format the column as text, enter the numbers again and export it anew";
-const EXTENSION: &str = "has an extension, which no message can reach: leave it out";
+    "was rounded by a spreadsheet: format the column as text, enter the numbers again and export again";
+const EXTENSION: &str = "has an extension, which messages cannot reach: leave it out";
 
-/// A number as people write it, for the API's document.
+/// The OpenAPI schema of a number as people write it.
 pub struct GivenPhoneNumber;
 
-/// The country whose national phone numbers are understood; by default none.
+/// The country whose national phone numbers are accepted; by default none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct HomeCountry(Option<Plan>);
 
 impl FromStr for HomeCountry {
     type Err = &'static str;
 
-    /// An ISO 3166-1 alpha-2 code, or nothing for no country.
+    /// Parses an ISO 3166-1 alpha-2 code; an empty text means no country.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text.trim() {
             "" => Ok(Self(None)),
             id => {
-                let plan =
-                    Plan::of_country(id).ok_or("must be the two letters of a country, like RU or DE")?;
+                let plan = Plan::of_country(id).ok_or("must be a two-letter country code, like RU or DE")?;
                 Ok(Self(Some(plan)))
             }
         }
     }
 }
 
-/// Set once: how numbers are read is the same at every door of a process.
+/// Set once, so that every entry point of a process parses numbers in the same way.
 static HOME: OnceLock<HomeCountry> = OnceLock::new();
 
 impl HomeCountry {
-    /// Makes it the country of this process. Until then there is none.
+    /// Makes this the country of the process. Until then there is none.
     ///
     /// # Errors
-    /// Says that the process has another one.
+    /// The process already has another one.
     pub fn settle(self) -> Result<(), &'static str> {
         if *HOME.get_or_init(|| self) == self {
             Ok(())
         } else {
-            Err("is another one already in this process")
+            Err("is already set to another country in this process")
         }
     }
 
@@ -75,18 +74,18 @@ impl HomeCountry {
 impl FromStr for PhoneNumber {
     type Err = &'static str;
 
-    /// As [`PhoneNumber::parse`], with the home country of this process.
+    /// Parses as [`PhoneNumber::parse`] does, with the home country of this process.
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         Self::parse(text, HomeCountry::of_process())
     }
 }
 
 impl PhoneNumber {
-    /// Reads a number as people write it: with spaces, brackets, dashes, dots and slashes, `+` or `00` before the country
-    /// code, or as it is dialled within the home country.
+    /// Parses a number as people write it: with spaces, brackets, dashes, dots and slashes, with `+` or `00` before the
+    /// country code, or as it is dialled within the home country.
     ///
     /// # Errors
-    /// Says what is wrong or which form is right; it does not repeat the number.
+    /// The text is not a number. The message says why, or which form is valid, and does not repeat the number.
     pub fn parse(text: &str, home: HomeCountry) -> Result<Self, &'static str> {
         let (digits, is_international) = digits(text)?;
         let found = if is_international {
@@ -103,17 +102,17 @@ impl PhoneNumber {
         format!("{code}{number}").parse().map_err(|_| LENGTH).and_then(Self::from_number)
     }
 
-    /// Takes a number that is E.164's digits.
+    /// Converts the digits of an E.164 number.
     ///
     /// # Errors
-    /// Says that it cannot be one.
+    /// The number of digits is not possible.
     pub fn from_number(number: i64) -> Result<Self, &'static str> {
         if !(1_000_000..=999_999_999_999_999).contains(&number) {
             return Err(LENGTH);
         }
         let digits = number.ilog10() + 1;
         let first = number / 10_i64.pow(digits - 1);
-        // Russia's longer ones are services that are called, and nobody's
+        // longer Russian numbers are services and belong to no subscriber
         if first == 7 && digits != 11 {
             return Err(LENGTH);
         }
@@ -125,7 +124,7 @@ impl PhoneNumber {
         self.0
     }
 
-    /// The code that a Russian number (7ABC…) carries. 76… and 77… are Kazakhstan's.
+    /// Returns the operator code of a Russian number (7ABC…). 76… and 77… belong to Kazakhstan.
     pub fn operator_code(self) -> Option<OperatorCode> {
         match self.0 / 10_000_000 {
             area @ (7000..=7599 | 7800..=7999) => Some(OperatorCode::of_area(area - 7000)),
@@ -134,7 +133,7 @@ impl PhoneNumber {
     }
 }
 
-/// The digits of a number, and whether a plus stands before them.
+/// Returns the digits of a number, and true if a plus precedes them.
 fn digits(text: &str) -> Result<(String, bool), &'static str> {
     let text = text.trim_matches(is_passed_over);
     if text.chars().nth(LONGEST_TEXT).is_some() {
@@ -146,7 +145,7 @@ fn digits(text: &str) -> Result<(String, bool), &'static str> {
     }
     let text = without_fraction(text);
     let (text, is_international) = match text.strip_prefix('+') {
-        // the trunk prefix that is left out when one calls from abroad: +44 (0)20 7946 0000
+        // the trunk prefix is not dialled from abroad: +44 (0)20 7946 0000
         Some(rest) => (rest.replacen("(0)", "", 1), true),
         None => (text.to_owned(), false),
     };
@@ -166,7 +165,8 @@ fn digits(text: &str) -> Result<(String, bool), &'static str> {
     if digits.is_empty() { Err(FORM) } else { Ok((digits, is_international)) }
 }
 
-/// Spaces of every kind, and the marks of direction that come along when a number is copied from an address book.
+/// Returns true for spaces of every kind, and for the direction marks that a number copied from an address book
+/// contains.
 fn is_passed_over(c: char) -> bool {
     c.is_whitespace()
         || matches!(c, '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
@@ -176,7 +176,7 @@ fn is_dash(c: char) -> bool {
     matches!(c, '-' | '\u{2010}'..='\u{2015}' | '\u{2212}')
 }
 
-/// Returns whether this begins like an extension: `x12`, `ext. 12`, `доб. 12`, `#12`.
+/// Returns true if the text begins like an extension: `x12`, `ext. 12`, `доб. 12`, `#12`.
 fn is_extension(text: &str) -> bool {
     let text = text.to_lowercase();
     ["x", "ext", "#", ";ext", "доб", "вн"].iter().any(|word| {
@@ -185,7 +185,7 @@ fn is_extension(text: &str) -> bool {
     })
 }
 
-/// Returns whether a spreadsheet has written the number as `7.90312E+10`.
+/// Returns true if a spreadsheet has written the number as `7.90312E+10`.
 fn is_rounded(text: &str) -> bool {
     let Some((mantissa, exponent)) = text.split_once(['E', 'e']) else { return false };
     let are_digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
@@ -193,7 +193,7 @@ fn is_rounded(text: &str) -> bool {
         && are_digits(exponent.strip_prefix('+').unwrap_or(exponent))
 }
 
-/// Without the `.0` of a program that took the column for fractions.
+/// Removes the `.0` of a program that read the column as decimal numbers.
 fn without_fraction(text: &str) -> &str {
     match text.split_once(['.', ',']) {
         Some((whole, fraction))

@@ -1,4 +1,4 @@
-//! What the document says of the parts of a client: the rules of `fields`, `phone` and `attributes` as patterns.
+//! OpenAPI schemas of the parts of a client: the rules of `fields`, `phone` and `attributes` as patterns.
 
 use utoipa::openapi::schema::{AdditionalProperties, AnyOfBuilder, Schema};
 use utoipa::openapi::{Object, ObjectBuilder, RefOr, Type};
@@ -10,17 +10,17 @@ use super::{
     PushToken, Tag, Timezone,
 };
 
-/// A line of text: no control characters, and not only spaces.
+/// Matches a line of text: no control characters, and not only spaces.
 const LINE: &str =
     r"^[^\u0000-\u001f\u007f-\u009f]*[^\s\u0000-\u001f\u007f-\u009f][^\u0000-\u001f\u007f-\u009f]*$";
-/// No second address, and nothing that could end a header.
+/// Matches one e-mail address: no second address, and no character that could end a header.
 const EMAIL: &str = concat!(
     r#"^[^\s\u0000-\u001f\u007f-\u009f@,;:<>()\[\]\\".]+(\.[^\s\u0000-\u001f\u007f-\u009f@,;:<>()\[\]\\".]+)*@"#,
     r#"[^\s\u0000-\u001f\u007f-\u009f@,;:<>()\[\]\\".-]+(-+[^\s\u0000-\u001f\u007f-\u009f@,;:<>()\[\]\\".-]+)*"#,
     r#"(\.[^\s\u0000-\u001f\u007f-\u009f@,;:<>()\[\]\\".-]+(-+[^\s\u0000-\u001f\u007f-\u009f@,;:<>()\[\]\\".-]+)*)+$"#,
 );
 
-/// Documents a text by its longest length in characters, its pattern, an example and a description.
+/// Implements the schema of a text: its largest length in characters, its pattern, an example and a description.
 macro_rules! text_schema {
     ($($name:ident, $most:expr, $pattern:expr, $example:literal, $description:literal;)+) => {$(
         impl PartialSchema for $name {
@@ -41,17 +41,17 @@ macro_rules! text_schema {
 
 text_schema! {
     PhoneNumber, 15, Some("^(7[0-9]{10}|[1-689][0-9]{6,14})$"), "79031234567",
-        "The digits of an E.164 number: the country code first, and no plus.";
+        "The digits of an E.164 number: the country code first, without a plus.";
     GivenPhoneNumber, 64, None::<&str>, "+7 903 123-45-67",
-        "A phone number with its country code, as people write it: spaces, brackets, dashes, dots and slashes are passed over, \
-         and `00` stands for `+`. With `DEFAULT_COUNTRY` the national form is understood as well. It has to be a possible \
-         number of its country.";
+        "A phone number with its country code, as people write it: spaces, brackets, dashes, dots and slashes are \
+         ignored, and `00` means `+`. With `DEFAULT_COUNTRY` the national form is accepted as well. It has to be a \
+         possible number of its country.";
     OperatorCode, 10, Some("^[0-9]+$"), "903", "The code of a mobile operator.";
-    Tag, 100, Some(LINE), "vip", "A word that clients are chosen by.";
+    Tag, 100, Some(LINE), "vip", "A label that selects clients.";
     Timezone, 64, Some("^[A-Za-z][A-Za-z0-9+/_-]*$"), "Europe/Moscow", "The IANA name of a time zone.";
     Email, 254, Some(EMAIL), "anna@example.com", "An e-mail address; at most 64 bytes before the @, and 254 in all.";
-    PushToken, 4096, Some(LINE), "fcm:3c9a51f0", "What a push provider addresses a device by: up to 4096 bytes.";
-    ExternalId, 200, Some(LINE), "crm-1001", "The id that another system knows a client by.";
+    PushToken, 4096, Some(LINE), "fcm:3c9a51f0", "The address of a device at a push provider: up to 4096 bytes.";
+    ExternalId, 200, Some(LINE), "crm-1001", "The client's id in another system.";
 }
 
 fn named(value: Schema) -> ObjectBuilder {
@@ -73,22 +73,22 @@ fn value() -> AnyOfBuilder {
 impl PartialSchema for Attributes {
     fn schema() -> RefOr<Schema> {
         named(value().build().into())
-            .description(Some("Texts, numbers, trues and falses by name."))
+            .description(Some("Strings, numbers and booleans by name."))
             .examples([serde_json::json!({"name": "Anna", "bonus": 250, "member": true})])
             .into()
     }
 }
 impl ToSchema for Attributes {}
 
-/// Attributes as a request may write them, with nulls.
+/// The OpenAPI schema of the attributes in a request, which may be null.
 pub struct AttributeChanges;
 
 impl PartialSchema for AttributeChanges {
     fn schema() -> RefOr<Schema> {
         named(value().item(Object::with_type(Type::Null)).build().into())
             .description(Some(
-                "Up to 50 texts, numbers, trues, falses and nulls by name: a letter or `_`, then letters, digits or `_`, and no \
-                 name of another field of a client.",
+                "Up to 500 strings, numbers, booleans and nulls by name. A name is a letter or `_`, then up to 63 \
+                 letters, digits or `_`, and is not the name of a field of a client.",
             ))
             .examples([serde_json::json!({"name": "Anna", "bonus": 250, "member": null})])
             .into()

@@ -1,4 +1,4 @@
-//! The tags of a client: words that audiences are chosen by, compared without case.
+//! The tags of a client: labels that select audiences, compared without case.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
@@ -10,15 +10,15 @@ use serde_json::Value;
 use super::fields::{ensure, is_line};
 use crate::address::text::composed;
 
-/// Tags that a client may have.
+/// The largest number of tags of a client.
 pub const MOST_TAGS: usize = 50;
 
-/// Characters that stand between tags in a cell, or could be taken for more than a part of one.
+/// The characters that separate tags in a cell, in the order of precedence.
 const SEPARATORS: [char; 3] = [';', '|', ','];
-/// The reason why a list of tags is refused.
+/// The validation error of a list with too many tags.
 const TOO_MANY: &str = "must be at most 50 tags";
 
-/// A word that clients are chosen by, as it was given: trimmed, in Unicode's composed form.
+/// A label that selects clients, in the spelling that was given: trimmed, in Unicode's composed form.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
 #[serde(transparent)]
 pub struct Tag(String);
@@ -29,7 +29,7 @@ impl Tag {
         &self.0
     }
 
-    /// The form that is the same for all spellings of one tag.
+    /// Returns the key that all spellings of one tag share.
     pub fn key(&self) -> Cow<'_, str> {
         tag_key(&self.0)
     }
@@ -57,7 +57,7 @@ impl fmt::Display for Tag {
     }
 }
 
-/// The form that is the same for all spellings of one tag: lower case, composed.
+/// Returns the key that all spellings of one tag share: lower case, composed.
 pub fn tag_key(tag: &str) -> Cow<'_, str> {
     if tag.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_uppercase()) {
         return tag.into();
@@ -65,7 +65,7 @@ pub fn tag_key(tag: &str) -> Cow<'_, str> {
     composed(&composed(tag).to_lowercase()).into_owned().into()
 }
 
-/// Each tag once, in the order in which they came.
+/// Removes repeated tags and keeps the order.
 ///
 /// # Errors
 /// There are more than [`MOST_TAGS`].
@@ -74,7 +74,7 @@ pub fn distinct(tags: impl IntoIterator<Item = Tag>) -> Result<Vec<Tag>, &'stati
     ensure(all.len() <= MOST_TAGS, TOO_MANY).map(|()| all)
 }
 
-/// Those of which none before has the same tag in another spelling.
+/// Removes items whose tag, in any spelling, an earlier item already has.
 pub fn distinct_by_key<T>(all: Vec<T>, tag: impl Fn(&T) -> &str) -> Vec<T> {
     if all.len() < 2 {
         return all;
@@ -83,11 +83,11 @@ pub fn distinct_by_key<T>(all: Vec<T>, tag: impl Fn(&T) -> &str) -> Vec<T> {
     all.into_iter().filter(|one| keys.insert(tag_key(tag(one)).into_owned())).collect()
 }
 
-/// The tags of a cell: a JSON list of texts, or words between `;`, or else `|`, or else `,`. A word in double quotes may
-/// have these in it.
+/// Splits a cell into tags: a JSON array of strings, or words separated by `;`, else by `|`, else by `,`. A word in
+/// double quotes may contain these.
 ///
 /// # Errors
-/// Says what one of them must be.
+/// A tag is not valid, or there are too many.
 pub fn split(cell: &str) -> Result<Vec<Tag>, &'static str> {
     if let Ok(words) = serde_json::from_str::<Vec<String>>(cell) {
         let tags: Result<Vec<Tag>, _> = words.iter().map(|word| word.parse()).collect();
@@ -105,7 +105,7 @@ pub fn split(cell: &str) -> Result<Vec<Tag>, &'static str> {
         .from_reader(cell.as_bytes());
     let mut tags = Vec::new();
     for record in reader.records() {
-        let record = record.map_err(|_| "must be tags between semicolons")?;
+        let record = record.map_err(|_| "must be tags separated by semicolons")?;
         for word in record.iter().filter(|word| !word.is_empty()) {
             tags.push(word.parse()?);
         }
@@ -113,7 +113,7 @@ pub fn split(cell: &str) -> Result<Vec<Tag>, &'static str> {
     distinct(tags)
 }
 
-/// The cell that [`split`] reads these tags from.
+/// Joins tags into the cell that [`split`] parses.
 pub fn join(tags: &[Tag]) -> Cow<'_, str> {
     let is_plain = |tag: &Tag| !tag.0.contains(SEPARATORS) && !tag.0.contains('"') && !tag.0.starts_with('[');
     match tags {
@@ -126,7 +126,7 @@ pub fn join(tags: &[Tag]) -> Cow<'_, str> {
     }
 }
 
-/// The tags after the first one as they are stored: `[[key, tag], …]` in JSON; none if there are none.
+/// Returns the stored form of the tags after the first one: `[[key, tag], …]` in JSON; `None` if there are none.
 pub fn more_to_stored(tags: &[Tag]) -> Option<String> {
     let more = tags.get(1..).filter(|more| !more.is_empty())?;
     let pairs: Vec<Value> =
@@ -134,7 +134,7 @@ pub fn more_to_stored(tags: &[Tag]) -> Option<String> {
     Some(Value::from(pairs).to_string())
 }
 
-/// The `(key, tag)` pairs of stored tags. What cannot be read is no tag.
+/// Returns the `(key, tag)` pairs of stored tags. Unreadable text has no tags.
 pub fn more_of_stored(stored: Option<&str>) -> Vec<(String, String)> {
     stored.and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default()
 }

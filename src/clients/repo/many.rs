@@ -1,4 +1,4 @@
-//! A chunk of an import at once: the hot statements, one file each for each database.
+//! Bulk statements for a chunk of an import: hot SQL, one file for each statement and database.
 
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
@@ -13,11 +13,11 @@ use crate::db::types::{ClientId, Id, Instant};
 use crate::db::{AnyConnection, is_deadlock};
 use crate::error::{Error, Result};
 
-/// Every client with one of these numbers, external ids or addresses in their normal form, which nobody else changes before this
+/// Returns every client with one of these numbers, external ids or normal forms of addresses, locked until this
 /// transaction ends.
 ///
 /// # Errors
-/// [`Error::Conflict`] when it waited for others in a circle; those of the database.
+/// [`Error::Conflict`] after a deadlock, and database errors.
 pub fn find_many_for_update<'a>(
     connection: &mut AnyConnection,
     numbers: impl Iterator<Item = PhoneNumber>,
@@ -27,7 +27,7 @@ pub fn find_many_for_update<'a>(
     let numbers: Vec<i64> = numbers.map(PhoneNumber::number).collect();
     let external_ids: Vec<&str> = external_ids.map(ExternalId::as_str).collect();
     let rows: Vec<Row> = match connection {
-        // without addresses, as nearly always, an index less is looked into
+        // without addresses, which is nearly always the case, one index less is read
         AnyConnection::Postgres(c) if emails.is_empty() => {
             diesel::sql_query(include_str!("sql/find_many_for_update.postgres.sql"))
                 .bind::<Array<BigInt>, _>(numbers)
@@ -57,10 +57,10 @@ pub fn find_many_for_update<'a>(
     rows.into_iter().map(Client::try_from).collect()
 }
 
-/// Takes their external ids away, so that the statement that gives them new ones may write in any order.
+/// Clears the external ids of these clients, so that a later statement may assign new ones in any order.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn free_external_ids(connection: &mut AnyConnection, of: &[ClientId]) -> Result<()> {
     if !of.is_empty() {
         diesel::update(client::table.filter(client::id.eq_any(of)))
@@ -70,10 +70,10 @@ pub fn free_external_ids(connection: &mut AnyConnection, of: &[ClientId]) -> Res
     Ok(())
 }
 
-/// Takes their phone numbers away, so that the statement that gives them new ones may write in any order.
+/// Clears the phone numbers of these clients, so that a later statement may assign new ones in any order.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn free_phone_numbers(connection: &mut AnyConnection, of: &[ClientId]) -> Result<()> {
     if !of.is_empty() {
         diesel::update(client::table.filter(client::id.eq_any(of)))
@@ -83,10 +83,10 @@ pub fn free_phone_numbers(connection: &mut AnyConnection, of: &[ClientId]) -> Re
     Ok(())
 }
 
-/// Stores clients that are new, and clients that [`find_many_for_update`] found.
+/// Stores new clients, and changed clients that [`find_many_for_update`] returned.
 ///
 /// # Errors
-/// [`Error::Conflict`] when another writer took one of the numbers or external ids meanwhile.
+/// [`Error::Conflict`] if another writer has taken one of the numbers or external ids meanwhile.
 pub fn store_many(connection: &mut AnyConnection, new: &[Client], changed: &[Client]) -> Result<()> {
     let all = || new.iter().chain(changed);
     match connection {
@@ -126,8 +126,8 @@ fn upsert(connection: &mut PgConnection, rows: &[Row]) -> QueryResult<()> {
         .map(drop)
 }
 
-/// SQLite is a library: a prepared statement a row costs a call, where one statement with a JSON array of all rows
-/// would cost 10 µs a row for reading the JSON, as much as the insertion itself.
+/// Executes a prepared statement for each row. SQLite is a library, so each costs only a call. One statement with a
+/// JSON array of all rows would cost 10 µs a row for reading the JSON, as much as the insertion itself.
 fn one_by_one(connection: &mut SqliteConnection, new: &[Client], changed: &[Client]) -> QueryResult<()> {
     for row in new.iter().map(Row::from) {
         Insertion::of(InsertClient, &row).execute(connection)?;
@@ -142,13 +142,13 @@ fn json(value: &impl serde::Serialize) -> Result<String> {
     serde_json::to_string(value).map_err(|e| Error::Internal(e.into()))
 }
 
-/// Somebody else took a number or an external id after the look, or waits for what this transaction holds while
-/// it waits for what they hold: the next try will see what they did.
+/// Converts the error of a transaction that lost a race: another one took a number or an external id after the lookup,
+/// or the two waited for each other. The next attempt sees the other's changes.
 pub(super) fn came_second(error: QueryError) -> Error {
     match &error {
         QueryError::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => taken(error),
         _ => match Error::from(error) {
-            error if is_deadlock(&error) => Error::Conflict("two writers waited for each other".into()),
+            error if is_deadlock(&error) => Error::Conflict("two writers were deadlocked".into()),
             error => error,
         },
     }

@@ -1,4 +1,4 @@
-//! New clients of an import. The thread that reads the file prepares them, so that the one that writes does nothing else.
+//! New clients of an import. The thread that reads the file prepares their rows, so that the writer only writes.
 
 use std::collections::BTreeSet;
 
@@ -17,13 +17,13 @@ use crate::db::schema::client;
 use crate::db::types::{ClientId, Timestamp};
 use crate::error::Result;
 
-/// Ids that are made together: as many as a chunk has rows.
+/// The number of ids generated together: the rows of a chunk.
 const IDS_AT_ONCE: u16 = 1000;
 
-/// Rows of one statement on SQLite. More gain nothing.
+/// The number of rows of one statement on SQLite. More rows bring no gain.
 const ROWS_AT_ONCE: usize = 40;
 
-/// Clients that have everything but their ids and their time.
+/// New clients whose ids and times are assigned later.
 #[derive(Debug, Clone, Default)]
 pub struct NewClients {
     rows: Vec<Row>,
@@ -32,7 +32,7 @@ pub struct NewClients {
 }
 
 impl NewClients {
-    /// Adds one. Its id and its time are given when it is stored.
+    /// Adds a client. Its id and its times are assigned when it is stored.
     pub fn push(&mut self, client: Client) {
         for (name, _) in client.attributes.iter() {
             if !self.attributes.contains(name) {
@@ -42,17 +42,17 @@ impl NewClients {
         self.rows.push(client.into());
     }
 
-    /// Their number.
+    /// Returns the number of clients.
     pub fn len(&self) -> usize {
         self.rows.len()
     }
 
-    /// Returns whether there are none.
+    /// Returns true if there are no clients.
     pub fn is_empty(&self) -> bool {
         self.rows.is_empty()
     }
 
-    /// Gives them their ids, in their order, if they have none.
+    /// Assigns ids in the order of the clients, unless they have ids already.
     pub fn identify(&mut self) {
         if std::mem::replace(&mut self.are_identified, true) {
             return;
@@ -64,16 +64,16 @@ impl NewClients {
         }
     }
 
-    /// The names of their attributes.
+    /// Returns the names of their attributes.
     pub fn attributes(&self) -> impl Iterator<Item = &AttributeName> {
         self.attributes.iter()
     }
 
-    /// Stores them in their order, up to the first whose number or external id another client has. Returns how many it
-    /// stored: on SQLite all before that one, on PostgreSQL all or none.
+    /// Stores the clients in their order and stops at the first whose number or external id is taken. Returns the
+    /// number of stored clients: on SQLite all before that one, on PostgreSQL all or none.
     ///
     /// # Errors
-    /// [`crate::error::Error::Conflict`] when it waited for others in a circle; those of the database.
+    /// [`crate::error::Error::Conflict`] after a deadlock, and database errors.
     pub fn store(mut self, connection: &mut AnyConnection, now: Timestamp) -> Result<usize> {
         self.identify();
         for row in &mut self.rows {
@@ -91,9 +91,9 @@ impl NewClients {
     }
 }
 
-/// Without a statement that looks for them first: `COPY` costs half of an `INSERT` that unnests arrays.
-/// In the order of the numbers and external ids, so that two imports of the same new people wait for each other in one
-/// order only. What is refused is taken back to the savepoint, and the transaction goes on.
+/// Copies the rows without a preceding lookup: `COPY` costs half of an `INSERT` that unnests arrays.
+/// The rows are sorted by number and external id, so that two imports of the same new clients lock in the same order.
+/// A refused `COPY` is rolled back to the savepoint, and the transaction continues.
 fn copy(connection: &mut PgConnection, mut rows: Vec<Row>) -> QueryResult<usize> {
     rows.sort_by(|a, b| (a.phone_number, &a.external_id).cmp(&(b.phone_number, &b.external_id)));
     let copied =
@@ -104,7 +104,7 @@ fn copy(connection: &mut PgConnection, mut rows: Vec<Row>) -> QueryResult<usize>
     }
 }
 
-/// A row that is refused by a unique index leaves those before it where they are.
+/// Inserts rows. When a unique index refuses a row, the rows before it stay.
 fn insert(connection: &mut SqliteConnection, rows: &[Row]) -> QueryResult<usize> {
     let (many, few) = rows.as_chunks::<ROWS_AT_ONCE>();
     let mut stored = 0;
@@ -125,7 +125,7 @@ fn insert(connection: &mut SqliteConnection, rows: &[Row]) -> QueryResult<usize>
     Ok(stored)
 }
 
-/// The rows that the last statement inserted before one that was refused; none when all were inserted.
+/// Returns the number of rows that the last statement inserted before a refused one; `None` if all were inserted.
 fn before_refused(
     connection: &mut SqliteConnection,
     inserted: QueryResult<usize>,

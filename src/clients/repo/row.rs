@@ -1,33 +1,34 @@
-//! A client as it stands in its table.
+//! The row of a client.
 
 use diesel::prelude::*;
 
-use diesel::sql_types::{BigInt, Nullable, Text};
-
 use crate::clients::model::{Attributes, Client, Email, PhoneNumber, Tag, more_of_stored, more_to_stored};
-use crate::db::bulk::{Insert, Values};
+use crate::db::bulk::table_row;
 use crate::db::schema::client;
-use crate::db::types::{ClientId, Id, Instant, Timestamp};
+use crate::db::types::{ClientId, Timestamp};
 use crate::error::{Error, Result};
 
-#[derive(Debug, Clone, Queryable, QueryableByName, Selectable, Insertable, AsChangeset)]
-#[diesel(table_name = client, treat_none_as_null = true, treat_none_as_default_value = false)]
-pub(super) struct Row {
-    pub(super) id: ClientId,
-    pub(super) phone_number: Option<i64>,
-    pub(super) mobile_operator_code: Option<String>,
-    pub(super) tag: Option<String>,
-    pub(super) timezone: Option<String>,
-    pub(super) email: Option<String>,
-    pub(super) push_token: Option<String>,
-    pub(super) external_id: Option<String>,
-    pub(super) attributes: String,
-    pub(super) created_at: Timestamp,
-    pub(super) updated_at: Timestamp,
-    pub(super) locale: Option<String>,
-    pub(super) email_key: Option<String>,
-    pub(super) tag_key: Option<String>,
-    pub(super) more_tags: Option<String>,
+table_row! {
+    #[derive(Debug, Clone, Queryable, QueryableByName, Selectable, Insertable, AsChangeset)]
+    #[diesel(table_name = client, treat_none_as_null = true, treat_none_as_default_value = false)]
+    pub(super) struct Row in client {
+        pub(super) id: ClientId,
+        pub(super) phone_number: Option<i64>,
+        pub(super) mobile_operator_code: Option<String>,
+        pub(super) tag: Option<String>,
+        pub(super) timezone: Option<String>,
+        pub(super) email: Option<String>,
+        pub(super) push_token: Option<String>,
+        pub(super) external_id: Option<String>,
+        pub(super) attributes: String,
+        pub(super) created_at: Timestamp,
+        pub(super) updated_at: Timestamp,
+        pub(super) locale: Option<String>,
+        pub(super) email_key: Option<String>,
+        pub(super) tag_key: Option<String>,
+        pub(super) more_tags: Option<String>,
+    }
+    insert pub(super) InsertClient only sqlite "INSERT OR FAIL"
 }
 
 impl From<&Client> for Row {
@@ -61,7 +62,7 @@ impl From<Client> for Row {
 impl TryFrom<Row> for Client {
     type Error = Error;
 
-    /// What this program wrote passes its own checks; what somebody else wrote into the table may not.
+    /// Validates every field: rows that this program wrote are valid, rows that another program wrote may not be.
     fn try_from(row: Row) -> Result<Self> {
         let id = row.id;
         let wrong = |field: &str| Error::internal(format!("the stored {field} of client {id} is not valid"));
@@ -93,32 +94,7 @@ impl TryFrom<Row> for Client {
     }
 }
 
-/// `None` for a text that is there and does not pass.
+/// Parses an optional text; `None` if the text is present and invalid.
 fn parsed<T: std::str::FromStr>(text: Option<String>) -> Option<Option<T>> {
     text.map(|text| text.parse().ok()).map_or(Some(None), |value| value.map(Some))
-}
-
-/// The insertion of a client. diesel's own cost a quarter of an import's row.
-pub(super) struct InsertClient;
-
-impl Insert for InsertClient {
-    const HEAD: &'static str = "INSERT OR FAIL INTO client (id, phone_number, mobile_operator_code, tag, timezone, email, \
-        push_token, external_id, attributes, created_at, updated_at, locale, email_key, tag_key, more_tags) VALUES (";
-    type Row = Row;
-
-    fn bind<'r>(row: &'r Row, values: &mut Values<'_, 'r>) -> QueryResult<()> {
-        values.bind::<Id, _>(&row.id)?;
-        values.bind::<Nullable<BigInt>, _>(&row.phone_number)?;
-        values.bind_all::<Nullable<Text>, _, _>([
-            &row.mobile_operator_code,
-            &row.tag,
-            &row.timezone,
-            &row.email,
-            &row.push_token,
-            &row.external_id,
-        ])?;
-        values.bind::<Text, _>(&row.attributes)?;
-        values.bind_all::<Instant, _, _>([&row.created_at, &row.updated_at])?;
-        values.bind_all::<Nullable<Text>, _, _>([&row.locale, &row.email_key, &row.tag_key, &row.more_tags])
-    }
 }

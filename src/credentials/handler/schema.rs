@@ -1,14 +1,15 @@
-//! The bodies of requests: one struct reads all kinds, so that each wrong field is named; the document tells them apart.
+//! Request bodies of credentials. One struct reads all kinds, so that every wrong field is reported. The OpenAPI
+//! document has a schema for each kind.
 
 use serde::Deserialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::credentials::model::{ClientAuth, Kind};
-use crate::credentials::rules::Changes;
+use crate::credentials::rules::CredentialChanges;
 use crate::http::json::{given, present};
 
-/// A new credential, as it is read. It has no `Debug`, so that no log can show it.
+/// A new credential of any kind. It has no `Debug`, so that no log can show it.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CredentialBody {
@@ -44,9 +45,9 @@ pub struct CredentialBody {
 }
 
 impl CredentialBody {
-    /// Its name, its kind, and what it says.
-    pub(super) fn parts(self) -> (String, Kind, Changes) {
-        let changes = Changes {
+    /// Returns its name, its kind and its other fields.
+    pub(super) fn parts(self) -> (String, Kind, CredentialChanges) {
+        let changes = CredentialChanges {
             description: Some(self.description),
             username: self.username,
             password: self.password,
@@ -66,7 +67,7 @@ impl CredentialBody {
     }
 }
 
-/// With what every kind has.
+/// Defines the schema of one kind, with the fields that all kinds have.
 macro_rules! new_credential {
     ($($(#[$meta:meta])* $name:ident $example:tt { $($fields:tt)* })+) => {
         $(
@@ -74,12 +75,12 @@ macro_rules! new_credential {
             #[derive(Deserialize, ToSchema)]
             #[serde(deny_unknown_fields)]
             #[schema(example = json!($example))]
-            #[expect(dead_code, reason = "it is for the document: CredentialBody is what is read")]
+            #[expect(dead_code, reason = "requests are read as CredentialBody; this is for OpenAPI")]
             pub struct $name {
-                /// What requests call it. It stays.
+                /// The name by which requests refer to it. It cannot be changed.
                 #[schema(min_length = 1, max_length = 64, pattern = "^[a-z0-9_.-]+$")]
                 name: String,
-                /// Words for people.
+                /// A description for people.
                 #[schema(max_length = 500, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
                 description: Option<String>,
                 $($fields)*
@@ -88,14 +89,15 @@ macro_rules! new_credential {
     };
 }
 
-/// One word, as the document tells kinds apart; a `tt` for the same reason as in `coded_enum`.
+/// Defines enums of one word, by which the OpenAPI document tells kinds apart. The word is a `tt` for the same reason
+/// as in `coded_enum`.
 macro_rules! only_kind {
     ($($name:ident $word:tt)+) => {
         $(
             /// The kind.
             #[derive(Deserialize, ToSchema)]
             pub enum $name {
-                /// The word.
+                /// The only value.
                 #[serde(rename = $word)]
                 Only,
             }
@@ -116,29 +118,29 @@ new_credential! {
     NewBasic {"name": "crm", "kind": "basic", "username": "fanfare", "password": "correct horse"} {
         /// `basic`.
         kind: OnlyBasic,
-        /// Without a password it is never shown.
+        /// The username. Without a password it is a secret, and never shown.
         #[schema(max_length = 1000, pattern = r"^[^\u0000-\u001f\u007f-\u009f:]*$")]
         username: String,
-        /// May be empty, if the name is not.
+        /// The password. It may be empty if the username is not.
         #[schema(write_only, max_length = 4096, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
         password: String,
     }
-    /// `Authorization: Bearer` with a token that stays (RFC 6750).
+    /// `Authorization: Bearer` with a fixed token (RFC 6750).
     NewBearer {"name": "crm", "kind": "bearer", "token": "2YotnFZFEjr1zCsicMWpAA"} {
         /// `bearer`.
         kind: OnlyBearer,
-        /// Without `Bearer` before it.
+        /// The token, without `Bearer` before it.
         #[schema(write_only, min_length = 1, max_length = 4096, pattern = "^[!-~]+$")]
         token: String,
     }
-    /// Any header with a value that stays.
+    /// Any header with a fixed value.
     NewHeader {"name": "crm", "kind": "header", "header": "X-Api-Key", "value": "2YotnFZFEjr1zCsicMWpAA"} {
         /// `header`.
         kind: OnlyHeader,
-        /// Its name.
+        /// The name of the header.
         #[schema(min_length = 1, max_length = 1000, pattern = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
         header: String,
-        /// Its value.
+        /// The value of the header.
         #[schema(write_only, min_length = 1, max_length = 4096, pattern = "^[!-~]([ -~]*[!-~])?$")]
         value: String,
     }
@@ -149,26 +151,26 @@ new_credential! {
     } {
         /// `oauth2`.
         kind: OnlyOauth2,
-        /// Where tokens come from. `https`, and not of a private network.
+        /// The URL of the token endpoint. `https`, and not in a private network.
         #[schema(min_length = 1, max_length = 2048)]
         token_url: String,
-        /// The client's name there.
+        /// The client id.
         #[schema(min_length = 1, max_length = 1000, pattern = "^[ -~]+$")]
         client_id: String,
-        /// And its secret.
+        /// The client secret.
         #[schema(write_only, min_length = 1, max_length = 4096, pattern = "^[ -~]+$")]
         client_secret: String,
-        /// What tokens are asked for: words with a space between.
+        /// The scope to request: scopes separated by one space.
         #[schema(min_length = 1, max_length = 1000, pattern = r"^[!#-\[\]-~]+( [!#-\[\]-~]+)*$")]
         scope: Option<String>,
-        /// For whom, where a server wants to know.
+        /// The audience to request, if the server needs it.
         #[schema(min_length = 1, max_length = 1000, pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$")]
         audience: Option<String>,
-        /// How it says who it is.
+        /// The way of authentication at the token endpoint.
         #[schema(nullable = false, default = "basic")]
         client_auth: Option<ClientAuth>,
     }
-    /// A token that is fetched from Google as a service account, for Firebase and the rest of its interfaces.
+    /// A token that is fetched from Google as a service account, for Firebase and other Google APIs.
     NewGoogle {
         "name": "firebase", "kind": "google_service_account", "service_account": {
             "type": "service_account", "project_id": "shop", "private_key_id": "0123456789abcdef",
@@ -178,10 +180,10 @@ new_credential! {
     } {
         /// `google_service_account`.
         kind: OnlyGoogle,
-        /// The JSON of its key, as the console gives it, or the same as a text; 16 KiB at most.
+        /// The JSON of the console's key file, as an object or as a string, up to 16 KiB.
         #[schema(write_only, value_type = Object)]
         service_account: Value,
-        /// What tokens are asked for. By default `https://www.googleapis.com/auth/firebase.messaging` alone.
+        /// The scopes to request, by default only `https://www.googleapis.com/auth/firebase.messaging`.
         #[schema(nullable = false, min_items = 1, max_items = 20)]
         scopes: Option<Vec<Scope>>,
     }
@@ -190,7 +192,7 @@ new_credential! {
 /// A scope, such as `https://www.googleapis.com/auth/cloud-platform`.
 #[derive(Deserialize, ToSchema)]
 #[schema(min_length = 1, max_length = 1000, pattern = r"^[!#-\[\]-~]+$")]
-#[expect(dead_code, reason = "it is for the document")]
+#[expect(dead_code, reason = "it is for the OpenAPI document")]
 pub struct Scope(String);
 
 /// A new credential of one of the kinds.
@@ -198,44 +200,44 @@ pub struct Scope(String);
 #[serde(untagged)]
 #[schema(example = json!({"name": "crm", "kind": "basic", "username": "fanfare", "password": "correct horse"}))]
 pub enum NewCredential {
-    /// A name and a password.
+    /// A username and a password.
     Basic(NewBasic),
-    /// A token that stays.
+    /// A fixed token.
     Bearer(NewBearer),
-    /// A header.
+    /// A header with a fixed value.
     Header(NewHeader),
     /// An OAuth 2.0 client.
     Oauth2(NewOauth2),
-    /// A service account of Google's.
+    /// A Google service account.
     GoogleServiceAccount(NewGoogle),
 }
 
-/// What to change of a credential; what is absent stays.
+/// A change of a credential. Absent fields keep their values.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"password": "battery staple"}))]
 pub struct CredentialPatch {
-    /// Words for people; null clears it.
+    /// The description for people; null clears it.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>, max_length = 500, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     description: Option<Option<String>>,
-    /// Of `basic`.
+    /// The username of `basic`.
     #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false, max_length = 1000, pattern = r"^[^\u0000-\u001f\u007f-\u009f:]*$")]
     username: Option<String>,
-    /// Of `basic`.
+    /// The password of `basic`.
     #[serde(default, deserialize_with = "given")]
     #[schema(write_only, nullable = false, max_length = 4096, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     password: Option<String>,
-    /// Of `bearer`.
+    /// The token of `bearer`.
     #[serde(default, deserialize_with = "given")]
     #[schema(write_only, nullable = false, min_length = 1, max_length = 4096, pattern = "^[!-~]+$")]
     token: Option<String>,
-    /// Of `header`: its name.
+    /// The name of the header of `header`.
     #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false, min_length = 1, max_length = 1000, pattern = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$")]
     header: Option<String>,
-    /// Of `header`.
+    /// The value of the header of `header`.
     #[serde(default, deserialize_with = "given")]
     #[schema(
         write_only,
@@ -245,19 +247,19 @@ pub struct CredentialPatch {
         pattern = "^[!-~]([ -~]*[!-~])?$"
     )]
     value: Option<String>,
-    /// Of `oauth2`.
+    /// The URL of the token endpoint of `oauth2`.
     #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false, min_length = 1, max_length = 2048)]
     token_url: Option<String>,
-    /// Of `oauth2`.
+    /// The client id of `oauth2`.
     #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false, min_length = 1, max_length = 1000, pattern = "^[ -~]+$")]
     client_id: Option<String>,
-    /// Of `oauth2`.
+    /// The client secret of `oauth2`.
     #[serde(default, deserialize_with = "given")]
     #[schema(write_only, nullable = false, min_length = 1, max_length = 4096, pattern = "^[ -~]+$")]
     client_secret: Option<String>,
-    /// Of `oauth2`; null clears it.
+    /// The scope of `oauth2`; null clears it.
     #[serde(default, deserialize_with = "present")]
     #[schema(
         value_type = Option<String>,
@@ -266,7 +268,7 @@ pub struct CredentialPatch {
         pattern = r"^[!#-\[\]-~]+( [!#-\[\]-~]+)*$"
     )]
     scope: Option<Option<String>>,
-    /// Of `oauth2`; null clears it.
+    /// The audience of `oauth2`; null clears it.
     #[serde(default, deserialize_with = "present")]
     #[schema(
         value_type = Option<String>,
@@ -275,21 +277,21 @@ pub struct CredentialPatch {
         pattern = r"^[^\u0000-\u001f\u007f-\u009f]+$"
     )]
     audience: Option<Option<String>>,
-    /// Of `oauth2`.
+    /// The way of authentication at the token endpoint of `oauth2`.
     #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false)]
     client_auth: Option<ClientAuth>,
-    /// Of `google_service_account`.
+    /// The JSON of the key of `google_service_account`, as an object or as a string.
     #[serde(default, deserialize_with = "given")]
     #[schema(write_only, nullable = false, value_type = Object)]
     service_account: Option<Value>,
-    /// Of `google_service_account`.
+    /// The scopes of `google_service_account`.
     #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false, min_items = 1, max_items = 20, value_type = Vec<Scope>)]
     scopes: Option<Vec<String>>,
 }
 
-impl From<CredentialPatch> for Changes {
+impl From<CredentialPatch> for CredentialChanges {
     fn from(patch: CredentialPatch) -> Self {
         Self {
             description: patch.description,

@@ -7,7 +7,10 @@ fn anywhere(_: &str) -> std::result::Result<(), String> {
     Ok(())
 }
 
-fn made(kind: Kind, changes: Changes) -> std::result::Result<(Shown, Secret), Vec<(String, String)>> {
+fn made(
+    kind: Kind,
+    changes: CredentialChanges,
+) -> std::result::Result<(CredentialSummary, Secret), Vec<(String, String)>> {
     let made = make(kind, changes, &anywhere, Complaints::default());
     made.map_err(|error| match error {
         Error::Invalid(fields) => fields.into_iter().map(|field| (field.field, field.reason)).collect(),
@@ -15,26 +18,34 @@ fn made(kind: Kind, changes: Changes) -> std::result::Result<(Shown, Secret), Ve
     })
 }
 
-fn wrong(kind: Kind, changes: Changes) -> Vec<String> {
+fn wrong(kind: Kind, changes: CredentialChanges) -> Vec<String> {
     let Err(fields) = made(kind, changes) else { return Vec::new() };
     assert!(fields.iter().all(|(_, reason)| !reason.contains("planted")), "{fields:?}");
     fields.into_iter().map(|(field, _)| field).collect()
 }
 
-fn basic(username: &str, password: &str) -> Changes {
-    Changes { username: Some(username.into()), password: Some(password.into()), ..Changes::default() }
+fn basic(username: &str, password: &str) -> CredentialChanges {
+    CredentialChanges {
+        username: Some(username.into()),
+        password: Some(password.into()),
+        ..CredentialChanges::default()
+    }
 }
 
-fn header(header: &str, value: &str) -> Changes {
-    Changes { header: Some(header.into()), value: Some(value.into()), ..Changes::default() }
+fn header(header: &str, value: &str) -> CredentialChanges {
+    CredentialChanges {
+        header: Some(header.into()),
+        value: Some(value.into()),
+        ..CredentialChanges::default()
+    }
 }
 
-fn client() -> Changes {
-    Changes {
+fn client() -> CredentialChanges {
+    CredentialChanges {
         token_url: Some("https://auth.example/token".into()),
         client_id: Some("id".into()),
         client_secret: Some("planted".into()),
-        ..Changes::default()
+        ..CredentialChanges::default()
     }
 }
 
@@ -47,21 +58,22 @@ fn each_kind_says_what_it_lacks_and_what_is_anothers() {
         (Kind::Oauth2, &["token_url", "client_id", "client_secret"]),
         (Kind::GoogleServiceAccount, &["service_account"]),
     ] {
-        assert_eq!(wrong(kind, Changes::default()), lacks, "{kind}");
+        assert_eq!(wrong(kind, CredentialChanges::default()), lacks, "{kind}");
     }
-    let both = Changes { token: Some("planted".into()), ..basic("a", "planted") };
+    let both = CredentialChanges { token: Some("planted".into()), ..basic("a", "planted") };
     assert_eq!(wrong(Kind::Basic, both), ["token"]);
-    let scope = Changes { scope: Some(None), token: Some("t".into()), ..Changes::default() };
+    let scope =
+        CredentialChanges { scope: Some(None), token: Some("t".into()), ..CredentialChanges::default() };
     assert_eq!(wrong(Kind::Bearer, scope), ["scope"]);
 }
 
 #[test]
 fn a_name_without_a_password_is_the_secret() {
     let (shown, secret) = made(Kind::Basic, basic("user", "password")).ok().unwrap();
-    assert_eq!(shown, Shown::Basic { username: Some("user".into()) });
+    assert_eq!(shown, CredentialSummary::Basic { username: Some("user".into()) });
     assert!(secret == Secret::Basic { username: None, password: "password".into() });
     let (shown, secret) = made(Kind::Basic, basic("sk_live_1", "")).ok().unwrap();
-    assert_eq!(shown, Shown::Basic { username: None });
+    assert_eq!(shown, CredentialSummary::Basic { username: None });
     assert!(secret == Secret::Basic { username: Some("sk_live_1".into()), password: String::new() });
     assert_eq!(wrong(Kind::Basic, basic("", "")), ["password"]);
     assert_eq!(wrong(Kind::Basic, basic("planted:x", "planted\n")), ["username", "password"]);
@@ -82,20 +94,20 @@ fn a_header_is_one_that_a_user_may_set() {
         assert_eq!(wrong(Kind::Header, header("x", value)), ["value"], "{value}");
     }
     let (shown, _) = made(Kind::Header, header("X-Api-Key", "v")).ok().unwrap();
-    assert_eq!(shown, Shown::Header { header: "x-api-key".into() });
+    assert_eq!(shown, CredentialSummary::Header { header: "x-api-key".into() });
 }
 
 #[test]
 fn a_token_stands_alone() {
     for token in ["", "Bearer planted", "planted\n", "жетон"] {
-        let token = Changes { token: Some(token.into()), ..Changes::default() };
+        let token = CredentialChanges { token: Some(token.into()), ..CredentialChanges::default() };
         assert_eq!(wrong(Kind::Bearer, token), ["token"]);
     }
 }
 
 #[test]
 fn a_client_is_as_rfc_6749_writes_it() {
-    let with = |change: &dyn Fn(&mut Changes)| {
+    let with = |change: &dyn Fn(&mut CredentialChanges)| {
         let mut client = client();
         change(&mut client);
         wrong(Kind::Oauth2, client)
@@ -117,7 +129,10 @@ fn a_client_is_as_rfc_6749_writes_it() {
 #[test]
 fn what_is_no_service_account_is_not_repeated() {
     let of = |account: Value| {
-        wrong(Kind::GoogleServiceAccount, Changes { service_account: Some(account), ..Changes::default() })
+        wrong(
+            Kind::GoogleServiceAccount,
+            CredentialChanges { service_account: Some(account), ..CredentialChanges::default() },
+        )
     };
     for account in
         [json!("planted"), json!({"planted": 1}), json!(["planted"]), json!(null), json!("x".repeat(20_000))]
@@ -125,8 +140,11 @@ fn what_is_no_service_account_is_not_repeated() {
         assert_eq!(of(account), ["service_account"]);
     }
     for scopes in [vec![], vec!["a b".to_owned()], vec!["a".to_owned(); 21], vec![String::new()]] {
-        let changes =
-            Changes { scopes: Some(scopes), service_account: Some(json!({})), ..Changes::default() };
+        let changes = CredentialChanges {
+            scopes: Some(scopes),
+            service_account: Some(json!({})),
+            ..CredentialChanges::default()
+        };
         assert_eq!(wrong(Kind::GoogleServiceAccount, changes), ["scopes", "service_account"]);
     }
 }
@@ -134,7 +152,7 @@ fn what_is_no_service_account_is_not_repeated() {
 #[test]
 fn a_description_is_a_line() {
     for text in ["a\nb", &"x".repeat(501)] {
-        let changes = Changes { description: Some(Some(text.into())), ..basic("a", "b") };
+        let changes = CredentialChanges { description: Some(Some(text.into())), ..basic("a", "b") };
         assert_eq!(wrong(Kind::Basic, changes), ["description"]);
     }
 }
@@ -143,11 +161,11 @@ proptest! {
     #[test]
     fn what_was_made_is_made_again_of_its_own_parts(username in "[^:\\p{Cc}]{0,20}", password in "[^\\p{Cc}]{1,20}") {
         let (shown, secret) = made(Kind::Basic, basic(&username, &password)).ok().unwrap();
-        let again = Changes::of(shown.clone(), Some(secret.clone()));
+        let again = CredentialChanges::of(shown.clone(), Some(secret.clone()));
         prop_assert!(made(Kind::Basic, again).ok() == Some((shown.clone(), secret)));
-        // a secret that does not open has to be given anew, and then nothing of the old is left
-        let without = Changes { password: Some("new".into()), ..Changes::default() };
-        let (kept, new) = made(Kind::Basic, without.over(Changes::of(shown.clone(), None))).ok().unwrap();
+        // a secret that cannot be decrypted must be set again, and no part of the old one stays
+        let without = CredentialChanges { password: Some("new".into()), ..CredentialChanges::default() };
+        let (kept, new) = made(Kind::Basic, without.over(CredentialChanges::of(shown.clone(), None))).ok().unwrap();
         prop_assert_eq!(kept, shown);
         let expected = Secret::Basic { username: None, password: "new".into() };
         prop_assert!(new == expected);
@@ -155,7 +173,7 @@ proptest! {
 
     #[test]
     fn a_header_that_passes_can_be_sent(name in "\\PC{1,20}", value in "\\PC{0,20}") {
-        if let Ok((Shown::Header { header }, Secret::Header { value })) = made(Kind::Header, header(&name, &value)) {
+        if let Ok((CredentialSummary::Header { header }, Secret::Header { value })) = made(Kind::Header, header(&name, &value)) {
             prop_assert!(HeaderName::try_from(header).is_ok());
             prop_assert!(hyper::header::HeaderValue::from_str(&value).is_ok());
         }

@@ -15,7 +15,7 @@ fn vault(keys: &[u8]) -> Vault {
     Vault::parse(&texts.join(" ")).unwrap()
 }
 
-fn opened(vault: &Vault, sealed: &str, of: &str) -> std::result::Result<String, Unopened> {
+fn opened(vault: &Vault, sealed: &str, of: &str) -> std::result::Result<String, DecryptError> {
     vault.open(sealed, of).map(|text| text.expose_secret().to_owned())
 }
 
@@ -61,7 +61,7 @@ fn keys_are_changed_one_after_another() {
     assert!(old.is_current(&sealed) && both.knows(&sealed) && !both.is_current(&sealed));
     assert_eq!(opened(&both, &sealed, "of").unwrap(), "text");
     assert!(!new.knows(&sealed));
-    assert_eq!(opened(&new, &sealed, "of"), Err(Unopened::UnknownKey));
+    assert_eq!(opened(&new, &sealed, "of"), Err(DecryptError::UnknownKey));
     let sealed = both.seal("text", "of").unwrap();
     assert!(both.is_current(&sealed) && new.is_current(&sealed) && !old.knows(&sealed));
     assert_eq!(opened(&new, &sealed, "of").unwrap(), "text");
@@ -76,7 +76,7 @@ fn without_a_key_nothing_is_sealed_and_it_is_said_how_to_make_one() {
         assert!(matches!(&error, Error::Conflict(why) if why.contains("openssl rand")), "{error}");
     }
     let sealed = vault(&[1]).seal("text", "of").unwrap();
-    assert_eq!(opened(&none, &sealed, "of"), Err(Unopened::UnknownKey));
+    assert_eq!(opened(&none, &sealed, "of"), Err(DecryptError::UnknownKey));
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn what_is_no_sealed_text_does_not_open() {
         &format!("{head}.AAAA"),
         &format!("{head}.%"),
     ] {
-        assert_eq!(opened(&vault, wrong, "of"), Err(Unopened::Changed), "{wrong}");
+        assert_eq!(opened(&vault, wrong, "of"), Err(DecryptError::Changed), "{wrong}");
     }
 }
 
@@ -115,7 +115,7 @@ proptest! {
         prop_assert_eq!(opened(&vault, &sealed, &of).unwrap(), text.clone());
         prop_assert_ne!(vault.seal(&text, &of).unwrap(), sealed.clone(), "a nonce is used once");
         if other != of {
-            prop_assert_eq!(opened(&vault, &sealed, &other), Err(Unopened::Changed));
+            prop_assert_eq!(opened(&vault, &sealed, &other), Err(DecryptError::Changed));
         }
     }
 
@@ -129,10 +129,10 @@ proptest! {
         prop_assume!(bytes[at] != to);
         bytes[at] = to;
         let changed = format!("{head}.{}", URL_SAFE_NO_PAD.encode(&bytes));
-        prop_assert_eq!(opened(&vault, &changed, "of"), Err(Unopened::Changed));
+        prop_assert_eq!(opened(&vault, &changed, "of"), Err(DecryptError::Changed));
         bytes.truncate(at);
         let cut = format!("{head}.{}", URL_SAFE_NO_PAD.encode(&bytes));
-        prop_assert_eq!(opened(&vault, &cut, "of"), Err(Unopened::Changed));
+        prop_assert_eq!(opened(&vault, &cut, "of"), Err(DecryptError::Changed));
     }
 
     #[test]

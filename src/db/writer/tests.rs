@@ -1,4 +1,4 @@
-//! What shares a commit shares nothing else.
+//! Units of work in one commit do not affect each other.
 
 use std::sync::{Arc, Mutex};
 
@@ -32,7 +32,7 @@ async fn fixture() -> Fixture {
 }
 
 impl Fixture {
-    /// Holds the writer with one unit of work until the answer is used, so that all that comes then shares a commit.
+    /// Blocks the writer with one unit of work until the sender is used, so that all later work shares a commit.
     async fn hold(&self) -> (std::sync::mpsc::Sender<()>, tokio::task::JoinHandle<Result<()>>) {
         let (release, held) = std::sync::mpsc::channel();
         let (running, runs) = oneshot::channel();
@@ -58,7 +58,7 @@ fn insert(n: i64) -> impl FnOnce(&mut AnyConnection) -> Result<()> + Send + 'sta
     move |c| Ok(c.batch_execute(&format!("INSERT INTO t VALUES ({n})"))?)
 }
 
-/// Runs three units of work in one group, the second of them as given.
+/// Runs three units of work in one group, with `second` in the middle.
 async fn three(
     second: impl FnOnce(&mut AnyConnection) -> Result<()> + Send + 'static,
 ) -> (Fixture, [Result<()>; 3]) {
@@ -67,10 +67,10 @@ async fn three(
     let before = fixture.db.write(insert(1));
     let middle = fixture.db.write(second);
     let after = fixture.db.write(insert(3));
-    // polled once in this order, each is in the queue; then the writer goes on
+    // join! polls them in this order, so each is in the queue before the writer continues
     let opened = async { release.send(()).unwrap() };
     let (a, b, c, ()) = tokio::join!(before, middle, after, opened);
-    // the holder is of the same group: it fares as the others do
+    // the blocking unit belongs to the same group and has the same outcome
     let _ = first.await.unwrap();
     (fixture, [a, b, c])
 }
@@ -97,9 +97,9 @@ async fn a_unit_that_panics_takes_back_its_own_changes_only() {
     assert_eq!(fixture.numbers().await, [1, 3]);
 }
 
-/// A full disk makes SQLite roll the whole transaction back by itself; ROLLBACK stands in for it.
+/// A full disk makes SQLite roll back the whole transaction by itself; ROLLBACK simulates that.
 #[tokio::test(flavor = "multi_thread")]
-async fn when_the_whole_transaction_is_gone_nobody_in_the_group_is_told_yes() {
+async fn no_unit_of_a_group_succeeds_when_the_whole_transaction_is_rolled_back() {
     let (fixture, [a, b, c]) = three(|c| {
         c.batch_execute("ROLLBACK")?;
         Err(Error::internal("database or disk is full"))
@@ -108,14 +108,14 @@ async fn when_the_whole_transaction_is_gone_nobody_in_the_group_is_told_yes() {
     assert!(a.is_err() && b.is_err() && c.is_err(), "{a:?} {b:?} {c:?}");
     assert_eq!(fixture.numbers().await, [0; 0]);
     fixture.db.write(insert(4)).await.unwrap();
-    assert_eq!(fixture.numbers().await, [4], "the writer goes on with a fresh connection");
+    assert_eq!(fixture.numbers().await, [4], "the writer continues with a new connection");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_waits_together_is_committed_together() {
+async fn waiting_units_share_a_commit() {
     let (fixture, results) = three(insert(2)).await;
     assert!(results.iter().all(Result::is_ok));
     assert_eq!(fixture.numbers().await, [1, 2, 3]);
     let commits = *fixture.commits.lock().unwrap();
-    assert_eq!(commits, 2, "one for the table, one for the holder and the three units of work");
+    assert_eq!(commits, 2, "one for the table, one for the blocking unit and the three units of work");
 }

@@ -1,16 +1,16 @@
-//! Replays of many: each step of one is a transaction that reads the next letters, replays them, and moves on.
+//! Replays by filter. Each step is a transaction that reads the next dead letters, replays them, and moves the cursor.
 
 use std::collections::{BTreeMap, HashSet};
 
 use diesel::prelude::*;
 
-use super::one::{self, Done};
-use super::{Order, list};
+use super::one::{self, ReplayOutcome};
+use super::{DeadLetterOrder, list};
 use crate::db::AnyConnection;
 use crate::db::schema::replay;
 use crate::db::types::{MessageId, NodeId, ReplayId, Timestamp};
 use crate::dead_letters::model::{
-    DeadLetter, LetterFilter, LetterKind, Place, Refusal, Replay, ReplayStatus,
+    DeadLetter, DeadLetterPosition, LetterFilter, LetterKind, Refusal, Replay, ReplayStatus,
 };
 use crate::error::{Error, Result};
 use crate::messages::repo::replayed;
@@ -57,7 +57,7 @@ impl Row {
 /// Stores a replay.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn insert(c: &mut AnyConnection, new: &Replay) -> Result<()> {
     let row = Row {
         id: new.id,
@@ -77,7 +77,7 @@ pub fn insert(c: &mut AnyConnection, new: &Replay) -> Result<()> {
     Ok(())
 }
 
-/// One replay.
+/// Returns the replay with this id.
 ///
 /// # Errors
 /// [`Error::NotFound`].
@@ -86,10 +86,10 @@ pub fn get(c: &mut AnyConnection, id: ReplayId) -> Result<Replay> {
     row.ok_or_else(|| Error::not_found("replay", id))?.into_model()
 }
 
-/// Up to `limit` replays before this one, the newest first.
+/// Returns up to `limit` replays older than `before`, the newest first.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn newest(c: &mut AnyConnection, before: Option<ReplayId>, limit: i64) -> Result<Vec<Replay>> {
     let mut query = replay::table.select(Row::as_select()).order(replay::id.desc()).limit(limit).into_boxed();
     if let Some(before) = before {
@@ -99,19 +99,19 @@ pub fn newest(c: &mut AnyConnection, before: Option<ReplayId>, limit: i64) -> Re
     rows.into_iter().map(Row::into_model).collect()
 }
 
-/// The replays that are running, each with its rate.
+/// Returns the running replays with their rates.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn running(c: &mut AnyConnection) -> Result<Vec<(ReplayId, f64)>> {
     let running = replay::table.filter(replay::status.eq(ReplayStatus::Running.code())).order(replay::id);
     Ok(running.select((replay::id, replay::rate_per_second)).load(c)?)
 }
 
-/// Stops a replay that is running; answers whether it was.
+/// Cancels a running replay. Returns false if it was not running.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn cancel(c: &mut AnyConnection, id: ReplayId, now: Timestamp) -> Result<bool> {
     let running = replay::table.find(id).filter(replay::status.eq(ReplayStatus::Running.code()));
     let cancelled = diesel::update(running)
@@ -120,33 +120,33 @@ pub fn cancel(c: &mut AnyConnection, id: ReplayId, now: Timestamp) -> Result<boo
     Ok(cancelled > 0)
 }
 
-/// Who is at a replay.
+/// The claim of a node on a replay, for one step and the time until the next.
 #[derive(Debug, Clone, Copy)]
-pub struct Turn {
+pub struct ReplayTurn {
     /// The replay.
     pub id: ReplayId,
-    /// The node.
+    /// The node that claims it.
     pub node: NodeId,
-    /// Until when no other node is.
+    /// The time until which no other node may claim it.
     pub until: Timestamp,
 }
 
-/// What a step came to.
+/// The result of a step.
 #[derive(Debug)]
-pub enum Step {
-    /// It is over, or another node is at it.
+pub enum ReplayStep {
+    /// The replay has ended, or another node has claimed it.
     NotOurs,
-    /// So many letters were looked at.
-    Did(Done),
-    /// The next one is of an event, which is not replayed in here.
+    /// The step processed dead letters of messages.
+    Did(ReplayOutcome),
+    /// The next dead letter is an event, which the caller replays outside this transaction.
     Event(DeadLetter),
-    /// That was the last.
-    Finished(Done),
+    /// The step processed the last dead letters, and the replay is finished.
+    Finished(ReplayOutcome),
 }
 
-/// The replay, held until the transaction ends, if it is this node's turn.
-fn take(c: &mut AnyConnection, turn: Turn, now: Timestamp) -> Result<Option<Row>> {
-    // a macro: what is selected has another type for each database
+/// Locks the replay until the transaction ends, and returns it unless another node has claimed it.
+fn take(c: &mut AnyConnection, turn: ReplayTurn, now: Timestamp) -> Result<Option<Row>> {
+    // a macro, since the query has a different type for each database
     macro_rules! running {
         () => {
             replay::table
@@ -157,7 +157,7 @@ fn take(c: &mut AnyConnection, turn: Turn, now: Timestamp) -> Result<Option<Row>
     }
     let row: Option<Row> = match c {
         AnyConnection::Postgres(c) => running!().for_update().first(c).optional()?,
-        // there is no other node: what is taken was so before a restart
+        // SQLite has one node: an existing claim is from before a restart
         AnyConnection::Sqlite(c) => return Ok(running!().first(c).optional()?),
     };
     let is_free = |row: &Row| {
@@ -166,23 +166,23 @@ fn take(c: &mut AnyConnection, turn: Turn, now: Timestamp) -> Result<Option<Row>
     Ok(row.filter(is_free))
 }
 
-/// One step of a replay: up to `limit` of its letters, the first failure first. All of it is one transaction, so that
-/// whenever the process dies, no letter is replayed twice or left out.
+/// Executes one step of a replay: up to `limit` of its dead letters, the oldest failure first. The step is one
+/// transaction, so that a crash neither repeats nor skips a dead letter.
 ///
 /// # Errors
-/// Those of the database.
-pub fn step(c: &mut AnyConnection, turn: Turn, limit: i64, now: Timestamp) -> Result<Step> {
-    let Some(row) = take(c, turn, now)? else { return Ok(Step::NotOurs) };
+/// Database errors.
+pub fn step(c: &mut AnyConnection, turn: ReplayTurn, limit: i64, now: Timestamp) -> Result<ReplayStep> {
+    let Some(row) = take(c, turn, now)? else { return Ok(ReplayStep::NotOurs) };
     let mut letters = next(c, &row, limit)?;
     let is_last = i64::try_from(letters.len()).unwrap_or(i64::MAX) < limit;
     let messages = letters.iter().take_while(|letter| letter.kind == LetterKind::Message).count();
     if let (0, Some(_)) = (messages, letters.first()) {
-        return Ok(Step::Event(letters.swap_remove(0)));
+        return Ok(ReplayStep::Event(letters.swap_remove(0)));
     }
     let is_last = is_last && messages == letters.len();
     letters.truncate(messages);
     let place = letters.last().map(DeadLetter::place);
-    // one that failed again stands behind, by a clock that jumped perhaps not
+    // a message that failed again is excluded by its time, unless the clock jumped: this replay's notes exclude it too
     let ids: Vec<MessageId> = letters.iter().map(|letter| letter.id).collect();
     let noted = replayed::of_each(c, &ids)?;
     let again: HashSet<MessageId> =
@@ -191,16 +191,17 @@ pub fn step(c: &mut AnyConnection, turn: Turn, limit: i64, now: Timestamp) -> Re
     let done = one::replay(c, &letters, Some(turn.id), now)?;
     let refused = done.refused.iter().map(|(_, why)| *why);
     advance(c, turn, &row, place, (done.replayed.len(), refused), is_last.then_some(now))?;
-    Ok(if is_last { Step::Finished(done) } else { Step::Did(done) })
+    Ok(if is_last { ReplayStep::Finished(done) } else { ReplayStep::Did(done) })
 }
 
-/// Moves on beyond the letter of an event, which was taken or could not be. Answers whether it was this node's turn.
+/// Moves the cursor past the dead letter of an event, and deletes it if the event was accepted. Returns false if this
+/// node has no claim on the replay.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn step_event(
     c: &mut AnyConnection,
-    turn: Turn,
+    turn: ReplayTurn,
     (letter, is_taken): (&DeadLetter, bool),
     now: Timestamp,
 ) -> Result<bool> {
@@ -214,18 +215,18 @@ pub fn step_event(
 fn next(c: &mut AnyConnection, row: &Row, limit: i64) -> Result<Vec<DeadLetter>> {
     let mut filter: LetterFilter =
         serde_json::from_str(&row.filter).map_err(|e| Error::Internal(e.into()))?;
-    // what fails again is no part of it
+    // failures after its creation are not part of it
     let before = filter.failed_before.map_or(row.created_at, |before| before.min(row.created_at));
     filter.failed_before = Some(before);
-    let after = row.cursor_at.zip(row.cursor_id).map(|(at, id)| Place { at, id });
-    list(c, &filter, (Order::OldestFirst, after), limit)
+    let after = row.cursor_at.zip(row.cursor_id).map(|(at, id)| DeadLetterPosition { at, id });
+    list(c, &filter, (DeadLetterOrder::OldestFirst, after), limit)
 }
 
 fn advance(
     c: &mut AnyConnection,
-    turn: Turn,
+    turn: ReplayTurn,
     row: &Row,
-    place: Option<Place>,
+    place: Option<DeadLetterPosition>,
     (count, refused): (usize, impl Iterator<Item = Refusal>),
     finished_at: Option<Timestamp>,
 ) -> Result<()> {

@@ -1,4 +1,4 @@
-//! Replaying letters: the messages wait again, or are refused.
+//! Replays given dead letters: their messages are queued again, or refused.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
@@ -19,32 +19,32 @@ use crate::mailings::repo::audience::{self, Needs};
 use crate::messages::repo::replayed::{self, ReplayedRow};
 use crate::messages::repo::{DueRow, MessageRow, cancellation, insert_due};
 
-/// What came of replaying.
+/// The result of replaying dead letters.
 #[derive(Debug, Default)]
-pub struct Done {
-    /// The messages that wait again, with their channels.
+pub struct ReplayOutcome {
+    /// The messages that are queued again, with their channels.
     pub replayed: Vec<(MessageId, ChannelKind)>,
-    /// Those that stay, and why.
+    /// The dead letters that remain, with the reasons.
     pub refused: Vec<(MessageId, Refusal)>,
-    /// What there is to tell of notifications.
+    /// The status changes of notifications, to publish after the commit.
     pub changes: Vec<Change>,
-    /// Whether there are mailings' messages among them.
+    /// True if a replayed message belongs to a mailing.
     pub has_mailings: bool,
 }
 
-/// Replays letters of messages. One that somebody else replayed or dropped meanwhile is in neither list.
+/// Replays dead letters of messages. A dead letter that was replayed or dropped concurrently is in neither list.
 ///
-/// Whoever deletes the letter has it: however many ask, a message is replayed once. Mailings are locked first and in the
-/// order of their ids, as everywhere.
+/// The transaction that deletes the dead letter replays it, so that concurrent calls replay a message once. Mailings
+/// are locked first and in the order of their ids, as in all transactions.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn replay(
     c: &mut AnyConnection,
     letters: &[DeadLetter],
     replay: Option<ReplayId>,
     now: Timestamp,
-) -> Result<Done> {
+) -> Result<ReplayOutcome> {
     let refusals = mailings_that_refuse(c, letters, now)?;
     let held: HashSet<MessageId> =
         hold(c, &letters.iter().map(|letter| letter.id).collect::<Vec<_>>())?.into_iter().collect();
@@ -57,7 +57,7 @@ pub fn replay(
         .select(MessageRow::as_select())
         .load(c)?;
     let addresses = addresses(c, &letters, &rows)?;
-    let mut done = Done::default();
+    let mut done = ReplayOutcome::default();
     rows.retain(|row| {
         let letter = letters.get(&row.id);
         let of_mailing = letter.and_then(|letter| refusals.get(&letter.mailing_id?).copied());
@@ -92,7 +92,7 @@ pub fn replay(
     Ok(done)
 }
 
-/// Holds the letters' mailings; answers those of which nothing may be sent.
+/// Locks the mailings of the dead letters, and returns those whose messages must not be sent.
 fn mailings_that_refuse(
     c: &mut AnyConnection,
     letters: &[DeadLetter],
@@ -115,7 +115,7 @@ fn mailings_that_refuse(
     Ok(refusals)
 }
 
-/// Where those are reached by now whose clients had no address.
+/// Returns the addresses of messages whose clients had none when they failed, and have one now.
 fn addresses(
     c: &mut AnyConnection,
     letters: &HashMap<MessageId, &DeadLetter>,
@@ -142,7 +142,7 @@ fn addresses(
     Ok(found)
 }
 
-/// The messages wait again, and their letters go.
+/// Queues the messages again, and deletes their dead letters.
 fn requeue(
     c: &mut AnyConnection,
     rows: &[MessageRow],
@@ -151,7 +151,7 @@ fn requeue(
 ) -> Result<()> {
     let ids: Vec<MessageId> = rows.iter().map(|row| row.id).collect();
     diesel::delete(dead_letter::table.filter(dead_letter::id.eq_any(&ids))).execute(c)?;
-    // why the last attempt failed stays until the next one
+    // the error of the last attempt stays until the next one
     diesel::update(message::table.filter(message::id.eq_any(&ids)))
         .set((
             message::status.eq(MessageStatus::Queued.code()),
@@ -161,14 +161,14 @@ fn requeue(
         ))
         .execute(c)?;
     let mailing = |row: &MessageRow| letters.get(&row.id).and_then(|letter| letter.mailing_id);
-    let due: Vec<DueRow> = rows.iter().map(|row| DueRow::of(row, mailing(row), now)).collect();
+    let due: Vec<DueRow> = rows.iter().map(|row| DueRow::new(row, mailing(row), now)).collect();
     insert_due(c, &due)
 }
 
-/// Notes who was replayed, and how many attempts had been made: their schedules begin anew behind them.
+/// Records the replays and the number of attempts so far, after which each schedule of retries starts again.
 fn note(c: &mut AnyConnection, rows: &[MessageRow], replay: Option<ReplayId>, now: Timestamp) -> Result<()> {
     let ids: Vec<MessageId> = rows.iter().map(|row| row.id).collect();
-    // a cancellation that came too late for the attempt that failed is not one of what is replayed
+    // a cancellation that came too late for the failed attempt does not apply to the replay
     cancellation::forget(c, &ids)?;
     let mut before: HashMap<MessageId, i16> = HashMap::new();
     for row in replayed::of_each(c, &ids)? {
@@ -188,9 +188,9 @@ fn note(c: &mut AnyConnection, rows: &[MessageRow], replay: Option<ReplayId>, no
     replayed::insert(c, &notes)
 }
 
-/// Notifications were changed by it, and whoever watches is told.
+/// Updates the times of the replayed notifications, and returns their status changes.
 fn touch_notifications(c: &mut AnyConnection, rows: &[MessageRow], now: Timestamp) -> Result<Vec<Change>> {
-    // nobody watches requests
+    // changes of requests are not published
     let is_notification =
         |row: &&MessageRow| row.mailing_number.is_none() && row.channel != ChannelKind::Request.code();
     let singles: Vec<&MessageRow> = rows.iter().filter(is_notification).collect();

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use proptest::prelude::*;
 
 use super::*;
-use crate::db::types::{MessageId, NodeId, PageId, Timestamp};
-use crate::delivery::model::OpenPage;
+use crate::db::types::{LeaseId, MessageId, NodeId, Timestamp};
+use crate::delivery::model::HeldLease;
 use crate::delivery::origin::Origin;
 use crate::mailings::filter::AudienceFilter;
 use crate::mailings::model::{Mailing, MailingStatus};
@@ -38,19 +38,19 @@ pub fn mailing(priority: Priority, rate_per_second: Option<f64>) -> Mailing {
     }
 }
 
-pub fn run(priority: Priority, rate_per_second: Option<f64>) -> Arc<Run> {
-    Arc::new(Run::new(mailing(priority, rate_per_second), 1))
+pub fn run(priority: Priority, rate_per_second: Option<f64>) -> Arc<ActiveMailing> {
+    Arc::new(ActiveMailing::new(mailing(priority, rate_per_second), 1))
 }
 
-pub fn items(run: &Arc<Run>, count: usize) -> Vec<Item> {
-    let page = Arc::new(OpenPage::new(PageId::new(), NodeId::new(), Some(run.id), count));
-    let item = |_| Item {
+pub fn items(run: &Arc<ActiveMailing>, count: usize) -> Vec<QueuedMessage> {
+    let lease = Arc::new(HeldLease::new(LeaseId::new(), NodeId::new(), Some(run.id), count));
+    let item = |_| QueuedMessage {
         id: MessageId::new(),
-        page: Arc::clone(&page),
+        lease: Arc::clone(&lease),
         origin: Origin::Mailing(Arc::clone(run)),
         client: None,
         recipient: None,
-        wishes: None,
+        preferences: None,
         address: None,
         attempts: 0,
         attempts_before: 0,
@@ -64,7 +64,7 @@ fn lanes() -> Lanes {
     Lanes::new(ChannelKind::Sms, 100, Arc::new(Notify::new()), &Metrics::new().unwrap())
 }
 
-fn fill(lanes: &Lanes, run: &Arc<Run>, count: usize) {
+fn fill(lanes: &Lanes, run: &Arc<ActiveMailing>, count: usize) {
     lanes.push(run.priority, Some(run.id), items(run, count));
 }
 
@@ -98,7 +98,7 @@ fn high_comes_first_and_the_lower_lanes_keep_their_shares() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_mailing_with_a_rate_of_its_own_keeps_it_and_holds_up_no_other() {
+async fn a_mailing_with_its_own_rate_keeps_it_and_does_not_block_the_others() {
     let (lanes, slow, fast) = (lanes(), run(Priority::High, Some(10.0)), run(Priority::Normal, None));
     fill(&lanes, &slow, 50);
     fill(&lanes, &fast, 50);
@@ -116,7 +116,7 @@ async fn a_mailing_with_a_rate_of_its_own_keeps_it_and_holds_up_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_rate_that_changes_is_taken_up_at_once() {
+async fn a_changed_rate_applies_at_once() {
     let (lanes, slow) = (lanes(), run(Priority::Normal, Some(0.001)));
     fill(&lanes, &slow, 2);
     assert!(lanes.take().is_none());
@@ -127,19 +127,19 @@ async fn a_rate_that_changes_is_taken_up_at_once() {
 }
 
 #[test]
-fn a_mailing_with_a_rate_of_its_own_waits_in_memory_for_seconds_only() {
+fn a_mailing_with_its_own_rate_holds_only_seconds_in_memory() {
     let (lanes, slow, fast) = (lanes(), run(Priority::Normal, Some(10.0)), run(Priority::Normal, None));
     assert_eq!((lanes.wanted(&slow, 1), lanes.wanted(&fast, 1)), (20, 100));
     fill(&lanes, &slow, 20);
     fill(&lanes, &fast, 99);
-    assert!(lanes.has_room(Priority::Normal), "what rests does not count");
+    assert!(lanes.has_room(Priority::Normal), "resting messages do not count");
     fill(&lanes, &fast, 1);
     assert!(!lanes.has_room(Priority::Normal));
 }
 
 proptest! {
-    /// Whatever comes when: two mailings of one priority that both have messages waiting have equal turns, and however
-    /// many others there are, neither waits longer than one turn of each.
+    /// For any order of steps: two mailings of one priority that both have messages waiting get equal turns, and
+    /// neither waits longer than one turn of each other mailing.
     #[test]
     fn mailings_of_one_priority_have_equal_turns_while_they_wait(
         mailings in 2..6_usize, steps in prop::collection::vec((0..10_usize, 1..5_usize), 1..200),
@@ -147,7 +147,7 @@ proptest! {
         let lanes = lanes();
         let runs: Vec<_> = (0..mailings).map(|_| run(Priority::Normal, None)).collect();
         let mut waiting = vec![0_usize; mailings];
-        // turns of each since both of a pair wait
+        // the turns of each mailing of a pair since both have messages waiting
         let mut turns = vec![vec![(0_i32, 0_i32); mailings]; mailings];
         let mut passed_over = vec![0; mailings];
         for (step, count) in steps {
@@ -179,11 +179,11 @@ proptest! {
         }
     }
 
-    /// Whatever comes when: of messages that are taken in a row while normal has some waiting, one in ten is normal's,
-    /// and while low has some, one in twenty is low's. What is not of the highest lane that has any is never taken twice
-    /// in a row, and at most three times in twenty.
+    /// For any order of steps: while normal has messages waiting, it gets one turn in ten, and while low has messages
+    /// waiting, it gets one turn in twenty. Lanes other than the highest non-empty one never get two turns in a row,
+    /// and at most three turns in twenty.
     #[test]
-    fn lower_lanes_have_their_turns_and_all_others_are_the_highests(
+    fn lower_lanes_get_their_turns_and_the_highest_lane_gets_the_others(
         steps in prop::collection::vec((0..12_usize, 1..8_usize), 1..400),
     ) {
         let lanes = lanes();
@@ -212,9 +212,9 @@ proptest! {
         }
     }
 
-    /// Whatever is pushed, taken, put back and drained in whatever order: nothing is lost, nothing comes twice.
+    /// For any order of push, take, put back and drain: each message comes out exactly once.
     #[test]
-    fn nothing_is_lost_and_nothing_comes_twice(steps in prop::collection::vec((0..5_u8, 0..4_usize), 1..80)) {
+    fn each_message_comes_out_exactly_once(steps in prop::collection::vec((0..5_u8, 0..4_usize), 1..80)) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
             let lanes = lanes();

@@ -1,4 +1,4 @@
-//! Counts what waits to be sent and could be sent now, for the metrics.
+//! Counts the waiting messages that could be sent now, for the metrics.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -13,10 +13,10 @@ use crate::error::Result;
 use crate::kinds::ChannelKind;
 use crate::mailings::model::MailingStatus;
 
-/// Due messages counted in one lane at most: the count must not cost more the longer the backlog is.
+/// The largest count of due messages in one lane: the cost of the count must not grow with the backlog.
 pub const MOST_COUNTED: i64 = 10_000;
 
-/// The same in both dialects: SQLite numbers `$1`, `$2`, … in the order in which they come.
+/// Counts the due messages of a lane. It is the same in both dialects: SQLite numbers `$1`, `$2`, … in their order.
 const COUNT_DUE: &str = "SELECT count(*) AS count FROM (SELECT 1 FROM due \
     WHERE channel = $1 AND priority = $2 AND due_at <= $3 LIMIT $4) AS counted";
 
@@ -26,12 +26,13 @@ struct Counted {
     count: i64,
 }
 
-/// Returns the backlog of each channel that has one: what is due and waits ([`MOST_COUNTED`] of a lane at most), what nodes
-/// hold without an outcome, and what is left of the audiences of mailings that run inside their windows. What waits for a
-/// later time (quiet hours, a retry, a schedule) is not part of it, and neither is what belongs to a paused mailing.
+/// Returns the backlog of each channel that has one. It contains due messages (at most [`MOST_COUNTED`] of a lane),
+/// messages that nodes hold without an outcome, and the rest of the audiences of mailings that run inside their
+/// windows. It does not contain messages that wait for a later time (quiet hours, a retry, a schedule), nor those of a
+/// paused mailing.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn backlog(c: &mut AnyConnection, now: Timestamp) -> Result<BTreeMap<ChannelKind, i64>> {
     let mut found: BTreeMap<ChannelKind, i64> = BTreeMap::new();
     let mut add = |channel: ChannelKind, count: i64| {
@@ -59,7 +60,7 @@ pub fn backlog(c: &mut AnyConnection, now: Timestamp) -> Result<BTreeMap<Channel
         };
         add(channel, count);
     }
-    // few: those that are not settled have an index of their own
+    // few rows: an index covers the mailings whose counts are not finalized
     let running: HashMap<MailingId, (ChannelKind, i64)> = mailing::table
         .filter(mailing::settled.eq(false))
         .filter(mailing::status.eq(MailingStatus::Running.code()))
@@ -75,9 +76,9 @@ pub fn backlog(c: &mut AnyConnection, now: Timestamp) -> Result<BTreeMap<Channel
     for (channel, left) in running.values() {
         add(*channel, *left);
     }
-    let pages: Vec<(Option<MailingId>, i16, i32)> =
+    let leases: Vec<(Option<MailingId>, i16, i32)> =
         page::table.select((page::mailing_id, page::channel, page::remaining)).load(c)?;
-    for (of_mailing, channel, remaining) in pages {
+    for (of_mailing, channel, remaining) in leases {
         if of_mailing.is_none_or(|id| running.contains_key(&id)) {
             add(ChannelKind::from_code(channel)?, i64::from(remaining));
         }

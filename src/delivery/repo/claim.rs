@@ -1,4 +1,4 @@
-//! Claiming due messages, in bulk, as pages.
+//! Claims due messages in bulk, as leases.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::LazyLock;
@@ -6,10 +6,10 @@ use std::sync::LazyLock;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, SmallInt};
 
-use super::{Member, NewPage, insert_page};
+use super::{Member, NewLease, insert_lease};
 use crate::db::AnyConnection;
 use crate::db::schema::message;
-use crate::db::types::{Id, Instant, MailingId, MessageId, NodeId, PageId, Timestamp};
+use crate::db::types::{Id, Instant, LeaseId, MailingId, MessageId, NodeId, Timestamp};
 use crate::error::Result;
 use crate::failpoint;
 use crate::kinds::{ChannelKind, MessageStatus, Priority};
@@ -17,58 +17,58 @@ use crate::mailings::recipient::Recipient;
 use crate::mailings::repo::audience::{self, Needs};
 use crate::messages::repo::{MessageRow, cancellation, replayed};
 use crate::notifications;
-use crate::notifications::repo::Content;
-use crate::preferences::repo::Known;
+use crate::notifications::repo::StoredContent;
+use crate::preferences::repo::PreferenceLookup;
 use crate::requests;
-use crate::requests::repo::Asking;
+use crate::requests::repo::StoredRequest;
 
-/// A page of messages that have rows, with what it takes to send them.
+/// A lease of claimed messages, with the data to send them.
 #[derive(Debug)]
 pub struct Claimed {
-    /// The page.
-    pub page: NewPage,
+    /// The lease.
+    pub lease: NewLease,
     /// Its messages.
     pub rows: Vec<MessageRow>,
-    /// How many attempts were made at those that were replayed, before that.
+    /// The number of attempts before the last replay, of the replayed messages.
     pub attempts_before: HashMap<MessageId, i16>,
-    /// A mailing's clients, as far as they still exist.
+    /// The mailing's clients that still exist.
     pub recipients: Vec<Recipient>,
-    /// What messages of no mailing say.
-    pub contents: HashMap<MessageId, Content>,
-    /// What requests are.
-    pub requests: HashMap<MessageId, Asking>,
-    /// What the recipients wish, as it is after the claim: what was answered before holds.
-    pub wishes: Known,
-    /// Those that were cancelled while they were in hand before.
+    /// The contents of standalone messages.
+    pub contents: HashMap<MessageId, StoredContent>,
+    /// The stored requests.
+    pub requests: HashMap<MessageId, StoredRequest>,
+    /// The recipients' preferences, read after the claim, so that a change that was confirmed before applies.
+    pub preferences: PreferenceLookup,
+    /// The messages that were cancelled while a node held them before.
     pub cancelled: HashSet<MessageId>,
 }
 
 #[derive(QueryableByName)]
-struct Taken {
+struct ClaimedRow {
     #[diesel(sql_type = Id)]
     message_id: MessageId,
     #[diesel(sql_type = Nullable<Id>)]
     mailing_id: Option<MailingId>,
 }
 
-/// Whose messages are claimed.
+/// The batch to claim or take over in one transaction.
 #[derive(Debug, Clone, Copy)]
-pub struct Lot {
-    /// For which node.
+pub struct LaneBatch {
+    /// The node that claims.
     pub node: NodeId,
-    /// On which channel.
+    /// The channel.
     pub channel: ChannelKind,
-    /// In which lane.
+    /// The priority.
     pub priority: Priority,
-    /// How many at most.
+    /// The largest number of messages, or of leases for a takeover.
     pub limit: usize,
 }
 
-/// Takes messages that are due, the longest due first, and stores them as pages of this node, one for each mailing.
+/// Claims due messages, the longest due first, and stores them as leases of this node, one for each mailing.
 ///
 /// # Errors
-/// Those of the database.
-pub fn claim(c: &mut AnyConnection, lot: Lot, now: Timestamp) -> Result<Vec<Claimed>> {
+/// Database errors.
+pub fn claim(c: &mut AnyConnection, lot: LaneBatch, now: Timestamp) -> Result<Vec<Claimed>> {
     let limit = i64::try_from(lot.limit).unwrap_or(i64::MAX);
     macro_rules! take {
         ($c:expr, $sql:literal) => {
@@ -77,7 +77,7 @@ pub fn claim(c: &mut AnyConnection, lot: Lot, now: Timestamp) -> Result<Vec<Clai
                 .bind::<SmallInt, _>(lot.priority.code())
                 .bind::<Instant, _>(now)
                 .bind::<BigInt, _>(limit)
-                .load::<Taken>($c)?
+                .load::<ClaimedRow>($c)?
         };
     }
     let taken = match c {
@@ -104,28 +104,33 @@ pub fn claim(c: &mut AnyConnection, lot: Lot, now: Timestamp) -> Result<Vec<Clai
 
 fn store(
     c: &mut AnyConnection,
-    lot: Lot,
+    lot: LaneBatch,
     mailing: Option<MailingId>,
     rows: Vec<MessageRow>,
     now: Timestamp,
 ) -> Result<Claimed> {
-    let page =
-        NewPage { id: PageId::new(), node: lot.node, mailing, channel: lot.channel, priority: lot.priority };
+    let lease = NewLease {
+        id: LeaseId::new(),
+        node: lot.node,
+        mailing,
+        channel: lot.channel,
+        priority: lot.priority,
+    };
     let members: Vec<Member> = rows
         .iter()
         .map(|row| Member { message: row.id, client: row.client_id, revision: row.revision })
         .collect();
-    insert_page(c, &page, &members, now)?;
+    insert_lease(c, &lease, &members, now)?;
     failpoint::reach("claim-before-commit");
     let attempts_before = replayed::attempts_before(c, rows.iter())?;
     let mut claimed = Claimed {
-        page,
+        lease,
         rows,
         attempts_before,
         recipients: Vec::new(),
         contents: HashMap::new(),
         requests: HashMap::new(),
-        wishes: Known::default(),
+        preferences: PreferenceLookup::default(),
         cancelled: HashSet::new(),
     };
     let ids: Vec<MessageId> = claimed.rows.iter().map(|row| row.id).collect();
@@ -135,18 +140,18 @@ fn store(
     match mailing {
         Some(_) => claimed.recipients = recipients_of(c, &members, lot.channel)?,
         None if lot.channel == ChannelKind::Request => {
-            // nobody is written to, so nobody wishes anything
+            // requests have no recipients, and so no preferences
             claimed.requests = requests::repo::asking(c, &ids)?;
             return Ok(claimed);
         }
         None => claimed.contents = notifications::repo::contents(c, &ids)?,
     }
     let heard = claimed.rows.iter().map(|row| (row.client_id, Some(row.recipient.as_str())));
-    claimed.wishes = Known::of(c, lot.channel, heard)?;
+    claimed.preferences = PreferenceLookup::load(c, lot.channel, heard)?;
     Ok(claimed)
 }
 
-/// The clients of these members, as far as they still exist.
+/// Returns the clients of these members that still exist.
 pub(super) fn recipients_of(
     c: &mut AnyConnection,
     members: &[Member],
@@ -171,7 +176,7 @@ struct First {
     due_at: Option<Timestamp>,
 }
 
-/// One look into the index for each lane, in one statement: a `GROUP BY` would read all that waits.
+/// Looks into the index once for each lane, in one statement: a `GROUP BY` would read all waiting messages.
 static FIRSTS: LazyLock<String> = LazyLock::new(|| {
     let lanes: Vec<String> = ChannelKind::ALL
         .iter()
@@ -187,10 +192,10 @@ static FIRSTS: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// When the next message of each lane becomes due, of those in which any waits.
+/// Returns the time at which the next message of each lane is due, for the lanes with waiting messages.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn next_due(c: &mut AnyConnection) -> Result<Vec<(ChannelKind, Priority, Timestamp)>> {
     let firsts: Vec<First> = match c {
         AnyConnection::Postgres(c) => diesel::sql_query(FIRSTS.as_str()).load(c)?,

@@ -1,4 +1,4 @@
-//! Closing the rest of a mailing that was cancelled or whose window has closed: in bulk, so that its books balance.
+//! Closes the rest of a mailing that was cancelled or whose window has closed, in bulk, so that its counts balance.
 
 use diesel::prelude::*;
 
@@ -12,34 +12,34 @@ use crate::kinds::{ChannelKind, MessageStatus, Priority};
 use crate::mailings::model::MailingStatus;
 use crate::messages::repo::{MessageRow, insert_messages};
 
-/// How the rest of a mailing ends.
+/// The parameters of closing the rest of a mailing.
 #[derive(Debug, Clone)]
 pub struct Closing {
-    /// Whose rest.
+    /// The mailing and its audience.
     pub plan: Plan,
     /// The messages' channel.
     pub channel: ChannelKind,
-    /// The messages' lane.
+    /// The messages' priority.
     pub priority: Priority,
-    /// *expired* or *cancelled*.
+    /// The final status, *expired* or *cancelled*.
     pub status: MessageStatus,
-    /// Why, for each message.
+    /// The reason stored with each message.
     pub reason: &'static str,
 }
 
-/// What a step of closing did.
+/// The result of a step of closing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Closed {
-    /// How many messages came to their final state.
+    /// The number of messages that reached their final state.
     pub messages: usize,
-    /// Whether there may be more.
+    /// True if there may be more.
     pub more: bool,
 }
 
-/// Records the next clients, whom no message was planned for, as expired or cancelled.
+/// Records the next clients without a planned message as expired or cancelled.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn rest_of_audience(c: &mut AnyConnection, closing: &Closing, now: Timestamp) -> Result<Closed> {
     let stretch = advance(c, &closing.plan, |status, ends_at| match closing.status {
         MessageStatus::Cancelled => status == MailingStatus::Cancelled,
@@ -78,10 +78,10 @@ pub fn rest_of_audience(c: &mut AnyConnection, closing: &Closing, now: Timestamp
     Ok(Closed { messages: written.len(), more: !stretch.walked })
 }
 
-/// Records messages that wait for another attempt as expired or cancelled.
+/// Records messages that wait for a retry as expired or cancelled.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn waiting(c: &mut AnyConnection, closing: &Closing, now: Timestamp) -> Result<Closed> {
     let mailing = closing.plan.mailing;
     crate::mailings::repo::lock(c, mailing)?;
@@ -91,7 +91,7 @@ pub fn waiting(c: &mut AnyConnection, closing: &Closing, now: Timestamp) -> Resu
     if ids.is_empty() {
         return Ok(Closed { messages: 0, more: false });
     }
-    // whoever deletes the row has the message: a claim that came first keeps it
+    // the transaction that deletes the row owns the message: an earlier claim keeps it
     let taken: Vec<MessageId> = diesel::delete(due::table.filter(due::message_id.eq_any(&ids)))
         .returning(due::message_id)
         .get_results(c)?;

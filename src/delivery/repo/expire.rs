@@ -1,4 +1,4 @@
-//! Messages of no mailing that wait past their time: they expire where they are, also while nothing is sent. A mailing's
+//! Expires waiting standalone messages past their expiry time, also while sending is paused. The messages of a mailing
 //! are closed with its window.
 
 use diesel::prelude::*;
@@ -12,13 +12,13 @@ use crate::live::Change;
 use crate::requests::repo::Ended;
 use crate::{notifications, requests};
 
-/// Recorded with a message whose time passed before an attempt.
-pub const EXPIRED: &str = "it expired before it could be sent";
+/// The reason stored with a message that expired before an attempt.
+pub const EXPIRED: &str = "expired: the expiry time passed before the message was sent";
 
-/// When the next of those that wait expires.
+/// Returns the time at which the next waiting message expires.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn next(c: &mut AnyConnection) -> Result<Option<Timestamp>> {
     let first = due::table
         .filter(due::expires_at.is_not_null())
@@ -29,19 +29,19 @@ pub fn next(c: &mut AnyConnection) -> Result<Option<Timestamp>> {
     Ok(first.flatten())
 }
 
-/// What came of letting messages expire.
+/// The result of expiring messages.
 #[derive(Debug, Default)]
 pub struct Expired {
-    /// Notifications.
+    /// The expired notifications.
     pub notifications: Vec<Change>,
-    /// How many requests, and reports of that.
+    /// The number of expired requests, and of their reports.
     pub requests: Ended,
 }
 
-/// Lets up to `limit` messages expire whose time has come.
+/// Expires up to `limit` waiting messages.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn expire(c: &mut AnyConnection, now: Timestamp, limit: usize) -> Result<Expired> {
     let late: Vec<(MessageId, i16)> = due::table
         .filter(due::expires_at.le(now))

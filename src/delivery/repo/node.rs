@@ -1,4 +1,4 @@
-//! Nodes: who is alive.
+//! Nodes and their heartbeats.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use crate::db::types::{Id, NodeId, Timestamp};
 use crate::error::Result;
 use crate::failpoint;
 
-/// Registers this node. On SQLite no other can be alive, so all others are forgotten and their pages are given back.
+/// Registers this node. On SQLite no other node can be alive, so all others are deleted and their leases are released.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn register(c: &mut AnyConnection, id: NodeId, name: &str, now: Timestamp) -> Result<()> {
     if matches!(c, AnyConnection::Sqlite(_)) {
         diesel::delete(node::table).execute(c)?;
@@ -25,7 +25,7 @@ pub fn register(c: &mut AnyConnection, id: NodeId, name: &str, now: Timestamp) -
         .values((node::id.eq(id), node::name.eq(name), node::started_at.eq(now), node::heartbeat_at.eq(now)))
         .execute(c)?;
     if let AnyConnection::Postgres(c) = c {
-        // the server's clock is the one that all nodes share
+        // all nodes share the server's clock
         diesel::sql_query("UPDATE node SET heartbeat_at = clock_timestamp() WHERE id = $1")
             .bind::<Id, _>(id)
             .execute(c)?;
@@ -40,11 +40,11 @@ struct Dead {
     id: NodeId,
 }
 
-/// Shows that this node is alive, and forgets those that have not for longer than the lease; their pages are given back:
-/// what stands in them is not being sent. Answers whether this node was still known.
+/// Writes this node's heartbeat. It also deletes the nodes without a heartbeat for longer than the node lease, and
+/// releases their leases, whose messages are not being sent. Returns true if this node was still registered.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn heartbeat(c: &mut AnyConnection, id: NodeId, lease: Duration) -> Result<bool> {
     failpoint::reach("heartbeat");
     let AnyConnection::Postgres(c) = c else {
@@ -53,8 +53,8 @@ pub fn heartbeat(c: &mut AnyConnection, id: NodeId, lease: Duration) -> Result<b
     let known = diesel::sql_query("UPDATE node SET heartbeat_at = clock_timestamp() WHERE id = $1")
         .bind::<Id, _>(id)
         .execute(c)?;
-    // SKIP LOCKED: a node that is writing its heartbeat at this moment is alive, and after an outage two that each
-    // waited to forget the other would be a deadlock
+    // SKIP LOCKED: a node that is writing its heartbeat at this moment is alive, and after an outage two nodes that
+    // each wait to delete the other would deadlock
     let dead: Vec<Dead> = diesel::sql_query(
         "DELETE FROM node WHERE id IN (SELECT id FROM node \
          WHERE heartbeat_at < clock_timestamp() - make_interval(secs => $1) FOR UPDATE SKIP LOCKED) RETURNING id",
@@ -62,7 +62,8 @@ pub fn heartbeat(c: &mut AnyConnection, id: NodeId, lease: Duration) -> Result<b
     .bind::<Double, _>(lease.as_secs_f64())
     .load(c)?;
     if !dead.is_empty() {
-        // SKIP LOCKED: a page that a frozen node has locked must not make this one late; it is taken over once that is let go
+        // SKIP LOCKED: a lease that a frozen node has locked must not delay this node's heartbeat; it is taken over
+        // when the lock is released
         diesel::sql_query(
             "UPDATE page SET node_id = NULL WHERE id IN (SELECT id FROM page WHERE node_id = ANY($1) \
              FOR UPDATE SKIP LOCKED)",
@@ -73,18 +74,18 @@ pub fn heartbeat(c: &mut AnyConnection, id: NodeId, lease: Duration) -> Result<b
     Ok(known > 0)
 }
 
-/// How many nodes are alive.
+/// Returns the number of live nodes.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn count(c: &mut AnyConnection) -> Result<i64> {
     Ok(node::table.count().get_result(c)?)
 }
 
-/// Takes this node off, and gives back all that it holds.
+/// Deregisters this node, and releases all its leases.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn leave(c: &mut AnyConnection, id: NodeId) -> Result<()> {
     diesel::update(page::table.filter(page::node_id.eq(id)))
         .set(page::node_id.eq(None::<NodeId>))

@@ -1,4 +1,4 @@
-//! Planning a page: the mailing's next clients, with the message ids they will have.
+//! Plans a lease: the mailing's next clients, with their future message ids.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use diesel::prelude::*;
 
-use super::{Member, NewPage, insert_page};
+use super::{Member, NewLease, insert_lease};
 use crate::db::AnyConnection;
 use crate::db::schema::{mailing, message, page, page_members};
 use crate::db::types::{ClientId, MailingId, MessageId, Timestamp, unpack_ids};
@@ -16,45 +16,50 @@ use crate::kinds::ChannelKind;
 use crate::mailings::filter::Range;
 use crate::mailings::model::MailingStatus;
 use crate::mailings::recipient::Recipient;
-use crate::mailings::repo::audience::{self, Cursor, Needs, Read};
+use crate::mailings::repo::audience::{self, AudienceRead, Cursor, Needs};
 use crate::preferences;
-use crate::preferences::model::Wishes;
-use crate::preferences::repo::{MailingOfPage, Planned};
+use crate::preferences::model::RecipientPreferences;
+use crate::preferences::repo::{LeaseMailing, Planned};
 
-/// A change that is older than the start by less than this may have been committed after it: it says when it was
-/// asked for, by the clock of the node that was asked.
+/// The margin before a mailing's start: a change with an earlier time, within this margin, may have been committed
+/// after the start, because its time is the time of the request, by the clock of its node.
 const SLACK: Duration = Duration::from_secs(60);
 
-/// The next stretch of an audience.
+/// The next chunk of an audience.
 #[derive(Debug)]
-pub struct Stretch {
-    /// Its clients, with the ids that their messages get.
+pub struct AudienceChunk {
+    /// Its clients, with the ids of their messages.
     pub planned: Vec<(MessageId, Recipient)>,
-    /// What they wish, of those who ever said so.
-    pub wishes: HashMap<ClientId, Arc<Wishes>>,
-    /// Whether the audience ends with it.
+    /// The preferences of the clients that have some.
+    pub preferences: HashMap<ClientId, Arc<RecipientPreferences>>,
+    /// True if the audience is exhausted by it.
     pub walked: bool,
 }
 
-/// What a plan needs to know.
+/// The parameters of a plan.
 #[derive(Debug, Clone)]
 pub struct Plan {
-    /// Which mailing.
+    /// The mailing.
     pub mailing: MailingId,
-    /// Its audience's parts.
+    /// The parts of its audience.
     pub ranges: Arc<[Range]>,
-    /// How many clients at most.
+    /// The largest number of clients.
     pub limit: usize,
-    /// What is needed of each.
+    /// The fields of each client that are needed.
     pub needs: Needs,
 }
 
-/// Stores a page of the mailing's next clients and moves its cursor: no client is planned twice or skipped. Answers
-/// nothing when the mailing is not running any more, or its window has closed.
+/// Stores a lease of the mailing's next clients and moves its cursor, so that no client is planned twice or skipped.
+/// Returns `None` if the mailing is not running any more, or its window has closed.
 ///
 /// # Errors
-/// Those of the database.
-pub fn plan(c: &mut AnyConnection, plan: &Plan, new: &NewPage, now: Timestamp) -> Result<Option<Stretch>> {
+/// Database errors.
+pub fn plan(
+    c: &mut AnyConnection,
+    plan: &Plan,
+    new: &NewLease,
+    now: Timestamp,
+) -> Result<Option<AudienceChunk>> {
     let Some(mut stretch) =
         advance(c, plan, |status, ends_at| status == MailingStatus::Running && now < ends_at)?
     else {
@@ -70,45 +75,45 @@ pub fn plan(c: &mut AnyConnection, plan: &Plan, new: &NewPage, now: Timestamp) -
                 revision: 0,
             })
             .collect();
-        insert_page(c, new, &members, now)?;
+        insert_lease(c, new, &members, now)?;
         let recipients = stretch.planned.iter().map(|(_, recipient)| recipient);
-        stretch.wishes = wishes_of(c, (plan.mailing, plan.needs.channel), recipients, now)?;
+        stretch.preferences = preferences_of(c, (plan.mailing, plan.needs.channel), recipients, now)?;
         failpoint::reach("plan-before-commit");
     }
     Ok(Some(stretch))
 }
 
-/// The wishes of the recipients of a mailing's page.
+/// Returns the preferences of the recipients of a mailing's lease.
 ///
 /// # Errors
-/// Those of the database.
-pub(super) fn wishes_of<'r>(
+/// Database errors.
+pub(super) fn preferences_of<'r>(
     c: &mut AnyConnection,
     (mailing, channel): (MailingId, ChannelKind),
     recipients: impl Iterator<Item = &'r Recipient>,
     now: Timestamp,
-) -> Result<HashMap<ClientId, Arc<Wishes>>> {
+) -> Result<HashMap<ClientId, Arc<RecipientPreferences>>> {
     let addressed: Vec<_> =
         recipients.map(|recipient| (recipient.client_id, recipient.address(channel).ok())).collect();
-    // no two clients have one phone number or id, and a text message's page costs no look for its mailing
+    // phone numbers and ids are unique, so a lease of text messages needs no query for duplicates in its mailing
     if matches!(channel, ChannelKind::Sms | ChannelKind::InApp) {
-        return preferences::repo::of_page(c, (None, channel), &addressed, now);
+        return preferences::repo::lease_preferences(c, (None, channel), &addressed, now);
     }
     let (number, started_at): (i32, Option<Timestamp>) =
         mailing::table.find(mailing).select((mailing::number, mailing::started_at)).first(c)?;
     let find_planned =
         |c: &mut AnyConnection, clients: &[ClientId]| planned_of(c, (mailing, number), clients);
     let of_page =
-        MailingOfPage { number, since: started_at.map(|at| at.minus(SLACK)), find_planned: &find_planned };
-    preferences::repo::of_page(c, (Some(of_page), channel), &addressed, now)
+        LeaseMailing { number, since: started_at.map(|at| at.minus(SLACK)), find_planned: &find_planned };
+    preferences::repo::lease_preferences(c, (Some(of_page), channel), &addressed, now)
 }
 
-/// Reads the next clients and moves the cursor past them, if `allowed` by the mailing's status and end.
+/// Reads the next clients and moves the cursor past them, if `allowed` returns true for the mailing's status and end.
 pub(super) fn advance(
     c: &mut AnyConnection,
     plan: &Plan,
     allowed: impl FnOnce(MailingStatus, Timestamp) -> bool,
-) -> Result<Option<Stretch>> {
+) -> Result<Option<AudienceChunk>> {
     crate::mailings::repo::lock(c, plan.mailing)?;
     let (status, ends_at, started_at, upper_bound, range, after, walked) = mailing::table
         .find(plan.mailing)
@@ -126,7 +131,7 @@ pub(super) fn advance(
         return Ok(None);
     }
     let start = Cursor { range: usize::try_from(range).unwrap_or(usize::MAX), after };
-    let what = Read { upper_bound, limit: plan.limit, needs: plan.needs };
+    let what = AudienceRead { upper_bound, limit: plan.limit, needs: plan.needs };
     let since = started_at.map(|at| at.minus(SLACK));
     let last = plan.ranges.len();
     let (mut recipients, mut cursor) = if start.range < last {
@@ -135,12 +140,12 @@ pub(super) fn advance(
         audience::moved(c, &plan.ranges, start, since, what)?
     };
     if cursor.range == last && *plan.ranges == [Range::All] {
-        cursor.range += 1; // nobody can move out of everyone
+        cursor.range += 1; // a client cannot move out of a range of all clients
     }
     let walked = cursor.range > last;
-    // of the first range nobody was planned before
+    // before the first range no client was planned
     if cursor.range > 0 {
-        forget_known(c, plan.mailing, since, &mut recipients)?;
+        remove_planned(c, plan.mailing, since, &mut recipients)?;
     }
     let count = i64::try_from(recipients.len()).map_err(|e| Error::Internal(e.into()))?;
     diesel::update(mailing::table.find(plan.mailing))
@@ -151,7 +156,8 @@ pub(super) fn advance(
             mailing::planned.eq(mailing::planned + count),
         ))
         .execute(c)?;
-    // who came into the audience while it was walked is counted; who left it is taken off at its end
+    // clients that join the audience while it is read are added to the total; clients that leave are subtracted at the
+    // end
     let grown = diesel::update(mailing::table.find(plan.mailing).filter(mailing::planned.gt(mailing::total)));
     grown.set(mailing::total.eq(mailing::planned)).execute(c)?;
     if walked {
@@ -160,12 +166,12 @@ pub(super) fn advance(
             .execute(c)?;
     }
     let planned = recipients.into_iter().map(|recipient| (MessageId::new(), recipient)).collect();
-    Ok(Some(Stretch { planned, wishes: HashMap::new(), walked }))
+    Ok(Some(AudienceChunk { planned, preferences: HashMap::new(), walked }))
 }
 
-/// Takes out clients that moved into this range after they were planned in an earlier one: only those changed since
-/// the start can have, so only they are looked for.
-fn forget_known(
+/// Removes clients that moved into this range after they were planned in an earlier one. Only clients that changed
+/// since the start can have moved, so only they are checked.
+fn remove_planned(
     c: &mut AnyConnection,
     mailing: MailingId,
     since: Option<Timestamp>,
@@ -185,13 +191,14 @@ fn forget_known(
     Ok(())
 }
 
-/// Those of these clients that the mailing has planned.
+/// Returns the clients among these that the mailing has planned.
 fn planned_of(
     c: &mut AnyConnection,
     (mailing, number): (MailingId, i32),
     clients: &[ClientId],
 ) -> Result<Planned> {
-    // the pages before the messages: an outcome that is recorded between the two statements turns the one into the other
+    // the leases before the messages: an outcome recorded between the two statements moves a client from the first to
+    // the second
     let in_flight: Vec<Vec<u8>> = page::table
         .inner_join(page_members::table.on(page_members::page_id.eq(page::id)))
         .filter(page::mailing_id.eq(mailing))

@@ -1,4 +1,4 @@
-//! Rates that all nodes keep together: each takes its share in blocks, which lie one after the other in time.
+//! Rate limits that all nodes share: each node reserves blocks of slots, which follow each other in time.
 
 use std::time::Duration;
 
@@ -9,20 +9,20 @@ use crate::db::AnyConnection;
 use crate::error::{Error, Result};
 
 #[derive(QueryableByName)]
-struct Given {
+struct RateRow {
     #[diesel(sql_type = Double)]
     delay: f64,
 }
 
-/// Takes the next `span` of the schedule `name` for this node alone; answers in how long it begins.
+/// Reserves the next `span` of the schedule `name` for this node. Returns the time until it begins.
 ///
 /// # Errors
-/// Those of the database; SQLite has one node, which needs no share.
+/// Database errors, and any call on SQLite, which has one node.
 pub fn reserve(c: &mut AnyConnection, name: &str, span: Duration) -> Result<Duration> {
     let AnyConnection::Postgres(c) = c else {
-        return Err(Error::internal("only nodes on PostgreSQL share a rate"));
+        return Err(Error::internal("rate limits are shared only on PostgreSQL"));
     };
-    let given: Given = diesel::sql_query(include_str!("sql/reserve_rate.postgres.sql"))
+    let given: RateRow = diesel::sql_query(include_str!("sql/reserve_rate.postgres.sql"))
         .bind::<Text, _>(name)
         .bind::<Double, _>(span.as_secs_f64())
         .get_result(c)?;

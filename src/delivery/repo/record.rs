@@ -1,66 +1,67 @@
-//! Recording outcomes: one group commit for many messages of several pages and mailings.
+//! Records outcomes: one group commit for many messages of several leases and mailings.
 
 use std::collections::{HashMap, HashSet};
 
 use diesel::prelude::*;
 
-use super::delete_pages;
+use super::delete_leases;
 use crate::db::schema::{attempt, client, dead_letter, mailing, notification, page};
-use crate::db::types::{ClientId, EventId, MailingId, MessageId, NodeId, PageId, Timestamp};
+use crate::db::types::{ClientId, EventId, LeaseId, MailingId, MessageId, NodeId, Timestamp};
 use crate::db::{AnyConnection, insert_rows};
 use crate::error::Result;
 use crate::failpoint;
 use crate::kinds::{ChannelKind, ErrorClass, MessageStatus, OutcomeKind};
 use crate::messages::repo::{DueRow, MessageRow, insert_due, insert_messages, update_messages};
 use crate::requests;
-use crate::requests::repo::Ran;
+use crate::requests::repo::RequestResult;
 
-/// A message as its outcome leaves it, with the page that it stood in.
+/// A message after its outcome, with its lease.
 #[derive(Debug, Clone)]
 pub struct Entry {
-    /// The page that is the fence.
-    pub page: PageId,
-    /// The mailing of both.
+    /// The lease, which is the fence.
+    pub lease: LeaseId,
+    /// The mailing of the message and the lease.
     pub mailing: Option<MailingId>,
-    /// The row to be; its revision is one more than before.
+    /// The new row; its revision is one more than before.
     pub row: MessageRow,
-    /// What the attempt came to.
+    /// The kind of outcome.
     pub outcome: OutcomeKind,
-    /// When.
+    /// The time of the outcome.
     pub at: Timestamp,
-    /// Whether there was an attempt: not when the message expired in a lane, or its text could not be filled.
+    /// True if there was an attempt, unlike for a message that expired in a lane, or whose text could not be rendered.
     pub tried: bool,
-    /// Why it failed, if it did.
+    /// The class of the error, if it failed.
     pub class: Option<ErrorClass>,
-    /// The event that caused it.
+    /// The event that caused the message.
     pub event: Option<EventId>,
-    /// What is kept of a request's attempt.
-    pub ran: Option<Ran>,
+    /// The stored details of a request's attempt.
+    pub ran: Option<RequestResult>,
 }
 
-/// What came of recording.
+/// The result of recording outcomes.
 #[derive(Debug, Clone, Default)]
 pub struct Recorded {
-    /// Which messages were recorded by this call.
+    /// The messages that were recorded by this call.
     pub messages: HashSet<MessageId>,
-    /// Pages that are another node's by now; nothing of them was recorded.
-    pub lost: Vec<PageId>,
-    /// Reports of requests' results that wait by now.
+    /// The leases that another node holds; their outcomes were not recorded.
+    pub lost: Vec<LeaseId>,
+    /// The number of new reports of requests' results.
     pub reports: usize,
 }
 
-/// Records outcomes: messages, attempts, what is due again, dead letters, the pages' remainders and the mailings' books.
+/// Records outcomes: messages, attempts, due retries, dead letters, the number of messages that each lease still holds,
+/// and the mailings' counts.
 ///
-/// Recording the same outcome twice changes nothing: a commit whose answer was lost may be repeated. Nothing of a page
-/// that this node does not hold any more is written.
+/// Recording is idempotent, because a commit whose response was lost may be repeated. It writes no outcome of a lease
+/// that this node does not hold any more.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn record(c: &mut AnyConnection, node: NodeId, entries: &[Entry]) -> Result<Recorded> {
-    let pages: HashSet<PageId> = entries.iter().map(|entry| entry.page).collect();
-    let held = hold(c, node, &pages)?;
-    let lost = pages.iter().filter(|id| !held.contains(id)).copied().collect();
-    let entries: Vec<&Entry> = entries.iter().filter(|entry| held.contains(&entry.page)).collect();
+    let leases: HashSet<LeaseId> = entries.iter().map(|entry| entry.lease).collect();
+    let held = lock_held_leases(c, node, &leases)?;
+    let lost = leases.iter().filter(|id| !held.contains(id)).copied().collect();
+    let entries: Vec<&Entry> = entries.iter().filter(|entry| held.contains(&entry.lease)).collect();
 
     let (new, known): (Vec<&MessageRow>, Vec<&MessageRow>) =
         entries.iter().map(|entry| &entry.row).partition(|row| row.revision == 1);
@@ -74,18 +75,22 @@ pub fn record(c: &mut AnyConnection, node: NodeId, entries: &[Entry]) -> Result<
     write_dead_letters(c, &entries)?;
     take_dead_tokens(c, &entries)?;
     let reports = write_requests(c, &entries)?;
-    shrink_pages(c, &entries)?;
-    add_to_books(c, &entries)?;
+    subtract_from_leases(c, &entries)?;
+    add_to_counts(c, &entries)?;
     failpoint::reach("record-before-commit");
     Ok(Recorded { messages, lost, reports })
 }
 
-/// The fence: those of the pages that are still this node's, held until the transaction ends.
-fn hold(c: &mut AnyConnection, node: NodeId, pages: &HashSet<PageId>) -> Result<HashSet<PageId>> {
+/// Checks the fence: returns the leases that this node still holds, locked until the transaction ends.
+fn lock_held_leases(
+    c: &mut AnyConnection,
+    node: NodeId,
+    leases: &HashSet<LeaseId>,
+) -> Result<HashSet<LeaseId>> {
     match c {
         AnyConnection::Postgres(c) => {
-            let held: Vec<PageId> = page::table
-                .filter(page::id.eq_any(pages.iter().copied().collect::<Vec<_>>()))
+            let held: Vec<LeaseId> = page::table
+                .filter(page::id.eq_any(leases.iter().copied().collect::<Vec<_>>()))
                 .filter(page::node_id.eq(node))
                 .select(page::id)
                 .order(page::id)
@@ -93,10 +98,10 @@ fn hold(c: &mut AnyConnection, node: NodeId, pages: &HashSet<PageId>) -> Result<
                 .load(c)?;
             Ok(held.into_iter().collect())
         }
-        // one by one, as a prepared statement: a list is prepared anew each time
+        // one by one, as a prepared statement: a statement with a list is prepared each time
         AnyConnection::Sqlite(c) => {
-            let mut held = HashSet::with_capacity(pages.len());
-            for id in pages {
+            let mut held = HashSet::with_capacity(leases.len());
+            for id in leases {
                 let holder = page::table.find(*id).select(page::node_id).first(c).optional()?;
                 if holder == Some(Some(node)) {
                     held.insert(*id);
@@ -119,7 +124,7 @@ struct AttemptRow {
     error: Option<String>,
 }
 
-/// Attempts that did not deliver; the one that did stands in the message.
+/// Writes the attempts that did not deliver; the delivering attempt is stored in the message.
 fn write_attempts(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
     let rows: Vec<AttemptRow> = entries
         .iter()
@@ -141,7 +146,7 @@ fn write_due(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
     let rows: Vec<DueRow> = entries
         .iter()
         .filter(|entry| entry.row.status == MessageStatus::Queued.code())
-        .filter_map(|entry| Some(DueRow::of(&entry.row, entry.mailing, entry.row.due_at?)))
+        .filter_map(|entry| Some(DueRow::new(&entry.row, entry.mailing, entry.row.due_at?)))
         .collect();
     insert_due(c, &rows)
 }
@@ -175,8 +180,8 @@ fn write_dead_letters(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
     insert_rows!(c, dead_letter::table, &rows)
 }
 
-/// A device that is gone is no address of its client any more, unless the client has another one by now.
-/// In the order of the clients' ids, so that two nodes never wait for each other.
+/// Removes the push tokens that the provider reported as gone, unless the client has another token by now. It locks in
+/// the order of the clients' ids, so that two nodes never deadlock.
 fn take_dead_tokens(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
     let is_dead = |e: &&Entry| e.class == Some(ErrorClass::Gone) && e.row.channel == ChannelKind::Push.code();
     let dead = entries.iter().copied().filter(is_dead);
@@ -190,7 +195,8 @@ fn take_dead_tokens(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
     Ok(())
 }
 
-/// A notification that waits for another attempt was changed by it; one that ended says so by its end.
+/// Updates `updated_at` of the notifications that wait for a retry. For ended notifications, the end is the last
+/// change.
 fn touch_notifications(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
     let waits = |entry: &&&Entry| {
         let is_notification = entry.mailing.is_none() && entry.row.channel != ChannelKind::Request.code();
@@ -204,7 +210,7 @@ fn touch_notifications(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> 
     Ok(())
 }
 
-/// What requests were answered, and the reports of those that have ended; answers how many.
+/// Stores the responses to requests, and queues the reports of ended requests. Returns the number of reports.
 fn write_requests(c: &mut AnyConnection, entries: &[&Entry]) -> Result<usize> {
     let of_requests = entries.iter().filter(|entry| entry.row.channel == ChannelKind::Request.code());
     let ran = of_requests.clone().filter_map(|entry| Some((entry.row.id, entry.ran.as_ref()?, entry.at)));
@@ -214,10 +220,10 @@ fn write_requests(c: &mut AnyConnection, entries: &[&Entry]) -> Result<usize> {
     requests::repo::report(c, &ended)
 }
 
-/// A page goes with its last outcome.
-fn shrink_pages(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
-    let mut recorded: HashMap<PageId, i32> = HashMap::new();
-    entries.iter().for_each(|entry| *recorded.entry(entry.page).or_default() += 1);
+/// Subtracts the recorded outcomes from the leases, and deletes the leases without remaining messages.
+fn subtract_from_leases(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
+    let mut recorded: HashMap<LeaseId, i32> = HashMap::new();
+    entries.iter().for_each(|entry| *recorded.entry(entry.lease).or_default() += 1);
     let mut done = Vec::new();
     for (id, count) in recorded {
         let remaining: i32 = diesel::update(page::table.find(id))
@@ -228,11 +234,11 @@ fn shrink_pages(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
             done.push(id);
         }
     }
-    delete_pages(c, &done)
+    delete_leases(c, &done)
 }
 
-/// In the order of the mailings' ids, so that two nodes never wait for each other.
-fn add_to_books(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
+/// Adds the outcomes to the mailings' counts, in the order of the mailings' ids, so that two nodes never deadlock.
+fn add_to_counts(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
     let mut books: std::collections::BTreeMap<MailingId, [i64; 4]> = std::collections::BTreeMap::new();
     for entry in entries {
         let Some(id) = entry.mailing else { continue };

@@ -1,38 +1,38 @@
-//! Pages of single messages that nobody holds: what has no outcome in them waits again, to be claimed by whoever has
-//! room. Unlike a mailing's they are not taken over as they are: many are small, and what waits can be cancelled.
+//! Requeues the messages of standalone leases without an owner, so that any node with room claims them. Unlike
+//! mailings' leases, they are not taken over whole: many are small, and a waiting message can be cancelled.
 
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Text};
 
 use super::take_over::{json_of, members_of, without_outcome};
-use super::{delete_pages, free_pages};
+use super::{clear_lease_owner, delete_leases};
 use crate::db::AnyConnection;
-use crate::db::types::{Id, NodeId, PageId, Timestamp};
+use crate::db::types::{Id, LeaseId, NodeId, Timestamp};
 use crate::error::Result;
 use crate::failpoint;
 use crate::messages::repo::{DueRow, insert_due};
 
 #[derive(QueryableByName)]
-struct Left {
+struct RemainingMember {
     #[diesel(sql_type = Id)]
-    id: PageId,
+    id: LeaseId,
 }
 
-/// Lets the messages of up to `limit` pages of no mailing that nobody holds wait again; answers how many pages there were.
+/// Requeues the messages of up to `limit` leases without an owner and without a mailing. Returns the number of leases.
 ///
-/// Nobody holds a page without a node, one of a node that is not known any more, and one of this node that is not among
-/// `held`: its commit's answer was lost.
+/// A lease has no owner if it has no node, if its node does not exist any more, or if its node is this one and it is
+/// not among `held`, because the response to its commit was lost.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn requeue(
     c: &mut AnyConnection,
     this: NodeId,
-    held: &[PageId],
+    held: &[LeaseId],
     limit: i64,
     now: Timestamp,
 ) -> Result<usize> {
-    let left: Vec<Left> = match c {
+    let left: Vec<RemainingMember> = match c {
         AnyConnection::Postgres(c) => diesel::sql_query(include_str!("sql/pages_left.postgres.sql"))
             .bind::<Id, _>(this)
             .bind::<Array<Id>, _>(held)
@@ -44,40 +44,40 @@ pub fn requeue(
             .bind::<BigInt, _>(limit)
             .load(c)?,
     };
-    let ids: Vec<PageId> = left.into_iter().map(|page| page.id).collect();
-    dissolve(c, &ids, now)?;
+    let ids: Vec<LeaseId> = left.into_iter().map(|lease| lease.id).collect();
+    requeue_and_delete(c, &ids, now)?;
     if !ids.is_empty() {
         failpoint::reach("requeue-before-commit");
     }
     Ok(ids.len())
 }
 
-/// Lets the messages of pages of no mailing wait again, as far as they have no outcome; the pages go.
+/// Requeues the messages of standalone leases that have no outcome, and deletes the leases.
 ///
 /// # Errors
-/// Those of the database.
-pub fn dissolve(c: &mut AnyConnection, pages: &[PageId], now: Timestamp) -> Result<()> {
-    for id in pages {
+/// Database errors.
+pub fn requeue_and_delete(c: &mut AnyConnection, leases: &[LeaseId], now: Timestamp) -> Result<()> {
+    for id in leases {
         let members = members_of(c, *id)?;
         let open = without_outcome(c, members)?;
         let rows: Vec<DueRow> = open
             .into_iter()
             .filter_map(|(_, row)| row)
-            .map(|row| DueRow::of(&row, None, row.due_at.unwrap_or(now)))
+            .map(|row| DueRow::new(&row, None, row.due_at.unwrap_or(now)))
             .collect();
         insert_due(c, &rows)?;
     }
-    delete_pages(c, pages)
+    delete_leases(c, leases)
 }
 
-/// Gives back pages of this node of which nothing is in hand any more: a mailing's stay as they are until somebody takes
-/// them over, all others are dissolved.
+/// Releases idle leases of this node. Mailings' leases stay until a node takes them over; the messages of all others
+/// are requeued.
 ///
 /// # Errors
-/// Those of the database.
-pub fn release(c: &mut AnyConnection, ids: &[PageId], node: NodeId, now: Timestamp) -> Result<()> {
-    let single = free_pages(c, ids, node)?;
-    dissolve(c, &single, now)?;
+/// Database errors.
+pub fn release(c: &mut AnyConnection, ids: &[LeaseId], node: NodeId, now: Timestamp) -> Result<()> {
+    let single = clear_lease_owner(c, ids, node)?;
+    requeue_and_delete(c, &single, now)?;
     failpoint::reach("release-before-commit");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Taking over pages that nobody holds: a dead node's, a stopped node's, those of a mailing that goes on after a pause.
+//! Takes over leases without an owner: those of a dead or stopped node, or of a mailing that was resumed after a pause.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
@@ -6,52 +6,53 @@ use std::sync::Arc;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Nullable, SmallInt, Text};
 
-use super::claim::{Lot, recipients_of};
-use super::plan::wishes_of;
-use super::{Member, NewPage, delete_pages};
+use super::claim::{LaneBatch, recipients_of};
+use super::plan::preferences_of;
+use super::{Member, NewLease, delete_leases};
 use crate::db::AnyConnection;
 use crate::db::schema::{due, message, node, page, page_members};
-use crate::db::types::{ClientId, Id, Instant, MailingId, MessageId, NodeId, PageId, Timestamp, unpack_ids};
+use crate::db::types::{ClientId, Id, Instant, LeaseId, MailingId, MessageId, NodeId, Timestamp, unpack_ids};
 use crate::error::Result;
 use crate::failpoint;
 use crate::kinds::{ChannelKind, MessageStatus, Priority};
 use crate::mailings::model::MailingStatus;
 use crate::mailings::recipient::Recipient;
 use crate::messages::repo::{MessageRow, replayed};
-use crate::preferences::model::Wishes;
+use crate::preferences::model::RecipientPreferences;
 
-/// What is left of a page.
+/// A lease that was taken over, with its remaining messages.
 #[derive(Debug)]
 pub struct TakenOver {
-    /// The page, this node's by now.
-    pub page: NewPage,
-    /// Its members that have no outcome; with their row, if they have one.
+    /// The lease, which this node holds now.
+    pub lease: NewLease,
+    /// Its members without an outcome, with their row if they have one.
     pub open: Vec<(Member, Option<MessageRow>)>,
-    /// How many attempts were made at those that were replayed, before that.
+    /// The number of attempts before the last replay, of the replayed messages.
     pub attempts_before: HashMap<MessageId, i16>,
-    /// Their clients, as far as they still exist.
+    /// Their clients that still exist.
     pub recipients: Vec<Recipient>,
-    /// What they wish.
-    pub wishes: HashMap<ClientId, Arc<Wishes>>,
+    /// The clients' preferences.
+    pub preferences: HashMap<ClientId, Arc<RecipientPreferences>>,
 }
 
 #[derive(QueryableByName)]
 struct Adopted {
     #[diesel(sql_type = Id)]
-    id: PageId,
+    id: LeaseId,
 }
 
-/// Takes over up to `lot.limit` pages of mailings in a lane that nobody holds, the oldest first.
+/// Takes over up to `lot.limit` leases of mailings in a lane that have no owner, oldest first.
 ///
-/// Nobody holds a page without a node, one of a node that is not known any more, and one of this node that is not among
-/// `held`: its commit's answer was lost. With `only`, pages of these mailings alone are taken. A paused mailing's pages stay where they are until its window closes.
+/// A lease has no owner if it has no node, if its node does not exist any more, or if its node is this one and it is
+/// not among `held`, because the response to its commit was lost. With `only`, it takes leases of these mailings only.
+/// The leases of a paused mailing stay without an owner until its window closes.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn take_over(
     c: &mut AnyConnection,
-    lot: Lot,
-    (held, only): (&[PageId], Option<&[MailingId]>),
+    lot: LaneBatch,
+    (held, only): (&[LeaseId], Option<&[MailingId]>),
     now: Timestamp,
 ) -> Result<Vec<TakenOver>> {
     let this = lot.node;
@@ -82,40 +83,45 @@ pub fn take_over(
                 .load(c)?
         }
     };
-    let mut pages = Vec::new();
+    let mut leases = Vec::new();
     for Adopted { id } in adopted {
-        pages.extend(open_page(c, id, this, now)?);
+        leases.extend(read_lease(c, id, this, now)?);
     }
-    Ok(pages)
+    Ok(leases)
 }
 
-/// Pages that may be nobody's.
+/// The places of leases without an owner.
 #[derive(Debug, Default)]
-pub struct LeftOver {
-    /// The lanes of mailings' pages.
+pub struct OrphanedLeases {
+    /// The lanes of mailings' leases.
     pub lanes: BTreeSet<(ChannelKind, Priority)>,
-    /// Whether there are pages of no mailing among them.
+    /// True if there are leases without a mailing.
     pub single: bool,
 }
 
-/// Where there may be pages that nobody holds: reading all pages, a few for each node, costs less than asking for them
-/// lane by lane.
+/// Finds the lanes with leases without an owner. Reading all leases, a few for each node, costs less than a query for
+/// each lane.
 ///
 /// # Errors
-/// Those of the database.
-pub fn left_over(c: &mut AnyConnection, this: NodeId, held: &HashSet<PageId>) -> Result<LeftOver> {
+/// Database errors.
+pub fn orphaned_leases(
+    c: &mut AnyConnection,
+    this: NodeId,
+    held: &HashSet<LeaseId>,
+) -> Result<OrphanedLeases> {
     let nodes: HashSet<NodeId> = node::table.select(node::id).load(c)?.into_iter().collect();
-    type Row = (PageId, Option<NodeId>, Option<MailingId>, i16, i16);
-    let pages: Vec<Row> = page::table
+    type Row = (LeaseId, Option<NodeId>, Option<MailingId>, i16, i16);
+    let leases: Vec<Row> = page::table
         .select((page::id, page::node_id, page::mailing_id, page::channel, page::priority))
         .load(c)?;
-    let is_left = |id: PageId, holder: Option<NodeId>| match holder {
+    let is_left = |id: LeaseId, holder: Option<NodeId>| match holder {
         Some(holder) if holder == this => !held.contains(&id),
         Some(holder) => !nodes.contains(&holder),
         None => true,
     };
-    let mut left = LeftOver::default();
-    for (.., mailing, channel, priority) in pages.into_iter().filter(|(id, holder, ..)| is_left(*id, *holder))
+    let mut left = OrphanedLeases::default();
+    for (.., mailing, channel, priority) in
+        leases.into_iter().filter(|(id, holder, ..)| is_left(*id, *holder))
     {
         match mailing {
             Some(_) => {
@@ -127,14 +133,14 @@ pub fn left_over(c: &mut AnyConnection, this: NodeId, held: &HashSet<PageId>) ->
     Ok(left)
 }
 
-/// A JSON array of hexadecimal ids.
+/// Formats a JSON array of hexadecimal ids.
 pub(super) fn json_of(ids: impl Iterator<Item = uuid::Uuid>) -> String {
     let ids: Vec<String> = ids.map(|id| format!("\"{}\"", id.simple())).collect();
     format!("[{}]", ids.join(","))
 }
 
-/// Reads what is left of a page, and corrects its remainder; a page with nothing left goes.
-fn open_page(c: &mut AnyConnection, id: PageId, this: NodeId, now: Timestamp) -> Result<Option<TakenOver>> {
+/// Reads the members of a lease without an outcome, and corrects its count. An empty lease is deleted.
+fn read_lease(c: &mut AnyConnection, id: LeaseId, this: NodeId, now: Timestamp) -> Result<Option<TakenOver>> {
     let (mailing, channel, priority) = page::table
         .find(id)
         .select((page::mailing_id, page::channel, page::priority))
@@ -142,10 +148,10 @@ fn open_page(c: &mut AnyConnection, id: PageId, this: NodeId, now: Timestamp) ->
     let members = members_of(c, id)?;
     let mut open = without_outcome(c, members)?;
     if let Some(id) = mailing {
-        forget_served(c, id, &mut open)?;
+        remove_served(c, id, &mut open)?;
     }
     if open.is_empty() {
-        delete_pages(c, &[id])?;
+        delete_leases(c, &[id])?;
         return Ok(None);
     }
     let remaining = i32::try_from(open.len()).unwrap_or(i32::MAX);
@@ -154,17 +160,17 @@ fn open_page(c: &mut AnyConnection, id: PageId, this: NodeId, now: Timestamp) ->
     let left: Vec<Member> = open.iter().map(|(member, _)| *member).collect();
     let recipients = recipients_of(c, &left, channel)?;
     let attempts_before = replayed::attempts_before(c, open.iter().filter_map(|(_, row)| row.as_ref()))?;
-    let wishes = match mailing {
-        Some(mailing) => wishes_of(c, (mailing, channel), recipients.iter(), now)?,
+    let preferences = match mailing {
+        Some(mailing) => preferences_of(c, (mailing, channel), recipients.iter(), now)?,
         None => HashMap::new(),
     };
     failpoint::reach("take-over-before-commit");
-    let page = NewPage { id, node: this, mailing, channel, priority: Priority::from_code(priority)? };
-    Ok(Some(TakenOver { page, open, attempts_before, recipients, wishes }))
+    let lease = NewLease { id, node: this, mailing, channel, priority: Priority::from_code(priority)? };
+    Ok(Some(TakenOver { lease, open, attempts_before, recipients, preferences }))
 }
 
-/// The members of a page.
-pub(super) fn members_of(c: &mut AnyConnection, id: PageId) -> Result<Vec<Member>> {
+/// Returns the members of a lease.
+pub(super) fn members_of(c: &mut AnyConnection, id: LeaseId) -> Result<Vec<Member>> {
     let (messages, clients, revisions) = page_members::table
         .find(id)
         .select((page_members::message_ids, page_members::client_ids, page_members::revisions))
@@ -180,8 +186,8 @@ pub(super) fn members_of(c: &mut AnyConnection, id: PageId) -> Result<Vec<Member
         .collect())
 }
 
-/// A member has its outcome when its message is at another revision than when it came into the page, is in a final
-/// state, or waits to be claimed.
+/// Returns the members without an outcome. A member has its outcome if its message has another revision than when it
+/// entered the lease, is in a final state, or waits to be claimed.
 pub(super) fn without_outcome(
     c: &mut AnyConnection,
     members: Vec<Member>,
@@ -213,9 +219,9 @@ pub(super) fn without_outcome(
         .collect())
 }
 
-/// Takes out members whose client has a message of this mailing under another id: theirs can never be recorded, and the
-/// page would come back for ever, sent each time.
-fn forget_served(
+/// Removes members whose client has a message of this mailing under another id. Their outcome can never be recorded, so
+/// the lease would return forever, and its message would be sent each time.
+fn remove_served(
     c: &mut AnyConnection,
     mailing: MailingId,
     open: &mut Vec<(Member, Option<MessageRow>)>,

@@ -1,6 +1,6 @@
-//! Tasks in an order that a seed decides: one goes on at a time, and whenever it takes a lock, gives one back or waits,
-//! the seed says who goes on next. In the manner of `shuttle`, which would have to replace tokio's `Notify`, channels and
-//! clocks in the product too; this knows only wakers and the engine's own locks.
+//! Runs tasks in an order that a seed decides. One task runs at a time, and whenever it takes a lock, releases one or
+//! waits, the seed chooses the next task. This is the approach of `shuttle`, which would have to replace tokio's
+//! `Notify`, channels and clocks in the product too; this module knows only wakers and the engine's own locks.
 
 use std::cell::RefCell;
 use std::future::Future;
@@ -11,11 +11,11 @@ use std::sync::{Arc, Condvar, LockResult, PoisonError, TryLockError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::Duration;
 
-/// A lock as in `std`. Outside of [`run`] it is nothing else.
+/// A mutex that behaves like the one of `std` outside of [`run`].
 #[derive(Debug, Default)]
 pub struct Mutex<T>(std::sync::Mutex<T>);
 
-/// Leave to use what a [`Mutex`] holds.
+/// The guard of a [`Mutex`].
 #[derive(Debug)]
 pub struct MutexGuard<'a, T>(Option<std::sync::MutexGuard<'a, T>>);
 
@@ -25,7 +25,7 @@ impl<T> Mutex<T> {
     }
 
     pub fn lock(&self) -> LockResult<MutexGuard<'_, T>> {
-        // held up by a lock it would keep the turn from who holds it
+        // blocked on the lock, it would keep the turn from the task that holds the lock
         while point() {
             match self.0.try_lock() {
                 Ok(guard) => return Ok(MutexGuard(Some(guard))),
@@ -44,13 +44,13 @@ fn wrapped<'a, T>(poisoned: PoisonError<std::sync::MutexGuard<'a, T>>) -> Poison
 impl<T> Deref for MutexGuard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
-        self.0.as_ref().expect("it is given back at the end")
+        self.0.as_ref().expect("it is released only in drop")
     }
 }
 
 impl<T> DerefMut for MutexGuard<'_, T> {
     fn deref_mut(&mut self) -> &mut T {
-        self.0.as_mut().expect("it is given back at the end")
+        self.0.as_mut().expect("it is released only in drop")
     }
 }
 
@@ -66,25 +66,24 @@ pub type Task<'a> = (&'static str, Pin<Box<dyn Future<Output = ()> + Send + 'a>>
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// It could go on.
+    /// It can run.
     Ready,
-    /// Nobody has woken it.
+    /// It waits for a wake-up.
     Waiting,
     Done,
 }
 
 struct Inner {
     states: Vec<State>,
-    /// Woken while it was going on.
+    /// True for a task that was woken while it was running.
     woken: Vec<bool>,
     turn: Option<usize>,
-    /// Turns given so far.
+    /// The number of turns so far.
     turns: u64,
     chance: fastrand::Rng,
-    /// Whoever has the turn keeps it all but once in so many times: a task that is held up for long meets other orders
-    /// than one of many that take turns.
+    /// A task loses its turn with a probability of one in this number: long turns produce other orders than short ones.
     keeps: u32,
-    /// From now on nobody is held up any more, and whoever would wait ends.
+    /// True at the end: tasks are not blocked any more, and a task that would wait ends.
     is_over: bool,
     panicked: Option<&'static str>,
 }
@@ -112,7 +111,8 @@ impl Table {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Leaves this task in a state and lets the seed choose; returns when it is this one's turn, whether it is to go on.
+    /// Sets the state of this task and chooses the next one. Waits for this task's next turn, and returns true if it is
+    /// to continue.
     fn leave(&self, number: usize, state: State) -> bool {
         let mut inner = self.lock();
         let is_woken = std::mem::take(&mut inner.woken[number]);
@@ -123,7 +123,7 @@ impl Table {
         state != State::Done && self.has_turn(number)
     }
 
-    /// Returns when it is this task's turn, whether it is to go on.
+    /// Waits for this task's turn, and returns true if it is to continue.
     fn has_turn(&self, number: usize) -> bool {
         let is_others = |inner: &mut Inner| inner.turn != Some(number) && !inner.is_over;
         let inner = self.moved.wait_while(self.lock(), is_others);
@@ -132,11 +132,11 @@ impl Table {
 }
 
 thread_local! {
-    /// The task that this thread is.
+    /// The task of this thread.
     static ME: RefCell<Option<(Arc<Table>, usize)>> = const { RefCell::new(None) };
 }
 
-/// Another task may go on here; answers whether this is one whose turns are given.
+/// A point at which another task may continue. Returns true if this thread runs a scheduled task.
 fn point() -> bool {
     let me = ME.with_borrow(Clone::clone);
     me.is_some_and(|(table, number)| !table.lock().is_over && table.leave(number, State::Ready))
@@ -160,11 +160,11 @@ impl Wake for Alarm {
     }
 }
 
-/// Runs all tasks in the order of this seed, until all have ended or `is_over` holds when all of them wait. What they
-/// wait for may come from outside, within `patience`.
+/// Runs all tasks in the order of this seed, until all have ended, or `is_over` returns true while all of them wait. A
+/// wake-up may also come from outside, within `patience`.
 ///
 /// # Errors
-/// Who waits for what never comes, or panicked.
+/// The names of the tasks that wait forever or panicked.
 pub fn run(
     seed: u64,
     tasks: Vec<Task<'_>>,
@@ -196,13 +196,13 @@ pub fn run(
         supervise(&table, patience, is_over)
             .map_err(|waiting| {
                 let names: Vec<_> = waiting.into_iter().map(|number| names[number]).collect();
-                format!("seed {seed}: {} wait for what never comes", names.join(", "))
+                format!("seed {seed}: {} wait forever", names.join(", "))
             })
             .and_then(|panicked| panicked.map_or(Ok(()), |name| Err(format!("seed {seed}: {name} panicked"))))
     })
 }
 
-/// One task, from its first turn to its end.
+/// Runs one task, from its first turn to its end.
 fn go(
     table: &Arc<Table>,
     number: usize,
@@ -222,13 +222,13 @@ fn go(
             }
         }
     }
-    // what it drops must not be held up
+    // its destructors must not be blocked
     ME.set(None);
     drop(task);
     table.leave(number, State::Done);
 }
 
-/// Waits for the end; answers who panicked, or fails with those who wait in vain.
+/// Waits for the end. Returns the name of a task that panicked, or fails with the tasks that wait forever.
 fn supervise(
     table: &Table,
     patience: Duration,
@@ -251,7 +251,7 @@ fn supervise(
         if ends {
             break Ok(None);
         }
-        // some may have had their turns and wait again by the time that this thread looks
+        // some tasks may have had their turns and wait again when this thread checks
         let nobody = |inner: &mut Inner| inner.turns == turns;
         let waited = table.moved.wait_timeout_while(inner, patience, nobody);
         let (now, result) = waited.unwrap_or_else(PoisonError::into_inner);

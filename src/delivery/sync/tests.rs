@@ -1,5 +1,5 @@
-//! Lanes, pages and recorder in the orders of hundreds of seeds: nobody sleeps through a message, none is lost, none
-//! comes twice. The safety net looks once an hour here: what happens, happens because somebody was woken.
+//! Runs lanes, leases and recorder in the orders of hundreds of seeds: no task misses a wake-up, and each message comes
+//! exactly once. The poll interval is an hour here, so all progress comes from wake-ups.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicU32};
@@ -17,17 +17,17 @@ use crate::db::schema::message;
 use crate::db::types::{ClientId, MailingId, MessageId, NodeId};
 use crate::db::{AnyConnection, Db, DbOptions};
 use crate::delivery::announce::Announcer;
+use crate::delivery::circuit_breaker::CircuitBreaker;
 use crate::delivery::feeder::Feeder;
-use crate::delivery::gate::Gate;
 use crate::delivery::lanes::Lanes;
 use crate::delivery::lanes::tests::{self as items, mailing};
-use crate::delivery::model::{Item, Outcome, RunState, Tried};
-use crate::delivery::pages::{Lease, Pages, Runs};
+use crate::delivery::leases::{ActiveMailings, HeldLeases, NodeLease};
+use crate::delivery::model::{AttemptDetails, MailingState, Outcome, QueuedMessage};
+use crate::delivery::pause_switch::PauseSwitch;
 use crate::delivery::recall::Recalls;
 use crate::delivery::recorder::Recorder;
 use crate::delivery::repo::node;
-use crate::delivery::shared::{Settings, Shared};
-use crate::delivery::valve::Valve;
+use crate::delivery::shared::{EngineSettings, Shared};
 use crate::kinds::{ChannelKind, OutcomeKind, Priority};
 use crate::lifecycle::{Shutdown, shutdown};
 use crate::live::Live;
@@ -36,7 +36,7 @@ use crate::mailings::repo;
 use crate::metrics::Metrics;
 use crate::templates::Pool;
 
-/// A feeder, which also takes messages out again, and a dispatcher, which puts some back.
+/// Runs a feeder, which also removes messages again, and a dispatcher, which puts some back.
 fn lanes_at_work(seed: u64, metrics: &Metrics) -> Result<(), String> {
     const EACH: usize = 15;
     let drained = Arc::new(Notify::new());
@@ -82,7 +82,7 @@ fn lanes_at_work(seed: u64, metrics: &Metrics) -> Result<(), String> {
 }
 
 #[test]
-fn whoever_waits_for_a_lane_is_woken_and_gets_each_message_once() {
+fn a_task_that_waits_for_a_lane_is_woken_and_gets_each_message_once() {
     let metrics = Metrics::new().unwrap();
     for seed in 0..400 {
         lanes_at_work(seed, &metrics).unwrap();
@@ -119,7 +119,7 @@ impl Stage {
         self.db.write(store).await.unwrap();
     }
 
-    /// A mailing to all of them, that runs.
+    /// Starts a mailing to all of them.
     async fn mailing(&self) -> MailingId {
         let now = Clock::System.now();
         let mailing = Mailing {
@@ -134,10 +134,10 @@ impl Stage {
         id
     }
 
-    /// What the engine's tasks share, with pages, lanes and groups so small that each is full all the time.
+    /// Creates the engine's shared state, with leases, lanes and groups so small that they are always full.
     async fn shared(&self, metrics: &Metrics) -> (Arc<Shared>, mpsc::Receiver<Outcome>) {
         const HOUR: Duration = Duration::from_hours(1);
-        let settings = Settings {
+        let settings = EngineSettings {
             page_size: 5,
             lane_capacity: 8,
             record_batch: 3,
@@ -153,9 +153,9 @@ impl Stage {
         let (feed, id, now) = (Arc::new(Notify::new()), NodeId::new(), Clock::System.now());
         self.db.write(move |c| node::register(c, id, "model", now)).await.unwrap();
         let lanes = Lanes::new(ChannelKind::Sms, settings.lane_capacity, Arc::clone(&feed), metrics);
-        let gate = Gate::new(ChannelKind::Sms, 0, Arc::clone(&feed), metrics.clone());
-        let lease = Lease::new(HOUR);
-        lease.hold_forever();
+        let gate = CircuitBreaker::new(ChannelKind::Sms, 0, Arc::clone(&feed), metrics.clone());
+        let node_lease = NodeLease::new(HOUR);
+        node_lease.hold_forever();
         let shared = Shared {
             db: self.db.clone(),
             clock: Clock::System,
@@ -165,18 +165,18 @@ impl Stage {
             renderers: Pool::default(),
             lanes: [(ChannelKind::Sms, Arc::new(lanes))].into(),
             gates: [(ChannelKind::Sms, Arc::new(gate))].into(),
-            runs: Runs::default(),
-            pages: Pages::new(id),
+            runs: ActiveMailings::default(),
+            leases: HeldLeases::new(id),
             adopting: tokio::sync::Mutex::new(()),
-            lease,
+            node_lease,
             nodes: AtomicU32::new(1),
             feed,
             claim: Notify::new(),
             withdrawn: Notify::new(),
             recalls: Recalls::default(),
-            valve: Valve::new(false, metrics.sending_paused.clone()),
+            valve: PauseSwitch::new(false, metrics.sending_paused.clone()),
             changed: AtomicBool::new(true),
-            page_done: AtomicBool::new(true),
+            lease_done: AtomicBool::new(true),
             announcer: Announcer::new(self.db.clone(), Live::new(true)),
             outcomes,
         };
@@ -184,13 +184,18 @@ impl Stage {
     }
 }
 
-/// What a worker does with an item: it holds what is paused, puts back what its provider does not take now, and sends
-/// the rest.
-async fn send(shared: &Shared, mut items: mpsc::Receiver<Item>, sent: &Mutex<Vec<MessageId>>, seed: u64) {
+/// Does the work of a sender: returns messages of a paused mailing, puts messages back as for a throttling provider,
+/// and sends the rest.
+async fn send(
+    shared: &Shared,
+    mut items: mpsc::Receiver<QueuedMessage>,
+    sent: &Mutex<Vec<MessageId>>,
+    seed: u64,
+) {
     let mut chance = fastrand::Rng::with_seed(seed);
     let places = Arc::new(Semaphore::new(2));
     while let Some(item) = items.recv().await {
-        if item.origin.state(shared.now()) == RunState::Paused {
+        if item.origin.state(shared.now()) == MailingState::Paused {
             shared.give_back(vec![item]);
         } else if chance.u8(0..6) == 0 {
             shared.put_back(item).await;
@@ -202,7 +207,7 @@ async fn send(shared: &Shared, mut items: mpsc::Receiver<Item>, sent: &Mutex<Vec
                 kind: OutcomeKind::Delivered,
                 at: shared.now(),
                 due_at: None,
-                tried: Some(Tried::default()),
+                tried: Some(AttemptDetails::default()),
                 error: None,
                 class: None,
                 place,
@@ -213,7 +218,7 @@ async fn send(shared: &Shared, mut items: mpsc::Receiver<Item>, sent: &Mutex<Vec
     }
 }
 
-async fn dispatch(shared: &Shared, senders: [mpsc::Sender<Item>; 2]) {
+async fn dispatch(shared: &Shared, senders: [mpsc::Sender<QueuedMessage>; 2]) {
     let lanes = Arc::clone(&shared.lanes[&ChannelKind::Sms]);
     for sender in senders.iter().cycle() {
         let item = loop {
@@ -226,7 +231,7 @@ async fn dispatch(shared: &Shared, senders: [mpsc::Sender<Item>; 2]) {
     }
 }
 
-/// Pauses and resumes, as far as the mailing is still running.
+/// Pauses and resumes the mailing while it is running.
 async fn pause(shared: &Shared, id: MailingId, seed: u64) {
     let mut chance = fastrand::Rng::with_seed(seed);
     for (from, to) in
@@ -245,7 +250,7 @@ async fn pause(shared: &Shared, id: MailingId, seed: u64) {
     }
 }
 
-/// The real feeder and recorder on a real database, with what a worker does between them.
+/// Runs the real feeder and recorder on a real database, with senders between them.
 async fn engine_at_work(stage: &Stage, metrics: &Metrics, seed: u64) -> Result<(), String> {
     let id = stage.mailing().await;
     let (shared, received) = stage.shared(metrics).await;
@@ -273,7 +278,7 @@ async fn engine_at_work(stage: &Stage, metrics: &Metrics, seed: u64) -> Result<(
     let sent = sent.into_inner().unwrap();
     let distinct = sent.iter().collect::<HashSet<_>>().len();
     let counts = [mailing.counts.sent, rows, sent.len() as i64, distinct as i64];
-    let left = (shared.pages.held().len(), metrics.unrecorded.get());
+    let left = (shared.leases.held().len(), metrics.unrecorded.get());
     if counts != [CLIENTS; 4] || left != (0, 0) || mailing.status != MailingStatus::Finished {
         return Err(format!("seed {seed}: {counts:?} of {CLIENTS}, {left:?} left, {}", mailing.status));
     }
@@ -281,7 +286,7 @@ async fn engine_at_work(stage: &Stage, metrics: &Metrics, seed: u64) -> Result<(
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
-async fn feeder_senders_pauses_and_recorder_bring_a_mailing_to_its_end_in_any_order() {
+async fn feeder_senders_pauses_and_recorder_finish_a_mailing_in_any_order() {
     let metrics = Metrics::new().unwrap();
     let mut stage = Stage::new();
     stage.fill().await;

@@ -1,16 +1,16 @@
 use super::*;
 
 #[test]
-fn only_what_concerns_all_recipients_is_said_of_the_provider() {
+fn only_failures_that_affect_all_recipients_are_reported_of_the_provider() {
     let error = || "why".to_owned();
     let wait = Duration::from_secs(7);
     for (verdict, expected) in [
-        (Verdict::Delivered, Report::Alive),
-        (Verdict::Permanent { error: error() }, Report::Alive),
-        (Verdict::Gone { error: error() }, Report::Alive),
-        (Verdict::Deferred { error: error(), retry_after: Some(wait) }, Report::Alive),
-        (Verdict::Transient { error: error(), retry_after: Some(wait) }, Report::Sick),
-        (Verdict::Throttled { retry_after: wait }, Report::Throttled(wait)),
+        (DeliveryResult::Delivered, ProviderReport::Alive),
+        (DeliveryResult::Permanent { error: error() }, ProviderReport::Alive),
+        (DeliveryResult::Gone { error: error() }, ProviderReport::Alive),
+        (DeliveryResult::Deferred { error: error(), retry_after: Some(wait) }, ProviderReport::Alive),
+        (DeliveryResult::Transient { error: error(), retry_after: Some(wait) }, ProviderReport::Sick),
+        (DeliveryResult::Throttled { retry_after: wait }, ProviderReport::Throttled(wait)),
     ] {
         assert_eq!(report(&verdict), expected, "{verdict:?}");
     }

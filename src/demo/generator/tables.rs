@@ -1,12 +1,12 @@
-//! What the generated clients are drawn from. Weights are rough: they make a filter on a code, a tag or a
-//! time zone pick about as many as it would among real clients.
+//! The tables that generated clients are drawn from. The weights are rough; with them, a filter on a code, a tag or a
+//! time zone selects about the same share as among real clients.
 
-/// A city with the IANA time zone it lies in.
+/// A city and its IANA time zone.
 #[derive(Debug)]
 pub(super) struct City {
     pub(super) name: &'static str,
     pub(super) timezone: &'static str,
-    /// Ten thousands of inhabitants.
+    /// The population in units of ten thousand.
     pub(super) weight: u64,
 }
 
@@ -14,10 +14,10 @@ const fn city(name: &'static str, timezone: &'static str, weight: u64) -> City {
     City { name, timezone, weight }
 }
 
-/// Numbers set aside in an operator code for each share it has; a code has ten million of them.
+/// The reserved numbers per share of an operator code; a code has ten million.
 pub(super) const NUMBERS_PER_SHARE: u64 = 100_000;
 
-/// Operator codes as they were handed out to the mobile networks, with the shares of each code.
+/// Operator codes as assigned to the mobile networks, with the shares of each code.
 pub(super) const OPERATOR_CODES: &[(&[u16], u64)] = &[
     // MTS
     (&[910, 911, 912, 913, 914, 915, 916, 917, 918, 919], 30),
@@ -31,15 +31,15 @@ pub(super) const OPERATOR_CODES: &[(&[u16], u64)] = &[
     // T2
     (&[900, 901, 902, 904, 908, 950, 951, 952, 953], 20),
     (&[977, 991, 992, 994], 8),
-    // Yota and the virtual networks
+    // Yota and the virtual operators
     (&[995, 996, 999], 10),
     (&[958], 4),
 ];
 
-/// Tags in percent.
+/// The tags, with their percentages.
 pub(super) const TAGS: &[(&str, u64)] = &[("vip", 5), ("regular", 70), ("new", 25)];
 
-/// First names, in Latin letters for the e-mail address, and their weights.
+/// First names, their Latin spelling for the e-mail address, and their weights.
 pub(super) const NAMES: &[(&str, &str, u64)] = &[
     ("Александр", "aleksandr", 9),
     ("Алексей", "aleksey", 7),
@@ -88,7 +88,7 @@ pub(super) const NAMES: &[(&str, &str, u64)] = &[
     ("Юлия", "yulia", 5),
 ];
 
-/// Cities in each of the country's time zones.
+/// Cities in every time zone of the country.
 pub(super) const CITIES: &[City] = &[
     city("Калининград", "Europe/Kaliningrad", 49),
     city("Москва", "Europe/Moscow", 1310),

@@ -1,4 +1,4 @@
-//! The promises of the generator: the same for a seed, distinct, valid.
+//! The guarantees of the generator: reproducible by seed, distinct, valid.
 
 use super::*;
 

@@ -6,7 +6,7 @@ use crate::egress::IDLE_TIMEOUT;
 
 const TAKEN: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\ntaken";
 
-/// A provider that is played by the test, byte by byte.
+/// A provider that the test scripts byte by byte.
 struct Provider(TcpListener);
 
 impl Provider {
@@ -21,7 +21,7 @@ impl Provider {
     }
 }
 
-/// Reads one request, whose body is `hello`.
+/// Reads one request with the body `hello`.
 async fn read(socket: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     while !bytes.ends_with(b"hello") {
@@ -36,12 +36,12 @@ async fn answer(socket: &mut TcpStream, answer: &str) -> String {
     request
 }
 
-/// Whether the other side has closed it.
+/// Returns true if the other side has closed the connection.
 async fn is_closed(socket: &mut TcpStream) -> bool {
     matches!(socket.read_u8().await, Err(e) if e.kind() == std::io::ErrorKind::UnexpectedEof)
 }
 
-async fn post(endpoint: &Endpoint) -> Result<Result<Vec<u8>, NoBody>, NoAnswer> {
+async fn post(endpoint: &Endpoint) -> Result<Result<Vec<u8>, BodyError>, NoResponse> {
     let reply = endpoint.post("/send", endpoint.headers().clone(), "hello".into()).await?;
     Ok(reply.body(10).await)
 }
@@ -83,28 +83,28 @@ async fn a_connection_that_was_closed_while_idle_is_replaced_and_the_request_is_
 async fn each_way_of_getting_no_answer_is_told_apart() {
     let (provider, endpoint) = Provider::new().await;
     for (said, error) in [
-        ("", NoAnswer::Broken("cut off")),
-        ("HTTP/1.1 200 OK\r\ncontent-le", NoAnswer::Broken("cut off")),
-        ("SSH-2.0-OpenSSH\r\n\r\n", NoAnswer::Broken("not HTTP")),
+        ("", NoResponse::Broken("cut off")),
+        ("HTTP/1.1 200 OK\r\ncontent-le", NoResponse::Broken("cut off")),
+        ("SSH-2.0-OpenSSH\r\n\r\n", NoResponse::Broken("not HTTP")),
     ] {
         let serve = async { answer(&mut provider.accept().await, said).await };
         let (_, body) = tokio::join!(serve, post(&endpoint));
         assert_eq!(body, Err(error), "{said}");
     }
     drop(provider);
-    assert_eq!(post(&endpoint).await, Err(NoAnswer::Unreachable));
+    assert_eq!(post(&endpoint).await, Err(NoResponse::Unreachable));
 }
 
 #[tokio::test]
 async fn a_body_that_is_too_long_or_cut_off_is_none_and_its_connection_goes() {
     let (provider, endpoint) = Provider::new().await;
     for (said, error) in [
-        ("HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\nhello world", NoBody::TooLong),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 11\r\n\r\nhello world", BodyError::TooLong),
         (
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n6\r\nhello \r\n5\r\nworld\r\n",
-            NoBody::TooLong,
+            BodyError::TooLong,
         ),
-        ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhel", NoBody::Broken(b"hel".to_vec())),
+        ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhel", BodyError::Broken(b"hel".to_vec())),
     ] {
         let serve = async {
             let mut socket = provider.accept().await;
@@ -139,7 +139,7 @@ async fn a_body_that_is_skipped_leaves_the_connection_for_the_next() {
 
 #[tokio::test]
 async fn a_connection_that_ends_after_a_skipped_body_is_replaced() {
-    // such a connection was taken for open, and the next request waited in it for ever
+    // regression: such a connection was taken for open, and the next request waited on it forever
     let (provider, endpoint) = Provider::new().await;
     let serve = async {
         let mut socket = provider.accept().await;
@@ -154,14 +154,14 @@ async fn a_connection_that_ends_after_a_skipped_body_is_replaced() {
     };
     let (socket, ()) = tokio::join!(serve, skip);
     drop(socket);
-    // the runtime looks at its sockets, and learns of the end
+    // lets the runtime poll its sockets, and notice the end
     tokio::task::yield_now().await;
     let serve = async { answer(&mut provider.accept().await, TAKEN).await };
     let (_, body) = tokio::join!(serve, post(&endpoint));
     assert_eq!(body, Ok(Ok(b"taken".to_vec())));
 }
 
-/// Answers a request, then reads another on the same connection and ends it after `said`.
+/// Responds to a request, reads another one on the same connection, sends `said` and closes.
 async fn answer_and_close(provider: &Provider, said: &str) {
     let mut socket = provider.accept().await;
     answer(&mut socket, TAKEN).await;
@@ -184,7 +184,7 @@ async fn a_request_that_meets_a_closing_connection_is_sent_once_more_on_a_new_on
 
 #[tokio::test]
 async fn a_request_is_sent_once_more_only_on_a_kept_connection_and_before_any_answer() {
-    // an answer that has begun, and a new connection that ends as well
+    // a response that has begun, and a new connection that ends as well
     for (said, ends) in [("H", 0), ("HTTP/1.1 200 OK\r\n", 0), ("", 1)] {
         let (provider, endpoint) = Provider::new().await;
         let serve = async {
@@ -195,7 +195,7 @@ async fn a_request_is_sent_once_more_only_on_a_kept_connection_and_before_any_an
         };
         let calls = async { [post(&endpoint).await, post(&endpoint).await] };
         let ((), bodies) = tokio::join!(serve, calls);
-        assert_eq!(bodies, [Ok(Ok(b"taken".to_vec())), Err(NoAnswer::Broken("cut off"))], "{said:?}");
+        assert_eq!(bodies, [Ok(Ok(b"taken".to_vec())), Err(NoResponse::Broken("cut off"))], "{said:?}");
         assert!(provider.0.accept().now_or_never().is_none(), "{said:?}: no further connection");
     }
 }

@@ -1,7 +1,7 @@
-//! Which addresses a user's URL may lead to: those that everybody can reach, and the networks that the operator allows.
+//! The addresses that a user's URL may lead to: public ones, and the networks that the operator allows.
 //!
-//! What is special is listed in the registries of IANA (IPv4 and IPv6 Special-Purpose Address Registry, RFC 6890). Of
-//! IPv6 all but 2000::/3, the only part that is given out for global unicast, is refused to begin with.
+//! The special ranges are those of IANA's registries (IPv4 and IPv6 Special-Purpose Address Registry, RFC 6890). Of
+//! IPv6, everything but 2000::/3, the only part allocated for global unicast, is refused from the start.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,36 +9,36 @@ use std::str::FromStr;
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// Why an address is not for a user's URL.
+/// The reason why a user's URL may not lead to an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// This host, or none.
+    /// This host, or no host.
     Unspecified,
     /// This host.
     Loopback,
-    /// Of a private network (RFC 1918), or a unique-local one (RFC 4193).
+    /// An address of a private network (RFC 1918), or a unique-local one (RFC 4193).
     Private,
-    /// Of this link (RFC 3927, RFC 4291).
+    /// A link-local address (RFC 3927, RFC 4291).
     LinkLocal,
-    /// A cloud's metadata service or its like, from which a machine learns its secrets.
+    /// A metadata service of a cloud, from which a machine gets its secrets.
     Metadata,
-    /// Behind a carrier's address translation (RFC 6598).
+    /// An address behind a carrier's NAT (RFC 6598).
     CarrierNat,
-    /// For a group of hosts.
+    /// A group of hosts.
     Multicast,
-    /// For all hosts.
+    /// All hosts.
     Broadcast,
-    /// For measurements (RFC 2544, RFC 5180).
+    /// Benchmarking (RFC 2544, RFC 5180).
     Benchmarking,
-    /// For examples in documents.
+    /// Examples in documentation.
     Documentation,
-    /// For protocols of the IETF (RFC 6890), or its anycast services of old.
+    /// IETF protocols (RFC 6890), including former anycast services.
     Protocol,
-    /// Not given out to anybody.
+    /// Not allocated.
     Reserved,
-    /// Site-local, as they were once called (RFC 3879).
+    /// Site-local, a deprecated range (RFC 3879).
     SiteLocal,
-    /// An IPv6 address that stands for one of IPv4: mapped, compatible, translated, NAT64, 6to4, Teredo or ISATAP.
+    /// An IPv6 address that contains an IPv4 address: mapped, compatible, translated, NAT64, 6to4, Teredo or ISATAP.
     Embedding,
 }
 
@@ -55,10 +55,10 @@ impl fmt::Display for Class {
             Self::Broadcast => "the broadcast address",
             Self::Benchmarking => "an address for benchmarks",
             Self::Documentation => "an address for documentation",
-            Self::Protocol => "an address for protocols of the IETF",
+            Self::Protocol => "an address for IETF protocols",
             Self::Reserved => "a reserved address",
             Self::SiteLocal => "a site-local address",
-            Self::Embedding => "an IPv6 address that embeds one of IPv4",
+            Self::Embedding => "an IPv6 address that embeds an IPv4 address",
         })
     }
 }
@@ -71,7 +71,7 @@ const fn v6(a: u16, b: u16, c: u16, d: u16, e: u16, f: u16, length: u8) -> Ipv6N
     Ipv6Net::new_assert(Ipv6Addr::new(a, b, c, d, e, f, 0, 0), length)
 }
 
-/// The first that an address is in is what it is.
+/// Special ranges; the first match decides.
 const SPECIAL_V4: &[(Ipv4Net, Class)] = &[
     (v4(0, 0, 0, 0, 8), Class::Unspecified),
     (v4(10, 0, 0, 0, 8), Class::Private),
@@ -81,7 +81,7 @@ const SPECIAL_V4: &[(Ipv4Net, Class)] = &[
     (v4(172, 16, 0, 0, 12), Class::Private),
     (v4(192, 0, 0, 0, 24), Class::Protocol),
     (v4(192, 0, 2, 0, 24), Class::Documentation),
-    // AS112, AMT and the relays of 6to4: anycast to whoever is near
+    // AS112, AMT and the 6to4 relays: anycast to the nearest server
     (v4(192, 31, 196, 0, 24), Class::Protocol),
     (v4(192, 52, 193, 0, 24), Class::Protocol),
     (v4(192, 88, 99, 0, 24), Class::Protocol),
@@ -95,10 +95,10 @@ const SPECIAL_V4: &[(Ipv4Net, Class)] = &[
     (v4(240, 0, 0, 0, 4), Class::Reserved),
 ];
 
-/// Of most clouds; Alibaba's; Oracle's; Tencent's; and Azure's, which is a public address.
+/// The metadata services of most clouds, Alibaba, Oracle, Tencent and Azure (a public address).
 const METADATA_V4: &[Ipv4Addr] = &[
     Ipv4Addr::new(169, 254, 169, 254),
-    // of containers on Amazon's ECS and EKS
+    // of containers on Amazon ECS and EKS
     Ipv4Addr::new(169, 254, 170, 2),
     Ipv4Addr::new(169, 254, 170, 23),
     Ipv4Addr::new(100, 100, 100, 200),
@@ -107,7 +107,7 @@ const METADATA_V4: &[Ipv4Addr] = &[
     Ipv4Addr::new(168, 63, 129, 16),
 ];
 
-/// Amazon's (of machines and of containers) and Google's.
+/// The metadata services of Amazon (machines and containers) and Google.
 const METADATA_V6: &[Ipv6Addr] = &[
     Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0254),
     Ipv6Addr::new(0xfd00, 0x0ec2, 0, 0, 0, 0, 0, 0x0023),
@@ -141,7 +141,7 @@ const SPECIAL_V6: &[(Ipv6Net, Class)] = &[
 const NAT64: Ipv6Net = v6(0x64, 0xff9b, 0, 0, 0, 0, 96);
 const GLOBAL_UNICAST_V6: Ipv6Net = v6(0x2000, 0, 0, 0, 0, 0, 3);
 
-/// What is special about an address; `None` for one that everybody can reach.
+/// Returns the class of a special address; `None` for a public one.
 pub fn class_of(address: IpAddr) -> Option<Class> {
     match address {
         IpAddr::V4(v4) if METADATA_V4.contains(&v4) => Some(Class::Metadata),
@@ -156,23 +156,23 @@ pub fn class_of(address: IpAddr) -> Option<Class> {
     }
 }
 
-/// Whether the last four bytes are an IPv4 address, under any prefix (RFC 5214, 6.1).
+/// Returns true if the last four bytes are an IPv4 address, under any prefix (RFC 5214, 6.1).
 fn is_isatap(address: Ipv6Addr) -> bool {
     let [_, _, _, _, flags, mark, _, _] = address.segments();
     mark == 0x5efe && flags & !0x0300 == 0
 }
 
-/// Networks that the operator allows though they are not for everybody to reach: `EGRESS_ALLOW`.
+/// Networks that the operator allows although they are not public: `EGRESS_ALLOW`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Networks(Vec<IpNet>);
 
 impl Networks {
-    /// Whether none are allowed.
+    /// Returns true if no network is allowed.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Whether one of them has this address.
+    /// Returns true if one of the networks contains this address.
     pub fn contains(&self, address: IpAddr) -> bool {
         self.0.iter().any(|net| net.contains(&address))
     }
@@ -181,12 +181,12 @@ impl Networks {
         self.0.contains(&IpNet::from(address))
     }
 
-    /// Whether a user's URL may lead there. A metadata service, and an address that embeds another one, are fine only
-    /// if they are allowed one by one: `0.0.0.0/0` is no word about them. What NAT64 (64:ff9b::/96) leads to must be
-    /// fine itself as well.
+    /// Checks whether a user's URL may lead to the address. A metadata service, and an address that embeds another one,
+    /// must be allowed individually: `0.0.0.0/0` does not cover them. The target of a NAT64 address (64:ff9b::/96) must
+    /// be allowed as well.
     ///
     /// # Errors
-    /// What is against it.
+    /// The class of a refused address.
     pub fn check(&self, address: IpAddr) -> Result<(), Class> {
         let Some(class) = class_of(address) else { return Ok(()) };
         let is_allowed = match (class, address) {
@@ -204,13 +204,13 @@ impl Networks {
 impl FromStr for Networks {
     type Err = String;
 
-    /// Networks and addresses with commas between them: `127.0.0.0/8, 10.1.0.0/16, ::1`.
+    /// Parses networks and addresses, separated by commas: `127.0.0.0/8, 10.1.0.0/16, ::1`.
     fn from_str(text: &str) -> Result<Self, String> {
         let networks = text.split(',').map(str::trim).filter(|one| !one.is_empty()).map(|one| {
             let net = one.parse::<IpNet>().ok().or_else(|| one.parse::<IpAddr>().ok().map(IpNet::from));
-            // a network that says more than its prefix is often a slip in the prefix
+            // bits after the prefix often mean a mistake in the prefix
             net.filter(|net| net.trunc() == *net).ok_or_else(|| {
-                format!("{one:?} is no network like 10.1.0.0/16, with zeros after the prefix, and no address")
+                format!("{one:?} is neither a network like 10.1.0.0/16, with zeros after the prefix, nor an address")
             })
         });
         networks.collect::<Result<_, _>>().map(Self)

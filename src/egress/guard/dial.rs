@@ -1,4 +1,4 @@
-//! From a name to a connection: looked up once, checked, and connected to nothing but what was checked.
+//! Connects to a host by name: resolves it once, checks the addresses, and dials only those that passed.
 
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -18,26 +18,26 @@ use tokio::time::timeout;
 use tower_service::Service;
 
 use super::address::Networks;
-use super::target::Place;
-use super::{Failure, Settings};
+use super::target::Destination;
+use super::{RequestFailure, Settings};
 use crate::egress::connection::Stream;
 use crate::egress::local::is_local;
 use crate::error::{Error, Result};
 
-/// Looks a name up; called on a thread where it may block.
+/// Resolves a name; called on a thread that may block.
 pub type Resolver = Arc<dyn Fn(&str) -> io::Result<Vec<IpAddr>> + Send + Sync>;
 
-/// A name's further addresses are not tried.
+/// The most addresses of a name that are tried.
 const MOST_ADDRESSES: usize = 8;
-/// So long one address is tried alone (RFC 8305, 5).
+/// The time for which an address is tried alone (RFC 8305, 5).
 const HEAD_START: Duration = Duration::from_millis(250);
 
-/// The system's: its files and its DNS.
+/// Returns the system's resolver: its files and its DNS.
 pub(super) fn system_resolver() -> Resolver {
     Arc::new(|name| Ok((name, 0).to_socket_addrs()?.map(|address| address.ip()).collect()))
 }
 
-/// Makes connections.
+/// Opens connections.
 pub(super) struct Dialler {
     allowed: Networks,
     resolver: Resolver,
@@ -69,27 +69,28 @@ impl Dialler {
         &self.allowed
     }
 
-    /// A connection to there, with TLS if it is asked for.
-    pub(super) async fn dial(&self, place: &Place) -> Result<Stream, Failure> {
+    /// Opens a connection, with TLS if the destination requires it.
+    pub(super) async fn dial(&self, place: &Destination) -> Result<Stream, RequestFailure> {
         let addresses = self.addresses(place).await?;
         let dialled = timeout(self.connect_timeout, first_of(addresses, place.port)).await;
-        let tcp = dialled.map_err(|_| Failure::Unreachable)?.map_err(|error| match is_local(&error) {
-            true => Failure::LocalFault,
-            false => Failure::Unreachable,
-        })?;
-        tcp.set_nodelay(true).map_err(|_| Failure::Unreachable)?;
+        let tcp =
+            dialled.map_err(|_| RequestFailure::Unreachable)?.map_err(|error| match is_local(&error) {
+                true => RequestFailure::LocalFault,
+                false => RequestFailure::Unreachable,
+            })?;
+        tcp.set_nodelay(true).map_err(|_| RequestFailure::Unreachable)?;
         if !place.is_tls {
             return Ok(Stream::from(TokioIo::new(tcp)));
         }
-        let uri = Uri::try_from(format!("https://{}", place.authority())).map_err(|_| Failure::Tls)?;
+        let uri = Uri::try_from(format!("https://{}", place.authority())).map_err(|_| RequestFailure::Tls)?;
         let mut tls = HttpsConnector::from((Dialled(Some(tcp)), Arc::clone(&self.tls)));
-        // the time for it is that of the whole request
-        tls.call(uri).await.map_err(|_| Failure::Tls)
+        // the timeout of the whole request bounds the handshake
+        tls.call(uri).await.map_err(|_| RequestFailure::Tls)
     }
 
-    /// Those of the host's addresses that may be dialled. Others that it has besides are passed over: nobody is helped
-    /// by naming them.
-    async fn addresses(&self, place: &Place) -> Result<Vec<IpAddr>, Failure> {
+    /// Returns the host's addresses that may be dialled. If there are any, its other addresses are ignored without an
+    /// error.
+    async fn addresses(&self, place: &Destination) -> Result<Vec<IpAddr>, RequestFailure> {
         let found = match (place.literal(), &place.host) {
             (Some(literal), _) => vec![literal],
             (None, url::Host::Domain(name)) => self.look_up(name).await?,
@@ -106,33 +107,33 @@ impl Dialler {
         }
         match refusal {
             _ if !fine.is_empty() => Ok(fine),
-            Some(why) => Err(Failure::Refused(why)),
-            None => Err(Failure::NameNotFound),
+            Some(why) => Err(RequestFailure::Refused(why)),
+            None => Err(RequestFailure::NameNotFound),
         }
     }
 
-    async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, Failure> {
+    async fn look_up(&self, name: &str) -> Result<Vec<IpAddr>, RequestFailure> {
         let found = async {
             let place = Arc::clone(&self.lookups).acquire_owned().await.ok()?;
             let (resolver, name) = (Arc::clone(&self.resolver), name.to_owned());
             let lookup = move || {
                 let found = resolver(&name);
-                // only now: a lookup that was given up goes on in its thread
+                // only here: an abandoned lookup continues on its thread
                 drop(place);
                 found
             };
             tokio::task::spawn_blocking(lookup).await.ok()
         };
-        let found = timeout(self.lookup_timeout, found).await.map_err(|_| Failure::LookupTimedOut)?;
+        let found = timeout(self.lookup_timeout, found).await.map_err(|_| RequestFailure::LookupTimedOut)?;
         match found {
             Some(Ok(found)) => Ok(found),
-            Some(Err(error)) if is_local(&error) => Err(Failure::LocalFault),
-            _ => Err(Failure::NameNotFound),
+            Some(Err(error)) if is_local(&error) => Err(RequestFailure::LocalFault),
+            _ => Err(RequestFailure::NameNotFound),
         }
     }
 }
 
-/// The address that answers first, each with a head start before the next.
+/// Connects to the first address that responds; each has a head start before the next.
 async fn first_of(addresses: Vec<IpAddr>, port: u16) -> io::Result<TcpStream> {
     let mut rest = addresses.into_iter();
     let mut tries = FuturesUnordered::new();
@@ -154,7 +155,7 @@ async fn first_of(addresses: Vec<IpAddr>, port: u16) -> io::Result<TcpStream> {
     }
 }
 
-/// The connection that is there already, as the connector that TLS is put on.
+/// Passes an open connection to the TLS connector.
 struct Dialled(Option<TcpStream>);
 
 impl Service<Uri> for Dialled {

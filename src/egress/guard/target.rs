@@ -1,4 +1,4 @@
-//! A user's URL, read once: what was checked is what is asked for.
+//! A user's URL, parsed once: the request uses exactly the parts that were checked.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,10 +9,10 @@ use url::{Host, Url};
 
 use super::address::{Class, Networks};
 
-/// Bytes of a URL at most.
+/// The longest URL, in bytes.
 pub const LONGEST_URL: usize = 2048;
 
-/// Names by which a cloud's machines find their metadata service.
+/// Names that lead to the metadata service of a cloud.
 const METADATA_NAMES: &[&str] = &[
     "metadata",
     "metadata.google.internal",
@@ -24,72 +24,72 @@ const METADATA_NAMES: &[&str] = &[
     "metadata.oraclecloud.com",
 ];
 
-/// Where `http` may lead, besides `https`.
+/// The networks in which `http` is allowed, besides `https`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Plain {
-    /// Only into networks that are allowed by name: nobody else listens in there.
+pub enum PlainHttp {
+    /// Only the networks that the operator allows: clear text cannot be read by outsiders there.
     WithinAllowed,
-    /// To wherever `https` may lead.
+    /// All networks in which `https` is allowed.
     Anywhere,
 }
 
-/// Why a request may not be made. Its words bear nothing of the URL.
+/// The reason why a request is not allowed. The text contains no part of the URL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Refusal {
-    /// Not one that can be read.
+    /// The URL cannot be parsed.
     #[error(
-        "the URL is not like https://host[:port]/path, in printable characters without spaces or backslashes"
+        "the URL must be https://host[:port]/path, in printable characters without spaces or backslashes"
     )]
     NoUrl,
-    /// Longer than [`LONGEST_URL`].
+    /// The URL is longer than [`LONGEST_URL`].
     #[error("the URL is longer than 2048 bytes")]
     TooLong,
-    /// Another scheme.
+    /// The URL has another scheme.
     #[error("the URL must begin with https:// or http://")]
     Scheme,
-    /// `http`, which is not allowed to there.
-    #[error("the URL must be https://; http:// may only lead into networks that EGRESS_ALLOW lists")]
-    Plain,
-    /// A user or a password.
-    #[error("the URL may not bear a user or a password")]
+    /// The URL is `http` where only `https` is allowed.
+    #[error("the URL must be https://; http:// is allowed only in networks that EGRESS_ALLOW lists")]
+    PlainHttp,
+    /// The URL contains a user or a password.
+    #[error("the URL must not contain a user or a password")]
     Credentials,
-    /// Port 0.
-    #[error("the URL's port may not be 0")]
+    /// The port is 0.
+    #[error("the URL's port must not be 0")]
     Port,
-    /// An address, or a name that leads to it.
+    /// The URL leads to a special address, directly or by name.
     #[error("the URL leads to {0}, which is allowed only in networks that EGRESS_ALLOW lists")]
     Address(Class),
-    /// A method that makes a tunnel or an echo.
+    /// The method opens a tunnel or echoes the request.
     #[error("the method is not allowed")]
     Method,
 }
 
-/// A URL that may be asked, if its name leads to where it may.
+/// A URL that is allowed, provided that its name resolves to an allowed address.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Target {
-    pub(super) place: Place,
+    pub(super) place: Destination,
     /// Path and query.
     pub(super) path: Uri,
 }
 
-/// What connections are told apart by.
+/// The destination of a connection, by which idle ones are reused.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Place {
+pub(super) struct Destination {
     pub(super) is_tls: bool,
     pub(super) host: Host<String>,
     pub(super) port: u16,
-    pub(super) plain: Plain,
+    pub(super) plain: PlainHttp,
 }
 
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // a webhook's URL is a secret: who knows it may post
+        // a webhook's URL is a secret: anyone who has it can post
         f.write_str("Target(..)")
     }
 }
 
-impl Place {
-    /// As it stands in the header `Host`: without the port of its scheme.
+impl Destination {
+    /// Returns the value of the `Host` header, without the default port of the scheme.
     pub(super) fn authority(&self) -> String {
         match (self.is_tls, self.port) {
             (true, 443) | (false, 80) => self.host.to_string(),
@@ -97,7 +97,7 @@ impl Place {
         }
     }
 
-    /// The address, if it is one and no name.
+    /// The host if it is an address and not a name.
     pub(super) fn literal(&self) -> Option<IpAddr> {
         match self.host {
             Host::Ipv4(v4) => Some(v4.into()),
@@ -106,21 +106,22 @@ impl Place {
         }
     }
 
-    /// Whether a connection may be made to this address of the host.
+    /// Checks whether a connection may be opened to this address of the host.
     pub(super) fn check(&self, address: IpAddr, allowed: &Networks) -> Result<(), Refusal> {
         allowed.check(address).map_err(Refusal::Address)?;
-        let is_fine = self.is_tls || self.plain == Plain::Anywhere || allowed.contains(address);
-        if is_fine { Ok(()) } else { Err(Refusal::Plain) }
+        let is_fine = self.is_tls || self.plain == PlainHttp::Anywhere || allowed.contains(address);
+        if is_fine { Ok(()) } else { Err(Refusal::PlainHttp) }
     }
 }
 
 impl Target {
-    /// Reads a URL as browsers do (WHATWG): `0x7f.1`, `２１３０７０６４３３` and `%31%32%37.1` are the address that they
-    /// would connect to. What browsers forgive, such as line breaks in the middle or a missing slash, is refused.
+    /// Parses a URL as browsers do (WHATWG): `0x7f.1`, `２１３０７０６４３３` and `%31%32%37.1` become the address that a browser
+    /// would connect to. Mistakes that browsers tolerate, such as line breaks within the URL or a missing slash, are
+    /// refused.
     ///
     /// # Errors
-    /// What is against it.
-    pub(super) fn read(text: &str, plain: Plain, allowed: &Networks) -> Result<Self, Refusal> {
+    /// The reason for refusing the URL.
+    pub(super) fn read(text: &str, plain: PlainHttp, allowed: &Networks) -> Result<Self, Refusal> {
         if text.len() > LONGEST_URL {
             return Err(Refusal::TooLong);
         }
@@ -144,12 +145,12 @@ impl Target {
             Host::Domain(name) => Host::Domain(checked_name(name, allowed)?),
             literal => literal.to_owned(),
         };
-        let place = Place { is_tls, host, port, plain };
+        let place = Destination { is_tls, host, port, plain };
         match place.literal() {
             Some(address) => place.check(address, allowed)?,
-            // a name is looked up when it is asked; but without any allowed network the answer is known
-            None if !is_tls && plain == Plain::WithinAllowed && allowed.is_empty() => {
-                return Err(Refusal::Plain);
+            // names are resolved at request time, but without any allowed network the outcome is known
+            None if !is_tls && plain == PlainHttp::WithinAllowed && allowed.is_empty() => {
+                return Err(Refusal::PlainHttp);
             }
             None => {}
         }
@@ -159,13 +160,13 @@ impl Target {
     }
 }
 
-/// An empty user is one: `https://@host` is how one URL is made to look like another.
+/// Returns true if the URL has a user, even an empty one: `https://@host` serves to disguise one URL as another.
 fn has_at_sign(rest: &str) -> bool {
     let authority = rest.trim_start_matches('/').split(['/', '?', '#']).next();
     authority.is_some_and(|authority| authority.contains('@'))
 }
 
-/// The name without the dot at its end, which makes it no other.
+/// Checks the name, and removes a final dot, which does not change its meaning.
 fn checked_name(name: &str, allowed: &Networks) -> Result<String, Refusal> {
     let name = name.strip_suffix('.').unwrap_or(name);
     if name.is_empty()
@@ -177,7 +178,7 @@ fn checked_name(name: &str, allowed: &Networks) -> Result<String, Refusal> {
     if METADATA_NAMES.contains(&name) {
         return Err(Refusal::Address(Class::Metadata));
     }
-    // always this host (RFC 6761, 6.3)
+    // `localhost` is always this host (RFC 6761, 6.3)
     let is_local = name == "localhost" || name.ends_with(".localhost");
     let loopback = [IpAddr::from([127, 0, 0, 1]), IpAddr::from([0, 0, 0, 0, 0, 0, 0, 1])];
     if is_local && !loopback.iter().any(|address| allowed.contains(*address)) {

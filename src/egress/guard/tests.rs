@@ -10,7 +10,7 @@ mod answers;
 mod hostile;
 mod limits;
 
-/// A server on loopback that is played by the test.
+/// A scripted server on loopback.
 struct Server(TcpListener);
 
 impl Server {
@@ -30,17 +30,17 @@ impl Server {
         self.0.accept().await.unwrap().0
     }
 
-    /// Accepts, reads a request, and says this.
+    /// Accepts a connection, reads a request, and sends this.
     async fn answer(&self, said: &[u8]) -> (TcpStream, String) {
         let mut socket = self.accept().await;
         let request = read(&mut socket).await;
-        // who has heard enough may have gone
+        // the client may have closed after it received enough
         let _ = socket.write_all(said).await;
         (socket, request)
     }
 }
 
-/// Reads one request, whose body is `hello`.
+/// Reads one request with the body `hello`.
 async fn read(socket: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     while !bytes.ends_with(b"hello") {
@@ -53,16 +53,16 @@ fn loopback() -> Settings {
     Settings { allowed: "127.0.0.0/8,::1".parse().unwrap(), ..Settings::default() }
 }
 
-/// Everything has this address.
+/// A resolver that returns these addresses for every name.
 fn leads_to(addresses: &[&str]) -> Resolver {
     let addresses: Vec<IpAddr> = addresses.iter().map(|address| address.parse().unwrap()).collect();
     Arc::new(move |_| Ok(addresses.clone()))
 }
 
-fn ask(guard: &Guard, url: &str) -> Result<Ask, Refusal> {
-    Ok(Ask {
+fn ask(guard: &Guard, url: &str) -> Result<HttpRequest, Refusal> {
+    Ok(HttpRequest {
         method: Method::POST,
-        target: guard.check_url(url, Plain::Anywhere)?,
+        target: guard.check_url(url, PlainHttp::Anywhere)?,
         headers: HeaderMap::new(),
         body: "hello".into(),
         most_body: 1024,
@@ -71,6 +71,6 @@ fn ask(guard: &Guard, url: &str) -> Result<Ask, Refusal> {
     })
 }
 
-async fn post(guard: &Guard, url: impl AsRef<str>) -> Result<Answered, Failure> {
-    guard.send(ask(guard, url.as_ref()).map_err(Failure::Refused)?).await
+async fn post(guard: &Guard, url: impl AsRef<str>) -> Result<HttpResponse, RequestFailure> {
+    guard.send(ask(guard, url.as_ref()).map_err(RequestFailure::Refused)?).await
 }

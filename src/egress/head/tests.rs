@@ -9,7 +9,7 @@ fn rewritten(head: &str) -> String {
     }
 }
 
-/// Status and fields as a strict parser reads them.
+/// Returns the status and the fields as a strict parser reads them.
 fn parsed(head: &[u8]) -> (u16, Vec<(String, Vec<u8>)>) {
     let mut fields = vec![httparse::EMPTY_HEADER; 100];
     let mut response = httparse::Response::new(&mut fields);
@@ -106,7 +106,7 @@ fn what_hyper_reads_is_left_as_it_is() {
 }
 
 proptest! {
-    /// Whatever is written again can be read, and has the same status.
+    /// A rewritten head can be parsed, and has the same status.
     #[test]
     fn a_head_that_is_written_again_is_strict(
         status in 200u16..1000,
@@ -120,7 +120,7 @@ proptest! {
         prop_assert!(fields.iter().filter(|(name, _)| name == "content-length").count() <= 1);
     }
 
-    /// A head without a fault loses nothing.
+    /// A valid head loses nothing.
     #[test]
     fn a_strict_head_keeps_its_fields(
         status in 200u16..600, fields in proptest::collection::vec(("x-[a-z]{1,9}", "[!-~]([ -~]{0,20}[!-~])?"), 0..23),
@@ -132,7 +132,7 @@ proptest! {
         prop_assert_eq!(parsed(&strict), parsed(head.as_bytes()));
     }
 
-    /// However it is cut into pieces, the end of a head is where its empty line is.
+    /// However a head is split into pieces, it ends at its empty line.
     #[test]
     fn the_end_is_found_in_pieces(cuts in proptest::collection::vec(1usize..9, 1..60), old in any::<bool>()) {
         let line_end = if old { "\n" } else { "\r\n" };

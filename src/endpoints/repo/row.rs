@@ -1,4 +1,4 @@
-//! An endpoint as it stands in its table.
+//! The row of an endpoint.
 
 use diesel::prelude::*;
 
@@ -9,7 +9,7 @@ use crate::endpoints::model::WebhookEndpoint;
 use crate::error::{Error, Result};
 use crate::kinds::Disabled;
 
-// no Debug: it has the secrets
+// no Debug, since it contains secrets
 #[derive(Queryable, Selectable, Insertable, AsChangeset)]
 #[diesel(table_name = webhook_endpoint, treat_none_as_null = true)]
 pub(super) struct Row {

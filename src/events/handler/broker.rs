@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use hyper::body::Bytes;
+use ring::digest::{SHA256, digest};
 use serde::Deserialize;
 
 use super::schema::EventBody;
@@ -13,12 +14,15 @@ use crate::clock::Clock;
 use crate::db::Db;
 use crate::dead_letters::model::{DeadEvent, NewDeadEvent};
 use crate::dead_letters::usecase::{TakeEvent, bury};
-use crate::error::{Error, FieldError, Result};
+use crate::error::{Error, FieldError, Result, shortened};
 use crate::events::model::{Source, key};
 use crate::events::positions;
-use crate::events::refused::{Record, RefusedRow, letter_of, line};
-use crate::events::usecase::{self, Events, Outcome, Wanted};
+use crate::events::refused::{RefusedRow, SourceRecord, escaped, letter_of, line};
+use crate::events::usecase::{self, AcceptOutcome, Events, ParsedEvent};
 use crate::http::json::parse_object;
+
+/// The longest subject or event type that is stored with a refused event, in characters. No valid one is as long.
+const LONGEST_NAME: usize = 500;
 
 /// Takes the events of a broker, and its dead letters when they are replayed. Cheap to clone.
 #[derive(Clone)]
@@ -38,16 +42,19 @@ impl FromBroker {
 
     /// Takes the records of a partition.
     async fn take_records(&self, events: Vec<Incoming>, step: Step) -> Result<Option<Vec<EventResult>>> {
-        let wanted = |event: Incoming| {
+        let wanted = |mut event: Incoming| {
+            if let Err(why) = key(event.key.clone()) {
+                event.fault.get_or_insert(format!("its id header {why}"));
+            }
             let name = Name { subject: &event.subject, key: &event.key, event: event.name.as_deref() };
             let wanted = match &event.fault {
-                Some(fault) => Err(vec![FieldError::new("body", fault.clone())]),
+                Some(fault) => Err(vec![FieldError::new("record", fault.clone())]),
                 None => read(&name, &event.body),
             };
-            let Incoming { subject, key, name, body, fault, .. } = event;
+            let Incoming { subject, key, name, body, fault, .. } = storable(event);
             // a slice would keep the whole fetched buffer in memory
             let body = if wanted.is_err() { Bytes::copy_from_slice(&body) } else { body };
-            (wanted, Record { subject, key, name, body, fault, most_tries: self.most_tries })
+            (wanted, SourceRecord { subject, key, name, body, fault, most_tries: self.most_tries })
         };
         let records = events.into_iter().map(wanted).collect();
         self.events.accept_records(records, step).await.map_err(busy_is_away)
@@ -62,6 +69,25 @@ fn busy_is_away(error: Error) -> Error {
     }
 }
 
+/// Replaces names that cannot be stored. Publishers choose them freely: PostgreSQL refuses some characters, and a header
+/// may be megabytes long.
+fn storable(event: Incoming) -> Incoming {
+    let key = if key(event.key.clone()).is_ok() {
+        event.key
+    } else {
+        // the same id again for the same header, so that a dead letter is still replayed once
+        let digest = digest(&SHA256, event.key.as_bytes());
+        digest.as_ref().iter().fold("sha256:".to_owned(), |hex, byte| hex + &format!("{byte:02x}"))
+    };
+    let name = event.name.map(|name| printable(&name));
+    Incoming { key, name, subject: printable(&event.subject), ..event }
+}
+
+/// Escapes control characters and cuts the text short.
+fn printable(text: &str) -> String {
+    shortened(escaped(text).into_owned(), LONGEST_NAME)
+}
+
 /// The names that a broker gives to an event.
 struct Name<'a> {
     /// The subject, or the place of the record.
@@ -73,7 +99,7 @@ struct Name<'a> {
 }
 
 /// Parses an event as the API does, with the id that the broker gives it.
-fn read(name: &Name<'_>, body: &[u8]) -> Wanted {
+fn read(name: &Name<'_>, body: &[u8]) -> ParsedEvent {
     let read = || {
         let id = key(name.key.to_owned()).map_err(|why| Error::invalid("id header", why))?;
         let body = match name.event {
@@ -114,7 +140,7 @@ fn named<'a>(event: &str, body: &'a [u8]) -> Result<Cow<'a, [u8]>> {
 }
 
 /// Parses a refused record again.
-pub fn read_again(row: &RefusedRow) -> Wanted {
+pub fn read_again(row: &RefusedRow) -> ParsedEvent {
     read(&Name { subject: &row.subject, key: &row.key, event: row.name.as_deref() }, &row.body)
 }
 
@@ -134,19 +160,22 @@ impl Intake for FromBroker {
             };
             let wanted = events.into_iter().map(read).collect();
             let outcome = self.events.accept_all(wanted, Source::Broker, None).await.map_err(busy_is_away)?;
-            let result = |taken: usecase::Taken| match taken {
+            let result = |taken: usecase::AcceptResult| match taken {
                 Ok(_) => EventResult::Stored,
                 Err(wrong) => EventResult::Refused(line(&wrong)),
             };
             match outcome {
-                Outcome::Taken(taken) => Ok(Some(taken.into_iter().map(result).collect())),
-                Outcome::Before(_) => Err(Error::internal("events of the broker have no key of a request")),
+                AcceptOutcome::Accepted(taken) => Ok(Some(taken.into_iter().map(result).collect())),
+                AcceptOutcome::Before(_) => {
+                    Err(Error::internal("events of the broker have no key of a request"))
+                }
             }
         })
     }
 
     fn bury(&self, event: Incoming, reason: String) -> BoxFuture<'_, Result<()>> {
         let now = self.clock.now();
+        let event = storable(event);
         let dead = NewDeadEvent {
             id: letter_of(&event.key),
             source: Source::Broker.code(),
@@ -212,6 +241,24 @@ mod tests {
         let id = |body: &[u8]| read(&named_by("orders/0/7"), body).unwrap().key;
         assert_eq!(id(br#"{"event": "order.shipped", "id": "own"}"#).as_deref(), Some("own"));
         assert_eq!(id(br#"{"event": "order.shipped"}"#).as_deref(), Some("orders/0/7"));
+    }
+
+    #[test]
+    fn names_that_cannot_be_stored_are_replaced() {
+        let event = |key: &str, name: &str| {
+            let (subject, key, name) = ("orders/0/7".to_owned(), key.to_owned(), Some(name.to_owned()));
+            let body = Bytes::new();
+            storable(Incoming { subject, key, name, offset: 7, body, tries: 1, fault: None })
+        };
+        let kept = event("k-1", "order.paid");
+        assert_eq!((kept.key.as_str(), kept.name.as_deref()), ("k-1", Some("order.paid")));
+        for hostile in ["a\0b", "two words", "\u{fffd}", &"x".repeat(1_000_000)] {
+            let replaced = event(hostile, hostile);
+            assert!(key(replaced.key.clone()).is_ok() && replaced.key.starts_with("sha256:"), "{hostile:?}");
+            assert_eq!(replaced.key, event(hostile, "").key);
+            let name = replaced.name.unwrap();
+            assert!(name.chars().count() <= LONGEST_NAME + 1 && !name.contains('\0'), "{hostile:?}");
+        }
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! The answers to dry runs of events.
+//! Response bodies of dry runs of events.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -13,76 +13,76 @@ use crate::events::usecase::Rehearsed;
 pub struct EventRehearsed {
     /// True: nothing was stored or sent.
     dry_run: bool,
-    /// Its messages.
+    /// The messages.
     notifications: Vec<Draft>,
-    /// Messages that its routes ask for and that would not be made.
+    /// The messages of its routes that would not be created.
     skipped: Vec<Skipped>,
 }
 
 impl EventRehearsed {
-    /// Shows this plan.
+    /// Converts a plan.
     pub fn new(plan: Plan) -> Self {
         Self { dry_run: true, notifications: plan.notifications, skipped: plan.skipped }
     }
 }
 
-/// The answer 200 to an event, for the API's document.
+/// The 200 response to an event, as an OpenAPI schema.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum EventDone {
-    /// It was waited for.
+    /// The response with `Prefer: wait`.
     Accepted(EventAccepted),
-    /// It was a dry run.
+    /// The response to a dry run.
     Rehearsed(EventRehearsed),
 }
 
-/// The answer 200 to an action, for the API's document.
+/// The 200 response to an action, as an OpenAPI schema.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum ActionDone {
-    /// It is kept.
+    /// The response to an accepted action.
     Accepted(ActionAccepted),
-    /// It was a dry run.
+    /// The response to a dry run.
     Rehearsed(EventRehearsed),
 }
 
-/// The outcome that events would have that were posted together.
+/// The results that the events of a batch would have.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventBatchRehearsed {
     /// True: nothing was stored or sent.
     dry_run: bool,
-    /// How many were posted.
+    /// The number of events in the request.
     total: usize,
-    /// How many of them would be taken.
+    /// The number of events that would be accepted.
     accepted: usize,
-    /// How many are wrong.
+    /// The number of events that would be rejected.
     rejected: usize,
-    /// The outcome of each, in their order.
+    /// The result for each event, in the order of the request.
     items: Vec<EventBatchItemRehearsed>,
 }
 
-/// The outcome that one event of a batch would have.
+/// The result that one event of a batch would have.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventBatchItemRehearsed {
-    /// Its place in the request, from 0.
+    /// Its index in the request, from 0.
     index: usize,
     /// The number of messages that it would cause.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     notifications: Option<usize>,
-    /// Messages that its routes ask for and that would not be made.
+    /// The messages of its routes that would not be created.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     skipped: Vec<Skipped>,
-    /// Complaints about it.
+    /// The reasons for which it would be rejected.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
 }
 
 impl EventBatchRehearsed {
-    /// Shows these.
+    /// Converts the results of a dry run.
     ///
     /// # Errors
-    /// [`Error::Invalid`] that names each field when none would be taken.
+    /// [`Error::Invalid`] with every invalid field, if no event would be accepted.
     pub fn new(rehearsed: Vec<Rehearsed>) -> Result<Self> {
         let item = |(index, rehearsed): (usize, Rehearsed)| match rehearsed {
             Ok((notifications, skipped)) => EventBatchItemRehearsed {

@@ -1,4 +1,4 @@
-//! The bodies of events.
+//! Request and response bodies of events, and their validation.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ use crate::events::model::{
     RawParts, Skipped, key,
 };
 use crate::events::target::Target;
-use crate::events::usecase::{LARGEST_BATCH, Taken, Wanted};
+use crate::events::usecase::{AcceptResult, LARGEST_BATCH, ParsedEvent};
 use crate::http::json::{canonical, each, time};
 use crate::notifications::model::Notification;
 use crate::routes::pattern::EventName;
@@ -28,33 +28,33 @@ use crate::routes::pattern::EventName;
     "payload": {"email": "reno@example.com", "name": "Reno", "msg": "Welcome Reno!"}
 }))]
 pub struct EventBody {
-    /// Its type, such as `order.shipped`.
+    /// The event's type, such as `order.shipped`.
     #[schema(min_length = 1, max_length = 100, pattern = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")]
     pub event: String,
-    /// Whom it concerns: a client, by its id, external_id, e-mail address or phone number; or an object with some of
-    /// client_id, external_id, email, phone_number, push_token, webhook_url and discord_url. What the payload has at its top
-    /// under these names holds for this target too.
+    /// The main target: a client's id, external_id, e-mail address or phone number, or an object with some of
+    /// client_id, external_id, email, phone_number, push_token, webhook_url and discord_url. Addresses under these
+    /// names at the top level of the payload belong to this target too.
     #[schema(value_type = Option<EventTarget>)]
     pub user_target: Option<Box<RawValue>>,
-    /// Whom else, by their roles, such as `{"seller": "crm-1", "buyer": {"email": "a@b.com"}}`; up to 20.
+    /// The other targets, by role, such as `{"seller": "crm-1", "buyer": {"email": "a@b.com"}}`; up to 20.
     #[schema(value_type = Option<BTreeMap<String, EventTarget>>)]
     pub targets: Option<Box<RawValue>>,
-    /// What happened, up to 64 KiB of JSON: the values of its messages' placeholders.
+    /// The payload, up to 64 KiB of JSON: the values for the placeholders of its messages.
     #[schema(value_type = Option<Object>)]
     pub payload: Option<Box<RawValue>>,
-    /// The sender's own id for it: the same twice is one event.
+    /// The sender's id of the event. An equal event with the same id is accepted once.
     #[schema(min_length = 1, max_length = 200, pattern = "^[!-~]+$")]
     pub id: Option<String>,
-    /// When it happened, RFC 3339.
+    /// The time at which it happened, RFC 3339.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub occurred_at: Option<String>,
 }
 
 impl EventBody {
-    /// The event that it is.
+    /// Validates the event.
     ///
     /// # Errors
-    /// [`Error::Invalid`] that names every wrong field.
+    /// [`Error::Invalid`] with every invalid field.
     pub fn into_new(self) -> Result<NewEvent> {
         let mut wrong = Complaints::default();
         let name = wrong.check("event", self.event.parse::<EventName>());
@@ -75,7 +75,7 @@ impl EventBody {
                 targets.insert(role, Target::read(&field, &value, &mut wrong));
             }
             if targets.len() > MOST_TARGETS {
-                wrong.add("targets", format!("must be at most {MOST_TARGETS}"));
+                wrong.add("targets", format!("must have at most {MOST_TARGETS} targets"));
             }
         }
         let payload =
@@ -84,7 +84,7 @@ impl EventBody {
         wrong.finish()?;
         let text = |raw: Box<RawValue>| raw.get().to_owned();
         let payload_text = self.payload.map_or_else(|| "{}".to_owned(), text);
-        let missing = || Error::internal("an event was read without complaint and is not whole");
+        let missing = || Error::internal("a validated event lacks a required field");
         Ok(NewEvent {
             key: id,
             name: name.ok_or_else(missing)?,
@@ -103,27 +103,27 @@ impl EventBody {
     }
 }
 
-/// An action of a program, to be kept.
+/// An action to store.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"id": "req-001", "action": "log", "created": "2026-01-11T10:00:00Z"}))]
 pub struct ActionBody {
-    /// The sender's own id for it: the same twice is one action.
+    /// The sender's id of the action. An equal action with the same id is accepted once.
     #[schema(min_length = 1, max_length = 200, pattern = "^[!-~]+$")]
     pub id: String,
-    /// What was done: the event's type.
+    /// The action, which is the event's type.
     #[schema(min_length = 1, max_length = 100, pattern = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")]
     pub action: String,
-    /// When, RFC 3339.
+    /// The time of the action, RFC 3339.
     #[schema(value_type = String, format = DateTime)]
     pub created: String,
 }
 
 impl ActionBody {
-    /// The event that it is; it need not have a route.
+    /// Validates the action, and converts it into an event, which needs no route.
     ///
     /// # Errors
-    /// [`Error::Invalid`] that names every wrong field.
+    /// [`Error::Invalid`] with every invalid field.
     pub fn into_new(self) -> Result<NewEvent> {
         let Self { id, action, created } = self;
         let mut wrong = Complaints::default();
@@ -144,23 +144,23 @@ impl ActionBody {
     }
 }
 
-/// That an action was taken.
+/// The response to an accepted action.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ActionAccepted {
-    /// The status of the answer.
+    /// The HTTP status of the response.
     #[schema(example = 200)]
     pub code: u16,
-    /// For people.
+    /// A text for people.
     #[schema(example = "Success Received")]
     pub status: &'static str,
-    /// For people.
+    /// A text for people.
     #[schema(example = "OK")]
     pub message: &'static str,
-    /// The id of the event that it is, for `/api/v1/events/{id}`.
+    /// The id of the action's event, for `/api/v1/events/{id}`.
     pub data: EventId,
 }
 
-/// A digest of an event's parts but for its id; none of them and `null` are the same.
+/// Returns a digest of an event's parts without its id. An absent part and `null` count as equal.
 fn fingerprint(event: &str, occurred_at: Option<&str>, parts: [&Option<Box<RawValue>>; 3]) -> Vec<u8> {
     let mut digest = Context::new(&SHA256);
     let parts = parts.iter().map(|part| part.as_ref().map_or(&b"null"[..], |part| part.get().as_bytes()));
@@ -174,7 +174,7 @@ fn fingerprint(event: &str, occurred_at: Option<&str>, parts: [&Option<Box<RawVa
 }
 
 impl ActionAccepted {
-    /// For this one.
+    /// Creates the response to an accepted action.
     pub fn new(accepted: &Accepted) -> Self {
         Self { code: 200, status: "Success Received", message: "OK", data: accepted.id }
     }
@@ -184,7 +184,7 @@ fn value(raw: &RawValue) -> std::result::Result<Value, String> {
     if raw.get().len() > LARGEST_PAYLOAD {
         return Err(format!("must be at most {LARGEST_PAYLOAD} bytes of JSON"));
     }
-    serde_json::from_str(raw.get()).map_err(|why| format!("cannot be read: {why}"))
+    serde_json::from_str(raw.get()).map_err(|why| format!("cannot be parsed: {why}"))
 }
 
 fn object(raw: &RawValue) -> std::result::Result<Map<String, Value>, String> {
@@ -194,29 +194,29 @@ fn object(raw: &RawValue) -> std::result::Result<Map<String, Value>, String> {
     }
 }
 
-/// Events that come together: 1 to 1000.
+/// A batch of 1 to 1000 events.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"events": [
     {"event": "order.shipped", "targets": {"buyer": "crm-1"}, "payload": {"order": 17}, "id": "order-17-shipped"}
 ]}))]
 pub struct EventBatchBody {
-    /// Each as in a request of its own.
+    /// The events, each as in a separate request.
     #[schema(value_type = Vec<EventBody>, min_items = 1, max_items = 1000)]
     pub events: Vec<Box<RawValue>>,
 }
 
 impl EventBatchBody {
-    /// Each event, or what is wrong with it.
+    /// Parses each event separately.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for none and for more than a thousand.
-    pub fn into_wanted(self) -> Result<Vec<Wanted>> {
+    /// [`Error::Invalid`] for an empty batch, and for more than 1000 events.
+    pub fn into_wanted(self) -> Result<Vec<ParsedEvent>> {
         each(("events", LARGEST_BATCH), self.events, |_, body: EventBody| body.into_new())
     }
 }
 
-/// How an event was taken.
+/// The status of an accepted event.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Success {
@@ -224,32 +224,32 @@ pub enum Success {
     Success,
 }
 
-/// That an event was taken; if the caller waited, with what became of its messages.
+/// The response to an accepted event, with its messages if the request waited.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventAccepted {
     /// `success`.
     pub status: Success,
-    /// For people.
+    /// A text for people.
     #[schema(example = "event accepted")]
     pub message: &'static str,
-    /// Which event, for `/api/v1/events/{id}`.
+    /// The event's id, for `/api/v1/events/{id}`.
     pub event_id: EventId,
-    /// When it was taken.
+    /// The time at which it was accepted.
     #[schema(value_type = String, format = DateTime)]
     pub received_at: Timestamp,
-    /// Its messages, for a caller that waited for their ends.
+    /// The event's messages, if the request waited for their final statuses.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub notifications: Option<Vec<Notification>>,
-    /// Messages that its routes asked for and that were not made, with the reason, such as a webhook for which there is no
-    /// secret to sign with. For a caller that waited it is there also when it is empty.
+    /// The messages of its routes that were not created, with the reason, such as a webhook without a signing secret.
+    /// An empty list is returned only if the request waited.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub skipped: Option<Vec<Skipped>>,
 }
 
 impl EventAccepted {
-    /// At once.
+    /// Creates the response to a request that did not wait.
     pub fn new(accepted: &Accepted) -> Self {
         let Accepted { id, received_at, skipped, .. } = accepted;
         let skipped = Some(skipped.clone()).filter(|skipped| !skipped.is_empty());
@@ -267,7 +267,7 @@ impl EventAccepted {
         }
     }
 
-    /// After the wait.
+    /// Creates the response to a request that waited.
     pub fn waited(done: EventWithNotifications) -> Self {
         let EventWithNotifications { event, notifications } = done;
         let (id, received_at) = (event.event_id, event.received_at);
@@ -275,46 +275,46 @@ impl EventAccepted {
     }
 }
 
-/// What became of events that were posted together.
+/// The result of posting a batch of events.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventBatchAccepted {
-    /// How many were posted.
+    /// The number of events in the request.
     pub total: usize,
-    /// How many of them were taken, now or before.
+    /// The number of accepted events, now or before.
     pub accepted: usize,
-    /// How many are wrong.
+    /// The number of rejected events.
     pub rejected: usize,
-    /// What became of each, in their order.
+    /// The result for each event, in the order of the request.
     pub items: Vec<EventBatchItem>,
 }
 
-/// What became of one event of a batch.
+/// The result for one event of a batch.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventBatchItem {
-    /// Its place in the request, from 0.
+    /// Its index in the request, from 0.
     pub index: usize,
-    /// Its id, if it was taken.
+    /// Its id, if it was accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub event_id: Option<EventId>,
-    /// When it was taken.
+    /// The time at which it was accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
     pub received_at: Option<Timestamp>,
-    /// Messages that its routes asked for and that were not made, with the reason.
+    /// The messages of its routes that were not created, with the reason.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub skipped: Vec<Skipped>,
-    /// What is wrong with it.
+    /// The reasons for which it was rejected.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
 }
 
 impl EventBatchAccepted {
-    /// Of these.
+    /// Converts the results of a batch.
     ///
     /// # Errors
-    /// [`Error::Invalid`] that names each field when none could be taken.
-    pub fn new(taken: &[Taken]) -> Result<Self> {
+    /// [`Error::Invalid`] with every invalid field, if no event could be accepted.
+    pub fn new(taken: &[AcceptResult]) -> Result<Self> {
         let items: Vec<EventBatchItem> = taken
             .iter()
             .enumerate()

@@ -1,14 +1,14 @@
-//! Faults of JSON that serde passes over: a key that an object has twice, which readers take for the first or the last of
-//! its values as they like, and control characters, which neither PostgreSQL nor a recipient's device can take.
+//! Finds two faults of JSON that serde accepts: duplicate keys of an object, for which readers take either the first or
+//! the last value, and control characters, which neither PostgreSQL nor a recipient's device accepts.
 
 use std::borrow::Cow;
 use std::collections::HashSet;
 
 use crate::error::FieldError;
 
-/// Complaints about one body.
+/// The most faults that are reported for one body.
 const MOST: usize = 100;
-/// Keys by which serde_json knows its own types.
+/// The prefix of the keys that serde_json uses for its own types.
 const RESERVED: &str = "$serde_json::private::";
 
 enum Frame<'b> {
@@ -16,8 +16,8 @@ enum Frame<'b> {
     Array { index: usize },
 }
 
-/// Returns the faults of a body, each named by its path: `payload.items[2].name`. Of a body that is not JSON it returns
-/// those before the place where it is not.
+/// Returns the faults of a body, each with its path: `payload.items[2].name`. If the body is not valid JSON, it returns
+/// the faults before the syntax error.
 pub(super) fn find(body: &[u8]) -> Vec<FieldError> {
     let (mut stack, mut faults) = (Vec::<Frame<'_>>::new(), Vec::new());
     let mut rest = body;
@@ -49,7 +49,7 @@ pub(super) fn find(body: &[u8]) -> Vec<FieldError> {
     faults
 }
 
-/// Takes a string at this place: a key, or a value. Returns what is wrong with it.
+/// Takes the next string, a key or a value, and returns its fault, if any.
 fn enter<'b>(stack: &mut [Frame<'b>], text: Cow<'b, str>) -> Option<&'static str> {
     let is_control = text.chars().any(|c| c.is_control() && !matches!(c, '\n' | '\r' | '\t'));
     let mut wrong = is_control.then_some("must not contain control characters");
@@ -62,13 +62,13 @@ fn enter<'b>(stack: &mut [Frame<'b>], text: Cow<'b, str>) -> Option<&'static str
             wrong = wrong.or(Some("is a reserved key"));
         }
         if !keys.insert(text) {
-            wrong = wrong.or(Some("is given twice: a key of an object must be unique"));
+            wrong = wrong.or(Some("duplicate key: the keys of an object must be unique"));
         }
     }
     wrong
 }
 
-/// The text of a string from behind its opening quote, and what follows its closing one.
+/// Reads a string from behind its opening quote; returns its text and the input after its closing quote.
 fn string(rest: &[u8]) -> Option<(Cow<'_, str>, &[u8])> {
     let (mut end, mut is_escaped) = (0, false);
     loop {
@@ -173,7 +173,7 @@ mod tests {
     }
 
     proptest! {
-        /// JSON that serde writes has neither fault; with a member put in twice anywhere it has one.
+        /// JSON that serde writes has neither fault; with a duplicated member at any depth it has one.
         #[test]
         fn what_serde_writes_is_without_fault(value in json()) {
             prop_assert_eq!(fields(&value.to_string()), [""; 0]);

@@ -1,11 +1,11 @@
-//! Where to go on from what was made: the ids that one operation answers are those that others take.
+//! OpenAPI links: the id in the response of one operation is a parameter of others.
 
 use utoipa::Modify;
 use utoipa::openapi::link::LinkBuilder;
 use utoipa::openapi::path::Operation;
 use utoipa::openapi::{OpenApi, RefOr};
 
-/// What makes something, where its answer has the id, and what takes that.
+/// The creating operation, the JSON pointer to the id in its response, and the operations that take the id.
 const LINKS: &[(&str, &str, &[&str])] = &[
     (
         "create_client",
@@ -42,7 +42,7 @@ const LINKS: &[(&str, &str, &[&str])] = &[
 const NOTIFICATION: &[&str] =
     &["get_notification", "get_notification_by_its_short_path", "patch_notification", "cancel_notification"];
 
-/// Adds [`LINKS`] to the answers that something was made or accepted; a dry run's 200 makes nothing.
+/// Adds [`LINKS`] to the responses 201 and 202; the 200 of a dry run creates nothing.
 pub(super) struct Links;
 
 impl Modify for Links {

@@ -1,10 +1,10 @@
-//! Which fields an answer always has, and which bodies may be missing.
+//! Marks the fields that a response always has, and the request bodies that are optional.
 
 use utoipa::Modify;
 use utoipa::openapi::schema::{AdditionalProperties, Schema, SchemaType};
 use utoipa::openapi::{Object, OpenApi, RefOr, Required, Type};
 
-/// Operations whose body is not read: the attribute of a handler has no word for that.
+/// Operations whose body is not read: the attribute of a handler cannot express that.
 const BODY_MAY_BE_MISSING: &[&str] = &[
     "unsubscribe_recipient",
     "resubscribe_recipient",
@@ -12,8 +12,8 @@ const BODY_MAY_BE_MISSING: &[&str] = &[
     "resubscribe_recipient_to_all",
 ];
 
-/// Makes fields that may be null required in answers: a field is left out or null when there is nothing to say, and each
-/// field is always the one or always the other. Of an `Option` alone the document would say that both can be.
+/// Makes nullable fields required in responses. A field without a value is either always omitted or always null; for an
+/// `Option` alone, the document would allow both.
 pub(super) struct Presence;
 
 impl Modify for Presence {
@@ -36,7 +36,7 @@ impl Modify for Presence {
     }
 }
 
-/// Bodies of requests are the ones that know all their fields; answers may get more.
+/// Returns true for the schema of a request body: only these forbid further fields, since responses may gain fields.
 fn is_of_a_request(object: &Object) -> bool {
     matches!(object.additional_properties.as_deref(), Some(AdditionalProperties::FreeForm(false)))
 }

@@ -1,4 +1,4 @@
-//! The problems that any operation may answer, said once: which of them one has follows from what it takes.
+//! The problems that any operation may return, declared once. The inputs of an operation decide which of them it has.
 
 use utoipa::Modify;
 use utoipa::openapi::path::{Operation, Parameter};
@@ -9,19 +9,19 @@ use crate::http::access::UNSUBSCRIBE;
 const PROBLEM: &str = "application/problem+json";
 
 /// A problem of the document's components.
-struct Common {
+struct CommonProblem {
     status: &'static str,
     name: &'static str,
     description: &'static str,
     header: Option<(&'static str, Type, &'static str)>,
-    /// Whether the operation of this path answers it.
+    /// Returns true if the operation of this path may return it.
     fits: fn(&str, &Operation) -> bool,
-    /// True if only an operation that may change something answers it.
+    /// True if only an operation that may change something returns it.
     of_changes: bool,
 }
 
-const COMMON: &[Common] = &[
-    Common {
+const COMMON: &[CommonProblem] = &[
+    CommonProblem {
         status: "400",
         name: "Malformed",
         description: "The body is not JSON",
@@ -29,40 +29,40 @@ const COMMON: &[Common] = &[
         fits: |_, operation| operation.request_body.is_some(),
         of_changes: false,
     },
-    Common {
+    CommonProblem {
         status: "401",
         name: "Unauthorized",
-        description: "The service has an API key, and the request does not bear it",
+        description: "The API key is missing or wrong",
         header: Some(("WWW-Authenticate", Type::String, "`Bearer`")),
         fits: |_, _| true,
         of_changes: false,
     },
-    Common {
+    CommonProblem {
         status: "403",
         name: "CrossSiteRequest",
-        description: "A page of another site asked for it, as the browser says",
+        description: "The browser sent the request from a page of another site",
         header: None,
-        // what shows a mail posts to its link
+        // mail programs post to the link of a mail
         fits: |path, _| !path.starts_with(UNSUBSCRIBE),
         of_changes: true,
     },
-    Common {
+    CommonProblem {
         status: "404",
         name: "NotFound",
-        description: "Nothing of this kind has this id",
+        description: "No resource has this id",
         header: None,
         fits: |path, _| path.contains('{'),
         of_changes: false,
     },
-    Common {
+    CommonProblem {
         status: "408",
         name: "RequestTimeout",
-        description: "The body came too slowly",
+        description: "The body arrived too slowly",
         header: None,
         fits: |_, operation| operation.request_body.is_some(),
         of_changes: false,
     },
-    Common {
+    CommonProblem {
         status: "413",
         name: "TooLarge",
         description: "The body is larger than 1 MiB",
@@ -70,44 +70,45 @@ const COMMON: &[Common] = &[
         fits: |_, operation| operation.request_body.is_some(),
         of_changes: false,
     },
-    Common {
+    CommonProblem {
         status: "415",
         name: "UnsupportedMediaType",
-        description: "The body is not called JSON",
+        description: "The `Content-Type` of the body is not JSON",
         header: None,
         fits: |_, operation| operation.request_body.is_some(),
         of_changes: false,
     },
-    Common {
+    CommonProblem {
         status: "421",
         name: "MisdirectedRequest",
-        description: "`Host` is none of the service's names",
+        description: "`Host` is not a name of this service",
         header: None,
         fits: |_, _| true,
         of_changes: false,
     },
-    Common {
+    CommonProblem {
         status: "422",
         name: "Invalid",
-        description: "What was sent is understood and wrong: `errors` names each wrong field, and says what would be right",
+        description: "Validation failed: `errors` names each wrong field and the accepted values",
         header: None,
         fits: |_, operation| operation.request_body.is_some() || has_parameters(operation),
         of_changes: false,
     },
-    Common {
+    CommonProblem {
         status: "429",
         name: "TooManyWrongKeys",
         description: "Too many wrong keys came from this address",
-        header: Some(("Retry-After", Type::Integer, "Seconds until it may work")),
+        header: Some(("Retry-After", Type::Integer, "Seconds to wait before the request is repeated")),
         fits: |_, _| true,
         of_changes: false,
     },
-    Common {
+    CommonProblem {
         status: "503",
         name: "Unavailable",
-        description: "The database is away, or too much waits for it: nothing was changed, unless `type` is `/problems/outcome-unknown`; \
-             then it may be done, and the same `Idempotency-Key` finds out",
-        header: Some(("Retry-After", Type::Integer, "Seconds until it may work")),
+        description: "The database is unavailable or the service is overloaded: nothing was changed, unless `type` is \
+             `/problems/outcome-unknown`; then the request may have taken effect, and repeating it with the same \
+             `Idempotency-Key` returns the outcome",
+        header: Some(("Retry-After", Type::Integer, "Seconds to wait before the request is repeated")),
         fits: |_, _| true,
         of_changes: false,
     },
@@ -117,7 +118,7 @@ fn has_parameters(operation: &Operation) -> bool {
     operation.parameters.as_ref().is_some_and(|parameters: &Vec<RefOr<Parameter>>| !parameters.is_empty())
 }
 
-/// Adds [`COMMON`] where an operation says nothing of its own, and the body of every other problem.
+/// Adds [`COMMON`] where an operation declares nothing of its own, and the body of every other problem.
 pub(super) struct Problems;
 
 impl Modify for Problems {
@@ -139,11 +140,11 @@ impl Modify for Problems {
 }
 
 fn complete(path: &str, operation: &mut Operation, changes: bool) {
-    // the probes are asked without a key and answer whatever happens
+    // the probes need no key and always respond
     if operation.security.is_some() {
         return;
     }
-    let fits = |common: &&Common| (changes || !common.of_changes) && (common.fits)(path, operation);
+    let fits = |common: &&CommonProblem| (changes || !common.of_changes) && (common.fits)(path, operation);
     for common in COMMON.iter().filter(fits).collect::<Vec<_>>() {
         let known = Ref::from_response_name(common.name);
         operation.responses.responses.entry(common.status.to_owned()).or_insert(RefOr::Ref(known));
@@ -162,7 +163,7 @@ fn problem() -> utoipa::openapi::Content {
     ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build()
 }
 
-fn response(common: &Common) -> Response {
+fn response(common: &CommonProblem) -> Response {
     let mut response = ResponseBuilder::new().description(common.description).content(PROBLEM, problem());
     if let Some((name, kind, description)) = &common.header {
         let mut header = Header::new(Object::with_type(kind.clone()));

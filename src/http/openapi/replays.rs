@@ -1,15 +1,15 @@
-//! The header of answers to requests that were sent again.
+//! The response header of replayed requests.
 
 use utoipa::Modify;
 use utoipa::openapi::path::{Operation, Parameter};
 use utoipa::openapi::{Header, ObjectBuilder, OpenApi, RefOr, Type};
 
-use crate::http::once;
+use crate::http::idempotency_header;
 
-const DESCRIPTION: &str = "`true` when an equal request with this key was answered before: nothing was made now, and what \
-    the first one made may have been changed or deleted since. Absent otherwise";
+const DESCRIPTION: &str = "`true` if this is the stored response of an earlier, equal request with the same key: \
+    nothing was created now, and the resource may have been changed or deleted since. Absent otherwise";
 
-/// Adds `Idempotency-Replayed` to the successes of every operation that takes an `Idempotency-Key`.
+/// Adds `Idempotency-Replayed` to the success responses of every operation that takes an `Idempotency-Key`.
 pub(super) struct Replays;
 
 impl Modify for Replays {
@@ -20,7 +20,7 @@ impl Modify for Replays {
                 if let RefOr::T(response) = response
                     && status.starts_with('2')
                 {
-                    response.headers.insert(once::REPLAYED_NAME.to_owned(), header().into());
+                    response.headers.insert(idempotency_header::REPLAYED_NAME.to_owned(), header().into());
                 }
             }
         }
@@ -29,7 +29,7 @@ impl Modify for Replays {
 
 fn takes_a_key(operation: &Operation) -> bool {
     let is_key = |parameter: &RefOr<Parameter>| match parameter {
-        RefOr::T(parameter) => parameter.name == once::KEY_NAME,
+        RefOr::T(parameter) => parameter.name == idempotency_header::KEY_NAME,
         RefOr::Ref(_) => false,
     };
     operation.parameters.iter().flatten().any(is_key)

@@ -1,4 +1,4 @@
-//! `/inbox.js`: the inbox as an element for web pages.
+//! `/inbox.js`: the inbox as a custom element for web pages.
 
 use std::fmt::Write;
 
@@ -8,11 +8,11 @@ use ring::digest::{SHA256, digest};
 
 const SOURCE: &str = include_str!("../element.js");
 
-/// The program of the element `<fanfare-inbox>`, for pages of any origin. It holds nothing that is secret.
+/// Returns the script of the element `<fanfare-inbox>` for pages of any origin. It contains no secrets.
 pub async fn get_element(request: HttpRequest) -> HttpResponse {
     let mut tag = String::from('"');
     for byte in digest(&SHA256, SOURCE.as_bytes()).as_ref().iter().take(12) {
-        // a String takes everything
+        // writing to a String cannot fail
         let _ = write!(tag, "{byte:02x}");
     }
     tag.push('"');
@@ -23,7 +23,7 @@ pub async fn get_element(request: HttpRequest) -> HttpResponse {
     let mut response = if is_known { HttpResponse::NotModified() } else { HttpResponse::Ok() };
     response
         .insert_header((header::ETAG, tag))
-        // pages get a new version soon, and ask for it seldom
+        // short enough that pages soon get a new version, long enough that they rarely request it
         .insert_header((header::CACHE_CONTROL, "public, max-age=300"));
     if is_known {
         return response.finish();

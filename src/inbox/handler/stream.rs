@@ -1,4 +1,4 @@
-//! What a user's page is told of the inbox that it shows.
+//! The event stream of a user's inbox.
 
 use std::time::Duration;
 
@@ -8,24 +8,24 @@ use tokio::time::Instant;
 
 use crate::db::types::{MessageId, Timestamp};
 use crate::error::Result;
-use crate::http::events::{self, Source};
+use crate::http::events::{self, EventSource};
 use crate::inbox::Inbox;
 use crate::inbox::model::UserId;
-use crate::inbox::usecase::News;
+use crate::inbox::usecase::InboxUpdate;
 use crate::lifecycle::Shutdown;
 use crate::live::board::Overtaken;
-use crate::live::inboxes::{InboxChange, InboxEvent, InboxWatch, What};
+use crate::live::inboxes::{InboxChange, InboxChangeKind, InboxEvent, InboxWatch};
 
-/// A page that shows an inbox.
-struct Page {
+/// A subscription of a page that shows an inbox.
+struct InboxSubscription {
     watch: InboxWatch,
     inbox: web::Data<Inbox>,
     user: UserId,
-    /// What was told and is not sent yet: it waits here while the database is asked.
+    /// Received events that are not sent yet. They wait here while the database is queried.
     told: Vec<(String, InboxEvent)>,
-    /// What other nodes did before they knew that they are listened to was not told.
+    /// The time from which the events of other nodes are received. Events before it were missed.
     settled_at: Option<Instant>,
-    /// The end of the token by which the page was let in.
+    /// The expiry of the page's token.
     ends_at: Option<Instant>,
 }
 
@@ -40,7 +40,7 @@ struct AllRead {
     before: Timestamp,
 }
 
-/// Opens the stream of a user's page, which may be open for so long.
+/// Opens the stream of a user's page. `left` is the remaining lifetime of its token.
 pub(super) async fn open(
     request: &HttpRequest,
     inbox: web::Data<Inbox>,
@@ -53,16 +53,16 @@ pub(super) async fn open(
     let settled_at = inbox.settles_in().map(|time| Instant::now() + time);
     let count = inbox.count(user.clone()).await?;
     let reset = if watch.missed() { events::reset("") } else { String::new() };
-    // after a restart of the service its pages do not come back all at once
+    // randomized, so that pages do not reconnect all at once after a restart of the service
     let first =
         format!("retry: {}\n\n{reset}{}", fastrand::u32(2000..8000), events::event("count", "", &count));
     let overtaken = watch.overtaken().map(Overtaken::wait);
     let ends_at = left.map(|left| Instant::now() + left);
-    let page = Page { watch, inbox, user, told: Vec::new(), settled_at, ends_at };
+    let page = InboxSubscription { watch, inbox, user, told: Vec::new(), settled_at, ends_at };
     Ok(events::stream(request, (page, first), overtaken, shutdown))
 }
 
-impl Source for Page {
+impl EventSource for InboxSubscription {
     fn place(&self) -> Option<String> {
         self.watch.last_id().filter(|_| self.told.is_empty())
     }
@@ -80,13 +80,13 @@ impl Source for Page {
             }
         }
         let came = self.told.iter().filter_map(|(_, event)| match event {
-            InboxEvent::Change(InboxChange { what: What::Delivered, message, .. }) => *message,
+            InboxEvent::Change(InboxChange { what: InboxChangeKind::Delivered, message, .. }) => *message,
             _ => None,
         });
         let news = match self.inbox.news(self.user.clone(), came.collect()).await {
             Ok(news) => news,
             Err(error) => {
-                tracing::warn!(%error, "a stream of an inbox ended, since the inbox could not be read; the page comes back");
+                tracing::warn!(%error, "inbox stream ended: the inbox could not be read; the page will reconnect");
                 return None;
             }
         };
@@ -98,7 +98,7 @@ impl Source for Page {
     }
 }
 
-/// Never when there is no such time.
+/// Sleeps until a time, or forever if there is none.
 async fn sleep_until(at: Option<Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
@@ -106,18 +106,18 @@ async fn sleep_until(at: Option<Instant>) {
     }
 }
 
-fn written(id: &str, event: &InboxEvent, news: &News) -> String {
+fn written(id: &str, event: &InboxEvent, news: &InboxUpdate) -> String {
     let InboxEvent::Change(InboxChange { what, message, at, .. }) = event else { return events::reset(id) };
     match (what, message) {
-        (What::Delivered, Some(message)) => {
-            // it may have expired, or be another user's
+        (InboxChangeKind::Delivered, Some(message)) => {
+            // the message may have expired, or belong to another user
             let found = news.messages.iter().find(|found| found.id == *message);
             found.map(|found| events::event("message", id, found)).unwrap_or_default()
         }
-        (What::Read | What::Unread | What::Archived, Some(message)) => {
+        (InboxChangeKind::Read | InboxChangeKind::Unread | InboxChangeKind::Archived, Some(message)) => {
             events::event(what.as_str(), id, &Marked { id: *message, at: *at })
         }
-        (What::AllRead, _) => events::event(what.as_str(), id, &AllRead { before: *at }),
+        (InboxChangeKind::AllRead, _) => events::event(what.as_str(), id, &AllRead { before: *at }),
         (_, None) => String::new(),
     }
 }

@@ -11,25 +11,25 @@ use crate::db::types::{BatchId, MessageId, Timestamp};
 use crate::http::connection::Connections;
 use crate::http::server;
 use crate::kinds::NotificationStatus;
-use crate::lifecycle::{Trigger, shutdown};
+use crate::lifecycle::{ShutdownTrigger, shutdown};
 use crate::live::Change;
-use crate::live::hub::Hub;
+use crate::live::hub::EventRing;
 use crate::metrics::Metrics;
 
-/// The stream alone, served as the service does.
+/// A server with only the stream, configured like the service.
 struct Bench {
     live: Live,
     port: u16,
-    /// Connections that the server has open.
+    /// The open connections of the server.
     connections: Connections,
     handle: ServerHandle,
-    trigger: Arc<Trigger>,
+    trigger: Arc<ShutdownTrigger>,
     http: reqwest::Client,
 }
 
 impl Bench {
     fn start(kept: usize, most: usize) -> Self {
-        let live = Live::with(Hub::new(kept, most), None);
+        let live = Live::with(EventRing::new(kept, most), None);
         live.looked();
         let (trigger, shutdown) = shutdown();
         let (data, ending) = (web::Data::new(live.clone()), web::Data::new(shutdown));
@@ -37,8 +37,12 @@ impl Bench {
         let port = listener.local_addr().unwrap().port();
         let connections =
             Connections::new(usize::MAX, Metrics::new().unwrap().http_connections_closed.clone());
-        let application =
-            move || App::new().app_data(data.clone()).app_data(ending.clone()).configure(routes);
+        let application = move || {
+            App::new()
+                .app_data(data.clone())
+                .app_data(ending.clone())
+                .configure(|cfg| operations().register(cfg, "/api/v1"))
+        };
         let server = server::serve(listener, 1, &connections, application).unwrap();
         let handle = server.handle();
         tokio::spawn(server);
@@ -67,7 +71,7 @@ impl Bench {
         Reader { response, text: String::new(), last: None }
     }
 
-    /// Somebody who asks for a stream and does not read it.
+    /// Opens a stream without reading it.
     async fn ask_and_read_nothing(&self) -> TcpStream {
         let socket = TcpSocket::new_v4().unwrap();
         socket.set_recv_buffer_size(4096).unwrap();
@@ -89,7 +93,7 @@ struct Reader {
 }
 
 impl Reader {
-    /// The next event's name and data; none at the end.
+    /// Returns the next event's name and data, or `None` at the end.
     async fn next(&mut self) -> Option<(String, serde_json::Value)> {
         loop {
             while let Some((block, rest)) = self.text.split_once("\n\n") {
@@ -108,7 +112,7 @@ impl Reader {
         }
     }
 
-    /// The ids of the next notifications.
+    /// Returns the ids of the next notifications.
     async fn notifications(&mut self, count: usize) -> Vec<String> {
         let mut ids = Vec::new();
         while ids.len() < count {
@@ -119,7 +123,7 @@ impl Reader {
         ids
     }
 
-    /// Leaves, after the place was read; answers it.
+    /// Reads the position, disconnects, and returns the position.
     async fn leave_at_once(mut self) -> String {
         while self.last.is_none() {
             let piece = self.response.chunk().await.unwrap().unwrap();
@@ -141,7 +145,7 @@ fn publish(live: &Live, count: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_stream_says_what_it_is_and_shows_what_is_asked_for() {
+async fn a_stream_has_its_headers_and_contains_the_events_of_its_filter() {
     let bench = Bench::start(100, 10);
     let batch = BatchId::new();
     let mut all = bench.open("", None).await;
@@ -172,22 +176,22 @@ async fn a_stream_says_what_it_is_and_shows_what_is_asked_for() {
 }
 
 #[tokio::test]
-async fn whoever_comes_back_gets_what_was_missed_also_before_the_first_event() {
+async fn a_reconnecting_reader_gets_the_missed_events_also_before_the_first_event() {
     let bench = Bench::start(100, 10);
     let last = bench.open("", None).await.leave_at_once().await;
     let mut told = publish(&bench.live, 3);
     let mut back = bench.open("", Some(&last)).await;
     told.extend(publish(&bench.live, 3));
     assert_eq!(back.notifications(6).await, told);
-    // a stream that shows nothing of all that still moves on
+    // the position of a stream also moves past events that do not match
     let quiet = bench.open("?channel=push", Some(&last)).await.leave_at_once().await;
     let last = back.last.unwrap();
-    assert_eq!(quiet, last.replace("-6", "-0"), "it begins where it was asked to");
+    assert_eq!(quiet, last.replace("-6", "-0"), "it begins at the requested position");
     assert_eq!(bench.open("", Some(&last)).await.leave_at_once().await, last);
 }
 
 #[tokio::test]
-async fn whoever_comes_back_too_late_is_told_so_first() {
+async fn a_reader_that_reconnects_too_late_gets_a_reset_first() {
     let bench = Bench::start(3, 10);
     let last = bench.open("", None).await.leave_at_once().await;
     publish(&bench.live, 4);
@@ -199,7 +203,7 @@ async fn whoever_comes_back_too_late_is_told_so_first() {
     }
 }
 
-/// Tells so much that no reader's socket holds more, and one thing more that this reader is shown.
+/// Publishes more events than fit into the socket of a reader, and one more event that matches this reader's filter.
 async fn flood(bench: &Bench, mails: &mut Reader) {
     publish(&bench.live, 500);
     let mail = change(None, ChannelKind::Email);
@@ -208,8 +212,8 @@ async fn flood(bench: &Bench, mails: &mut Reader) {
 }
 
 #[tokio::test]
-async fn a_reader_that_does_not_read_is_cut_off_and_the_others_get_everything() {
-    // more than sockets hold, so that it is not the service that waits
+async fn a_reader_that_does_not_read_is_disconnected_and_the_others_get_everything() {
+    // more events than fit into sockets, so that the service does not wait
     let bench = Bench::start(40_000, 10);
     let mut mails = bench.open("?channel=email", None).await;
     let mut peer = bench.ask_and_read_nothing().await;
@@ -217,9 +221,9 @@ async fn a_reader_that_does_not_read_is_cut_off_and_the_others_get_everything() 
     while bench.live.hub().taken() > 1 {
         flood(&bench, &mut mails).await;
         rounds += 1;
-        assert!(rounds < 1000, "it is waited for");
+        assert!(rounds < 1000, "the service waits for it");
     }
-    // although it still reads nothing
+    // the connection closes although the peer still does not read
     while bench.connections.count() > 1 {
         tokio::task::yield_now().await;
     }
@@ -228,7 +232,7 @@ async fn a_reader_that_does_not_read_is_cut_off_and_the_others_get_everything() 
 }
 
 #[tokio::test]
-async fn one_stream_too_many_is_refused_until_another_ends() {
+async fn a_stream_over_the_limit_is_refused_until_another_ends() {
     let bench = Bench::start(100, 1);
     let head = bench.http.head(format!("http://127.0.0.1:{}/stream", bench.port)).send().await.unwrap();
     assert_eq!(
@@ -242,7 +246,7 @@ async fn one_stream_too_many_is_refused_until_another_ends() {
     assert_eq!(problem["type"], "/problems/too-many-streams");
     drop(reader);
     while bench.live.hub().taken() > 0 {
-        // noticed when something is sent
+        // the server notices the end only when it sends an event
         publish(&bench.live, 1);
         tokio::task::yield_now().await;
     }
@@ -250,7 +254,7 @@ async fn one_stream_too_many_is_refused_until_another_ends() {
 }
 
 #[tokio::test]
-async fn open_streams_end_when_the_service_stops_also_those_that_nobody_reads() {
+async fn open_streams_end_at_the_shutdown_also_those_that_are_not_read() {
     let bench = Bench::start(1_000_000, 10);
     let mut mails = bench.open("?channel=email", None).await;
     let mut peer = bench.ask_and_read_nothing().await;
@@ -258,8 +262,8 @@ async fn open_streams_end_when_the_service_stops_also_those_that_nobody_reads() 
         flood(&bench, &mut mails).await;
     }
     bench.trigger.fire();
-    assert!(mails.next().await.is_none(), "it ends as a whole answer does");
-    // the one that reads nothing is closed as well, so that stopping waits for nobody
+    assert!(mails.next().await.is_none(), "the body ends completely");
+    // the stream that is not read is closed as well, so that it does not delay the shutdown
     while bench.connections.count() > 1 || bench.live.hub().taken() > 0 {
         tokio::task::yield_now().await;
     }

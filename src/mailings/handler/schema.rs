@@ -1,4 +1,4 @@
-//! Bodies of requests about mailings, and how they become checked input.
+//! Request bodies of mailings, and their validation.
 
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -21,60 +21,60 @@ use crate::templates::{Content, Form, Template};
     "ends_at": "2099-12-31T23:59:59Z"
 }))]
 pub struct MailingBody {
-    /// The name of a template for the channel, in place of `text`, `subject` and `html`. Its texts in all languages are
-    /// copied: each client gets those of its `locale`, or the nearest that there are.
+    /// The name of a template for the channel, instead of `text`, `subject` and `html`. Its texts in all languages are
+    /// copied: each client gets the texts of its `locale`, or of the closest language.
     #[schema(min_length = 1, max_length = 100, pattern = "^[a-z0-9_.-]+$")]
     pub template: Option<String>,
-    /// `{{ name }}` is filled from the client's attributes. Needed without a template. 1 to 1000 characters on `sms` and
-    /// `push`, 2000 on `discord`, 20000 on `webhook` and `in_app`, 100000 on `email`.
+    /// The text, required without a template. `{{ name }}` is filled from the client's attributes. 1 to 1000 characters
+    /// on `sms` and `push`, 2000 on `discord`, 20000 on `webhook` and `in_app`, 100000 on `email`.
     #[schema(min_length = 1, max_length = 100_000, pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$")]
     pub text: Option<String>,
-    /// One line above the text, filled likewise: needed for `email`, none on `sms`.
+    /// The subject, one line with placeholders: required for `email`, not allowed on `sms`.
     #[schema(min_length = 1, max_length = 500, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     pub subject: Option<String>,
-    /// The text of an `email` as HTML, filled likewise; what is filled in is escaped.
+    /// The text of an `email` as HTML, with placeholders, whose values are escaped.
     #[schema(min_length = 1, max_length = 200_000, pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$")]
     pub html: Option<String>,
-    /// Who gets it; absent: everyone.
+    /// The filter that selects the audience; all clients if absent.
     pub filter: Option<FilterInput>,
-    /// `sms` (the default), `email`, `push`, `webhook`, `discord` or `in_app`. A client is reached at its phone number,
-    /// e-mail address or push token, at the URL in its attribute `webhook_url` or `discord_url`, or in the inbox of its
-    /// `external_id`; who lacks that has a message that failed.
+    /// `sms` (the default), `email`, `push`, `webhook`, `discord` or `in_app`. The message goes to the client's phone
+    /// number, e-mail address or push token, to the URL in its attribute `webhook_url` or `discord_url`, or to the
+    /// inbox of its `external_id`. A client without this address has a failed message.
     #[schema(value_type = Option<ChannelToPeople>)]
     pub channel: Option<String>,
     /// `high`, `normal` (the default) or `low`.
     #[schema(value_type = Option<Priority>)]
     pub priority: Option<String>,
-    /// RFC 3339; absent: now. Also taken under the name `created_at`.
+    /// The start of the window, RFC 3339; now if absent. The name `created_at` is accepted too.
     #[serde(alias = "created_at")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub starts_at: Option<String>,
-    /// RFC 3339, after the start. Also taken under the name `finished_at`.
+    /// The end of the window, RFC 3339, after the start. The name `finished_at` is accepted too.
     #[serde(alias = "finished_at")]
     #[schema(value_type = String, format = DateTime)]
     pub ends_at: String,
-    /// Messages a second, 0.001 to 1000000; absent or null: as many as the channel sends.
+    /// The mailing's own limit in messages per second, 0.001 to 1000000; absent or null for the channel's limit alone.
     #[schema(example = 20.0, minimum = 0.001, maximum = 1_000_000)]
     pub rate_per_second: Option<f64>,
-    /// What its recipients may opt out of besides the whole channel, such as `newsletter`.
+    /// The group that its recipients may opt out of besides the whole channel, such as `newsletter`.
     #[schema(min_length = 1, max_length = 64, pattern = "^[a-z0-9_.-]+$", example = "newsletter")]
     pub group: Option<String>,
-    /// Whether nobody may opt out of it: it passes preferences and quiet hours. False if absent.
+    /// True if recipients cannot opt out of it: it ignores preferences and quiet hours. False if absent.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<bool>, nullable = false, default = false)]
     pub transactional: Option<bool>,
 }
 
-/// What to change of a mailing; what is absent stays.
+/// Changes to a mailing: an absent field stays.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"ends_at": "2099-12-31T23:59:59Z"}))]
 pub struct MailingPatch {
-    /// As in a new mailing; takes the place of the texts.
+    /// The same as in a new mailing; replaces the texts.
     #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false, min_length = 1, max_length = 100, pattern = "^[a-z0-9_.-]+$")]
     pub template: Option<String>,
-    /// As in a new mailing; takes the place of a template.
+    /// The same as in a new mailing; replaces a template.
     #[serde(default, deserialize_with = "given")]
     #[schema(
         nullable = false,
@@ -83,11 +83,11 @@ pub struct MailingPatch {
         pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"
     )]
     pub text: Option<String>,
-    /// As in a new mailing; null takes it away.
+    /// The same as in a new mailing; null removes it.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 500, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     pub subject: Option<Option<String>>,
-    /// As in a new mailing; null takes it away.
+    /// The same as in a new mailing; null removes it.
     #[serde(default, deserialize_with = "present")]
     #[schema(
         value_type = Option<String>,
@@ -96,41 +96,41 @@ pub struct MailingPatch {
         pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$"
     )]
     pub html: Option<Option<String>>,
-    /// As in a new mailing.
+    /// The same as in a new mailing.
     #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false)]
     pub filter: Option<FilterInput>,
-    /// As in a new mailing.
+    /// The same as in a new mailing.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<ChannelToPeople>, nullable = false)]
     pub channel: Option<String>,
-    /// As in a new mailing.
+    /// The same as in a new mailing.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Priority>, nullable = false)]
     pub priority: Option<String>,
-    /// As in a new mailing.
+    /// The same as in a new mailing.
     #[serde(default, alias = "created_at", deserialize_with = "given")]
     #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
     pub starts_at: Option<String>,
-    /// As in a new mailing.
+    /// The same as in a new mailing.
     #[serde(default, alias = "finished_at", deserialize_with = "given")]
     #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
     pub ends_at: Option<String>,
-    /// As in a new mailing; null takes the limit away.
+    /// The same as in a new mailing; null removes the limit.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<f64>, minimum = 0.001, maximum = 1_000_000)]
     pub rate_per_second: Option<Option<f64>>,
-    /// As in a new mailing; null takes it away.
+    /// The same as in a new mailing; null removes it.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 64, pattern = "^[a-z0-9_.-]+$")]
     pub group: Option<Option<String>>,
-    /// As in a new mailing.
+    /// The same as in a new mailing.
     #[serde(default, deserialize_with = "given")]
     #[schema(nullable = false)]
     pub transactional: Option<bool>,
 }
 
-/// A mailing to look at before it is made.
+/// A mailing to preview.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
@@ -139,34 +139,34 @@ pub struct MailingPatch {
     "ends_at": "2099-12-31T23:59:59Z"
 }))]
 pub struct PreviewBody {
-    /// Who gets it; absent: everyone.
+    /// The filter that selects the audience; all clients if absent.
     pub filter: Option<FilterInput>,
-    /// `sms` (the default), `email`, `push`, `webhook`, `discord` or `in_app`. A client is reached at its phone number,
-    /// e-mail address or push token, at the URL in its attribute `webhook_url` or `discord_url`, or in the inbox of its
-    /// `external_id`; who lacks that has a message that failed.
+    /// `sms` (the default), `email`, `push`, `webhook`, `discord` or `in_app`. The message goes to the client's phone
+    /// number, e-mail address or push token, to the URL in its attribute `webhook_url` or `discord_url`, or to the
+    /// inbox of its `external_id`. A client without this address has a failed message.
     #[schema(value_type = Option<ChannelToPeople>)]
     pub channel: Option<String>,
-    /// The name of a template to fill for the clients shown, as in a new mailing.
+    /// The name of a template to fill for the sample, as in a new mailing.
     #[schema(min_length = 1, max_length = 100, pattern = "^[a-z0-9_.-]+$")]
     pub template: Option<String>,
-    /// A text to fill for the clients shown.
+    /// A text to fill for the sample.
     #[schema(min_length = 1, max_length = 100_000, pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$")]
     pub text: Option<String>,
-    /// What stands above it, as in a new mailing; not without a text.
+    /// The subject, as in a new mailing; not without a text.
     #[schema(min_length = 1, max_length = 500, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     pub subject: Option<String>,
     /// The text as HTML, as in a new mailing; not without a text.
     #[schema(min_length = 1, max_length = 200_000, pattern = r"^[^\u0000]*[^\s\u0000][^\u0000]*$")]
     pub html: Option<String>,
-    /// RFC 3339; absent: now.
+    /// The start of the window, RFC 3339; now if absent.
     #[serde(alias = "created_at")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub starts_at: Option<String>,
-    /// RFC 3339; absent: it is not said whether the sending fits.
+    /// The end of the window, RFC 3339. If it is absent, the preview has no `fits_window`.
     #[serde(alias = "finished_at")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub ends_at: Option<String>,
-    /// The mailing's own limit, as in a new mailing.
+    /// The mailing's own limit in messages per second, as in a new mailing.
     #[schema(minimum = 0.001, maximum = 1_000_000)]
     pub rate_per_second: Option<f64>,
 }
@@ -176,12 +176,12 @@ fn rate(rate: f64) -> Result<f64, String> {
         Ok(rate)
     } else {
         Err(format!(
-            "must be 0.001 to 1000000 messages a second, or null for no limit of its own, not {rate}"
+            "must be 0.001 to 1000000 messages per second, or null for the channel's limit alone, not {rate}"
         ))
     }
 }
 
-/// What is said, as far as it can be judged without knowing the channel.
+/// Validates the texts as far as possible without the channel.
 fn check_texts(wrong: &mut Complaints, change: &MailingChange) {
     let parts = [
         ("text", change.text.as_ref(), Form::LONGEST_TEXT),
@@ -193,7 +193,7 @@ fn check_texts(wrong: &mut Complaints, change: &MailingChange) {
     }
 }
 
-/// What is said over this channel; its complaints name their own fields.
+/// Validates the texts for a channel. The errors name their own fields.
 fn check_content(wrong: &mut Complaints, channel: ChannelKind, new: &MailingChange) {
     let Some(text) = &new.text else { return };
     let [subject, html] = [&new.subject, &new.html].map(|part| part.as_ref().and_then(Option::as_deref));
@@ -202,7 +202,7 @@ fn check_content(wrong: &mut Complaints, channel: ChannelKind, new: &MailingChan
     }
 }
 
-/// Checks an optional field; its complaint bears the field's name.
+/// Validates an optional field; its error has the field's name.
 fn optional<I, T>(
     wrong: &mut Complaints,
     field: &str,
@@ -212,7 +212,7 @@ fn optional<I, T>(
     value.and_then(|value| wrong.check(field, check(value)))
 }
 
-/// The filter's complaints name their own fields.
+/// Validates the filter. The errors name their own fields.
 fn filter(wrong: &mut Complaints, input: Option<FilterInput>) -> Option<AudienceFilter> {
     match AudienceFilter::parse(input?) {
         Ok(filter) => Some(filter),
@@ -228,10 +228,10 @@ fn filter(wrong: &mut Complaints, input: Option<FilterInput>) -> Option<Audience
 }
 
 impl MailingPatch {
-    /// The checked change. Whether its texts fit the mailing's channel is known when that is read.
+    /// Validates the change. The texts are validated for the mailing's channel later, when the mailing is read.
     ///
     /// # Errors
-    /// [`Error::Invalid`] that names every wrong field.
+    /// [`Error::Invalid`] with every invalid field.
     pub fn into_change(self) -> Result<MailingChange> {
         let mut wrong = Complaints::default();
         let change = self.read(&mut wrong);
@@ -249,7 +249,7 @@ impl MailingPatch {
         if let Some(template) = &self.template {
             wrong.check("template", check_name(template));
             for (field, _) in parts.iter().filter(|(_, is_there)| *is_there) {
-                wrong.add(*field, "cannot stand beside `template`, which says it");
+                wrong.add(*field, "cannot be combined with `template`");
             }
         }
         MailingChange {
@@ -271,7 +271,7 @@ impl MailingPatch {
         }
     }
 
-    /// The checked fields of what is new, and so has a channel.
+    /// Validates the fields of a new mailing or a preview, which have a channel.
     fn of_new(self, mut wrong: Complaints) -> Result<MailingChange> {
         let names_channel = self.channel.is_some();
         let new = self.read(&mut wrong);
@@ -286,14 +286,14 @@ impl MailingPatch {
 }
 
 impl MailingBody {
-    /// The checked mailing.
+    /// Validates the mailing.
     ///
     /// # Errors
-    /// [`Error::Invalid`] that names every wrong field.
+    /// [`Error::Invalid`] with every invalid field.
     pub fn into_new(self) -> Result<NewMailing> {
         let mut wrong = Complaints::default();
         if self.text.is_none() && self.template.is_none() {
-            wrong.add("text", "is required, or `template`");
+            wrong.add("text", "is required without `template`");
         }
         let fields = MailingPatch {
             template: self.template,
@@ -312,7 +312,7 @@ impl MailingBody {
         let checked = fields.of_new(wrong)?;
         Ok(NewMailing {
             template: checked.template,
-            // a template's are read when it is made
+            // the texts of a template are read when the mailing is created
             text: checked.text.unwrap_or_default(),
             subject: checked.subject.flatten(),
             html: checked.html.flatten(),
@@ -329,14 +329,14 @@ impl MailingBody {
 }
 
 impl PreviewBody {
-    /// The checked question.
+    /// Validates the request.
     ///
     /// # Errors
-    /// [`Error::Invalid`] that names every wrong field.
+    /// [`Error::Invalid`] with every invalid field.
     pub fn into_question(self) -> Result<PreviewQuestion> {
         for (field, is_alone) in [("subject", self.subject.is_some()), ("html", self.html.is_some())] {
             if is_alone && self.text.is_none() && self.template.is_none() {
-                return Err(Error::invalid(field, "is filled with a text: give `text` as well"));
+                return Err(Error::invalid(field, "requires `text` or `template`"));
             }
         }
         let fields = MailingPatch {

@@ -1,5 +1,6 @@
-//! Reading an audience range by range, each in id order over an index that ends in the id: a page costs the same at
-//! the start and at the end of ten million clients. Last come those who moved from one range to another meanwhile.
+//! Reads an audience range by range, each in id order over an index that ends in the id, so that a read costs the same
+//! at the start and at the end of ten million clients. The clients that moved from one range to another meanwhile come
+//! last.
 
 use diesel::dsl::{count, count_star, exists, sql};
 use diesel::prelude::*;
@@ -7,7 +8,7 @@ use diesel::sql_types::{Bool, Text};
 use uuid::Uuid;
 
 use crate::clients::model::{more_of_stored, tag_key};
-use crate::clients::reach::Reach;
+use crate::clients::reach::ClientAddresses;
 use crate::db::AnyConnection;
 use crate::db::schema::{client, client_move, client_tag, mailing};
 use crate::db::types::{ClientId, Id, Timestamp};
@@ -17,42 +18,42 @@ use crate::mailings::filter::{AudienceFilter, Range, Reachable};
 use crate::mailings::model::Audience;
 use crate::mailings::recipient::{Profile, Recipient};
 
-/// Ranges looked into by one call: a filter may have tens of thousands, most of them empty.
+/// The most ranges that one call reads: a filter may have tens of thousands, most of them empty.
 const RANGES_AT_ONCE: usize = 100;
 
-/// How far an audience has been read.
+/// A position in an audience.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Cursor {
-    /// The number of the range; the number of ranges for those who moved, one more at the end of all.
+    /// The index of the range. The index after the last range is for the moved clients, and the next one is the end.
     pub range: usize,
-    /// The last client read of it.
+    /// The last client that was read from the range.
     pub after: Option<ClientId>,
 }
 
-/// What is read of each client.
+/// The parameters of one read.
 #[derive(Debug, Clone, Copy)]
-pub struct Read {
-    /// No later client belongs to the audience.
+pub struct AudienceRead {
+    /// The last client that can belong to the audience.
     pub upper_bound: Option<ClientId>,
-    /// How many clients to read.
+    /// The most clients to read.
     pub limit: usize,
-    /// What is needed of each.
+    /// The fields to read.
     pub needs: Needs,
 }
 
-/// What a mailing needs to know of a client.
+/// The fields of a client that a mailing needs.
 #[derive(Debug, Clone, Copy)]
 pub struct Needs {
-    /// How its message goes out, and so what its address is.
+    /// The channel, which determines the address.
     pub channel: ChannelKind,
-    /// Whether the texts have placeholders to fill, or are chosen by its language.
+    /// True if the texts have placeholders, or depend on the client's language.
     pub profile: bool,
-    /// The addresses that it has to have, or it is not of the audience.
+    /// The addresses that a client of the audience must have.
     pub reachable: Reachable,
 }
 
 impl Needs {
-    /// For everybody, whom nothing but the address is needed of.
+    /// Creates the needs of a mailing that uses only the address.
     pub fn of(channel: ChannelKind) -> Self {
         Self { channel, profile: false, reachable: Reachable::default() }
     }
@@ -94,13 +95,13 @@ macro_rules! columns {
     };
 }
 
-/// The keys of the tags of a client that was read.
+/// Returns the tag keys of a client that was read.
 fn keys(row: &Fields) -> Vec<String> {
     let more = more_of_stored(row.12.as_deref()).into_iter().map(|(key, _)| key);
     row.11.iter().cloned().chain(more).collect()
 }
 
-/// Leaves only clients who have the addresses that are asked for.
+/// Restricts a query to clients with the required addresses.
 macro_rules! reachable {
     ($query:ident, $reachable:expr) => {
         if $reachable.by_sms {
@@ -115,8 +116,9 @@ macro_rules! reachable {
     };
 }
 
-/// A stretch of one range, bounded by whole keys of its index. With `code = … AND id > …` in the order of ids
-/// PostgreSQL's planner may take the walk over all clients for the cheaper one, and read millions to find a page.
+/// Restricts a query to a part of one range, bounded by whole keys of its index. With `code = … AND id > …` in the
+/// order of ids, PostgreSQL's planner may scan the primary key because it seems cheaper, and read millions of clients
+/// to find a few.
 macro_rules! stretch {
     ($query:expr, $key:literal, [$($value:expr),+], $after:expr, $bound:expr) => {
         $query
@@ -135,12 +137,13 @@ macro_rules! stretch {
     };
 }
 
-/// Counts an audience, and reads the last client there is. Whoever comes in between is counted although the walk will not
-/// come to them; the end of the walk takes them off. To count up to the last client instead would take six times as long:
-/// databases count whole indexes fast, and parts of them one by one.
+/// Counts an audience, and reads the id of the last client. Clients that are created between the two statements are
+/// counted although the audience does not include them; finalizing the counts subtracts them. Counting only up to the
+/// last client was rejected: it takes six times as long, because databases count a whole index fast, but a part of it
+/// row by row.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn measure(c: &mut AnyConnection, filter: &AudienceFilter) -> Result<Audience> {
     let upper_bound: Option<ClientId> =
         client::table.select(client::id).order(client::id.desc()).first(c).optional()?;
@@ -175,10 +178,10 @@ pub fn measure(c: &mut AnyConnection, filter: &AudienceFilter) -> Result<Audienc
     Ok(Audience { total, upper_bound })
 }
 
-/// Those of these tags that no client has.
+/// Returns the tags of the list that no client has.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn nobodys_tags(c: &mut AnyConnection, tags: &[String]) -> Result<Vec<String>> {
     let mut unknown = Vec::new();
     for tag in tags {
@@ -192,16 +195,16 @@ pub fn nobodys_tags(c: &mut AnyConnection, tags: &[String]) -> Result<Vec<String
     Ok(unknown)
 }
 
-/// The next clients after `cursor`, and the cursor after them; fewer than the limit at the end of the ranges, and after
-/// many that are empty.
+/// Returns the next clients after `cursor`, and the cursor after them. They are fewer than the limit at the end of the
+/// ranges, and after many empty ranges.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn read(
     c: &mut AnyConnection,
     ranges: &[Range],
     mut cursor: Cursor,
-    what: Read,
+    what: AudienceRead,
 ) -> Result<(Vec<Recipient>, Cursor)> {
     let mut found = Vec::with_capacity(what.limit);
     for range in ranges.iter().skip(cursor.range).take(RANGES_AT_ONCE) {
@@ -225,7 +228,7 @@ pub fn read(
     Ok((found, cursor))
 }
 
-/// A part of a range: the clients after one id up to another, no more than so many.
+/// A part of a range: at most `limit` clients after one id, up to another.
 #[derive(Clone, Copy)]
 struct Within {
     after: ClientId,
@@ -233,7 +236,8 @@ struct Within {
     limit: i64,
 }
 
-/// The next clients of a range; of one of further tags also those who lie in a range before.
+/// Returns the next clients of a range. For a range of a further tag they include clients that belong to an earlier
+/// range.
 fn page(c: &mut AnyConnection, range: &Range, within: Within, reachable: Reachable) -> Result<Vec<Fields>> {
     let Within { after, bound, limit } = within;
     let mut query = client::table.select(columns!()).limit(limit).into_boxed();
@@ -259,7 +263,7 @@ fn page(c: &mut AnyConnection, range: &Range, within: Within, reachable: Reachab
     Ok(query.load(c)?)
 }
 
-/// The next clients, all or those of an operator, who have this tag after their first one.
+/// Returns the next clients, all or only those of an operator, that have this tag after their first one.
 fn with_further_tag(
     c: &mut AnyConnection,
     (code, key): (Option<&String>, &str),
@@ -288,18 +292,18 @@ fn with_further_tag(
     Ok(query.load(c)?)
 }
 
-/// The next clients after `cursor` who are in the audience now and moved from one operator or tag to another since
-/// `since`: a walk that had passed where they are before it came to where they were has missed them. Some of them were
-/// met all the same.
+/// Returns the next clients after `cursor` that are in the audience now and changed their operator or tags since
+/// `since`. The reads of the ranges have missed a client that moved from an unread range to a range that was already
+/// read. Some of the returned clients were read before all the same.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn moved(
     c: &mut AnyConnection,
     ranges: &[Range],
     cursor: Cursor,
     since: Option<Timestamp>,
-    what: Read,
+    what: AudienceRead,
 ) -> Result<(Vec<Recipient>, Cursor)> {
     let mut query = client_move::table
         .select(client_move::client_id)
@@ -330,22 +334,22 @@ pub fn moved(
     Ok((found.collect(), next))
 }
 
-/// Whether any client is noted as moved.
+/// Returns true if any client is recorded as moved.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn any_moves(c: &mut AnyConnection) -> Result<bool> {
     Ok(diesel::select(exists(client_move::table.select(client_move::client_id))).get_result(c)?)
 }
 
-/// Forgets some of the clients that moved, when no mailing is at work: a later one finds them where they are. Answers
-/// how many.
+/// Deletes up to `limit` records of moved clients if no mailing is active, because a later mailing reads the clients in
+/// their present ranges. Returns the number of deleted records.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn forget_moves(c: &mut AnyConnection, limit: i64) -> Result<usize> {
     let some: Vec<ClientId> = client_move::table.select(client_move::client_id).limit(limit).load(c)?;
-    // asked after the rows were read: a mailing that begins later than that comes after these moves
+    // checked after the rows were read: a mailing that starts later than that starts after these moves
     let open = mailing::table.filter(mailing::settled.eq(false)).filter(mailing::started_at.is_not_null());
     if some.is_empty() || diesel::select(exists(open)).get_result(c)? {
         return Ok(0);
@@ -353,10 +357,10 @@ pub fn forget_moves(c: &mut AnyConnection, limit: i64) -> Result<usize> {
     Ok(diesel::delete(client_move::table.filter(client_move::client_id.eq_any(some))).execute(c)?)
 }
 
-/// The clients of these ids; those that were deleted are missing.
+/// Returns the clients with these ids, without the deleted ones.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn by_ids(c: &mut AnyConnection, ids: &[ClientId], needs: Needs) -> Result<Vec<Recipient>> {
     let rows: Vec<Fields> = client::table.filter(client::id.eq_any(ids)).select(columns!()).load(c)?;
     Ok(rows.into_iter().map(|row| recipient(row, needs)).collect())
@@ -378,7 +382,7 @@ fn recipient(row: Fields, needs: Needs) -> Recipient {
         _,
         more_tags,
     ) = row;
-    let reach = Reach {
+    let reach = ClientAddresses {
         id: client_id,
         phone_number,
         email: email.as_deref(),

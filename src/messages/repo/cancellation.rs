@@ -1,5 +1,5 @@
-//! Cancellations of messages that a node has in hand: noted here, answered by that node, and heeded by whoever claims one
-//! that waits again.
+//! Cancellation requests for messages that a node holds. They are recorded here and acknowledged by that node, and a
+//! claim of a message that waits again applies them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -24,28 +24,31 @@ struct CancellationRow {
 
 /// The state of a message that is being cancelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Came {
-    /// It has ended, as this.
+pub enum CancellationState {
+    /// The message has ended with this status.
     Ended(MessageStatus),
-    /// It waits in the database again.
+    /// The message waits in the database again.
     Waits,
     /// An attempt is in flight.
     InFlight,
-    /// No attempt can begin any more: who claims it cancels it.
+    /// No new attempt can begin: the next claim cancels the message.
     SetAside,
-    /// The node that has it has not answered.
+    /// The node that holds the message has not responded.
     Unanswered,
 }
 
-/// Notes that those of these messages that a node has in hand are to be cancelled; answers which. Called after
-/// [`super::end_waiting`], in its transaction. With `holds` an attempt that is in flight is the last.
+/// Requests the cancellation of the messages that a node holds, and returns their ids. Called after
+/// [`super::end_waiting`], in its transaction. With `holds`, an attempt in flight is the last one.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn note(c: &mut AnyConnection, ids: &[MessageId], holds: bool, now: Timestamp) -> Result<Vec<MessageId>> {
     let states = came(c, ids)?;
-    let in_hand: Vec<MessageId> =
-        ids.iter().filter(|id| !matches!(states.get(id), None | Some(Came::Ended(_)))).copied().collect();
+    let in_hand: Vec<MessageId> = ids
+        .iter()
+        .filter(|id| !matches!(states.get(id), None | Some(CancellationState::Ended(_))))
+        .copied()
+        .collect();
     let held: Vec<MessageId> = cancellation::table
         .filter(cancellation::message_id.eq_any(&in_hand))
         .filter(cancellation::holds)
@@ -68,11 +71,11 @@ fn insert(c: &mut AnyConnection, rows: &[CancellationRow]) -> Result<()> {
     insert_rows!(c, cancellation::table, rows)
 }
 
-/// The messages that are to be cancelled and of which no node has said anything yet, and whether that holds also for one
-/// whose attempt is in flight.
+/// Returns the messages whose cancellation was requested and not yet acknowledged by a node. The value is true if the
+/// request also holds for a message whose attempt is in flight.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn asked(c: &mut AnyConnection) -> Result<HashMap<MessageId, bool>> {
     let rows: Vec<(MessageId, bool)> = cancellation::table
         .filter(cancellation::in_flight.is_null())
@@ -81,11 +84,11 @@ pub fn asked(c: &mut AnyConnection) -> Result<HashMap<MessageId, bool>> {
     Ok(rows.into_iter().collect())
 }
 
-/// The answer of `node` for those of these messages that stand on its pages: an attempt at those `in_flight` is, and at the
-/// others none can begin.
+/// Acknowledges the cancellation of the messages that are members of this node's leases. Attempts at those in
+/// `in_flight` are in flight; no new attempt at the others can begin.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn answer(
     c: &mut AnyConnection,
     node: NodeId,
@@ -105,12 +108,12 @@ pub fn answer(
     Ok(())
 }
 
-/// Those of these messages, which were just claimed, that are to be cancelled.
+/// Returns those of these messages, which were just claimed, whose cancellation was requested.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn among(c: &mut AnyConnection, ids: &[MessageId]) -> Result<HashSet<MessageId>> {
-    // usually there is none at all
+    // usually the table is empty
     if !any(c)? {
         return Ok(HashSet::new());
     }
@@ -119,10 +122,10 @@ pub fn among(c: &mut AnyConnection, ids: &[MessageId]) -> Result<HashSet<Message
     Ok(found.into_iter().collect())
 }
 
-/// Returns whether any is noted.
+/// Returns true if there is a cancellation request.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn any(c: &mut AnyConnection) -> Result<bool> {
     let first: Option<MessageId> =
         cancellation::table.select(cancellation::message_id).limit(1).first(c).optional()?;
@@ -132,8 +135,8 @@ pub fn any(c: &mut AnyConnection) -> Result<bool> {
 /// Returns the state of each of these messages that exist.
 ///
 /// # Errors
-/// Those of the database.
-pub fn came(c: &mut AnyConnection, ids: &[MessageId]) -> Result<HashMap<MessageId, Came>> {
+/// Database errors.
+pub fn came(c: &mut AnyConnection, ids: &[MessageId]) -> Result<HashMap<MessageId, CancellationState>> {
     let rows: Vec<(MessageId, i16, Option<MessageId>, Option<bool>)> = message::table
         .left_join(due::table.on(due::message_id.eq(message::id)))
         .left_join(cancellation::table.on(cancellation::message_id.eq(message::id)))
@@ -148,30 +151,41 @@ pub fn came(c: &mut AnyConnection, ids: &[MessageId]) -> Result<HashMap<MessageI
     rows.into_iter()
         .map(|(id, status, waits, in_flight)| {
             let came = match (MessageStatus::from_code(status)?, waits, in_flight) {
-                (MessageStatus::Queued | MessageStatus::Sending, Some(_), _) => Came::Waits,
-                (MessageStatus::Queued | MessageStatus::Sending, None, Some(true)) => Came::InFlight,
-                (MessageStatus::Queued | MessageStatus::Sending, None, Some(false)) => Came::SetAside,
-                (MessageStatus::Queued | MessageStatus::Sending, None, None) => Came::Unanswered,
-                (status, _, _) => Came::Ended(status),
+                (MessageStatus::Queued | MessageStatus::Sending, Some(_), _) => CancellationState::Waits,
+                (MessageStatus::Queued | MessageStatus::Sending, None, Some(true)) => {
+                    CancellationState::InFlight
+                }
+                (MessageStatus::Queued | MessageStatus::Sending, None, Some(false)) => {
+                    CancellationState::SetAside
+                }
+                (MessageStatus::Queued | MessageStatus::Sending, None, None) => CancellationState::Unanswered,
+                (status, _, _) => CancellationState::Ended(status),
             };
             Ok((id, came))
         })
         .collect()
 }
 
-/// Ends the cancelling of these messages: what has ended is forgotten, and so is what is in flight, unless it `holds`. What
-/// was set aside holds from now on. Answers what came of each.
+/// Closes the cancellation of these messages. The requests for ended messages are deleted, and so are those for
+/// messages in flight, unless `holds`. Requests for messages that were set aside hold from now on. Returns the state of
+/// each message.
 ///
 /// # Errors
-/// Those of the database.
-pub fn close(c: &mut AnyConnection, ids: &[MessageId], holds: bool) -> Result<HashMap<MessageId, Came>> {
+/// Database errors.
+pub fn close(
+    c: &mut AnyConnection,
+    ids: &[MessageId],
+    holds: bool,
+) -> Result<HashMap<MessageId, CancellationState>> {
     let states = came(c, ids)?;
-    let of = |wanted: &dyn Fn(Came) -> bool| -> Vec<MessageId> {
+    let of = |wanted: &dyn Fn(CancellationState) -> bool| -> Vec<MessageId> {
         states.iter().filter(|(_, came)| wanted(**came)).map(|(id, _)| *id).collect()
     };
-    let over = of(&|came| matches!(came, Came::Ended(_)) || (came == Came::InFlight && !holds));
+    let over = of(&|came| {
+        matches!(came, CancellationState::Ended(_)) || (came == CancellationState::InFlight && !holds)
+    });
     forget(c, &over)?;
-    let aside = of(&|came| came == Came::SetAside);
+    let aside = of(&|came| came == CancellationState::SetAside);
     if !aside.is_empty() {
         diesel::update(cancellation::table.filter(cancellation::message_id.eq_any(&aside)))
             .set(cancellation::holds.eq(true))
@@ -180,10 +194,10 @@ pub fn close(c: &mut AnyConnection, ids: &[MessageId], holds: bool) -> Result<Ha
     Ok(states)
 }
 
-/// Forgets what was noted of these messages.
+/// Deletes the requests for these messages.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn forget(c: &mut AnyConnection, ids: &[MessageId]) -> Result<()> {
     if !ids.is_empty() {
         diesel::delete(cancellation::table.filter(cancellation::message_id.eq_any(ids))).execute(c)?;
@@ -191,10 +205,10 @@ pub fn forget(c: &mut AnyConnection, ids: &[MessageId]) -> Result<()> {
     Ok(())
 }
 
-/// Forgets what was noted of messages that have ended.
+/// Deletes the requests for messages that have ended.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn forget_ended(c: &mut AnyConnection) -> Result<()> {
     let is_queued = message::table
         .filter(message::id.eq(cancellation::message_id))

@@ -1,4 +1,5 @@
-//! Messages in flight, read from the pages that hold them: few and bounded, whatever the audience.
+//! Messages in flight, read from the leases that hold them. They are few and bounded, whatever the size of the
+//! audience.
 
 use std::collections::{HashMap, HashSet};
 
@@ -14,9 +15,9 @@ use crate::kinds::{ChannelKind, MessageStatus, Priority};
 use crate::messages::model::Message;
 use crate::paging::{self, Page};
 
-/// A page, and whom it stands for.
-struct Held {
-    /// Not when it was given back, for a pause or a stop: its messages are queued then.
+/// A lease with its members.
+struct HeldMessage {
+    /// False if it was released, for a pause or a shutdown: its messages are queued then.
     is_held: bool,
     mailing: Option<MailingId>,
     channel: i16,
@@ -24,10 +25,11 @@ struct Held {
     members: Vec<(MessageId, Option<ClientId>)>,
 }
 
-/// The members of the pages of no mailing: few, and all that can be in a node's hands.
+/// Returns the members of the leases without a mailing. They are few, and no other standalone message can be held by a
+/// node.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn in_hand(c: &mut AnyConnection) -> Result<Vec<MessageId>> {
     let pages: Vec<Vec<u8>> = page::table
         .inner_join(page_members::table.on(page_members::page_id.eq(page::id)))
@@ -37,10 +39,10 @@ pub fn in_hand(c: &mut AnyConnection) -> Result<Vec<MessageId>> {
     Ok(pages.iter().flat_map(|members| unpack_ids(members)).map(MessageId).collect())
 }
 
-/// The members of the pages of no mailing that this node holds.
+/// Returns the members of the leases without a mailing that this node holds.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub(super) fn members_held_by(c: &mut AnyConnection, node: NodeId) -> Result<Vec<MessageId>> {
     let pages: Vec<Vec<u8>> = page::table
         .inner_join(page_members::table.on(page_members::page_id.eq(page::id)))
@@ -51,8 +53,8 @@ pub(super) fn members_held_by(c: &mut AnyConnection, node: NodeId) -> Result<Vec
     Ok(pages.iter().flat_map(|members| unpack_ids(members)).map(MessageId).collect())
 }
 
-/// The pages, those of one mailing if it is given: held by a node, or given back by one.
-fn pages(c: &mut AnyConnection, of: Option<MailingId>) -> Result<Vec<Held>> {
+/// Returns the leases, of one mailing if it is given, whether held by a node or released.
+fn pages(c: &mut AnyConnection, of: Option<MailingId>) -> Result<Vec<HeldMessage>> {
     let mut query = page::table
         .inner_join(page_members::table.on(page_members::page_id.eq(page::id)))
         .select((
@@ -76,22 +78,22 @@ fn pages(c: &mut AnyConnection, of: Option<MailingId>) -> Result<Vec<Held>> {
             let members = unpack_ids(&messages)
                 .map(|id| (MessageId(id), clients.next().filter(|id| *id != Uuid::nil()).map(ClientId)))
                 .collect();
-            Held { is_held, mailing, channel, priority, members }
+            HeldMessage { is_held, mailing, channel, priority, members }
         })
         .collect())
 }
 
-/// Whether a message whose row says *queued* is in the hands of a node.
+/// Returns true if a message whose row says *queued* is held by a node.
 pub(super) fn is_taken(c: &mut AnyConnection, id: MessageId) -> Result<bool> {
     let waits: Option<MessageId> = due::table.find(id).select(due::message_id).first(c).optional()?;
     if waits.is_some() {
         return Ok(false);
     }
-    let has = |page: &Held| page.is_held && page.members.iter().any(|(member, _)| *member == id);
+    let has = |page: &HeldMessage| page.is_held && page.members.iter().any(|(member, _)| *member == id);
     Ok(pages(c, None)?.iter().any(has))
 }
 
-/// The message of this id when it has no outcome yet and so no row.
+/// Returns the message of this id if it is planned: without an outcome it has no row.
 pub(super) fn planned(c: &mut AnyConnection, id: MessageId) -> Result<Option<Message>> {
     for page in pages(c, None)? {
         if let Some(member) = page.members.iter().find(|(member, _)| *member == id) {
@@ -102,7 +104,7 @@ pub(super) fn planned(c: &mut AnyConnection, id: MessageId) -> Result<Option<Mes
     Ok(None)
 }
 
-/// One page of what is in flight, in id order.
+/// Returns one page of the messages in flight, in id order.
 pub(super) fn list(
     c: &mut AnyConnection,
     mailing: Option<MailingId>,
@@ -120,7 +122,7 @@ pub(super) fn list(
     Ok(Page { items: found, next_cursor })
 }
 
-fn without_outcome(c: &mut AnyConnection, page: &Held) -> Result<Vec<(MessageId, Option<ClientId>)>> {
+fn without_outcome(c: &mut AnyConnection, page: &HeldMessage) -> Result<Vec<(MessageId, Option<ClientId>)>> {
     let ids: Vec<MessageId> = page.members.iter().map(|(id, _)| *id).collect();
     let rows: Vec<(MessageId, i16)> =
         message::table.filter(message::id.eq_any(&ids)).select((message::id, message::status)).load(c)?;
@@ -138,10 +140,10 @@ fn without_outcome(c: &mut AnyConnection, page: &Held) -> Result<Vec<(MessageId,
     Ok(page.members.iter().filter(|(id, _)| !closed.contains(id)).copied().collect())
 }
 
-/// Each member as a message without an outcome: from its row when it has one, else from its client.
+/// Converts each member to a message without an outcome, from its row if it has one, else from its client.
 fn describe(
     c: &mut AnyConnection,
-    page: &Held,
+    page: &HeldMessage,
     members: &[(MessageId, Option<ClientId>)],
 ) -> Result<Vec<Message>> {
     let ids: Vec<MessageId> = members.iter().map(|(id, _)| *id).collect();

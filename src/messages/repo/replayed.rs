@@ -1,5 +1,5 @@
-//! Messages that were replayed after they had failed. Nothing of it stands in a message's row, which is written millions of
-//! times: that a message was replayed shows in its revision.
+//! Replays of failed messages. They are not stored in the message's row, because rows are written millions of times. A
+//! replay shows in the message's revision.
 
 use std::collections::HashMap;
 
@@ -11,7 +11,7 @@ use crate::db::schema::replayed;
 use crate::db::types::{MessageId, ReplayId, Timestamp};
 use crate::error::Result;
 
-/// A time that a message was replayed.
+/// One replay of a message.
 #[derive(Debug, Clone, PartialEq, Queryable, Selectable, Insertable)]
 #[diesel(table_name = replayed, treat_none_as_default_value = false)]
 #[expect(missing_docs, reason = "the migration documents the columns")]
@@ -23,17 +23,18 @@ pub struct ReplayedRow {
     pub replay_id: Option<ReplayId>,
 }
 
-/// Each outcome is a revision, and most are an attempt. A notification begins with a revision more. Who has more than that
-/// was replayed, or had an outcome without an attempt.
+/// Returns true if the message may have been replayed. Each outcome adds a revision, and most outcomes are an attempt.
+/// A notification starts with one revision more. A message with more revisions than that was replayed, or had an
+/// outcome without an attempt.
 fn may_be_replayed(row: &MessageRow) -> bool {
     row.revision > row.attempts + i16::from(row.mailing_number.is_none())
 }
 
-/// How many attempts had been made at each of these messages when it was last replayed; nothing for those that never were.
-/// It asks the database only if one of them may have been.
+/// Returns the number of attempts before the last replay, for each of these messages that was replayed. It queries the
+/// database only if one of them may have been replayed.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn attempts_before<'r>(
     c: &mut AnyConnection,
     rows: impl Iterator<Item = &'r MessageRow>,
@@ -44,32 +45,32 @@ pub fn attempts_before<'r>(
     }
     let mut found: Vec<ReplayedRow> = of_each(c, &ids)?;
     found.sort_by_key(|row| row.number);
-    // the last one counts
+    // the last replay counts
     Ok(found.into_iter().map(|row| (row.message_id, row.attempts)).collect())
 }
 
-/// When one message was replayed, the first time first.
+/// Returns the replays of one message, oldest first.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn of_message(c: &mut AnyConnection, id: MessageId) -> Result<Vec<ReplayedRow>> {
     let of_it = replayed::table.filter(replayed::message_id.eq(id)).order(replayed::number);
     Ok(of_it.select(ReplayedRow::as_select()).load(c)?)
 }
 
-/// When these messages were replayed.
+/// Returns the replays of these messages.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn of_each(c: &mut AnyConnection, ids: &[MessageId]) -> Result<Vec<ReplayedRow>> {
     let of_them = replayed::table.filter(replayed::message_id.eq_any(ids));
     Ok(of_them.select(ReplayedRow::as_select()).load(c)?)
 }
 
-/// Notes that messages were replayed.
+/// Records replays.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn insert(c: &mut AnyConnection, rows: &[ReplayedRow]) -> Result<()> {
     match c {
         AnyConnection::Postgres(_) if rows.is_empty() => {}

@@ -1,9 +1,9 @@
-//! Lists of single messages by what has become of them.
+//! Filters standalone messages by the status that the API shows.
 
-/// Narrows a query over `message` and, joined from the left, `due` to those of a status as the API shows it: the ones that
-/// [`MessageRow::status_at`](super::MessageRow::status_at) gives that status.
+/// Restricts a query over `message`, left-joined with `due`, to a status as the API shows it, which is the status that
+/// [`MessageRow::status_at`](super::MessageRow::status_at) returns.
 ///
-/// A macro: the type of a query says what is selected from which tables.
+/// A macro, because the type of a query contains its tables and columns.
 macro_rules! of_status {
     ($query:expr, $c:expr, $status:expr, $now:expr) => {{
         use $crate::db::schema::{dead_letter, due, message};
@@ -19,7 +19,7 @@ macro_rules! of_status {
                 .filter(message::id.eq_any($crate::messages::repo::in_hand($c)?))
                 .filter(message::status.eq(MessageStatus::Queued.code()))
                 .filter(due::message_id.nullable().is_null()),
-            // those that failed are few, and each is among the dead letters
+            // failed messages are few, and each has a dead letter
             NotificationStatus::Failed => query
                 .filter(message::status.eq(MessageStatus::Failed.code()))
                 .filter(diesel::dsl::exists(dead_letter::table.filter(dead_letter::id.eq(message::id)))),

@@ -1,4 +1,4 @@
-//! Statements that write messages and what waits.
+//! Statements that write messages and the rows of `due`.
 
 use std::collections::HashSet;
 
@@ -6,82 +6,30 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, Integer, Nullable, SmallInt, Text};
 
 use super::MessageRow;
+use super::row::{InsertOutcomes, RECIPIENT};
 use crate::db::AnyConnection;
-use crate::db::bulk::{Bulk, Insert, Insertion, Statement, Values};
+use crate::db::bulk::{bulk_insert, table_row};
 use crate::db::schema::{due, message};
 use crate::db::types::{Id, Instant, MailingId, MessageId, Timestamp};
 use crate::error::Result;
 use crate::failpoint;
 use crate::kinds::MessageStatus;
 
-/// A recipient that is an integer, as phone numbers are, is stored as one.
-const RECIPIENT: [&str; 2] = ["iif(CAST(CAST(", " AS INTEGER) AS TEXT) = ?1, CAST(?1 AS INTEGER), ?1)"];
-
-/// The rows' values of one column, as an array.
+/// Returns the rows' values of one column, as an array.
 fn column<'r, T>(rows: &[&'r MessageRow], value: impl Fn(&'r MessageRow) -> T) -> Vec<T> {
     rows.iter().copied().map(value).collect()
 }
 
-struct InsertOutcomes;
-
-impl Statement for InsertOutcomes {
-    const TEXT: &'static str = include_str!("sql/insert_messages.postgres.sql");
-    type Row = Id;
-}
-
-impl Insert for InsertOutcomes {
-    const HEAD: &'static str = "INSERT INTO message (recipient, id, client_id, due_at, expires_at, finished_at, \
-        mailing_number, duration_ms, status_code, channel, priority, status, attempts, revision, provider_id, error) \
-        VALUES (";
-    const TAIL: &'static str = ") ON CONFLICT DO NOTHING";
-    type Row = MessageRow;
-
-    fn bind<'r>(row: &'r MessageRow, values: &mut Values<'_, 'r>) -> QueryResult<()> {
-        values.bind_within::<Text, _>(RECIPIENT[0], &row.recipient, RECIPIENT[1])?;
-        values.bind::<Id, _>(&row.id)?;
-        values.bind::<Nullable<Id>, _>(&row.client_id)?;
-        values.bind_all::<Nullable<Instant>, _, _>([&row.due_at, &row.expires_at, &row.finished_at])?;
-        values.bind_all::<Nullable<Integer>, _, _>([&row.mailing_number, &row.duration_ms])?;
-        values.bind::<Nullable<SmallInt>, _>(&row.status_code)?;
-        let codes = [&row.channel, &row.priority, &row.status, &row.attempts, &row.revision];
-        values.bind_all::<SmallInt, _, _>(codes)?;
-        values.bind_all::<Nullable<Text>, _, _>([&row.provider_id, &row.error])
-    }
-}
-
-/// Writes new messages; answers which were new.
+/// Inserts messages. Returns the ids that did not exist before.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn insert_messages(c: &mut AnyConnection, rows: &[&MessageRow]) -> Result<HashSet<MessageId>> {
-    match c {
-        AnyConnection::Postgres(_) if rows.is_empty() => Ok(HashSet::new()),
-        AnyConnection::Postgres(c) => {
-            let columns = (
-                column(rows, |r| r.id).into_sql::<Array<Id>>(),
-                column(rows, |r| r.client_id).into_sql::<Array<Nullable<Id>>>(),
-                column(rows, |r| r.due_at).into_sql::<Array<Nullable<Instant>>>(),
-                column(rows, |r| r.expires_at).into_sql::<Array<Nullable<Instant>>>(),
-                column(rows, |r| r.finished_at).into_sql::<Array<Nullable<Instant>>>(),
-                column(rows, |r| r.mailing_number).into_sql::<Array<Nullable<Integer>>>(),
-                column(rows, |r| r.duration_ms).into_sql::<Array<Nullable<Integer>>>(),
-                column(rows, |r| r.status_code).into_sql::<Array<Nullable<SmallInt>>>(),
-                column(rows, |r| r.channel).into_sql::<Array<SmallInt>>(),
-                column(rows, |r| r.priority).into_sql::<Array<SmallInt>>(),
-                column(rows, |r| r.status).into_sql::<Array<SmallInt>>(),
-                column(rows, |r| r.attempts).into_sql::<Array<SmallInt>>(),
-                column(rows, |r| r.revision).into_sql::<Array<SmallInt>>(),
-                column(rows, |r| r.recipient.as_str()).into_sql::<Array<Text>>(),
-                column(rows, |r| r.provider_id.as_deref()).into_sql::<Array<Nullable<Text>>>(),
-                column(rows, |r| r.error.as_deref()).into_sql::<Array<Nullable<Text>>>(),
-            );
-            Ok(Bulk::of(InsertOutcomes, columns).load::<MessageId>(c)?.into_iter().collect())
-        }
-        AnyConnection::Sqlite(c) => one_by_one(rows, |row| Insertion::of(InsertOutcomes, row).execute(c)),
-    }
+    Ok(InsertOutcomes::insert(c, rows)?.into_iter().collect())
 }
 
-/// SQLite has no round trip to save: one prepared statement, run for each row. Answers for which it did something.
+/// Runs one prepared statement for each row, because SQLite has no round trips to save. Returns the ids of the rows
+/// that it changed.
 fn one_by_one(
     rows: &[&MessageRow],
     mut write: impl FnMut(&MessageRow) -> QueryResult<usize>,
@@ -101,10 +49,10 @@ struct Written {
     id: MessageId,
 }
 
-/// Writes the outcomes of messages that have a row; answers which were still at the revision before.
+/// Writes the outcomes of messages that have a row. Returns the ids that were still at the previous revision.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn update_messages(c: &mut AnyConnection, rows: &[&MessageRow]) -> Result<HashSet<MessageId>> {
     match c {
         AnyConnection::Postgres(_) if rows.is_empty() => Ok(HashSet::new()),
@@ -142,130 +90,59 @@ pub fn update_messages(c: &mut AnyConnection, rows: &[&MessageRow]) -> Result<Ha
     }
 }
 
-struct InsertNew;
-
-impl Statement for InsertNew {
-    const TEXT: &'static str = include_str!("sql/insert_new_messages.postgres.sql");
-    type Row = ();
+// Unlike outcomes, these rows are never written twice, so there is no ON CONFLICT: it would look every row up in both
+// unique indexes first, and write it in two steps.
+bulk_insert! {
+    InsertNew: MessageRow in message
+        (recipient as RECIPIENT, id, client_id, due_at, expires_at, channel, priority, status, attempts, revision) ""
 }
 
-impl Insert for InsertNew {
-    const HEAD: &'static str = "INSERT INTO message (attempts, recipient, id, client_id, due_at, expires_at, channel, \
-        priority, status, revision) VALUES (0, ";
-    type Row = MessageRow;
-
-    fn bind<'r>(row: &'r MessageRow, values: &mut Values<'_, 'r>) -> QueryResult<()> {
-        values.bind_within::<Text, _>(RECIPIENT[0], &row.recipient, RECIPIENT[1])?;
-        values.bind::<Id, _>(&row.id)?;
-        values.bind::<Nullable<Id>, _>(&row.client_id)?;
-        values.bind_all::<Nullable<Instant>, _, _>([&row.due_at, &row.expires_at])?;
-        values.bind_all::<SmallInt, _, _>([&row.channel, &row.priority, &row.status, &row.revision])
-    }
-}
-
-/// Writes messages as they are accepted: nobody has tried to deliver them, and none is of a mailing.
+/// Inserts accepted messages, which have no attempts and no mailing.
 ///
 /// # Errors
-/// Those of the database; a message that is there already is one.
+/// Database errors; an existing message is one.
 pub fn insert_new_messages(c: &mut AnyConnection, rows: &[&MessageRow]) -> Result<()> {
-    match c {
-        AnyConnection::Postgres(_) if rows.is_empty() => {}
-        AnyConnection::Postgres(c) => {
-            let columns = (
-                column(rows, |r| r.id).into_sql::<Array<Id>>(),
-                column(rows, |r| r.client_id).into_sql::<Array<Nullable<Id>>>(),
-                column(rows, |r| r.due_at).into_sql::<Array<Nullable<Instant>>>(),
-                column(rows, |r| r.expires_at).into_sql::<Array<Nullable<Instant>>>(),
-                column(rows, |r| r.channel).into_sql::<Array<SmallInt>>(),
-                column(rows, |r| r.priority).into_sql::<Array<SmallInt>>(),
-                column(rows, |r| r.status).into_sql::<Array<SmallInt>>(),
-                column(rows, |r| r.revision).into_sql::<Array<SmallInt>>(),
-                column(rows, |r| r.recipient.as_str()).into_sql::<Array<Text>>(),
-            );
-            Bulk::of(InsertNew, columns).execute(c)?;
-        }
-        AnyConnection::Sqlite(c) => {
-            for row in rows {
-                Insertion::of(InsertNew, *row).execute(c)?;
-            }
-        }
-    }
+    InsertNew::insert(c, rows)?;
     Ok(())
 }
 
-/// A row of `due`.
-#[derive(Debug)]
-#[expect(missing_docs, reason = "the migration documents the columns")]
-pub struct DueRow {
-    pub message_id: MessageId,
-    pub mailing_id: Option<MailingId>,
-    pub channel: i16,
-    pub priority: i16,
-    pub due_at: Timestamp,
-    pub expires_at: Option<Timestamp>,
+table_row! {
+    /// A row of `due`.
+    #[derive(Debug)]
+    #[expect(missing_docs, reason = "the migration documents the columns")]
+    pub struct DueRow in due {
+        pub message_id: MessageId,
+        pub mailing_id: Option<MailingId>,
+        pub channel: i16,
+        pub priority: i16,
+        pub due_at: Timestamp,
+        pub expires_at: Option<Timestamp>,
+    }
+    insert InsertDue ""
 }
 
 impl DueRow {
-    /// The message waits, as it stands in its row, until `due_at`.
-    pub fn of(row: &MessageRow, mailing_id: Option<MailingId>, due_at: Timestamp) -> Self {
+    /// Creates the row for a message that waits until `due_at`.
+    pub fn new(row: &MessageRow, mailing_id: Option<MailingId>, due_at: Timestamp) -> Self {
         let (channel, priority) = (row.channel, row.priority);
         Self { message_id: row.id, mailing_id, channel, priority, due_at, expires_at: row.expires_at }
     }
 }
 
-struct InsertDue;
-
-impl Statement for InsertDue {
-    const TEXT: &'static str = include_str!("sql/insert_due.postgres.sql");
-    type Row = ();
-}
-
-impl Insert for InsertDue {
-    const HEAD: &'static str =
-        "INSERT INTO due (message_id, mailing_id, channel, priority, due_at, expires_at) VALUES (";
-    type Row = DueRow;
-
-    fn bind<'r>(row: &'r DueRow, values: &mut Values<'_, 'r>) -> QueryResult<()> {
-        values.bind::<Id, _>(&row.message_id)?;
-        values.bind::<Nullable<Id>, _>(&row.mailing_id)?;
-        values.bind_all::<SmallInt, _, _>([&row.channel, &row.priority])?;
-        values.bind::<Instant, _>(&row.due_at)?;
-        values.bind::<Nullable<Instant>, _>(&row.expires_at)
-    }
-}
-
-/// Lets messages wait.
+/// Queues messages until they are due.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn insert_due(c: &mut AnyConnection, rows: &[DueRow]) -> Result<()> {
-    match c {
-        AnyConnection::Postgres(_) if rows.is_empty() => {}
-        AnyConnection::Postgres(c) => {
-            let columns = (
-                rows.iter().map(|r| r.message_id).collect::<Vec<_>>().into_sql::<Array<Id>>(),
-                rows.iter().map(|r| r.mailing_id).collect::<Vec<_>>().into_sql::<Array<Nullable<Id>>>(),
-                rows.iter().map(|r| r.channel).collect::<Vec<_>>().into_sql::<Array<SmallInt>>(),
-                rows.iter().map(|r| r.priority).collect::<Vec<_>>().into_sql::<Array<SmallInt>>(),
-                rows.iter().map(|r| r.due_at).collect::<Vec<_>>().into_sql::<Array<Instant>>(),
-                rows.iter().map(|r| r.expires_at).collect::<Vec<_>>().into_sql::<Array<Nullable<Instant>>>(),
-            );
-            Bulk::of(InsertDue, columns).execute(c)?;
-        }
-        AnyConnection::Sqlite(c) => {
-            for row in rows {
-                Insertion::of(InsertDue, row).execute(c)?;
-            }
-        }
-    }
+    InsertDue::insert(c, rows)?;
     Ok(())
 }
 
-/// Ends those of these messages that wait; answers which. Whoever deletes the row of `due` has the message: a claim that
-/// came first keeps it, and one that comes later finds nothing.
+/// Ends the waiting ones among these messages, and returns their ids. The transaction that deletes the row of `due`
+/// owns the message: an earlier claim keeps it, and a later claim finds no row.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn end_waiting(
     c: &mut AnyConnection,
     ids: &[MessageId],
@@ -281,7 +158,7 @@ pub fn end_waiting(
             message::revision.eq(message::revision + 1_i16),
             message::due_at.eq(None::<Timestamp>),
             message::finished_at.eq(Some(now)),
-            // why the last attempt failed stays, unless there is another reason
+            // the error of the last attempt stays, unless there is another reason
             why.map(|why| message::error.eq(Some(why))),
         ))
         .execute(c)?;

@@ -1,4 +1,4 @@
-//! Notifications as a CSV file.
+//! The export of notifications to a CSV file.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use crate::error::Result;
 use crate::http::export;
 use crate::notifications::model::Notification;
-use crate::notifications::usecase::{Filter, Notifications, Order};
+use crate::notifications::usecase::{NotificationFilter, NotificationOrder, Notifications};
 
 /// The columns, which are the fields of a notification; objects are JSON.
 const COLUMNS: [&str; 28] = [
@@ -42,19 +42,20 @@ const COLUMNS: [&str; 28] = [
     "updated_at",
 ];
 
-/// Answers with the notifications that match, at most so many.
+/// Responds with the matching notifications, at most `most` of them.
 ///
 /// # Errors
-/// Those of the first page.
+/// Errors of the first page.
 pub(super) async fn export(
     request: &HttpRequest,
     service: Arc<Notifications>,
-    (filter, order): (Filter, Order),
+    (filter, order): (NotificationFilter, NotificationOrder),
     most: u64,
 ) -> Result<HttpResponse> {
     let first = filter.after;
     let read = move |cursor, count| {
-        let (service, filter) = (Arc::clone(&service), Filter { after: cursor, ..filter.clone() });
+        let (service, filter) =
+            (Arc::clone(&service), NotificationFilter { after: cursor, ..filter.clone() });
         async move {
             let (items, more) = service.list(filter, order, (count, 0)).await?;
             let next = items.last().filter(|_| more).map(|last| last.id);

@@ -1,4 +1,4 @@
-//! The bodies of notifications.
+//! Request and response bodies of notifications, and their validation.
 
 use std::time::Duration;
 
@@ -13,18 +13,18 @@ use crate::http::json::{each, given, present, time};
 use crate::kinds::{ChannelKind, ChannelToPeople, Priority, group};
 use crate::locale::Locale;
 use crate::notifications::model::{Fill, NewNotification, Rescheduling, To};
-use crate::notifications::usecase::{Item, LARGEST_BATCH, Taken, Wanted};
+use crate::notifications::usecase::{AcceptedBatch, BatchEntry, LARGEST_BATCH, ParsedNotification};
 use crate::templates::model::check_name;
 
 const LONGEST_CONTENT: usize = 20_000;
 const LONGEST_SUBJECT: usize = 998;
 const LONGEST_HTML: usize = 200_000;
-/// Bytes of JSON that may come along.
+/// The maximum size of `data`, `metadata` and `values`, in bytes of JSON.
 const LARGEST_DATA: usize = 16 * 1024;
 const MOST_DELAYS: usize = 20;
 const LONGEST_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// A new notification. Either `recipient` or `client_id` is needed, and either `content` or `template`.
+/// A new notification. Either `recipient` or `client_id` is required, and either `content` or `template`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({
@@ -34,61 +34,61 @@ pub struct NotificationBody {
     /// `sms`, `email`, `push`, `webhook`, `discord` or `in_app`.
     #[schema(value_type = ChannelToPeople)]
     pub channel: String,
-    /// The address on the channel: a phone number, an e-mail address, a device's token, an https URL, a user's id.
+    /// The address on the channel: a phone number, an e-mail address, a device token, an https URL or a user's id.
     #[schema(min_length = 1, max_length = 4096)]
     pub recipient: Option<String>,
-    /// A client, who has the address.
+    /// The id of a client, which has the address.
     #[schema(value_type = Option<ClientId>)]
     pub client_id: Option<String>,
-    /// The text, 1 to 20000 characters, none of them NUL.
+    /// The text, 1 to 20000 characters without NUL.
     #[schema(min_length = 1, max_length = 20000, pattern = r"^[^\u0000]*$")]
     pub content: Option<String>,
-    /// One line above the text, where the channel shows one.
+    /// The subject, one line, for channels that show one.
     #[schema(min_length = 1, max_length = 998, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     pub subject: Option<String>,
-    /// The same as HTML, of an e-mail: 1 to 200000 characters, none of them NUL.
+    /// The text of an e-mail as HTML, 1 to 200000 characters without NUL.
     #[schema(min_length = 1, max_length = 200_000, pattern = r"^[^\u0000]*$")]
     pub html: Option<String>,
-    /// The name of a template for the channel, which says what `content`, `subject` and `html` would.
+    /// The name of a template for the channel, instead of `content`, `subject` and `html`.
     #[schema(min_length = 1, max_length = 100, pattern = "^[a-z0-9_.-]+$")]
     pub template: Option<String>,
-    /// What the template's placeholders are filled from, an object of up to 16 KiB.
+    /// The values for the template's placeholders, an object of up to 16 KiB.
     #[schema(value_type = Option<Object>)]
     pub values: Option<Box<RawValue>>,
-    /// In which language the template is wanted; absent: the client's.
+    /// The language of the template; the client's language if absent.
     #[schema(value_type = Option<Locale>)]
     pub locale: Option<String>,
-    /// An object for the recipient's program, up to 16 KiB.
+    /// An object for the recipient's application, up to 16 KiB.
     #[schema(value_type = Option<Object>)]
     pub data: Option<Box<RawValue>>,
     /// `high`, `normal` (the default) or `low`.
     #[schema(value_type = Option<Priority>)]
     pub priority: Option<String>,
-    /// RFC 3339, up to a year ahead; a time that is past means now.
+    /// The time before which it is not sent, RFC 3339, up to a year ahead; a time in the past means now.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub scheduled_at: Option<String>,
-    /// RFC 3339: it is never sent at this time or after it.
+    /// The time from which it is not sent any more, RFC 3339.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<String>,
-    /// Its own schedule of further attempts.
+    /// Its own retry schedule; the channel's if absent.
     pub retry: Option<RetryBody>,
-    /// An object that is returned as it is, up to 16 KiB.
+    /// Your own data, an object that is returned unchanged, up to 16 KiB.
     #[schema(value_type = Option<Object>)]
     pub metadata: Option<Box<RawValue>>,
-    /// What its recipient may opt out of besides the whole channel, such as `order` or `newsletter`.
+    /// The group that its recipient may opt out of besides the whole channel, such as `order` or `newsletter`.
     #[schema(min_length = 1, max_length = 64, pattern = "^[a-z0-9_.-]+$", example = "order")]
     pub group: Option<String>,
-    /// Whether nobody may opt out of it: it passes preferences and quiet hours. False if absent.
+    /// True if recipients cannot opt out of it: it ignores preferences and quiet hours. False if absent.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<bool>, nullable = false, default = false)]
     pub transactional: Option<bool>,
 }
 
-/// A schedule of further attempts.
+/// A retry schedule.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RetryBody {
-    /// How long to wait before each further attempt, up to 20 of them, each 1 ms to 24 hours; none: one attempt.
+    /// The delays before the retries: up to 20, each 1 ms to 24 hours. An empty list allows a single attempt.
     #[schema(example = json!(["5s", "30s", "120s"]), max_items = 20)]
     pub delays: Vec<String>,
 }
@@ -101,17 +101,17 @@ pub struct RetryBody {
     {"channel": "email", "recipient": "a@b.com", "content": "Flash sale!", "priority": "high"}
 ]}))]
 pub struct BatchBody {
-    /// Each as in a request of its own.
+    /// The notifications, each as in a separate request.
     #[schema(value_type = Vec<NotificationBody>, min_items = 1, max_items = 1000)]
     pub notifications: Vec<Box<RawValue>>,
 }
 
-/// What may be changed of a notification that waits; what is absent stays.
+/// Changes to a waiting notification: an absent field stays.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(example = json!({"priority": "high"}))]
 pub struct NotificationPatch {
-    /// RFC 3339; a time that is past means now.
+    /// The time before which it is not sent, RFC 3339; a time in the past means now.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
     pub scheduled_at: Option<String>,
@@ -119,25 +119,27 @@ pub struct NotificationPatch {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Priority>, nullable = false)]
     pub priority: Option<String>,
-    /// RFC 3339; null: no end.
+    /// The time from which it is not sent any more, RFC 3339; null removes it.
     #[serde(default, deserialize_with = "present")]
     #[schema(value_type = Option<String>, format = DateTime)]
     pub expires_at: Option<Option<String>>,
 }
 
 impl NotificationBody {
+    /// Validates the notification.
+    ///
     /// # Errors
-    /// [`Error::Invalid`] that names every wrong field.
+    /// [`Error::Invalid`] with every invalid field.
     pub fn into_new(self) -> Result<NewNotification> {
         let mut wrong = Complaints::default();
         let channel = wrong.check("channel", ChannelKind::to_people(&self.channel));
         let to = match (self.recipient, self.client_id) {
             (Some(_), Some(_)) => {
-                wrong.add("client_id", "cannot stand beside `recipient`: give one of them");
+                wrong.add("client_id", "cannot be combined with `recipient`");
                 None
             }
             (None, None) => {
-                wrong.add("recipient", "is required, or `client_id`");
+                wrong.add("recipient", "is required without `client_id`");
                 None
             }
             (Some(text), None) => channel
@@ -152,7 +154,7 @@ impl NotificationBody {
         let subject = self.subject.and_then(|subject| wrong.check("subject", line(subject)));
         let html = self.html.and_then(|html| {
             let is_shown = channel.is_none_or(ChannelKind::shows_html);
-            let no_html = "is a part of an e-mail; other channels show none";
+            let no_html = "is only for e-mail; other channels show no HTML";
             wrong.check("html", if is_shown { text(html, LONGEST_HTML) } else { Err(no_html.to_owned()) })
         });
         let data = self.data.and_then(|data| wrong.check("data", object(&data)));
@@ -165,11 +167,11 @@ impl NotificationBody {
         let retry = self.retry.and_then(|retry| wrong.check("retry.delays", delays(&retry.delays)));
         let group = self.group.and_then(|word| wrong.check("group", group(&word)));
         wrong.finish()?;
-        let missing = || Error::internal("a notification was read without complaint and is not whole");
+        let missing = || Error::internal("a validated notification lacks a required field");
         Ok(NewNotification {
             channel: channel.ok_or_else(missing)?,
             to: to.ok_or_else(missing)?,
-            // the texts of a template come when it is filled
+            // the texts of a template are set when it is rendered
             content: if fill.is_some() { String::new() } else { content.ok_or_else(missing)? },
             fill,
             template: None,
@@ -188,7 +190,8 @@ impl NotificationBody {
     }
 }
 
-/// The template that is wanted in place of the texts, of which `parts` are there: content, subject, HTML.
+/// Validates the template that is used instead of the texts. `parts` tells which of content, subject and HTML are
+/// given.
 fn fill(
     wrong: &mut Complaints,
     (template, values, locale): (Option<String>, Option<Box<RawValue>>, Option<String>),
@@ -196,18 +199,18 @@ fn fill(
 ) -> Option<Fill> {
     let Some(template) = template else {
         if !matches!(parts, [true, ..]) {
-            wrong.add("content", "is required, or `template`");
+            wrong.add("content", "is required without `template`");
         }
         for (field, is_there) in [("values", values.is_some()), ("locale", locale.is_some())] {
             if is_there {
-                wrong.add(field, "is for a template: give `template` as well");
+                wrong.add(field, "requires `template`");
             }
         }
         return None;
     };
     for (field, is_there) in ["content", "subject", "html"].into_iter().zip(parts) {
         if is_there {
-            wrong.add(field, "cannot stand beside `template`, which says it");
+            wrong.add(field, "cannot be combined with `template`");
         }
     }
     wrong.check("template", check_name(&template));
@@ -218,19 +221,21 @@ fn fill(
 }
 
 impl BatchBody {
-    /// Each notification, or what is wrong with it.
+    /// Parses each notification separately.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for none and for more than a thousand.
-    pub fn into_wanted(self) -> Result<Vec<Wanted>> {
+    /// [`Error::Invalid`] for an empty batch, and for more than 1000 notifications.
+    pub fn into_wanted(self) -> Result<Vec<ParsedNotification>> {
         let read = |_, body: NotificationBody| body.into_new();
         each(("notifications", LARGEST_BATCH), self.notifications, read)
     }
 }
 
 impl NotificationPatch {
+    /// Validates the changes.
+    ///
     /// # Errors
-    /// [`Error::Invalid`] that names every wrong field.
+    /// [`Error::Invalid`] with every invalid field.
     pub fn into_change(self) -> Result<Rescheduling> {
         let mut wrong = Complaints::default();
         let change = Rescheduling {
@@ -275,75 +280,75 @@ fn object(json: &RawValue) -> std::result::Result<String, String> {
 
 fn delays(texts: &[String]) -> std::result::Result<Vec<Duration>, String> {
     if texts.len() > MOST_DELAYS {
-        return Err(format!("must be at most {MOST_DELAYS}"));
+        return Err(format!("must have at most {MOST_DELAYS} delays"));
     }
     texts
         .iter()
         .map(|text| {
             let delay = humantime::parse_duration(text)
-                .map_err(|_| format!("`{text}` is no duration such as \"30s\""))?;
+                .map_err(|_| format!("`{text}` is not a duration such as \"30s\""))?;
             if (Duration::from_millis(1)..=LONGEST_DELAY).contains(&delay) {
                 Ok(delay)
             } else {
-                Err(format!("`{text}` is not within 1 ms and 24 hours"))
+                Err(format!("`{text}` is not between 1 ms and 24 hours"))
             }
         })
         .collect()
 }
 
-/// What became of a batch that was posted.
+/// The result of posting a batch.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct BatchAccepted {
-    /// Its id, for `/api/v1/batches/{id}`.
+    /// The batch's id, for `/api/v1/batches/{id}`.
     pub batch_id: BatchId,
-    /// How many were posted.
+    /// The number of notifications in the request.
     pub total: usize,
-    /// How many of them were accepted.
+    /// The number of accepted notifications.
     pub accepted: usize,
-    /// How many are wrong.
+    /// The number of rejected notifications.
     pub rejected: usize,
-    /// What became of each, in their order.
+    /// The result for each notification, in the order of the request.
     pub items: Vec<BatchItem>,
 }
 
-/// Whether one of a batch was taken.
+/// The decision on one notification of a batch.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Verdict {
     /// It is on disk.
     Accepted,
-    /// It is wrong.
+    /// It is invalid.
     Rejected,
 }
 
-/// What became of one of a batch.
+/// The result for one notification of a batch.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct BatchItem {
-    /// Its place in the request, from 0.
+    /// Its index in the request, from 0.
     pub index: usize,
     /// `accepted` or `rejected`.
     pub status: Verdict,
-    /// Its id, when it was accepted.
+    /// Its id, if it was accepted.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub id: Option<MessageId>,
-    /// What is wrong with it.
+    /// The reasons for which it was rejected.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
 }
 
 impl BatchAccepted {
-    /// Of a batch.
-    pub fn new(taken: &Taken) -> Self {
+    /// Converts the result of posting a batch.
+    pub fn new(taken: &AcceptedBatch) -> Self {
         let items: Vec<BatchItem> = taken
             .items
             .iter()
             .enumerate()
             .map(|(index, item)| match item {
-                Item::Accepted(id) => {
+                BatchEntry::Accepted(id) => {
                     BatchItem { index, status: Verdict::Accepted, id: Some(*id), errors: Vec::new() }
                 }
-                Item::Rejected(errors) => {
+                BatchEntry::Rejected(errors) => {
                     BatchItem { index, status: Verdict::Rejected, id: None, errors: errors.clone() }
                 }
             })

@@ -1,4 +1,4 @@
-//! A test message over a channel: whether its settings are right, asked of the provider itself.
+//! Sends a test message over a channel, so that the provider itself confirms the channel's settings.
 
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
@@ -7,7 +7,8 @@ use utoipa::ToSchema;
 use super::schema::{NotificationBody, RetryBody};
 use crate::error::{Error, Result};
 use crate::http::dry_run::{DryRun, DryRunQuery};
-use crate::http::once::{KeyHeader, Posted, respond};
+use crate::http::idempotency_header::{KeyHeader, Posted, respond};
+use crate::http::operations::{Operations, operations};
 use crate::kinds::{ChannelKind, ChannelToPeople, Priority};
 use crate::notifications::Notifications;
 use crate::notifications::model::Notification;
@@ -16,7 +17,7 @@ use crate::notifications::usecase::answer_after_waiting;
 const CONTENT: &str = "This is a test message. If you can read it, the channel works.";
 const SUBJECT: &str = "Test message";
 
-/// To whom, and what if something else than the standard text is wanted.
+/// A test message: the recipient, and a text if the standard text is not wanted.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = ChannelTest, example = json!({"recipient": "you@example.com"}))]
@@ -24,10 +25,10 @@ pub struct TrialBody {
     /// The address on the channel.
     #[schema(min_length = 1, max_length = 4096)]
     pub recipient: String,
-    /// The text, 1 to 20000 characters, none of them NUL.
+    /// The text, 1 to 20000 characters without NUL.
     #[schema(min_length = 1, max_length = 20000, pattern = r"^[^\u0000]*$")]
     pub content: Option<String>,
-    /// One line above the text; not on `sms`.
+    /// The subject, one line, for channels that show one.
     #[schema(min_length = 1, max_length = 998, pattern = r"^[^\u0000-\u001f\u007f-\u009f]*$")]
     pub subject: Option<String>,
 }
@@ -52,22 +53,31 @@ impl TrialBody {
             retry: Some(RetryBody { delays: Vec::new() }),
             metadata: None,
             group: None,
-            // who tries a channel is to learn of the channel
+            // a test must reach the provider even if the recipient has opted out or has quiet hours
             transactional: Some(true),
         }
     }
 }
 
+/// Returns the operations, each with its scope.
+pub fn operations() -> Operations {
+    operations![
+        test_channel: NotificationsWrite,
+    ]
+}
+
 /// Send a test message
 ///
-/// One notification of high priority with a single attempt; answered when that has ended, with its error if it failed.
+/// Sends one notification of high priority with a single attempt, and waits for its final status. If it failed, the
+/// response has its error.
 #[utoipa::path(post, path = "/api/v1/channels/{name}/test", operation_id = "test_channel", tag = "channels",
     params(("name" = ChannelToPeople, Path, description = "The channel"), DryRunQuery, KeyHeader),
     request_body = TrialBody,
     responses(
-        (status = 200, description = "What became of it; or, for a dry run, what it would be", body = Notification),
-        (status = 202, description = "Accepted; not at its end when time was over", body = Notification),
-        (status = 409, description = "An equal request with this key is in work"),
+        (status = 200, description = "The notification with its final status. For a dry run: the notification that \
+            would be accepted", body = Notification),
+        (status = 202, description = "Accepted, without a final status at the end of the wait", body = Notification),
+        (status = 409, description = "An equal request with this key is running"),
     ))]
 pub async fn test_channel(
     service: web::Data<Notifications>,

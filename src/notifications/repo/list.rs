@@ -1,4 +1,4 @@
-//! Reading notifications by what they are and what became of them.
+//! The list of notifications and its filter.
 
 use diesel::prelude::*;
 
@@ -11,57 +11,57 @@ use crate::kinds::{ChannelKind, Priority};
 use crate::messages::repo::{MessageRow, of_status, replayed};
 use crate::notifications::model::{Notification, Status};
 
-/// Which notifications a list shows; all that is given must hold.
+/// The filter of the list. A notification must match every condition that is set.
 #[derive(Debug, Clone, Default)]
-pub struct Filter {
-    /// Just these.
+pub struct NotificationFilter {
+    /// Selects these ids.
     pub ids: Option<Vec<MessageId>>,
-    /// In this state.
+    /// Selects a status.
     pub status: Option<Status>,
-    /// Over this channel.
+    /// Selects a channel.
     pub channel: Option<ChannelKind>,
-    /// Of this urgency.
+    /// Selects a priority.
     pub priority: Option<Priority>,
-    /// Of this batch.
+    /// Selects a batch.
     pub batch: Option<BatchId>,
-    /// Of this event.
+    /// Selects an event.
     pub event: Option<EventId>,
-    /// To this address.
+    /// Selects an address.
     pub recipient: Option<String>,
-    /// For this client.
+    /// Selects a client.
     pub client: Option<ClientId>,
-    /// Made at this time or later.
+    /// The earliest time of creation.
     pub from: Option<Timestamp>,
-    /// Made at this time or earlier.
+    /// The latest time of creation.
     pub to: Option<Timestamp>,
-    /// Beyond this one, in the order of the list.
+    /// The last notification of the previous page, in the order of the list.
     pub after: Option<MessageId>,
 }
 
 /// The order of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
-    /// As they were posted.
+pub enum NotificationOrder {
+    /// The order of creation.
     OldestFirst,
-    /// The latest at the top.
+    /// The reverse order of creation.
     NewestFirst,
 }
 
-/// Notifications that `filter` lets through, `limit` of them after the first `offset`, as they are at `now`.
+/// Returns up to `limit` notifications that match the filter, after the first `offset`, with their status at `now`.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn list(
     c: &mut AnyConnection,
-    filter: &Filter,
-    order: Order,
+    filter: &NotificationFilter,
+    order: NotificationOrder,
     (limit, offset): (i64, i64),
     now: Timestamp,
 ) -> Result<Vec<Notification>> {
     let mut query = message::table
         .inner_join(notification::table.on(notification::message_id.eq(message::id)))
         .left_join(due::table.on(due::message_id.eq(message::id)))
-        // says what the partial indexes say
+        // the condition of the partial indexes
         .filter(message::mailing_number.is_null())
         .select((MessageRow::as_select(), NotificationRow::as_select(), due::due_at.nullable()))
         .limit(limit)
@@ -99,20 +99,20 @@ pub fn list(
     }
     if let Some(after) = filter.after {
         query = match order {
-            Order::OldestFirst => query.filter(message::id.gt(after)),
-            Order::NewestFirst => query.filter(message::id.lt(after)),
+            NotificationOrder::OldestFirst => query.filter(message::id.gt(after)),
+            NotificationOrder::NewestFirst => query.filter(message::id.lt(after)),
         };
     }
     query = match order {
-        Order::OldestFirst => query.order(message::id),
-        Order::NewestFirst => query.order(message::id.desc()),
+        NotificationOrder::OldestFirst => query.order(message::id),
+        NotificationOrder::NewestFirst => query.order(message::id.desc()),
     };
     let rows: Vec<(MessageRow, NotificationRow, Option<Timestamp>)> = query.load(c)?;
     let before = replayed::attempts_before(c, rows.iter().map(|(message, ..)| message))?;
     rows.into_iter()
         .map(|(message, content, due_at)| {
             let retries = message.attempts - before.get(&message.id).copied().unwrap_or_default() - 1;
-            // of its schedule, which began anew if it was replayed
+            // the retries of the present schedule, which starts again with a replay
             Ok(Notification { retry_count: retries.max(0), ..show(message, content, due_at, now)? })
         })
         .collect()

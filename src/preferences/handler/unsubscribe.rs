@@ -1,5 +1,6 @@
-//! `/unsubscribe/{token}`: where the links in mails lead. Mail programs post there by themselves (RFC 8058); a person
-//! sees a page first, since whatever looks at the links of a mail for its reader must change nothing.
+//! `/unsubscribe/{token}`: the target of the unsubscribe links in mails. Mail clients post there by themselves (RFC
+//! 8058). A person sees a page first, because programs that open the links of a mail before its reader must not change
+//! anything.
 
 mod words;
 
@@ -8,65 +9,51 @@ use actix_web::http::header::{self, HeaderName};
 use actix_web::{HttpRequest, HttpResponse, HttpResponseBuilder, web};
 use utoipa::ToSchema;
 
-use self::words::Words;
+use self::words::PageTexts;
 use crate::error::{Error, Result};
 use crate::http::bodies;
+use crate::http::operations::{Operations, operations};
 use crate::http::problem::Problem;
-use crate::http::routing::{get, others};
-use crate::preferences::usecase::Preferring;
+use crate::preferences::usecase::PreferenceService;
 
-/// `List-Unsubscribe=One-Click`, as a form of one kind or the other, and nothing else.
+/// The largest size of a body, which is `List-Unsubscribe=One-Click` in either form encoding.
 const LARGEST_BODY: usize = 4096;
 
-/// Registers the routes, at the root.
-pub fn routes(cfg: &mut web::ServiceConfig) {
-    cfg.service(
-        web::resource("/unsubscribe/{token}")
-            .route(get().to(get_unsubscribe_page))
-            .route(web::post().to(unsubscribe_recipient))
-            .default_service(others("GET, HEAD, POST")),
-    )
-    .service(
-        web::resource("/unsubscribe/{token}/undo")
-            .route(web::post().to(resubscribe_recipient))
-            .default_service(others("POST")),
-    )
-    .service(
-        web::resource("/unsubscribe/{token}/all")
-            .route(web::post().to(unsubscribe_recipient_from_all))
-            .default_service(others("POST")),
-    )
-    .service(
-        web::resource("/unsubscribe/{token}/all/undo")
-            .route(web::post().to(resubscribe_recipient_to_all))
-            .default_service(others("POST")),
-    );
+/// Returns the operations, each with its scope.
+pub fn operations() -> Operations {
+    operations![
+        get_unsubscribe_page: Public,
+        unsubscribe_recipient: Public,
+        resubscribe_recipient: Public,
+        unsubscribe_recipient_from_all: Public,
+        resubscribe_recipient_to_all: Public,
+    ]
 }
 
 /// The sender's name on the pages.
 #[derive(Debug, Clone)]
 pub struct Brand(pub Option<String>);
 
-/// The body of a click, for the document.
+/// The OpenAPI schema of the body.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "nothing depends on it, so nobody reads it")]
+#[expect(dead_code, reason = "the body is ignored; the type only defines the schema")]
 pub struct OneClick {
-    /// What mail programs send.
+    /// The value that mail clients send.
     #[schema(rename = "List-Unsubscribe", nullable = false)]
     list_unsubscribe: Option<String>,
 }
 
-/// The texts of a page, and its buttons.
-struct Page<'a> {
-    words: &'static Words,
+/// The texts and buttons of a page.
+struct UnsubscribePage<'a> {
+    words: &'static PageTexts,
     brand: Option<&'a str>,
     title: &'a str,
     text: String,
-    /// The texts of the buttons, and where they post to, as seen from the page.
+    /// The labels of the buttons and their target URLs, relative to the page.
     buttons: Vec<(&'a str, String)>,
 }
 
-impl Page<'_> {
+impl UnsubscribePage<'_> {
     fn response(&self, status: StatusCode) -> HttpResponse {
         let buttons: String = self
             .buttons
@@ -108,7 +95,7 @@ const HEADERS: &[(HeaderName, &str)] = &[
     ),
     (header::CACHE_CONTROL, "no-store"),
     (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
-    // the address is worth something to whoever has it
+    // the URL contains a token, which anybody could use
     (header::REFERRER_POLICY, "no-referrer"),
 ];
 
@@ -127,20 +114,20 @@ fn escaped(text: &str) -> String {
     safe
 }
 
-/// The page of a link that is wrong or too old, or of a failure.
-fn plain(words: &'static Words, title: &str, text: &str, status: StatusCode) -> HttpResponse {
-    Page { words, brand: None, title, text: text.to_owned(), buttons: Vec::new() }.response(status)
+/// Returns the page for an invalid or outdated link, or for a failure.
+fn plain(words: &'static PageTexts, title: &str, text: &str, status: StatusCode) -> HttpResponse {
+    UnsubscribePage { words, brand: None, title, text: text.to_owned(), buttons: Vec::new() }.response(status)
 }
 
-fn no_such_link(words: &'static Words) -> HttpResponse {
+fn no_such_link(words: &'static PageTexts) -> HttpResponse {
     plain(words, words.no_link_title, words.no_link, StatusCode::NOT_FOUND)
 }
 
-/// A page even when the database is away: a person reads it.
-fn failed(words: &'static Words, error: Error) -> Result<HttpResponse> {
+/// Returns a page even if the database is unavailable, because a person reads it.
+fn failed(words: &'static PageTexts, error: Error) -> Result<HttpResponse> {
     match error {
         Error::Unavailable(_) | Error::OutcomeUnknown(_) | Error::Busy(_) => {
-            tracing::error!(%error, "somebody could not unsubscribe");
+            tracing::error!(%error, "unsubscribe request failed");
             let mut response = plain(words, words.retry_title, words.retry, StatusCode::SERVICE_UNAVAILABLE);
             response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from_static("60"));
             Ok(response)
@@ -156,17 +143,17 @@ struct Click {
     of_everything: bool,
 }
 
-/// The service, the brand and the token, which every page needs.
-pub type Parts = (web::Data<Preferring>, web::Data<Brand>, web::Path<String>);
+/// The service, the brand and the token: the inputs of every page.
+pub type PageInputs = (web::Data<PreferenceService>, web::Data<Brand>, web::Path<String>);
 
-/// Does what a button says, and shows that with a button that takes it back.
+/// Performs the action of a button, and returns a page with a button that undoes it.
 async fn click(
-    (service, brand, token): Parts,
+    (service, brand, token): PageInputs,
     (request, body): (HttpRequest, web::Payload),
     Click { is_wanted, of_everything }: Click,
 ) -> Result<HttpResponse> {
-    let words = Words::of(&request);
-    // before the body: whoever has no token has nothing read
+    let words = PageTexts::of(&request);
+    // checked before the body, so that no body is read without a valid token
     let Some(mut subject) = service.subject(&token) else { return Ok(no_such_link(words)) };
     bodies::read(request, body, LARGEST_BODY).await?;
     if of_everything {
@@ -185,75 +172,76 @@ async fn click(
         (true, false) => (words.back_title, words.back, (words.button, format!("../{token}"))),
         (true, true) => (words.back_title, words.back, (words.button, "../all".to_owned())),
     };
-    let page = Page { words, brand, title, text: text.replace("{}", &name), buttons: vec![button] };
+    let page =
+        UnsubscribePage { words, brand, title, text: text.replace("{}", &name), buttons: vec![button] };
     Ok(page.response(StatusCode::OK))
 }
 
-/// Show the page to unsubscribe
+/// Show the unsubscribe page
 ///
-/// Changes nothing: programs look at the links of a mail before its reader does.
-#[utoipa::path(get, path = "/unsubscribe/{token}", operation_id = "get_unsubscribe_page", tag = "preferences", security(()),
-    params(("token" = String, Path, description = "As in the header `List-Unsubscribe` of a mail",
+/// Returns the page and changes nothing, because programs open the links of a mail before its reader does.
+#[utoipa::path(get, path = "/unsubscribe/{token}", operation_id = "get_unsubscribe_page", tag = "preferences",
+    params(("token" = String, Path, description = "The token of a mail's `List-Unsubscribe` header",
         pattern = "^[A-Za-z0-9_-]+$", min_length = 1, max_length = 5700)),
     responses(
         (status = 200, description = "A page with a button", body = String, content_type = "text/html"),
-        (status = 404, description = "A page: this service made no such token", content(
+        (status = 404, description = "A page: the token is not valid", content(
             (String = "text/html"), (Problem = "application/problem+json"))),
     ))]
-pub async fn get_unsubscribe_page((service, brand, token): Parts, request: HttpRequest) -> HttpResponse {
-    let words = Words::of(&request);
+pub async fn get_unsubscribe_page((service, brand, token): PageInputs, request: HttpRequest) -> HttpResponse {
+    let words = PageTexts::of(&request);
     let Some(subject) = service.subject(&token) else { return no_such_link(words) };
     let text = words.ask.replace("{}", &words.name(&subject));
-    // relative, so that it holds behind a proxy that adds a path
+    // relative, so that it also works behind a proxy that adds a path prefix
     let mut buttons = vec![(words.button, token.to_string())];
     if subject.group.is_some() {
         buttons.push((words.button_everything, format!("{token}/all")));
     }
-    Page { words, brand: brand.0.as_deref(), title: words.title, text, buttons }.response(StatusCode::OK)
+    UnsubscribePage { words, brand: brand.0.as_deref(), title: words.title, text, buttons }
+        .response(StatusCode::OK)
 }
 
 /// Unsubscribe
 ///
-/// One-click unsubscription (RFC 8058): the address that the message went to opts out of its group, or of the channel if it had
-/// none, whoever has the address later.
-/// Mail programs post here by themselves. Once is enough.
-#[utoipa::path(post, path = "/unsubscribe/{token}", operation_id = "unsubscribe_recipient", tag = "preferences", security(()),
-    params(("token" = String, Path, description = "As in the header `List-Unsubscribe` of a mail",
+/// One-click unsubscription (RFC 8058): the address of the message is opted out of its group, or of the channel if it
+/// had no group, whoever has the address later. Mail clients post here by themselves. The operation is idempotent.
+#[utoipa::path(post, path = "/unsubscribe/{token}", operation_id = "unsubscribe_recipient", tag = "preferences",
+    params(("token" = String, Path, description = "The token of a mail's `List-Unsubscribe` header",
         pattern = "^[A-Za-z0-9_-]+$", min_length = 1, max_length = 5700)),
     request_body(content = OneClick, content_type = "application/x-www-form-urlencoded",
-        description = "As mail programs and the page send it; it is not read, and may be missing", example = json!({"List-Unsubscribe": "One-Click"})),
+        description = "The form that mail clients and the page send; it is ignored, and may be absent", example = json!({"List-Unsubscribe": "One-Click"})),
     responses(
-        (status = 200, description = "A page that says so, with a button that takes it back", body = String, content_type = "text/html"),
-        (status = 404, description = "A page: this service made no such token", content(
+        (status = 200, description = "A page that confirms it, with a button to undo it", body = String, content_type = "text/html"),
+        (status = 404, description = "A page: the token is not valid", content(
             (String = "text/html"), (Problem = "application/problem+json"))),
-        (status = 410, description = "A page: the link is of an earlier version, and what it names is gone; nothing was changed", body = String, content_type = "text/html"),
+        (status = 410, description = "A page: the link is outdated, and its client or message has been deleted; nothing was changed", body = String, content_type = "text/html"),
         (status = 413, description = "The body is larger than 4 KiB", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "A page: the database is away, and the button may be tried again", body = String, content_type = "text/html"),
+        (status = 503, description = "A page: the database is unavailable; try again later", body = String, content_type = "text/html"),
     ))]
 pub async fn unsubscribe_recipient(
-    parts: Parts,
+    parts: PageInputs,
     request: HttpRequest,
     body: web::Payload,
 ) -> Result<HttpResponse> {
     click(parts, (request, body), Click { is_wanted: false, of_everything: false }).await
 }
 
-/// Take an unsubscription back
-#[utoipa::path(post, path = "/unsubscribe/{token}/undo", operation_id = "resubscribe_recipient", tag = "preferences", security(()),
-    params(("token" = String, Path, description = "As in the header `List-Unsubscribe` of a mail",
+/// Undo an unsubscription
+#[utoipa::path(post, path = "/unsubscribe/{token}/undo", operation_id = "resubscribe_recipient", tag = "preferences",
+    params(("token" = String, Path, description = "The token of a mail's `List-Unsubscribe` header",
         pattern = "^[A-Za-z0-9_-]+$", min_length = 1, max_length = 5700)),
     request_body(content = OneClick, content_type = "application/x-www-form-urlencoded",
-        description = "As mail programs and the page send it; it is not read, and may be missing", example = json!({"List-Unsubscribe": "One-Click"})),
+        description = "The form that mail clients and the page send; it is ignored, and may be absent", example = json!({"List-Unsubscribe": "One-Click"})),
     responses(
-        (status = 200, description = "A page that says so, with a button to unsubscribe", body = String, content_type = "text/html"),
-        (status = 404, description = "A page: this service made no such token", content(
+        (status = 200, description = "A page that confirms it, with a button to unsubscribe", body = String, content_type = "text/html"),
+        (status = 404, description = "A page: the token is not valid", content(
             (String = "text/html"), (Problem = "application/problem+json"))),
-        (status = 410, description = "A page: the link is of an earlier version, and what it names is gone; nothing was changed", body = String, content_type = "text/html"),
+        (status = 410, description = "A page: the link is outdated, and its client or message has been deleted; nothing was changed", body = String, content_type = "text/html"),
         (status = 413, description = "The body is larger than 4 KiB", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "A page: the database is away, and the button may be tried again", body = String, content_type = "text/html"),
+        (status = 503, description = "A page: the database is unavailable; try again later", body = String, content_type = "text/html"),
     ))]
 pub async fn resubscribe_recipient(
-    parts: Parts,
+    parts: PageInputs,
     request: HttpRequest,
     body: web::Payload,
 ) -> Result<HttpResponse> {
@@ -262,46 +250,46 @@ pub async fn resubscribe_recipient(
 
 /// Unsubscribe from everything
 ///
-/// The recipient opts out of every message over the channel but transactional ones.
-#[utoipa::path(post, path = "/unsubscribe/{token}/all", operation_id = "unsubscribe_recipient_from_all", tag = "preferences", security(()),
-    params(("token" = String, Path, description = "As in the header `List-Unsubscribe` of a mail",
+/// Opts the recipient out of all messages over the channel except transactional ones.
+#[utoipa::path(post, path = "/unsubscribe/{token}/all", operation_id = "unsubscribe_recipient_from_all", tag = "preferences",
+    params(("token" = String, Path, description = "The token of a mail's `List-Unsubscribe` header",
         pattern = "^[A-Za-z0-9_-]+$", min_length = 1, max_length = 5700)),
     request_body(content = OneClick, content_type = "application/x-www-form-urlencoded",
-        description = "As the page sends it; it is not read, and may be missing", example = json!({"List-Unsubscribe": "One-Click"})),
+        description = "The form that the page sends; it is ignored, and may be absent", example = json!({"List-Unsubscribe": "One-Click"})),
     responses(
-        (status = 200, description = "A page that says so, with a button that takes it back", body = String, content_type = "text/html"),
-        (status = 404, description = "A page: this service made no such token", content(
+        (status = 200, description = "A page that confirms it, with a button to undo it", body = String, content_type = "text/html"),
+        (status = 404, description = "A page: the token is not valid", content(
             (String = "text/html"), (Problem = "application/problem+json"))),
-        (status = 410, description = "A page: the link is of an earlier version, and what it names is gone; nothing was changed", body = String, content_type = "text/html"),
+        (status = 410, description = "A page: the link is outdated, and its client or message has been deleted; nothing was changed", body = String, content_type = "text/html"),
         (status = 413, description = "The body is larger than 4 KiB", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "A page: the database is away, and the button may be tried again", body = String, content_type = "text/html"),
+        (status = 503, description = "A page: the database is unavailable; try again later", body = String, content_type = "text/html"),
     ))]
 pub async fn unsubscribe_recipient_from_all(
-    parts: Parts,
+    parts: PageInputs,
     request: HttpRequest,
     body: web::Payload,
 ) -> Result<HttpResponse> {
     click(parts, (request, body), Click { is_wanted: false, of_everything: true }).await
 }
 
-/// Take an unsubscription from everything back
+/// Undo an unsubscription from everything
 ///
-/// Opt-outs of groups stay.
-#[utoipa::path(post, path = "/unsubscribe/{token}/all/undo", operation_id = "resubscribe_recipient_to_all", tag = "preferences", security(()),
-    params(("token" = String, Path, description = "As in the header `List-Unsubscribe` of a mail",
+/// Opts the recipient in to the channel again. Opt-outs of groups stay.
+#[utoipa::path(post, path = "/unsubscribe/{token}/all/undo", operation_id = "resubscribe_recipient_to_all", tag = "preferences",
+    params(("token" = String, Path, description = "The token of a mail's `List-Unsubscribe` header",
         pattern = "^[A-Za-z0-9_-]+$", min_length = 1, max_length = 5700)),
     request_body(content = OneClick, content_type = "application/x-www-form-urlencoded",
-        description = "As the page sends it; it is not read, and may be missing", example = json!({"List-Unsubscribe": "One-Click"})),
+        description = "The form that the page sends; it is ignored, and may be absent", example = json!({"List-Unsubscribe": "One-Click"})),
     responses(
-        (status = 200, description = "A page that says so, with a button to unsubscribe", body = String, content_type = "text/html"),
-        (status = 404, description = "A page: this service made no such token", content(
+        (status = 200, description = "A page that confirms it, with a button to unsubscribe", body = String, content_type = "text/html"),
+        (status = 404, description = "A page: the token is not valid", content(
             (String = "text/html"), (Problem = "application/problem+json"))),
-        (status = 410, description = "A page: the link is of an earlier version, and what it names is gone; nothing was changed", body = String, content_type = "text/html"),
+        (status = 410, description = "A page: the link is outdated, and its client or message has been deleted; nothing was changed", body = String, content_type = "text/html"),
         (status = 413, description = "The body is larger than 4 KiB", body = Problem, content_type = "application/problem+json"),
-        (status = 503, description = "A page: the database is away, and the button may be tried again", body = String, content_type = "text/html"),
+        (status = 503, description = "A page: the database is unavailable; try again later", body = String, content_type = "text/html"),
     ))]
 pub async fn resubscribe_recipient_to_all(
-    parts: Parts,
+    parts: PageInputs,
     request: HttpRequest,
     body: web::Payload,
 ) -> Result<HttpResponse> {

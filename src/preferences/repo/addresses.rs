@@ -1,55 +1,55 @@
-//! The addresses that a mailing goes to, so that it goes to each once.
+//! The addresses of a mailing's recipients, so that each address gets the mailing once.
 //!
-//! E-mail addresses are noted only if several clients share them, which an index of the clients tells. A row for every
-//! recipient would change a page of the table at nearly each, and write more than all else that a mail costs.
+//! E-mail addresses are recorded only if several clients share them, which an index on clients shows. A row for every
+//! recipient would change a database page for nearly every mail, and write more than everything else that a mail costs.
 
 use std::collections::{HashMap, HashSet};
 
 use diesel::dsl::count_star;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, Binary, Integer};
 
 use crate::address::normal;
 use crate::db::AnyConnection;
-use crate::db::bulk::{Bulk, Insert, Insertion, Statement, Values};
+use crate::db::bulk::table_row;
 use crate::db::schema::{client, mailing, mailing_address};
-use crate::db::types::{ClientId, Id, Timestamp};
+use crate::db::types::{ClientId, Timestamp};
 use crate::error::Result;
 use crate::kinds::ChannelKind;
 use crate::suppressions::repo::Hasher;
 
-/// Clients in pages or messages of a mailing, with the address of the message where it is recorded.
+/// Clients that a mailing has planned, in leases or messages, with the address of the message if it is recorded.
 pub type Planned = HashMap<ClientId, Option<String>>;
 
-/// Finds those of some clients that a mailing has planned.
+/// A function that returns the planned ones among some clients of a mailing.
 pub type FindPlanned<'f> = &'f dyn Fn(&mut AnyConnection, &[ClientId]) -> Result<Planned>;
 
-/// The mailing that a page belongs to.
+/// The mailing of a lease.
 #[derive(Clone, Copy)]
-pub struct MailingOfPage<'f> {
-    /// Its number.
+pub struct LeaseMailing<'f> {
+    /// The number of the mailing.
     pub number: i32,
-    /// A client that was changed before this time had its address when the mailing started; none: nobody is known to.
+    /// The start of the mailing: clients last changed before it have had their address since then. If it is `None`, no
+    /// client is known to.
     pub since: Option<Timestamp>,
-    /// Which clients were planned.
+    /// The lookup of planned clients.
     pub find_planned: FindPlanned<'f>,
 }
 
-/// A client who has an address that another one has too.
+/// A client that shares its address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Holder {
+struct AddressOwner {
     id: ClientId,
     updated_at: Timestamp,
 }
 
-/// Takes the addresses of a mailing for these clients, who are planned. Returns those whose address another client had
-/// taken.
+/// Records the addresses of a mailing for these clients, which are being planned. Returns the clients whose address is
+/// already recorded for another client.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub(super) fn duplicates(
     c: &mut AnyConnection,
-    mailing: MailingOfPage<'_>,
+    mailing: LeaseMailing<'_>,
     channel: ChannelKind,
     addressed: &[(ClientId, &str)],
     now: Timestamp,
@@ -61,9 +61,10 @@ pub(super) fn duplicates(
     if rows.is_empty() {
         return Ok(HashSet::new());
     }
-    // in one order, so that two pages never wait for each other; of one address the first stays the first
+    // sorted, so that concurrent leases lock in the same order; the sort is stable, so the first client of an address
+    // wins
     rows.sort_by(|a, b| a.address_key.cmp(&b.address_key));
-    if insert_addresses(c, &rows)? == rows.len() {
+    if InsertAddresses::insert(c, &rows)? == rows.len() {
         return Ok(HashSet::new());
     }
     let keys: Vec<&[u8]> = rows.iter().map(|row| row.address_key.as_slice()).collect();
@@ -78,7 +79,7 @@ pub(super) fn duplicates(
     Ok(rows.iter().filter(is_duplicate).map(|row| row.client_id).collect())
 }
 
-/// A row for each client.
+/// Returns a row for each client.
 fn all(
     c: &mut AnyConnection,
     mailing_number: i32,
@@ -98,11 +99,11 @@ fn all(
     Ok(addressed.iter().map(row).collect())
 }
 
-/// A row for each client whose e-mail address others have too. Before it comes one for a client who was planned with the
-/// address while nobody shared it, and so has no row.
+/// Returns a row for each client with a shared e-mail address. A client that was planned with the address before it was
+/// shared has no row yet, so its row is returned first.
 fn shared(
     c: &mut AnyConnection,
-    mailing: MailingOfPage<'_>,
+    mailing: LeaseMailing<'_>,
     addressed: &[(ClientId, &str)],
     now: Timestamp,
 ) -> Result<Vec<AddressRow>> {
@@ -113,14 +114,14 @@ fn shared(
         return Ok(Vec::new());
     }
     let own: HashSet<ClientId> = addressed.iter().map(|(id, _)| *id).collect();
-    let is_changed = |holder: &Holder| mailing.since.is_none_or(|since| holder.updated_at >= since);
+    let is_changed = |holder: &AddressOwner| mailing.since.is_none_or(|since| holder.updated_at >= since);
     let in_doubt = holders.values().filter(|holders| holders.iter().any(is_changed));
     let others: Vec<ClientId> =
         in_doubt.flatten().map(|holder| holder.id).filter(|id| !own.contains(id)).collect();
     let planned = if others.is_empty() { Planned::new() } else { (mailing.find_planned)(c, &others)? };
     let planned = &planned;
     let earlier = holders.iter().flat_map(|(address, holders)| {
-        // who has come to the address since was written to at another one
+        // a client that changed to this address later got the mailing at another one
         let is_known = |sent_to: &Option<String>| {
             sent_to.as_ref().is_none_or(|sent_to| normal(ChannelKind::Email, sent_to) == *address)
         };
@@ -133,9 +134,12 @@ fn shared(
     all(c, mailing.number, ChannelKind::Email, &rows, now)
 }
 
-/// The clients who have these normal forms of e-mail addresses, of those that several clients have.
-fn holders(c: &mut AnyConnection, normal_forms: &[impl AsRef<str>]) -> Result<HashMap<String, Vec<Holder>>> {
-    let mut holders: HashMap<String, Vec<Holder>> = HashMap::new();
+/// Returns the clients with these normal forms of e-mail addresses, for the addresses that several clients share.
+fn holders(
+    c: &mut AnyConnection,
+    normal_forms: &[impl AsRef<str>],
+) -> Result<HashMap<String, Vec<AddressOwner>>> {
+    let mut holders: HashMap<String, Vec<AddressOwner>> = HashMap::new();
     if normal_forms.is_empty() {
         return Ok(holders);
     }
@@ -155,69 +159,27 @@ fn holders(c: &mut AnyConnection, normal_forms: &[impl AsRef<str>]) -> Result<Ha
         .load(c)?;
     for (address, id, updated_at) in found {
         if let Some(address) = address {
-            holders.entry(address).or_default().push(Holder { id, updated_at });
+            holders.entry(address).or_default().push(AddressOwner { id, updated_at });
         }
     }
     Ok(holders)
 }
 
-#[derive(Debug)]
-struct AddressRow {
-    mailing_number: i32,
-    address_key: Vec<u8>,
-    client_id: ClientId,
-}
-
-struct InsertAddresses;
-
-impl Statement for InsertAddresses {
-    const TEXT: &'static str = "INSERT INTO mailing_address (mailing_number, address_key, client_id) \
-        SELECT * FROM unnest($columns) ON CONFLICT DO NOTHING";
-    type Row = Integer;
-}
-
-impl Insert for InsertAddresses {
-    const HEAD: &'static str =
-        "INSERT INTO mailing_address (mailing_number, address_key, client_id) VALUES (";
-    const TAIL: &'static str = ") ON CONFLICT DO NOTHING";
-    type Row = AddressRow;
-
-    fn bind<'r>(row: &'r AddressRow, values: &mut Values<'_, 'r>) -> QueryResult<()> {
-        values.bind::<Integer, _>(&row.mailing_number)?;
-        values.bind::<Binary, _>(&row.address_key)?;
-        values.bind::<Id, _>(&row.client_id)
+table_row! {
+    #[derive(Debug)]
+    struct AddressRow in mailing_address {
+        mailing_number: i32,
+        address_key: Vec<u8>,
+        client_id: ClientId,
     }
+    insert InsertAddresses "ON CONFLICT DO NOTHING"
 }
 
-/// Stores the addresses that nobody has taken; returns how many.
-fn insert_addresses(c: &mut AnyConnection, rows: &[AddressRow]) -> Result<usize> {
-    match c {
-        AnyConnection::Postgres(c) => {
-            let columns = (
-                rows.iter().map(|row| row.mailing_number).collect::<Vec<_>>().into_sql::<Array<Integer>>(),
-                rows.iter()
-                    .map(|row| row.address_key.as_slice())
-                    .collect::<Vec<_>>()
-                    .into_sql::<Array<Binary>>(),
-                rows.iter().map(|row| row.client_id).collect::<Vec<_>>().into_sql::<Array<Id>>(),
-            );
-            Ok(Bulk::of(InsertAddresses, columns).execute(c)?)
-        }
-        AnyConnection::Sqlite(c) => {
-            let mut taken = 0;
-            for row in rows {
-                taken += Insertion::of(InsertAddresses, row).execute(c)?;
-            }
-            Ok(taken)
-        }
-    }
-}
-
-/// Forgets up to `limit` addresses of mailings that are over. Returns how many.
+/// Deletes up to `limit` addresses of finalized mailings. Returns their number.
 ///
 /// # Errors
-/// Those of the database.
-pub fn forget_addresses(c: &mut AnyConnection, limit: i64) -> Result<usize> {
+/// Database errors.
+pub fn delete_addresses(c: &mut AnyConnection, limit: i64) -> Result<usize> {
     let over: Vec<i32> = mailing_address::table
         .inner_join(mailing::table.on(mailing::number.eq(mailing_address::mailing_number)))
         .filter(mailing::settled.eq(true))

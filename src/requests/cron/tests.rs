@@ -18,12 +18,12 @@ fn cron(text: &str, name: &str) -> Cron {
     Cron::parse(text, zone(name).unwrap()).unwrap()
 }
 
-/// The first `count` times after this one.
+/// Returns the first `count` occurrences after `from`.
 fn upcoming(cron: &Cron, from: Timestamp, count: usize) -> Vec<Timestamp> {
     std::iter::successors(cron.next_after(from), |at| cron.next_after(*at)).take(count).collect()
 }
 
-/// The next times as the wall clock shows them, with its offset.
+/// Returns the next occurrences as wall-clock times with their offsets.
 fn shown(text: &str, name: &str, from: &str, count: usize) -> Vec<String> {
     let cron = cron(text, name);
     let local =
@@ -36,7 +36,7 @@ fn a_time_that_does_not_exist_is_the_first_one_that_does() {
     // 2:00 to 3:00 on March 29
     let berlin = shown("30 2 * * *", "Europe/Berlin", "2026-03-28T00:00:00Z", 3);
     assert_eq!(berlin, ["03-28 02:30 +01:00", "03-29 03:00 +02:00", "03-30 02:30 +02:00"]);
-    // one run for all that fall into the gap, and for the one right after it
+    // the times within the gap and the time right after it are one occurrence
     let often = shown("*/20 2,3 * * *", "Europe/Berlin", "2026-03-29T00:00:00Z", 3);
     assert_eq!(often, ["03-29 03:00 +02:00", "03-29 03:20 +02:00", "03-29 03:40 +02:00"]);
     let hourly = shown("30 * * * *", "Europe/Berlin", "2026-03-28T23:59:00Z", 3);
@@ -50,7 +50,7 @@ fn a_time_that_comes_twice_is_one_run() {
     assert_eq!(berlin, ["10-25 02:30 +02:00", "10-26 02:30 +01:00"]);
     let often = shown("*/30 2 * * *", "Europe/Berlin", "2026-10-24T12:00:00Z", 3);
     assert_eq!(often, ["10-25 02:00 +02:00", "10-25 02:30 +02:00", "10-26 02:00 +01:00"]);
-    // asked while the hour is shown again: that was that
+    // during the repeated hour the time has already occurred
     let later = shown("30 2 * * *", "Europe/Berlin", "2026-10-25T01:10:00Z", 1);
     assert_eq!(later, ["10-26 02:30 +01:00"]);
 }
@@ -104,7 +104,7 @@ fn names_lists_ranges_steps_and_words_are_read() {
     assert_eq!(quarters.len(), 3);
     let last = shown("0 0 L * *", "UTC", "2027-02-01T00:00:00Z", 2);
     assert_eq!(last, ["02-28 00:00 +00:00", "03-31 00:00 +00:00"]);
-    // as cron has it: either of the two days, if both are named
+    // as in cron, either day matches if both are given
     let either = shown("0 0 13 * 5", "UTC", "2026-11-05T00:00:00Z", 3);
     assert_eq!(either, ["11-06 00:00 +00:00", "11-13 00:00 +00:00", "11-20 00:00 +00:00"]);
     let both = shown("0 0 13 * +5", "UTC", "2026-01-01T00:00:00Z", 2);
@@ -198,18 +198,18 @@ fn what_is_wrong_is_named() {
             "{text}: {}",
             why(text)
         );
-        // what an earlier version took still runs
+        // an expression that an earlier version accepted still runs
         assert!(Cron::from_stored(text, Tz::UTC).is_ok() || text.contains("999"), "{text}");
     }
     assert!(why("* * L").contains("not 3"));
     for text in ["0 0 30 2 *", "0 0 31 4,6 *", "0 0 31 FEB,APR,JUN,SEP,NOV *"] {
-        assert!(why(text).contains("never comes"), "{text}: {}", why(text));
+        assert!(why(text).contains("never occurs"), "{text}: {}", why(text));
     }
     assert!(why(&"0,".repeat(200)).contains("at most 200"));
     assert!(zone("Mars/Base").unwrap_err().contains("Europe/Berlin"));
 }
 
-/// The fields of an expression as sets, for a reference that needs no parser.
+/// The fields of an expression as sets, for a reference implementation without a parser.
 #[derive(Debug, Clone)]
 struct Sets {
     minutes: BTreeSet<u32>,
@@ -243,7 +243,7 @@ impl Sets {
             && is_in(&self.months, wall.month())
     }
 
-    /// All times in `(from, until]`, by looking at the clock each minute, from two days before on.
+    /// Returns all occurrences in `(from, until]`, found by checking the clock each minute from two days earlier on.
     fn walk(&self, zone: Tz, from: Timestamp, until: Timestamp) -> Vec<Timestamp> {
         let minute = TimeDelta::minutes(1);
         let mut at = from.datetime().with_second(0).unwrap().with_nanosecond(0).unwrap() - TimeDelta::days(2);
@@ -269,7 +269,7 @@ impl Sets {
     }
 }
 
-/// Zones whose clocks change in unlike ways, each with a day on which one did.
+/// Zones with different kinds of clock changes, each with the day of a change.
 const CHANGES: [(&str, &str); 24] = [
     ("Europe/Berlin", "2026-03-29"),
     ("Europe/Berlin", "2026-10-25"),
@@ -299,7 +299,7 @@ const CHANGES: [(&str, &str); 24] = [
 
 fn sets() -> impl Strategy<Value = Sets> {
     let some = |range: std::ops::Range<u32>, most: usize| option::weighted(0.3, btree_set(range, 1..=most));
-    // the hours in which clocks change, more often than others
+    // mostly the hours in which clocks change
     let hours = prop_oneof![btree_set(0_u32..5, 1..4), btree_set(0_u32..24, 1..=24)];
     let parts = (
         btree_set(0_u32..60, 1..6),
@@ -311,7 +311,7 @@ fn sets() -> impl Strategy<Value = Sets> {
     parts.prop_map(|(minutes, hours, days, months, weekdays)| Sets { minutes, hours, days, months, weekdays })
 }
 
-/// A zone, and a moment in it up to two days away from a change, or anywhere.
+/// Generates a zone, and a moment within two days of a change or at any time.
 fn moments() -> impl Strategy<Value = (Tz, Timestamp)> {
     const DAY: i64 = 86_400;
     let near = (select(&CHANGES[..]), -2 * DAY..2 * DAY).prop_map(|((name, day), seconds)| {
@@ -353,7 +353,8 @@ proptest! {
         let times = upcoming(&cron, from, 40);
         for pair in times.windows(2) {
             let apart = pair[1].since(pair[0]).as_secs();
-            // a skipped time runs late, by the length of the gap; Samoa's day runs at the next midnight
+            // a skipped time runs late by the length of the gap; the time on Samoa's skipped day runs at the next
+            // midnight
             prop_assert!(apart > 0 && apart <= 31 * 3600, "{} {}", pair[0], pair[1]);
         }
     }

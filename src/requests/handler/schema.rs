@@ -1,4 +1,4 @@
-//! The bodies of requests.
+//! The body of a new request, and its validation.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,17 +9,17 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::channels::request::{Again, Spec};
+use crate::channels::request::{RequestSpec, RetryOn};
 use crate::db::types::Timestamp;
 use crate::egress::guard::is_the_guards;
 use crate::error::{Complaints, Result};
 use crate::http::json::time;
-use crate::requests::model::{Asked, Notify, millis};
-use crate::requests::usecase::{Recurrence, Wanted};
+use crate::requests::model::{Notify, RequestDraft, millis};
+use crate::requests::usecase::{NewRequestSchedule, Recurrence};
 
-/// What may be asked of a server.
+/// The accepted methods.
 const VERBS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
-/// Milliseconds of an attempt.
+/// The default timeout of an attempt, in milliseconds.
 const DEFAULT_TIMEOUT: u64 = 30_000;
 const LONGEST_TIMEOUT: f64 = 300.0;
 const MOST_HEADERS: usize = 50;
@@ -28,7 +28,7 @@ const LONGEST_VALUE: usize = 8 * 1024;
 const LARGEST_BODY: usize = 256 * 1024;
 const MOST_DELAYS: usize = 20;
 const LONGEST_DELAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// What may be tried again: far more than there are to say.
+/// The most entries of `retry.on`: far more than there are distinct ones.
 const MOST_WORDS: usize = 50;
 
 /// An HTTP request to run at a time.
@@ -43,119 +43,122 @@ const MOST_WORDS: usize = 50;
     "notify": {"request": {"url": "https://example.com/results", "timeout": 30}}
 }))]
 pub struct RequestBody {
-    /// RFC 3339 with its offset, up to a year ahead; absent or past: now. Of a recurring one: no run before this time.
+    /// The time to run at: RFC 3339 with an offset, at most a year ahead; now if absent or in the past. A recurring
+    /// request has no occurrence before this time.
     #[schema(value_type = Option<String>, format = DateTime)]
     execute_at: Option<String>,
-    /// What is sent.
+    /// The HTTP request to send.
     request: CallBody,
-    /// What is tried again, and when; absent: every failure, as the service is configured (after 1, 2 and 4 seconds).
+    /// The failures to retry, and the delays. If absent, every failure is retried after the service's delays (1, 2 and
+    /// 4 seconds by default).
     retry: Option<RetryBody>,
-    /// Where its result is reported to.
+    /// The URL that its result is reported to.
     notify: Option<NotifyBody>,
-    /// Five fields, such as `0 9 * * 1-5`: it runs again and again.
+    /// A cron expression of five fields, such as `0 9 * * 1-5`, which makes the request recurring.
     #[schema(min_length = 1, max_length = 200, example = "0 9 * * 1-5")]
     cron: Option<String>,
-    /// The IANA name of the time zone of `cron`; absent: `UTC`.
+    /// The IANA name of the time zone of `cron`; `UTC` if absent.
     #[schema(min_length = 1, max_length = 100, example = "Europe/Berlin")]
     timezone: Option<String>,
-    /// What becomes of runs that were missed while the service was down: one run for all of them (`once`, the default), or
-    /// none (`skip`).
+    /// The handling of occurrences that were missed while the service was down: one run for all of them (`once`, the
+    /// default), or no run (`skip`).
     #[schema(pattern = "^(once|skip)$", example = "once")]
     catch_up: Option<String>,
 }
 
-/// What is sent.
+/// The HTTP request to send.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = RequestCallBody)]
 pub struct CallBody {
-    /// Where to: `https`, or `http` without a credential; not into a private network, unless that is allowed.
+    /// The URL: `https`, or `http` without a credential. A private network must be allowed by the operator.
     #[schema(min_length = 1, max_length = 2048)]
     url: String,
-    /// `GET`, `HEAD`, `POST`, `PUT`, `PATCH`, `DELETE` or `OPTIONS`; absent: `POST` with a body, else `GET`.
+    /// `GET`, `HEAD`, `POST`, `PUT`, `PATCH`, `DELETE` or `OPTIONS`. If absent, `POST` with a body and `GET` without.
     #[schema(pattern = "^(GET|HEAD|POST|PUT|PATCH|DELETE|OPTIONS)$", example = "POST")]
     verb: Option<String>,
-    /// Seconds for an attempt, from connecting to the last byte of the answer; absent: 30.
+    /// The timeout of an attempt in seconds, from connecting to the last byte of the response; 30 if absent.
     #[schema(minimum = 0.001, maximum = 300, example = 30)]
     timeout: Option<f64>,
-    /// Names and values (RFC 9110, 5), up to 50. Those that belong to the connection cannot be given.
+    /// Names and values of headers (RFC 9110, 5), at most 50. The headers of the connection are refused.
     header: Option<BTreeMap<String, String>>,
-    /// Any JSON. A string goes out as it is; anything else as JSON, with a `content-type` that says so if you give none.
-    /// Up to 256 KiB.
+    /// The body, at most 256 KiB. A string is sent unchanged. Any other value is sent as JSON, with
+    /// `content-type: application/json` unless `header` has a `content-type`.
     #[schema(value_type = Option<serde_json::Value>)]
     body: Option<Box<RawValue>>,
-    /// The name of a credential that the service keeps.
+    /// The name of a stored credential.
     #[schema(min_length = 1, max_length = 64, pattern = "^[a-z0-9_.-]+$")]
     credential: Option<String>,
 }
 
-/// Where a result is reported to.
+/// The URL that a result is reported to.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = RequestNotifyBody)]
 pub struct NotifyBody {
-    /// What is sent; its body is the report.
+    /// The HTTP request to send; its body is the report.
     request: NotifyCallBody,
-    /// As of the request.
+    /// The same as in a request.
     retry: Option<RetryBody>,
 }
 
-/// A call whose body is the report of a result.
+/// An HTTP request whose body is the report of a result.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = RequestNotifyCallBody)]
 pub struct NotifyCallBody {
-    /// As of the request.
+    /// The same as in a request.
     #[schema(min_length = 1, max_length = 2048)]
     url: String,
     /// `POST` (the default), `PUT` or `PATCH`.
     #[schema(pattern = "^(POST|PUT|PATCH)$", example = "POST")]
     verb: Option<String>,
-    /// As of the request.
+    /// The same as in a request.
     #[schema(minimum = 0.001, maximum = 300, example = 30)]
     timeout: Option<f64>,
-    /// As of the request.
+    /// The same as in a request.
     header: Option<BTreeMap<String, String>>,
-    /// As of the request.
+    /// The same as in a request.
     #[schema(min_length = 1, max_length = 64, pattern = "^[a-z0-9_.-]+$")]
     credential: Option<String>,
 }
 
-/// What is tried again, and when.
+/// The failures to retry, and the delays.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = RequestRetryBody, example = json!({"on": ["5xx", "429", "timeout"], "delays": [1, 5, 30]}))]
 pub struct RetryBody {
-    /// `3xx`, `4xx`, `5xx`, a status from 300 to 599, `timeout`, `connection`; absent: all of these, but of a request, not
-    /// of its report, no 3xx: a redirect is not followed, and counts as an answer unless it is named. `[]`: nothing.
+    /// The failures to retry: `3xx`, `4xx`, `5xx`, a status from 300 to 599, `timeout`, `connection`. If absent, all of
+    /// them for a report, and all but 3xx for a request: redirects are not followed, and a redirect is a success unless
+    /// it is listed. `[]` disables retries.
     #[schema(max_items = 50)]
     on: Option<Vec<String>>,
-    /// How long to wait before each further attempt, up to 20 times, each 1 ms to 24 hours: seconds, or a text such as
-    /// `"90s"`. Absent: as the service is configured.
+    /// The delay before each further attempt, at most 20 delays of 1 ms to 24 hours: seconds, or a string such as
+    /// `"90s"`. The service's delays if absent.
     #[schema(max_items = 20)]
     delays: Option<Vec<Delay>>,
-    /// RFC 3339: no attempt begins at this time or after it, and one in flight is cut off.
+    /// RFC 3339: no attempt begins at this time or later, and an attempt in flight is cut off.
     #[schema(value_type = Option<String>, format = DateTime)]
     until: Option<String>,
 }
 
-/// Seconds, or a duration as a text.
-// Serialize is what lets the document know of `untagged`; it is read by hand, since serde's own reader of such an enum knows no
-// numbers that keep their digits
+/// A delay: seconds, or a duration as a string.
+// `Serialize` makes `untagged` known to the OpenAPI document. The enum is deserialized by hand, since serde's own code
+// for an untagged enum does not support numbers that keep their digits.
 #[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 #[schema(as = RequestDelay)]
 pub enum Delay {
     /// Seconds, 0.001 to 86400.
     Seconds(f64),
-    /// Such as `"90s"` or `"5min"`.
+    /// A duration such as `"90s"` or `"5min"`.
     Text(String),
 }
 
 impl<'de> Deserialize<'de> for Delay {
     fn deserialize<D: Deserializer<'de>>(reader: D) -> Result<Self, D::Error> {
         let wrong =
-            || serde::de::Error::custom("is not as expected, expected seconds or a duration such as \"90s\"");
+            || serde::de::Error::custom("has the wrong type, expected seconds or a duration such as \"90s\"");
         match Value::deserialize(reader)? {
             Value::Number(seconds) => seconds.as_f64().map(Self::Seconds).ok_or_else(wrong),
             Value::String(text) => Ok(Self::Text(text)),
@@ -164,7 +167,7 @@ impl<'de> Deserialize<'de> for Delay {
     }
 }
 
-/// A call that was checked, without what it is tried again for.
+/// The common fields of both HTTP requests, without their retries.
 struct Call {
     url: String,
     verb: Option<String>,
@@ -173,18 +176,20 @@ struct Call {
     credential: Option<String>,
 }
 
-/// A schedule that was checked.
+/// Validated retries.
 #[derive(Default)]
 struct Retry {
-    again: Option<Vec<Again>>,
+    again: Option<Vec<RetryOn>>,
     delays: Option<Vec<u64>>,
     until: Option<Timestamp>,
 }
 
 impl RequestBody {
+    /// Validates the body.
+    ///
     /// # Errors
-    /// [`Error::Invalid`](crate::error::Error::Invalid) that names every wrong field.
-    pub fn into_wanted(self) -> Result<Wanted> {
+    /// [`Error::Invalid`](crate::error::Error::Invalid) with every wrong field.
+    pub fn into_wanted(self) -> Result<NewRequestSchedule> {
         let mut wrong = Complaints::default();
         let execute_at = self.execute_at.and_then(|text| wrong.check("execute_at", time(&text)));
         let retry = self.retry.map(|retry| retry.read(&mut wrong, "retry")).unwrap_or_default();
@@ -203,15 +208,15 @@ impl RequestBody {
                     [("timezone", self.timezone.is_some()), ("catch_up", self.catch_up.is_some())]
                 {
                     if is_there {
-                        wrong.add(field, "is for a recurring request: give `cron` as well");
+                        wrong.add(field, "applies to recurring requests: `cron` is required");
                     }
                 }
                 None
             }
         };
         wrong.finish()?;
-        let asked = Asked { spec, delays: retry.delays, until: retry.until, notify };
-        Ok(Wanted { asked, execute_at, recurrence })
+        let asked = RequestDraft { spec, delays: retry.delays, until: retry.until, notify };
+        Ok(NewRequestSchedule { asked, execute_at, recurrence })
     }
 }
 
@@ -223,7 +228,7 @@ impl NotifyBody {
         let mut spec = call.read(wrong, "notify.request", (&["POST", "PUT", "PATCH"], "POST"));
         let is_ours = |name: &str| name.to_ascii_lowercase().starts_with("webhook-");
         if spec.headers.iter().any(|(name, _)| is_ours(name)) {
-            wrong.add("notify.request.header", "may not bear `webhook-…`: the service signs with these");
+            wrong.add("notify.request.header", "must not contain `webhook-…`: they carry the signature");
         }
         spec.again = retry.again;
         Notify { spec, delays: retry.delays, until: retry.until }
@@ -231,7 +236,7 @@ impl NotifyBody {
 }
 
 impl Call {
-    fn read(self, wrong: &mut Complaints, place: &str, (verbs, default): (&[&str], &str)) -> Spec {
+    fn read(self, wrong: &mut Complaints, place: &str, (verbs, default): (&[&str], &str)) -> RequestSpec {
         let verb = self.verb.unwrap_or_else(|| default.to_owned());
         if !verbs.contains(&verb.as_str()) {
             wrong.add(format!("{place}.verb"), format!("must be one of {}", verbs.join(", ")));
@@ -245,7 +250,7 @@ impl Call {
             u64::try_from(millis.as_millis()).ok()
         });
         let headers = headers(wrong, &format!("{place}.header"), self.header.unwrap_or_default());
-        Spec {
+        RequestSpec {
             verb,
             url: self.url,
             headers,
@@ -271,25 +276,25 @@ fn headers(wrong: &mut Complaints, place: &str, given: BTreeMap<String, String>)
         let Some(parsed) = parsed else {
             wrong.add(
                 field,
-                "must be the name of a header: letters, digits and !#$%&'*+-.^_`|~, up to 100 of them",
+                "must be a header name: letters, digits and !#$%&'*+-.^_`|~, at most 100 characters",
             );
             continue;
         };
         if is_the_guards(&parsed) {
-            wrong.add(field, "belongs to the connection, and is set by the service");
+            wrong.add(field, "belongs to the connection and is set by the service");
             continue;
         }
-        // a field's value neither begins nor ends with a blank (RFC 9110, 5.5)
+        // a header's value neither begins nor ends with whitespace (RFC 9110, 5.5)
         let is_value = HeaderValue::from_str(&value).is_ok() && value.trim() == value;
         if !is_value || value.len() > LONGEST_VALUE || !value.is_ascii() {
             wrong.add(
                 field,
-                "must be a text in ASCII without control characters, not framed by blanks, up to 8192 bytes",
+                "must be ASCII without control characters and surrounding spaces, at most 8192 bytes",
             );
             continue;
         }
         if read.iter().any(|(known, _): &(String, String)| known == parsed.as_str()) {
-            wrong.add(field, "was given twice, in other letters");
+            wrong.add(field, "is given twice, in different case");
             continue;
         }
         read.push((parsed.as_str().to_owned(), value));
@@ -297,7 +302,7 @@ fn headers(wrong: &mut Complaints, place: &str, given: BTreeMap<String, String>)
     read
 }
 
-/// A body as it goes out, and whether it is JSON.
+/// Returns a body as it is sent, and true if it is JSON.
 fn text_of(body: &RawValue) -> Result<(String, bool), String> {
     let (text, is_json) = match serde_json::from_str::<String>(body.get()) {
         Ok(text) => (text, false),
@@ -317,7 +322,7 @@ impl RetryBody {
                 wrong.add(format!("{place}.on"), format!("must be at most {MOST_WORDS}"));
             }
             for (at, word) in words.iter().take(MOST_WORDS).enumerate() {
-                again.extend(wrong.check(&format!("{place}.on[{at}]"), word.parse::<Again>()));
+                again.extend(wrong.check(&format!("{place}.on[{at}]"), word.parse::<RetryOn>()));
             }
             again
         });
@@ -343,7 +348,7 @@ impl Delay {
             Self::Text(text) => humantime::parse_duration(text).ok(),
         };
         let is_good = |delay: &Duration| (Duration::from_millis(1)..=LONGEST_DELAY).contains(delay);
-        read.filter(is_good).ok_or("must be 0.001 to 86400 seconds, or a text such as \"90s\"")
+        read.filter(is_good).ok_or("must be 0.001 to 86400 seconds, or a string such as \"90s\"")
     }
 }
 

@@ -1,4 +1,4 @@
-//! Recurring requests over HTTP: `/api/v1/requests/recurring`.
+//! The HTTP handlers of recurring requests: `/api/v1/requests/recurring`.
 
 use actix_web::{HttpResponse, web};
 use serde::Deserialize;
@@ -8,65 +8,47 @@ use super::model::{RecurringRequest, RecurringStatus};
 use super::usecase::Recurring;
 use crate::db::types::RecurringId;
 use crate::error::{Error, Result};
+use crate::http::idempotency_header::{KeyHeader, Keyed, respond};
 use crate::http::json::{Query, path_id};
-use crate::http::once::{KeyHeader, Keyed, respond};
-use crate::http::routing::{get, others};
-use crate::idempotency::Answer;
+use crate::http::operations::{Operations, operations};
+use crate::idempotency::IdempotentResponse;
 use crate::paging::{self, Page};
 use crate::requests::view::RequestView;
 
-/// Registers the routes, relative to `/api/v1`; before those of single requests, which take any word for an id.
-pub fn routes(cfg: &mut web::ServiceConfig) {
-    cfg.service(
-        web::resource("/requests/recurring")
-            .route(get().to(list_recurring_requests))
-            .default_service(others("GET, HEAD")),
-    )
-    .service(
-        web::resource("/requests/recurring/{id}")
-            .route(get().to(get_recurring_request))
-            .route(web::delete().to(cancel_recurring_request))
-            .default_service(others("GET, HEAD, DELETE")),
-    )
-    .service(
-        web::resource("/requests/recurring/{id}/pause")
-            .route(web::post().to(pause_recurring_request))
-            .default_service(others("POST")),
-    )
-    .service(
-        web::resource("/requests/recurring/{id}/resume")
-            .route(web::post().to(resume_recurring_request))
-            .default_service(others("POST")),
-    )
-    .service(
-        web::resource("/requests/recurring/{id}/run")
-            .route(web::post().to(run_recurring_request))
-            .default_service(others("POST")),
-    );
+/// Returns the operations, each with its scope.
+pub fn operations() -> Operations {
+    operations![
+        list_recurring_requests: RequestsRead,
+        get_recurring_request: RequestsRead,
+        cancel_recurring_request: RequestsWrite,
+        pause_recurring_request: RequestsWrite,
+        resume_recurring_request: RequestsWrite,
+        run_recurring_request: RequestsWrite,
+    ]
 }
 
-/// Which recurring requests to list.
+/// The query parameters of the list of recurring requests.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ListQuery {
-    /// Only those in this state.
+    /// Lists only recurring requests with this status.
     #[param(value_type = Option<RecurringStatus>, inline, nullable = false)]
     status: Option<String>,
-    /// How many to answer, 1 to 1000.
+    /// The largest number of items to return, 1 to 1000.
     #[param(minimum = 1, maximum = 1000, default = 50, value_type = Option<u32>, nullable = false)]
     limit: Option<String>,
-    /// `next_cursor` of the page before.
+    /// `next_cursor` of the previous page.
     #[param(value_type = Option<RecurringId>, inline, nullable = false)]
     cursor: Option<String>,
 }
 
 /// List recurring requests
 ///
-/// The newest first.
+/// Lists recurring requests, the newest first.
 #[utoipa::path(get, path = "/api/v1/requests/recurring", operation_id = "list_recurring_requests", tag = "requests",
     params(ListQuery),
-    responses((status = 200, description = "One page", body = Page<RecurringRequest>)))]
+    responses((status = 200, description = "A page of recurring requests", body = Page<RecurringRequest>)))]
 pub async fn list_recurring_requests(
     service: web::Data<Recurring>,
     Query(query): Query<ListQuery>,
@@ -80,7 +62,7 @@ pub async fn list_recurring_requests(
 
 /// Read a recurring request
 ///
-/// With its next runs. Those that were made are `GET /requests?recurring_id=`.
+/// Returns a recurring request with its next occurrences. `GET /requests?recurring_id=` lists the previous ones.
 #[utoipa::path(get, path = "/api/v1/requests/recurring/{id}", operation_id = "get_recurring_request", tag = "requests",
     params(("id" = String, Path, format = Uuid, description = "The recurring request")),
     responses((status = 200, description = "The recurring request", body = RecurringRequest)))]
@@ -93,13 +75,13 @@ pub async fn get_recurring_request(
 
 /// Cancel a recurring request
 ///
-/// For good. Its runs that wait are cancelled too, those that are running go on.
+/// Cancels a recurring request for good. Its waiting occurrences are cancelled too; running ones continue.
 #[utoipa::path(delete, path = "/api/v1/requests/recurring/{id}", operation_id = "cancel_recurring_request",
     tag = "requests",
     params(("id" = String, Path, format = Uuid, description = "The recurring request")),
     responses(
-        (status = 204, description = "It is cancelled"),
-        (status = 409, description = "It is cancelled already"),
+        (status = 204, description = "The recurring request is cancelled"),
+        (status = 409, description = "The recurring request was already cancelled"),
     ))]
 pub async fn cancel_recurring_request(
     service: web::Data<Recurring>,
@@ -111,13 +93,14 @@ pub async fn cancel_recurring_request(
 
 /// Pause a recurring request
 ///
-/// Nothing is run until it is resumed, but for runs that wait already. The runs of a pause are not made up for.
+/// Pauses a recurring request: it has no occurrences until it is resumed, and skips the occurrences of the pause.
+/// Occurrences that wait already still run.
 #[utoipa::path(post, path = "/api/v1/requests/recurring/{id}/pause", operation_id = "pause_recurring_request",
     tag = "requests",
     params(("id" = String, Path, format = Uuid, description = "The recurring request")),
     responses(
-        (status = 200, description = "The recurring request as it is now", body = RecurringRequest),
-        (status = 409, description = "It is paused, cancelled, or over"),
+        (status = 200, description = "The changed recurring request", body = RecurringRequest),
+        (status = 409, description = "The recurring request is paused, cancelled or at its end"),
     ))]
 pub async fn pause_recurring_request(
     service: web::Data<Recurring>,
@@ -128,13 +111,13 @@ pub async fn pause_recurring_request(
 
 /// Resume a recurring request
 ///
-/// It goes on with the next of its times.
+/// Resumes a recurring request, which continues with its next occurrence.
 #[utoipa::path(post, path = "/api/v1/requests/recurring/{id}/resume", operation_id = "resume_recurring_request",
     tag = "requests",
     params(("id" = String, Path, format = Uuid, description = "The recurring request")),
     responses(
-        (status = 200, description = "The recurring request as it is now", body = RecurringRequest),
-        (status = 409, description = "It is not paused, or over"),
+        (status = 200, description = "The changed recurring request", body = RecurringRequest),
+        (status = 409, description = "The recurring request is not paused, or is at its end"),
     ))]
 pub async fn resume_recurring_request(
     service: web::Data<Recurring>,
@@ -145,20 +128,22 @@ pub async fn resume_recurring_request(
 
 /// Run a recurring request now
 ///
-/// Once, beside its times; also while it is paused. With a key, a repeated call makes no second run.
+/// Runs a recurring request once, in addition to its times, even while it is paused. With a key, a repeated call does
+/// not run it twice.
 #[utoipa::path(post, path = "/api/v1/requests/recurring/{id}/run", operation_id = "run_recurring_request",
     tag = "requests",
     params(("id" = String, Path, format = Uuid, description = "The recurring request"), KeyHeader),
     responses(
-        (status = 202, description = "The run, and its address in `Location`", body = RequestView,
-            headers(("Location" = String, description = "The path of the run"))),
-        (status = 409, description = "It is cancelled, or over"),
+        (status = 202, description = "The occurrence; its path is in `Location`", body = RequestView,
+            headers(("Location" = String, description = "The path of the occurrence"))),
+        (status = 409, description = "The recurring request is cancelled or at its end"),
     ))]
 pub async fn run_recurring_request(
     service: web::Data<Recurring>,
     id: web::Path<String>,
     Keyed(key): Keyed,
 ) -> Result<HttpResponse> {
-    let answer = |run: &RequestView| Answer::new(202, Some(format!("/api/v1/requests/{}", run.id)), run);
+    let answer =
+        |run: &RequestView| IdempotentResponse::new(202, Some(format!("/api/v1/requests/{}", run.id)), run);
     Ok(respond(service.run(path_id(&id)?, key, answer).await?))
 }

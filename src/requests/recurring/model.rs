@@ -1,4 +1,4 @@
-//! Recurring requests, and which of their runs are due.
+//! Recurring requests and their due occurrences.
 
 #[cfg(test)]
 mod tests;
@@ -15,31 +15,31 @@ use crate::requests::cron::{self, Cron};
 use crate::requests::usecase::Recurrence;
 use crate::requests::view::{CallView, NotifyView, RetryView};
 
-/// How many of the next runs are shown.
+/// The number of next occurrences that the API shows.
 pub const SHOWN: usize = 5;
-/// A run that is later than this was missed: nothing was there to begin it.
+/// An occurrence that is later than this was missed: the service was not there to start it.
 const MISSED: Duration = Duration::from_secs(60);
-/// What two times differ in at least.
+/// The resolution of timestamps.
 const TICK: Duration = Duration::from_micros(1);
 
 coded_enum! {
-    /// Whether a recurring request goes on.
+    /// The status of a recurring request.
     RecurringStatus {
         /// It runs at its times.
         Scheduled = 1 "scheduled",
-        /// It does not, until it is resumed.
+        /// It does not run until it is resumed.
         Paused = 2 "paused",
-        /// It never will again.
+        /// It never runs again.
         Cancelled = 3 "cancelled",
     }
 }
 
 coded_enum! {
-    /// What becomes of runs that were missed while the service was down.
+    /// The handling of occurrences that were missed while the service was down.
     CatchUp {
-        /// One run makes up for all of them.
+        /// It runs once for all of them.
         Once = 1 "once",
-        /// They are left out.
+        /// They are skipped.
         Skip = 2 "skip",
     }
 }
@@ -47,68 +47,68 @@ coded_enum! {
 /// A recurring request.
 #[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct RecurringRequest {
-    /// Its runs have it as their `recurring_id`.
+    /// The id, which is the `recurring_id` of each occurrence.
     pub id: RecurringId,
-    /// Whether it goes on.
+    /// The status.
     pub status: RecurringStatus,
-    /// When it runs: minute, hour, day of the month, month, day of the week.
+    /// The cron expression: minute, hour, day of the month, month, day of the week.
     #[schema(example = "0 9 * * 1-5")]
     pub cron: String,
-    /// By the clock of this zone.
+    /// The time zone of `cron`.
     #[schema(example = "Europe/Berlin")]
     pub timezone: String,
-    /// What becomes of runs that were missed.
+    /// The handling of missed occurrences.
     pub catch_up: CatchUp,
-    /// The next five runs; fewer before its end, none while it is paused and once it is cancelled.
+    /// The next five occurrences; fewer near its end, empty while it is paused and after its cancellation.
     #[schema(value_type = Vec<String>, format = DateTime, max_items = 5)]
     pub next_runs: Vec<Timestamp>,
-    /// When its last run was due.
+    /// The due time of its last occurrence.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub last_run_at: Option<Timestamp>,
-    /// No run is planned before this time.
+    /// No occurrence is planned before this time.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub execute_at: Option<Timestamp>,
-    /// No run is planned at this time or after it.
+    /// No occurrence is planned at this time or later.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub until: Option<Timestamp>,
-    /// What each run sends.
+    /// The HTTP request of each occurrence.
     pub request: CallView,
-    /// What is tried again, and when.
+    /// The failures to retry, and the delays.
     pub retry: RetryView,
-    /// Where the result of each run is reported to.
+    /// The URL that the result of each occurrence is reported to.
     pub notify: Option<NotifyView>,
-    /// When it was accepted.
+    /// The time at which it was accepted.
     #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
-    /// When it was last paused, resumed or cancelled.
+    /// The time at which it was last paused, resumed or cancelled.
     #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
 }
 
-/// A [`Recurrence`] that was checked.
+/// A validated [`Recurrence`].
 #[derive(Debug, Clone)]
-pub struct Schedule {
-    /// When it runs.
+pub struct CronSchedule {
+    /// The times of its occurrences.
     pub cron: Cron,
-    /// What becomes of runs that were missed.
+    /// The handling of missed occurrences.
     pub catch_up: CatchUp,
-    /// No run is planned before this time.
+    /// No occurrence is planned before this time.
     pub starts_at: Option<Timestamp>,
-    /// No run is planned at this time or after it.
+    /// No occurrence is planned at this time or later.
     pub ends_at: Option<Timestamp>,
 }
 
-/// What is due of a recurring request.
+/// The due occurrences of a recurring request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Due {
-    /// When its runs were to begin.
+    /// The scheduled times of the due occurrences.
     pub runs: Vec<Timestamp>,
-    /// When the next one is.
+    /// The time of the next occurrence.
     pub next_at: Option<Timestamp>,
 }
 
-impl Schedule {
-    /// Reads what was asked for; complaints name the fields.
+impl CronSchedule {
+    /// Validates a recurrence. Errors have the names of the fields.
     pub fn read(
         asked: &Recurrence,
         (starts_at, ends_at): (Option<Timestamp>, Option<Timestamp>),
@@ -118,32 +118,32 @@ impl Schedule {
         let zone = wrong.check("timezone", zone);
         let catch_up = asked.catch_up.as_deref().map_or(Ok(CatchUp::Once), str::parse);
         let catch_up = wrong.check("catch_up", catch_up);
-        // one that is read is not read otherwise in another zone
+        // an expression's validity does not depend on the zone
         let cron = wrong.check("cron", Cron::parse(&asked.cron, zone.unwrap_or(chrono_tz::UTC)));
         zone?;
         Some(Self { cron: cron?, catch_up: catch_up?, starts_at, ends_at })
     }
 
-    /// The first run after `now`.
+    /// Returns the first occurrence after `now`.
     pub fn next_after(&self, now: Timestamp) -> Option<Timestamp> {
-        // a run may be at the very time from which on there may be some
+        // an occurrence may be exactly at `starts_at`
         let from = self.starts_at.map_or(now, |at| at.minus(TICK).max(now));
         self.cron.next_after(from).filter(|at| self.goes_on_at(*at))
     }
 
-    /// Up to `count` runs from this one on.
+    /// Returns up to `count` occurrences, beginning with `next_at`.
     pub fn upcoming(&self, next_at: Timestamp, count: usize) -> Vec<Timestamp> {
         let times = std::iter::successors(Some(next_at), |at| self.cron.next_after(*at));
         times.take_while(|at| self.goes_on_at(*at)).take(count).collect()
     }
 
-    /// Whether it may run at this time.
+    /// Returns true if it may run at this time.
     pub fn goes_on_at(&self, at: Timestamp) -> bool {
         self.ends_at.is_none_or(|end| at < end)
     }
 
-    /// What is due at `now` of one whose next run is at `next_at`. What is late by more than a minute was missed, and comes
-    /// to one run or to none. At its end or after it nothing is made.
+    /// Returns the occurrences that are due at `now`, given that the next one is at `next_at`. Occurrences that are
+    /// late by more than a minute were missed, and become one occurrence or none. At the end or later none is due.
     pub fn due(&self, next_at: Timestamp, now: Timestamp) -> Due {
         let on_time = now.minus(MISSED);
         let mut runs = Vec::new();

@@ -1,10 +1,10 @@
-//! Statements on recurring requests.
+//! Queries on recurring requests.
 
 use std::time::Duration;
 
 use diesel::prelude::*;
 
-use super::model::{CatchUp, RecurringStatus, Schedule};
+use super::model::{CatchUp, CronSchedule, RecurringStatus};
 use crate::db::AnyConnection;
 use crate::db::schema::{message, recurring_request, request};
 use crate::db::types::{MessageId, RecurringId, ResourceId, Timestamp};
@@ -14,11 +14,11 @@ use crate::kinds::MessageStatus;
 use crate::messages::repo::MessageRow;
 use crate::requests;
 use crate::requests::cron::{self, Cron};
-use crate::requests::model::{Asked, RequestKind, json, stored};
+use crate::requests::model::{RequestDraft, RequestKind, json, stored};
 use crate::requests::repo::RequestRow;
 
-/// One that cannot be read is looked at again after this long, so that it holds up no other: a later version of this
-/// program may know its time zone.
+/// An unreadable recurring request is tried again after this time, so that it does not hold up others. A later version
+/// of the service may know its time zone.
 const LATER: Duration = Duration::from_secs(60 * 60);
 
 /// A row of `recurring_request`.
@@ -43,11 +43,16 @@ pub struct RecurringRow {
 }
 
 impl RecurringRow {
-    /// A new one, whose first run is at `next_at`.
+    /// Creates the row of a new recurring request with the first occurrence at `next_at`.
     ///
     /// # Errors
-    /// When it cannot be written as JSON.
-    pub fn new(asked: &Asked, schedule: &Schedule, next_at: Timestamp, now: Timestamp) -> Result<Self> {
+    /// If the request cannot be serialized.
+    pub fn new(
+        asked: &RequestDraft,
+        schedule: &CronSchedule,
+        next_at: Timestamp,
+        now: Timestamp,
+    ) -> Result<Self> {
         Ok(Self {
             id: RecurringId::new(),
             status: RecurringStatus::Scheduled.code(),
@@ -66,13 +71,13 @@ impl RecurringRow {
         })
     }
 
-    /// When it runs.
+    /// Returns its schedule.
     ///
     /// # Errors
-    /// For what this version of the program would not store, such as a time zone that it does not know any more.
-    pub fn schedule(&self) -> Result<Schedule> {
+    /// If this version of the service cannot read the row, for example because it no longer knows the time zone.
+    pub fn schedule(&self) -> Result<CronSchedule> {
         let cron = cron::zone(&self.timezone).and_then(|zone| Cron::from_stored(&self.cron, zone));
-        Ok(Schedule {
+        Ok(CronSchedule {
             cron: cron.map_err(Error::internal)?,
             catch_up: CatchUp::from_code(self.catch_up)?,
             starts_at: self.starts_at,
@@ -80,12 +85,12 @@ impl RecurringRow {
         })
     }
 
-    /// What each of its runs is.
+    /// Returns the request of each occurrence.
     ///
     /// # Errors
-    /// For what no version of this program stored.
-    pub fn asked(&self) -> Result<Asked> {
-        Ok(Asked {
+    /// If no version of the service stored these values.
+    pub fn asked(&self) -> Result<RequestDraft> {
+        Ok(RequestDraft {
             spec: stored(&self.spec)?,
             delays: self.retry.as_deref().map(stored).transpose()?,
             until: self.ends_at,
@@ -94,43 +99,43 @@ impl RecurringRow {
     }
 }
 
-/// Stores a new one.
+/// Stores a new recurring request.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn insert(c: &mut AnyConnection, new: &RecurringRow) -> Result<()> {
     diesel::insert_into(recurring_request::table).values(new).execute(c)?;
     Ok(())
 }
 
-/// The one with this id.
+/// Returns the recurring request with this id.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn find(c: &mut AnyConnection, id: RecurringId) -> Result<Option<RecurringRow>> {
     let found = recurring_request::table.find(id).select(RecurringRow::as_select());
     Ok(found.first(c).optional()?)
 }
 
-/// The one with this id, which nobody else changes before this transaction ends.
+/// Returns the recurring request with this id, and locks it until this transaction ends.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn find_for_update(c: &mut AnyConnection, id: RecurringId) -> Result<Option<RecurringRow>> {
     match c {
         AnyConnection::Postgres(c) => {
             let found = recurring_request::table.find(id).select(RecurringRow::as_select());
             Ok(found.for_update().first(c).optional()?)
         }
-        // a SQLite transaction that may write is the only one
+        // SQLite has one write transaction at a time
         sqlite @ AnyConnection::Sqlite(_) => find(sqlite, id),
     }
 }
 
-/// Up to `limit` of them before this one, the newest first.
+/// Returns up to `limit` recurring requests older than `before`, the newest first.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn list(
     c: &mut AnyConnection,
     status: Option<RecurringStatus>,
@@ -151,10 +156,10 @@ pub fn list(
     Ok(query.load(c)?)
 }
 
-/// Changes the state of one and when it runs next.
+/// Updates the status of a recurring request and the time of its next occurrence.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn change(
     c: &mut AnyConnection,
     id: RecurringId,
@@ -171,10 +176,10 @@ pub fn change(
     Ok(())
 }
 
-/// Those of its runs that have not ended.
+/// Returns its occurrences that have not ended.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn open_runs(c: &mut AnyConnection, id: RecurringId) -> Result<Vec<MessageId>> {
     let waiting = request::table
         .inner_join(message::table.on(message::id.eq(request::message_id)))
@@ -186,10 +191,10 @@ pub fn open_runs(c: &mut AnyConnection, id: RecurringId) -> Result<Vec<MessageId
     Ok(waiting.load(c)?)
 }
 
-/// When the next run of any is.
+/// Returns the time of the next occurrence of any recurring request.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn next_due(c: &mut AnyConnection) -> Result<Option<Timestamp>> {
     let planned = recurring_request::table.filter(recurring_request::next_at.is_not_null());
     let next: Option<Option<Timestamp>> =
@@ -197,28 +202,28 @@ pub fn next_due(c: &mut AnyConnection) -> Result<Option<Timestamp>> {
     Ok(next.flatten())
 }
 
-/// What was made of those that were due.
+/// The result of creating due occurrences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Taken {
-    /// How many were looked at.
+pub struct DueOccurrence {
+    /// The number of due recurring requests that were processed.
     pub recurring: usize,
-    /// How many runs wait now.
+    /// The number of created occurrences.
     pub runs: usize,
 }
 
-/// Makes the runs of up to `limit` recurring requests that are due, and plans their next ones: each time becomes a run
-/// once, whoever else is at it and whenever the process dies.
+/// Creates the occurrences of up to `limit` due recurring requests, and plans the next ones. Each time becomes exactly
+/// one occurrence, even with concurrent nodes and crashes.
 ///
 /// # Errors
-/// Those of the database: then nothing is made.
-pub fn make_due(c: &mut AnyConnection, limit: i64, now: Timestamp) -> Result<Taken> {
+/// Database errors: then nothing is created.
+pub fn make_due(c: &mut AnyConnection, limit: i64, now: Timestamp) -> Result<DueOccurrence> {
     let rows = take_due(c, limit, now)?;
     let mut made = Vec::new();
     for row in &rows {
         let (runs, next_at) = match due_of(row, now) {
             Ok(found) => found,
             Err(error) => {
-                tracing::error!(%error, recurring = %row.id, "a recurring request cannot be read");
+                tracing::error!(%error, recurring = %row.id, "recurring request could not be read");
                 (Vec::new(), Some(now.plus(LATER)))
             }
         };
@@ -230,34 +235,34 @@ pub fn make_due(c: &mut AnyConnection, limit: i64, now: Timestamp) -> Result<Tak
             .execute(c)?;
         made.extend(runs);
     }
-    let taken = Taken { recurring: rows.len(), runs: made.len() };
+    let taken = DueOccurrence { recurring: rows.len(), runs: made.len() };
     requests::repo::insert(c, made, now)?;
     failpoint::reach("recur-before-commit");
     Ok(taken)
 }
 
-/// The rows of a run.
-type Run = (MessageRow, RequestRow);
+/// The rows of an occurrence.
+type Occurrence = (MessageRow, RequestRow);
 
-fn due_of(row: &RecurringRow, now: Timestamp) -> Result<(Vec<Run>, Option<Timestamp>)> {
+fn due_of(row: &RecurringRow, now: Timestamp) -> Result<(Vec<Occurrence>, Option<Timestamp>)> {
     let due = row.schedule()?.due(row.next_at.unwrap_or(now), now);
     let runs = due.runs.into_iter().map(|at| run(row, at, now));
     Ok((runs.collect::<Result<_>>()?, due.next_at))
 }
 
-/// A run that was to begin then.
+/// Creates the rows of an occurrence that is scheduled at `at`.
 ///
 /// # Errors
-/// As [`RecurringRow::asked`].
-pub fn run(row: &RecurringRow, at: Timestamp, now: Timestamp) -> Result<Run> {
+/// The errors of [`RecurringRow::asked`].
+pub fn run(row: &RecurringRow, at: Timestamp, now: Timestamp) -> Result<Occurrence> {
     let of = (RequestKind::Run, Some(ResourceId(row.id.0)));
     row.asked()?.into_rows(MessageId::new(), of, at, now)
 }
 
-/// Notes that a run of it is due.
+/// Stores the due time of its last occurrence.
 ///
 /// # Errors
-/// Those of the database.
+/// Database errors.
 pub fn note_run(c: &mut AnyConnection, id: RecurringId, due_at: Timestamp) -> Result<()> {
     diesel::update(recurring_request::table.find(id))
         .set(recurring_request::last_at.eq(due_at))
@@ -266,7 +271,7 @@ pub fn note_run(c: &mut AnyConnection, id: RecurringId, due_at: Timestamp) -> Re
 }
 
 fn take_due(c: &mut AnyConnection, limit: i64, now: Timestamp) -> Result<Vec<RecurringRow>> {
-    // a macro: what is selected has another type for each database
+    // a macro, since the query has a different type for each database
     macro_rules! due {
         () => {
             recurring_request::table

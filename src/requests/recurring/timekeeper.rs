@@ -1,4 +1,4 @@
-//! The timekeeper: makes the runs of recurring requests at their times.
+//! The timekeeper creates the occurrences of recurring requests at their times.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,26 +13,27 @@ use crate::failpoint;
 use crate::kinds::ChannelKind;
 use crate::lifecycle::Shutdown;
 use crate::metrics::Metrics;
-use crate::notifications::usecase::Arrivals;
+use crate::notifications::usecase::NewMessageNotifier;
+use crate::runtime::Runtime;
 
-/// Recurring requests whose runs are made in one transaction.
+/// The most recurring requests per transaction.
 const AT_ONCE: i64 = 100;
 
-/// Makes runs. Several may be at it, at several nodes: each run is made once.
+/// Creates occurrences. Each one is created once, even if several nodes run a timekeeper.
 pub struct Timekeeper {
     db: Db,
     clock: Clock,
     metrics: Metrics,
-    arrivals: Arc<dyn Arrivals>,
+    arrivals: Arc<dyn NewMessageNotifier>,
     wake: Arc<Notify>,
     poll: Duration,
 }
 
 impl Timekeeper {
-    /// Over this database; it looks at the time of the next run, at least each `poll`, and when it is woken.
+    /// Creates a timekeeper. It wakes at the time of the next occurrence, at least every `poll`, and on `wake`.
     pub fn new(
-        (db, clock, metrics): (Db, Clock, Metrics),
-        arrivals: Arc<dyn Arrivals>,
+        Runtime { db, clock, metrics, .. }: Runtime,
+        arrivals: Arc<dyn NewMessageNotifier>,
         (wake, poll): (Arc<Notify>, Duration),
     ) -> Self {
         Self { db, clock, metrics, arrivals, wake, poll }
@@ -42,20 +43,21 @@ impl Timekeeper {
     pub async fn run(self, shutdown: Shutdown) {
         while !shutdown.is_fired() {
             let pause = self.run_once().await.unwrap_or_else(|error| {
-                tracing::error!(%error, "runs of recurring requests could not be made; trying again");
+                tracing::error!(%error, "occurrences of recurring requests could not be created; retrying");
                 self.poll
             });
             shutdown.rest(&self.wake, pause).await;
         }
     }
 
-    /// Makes the runs that are due, of a hundred recurring requests at most; answers how long there is nothing to do.
+    /// Creates the due occurrences of at most a hundred recurring requests. Returns the time to wait before the next
+    /// call.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn run_once(&self) -> Result<Duration> {
         let now = self.clock.now();
-        // looked at before taking, which is a write: usually nothing is due
+        // a read first, since usually no occurrence is due and taking them is a write
         match self.db.read(repo::next_due).await? {
             None => return Ok(self.poll),
             Some(at) if at > now => return Ok(self.poll.min(at.since(now))),
@@ -67,7 +69,7 @@ impl Timekeeper {
             self.metrics.entered(ChannelKind::Request, taken.runs);
             self.arrivals.arrived();
         }
-        // none were left: another node is at them
+        // none was taken: another node is processing them
         Ok(if taken.recurring == 0 { self.poll } else { Duration::ZERO })
     }
 }

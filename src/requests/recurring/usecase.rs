@@ -1,39 +1,40 @@
-//! What can be done with recurring requests.
+//! The use cases of recurring requests.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::model::{CatchUp, RecurringRequest, RecurringStatus, SHOWN, Schedule};
+use super::model::{CatchUp, CronSchedule, RecurringRequest, RecurringStatus, SHOWN};
 use super::repo::{self, RecurringRow};
-use crate::channels::request::Again;
+use crate::channels::request::RetryOn;
 use crate::clock::Clock;
 use crate::db::types::{RecurringId, Timestamp};
 use crate::db::{AnyConnection, Db};
 use crate::error::{Complaints, Error, Result};
-use crate::idempotency::{self, Answer, Claim, Key, Made, Mode};
+use crate::idempotency::{self, Claim, Created, IdempotencyKey, IdempotentResponse, Mode};
 use crate::kinds::ChannelKind;
 use crate::messages::cancelling;
-use crate::messages::repo::cancellation::Came;
+use crate::messages::repo::cancellation::CancellationState;
 use crate::metrics::Metrics;
-use crate::notifications::usecase::Arrivals;
+use crate::notifications::usecase::NewMessageNotifier;
 use crate::paging;
 use crate::requests;
-use crate::requests::model::Asked;
+use crate::requests::model::RequestDraft;
 use crate::requests::usecase::{Recurrence, Requests};
 use crate::requests::view::{CallView, NotifyView, RequestView, RetryView};
+use crate::runtime::Runtime;
 
-/// A state, and when the next run is.
-type State = (RecurringStatus, Option<Timestamp>);
+/// A status, and the time of the next occurrence.
+type RecurringState = (RecurringStatus, Option<Timestamp>);
 
 /// The recurring requests of one database.
 pub struct Recurring {
     db: Db,
     clock: Clock,
     metrics: Metrics,
-    arrivals: Arc<dyn Arrivals>,
-    /// What says whether a request may be made at all.
+    arrivals: Arc<dyn NewMessageNotifier>,
+    /// Validates requests.
     requests: Arc<Requests>,
     /// Wakes the timekeeper of this node, if it has one.
     timekeeper: Arc<Notify>,
@@ -41,29 +42,29 @@ pub struct Recurring {
 }
 
 impl Recurring {
-    /// Over this database. `timekeeper` is woken for each that is new or goes on; `delays` are those of requests that say
-    /// nothing of them.
+    /// Creates the service. `timekeeper` is woken for each new or resumed recurring request. `delays` apply to requests
+    /// without delays of their own.
     pub fn new(
-        (db, clock, metrics): (Db, Clock, Metrics),
-        (requests, arrivals): (Arc<Requests>, Arc<dyn Arrivals>),
+        Runtime { db, clock, metrics, .. }: Runtime,
+        (requests, arrivals): (Arc<Requests>, Arc<dyn NewMessageNotifier>),
         timekeeper: Arc<Notify>,
         delays: Vec<Duration>,
     ) -> Self {
         Self { db, clock, metrics, arrivals, requests, timekeeper, delays }
     }
 
-    /// Accepts a recurring request; it is on disk when this answers. None of its runs is before `not_before`, nor at the
-    /// `until` of what is asked or after it. `answer` says what the caller is answered.
+    /// Accepts a recurring request, which is durable when this returns. It has no occurrence before `not_before`, and
+    /// none at its `until` or later. `answer` builds the response to the caller.
     ///
     /// # Errors
-    /// [`Error::Invalid`], and those of its key.
+    /// [`Error::Invalid`], and the errors of its key.
     pub async fn create(
         &self,
-        (asked, not_before): (Asked, Option<Timestamp>),
+        (asked, not_before): (RequestDraft, Option<Timestamp>),
         recurrence: &Recurrence,
         mode: Mode,
-        answer: impl FnOnce(&RecurringRequest) -> Result<Answer>,
-    ) -> Result<Made<RecurringRequest>> {
+        answer: impl FnOnce(&RecurringRequest) -> Result<IdempotentResponse>,
+    ) -> Result<Created<RecurringRequest>> {
         let now = self.clock.now();
         let row = match self.plan((&asked, not_before), recurrence, now).await {
             Ok(row) => row,
@@ -76,32 +77,32 @@ impl Recurring {
             repo::insert(c, &row)?;
             Ok(view)
         };
-        let made = idempotency::make(&self.db, (mode, id), now, answer, insert).await?;
+        let made = idempotency::create(&self.db, (mode, id), now, answer, insert).await?;
         self.timekeeper.notify_one();
         Ok(made)
     }
 
     async fn plan(
         &self,
-        (asked, not_before): (&Asked, Option<Timestamp>),
+        (asked, not_before): (&RequestDraft, Option<Timestamp>),
         recurrence: &Recurrence,
         now: Timestamp,
     ) -> Result<RecurringRow> {
         let mut wrong = Complaints::default();
-        let schedule = Schedule::read(recurrence, (not_before, asked.until), &mut wrong);
+        let schedule = CronSchedule::read(recurrence, (not_before, asked.until), &mut wrong);
         wrong.gather(self.requests.check(asked, not_before, now).await)?;
         wrong.finish()?;
-        let schedule = schedule.ok_or_else(|| Error::internal("a schedule is neither right nor wrong"))?;
+        let schedule = schedule.ok_or_else(|| Error::internal("a schedule is missing without an error"))?;
         let Some(next_at) = schedule.next_after(now) else {
-            let endless = Schedule { ends_at: None, ..schedule };
+            let endless = CronSchedule { ends_at: None, ..schedule };
             let first = endless.next_after(now).map(|at| format!(", which would be at {at}"));
-            let why = format!("must be after the first run{}", first.unwrap_or_default());
+            let why = format!("must be after the first occurrence{}", first.unwrap_or_default());
             return Err(Error::invalid("retry.until", why));
         };
         RecurringRow::new(asked, &schedule, next_at, now)
     }
 
-    /// The one with this id.
+    /// Returns the recurring request with this id.
     ///
     /// # Errors
     /// [`Error::NotFound`].
@@ -110,10 +111,10 @@ impl Recurring {
         show(&row.ok_or_else(|| not_found(id))?, &self.delays)
     }
 
-    /// A page of those in this state, the newest first; and where the next one begins.
+    /// Returns a page of the recurring requests with this status, the newest first, and the cursor of the next page.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn list(
         &self,
         status: Option<RecurringStatus>,
@@ -131,10 +132,10 @@ impl Recurring {
         self.db.read(read).await
     }
 
-    /// Plans no more runs until it is resumed. Those that wait stay.
+    /// Stops planning occurrences until it is resumed. Waiting occurrences stay.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it is not scheduled or is over, [`Error::NotFound`].
+    /// [`Error::Conflict`] if it is not scheduled or is at its end, [`Error::NotFound`].
     pub async fn pause(&self, id: RecurringId) -> Result<RecurringRequest> {
         self.change(id, "paused", |row, _| {
             let goes_on = is(row, RecurringStatus::Scheduled) && row.next_at.is_some();
@@ -143,10 +144,10 @@ impl Recurring {
         .await
     }
 
-    /// Goes on with its next run after now; those of the pause are left out.
+    /// Continues with the next occurrence after now, and skips the occurrences of the pause.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it is not paused or is over, [`Error::NotFound`].
+    /// [`Error::Conflict`] if it is not paused or is at its end, [`Error::NotFound`].
     pub async fn resume(&self, id: RecurringId) -> Result<RecurringRequest> {
         let to = |row: &RecurringRow, now| {
             let next_at = row.schedule()?.next_after(now);
@@ -158,12 +159,13 @@ impl Recurring {
         Ok(resumed)
     }
 
-    /// Gives it the state and the next run that `to` says, which says none where that makes no sense.
+    /// Changes the status and the next occurrence to the result of `to`. `None` means that the current status does not
+    /// allow the change.
     async fn change(
         &self,
         id: RecurringId,
         verb: &'static str,
-        to: impl FnOnce(&RecurringRow, Timestamp) -> Result<Option<State>> + Send + 'static,
+        to: impl FnOnce(&RecurringRow, Timestamp) -> Result<Option<RecurringState>> + Send + 'static,
     ) -> Result<RecurringRequest> {
         let now = self.clock.now();
         let work = move |c: &mut AnyConnection| {
@@ -177,11 +179,11 @@ impl Recurring {
         show(&row, &self.delays)
     }
 
-    /// Plans no more runs, for good, and cancels those that wait, also in a lane. After that none begins.
+    /// Stops planning occurrences for good, and cancels waiting ones, also in lanes. After that no attempt starts.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it is cancelled, [`Error::NotFound`], [`Error::OutcomeUnknown`] when the node that has a run in hand
-    /// does not answer.
+    /// [`Error::Conflict`] if it is cancelled, [`Error::NotFound`], [`Error::OutcomeUnknown`] if the node that holds an
+    /// occurrence does not respond.
     pub async fn cancel(&self, id: RecurringId) -> Result<()> {
         let now = self.clock.now();
         let work = move |c: &mut AnyConnection| {
@@ -195,22 +197,24 @@ impl Recurring {
         };
         let cancelled = self.db.write(work).await?;
         let came = self.requests.end_cancelled(cancelled, true).await?;
-        if came.values().any(|came| matches!(came, Came::Unanswered | Came::Waits)) {
-            return Err(cancelling::unanswered(&format!("runs of the recurring request {id}")));
+        if came.values().any(|came| matches!(came, CancellationState::Unanswered | CancellationState::Waits))
+        {
+            return Err(cancelling::unanswered(&format!("occurrences of the recurring request {id}")));
         }
         Ok(())
     }
 
-    /// Makes a run now, beside its times; also while it is paused. `answer` says what the caller is answered.
+    /// Creates an occurrence that is due now, in addition to its times, even while it is paused. `answer` builds the
+    /// response to the caller.
     ///
     /// # Errors
-    /// [`Error::Conflict`] when it is cancelled or its end is past, [`Error::NotFound`], and those of its key.
+    /// [`Error::Conflict`] if it is cancelled or its end has passed, [`Error::NotFound`], and the errors of its key.
     pub async fn run(
         &self,
         id: RecurringId,
-        key: Option<Key>,
-        answer: impl FnOnce(&RequestView) -> Result<Answer> + Send + 'static,
-    ) -> Result<Made<RequestView>> {
+        key: Option<IdempotencyKey>,
+        answer: impl FnOnce(&RequestView) -> Result<IdempotentResponse> + Send + 'static,
+    ) -> Result<Created<RequestView>> {
         let (now, delays) = (self.clock.now(), self.delays.clone());
         let own = key.clone();
         let work = move |c: &mut AnyConnection| {
@@ -229,11 +233,11 @@ impl Recurring {
             })
         };
         let made = match self.db.write(work).await {
-            // it may have gone on when it was asked the first time
+            // the first request with this key may have come before the end
             Err(refused) => idempotency::made_before(&self.db, key, refused, now).await?,
             Ok(made) => made,
         };
-        if let Made::New(..) = &made {
+        if let Created::New(..) = &made {
             self.metrics.entered(ChannelKind::Request, 1);
             self.arrivals.arrived();
         }
@@ -260,11 +264,11 @@ fn refused(row: &RecurringRow, verb: &str) -> Error {
     Error::Conflict(format!("recurring request {} is {state} and cannot be {verb}", row.id))
 }
 
-/// A recurring request as the API shows it; `default` are the delays of one that names none.
+/// Converts a row to the API's view; `default` are the delays of a request without its own.
 fn show(row: &RecurringRow, default: &[Duration]) -> Result<RecurringRequest> {
     let asked = row.asked()?;
     let upcoming = |at: Timestamp| row.schedule().map(|schedule| schedule.upcoming(at, SHOWN));
-    let again = asked.spec.again.as_deref().unwrap_or(Again::DEFAULT);
+    let again = asked.spec.again.as_deref().unwrap_or(RetryOn::DEFAULT);
     let retry = RetryView::of(again, asked.delays.as_deref(), asked.until, default);
     Ok(RecurringRequest {
         id: row.id,
@@ -272,7 +276,7 @@ fn show(row: &RecurringRow, default: &[Duration]) -> Result<RecurringRequest> {
         cron: row.cron.clone(),
         timezone: row.timezone.clone(),
         catch_up: CatchUp::from_code(row.catch_up)?,
-        // of one whose zone is known no more none are
+        // empty if the time zone is no longer known
         next_runs: row.next_at.and_then(|at| upcoming(at).ok()).unwrap_or_default(),
         last_run_at: row.last_at,
         execute_at: row.starts_at,

@@ -29,7 +29,7 @@ async fn errors_refusals_and_garbage_come_on_demand() {
 async fn beyond_the_rate_limit_the_answer_is_429_with_retry_after() {
     let sandbox = with(Faults { rate_limit: std::num::NonZeroU32::new(1), ..Faults::default() });
     let client = client();
-    // Two in the same second or in two: of three, one at least is over the limit unless each took a second.
+    // The requests fall into one or two seconds: at least one of three is over the limit, unless each took a second.
     let mut limited = None;
     for _ in 0..3 {
         let answer = send(&sandbox, &client, ID).await.unwrap();

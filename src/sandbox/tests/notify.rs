@@ -1,4 +1,4 @@
-//! The gateway's path: notifications of every channel, under the same rules as text messages.
+//! The gateway's path: notifications on every channel, under the same rules as text messages.
 
 use super::*;
 
@@ -70,14 +70,14 @@ async fn what_is_no_notification_is_refused_with_the_reason() {
         (with("recipient", json!(79_031_234_567_u64)), "invalid type"),
         (with("subject", json!(1)), "invalid type"),
         (with("text", Value::Null), "invalid type"),
-        (with("data", json!("{}")), "data is no object"),
+        (with("data", json!("{}")), "data is not an object"),
     ];
     for (body, reason) in &wrong {
         let answer = notify(&sandbox, &client, ID, body).await;
         assert_eq!(answer.status(), StatusCode::BAD_REQUEST, "{body}");
         let answer: Value = answer.json().await.unwrap();
         assert_eq!(answer["code"], 1);
-        // of a null channel the parser only says that it is no string
+        // for a null channel the parser says only that it is not a string
         let said = answer["message"].as_str().unwrap();
         assert!(said.contains(reason) || (*reason == "channel" && !said.is_empty()), "{body}: {said}");
     }

@@ -1,4 +1,4 @@
-//! Suppressions as CSV, in and out.
+//! Import and export of suppressions as CSV.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,67 +13,76 @@ use super::SuppressionBody;
 use crate::db::types::SuppressionId;
 use crate::error::{Complaints, Error, FieldError, Result};
 use crate::http::json::{Query, time};
+use crate::http::operations::{Operations, operations};
 use crate::http::{bodies, export};
 use crate::kinds::{ChannelKind, ChannelToPeople};
 use crate::sheet;
 use crate::suppressions::model::{NewSuppression, Suppression, SuppressionFilter, SuppressionReason};
 use crate::suppressions::usecase::{FileRow, Suppressions};
 
-/// Bytes of a file.
+/// The largest size of a file in bytes.
 const LARGEST_FILE: usize = 16 * 1024 * 1024;
-/// Rejections that are listed; the others are counted.
+/// The number of listed rejections; more are only counted.
 const LISTED: usize = 1000;
 const COLUMNS: [&str; 7] = ["channel", "address", "group", "reason", "since", "source", "note"];
 
-/// The parts of rows that a file does not say itself.
+/// The query parameters of an import: defaults for rows.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct ImportQuery {
-    /// The channel of rows that name none.
+    /// The channel of rows without a channel.
     #[param(value_type = Option<ChannelToPeople>, inline, nullable = false)]
     channel: Option<String>,
-    /// The reason of rows that name none; `imported` when absent.
+    /// The reason of rows without a reason; `imported` if absent.
     #[param(value_type = Option<SuppressionReason>, inline, nullable = false)]
     reason: Option<String>,
 }
 
-/// The outcome of an import, by its rows.
+/// The result of an import.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SuppressionImport {
-    /// Suppressions that are new.
+    /// The number of new suppressions.
     created: u64,
-    /// Rows whose suppression was there already.
+    /// The number of rows whose suppression existed already.
     known: u64,
-    /// Complaints about the rejected rows, the first 1000.
+    /// The first 1000 errors of rejected rows.
     rejected: Vec<SuppressionRejection>,
-    /// How many rows were rejected.
+    /// The number of rows that were rejected.
     rejected_count: u64,
 }
 
-/// One thing wrong with one row.
+/// An error of a row.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SuppressionRejection {
-    /// The line of the file that the row begins on; the names of the columns are line 1.
+    /// The line of the file on which the row begins; the header is line 1.
     line: u64,
-    /// The column, or `row` when the row as a whole is wrong.
+    /// The column, or `row` if the error concerns the whole row.
     field: String,
-    /// The fault, and what would be right.
+    /// The error and its remedy.
     reason: String,
+}
+
+/// Returns the operations, each with its scope.
+pub fn operations() -> Operations {
+    operations![
+        import_suppressions: SuppressionsWrite,
+    ]
 }
 
 /// Import suppressions
 ///
-/// From CSV whose first line names the columns: `address`, and any of `channel`, `group`, `reason`, `since`, `source` and
-/// `note`. A wrong row is rejected and the rest goes on. Sending a file again changes nothing.
+/// Imports suppressions from CSV. The first line names the columns: `address`, and any of `channel`, `group`, `reason`,
+/// `since`, `source` and `note`. Invalid rows are rejected, and the import continues. Sending a file again changes
+/// nothing.
 #[utoipa::path(post, path = "/api/v1/suppressions/import", operation_id = "import_suppressions", tag = "suppressions",
     params(ImportQuery),
     request_body(content = String, content_type = "text/csv", description = "Up to 16 MiB",
         example = "channel,address,reason\nemail,dora@example.com,unsubscribed\nsms,+79031234567,manual\n"),
     responses(
-        (status = 200, description = "What became of the rows", body = SuppressionImport),
+        (status = 200, description = "The result of the import", body = SuppressionImport),
         (status = 413, description = "The body is larger than 16 MiB"),
-        (status = 415, description = "The body is not called CSV"),
+        (status = 415, description = "The Content-Type is not CSV"),
         (status = 422, description = "The first line does not name the columns"),
     ))]
 pub async fn import_suppressions(
@@ -108,10 +117,11 @@ pub async fn import_suppressions(
     }))
 }
 
-/// Reads the rows of a file.
+/// Parses the rows of a file.
 fn rows(body: &[u8], defaults: (SuppressionReason, Option<&str>)) -> Result<Vec<FileRow>> {
     let body = body.strip_prefix("\u{feff}".as_bytes()).unwrap_or(body);
-    // ended by \n alone: with \r\n the reader would count lines from the middle of an end; trimming takes the \r
+    // the terminator is \n only: with \r\n the reader would count lines from the middle of a line end. Trimming removes
+    // the \r.
     let mut reader = ReaderBuilder::new()
         .flexible(true)
         .trim(Trim::All)
@@ -120,7 +130,7 @@ fn rows(body: &[u8], defaults: (SuppressionReason, Option<&str>)) -> Result<Vec<
     let header = reader.headers().map_err(|e| Error::Malformed(format!("the file is not CSV: {e}")))?.clone();
     let names: Vec<String> = header.iter().map(str::to_lowercase).collect();
     if let Some(unknown) = names.iter().find(|name| !COLUMNS.contains(&name.as_str())) {
-        return Err(Error::invalid(unknown, format!("is not a column: there are {}", COLUMNS.join(", "))));
+        return Err(Error::invalid(unknown, format!("is not a column; use {}", COLUMNS.join(", "))));
     }
     if !names.iter().any(|name| name == "address") {
         return Err(Error::invalid("address", "is missing: the first line must name the columns"));
@@ -169,7 +179,7 @@ fn row(
     }
 }
 
-/// Answers with the suppressions that match, as a file.
+/// Returns the matching suppressions as a file.
 ///
 /// # Errors
 /// Those of the first page.
@@ -187,7 +197,7 @@ pub(super) async fn export(
     export::file(request, ("suppressions", columns), window, read, |one| Ok(cells(one))).await
 }
 
-/// None for one whose owner was erased: it has no address to write.
+/// Returns the cells of a suppression; `None` if its owner was erased, because it has no address then.
 fn cells(one: &Suppression) -> Option<Vec<Cow<'_, str>>> {
     let address = one.address.as_deref()?;
     let optional = |text: &'_ Option<String>| text.clone().unwrap_or_default();

@@ -1,4 +1,4 @@
-//! Decides: whether values count as true, are equal, ordered, or in each other.
+//! Comparisons: truth, equality, order and membership.
 
 use std::cmp::Ordering;
 
@@ -8,7 +8,7 @@ use super::syntax::{Comparison, Expr, Node, Test};
 use super::value::Value;
 
 impl<'a> Evaluation<'a> {
-    /// Returns whether an expression counts as true.
+    /// Returns true if an expression counts as true.
     pub(super) fn truth(&mut self, expression: &'a Expr) -> Evaluated<bool> {
         match &expression.node {
             Node::And(left, right) => self.decide(left, right, false),
@@ -37,13 +37,13 @@ impl<'a> Evaluation<'a> {
                 }
                 Ok(true)
             }
-            // what has no value is false
+            // a missing value is false
             _ => Ok(self.value(expression)?.is_true()),
         }
     }
 
-    /// `and` is decided by a false side, `or` by a true one. In a condition that is so also when the other side is unknown
-    /// (Kleene's logic).
+    /// Evaluates `and`, which a false side decides, or `or`, which a true side decides. In a condition a side also
+    /// decides if the other one is unknown (Kleene's logic).
     fn decide(&mut self, left: &'a Expr, right: &'a Expr, decisive: bool) -> Evaluated<bool> {
         self.budget.step()?;
         match self.truth(left) {
@@ -82,7 +82,7 @@ impl<'a> Evaluation<'a> {
         })
     }
 
-    /// The order of two numbers, or of two texts. A text beside a number is read as a number.
+    /// Compares two numbers or two texts. A text that is compared with a number is parsed as a number.
     fn order(
         &mut self,
         (left_of, left): (&Expr, &Value<'_>),
@@ -107,7 +107,8 @@ impl<'a> Evaluation<'a> {
         Ok(number(left, left_of)?.order(number(right, right_of)?))
     }
 
-    /// Returns whether two values are equal. A text beside a number is read as a number, as it is where they are ordered.
+    /// Returns true if two values are equal. A text that is compared with a number is parsed as a number, as in
+    /// `order`.
     fn equal(&mut self, left: &Value<'_>, right: &Value<'_>) -> Evaluated<bool> {
         self.budget.step()?;
         self.budget.read(left)?;
@@ -150,7 +151,7 @@ impl<'a> Evaluation<'a> {
         })
     }
 
-    /// Returns whether a list has an element, an object a name, or a text a part.
+    /// Returns true if a list has an element, an object has a field, or a text has a part.
     fn contains(&mut self, (of, container): (&Expr, &Value<'_>), wanted: &Value<'_>) -> Evaluated<bool> {
         match (container, wanted) {
             (Value::List(items), wanted) => {

@@ -1,4 +1,4 @@
-//! Evaluates expressions and fills templates, step by step from a budget.
+//! Evaluates expressions and renders templates. Each step is charged to a budget.
 
 use std::borrow::Cow;
 
@@ -9,26 +9,26 @@ use super::number::Number;
 use super::output::{Escape, Output};
 use super::syntax::{Arithmetic, Block, Expr, Loop, LoopField, Node};
 use super::value::{Data, Value};
-use super::{Failure, line_of};
+use super::{RenderFailure, line_of};
 
-/// Characters of an expression that an error names.
+/// The most characters of an expression in an error.
 const SHOWN: usize = 100;
 
 /// The result of a condition.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Verdict {
-    /// It holds.
+pub enum ConditionResult {
+    /// The condition is met.
     Holds,
-    /// It does not, and which part of it decided that.
+    /// The condition is not met. The text names the part that decided it.
     Fails(String),
 }
 
-/// Why an evaluation ended.
+/// The reason why an evaluation stopped.
 #[derive(Debug)]
 pub(super) enum Stop {
     /// An expression has no value.
     NoValue(String),
-    /// A value is of a kind that makes no sense there.
+    /// A value has the wrong kind.
     Wrong(String),
     TooLong,
     TooMuchWork,
@@ -36,7 +36,7 @@ pub(super) enum Stop {
 
 pub(super) type Evaluated<T> = Result<T, Stop>;
 
-/// The place in a loop.
+/// The position in a loop.
 #[derive(Debug)]
 struct Turn {
     index: usize,
@@ -48,12 +48,12 @@ pub(super) struct Evaluation<'a> {
     source: &'a str,
     data: &'a dyn Data,
     pub(super) budget: Budget,
-    /// Values of the loops' names, by slot.
+    /// The values of the loops' names, by slot.
     locals: Vec<Value<'a>>,
     loops: Vec<Turn>,
-    /// In a condition what has no value is false, and what makes no sense is unknown.
+    /// True for a condition, in which a missing value is false and a wrong kind is unknown.
     pub(super) is_condition: bool,
-    /// The offset of the tag that is evaluated.
+    /// The offset of the present tag.
     at: usize,
 }
 
@@ -75,34 +75,36 @@ impl<'a> Evaluation<'a> {
         blocks: &'a [Block],
         text: &mut String,
         (escape, longest): (Escape, usize),
-    ) -> Result<(), Failure> {
+    ) -> Result<(), RenderFailure> {
         let mut output = Output { text, escape, longest };
         self.blocks(blocks, &mut output).map_err(|stop| self.failure(stop))
     }
 
-    fn failure(&self, stop: Stop) -> Failure {
+    fn failure(&self, stop: Stop) -> RenderFailure {
         let line = line_of(self.source, self.at);
         match stop {
-            Stop::NoValue(placeholder) => Failure::NoValue { placeholder, line },
+            Stop::NoValue(placeholder) => RenderFailure::NoValue { placeholder, line },
             // a text of one line needs no line number
-            Stop::Wrong(why) if self.source.contains('\n') => Failure::Wrong(format!("{why} in line {line}")),
-            Stop::Wrong(why) => Failure::Wrong(why),
-            Stop::TooLong => Failure::TooLong,
-            Stop::TooMuchWork => Failure::TooMuchWork { line },
+            Stop::Wrong(why) if self.source.contains('\n') => {
+                RenderFailure::Wrong(format!("{why} in line {line}"))
+            }
+            Stop::Wrong(why) => RenderFailure::Wrong(why),
+            Stop::TooLong => RenderFailure::TooLong,
+            Stop::TooMuchWork => RenderFailure::TooMuchWork { line },
         }
     }
 
-    pub(super) fn verdict(mut self, expression: &'a Expr) -> Verdict {
+    pub(super) fn verdict(mut self, expression: &'a Expr) -> ConditionResult {
         match self.truth(expression) {
-            Ok(true) => Verdict::Holds,
-            Ok(false) => Verdict::Fails(self.why_false(expression)),
-            Err(Stop::NoValue(what)) => Verdict::Fails(format!("{what} has no value")),
-            Err(Stop::Wrong(why)) => Verdict::Fails(why),
-            Err(Stop::TooLong | Stop::TooMuchWork) => Verdict::Fails("it takes too much work".into()),
+            Ok(true) => ConditionResult::Holds,
+            Ok(false) => ConditionResult::Fails(self.why_false(expression)),
+            Err(Stop::NoValue(what)) => ConditionResult::Fails(format!("{what} has no value")),
+            Err(Stop::Wrong(why)) => ConditionResult::Fails(why),
+            Err(Stop::TooLong | Stop::TooMuchWork) => ConditionResult::Fails("it takes too much work".into()),
         }
     }
 
-    /// Names the part of an expression that made it false.
+    /// Returns a text that names the part of an expression that made it false.
     fn why_false(&mut self, expression: &'a Expr) -> String {
         match &expression.node {
             Node::And(left, right) => match self.truth(left) {
@@ -118,7 +120,7 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// An expression as it is written, for errors.
+    /// Returns the source of an expression, for errors.
     pub(super) fn source_of(&self, expression: &Expr) -> String {
         let written = self.source.get(expression.span.clone()).unwrap_or_default();
         match written.char_indices().nth(SHOWN) {
@@ -131,7 +133,7 @@ impl<'a> Evaluation<'a> {
         Stop::NoValue(self.source_of(of))
     }
 
-    /// The error for a value that should be something else.
+    /// Returns the error for a value of the wrong kind.
     pub(super) fn wrong_kind(&self, of: &Expr, value: &Value<'_>, wanted: &str) -> Stop {
         match value {
             Value::Missing => self.no_value(of),
@@ -181,7 +183,7 @@ impl<'a> Evaluation<'a> {
             Value::Map(fields) => Elements::Map(fields),
             other => return Err(self.wrong_kind(&repetition.list, &other, "a list")),
         };
-        // the number of elements is known before the first: `loop.length` and `loop.last` ask for it
+        // `loop.length` and `loop.last` need the number of elements before the first one
         let mut chosen = None;
         if let Some(filter) = &repetition.filter {
             let mut indices: Vec<usize> = Vec::new();
@@ -190,7 +192,7 @@ impl<'a> Evaluation<'a> {
                 let holds = self.truth(filter);
                 self.locals.truncate(repetition.slot);
                 if holds? {
-                    // the list doubles as it grows
+                    // the capacity of the list doubles as it grows
                     self.budget.make(2 * size_of::<usize>())?;
                     indices.push(index);
                 }
@@ -241,7 +243,7 @@ impl<'a> Evaluation<'a> {
         Ok(())
     }
 
-    /// The value of an expression.
+    /// Returns the value of an expression.
     pub(super) fn value(&mut self, expression: &'a Expr) -> Evaluated<Value<'a>> {
         self.budget.step()?;
         let value = match &expression.node {
@@ -294,7 +296,7 @@ impl<'a> Evaluation<'a> {
             Node::Filter(filter, of, arguments) => self.filter(*filter, of, arguments)?,
         };
         if let Value::Exact(_) = value {
-            // all its digits were read to find that no number is exactly this one
+            // all its digits were parsed to find that `Number` cannot reproduce it
             self.budget.read(&value)?;
         }
         Ok(value)
@@ -322,7 +324,7 @@ impl<'a> Evaluation<'a> {
                 fields.get(&*name).into()
             }
             (Value::List(items), Value::Number(Number::Whole(place))) => {
-                // from the end, if negative
+                // a negative index counts from the end
                 let place = if place < 0 { place.saturating_add(items.len() as i128) } else { place };
                 usize::try_from(place).ok().and_then(|place| items.get(place)).into()
             }
@@ -359,7 +361,8 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// The value as a number. A text is none, also where its characters are digits: a sum of texts is a mistake.
+    /// Returns a value as a number. A text is refused even if it consists of digits, because a sum of texts is a
+    /// mistake.
     pub(super) fn number(&mut self, value: Value<'_>, of: &Expr) -> Evaluated<Number> {
         self.budget.read(&value)?;
         value.number().ok_or_else(|| self.wrong_kind(of, &value, "a number"))
@@ -379,7 +382,7 @@ impl<'a> Evaluation<'a> {
         result.map(Value::Number).map_err(|why| Stop::Wrong(format!("{} {why}", self.source_of(of))))
     }
 
-    /// The value as a text.
+    /// Returns a value as a text.
     pub(super) fn text(&mut self, value: Value<'a>, of: &Expr) -> Evaluated<Cow<'a, str>> {
         let written = match value {
             Value::Text(text) => return Ok(text),
@@ -399,12 +402,12 @@ impl<'a> Evaluation<'a> {
     }
 }
 
-/// As JSON writes it.
+/// Returns a boolean in JSON's notation.
 pub(super) fn boolean(value: bool) -> &'static str {
     if value { "true" } else { "false" }
 }
 
-/// The bounds of a slice as places from the beginning.
+/// Converts the bounds of a slice to indices from the beginning.
 fn places(from: Option<i128>, to: Option<i128>, length: usize) -> (usize, usize) {
     let length = length as i128;
     let place = |bound: Option<i128>, otherwise: i128| {
@@ -430,7 +433,7 @@ impl<'a> Elements<'a> {
         }
     }
 
-    /// The elements; those of an object with their names.
+    /// Returns the elements; those of an object with their names.
     fn iter(&self) -> impl Iterator<Item = (Option<&'a str>, Value<'a>)> + use<'a> {
         let (items, fields) = match self {
             Self::List(items) => (Some(*items), None),

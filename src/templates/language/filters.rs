@@ -1,4 +1,4 @@
-//! The filters. What grows a text checks its size before it does.
+//! The filters. A filter that grows a text checks the size first.
 
 use std::borrow::Cow;
 
@@ -7,95 +7,97 @@ use super::number::{Number, WIDEST};
 use super::syntax::{Arithmetic, Expr};
 use super::value::Value;
 
-/// Bytes of a text that a filter takes or makes.
+/// The largest input or output of a filter, in bytes.
 pub const LONGEST_VALUE: usize = 64 * 1024;
-/// Decimal places that a number is rounded to.
+/// The most decimal places to which a number is rounded.
 const MOST_PLACES: i128 = 20;
 
-/// A filter behind `|`.
+/// A filter after `|`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Filter {
-    /// Another value where there is none; with a second argument also where it counts as false.
+pub enum TemplateFilter {
+    /// Replaces a missing value; with a second argument also a value that counts as false.
     Default,
-    /// Upper case.
+    /// Converts to upper case.
     Upper,
-    /// Lower case.
+    /// Converts to lower case.
     Lower,
-    /// The first letter of each word in upper case.
+    /// Converts the first letter of each word to upper case.
     Title,
-    /// The first letter in upper case, the others in lower case.
+    /// Converts the first letter to upper case, and the others to lower case.
     Capitalize,
-    /// Without spaces, or these characters, at both ends.
+    /// Removes spaces, or the given characters, from both ends.
     Trim,
-    /// Each occurrence of a text replaced.
+    /// Replaces each occurrence of a text.
     Replace,
-    /// With a text behind it.
+    /// Adds a text at the end.
     Append,
-    /// With a text before it.
+    /// Adds a text at the beginning.
     Prepend,
-    /// The first characters, and `…` where there are more.
+    /// Keeps the first characters, with `…` if there are more.
     Truncate,
-    /// The elements of a list with a text between them.
+    /// Joins the elements of a list with a text between them.
     Join,
-    /// The number of elements or characters.
+    /// Returns the number of elements or characters.
     Length,
-    /// The first element or character.
+    /// Returns the first element or character.
     First,
-    /// The last element or character.
+    /// Returns the last element or character.
     Last,
-    /// The whole part of a number.
+    /// Returns the whole part of a number.
     Int,
-    /// A number, read from a text where it is one.
+    /// Converts to a floating point number; parses a text.
     Float,
-    /// Rounded to so many decimal places.
+    /// Rounds to a number of decimal places.
     Round,
-    /// Without its sign.
+    /// Removes the sign.
     Abs,
-    /// The result of an operator.
+    /// Applies an operator.
     Calculate(Arithmetic),
 }
 
-/// Each filter with the fewest and the most arguments.
-const FILTERS: &[(&str, Filter, usize, usize)] = &[
-    ("default", Filter::Default, 0, 2),
-    ("upper", Filter::Upper, 0, 0),
-    ("lower", Filter::Lower, 0, 0),
-    ("title", Filter::Title, 0, 0),
-    ("capitalize", Filter::Capitalize, 0, 0),
-    ("trim", Filter::Trim, 0, 1),
-    ("replace", Filter::Replace, 2, 2),
-    ("append", Filter::Append, 1, 1),
-    ("prepend", Filter::Prepend, 1, 1),
-    ("truncate", Filter::Truncate, 1, 2),
-    ("join", Filter::Join, 0, 1),
-    ("length", Filter::Length, 0, 0),
-    ("first", Filter::First, 0, 0),
-    ("last", Filter::Last, 0, 0),
-    ("int", Filter::Int, 0, 1),
-    ("float", Filter::Float, 0, 1),
-    ("round", Filter::Round, 0, 1),
-    ("abs", Filter::Abs, 0, 0),
-    ("plus", Filter::Calculate(Arithmetic::Add), 1, 1),
-    ("minus", Filter::Calculate(Arithmetic::Subtract), 1, 1),
-    ("times", Filter::Calculate(Arithmetic::Multiply), 1, 1),
-    ("divided_by", Filter::Calculate(Arithmetic::Divide), 1, 1),
-    ("modulo", Filter::Calculate(Arithmetic::Remainder), 1, 1),
+/// All filters, each with its minimum and maximum number of arguments.
+const FILTERS: &[(&str, TemplateFilter, usize, usize)] = &[
+    ("default", TemplateFilter::Default, 0, 2),
+    ("upper", TemplateFilter::Upper, 0, 0),
+    ("lower", TemplateFilter::Lower, 0, 0),
+    ("title", TemplateFilter::Title, 0, 0),
+    ("capitalize", TemplateFilter::Capitalize, 0, 0),
+    ("trim", TemplateFilter::Trim, 0, 1),
+    ("replace", TemplateFilter::Replace, 2, 2),
+    ("append", TemplateFilter::Append, 1, 1),
+    ("prepend", TemplateFilter::Prepend, 1, 1),
+    ("truncate", TemplateFilter::Truncate, 1, 2),
+    ("join", TemplateFilter::Join, 0, 1),
+    ("length", TemplateFilter::Length, 0, 0),
+    ("first", TemplateFilter::First, 0, 0),
+    ("last", TemplateFilter::Last, 0, 0),
+    ("int", TemplateFilter::Int, 0, 1),
+    ("float", TemplateFilter::Float, 0, 1),
+    ("round", TemplateFilter::Round, 0, 1),
+    ("abs", TemplateFilter::Abs, 0, 0),
+    ("plus", TemplateFilter::Calculate(Arithmetic::Add), 1, 1),
+    ("minus", TemplateFilter::Calculate(Arithmetic::Subtract), 1, 1),
+    ("times", TemplateFilter::Calculate(Arithmetic::Multiply), 1, 1),
+    ("divided_by", TemplateFilter::Calculate(Arithmetic::Divide), 1, 1),
+    ("modulo", TemplateFilter::Calculate(Arithmetic::Remainder), 1, 1),
 ];
 
-impl Filter {
-    /// The filter of this name.
+impl TemplateFilter {
+    /// Returns the filter with this name.
     ///
     /// # Errors
-    /// Lists the filters.
+    /// The list of filters.
     pub(super) fn named(name: &str) -> Result<Self, String> {
         if let Some((_, filter, ..)) = FILTERS.iter().find(|(known, ..)| *known == name) {
             return Ok(*filter);
         }
         let name: String = name.chars().take(60).collect();
         let known: Vec<_> = FILTERS.iter().map(|(name, ..)| *name).collect();
-        Err(format!("there is no filter `{name}`; the filters are {}", known.join(", ")))
+        Err(format!("unknown filter `{name}`; the filters are {}", known.join(", ")))
     }
 
+    /// Checks the number of arguments.
+    ///
     /// # Errors
     /// The number of arguments that the filter takes.
     pub(super) fn check_arguments(self, name: &str, count: usize) -> Result<(), String> {
@@ -113,17 +115,17 @@ impl Filter {
 }
 
 impl<'a> Evaluation<'a> {
-    /// The value of `of | filter(arguments)`.
+    /// Returns the value of `of | filter(arguments)`.
     pub(super) fn filter(
         &mut self,
-        filter: Filter,
+        filter: TemplateFilter,
         of: &'a Expr,
         arguments: &'a [Expr],
     ) -> Result<Value<'a>, Stop> {
         let value = self.value(of)?;
         let first = arguments.first();
         match filter {
-            Filter::Default => {
+            TemplateFilter::Default => {
                 let is_lax = match arguments.get(1) {
                     Some(lax) => self.truth(lax)?,
                     None => false,
@@ -133,11 +135,11 @@ impl<'a> Evaluation<'a> {
                 }
                 first.map_or(Ok(Value::text("")), |other| self.value(other))
             }
-            Filter::Upper => self.converted(value, of, str::to_uppercase),
-            Filter::Lower => self.converted(value, of, str::to_lowercase),
-            Filter::Title => self.converted(value, of, title),
-            Filter::Capitalize => self.converted(value, of, capitalize),
-            Filter::Trim => {
+            TemplateFilter::Upper => self.converted(value, of, str::to_uppercase),
+            TemplateFilter::Lower => self.converted(value, of, str::to_lowercase),
+            TemplateFilter::Title => self.converted(value, of, title),
+            TemplateFilter::Capitalize => self.converted(value, of, capitalize),
+            TemplateFilter::Trim => {
                 let text = self.short_text(value, of)?;
                 let unwanted = match first {
                     Some(unwanted) => Some(self.argument(unwanted)?),
@@ -155,11 +157,11 @@ impl<'a> Evaluation<'a> {
                 let (from, length) = (start(&text), trim(&text));
                 self.part(text, from, from + length)
             }
-            Filter::Replace => {
+            TemplateFilter::Replace => {
                 let text = self.short_text(value, of)?;
                 let (Some(from), Some(to)) = (first, arguments.get(1)) else { return Ok(Value::Text(text)) };
                 let (from, to) = (self.argument(from)?, self.argument(to)?);
-                // the search looks through both
+                // the search reads both
                 self.budget.converted(text.len() + from.len())?;
                 let grows_by = to.len().saturating_mul(text.matches(&*from).count());
                 self.check_length(text.len().saturating_add(grows_by), of)?;
@@ -167,17 +169,17 @@ impl<'a> Evaluation<'a> {
                 self.budget.make(replaced.len())?;
                 Ok(Value::Text(replaced.into()))
             }
-            Filter::Append | Filter::Prepend => {
+            TemplateFilter::Append | TemplateFilter::Prepend => {
                 let text = self.short_text(value, of)?;
                 let Some(other) = first else { return Ok(Value::Text(text)) };
                 let other = self.argument(other)?;
-                if filter == Filter::Append {
+                if filter == TemplateFilter::Append {
                     self.joined(&text, &other, of)
                 } else {
                     self.joined(&other, &text, of)
                 }
             }
-            Filter::Truncate => {
+            TemplateFilter::Truncate => {
                 let text = self.short_text(value, of)?;
                 let length = self.count_of(first)?;
                 self.budget.bytes(text.len())?;
@@ -188,8 +190,8 @@ impl<'a> Evaluation<'a> {
                 };
                 self.joined(text.get(..end).unwrap_or_default(), &ellipsis, of)
             }
-            Filter::Join => self.join(value, of, first),
-            Filter::Length => {
+            TemplateFilter::Join => self.join(value, of, first),
+            TemplateFilter::Length => {
                 let length = match &value {
                     Value::Text(text) => {
                         self.budget.bytes(text.len())?;
@@ -201,19 +203,22 @@ impl<'a> Evaluation<'a> {
                 };
                 Ok(Value::Number(Number::Whole(length as i128)))
             }
-            Filter::First | Filter::Last => match value {
-                Value::List(items) if filter == Filter::First => Ok(items.first().into()),
+            TemplateFilter::First | TemplateFilter::Last => match value {
+                Value::List(items) if filter == TemplateFilter::First => Ok(items.first().into()),
                 Value::List(items) => Ok(items.last().into()),
                 Value::Text(text) => {
                     let first = text.chars().next().map_or(0, char::len_utf8);
                     let last = text.chars().next_back().map_or(0, char::len_utf8);
-                    let (from, to) =
-                        if filter == Filter::First { (0, first) } else { (text.len() - last, text.len()) };
+                    let (from, to) = if filter == TemplateFilter::First {
+                        (0, first)
+                    } else {
+                        (text.len() - last, text.len())
+                    };
                     self.part(text, from, to)
                 }
                 other => Err(self.wrong_kind(of, &other, "a list or a text")),
             },
-            Filter::Int | Filter::Float => {
+            TemplateFilter::Int | TemplateFilter::Float => {
                 let number = match (&value, self.read_number(&value)?) {
                     (_, Some(number)) => number,
                     (Value::Bool(value), None) => Number::Whole((*value).into()),
@@ -224,11 +229,11 @@ impl<'a> Evaluation<'a> {
                     }
                 };
                 Ok(Value::Number(match filter {
-                    Filter::Int => number.truncated(),
+                    TemplateFilter::Int => number.truncated(),
                     _ => Number::Float(number.as_f64()),
                 }))
             }
-            Filter::Round => {
+            TemplateFilter::Round => {
                 let number = self.number(value, of)?;
                 let places = match first {
                     Some(_) => self.count_of(first)?.min(MOST_PLACES as usize),
@@ -238,8 +243,8 @@ impl<'a> Evaluation<'a> {
                 self.budget.converted(number.width() + places)?;
                 Ok(Value::Number(number.rounded(places)))
             }
-            Filter::Abs => Ok(Value::Number(self.number(value, of)?.abs())),
-            Filter::Calculate(operator) => {
+            TemplateFilter::Abs => Ok(Value::Number(self.number(value, of)?.abs())),
+            TemplateFilter::Calculate(operator) => {
                 let number = self.number(value, of)?;
                 let Some(other) = first else { return Ok(Value::Number(number)) };
                 let right = self.value(other)?;
@@ -249,7 +254,7 @@ impl<'a> Evaluation<'a> {
         }
     }
 
-    /// The number that a value is, or that its text is.
+    /// Returns a value as a number; parses a text.
     fn read_number(&mut self, value: &Value<'_>) -> Result<Option<Number>, Stop> {
         self.budget.read(value)?;
         Ok(match value {
@@ -258,7 +263,7 @@ impl<'a> Evaluation<'a> {
         })
     }
 
-    /// The value as a text that a filter may take.
+    /// Returns a value as a text, and checks that it is short enough for a filter.
     fn short_text(&mut self, value: Value<'a>, of: &Expr) -> Result<Cow<'a, str>, Stop> {
         let text = self.text(value, of)?;
         self.check_length(text.len(), of)?;
@@ -270,7 +275,7 @@ impl<'a> Evaluation<'a> {
         self.short_text(value, argument)
     }
 
-    /// An argument that is a number of characters or places.
+    /// Returns an argument that is a number of characters or decimal places.
     fn count_of(&mut self, argument: Option<&'a Expr>) -> Result<usize, Stop> {
         let Some(argument) = argument else { return Ok(0) };
         let value = self.value(argument)?;
@@ -292,7 +297,7 @@ impl<'a> Evaluation<'a> {
         Ok(())
     }
 
-    /// The text converted; no character becomes more than three times as long.
+    /// Converts a text; the result is at most three times as long.
     fn converted(
         &mut self,
         value: Value<'a>,
@@ -306,7 +311,7 @@ impl<'a> Evaluation<'a> {
         Ok(Value::Text(converted.into()))
     }
 
-    /// Two texts as one.
+    /// Joins two texts.
     pub(super) fn joined(&mut self, left: &str, right: &str, of: &Expr) -> Result<Value<'a>, Stop> {
         let length = left.len() + right.len();
         self.check_length(length, of)?;
@@ -318,7 +323,7 @@ impl<'a> Evaluation<'a> {
         Ok(Value::Text(whole.into()))
     }
 
-    /// A part of a text, without a copy where it is the data's.
+    /// Returns a part of a text, without a copy if the text is borrowed.
     pub(super) fn part(&mut self, text: Cow<'a, str>, from: usize, to: usize) -> Result<Value<'a>, Stop> {
         match text {
             Cow::Borrowed(text) => Ok(Value::text(text.get(from..to).unwrap_or_default())),
@@ -346,7 +351,7 @@ impl<'a> Evaluation<'a> {
             let between = if place == 0 { "" } else { &separator };
             let length = between.len() + text.len();
             self.check_length(whole.len() + length, of)?;
-            // the string may double as it grows
+            // the capacity of the string may double as it grows
             self.budget.make(2 * length)?;
             self.budget.bytes(length)?;
             whole.push_str(between);

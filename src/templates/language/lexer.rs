@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-/// How a tag begins.
+/// The beginning of a tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Opening {
     /// `{{`
@@ -12,7 +12,7 @@ pub(super) enum Opening {
     Statement,
 }
 
-/// A piece of a tag.
+/// A token of a tag.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Token<'s> {
     /// A name or a keyword.
@@ -32,7 +32,7 @@ pub(super) enum Token<'s> {
 }
 
 impl Token<'_> {
-    /// The token as an error message shows it.
+    /// Returns the token as error messages show it.
     pub(super) fn describe(&self) -> String {
         match self {
             Self::Word(word) => format!("`{word}`"),
@@ -46,7 +46,7 @@ impl Token<'_> {
     }
 }
 
-/// Longer ones before those that they begin with.
+/// All signs, each before its own prefixes.
 const SIGNS: &[&str] = &[
     "==", "!=", "<=", ">=", "//", "**", "<", ">", "+", "-", "*", "/", "%", "~", "|", "(", ")", "[", "]", ",",
     ":", ".", "{", "}", "=",
@@ -57,7 +57,7 @@ const SIGNS: &[&str] = &[
 pub(super) struct Lexer<'s> {
     source: &'s str,
     at: usize,
-    /// The text that follows loses the spaces at its beginning: the last tag ended with `-`.
+    /// True if the next text loses its leading spaces, because the last tag ended with `-`.
     trims_next: bool,
 }
 
@@ -66,7 +66,7 @@ impl<'s> Lexer<'s> {
         Self { source, at: 0, trims_next: false }
     }
 
-    /// The offset of what is read next.
+    /// Returns the offset of the next token or text.
     pub(super) fn at(&self) -> usize {
         self.at
     }
@@ -75,11 +75,11 @@ impl<'s> Lexer<'s> {
         self.source.get(self.at..).unwrap_or_default()
     }
 
-    /// Reads text up to the next tag, and how that begins; none at the end. A comment is a gap in the text, so the ranges
-    /// are handed out one by one.
+    /// Reads text up to the next tag, and returns the tag's opening, or `None` at the end. A comment is a gap in the
+    /// text, so the ranges are passed to `found` one by one.
     ///
     /// # Errors
-    /// A comment or a `raw` without an end.
+    /// A comment or a `raw` that is not closed.
     pub(super) fn text(&mut self, mut found: impl FnMut(Range<usize>)) -> Result<Option<Opening>, String> {
         loop {
             let from = self.at;
@@ -105,7 +105,7 @@ impl<'s> Lexer<'s> {
         }
     }
 
-    /// How far the next tag is, and the second character of it.
+    /// Returns the distance to the next tag, and its second character.
     fn next_tag(&self) -> Option<(usize, u8)> {
         let bytes = self.rest().as_bytes();
         bytes.windows(2).enumerate().find_map(|(at, pair)| match pair {
@@ -114,7 +114,7 @@ impl<'s> Lexer<'s> {
         })
     }
 
-    /// A range of text without the spaces that the tags beside it take away.
+    /// Returns a range of text without the spaces that the adjacent tags remove.
     fn trimmed(&self, range: Range<usize>, trims_end: bool) -> Range<usize> {
         let text = self.source.get(range.clone()).unwrap_or_default();
         let kept = if self.trims_next { text.trim_start() } else { text };
@@ -124,13 +124,13 @@ impl<'s> Lexer<'s> {
     }
 
     fn skip_comment(&mut self) -> Result<(), String> {
-        let Some(end) = self.rest().find("#}") else { return Err("a comment has no end `#}`".into()) };
+        let Some(end) = self.rest().find("#}") else { return Err("a comment is not closed by `#}`".into()) };
         self.trims_next = self.rest().get(..end).is_some_and(|comment| comment.ends_with('-'));
         self.at += end + 2;
         Ok(())
     }
 
-    /// The text of `{% raw %}`, if that is the tag that begins here.
+    /// Reads the text of `{% raw %}`, if that tag begins here.
     fn raw(&mut self) -> Result<Option<Range<usize>>, String> {
         let Some((begin, trims_start)) = simple_tag(self.rest(), "raw") else { return Ok(None) };
         let from = self.at + begin;
@@ -150,13 +150,13 @@ impl<'s> Lexer<'s> {
             }
             tag = end + 2;
         }
-        Err("`raw` has no end `{% endraw %}`".into())
+        Err("`raw` is not closed by `{% endraw %}`".into())
     }
 
     /// Reads the next token of a tag.
     ///
     /// # Errors
-    /// A quoted text without an end, a number that is too large, or a character that means nothing.
+    /// A quoted text that is not closed, a number that is too large, or an unexpected character.
     pub(super) fn token(&mut self) -> Result<(Token<'s>, Range<usize>), String> {
         self.at += self.rest().len() - self.rest().trim_start().len();
         let (from, rest) = (self.at, self.rest());
@@ -169,7 +169,7 @@ impl<'s> Lexer<'s> {
         let (token, length) = if first == '"' || first == '\'' {
             quoted(rest, first)?
         } else if first.is_ascii_digit() {
-            // behind a dot it is the place of an element: `a.1.0` is `a[1][0]`
+            // after a dot it is the index of an element: `a.1.0` is `a[1][0]`
             number(rest, self.source.get(..from).is_some_and(|before| before.ends_with('.')))?
         } else if is_letter(first) {
             let length = rest.find(|c: char| !is_letter(c) && !c.is_numeric()).unwrap_or(rest.len());
@@ -188,7 +188,7 @@ fn is_letter(c: char) -> bool {
     c.is_alphabetic() || c == '_'
 }
 
-/// Returns whether the text before the tag loses its spaces, and the length of the sign that says so.
+/// Returns true if the text before the tag loses its trailing spaces, and the length of the sign.
 fn control(inside: &str) -> (bool, usize) {
     match inside.as_bytes().first() {
         Some(b'-') => (true, 1),
@@ -197,7 +197,7 @@ fn control(inside: &str) -> (bool, usize) {
     }
 }
 
-/// The end of a tag: of which, its length, and whether the text behind it loses its spaces.
+/// Returns the kind of a tag that ends here, the length of its end, and true if the next text loses its leading spaces.
 fn closing(rest: &str) -> Option<(Opening, usize, bool)> {
     let (trims, skipped) = control(rest);
     match rest.get(skipped..skipped + 2) {
@@ -207,7 +207,7 @@ fn closing(rest: &str) -> Option<(Opening, usize, bool)> {
     }
 }
 
-/// The length of a tag of one word, and whether the text behind it loses its spaces.
+/// Returns the length of a tag with one word, and true if the next text loses its leading spaces.
 fn simple_tag(inside: &str, word: &str) -> Option<(usize, bool)> {
     let rest = inside.trim_start().strip_prefix(word)?.trim_start();
     let (opening, length, trims) = closing(rest)?;
@@ -229,10 +229,10 @@ fn quoted(rest: &str, quote: char) -> Result<(Token<'_>, usize), String> {
             _ => {}
         }
     }
-    Err("a quoted text has no end".into())
+    Err("a quoted text is not closed".into())
 }
 
-/// A backslash before a letter that stands for nothing is a backslash.
+/// Resolves escapes. A backslash that begins no known escape stays.
 fn unescaped(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut chars = text.chars();

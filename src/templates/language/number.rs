@@ -1,15 +1,15 @@
-//! Numbers: exact while they are whole, 64-bit floating point otherwise.
+//! Numbers: exact for whole numbers, 64-bit floating point otherwise.
 
 use std::cmp::Ordering;
 use std::fmt::{self, Write};
 
 use super::syntax::Arithmetic;
 
-/// Digits of a text that is read as a whole number.
+/// The most digits of a text that is parsed as a whole number.
 const MOST_DIGITS: usize = 38;
-/// Characters of a text that is read as a number.
+/// The most characters of a text that is parsed as a number.
 const LONGEST: usize = 400;
-/// Characters that the widest number is written with.
+/// The most characters of a number in the output.
 pub const WIDEST: usize = 400;
 
 /// A number of the data or of a template.
@@ -17,12 +17,12 @@ pub const WIDEST: usize = 400;
 pub enum Number {
     /// A whole number.
     Whole(i128),
-    /// A finite number with a fraction, or one that is too large to be exact.
+    /// A finite number with a fraction, or a number too large to be exact.
     Float(f64),
 }
 
 impl Number {
-    /// A JSON number, or the nearest number to one with more digits.
+    /// Converts a JSON number, rounded if it has too many digits.
     pub fn of_json(number: &serde_json::Number) -> Self {
         let digits = number.as_str();
         if let Ok(whole) = digits.parse() {
@@ -31,17 +31,17 @@ impl Number {
         Self::Float(digits.parse().unwrap_or(0.0_f64).clamp(f64::MIN, f64::MAX))
     }
 
-    /// Returns whether it is written with these characters.
+    /// Returns true if the output of the number is exactly these characters.
     pub fn is_written(self, digits: &str) -> bool {
-        // a float of the shortest form has at most 17 digits, a sign, a point and leading zeros
+        // the shortest form of a float has at most 17 digits, a sign, a point and leading zeros
         let is_short = digits.len() <= 40 && !digits.contains(['e', 'E']);
         let mut rest = Expected(digits);
         is_short && write!(rest, "{self}").is_ok() && rest.0.is_empty()
     }
 
-    /// Reads a text that is a number in plain decimal notation: `500`, `-2.50`. Spaces around it are ignored.
+    /// Parses a number in plain decimal notation: `500`, `-2.50`. Spaces around it are ignored.
     pub fn read(text: &str) -> Option<Self> {
-        // before anything looks through it
+        // checked first, because all else reads the whole text
         if text.len() > LONGEST {
             return None;
         }
@@ -62,11 +62,11 @@ impl Number {
     }
 
     fn finite(value: f64) -> Option<Self> {
-        // a sum with zero has no negative zero, which nobody wants to read
+        // adding zero turns a negative zero into a positive one, which people expect to read
         value.is_finite().then_some(Self::Float(value + 0.0))
     }
 
-    /// The nearest floating point number.
+    /// Returns the nearest floating point number.
     pub fn as_f64(self) -> f64 {
         match self {
             Self::Whole(whole) => whole as f64,
@@ -74,7 +74,7 @@ impl Number {
         }
     }
 
-    /// The whole part.
+    /// Returns the whole part.
     pub fn truncated(self) -> Self {
         match self {
             Self::Whole(_) => self,
@@ -82,7 +82,7 @@ impl Number {
         }
     }
 
-    /// Returns whether it is zero, which counts as false.
+    /// Returns true if it is zero, which counts as false.
     pub fn is_zero(self) -> bool {
         match self {
             Self::Whole(whole) => whole == 0,
@@ -90,7 +90,7 @@ impl Number {
         }
     }
 
-    /// Roughly the characters that it is written with.
+    /// Returns the approximate number of characters in the output.
     pub fn width(self) -> usize {
         match self {
             Self::Whole(_) => 40,
@@ -100,7 +100,8 @@ impl Number {
         }
     }
 
-    /// Rounded half to even to so many decimal places, as Jinja does. With places a whole number has one, too: `1250.0`.
+    /// Rounds half to even to `places` decimal places, as Jinja does. If `places` is not zero, a whole number gets a
+    /// decimal place too: `1250.0`.
     pub fn rounded(self, places: usize) -> Self {
         match self {
             Self::Whole(whole) if places > 0 && whole.unsigned_abs() < 1 << f64::MANTISSA_DIGITS => {
@@ -113,7 +114,7 @@ impl Number {
         }
     }
 
-    /// The number without its sign.
+    /// Returns the number without its sign.
     pub fn abs(self) -> Self {
         match self {
             Self::Whole(whole) => whole.checked_abs().map_or(Self::Float((whole as f64).abs()), Self::Whole),
@@ -121,10 +122,10 @@ impl Number {
         }
     }
 
-    /// The result of an operator.
+    /// Returns the result of an operator.
     ///
     /// # Errors
-    /// A division by zero, or a result that is too large.
+    /// The reason, for a division by zero or a result that is too large.
     pub fn calculate(self, operator: Arithmetic, other: Self) -> Result<Self, &'static str> {
         const TOO_LARGE: &str = "is too large";
         let is_division =
@@ -162,7 +163,7 @@ impl Number {
         Self::finite(value).ok_or(TOO_LARGE)
     }
 
-    /// The order of two numbers, exact also between a whole number and a fraction.
+    /// Compares two numbers. The comparison is also exact between a whole number and a fraction.
     pub fn order(self, other: Self) -> Ordering {
         match (self, other) {
             (Self::Whole(a), Self::Whole(b)) => a.cmp(&b),
@@ -173,7 +174,8 @@ impl Number {
     }
 }
 
-/// Quotient and remainder of a division that rounds down, as Jinja's does; the remainder has the sign of the divisor.
+/// Returns the quotient and the remainder of a division that rounds down, as Jinja's does. The remainder has the sign
+/// of the divisor.
 fn floored(a: i128, b: i128) -> Option<(i128, i128)> {
     let (quotient, remainder) = (a.checked_div(b)?, a.checked_rem(b)?);
     if remainder != 0 && (remainder < 0) != (b < 0) {
@@ -182,11 +184,12 @@ fn floored(a: i128, b: i128) -> Option<(i128, i128)> {
     Some((quotient, remainder))
 }
 
-/// The order of two numbers in plain decimal notation with however many digits; none for one with an exponent.
+/// Compares two numbers in plain decimal notation, with any number of digits. Returns `None` if one has an exponent.
 pub fn order_of_digits(a: &str, b: &str) -> Option<Ordering> {
     let ((a_negative, a_whole, a_fraction), (b_negative, b_whole, b_fraction)) = (parts(a)?, parts(b)?);
     let order = |whole: &str, fraction: &str, other: &str, other_fraction: &str| {
-        // without leading zeros the longer whole part is the larger one; a fraction without trailing zeros compares as a text
+        // without leading zeros the longer whole part is the larger one; fractions without trailing zeros compare as
+        // texts
         whole
             .len()
             .cmp(&other.len())
@@ -201,7 +204,7 @@ pub fn order_of_digits(a: &str, b: &str) -> Option<Ordering> {
     })
 }
 
-/// Sign, whole part and fraction of a number, without zeros that do not count; zero has no sign.
+/// Returns the sign, the whole part and the fraction of a number, without insignificant zeros. Zero has no sign.
 fn parts(digits: &str) -> Option<(bool, &str, &str)> {
     let (is_negative, digits) = match digits.strip_prefix('-') {
         Some(digits) => (true, digits),
@@ -215,7 +218,7 @@ fn parts(digits: &str) -> Option<(bool, &str, &str)> {
     Some((is_negative && !(whole.is_empty() && fraction.is_empty()), whole, fraction))
 }
 
-/// The whole part decides, then the fraction. The conversion saturates, which is right for what is beyond an `i128`.
+/// Compares the whole part, then the fraction. The conversion saturates, which is right for floats beyond an `i128`.
 fn whole_to_float(whole: i128, float: f64) -> Ordering {
     let order = whole.cmp(&(float.trunc() as i128));
     order.then_with(|| 0.0.partial_cmp(&float.fract()).unwrap_or(Ordering::Equal))
@@ -232,7 +235,7 @@ impl fmt::Display for Number {
     }
 }
 
-/// The characters that are still expected.
+/// The expected rest of the output.
 struct Expected<'a>(&'a str);
 
 impl Write for Expected<'_> {

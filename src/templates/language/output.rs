@@ -1,4 +1,4 @@
-//! Writes values into the output, escaped for the place where they stand.
+//! Writes values to the output, escaped for their context.
 
 use std::borrow::Cow;
 use std::io;
@@ -9,16 +9,16 @@ use super::number::{Number, WIDEST};
 use super::syntax::Expr;
 use super::value::Value;
 
-/// How a value is written where it is filled in.
+/// The escaping of values in the output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Escape {
-    /// As it is.
+    /// Writes values unchanged.
     None,
-    /// As text of HTML, also in a quoted attribute.
+    /// Escapes values for HTML text and quoted attributes.
     Html,
-    /// As a part of a URL: all but the unreserved characters encoded (RFC 3986, 2.3).
+    /// Escapes values for a URL: encodes all but the unreserved characters (RFC 3986, 2.3).
     Percent,
-    /// As JSON; a text with its quotes.
+    /// Writes values as JSON; a text with its quotes.
     Json,
 }
 
@@ -37,7 +37,7 @@ impl Evaluation<'_> {
                 self.budget.converted(number.width())?;
                 output.number(*number)
             }
-            // digits, a sign, a point and an exponent: `+` is escaped in a URL
+            // it has digits, a sign, a point and an exponent, and `+` is escaped in a URL
             Value::Exact(number) if output.escape == Escape::Percent => {
                 self.budget.bytes(4 * number.as_str().len())?;
                 output.write(number.as_str())
@@ -51,7 +51,7 @@ impl Evaluation<'_> {
         }
     }
 
-    /// Lists and objects are written as JSON.
+    /// Writes a list or an object as JSON.
     fn emit_json(&mut self, json: &impl serde::Serialize, output: &mut Output<'_>) -> Evaluated<()> {
         let mut writer = JsonWriter { budget: &mut self.budget, output, stop: None };
         match serde_json::to_writer(&mut writer, json) {
@@ -61,7 +61,7 @@ impl Evaluation<'_> {
     }
 }
 
-/// The text so far, which never grows past its bound.
+/// The output so far, which never grows past its limit.
 pub(super) struct Output<'o> {
     pub(super) text: &'o mut String,
     pub(super) escape: Escape,
@@ -69,7 +69,7 @@ pub(super) struct Output<'o> {
 }
 
 impl Output<'_> {
-    /// Text of the template, or what needs no escape.
+    /// Appends text of the template, or a value that needs no escape.
     pub(super) fn push(&mut self, text: &str) -> Evaluated<()> {
         if self.text.len() + text.len() > self.longest {
             return Err(Stop::TooLong);
@@ -83,12 +83,12 @@ impl Output<'_> {
         if self.text.len() + WIDEST > self.longest {
             return self.push(&number.to_string());
         }
-        // a String takes everything
+        // writing to a String never fails
         let _ = write!(self.text, "{number}");
         Ok(())
     }
 
-    /// A value, escaped.
+    /// Appends a value, escaped.
     fn write(&mut self, text: &str) -> Evaluated<()> {
         match self.escape {
             Escape::None => self.push(text),
@@ -105,7 +105,7 @@ impl Output<'_> {
 
     fn escaped(&mut self, text: &str, escape: fn(u8) -> Option<Cow<'static, str>>) -> Evaluated<()> {
         let mut written = 0;
-        // only bytes of ASCII are escaped, so each is a character of its own
+        // only ASCII bytes are escaped, and each of them is a whole character
         for (at, byte) in text.bytes().enumerate() {
             if let Some(instead) = escape(byte) {
                 self.push(text.get(written..at).unwrap_or_default())?;
@@ -131,7 +131,7 @@ fn html(byte: u8) -> Option<Cow<'static, str>> {
     }))
 }
 
-/// The characters that RFC 8259, 7 forbids in a string.
+/// Returns the escape of a character that RFC 8259, 7 forbids in a string.
 fn json(byte: u8) -> Option<Cow<'static, str>> {
     Some(match byte {
         b'"' => "\\\"".into(),
@@ -144,7 +144,7 @@ fn json(byte: u8) -> Option<Cow<'static, str>> {
     })
 }
 
-/// Writes JSON into the output, piece by piece.
+/// Writes JSON to the output, piece by piece.
 struct JsonWriter<'w, 'o> {
     budget: &'w mut Budget,
     output: &'w mut Output<'o>,

@@ -1,4 +1,4 @@
-//! Parses templates and conditions. What could make it recurse is counted first.
+//! Parses templates and conditions. Everything that makes the parser recurse is counted first.
 
 mod expression;
 
@@ -9,37 +9,37 @@ use super::lexer::{Lexer, Opening, Token};
 use super::line_of;
 use super::syntax::{Block, Branch, Expr, Loop, Node};
 
-/// Operators, fields and filters in one tag. The tree of an expression is no deeper than this.
+/// The most operators, fields and filters in one tag, which also bounds the depth of its tree.
 const MOST_OPERATIONS: usize = 100;
-/// Brackets, arguments and signs inside each other.
+/// The deepest nesting of brackets, arguments and signs.
 const DEEPEST_EXPRESSION: usize = 20;
-/// Tags inside each other.
+/// The deepest nesting of tags.
 const DEEPEST_BLOCK: usize = 16;
-/// Branches of one `if`.
+/// The most branches of one `if`.
 const MOST_BRANCHES: usize = 100;
-/// Elements of a list of constants.
+/// The most elements of a list of constants.
 const LONGEST_LIST: usize = 1000;
-/// Characters of a word in an error message.
+/// The most characters of a word in an error message.
 const SHOWN: usize = 60;
 
-/// Words that are no names.
+/// The words that cannot be names.
 const KEYWORDS: &[&str] = &["and", "or", "not", "in", "is", "if", "else", "elif", "for"];
 
-/// A template and what it asks of its data.
+/// A parsed template, and the data that it uses.
 #[derive(Debug)]
 pub(super) struct Parsed {
     pub(super) blocks: Vec<Block>,
     pub(super) names: BTreeSet<String>,
-    /// Names with the fields that are asked of them, and whether the text goes without them nowhere.
+    /// The names with their fields, each with true if it is required somewhere.
     pub(super) paths: BTreeMap<String, bool>,
 }
 
 /// Parses a template.
 ///
 /// # Errors
-/// A syntax error in words, with its line.
+/// The syntax error, with its line.
 pub(super) fn template(source: &str) -> Result<Parsed, String> {
-    // as Jinja does: an editor's last line break is no part of the text
+    // as in Jinja, the final line break of an editor is not a part of the text
     let source = source.strip_suffix('\n').unwrap_or(source);
     let source = source.strip_suffix('\r').unwrap_or(source);
     let mut parser = Parser::new(source);
@@ -55,10 +55,10 @@ pub(super) fn template(source: &str) -> Result<Parsed, String> {
     }
 }
 
-/// Parses an expression that has nothing around it.
+/// Parses an expression without text around it.
 ///
 /// # Errors
-/// A syntax error in words.
+/// The syntax error.
 pub(super) fn expression(source: &str) -> Result<Expr, String> {
     let mut parser = Parser::new(source);
     let parsed = parser.advance().and_then(|()| {
@@ -75,20 +75,20 @@ struct Parser<'s> {
     source: &'s str,
     lexer: Lexer<'s>,
     token: Token<'s>,
-    /// Bytes of the token.
+    /// The position of the token.
     span: Range<usize>,
-    /// The end of the token before.
+    /// The end of the previous token.
     ended: usize,
-    /// The offset that an error is reported at.
+    /// The offset at which an error is reported.
     at: usize,
     operations: usize,
     depth: usize,
     blocks: usize,
-    /// The names that the loops around bind, the innermost last.
+    /// The names that the enclosing loops bind, the innermost last.
     locals: Vec<&'s str>,
     loops: usize,
     names: BTreeSet<String>,
-    /// In their order, each with whether a value is required there.
+    /// All paths in their order, each with true if its value is required.
     paths: Vec<(String, bool)>,
 }
 
@@ -134,7 +134,7 @@ impl<'s> Parser<'s> {
         matches!(self.token, Token::Word(found) if found == word)
     }
 
-    /// Skips a sign, if it is there.
+    /// Skips a sign, and returns true, if it is the next token.
     fn skips(&mut self, sign: &str) -> Parsing<bool> {
         let is_there = self.is_sign(sign);
         if is_there {
@@ -155,7 +155,7 @@ impl<'s> Parser<'s> {
         if self.skips(sign)? { Ok(()) } else { Err(self.unexpected(&format!("`{sign}`"))) }
     }
 
-    /// The word here, which must be a name.
+    /// Parses a name.
     fn name(&mut self) -> Parsing<&'s str> {
         match self.token {
             Token::Word(word) if !KEYWORDS.contains(&word) => {
@@ -167,7 +167,7 @@ impl<'s> Parser<'s> {
     }
 
     fn close(&mut self, opening: Opening) -> Parsing<()> {
-        // the text behind it is read by the lexer's other half
+        // no advance: the text after the tag is read by `Lexer::text`
         if self.token == Token::Close(opening) {
             return Ok(());
         }
@@ -187,7 +187,7 @@ impl<'s> Parser<'s> {
         Ok(())
     }
 
-    /// Parses something that is inside something else.
+    /// Parses a nested expression.
     fn inside<T>(&mut self, parse: impl FnOnce(&mut Self) -> Parsing<T>) -> Parsing<T> {
         self.count()?;
         self.depth += 1;
@@ -199,7 +199,7 @@ impl<'s> Parser<'s> {
         parsed
     }
 
-    /// Parses text and tags up to a tag with one of these words, which it returns; none at the end.
+    /// Parses text and tags up to a tag with one of these words, which it returns, or `None` at the end.
     fn body(&mut self, ends: &[&'static str]) -> Parsing<(Vec<Block>, Option<&'static str>)> {
         let mut blocks = Vec::new();
         loop {
@@ -240,11 +240,11 @@ impl<'s> Parser<'s> {
         if !["if", "for"].contains(&word) {
             let shown: String = word.chars().take(SHOWN).collect();
             return Err(match word {
-                "elif" | "else" | "endif" | "endfor" => format!("`{shown}` has no beginning"),
+                "elif" | "else" | "endif" | "endfor" => format!("unexpected tag `{shown}`"),
                 "set" | "with" | "macro" | "call" | "do" => {
-                    format!("there is no tag `{shown}`: a text is no program")
+                    format!("unknown tag `{shown}`: templates cannot assign or define")
                 }
-                _ => format!("there is no tag `{shown}`; the tags are `if`, `for` and `raw`"),
+                _ => format!("unknown tag `{shown}`; the tags are `if`, `for` and `raw`"),
             });
         }
         self.blocks += 1;
@@ -278,7 +278,7 @@ impl<'s> Parser<'s> {
         Ok(Block::If(branches))
     }
 
-    /// A condition. One that is a name asks whether it has a value.
+    /// Parses a condition. A name alone tests for a value, so it is not required.
     fn condition(&mut self) -> Parsing<Expr> {
         let condition = self.expression()?;
         let path = self.last_path_of(&condition);
@@ -300,7 +300,7 @@ impl<'s> Parser<'s> {
         self.locals.extend(&names);
         let filter = if self.skips_word("if")? { Some(self.expression()?) } else { None };
         if self.is_word("recursive") {
-            return Err("loops are not recursive".into());
+            return Err("recursive loops are not supported".into());
         }
         self.close(Opening::Statement)?;
         self.loops += 1;

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use serde_json::Value as Json;
 
-use super::filters::Filter;
+use super::filters::TemplateFilter;
 use super::number::Number;
 
 /// A part of a template, in the order of the text.
@@ -14,7 +14,7 @@ pub enum Block {
     Text(Range<usize>),
     /// `{{ expression }}`
     Emit(Expr),
-    /// `{% if %}` with its branches; the last has no condition when there is an `{% else %}`.
+    /// `{% if %}` with its branches; the last has no condition if it is an `{% else %}`.
     If(Vec<Branch>),
     /// `{% for %}`
     For(Box<Loop>),
@@ -23,22 +23,22 @@ pub enum Block {
 /// One branch of an `{% if %}`.
 #[derive(Debug)]
 pub struct Branch {
-    /// When it is taken; always, if absent.
+    /// The condition; `None` for `{% else %}`.
     pub condition: Option<Expr>,
-    /// Its text.
+    /// The text.
     pub body: Vec<Block>,
 }
 
 /// A loop over a list, or over the keys of an object.
 #[derive(Debug)]
 pub struct Loop {
-    /// How many names each element is bound to: one, or as many as an element has parts.
+    /// The number of names to which each element is bound: one, or the number of an element's parts.
     pub names: usize,
     /// The slot of the first of these names.
     pub slot: usize,
     /// The list.
     pub list: Expr,
-    /// Elements for which this does not hold are left out.
+    /// The condition for elements; others are skipped.
     pub filter: Option<Expr>,
     /// The text for each element.
     pub body: Vec<Block>,
@@ -46,7 +46,7 @@ pub struct Loop {
     pub otherwise: Vec<Block>,
 }
 
-/// An expression and its place in the source, by which errors name it.
+/// An expression and its position in the source, which errors quote.
 #[derive(Debug)]
 pub struct Expr {
     /// The computation.
@@ -70,9 +70,9 @@ pub enum Node {
     List(Vec<Json>),
     /// A name of the data.
     Name(Box<str>),
-    /// A name that a loop binds, by its slot.
+    /// A name that a loop binds, as its slot.
     Local(usize),
-    /// `loop.index` and the like, of the innermost loop.
+    /// A field of the innermost loop, such as `loop.index`.
     Loop(LoopField),
     /// `of.name`
     Field(Box<Expr>, Box<str>),
@@ -97,7 +97,7 @@ pub enum Node {
     /// `yes if condition else no`
     Choose(Box<Choice>),
     /// `of | filter(arguments)`
-    Filter(Filter, Box<Expr>, Vec<Expr>),
+    Filter(TemplateFilter, Box<Expr>, Vec<Expr>),
     /// `of is test`
     Test(Test, Box<Expr>),
 }
@@ -107,9 +107,9 @@ pub enum Node {
 pub struct Choice {
     /// The condition.
     pub condition: Expr,
-    /// The value if it holds.
+    /// The value if it is true.
     pub yes: Expr,
-    /// The value if not; none if absent.
+    /// The value if it is false; empty if absent.
     pub no: Option<Expr>,
 }
 
@@ -156,13 +156,13 @@ pub enum Comparison {
 /// A field of `loop`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LoopField {
-    /// From 1.
+    /// Counts up from 1.
     Index,
-    /// From 0.
+    /// Counts up from 0.
     Index0,
-    /// Down to 1.
+    /// Counts down to 1.
     ReverseIndex,
-    /// Down to 0.
+    /// Counts down to 0.
     ReverseIndex0,
     /// True for the first element.
     First,
@@ -173,7 +173,7 @@ pub enum LoopField {
 }
 
 impl LoopField {
-    /// The names, as they are written.
+    /// All fields with their names.
     pub const ALL: &[(&str, Self)] = &[
         ("index", Self::Index),
         ("index0", Self::Index0),
@@ -185,7 +185,7 @@ impl LoopField {
     ];
 }
 
-/// A test behind `is`.
+/// A test after `is`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Test {
     /// There is a value.
@@ -199,7 +199,7 @@ pub enum Test {
 }
 
 impl Test {
-    /// The names, as they are written.
+    /// All tests with their names.
     pub const ALL: &[(&str, Self)] = &[
         ("defined", Self::Defined),
         ("undefined", Self::Undefined),

@@ -1,4 +1,4 @@
-//! What the language means, and that it costs no more than it may.
+//! Tests of the language's meaning, and of the bounds of its cost.
 
 use proptest::prelude::*;
 use serde_json::{Map, Value as Json, json};
@@ -11,7 +11,7 @@ fn data(json: Json) -> Map<String, Json> {
     json.as_object().unwrap().clone()
 }
 
-fn filled(text: &str, values: &Json) -> Result<String, Failure> {
+fn filled(text: &str, values: &Json) -> Result<String, RenderFailure> {
     Program::parse(text).unwrap_or_else(|e| panic!("{text}: {e}")).render(
         &data(values.clone()),
         Escape::None,
@@ -21,7 +21,7 @@ fn filled(text: &str, values: &Json) -> Result<String, Failure> {
 
 fn wrong(text: &str, values: &Json) -> String {
     match filled(text, values) {
-        Err(Failure::Wrong(why)) => why,
+        Err(RenderFailure::Wrong(why)) => why,
         other => panic!("{text}: {other:?}"),
     }
 }
@@ -145,7 +145,9 @@ fn what_has_no_value_stops_the_text_and_names_its_placeholder() {
         ("{% for i in order.items %}{{ i.price }}{% endfor %}", "`i.price`"),
     ] {
         match filled(text, &values) {
-            Err(Failure::NoValue { placeholder: found, line: 1 }) => assert_eq!(found, placeholder, "{text}"),
+            Err(RenderFailure::NoValue { placeholder: found, line: 1 }) => {
+                assert_eq!(found, placeholder, "{text}")
+            }
             other => panic!("{text}: {other:?}"),
         }
     }
@@ -240,9 +242,9 @@ fn long_chains_and_deep_nestings_are_refused_before_they_recurse() {
         let error = Program::parse(&text).expect_err(&shown);
         assert!(error.starts_with("syntax error in line 1: ") && error.len() < 500, "{shown}: {error}");
     }
-    // a list of lists on the right side of `in` is not even a list
+    // a product with a list is refused, so `in` gets no list that large
     let many = filled("{{ 5 in [1]*100000000 }}", &json!({}));
-    assert_eq!(many, Err(Failure::Wrong("`[1]` is a list, not a number".into())));
+    assert_eq!(many, Err(RenderFailure::Wrong("`[1]` is a list, not a number".into())));
 }
 
 #[test]
@@ -294,32 +296,32 @@ fn work_memory_and_output_are_bounded() {
     let work = |text: &str| filled(text, &values);
     let silent =
         "{% for a in list %}{% for b in list %}{% if a ~ b == big %}x{% endif %}{% endfor %}{% endfor %}";
-    assert_eq!(work(silent), Err(Failure::TooMuchWork { line: 1 }));
+    assert_eq!(work(silent), Err(RenderFailure::TooMuchWork { line: 1 }));
     let compared = "{% for a in list %}{% if big == big %}{% endif %}{% endfor %}";
-    assert_eq!(work(compared), Err(Failure::TooMuchWork { line: 1 }));
+    assert_eq!(work(compared), Err(RenderFailure::TooMuchWork { line: 1 }));
     let copies = "{% for a in list %}{% if big | upper == 'x' %}{% endif %}{% endfor %}";
-    assert_eq!(work(copies), Err(Failure::TooMuchWork { line: 1 }));
+    assert_eq!(work(copies), Err(RenderFailure::TooMuchWork { line: 1 }));
     let each =
         |what: &str| format!("{{% for a in list %}}{{% if {what} == 'x' %}}{{% endif %}}{{% endfor %}}");
-    assert_eq!(work(&each("float % 7 % 6.5 % 5.5 % 4.5")), Err(Failure::TooMuchWork { line: 1 }));
+    assert_eq!(work(&each("float % 7 % 6.5 % 5.5 % 4.5")), Err(RenderFailure::TooMuchWork { line: 1 }));
     assert_eq!(work(&each("float - 7 - 6.5 - 5.5 - 4.5")).as_deref(), Ok(""));
     assert_eq!(work(&each("loop.index % 7 % 6 % 5 % 4")).as_deref(), Ok(""));
     for costly in ["digits", "digits | int", "-digits", "digits < 1", "numbers == numbers"] {
-        assert_eq!(work(&each(costly)), Err(Failure::TooMuchWork { line: 1 }), "{costly}");
+        assert_eq!(work(&each(costly)), Err(RenderFailure::TooMuchWork { line: 1 }), "{costly}");
     }
-    assert_eq!(work("{{ big }}"), Err(Failure::TooLong));
-    assert_eq!(work("{% for a in list %}{{ list }}{% endfor %}"), Err(Failure::TooLong));
+    assert_eq!(work("{{ big }}"), Err(RenderFailure::TooLong));
+    assert_eq!(work("{% for a in list %}{{ list }}{% endfor %}"), Err(RenderFailure::TooLong));
     for grows in
         ["{{ big ~ big }}", "{{ big | replace('x', 'xy') }}", "{{ big | append(big) }}", "{{ huge | upper }}"]
     {
         assert!(
-            matches!(work(grows), Err(Failure::Wrong(why)) if why.contains("too long for a filter")),
+            matches!(work(grows), Err(RenderFailure::Wrong(why)) if why.contains("too long for a filter")),
             "{grows}"
         );
     }
 }
 
-/// Expressions whose meaning Jinja shares, over names that have a value of any kind.
+/// Generates expressions with the same meaning in Jinja, over names with values of every kind.
 fn expressions() -> impl Strategy<Value = String> {
     let leaf = prop_oneof![
         Just("n".to_owned()),
@@ -370,7 +372,7 @@ fn expressions() -> impl Strategy<Value = String> {
     prop_oneof![number, text, truth, chosen]
 }
 
-/// Templates of such expressions.
+/// Generates templates with such expressions.
 fn templates() -> impl Strategy<Value = String> {
     let dash = || prop::sample::select(vec!["", "-", " "]);
     let emit = (expressions(), dash(), dash()).prop_map(|(e, a, b)| format!("{{{{{a} {e} {b}}}}}"));
@@ -391,7 +393,8 @@ fn templates() -> impl Strategy<Value = String> {
     })
 }
 
-/// JSON whose numbers other libraries know for numbers; serde_json's keep their digits in a form of its own.
+/// JSON whose numbers other libraries recognize; serde_json serializes its numbers in a private form that keeps their
+/// digits.
 struct Plain<'j>(&'j Json);
 
 impl serde::Serialize for Plain<'_> {
@@ -440,7 +443,7 @@ fn numbers_of_the_data_are_filled_in_as_they_came() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(500))]
 
-    /// The published engine says the same wherever it says anything; where it fails, so does this one.
+    /// For any template: the result equals that of minijinja, and where minijinja fails, this engine fails too.
     #[test]
     fn what_jinja_fills_is_filled_likewise(text in templates(), escape in any::<bool>()) {
         let values = json!({
@@ -465,7 +468,7 @@ proptest! {
             jinja.add_filter("int", filters::int);
         }
         let Ok(program) = Program::parse(&text) else {
-            // ours has bounds that the other has not
+            // this engine has bounds that minijinja lacks
             prop_assert!(jinja.render_str(&text, minijinja::value::Serde(&Plain(&values))).is_err() || text.len() > 500, "{text}");
             return Ok(());
         };
@@ -473,16 +476,16 @@ proptest! {
         let ours = program.render(&data(values.clone()), escape, LONGEST * 100);
         match jinja.render_str(&text, minijinja::value::Serde(&Plain(&values))) {
             Ok(theirs) => {
-                // it has negative zeros, writes booleans as Python does, and escapes slashes
+                // minijinja has negative zeros, writes booleans as Python does, and escapes slashes
                 let ours = ours.map(|text| text.replace("-0.0", "0.0"));
                 let alike = theirs.replace("-0.0", "0.0").replace("True", "true").replace("False", "false");
                 prop_assert_eq!(ours, Ok(alike.replace("&#x2f;", "/")), "{}", text);
             }
-            Err(e) => prop_assert!(ours.is_err(), "{}: {:?} where the other says {}", text, ours, e),
+            Err(e) => prop_assert!(ours.is_err(), "{}: {:?} where minijinja reports {}", text, ours, e),
         }
     }
 
-    /// Any characters at all: an error or a program, never a panic; and a program either fills or says why.
+    /// For any characters: the parser returns an error or a program, and neither it nor the rendering panics.
     #[test]
     fn any_text_is_parsed_or_refused(
         pieces in prop::collection::vec(

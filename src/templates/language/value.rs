@@ -1,4 +1,4 @@
-//! Values while a template is filled: borrowed from the data wherever they can be.
+//! The values of expressions, borrowed from the data where possible.
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
@@ -7,17 +7,17 @@ use serde_json::{Map, Value as Json};
 
 use super::number::{Number, order_of_digits};
 
-/// A value of the data, of a constant, or of what was computed from them.
+/// A value of the data, a constant, or the result of a computation.
 #[derive(Debug, Clone)]
 pub enum Value<'a> {
-    /// There is none; JSON's null is none, too.
+    /// No value; JSON's null counts as no value too.
     Missing,
     /// True or false.
     Bool(bool),
     /// A number.
     Number(Number),
-    /// A number of the data that is written otherwise than [`Number`] writes it, such as one with more digits: it is filled in
-    /// as it came.
+    /// A number of the data in a notation that [`Number`] would not reproduce, for example with more digits. It is
+    /// rendered unchanged.
     Exact(&'a serde_json::Number),
     /// A text.
     Text(Cow<'a, str>),
@@ -29,7 +29,7 @@ pub enum Value<'a> {
 
 /// A source of values for placeholders.
 pub trait Data {
-    /// The value of this name; [`Value::Missing`] if there is none.
+    /// Returns the value of a name; [`Value::Missing`] if it has none.
     fn get(&self, name: &str) -> Value<'_>;
 }
 
@@ -39,7 +39,7 @@ impl Data for Map<String, Json> {
     }
 }
 
-/// No data at all.
+/// Empty data.
 impl Data for () {
     fn get(&self, _: &str) -> Value<'_> {
         Value::Missing
@@ -69,17 +69,17 @@ impl<'a> From<Option<&'a Json>> for Value<'a> {
 }
 
 impl<'a> Value<'a> {
-    /// A borrowed text.
+    /// Creates a borrowed text.
     pub fn text(text: &'a str) -> Self {
         Self::Text(Cow::Borrowed(text))
     }
 
-    /// Returns whether there is no value.
+    /// Returns true if there is no value.
     pub fn is_missing(&self) -> bool {
         matches!(self, Self::Missing)
     }
 
-    /// The number that it is, if it is one; the nearest one that can be calculated with.
+    /// Returns the value as a number that arithmetic can use, rounded if necessary; `None` if it is not a number.
     pub fn number(&self) -> Option<Number> {
         match self {
             Self::Number(number) => Some(*number),
@@ -88,7 +88,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The order of two numbers, by all their digits; none if one is not a number.
+    /// Compares two numbers by all their digits. Returns `None` if one of them is not a number.
     pub fn order_of_numbers(&self, other: &Self) -> Option<Ordering> {
         let (a, b) = (self.number()?, other.number()?);
         let by_digits = match (self, other) {
@@ -101,7 +101,7 @@ impl<'a> Value<'a> {
         Some(by_digits.unwrap_or_else(|| a.order(b)))
     }
 
-    /// A field of an object; missing where there is none.
+    /// Returns a field of an object; [`Value::Missing`] if it does not exist.
     pub fn field(&self, name: &str) -> Self {
         match self {
             Self::Map(fields) => fields.get(name).into(),
@@ -109,7 +109,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// Returns whether it counts as true: not zero and not empty.
+    /// Returns true if it counts as true: it is not zero and not empty.
     pub fn is_true(&self) -> bool {
         match self {
             Self::Missing => false,
@@ -122,7 +122,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The kind, in words for error messages.
+    /// Returns the kind, as error messages name it.
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Missing => "empty",

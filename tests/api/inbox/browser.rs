@@ -11,7 +11,7 @@ use crate::on_each_database;
 use crate::support::Service;
 use crate::support::chromium::Chromium;
 
-/// A server with one page, as the user's shop has it: another origin than the service's.
+/// A server with one page on another origin than the service's, like the user's shop.
 struct Shop {
     origin: String,
     page: Arc<OnceLock<String>>,
@@ -27,7 +27,7 @@ impl Shop {
             for mut visitor in listener.incoming().flatten() {
                 let _ = visitor.read(&mut [0; 8192]);
                 let page = shown.get().map_or("", String::as_str);
-                // what a careful page allows: its own scripts alone, nothing inline
+                // a strict policy: only the page's own scripts, and no inline code
                 let head = format!(
                     "HTTP/1.1 200 OK\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n\
                      Content-Security-Policy: default-src 'none'; script-src http:; connect-src http:; style-src 'self'\r\n\r\n",
@@ -40,7 +40,7 @@ impl Shop {
     }
 }
 
-/// In the element's shadow.
+/// The shadow root of the element.
 const IN: &str = "document.querySelector('fanfare-inbox').shadowRoot";
 
 fn texts() -> String {
@@ -48,7 +48,7 @@ fn texts() -> String {
 }
 
 on_each_database! {
-    async fn a_page_shows_the_inbox_and_what_comes_while_it_is_open(kind: Database) {
+    async fn a_page_shows_the_inbox_and_new_messages(kind: Database) {
         let shop = Shop::open();
         let settings = [HERE, ("access.api_key", KEY), ("in_app.origins", shop.origin.as_str())];
         let service = Service::start_with(kind, &settings).await;
@@ -69,7 +69,7 @@ on_each_database! {
         browser.until(&format!("{IN}?.querySelector('.badge').textContent === '3'"));
         assert_eq!(browser.eval(&format!("{IN}.querySelector('.bell').getAttribute('aria-label')")), "Inbox, 3 unread");
         assert_eq!(browser.eval(&format!("{IN}.querySelector('.panel').hidden")), true);
-        // by the keyboard alone
+        // with only the keyboard
         browser.press("Tab");
         browser.press("Enter");
         browser.until(&format!("!{IN}.querySelector('.panel').hidden"));
@@ -98,14 +98,14 @@ on_each_database! {
 
         browser.eval(&format!("{IN}.querySelectorAll('.archive')[0].click()"));
         browser.until(&format!("{}.length === 3", texts()));
-        // and what happens elsewhere, at another device of the user
+        // and changes from another device of the user
         keyed(&service, "POST", &path(user, "/read-all")).await.success(200);
         browser.until(&format!("{IN}.querySelector('.badge').hidden && !{IN}.querySelector('li.unread')"));
         browser.press("Escape");
         browser.until(&format!("{IN}.querySelector('.panel').hidden && {IN}.activeElement.className === 'bell'"));
-        assert_eq!(browser.eval("document.title"), "Shop", "nothing of a message was run");
+        assert_eq!(browser.eval("document.title"), "Shop", "no code of a message ran");
 
-        // with a token that is worth nothing the page is asked for another, and goes on with that
+        // with an invalid token the element asks the page for another one and continues with it
         browser.eval("document.addEventListener('fanfare-token', () => { window.asked = true; })");
         browser.eval("document.querySelector('fanfare-inbox').setAttribute('token', 'x')");
         browser.until("window.asked === true");

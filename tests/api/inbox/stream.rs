@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fanfare::clock::Clock;
-use fanfare::inbox::token::Tokens;
+use fanfare::inbox::token::InboxTokens;
 use serde_json::{Value, json};
 
 use super::{HERE, KEY, by_query, deliver, path};
@@ -13,7 +13,7 @@ use crate::stream::Stream;
 use crate::support::api::Api;
 use crate::support::{Database, Service};
 
-/// The next event with this name, which only counts and resets stand before.
+/// Returns the next event with this name, and checks that only `count` and `reset` events precede it.
 async fn next(stream: &mut Stream, name: &str) -> Value {
     loop {
         let (found, data) = stream.next().await.expect("more events");
@@ -29,7 +29,7 @@ async fn act(service: &Api, user: &str, rest: &str) -> Value {
 }
 
 on_each_database! {
-    async fn a_page_is_told_what_happens_in_its_inbox_and_in_no_other(kind: Database) {
+    async fn a_stream_shows_only_the_changes_of_its_inbox(kind: Database) {
         let service = Service::start_with(kind, &[HERE]).await;
         let mut stream = Stream::at(&service, &path("u/1", "/stream"), None).await;
         assert_eq!(next(&mut stream, "count").await, json!({"unread": 0}), "at the beginning");
@@ -42,7 +42,7 @@ on_each_database! {
         let read = act(&service, "u/1", &format!("/{first}/read")).await;
         assert_eq!(next(&mut stream, "read").await, json!({"id": first, "at": read["read_at"]}));
         assert_eq!(next(&mut stream, "count").await, json!({"unread": 0}));
-        // what changes nothing is told to nobody
+        // an action without effect sends no event
         act(&service, "u/1", &format!("/{first}/read")).await;
         act(&service, "u/1", "/read-all").await;
         act(&service, "u/1", &format!("/{first}/unread")).await;
@@ -54,13 +54,13 @@ on_each_database! {
         let mut service = service;
         service.stop().await;
         while let Some((name, _)) = stream.next().await {
-            assert_eq!(name, "count", "it ends with the service");
+            assert_eq!(name, "count", "the stream ends with the service");
         }
     }
 }
 
 on_each_database! {
-    async fn whoever_comes_back_is_told_what_was_missed(kind: Database) {
+    async fn a_reconnecting_client_gets_the_missed_events(kind: Database) {
         let service = Service::start_with(kind, &[HERE]).await;
         let mut stream = Stream::at(&service, "/inbox/u1/stream", None).await;
         deliver(&service, "u1", "seen").await;
@@ -70,7 +70,7 @@ on_each_database! {
         let missed = deliver(&service, "u1", "missed").await;
         let mut back = Stream::at(&service, "/inbox/u1/stream", last.as_deref()).await;
         assert_eq!(next(&mut back, "message").await["id"], json!(missed));
-        // of another process
+        // an event id of another process
         let mut back = Stream::at(&service, "/inbox/u1/stream", Some("0123456789abcdef-1")).await;
         assert_eq!(back.next().await.expect("an event").0, "reset");
     }
@@ -80,12 +80,12 @@ on_each_database! {
     async fn a_stream_ends_with_its_token(kind: Database) {
         let service = Service::start_with(kind, &[HERE, ("access.api_key", KEY), ("in_app.secret", KEY)]).await;
         let soon = Clock::System.now().plus(Duration::from_millis(2500));
-        let token = Tokens::new(KEY.as_bytes()).issue(&"u1".parse().expect("a user"), soon).token;
+        let token = InboxTokens::new(KEY.as_bytes()).issue(&"u1".parse().expect("a user"), soon).token;
         let mut stream = Stream::at(&service, &format!("/inbox/u1/stream?token={token}"), None).await;
         while stream.next().await.is_some() {}
         assert!(Clock::System.now() >= soon.minus(Duration::from_millis(1100)), "not before its time");
         let again = by_query(&service, "GET", "/inbox/u1/stream", &token);
-        // its time is that of the clock, the stream's end that of a timer
+        // the token expires by the clock, but the stream ends by a timer
         while Clock::System.now() < soon {
             tokio::task::yield_now().await;
         }
@@ -107,20 +107,21 @@ on_each_database! {
     }
 }
 
-/// The page is open at a node that only answers the API; the other delivers.
+/// The stream is open at a node that only serves the API, and another node delivers.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_another_node_delivers_is_shown_as_well() {
+async fn messages_delivered_by_another_node_are_shown() {
     let service = Service::start_with(Database::Postgres, &[HERE]).await;
     let front = service.beside(&[("node.role", "api")]).await;
     let mut stream = Stream::at(&front, "/inbox/u1/stream", None).await;
-    // until the other node knows that somebody watches here, it tells nothing; then the page is told to look anew
+    // The other node announces nothing until it knows of the subscriber. The page then gets `reset`, to read the inbox
+    // again.
     while stream.next().await.expect("more events").0 != "reset" {}
     let id = deliver(&service, "u1", "from the other node").await;
     assert_eq!(next(&mut stream, "message").await["id"], json!(id));
     assert_eq!(next(&mut stream, "count").await, json!({"unread": 1}));
     act(&service, "u1", &format!("/{id}/read")).await;
     assert_eq!(next(&mut stream, "read").await["id"], json!(id));
-    // and the other way round
+    // and in the other direction
     let mut at_the_other = Stream::at(&service, "/inbox/u1/stream", None).await;
     while at_the_other.next().await.expect("more events").0 != "reset" {}
     act(&front, "u1", &format!("/{id}/archive")).await;

@@ -1,4 +1,4 @@
-//! Batches: a result for each, counts that add up, all or none.
+//! Batches: a result for each notification, counts that balance, and atomic batches.
 
 use diesel::connection::SimpleConnection;
 use futures_util::StreamExt;
@@ -11,7 +11,7 @@ use crate::on_each_database;
 use crate::support::{Database, Service, balance};
 
 on_each_database! {
-    async fn the_seeds_batch_is_sent_and_its_counts_balance_all_the_time(kind: Database) {
+    async fn the_example_batch_is_sent_and_its_counts_balance_at_any_time(kind: Database) {
         let service = Service::start(kind).await;
         let batch = json!({"notifications": [
             {"channel": "sms", "recipient": "+901111111111", "content": "Flash sale!", "priority": "high"},
@@ -37,7 +37,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn what_is_wrong_in_a_batch_says_why_and_with_atomic_refuses_all(kind: Database) {
+    async fn invalid_items_have_reasons_and_refuse_an_atomic_batch(kind: Database) {
         let service = Service::start(kind).await;
         let batch = json!({"notifications": [
             sms("one"), {"channel": "sms", "recipient": "x", "content": ""}, 7, sms("two"), {"channel": "sms"},
@@ -65,7 +65,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_thousand_are_one_batch_and_what_waits_of_it_can_be_cancelled(kind: Database) {
+    async fn a_batch_has_up_to_a_thousand_items_and_waiting_ones_can_be_cancelled(kind: Database) {
         let service = Service::start(kind).await;
         let mut items = vec![sms("now"); 400];
         items.extend(vec![later(); 600]);
@@ -81,11 +81,11 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn what_the_database_cannot_keep_up_with_is_refused_clearly_and_nothing_accepted_is_lost(kind: Database) {
+    async fn an_overloaded_database_refuses_requests_and_loses_no_accepted_one(kind: Database) {
         let service = Service::start_with(kind, &[("notifications.intake_limit", "2500")]).await;
         let mut holder = database(&service);
         holder.batch_execute(match kind {
-            // the engine may be writing
+            // waits, because the engine may be writing
             Database::Sqlite => "PRAGMA busy_timeout = 60000; BEGIN IMMEDIATE",
             Database::Postgres => "BEGIN; LOCK TABLE message IN EXCLUSIVE MODE",
         }).expect("a lock");

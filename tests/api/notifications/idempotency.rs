@@ -1,4 +1,4 @@
-//! Requests that come twice, at once or one after the other.
+//! Repeated requests, concurrent or one after the other.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -13,7 +13,7 @@ use crate::support::api::{Api, LOOK};
 use crate::support::{Database, Service, after};
 
 on_each_database! {
-    async fn a_hundred_equal_requests_at_once_make_one_notification(kind: Database) {
+    async fn a_hundred_equal_concurrent_requests_make_one_notification(kind: Database) {
         let service = Service::start(kind).await;
         let body = sms("once");
         let requests = (0..100).map(|_| post_with(&service, "/notifications", ("Idempotency-Key", "one"), &body));
@@ -23,12 +23,12 @@ on_each_database! {
         assert_eq!((ids.len(), replayed), (1, 99));
         assert_eq!(service.get("/notifications").await["items"].as_array().map(Vec::len), Some(1));
         let bodies: HashSet<&str> = answers.iter().map(|answer| answer.text.as_str()).collect();
-        assert_eq!(bodies.len(), 1, "the stored answer, byte for byte");
+        assert_eq!(bodies.len(), 1, "the stored response, byte for byte");
     }
 }
 
 on_each_database! {
-    async fn a_key_belongs_to_one_request_and_a_bad_request_has_none(kind: Database) {
+    async fn a_key_belongs_to_one_request_and_a_refused_request_uses_none(kind: Database) {
         let service = Service::start(kind).await;
         let key = ("Idempotency-Key", "mine");
         let bad = json!({"channel": "sms", "recipient": "x", "content": "x"});
@@ -39,7 +39,7 @@ on_each_database! {
         let spaced = request(&service, "POST", "/notifications").header(key.0, key.1)
             .header("content-type", "application/json")
             .body(r#"{ "content": "right",   "recipient": "+905551234567", "channel": "sms" }"#);
-        assert_eq!(send(spaced).await.header("idempotency-replayed"), "true", "equal is what says the same");
+        assert_eq!(send(spaced).await.header("idempotency-replayed"), "true", "requests are compared by their content");
         let batch = json!({"notifications": [sms("a"), sms("b")]});
         let first = post_with(&service, "/notifications/batch", ("Idempotency-Key", "batch"), &batch).await;
         let again = post_with(&service, "/notifications/batch", ("Idempotency-Key", "batch"), &batch).await;
@@ -49,7 +49,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn every_post_that_creates_takes_a_key(kind: Database) {
+    async fn every_creating_post_accepts_an_idempotency_key(kind: Database) {
         let service = Service::start(kind).await;
         for (path, body) in [
             ("/clients", json!({"phone_number": "79031234567"})),
@@ -67,7 +67,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_key_answers_the_same_when_what_it_made_was_deleted(kind: Database) {
+    async fn a_key_returns_the_stored_response_after_its_resource_was_deleted(kind: Database) {
         let key = ("credentials.key", "YWJjZGVmZ2hpamtsbW5vcHFyc3R1dnd4eXoxMjM0NTY=");
         let service = Service::start_with(kind, &[key]).await;
         service.post("/templates", json!({"name": "kept", "channel": "sms", "text": "x"})).await;
@@ -94,7 +94,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_key_whose_request_still_waits_is_in_work(kind: Database) {
+    async fn a_key_of_a_waiting_request_is_in_progress(kind: Database) {
         let service = Service::start(kind).await;
         service.faults(Faults { hang_rate: 1.0, ..Faults::default() });
         let (key, body) = (("Idempotency-Key", "waits"), sms("slow"));
@@ -128,7 +128,7 @@ on_each_database! {
 }
 
 on_each_database! {
-    async fn a_repeated_request_gets_its_answer_also_when_its_times_are_past(kind: Database) {
+    async fn a_repeated_request_gets_its_response_even_when_its_times_are_past(kind: Database) {
         let service = Service::start(kind).await;
         let client = id_of(&service.post("/clients", json!({"phone_number": "79031234567", "attributes": {"name": "Anna"}})).await);
         let times = after(Duration::from_secs(2));
@@ -153,7 +153,7 @@ on_each_database! {
     }
 }
 
-/// The keys are the database's, so it does not matter which node is asked.
+/// Keys are stored in the database, so they work on every node.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_hundred_equal_requests_at_two_nodes_make_one_notification() {
     let service = Service::start(Database::Postgres).await;

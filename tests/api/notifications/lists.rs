@@ -1,4 +1,4 @@
-//! Lists of notifications: the filters of the seed and the others, pages and cursors.
+//! Lists of notifications: filters, pages and cursors.
 
 use serde_json::{Value, json};
 
@@ -12,7 +12,7 @@ async fn ids(service: &Service, query: &str) -> Vec<String> {
 }
 
 on_each_database! {
-    async fn notifications_are_found_by_what_they_are_and_by_what_became_of_them(kind: Database) {
+    async fn notifications_are_found_by_their_fields_and_status(kind: Database) {
         let service = Service::start(kind).await;
         let before = after(std::time::Duration::ZERO);
         let sent = posted(&service, sms("sent")).await;
@@ -23,7 +23,7 @@ on_each_database! {
         let gone = posted(&service, later()).await;
         ask(&service, "DELETE", &format!("/notifications/{gone}"), None).await;
         let all = [&gone, &scheduled, &email, &sent].map(Clone::clone).to_vec();
-        assert_eq!(ids(&service, "").await, all, "the latest first");
+        assert_eq!(ids(&service, "").await, all, "the newest first");
         for (query, expected) in [
             ("status=sent&channel=sms", vec![&sent]),
             ("status=scheduled", vec![&scheduled, &email]),

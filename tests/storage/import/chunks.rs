@@ -1,4 +1,4 @@
-//! Chunks of a file are stored several at a time, and come to what they would come to one after the other.
+//! Chunks of a file: storing several at a time has the same result as storing them one after the other.
 
 use fanfare::clients::import::{self as road, ImportOptions, MatchBy};
 use serde_json::Value;
@@ -9,7 +9,7 @@ use crate::stage::Stage;
 
 const FIRST: u64 = 79_030_000_000;
 
-/// A file of new people with these external ids.
+/// Returns rows of new clients with these external ids.
 fn people(ids: impl Iterator<Item = u64>) -> Vec<String> {
     ids.map(|n| format!("{},x{n},new", FIRST + n)).collect()
 }
@@ -18,7 +18,7 @@ fn file(rows: &[String]) -> String {
     format!("phone_number,external_id,tag\n{}\n", rows.join("\n"))
 }
 
-/// The tag and the external id of the client with this number.
+/// Returns the tag and the external id of the client with this number.
 async fn shown(stage: &Stage, number: u64) -> (Value, Value) {
     let shown = serde_json::to_value(stage.by_number(&number.to_string()).await).unwrap();
     (shown["tag"].clone(), shown["external_id"].clone())
@@ -44,7 +44,7 @@ on_each_database! {
         assert_eq!(counts(&stage, file(&people(0..5500))).await, (500, 5_000, 0));
         let clients = stage.all().await;
         assert_eq!(clients.len(), 5_500);
-        // the known ones came first, and an update gives no new id
+        // the known clients were created first, and an update assigns no new id
         assert!(clients.iter().skip(8).is_sorted_by_key(|client| client.phone_number));
     }
 }
@@ -53,7 +53,7 @@ on_each_database! {
     async fn complaints_are_in_the_order_of_the_file(kind: Database) {
         let stage = Stage::new(kind).await;
         let mut rows = people(0..5000);
-        // another client has the external id, in the database or in the file; or the number is wrong
+        // another client has the external id, in the database or in the file, or the number is invalid
         assert_eq!(counts(&stage, file(&["79039999999,x4200,known".into()])).await, (1, 0, 0));
         rows[700] = "1,,wrong".into();
         rows[3100] = format!("{},x5,taken", FIRST + 3100);
@@ -96,7 +96,7 @@ on_each_database! {
     async fn numbers_pass_from_chunk_to_chunk_when_people_are_known_by_another_id(kind: Database) {
         let stage = Stage::new(kind).await;
         assert_eq!(counts(&stage, file(&people(0..10))).await, (10, 0, 0));
-        // the second person has a new number, and the old one goes to somebody new in a later chunk
+        // the second client has a new number, and a new client in a later chunk gets the old one
         let mut rows = people(100..2600);
         rows[5] = format!("{},x2,moved", FIRST + 9_000);
         rows[1400] = format!("{},x9001,new", FIRST + 2);

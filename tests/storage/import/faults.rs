@@ -1,4 +1,4 @@
-//! Rows and files that are wrong, and what is left of an import that stops.
+//! Invalid rows and files, and the committed rows of an import that stops.
 
 use std::io::{self, Cursor, Read};
 use std::sync::Arc;
@@ -26,7 +26,7 @@ on_each_database! {
              79030000003,a,a@example.com,,x,y\n\
              79030000004,,,,Boris\n",
         ).await.unwrap();
-        // a row of separators is none
+        // a line of separators does not count as a row
         assert_eq!((report.created, report.rejected_count), (2, 3));
         let expected = [(3, "phone_number"), (3, "email"), (3, "timezone"), (5, "row"), (6, "row")];
         assert_eq!(complaints(&report), expected);
@@ -93,7 +93,7 @@ on_each_database! {
     }
 }
 
-/// Counts what is read of it.
+/// A reader that counts the bytes that are read.
 struct Counted<R>(R, Arc<AtomicUsize>);
 
 impl<R: Read> Read for Counted<R> {
@@ -133,7 +133,7 @@ on_each_database! {
     }
 }
 
-/// Fails at its end, as a body that is cut off does.
+/// A reader that fails, like the end of a body that is cut off.
 struct Broken;
 
 impl Read for Broken {
@@ -154,7 +154,7 @@ on_each_database! {
     }
 }
 
-/// From now on this number cannot be stored: the disk fills up at it, as far as anybody can tell.
+/// Makes the database fail as with a full disk when this number is stored.
 async fn fill_the_disk_at(stage: &Stage, number: u64) {
     let sqlite = format!(
         "CREATE TRIGGER no_room BEFORE INSERT ON client WHEN NEW.phone_number = {number} \

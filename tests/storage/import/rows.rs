@@ -1,4 +1,4 @@
-//! What rows make of clients.
+//! The clients that rows create and change.
 
 use std::sync::Mutex;
 
@@ -130,7 +130,7 @@ on_each_database! {
         let stage = Stage::new(kind).await;
         let mut csv = String::from("phone_number,tag,external_id,n\n");
         for n in 0..10_000 {
-            // every tenth is wrong, and every seventh number comes a second time
+            // every tenth number is invalid, and every seventh repeats the previous one
             let number = if n % 10 == 9 { 0 } else { 79_030_000_000_u64 + n - u64::from(n % 7 == 6) };
             csv.push_str(&format!("{number},t{},,{n}\n", n % 3));
         }

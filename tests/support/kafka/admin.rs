@@ -1,4 +1,4 @@
-//! The tasks of an operator: topics and groups.
+//! Operator tasks: managing topics and groups.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
@@ -16,7 +16,7 @@ use krafka::consumer::TopicPartition;
 use super::tools::{jvm, run};
 use super::{Kafka, LOOK, TIMEOUT};
 
-/// A partition of a group as `kafka-consumer-groups --describe` shows it; what it shows as `-` is `None`.
+/// A partition of a group as `kafka-consumer-groups --describe` shows it; a `-` in its output is `None`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct GroupRow {
     /// The topic.
@@ -27,15 +27,15 @@ pub struct GroupRow {
     pub committed: Option<i64>,
     /// The offset that the next record will get.
     pub end: Option<i64>,
-    /// How many offsets lie between them.
+    /// The number of offsets between them.
     pub lag: Option<i64>,
-    /// The member that has the partition.
+    /// The member that the partition is assigned to.
     pub member: Option<String>,
 }
 
 impl Kafka {
-    /// Creates a topic with these configurations, such as `("cleanup.policy", "compact")`, and waits until each partition
-    /// has a leader.
+    /// Creates a topic with these configurations, for example `("cleanup.policy", "compact")`, and waits until each
+    /// partition has a leader.
     pub async fn create_topic(&self, name: &str, partitions: i32, configs: &[(&str, &str)]) {
         let admin = self.admin().await;
         let mut topic = NewTopic::new(name, partitions, 1).expect("a topic");
@@ -47,24 +47,24 @@ impl Kafka {
         self.ends(name, partitions).await;
     }
 
-    /// Deletes a topic, and waits until the broker has forgotten it.
+    /// Deletes a topic and waits until the broker no longer lists it.
     pub async fn delete_topic(&self, name: &str) {
         let admin = self.admin().await;
         let options = DeleteTopicsOptions::default().timeout(TIMEOUT);
         self.each(&format!("delete {name}"), admin.delete_topics([name], options).await);
         let began = Instant::now();
         loop {
-            // of a new client, that remembers nothing
+            // a new client has no cached metadata
             let names = self.admin().await.list_topics(ListTopicsOptions::default()).await;
             if names.is_ok_and(|names| !names.iter().any(|other| other == name)) {
                 return;
             }
-            assert!(began.elapsed() < TIMEOUT, "{name} does not go: {}", self.last_words());
+            assert!(began.elapsed() < TIMEOUT, "{name} is still listed: {}", self.last_words());
             tokio::time::sleep(LOOK).await;
         }
     }
 
-    /// Raises a topic to so many partitions.
+    /// Raises a topic's number of partitions to this total.
     pub async fn add_partitions(&self, topic: &str, total: i32) {
         let admin = self.admin().await;
         let options = CreatePartitionsOptions::default().timeout(TIMEOUT);
@@ -82,8 +82,8 @@ impl Kafka {
         self.each(&format!("{key} of {topic}"), results);
     }
 
-    /// Deletes a partition's records below this offset, as `kafka-delete-records` does; returns the offset with which the
-    /// partition now begins.
+    /// Deletes a partition's records below this offset, as `kafka-delete-records` does, and returns the partition's new
+    /// first offset.
     pub async fn delete_records(&self, topic: &str, partition: i32, before: i64) -> i64 {
         let admin = self.admin().await;
         let place = TopicPartition::new(topic, partition);
@@ -92,12 +92,12 @@ impl Kafka {
         self.each(&format!("delete records of {topic}-{partition}"), results)[&place]
     }
 
-    /// The offsets with which so many partitions begin.
+    /// Returns the first offsets of this number of partitions.
     pub async fn beginnings(&self, topic: &str, partitions: i32) -> Vec<i64> {
         self.offsets(topic, partitions, OffsetSpec::Earliest).await
     }
 
-    /// The offsets that the next records of so many partitions will get.
+    /// Returns the next offsets of this number of partitions.
     pub async fn ends(&self, topic: &str, partitions: i32) -> Vec<i64> {
         self.offsets(topic, partitions, OffsetSpec::Latest).await
     }
@@ -110,7 +110,7 @@ impl Kafka {
         (0..partitions).map(|partition| found[&TopicPartition::new(topic, partition)].offset).collect()
     }
 
-    /// A group's committed offsets by topic and partition.
+    /// Returns a group's committed offsets by topic and partition.
     pub async fn committed(&self, group: &str) -> BTreeMap<(String, i32), i64> {
         let admin = self.admin().await;
         let options = ListConsumerGroupOffsetsOptions::default().timeout(TIMEOUT);
@@ -122,7 +122,7 @@ impl Kafka {
         found.into_iter().filter_map(row).collect()
     }
 
-    /// How many members a group has; none when there is no such group.
+    /// Returns a group's number of members, 0 if the group does not exist.
     pub async fn members(&self, group: &str) -> usize {
         let admin = self.admin().await;
         let options = DescribeConsumerGroupsOptions::default().timeout(TIMEOUT);
@@ -130,14 +130,14 @@ impl Kafka {
         found.into_values().next().map_or(0, |group| group.map_or(0, |group| group.members.len()))
     }
 
-    /// Deletes a group that has no members.
+    /// Deletes a group without members.
     pub async fn delete_group(&self, group: &str) {
         let admin = self.admin().await;
         let options = DeleteConsumerGroupsOptions::default().timeout(TIMEOUT);
         self.each(&format!("delete {group}"), admin.delete_consumer_groups([group], options).await);
     }
 
-    /// A group as the operators' own tool shows it. A JVM starts for it, so it takes a second or two.
+    /// Returns a group as Kafka's own tool shows it. This starts a JVM, which takes a second or two.
     pub fn describe_group(&self, group: &str) -> Vec<GroupRow> {
         let shown = self.consumer_groups(&["--describe", "--group", group]);
         let mut rows: Vec<GroupRow> = shown.lines().filter_map(|line| row(group, line)).collect();
@@ -145,27 +145,26 @@ impl Kafka {
         rows
     }
 
-    /// `kafka-consumer-groups` with these arguments, such as `--reset-offsets`; returns what it writes.
+    /// Runs `kafka-consumer-groups` with these arguments, for example `--reset-offsets`, and returns its output.
     pub fn consumer_groups(&self, args: &[&str]) -> String {
         let address = self.address();
         let args = [&["--bootstrap-server", address.as_str()], args].concat();
         self.tool("org.apache.kafka.tools.consumer.group.ConsumerGroupCommand", &args, b"")
     }
 
-    /// One of Kafka's command line tools, by the name of its class, with this on its standard input; returns what it
-    /// writes.
+    /// Runs one of Kafka's command line tools, by its class name, with this standard input and returns its output.
     pub fn tool(&self, class: &str, args: &[&str], input: &[u8]) -> String {
         let mut command = jvm(&[]);
         command.arg(class).args(args);
         run(class, &mut command, input)
     }
 
-    /// An admin client of the test's own.
+    /// Returns a new admin client.
     pub async fn admin(&self) -> AdminClient {
         self.client().await.admin()
     }
 
-    /// The results of a call that must have worked for each of its items.
+    /// Returns the results of a call and panics if any of its items failed.
     pub(super) fn each<K: Debug + Eq + Hash, V>(
         &self,
         what: &str,
@@ -180,7 +179,7 @@ impl Kafka {
     }
 }
 
-/// A line of the table, but for its head: group, topic, partition, committed, end, lag, member and more.
+/// Parses a line of the table, except its header: group, topic, partition, committed, end, lag, member and more.
 fn row(group: &str, line: &str) -> Option<GroupRow> {
     let cells: Vec<&str> = line.split_whitespace().collect();
     let [first, topic, partition, committed, end, lag, member, ..] = cells[..] else { return None };

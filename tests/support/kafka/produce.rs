@@ -1,4 +1,4 @@
-//! Records from the three producers that tests use: the crate's own, kcat, and the console producer of Kafka.
+//! Produces records with the three producers that tests use: the Rust crate, kcat, and Kafka's console producer.
 
 use std::process::Command;
 
@@ -7,18 +7,18 @@ use krafka::{Compression, Record};
 use super::Kafka;
 use super::tools::run;
 
-/// How a transaction ends.
+/// The end of a transaction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum End {
-    /// Its records are read.
+    /// Commits it, so that its records are read.
     Commit,
-    /// Its records are in the log, and a consumer of committed records skips them.
+    /// Aborts it: its records are in the log, and a consumer with `read_committed` skips them.
     Abort,
 }
 
 impl Kafka {
-    /// Writes records, and waits until each is acknowledged; returns their offsets in the order of the records. Records
-    /// of one partition keep their order. The crate cannot compress by zstd here: [`Kafka::kcat`] can.
+    /// Writes records, waits until each is acknowledged, and returns their offsets in the order of the records. Records
+    /// of one partition keep their order. The crate cannot compress with zstd here: [`Kafka::kcat`] can.
     pub async fn produce(
         &self,
         records: impl IntoIterator<Item = Record>,
@@ -41,7 +41,7 @@ impl Kafka {
         written
     }
 
-    /// Writes records in one transaction, which ends like this.
+    /// Writes records in one transaction and ends it as requested.
     pub async fn transaction(&self, id: &str, records: impl IntoIterator<Item = Record>, end: End) {
         let client = self.client().await;
         let ended = async {
@@ -59,14 +59,14 @@ impl Kafka {
         ended.await.unwrap_or_else(|e| panic!("transaction {id}: {e}; {}", self.last_words()));
     }
 
-    /// kcat with these arguments, such as `["-P", "-t", "events", "-z", "zstd", "-H", "source=shop"]`, and this on its
-    /// standard input; returns what it writes. Each line of the input is a record.
+    /// Runs kcat with these arguments, for example `["-P", "-t", "events", "-z", "zstd", "-H", "source=shop"]`, and
+    /// this standard input, and returns its output. Each line of the input is a record.
     pub fn kcat(&self, args: &[&str], input: &[u8]) -> String {
         run("kcat", Command::new("kcat").args(["-b", &self.address()]).args(args), input)
     }
 
-    /// Kafka's console producer with these properties of its reader, such as `("parse.key", "true")` and
-    /// `("parse.headers", "true")`. Each line of the input is a record. A JVM starts for it.
+    /// Runs Kafka's console producer with these properties of its reader, for example `("parse.key", "true")` and
+    /// `("parse.headers", "true")`. Each line of the input is a record. This starts a JVM.
     pub fn console_producer(&self, topic: &str, properties: &[(&str, &str)], input: &[u8]) {
         let mut args =
             vec!["--bootstrap-server".to_owned(), self.address(), "--topic".to_owned(), topic.to_owned()];

@@ -1,4 +1,4 @@
-//! Certificates and users of a broker with SASL and TLS.
+//! The certificates and users of a broker with SASL and TLS.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,21 +6,21 @@ use std::process::Command;
 
 use krafka::auth::{AuthConfig, TlsConfig};
 
-/// The user of all SASL mechanisms; `scripts/setup-kafka` has put it into the broker's storage for SCRAM.
+/// The user of all SASL mechanisms; `scripts/setup-kafka` has stored it in the broker for SCRAM.
 pub const USER: &str = "fanfare";
 /// The user's password.
 pub const PASSWORD: &str = "fanfare-secret";
 
-/// A certificate authority of the test's own with a certificate for the broker and one for a client.
+/// The test's own certificate authority, with a certificate for the broker and one for a client.
 ///
-/// The listener with SASL over TLS and the one with TLS alone show the broker's certificate, which is for `127.0.0.1`. The
-/// client's is asked for and not required. SASL takes PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512.
+/// The listeners with TLS present the broker's certificate, which is valid for `127.0.0.1`. They request the client's
+/// certificate but do not require it. SASL accepts PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512.
 pub struct Security {
     dir: PathBuf,
 }
 
 impl Security {
-    /// Makes the certificates in this folder.
+    /// Creates the certificates in this folder.
     pub(super) fn make(dir: &Path) -> Self {
         let security = Self { dir: dir.to_owned() };
         let request = |name: &str, extra: &[&str]| {
@@ -44,32 +44,32 @@ impl Security {
         security
     }
 
-    /// The authority's certificate, as a file.
+    /// Returns the path of the authority's certificate.
     pub fn ca(&self) -> PathBuf {
         self.dir.join("authority.pem")
     }
 
-    /// The client's certificate, as a file.
+    /// Returns the path of the client's certificate.
     pub fn client_certificate(&self) -> PathBuf {
         self.dir.join("client.pem")
     }
 
-    /// The key of the client's certificate, as a file.
+    /// Returns the path of the client's private key.
     pub fn client_key(&self) -> PathBuf {
         self.dir.join("client.key")
     }
 
-    /// Trust in the authority alone, for a client of the test's own.
+    /// Returns a TLS configuration that trusts only the authority, for the test's own client.
     pub fn tls(&self) -> TlsConfig {
         TlsConfig::new().with_ca_cert(self.ca().display().to_string())
     }
 
-    /// SCRAM-SHA-512 over TLS, for a client of the test's own.
+    /// Returns a configuration with SCRAM-SHA-512 over TLS, for the test's own client.
     pub fn scram_over_tls(&self) -> AuthConfig {
         AuthConfig::sasl_scram_sha512(USER, PASSWORD).with_tls(self.tls())
     }
 
-    /// The broker's settings.
+    /// Returns the broker's settings.
     pub(super) fn properties(&self) -> String {
         let file = |name: &str| self.dir.join(name).display().to_string();
         let mut all = format!(

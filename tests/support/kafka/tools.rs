@@ -1,4 +1,4 @@
-//! The programs that `scripts/setup-kafka` installs, and the commands that run them.
+//! Commands that run the programs installed by `scripts/setup-kafka`.
 
 use std::fs;
 use std::io::Write as _;
@@ -12,7 +12,7 @@ use super::PATIENCE;
 /// The hint for a missing program.
 pub(super) const INSTALLS: &str = "scripts/setup-test installs it";
 
-/// The folder that `scripts/setup-kafka` has made.
+/// Returns the folder that `scripts/setup-kafka` created.
 pub(super) fn installed() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
@@ -23,7 +23,7 @@ pub(super) fn installed() -> &'static Path {
     })
 }
 
-/// A JVM with Kafka's classes that ends with this thread; to be given a class and its arguments.
+/// Returns the command of a JVM with Kafka's classes that ends with this thread. The caller adds a class and arguments.
 pub(super) fn jvm(options: &[&str]) -> Command {
     let installed = installed();
     let mut command = Command::new("setpriv");
@@ -37,7 +37,7 @@ pub(super) fn jvm(options: &[&str]) -> Command {
     command
 }
 
-/// Copies a folder with all that is in it.
+/// Copies a folder and its contents.
 pub(super) fn copy(from: &Path, to: &Path) {
     fs::create_dir(to).expect("a folder");
     for entry in fs::read_dir(from).expect("a folder to copy") {
@@ -51,8 +51,8 @@ pub(super) fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// Runs a command to its end, with this on its standard input; returns what it wrote. Panics when it fails, or takes
-/// longer than a minute.
+/// Runs a command to completion with this standard input and returns its output. Panics when it fails or takes longer
+/// than a minute.
 pub(super) fn run(what: &str, command: &mut Command, input: &[u8]) -> String {
     let mut child = command
         .stdin(Stdio::piped())
@@ -62,7 +62,7 @@ pub(super) fn run(what: &str, command: &mut Command, input: &[u8]) -> String {
         .unwrap_or_else(|e| panic!("{what}: {e}; {INSTALLS}"));
     let mut stdin = child.stdin.take().expect("its input");
     let input = input.to_vec();
-    // beside its output: both may be more than a pipe holds
+    // concurrently with reading the output: both may exceed the capacity of a pipe
     let writer = std::thread::spawn(move || stdin.write_all(&input));
     let pid = child.id().to_string();
     let (done, is_done) = mpsc::channel::<()>();

@@ -21,11 +21,11 @@ const ALLOWED: &[&str] = &[
     "Content-Transfer-Encoding",
 ];
 
-fn settings() -> Settings {
-    Settings::new("smtp://localhost", None, "Example News <news@example.com>").unwrap()
+fn settings() -> SmtpSettings {
+    SmtpSettings::new("smtp://localhost", None, "Example News <news@example.com>").unwrap()
 }
 
-fn composer(settings: &Settings) -> Composer {
+fn composer(settings: &SmtpSettings) -> Composer {
     Composer::new(settings, Clock::manual(Timestamp::from_micros(1_800_000_000_000_000))).unwrap()
 }
 
@@ -43,7 +43,7 @@ fn compose(delivery: &Delivery) -> Result<String, &'static str> {
     Ok(String::from_utf8(mail.content).unwrap())
 }
 
-/// The fields of the header, unfolded, and the body.
+/// Returns the unfolded header fields, and the body.
 fn parts(mail: &str) -> (Vec<(&str, String)>, &str) {
     let (header, body) = mail.split_once("\r\n\r\n").unwrap();
     let mut fields: Vec<(&str, String)> = Vec::new();
@@ -65,7 +65,7 @@ fn field<'f>(fields: &'f [(&str, String)], name: &str) -> Option<&'f str> {
     value
 }
 
-/// Of encoded words.
+/// Decodes encoded words.
 fn decoded(subject: &str) -> String {
     if !subject.contains("=?") {
         return subject.to_owned();
@@ -158,7 +158,11 @@ fn what_would_become_a_header_is_refused() {
     }
     for recipient in ["a@b.c\r\nBcc: x@y.z", "a@b.c\0", "a\0@b.c", "a@b.c, d@e.f", "", "a@b.c>\r\nDATA"] {
         let delivery = Delivery { recipient: recipient.into(), ..delivery("Hi", "Hi") };
-        assert_eq!(compose(&delivery).unwrap_err(), "the recipient is no e-mail address", "{recipient:?}");
+        assert_eq!(
+            compose(&delivery).unwrap_err(),
+            "the recipient is not an e-mail address",
+            "{recipient:?}"
+        );
     }
     assert!(compose(&delivery("Hi", "a\0b")).unwrap_err().contains("zero byte"));
     let html = Delivery { html: Some("\0".into()), ..delivery("Hi", "Hi") };
@@ -167,14 +171,14 @@ fn what_would_become_a_header_is_refused() {
 
 #[test]
 fn settings_that_would_become_a_header_are_refused() {
-    let with = |change: fn(&mut Settings)| {
+    let with = |change: fn(&mut SmtpSettings)| {
         let mut settings = settings();
         change(&mut settings);
         Composer::new(&settings, Clock::System).err().map(|error| error.to_string())
     };
     assert_eq!(with(|_| {}), None);
     assert_eq!(with(|s| s.unsubscribe_url = Some("https://example.com/{id}".into())), None);
-    type Change = fn(&mut Settings);
+    type Change = fn(&mut SmtpSettings);
     let wrong: [(Change, &str); 11] = [
         (|s| s.from = "News\r\nBcc: x@y.z <news@example.com>".into(), "SMTP_FROM"),
         (|s| s.from = "News".into(), "SMTP_FROM"),

@@ -3,8 +3,8 @@ use tokio::io::ReadBuf;
 
 use super::*;
 
-async fn replies(bytes: &[u8]) -> (Vec<Reply>, NoReply) {
-    let (mut inbox, mut found) = (Inbox::default(), Vec::new());
+async fn replies(bytes: &[u8]) -> (Vec<SmtpReply>, NoReply) {
+    let (mut inbox, mut found) = (ReplyBuffer::default(), Vec::new());
     let mut from = bytes;
     loop {
         match inbox.reply(&mut from).await {
@@ -14,8 +14,8 @@ async fn replies(bytes: &[u8]) -> (Vec<Reply>, NoReply) {
     }
 }
 
-fn reply(code: u16, lines: &[&str]) -> Reply {
-    Reply { code, lines: lines.iter().map(ToString::to_string).collect() }
+fn reply(code: u16, lines: &[&str]) -> SmtpReply {
+    SmtpReply { code, lines: lines.iter().map(ToString::to_string).collect() }
 }
 
 #[tokio::test]
@@ -59,7 +59,7 @@ async fn what_is_no_answer_is_not_taken_for_one() {
     assert_eq!(replies(b"250 \xff\xfe\r\n").await.0, [reply(250, &["\u{fffd}\u{fffd}"])]);
 }
 
-/// Gives the same byte forever.
+/// Returns the same byte forever.
 struct Endless(u8);
 
 impl AsyncRead for Endless {
@@ -75,7 +75,7 @@ impl AsyncRead for Endless {
 
 #[tokio::test]
 async fn answers_that_do_not_end_are_given_up() {
-    let mut inbox = Inbox::default();
+    let mut inbox = ReplyBuffer::default();
     assert_eq!(inbox.reply(&mut Endless(b'2')).await, Err(NoReply::Garbage));
     assert!(inbox.0.capacity() < 20_000, "{}", inbox.0.capacity());
     let many = "250-x\r\n".repeat(101);

@@ -2,13 +2,13 @@ use secrecy::ExposeSecret;
 
 use super::*;
 
-fn one(text: &str, tls: Option<Tls>) -> Server {
+fn one(text: &str, tls: Option<Tls>) -> MailServer {
     let servers = servers(text, tls).unwrap();
     assert_eq!(servers.len(), 1);
     servers.into_iter().next().unwrap()
 }
 
-fn login(server: &Server) -> Option<(&str, &str)> {
+fn login(server: &MailServer) -> Option<(&str, &str)> {
     server.login.as_ref().map(|login| (login.user.as_str(), login.password.expose_secret()))
 }
 
@@ -35,7 +35,7 @@ fn the_port_follows_from_how_the_connection_is_secured() {
 fn user_and_password_are_decoded() {
     let server = one("smtp://anna%40example.com:p%2Cq%20%25%3A%40%2F%C3%BC+@mail.example.com", None);
     assert_eq!(login(&server), Some(("anna@example.com", "p,q %:@/ü+")));
-    // what is not quite a URL, and still clear
+    // not quite a URL, but unambiguous
     assert_eq!(login(&one("smtp://u:a%zz@h.example", None)), Some(("u", "a%zz")));
 }
 
@@ -83,7 +83,7 @@ fn what_is_wrong_is_said_without_the_password() {
         ("smtp://u:hunter2@h.example?weight=1&connections=x", None, "weight=N and connections=N"),
         ("smtp://u@h.example", None, "no password"),
         ("smtp://:hunter2@h.example", None, "no user"),
-        ("smtp://u:hunter2%00@h.example", None, "no zero byte"),
+        ("smtp://u:hunter2%00@h.example", None, "a zero byte"),
         ("smtp://u:hunter2%ff@h.example", None, "UTF-8"),
         ("smtp://u:hunter2@", None, "must be smtp[s]://"),
         ("smtp:u:hunter2", None, "must be smtp[s]://"),
@@ -109,6 +109,6 @@ fn the_words_of_tls_are_known() {
 
 #[test]
 fn a_password_is_not_printed_by_mistake() {
-    let settings = Settings::new("smtp://u:hunter2@h.example", None, "a@b.example").unwrap();
+    let settings = SmtpSettings::new("smtp://u:hunter2@h.example", None, "a@b.example").unwrap();
     assert!(!format!("{settings:?}").contains("hunter2"));
 }

@@ -1,4 +1,4 @@
-//! The clients of a chunk by what rows know them by.
+//! Indexes of a chunk's clients by the fields that identify them.
 
 use std::collections::HashMap;
 
@@ -6,17 +6,17 @@ use super::super::row::Row;
 use crate::clients::model::{Client, ExternalId, Field};
 use crate::error::FieldError;
 
-/// Places of clients by their external ids.
+/// The indexes of clients by their external ids.
 #[derive(Default)]
 pub(super) struct ByExternalId(HashMap<ExternalId, usize>);
 
 impl ByExternalId {
-    /// The place of this id's client.
+    /// Returns the index of the client with this id.
     pub(super) fn place(&self, id: &ExternalId) -> Option<usize> {
         self.0.get(id).copied()
     }
 
-    /// Refuses an id that another client has than the one at `place`.
+    /// Refuses a row whose external id belongs to another client than the one at `place`.
     pub(super) fn check(&self, row: &Row, place: Option<usize>) -> Result<(), FieldError> {
         let owner = row.external_id().and_then(|id| self.place(id));
         if owner.is_some() && owner != place {
@@ -25,7 +25,7 @@ impl ByExternalId {
         Ok(())
     }
 
-    /// Notes the client at `place`, which was `before` if it was there.
+    /// Updates the index for the client at `place`. `before` is its previous version, if it has one.
     pub(super) fn note(&mut self, before: Option<&Client>, after: &Client, place: usize) {
         let old = before.and_then(|client| client.external_id.as_ref());
         if old == after.external_id.as_ref() {
@@ -40,28 +40,28 @@ impl ByExternalId {
     }
 }
 
-/// Places of clients by the normal forms of their e-mail addresses, which several may share.
+/// The indexes of clients by the normal forms of their e-mail addresses, which several clients may share.
 #[derive(Default)]
 pub(super) struct ByEmail(HashMap<String, Vec<usize>>);
 
 impl ByEmail {
-    /// The place of the client that has the row's address.
+    /// Returns the index of the client with the row's address.
     ///
     /// # Errors
-    /// An address of several clients: it does not say whose row it is.
+    /// Several clients share the address, so it does not identify one.
     pub(super) fn find(&self, row: &Row) -> Result<Option<usize>, FieldError> {
         let places = row.email().and_then(|email| self.0.get(&email.key())).map(Vec::as_slice);
         match places {
             None | Some([]) => Ok(None),
             Some([place]) => Ok(Some(*place)),
             Some(_) => {
-                let why = "several clients have this address: match by something else";
+                let why = "several clients have this address; match by another field";
                 Err(FieldError::new(Field::Email.name(), why))
             }
         }
     }
 
-    /// Notes the client at `place`, which was `before` if it was there.
+    /// Updates the index for the client at `place`. `before` is its previous version, if it has one.
     pub(super) fn note(&mut self, before: Option<&Client>, after: &Client, place: usize) {
         let old = before.and_then(|client| client.email.as_ref());
         if old == after.email.as_ref() {

@@ -1,5 +1,5 @@
-//! Rows whose clients are known by an external id or an e-mail address, so that phone numbers can change. Numbers may be
-//! swapped or passed on in a circle: who has which is looked at when all rows are applied.
+//! Rows whose clients are matched by an external id or an e-mail address, so that phone numbers can change. Clients may
+//! swap numbers or pass them on in a circle, so conflicts are checked after all rows are applied.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -15,17 +15,17 @@ use crate::error::FieldError;
 
 const TAKEN: &str = "another client has this phone_number";
 
-/// A client as the rows so far have left it.
+/// A client after the rows so far.
 struct Entry {
     client: Client,
-    /// As it is stored, if it is.
+    /// The stored version, if there is one.
     stored: Option<Client>,
-    /// The row that gave it its number.
+    /// The index of the row that set its number.
     numbered_by: Option<usize>,
 }
 
-/// The clients that the chunk is about.
-struct Book {
+/// The clients of a chunk.
+struct KeyedClients {
     by: MatchBy,
     entries: Vec<Entry>,
     by_number: HashMap<PhoneNumber, usize>,
@@ -33,8 +33,8 @@ struct Book {
     by_email: ByEmail,
 }
 
-/// Applies rows by their key. `stored` has every client with a key, a number or an external id of the rows. `is_final` says
-/// that no rows follow by which another client could give up its number.
+/// Applies rows by their key. `stored` has every client with a key, a number or an external id of the rows. `is_final`
+/// is true if no rows follow in which another client could give up its number.
 pub(in super::super) fn merge_by_key(
     rows: &[Row],
     stored: &[Client],
@@ -44,9 +44,9 @@ pub(in super::super) fn merge_by_key(
     previewed: usize,
 ) -> Merged {
     let mut contested: BTreeMap<usize, FieldError> = BTreeMap::new();
-    // it ends: each round but the last takes a row out
+    // the loop ends, because each round but the last removes a row
     loop {
-        let mut book = Book::of(stored, by);
+        let mut book = KeyedClients::of(stored, by);
         let mut merged = Merged::default();
         let mut shown = Vec::new();
         for (index, row) in rows.iter().enumerate().filter(|(index, _)| !contested.contains_key(index)) {
@@ -86,7 +86,7 @@ fn rejection(row: &Row, FieldError { field, reason }: &FieldError) -> Rejection 
     Rejection { line: row.line, field: field.clone(), reason: reason.clone() }
 }
 
-impl Book {
+impl KeyedClients {
     fn of(stored: &[Client], by: MatchBy) -> Self {
         let mut book = Self {
             by,
@@ -107,7 +107,7 @@ impl Book {
             self.by_number.insert(number, place);
         }
         self.by_external_id.note(None, &client, place);
-        // an address that clients are matched by does not change
+        // an e-mail address does not change while clients are matched by it
         if self.by == MatchBy::Email {
             self.by_email.note(None, &client, place);
         }
@@ -123,7 +123,7 @@ impl Book {
             return Ok(Applied { place: self.add(client, None, Some(index)), is_new: true });
         };
         let mut patch = row.patch.clone();
-        // the same number again says nothing of its operator
+        // an unchanged number is not set again, which would reset the operator code
         patch.phone_number = Some(row.number).filter(|n| n.is_some() && *n != entry.client.phone_number);
         let mut client = entry.client.clone();
         client.apply(&patch, entry.client.updated_at)?;
@@ -140,7 +140,8 @@ impl Book {
         Ok(Applied { place, is_new: false })
     }
 
-    /// Finds the row's client. One that is known by its number only, and has no external id, is the one of a new id.
+    /// Finds the row's client. A new external id belongs to the client with the row's number, if that has no external
+    /// id yet.
     fn find(&self, row: &Row) -> Result<Option<usize>, FieldError> {
         if self.by == MatchBy::Email {
             return self.by_email.find(row);
@@ -157,13 +158,13 @@ impl Book {
         Ok(place.filter(has_none))
     }
 
-    /// The rows that gave a number to a client which another one has: that one keeps it if it had it before, or else if its
-    /// row came first.
+    /// Returns the rows that set a number which another client has. The client that had the number before keeps it,
+    /// else the client of the earlier row.
     fn contests(&self) -> Vec<usize> {
         let mut holders: HashMap<PhoneNumber, Option<usize>> = HashMap::new();
         let mut losers = Vec::new();
         for entry in &self.entries {
-            // none, for a number that was not changed, is before all rows
+            // `None` for an unchanged number sorts before all rows
             let mine = entry.numbered_by.filter(|_| entry.has_new_number());
             let Some(number) = entry.client.phone_number else { continue };
             if let Some(theirs) = holders.get_mut(&number) {
@@ -231,7 +232,7 @@ mod tests {
         merge_by_key(rows, stored, Timestamp::from_micros(2), MatchBy::ExternalId, is_final, 0)
     }
 
-    /// The numbers of all clients in the end.
+    /// Returns the final numbers of all clients.
     fn numbers(merged: &Merged, stored: &[Client]) -> Vec<(String, i64)> {
         let is_old = |client: &&Client| !merged.changed.iter().any(|changed| changed.id == client.id);
         let all = merged.new.iter().chain(&merged.changed).chain(stored.iter().filter(is_old));

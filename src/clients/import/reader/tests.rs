@@ -4,10 +4,10 @@ use tokio::sync::mpsc;
 use super::*;
 use crate::clients::import::labelled;
 
-/// A number, and the attributes beside it.
+/// A number and its attributes.
 type Person = (i64, Vec<String>);
 
-/// Each row, and the report's words on the file.
+/// Returns the rows, the rejections and the detected format of the file.
 fn read_all(bytes: &[u8]) -> (Vec<Person>, Vec<Rejection>, Assumed) {
     let (sender, mut messages) = mpsc::channel(100);
     read(bytes, &ImportOptions::default(), Expectation::new(false), &sender);
@@ -107,7 +107,7 @@ proptest! {
         }
     }
 
-    /// Whatever stands where a quote was lost or added, no row gets a part of another one.
+    /// Wherever a quote was lost or added, no row gets a part of another one.
     #[test]
     fn a_stray_quote_never_moves_a_number_into_another_row(
         names in prop::collection::vec("[a-c\"]{0,4}", 1..20), quotes in prop::collection::vec(any::<bool>(), 20),

@@ -39,7 +39,7 @@ fn numbers_are_understood_as_people_write_them() {
         ("+44 020 7946 0000", "", "442079460000"),
         ("06 698 12345", "IT", "390669812345"),
         ("8 777 123 45 67", "KZ", "77771234567"),
-        // a number of Canada's, and not a local one of another country with its code
+        // a Canadian number, and not a local number of another country with this code
         ("+1 3000000", "", "13000000"),
         ("430 0000", "BB", "12464300000"),
         ("0555 123 45 67", "TR", "905551234567"),
@@ -109,7 +109,7 @@ fn only_russian_numbers_carry_an_operator_code() {
     assert_eq!(code("4915112345678"), None);
 }
 
-/// libphonenumber's own examples: the numbers that each country has.
+/// The example numbers of each country from libphonenumber.
 fn examples() -> Vec<(String, u16, String)> {
     let mut all = Vec::new();
     for region in DATABASE.iter().filter(|region| region.id() != "001") {
@@ -138,7 +138,7 @@ fn each_country_s_examples_are_read_in_every_form() {
     }
 }
 
-/// No country, and each.
+/// All countries, and the empty text for no country.
 fn countries() -> Vec<&'static str> {
     let all = DATABASE.iter().map(|region| region.id()).filter(|id| *id != "001");
     std::iter::once("").chain(all).collect()

@@ -1,7 +1,7 @@
 -- $1 to $15: the columns as arrays.
--- The conflict is on the id, not on the phone number: an id that is there was looked at and locked, whereas a
--- phone number that is there now and was not then is another writer's, and must fail instead of being overwritten.
--- In the order of the numbers and external ids, so that two imports of the same new people wait for each other in one order only.
+-- The conflict is on the id, not on the phone number: an existing id was read and locked, whereas a phone number
+-- that exists now and did not then is another writer's, and must fail instead of being overwritten.
+-- Ordered by number and external id, so that two imports of the same new clients lock in the same order.
 INSERT INTO client (id, phone_number, mobile_operator_code, tag, timezone, email, push_token, external_id,
                     attributes, created_at, updated_at, locale, email_key, tag_key, more_tags)
 SELECT * FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)

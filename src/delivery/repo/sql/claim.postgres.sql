@@ -1,6 +1,6 @@
 -- SKIP LOCKED lets several nodes claim at once without waiting for each other. Deleting the row is the claim.
--- By ctid, since the rows were just found and locked, and nothing ever updates one: by message_id the planner joins, and
--- reads the whole table up to some ten thousand rows.
+-- By ctid, because the rows were just found and locked, and rows of due are never updated. By message_id the planner
+-- joins, and reads the whole table up to some ten thousand rows.
 DELETE FROM due
 WHERE ctid = ANY (ARRAY(
     SELECT ctid FROM due

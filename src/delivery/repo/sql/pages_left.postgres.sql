@@ -1,4 +1,5 @@
--- $1 this node, $2 the pages that it knows of, $3 how many. SKIP LOCKED: several nodes do this at once.
+-- $1 this node, $2 the leases that it holds in memory, $3 the limit. SKIP LOCKED, because several nodes do this at
+-- once.
 SELECT p.id FROM page p
 WHERE p.mailing_id IS NULL AND (p.node_id IS NULL
     OR (p.node_id = $1 AND NOT p.id = ANY($2))

@@ -1,5 +1,5 @@
--- $1 this node, $2 the pages that it knows of, $3 the status paused, $4 now, $5 how many, $6 and $7 the lane, $8 the only mailings.
--- SKIP LOCKED: several nodes take over at once, each its own pages.
+-- $1 this node, $2 the leases that it holds in memory, $3 the status paused, $4 now, $5 the limit, $6 and $7 the lane,
+-- $8 the only mailings. SKIP LOCKED, because several nodes take over at once, each its own leases.
 UPDATE page SET node_id = $1
 WHERE id IN (
     SELECT p.id FROM page p

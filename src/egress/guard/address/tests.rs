@@ -124,7 +124,7 @@ fn an_allowed_network_opens_what_it_says_and_no_more() {
 fn a_list_that_is_no_list_of_networks_is_refused_by_name() {
     assert_eq!("".parse(), Ok(Networks::default()));
     for wrong in ["localhost", "10.1.0.0/8", "10.0.0.0/33", "10.0.0.0/8;127.0.0.1", "::/129"] {
-        assert!(wrong.parse::<Networks>().unwrap_err().contains("is no network"), "{wrong}");
+        assert!(wrong.parse::<Networks>().unwrap_err().contains("is neither a network"), "{wrong}");
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is asked, and what is made of an answer.
+//! The request that is sent, and the interpretation of responses.
 
 use super::*;
 
@@ -87,7 +87,7 @@ async fn a_request_that_meets_a_closing_connection_is_sent_once_more_on_a_new_on
     assert_eq!((first.unwrap().status.as_u16(), second.unwrap().status.as_u16()), (200, 200));
 }
 
-/// An answer that comes byte by byte is read as one that comes at once.
+/// A response that arrives byte by byte is read like one that arrives at once.
 #[tokio::test]
 async fn an_odd_head_in_pieces_is_read_and_its_connection_is_used_again() {
     let server = Server::new().await;
@@ -121,10 +121,10 @@ async fn each_way_of_getting_no_answer_is_told_apart() {
     let server = Server::new().await;
     let guard = Guard::new(&loopback()).unwrap();
     for (said, failure) in [
-        ("", Failure::CutOff),
-        ("HTTP/1.1 200 OK\r\ncontent-le", Failure::CutOff),
-        ("SSH-2.0-OpenSSH\r\n\r\n", Failure::NotHttp),
-        ("HTTP/1.1\r\ncontent-length: 0\r\n\r\n", Failure::NotHttp),
+        ("", RequestFailure::CutOff),
+        ("HTTP/1.1 200 OK\r\ncontent-le", RequestFailure::CutOff),
+        ("SSH-2.0-OpenSSH\r\n\r\n", RequestFailure::NotHttp),
+        ("HTTP/1.1\r\ncontent-length: 0\r\n\r\n", RequestFailure::NotHttp),
     ] {
         let (answered, _) = tokio::join!(post(&guard, server.url()), async {
             server.answer(said.as_bytes()).await.0.shutdown().await.unwrap();
@@ -138,23 +138,23 @@ async fn each_way_of_getting_no_answer_is_told_apart() {
         socket
     };
     let (answered, _socket) = tokio::join!(post(&guard, &https), garble);
-    assert_eq!(answered.unwrap_err(), Failure::Tls);
+    assert_eq!(answered.unwrap_err(), RequestFailure::Tls);
     let url = server.url();
     drop(server);
-    assert_eq!(post(&guard, &url).await.unwrap_err(), Failure::Unreachable);
+    assert_eq!(post(&guard, &url).await.unwrap_err(), RequestFailure::Unreachable);
     let nobody =
         Guard::with_resolver(&loopback(), Arc::new(|_| Err(std::io::ErrorKind::NotFound.into()))).unwrap();
-    assert_eq!(post(&nobody, "http://nobody.example/").await.unwrap_err(), Failure::NameNotFound);
+    assert_eq!(post(&nobody, "http://nobody.example/").await.unwrap_err(), RequestFailure::NameNotFound);
     let empty = Guard::with_resolver(&loopback(), leads_to(&[])).unwrap();
-    assert_eq!(post(&empty, "http://nobody.example/").await.unwrap_err(), Failure::NameNotFound);
+    assert_eq!(post(&empty, "http://nobody.example/").await.unwrap_err(), RequestFailure::NameNotFound);
 }
 
 #[tokio::test]
 async fn a_tunnel_and_an_echo_are_refused_and_a_bound_of_zero_too() {
     let guard = Guard::new(&loopback()).unwrap();
     for method in [Method::CONNECT, Method::TRACE] {
-        let ask = Ask { method, ..ask(&guard, "http://127.0.0.1:9/").unwrap() };
-        assert_eq!(guard.send(ask).await.unwrap_err(), Failure::Refused(Refusal::Method));
+        let ask = HttpRequest { method, ..ask(&guard, "http://127.0.0.1:9/").unwrap() };
+        assert_eq!(guard.send(ask).await.unwrap_err(), RequestFailure::Refused(Refusal::Method));
     }
     for settings in [Settings { connections: 0, ..loopback() }, Settings { lookups_at_once: 0, ..loopback() }]
     {
@@ -174,12 +174,12 @@ fn what_is_stored_is_what_will_be_asked() {
         ("https://example.com:0/", Refusal::Port),
         ("mailto:someone@example.com", Refusal::Scheme),
     ] {
-        assert_eq!(guard.check_url(url, Plain::Anywhere).unwrap_err(), refusal, "{url}");
+        assert_eq!(guard.check_url(url, PlainHttp::Anywhere).unwrap_err(), refusal, "{url}");
     }
     let fine = "https://EXAMPLE.com.:443/ä?token=secret";
-    let target = guard.check_url(fine, Plain::WithinAllowed).unwrap();
+    let target = guard.check_url(fine, PlainHttp::WithinAllowed).unwrap();
     assert_eq!((target.place.authority().as_str(), target.path.path()), ("example.com", "/%C3%A4"));
     assert_eq!(format!("{target:?}"), "Target(..)");
-    let v6 = guard.check_url("http://[::1]:8080/", Plain::WithinAllowed).unwrap();
+    let v6 = guard.check_url("http://[::1]:8080/", PlainHttp::WithinAllowed).unwrap();
     assert_eq!(v6.place.authority(), "[::1]:8080");
 }

@@ -1,12 +1,12 @@
-//! None of these reaches the canary, a listener on loopback.
+//! None of these URLs reaches the canary, a listener on loopback.
 
 use std::net::TcpListener as Canary;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::*;
 
-/// `PORT` is the canary's. Each line is refused when it is checked or when it is asked, by a resolver for which every
-/// name is loopback.
+/// `PORT` is the canary's port. Each line is refused by the check or at request time, with a resolver that returns
+/// loopback for every name.
 const HOSTILE: &str = include_str!("hostile.txt");
 
 fn hostile(port: u16) -> Vec<String> {
@@ -16,7 +16,7 @@ fn hostile(port: u16) -> Vec<String> {
         .collect()
 }
 
-/// On both loopback addresses, at one port; on a machine without IPv6 on the only one.
+/// Listens on both loopback addresses at the same port; without IPv6 on one of them.
 fn canary() -> (u16, Vec<Canary>) {
     let has_v6 = Canary::bind("[::1]:0").is_ok();
     loop {
@@ -24,7 +24,7 @@ fn canary() -> (u16, Vec<Canary>) {
         let port = v4.local_addr().unwrap().port();
         let mut listeners = vec![v4];
         if has_v6 {
-            // another program may have the port there
+            // another program may use the port there
             let Ok(v6) = Canary::bind(("::1", port)) else { continue };
             listeners.push(v6);
         }
@@ -36,7 +36,7 @@ fn canary() -> (u16, Vec<Canary>) {
 }
 
 fn is_untouched(canary: &[Canary]) -> bool {
-    // a connection is there before anybody accepts it
+    // the kernel completes a connection before it is accepted
     canary
         .iter()
         .all(|listener| matches!(listener.accept(), Err(e) if e.kind() == std::io::ErrorKind::WouldBlock))
@@ -51,7 +51,7 @@ async fn no_hostile_url_reaches_loopback() {
     let guard = Guard::with_resolver(&Settings::default(), leads_to(&everywhere)).unwrap();
     for url in urls {
         match post(&guard, &url).await {
-            Err(failure @ Failure::Refused(_)) => {
+            Err(failure @ RequestFailure::Refused(_)) => {
                 let words = failure.to_string();
                 assert!(!words.contains(&port.to_string()) && !failure.is_transient(), "{words}");
             }
@@ -59,9 +59,9 @@ async fn no_hostile_url_reaches_loopback() {
         }
         assert!(is_untouched(&canary), "{url}");
     }
-    // and the canary is one
+    // the canary itself is reachable
     let guard = Guard::new(&Settings { timeout: Duration::from_millis(50), ..loopback() }).unwrap();
-    assert_eq!(post(&guard, &format!("http://127.1:{port}/")).await.unwrap_err(), Failure::TimedOut);
+    assert_eq!(post(&guard, &format!("http://127.1:{port}/")).await.unwrap_err(), RequestFailure::TimedOut);
     assert!(!is_untouched(&canary));
 }
 
@@ -70,18 +70,18 @@ async fn a_name_is_looked_up_once_and_only_what_was_checked_is_dialled() {
     let (port, canary) = canary();
     let asked = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&asked);
-    // as a rebinding name server does: an address that is fine at first, this host ever after
+    // like a rebinding name server: a public address first, this host afterwards
     let rebinding: Resolver = Arc::new(move |_| {
         let first = count.fetch_add(1, Ordering::SeqCst) == 0;
         Ok(vec![if first { "127.0.0.2" } else { "127.0.0.1" }.parse().unwrap()])
     });
-    // stands for a public address, where nobody listens: no packet leaves the machine
+    // represents a public address without a listener: no packet leaves the machine
     let settings = Settings { allowed: "127.0.0.2".parse().unwrap(), ..Settings::default() };
     let guard = Guard::with_resolver(&settings, rebinding).unwrap();
     let url = format!("http://rebinding.example:{port}/");
-    assert_eq!(post(&guard, &url).await.unwrap_err(), Failure::Unreachable);
+    assert_eq!(post(&guard, &url).await.unwrap_err(), RequestFailure::Unreachable);
     assert_eq!(asked.load(Ordering::SeqCst), 1);
-    let refused = Failure::Refused(Refusal::Address(address::Class::Loopback));
+    let refused = RequestFailure::Refused(Refusal::Address(address::Class::Loopback));
     assert_eq!(post(&guard, &url).await.unwrap_err(), refused);
     assert_eq!(asked.load(Ordering::SeqCst), 2);
     assert!(is_untouched(&canary));
@@ -94,9 +94,9 @@ async fn of_a_names_addresses_only_those_that_are_fine_are_dialled() {
     let settings = Settings { allowed: "127.0.0.2".parse().unwrap(), ..Settings::default() };
     let guard = Guard::with_resolver(&settings, leads_to(&["127.0.0.1", "::1", "127.0.0.2"])).unwrap();
     let url = format!("http://mixed.example:{port}/");
-    assert_eq!(post(&guard, &url).await.unwrap_err(), Failure::Unreachable);
+    assert_eq!(post(&guard, &url).await.unwrap_err(), RequestFailure::Unreachable);
     assert!(is_untouched(&canary));
-    // the first of two that are fine does not answer: the second is taken
+    // the first of two allowed addresses does not respond, so the second is used
     let guard = Guard::with_resolver(&loopback(), leads_to(&["127.0.0.3", "127.0.0.1"])).unwrap();
     let url = format!("http://two.example:{}/", server.port());
     let said = b"HTTP/1.1 204 No Content\r\n\r\n";
@@ -116,7 +116,7 @@ async fn a_redirect_is_an_answer_and_is_not_followed() {
             "HTTP/1.1 {status}\r\nlocation: http://127.0.0.1:{port}/\r\nrefresh: 0; url=http://127.0.0.1:{port}/\r\nalt-svc: h2=\":{port}\"\r\ncontent-length: 0\r\n\r\n"
         );
         let url = server.url().replace("/hook", &format!("/{}", &status[..3]));
-        // one connection each: the server answers once
+        // one connection each: the server responds once
         let guard = if status.starts_with("301") { &guard } else { &Guard::new(&loopback()).unwrap() };
         let (answered, _) = tokio::join!(post(guard, &url), server.answer(said.as_bytes()));
         assert_eq!(answered.unwrap().status.as_str(), &status[..3]);
@@ -127,20 +127,20 @@ async fn a_redirect_is_an_answer_and_is_not_followed() {
 #[tokio::test]
 async fn plain_http_leads_only_into_allowed_networks_where_that_is_asked_for() {
     let check = |settings: &Settings, url: &str| {
-        Guard::new(settings).unwrap().check_url(url, Plain::WithinAllowed).map(drop)
+        Guard::new(settings).unwrap().check_url(url, PlainHttp::WithinAllowed).map(drop)
     };
     let none = Settings::default();
-    assert_eq!(check(&none, "http://example.com/"), Err(Refusal::Plain));
-    assert_eq!(check(&none, "http://1.1.1.1/"), Err(Refusal::Plain));
+    assert_eq!(check(&none, "http://example.com/"), Err(Refusal::PlainHttp));
+    assert_eq!(check(&none, "http://1.1.1.1/"), Err(Refusal::PlainHttp));
     assert_eq!(check(&none, "https://example.com/"), Ok(()));
     assert_eq!(check(&loopback(), "http://127.0.0.1/"), Ok(()));
     assert_eq!(check(&loopback(), "http://localhost:9/"), Ok(()));
-    assert_eq!(check(&loopback(), "http://1.1.1.1/"), Err(Refusal::Plain));
-    // a name may lead into one: where to is known when it is asked
+    assert_eq!(check(&loopback(), "http://1.1.1.1/"), Err(Refusal::PlainHttp));
+    // a name may lead into an allowed network, which is known only at request time
     let guard = Guard::with_resolver(&loopback(), leads_to(&["1.1.1.1"])).unwrap();
-    let target = guard.check_url("http://example.com/", Plain::WithinAllowed).unwrap();
-    let ask = Ask { target, ..ask(&guard, "https://example.com/").unwrap() };
-    assert_eq!(guard.send(ask).await.unwrap_err(), Failure::Refused(Refusal::Plain));
+    let target = guard.check_url("http://example.com/", PlainHttp::WithinAllowed).unwrap();
+    let ask = HttpRequest { target, ..ask(&guard, "https://example.com/").unwrap() };
+    assert_eq!(guard.send(ask).await.unwrap_err(), RequestFailure::Refused(Refusal::PlainHttp));
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn the_proxies_of_the_environment_are_ignored() {
         let answered = runtime.block_on(post(&guard, &url)).unwrap();
         assert_eq!(answered.body, b"direct");
         let hostile = runtime.block_on(post(&guard, "http://10.0.0.1/")).unwrap_err();
-        assert!(matches!(hostile, Failure::Refused(_)));
+        assert!(matches!(hostile, RequestFailure::Refused(_)));
         return;
     }
     let (port, canary) = canary();

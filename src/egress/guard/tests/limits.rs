@@ -1,4 +1,4 @@
-//! What a server or a name server may do to hold up or to fill the service, and how far it gets.
+//! Attempts of a server or a name server to delay or to flood the service, and their limits.
 
 use std::sync::mpsc;
 
@@ -35,11 +35,11 @@ async fn a_head_without_an_end_is_given_up() {
     let many = format!("HTTP/1.1 200 OK\r\n{}", "a: b\r\n".repeat(10_000));
     for said in [long, many] {
         let (answered, _) = tokio::join!(post(&guard, server.url()), server.answer(said.as_bytes()));
-        assert_eq!(answered.unwrap_err(), Failure::HeadTooLong);
+        assert_eq!(answered.unwrap_err(), RequestFailure::HeadTooLong);
     }
 }
 
-/// Says `said` byte by byte, without an end.
+/// Sends `said` byte by byte, without an end.
 async fn trickle(server: &Server, head: &[u8], said: u8) {
     let (mut socket, _) = server.answer(head).await;
     let mut ticks = tokio::time::interval(Duration::from_millis(5));
@@ -56,21 +56,21 @@ async fn an_answer_byte_by_byte_ends_with_the_time_for_all_of_it() {
     let server = Server::new().await;
     let guard = Guard::new(&soon()).unwrap();
     let head = b"HTTP/1.1 200 OK\r\nx-slow: ";
-    // the server ends when it is not heard any more
+    // the server stops when the client stops reading
     let (answered, ()) = tokio::join!(post(&guard, server.url()), trickle(&server, head, b'a'));
-    assert_eq!(answered.unwrap_err(), Failure::TimedOut);
+    assert_eq!(answered.unwrap_err(), RequestFailure::TimedOut);
     let head = b"HTTP/1.1 200 OK\r\ncontent-length: 100000\r\n\r\n";
     let (answered, ()) = tokio::join!(post(&guard, server.url()), trickle(&server, head, b'a'));
     let answered = answered.unwrap();
     assert_eq!((answered.status.as_u16(), answered.end), (200, BodyEnd::TimedOut));
-    // endless words that there will be an answer
+    // endless interim responses
     let (answered, ()) = tokio::join!(post(&guard, server.url()), async {
         let (mut socket, _) = server.answer(b"").await;
         while socket.write_all(b"HTTP/1.1 103 Early Hints\r\n\r\n").await.is_ok() {
             tokio::task::yield_now().await;
         }
     });
-    assert_eq!(answered.unwrap_err(), Failure::TimedOut);
+    assert_eq!(answered.unwrap_err(), RequestFailure::TimedOut);
 }
 
 #[tokio::test]
@@ -78,7 +78,7 @@ async fn a_server_that_says_nothing_and_a_handshake_without_an_end_are_given_up(
     let server = Server::new().await;
     let guard = Guard::new(&soon()).unwrap();
     for url in [server.url(), server.url().replace("http:", "https:")] {
-        assert_eq!(post(&guard, &url).await.unwrap_err(), Failure::TimedOut);
+        assert_eq!(post(&guard, &url).await.unwrap_err(), RequestFailure::TimedOut);
     }
 }
 
@@ -99,17 +99,17 @@ async fn slow_name_servers_hold_up_no_more_threads_than_they_may() {
     let urls = ["http://slow1/", "http://slow2/", "http://slow3/", "http://slow4/"];
     let failures = futures_util::future::join_all(urls.map(|url| post(&guard, url))).await;
     for failure in failures {
-        assert_eq!(failure.unwrap_err(), Failure::LookupTimedOut);
+        assert_eq!(failure.unwrap_err(), RequestFailure::LookupTimedOut);
     }
     assert_eq!(begun.try_iter().count(), 2);
-    // an address needs no thread
+    // an address needs no lookup thread
     let server = Server::new().await;
     let said = b"HTTP/1.1 204 No Content\r\n\r\n";
     let (answered, _) = tokio::join!(post(&guard, server.url()), server.answer(said));
     assert_eq!(answered.unwrap().status, 204);
-    // and the threads come back
+    // the threads are released
     drop(go_on);
-    while !matches!(post(&guard, "http://quick/").await, Err(Failure::NameNotFound)) {}
+    while !matches!(post(&guard, "http://quick/").await, Err(RequestFailure::NameNotFound)) {}
 }
 
 #[tokio::test]
@@ -125,7 +125,7 @@ async fn there_are_no_more_connections_than_may_be_and_who_waits_gets_one() {
         assert_eq!(answered.unwrap().status, 200);
         sockets.push(socket);
     }
-    // none that is idle keeps another host's from its place
+    // an idle connection does not keep another host from a permit
     assert_eq!(guard.connections.available_permits(), 1);
     let guard = Guard::new(&settings).unwrap();
     let urls = servers.each_ref().map(Server::url);

@@ -1,14 +1,14 @@
-//! The texts of the pages to unsubscribe, in the languages that they know.
+//! The texts of the unsubscribe pages, in all their languages.
 
 use actix_web::HttpRequest;
 use actix_web::http::header::{AcceptLanguage, Header, Preference};
 
 use crate::kinds::ChannelKind;
-use crate::preferences::model::Subject;
+use crate::preferences::model::UnsubscribeSubject;
 
-/// The texts of one language; `{}` stands for what is unsubscribed from.
-pub(super) struct Words {
-    /// BCP 47.
+/// The texts of one language; `{}` is replaced by the name of the messages.
+pub(super) struct PageTexts {
+    /// The BCP 47 tag.
     pub(super) language: &'static str,
     pub(super) title: &'static str,
     pub(super) ask: &'static str,
@@ -30,30 +30,30 @@ pub(super) struct Words {
     channel: &'static str,
 }
 
-/// The first one is for readers of other languages.
-static ALL: [Words; 4] = [
-    Words {
+/// The texts of all languages. The first one is the fallback.
+static ALL: [PageTexts; 4] = [
+    PageTexts {
         language: "en",
         title: "Unsubscribe",
-        ask: "Press a button, and you will get no more {} from us.",
+        ask: "Press the button to stop receiving {} from us.",
         button: "Unsubscribe",
         button_everything: "Unsubscribe from everything",
         done_title: "You are unsubscribed",
-        done: "You get no more {} from us.",
+        done: "You will no longer receive {} from us.",
         undo: "Undo",
         back_title: "You are subscribed again",
-        back: "You get {} from us again.",
-        no_link_title: "There is no such page",
-        no_link: "This link is not complete. Copy all of it from the message.",
+        back: "You will receive {} from us again.",
+        no_link_title: "Page not found",
+        no_link: "This link is incomplete. Copy the whole link from the message.",
         stale_title: "This link is out of date",
-        stale: "Nothing was changed: we no longer have the address that this link was for. Use the link of a newer message.",
+        stale: "Nothing was changed: we no longer have the address that this link was for. Use the link in a newer message.",
         retry_title: "Please try again",
-        retry: "That did not work just now. Please try again in a minute.",
+        retry: "Something went wrong. Please try again in a minute.",
         group: "messages of the kind “{}”",
         emails: "e-mails",
         channel: "messages by {}",
     },
-    Words {
+    PageTexts {
         language: "de",
         title: "Abmelden",
         ask: "Nach einem Klick auf eine Schaltfläche bekommen Sie von uns nicht mehr: {}.",
@@ -74,7 +74,7 @@ static ALL: [Words; 4] = [
         emails: "E-Mails",
         channel: "Nachrichten über {}",
     },
-    Words {
+    PageTexts {
         language: "ru",
         title: "Отписаться",
         ask: "Нажмите кнопку, и вы больше не будете получать от нас {}.",
@@ -95,7 +95,7 @@ static ALL: [Words; 4] = [
         emails: "письма",
         channel: "сообщения через {}",
     },
-    Words {
+    PageTexts {
         language: "tr",
         title: "Abonelikten çık",
         ask: "Bir düğmeye basın; artık bizden şunları almayacaksınız: {}.",
@@ -118,8 +118,8 @@ static ALL: [Words; 4] = [
     },
 ];
 
-impl Words {
-    /// The words for the reader, by `Accept-Language` (RFC 9110, 12.5.4).
+impl PageTexts {
+    /// Returns the texts in the reader's language, by `Accept-Language` (RFC 9110, 12.5.4).
     pub(super) fn of(request: &HttpRequest) -> &'static Self {
         let wanted = AcceptLanguage::parse(request).map(|header| header.ranked()).unwrap_or_default();
         let known = wanted.iter().find_map(|range| match range {
@@ -133,8 +133,8 @@ impl Words {
         known.unwrap_or(first)
     }
 
-    /// A name for what a subject is about.
-    pub(super) fn name(&self, subject: &Subject) -> String {
+    /// Returns the name of a subject's messages.
+    pub(super) fn name(&self, subject: &UnsubscribeSubject) -> String {
         match (&subject.group, subject.channel) {
             (Some(group), _) => self.group.replace("{}", group),
             (None, ChannelKind::Email) => self.emails.to_owned(),
@@ -163,9 +163,9 @@ mod tests {
         ] {
             let request =
                 TestRequest::default().insert_header(("Accept-Language", accepted)).to_http_request();
-            assert_eq!(Words::of(&request).language, language, "{accepted}");
+            assert_eq!(PageTexts::of(&request).language, language, "{accepted}");
         }
-        assert_eq!(Words::of(&TestRequest::default().to_http_request()).language, "en");
+        assert_eq!(PageTexts::of(&TestRequest::default().to_http_request()).language, "en");
     }
 
     #[test]

@@ -5,11 +5,11 @@ use crate::error::Error;
 use crate::http::json::parse_object;
 use crate::requests::view::CallView;
 
-fn read(body: &Value) -> crate::error::Result<Wanted> {
+fn read(body: &Value) -> crate::error::Result<NewRequestSchedule> {
     parse_object::<RequestBody>(body.to_string().as_bytes())?.into_wanted()
 }
 
-fn call(request: Value) -> Spec {
+fn call(request: Value) -> RequestSpec {
     read(&json!({"request": request})).expect("a request").asked.spec
 }
 
@@ -32,7 +32,10 @@ fn delays_are_seconds_or_texts_and_nothing_is_not_everything() {
     let retry = |retry: Value| read(&json!({"request": {"url": "https://example.com"}, "retry": retry}));
     let wanted = retry(json!({"on": [], "delays": [0.5, 1, "2s", "1min 30s"]})).expect("a schedule");
     assert_eq!(wanted.asked.delays, Some(vec![500, 1000, 2000, 90_000]));
-    assert!(!wanted.asked.spec.tries_again(crate::channels::request::Came::Status(500)), "`on` is empty");
+    assert!(
+        !wanted.asked.spec.tries_again(crate::channels::request::AttemptFailure::Status(500)),
+        "`on` is empty"
+    );
     assert_eq!(retry(json!({"delays": []})).expect("none").asked.delays, Some(vec![]));
     for wrong in [json!([0]), json!([-1]), json!([86_401]), json!(["x"]), json!([1e300]), json!(vec![1; 21])]
     {
@@ -48,9 +51,9 @@ fn what_is_stored_is_read_back_and_secrets_are_not_shown() {
     });
     let mut spec =
         call(json!({"url": "https://example.com", "body": "x", "credential": "one", "header": header}));
-    spec.again = Some(vec![Again::Class(5), Again::Status(429), Again::Timeout, Again::Connection]);
+    spec.again = Some(vec![RetryOn::Class(5), RetryOn::Status(429), RetryOn::Timeout, RetryOn::Connection]);
     let text = crate::requests::model::json(&spec).expect("JSON");
-    assert_eq!(crate::requests::model::stored::<Spec>(&text).expect("a request"), spec);
+    assert_eq!(crate::requests::model::stored::<RequestSpec>(&text).expect("a request"), spec);
     let shown = serde_json::to_value(CallView::of(spec)).expect("JSON");
     assert!(!shown.to_string().contains("planted"), "{shown}");
     assert_eq!(

@@ -7,9 +7,9 @@ fn at(text: &str) -> Timestamp {
     Timestamp::from_datetime(chrono::DateTime::parse_from_rfc3339(text).unwrap().to_utc())
 }
 
-fn schedule(cron: &str, catch_up: CatchUp) -> Schedule {
+fn schedule(cron: &str, catch_up: CatchUp) -> CronSchedule {
     let cron = Cron::parse(cron, chrono_tz::UTC).unwrap();
-    Schedule { cron, catch_up, starts_at: None, ends_at: None }
+    CronSchedule { cron, catch_up, starts_at: None, ends_at: None }
 }
 
 fn asked(cron: &str, timezone: Option<&str>, catch_up: Option<&str>) -> Recurrence {
@@ -20,7 +20,7 @@ fn asked(cron: &str, timezone: Option<&str>, catch_up: Option<&str>) -> Recurren
 fn each_wrong_field_is_named() {
     let complaints = |recurrence: Recurrence| {
         let mut wrong = Complaints::default();
-        assert!(Schedule::read(&recurrence, (None, None), &mut wrong).is_none());
+        assert!(CronSchedule::read(&recurrence, (None, None), &mut wrong).is_none());
         match wrong.finish() {
             Err(Error::Invalid(fields)) => fields.into_iter().map(|error| error.field).collect::<Vec<_>>(),
             other => panic!("{other:?}"),
@@ -30,7 +30,7 @@ fn each_wrong_field_is_named() {
     assert_eq!(complaints(asked("@daily", Some("Mars"), None)), ["timezone"]);
     assert_eq!(complaints(asked("* *", Some("Mars"), Some("twice"))), ["timezone", "catch_up", "cron"]);
     let mut wrong = Complaints::default();
-    let read = Schedule::read(&asked("@daily", None, None), (None, None), &mut wrong).unwrap();
+    let read = CronSchedule::read(&asked("@daily", None, None), (None, None), &mut wrong).unwrap();
     assert_eq!((read.cron.zone(), read.catch_up), (chrono_tz::UTC, CatchUp::Once));
 }
 
@@ -50,7 +50,7 @@ fn what_is_on_time_runs_and_what_was_missed_runs_once_or_not() {
     let late = "2026-03-01T13:30:00Z";
     assert_eq!(hourly(CatchUp::Once, late), due(&["2026-03-01T10:00:00Z"], "2026-03-01T14:00:00Z"));
     assert_eq!(hourly(CatchUp::Skip, late), due(&[], "2026-03-01T14:00:00Z"));
-    // the one that is due by now is none of those that were missed
+    // an occurrence that is due now does not count as missed
     let both = ["2026-03-01T10:00:00Z", "2026-03-01T13:00:00Z"];
     assert_eq!(hourly(CatchUp::Once, "2026-03-01T13:00:59Z"), due(&both, "2026-03-01T14:00:00Z"));
     assert_eq!(hourly(CatchUp::Skip, "2026-03-01T13:00:59Z"), due(&both[1..], "2026-03-01T14:00:00Z"));
@@ -60,13 +60,17 @@ fn what_is_on_time_runs_and_what_was_missed_runs_once_or_not() {
 fn nothing_runs_before_its_beginning_or_from_its_end_on() {
     let (begin, end) = (at("2026-03-01T12:00:00Z"), at("2026-03-01T14:00:00Z"));
     let bounded =
-        Schedule { starts_at: Some(begin), ends_at: Some(end), ..schedule("@hourly", CatchUp::Once) };
-    assert_eq!(bounded.next_after(at("2026-02-01T00:00:00Z")), Some(begin), "at its beginning it may run");
+        CronSchedule { starts_at: Some(begin), ends_at: Some(end), ..schedule("@hourly", CatchUp::Once) };
+    assert_eq!(bounded.next_after(at("2026-02-01T00:00:00Z")), Some(begin), "the start is included");
     assert_eq!(bounded.next_after(begin), Some(at("2026-03-01T13:00:00Z")));
     assert_eq!(bounded.next_after(at("2026-03-01T13:00:00Z")), None);
     assert_eq!(bounded.upcoming(begin, SHOWN), [begin, at("2026-03-01T13:00:00Z")]);
     assert_eq!(bounded.due(at("2026-03-01T13:00:00Z"), at("2026-03-01T13:00:01Z")).next_at, None);
-    assert_eq!(bounded.due(begin, end), Due { runs: Vec::new(), next_at: None }, "also of what was missed");
+    assert_eq!(
+        bounded.due(begin, end),
+        Due { runs: Vec::new(), next_at: None },
+        "missed ones are dropped too"
+    );
 }
 
 proptest! {
@@ -88,7 +92,7 @@ proptest! {
             let due = schedule.due(next_at, now);
             let late = due.runs.iter().filter(|run| **run < now.minus(MISSED)).count();
             missed += late;
-            prop_assert!(late <= usize::from(!skips), "one for all that were missed, or none");
+            prop_assert!(late <= usize::from(!skips), "one for all missed occurrences, or none");
             made.extend(due.runs.into_iter().filter(|run| *run >= now.minus(MISSED)));
             next_at = due.next_at.unwrap();
             prop_assert!(next_at > now);
@@ -99,6 +103,6 @@ proptest! {
         let left_out = all.filter(|time| !made.contains(time)).count();
         let is_made_up_for = left_out >= missed && (left_out == 0) == (missed == 0);
         let is_right = if skips { missed == 0 } else { is_made_up_for };
-        prop_assert!(is_right, "{} left out", left_out);
+        prop_assert!(is_right, "{} skipped", left_out);
     }
 }

@@ -1,5 +1,5 @@
--- One statement for a whole group; SQLite runs a prepared UPDATE for each row instead. An attempt that was not answered
--- leaves the answer to the one before. `r.message_id = ANY($1)` repeats the join for the planner.
+-- One statement for a whole group; SQLite runs a prepared UPDATE for each row instead. An attempt without a response
+-- keeps the response of an earlier one. `r.message_id = ANY($1)` repeats the join for the planner.
 UPDATE request AS r
 SET executed_at = o.executed_at, updated_at = o.at, response = coalesce(o.response, r.response),
     response_body = CASE WHEN o.response IS NULL THEN r.response_body ELSE o.body END

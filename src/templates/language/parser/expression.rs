@@ -1,16 +1,16 @@
-//! Parses expressions, from the operators that bind least to those that bind most.
+//! Parses expressions, from the weakest operators to the strongest.
 
 use super::{KEYWORDS, LONGEST_LIST, Parser, Parsing, SHOWN};
-use crate::templates::language::filters::Filter;
+use crate::templates::language::filters::TemplateFilter;
 use crate::templates::language::lexer::Token;
 use crate::templates::language::number::Number;
 use crate::templates::language::syntax::{Arithmetic, Choice, Comparison, Expr, LoopField, Node, Test};
 
-/// Makes the node of an operator with two sides.
+/// Creates the node of a binary operator.
 type Binary = fn(Box<Expr>, Box<Expr>) -> Node;
 
 impl<'s> Parser<'s> {
-    /// `yes if condition else no`, or anything that binds tighter.
+    /// Parses `yes if condition else no`, or anything that binds more strongly.
     pub(super) fn expression(&mut self) -> Parsing<Expr> {
         let start = self.span.start;
         let mut yes = self.alternatives()?;
@@ -23,7 +23,7 @@ impl<'s> Parser<'s> {
         Ok(yes)
     }
 
-    /// Operators of one strength, from the left.
+    /// Parses operators of one precedence, from the left.
     fn chain(
         &mut self,
         next: fn(&mut Self) -> Parsing<Expr>,
@@ -40,7 +40,7 @@ impl<'s> Parser<'s> {
         Ok(left)
     }
 
-    /// Parses an expression that binds tighter than `if`.
+    /// Parses an expression that binds more strongly than `if`.
     pub(super) fn alternatives(&mut self) -> Parsing<Expr> {
         self.chain(Self::conjunction, |token| match token {
             Token::Word("or") => Some(Node::Or),
@@ -125,7 +125,7 @@ impl<'s> Parser<'s> {
         })
     }
 
-    /// A value with the filters and tests behind it.
+    /// Parses a value with its filters and tests.
     fn filtered(&mut self) -> Parsing<Expr> {
         let start = self.span.start;
         let mut value = self.signed()?;
@@ -145,7 +145,7 @@ impl<'s> Parser<'s> {
     fn filter(&mut self, start: usize, value: Expr) -> Parsing<Expr> {
         let path = self.last_path_of(&value);
         let name = self.name()?;
-        let filter = Filter::named(name)?;
+        let filter = TemplateFilter::named(name)?;
         let mut arguments = Vec::new();
         if self.skips("(")? {
             while !self.is_sign(")") {
@@ -157,7 +157,7 @@ impl<'s> Parser<'s> {
             self.expect(")")?;
         }
         filter.check_arguments(name, arguments.len())?;
-        if filter == Filter::Default {
+        if filter == TemplateFilter::Default {
             self.goes_without(path);
         }
         Ok(self.expr(start, Node::Filter(filter, Box::new(value), arguments)))
@@ -170,25 +170,25 @@ impl<'s> Parser<'s> {
         let name = self.name()?;
         let Some((_, test)) = Test::ALL.iter().find(|(known, _)| *known == name) else {
             let known: Vec<_> = Test::ALL.iter().map(|(name, _)| format!("`{name}`")).collect();
-            return Err(format!("there is no test `{name}`; the tests are {}", known.join(", ")));
+            return Err(format!("unknown test `{name}`; the tests are {}", known.join(", ")));
         };
         let tested = self.expr(start, Node::Test(*test, Box::new(value)));
         Ok(if is_negated { self.expr(start, Node::Not(Box::new(tested))) } else { tested })
     }
 
-    /// The place of the path that a value is, which was read last.
+    /// Returns the index of the value's path, which is the last one, if the value is a path.
     pub(super) fn last_path_of(&self, value: &Expr) -> Option<usize> {
         matches!(value.node, Node::Name(_) | Node::Field(..)).then(|| self.paths.len().wrapping_sub(1))
     }
 
-    /// A default or a test goes without a value.
+    /// Marks a path as not required, because of a `default` or a test.
     pub(super) fn goes_without(&mut self, path: Option<usize>) {
         if let Some((_, is_required)) = path.and_then(|place| self.paths.get_mut(place)) {
             *is_required = false;
         }
     }
 
-    /// A value with a minus before it, which applies to its fields too.
+    /// Parses a value with an optional minus, which applies to the whole path.
     fn signed(&mut self) -> Parsing<Expr> {
         let start = self.span.start;
         if self.skips("-")? {
@@ -229,12 +229,12 @@ impl<'s> Parser<'s> {
             } else if self.is_sign("(") {
                 let called = self.source.get(value.span.clone()).unwrap_or_default();
                 let called: String = called.chars().take(SHOWN).collect();
-                return Err(format!("there is no function `{called}`: a text is no program"));
+                return Err(format!("unknown function `{called}`: templates cannot call functions"));
             } else {
                 self.paths.extend(path.map(|path| (path, true)));
                 return Ok(value);
             }
-            // a path ends where a place in a list is asked for
+            // a path ends before an index of a list
             self.paths.extend(path.take().map(|path| (path, true)));
         }
     }
@@ -246,7 +246,7 @@ impl<'s> Parser<'s> {
             let to = if self.is_sign("]") { None } else { Some(self.inside(Self::expression)?) };
             Node::Slice(value, from.map(Box::new), to.map(Box::new))
         } else {
-            Node::Index(value, Box::new(from.ok_or_else(|| self.unexpected("a place or a name"))?))
+            Node::Index(value, Box::new(from.ok_or_else(|| self.unexpected("an index or a name"))?))
         };
         self.expect("]")?;
         Ok(self.expr(start, node))
@@ -272,7 +272,7 @@ impl<'s> Parser<'s> {
                 self.expect("]")?;
                 return Ok(self.expr(start, Node::List(list)));
             }
-            Token::Sign("{") => return Err("there are no objects but those of the data".into()),
+            Token::Sign("{") => return Err("objects cannot be written in templates".into()),
             other => {
                 self.token = other;
                 return Err(self.unexpected("a value"));
@@ -302,7 +302,7 @@ impl<'s> Parser<'s> {
 
     fn of_loop(&mut self, start: usize) -> Parsing<Expr> {
         if self.loops == 0 {
-            return Err("`loop` is there only inside of a `for`".into());
+            return Err("`loop` is defined only inside a `for`".into());
         }
         let known = || LoopField::ALL.iter().map(|(name, _)| format!("`loop.{name}`")).collect::<Vec<_>>();
         let field = if self.skips(".")? { self.name()? } else { "" };
@@ -312,7 +312,7 @@ impl<'s> Parser<'s> {
         Ok(self.expr(start, Node::Loop(*field)))
     }
 
-    /// The constants of a list, up to its bracket.
+    /// Parses the constants of a list, up to its closing bracket.
     fn list(&mut self) -> Parsing<Vec<serde_json::Value>> {
         let mut items = Vec::new();
         while !self.is_sign("]") {
@@ -329,7 +329,7 @@ impl<'s> Parser<'s> {
                 Token::Float(value) => if is_negative { -value } else { *value }.into(),
                 Token::Word("true" | "True") if !is_negative => true.into(),
                 Token::Word("false" | "False") if !is_negative => false.into(),
-                _ => return Err(format!("{}: a list has constants alone", self.unexpected("a constant"))),
+                _ => return Err(format!("{}: a list has only constants", self.unexpected("a constant"))),
             };
             items.push(item);
             self.advance()?;

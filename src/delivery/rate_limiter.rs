@@ -1,7 +1,7 @@
-//! Rate limits: one pacer per channel, and one schedule for each mailing that has a rate of its own.
+//! Rate limits: one rate limiter per channel, and one schedule for each mailing with its own rate.
 //!
-//! Many waiters on a token bucket wake together and race (14 to 57 % too slow when measured); here one dispatcher waits
-//! for one point in time after the other, and a late wake-up does not shift those that follow.
+//! Many waiters on a token bucket wake together and race (14 to 57 % too slow when measured). Here one dispatcher waits
+//! for one slot after the other, and a late wake-up does not shift the following slots.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,26 +12,27 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::error::Result;
 
-/// How far the schedule may lag and still be caught up: a timer that fires late must not cost rate, and a pause must
-/// not save up a burst. 2 % of a second keeps every sliding second within 1.03 of the rate.
+/// The lag of the schedule that is caught up: a timer that fires late must not reduce the rate, and a pause must not
+/// accumulate a burst. 2 % of a second keeps every sliding second within 1.03 of the rate.
 const CREDIT: Duration = Duration::from_millis(20);
 
-/// Points in time, one for each send; without a rate all of them are now.
+/// A schedule of slots, one for each send. Without a rate every slot is now.
 #[derive(Debug)]
-pub struct Schedule {
+pub struct Slots {
     interval: Option<Duration>,
     next: Instant,
 }
 
-impl Schedule {
-    /// For this many a second. It gives no head start: a restart must not allow a second burst.
+impl Slots {
+    /// Creates a schedule of `rate` slots per second. The first slot is one interval from now: a restart must not allow
+    /// a second burst.
     pub fn new(rate: Option<f64>) -> Self {
         let mut schedule = Self { interval: None, next: Instant::now() };
         schedule.set(rate);
         schedule
     }
 
-    /// Goes on at another rate, beginning with an interval of its own; answers whether it is another one.
+    /// Changes the rate, starting with one interval of the new rate. Returns true if the rate is different.
     pub fn set(&mut self, rate: Option<f64>) -> bool {
         let interval = rate.map(|rate| Duration::from_secs_f64(1.0 / rate));
         let is_new = interval != self.interval;
@@ -42,17 +43,17 @@ impl Schedule {
         is_new
     }
 
-    /// When the next send may go, if that is after `now`.
+    /// Returns the next slot, if it is after `now`.
     pub fn later_than(&self, now: Instant) -> Option<Instant> {
         (self.interval.is_some() && self.next > now).then_some(self.next)
     }
 
-    /// How many sends fall into this span; `None` without a rate.
+    /// Returns the number of slots in this span, or `None` without a rate.
     pub fn within(&self, span: Duration) -> Option<usize> {
         self.interval.map(|interval| (span.as_secs_f64() / interval.as_secs_f64()) as usize)
     }
 
-    /// Notes a send at `now`.
+    /// Uses a slot at `now`.
     pub fn advance(&mut self, now: Instant) {
         if let Some(interval) = self.interval {
             let earliest = now.checked_sub(CREDIT).unwrap_or(now);
@@ -61,14 +62,15 @@ impl Schedule {
     }
 }
 
-/// Takes the next span of a schedule that several nodes share; answers when it begins. That is to be noted where the span
-/// is given, before its commit: by an answer that took long it would come to lie over the next node's.
+/// Reserves the next span of a schedule that several nodes share, and returns its beginning. The beginning is computed
+/// in the transaction that reserves the span, before its commit: computed after a slow response, the span would overlap
+/// the next node's.
 pub type Reserve = Arc<dyn Fn(Duration) -> BoxFuture<'static, Result<Instant>> + Send + Sync>;
 
-/// This node's share of a rate that all nodes keep together. It takes blocks of the common schedule, which lie one after
-/// the other in time, so that at any moment one node sends, at the full rate. The next block is asked for while
+/// This node's share of a rate limit that all nodes share. It reserves blocks of slots of the common schedule, which
+/// follow each other in time, so that at any moment one node sends, at the full rate. The next block is reserved while
 /// the present one is used.
-pub struct Blocks {
+pub struct SharedSlots {
     reserve: Reserve,
     interval: Duration,
     size: u32,
@@ -77,13 +79,13 @@ pub struct Blocks {
     ahead: Option<JoinHandle<Result<Instant>>>,
 }
 
-/// How much of the schedule one block is: short, since what a node takes and does not use is lost to the others.
+/// The length of a block: short, because slots that a node reserves and does not use are lost to the others.
 const BLOCK: Duration = Duration::from_millis(200);
-/// Between two tries to get a block from a database that is away.
+/// The delay before a failed reservation is retried.
 const TRY_AGAIN: Duration = Duration::from_millis(250);
 
-impl Blocks {
-    /// Blocks of a schedule for this many a second.
+impl SharedSlots {
+    /// Creates the share of a schedule of `rate` slots per second.
     pub fn new(rate: f64, reserve: Reserve) -> Self {
         let interval = Duration::from_secs_f64(1.0 / rate);
         let size = (BLOCK.as_secs_f64() * rate).ceil().max(1.0) as u32;
@@ -97,7 +99,7 @@ impl Blocks {
                 let at = self.next;
                 self.next += self.interval;
                 self.left -= 1;
-                // a block of one is asked for when it is needed: the common schedule keeps its distance anyway
+                // a block of one slot is reserved when it is needed: the common schedule keeps the interval anyway
                 if self.left <= self.size / 2 && self.size > 1 && self.ahead.is_none() {
                     self.ahead = Some(self.ask());
                 }
@@ -107,10 +109,12 @@ impl Blocks {
             match asked.await {
                 Ok(Ok(begins)) => (self.next, self.left) = (begins, self.size),
                 Ok(Err(error)) => {
-                    tracing::error!(%error, "this node's share of the rate could not be read; trying again");
+                    tracing::error!(%error, "rate limit slots could not be reserved; trying again");
                     sleep(TRY_AGAIN).await;
                 }
-                Err(error) => tracing::error!(%error, "asking for a share of the rate failed; trying again"),
+                Err(error) => {
+                    tracing::error!(%error, "the reservation of rate limit slots failed; trying again")
+                }
             }
         }
     }
@@ -119,8 +123,8 @@ impl Blocks {
         tokio::spawn((self.reserve)(self.interval * self.size))
     }
 
-    /// What was not used in its time is another node's time by now. At a low rate a send has until the next one's time:
-    /// an answer that took long must not cost a whole interval.
+    /// Drops the slots that were not used in time, because other nodes send by now. At a low rate a slot is valid until
+    /// the next one: a slow response must not cost a whole interval.
     fn drop_past(&mut self) {
         let behind = Instant::now().saturating_duration_since(self.next + CREDIT.max(self.interval));
         let past =
@@ -130,16 +134,16 @@ impl Blocks {
     }
 }
 
-/// Spaces the sends of one channel.
-pub enum Pacer {
-    /// By a schedule of this process; without a rate it never waits.
-    Alone(Schedule),
-    /// By a schedule that all nodes share.
-    Together(Blocks),
+/// The rate limiter of one channel.
+pub enum RateLimiter {
+    /// Uses a schedule of this process; without a rate it never waits.
+    Alone(Slots),
+    /// Uses a schedule that all nodes share.
+    Together(SharedSlots),
 }
 
-impl Pacer {
-    /// Returns when the next send may go.
+impl RateLimiter {
+    /// Waits for the next slot.
     pub async fn wait(&mut self) {
         match self {
             Self::Alone(schedule) => {
@@ -158,10 +162,10 @@ mod tests {
     use super::*;
 
     async fn count(rate: f64, span: Duration) -> Vec<Instant> {
-        sends(Pacer::Alone(Schedule::new(Some(rate))), span).await
+        sends(RateLimiter::Alone(Slots::new(Some(rate))), span).await
     }
 
-    async fn sends(mut pacer: Pacer, span: Duration) -> Vec<Instant> {
+    async fn sends(mut pacer: RateLimiter, span: Duration) -> Vec<Instant> {
         let end = Instant::now() + span;
         let mut sends = Vec::new();
         while Instant::now() < end {
@@ -171,7 +175,7 @@ mod tests {
         sends
     }
 
-    /// The mean is within one percent, and no sliding second holds more than its share.
+    /// Asserts that the mean is within one percent, and that no sliding second has more sends than the rate allows.
     fn check(rate: f64, sends: &[Instant]) {
         let expected = rate * 10.0;
         assert!((sends.len() as f64 - expected).abs() <= expected * 0.01 + 1.0, "{rate}: {}", sends.len());
@@ -185,7 +189,7 @@ mod tests {
         }
     }
 
-    /// The timer's clock is tokio's, paused: it jumps from deadline to deadline, at a millisecond's grain.
+    /// Uses tokio's paused clock, which jumps from deadline to deadline with a resolution of one millisecond.
     #[tokio::test(start_paused = true)]
     async fn the_mean_over_ten_seconds_is_within_one_percent_and_no_second_holds_more_than_its_share() {
         for rate in [1.0, 7.0, 100.0, 999.0, 5000.0] {
@@ -193,7 +197,8 @@ mod tests {
         }
     }
 
-    /// The common schedule, as the database keeps it; an answer takes three milliseconds, and every fourth sixty.
+    /// The common schedule, as the database stores it. A response takes three milliseconds, and every fourth takes
+    /// sixty.
     fn ledger() -> Reserve {
         let given = Arc::new(std::sync::Mutex::new((Instant::now(), 0)));
         Arc::new(move |span| {
@@ -212,15 +217,15 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nodes_keep_one_rate_together_however_many_there_are() {
+    async fn any_number_of_nodes_keep_one_rate_together() {
         for nodes in [1, 2, 5] {
             for rate in [1.0, 7.0, 100.0, 999.0, 5000.0] {
                 let reserve = ledger();
-                let node = || Pacer::Together(Blocks::new(rate, Arc::clone(&reserve)));
+                let node = || RateLimiter::Together(SharedSlots::new(rate, Arc::clone(&reserve)));
                 let all = (0..nodes).map(|_| sends(node(), Duration::from_secs(10)));
                 let mut all = futures_util::future::join_all(all).await.concat();
                 all.sort();
-                // what the last block of each reaches beyond the ten seconds
+                // without the slots of the last blocks that lie after the ten seconds
                 let end = all[0] + Duration::from_secs(10);
                 all.retain(|at| *at < end);
                 check(rate, &all);
@@ -229,8 +234,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_a_node_takes_and_does_not_use_in_time_is_lost() {
-        let mut pacer = Pacer::Together(Blocks::new(100.0, ledger()));
+    async fn slots_that_a_node_does_not_use_in_time_are_lost() {
+        let mut pacer = RateLimiter::Together(SharedSlots::new(100.0, ledger()));
         pacer.wait().await;
         tokio::time::advance(Duration::from_secs(5)).await;
         let began = Instant::now();
@@ -241,7 +246,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_share_whose_answer_takes_long_is_used_all_the_same_at_a_low_rate() {
+    async fn a_slot_reserved_by_a_slow_response_is_still_used_at_a_low_rate() {
         let reserve: Reserve = Arc::new(|_| {
             Box::pin(async {
                 let begins = Instant::now();
@@ -249,15 +254,15 @@ mod tests {
                 Ok(begins)
             })
         });
-        let mut pacer = Pacer::Together(Blocks::new(1.0, reserve));
+        let mut pacer = RateLimiter::Together(SharedSlots::new(1.0, reserve));
         let began = Instant::now();
         pacer.wait().await;
         assert_eq!(began.elapsed(), Duration::from_millis(300));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_idle_channel_saves_up_no_burst() {
-        let mut pacer = Pacer::Alone(Schedule::new(Some(10.0)));
+    async fn an_idle_channel_accumulates_no_burst() {
+        let mut pacer = RateLimiter::Alone(Slots::new(Some(10.0)));
         tokio::time::advance(Duration::from_secs(60)).await;
         let began = Instant::now();
         for _ in 0..10 {

@@ -1,4 +1,4 @@
-//! `/api/v1/metrics`: what this node does right now, for people and dashboards without Prometheus.
+//! `/api/v1/metrics`: the current activity of this node, for people and dashboards without Prometheus.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,59 +8,59 @@ use futures_util::future::BoxFuture;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::routing::{get, others};
+use super::operations::{Operations, operations};
 use crate::db::types::Timestamp;
 use crate::error::Result;
 use crate::kinds::{ChannelKind, Priority};
 use crate::metrics::rolling::Window;
 use crate::metrics::{ChannelMetrics, Metrics};
 
-/// Reads when the next message is due, of all nodes.
+/// Reads the time at which the next message is due, across all nodes.
 pub type NextDue = Box<dyn Fn() -> BoxFuture<'static, Result<Option<Timestamp>>> + Send + Sync>;
 
-/// What this node does; only `next_scheduled` is of all nodes.
+/// Statistics of this node; only `next_scheduled` covers all nodes.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Figures {
-    /// Since the start of the process.
+    /// Seconds since the start of the process.
     #[schema(example = 3600)]
     pub uptime_seconds: u64,
-    /// Mailings that are being sent.
+    /// Running mailings.
     pub mailings_running: i64,
-    /// Outcomes that are not on disk yet.
+    /// Outcomes that are not recorded in the database yet.
     pub unrecorded: i64,
-    /// When the earliest message that waits is due; null when none waits.
+    /// The due time of the earliest waiting message; null when no message waits.
     #[schema(value_type = Option<String>, format = DateTime)]
     pub next_scheduled: Option<Timestamp>,
-    /// Each channel by its name.
+    /// The statistics of each channel, by its name.
     pub channels: BTreeMap<&'static str, ChannelFigures>,
 }
 
-/// One channel on this node. Its counts begin at zero with the process.
+/// One channel on this node. Its counts start at zero with the process.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ChannelFigures {
-    /// Messages that wait in memory, by priority.
+    /// Messages waiting in memory, by priority.
     pub lane_depth: LaneDepth,
-    /// Requests without an answer yet.
+    /// Attempts in flight.
     pub in_flight: i64,
-    /// Messages that the provider took.
+    /// Messages that the provider accepted.
     pub sent: u64,
-    /// Messages given up for good.
+    /// Messages that failed permanently.
     pub failed: u64,
     /// Messages whose window closed first.
     pub expired: u64,
     /// Messages cancelled before they were sent.
     pub cancelled: u64,
-    /// Attempts that failed and are made again.
+    /// Failed attempts that are retried.
     pub retries: u64,
-    /// What waited for the channel's rate.
+    /// Waits for the channel's rate limit.
     pub rate_limit: RateLimit,
-    /// The last 60 seconds, the present one among them.
+    /// The last 60 seconds, including the current second.
     pub last_minute: WindowFigures,
-    /// The last 60 minutes, the present one among them.
+    /// The last 60 minutes, including the current minute.
     pub last_hour: WindowFigures,
 }
 
-/// Messages that wait in memory.
+/// Messages waiting in memory.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct LaneDepth {
     /// At high priority.
@@ -71,41 +71,41 @@ pub struct LaneDepth {
     pub low: i64,
 }
 
-/// How often and how long a message that was ready waited for the channel's rate.
+/// The number and length of the waits of ready messages for the channel's rate limit.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RateLimit {
     /// Waits of a millisecond or more.
     pub waits: u64,
-    /// All of them together.
+    /// The total length of these waits.
     pub seconds_waited: f64,
 }
 
-/// What attempts came to.
+/// Results of attempts in a time window.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct WindowFigures {
-    /// Those that delivered.
+    /// Attempts that delivered.
     pub sent: u64,
-    /// Those after which a message was given up.
+    /// Attempts after which the message failed permanently.
     pub failed: u64,
-    /// All of them, those that are made again too.
+    /// All attempts, including retried ones.
     pub attempts: u64,
-    /// Those that delivered, of all; null when there were none.
+    /// The share of attempts that delivered; null without attempts.
     #[schema(example = 0.97)]
     pub success_rate: Option<f64>,
-    /// From request to answer.
+    /// The time from request to response.
     pub latency_ms: LatencyFigures,
 }
 
-/// Milliseconds; null when there were no attempts. Percentiles are at most an eighth above the truth.
+/// Milliseconds; null without attempts. Percentiles are at most an eighth above the true value.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub struct LatencyFigures {
-    /// Half of the attempts took no longer.
+    /// The median.
     pub p50: Option<f64>,
-    /// 95 of 100 took no longer.
+    /// The 95th percentile.
     pub p95: Option<f64>,
-    /// 99 of 100 took no longer.
+    /// The 99th percentile.
     pub p99: Option<f64>,
-    /// The longest.
+    /// The maximum.
     pub max: Option<f64>,
 }
 
@@ -128,22 +128,25 @@ impl From<Window> for WindowFigures {
     }
 }
 
-/// Adds the route under the API's root.
-pub fn routes(cfg: &mut web::ServiceConfig) {
-    cfg.service(web::resource("/metrics").route(get().to(get_figures)).default_service(others("GET, HEAD")));
+/// Returns the operations, each with its scope.
+pub fn operations() -> Operations {
+    operations![
+        get_figures: MetricsRead,
+    ]
 }
 
-/// Read what this node does right now
+/// Get the node's statistics
 ///
-/// Counts since its start, and the last minute and hour. All of it is of the node that answers, but for
-/// `next_scheduled`. Prometheus scrapes `/metrics`.
+/// Returns counts since the start, and the last minute and hour. Everything except `next_scheduled` covers only the
+/// node that serves the request. Prometheus scrapes `/metrics` instead.
 #[utoipa::path(get, path = "/api/v1/metrics", operation_id = "get_figures", tag = "operation",
     responses(
-        (status = 200, description = "The figures", body = Figures),
+        (status = 200, description = "The statistics", body = Figures),
     ))]
 pub async fn get_figures(metrics: web::Data<Metrics>, next_due: web::Data<NextDue>) -> Result<HttpResponse> {
     let next_scheduled = next_due().await?;
-    let channels = ChannelKind::ALL.iter().map(|kind| (kind.as_str(), of_channel(&metrics, *kind))).collect();
+    let channels =
+        ChannelKind::ALL.iter().map(|kind| (kind.as_str(), channel_stats(&metrics, *kind))).collect();
     Ok(HttpResponse::Ok().json(Figures {
         uptime_seconds: metrics.uptime().as_secs(),
         mailings_running: metrics.mailings_running.get(),
@@ -153,7 +156,7 @@ pub async fn get_figures(metrics: web::Data<Metrics>, next_due: web::Data<NextDu
     }))
 }
 
-fn of_channel(metrics: &Metrics, kind: ChannelKind) -> ChannelFigures {
+fn channel_stats(metrics: &Metrics, kind: ChannelKind) -> ChannelFigures {
     let name = kind.as_str();
     let depth = |priority: Priority| metrics.lane_depth.with_label_values(&[name, priority.as_str()]).get();
     let of: ChannelMetrics = metrics.of_channel(kind);

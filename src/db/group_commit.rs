@@ -1,5 +1,5 @@
-//! Group commits: what comes in while one transaction is being committed shares the next one, so that the disk is asked
-//! once for many. Each item is whole or not at all, and nobody is answered before its commit.
+//! Group commit: items that arrive during a commit share the next transaction, so that many items need one disk sync.
+//! Each item is atomic, and its caller gets the result only after the commit.
 
 use std::collections::HashSet;
 use std::future::Future;
@@ -13,103 +13,103 @@ use super::ticket::Ticket;
 use super::{effects, refuses_values};
 use crate::error::{Error, Result};
 
-/// Items that wait to be taken up; those that come then wait for room.
+/// The length of the queue; further items wait for space in it.
 const QUEUE: usize = 1024;
 
-/// What may wait for the database at once.
-pub struct Room {
+/// The admission limit: the number of items that may wait for the database at once.
+pub struct AdmissionLimit {
     free: Semaphore,
     size: usize,
     what: &'static str,
 }
 
-impl Room {
-    /// For so many of what has this name.
+impl AdmissionLimit {
+    /// Creates a limit of `size` items, which error messages call `what`.
     pub fn new(size: usize, what: &'static str) -> Self {
         Self { free: Semaphore::new(size), size, what }
     }
 
-    /// Room for so many, until the answer is dropped.
+    /// Admits `count` items, until the permit is dropped.
     ///
     /// # Errors
-    /// [`Error::Busy`] when there is not so much.
+    /// [`Error::Busy`] if the limit would be exceeded.
     pub fn take(&self, count: usize) -> Result<SemaphorePermit<'_>> {
         let count = u32::try_from(count).unwrap_or(u32::MAX);
         self.free.try_acquire_many(count).map_err(|_| {
             Error::Busy(format!(
-                "{} {} wait for the database already and nothing of this request was taken; repeat it in a moment",
+                "up to {} {} may wait for the database, and nothing of this request was accepted; retry after 1 s",
                 self.size, self.what
             ))
         })
     }
 }
 
-/// What is written in groups, and how.
-pub trait Gather: Send + Sync + 'static {
-    /// What is handed in.
+/// Writes items in groups.
+pub trait GroupCommit: Send + Sync + 'static {
+    /// A submitted item.
     type Item: Clone + Send + Sync + 'static;
-    /// What became of it.
+    /// The result of an item.
     type Done: Send + 'static;
-    /// Rows that share a transaction; one more item may make them more.
+    /// The number of rows at which a group is full; its last item may exceed it.
     const LARGEST_GROUP: usize;
 
-    /// How many rows an item is.
+    /// Returns the number of rows of an item.
     fn size(item: &Self::Item) -> usize;
 
-    /// Of items with one key the second waits for the first's commit.
+    /// Returns the key of an item. Items with the same key are never committed in the same group.
     fn key(item: &Self::Item) -> Option<&str>;
 
-    /// Writes these in one transaction; answers what became of each, in their order.
+    /// Writes the items in one transaction and returns their results, in the same order.
     fn commit(&self, items: Arc<[Self::Item]>) -> impl Future<Output = Result<Vec<Self::Done>>> + Send;
 
-    /// Called after the commit, before those are answered who handed the items in.
+    /// Called after the commit, before the callers get their results.
     fn committed(&self, _items: &[Self::Item], _results: &[Result<Self::Done>]) {}
 }
 
-struct Order<G: Gather> {
+struct Submission<G: GroupCommit> {
     item: G::Item,
     ticket: Arc<Ticket>,
     done: oneshot::Sender<Result<G::Done>>,
 }
 
-/// Where items are handed in; cloning it is cheap. The worker ends when the last clone is gone.
-pub struct Entrance<G: Gather> {
-    orders: mpsc::Sender<Order<G>>,
+/// Submits items; cloning it is cheap. The worker ends when the last clone is dropped.
+pub struct Submitter<G: GroupCommit> {
+    orders: mpsc::Sender<Submission<G>>,
     patience: Duration,
 }
 
-impl<G: Gather> Clone for Entrance<G> {
+impl<G: GroupCommit> Clone for Submitter<G> {
     fn clone(&self) -> Self {
         Self { orders: self.orders.clone(), patience: self.patience }
     }
 }
 
-/// The task behind it.
-pub struct Worker<G: Gather> {
+/// The task that commits the groups.
+pub struct GroupCommitWorker<G: GroupCommit> {
     gather: G,
-    orders: mpsc::Receiver<Order<G>>,
+    orders: mpsc::Receiver<Submission<G>>,
 }
 
-/// An entrance and the task that has to be run for it, which writes by this handle.
-pub fn gathering<G: Gather>(gather: G, db: &Db) -> (Entrance<G>, Worker<G>) {
+/// Creates a submitter and the task that must run for it. `db` gives the time limit of callers.
+pub fn group_commit<G: GroupCommit>(gather: G, db: &Db) -> (Submitter<G>, GroupCommitWorker<G>) {
     let (sender, orders) = mpsc::channel(QUEUE);
-    (Entrance { orders: sender, patience: db.patience() }, Worker { gather, orders })
+    (Submitter { orders: sender, patience: db.patience() }, GroupCommitWorker { gather, orders })
 }
 
-impl<G: Gather> Entrance<G> {
-    /// Writes an item; answers after the commit. Given up, it may be written all the same.
+impl<G: GroupCommit> Submitter<G> {
+    /// Writes an item and returns after the commit. If the future is dropped, the item may still be written.
     ///
     /// # Errors
-    /// Those of the database; [`Error::Unavailable`] when its turn did not come in time.
+    /// Errors of the database; [`Error::Unavailable`] if the item was not begun in time.
     pub async fn write(&self, item: G::Item) -> Result<G::Done> {
         let (done, written) = oneshot::channel();
         let ticket = Arc::new(Ticket::default());
-        let order = Order { item, ticket: Arc::clone(&ticket), done };
+        let order = Submission { item, ticket: Arc::clone(&ticket), done };
         let waiting = async {
             self.orders.send(order).await.ok()?;
             written.await.ok()
         };
-        // a group that the database does not answer must not make those behind it wait for two
+        // if the database does not respond to one group, items of the next one must not wait for two timeouts
         let outcome = tokio::time::timeout(self.patience, waiting).await;
         let why = match outcome {
             Ok(Some(written)) => {
@@ -118,9 +118,9 @@ impl<G: Gather> Entrance<G> {
                 return Ok(written);
             }
             Ok(None) => "the service is stopping",
-            Err(_) => "the database did not take it in time",
+            Err(_) => "timed out while waiting for the database",
         };
-        // one that was taken up may be written by now
+        // an item whose commit has begun may be written by now
         Err(match ticket.abandon().is_committing {
             true => Error::OutcomeUnknown(why.into()),
             false => Error::Unavailable(why.into()),
@@ -128,11 +128,11 @@ impl<G: Gather> Entrance<G> {
     }
 }
 
-impl<G: Gather> Worker<G> {
-    /// Runs until the last [`Entrance`] is gone.
+impl<G: GroupCommit> GroupCommitWorker<G> {
+    /// Runs until the last [`Submitter`] is dropped.
     pub async fn run(mut self) {
-        // of two items with one key the second waits for the first's commit, and finds what that wrote
-        let mut held_back: Vec<Order<G>> = Vec::new();
+        // the second of two items with the same key waits for the first's commit, and sees its changes
+        let mut held_back: Vec<Submission<G>> = Vec::new();
         loop {
             let mut group = std::mem::take(&mut held_back);
             if group.is_empty() {
@@ -154,7 +154,7 @@ impl<G: Gather> Worker<G> {
                 None => true,
             });
             held_back = others;
-            // nobody waits for the others any more
+            // the callers of the other items have given up
             let group: Vec<_> = group.into_iter().filter(|order| order.ticket.commit()).collect();
             if !group.is_empty() {
                 self.write(group).await;
@@ -162,8 +162,8 @@ impl<G: Gather> Worker<G> {
         }
     }
 
-    /// Writes a group; when the database refuses some value in it, each of its items apart.
-    async fn write(&self, group: Vec<Order<G>>) {
+    /// Writes a group; if the database refuses a value in it, writes each of its items separately.
+    async fn write(&self, group: Vec<Submission<G>>) {
         let (items, waiting): (Vec<G::Item>, Vec<_>) =
             group.into_iter().map(|order| (order.item, order.done)).unzip();
         let items: Arc<[G::Item]> = items.into();
@@ -175,7 +175,7 @@ impl<G: Gather> Worker<G> {
                 for one in items.iter() {
                     let done = self.gather.commit([one.clone()].into()).await;
                     results.push(done.and_then(|mut done| {
-                        done.pop().ok_or_else(|| Error::internal("an item was written without a result"))
+                        done.pop().ok_or_else(|| Error::internal("a committed item has no result"))
                     }));
                 }
                 results
@@ -191,7 +191,7 @@ impl<G: Gather> Worker<G> {
         };
         self.gather.committed(&items, &results);
         for (done, result) in waiting.into_iter().zip(results) {
-            // a caller that went away has its item written all the same
+            // an error means that the caller has disconnected; its item is still written
             let _ = done.send(result);
         }
     }

@@ -1,5 +1,6 @@
-//! Who may look into an inbox: the API key's bearer into each, and a user's page, which must not hold the key, into that
-//! user's with a token. Pages of other origins only when they are configured (the Fetch standard's CORS protocol).
+//! Authentication of inbox requests. The API key gives access to every inbox; a user's page, which must not have the
+//! key, uses a token for that user's inbox. Pages of other origins must be configured (the Fetch standard's CORS
+//! protocol).
 
 use std::future::{Ready, ready};
 use std::time::Duration;
@@ -19,22 +20,22 @@ use crate::http::access::{Access, bearer, refused, unauthorized};
 use crate::inbox::Inbox;
 use crate::inbox::model::UserId;
 
-/// Origins such as `https://shop.example.com` whose pages may call; a page of the service's own origin always may.
+/// Allowed origins, like `https://shop.example.com`. Pages of the service's own origin are always allowed.
 pub struct Origins(pub Vec<String>);
 
-/// What a preflight is answered.
+/// The headers of the response to a preflight request.
 const PREFLIGHT: &[(HeaderName, &str)] = &[
     (header::ACCESS_CONTROL_ALLOW_METHODS, "GET, POST"),
     (header::ACCESS_CONTROL_ALLOW_HEADERS, "authorization, last-event-id"),
     (header::ACCESS_CONTROL_MAX_AGE, "600"),
 ];
 
-/// How far a request is let in.
+/// The access of a request.
 #[derive(Debug, Clone, Copy)]
-enum Pass {
-    /// It may do everything.
+enum InboxAccess {
+    /// Access to everything.
     Operator,
-    /// It bears a token of the user in its path, which is worth something for so long.
+    /// Access with a token of the user in the path, with the token's remaining lifetime.
     User(Duration),
 }
 
@@ -42,22 +43,22 @@ enum Pass {
 #[derive(Debug, Deserialize, IntoParams)]
 #[into_params(parameter_in = Path)]
 pub struct UserPath {
-    /// The user: what notifications over `in_app` call their `recipient`.
+    /// The user: the `recipient` of notifications over `in_app`.
     #[param(min_length = 1, max_length = 200, pattern = r"^[^\s\x00-\x1f\x7f-\x9f]+$")]
     user_id: String,
 }
 
-/// The user whose inbox a path names; an error for one that is none.
+/// Parses the user of a path.
 fn user_of(request: &HttpRequest) -> Result<UserId> {
     let wrong = |why: String| Error::invalid("user_id", why);
     let path = request.match_info().load::<UserPath>().map_err(|_| wrong("must be UTF-8".to_owned()))?;
     path.user_id.parse().map_err(wrong)
 }
 
-/// Lets a request in, or answers it. The middleware of all paths of inboxes.
+/// Authenticates a request or refuses it. It is the middleware of all inbox paths.
 ///
 /// # Errors
-/// Those of the service behind it.
+/// Those of the next service.
 pub async fn check<B: MessageBody + 'static>(
     request: ServiceRequest,
     next: Next<B>,
@@ -82,8 +83,8 @@ pub async fn check<B: MessageBody + 'static>(
             next.call(request).await?.map_into_left_body()
         }
         None => {
-            let what_to_do = "send Authorization: Bearer <the API key, or a token of this user>, or ?token=";
-            let title = "An API key or a token is needed";
+            let what_to_do = "send Authorization: Bearer <the API key or a token of this user>, or ?token=";
+            let title = "Unauthorized";
             let response = match has_expired(request.request()) {
                 true => unauthorized(title, what_to_do),
                 false => refused(request.request(), title, what_to_do).await,
@@ -92,7 +93,7 @@ pub async fn check<B: MessageBody + 'static>(
         }
     };
     let headers = response.headers_mut();
-    // what a person was told, at an address that may hold a token
+    // the response has personal data, and its URL may contain a token
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     if let Some(origin) = &origin {
         share(headers, origin);
@@ -100,10 +101,10 @@ pub async fn check<B: MessageBody + 'static>(
     Ok(response)
 }
 
-fn admit(request: &HttpRequest) -> Option<Pass> {
+fn admit(request: &HttpRequest) -> Option<InboxAccess> {
     let access = request.app_data::<web::Data<Access>>();
     if access.is_some_and(|access| access.grants_all(request.headers())) {
-        return Some(Pass::Operator);
+        return Some(InboxAccess::Operator);
     }
     let (inbox, user) = (request.app_data::<web::Data<Inbox>>()?, user_of(request).ok()?);
     let in_query =
@@ -112,10 +113,10 @@ fn admit(request: &HttpRequest) -> Option<Pass> {
         Some(token) => token.into(),
         None => in_query()?.1,
     };
-    inbox.admit(&token, &user).map(Pass::User)
+    inbox.admit(&token, &user).map(InboxAccess::User)
 }
 
-/// Returns whether a request bears a token that was the user's: nobody guesses, so nobody is slowed.
+/// Returns true if a request has an expired token of the user. It is not a guess, so it does not count as a wrong key.
 fn has_expired(request: &HttpRequest) -> bool {
     let inbox = request.app_data::<web::Data<Inbox>>();
     match (inbox, bearer(request.headers()), user_of(request)) {
@@ -124,39 +125,39 @@ fn has_expired(request: &HttpRequest) -> bool {
     }
 }
 
-/// The request's origin, if its pages may call.
+/// Returns the request's origin if it is allowed.
 fn allowed_origin(request: &HttpRequest) -> Option<HeaderValue> {
     let origin = request.headers().get(header::ORIGIN)?;
     let Origins(known) = request.app_data::<web::Data<Origins>>()?.get_ref();
     known.iter().any(|known| known.as_bytes() == origin.as_bytes()).then(|| origin.clone())
 }
 
-/// Lets pages of this origin read the answer.
+/// Allows pages of this origin to read the response.
 fn share(headers: &mut HeaderMap, origin: &HeaderValue) {
     headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin.clone());
-    // a cache must not give the answer to pages of another one
+    // a cache must not serve the response to another origin
     headers.append(header::VARY, HeaderValue::from_static("origin"));
 }
 
-/// Who asks for an inbox, and whose it is.
-pub struct Visitor {
-    /// Whose it is.
+/// The authenticated caller of an inbox operation.
+pub struct InboxCaller {
+    /// The owner of the inbox.
     pub user: UserId,
-    /// For how long from now a token lets its bearer in; none for who bears the key.
+    /// The remaining lifetime of the token; `None` if the caller has the API key.
     pub left: Option<Duration>,
 }
 
-impl FromRequest for Visitor {
+impl FromRequest for InboxCaller {
     type Error = Error;
     type Future = Ready<Result<Self>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let pass = request.extensions().get::<Pass>().copied();
+        let pass = request.extensions().get::<InboxAccess>().copied();
         let left = match pass {
-            Some(Pass::Operator) => Ok(None),
-            Some(Pass::User(left)) => Ok(Some(left)),
-            // nobody comes in by another way than the door
-            None => Err(Error::internal("a path of an inbox is not behind its door")),
+            Some(InboxAccess::Operator) => Ok(None),
+            Some(InboxAccess::User(left)) => Ok(Some(left)),
+            // the middleware covers all inbox paths
+            None => Err(Error::internal("an inbox path lacks its authentication middleware")),
         };
         ready(left.and_then(|left| Ok(Self { user: user_of(request)?, left })))
     }

@@ -1,20 +1,20 @@
-//! What a mail server's answer means for a mail.
+//! Maps a mail server's reply to the outcome of an attempt.
 
-use super::reply::{NoReply, Reply};
-use crate::channels::{Answer, Verdict};
+use super::reply::{NoReply, SmtpReply};
+use crate::channels::{AttemptReport, DeliveryResult};
 
-/// Where in the exchange an answer came.
+/// The command that a reply belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// To `RSET`.
+    /// `RSET`.
     Reset,
-    /// To `MAIL`.
+    /// `MAIL`.
     Sender,
-    /// To `RCPT`.
+    /// `RCPT`.
     Recipient,
-    /// To `DATA`.
+    /// `DATA`.
     Data,
-    /// To the mail itself.
+    /// The content of the mail.
     Content,
 }
 
@@ -30,60 +30,63 @@ impl Stage {
     }
 }
 
-/// Whether the exchange goes on after this answer.
-pub(super) fn goes_on(stage: Stage, reply: &Reply) -> bool {
+/// Returns true if the exchange continues after this reply.
+pub(super) fn goes_on(stage: Stage, reply: &SmtpReply) -> bool {
     match stage {
         Stage::Data => reply.code == 354,
         Stage::Reset | Stage::Sender | Stage::Recipient | Stage::Content => reply.code < 300,
     }
 }
 
-/// Whether the server closes the connection, or what it said has no place there: nobody knows what it says next.
-pub(super) fn closes(stage: Stage, reply: &Reply) -> bool {
+/// Returns true if the server closes the connection, or if its reply is out of place, so that the next reply cannot be
+/// matched to a command.
+pub(super) fn closes(stage: Stage, reply: &SmtpReply) -> bool {
     reply.code == 421 || (!goes_on(stage, reply) && (reply.is_positive() || stage == Stage::Reset))
 }
 
-/// No answer came: the mail may have been taken and may not.
-pub(super) fn unanswered(why: NoReply) -> Answer {
-    Answer::none(format!("the mail server did not answer: {}", why.as_str()))
+/// The answer for a missing reply. The server may or may not have accepted the mail.
+pub(super) fn unanswered(why: NoReply) -> AttemptReport {
+    AttemptReport::none(format!("the mail server did not reply: {}", why.as_str()))
 }
 
-/// What became of a mail that was answered with this, at this stage, or was not let go on.
-pub(super) fn of(stage: Stage, reply: &Reply) -> Answer {
+/// Returns the outcome of a mail whose exchange ended with this reply at this stage.
+pub(super) fn of(stage: Stage, reply: &SmtpReply) -> AttemptReport {
     let status_code = Some(reply.code);
     if stage == Stage::Content && goes_on(stage, reply) {
-        return Answer::delivered(status_code, reply.queue_id());
+        return AttemptReport::delivered(status_code, reply.queue_id());
     }
-    let error = format!("the mail server answered {} to {}", reply.codes(), stage.as_str());
-    let transient = |error: String| Verdict::Transient { error, retry_after: None };
+    let error = format!("the mail server replied {} to {}", reply.codes(), stage.as_str());
+    let transient = |error: String| DeliveryResult::Transient { error, retry_after: None };
     let verdict = if reply.is_transient() && stage == Stage::Recipient && reply.code != 421 {
-        // a full mailbox, greylisting: nothing that the next recipient would be told as well
-        Verdict::Deferred { error, retry_after: None }
+        // a full mailbox or greylisting: the next recipient is not affected
+        DeliveryResult::Deferred { error, retry_after: None }
     } else if reply.is_transient() {
         transient(error)
     } else if reply.is_positive() {
-        transient(format!("{error}, where that has no place"))
+        transient(format!("{error}, which is out of place"))
     } else if is_of_the_settings(stage, reply) {
-        // every other mail is refused just so, until somebody has mended the settings
-        transient(format!("{error}: the service may not send by it; see its log-in and the sender's address"))
+        // every other mail is refused in the same way until the settings are fixed
+        transient(format!(
+            "{error}: it does not let this service send; check the login and the sender address"
+        ))
     } else if stage == Stage::Recipient && is_dead(reply) {
-        Verdict::Gone { error: format!("{error}: there is no such address") }
+        DeliveryResult::Gone { error: format!("{error}: the address does not exist") }
     } else {
-        Verdict::Permanent { error }
+        DeliveryResult::Permanent { error }
     };
-    Answer::of(verdict, status_code)
+    AttemptReport::of(verdict, status_code)
 }
 
-/// Whether the service was refused and not the mail: whatever comes before the recipient, but for the size of the mail
-/// and for the addresses' alphabet, and whatever is about logging in (RFC 4954).
-fn is_of_the_settings(stage: Stage, reply: &Reply) -> bool {
+/// Returns true if the server refused the service and not the mail: a refusal before the recipient, except for the size
+/// of the mail and non-ASCII addresses, and any refusal about authentication (RFC 4954).
+fn is_of_the_settings(stage: Stage, reply: &SmtpReply) -> bool {
     let is_of_the_mail = reply.code == 552 || matches!(reply.enhanced(), Some("5.2.3" | "5.3.4" | "5.6.7"));
     matches!(reply.code, 530 | 534 | 535 | 538)
         || (matches!(stage, Stage::Reset | Stage::Sender) && !is_of_the_mail)
 }
 
-/// Bad mailbox, bad system, null MX (RFC 3463, RFC 7505).
-fn is_dead(reply: &Reply) -> bool {
+/// Returns true for a bad mailbox, a bad system and a null MX (RFC 3463, RFC 7505).
+fn is_dead(reply: &SmtpReply) -> bool {
     matches!(reply.enhanced(), Some("5.1.1" | "5.1.2" | "5.1.10"))
 }
 
@@ -91,8 +94,8 @@ fn is_dead(reply: &Reply) -> bool {
 mod tests {
     use super::*;
 
-    fn judged(stage: Stage, code: u16, text: &str) -> Answer {
-        of(stage, &Reply { code, lines: vec![text.to_owned()] })
+    fn judged(stage: Stage, code: u16, text: &str) -> AttemptReport {
+        of(stage, &SmtpReply { code, lines: vec![text.to_owned()] })
     }
 
     #[test]
@@ -129,13 +132,13 @@ mod tests {
             let answer = judged(stage, code, text);
             assert_eq!(answer.status_code, Some(code));
             let (found, error) = match &answer.verdict {
-                Verdict::Delivered => ("delivered", ""),
-                Verdict::Transient { error, .. } => ("transient", error.as_str()),
-                Verdict::Deferred { error, .. } => ("deferred", error.as_str()),
-                Verdict::Permanent { error } => ("permanent", error.as_str()),
-                Verdict::Gone { error } => ("gone", error.as_str()),
-                Verdict::Throttled { .. } => ("throttled", ""),
-                Verdict::LocalFault => ("local fault", ""),
+                DeliveryResult::Delivered => ("delivered", ""),
+                DeliveryResult::Transient { error, .. } => ("transient", error.as_str()),
+                DeliveryResult::Deferred { error, .. } => ("deferred", error.as_str()),
+                DeliveryResult::Permanent { error } => ("permanent", error.as_str()),
+                DeliveryResult::Gone { error } => ("gone", error.as_str()),
+                DeliveryResult::Throttled { .. } => ("throttled", ""),
+                DeliveryResult::LocalFault => ("local fault", ""),
             };
             assert_eq!(found, kind, "{stage:?} {code} {text}: {error}");
             assert!(!error.contains("x@y.z"), "{error}");

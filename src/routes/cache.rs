@@ -1,4 +1,4 @@
-//! The routes as this process knows them: events are held against them in memory.
+//! A cache of all routes, so that events are matched in memory.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,29 +9,29 @@ use super::repo;
 use crate::db::Db;
 use crate::error::{Error, Result};
 
-/// What another node changed is known here after so long.
+/// The time after which a change by another node takes effect here.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// All routes, read again when they may have changed.
 #[derive(Debug, Default)]
-pub struct Book {
-    known: Mutex<Known>,
-    /// One reads, the others wait for it.
+pub struct RouteCache {
+    known: Mutex<CachedRoutes>,
+    /// Held by the task that reads the routes; others wait for it.
     reading: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
-struct Known {
-    /// How many times they were changed here: what was read before the last change is not kept.
+struct CachedRoutes {
+    /// The number of changes by this node. Routes that were read before the last change are not cached.
     changes: u64,
     routes: Option<(Instant, Arc<Vec<Compiled>>)>,
 }
 
-impl Book {
-    /// The routes.
+impl RouteCache {
+    /// Returns all routes.
     ///
     /// # Errors
-    /// Those of the database.
+    /// Database errors.
     pub async fn routes(&self, db: &Db) -> Result<Arc<Vec<Compiled>>> {
         if let Some(routes) = self.fresh() {
             return Ok(routes);
@@ -60,19 +60,19 @@ impl Book {
             .map(|(_, routes)| Arc::clone(routes))
     }
 
-    /// They were changed here.
+    /// Discards the cached routes after a change by this node.
     pub fn forget(&self) {
         let mut known = self.known();
         known.changes += 1;
         known.routes = None;
     }
 
-    fn known(&self) -> MutexGuard<'_, Known> {
+    fn known(&self) -> MutexGuard<'_, CachedRoutes> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The routes that are for an event, in the order in which they were made.
+/// Returns the routes that match an event, in the order of creation.
 pub fn matching<'r>(routes: &'r [Compiled], name: &EventName) -> Vec<&'r Compiled> {
     routes.iter().filter(|route| route.knows(name)).collect()
 }

@@ -1,26 +1,27 @@
-//! The parts that business events go through.
+//! Wires notifications, routes, events and templates.
 
 use std::sync::Arc;
 
-use super::{Guard, Partners, channels, claim_poll, missing, terms, url_check};
+use super::{EngineDependencies, Guard, channels, claim_poll, missing, terms, url_check};
 use crate::clock::Clock;
 use crate::config::{Config, UnknownEvents};
 use crate::db::Db;
 use crate::error::Result;
 use crate::events::intake::{Intake, Worker};
-use crate::events::usecase::Terms;
+use crate::events::usecase::EventLimits;
 use crate::events::{self, Events};
 use crate::lifecycle::Shutdown;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::notifications::Notifications;
 use crate::notifications::intake::{self as notes, Announcer};
-use crate::preferences::link::Links;
+use crate::preferences::link::UnsubscribeLinks;
 use crate::routes::Routes;
+use crate::runtime::Runtime;
 use crate::templates::{Templates, UnsubscribeUrl};
 
-/// What takes notifications and events, and the tasks that have to be run for it.
-pub(super) struct Doors {
+/// The services of notifications and events, with the tasks that must run for them.
+pub(super) struct Dependencies {
     pub(super) notifications: Arc<Notifications>,
     pub(super) routes: Routes,
     pub(super) events: Arc<Events>,
@@ -29,49 +30,49 @@ pub(super) struct Doors {
     pub(super) taking: Worker,
 }
 
-impl Doors {
+impl Dependencies {
     pub(super) fn new(
         config: &Config,
-        (db, clock, metrics, live): (Db, Clock, Metrics, Live),
-        (partners, shutdown): (&Partners, &Shutdown),
-        (guard, links): (&Arc<Guard>, Option<Arc<Links>>),
+        runtime: Runtime,
+        (partners, shutdown): (&EngineDependencies, &Shutdown),
+        (guard, links): (&Arc<Guard>, Option<Arc<UnsubscribeLinks>>),
     ) -> Self {
         let arrivals = Arc::clone(&partners.arrivals);
-        let parts = (clock.clone(), metrics.clone(), live.clone());
-        let announcer = Announcer::new(parts, (Arc::clone(&arrivals), claim_poll(config)));
+        let Runtime { db, clock, .. } = &runtime;
+        let announcer = Announcer::new(runtime.clone(), (Arc::clone(&arrivals), claim_poll(config)));
         let (intake, notes) = notes::Intake::new(db.clone(), clock.clone(), announcer.clone());
         let (entrance, taking) = Intake::new(db.clone(), clock.clone(), announcer);
-        let parts = (db.clone(), clock.clone(), metrics, live);
         let terms = terms(config, Arc::clone(guard), shutdown);
-        // an address that can be stored can be encrypted
-        let url = |links: Arc<Links>| -> UnsubscribeUrl {
+        // encryption cannot fail for an address that is stored
+        let url = |links: Arc<UnsubscribeLinks>| -> UnsubscribeUrl {
             Arc::new(move |channel, address, group| links.url(channel, address, group).ok())
         };
         let templates = Templates::new(db.clone(), clock.clone()).with_links(links.map(url));
         let intake = (intake, templates.clone());
-        let notifications = Arc::new(Notifications::new(parts.clone(), arrivals, intake, terms));
-        let routes = routes(config, (db, clock), &templates, guard);
+        let notifications = Arc::new(Notifications::new(runtime.clone(), arrivals, intake, terms));
+        let routes = routes(config, runtime.clone(), &templates, guard);
         let domains = (Arc::clone(&notifications), routes.clone(), templates.clone());
-        let granted = Terms {
+        let granted = EventLimits {
             takes_unknown: config.events.unknown == UnknownEvents::Accept,
             intake_limit: config.events.intake_limit,
         };
-        let events = Arc::new(events::Events::new(parts, domains, entrance, granted));
+        let events = Arc::new(events::Events::new(runtime, domains, entrance, granted));
         Self { notifications, routes, events, templates, notes, taking }
     }
 }
 
-/// The routes of a database and their templates, for a command that changes them beside a service.
+/// Returns the routes and templates of a database, for a command that changes them while a service may be running.
 ///
 /// # Errors
-/// What of the configuration does not work.
+/// [`Error::Invalid`] for an invalid setting.
 pub fn domains_of_routes(config: &Config, db: Db) -> Result<(Templates, Routes)> {
     let templates = Templates::new(db.clone(), Clock::System);
     let guard = Arc::new(channels::guard(config)?);
-    let routes = routes(config, (db, Clock::System), &templates, &guard);
+    let runtime = Runtime { db, clock: Clock::System, metrics: Metrics::new()?, live: Live::new(true) };
+    let routes = routes(config, runtime, &templates, &guard);
     Ok((templates, routes))
 }
 
-fn routes(config: &Config, parts: (Db, Clock), templates: &Templates, guard: &Arc<Guard>) -> Routes {
-    Routes::new(parts, templates.clone(), missing(config), Arc::new(url_check(Arc::clone(guard))))
+fn routes(config: &Config, runtime: Runtime, templates: &Templates, guard: &Arc<Guard>) -> Routes {
+    Routes::new(runtime, templates.clone(), missing(config), Arc::new(url_check(Arc::clone(guard))))
 }

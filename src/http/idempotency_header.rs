@@ -1,4 +1,4 @@
-//! The header `Idempotency-Key`, and the answers that are kept under it.
+//! The header `Idempotency-Key`, and the responses that are stored under it.
 
 use std::future::{Future, Ready, ready};
 use std::pin::Pin;
@@ -15,28 +15,28 @@ use utoipa::IntoParams;
 use super::json::{LARGEST_BODY, canonical, parse_envelope, parse_object, read_body};
 use super::problem::PROBLEM_JSON;
 use crate::error::{Error, Result};
-use crate::idempotency::{Key, LONGEST_KEY, Made};
+use crate::idempotency::{Created, IdempotencyKey, LONGEST_KEY};
 
-/// The names of the headers, for the document.
+/// The name of the request header, for the document.
 pub const KEY_NAME: &str = "Idempotency-Key";
-/// As [`KEY_NAME`].
+/// The name of the response header, for the document.
 pub const REPLAYED_NAME: &str = "Idempotency-Replayed";
-/// The draft's name, and the one that some clients use.
+/// The name in the IETF draft, and the variant that some clients use.
 const NAMES: [&str; 2] = ["idempotency-key", "x-idempotency-key"];
-/// Says of an answer that nothing was made for it.
+/// Marks a stored response that was returned again.
 static REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
-/// For how long answers are kept.
+/// The retention of stored responses.
 #[derive(Debug, Clone, Copy)]
-pub struct Keeping(pub Duration);
+pub struct IdempotencyRetention(pub Duration);
 
 /// The header, for the document.
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Header)]
 pub struct KeyHeader {
-    /// Printable ASCII. An equal request under the same key gets the same answer with `Idempotency-Replayed: true`, and
-    /// makes nothing, also when what the first one made was deleted since; another one is refused. `X-Idempotency-Key` is
-    /// the same.
+    /// Printable ASCII. An equal request with the same key gets the same response with `Idempotency-Replayed: true` and
+    /// creates nothing, even if the resource was deleted since; a different request is refused. `X-Idempotency-Key` is
+    /// an alias.
     #[param(
         rename = "Idempotency-Key",
         min_length = 1,
@@ -47,12 +47,12 @@ pub struct KeyHeader {
     pub key: Option<String>,
 }
 
-/// A body of at most `MOST` bytes, read as [`super::json::Json`] reads it, and the key that it came with.
+/// A body of at most `MOST` bytes, read like [`super::json::Json`], and the key of its request.
 pub struct Posted<T, const MOST: usize = LARGEST_BODY> {
-    /// What the body says.
+    /// The body.
     pub value: T,
     /// The key, if there is one.
-    pub key: Option<Key>,
+    pub key: Option<IdempotencyKey>,
 }
 
 impl<T: DeserializeOwned + 'static, const MOST: usize> FromRequest for Posted<T, MOST> {
@@ -65,12 +65,12 @@ impl<T: DeserializeOwned + 'static, const MOST: usize> FromRequest for Posted<T,
     }
 }
 
-/// A body of items that are accepted or rejected each by itself, and the key that it came with. The items are not read here.
+/// A body of items that are accepted or rejected one by one, and the key of its request. The items are read later.
 pub struct PostedItems<T, const MOST: usize> {
     /// The body.
     pub value: T,
     /// The key, if there is one.
-    pub key: Option<Key>,
+    pub key: Option<IdempotencyKey>,
 }
 
 impl<T: DeserializeOwned + 'static, const MOST: usize> FromRequest for PostedItems<T, MOST> {
@@ -88,8 +88,8 @@ fn posted<T>(
     payload: &mut Payload,
     most: usize,
     parse: fn(&[u8]) -> Result<T>,
-) -> impl Future<Output = Result<(T, Option<Key>)>> + use<T> {
-    let (given, body) = (Given::with(request), read_body(request, payload, most));
+) -> impl Future<Output = Result<(T, Option<IdempotencyKey>)>> + use<T> {
+    let (given, body) = (GivenKey::with(request), read_body(request, payload, most));
     async move {
         let given = given?;
         let body = body.await?;
@@ -98,31 +98,31 @@ fn posted<T>(
     }
 }
 
-/// The key that a request without a body came with, if there is one.
-pub struct Keyed(pub Option<Key>);
+/// The key of a request without a body, if there is one.
+pub struct Keyed(pub Option<IdempotencyKey>);
 
 impl FromRequest for Keyed {
     type Error = Error;
     type Future = Ready<Result<Self>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(Given::with(request).map(|given| Self(given.map(|given| given.key(b"")))))
+        ready(GivenKey::with(request).map(|given| Self(given.map(|given| given.key(b"")))))
     }
 }
 
-/// The key of a request whose body is read piece by piece. Equal bodies are equal to the byte: it is not JSON.
+/// The key of a request whose body is read in pieces. Bodies are compared by bytes, since they are not JSON.
 pub struct StreamedKey {
-    given: Option<Given>,
+    given: Option<GivenKey>,
     digest: Context,
 }
 
 impl StreamedKey {
-    /// The key that the request came with, if there is one.
+    /// Reads the key of the request, if there is one.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a key that is not one.
+    /// [`Error::Invalid`] for an invalid key.
     pub fn with(request: &HttpRequest) -> Result<Self> {
-        let (given, mut digest) = (Given::with(request)?, Context::new(&SHA256));
+        let (given, mut digest) = (GivenKey::with(request)?, Context::new(&SHA256));
         if let Some(given) = &given {
             digest.update(given.target.as_bytes());
             digest.update(b"\n");
@@ -130,42 +130,43 @@ impl StreamedKey {
         Ok(Self { given, digest })
     }
 
-    /// Returns whether there is a key.
+    /// Returns true if the request has a key.
     pub fn is_given(&self) -> bool {
         self.given.is_some()
     }
 
-    /// Takes the next piece of the body.
+    /// Adds the next piece of the body.
     pub fn add(&mut self, piece: &[u8]) {
         if self.given.is_some() {
             self.digest.update(piece);
         }
     }
 
-    /// The key for the whole body.
-    pub fn finish(self) -> Option<Key> {
+    /// Returns the key with the fingerprint of the whole body.
+    pub fn finish(self) -> Option<IdempotencyKey> {
         let fingerprint = self.digest.finish().as_ref().to_vec();
-        self.given.map(|Given { name, keep, .. }| Key { key: name, fingerprint, keep })
+        self.given.map(|GivenKey { name, keep, .. }| IdempotencyKey { key: name, fingerprint, keep })
     }
 }
 
-/// A key as it was given, and what it was given for.
-struct Given {
+/// A key, and the request target that it applies to.
+struct GivenKey {
     name: String,
     target: String,
     keep: Duration,
 }
 
-impl Given {
+impl GivenKey {
     fn with(request: &HttpRequest) -> Result<Option<Self>> {
         let Some(name) = key_name(request)? else { return Ok(None) };
-        let keep = request.app_data::<web::Data<Keeping>>().map_or(Duration::ZERO, |keeping| keeping.0);
+        let keep =
+            request.app_data::<web::Data<IdempotencyRetention>>().map_or(Duration::ZERO, |keeping| keeping.0);
         let target = format!("{} {}", request.method(), request.uri());
         Ok(Some(Self { name, target, keep }))
     }
 
-    fn key(self, body: &[u8]) -> Key {
-        Key { key: self.name, fingerprint: fingerprint(&self.target, body), keep: self.keep }
+    fn key(self, body: &[u8]) -> IdempotencyKey {
+        IdempotencyKey { key: self.name, fingerprint: fingerprint(&self.target, body), keep: self.keep }
     }
 }
 
@@ -174,10 +175,10 @@ fn key_name(request: &HttpRequest) -> Result<Option<String>> {
     let (Some(key), second) = (keys.next(), keys.next()) else { return Ok(None) };
     let wrong = |reason: &str| Err(Error::invalid("Idempotency-Key", reason));
     if second.is_some_and(|second| second != key) {
-        return wrong("was given twice, and differently");
+        return wrong("was given twice with different values");
     }
     match key.to_str() {
-        // to_str lets tabs pass
+        // to_str accepts tabs
         Ok(text) if (1..=LONGEST_KEY).contains(&text.len()) && !text.contains('\t') => {
             Ok(Some(text.to_owned()))
         }
@@ -185,8 +186,7 @@ fn key_name(request: &HttpRequest) -> Result<Option<String>> {
     }
 }
 
-/// Two requests are equal if their method, path, query and body are: of the body what it says, not how it is spaced or
-/// in which order its fields stand.
+/// Returns the hash of method, path, query and canonical body: spaces and the order of fields make no difference.
 fn fingerprint(target: &str, body: &[u8]) -> Vec<u8> {
     let mut digest = Context::new(&SHA256);
     digest.update(target.as_bytes());
@@ -195,11 +195,11 @@ fn fingerprint(target: &str, body: &[u8]) -> Vec<u8> {
     digest.finish().as_ref().to_vec()
 }
 
-/// What a request that makes something is answered; an answer that was given before says so.
-pub fn respond<T>(made: Made<T>) -> HttpResponse {
+/// Builds the response of a creating request; a stored response is marked as replayed.
+pub fn respond<T>(made: Created<T>) -> HttpResponse {
     let (answer, is_replayed) = match made {
-        Made::New(_, answer) => (answer, false),
-        Made::Before(answer) => (answer, true),
+        Created::New(_, answer) => (answer, false),
+        Created::Before(answer) => (answer, true),
     };
     let status = StatusCode::from_u16(answer.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut response = HttpResponse::build(status);
@@ -216,7 +216,7 @@ pub fn respond<T>(made: Made<T>) -> HttpResponse {
     response
 }
 
-/// Says in an answer that an earlier request made what it shows, if that is so.
+/// Adds `Idempotency-Replayed` to a response if it is replayed.
 pub fn replayed(answer: &mut HttpResponse, is_replayed: bool) {
     if is_replayed {
         answer.headers_mut().insert(REPLAYED.clone(), HeaderValue::from_static("true"));

@@ -1,8 +1,8 @@
-//! What the webhook channel knows of endpoints, and notes of them.
+//! A cache of endpoint settings for the webhook channel, and a buffer of its results.
 //!
-//! Both are in memory, and bounded. What is known is read again after [`KNOWN_FOR`], so a change at another node holds
-//! here within seconds. What is noted is written together, [`WRITE_EVERY`] so often; what a crash loses of it is a
-//! second of counting.
+//! Both are in memory, and bounded. Settings are read again after [`KNOWN_FOR`], so a change by another node takes
+//! effect within seconds. Results are written together, every [`WRITE_EVERY`]; a crash loses at most a second of
+//! counting.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::model::{Settings, WebhookEndpoint};
+use super::model::{EndpointOptions, WebhookEndpoint};
 use super::repo;
-use crate::channels::webhook::{Came, Directory, Endpoint, Finding};
+use crate::channels::webhook::{EndpointDirectory, EndpointFuture, EndpointResult, EndpointSettings};
 use crate::clock::Clock;
 use crate::db::types::Timestamp;
 use crate::db::{AnyConnection, Db};
@@ -21,61 +21,61 @@ use crate::kinds::Disabled;
 use crate::lifecycle::Shutdown;
 use crate::live::{EndpointChange, Live};
 
-/// So long what was read is taken for what is.
+/// The time for which cached settings are used.
 const KNOWN_FOR: Duration = Duration::from_secs(2);
-/// So often what was noted is written.
+/// The interval at which results are written.
 const WRITE_EVERY: Duration = Duration::from_secs(1);
-/// Endpoints that are written of in one transaction.
+/// The most endpoints per transaction.
 const AT_ONCE: usize = 500;
-/// Endpoints that are known or noted at once; of more, none are remembered.
+/// The most endpoints in the cache, and in the buffer. Further ones are not kept.
 const MOST: usize = 10_000;
 
-/// The directory of this node.
-pub struct Book {
+/// The endpoint directory of this node.
+pub struct EndpointCache {
     db: Db,
     clock: Clock,
     live: Live,
-    settings: Settings,
-    pages: Mutex<Pages>,
+    settings: EndpointOptions,
+    pages: Mutex<LoadedPages>,
 }
 
 #[derive(Default)]
-struct Pages {
-    known: HashMap<String, Known>,
+struct LoadedPages {
+    known: HashMap<String, CachedEndpoint>,
     noted: HashMap<String, Noted>,
 }
 
-struct Known {
-    endpoint: Endpoint,
-    /// Whether a success is news.
+struct CachedEndpoint {
+    endpoint: EndpointSettings,
+    /// True if a success changes its state.
     is_failing: bool,
     read_at: Instant,
 }
 
-/// What came of the attempts since the last time that it was written.
+/// The results of the attempts since the last write.
 #[derive(Debug, Clone, Copy, Default)]
 struct Noted {
-    /// It took a message, before it failed.
+    /// True if it accepted a message before these failures.
     has_recovered: bool,
     failures: u32,
-    /// The first of them.
+    /// The time of the first failure.
     since: Option<Timestamp>,
     is_gone: bool,
 }
 
 impl Noted {
-    fn add(&mut self, came: Came, now: Timestamp) {
+    fn add(&mut self, came: EndpointResult, now: Timestamp) {
         match came {
-            Came::Taken => *self = Self { has_recovered: true, ..Self::default() },
-            Came::Failed | Came::Gone => {
+            EndpointResult::Taken => *self = Self { has_recovered: true, ..Self::default() },
+            EndpointResult::Failed | EndpointResult::Gone => {
                 self.failures = self.failures.saturating_add(1);
                 self.since = self.since.or(Some(now));
-                self.is_gone |= came == Came::Gone;
+                self.is_gone |= came == EndpointResult::Gone;
             }
         }
     }
 
-    /// What was noted after this is added to it.
+    /// Returns these results followed by later ones.
     fn and_then(self, later: Self) -> Self {
         if later.has_recovered {
             return later;
@@ -89,22 +89,22 @@ impl Noted {
     }
 }
 
-impl Book {
-    /// Over this database; what is disabled or enabled is told to those who watch.
-    pub fn new(db: Db, clock: Clock, live: Live, settings: Settings) -> Self {
+impl EndpointCache {
+    /// Creates a directory. Endpoints that are disabled or enabled are published to subscribers of the event stream.
+    pub fn new(db: Db, clock: Clock, live: Live, settings: EndpointOptions) -> Self {
         Self { db, clock, live, settings, pages: Mutex::default() }
     }
 
-    pub(super) fn settings(&self) -> &Settings {
+    pub(super) fn settings(&self) -> &EndpointOptions {
         &self.settings
     }
 
-    /// What is known of this URL is read anew.
+    /// Discards the cached settings of this URL.
     pub(super) fn forget(&self, url: &str) {
         self.pages().known.remove(url);
     }
 
-    /// Tells those who watch whether it is sent to.
+    /// Publishes an endpoint's state to subscribers of the event stream.
     pub(super) fn tell(&self, endpoint: &WebhookEndpoint, at: Timestamp) {
         self.live.endpoint_changed(EndpointChange {
             id: endpoint.id,
@@ -114,7 +114,7 @@ impl Book {
         });
     }
 
-    /// Writes what is noted, until the shutdown and once more then.
+    /// Writes the results until the shutdown, and once more at the end.
     pub async fn run(self: std::sync::Arc<Self>, shutdown: Shutdown) {
         while !shutdown.is_fired() {
             tokio::select! {
@@ -122,15 +122,15 @@ impl Book {
                 () = tokio::time::sleep(WRITE_EVERY) => {}
             }
             if let Err(error) = self.write().await {
-                tracing::warn!(%error, "what came of webhooks could not be written down; it is tried again");
+                tracing::warn!(%error, "webhook results could not be stored; retrying");
             }
         }
     }
 
-    /// Writes what was noted since the last time.
+    /// Writes the results since the last write.
     ///
     /// # Errors
-    /// Those of the database; then it is noted still.
+    /// Database errors; then the results stay in the buffer.
     pub async fn write(&self) -> Result<()> {
         loop {
             let lines = self.take_notes();
@@ -144,7 +144,7 @@ impl Book {
         }
     }
 
-    /// In one order, so that two nodes do not wait for each other.
+    /// Removes a batch of results from the buffer, sorted by URL, so that two nodes do not deadlock.
     fn take_notes(&self) -> Vec<(String, Noted)> {
         let noted = &mut self.pages().noted;
         let mut urls: Vec<String> = noted.keys().take(AT_ONCE).cloned().collect();
@@ -171,7 +171,7 @@ impl Book {
                         endpoint = %endpoint.id,
                         failures = endpoint.failures,
                         reason = endpoint.disabled_reason.map(Disabled::as_str),
-                        "a webhook's endpoint is disabled; its messages fail until it is enabled"
+                        "webhook endpoint disabled; its messages fail until it is enabled"
                     );
                     self.tell(&endpoint, now);
                 }
@@ -188,11 +188,11 @@ impl Book {
         }
     }
 
-    fn pages(&self) -> MutexGuard<'_, Pages> {
+    fn pages(&self) -> MutexGuard<'_, LoadedPages> {
         self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn remember(&self, url: &str, known: Known) {
+    fn remember(&self, url: &str, known: CachedEndpoint) {
         let mut pages = self.pages();
         if pages.known.len() >= MOST {
             pages.known.retain(|_, known| known.read_at.elapsed() < KNOWN_FOR);
@@ -202,25 +202,28 @@ impl Book {
         }
     }
 
-    async fn read(&self, url: &str) -> Result<Endpoint> {
+    async fn read(&self, url: &str) -> Result<EndpointSettings> {
         let at = url.to_owned();
         let found = self.db.read(move |c| repo::find_by_url(c, &at)).await?;
         let is_failing = found.as_ref().is_some_and(|found| found.failing_since.is_some());
         let endpoint = match found {
             Some(found) => found.known(self.clock.now(), &self.settings),
-            None => Endpoint { secrets: self.settings.defaults.clone(), disabled: None },
+            None => EndpointSettings { secrets: self.settings.defaults.clone(), disabled: None },
         };
-        self.remember(url, Known { endpoint: endpoint.clone(), is_failing, read_at: Instant::now() });
+        self.remember(
+            url,
+            CachedEndpoint { endpoint: endpoint.clone(), is_failing, read_at: Instant::now() },
+        );
         Ok(endpoint)
     }
 }
 
-/// Answers the endpoint if it is disabled by this.
+/// Stores the results of an endpoint. Returns the endpoint if they disable it.
 fn write_down(
     connection: &mut AnyConnection,
     url: &str,
     noted: Noted,
-    (now, settings): (Timestamp, &Settings),
+    (now, settings): (Timestamp, &EndpointOptions),
 ) -> Result<Option<WebhookEndpoint>> {
     let found = repo::find_by_url_for_update(connection, url)?;
     let is_new = found.is_none();
@@ -250,8 +253,8 @@ fn write_down(
     Ok(disabled.map(|_| endpoint))
 }
 
-impl Directory for Book {
-    fn find<'a>(&'a self, url: &'a str) -> Finding<'a> {
+impl EndpointDirectory for EndpointCache {
+    fn find<'a>(&'a self, url: &'a str) -> EndpointFuture<'a> {
         let known = {
             let pages = self.pages();
             let known = pages.known.get(url).filter(|known| known.read_at.elapsed() < KNOWN_FOR);
@@ -263,14 +266,15 @@ impl Directory for Book {
         }
     }
 
-    fn note(&self, url: &str, came: Came) {
+    fn note(&self, url: &str, came: EndpointResult) {
         let now = self.clock.now();
         let mut pages = self.pages();
         if let Some(noted) = pages.noted.get_mut(url) {
             return noted.add(came, now);
         }
-        // mostly all is well, and was
-        let is_news = came != Came::Taken || pages.known.get(url).is_none_or(|known| known.is_failing);
+        // most results are a success after a success, which needs no write
+        let is_news =
+            came != EndpointResult::Taken || pages.known.get(url).is_none_or(|known| known.is_failing);
         if is_news && pages.noted.len() < MOST {
             let mut noted = Noted::default();
             noted.add(came, now);

@@ -1,5 +1,5 @@
-//! What nodes tell each other of notifications and inboxes: how a notification ended that somebody waits for, and every
-//! change while another node has watchers.
+//! Exchanges changes of notifications and inboxes between nodes: the final states of notifications that callers wait
+//! for, and every change while another node has subscribers.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,35 +14,37 @@ use super::inboxes::InboxChange;
 use crate::db::types::{BatchId, MessageId, Timestamp};
 use crate::kinds::{ChannelKind, NotificationStatus};
 
-/// Changes that wait to be told. When there are more, the others are told that they miss some.
+/// The largest number of changes that wait to be sent. If there are more, the other nodes are told that they missed
+/// some.
 const MOST: usize = 20_000;
-/// A node whose watchers are to be told of changes asks for them so often.
+/// The interval at which a node with subscribers asks the others for changes.
 pub const ASK_EVERY: Duration = Duration::from_secs(10);
-/// It is told them for so long after it has asked.
+/// The time for which the other nodes send changes after a request.
 const ASKED_FOR: Duration = Duration::from_secs(30);
-/// It has heard them all for so long after it has asked; less than the above by what a message takes on its way.
+/// The time after a request for which a node has received all changes. It is shorter than [`ASKED_FOR`] by the time
+/// that a message may take.
 const HEARD_FOR: Duration = Duration::from_secs(25);
-/// By then the others have heard that it asked.
+/// The time within which a request reaches the other nodes.
 pub const SETTLED_AFTER: Duration = Duration::from_secs(1);
 
-/// This node did not hear the others for a while: who has watchers is to ask anew.
+/// The word of a node that was disconnected for a while: the nodes with subscribers have to ask again.
 const HERE: &str = "here";
 
-/// What is told as long as another node asks for it.
-trait Told: Copy {
-    /// Watchers here want to be told of it.
+/// A change that is sent while another node asks for it.
+trait PeerChange: Copy {
+    /// The word that asks for these changes.
     const ASK: &str;
-    /// Some was lost on its way.
+    /// The word for lost changes.
     const MISSED: &str;
-    /// Itself, without a space.
+    /// Returns the word for this change, without a space.
     fn word(&self) -> String;
 }
 
-impl Told for Change {
+impl PeerChange for Change {
     const ASK: &str = "watch";
     const MISSED: &str = "missed";
 
-    /// Id, batch, channel, status, attempts and time with commas between.
+    /// Formats id, batch, channel, status, attempts and time, separated by commas.
     fn word(&self) -> String {
         let Change { id, batch, channel, status, attempts, at } = self;
         let batch = batch.map(|batch| batch.0.simple().to_string()).unwrap_or_default();
@@ -51,7 +53,7 @@ impl Told for Change {
     }
 }
 
-impl Told for InboxChange {
+impl PeerChange for InboxChange {
     const ASK: &str = "watch-inboxes";
     const MISSED: &str = "missed-inboxes";
 
@@ -60,17 +62,17 @@ impl Told for InboxChange {
     }
 }
 
-/// What is to be told to the other nodes.
+/// The changes to send to the other nodes.
 #[derive(Default)]
-pub struct Abroad {
-    state: Mutex<State>,
-    /// Something is to be told.
+pub struct Peers {
+    state: Mutex<PeerState>,
+    /// Notified when there may be words to send.
     pub news: Notify,
 }
 
 #[derive(Default)]
-struct State {
-    /// How notifications ended that somebody waits for.
+struct PeerState {
+    /// The final states of notifications that callers wait for.
     awaited: VecDeque<Change>,
     notifications: Topic<Change>,
     inboxes: Topic<InboxChange>,
@@ -80,10 +82,10 @@ struct State {
 struct Topic<C> {
     changes: VecDeque<C>,
     missed: bool,
-    /// Until when another node wants to be told of changes.
+    /// The time until which another node wants changes.
     wanted_until: Option<Instant>,
     asked_at: Option<Instant>,
-    /// Since when it has been asked for without a break.
+    /// The time since which this node has asked without a break.
     since: Option<Instant>,
 }
 
@@ -93,8 +95,8 @@ impl<C> Default for Topic<C> {
     }
 }
 
-impl<C: Told> Topic<C> {
-    /// Whether there is something new to tell.
+impl<C: PeerChange> Topic<C> {
+    /// Queues a change if another node wants it. Returns true if there is a word to send.
     fn tell(&mut self, change: &C) -> bool {
         if self.wanted_until.is_none_or(|until| until < Instant::now()) {
             return false;
@@ -113,7 +115,7 @@ impl<C: Told> Topic<C> {
     }
 
     fn failed(&mut self) {
-        // what nobody asked for was not told
+        // changes are sent only while another node asks for them
         self.missed |= self.wanted_until.is_some();
         self.asked_at = None;
     }
@@ -122,7 +124,7 @@ impl<C: Told> Topic<C> {
         self.asked_at.is_some_and(|at| at.elapsed() <= HEARD_FOR)
     }
 
-    /// What is to be said before the changes.
+    /// Adds the words that come before the changes.
     fn announce(&mut self, is_watched: bool, words: &mut Words) {
         if is_watched && self.asked_at.is_none_or(|at| at.elapsed() >= ASK_EVERY) {
             let now = Instant::now();
@@ -136,7 +138,7 @@ impl<C: Told> Topic<C> {
     }
 }
 
-/// Words of one payload.
+/// The words of one payload.
 struct Words {
     words: Vec<String>,
     left: usize,
@@ -153,8 +155,8 @@ impl Words {
         fits
     }
 
-    /// Takes from the front what fits.
-    fn drain<C: Told>(&mut self, changes: &mut VecDeque<C>) {
+    /// Takes changes from the front while they fit.
+    fn drain<C: PeerChange>(&mut self, changes: &mut VecDeque<C>) {
         while let Some(change) = changes.front()
             && self.add(change.word())
         {
@@ -165,23 +167,23 @@ impl Words {
 
 /// A word of another node.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Heard {
-    /// A notification came to another state.
+pub enum PeerEvent {
+    /// The status of a notification changed.
     Change(Change),
-    /// Such changes were lost.
+    /// Changes of notifications were lost.
     Missed,
-    /// Something happened in a user's inbox.
+    /// A user's inbox changed.
     Inbox(InboxChange),
-    /// Such changes were lost.
+    /// Changes of inboxes were lost.
     InboxesMissed,
 }
 
-impl Abroad {
-    fn state(&self) -> MutexGuard<'_, State> {
+impl Peers {
+    fn state(&self) -> MutexGuard<'_, PeerState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Tells a change if somebody wants to know it.
+    /// Queues a change if another node wants it.
     pub fn tell(&self, change: &Change, is_awaited: bool) {
         let mut state = self.state();
         if is_awaited && change.status.is_final() {
@@ -192,21 +194,21 @@ impl Abroad {
         self.news.notify_one();
     }
 
-    /// Tells what happened in an inbox if somebody wants to know it.
+    /// Queues a change of an inbox if another node wants it.
     pub fn tell_inbox(&self, change: &InboxChange) {
         if self.state().inboxes.tell(change) {
             self.news.notify_one();
         }
     }
 
-    /// What was taken to be told did not arrive.
+    /// Handles the loss of the words taken last.
     pub fn failed(&self) {
         let mut state = self.state();
         state.notifications.failed();
         state.inboxes.failed();
     }
 
-    /// This node may have missed what others asked.
+    /// Handles a reconnection: this node may have missed requests of other nodes.
     pub fn was_deaf(&self) {
         let mut state = self.state();
         state.here = true;
@@ -215,24 +217,24 @@ impl Abroad {
         self.news.notify_one();
     }
 
-    /// Whether this node was told everything that happened to notifications until now, as far as somebody watched.
+    /// Returns true if this node has received all changes of notifications since its subscribers asked for them.
     pub fn hears_all(&self) -> bool {
         self.state().notifications.hears_all()
     }
 
-    /// The same of inboxes.
+    /// Returns true if this node has received all changes of inboxes since its subscribers asked for them.
     pub fn hears_of_inboxes(&self) -> bool {
         self.state().inboxes.hears_all()
     }
 
-    /// Whether it has been so for a while: by then the others know it.
+    /// Returns true if this has been so for [`SETTLED_AFTER`], within which the request reaches the other nodes.
     pub fn is_settled_on_inboxes(&self) -> bool {
         let state = self.state();
         state.inboxes.hears_all() && state.inboxes.since.is_some_and(|since| since.elapsed() >= SETTLED_AFTER)
     }
 
-    /// Takes words up to a length in bytes; none when there is nothing to tell. `watched`: whether here are watchers of
-    /// notifications and of inboxes.
+    /// Takes words up to a length in bytes; empty if there are none. `watched` is true if this node has subscribers to
+    /// notifications, and to inboxes.
     pub fn words(&self, length: usize, watched: (bool, bool)) -> Vec<String> {
         let mut state = self.state();
         let mut words = Words { words: Vec::new(), left: length };
@@ -247,8 +249,8 @@ impl Abroad {
         words.words
     }
 
-    /// Understands a word of another node; none when it is for this node alone, or not of these.
-    pub fn hear(&self, word: &str) -> Option<Heard> {
+    /// Handles a word of another node. Returns `None` if it contains no change, or is unknown.
+    pub fn hear(&self, word: &str) -> Option<PeerEvent> {
         match word {
             Change::ASK => self.state().notifications.want(),
             InboxChange::ASK => self.state().inboxes.want(),
@@ -258,11 +260,11 @@ impl Abroad {
                 state.inboxes.asked_at = None;
                 self.news.notify_one();
             }
-            Change::MISSED => return Some(Heard::Missed),
-            InboxChange::MISSED => return Some(Heard::InboxesMissed),
+            Change::MISSED => return Some(PeerEvent::Missed),
+            InboxChange::MISSED => return Some(PeerEvent::InboxesMissed),
             _ => {
-                let of_inbox = || word.parse().ok().map(Heard::Inbox);
-                return change(word).map(Heard::Change).or_else(of_inbox);
+                let of_inbox = || word.parse().ok().map(PeerEvent::Inbox);
+                return change(word).map(PeerEvent::Change).or_else(of_inbox);
             }
         }
         None
@@ -288,7 +290,7 @@ fn change(word: &str) -> Option<Change> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::live::inboxes::{UserKey, What};
+    use crate::live::inboxes::{InboxChangeKind, UserKey};
 
     fn change(status: NotificationStatus) -> Change {
         let at = Timestamp::from_micros(1_700_000_000_123_456);
@@ -296,19 +298,19 @@ mod tests {
         Change { id: MessageId::new(), batch, channel: ChannelKind::InApp, status, attempts: 3, at }
     }
 
-    fn say(from: &Abroad, to: &Abroad, is_watched: bool) -> Vec<Heard> {
+    fn say(from: &Peers, to: &Peers, is_watched: bool) -> Vec<PeerEvent> {
         from.words(usize::MAX, (is_watched, false)).iter().filter_map(|word| to.hear(word)).collect()
     }
 
     #[test]
-    fn changes_are_told_to_who_asked_and_ends_to_who_may_wait() {
-        let (here, there) = (Abroad::default(), Abroad::default());
+    fn changes_go_to_nodes_that_asked_and_final_states_to_waiting_callers() {
+        let (here, there) = (Peers::default(), Peers::default());
         let (sent, queued) = (change(NotificationStatus::Sent), change(NotificationStatus::Queued));
         there.tell(&sent, false);
         there.tell(&queued, true);
-        assert_eq!(say(&there, &here, false), [], "nobody asked, and nobody waits for what has not ended");
+        assert_eq!(say(&there, &here, false), [], "no node asked, and callers wait only for final states");
         there.tell(&sent, true);
-        assert_eq!(say(&there, &here, false), [Heard::Change(sent)]);
+        assert_eq!(say(&there, &here, false), [PeerEvent::Change(sent)]);
         assert!(!here.hears_all());
         assert_eq!(say(&here, &there, true), []);
         assert!(here.hears_all());
@@ -318,14 +320,14 @@ mod tests {
         there.tell(&sent, true);
         assert_eq!(
             say(&there, &here, false),
-            [Heard::Change(sent), Heard::Change(queued), Heard::Change(alone)]
+            [PeerEvent::Change(sent), PeerEvent::Change(queued), PeerEvent::Change(alone)]
         );
-        assert!(here.words(usize::MAX, (true, false)).is_empty(), "it has asked just now");
+        assert!(here.words(usize::MAX, (true, false)).is_empty(), "it has just asked");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_has_watchers_asks_again_and_who_has_none_is_told_nothing_after_a_while() {
-        let (here, there) = (Abroad::default(), Abroad::default());
+    async fn a_node_with_subscribers_asks_again_and_one_without_gets_no_changes_after_a_while() {
+        let (here, there) = (Peers::default(), Peers::default());
         say(&here, &there, true);
         tokio::time::advance(ASK_EVERY).await;
         assert_eq!(here.words(usize::MAX, (true, false)), [Change::ASK]);
@@ -337,8 +339,8 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_was_deaf_is_asked_again() {
-        let (here, there) = (Abroad::default(), Abroad::default());
+    fn a_node_that_reconnected_is_asked_again() {
+        let (here, there) = (Peers::default(), Peers::default());
         assert_eq!(here.words(usize::MAX, (true, false)), [Change::ASK]);
         there.was_deaf();
         assert_eq!(say(&there, &here, false), []);
@@ -348,20 +350,20 @@ mod tests {
     }
 
     #[test]
-    fn what_is_too_much_is_dropped_and_that_is_told() {
-        let (here, there) = (Abroad::default(), Abroad::default());
+    fn too_many_changes_are_dropped_and_reported_as_missed() {
+        let (here, there) = (Peers::default(), Peers::default());
         say(&here, &there, true);
         let sent = change(NotificationStatus::Sent);
         (0..=MOST).for_each(|_| there.tell(&sent, false));
         there.tell(&sent, true);
-        assert_eq!(say(&there, &here, false), [Heard::Missed, Heard::Change(sent)]);
+        assert_eq!(say(&there, &here, false), [PeerEvent::Missed, PeerEvent::Change(sent)]);
         there.failed();
-        assert_eq!(say(&there, &here, false), [Heard::Missed]);
+        assert_eq!(say(&there, &here, false), [PeerEvent::Missed]);
     }
 
     #[test]
-    fn no_more_is_said_at_once_than_fits() {
-        let (here, there) = (Abroad::default(), Abroad::default());
+    fn a_payload_keeps_its_length_limit() {
+        let (here, there) = (Peers::default(), Peers::default());
         say(&here, &there, true);
         (0..100).for_each(|_| there.tell(&change(NotificationStatus::Queued), false));
         let mut told = 0;
@@ -377,34 +379,34 @@ mod tests {
     }
 
     #[test]
-    fn inboxes_are_told_of_by_themselves() {
-        let (here, there) = (Abroad::default(), Abroad::default());
+    fn inboxes_are_exchanged_separately() {
+        let (here, there) = (Peers::default(), Peers::default());
         let of_inbox = InboxChange {
             user: UserKey::of("u1"),
-            what: What::Delivered,
+            what: InboxChangeKind::Delivered,
             message: Some(MessageId::new()),
             at: Timestamp::from_micros(1_700_000_000_123_456),
         };
-        let all_read = InboxChange { what: What::AllRead, message: None, ..of_inbox };
+        let all_read = InboxChange { what: InboxChangeKind::AllRead, message: None, ..of_inbox };
         there.tell_inbox(&of_inbox);
-        assert!(there.words(usize::MAX, (false, false)).is_empty(), "nobody asked");
+        assert!(there.words(usize::MAX, (false, false)).is_empty(), "no node asked");
         assert_eq!(here.words(usize::MAX, (false, true)), [InboxChange::ASK]);
         assert!((here.hears_of_inboxes(), here.hears_all()) == (true, false));
         assert_eq!(there.hear(InboxChange::ASK), None);
         there.tell_inbox(&of_inbox);
         there.tell_inbox(&all_read);
         there.tell(&change(NotificationStatus::Queued), false);
-        assert_eq!(say(&there, &here, false), [Heard::Inbox(of_inbox), Heard::Inbox(all_read)]);
+        assert_eq!(say(&there, &here, false), [PeerEvent::Inbox(of_inbox), PeerEvent::Inbox(all_read)]);
         (0..=MOST).for_each(|_| there.tell_inbox(&of_inbox));
-        assert_eq!(say(&there, &here, false), [Heard::InboxesMissed]);
+        assert_eq!(say(&there, &here, false), [PeerEvent::InboxesMissed]);
         there.was_deaf();
         say(&there, &here, false);
         assert!(!here.hears_of_inboxes());
     }
 
     #[test]
-    fn words_of_no_change_are_passed_over() {
-        let node = Abroad::default();
+    fn words_without_a_change_are_ignored() {
+        let node = Peers::default();
         for word in [
             "",
             "look",

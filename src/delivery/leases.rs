@@ -1,0 +1,151 @@
+//! The holdings of this node: its active mailings, its leases, and its node lease.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use super::model::{ActiveMailing, HeldLease};
+use super::sync::{Mutex, MutexGuard};
+use crate::db::types::{LeaseId, MailingId, NodeId, Timestamp};
+
+/// The active mailings.
+#[derive(Debug, Default)]
+pub struct ActiveMailings(Mutex<HashMap<MailingId, Arc<ActiveMailing>>>);
+
+impl ActiveMailings {
+    fn lock(&self) -> MutexGuard<'_, HashMap<MailingId, Arc<ActiveMailing>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the mailing, if it is active here.
+    pub fn get(&self, id: MailingId) -> Option<Arc<ActiveMailing>> {
+        self.lock().get(&id).cloned()
+    }
+
+    /// Adds a mailing. Returns the entry that was added first, so that all users share one state.
+    pub fn add(&self, run: ActiveMailing) -> Arc<ActiveMailing> {
+        Arc::clone(self.lock().entry(run.id).or_insert_with(|| Arc::new(run)))
+    }
+
+    /// Removes a mailing whose counts are finalized.
+    pub fn remove(&self, id: MailingId) {
+        self.lock().remove(&id);
+    }
+
+    /// Removes the mailings for which `open` is false.
+    pub fn retain(&self, open: impl Fn(MailingId) -> bool) {
+        self.lock().retain(|id, _| open(*id));
+    }
+
+    /// Returns all active mailings, oldest first.
+    pub fn all(&self) -> Vec<Arc<ActiveMailing>> {
+        let mut all: Vec<_> = self.lock().values().cloned().collect();
+        all.sort_by_key(|run| run.id);
+        all
+    }
+}
+
+#[derive(Debug)]
+struct LeaseTable {
+    node: NodeId,
+    leases: HashMap<LeaseId, Arc<HeldLease>>,
+    idle: Vec<LeaseId>,
+}
+
+/// The leases that this node holds, and the node id under which it holds them.
+#[derive(Debug)]
+pub struct HeldLeases(Mutex<LeaseTable>);
+
+impl HeldLeases {
+    /// Creates it without leases, under this node id.
+    pub fn new(node: NodeId) -> Self {
+        Self(Mutex::new(LeaseTable { node, leases: HashMap::new(), idle: Vec::new() }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LeaseTable> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns the present node id.
+    pub fn node(&self) -> NodeId {
+        self.lock().node
+    }
+
+    /// Removes a lease that is done, released or lost.
+    pub fn forget(&self, id: LeaseId) {
+        self.lock().leases.remove(&id);
+    }
+
+    /// Adds a stored lease and calls `push`, unless the node was declared dead meanwhile: then the node that takes the
+    /// lease over sends its messages.
+    pub fn admit(&self, lease: &Arc<HeldLease>, push: impl FnOnce()) {
+        let mut holdings = self.lock();
+        if lease.node == holdings.node {
+            holdings.leases.insert(lease.id, Arc::clone(lease));
+            push();
+        }
+    }
+
+    /// Returns the leases in memory, which must not be taken over.
+    pub fn held(&self) -> Vec<LeaseId> {
+        self.lock().leases.keys().copied().collect()
+    }
+
+    /// Returns true if this node holds a lease of this mailing.
+    pub fn holds(&self, mailing: MailingId) -> bool {
+        self.lock().leases.values().any(|lease| lease.mailing == Some(mailing))
+    }
+
+    /// Marks a lease as idle, so that it is released.
+    pub fn set_idle(&self, id: LeaseId) {
+        self.lock().idle.push(id);
+    }
+
+    /// Takes the leases to release.
+    pub fn take_idle(&self) -> Vec<LeaseId> {
+        std::mem::take(&mut self.lock().idle)
+    }
+
+    /// Marks all leases as lost, because the node was declared dead, and continues under another node id.
+    pub fn start_anew(&self, node: NodeId) {
+        let mut holdings = self.lock();
+        holdings.leases.values().for_each(|lease| lease.lose());
+        *holdings = LeaseTable { node, leases: HashMap::new(), idle: Vec::new() };
+    }
+}
+
+/// The node lease: the time until which this node may send, which each heartbeat extends.
+#[derive(Debug)]
+pub struct NodeLease {
+    until: AtomicI64,
+    length: Duration,
+}
+
+impl NodeLease {
+    /// Creates a node lease of this length that is not held yet.
+    pub fn new(length: Duration) -> Self {
+        Self { until: AtomicI64::new(0), length }
+    }
+
+    /// Extends it after a successful heartbeat that was sent at `at`. A fifth of the length is reserved for attempts in
+    /// flight at its end.
+    pub fn renew(&self, at: Timestamp) {
+        self.until.store(at.plus(self.length.mul_f64(0.8)).micros(), Ordering::Release);
+    }
+
+    /// Makes it endless, because no other node can take leases over.
+    pub fn hold_forever(&self) {
+        self.until.store(i64::MAX, Ordering::Release);
+    }
+
+    /// Returns true if this node may send at `now`.
+    pub fn is_held(&self, now: Timestamp) -> bool {
+        now.micros() < self.until.load(Ordering::Acquire)
+    }
+
+    /// Returns its length.
+    pub fn length(&self) -> Duration {
+        self.length
+    }
+}

@@ -1,0 +1,82 @@
+//! Applies recipient preferences. They are checked when a message enters its lane, so that a suppressed message never
+//! uses the channel's rate, and again right before the attempt.
+
+use std::sync::Arc;
+
+use super::model::{CLIENT_DELETED, HeldLease, MailingState, Outcome, QueuedMessage};
+use super::shared::Shared;
+use crate::db::types::Timestamp;
+use crate::kinds::{ChannelKind, OutcomeKind, Priority};
+use crate::preferences::model::Decision;
+
+/// The reason stored with a message that waits for the end of its recipient's quiet hours.
+pub const QUIET: &str = "deferred: quiet hours of the recipient";
+/// The reason stored with a message that expires before its recipient's quiet hours end.
+pub const QUIET_TOO_LONG: &str = "expired: the quiet hours of the recipient end too late";
+
+/// A message after its recipient's preferences were applied.
+pub enum Admission {
+    /// The message may be sent.
+    Wanted(QueuedMessage),
+    /// The message is suppressed or deferred.
+    Unwanted(Outcome),
+}
+
+impl Shared {
+    /// Applies the preferences of its recipient to a message at `now`.
+    pub fn heed(&self, item: QueuedMessage, now: Timestamp) -> Admission {
+        if item.is_erased() {
+            return Admission::Unwanted(item.close(OutcomeKind::Cancelled, now, CLIENT_DELETED));
+        }
+        let (channel, zone) = (item.origin.channel(), self.settings.quiet_zone);
+        let fate = match &item.preferences {
+            Some(preferences) => {
+                let kind = (item.origin.group(), item.origin.is_transactional());
+                preferences.fate(channel, kind, (now, zone))
+            }
+            None => Decision::Wanted,
+        };
+        let (counter, outcome) = match fate {
+            Decision::Wanted => return Admission::Wanted(item),
+            Decision::OptedOut(why) => {
+                (&self.metrics.opted_out, item.close(OutcomeKind::Cancelled, now, why))
+            }
+            Decision::Quiet(until) if item.origin.ends_at().is_some_and(|end| until >= end) => {
+                return Admission::Unwanted(item.close(OutcomeKind::Expired, now, QUIET_TOO_LONG));
+            }
+            Decision::Quiet(until) => (&self.metrics.deferred, item.defer(now, until, QUIET)),
+        };
+        counter.with_label_values(&[channel.as_str()]).inc();
+        Admission::Unwanted(outcome)
+    }
+
+    /// Puts the messages of a stored lease into their lane, and records the outcomes of suppressed and deferred
+    /// messages.
+    pub async fn admit(
+        &self,
+        lease: &Arc<HeldLease>,
+        lane: (ChannelKind, Priority),
+        items: Vec<QueuedMessage>,
+    ) {
+        let (now, mut unwanted) = (self.now(), Vec::new());
+        let heard = items.into_iter().filter_map(|item| {
+            // messages of a paused or ended mailing are handled by the feeder
+            if item.preferences.is_none() || item.origin.state(now) != MailingState::Running {
+                return Some(item);
+            }
+            match self.heed(item, now) {
+                Admission::Wanted(item) => Some(item),
+                Admission::Unwanted(outcome) => {
+                    unwanted.push(outcome);
+                    None
+                }
+            }
+        });
+        let items = heard.collect();
+        // before the outcomes, because the lease is dropped from memory with its last outcome
+        self.push(lease, lane, items);
+        for outcome in unwanted {
+            self.record(outcome).await;
+        }
+    }
+}
