@@ -118,7 +118,7 @@ impl Claim {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClaimResult {
     /// The key is new: this request has to be processed.
-    Ours,
+    New,
     /// The key belongs to the same request, which got this response.
     Answered(IdempotentResponse),
     /// The key belongs to the same request, which created this resource and died before its response.
@@ -126,7 +126,7 @@ pub enum ClaimResult {
     /// The key belongs to the same request, which stays in work for at most this time.
     InWork(Duration),
     /// The key belongs to a different request.
-    Foreign,
+    OtherRequest,
 }
 
 /// The result of a request that creates a resource.
@@ -173,7 +173,7 @@ impl Row {
 
     fn verdict(self, key: &IdempotencyKey, now: Timestamp) -> ClaimResult {
         if self.fingerprint != key.fingerprint {
-            return ClaimResult::Foreign;
+            return ClaimResult::OtherRequest;
         }
         match (self.status.and_then(|status| u16::try_from(status).ok()), self.body) {
             (Some(status), Some(body)) => {
@@ -203,7 +203,7 @@ pub fn take(c: &mut AnyConnection, claims: &[&Claim], now: Timestamp) -> Result<
     rows.retain(|row| !ours.contains(&row.key));
     // nearly every key is new
     if rows.is_empty() {
-        return Ok(claims.iter().map(|_| ClaimResult::Ours).collect());
+        return Ok(claims.iter().map(|_| ClaimResult::New).collect());
     }
     let foreign: Vec<String> = rows.iter().map(|row| row.key.clone()).collect();
     let old = idempotency_key::table
@@ -221,7 +221,7 @@ pub fn take(c: &mut AnyConnection, claims: &[&Claim], now: Timestamp) -> Result<
     Ok(claims
         .iter()
         .map(|claim| {
-            known.remove(&claim.key.key).map_or(ClaimResult::Ours, |row| row.verdict(&claim.key, now))
+            known.remove(&claim.key.key).map_or(ClaimResult::New, |row| row.verdict(&claim.key, now))
         })
         .collect())
 }
@@ -238,7 +238,7 @@ pub fn claim_each<'c>(
 ) -> Result<Vec<Option<ClaimResult>>> {
     let mut verdicts = take(c, &claims.clone().flatten().collect::<Vec<_>>(), now)?.into_iter();
     let of_each = |claim: Option<&Claim>| {
-        claim.and_then(|_| verdicts.next()).filter(|verdict| *verdict != ClaimResult::Ours)
+        claim.and_then(|_| verdicts.next()).filter(|verdict| *verdict != ClaimResult::New)
     };
     Ok(claims.map(of_each).collect())
 }
@@ -263,7 +263,7 @@ pub fn once<T>(
     if let Some(claim) = claim {
         match take(c, &[claim], now)?.pop() {
             Some(ClaimResult::Answered(answer)) => return Ok(Created::Before(answer)),
-            Some(ClaimResult::Ours) | None => {}
+            Some(ClaimResult::New) | None => {}
             Some(other) => return Err(refusal(&other)),
         }
     }
@@ -285,7 +285,7 @@ pub fn once_answered<T>(
     let Some(claim) = claim else { return work(c).map(|(made, answer)| Created::New(made, answer)) };
     match take(c, &[claim], now)?.pop() {
         Some(ClaimResult::Answered(answer)) => return Ok(Created::Before(answer)),
-        Some(ClaimResult::Ours) | None => {}
+        Some(ClaimResult::New) | None => {}
         Some(other) => return Err(refusal(&other)),
     }
     let (made, shown) = work(c)?;
@@ -332,7 +332,7 @@ pub async fn before(
         Ok(found.first(c).optional()?.map(|row: Row| row.verdict(&key, now)))
     };
     match db.read(find).await? {
-        Some(ClaimResult::Foreign) | None => Err(refused),
+        Some(ClaimResult::OtherRequest) | None => Err(refused),
         Some(known) => Ok(known),
     }
 }
@@ -356,7 +356,7 @@ pub async fn made_before<T>(
 /// Returns the error for a key that cannot be claimed.
 pub fn refusal(verdict: &ClaimResult) -> Error {
     match verdict {
-        ClaimResult::Foreign => Error::invalid(
+        ClaimResult::OtherRequest => Error::invalid(
             "Idempotency-Key",
             "was used for another request; repeat that request unchanged, or use a new key",
         ),
@@ -364,7 +364,7 @@ pub fn refusal(verdict: &ClaimResult) -> Error {
             why: "the first request with this Idempotency-Key is still in progress; repeat it later".into(),
             retry_after: *left,
         },
-        ClaimResult::Ours | ClaimResult::Answered(_) | ClaimResult::Unanswered(_) => {
+        ClaimResult::New | ClaimResult::Answered(_) | ClaimResult::Unanswered(_) => {
             Error::internal("a free idempotency key was refused")
         }
     }

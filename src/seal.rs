@@ -4,9 +4,9 @@ use ring::hmac;
 use subtle::ConstantTimeEq;
 
 /// Creates and verifies codes for one purpose.
-pub struct Seal(hmac::Key);
+pub struct Signer(hmac::Key);
 
-impl Seal {
+impl Signer {
     /// Derives a key from this secret. Nodes with the same secret accept each other's codes. Codes for different
     /// purposes differ, even with the same secret.
     pub fn new(secret: &[u8], purpose: &[u8]) -> Self {
@@ -32,12 +32,12 @@ mod tests {
 
     #[test]
     fn a_code_is_worth_something_for_its_text_secret_and_purpose_alone() {
-        let seal = Seal::new(b"a secret", b"tests");
+        let seal = Signer::new(b"a secret", b"tests");
         let code = seal.code(b"text");
-        assert!(seal.confirms(b"text", &code) && Seal::new(b"a secret", b"tests").confirms(b"text", &code));
+        assert!(seal.confirms(b"text", &code) && Signer::new(b"a secret", b"tests").confirms(b"text", &code));
         assert!(!seal.confirms(b"texts", &code) && !seal.confirms(b"text", &code[..31]));
         assert!(!seal.confirms(b"text", &[0; 32]) && !seal.confirms(b"text", b""));
-        assert!(!Seal::new(b"a secret", b"others").confirms(b"text", &code));
-        assert!(!Seal::new(b"other secret", b"tests").confirms(b"text", &code));
+        assert!(!Signer::new(b"a secret", b"others").confirms(b"text", &code));
+        assert!(!Signer::new(b"other secret", b"tests").confirms(b"text", &code));
     }
 }

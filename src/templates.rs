@@ -18,7 +18,7 @@ mod variants;
 
 pub use content::{Content, Filled, Texts};
 pub use language::Data;
-pub use pool::Pool;
+pub use pool::RenderPool;
 pub use render::{Form, Template};
 pub use unsubscribe::{UNSUBSCRIBE_URL, UnsubscribeUrl, WithLink};
 pub use usecase::Templates;

@@ -1,8 +1,12 @@
 //! Checks the sources against the architecture: imports allowed between modules, and code allowed in one place only.
 #![expect(clippy::expect_used, reason = "a test that cannot go on fails by panicking")]
 
+#[path = "support/sources.rs"]
+mod sources;
+
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+
+use sources::rust_texts;
 
 /// Each module from the bottom up, with the modules that it may import. All other imports are forbidden.
 const MAY_IMPORT: &[(&str, &str)] = &[
@@ -150,29 +154,10 @@ fn names(path: &str) -> Vec<String> {
     found
 }
 
-fn rust_files(folder: &Path, into: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            rust_files(&path, into);
-        } else if path.extension().is_some_and(|suffix| suffix == "rs") {
-            into.push(path);
-        }
-    }
-}
-
-fn all_files() -> Vec<(String, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut paths = Vec::new();
-    rust_files(&root, &mut paths);
-    paths.sort();
-    let relative = |path: &PathBuf| path.strip_prefix(&root).expect("a path under src").display().to_string();
-    paths.iter().map(|path| (relative(path), std::fs::read_to_string(path).expect("a source"))).collect()
-}
-
-fn sources() -> Vec<Source> {
-    let program =
-        all_files().into_iter().filter(|(path, _)| !path.contains("/tests/") && !path.ends_with("/tests.rs"));
+fn program() -> Vec<Source> {
+    let program = rust_texts("src")
+        .into_iter()
+        .filter(|(path, _)| !path.contains("/tests/") && !path.ends_with("/tests.rs"));
     let sources: Vec<Source> = program
         .map(|(path, text)| {
             let code = text.split("#[cfg(test)]\nmod tests {").next().expect("a beginning");
@@ -186,7 +171,7 @@ fn sources() -> Vec<Source> {
 
 /// Returns the files that contain a forbidden word.
 fn files_that_name(words: &[&str], may_not: impl Fn(&Source) -> bool) -> Vec<String> {
-    let sources = sources().into_iter().filter(may_not);
+    let sources = program().into_iter().filter(may_not);
     let wrong = sources.flat_map(|source| {
         let found = words.iter().filter(|word| source.text.contains(**word));
         found.map(|word| format!("{} names {word}", source.path)).collect::<Vec<_>>()
@@ -201,7 +186,7 @@ fn assert_none(wrong: &[String]) {
 #[test]
 fn imports_point_downwards() {
     let mut wrong = Vec::new();
-    for source in sources() {
+    for source in program() {
         let is_listed = MAY_IMPORT.iter().any(|(name, _)| *name == source.path);
         let module = if is_listed { source.path.as_str() } else { source.module() };
         let (_, allowed) = MAY_IMPORT
@@ -249,7 +234,7 @@ fn handlers_name_no_sql_and_repos_no_http() {
 
 #[test]
 fn channels_use_only_the_id_types_of_the_database() {
-    let wrong = sources().into_iter().filter(|source| source.module() == "channels").flat_map(|source| {
+    let wrong = program().into_iter().filter(|source| source.module() == "channels").flat_map(|source| {
         let uses = source.text.match_indices("db::").map(|(at, _)| source.text.get(at..).expect("the rest"));
         let wrong = uses.filter(|path| !path.starts_with("db::types::"));
         wrong
@@ -304,7 +289,7 @@ fn schemas(source: &Source) -> Vec<String> {
 #[test]
 fn schema_names_are_unique() {
     // the OpenAPI document would keep only one of two types with the same name
-    let sources = sources();
+    let sources = program();
     let mut all: Vec<String> = sources.iter().flat_map(schemas).collect();
     assert!(all.len() > 130, "only {} types were found", all.len());
     all.sort();
@@ -314,7 +299,7 @@ fn schema_names_are_unique() {
 
 #[test]
 fn no_file_is_longer_than_six_hundred_lines() {
-    let long = all_files().into_iter().map(|(path, text)| (path, text.lines().count()));
+    let long = rust_texts("src").into_iter().map(|(path, text)| (path, text.lines().count()));
     let long =
         long.filter(|(_, lines)| *lines > 600).map(|(path, lines)| format!("{path} has {lines} lines"));
     assert_none(&long.collect::<Vec<_>>());

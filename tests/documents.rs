@@ -1,15 +1,21 @@
 //! Checks the documentation against the code: settings, metrics, links and Makefile targets.
+#![expect(clippy::expect_used, reason = "a test that cannot go on fails by panicking")]
 
 use std::collections::HashSet;
 use std::path::Path;
 
+#[path = "support/sources.rs"]
+mod sources;
+
 use fanfare::config::{DEFAULT, ENVIRONMENT};
+use sources::rust_texts;
 
 const MAKEFILE: &str = include_str!("../Makefile");
 const METRICS: &str = include_str!("../src/metrics.rs");
 
 const README: &str = include_str!("../README.md");
 const CONTRIBUTING: &str = include_str!("../CONTRIBUTING.md");
+const SECURITY: &str = include_str!("../SECURITY.md");
 const API: &str = include_str!("../docs/api.md");
 const ARCHITECTURE: &str = include_str!("../docs/architecture.md");
 const BENCHMARKS: &str = include_str!("../docs/benchmarks.md");
@@ -31,6 +37,7 @@ const TEMPLATES: &str = include_str!("../docs/templates.md");
 const PAGES: &[(&str, &str)] = &[
     ("README.md", README),
     ("CONTRIBUTING.md", CONTRIBUTING),
+    ("SECURITY.md", SECURITY),
     ("docs/api.md", API),
     ("docs/architecture.md", ARCHITECTURE),
     ("docs/benchmarks.md", BENCHMARKS),
@@ -202,4 +209,51 @@ fn every_documented_make_command_is_a_makefile_target() {
         }
     }
     assert!(seen > 5, "only {seen} make commands were found");
+}
+
+/// Returns the pieces of a page between backticks, outside of blocks of code.
+fn code_spans(page: &str) -> Vec<&str> {
+    let mut in_block = false;
+    let mut found = Vec::new();
+    for line in page.lines() {
+        if line.trim_start().starts_with("```") {
+            in_block = !in_block;
+        } else if !in_block {
+            found.extend(line.split('`').skip(1).step_by(2));
+        }
+    }
+    found
+}
+
+#[test]
+fn the_architecture_page_names_files_and_types_that_exist() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let source: String = rust_texts("src").into_iter().map(|(_, text)| text).collect();
+    let words: HashSet<&str> = source.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    let (mut files, mut types) = (0, 0);
+    for span in code_spans(ARCHITECTURE) {
+        let is_file = [".rs", ".sql", ".toml", ".md"].iter().any(|suffix| span.ends_with(suffix));
+        if is_file && !span.contains([' ', '*', '<', '{']) {
+            let exists = root.join(span).exists() || root.join("src").join(span).exists();
+            assert!(exists, "docs/architecture.md names {span}, which does not exist");
+            files += 1;
+        }
+        let segments: Vec<&str> = span.split("::").collect();
+        let is_word =
+            |word: &&str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
+        let is_type = |word: &&str| {
+            word.starts_with(|c: char| c.is_ascii_uppercase())
+                && word.contains(|c: char| c.is_ascii_lowercase())
+        };
+        if segments.iter().all(is_word) && (segments.len() > 1 || segments.iter().any(is_type)) {
+            for segment in segments {
+                assert!(
+                    words.contains(segment),
+                    "docs/architecture.md names `{span}`: src has no `{segment}`"
+                );
+            }
+            types += 1;
+        }
+    }
+    assert!(files > 50 && types > 30, "{files} files and {types} types were found");
 }

@@ -1,7 +1,10 @@
 //! Checks the wording of doc comments and of the strings that users read, by the style guide in CONTRIBUTING.md.
 #![expect(clippy::expect_used, reason = "a test that cannot go on fails by panicking")]
 
-use std::path::{Path, PathBuf};
+#[path = "support/sources.rs"]
+mod sources;
+
+use sources::rust_texts;
 
 /// The words that no doc comment begins a line with: a doc comment says what the item is or does.
 const BEGINNINGS: &[&str] = &["What", "Whether", "Who", "Whose", "Whom", "Of", "For whom"];
@@ -24,29 +27,6 @@ const PHRASES: &[(&str, &str)] = &[
     ("is no ", "is not a"),
     ("whom", "the noun"),
 ];
-
-fn rust_files(folder: &Path, into: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            rust_files(&path, into);
-        } else if path.extension().is_some_and(|suffix| suffix == "rs") {
-            into.push(path);
-        }
-    }
-}
-
-/// Returns the sources below a folder of the repository, each with its path.
-fn sources(folder: &str) -> Vec<(String, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let mut paths = Vec::new();
-    rust_files(&root.join(folder), &mut paths);
-    assert!(!paths.is_empty(), "{folder} has sources");
-    paths.sort();
-    let relative =
-        |path: &Path| path.strip_prefix(root).expect("a path below the root").display().to_string();
-    paths.iter().map(|path| (relative(path), std::fs::read_to_string(path).expect("a source"))).collect()
-}
 
 /// Returns the text of a doc comment's line.
 fn doc_line(line: &str) -> Option<&str> {
@@ -84,10 +64,13 @@ fn strings(line: &str) -> Vec<&str> {
 #[test]
 fn doc_comments_begin_with_a_noun_or_a_verb() {
     let mut wrong = Vec::new();
-    for (path, text) in ["src", "tests", "benches"].into_iter().flat_map(sources) {
+    for (folder, (path, text)) in ["src", "tests", "benches"]
+        .into_iter()
+        .flat_map(|folder| rust_texts(folder).into_iter().map(move |file| (folder, file)))
+    {
         for (number, line) in text.lines().enumerate() {
             if doc_line(line).is_some_and(begins_badly) {
-                wrong.push(format!("{path}:{}: {}", number + 1, line.trim()));
+                wrong.push(format!("{folder}/{path}:{}: {}", number + 1, line.trim()));
             }
         }
     }
@@ -97,7 +80,7 @@ fn doc_comments_begin_with_a_noun_or_a_verb() {
 #[test]
 fn strings_use_plain_words() {
     let mut wrong = Vec::new();
-    for (path, text) in sources("src") {
+    for (path, text) in rust_texts("src") {
         if path.ends_with("/tests.rs") || path.contains("/tests/") {
             continue;
         }
@@ -108,7 +91,7 @@ fn strings_use_plain_words() {
             for string in strings(line) {
                 let checked = string.replace("there is no ", "");
                 for (phrase, instead) in PHRASES.iter().filter(|(phrase, _)| checked.contains(phrase)) {
-                    wrong.push(format!("{path}:{}: `{phrase}`; say {instead}: {string}", number + 1));
+                    wrong.push(format!("src/{path}:{}: `{phrase}`; say {instead}: {string}", number + 1));
                 }
             }
         }

@@ -7,14 +7,14 @@ use crate::clock::Clock;
 use crate::config::{Config, UnknownEvents};
 use crate::db::Db;
 use crate::error::Result;
-use crate::events::intake::{Intake, Worker};
+use crate::events::intake::{EventIntake, Worker};
 use crate::events::usecase::EventLimits;
 use crate::events::{self, Events};
 use crate::lifecycle::Shutdown;
 use crate::live::Live;
 use crate::metrics::Metrics;
 use crate::notifications::Notifications;
-use crate::notifications::intake::{self as notes, Announcer};
+use crate::notifications::intake::{self as notes, NotificationPublisher};
 use crate::preferences::link::UnsubscribeLinks;
 use crate::routes::Routes;
 use crate::runtime::Runtime;
@@ -39,9 +39,10 @@ impl Dependencies {
     ) -> Self {
         let arrivals = Arc::clone(&partners.arrivals);
         let Runtime { db, clock, .. } = &runtime;
-        let announcer = Announcer::new(runtime.clone(), (Arc::clone(&arrivals), claim_poll(config)));
-        let (intake, notes) = notes::Intake::new(db.clone(), clock.clone(), announcer.clone());
-        let (entrance, taking) = Intake::new(db.clone(), clock.clone(), announcer);
+        let announcer =
+            NotificationPublisher::new(runtime.clone(), (Arc::clone(&arrivals), claim_poll(config)));
+        let (intake, notes) = notes::NotificationIntake::new(db.clone(), clock.clone(), announcer.clone());
+        let (entrance, taking) = EventIntake::new(db.clone(), clock.clone(), announcer);
         let terms = terms(config, Arc::clone(guard), shutdown);
         // encryption cannot fail for an address that is stored
         let url = |links: Arc<UnsubscribeLinks>| -> UnsubscribeUrl {

@@ -25,7 +25,7 @@ const FRESH: Duration = Duration::from_secs(1);
 const MOST: usize = 10_000;
 
 /// A decrypted credential.
-enum CachedToken {
+enum CachedCredential {
     /// An authorization that never changes.
     Fixed(Authorization),
     /// Tokens that are fetched and expire.
@@ -35,7 +35,7 @@ enum CachedToken {
 }
 
 struct KeyEntry {
-    held: Arc<CachedToken>,
+    held: Arc<CachedCredential>,
     /// The stored ciphertext, which differs with every change.
     sealed: String,
     looked_at: Instant,
@@ -50,24 +50,24 @@ struct KeyCache {
 
 /// The cache of a node.
 #[derive(Default)]
-pub(super) struct Ring(Mutex<KeyCache>);
+pub(super) struct CredentialCache(Mutex<KeyCache>);
 
 /// The result of a cache lookup.
 enum KeyLookup {
     /// The entry is fresh.
-    Fresh(Arc<CachedToken>),
+    Fresh(Arc<CachedCredential>),
     /// The entry may be outdated: its value and its ciphertext.
-    Old(Arc<CachedToken>, String),
+    Old(Arc<CachedCredential>, String),
     /// There is no entry.
     Nothing,
 }
 
-impl Ring {
+impl CredentialCache {
     fn lock(&self) -> MutexGuard<'_, KeyCache> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks a name up. Also returns the number of changes, for [`Ring::remember`]. If concurrent callers find an
+    /// Looks a name up. Also returns the number of changes, for [`CredentialCache::remember`]. If concurrent callers find an
     /// outdated entry, only the first reads the database; the others use the entry as it is.
     fn find(&self, name: &str) -> (KeyLookup, u64) {
         let mut inner = self.lock();
@@ -82,7 +82,13 @@ impl Ring {
 
     /// Caches a decrypted credential, unless this node changed a credential since it was read. If a concurrent caller
     /// has cached the same one, returns the cached one, which may have a token already.
-    fn remember(&self, name: &str, sealed: &str, held: CachedToken, changes: u64) -> Arc<CachedToken> {
+    fn remember(
+        &self,
+        name: &str,
+        sealed: &str,
+        held: CachedCredential,
+        changes: u64,
+    ) -> Arc<CachedCredential> {
         let mut inner = self.lock();
         if let Some(known) = inner.entries.get(name).filter(|known| known.sealed == sealed) {
             return Arc::clone(&known.held);
@@ -99,7 +105,7 @@ impl Ring {
         held
     }
 
-    fn get(&self, name: &str) -> Option<Arc<CachedToken>> {
+    fn get(&self, name: &str) -> Option<Arc<CachedCredential>> {
         self.lock().entries.get(name).map(|entry| Arc::clone(&entry.held))
     }
 
@@ -119,9 +125,9 @@ impl Ring {
 impl Credentials {
     async fn authorization(&self, name: &str) -> Result<Authorization, Unauthorized> {
         match &*self.held(name).await? {
-            CachedToken::Fixed(authorization) => Ok(authorization.clone()),
-            CachedToken::Locked(why) => Err(why.clone()),
-            CachedToken::Fetched(tokens) => match tokens.get().await {
+            CachedCredential::Fixed(authorization) => Ok(authorization.clone()),
+            CachedCredential::Locked(why) => Err(why.clone()),
+            CachedCredential::Fetched(tokens) => match tokens.get().await {
                 Ok(token) => {
                     Ok(Authorization { name: AUTHORIZATION, value: token.bearer, number: token.number })
                 }
@@ -138,7 +144,7 @@ impl Credentials {
         }
     }
 
-    async fn held(&self, name: &str) -> Result<Arc<CachedToken>, Unauthorized> {
+    async fn held(&self, name: &str) -> Result<Arc<CachedCredential>, Unauthorized> {
         let (known, changes) = self.ring.find(name);
         if let KeyLookup::Fresh(held) = known {
             return Ok(held);
@@ -161,14 +167,14 @@ impl Credentials {
         Ok(self.ring.remember(name, &found.sealed, self.open(&found), changes))
     }
 
-    fn open(&self, stored: &StoredCredential) -> CachedToken {
-        let never = |why| CachedToken::Locked(Unauthorized::Never(unopened(&stored.name, why)));
+    fn open(&self, stored: &StoredCredential) -> CachedCredential {
+        let never = |why| CachedCredential::Locked(Unauthorized::Never(unopened(&stored.name, why)));
         let Ok(shown) = stored.shown() else { return never(DecryptError::Changed) };
         let secret = match stored.secret(&self.vault) {
             Ok(secret) => secret,
             // another node may have the key, or this node after its next start
             Err(why @ DecryptError::UnknownKey) => {
-                return CachedToken::Locked(Unauthorized::NotNow(unopened(&stored.name, why)));
+                return CachedCredential::Locked(Unauthorized::NotNow(unopened(&stored.name, why)));
             }
             Err(why @ DecryptError::Changed) => return never(why),
         };
@@ -176,9 +182,9 @@ impl Credentials {
     }
 
     /// Returns `None` for parts of different kinds and for parts that are not valid. The service never stores these.
-    fn held_of(&self, shown: CredentialSummary, secret: Secret) -> Option<CachedToken> {
+    fn held_of(&self, shown: CredentialSummary, secret: Secret) -> Option<CachedCredential> {
         let fetched = |asking: TokenRequest| {
-            Some(CachedToken::Fetched(Box::new(TokenCache::new(asking, self.clock.clone()))))
+            Some(CachedCredential::Fetched(Box::new(TokenCache::new(asking, self.clock.clone()))))
         };
         match (shown, secret) {
             (CredentialSummary::Basic { username }, Secret::Basic { username: hidden, password }) => {
@@ -203,10 +209,10 @@ impl Credentials {
     }
 }
 
-fn fixed(name: HeaderName, value: &str) -> Option<CachedToken> {
+fn fixed(name: HeaderName, value: &str) -> Option<CachedCredential> {
     let mut value = HeaderValue::from_str(value).ok()?;
     value.set_sensitive(true);
-    Some(CachedToken::Fixed(Authorization { name, value, number: 0 }))
+    Some(CachedCredential::Fixed(Authorization { name, value, number: 0 }))
 }
 
 impl Keyring for Credentials {
@@ -215,7 +221,7 @@ impl Keyring for Credentials {
     }
 
     fn refuse(&self, credential: &str, authorization: &Authorization) {
-        if let Some(CachedToken::Fetched(tokens)) = self.ring.get(credential).as_deref() {
+        if let Some(CachedCredential::Fetched(tokens)) = self.ring.get(credential).as_deref() {
             tokens.refuse(authorization.number);
         }
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::keys::Ring;
+use super::keys::CredentialCache;
 use super::model::{Credential, Kind, Name, StoredCredential};
 use super::repo;
 use super::rules::{self, CredentialChanges};
@@ -20,7 +20,7 @@ pub struct Credentials {
     pub(super) clock: Clock,
     pub(super) guard: Arc<Guard>,
     pub(super) vault: Arc<Vault>,
-    pub(super) ring: Ring,
+    pub(super) ring: CredentialCache,
 }
 
 /// The result of encrypting the credentials with the first key.
@@ -35,7 +35,7 @@ pub struct Rotated {
 impl Credentials {
     /// Creates the use cases over a database. The vault encrypts, and tokens are fetched through the guard.
     pub fn new(db: Db, clock: Clock, guard: Arc<Guard>, vault: Vault) -> Self {
-        Self { db, clock, guard, vault: Arc::new(vault), ring: Ring::default() }
+        Self { db, clock, guard, vault: Arc::new(vault), ring: CredentialCache::default() }
     }
 
     /// Creates a credential.

@@ -12,7 +12,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 use secrecy::SecretString;
 
 use crate::error::{Error, Result};
-use crate::seal::Seal;
+use crate::seal::Signer;
 
 /// The prefix of a sealed text: `v1.<fingerprint of the key>.<nonce, ciphertext and tag in base64url>`.
 const FORM: &str = "v1";
@@ -31,7 +31,7 @@ struct Key {
     fingerprint: String,
     cipher: LessSafeKey,
     /// Makes the codes of [`Vault::blind`], with a key derived from the same bytes.
-    codes: Seal,
+    codes: Signer,
 }
 
 /// The reason why a text cannot be decrypted.
@@ -160,9 +160,9 @@ fn of_bytes(bytes: &[u8]) -> std::result::Result<Key, String> {
         return Err(format!("must not be 32 times the same byte, which can be guessed: {WRONG}"));
     }
     let cipher = UnboundKey::new(&AES_256_GCM, bytes).map_err(|_| WRONG)?;
-    let print = Seal::new(bytes, b"fingerprint of a key for credentials").code(b"");
+    let print = Signer::new(bytes, b"fingerprint of a key for credentials").code(b"");
     let fingerprint = URL_SAFE_NO_PAD.encode(print.get(..FINGERPRINT).unwrap_or_default());
-    let codes = Seal::new(bytes, b"codes of requests that bear credentials");
+    let codes = Signer::new(bytes, b"codes of requests that bear credentials");
     Ok(Key { fingerprint, cipher: LessSafeKey::new(cipher), codes })
 }
 

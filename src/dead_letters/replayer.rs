@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::model::DeadLetter;
 use super::repo::many::{self, ReplayStep, ReplayTurn};
 use super::repo::{self, one};
-use super::usecase::{ReplayNotifiers, TakeEvent};
+use super::usecase::{AcceptEvent, ReplayNotifiers};
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::db::types::{NodeId, ReplayId};
@@ -33,7 +33,7 @@ pub struct Replayer {
     db: Db,
     clock: Clock,
     told: ReplayNotifiers,
-    events: Arc<dyn TakeEvent>,
+    events: Arc<dyn AcceptEvent>,
     wake: Arc<Notify>,
     poll: Duration,
     /// The id under which it claims replays.
@@ -47,7 +47,7 @@ impl Replayer {
     pub fn new(
         Runtime { db, clock, .. }: Runtime,
         told: ReplayNotifiers,
-        events: Arc<dyn TakeEvent>,
+        events: Arc<dyn AcceptEvent>,
         (wake, poll): (Arc<Notify>, Duration),
     ) -> Self {
         let (node, schedule) = (NodeId::new(), HashMap::new());

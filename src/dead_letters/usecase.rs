@@ -29,7 +29,7 @@ use crate::runtime::Runtime;
 const DROPPED_AT_ONCE: i64 = 1000;
 
 /// Accepts events that were refused before.
-pub trait TakeEvent: Send + Sync {
+pub trait AcceptEvent: Send + Sync {
     /// Accepts an event. A process that crashed before it deleted the dead letter may already have accepted it.
     ///
     /// # Errors
@@ -41,7 +41,7 @@ pub trait TakeEvent: Send + Sync {
 ///
 /// # Errors
 /// Database errors.
-pub async fn bury(db: &Db, event: NewDeadEvent, now: Timestamp) -> Result<()> {
+pub async fn store_event(db: &Db, event: NewDeadEvent, now: Timestamp) -> Result<()> {
     db.write(move |c| repo::bury_event(c, &event, now)).await.map(drop)
 }
 
@@ -81,7 +81,7 @@ pub struct DeadLetters {
     db: Db,
     clock: Clock,
     told: ReplayNotifiers,
-    events: Arc<dyn TakeEvent>,
+    events: Arc<dyn AcceptEvent>,
     /// Wakes the replayer of this node, if it has one.
     replayer: Arc<Notify>,
     /// The default rate of a replay by filter, in dead letters per second.
@@ -93,7 +93,7 @@ impl DeadLetters {
     pub fn new(
         Runtime { db, clock, .. }: Runtime,
         told: ReplayNotifiers,
-        events: Arc<dyn TakeEvent>,
+        events: Arc<dyn AcceptEvent>,
         (replayer, rate): (Arc<Notify>, f64),
     ) -> Self {
         Self { db, clock, told, events, replayer, rate }

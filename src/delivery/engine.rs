@@ -37,7 +37,7 @@ use crate::notifications::usecase::NewMessageNotifier;
 use crate::runtime::Runtime;
 use crate::sending;
 use crate::sending::usecase::Switch;
-use crate::templates::Pool;
+use crate::templates::RenderPool;
 
 /// A channel with its limits.
 pub struct ChannelSetup {
@@ -122,7 +122,7 @@ impl Engine {
             clock,
             metrics,
             settings,
-            renderers: Pool::default(),
+            renderers: RenderPool::default(),
             lanes,
             gates,
             runs: ActiveMailings::default(),
@@ -163,7 +163,7 @@ impl Engine {
         let recorder = Recorder::new(Arc::clone(&engine.shared), received).run(ended.clone());
         engine.last.push(supervise("recorder", trigger.clone(), recorder));
         let heartbeat = heartbeat(Arc::clone(&engine.shared), Arc::clone(&engine.beat_at), ended);
-        engine.last.push(supervise("heart", trigger.clone(), heartbeat));
+        engine.last.push(supervise("heartbeat", trigger.clone(), heartbeat));
         engine.start_producers(channels, &trigger, &shutdown);
         // the other nodes share their rates with this node from now on
         engine.shared.announcer.mailing_changed();
@@ -260,19 +260,19 @@ async fn end(mut task: JoinHandle<()>) {
 async fn listen(shared: &Arc<Shared>, pending: &Arc<Notify>) -> Result<Option<Listener>> {
     // weak: the listener belongs to the engine, and must not keep the shared state alive
     let (shared_by, pending) = (Arc::downgrade(shared), Arc::clone(pending));
-    let heard = move |payload: &str| {
+    let on_notify = move |payload: &str| {
         let Some(shared) = shared_by.upgrade() else { return };
-        let heard = shared.announcer.hear(payload);
-        if heard.look {
+        let announced = shared.announcer.hear(payload);
+        if announced.look {
             shared.mailing_changed();
             shared.claim.notify_one();
             pending.notify_one();
         }
-        if heard.recall {
+        if announced.recall {
             shared.withdrawn.notify_one();
         }
     };
-    shared.db.listen(heard).await
+    shared.db.listen(on_notify).await
 }
 
 async fn register(shared: &Shared, id: NodeId) -> Result<()> {

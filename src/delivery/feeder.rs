@@ -14,7 +14,7 @@ use super::lanes::Lanes;
 use super::model::{ActiveMailing, HeldLease, MailingState, QueuedMessage};
 use super::origin::Origin;
 use super::repo::claim::LaneBatch;
-use super::repo::close::{self, Closing};
+use super::repo::close::{self, Closing, Ending};
 use super::repo::plan::{self, Plan};
 use super::repo::take_over::{self, OrphanedLeases, TakenOver};
 use super::repo::{NewLease, node, requeue};
@@ -24,10 +24,10 @@ use crate::db::AnyConnection;
 use crate::db::types::{ClientId, LeaseId, MailingId};
 use crate::error::Result;
 use crate::failpoint;
-use crate::kinds::{ChannelKind, MessageStatus, OutcomeKind, Priority};
+use crate::kinds::{ChannelKind, OutcomeKind, Priority};
 use crate::lifecycle::Shutdown;
 use crate::mailings::recipient::Recipient;
-use crate::mailings::repo::audience::Needs;
+use crate::mailings::repo::audience::ClientFields;
 use crate::mailings::repo::{OpenMailing, audience};
 use crate::sending;
 
@@ -186,7 +186,7 @@ impl Feeder {
         let db = &self.shared.db;
         // read before writing: usually the table is empty
         if db.read(audience::any_moves).await? {
-            db.write(|c| audience::forget_moves(c, MOVES_AT_ONCE)).await?;
+            db.write(|c| audience::delete_moves(c, MOVES_AT_ONCE)).await?;
         }
         Ok(())
     }
@@ -329,8 +329,8 @@ impl Feeder {
             MailingState::Running if !run.is_audience_exhausted() && sharers == 0 => Ok(false),
             MailingState::Running if !run.is_audience_exhausted() => self.plan(run, lanes, sharers).await,
             MailingState::Running => self.finalize(run, may_finalize).await,
-            MailingState::Closed => self.close(run, lanes, MessageStatus::Expired).await,
-            MailingState::Cancelled => self.close(run, lanes, MessageStatus::Cancelled).await,
+            MailingState::Closed => self.close(run, lanes, Ending::Expired).await,
+            MailingState::Cancelled => self.close(run, lanes, Ending::Cancelled).await,
         }
     }
 
@@ -393,11 +393,11 @@ impl Feeder {
     }
 
     /// Ends the remaining messages of a mailing.
-    async fn close(&self, run: &Arc<ActiveMailing>, lanes: &Lanes, status: MessageStatus) -> Result<bool> {
+    async fn close(&self, run: &Arc<ActiveMailing>, lanes: &Lanes, ending: Ending) -> Result<bool> {
         let shared = &self.shared;
-        let (kind, reason) = match status {
-            MessageStatus::Cancelled => (OutcomeKind::Cancelled, CANCELLED),
-            _ => (OutcomeKind::Expired, WINDOW_CLOSED),
+        let (kind, reason) = match ending {
+            Ending::Cancelled => (OutcomeKind::Cancelled, CANCELLED),
+            Ending::Expired => (OutcomeKind::Expired, WINDOW_CLOSED),
         };
         for item in lanes.drain(Some(run.id)) {
             shared.record(item.close(kind, shared.now(), reason)).await;
@@ -406,9 +406,9 @@ impl Feeder {
             mailing: run.id,
             ranges: Arc::clone(&run.ranges),
             limit: shared.settings.page_size,
-            needs: Needs { profile: false, ..run.needs() },
+            needs: ClientFields { profile: false, ..run.needs() },
         };
-        let closing = Closing { plan, channel: run.channel, priority: run.priority, status, reason };
+        let closing = Closing { plan, channel: run.channel, priority: run.priority, ending, reason };
         let now = shared.now();
         let (planned, closed) = shared
             .db

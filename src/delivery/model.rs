@@ -15,10 +15,10 @@ use crate::channels::request::StoredResponse;
 use crate::clock::Clock;
 use crate::db::types::{ClientId, LeaseId, MailingId, MessageId, NodeId, Timestamp};
 use crate::kinds::{ChannelKind, ErrorClass, OutcomeKind, Priority};
-use crate::mailings::filter::{Range, Reachable};
+use crate::mailings::filter::{Range, RequiredAddresses};
 use crate::mailings::model::{Mailing, MailingStatus};
 use crate::mailings::recipient::Recipient;
-use crate::mailings::repo::audience::Needs;
+use crate::mailings::repo::audience::ClientFields;
 use crate::messages::repo::MessageRow;
 use crate::preferences::model::RecipientPreferences;
 use crate::templates::Variants;
@@ -61,7 +61,7 @@ pub struct ActiveMailing {
     /// The parts of its audience.
     pub ranges: Arc<[Range]>,
     /// The addresses that its audience must have.
-    pub reachable: Reachable,
+    pub reachable: RequiredAddresses,
     /// The content, or the reason why it cannot be parsed.
     pub content: Result<Variants, String>,
     /// The group that its recipients may opt out of.
@@ -184,9 +184,9 @@ impl ActiveMailing {
     }
 
     /// Returns the fields of a client that its messages need.
-    pub fn needs(&self) -> Needs {
+    pub fn needs(&self) -> ClientFields {
         let profile = self.content.as_ref().is_ok_and(Variants::needs_reader);
-        Needs { channel: self.channel, profile, reachable: self.reachable }
+        ClientFields { channel: self.channel, profile, reachable: self.reachable }
     }
 }
 

@@ -23,7 +23,7 @@ use crate::live::Live;
 use crate::mailings::repo;
 use crate::metrics::Metrics;
 use crate::preferences::link::UnsubscribeLinks;
-use crate::templates::Pool;
+use crate::templates::RenderPool;
 
 /// The engine's sizes and times.
 #[derive(Debug, Clone)]
@@ -63,7 +63,7 @@ pub struct Shared {
     /// Sizes and times.
     pub settings: EngineSettings,
     /// The threads that render mailings' texts.
-    pub renderers: Pool,
+    pub renderers: RenderPool,
     /// The lanes of each channel.
     pub lanes: BTreeMap<ChannelKind, Arc<Lanes>>,
     /// The circuit breaker of each channel.

@@ -17,37 +17,37 @@ pub const QUIET_TOO_LONG: &str = "expired: the quiet hours of the recipient end 
 /// A message after its recipient's preferences were applied.
 pub enum Admission {
     /// The message may be sent.
-    Wanted(QueuedMessage),
+    Admitted(QueuedMessage),
     /// The message is suppressed or deferred.
-    Unwanted(Outcome),
+    Suppressed(Outcome),
 }
 
 impl Shared {
     /// Applies the preferences of its recipient to a message at `now`.
-    pub fn heed(&self, item: QueuedMessage, now: Timestamp) -> Admission {
+    pub fn apply_preferences(&self, item: QueuedMessage, now: Timestamp) -> Admission {
         if item.is_erased() {
-            return Admission::Unwanted(item.close(OutcomeKind::Cancelled, now, CLIENT_DELETED));
+            return Admission::Suppressed(item.close(OutcomeKind::Cancelled, now, CLIENT_DELETED));
         }
         let (channel, zone) = (item.origin.channel(), self.settings.quiet_zone);
-        let fate = match &item.preferences {
+        let decision = match &item.preferences {
             Some(preferences) => {
                 let kind = (item.origin.group(), item.origin.is_transactional());
-                preferences.fate(channel, kind, (now, zone))
+                preferences.decide(channel, kind, (now, zone))
             }
-            None => Decision::Wanted,
+            None => Decision::Send,
         };
-        let (counter, outcome) = match fate {
-            Decision::Wanted => return Admission::Wanted(item),
-            Decision::OptedOut(why) => {
+        let (counter, outcome) = match decision {
+            Decision::Send => return Admission::Admitted(item),
+            Decision::Suppress(why) => {
                 (&self.metrics.opted_out, item.close(OutcomeKind::Cancelled, now, why))
             }
-            Decision::Quiet(until) if item.origin.ends_at().is_some_and(|end| until >= end) => {
-                return Admission::Unwanted(item.close(OutcomeKind::Expired, now, QUIET_TOO_LONG));
+            Decision::Defer(until) if item.origin.ends_at().is_some_and(|end| until >= end) => {
+                return Admission::Suppressed(item.close(OutcomeKind::Expired, now, QUIET_TOO_LONG));
             }
-            Decision::Quiet(until) => (&self.metrics.deferred, item.defer(now, until, QUIET)),
+            Decision::Defer(until) => (&self.metrics.deferred, item.defer(now, until, QUIET)),
         };
         counter.with_label_values(&[channel.as_str()]).inc();
-        Admission::Unwanted(outcome)
+        Admission::Suppressed(outcome)
     }
 
     /// Puts the messages of a stored lease into their lane, and records the outcomes of suppressed and deferred
@@ -58,24 +58,24 @@ impl Shared {
         lane: (ChannelKind, Priority),
         items: Vec<QueuedMessage>,
     ) {
-        let (now, mut unwanted) = (self.now(), Vec::new());
-        let heard = items.into_iter().filter_map(|item| {
+        let (now, mut suppressed) = (self.now(), Vec::new());
+        let admitted = items.into_iter().filter_map(|item| {
             // messages of a paused or ended mailing are handled by the feeder
             if item.preferences.is_none() || item.origin.state(now) != MailingState::Running {
                 return Some(item);
             }
-            match self.heed(item, now) {
-                Admission::Wanted(item) => Some(item),
-                Admission::Unwanted(outcome) => {
-                    unwanted.push(outcome);
+            match self.apply_preferences(item, now) {
+                Admission::Admitted(item) => Some(item),
+                Admission::Suppressed(outcome) => {
+                    suppressed.push(outcome);
                     None
                 }
             }
         });
-        let items = heard.collect();
+        let items = admitted.collect();
         // before the outcomes, because the lease is dropped from memory with its last outcome
         self.push(lease, lane, items);
-        for outcome in unwanted {
+        for outcome in suppressed {
             self.record(outcome).await;
         }
     }

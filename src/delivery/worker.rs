@@ -271,13 +271,13 @@ impl Sender {
                 let reason = if item.lease.mailing.is_some() { WINDOW_CLOSED } else { EXPIRED };
                 item.close(OutcomeKind::Expired, now, reason)
             }
-            MailingState::Running => match self.shared.heed(item, now) {
-                Admission::Wanted(item) => match self.send((item, prepared), now, pass).await {
+            MailingState::Running => match self.shared.apply_preferences(item, now) {
+                Admission::Admitted(item) => match self.send((item, prepared), now, pass).await {
                     AttemptResult::To(outcome) if outcome.tried.is_some() => Outcome { place, ..outcome },
                     AttemptResult::To(outcome) => outcome,
                     AttemptResult::Back(item) => return self.shared.put_back(item).await,
                 },
-                Admission::Unwanted(outcome) => outcome,
+                Admission::Suppressed(outcome) => outcome,
             },
         };
         self.shared.record(outcome).await;

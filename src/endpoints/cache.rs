@@ -36,13 +36,13 @@ pub struct EndpointCache {
     clock: Clock,
     live: Live,
     settings: EndpointOptions,
-    pages: Mutex<LoadedPages>,
+    pages: Mutex<CacheState>,
 }
 
 #[derive(Default)]
-struct LoadedPages {
+struct CacheState {
     known: HashMap<String, CachedEndpoint>,
-    noted: HashMap<String, Noted>,
+    noted: HashMap<String, BufferedResults>,
 }
 
 struct CachedEndpoint {
@@ -54,7 +54,7 @@ struct CachedEndpoint {
 
 /// The results of the attempts since the last write.
 #[derive(Debug, Clone, Copy, Default)]
-struct Noted {
+struct BufferedResults {
     /// True if it accepted a message before these failures.
     has_recovered: bool,
     failures: u32,
@@ -63,7 +63,7 @@ struct Noted {
     is_gone: bool,
 }
 
-impl Noted {
+impl BufferedResults {
     fn add(&mut self, came: EndpointResult, now: Timestamp) {
         match came {
             EndpointResult::Taken => *self = Self { has_recovered: true, ..Self::default() },
@@ -145,14 +145,14 @@ impl EndpointCache {
     }
 
     /// Removes a batch of results from the buffer, sorted by URL, so that two nodes do not deadlock.
-    fn take_notes(&self) -> Vec<(String, Noted)> {
+    fn take_notes(&self) -> Vec<(String, BufferedResults)> {
         let noted = &mut self.pages().noted;
         let mut urls: Vec<String> = noted.keys().take(AT_ONCE).cloned().collect();
         urls.sort();
         urls.into_iter().filter_map(|url| noted.remove_entry(&url)).collect()
     }
 
-    async fn write_lines(&self, lines: Vec<(String, Noted)>) -> Result<()> {
+    async fn write_lines(&self, lines: Vec<(String, BufferedResults)>) -> Result<()> {
         let (now, settings) = (self.clock.now(), self.settings.clone());
         let writing = lines.clone();
         let write = move |c: &mut AnyConnection| {
@@ -188,7 +188,7 @@ impl EndpointCache {
         }
     }
 
-    fn pages(&self) -> MutexGuard<'_, LoadedPages> {
+    fn pages(&self) -> MutexGuard<'_, CacheState> {
         self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -222,7 +222,7 @@ impl EndpointCache {
 fn write_down(
     connection: &mut AnyConnection,
     url: &str,
-    noted: Noted,
+    noted: BufferedResults,
     (now, settings): (Timestamp, &EndpointOptions),
 ) -> Result<Option<WebhookEndpoint>> {
     let found = repo::find_by_url_for_update(connection, url)?;
@@ -276,7 +276,7 @@ impl EndpointDirectory for EndpointCache {
         let is_news =
             came != EndpointResult::Taken || pages.known.get(url).is_none_or(|known| known.is_failing);
         if is_news && pages.noted.len() < MOST {
-            let mut noted = Noted::default();
+            let mut noted = BufferedResults::default();
             noted.add(came, now);
             pages.noted.insert(url.to_owned(), noted);
         }

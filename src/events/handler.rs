@@ -16,7 +16,7 @@ pub use self::schema::{
     ActionAccepted, ActionBody, EventAccepted, EventBatchAccepted, EventBatchBody, EventBody,
 };
 use super::model::{Accepted, Event, EventWithNotifications, Plan, Source};
-use super::usecase::{AcceptOutcome, AcceptResult, EventListFilter, Events, Keyed};
+use super::usecase::{AcceptOutcome, AcceptResult, EventListFilter, Events, KeyedResponse};
 use crate::db::types::EventId;
 use crate::error::{Error, Result};
 use crate::http::dry_run::{DryRun, DryRunQuery};
@@ -97,8 +97,8 @@ pub async fn create_event(
 fn keyed(
     key: Option<IdempotencyKey>,
     answer: impl Fn(&[AcceptResult]) -> Result<IdempotentResponse> + Send + Sync + 'static,
-) -> Option<Keyed> {
-    key.map(|key| Keyed { key, answer: Arc::new(answer) })
+) -> Option<KeyedResponse> {
+    key.map(|key| KeyedResponse { key, answer: Arc::new(answer) })
 }
 
 /// Returns the result for the only event of a request.

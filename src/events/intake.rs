@@ -13,19 +13,19 @@ use crate::error::Result;
 use crate::failpoint;
 use crate::idempotency::{Claim, IdempotentResponse};
 use crate::messages::repo::MessageRow;
-use crate::notifications::intake::Announcer;
+use crate::notifications::intake::NotificationPublisher;
 use crate::notifications::repo::NotificationRow;
 
 /// The rows of one event.
 #[derive(Debug, Clone)]
-pub struct NewRows {
+pub struct NewEventRows {
     /// The event.
     pub event: EventRow,
     /// Its messages.
     pub rows: Vec<(MessageRow, NotificationRow)>,
 }
 
-impl NewRows {
+impl NewEventRows {
     /// Returns the result of accepting the event, if it is new.
     ///
     /// # Errors
@@ -43,7 +43,7 @@ pub type BuildEventResponse = Arc<dyn Fn(&[EventStoreResult]) -> Result<Idempote
 /// The events of one request, or of one read from a broker.
 pub struct EventOrder {
     /// The events.
-    pub events: Vec<NewRows>,
+    pub events: Vec<NewEventRows>,
     /// The claim of the request's idempotency key, with the response if all events are new.
     pub claim: Option<Claim>,
     /// Makes the response that is stored under the key if some events are not new. If it returns an error of the input,
@@ -65,22 +65,22 @@ pub struct SourceRecords {
 
 /// Submits events; cloning it is cheap. The worker ends when the last clone is dropped.
 #[derive(Clone)]
-pub struct Intake(Submitter<Events>);
+pub struct EventIntake(Submitter<EventCommit>);
 
 /// The task that commits the events.
-pub type Worker = group_commit::GroupCommitWorker<Events>;
+pub type Worker = group_commit::GroupCommitWorker<EventCommit>;
 
 /// Stores events in groups.
-pub struct Events {
+pub struct EventCommit {
     db: Db,
     clock: Clock,
-    announcer: Announcer,
+    announcer: NotificationPublisher,
 }
 
-impl Intake {
+impl EventIntake {
     /// Creates an intake and the task that must run for it.
-    pub fn new(db: Db, clock: Clock, announcer: Announcer) -> (Self, Worker) {
-        let (entrance, worker) = group_commit(Events { db: db.clone(), clock, announcer }, &db);
+    pub fn new(db: Db, clock: Clock, announcer: NotificationPublisher) -> (Self, Worker) {
+        let (entrance, worker) = group_commit(EventCommit { db: db.clone(), clock, announcer }, &db);
         (Self(entrance), worker)
     }
 
@@ -93,7 +93,7 @@ impl Intake {
     }
 }
 
-impl GroupCommit for Events {
+impl GroupCommit for EventCommit {
     type Item = Arc<EventOrder>;
     type Done = IntakeResult;
     const LARGEST_GROUP: usize = 2000;

@@ -13,8 +13,8 @@ use crate::error::{Complaints, Result};
 use crate::kinds::ChannelKind;
 use crate::mailings::recipient::Recipient;
 use crate::notifications::model::{Raw, TemplateUsed};
-use crate::notifications::repo::Addresses;
-use crate::routes::model::{Compiled, PAYLOAD, Step, USER};
+use crate::notifications::repo::RecipientAddresses;
+use crate::routes::model::{CompiledDelivery, CompiledRoute, PAYLOAD, USER};
 use crate::templates::language::Value;
 use crate::templates::{Data, Filled, UNSUBSCRIBE_URL, UnsubscribeUrl, Variants, WithLink};
 
@@ -24,19 +24,19 @@ pub struct Person {
     /// The client's id.
     pub id: ClientId,
     /// The client's addresses.
-    pub addresses: Addresses,
+    pub addresses: RecipientAddresses,
     /// The values for the placeholders.
     pub recipient: Recipient,
 }
 
 /// The templates of an event's deliveries.
-pub type Texts = HashMap<(String, ChannelKind), Arc<Variants>>;
+pub type TemplateMap = HashMap<(String, ChannelKind), Arc<Variants>>;
 
 /// Checks that messages can be sent to an address of a channel, and returns the reason if they cannot.
 pub type Admit<'a> = &'a (dyn Fn(ChannelKind, &str) -> std::result::Result<(), String> + Sync);
 
 /// A delivery for an event, with its route.
-pub type MatchedStep<'r> = (&'r Compiled, &'r Step);
+pub type MatchedStep<'r> = (&'r CompiledRoute, &'r CompiledDelivery);
 
 /// The position of a delivery in the list of routes.
 #[derive(Debug, Clone, Copy)]
@@ -47,7 +47,7 @@ pub struct StepPosition {
 
 impl StepPosition {
     /// Returns the delivery at this position.
-    pub fn of(self, routes: &[Compiled]) -> Option<MatchedStep<'_>> {
+    pub fn of(self, routes: &[CompiledRoute]) -> Option<MatchedStep<'_>> {
         let route = routes.get(self.route)?;
         Some((route, route.steps.get(self.step)?))
     }
@@ -111,14 +111,17 @@ impl Data for EventData<'_> {
 }
 
 /// Returns the enabled routes for an event, each with its index.
-pub fn enabled<'r>(event: &NewEvent, routes: &'r [Compiled]) -> impl Iterator<Item = (usize, &'r Compiled)> {
-    let is_for = |(_, route): &(usize, &Compiled)| route.route.enabled && route.knows(&event.name);
+pub fn enabled<'r>(
+    event: &NewEvent,
+    routes: &'r [CompiledRoute],
+) -> impl Iterator<Item = (usize, &'r CompiledRoute)> {
+    let is_for = |(_, route): &(usize, &CompiledRoute)| route.route.enabled && route.knows(&event.name);
     routes.iter().enumerate().filter(is_for)
 }
 
 /// Evaluates the conditions of the deliveries for an event. Returns the deliveries whose conditions are met, and the
 /// skipped ones with the reason.
-pub fn asked(facts: &Facts<'_>, routes: &[Compiled]) -> (Vec<StepPosition>, Vec<Skipped>) {
+pub fn asked(facts: &Facts<'_>, routes: &[CompiledRoute]) -> (Vec<StepPosition>, Vec<Skipped>) {
     let (mut asked, mut left_out) = (Vec::new(), Vec::new());
     for (place, route) in enabled(facts.event, routes) {
         for (number, step) in route.steps.iter().enumerate() {
@@ -131,7 +134,7 @@ pub fn asked(facts: &Facts<'_>, routes: &[Compiled]) -> (Vec<StepPosition>, Vec<
     (asked, left_out)
 }
 
-fn skipped(route: &Compiled, step: &Step, reason: String) -> Skipped {
+fn skipped(route: &CompiledRoute, step: &CompiledDelivery, reason: String) -> Skipped {
     Skipped {
         route: route.route.event.to_string(),
         channel: step.delivery.channel,
@@ -188,13 +191,13 @@ fn in_payload(event: &NewEvent, path: &str, wrong: &mut Complaints) -> Option<Ta
 }
 
 /// The data from which an event's messages are rendered.
-pub struct KnownPeople<'a> {
+pub struct RenderInputs<'a> {
     /// The targets, by name.
     pub targets: &'a BTreeMap<String, Target>,
     /// The clients among the targets, by the targets' names.
     pub people: &'a HashMap<String, Person>,
     /// The templates.
-    pub templates: &'a Texts,
+    pub templates: &'a TemplateMap,
     /// Checks that messages can be sent to an address.
     pub admit: Admit<'a>,
     /// Creates unsubscribe links, if recipients can reach the service.
@@ -206,7 +209,7 @@ pub struct KnownPeople<'a> {
 /// # Errors
 /// [`Error::Invalid`](crate::error::Error::Invalid) if a template needs a value that neither the payload nor the client
 /// has.
-pub fn plan(facts: &Facts<'_>, asked: &[MatchedStep<'_>], known: &KnownPeople<'_>) -> Result<Plan> {
+pub fn plan(facts: &Facts<'_>, asked: &[MatchedStep<'_>], known: &RenderInputs<'_>) -> Result<Plan> {
     let mut wrong = Complaints::default();
     let mut plan = Plan::default();
     let mut seen = HashSet::new();
@@ -268,12 +271,16 @@ pub fn plan(facts: &Facts<'_>, asked: &[MatchedStep<'_>], known: &KnownPeople<'_
 }
 
 /// Returns the group that clients may opt out of: the route's group, or the first word of the event's name.
-fn group(route: &Compiled, event: &NewEvent) -> String {
+fn group(route: &CompiledRoute, event: &NewEvent) -> String {
     let own = route.route.group.clone();
     own.unwrap_or_else(|| event.name.first_word().to_lowercase().chars().take(64).collect())
 }
 
-fn address(step: &Step, person: Option<&Person>, target: Option<&Target>) -> Result<String, String> {
+fn address(
+    step: &CompiledDelivery,
+    person: Option<&Person>,
+    target: Option<&Target>,
+) -> Result<String, String> {
     let channel = step.delivery.channel;
     if let Some(fixed) = &step.delivery.recipient {
         return Ok(fixed.clone());
@@ -292,9 +299,9 @@ struct FilledTexts {
 }
 
 fn say(
-    step: &Step,
+    step: &CompiledDelivery,
     person: Option<&Person>,
-    templates: &Texts,
+    templates: &TemplateMap,
     (filling, link): (&EventData<'_>, &dyn Fn() -> Option<String>),
 ) -> Result<FilledTexts, String> {
     let (channel, event) = (step.delivery.channel, filling.facts.event);

@@ -5,10 +5,10 @@ use std::sync::Arc;
 
 use diesel::prelude::*;
 
-use super::intake::{EventOrder, NewRows, SourceRecords};
+use super::intake::{EventOrder, NewEventRows, SourceRecords};
 use super::model::{Accepted, Event, Skipped, Source};
 use super::plan::Person;
-use super::target::Names;
+use super::target::ClientNames;
 use super::{positions, refused};
 use crate::clients::model::Email;
 use crate::db::AnyConnection;
@@ -21,7 +21,7 @@ use crate::idempotency::{self, ClaimResult};
 use crate::mailings::recipient::{Profile, Recipient};
 use crate::notifications;
 use crate::notifications::model::Raw;
-use crate::notifications::repo::Addresses;
+use crate::notifications::repo::RecipientAddresses;
 
 table_row! {
     /// A row of `event`.
@@ -115,7 +115,7 @@ pub fn take(c: &mut AnyConnection, orders: &[Arc<EventOrder>], now: Timestamp) -
         verdicts.into_iter().map(|verdict| verdict.map(Barred::Refused)).collect();
     advance(c, orders, &mut barred, now)?;
     let own = orders.iter().zip(&barred).filter(|(_, barred)| barred.is_none());
-    let events: Vec<&NewRows> = own.flat_map(|(order, _)| &order.events).collect();
+    let events: Vec<&NewEventRows> = own.flat_map(|(order, _)| &order.events).collect();
     let mut stored = store(c, &events, now)?.into_iter();
     let mut handed = Vec::with_capacity(orders.len());
     for (order, barred) in orders.iter().zip(barred) {
@@ -191,7 +191,7 @@ fn keep_refused(
 }
 
 /// Stores events with their messages. An event with a known sender's id stores nothing.
-fn store(c: &mut AnyConnection, events: &[&NewRows], now: Timestamp) -> Result<Vec<EventStoreResult>> {
+fn store(c: &mut AnyConnection, events: &[&NewEventRows], now: Timestamp) -> Result<Vec<EventStoreResult>> {
     // in the order of their keys, so that two transactions never deadlock
     let mut rows: Vec<&EventRow> = events.iter().map(|new| &new.event).collect();
     rows.sort_by(|a, b| a.key.cmp(&b.key));
@@ -201,10 +201,10 @@ fn store(c: &mut AnyConnection, events: &[&NewRows], now: Timestamp) -> Result<V
     let known = known(c, &keys)?;
     let fresh = events.iter().filter(|event| new.contains(&event.event.id));
     let messages = fresh.flat_map(|event| event.rows.iter().cloned()).collect();
-    let messages = notifications::repo::NewRows { rows: messages, batch: None, claim: None };
+    let messages = notifications::repo::NewNotificationRows { rows: messages, batch: None, claim: None };
     notifications::repo::store(c, &[messages], now)?;
     failpoint::reach("event-before-commit");
-    let became = |handed: &&NewRows| {
+    let became = |handed: &&NewEventRows| {
         if new.contains(&handed.event.id) {
             return Ok(EventStoreResult::New);
         }
@@ -321,7 +321,7 @@ pub fn list(c: &mut AnyConnection, filter: &EventListFilter, limit: i64) -> Resu
 struct PersonRow {
     id: ClientId,
     #[diesel(embed)]
-    addresses: Addresses,
+    addresses: RecipientAddresses,
     mobile_operator_code: Option<String>,
     tag: Option<String>,
     more_tags: Option<String>,
@@ -357,7 +357,7 @@ impl From<PersonRow> for Person {
 ///
 /// # Errors
 /// Database errors.
-pub fn people(c: &mut AnyConnection, names: &[Names]) -> Result<Vec<Option<Person>>> {
+pub fn people(c: &mut AnyConnection, names: &[ClientNames]) -> Result<Vec<Option<Person>>> {
     macro_rules! load {
         ($column:expr, $wanted:expr) => {{
             let wanted: Vec<_> = $wanted;

@@ -26,7 +26,7 @@ pub struct Target {
 
 /// The identifiers by which a client can be found.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Names {
+pub struct ClientNames {
     /// Its id.
     pub id: Option<ClientId>,
     /// Its id in the user's other systems.
@@ -94,9 +94,12 @@ impl Target {
     }
 
     /// Returns the identifiers by which its client can be found.
-    pub fn names(&self) -> Names {
-        let mut names =
-            Names { id: self.client_id, external_id: self.external_id.clone(), ..Names::default() };
+    pub fn names(&self) -> ClientNames {
+        let mut names = ClientNames {
+            id: self.client_id,
+            external_id: self.external_id.clone(),
+            ..ClientNames::default()
+        };
         for (channel, address) in &self.addresses {
             names.take_address(*channel, address);
         }
@@ -156,7 +159,7 @@ impl Target {
     }
 }
 
-impl Names {
+impl ClientNames {
     fn take_address(&mut self, channel: ChannelKind, text: &str) {
         match channel {
             ChannelKind::Email if self.email.is_none() => {
@@ -200,7 +203,7 @@ mod tests {
     fn a_word_may_be_any_name_of_a_client() {
         let id = ClientId::new();
         let names = |text: &str| read(&json!(text)).unwrap().names();
-        assert_eq!(names("reno"), Names { external_id: Some("reno".into()), ..Names::default() });
+        assert_eq!(names("reno"), ClientNames { external_id: Some("reno".into()), ..ClientNames::default() });
         assert_eq!(names(&id.to_string()).id, Some(id));
         assert_eq!(names("reno@example.com").email.as_deref(), Some("reno@example.com"));
         assert_eq!(names("+79031234567").phone_number, Some(79031234567));

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::intake::{self, EventOrder, Intake, NewRows, SourceRecords};
+use super::intake::{self, EventIntake, EventOrder, NewEventRows, SourceRecords};
 use super::model::{
     Accepted, Draft, Event, EventWithNotifications, Namespace, NewEvent, Plan, Skipped, Source,
 };
-use super::plan::{self, Facts, KnownPeople, MatchedStep, Person, StepPosition};
+use super::plan::{self, Facts, MatchedStep, Person, RenderInputs, StepPosition};
 use super::refused::{Refusal, SourceRecord, line};
 pub use super::repo::EventListFilter;
 use super::repo::{self, EventRef, EventRow, EventStoreResult, FOREIGN, IntakeResult};
@@ -29,7 +29,7 @@ use crate::notifications::Notifications;
 use crate::notifications::model::{NewNotification, To};
 use crate::paging;
 use crate::routes::Routes;
-use crate::routes::model::Compiled;
+use crate::routes::model::CompiledRoute;
 use crate::runtime::Runtime;
 use crate::templates::Templates;
 
@@ -56,7 +56,7 @@ pub struct Events {
     notifications: Arc<Notifications>,
     routes: Routes,
     templates: Templates,
-    intake: Intake,
+    intake: EventIntake,
     room: AdmissionLimit,
     terms: EventLimits,
 }
@@ -74,7 +74,7 @@ pub type AcceptResult = std::result::Result<Accepted, Vec<FieldError>>;
 pub type BuildBatchResponse = dyn Fn(&[AcceptResult]) -> Result<IdempotentResponse> + Send + Sync;
 
 /// The idempotency key of a request, with the response to store under it.
-pub struct Keyed {
+pub struct KeyedResponse {
     /// The key.
     pub key: IdempotencyKey,
     /// Makes the response from the results of the events.
@@ -125,7 +125,7 @@ impl Events {
     pub fn new(
         Runtime { db, clock, metrics, live }: Runtime,
         (notifications, routes, templates): (Arc<Notifications>, Routes, Templates),
-        intake: Intake,
+        intake: EventIntake,
         terms: EventLimits,
     ) -> Self {
         let room = AdmissionLimit::new(terms.intake_limit, "events");
@@ -195,7 +195,7 @@ impl Events {
             let asked: Vec<MatchedStep<'_>> = places.iter().filter_map(|place| place.of(&routes)).collect();
             let admit = |channel: ChannelKind, address: &str| notifications.admits(channel, address);
             let unsubscribe_url = unsubscribe_url.as_ref();
-            let known = KnownPeople {
+            let known = RenderInputs {
                 targets: &targets,
                 people: &people,
                 templates: &templates,
@@ -213,11 +213,11 @@ impl Events {
     async fn asked(
         &self,
         event: &Arc<NewEvent>,
-        routes: &Arc<Vec<Compiled>>,
+        routes: &Arc<Vec<CompiledRoute>>,
         at: (EventId, Timestamp),
     ) -> Result<(Vec<StepPosition>, Vec<Skipped>)> {
         let has_condition =
-            |(_, route): (usize, &Compiled)| route.steps.iter().any(|s| s.condition.is_some());
+            |(_, route): (usize, &CompiledRoute)| route.steps.iter().any(|s| s.condition.is_some());
         if !plan::enabled(event, routes).any(has_condition) {
             return Ok(plan::asked(&Facts::new(event, at), routes));
         }
@@ -225,8 +225,8 @@ impl Events {
         self.templates.pool().run(move || plan::asked(&Facts::new(&event, at), &routes)).await
     }
 
-    async fn templates_of(&self, asked: &[MatchedStep<'_>]) -> Result<plan::Texts> {
-        let mut found = plan::Texts::new();
+    async fn templates_of(&self, asked: &[MatchedStep<'_>]) -> Result<plan::TemplateMap> {
+        let mut found = plan::TemplateMap::new();
         for (_, step) in asked {
             let Some(name) = &step.delivery.template else { continue };
             let key = (name.clone(), step.delivery.channel);
@@ -250,7 +250,7 @@ impl Events {
     }
 
     /// Returns the rows of an event and of its messages. An invalid event is counted.
-    async fn rows_of(&self, event: ParsedEvent, source: Source, is_awaited: bool) -> Result<NewRows> {
+    async fn rows_of(&self, event: ParsedEvent, source: Source, is_awaited: bool) -> Result<NewEventRows> {
         let rows = match event {
             Ok(event) => self.make(event, source, is_awaited).await,
             Err(fields) => Err(Error::Invalid(fields)),
@@ -261,7 +261,7 @@ impl Events {
         rows
     }
 
-    async fn make(&self, event: NewEvent, source: Source, is_awaited: bool) -> Result<NewRows> {
+    async fn make(&self, event: NewEvent, source: Source, is_awaited: bool) -> Result<NewEventRows> {
         // the time before the id: a list of events since this time compares ids, and must include this event
         let (now, id) = (self.clock.now(), EventId::new());
         let event = Arc::new(event);
@@ -287,23 +287,23 @@ impl Events {
             fingerprint: Some(event.fingerprint),
             namespace: event.namespace.code(),
         };
-        Ok(NewRows { event, rows })
+        Ok(NewEventRows { event, rows })
     }
 
     /// Submits events to the intake, if the admission limit allows. `refused` has an entry for each event of the
     /// request: the errors of a refused one.
     async fn store(
         &self,
-        (events, refused): (Vec<NewRows>, Vec<Option<Vec<FieldError>>>),
+        (events, refused): (Vec<NewEventRows>, Vec<Option<Vec<FieldError>>>),
         source: Source,
-        keyed: Option<Keyed>,
+        keyed: Option<KeyedResponse>,
     ) -> Result<AcceptOutcome> {
         let room = self.room.take(events.len());
         let _room = room.inspect_err(|_| self.count(source, "busy", events.len()))?;
-        let new: Vec<Accepted> = events.iter().map(NewRows::accepted).collect::<Result<_>>()?;
+        let new: Vec<Accepted> = events.iter().map(NewEventRows::accepted).collect::<Result<_>>()?;
         let taken = move |stored: &[EventStoreResult]| became(&refused, &new, stored);
         let (claim, answer): (_, intake::BuildEventResponse) = match keyed {
-            Some(Keyed { key, answer }) => {
+            Some(KeyedResponse { key, answer }) => {
                 let resource = events.first().map_or_else(uuid::Uuid::now_v7, |new| new.event.id.0);
                 let claimed = answer(&taken(&vec![EventStoreResult::New; events.len()])?)?;
                 let taken = taken.clone();
@@ -413,7 +413,7 @@ impl Events {
         &self,
         event: NewEvent,
         source: Source,
-        keyed: Option<Keyed>,
+        keyed: Option<KeyedResponse>,
     ) -> Result<AcceptOutcome> {
         let outcome = self.accept_all(vec![Ok(event)], source, keyed).await?;
         outcome.refused_if_single()
@@ -428,7 +428,7 @@ impl Events {
         &self,
         event: NewEvent,
         patience: Duration,
-        keyed: Option<Keyed>,
+        keyed: Option<KeyedResponse>,
     ) -> Result<(EventWithNotifications, bool)> {
         let (mut waiters, outcome) = match self.rows_of(Ok(event), Source::Api, true).await {
             Ok(rows) => {
@@ -465,7 +465,7 @@ impl Events {
         &self,
         wanted: Vec<ParsedEvent>,
         source: Source,
-        keyed: Option<Keyed>,
+        keyed: Option<KeyedResponse>,
     ) -> Result<AcceptOutcome> {
         let (mut refused, mut rows) = (Vec::with_capacity(wanted.len()), Vec::with_capacity(wanted.len()));
         for event in wanted {
@@ -492,7 +492,7 @@ impl Events {
     }
 
     /// Returns the stored response of an earlier equal request, or `refused` if there was none.
-    async fn taken_before(&self, refused: Error, keyed: Option<Keyed>) -> Result<AcceptOutcome> {
+    async fn taken_before(&self, refused: Error, keyed: Option<KeyedResponse>) -> Result<AcceptOutcome> {
         let (key, now) = (keyed.map(|keyed| keyed.key), self.clock.now());
         match idempotency::made_before::<()>(&self.db, key, refused, now).await? {
             Created::Before(answer) => Ok(AcceptOutcome::Before(answer)),

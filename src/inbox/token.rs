@@ -8,19 +8,19 @@ use subtle::ConstantTimeEq;
 
 use super::model::{InboxToken, UserId};
 use crate::db::types::Timestamp;
-use crate::seal::Seal;
+use crate::seal::Signer;
 
 /// Separates these codes from others that are computed with the same secret.
 const PURPOSE: &[u8] = b"fanfare inbox token 1";
 
 /// Issues and checks tokens.
-pub struct InboxTokens(Seal);
+pub struct InboxTokens(Signer);
 
 impl InboxTokens {
     /// Creates an issuer with a secret. Nodes with the same secret accept each other's tokens; a new secret invalidates
     /// all issued tokens.
     pub fn new(secret: &[u8]) -> Self {
-        Self(Seal::new(secret, PURPOSE))
+        Self(Signer::new(secret, PURPOSE))
     }
 
     /// Issues a token for a user with this expiry, truncated to the second.

@@ -64,7 +64,7 @@ pub enum Reached {
 
 /// The addresses that a client must have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Reachable {
+pub struct RequiredAddresses {
     /// A phone number.
     pub by_sms: bool,
     /// An e-mail address.
@@ -210,9 +210,9 @@ impl AudienceFilter {
     }
 
     /// Returns the addresses that a client must have.
-    pub fn reachable(&self) -> Reachable {
+    pub fn reachable(&self) -> RequiredAddresses {
         let has = |channel: ChannelKind| self.has.iter().any(|word| word == channel.as_str());
-        Reachable {
+        RequiredAddresses {
             by_sms: has(ChannelKind::Sms),
             by_email: has(ChannelKind::Email),
             by_push: has(ChannelKind::Push),

@@ -157,7 +157,7 @@ impl Mailing {
                     )));
                 }
             }
-            _ => {}
+            MailingStatus::Pending | MailingStatus::Running | MailingStatus::Paused => {}
         }
         let is_partly_its_own = change.text.is_none() && change.copied.is_none() && self.template.is_some();
         for (field, is_there) in [("subject", change.subject.is_some()), ("html", change.html.is_some())] {
@@ -166,7 +166,7 @@ impl Mailing {
                 return Err(Error::invalid(field, why));
             }
         }
-        if let Some(Copied { template, version, texts, variants }) = change.copied {
+        if let Some(CopiedTemplate { template, version, texts, variants }) = change.copied {
             (self.template, self.template_version, self.variants) = (Some(template), Some(version), variants);
             (self.subject, self.text, self.html) = (texts.subject, texts.text, texts.html);
         } else {
@@ -224,7 +224,7 @@ impl MailingVariant {
 
 /// The texts of a template, copied into a mailing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Copied {
+pub struct CopiedTemplate {
     /// The template's name.
     pub template: String,
     /// The version of the variant without a locale.
@@ -235,7 +235,7 @@ pub struct Copied {
     pub variants: Vec<MailingVariant>,
 }
 
-impl Copied {
+impl CopiedTemplate {
     /// Copies the texts of the template with this name.
     pub fn of(name: &str, variants: &Variants) -> Self {
         let others = variants.others().iter().filter_map(|variant| {
@@ -288,7 +288,7 @@ pub struct MailingChange {
     /// The template, instead of the texts.
     pub template: Option<String>,
     /// The template's texts, after they were read.
-    pub copied: Option<Copied>,
+    pub copied: Option<CopiedTemplate>,
     /// The text.
     pub text: Option<String>,
     /// The subject; `Some(None)` removes it.

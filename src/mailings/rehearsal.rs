@@ -11,7 +11,7 @@ use crate::mailings::model::Sample;
 use crate::mailings::recipient::Recipient;
 use crate::mailings::repo::audience;
 use crate::segments::segments;
-use crate::templates::{Data, Pool, UnsubscribeUrl, Variants, WithLink};
+use crate::templates::{Data, RenderPool, UnsubscribeUrl, Variants, WithLink};
 
 /// The number of clients in a preview. A text that can be filled for one of them is accepted.
 pub const SAMPLES: usize = 5;
@@ -22,14 +22,14 @@ const MOST_READS: usize = 20;
 
 /// The unsubscribe links in a mailing's texts.
 #[derive(Clone, Default)]
-pub struct Links {
+pub struct MailingLinks {
     /// Creates a link, if recipients can reach the service.
     pub make: Option<UnsubscribeUrl>,
     /// The mailing's group.
     pub group: Option<String>,
 }
 
-impl Links {
+impl MailingLinks {
     /// Fills texts with a client's data and its link.
     fn with<T>(&self, channel: ChannelKind, recipient: &Recipient, fill: impl FnOnce(&dyn Data) -> T) -> T {
         let link = || self.make.as_ref()?(channel, &recipient.address(channel).ok()?, self.group.as_deref());
@@ -40,7 +40,7 @@ impl Links {
 
 /// The parts of a mailing that determine its messages.
 #[derive(Clone)]
-pub struct Rehearsal {
+pub struct TextCheck {
     /// The filter that selects the audience.
     pub filter: AudienceFilter,
     /// The channel.
@@ -50,16 +50,16 @@ pub struct Rehearsal {
     /// True if the texts were copied from a template.
     pub is_copied: bool,
     /// The links that are filled in with a client's data.
-    pub links: Links,
+    pub links: MailingLinks,
 }
 
-impl Rehearsal {
+impl TextCheck {
     /// Refuses texts that cannot be filled for any of the first clients of the audience. A text that can be filled for
     /// one of them is accepted; a client without the data has a failed message.
     ///
     /// # Errors
     /// [`Error::Invalid`] with the text and the reason, and database errors.
-    pub async fn check(&self, db: &Db, pool: &Pool) -> Result<()> {
+    pub async fn check(&self, db: &Db, pool: &RenderPool) -> Result<()> {
         if !self.content.base().content.needs_values() {
             // the text is the same for all clients
             let content = Arc::clone(&self.content);
@@ -109,7 +109,7 @@ pub fn first(
     channel: ChannelKind,
     wanted: usize,
 ) -> Result<Vec<Recipient>> {
-    let (ranges, mut cursor) = (filter.ranges(), audience::Cursor::default());
+    let (ranges, mut cursor) = (filter.ranges(), audience::AudienceCursor::default());
     let mut found = Vec::new();
     for _ in 0..MOST_READS {
         if found.len() >= wanted || cursor.range >= ranges.len() {
@@ -117,7 +117,7 @@ pub fn first(
         }
         let limit = wanted - found.len();
         let reachable = filter.reachable();
-        let needs = audience::Needs { channel, profile: true, reachable };
+        let needs = audience::ClientFields { channel, profile: true, reachable };
         let what = audience::AudienceRead { upper_bound, limit, needs };
         let (some, next) = audience::read(c, &ranges, cursor, what)?;
         found.extend(some);
@@ -128,7 +128,7 @@ pub fn first(
 
 /// Returns the message that one client would get.
 pub fn sample(
-    (content, channel, links, recipient): (Option<Arc<Variants>>, ChannelKind, Links, Recipient),
+    (content, channel, links, recipient): (Option<Arc<Variants>>, ChannelKind, MailingLinks, Recipient),
 ) -> Sample {
     let address = recipient.address(channel);
     let content = content.as_ref().map(|variants| &variants.of(recipient.locale()).content);

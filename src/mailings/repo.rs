@@ -508,7 +508,7 @@ pub fn finalize(c: &mut AnyConnection, id: MailingId, now: Timestamp) -> Result<
 ///
 /// # Errors
 /// Database errors.
-pub fn standing(c: &mut AnyConnection, id: MailingId) -> Result<Option<(MailingStatus, Timestamp)>> {
+pub fn status_and_end(c: &mut AnyConnection, id: MailingId) -> Result<Option<(MailingStatus, Timestamp)>> {
     let found: Option<(i16, Timestamp)> =
         mailing::table.find(id).select((mailing::status, mailing::ends_at)).first(c).optional()?;
     found.map(|(status, ends_at)| Ok((MailingStatus::from_code(status)?, ends_at))).transpose()

@@ -12,11 +12,11 @@ use crate::idempotency::{self, Claim, Created, IdempotencyKey, IdempotentRespons
 use crate::kinds::ChannelKind;
 use crate::mailings::filter::AudienceFilter;
 use crate::mailings::model::{
-    Audience, Copied, Mailing, MailingChange, MailingStats, MailingStatus, NewMailing, Overview, Preview,
-    Window,
+    Audience, CopiedTemplate, Mailing, MailingChange, MailingStats, MailingStatus, NewMailing, Overview,
+    Preview, Window,
 };
 use crate::mailings::recipient::FIELDS;
-use crate::mailings::rehearsal::{self, Links, Rehearsal};
+use crate::mailings::rehearsal::{self, MailingLinks, TextCheck};
 use crate::mailings::repo::{self, audience};
 use crate::messages::model::Counts;
 use crate::paging::Page;
@@ -40,7 +40,7 @@ pub trait ChannelRates: Send + Sync {
 
 /// The request for a preview.
 #[derive(Debug, Clone)]
-pub struct PreviewQuestion {
+pub struct PreviewRequest {
     /// The filter that selects the audience.
     pub filter: AudienceFilter,
     /// The channel.
@@ -156,7 +156,7 @@ impl Mailings {
         let window = Window { starts_at: new.starts_at.unwrap_or(now), ends_at: new.ends_at };
         self.check(&new, &window, now).await?;
         let has_template = new.template.is_some();
-        let question = PreviewQuestion {
+        let question = PreviewRequest {
             filter: new.filter,
             channel: new.channel,
             starts_at: new.starts_at,
@@ -192,7 +192,7 @@ impl Mailings {
         let said = Arc::clone(&content);
         self.db.read(move |c| check_placeholders(c, &said, is_copied)).await?;
         let (links, channel) = (self.links(new.group.as_deref()), new.channel);
-        let rehearsal = Rehearsal { filter: filter.clone(), channel, content, is_copied, links };
+        let rehearsal = TextCheck { filter: filter.clone(), channel, content, is_copied, links };
         rehearsal.check(&self.db, self.templates.pool()).await?;
         let measure = move |c: &mut AnyConnection| {
             let counted = begins.then(|| audience::measure(c, &filter)).transpose()?;
@@ -208,11 +208,11 @@ impl Mailings {
         template: Option<&str>,
         own: Texts,
         channel: ChannelKind,
-    ) -> Result<(Arc<Variants>, Option<Copied>)> {
+    ) -> Result<(Arc<Variants>, Option<CopiedTemplate>)> {
         match template {
             Some(name) => {
                 let variants = self.templates.named("template", name, channel).await?;
-                let copied = Copied::of(name, &variants);
+                let copied = CopiedTemplate::of(name, &variants);
                 Ok((variants, Some(copied)))
             }
             None => {
@@ -257,7 +257,7 @@ impl Mailings {
                 None => self.get(id).await?.channel,
             };
             let variants = self.templates.named("template", name, channel).await?;
-            change.copied = Some(Copied::of(name, &variants));
+            change.copied = Some(CopiedTemplate::of(name, &variants));
         }
         if change.touches_what_is_sent() {
             self.rehearse_change(id, change.clone(), now).await?;
@@ -289,12 +289,12 @@ impl Mailings {
         self.db.read(move |c| check_placeholders(c, &said, is_copied)).await?;
         let links = self.links(mailing.group.as_deref());
         let (filter, channel) = (mailing.filter, mailing.channel);
-        let rehearsal = Rehearsal { filter, channel, content, is_copied, links };
+        let rehearsal = TextCheck { filter, channel, content, is_copied, links };
         rehearsal.check(&self.db, self.templates.pool()).await
     }
 
-    fn links(&self, group: Option<&str>) -> Links {
-        Links { make: self.templates.unsubscribe_url().cloned(), group: group.map(str::to_owned) }
+    fn links(&self, group: Option<&str>) -> MailingLinks {
+        MailingLinks { make: self.templates.unsubscribe_url().cloned(), group: group.map(str::to_owned) }
     }
 
     /// Deletes a mailing that has not started. A started mailing cannot be deleted.
@@ -325,7 +325,7 @@ impl Mailings {
     pub async fn pause(&self, id: MailingId) -> Result<Mailing> {
         self.change_status(id, "paused", |mailing| match mailing.status {
             MailingStatus::Pending | MailingStatus::Running => Some(MailingStatus::Paused),
-            _ => None,
+            MailingStatus::Paused | MailingStatus::Finished | MailingStatus::Cancelled => None,
         })
         .await
     }
@@ -338,7 +338,13 @@ impl Mailings {
         self.change_status(id, "resumed", |mailing| match (mailing.status, mailing.started_at) {
             (MailingStatus::Paused, Some(_)) => Some(MailingStatus::Running),
             (MailingStatus::Paused, None) => Some(MailingStatus::Pending),
-            _ => None,
+            (
+                MailingStatus::Pending
+                | MailingStatus::Running
+                | MailingStatus::Finished
+                | MailingStatus::Cancelled,
+                _,
+            ) => None,
         })
         .await
     }
@@ -351,7 +357,9 @@ impl Mailings {
     pub async fn cancel(&self, id: MailingId) -> Result<Mailing> {
         self.change_status(id, "cancelled", |mailing| match mailing.status {
             MailingStatus::Finished | MailingStatus::Cancelled => None,
-            _ => Some(MailingStatus::Cancelled),
+            MailingStatus::Pending | MailingStatus::Running | MailingStatus::Paused => {
+                Some(MailingStatus::Cancelled)
+            }
         })
         .await
     }
@@ -417,7 +425,7 @@ impl Mailings {
     ///
     /// # Errors
     /// [`Error::Invalid`] for an invalid window or text.
-    pub async fn preview(&self, question: PreviewQuestion) -> Result<Preview> {
+    pub async fn preview(&self, question: PreviewRequest) -> Result<Preview> {
         let now = self.clock.now();
         let starts_at = question.starts_at.unwrap_or(now);
         let window = question.ends_at.map(|ends_at| Window { starts_at, ends_at });
@@ -467,7 +475,7 @@ struct CheckedMailing {
     /// Its audience, if it starts at once.
     counted: Option<Audience>,
     /// Its texts, if they come from a template.
-    copied: Option<Copied>,
+    copied: Option<CopiedTemplate>,
     warnings: Vec<FieldError>,
 }
 

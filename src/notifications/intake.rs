@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::repo::{self, NewRows, NotificationRow, StoreResult};
+use super::repo::{self, NewNotificationRows, NotificationRow, StoreResult};
 use super::usecase::NewMessageNotifier;
 use crate::clock::Clock;
 use crate::db::Db;
@@ -19,22 +19,22 @@ use crate::runtime::Runtime;
 
 /// Submits requests; cloning it is cheap. The worker ends when the last clone is dropped.
 #[derive(Clone)]
-pub struct Intake(Submitter<Requests>);
+pub struct NotificationIntake(Submitter<NotificationCommit>);
 
 /// The task that commits the requests.
-pub type Worker = group_commit::GroupCommitWorker<Requests>;
+pub type Worker = group_commit::GroupCommitWorker<NotificationCommit>;
 
 /// Stores requests in groups.
-pub struct Requests {
+pub struct NotificationCommit {
     db: Db,
     clock: Clock,
-    announcer: Announcer,
+    announcer: NotificationPublisher,
 }
 
-impl Intake {
+impl NotificationIntake {
     /// Creates an intake and the task that must run for it.
-    pub fn new(db: Db, clock: Clock, announcer: Announcer) -> (Self, Worker) {
-        let (entrance, worker) = group_commit(Requests { db: db.clone(), clock, announcer }, &db);
+    pub fn new(db: Db, clock: Clock, announcer: NotificationPublisher) -> (Self, Worker) {
+        let (entrance, worker) = group_commit(NotificationCommit { db: db.clone(), clock, announcer }, &db);
         (Self(entrance), worker)
     }
 
@@ -42,31 +42,31 @@ impl Intake {
     ///
     /// # Errors
     /// Database errors.
-    pub async fn store(&self, rows: NewRows) -> Result<StoreResult> {
+    pub async fn store(&self, rows: NewNotificationRows) -> Result<StoreResult> {
         self.0.write(rows).await
     }
 }
 
-impl GroupCommit for Requests {
-    type Item = NewRows;
+impl GroupCommit for NotificationCommit {
+    type Item = NewNotificationRows;
     type Done = StoreResult;
     const LARGEST_GROUP: usize = 2000;
 
-    fn size(request: &NewRows) -> usize {
+    fn size(request: &NewNotificationRows) -> usize {
         request.rows.len()
     }
 
     // the second of two requests with the same key finds the first's response
-    fn key(request: &NewRows) -> Option<&str> {
+    fn key(request: &NewNotificationRows) -> Option<&str> {
         request.claim.as_ref().map(|claim| claim.key.key.as_str())
     }
 
-    async fn commit(&self, requests: Arc<[NewRows]>) -> Result<Vec<StoreResult>> {
+    async fn commit(&self, requests: Arc<[NewNotificationRows]>) -> Result<Vec<StoreResult>> {
         let now = self.clock.now();
         self.db.write(move |c| repo::store(c, &requests, now)).await
     }
 
-    fn committed(&self, requests: &[NewRows], results: &[Result<StoreResult>]) {
+    fn committed(&self, requests: &[NewNotificationRows], results: &[Result<StoreResult>]) {
         failpoint::reach("accept-after-commit");
         let stored =
             requests.iter().zip(results).filter(|(_, result)| matches!(result, Ok(StoreResult::New)));
@@ -76,7 +76,7 @@ impl GroupCommit for Requests {
 
 /// Publishes stored notifications to the subscribers, and wakes the engine.
 #[derive(Clone)]
-pub struct Announcer {
+pub struct NotificationPublisher {
     clock: Clock,
     metrics: Metrics,
     live: Live,
@@ -84,7 +84,7 @@ pub struct Announcer {
     look: Duration,
 }
 
-impl Announcer {
+impl NotificationPublisher {
     /// Creates an announcer for an engine that polls for due messages at least once every `look`.
     pub fn new(
         Runtime { clock, metrics, live, .. }: Runtime,

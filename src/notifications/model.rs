@@ -9,7 +9,7 @@ use serde_json::value::RawValue;
 use serde_json::{Map, Value as Json};
 use utoipa::ToSchema;
 
-use super::repo::{Addresses, NotificationRow};
+use super::repo::{NotificationRow, RecipientAddresses};
 use crate::clients::reach;
 use crate::db::types::{BatchId, ClientId, EventId, MessageId, Timestamp};
 use crate::error::{Error, Result};
@@ -268,7 +268,7 @@ pub enum To {
 
 /// A request to render a template.
 #[derive(Debug, Clone)]
-pub struct Fill {
+pub struct TemplateRequest {
     /// The template's name.
     pub template: String,
     /// The values for its placeholders.
@@ -279,9 +279,9 @@ pub struct Fill {
 
 /// A template that was read, with the data to render it.
 #[derive(Debug)]
-pub struct TemplateFill {
+pub struct LoadedTemplate {
     /// The requested values and locale.
-    pub fill: Fill,
+    pub fill: TemplateRequest,
     /// The template in all its languages.
     pub variants: Arc<Variants>,
     /// The client's language.
@@ -336,7 +336,7 @@ pub struct NewNotification {
     /// The recipient.
     pub to: To,
     /// The template that is rendered instead of the texts when it is accepted.
-    pub fill: Option<Fill>,
+    pub fill: Option<TemplateRequest>,
     /// The template from which the texts were rendered.
     pub template: Option<TemplateUsed>,
     /// The text.
@@ -373,8 +373,8 @@ impl NewNotification {
     ///
     /// # Errors
     /// [`Error::Invalid`] if the values do not fill the template.
-    pub fn fill_from(&mut self, filling: &TemplateFill) -> Result<()> {
-        let TemplateFill { fill, variants, client_locale, unsubscribe_url } = filling;
+    pub fn fill_from(&mut self, filling: &LoadedTemplate) -> Result<()> {
+        let LoadedTemplate { fill, variants, client_locale, unsubscribe_url } = filling;
         let variant = variants.of(fill.locale.as_ref().map(Locale::as_str).or(client_locale.as_deref()));
         let filled = variant.content.fill(&WithLink::after(&fill.values, || unsubscribe_url.clone()));
         let filled = filled.map_err(|why| Error::invalid("values", why))?;
@@ -406,7 +406,7 @@ impl NewNotification {
         self,
         id: MessageId,
         batch: Option<BatchId>,
-        (clients, is_awaited): (&HashMap<ClientId, Addresses>, bool),
+        (clients, is_awaited): (&HashMap<ClientId, RecipientAddresses>, bool),
         now: Timestamp,
     ) -> Result<(MessageRow, NotificationRow)> {
         let (recipient, client_id) = match self.to {
@@ -465,7 +465,7 @@ impl NewNotification {
 
 /// Changes to a waiting notification.
 #[derive(Debug, Clone, Default)]
-pub struct Rescheduling {
+pub struct NotificationChange {
     /// The new time.
     pub scheduled_at: Option<Timestamp>,
     /// The new priority.

@@ -18,10 +18,10 @@ use crate::messages;
 use crate::messages::model::Counts;
 use crate::messages::repo::cancellation::{self, CancellationState};
 use crate::messages::repo::{DueRow, insert_due};
-use crate::notifications::model::{Notification, Rescheduling};
+use crate::notifications::model::{Notification, NotificationChange};
 
 pub use list::{NotificationFilter, NotificationOrder, list};
-pub use store::{NewRows, NotificationRow, StoreResult, store};
+pub use store::{NewNotificationRows, NotificationRow, StoreResult, store};
 
 /// The content of a standalone message.
 #[derive(Debug, Default, Clone, Queryable)]
@@ -68,7 +68,7 @@ pub fn contents(c: &mut AnyConnection, ids: &[MessageId]) -> Result<HashMap<Mess
 /// The addresses and the language of a client.
 #[derive(Debug, Clone, Queryable, Selectable)]
 #[diesel(table_name = client)]
-pub struct Addresses {
+pub struct RecipientAddresses {
     /// The phone number, as E.164 digits.
     pub phone_number: Option<i64>,
     /// Its e-mail address.
@@ -83,7 +83,7 @@ pub struct Addresses {
     pub locale: Option<String>,
 }
 
-impl Addresses {
+impl RecipientAddresses {
     /// Returns them as the addresses of the client with this id.
     pub fn reach(&self, id: ClientId) -> ClientAddresses<'_> {
         ClientAddresses {
@@ -101,11 +101,11 @@ impl Addresses {
 ///
 /// # Errors
 /// Database errors.
-pub fn addresses(c: &mut AnyConnection, ids: &[ClientId]) -> Result<HashMap<ClientId, Addresses>> {
+pub fn addresses(c: &mut AnyConnection, ids: &[ClientId]) -> Result<HashMap<ClientId, RecipientAddresses>> {
     let rows = client::table
         .filter(client::id.eq_any(ids))
-        .select((client::id, Addresses::as_select()))
-        .load::<(ClientId, Addresses)>(c)?;
+        .select((client::id, RecipientAddresses::as_select()))
+        .load::<(ClientId, RecipientAddresses)>(c)?;
     Ok(rows.into_iter().collect())
 }
 
@@ -174,7 +174,7 @@ const CANCELLED: (MessageStatus, Option<&str>) = (MessageStatus::Cancelled, None
 
 /// The result of cancelling.
 #[derive(Debug, Default)]
-pub struct Cancelled {
+pub struct CancelledNotifications {
     /// The notifications that waited and are cancelled now.
     pub ended: Vec<Change>,
     /// The messages in a node's lease, recorded as cancelled for that node to recall.
@@ -185,7 +185,7 @@ pub struct Cancelled {
 ///
 /// # Errors
 /// [`Error::Conflict`] if it has its final status, [`Error::NotFound`].
-pub fn cancel(c: &mut AnyConnection, id: MessageId, now: Timestamp) -> Result<Cancelled> {
+pub fn cancel(c: &mut AnyConnection, id: MessageId, now: Timestamp) -> Result<CancelledNotifications> {
     is_notification(c, id, now)?;
     let cancelled = cancel_all(c, &[id], false, now)?;
     if cancelled.ended.is_empty() && cancelled.noted.is_empty() {
@@ -194,10 +194,15 @@ pub fn cancel(c: &mut AnyConnection, id: MessageId, now: Timestamp) -> Result<Ca
     Ok(cancelled)
 }
 
-fn cancel_all(c: &mut AnyConnection, ids: &[MessageId], holds: bool, now: Timestamp) -> Result<Cancelled> {
+fn cancel_all(
+    c: &mut AnyConnection,
+    ids: &[MessageId],
+    holds: bool,
+    now: Timestamp,
+) -> Result<CancelledNotifications> {
     let ended = end_waiting(c, ids, CANCELLED, now)?;
     let noted = cancellation::note(c, ids, holds, now)?;
-    Ok(Cancelled { ended, noted })
+    Ok(CancelledNotifications { ended, noted })
 }
 
 /// Completes recorded cancellations. Returns the changes of messages that waited again and are cancelled now, and the
@@ -228,7 +233,11 @@ pub fn over(c: &mut AnyConnection, id: MessageId, now: Timestamp) -> Result<Erro
 ///
 /// # Errors
 /// Database errors.
-pub fn cancel_batch(c: &mut AnyConnection, id: BatchId, now: Timestamp) -> Result<Option<Cancelled>> {
+pub fn cancel_batch(
+    c: &mut AnyConnection,
+    id: BatchId,
+    now: Timestamp,
+) -> Result<Option<CancelledNotifications>> {
     let exists: Option<BatchId> = batch::table.find(id).select(batch::id).first(c).optional()?;
     if exists.is_none() {
         return Ok(None);
@@ -246,7 +255,7 @@ pub fn cancel_batch(c: &mut AnyConnection, id: BatchId, now: Timestamp) -> Resul
 pub fn reschedule(
     c: &mut AnyConnection,
     id: MessageId,
-    change: &Rescheduling,
+    change: &NotificationChange,
     now: Timestamp,
 ) -> Result<Notification> {
     let before = is_notification(c, id, now)?;

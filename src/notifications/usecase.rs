@@ -4,11 +4,12 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::intake::Intake;
+use super::intake::NotificationIntake;
 use super::model::{
-    Batch, NewNotification, Notification, NotificationWithAttempts, Rescheduling, Status, TemplateFill, To,
+    Batch, LoadedTemplate, NewNotification, Notification, NotificationChange, NotificationWithAttempts,
+    Status, To,
 };
-use super::repo::{self, Addresses, NewRows, StoreResult};
+use super::repo::{self, NewNotificationRows, RecipientAddresses, StoreResult};
 pub use super::repo::{NotificationFilter, NotificationOrder};
 use crate::clock::Clock;
 use crate::db::group_commit::AdmissionLimit;
@@ -70,7 +71,7 @@ pub struct Notifications {
     metrics: Metrics,
     live: Live,
     arrivals: Arc<dyn NewMessageNotifier>,
-    intake: Intake,
+    intake: NotificationIntake,
     templates: Templates,
     room: AdmissionLimit,
     terms: NotificationLimits,
@@ -102,7 +103,7 @@ impl Notifications {
     pub fn new(
         Runtime { db, clock, metrics, live }: Runtime,
         arrivals: Arc<dyn NewMessageNotifier>,
-        (intake, templates): (Intake, Templates),
+        (intake, templates): (NotificationIntake, Templates),
         terms: NotificationLimits,
     ) -> Self {
         let room = AdmissionLimit::new(terms.intake_limit, "notifications");
@@ -147,7 +148,7 @@ impl Notifications {
         new.check(now)
     }
 
-    async fn addresses(&self, ids: Vec<ClientId>) -> Result<HashMap<ClientId, Addresses>> {
+    async fn addresses(&self, ids: Vec<ClientId>) -> Result<HashMap<ClientId, RecipientAddresses>> {
         if ids.is_empty() {
             return Ok(HashMap::new());
         }
@@ -158,8 +159,8 @@ impl Notifications {
     async fn filling(
         &self,
         new: &mut NewNotification,
-        clients: &HashMap<ClientId, Addresses>,
-    ) -> Result<Option<TemplateFill>> {
+        clients: &HashMap<ClientId, RecipientAddresses>,
+    ) -> Result<Option<LoadedTemplate>> {
         let Some(fill) = new.fill.take() else { return Ok(None) };
         let variants = self.templates.named("template", &fill.template, new.channel).await?;
         let (address, client_locale) = match &new.to {
@@ -171,7 +172,7 @@ impl Notifications {
             To::Address(address) | To::Reached { address, .. } => (Some(address.clone()), None),
         };
         let link = move || self.templates.unsubscribe_url()?(new.channel, &address?, new.group.as_deref());
-        Ok(Some(TemplateFill { fill, variants, client_locale, unsubscribe_url: link() }))
+        Ok(Some(LoadedTemplate { fill, variants, client_locale, unsubscribe_url: link() }))
     }
 
     async fn rows_of(
@@ -204,7 +205,7 @@ impl Notifications {
     }
 
     /// Submits rows to the intake, if the admission limit allows.
-    async fn store(&self, rows: NewRows) -> Result<StoreResult> {
+    async fn store(&self, rows: NewNotificationRows) -> Result<StoreResult> {
         let _room = self.room.take(rows.rows.len())?;
         self.intake.store(rows).await
     }
@@ -238,7 +239,7 @@ impl Notifications {
         let notification = self.fresh(&rows)?;
         let answer = answer(status, &notification)?;
         let claim = Claim::of(key, notification.id.0, &answer);
-        match self.store(NewRows { rows: vec![rows], batch: None, claim }).await? {
+        match self.store(NewNotificationRows { rows: vec![rows], batch: None, claim }).await? {
             StoreResult::New => Ok(Created::New(notification, answer)),
             StoreResult::Refused(verdict) => {
                 self.answer_to(verdict, answer_after_waiting).await.map(Created::Before)
@@ -289,7 +290,7 @@ impl Notifications {
         let locked_until = Some(self.clock.now().plus(patience + SPARE));
         let name = key.as_ref().map(|key| key.key.clone());
         let claim = key.map(|key| Claim { key, resource: id.0, answer: None, locked_until });
-        match self.store(NewRows { rows: vec![rows], batch: None, claim }).await? {
+        match self.store(NewNotificationRows { rows: vec![rows], batch: None, claim }).await? {
             StoreResult::New => {}
             StoreResult::Refused(verdict) => {
                 return self.answer_to(verdict, answering).await.map(Created::Before);
@@ -321,7 +322,7 @@ impl Notifications {
         &self,
         wanted: Vec<ParsedNotification>,
         is_atomic: bool,
-    ) -> Result<(AcceptedBatch, NewRows)> {
+    ) -> Result<(AcceptedBatch, NewNotificationRows)> {
         let (now, id) = (self.clock.now(), BatchId::new());
         let clients = wanted.iter().filter_map(|item| match item {
             Ok(NewNotification { to: To::Client(id), .. }) => Some(*id),
@@ -339,7 +340,7 @@ impl Notifications {
             found.push(find.await);
         }
         let has_templates = found.iter().any(|item| matches!(item, Ok((_, Some(_)))));
-        let fill = |item: Result<(NewNotification, Option<TemplateFill>)>| item.and_then(filled);
+        let fill = |item: Result<(NewNotification, Option<LoadedTemplate>)>| item.and_then(filled);
         let filled: Vec<Result<NewNotification>> = match has_templates {
             true => self.templates.pool().map(found, fill).await?,
             false => found.into_iter().map(fill).collect(),
@@ -360,7 +361,7 @@ impl Notifications {
         if rows.is_empty() || (is_atomic && rows.len() < items.len()) {
             return Err(Error::Invalid(complaints(&items)));
         }
-        Ok((AcceptedBatch { id, items }, NewRows { rows, batch: Some(id), claim: None }))
+        Ok((AcceptedBatch { id, items }, NewNotificationRows { rows, batch: Some(id), claim: None }))
     }
 
     /// Accepts the valid notifications of a batch, or with `is_atomic` all or none. `answer` makes the response.
@@ -506,7 +507,7 @@ impl Notifications {
     ///
     /// # Errors
     /// [`Error::Conflict`] if it does not wait any more, [`Error::NotFound`], [`Error::Invalid`] for invalid times.
-    pub async fn reschedule(&self, id: MessageId, change: Rescheduling) -> Result<Notification> {
+    pub async fn reschedule(&self, id: MessageId, change: NotificationChange) -> Result<Notification> {
         let now = self.clock.now();
         if change.scheduled_at.is_some_and(|at| at > now.plus(Duration::from_secs(366 * 24 * 60 * 60))) {
             return Err(Error::invalid("scheduled_at", "must be within a year from now"));
@@ -565,7 +566,7 @@ fn answer(status: u16, notification: &Notification) -> Result<IdempotentResponse
 }
 
 /// Renders the template of a notification, if it has one.
-fn filled((mut new, filling): (NewNotification, Option<TemplateFill>)) -> Result<NewNotification> {
+fn filled((mut new, filling): (NewNotification, Option<LoadedTemplate>)) -> Result<NewNotification> {
     filling.map_or(Ok(()), |filling| new.fill_from(&filling))?;
     Ok(new)
 }

@@ -11,7 +11,7 @@ use super::model::{OptOutAddress, UnsubscribeSubject};
 use crate::db::types::{ClientId, MessageId};
 use crate::error::{Error, Result};
 use crate::kinds::{self, ChannelKind};
-use crate::seal::Seal;
+use crate::seal::Signer;
 
 /// The purpose of the codes in tokens of earlier versions.
 const OLD_PURPOSE: &[u8] = b"fanfare unsubscribe token 1";
@@ -25,17 +25,17 @@ const CODE: usize = 32;
 /// Issues and reads tokens.
 pub struct UnsubscribeTokens {
     cipher: Option<LessSafeKey>,
-    nonces: Seal,
-    old: Seal,
+    nonces: Signer,
+    old: Signer,
 }
 
 impl UnsubscribeTokens {
     /// Creates an issuer with a secret. Nodes with the same secret read each other's tokens.
     pub fn new(secret: &[u8]) -> Self {
-        let key = Seal::new(secret, KEY_PURPOSE).code(b"");
+        let key = Signer::new(secret, KEY_PURPOSE).code(b"");
         // a code has the length of a key
         let cipher = UnboundKey::new(&AES_256_GCM, &key).ok().map(LessSafeKey::new);
-        Self { cipher, nonces: Seal::new(secret, NONCE_PURPOSE), old: Seal::new(secret, OLD_PURPOSE) }
+        Self { cipher, nonces: Signer::new(secret, NONCE_PURPOSE), old: Signer::new(secret, OLD_PURPOSE) }
     }
 
     /// Returns the token for an address on a channel, and for a group or all messages. It consists of letters, digits,
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn a_token_of_an_earlier_version_is_still_read() {
-        let old = Seal::new(SECRET, OLD_PURPOSE);
+        let old = Signer::new(SECRET, OLD_PURPOSE);
         let (client, message) = (ClientId::new(), MessageId::new());
         for (kind, id, who) in [
             (0, client.0, OptOutAddress::Client(client)),

@@ -97,39 +97,39 @@ pub struct RecipientPreferences {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     /// Send the message.
-    Wanted,
+    Send,
     /// Suppress the message, for this reason.
-    OptedOut(String),
+    Suppress(String),
     /// Defer the message until the end of the quiet hours.
-    Quiet(Timestamp),
+    Defer(Timestamp),
 }
 
 impl RecipientPreferences {
     /// Decides about a message of a group over a channel at `now`.
-    pub fn fate(
+    pub fn decide(
         &self,
         channel: ChannelKind,
         (group, is_transactional): (Option<&str>, bool),
         (now, default): (Timestamp, Tz),
     ) -> Decision {
         if self.is_duplicate {
-            return Decision::OptedOut(DUPLICATE.to_owned());
+            return Decision::Suppress(DUPLICATE.to_owned());
         }
         let wants = &self.preferences;
         if !is_transactional && wants.channels.contains(&channel) {
-            return Decision::OptedOut(format!("the client opted out of {channel}"));
+            return Decision::Suppress(format!("the client opted out of {channel}"));
         }
         if let Some(group) = group.filter(|group| !is_transactional && wants.groups.contains(*group)) {
-            return Decision::OptedOut(format!("the client opted out of the group {group}"));
+            return Decision::Suppress(format!("the client opted out of the group {group}"));
         }
         if let Some(why) = self.bans.iter().find_map(|ban| ban.against(group, is_transactional)) {
-            return Decision::OptedOut(why);
+            return Decision::Suppress(why);
         }
         if is_transactional {
-            return Decision::Wanted;
+            return Decision::Send;
         }
         let end = wants.quiet.and_then(|quiet| quiet.end(now, self.zone.unwrap_or(default)));
-        end.map_or(Decision::Wanted, Decision::Quiet)
+        end.map_or(Decision::Send, Decision::Defer)
     }
 }
 
@@ -233,24 +233,24 @@ mod tests {
         let night = QuietHours::new("22:00".parse().unwrap(), "08:00".parse().unwrap());
         let mut preferences = RecipientPreferences::default();
         let three = Timestamp::from_micros(3 * 3_600_000_000);
-        let fate = |preferences: &RecipientPreferences, group| {
-            preferences.fate(ChannelKind::Email, (group, false), (three, Tz::UTC))
+        let decision = |preferences: &RecipientPreferences, group| {
+            preferences.decide(ChannelKind::Email, (group, false), (three, Tz::UTC))
         };
-        assert_eq!(fate(&preferences, Some("news")), Decision::Wanted);
+        assert_eq!(decision(&preferences, Some("news")), Decision::Send);
         preferences.preferences.quiet = night;
-        assert_eq!(fate(&preferences, None), Decision::Quiet(Timestamp::from_micros(8 * 3_600_000_000)));
+        assert_eq!(decision(&preferences, None), Decision::Defer(Timestamp::from_micros(8 * 3_600_000_000)));
         preferences.zone = Some(chrono_tz::Asia::Tokyo);
-        assert_eq!(fate(&preferences, None), Decision::Wanted, "noon in Tokyo");
+        assert_eq!(decision(&preferences, None), Decision::Send, "noon in Tokyo");
         preferences.zone = None;
         preferences.preferences.groups.insert("news".into());
-        let out = |what: &str| Decision::OptedOut(format!("the client opted out of {what}"));
-        assert_eq!(fate(&preferences, Some("news")), out("the group news"));
-        assert!(matches!(fate(&preferences, Some("newsletter")), Decision::Quiet(_)));
+        let out = |what: &str| Decision::Suppress(format!("the client opted out of {what}"));
+        assert_eq!(decision(&preferences, Some("news")), out("the group news"));
+        assert!(matches!(decision(&preferences, Some("newsletter")), Decision::Defer(_)));
         preferences.preferences.channels.insert(ChannelKind::Email);
-        assert_eq!(fate(&preferences, Some("news")), out("email"));
+        assert_eq!(decision(&preferences, Some("news")), out("email"));
         assert!(matches!(
-            preferences.fate(ChannelKind::Sms, (None, false), (three, Tz::UTC)),
-            Decision::Quiet(_)
+            preferences.decide(ChannelKind::Sms, (None, false), (three, Tz::UTC)),
+            Decision::Defer(_)
         ));
     }
 
@@ -290,19 +290,21 @@ mod tests {
     #[test]
     fn what_stands_against_an_address_holds_before_everything_else() {
         let ban = |reason| SuppressionRule { group: None, reason };
-        let fate = |preferences: &RecipientPreferences, is_transactional| {
+        let decision = |preferences: &RecipientPreferences, is_transactional| {
             let now = Timestamp::from_micros(0);
-            preferences.fate(ChannelKind::Email, (None, is_transactional), (now, Tz::UTC))
+            preferences.decide(ChannelKind::Email, (None, is_transactional), (now, Tz::UTC))
         };
         let mut preferences = RecipientPreferences {
             bans: vec![ban(SuppressionReason::Unsubscribed)],
             ..RecipientPreferences::default()
         };
-        assert!(matches!(fate(&preferences, false), Decision::OptedOut(_)));
-        assert_eq!(fate(&preferences, true), Decision::Wanted);
+        assert!(matches!(decision(&preferences, false), Decision::Suppress(_)));
+        assert_eq!(decision(&preferences, true), Decision::Send);
         preferences.bans.push(ban(SuppressionReason::Bounced));
-        assert!(matches!(fate(&preferences, true), Decision::OptedOut(_)));
+        assert!(matches!(decision(&preferences, true), Decision::Suppress(_)));
         let twin = RecipientPreferences { is_duplicate: true, ..RecipientPreferences::default() };
-        assert!(matches!(fate(&twin, true), Decision::OptedOut(why) if why.starts_with("duplicate address")));
+        assert!(
+            matches!(decision(&twin, true), Decision::Suppress(why) if why.starts_with("duplicate address"))
+        );
     }
 }

@@ -20,14 +20,14 @@ const BYTES_OF_ONE: usize = 4096;
 
 /// A request to store.
 #[derive(Debug, Clone)]
-pub struct NewRequest {
+pub struct RequestToStore {
     /// The rows of its message and of the request.
     pub rows: (MessageRow, RequestRow),
     /// The claim of its idempotency key, if it has one.
     pub claim: Option<Claim>,
 }
 
-impl NewRequest {
+impl RequestToStore {
     /// Returns the number of small requests that it counts as.
     pub fn size(&self) -> usize {
         1 + self.rows.1.spec.len() / BYTES_OF_ONE
@@ -36,13 +36,13 @@ impl NewRequest {
 
 /// Submits requests to the intake; cloning it is cheap. The intake ends when the last clone is dropped.
 #[derive(Clone)]
-pub struct Intake(Submitter<Incoming>);
+pub struct Intake(Submitter<RequestCommit>);
 
 /// The task that commits the submitted requests.
-pub type Worker = group_commit::GroupCommitWorker<Incoming>;
+pub type Worker = group_commit::GroupCommitWorker<RequestCommit>;
 
 /// Stores requests in groups.
-pub struct Incoming {
+pub struct RequestCommit {
     db: Db,
     clock: Clock,
     metrics: Metrics,
@@ -55,7 +55,8 @@ impl Intake {
         Runtime { db, clock, metrics, .. }: Runtime,
         arrivals: Arc<dyn NewMessageNotifier>,
     ) -> (Self, Worker) {
-        let (entrance, worker) = group_commit(Incoming { db: db.clone(), clock, metrics, arrivals }, &db);
+        let (entrance, worker) =
+            group_commit(RequestCommit { db: db.clone(), clock, metrics, arrivals }, &db);
         (Self(entrance), worker)
     }
 
@@ -64,31 +65,31 @@ impl Intake {
     ///
     /// # Errors
     /// Database errors.
-    pub async fn store(&self, request: NewRequest) -> Result<Option<ClaimResult>> {
+    pub async fn store(&self, request: RequestToStore) -> Result<Option<ClaimResult>> {
         self.0.write(request).await
     }
 }
 
-impl GroupCommit for Incoming {
-    type Item = NewRequest;
+impl GroupCommit for RequestCommit {
+    type Item = RequestToStore;
     type Done = Option<ClaimResult>;
     const LARGEST_GROUP: usize = 2000;
 
-    fn size(request: &NewRequest) -> usize {
+    fn size(request: &RequestToStore) -> usize {
         request.size()
     }
 
     // requests with the same key are never committed in the same batch, so the second finds the response of the first
-    fn key(request: &NewRequest) -> Option<&str> {
+    fn key(request: &RequestToStore) -> Option<&str> {
         request.claim.as_ref().map(|claim| claim.key.key.as_str())
     }
 
-    async fn commit(&self, requests: Arc<[NewRequest]>) -> Result<Vec<Option<ClaimResult>>> {
+    async fn commit(&self, requests: Arc<[RequestToStore]>) -> Result<Vec<Option<ClaimResult>>> {
         let now = self.clock.now();
         self.db.write(move |c: &mut AnyConnection| repo::accept(c, &requests, now)).await
     }
 
-    fn committed(&self, _: &[NewRequest], results: &[Result<Option<ClaimResult>>]) {
+    fn committed(&self, _: &[RequestToStore], results: &[Result<Option<ClaimResult>>]) {
         failpoint::reach("request-after-commit");
         let new = results.iter().filter(|result| matches!(result, Ok(None))).count();
         self.metrics.entered(ChannelKind::Request, new);

@@ -74,7 +74,7 @@ pub struct RequestDraft {
 }
 
 /// The kind of a request and its parent: the recurring request of an occurrence, or the request of a report.
-pub type Of = (RequestKind, Option<ResourceId>);
+pub type RequestOrigin = (RequestKind, Option<ResourceId>);
 
 impl RequestDraft {
     /// Converts it to the rows of a request that is scheduled at this time.
@@ -84,7 +84,7 @@ impl RequestDraft {
     pub fn into_rows(
         self,
         id: MessageId,
-        (kind, parent): Of,
+        (kind, parent): RequestOrigin,
         scheduled_at: Timestamp,
         now: Timestamp,
     ) -> Result<(MessageRow, RequestRow)> {
@@ -112,9 +112,9 @@ impl RequestDraft {
             parent_id: parent,
             scheduled_at,
             updated_at: now,
-            spec: json(&self.spec)?,
-            retry: self.delays.as_ref().map(json).transpose()?,
-            notify: self.notify.as_ref().map(json).transpose()?,
+            spec: to_json(&self.spec)?,
+            retry: self.delays.as_ref().map(to_json).transpose()?,
+            notify: self.notify.as_ref().map(to_json).transpose()?,
             executed_at: None,
             response: None,
             response_body: None,
@@ -127,11 +127,11 @@ impl RequestDraft {
 ///
 /// # Errors
 /// If it cannot be serialized.
-pub fn json<T: Serialize>(value: &T) -> Result<String> {
+pub fn to_json<T: Serialize>(value: &T) -> Result<String> {
     serde_json::to_string(value).map_err(|e| Error::Internal(e.into()))
 }
 
-/// Deserializes a value that was stored by [`json`].
+/// Deserializes a value that was stored by [`to_json`].
 ///
 /// # Errors
 /// If no version of the service stored this text.

@@ -6,10 +6,10 @@ use std::sync::Arc;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, Binary, Nullable, Text};
 
-use super::intake::NewRequest;
-use super::model::{Notify, RequestKind, json, stored};
+use super::intake::RequestToStore;
+use super::model::{Notify, RequestKind, stored, to_json};
 use super::report::{self, Report};
-use super::view::Rows;
+use super::view::RequestRows;
 use crate::channels::request::StoredResponse;
 use crate::db::schema::{due, message, request};
 use crate::db::types::{Id, Instant, MessageId, ResourceId, Timestamp};
@@ -59,7 +59,7 @@ pub fn insert(c: &mut AnyConnection, rows: Vec<(MessageRow, RequestRow)>, now: T
 /// Database errors: then no request is stored.
 pub fn accept(
     c: &mut AnyConnection,
-    requests: &[NewRequest],
+    requests: &[RequestToStore],
     now: Timestamp,
 ) -> Result<Vec<Option<ClaimResult>>> {
     let verdicts = idempotency::claim_each(c, requests.iter().map(|request| request.claim.as_ref()), now)?;
@@ -85,7 +85,10 @@ pub struct StoredRequest {
 ///
 /// # Errors
 /// Database errors.
-pub fn asking(c: &mut AnyConnection, ids: &[MessageId]) -> Result<HashMap<MessageId, StoredRequest>> {
+pub fn stored_requests(
+    c: &mut AnyConnection,
+    ids: &[MessageId],
+) -> Result<HashMap<MessageId, StoredRequest>> {
     let rows = request::table
         .filter(request::message_id.eq_any(ids))
         .select((request::message_id, (request::spec, request::retry)))
@@ -107,19 +110,29 @@ pub struct RequestResult {
 ///
 /// # Errors
 /// Database errors.
-pub fn ran(c: &mut AnyConnection, attempts: &[(MessageId, &RequestResult, Timestamp)]) -> Result<()> {
+pub fn record_attempts(
+    c: &mut AnyConnection,
+    attempts: &[(MessageId, &RequestResult, Timestamp)],
+) -> Result<()> {
     if attempts.is_empty() {
         return Ok(());
     }
-    let heads = attempts.iter().map(|(_, ran, _)| ran.response.as_deref().map(report::head).transpose());
+    let heads = attempts
+        .iter()
+        .map(|(_, record_attempts, _)| record_attempts.response.as_deref().map(report::head).transpose());
     let heads: Vec<Option<String>> = heads.collect::<Result<_>>()?;
-    let bodies = attempts.iter().map(|(_, ran, _)| ran.response.as_ref().map(|said| said.body.as_slice()));
+    let bodies = attempts
+        .iter()
+        .map(|(_, record_attempts, _)| record_attempts.response.as_ref().map(|said| said.body.as_slice()));
     match c {
         AnyConnection::Postgres(c) => {
             diesel::sql_query(include_str!("repo/sql/update_requests.postgres.sql"))
                 .bind::<Array<Id>, _>(attempts.iter().map(|(id, ..)| *id).collect::<Vec<_>>())
                 .bind::<Array<Nullable<Instant>>, _>(
-                    attempts.iter().map(|(_, ran, _)| ran.executed_at).collect::<Vec<_>>(),
+                    attempts
+                        .iter()
+                        .map(|(_, record_attempts, _)| record_attempts.executed_at)
+                        .collect::<Vec<_>>(),
                 )
                 .bind::<Array<Instant>, _>(attempts.iter().map(|(.., at)| *at).collect::<Vec<_>>())
                 .bind::<Array<Nullable<Text>>, _>(heads)
@@ -127,8 +140,9 @@ pub fn ran(c: &mut AnyConnection, attempts: &[(MessageId, &RequestResult, Timest
                 .execute(c)?;
         }
         AnyConnection::Sqlite(c) => {
-            for (((id, ran, at), head), body) in attempts.iter().zip(heads).zip(bodies) {
-                let times = (request::executed_at.eq(ran.executed_at), request::updated_at.eq(*at));
+            for (((id, record_attempts, at), head), body) in attempts.iter().zip(heads).zip(bodies) {
+                let times =
+                    (request::executed_at.eq(record_attempts.executed_at), request::updated_at.eq(*at));
                 let answer =
                     head.map(|head| (request::response.eq(Some(head)), request::response_body.eq(body)));
                 diesel::update(request::table.find(*id)).set((times, answer)).execute(c)?;
@@ -161,7 +175,7 @@ pub fn report(c: &mut AnyConnection, ended: &[(&MessageRow, Timestamp)]) -> Resu
         let Some(mut row) = rows.remove(&message.id) else { continue };
         let Some(notify) = row.notify.take() else { continue };
         let notify: Notify = stored(&notify)?;
-        let body = json(&Report::of_rows(message, &mut row)?)?;
+        let body = to_json(&Report::of_rows(message, &mut row)?)?;
         let of = (RequestKind::Report, Some(ResourceId(message.id.0)));
         reports.push(notify.reporting(body).into_rows(MessageId::new(), of, *at, *at)?);
         latest = latest.max(*at);
@@ -208,7 +222,7 @@ pub fn end_waiting(
 
 /// The result of cancelling requests.
 #[derive(Debug, Clone, Default)]
-pub struct Cancelled {
+pub struct CancelledRequests {
     /// The number of requests that waited and have ended.
     pub requests: usize,
     /// Messages that a node holds. Their cancellation is noted for that node.
@@ -222,9 +236,14 @@ const CANCELLED: (MessageStatus, Option<&str>) = (MessageStatus::Cancelled, None
 ///
 /// # Errors
 /// Database errors.
-pub fn cancel(c: &mut AnyConnection, ids: &[MessageId], holds: bool, now: Timestamp) -> Result<Cancelled> {
+pub fn cancel(
+    c: &mut AnyConnection,
+    ids: &[MessageId],
+    holds: bool,
+    now: Timestamp,
+) -> Result<CancelledRequests> {
     let requests = end_waiting(c, ids, CANCELLED, now)?.requests;
-    Ok(Cancelled { requests, noted: cancellation::note(c, ids, holds, now)? })
+    Ok(CancelledRequests { requests, noted: cancellation::note(c, ids, holds, now)? })
 }
 
 /// Ends noted cancellations. Returns the number of requests that were waiting again and have ended, and the state of
@@ -255,7 +274,7 @@ pub struct RequestFilter {
 ///
 /// # Errors
 /// Database errors.
-pub fn find(c: &mut AnyConnection, id: MessageId) -> Result<Option<Rows>> {
+pub fn find(c: &mut AnyConnection, id: MessageId) -> Result<Option<RequestRows>> {
     let found = message::table
         .inner_join(request::table.on(request::message_id.eq(message::id)))
         .left_join(due::table.on(due::message_id.eq(message::id)))
@@ -269,7 +288,7 @@ pub fn find(c: &mut AnyConnection, id: MessageId) -> Result<Option<Rows>> {
 ///
 /// # Errors
 /// Database errors.
-pub fn reports(c: &mut AnyConnection, id: MessageId) -> Result<Vec<Rows>> {
+pub fn reports(c: &mut AnyConnection, id: MessageId) -> Result<Vec<RequestRows>> {
     let of_it = message::table
         .inner_join(request::table.on(request::message_id.eq(message::id)))
         .left_join(due::table.on(due::message_id.eq(message::id)))
@@ -289,7 +308,7 @@ pub fn list(
     after: Option<MessageId>,
     limit: i64,
     now: Timestamp,
-) -> Result<Vec<Rows>> {
+) -> Result<Vec<RequestRows>> {
     let mut query = message::table
         .inner_join(request::table.on(request::message_id.eq(message::id)))
         .left_join(due::table.on(due::message_id.eq(message::id)))

@@ -75,7 +75,7 @@ pub fn head(response: &StoredResponse) -> Result<String> {
         }
         known.push_str(value);
     }
-    super::model::json(&Head { status: response.status, headers, truncated: response.is_cut })
+    super::model::to_json(&Head { status: response.status, headers, truncated: response.is_cut })
 }
 
 impl Answered {

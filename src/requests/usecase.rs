@@ -6,7 +6,7 @@ use std::time::Duration;
 
 pub use super::repo::RequestFilter;
 
-use super::intake::{Intake, NewRequest};
+use super::intake::{Intake, RequestToStore};
 use super::model::{RequestDraft, RequestKind};
 use super::repo;
 use super::report::Answered;
@@ -47,7 +47,7 @@ pub struct Recurrence {
 
 /// A new request with its time.
 #[derive(Debug, Clone)]
-pub struct NewRequestSchedule {
+pub struct NewRequest {
     /// The request.
     pub asked: RequestDraft,
     /// The time to run at; `None` for now.
@@ -106,7 +106,7 @@ impl Requests {
             Mode::Commit(key) => key,
             Mode::DryRun => return Ok(Created::New(view, answer.of_dry_run())),
         };
-        let new = NewRequest { rows, claim: Claim::of(key, view.id.0, &answer) };
+        let new = RequestToStore { rows, claim: Claim::of(key, view.id.0, &answer) };
         let _room = self.room.take(new.size())?;
         match self.intake.store(new).await? {
             None => Ok(Created::New(view, answer)),
@@ -228,7 +228,7 @@ impl Requests {
     /// Waits until no attempt can start any more at requests whose cancellation was noted. Returns the state of each.
     pub(super) async fn end_cancelled(
         &self,
-        cancelled: repo::Cancelled,
+        cancelled: repo::CancelledRequests,
         holds: bool,
     ) -> Result<HashMap<MessageId, CancellationState>> {
         let count = |ended: usize| {
@@ -277,7 +277,7 @@ impl Requests {
     }
 }
 
-fn found(c: &mut AnyConnection, id: MessageId) -> Result<super::view::Rows> {
+fn found(c: &mut AnyConnection, id: MessageId) -> Result<super::view::RequestRows> {
     repo::find(c, id)?.ok_or_else(|| Error::not_found("request", id))
 }
 

@@ -214,7 +214,7 @@ impl NotifyView {
 }
 
 /// The stored parts of a request: its message, its row, and its due time while it waits.
-pub type Rows = (MessageRow, RequestRow, Option<Timestamp>);
+pub type RequestRows = (MessageRow, RequestRow, Option<Timestamp>);
 
 impl RequestView {
     /// Builds the view at `now` from its rows; `default` are the delays of a request without its own.
@@ -255,7 +255,7 @@ impl ReportView {
     ///
     /// # Errors
     /// If no version of the service stored these values.
-    pub fn of_rows((message, _, due_at): &Rows, now: Timestamp) -> Result<Self> {
+    pub fn of_rows((message, _, due_at): &RequestRows, now: Timestamp) -> Result<Self> {
         Ok(Self {
             id: message.id,
             status: message.status_at(*due_at, now)?,

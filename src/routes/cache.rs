@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::model::{Compiled, MOST_ROUTES};
+use super::model::{CompiledRoute, MOST_ROUTES};
 use super::pattern::EventName;
 use super::repo;
 use crate::db::Db;
@@ -24,7 +24,7 @@ pub struct RouteCache {
 struct CachedRoutes {
     /// The number of changes by this node. Routes that were read before the last change are not cached.
     changes: u64,
-    routes: Option<(Instant, Arc<Vec<Compiled>>)>,
+    routes: Option<(Instant, Arc<Vec<CompiledRoute>>)>,
 }
 
 impl RouteCache {
@@ -32,7 +32,7 @@ impl RouteCache {
     ///
     /// # Errors
     /// Database errors.
-    pub async fn routes(&self, db: &Db) -> Result<Arc<Vec<Compiled>>> {
+    pub async fn routes(&self, db: &Db) -> Result<Arc<Vec<CompiledRoute>>> {
         if let Some(routes) = self.fresh() {
             return Ok(routes);
         }
@@ -52,7 +52,7 @@ impl RouteCache {
         Ok(routes)
     }
 
-    fn fresh(&self) -> Option<Arc<Vec<Compiled>>> {
+    fn fresh(&self) -> Option<Arc<Vec<CompiledRoute>>> {
         self.known()
             .routes
             .as_ref()
@@ -73,6 +73,6 @@ impl RouteCache {
 }
 
 /// Returns the routes that match an event, in the order of creation.
-pub fn matching<'r>(routes: &'r [Compiled], name: &EventName) -> Vec<&'r Compiled> {
+pub fn matching<'r>(routes: &'r [CompiledRoute], name: &EventName) -> Vec<&'r CompiledRoute> {
     routes.iter().filter(|route| route.knows(name)).collect()
 }

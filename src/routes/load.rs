@@ -7,7 +7,7 @@ use figment::providers::{Format, Toml};
 use serde::Deserialize;
 
 use super::model::{DeliveryDraft, RouteChanges};
-use super::usecase::{Put, Routes};
+use super::usecase::{PutResult, Routes};
 use crate::error::{Error, FieldError, Result};
 use crate::idempotency::{IdempotentResponse, Mode};
 use crate::kinds::ChannelKind;
@@ -15,7 +15,7 @@ use crate::locale::Locale;
 use crate::paging;
 use crate::templates::Templates;
 use crate::templates::content::Texts;
-use crate::templates::model::{ListFilter, NewTemplate, StoredTemplate, TemplateChange};
+use crate::templates::model::{NewTemplate, StoredTemplate, TemplateChange, TemplateListFilter};
 
 /// The content of a file.
 #[derive(Debug, Deserialize)]
@@ -69,9 +69,9 @@ pub struct Options {
 #[derive(Debug, Default)]
 pub struct LoadedFile {
     /// The counts of templates.
-    pub templates: Loaded,
+    pub templates: LoadCounts,
     /// The counts of routes.
-    pub routes: Loaded,
+    pub routes: LoadCounts,
     /// The routes that were skipped, by reason.
     pub left_out: Vec<LeftOut>,
 }
@@ -112,7 +112,7 @@ impl std::fmt::Display for LoadedFile {
 
 /// The results of a file's entries of one kind.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub struct Loaded {
+pub struct LoadCounts {
     /// The number of new entries.
     pub created: usize,
     /// The number of entries that replaced an existing one.
@@ -121,17 +121,17 @@ pub struct Loaded {
     pub kept: usize,
 }
 
-impl Loaded {
-    fn count(&mut self, put: Put) {
+impl LoadCounts {
+    fn count(&mut self, put: PutResult) {
         match put {
-            Put::Created => self.created += 1,
-            Put::Replaced => self.replaced += 1,
-            Put::Kept => self.kept += 1,
+            PutResult::Created => self.created += 1,
+            PutResult::Replaced => self.replaced += 1,
+            PutResult::Kept => self.kept += 1,
         }
     }
 }
 
-impl std::fmt::Display for Loaded {
+impl std::fmt::Display for LoadCounts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { created, replaced, kept } = self;
         write!(f, "{created} created, {replaced} replaced, {kept} kept")
@@ -177,25 +177,26 @@ pub async fn load(
     Ok(loaded)
 }
 
-async fn put_template(templates: &Templates, entry: TemplateEntry, is_replacing: bool) -> Result<Put> {
+async fn put_template(templates: &Templates, entry: TemplateEntry, is_replacing: bool) -> Result<PutResult> {
     let locale = entry.locale.as_deref().map(str::parse::<Locale>).transpose();
     let locale = locale.map_err(|why| Error::invalid("locale", why.to_string()))?;
     let texts = Texts { subject: entry.subject, text: entry.text, html: entry.html };
-    let filter = ListFilter { name: Some(entry.name.clone()), channel: Some(entry.channel), locale: None };
+    let filter =
+        TemplateListFilter { name: Some(entry.name.clone()), channel: Some(entry.channel), locale: None };
     let (known, _) = templates.list(filter, None, i64::from(paging::LARGEST_LIMIT)).await?;
     let Some(known) = known.into_iter().find(|known| known.locale == locale) else {
         let new = NewTemplate { name: entry.name, channel: entry.channel, locale, texts };
         let answer = |made: &StoredTemplate| IdempotentResponse::new(201, None, made);
         templates.create(new, Mode::Commit(None), answer).await?;
-        return Ok(Put::Created);
+        return Ok(PutResult::Created);
     };
     if known.texts() == texts || !is_replacing {
-        return Ok(Put::Kept);
+        return Ok(PutResult::Kept);
     }
     let change =
         TemplateChange { subject: Some(texts.subject), text: Some(texts.text), html: Some(texts.html) };
     templates.patch(known.id, change).await?;
-    Ok(Put::Replaced)
+    Ok(PutResult::Replaced)
 }
 
 fn unreadable(place: &str, error: figment::Error) -> Error {

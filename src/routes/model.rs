@@ -96,9 +96,9 @@ impl Route {
     ///
     /// # Errors
     /// The text that cannot be parsed; no version of the service stores one.
-    pub fn compile(self) -> Result<Compiled, String> {
+    pub fn compile(self) -> Result<CompiledRoute, String> {
         let step = |delivery: &RouteDelivery| {
-            Ok(Step {
+            Ok(CompiledDelivery {
                 delay: delivery.delay.as_deref().map(duration).transpose()?.unwrap_or_default(),
                 expires_after: delivery.expires_after.as_deref().map(duration).transpose()?,
                 condition: delivery.condition.as_deref().map(Condition::stored),
@@ -106,22 +106,22 @@ impl Route {
             })
         };
         let steps = self.deliveries.iter().map(step).collect::<Result<_, String>>()?;
-        Ok(Compiled { route: self, steps })
+        Ok(CompiledRoute { route: self, steps })
     }
 }
 
 /// A route with parsed deliveries.
 #[derive(Debug)]
-pub struct Compiled {
+pub struct CompiledRoute {
     /// The route.
     pub route: Route,
     /// Its deliveries, in their order.
-    pub steps: Vec<Step>,
+    pub steps: Vec<CompiledDelivery>,
 }
 
 /// A parsed delivery of a route.
 #[derive(Debug)]
-pub struct Step {
+pub struct CompiledDelivery {
     /// The delivery as stored.
     pub delivery: RouteDelivery,
     /// The time from the event to the message.
@@ -132,7 +132,7 @@ pub struct Step {
     pub condition: Option<Condition>,
 }
 
-impl Compiled {
+impl CompiledRoute {
     /// Returns true if the route matches this event, enabled or not.
     pub fn knows(&self, name: &EventName) -> bool {
         self.route.event.matches(name)

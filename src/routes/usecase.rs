@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::cache::RouteCache;
 use super::model::{
-    Compiled, Condition, DeliveryDraft, MOST_DELIVERIES, MOST_ROUTES, PAYLOAD, Route, RouteChanges,
+    CompiledRoute, Condition, DeliveryDraft, MOST_DELIVERIES, MOST_ROUTES, PAYLOAD, Route, RouteChanges,
     RouteDelivery, USER, duration,
 };
 use super::pattern::{EventName, Pattern};
@@ -38,7 +38,7 @@ pub struct Routes {
 
 /// The result of [`Routes::put`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Put {
+pub enum PutResult {
     /// The route is new.
     Created,
     /// A different route was replaced.
@@ -68,7 +68,7 @@ impl Routes {
     ///
     /// # Errors
     /// Database errors.
-    pub async fn known(&self) -> Result<Arc<Vec<Compiled>>> {
+    pub async fn known(&self) -> Result<Arc<Vec<CompiledRoute>>> {
         self.book.routes(&self.db).await
     }
 
@@ -108,20 +108,20 @@ impl Routes {
     ///
     /// # Errors
     /// The errors of [`Routes::create`].
-    pub async fn put(&self, new: RouteChanges, is_replacing: bool) -> Result<Put> {
+    pub async fn put(&self, new: RouteChanges, is_replacing: bool) -> Result<PutResult> {
         let route = self.make(new).await?;
         let store = move |c: &mut AnyConnection| {
             let Some(known) = repo::find_by_event(c, route.event.as_str())? else {
-                return insert(c, &route).map(|()| Put::Created);
+                return insert(c, &route).map(|()| PutResult::Created);
             };
             let same =
                 Route { id: known.id, created_at: known.created_at, updated_at: known.updated_at, ..route };
             if same == known || !is_replacing {
-                return Ok(Put::Kept);
+                return Ok(PutResult::Kept);
             }
             let updated_at = route.updated_at;
             repo::update(c, &Route { updated_at, ..same })?;
-            Ok(Put::Replaced)
+            Ok(PutResult::Replaced)
         };
         let put = self.db.write(store).await?;
         self.book.forget();

@@ -16,7 +16,7 @@ use crate::db::secrets::secret;
 use crate::db::types::{SuppressionId, Timestamp};
 use crate::error::Result;
 use crate::kinds::ChannelKind;
-use crate::seal::Seal;
+use crate::seal::Signer;
 
 /// The name of the secret for the hashes.
 const SECRET: &str = "suppressions";
@@ -60,7 +60,7 @@ fn group_of(column: String) -> Option<String> {
 }
 
 /// Computes the hashes by which addresses are looked up.
-pub struct Hasher(Seal);
+pub struct Hasher(Signer);
 
 impl Hasher {
     /// Creates a hasher with the installation's secret, which is generated if it does not exist.
@@ -68,7 +68,7 @@ impl Hasher {
     /// # Errors
     /// Database errors.
     pub fn of(c: &mut AnyConnection, now: Timestamp) -> Result<Self> {
-        Ok(Self(Seal::new(&secret(c, SECRET, now)?, PURPOSE)))
+        Ok(Self(Signer::new(&secret(c, SECRET, now)?, PURPOSE)))
     }
 
     /// Creates a hasher with the installation's secret, if there are suppressions.
@@ -79,7 +79,7 @@ impl Hasher {
             .select(generated_secret::secret)
             .first(c)
             .optional()?;
-        Ok(found.map(|secret| Self(Seal::new(&secret, PURPOSE))))
+        Ok(found.map(|secret| Self(Signer::new(&secret, PURPOSE))))
     }
 
     /// Returns the hash of an address, which all its spellings share.

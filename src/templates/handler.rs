@@ -7,7 +7,7 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 pub use self::schema::{TemplateBody, TemplatePatch, TextTrialBody, TrialBody};
-use super::model::{ListFilter, StoredTemplate, TemplatePreview, TemplateVersion, check_name};
+use super::model::{StoredTemplate, TemplateListFilter, TemplatePreview, TemplateVersion, check_name};
 use super::usecase::Templates;
 use crate::db::types::TemplateId;
 use crate::error::{Complaints, Error, Result};
@@ -82,14 +82,14 @@ pub struct ListQuery {
 }
 
 impl ListQuery {
-    fn filter(&self) -> Result<ListFilter> {
+    fn filter(&self) -> Result<TemplateListFilter> {
         let mut wrong = Complaints::default();
         if let Some(name) = &self.name {
             wrong.check("name", check_name(name));
         }
         let channel = self.channel.as_deref().map(ChannelKind::to_people).transpose();
         let locale = self.locale.as_deref().map(str::parse::<Locale>).transpose();
-        let filter = ListFilter {
+        let filter = TemplateListFilter {
             name: self.name.clone(),
             channel: wrong.check("channel", channel).flatten(),
             locale: wrong.check("locale", locale).flatten(),

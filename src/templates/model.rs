@@ -148,7 +148,7 @@ impl TemplateChange {
 
 /// The filter of the list. A template must match every condition that is set.
 #[derive(Debug, Clone, Default)]
-pub struct ListFilter {
+pub struct TemplateListFilter {
     /// Selects a name.
     pub name: Option<String>,
     /// Selects a channel.

@@ -13,9 +13,9 @@ const TURN: usize = 16;
 
 /// Limits the number of threads that render templates at once; cloning it is cheap.
 #[derive(Debug, Clone)]
-pub struct Pool(Arc<Semaphore>);
+pub struct RenderPool(Arc<Semaphore>);
 
-impl Default for Pool {
+impl Default for RenderPool {
     /// Creates a pool with a thread for each core.
     fn default() -> Self {
         let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
@@ -23,7 +23,7 @@ impl Default for Pool {
     }
 }
 
-impl Pool {
+impl RenderPool {
     /// Runs one rendering, or a few, on a blocking thread.
     ///
     /// # Errors
@@ -42,7 +42,7 @@ impl Pool {
     /// Converts the items in their order, one turn after the other.
     ///
     /// # Errors
-    /// As [`Pool::run`].
+    /// As [`RenderPool::run`].
     pub async fn map<T, U>(&self, items: Vec<T>, convert: fn(T) -> U) -> Result<Vec<U>>
     where
         T: Send + 'static,
@@ -68,7 +68,7 @@ mod tests {
     #[tokio::test]
     async fn a_long_batch_lets_others_in_between() {
         static ORDER: Mutex<Vec<u32>> = Mutex::new(Vec::new());
-        let pool = Pool(Arc::new(Semaphore::new(1)));
+        let pool = RenderPool(Arc::new(Semaphore::new(1)));
         let long = pool.map((0..10 * TURN as u32).collect(), |n| ORDER.lock().unwrap().push(n));
         let short = pool.run(|| ORDER.lock().unwrap().push(u32::MAX));
         // both wait when the permit is released
@@ -82,7 +82,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_an_error_and_gives_its_place_back() {
-        let pool = Pool(Arc::new(Semaphore::new(1)));
+        let pool = RenderPool(Arc::new(Semaphore::new(1)));
         let panics: fn() = || panic!("on purpose");
         assert!(matches!(pool.run(panics).await, Err(Error::Internal(_))));
         assert_eq!(pool.run(|| 1).await.unwrap(), 1);

@@ -4,7 +4,7 @@ use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
 
 use super::content::Texts;
-use super::model::{ListFilter, StoredTemplate, TemplateVersion};
+use super::model::{StoredTemplate, TemplateListFilter, TemplateVersion};
 use crate::db::AnyConnection;
 use crate::db::schema::{template, template_version};
 use crate::db::types::{TemplateId, Timestamp};
@@ -217,7 +217,7 @@ pub fn names(c: &mut AnyConnection, channel: ChannelKind, limit: i64) -> Result<
 /// Database errors.
 pub fn list(
     c: &mut AnyConnection,
-    filter: &ListFilter,
+    filter: &TemplateListFilter,
     after: Option<TemplateId>,
     limit: i64,
 ) -> Result<Vec<StoredTemplate>> {

@@ -8,10 +8,10 @@ use super::cache::{Cache, CachedTemplate};
 use super::content::{Content, Texts};
 use super::language::Data;
 use super::model::{
-    ListFilter, NewTemplate, StoredTemplate, TemplateChange, TemplatePreview, TemplateVersion, check_name,
-    placeholders,
+    NewTemplate, StoredTemplate, TemplateChange, TemplateListFilter, TemplatePreview, TemplateVersion,
+    check_name, placeholders,
 };
-use super::pool::Pool;
+use super::pool::RenderPool;
 use super::repo;
 use super::unsubscribe::{UnsubscribeUrl, WithLink};
 use super::variants::{Variant, Variants};
@@ -33,14 +33,14 @@ pub struct Templates {
     db: Db,
     clock: Clock,
     cache: Arc<Cache>,
-    pool: Pool,
+    pool: RenderPool,
     unsubscribe_url: Option<UnsubscribeUrl>,
 }
 
 impl Templates {
     /// Creates the use cases over a database and a clock.
     pub fn new(db: Db, clock: Clock) -> Self {
-        Self { db, clock, cache: Arc::default(), pool: Pool::default(), unsubscribe_url: None }
+        Self { db, clock, cache: Arc::default(), pool: RenderPool::default(), unsubscribe_url: None }
     }
 
     /// Adds unsubscribe links in texts.
@@ -55,7 +55,7 @@ impl Templates {
     }
 
     /// Returns the pool that renders templates for requests.
-    pub fn pool(&self) -> &Pool {
+    pub fn pool(&self) -> &RenderPool {
         &self.pool
     }
 
@@ -113,7 +113,7 @@ impl Templates {
     /// Database errors.
     pub async fn list(
         &self,
-        filter: ListFilter,
+        filter: TemplateListFilter,
         cursor: Option<TemplateId>,
         limit: i64,
     ) -> Result<(Vec<StoredTemplate>, Option<TemplateId>)> {

@@ -5,7 +5,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use fanfare::db::types::MessageId;
 use fanfare::kinds::ChannelKind;
 use fanfare::preferences::link::UnsubscribeTokens;
-use fanfare::seal::Seal;
+use fanfare::seal::Signer;
 use serde_json::{Value, json};
 
 use crate::ask::{Answer, ask, fields, id_of, send};
@@ -221,7 +221,7 @@ on_each_database! {
 fn old_token(kind: u8, id: &str) -> String {
     let mut token = vec![kind, 2];
     token.extend_from_slice(id.parse::<uuid::Uuid>().expect("an id").as_bytes());
-    let code = Seal::new(KEY.as_bytes(), b"fanfare unsubscribe token 1").code(&token);
+    let code = Signer::new(KEY.as_bytes(), b"fanfare unsubscribe token 1").code(&token);
     token.extend_from_slice(&code);
     URL_SAFE_NO_PAD.encode(token)
 }

@@ -3,6 +3,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use crate::support::sources::rust_files;
 use crate::{path, text};
 
 /// The patterns of .dockerignore in order: true for one that includes, and the pattern.
@@ -32,17 +33,6 @@ fn is_in_context(patterns: &[(bool, String)], path: &Path) -> bool {
     is_in
 }
 
-fn rust_files(folder: &Path, into: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            rust_files(&path, into);
-        } else if path.extension().is_some_and(|suffix| suffix == "rs") {
-            into.push(path);
-        }
-    }
-}
-
 /// Returns a path without `.` and `..`, from the root of the repository.
 fn from_root(file: &Path) -> PathBuf {
     let mut plain = PathBuf::new();
@@ -68,8 +58,7 @@ fn arguments<'t>(source: &'t str, of: &str) -> Vec<Option<&'t str>> {
 
 /// Returns the files that are compiled into the sources, each with the source that names it.
 fn compiled_in() -> Vec<(String, PathBuf)> {
-    let mut files = Vec::new();
-    rust_files(&path("src"), &mut files);
+    let files = rust_files(&path("src"));
     let mut found = Vec::new();
     for file in files {
         let source = std::fs::read_to_string(&file).expect("a source");

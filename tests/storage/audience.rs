@@ -7,14 +7,14 @@ use fanfare::db::schema::{client_move, mailing};
 use fanfare::db::types::ClientId;
 use fanfare::kinds::ChannelKind;
 use fanfare::mailings::filter::{AudienceFilter, Range};
-use fanfare::mailings::repo::audience::{self, AudienceRead, Cursor, Needs};
+use fanfare::mailings::repo::audience::{self, AudienceCursor, AudienceRead, ClientFields};
 use serde_json::json;
 
 use crate::on_each_database;
 use crate::stage::{Stage, at, changes, mailing_at_work};
 
 fn everyone() -> AudienceRead {
-    AudienceRead { upper_bound: None, limit: 100, needs: Needs::of(ChannelKind::Sms) }
+    AudienceRead { upper_bound: None, limit: 100, needs: ClientFields::of(ChannelKind::Sms) }
 }
 
 fn filter(codes: std::ops::Range<u16>, tags: &[&str]) -> AudienceFilter {
@@ -38,7 +38,7 @@ on_each_database! {
         let walked = stage.db.write(move |c| {
             let counted = audience::measure(c, &filter)?;
             assert_eq!((counted.total, counted.upper_bound), (1, Some(client.id)));
-            let (ranges, mut cursor, mut steps, mut found) = (filter.ranges(), Cursor::default(), 0, Vec::new());
+            let (ranges, mut cursor, mut steps, mut found) = (filter.ranges(), AudienceCursor::default(), 0, Vec::new());
             while cursor.range < ranges.len() {
                 let before = cursor.range;
                 let (some, next) = audience::read(c, &ranges, cursor, everyone())?;
@@ -56,7 +56,7 @@ on_each_database! {
 /// Returns the count of an audience, and its clients as they are read two at a time.
 async fn walked(stage: &Stage, filter: AudienceFilter) -> (i64, Vec<ClientId>) {
     let walk = stage.db.write(move |c| {
-        let (ranges, mut cursor, mut found) = (filter.ranges(), Cursor::default(), Vec::new());
+        let (ranges, mut cursor, mut found) = (filter.ranges(), AudienceCursor::default(), Vec::new());
         while cursor.range < ranges.len() {
             let (some, next) = audience::read(c, &ranges, cursor, AudienceRead { limit: 2, ..everyone() })?;
             found.extend(some.into_iter().map(|recipient| recipient.client_id));
@@ -137,7 +137,7 @@ on_each_database! {
         let found = stage.db.write(|c| {
             let ranges = [Range::Tag("a".into()), Range::Tag("b".into())];
             let what = AudienceRead { limit: 3, ..everyone() };
-            let first = Cursor { range: 2, after: None };
+            let first = AudienceCursor { range: 2, after: None };
             let (some, cursor) = audience::moved(c, &ranges, first, Some(at(1_500)), what)?;
             let (rest, end) = audience::moved(c, &ranges, cursor, Some(at(1_500)), what)?;
             Ok((some, rest, cursor.range, end.range))
@@ -154,12 +154,12 @@ on_each_database! {
         let client = stage.create(json!({"phone_number": "79030000000", "tag": "a"})).await.unwrap();
         stage.clients.patch(client.id, changes(json!({"tag": "b"}))).await.unwrap();
         let id = stage.db.write(move |c| Ok(mailing_at_work(c, AudienceFilter::default(), client.id))).await.unwrap();
-        let forget = |c: &mut AnyConnection| audience::forget_moves(c, 10);
+        let forget = |c: &mut AnyConnection| audience::delete_moves(c, 10);
         assert_eq!(stage.db.write(forget).await.unwrap(), 0);
         assert_eq!(moves(&stage).await, [client.id]);
         let settle = move |c: &mut AnyConnection| {
             diesel::update(mailing::table.find(id)).set(mailing::settled.eq(true)).execute(c)?;
-            audience::forget_moves(c, 10)
+            audience::delete_moves(c, 10)
         };
         assert_eq!(stage.db.write(settle).await.unwrap(), 1);
         assert!(moves(&stage).await.is_empty());

@@ -18,7 +18,7 @@ use fanfare::dead_letters::model::{
 use fanfare::dead_letters::replayer::Replayer;
 use fanfare::dead_letters::repo::many::{self, ReplayStep, ReplayTurn};
 use fanfare::dead_letters::repo::{self, DeadLetterOrder, one};
-use fanfare::dead_letters::usecase::{ReplayNotifiers, TakeEvent};
+use fanfare::dead_letters::usecase::{AcceptEvent, ReplayNotifiers};
 use fanfare::error::{Error, Result};
 use fanfare::kinds::{ChannelKind, ErrorClass, MessageStatus};
 use fanfare::live::Live;
@@ -445,7 +445,7 @@ impl NewMessageNotifier for Partner {
     }
 }
 
-impl TakeEvent for Partner {
+impl AcceptEvent for Partner {
     fn take(&self, event: DeadEvent) -> BoxFuture<'static, Result<()>> {
         let mut events = self.events.lock().unwrap();
         events.push(event);

@@ -17,7 +17,7 @@ use fanfare::mailings::filter::AudienceFilter;
 use fanfare::mailings::model::MailingStatus;
 use fanfare::mailings::recipient::Recipient;
 use fanfare::mailings::repo;
-use fanfare::mailings::repo::audience::Needs;
+use fanfare::mailings::repo::audience::ClientFields;
 use fanfare::messages::model::Counts;
 use fanfare::messages::repo::MessageRow;
 use serde_json::json;
@@ -55,8 +55,12 @@ fn hold(c: &mut AnyConnection, last: ClientId) -> Held {
         channel: ChannelKind::Sms,
         priority: Priority::Normal,
     };
-    let what =
-        Plan { mailing, ranges: filter.ranges().into(), limit: 100, needs: Needs::of(ChannelKind::Sms) };
+    let what = Plan {
+        mailing,
+        ranges: filter.ranges().into(),
+        limit: 100,
+        needs: ClientFields::of(ChannelKind::Sms),
+    };
     let stretch = plan(c, &what, &page, at(1_001)).unwrap().unwrap();
     assert_eq!((stretch.planned.len(), stretch.walked), (4, true));
     let number = repo::number(c, mailing).unwrap();

@@ -13,7 +13,7 @@ use fanfare::db::schema::{client, due, page};
 use fanfare::db::types::{ClientId, Id, Instant, LeaseId, MailingId, MessageId, NodeId, Timestamp};
 use fanfare::kinds::ChannelKind;
 use fanfare::mailings::filter::{AudienceFilter, Range};
-use fanfare::mailings::repo::audience::{self, AudienceRead, Cursor, Needs};
+use fanfare::mailings::repo::audience::{self, AudienceCursor, AudienceRead, ClientFields};
 use fanfare::messages::repo::MessageRow;
 use fanfare::messages::repo::insert_messages;
 
@@ -126,8 +126,8 @@ on_each_database! {
             analyze(c);
             for (range, index) in cases {
                 let ids: Vec<ClientId> = client::table.select(client::id).order(client::id).load(c)?;
-                let what = AudienceRead { upper_bound: ids.last().copied(), limit: 500, needs: Needs { profile: true, ..Needs::of(ChannelKind::Sms) } };
-                let cursor = Cursor { range: 0, after: Some(ids[CLIENTS / 2]) };
+                let what = AudienceRead { upper_bound: ids.last().copied(), limit: 500, needs: ClientFields { profile: true, ..ClientFields::of(ChannelKind::Sms) } };
+                let cursor = AudienceCursor { range: 0, after: Some(ids[CLIENTS / 2]) };
                 let heard = heard(c, |c| {
                     audience::read(c, std::slice::from_ref(&range), cursor, what).unwrap();
                 });

@@ -12,9 +12,11 @@ use fanfare::idempotency::{self, Claim, ClaimResult, IdempotencyKey, IdempotentR
 use fanfare::kinds::{ChannelKind, Priority};
 use fanfare::messages::cancelling::Recall;
 use fanfare::messages::repo::MessageRow;
-use fanfare::notifications::intake::{Announcer, Intake};
+use fanfare::notifications::intake::{NotificationIntake, NotificationPublisher};
 use fanfare::notifications::model::{NewNotification, TemplateUsed, To};
-use fanfare::notifications::repo::{Addresses, NewRows, NotificationRow, StoreResult, store};
+use fanfare::notifications::repo::{
+    NewNotificationRows, NotificationRow, RecipientAddresses, StoreResult, store,
+};
 use fanfare::notifications::usecase::NewMessageNotifier;
 use uuid::Uuid;
 
@@ -45,7 +47,7 @@ fn new(to: To, scheduled_at: Option<Timestamp>) -> NewNotification {
 fn rows(
     new: NewNotification,
     batch: Option<BatchId>,
-    clients: &HashMap<ClientId, Addresses>,
+    clients: &HashMap<ClientId, RecipientAddresses>,
 ) -> (MessageRow, NotificationRow) {
     new.into_rows(MessageId::new(), batch, (clients, false), at(1_000)).unwrap()
 }
@@ -54,7 +56,7 @@ on_each_database! {
     async fn every_column_of_a_notification_is_written(kind: Database) {
         let stage = Stage::new(kind).await;
         let (client, batch) = (ClientId::new(), BatchId::new());
-        let addresses = Addresses { phone_number: Some(79_031_234_567), email: None, push_token: None, external_id: None, attributes: "{}".into(), locale: None };
+        let addresses = RecipientAddresses { phone_number: Some(79_031_234_567), email: None, push_token: None, external_id: None, attributes: "{}".into(), locale: None };
         let whole = NewNotification {
             template: Some(TemplateUsed { name: "a".into(), version: 3, locale: Some("de".into()) }),
             subject: Some("subject".to_owned()),
@@ -72,7 +74,7 @@ on_each_database! {
             rows(whole, Some(batch), &HashMap::from([(client, addresses)])),
             rows(new(To::Address("not a number".to_owned()), None), Some(batch), &HashMap::new()),
         ];
-        let request = NewRows { rows: rows.clone(), batch: Some(batch), claim: None };
+        let request = NewNotificationRows { rows: rows.clone(), batch: Some(batch), claim: None };
         let read = stage.db.write(move |c| {
             assert_eq!(store(c, &[request], at(1_000))?, [StoreResult::New]);
             let messages: Vec<MessageRow> =
@@ -109,13 +111,13 @@ on_each_database! {
             stage.db.write(move |c| idempotency::take(c, &claims.iter().collect::<Vec<_>>(), at(second))).await.unwrap()
         };
         let (old, equal, other) = (claim("old", 1), claim("equal", 2), claim("other", 3));
-        assert_eq!(take(vec![old.clone()], 1_000).await, [ClaimResult::Ours]);
-        assert_eq!(take(vec![other, equal.clone()], 1_050).await, [ClaimResult::Ours, ClaimResult::Ours]);
+        assert_eq!(take(vec![old.clone()], 1_000).await, [ClaimResult::New]);
+        assert_eq!(take(vec![other, equal.clone()], 1_050).await, [ClaimResult::New, ClaimResult::New]);
         // the first key has expired by now, so any request may claim it
         let again = vec![claim("equal", 2), claim("other", 4), claim("new", 5), claim("old", 9)];
         let answered = ClaimResult::Answered(equal.answer.unwrap());
-        assert_eq!(take(again, 1_101).await, [answered, ClaimResult::Foreign, ClaimResult::Ours, ClaimResult::Ours]);
-        assert_eq!(take(vec![old], 1_102).await, [ClaimResult::Foreign], "it is kept from then on");
+        assert_eq!(take(again, 1_101).await, [answered, ClaimResult::OtherRequest, ClaimResult::New, ClaimResult::New]);
+        assert_eq!(take(vec![old], 1_102).await, [ClaimResult::OtherRequest], "it is kept from then on");
     }
 }
 
@@ -138,16 +140,16 @@ on_each_database! {
     async fn only_what_is_due_before_the_engines_next_look_wakes_it(kind: Database) {
         let stage = Stage::new(kind).await;
         let woken = Arc::new(Woken::default());
-        let announcer = Announcer::new(stage.runtime(), (woken.clone(), Duration::from_secs(5)));
-        let (intake, worker) = Intake::new(stage.db.clone(), stage.clock.clone(), announcer);
+        let announcer = NotificationPublisher::new(stage.runtime(), (woken.clone(), Duration::from_secs(5)));
+        let (intake, worker) = NotificationIntake::new(stage.db.clone(), stage.clock.clone(), announcer);
         let worker = tokio::spawn(worker.run());
         for (scheduled_at, wakes) in [(Some(at(1_011)), 0), (Some(at(1_009)), 1), (None, 2), (Some(at(9_000)), 2)] {
             let row = rows(new(To::Address("79031234567".to_owned()), scheduled_at), None, &HashMap::new());
-            let stored = intake.store(NewRows { rows: vec![row], batch: None, claim: None }).await.unwrap();
+            let stored = intake.store(NewNotificationRows { rows: vec![row], batch: None, claim: None }).await.unwrap();
             assert_eq!(stored, StoreResult::New);
             // the response precedes the wake-up, and the next request follows it, so an empty request waits for the
             // wake-up
-            let nothing = NewRows { rows: vec![], batch: None, claim: None };
+            let nothing = NewNotificationRows { rows: vec![], batch: None, claim: None };
             intake.store(nothing).await.unwrap();
             assert_eq!(woken.0.load(Ordering::SeqCst), wakes, "{scheduled_at:?}");
         }

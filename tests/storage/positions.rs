@@ -7,7 +7,7 @@ use fanfare::db::types::Timestamp;
 use fanfare::dead_letters::model::LetterFilter;
 use fanfare::dead_letters::repo as letters;
 use fanfare::error::Error;
-use fanfare::events::intake::{EventOrder, NewRows, SourceRecords};
+use fanfare::events::intake::{EventOrder, NewEventRows, SourceRecords};
 use fanfare::events::refused::{self, Refusal, SourceRecord};
 use fanfare::events::repo::{self, EventRow, EventStoreResult, IntakeResult};
 use fanfare::events::{model::Source, positions};
@@ -33,7 +33,7 @@ fn record(place: &str, most_tries: u64) -> SourceRecord {
     SourceRecord { subject, key, name: None, body: "{".into(), fault: None, most_tries }
 }
 
-fn event(key: &str, fingerprint: u8) -> NewRows {
+fn event(key: &str, fingerprint: u8) -> NewEventRows {
     let event = EventRow {
         id: fanfare::db::types::EventId::new(),
         key: Some(key.to_owned()),
@@ -48,10 +48,10 @@ fn event(key: &str, fingerprint: u8) -> NewRows {
         fingerprint: Some(vec![fingerprint]),
         namespace: 1,
     };
-    NewRows { event, rows: Vec::new() }
+    NewEventRows { event, rows: Vec::new() }
 }
 
-fn order(step: Step, events: Vec<NewRows>, refused: Vec<Refusal>) -> Arc<EventOrder> {
+fn order(step: Step, events: Vec<NewEventRows>, refused: Vec<Refusal>) -> Arc<EventOrder> {
     let records = events.iter().map(|new| record(new.event.key.as_deref().unwrap(), 2)).collect();
     Arc::new(EventOrder {
         events,

@@ -18,7 +18,7 @@ use fanfare::notifications::usecase::NewMessageNotifier;
 use fanfare::requests::cron::Cron;
 use fanfare::requests::model::{Notify, RequestDraft, RequestKind};
 use fanfare::requests::recurring::model::{CatchUp, CronSchedule, RecurringStatus};
-use fanfare::requests::recurring::repo::{self, DueOccurrence, RecurringRow};
+use fanfare::requests::recurring::repo::{self, CreatedOccurrences, RecurringRow};
 use fanfare::requests::recurring::timekeeper::Timekeeper;
 use tokio::sync::Notify as Wake;
 
@@ -107,8 +107,8 @@ on_each_database! {
         assert_eq!(stage.db.read(move |c| repo::find(c, id)).await.unwrap(), Some(row));
         assert_eq!(stage.db.read(repo::next_due).await.unwrap(), Some(at(1_020)));
 
-        let taken = stage.db.write(|c| repo::make_due(c, 10, at(1_021))).await.unwrap();
-        assert_eq!(taken, DueOccurrence { recurring: 1, runs: 1 });
+        let taken = stage.db.write(|c| repo::create_due_occurrences(c, 10, at(1_021))).await.unwrap();
+        assert_eq!(taken, CreatedOccurrences { recurring: 1, runs: 1 });
         let (message, row) = stage.db.read(|c| {
             let both = message::table.inner_join(request::table.on(request::message_id.eq(message::id)));
             let columns = (message::recipient, message::due_at, message::expires_at, message::status);
@@ -147,7 +147,7 @@ on_each_database! {
                 takers.spawn(async move {
                     let mut taken = 0;
                     loop {
-                        let step = db.write(move |c| repo::make_due(c, 7, now)).await.unwrap();
+                        let step = db.write(move |c| repo::create_due_occurrences(c, 7, now)).await.unwrap();
                         assert_eq!(step.recurring, step.runs);
                         taken += step.runs;
                         if step.recurring == 0 {
@@ -170,13 +170,13 @@ on_each_database! {
         let row = each_minute(None);
         stage.db.write(move |c| repo::insert(c, &row)).await.unwrap();
         let failed = stage.db.write(|c| {
-            assert_eq!(repo::make_due(c, 10, at(1_020))?.runs, 1);
+            assert_eq!(repo::create_due_occurrences(c, 10, at(1_020))?.runs, 1);
             Err::<(), _>(fanfare::error::Error::internal("the node dies"))
         });
         assert!(failed.await.is_err());
         assert!(runs(&stage).await.is_empty());
         for _ in 0..2 {
-            stage.db.write(|c| repo::make_due(c, 10, at(1_020))).await.unwrap();
+            stage.db.write(|c| repo::create_due_occurrences(c, 10, at(1_020))).await.unwrap();
         }
         assert_eq!(runs(&stage).await.len(), 1);
     }
@@ -219,9 +219,9 @@ on_each_database! {
         let (id, well) = (broken.id, each_minute(None));
         let other = well.id;
         stage.db.write(move |c| [broken, well].iter().try_for_each(|row| repo::insert(c, row))).await.unwrap();
-        let taken = stage.db.write(|c| repo::make_due(c, 1, at(1_020))).await.unwrap();
-        assert_eq!(taken, DueOccurrence { recurring: 1, runs: 0 });
-        stage.db.write(|c| repo::make_due(c, 1, at(1_020))).await.unwrap();
+        let taken = stage.db.write(|c| repo::create_due_occurrences(c, 1, at(1_020))).await.unwrap();
+        assert_eq!(taken, CreatedOccurrences { recurring: 1, runs: 0 });
+        stage.db.write(|c| repo::create_due_occurrences(c, 1, at(1_020))).await.unwrap();
         assert_eq!(runs(&stage).await, [(other, at(1_020))]);
         let later = stage.db.read(move |c| repo::find(c, id)).await.unwrap().unwrap();
         assert_eq!(later.next_at, Some(at(1_020 + 3_600)));
@@ -235,7 +235,7 @@ on_each_database! {
         let id = rows[0].id;
         stage.db.write(move |c| rows.iter().try_for_each(|row| repo::insert(c, row))).await.unwrap();
         for second in [1_020, 1_080] {
-            stage.db.write(move |c| repo::make_due(c, 10, at(second))).await.unwrap();
+            stage.db.write(move |c| repo::create_due_occurrences(c, 10, at(second))).await.unwrap();
         }
         let waiting = move |c: &mut AnyConnection| repo::open_runs(c, id);
         let ids: Vec<MessageId> = stage.db.read(waiting).await.unwrap();

@@ -20,7 +20,7 @@ use fanfare::delivery::repo::{NewLease, node};
 use fanfare::kinds::{ChannelKind, MessageStatus, OutcomeKind, Priority};
 use fanfare::mailings::filter::AudienceFilter;
 use fanfare::mailings::repo;
-use fanfare::mailings::repo::audience::Needs;
+use fanfare::mailings::repo::audience::ClientFields;
 use fanfare::messages::repo::MessageRow;
 use fanfare::preferences::model::RecipientPreferences;
 use serde_json::json;
@@ -78,7 +78,7 @@ impl Campaign {
         let (channel, priority) = (ChannelKind::Email, Priority::Normal);
         let page = NewLease { id, node: self.node, mailing: Some(self.mailing), channel, priority };
         let ranges = AudienceFilter::default().ranges().into();
-        let what = Plan { mailing: self.mailing, ranges, limit, needs: Needs::of(channel) };
+        let what = Plan { mailing: self.mailing, ranges, limit, needs: ClientFields::of(channel) };
         let planned = self.stage.db.write(move |c| plan(c, &what, &page, at(1_001))).await.unwrap();
         let stretch = planned.expect("it runs");
         assert_eq!(stretch.planned.len(), limit);

@@ -6,7 +6,7 @@ use fanfare::db::types::TemplateId;
 use fanfare::error::{Error, Result};
 use fanfare::idempotency::{Created, IdempotentResponse, Mode};
 use fanfare::kinds::ChannelKind;
-use fanfare::templates::model::{ListFilter, NewTemplate, StoredTemplate, TemplateChange};
+use fanfare::templates::model::{NewTemplate, StoredTemplate, TemplateChange, TemplateListFilter};
 use fanfare::templates::{Templates, Texts};
 
 use crate::on_each_database;
@@ -102,14 +102,14 @@ on_each_database! {
         }
         let push = make(&templates, "a", ChannelKind::Push, None, "each channel has its own").await.unwrap();
         assert!(matches!(templates.delete(base.id).await, Err(Error::Conflict(_))));
-        let names = |filter: ListFilter| {
+        let names = |filter: TemplateListFilter| {
             let templates = &templates;
             async move { templates.list(filter, None, 10).await.unwrap().0.into_iter().map(|t| t.id).collect::<Vec<_>>() }
         };
-        assert_eq!(names(ListFilter::default()).await, [base.id, de.id, push.id]);
-        assert_eq!(names(ListFilter { channel: Some(SMS), ..ListFilter::default() }).await, [base.id, de.id]);
-        assert_eq!(names(ListFilter { locale: Some("de".parse().unwrap()), ..ListFilter::default() }).await, [de.id]);
-        assert!(names(ListFilter { name: Some("b".into()), ..ListFilter::default() }).await.is_empty());
+        assert_eq!(names(TemplateListFilter::default()).await, [base.id, de.id, push.id]);
+        assert_eq!(names(TemplateListFilter { channel: Some(SMS), ..TemplateListFilter::default() }).await, [base.id, de.id]);
+        assert_eq!(names(TemplateListFilter { locale: Some("de".parse().unwrap()), ..TemplateListFilter::default() }).await, [de.id]);
+        assert!(names(TemplateListFilter { name: Some("b".into()), ..TemplateListFilter::default() }).await.is_empty());
         templates.delete(de.id).await.unwrap();
         templates.delete(base.id).await.unwrap();
         assert_eq!(templates.names(ChannelKind::Push).await.unwrap(), ["a"]);

@@ -184,7 +184,7 @@ fn claimed(c: &mut AnyConnection, claim: &Claim, now: Timestamp) -> Result<Optio
     };
     for _ in 0..TRIES {
         match idempotency::take(c, &[claim], now)?.pop() {
-            Some(ClaimResult::Ours) | None => return Ok(None),
+            Some(ClaimResult::New) | None => return Ok(None),
             Some(ClaimResult::Answered(answer)) => return Ok(Some(answer)),
             Some(ClaimResult::Unanswered(earlier)) if repo::is_held(c, ImportId(earlier), now)? => {
                 return Err(in_work());

@@ -15,7 +15,7 @@ use crate::kinds::{ChannelKind, ErrorClass, MessageStatus, NotificationStatus};
 use crate::live::Change;
 use crate::mailings;
 use crate::mailings::model::MailingStatus;
-use crate::mailings::repo::audience::{self, Needs};
+use crate::mailings::repo::audience::{self, ClientFields};
 use crate::messages::repo::replayed::{self, ReplayedRow};
 use crate::messages::repo::{DueRow, MessageRow, cancellation, insert_due};
 
@@ -102,7 +102,7 @@ fn mailings_that_refuse(
     let mut refusals = HashMap::new();
     for id in ids {
         mailings::repo::lock(c, id)?;
-        match mailings::repo::standing(c, id)? {
+        match mailings::repo::status_and_end(c, id)? {
             Some((MailingStatus::Cancelled, _)) | None => {
                 refusals.insert(id, Refusal::Cancelled);
             }
@@ -133,7 +133,7 @@ fn addresses(
     let mut found = HashMap::new();
     for (channel, messages) in by_channel {
         let clients: Vec<ClientId> = messages.keys().copied().collect();
-        for recipient in audience::by_ids(c, &clients, Needs::of(channel))? {
+        for recipient in audience::by_ids(c, &clients, ClientFields::of(channel))? {
             let Ok(address) = recipient.address(channel) else { continue };
             let of_client = messages.get(&recipient.client_id).into_iter().flatten();
             found.extend(of_client.map(|id| (*id, address.clone())));

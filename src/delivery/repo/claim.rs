@@ -14,7 +14,7 @@ use crate::error::Result;
 use crate::failpoint;
 use crate::kinds::{ChannelKind, MessageStatus, Priority};
 use crate::mailings::recipient::Recipient;
-use crate::mailings::repo::audience::{self, Needs};
+use crate::mailings::repo::audience::{self, ClientFields};
 use crate::messages::repo::{MessageRow, cancellation, replayed};
 use crate::notifications;
 use crate::notifications::repo::StoredContent;
@@ -141,13 +141,13 @@ fn store(
         Some(_) => claimed.recipients = recipients_of(c, &members, lot.channel)?,
         None if lot.channel == ChannelKind::Request => {
             // requests have no recipients, and so no preferences
-            claimed.requests = requests::repo::asking(c, &ids)?;
+            claimed.requests = requests::repo::stored_requests(c, &ids)?;
             return Ok(claimed);
         }
         None => claimed.contents = notifications::repo::contents(c, &ids)?,
     }
-    let heard = claimed.rows.iter().map(|row| (row.client_id, Some(row.recipient.as_str())));
-    claimed.preferences = PreferenceLookup::load(c, lot.channel, heard)?;
+    let recipients = claimed.rows.iter().map(|row| (row.client_id, Some(row.recipient.as_str())));
+    claimed.preferences = PreferenceLookup::load(c, lot.channel, recipients)?;
     Ok(claimed)
 }
 
@@ -161,7 +161,7 @@ pub(super) fn recipients_of(
     if ids.is_empty() {
         Ok(Vec::new())
     } else {
-        audience::by_ids(c, &ids, Needs { profile: true, ..Needs::of(channel) })
+        audience::by_ids(c, &ids, ClientFields { profile: true, ..ClientFields::of(channel) })
     }
 }
 

@@ -12,6 +12,25 @@ use crate::kinds::{ChannelKind, MessageStatus, Priority};
 use crate::mailings::model::MailingStatus;
 use crate::messages::repo::{MessageRow, insert_messages};
 
+/// The end of the messages that a mailing leaves.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// The mailing was cancelled.
+    Cancelled,
+    /// Its window has closed.
+    Expired,
+}
+
+impl Ending {
+    /// Returns the final status of the messages.
+    fn status(self) -> MessageStatus {
+        match self {
+            Self::Cancelled => MessageStatus::Cancelled,
+            Self::Expired => MessageStatus::Expired,
+        }
+    }
+}
+
 /// The parameters of closing the rest of a mailing.
 #[derive(Debug, Clone)]
 pub struct Closing {
@@ -21,8 +40,8 @@ pub struct Closing {
     pub channel: ChannelKind,
     /// The messages' priority.
     pub priority: Priority,
-    /// The final status, *expired* or *cancelled*.
-    pub status: MessageStatus,
+    /// The end of the messages.
+    pub ending: Ending,
     /// The reason stored with each message.
     pub reason: &'static str,
 }
@@ -41,9 +60,9 @@ pub struct Closed {
 /// # Errors
 /// Database errors.
 pub fn rest_of_audience(c: &mut AnyConnection, closing: &Closing, now: Timestamp) -> Result<Closed> {
-    let stretch = advance(c, &closing.plan, |status, ends_at| match closing.status {
-        MessageStatus::Cancelled => status == MailingStatus::Cancelled,
-        _ => now >= ends_at,
+    let stretch = advance(c, &closing.plan, |status, ends_at| match closing.ending {
+        Ending::Cancelled => status == MailingStatus::Cancelled,
+        Ending::Expired => now >= ends_at,
     })?;
     let Some(stretch) = stretch else {
         return Ok(Closed { messages: 0, more: false });
@@ -64,7 +83,7 @@ pub fn rest_of_audience(c: &mut AnyConnection, closing: &Closing, now: Timestamp
             status_code: None,
             channel: closing.channel.code(),
             priority: closing.priority.code(),
-            status: closing.status.code(),
+            status: closing.ending.status().code(),
             attempts: 0,
             revision: 1,
             recipient: recipient.address(closing.channel).unwrap_or_default(),
@@ -73,7 +92,7 @@ pub fn rest_of_audience(c: &mut AnyConnection, closing: &Closing, now: Timestamp
         })
         .collect();
     let written = insert_messages(c, &rows.iter().collect::<Vec<_>>())?;
-    count(c, mailing, closing.status, written.len())?;
+    count(c, mailing, closing.ending, written.len())?;
     failpoint::reach("close-before-commit");
     Ok(Closed { messages: written.len(), more: !stretch.walked })
 }
@@ -97,22 +116,22 @@ pub fn waiting(c: &mut AnyConnection, closing: &Closing, now: Timestamp) -> Resu
         .get_results(c)?;
     let rows = diesel::update(message::table.filter(message::id.eq_any(&taken)));
     rows.set((
-        message::status.eq(closing.status.code()),
+        message::status.eq(closing.ending.status().code()),
         message::revision.eq(message::revision + 1_i16),
         message::due_at.eq(None::<Timestamp>),
         message::finished_at.eq(Some(now)),
     ))
     .execute(c)?;
-    count(c, mailing, closing.status, taken.len())?;
+    count(c, mailing, closing.ending, taken.len())?;
     Ok(Closed { messages: taken.len(), more: ids.len() == closing.plan.limit })
 }
 
-fn count(c: &mut AnyConnection, id: MailingId, status: MessageStatus, messages: usize) -> Result<()> {
+fn count(c: &mut AnyConnection, id: MailingId, ending: Ending, messages: usize) -> Result<()> {
     let more = i64::try_from(messages).unwrap_or_default();
     let row = diesel::update(mailing::table.find(id));
-    match status {
-        MessageStatus::Cancelled => row.set(mailing::cancelled.eq(mailing::cancelled + more)).execute(c)?,
-        _ => row.set(mailing::expired.eq(mailing::expired + more)).execute(c)?,
+    match ending {
+        Ending::Cancelled => row.set(mailing::cancelled.eq(mailing::cancelled + more)).execute(c)?,
+        Ending::Expired => row.set(mailing::expired.eq(mailing::expired + more)).execute(c)?,
     };
     Ok(())
 }

@@ -16,7 +16,7 @@ use crate::kinds::ChannelKind;
 use crate::mailings::filter::Range;
 use crate::mailings::model::MailingStatus;
 use crate::mailings::recipient::Recipient;
-use crate::mailings::repo::audience::{self, AudienceRead, Cursor, Needs};
+use crate::mailings::repo::audience::{self, AudienceCursor, AudienceRead, ClientFields};
 use crate::preferences;
 use crate::preferences::model::RecipientPreferences;
 use crate::preferences::repo::{LeaseMailing, Planned};
@@ -46,7 +46,7 @@ pub struct Plan {
     /// The largest number of clients.
     pub limit: usize,
     /// The fields of each client that are needed.
-    pub needs: Needs,
+    pub needs: ClientFields,
 }
 
 /// Stores a lease of the mailing's next clients and moves its cursor, so that no client is planned twice or skipped.
@@ -130,7 +130,7 @@ pub(super) fn advance(
     if walked || !allowed(MailingStatus::from_code(status)?, ends_at) {
         return Ok(None);
     }
-    let start = Cursor { range: usize::try_from(range).unwrap_or(usize::MAX), after };
+    let start = AudienceCursor { range: usize::try_from(range).unwrap_or(usize::MAX), after };
     let what = AudienceRead { upper_bound, limit: plan.limit, needs: plan.needs };
     let since = started_at.map(|at| at.minus(SLACK));
     let last = plan.ranges.len();

@@ -214,7 +214,7 @@ fn touch_notifications(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> 
 fn write_requests(c: &mut AnyConnection, entries: &[&Entry]) -> Result<usize> {
     let of_requests = entries.iter().filter(|entry| entry.row.channel == ChannelKind::Request.code());
     let ran = of_requests.clone().filter_map(|entry| Some((entry.row.id, entry.ran.as_ref()?, entry.at)));
-    requests::repo::ran(c, &ran.collect::<Vec<_>>())?;
+    requests::repo::record_attempts(c, &ran.collect::<Vec<_>>())?;
     let ended = of_requests.filter(|entry| entry.row.status != MessageStatus::Queued.code());
     let ended: Vec<_> = ended.map(|entry| (&entry.row, entry.at)).collect();
     requests::repo::report(c, &ended)

@@ -34,7 +34,7 @@ use crate::live::Live;
 use crate::mailings::model::{Audience, Mailing, MailingStatus};
 use crate::mailings::repo;
 use crate::metrics::Metrics;
-use crate::templates::Pool;
+use crate::templates::RenderPool;
 
 /// Runs a feeder, which also removes messages again, and a dispatcher, which puts some back.
 fn lanes_at_work(seed: u64, metrics: &Metrics) -> Result<(), String> {
@@ -162,7 +162,7 @@ impl Stage {
             metrics: metrics.clone(),
             live: Live::new(true),
             settings,
-            renderers: Pool::default(),
+            renderers: RenderPool::default(),
             lanes: [(ChannelKind::Sms, Arc::new(lanes))].into(),
             gates: [(ChannelKind::Sms, Arc::new(gate))].into(),
             runs: ActiveMailings::default(),

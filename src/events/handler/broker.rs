@@ -13,7 +13,7 @@ use crate::broker::{EventResult, Incoming, Intake, Position, Positions, Step};
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::dead_letters::model::{DeadEvent, NewDeadEvent};
-use crate::dead_letters::usecase::{TakeEvent, bury};
+use crate::dead_letters::usecase::{AcceptEvent, store_event};
 use crate::error::{Error, FieldError, Result, shortened};
 use crate::events::model::{Source, key};
 use crate::events::positions;
@@ -187,7 +187,7 @@ impl Intake for FromBroker {
             error: reason,
             received_at: now,
         };
-        Box::pin(bury(&self.db, dead, now))
+        Box::pin(store_event(&self.db, dead, now))
     }
 }
 
@@ -208,7 +208,7 @@ impl Positions for FromBroker {
     }
 }
 
-impl TakeEvent for FromBroker {
+impl AcceptEvent for FromBroker {
     fn take(&self, event: DeadEvent) -> BoxFuture<'static, Result<()>> {
         let this = self.clone();
         Box::pin(async move {

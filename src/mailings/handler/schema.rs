@@ -8,7 +8,7 @@ use crate::http::json::{given, present, time};
 use crate::kinds::{ChannelKind, ChannelToPeople, Priority, group};
 use crate::mailings::filter::{AudienceFilter, FilterInput};
 use crate::mailings::model::{MailingChange, NewMailing};
-use crate::mailings::usecase::PreviewQuestion;
+use crate::mailings::usecase::PreviewRequest;
 use crate::templates::model::check_name;
 use crate::templates::{Content, Form, Template};
 
@@ -333,7 +333,7 @@ impl PreviewBody {
     ///
     /// # Errors
     /// [`Error::Invalid`] with every invalid field.
-    pub fn into_question(self) -> Result<PreviewQuestion> {
+    pub fn into_question(self) -> Result<PreviewRequest> {
         for (field, is_alone) in [("subject", self.subject.is_some()), ("html", self.html.is_some())] {
             if is_alone && self.text.is_none() && self.template.is_none() {
                 return Err(Error::invalid(field, "requires `text` or `template`"));
@@ -354,7 +354,7 @@ impl PreviewBody {
             transactional: None,
         };
         let checked = fields.of_new(Complaints::default())?;
-        Ok(PreviewQuestion {
+        Ok(PreviewRequest {
             filter: checked.filter.unwrap_or_default(),
             channel: checked.channel.unwrap_or(ChannelKind::Sms),
             starts_at: checked.starts_at,

@@ -14,7 +14,7 @@ use crate::db::schema::{client, client_move, client_tag, mailing};
 use crate::db::types::{ClientId, Id, Timestamp};
 use crate::error::Result;
 use crate::kinds::ChannelKind;
-use crate::mailings::filter::{AudienceFilter, Range, Reachable};
+use crate::mailings::filter::{AudienceFilter, Range, RequiredAddresses};
 use crate::mailings::model::Audience;
 use crate::mailings::recipient::{Profile, Recipient};
 
@@ -23,7 +23,7 @@ const RANGES_AT_ONCE: usize = 100;
 
 /// A position in an audience.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Cursor {
+pub struct AudienceCursor {
     /// The index of the range. The index after the last range is for the moved clients, and the next one is the end.
     pub range: usize,
     /// The last client that was read from the range.
@@ -38,28 +38,28 @@ pub struct AudienceRead {
     /// The most clients to read.
     pub limit: usize,
     /// The fields to read.
-    pub needs: Needs,
+    pub needs: ClientFields,
 }
 
 /// The fields of a client that a mailing needs.
 #[derive(Debug, Clone, Copy)]
-pub struct Needs {
+pub struct ClientFields {
     /// The channel, which determines the address.
     pub channel: ChannelKind,
     /// True if the texts have placeholders, or depend on the client's language.
     pub profile: bool,
     /// The addresses that a client of the audience must have.
-    pub reachable: Reachable,
+    pub reachable: RequiredAddresses,
 }
 
-impl Needs {
+impl ClientFields {
     /// Creates the needs of a mailing that uses only the address.
     pub fn of(channel: ChannelKind) -> Self {
-        Self { channel, profile: false, reachable: Reachable::default() }
+        Self { channel, profile: false, reachable: RequiredAddresses::default() }
     }
 }
 
-type Fields = (
+type ClientColumns = (
     ClientId,
     Option<i64>,
     Option<String>,
@@ -96,7 +96,7 @@ macro_rules! columns {
 }
 
 /// Returns the tag keys of a client that was read.
-fn keys(row: &Fields) -> Vec<String> {
+fn keys(row: &ClientColumns) -> Vec<String> {
     let more = more_of_stored(row.12.as_deref()).into_iter().map(|(key, _)| key);
     row.11.iter().cloned().chain(more).collect()
 }
@@ -203,34 +203,35 @@ pub fn nobodys_tags(c: &mut AnyConnection, tags: &[String]) -> Result<Vec<String
 pub fn read(
     c: &mut AnyConnection,
     ranges: &[Range],
-    mut cursor: Cursor,
+    mut cursor: AudienceCursor,
     what: AudienceRead,
-) -> Result<(Vec<Recipient>, Cursor)> {
+) -> Result<(Vec<Recipient>, AudienceCursor)> {
     let mut found = Vec::with_capacity(what.limit);
     for range in ranges.iter().skip(cursor.range).take(RANGES_AT_ONCE) {
         let room = what.limit - found.len();
-        let within = Within {
+        let within = RangePart {
             after: cursor.after.unwrap_or(ClientId(Uuid::nil())),
             bound: what.upper_bound.unwrap_or(ClientId(Uuid::max())),
             limit: i64::try_from(room).unwrap_or(i64::MAX),
         };
         let rows = page(c, range, within, what.needs.reachable)?;
         let (last, count) = (rows.last().map(|row| row.0), rows.len());
-        let is_of_range =
-            |row: &Fields| !matches!(range, Range::Further(..)) || range.holds(row.2.as_deref(), &keys(row));
+        let is_of_range = |row: &ClientColumns| {
+            !matches!(range, Range::Further(..)) || range.holds(row.2.as_deref(), &keys(row))
+        };
         found.extend(rows.into_iter().filter(is_of_range).map(|row| recipient(row, what.needs)));
         if count == room {
-            cursor = Cursor { range: cursor.range, after: last };
+            cursor = AudienceCursor { range: cursor.range, after: last };
             break;
         }
-        cursor = Cursor { range: cursor.range + 1, after: None };
+        cursor = AudienceCursor { range: cursor.range + 1, after: None };
     }
     Ok((found, cursor))
 }
 
 /// A part of a range: at most `limit` clients after one id, up to another.
 #[derive(Clone, Copy)]
-struct Within {
+struct RangePart {
     after: ClientId,
     bound: ClientId,
     limit: i64,
@@ -238,8 +239,13 @@ struct Within {
 
 /// Returns the next clients of a range. For a range of a further tag they include clients that belong to an earlier
 /// range.
-fn page(c: &mut AnyConnection, range: &Range, within: Within, reachable: Reachable) -> Result<Vec<Fields>> {
-    let Within { after, bound, limit } = within;
+fn page(
+    c: &mut AnyConnection,
+    range: &Range,
+    within: RangePart,
+    reachable: RequiredAddresses,
+) -> Result<Vec<ClientColumns>> {
+    let RangePart { after, bound, limit } = within;
     let mut query = client::table.select(columns!()).limit(limit).into_boxed();
     reachable!(query, reachable);
     let query = match range {
@@ -267,9 +273,9 @@ fn page(c: &mut AnyConnection, range: &Range, within: Within, reachable: Reachab
 fn with_further_tag(
     c: &mut AnyConnection,
     (code, key): (Option<&String>, &str),
-    Within { after, bound, limit }: Within,
-    reachable: Reachable,
-) -> Result<Vec<Fields>> {
+    RangePart { after, bound, limit }: RangePart,
+    reachable: RequiredAddresses,
+) -> Result<Vec<ClientColumns>> {
     let key = key.to_owned();
     let mut query = client_tag::table
         .inner_join(client::table.on(client::id.eq(client_tag::client_id)))
@@ -301,10 +307,10 @@ fn with_further_tag(
 pub fn moved(
     c: &mut AnyConnection,
     ranges: &[Range],
-    cursor: Cursor,
+    cursor: AudienceCursor,
     since: Option<Timestamp>,
     what: AudienceRead,
-) -> Result<(Vec<Recipient>, Cursor)> {
+) -> Result<(Vec<Recipient>, AudienceCursor)> {
     let mut query = client_move::table
         .select(client_move::client_id)
         .order(client_move::client_id)
@@ -318,15 +324,15 @@ pub fn moved(
     }
     let ids: Vec<ClientId> = query.load(c)?;
     let next = match ids.last() {
-        Some(last) if ids.len() == what.limit => Cursor { range: cursor.range, after: Some(*last) },
-        _ => Cursor { range: cursor.range + 1, after: None },
+        Some(last) if ids.len() == what.limit => AudienceCursor { range: cursor.range, after: Some(*last) },
+        _ => AudienceCursor { range: cursor.range + 1, after: None },
     };
     let mut query = client::table.filter(client::id.eq_any(ids)).select(columns!()).into_boxed();
     if let Some(since) = since {
         query = query.filter(client::updated_at.ge(since));
     }
     reachable!(query, what.needs.reachable);
-    let rows: Vec<Fields> = query.load(c)?;
+    let rows: Vec<ClientColumns> = query.load(c)?;
     let found = rows
         .into_iter()
         .filter(|row| ranges.iter().any(|range| range.holds(row.2.as_deref(), &keys(row))))
@@ -347,7 +353,7 @@ pub fn any_moves(c: &mut AnyConnection) -> Result<bool> {
 ///
 /// # Errors
 /// Database errors.
-pub fn forget_moves(c: &mut AnyConnection, limit: i64) -> Result<usize> {
+pub fn delete_moves(c: &mut AnyConnection, limit: i64) -> Result<usize> {
     let some: Vec<ClientId> = client_move::table.select(client_move::client_id).limit(limit).load(c)?;
     // checked after the rows were read: a mailing that starts later than that starts after these moves
     let open = mailing::table.filter(mailing::settled.eq(false)).filter(mailing::started_at.is_not_null());
@@ -361,12 +367,12 @@ pub fn forget_moves(c: &mut AnyConnection, limit: i64) -> Result<usize> {
 ///
 /// # Errors
 /// Database errors.
-pub fn by_ids(c: &mut AnyConnection, ids: &[ClientId], needs: Needs) -> Result<Vec<Recipient>> {
-    let rows: Vec<Fields> = client::table.filter(client::id.eq_any(ids)).select(columns!()).load(c)?;
+pub fn by_ids(c: &mut AnyConnection, ids: &[ClientId], needs: ClientFields) -> Result<Vec<Recipient>> {
+    let rows: Vec<ClientColumns> = client::table.filter(client::id.eq_any(ids)).select(columns!()).load(c)?;
     Ok(rows.into_iter().map(|row| recipient(row, needs)).collect())
 }
 
-fn recipient(row: Fields, needs: Needs) -> Recipient {
+fn recipient(row: ClientColumns, needs: ClientFields) -> Recipient {
     let (
         client_id,
         phone_number,

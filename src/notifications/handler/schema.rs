@@ -12,7 +12,7 @@ use crate::error::{Complaints, Error, FieldError, Result};
 use crate::http::json::{each, given, present, time};
 use crate::kinds::{ChannelKind, ChannelToPeople, Priority, group};
 use crate::locale::Locale;
-use crate::notifications::model::{Fill, NewNotification, Rescheduling, To};
+use crate::notifications::model::{NewNotification, NotificationChange, TemplateRequest, To};
 use crate::notifications::usecase::{AcceptedBatch, BatchEntry, LARGEST_BATCH, ParsedNotification};
 use crate::templates::model::check_name;
 
@@ -196,7 +196,7 @@ fn fill(
     wrong: &mut Complaints,
     (template, values, locale): (Option<String>, Option<Box<RawValue>>, Option<String>),
     parts: [bool; 3],
-) -> Option<Fill> {
+) -> Option<TemplateRequest> {
     let Some(template) = template else {
         if !matches!(parts, [true, ..]) {
             wrong.add("content", "is required without `template`");
@@ -217,7 +217,7 @@ fn fill(
     let json = values.and_then(|values| wrong.check("values", object(&values)));
     let json = json.and_then(|json| wrong.check("values", serde_json::from_str(&json)));
     let locale = locale.and_then(|tag| wrong.check("locale", tag.parse::<Locale>()));
-    Some(Fill { template, values: json.unwrap_or_default(), locale })
+    Some(TemplateRequest { template, values: json.unwrap_or_default(), locale })
 }
 
 impl BatchBody {
@@ -236,9 +236,9 @@ impl NotificationPatch {
     ///
     /// # Errors
     /// [`Error::Invalid`] with every invalid field.
-    pub fn into_change(self) -> Result<Rescheduling> {
+    pub fn into_change(self) -> Result<NotificationChange> {
         let mut wrong = Complaints::default();
-        let change = Rescheduling {
+        let change = NotificationChange {
             scheduled_at: self.scheduled_at.and_then(|text| wrong.check("scheduled_at", time(&text))),
             priority: self.priority.and_then(|word| wrong.check("priority", word.parse())),
             expires_at: self

@@ -47,7 +47,7 @@ impl NotificationRow {
 
 /// The rows of one request.
 #[derive(Debug, Clone)]
-pub struct NewRows {
+pub struct NewNotificationRows {
     /// The message and the content of each notification.
     pub rows: Vec<(MessageRow, NotificationRow)>,
     /// The batch, if the request posts one.
@@ -69,12 +69,16 @@ pub enum StoreResult {
 ///
 /// # Errors
 /// Database errors, after which nothing of any request is stored.
-pub fn store(c: &mut AnyConnection, requests: &[NewRows], now: Timestamp) -> Result<Vec<StoreResult>> {
+pub fn store(
+    c: &mut AnyConnection,
+    requests: &[NewNotificationRows],
+    now: Timestamp,
+) -> Result<Vec<StoreResult>> {
     let claims = requests.iter().map(|request| request.claim.as_ref());
     let verdicts = idempotency::claim_each(c, claims, now)?.into_iter();
     let stored: Vec<StoreResult> =
         verdicts.map(|verdict| verdict.map_or(StoreResult::New, StoreResult::Refused)).collect();
-    let new: Vec<&NewRows> = requests
+    let new: Vec<&NewNotificationRows> = requests
         .iter()
         .zip(&stored)
         .filter(|(_, stored)| **stored == StoreResult::New)

@@ -15,7 +15,7 @@ use crate::egress::guard::is_the_guards;
 use crate::error::{Complaints, Result};
 use crate::http::json::time;
 use crate::requests::model::{Notify, RequestDraft, millis};
-use crate::requests::usecase::{NewRequestSchedule, Recurrence};
+use crate::requests::usecase::{NewRequest, Recurrence};
 
 /// The accepted methods.
 const VERBS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
@@ -189,7 +189,7 @@ impl RequestBody {
     ///
     /// # Errors
     /// [`Error::Invalid`](crate::error::Error::Invalid) with every wrong field.
-    pub fn into_wanted(self) -> Result<NewRequestSchedule> {
+    pub fn into_wanted(self) -> Result<NewRequest> {
         let mut wrong = Complaints::default();
         let execute_at = self.execute_at.and_then(|text| wrong.check("execute_at", time(&text)));
         let retry = self.retry.map(|retry| retry.read(&mut wrong, "retry")).unwrap_or_default();
@@ -216,7 +216,7 @@ impl RequestBody {
         };
         wrong.finish()?;
         let asked = RequestDraft { spec, delays: retry.delays, until: retry.until, notify };
-        Ok(NewRequestSchedule { asked, execute_at, recurrence })
+        Ok(NewRequest { asked, execute_at, recurrence })
     }
 }
 

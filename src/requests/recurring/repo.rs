@@ -14,7 +14,7 @@ use crate::kinds::MessageStatus;
 use crate::messages::repo::MessageRow;
 use crate::requests;
 use crate::requests::cron::{self, Cron};
-use crate::requests::model::{RequestDraft, RequestKind, json, stored};
+use crate::requests::model::{RequestDraft, RequestKind, stored, to_json};
 use crate::requests::repo::RequestRow;
 
 /// An unreadable recurring request is tried again after this time, so that it does not hold up others. A later version
@@ -65,9 +65,9 @@ impl RecurringRow {
             updated_at: now,
             starts_at: schedule.starts_at,
             ends_at: schedule.ends_at,
-            spec: json(&asked.spec)?,
-            retry: asked.delays.as_ref().map(json).transpose()?,
-            notify: asked.notify.as_ref().map(json).transpose()?,
+            spec: to_json(&asked.spec)?,
+            retry: asked.delays.as_ref().map(to_json).transpose()?,
+            notify: asked.notify.as_ref().map(to_json).transpose()?,
         })
     }
 
@@ -204,7 +204,7 @@ pub fn next_due(c: &mut AnyConnection) -> Result<Option<Timestamp>> {
 
 /// The result of creating due occurrences.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DueOccurrence {
+pub struct CreatedOccurrences {
     /// The number of due recurring requests that were processed.
     pub recurring: usize,
     /// The number of created occurrences.
@@ -216,7 +216,11 @@ pub struct DueOccurrence {
 ///
 /// # Errors
 /// Database errors: then nothing is created.
-pub fn make_due(c: &mut AnyConnection, limit: i64, now: Timestamp) -> Result<DueOccurrence> {
+pub fn create_due_occurrences(
+    c: &mut AnyConnection,
+    limit: i64,
+    now: Timestamp,
+) -> Result<CreatedOccurrences> {
     let rows = take_due(c, limit, now)?;
     let mut made = Vec::new();
     for row in &rows {
@@ -235,7 +239,7 @@ pub fn make_due(c: &mut AnyConnection, limit: i64, now: Timestamp) -> Result<Due
             .execute(c)?;
         made.extend(runs);
     }
-    let taken = DueOccurrence { recurring: rows.len(), runs: made.len() };
+    let taken = CreatedOccurrences { recurring: rows.len(), runs: made.len() };
     requests::repo::insert(c, made, now)?;
     failpoint::reach("recur-before-commit");
     Ok(taken)

@@ -63,7 +63,7 @@ impl Timekeeper {
             Some(at) if at > now => return Ok(self.poll.min(at.since(now))),
             Some(_) => {}
         }
-        let taken = self.db.write(move |c| repo::make_due(c, AT_ONCE, now)).await?;
+        let taken = self.db.write(move |c| repo::create_due_occurrences(c, AT_ONCE, now)).await?;
         failpoint::reach("recur-after-commit");
         if taken.runs > 0 {
             self.metrics.entered(ChannelKind::Request, taken.runs);

@@ -38,7 +38,7 @@ pub(super) type Evaluated<T> = Result<T, Stop>;
 
 /// The position in a loop.
 #[derive(Debug)]
-struct Turn {
+struct LoopPosition {
     index: usize,
     length: usize,
 }
@@ -50,7 +50,7 @@ pub(super) struct Evaluation<'a> {
     pub(super) budget: Budget,
     /// The values of the loops' names, by slot.
     locals: Vec<Value<'a>>,
-    loops: Vec<Turn>,
+    loops: Vec<LoopPosition>,
     /// True for a condition, in which a missing value is false and a wrong kind is unknown.
     pub(super) is_condition: bool,
     /// The offset of the present tag.
@@ -203,7 +203,7 @@ impl<'a> Evaluation<'a> {
         if length == 0 {
             return self.blocks(&repetition.otherwise, output);
         }
-        self.loops.push(Turn { index: 0, length });
+        self.loops.push(LoopPosition { index: 0, length });
         let mut wanted = chosen.map(|indices| indices.into_iter().peekable());
         for (index, element) in elements.iter().enumerate() {
             self.budget.step()?;
@@ -303,7 +303,7 @@ impl<'a> Evaluation<'a> {
     }
 
     fn of_loop(&self, field: LoopField) -> Value<'a> {
-        let Some(Turn { index, length }) = self.loops.last() else { return Value::Missing };
+        let Some(LoopPosition { index, length }) = self.loops.last() else { return Value::Missing };
         let number = |count: usize| Value::Number(Number::Whole(count as i128));
         match field {
             LoopField::Index => number(index + 1),

@@ -5,7 +5,7 @@ use crate::error::Error;
 use crate::http::json::parse_object;
 use crate::requests::view::CallView;
 
-fn read(body: &Value) -> crate::error::Result<NewRequestSchedule> {
+fn read(body: &Value) -> crate::error::Result<NewRequest> {
     parse_object::<RequestBody>(body.to_string().as_bytes())?.into_wanted()
 }
 
@@ -52,7 +52,7 @@ fn what_is_stored_is_read_back_and_secrets_are_not_shown() {
     let mut spec =
         call(json!({"url": "https://example.com", "body": "x", "credential": "one", "header": header}));
     spec.again = Some(vec![RetryOn::Class(5), RetryOn::Status(429), RetryOn::Timeout, RetryOn::Connection]);
-    let text = crate::requests::model::json(&spec).expect("JSON");
+    let text = crate::requests::model::to_json(&spec).expect("JSON");
     assert_eq!(crate::requests::model::stored::<RequestSpec>(&text).expect("a request"), spec);
     let shown = serde_json::to_value(CallView::of(spec)).expect("JSON");
     assert!(!shown.to_string().contains("planted"), "{shown}");
