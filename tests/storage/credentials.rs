@@ -189,7 +189,7 @@ on_each_database! {
         }
         let before = table(&stage).await;
         let refused = node(&stage, NEW).rotate().await.unwrap_err();
-        assert!(conflict(&refused).contains("opens a, b, c:"), "{refused}");
+        assert!(conflict(&refused).contains("decrypts a, b, c:"), "{refused}");
         assert_eq!(table(&stage).await, before);
         let both = node(&stage, &format!("{NEW} {OLD}"));
         both.create("d", Kind::Bearer, token("d"), Mode::Commit(None)).await.unwrap();
