@@ -45,8 +45,8 @@ crate::on_each_database! {
         assert_eq!((seen.subject.as_deref(), seen.text.as_str()), (Some("Dear <Ann>"), "Hello, <Ann>"));
         assert_eq!(seen.html.as_deref(), Some("<p>&lt;Ann&gt;</p>"));
         let why = [
-            "the client has no e-mail address, which `email` needs",
             "no value for the placeholder `name`",
+            "the client has no e-mail address, which `email` needs",
         ];
         assert_eq!(errors(&engine).await, why);
         engine.stop().await;
