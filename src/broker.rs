@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use hyper::body::Bytes;
+use ring::digest::{SHA256, digest};
 
 pub use self::reader::Reader;
 use crate::error::{Result, Source};
@@ -206,6 +207,11 @@ pub trait Broker: Send {
 pub fn delay(first: Duration, tries: u64) -> Duration {
     let doublings = u32::try_from(tries.saturating_sub(1)).unwrap_or(u32::MAX).min(20);
     first.saturating_mul(2_u32.pow(doublings)).min(LONGEST_DELAY)
+}
+
+/// Returns the SHA-256 of a name that is too long or cannot be stored, as 64 hexadecimal digits.
+pub fn digest_of(name: &str) -> String {
+    digest(&SHA256, name.as_bytes()).as_ref().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Counts events of a broker by their outcome.

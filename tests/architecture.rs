@@ -48,7 +48,7 @@ const MAY_IMPORT: &[(&str, &str)] = &[
         "error clock db kinds paging lifecycle failpoint idempotency live metrics messages mailings notifications runtime",
     ),
     ("broker", "error lifecycle metrics"),
-    ("routes", "error clock db kinds locale paging clients templates idempotency runtime"),
+    ("routes", "error clock db kinds locale paging clients templates idempotency"),
     (
         "events",
         "error clock lifecycle db kinds paging clients templates mailings messages notifications routes dead_letters broker live metrics idempotency failpoint runtime",

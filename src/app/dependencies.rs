@@ -11,8 +11,6 @@ use crate::events::intake::{EventIntake, Worker};
 use crate::events::usecase::EventLimits;
 use crate::events::{self, Events};
 use crate::lifecycle::Shutdown;
-use crate::live::Live;
-use crate::metrics::Metrics;
 use crate::notifications::Notifications;
 use crate::notifications::intake::{self as notes, NotificationPublisher};
 use crate::preferences::link::UnsubscribeLinks;
@@ -51,7 +49,7 @@ impl Dependencies {
         let templates = Templates::new(db.clone(), clock.clone()).with_links(links.map(url));
         let intake = (intake, templates.clone());
         let notifications = Arc::new(Notifications::new(runtime.clone(), arrivals, intake, terms));
-        let routes = routes(config, runtime.clone(), &templates, guard);
+        let routes = routes(config, (db, clock), &templates, guard);
         let domains = (Arc::clone(&notifications), routes.clone(), templates.clone());
         let granted = EventLimits {
             takes_unknown: config.events.unknown == UnknownEvents::Accept,
@@ -69,11 +67,16 @@ impl Dependencies {
 pub fn domains_of_routes(config: &Config, db: Db) -> Result<(Templates, Routes)> {
     let templates = Templates::new(db.clone(), Clock::System);
     let guard = Arc::new(channels::guard(config)?);
-    let runtime = Runtime { db, clock: Clock::System, metrics: Metrics::new()?, live: Live::new(true) };
-    let routes = routes(config, runtime, &templates, &guard);
+    let routes = routes(config, (&db, &Clock::System), &templates, &guard);
     Ok((templates, routes))
 }
 
-fn routes(config: &Config, runtime: Runtime, templates: &Templates, guard: &Arc<Guard>) -> Routes {
-    Routes::new(runtime, templates.clone(), missing(config), Arc::new(url_check(Arc::clone(guard))))
+fn routes(config: &Config, (db, clock): (&Db, &Clock), templates: &Templates, guard: &Arc<Guard>) -> Routes {
+    Routes::new(
+        db.clone(),
+        clock.clone(),
+        templates.clone(),
+        missing(config),
+        Arc::new(url_check(Arc::clone(guard))),
+    )
 }

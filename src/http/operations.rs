@@ -109,16 +109,6 @@ impl Operations {
         self
     }
 
-    /// Returns each operation's method, path and scope.
-    pub fn scopes(&self) -> Vec<(Method, String, Scope)> {
-        let each = |operation: &Operation| {
-            let path = (operation.path)();
-            let methods = methods(&(operation.methods)()).into_iter();
-            methods.map(move |method| (method, path.clone(), operation.scope)).collect::<Vec<_>>()
-        };
-        self.0.iter().flat_map(each).collect()
-    }
-
     /// Registers a resource for each path below `prefix`, which `cfg` has already. A GET also serves HEAD. Any other
     /// method is a 405 that lists the supported methods.
     pub fn register(self, cfg: &mut web::ServiceConfig, prefix: &str) {

@@ -18,7 +18,6 @@ use crate::error::{Complaints, Error, Result};
 use crate::idempotency::{self, Created, IdempotentResponse, Mode};
 use crate::kinds::{ChannelKind, Priority, description, group};
 use crate::paging;
-use crate::runtime::Runtime;
 use crate::templates::Templates;
 
 /// Validates a URL; the error is the reason for refusing it.
@@ -50,7 +49,8 @@ pub enum PutResult {
 impl Routes {
     /// Creates the service. `missing` has the message for each channel without a provider.
     pub fn new(
-        Runtime { db, clock, .. }: Runtime,
+        db: Db,
+        clock: Clock,
         templates: Templates,
         missing: HashMap<ChannelKind, String>,
         check_url: UrlCheck,

@@ -111,6 +111,7 @@ impl Kafka {
             }
             let stored: Vec<Position> =
                 numbers.iter().filter_map(|number| stored.get(number)).cloned().collect();
+            // after the positions: one beyond older limits would look like a loss
             let limits = limits(session, &name, numbers).await?;
             for position in stored {
                 let Some(limits) = limits.get(&position.partition.number) else { continue };

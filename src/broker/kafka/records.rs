@@ -1,9 +1,8 @@
 //! Records as events.
 
 use krafka::consumer::ConsumerRecord;
-use ring::digest::{SHA256, digest};
 
-use crate::broker::{Incoming, Position};
+use crate::broker::{Incoming, Position, digest_of};
 
 /// The header with the event's type.
 const TYPE: &str = "event";
@@ -39,9 +38,7 @@ pub(super) fn place(position: &Position, offset: i64) -> String {
     let (topic, partition) = (&position.partition.topic, position.partition.number);
     let mut name = topic.clone();
     if name.len() > LONGEST_TOPIC {
-        let digest = digest(&SHA256, topic.as_bytes());
-        let hex: String = digest.as_ref().iter().map(|byte| format!("{byte:02x}")).collect();
-        name = format!("{}:{hex}", topic.chars().take(80).collect::<String>());
+        name = format!("{}:{digest}", topic.chars().take(80).collect::<String>(), digest = digest_of(topic));
     }
     match position.incarnation {
         0 => format!("{name}/{partition}/{offset}"),

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use hyper::body::Bytes;
-use ring::digest::{SHA256, digest};
 use serde::Deserialize;
 
 use super::schema::EventBody;
-use crate::broker::{EventResult, Incoming, Intake, Position, Positions, Step};
+use crate::broker::{EventResult, Incoming, Intake, Position, Positions, Step, digest_of};
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::dead_letters::model::{DeadEvent, NewDeadEvent};
@@ -76,8 +75,7 @@ fn storable(event: Incoming) -> Incoming {
         event.key
     } else {
         // the same id again for the same header, so that a dead letter is still replayed once
-        let digest = digest(&SHA256, event.key.as_bytes());
-        digest.as_ref().iter().fold("sha256:".to_owned(), |hex, byte| hex + &format!("{byte:02x}"))
+        format!("sha256:{}", digest_of(&event.key))
     };
     let name = event.name.map(|name| printable(&name));
     Incoming { key, name, subject: printable(&event.subject), ..event }
