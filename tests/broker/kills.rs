@@ -30,7 +30,6 @@ async fn ten_thousand_events_come_once_each_although_the_broker_is_killed_twice(
     }
     publishing.await.unwrap();
     until("all events", async || fake.stored() >= COUNT).await;
-    // this old server may keep events that were acknowledged just before a kill, without delivering them again
     until("all acknowledgements", async || broker.is_settled(&client).await).await;
     node.stop().await;
     assert_eq!(fake.rows(), bodies("event", COUNT));

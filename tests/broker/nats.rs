@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use async_nats::HeaderMap;
 use async_nats::jetstream::{self, Context};
@@ -128,10 +128,17 @@ impl Nats {
         self.consumer(client).await.num_ack_pending
     }
 
-    /// Returns true if all events were delivered and acknowledged.
+    /// Returns true if all events were delivered and acknowledged. nats-server 2.9 may keep a few events as pending
+    /// that were acknowledged around a kill, and never delivers them again: they count as settled five `ack_wait`s
+    /// after the last delivery.
     pub async fn is_settled(&self, client: &Context) -> bool {
         let consumer = self.consumer(client).await;
-        consumer.num_ack_pending == 0 && consumer.num_pending == 0
+        let is_quiet = || {
+            let last = consumer.delivered.last_active.map(SystemTime::from);
+            let quiet = last.and_then(|last| last.elapsed().ok()).unwrap_or_default();
+            consumer.num_ack_pending <= 3 && quiet > 5 * consumer.config.ack_wait
+        };
+        consumer.num_pending == 0 && (consumer.num_ack_pending == 0 || is_quiet())
     }
 
     async fn consumer(&self, client: &Context) -> jetstream::consumer::Info {
