@@ -7,6 +7,8 @@
 
 pub mod address;
 mod dial;
+mod failure;
+mod settings;
 mod target;
 
 use std::sync::Arc;
@@ -16,12 +18,13 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{self, HOST, HeaderMap, HeaderName, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Response, StatusCode};
-use thiserror::Error;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, timeout_at};
 
 pub use address::Networks;
 pub use dial::Resolver;
+pub use failure::RequestFailure;
+pub use settings::Settings;
 pub use target::{LONGEST_URL, PlainHttp, Refusal, Target};
 
 use super::connection::{Connection, ConnectionPool, Unanswered, exchange};
@@ -46,45 +49,6 @@ const NOT_THE_USERS_EITHER: &[&str] = &["keep-alive", "proxy-connection", "http2
 /// Returns true for a header that the guard sets for the connection. It is removed from users' requests.
 pub fn is_the_guards(name: &HeaderName) -> bool {
     NOT_THE_USERS.contains(name) || NOT_THE_USERS_EITHER.contains(&name.as_str())
-}
-
-/// The settings of the guard.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Networks that are allowed although they are not public.
-    pub allowed: Networks,
-    /// Timeout of a name lookup, the wait for a thread included.
-    pub lookup_timeout: Duration,
-    /// Timeout of a TCP connection.
-    pub connect_timeout: Duration,
-    /// Timeout of the whole request: lookup, connection, request and response.
-    pub timeout: Duration,
-    /// The longest head of a response, in bytes; at least 8 KiB.
-    pub longest_head: usize,
-    /// The most simultaneous name lookups, each on its own thread.
-    pub lookups_at_once: usize,
-    /// The most connections, idle ones included; further requests wait.
-    pub connections: usize,
-    /// The most idle connections in total (`idle`), and per host and port (`idle_of_host`).
-    pub idle: usize,
-    /// See `idle`.
-    pub idle_of_host: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            allowed: Networks::default(),
-            lookup_timeout: Duration::from_secs(5),
-            connect_timeout: Duration::from_secs(5),
-            timeout: Duration::from_secs(30),
-            longest_head: 64 * 1024,
-            lookups_at_once: 32,
-            connections: 1024,
-            idle: 256,
-            idle_of_host: 64,
-        }
-    }
 }
 
 /// A request to a user's URL. The guard sets `Host` and the headers of the connection itself, and ignores those given.
@@ -130,50 +94,6 @@ pub struct HttpResponse {
     pub body: Vec<u8>,
     /// The completeness of the body.
     pub end: BodyEnd,
-}
-
-/// The reason why there is no response. The text contains no part of the URL.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-pub enum RequestFailure {
-    /// The request is not allowed, permanently.
-    #[error("{0}")]
-    Refused(Refusal),
-    /// The name does not exist, or its name servers do not reply.
-    #[error("the host name could not be resolved")]
-    NameNotFound,
-    /// The lookup timed out.
-    #[error("the host name was not resolved in time")]
-    LookupTimedOut,
-    /// No connection could be opened.
-    #[error("the host could not be reached")]
-    Unreachable,
-    /// No connection could be opened, because this machine lacks a resource.
-    #[error("{}", super::local::LOCAL_FAULT)]
-    LocalFault,
-    /// The TLS handshake failed, for example because of the certificate.
-    #[error(
-        "the TLS handshake failed: the certificate is not valid for the host, or the host does not speak TLS"
-    )]
-    Tls,
-    /// The timeout expired.
-    #[error("no response arrived in time")]
-    TimedOut,
-    /// The connection ended before a response arrived.
-    #[error("the connection broke before a response arrived")]
-    CutOff,
-    /// The response is not HTTP.
-    #[error("the response is not HTTP/1.1")]
-    NotHttp,
-    /// The head is longer than [`Settings::longest_head`].
-    #[error("the head of the response is too long")]
-    HeadTooLong,
-}
-
-impl RequestFailure {
-    /// Returns true if a later attempt may succeed.
-    pub const fn is_transient(self) -> bool {
-        !matches!(self, Self::Refused(_))
-    }
 }
 
 /// The client.

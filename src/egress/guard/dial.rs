@@ -18,8 +18,9 @@ use tokio::time::timeout;
 use tower_service::Service;
 
 use super::address::Networks;
+use super::failure::RequestFailure;
+use super::settings::Settings;
 use super::target::Destination;
-use super::{RequestFailure, Settings};
 use crate::egress::connection::Stream;
 use crate::egress::local::is_local;
 use crate::error::{Error, Result};

@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use diesel::prelude::*;
 use uuid::Uuid;
 
-use super::{MessageRow, into_models};
+use super::row::{MessageRow, into_models};
 use crate::db::AnyConnection;
 use crate::db::schema::{client, due, mailing, message, page, page_members};
 use crate::db::types::{ClientId, MailingId, MessageId, NodeId, Timestamp, unpack_ids};

@@ -9,7 +9,7 @@ use csv::{ReaderBuilder, StringRecord, Terminator, Trim};
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
-use super::SuppressionBody;
+use super::body::SuppressionBody;
 use crate::db::types::SuppressionId;
 use crate::error::{Complaints, Error, FieldError, Result};
 use crate::http::json::{Query, time};
