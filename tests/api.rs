@@ -1,10 +1,4 @@
 //! Tests of the HTTP API: the real server on a free port, on both databases.
-#![expect(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
-
-#[path = "../support/process.rs"]
-mod process;
-#[path = "../support/mod.rs"]
-mod support;
 
 mod access;
 mod ask;

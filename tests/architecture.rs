@@ -1,12 +1,8 @@
 //! Checks the sources against the architecture: imports allowed between modules, and code allowed in one place only.
-#![expect(clippy::expect_used, reason = "a test that cannot go on fails by panicking")]
-
-#[path = "support/sources.rs"]
-mod sources;
 
 use std::collections::BTreeSet;
 
-use sources::rust_texts;
+use crate::sources::rust_texts;
 
 /// Each module from the bottom up, with the modules that it may import. All other imports are forbidden.
 const MAY_IMPORT: &[(&str, &str)] = &[

@@ -1,15 +1,4 @@
 //! Events from a real nats-server into an intake that records the events it was given.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a test that cannot go on fails by panicking"
-)]
-
-#[path = "../support/process.rs"]
-mod process;
-#[path = "../support/mod.rs"]
-mod support;
 
 mod access;
 mod fake;

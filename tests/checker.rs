@@ -1,14 +1,10 @@
 //! Tests of the checker: correct evidence, and evidence doctored in every way that it must detect.
-#![expect(clippy::expect_used, reason = "tests")]
-
-#[path = "../support/checker.rs"]
-mod checker;
 
 use std::time::Duration;
 
 use fanfare::kinds::MessageStatus;
 
-use checker::{
+use crate::support::checker::{
     Attempt, Evidence, Interruption, Limits, Mailing, Message, Person, Replayed, Request, Rule, check,
 };
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use fanfare::config::ENVIRONMENT;
 use yaml_rust2::{Yaml, YamlLoader};
 
-use crate::{path, text};
+use crate::sources::{path, text};
 
 fn file() -> Yaml {
     YamlLoader::load_from_str(&text("docker-compose.yml")).expect("YAML").remove(0)

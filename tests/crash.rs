@@ -1,15 +1,4 @@
 //! Kills the real binary: accepted messages are sent, once.
-#![expect(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a test that cannot go on fails by panicking"
-)]
-#![expect(clippy::print_stdout, reason = "`make crash-test` shows the results of the checks")]
-
-#[path = "../support/process.rs"]
-mod process;
-#[path = "../support/mod.rs"]
-mod support;
 
 mod accepted;
 mod campaign;

@@ -1,12 +1,4 @@
 //! Tests the delivery contract on both databases, with the service and a provider in this process.
-#![allow(
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    reason = "a test that cannot go on fails by panicking"
-)]
-
-#[path = "../support/mod.rs"]
-mod support;
 
 mod bench;
 mod cancelling;

@@ -1,14 +1,10 @@
 //! Checks the documentation against the code: settings, metrics, links and Makefile targets.
-#![expect(clippy::expect_used, reason = "a test that cannot go on fails by panicking")]
 
 use std::collections::HashSet;
 use std::path::Path;
 
-#[path = "support/sources.rs"]
-mod sources;
-
+use crate::sources::rust_texts;
 use fanfare::config::{DEFAULT, ENVIRONMENT};
-use sources::rust_texts;
 
 const MAKEFILE: &str = include_str!("../Makefile");
 const METRICS: &str = include_str!("../src/metrics.rs");

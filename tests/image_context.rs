@@ -3,8 +3,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
-use crate::support::sources::rust_files;
-use crate::{path, text};
+use crate::sources::{path, rust_files, text};
 
 /// The patterns of .dockerignore in order: true for one that includes, and the pattern.
 fn patterns() -> Vec<(bool, String)> {

@@ -1,19 +1,17 @@
 //! Checks that the metrics which `monitoring/` uses exist: a real Prometheus scrapes the service and evaluates the
 //! dashboard.
-#![expect(clippy::expect_used, clippy::indexing_slicing, clippy::panic, reason = "tests")]
 
 mod files;
 mod prometheus;
-#[path = "../support/mod.rs"]
-mod support;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::files::{alerts, dashboard_queries, filled, metric_names};
-use crate::prometheus::Prometheus;
+use crate::monitoring::files::{alerts, dashboard_queries, filled, metric_names};
+use crate::monitoring::prometheus::Prometheus;
+use crate::on_each_database;
 use crate::support::{Database, Service};
 
 /// Metrics that exist only while Kafka partitions are read, since their labels name topics.

@@ -2,6 +2,16 @@
 
 use std::path::{Path, PathBuf};
 
+/// A file or folder of the repository.
+pub fn path(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
+}
+
+/// The text of a file of the repository.
+pub fn text(name: &str) -> String {
+    std::fs::read_to_string(path(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+}
+
 /// Returns the Rust files below a folder, sorted.
 pub fn rust_files(folder: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
@@ -19,7 +29,7 @@ pub fn rust_files(folder: &Path) -> Vec<PathBuf> {
 
 /// Returns the Rust files below a folder of the repository with their texts, each with its path from that folder.
 pub fn rust_texts(folder: &str) -> Vec<(String, String)> {
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
+    let root = path(folder);
     let relative =
         |path: &Path| path.strip_prefix(&root).expect("a path below the folder").display().to_string();
     let text = |path: &PathBuf| (relative(path), std::fs::read_to_string(path).expect("a source"));

@@ -1,8 +1,4 @@
 //! Storage tests. Every test runs on SQLite and on PostgreSQL.
-#![expect(clippy::expect_used, clippy::unwrap_used, clippy::indexing_slicing, reason = "tests")]
-
-#[path = "../support/mod.rs"]
-mod support;
 
 mod audience;
 mod backlog;

@@ -9,7 +9,6 @@ pub mod kafka;
 pub mod listener;
 pub mod postgres;
 pub mod proxy;
-pub mod sources;
 
 use std::ops::Deref;
 use std::time::Duration;

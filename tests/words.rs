@@ -1,10 +1,6 @@
 //! Checks the wording of doc comments and of the strings that users read, by the style guide in CONTRIBUTING.md.
-#![expect(clippy::expect_used, reason = "a test that cannot go on fails by panicking")]
 
-#[path = "support/sources.rs"]
-mod sources;
-
-use sources::rust_texts;
+use crate::sources::rust_texts;
 
 /// The words that no doc comment begins a line with: a doc comment says what the item is or does.
 const BEGINNINGS: &[&str] = &["What", "Whether", "Who", "Whose", "Whom", "Of", "For whom"];

@@ -5,7 +5,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use serde_json::Value;
 
-use crate::ask::{Answer, send};
+use crate::api::ask::{Answer, send};
 use crate::on_each_database;
 use crate::support::Service;
 

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::ask::{all_pages, ask, fields, id_of, texts, wrong_fields};
+use crate::api::ask::{all_pages, ask, fields, id_of, texts, wrong_fields};
 use crate::on_each_database;
 use crate::support::Service;
 
@@ -112,7 +112,7 @@ on_each_database! {
         declare(&service, "member", "boolean").await;
         declare(&service, "bonus", "number").await;
         let anna = service.post("/clients", client(1, json!({"member": false, "bonus": -250.7}))).await;
-        let file = crate::ask::request(&service, "GET", "/clients").header("accept", "text/csv").send().await.expect("an answer");
+        let file = crate::api::ask::request(&service, "GET", "/clients").header("accept", "text/csv").send().await.expect("an answer");
         let file = file.text().await.expect("a file");
         ask(&service, "DELETE", &format!("/clients/{}", id_of(&anna)), None).await;
         service.import_csv(file).await.expect("an import");

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::ask::{ask, fields, request, send};
+use crate::api::ask::{ask, fields, request, send};
 use crate::on_each_database;
 use crate::support::Service;
 

@@ -8,9 +8,9 @@ use reqwest::Method;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
-use crate::ask::{Answer, ask, id_of, send};
+use crate::api::ask::{Answer, ask, id_of, send};
+use crate::api::openapi::{example, parsed};
 use crate::on_each_database;
-use crate::openapi::{example, parsed};
 use crate::support::chromium::Chromium;
 use crate::support::{Database, Service, after};
 

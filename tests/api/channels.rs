@@ -5,7 +5,7 @@ use std::num::NonZeroU32;
 use fanfare::sandbox::Faults;
 use serde_json::{Value, json};
 
-use crate::ask::ask;
+use crate::api::ask::ask;
 use crate::on_each_database;
 use crate::support::Service;
 

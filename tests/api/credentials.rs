@@ -7,7 +7,7 @@ use fanfare::config::Config;
 use fanfare::credentials::model::Kind;
 use serde_json::{Value, json};
 
-use crate::ask::{Answer, ask, fields, request, send};
+use crate::api::ask::{Answer, ask, fields, request, send};
 use crate::on_each_database;
 use crate::process::{Launch, Limit, Process, Server};
 use crate::support::{Database, Service, TestDb};

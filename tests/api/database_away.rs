@@ -6,7 +6,7 @@ use diesel::{Connection, PgConnection, RunQueryDsl};
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::ask::{ask, id_of, send};
+use crate::api::ask::{ask, id_of, send};
 use crate::support::{Database, Service, after};
 
 #[tokio::test(flavor = "multi_thread")]
@@ -45,7 +45,8 @@ async fn without_the_database_requests_fail_with_503_and_never_with_500() {
         ("GET", "/messages/0198c2d0-0000-7000-8000-000000000001".to_owned(), None),
     ];
     let answers = calls.iter().map(|(method, path, body)| ask(&service, method, path, body.clone()));
-    let import = crate::ask::request(&service, "POST", "/clients/import").header("content-type", "text/csv");
+    let import =
+        crate::api::ask::request(&service, "POST", "/clients/import").header("content-type", "text/csv");
     let import = send(import.body("phone_number\n79031234567\n"));
     let (answers, import, ready, health, metrics) =
         tokio::join!(join_all(answers), import, send(ready), send(health), send(metrics));

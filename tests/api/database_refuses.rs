@@ -10,7 +10,7 @@ use diesel::{Connection, PgConnection, SqliteConnection};
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::ask::{ask, id_of, send};
+use crate::api::ask::{ask, id_of, send};
 use crate::support::api::{LOOK, PATIENCE};
 use crate::support::proxy::{Proxy, Way};
 use crate::support::{Database, Service, after};

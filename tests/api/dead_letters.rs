@@ -9,7 +9,7 @@ use fanfare::dead_letters::repo;
 use fanfare::sandbox::Faults;
 use serde_json::{Value, json};
 
-use crate::ask::{all_pages, database, fields, texts};
+use crate::api::ask::{all_pages, database, fields, texts};
 use crate::on_each_database;
 use crate::support::{Service, after};
 

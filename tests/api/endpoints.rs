@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::ask::{all_pages, ask, fields, id_of, wrong_fields};
+use crate::api::ask::{all_pages, ask, fields, id_of, wrong_fields};
 use crate::on_each_database;
 use crate::support::Service;
 

@@ -4,7 +4,7 @@ use figment::Figment;
 use figment::providers::{Format, Toml};
 use serde_json::{Value, json};
 
-use crate::ask::{Answer, all_pages, ask, fields, id_of, request, send, texts};
+use crate::api::ask::{Answer, all_pages, ask, fields, id_of, request, send, texts};
 use crate::on_each_database;
 use crate::support::Service;
 

@@ -7,7 +7,7 @@ use diesel::RunQueryDsl;
 use fanfare::db::AnyConnection;
 use serde_json::json;
 
-use crate::ask::{Answer, ask, database, fields, request, send};
+use crate::api::ask::{Answer, ask, database, fields, request, send};
 use crate::on_each_database;
 use crate::support::{Service, after};
 

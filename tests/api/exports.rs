@@ -8,7 +8,7 @@ use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
 use serde_json::{Value, json};
 
-use crate::ask::{Answer, all_pages, ask, fields, id_of, request, send, texts};
+use crate::api::ask::{Answer, all_pages, ask, fields, id_of, request, send, texts};
 use crate::on_each_database;
 use crate::support::{Service, after};
 

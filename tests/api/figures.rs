@@ -6,7 +6,7 @@ use fanfare::kinds::ChannelKind;
 use fanfare::sandbox::Faults;
 use serde_json::{Value, json};
 
-use crate::ask::ask;
+use crate::api::ask::ask;
 use crate::on_each_database;
 use crate::support::Service;
 

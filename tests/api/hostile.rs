@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use crate::ask::ask;
+use crate::api::ask::ask;
 use crate::on_each_database;
 use crate::support::{Service, after};
 
@@ -88,7 +88,7 @@ on_each_database! {
             attributes.insert("name".into(), value.clone());
             let answer = ask(&service, "POST", "/clients", Some(json!({"phone_number": number, "attributes": attributes}))).await;
             if answer.status == 201 {
-                let id = crate::ask::id_of(&answer.json());
+                let id = crate::api::ask::id_of(&answer.json());
                 let read = service.get(&format!("/clients/{id}")).await;
                 assert_eq!(read["attributes"], answer.json()["attributes"], "{sent} is returned unchanged");
             } else {
@@ -119,7 +119,7 @@ on_each_database! {
         let preview = service.post("/mailings/preview", json!({"text": "{{ name }}"})).await;
         assert_eq!(preview["sample"][0]["text"], name, "rendered as data, never parsed as a template");
         let body = json!({"text": "{{ name }}", "ends_at": after(Duration::from_secs(60))});
-        let id = crate::ask::id_of(&service.post("/mailings", body).await);
+        let id = crate::api::ask::id_of(&service.post("/mailings", body).await);
         assert_eq!(service.finished(&id).await["sent"], 1);
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::ask::{Answer, ask};
+use crate::api::ask::{Answer, ask};
 use crate::on_each_database;
 use crate::support::{Service, after};
 

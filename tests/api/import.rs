@@ -7,7 +7,7 @@ use futures_util::stream;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::ask::{all_pages, fields, request, send, texts};
+use crate::api::ask::{all_pages, fields, request, send, texts};
 use crate::on_each_database;
 use crate::support::Service;
 

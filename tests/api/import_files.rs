@@ -3,7 +3,7 @@
 
 use serde_json::{Value, json};
 
-use crate::import::places;
+use crate::api::import::places;
 use crate::on_each_database;
 use crate::process::{Launch, Limit, Provider, Server};
 use crate::support::{Service, TestDb};

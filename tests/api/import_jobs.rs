@@ -3,10 +3,10 @@
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
-use crate::ask::{Answer, all_pages, fields, request, send};
+use crate::api::ask::{Answer, all_pages, fields, request, send};
+use crate::api::stream::Stream;
 use crate::on_each_database;
 use crate::process::{Launch, Limit, Server};
-use crate::stream::Stream;
 use crate::support::api::Api;
 use crate::support::{Service, TestDb};
 
@@ -102,7 +102,7 @@ on_each_database! {
         assert!(!is_replayed(&first));
         let anna = all_pages(&service, "/clients", 10).await[0].clone();
         let path = format!("/clients/{}", anna["id"].as_str().expect("an id"));
-        crate::ask::ask(&service, "PATCH", &path, Some(json!({"tag": "changed"}))).await.success(200);
+        crate::api::ask::ask(&service, "PATCH", &path, Some(json!({"tag": "changed"}))).await.success(200);
         let again = send(keyed(FILE)).await;
         assert_eq!((again.success(200), is_replayed(&again)), (first.json(), true));
         let asynchronous = send(keyed(FILE).header("prefer", "respond-async")).await;

@@ -7,8 +7,8 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 
-use crate::ask::{Answer, all_pages, fields, request, send, texts};
-use crate::import::places;
+use crate::api::ask::{Answer, all_pages, fields, request, send, texts};
+use crate::api::import::places;
 use crate::on_each_database;
 use crate::support::Service;
 

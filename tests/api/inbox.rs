@@ -6,7 +6,7 @@ mod stream;
 use reqwest::RequestBuilder;
 use serde_json::{Value, json};
 
-use crate::ask::{Answer, all_pages, ask, fields, id_of, request, send, texts};
+use crate::api::ask::{Answer, all_pages, ask, fields, id_of, request, send, texts};
 use crate::on_each_database;
 use crate::support::api::Api;
 use crate::support::{Database, Service};

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::ask::{all_pages, ask, fields, texts};
+use crate::api::ask::{all_pages, ask, fields, texts};
 use crate::on_each_database;
 use crate::support::{Service, after};
 
@@ -108,7 +108,7 @@ on_each_database! {
         let mut made = Vec::new();
         for n in 0..5 {
             let body = json!({"text": format!("text {n}"), "starts_at": later(0), "ends_at": later(60)});
-            made.push(crate::ask::id_of(&service.post("/mailings", body).await));
+            made.push(crate::api::ask::id_of(&service.post("/mailings", body).await));
         }
         ask(&service, "POST", &format!("/mailings/{}/pause", made[0]), None).await.success(200);
         ask(&service, "POST", &format!("/mailings/{}/cancel", made[1]), None).await.success(200);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::ask::{all_pages, ask, fields, id_of, request, send, texts, wrong_fields};
+use crate::api::ask::{all_pages, ask, fields, id_of, request, send, texts, wrong_fields};
 use crate::on_each_database;
 use crate::support::{Service, after};
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fanfare::sandbox::Faults;
 use serde_json::{Value, json};
 
-use crate::ask::{ask, id_of};
+use crate::api::ask::{ask, id_of};
 use crate::on_each_database;
 use crate::support::{Database, Service, after, balance};
 

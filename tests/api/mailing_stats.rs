@@ -11,7 +11,7 @@ use fanfare::kinds::MessageStatus;
 use fanfare::sandbox::Faults;
 use serde_json::{Value, json};
 
-use crate::ask::{ask, database};
+use crate::api::ask::{ask, database};
 use crate::on_each_database;
 use crate::support::{Service, after, balance};
 
@@ -112,7 +112,7 @@ on_each_database! {
         service.finished(&cancelled).await;
         let later = json!({"text": "x", "starts_at": after(MINUTE), "ends_at": after(2 * MINUTE)});
         service.post("/mailings", later.clone()).await;
-        let paused = crate::ask::id_of(&service.post("/mailings", later).await);
+        let paused = crate::api::ask::id_of(&service.post("/mailings", later).await);
         ask(&service, "POST", &format!("/mailings/{paused}/pause"), None).await.success(200);
 
         for (id, status) in [(&sent, "sent"), (&failed, "failed"), (&expired, "expired"), (&waiting, "queued"), (&cancelled, "cancelled")] {

@@ -7,7 +7,7 @@ use fanfare::db::schema::pending_mailing;
 use fanfare::db::types::MailingId;
 use serde_json::{Value, json};
 
-use crate::ask::{ask, database, fields, id_of, wrong_fields};
+use crate::api::ask::{ask, database, fields, id_of, wrong_fields};
 use crate::on_each_database;
 use crate::support::{Service, after};
 

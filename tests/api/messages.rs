@@ -5,7 +5,7 @@ use std::time::Duration;
 use fanfare::sandbox::Faults;
 use serde_json::{Value, json};
 
-use crate::ask::{all_pages, ask, id_of, texts};
+use crate::api::ask::{all_pages, ask, id_of, texts};
 use crate::on_each_database;
 use crate::support::{Database, Service};
 

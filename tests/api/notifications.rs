@@ -9,7 +9,7 @@ use std::time::Duration;
 use fanfare::sandbox::Faults;
 use serde_json::{Value, json};
 
-use crate::ask::{Answer, ask, fields, id_of, request, send, wrong_fields};
+use crate::api::ask::{Answer, ask, fields, id_of, request, send, wrong_fields};
 use crate::on_each_database;
 use crate::support::{Service, after};
 

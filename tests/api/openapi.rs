@@ -11,7 +11,7 @@ use fanfare::preferences::link::UnsubscribeTokens;
 use fanfare::sandbox::Faults;
 use serde_json::{Value, json};
 
-use crate::ask::{ask, id_of, send};
+use crate::api::ask::{ask, id_of, send};
 use crate::on_each_database;
 use crate::support::{Service, after};
 
@@ -301,7 +301,7 @@ on_each_database! {
                     service.post("/attributes", json!({"name": name, "type": "text"})).await["name"].as_str().expect("a name").to_owned()
                 }
                 Some("imports") => {
-                    let import = crate::ask::request(&service, "POST", "/clients/import");
+                    let import = crate::api::ask::request(&service, "POST", "/clients/import");
                     let import = import.header("content-type", "text/csv").header("prefer", "respond-async").body("phone_number\n");
                     id_of(&send(import).await.success(202))
                 }
@@ -392,7 +392,7 @@ on_each_database! {
         ask(&service, "POST", "/events/batch", Some(of("create_events"))).await.success(202);
         ask(&service, "PATCH", &format!("/routes/{}", id_of(&route)), Some(of("patch_route"))).await.success(200);
         let csv = body("import_clients", "text/csv").as_str().expect("a text").to_owned();
-        let import = crate::ask::request(&service, "POST", "/clients/import").header("content-type", "text/csv");
+        let import = crate::api::ask::request(&service, "POST", "/clients/import").header("content-type", "text/csv");
         let report = send(import.body(csv)).await.success(200);
         assert!(report["created"].as_i64() > Some(0) && report["rejected_count"] == 0, "{report}");
         let preview = ask(&service, "POST", "/mailings/preview", Some(of("preview_mailing"))).await.success(200);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::ask::{ask, send};
+use crate::api::ask::{ask, send};
 use crate::on_each_database;
 use crate::support::Service;
 
@@ -130,7 +130,7 @@ on_each_database! {
     async fn requests_are_counted_by_route_and_labels_are_bounded(kind: Database) {
         let service = Service::start(kind).await;
         let client = service.post("/clients", json!({"phone_number": "79031234567"})).await;
-        let id = crate::ask::id_of(&client);
+        let id = crate::api::ask::id_of(&client);
         service.get(&format!("/clients/{id}")).await;
         service.get("/clients?tag=madeuptag").await;
         metrics(&service).await;

@@ -6,7 +6,7 @@ use chrono::DateTime;
 use fanfare::clock::Clock;
 use serde_json::{Value, json};
 
-use crate::ask::{ask, id_of};
+use crate::api::ask::{ask, id_of};
 use crate::on_each_database;
 use crate::support::listener::{Arrival, Listener, Reply};
 use crate::support::{Service, after};

@@ -8,7 +8,7 @@ use fanfare::preferences::link::UnsubscribeTokens;
 use fanfare::seal::Signer;
 use serde_json::{Value, json};
 
-use crate::ask::{Answer, ask, fields, id_of, send};
+use crate::api::ask::{Answer, ask, fields, id_of, send};
 use crate::on_each_database;
 use crate::support::{Service, after};
 
@@ -153,7 +153,7 @@ on_each_database! {
             ("preferences.brand_name", "Acme <Ltd>"),
         ];
         let service = Service::start_with(kind, &settings).await;
-        let keyed = |method, path: &str| crate::ask::request(&service, method, path).bearer_auth(KEY);
+        let keyed = |method, path: &str| crate::api::ask::request(&service, method, path).bearer_auth(KEY);
         let body = json!({"phone_number": "79030000001", "email": "anna@example.net"});
         let id = id_of(&send(keyed("POST", "/clients").json(&body)).await.success(201));
         let preferences = async || send(keyed("GET", &format!("/clients/{id}/preferences"))).await.success(200);

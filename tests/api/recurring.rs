@@ -9,7 +9,7 @@ use fanfare::db::types::Timestamp;
 use fanfare::http::json::time;
 use serde_json::{Value, json};
 
-use crate::ask::{fields, id_of, send};
+use crate::api::ask::{fields, id_of, send};
 use crate::on_each_database;
 use crate::support::api::Api;
 use crate::support::listener::Listener;

@@ -6,7 +6,7 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use crate::ask::{Answer, all_pages, ask, fields, id_of, request, send, texts, wrong_fields};
+use crate::api::ask::{Answer, all_pages, ask, fields, id_of, request, send, texts, wrong_fields};
 use crate::on_each_database;
 use crate::support::listener::{Arrival, Listener, Reply};
 use crate::support::{Database, Service, after};

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use crate::ask::{ask, fields, id_of};
+use crate::api::ask::{ask, fields, id_of};
 use crate::on_each_database;
 use crate::support::Service;
 

@@ -3,7 +3,7 @@
 use fanfare::sandbox::{Faults, Sandbox, SandboxArgs};
 use serde_json::{Value, json};
 
-use crate::ask::{ask, id_of};
+use crate::api::ask::{ask, id_of};
 use crate::on_each_database;
 use crate::support::listener::Listener;
 use crate::support::{Database, Service};

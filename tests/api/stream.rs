@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Response;
 use serde_json::{Value, json};
 
-use crate::ask::{ask, fields, id_of, request};
+use crate::api::ask::{ask, fields, id_of, request};
 use crate::on_each_database;
 use crate::support::api::Api;
 use crate::support::{Database, Service, after, balance};

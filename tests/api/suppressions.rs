@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::ask::{ask, id_of, request, send};
+use crate::api::ask::{ask, id_of, request, send};
 use crate::on_each_database;
 use crate::support::{Service, after};
 

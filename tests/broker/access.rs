@@ -8,9 +8,9 @@ use async_nats::jetstream;
 use fanfare::broker::nats::Access;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::fake::Fake;
-use crate::nats::{self, Nats};
-use crate::{Node, at, settings, until};
+use crate::broker::fake::Fake;
+use crate::broker::nats::{self, Nats};
+use crate::broker::{Node, at, settings, until};
 
 /// The log of this thread, which runs the whole test.
 #[derive(Clone, Default)]

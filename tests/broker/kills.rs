@@ -3,9 +3,9 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use crate::fake::Fake;
-use crate::nats::{self, Nats};
-use crate::{Node, PATIENCE, at, reading, settings, until};
+use crate::broker::fake::Fake;
+use crate::broker::nats::{self, Nats};
+use crate::broker::{Node, PATIENCE, at, reading, settings, until};
 
 /// The bodies of this number of events, sorted.
 fn bodies(prefix: &str, count: usize) -> Vec<String> {

@@ -11,9 +11,9 @@ use async_nats::jetstream::{self, Context};
 use futures_util::{StreamExt, stream};
 use tempfile::TempDir;
 
-use crate::fake::Fake;
+use crate::broker::fake::Fake;
+use crate::broker::{Node, PATIENCE, until};
 use crate::support::api::LOOK;
-use crate::{Node, PATIENCE, until};
 
 /// A server with JetStream on its own port. It stops when the value is dropped.
 pub struct Nats {

@@ -1,8 +1,8 @@
 //! Outages of the database and of the broker.
 
-use crate::fake::Fake;
-use crate::nats::{self, Nats};
-use crate::{Node, reading, until};
+use crate::broker::fake::Fake;
+use crate::broker::nats::{self, Nats};
+use crate::broker::{Node, reading, until};
 
 #[tokio::test]
 async fn while_the_database_is_away_nothing_is_acknowledged_and_no_try_is_used_up() {

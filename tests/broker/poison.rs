@@ -2,9 +2,9 @@
 
 use fanfare::broker::LARGEST_EVENT;
 
-use crate::fake::{Fake, Verdict};
-use crate::nats::{self, Nats};
-use crate::{Node, at, reading, settings, until};
+use crate::broker::fake::{Fake, Verdict};
+use crate::broker::nats::{self, Nats};
+use crate::broker::{Node, at, reading, settings, until};
 
 #[tokio::test]
 async fn what_is_refused_is_tried_five_times_and_buried_once_while_others_flow() {

@@ -5,10 +5,10 @@ use std::collections::{HashMap, HashSet};
 
 use serde_json::{Value, json};
 
-use crate::nats::{Nats, publish_as};
+use crate::broker::nats::{Nats, publish_as};
+use crate::broker::until;
 use crate::process::{Launch, Limit, Provider, Server};
 use crate::support::{TestDb, evidence};
-use crate::until;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_fanfare");
 const EVENTS: usize = 1500;

@@ -8,8 +8,8 @@ use fanfare::channels::{AttemptReport, Channel, Delivery, DeliveryResult};
 use fanfare::clock::Clock;
 use serde_json::{Value, json};
 
-use crate::hook::{delivery, guard};
-use crate::peer::Peer;
+use crate::channels::hook::{delivery, guard};
+use crate::channels::peer::Peer;
 
 fn discord() -> Discord {
     let settings = DiscordSettings { hosts: vec!["127.0.0.1".into()] };

@@ -10,7 +10,7 @@ use fanfare::channels::{AttemptReport, Channel, Delivery, DeliveryResult};
 use fanfare::clock::Clock;
 use serde_json::{Value, json};
 
-use crate::peer::Peer;
+use crate::channels::peer::Peer;
 
 /// A mail server in Python.
 struct Server {

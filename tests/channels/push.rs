@@ -13,7 +13,7 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::peer::Peer;
+use crate::channels::peer::Peer;
 
 struct Google {
     peer: Peer,

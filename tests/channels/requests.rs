@@ -9,8 +9,8 @@ use std::time::Duration;
 use chrono::{DateTime, FixedOffset};
 use serde_json::{Value, json};
 
+use crate::channels::peer::Peer;
 use crate::on_each_database;
-use crate::peer::Peer;
 use crate::support::api::LOOK;
 use crate::support::listener::Listener;
 use crate::support::{Service, after};

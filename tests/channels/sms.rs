@@ -10,7 +10,7 @@ use figment::Figment;
 use figment::providers::{Format, Toml};
 use serde_json::{Value, json};
 
-use crate::peer::Peer;
+use crate::channels::peer::Peer;
 
 const TWILIO: &str = include_str!("../../config/examples/sms-twilio.toml");
 const VONAGE: &str = include_str!("../../config/examples/sms-vonage.toml");

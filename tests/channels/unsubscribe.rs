@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
+use crate::channels::peer::Peer;
 use crate::on_each_database;
-use crate::peer::Peer;
 use crate::support::{Service, after};
 
 /// Returns a header of a mail as a server received it.

@@ -9,8 +9,8 @@ use fanfare::channels::{AttemptReport, Channel, Delivery, DeliveryResult};
 use fanfare::clock::Clock;
 use futures_util::{StreamExt, stream};
 
-use crate::hook::{delivery, guard};
-use crate::peer::Peer;
+use crate::channels::hook::{delivery, guard};
+use crate::channels::peer::Peer;
 
 const PATIENT: Duration = Duration::from_secs(60);
 

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use crate::channels::peer::Peer;
 use crate::on_each_database;
-use crate::peer::Peer;
 use crate::support::{Service, after};
 
 /// Returns status, attempts and error of each message of a mailing, by recipient.

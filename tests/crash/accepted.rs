@@ -7,7 +7,7 @@ use diesel::RunQueryDsl;
 use fanfare::db::schema::client;
 use serde_json::json;
 
-use crate::campaign::{Campaign, csv, import};
+use crate::crash::campaign::{Campaign, csv, import};
 use crate::support::after;
 
 /// The number of records of which an import commits a multiple.

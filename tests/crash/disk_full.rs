@@ -7,7 +7,7 @@ use diesel::RunQueryDsl;
 use diesel::sql_types::Text;
 use serde_json::json;
 
-use crate::campaign::{Campaign, closed, csv, look, mail};
+use crate::crash::campaign::{Campaign, closed, csv, look, mail};
 use crate::support::api::{LOOK, PATIENCE};
 use crate::support::{Database, after};
 

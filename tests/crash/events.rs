@@ -12,8 +12,8 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use crate::campaign::Campaign;
-use crate::posting::until_answered;
+use crate::crash::campaign::Campaign;
+use crate::crash::posting::until_answered;
 use crate::process::Server;
 use crate::support::api::LOOK;
 

@@ -11,14 +11,14 @@ use fanfare::db::schema::{client, mailing};
 use fanfare::db::types::MailingId;
 use serde_json::{Value, json};
 
-use crate::campaign::{Campaign, closed, csv, import, mail};
-use crate::events::{self, Spike};
-use crate::posting::Posting;
+use crate::crash::campaign::{Campaign, closed, csv, import, mail};
+use crate::crash::events::{self, Spike};
+use crate::crash::posting::Posting;
+use crate::crash::{recurring, replay};
 use crate::process::{Process, Server};
 use crate::support::api::LOOK;
 use crate::support::checker::{Interruption, Report};
 use crate::support::{Database, after, balance};
-use crate::{recurring, replay};
 
 const CLIENTS: usize = 500;
 const WINDOW: Duration = Duration::from_secs(600);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::campaign::{Campaign, PATIENT, closed, look, mail};
+use crate::crash::campaign::{Campaign, PATIENT, closed, look, mail};
 use crate::support::checker::Report;
 use crate::support::{Database, after};
 

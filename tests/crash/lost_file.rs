@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::campaign::{Campaign, mail};
+use crate::crash::campaign::{Campaign, mail};
 use crate::support::Database;
 use crate::support::api::LOOK;
 

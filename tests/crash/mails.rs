@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::campaign::{Campaign, closed};
+use crate::crash::campaign::{Campaign, closed};
 use crate::support::after;
 use crate::support::api::{LOOK, PATIENCE};
 

@@ -8,7 +8,7 @@ use fanfare::db::schema::message;
 use fanfare::db::types::{MessageId, Timestamp};
 use serde_json::json;
 
-use crate::campaign::{Campaign, PATIENT, closed, look, mail};
+use crate::crash::campaign::{Campaign, PATIENT, closed, look, mail};
 use crate::process::Server;
 use crate::support::Database;
 use crate::support::api::{LOOK, PATIENCE};

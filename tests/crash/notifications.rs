@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::campaign::Campaign;
-use crate::posting::Posting;
+use crate::crash::campaign::Campaign;
+use crate::crash::posting::Posting;
 use crate::process::Server;
 use crate::support::after;
 

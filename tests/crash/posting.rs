@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use uuid::Uuid;
 
-use crate::campaign::Campaign;
+use crate::crash::campaign::Campaign;
 use crate::process::Server;
 use crate::support::api::LOOK;
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::campaign::{Campaign, closed, mail};
+use crate::crash::campaign::{Campaign, closed, mail};
 
 /// Returns the path of the program: the folder of the examples is beside that of the tests' binaries.
 fn program() -> PathBuf {

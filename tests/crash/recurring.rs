@@ -10,7 +10,7 @@ use fanfare::db::types::{ResourceId, Timestamp};
 use fanfare::requests::model::RequestKind;
 use serde_json::json;
 
-use crate::campaign::Campaign;
+use crate::crash::campaign::Campaign;
 use crate::process::Server;
 use crate::support::listener::Listener;
 use crate::support::{Database, evidence};

@@ -9,7 +9,7 @@ use fanfare::db::schema::replayed;
 use fanfare::db::types::MessageId;
 use serde_json::{Value, json};
 
-use crate::campaign::{Campaign, import};
+use crate::crash::campaign::{Campaign, import};
 use crate::process::Server;
 use crate::support::after;
 use crate::support::checker::Limits;

@@ -8,7 +8,7 @@ use fanfare::clock::Clock;
 use fanfare::db::types::Timestamp;
 use serde_json::{Value, json};
 
-use crate::campaign::Campaign;
+use crate::crash::campaign::Campaign;
 use crate::process::Server;
 use crate::support::api::{LOOK, Progress};
 use crate::support::checker::Limits;

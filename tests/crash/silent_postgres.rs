@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use serde_json::json;
 
-use crate::campaign::{Campaign, closed, look, mail};
+use crate::crash::campaign::{Campaign, closed, look, mail};
 use crate::process::Server;
 use crate::support::api::{LOOK, PATIENCE};
 use crate::support::postgres::Postgres;

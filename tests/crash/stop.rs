@@ -6,8 +6,8 @@ use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
-use crate::campaign::{Campaign, closed, mail};
-use crate::events::route;
+use crate::crash::campaign::{Campaign, closed, mail};
+use crate::crash::events::route;
 use crate::process::Server;
 use crate::support::Database;
 

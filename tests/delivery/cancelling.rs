@@ -5,7 +5,7 @@ use std::time::Duration;
 use fanfare::sandbox::Faults;
 use serde_json::{Value, json};
 
-use crate::bench::Bench;
+use crate::delivery::bench::Bench;
 use crate::support::{Database, Node};
 
 /// A latency within which a message is neither retried nor timed out.
@@ -135,7 +135,7 @@ crate::on_each_database! {
     async fn no_attempt_of_a_mailing_begins_after_it_was_cancelled(kind: Database) {
         let bench = Bench::start(kind, &[("channels.rate_per_second", "400"), ("delivery.poll", "60s")]).await;
         bench.import(2000, "vip").await;
-        let id = bench.mail("vip", crate::bench::LONG).await;
+        let id = bench.mail("vip", crate::delivery::bench::LONG).await;
         bench.received(100).await;
         bench.post(&format!("/mailings/{id}/cancel"), json!({})).await;
         // attempts in flight may still arrive: no more than the channel's workers

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, LONG, finals, lines};
+use crate::delivery::bench::{Bench, LONG, finals, lines};
 use crate::support::after;
 
 /// Returns the clients of a tag.

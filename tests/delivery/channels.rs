@@ -8,7 +8,7 @@ use fanfare::db::schema::message;
 use fanfare::kinds::ChannelKind;
 use serde_json::{Value, json};
 
-use crate::own_channel::Own;
+use crate::delivery::own_channel::Own;
 
 fn takes(_: &Delivery) -> AttemptReport {
     AttemptReport::delivered(Some(200), None)

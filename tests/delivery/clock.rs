@@ -5,7 +5,7 @@ use std::time::Duration;
 use fanfare::clock::Clock;
 use serde_json::json;
 
-use crate::bench::Bench;
+use crate::delivery::bench::Bench;
 use crate::support::{Database, after};
 
 /// Five minutes in microseconds.

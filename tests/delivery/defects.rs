@@ -7,9 +7,9 @@ use fanfare::clients::model::ClientPatch;
 use fanfare::db::AnyConnection;
 use fanfare::kinds::{ChannelKind, MessageStatus};
 
-use crate::bench::{Bench, LONG};
-use crate::own_channel::Own;
-use crate::scripted::{Reply, Scripted};
+use crate::delivery::bench::{Bench, LONG};
+use crate::delivery::own_channel::Own;
+use crate::delivery::scripted::{Reply, Scripted};
 
 crate::on_each_database! {
     async fn a_panic_while_sending_is_a_failed_attempt_and_the_others_are_sent(kind: Database) {

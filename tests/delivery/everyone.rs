@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use serde_json::json;
 
-use crate::bench::{Bench, LONG, finals};
+use crate::delivery::bench::{Bench, LONG, finals};
 use crate::support::after;
 
 const CODES: [u64; 4] = [903, 904, 905, 916];

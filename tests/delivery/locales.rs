@@ -9,7 +9,7 @@ use fanfare::db::types::MessageId;
 use fanfare::kinds::ChannelKind;
 use serde_json::json;
 
-use crate::own_channel::Own;
+use crate::delivery::own_channel::Own;
 
 /// Fails the first attempt at every message, so that the second one is claimed, and its client is read again.
 fn takes_the_second(delivery: &Delivery) -> AttemptReport {

@@ -13,7 +13,7 @@ use fanfare::sandbox::Faults;
 
 use serde_json::json;
 
-use crate::bench::{Bench, LONG};
+use crate::delivery::bench::{Bench, LONG};
 use crate::support::{Database, TestDb, after};
 
 /// Regression: a stopping node ended its heartbeat at once, and other nodes sent its messages in flight a second time.

@@ -27,7 +27,7 @@ use fanfare::runtime::Runtime;
 use fanfare::templates::model::NewTemplate;
 use fanfare::templates::{Templates, Texts};
 
-use crate::bench::LONG;
+use crate::delivery::bench::LONG;
 use crate::support::{Database, TestDb};
 
 /// A channel that returns the test's answers, and records its deliveries.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fanfare::sandbox::Faults;
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, LONG, finals};
+use crate::delivery::bench::{Bench, LONG, finals};
 use crate::support::{after, balance};
 
 /// Pauses, and waits until no message of the mailing is in flight. Returns its counts.

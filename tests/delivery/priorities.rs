@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::bench::{Bench, LONG, finals, lines};
+use crate::delivery::bench::{Bench, LONG, finals, lines};
 use crate::support::after;
 use crate::support::api::{LOOK, PATIENCE};
 use crate::support::checker::Request;

@@ -6,7 +6,7 @@ use fanfare::kinds::MessageStatus;
 use fanfare::sandbox::Faults;
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, LONG};
+use crate::delivery::bench::{Bench, LONG};
 use crate::support::{after, balance};
 
 const REFUSED: Faults = Faults {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use fanfare::sandbox::Faults;
 use serde_json::json;
 
-use crate::bench::{Bench, LONG};
+use crate::delivery::bench::{Bench, LONG};
 use crate::support::after;
 
 crate::on_each_database! {

@@ -6,8 +6,8 @@ use fanfare::kinds::MessageStatus;
 use fanfare::sandbox::Faults;
 use serde_json::json;
 
-use crate::bench::{Bench, LONG};
-use crate::scripted::{OK, Reply, Scripted};
+use crate::delivery::bench::{Bench, LONG};
+use crate::delivery::scripted::{OK, Reply, Scripted};
 
 /// Returns the microseconds between successive requests.
 fn gaps(times: impl Iterator<Item = i64>) -> Vec<i64> {

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::bench::now;
+use crate::delivery::bench::now;
 
 /// The response to a request.
 #[derive(Debug, Clone, Copy)]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use fanfare::sandbox::Faults;
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, LONG, micros};
+use crate::delivery::bench::{Bench, LONG, micros};
 use crate::support::after;
 use crate::support::api::{LOOK, PATIENCE};
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, LONG, micros, now};
+use crate::delivery::bench::{Bench, LONG, micros, now};
 use crate::support::after;
 
 /// Waits for a point in time.

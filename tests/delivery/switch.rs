@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::bench::{Bench, LONG};
+use crate::delivery::bench::{Bench, LONG};
 use crate::support::Database;
 
 /// Posts one text message. Returns its path.

@@ -12,8 +12,8 @@ use fanfare::metrics::Metrics;
 use serde_json::json;
 use tokio::sync::Semaphore;
 
-use crate::channels::fields;
-use crate::own_channel::{CONCURRENCY, Own};
+use crate::delivery::channels::fields;
+use crate::delivery::own_channel::{CONCURRENCY, Own};
 use crate::support::TestDb;
 use crate::support::api::{LOOK, PATIENCE};
 

@@ -6,7 +6,7 @@ use fanfare::kinds::MessageStatus;
 use fanfare::sandbox::Faults;
 use serde_json::json;
 
-use crate::bench::{Bench, LONG, finals, micros, now};
+use crate::delivery::bench::{Bench, LONG, finals, micros, now};
 use crate::support::after;
 
 /// The microseconds until the provider, on a busy machine, has seen a request that started in time. In these tests,

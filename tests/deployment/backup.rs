@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::path;
+use crate::deployment::path;
 use crate::support::{Database, Service, TestDb};
 
 /// Runs a script of db/postgres on this database.

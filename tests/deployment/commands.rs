@@ -9,7 +9,7 @@ use fanfare::config::{ENVIRONMENT, FILE_VARIABLE};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::path;
+use crate::deployment::path;
 use crate::support::listener::Listener;
 
 const BINARY: &str = env!("CARGO_BIN_EXE_fanfare");

@@ -1,6 +1,6 @@
 //! Accounts and certificates.
 
-use crate::house::{House, TOPIC, bodies, until};
+use crate::kafka::house::{House, TOPIC, bodies, until};
 use crate::support::Database;
 use crate::support::kafka::Kafka;
 

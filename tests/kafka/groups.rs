@@ -2,7 +2,7 @@
 
 use krafka::Compression;
 
-use crate::house::{GROUP, House, TOPIC, bodies, record, until};
+use crate::kafka::house::{GROUP, House, TOPIC, bodies, record, until};
 use crate::support::Database;
 
 #[tokio::test(flavor = "multi_thread")]

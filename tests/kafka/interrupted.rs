@@ -14,7 +14,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use krafka::{Compression, Record};
 
-use crate::house::{GROUP, until};
+use crate::kafka::house::{GROUP, until};
 use crate::support::api::{LOOK, Progress};
 use crate::support::kafka::Kafka;
 

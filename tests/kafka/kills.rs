@@ -1,6 +1,6 @@
 //! Records through kills of the services and of the broker: each becomes one event.
 
-use crate::house::{House, TOPIC, bodies};
+use crate::kafka::house::{House, TOPIC, bodies};
 use crate::process::Server;
 use crate::support::Database;
 

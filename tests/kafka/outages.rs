@@ -4,7 +4,7 @@ use std::process::Command;
 
 use krafka::Compression;
 
-use crate::house::{House, TOPIC, bodies, record, until};
+use crate::kafka::house::{House, TOPIC, bodies, record, until};
 use crate::process::Server;
 use crate::support::kafka::Kafka;
 use crate::support::{Database, TestDb};

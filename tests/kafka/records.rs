@@ -3,7 +3,7 @@
 use krafka::{Compression, Record};
 use serde_json::{Value, json};
 
-use crate::house::{GROUP, House, TOPIC, bodies, order, record, until};
+use crate::kafka::house::{GROUP, House, TOPIC, bodies, order, record, until};
 use crate::support::kafka::produce::End;
 
 crate::on_each_database! {

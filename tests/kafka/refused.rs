@@ -4,8 +4,8 @@ use fanfare::broker::LARGEST_EVENT;
 use krafka::{Compression, Record};
 use serde_json::{Value, json};
 
-use crate::house::{House, TOPIC, bodies, order, record, until};
-use crate::records::outcome;
+use crate::kafka::house::{House, TOPIC, bodies, order, record, until};
+use crate::kafka::records::outcome;
 use crate::support::kafka::Kafka;
 
 crate::on_each_database! {

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::files::text;
+use crate::monitoring::files::text;
 use crate::support::Service;
 
 /// Longer than anything that a test waits for.

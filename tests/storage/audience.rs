@@ -11,7 +11,7 @@ use fanfare::mailings::repo::audience::{self, AudienceCursor, AudienceRead, Clie
 use serde_json::json;
 
 use crate::on_each_database;
-use crate::stage::{Stage, at, changes, mailing_at_work};
+use crate::storage::stage::{Stage, at, changes, mailing_at_work};
 
 fn everyone() -> AudienceRead {
     AudienceRead { upper_bound: None, limit: 100, needs: ClientFields::of(ChannelKind::Sms) }

@@ -10,9 +10,9 @@ use fanfare::mailings::model::MailingStatus;
 use fanfare::messages::repo::{DueRow, insert_due};
 use serde_json::json;
 
-use crate::engine::{held, recorded};
 use crate::on_each_database;
-use crate::stage::{Stage, at, mailing_at_work};
+use crate::storage::engine::{held, recorded};
+use crate::storage::stage::{Stage, at, mailing_at_work};
 
 /// Returns the backlog of text messages at a second, and asserts that no other channel has one.
 async fn of_sms(stage: &Stage, second: i64) -> i64 {

@@ -7,7 +7,7 @@ use fanfare::error::{Error, Result};
 use serde_json::json;
 
 use crate::on_each_database;
-use crate::stage::{Stage, at, changes, whole};
+use crate::storage::stage::{Stage, at, changes, whole};
 
 fn conflict<T: std::fmt::Debug>(outcome: Result<T>) -> String {
     match outcome {

@@ -15,7 +15,7 @@ use fanfare::error::Error;
 use fanfare::idempotency::{Created, IdempotencyKey, Mode};
 
 use crate::on_each_database;
-use crate::stage::Stage;
+use crate::storage::stage::Stage;
 use crate::support::api::{LOOK, PATIENCE};
 
 const OLD: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";

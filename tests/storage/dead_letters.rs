@@ -33,9 +33,9 @@ use fanfare::notifications::usecase::NewMessageNotifier;
 use futures_util::future::BoxFuture;
 use tokio::sync::Notify;
 
-use crate::explain::{postgres_plan, sqlite_plan};
 use crate::on_each_database;
-use crate::stage::{Stage, at, mailing_at_work};
+use crate::storage::explain::{postgres_plan, sqlite_plan};
+use crate::storage::stage::{Stage, at, mailing_at_work};
 use crate::support::Database;
 
 /// A message that failed at this second.

@@ -15,7 +15,7 @@ use fanfare::kinds::Disabled;
 use fanfare::live::{Event, EventFilter, Live};
 
 use crate::on_each_database;
-use crate::stage::Stage;
+use crate::storage::stage::Stage;
 
 const URL: &str = "https://a.example/hook?token=planted";
 const HOUR: Duration = Duration::from_secs(3600);

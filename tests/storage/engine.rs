@@ -23,7 +23,7 @@ use fanfare::messages::repo::MessageRow;
 use serde_json::json;
 
 use crate::on_each_database;
-use crate::stage::{Stage, at, mailing_at_work};
+use crate::storage::stage::{Stage, at, mailing_at_work};
 use crate::support::Database;
 
 /// A running mailing and one of its leases.

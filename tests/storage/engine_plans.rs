@@ -17,9 +17,9 @@ use fanfare::mailings::repo::audience::{self, AudienceCursor, AudienceRead, Clie
 use fanfare::messages::repo::MessageRow;
 use fanfare::messages::repo::insert_messages;
 
-use crate::explain::{postgres_plan, sqlite_plan, without_comments};
 use crate::on_each_database;
-use crate::stage::Stage;
+use crate::storage::explain::{postgres_plan, sqlite_plan, without_comments};
+use crate::storage::stage::Stage;
 use crate::support::Database;
 
 const CLIENTS: usize = 20_000;

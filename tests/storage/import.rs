@@ -8,7 +8,7 @@ use std::io::Cursor;
 
 use fanfare::clients::import::{self, ImportOptions, ImportReport, Stopped};
 
-use crate::stage::Stage;
+use crate::storage::stage::Stage;
 
 /// Imports this text.
 async fn import(stage: &Stage, csv: impl Into<Vec<u8>>) -> Result<ImportReport, Stopped> {

@@ -16,7 +16,7 @@ use fanfare::kinds::ImportStatus;
 use fanfare::lifecycle;
 
 use crate::on_each_database;
-use crate::stage::{Stage, at};
+use crate::storage::stage::{Stage, at};
 
 struct Nobody;
 

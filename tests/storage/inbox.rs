@@ -19,9 +19,9 @@ use fanfare::inbox::model::{InboxFilter, InboxMessage, InboxPosition, Mark, User
 use fanfare::inbox::repo::{self, NewRow};
 use futures_util::future::join_all;
 
-use crate::explain::{postgres_plan, sqlite_plan};
 use crate::on_each_database;
-use crate::stage::{Stage, at};
+use crate::storage::explain::{postgres_plan, sqlite_plan};
+use crate::storage::stage::{Stage, at};
 use crate::support::Database;
 
 /// A lifetime longer than any test.

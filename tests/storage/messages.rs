@@ -12,7 +12,7 @@ use fanfare::messages::repo::insert_messages;
 use fanfare::messages::repo::{self as messages, MessageRow};
 
 use crate::on_each_database;
-use crate::stage::{Stage, at, mailing_at_work};
+use crate::storage::stage::{Stage, at, mailing_at_work};
 
 fn sent(number: Option<i32>, recipient: &str) -> MessageRow {
     MessageRow {

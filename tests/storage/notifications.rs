@@ -21,7 +21,7 @@ use fanfare::notifications::usecase::NewMessageNotifier;
 use uuid::Uuid;
 
 use crate::on_each_database;
-use crate::stage::{Stage, at};
+use crate::storage::stage::{Stage, at};
 
 fn new(to: To, scheduled_at: Option<Timestamp>) -> NewNotification {
     NewNotification {

@@ -7,9 +7,9 @@ use fanfare::clients::import;
 use fanfare::db::AnyConnection;
 use fanfare::db::types::{Id, MailingId};
 
-use crate::explain::{postgres_plan, sqlite_plan, without_comments};
 use crate::on_each_database;
-use crate::stage::Stage;
+use crate::storage::explain::{postgres_plan, sqlite_plan, without_comments};
+use crate::storage::stage::Stage;
 
 const POSTGRES: &str = include_str!("../../src/clients/repo/sql/find_many_for_update.postgres.sql");
 const SQLITE: &str = include_str!("../../src/clients/repo/sql/find_many_for_update.sqlite.sql");

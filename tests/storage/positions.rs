@@ -14,7 +14,7 @@ use fanfare::events::{model::Source, positions};
 use futures_util::future::join_all;
 
 use crate::on_each_database;
-use crate::stage::{Stage, at};
+use crate::storage::stage::{Stage, at};
 
 fn partition(number: i32) -> Partition {
     Partition { group: "fanfare".to_owned(), topic: "orders".to_owned(), number }

@@ -15,9 +15,9 @@ use fanfare::suppressions::model::{NewSuppression, SuppressionFilter, Suppressio
 use fanfare::suppressions::repo::{self as suppressions, Hasher};
 use serde_json::json;
 
-use crate::explain::{postgres_plan, sqlite_plan};
 use crate::on_each_database;
-use crate::stage::{Stage, at};
+use crate::storage::explain::{postgres_plan, sqlite_plan};
+use crate::storage::stage::{Stage, at};
 
 fn wants(channels: &[ChannelKind], groups: &[&str], quiet: Option<(&str, &str)>) -> Preferences {
     Preferences {

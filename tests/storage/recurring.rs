@@ -22,9 +22,9 @@ use fanfare::requests::recurring::repo::{self, CreatedOccurrences, RecurringRow}
 use fanfare::requests::recurring::timekeeper::Timekeeper;
 use tokio::sync::Notify as Wake;
 
-use crate::explain::{postgres_plan, sqlite_plan};
 use crate::on_each_database;
-use crate::stage::{Stage, at};
+use crate::storage::explain::{postgres_plan, sqlite_plan};
+use crate::storage::stage::{Stage, at};
 
 const MINUTE: Duration = Duration::from_secs(60);
 

@@ -7,7 +7,7 @@ use diesel::sql_types::{Bool, Text};
 use fanfare::db::{AnyConnection, Db, migrations};
 
 use crate::on_each_database;
-use crate::stage::Stage;
+use crate::storage::stage::Stage;
 use crate::support::Database;
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord, QueryableByName)]

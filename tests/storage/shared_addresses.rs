@@ -25,9 +25,9 @@ use fanfare::messages::repo::MessageRow;
 use fanfare::preferences::model::RecipientPreferences;
 use serde_json::json;
 
-use crate::explain::{postgres_plan, sqlite_plan};
 use crate::on_each_database;
-use crate::stage::{Stage, at, mailing_at_work};
+use crate::storage::explain::{postgres_plan, sqlite_plan};
+use crate::storage::stage::{Stage, at, mailing_at_work};
 use crate::support::Database;
 
 /// The lookup of shared addresses as diesel writes it, up to the list.

@@ -10,7 +10,7 @@ use fanfare::templates::model::{NewTemplate, StoredTemplate, TemplateChange, Tem
 use fanfare::templates::{Templates, Texts};
 
 use crate::on_each_database;
-use crate::stage::{Stage, at};
+use crate::storage::stage::{Stage, at};
 
 const SMS: ChannelKind = ChannelKind::Sms;
 

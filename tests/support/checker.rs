@@ -2,7 +2,7 @@
 //! the service was killed.
 //!
 //! The checks are pure and independent of the service's code: [`check`] takes [`Evidence`] and names each [`Rule`] that
-//! the evidence breaks. `tests/checker` feeds it doctored evidence, and `examples/check_books.rs` runs it as a program.
+//! the evidence breaks. `tests/checker.rs` feeds it doctored evidence, and `examples/check_books.rs` runs it as a program.
 //!
 //! The provider's log takes precedence. The service's own rows are trusted only where the log confirms them: an attempt
 //! counts as recorded if its row lies between two requests, otherwise the second request is a repeat.

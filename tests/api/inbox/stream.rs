@@ -7,9 +7,9 @@ use fanfare::inbox::token::InboxTokens;
 use serde_json::{Value, json};
 
 use super::{HERE, KEY, by_query, deliver, path};
-use crate::ask::{ask, request, send};
+use crate::api::ask::{ask, request, send};
+use crate::api::stream::Stream;
 use crate::on_each_database;
-use crate::stream::Stream;
 use crate::support::api::Api;
 use crate::support::{Database, Service};
 

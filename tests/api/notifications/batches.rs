@@ -6,7 +6,7 @@ use futures_util::stream::FuturesUnordered;
 use serde_json::{Value, json};
 
 use super::{later, sms};
-use crate::ask::{all_pages, ask, database, fields};
+use crate::api::ask::{all_pages, ask, database, fields};
 use crate::on_each_database;
 use crate::support::{Database, Service, balance};
 

@@ -7,7 +7,7 @@ use fanfare::sandbox::Faults;
 use serde_json::json;
 
 use super::{HOUR, later, post_with, sms};
-use crate::ask::{ask, fields, id_of, request, send};
+use crate::api::ask::{ask, fields, id_of, request, send};
 use crate::on_each_database;
 use crate::support::api::{Api, LOOK};
 use crate::support::{Database, Service, after};

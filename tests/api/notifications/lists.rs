@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{ended, later, posted, sms};
-use crate::ask::{all_pages, ask, fields, id_of};
+use crate::api::ask::{all_pages, ask, fields, id_of};
 use crate::on_each_database;
 use crate::support::{Service, after};
 

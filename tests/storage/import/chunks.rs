@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use super::{complaints, counts, import};
 use crate::on_each_database;
-use crate::stage::Stage;
+use crate::storage::stage::Stage;
 
 const FIRST: u64 = 79_030_000_000;
 

@@ -11,7 +11,7 @@ use fanfare::error::Error;
 
 use super::{complaints, counts, import};
 use crate::on_each_database;
-use crate::stage::Stage;
+use crate::storage::stage::Stage;
 
 on_each_database! {
     async fn a_wrong_row_is_rejected_with_all_its_fields_and_the_rest_goes_on(kind: Database) {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{complaints, counts, import};
 use crate::on_each_database;
-use crate::stage::{Stage, at};
+use crate::storage::stage::{Stage, at};
 
 async fn shown(stage: &Stage, number: &str) -> Value {
     serde_json::to_value(stage.by_number(number).await).unwrap()
