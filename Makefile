@@ -4,8 +4,8 @@ export CARGO_TARGET_DIR ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/fanfare/target
 FANFARE = $(CARGO_TARGET_DIR)/release/fanfare
 
 .DEFAULT_GOAL := help
-.PHONY: help run build test test-cover fuzz crash-test bench bench-channels fmt lint deny openapi demo migrate-up \
-	migrate-down up docker-up stop docker-down clean
+.PHONY: help run build test test-cover fuzz crash-test bench bench-channels fmt lint deny openapi settings demo \
+	migrate-up migrate-down up docker-up stop docker-down clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-22s%s\n", $$1, $$2 }'
@@ -57,6 +57,10 @@ openapi: build ## regenerate docs/openapi.json
 	@mkdir -p docs
 	"$(FANFARE)" openapi > docs/openapi.json.new
 	@mv docs/openapi.json.new docs/openapi.json
+
+settings: ## write config/default.toml and the tables of docs/configuration.md from the declarations in src/config
+	@scripts/setup-build
+	FANFARE_TEST_REWRITE=1 cargo test --locked --test repository texts_of_settings
 
 demo: build ## run the demonstration: 100,000 generated clients, one mailing, live statistics and the final counts
 	@exec "$(FANFARE)" demo

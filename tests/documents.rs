@@ -3,8 +3,10 @@
 use std::collections::HashSet;
 use std::path::Path;
 
+use fanfare::config::{DEFAULT, SECTIONS};
+
+use crate::settings;
 use crate::sources::rust_texts;
-use fanfare::config::{DEFAULT, ENVIRONMENT};
 
 const MAKEFILE: &str = include_str!("../Makefile");
 const METRICS: &str = include_str!("../src/metrics.rs");
@@ -52,22 +54,6 @@ const PAGES: &[(&str, &str)] = &[
     ("docs/requests-examples.md", REQUESTS_EXAMPLES),
 ];
 
-/// Returns the settings of config/default.toml as `section.key` and the value without quotes.
-fn defaults() -> Vec<(String, String)> {
-    let mut section = "";
-    let mut found = Vec::new();
-    for line in DEFAULT.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        if let Some(name) = line.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')) {
-            section = name;
-        } else if let Some((key, value)) = line.split_once(" = ") {
-            found.push((format!("{section}.{key}"), value.trim_matches('"').to_owned()));
-        } else {
-            panic!("config/default.toml has a line that is neither a section nor `key = value`: {line}");
-        }
-    }
-    found
-}
-
 /// Returns the cells of a page's table rows.
 fn rows(page: &str) -> impl Iterator<Item = Vec<&str>> {
     page.lines()
@@ -76,36 +62,27 @@ fn rows(page: &str) -> impl Iterator<Item = Vec<&str>> {
 }
 
 #[test]
-fn every_setting_is_documented_with_its_variable_and_default() {
-    let defaults = defaults();
-    let documented: Vec<_> = rows(CONFIGURATION).collect();
-    for (variable, key, _) in ENVIRONMENT {
-        let default = defaults
-            .iter()
-            .find(|(known, _)| known == key)
-            .map_or_else(|| "unset".to_owned(), |(_, value)| format!("`{value}`"));
-        let expected = [format!("`{key}`"), format!("`{variable}`"), default];
-        let row = documented.iter().find(|cells| cells.first() == Some(&expected[0].as_str()));
-        let row = row.unwrap_or_else(|| panic!("docs/configuration.md has no row for {key}"));
-        assert_eq!(row[..3], expected, "the row of {key} in docs/configuration.md");
-        assert!(row.get(3).is_some_and(|meaning| !meaning.is_empty()), "{key} is not explained");
+fn the_texts_of_settings_are_those_of_their_declarations() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for (path, text, generated) in [
+        ("config/default.toml", DEFAULT, settings::default_file()),
+        ("docs/configuration.md", CONFIGURATION, settings::page(CONFIGURATION)),
+    ] {
+        if std::env::var_os("FANFARE_TEST_REWRITE").is_some() {
+            std::fs::write(root.join(path), &generated).expect("a file of the repository");
+        } else {
+            assert!(text == generated, "{path} differs from the declarations: run `make settings`");
+        }
     }
 }
 
 #[test]
-fn every_default_has_a_variable_and_every_documented_setting_exists() {
-    let known: Vec<&str> = ENVIRONMENT.iter().map(|(_, key, _)| *key).collect();
-    for (key, _) in defaults() {
-        assert!(known.contains(&key.as_str()), "{key} of config/default.toml has no environment variable");
-    }
-    let sections: HashSet<&str> =
-        known.iter().filter_map(|key| key.split_once('.')).map(|(section, _)| section).collect();
-    for cells in rows(CONFIGURATION) {
-        let key = cells[0].trim_matches('`');
-        if key.split_once('.').is_some_and(|(section, _)| sections.contains(section)) {
-            assert!(known.contains(&key), "docs/configuration.md documents {key}, which does not exist");
-        }
-    }
+fn the_configuration_page_has_every_section_once() {
+    let mut documented = settings::sections_of(CONFIGURATION);
+    documented.sort_unstable();
+    let mut sections: Vec<&str> = SECTIONS.iter().map(|section| section.name).collect();
+    sections.sort_unstable();
+    assert_eq!(documented, sections);
 }
 
 /// Returns the string literals of src/metrics.rs that are metric names.

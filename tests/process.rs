@@ -62,7 +62,7 @@ impl Process {
             Limit::FileKib(limit) => limited(format!("trap '' XFSZ; ulimit -S -f {}", limit * 2)),
             Limit::Descriptors(limit) => limited(format!("ulimit -n {limit}")),
         };
-        for (variable, ..) in fanfare::config::ENVIRONMENT {
+        for variable in fanfare::config::variables() {
             command.env_remove(variable);
         }
         let child = command

@@ -1,6 +1,6 @@
 //! Tests of the files of the repository: sources, documentation, the compose file and the image's build context. They
 //! need no server and no network.
-#![expect(
+#![allow(
     clippy::expect_used,
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -12,5 +12,6 @@ mod architecture;
 mod compose;
 mod documents;
 mod image_context;
+mod settings;
 mod sources;
 mod words;

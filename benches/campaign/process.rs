@@ -47,7 +47,7 @@ impl Process {
         let log = directory.join(format!("{name}.log"));
         let start = |program: &Path, before: &[&OsStr]| {
             let mut command = Command::new(program);
-            for (variable, ..) in fanfare::config::ENVIRONMENT {
+            for variable in fanfare::config::variables() {
                 command.env_remove(variable);
             }
             command.args(before).args(args).envs(env.iter().copied()).env("LOG_FORMAT", "json");

@@ -1,33 +1,37 @@
-//! The sections of the channels, and the destinations and limits that follow from them.
+//! The sections of the channels.
 
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use figment::value::Dict;
 use secrecy::SecretString;
-use serde::Deserialize;
 
-use super::sections::{delays, duration, optional_delays, optional_duration};
-use super::{Config, SANDBOX_URL, variable};
-use crate::kinds::ChannelKind;
+use super::rules::{address, listed, origins, rate, secret};
+use super::setting::{DAY, MILLISECOND, MINUTE, settings};
 
-/// The default rate limit of a real provider, in messages per second.
-const DEFAULT_RATE: f64 = 100.0;
+/// The bounds of a request's timeout.
+const TIMEOUTS: RangeInclusive<f64> = MILLISECOND..=10.0 * MINUTE;
 
-/// The longest timeout that a request may have, plus some seconds for the sender to notice it.
+/// The longest timeout that a scheduled request may have, plus some seconds for the sender to notice it.
 const LONGEST_ATTEMPT: Duration = Duration::from_secs(310);
 
-/// Section `channels`: the defaults of all channels.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Channels {
-    /// The timeout of one request.
-    #[serde(deserialize_with = "duration")]
-    pub timeout: Duration,
-    /// The rate limit of each channel in messages per second; [`Config::rate`] explains 0 and none.
-    pub rate_per_second: Option<f64>,
-    /// The number of consecutive failures that open the circuit breaker; 0: it never opens.
-    pub breaker_failures: u32,
+settings! {
+    /// The defaults of all channels. A channel sends by its own protocol if it has the settings for it, or to a
+    /// gateway of yours at `POST {base}/v1/notify/{id}`. A channel without settings uses the sandbox while SMS has
+    /// no provider either; once SMS has one, such a channel accepts no messages.
+    channels: Channels {
+        /// The timeout of one request. It never extends beyond the end of the window.
+        timeout: Duration = "10s", env "PROVIDER_TIMEOUT", within TIMEOUTS;
+        /// The rate limit of each channel in messages per second, of all nodes together. Fractions are allowed,
+        /// from 0.001. 0 is no limit. Unset: 100 for a real provider, no limit for the sandbox.
+        rate_per_second: Option<f64>, env "RATE_LIMIT_PER_CHANNEL", like 100, within 0.0..=1e6, check rate;
+        /// The consecutive failures (no response, 5xx) that open the circuit breaker. A tenth of this number over
+        /// half a minute opens it too. The channel then sends nothing for a second. After that, one message at a
+        /// time probes the provider until it responds, after pauses that double up to 30 s. 0: the breaker never
+        /// opens.
+        breaker_failures: u32 = 1000, env "BREAKER_FAILURES", within 0.0..=1e6;
+    }
 }
 
 /// The settings that every channel's section has.
@@ -41,32 +45,28 @@ pub(super) struct Common<'c> {
     pub retry_delays: Option<&'c [Duration]>,
 }
 
-/// Defines the section of a channel: its own fields and the common ones.
+/// Defines the section of a channel: its own settings, and those that are the same for all channels.
 macro_rules! channel_section {
-    ($(#[$meta:meta])* $name:ident { $($(#[$of:meta])* $field:ident: $type:ty,)* }) => {
-        $(#[$meta])*
-        #[derive(Debug, Clone, Deserialize)]
-        #[serde(deny_unknown_fields)]
-        pub struct $name {
-            /// The URL of a gateway for the channel.
-            pub base_url: Option<String>,
-            $($(#[$of])* pub $field: $type,)*
-            /// The limit of concurrent requests.
-            pub concurrency: usize,
-            /// The rate limit in messages per second, instead of the default of all channels.
-            pub rate_per_second: Option<f64>,
-            /// The timeout of one request, instead of the default of all channels.
-            #[serde(default, deserialize_with = "optional_duration")]
-            pub timeout: Option<Duration>,
-            /// The number of failures that open the circuit breaker, instead of the default of all channels.
-            pub breaker_failures: Option<u32>,
-            /// The delays before retries, for mailings and for notifications without delays of their own.
-            #[serde(default, deserialize_with = "optional_delays")]
-            pub retry_delays: Option<Vec<Duration>>,
+    ($(#[doc = $about:literal])+ $section:ident: $name:ident, $prefix:literal { $($own:tt)+ }) => {
+        settings! {
+            $(#[doc = $about])+
+            $section: $name {
+                $($own)+
+                /// Overrides `channels.rate_per_second`.
+                rate_per_second: Option<f64>, env concat!($prefix, "_RATE_LIMIT"), like 50,
+                    within 0.0..=1e6, check rate;
+                /// Overrides `channels.breaker_failures`.
+                breaker_failures: Option<u32>, env concat!($prefix, "_BREAKER_FAILURES"), like 100,
+                    within 0.0..=1e6;
+                /// The [delays before retries](configuration.md#channels), instead of those in `[retry]` and
+                /// `[notifications]`.
+                retry_delays: Option<Vec<Duration>>, env concat!($prefix, "_RETRY_DELAYS"), like "1s, 5s, 30s",
+                    within MILLISECOND..=DAY;
+            }
         }
 
         impl $name {
-            fn common(&self) -> Common<'_> {
+            pub(super) fn common(&self) -> Common<'_> {
                 Common {
                     base_url: self.base_url.as_deref(),
                     concurrency: self.concurrency,
@@ -81,90 +81,150 @@ macro_rules! channel_section {
 }
 
 channel_section! {
-    /// Section `sms`. Its gateway has the API `POST {base}/v1/send/{id}`.
-    Sms {
-        /// The provider's bearer token.
-        token: Option<SecretString>,
-        /// The description of a provider's own HTTP API; see [`crate::channels`].
-        http: Option<Dict>,
-    }
-}
-channel_section! {
-    /// Section `email`.
-    Email {
-        /// The mail servers, with weights if there are several; secret, since it may contain passwords.
-        smtp_url: Option<SecretString>,
-        /// The sender, optionally with a name.
-        from: Option<String>,
-        /// `required`, `implicit` or `none`; the default depends on the URL.
-        tls: Option<String>,
-        /// A PEM file of certificate authorities to trust besides the system's.
-        extra_ca: Option<PathBuf>,
-        /// The service's name in `EHLO`.
-        hello_name: Option<String>,
-        /// The address for replies.
-        reply_to: Option<String>,
-        /// The URL at which a mailing's recipient unsubscribes, with `{id}` for the message's id.
-        unsubscribe_url: Option<String>,
-    }
-}
-channel_section! {
-    /// Section `push`.
-    Push {
-        /// Google's service account: its JSON, or the path of a file with it.
-        service_account: Option<SecretString>,
-        /// The URL of Firebase Cloud Messaging.
-        fcm_url: Option<String>,
-    }
-}
-channel_section! {
-    /// Section `webhook`.
-    Webhook {
-        /// The signing secret `whsec_…`. During a rotation, the newest first and the older ones after it.
-        secret: Option<SecretString>,
-        /// The time of continuous failure after which an endpoint is disabled.
-        #[serde(deserialize_with = "duration")]
-        disable_after: Duration,
-        /// The time for which an endpoint's previous secret also signs after a rotation.
-        #[serde(deserialize_with = "duration")]
-        secret_overlap: Duration,
-    }
-}
-channel_section! {
-    /// Section `discord`.
-    Discord {}
-}
-channel_section! {
-    /// Section `in_app`: users' inboxes. Without a gateway, the service stores them itself.
-    InApp {
-        /// The retention of messages in an inbox.
-        #[serde(deserialize_with = "duration")]
-        keep: Duration,
-        /// The secret of users' tokens; by default a generated one that is stored in the database.
-        secret: Option<SecretString>,
-        /// The origins of pages that may show inboxes, separated by commas or spaces; by default only the service's
-        /// own.
-        origins: Option<String>,
+    /// Text messages.
+    sms: Sms, "SMS" {
+        /// The base URL for `POST {base}/v1/send/{id}`. Unset: the API in `[sms.http]`; without that, the sandbox
+        /// at `http://127.0.0.1:8090`.
+        base_url: Option<String>, env "PROVIDER_BASE_URL", like "https://sms.example.com", check address;
+        /// The provider's bearer token. Unset: requests have no `Authorization` header.
+        token: Option<SecretString>, env "PROVIDER_TOKEN", like "…";
+        /// The table `[sms.http]` describes the HTTP API of any other provider: see
+        /// [channels.md](channels.md#sms).
+        http: Option<Dict>;
+        /// The limit of concurrent requests.
+        concurrency: usize = 64, env "SMS_WORKERS", within 1.0..=10_000.0;
+        /// Overrides `channels.timeout`.
+        timeout: Option<Duration>, env "SMS_TIMEOUT", like "5s", within TIMEOUTS;
     }
 }
 
-/// Section `request`: scheduled HTTP requests. Each has its own URL and timeout.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Requests {
-    /// The limit of concurrent requests.
-    pub concurrency: usize,
-    /// The rate limit in requests per second; none: no limit.
-    pub rate_per_second: Option<f64>,
-    /// The delays before retries, for requests without delays of their own.
-    #[serde(deserialize_with = "delays")]
-    pub retry_delays: Vec<Duration>,
-    /// The number of requests that may wait for the database at once.
-    pub intake_limit: usize,
+channel_section! {
+    /// E-mails.
+    email: Email, "EMAIL" {
+        /// The mail servers: `smtp://USER:PASSWORD@HOST:PORT`, or several separated by commas, each with
+        /// `?weight=N` for its share. `smtps://` means implicit TLS. User and password are percent-encoded.
+        smtp_url: Option<SecretString>, env "SMTP_URL", like "smtp://user:password@mail.example.com:587";
+        /// The sender, such as `Shop <news@example.com>`; required with `SMTP_URL`.
+        from: Option<String>, env "SMTP_FROM", like "Shop <news@example.com>";
+        /// The encryption: `required` (STARTTLS, or nothing is sent), `implicit` (TLS from the first byte) or
+        /// `none`. Unset: `implicit` for `smtps://`, otherwise `required`.
+        tls: Option<String>, env "SMTP_TLS", like "required";
+        /// A PEM file of certificate authorities to trust besides the system's.
+        extra_ca: Option<PathBuf>, env "SMTP_EXTRA_CA", like "/etc/ssl/mail-ca.pem";
+        /// The service's name in `EHLO`. Unset: the IP address of its end of the connection.
+        hello_name: Option<String>, env "SMTP_HELLO_NAME", like "fanfare.example.com";
+        /// The address for replies, if it is not the sender.
+        reply_to: Option<String>, env "SMTP_REPLY_TO", like "help@example.com";
+        /// Your own https URL at which the recipient of a mailing unsubscribes with one click (RFC 8058), with
+        /// `{id}` for the message's id. With `PUBLIC_URL` the service's own link takes precedence, except in
+        /// transactional mailings. Without either, mailings have no such header.
+        unsubscribe_url: Option<String>, env "UNSUBSCRIBE_URL",
+            like "https://example.com/unsubscribe?message={id}";
+        /// A gateway instead.
+        base_url: Option<String>, env "EMAIL_PROVIDER_URL", like "http://mail-gateway:8080", check address;
+        /// The limit of concurrent mails, each over its own connection.
+        concurrency: usize = 16, env "EMAIL_WORKERS", within 1.0..=10_000.0;
+        /// The timeout of one mail including the connection, since mail servers may be slow.
+        timeout: Option<Duration> = "60s", env "EMAIL_TIMEOUT", within TIMEOUTS;
+    }
+}
+
+channel_section! {
+    /// Push notifications on devices.
+    push: Push, "PUSH" {
+        /// Firebase's service account, as the path of its file or as its JSON.
+        service_account: Option<SecretString>, env "FCM_SERVICE_ACCOUNT", like "/run/secrets/firebase.json";
+        /// The URL of Firebase Cloud Messaging. Unset: Google's.
+        fcm_url: Option<String>, env "FCM_URL", like "https://fcm.googleapis.com";
+        /// A gateway instead.
+        base_url: Option<String>, env "PUSH_PROVIDER_URL", like "http://push-gateway:8080", check address;
+        /// The limit of concurrent requests.
+        concurrency: usize = 16, env "PUSH_WORKERS", within 1.0..=10_000.0;
+        /// Overrides `channels.timeout`.
+        timeout: Option<Duration>, env "PUSH_TIMEOUT", like "5s", within TIMEOUTS;
+    }
+}
+
+channel_section! {
+    /// Requests to a URL of the recipient.
+    webhook: Webhook, "WEBHOOK" {
+        /// The signing secret, `whsec_…`. During a rotation, the new one and the old one with a space between: each
+        /// request then has both signatures.
+        secret: Option<SecretString>, env "WEBHOOK_SECRET", like "whsec_…";
+        /// The time after which an endpoint is disabled if every attempt failed and there were at least ten.
+        disable_after: Duration = "5days", env "WEBHOOK_DISABLE_AFTER", within MINUTE..=365.0 * DAY;
+        /// The time for which the previous secret of an API endpoint also signs after a rotation.
+        secret_overlap: Duration = "24h", env "WEBHOOK_SECRET_OVERLAP", within 0.0..=30.0 * DAY;
+        /// A gateway instead.
+        base_url: Option<String>, env "WEBHOOK_PROVIDER_URL",
+            like "http://webhook-gateway:8080", check address;
+        /// The limit of concurrent requests.
+        concurrency: usize = 16, env "WEBHOOK_WORKERS", within 1.0..=10_000.0;
+        /// Overrides `channels.timeout`.
+        timeout: Option<Duration>, env "WEBHOOK_TIMEOUT", like "5s", within TIMEOUTS;
+    }
+}
+
+channel_section! {
+    /// Messages to Discord channels. They go to the URLs of their recipients; no setting is required.
+    discord: Discord, "DISCORD" {
+        /// A gateway instead. Unset: messages are sent to the URLs of their recipients.
+        base_url: Option<String>, env "DISCORD_PROVIDER_URL",
+            like "http://discord-gateway:8080", check address;
+        /// The limit of concurrent requests.
+        concurrency: usize = 16, env "DISCORD_WORKERS", within 1.0..=10_000.0;
+        /// Overrides `channels.timeout`.
+        timeout: Option<Duration>, env "DISCORD_TIMEOUT", like "5s", within TIMEOUTS;
+    }
+}
+
+channel_section! {
+    /// Messages in users' inboxes.
+    in_app: InApp, "IN_APP" {
+        /// A gateway that stores the inboxes. Unset: the service stores them.
+        base_url: Option<String>, env "IN_APP_PROVIDER_URL", like "http://inbox:8080", check address;
+        /// The retention of messages in an inbox. A change applies to messages that are delivered after it.
+        keep: Duration = "90days", env "INBOX_KEEP", within MINUTE..=3650.0 * DAY;
+        /// The secret of the tokens of users' pages, at least 16 characters, the same on all nodes. A change
+        /// invalidates all issued tokens. Unset: a random secret that is generated at the first start and stored in
+        /// the database, for all nodes.
+        secret: Option<SecretString>, env "INBOX_SECRET", like "…", check secret;
+        /// The origins of pages that may show inboxes, such as `https://shop.example.com`, separated by commas.
+        /// Unset: only the service's own origin.
+        origins: Option<String>, env "INBOX_ORIGINS",
+            like "https://shop.example.com, https://www.example.com", check origins;
+        /// The limit of concurrent messages into inboxes, or of concurrent requests to a gateway.
+        concurrency: usize = 64, env "IN_APP_WORKERS", within 1.0..=10_000.0;
+        /// Overrides `channels.timeout`.
+        timeout: Option<Duration>, env "IN_APP_TIMEOUT", like "5s", within TIMEOUTS;
+    }
+}
+
+impl InApp {
+    /// Returns the single origins.
+    pub fn origins(&self) -> impl Iterator<Item = &str> {
+        listed(self.origins.as_deref())
+    }
+}
+
+settings! {
+    /// Scheduled HTTP requests, and the reports of their results. Each has its own URL and timeout.
+    request: Requests {
+        /// The limit of concurrent requests. Each may take up to five minutes.
+        concurrency: usize = 256, env "REQUEST_WORKERS", within 1.0..=10_000.0;
+        /// The rate limit in attempts per second. Unset or 0: no limit. `channels.rate_per_second` does not apply.
+        rate_per_second: Option<f64>, env "REQUEST_RATE_LIMIT", like 50, within 0.0..=1e6, check rate;
+        /// The delays before the retries of requests without delays of their own, up to 20. A blank
+        /// (`" "`) means no retries.
+        retry_delays: Vec<Duration> = "1s, 2s, 4s", env "REQUEST_RETRY_DELAYS", within MILLISECOND..=DAY;
+        /// The requests that may wait for the database at once. Beyond it, the response is 503 with `Retry-After`.
+        /// A request with a large body counts once for each 4 KiB.
+        intake_limit: usize = 20000, env "REQUEST_INTAKE_LIMIT", within 1000.0..=1e6;
+    }
 }
 
 impl Requests {
-    fn common(&self) -> Common<'_> {
+    pub(super) fn common(&self) -> Common<'_> {
         Common {
             base_url: None,
             concurrency: self.concurrency,
@@ -177,132 +237,15 @@ impl Requests {
     }
 }
 
-/// Section `sandbox`: the provider for tests.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Sandbox {
-    /// Its address. If it is set, Discord and requests also use the sandbox while SMS has no provider.
-    pub url: Option<String>,
-}
-
-impl InApp {
-    /// Returns the single origins.
-    pub fn origins(&self) -> impl Iterator<Item = &str> {
-        let all = self.origins.as_deref().unwrap_or_default();
-        all.split([',', ' ']).filter(|origin| !origin.is_empty())
-    }
-}
-
-/// The way in which a channel's messages are sent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Transport<'c> {
-    /// Through a gateway at this address, without a slash at its end; the sandbox is also a gateway.
-    Gateway(&'c str),
-    /// Directly, by the channel's own protocol.
-    Direct,
-}
-
-impl Config {
-    /// Returns the way of a channel's messages; `None` if the channel is unconfigured. A channel without settings uses
-    /// the sandbox while SMS has no provider either. Once SMS has a real provider, the service is in production, and
-    /// messages of other channels must not silently end in the sandbox. Inboxes need no provider. Discord and requests
-    /// need none either; they use the sandbox only if its address is set, so that nothing leaves the machine.
-    pub fn way(&self, channel: ChannelKind) -> Option<Transport<'_>> {
-        let sandbox = self.is_tried_out(channel).then(|| self.sandbox_url());
-        match self.common(channel).base_url {
-            Some(url) => Some(Transport::Gateway(url.trim_end_matches('/'))),
-            None if self.is_direct(channel) => Some(Transport::Direct),
-            None => sandbox.map(Transport::Gateway),
-        }
-    }
-
-    /// Returns the reason why a channel is unconfigured, with the settings that it needs; `None` if it has a provider.
-    pub fn missing_provider(&self, channel: ChannelKind) -> Option<String> {
-        self.way(channel).is_none().then(|| {
-            let gateway = variable(&format!("{channel}.base_url")).unwrap_or_default();
-            let direct = match channel {
-                ChannelKind::Email => "SMTP_URL or ",
-                ChannelKind::Push => "FCM_SERVICE_ACCOUNT or ",
-                ChannelKind::Webhook => "WEBHOOK_SECRET or ",
-                ChannelKind::Sms | ChannelKind::Discord | ChannelKind::InApp | ChannelKind::Request => "",
-            };
-            format!(
-                "`{channel}` has no provider here: set {direct}{gateway}, or leave PROVIDER_BASE_URL unset to try it \
-                 with the sandbox"
-            )
-        })
-    }
-
-    /// Returns the bearer token for a channel's gateway. The sandbox has one token for all channels. The token of a
-    /// real SMS provider is never sent to other gateways.
-    pub fn token(&self, channel: ChannelKind) -> Option<&SecretString> {
-        self.sms.token.as_ref().filter(|_| channel == ChannelKind::Sms || self.is_tried_out(channel))
-    }
-
-    /// Returns the limit of concurrent requests of a channel.
-    pub fn concurrency(&self, channel: ChannelKind) -> usize {
-        self.common(channel).concurrency
-    }
-
-    /// Returns the rate limit of a channel in messages per second; `None` without a limit. By default a real provider
-    /// has a limit, and the sandbox and the service's own inboxes have none.
-    pub fn rate(&self, channel: ChannelKind) -> Option<f64> {
-        let is_own = channel == ChannelKind::InApp && self.way(channel) == Some(Transport::Direct);
-        let default = if is_own || self.is_tried_out(channel) { 0.0 } else { DEFAULT_RATE };
-        let said = self.common(channel).rate_per_second.or(self.channels.rate_per_second);
-        Some(said.unwrap_or(default)).filter(|rate| *rate > 0.0)
-    }
-
-    /// Returns the timeout of one request of a channel.
-    pub fn timeout(&self, channel: ChannelKind) -> Duration {
-        self.common(channel).timeout.unwrap_or(self.channels.timeout)
-    }
-
-    /// Returns the number of consecutive failures that open a channel's circuit breaker; 0: it never opens.
-    pub fn breaker_failures(&self, channel: ChannelKind) -> u32 {
-        self.common(channel).breaker_failures.unwrap_or(self.channels.breaker_failures)
-    }
-
-    /// Returns the delays before a channel's retries, if it has its own.
-    pub fn retry_delays(&self, channel: ChannelKind) -> Option<&[Duration]> {
-        self.common(channel).retry_delays
-    }
-
-    /// Returns true if a channel uses the sandbox because it has no settings.
-    pub fn is_tried_out(&self, channel: ChannelKind) -> bool {
-        !self.is_earnest() && self.common(channel).base_url.is_none() && !self.is_direct(channel)
-    }
-
-    /// Returns true if SMS has a real provider.
-    fn is_earnest(&self) -> bool {
-        self.sms.base_url.is_some() || self.sms.http.is_some()
-    }
-
-    fn sandbox_url(&self) -> &str {
-        self.sandbox.url.as_deref().map_or(SANDBOX_URL, |url| url.trim_end_matches('/'))
-    }
-
-    /// Returns true if a channel can send without a gateway.
-    pub(super) fn is_direct(&self, channel: ChannelKind) -> bool {
-        match channel {
-            ChannelKind::Sms => self.sms.http.is_some(),
-            ChannelKind::Email => self.email.smtp_url.is_some(),
-            ChannelKind::Push => self.push.service_account.is_some(),
-            ChannelKind::Webhook => self.webhook.secret.is_some(),
-            ChannelKind::Discord | ChannelKind::Request => self.is_earnest() || self.sandbox.url.is_none(),
-            ChannelKind::InApp => true,
-        }
-    }
-
-    pub(super) fn common(&self, channel: ChannelKind) -> Common<'_> {
-        match channel {
-            ChannelKind::Sms => self.sms.common(),
-            ChannelKind::Email => self.email.common(),
-            ChannelKind::Push => self.push.common(),
-            ChannelKind::Webhook => self.webhook.common(),
-            ChannelKind::Discord => self.discord.common(),
-            ChannelKind::InApp => self.in_app.common(),
-            ChannelKind::Request => self.request.common(),
-        }
+settings! {
+    /// The provider for tests.
+    sandbox: Sandbox {
+        /// The address of the sandbox, for channels without a provider while SMS has none either. Unset:
+        /// `http://127.0.0.1:8090`, and Discord messages and requests are sent to their own URLs. Set: Discord
+        /// messages, requests and their reports also use the sandbox, so that nothing leaves the machine. A request
+        /// then gets the sandbox's status and an empty body, and its [credential](credentials.md) is not used.
+        /// `make run` sets it; `SANDBOX_URL= make run` does not. It has no effect with `PROVIDER_BASE_URL` or
+        /// `[sms.http]`.
+        url: Option<String>, env "SANDBOX_URL", like "http://127.0.0.1:8090", check address;
     }
 }

@@ -1,31 +1,40 @@
-//! The sections of the configuration, one struct each.
+//! The sections of the service itself.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
-/// Section `database`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Database {
-    /// The URL, `sqlite://PATH` or `postgres://…`; secret, since it may contain a password.
-    pub url: SecretString,
-    /// The number of connections for reading, and on PostgreSQL also for writing.
-    pub pool_size: u32,
-    /// The time limit of the database for a request.
-    #[serde(deserialize_with = "duration")]
-    pub timeout: Duration,
+use super::rules::{hosts, listed, public_url, secret, time_zone};
+use super::setting::{DAY, MINUTE, Value, settings};
+
+settings! {
+    /// The database.
+    database: Database {
+        /// `sqlite://PATH`, or `postgres://USER:PASSWORD@HOST:PORT/DATABASE` (also `postgresql://`). Other URLs are
+        /// refused. A path without a slash after `sqlite://` is relative to the working directory;
+        /// `sqlite:///var/lib/fanfare.db` is absolute. Write `@`, `/` and `:` in a password as `%40`, `%2F` and
+        /// `%3A`.
+        url: SecretString = "sqlite://fanfare.db", env "DATABASE_URL";
+        /// The connections for reading, all opened at the start. PostgreSQL gets the same number again for writing.
+        /// SQLite writes through one separate connection.
+        pool_size: u32 = 8, env "DATABASE_POOL_SIZE", within 1.0..=100.0;
+        /// The time limit of the database for a request; after it the response is 503. Parts of an import have 15
+        /// seconds, the engine 10, and a command at a terminal two hours.
+        timeout: Duration = "2500ms", env "DATABASE_TIMEOUT", within 0.5..=MINUTE;
+    }
 }
 
-/// Section `node`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Node {
-    /// The node's role.
-    pub role: Role,
+settings! {
+    /// The role of this node.
+    node: Node {
+        /// The role of this node: `all`, `api` (no watchdog and no sending) or `worker` (of HTTP only the probes
+        /// and the metrics). `--role` takes precedence. PostgreSQL allows any number of nodes in each role. SQLite
+        /// has one node, with the role `all`.
+        role: Role = "all", env "FANFARE_ROLE";
+    }
 }
 
 /// The role of a node; on PostgreSQL there may be any number of nodes in each role.
@@ -40,6 +49,8 @@ pub enum Role {
     Worker,
 }
 
+impl Value for Role {}
+
 impl Role {
     pub(super) fn as_str(self) -> &'static str {
         match self {
@@ -50,298 +61,132 @@ impl Role {
     }
 }
 
-/// Section `http`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Http {
-    /// The address to listen on.
-    pub host: IpAddr,
-    /// The port; 0 selects a free one.
-    pub port: u16,
-    /// The number of threads that serve requests.
-    pub workers: usize,
-    /// The limit of connections; 0 derives it from the limit of descriptors.
-    pub connections: usize,
-    /// The memory of all request bodies together, and of all large responses together, in MiB.
-    pub body_memory: usize,
-    /// The names besides loopback's that `Host` may have, separated by commas.
-    pub allowed_hosts: Option<String>,
-    /// The URL by which recipients reach this service, for links in mails.
-    pub public_url: Option<String>,
+settings! {
+    /// The HTTP server.
+    http: Http {
+        /// The IP address to listen on. Any address other than loopback needs an API key.
+        host: IpAddr = "127.0.0.1", env "HTTP_HOST";
+        /// The port, 0 to 65535; 0 selects a free one, which the log shows.
+        port: u16 = 8083, env "HTTP_PORT";
+        /// The threads that serve requests.
+        workers: usize = 2, env "HTTP_WORKERS", within 1.0..=256.0;
+        /// The limit of concurrent connections. At the limit, the connection that has been idle longest is closed
+        /// for a new one; if none is idle, the new one gets 503. 0: the limit of descriptors minus those for the
+        /// database and the providers, up to 10000. The service raises its soft limit of descriptors to the hard
+        /// one (`ulimit -Hn`).
+        connections: usize = 0, env "HTTP_CONNECTIONS", within 0.0..=1e6;
+        /// The memory of all request bodies together in MiB. Beyond it, a body is refused with 503 and
+        /// `Retry-After`; the first 16 KiB of each body do not count. The same amount is available for all
+        /// responses above 64 KiB that wait for their readers.
+        body_memory: usize = 48, env "HTTP_BODY_MEMORY", within 20.0..=10_000.0;
+        /// The names of this service besides `localhost`, loopback addresses and the host of `PUBLIC_URL`,
+        /// separated by commas, without ports. On loopback, a request with another name in `Host` gets 421: it
+        /// comes from a web page whose name was made to resolve to this service. On other addresses, names are
+        /// checked only if this is set.
+        allowed_hosts: Option<String>, env "ALLOWED_HOSTS", like "fanfare.lan", check hosts;
+        /// The https URL by which recipients reach this service, such as `https://mail.example.com`. It may have a
+        /// path, but no query. With it, e-mails have a link to [unsubscribe with one
+        /// click](preferences.md#unsubscribing-with-one-click).
+        public_url: Option<String>, env "PUBLIC_URL", like "https://mail.example.com", check public_url;
+    }
 }
 
 impl Http {
     /// Returns the single allowed hosts.
     pub fn hosts(&self) -> impl Iterator<Item = &str> {
-        let hosts = self.allowed_hosts.as_deref().unwrap_or_default();
-        hosts.split([',', ' ']).filter(|host| !host.is_empty())
+        listed(self.allowed_hosts.as_deref())
     }
 }
 
-/// Section `preferences`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Preferences {
-    /// The IANA name of the time zone of clients without their own.
-    pub quiet_hours_timezone: String,
-    /// The secret of unsubscribe links; by default a generated one that is stored in the database.
-    pub unsubscribe_secret: Option<SecretString>,
-    /// The sender's name on the pages to unsubscribe.
-    pub brand_name: Option<String>,
-}
-
-/// Section `access`.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Access {
-    /// The API key that requests must have.
-    pub api_key: Option<SecretString>,
-    /// A file with the API key.
-    pub api_key_file: Option<PathBuf>,
-}
-
-/// Section `clients`.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Clients {
-    /// The two-letter code of the country of national phone numbers.
-    pub default_country: Option<String>,
-    /// The folder for received import files; by default the system's folder for temporary files.
-    pub import_dir: Option<String>,
-    /// The size limit of such a file in MiB.
-    pub import_max_size: u64,
-}
-
-/// Section `egress`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Egress {
-    /// The private networks that requests may go to, separated by commas.
-    pub allow: String,
-}
-
-/// Section `credentials`.
-#[derive(Debug, Clone, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Credentials {
-    /// The encryption keys, separated by white space. The first encrypts, and all decrypt.
-    pub key: Option<SecretString>,
-}
-
-/// Section `retry`: retries of mailings' messages.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Retry {
-    /// The delay before the first retry.
-    #[serde(deserialize_with = "duration")]
-    pub first_delay: Duration,
-    /// The factor between one delay and the next.
-    pub factor: f32,
-    /// The number of retries.
-    pub limit: usize,
-    /// The poll interval for due retries, in case that a wake-up is missed.
-    #[serde(deserialize_with = "duration")]
-    pub interval: Duration,
-    /// The longest `Retry-After` that is respected.
-    #[serde(deserialize_with = "duration")]
-    pub after_max: Duration,
-}
-
-/// Section `notifications`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Notifications {
-    /// The delay before the second attempt.
-    #[serde(deserialize_with = "duration")]
-    pub retry_backoff_1: Duration,
-    /// The delay before the third attempt.
-    #[serde(deserialize_with = "duration")]
-    pub retry_backoff_2: Duration,
-    /// The delay before the fourth and last attempt.
-    #[serde(deserialize_with = "duration")]
-    pub retry_backoff_3: Duration,
-    /// The longest wait of a request for its notification's final state.
-    #[serde(deserialize_with = "duration")]
-    pub sync_wait: Duration,
-    /// The number of notifications that may wait for the database at once.
-    pub intake_limit: usize,
-}
-
-impl Notifications {
-    /// Returns the delays between the attempts.
-    pub fn backoff(&self) -> Vec<Duration> {
-        vec![self.retry_backoff_1, self.retry_backoff_2, self.retry_backoff_3]
+settings! {
+    /// The API key.
+    access: Access {
+        /// The key that every request must have as `Authorization: Bearer …`, at least 16 ASCII characters. On an
+        /// address other than loopback, at least 32 characters, not all the same.
+        /// [operations.md](operations.md#api-key) lists the paths without a key.
+        api_key: Option<SecretString>, env "API_KEY", like "…";
+        /// A file with the key; surrounding white space is ignored. Set either this or the key.
+        api_key_file: Option<PathBuf>, env "API_KEY_FILE", like "/run/secrets/fanfare_api_key";
     }
 }
 
-/// Section `events`.
-#[derive(Debug, Clone, Copy, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Events {
-    /// The handling of events without a matching route.
-    pub unknown: UnknownEvents,
-    /// The number of events that may wait for the database at once.
-    pub intake_limit: usize,
+settings! {
+    /// Phone numbers and imports of clients.
+    clients: Clients {
+        /// The two-letter code (ISO 3166-1) of the country of national phone numbers: with `RU`, `8 903 123-45-67`
+        /// is +7 903 123-45-67. Unset: a number without a country code is refused, never guessed.
+        default_country: Option<String>, env "DEFAULT_COUNTRY", like "RU";
+        /// The folder for received files that are imported [as jobs](api.md#imports-as-jobs) or with an
+        /// `Idempotency-Key`. They are temporary files without a name, with mode 0600, that disappear with the
+        /// process. Unset: the system's folder (`TMPDIR`, else `/tmp`). In the image that is memory, so name a
+        /// volume for large files.
+        import_dir: Option<String>, env "IMPORT_DIR", like "/var/lib/fanfare";
+        /// The size limit of such a file in MiB; a larger one gets 413. There are up to four at once. An import
+        /// that is processed while it is received has no limit.
+        import_max_size: u64 = 1024, env "IMPORT_MAX_SIZE", within 1.0..=1e6;
+    }
 }
 
-/// The handling of events without a matching route.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum UnknownEvents {
-    /// Refuses them, so that a misspelt name is noticed.
-    Refuse,
-    /// Stores them without sending messages.
-    Accept,
+settings! {
+    /// Restrictions of requests to addresses that users give.
+    egress: Egress {
+        /// The private networks that webhooks, Discord messages and requests may be sent to, also by plain http,
+        /// separated by commas: `10.1.0.0/16, 127.0.0.1`. All other addresses that are not public are refused
+        /// ([channels.md](channels.md#allowed-destinations)).
+        allow: String = "", env "EGRESS_ALLOW";
+    }
 }
 
-/// Section `idempotency`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Idempotency {
-    /// The retention of idempotency keys.
-    #[serde(deserialize_with = "duration")]
-    pub keep: Duration,
+settings! {
+    /// The encryption of credentials for outgoing requests.
+    credentials: Credentials {
+        /// The encryption key of [credentials](credentials.md), the same on all nodes: 32 bytes in base64 or
+        /// hexadecimal (`openssl rand -base64 32`). Several keys are separated by spaces: the first encrypts and
+        /// all decrypt, so that it can be [rotated](credentials.md#rotate-the-encryption-key). Unset: credentials
+        /// cannot be stored.
+        key: Option<SecretString>, env "CREDENTIALS_KEY", like "…";
+    }
 }
 
-/// Section `broker`: events from NATS JetStream.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Broker {
-    /// The URL `nats://…` or `tls://…`, or several separated by commas; secret, since it may contain a password. `None`
-    /// turns NATS off.
-    pub url: Option<SecretString>,
-    /// A credentials file with a JWT and the seed of a key.
-    pub credentials: Option<PathBuf>,
-    /// A PEM file of certificate authorities to trust instead of the system's.
-    pub extra_ca: Option<PathBuf>,
-    /// The JetStream stream.
-    pub stream: String,
-    /// The subjects to read.
-    pub subject: String,
-    /// The durable consumer that all nodes share.
-    pub consumer: String,
-    /// The greatest number of events in one commit.
-    pub batch: usize,
-    /// The number of deliveries after which a refused event becomes a dead letter.
-    pub tries: u64,
+settings! {
+    /// Preferences of clients.
+    preferences: Preferences {
+        /// The IANA time zone of clients without their own.
+        quiet_hours_timezone: String = "UTC", env "QUIET_HOURS_TIMEZONE", check time_zone;
+        /// The secret of unsubscribe links, at least 16 characters, the same on all nodes. A change invalidates the
+        /// links in all sent mails. Unset: a random secret that is generated at the first start and stored in the
+        /// database, for all nodes.
+        unsubscribe_secret: Option<SecretString>, env "UNSUBSCRIBE_SECRET", like "…", check secret;
+        /// The sender's name on the unsubscribe pages.
+        brand_name: Option<String>, env "BRAND_NAME", like "Acme Ltd.";
+    }
 }
 
-/// Section `kafka`: events from Apache Kafka.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Kafka {
-    /// `HOST:PORT` of one or several brokers, separated by commas. `None` turns Kafka off.
-    pub brokers: Option<String>,
-    /// Names separated by commas, or a pattern that begins with `^`.
-    pub topics: String,
-    /// The consumer group that all nodes share.
-    pub group: String,
-    /// The starting point of a topic that was not read before.
-    pub start: KafkaStart,
-    /// Encrypts the connection.
-    pub tls: bool,
-    /// A PEM file of authorities that replaces the system's.
-    pub ca: Option<PathBuf>,
-    /// The SASL mechanism. `None` connects without an account.
-    pub sasl_mechanism: Option<SaslMechanism>,
-    /// The user name.
-    pub username: Option<String>,
-    /// The password.
-    pub password: Option<SecretString>,
-    /// The time after which a silent node loses its partitions.
-    #[serde(deserialize_with = "duration")]
-    pub session: Duration,
-    /// The most records in one poll.
-    pub batch: usize,
-    /// The number of tries after which a refused record becomes a dead letter.
-    pub tries: u64,
+settings! {
+    /// Idempotency keys.
+    idempotency: Idempotency {
+        /// The retention of idempotency keys. Until then, a request with the same `Idempotency-Key` is the same
+        /// request.
+        keep: Duration = "24h", env "IDEMPOTENCY_KEEP", within MINUTE..=30.0 * DAY;
+    }
 }
 
-/// The starting point of a topic that was not read before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum KafkaStart {
-    /// The first record in the partition.
-    Earliest,
-    /// The next record to be produced.
-    Latest,
+settings! {
+    /// The shutdown of the process.
+    shutdown: Shutdown {
+        /// The time for requests in flight to end after SIGTERM.
+        timeout: Duration = "30s", env "SHUTDOWN_TIMEOUT";
+    }
 }
 
-/// A SASL mechanism of Kafka.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-pub enum SaslMechanism {
-    /// PLAIN: sends the password itself.
-    #[serde(rename = "PLAIN")]
-    Plain,
-    /// SCRAM with SHA-256.
-    #[serde(rename = "SCRAM-SHA-256")]
-    ScramSha256,
-    /// SCRAM with SHA-512.
-    #[serde(rename = "SCRAM-SHA-512")]
-    ScramSha512,
-}
-
-/// Section `dead_letters`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct DeadLetters {
-    /// The retention of dead letters.
-    #[serde(deserialize_with = "duration")]
-    pub keep: Duration,
-    /// The default rate of a replay by filter, in dead letters per second.
-    pub replay_rate: f64,
-}
-
-/// Section `delivery`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Delivery {
-    /// The state of sending at the start.
-    pub sending: Sending,
-    /// The number of recipients in one planned lease.
-    pub page_size: usize,
-    /// The number of messages in memory for one channel and priority.
-    pub lane_capacity: usize,
-    /// The greatest number of outcomes in one group commit.
-    pub record_batch: usize,
-    /// The time without a heartbeat after which a node's leases are taken over.
-    #[serde(deserialize_with = "duration")]
-    pub lease: Duration,
-    /// The poll interval of the watchdog and other periodic checks.
-    #[serde(deserialize_with = "duration")]
-    pub poll: Duration,
-    /// The poll interval for scheduled notifications, in case that a wake-up is missed.
-    #[serde(deserialize_with = "duration")]
-    pub scheduler_interval: Duration,
-}
-
-/// The state of sending at the start.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Sending {
-    /// Unchanged: sending is on, unless it was paused before.
-    On,
-    /// Paused for the whole installation.
-    Off,
-}
-
-/// Section `shutdown`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Shutdown {
-    /// The time for attempts in flight to end.
-    #[serde(deserialize_with = "duration")]
-    pub timeout: Duration,
-}
-
-/// Section `log`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Log {
-    /// A level, or tracing directives.
-    pub level: String,
-    /// The format of log lines.
-    pub format: LogFormat,
+settings! {
+    /// The log.
+    log: Log {
+        /// A level (`error`, `warn`, `info`, `debug`, `trace`) or tracing directives such as `fanfare=debug,warn`.
+        level: String = "info,actix_server=warn,async_nats=off", env "LOG_LEVEL";
+        /// The format of log lines, `text` or `json`. They are written to standard error.
+        format: LogFormat = "text", env "LOG_FORMAT";
+    }
 }
 
 /// The format of log lines.
@@ -354,32 +199,4 @@ pub enum LogFormat {
     Json,
 }
 
-pub(super) fn duration<'de, D: Deserializer<'de>>(reader: D) -> Result<Duration, D::Error> {
-    parse_duration(&String::deserialize(reader)?)
-}
-
-pub(super) fn optional_duration<'de, D: Deserializer<'de>>(reader: D) -> Result<Option<Duration>, D::Error> {
-    Option::<String>::deserialize(reader)?.map(|text| parse_duration(&text)).transpose()
-}
-
-/// Reads optional delays such as `"1s, 5s"`; a blank text is an empty list.
-pub(super) fn optional_delays<'de, D: Deserializer<'de>>(
-    reader: D,
-) -> Result<Option<Vec<Duration>>, D::Error> {
-    Option::<String>::deserialize(reader)?.as_deref().map(parse_delays).transpose()
-}
-
-/// Reads delays such as `"1s, 5s"`; a blank text is an empty list.
-pub(super) fn delays<'de, D: Deserializer<'de>>(reader: D) -> Result<Vec<Duration>, D::Error> {
-    parse_delays(&String::deserialize(reader)?)
-}
-
-fn parse_delays<E: serde::de::Error>(text: &str) -> Result<Vec<Duration>, E> {
-    let delays = text.split(',').map(str::trim).filter(|part| !part.is_empty());
-    delays.map(parse_duration).collect()
-}
-
-fn parse_duration<E: serde::de::Error>(text: &str) -> Result<Duration, E> {
-    humantime::parse_duration(text)
-        .map_err(|e| E::custom(format!("`{text}` is not a duration such as \"10s\": {e}")))
-}
+impl Value for LogFormat {}

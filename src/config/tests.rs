@@ -15,7 +15,7 @@ fn the_default_file_is_a_whole_configuration() {
 
 #[test]
 fn every_variable_is_written_in_the_default_file() {
-    for (variable, _, _) in ENVIRONMENT {
+    for variable in variables() {
         assert!(DEFAULT.contains(variable), "{variable}");
     }
 }

@@ -8,7 +8,7 @@ use crate::support::{Service, TestDb};
 /// Runs `fanfare migrate` with these arguments. Returns true if it succeeded, and its output.
 fn migrate(url: &str, words: &[&str]) -> (bool, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_fanfare"));
-    for (variable, ..) in fanfare::config::ENVIRONMENT {
+    for variable in fanfare::config::variables() {
         command.env_remove(variable);
     }
     let dir = tempfile::tempdir().expect("a folder");

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use fanfare::clock::Clock;
-use fanfare::config::{Config, ENVIRONMENT};
+use fanfare::config::{self, Config};
 use fanfare::db::AnyConnection;
 use fanfare::kinds::ChannelKind;
 use serde_json::{Value, json};
@@ -123,8 +123,8 @@ impl Campaign {
     /// Returns the limits that follow from the service's settings.
     pub fn limits(&self) -> Limits {
         let keys = self.settings.iter().filter_map(|(variable, value)| {
-            let (_, key, _) = ENVIRONMENT.iter().find(|(known, ..)| known == variable)?;
-            Some((*key, value.as_str()))
+            let setting = config::settings().find(|setting| setting.variable == Some(variable.as_str()))?;
+            Some((setting.key, value.as_str()))
         });
         let config = Config::with(&keys.collect::<Vec<_>>()).expect("a configuration");
         let factor = |number| config.retry.factor.powi(number);

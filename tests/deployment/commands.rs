@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use fanfare::config::{ENVIRONMENT, FILE_VARIABLE};
+use fanfare::config::{FILE_VARIABLE, variables};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -20,7 +20,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// A program in its own folder, with only these settings.
 fn command(program: &Path, dir: &Path, env: &[(&str, &str)]) -> Command {
     let mut command = Command::new(program);
-    for (variable, ..) in ENVIRONMENT {
+    for variable in variables() {
         command.env_remove(variable);
     }
     command.env_remove(FILE_VARIABLE).envs(env.iter().copied()).current_dir(dir).stdin(Stdio::null());
