@@ -4,7 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::model::{HeldLease, QueuedMessage};
+use super::leases::HeldLease;
+use super::model::QueuedMessage;
 use super::origin::{Origin, Standalone};
 use super::repo::claim::{self, Claimed, LaneBatch};
 use super::repo::expire;

@@ -16,13 +16,12 @@ use super::feeder::Feeder;
 use super::lanes::Lanes;
 use super::leases::{ActiveMailings, HeldLeases, NodeLease};
 use super::pause_switch::PauseSwitch;
-use super::recall::{self, Recalls};
+use super::recall;
 use super::recorder::Recorder;
 use super::repo::node;
-use super::retry::Retries;
-use super::shared::{EngineSettings, Shared};
+use super::settings::{ChannelSetup, EngineSettings};
+use super::shared::{Recalls, Shared};
 use super::worker::Dispatcher;
-use crate::channels::Channel;
 use crate::db::Workload;
 use crate::db::listen::Listener;
 use crate::db::types::{MailingId, NodeId, Timestamp};
@@ -38,22 +37,6 @@ use crate::runtime::Runtime;
 use crate::sending;
 use crate::sending::usecase::Switch;
 use crate::templates::RenderPool;
-
-/// A channel with its limits.
-pub struct ChannelSetup {
-    /// The adapter.
-    pub channel: Arc<dyn Channel>,
-    /// The timeout of one attempt.
-    pub timeout: Duration,
-    /// The maximum number of attempts in flight.
-    pub concurrency: usize,
-    /// The rate limit in messages per second.
-    pub rate: Option<f64>,
-    /// The number of consecutive failures that opens its circuit breaker; 0 disables it.
-    pub breaker_failures: u32,
-    /// The retry schedules.
-    pub retries: Retries,
-}
 
 /// The running engine.
 pub struct Engine {

@@ -10,16 +10,18 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use tokio::time::Instant;
 
+use super::active_mailing::{ActiveMailing, MailingState};
 use super::lanes::Lanes;
-use super::model::{ActiveMailing, HeldLease, MailingState, QueuedMessage};
+use super::leases::HeldLease;
+use super::model::QueuedMessage;
 use super::origin::Origin;
+use super::reasons::{CANCELLED, WINDOW_CLOSED};
 use super::repo::claim::LaneBatch;
 use super::repo::close::{self, Closing, Ending};
 use super::repo::plan::{self, Plan};
 use super::repo::take_over::{self, OrphanedLeases, TakenOver};
 use super::repo::{NewLease, node, requeue};
 use super::shared::Shared;
-use super::worker::{CANCELLED, WINDOW_CLOSED};
 use crate::db::AnyConnection;
 use crate::db::types::{ClientId, LeaseId, MailingId};
 use crate::error::Result;
@@ -30,6 +32,7 @@ use crate::mailings::recipient::Recipient;
 use crate::mailings::repo::audience::ClientFields;
 use crate::mailings::repo::{OpenMailing, audience};
 use crate::sending;
+use crate::templates::Variants;
 
 /// The number of mailings planned concurrently: their commits share an fsync.
 const AT_ONCE: usize = 8;
@@ -355,7 +358,7 @@ impl Feeder {
             channel: run.channel,
             priority: run.priority,
         };
-        let what = Plan { mailing: run.id, ranges: Arc::clone(&run.ranges), limit, needs: run.needs() };
+        let what = Plan { mailing: run.id, ranges: Arc::clone(&run.ranges), limit, needs: needs(run) };
         let stored = new.clone();
         let stretch = shared.db.write(move |c| plan::plan(c, &what, &stored, now)).await?;
         let Some(stretch) = stretch else {
@@ -406,7 +409,7 @@ impl Feeder {
             mailing: run.id,
             ranges: Arc::clone(&run.ranges),
             limit: shared.settings.page_size,
-            needs: ClientFields { profile: false, ..run.needs() },
+            needs: ClientFields { profile: false, ..needs(run) },
         };
         let closing = Closing { plan, channel: run.channel, priority: run.priority, ending, reason };
         let now = shared.now();
@@ -451,4 +454,10 @@ impl Feeder {
         }
         Ok(false)
     }
+}
+
+/// Returns the fields of a client that the mailing's messages need.
+fn needs(run: &ActiveMailing) -> ClientFields {
+    let profile = run.content.as_ref().is_ok_and(Variants::needs_reader);
+    ClientFields { channel: run.channel, profile, reachable: run.reachable }
 }

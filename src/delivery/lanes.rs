@@ -9,7 +9,8 @@ use prometheus::IntGauge;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep_until};
 
-use super::model::{ActiveMailing, QueuedMessage};
+use super::active_mailing::ActiveMailing;
+use super::model::QueuedMessage;
 use super::sync::{Mutex, MutexGuard};
 use crate::db::types::{MailingId, MessageId};
 use crate::kinds::{ChannelKind, Priority};

@@ -1,11 +1,11 @@
 //! The holdings of this node: its active mailings, its leases, and its node lease.
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::model::{ActiveMailing, HeldLease};
+use super::active_mailing::ActiveMailing;
 use super::sync::{Mutex, MutexGuard};
 use crate::db::types::{LeaseId, MailingId, NodeId, Timestamp};
 
@@ -43,6 +43,85 @@ impl ActiveMailings {
         let mut all: Vec<_> = self.lock().values().cloned().collect();
         all.sort_by_key(|run| run.id);
         all
+    }
+}
+
+/// A lease that this node holds.
+#[derive(Debug)]
+pub struct HeldLease {
+    /// The lease's id.
+    pub id: LeaseId,
+    /// The node id under which it is held: the fence.
+    pub node: NodeId,
+    /// The mailing of its messages.
+    pub mailing: Option<MailingId>,
+    tally: Mutex<LeaseCounts>,
+    lost: AtomicBool,
+}
+
+#[derive(Debug)]
+struct LeaseCounts {
+    /// Members without a recorded outcome.
+    open: usize,
+    /// The open members that were returned without an attempt.
+    returned: usize,
+}
+
+impl HeldLease {
+    /// Creates a lease with this number of members without an outcome.
+    pub fn new(id: LeaseId, node: NodeId, mailing: Option<MailingId>, open: usize) -> Self {
+        Self {
+            id,
+            node,
+            mailing,
+            tally: Mutex::new(LeaseCounts { open, returned: 0 }),
+            lost: AtomicBool::new(false),
+        }
+    }
+
+    /// Marks the lease as lost: another node may hold it, so none of its messages may be sent any more.
+    pub fn lose(&self) {
+        self.lost.store(true, Ordering::Release);
+    }
+
+    /// Returns true if another node may hold the lease.
+    pub fn is_lost(&self) -> bool {
+        self.lost.load(Ordering::Acquire)
+    }
+
+    /// Counts `count` recorded outcomes, and returns the state of the lease.
+    pub fn recorded(&self, count: usize) -> LeaseState {
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.open = tally.open.saturating_sub(count);
+        tally.state()
+    }
+
+    /// Counts `count` returned members, and returns the state of the lease.
+    pub fn returned(&self, count: usize) -> LeaseState {
+        let mut tally = self.tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.returned += count;
+        tally.state()
+    }
+}
+
+/// The state of a lease on this node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeaseState {
+    /// Some members are in a lane or in flight.
+    Busy,
+    /// All members without an outcome were returned, so the lease can be released.
+    Idle,
+    /// Every member has its outcome.
+    Done,
+}
+
+impl LeaseCounts {
+    fn state(&self) -> LeaseState {
+        match (self.open, self.returned) {
+            (0, _) => LeaseState::Done,
+            (open, returned) if open == returned => LeaseState::Idle,
+            _ => LeaseState::Busy,
+        }
     }
 }
 
@@ -147,5 +226,37 @@ impl NodeLease {
     /// Returns its length.
     pub fn length(&self) -> Duration {
         self.length
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// For any order of outcomes and returns: the lease is done exactly when all outcomes are recorded, and idle
+        /// exactly when no member is in a lane or in flight.
+        #[test]
+        fn a_lease_is_idle_only_when_no_member_is_in_hand(steps in proptest::collection::vec(any::<bool>(), 1..40)) {
+            let lease = HeldLease::new(LeaseId::new(), NodeId::new(), None, steps.len());
+            let (mut recorded, mut returned) = (0, 0);
+            for is_outcome in &steps {
+                let state = if *is_outcome {
+                    recorded += 1;
+                    lease.recorded(1)
+                } else {
+                    returned += 1;
+                    lease.returned(1)
+                };
+                let in_hand = steps.len() - recorded - returned;
+                let expected = match (recorded == steps.len(), in_hand) {
+                    (true, _) => LeaseState::Done,
+                    (_, 0) => LeaseState::Idle,
+                    _ => LeaseState::Busy,
+                };
+                prop_assert_eq!(state, expected);
+            }
+        }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::model::{ActiveMailing, AttemptEnd, MailingState};
+use super::active_mailing::{ActiveMailing, AttemptEnd, MailingState};
 use super::retry::RetryPolicy;
 use crate::channels::request::RequestSpec;
 use crate::clock::Clock;

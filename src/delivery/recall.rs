@@ -2,23 +2,13 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
-use tokio::sync::Mutex;
-
-use super::model::QueuedMessage;
 use super::shared::Shared;
 use crate::db::types::MessageId;
 use crate::error::{Error, Result};
 use crate::lifecycle::Shutdown;
 use crate::messages::repo::cancellation;
-
-/// The number of recalls that were requested, and the number of those that are done.
-#[derive(Debug, Default)]
-pub struct Recalls {
-    asked: AtomicU64,
-    done: Mutex<u64>,
-}
 
 /// Recalls messages that were cancelled at other nodes, until the shutdown.
 pub async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
@@ -81,13 +71,5 @@ impl Shared {
             self.db.write(move |c| cancellation::answer(c, node, &left, &in_flight)).await?;
         }
         Ok(())
-    }
-
-    /// Records messages without an attempt as cancelled.
-    pub async fn cancel(&self, items: Vec<QueuedMessage>) {
-        let now = self.now();
-        for item in items {
-            self.record(item.cancel(now)).await;
-        }
     }
 }

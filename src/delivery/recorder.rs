@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use super::model::{AttemptDetails, LeaseState, Outcome};
+use super::leases::LeaseState;
+use super::model::{AttemptDetails, Outcome};
 use super::origin::Origin;
 use super::repo::record::{self, Entry, Recorded};
 use super::shared::Shared;

@@ -2,18 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{Notify, mpsc};
 
+use super::active_mailing::ActiveMailing;
 use super::announce::Announcer;
 use super::circuit_breaker::CircuitBreaker;
 use super::lanes::Lanes;
-use super::leases::{ActiveMailings, HeldLeases, NodeLease};
-use super::model::{ActiveMailing, HeldLease, LeaseState, Outcome, QueuedMessage};
+use super::leases::{ActiveMailings, HeldLease, HeldLeases, LeaseState, NodeLease};
+use super::model::{Outcome, QueuedMessage};
 use super::pause_switch::PauseSwitch;
-use super::recall::Recalls;
+use super::settings::EngineSettings;
 use crate::clock::Clock;
 use crate::db::types::{MailingId, Timestamp};
 use crate::db::{AnyConnection, Db};
@@ -22,32 +23,13 @@ use crate::kinds::{ChannelKind, ErrorClass, OutcomeKind, Priority};
 use crate::live::Live;
 use crate::mailings::repo;
 use crate::metrics::Metrics;
-use crate::preferences::link::UnsubscribeLinks;
 use crate::templates::RenderPool;
 
-/// The engine's sizes and times.
-#[derive(Debug, Clone)]
-pub struct EngineSettings {
-    /// The number of recipients planned in one transaction.
-    pub page_size: usize,
-    /// The number of messages held for one channel and priority.
-    pub lane_capacity: usize,
-    /// The number of outcomes in one group commit.
-    pub record_batch: usize,
-    /// The poll interval of the feeder and the recaller.
-    pub poll: Duration,
-    /// The poll interval of the claimer.
-    pub claim_poll: Duration,
-    /// The longest `Retry-After` that is honoured.
-    pub retry_after_max: Duration,
-    /// The length of the node lease: without a heartbeat for this long, a node loses its leases.
-    pub lease: Duration,
-    /// The time that attempts in flight get to end at a shutdown.
-    pub shutdown: Duration,
-    /// The time zone for the quiet hours of clients without a time zone.
-    pub quiet_zone: chrono_tz::Tz,
-    /// Builds the links to unsubscribe, if recipients can reach the service.
-    pub links: Option<Arc<UnsubscribeLinks>>,
+/// The number of recalls that were requested, and the number of those that are done.
+#[derive(Debug, Default)]
+pub struct Recalls {
+    pub(super) asked: AtomicU64,
+    pub(super) done: tokio::sync::Mutex<u64>,
 }
 
 /// The state that the engine's tasks share.
@@ -124,6 +106,14 @@ impl Shared {
             // the recorder ends last, so this happens only at a forced stop; the leases are taken over at the next
             // start
             tracing::error!("recorder stopped before it received an outcome");
+        }
+    }
+
+    /// Records messages without an attempt as cancelled.
+    pub async fn cancel(&self, items: Vec<QueuedMessage>) {
+        let now = self.now();
+        for item in items {
+            self.record(item.cancel(now)).await;
         }
     }
 

@@ -3,16 +3,14 @@
 
 use std::sync::Arc;
 
-use super::model::{CLIENT_DELETED, HeldLease, MailingState, Outcome, QueuedMessage};
+use super::active_mailing::MailingState;
+use super::leases::HeldLease;
+use super::model::{Outcome, QueuedMessage};
+use super::reasons::{CLIENT_DELETED, QUIET, QUIET_TOO_LONG};
 use super::shared::Shared;
 use crate::db::types::Timestamp;
 use crate::kinds::{ChannelKind, OutcomeKind, Priority};
 use crate::preferences::model::Decision;
-
-/// The reason stored with a message that waits for the end of its recipient's quiet hours.
-pub const QUIET: &str = "deferred: quiet hours of the recipient";
-/// The reason stored with a message that expires before its recipient's quiet hours end.
-pub const QUIET_TOO_LONG: &str = "expired: the quiet hours of the recipient end too late";
 
 /// A message after its recipient's preferences were applied.
 pub enum Admission {

@@ -7,17 +7,16 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use super::active_mailing::{ActiveMailing, AttemptEnd, MailingState};
 use super::circuit_breaker::{CircuitBreaker, Permit, ProviderReport};
-use super::engine::ChannelSetup;
 use super::lanes::Lanes;
-use super::model::{
-    ActiveMailing, AttemptDetails, AttemptEnd, CLIENT_DELETED, MailingState, Outcome, QueuedMessage,
-};
+use super::model::{AttemptDetails, Outcome, QueuedMessage};
 use super::origin::Origin;
 use super::rate_limiter::{RateLimiter, Reserve, SharedSlots, Slots};
-use super::repo::expire::EXPIRED;
+use super::reasons::{CANCELLED, CLIENT_DELETED, EXPIRED, WINDOW_CLOSED};
 use super::repo::rate;
 use super::retry::{NextAttempt, Retries, RetryPolicy};
+use super::settings::ChannelSetup;
 use super::shared::Shared;
 use super::suppress::Admission;
 use crate::channels::{AttemptReport, Channel, Delivery, DeliveryResult, MAX_UNRECORDED};
@@ -30,10 +29,6 @@ use crate::metrics::ChannelMetrics;
 use crate::preferences::link::UnsubscribeLinks;
 use crate::templates::{Filled, WithLink};
 
-/// The reason stored with a message whose window closed before an attempt.
-pub const WINDOW_CLOSED: &str = "expired: the window closed before the message was sent";
-/// The reason stored with a message whose mailing was cancelled.
-pub const CANCELLED: &str = "the mailing was cancelled";
 /// The error stored with an attempt that panicked. The panic's message is in the log.
 const PANICKED: &str = "internal error: the attempt panicked; see the log";
 /// The time between two checks of a dispatcher without a node lease.

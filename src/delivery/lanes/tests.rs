@@ -5,7 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::db::types::{LeaseId, MessageId, NodeId, Timestamp};
-use crate::delivery::model::HeldLease;
+use crate::delivery::leases::HeldLease;
 use crate::delivery::origin::Origin;
 use crate::mailings::filter::AudienceFilter;
 use crate::mailings::model::{Mailing, MailingStatus};

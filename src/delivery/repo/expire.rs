@@ -6,14 +6,12 @@ use diesel::prelude::*;
 use crate::db::AnyConnection;
 use crate::db::schema::due;
 use crate::db::types::{MessageId, Timestamp};
+use crate::delivery::reasons::EXPIRED;
 use crate::error::Result;
 use crate::kinds::{ChannelKind, MessageStatus};
 use crate::live::Change;
 use crate::requests::repo::Ended;
 use crate::{notifications, requests};
-
-/// The reason stored with a message that expired before an attempt.
-pub const EXPIRED: &str = "expired: the expiry time passed before the message was sent";
 
 /// Returns the time at which the next waiting message expires.
 ///
