@@ -481,6 +481,23 @@ impl Metrics {
         entered.inc_by(u64::try_from(messages).unwrap_or(u64::MAX));
     }
 
+    /// Counts outcomes of messages.
+    pub fn ended(&self, channel: ChannelKind, outcome: OutcomeKind, messages: usize) {
+        let counter = match outcome {
+            OutcomeKind::Delivered => &self.sent,
+            OutcomeKind::Retry => &self.retries,
+            OutcomeKind::Failed => &self.failed,
+            OutcomeKind::Expired => &self.expired,
+            OutcomeKind::Cancelled => &self.cancelled,
+        };
+        counter.with_label_values(&[channel.as_str()]).inc_by(u64::try_from(messages).unwrap_or_default());
+    }
+
+    /// Counts a message that became a dead letter.
+    pub fn dead_letter(&self, channel: ChannelKind, class: ErrorClass) {
+        self.dead_letters.with_label_values(&[channel.as_str(), class.as_str()]).inc();
+    }
+
     /// Counts closed dead letters.
     pub fn closed_letters(&self, why: &str, count: u64) {
         self.dead_letters_closed.with_label_values(&[why]).inc_by(count);
@@ -501,13 +518,5 @@ impl Metrics {
             .encode(&self.registry.gather(), &mut text)
             .map_err(|e| Error::Internal(e.into()))?;
         String::from_utf8(text).map_err(|e| Error::Internal(e.into()))
-    }
-
-    /// Returns the mean duration of delivering attempts on this channel in seconds; none without any.
-    pub fn mean_delivery(&self, channel: ChannelKind) -> Option<f64> {
-        let labels = [channel.as_str(), OutcomeKind::Delivered.as_str()];
-        let histogram = self.attempt_duration.with_label_values(&labels);
-        let count = histogram.get_sample_count();
-        (count > 0).then(|| histogram.get_sample_sum() / count as f64)
     }
 }

@@ -4,13 +4,18 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::leases::HeldLease;
+use tokio::sync::Notify;
+
+use super::active_mailings::ActiveMailings;
+use super::admitter::Admitter;
+use super::leases::{HeldLease, HeldLeases};
 use super::model::QueuedMessage;
 use super::origin::{Origin, Standalone};
+use super::outcomes::OutcomeSender;
+use super::queues::Queues;
 use super::repo::claim::{self, Claimed, LaneBatch};
 use super::repo::expire;
 use super::retry::RetryPolicy;
-use super::shared::Shared;
 use crate::db::types::{ClientId, MessageId};
 use crate::error::Result;
 use crate::failpoint;
@@ -22,19 +27,24 @@ use crate::messages::repo::MessageRow;
 use crate::notifications::repo::StoredContent;
 use crate::preferences::repo::PreferenceLookup;
 use crate::requests::repo::{Ended, StoredRequest};
+use crate::runtime::Runtime;
 use crate::templates::Filled;
 
 /// Claims due messages.
 pub struct Claimer {
-    shared: Arc<Shared>,
+    pub(super) runtime: Runtime,
+    pub(super) queues: Arc<Queues>,
+    pub(super) leases: Arc<HeldLeases>,
+    pub(super) mailings: Arc<ActiveMailings>,
+    pub(super) admitter: Admitter,
+    pub(super) outcomes: OutcomeSender,
+    pub(super) wake: Arc<Notify>,
+    pub(super) poll: Duration,
+    /// The largest number of messages claimed or expired in one transaction.
+    pub(super) batch: usize,
 }
 
 impl Claimer {
-    /// Creates the claimer of this engine.
-    pub fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
-    }
-
     /// Runs until the shutdown.
     pub async fn run(self, shutdown: Shutdown) {
         while !shutdown.is_fired() {
@@ -42,10 +52,10 @@ impl Claimer {
                 Ok(pause) => pause,
                 Err(error) => {
                     tracing::error!(%error, "due messages could not be claimed; trying again");
-                    self.shared.settings.claim_poll
+                    self.poll
                 }
             };
-            shutdown.rest(&self.shared.claim, pause).await;
+            shutdown.rest(&self.wake, pause).await;
         }
     }
 
@@ -54,12 +64,11 @@ impl Claimer {
     /// # Errors
     /// Database errors.
     pub async fn run_once(&self) -> Result<Duration> {
-        let shared = &self.shared;
-        let mut pause = shared.settings.claim_poll;
+        let mut pause = self.poll;
         // read before claiming, which is a write: usually nothing is due
-        let next = shared.db.read(|c| Ok((claim::next_due(c)?, expire::next(c)?))).await?;
+        let next = self.runtime.db.read(|c| Ok((claim::next_due(c)?, expire::next(c)?))).await?;
         let (firsts, expiry) = next;
-        let now = shared.now();
+        let now = self.runtime.clock.now();
         if let Some(at) = expiry {
             if at > now {
                 pause = pause.min(at.since(now));
@@ -68,8 +77,8 @@ impl Claimer {
             }
         }
         for (channel, priority, due_at) in firsts {
-            let Some(lanes) = shared.lanes.get(&channel) else { continue };
-            let rest = shared.rest(channel);
+            let Some(lanes) = self.queues.lanes(channel) else { continue };
+            let rest = self.queues.rest(channel);
             if !rest.is_zero() {
                 pause = pause.min(rest);
             } else if due_at > now {
@@ -86,32 +95,32 @@ impl Claimer {
 
     /// Expires waiting messages. Returns true if there may be more.
     async fn expire(&self) -> Result<bool> {
-        let (shared, now) = (&self.shared, self.shared.now());
-        let limit = shared.settings.page_size;
-        let expired = shared.db.write(move |c| expire::expire(c, now, limit)).await?;
+        let Runtime { db, clock, metrics, live } = &self.runtime;
+        let (limit, now) = (self.batch, clock.now());
+        let expired = db.write(move |c| expire::expire(c, now, limit)).await?;
         let Ended { requests, reports } = expired.requests;
         // the reports are due at once
         let more = expired.notifications.len() + requests == limit || reports > 0;
-        shared.count(ChannelKind::Request, OutcomeKind::Expired, requests);
-        shared.count_reports(reports);
+        metrics.ended(ChannelKind::Request, OutcomeKind::Expired, requests);
+        metrics.entered(ChannelKind::Request, reports);
         for change in expired.notifications {
-            shared.count(change.channel, OutcomeKind::Expired, 1);
-            shared.live.publish(&change, true);
+            metrics.ended(change.channel, OutcomeKind::Expired, 1);
+            live.publish(&change, true);
         }
         Ok(more)
     }
 
     /// Claims one batch. Returns true if there may be more for which the lane has room.
     async fn claim(&self, channel: ChannelKind, priority: Priority, room: usize) -> Result<bool> {
-        let limit = self.shared.settings.page_size.min(room);
-        let lot = LaneBatch { node: self.shared.leases.node(), channel, priority, limit };
-        if limit == 0 || !self.shared.node_lease.is_held(self.shared.now()) {
+        let limit = self.batch.min(room);
+        let lot = LaneBatch { node: self.leases.node(), channel, priority, limit };
+        let now = self.runtime.clock.now();
+        if limit == 0 || !self.leases.may_take(now) {
             return Ok(false);
         }
-        let now = self.shared.now();
         // until the leases are in memory, the feeder must not mistake them for leases without an owner
-        let _adopting = self.shared.adopting.lock().await;
-        let claimed = self.shared.db.write(move |c| claim::claim(c, lot, now)).await?;
+        let _adopting = self.leases.adopting().await;
+        let claimed = self.runtime.db.write(move |c| claim::claim(c, lot, now)).await?;
         let count: usize = claimed.iter().map(|lease| lease.rows.len()).sum();
         for lease in claimed {
             failpoint::reach("claim-after-commit");
@@ -132,7 +141,7 @@ impl Claimer {
         let lane = (lease.channel, lease.priority);
         let items: Vec<QueuedMessage> = match lease.mailing {
             Some(mailing) => {
-                let run = self.shared.run(mailing).await?;
+                let run = self.mailings.load(mailing).await?;
                 let mut recipients: HashMap<ClientId, Recipient> =
                     recipients.into_iter().map(|r| (r.client_id, r)).collect();
                 let items = rows.into_iter().map(|(row, before)| {
@@ -153,8 +162,8 @@ impl Claimer {
         };
         let (cancelled, items): (Vec<QueuedMessage>, Vec<QueuedMessage>) =
             items.into_iter().partition(|item| cancelled.contains(&item.id));
-        self.shared.admit(&open, lane, items).await;
-        self.shared.cancel(cancelled).await;
+        self.admitter.admit(&open, lane, items).await;
+        self.outcomes.cancel(cancelled, self.runtime.clock.now()).await;
         Ok(())
     }
 
@@ -166,7 +175,7 @@ impl Claimer {
         rows: Vec<(MessageRow, i16)>,
         (mut contents, preferences): (HashMap<MessageId, StoredContent>, PreferenceLookup),
     ) -> Vec<QueuedMessage> {
-        let at = self.shared.now();
+        let at = self.runtime.clock.now();
         let items = rows.into_iter().map(|(row, before)| {
             let content = contents.remove(&row.id).unwrap_or_default();
             let single = Standalone {
@@ -185,7 +194,7 @@ impl Claimer {
             };
             let (id, batch, attempts) = (row.id, content.batch_id, row.attempts);
             let change = Change { id, batch, channel, status: NotificationStatus::Processing, attempts, at };
-            self.shared.live.publish(&change, false);
+            self.runtime.live.publish(&change, false);
             let preferences = preferences.by(row.client_id, &row.recipient);
             QueuedMessage::from_row(
                 (row, before),

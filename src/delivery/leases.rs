@@ -1,50 +1,13 @@
-//! The holdings of this node: its active mailings, its leases, and its node lease.
+//! The leases that this node holds, and its node lease.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use super::active_mailing::ActiveMailing;
+use super::feeder_signal::FeederSignal;
 use super::sync::{Mutex, MutexGuard};
 use crate::db::types::{LeaseId, MailingId, NodeId, Timestamp};
-
-/// The active mailings.
-#[derive(Debug, Default)]
-pub struct ActiveMailings(Mutex<HashMap<MailingId, Arc<ActiveMailing>>>);
-
-impl ActiveMailings {
-    fn lock(&self) -> MutexGuard<'_, HashMap<MailingId, Arc<ActiveMailing>>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns the mailing, if it is active here.
-    pub fn get(&self, id: MailingId) -> Option<Arc<ActiveMailing>> {
-        self.lock().get(&id).cloned()
-    }
-
-    /// Adds a mailing. Returns the entry that was added first, so that all users share one state.
-    pub fn add(&self, run: ActiveMailing) -> Arc<ActiveMailing> {
-        Arc::clone(self.lock().entry(run.id).or_insert_with(|| Arc::new(run)))
-    }
-
-    /// Removes a mailing whose counts are finalized.
-    pub fn remove(&self, id: MailingId) {
-        self.lock().remove(&id);
-    }
-
-    /// Removes the mailings for which `open` is false.
-    pub fn retain(&self, open: impl Fn(MailingId) -> bool) {
-        self.lock().retain(|id, _| open(*id));
-    }
-
-    /// Returns all active mailings, oldest first.
-    pub fn all(&self) -> Vec<Arc<ActiveMailing>> {
-        let mut all: Vec<_> = self.lock().values().cloned().collect();
-        all.sort_by_key(|run| run.id);
-        all
-    }
-}
 
 /// A lease that this node holds.
 #[derive(Debug)]
@@ -134,16 +97,34 @@ struct LeaseTable {
 
 /// The leases that this node holds, and the node id under which it holds them.
 #[derive(Debug)]
-pub struct HeldLeases(Mutex<LeaseTable>);
+pub struct HeldLeases {
+    table: Mutex<LeaseTable>,
+    /// Locked from storing leases until they are in memory.
+    adopting: tokio::sync::Mutex<()>,
+    node_lease: Arc<NodeLease>,
+    feeder: Arc<FeederSignal>,
+}
 
 impl HeldLeases {
-    /// Creates it without leases, under this node id.
-    pub fn new(node: NodeId) -> Self {
-        Self(Mutex::new(LeaseTable { node, leases: HashMap::new(), idle: Vec::new() }))
+    /// Creates it without leases, under this node id. The feeder is woken for leases to release.
+    pub fn new(node: NodeId, node_lease: Arc<NodeLease>, feeder: Arc<FeederSignal>) -> Self {
+        let table = LeaseTable { node, leases: HashMap::new(), idle: Vec::new() };
+        Self { table: Mutex::new(table), adopting: tokio::sync::Mutex::new(()), node_lease, feeder }
     }
 
     fn lock(&self) -> MutexGuard<'_, LeaseTable> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns true if this node may take leases at `now`.
+    pub fn may_take(&self, now: Timestamp) -> bool {
+        self.node_lease.is_held(now)
+    }
+
+    /// Locks the leases from before they are stored until they are in memory: meanwhile they look like leases without
+    /// an owner, and their messages are in no lane.
+    pub async fn adopting(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.adopting.lock().await
     }
 
     /// Returns the present node id.
@@ -174,6 +155,14 @@ impl HeldLeases {
     /// Returns true if this node holds a lease of this mailing.
     pub fn holds(&self, mailing: MailingId) -> bool {
         self.lock().leases.values().any(|lease| lease.mailing == Some(mailing))
+    }
+
+    /// Returns a message of this lease without an attempt. The feeder releases the lease when none is left in hand.
+    pub fn give_back(&self, lease: &HeldLease) {
+        if lease.returned(1) == LeaseState::Idle {
+            self.set_idle(lease.id);
+            self.feeder.wake();
+        }
     }
 
     /// Marks a lease as idle, so that it is released.

@@ -1,4 +1,4 @@
-//! The reasons stored with messages that end or wait without an attempt.
+//! The reasons stored with messages, besides the errors of providers.
 
 /// The reason of a message whose client was deleted.
 pub const CLIENT_DELETED: &str = "the client was deleted before its message was sent";
@@ -12,3 +12,5 @@ pub const EXPIRED: &str = "expired: the expiry time passed before the message wa
 pub const QUIET: &str = "deferred: quiet hours of the recipient";
 /// The reason of a message that expires before its recipient's quiet hours end.
 pub const QUIET_TOO_LONG: &str = "expired: the quiet hours of the recipient end too late";
+/// The error of an attempt that panicked. The panic's message is in the log.
+pub const PANICKED: &str = "internal error: the attempt panicked; see the log";

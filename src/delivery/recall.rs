@@ -2,34 +2,67 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
-use super::shared::Shared;
+use tokio::sync::{Mutex, Notify};
+
+use super::leases::HeldLeases;
+use super::outcomes::OutcomeSender;
+use super::queues::Queues;
+use crate::clock::Clock;
+use crate::db::Db;
 use crate::db::types::MessageId;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::lifecycle::Shutdown;
 use crate::messages::repo::cancellation;
 
-/// Recalls messages that were cancelled at other nodes, until the shutdown.
-pub async fn run(shared: Arc<Shared>, shutdown: Shutdown) {
-    while !shutdown.is_fired() {
-        let recalled = async {
-            shared.recall().await?;
-            // read before writing: usually the table is empty
-            if shared.db.read(cancellation::any).await? {
-                shared.db.write(cancellation::forget_ended).await?;
-            }
-            Ok::<(), Error>(())
-        };
-        if let Err(error) = recalled.await {
-            tracing::error!(%error, "cancelled messages could not be recalled; trying again");
-        }
-        // the poll is the guarantee
-        shutdown.rest(&shared.withdrawn, shared.settings.poll).await;
-    }
+/// The number of recalls that were requested, and the number of those that are done.
+#[derive(Debug, Default)]
+pub(super) struct Recalls {
+    asked: AtomicU64,
+    done: Mutex<u64>,
 }
 
-impl Shared {
+/// Recalls cancelled messages from this node's lanes.
+pub struct Recaller {
+    pub(super) db: Db,
+    pub(super) clock: Clock,
+    pub(super) queues: Arc<Queues>,
+    pub(super) leases: Arc<HeldLeases>,
+    pub(super) outcomes: OutcomeSender,
+    /// Notified when another node announced cancelled messages that may be in a lane here.
+    pub(super) wake: Notify,
+    pub(super) poll: Duration,
+    pub(super) recalls: Recalls,
+}
+
+impl Recaller {
+    /// Recalls messages that were cancelled at other nodes, until the shutdown.
+    pub async fn run(self: Arc<Self>, shutdown: Shutdown) {
+        while !shutdown.is_fired() {
+            if let Err(error) = self.run_once().await {
+                tracing::error!(%error, "cancelled messages could not be recalled; trying again");
+            }
+            // the poll is the guarantee
+            shutdown.rest(&self.wake, self.poll).await;
+        }
+    }
+
+    async fn run_once(&self) -> Result<()> {
+        self.recall().await?;
+        // read before writing: usually the table is empty
+        if self.db.read(cancellation::any).await? {
+            self.db.write(cancellation::forget_ended).await?;
+        }
+        Ok(())
+    }
+
+    /// Lets the task recall soon.
+    pub fn wake(&self) {
+        self.wake.notify_one();
+    }
+
     /// Cancels messages that wait in this node's lanes, and acknowledges the other requests, with whether an attempt is
     /// in flight. Concurrent calls share one read of the database.
     ///
@@ -49,13 +82,13 @@ impl Shared {
 
     async fn recall_once(&self) -> Result<()> {
         // waits until a lease that is being claimed is in its lane
-        let adopting = self.adopting.lock().await;
+        let adopting = self.leases.adopting().await;
         let asked = self.db.read(cancellation::asked).await?;
         if asked.is_empty() {
             return Ok(());
         }
         let (mut taken, mut in_flight) = (Vec::new(), Vec::new());
-        for lanes in self.lanes.values() {
+        for (_, lanes) in self.queues.all() {
             let (items, flying) = lanes.withdraw(&asked);
             taken.extend(items);
             in_flight.extend(flying);
@@ -65,7 +98,7 @@ impl Shared {
         for item in &taken {
             left.remove(&item.id);
         }
-        self.cancel(taken).await;
+        self.outcomes.cancel(taken, self.clock.now()).await;
         if !left.is_empty() {
             let node = self.leases.node();
             self.db.write(move |c| cancellation::answer(c, node, &left, &in_flight)).await?;

@@ -3,13 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
 
-use super::leases::LeaseState;
+use super::feeder_signal::FeederSignal;
+use super::leases::{HeldLeases, LeaseState};
 use super::model::{AttemptDetails, Outcome};
 use super::origin::Origin;
+use super::outcomes::Unrecorded;
+use super::queues::Queues;
 use super::repo::record::{self, Entry, Recorded};
-use super::shared::Shared;
 use crate::db::refuses_values;
 use crate::db::types::NodeId;
 use crate::error::{Error, Result};
@@ -19,26 +21,30 @@ use crate::lifecycle::Shutdown;
 use crate::live::Change;
 use crate::messages::repo::MessageRow;
 use crate::requests::repo::RequestResult;
+use crate::runtime::Runtime;
 
 /// The delay before a failed commit is retried.
 const RETRY_DELAY: Duration = Duration::from_millis(250);
 
 /// Writes outcomes until the engine ends, which is when all are written or the shutdown timeout is over.
 pub struct Recorder {
-    shared: Arc<Shared>,
-    outcomes: mpsc::Receiver<Outcome>,
+    pub(super) runtime: Runtime,
+    pub(super) queues: Arc<Queues>,
+    pub(super) leases: Arc<HeldLeases>,
+    pub(super) unrecorded: Unrecorded,
+    pub(super) feeder: Arc<FeederSignal>,
+    /// Wakes the claimer.
+    pub(super) claim: Arc<Notify>,
+    /// The largest number of outcomes in one group commit.
+    pub(super) batch: usize,
+    pub(super) outcomes: mpsc::Receiver<Outcome>,
 }
 
 impl Recorder {
-    /// Creates a recorder that reads from this channel.
-    pub fn new(shared: Arc<Shared>, outcomes: mpsc::Receiver<Outcome>) -> Self {
-        Self { shared, outcomes }
-    }
-
     /// Runs until `end`. The next group collects while one is being committed, so the size of a group follows the
     /// latency of the database, and no outcome waits for a timer.
     pub async fn run(mut self, end: Shutdown) {
-        let most = self.shared.settings.record_batch;
+        let most = self.batch;
         let mut group = Vec::with_capacity(most);
         while !end.is_fired() {
             tokio::select! {
@@ -92,7 +98,7 @@ impl Recorder {
                     message = id,
                     "outcome rejected by the database; it stays open until the next start"
                 );
-                self.shared.metrics.unrecorded.sub(1);
+                self.unrecorded.subtract(1);
             }
         }
     }
@@ -102,11 +108,11 @@ impl Recorder {
     async fn commit(&self, node: NodeId, entries: Arc<[Entry]>) -> Result<Recorded> {
         loop {
             let group = Arc::clone(&entries);
-            let error = match self.shared.db.write(move |c| record::record(c, node, &group)).await {
+            let error = match self.runtime.db.write(move |c| record::record(c, node, &group)).await {
                 Ok(recorded) => return Ok(recorded),
                 Err(error) => error,
             };
-            self.shared.metrics.recorder_errors.inc();
+            self.runtime.metrics.recorder_errors.inc();
             if refuses_values(&error) {
                 return Err(error);
             }
@@ -118,47 +124,49 @@ impl Recorder {
     /// Updates the state in memory after a commit.
     fn finalize(&self, outcomes: &[Outcome], recorded: &Recorded) {
         failpoint::reach("record-after-commit");
-        self.shared.metrics.unrecorded.sub(i64::try_from(outcomes.len()).unwrap_or_default());
+        let metrics = &self.runtime.metrics;
+        self.unrecorded.subtract(outcomes.len());
         for id in &recorded.lost {
             tracing::warn!(lease = %id, "lease lost to another node; its outcomes here were dropped");
-            self.shared.leases.forget(*id);
+            self.leases.forget(*id);
         }
-        self.shared.count_reports(recorded.reports);
+        // reports of requests' results are messages that enter without a call of the API
+        metrics.entered(ChannelKind::Request, recorded.reports);
         // messages that wait for a retry, and new ones: the reports of requests
         let (mut waits, mut pages_done) = (recorded.reports > 0, false);
         for outcome in outcomes {
             let lease = &outcome.item.lease;
-            self.shared.done(&outcome.item);
+            self.queues.done(&outcome.item);
             if recorded.lost.contains(&lease.id) {
                 lease.lose();
             }
             if recorded.messages.contains(&outcome.item.id) {
                 if !outcome.is_deferral() {
-                    self.shared.count(outcome.item.origin.channel(), outcome.kind, 1);
+                    metrics.ended(outcome.item.origin.channel(), outcome.kind, 1);
                 }
                 if let Some(class) = outcome.class {
-                    self.shared.count_dead_letter(outcome.item.origin.channel(), class);
+                    metrics.dead_letter(outcome.item.origin.channel(), class);
                 }
                 waits |= outcome.kind == OutcomeKind::Retry;
                 self.tell(outcome);
             }
             match lease.recorded(1) {
                 LeaseState::Done => {
-                    self.shared.leases.forget(lease.id);
+                    self.leases.forget(lease.id);
                     pages_done |= lease.mailing.is_some();
                 }
                 LeaseState::Idle => {
-                    self.shared.leases.set_idle(lease.id);
+                    self.leases.set_idle(lease.id);
                     pages_done = true;
                 }
                 LeaseState::Busy => {}
             }
         }
         if waits {
-            self.shared.claim.notify_one();
+            self.claim.notify_one();
         }
         if pages_done {
-            self.shared.finalize_soon();
+            self.feeder.lease_done();
         }
     }
 
@@ -180,7 +188,7 @@ impl Recorder {
                 attempts: outcome.attempts,
                 at: outcome.at,
             };
-            self.shared.live.publish(&change, single.is_awaited);
+            self.runtime.live.publish(&change, single.is_awaited);
         }
     }
 }

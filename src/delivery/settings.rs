@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::retry::Retries;
 use crate::channels::Channel;
+use crate::kinds::ChannelKind;
 use crate::preferences::link::UnsubscribeLinks;
 
 /// The engine's sizes and times.
@@ -46,4 +47,23 @@ pub struct ChannelSetup {
     pub breaker_failures: u32,
     /// The retry schedules.
     pub retries: Retries,
+}
+
+/// The settings of a channel's lanes.
+#[derive(Debug, Clone, Copy)]
+pub struct LaneSetup {
+    /// The channel.
+    pub channel: ChannelKind,
+    /// The rate limit in messages per second.
+    pub rate: Option<f64>,
+    /// The number of consecutive failures that opens its circuit breaker; 0 disables it.
+    pub breaker_failures: u32,
+}
+
+impl ChannelSetup {
+    /// Returns the settings of its lanes.
+    pub fn lanes(&self) -> LaneSetup {
+        let (rate, breaker_failures) = (self.rate, self.breaker_failures);
+        LaneSetup { channel: self.channel.kind(), rate, breaker_failures }
+    }
 }

@@ -2,7 +2,6 @@
 //! exactly once. The poll interval is an hour here, so all progress comes from wake-ups.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicU32};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,25 +16,18 @@ use crate::db::schema::message;
 use crate::db::types::{ClientId, MailingId, MessageId, NodeId};
 use crate::db::{AnyConnection, Db, DbOptions};
 use crate::delivery::active_mailing::MailingState;
-use crate::delivery::announce::Announcer;
-use crate::delivery::circuit_breaker::CircuitBreaker;
-use crate::delivery::feeder::Feeder;
 use crate::delivery::lanes::Lanes;
 use crate::delivery::lanes::tests::{self as items, mailing};
-use crate::delivery::leases::{ActiveMailings, HeldLeases, NodeLease};
 use crate::delivery::model::{AttemptDetails, Outcome, QueuedMessage};
-use crate::delivery::pause_switch::PauseSwitch;
-use crate::delivery::recorder::Recorder;
-use crate::delivery::repo::node;
-use crate::delivery::settings::EngineSettings;
-use crate::delivery::shared::{Recalls, Shared};
+use crate::delivery::parts::EngineParts;
+use crate::delivery::settings::{EngineSettings, LaneSetup};
 use crate::kinds::{ChannelKind, OutcomeKind, Priority};
 use crate::lifecycle::{Shutdown, shutdown};
 use crate::live::Live;
 use crate::mailings::model::{Audience, Mailing, MailingStatus};
 use crate::mailings::repo;
 use crate::metrics::Metrics;
-use crate::templates::RenderPool;
+use crate::runtime::Runtime;
 
 /// Runs a feeder, which also removes messages again, and a dispatcher, which puts some back.
 fn lanes_at_work(seed: u64, metrics: &Metrics) -> Result<(), String> {
@@ -135,8 +127,8 @@ impl Stage {
         id
     }
 
-    /// Creates the engine's shared state, with leases, lanes and groups so small that they are always full.
-    async fn shared(&self, metrics: &Metrics) -> (Arc<Shared>, mpsc::Receiver<Outcome>) {
+    /// Creates the engine's parts, with leases, lanes and groups so small that they are always full.
+    async fn parts(&self, metrics: &Metrics) -> (EngineParts, mpsc::Receiver<Outcome>) {
         const HOUR: Duration = Duration::from_hours(1);
         let settings = EngineSettings {
             page_size: 5,
@@ -150,45 +142,24 @@ impl Stage {
             quiet_zone: chrono_tz::Tz::UTC,
             links: None,
         };
-        let (outcomes, received) = mpsc::channel(settings.record_batch);
-        let (feed, id, now) = (Arc::new(Notify::new()), NodeId::new(), Clock::System.now());
-        self.db.write(move |c| node::register(c, id, "model", now)).await.unwrap();
-        let lanes = Lanes::new(ChannelKind::Sms, settings.lane_capacity, Arc::clone(&feed), metrics);
-        let gate = CircuitBreaker::new(ChannelKind::Sms, 0, Arc::clone(&feed), metrics.clone());
-        let node_lease = NodeLease::new(HOUR);
-        node_lease.hold_forever();
-        let shared = Shared {
+        let id = NodeId::new();
+        let runtime = Runtime {
             db: self.db.clone(),
             clock: Clock::System,
             metrics: metrics.clone(),
             live: Live::new(true),
-            settings,
-            renderers: RenderPool::default(),
-            lanes: [(ChannelKind::Sms, Arc::new(lanes))].into(),
-            gates: [(ChannelKind::Sms, Arc::new(gate))].into(),
-            runs: ActiveMailings::default(),
-            leases: HeldLeases::new(id),
-            adopting: tokio::sync::Mutex::new(()),
-            node_lease,
-            nodes: AtomicU32::new(1),
-            feed,
-            claim: Notify::new(),
-            withdrawn: Notify::new(),
-            recalls: Recalls::default(),
-            valve: PauseSwitch::new(false, metrics.sending_paused.clone()),
-            changed: AtomicBool::new(true),
-            lease_done: AtomicBool::new(true),
-            announcer: Announcer::new(self.db.clone(), Live::new(true)),
-            outcomes,
         };
-        (Arc::new(shared), received)
+        let lanes = LaneSetup { channel: ChannelKind::Sms, rate: None, breaker_failures: 0 };
+        let (parts, received) = EngineParts::new(runtime, settings, &[lanes], id, false);
+        parts.heartbeat(Arc::default()).register(id).await.unwrap();
+        (parts, received)
     }
 }
 
 /// Does the work of a sender: returns messages of a paused mailing, puts messages back as for a throttling provider,
 /// and sends the rest.
 async fn send(
-    shared: &Shared,
+    parts: &EngineParts,
     mut items: mpsc::Receiver<QueuedMessage>,
     sent: &Mutex<Vec<MessageId>>,
     seed: u64,
@@ -196,17 +167,19 @@ async fn send(
     let mut chance = fastrand::Rng::with_seed(seed);
     let places = Arc::new(Semaphore::new(2));
     while let Some(item) = items.recv().await {
-        if item.origin.state(shared.now()) == MailingState::Paused {
-            shared.give_back(vec![item]);
+        if item.origin.state(Clock::System.now()) == MailingState::Paused {
+            parts.leases.give_back(&item.lease);
         } else if chance.u8(0..6) == 0 {
-            shared.put_back(item).await;
+            let (key, priority) = (item.lease.mailing, item.origin.priority());
+            let withdrawn = parts.queues.lanes(ChannelKind::Sms).unwrap().put_back(priority, key, item);
+            assert!(withdrawn.is_none(), "only standalone messages are withdrawn");
         } else {
             let place = Arc::clone(&places).acquire_owned().await.ok();
             sent.lock().unwrap().push(item.id);
             let outcome = Outcome {
                 attempts: 1,
                 kind: OutcomeKind::Delivered,
-                at: shared.now(),
+                at: Clock::System.now(),
                 due_at: None,
                 tried: Some(AttemptDetails::default()),
                 error: None,
@@ -214,13 +187,13 @@ async fn send(
                 place,
                 item,
             };
-            shared.record(outcome).await;
+            parts.outcomes.record(outcome).await;
         }
     }
 }
 
-async fn dispatch(shared: &Shared, senders: [mpsc::Sender<QueuedMessage>; 2]) {
-    let lanes = Arc::clone(&shared.lanes[&ChannelKind::Sms]);
+async fn dispatch(parts: &EngineParts, senders: [mpsc::Sender<QueuedMessage>; 2]) {
+    let lanes = parts.queues.lanes(ChannelKind::Sms).unwrap();
     for sender in senders.iter().cycle() {
         let item = loop {
             lanes.wait().await;
@@ -233,7 +206,7 @@ async fn dispatch(shared: &Shared, senders: [mpsc::Sender<QueuedMessage>; 2]) {
 }
 
 /// Pauses and resumes the mailing while it is running.
-async fn pause(shared: &Shared, id: MailingId, seed: u64) {
+async fn pause(parts: &EngineParts, id: MailingId, seed: u64) {
     let mut chance = fastrand::Rng::with_seed(seed);
     for (from, to) in
         [(MailingStatus::Running, MailingStatus::Paused), (MailingStatus::Paused, MailingStatus::Running)]
@@ -246,29 +219,29 @@ async fn pause(shared: &Shared, id: MailingId, seed: u64) {
             status if status == from => repo::set_status(c, id, to, Clock::System.now()),
             _ => Ok(()),
         };
-        shared.db.write(set).await.unwrap();
-        shared.mailing_changed();
+        parts.runtime.db.write(set).await.unwrap();
+        parts.feeder_signal.mailing_changed();
     }
 }
 
 /// Runs the real feeder and recorder on a real database, with senders between them.
 async fn engine_at_work(stage: &Stage, metrics: &Metrics, seed: u64) -> Result<(), String> {
     let id = stage.mailing().await;
-    let (shared, received) = stage.shared(metrics).await;
-    shared.run(id).await.unwrap();
+    let (parts, received) = stage.parts(metrics).await;
+    parts.mailings.load(id).await.unwrap();
     let (_trigger, never): (_, Shutdown) = shutdown();
     let (one, of_one) = mpsc::channel(1);
     let (other, of_other) = mpsc::channel(1);
     let sent = Mutex::default();
     let tasks: Vec<Task<'_>> = vec![
-        ("feeder", Box::pin(Feeder::new(Arc::clone(&shared)).run(never.clone()))),
-        ("recorder", Box::pin(Recorder::new(Arc::clone(&shared), received).run(never))),
-        ("dispatcher", Box::pin(dispatch(&shared, [one, other]))),
-        ("one sender", Box::pin(send(&shared, of_one, &sent, seed))),
-        ("other sender", Box::pin(send(&shared, of_other, &sent, seed + 1))),
-        ("pauser", Box::pin(pause(&shared, id, seed + 2))),
+        ("feeder", Box::pin(parts.feeder().run(never.clone()))),
+        ("recorder", Box::pin(parts.recorder(received).run(never))),
+        ("dispatcher", Box::pin(dispatch(&parts, [one, other]))),
+        ("one sender", Box::pin(send(&parts, of_one, &sent, seed))),
+        ("other sender", Box::pin(send(&parts, of_other, &sent, seed + 1))),
+        ("pauser", Box::pin(pause(&parts, id, seed + 2))),
     ];
-    run(seed, tasks, Duration::from_secs(10), || shared.runs.get(id).is_none())?;
+    run(seed, tasks, Duration::from_secs(10), || parts.mailings.get(id).is_none())?;
 
     let read = move |c: &mut AnyConnection| {
         let number = repo::number(c, id)?;
@@ -279,7 +252,7 @@ async fn engine_at_work(stage: &Stage, metrics: &Metrics, seed: u64) -> Result<(
     let sent = sent.into_inner().unwrap();
     let distinct = sent.iter().collect::<HashSet<_>>().len();
     let counts = [mailing.counts.sent, rows, sent.len() as i64, distinct as i64];
-    let left = (shared.leases.held().len(), metrics.unrecorded.get());
+    let left = (parts.leases.held().len(), parts.outcomes.unrecorded().count());
     if counts != [CLIENTS; 4] || left != (0, 0) || mailing.status != MailingStatus::Finished {
         return Err(format!("seed {seed}: {counts:?} of {CLIENTS}, {left:?} left, {}", mailing.status));
     }
