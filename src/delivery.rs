@@ -1,4 +1,5 @@
 //! The delivery engine: feeder, lanes, dispatchers, recorder and claimer, which share one set of leases.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod active_mailing;
 pub mod active_mailings;

@@ -1,4 +1,5 @@
 //! Messages: the records of deliveries and their attempts, for reading. The engine (`delivery`) writes them.
+#![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod cancelling;
 pub mod handler;

@@ -213,7 +213,8 @@ mod tests {
                     Cancelled => MailingState::Cancelled,
                     _ if now >= ends_at => MailingState::Closed,
                     Paused => MailingState::Paused,
-                    _ => MailingState::Running,
+                    Running => MailingState::Running,
+                    MailingStatus::Pending | MailingStatus::Finished => unreachable!("no step sets it"),
                 };
                 prop_assert_eq!(run.state(Timestamp::from_micros(now)), expected);
             }

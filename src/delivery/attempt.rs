@@ -106,7 +106,7 @@ impl Attempter {
         self.metrics.in_flight.dec();
         let outcome = match self.judge(item, answer, (now, took)) {
             AttemptResult::To(outcome) => outcome,
-            back => return back,
+            AttemptResult::Back(item) => return AttemptResult::Back(item),
         };
         self.metrics.attempted(outcome.kind, began + took, took);
         if outcome.kind == OutcomeKind::Delivered {

@@ -253,8 +253,12 @@ impl CircuitBreaker {
             (Circuit::HalfOpen { rest, .. }, true, ProviderReport::LocalFault) => {
                 Circuit::HalfOpen { probing: false, rest }
             }
+            // the provider got no request
+            (circuit @ Circuit::Closed { .. }, _, ProviderReport::LocalFault) => circuit,
             // attempts that were in flight when the circuit opened do not count
-            (circuit, _, _) => circuit,
+            (circuit @ Circuit::Open { .. }, _, _) | (circuit @ Circuit::HalfOpen { .. }, false, _) => {
+                circuit
+            }
         };
         let circuit_moved = std::mem::discriminant(&inner.circuit) != std::mem::discriminant(&before);
         drop(inner);

@@ -139,7 +139,7 @@ mod tests {
                         prop_assert!(delay >= last && waited > delay);
                         (at, last) = (next, delay);
                     }
-                    end => break (end, failed_at, wish),
+                    end @ (NextAttempt::Exhausted | NextAttempt::PastWindow) => break (end, failed_at, wish),
                 }
             };
             match end {

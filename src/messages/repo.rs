@@ -100,7 +100,9 @@ pub fn list(
         Some(MessageStatus::Sending) => in_flight::list(c, filter.mailing, limit, paging::cursor(cursor)?),
         Some(MessageStatus::Queued) => waiting(c, filter.mailing, limit, paging::cursor(cursor)?),
         Some(MessageStatus::Failed) => failed(c, filter.mailing, limit, paging::cursor(cursor)?),
-        status => rows(c, filter.mailing, status, limit, cursor),
+        None | Some(MessageStatus::Sent | MessageStatus::Expired | MessageStatus::Cancelled) => {
+            rows(c, filter.mailing, filter.status, limit, cursor)
+        }
     }
 }
 

@@ -117,7 +117,7 @@ impl Ring {
         match outcome {
             OutcomeKind::Delivered => slot.delivered += 1,
             OutcomeKind::Failed => slot.failed += 1,
-            _ => {}
+            OutcomeKind::Retry | OutcomeKind::Expired | OutcomeKind::Cancelled => {}
         }
         slot.longest = slot.longest.max(micros);
         if let Some(count) = slot.buckets.get_mut(place) {

@@ -159,7 +159,14 @@ pub fn came(c: &mut AnyConnection, ids: &[MessageId]) -> Result<HashMap<MessageI
                     CancellationState::SetAside
                 }
                 (MessageStatus::Queued | MessageStatus::Sending, None, None) => CancellationState::Unanswered,
-                (status, _, _) => CancellationState::Ended(status),
+                (
+                    status @ (MessageStatus::Sent
+                    | MessageStatus::Failed
+                    | MessageStatus::Expired
+                    | MessageStatus::Cancelled),
+                    _,
+                    _,
+                ) => CancellationState::Ended(status),
             };
             Ok((id, came))
         })

@@ -56,7 +56,14 @@ impl MessageRow {
             }
             (MessageStatus::Queued, Some(_)) => NotificationStatus::Queued,
             (MessageStatus::Queued, None) => NotificationStatus::Processing,
-            (status, _) => status.into(),
+            (
+                status @ (MessageStatus::Sending
+                | MessageStatus::Sent
+                | MessageStatus::Failed
+                | MessageStatus::Expired
+                | MessageStatus::Cancelled),
+                _,
+            ) => status.into(),
         })
     }
 

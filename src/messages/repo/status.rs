@@ -23,7 +23,9 @@ macro_rules! of_status {
             NotificationStatus::Failed => query
                 .filter(message::status.eq(MessageStatus::Failed.code()))
                 .filter(diesel::dsl::exists(dead_letter::table.filter(dead_letter::id.eq(message::id)))),
-            status => query.filter(message::status.eq(status.stored().code())),
+            status @ (NotificationStatus::Sent
+            | NotificationStatus::Expired
+            | NotificationStatus::Cancelled) => query.filter(message::status.eq(status.stored().code())),
         }
     }};
 }
