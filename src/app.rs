@@ -66,7 +66,7 @@ use crate::inbox::delivery::InboxWriter;
 use crate::inbox::handler::auth::Origins;
 use crate::inbox::{self, Inbox};
 use crate::kinds::ChannelKind;
-use crate::lifecycle::{self, Shutdown, ShutdownTrigger, supervise};
+use crate::lifecycle::{self, Shutdown, ShutdownTrigger, supervise, supervise_while_used};
 use crate::live::Live;
 use crate::live::observer::Observer;
 use crate::mailings::Mailings;
@@ -97,7 +97,7 @@ const SILENT: Duration = Duration::from_secs(5);
 /// A running service. Dropping it does not stop it; call [`App::stop`].
 pub struct App {
     address: SocketAddr,
-    server: JoinHandle<std::io::Result<()>>,
+    server: JoinHandle<()>,
     handle: ServerHandle,
     work: NodeWork,
     observer: JoinHandle<()>,
@@ -115,7 +115,7 @@ pub struct App {
 /// The work besides serving the API.
 enum NodeWork {
     /// This node starts mailings and sends messages.
-    Here { engine: Engine, watchdog: JoinHandle<()>, letters: JoinHandle<()> },
+    Here { engine: Box<Engine>, watchdog: JoinHandle<()>, letters: JoinHandle<()> },
     /// Other nodes do this work, and this node notifies them of changes.
     Elsewhere { announcing: (ShutdownTrigger, JoinHandle<()>), listener: Option<Listener> },
 }
@@ -233,8 +233,8 @@ impl App {
         let ways = (&guard, secrets.links(&config));
         let doors = Dependencies::new(&config, runtime.clone(), (&partners, &shutdown), ways);
         // they end with the server, which owns the last handle to them
-        tasks.push(supervise("intake", trigger.clone(), doors.notes.run()));
-        tasks.push(supervise("events", trigger.clone(), doors.taking.run()));
+        tasks.push(supervise_while_used("intake", trigger.clone(), doors.notes.run()));
+        tasks.push(supervise_while_used("events", trigger.clone(), doors.taking.run()));
         let sweep = idempotency::sweep(tasks_db.clone(), clock.clone(), shutdown.clone());
         tasks.push(supervise("sweeper", trigger.clone(), sweep));
         let sweep = inbox::usecase::sweep(tasks_db.clone(), clock.clone(), shutdown.clone());
@@ -269,7 +269,7 @@ impl App {
         let ways = (Arc::clone(&guard), Arc::clone(&partners.arrivals));
         let held = (Arc::clone(&credentials), dead_letters.clone());
         let asked = requests::RequestDependencies::new(&config, runtime.clone(), ways, held);
-        tasks.push(supervise("requests", trigger.clone(), asked.taking.run()));
+        tasks.push(supervise_while_used("requests", trigger.clone(), asked.taking.run()));
         if let Some(timekeeper) = asked.timekeeper {
             tasks.push(supervise("timekeeper", trigger.clone(), timekeeper.run(shutdown.clone())));
         }
@@ -344,7 +344,12 @@ impl App {
         };
         let server = serve(listener, &config, services)?;
         let handle = server.handle();
-        let server = tokio::spawn(server);
+        let server = async {
+            if let Err(error) = server.await {
+                tracing::error!(%error, "HTTP server failed");
+            }
+        };
+        let server = supervise("HTTP server", trigger.clone(), server);
         tracing::info!(%address, "fanfare listens");
         let patience = config.shutdown.timeout;
         Ok(Self { address, server, handle, work, observer, tasks, book, trigger, shutdown, db, patience })
@@ -355,7 +360,7 @@ impl App {
         self.address
     }
 
-    /// Waits until a task requests the end of the process.
+    /// Waits until a task fails: it panicked, it ended early, or it requests the end of the process.
     pub async fn failed(&self) {
         self.shutdown.wait().await;
     }
@@ -426,7 +431,7 @@ async fn work(
     }
     let (letterbox, taking) = InboxWriter::new(runtime.clone(), config.in_app.keep);
     // ends with the engine, which owns the last handle to it
-    let letters = supervise("inbox writer", trigger.clone(), taking.run());
+    let letters = supervise_while_used("inbox writer", trigger.clone(), taking.run());
     let channels =
         channels::ChannelFactory { config, clock: &runtime.clock, guard, book, letterbox, keyring }.all()?;
     let ends = (trigger.clone(), shutdown.clone());
@@ -444,7 +449,7 @@ async fn work(
         provider_states: Box::new(move |channel| gates.provider_state(channel)),
     };
     let watchdog = supervise("watchdog", trigger.clone(), watchdog.run(shutdown.clone()));
-    Ok((NodeWork::Here { engine, watchdog, letters }, partners))
+    Ok((NodeWork::Here { engine: Box::new(engine), watchdog, letters }, partners))
 }
 
 /// Returns the reader of the earliest due time of all lanes.

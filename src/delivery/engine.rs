@@ -31,7 +31,6 @@ pub struct Engine {
     db: Db,
     leases: Arc<HeldLeases>,
     unrecorded: Unrecorded,
-    announcer: Arc<Announcer>,
     handles: Arc<EngineHandles>,
     /// The time for the last outcomes to be recorded.
     patience: Duration,
@@ -93,7 +92,6 @@ impl Engine {
             db,
             leases: parts.leases,
             unrecorded: parts.outcomes.unrecorded().clone(),
-            announcer: Arc::clone(&handles.announcer),
             handles,
             patience,
             producers,
@@ -144,7 +142,7 @@ impl Engine {
             }
         }
         // the other nodes take them over at once
-        self.announcer.mailing_changed();
+        self.handles.announcer.mailing_changed();
         let (silence, announcer) = self.announcing;
         silence.fire();
         end(announcer).await;
