@@ -22,8 +22,11 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 use url::Url;
 
+use super::channel::{AttemptFuture, Channel};
+use super::delivery::Delivery;
+use super::hook;
 use super::http::{is_transient, retry_after};
-use super::{AttemptFuture, AttemptReport, Channel, Delivery, DeliveryResult, hook};
+use super::report::{AttemptReport, DeliveryResult};
 use crate::clock::Clock;
 use crate::db::types::MessageId;
 use crate::egress::guard::{Guard, HttpResponse, PlainHttp};

@@ -6,8 +6,10 @@ use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::channel::{AttemptFuture, Channel};
+use super::delivery::Delivery;
 use super::provider::HttpProvider;
-use super::{AttemptFuture, AttemptReport, Channel, Delivery};
+use super::report::AttemptReport;
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::kinds::ChannelKind;

@@ -7,7 +7,7 @@ use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 use hyper::{Method, StatusCode};
 
 use super::http::is_transient;
-use super::{AttemptReport, DeliveryResult};
+use super::report::{AttemptReport, DeliveryResult};
 use crate::egress::guard::{Guard, HttpRequest, HttpResponse, RequestFailure, Target};
 
 /// Bytes of a response that are read, so that its connection can be reused, and to get the provider's id.

@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use hyper::StatusCode;
 use hyper::header::{HeaderMap, HeaderName, RETRY_AFTER};
 
-use super::AttemptReport;
+use super::report::AttemptReport;
 use crate::db::types::Timestamp;
 use crate::egress::NoResponse;
 

@@ -4,7 +4,9 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use super::{AttemptFuture, AttemptReport, Channel, Delivery};
+use super::channel::{AttemptFuture, Channel};
+use super::delivery::Delivery;
+use super::report::AttemptReport;
 use crate::kinds::ChannelKind;
 
 /// The reason why a message was not stored in its inbox.
@@ -65,7 +67,7 @@ impl Channel for InApp {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::channels::DeliveryResult;
+    use crate::channels::report::DeliveryResult;
 
     struct Fixed(Result<(), StoreError>);
 

@@ -12,13 +12,14 @@ use tokio::task::JoinHandle;
 use super::discord::{self, Discord};
 use super::gateway::Gateway;
 use super::keyring::{Authorization, Authorizing, Keyring, Unauthorized};
-use super::request::{HttpRequests, RequestSpec};
+use super::request::HttpRequests;
 use super::sms::Sms;
 use super::sms_http::HttpSms;
 use super::webhook::{SameForAll, Secret, Webhook};
 use super::*;
 use crate::clock::Clock;
 use crate::egress::guard::{Guard, Settings};
+use crate::kinds::ChannelKind;
 
 /// A body that every provider's API treats as success.
 const TAKEN: &str = r#"{"code": 0, "id": "7"}"#;

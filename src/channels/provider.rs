@@ -7,7 +7,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 
 use super::http::{IDEMPOTENCY_KEY, is_transient, retry_after, unanswered};
-use super::{AttemptReport, DeliveryResult};
+use super::report::{AttemptReport, DeliveryResult};
 use crate::clock::Clock;
 use crate::egress::{self, BodyError, Endpoint, EndpointResponse as HttpReply};
 use crate::error::{Error, Result};

@@ -13,8 +13,10 @@ use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderValue,
 use secrecy::SecretString;
 
 use self::tokens::{TokenEndpoint, endpoint};
+use super::channel::{AttemptFuture, Channel};
+use super::delivery::Delivery;
 use super::http::{retry_after, unanswered};
-use super::{AttemptFuture, AttemptReport, Channel, Delivery};
+use super::report::AttemptReport;
 use crate::clock::Clock;
 use crate::egress::{self, BodyError, Endpoint};
 use crate::error::{Error, Result};

@@ -2,13 +2,12 @@
 //!
 //! Each attempt carries the message's id as its `Idempotency-Key`, unless the request sets its own. A request is done
 //! by a status below 400, except a redirect that the request counts as a failure. A report is done by 2xx alone. Other
-//! results are retried according to the request ([`RetryOn`]), after `Retry-After` if present.
+//! results are retried according to the request ([`RetryOn`](super::RetryOn)), after `Retry-After` if present.
 //!
 //! A report is signed according to Standard Webhooks 1.0.0 (<https://www.standardwebhooks.com>) if its URL has a
 //! secret.
 
 mod sandbox;
-mod spec;
 
 use std::sync::Arc;
 
@@ -16,13 +15,15 @@ use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderVa
 use hyper::{Method, StatusCode};
 
 pub use sandbox::SandboxRequests;
-pub use spec::{AttemptFailure, RequestSpec, RetryOn, StoredResponse};
 
+use super::channel::{AttemptFuture, Channel};
+use super::delivery::Delivery;
 use super::hook::deferred;
 use super::http::{IDEMPOTENCY_KEY, retry_after};
 use super::keyring::{Authorization, Keyring, Unauthorized};
+use super::report::{AttemptReport, DeliveryResult, StoredResponse};
+use super::request_spec::{AttemptFailure, RequestSpec};
 use super::webhook::{self, EndpointDirectory, ResultReporter, signature_headers};
-use super::{AttemptFuture, AttemptReport, Channel, Delivery, DeliveryResult};
 use crate::clock::Clock;
 use crate::egress::guard::{BodyEnd, Guard, HttpRequest, HttpResponse, PlainHttp, RequestFailure};
 use crate::kinds::ChannelKind;

@@ -22,8 +22,11 @@ use serde_json::value::RawValue;
 pub use directory::{EndpointDirectory, EndpointFuture, EndpointResult, EndpointSettings, SameForAll};
 pub use secret::Secret;
 
+use super::channel::{AttemptFuture, Channel};
+use super::delivery::Delivery;
+use super::hook;
 use super::http::{IDEMPOTENCY_KEY, retry_after};
-use super::{AttemptFuture, AttemptReport, Channel, Delivery, DeliveryResult, hook};
+use super::report::{AttemptReport, DeliveryResult};
 use crate::clock::Clock;
 use crate::db::types::{MessageId, Timestamp};
 use crate::egress::guard::{Guard, PlainHttp};

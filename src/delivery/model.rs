@@ -7,7 +7,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::leases::HeldLease;
 use super::origin::Origin;
 use super::reasons::CLIENT_DELETED;
-use crate::channels::request::StoredResponse;
+use crate::channels::StoredResponse;
 use crate::db::types::{ClientId, MessageId, Timestamp};
 use crate::kinds::{ErrorClass, OutcomeKind};
 use crate::mailings::recipient::Recipient;

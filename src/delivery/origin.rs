@@ -8,7 +8,7 @@ use tokio::time::Instant;
 
 use super::active_mailing::{ActiveMailing, AttemptEnd, MailingState};
 use super::retry::RetryPolicy;
-use crate::channels::request::RequestSpec;
+use crate::channels::RequestSpec;
 use crate::clock::Clock;
 use crate::db::types::{BatchId, EventId, MailingId, Timestamp};
 use crate::kinds::{ChannelKind, Priority};

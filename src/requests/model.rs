@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::repo::RequestRow;
-use crate::channels::request::RequestSpec;
+use crate::channels::RequestSpec;
 use crate::db::types::{MessageId, ResourceId, Timestamp};
 use crate::error::{Error, Result};
 use crate::kinds::{ChannelKind, MessageStatus, Priority, coded_enum};

@@ -10,7 +10,7 @@ use super::intake::RequestToStore;
 use super::model::{Notify, RequestKind, stored, to_json};
 use super::report::{self, Report};
 use super::view::RequestRows;
-use crate::channels::request::StoredResponse;
+use crate::channels::StoredResponse;
 use crate::db::schema::{due, message, request};
 use crate::db::types::{Id, Instant, MessageId, ResourceId, Timestamp};
 use crate::db::{AnyConnection, insert_rows};

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::model::stored;
 use super::repo::RequestRow;
-use crate::channels::request::StoredResponse;
+use crate::channels::StoredResponse;
 use crate::db::types::{MessageId, ResourceId, Timestamp};
 use crate::error::Result;
 use crate::kinds::{MessageStatus, coded_enum};

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
-use fanfare::channels::request::RequestSpec;
+use fanfare::channels::RequestSpec;
 use fanfare::db::AnyConnection;
 use fanfare::db::schema::{due, message, request};
 use fanfare::db::types::{MessageId, RecurringId, ResourceId, Timestamp};

@@ -21,7 +21,7 @@ use super::message::Mail;
 use super::reply::{NoReply, ReplyBuffer, SmtpReply};
 use super::reply_codes::{self, Stage};
 use super::settings::{MailServer, SmtpLogin, Tls};
-use crate::channels::AttemptReport;
+use crate::channels::report::AttemptReport;
 use crate::egress::local::is_local;
 
 /// Timeout of opening a TCP connection.

@@ -11,7 +11,7 @@ use lettre::message::{Mailbox, MultiPart, SinglePart};
 use super::address::{mailbox, parse_mailbox};
 use super::settings::SmtpSettings;
 use crate::address::email::EmailAddress;
-use crate::channels::Delivery;
+use crate::channels::delivery::Delivery;
 use crate::clock::Clock;
 use crate::error::{Error, Result};
 

@@ -11,7 +11,7 @@ use tokio_rustls::TlsConnector;
 use super::connection::{ConnectError, Opener, SmtpConnection};
 use super::message::Mail;
 use super::settings::MailServer;
-use crate::channels::AttemptReport;
+use crate::channels::report::AttemptReport;
 
 /// Idle connections are closed after this time: sooner than by the server, which waits for minutes.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(60);

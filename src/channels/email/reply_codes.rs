@@ -1,7 +1,7 @@
 //! Maps a mail server's reply to the outcome of an attempt.
 
 use super::reply::{NoReply, SmtpReply};
-use crate::channels::{AttemptReport, DeliveryResult};
+use crate::channels::report::{AttemptReport, DeliveryResult};
 
 /// The command that a reply belongs to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

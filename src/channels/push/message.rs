@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::channels::Delivery;
+use crate::channels::delivery::Delivery;
 
 /// Platform options, which a request carries beside the data.
 const PLATFORMS: [&str; 3] = ["android", "apns", "webpush"];

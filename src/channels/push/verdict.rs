@@ -6,7 +6,7 @@ use hyper::StatusCode;
 use serde::Deserialize;
 
 use crate::channels::http::is_transient;
-use crate::channels::{AttemptReport, DeliveryResult};
+use crate::channels::report::{AttemptReport, DeliveryResult};
 
 /// "A minimum initial delay of 1 minute" after an exceeded quota; also the delay after a 429 without `Retry-After`.
 const QUOTA_DELAY: Duration = Duration::from_secs(60);

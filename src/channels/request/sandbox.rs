@@ -6,9 +6,10 @@ use std::sync::Arc;
 use secrecy::SecretString;
 use serde::Serialize;
 
+use super::super::channel::{AttemptFuture, Channel};
+use super::super::delivery::Delivery;
 use super::super::provider::HttpProvider;
-use super::super::{AttemptFuture, AttemptReport, Channel, Delivery, DeliveryResult};
-use super::StoredResponse;
+use super::super::report::{AttemptReport, DeliveryResult, StoredResponse};
 use crate::clock::Clock;
 use crate::error::Result;
 use crate::kinds::ChannelKind;

@@ -9,7 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Map, Value as Json};
 use uuid::Uuid;
 
-use crate::channels::Delivery;
+use crate::channels::delivery::Delivery;
 use crate::segments;
 use crate::templates::Data;
 use crate::templates::language::{Escape, Program, RenderFailure, Value};

@@ -9,7 +9,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
-use crate::channels::request::{RequestSpec, RetryOn};
+use crate::channels::{RequestSpec, RetryOn};
 use crate::db::types::Timestamp;
 use crate::egress::guard::is_the_guards;
 use crate::error::{Complaints, Result};

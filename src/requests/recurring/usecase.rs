@@ -7,7 +7,7 @@ use tokio::sync::Notify;
 
 use super::model::{CatchUp, CronSchedule, RecurringRequest, RecurringStatus, SHOWN};
 use super::repo::{self, RecurringRow};
-use crate::channels::request::RetryOn;
+use crate::channels::RetryOn;
 use crate::clock::Clock;
 use crate::db::types::{RecurringId, Timestamp};
 use crate::db::{AnyConnection, Db};

@@ -32,10 +32,7 @@ fn delays_are_seconds_or_texts_and_nothing_is_not_everything() {
     let retry = |retry: Value| read(&json!({"request": {"url": "https://example.com"}, "retry": retry}));
     let wanted = retry(json!({"on": [], "delays": [0.5, 1, "2s", "1min 30s"]})).expect("a schedule");
     assert_eq!(wanted.asked.delays, Some(vec![500, 1000, 2000, 90_000]));
-    assert!(
-        !wanted.asked.spec.tries_again(crate::channels::request::AttemptFailure::Status(500)),
-        "`on` is empty"
-    );
+    assert!(!wanted.asked.spec.tries_again(crate::channels::AttemptFailure::Status(500)), "`on` is empty");
     assert_eq!(retry(json!({"delays": []})).expect("none").asked.delays, Some(vec![]));
     for wrong in [json!([0]), json!([-1]), json!([86_401]), json!(["x"]), json!([1e300]), json!(vec![1; 21])]
     {

@@ -146,19 +146,6 @@ impl<'de> Deserialize<'de> for RetryOn {
     }
 }
 
-/// A response, as it is stored.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredResponse {
-    /// The status.
-    pub status: u16,
-    /// Names and values; non-ASCII bytes of a value become U+FFFD.
-    pub headers: Vec<(String, String)>,
-    /// The body's first 64 KiB.
-    pub body: Vec<u8>,
-    /// True if the body was longer, or broke off.
-    pub is_cut: bool,
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
