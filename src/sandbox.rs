@@ -11,7 +11,10 @@
 //! | `GET /faults`, `PUT /faults` | reads or replaces all faults |
 //! | `GET /health` | returns 200 once the sandbox serves |
 
+mod args;
+mod channel;
 mod faults;
+mod files;
 mod message;
 mod provider;
 mod request_log;
@@ -21,21 +24,22 @@ mod stats;
 mod tests;
 
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::dev::ServerHandle;
 use actix_web::{App, HttpServer, web};
-use secrecy::SecretString;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinHandle;
 
+pub use args::SandboxArgs;
+pub use channel::ByChannel;
 pub use faults::{Faults, InvalidFaults};
-pub use stats::{ByChannel, ByStatus, Stats};
+pub use stats::{ByStatus, Stats};
 
-use provider::Provider;
+use self::files::{named, write_whole};
+use self::provider::Provider;
 
 /// The service under test shares the machine, so the sandbox must not use all cores.
 const WORKERS: usize = 2;
@@ -46,59 +50,6 @@ const LONGEST_BODY: usize = 2 * 1024 * 1024;
 /// Longer than the 90 s for which HTTP clients commonly keep an idle connection. The server must not be the first to
 /// close one: a request that crosses with the close would fail without a fault having been requested.
 const KEEP_ALIVE: Duration = Duration::from_mins(2);
-
-/// The settings of the sandbox.
-#[derive(clap::Args, Clone, Debug)]
-pub struct SandboxArgs {
-    /// Address to listen on; port 0 takes a free one
-    #[arg(long, value_name = "ADDR", default_value_t = default_listen())]
-    pub listen: SocketAddr,
-
-    /// Write the address to this file once the sandbox listens
-    #[arg(long, value_name = "FILE")]
-    pub port_file: Option<PathBuf>,
-
-    /// Return 401 to requests without this bearer token [default: accept all requests]
-    #[arg(long)]
-    pub token: Option<SecretString>,
-
-    /// Append one JSON line per request to this file, before responding to it
-    #[arg(long, value_name = "FILE")]
-    pub log: Option<PathBuf>,
-
-    /// Seed of the random faults, to repeat a run [default: random]
-    #[arg(long)]
-    pub seed: Option<u64>,
-
-    /// The initial faults; `PUT /faults` replaces them later.
-    #[command(flatten)]
-    pub faults: Faults,
-}
-
-impl Default for SandboxArgs {
-    fn default() -> Self {
-        Self {
-            listen: default_listen(),
-            port_file: None,
-            token: None,
-            log: None,
-            seed: None,
-            faults: Faults::default(),
-        }
-    }
-}
-
-impl SandboxArgs {
-    /// Returns the default settings with a free port of the loopback interface: one sandbox per test.
-    #[must_use]
-    pub fn on_free_port() -> Self {
-        Self { listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), ..Self::default() }
-    }
-}
-
-fn default_listen() -> SocketAddr {
-    SocketAddr::from((Ipv4Addr::LOCALHOST, 8090))
-}
 
 /// A sandbox provider that serves until it is stopped or dropped.
 #[derive(Debug)]
@@ -220,17 +171,4 @@ pub async fn run(args: SandboxArgs) -> io::Result<()> {
     }
     tracing::info!("sandbox provider stopped");
     Ok(())
-}
-
-/// Writes a file atomically: a reader sees all of it or none.
-fn write_whole(path: &Path, text: &str) -> io::Result<()> {
-    let mut temporary = path.as_os_str().to_owned();
-    temporary.push(".tmp");
-    std::fs::write(&temporary, format!("{text}\n"))?;
-    std::fs::rename(&temporary, path)
-}
-
-/// Adds the operation to an I/O error, which names neither file nor address.
-fn named(what: &str, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{what}: {error}"))
 }

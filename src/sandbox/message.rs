@@ -1,11 +1,11 @@
-//! The bodies of the two paths: a text message as the third party documents it, and a notification for any channel.
+//! A request to send, and the bodies of the two paths: a text message as the third party documents it, and a notification for any channel.
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::provider::SendRequest;
+use super::channel::Channel;
 
 /// The path of a request, which determines the form of its body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,17 +16,14 @@ pub(super) enum Api {
     Notify,
 }
 
-/// The channels that the sandbox knows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Channel {
-    Sms,
-    Email,
-    Push,
-    Webhook,
-    Discord,
-    InApp,
-    Request,
+/// The parts of a request to send.
+pub(super) struct SendRequest<'a> {
+    pub(super) api: Api,
+    pub(super) path_id: &'a str,
+    pub(super) bearer: Option<&'a str>,
+    pub(super) key: Option<&'a str>,
+    /// `None` if it could not be read or was too long.
+    pub(super) body: Option<&'a [u8]>,
 }
 
 #[derive(Deserialize)]

@@ -2,17 +2,19 @@
 
 use std::borrow::Cow;
 use std::io;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use secrecy::{ExposeSecret, SecretString};
 
+use super::args::SandboxArgs;
 use super::faults::{Fault, Faults, InvalidFaults};
-use super::message::{Api, Message};
+use super::files::named;
+use super::message::{Message, SendRequest};
 use super::request_log::{Line, RequestLog};
 use super::stats::{RequestCounts, RequestOutcome};
-use super::{SandboxArgs, named};
 
 /// The provider's state, shared by all connections.
 #[derive(Debug)]
@@ -27,16 +29,6 @@ pub(super) struct Provider {
     log_broke: AtomicBool,
 }
 
-/// The parts of a request to send.
-pub(super) struct SendRequest<'a> {
-    pub(super) api: Api,
-    pub(super) path_id: &'a str,
-    pub(super) bearer: Option<&'a str>,
-    pub(super) key: Option<&'a str>,
-    /// `None` if it could not be read or was too long.
-    pub(super) body: Option<&'a [u8]>,
-}
-
 /// The outcome of a request, and the reason for a refusal.
 pub(super) struct ReceiveResult {
     pub(super) outcome: RequestOutcome,
@@ -47,13 +39,10 @@ impl Provider {
     pub(super) fn new(args: &SandboxArgs) -> io::Result<Self> {
         let invalid = |error: InvalidFaults| io::Error::new(io::ErrorKind::InvalidInput, error);
         args.faults.check().map_err(invalid)?;
-        let log = match &args.log {
-            Some(path) => Some(
-                RequestLog::open(path)
-                    .map_err(|error| named(&format!("cannot open {}", path.display()), &error))?,
-            ),
-            None => None,
+        let open = |path: &PathBuf| {
+            RequestLog::open(path).map_err(|error| named(&format!("cannot open {}", path.display()), &error))
         };
+        let log = args.log.as_ref().map(open).transpose()?;
         let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
         Ok(Self {
             tally: RequestCounts::new(),

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::message::{Api, Channel, Message};
-use super::provider::SendRequest;
+use super::channel::Channel;
+use super::message::{Api, Message, SendRequest};
 use super::stats::RequestOutcome;
 
 /// A line of the log, with the parsed parts of the body. The text is left out: it may be personal, and the ids are all

@@ -11,8 +11,8 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Serialize;
 
 use super::faults::{Faults, LONGEST_HOLD};
-use super::message::Api;
-use super::provider::{Provider, ReceiveResult, SendRequest};
+use super::message::{Api, SendRequest};
+use super::provider::{Provider, ReceiveResult};
 use super::stats::{RequestOutcome, Stats};
 
 /// The body of a garbage response: a gateway's error page under a wrong status, with invalid UTF-8.

@@ -7,7 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::message::Channel;
+use super::channel::{ByChannel, Channel};
 
 /// Counts of requests since the start or the last reset. Requests are counted when they arrive, so those in progress
 /// are included.
@@ -32,26 +32,6 @@ pub struct Stats {
     pub first_at: Option<u64>,
     /// The time of the last request, in Unix milliseconds.
     pub last_at: Option<u64>,
-}
-
-/// Received messages by channel.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ByChannel {
-    /// Text messages, on either path.
-    pub sms: u64,
-    /// E-mails.
-    pub email: u64,
-    /// Push notifications.
-    pub push: u64,
-    /// Webhooks.
-    pub webhook: u64,
-    /// Messages to Discord channels.
-    pub discord: u64,
-    /// Messages to inboxes.
-    pub in_app: u64,
-    /// HTTP requests, in place of the servers that they name.
-    #[serde(default)]
-    pub request: u64,
 }
 
 /// Requests by response; each is counted once.
@@ -110,31 +90,6 @@ impl RequestOutcome {
             Self::Hung => "hung",
             Self::Garbage => "garbage",
         }
-    }
-}
-
-impl ByChannel {
-    fn count(&mut self, channel: Channel) {
-        let field = match channel {
-            Channel::Sms => &mut self.sms,
-            Channel::Email => &mut self.email,
-            Channel::Push => &mut self.push,
-            Channel::Webhook => &mut self.webhook,
-            Channel::Discord => &mut self.discord,
-            Channel::InApp => &mut self.in_app,
-            Channel::Request => &mut self.request,
-        };
-        *field += 1;
-    }
-
-    fn add(&mut self, other: &Self) {
-        self.sms += other.sms;
-        self.email += other.email;
-        self.push += other.push;
-        self.webhook += other.webhook;
-        self.discord += other.discord;
-        self.in_app += other.in_app;
-        self.request += other.request;
     }
 }
 
