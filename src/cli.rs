@@ -12,12 +12,12 @@ use crate::clients::model::HomeCountry;
 use crate::clock::Clock;
 use crate::config::{Config, Role};
 use crate::credentials::usecase::Rotated;
-use crate::demo::{self, DemoArgs};
+use crate::demo::{self, DemoArgs, DemoError};
 use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 use crate::routes::load::{LeftOut, Options};
 use crate::sandbox::{self, SandboxArgs};
-use crate::{clients, lifecycle, routes, telemetry};
+use crate::{clients, egress, lifecycle, routes, telemetry};
 
 /// A mailing and notification service: every matching client gets one message inside its window, and the counts
 /// balance.
@@ -173,7 +173,7 @@ async fn execute(cli: Cli) -> Result<()> {
         }
         Command::Demo(args) => {
             telemetry::start(&config.log)?;
-            demo::run(args).await
+            demo::run(args, egress::client()?).await.map_err(of_demo)
         }
         Command::Sandbox(args) => {
             telemetry::start(&config.log)?;
@@ -208,6 +208,15 @@ async fn migrate(config: Config, command: MigrateCommand) -> Result<()> {
     print(&format!("{said}\n"))
 }
 
+/// Returns an error of the demo as one of the command line.
+fn of_demo(error: DemoError) -> Error {
+    match error {
+        DemoError::TooManyClients(why) => Error::invalid("--clients", why.to_string()),
+        DemoError::Failed(why) => Error::internal(why),
+        other => Error::Unavailable(other.into()),
+    }
+}
+
 /// Runs the service until SIGTERM or SIGINT, or until a task fails.
 async fn serve(config: Config) -> Result<()> {
     let app = App::start(config, Clock::System).await?;
@@ -224,7 +233,7 @@ async fn serve(config: Config) -> Result<()> {
 }
 
 async fn health(url: String) -> Result<()> {
-    let client = crate::egress::client()?;
+    let client = egress::client()?;
     let answer = client.get(&url).timeout(std::time::Duration::from_secs(5)).send().await;
     match answer {
         Ok(response) if response.status().is_success() => Ok(()),

@@ -4,19 +4,22 @@
 //! ports. The demo never reaches a real provider, or a database other than the one it was given.
 
 mod books;
+mod error;
 pub mod generator;
 mod service;
 
 use std::io::Write;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use chrono::{DateTime, SecondsFormat, TimeDelta, Utc};
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Value, json};
 
-use crate::clock::Clock;
-use crate::demo::books::DemoResult;
-use crate::demo::service::Service;
-use crate::error::{Error, Result};
+pub use error::DemoError;
+
+use self::books::DemoResult;
+use self::error::Result;
+use self::service::Service;
 use crate::sandbox::{Faults, Sandbox, SandboxArgs};
 
 /// The interval between two requests for the counts.
@@ -46,15 +49,14 @@ pub struct DemoArgs {
     faults: Faults,
 }
 
-/// Runs the demo.
+/// Runs the demo; `client` calls the API.
 ///
 /// # Errors
 /// If something cannot be started, or the final counts do not agree.
-pub async fn run(args: DemoArgs) -> Result<()> {
-    let unavailable = |e: std::io::Error| Error::Unavailable(e.into());
+pub async fn run(args: DemoArgs, client: reqwest::Client) -> Result<()> {
     let provider = SandboxArgs { faults: args.faults, ..SandboxArgs::on_free_port() };
-    let sandbox = Sandbox::start(provider).map_err(unavailable)?;
-    let service = Service::start(args.database.as_deref(), &sandbox.base_url()).await?;
+    let sandbox = Sandbox::start(provider)?;
+    let service = Service::start(args.database.as_deref(), &sandbox.base_url(), client).await?;
     say(&format!(
         "service at {} (Swagger UI at /api/v1/docs), sandbox provider at {}",
         service.base(),
@@ -78,7 +80,7 @@ pub async fn run(args: DemoArgs) -> Result<()> {
 }
 
 fn say(line: &str) -> Result<()> {
-    writeln!(std::io::stdout(), "{line}").map_err(|e| Error::Unavailable(e.into()))
+    Ok(writeln!(std::io::stdout(), "{line}")?)
 }
 
 fn bar(length: u64, unit: &str) -> ProgressBar {
@@ -89,8 +91,7 @@ fn bar(length: u64, unit: &str) -> ProgressBar {
 
 /// Streams the generated clients into the import. Returns the number of imported clients.
 async fn import(service: &Service, clients: u64, seed: u64) -> Result<u64> {
-    let chunks =
-        generator::csv_chunks(clients, seed).map_err(|e| Error::invalid("--clients", e.to_string()))?;
+    let chunks = generator::csv_chunks(clients, seed)?;
     let bar = bar(clients, "clients").with_message("import");
     let moved = bar.clone();
     let body = futures_util::stream::iter(chunks.map(move |chunk| {
@@ -103,7 +104,7 @@ async fn import(service: &Service, clients: u64, seed: u64) -> Result<u64> {
     let count = |name: &str| report.get(name).and_then(Value::as_u64).unwrap_or_default();
     let taken = count("created") + count("updated");
     if taken != clients {
-        return Err(Error::internal(format!("{taken} of {clients} clients were imported: {report}")));
+        return Err(DemoError::failed(format!("{taken} of {clients} clients were imported: {report}")));
     }
     let rate = taken as f64 / began.elapsed().as_secs_f64();
     say(&format!("imported {taken} clients in {:.1} s, {rate:.0} a second", began.elapsed().as_secs_f64()))?;
@@ -111,11 +112,13 @@ async fn import(service: &Service, clients: u64, seed: u64) -> Result<u64> {
 }
 
 async fn create(service: &Service, window: Duration) -> Result<String> {
-    let ends_at = Clock::System.now().plus(window).to_string();
+    let now = DateTime::<Utc>::from(SystemTime::now());
+    let end = TimeDelta::from_std(window).ok().and_then(|window| now.checked_add_signed(window));
+    let ends_at = end.unwrap_or(DateTime::<Utc>::MAX_UTC).to_rfc3339_opts(SecondsFormat::Micros, true);
     let text = "Dear {{ name }}, our shop in {{ city }} is open again.";
     let mailing = service.post("/mailings", &json!({"text": text, "ends_at": ends_at})).await?;
     let id = mailing.get("id").and_then(Value::as_str);
-    id.map(str::to_owned).ok_or_else(|| Error::internal(format!("the service returned {mailing}")))
+    id.map(str::to_owned).ok_or_else(|| DemoError::failed(format!("the service returned {mailing}")))
 }
 
 /// Draws the progress until the mailing is finished. Returns the final counts.

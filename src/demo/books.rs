@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::error::{Error, Result};
+use super::error::{DemoError, Result};
 use crate::sandbox::Stats;
 
 /// The counts of the service and of the provider.
@@ -57,7 +57,7 @@ impl DemoResult {
         } else {
             return Ok(());
         };
-        Err(Error::internal(complaint))
+        Err(DemoError::failed(complaint))
     }
 }
 

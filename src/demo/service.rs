@@ -6,8 +6,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::egress;
-use crate::error::{Error, Result};
+use super::error::{DemoError, Result};
 
 /// The most time for the service to become ready, and to stop.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -33,19 +32,22 @@ impl Drop for Service {
 }
 
 impl Service {
-    pub(super) async fn start(database: Option<&str>, provider: &str) -> Result<Self> {
-        let unavailable = |e: std::io::Error| Error::Unavailable(e.into());
+    pub(super) async fn start(
+        database: Option<&str>,
+        provider: &str,
+        client: reqwest::Client,
+    ) -> Result<Self> {
         let (url, dir) = match database {
             Some(url) => (url.to_owned(), None),
             None => {
                 let dir = std::env::temp_dir().join(format!("fanfare-demo-{}", uuid::Uuid::now_v7()));
-                std::fs::create_dir(&dir).map_err(unavailable)?;
+                std::fs::create_dir(&dir)?;
                 (format!("sqlite://{}", dir.join("fanfare.db").display()), Some(dir))
             }
         };
         // the port stays free only for a moment, which is long enough
-        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).map_err(unavailable)?.port();
-        let process = Command::new(std::env::current_exe().map_err(unavailable)?)
+        let port = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr())?.port();
+        let process = Command::new(std::env::current_exe()?)
             .arg("serve")
             .env("HTTP_HOST", "127.0.0.1")
             .env("HTTP_PORT", port.to_string())
@@ -57,9 +59,7 @@ impl Service {
             .env_remove("API_KEY_FILE")
             .env_remove("PROVIDER_TOKEN")
             .stdin(Stdio::null())
-            .spawn()
-            .map_err(unavailable)?;
-        let client = egress::client()?;
+            .spawn()?;
         let mut service = Self { process, base: format!("http://127.0.0.1:{port}"), client, dir };
         service.wait_until_ready().await?;
         Ok(service)
@@ -69,7 +69,7 @@ impl Service {
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while tokio::time::Instant::now() < deadline {
             if let Ok(Some(status)) = self.process.try_wait() {
-                return Err(Error::internal(format!(
+                return Err(DemoError::failed(format!(
                     "the service stopped while starting ({status}); see above"
                 )));
             }
@@ -79,7 +79,7 @@ impl Service {
             }
             tokio::time::sleep(LOOK).await;
         }
-        Err(Error::internal("the service was not ready in time"))
+        Err(DemoError::failed("the service was not ready in time"))
     }
 
     pub(super) fn base(&self) -> &str {
@@ -106,13 +106,13 @@ impl Service {
     }
 
     async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Value> {
-        let response = request.send().await.map_err(|e| Error::Unavailable(e.into()))?;
+        let response = request.send().await?;
         let status = response.status();
-        let body: Value = response.json().await.map_err(|e| Error::Unavailable(e.into()))?;
+        let body: Value = response.json().await?;
         if status.is_success() {
             Ok(body)
         } else {
-            Err(Error::internal(format!("the service returned {status}: {body}")))
+            Err(DemoError::failed(format!("the service returned {status}: {body}")))
         }
     }
 
@@ -126,16 +126,15 @@ impl Service {
 
     /// Stops the process with SIGTERM, and waits for its end.
     pub(super) async fn stop(mut self) -> Result<()> {
-        let unavailable = |e: std::io::Error| Error::Unavailable(e.into());
-        let asked = Command::new("kill").arg(self.process.id().to_string()).status().map_err(unavailable)?;
+        let asked = Command::new("kill").arg(self.process.id().to_string()).status()?;
         let deadline = tokio::time::Instant::now() + PATIENCE;
         while asked.success() && tokio::time::Instant::now() < deadline {
-            match self.process.try_wait().map_err(unavailable)? {
+            match self.process.try_wait()? {
                 Some(status) if status.success() => return Ok(()),
-                Some(status) => return Err(Error::internal(format!("the service stopped with {status}"))),
+                Some(status) => return Err(DemoError::failed(format!("the service stopped with {status}"))),
                 None => tokio::time::sleep(LOOK).await,
             }
         }
-        Err(Error::internal("the service did not stop in time"))
+        Err(DemoError::failed("the service did not stop in time"))
     }
 }
