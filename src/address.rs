@@ -6,24 +6,20 @@ pub mod text;
 use std::borrow::Cow;
 
 use self::email::EmailAddress;
-use crate::kinds::ChannelKind;
+use crate::kinds::{AddressSyntax, ChannelKind};
 
 /// Returns the normal form of an address that was accepted on a channel; all spellings of one address have the same.
 /// The normal form of a phone number is its E.164 digits. A text that is not an address of the channel is returned
 /// unchanged, an e-mail address in lower case.
 pub fn normal(channel: ChannelKind, address: &str) -> Cow<'_, str> {
-    match channel {
-        ChannelKind::Sms => address.strip_prefix('+').unwrap_or(address).into(),
-        ChannelKind::Email => match EmailAddress::parse(address) {
+    match channel.spec().address {
+        AddressSyntax::Phone => address.strip_prefix('+').unwrap_or(address).into(),
+        AddressSyntax::Email => match EmailAddress::parse(address) {
             Ok(email) => email.normal().into(),
             Err(_) => address.to_lowercase().into(),
         },
         // tokens, ids, and URLs that the URL parser has already normalized
-        ChannelKind::Push
-        | ChannelKind::Webhook
-        | ChannelKind::Discord
-        | ChannelKind::InApp
-        | ChannelKind::Request => address.into(),
+        AddressSyntax::Token | AddressSyntax::UserId | AddressSyntax::Url => address.into(),
     }
 }
 

@@ -48,64 +48,13 @@ macro_rules! coded_enum {
 }
 pub(crate) use coded_enum;
 
-coded_enum! {
-    /// The channel through which a message reaches its recipient.
-    ChannelKind {
-        /// A text message to a phone.
-        Sms = 1 "sms",
-        /// An e-mail.
-        Email = 2 "email",
-        /// A push notification on a device.
-        Push = 3 "push",
-        /// A request to the recipient's URL.
-        Webhook = 4 "webhook",
-        /// A message in a Discord channel, through the URL of its webhook.
-        Discord = 5 "discord",
-        /// A message in a user's inbox.
-        InApp = 6 "in_app",
-        /// A scheduled HTTP request. It is not for messages to people.
-        Request = 7 "request",
-    }
-}
+// below the macro, which it uses
+mod channel;
 
-/// The channels for messages to people, as an OpenAPI schema.
-pub struct ChannelToPeople;
-
-impl utoipa::PartialSchema for ChannelToPeople {
-    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
-        let words = ChannelKind::TO_PEOPLE.iter().map(|channel| channel.as_str());
-        utoipa::openapi::ObjectBuilder::new()
-            .schema_type(utoipa::openapi::Type::String)
-            .enum_values(Some(words))
-            .description(Some("The channel through which a message reaches its recipient."))
-            .into()
-    }
-}
-
-impl utoipa::ToSchema for ChannelToPeople {}
-
-impl ChannelKind {
-    /// The channels for messages to people.
-    pub const TO_PEOPLE: &[Self] =
-        &[Self::Sms, Self::Email, Self::Push, Self::Webhook, Self::Discord, Self::InApp];
-
-    /// Parses the word of a channel for messages to people.
-    ///
-    /// # Errors
-    /// The list of valid words.
-    pub fn to_people(word: &str) -> Result<Self, String> {
-        let found = Self::TO_PEOPLE.iter().find(|channel| channel.as_str() == word);
-        found.copied().ok_or_else(|| {
-            let words: Vec<&str> = Self::TO_PEOPLE.iter().map(|channel| channel.as_str()).collect();
-            format!("`{word}` is not one of {}", words.join(", "))
-        })
-    }
-
-    /// Returns true if its messages have an HTML part.
-    pub fn shows_html(self) -> bool {
-        self == Self::Email
-    }
-}
+pub use channel::{
+    AddressSyntax, ChannelKind, ChannelSpec, ChannelToPeople, ClientAddress, DirectProvider, SubjectRule,
+    TextLimits,
+};
 
 /// The pattern of a group's name, for the OpenAPI document.
 pub const GROUP_PATTERN: &str = "^[a-z0-9_.-]{1,64}$";

@@ -243,6 +243,21 @@ fn channels_use_only_the_id_types_of_the_database() {
 }
 
 #[test]
+fn what_follows_from_the_channel_is_decided_by_its_table() {
+    // the adapters, their settings and their wiring are made for one channel each; people export their inboxes
+    let own = ["kinds", "channels", "config", "app", "people"];
+    let kinds = ["Sms", "Email", "Push", "Webhook", "Discord", "InApp"];
+    let decisions: Vec<String> = kinds
+        .iter()
+        .flat_map(|kind| {
+            ["{} =>", "{} |", "= {}"].map(|form| form.replace("{}", &format!("ChannelKind::{kind}")))
+        })
+        .collect();
+    let decisions: Vec<&str> = decisions.iter().map(String::as_str).collect();
+    assert_none(&files_that_name(&decisions, |source| !own.contains(&source.module())));
+}
+
+#[test]
 fn the_engine_names_no_handler() {
     assert_none(&files_that_name(&["handler", "actix", "utoipa"], |source| source.module() == "delivery"));
 }

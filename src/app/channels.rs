@@ -26,7 +26,7 @@ use crate::endpoints::{self, EndpointCache};
 use crate::error::{Error, Result};
 use crate::http::channels::{ChannelRoute, ChannelState, ChannelView, RetryDelays};
 use crate::inbox::delivery::InboxWriter;
-use crate::kinds::ChannelKind;
+use crate::kinds::{AddressSyntax, ChannelKind};
 
 /// Returns the retry policies of a channel.
 pub(super) fn retries(config: &Config, kind: ChannelKind) -> Retries {
@@ -93,7 +93,9 @@ pub(super) fn endpoints(config: &Config) -> Result<endpoints::EndpointOptions> {
 pub(super) fn guard(config: &Config) -> Result<Guard> {
     let allowed = config.egress.allow.parse();
     let allowed = allowed.map_err(|why: String| Error::invalid(config::named("egress.allow"), why))?;
-    let shortest = config.timeout(ChannelKind::Webhook).min(config.timeout(ChannelKind::Discord));
+    let has_urls = |kind: &&ChannelKind| kind.spec().address == AddressSyntax::Url;
+    let timeouts = ChannelKind::TO_PEOPLE.iter().filter(has_urls).map(|kind| config.timeout(*kind));
+    let shortest = timeouts.min().unwrap_or(config.channels.timeout);
     Guard::new(&guard::Settings { allowed, timeout: shortest.mul_f32(0.9), ..guard::Settings::default() })
 }
 

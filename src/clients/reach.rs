@@ -5,30 +5,25 @@ use url::Url;
 
 use crate::clients::model::{Email, PhoneNumber, PushToken};
 use crate::db::types::ClientId;
-use crate::kinds::ChannelKind;
+use crate::kinds::{AddressSyntax, ChannelKind, ClientAddress};
 
 const LONGEST_URL: usize = 2048;
 const LONGEST_USER: usize = 200;
-
-/// The attribute with a client's address on `webhook`.
-pub const WEBHOOK_URL: &str = "webhook_url";
-/// The attribute with a client's address on `discord`.
-pub const DISCORD_URL: &str = "discord_url";
 
 /// Parses an address of a channel and returns the form that is stored.
 ///
 /// # Errors
 /// The text is not an address of this channel. The message describes the syntax and does not repeat the address.
 pub fn parse(channel: ChannelKind, text: &str) -> Result<String, String> {
-    match channel {
-        ChannelKind::Sms => {
+    match channel.spec().address {
+        AddressSyntax::Phone => {
             let number: PhoneNumber = text.parse().map_err(String::from)?;
             Ok(e164(number.number()))
         }
-        ChannelKind::Email => Ok(text.parse::<Email>()?.to_string()),
-        ChannelKind::Push => Ok(text.parse::<PushToken>()?.to_string()),
-        ChannelKind::Webhook | ChannelKind::Discord | ChannelKind::Request => url(text),
-        ChannelKind::InApp => {
+        AddressSyntax::Email => Ok(text.parse::<Email>()?.to_string()),
+        AddressSyntax::Token => Ok(text.parse::<PushToken>()?.to_string()),
+        AddressSyntax::Url => url(text),
+        AddressSyntax::UserId => {
             let is_user = (1..=LONGEST_USER).contains(&text.chars().count())
                 && !text.chars().any(|c| c.is_control() || c.is_whitespace());
             if is_user {
@@ -77,38 +72,35 @@ impl ClientAddresses<'_> {
     /// Returns the client's address on a channel, if it has one. On `in_app` this is its external id, so that a page of
     /// the caller's own systems can show the inbox.
     pub fn on(&self, channel: ChannelKind) -> Option<String> {
-        match channel {
-            ChannelKind::Sms => self.phone_number.map(e164),
-            ChannelKind::Email => self.email.map(str::to_owned),
-            ChannelKind::Push => self.push_token.map(str::to_owned),
-            ChannelKind::InApp => {
+        match channel.spec().client {
+            ClientAddress::PhoneNumber => self.phone_number.map(e164),
+            ClientAddress::Email => self.email.map(str::to_owned),
+            ClientAddress::PushToken => self.push_token.map(str::to_owned),
+            ClientAddress::Id => {
                 let own = self.external_id.and_then(|id| parse(channel, id).ok());
                 Some(own.unwrap_or_else(|| self.id.to_string()))
             }
-            ChannelKind::Webhook => self.url(channel, WEBHOOK_URL),
-            ChannelKind::Discord => self.url(channel, DISCORD_URL),
-            // a request is not addressed to a client
-            ChannelKind::Request => None,
+            ClientAddress::Attribute(name) => self.attribute(channel, name),
+            ClientAddress::Nothing => None,
         }
     }
 
-    fn url(&self, channel: ChannelKind, attribute: &str) -> Option<String> {
-        // this service wrote the JSON; unreadable attributes have no URL
+    fn attribute(&self, channel: ChannelKind, name: &str) -> Option<String> {
+        // this service wrote the JSON; unreadable attributes have no address
         let attributes: Map<String, Value> = serde_json::from_str(self.attributes).ok()?;
-        parse(channel, attributes.get(attribute)?.as_str()?).ok()
+        parse(channel, attributes.get(name)?.as_str()?).ok()
     }
 }
 
 /// Returns the reason why a client cannot be reached on a channel.
 pub fn lacks(channel: ChannelKind) -> String {
-    let what = match channel {
-        ChannelKind::Sms => "phone number",
-        ChannelKind::Email => "e-mail address",
-        ChannelKind::Push => "push token",
-        ChannelKind::InApp => "id",
-        ChannelKind::Webhook => "URL in its attribute `webhook_url`",
-        ChannelKind::Discord => "URL in its attribute `discord_url`",
-        ChannelKind::Request => "URL",
+    let what = match channel.spec().client {
+        ClientAddress::PhoneNumber => "phone number",
+        ClientAddress::Email => "e-mail address",
+        ClientAddress::PushToken => "push token",
+        ClientAddress::Id => "id",
+        ClientAddress::Attribute(name) => &format!("URL in its attribute `{name}`"),
+        ClientAddress::Nothing => "URL",
     };
     format!("the client has no {what}, which `{channel}` needs")
 }

@@ -7,8 +7,10 @@ use std::time::Duration;
 use figment::value::Dict;
 use secrecy::SecretString;
 
+use super::Config;
 use super::rules::{address, listed, origins, rate, secret};
 use super::setting::{DAY, MILLISECOND, MINUTE, settings};
+use crate::kinds::ChannelKind;
 
 /// The bounds of a request's timeout.
 const TIMEOUTS: RangeInclusive<f64> = MILLISECOND..=10.0 * MINUTE;
@@ -38,6 +40,8 @@ settings! {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Common<'c> {
     pub base_url: Option<&'c str>,
+    /// The field with the provider of the channel's own protocol, and true if it is set.
+    pub provider: Option<(&'static str, bool)>,
     pub concurrency: usize,
     pub rate_per_second: Option<f64>,
     pub timeout: Option<Duration>,
@@ -45,9 +49,17 @@ pub(super) struct Common<'c> {
     pub retry_delays: Option<&'c [Duration]>,
 }
 
-/// Defines the section of a channel: its own settings, and those that are the same for all channels.
+impl Common<'_> {
+    /// Returns true if the provider of the channel's own protocol is set.
+    pub(super) fn has_provider(&self) -> bool {
+        self.provider.is_some_and(|(_, is_set)| is_set)
+    }
+}
+
+/// Defines the section of a channel: its own settings, and those that are the same for all channels. `$provider` is the
+/// field with the provider of the channel's own protocol.
 macro_rules! channel_section {
-    ($(#[doc = $about:literal])+ $section:ident: $name:ident, $prefix:literal { $($own:tt)+ }) => {
+    ($(#[doc = $about:literal])+ $section:ident: $name:ident $(by $provider:ident)?, $prefix:literal { $($own:tt)+ }) => {
         settings! {
             $(#[doc = $about])+
             $section: $name {
@@ -69,6 +81,7 @@ macro_rules! channel_section {
             pub(super) fn common(&self) -> Common<'_> {
                 Common {
                     base_url: self.base_url.as_deref(),
+                    provider: None$(.or(Some((stringify!($provider), self.$provider.is_some()))))?,
                     concurrency: self.concurrency,
                     rate_per_second: self.rate_per_second,
                     timeout: self.timeout,
@@ -82,7 +95,7 @@ macro_rules! channel_section {
 
 channel_section! {
     /// Text messages.
-    sms: Sms, "SMS" {
+    sms: Sms by http, "SMS" {
         /// The base URL for `POST {base}/v1/send/{id}`. Unset: the API in `[sms.http]`; without that, the sandbox
         /// at `http://127.0.0.1:8090`.
         base_url: Option<String>, env "PROVIDER_BASE_URL", like "https://sms.example.com", check address;
@@ -100,7 +113,7 @@ channel_section! {
 
 channel_section! {
     /// E-mails.
-    email: Email, "EMAIL" {
+    email: Email by smtp_url, "EMAIL" {
         /// The mail servers: `smtp://USER:PASSWORD@HOST:PORT`, or several separated by commas, each with
         /// `?weight=N` for its share. `smtps://` means implicit TLS. User and password are percent-encoded.
         smtp_url: Option<SecretString>, env "SMTP_URL", like "smtp://user:password@mail.example.com:587";
@@ -131,7 +144,7 @@ channel_section! {
 
 channel_section! {
     /// Push notifications on devices.
-    push: Push, "PUSH" {
+    push: Push by service_account, "PUSH" {
         /// Firebase's service account, as the path of its file or as its JSON.
         service_account: Option<SecretString>, env "FCM_SERVICE_ACCOUNT", like "/run/secrets/firebase.json";
         /// The URL of Firebase Cloud Messaging. Unset: Google's.
@@ -147,7 +160,7 @@ channel_section! {
 
 channel_section! {
     /// Requests to a URL of the recipient.
-    webhook: Webhook, "WEBHOOK" {
+    webhook: Webhook by secret, "WEBHOOK" {
         /// The signing secret, `whsec_…`. During a rotation, the new one and the old one with a space between: each
         /// request then has both signatures.
         secret: Option<SecretString>, env "WEBHOOK_SECRET", like "whsec_…";
@@ -227,6 +240,7 @@ impl Requests {
     pub(super) fn common(&self) -> Common<'_> {
         Common {
             base_url: None,
+            provider: None,
             concurrency: self.concurrency,
             rate_per_second: Some(self.rate_per_second.unwrap_or(0.0)),
             timeout: Some(LONGEST_ATTEMPT),
@@ -247,5 +261,20 @@ settings! {
         /// `make run` sets it; `SANDBOX_URL= make run` does not. It has no effect with `PROVIDER_BASE_URL` or
         /// `[sms.http]`.
         url: Option<String>, env "SANDBOX_URL", like "http://127.0.0.1:8090", check address;
+    }
+}
+
+impl Config {
+    /// Returns the settings that a channel has in common with all others.
+    pub(super) fn common(&self, channel: ChannelKind) -> Common<'_> {
+        match channel {
+            ChannelKind::Sms => self.sms.common(),
+            ChannelKind::Email => self.email.common(),
+            ChannelKind::Push => self.push.common(),
+            ChannelKind::Webhook => self.webhook.common(),
+            ChannelKind::Discord => self.discord.common(),
+            ChannelKind::InApp => self.in_app.common(),
+            ChannelKind::Request => self.request.common(),
+        }
     }
 }

@@ -22,8 +22,8 @@ pub(super) fn relations(config: &Config, wrong: &mut Complaints) {
 
 fn providers(config: &Config, wrong: &mut Complaints) {
     for channel in ChannelKind::ALL {
-        let has_both = config.common(*channel).base_url.is_some() && config.is_direct(*channel);
-        if has_both && !matches!(channel, ChannelKind::Discord | ChannelKind::InApp) {
+        let common = config.common(*channel);
+        if common.base_url.is_some() && common.has_provider() {
             wrong.add(
                 named(&format!("{channel}.base_url")),
                 "cannot be combined with the settings of the channel's own protocol: set one of them",

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::channels::Common;
 use super::{Config, SANDBOX_URL, variable};
-use crate::kinds::ChannelKind;
+use crate::kinds::{ChannelKind, DirectProvider};
 
 /// The default rate limit of a real provider, in messages per second.
 const DEFAULT_RATE: f64 = 100.0;
@@ -38,12 +37,9 @@ impl Config {
     pub fn missing_provider(&self, channel: ChannelKind) -> Option<String> {
         self.way(channel).is_none().then(|| {
             let gateway = variable(&format!("{channel}.base_url")).unwrap_or_default();
-            let direct = match channel {
-                ChannelKind::Email => "SMTP_URL or ",
-                ChannelKind::Push => "FCM_SERVICE_ACCOUNT or ",
-                ChannelKind::Webhook => "WEBHOOK_SECRET or ",
-                ChannelKind::Sms | ChannelKind::Discord | ChannelKind::InApp | ChannelKind::Request => "",
-            };
+            let provider = self.common(channel).provider;
+            let direct = provider.and_then(|(field, _)| variable(&format!("{channel}.{field}")));
+            let direct = direct.map(|variable| format!("{variable} or ")).unwrap_or_default();
             format!(
                 "`{channel}` has no provider here: set {direct}{gateway}, or leave PROVIDER_BASE_URL unset to try it \
                  with the sandbox"
@@ -65,7 +61,8 @@ impl Config {
     /// Returns the rate limit of a channel in messages per second; `None` without a limit. By default a real provider
     /// has a limit, and the sandbox and the service's own inboxes have none.
     pub fn rate(&self, channel: ChannelKind) -> Option<f64> {
-        let is_own = channel == ChannelKind::InApp && self.way(channel) == Some(Transport::Direct);
+        let is_own =
+            channel.spec().direct == DirectProvider::Service && self.way(channel) == Some(Transport::Direct);
         let default = if is_own || self.is_tried_out(channel) { 0.0 } else { DEFAULT_RATE };
         let said = self.common(channel).rate_per_second.or(self.channels.rate_per_second);
         Some(said.unwrap_or(default)).filter(|rate| *rate > 0.0)
@@ -101,26 +98,11 @@ impl Config {
     }
 
     /// Returns true if a channel can send without a gateway.
-    pub(super) fn is_direct(&self, channel: ChannelKind) -> bool {
-        match channel {
-            ChannelKind::Sms => self.sms.http.is_some(),
-            ChannelKind::Email => self.email.smtp_url.is_some(),
-            ChannelKind::Push => self.push.service_account.is_some(),
-            ChannelKind::Webhook => self.webhook.secret.is_some(),
-            ChannelKind::Discord | ChannelKind::Request => self.is_earnest() || self.sandbox.url.is_none(),
-            ChannelKind::InApp => true,
-        }
-    }
-
-    pub(super) fn common(&self, channel: ChannelKind) -> Common<'_> {
-        match channel {
-            ChannelKind::Sms => self.sms.common(),
-            ChannelKind::Email => self.email.common(),
-            ChannelKind::Push => self.push.common(),
-            ChannelKind::Webhook => self.webhook.common(),
-            ChannelKind::Discord => self.discord.common(),
-            ChannelKind::InApp => self.in_app.common(),
-            ChannelKind::Request => self.request.common(),
+    fn is_direct(&self, channel: ChannelKind) -> bool {
+        match channel.spec().direct {
+            DirectProvider::Configured => self.common(channel).has_provider(),
+            DirectProvider::Recipients => self.is_earnest() || self.sandbox.url.is_none(),
+            DirectProvider::Service => true,
         }
     }
 }

@@ -8,7 +8,7 @@ use super::model::QueuedMessage;
 use super::origin::Origin;
 use super::reasons::{CLIENT_DELETED, PANICKED};
 use crate::channels::Delivery;
-use crate::kinds::{ChannelKind, ErrorClass};
+use crate::kinds::ErrorClass;
 use crate::mailings::recipient::Recipient;
 use crate::preferences::link::UnsubscribeLinks;
 use crate::templates::{Filled, RenderPool, WithLink};
@@ -67,7 +67,7 @@ fn delivery(item: &QueuedMessage, links: Option<&UnsubscribeLinks>) -> Result<De
 fn may_unsubscribe(item: &QueuedMessage) -> bool {
     let origin = &item.origin;
     let is_of_a_kind = origin.group().is_some() || origin.mailing().is_some();
-    origin.channel() == ChannelKind::Email && is_of_a_kind && !origin.is_transactional()
+    origin.channel().spec().has_unsubscribe_link && is_of_a_kind && !origin.is_transactional()
 }
 
 /// Renders the mailing's content for this client.

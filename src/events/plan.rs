@@ -259,7 +259,7 @@ pub fn plan(facts: &Facts<'_>, asked: &[MatchedStep<'_>], known: &RenderInputs<'
             subject,
             content: text,
             html,
-            data: (channel == ChannelKind::Webhook).then(|| facts.data()).transpose()?,
+            data: channel.spec().carries_events.then(|| facts.data()).transpose()?,
             priority: delivery.priority,
             group,
             transactional: route.route.transactional,

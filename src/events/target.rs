@@ -6,13 +6,12 @@ use crate::clients::model::{Email, ExternalId, PhoneNumber};
 use crate::clients::reach;
 use crate::db::types::ClientId;
 use crate::error::Complaints;
-use crate::kinds::ChannelKind;
+use crate::kinds::{AddressSyntax, ChannelKind};
 
 /// The longest reference, in characters.
 const LONGEST: usize = 254;
-/// The rule for targets.
-const FORM: &str = "must be a client's id, external_id, e-mail address or phone number, or an object with some of \
-    client_id, external_id, email, phone_number, push_token, webhook_url and discord_url";
+/// The fields of a target that identify a client.
+const IDENTIFIERS: [&str; 4] = ["client_id", "external_id", "email", "phone_number"];
 
 /// A target of messages.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -60,18 +59,19 @@ impl Target {
                     }
                 }
                 if parts.is_empty() {
-                    wrong.add(field, FORM);
+                    wrong.add(field, form());
                 }
                 target
             }
             _ => {
-                wrong.add(field, FORM);
+                wrong.add(field, form());
                 Self::default()
             }
         }
     }
 
     fn take(&mut self, at: &str, name: &str, text: &str, wrong: &mut Complaints) {
+        let of_channel = |channel: &&ChannelKind| channel.spec().client.field() == Some(name);
         let channel = match name {
             "client_id" => {
                 self.client_id = wrong.check(at, text.parse().map_err(|_| "must be a client's UUID"));
@@ -82,12 +82,10 @@ impl Target {
                 self.external_id = id.map(|id| id.to_string());
                 return;
             }
-            "email" => ChannelKind::Email,
-            "phone_number" => ChannelKind::Sms,
-            "push_token" => ChannelKind::Push,
-            "webhook_url" => ChannelKind::Webhook,
-            "discord_url" => ChannelKind::Discord,
-            _ => return wrong.add(at, format!("is not a field of a target, which {FORM}")),
+            _ => match ChannelKind::TO_PEOPLE.iter().find(of_channel) {
+                Some(channel) => *channel,
+                None => return wrong.add(at, format!("is not a field of a target, which {}", form())),
+            },
         };
         let address = wrong.check(at, reach::parse(channel, text));
         self.addresses.extend(address.map(|address| (channel, address)));
@@ -118,27 +116,20 @@ impl Target {
         if let Some((_, address)) = self.addresses.iter().find(|(kind, _)| *kind == channel) {
             return Some(address.clone());
         }
-        let own = match channel {
+        let own = match channel.spec().address {
             // any text could be a token
-            ChannelKind::Push | ChannelKind::Request => None,
-            ChannelKind::InApp => self.external_id.as_ref().or(self.reference.as_ref()),
-            ChannelKind::Sms | ChannelKind::Email | ChannelKind::Webhook | ChannelKind::Discord => {
-                self.reference.as_ref()
-            }
+            AddressSyntax::Token => None,
+            AddressSyntax::UserId => self.external_id.as_ref().or(self.reference.as_ref()),
+            AddressSyntax::Phone | AddressSyntax::Email | AddressSyntax::Url => self.reference.as_ref(),
         };
         own.and_then(|text| reach::parse(channel, text).ok())
     }
 
     /// Adds the top-level addresses of a payload for channels on which the target has no address.
     pub fn with_payload(mut self, payload: &serde_json::Map<String, Value>) -> Self {
-        for (name, channel) in [
-            ("email", ChannelKind::Email),
-            ("phone_number", ChannelKind::Sms),
-            ("phone", ChannelKind::Sms),
-            ("push_token", ChannelKind::Push),
-            ("webhook_url", ChannelKind::Webhook),
-            ("discord_url", ChannelKind::Discord),
-        ] {
+        let field = |channel: &ChannelKind| Some((channel.spec().client.field()?, *channel));
+        let fields = ChannelKind::TO_PEOPLE.iter().filter_map(field);
+        for (name, channel) in fields.chain([("phone", ChannelKind::Sms)]) {
             let address = payload.get(name).and_then(|value| match value {
                 Value::String(text) => reach::parse(channel, text).ok(),
                 Value::Number(number) => reach::parse(channel, &number.to_string()).ok(),
@@ -161,16 +152,28 @@ impl Target {
 
 impl ClientNames {
     fn take_address(&mut self, channel: ChannelKind, text: &str) {
-        match channel {
-            ChannelKind::Email if self.email.is_none() => {
+        match channel.spec().address {
+            AddressSyntax::Email if self.email.is_none() => {
                 self.email = text.parse::<Email>().ok().map(|email| email.key());
             }
-            ChannelKind::Sms if self.phone_number.is_none() => {
+            AddressSyntax::Phone if self.phone_number.is_none() => {
                 self.phone_number = text.parse::<PhoneNumber>().ok().map(PhoneNumber::number);
             }
             _ => {}
         }
     }
+}
+
+/// Returns the rule for targets.
+fn form() -> String {
+    let of_channels = ChannelKind::TO_PEOPLE.iter().filter_map(|channel| channel.spec().client.field());
+    let addresses = of_channels.filter(|field| !IDENTIFIERS.contains(field));
+    let mut fields: Vec<&str> = IDENTIFIERS.into_iter().chain(addresses).collect();
+    let last = fields.pop().unwrap_or_default();
+    format!(
+        "must be a client's id, external_id, e-mail address or phone number, or an object with some of {} and {last}",
+        fields.join(", ")
+    )
 }
 
 fn is_reference(text: &str) -> Result<(), String> {
@@ -188,6 +191,15 @@ mod tests {
     use super::*;
     use crate::error::Error;
     use serde_json::json;
+
+    #[test]
+    fn the_rule_names_every_field() {
+        assert_eq!(
+            form(),
+            "must be a client's id, external_id, e-mail address or phone number, or an object with some of client_id, \
+             external_id, email, phone_number, push_token, webhook_url and discord_url"
+        );
+    }
 
     fn read(value: &Value) -> Result<Target, Vec<String>> {
         let mut wrong = Complaints::default();

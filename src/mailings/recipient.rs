@@ -8,7 +8,7 @@ use serde_json::{Map, Value as Json};
 use crate::clients::model::more_of_stored;
 use crate::clients::reach;
 use crate::db::types::{ClientId, Timestamp};
-use crate::kinds::ChannelKind;
+use crate::kinds::{ChannelKind, ClientAddress};
 use crate::templates::Data;
 use crate::templates::language::Value;
 
@@ -59,8 +59,8 @@ impl Recipient {
     /// # Errors
     /// The reason, if the client has no address.
     pub fn address(&self, channel: ChannelKind) -> Result<String, String> {
-        match (channel, &self.address) {
-            (ChannelKind::Sms, _) => {
+        match (channel.spec().client, &self.address) {
+            (ClientAddress::PhoneNumber, _) => {
                 self.phone_number.map(|number| number.to_string()).ok_or_else(|| reach::lacks(channel))
             }
             (_, Some(address)) => Ok(address.to_string()),

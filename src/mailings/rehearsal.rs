@@ -136,10 +136,10 @@ pub fn sample(
         content.map(|content| links.with(channel, &recipient, |data| content.fill(data))).transpose();
     let why = address.as_ref().err().or(filled.as_ref().err()).cloned();
     let filled = filled.ok().flatten();
-    let is_sms = channel == ChannelKind::Sms;
+    let has_segments = channel.spec().text.has_segments;
     Sample {
         client_id: recipient.client_id,
-        segments: filled.as_ref().filter(|_| is_sms).map(|filled| segments(&filled.text)),
+        segments: filled.as_ref().filter(|_| has_segments).map(|filled| segments(&filled.text)),
         text: filled.as_ref().map(|filled| filled.text.clone()),
         subject: filled.as_ref().and_then(|filled| filled.subject.clone()),
         html: filled.and_then(|filled| filled.html),

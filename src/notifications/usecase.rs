@@ -17,7 +17,7 @@ use crate::db::types::{BatchId, ClientId, EventId, MessageId, Timestamp};
 use crate::db::{AnyConnection, Db};
 use crate::error::{Error, FieldError, Result};
 use crate::idempotency::{self, Claim, ClaimResult, Created, IdempotencyKey, IdempotentResponse};
-use crate::kinds::{ChannelKind, MessageStatus, OutcomeKind};
+use crate::kinds::{AddressSyntax, ChannelKind, MessageStatus, OutcomeKind};
 use crate::lifecycle::Shutdown;
 use crate::live::{Change, Live};
 use crate::messages;
@@ -131,8 +131,8 @@ impl Notifications {
         if let Some(why) = self.terms.missing.get(&channel) {
             return Err(why.clone());
         }
-        match channel {
-            ChannelKind::Webhook | ChannelKind::Discord => (self.terms.check_url)(address),
+        match channel.spec().address {
+            AddressSyntax::Url => (self.terms.check_url)(address),
             _ => Ok(()),
         }
     }
@@ -142,7 +142,7 @@ impl Notifications {
         if let Some(why) = self.terms.missing.get(&new.channel) {
             return Err(Error::invalid("channel", why.clone()));
         }
-        if let (ChannelKind::Webhook | ChannelKind::Discord, To::Address(url)) = (new.channel, &new.to) {
+        if let (AddressSyntax::Url, To::Address(url)) = (new.channel.spec().address, &new.to) {
             (self.terms.check_url)(url).map_err(|why| Error::invalid("recipient", why))?;
         }
         new.check(now)

@@ -16,7 +16,7 @@ use crate::db::types::RouteId;
 use crate::db::{AnyConnection, Db};
 use crate::error::{Complaints, Error, Result};
 use crate::idempotency::{self, Created, IdempotentResponse, Mode};
-use crate::kinds::{ChannelKind, Priority, description, group};
+use crate::kinds::{AddressSyntax, ChannelKind, Priority, description, group};
 use crate::paging;
 use crate::templates::Templates;
 
@@ -226,7 +226,7 @@ impl Routes {
         let recipient = match (channel, draft.recipient) {
             (Some(channel), Some(text)) => {
                 let address = wrong.check(&field("recipient"), reach::parse(channel, &text));
-                if let (ChannelKind::Webhook | ChannelKind::Discord, Some(url)) = (channel, &address) {
+                if let (AddressSyntax::Url, Some(url)) = (channel.spec().address, &address) {
                     wrong.check(&field("recipient"), (self.check_url)(url));
                 }
                 address
@@ -238,8 +238,8 @@ impl Routes {
                 Some(name) => {
                     wrong.gather(self.templates.named(&field("template"), name, channel).await)?;
                 }
-                None if channel == ChannelKind::Webhook => {}
-                None => wrong.add(field("template"), "is required for every channel but webhook"),
+                None if channel.spec().carries_events => {}
+                None => wrong.add(field("template"), needs_template()),
             }
         }
         let priority = draft.priority.map(|word| wrong.check(&field("priority"), word.parse::<Priority>()));
@@ -298,4 +298,11 @@ fn is_target(text: &str) -> std::result::Result<(), String> {
 
 fn not_found(id: RouteId) -> Error {
     Error::not_found("route", id)
+}
+
+/// Returns the rule for deliveries without a template.
+fn needs_template() -> String {
+    let carrying = ChannelKind::TO_PEOPLE.iter().filter(|channel| channel.spec().carries_events);
+    let exempt: Vec<&str> = carrying.map(|channel| channel.as_str()).collect();
+    format!("is required for every channel but {}", exempt.join(" and "))
 }

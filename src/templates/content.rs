@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::language::Data;
 use super::render::{Form, Template};
 use crate::error::{Complaints, Result};
-use crate::kinds::ChannelKind;
+use crate::kinds::{ChannelKind, SubjectRule};
 
 /// The reason for refusing HTML on other channels.
 pub const NO_HTML: &str = "is only for e-mail; other channels show no HTML";
@@ -64,12 +64,14 @@ impl Content {
         html: Option<&str>,
     ) -> Result<Self> {
         let mut wrong = Complaints::default();
-        match (channel, subject) {
-            (ChannelKind::Email, None) => wrong.add("subject", "is required for `email`"),
-            (ChannelKind::Sms, Some(_)) => wrong.add("subject", "is not allowed on `sms`"),
+        match (channel.spec().subject, subject) {
+            (SubjectRule::Required, None) => wrong.add("subject", format!("is required for `{channel}`")),
+            (SubjectRule::Forbidden, Some(_)) => {
+                wrong.add("subject", format!("is not allowed on `{channel}`"));
+            }
             _ => {}
         }
-        if html.is_some() && !channel.shows_html() {
+        if html.is_some() && !channel.spec().shows_html {
             wrong.add("html", NO_HTML);
         }
         let subject = subject.and_then(|text| wrong.check("subject", Template::parse(text, Form::LINE)));

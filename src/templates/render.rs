@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use super::language::{Data, Escape, Program, RenderFailure};
 use super::unsubscribe::UNSUBSCRIBE_URL;
-use crate::kinds::ChannelKind;
+use crate::kinds::{ChannelKind, TextLimits};
 
 /// The form of a text and its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,24 +30,12 @@ impl Form {
     /// The HTML of an e-mail.
     pub const HTML: Self = Self { kind: Kind::Html, longest: 200_000, longest_filled: 400_000 };
     /// The longest text of any channel.
-    pub const LONGEST_TEXT: Self = Self::text(100_000, 200_000);
-
-    const fn text(longest: usize, longest_filled: usize) -> Self {
-        Self { kind: Kind::Text, longest, longest_filled }
-    }
+    pub const LONGEST_TEXT: Self = Self::of(ChannelKind::Email);
 
     /// Returns the form of the text on a channel.
     pub const fn of(channel: ChannelKind) -> Self {
-        match channel {
-            // ten segments
-            ChannelKind::Sms => Self::text(1000, 1530),
-            // a push notification has at most 4096 bytes in all
-            ChannelKind::Push => Self::text(1000, 1500),
-            // Discord's limit
-            ChannelKind::Discord => Self::text(2000, 2000),
-            ChannelKind::Webhook | ChannelKind::InApp | ChannelKind::Request => Self::text(20_000, 20_000),
-            ChannelKind::Email => Self::LONGEST_TEXT,
-        }
+        let TextLimits { template, filled, .. } = channel.spec().text;
+        Self { kind: Kind::Text, longest: template, longest_filled: filled }
     }
 }
 
@@ -304,5 +292,7 @@ mod tests {
             assert!(Template::parse(&"x".repeat(longest), Form::of(channel)).is_ok());
             assert!(Template::parse(&"x".repeat(longest + 1), Form::of(channel)).is_err());
         }
+        let longest = ChannelKind::ALL.iter().map(|channel| Form::of(*channel).longest).max();
+        assert_eq!(longest, Some(Form::LONGEST_TEXT.longest));
     }
 }

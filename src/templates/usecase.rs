@@ -349,9 +349,9 @@ fn try_with(texts: &Texts, channel: ChannelKind, data: &dyn Data) -> Result<Temp
         Err(why) => (None, Some(why)),
     };
     let owned = |names: std::collections::BTreeSet<&str>| names.into_iter().map(str::to_owned).collect();
-    let is_sms = channel == ChannelKind::Sms;
+    let has_segments = channel.spec().text.has_segments;
     Ok(TemplatePreview {
-        segments: filled.as_ref().filter(|_| is_sms).map(|filled| segments(&filled.text)),
+        segments: filled.as_ref().filter(|_| has_segments).map(|filled| segments(&filled.text)),
         placeholders: owned(content.paths()),
         missing: owned(content.missing(data)),
         subject: filled.as_ref().and_then(|filled| filled.subject.clone()),

@@ -95,8 +95,8 @@ pub(super) fn preferences_of<'r>(
 ) -> Result<HashMap<ClientId, Arc<RecipientPreferences>>> {
     let addressed: Vec<_> =
         recipients.map(|recipient| (recipient.client_id, recipient.address(channel).ok())).collect();
-    // phone numbers and ids are unique, so a lease of text messages needs no query for duplicates in its mailing
-    if matches!(channel, ChannelKind::Sms | ChannelKind::InApp) {
+    // a lease of text messages needs no query for duplicates in its mailing
+    if channel.spec().client.is_unique() {
         return preferences::repo::lease_preferences(c, (None, channel), &addressed, now);
     }
     let (number, started_at): (i32, Option<Timestamp>) =

@@ -10,7 +10,7 @@ use crate::db::types::{ClientId, EventId, LeaseId, MailingId, MessageId, NodeId,
 use crate::db::{AnyConnection, insert_rows};
 use crate::error::Result;
 use crate::failpoint;
-use crate::kinds::{ChannelKind, ErrorClass, MessageStatus, OutcomeKind};
+use crate::kinds::{ChannelKind, ClientAddress, ErrorClass, MessageStatus, OutcomeKind};
 use crate::messages::repo::{DueRow, MessageRow, insert_due, insert_messages, update_messages};
 use crate::requests;
 use crate::requests::repo::RequestResult;
@@ -183,7 +183,10 @@ fn write_dead_letters(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
 /// Removes the push tokens that the provider reported as gone, unless the client has another token by now. It locks in
 /// the order of the clients' ids, so that two nodes never deadlock.
 fn take_dead_tokens(c: &mut AnyConnection, entries: &[&Entry]) -> Result<()> {
-    let is_dead = |e: &&Entry| e.class == Some(ErrorClass::Gone) && e.row.channel == ChannelKind::Push.code();
+    let is_token = |code: i16| {
+        ChannelKind::from_code(code).is_ok_and(|kind| kind.spec().client == ClientAddress::PushToken)
+    };
+    let is_dead = |e: &&Entry| e.class == Some(ErrorClass::Gone) && is_token(e.row.channel);
     let dead = entries.iter().copied().filter(is_dead);
     let mut dead: Vec<(ClientId, &Entry)> = dead.filter_map(|e| Some((e.row.client_id?, e))).collect();
     dead.sort_by_key(|(id, _)| *id);

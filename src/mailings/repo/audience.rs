@@ -13,7 +13,7 @@ use crate::db::AnyConnection;
 use crate::db::schema::{client, client_move, client_tag, mailing};
 use crate::db::types::{ClientId, Id, Timestamp};
 use crate::error::Result;
-use crate::kinds::ChannelKind;
+use crate::kinds::{ChannelKind, ClientAddress};
 use crate::mailings::filter::{AudienceFilter, Range, RequiredAddresses};
 use crate::mailings::model::Audience;
 use crate::mailings::recipient::{Profile, Recipient};
@@ -396,7 +396,7 @@ fn recipient(row: ClientColumns, needs: ClientFields) -> Recipient {
         external_id: external_id.as_deref(),
         attributes: &attributes,
     };
-    let is_phone = needs.channel == ChannelKind::Sms;
+    let is_phone = needs.channel.spec().client == ClientAddress::PhoneNumber;
     let address = if is_phone { None } else { reach.on(needs.channel).map(String::into_boxed_str) };
     let profile = needs.profile.then(|| {
         Box::new(Profile {

@@ -153,7 +153,7 @@ impl NotificationBody {
         let content = self.content.and_then(|content| wrong.check("content", text(content, LONGEST_CONTENT)));
         let subject = self.subject.and_then(|subject| wrong.check("subject", line(subject)));
         let html = self.html.and_then(|html| {
-            let is_shown = channel.is_none_or(ChannelKind::shows_html);
+            let is_shown = channel.is_none_or(|channel| channel.spec().shows_html);
             let no_html = "is only for e-mail; other channels show no HTML";
             wrong.check("html", if is_shown { text(html, LONGEST_HTML) } else { Err(no_html.to_owned()) })
         });

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 use crate::http::dry_run::{DryRun, DryRunQuery};
 use crate::http::idempotency_header::{KeyHeader, Posted, respond};
 use crate::http::operations::{Operations, operations};
-use crate::kinds::{ChannelKind, ChannelToPeople, Priority};
+use crate::kinds::{ChannelKind, ChannelToPeople, Priority, SubjectRule};
 use crate::notifications::Notifications;
 use crate::notifications::model::Notification;
 use crate::notifications::usecase::answer_after_waiting;
@@ -35,7 +35,7 @@ pub struct TrialBody {
 
 impl TrialBody {
     fn into_body(self, channel: ChannelKind) -> NotificationBody {
-        let has_subject = channel != ChannelKind::Sms;
+        let has_subject = channel.spec().subject != SubjectRule::Forbidden;
         NotificationBody {
             channel: channel.as_str().to_owned(),
             recipient: Some(self.recipient),

@@ -14,7 +14,7 @@ use crate::db::bulk::table_row;
 use crate::db::schema::{client, mailing, mailing_address};
 use crate::db::types::{ClientId, Timestamp};
 use crate::error::Result;
-use crate::kinds::ChannelKind;
+use crate::kinds::{ChannelKind, ClientAddress};
 use crate::suppressions::repo::Hasher;
 
 /// Clients that a mailing has planned, in leases or messages, with the address of the message if it is recorded.
@@ -54,8 +54,8 @@ pub(super) fn duplicates(
     addressed: &[(ClientId, &str)],
     now: Timestamp,
 ) -> Result<HashSet<ClientId>> {
-    let mut rows = match channel {
-        ChannelKind::Email => shared(c, mailing, addressed, now)?,
+    let mut rows = match channel.spec().client {
+        ClientAddress::Email => shared(c, mailing, (channel, addressed), now)?,
         _ => all(c, mailing.number, channel, addressed, now)?,
     };
     if rows.is_empty() {
@@ -104,11 +104,10 @@ fn all(
 fn shared(
     c: &mut AnyConnection,
     mailing: LeaseMailing<'_>,
-    addressed: &[(ClientId, &str)],
+    (channel, addressed): (ChannelKind, &[(ClientId, &str)]),
     now: Timestamp,
 ) -> Result<Vec<AddressRow>> {
-    let normal_forms: Vec<_> =
-        addressed.iter().map(|(_, address)| normal(ChannelKind::Email, address)).collect();
+    let normal_forms: Vec<_> = addressed.iter().map(|(_, address)| normal(channel, address)).collect();
     let holders = holders(c, &normal_forms)?;
     if holders.is_empty() {
         return Ok(Vec::new());
@@ -123,7 +122,7 @@ fn shared(
     let earlier = holders.iter().flat_map(|(address, holders)| {
         // a client that changed to this address later got the mailing at another one
         let is_known = |sent_to: &Option<String>| {
-            sent_to.as_ref().is_none_or(|sent_to| normal(ChannelKind::Email, sent_to) == *address)
+            sent_to.as_ref().is_none_or(|sent_to| normal(channel, sent_to) == *address)
         };
         let planned = holders.iter().filter(move |holder| planned.get(&holder.id).is_some_and(is_known));
         planned.map(|holder| (holder.id, address.as_str()))
@@ -131,7 +130,7 @@ fn shared(
     let own = addressed.iter().zip(&normal_forms);
     let own = own.filter(|(_, normal)| holders.contains_key(normal.as_ref())).map(|(one, _)| *one);
     let rows: Vec<_> = earlier.chain(own).collect();
-    all(c, mailing.number, ChannelKind::Email, &rows, now)
+    all(c, mailing.number, channel, &rows, now)
 }
 
 /// Returns the clients with these normal forms of e-mail addresses, for the addresses that several clients share.
