@@ -31,6 +31,23 @@ impl<T> Page<T> {
     pub fn map<U>(self, show: impl FnMut(T) -> U) -> Page<U> {
         Page { items: self.items.into_iter().map(show).collect(), next_cursor: self.next_cursor }
     }
+
+    /// Returns the views of the items.
+    pub fn view<'p, V: From<&'p T>>(&'p self) -> Page<V> {
+        Page { items: self.items.iter().map(V::from).collect(), next_cursor: self.next_cursor.clone() }
+    }
+}
+
+/// An item of a page.
+pub trait PageItem {
+    /// Returns its size in the response, in bytes of JSON.
+    fn length(&self) -> usize;
+}
+
+impl<T: Serialize> PageItem for T {
+    fn length(&self) -> usize {
+        json_length(self)
+    }
 }
 
 /// Truncates a page to `limit` items; the caller reads one item more, if there is one. Returns the cursor of the last
@@ -48,7 +65,7 @@ pub fn cut<T, K>(items: &mut Vec<T>, limit: i64, cursor: impl FnOnce(&T) -> K) -
 ///
 /// # Errors
 /// Those of `read`.
-pub fn page_of<T: Serialize, K>(
+pub fn page_of<T: PageItem, K>(
     limit: i64,
     first: Option<K>,
     mut read: impl FnMut(Option<&K>, i64) -> Result<Vec<T>>,
@@ -67,7 +84,7 @@ pub fn page_of<T: Serialize, K>(
         let is_more = part.len() > wanted;
         part.truncate(wanted);
         for item in part {
-            bytes += json_length(&item);
+            bytes += item.length();
             if bytes > LARGEST_PAGE && !items.is_empty() {
                 return Ok((items, after));
             }
@@ -85,7 +102,7 @@ pub fn page_of<T: Serialize, K>(
 }
 
 /// Returns the size of a value in bytes of JSON.
-fn json_length(value: &impl Serialize) -> usize {
+pub fn json_length(value: &impl Serialize) -> usize {
     struct Counter(usize);
     impl io::Write for Counter {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
