@@ -3,6 +3,7 @@
 pub mod handler;
 pub mod intake;
 pub mod model;
+pub mod order;
 pub mod plan;
 pub mod positions;
 pub mod refused;
@@ -10,5 +11,6 @@ pub mod repo;
 pub mod retrier;
 pub mod target;
 pub mod usecase;
+pub mod views;
 
 pub use usecase::Events;

@@ -3,7 +3,9 @@
 pub mod handler;
 pub mod intake;
 pub mod model;
+pub mod notifier;
 pub mod repo;
 pub mod usecase;
+pub mod views;
 
 pub use usecase::Notifications;

@@ -7,5 +7,6 @@ pub mod handler;
 pub mod model;
 pub mod repo;
 pub mod usecase;
+pub mod views;
 
 pub use usecase::People;

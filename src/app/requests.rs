@@ -8,7 +8,7 @@ use crate::config::{Config, Role};
 use crate::credentials::Credentials;
 use crate::dead_letters::DeadLetters;
 use crate::egress::guard::Guard;
-use crate::notifications::usecase::NewMessageNotifier;
+use crate::notifications::notifier::NewMessageNotifier;
 use crate::requests::intake::{Intake, Worker};
 use crate::requests::recurring::timekeeper::Timekeeper;
 use crate::requests::{Recurring, Requests};

@@ -21,7 +21,7 @@ use crate::mailings::usecase::Wakeup;
 use crate::messages;
 use crate::messages::model::MessageWithAttempts;
 use crate::metrics::Metrics;
-use crate::notifications::usecase::NewMessageNotifier;
+use crate::notifications::notifier::NewMessageNotifier;
 use crate::paging;
 use crate::runtime::Runtime;
 

@@ -14,7 +14,7 @@ use crate::live::Live;
 use crate::mailings::model::MailingStatus;
 use crate::mailings::usecase::Wakeup;
 use crate::messages::cancelling::Recall;
-use crate::notifications::usecase::NewMessageNotifier;
+use crate::notifications::notifier::NewMessageNotifier;
 use crate::sending::usecase::Switch;
 
 /// The longest payload: PostgreSQL accepts less than 8000 bytes.

@@ -2,7 +2,6 @@
 //! the intake of events from a broker.
 
 pub mod broker;
-mod rehearsed;
 pub mod schema;
 
 use std::sync::Arc;
@@ -11,12 +10,13 @@ use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-pub use self::rehearsed::{ActionDone, EventBatchRehearsed, EventDone, EventRehearsed};
-pub use self::schema::{
-    ActionAccepted, ActionBody, EventAccepted, EventBatchAccepted, EventBatchBody, EventBody,
-};
-use super::model::{Accepted, Event, EventWithNotifications, Plan, Source};
+pub use self::schema::{ActionBody, EventBatchBody, EventBody};
+use super::model::{AcceptedEvent, Source};
 use super::usecase::{AcceptOutcome, AcceptResult, EventListFilter, Events, KeyedResponse};
+use super::views::{
+    ActionAccepted, ActionDone, EventAccepted, EventBatchAccepted, EventBatchRehearsed, EventDone,
+    EventRehearsed, EventView, EventWithNotificationsView, PlanView,
+};
 use crate::db::types::EventId;
 use crate::error::{Error, Result};
 use crate::http::dry_run::{DryRun, DryRunQuery};
@@ -65,7 +65,7 @@ pub async fn create_event(
 ) -> Result<HttpResponse> {
     if dry_run.0 {
         let plan = events.rehearse(posted.value.into_new()?).await?;
-        return Ok(HttpResponse::Ok().json(EventRehearsed::new(plan)));
+        return Ok(HttpResponse::Ok().json(EventRehearsed::from(&plan)));
     }
     let event = posted.value.into_new()?;
     let keyed =
@@ -75,7 +75,7 @@ pub async fn create_event(
             let (done, is_known) = events.accept_and_wait(event, patience, keyed).await?;
             let is_done = done.notifications.iter().all(|notification| notification.status.is_final());
             let mut answer = if is_done { HttpResponse::Ok() } else { HttpResponse::Accepted() };
-            let mut answer = answer.json(EventAccepted::waited(done));
+            let mut answer = answer.json(EventAccepted::waited(&done));
             replayed(&mut answer, is_known);
             answer
         }
@@ -102,7 +102,7 @@ fn keyed(
 }
 
 /// Returns the result for the only event of a request.
-fn single(taken: &[AcceptResult]) -> Result<&Accepted> {
+fn single(taken: &[AcceptResult]) -> Result<&AcceptedEvent> {
     match taken.first() {
         Some(Ok(accepted)) => Ok(accepted),
         Some(Err(fields)) => Err(Error::Invalid(fields.clone())),
@@ -140,7 +140,7 @@ pub async fn create_action(
 ) -> Result<HttpResponse> {
     if dry_run.0 {
         let plan = events.rehearse(posted.value.into_new()?).await?;
-        return Ok(HttpResponse::Ok().json(EventRehearsed::new(plan)));
+        return Ok(HttpResponse::Ok().json(EventRehearsed::from(&plan)));
     }
     let keyed =
         keyed(posted.key, |taken| IdempotentResponse::new(200, None, &ActionAccepted::new(single(taken)?)));
@@ -172,7 +172,7 @@ pub async fn create_events(
 ) -> Result<HttpResponse> {
     if dry_run.0 {
         let plans = events.rehearse_all(posted.value.into_wanted()?).await?;
-        return Ok(HttpResponse::Ok().json(EventBatchRehearsed::new(plans)?));
+        return Ok(HttpResponse::Ok().json(EventBatchRehearsed::new(&plans)?));
     }
     let keyed =
         keyed(posted.key, |taken| IdempotentResponse::new(202, None, &EventBatchAccepted::new(taken)?));
@@ -218,7 +218,7 @@ pub struct ListQuery {
 ///
 /// Lists events, the newest first.
 #[utoipa::path(get, path = "/api/v1/events", operation_id = "list_events", tag = "events",
-    params(ListQuery), responses((status = 200, description = "A page of events", body = Page<Event>)))]
+    params(ListQuery), responses((status = 200, description = "A page of events", body = Page<EventView>)))]
 pub async fn list_events(events: web::Data<Events>, Query(query): Query<ListQuery>) -> Result<HttpResponse> {
     let at =
         |name: &str, text: Option<&str>| text.map(time).transpose().map_err(|why| Error::invalid(name, why));
@@ -230,7 +230,8 @@ pub async fn list_events(events: web::Data<Events>, Query(query): Query<ListQuer
         before: paging::cursor(query.cursor.as_deref())?,
     };
     let (items, next) = events.list(filter, paging::limit(query.limit.as_deref())?).await?;
-    Ok(HttpResponse::Ok().json(Page { items, next_cursor: next.map(|id| id.to_string()) }))
+    let page = Page { items, next_cursor: next.map(|id| id.to_string()) };
+    Ok(HttpResponse::Ok().json(page.view::<EventView<'_>>()))
 }
 
 /// Read an event with its messages
@@ -238,9 +239,10 @@ pub async fn list_events(events: web::Data<Events>, Query(query): Query<ListQuer
 /// Returns an event by the service's `event_id` or by the sender's `id`.
 #[utoipa::path(get, path = "/api/v1/events/{id}", operation_id = "get_event", tag = "events",
     params(("id" = String, Path, description = "The `event_id`, or the sender's `id`")),
-    responses((status = 200, description = "The event with its messages", body = EventWithNotifications)))]
+    responses((status = 200, description = "The event with its messages", body = EventWithNotificationsView)))]
 pub async fn get_event(events: web::Data<Events>, id: web::Path<String>) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(events.get(id.into_inner()).await?))
+    let found = events.get(id.into_inner()).await?;
+    Ok(HttpResponse::Ok().json(EventWithNotificationsView::from(&found)))
 }
 
 /// Test the routes
@@ -248,7 +250,8 @@ pub async fn get_event(events: web::Data<Events>, id: web::Path<String>) -> Resu
 /// Returns the messages that an event would cause, rendered. Nothing is stored or sent.
 #[utoipa::path(post, path = "/api/v1/routes/test", operation_id = "test_routes", tag = "events",
     request_body = EventBody,
-    responses((status = 200, description = "The messages that would be sent, and the skipped ones", body = Plan)))]
+    responses((status = 200, description = "The messages that would be sent, and the skipped ones", body = PlanView)))]
 pub async fn test_routes(events: web::Data<Events>, body: Json<EventBody>) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(events.rehearse(body.0.into_new()?).await?))
+    let plan = events.rehearse(body.0.into_new()?).await?;
+    Ok(HttpResponse::Ok().json(PlanView::from(&plan)))
 }

@@ -2,66 +2,14 @@
 
 use std::sync::Arc;
 
-use super::model::Accepted;
-use super::refused::{Refusal, SourceRecord};
-use super::repo::{self, EventRow, EventStoreResult, IntakeResult};
-use crate::broker::Step;
+use super::order::{EventOrder, EventStoreResult, IntakeResult};
+use super::repo;
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::db::group_commit::{self, GroupCommit, Submitter, group_commit};
 use crate::error::Result;
 use crate::failpoint;
-use crate::idempotency::{Claim, IdempotentResponse};
-use crate::messages::repo::MessageRow;
 use crate::notifications::intake::NotificationPublisher;
-use crate::notifications::repo::NotificationRow;
-
-/// The rows of one event.
-#[derive(Debug, Clone)]
-pub struct NewEventRows {
-    /// The event.
-    pub event: EventRow,
-    /// Its messages.
-    pub rows: Vec<(MessageRow, NotificationRow)>,
-}
-
-impl NewEventRows {
-    /// Returns the result of accepting the event, if it is new.
-    ///
-    /// # Errors
-    /// An internal error for rows that this program did not create.
-    pub fn accepted(&self) -> Result<Accepted> {
-        let EventRow { id, received_at, skipped, .. } = &self.event;
-        let skipped = repo::skipped_of(skipped.as_deref())?;
-        Ok(Accepted { id: *id, received_at: *received_at, skipped, is_known: false })
-    }
-}
-
-/// Makes the response to a request from the results of its events.
-pub type BuildEventResponse = Arc<dyn Fn(&[EventStoreResult]) -> Result<IdempotentResponse> + Send + Sync>;
-
-/// The events of one request, or of one read from a broker.
-pub struct EventOrder {
-    /// The events.
-    pub events: Vec<NewEventRows>,
-    /// The claim of the request's idempotency key, with the response if all events are new.
-    pub claim: Option<Claim>,
-    /// Makes the response that is stored under the key if some events are not new. If it returns an error of the input,
-    /// no response is stored.
-    pub answer: BuildEventResponse,
-    /// The records of the events, if they come from a partition of a broker.
-    pub source: Option<SourceRecords>,
-}
-
-/// The records of one partition.
-pub struct SourceRecords {
-    /// The move of the partition's position. If it fails, nothing of the order is stored.
-    pub step: Step,
-    /// The record of each event, in the order of the events.
-    pub records: Vec<SourceRecord>,
-    /// Records that are not events.
-    pub refused: Vec<Refusal>,
-}
 
 /// Submits events; cloning it is cheap. The worker ends when the last clone is dropped.
 #[derive(Clone)]

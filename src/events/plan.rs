@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value as Json, json};
 
-use super::model::{Draft, NewEvent, Plan, Skipped};
+use super::model::{EventPlan, NewEvent, PlannedMessage, SkippedMessage};
 use super::target::Target;
 use crate::clients::reach;
 use crate::db::types::{ClientId, EventId, Timestamp};
@@ -121,7 +121,7 @@ pub fn enabled<'r>(
 
 /// Evaluates the conditions of the deliveries for an event. Returns the deliveries whose conditions are met, and the
 /// skipped ones with the reason.
-pub fn asked(facts: &Facts<'_>, routes: &[CompiledRoute]) -> (Vec<StepPosition>, Vec<Skipped>) {
+pub fn asked(facts: &Facts<'_>, routes: &[CompiledRoute]) -> (Vec<StepPosition>, Vec<SkippedMessage>) {
     let (mut asked, mut left_out) = (Vec::new(), Vec::new());
     for (place, route) in enabled(facts.event, routes) {
         for (number, step) in route.steps.iter().enumerate() {
@@ -134,8 +134,8 @@ pub fn asked(facts: &Facts<'_>, routes: &[CompiledRoute]) -> (Vec<StepPosition>,
     (asked, left_out)
 }
 
-fn skipped(route: &CompiledRoute, step: &CompiledDelivery, reason: String) -> Skipped {
-    Skipped {
+fn skipped(route: &CompiledRoute, step: &CompiledDelivery, reason: String) -> SkippedMessage {
+    SkippedMessage {
         route: route.route.event.to_string(),
         channel: step.delivery.channel,
         target: step.delivery.target.clone(),
@@ -209,9 +209,9 @@ pub struct RenderInputs<'a> {
 /// # Errors
 /// [`Error::Invalid`](crate::error::Error::Invalid) if a template needs a value that neither the payload nor the client
 /// has.
-pub fn plan(facts: &Facts<'_>, asked: &[MatchedStep<'_>], known: &RenderInputs<'_>) -> Result<Plan> {
+pub fn plan(facts: &Facts<'_>, asked: &[MatchedStep<'_>], known: &RenderInputs<'_>) -> Result<EventPlan> {
     let mut wrong = Complaints::default();
-    let mut plan = Plan::default();
+    let mut plan = EventPlan::default();
     let mut seen = HashSet::new();
     // by client: of two deliveries to one target, the one to a fixed address belongs to no client
     let mut fillings: HashMap<Option<ClientId>, EventData<'_>> = HashMap::new();
@@ -249,7 +249,7 @@ pub fn plan(facts: &Facts<'_>, asked: &[MatchedStep<'_>], known: &RenderInputs<'
         };
         let FilledTexts { filled: Filled { subject, text, html }, template } = said;
         let starts = facts.now.plus(step.delay);
-        plan.notifications.push(Draft {
+        plan.notifications.push(PlannedMessage {
             route: route.route.event.to_string(),
             channel,
             target: name.to_owned(),

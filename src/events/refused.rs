@@ -38,7 +38,7 @@ pub struct SourceRecord {
 
 /// A record that was refused at its first try.
 #[derive(Debug, Clone)]
-pub struct Refusal {
+pub struct RefusedRecord {
     /// The record.
     pub record: SourceRecord,
     /// The reason.
@@ -47,7 +47,7 @@ pub struct Refusal {
     pub is_final: bool,
 }
 
-impl Refusal {
+impl RefusedRecord {
     /// Returns `true` if it becomes a dead letter without a retry.
     pub fn is_dead(&self) -> bool {
         self.is_final || self.record.most_tries <= 1
@@ -114,8 +114,8 @@ pub fn letter_of(place: &str) -> MessageId {
 ///
 /// # Errors
 /// Those of the database.
-pub fn keep(c: &mut AnyConnection, refusal: &Refusal, now: Timestamp) -> Result<()> {
-    let Refusal { record, reason, .. } = refusal;
+pub fn keep(c: &mut AnyConnection, refusal: &RefusedRecord, now: Timestamp) -> Result<()> {
+    let RefusedRecord { record, reason, .. } = refusal;
     let row = RefusedRow {
         id: letter_of(&record.subject),
         subject: record.subject.clone(),

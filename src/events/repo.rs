@@ -1,100 +1,28 @@
 //! The SQL of events.
 
+pub mod row;
+
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use diesel::prelude::*;
 
-use super::intake::{EventOrder, NewEventRows, SourceRecords};
-use super::model::{Accepted, Event, Skipped, Source};
+use self::row::{InsertEvents, PersonRow, skipped_of};
+use super::model::{AcceptedEvent, Event};
+use super::order::{EventOrder, EventStoreResult, IntakeResult, SourceRecords};
 use super::plan::Person;
 use super::target::ClientNames;
 use super::{positions, refused};
 use crate::clients::model::Email;
 use crate::db::AnyConnection;
-use crate::db::bulk::table_row;
 use crate::db::schema::{client, event};
-use crate::db::types::{ClientId, EventId, Timestamp};
+use crate::db::types::{EventId, Timestamp};
 use crate::error::{Error, Result};
 use crate::failpoint;
 use crate::idempotency::{self, ClaimResult};
-use crate::mailings::recipient::{Profile, Recipient};
 use crate::notifications;
-use crate::notifications::model::Raw;
-use crate::notifications::repo::RecipientAddresses;
 
-table_row! {
-    /// A row of `event`.
-    #[derive(Debug, Clone, PartialEq, Queryable, Selectable)]
-    #[diesel(table_name = event)]
-    #[expect(missing_docs, reason = "the migration documents the columns")]
-    pub struct EventRow in event {
-        pub id: EventId,
-        pub key: Option<String>,
-        pub name: String,
-        pub user_target: Option<String>,
-        pub targets: Option<String>,
-        pub payload: String,
-        pub occurred_at: Option<Timestamp>,
-        pub received_at: Timestamp,
-        pub source: i16,
-        pub skipped: Option<String>,
-        pub fingerprint: Option<Vec<u8>>,
-        pub namespace: i16,
-    }
-    insert InsertEvents "ON CONFLICT DO NOTHING" returning id: EventId
-}
-
-impl TryFrom<EventRow> for Event {
-    type Error = Error;
-
-    fn try_from(row: EventRow) -> Result<Self> {
-        let skipped = skipped_of(row.skipped.as_deref())?;
-        Ok(Self {
-            event_id: row.id,
-            id: row.key,
-            event: row.name,
-            user_target: Raw::stored(row.user_target)?,
-            targets: Raw::stored(row.targets)?,
-            payload: Raw::read(row.payload)?,
-            occurred_at: row.occurred_at,
-            received_at: row.received_at,
-            source: Source::from_code(row.source)?,
-            skipped,
-        })
-    }
-}
-
-/// Parses the stored list of an event's skipped messages.
-///
-/// # Errors
-/// An internal error for JSON that no version of this program stored.
-pub fn skipped_of(stored: Option<&str>) -> Result<Vec<Skipped>> {
-    let skipped = stored.map(serde_json::from_str).transpose();
-    Ok(skipped.map_err(|e| Error::Internal(e.into()))?.unwrap_or_default())
-}
-
-/// The result of storing an event.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum EventStoreResult {
-    /// It was stored with its messages.
-    New,
-    /// It was stored before, with the same sender's id.
-    Known(Accepted),
-    /// Another event has its sender's id.
-    Foreign,
-}
-
-/// The result of storing the events of an order.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum IntakeResult {
-    /// The result of each event.
-    Each(Vec<EventStoreResult>),
-    /// Nothing was stored, because another request has the idempotency key.
-    Refused(ClaimResult),
-    /// Nothing was stored: another node has moved the position of their partition.
-    Fenced,
-}
+pub use row::{EventRow, NewEventRows};
 
 /// The reason why nothing of an order is stored.
 enum Barred {
@@ -184,7 +112,7 @@ fn keep_refused(
     for (record, stored) in source.records.iter().zip(stored) {
         if *stored == EventStoreResult::Foreign {
             let (record, reason) = (record.clone(), format!("id: {FOREIGN}"));
-            refused::keep(c, &refused::Refusal { record, reason, is_final: false }, now)?;
+            refused::keep(c, &refused::RefusedRecord { record, reason, is_final: false }, now)?;
         }
     }
     Ok(())
@@ -218,7 +146,7 @@ fn store(c: &mut AnyConnection, events: &[&NewEventRows], now: Timestamp) -> Res
 
 /// A stored event with the same sender's id.
 pub struct KnownEvent {
-    accepted: Accepted,
+    accepted: AcceptedEvent,
     fingerprint: Option<Vec<u8>>,
 }
 
@@ -239,14 +167,14 @@ pub fn known(c: &mut AnyConnection, keys: &[&str]) -> Result<HashMap<(String, i1
     if keys.is_empty() {
         return Ok(HashMap::new());
     }
-    type Found = (Option<String>, i16, EventId, Timestamp, Option<String>, Option<Vec<u8>>);
+    type KnownColumns = (Option<String>, i16, EventId, Timestamp, Option<String>, Option<Vec<u8>>);
     let columns =
         (event::key, event::namespace, event::id, event::received_at, event::skipped, event::fingerprint);
-    let found: Vec<Found> = event::table.filter(event::key.eq_any(keys)).select(columns).load(c)?;
+    let found: Vec<KnownColumns> = event::table.filter(event::key.eq_any(keys)).select(columns).load(c)?;
     let mut known = HashMap::with_capacity(found.len());
     for (key, namespace, id, received_at, skipped, fingerprint) in found {
         let skipped = skipped_of(skipped.as_deref())?;
-        let accepted = Accepted { id, received_at, skipped, is_known: true };
+        let accepted = AcceptedEvent { id, received_at, skipped, is_known: true };
         known.extend(key.map(|key| ((key, namespace), KnownEvent { accepted, fingerprint })));
     }
     Ok(known)
@@ -314,42 +242,6 @@ pub fn list(c: &mut AnyConnection, filter: &EventListFilter, limit: i64) -> Resu
     }
     let rows: Vec<EventRow> = query.load(c)?;
     rows.into_iter().map(Event::try_from).collect()
-}
-
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = client)]
-struct PersonRow {
-    id: ClientId,
-    #[diesel(embed)]
-    addresses: RecipientAddresses,
-    mobile_operator_code: Option<String>,
-    tag: Option<String>,
-    more_tags: Option<String>,
-    timezone: Option<String>,
-    updated_at: Timestamp,
-}
-
-impl From<PersonRow> for Person {
-    fn from(row: PersonRow) -> Self {
-        let profile = Profile {
-            mobile_operator_code: row.mobile_operator_code,
-            tag: row.tag,
-            more_tags: row.more_tags,
-            timezone: row.timezone,
-            locale: row.addresses.locale.clone(),
-            email: row.addresses.email.clone(),
-            external_id: row.addresses.external_id.clone(),
-            attributes: row.addresses.attributes.clone(),
-        };
-        let recipient = Recipient {
-            client_id: row.id,
-            phone_number: row.addresses.phone_number,
-            address: None,
-            profile: Some(Box::new(profile)),
-            updated_at: row.updated_at,
-        };
-        Self { id: row.id, addresses: row.addresses, recipient }
-    }
 }
 
 /// Returns the client for each set of names, in the same order. An id has precedence over an external id, and that over

@@ -6,14 +6,16 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 
-use super::intake::{self, EventIntake, EventOrder, NewEventRows, SourceRecords};
+use super::intake::EventIntake;
 use super::model::{
-    Accepted, Draft, Event, EventWithNotifications, Namespace, NewEvent, Plan, Skipped, Source,
+    AcceptedEvent, Event, EventPlan, EventWithNotifications, Namespace, NewEvent, PlannedMessage,
+    SkippedMessage, Source,
 };
+use super::order::{BuildEventResponse, EventOrder, EventStoreResult, IntakeResult, SourceRecords};
 use super::plan::{self, Facts, MatchedStep, Person, RenderInputs, StepPosition};
-use super::refused::{Refusal, SourceRecord, line};
+use super::refused::{RefusedRecord, SourceRecord, line};
 pub use super::repo::EventListFilter;
-use super::repo::{self, EventRef, EventRow, EventStoreResult, FOREIGN, IntakeResult};
+use super::repo::{self, EventRef, EventRow, FOREIGN, NewEventRows};
 use super::target::Target;
 use crate::broker::{EventResult, Step};
 use crate::clock::Clock;
@@ -65,10 +67,10 @@ pub struct Events {
 pub type ParsedEvent = std::result::Result<NewEvent, Vec<FieldError>>;
 
 /// The number of messages that an event of a batch would cause, with the skipped ones, or its errors.
-pub type Rehearsed = std::result::Result<(usize, Vec<Skipped>), Vec<FieldError>>;
+pub type Rehearsed = std::result::Result<(usize, Vec<SkippedMessage>), Vec<FieldError>>;
 
 /// The result of accepting one event of a batch.
-pub type AcceptResult = std::result::Result<Accepted, Vec<FieldError>>;
+pub type AcceptResult = std::result::Result<AcceptedEvent, Vec<FieldError>>;
 
 /// Makes the response to a request from the results of its events.
 pub type BuildBatchResponse = dyn Fn(&[AcceptResult]) -> Result<IdempotentResponse> + Send + Sync;
@@ -141,7 +143,7 @@ impl Events {
     ///
     /// # Errors
     /// [`Error::Invalid`] for an event that would be refused.
-    pub async fn rehearse(&self, event: NewEvent) -> Result<Plan> {
+    pub async fn rehearse(&self, event: NewEvent) -> Result<EventPlan> {
         if let Some(key) = event.key.clone() {
             let (namespace, fingerprint) = (event.namespace.code(), event.fingerprint.clone());
             let known = self.db.read(move |c| {
@@ -175,7 +177,7 @@ impl Events {
         Ok(plans)
     }
 
-    async fn plan(&self, event: &Arc<NewEvent>, at: (EventId, Timestamp)) -> Result<Plan> {
+    async fn plan(&self, event: &Arc<NewEvent>, at: (EventId, Timestamp)) -> Result<EventPlan> {
         let routes = self.routes.known().await?;
         let is_known = routes.iter().any(|route| route.knows(&event.name));
         if !is_known && !self.terms.takes_unknown && event.namespace == Namespace::Events {
@@ -215,7 +217,7 @@ impl Events {
         event: &Arc<NewEvent>,
         routes: &Arc<Vec<CompiledRoute>>,
         at: (EventId, Timestamp),
-    ) -> Result<(Vec<StepPosition>, Vec<Skipped>)> {
+    ) -> Result<(Vec<StepPosition>, Vec<SkippedMessage>)> {
         let has_condition =
             |(_, route): (usize, &CompiledRoute)| route.steps.iter().any(|s| s.condition.is_some());
         if !plan::enabled(event, routes).any(has_condition) {
@@ -268,7 +270,7 @@ impl Events {
         let plan = self.plan(&event, (id, now)).await?;
         let event = Arc::unwrap_or_clone(event);
         let none = HashMap::new();
-        let row = |draft: Draft| {
+        let row = |draft: PlannedMessage| {
             notification(draft, id).into_rows(MessageId::new(), None, (&none, is_awaited), now)
         };
         let rows = plan.notifications.into_iter().map(row).collect::<Result<Vec<_>>>()?;
@@ -300,9 +302,9 @@ impl Events {
     ) -> Result<AcceptOutcome> {
         let room = self.room.take(events.len());
         let _room = room.inspect_err(|_| self.count(source, "busy", events.len()))?;
-        let new: Vec<Accepted> = events.iter().map(NewEventRows::accepted).collect::<Result<_>>()?;
+        let new: Vec<AcceptedEvent> = events.iter().map(NewEventRows::accepted).collect::<Result<_>>()?;
         let taken = move |stored: &[EventStoreResult]| became(&refused, &new, stored);
-        let (claim, answer): (_, intake::BuildEventResponse) = match keyed {
+        let (claim, answer): (_, BuildEventResponse) = match keyed {
             Some(KeyedResponse { key, answer }) => {
                 let resource = events.first().map_or_else(uuid::Uuid::now_v7, |new| new.event.id.0);
                 let claimed = answer(&taken(&vec![EventStoreResult::New; events.len()])?)?;
@@ -368,7 +370,7 @@ impl Events {
                 }
                 Err(Error::Invalid(fields)) => {
                     let is_final = record.fault.is_some();
-                    let refusal = Refusal { record, reason: line(&fields), is_final };
+                    let refusal = RefusedRecord { record, reason: line(&fields), is_final };
                     results.push(result_of(refusal.is_dead()));
                     source.refused.push(refusal);
                 }
@@ -378,7 +380,7 @@ impl Events {
         let room = self.room.take(events.len());
         let _room = room.inspect_err(|_| self.count(Source::Broker, "busy", events.len()))?;
         let tries: Vec<u64> = source.records.iter().map(|record| record.most_tries).collect();
-        let answer: intake::BuildEventResponse =
+        let answer: BuildEventResponse =
             Arc::new(|_: &[EventStoreResult]| Err(Error::internal("events without a key have no response")));
         let order = EventOrder { events, claim: None, answer, source: Some(source) };
         let stored = match self.intake.store(Arc::new(order)).await? {
@@ -536,7 +538,7 @@ fn result_of(is_dead: bool) -> EventResult {
 /// Returns the result for each event of a request: the errors of a refused one, else the next result in `stored`.
 fn became(
     refused: &[Option<Vec<FieldError>>],
-    new: &[Accepted],
+    new: &[AcceptedEvent],
     stored: &[EventStoreResult],
 ) -> Result<Vec<AcceptResult>> {
     let mut stored = new.iter().zip(stored);
@@ -565,7 +567,7 @@ fn unknown(known: &[&str]) -> String {
 }
 
 /// Converts a planned message into a new notification.
-fn notification(draft: Draft, event: EventId) -> NewNotification {
+fn notification(draft: PlannedMessage, event: EventId) -> NewNotification {
     let to = match draft.client_id {
         Some(client) => To::Reached { client, address: draft.recipient },
         None => To::Address(draft.recipient),

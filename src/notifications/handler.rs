@@ -1,20 +1,20 @@
 //! The HTTP handlers of notifications: `/api/v1/notifications`, `/api/v1/batches`, and the short paths below
 //! `/notification`.
 
+mod answer;
 mod file;
 mod schema;
 pub mod trial;
 
-use actix_web::http::StatusCode;
 use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-pub use self::schema::{BatchAccepted, BatchBody, NotificationBody, NotificationPatch};
-use super::model::{Batch, Notification, NotificationWithAttempts, Status};
-use super::usecase::{
-    AcceptedBatch, BuildResponse, NotificationFilter, NotificationOrder, Notifications, answer_after_waiting,
-};
+use self::answer::{accepted, after_waiting, created};
+pub use self::schema::{BatchBody, NotificationBody, NotificationPatch};
+use super::model::Status;
+use super::usecase::{AcceptedBatch, BuildResponse, NotificationFilter, NotificationOrder, Notifications};
+use super::views::{BatchAccepted, BatchView, NotificationView, NotificationWithAttemptsView};
 use crate::clients::reach;
 use crate::db::types::MessageId;
 use crate::error::{Error, Result};
@@ -24,7 +24,6 @@ use crate::http::idempotency_header::{KeyHeader, Posted, PostedItems, respond};
 use crate::http::json::{Json, Query, path_id, time};
 use crate::http::operations::{Operations, operations};
 use crate::http::prefer::{PreferHeader, Preference, applied};
-use crate::http::problem::Problem;
 use crate::idempotency::IdempotentResponse;
 use crate::kinds::{ChannelKind, ChannelToPeople, Priority};
 use crate::paging::{self, Page};
@@ -183,14 +182,16 @@ impl ListQuery {
 async fn at_once(
     service: &Notifications,
     posted: Posted<NotificationBody>,
-    status: u16,
+    answering: BuildResponse,
 ) -> Result<HttpResponse> {
-    Ok(respond(service.create(posted.value.into_new()?, posted.key, status).await?))
+    let answering = (answering, after_waiting as BuildResponse);
+    Ok(respond(service.create(posted.value.into_new()?, posted.key, answering).await?))
 }
 
 /// Validates a notification without accepting it.
 async fn rehearsed(service: &Notifications, posted: Posted<NotificationBody>) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(service.rehearse(posted.value.into_new()?).await?))
+    let notification = service.rehearse(posted.value.into_new()?).await?;
+    Ok(HttpResponse::Ok().json(NotificationView::from(&notification)))
 }
 
 /// Accepts a notification, and waits for its final status.
@@ -202,22 +203,6 @@ async fn in_the_end(
     Ok(respond(service.create_and_wait(posted.value.into_new()?, posted.key, waiting).await?))
 }
 
-/// Makes the response of the short path: 2xx if the notification was sent or may still be sent, else a problem.
-fn sent_or_problem(found: &Notification) -> Result<IdempotentResponse> {
-    let (status, title, outcome) = match found.status {
-        Status::Failed => (StatusCode::BAD_GATEWAY, "Bad gateway", "failed"),
-        Status::Expired => (StatusCode::GATEWAY_TIMEOUT, "Gateway timeout", "expired"),
-        Status::Cancelled => (StatusCode::CONFLICT, "Conflict", "was cancelled"),
-        Status::Scheduled | Status::Queued | Status::Processing | Status::Sent => {
-            return answer_after_waiting(found);
-        }
-    };
-    let why = found.error.as_deref().map(|error| format!(": {error}")).unwrap_or_default();
-    let detail = format!("notification {} {outcome}{why}", found.id);
-    let problem = Problem::new(status, "/problems/not-sent", title, detail).about(found.id.to_string());
-    IdempotentResponse::new(status.as_u16(), Some(format!("/api/v1/notifications/{}", found.id)), &problem)
-}
-
 /// Send a notification
 ///
 /// Accepts a notification, which is on disk before the response. `Prefer: wait=10` (RFC 7240) waits up to 10 seconds
@@ -227,12 +212,12 @@ fn sent_or_problem(found: &Notification) -> Result<IdempotentResponse> {
     request_body = NotificationBody,
     params(DryRunQuery, PreferHeader, KeyHeader),
     responses(
-        (status = 201, description = "The notification, with its path in `Location`", body = Notification,
+        (status = 201, description = "The notification, with its path in `Location`", body = NotificationView,
             headers(("Location" = String, description = "The path of the notification"))),
         (status = 200, description = "With `wait`: the notification with its final status. For a dry run: the \
-            notification that would be accepted", body = Notification),
+            notification that would be accepted", body = NotificationView),
         (status = 202, description = "Accepted: with `respond-async`, or without a final status at the end of \
-            `wait`", body = Notification),
+            `wait`", body = NotificationView),
         (status = 409, description = "An equal request with this key is running"),
     ))]
 pub async fn create_notification(
@@ -245,9 +230,9 @@ pub async fn create_notification(
         return rehearsed(&service, posted).await;
     }
     let mut answer = match preference {
-        Preference::None => at_once(&service, posted, 201).await?,
-        Preference::Async => at_once(&service, posted, 202).await?,
-        Preference::Wait(patience) => in_the_end(&service, posted, (patience, answer_after_waiting)).await?,
+        Preference::None => at_once(&service, posted, created).await?,
+        Preference::Async => at_once(&service, posted, accepted).await?,
+        Preference::Wait(patience) => in_the_end(&service, posted, (patience, after_waiting)).await?,
     };
     applied(&mut answer, preference);
     Ok(answer)
@@ -263,8 +248,8 @@ pub async fn create_notification(
     params(DryRunQuery, PreferHeader, KeyHeader),
     responses(
         (status = 200, description = "The message was sent. For a dry run: the notification that would be \
-            accepted", body = Notification),
-        (status = 202, description = "Accepted, without a final status at the end of the wait", body = Notification),
+            accepted", body = NotificationView),
+        (status = 202, description = "Accepted, without a final status at the end of the wait", body = NotificationView),
         (status = 409, description = "An equal request with this key is running, or the message was cancelled, for \
             example because its recipient has opted out"),
         (status = 502, description = "The message failed: the provider refused it, or no attempts are left"),
@@ -283,7 +268,7 @@ pub async fn notify(
         Preference::Wait(patience) => patience,
         Preference::None | Preference::Async => service.patience(),
     };
-    in_the_end(&service, posted, (patience, sent_or_problem)).await
+    in_the_end(&service, posted, (patience, answer::sent_or_problem)).await
 }
 
 /// Send a notification without waiting for it
@@ -291,8 +276,8 @@ pub async fn notify(
     request_body = NotificationBody,
     params(DryRunQuery, KeyHeader),
     responses(
-        (status = 200, description = "For a dry run: the notification that would be accepted", body = Notification),
-        (status = 202, description = "Accepted, and on disk", body = Notification),
+        (status = 200, description = "For a dry run: the notification that would be accepted", body = NotificationView),
+        (status = 202, description = "Accepted, and on disk", body = NotificationView),
         (status = 409, description = "An equal request with this key is running"),
     ))]
 pub async fn notify_later(
@@ -303,7 +288,7 @@ pub async fn notify_later(
     if dry_run.0 {
         return rehearsed(&service, posted).await;
     }
-    at_once(&service, posted, 202).await
+    at_once(&service, posted, accepted).await
 }
 
 /// List notifications
@@ -313,7 +298,7 @@ pub async fn notify_later(
     params(ListQuery),
     responses(
         (status = 200, description = "A page of notifications, or all of them as CSV", content(
-            (Page<Notification> = "application/json"), (String = "text/csv"))),
+            (Page<NotificationView> = "application/json"), (String = "text/csv"))),
     ))]
 pub async fn list_notifications(
     service: web::Data<Notifications>,
@@ -341,27 +326,28 @@ async fn page(
 ) -> Result<HttpResponse> {
     let (items, more) = service.list(filter, order, window).await?;
     let next_cursor = items.last().filter(|_| more).map(|last| last.id.to_string());
-    Ok(HttpResponse::Ok().json(Page { items, next_cursor }))
+    Ok(HttpResponse::Ok().json(Page { items, next_cursor }.view::<NotificationView<'_>>()))
 }
 
 /// Read a notification with its attempts
 #[utoipa::path(get, path = "/api/v1/notifications/{id}", operation_id = "get_notification", tag = "notifications",
     params(("id" = String, Path, format = Uuid, description = "The notification")),
     responses(
-        (status = 200, description = "The notification with its attempts", body = NotificationWithAttempts),
+        (status = 200, description = "The notification with its attempts", body = NotificationWithAttemptsView),
     ))]
 pub async fn get_notification(
     service: web::Data<Notifications>,
     id: web::Path<String>,
 ) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(service.get(path_id(&id)?).await?))
+    let found = service.get(path_id(&id)?).await?;
+    Ok(HttpResponse::Ok().json(NotificationWithAttemptsView::from(&found)))
 }
 
 /// Read a notification by the short path
 #[utoipa::path(get, path = "/notification/{id}", operation_id = "get_notification_by_its_short_path", tag = "notifications",
     params(("id" = String, Path, format = Uuid, description = "The notification")),
     responses(
-        (status = 200, description = "The notification with its attempts", body = NotificationWithAttempts),
+        (status = 200, description = "The notification with its attempts", body = NotificationWithAttemptsView),
     ))]
 pub async fn get_notified(service: web::Data<Notifications>, id: web::Path<String>) -> Result<HttpResponse> {
     get_notification(service, id).await
@@ -373,7 +359,7 @@ pub async fn get_notified(service: web::Data<Notifications>, id: web::Path<Strin
 #[utoipa::path(patch, path = "/api/v1/notifications/{id}", operation_id = "patch_notification", tag = "notifications",
     params(("id" = String, Path, format = Uuid, description = "The notification")), request_body = NotificationPatch,
     responses(
-        (status = 200, description = "The changed notification", body = Notification),
+        (status = 200, description = "The changed notification", body = NotificationView),
         (status = 409, description = "The notification does not wait any more"),
     ))]
 pub async fn patch_notification(
@@ -381,7 +367,8 @@ pub async fn patch_notification(
     id: web::Path<String>,
     body: Json<NotificationPatch>,
 ) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(service.reschedule(path_id(&id)?, body.0.into_change()?).await?))
+    let changed = service.reschedule(path_id(&id)?, body.0.into_change()?).await?;
+    Ok(HttpResponse::Ok().json(NotificationView::from(&changed)))
 }
 
 /// Cancel a notification
@@ -425,22 +412,23 @@ pub async fn create_batch(
     let wanted = posted.value.into_wanted()?;
     if flag("dry_run", query.dry_run.as_deref())? {
         let taken = service.rehearse_batch(wanted, is_atomic).await?;
-        return Ok(HttpResponse::Ok().json(BatchAccepted::new(&taken)));
+        return Ok(HttpResponse::Ok().json(BatchAccepted::from(&taken)));
     }
     let answer = |taken: &AcceptedBatch| {
-        IdempotentResponse::created(format!("/api/v1/batches/{}", taken.id), &BatchAccepted::new(taken))
+        IdempotentResponse::created(format!("/api/v1/batches/{}", taken.id), &BatchAccepted::from(taken))
     };
-    Ok(respond(service.create_batch(wanted, is_atomic, posted.key, answer).await?))
+    let answering = (answer, after_waiting as BuildResponse);
+    Ok(respond(service.create_batch((wanted, is_atomic), posted.key, answering).await?))
 }
 
 /// Read the counts of a batch
 #[utoipa::path(get, path = "/api/v1/batches/{id}", operation_id = "get_batch", tag = "notifications",
     params(("id" = String, Path, format = Uuid, description = "The batch")),
     responses(
-        (status = 200, description = "The batch with its counts", body = Batch),
+        (status = 200, description = "The batch with its counts", body = BatchView),
     ))]
 pub async fn get_batch(service: web::Data<Notifications>, id: web::Path<String>) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(service.batch(path_id(&id)?).await?))
+    Ok(HttpResponse::Ok().json(BatchView::from(&service.batch(path_id(&id)?).await?)))
 }
 
 /// List the notifications of a batch
@@ -451,7 +439,7 @@ pub async fn get_batch(service: web::Data<Notifications>, id: web::Path<String>)
     params(("id" = String, Path, format = Uuid, description = "The batch"), ListQuery),
     responses(
         (status = 200, description = "A page of notifications, or all of them as CSV", content(
-            (Page<Notification> = "application/json"), (String = "text/csv"))),
+            (Page<NotificationView> = "application/json"), (String = "text/csv"))),
     ))]
 pub async fn list_batch_notifications(
     service: web::Data<Notifications>,
@@ -479,8 +467,8 @@ pub async fn list_batch_notifications(
 #[utoipa::path(delete, path = "/api/v1/batches/{id}", operation_id = "cancel_batch", tag = "notifications",
     params(("id" = String, Path, format = Uuid, description = "The batch")),
     responses(
-        (status = 200, description = "The batch with its counts", body = Batch),
+        (status = 200, description = "The batch with its counts", body = BatchView),
     ))]
 pub async fn cancel_batch(service: web::Data<Notifications>, id: web::Path<String>) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(service.cancel_batch(path_id(&id)?).await?))
+    Ok(HttpResponse::Ok().json(BatchView::from(&service.cancel_batch(path_id(&id)?).await?)))
 }

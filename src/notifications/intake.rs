@@ -4,8 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::notifier::NewMessageNotifier;
 use super::repo::{self, NewNotificationRows, NotificationRow, StoreResult};
-use super::usecase::NewMessageNotifier;
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::db::group_commit::{self, GroupCommit, Submitter, group_commit};

@@ -1,13 +1,13 @@
 //! The SQL of notifications and batches.
 
 mod list;
+mod row;
 mod store;
 
 use std::collections::HashMap;
 
 use diesel::prelude::*;
 
-use crate::clients::reach::ClientAddresses;
 use crate::db::AnyConnection;
 use crate::db::schema::{batch, client, due, message, notification};
 use crate::db::types::{BatchId, ClientId, EventId, MessageId, Timestamp};
@@ -21,7 +21,8 @@ use crate::messages::repo::{DueRow, insert_due};
 use crate::notifications::model::{Notification, NotificationChange};
 
 pub use list::{NotificationFilter, NotificationOrder, list};
-pub use store::{NewNotificationRows, NotificationRow, StoreResult, store};
+pub use row::{NotificationRow, RecipientAddresses};
+pub use store::{NewNotificationRows, StoreResult, store};
 
 /// The content of a standalone message.
 #[derive(Debug, Default, Clone, Queryable)]
@@ -63,38 +64,6 @@ pub fn contents(c: &mut AnyConnection, ids: &[MessageId]) -> Result<HashMap<Mess
         ))
         .load::<(MessageId, StoredContent)>(c)?;
     Ok(rows.into_iter().collect())
-}
-
-/// The addresses and the language of a client.
-#[derive(Debug, Clone, Queryable, Selectable)]
-#[diesel(table_name = client)]
-pub struct RecipientAddresses {
-    /// The phone number, as E.164 digits.
-    pub phone_number: Option<i64>,
-    /// Its e-mail address.
-    pub email: Option<String>,
-    /// The push token of its device.
-    pub push_token: Option<String>,
-    /// Its id in the user's other systems.
-    pub external_id: Option<String>,
-    /// Its attributes as JSON.
-    pub attributes: String,
-    /// Its language.
-    pub locale: Option<String>,
-}
-
-impl RecipientAddresses {
-    /// Returns them as the addresses of the client with this id.
-    pub fn reach(&self, id: ClientId) -> ClientAddresses<'_> {
-        ClientAddresses {
-            id,
-            phone_number: self.phone_number,
-            email: self.email.as_deref(),
-            push_token: self.push_token.as_deref(),
-            external_id: self.external_id.as_deref(),
-            attributes: &self.attributes,
-        }
-    }
 }
 
 /// Returns the addresses of the clients with these ids, without clients that do not exist.

@@ -9,6 +9,7 @@ use super::model::{
     Batch, LoadedTemplate, NewNotification, Notification, NotificationChange, NotificationWithAttempts,
     Status, To,
 };
+use super::notifier::NewMessageNotifier;
 use super::repo::{self, NewNotificationRows, RecipientAddresses, StoreResult};
 pub use super::repo::{NotificationFilter, NotificationOrder};
 use crate::clock::Clock;
@@ -21,7 +22,7 @@ use crate::kinds::{AddressSyntax, ChannelKind, MessageStatus, OutcomeKind};
 use crate::lifecycle::Shutdown;
 use crate::live::{Change, Live};
 use crate::messages;
-use crate::messages::cancelling::{self, Recall};
+use crate::messages::cancelling;
 use crate::messages::model::Attempt;
 use crate::messages::repo::cancellation::CancellationState;
 use crate::metrics::Metrics;
@@ -36,16 +37,10 @@ const MOST_OF_AN_EVENT: i64 = 20_000;
 /// The time for which a key stays locked after the wait of its request, so that the response can be stored.
 const SPARE: Duration = Duration::from_secs(5);
 
-/// The port through which notifications wake the engine. A call is a hint; the engine's own poll is the guarantee.
-pub trait NewMessageNotifier: Recall {
-    /// Signals that notifications were accepted, or are due at another time.
-    fn arrived(&self);
-}
-
 /// Validates a URL, and returns the reason if it is refused.
 pub type UrlCheck = Box<dyn Fn(&str) -> std::result::Result<(), String> + Send + Sync>;
 
-/// Makes the response to a request that waited, from the notification as it is then.
+/// Makes the response to a request from its notification.
 pub type BuildResponse = fn(&Notification) -> Result<IdempotentResponse>;
 
 /// The limits and settings of notifications.
@@ -200,7 +195,7 @@ impl Notifications {
         (message, content): &(crate::messages::repo::MessageRow, repo::NotificationRow),
     ) -> Result<Notification> {
         let status = content.status_at_first(message);
-        let found = Notification::of_rows(message.clone(), content.clone(), status, message.due_at)?;
+        let found = Notification::from_rows(message.clone(), content.clone(), status, message.due_at)?;
         Ok(found.with_default_retries(&self.terms.retries))
     }
 
@@ -219,7 +214,8 @@ impl Notifications {
         self.fresh(&rows)
     }
 
-    /// Accepts a notification, and returns when it is on disk. `status` is the HTTP status of the response.
+    /// Accepts a notification, and returns when it is on disk. `answering` makes the response, and `again` makes the
+    /// response to an equal request that follows one that waited.
     ///
     /// # Errors
     /// [`Error::Invalid`] for a notification that cannot be delivered, [`Error::Busy`], and errors of its idempotency
@@ -228,28 +224,24 @@ impl Notifications {
         &self,
         new: NewNotification,
         key: Option<IdempotencyKey>,
-        status: u16,
+        (answering, again): (BuildResponse, BuildResponse),
     ) -> Result<Created<Notification>> {
         let rows = match self.rows_of(new, false).await {
             Ok(rows) => rows,
-            Err(refused) => {
-                return self.before(key, refused, answer_after_waiting).await.map(Created::Before);
-            }
+            Err(refused) => return self.before(key, refused, again).await.map(Created::Before),
         };
         let notification = self.fresh(&rows)?;
-        let answer = answer(status, &notification)?;
+        let answer = answering(&notification)?;
         let claim = Claim::of(key, notification.id.0, &answer);
         match self.store(NewNotificationRows { rows: vec![rows], batch: None, claim }).await? {
             StoreResult::New => Ok(Created::New(notification, answer)),
-            StoreResult::Refused(verdict) => {
-                self.answer_to(verdict, answer_after_waiting).await.map(Created::Before)
-            }
+            StoreResult::Refused(claim) => self.answer_to(claim, again).await.map(Created::Before),
         }
     }
 
     /// Returns the response of an equal request.
-    async fn answer_to(&self, verdict: ClaimResult, answering: BuildResponse) -> Result<IdempotentResponse> {
-        match verdict {
+    async fn answer_to(&self, claim: ClaimResult, answering: BuildResponse) -> Result<IdempotentResponse> {
+        match claim {
             ClaimResult::Answered(answer) => Ok(answer),
             // the request waited, and the process died before its response was stored
             ClaimResult::Unanswered(id) => answering(&self.find(MessageId(id)).await?),
@@ -264,8 +256,8 @@ impl Notifications {
         refused: Error,
         answering: BuildResponse,
     ) -> Result<IdempotentResponse> {
-        let verdict = idempotency::before(&self.db, key, refused, self.clock.now()).await?;
-        self.answer_to(verdict, answering).await
+        let claim = idempotency::before(&self.db, key, refused, self.clock.now()).await?;
+        self.answer_to(claim, answering).await
     }
 
     /// Accepts a notification, and waits for its final status until `patience` has passed or the service shuts down.
@@ -292,8 +284,8 @@ impl Notifications {
         let claim = key.map(|key| Claim { key, resource: id.0, answer: None, locked_until });
         match self.store(NewNotificationRows { rows: vec![rows], batch: None, claim }).await? {
             StoreResult::New => {}
-            StoreResult::Refused(verdict) => {
-                return self.answer_to(verdict, answering).await.map(Created::Before);
+            StoreResult::Refused(claim) => {
+                return self.answer_to(claim, answering).await.map(Created::Before);
             }
         }
         self.wait(patience, waiter.ended()).await;
@@ -364,31 +356,27 @@ impl Notifications {
         Ok((AcceptedBatch { id, items }, NewNotificationRows { rows, batch: Some(id), claim: None }))
     }
 
-    /// Accepts the valid notifications of a batch, or with `is_atomic` all or none. `answer` makes the response.
+    /// Accepts the valid notifications of a batch, or with `is_atomic` all or none. `answer` makes the response, and
+    /// `again` makes the response to an equal request that follows one that waited.
     ///
     /// # Errors
     /// [`Error::Invalid`] if no notification is valid, or with `is_atomic` if any is invalid; else as
     /// [`Notifications::create`].
     pub async fn create_batch(
         &self,
-        wanted: Vec<ParsedNotification>,
-        is_atomic: bool,
+        (wanted, is_atomic): (Vec<ParsedNotification>, bool),
         key: Option<IdempotencyKey>,
-        answer: impl FnOnce(&AcceptedBatch) -> Result<IdempotentResponse>,
+        (answer, again): (impl FnOnce(&AcceptedBatch) -> Result<IdempotentResponse>, BuildResponse),
     ) -> Result<Created<AcceptedBatch>> {
         let (taken, mut rows) = match self.batch_rows(wanted, is_atomic).await {
             Ok(made) => made,
-            Err(refused) => {
-                return self.before(key, refused, answer_after_waiting).await.map(Created::Before);
-            }
+            Err(refused) => return self.before(key, refused, again).await.map(Created::Before),
         };
         let answer = answer(&taken)?;
         rows.claim = Claim::of(key, taken.id.0, &answer);
         match self.store(rows).await? {
             StoreResult::New => Ok(Created::New(taken, answer)),
-            StoreResult::Refused(verdict) => {
-                self.answer_to(verdict, answer_after_waiting).await.map(Created::Before)
-            }
+            StoreResult::Refused(claim) => self.answer_to(claim, again).await.map(Created::Before),
         }
     }
 
@@ -551,18 +539,6 @@ impl Notifications {
             self.live.publish(change, true);
         }
     }
-}
-
-/// Makes the response to a request that waited: 200 with a final status, else 202.
-///
-/// # Errors
-/// An internal error if the notification cannot be serialized, which does not happen.
-pub fn answer_after_waiting(found: &Notification) -> Result<IdempotentResponse> {
-    answer(if found.status.is_final() { 200 } else { 202 }, found)
-}
-
-fn answer(status: u16, notification: &Notification) -> Result<IdempotentResponse> {
-    IdempotentResponse::new(status, Some(format!("/api/v1/notifications/{}", notification.id)), notification)
 }
 
 /// Renders the template of a notification, if it has one.

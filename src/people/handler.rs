@@ -10,12 +10,13 @@ use futures_util::stream;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::model::{ErasedClient, ExportedInboxMessage, ExportedMessage, MessageRef};
+use super::model::{ErasedClient, ExportedInboxMessage, MessageRef};
 use super::usecase::{People, PersonData};
+use super::views::ExportedMessageView;
 use crate::clients::model::Client;
 use crate::db::types::EventId;
 use crate::error::{Error, Result};
-use crate::events::model::Event;
+use crate::events::views::EventView;
 use crate::http::json::path_id;
 use crate::http::operations::{Operations, operations};
 use crate::preferences::model::ClientPreferences;
@@ -53,7 +54,7 @@ pub async fn delete_client(people: web::Data<People>, id: web::Path<String>) -> 
 
 /// A person's data. The type only defines the schema; the response is streamed.
 #[derive(Serialize, ToSchema)]
-pub struct ClientExport {
+pub struct ClientExport<'m> {
     /// The client.
     client: Client,
     /// The client's preferences.
@@ -63,9 +64,9 @@ pub struct ClientExport {
     /// The state of the messages in its inbox.
     inbox: Vec<ExportedInboxMessage>,
     /// All messages to the client or to its addresses, the oldest first.
-    messages: Vec<ExportedMessage>,
+    messages: Vec<ExportedMessageView<'m>>,
     /// The events that caused these messages.
-    events: Vec<Event>,
+    events: Vec<EventView<'m>>,
 }
 
 /// Export a client
@@ -143,8 +144,11 @@ impl Export {
                     self.needs_comma = false;
                     continue;
                 }
-                Piece::Message(sent) => self.people.message(sent).await?.map(|message| json(&message)),
-                Piece::Event(id) => self.people.event(id).await?.map(|event| json(&event)),
+                Piece::Message(sent) => {
+                    let message = self.people.message(sent).await?;
+                    message.map(|message| json(&ExportedMessageView::from(&message)))
+                }
+                Piece::Event(id) => self.people.event(id).await?.map(|event| json(&EventView::from(&event))),
             };
             if let Some(item) = item.transpose()? {
                 if std::mem::replace(&mut self.needs_comma, true) {

@@ -49,8 +49,7 @@ pub struct MessageRef {
 }
 
 /// An exported message of a person.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(untagged)]
+#[derive(Debug)]
 pub enum ExportedMessage {
     /// A notification with its texts.
     Notification(Box<NotificationWithAttempts>),

@@ -12,7 +12,7 @@ use crate::idempotency::{Claim, ClaimResult};
 use crate::kinds::ChannelKind;
 use crate::messages::repo::MessageRow;
 use crate::metrics::Metrics;
-use crate::notifications::usecase::NewMessageNotifier;
+use crate::notifications::notifier::NewMessageNotifier;
 use crate::runtime::Runtime;
 
 /// A request counts once more for each of these bytes, since a body may be large.

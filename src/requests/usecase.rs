@@ -28,7 +28,7 @@ use crate::messages::cancelling;
 use crate::messages::model::MessageWithAttempts;
 use crate::messages::repo::cancellation::CancellationState;
 use crate::metrics::Metrics;
-use crate::notifications::usecase::NewMessageNotifier;
+use crate::notifications::notifier::NewMessageNotifier;
 use crate::paging;
 use crate::runtime::Runtime;
 

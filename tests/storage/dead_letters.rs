@@ -28,7 +28,7 @@ use fanfare::mailings::usecase::Wakeup;
 use fanfare::messages::cancelling::Recall;
 use fanfare::messages::repo::{MessageRow, insert_messages};
 use fanfare::metrics::Metrics;
-use fanfare::notifications::usecase::NewMessageNotifier;
+use fanfare::notifications::notifier::NewMessageNotifier;
 
 use futures_util::future::BoxFuture;
 use tokio::sync::Notify;

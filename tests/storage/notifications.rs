@@ -14,10 +14,10 @@ use fanfare::messages::cancelling::Recall;
 use fanfare::messages::repo::MessageRow;
 use fanfare::notifications::intake::{NotificationIntake, NotificationPublisher};
 use fanfare::notifications::model::{NewNotification, TemplateUsed, To};
+use fanfare::notifications::notifier::NewMessageNotifier;
 use fanfare::notifications::repo::{
     NewNotificationRows, NotificationRow, RecipientAddresses, StoreResult, store,
 };
-use fanfare::notifications::usecase::NewMessageNotifier;
 use uuid::Uuid;
 
 use crate::on_each_database;

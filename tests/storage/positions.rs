@@ -7,9 +7,9 @@ use fanfare::db::types::Timestamp;
 use fanfare::dead_letters::model::LetterFilter;
 use fanfare::dead_letters::repo as letters;
 use fanfare::error::Error;
-use fanfare::events::intake::{EventOrder, NewEventRows, SourceRecords};
-use fanfare::events::refused::{self, Refusal, SourceRecord};
-use fanfare::events::repo::{self, EventRow, EventStoreResult, IntakeResult};
+use fanfare::events::order::{EventOrder, EventStoreResult, IntakeResult, SourceRecords};
+use fanfare::events::refused::{self, RefusedRecord, SourceRecord};
+use fanfare::events::repo::{self, EventRow, NewEventRows};
 use fanfare::events::{model::Source, positions};
 use futures_util::future::join_all;
 
@@ -51,7 +51,7 @@ fn event(key: &str, fingerprint: u8) -> NewEventRows {
     NewEventRows { event, rows: Vec::new() }
 }
 
-fn order(step: Step, events: Vec<NewEventRows>, refused: Vec<Refusal>) -> Arc<EventOrder> {
+fn order(step: Step, events: Vec<NewEventRows>, refused: Vec<RefusedRecord>) -> Arc<EventOrder> {
     let records = events.iter().map(|new| record(new.event.key.as_deref().unwrap(), 2)).collect();
     Arc::new(EventOrder {
         events,
@@ -115,7 +115,7 @@ on_each_database! {
     async fn what_is_refused_is_kept_with_the_step_and_never_without(kind: Database) {
         let stage = Stage::new(kind).await;
         stage.db.write(|c| positions::begin(c, &[position(0, 0)], at(0))).await.unwrap();
-        let refusal = |place: &str, is_final, most_tries| Refusal {
+        let refusal = |place: &str, is_final, most_tries| RefusedRecord {
             record: record(place, most_tries),
             reason: "it is no JSON".to_owned(),
             is_final,
@@ -141,7 +141,7 @@ on_each_database! {
 on_each_database! {
     async fn each_try_is_one_nodes_and_the_last_makes_a_letter(kind: Database) {
         let stage = Stage::new(kind).await;
-        let refusal = Refusal { record: record("p/0", 3), reason: "no route".to_owned(), is_final: false };
+        let refusal = RefusedRecord { record: record("p/0", 3), reason: "no route".to_owned(), is_final: false };
         stage.db.write(move |c| refused::keep(c, &refusal, at(0))).await.unwrap();
         let mut tries = 1;
         let mut now = 0;

@@ -14,7 +14,7 @@ use fanfare::db::types::{MessageId, RecurringId, ResourceId, Timestamp};
 use fanfare::kinds::MessageStatus;
 use fanfare::messages::cancelling::Recall;
 use fanfare::messages::repo::end_waiting;
-use fanfare::notifications::usecase::NewMessageNotifier;
+use fanfare::notifications::notifier::NewMessageNotifier;
 use fanfare::requests::cron::Cron;
 use fanfare::requests::model::{Notify, RequestDraft, RequestKind};
 use fanfare::requests::recurring::model::{CatchUp, CronSchedule, RecurringStatus};

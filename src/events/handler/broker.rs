@@ -45,7 +45,7 @@ impl FromBroker {
             if let Err(why) = key(event.key.clone()) {
                 event.fault.get_or_insert(format!("its id header {why}"));
             }
-            let name = Name { subject: &event.subject, key: &event.key, event: event.name.as_deref() };
+            let name = BrokerNames { subject: &event.subject, key: &event.key, event: event.name.as_deref() };
             let wanted = match &event.fault {
                 Some(fault) => Err(vec![FieldError::new("record", fault.clone())]),
                 None => read(&name, &event.body),
@@ -87,7 +87,7 @@ fn printable(text: &str) -> String {
 }
 
 /// The names that a broker gives to an event.
-struct Name<'a> {
+struct BrokerNames<'a> {
     /// The subject, or the place of the record.
     subject: &'a str,
     /// The id. If it equals the subject, an id in the body replaces it.
@@ -97,7 +97,7 @@ struct Name<'a> {
 }
 
 /// Parses an event as the API does, with the id that the broker gives it.
-fn read(name: &Name<'_>, body: &[u8]) -> ParsedEvent {
+fn read(name: &BrokerNames<'_>, body: &[u8]) -> ParsedEvent {
     let read = || {
         let id = key(name.key.to_owned()).map_err(|why| Error::invalid("id header", why))?;
         let body = match name.event {
@@ -139,7 +139,7 @@ fn named<'a>(event: &str, body: &'a [u8]) -> Result<Cow<'a, [u8]>> {
 
 /// Parses a refused record again.
 pub fn read_again(row: &RefusedRow) -> ParsedEvent {
-    read(&Name { subject: &row.subject, key: &row.key, event: row.name.as_deref() }, &row.body)
+    read(&BrokerNames { subject: &row.subject, key: &row.key, event: row.name.as_deref() }, &row.body)
 }
 
 impl Intake for FromBroker {
@@ -153,7 +153,8 @@ impl Intake for FromBroker {
         }
         Box::pin(async move {
             let read = |event: Incoming| {
-                let name = Name { subject: &event.subject, key: &event.key, event: event.name.as_deref() };
+                let name =
+                    BrokerNames { subject: &event.subject, key: &event.key, event: event.name.as_deref() };
                 read(&name, &event.body)
             };
             let wanted = events.into_iter().map(read).collect();
@@ -211,7 +212,7 @@ impl AcceptEvent for FromBroker {
         let this = self.clone();
         Box::pin(async move {
             let id = event.key.unwrap_or_else(|| event.id.to_string());
-            let name = Name { subject: &event.subject, key: &id, event: event.name.as_deref() };
+            let name = BrokerNames { subject: &event.subject, key: &id, event: event.name.as_deref() };
             let event = read(&name, &event.body).map_err(Error::Invalid)?;
             this.events.accept(event, Source::Broker, None).await.map(drop)
         })
@@ -222,8 +223,8 @@ impl AcceptEvent for FromBroker {
 mod tests {
     use super::*;
 
-    fn named_by(key: &str) -> Name<'_> {
-        Name { subject: "orders/0/7", key, event: None }
+    fn named_by(key: &str) -> BrokerNames<'_> {
+        BrokerNames { subject: "orders/0/7", key, event: None }
     }
 
     #[test]
@@ -261,7 +262,8 @@ mod tests {
 
     #[test]
     fn a_header_may_name_the_type() {
-        let read = |body: &str| read(&Name { event: Some("order.paid"), ..named_by("k") }, body.as_bytes());
+        let read =
+            |body: &str| read(&BrokerNames { event: Some("order.paid"), ..named_by("k") }, body.as_bytes());
         for body in
             [" {}", r#"{"payload": {"event": 1}}"#, r#"{"event": "order.paid"}"#, r#"{"event": null}"#]
         {

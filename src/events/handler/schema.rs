@@ -1,23 +1,19 @@
-//! Request and response bodies of events, and their validation.
+//! Request bodies of events, and their validation.
 
 use std::collections::BTreeMap;
 
 use ring::digest::{Context, SHA256};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use crate::db::types::{EventId, Timestamp};
-use crate::error::{Complaints, Error, FieldError, Result};
-use crate::events::model::{
-    Accepted, EventTarget, EventWithNotifications, LARGEST_PAYLOAD, MOST_TARGETS, Namespace, NewEvent,
-    RawParts, Skipped, key,
-};
+use crate::error::{Complaints, Error, Result};
+use crate::events::model::{LARGEST_PAYLOAD, MOST_TARGETS, Namespace, NewEvent, RawParts, key};
 use crate::events::target::Target;
-use crate::events::usecase::{AcceptResult, LARGEST_BATCH, ParsedEvent};
+use crate::events::usecase::{LARGEST_BATCH, ParsedEvent};
+use crate::events::views::EventTarget;
 use crate::http::json::{canonical, each, time};
-use crate::notifications::model::Notification;
 use crate::routes::pattern::EventName;
 
 /// A business event.
@@ -144,22 +140,6 @@ impl ActionBody {
     }
 }
 
-/// The response to an accepted action.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct ActionAccepted {
-    /// The HTTP status of the response.
-    #[schema(example = 200)]
-    pub code: u16,
-    /// A text for people.
-    #[schema(example = "Success Received")]
-    pub status: &'static str,
-    /// A text for people.
-    #[schema(example = "OK")]
-    pub message: &'static str,
-    /// The id of the action's event, for `/api/v1/events/{id}`.
-    pub data: EventId,
-}
-
 /// Returns a digest of an event's parts without its id. An absent part and `null` count as equal.
 fn fingerprint(event: &str, occurred_at: Option<&str>, parts: [&Option<Box<RawValue>>; 3]) -> Vec<u8> {
     let mut digest = Context::new(&SHA256);
@@ -171,13 +151,6 @@ fn fingerprint(event: &str, occurred_at: Option<&str>, parts: [&Option<Box<RawVa
         digest.update(b"\n");
     }
     digest.finish().as_ref().to_vec()
-}
-
-impl ActionAccepted {
-    /// Creates the response to an accepted action.
-    pub fn new(accepted: &Accepted) -> Self {
-        Self { code: 200, status: "Success Received", message: "OK", data: accepted.id }
-    }
 }
 
 fn value(raw: &RawValue) -> std::result::Result<Value, String> {
@@ -213,130 +186,5 @@ impl EventBatchBody {
     /// [`Error::Invalid`] for an empty batch, and for more than 1000 events.
     pub fn into_wanted(self) -> Result<Vec<ParsedEvent>> {
         each(("events", LARGEST_BATCH), self.events, |_, body: EventBody| body.into_new())
-    }
-}
-
-/// The status of an accepted event.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Success {
-    /// It is on disk.
-    Success,
-}
-
-/// The response to an accepted event, with its messages if the request waited.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct EventAccepted {
-    /// `success`.
-    pub status: Success,
-    /// A text for people.
-    #[schema(example = "event accepted")]
-    pub message: &'static str,
-    /// The event's id, for `/api/v1/events/{id}`.
-    pub event_id: EventId,
-    /// The time at which it was accepted.
-    #[schema(value_type = String, format = DateTime)]
-    pub received_at: Timestamp,
-    /// The event's messages, if the request waited for their final statuses.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    pub notifications: Option<Vec<Notification>>,
-    /// The messages of its routes that were not created, with the reason, such as a webhook without a signing secret.
-    /// An empty list is returned only if the request waited.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    pub skipped: Option<Vec<Skipped>>,
-}
-
-impl EventAccepted {
-    /// Creates the response to a request that did not wait.
-    pub fn new(accepted: &Accepted) -> Self {
-        let Accepted { id, received_at, skipped, .. } = accepted;
-        let skipped = Some(skipped.clone()).filter(|skipped| !skipped.is_empty());
-        Self { skipped, ..Self::of(*id, *received_at) }
-    }
-
-    fn of(event_id: EventId, received_at: Timestamp) -> Self {
-        Self {
-            status: Success::Success,
-            message: "event accepted",
-            event_id,
-            received_at,
-            notifications: None,
-            skipped: None,
-        }
-    }
-
-    /// Creates the response to a request that waited.
-    pub fn waited(done: EventWithNotifications) -> Self {
-        let EventWithNotifications { event, notifications } = done;
-        let (id, received_at) = (event.event_id, event.received_at);
-        Self { notifications: Some(notifications), skipped: Some(event.skipped), ..Self::of(id, received_at) }
-    }
-}
-
-/// The result of posting a batch of events.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct EventBatchAccepted {
-    /// The number of events in the request.
-    pub total: usize,
-    /// The number of accepted events, now or before.
-    pub accepted: usize,
-    /// The number of rejected events.
-    pub rejected: usize,
-    /// The result for each event, in the order of the request.
-    pub items: Vec<EventBatchItem>,
-}
-
-/// The result for one event of a batch.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct EventBatchItem {
-    /// Its index in the request, from 0.
-    pub index: usize,
-    /// Its id, if it was accepted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    pub event_id: Option<EventId>,
-    /// The time at which it was accepted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, format = DateTime, nullable = false)]
-    pub received_at: Option<Timestamp>,
-    /// The messages of its routes that were not created, with the reason.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub skipped: Vec<Skipped>,
-    /// The reasons for which it was rejected.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub errors: Vec<FieldError>,
-}
-
-impl EventBatchAccepted {
-    /// Converts the results of a batch.
-    ///
-    /// # Errors
-    /// [`Error::Invalid`] with every invalid field, if no event could be accepted.
-    pub fn new(taken: &[AcceptResult]) -> Result<Self> {
-        let items: Vec<EventBatchItem> = taken
-            .iter()
-            .enumerate()
-            .map(|(index, taken)| match taken {
-                Ok(Accepted { id, received_at, skipped, .. }) => EventBatchItem {
-                    index,
-                    event_id: Some(*id),
-                    received_at: Some(*received_at),
-                    skipped: skipped.clone(),
-                    errors: Vec::new(),
-                },
-                Err(errors) => {
-                    let errors = errors.clone();
-                    EventBatchItem { index, event_id: None, received_at: None, skipped: Vec::new(), errors }
-                }
-            })
-            .collect();
-        let accepted = items.iter().filter(|item| item.event_id.is_some()).count();
-        if accepted == 0 {
-            let wrong = items.iter().map(|item| (item.index, item.errors.as_slice()));
-            return Err(Error::Invalid(FieldError::of_each("events", wrong)));
-        }
-        Ok(Self { total: items.len(), accepted, rejected: items.len() - accepted, items })
     }
 }

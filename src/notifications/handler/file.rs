@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::http::export;
 use crate::notifications::model::Notification;
 use crate::notifications::usecase::{NotificationFilter, NotificationOrder, Notifications};
+use crate::notifications::views::NotificationView;
 
 /// The columns, which are the fields of a notification; objects are JSON.
 const COLUMNS: [&str; 28] = [
@@ -67,7 +68,7 @@ pub(super) async fn export(
         ("notifications", COLUMNS.map(Cow::from).to_vec()),
         (first, most),
         read,
-        |one: &Notification| export::cells(one, &COLUMNS).map(Some),
+        |one: &Notification| export::cells(&NotificationView::from(one), &COLUMNS).map(Some),
     )
     .await
 }

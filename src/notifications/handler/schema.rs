@@ -1,19 +1,19 @@
-//! Request and response bodies of notifications, and their validation.
+//! Request bodies of notifications, and their validation.
 
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
 
 use crate::clients::reach;
-use crate::db::types::{BatchId, ClientId, MessageId, Timestamp};
-use crate::error::{Complaints, Error, FieldError, Result};
+use crate::db::types::{ClientId, Timestamp};
+use crate::error::{Complaints, Error, Result};
 use crate::http::json::{each, given, present, time};
 use crate::kinds::{ChannelKind, ChannelToPeople, Priority, group};
 use crate::locale::Locale;
 use crate::notifications::model::{NewNotification, NotificationChange, TemplateRequest, To};
-use crate::notifications::usecase::{AcceptedBatch, BatchEntry, LARGEST_BATCH, ParsedNotification};
+use crate::notifications::usecase::{LARGEST_BATCH, ParsedNotification};
 use crate::templates::model::check_name;
 
 const LONGEST_CONTENT: usize = 20_000;
@@ -294,66 +294,4 @@ fn delays(texts: &[String]) -> std::result::Result<Vec<Duration>, String> {
             }
         })
         .collect()
-}
-
-/// The result of posting a batch.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct BatchAccepted {
-    /// The batch's id, for `/api/v1/batches/{id}`.
-    pub batch_id: BatchId,
-    /// The number of notifications in the request.
-    pub total: usize,
-    /// The number of accepted notifications.
-    pub accepted: usize,
-    /// The number of rejected notifications.
-    pub rejected: usize,
-    /// The result for each notification, in the order of the request.
-    pub items: Vec<BatchItem>,
-}
-
-/// The decision on one notification of a batch.
-#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Verdict {
-    /// It is on disk.
-    Accepted,
-    /// It is invalid.
-    Rejected,
-}
-
-/// The result for one notification of a batch.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct BatchItem {
-    /// Its index in the request, from 0.
-    pub index: usize,
-    /// `accepted` or `rejected`.
-    pub status: Verdict,
-    /// Its id, if it was accepted.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    pub id: Option<MessageId>,
-    /// The reasons for which it was rejected.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub errors: Vec<FieldError>,
-}
-
-impl BatchAccepted {
-    /// Converts the result of posting a batch.
-    pub fn new(taken: &AcceptedBatch) -> Self {
-        let items: Vec<BatchItem> = taken
-            .items
-            .iter()
-            .enumerate()
-            .map(|(index, item)| match item {
-                BatchEntry::Accepted(id) => {
-                    BatchItem { index, status: Verdict::Accepted, id: Some(*id), errors: Vec::new() }
-                }
-                BatchEntry::Rejected(errors) => {
-                    BatchItem { index, status: Verdict::Rejected, id: None, errors: errors.clone() }
-                }
-            })
-            .collect();
-        let accepted = items.iter().filter(|item| item.id.is_some()).count();
-        Self { batch_id: taken.id, total: items.len(), accepted, rejected: items.len() - accepted, items }
-    }
 }

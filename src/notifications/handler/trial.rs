@@ -4,6 +4,7 @@ use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use super::answer::after_waiting;
 use super::schema::{NotificationBody, RetryBody};
 use crate::error::{Error, Result};
 use crate::http::dry_run::{DryRun, DryRunQuery};
@@ -11,8 +12,8 @@ use crate::http::idempotency_header::{KeyHeader, Posted, respond};
 use crate::http::operations::{Operations, operations};
 use crate::kinds::{ChannelKind, ChannelToPeople, Priority, SubjectRule};
 use crate::notifications::Notifications;
-use crate::notifications::model::Notification;
-use crate::notifications::usecase::answer_after_waiting;
+use crate::notifications::usecase::BuildResponse;
+use crate::notifications::views::NotificationView;
 
 const CONTENT: &str = "This is a test message. If you can read it, the channel works.";
 const SUBJECT: &str = "Test message";
@@ -21,7 +22,7 @@ const SUBJECT: &str = "Test message";
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = ChannelTest, example = json!({"recipient": "you@example.com"}))]
-pub struct TrialBody {
+pub struct ChannelTestBody {
     /// The address on the channel.
     #[schema(min_length = 1, max_length = 4096)]
     pub recipient: String,
@@ -33,7 +34,7 @@ pub struct TrialBody {
     pub subject: Option<String>,
 }
 
-impl TrialBody {
+impl ChannelTestBody {
     fn into_body(self, channel: ChannelKind) -> NotificationBody {
         let has_subject = channel.spec().subject != SubjectRule::Forbidden;
         NotificationBody {
@@ -72,24 +73,26 @@ pub fn operations() -> Operations {
 /// response has its error.
 #[utoipa::path(post, path = "/api/v1/channels/{name}/test", operation_id = "test_channel", tag = "channels",
     params(("name" = ChannelToPeople, Path, description = "The channel"), DryRunQuery, KeyHeader),
-    request_body = TrialBody,
+    request_body = ChannelTestBody,
     responses(
         (status = 200, description = "The notification with its final status. For a dry run: the notification that \
-            would be accepted", body = Notification),
-        (status = 202, description = "Accepted, without a final status at the end of the wait", body = Notification),
+            would be accepted", body = NotificationView),
+        (status = 202, description = "Accepted, without a final status at the end of the wait", body = NotificationView),
         (status = 409, description = "An equal request with this key is running"),
     ))]
 pub async fn test_channel(
     service: web::Data<Notifications>,
     name: web::Path<String>,
     dry_run: DryRun,
-    posted: Posted<TrialBody>,
+    posted: Posted<ChannelTestBody>,
 ) -> Result<HttpResponse> {
     let channel: ChannelKind =
         ChannelKind::to_people(&name).map_err(|_| Error::not_found("channel", name.as_str()))?;
     let new = posted.value.into_body(channel).into_new()?;
     if dry_run.0 {
-        return Ok(HttpResponse::Ok().json(service.rehearse(new).await?));
+        let notification = service.rehearse(new).await?;
+        return Ok(HttpResponse::Ok().json(NotificationView::from(&notification)));
     }
-    Ok(respond(service.create_and_wait(new, posted.key, (service.patience(), answer_after_waiting)).await?))
+    let waiting = (service.patience(), after_waiting as BuildResponse);
+    Ok(respond(service.create_and_wait(new, posted.key, waiting).await?))
 }

@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 
-use super::NotificationRow;
+use super::row::NotificationRow;
 use crate::db::AnyConnection;
 use crate::db::schema::{due, message, notification};
 use crate::db::types::{BatchId, ClientId, EventId, MessageId, Timestamp};
@@ -125,5 +125,5 @@ fn show(
     now: Timestamp,
 ) -> Result<Notification> {
     let status = message.status_at(due_at, now)?;
-    Notification::of_rows(message, content, status, due_at)
+    Notification::from_rows(message, content, status, due_at)
 }

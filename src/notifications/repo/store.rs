@@ -2,48 +2,14 @@
 
 use diesel::prelude::*;
 
+use super::row::{InsertNotifications, NotificationRow};
 use crate::db::AnyConnection;
-use crate::db::bulk::table_row;
-use crate::db::schema::{batch, notification};
-use crate::db::types::{BatchId, EventId, MessageId, Timestamp};
+use crate::db::schema::batch;
+use crate::db::types::{BatchId, Timestamp};
 use crate::error::Result;
 use crate::failpoint;
 use crate::idempotency::{self, Claim, ClaimResult};
-use crate::kinds::NotificationStatus;
 use crate::messages::repo::{DueRow, MessageRow, insert_due, insert_new_messages};
-
-table_row! {
-    /// A row of `notification`.
-    #[derive(Debug, Clone, PartialEq, Queryable, Selectable)]
-    #[diesel(table_name = notification)]
-    #[expect(missing_docs, reason = "the migration documents the columns")]
-    pub struct NotificationRow in notification {
-        pub message_id: MessageId,
-        pub batch_id: Option<BatchId>,
-        pub scheduled_at: Option<Timestamp>,
-        pub updated_at: Timestamp,
-        pub is_awaited: bool,
-        pub text: String,
-        pub subject: Option<String>,
-        pub html: Option<String>,
-        pub data: Option<String>,
-        pub metadata: Option<String>,
-        pub retry: Option<String>,
-        pub event_id: Option<EventId>,
-        pub message_group: Option<String>,
-        pub is_transactional: bool,
-        pub template: Option<String>,
-    }
-    insert InsertNotifications ""
-}
-
-impl NotificationRow {
-    /// Returns the status right after it was accepted.
-    pub fn status_at_first(&self, message: &MessageRow) -> NotificationStatus {
-        let is_later = message.due_at.is_some_and(|at| at > self.updated_at);
-        if is_later { NotificationStatus::Scheduled } else { NotificationStatus::Queued }
-    }
-}
 
 /// The rows of one request.
 #[derive(Debug, Clone)]

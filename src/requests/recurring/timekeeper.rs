@@ -13,7 +13,7 @@ use crate::failpoint;
 use crate::kinds::ChannelKind;
 use crate::lifecycle::Shutdown;
 use crate::metrics::Metrics;
-use crate::notifications::usecase::NewMessageNotifier;
+use crate::notifications::notifier::NewMessageNotifier;
 use crate::runtime::Runtime;
 
 /// The most recurring requests per transaction.

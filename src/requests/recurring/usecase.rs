@@ -17,7 +17,7 @@ use crate::kinds::ChannelKind;
 use crate::messages::cancelling;
 use crate::messages::repo::cancellation::CancellationState;
 use crate::metrics::Metrics;
-use crate::notifications::usecase::NewMessageNotifier;
+use crate::notifications::notifier::NewMessageNotifier;
 use crate::paging;
 use crate::requests;
 use crate::requests::model::RequestDraft;

@@ -3,52 +3,53 @@
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::schema::{ActionAccepted, EventAccepted};
+use super::accepted::{ActionAccepted, EventAccepted};
+use super::event::{DraftView, PlanView, SkippedView};
 use crate::error::{Error, FieldError, Result};
-use crate::events::model::{Draft, Plan, Skipped};
+use crate::events::model::EventPlan;
 use crate::events::usecase::Rehearsed;
 
 /// The messages that an event would cause.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct EventRehearsed {
+pub struct EventRehearsed<'m> {
     /// True: nothing was stored or sent.
     dry_run: bool,
     /// The messages.
-    notifications: Vec<Draft>,
+    notifications: Vec<DraftView<'m>>,
     /// The messages of its routes that would not be created.
-    skipped: Vec<Skipped>,
+    skipped: Vec<SkippedView<'m>>,
 }
 
-impl EventRehearsed {
-    /// Converts a plan.
-    pub fn new(plan: Plan) -> Self {
-        Self { dry_run: true, notifications: plan.notifications, skipped: plan.skipped }
+impl<'m> From<&'m EventPlan> for EventRehearsed<'m> {
+    fn from(plan: &'m EventPlan) -> Self {
+        let PlanView { notifications, skipped } = plan.into();
+        Self { dry_run: true, notifications, skipped }
     }
 }
 
 /// The 200 response to an event, as an OpenAPI schema.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
-pub enum EventDone {
+pub enum EventDone<'m> {
     /// The response with `Prefer: wait`.
-    Accepted(EventAccepted),
+    Accepted(EventAccepted<'m>),
     /// The response to a dry run.
-    Rehearsed(EventRehearsed),
+    Rehearsed(EventRehearsed<'m>),
 }
 
 /// The 200 response to an action, as an OpenAPI schema.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
-pub enum ActionDone {
+pub enum ActionDone<'m> {
     /// The response to an accepted action.
     Accepted(ActionAccepted),
     /// The response to a dry run.
-    Rehearsed(EventRehearsed),
+    Rehearsed(EventRehearsed<'m>),
 }
 
 /// The results that the events of a batch would have.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct EventBatchRehearsed {
+pub struct EventBatchRehearsed<'m> {
     /// True: nothing was stored or sent.
     dry_run: bool,
     /// The number of events in the request.
@@ -58,12 +59,12 @@ pub struct EventBatchRehearsed {
     /// The number of events that would be rejected.
     rejected: usize,
     /// The result for each event, in the order of the request.
-    items: Vec<EventBatchItemRehearsed>,
+    items: Vec<EventBatchItemRehearsed<'m>>,
 }
 
 /// The result that one event of a batch would have.
 #[derive(Debug, Serialize, ToSchema)]
-pub struct EventBatchItemRehearsed {
+pub struct EventBatchItemRehearsed<'m> {
     /// Its index in the request, from 0.
     index: usize,
     /// The number of messages that it would cause.
@@ -72,33 +73,33 @@ pub struct EventBatchItemRehearsed {
     notifications: Option<usize>,
     /// The messages of its routes that would not be created.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    skipped: Vec<Skipped>,
+    skipped: Vec<SkippedView<'m>>,
     /// The reasons for which it would be rejected.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    errors: Vec<FieldError>,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'m [FieldError],
 }
 
-impl EventBatchRehearsed {
+impl<'m> EventBatchRehearsed<'m> {
     /// Converts the results of a dry run.
     ///
     /// # Errors
     /// [`Error::Invalid`] with every invalid field, if no event would be accepted.
-    pub fn new(rehearsed: Vec<Rehearsed>) -> Result<Self> {
-        let item = |(index, rehearsed): (usize, Rehearsed)| match rehearsed {
+    pub fn new(rehearsed: &'m [Rehearsed]) -> Result<Self> {
+        let item = |(index, rehearsed): (usize, &'m Rehearsed)| match rehearsed {
             Ok((notifications, skipped)) => EventBatchItemRehearsed {
                 index,
-                notifications: Some(notifications),
-                skipped,
-                errors: Vec::new(),
+                notifications: Some(*notifications),
+                skipped: skipped.iter().map(SkippedView::from).collect(),
+                errors: &[],
             },
             Err(errors) => {
                 EventBatchItemRehearsed { index, notifications: None, skipped: Vec::new(), errors }
             }
         };
-        let items: Vec<_> = rehearsed.into_iter().enumerate().map(item).collect();
+        let items: Vec<_> = rehearsed.iter().enumerate().map(item).collect();
         let accepted = items.iter().filter(|item| item.notifications.is_some()).count();
         if accepted == 0 {
-            let wrong = items.iter().map(|item| (item.index, item.errors.as_slice()));
+            let wrong = items.iter().map(|item| (item.index, item.errors));
             return Err(Error::Invalid(FieldError::of_each("events", wrong)));
         }
         let (total, dry_run) = (items.len(), true);
