@@ -8,7 +8,7 @@ pub mod recurring;
 pub mod repo;
 pub mod report;
 pub mod usecase;
-pub mod view;
+pub mod views;
 
 pub use recurring::Recurring;
 pub use usecase::Requests;

@@ -9,7 +9,7 @@ use crate::credentials::Credentials;
 use crate::dead_letters::DeadLetters;
 use crate::egress::guard::Guard;
 use crate::notifications::notifier::NewMessageNotifier;
-use crate::requests::intake::{Intake, Worker};
+use crate::requests::intake::{RequestIntake, Worker};
 use crate::requests::recurring::timekeeper::Timekeeper;
 use crate::requests::{Recurring, Requests};
 use crate::runtime::Runtime;
@@ -31,7 +31,7 @@ impl RequestDependencies {
         held: (Arc<Credentials>, DeadLetters),
     ) -> Self {
         let delays = config.request.retry_delays.clone();
-        let (intake, taking) = Intake::new(runtime.clone(), Arc::clone(&arrivals));
+        let (intake, taking) = RequestIntake::new(runtime.clone(), Arc::clone(&arrivals));
         let room = (intake, config.request.intake_limit);
         let asking = (guard, Arc::clone(&arrivals));
         let requests = Arc::new(Requests::new(runtime.clone(), asking, held, delays.clone(), room));

@@ -8,10 +8,12 @@ use utoipa::{IntoParams, ToSchema};
 
 pub use schema::RequestBody;
 
+use super::model::Request;
 use super::recurring::Recurring;
 use super::recurring::model::RecurringRequest;
+use super::recurring::views::RecurringRequestView;
 use super::usecase::{RequestFilter, Requests};
-use super::view::{RequestDetails, RequestView};
+use super::views::{RequestDetailsView, RequestView};
 use crate::db::types::ResourceId;
 use crate::error::{Error, Result};
 use crate::http::dry_run::{DryRun, DryRunQuery};
@@ -56,11 +58,11 @@ pub struct ListQuery {
 /// The accepted request; with `cron` a recurring request.
 #[derive(Serialize, ToSchema)]
 #[serde(untagged)]
-pub enum AcceptedRequest {
+pub enum AcceptedRequest<'m> {
     /// A request without `cron`.
-    Single(RequestView),
+    Single(RequestView<'m>),
     /// A recurring request.
-    Recurring(RecurringRequest),
+    Recurring(RecurringRequestView<'m>),
 }
 
 /// Schedule an HTTP request
@@ -88,13 +90,15 @@ pub async fn create_request(
     let mode = dry_run.mode(posted.key);
     if let Some(recurrence) = &wanted.recurrence {
         let answer = |made: &RecurringRequest| {
-            IdempotentResponse::new(202, Some(format!("/api/v1/requests/recurring/{}", made.id)), made)
+            let path = format!("/api/v1/requests/recurring/{}", made.id);
+            IdempotentResponse::new(202, Some(path), &RecurringRequestView::from(made))
         };
         let asked = (wanted.asked, wanted.execute_at);
         return Ok(respond(recurring.create(asked, recurrence, mode, answer).await?));
     }
-    let answer = |view: &RequestView| {
-        IdempotentResponse::new(202, Some(format!("/api/v1/requests/{}", view.id)), view)
+    let answer = |made: &Request| {
+        let path = format!("/api/v1/requests/{}", made.id);
+        IdempotentResponse::new(202, Some(path), &RequestView::from(made))
     };
     let made = service.create((wanted.asked, wanted.execute_at), mode, answer).await?;
     Ok(respond(made))
@@ -118,16 +122,17 @@ pub async fn list_requests(
     };
     let limit = paging::limit(query.limit.as_deref())?;
     let (items, next) = service.list(filter, paging::cursor(query.cursor.as_deref())?, limit).await?;
-    Ok(HttpResponse::Ok().json(Page { items, next_cursor: next.map(|id| id.to_string()) }))
+    let page = Page { items, next_cursor: next.map(|id| id.to_string()) };
+    Ok(HttpResponse::Ok().json(page.view::<RequestView<'_>>()))
 }
 
 /// Read a request with its attempts and its response
 #[utoipa::path(get, path = "/api/v1/requests/{id}", operation_id = "get_request", tag = "requests",
     params(("id" = String, Path, format = Uuid, description = "The request")),
     responses((status = 200, description = "The request with its attempts, response and reports",
-        body = RequestDetails)))]
+        body = RequestDetailsView)))]
 pub async fn get_request(service: web::Data<Requests>, id: web::Path<String>) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(service.get(path_id(&id)?).await?))
+    Ok(HttpResponse::Ok().json(RequestDetailsView::from(&service.get(path_id(&id)?).await?)))
 }
 
 /// Cancel a request
@@ -154,7 +159,7 @@ pub async fn cancel_request(service: web::Data<Requests>, id: web::Path<String>)
         (status = 409, description = "The request is running or has ended"),
     ))]
 pub async fn run_request(service: web::Data<Requests>, id: web::Path<String>) -> Result<HttpResponse> {
-    Ok(HttpResponse::Accepted().json(service.run(path_id(&id)?).await?))
+    Ok(HttpResponse::Accepted().json(RequestView::from(&service.run(path_id(&id)?).await?)))
 }
 
 /// Replay a request that failed
@@ -167,5 +172,5 @@ pub async fn run_request(service: web::Data<Requests>, id: web::Path<String>) ->
         (status = 409, description = "The request has not failed, or cannot be replayed"),
     ))]
 pub async fn replay_request(service: web::Data<Requests>, id: web::Path<String>) -> Result<HttpResponse> {
-    Ok(HttpResponse::Accepted().json(service.replay(path_id(&id)?).await?))
+    Ok(HttpResponse::Accepted().json(RequestView::from(&service.replay(path_id(&id)?).await?)))
 }

@@ -2,41 +2,21 @@
 
 use std::sync::Arc;
 
-use super::repo::{self, RequestRow};
+use super::repo::{self, RequestToStore};
 use crate::clock::Clock;
 use crate::db::group_commit::{self, GroupCommit, Submitter, group_commit};
 use crate::db::{AnyConnection, Db};
 use crate::error::Result;
 use crate::failpoint;
-use crate::idempotency::{Claim, ClaimResult};
+use crate::idempotency::ClaimResult;
 use crate::kinds::ChannelKind;
-use crate::messages::repo::MessageRow;
 use crate::metrics::Metrics;
 use crate::notifications::notifier::NewMessageNotifier;
 use crate::runtime::Runtime;
 
-/// A request counts once more for each of these bytes, since a body may be large.
-const BYTES_OF_ONE: usize = 4096;
-
-/// A request to store.
-#[derive(Debug, Clone)]
-pub struct RequestToStore {
-    /// The rows of its message and of the request.
-    pub rows: (MessageRow, RequestRow),
-    /// The claim of its idempotency key, if it has one.
-    pub claim: Option<Claim>,
-}
-
-impl RequestToStore {
-    /// Returns the number of small requests that it counts as.
-    pub fn size(&self) -> usize {
-        1 + self.rows.1.spec.len() / BYTES_OF_ONE
-    }
-}
-
 /// Submits requests to the intake; cloning it is cheap. The intake ends when the last clone is dropped.
 #[derive(Clone)]
-pub struct Intake(Submitter<RequestCommit>);
+pub struct RequestIntake(Submitter<RequestCommit>);
 
 /// The task that commits the submitted requests.
 pub type Worker = group_commit::GroupCommitWorker<RequestCommit>;
@@ -49,7 +29,7 @@ pub struct RequestCommit {
     arrivals: Arc<dyn NewMessageNotifier>,
 }
 
-impl Intake {
+impl RequestIntake {
     /// Creates an intake, and the task that must run for it.
     pub fn new(
         Runtime { db, clock, metrics, .. }: Runtime,

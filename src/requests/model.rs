@@ -1,5 +1,6 @@
 //! Requests and their kinds.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -8,8 +9,8 @@ use super::repo::RequestRow;
 use crate::channels::RequestSpec;
 use crate::db::types::{MessageId, ResourceId, Timestamp};
 use crate::error::{Error, Result};
-use crate::kinds::{ChannelKind, MessageStatus, Priority, coded_enum};
-use crate::messages::repo::MessageRow;
+use crate::kinds::{NotificationStatus, coded_enum};
+use crate::messages::model::Attempt;
 
 coded_enum! {
     /// The origin of a request.
@@ -73,54 +74,122 @@ pub struct RequestDraft {
     pub notify: Option<Notify>,
 }
 
-/// The kind of a request and its parent: the recurring request of an occurrence, or the request of a report.
-pub type RequestOrigin = (RequestKind, Option<ResourceId>);
-
 impl RequestDraft {
-    /// Converts it to the rows of a request that is scheduled at this time.
-    ///
-    /// # Errors
-    /// If it cannot be serialized.
-    pub fn into_rows(
-        self,
-        id: MessageId,
-        (kind, parent): RequestOrigin,
-        scheduled_at: Timestamp,
-        now: Timestamp,
-    ) -> Result<(MessageRow, RequestRow)> {
-        let message = MessageRow {
-            id,
-            client_id: None,
-            due_at: Some(scheduled_at.max(now)),
-            expires_at: self.until,
-            finished_at: None,
-            mailing_number: None,
-            duration_ms: None,
-            status_code: None,
-            channel: ChannelKind::Request.code(),
-            priority: Priority::Normal.code(),
-            status: MessageStatus::Queued.code(),
-            attempts: 0,
-            revision: 1,
-            recipient: self.spec.url.clone(),
-            provider_id: None,
-            error: None,
-        };
-        let row = RequestRow {
-            message_id: id,
-            kind: kind.code(),
-            parent_id: parent,
-            scheduled_at,
-            updated_at: now,
-            spec: to_json(&self.spec)?,
-            retry: self.delays.as_ref().map(to_json).transpose()?,
-            notify: self.notify.as_ref().map(to_json).transpose()?,
-            executed_at: None,
-            response: None,
-            response_body: None,
-        };
-        Ok((message, row))
+    /// Fills in the delays of the retries that have none of their own.
+    #[must_use]
+    pub fn with_default_delays(mut self, default: &[Duration]) -> Self {
+        self.delays.get_or_insert_with(|| millis(default));
+        if let Some(notify) = &mut self.notify {
+            notify.delays.get_or_insert_with(|| millis(default));
+        }
+        self
     }
+}
+
+/// The recurrence of a request, not yet validated.
+#[derive(Debug, Clone)]
+pub struct Recurrence {
+    /// A cron expression.
+    pub cron: String,
+    /// The name of a time zone.
+    pub timezone: Option<String>,
+    /// `once` or `skip`.
+    pub catch_up: Option<String>,
+}
+
+/// A new request with its time.
+#[derive(Debug, Clone)]
+pub struct NewRequest {
+    /// The request.
+    pub asked: RequestDraft,
+    /// The time to run at; `None` for now.
+    pub execute_at: Option<Timestamp>,
+    /// The recurrence, if it has one.
+    pub recurrence: Option<Recurrence>,
+}
+
+/// An accepted request and its state.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Request {
+    /// The id, which each attempt has as its `Idempotency-Key`.
+    pub id: MessageId,
+    /// The id of the recurring request, if this is one of its occurrences.
+    pub recurring_id: Option<ResourceId>,
+    /// The status.
+    pub status: NotificationStatus,
+    /// The scheduled time.
+    pub execute_at: Timestamp,
+    /// The HTTP request to send and its report, with the delays of their retries.
+    pub draft: RequestDraft,
+    /// The number of attempts.
+    pub attempt_count: i16,
+    /// The due time of the next attempt, while it waits.
+    pub next_attempt_at: Option<Timestamp>,
+    /// The start of the last attempt.
+    pub executed_at: Option<Timestamp>,
+    /// The duration of the last attempt, in milliseconds.
+    pub duration_ms: Option<i32>,
+    /// The time at which it ended.
+    pub finished_at: Option<Timestamp>,
+    /// The reason why it has not succeeded (yet).
+    pub error: Option<String>,
+    /// The time at which it was accepted.
+    pub created_at: Timestamp,
+    /// The time of its last change.
+    pub updated_at: Timestamp,
+}
+
+/// A request with its attempts, its response and its reports.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RequestDetails {
+    /// The request.
+    pub request: Request,
+    /// The attempts, the oldest first.
+    pub attempts: Vec<Attempt>,
+    /// The response to the last attempt that got one.
+    pub response: Option<ReceivedResponse>,
+    /// The reports of its result, one for each time that it ended.
+    pub reports: Vec<ReportState>,
+}
+
+/// The report of a result, which is a message of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReportState {
+    /// The message's id.
+    pub id: MessageId,
+    /// The status.
+    pub status: NotificationStatus,
+    /// The number of attempts.
+    pub attempt_count: i16,
+    /// The time at which it ended.
+    pub finished_at: Option<Timestamp>,
+    /// The reason why it was not accepted (yet).
+    pub error: Option<String>,
+}
+
+coded_enum! {
+    /// The encoding of a body.
+    BodyEncoding {
+        /// Unchanged: the body is UTF-8.
+        Utf8 = 1 "utf-8",
+        /// Base64 (RFC 4648, 4): the body is not UTF-8.
+        Base64 = 2 "base64",
+    }
+}
+
+/// The response to a request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ReceivedResponse {
+    /// The HTTP status.
+    pub status: u16,
+    /// The headers by lower-case name. The values of a repeated header are joined with commas.
+    pub headers: BTreeMap<String, String>,
+    /// The first part of the body.
+    pub body: String,
+    /// The encoding of `body`.
+    pub body_encoding: BodyEncoding,
+    /// True if the body was longer, or broke off.
+    pub is_truncated: bool,
 }
 
 /// Serializes a value for a column.

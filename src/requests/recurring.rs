@@ -5,5 +5,6 @@ pub mod model;
 pub mod repo;
 pub mod timekeeper;
 pub mod usecase;
+pub mod views;
 
 pub use usecase::Recurring;

@@ -1,5 +1,7 @@
 //! Queries on requests.
 
+pub mod row;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
@@ -22,23 +24,7 @@ use crate::messages;
 use crate::messages::repo::cancellation::{self, CancellationState};
 use crate::messages::repo::{DueRow, MessageRow, insert_due, insert_new_messages, of_status};
 
-/// A row of `request`.
-#[derive(Debug, Clone, PartialEq, Queryable, Selectable, Insertable)]
-#[diesel(table_name = request, treat_none_as_default_value = false)]
-#[expect(missing_docs, reason = "the migration documents the columns")]
-pub struct RequestRow {
-    pub message_id: MessageId,
-    pub kind: i16,
-    pub parent_id: Option<ResourceId>,
-    pub scheduled_at: Timestamp,
-    pub updated_at: Timestamp,
-    pub spec: String,
-    pub retry: Option<String>,
-    pub notify: Option<String>,
-    pub executed_at: Option<Timestamp>,
-    pub response: Option<String>,
-    pub response_body: Option<Vec<u8>>,
-}
+pub use row::{RequestOrigin, RequestRow, RequestRows, RequestToStore};
 
 /// Stores requests, which then wait for their time.
 ///
@@ -119,7 +105,7 @@ pub fn record_attempts(
     }
     let heads = attempts
         .iter()
-        .map(|(_, record_attempts, _)| record_attempts.response.as_deref().map(report::head).transpose());
+        .map(|(_, record_attempts, _)| record_attempts.response.as_deref().map(head).transpose());
     let heads: Vec<Option<String>> = heads.collect::<Result<_>>()?;
     let bodies = attempts
         .iter()
@@ -175,7 +161,8 @@ pub fn report(c: &mut AnyConnection, ended: &[(&MessageRow, Timestamp)]) -> Resu
         let Some(mut row) = rows.remove(&message.id) else { continue };
         let Some(notify) = row.notify.take() else { continue };
         let notify: Notify = stored(&notify)?;
-        let body = to_json(&Report::of_rows(message, &mut row)?)?;
+        let response = ReceivedResponse::from_row(&mut row)?;
+        let body = to_json(&Report::new(message, &row, response.as_ref())?)?;
         let of = (RequestKind::Report, Some(ResourceId(message.id.0)));
         reports.push(notify.reporting(body).into_rows(MessageId::new(), of, *at, *at)?);
         latest = latest.max(*at);
@@ -315,7 +302,7 @@ pub fn list(
         .filter(request::kind.ne(RequestKind::Report.code()))
         .order(request::message_id.desc())
         .limit(limit)
-        .select((MessageRow::as_select(), Listed::as_select(), due::due_at.nullable()))
+        .select((MessageRow::as_select(), ListedRow::as_select(), due::due_at.nullable()))
         .into_boxed();
     if let Some(recurring) = filter.recurring {
         query = query.filter(request::parent_id.eq(recurring));
@@ -326,41 +313,8 @@ pub fn list(
     if let Some(status) = filter.status {
         query = of_status!(query, c, status, now);
     }
-    let rows: Vec<(MessageRow, Listed, Option<Timestamp>)> = query.load(c)?;
+    let rows: Vec<(MessageRow, ListedRow, Option<Timestamp>)> = query.load(c)?;
     Ok(rows.into_iter().map(|(message, listed, due_at)| (message, listed.into(), due_at)).collect())
-}
-
-/// A row of `request` without the response, which may be large.
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = request)]
-struct Listed {
-    message_id: MessageId,
-    kind: i16,
-    parent_id: Option<ResourceId>,
-    scheduled_at: Timestamp,
-    updated_at: Timestamp,
-    spec: String,
-    retry: Option<String>,
-    notify: Option<String>,
-    executed_at: Option<Timestamp>,
-}
-
-impl From<Listed> for RequestRow {
-    fn from(listed: Listed) -> Self {
-        Self {
-            message_id: listed.message_id,
-            kind: listed.kind,
-            parent_id: listed.parent_id,
-            scheduled_at: listed.scheduled_at,
-            updated_at: listed.updated_at,
-            spec: listed.spec,
-            retry: listed.retry,
-            notify: listed.notify,
-            executed_at: listed.executed_at,
-            response: None,
-            response_body: None,
-        }
-    }
 }
 
 /// Makes a waiting request due now. Returns true if it was waiting.

@@ -35,28 +35,6 @@ use crate::runtime::Runtime;
 /// The farthest time to schedule at: a leap year ahead.
 const FARTHEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
-/// The recurrence of a request, not yet validated.
-#[derive(Debug, Clone)]
-pub struct Recurrence {
-    /// A cron expression.
-    pub cron: String,
-    /// The name of a time zone.
-    pub timezone: Option<String>,
-    /// `once` or `skip`.
-    pub catch_up: Option<String>,
-}
-
-/// A new request with its time.
-#[derive(Debug, Clone)]
-pub struct NewRequest {
-    /// The request.
-    pub asked: RequestDraft,
-    /// The time to run at; `None` for now.
-    pub execute_at: Option<Timestamp>,
-    /// The recurrence, if it has one.
-    pub recurrence: Option<Recurrence>,
-}
-
 /// The requests of one database.
 pub struct Requests {
     db: Db,
@@ -67,7 +45,7 @@ pub struct Requests {
     credentials: Arc<Credentials>,
     dead_letters: DeadLetters,
     delays: Vec<Duration>,
-    intake: Intake,
+    intake: RequestIntake,
     room: AdmissionLimit,
 }
 
@@ -79,7 +57,7 @@ impl Requests {
         (guard, arrivals): (Arc<Guard>, Arc<dyn NewMessageNotifier>),
         (credentials, dead_letters): (Arc<Credentials>, DeadLetters),
         delays: Vec<Duration>,
-        (intake, room): (Intake, usize),
+        (intake, room): (RequestIntake, usize),
     ) -> Self {
         let room = AdmissionLimit::new(room, "requests");
         Self { db, clock, metrics, guard, arrivals, credentials, dead_letters, delays, intake, room }
@@ -93,24 +71,24 @@ impl Requests {
         &self,
         (asked, execute_at): (RequestDraft, Option<Timestamp>),
         mode: Mode,
-        answer: impl FnOnce(&RequestView) -> Result<IdempotentResponse>,
-    ) -> Result<Created<RequestView>> {
+        answer: impl FnOnce(&Request) -> Result<IdempotentResponse>,
+    ) -> Result<Created<Request>> {
         let now = self.clock.now();
         if let Err(refused) = self.check(&asked, execute_at, now).await {
             return idempotency::made_before(&self.db, mode.key(), refused, now).await;
         }
         let at = execute_at.map_or(now, |at| at.max(now));
         let rows = asked.into_rows(MessageId::new(), (RequestKind::Single, None), at, now)?;
-        let view = RequestView::of_rows((&rows.0, &rows.1, Some(at)), &self.delays, now)?;
-        let answer = answer(&view)?;
+        let request = Request::from_rows((&rows.0, &rows.1, Some(at)), &self.delays, now)?;
+        let answer = answer(&request)?;
         let key = match mode {
             Mode::Commit(key) => key,
-            Mode::DryRun => return Ok(Created::New(view, answer.of_dry_run())),
+            Mode::DryRun => return Ok(Created::New(request, answer.of_dry_run())),
         };
-        let new = RequestToStore { rows, claim: Claim::of(key, view.id.0, &answer) };
+        let new = RequestToStore { rows, claim: Claim::of(key, request.id.0, &answer) };
         let _room = self.room.take(new.size())?;
         match self.intake.store(new).await? {
-            None => Ok(Created::New(view, answer)),
+            None => Ok(Created::New(request, answer)),
             Some(ClaimResult::Answered(answer)) => Ok(Created::Before(answer)),
             Some(other) => Err(idempotency::refusal(&other)),
         }
@@ -162,13 +140,14 @@ impl Requests {
         let (now, delays) = (self.clock.now(), self.delays.clone());
         let read = move |c: &mut AnyConnection| {
             let mut rows = found(c, id)?;
-            let request = RequestView::of_rows((&rows.0, &rows.1, rows.2), &delays, now)?;
+            let request = Request::from_rows((&rows.0, &rows.1, rows.2), &delays, now)?;
             let (message, failed) =
                 messages::repo::get(c, id)?.ok_or_else(|| Error::not_found("request", id))?;
             let attempts = MessageWithAttempts::new(message, failed).attempt_log;
-            let response = Answered::of_row(&mut rows.1)?;
+            let response = ReceivedResponse::from_row(&mut rows.1)?;
             let reports = repo::reports(c, id)?;
-            let reports = reports.iter().map(|rows| ReportView::of_rows(rows, now)).collect::<Result<_>>()?;
+            let reports =
+                reports.iter().map(|rows| ReportState::from_rows(rows, now)).collect::<Result<_>>()?;
             Ok(RequestDetails { request, attempts, response, reports })
         };
         self.db.read(read).await
@@ -183,17 +162,17 @@ impl Requests {
         filter: RequestFilter,
         after: Option<MessageId>,
         limit: i64,
-    ) -> Result<(Vec<RequestView>, Option<MessageId>)> {
+    ) -> Result<(Vec<Request>, Option<MessageId>)> {
         let (now, delays) = (self.clock.now(), self.delays.clone());
         let read = move |c: &mut AnyConnection| {
             let part = |after: Option<&MessageId>, count| {
                 let rows = repo::list(c, &filter, after.copied(), count, now)?;
-                let views = rows.iter().map(|(message, row, due_at)| {
-                    RequestView::of_rows((message, row, *due_at), &delays, now)
-                });
-                views.collect::<Result<Vec<_>>>()
+                let found = rows
+                    .iter()
+                    .map(|(message, row, due_at)| Request::from_rows((message, row, *due_at), &delays, now));
+                found.collect::<Result<Vec<_>>>()
             };
-            paging::page_of(limit, after, part, |view| view.id)
+            paging::page_of(limit, after, part, |request| request.id)
         };
         self.db.read(read).await
     }
@@ -252,7 +231,7 @@ impl Requests {
     ///
     /// # Errors
     /// [`Error::Conflict`] if it no longer waits, [`Error::NotFound`].
-    pub async fn run(&self, id: MessageId) -> Result<RequestView> {
+    pub async fn run(&self, id: MessageId) -> Result<Request> {
         let (now, delays) = (self.clock.now(), self.delays.clone());
         let work = move |c: &mut AnyConnection| {
             found(c, id)?;
@@ -261,16 +240,16 @@ impl Requests {
             }
             shown(c, id, &delays, now)
         };
-        let view = self.db.write(work).await?;
+        let request = self.db.write(work).await?;
         self.arrivals.arrived();
-        Ok(view)
+        Ok(request)
     }
 
     /// Queues a failed request again, with all of its attempts.
     ///
     /// # Errors
     /// [`Error::Conflict`] if it did not fail, or cannot be replayed; [`Error::NotFound`].
-    pub async fn replay(&self, id: MessageId) -> Result<RequestView> {
+    pub async fn replay(&self, id: MessageId) -> Result<Request> {
         self.db.read(move |c| found(c, id)).await?;
         self.dead_letters.replay(id).await?;
         let (now, delays) = (self.clock.now(), self.delays.clone());
@@ -278,13 +257,13 @@ impl Requests {
     }
 }
 
-fn found(c: &mut AnyConnection, id: MessageId) -> Result<super::view::RequestRows> {
+fn found(c: &mut AnyConnection, id: MessageId) -> Result<RequestRows> {
     repo::find(c, id)?.ok_or_else(|| Error::not_found("request", id))
 }
 
-fn shown(c: &mut AnyConnection, id: MessageId, delays: &[Duration], now: Timestamp) -> Result<RequestView> {
+fn shown(c: &mut AnyConnection, id: MessageId, delays: &[Duration], now: Timestamp) -> Result<Request> {
     let (message, row, due_at) = found(c, id)?;
-    RequestView::of_rows((&message, &row, due_at), delays, now)
+    Request::from_rows((&message, &row, due_at), delays, now)
 }
 
 /// Returns the conflict for an operation that requires a waiting request.

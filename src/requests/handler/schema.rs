@@ -14,8 +14,7 @@ use crate::db::types::Timestamp;
 use crate::egress::guard::is_the_guards;
 use crate::error::{Complaints, Result};
 use crate::http::json::time;
-use crate::requests::model::{Notify, RequestDraft, millis};
-use crate::requests::usecase::{NewRequest, Recurrence};
+use crate::requests::model::{NewRequest, Notify, Recurrence, RequestDraft, millis};
 
 /// The accepted methods.
 const VERBS: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
@@ -178,7 +177,7 @@ struct Call {
 
 /// Validated retries.
 #[derive(Default)]
-struct Retry {
+struct ParsedRetry {
     again: Option<Vec<RetryOn>>,
     delays: Option<Vec<u64>>,
     until: Option<Timestamp>,
@@ -315,7 +314,7 @@ fn text_of(body: &RawValue) -> Result<(String, bool), String> {
 }
 
 impl RetryBody {
-    fn read(self, wrong: &mut Complaints, place: &str) -> Retry {
+    fn read(self, wrong: &mut Complaints, place: &str) -> ParsedRetry {
         let again = self.on.map(|words| {
             let mut again = Vec::new();
             if words.len() > MOST_WORDS {
@@ -337,7 +336,7 @@ impl RetryBody {
             Some(millis(&read.collect::<Vec<_>>()))
         });
         let until = self.until.and_then(|text| wrong.check(&format!("{place}.until"), time(&text)));
-        Retry { again, delays, until }
+        ParsedRetry { again, delays, until }
     }
 }
 

@@ -4,8 +4,9 @@ use actix_web::{HttpResponse, web};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::model::{RecurringRequest, RecurringStatus};
+use super::model::RecurringStatus;
 use super::usecase::Recurring;
+use super::views::RecurringRequestView;
 use crate::db::types::RecurringId;
 use crate::error::{Error, Result};
 use crate::http::idempotency_header::{KeyHeader, Keyed, respond};
@@ -13,7 +14,8 @@ use crate::http::json::{Query, path_id};
 use crate::http::operations::{Operations, operations};
 use crate::idempotency::IdempotentResponse;
 use crate::paging::{self, Page};
-use crate::requests::view::RequestView;
+use crate::requests::model::Request;
+use crate::requests::views::RequestView;
 
 /// Returns the operations, each with its scope.
 pub fn operations() -> Operations {
@@ -48,7 +50,7 @@ pub struct ListQuery {
 /// Lists recurring requests, the newest first.
 #[utoipa::path(get, path = "/api/v1/requests/recurring", operation_id = "list_recurring_requests", tag = "requests",
     params(ListQuery),
-    responses((status = 200, description = "A page of recurring requests", body = Page<RecurringRequest>)))]
+    responses((status = 200, description = "A page of recurring requests", body = Page<RecurringRequestView>)))]
 pub async fn list_recurring_requests(
     service: web::Data<Recurring>,
     Query(query): Query<ListQuery>,
@@ -57,7 +59,8 @@ pub async fn list_recurring_requests(
     let status = status.map_err(|why| Error::invalid("status", why))?;
     let (before, limit) = (paging::cursor(query.cursor.as_deref())?, paging::limit(query.limit.as_deref())?);
     let (items, next) = service.list(status, before, limit).await?;
-    Ok(HttpResponse::Ok().json(Page { items, next_cursor: next.map(|id| id.to_string()) }))
+    let page = Page { items, next_cursor: next.map(|id| id.to_string()) };
+    Ok(HttpResponse::Ok().json(page.view::<RecurringRequestView<'_>>()))
 }
 
 /// Read a recurring request
@@ -65,12 +68,12 @@ pub async fn list_recurring_requests(
 /// Returns a recurring request with its next occurrences. `GET /requests?recurring_id=` lists the previous ones.
 #[utoipa::path(get, path = "/api/v1/requests/recurring/{id}", operation_id = "get_recurring_request", tag = "requests",
     params(("id" = String, Path, format = Uuid, description = "The recurring request")),
-    responses((status = 200, description = "The recurring request", body = RecurringRequest)))]
+    responses((status = 200, description = "The recurring request", body = RecurringRequestView)))]
 pub async fn get_recurring_request(
     service: web::Data<Recurring>,
     id: web::Path<String>,
 ) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(service.get(path_id(&id)?).await?))
+    Ok(HttpResponse::Ok().json(RecurringRequestView::from(&service.get(path_id(&id)?).await?)))
 }
 
 /// Cancel a recurring request
@@ -99,14 +102,14 @@ pub async fn cancel_recurring_request(
     tag = "requests",
     params(("id" = String, Path, format = Uuid, description = "The recurring request")),
     responses(
-        (status = 200, description = "The changed recurring request", body = RecurringRequest),
+        (status = 200, description = "The changed recurring request", body = RecurringRequestView),
         (status = 409, description = "The recurring request is paused, cancelled or at its end"),
     ))]
 pub async fn pause_recurring_request(
     service: web::Data<Recurring>,
     id: web::Path<String>,
 ) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(service.pause(path_id(&id)?).await?))
+    Ok(HttpResponse::Ok().json(RecurringRequestView::from(&service.pause(path_id(&id)?).await?)))
 }
 
 /// Resume a recurring request
@@ -116,14 +119,14 @@ pub async fn pause_recurring_request(
     tag = "requests",
     params(("id" = String, Path, format = Uuid, description = "The recurring request")),
     responses(
-        (status = 200, description = "The changed recurring request", body = RecurringRequest),
+        (status = 200, description = "The changed recurring request", body = RecurringRequestView),
         (status = 409, description = "The recurring request is not paused, or is at its end"),
     ))]
 pub async fn resume_recurring_request(
     service: web::Data<Recurring>,
     id: web::Path<String>,
 ) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(service.resume(path_id(&id)?).await?))
+    Ok(HttpResponse::Ok().json(RecurringRequestView::from(&service.resume(path_id(&id)?).await?)))
 }
 
 /// Run a recurring request now
@@ -143,7 +146,9 @@ pub async fn run_recurring_request(
     id: web::Path<String>,
     Keyed(key): Keyed,
 ) -> Result<HttpResponse> {
-    let answer =
-        |run: &RequestView| IdempotentResponse::new(202, Some(format!("/api/v1/requests/{}", run.id)), run);
+    let answer = |run: &Request| {
+        let path = format!("/api/v1/requests/{}", run.id);
+        IdempotentResponse::new(202, Some(path), &RequestView::from(run))
+    };
     Ok(respond(service.run(path_id(&id)?, key, answer).await?))
 }

@@ -5,15 +5,11 @@ mod tests;
 
 use std::time::Duration;
 
-use serde::Serialize;
-use utoipa::ToSchema;
-
 use crate::db::types::{RecurringId, Timestamp};
 use crate::error::Complaints;
 use crate::kinds::coded_enum;
 use crate::requests::cron::{self, Cron};
-use crate::requests::usecase::Recurrence;
-use crate::requests::view::{CallView, NotifyView, RetryView};
+use crate::requests::model::{Recurrence, RequestDraft};
 
 /// The number of next occurrences that the API shows.
 pub const SHOWN: usize = 5;
@@ -45,43 +41,31 @@ coded_enum! {
 }
 
 /// A recurring request.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct RecurringRequest {
     /// The id, which is the `recurring_id` of each occurrence.
     pub id: RecurringId,
     /// The status.
     pub status: RecurringStatus,
     /// The cron expression: minute, hour, day of the month, month, day of the week.
-    #[schema(example = "0 9 * * 1-5")]
     pub cron: String,
     /// The time zone of `cron`.
-    #[schema(example = "Europe/Berlin")]
     pub timezone: String,
     /// The handling of missed occurrences.
     pub catch_up: CatchUp,
     /// The next five occurrences; fewer near its end, empty while it is paused and after its cancellation.
-    #[schema(value_type = Vec<String>, format = DateTime, max_items = 5)]
     pub next_runs: Vec<Timestamp>,
     /// The due time of its last occurrence.
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub last_run_at: Option<Timestamp>,
     /// No occurrence is planned before this time.
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub execute_at: Option<Timestamp>,
     /// No occurrence is planned at this time or later.
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub until: Option<Timestamp>,
-    /// The HTTP request of each occurrence.
-    pub request: CallView,
-    /// The failures to retry, and the delays.
-    pub retry: RetryView,
-    /// The URL that the result of each occurrence is reported to.
-    pub notify: Option<NotifyView>,
+    /// The HTTP request of each occurrence and its report, with the delays of their retries.
+    pub draft: RequestDraft,
     /// The time at which it was accepted.
-    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
     /// The time at which it was last paused, resumed or cancelled.
-    #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
 }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 
-use super::model::{CatchUp, CronSchedule, RecurringRequest, RecurringStatus, SHOWN};
+use super::model::{CronSchedule, RecurringRequest, RecurringStatus};
 use super::repo::{self, RecurringRow};
 use crate::channels::RetryOn;
 use crate::clock::Clock;
@@ -20,9 +20,8 @@ use crate::metrics::Metrics;
 use crate::notifications::notifier::NewMessageNotifier;
 use crate::paging;
 use crate::requests;
-use crate::requests::model::RequestDraft;
-use crate::requests::usecase::{Recurrence, Requests};
-use crate::requests::view::{CallView, NotifyView, RequestView, RetryView};
+use crate::requests::model::{Recurrence, Request, RequestDraft};
+use crate::requests::usecase::Requests;
 use crate::runtime::Runtime;
 
 /// A status, and the time of the next occurrence.
@@ -70,12 +69,12 @@ impl Recurring {
             Ok(row) => row,
             Err(refused) => return idempotency::made_before(&self.db, mode.key(), refused, now).await,
         };
-        let view = show(&row, &self.delays)?;
-        let answer = answer(&view)?;
+        let recurring = RecurringRequest::from_row(&row, &self.delays)?;
+        let answer = answer(&recurring)?;
         let id = row.id.0;
         let insert = move |c: &mut AnyConnection| {
             repo::insert(c, &row)?;
-            Ok(view)
+            Ok(recurring)
         };
         let made = idempotency::create(&self.db, (mode, id), now, answer, insert).await?;
         self.timekeeper.notify_one();
@@ -108,7 +107,7 @@ impl Recurring {
     /// [`Error::NotFound`].
     pub async fn get(&self, id: RecurringId) -> Result<RecurringRequest> {
         let row = self.db.read(move |c| repo::find(c, id)).await?;
-        show(&row.ok_or_else(|| not_found(id))?, &self.delays)
+        RecurringRequest::from_row(&row.ok_or_else(|| not_found(id))?, &self.delays)
     }
 
     /// Returns a page of the recurring requests with this status, the newest first, and the cursor of the next page.
@@ -125,7 +124,7 @@ impl Recurring {
         let read = move |c: &mut AnyConnection| {
             let part = |before: Option<&RecurringId>, count| {
                 let rows = repo::list(c, status, before.copied(), count)?;
-                rows.iter().map(|row| show(row, &delays)).collect::<Result<Vec<_>>>()
+                rows.iter().map(|row| RecurringRequest::from_row(row, &delays)).collect::<Result<Vec<_>>>()
             };
             paging::page_of(limit, before, part, |shown| shown.id)
         };
@@ -176,7 +175,7 @@ impl Recurring {
             Ok(row)
         };
         let row = self.db.write(work).await?;
-        show(&row, &self.delays)
+        RecurringRequest::from_row(&row, &self.delays)
     }
 
     /// Stops planning occurrences for good, and cancels waiting ones, also in lanes. After that no attempt starts.
@@ -213,8 +212,8 @@ impl Recurring {
         &self,
         id: RecurringId,
         key: Option<IdempotencyKey>,
-        answer: impl FnOnce(&RequestView) -> Result<IdempotentResponse> + Send + 'static,
-    ) -> Result<Created<RequestView>> {
+        answer: impl FnOnce(&Request) -> Result<IdempotentResponse> + Send + 'static,
+    ) -> Result<Created<Request>> {
         let (now, delays) = (self.clock.now(), self.delays.clone());
         let own = key.clone();
         let work = move |c: &mut AnyConnection| {
@@ -223,13 +222,13 @@ impl Recurring {
                 return Err(refused(&row, "run"));
             }
             let rows = repo::run(&row, now, now)?;
-            let view = RequestView::of_rows((&rows.0, &rows.1, Some(now)), &delays, now)?;
-            let answer = answer(&view)?;
-            let claim = Claim::of(own, view.id.0, &answer);
+            let request = Request::from_rows((&rows.0, &rows.1, Some(now)), &delays, now)?;
+            let answer = answer(&request)?;
+            let claim = Claim::of(own, request.id.0, &answer);
             idempotency::once(c, claim.as_ref(), now, answer, |c| {
                 requests::repo::insert(c, vec![rows], now)?;
                 repo::note_run(c, id, now)?;
-                Ok(view)
+                Ok(request)
             })
         };
         let made = match self.db.write(work).await {
@@ -262,29 +261,4 @@ fn refused(row: &RecurringRow, verb: &str) -> Error {
         _ => status.to_owned(),
     };
     Error::Conflict(format!("recurring request {} is {state} and cannot be {verb}", row.id))
-}
-
-/// Converts a row to the API's view; `default` are the delays of a request without its own.
-fn show(row: &RecurringRow, default: &[Duration]) -> Result<RecurringRequest> {
-    let asked = row.asked()?;
-    let upcoming = |at: Timestamp| row.schedule().map(|schedule| schedule.upcoming(at, SHOWN));
-    let again = asked.spec.again.as_deref().unwrap_or(RetryOn::DEFAULT);
-    let retry = RetryView::of(again, asked.delays.as_deref(), asked.until, default);
-    Ok(RecurringRequest {
-        id: row.id,
-        status: RecurringStatus::from_code(row.status)?,
-        cron: row.cron.clone(),
-        timezone: row.timezone.clone(),
-        catch_up: CatchUp::from_code(row.catch_up)?,
-        // empty if the time zone is no longer known
-        next_runs: row.next_at.and_then(|at| upcoming(at).ok()).unwrap_or_default(),
-        last_run_at: row.last_at,
-        execute_at: row.starts_at,
-        until: row.ends_at,
-        request: CallView::of(asked.spec),
-        retry,
-        notify: asked.notify.map(|notify| NotifyView::of(notify, default)),
-        created_at: row.created_at,
-        updated_at: row.updated_at,
-    })
 }

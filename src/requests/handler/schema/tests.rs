@@ -3,7 +3,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::error::Error;
 use crate::http::json::parse_object;
-use crate::requests::view::CallView;
+use crate::requests::views::CallView;
 
 fn read(body: &Value) -> crate::error::Result<NewRequest> {
     parse_object::<RequestBody>(body.to_string().as_bytes())?.into_wanted()
@@ -51,7 +51,7 @@ fn what_is_stored_is_read_back_and_secrets_are_not_shown() {
     spec.again = Some(vec![RetryOn::Class(5), RetryOn::Status(429), RetryOn::Timeout, RetryOn::Connection]);
     let text = crate::requests::model::to_json(&spec).expect("JSON");
     assert_eq!(crate::requests::model::stored::<RequestSpec>(&text).expect("a request"), spec);
-    let shown = serde_json::to_value(CallView::of(spec)).expect("JSON");
+    let shown = serde_json::to_value(CallView::from(&spec)).expect("JSON");
     assert!(!shown.to_string().contains("planted"), "{shown}");
     assert_eq!(
         (&shown["header"]["idempotency-key"], &shown["header"]["x-source"]),
