@@ -26,7 +26,7 @@ use self::peers::{PeerEvent, Peers};
 use crate::clients::jobs::model::{ImportProgress, ProgressPublisher};
 use crate::db::types::{BatchId, EndpointId, MailingId, MessageId, Timestamp};
 use crate::kinds::{ChannelKind, Disabled, NotificationStatus};
-use crate::mailings::model::Progress;
+use crate::mailings::model::MailingProgress;
 
 /// The number of events kept for subscribers that reconnect, and the largest lag of a subscriber.
 const KEPT: usize = 10_000;
@@ -78,7 +78,7 @@ pub enum Event {
     /// The status of a notification changed.
     Notification(Change),
     /// The status or the counts of a mailing changed.
-    Mailing(Progress),
+    Mailing(MailingProgress),
     /// This node disabled or enabled a webhook endpoint.
     Endpoint(EndpointChange),
     /// An import of this node progressed.
@@ -228,7 +228,7 @@ impl Live {
     }
 
     /// Publishes the progress of a mailing.
-    pub fn progressed(&self, progress: Progress) {
+    pub fn progressed(&self, progress: MailingProgress) {
         self.tell(Event::Mailing(progress));
     }
 

@@ -7,5 +7,6 @@ pub mod recipient;
 pub mod rehearsal;
 pub mod repo;
 pub mod usecase;
+pub mod views;
 
 pub use usecase::Mailings;

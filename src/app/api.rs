@@ -63,7 +63,7 @@ pub fn document() -> Result<String> {
 #[openapi(
     info(title = "Fanfare", description = "A mailing and notification service: every matching client gets one \
         message inside its window, and the counts balance."),
-    components(schemas(live::Change, live::EndpointChange, clients::jobs::model::ImportProgress, mailings::model::Progress, requests::report::Report, problem::Problem)),
+    components(schemas(live::Change, live::EndpointChange, clients::jobs::model::ImportProgress, mailings::views::MailingProgressView, requests::report::Report, problem::Problem)),
     tags(
         (name = "mailings", description = "A text, a filter over clients, and a window in time"),
         (name = "notifications", description = "One message to one recipient, or a batch of them"),

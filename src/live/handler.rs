@@ -16,6 +16,7 @@ use crate::http::operations::{Operations, operations};
 use crate::http::problem::Problem;
 use crate::kinds::{ChannelKind, ChannelToPeople};
 use crate::lifecycle::Shutdown;
+use crate::mailings::views::MailingProgressView;
 
 /// The time limit of the first poll of the mailings.
 const FIRST_LOOK: Duration = Duration::from_secs(5);
@@ -114,7 +115,7 @@ impl EventSource for Watch {
 fn text(id: &str, event: &Event) -> String {
     match event {
         Event::Notification(change) => events::event("notification", id, change),
-        Event::Mailing(progress) => events::event("mailing", id, progress),
+        Event::Mailing(progress) => events::event("mailing", id, &MailingProgressView::from(progress)),
         Event::Endpoint(change) => events::event("webhook_endpoint", id, change),
         Event::Import(progress) => events::event("import", id, progress),
         Event::Missed => events::reset(id),

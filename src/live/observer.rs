@@ -9,7 +9,7 @@ use crate::db::Db;
 use crate::db::types::{MailingId, Timestamp};
 use crate::error::Result;
 use crate::lifecycle::Shutdown;
-use crate::mailings::model::Progress;
+use crate::mailings::model::MailingProgress;
 use crate::mailings::repo;
 
 /// The time between two polls: a subscriber gets at most two events a second of a mailing.
@@ -25,7 +25,7 @@ pub struct Observer {
     clock: Clock,
     live: Live,
     /// The state published last, of open mailings and of mailings created just before the last poll.
-    known: BTreeMap<MailingId, Progress>,
+    known: BTreeMap<MailingId, MailingProgress>,
     looked_at: Timestamp,
 }
 
@@ -79,7 +79,7 @@ impl Observer {
 
     /// Reads the open mailings, those that were open at the last poll, and those created since: a mailing may start and
     /// finish between two polls.
-    async fn read(&mut self) -> Result<Vec<Progress>> {
+    async fn read(&mut self) -> Result<Vec<MailingProgress>> {
         let now = self.clock.now();
         let since = made_since(self.looked_at);
         let open: Vec<MailingId> = self.known.values().filter(|p| !p.settled).map(|p| p.mailing_id).collect();
@@ -89,7 +89,7 @@ impl Observer {
     }
 
     /// Stores the state of a mailing. Returns true if it changed.
-    fn note(&mut self, progress: Progress) -> bool {
+    fn note(&mut self, progress: MailingProgress) -> bool {
         self.known.insert(progress.mailing_id, progress) != Some(progress)
     }
 }

@@ -28,7 +28,7 @@ fn number(event: &Event) -> u64 {
 
 fn progress(mailing_id: MailingId, channel: ChannelKind) -> Event {
     let (status, counts) = (MailingStatus::Running, Counts::default());
-    Event::Mailing(Progress { mailing_id, channel, status, counts, settled: false })
+    Event::Mailing(MailingProgress { mailing_id, channel, status, counts, settled: false })
 }
 
 #[tokio::test]

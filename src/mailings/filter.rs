@@ -1,12 +1,8 @@
 //! The filter that selects the clients of a mailing.
 
-use std::fmt;
 use std::sync::Arc;
 
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer, Serialize};
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
 
 use crate::clients::model::{OperatorCode, Tag, distinct_by_key, tag_key};
 use crate::error::{Complaints, Result};
@@ -17,50 +13,6 @@ const MOST_VALUES: usize = 200;
 /// The channels whose addresses a filter can require.
 const REACHED: [&str; 3] =
     [ChannelKind::Sms.as_str(), ChannelKind::Email.as_str(), ChannelKind::Push.as_str()];
-
-/// The filter of a request: an object, or a string with one operator code (digits) or one tag.
-// Serialize is derived because the OpenAPI schema needs it for `untagged`. Deserialize is written by hand: a derived
-// untagged enum accepts `[]` as an object without fields, which selects everyone, and its errors name no field
-#[derive(Debug, Clone, Serialize, ToSchema)]
-#[serde(untagged)]
-pub enum FilterInput {
-    /// One operator code or one tag.
-    #[schema(value_type = Tag)]
-    Text(String),
-    /// Lists of codes, tags and channels.
-    Lists(FilterLists),
-}
-
-/// Conditions on clients: OR within a list, AND between the lists. An empty list selects everyone.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(example = json!({"mobile_operator_code": ["903", "904"], "tag": ["vip"]}))]
-pub struct FilterLists {
-    /// Mobile operator codes.
-    #[serde(default)]
-    #[schema(value_type = Vec<OperatorCode>, max_items = 200)]
-    pub mobile_operator_code: Vec<String>,
-    /// Tags, compared case-insensitively.
-    #[serde(default, alias = "tags")]
-    #[schema(value_type = Vec<Tag>, max_items = 200)]
-    pub tag: Vec<String>,
-    /// Channels on which the client must have an address: `sms`, `email`, `push`. Several are combined with AND.
-    #[serde(default)]
-    #[schema(value_type = Vec<Reached>, max_items = 3)]
-    pub has: Vec<String>,
-}
-
-/// A channel whose address a filter can require, as an OpenAPI schema.
-#[derive(Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Reached {
-    /// A phone number.
-    Sms,
-    /// An e-mail address.
-    Email,
-    /// A push token.
-    Push,
-}
 
 /// The addresses that a client must have.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -73,34 +25,8 @@ pub struct RequiredAddresses {
     pub by_push: bool,
 }
 
-impl<'de> Deserialize<'de> for FilterInput {
-    fn deserialize<D: Deserializer<'de>>(reader: D) -> std::result::Result<Self, D::Error> {
-        reader.deserialize_any(FilterVisitor)
-    }
-}
-
-struct FilterVisitor;
-
-impl<'de> Visitor<'de> for FilterVisitor {
-    type Value = FilterInput;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(
-            "an object with the lists mobile_operator_code, tag and has, or a string with one code or tag",
-        )
-    }
-
-    fn visit_str<E: de::Error>(self, text: &str) -> std::result::Result<FilterInput, E> {
-        Ok(FilterInput::Text(text.to_owned()))
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<FilterInput, A::Error> {
-        FilterLists::deserialize(MapAccessDeserializer::new(map)).map(FilterInput::Lists)
-    }
-}
-
 /// A validated filter: its lists are sorted and have no duplicates.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AudienceFilter {
     /// Selects clients with one of these operator codes; empty for any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -110,7 +36,6 @@ pub struct AudienceFilter {
     pub tag: Vec<String>,
     /// Selects clients with an address on each of these channels.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schema(value_type = Vec<Reached>)]
     pub has: Vec<String>,
 }
 
@@ -168,30 +93,26 @@ impl Range {
 }
 
 impl AudienceFilter {
-    /// Validates the filter of a request.
+    /// Validates the lists of a filter: operator codes, tags, and channels on which the client must have an address.
     ///
     /// # Errors
     /// [`crate::error::Error::Invalid`] with the list and the index in it.
-    pub fn parse(input: FilterInput) -> Result<Self> {
+    pub fn parse(mobile_operator_code: &[String], tag: &[String], has: &[String]) -> Result<Self> {
         let mut wrong = Complaints::default();
-        let lists = match input {
-            FilterInput::Lists(lists) => lists,
-            FilterInput::Text(text) => one_value(text.trim()),
-        };
         let mut codes = Vec::new();
-        for (i, code) in lists.mobile_operator_code.iter().enumerate() {
+        for (i, code) in mobile_operator_code.iter().enumerate() {
             codes.extend(
                 wrong.check(&format!("filter.mobile_operator_code[{i}]"), code.parse::<OperatorCode>()),
             );
         }
         let mut tags = Vec::new();
-        for (i, tag) in lists.tag.iter().enumerate() {
+        for (i, tag) in tag.iter().enumerate() {
             tags.extend(wrong.check(&format!("filter.tag[{i}]"), tag.parse::<Tag>()));
         }
-        if lists.has.len() > REACHED.len() {
+        if has.len() > REACHED.len() {
             wrong.add("filter.has", format!("must contain each of {} at most once", REACHED.join(", ")));
         }
-        for (i, word) in lists.has.iter().enumerate().take(MOST_VALUES) {
+        for (i, word) in has.iter().enumerate().take(MOST_VALUES) {
             if !REACHED.contains(&word.as_str()) {
                 wrong.add(format!("filter.has[{i}]"), format!("must be one of {}", REACHED.join(", ")));
             }
@@ -205,7 +126,7 @@ impl AudienceFilter {
         Ok(Self {
             mobile_operator_code: sorted(codes.iter().map(OperatorCode::as_str)),
             tag: distinct_by_key(sorted(tags.iter().map(Tag::as_str)), |tag| tag),
-            has: sorted(lists.has.iter().map(String::as_str)),
+            has: sorted(has.iter().map(String::as_str)),
         })
     }
 
@@ -248,15 +169,6 @@ impl AudienceFilter {
     }
 }
 
-/// Parses a filter that is a string: only digits are an operator code, everything else is a tag.
-fn one_value(text: &str) -> FilterLists {
-    if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
-        FilterLists { mobile_operator_code: vec![text.to_owned()], ..FilterLists::default() }
-    } else {
-        FilterLists { tag: vec![text.to_owned()], ..FilterLists::default() }
-    }
-}
-
 fn sorted<'a>(values: impl Iterator<Item = &'a str>) -> Vec<String> {
     let set: std::collections::BTreeSet<&str> = values.collect();
     set.into_iter().map(str::to_owned).collect()
@@ -267,48 +179,6 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn parse(json: &str) -> Result<AudienceFilter> {
-        AudienceFilter::parse(serde_json::from_str(json).unwrap())
-    }
-
-    #[test]
-    fn a_plain_text_is_an_operator_code_or_a_tag() {
-        assert_eq!(parse(r#""903""#).unwrap().ranges(), [Range::Operator("903".into())]);
-        let ranges = parse(r#"" VIP ""#).unwrap().ranges();
-        assert_eq!(ranges.first(), Some(&Range::Tag("vip".into())));
-        assert!(parse(r#""""#).is_err(), "an empty text does not select everyone");
-    }
-
-    #[test]
-    fn an_empty_object_is_everyone() {
-        assert_eq!(parse("{}").unwrap().ranges(), [Range::All]);
-    }
-
-    #[test]
-    fn only_an_object_is_lists_and_its_wrong_fields_are_named() {
-        for (json, named) in [
-            ("[]", "sequence"),
-            (r#"[["903"], ["vip"]]"#, "sequence"),
-            ("5", "an object with"),
-            (r#"{"labels": ["vip"]}"#, "`labels`"),
-            (r#"{"tag": ["vip"], "tags": ["vip"]}"#, "duplicate field `tag`"),
-            (r#"{"tag": "vip"}"#, "a sequence"),
-            (r#"{"tag": [], "tag": []}"#, "duplicate field `tag`"),
-        ] {
-            let error = serde_json::from_str::<FilterInput>(json).unwrap_err().to_string();
-            assert!(error.contains(named), "{json}: {error}");
-        }
-    }
-
-    #[test]
-    fn a_wrong_value_is_named_with_its_place() {
-        let error = parse(r#"{"mobile_operator_code": ["903", "x"], "tag": [""]}"#).unwrap_err().to_string();
-        assert!(
-            error.contains("filter.mobile_operator_code[1]") && error.contains("filter.tag[0]"),
-            "{error}"
-        );
-    }
-
     proptest! {
         #[test]
         fn each_client_of_the_audience_lies_in_exactly_one_range(
@@ -317,8 +187,7 @@ mod tests {
             code in "[0-9]{3}",
             keys in proptest::sample::subsequence(vec!["a", "b", "c", "d"], 0..4).prop_shuffle(),
         ) {
-            let lists = FilterLists { mobile_operator_code: codes.clone(), tag: tags.clone(), has: Vec::new() };
-            let filter = AudienceFilter::parse(FilterInput::Lists(lists)).unwrap();
+            let filter = AudienceFilter::parse(&codes, &tags, &[]).unwrap();
             let is_tagged = tags.iter().any(|tag| keys.contains(&tag.to_lowercase().as_str()));
             let expected = (codes.is_empty() || codes.contains(&code)) && (tags.is_empty() || is_tagged);
             let hits = filter.ranges().iter().filter(|r| r.holds(Some(&code), &keys)).count();

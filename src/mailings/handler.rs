@@ -1,5 +1,6 @@
 //! The HTTP handlers of mailings: `/api/v1/mailings`.
 
+mod filter;
 mod schema;
 
 use actix_web::{HttpResponse, web};
@@ -7,10 +8,11 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 pub use self::schema::{MailingBody, MailingPatch, PreviewBody};
-use super::model::{CreatedMailing, Mailing, MailingStats, MailingStatus, Overview, Preview};
+use super::model::{Mailing, MailingStatus};
 use super::usecase::Mailings;
+use super::views::{CreatedMailing, MailingStatsView, MailingView, OverviewView, PreviewView};
 use crate::db::types::MailingId;
-use crate::error::{Error, Result};
+use crate::error::{Error, FieldError, Result};
 use crate::http::dry_run::{DryRun, DryRunQuery};
 use crate::http::idempotency_header::{KeyHeader, Posted, respond};
 use crate::http::json::{Json, Query, path_id};
@@ -59,7 +61,7 @@ pub struct ListQuery {
     request_body = MailingBody,
     params(DryRunQuery, KeyHeader),
     responses(
-        (status = 200, description = "For a dry run: the preview of the mailing", body = Preview),
+        (status = 200, description = "For a dry run: the preview of the mailing", body = PreviewView),
         (status = 201, description = "The mailing, with its path in `Location`", body = CreatedMailing,
             headers(("Location" = String, description = "The path of the mailing"))),
     ))]
@@ -68,13 +70,13 @@ pub async fn create_mailing(
     dry_run: DryRun,
     posted: Posted<MailingBody>,
 ) -> Result<HttpResponse> {
-    let new = posted.value.into_new()?;
+    let new = posted.value.into_draft()?;
     if dry_run.0 {
-        return Ok(HttpResponse::Ok().json(service.rehearse(new).await?));
+        return Ok(HttpResponse::Ok().json(PreviewView::from(&service.rehearse(new).await?)));
     }
-    let answer = |mailing: &Mailing, warnings| {
+    let answer = |mailing: &Mailing, warnings: Vec<FieldError>| {
         let path = format!("/api/v1/mailings/{}", mailing.id);
-        IdempotentResponse::created(path, &CreatedMailing { mailing, warnings })
+        IdempotentResponse::created(path, &CreatedMailing::new(mailing, &warnings))
     };
     Ok(respond(service.create(new, posted.key, answer).await?))
 }
@@ -84,7 +86,7 @@ pub async fn create_mailing(
 /// Lists mailings in the order of creation.
 #[utoipa::path(get, path = "/api/v1/mailings", operation_id = "list_mailings", tag = "mailings", params(ListQuery),
     responses(
-        (status = 200, description = "A page of mailings", body = Page<Mailing>),
+        (status = 200, description = "A page of mailings", body = Page<MailingView>),
     ))]
 pub async fn list_mailings(
     service: web::Data<Mailings>,
@@ -95,7 +97,7 @@ pub async fn list_mailings(
     let page = service
         .list(status, paging::limit(query.limit.as_deref())?, paging::cursor(query.cursor.as_deref())?)
         .await?;
-    Ok(HttpResponse::Ok().json(page))
+    Ok(HttpResponse::Ok().json(page.view::<MailingView<'_>>()))
 }
 
 /// Preview a mailing
@@ -105,39 +107,40 @@ pub async fn list_mailings(
 #[utoipa::path(post, path = "/api/v1/mailings/preview", operation_id = "preview_mailing", tag = "mailings",
     request_body = PreviewBody,
     responses(
-        (status = 200, description = "The preview of the mailing", body = Preview),
+        (status = 200, description = "The preview of the mailing", body = PreviewView),
     ))]
 pub async fn preview_mailing(service: web::Data<Mailings>, body: Json<PreviewBody>) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(service.preview(body.0.into_question()?).await?))
+    let preview = service.preview(body.0.into_draft()?).await?;
+    Ok(HttpResponse::Ok().json(PreviewView::from(&preview)))
 }
 
 /// Count all mailings and their messages
 #[utoipa::path(get, path = "/api/v1/mailings/stats", operation_id = "get_mailings_overview", tag = "mailings",
     responses(
-        (status = 200, description = "The statistics of all mailings", body = Overview),
+        (status = 200, description = "The statistics of all mailings", body = OverviewView),
     ))]
 pub async fn get_overview(service: web::Data<Mailings>) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(service.overview().await?))
+    Ok(HttpResponse::Ok().json(OverviewView::from(&service.overview().await?)))
 }
 
 /// Read a mailing
 #[utoipa::path(get, path = "/api/v1/mailings/{id}", operation_id = "get_mailing", tag = "mailings",
     params(("id" = String, Path, format = Uuid, description = "The mailing")),
     responses(
-        (status = 200, description = "The mailing with its counts", body = Mailing),
+        (status = 200, description = "The mailing with its counts", body = MailingView),
     ))]
 pub async fn get_mailing(service: web::Data<Mailings>, id: web::Path<String>) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(service.get(path_id(&id)?).await?))
+    Ok(HttpResponse::Ok().json(MailingView::from(&service.get(path_id(&id)?).await?)))
 }
 
 /// Read the statistics of a mailing
 #[utoipa::path(get, path = "/api/v1/mailings/{id}/stats", operation_id = "get_mailing_stats", tag = "mailings",
     params(("id" = String, Path, format = Uuid, description = "The mailing")),
     responses(
-        (status = 200, description = "The statistics of the mailing", body = MailingStats),
+        (status = 200, description = "The statistics of the mailing", body = MailingStatsView),
     ))]
 pub async fn get_mailing_stats(service: web::Data<Mailings>, id: web::Path<String>) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(service.stats(path_id(&id)?).await?))
+    Ok(HttpResponse::Ok().json(MailingStatsView::from(&service.stats(path_id(&id)?).await?)))
 }
 
 /// Change a mailing
@@ -147,7 +150,7 @@ pub async fn get_mailing_stats(service: web::Data<Mailings>, id: web::Path<Strin
 #[utoipa::path(patch, path = "/api/v1/mailings/{id}", operation_id = "patch_mailing", tag = "mailings",
     params(("id" = String, Path, format = Uuid, description = "The mailing")), request_body = MailingPatch,
     responses(
-        (status = 200, description = "The changed mailing", body = Mailing),
+        (status = 200, description = "The changed mailing", body = MailingView),
         (status = 409, description = "The status of the mailing does not allow the change"),
     ))]
 pub async fn patch_mailing(
@@ -155,7 +158,8 @@ pub async fn patch_mailing(
     id: web::Path<String>,
     body: Json<MailingPatch>,
 ) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(service.patch(path_id(&id)?, body.0.into_change()?).await?))
+    let changed = service.patch(path_id(&id)?, body.0.into_change()?).await?;
+    Ok(HttpResponse::Ok().json(MailingView::from(&changed)))
 }
 
 /// Delete a mailing that has not started
@@ -176,22 +180,22 @@ pub async fn delete_mailing(service: web::Data<Mailings>, id: web::Path<String>)
 #[utoipa::path(post, path = "/api/v1/mailings/{id}/pause", operation_id = "pause_mailing", tag = "mailings",
     params(("id" = String, Path, format = Uuid, description = "The mailing")),
     responses(
-        (status = 200, description = "The paused mailing", body = Mailing),
+        (status = 200, description = "The paused mailing", body = MailingView),
         (status = 409, description = "The mailing is neither pending nor running"),
     ))]
 pub async fn pause_mailing(service: web::Data<Mailings>, id: web::Path<String>) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(service.pause(path_id(&id)?).await?))
+    Ok(HttpResponse::Ok().json(MailingView::from(&service.pause(path_id(&id)?).await?)))
 }
 
 /// Resume a paused mailing
 #[utoipa::path(post, path = "/api/v1/mailings/{id}/resume", operation_id = "resume_mailing", tag = "mailings",
     params(("id" = String, Path, format = Uuid, description = "The mailing")),
     responses(
-        (status = 200, description = "The resumed mailing", body = Mailing),
+        (status = 200, description = "The resumed mailing", body = MailingView),
         (status = 409, description = "The mailing is not paused"),
     ))]
 pub async fn resume_mailing(service: web::Data<Mailings>, id: web::Path<String>) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(service.resume(path_id(&id)?).await?))
+    Ok(HttpResponse::Ok().json(MailingView::from(&service.resume(path_id(&id)?).await?)))
 }
 
 /// Cancel a mailing for good
@@ -200,9 +204,9 @@ pub async fn resume_mailing(service: web::Data<Mailings>, id: web::Path<String>)
 #[utoipa::path(post, path = "/api/v1/mailings/{id}/cancel", operation_id = "cancel_mailing", tag = "mailings",
     params(("id" = String, Path, format = Uuid, description = "The mailing")),
     responses(
-        (status = 200, description = "The cancelled mailing", body = Mailing),
+        (status = 200, description = "The cancelled mailing", body = MailingView),
         (status = 409, description = "The mailing is already finished or cancelled"),
     ))]
 pub async fn cancel_mailing(service: web::Data<Mailings>, id: web::Path<String>) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(service.cancel(path_id(&id)?).await?))
+    Ok(HttpResponse::Ok().json(MailingView::from(&service.cancel(path_id(&id)?).await?)))
 }

@@ -1,12 +1,10 @@
 //! Mailings and the rules of their life cycle.
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 use crate::db::types::{ClientId, MailingId, Timestamp};
 use crate::error::{Complaints, Error, FieldError, Result};
 use crate::kinds::{ChannelKind, Priority, coded_enum};
-use crate::locale::Locale;
 use crate::mailings::filter::AudienceFilter;
 use crate::messages::model::Counts;
 use crate::segments::Segments;
@@ -59,20 +57,17 @@ impl Window {
 }
 
 /// A mailing: one text that is sent to each client of an audience within a window.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Mailing {
     /// The mailing's id, assigned by the service.
     pub id: MailingId,
     /// The text, with placeholders.
-    #[schema(example = "Dear {{ name }}, our shop in {{ city }} is open again.")]
     pub text: String,
     /// The subject, with placeholders; null on `sms`.
-    #[schema(example = "{{ name }}, we are open again")]
     pub subject: Option<String>,
     /// The text as HTML, with placeholders whose values are escaped; null on all channels but `email`.
     pub html: Option<String>,
     /// The template from which its texts were copied, when it was created or last given a template.
-    #[schema(example = "order.shipped")]
     pub template: Option<String>,
     /// The version of the template at that time.
     pub template_version: Option<i32>,
@@ -87,30 +82,22 @@ pub struct Mailing {
     /// The status.
     pub status: MailingStatus,
     /// The start of the window.
-    #[schema(value_type = String, format = DateTime)]
     pub starts_at: Timestamp,
     /// The end of the window; messages that are unsent by then expire.
-    #[schema(value_type = String, format = DateTime)]
     pub ends_at: Timestamp,
     /// The mailing's own limit in messages per second; null if only the channel's limit applies.
-    #[schema(example = 20.0)]
     pub rate_per_second: Option<f64>,
     /// The group that its recipients may opt out of, besides the channel.
-    #[schema(example = "newsletter")]
     pub group: Option<String>,
     /// True if recipients cannot opt out of it.
     pub transactional: bool,
     /// The time of its creation.
-    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
     /// The time of its last change.
-    #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
     /// The time at which sending began.
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub started_at: Option<Timestamp>,
     /// The time at which its last message got its final status.
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<Timestamp>,
     /// The number of its messages in each status.
     pub counts: Counts,
@@ -133,11 +120,16 @@ impl Mailing {
         Window { starts_at: self.starts_at, ends_at: self.ends_at }
     }
 
-    /// Applies a change, if the status allows it.
+    /// Applies a change, if the status allows it. `copied` has the texts of the template that the change names.
     ///
     /// # Errors
     /// [`Error::Conflict`] for a change that the status does not allow, [`Error::Invalid`] for an invalid window.
-    pub fn apply(&mut self, change: MailingChange, now: Timestamp) -> Result<()> {
+    pub fn apply(
+        &mut self,
+        change: MailingChange,
+        copied: Option<CopiedTemplate>,
+        now: Timestamp,
+    ) -> Result<()> {
         let id = self.id;
         match self.status {
             MailingStatus::Finished | MailingStatus::Cancelled => {
@@ -159,14 +151,14 @@ impl Mailing {
             }
             MailingStatus::Pending | MailingStatus::Running | MailingStatus::Paused => {}
         }
-        let is_partly_its_own = change.text.is_none() && change.copied.is_none() && self.template.is_some();
+        let is_partly_its_own = change.text.is_none() && copied.is_none() && self.template.is_some();
         for (field, is_there) in [("subject", change.subject.is_some()), ("html", change.html.is_some())] {
             if is_there && is_partly_its_own {
                 let why = "comes from the template: set `text` too, which replaces the template";
                 return Err(Error::invalid(field, why));
             }
         }
-        if let Some(CopiedTemplate { template, version, texts, variants }) = change.copied {
+        if let Some(CopiedTemplate { template, version, texts, variants }) = copied {
             (self.template, self.template_version, self.variants) = (Some(template), Some(version), variants);
             (self.subject, self.text, self.html) = (texts.subject, texts.text, texts.html);
         } else {
@@ -191,10 +183,9 @@ impl Mailing {
 }
 
 /// The texts of a mailing in one language.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MailingVariant {
     /// The language.
-    #[schema(value_type = Locale)]
     pub locale: String,
     /// The version of the template in this language.
     pub version: i32,
@@ -253,13 +244,13 @@ impl CopiedTemplate {
     }
 }
 
-/// A validated new mailing.
+/// A validated mailing that is to be created or previewed.
 #[derive(Debug, Clone)]
-pub struct NewMailing {
+pub struct MailingDraft {
     /// The template, instead of the texts.
     pub template: Option<String>,
-    /// The text.
-    pub text: String,
+    /// The text; a new mailing without a template has one.
+    pub text: Option<String>,
     /// The subject.
     pub subject: Option<String>,
     /// The text as HTML.
@@ -272,8 +263,8 @@ pub struct NewMailing {
     pub priority: Priority,
     /// The start of the window; now if absent.
     pub starts_at: Option<Timestamp>,
-    /// The end of the window.
-    pub ends_at: Timestamp,
+    /// The end of the window, which only a preview may lack.
+    pub ends_at: Option<Timestamp>,
     /// The mailing's own limit in messages per second.
     pub rate_per_second: Option<f64>,
     /// The group that its recipients may opt out of.
@@ -282,13 +273,30 @@ pub struct NewMailing {
     pub is_transactional: bool,
 }
 
+impl MailingDraft {
+    /// Returns its window, if its end is known. Without a start it begins `now`.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for an empty window, or a window that has closed.
+    pub fn window(&self, now: Timestamp) -> Result<Option<Window>> {
+        let starts_at = self.starts_at.unwrap_or(now);
+        let window = self.ends_at.map(|ends_at| Window { starts_at, ends_at });
+        window.map_or(Ok(()), |window| window.check(now))?;
+        Ok(window)
+    }
+
+    /// Returns its own texts.
+    pub fn texts(&self) -> Texts {
+        let text = self.text.clone().unwrap_or_default();
+        Texts { subject: self.subject.clone(), text, html: self.html.clone() }
+    }
+}
+
 /// The changes of a patch.
 #[derive(Debug, Clone, Default)]
 pub struct MailingChange {
     /// The template, instead of the texts.
     pub template: Option<String>,
-    /// The template's texts, after they were read.
-    pub copied: Option<CopiedTemplate>,
     /// The text.
     pub text: Option<String>,
     /// The subject; `Some(None)` removes it.
@@ -339,8 +347,8 @@ pub struct Audience {
 }
 
 /// Statistics of all mailings together.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Overview {
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct MailingOverview {
     /// The number of mailings in each status.
     pub mailings: MailingCounts,
     /// The messages of all mailings.
@@ -348,7 +356,7 @@ pub struct Overview {
 }
 
 /// The number of mailings in each status.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct MailingCounts {
     /// All mailings.
     pub total: i64,
@@ -365,7 +373,7 @@ pub struct MailingCounts {
 }
 
 /// Statistics of one mailing.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct MailingStats {
     /// The mailing.
     pub mailing_id: MailingId,
@@ -374,20 +382,17 @@ pub struct MailingStats {
     /// The number of its messages in each status.
     pub counts: Counts,
     /// The time at which sending began.
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub started_at: Option<Timestamp>,
     /// The time at which its last message got its final status.
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<Timestamp>,
 }
 
 /// One client of an audience, with the message that it would get.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct Sample {
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PreviewSample {
     /// The client.
     pub client_id: ClientId,
     /// The address of the message.
-    #[schema(example = "79031234567")]
     pub recipient: String,
     /// The text for this client, if a text was given and could be filled.
     pub text: Option<String>,
@@ -402,31 +407,27 @@ pub struct Sample {
 }
 
 /// The progress of a mailing.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-#[schema(as = MailingProgress)]
-pub struct Progress {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MailingProgress {
     /// The mailing.
     pub mailing_id: MailingId,
     /// The channel.
-    #[serde(skip)]
     pub channel: ChannelKind,
     /// The status.
     pub status: MailingStatus,
     /// The number of its messages in each status.
     pub counts: Counts,
     /// True if the counts are final.
-    #[serde(skip)]
     pub settled: bool,
 }
 
 /// A preview of a mailing.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-pub struct Preview {
+#[derive(Debug, Clone, PartialEq)]
+pub struct MailingPreview {
     /// The number of clients that match now.
-    #[schema(example = 12)]
     pub recipients: i64,
     /// A few of the matching clients.
-    pub sample: Vec<Sample>,
+    pub sample: Vec<PreviewSample>,
     /// The expected rate in messages per second: the lower of the mailing's own limit and the channel's rate. A channel
     /// without a limit has an estimate from its concurrency and the provider's response times; null without data.
     pub rate_per_second: Option<f64>,
@@ -435,18 +436,6 @@ pub struct Preview {
     /// True if the sending is expected to end within the window.
     pub fits_window: Option<bool>,
     /// Likely mistakes, such as a tag that no client has.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub warnings: Vec<FieldError>,
-}
-
-/// A mailing that was just created.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct CreatedMailing<'m> {
-    /// The mailing.
-    #[serde(flatten)]
-    pub mailing: &'m Mailing,
-    /// Likely mistakes, such as a tag that no client has.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub warnings: Vec<FieldError>,
 }
 
@@ -499,17 +488,17 @@ mod tests {
             (Cancelled, false, false, false),
         ] {
             assert_eq!(
-                mailing(status, started).apply(end.clone(), now).is_ok(),
+                mailing(status, started).apply(end.clone(), None, now).is_ok(),
                 end_ok,
                 "end of a {status} mailing"
             );
             assert_eq!(
-                mailing(status, started).apply(rate.clone(), now).is_ok(),
+                mailing(status, started).apply(rate.clone(), None, now).is_ok(),
                 end_ok,
                 "rate of a {status} mailing"
             );
             assert_eq!(
-                mailing(status, started).apply(text.clone(), now).is_ok(),
+                mailing(status, started).apply(text.clone(), None, now).is_ok(),
                 text_ok,
                 "text of a {status} mailing"
             );
@@ -522,7 +511,7 @@ mod tests {
         let late = running.ends_at.plus(Duration::from_secs(1));
         let change =
             MailingChange { ends_at: Some(late.plus(Duration::from_secs(60))), ..Default::default() };
-        assert!(matches!(running.apply(change, late), Err(Error::Conflict(_))));
+        assert!(matches!(running.apply(change, None, late), Err(Error::Conflict(_))));
     }
 
     proptest! {

@@ -7,7 +7,7 @@ use crate::db::{AnyConnection, Db};
 use crate::error::{Error, Result};
 use crate::kinds::ChannelKind;
 use crate::mailings::filter::AudienceFilter;
-use crate::mailings::model::Sample;
+use crate::mailings::model::PreviewSample;
 use crate::mailings::recipient::Recipient;
 use crate::mailings::repo::audience;
 use crate::segments::segments;
@@ -129,7 +129,7 @@ pub fn first(
 /// Returns the message that one client would get.
 pub fn sample(
     (content, channel, links, recipient): (Option<Arc<Variants>>, ChannelKind, MailingLinks, Recipient),
-) -> Sample {
+) -> PreviewSample {
     let address = recipient.address(channel);
     let content = content.as_ref().map(|variants| &variants.of(recipient.locale()).content);
     let filled =

@@ -1,67 +1,24 @@
 //! The SQL of mailings. The SQL that reads an audience is in [`audience`].
 
 pub mod audience;
+mod row;
 
 use std::collections::BTreeSet;
 
 use diesel::dsl::{exists, sum};
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, SmallInt};
-use serde::{Deserialize, Serialize};
 
+use self::row::{MailingRow, copies};
 use crate::db::AnyConnection;
 use crate::db::schema::{due, mailing, page, pending_mailing};
-use crate::db::types::{ClientId, Id, MailingId, Timestamp};
+use crate::db::types::{Id, MailingId, Timestamp};
 use crate::error::{Error, Result};
 use crate::failpoint;
-use crate::kinds::{ChannelKind, Priority};
-use crate::mailings::model::{Audience, Mailing, MailingStatus, MailingVariant, Overview, Progress};
+use crate::kinds::ChannelKind;
+use crate::mailings::model::{Audience, Mailing, MailingOverview, MailingProgress, MailingStatus};
 use crate::messages::model::Counts;
 use crate::paging::{self, Page};
-
-#[derive(Debug, Clone, Queryable, Selectable, Insertable, AsChangeset)]
-#[diesel(table_name = mailing)]
-struct MailingRow {
-    id: MailingId,
-    text: String,
-    filter: String,
-    channel: i16,
-    priority: i16,
-    status: i16,
-    starts_at: Timestamp,
-    ends_at: Timestamp,
-    created_at: Timestamp,
-    updated_at: Timestamp,
-    started_at: Option<Timestamp>,
-    finished_at: Option<Timestamp>,
-    total: i64,
-    upper_bound: Option<ClientId>,
-    walked: bool,
-    sent: i64,
-    failed: i64,
-    expired: i64,
-    cancelled: i64,
-    settled: bool,
-    rate_per_second: Option<f64>,
-    subject: Option<String>,
-    html: Option<String>,
-    message_group: Option<String>,
-    is_transactional: bool,
-    template: Option<String>,
-    variants: Option<String>,
-}
-
-/// The JSON of the column `variants`.
-#[derive(Serialize, Deserialize)]
-struct Copies {
-    version: i32,
-    variants: Vec<MailingVariant>,
-}
-
-fn copies(of: &Mailing) -> Result<Option<String>> {
-    let copies = of.template_version.map(|version| Copies { version, variants: of.variants.clone() });
-    copies.map(|copies| serde_json::to_string(&copies)).transpose().map_err(|e| Error::Internal(e.into()))
-}
 
 diesel::define_sql_function! {
     /// `coalesce` over a sum: bigint in both databases.
@@ -84,74 +41,12 @@ macro_rules! sending {
     };
 }
 
-impl MailingRow {
-    fn into_model(self, sending: i64) -> Result<Mailing> {
-        let copied = self.variants.as_deref().map(serde_json::from_str::<Copies>).transpose();
-        let copied = copied.map_err(|e| Error::Internal(e.into()))?;
-        Ok(Mailing {
-            id: self.id,
-            text: self.text,
-            subject: self.subject,
-            html: self.html,
-            template: self.template,
-            template_version: copied.as_ref().map(|copied| copied.version),
-            variants: copied.map(|copied| copied.variants).unwrap_or_default(),
-            filter: serde_json::from_str(&self.filter).map_err(|e| Error::Internal(e.into()))?,
-            channel: ChannelKind::from_code(self.channel)?,
-            priority: Priority::from_code(self.priority)?,
-            status: MailingStatus::from_code(self.status)?,
-            starts_at: self.starts_at,
-            ends_at: self.ends_at,
-            created_at: self.created_at,
-            updated_at: self.updated_at,
-            started_at: self.started_at,
-            finished_at: self.finished_at,
-            rate_per_second: self.rate_per_second,
-            group: self.message_group,
-            transactional: self.is_transactional,
-            counts: Counts::balanced(
-                self.total,
-                sending,
-                [self.sent, self.failed, self.expired, self.cancelled],
-            ),
-        })
-    }
-}
-
 /// Inserts a mailing: with an audience it starts at once, without one it waits for its start.
 ///
 /// # Errors
 /// Database errors.
 pub fn insert(c: &mut AnyConnection, new: &Mailing, audience: Option<Audience>) -> Result<()> {
-    let row = MailingRow {
-        id: new.id,
-        text: new.text.clone(),
-        filter: serde_json::to_string(&new.filter).map_err(|e| Error::Internal(e.into()))?,
-        channel: new.channel.code(),
-        priority: new.priority.code(),
-        status: new.status.code(),
-        starts_at: new.starts_at,
-        ends_at: new.ends_at,
-        created_at: new.created_at,
-        updated_at: new.updated_at,
-        started_at: new.started_at,
-        finished_at: None,
-        total: audience.map_or(0, |audience| audience.total),
-        upper_bound: audience.and_then(|audience| audience.upper_bound),
-        walked: audience.is_some_and(|audience| audience.total == 0),
-        sent: 0,
-        failed: 0,
-        expired: 0,
-        cancelled: 0,
-        settled: false,
-        rate_per_second: new.rate_per_second,
-        subject: new.subject.clone(),
-        html: new.html.clone(),
-        message_group: new.group.clone(),
-        is_transactional: new.transactional,
-        template: new.template.clone(),
-        variants: copies(new)?,
-    };
+    let row = MailingRow::new(new, audience)?;
     diesel::insert_into(mailing::table).values(&row).execute(c)?;
     if let AnyConnection::Sqlite(c) = c {
         // PostgreSQL has an identity column for it; SQLite has one writer, so `max` is safe
@@ -374,8 +269,8 @@ const SUMS: &str = "SELECT m.status, count(*) AS mailings, CAST(sum(m.total) AS 
 ///
 /// # Errors
 /// Database errors.
-pub fn overview(c: &mut AnyConnection) -> Result<Overview> {
-    let mut overview = Overview::default();
+pub fn overview(c: &mut AnyConnection) -> Result<MailingOverview> {
+    let mut overview = MailingOverview::default();
     for row in diesel::sql_query(SUMS).load::<Sums>(c)? {
         let outcomes = [row.sent, row.failed, row.expired, row.cancelled];
         overview.counts = overview.counts + Counts::balanced(row.total, row.sending, outcomes);
@@ -436,12 +331,12 @@ pub fn open(c: &mut AnyConnection) -> Result<Vec<OpenMailing>> {
 ///
 /// # Errors
 /// Database errors.
-pub fn progress(c: &mut AnyConnection, since: MailingId, open: &[MailingId]) -> Result<Vec<Progress>> {
+pub fn progress(c: &mut AnyConnection, since: MailingId, open: &[MailingId]) -> Result<Vec<MailingProgress>> {
     let sums = (mailing::total, mailing::sent, mailing::failed, mailing::expired, mailing::cancelled);
     let columns = (mailing::id, mailing::channel, mailing::status, mailing::settled, sums, sending!());
     let of_row = |(mailing_id, channel, status, settled, sums, sending): ProgressRow| {
         let (total, sent, failed, expired, cancelled) = sums;
-        Ok(Progress {
+        Ok(MailingProgress {
             mailing_id,
             channel: ChannelKind::from_code(channel)?,
             status: MailingStatus::from_code(status)?,
@@ -452,7 +347,7 @@ pub fn progress(c: &mut AnyConnection, since: MailingId, open: &[MailingId]) -> 
     let not_settled = mailing::settled.eq(false).or(mailing::id.ge(since));
     let rows: Vec<ProgressRow> =
         mailing::table.filter(not_settled).select(columns).order(mailing::id).load(c)?;
-    let mut found: Vec<Progress> = rows.into_iter().map(of_row).collect::<Result<_>>()?;
+    let mut found: Vec<MailingProgress> = rows.into_iter().map(of_row).collect::<Result<_>>()?;
     let seen: BTreeSet<MailingId> = found.iter().map(|progress| progress.mailing_id).collect();
     // only the few mailings that were finalized between two polls; a deleted mailing is not found
     for id in open.iter().filter(|id| !seen.contains(id)) {

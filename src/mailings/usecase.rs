@@ -12,8 +12,8 @@ use crate::idempotency::{self, Claim, Created, IdempotencyKey, IdempotentRespons
 use crate::kinds::ChannelKind;
 use crate::mailings::filter::AudienceFilter;
 use crate::mailings::model::{
-    Audience, CopiedTemplate, Mailing, MailingChange, MailingStats, MailingStatus, NewMailing, Overview,
-    Preview, Window,
+    Audience, CopiedTemplate, Mailing, MailingChange, MailingDraft, MailingOverview, MailingPreview,
+    MailingStats, MailingStatus, Window,
 };
 use crate::mailings::recipient::FIELDS;
 use crate::mailings::rehearsal::{self, MailingLinks, TextCheck};
@@ -36,29 +36,6 @@ pub trait Wakeup: Send + Sync {
 pub trait ChannelRates: Send + Sync {
     /// Returns the expected rate of the channel in messages per second, if it is known.
     fn rate(&self, channel: ChannelKind) -> Option<f64>;
-}
-
-/// The request for a preview.
-#[derive(Debug, Clone)]
-pub struct PreviewRequest {
-    /// The filter that selects the audience.
-    pub filter: AudienceFilter,
-    /// The channel.
-    pub channel: ChannelKind,
-    /// The start of the window; now if absent.
-    pub starts_at: Option<Timestamp>,
-    /// The end of the window, if it is already known.
-    pub ends_at: Option<Timestamp>,
-    /// The template to fill for the sample, instead of the texts.
-    pub template: Option<String>,
-    /// The text to fill for the sample.
-    pub text: Option<String>,
-    /// The subject.
-    pub subject: Option<String>,
-    /// The text as HTML.
-    pub html: Option<String>,
-    /// The mailing's own limit in messages per second.
-    pub rate_per_second: Option<f64>,
 }
 
 /// The use cases of mailings.
@@ -92,18 +69,18 @@ impl Mailings {
     /// [`Error::Invalid`] for an invalid window, or a placeholder that cannot be filled for any client.
     pub async fn create(
         &self,
-        new: NewMailing,
+        new: MailingDraft,
         key: Option<IdempotencyKey>,
         answer: impl FnOnce(&Mailing, Vec<FieldError>) -> Result<IdempotentResponse>,
     ) -> Result<Created<Mailing>> {
         let now = self.clock.now();
-        let window = Window { starts_at: new.starts_at.unwrap_or(now), ends_at: new.ends_at };
+        let window = complete_window(&new, now)?;
         let begins = window.starts_at <= now;
         let CheckedMailing { counted, copied, warnings } = match self.check(&new, &window, now).await {
             Ok(checked) => checked,
             Err(refused) => return idempotency::made_before(&self.db, key, refused, now).await,
         };
-        let own = Texts { subject: new.subject, text: new.text, html: new.html };
+        let own = new.texts();
         let (template, template_version, texts, variants) = match copied {
             Some(c) => (Some(c.template), Some(c.version), c.texts, c.variants),
             None => (None, None, own, Vec::new()),
@@ -151,23 +128,11 @@ impl Mailings {
     ///
     /// # Errors
     /// As [`Mailings::create`].
-    pub async fn rehearse(&self, new: NewMailing) -> Result<Preview> {
+    pub async fn rehearse(&self, new: MailingDraft) -> Result<MailingPreview> {
         let now = self.clock.now();
-        let window = Window { starts_at: new.starts_at.unwrap_or(now), ends_at: new.ends_at };
+        let window = complete_window(&new, now)?;
         self.check(&new, &window, now).await?;
-        let has_template = new.template.is_some();
-        let question = PreviewRequest {
-            filter: new.filter,
-            channel: new.channel,
-            starts_at: new.starts_at,
-            ends_at: Some(new.ends_at),
-            template: new.template,
-            text: (!has_template).then_some(new.text),
-            subject: new.subject,
-            html: new.html,
-            rate_per_second: new.rate_per_second,
-        };
-        self.preview(question).await
+        self.preview(new).await
     }
 
     /// Checks that a channel can send.
@@ -182,12 +147,11 @@ impl Mailings {
     }
 
     /// Validates a new mailing, and counts its audience if it starts at once.
-    async fn check(&self, new: &NewMailing, window: &Window, now: Timestamp) -> Result<CheckedMailing> {
+    async fn check(&self, new: &MailingDraft, window: &Window, now: Timestamp) -> Result<CheckedMailing> {
         window.check(now)?;
         let begins = window.starts_at <= now;
         self.check_channel(new.channel)?;
-        let own = Texts { subject: new.subject.clone(), text: new.text.clone(), html: new.html.clone() };
-        let (content, copied) = self.content(new.template.as_deref(), own, new.channel).await?;
+        let (content, copied) = self.content(new.template.as_deref(), new.texts(), new.channel).await?;
         let (filter, is_copied) = (new.filter.clone(), copied.is_some());
         let said = Arc::clone(&content);
         self.db.read(move |c| check_placeholders(c, &said, is_copied)).await?;
@@ -247,9 +211,10 @@ impl Mailings {
     ///
     /// # Errors
     /// As [`Mailing::apply`], and [`Error::NotFound`].
-    pub async fn patch(&self, id: MailingId, mut change: MailingChange) -> Result<Mailing> {
+    pub async fn patch(&self, id: MailingId, change: MailingChange) -> Result<Mailing> {
         let now = self.clock.now();
         change.channel.map_or(Ok(()), |channel| self.check_channel(channel))?;
+        let mut copied = None;
         if let Some(name) = &change.template {
             let channel = match change.channel {
                 Some(channel) => channel,
@@ -257,17 +222,17 @@ impl Mailings {
                 None => self.get(id).await?.channel,
             };
             let variants = self.templates.named("template", name, channel).await?;
-            change.copied = Some(CopiedTemplate::of(name, &variants));
+            copied = Some(CopiedTemplate::of(name, &variants));
         }
         if change.touches_what_is_sent() {
-            self.rehearse_change(id, change.clone(), now).await?;
+            self.rehearse_change(id, (change.clone(), copied.clone()), now).await?;
         }
         let changed = self
             .db
             .write(move |c| {
                 repo::lock(c, id)?;
                 let mut mailing = repo::get(c, id)?;
-                mailing.apply(change, now)?;
+                mailing.apply(change, copied, now)?;
                 if mailing.started_at.is_none() {
                     check_placeholders(c, &mailing.content()?, mailing.template.is_some())?;
                 }
@@ -281,9 +246,14 @@ impl Mailings {
     }
 
     /// Validates changed texts before they are stored, because filling them takes too long for a transaction.
-    async fn rehearse_change(&self, id: MailingId, change: MailingChange, now: Timestamp) -> Result<()> {
+    async fn rehearse_change(
+        &self,
+        id: MailingId,
+        (change, copied): (MailingChange, Option<CopiedTemplate>),
+        now: Timestamp,
+    ) -> Result<()> {
         let mut mailing = self.get(id).await?;
-        mailing.apply(change, now)?;
+        mailing.apply(change, copied, now)?;
         let (content, is_copied) = (Arc::new(mailing.content()?), mailing.template.is_some());
         let said = Arc::clone(&content);
         self.db.read(move |c| check_placeholders(c, &said, is_copied)).await?;
@@ -417,7 +387,7 @@ impl Mailings {
     ///
     /// # Errors
     /// Database errors.
-    pub async fn overview(&self) -> Result<Overview> {
+    pub async fn overview(&self) -> Result<MailingOverview> {
         self.db.read(repo::overview).await
     }
 
@@ -425,24 +395,16 @@ impl Mailings {
     ///
     /// # Errors
     /// [`Error::Invalid`] for an invalid window or text.
-    pub async fn preview(&self, question: PreviewRequest) -> Result<Preview> {
+    pub async fn preview(&self, draft: MailingDraft) -> Result<MailingPreview> {
         let now = self.clock.now();
-        let starts_at = question.starts_at.unwrap_or(now);
-        let window = question.ends_at.map(|ends_at| Window { starts_at, ends_at });
-        if let Some(window) = window {
-            window.check(now)?;
-        }
-        self.check_channel(question.channel)?;
-        let is_copied = question.template.is_some();
-        let content = match (question.text, &question.template) {
-            (None, None) => None,
-            (text, template) => {
-                let own =
-                    Texts { subject: question.subject, text: text.unwrap_or_default(), html: question.html };
-                Some(self.content(template.as_deref(), own, question.channel).await?.0)
-            }
+        let window = draft.window(now)?;
+        self.check_channel(draft.channel)?;
+        let is_copied = draft.template.is_some();
+        let content = match draft.text.is_some() || is_copied {
+            true => Some(self.content(draft.template.as_deref(), draft.texts(), draft.channel).await?.0),
+            false => None,
         };
-        let (channel, filter, own_rate) = (question.channel, question.filter, question.rate_per_second);
+        let (channel, filter, own_rate) = (draft.channel, draft.filter, draft.rate_per_second);
         let said = content.clone();
         let (recipients, first, warnings) = self
             .db
@@ -466,8 +428,17 @@ impl Mailings {
         let estimated_seconds = rate_per_second.map(|rate| recipients as f64 / rate);
         let room = window.map(|window| window.ends_at.since(window.starts_at.max(now)).as_secs_f64());
         let fits_window = estimated_seconds.zip(room).map(|(needed, room)| needed <= room);
-        Ok(Preview { recipients, sample, rate_per_second, estimated_seconds, fits_window, warnings })
+        Ok(MailingPreview { recipients, sample, rate_per_second, estimated_seconds, fits_window, warnings })
     }
+}
+
+/// Returns the window of a new mailing, without checking it.
+///
+/// # Errors
+/// [`Error::Invalid`] if it has no end.
+fn complete_window(new: &MailingDraft, now: Timestamp) -> Result<Window> {
+    let ends_at = new.ends_at.ok_or_else(|| Error::invalid("ends_at", "is required"))?;
+    Ok(Window { starts_at: new.starts_at.unwrap_or(now), ends_at })
 }
 
 /// The results of validating a new mailing.

@@ -18,7 +18,7 @@ use fanfare::kinds::{ChannelKind, Priority};
 use fanfare::lifecycle::{self, ShutdownTrigger};
 use fanfare::live::Live;
 use fanfare::mailings::filter::AudienceFilter;
-use fanfare::mailings::model::NewMailing;
+use fanfare::mailings::model::MailingDraft;
 use fanfare::mailings::usecase::Mailings;
 use fanfare::messages::model::Counts;
 use fanfare::metrics::Metrics;
@@ -185,16 +185,16 @@ impl Own {
     }
 
     async fn create(&self, template: Option<String>, Texts { subject, text, html }: Texts) -> MailingId {
-        let new = NewMailing {
+        let new = MailingDraft {
             template,
-            text,
+            text: Some(text),
             subject,
             html,
             filter: AudienceFilter::default(),
             channel: self.kind,
             priority: Priority::Normal,
             starts_at: None,
-            ends_at: Clock::System.now().plus(LONG),
+            ends_at: Some(Clock::System.now().plus(LONG)),
             rate_per_second: None,
             group: None,
             is_transactional: false,

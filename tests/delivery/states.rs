@@ -13,7 +13,7 @@ use fanfare::kinds::{ChannelKind, Priority};
 use fanfare::live::Live;
 use fanfare::mailings::filter::AudienceFilter;
 use fanfare::mailings::model::MailingStatus::{self, Cancelled, Finished, Paused, Pending, Running};
-use fanfare::mailings::model::{Mailing, MailingChange, NewMailing};
+use fanfare::mailings::model::{Mailing, MailingChange, MailingDraft};
 use fanfare::mailings::repo;
 use fanfare::mailings::usecase::{ChannelRates, Mailings, Wakeup};
 use fanfare::metrics::Metrics;
@@ -163,16 +163,16 @@ impl Stage {
         let mut now = 1000;
         self.clock.set(second(now));
         let starts_at = now + starts_in;
-        let new = NewMailing {
+        let new = MailingDraft {
             template: None,
-            text: "hello".into(),
+            text: Some("hello".into()),
             subject: None,
             html: None,
             filter: AudienceFilter::default(),
             channel: ChannelKind::Sms,
             priority: Priority::Normal,
             starts_at: Some(second(starts_at)),
-            ends_at: second(starts_at + lasts),
+            ends_at: Some(second(starts_at + lasts)),
             rate_per_second: None,
             group: None,
             is_transactional: false,

@@ -3,12 +3,12 @@
 use serde::Deserialize;
 use utoipa::ToSchema;
 
+use super::filter::FilterInput;
 use crate::error::{Complaints, Error, Result};
 use crate::http::json::{given, present, time};
 use crate::kinds::{ChannelKind, ChannelToPeople, Priority, group};
-use crate::mailings::filter::{AudienceFilter, FilterInput};
-use crate::mailings::model::{MailingChange, NewMailing};
-use crate::mailings::usecase::PreviewRequest;
+use crate::mailings::filter::AudienceFilter;
+use crate::mailings::model::{MailingChange, MailingDraft};
 use crate::templates::model::check_name;
 use crate::templates::{Content, Form, Template};
 
@@ -214,7 +214,7 @@ fn optional<I, T>(
 
 /// Validates the filter. The errors name their own fields.
 fn filter(wrong: &mut Complaints, input: Option<FilterInput>) -> Option<AudienceFilter> {
-    match AudienceFilter::parse(input?) {
+    match input?.into_filter() {
         Ok(filter) => Some(filter),
         Err(Error::Invalid(fields)) => {
             fields.into_iter().for_each(|f| wrong.add(f.field, f.reason));
@@ -254,7 +254,6 @@ impl MailingPatch {
         }
         MailingChange {
             template: self.template,
-            copied: None,
             text: self.text,
             subject: self.subject,
             html: self.html,
@@ -272,7 +271,7 @@ impl MailingPatch {
     }
 
     /// Validates the fields of a new mailing or a preview, which have a channel.
-    fn of_new(self, mut wrong: Complaints) -> Result<MailingChange> {
+    fn into_draft(self, mut wrong: Complaints) -> Result<MailingDraft> {
         let names_channel = self.channel.is_some();
         let new = self.read(&mut wrong);
         match new.channel {
@@ -281,7 +280,20 @@ impl MailingPatch {
             None => check_content(&mut wrong, ChannelKind::Sms, &new),
         }
         wrong.finish()?;
-        Ok(new)
+        Ok(MailingDraft {
+            template: new.template,
+            text: new.text,
+            subject: new.subject.flatten(),
+            html: new.html.flatten(),
+            filter: new.filter.unwrap_or_default(),
+            channel: new.channel.unwrap_or(ChannelKind::Sms),
+            priority: new.priority.unwrap_or(Priority::Normal),
+            starts_at: new.starts_at,
+            ends_at: new.ends_at,
+            rate_per_second: new.rate_per_second.flatten(),
+            group: new.group.flatten(),
+            is_transactional: new.transactional.unwrap_or_default(),
+        })
     }
 }
 
@@ -290,7 +302,7 @@ impl MailingBody {
     ///
     /// # Errors
     /// [`Error::Invalid`] with every invalid field.
-    pub fn into_new(self) -> Result<NewMailing> {
+    pub fn into_draft(self) -> Result<MailingDraft> {
         let mut wrong = Complaints::default();
         if self.text.is_none() && self.template.is_none() {
             wrong.add("text", "is required without `template`");
@@ -309,22 +321,7 @@ impl MailingBody {
             group: Some(self.group),
             transactional: self.transactional,
         };
-        let checked = fields.of_new(wrong)?;
-        Ok(NewMailing {
-            template: checked.template,
-            // the texts of a template are read when the mailing is created
-            text: checked.text.unwrap_or_default(),
-            subject: checked.subject.flatten(),
-            html: checked.html.flatten(),
-            filter: checked.filter.unwrap_or_default(),
-            channel: checked.channel.unwrap_or(ChannelKind::Sms),
-            priority: checked.priority.unwrap_or(Priority::Normal),
-            starts_at: checked.starts_at,
-            ends_at: checked.ends_at.ok_or_else(|| Error::invalid("ends_at", "is required"))?,
-            rate_per_second: checked.rate_per_second.flatten(),
-            group: checked.group.flatten(),
-            is_transactional: checked.transactional.unwrap_or_default(),
-        })
+        fields.into_draft(wrong)
     }
 }
 
@@ -333,7 +330,7 @@ impl PreviewBody {
     ///
     /// # Errors
     /// [`Error::Invalid`] with every invalid field.
-    pub fn into_question(self) -> Result<PreviewRequest> {
+    pub fn into_draft(self) -> Result<MailingDraft> {
         for (field, is_alone) in [("subject", self.subject.is_some()), ("html", self.html.is_some())] {
             if is_alone && self.text.is_none() && self.template.is_none() {
                 return Err(Error::invalid(field, "requires `text` or `template`"));
@@ -353,17 +350,6 @@ impl PreviewBody {
             group: None,
             transactional: None,
         };
-        let checked = fields.of_new(Complaints::default())?;
-        Ok(PreviewRequest {
-            filter: checked.filter.unwrap_or_default(),
-            channel: checked.channel.unwrap_or(ChannelKind::Sms),
-            starts_at: checked.starts_at,
-            ends_at: checked.ends_at,
-            template: checked.template,
-            text: checked.text,
-            subject: checked.subject.flatten(),
-            html: checked.html.flatten(),
-            rate_per_second: checked.rate_per_second.flatten(),
-        })
+        fields.into_draft(Complaints::default())
     }
 }
