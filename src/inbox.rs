@@ -6,5 +6,6 @@ pub mod model;
 pub mod repo;
 pub mod token;
 pub mod usecase;
+pub mod views;
 
 pub use usecase::Inbox;

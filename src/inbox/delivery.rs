@@ -1,11 +1,11 @@
 //! Delivery into inboxes by group commit: messages that arrive while a transaction is being committed share the next
-//! one ([`gather`](crate::db::gather)).
+//! one ([`group_commit`](crate::db::group_commit)).
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::model::UserId;
-use super::repo::{self, NewRow};
+use super::repo::{self, NewInboxRow};
 use crate::channels::Delivery;
 use crate::channels::in_app::{InboxStore, StoreError, StoreFuture};
 use crate::clock::Clock;
@@ -44,7 +44,7 @@ impl InboxWriter {
     async fn take(&self, delivery: Delivery) -> Result<(), StoreError> {
         let user: UserId = delivery.recipient.parse().map_err(|_| StoreError::NoUser)?;
         let now = self.clock.now();
-        let row = NewRow {
+        let row = NewInboxRow {
             message_id: delivery.id,
             created_at: now,
             expires_at: now.plus(self.keep),
@@ -70,19 +70,19 @@ impl InboxStore for InboxWriter {
 }
 
 impl GroupCommit for InboxCommit {
-    type Item = NewRow;
+    type Item = NewInboxRow;
     type Done = ();
     const LARGEST_GROUP: usize = 500;
 
-    fn size(_: &NewRow) -> usize {
+    fn size(_: &NewInboxRow) -> usize {
         1
     }
 
-    fn key(_: &NewRow) -> Option<&str> {
+    fn key(_: &NewInboxRow) -> Option<&str> {
         None
     }
 
-    async fn commit(&self, rows: Arc<[NewRow]>) -> Result<Vec<()>> {
+    async fn commit(&self, rows: Arc<[NewInboxRow]>) -> Result<Vec<()>> {
         let written = Arc::clone(&rows);
         let new = self.db.write(move |c| repo::insert(c, &written)).await?;
         failpoint::reach("inbox-after-commit");

@@ -11,8 +11,9 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use self::auth::{InboxCaller, UserPath};
-use super::model::{InboxCount, InboxFilter, InboxMessage, InboxRead, InboxToken, Mark};
+use super::model::{InboxFilter, Mark};
 use super::usecase::{Inbox, TOKEN_SECONDS};
+use super::views::{InboxCountView, InboxMessageView, InboxReadView, InboxTokenView};
 use crate::db::types::MessageId;
 use crate::error::{Error, Result};
 use crate::http::access::unauthorized;
@@ -86,7 +87,7 @@ pub struct ListQuery {
 #[utoipa::path(get, path = "/api/v1/inbox/{user_id}", operation_id = "list_inbox", tag = "inbox",
     params(UserPath, ListQuery),
     responses(
-        (status = 200, description = "A page of messages", body = Page<InboxMessage>),
+        (status = 200, description = "A page of messages", body = Page<InboxMessageView>),
     ))]
 pub async fn list_inbox(
     service: web::Data<Inbox>,
@@ -102,17 +103,18 @@ pub async fn list_inbox(
     let limit = paging::limit(query.limit.as_deref())?;
     let after = paging::cursor(query.cursor.as_deref())?;
     let (items, next) = service.list(visitor.user, shown, after, limit).await?;
-    Ok(HttpResponse::Ok().json(Page { items, next_cursor: next.map(|place| place.to_string()) }))
+    let page = Page { items, next_cursor: next.map(|place| place.to_string()) };
+    Ok(HttpResponse::Ok().json(page.view::<InboxMessageView<'_>>()))
 }
 
 /// Count the unread messages of a user's inbox
 #[utoipa::path(get, path = "/api/v1/inbox/{user_id}/count", operation_id = "get_inbox_count", tag = "inbox",
     params(UserPath, TokenInQuery),
     responses(
-        (status = 200, description = "The number of unread messages", body = InboxCount),
+        (status = 200, description = "The number of unread messages", body = InboxCountView),
     ))]
 pub async fn get_inbox_count(service: web::Data<Inbox>, visitor: InboxCaller) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(service.count(visitor.user).await?))
+    Ok(HttpResponse::Ok().json(InboxCountView::from(&service.count(visitor.user).await?)))
 }
 
 /// The path of a message in a user's inbox.
@@ -136,7 +138,8 @@ async fn mark(
 ) -> Result<HttpResponse> {
     let wrong = |_| Error::invalid("message_id", format!("`{id}` is not a UUID"));
     let id: MessageId = id.parse().map_err(wrong)?;
-    Ok(HttpResponse::Ok().json(service.mark(visitor.user, id, mark).await?))
+    let message = service.mark(visitor.user, id, mark).await?;
+    Ok(HttpResponse::Ok().json(InboxMessageView::from(&message)))
 }
 
 /// Mark a message as read
@@ -145,7 +148,7 @@ async fn mark(
 #[utoipa::path(post, path = "/api/v1/inbox/{user_id}/{message_id}/read", operation_id = "mark_inbox_message_read", tag = "inbox",
     params(MessagePath, TokenInQuery),
     responses(
-        (status = 200, description = "The changed message", body = InboxMessage),
+        (status = 200, description = "The changed message", body = InboxMessageView),
     ))]
 pub async fn mark_inbox_message_read(
     service: web::Data<Inbox>,
@@ -159,7 +162,7 @@ pub async fn mark_inbox_message_read(
 #[utoipa::path(post, path = "/api/v1/inbox/{user_id}/{message_id}/unread", operation_id = "mark_inbox_message_unread", tag = "inbox",
     params(MessagePath, TokenInQuery),
     responses(
-        (status = 200, description = "The changed message", body = InboxMessage),
+        (status = 200, description = "The changed message", body = InboxMessageView),
     ))]
 pub async fn mark_inbox_message_unread(
     service: web::Data<Inbox>,
@@ -175,7 +178,7 @@ pub async fn mark_inbox_message_unread(
 #[utoipa::path(post, path = "/api/v1/inbox/{user_id}/{message_id}/archive", operation_id = "archive_inbox_message", tag = "inbox",
     params(MessagePath, TokenInQuery),
     responses(
-        (status = 200, description = "The changed message", body = InboxMessage),
+        (status = 200, description = "The changed message", body = InboxMessageView),
     ))]
 pub async fn archive_inbox_message(
     service: web::Data<Inbox>,
@@ -191,10 +194,10 @@ pub async fn archive_inbox_message(
 #[utoipa::path(post, path = "/api/v1/inbox/{user_id}/read-all", operation_id = "mark_inbox_read", tag = "inbox",
     params(UserPath, TokenInQuery),
     responses(
-        (status = 200, description = "The number of messages that were unread", body = InboxRead),
+        (status = 200, description = "The number of messages that were unread", body = InboxReadView),
     ))]
 pub async fn mark_inbox_read(service: web::Data<Inbox>, visitor: InboxCaller) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(service.read_all(visitor.user).await?))
+    Ok(HttpResponse::Ok().json(InboxReadView::from(&service.read_all(visitor.user).await?)))
 }
 
 /// The query parameters of a new token.
@@ -214,7 +217,7 @@ pub struct TokenQuery {
 #[utoipa::path(post, path = "/api/v1/inbox/{user_id}/token", operation_id = "create_inbox_token", tag = "inbox",
     params(UserPath, TokenQuery),
     responses(
-        (status = 201, description = "The token", body = InboxToken),
+        (status = 201, description = "The token", body = InboxTokenView),
     ))]
 pub async fn create_inbox_token(
     service: web::Data<Inbox>,
@@ -230,7 +233,7 @@ pub async fn create_inbox_token(
         let (least, most) = (TOKEN_SECONDS.start(), TOKEN_SECONDS.end());
         Error::invalid("expires_in", format!("must be a whole number of seconds from {least} to {most}"))
     })?;
-    Ok(HttpResponse::Created().json(service.issue(&visitor.user, seconds)))
+    Ok(HttpResponse::Created().json(InboxTokenView::from(&service.issue(&visitor.user, seconds))))
 }
 
 /// The query parameter with the token of a request whose sender cannot set headers.

@@ -3,9 +3,6 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::Serialize;
-use utoipa::ToSchema;
-
 use crate::clients::reach;
 use crate::db::types::{MessageId, Timestamp};
 use crate::kinds::{ChannelKind, coded_enum};
@@ -31,29 +28,21 @@ impl FromStr for UserId {
 }
 
 /// A message in a user's inbox.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct InboxMessage {
     /// The id of the notification, or of the mailing's message.
     pub id: MessageId,
     /// The heading of the message.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
     pub subject: Option<String>,
     /// The plain text of the message, to be displayed as text and not as markup.
-    #[schema(example = "Your order has shipped.")]
     pub text: String,
     /// An object for the code of the page.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>, nullable = false)]
     pub data: Option<Raw>,
     /// The time of delivery.
-    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
     /// The time at which it was read; null while it is unread.
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub read_at: Option<Timestamp>,
     /// The time at which it was archived; null if it is not archived.
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub archived_at: Option<Timestamp>,
 }
 
@@ -154,26 +143,25 @@ pub enum Mark {
 }
 
 /// The number of unread messages of an inbox.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InboxCount {
     /// The number of messages that are neither read nor archived.
     pub unread: i64,
 }
 
 /// The result of marking all messages as read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InboxRead {
     /// The number of messages that were unread before.
     pub read: i64,
 }
 
 /// A token that gives a user's page access to the user's inbox.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InboxToken {
     /// The token, for `Authorization: Bearer`, or for `?token=` where a page cannot set headers.
     pub token: String,
     /// The expiry of the token.
-    #[schema(value_type = String, format = DateTime)]
     pub expires_at: Timestamp,
 }
 

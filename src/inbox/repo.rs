@@ -17,7 +17,7 @@ table_row! {
     /// A new message of an inbox.
     #[derive(Debug, Clone)]
     #[expect(missing_docs, reason = "the migration documents the columns")]
-    pub struct NewRow in inbox {
+    pub struct NewInboxRow in inbox {
         pub message_id: MessageId,
         pub created_at: Timestamp,
         pub expires_at: Timestamp,
@@ -32,7 +32,7 @@ table_row! {
 /// The columns of a message in the API. The owner and the expiry are checked in the queries.
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = inbox)]
-struct Row {
+struct InboxRow {
     message_id: MessageId,
     created_at: Timestamp,
     read_at: Option<Timestamp>,
@@ -42,7 +42,7 @@ struct Row {
     data: Option<String>,
 }
 
-impl Row {
+impl InboxRow {
     fn show(self) -> Result<InboxMessage> {
         Ok(InboxMessage {
             id: self.message_id,
@@ -60,9 +60,9 @@ impl Row {
 ///
 /// # Errors
 /// Database errors; no message is stored then.
-pub fn insert(c: &mut AnyConnection, rows: &[NewRow]) -> Result<HashSet<MessageId>> {
+pub fn insert(c: &mut AnyConnection, rows: &[NewInboxRow]) -> Result<HashSet<MessageId>> {
     // sorted, so that two nodes with the same messages lock in the same order
-    let mut rows: Vec<&NewRow> = rows.iter().collect();
+    let mut rows: Vec<&NewInboxRow> = rows.iter().collect();
     rows.sort_by_key(|row| row.message_id);
     let new = InsertInbox::insert(c, &rows)?.into_iter().collect();
     failpoint::reach("inbox-before-commit");
@@ -85,7 +85,7 @@ pub fn list(
         .filter(inbox::expires_at.gt(now))
         .order((inbox::created_at.desc(), inbox::message_id.desc()))
         .limit(limit)
-        .select(Row::as_select())
+        .select(InboxRow::as_select())
         .into_boxed();
     // the conditions are those of the partial indexes
     query = match part {
@@ -99,7 +99,7 @@ pub fn list(
             .filter(inbox::created_at.le(created_at))
             .filter(inbox::created_at.lt(created_at).or(inbox::message_id.lt(id)));
     }
-    query.load::<Row>(c)?.into_iter().map(Row::show).collect()
+    query.load::<InboxRow>(c)?.into_iter().map(InboxRow::show).collect()
 }
 
 /// Returns the number of unread messages of a user.
@@ -125,13 +125,13 @@ pub fn find(
     ids: &[MessageId],
     now: Timestamp,
 ) -> Result<Vec<InboxMessage>> {
-    let rows: Vec<Row> = inbox::table
+    let rows: Vec<InboxRow> = inbox::table
         .filter(inbox::message_id.eq_any(ids))
         .filter(inbox::user_id.eq(user))
         .filter(inbox::expires_at.gt(now))
-        .select(Row::as_select())
+        .select(InboxRow::as_select())
         .load(c)?;
-    rows.into_iter().map(Row::show).collect()
+    rows.into_iter().map(InboxRow::show).collect()
 }
 
 /// Marks a message of this user. Returns the marked message, and true if it changed; `None` if it does not exist.

@@ -16,7 +16,8 @@ use fanfare::error::Error;
 use fanfare::inbox::Inbox;
 use fanfare::inbox::delivery::InboxWriter;
 use fanfare::inbox::model::{InboxFilter, InboxMessage, InboxPosition, Mark, UserId};
-use fanfare::inbox::repo::{self, NewRow};
+use fanfare::inbox::repo::{self, NewInboxRow};
+use fanfare::inbox::views::InboxMessageView;
 use futures_util::future::join_all;
 
 use crate::on_each_database;
@@ -27,8 +28,8 @@ use crate::support::Database;
 /// A lifetime longer than any test.
 const LONG: Duration = Duration::from_secs(1_000_000);
 
-fn row(user: &str, delivered: i64) -> NewRow {
-    NewRow {
+fn row(user: &str, delivered: i64) -> NewInboxRow {
+    NewInboxRow {
         message_id: MessageId::new(),
         created_at: at(delivered),
         expires_at: at(delivered).plus(LONG),
@@ -39,7 +40,7 @@ fn row(user: &str, delivered: i64) -> NewRow {
     }
 }
 
-async fn insert(stage: &Stage, rows: &[NewRow]) -> BTreeSet<MessageId> {
+async fn insert(stage: &Stage, rows: &[NewInboxRow]) -> BTreeSet<MessageId> {
     let rows = rows.to_vec();
     stage.db.write(move |c| repo::insert(c, &rows)).await.unwrap().into_iter().collect()
 }
@@ -92,7 +93,7 @@ on_each_database! {
         letterbox.put(delivery(id, "u1", "it's \"here\" <b>")).await.unwrap();
         let found = pages(&inbox, Some(InboxFilter::All), 10).await;
         assert_eq!(found.len(), 1);
-        let shown = serde_json::to_value(&found[0]).unwrap();
+        let shown = serde_json::to_value(InboxMessageView::from(&found[0])).unwrap();
         assert_eq!(shown, serde_json::json!({
             "id": id, "subject": "subject", "text": "it's \"here\" <b>", "data": {"order": 7},
             "created_at": at(1_000), "read_at": at(1_000), "archived_at": null,
@@ -130,7 +131,7 @@ on_each_database! {
         let stage = Stage::new(kind).await;
         let inbox = usecase(&stage);
         // two messages at each time, so that the time alone is not a position
-        let rows: Vec<NewRow> = (0..24).map(|n| row("u1", 100 + n / 2)).collect();
+        let rows: Vec<NewInboxRow> = (0..24).map(|n| row("u1", 100 + n / 2)).collect();
         insert(&stage, &rows).await;
         insert(&stage, &[row("u2", 100), row("U1", 100), row("u", 100), row("u11", 100)]).await;
         let id = |n: usize| rows[n].message_id;
@@ -194,7 +195,7 @@ on_each_database! {
     async fn all_is_read_that_was_there_and_nothing_that_comes_later(kind: Database) {
         let stage = Stage::new(kind).await;
         let inbox = usecase(&stage);
-        let mut rows: Vec<NewRow> = (0..2_500).map(|_| row("u1", 900)).collect();
+        let mut rows: Vec<NewInboxRow> = (0..2_500).map(|_| row("u1", 900)).collect();
         rows.extend([row("u1", 1_001), row("u2", 900)]);
         insert(&stage, &rows).await;
         inbox.mark(user("u1"), rows[0].message_id, Mark::Archived).await.unwrap();
@@ -212,7 +213,7 @@ on_each_database! {
     async fn what_has_expired_is_not_shown_and_is_removed_in_steps(kind: Database) {
         let stage = Stage::new(kind).await;
         let inbox = usecase(&stage);
-        let mut rows: Vec<NewRow> = (0..5).map(|_| NewRow { expires_at: at(1_500), ..row("u1", 900) }).collect();
+        let mut rows: Vec<NewInboxRow> = (0..5).map(|_| NewInboxRow { expires_at: at(1_500), ..row("u1", 900) }).collect();
         rows.push(row("u1", 900));
         insert(&stage, &rows).await;
         stage.clock.set(Timestamp::from_micros(1_499_999_999));
@@ -235,7 +236,7 @@ on_each_database! {
 on_each_database! {
     async fn a_page_of_a_long_inbox_is_a_walk_along_an_index(kind: Database) {
         let stage = Stage::new(kind).await;
-        let rows: Vec<NewRow> = (0..20_000).map(|n| row(&format!("u{}", n % 4), n)).collect();
+        let rows: Vec<NewInboxRow> = (0..20_000).map(|n| row(&format!("u{}", n % 4), n)).collect();
         insert(&stage, &rows).await;
         let plans = stage.db.write(|c| {
             c.batch_execute("UPDATE inbox SET read_at = created_at WHERE user_id < 'u3'")?;

@@ -12,6 +12,7 @@ use crate::http::events::{self, EventSource};
 use crate::inbox::Inbox;
 use crate::inbox::model::UserId;
 use crate::inbox::usecase::InboxUpdate;
+use crate::inbox::views::{InboxCountView, InboxMessageView};
 use crate::lifecycle::Shutdown;
 use crate::live::board::Overtaken;
 use crate::live::inboxes::{InboxChange, InboxChangeKind, InboxEvent, InboxWatch};
@@ -54,8 +55,11 @@ pub(super) async fn open(
     let count = inbox.count(user.clone()).await?;
     let reset = if watch.missed() { events::reset("") } else { String::new() };
     // randomized, so that pages do not reconnect all at once after a restart of the service
-    let first =
-        format!("retry: {}\n\n{reset}{}", fastrand::u32(2000..8000), events::event("count", "", &count));
+    let first = format!(
+        "retry: {}\n\n{reset}{}",
+        fastrand::u32(2000..8000),
+        events::event("count", "", &InboxCountView::from(&count))
+    );
     let overtaken = watch.overtaken().map(Overtaken::wait);
     let ends_at = left.map(|left| Instant::now() + left);
     let page = InboxSubscription { watch, inbox, user, told: Vec::new(), settled_at, ends_at };
@@ -93,7 +97,7 @@ impl EventSource for InboxSubscription {
         let told = std::mem::take(&mut self.told);
         let mut text: String = told.iter().map(|(id, event)| written(id, event, &news)).collect();
         let last = told.last().map(|(id, _)| id.as_str()).unwrap_or_default();
-        text.push_str(&events::event("count", last, &news.count));
+        text.push_str(&events::event("count", last, &InboxCountView::from(&news.count)));
         Some(text)
     }
 }
@@ -112,7 +116,9 @@ fn written(id: &str, event: &InboxEvent, news: &InboxUpdate) -> String {
         (InboxChangeKind::Delivered, Some(message)) => {
             // the message may have expired, or belong to another user
             let found = news.messages.iter().find(|found| found.id == *message);
-            found.map(|found| events::event("message", id, found)).unwrap_or_default()
+            found
+                .map(|found| events::event("message", id, &InboxMessageView::from(found)))
+                .unwrap_or_default()
         }
         (InboxChangeKind::Read | InboxChangeKind::Unread | InboxChangeKind::Archived, Some(message)) => {
             events::event(what.as_str(), id, &Marked { id: *message, at: *at })
