@@ -7,6 +7,7 @@ pub mod model;
 pub mod pattern;
 pub mod repo;
 pub mod usecase;
+pub mod views;
 
 mod condition;
 

@@ -6,7 +6,8 @@ use figment::Figment;
 use figment::providers::{Format, Toml};
 use serde::Deserialize;
 
-use super::model::{DeliveryDraft, RouteChanges};
+use super::handler::DeliveryDraft;
+use super::model::{NewDelivery, RouteChanges};
 use super::usecase::{PutResult, Routes};
 use crate::error::{Error, FieldError, Result};
 use crate::idempotency::{IdempotentResponse, Mode};
@@ -160,6 +161,7 @@ pub async fn load(
     for (index, entry) in set.routes.into_iter().enumerate() {
         let at = |why| within(&format!("{place}: routes[{index}]"), why);
         let RouteEntry { event, description, group, transactional, enabled, deliveries } = entry;
+        let deliveries: Vec<NewDelivery> = deliveries.into_iter().map(NewDelivery::from).collect();
         if !is_strict && let Some(why) = routes.missing_provider(&deliveries) {
             loaded.leave_out(event, why);
             continue;

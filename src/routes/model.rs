@@ -1,14 +1,13 @@
-//! Routes, as the API's view and in compiled form.
+//! Routes, as stored and in compiled form.
 
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
 
 pub use super::condition::{Condition, LONGEST as LONGEST_CONDITION};
 use super::pattern::{EventName, Pattern};
 use crate::db::types::{RouteId, Timestamp};
-use crate::kinds::{ChannelKind, ChannelToPeople, Priority};
+use crate::kinds::{ChannelKind, Priority};
 
 /// The most routes: each event is compared with all of them.
 pub const MOST_ROUTES: usize = 1000;
@@ -22,22 +21,16 @@ pub const USER: &str = "user";
 pub const PAYLOAD: &str = "payload.";
 
 /// A route: the messages that an event causes.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Route {
     /// The id.
     pub id: RouteId,
     /// The pattern of the events that it matches: a name in which `*` matches one word, or at the end all remaining
     /// words.
-    #[schema(value_type = String, example = "order.*")]
-    #[serde(serialize_with = "text_of")]
     pub event: Pattern,
     /// A description for people.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
     pub description: Option<String>,
     /// The group that clients may opt out of; the event's first word if absent.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, example = "orders")]
     pub group: Option<String>,
     /// True if clients cannot opt out of it and quiet hours do not defer it.
     pub transactional: bool,
@@ -46,48 +39,35 @@ pub struct Route {
     /// The messages.
     pub deliveries: Vec<RouteDelivery>,
     /// The time of creation.
-    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
     /// The time of the last change.
-    #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
 }
 
-fn text_of<S: serde::Serializer>(pattern: &Pattern, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(pattern.as_str())
-}
-
 /// One message of a route.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct RouteDelivery {
     /// The channel.
     pub channel: ChannelKind,
     /// The recipient: `user` (the event's `user_target`), another role of the event's `targets`, or `payload.` and the
     /// path of a field with a client or an address.
-    #[schema(example = "seller")]
     pub target: String,
     /// A fixed address instead of the target's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
     pub recipient: Option<String>,
     /// The name of a template for this channel; optional for a webhook.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
     pub template: Option<String>,
     /// The priority.
     pub priority: Priority,
     /// The time from the event to the message, such as `10m`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, example = "10m")]
     pub delay: Option<String>,
     /// The time after which the message expires, counted from the end of the delay, such as `1h`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, example = "1h")]
     pub expires_after: Option<String>,
     /// The condition under which the message is created, such as `payload.total > 100`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false, example = "payload.total > 100")]
     pub condition: Option<String>,
 }
 
@@ -165,35 +145,26 @@ pub struct RouteChanges {
     /// False if it causes no messages.
     pub enabled: Option<bool>,
     /// The messages.
-    pub deliveries: Option<Vec<DeliveryDraft>>,
+    pub deliveries: Option<Vec<NewDelivery>>,
 }
 
 /// A new delivery of a route, not yet validated.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-#[schema(as = NewRouteDelivery, example = json!({"channel": "email", "target": "seller", "template": "order.purchased"}))]
-pub struct DeliveryDraft {
-    /// `sms`, `email`, `push`, `webhook`, `discord` or `in_app`.
-    #[schema(value_type = ChannelToPeople)]
+#[derive(Debug, Clone, Default)]
+pub struct NewDelivery {
+    /// The name of the channel.
     pub channel: String,
-    /// The recipient: `user` (the default: the event's `user_target`), another role of its `targets`, or `payload.` and
-    /// the path of a field with a client or an address.
-    #[schema(max_length = 100, pattern = r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*$")]
+    /// The target; `user` if absent.
     pub target: Option<String>,
     /// A fixed address instead of the target's.
-    #[schema(min_length = 1, max_length = 4096)]
     pub recipient: Option<String>,
-    /// The name of a template for this channel; optional for a webhook.
-    #[schema(min_length = 1, max_length = 100)]
+    /// The name of a template for this channel.
     pub template: Option<String>,
-    /// `high`, `normal` (the default) or `low`.
-    #[schema(value_type = Option<Priority>)]
+    /// The name of the priority; `normal` if absent.
     pub priority: Option<String>,
-    /// The time from the event to the message, such as `10m`, up to a year.
+    /// The time from the event to the message.
     pub delay: Option<String>,
-    /// The time after which the message expires, counted from the end of the delay, such as `1h`, up to a year.
+    /// The time after which the message expires, counted from the end of the delay.
     pub expires_after: Option<String>,
-    /// The condition under which the message is created, such as `payload.total > 100`.
-    #[schema(min_length = 1, max_length = 500)]
+    /// The condition under which the message is created.
     pub condition: Option<String>,
 }

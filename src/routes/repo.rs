@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 /// A row of `route`.
 #[derive(Queryable, Selectable, Insertable, AsChangeset)]
 #[diesel(table_name = route, treat_none_as_null = true, treat_none_as_default_value = false)]
-struct Row {
+struct RouteRow {
     id: RouteId,
     event: String,
     description: Option<String>,
@@ -24,7 +24,7 @@ struct Row {
     updated_at: Timestamp,
 }
 
-impl TryFrom<&Route> for Row {
+impl TryFrom<&Route> for RouteRow {
     type Error = Error;
 
     fn try_from(route: &Route) -> Result<Self> {
@@ -42,10 +42,10 @@ impl TryFrom<&Route> for Row {
     }
 }
 
-impl TryFrom<Row> for Route {
+impl TryFrom<RouteRow> for Route {
     type Error = Error;
 
-    fn try_from(row: Row) -> Result<Self> {
+    fn try_from(row: RouteRow) -> Result<Self> {
         Ok(Self {
             id: row.id,
             event: row.event.parse().map_err(Error::internal)?,
@@ -65,7 +65,7 @@ impl TryFrom<Row> for Route {
 /// # Errors
 /// [`Error::Conflict`] if another route has this event.
 pub fn insert(c: &mut AnyConnection, new: &Route) -> Result<()> {
-    diesel::insert_into(table).values(Row::try_from(new)?).execute(c).map_err(taken)?;
+    diesel::insert_into(table).values(RouteRow::try_from(new)?).execute(c).map_err(taken)?;
     Ok(())
 }
 
@@ -74,7 +74,7 @@ pub fn insert(c: &mut AnyConnection, new: &Route) -> Result<()> {
 /// # Errors
 /// [`Error::Conflict`] if another route has this event.
 pub fn update(c: &mut AnyConnection, changed: &Route) -> Result<()> {
-    diesel::update(table.find(changed.id)).set(Row::try_from(changed)?).execute(c).map_err(taken)?;
+    diesel::update(table.find(changed.id)).set(RouteRow::try_from(changed)?).execute(c).map_err(taken)?;
     Ok(())
 }
 
@@ -83,7 +83,7 @@ pub fn update(c: &mut AnyConnection, changed: &Route) -> Result<()> {
 /// # Errors
 /// Database errors.
 pub fn find(c: &mut AnyConnection, id: RouteId) -> Result<Option<Route>> {
-    let row: Option<Row> = table.find(id).select(Row::as_select()).first(c).optional()?;
+    let row: Option<RouteRow> = table.find(id).select(RouteRow::as_select()).first(c).optional()?;
     row.map(Route::try_from).transpose()
 }
 
@@ -92,9 +92,9 @@ pub fn find(c: &mut AnyConnection, id: RouteId) -> Result<Option<Route>> {
 /// # Errors
 /// Database errors.
 pub fn find_for_update(c: &mut AnyConnection, id: RouteId) -> Result<Option<Route>> {
-    let row: Option<Row> = match c {
+    let row: Option<RouteRow> = match c {
         AnyConnection::Postgres(c) => {
-            table.find(id).select(Row::as_select()).for_update().first(c).optional()?
+            table.find(id).select(RouteRow::as_select()).for_update().first(c).optional()?
         }
         // SQLite has one write transaction at a time
         sqlite @ AnyConnection::Sqlite(_) => return find(sqlite, id),
@@ -107,8 +107,8 @@ pub fn find_for_update(c: &mut AnyConnection, id: RouteId) -> Result<Option<Rout
 /// # Errors
 /// Database errors.
 pub fn find_by_event(c: &mut AnyConnection, event: &str) -> Result<Option<Route>> {
-    let row: Option<Row> =
-        table.filter(route::event.eq(event)).select(Row::as_select()).first(c).optional()?;
+    let row: Option<RouteRow> =
+        table.filter(route::event.eq(event)).select(RouteRow::as_select()).first(c).optional()?;
     row.map(Route::try_from).transpose()
 }
 
@@ -117,11 +117,11 @@ pub fn find_by_event(c: &mut AnyConnection, event: &str) -> Result<Option<Route>
 /// # Errors
 /// Database errors.
 pub fn list(c: &mut AnyConnection, after: Option<RouteId>, limit: i64) -> Result<Vec<Route>> {
-    let mut query = table.select(Row::as_select()).order(route::id).limit(limit).into_boxed();
+    let mut query = table.select(RouteRow::as_select()).order(route::id).limit(limit).into_boxed();
     if let Some(after) = after {
         query = query.filter(route::id.gt(after));
     }
-    let rows: Vec<Row> = query.load(c)?;
+    let rows: Vec<RouteRow> = query.load(c)?;
     rows.into_iter().map(Route::try_from).collect()
 }
 

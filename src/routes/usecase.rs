@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use super::cache::RouteCache;
 use super::model::{
-    CompiledRoute, Condition, DeliveryDraft, MOST_DELIVERIES, MOST_ROUTES, PAYLOAD, Route, RouteChanges,
+    CompiledRoute, Condition, MOST_DELIVERIES, MOST_ROUTES, NewDelivery, PAYLOAD, Route, RouteChanges,
     RouteDelivery, USER, duration,
 };
 use super::pattern::{EventName, Pattern};
@@ -59,7 +59,7 @@ impl Routes {
     }
 
     /// Returns the message for the first of these deliveries whose channel has no provider.
-    pub fn missing_provider(&self, deliveries: &[DeliveryDraft]) -> Option<&str> {
+    pub fn missing_provider(&self, deliveries: &[NewDelivery]) -> Option<&str> {
         let channels = deliveries.iter().filter_map(|draft| ChannelKind::to_people(&draft.channel).ok());
         channels.filter_map(|channel| self.missing.get(&channel)).map(String::as_str).next()
     }
@@ -72,14 +72,19 @@ impl Routes {
         self.book.routes(&self.db).await
     }
 
-    /// Creates a route.
+    /// Creates a route. `answer` builds the response to the caller.
     ///
     /// # Errors
     /// [`Error::Invalid`] with each wrong field, [`Error::Conflict`] if another route has this event, or if there are
     /// too many routes.
-    pub async fn create(&self, new: RouteChanges, mode: Mode) -> Result<Created<Route>> {
+    pub async fn create(
+        &self,
+        new: RouteChanges,
+        mode: Mode,
+        answer: impl FnOnce(&Route) -> Result<IdempotentResponse>,
+    ) -> Result<Created<Route>> {
         let route = self.make(new).await?;
-        let answer = IdempotentResponse::created(format!("/api/v1/routes/{}", route.id), &route)?;
+        let answer = answer(&route)?;
         let (now, id) = (self.clock.now(), route.id.0);
         let store = move |c: &mut AnyConnection| insert(c, &route).map(|()| route);
         let made = idempotency::create(&self.db, (mode, id), now, answer, store).await?;
@@ -212,7 +217,7 @@ impl Routes {
 
     async fn delivery(
         &self,
-        draft: DeliveryDraft,
+        draft: NewDelivery,
         at: &str,
         wrong: &mut Complaints,
     ) -> Result<Option<RouteDelivery>> {
