@@ -8,6 +8,7 @@ pub mod handler;
 pub mod model;
 pub mod repo;
 pub mod usecase;
+pub mod views;
 
 pub use cache::EndpointCache;
 pub use model::{EndpointOptions, WebhookEndpoint};

@@ -1,12 +1,11 @@
 //! The HTTP handlers of webhook endpoints: `/api/v1/webhook-endpoints`.
 
 use actix_web::{HttpResponse, web};
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use utoipa::{IntoParams, ToSchema};
 
-use super::model::WebhookEndpoint;
 use super::usecase::{BuildEndpointResponse, EndpointChanges, Endpoints};
-use crate::channels::webhook::Secret;
+use super::views::{WebhookEndpointView, WebhookEndpointWithSecret};
 use crate::db::types::EndpointId;
 use crate::error::Result;
 use crate::http::dry_run::{DryRun, DryRunQuery};
@@ -66,22 +65,6 @@ pub struct WebhookEndpointPatch {
     secret: Option<String>,
 }
 
-/// An endpoint and its secret, which is shown only this time.
-#[derive(Serialize, ToSchema)]
-pub struct WebhookEndpointWithSecret {
-    #[serde(flatten)]
-    endpoint: WebhookEndpoint,
-    /// The secret to verify signatures with.
-    #[schema(example = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")]
-    secret: String,
-}
-
-impl WebhookEndpointWithSecret {
-    fn new(endpoint: &WebhookEndpoint, secret: &Secret) -> Self {
-        Self { endpoint: endpoint.clone(), secret: secret.expose().to_owned() }
-    }
-}
-
 /// Register a webhook endpoint
 ///
 /// Registers an endpoint. Messages to its URL are signed with its own secret (Standard Webhooks). Only this response
@@ -123,13 +106,14 @@ pub async fn create_webhook_endpoint(
     operation_id = "get_webhook_endpoint",
     tag = "webhooks",
     params(("id" = uuid::Uuid, Path, description = "The id of the endpoint")),
-    responses((status = 200, description = "The endpoint", body = WebhookEndpoint))
+    responses((status = 200, description = "The endpoint", body = WebhookEndpointView))
 )]
 pub async fn get_webhook_endpoint(
     endpoints: web::Data<Endpoints>,
     id: web::Path<String>,
 ) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(endpoints.get(path_id(&id)?).await?))
+    let endpoint = endpoints.get(path_id(&id)?).await?;
+    Ok(HttpResponse::Ok().json(WebhookEndpointView::from(&endpoint)))
 }
 
 /// The query parameters of the list of endpoints.
@@ -154,7 +138,7 @@ pub struct ListQuery {
     operation_id = "list_webhook_endpoints",
     tag = "webhooks",
     params(ListQuery),
-    responses((status = 200, description = "A page of endpoints", body = Page<WebhookEndpoint>))
+    responses((status = 200, description = "A page of endpoints", body = Page<WebhookEndpointView>))
 )]
 pub async fn list_webhook_endpoints(
     endpoints: web::Data<Endpoints>,
@@ -162,7 +146,8 @@ pub async fn list_webhook_endpoints(
 ) -> Result<HttpResponse> {
     let cursor = paging::cursor(query.0.cursor.as_deref())?;
     let (items, next) = endpoints.list(cursor, paging::limit(query.0.limit.as_deref())?).await?;
-    Ok(HttpResponse::Ok().json(Page { items, next_cursor: next.map(|id| id.to_string()) }))
+    let page = Page { items, next_cursor: next.map(|id| id.to_string()) };
+    Ok(HttpResponse::Ok().json(page.view::<WebhookEndpointView<'_>>()))
 }
 
 /// Change an endpoint
@@ -176,7 +161,7 @@ pub async fn list_webhook_endpoints(
     params(("id" = uuid::Uuid, Path, description = "The id of the endpoint")),
     request_body = WebhookEndpointPatch,
     responses(
-        (status = 200, description = "The changed endpoint", body = WebhookEndpoint),
+        (status = 200, description = "The changed endpoint", body = WebhookEndpointView),
         (status = 409, description = "Another endpoint has the URL"),
     )
 )]
@@ -187,7 +172,8 @@ pub async fn patch_webhook_endpoint(
 ) -> Result<HttpResponse> {
     let id = path_id(&id)?;
     let WebhookEndpointPatch { url, description, secret } = body.0;
-    Ok(HttpResponse::Ok().json(endpoints.patch(id, EndpointChanges { url, description, secret }).await?))
+    let endpoint = endpoints.patch(id, EndpointChanges { url, description, secret }).await?;
+    Ok(HttpResponse::Ok().json(WebhookEndpointView::from(&endpoint)))
 }
 
 /// Delete an endpoint
@@ -241,13 +227,14 @@ pub async fn rotate_webhook_secret(
     operation_id = "enable_webhook_endpoint",
     tag = "webhooks",
     params(("id" = uuid::Uuid, Path, description = "The id of the endpoint")),
-    responses((status = 200, description = "The changed endpoint", body = WebhookEndpoint))
+    responses((status = 200, description = "The changed endpoint", body = WebhookEndpointView))
 )]
 pub async fn enable_webhook_endpoint(
     endpoints: web::Data<Endpoints>,
     id: web::Path<String>,
 ) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(endpoints.enable(path_id(&id)?).await?))
+    let endpoint = endpoints.enable(path_id(&id)?).await?;
+    Ok(HttpResponse::Ok().json(WebhookEndpointView::from(&endpoint)))
 }
 
 /// Disable an endpoint
@@ -259,11 +246,12 @@ pub async fn enable_webhook_endpoint(
     operation_id = "disable_webhook_endpoint",
     tag = "webhooks",
     params(("id" = uuid::Uuid, Path, description = "The id of the endpoint")),
-    responses((status = 200, description = "The changed endpoint", body = WebhookEndpoint))
+    responses((status = 200, description = "The changed endpoint", body = WebhookEndpointView))
 )]
 pub async fn disable_webhook_endpoint(
     endpoints: web::Data<Endpoints>,
     id: web::Path<String>,
 ) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(endpoints.disable(path_id(&id)?).await?))
+    let endpoint = endpoints.disable(path_id(&id)?).await?;
+    Ok(HttpResponse::Ok().json(WebhookEndpointView::from(&endpoint)))
 }

@@ -5,7 +5,7 @@ mod row;
 use diesel::prelude::*;
 use diesel::result::{DatabaseErrorKind, Error as QueryError};
 
-use self::row::Row;
+use self::row::EndpointRow;
 use super::model::WebhookEndpoint;
 use crate::db::AnyConnection;
 use crate::db::schema::webhook_endpoint::{self, table};
@@ -17,7 +17,7 @@ use crate::error::{Error, Result};
 /// # Errors
 /// [`Error::Conflict`] if another endpoint has its URL.
 pub fn insert(connection: &mut AnyConnection, new: &WebhookEndpoint) -> Result<()> {
-    diesel::insert_into(table).values(Row::from(new)).execute(connection).map_err(taken)?;
+    diesel::insert_into(table).values(EndpointRow::from(new)).execute(connection).map_err(taken)?;
     Ok(())
 }
 
@@ -26,7 +26,10 @@ pub fn insert(connection: &mut AnyConnection, new: &WebhookEndpoint) -> Result<(
 /// # Errors
 /// [`Error::Conflict`] if another endpoint has its URL.
 pub fn update(connection: &mut AnyConnection, changed: &WebhookEndpoint) -> Result<()> {
-    diesel::update(table.find(changed.id)).set(Row::from(changed)).execute(connection).map_err(taken)?;
+    diesel::update(table.find(changed.id))
+        .set(EndpointRow::from(changed))
+        .execute(connection)
+        .map_err(taken)?;
     Ok(())
 }
 
@@ -35,7 +38,8 @@ pub fn update(connection: &mut AnyConnection, changed: &WebhookEndpoint) -> Resu
 /// # Errors
 /// Database errors.
 pub fn find(connection: &mut AnyConnection, id: EndpointId) -> Result<Option<WebhookEndpoint>> {
-    let row: Option<Row> = table.find(id).select(Row::as_select()).first(connection).optional()?;
+    let row: Option<EndpointRow> =
+        table.find(id).select(EndpointRow::as_select()).first(connection).optional()?;
     row.map(WebhookEndpoint::try_from).transpose()
 }
 
@@ -44,9 +48,9 @@ pub fn find(connection: &mut AnyConnection, id: EndpointId) -> Result<Option<Web
 /// # Errors
 /// Database errors.
 pub fn find_for_update(connection: &mut AnyConnection, id: EndpointId) -> Result<Option<WebhookEndpoint>> {
-    let row: Option<Row> = match connection {
+    let row: Option<EndpointRow> = match connection {
         AnyConnection::Postgres(c) => {
-            table.find(id).select(Row::as_select()).for_update().first(c).optional()?
+            table.find(id).select(EndpointRow::as_select()).for_update().first(c).optional()?
         }
         // SQLite has one write transaction at a time
         sqlite @ AnyConnection::Sqlite(_) => return find(sqlite, id),
@@ -59,8 +63,8 @@ pub fn find_for_update(connection: &mut AnyConnection, id: EndpointId) -> Result
 /// # Errors
 /// Database errors.
 pub fn find_by_url(connection: &mut AnyConnection, url: &str) -> Result<Option<WebhookEndpoint>> {
-    let at = table.filter(webhook_endpoint::url.eq(url)).select(Row::as_select());
-    let row: Option<Row> = at.first(connection).optional()?;
+    let at = table.filter(webhook_endpoint::url.eq(url)).select(EndpointRow::as_select());
+    let row: Option<EndpointRow> = at.first(connection).optional()?;
     row.map(WebhookEndpoint::try_from).transpose()
 }
 
@@ -84,11 +88,12 @@ pub fn list(
     after: Option<EndpointId>,
     limit: i64,
 ) -> Result<Vec<WebhookEndpoint>> {
-    let mut query = table.select(Row::as_select()).order(webhook_endpoint::id).limit(limit).into_boxed();
+    let mut query =
+        table.select(EndpointRow::as_select()).order(webhook_endpoint::id).limit(limit).into_boxed();
     if let Some(after) = after {
         query = query.filter(webhook_endpoint::id.gt(after));
     }
-    let rows: Vec<Row> = query.load(connection)?;
+    let rows: Vec<EndpointRow> = query.load(connection)?;
     rows.into_iter().map(WebhookEndpoint::try_from).collect()
 }
 

@@ -12,7 +12,7 @@ use crate::kinds::Disabled;
 // no Debug, since it contains secrets
 #[derive(Queryable, Selectable, Insertable, AsChangeset)]
 #[diesel(table_name = webhook_endpoint, treat_none_as_null = true)]
-pub(super) struct Row {
+pub(super) struct EndpointRow {
     id: EndpointId,
     url: String,
     description: Option<String>,
@@ -28,7 +28,7 @@ pub(super) struct Row {
     updated_at: Timestamp,
 }
 
-impl From<&WebhookEndpoint> for Row {
+impl From<&WebhookEndpoint> for EndpointRow {
     fn from(endpoint: &WebhookEndpoint) -> Self {
         let text = |secret: &Option<Secret>| secret.as_ref().map(|secret| secret.expose().to_owned());
         Self {
@@ -49,10 +49,10 @@ impl From<&WebhookEndpoint> for Row {
     }
 }
 
-impl TryFrom<Row> for WebhookEndpoint {
+impl TryFrom<EndpointRow> for WebhookEndpoint {
     type Error = Error;
 
-    fn try_from(row: Row) -> Result<Self> {
+    fn try_from(row: EndpointRow) -> Result<Self> {
         let wrong =
             |field| Error::internal(format!("the stored {field} of endpoint {} is not valid", row.id));
         let secret = |text: Option<String>| text.map(|text| text.parse::<Secret>()).transpose();
