@@ -137,7 +137,7 @@ pub fn sample(
     let why = address.as_ref().err().or(filled.as_ref().err()).cloned();
     let filled = filled.ok().flatten();
     let has_segments = channel.spec().text.has_segments;
-    Sample {
+    PreviewSample {
         client_id: recipient.client_id,
         segments: filled.as_ref().filter(|_| has_segments).map(|filled| segments(&filled.text)),
         text: filled.as_ref().map(|filled| filled.text.clone()),

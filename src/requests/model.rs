@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::repo::RequestRow;
 use crate::channels::RequestSpec;
 use crate::db::types::{MessageId, ResourceId, Timestamp};
 use crate::error::{Error, Result};

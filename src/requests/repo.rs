@@ -8,10 +8,9 @@ use std::sync::Arc;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, Binary, Nullable, Text};
 
-use super::intake::RequestToStore;
-use super::model::{Notify, RequestKind, stored, to_json};
-use super::report::{self, Report};
-use super::view::RequestRows;
+use self::row::{ListedRow, head};
+use super::model::{Notify, ReceivedResponse, RequestKind, stored, to_json};
+use super::report::Report;
 use crate::channels::StoredResponse;
 use crate::db::schema::{due, message, request};
 use crate::db::types::{Id, Instant, MessageId, ResourceId, Timestamp};

@@ -5,9 +5,8 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::model::stored;
-use super::repo::RequestRow;
-use crate::channels::StoredResponse;
+use super::model::{BodyEncoding, ReceivedResponse};
+use super::repo::row::RequestRow;
 use crate::db::types::{MessageId, ResourceId, Timestamp};
 use crate::error::Result;
 use crate::kinds::MessageStatus;

@@ -6,11 +6,9 @@ use std::time::Duration;
 
 pub use super::repo::RequestFilter;
 
-use super::intake::{Intake, RequestToStore};
-use super::model::{RequestDraft, RequestKind};
-use super::repo;
-use super::report::Answered;
-use super::view::{ReportView, RequestDetails, RequestView};
+use super::intake::RequestIntake;
+use super::model::{ReceivedResponse, ReportState, Request, RequestDetails, RequestDraft, RequestKind};
+use super::repo::{self, RequestRows, RequestToStore};
 use crate::channels::RequestSpec;
 use crate::channels::request::plain;
 use crate::clock::Clock;

@@ -8,8 +8,7 @@ use utoipa::ToSchema;
 
 use super::model::{Notify, ReportState, Request, RequestDetails, RequestDraft};
 use super::report::ResponseView;
-use crate::channels::IDEMPOTENCY_KEY;
-use crate::channels::request::{RequestSpec, RetryOn};
+use crate::channels::{IDEMPOTENCY_KEY, RequestSpec, RetryOn};
 use crate::db::types::{MessageId, ResourceId, Timestamp};
 use crate::kinds::NotificationStatus as Status;
 use crate::messages::model::Attempt;

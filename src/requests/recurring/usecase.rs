@@ -7,7 +7,6 @@ use tokio::sync::Notify;
 
 use super::model::{CronSchedule, RecurringRequest, RecurringStatus};
 use super::repo::{self, RecurringRow};
-use crate::channels::RetryOn;
 use crate::clock::Clock;
 use crate::db::types::{RecurringId, Timestamp};
 use crate::db::{AnyConnection, Db};

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::STANDARD;
 use diesel::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use crate::channels::request::StoredResponse;
+use crate::channels::StoredResponse;
 use crate::db::schema::request;
 use crate::db::types::{MessageId, ResourceId, Timestamp};
 use crate::error::Result;
