@@ -4,6 +4,7 @@ mod any;
 pub mod bulk;
 mod connection;
 pub mod effects;
+pub(crate) mod element;
 mod failure;
 mod file;
 pub mod group_commit;

@@ -103,7 +103,7 @@ macro_rules! bulk_insert {
                 c: &mut $crate::db::AnyConnection,
                 rows: &[R],
             ) -> diesel::QueryResult<$crate::db::bulk::bulk_insert!(@result $($id)?)> {
-                use $crate::db::bulk::Element as _;
+                use $crate::db::element::Element as _;
                 use diesel::IntoSql as _;
                 use diesel::RunQueryDsl as _;
                 match c {
@@ -168,55 +168,6 @@ macro_rules! bulk_insert {
     (@add $inserted:ident, $count:ident, $key:expr) => { $inserted.extend(($count > 0).then(|| $key.clone())) };
 }
 pub(crate) use bulk_insert;
-
-/// A column's value as an element of a PostgreSQL array.
-pub(crate) trait Element {
-    /// The element, borrowed where the value owns memory.
-    type Element<'r>
-    where
-        Self: 'r;
-
-    /// Returns the element.
-    fn element(&self) -> Self::Element<'_>;
-}
-
-impl Element for String {
-    type Element<'r> = &'r str;
-    fn element(&self) -> &str {
-        self
-    }
-}
-
-impl Element for Vec<u8> {
-    type Element<'r> = &'r [u8];
-    fn element(&self) -> &[u8] {
-        self
-    }
-}
-
-impl<T: Element> Element for Option<T> {
-    type Element<'r>
-        = Option<T::Element<'r>>
-    where
-        T: 'r;
-    fn element(&self) -> Option<T::Element<'_>> {
-        self.as_ref().map(Element::element)
-    }
-}
-
-/// Implements [`Element`] for `Copy` types.
-macro_rules! copied_element {
-    ($($type:ty),+) => {
-        $(impl $crate::db::bulk::Element for $type {
-            type Element<'r> = $type;
-            fn element(&self) -> $type {
-                *self
-            }
-        })+
-    };
-}
-pub(crate) use copied_element;
-copied_element!(bool, i16, i32, i64, super::types::Timestamp);
 
 /// Returns the values of one column.
 pub(crate) fn column<'r, T: 'r, R: Borrow<T>, E>(rows: &'r [R], value: impl Fn(&'r T) -> E) -> Vec<E> {

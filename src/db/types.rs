@@ -13,6 +13,7 @@ use diesel::sql_types::{self, HasSqlType, SqlType};
 use diesel::sqlite::Sqlite;
 
 use super::any::MultiBackend;
+use super::element::copied_element;
 
 /// `uuid` in PostgreSQL, a blob of 16 bytes in SQLite.
 #[derive(Debug, Clone, Copy, SqlType, QueryId)]
@@ -68,7 +69,7 @@ macro_rules! id_type {
             pub uuid::Uuid,
         );
 
-        $crate::db::bulk::copied_element!($name);
+        copied_element!($name);
 
         impl $name {
             /// Creates an id, greater than all earlier ones.
@@ -295,6 +296,7 @@ impl ToSql<Instant, Sqlite> for Timestamp {
     }
 }
 multi_backend_value!(Timestamp, Instant);
+copied_element!(Timestamp);
 
 /// Packs ids into one value, 16 bytes each: the members of a lease, the same in both databases.
 pub fn pack_ids(ids: impl Iterator<Item = uuid::Uuid>) -> Vec<u8> {
