@@ -2,11 +2,13 @@
 //! record, and a subscriber that was not connected reads the state there.
 
 pub mod board;
+mod event;
 pub mod handler;
 mod hub;
 pub mod inboxes;
 pub mod observer;
 mod peers;
+mod publisher;
 
 use std::collections::HashMap;
 use std::pin::pin;

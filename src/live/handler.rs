@@ -8,7 +8,8 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::board::Overtaken;
-use super::{Event, EventFilter, Live, Watch};
+use super::event::{Event, EventFilter};
+use super::publisher::{Live, Watch};
 use crate::error::{Complaints, Error, Result};
 use crate::http::events::{self, EventSource};
 use crate::http::json::Query;

@@ -8,8 +8,6 @@ use std::sync::{Arc, OnceLock};
 
 use tokio::sync::oneshot;
 
-use super::{Event, Interests};
-
 /// The largest number of events returned by one read, and of events examined by it. Both bound the time for which the
 /// hub is locked.
 const AT_ONCE: usize = 256;
@@ -151,17 +149,5 @@ impl<E: Copy, T> EventRing<E, T> {
     /// Returns the number of subscribers.
     pub fn taken(&self) -> usize {
         self.seats.len()
-    }
-}
-
-impl EventRing<Event, Interests> {
-    /// Returns true if there is a subscriber to mailings.
-    pub fn mailings_are_watched(&self) -> bool {
-        self.topics().any(|(mailings, _)| *mailings)
-    }
-
-    /// Returns true if there is a subscriber to notifications.
-    pub fn notifications_are_watched(&self) -> bool {
-        self.topics().any(|(_, notifications)| *notifications)
     }
 }

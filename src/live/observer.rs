@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Live, UNOBSERVED};
+use super::publisher::{Live, UNOBSERVED};
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::db::types::{MailingId, Timestamp};

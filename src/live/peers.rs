@@ -9,7 +9,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use super::Change;
+use super::event::Change;
 use super::inboxes::InboxChange;
 use crate::db::types::{BatchId, MessageId, Timestamp};
 use crate::kinds::{ChannelKind, NotificationStatus};

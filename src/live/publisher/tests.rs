@@ -4,8 +4,10 @@ use futures_util::FutureExt;
 use proptest::prelude::*;
 use tokio::sync::oneshot;
 
-use super::hub::{EventRing, SubscriberId};
 use super::*;
+use crate::db::types::{BatchId, MailingId, Timestamp};
+use crate::kinds::{ChannelKind, NotificationStatus};
+use crate::live::hub::SubscriberId;
 use crate::mailings::model::MailingStatus;
 use crate::messages::model::Counts;
 
