@@ -7,10 +7,11 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use clap::Args;
 
-use super::{
-    Assumed, ImportOptions, ImportReport, LISTED_REJECTIONS, Mapping, MatchBy, PreviewRow, Progress, Stopped,
-    Warning, import, import_file, labelled,
-};
+use super::encoding::labelled;
+use super::options::{ImportOptions, Mapping, MatchBy};
+use super::progress::{Progress, Stopped};
+use super::report::{Assumed, ImportReport, LISTED_REJECTIONS, PreviewRow, Warning};
+use super::run::{import, import_file};
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::error::{Error, Result};

@@ -2,12 +2,9 @@
 
 use std::collections::HashSet;
 
-use serde::{Deserialize, Serialize};
-use utoipa::ToSchema;
-
 use super::names::{is_opt_out, plain};
 use super::options::{Mapping, Target};
-use super::report::Warning;
+use super::report::{MappedColumn, Warning};
 use crate::clients::model::{AttributeName, Field};
 
 /// The number of characters of a header that reports show.
@@ -34,29 +31,6 @@ pub(super) enum Column {
 
 /// A rule that returns the field of a header, given the header and its plain name.
 type Rank<'r> = dyn Fn(&str, &str) -> Option<Field> + 'r;
-
-/// The mapping of a column.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-pub struct MappedColumn {
-    /// The number of the column; the first one is 1.
-    #[schema(example = 2)]
-    pub column: usize,
-    /// The header of the column in the file.
-    #[schema(example = "Имя")]
-    pub header: String,
-    /// The field of a client that the column sets.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    pub field: Option<String>,
-    /// The attribute that the column sets.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "imya", nullable = false)]
-    pub attribute: Option<String>,
-    /// The reason why the column was skipped.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    pub left_out: Option<String>,
-}
 
 /// The columns of a file.
 #[derive(Debug, Default)]

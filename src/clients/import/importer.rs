@@ -8,11 +8,13 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesOrdered;
 use tokio::sync::mpsc;
 
+use super::chunk::Chunk;
+use super::committed::Committed;
 use super::fresh::Expectation;
-use super::reader::{Chunk, Message};
+use super::progress::Progress;
+use super::reader::Message;
 use super::report::Assumed;
 use super::store::{self, ChunkOutcome, StoredChunk};
-use super::{Committed, Progress};
 use crate::clock::Clock;
 use crate::db::Db;
 use crate::error::{Error, Result};

@@ -4,8 +4,8 @@ use std::io::{self, Read};
 
 use tokio::sync::mpsc::Sender;
 
-use super::Rejection;
 use super::cells::is_blank;
+use super::chunk::Chunk;
 use super::columns::{Columns, MOST_COLUMNS, shown};
 use super::decode::{Text, refusal};
 use super::fresh::Expectation;
@@ -13,35 +13,14 @@ use super::header;
 use super::names::plain;
 use super::options::{ImportOptions, MatchBy};
 use super::records::{Next, Records};
-use super::report::{Assumed, Warning};
-use super::row::{Row, RowReader};
-use crate::clients::repo::NewClients;
+use super::report::{Assumed, Rejection};
+use super::row::RowReader;
 use crate::error::{Error, Result};
 
 /// The largest number of records of a chunk.
 pub(super) const CHUNK_RECORDS: u64 = 1000;
 /// The size in bytes at which a chunk of long rows ends earlier.
 const CHUNK_BYTES: u64 = 1024 * 1024;
-
-/// Consecutive records of the file.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Chunk {
-    pub(super) rows: Vec<Row>,
-    /// The clients of the leading rows, if they are expected to be new.
-    pub(super) new: Option<NewClients>,
-    pub(super) rejected: Vec<Rejection>,
-    pub(super) rejected_rows: u64,
-    pub(super) warnings: Vec<Warning>,
-    /// The number of rows, including rejected ones.
-    pub(super) records: u64,
-    /// The number of bytes from the beginning of the file to the end of this chunk.
-    pub(super) bytes: u64,
-    pub(super) last_line: u64,
-    /// The field that identifies the clients of the rows.
-    pub(super) match_by: MatchBy,
-    /// True if no rows follow, so that a number that is still taken is not released any more.
-    pub(super) is_final: bool,
-}
 
 /// A message of the reader.
 pub(super) enum Message {

@@ -2,12 +2,11 @@
 
 use std::borrow::Cow;
 
-use super::Rejection;
 use super::cells::{clean, is_blank, trimmed};
 use super::columns::{Column, Columns};
 use super::lenient;
 use super::options::MatchBy;
-use super::report::Warning;
+use super::report::{Rejection, Warning};
 use crate::address::email::EmailAddress;
 use crate::clients::model::{AttributeValue, ClientPatch, Email, ExternalId, Field, NO_ADDRESS, PhoneNumber};
 use crate::error::{Complaints, Error, FieldError};

@@ -4,11 +4,10 @@ use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use super::Rejection;
+use super::chunk::Chunk;
 use super::merge::{Deferred, Merged, merge, merge_by_key};
 use super::options::MatchBy;
-use super::reader::Chunk;
-use super::report::{PreviewRow, Warning};
+use super::report::{PreviewRow, Rejection, Warning};
 use super::row::Row;
 use crate::clients::declared::repo as declared;
 use crate::clients::model::{Email, PhoneNumber};

@@ -3,12 +3,11 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::super::Rejection;
 use super::super::options::MatchBy;
-use super::super::report::PreviewRow;
+use super::super::report::{PreviewRow, Rejection};
 use super::super::row::Row;
 use super::index::{ByEmail, ByExternalId};
-use super::{Applied, Deferred, Merged};
+use super::outcome::{Applied, Deferred, Merged};
 use crate::clients::model::{Client, Field, PhoneNumber};
 use crate::db::types::{ClientId, Timestamp};
 use crate::error::FieldError;
