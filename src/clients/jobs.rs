@@ -10,3 +10,4 @@ pub mod model;
 pub mod repo;
 pub mod runner;
 pub mod usecase;
+pub mod work;

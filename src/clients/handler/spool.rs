@@ -10,7 +10,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::import_query::Packing;
 use crate::clients::import::{ImportOptions, Stopped};
-use crate::clients::jobs::usecase::{Imports, Received, Receiving, Started, not_spooled};
+use crate::clients::jobs::usecase::{Imports, Receiving, Started, not_spooled};
+use crate::clients::jobs::work::Received;
 use crate::error::{Error, Result};
 use crate::http::bodies::Pace;
 use crate::http::idempotency_header::{StreamedKey, respond};

@@ -4,13 +4,13 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::model::{ImportFindings, ImportProgress, ProgressPublisher};
 use super::repo::{self, End, JobLease};
-use super::usecase::Received;
+use super::work::{Received, Work};
 use crate::clients::import::{self, ImportReport, Progress, Stopped};
 use crate::clock::Clock;
 use crate::db::types::{ImportId, NodeId};
@@ -28,16 +28,6 @@ const KEPT: Duration = Duration::from_secs(30 * 24 * 3600);
 const TRIES: usize = 5;
 /// The pause between two attempts.
 const PAUSE: Duration = Duration::from_secs(1);
-
-/// A file that waits for its import.
-pub struct Work {
-    pub(super) id: ImportId,
-    pub(super) received: Received,
-    /// The idempotency key under which the response is stored when the import has ended.
-    pub(super) key: Option<String>,
-    /// Notifies the caller that waits for the end.
-    pub(super) done: oneshot::Sender<Result<ImportReport, Stopped>>,
-}
 
 /// Runs the imports of one node.
 pub struct Runner {

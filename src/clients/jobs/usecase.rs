@@ -1,7 +1,6 @@
 //! The use cases of import jobs.
 
 use std::fs::File;
-use std::io::Read;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,8 +9,9 @@ use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
 use super::model::{ImportJob, ImportJobWithFindings, ImportProgress, ProgressPublisher};
 use super::repo::{self, JobLease};
-use super::runner::{Runner, Work};
-use crate::clients::import::{ImportOptions, ImportReport, Progress, Stopped};
+use super::runner::Runner;
+use super::work::{Received, Work};
+use crate::clients::import::{ImportReport, Progress, Stopped};
 use crate::clients::usecase::{Clients, IMPORTS_AT_ONCE};
 use crate::clock::Clock;
 use crate::db::types::{ImportId, NodeId, Timestamp};
@@ -51,18 +51,6 @@ pub struct Imports {
 pub struct Receiving {
     /// The file.
     pub file: File,
-    /// The permit.
-    pub place: OwnedSemaphorePermit,
-}
-
-/// A file that was received.
-pub struct Received {
-    /// The rows.
-    pub source: Box<dyn Read + Send>,
-    /// The number of bytes that were received.
-    pub size: u64,
-    /// The options of the import.
-    pub options: ImportOptions,
     /// The permit.
     pub place: OwnedSemaphorePermit,
 }
