@@ -1,6 +1,7 @@
 //! A client. Its parts are validated when they enter the process.
 
 mod attributes;
+mod field;
 mod fields;
 mod numbering;
 mod patch;
@@ -12,8 +13,9 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 pub use attributes::{AttributeName, AttributeValue, Attributes, LARGEST_ATTRIBUTE_COUNT};
+pub use field::Field;
 pub use fields::{Email, ExternalId, OperatorCode, PushToken, Timezone};
-pub use patch::{ClientPatch, Field};
+pub use patch::ClientPatch;
 pub use phone::{GivenPhoneNumber, HomeCountry, PhoneNumber};
 pub use schema::AttributeChanges;
 pub use tags::{MOST_TAGS, Tag, distinct_by_key, join, more_of_stored, more_to_stored, tag_key};

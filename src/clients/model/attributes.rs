@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use serde_json::{Number, Value};
 
-use super::patch::Field;
+use super::field::Field;
 use crate::error::FieldError;
 
 /// The largest number of attributes of a client, which is also the largest number of columns of an imported file.
