@@ -2,6 +2,7 @@
 //!
 //! [`keys`] gives a channel the authorization before each attempt, from a cache, so that this costs no statement.
 
+mod cache;
 pub mod handler;
 pub mod keys;
 pub mod model;

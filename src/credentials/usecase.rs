@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::keys::CredentialCache;
+use super::cache::CredentialCache;
 use super::model::{Credential, Kind, Name, StoredCredential};
 use super::repo;
 use super::rules::{self, CredentialChanges};
