@@ -1,6 +1,6 @@
 //! The budget of one rendering.
 
-use super::evaluate::Stop;
+use super::failure::Stop;
 use super::value::Value;
 
 /// The steps of one rendering. A step costs less than 50 ns, so that all of them stay below 10 ms.

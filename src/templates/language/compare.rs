@@ -2,9 +2,11 @@
 
 use std::cmp::Ordering;
 
-use super::evaluate::{Evaluated, Evaluation, Stop};
+use super::evaluate::Evaluation;
+use super::failure::{Evaluated, Stop};
 use super::number::Number;
-use super::syntax::{Comparison, Expr, Node, Test};
+use super::operators::Comparison;
+use super::syntax::{Expr, Node, Test};
 use super::value::Value;
 
 impl<'a> Evaluation<'a> {

@@ -5,11 +5,12 @@ use std::borrow::Cow;
 use serde_json::{Map, Value as Json};
 
 use super::budget::Budget;
+use super::failure::{Evaluated, RenderFailure, Stop, line_of};
 use super::number::Number;
+use super::operators::Arithmetic;
 use super::output::{Escape, Output};
-use super::syntax::{Arithmetic, Block, Expr, Loop, LoopField, Node};
-use super::value::{Data, Value};
-use super::{RenderFailure, line_of};
+use super::syntax::{Block, Expr, Loop, LoopField, Node};
+use super::value::{Data, Value, boolean};
 
 /// The most characters of an expression in an error.
 const SHOWN: usize = 100;
@@ -22,19 +23,6 @@ pub enum ConditionResult {
     /// The condition is not met. The text names the part that decided it.
     Fails(String),
 }
-
-/// The reason why an evaluation stopped.
-#[derive(Debug)]
-pub(super) enum Stop {
-    /// An expression has no value.
-    NoValue(String),
-    /// A value has the wrong kind.
-    Wrong(String),
-    TooLong,
-    TooMuchWork,
-}
-
-pub(super) type Evaluated<T> = Result<T, Stop>;
 
 /// The position in a loop.
 #[derive(Debug)]
@@ -400,11 +388,6 @@ impl<'a> Evaluation<'a> {
         self.budget.make(written.len())?;
         Ok(written.into())
     }
-}
-
-/// Returns a boolean in JSON's notation.
-pub(super) fn boolean(value: bool) -> &'static str {
-    if value { "true" } else { "false" }
 }
 
 /// Converts the bounds of a slice to indices from the beginning.

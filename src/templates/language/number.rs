@@ -3,7 +3,7 @@
 use std::cmp::Ordering;
 use std::fmt::{self, Write};
 
-use super::syntax::Arithmetic;
+use super::operators::Arithmetic;
 
 /// The most digits of a text that is parsed as a whole number.
 const MOST_DIGITS: usize = 38;

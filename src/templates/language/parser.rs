@@ -5,8 +5,8 @@ mod expression;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use super::failure::line_of;
 use super::lexer::{Lexer, Opening, Token};
-use super::line_of;
 use super::syntax::{Block, Branch, Expr, Loop, Node};
 
 /// The most operators, fields and filters in one tag, which also bounds the depth of its tree.

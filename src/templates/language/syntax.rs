@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use serde_json::Value as Json;
 
-use super::filters::TemplateFilter;
+use super::filter_names::TemplateFilter;
 use super::number::Number;
+use super::operators::{Arithmetic, Comparison};
 
 /// A part of a template, in the order of the text.
 #[derive(Debug)]
@@ -111,46 +112,6 @@ pub struct Choice {
     pub yes: Expr,
     /// The value if it is false; empty if absent.
     pub no: Option<Expr>,
-}
-
-/// An operator on two numbers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Arithmetic {
-    /// `+`
-    Add,
-    /// `-`
-    Subtract,
-    /// `*`
-    Multiply,
-    /// `/`
-    Divide,
-    /// `//`
-    FloorDivide,
-    /// `%`
-    Remainder,
-    /// `**`
-    Power,
-}
-
-/// An operator that compares two values.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Comparison {
-    /// `==`
-    Equal,
-    /// `!=`
-    NotEqual,
-    /// `<`
-    Less,
-    /// `<=`
-    LessOrEqual,
-    /// `>`
-    Greater,
-    /// `>=`
-    GreaterOrEqual,
-    /// `in`
-    In,
-    /// `not in`
-    NotIn,
 }
 
 /// A field of `loop`.

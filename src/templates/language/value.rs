@@ -134,3 +134,8 @@ impl<'a> Value<'a> {
         }
     }
 }
+
+/// Returns a boolean in JSON's notation.
+pub(super) fn boolean(value: bool) -> &'static str {
+    if value { "true" } else { "false" }
+}

@@ -1,10 +1,11 @@
 //! Parses expressions, from the weakest operators to the strongest.
 
 use super::{KEYWORDS, LONGEST_LIST, Parser, Parsing, SHOWN};
-use crate::templates::language::filters::TemplateFilter;
+use crate::templates::language::filter_names::TemplateFilter;
 use crate::templates::language::lexer::Token;
 use crate::templates::language::number::Number;
-use crate::templates::language::syntax::{Arithmetic, Choice, Comparison, Expr, LoopField, Node, Test};
+use crate::templates::language::operators::{Arithmetic, Comparison};
+use crate::templates::language::syntax::{Choice, Expr, LoopField, Node, Test};
 
 /// Creates the node of a binary operator.
 type Binary = fn(Box<Expr>, Box<Expr>) -> Node;
