@@ -68,9 +68,23 @@ pub fn cut<T, K>(items: &mut Vec<T>, limit: i64, cursor: impl FnOnce(&T) -> K) -
 pub fn page_of<T: PageItem, K>(
     limit: i64,
     first: Option<K>,
-    mut read: impl FnMut(Option<&K>, i64) -> Result<Vec<T>>,
+    read: impl FnMut(Option<&K>, i64) -> Result<Vec<T>>,
     cursor: impl Fn(&T) -> K,
 ) -> Result<(Vec<T>, Option<K>)> {
+    page_of_views(limit, first, read, cursor, |item| item)
+}
+
+/// Does the same as [`page_of`], and returns the items in the form of `show`, whose JSON is limited.
+///
+/// # Errors
+/// Those of `read`.
+pub fn page_of_views<T, V: Serialize, K>(
+    limit: i64,
+    first: Option<K>,
+    mut read: impl FnMut(Option<&K>, i64) -> Result<Vec<T>>,
+    cursor: impl Fn(&T) -> K,
+    show: impl Fn(T) -> V,
+) -> Result<(Vec<V>, Option<K>)> {
     let limit = usize::try_from(limit).unwrap_or_default();
     let (mut items, mut bytes, mut after) = (Vec::new(), 0, first);
     while items.len() < limit {
@@ -88,8 +102,8 @@ pub fn page_of<T: PageItem, K>(
             if bytes > LARGEST_PAGE && !items.is_empty() {
                 return Ok((items, after));
             }
-            after = Some(cursor(&item));
-            items.push(item);
+            after = Some(key);
+            items.push(view);
         }
         if !is_more {
             return Ok((items, None));

@@ -10,3 +10,4 @@ pub mod handler;
 pub mod model;
 pub mod repo;
 pub mod usecase;
+pub mod views;

@@ -16,6 +16,7 @@ pub use self::schema::{ClientBody, ClientChanges};
 pub use self::upload::*;
 use super::model::{Client, ClientPatch, ListFilter, OperatorCode, Tag};
 use super::usecase::Clients;
+use super::views::ClientView;
 use crate::db::types::ClientId;
 use crate::error::{Complaints, Result};
 use crate::http::dry_run::{DryRun, DryRunQuery};
@@ -50,8 +51,8 @@ pub fn operations() -> Operations {
     request_body = ClientBody,
     params(DryRunQuery, KeyHeader),
     responses(
-        (status = 200, description = "For a dry run: the client that would be created", body = Client),
-        (status = 201, description = "The client, with its path in `Location`", body = Client,
+        (status = 200, description = "For a dry run: the client that would be created", body = ClientView),
+        (status = 201, description = "The client, with its path in `Location`", body = ClientView,
             headers(("Location" = String, description = "The path of the client"))),
         (status = 409, description = "Another client has the number or the external id"),
     )
@@ -63,7 +64,10 @@ pub async fn create_client(
 ) -> Result<HttpResponse> {
     let patch = ClientPatch::from_json(posted.value)?;
     let mode = dry_run.mode(posted.key);
-    let answer = |made: &Client| IdempotentResponse::created(format!("/api/v1/clients/{}", made.id), made);
+    let answer = |made: &Client| {
+        let path = format!("/api/v1/clients/{}", made.id);
+        IdempotentResponse::created(path, &ClientView::from(made.clone()))
+    };
     Ok(respond(clients.create(patch, mode, answer).await?))
 }
 
@@ -75,12 +79,12 @@ pub async fn create_client(
     tag = "clients",
     params(("id" = uuid::Uuid, Path, description = "The id of the client")),
     responses(
-        (status = 200, description = "The client", body = Client),
+        (status = 200, description = "The client", body = ClientView),
     )
 )]
 pub async fn get_client(clients: web::Data<Clients>, id: web::Path<String>) -> Result<HttpResponse> {
     let client = clients.get(path_id(&id)?).await?;
-    Ok(HttpResponse::Ok().json(client))
+    Ok(HttpResponse::Ok().json(ClientView::from(client)))
 }
 
 /// The query parameters of the list of clients.
@@ -115,7 +119,7 @@ pub struct ListQuery {
     params(ListQuery),
     responses(
         (status = 200, description = "A page of clients, or all of them as CSV", content(
-            (Page<Client> = "application/json"), (String = "text/csv"))),
+            (Page<ClientView> = "application/json"), (String = "text/csv"))),
     )
 )]
 pub async fn list_clients(
@@ -137,7 +141,8 @@ pub async fn list_clients(
         let most = export::limit(query.limit.as_deref())?;
         return file::export(&request, clients.get_ref().clone(), filter, (cursor, most)).await;
     }
-    let (items, next) = clients.list(filter, cursor, paging::limit(query.limit.as_deref())?).await?;
+    let limit = paging::limit(query.limit.as_deref())?;
+    let (items, next) = clients.list(filter, cursor, limit, ClientView::from).await?;
     Ok(HttpResponse::Ok().json(Page { items, next_cursor: next.map(|id| id.to_string()) }))
 }
 
@@ -152,7 +157,7 @@ pub async fn list_clients(
     params(("id" = uuid::Uuid, Path, description = "The id of the client")),
     request_body = ClientBody,
     responses(
-        (status = 200, description = "The changed client", body = Client),
+        (status = 200, description = "The changed client", body = ClientView),
         (status = 409, description = "Another client has the number or the external id"),
     )
 )]
@@ -163,7 +168,7 @@ pub async fn replace_client(
 ) -> Result<HttpResponse> {
     let id = path_id(&id)?;
     let patch = ClientPatch::from_json(body.0)?;
-    Ok(HttpResponse::Ok().json(clients.replace(id, patch).await?))
+    Ok(HttpResponse::Ok().json(ClientView::from(clients.replace(id, patch).await?)))
 }
 
 /// Change a client
@@ -178,7 +183,7 @@ pub async fn replace_client(
     params(("id" = uuid::Uuid, Path, description = "The id of the client")),
     request_body = ClientChanges,
     responses(
-        (status = 200, description = "The changed client", body = Client),
+        (status = 200, description = "The changed client", body = ClientView),
         (status = 409, description = "Another client has the number or the external id"),
     )
 )]
@@ -189,5 +194,5 @@ pub async fn patch_client(
 ) -> Result<HttpResponse> {
     let id = path_id(&id)?;
     let patch = ClientPatch::from_json(body.0)?;
-    Ok(HttpResponse::Ok().json(clients.patch(id, patch).await?))
+    Ok(HttpResponse::Ok().json(ClientView::from(clients.patch(id, patch).await?)))
 }

@@ -10,4 +10,5 @@ pub mod model;
 pub mod repo;
 pub mod runner;
 pub mod usecase;
+pub mod views;
 pub mod work;

@@ -6,18 +6,15 @@ mod fields;
 mod numbering;
 mod patch;
 mod phone;
-mod schema;
 mod tags;
 
-use serde::Serialize;
-use utoipa::ToSchema;
-
-pub use attributes::{AttributeName, AttributeValue, Attributes, LARGEST_ATTRIBUTE_COUNT};
+pub use attributes::{
+    AttributeName, AttributeValue, Attributes, LARGEST_ATTRIBUTE_COUNT, LONGEST_ATTRIBUTE_TEXT,
+};
 pub use field::Field;
 pub use fields::{Email, ExternalId, OperatorCode, PushToken, Timezone};
 pub use patch::ClientPatch;
 pub use phone::{GivenPhoneNumber, HomeCountry, PhoneNumber};
-pub use schema::AttributeChanges;
 pub use tags::{MOST_TAGS, Tag, distinct_by_key, join, more_of_stored, more_to_stored, tag_key};
 
 use crate::db::types::{ClientId, Timestamp};
@@ -29,10 +26,9 @@ pub const NO_ADDRESS: &str =
     "is missing: a client needs a phone_number, an email, a push_token or an external_id";
 
 /// A person who can be reached.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Client {
     /// The id that this service assigned: a UUIDv7, which sorts by the time of creation.
-    #[schema(example = "01922f4e-7a3b-7c1d-9e5f-0a1b2c3d4e5f")]
     pub id: ClientId,
     /// The digits of the E.164 number, unique among clients.
     pub phone_number: Option<PhoneNumber>,
@@ -41,7 +37,6 @@ pub struct Client {
     /// The first of its tags.
     pub tag: Option<Tag>,
     /// Labels that select audiences, compared without case.
-    #[schema(max_items = 50)]
     pub tags: Vec<Tag>,
     /// The IANA name of the client's time zone.
     pub timezone: Option<Timezone>,
@@ -56,10 +51,8 @@ pub struct Client {
     /// The values for the placeholders of a text.
     pub attributes: Attributes,
     /// The time at which the client was created.
-    #[schema(value_type = chrono::DateTime<chrono::Utc>)]
     pub created_at: Timestamp,
     /// The time of the client's last change.
-    #[schema(value_type = chrono::DateTime<chrono::Utc>)]
     pub updated_at: Timestamp,
 }
 

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::io::Read;
 use std::sync::Arc;
 
+use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::declared;
 use super::import::MOST_ATTRIBUTES;
 use super::import::{self, ImportOptions, ImportReport, Stopped};
-use super::model::{Client, ClientPatch, Field, ListFilter};
+use super::model::{Attributes, Client, ClientPatch, Field, ListFilter};
 use super::repo;
 use crate::clock::Clock;
 use crate::db::types::ClientId;
@@ -74,19 +75,20 @@ impl Clients {
         found.ok_or_else(|| Error::not_found("client", id))
     }
 
-    /// Returns the matching clients after `cursor`, in the order of creation.
+    /// Returns the matching clients after `cursor`, in the order of creation and in the form of `show`.
     ///
     /// # Errors
     /// Database errors.
-    pub async fn list(
+    pub async fn list<V: Serialize + Send + 'static>(
         &self,
         filter: ListFilter,
         cursor: Option<ClientId>,
         limit: i64,
-    ) -> Result<(Vec<Client>, Option<ClientId>)> {
+        show: impl Fn(Client) -> V + Send + 'static,
+    ) -> Result<(Vec<V>, Option<ClientId>)> {
         let read = move |c: &mut AnyConnection| {
             let part = |after: Option<&ClientId>, count| repo::list(c, &filter, after.copied(), count);
-            paging::page_of(limit, cursor, part, |client| client.id)
+            paging::page_of_views(limit, cursor, part, |client| client.id, show)
         };
         self.db.read(read).await
     }
@@ -115,11 +117,11 @@ impl Clients {
                 break;
             }
             let limit = i64::try_from(left).unwrap_or(AT_ONCE).min(AT_ONCE);
-            let (clients, after) = self.list(filter.clone(), cursor, limit).await?;
-            left = left.saturating_sub(clients.len() as u64);
+            let (scanned, after) =
+                self.list(filter.clone(), cursor, limit, |client| client.attributes).await?;
+            left = left.saturating_sub(scanned.len() as u64);
             next = after.map(Some);
-            let names =
-                clients.iter().flat_map(|client| client.attributes.iter()).map(|(name, _)| name.as_str());
+            let names = scanned.iter().flat_map(Attributes::iter).map(|(name, _)| name.as_str());
             for name in names.filter(|name| known.contains(*name)) {
                 if !found.contains(name) {
                     found.insert(name.to_owned());

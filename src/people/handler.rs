@@ -56,7 +56,7 @@ pub async fn delete_client(people: web::Data<People>, id: web::Path<String>) -> 
 #[derive(Serialize, ToSchema)]
 pub struct ClientExport<'m> {
     /// The client.
-    client: Client,
+    client: ClientView,
     /// The client's preferences.
     preferences: ClientPreferences,
     /// The suppressions of its addresses.
@@ -117,7 +117,7 @@ impl Export {
         let PersonData { client, preferences, suppressions, messages, events, inbox } = known;
         let head = format!(
             "{{\"client\":{},\"preferences\":{},\"suppressions\":{},\"inbox\":{},\"messages\":[",
-            json(&client)?,
+            json(&ClientView::from(client))?,
             json(&preferences)?,
             json(&suppressions)?,
             json(&inbox)?,

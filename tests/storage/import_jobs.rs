@@ -5,14 +5,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use fanfare::clients::import::ImportOptions;
-use fanfare::clients::jobs::model::{ImportProgress, ProgressPublisher};
+use fanfare::clients::jobs::model::{ImportJob, ImportProgress, ProgressPublisher};
 use fanfare::clients::jobs::repo;
 use fanfare::clients::jobs::runner::Runner;
 use fanfare::clients::jobs::usecase::{Imports, Receiving, Spool, Started};
+use fanfare::clients::jobs::views::ImportJobView;
 use fanfare::clients::jobs::work::Received;
 use fanfare::db::types::ImportId;
 use fanfare::error::{Error, Result};
-use fanfare::idempotency::IdempotencyKey;
+use fanfare::idempotency::{IdempotencyKey, IdempotentResponse};
 use fanfare::kinds::ImportStatus;
 use fanfare::lifecycle;
 
@@ -41,7 +42,8 @@ async fn begin(imports: &Imports, digest: u8, waits: bool) -> Result<Started> {
     file.rewind().unwrap();
     let received = Received { source: Box::new(file), size: 25, options: ImportOptions::default(), place };
     let key = IdempotencyKey { key: "k".into(), fingerprint: vec![digest], keep: Duration::from_secs(3600) };
-    imports.begin(received, Some(key), waits).await
+    let answer = |job: &ImportJob| IdempotentResponse::new(202, Some(job.id.to_string()), &());
+    imports.begin(received, Some(key), waits, answer).await
 }
 
 on_each_database! {
@@ -71,7 +73,7 @@ on_each_database! {
         assert_eq!(answer.status, 200);
         assert!(answer.body.contains("\"created\":1"), "{}", answer.body);
         assert!(matches!(begin(&imports, 2, true).await, Err(Error::Invalid(_))));
-        let (jobs, _) = imports.list(None, 10).await.unwrap();
+        let (jobs, _) = imports.list(None, 10, ImportJobView::from).await.unwrap();
         let states: Vec<_> = jobs.iter().map(|job| (job.status, job.created, job.rows)).collect();
         assert_eq!(states, [(ImportStatus::Done, 1, 1), (ImportStatus::Failed, 0, 0)]);
         trigger.fire();
@@ -89,9 +91,9 @@ on_each_database! {
         runner.run(shutdown).await;
         assert!(outcome.await.unwrap().is_err());
         let id: ImportId = answer.location.unwrap().rsplit('/').next().unwrap().parse().unwrap();
-        let found = imports.get(id).await.unwrap();
-        assert_eq!(found.job.status, ImportStatus::Failed);
-        assert!(found.job.error.unwrap().contains("the service was stopped"));
+        let (job, _) = imports.get(id).await.unwrap();
+        assert_eq!(job.status, ImportStatus::Failed);
+        assert!(job.error.unwrap().contains("the service was stopped"));
         assert_eq!(stage.all().await.len(), 0);
     }
 }

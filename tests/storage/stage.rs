@@ -67,9 +67,9 @@ impl Stage {
 
     /// Returns every client, in the order of creation.
     pub async fn all(&self) -> Vec<Client> {
-        let (clients, next) = self.clients.list(ListFilter::default(), None, 1_000_000).await.unwrap();
-        assert_eq!(next, None);
-        clients
+        let filter = ListFilter::default();
+        let read = move |c: &mut AnyConnection| fanfare::clients::repo::list(c, &filter, None, 1_000_000);
+        self.db.read(read).await.unwrap()
     }
 
     /// Returns the client with this number.

@@ -6,6 +6,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::model::DeclaredAttribute;
 use super::usecase::{Changes, DeclaredAttributes};
+use super::views::DeclaredAttributeView;
 use crate::error::Result;
 use crate::http::dry_run::{DryRun, DryRunQuery};
 use crate::http::idempotency_header::{KeyHeader, Posted, respond};
@@ -79,8 +80,8 @@ pub struct AttributesQuery {
 #[utoipa::path(post, path = "/api/v1/attributes", operation_id = "create_attribute", tag = "clients",
     request_body = AttributeBody, params(DryRunQuery, KeyHeader),
     responses(
-        (status = 200, description = "For a dry run: the attribute that would be declared", body = DeclaredAttribute),
-        (status = 201, description = "The attribute, with its path in `Location`", body = DeclaredAttribute,
+        (status = 200, description = "For a dry run: the attribute that would be declared", body = DeclaredAttributeView),
+        (status = 201, description = "The attribute, with its path in `Location`", body = DeclaredAttributeView,
             headers(("Location" = String, description = "The path of the attribute"))),
         (status = 409, description = "The name is already declared"),
     ))]
@@ -92,7 +93,8 @@ pub async fn create_attribute(
     let AttributeBody { name, kind, label } = posted.value;
     let changes = Changes { kind: Some(kind), label: Some(label) };
     let answer = |made: &DeclaredAttribute| {
-        IdempotentResponse::created(format!("/api/v1/attributes/{}", made.name), made)
+        let path = format!("/api/v1/attributes/{}", made.name);
+        IdempotentResponse::created(path, &DeclaredAttributeView::from(made.clone()))
     };
     Ok(respond(attributes.declare(&name, changes, dry_run.mode(posted.key), answer).await?))
 }
@@ -101,31 +103,32 @@ pub async fn create_attribute(
 ///
 /// Lists the declared attributes by name. Attributes without a declaration keep the type in which they were given.
 #[utoipa::path(get, path = "/api/v1/attributes", operation_id = "list_attributes", tag = "clients", params(AttributesQuery),
-    responses((status = 200, description = "A page of attributes", body = Page<DeclaredAttribute>)))]
+    responses((status = 200, description = "A page of attributes", body = Page<DeclaredAttributeView>)))]
 pub async fn list_attributes(
     attributes: web::Data<DeclaredAttributes>,
     Query(query): Query<AttributesQuery>,
 ) -> Result<HttpResponse> {
     let cursor = paging::cursor(query.cursor.as_deref())?;
-    let (items, next) = attributes.list(cursor, paging::limit(query.limit.as_deref())?).await?;
+    let limit = paging::limit(query.limit.as_deref())?;
+    let (items, next) = attributes.list(cursor, limit, DeclaredAttributeView::from).await?;
     Ok(HttpResponse::Ok().json(Page { items, next_cursor: next.map(|name| name.to_string()) }))
 }
 
 /// Read a declared attribute
 #[utoipa::path(get, path = "/api/v1/attributes/{name}", operation_id = "get_attribute", tag = "clients",
     params(("name" = String, Path, description = "The name of the attribute")),
-    responses((status = 200, description = "The attribute", body = DeclaredAttribute)))]
+    responses((status = 200, description = "The attribute", body = DeclaredAttributeView)))]
 pub async fn get_attribute(
     attributes: web::Data<DeclaredAttributes>,
     name: web::Path<String>,
 ) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(attributes.get(name.into_inner()).await?))
+    Ok(HttpResponse::Ok().json(DeclaredAttributeView::from(attributes.get(name.into_inner()).await?)))
 }
 
 /// Change a declared attribute
 #[utoipa::path(patch, path = "/api/v1/attributes/{name}", operation_id = "patch_attribute", tag = "clients",
     params(("name" = String, Path, description = "The name of the attribute")), request_body = AttributePatch,
-    responses((status = 200, description = "The changed attribute", body = DeclaredAttribute)))]
+    responses((status = 200, description = "The changed attribute", body = DeclaredAttributeView)))]
 pub async fn patch_attribute(
     attributes: web::Data<DeclaredAttributes>,
     name: web::Path<String>,
@@ -133,7 +136,7 @@ pub async fn patch_attribute(
 ) -> Result<HttpResponse> {
     let Json(AttributePatch { kind, label }) = body;
     let changed = attributes.patch(name.into_inner(), Changes { kind, label }).await?;
-    Ok(HttpResponse::Ok().json(changed))
+    Ok(HttpResponse::Ok().json(DeclaredAttributeView::from(changed)))
 }
 
 /// Delete a declared attribute

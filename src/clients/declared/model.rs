@@ -2,9 +2,6 @@
 
 use std::collections::HashMap;
 
-use serde::Serialize;
-use utoipa::ToSchema;
-
 use super::convert::convert;
 use crate::clients::model::{AttributeName, ClientPatch};
 use crate::db::types::Timestamp;
@@ -15,29 +12,24 @@ use crate::kinds::AttributeKind;
 pub const LONGEST_LABEL: usize = 100;
 
 /// An attribute that has a type.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct DeclaredAttribute {
     /// The name, which is also the name of the placeholder.
-    #[schema(value_type = String, example = "member")]
     pub name: AttributeName,
     /// The type of its values.
-    #[serde(rename = "type")]
     pub kind: AttributeKind,
     /// A label for people.
-    #[schema(example = "Is a member of the club")]
     pub label: Option<String>,
     /// The progress of converting existing clients.
     pub conversion: Conversion,
     /// The time of the declaration.
-    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
     /// The time of the last change.
-    #[schema(value_type = String, format = DateTime)]
     pub updated_at: Timestamp,
 }
 
 /// The conversion of stored clients to the type of an attribute.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, ToSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Conversion {
     /// True while the conversion is running.
     pub is_running: bool,

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use serde::Serialize;
 use tokio::sync::Notify;
 
 use super::converter::Converter;
@@ -85,19 +86,20 @@ impl DeclaredAttributes {
         found.ok_or_else(|| Error::not_found("declared attribute", name))
     }
 
-    /// Returns the declarations after `cursor`, by name.
+    /// Returns the declarations after `cursor`, by name and in the form of `show`.
     ///
     /// # Errors
     /// Database errors.
-    pub async fn list(
+    pub async fn list<V: Serialize + Send + 'static>(
         &self,
         cursor: Option<AttributeName>,
         limit: i64,
-    ) -> Result<(Vec<DeclaredAttribute>, Option<AttributeName>)> {
+        show: impl Fn(DeclaredAttribute) -> V + Send + 'static,
+    ) -> Result<(Vec<V>, Option<AttributeName>)> {
         let read = move |c: &mut AnyConnection| {
             let part =
                 |after: Option<&AttributeName>, count| repo::list(c, after.map(AttributeName::as_str), count);
-            paging::page_of(limit, cursor, part, |one| one.name.clone())
+            paging::page_of_views(limit, cursor, part, |one| one.name.clone(), show)
         };
         self.db.read(read).await
     }

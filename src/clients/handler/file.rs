@@ -5,9 +5,10 @@ use std::borrow::Cow;
 use actix_web::{HttpRequest, HttpResponse};
 
 use crate::clients::model::{
-    AttributeValue, Client, Email, ExternalId, Field, ListFilter, OperatorCode, PushToken, join,
+    AttributeValue, Email, ExternalId, Field, ListFilter, OperatorCode, PushToken, join,
 };
 use crate::clients::usecase::Clients;
+use crate::clients::views::ClientView;
 use crate::db::types::ClientId;
 use crate::error::Result;
 use crate::http::export;
@@ -29,9 +30,9 @@ pub(super) async fn export(
     let columns = names.chain(attributes.iter().map(|name| name.clone().into())).collect();
     let read = move |cursor, count| {
         let (clients, filter) = (clients.clone(), filter.clone());
-        async move { clients.list(filter, cursor, count).await }
+        async move { clients.list(filter, cursor, count, ClientView::from).await }
     };
-    export::file(request, ("clients", columns), (cursor, most), read, move |client: &Client| {
+    export::file(request, ("clients", columns), (cursor, most), read, move |client: &ClientView| {
         let cells = fields().map(|field| text(client, *field));
         let attribute =
             |name: &String| client.attributes.get(name).map(AttributeValue::to_text).unwrap_or_default();
@@ -41,7 +42,7 @@ pub(super) async fn export(
 }
 
 /// Returns the cell of a field; empty if the client has no value.
-fn text(client: &Client, field: Field) -> Cow<'_, str> {
+fn text(client: &ClientView, field: Field) -> Cow<'_, str> {
     fn optional<T>(field: Option<&T>, text: fn(&T) -> &str) -> Cow<'_, str> {
         field.map(text).unwrap_or_default().into()
     }

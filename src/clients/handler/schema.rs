@@ -3,9 +3,8 @@
 
 use utoipa::ToSchema;
 
-use crate::clients::model::{
-    AttributeChanges, Email, ExternalId, GivenPhoneNumber, OperatorCode, PushToken, Tag, Timezone,
-};
+use crate::clients::model::{Email, ExternalId, GivenPhoneNumber, OperatorCode, PushToken, Tag, Timezone};
+use crate::clients::schema::AttributeChanges;
 use crate::locale::Locale;
 
 /// A whole client, to create or replace one.

@@ -10,13 +10,15 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::import_query::Packing;
 use crate::clients::import::{ImportOptions, Stopped};
+use crate::clients::jobs::model::ImportJob;
 use crate::clients::jobs::usecase::{Imports, Receiving, Started, not_spooled};
+use crate::clients::jobs::views::ImportJobView;
 use crate::clients::jobs::work::Received;
 use crate::error::{Error, Result};
 use crate::http::bodies::Pace;
 use crate::http::idempotency_header::{StreamedKey, respond};
 use crate::http::prefer::{Preference, applied};
-use crate::idempotency::Created;
+use crate::idempotency::{Created, IdempotentResponse};
 
 /// The `Content-Length` above which a body is imported as a job, unless its sender asks to wait.
 const LARGE: u64 = 64 * 1024 * 1024;
@@ -58,7 +60,8 @@ impl Spooled {
     ) -> std::result::Result<HttpResponse, Stopped> {
         let (file, size, place) = self.receive(imports, body).await.map_err(Stopped::at_once)?;
         let received = Received { source: packing.unpack(file), size, options, place };
-        let begun = imports.begin(received, self.key.finish(), self.waits).await.map_err(Stopped::at_once)?;
+        let begun = imports.begin(received, self.key.finish(), self.waits, accepted).await;
+        let begun = begun.map_err(Stopped::at_once)?;
         let mut answer = match begun {
             Started::Before(answer) => respond(Created::<()>::Before(answer)),
             Started::Now(answer, _) if !self.waits => respond(Created::New((), answer)),
@@ -97,4 +100,10 @@ impl Spooled {
         let file = file.into_inner().into_std().await;
         Ok((file, size, place))
     }
+}
+
+/// Returns the response for a caller that does not wait for the import.
+fn accepted(job: &ImportJob) -> Result<IdempotentResponse> {
+    let path = format!("/api/v1/imports/{}", job.id);
+    IdempotentResponse::new(202, Some(path), &ImportJobView::from(job.clone()))
 }

@@ -11,8 +11,8 @@ use tokio::sync::mpsc;
 use super::import_query::{ImportQuery, packing};
 use super::spool::Spooled;
 use crate::clients::import::{ImportReport, Stopped};
-use crate::clients::jobs::model::ImportJob;
 use crate::clients::jobs::usecase::Imports;
+use crate::clients::jobs::views::ImportJobView;
 use crate::clients::usecase::Clients;
 use crate::error::Error;
 use crate::http::bodies::Pace;
@@ -52,7 +52,7 @@ const PARTS_WAITING: usize = 16;
     responses(
         (status = 200, description = "The result of the import", body = ImportReport),
         (status = 202, description = "The file is received and will be imported: the job, with its path in `Location`",
-            body = ImportJob, headers(("Location" = String, description = "The path of the import"))),
+            body = ImportJobView, headers(("Location" = String, description = "The path of the import"))),
         (status = 400, description = "The body was cut off"),
         (status = 409, description = "An equal request with this key is running"),
         (status = 413, description = "The compressed body expands to more than 200 times its size, or the file is received first and is larger than `IMPORT_MAX_SIZE`"),

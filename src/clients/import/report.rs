@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::clients::model::Client;
+use crate::clients::views::ClientView;
 
 /// The largest number of listed rejections, and of listed warnings. More are only counted.
 pub const LISTED_REJECTIONS: usize = 1000;
@@ -89,7 +89,7 @@ pub struct PreviewRow {
     #[schema(example = 2)]
     pub line: u64,
     /// The client that the row would create or change. The id of a new client is only an example.
-    pub client: Client,
+    pub client: ClientView,
 }
 
 /// The result of an import.

@@ -4,8 +4,8 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-use super::model::{ImportJob, ImportJobWithFindings};
 use super::usecase::Imports;
+use super::views::{ImportJobView, ImportJobWithFindingsView};
 use crate::clients::import::Rejection;
 use crate::db::types::ImportId;
 use crate::error::Result;
@@ -40,13 +40,14 @@ pub struct ImportsQuery {
 ///
 /// Lists the imports that run or ran as jobs, the latest first. They are kept for 30 days.
 #[utoipa::path(get, path = "/api/v1/imports", operation_id = "list_imports", tag = "clients", params(ImportsQuery),
-    responses((status = 200, description = "A page of imports", body = Page<ImportJob>)))]
+    responses((status = 200, description = "A page of imports", body = Page<ImportJobView>)))]
 pub async fn list_imports(
     imports: web::Data<Imports>,
     Query(query): Query<ImportsQuery>,
 ) -> Result<HttpResponse> {
     let cursor = paging::cursor(query.cursor.as_deref())?;
-    let (items, next) = imports.list(cursor, paging::limit(query.limit.as_deref())?).await?;
+    let limit = paging::limit(query.limit.as_deref())?;
+    let (items, next) = imports.list(cursor, limit, ImportJobView::from).await?;
     Ok(HttpResponse::Ok().json(Page { items, next_cursor: next.map(|id| id.to_string()) }))
 }
 
@@ -55,9 +56,10 @@ pub async fn list_imports(
 /// Returns the progress of an import and, once it has ended, its first rejections.
 #[utoipa::path(get, path = "/api/v1/imports/{id}", operation_id = "get_import", tag = "clients",
     params(("id" = String, Path, format = Uuid, description = "The id of the import")),
-    responses((status = 200, description = "The import", body = ImportJobWithFindings)))]
+    responses((status = 200, description = "The import", body = ImportJobWithFindingsView)))]
 pub async fn get_import(imports: web::Data<Imports>, id: web::Path<String>) -> Result<HttpResponse> {
-    Ok(HttpResponse::Ok().json(imports.get(path_id(&id)?).await?))
+    let (job, findings) = imports.get(path_id(&id)?).await?;
+    Ok(HttpResponse::Ok().json(ImportJobWithFindingsView { job: job.into(), findings }))
 }
 
 /// Read the rejections of an import
@@ -72,7 +74,8 @@ pub async fn get_import_rejections(
     request: HttpRequest,
     id: web::Path<String>,
 ) -> Result<HttpResponse> {
-    let rejected = imports.get(path_id(&id)?).await?.findings.rejected;
+    let (_, findings) = imports.get(path_id(&id)?).await?;
+    let rejected = findings.rejected;
     let columns = ["line", "field", "reason"].map(Into::into).to_vec();
     let read = move |_: Option<()>, _| {
         let rejected = rejected.clone();

@@ -8,14 +8,13 @@ use crate::db::types::{ImportId, Timestamp};
 use crate::kinds::ImportStatus;
 
 /// An import that runs as a job.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct ImportJob {
     /// The id of the import.
     pub id: ImportId,
     /// The state of the import.
     pub status: ImportStatus,
     /// The size of the file in bytes.
-    #[schema(example = 52_428_800)]
     pub size: i64,
     /// The number of bytes whose rows are imported or rejected.
     pub bytes: i64,
@@ -32,13 +31,10 @@ pub struct ImportJob {
     /// The reason for a failure, and the remedy.
     pub error: Option<String>,
     /// The time at which the file was received.
-    #[schema(value_type = String, format = DateTime)]
     pub created_at: Timestamp,
     /// The time at which the first row was read.
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub started_at: Option<Timestamp>,
     /// The time at which the import was done or failed.
-    #[schema(value_type = Option<String>, format = DateTime)]
     pub finished_at: Option<Timestamp>,
 }
 
@@ -74,17 +70,6 @@ pub struct ImportFindings {
     pub warning_count: u64,
     /// The detected format of the file; null before it was read.
     pub assumed: Option<Assumed>,
-}
-
-/// An import with the findings about its rows.
-#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
-pub struct ImportJobWithFindings {
-    /// The import.
-    #[serde(flatten)]
-    pub job: ImportJob,
-    /// The findings about its rows.
-    #[serde(flatten)]
-    pub findings: ImportFindings,
 }
 
 /// The progress of an import, as it is published to subscribers of the event stream.

@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::Serialize;
 use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
 
-use super::model::{ImportJob, ImportJobWithFindings, ImportProgress, ProgressPublisher};
+use super::model::{ImportFindings, ImportJob, ImportProgress, ProgressPublisher};
 use super::repo::{self, JobLease};
 use super::runner::Runner;
 use super::work::{Received, Work};
@@ -93,8 +94,8 @@ impl Imports {
         Ok(Receiving { file, place })
     }
 
-    /// Starts the import of a file. Under a key, the response of a job whose caller does not wait is stored at once;
-    /// otherwise it is stored when the job has ended.
+    /// Starts the import of a file. `answer` makes the response for a caller that does not wait. Under a key, it is
+    /// stored at once; the response of a caller that waits is stored when the job has ended.
     ///
     /// # Errors
     /// [`Error::InWork`] while an equal request is running, [`Error::Invalid`] for the key of another request.
@@ -103,11 +104,12 @@ impl Imports {
         received: Received,
         key: Option<IdempotencyKey>,
         waits: bool,
+        answer: impl FnOnce(&ImportJob) -> Result<IdempotentResponse>,
     ) -> Result<Started> {
         let now = self.clock.now();
         let job = ImportJob::new(received.size, now);
         let id = job.id;
-        let answer = IdempotentResponse::new(202, Some(format!("/api/v1/imports/{id}")), &job)?;
+        let answer = answer(&job)?;
         let name = key.as_ref().filter(|_| waits).map(|key| key.key.clone());
         let known = (!waits).then(|| answer.clone());
         let claim = key.map(|key| Claim { key, resource: id.0, answer: known, locked_until: None });
@@ -135,28 +137,28 @@ impl Imports {
         Ok(Started::Now(answer, outcome))
     }
 
-    /// Returns the import with this id.
+    /// Returns the import with this id, and the findings about its rows.
     ///
     /// # Errors
     /// [`Error::NotFound`].
-    pub async fn get(&self, id: ImportId) -> Result<ImportJobWithFindings> {
+    pub async fn get(&self, id: ImportId) -> Result<(ImportJob, ImportFindings)> {
         let found = self.db.read(move |c| repo::find(c, id)).await?;
-        let (job, findings) = found.ok_or_else(|| Error::not_found("import", id))?;
-        Ok(ImportJobWithFindings { job, findings })
+        found.ok_or_else(|| Error::not_found("import", id))
     }
 
-    /// Returns the imports before `cursor`, the latest first.
+    /// Returns the imports before `cursor`, the latest first and in the form of `show`.
     ///
     /// # Errors
     /// Database errors.
-    pub async fn list(
+    pub async fn list<V: Serialize + Send + 'static>(
         &self,
         cursor: Option<ImportId>,
         limit: i64,
-    ) -> Result<(Vec<ImportJob>, Option<ImportId>)> {
+        show: impl Fn(ImportJob) -> V + Send + 'static,
+    ) -> Result<(Vec<V>, Option<ImportId>)> {
         let read = move |c: &mut AnyConnection| {
             let part = |before: Option<&ImportId>, count| repo::list(c, before.copied(), count);
-            paging::page_of(limit, cursor, part, |job| job.id)
+            paging::page_of_views(limit, cursor, part, |job| job.id, show)
         };
         self.db.read(read).await
     }

@@ -14,9 +14,9 @@ use crate::error::FieldError;
 /// The largest number of attributes of a client, which is also the largest number of columns of an imported file.
 pub const LARGEST_ATTRIBUTE_COUNT: usize = 500;
 /// The largest number of characters of all texts of a client together: 50 texts of the largest length.
-const LONGEST_TEXTS: usize = 50 * LONGEST_TEXT;
+const LONGEST_TEXTS: usize = 50 * LONGEST_ATTRIBUTE_TEXT;
 /// The largest number of characters of one text.
-pub(super) const LONGEST_TEXT: usize = 1000;
+pub const LONGEST_ATTRIBUTE_TEXT: usize = 1000;
 
 /// The name of an attribute, which is also the name of its placeholder. The text is shared and not copied, because an
 /// import has the same few names in every row.
@@ -82,7 +82,7 @@ impl AttributeValue {
     /// # Errors
     /// The text is too long.
     pub fn text(text: &str) -> Result<Self, &'static str> {
-        if text.chars().nth(LONGEST_TEXT).is_some() {
+        if text.chars().nth(LONGEST_ATTRIBUTE_TEXT).is_some() {
             return Err("must not be longer than 1000 characters");
         }
         Ok(Self::Text(text.to_owned()))
@@ -157,7 +157,7 @@ impl Attributes {
             return Err(FieldError::new("attributes", "a client has at most 500 attributes"));
         }
         // up to 50 texts cannot exceed the limit
-        if self.0.len() > LONGEST_TEXTS / LONGEST_TEXT && self.text_length() > LONGEST_TEXTS {
+        if self.0.len() > LONGEST_TEXTS / LONGEST_ATTRIBUTE_TEXT && self.text_length() > LONGEST_TEXTS {
             return Err(FieldError::new(
                 "attributes",
                 "a client's texts have at most 50000 characters together",

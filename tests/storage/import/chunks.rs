@@ -1,6 +1,7 @@
 //! Chunks of a file: storing several at a time has the same result as storing them one after the other.
 
 use fanfare::clients::import::{self as road, ImportOptions, MatchBy};
+use fanfare::clients::views::ClientView;
 use serde_json::Value;
 
 use super::{complaints, counts, import};
@@ -20,7 +21,7 @@ fn file(rows: &[String]) -> String {
 
 /// Returns the tag and the external id of the client with this number.
 async fn shown(stage: &Stage, number: u64) -> (Value, Value) {
-    let shown = serde_json::to_value(stage.by_number(&number.to_string()).await).unwrap();
+    let shown = serde_json::to_value(ClientView::from(stage.by_number(&number.to_string()).await)).unwrap();
     (shown["tag"].clone(), shown["external_id"].clone())
 }
 

@@ -4,6 +4,7 @@ use std::sync::Mutex;
 
 use fanfare::clients::import::{self as road, ImportOptions, Progress};
 use fanfare::clients::repo;
+use fanfare::clients::views::ClientView;
 use serde_json::{Value, json};
 
 use super::{complaints, counts, import};
@@ -11,7 +12,7 @@ use crate::on_each_database;
 use crate::storage::stage::{Stage, at};
 
 async fn shown(stage: &Stage, number: &str) -> Value {
-    serde_json::to_value(stage.by_number(number).await).unwrap()
+    serde_json::to_value(ClientView::from(stage.by_number(number).await)).unwrap()
 }
 
 on_each_database! {
@@ -32,7 +33,7 @@ on_each_database! {
             "attributes": {"name": "Анна", "city": "Омск, левый берег"},
             "created_at": at(1_000), "updated_at": at(1_000),
         });
-        assert_eq!(serde_json::to_value(&anna).unwrap(), expected);
+        assert_eq!(serde_json::to_value(ClientView::from(anna.clone())).unwrap(), expected);
         let hans = shown(&stage, "4915112345678").await;
         assert_eq!((&hans["tag"], &hans["mobile_operator_code"]), (&Value::Null, &Value::Null));
         assert_eq!(hans["attributes"], json!({}));

@@ -70,7 +70,7 @@ pub(in super::super) fn merge_by_key(
                 }
             }
             let client = |(line, place): (u64, usize)| {
-                Some(PreviewRow { line, client: book.entries.get(place)?.client.clone() })
+                Some(PreviewRow { line, client: book.entries.get(place)?.client.clone().into() })
             };
             merged.preview = shown.into_iter().take(previewed).filter_map(client).collect();
             book.finish(&mut merged);

@@ -61,7 +61,7 @@ pub(in super::super) fn merge(rows: &[Row], stored: Vec<Client>, now: Timestamp,
         }
     }
     let client = |(line, place): (u64, usize)| {
-        Some(PreviewRow { line, client: book.entries.get(place)?.client.clone() })
+        Some(PreviewRow { line, client: book.entries.get(place)?.client.clone().into() })
     };
     merged.preview = shown.into_iter().filter_map(client).collect();
     for Entry { client, origin, changed } in book.entries {

@@ -1,13 +1,12 @@
-//! OpenAPI schemas of the parts of a client: the rules of `fields`, `phone` and `attributes` as patterns.
+//! OpenAPI schemas of the parts of a client: the rules of the model as patterns.
 
 use utoipa::openapi::schema::{AdditionalProperties, AnyOfBuilder, Schema};
 use utoipa::openapi::{Object, ObjectBuilder, RefOr, Type};
 use utoipa::{PartialSchema, ToSchema};
 
-use super::attributes::LONGEST_TEXT;
-use super::{
-    Attributes, Email, ExternalId, GivenPhoneNumber, LARGEST_ATTRIBUTE_COUNT, OperatorCode, PhoneNumber,
-    PushToken, Tag, Timezone,
+use super::model::{
+    Attributes, Email, ExternalId, GivenPhoneNumber, LARGEST_ATTRIBUTE_COUNT, LONGEST_ATTRIBUTE_TEXT,
+    OperatorCode, PhoneNumber, PushToken, Tag, Timezone,
 };
 
 /// Matches a line of text: no control characters, and not only spaces.
@@ -65,7 +64,7 @@ fn named(value: Schema) -> ObjectBuilder {
 
 fn value() -> AnyOfBuilder {
     AnyOfBuilder::new()
-        .item(ObjectBuilder::new().schema_type(Type::String).max_length(Some(LONGEST_TEXT)))
+        .item(ObjectBuilder::new().schema_type(Type::String).max_length(Some(LONGEST_ATTRIBUTE_TEXT)))
         .item(Object::with_type(Type::Number))
         .item(Object::with_type(Type::Boolean))
 }
